@@ -1,0 +1,1 @@
+//! Compaction, downsampling, retention and cleaning of a bucket.

@@ -1,0 +1,25 @@
+//! The words every other crate speaks: labels, matchers, samples, native histograms, time, block ids, the memory
+//! budget and the clock.
+//!
+//! Units: timestamps and durations are milliseconds ([`TimestampMs`], `i64`), sizes are bytes. Time ranges are
+//! half-open; closed ranges exist only on the wire and are converted there. No I/O and no async here.
+
+mod block_id;
+mod budget;
+mod clock;
+pub mod histogram;
+mod labels;
+mod matcher;
+mod resolution;
+mod sample;
+mod time;
+
+pub use block_id::BlockId;
+pub use budget::{Budget, BudgetExceeded, Reservation};
+pub use clock::{Clock, SystemClock};
+pub use histogram::FloatHistogram;
+pub use labels::{Labels, LabelsBuilder, METRIC_NAME, join_label_bytes};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use resolution::Resolution;
+pub use sample::{STALE_NAN, STALE_NAN_BITS, Sample, SampleValue, is_stale_nan};
+pub use time::{TimeRange, TimestampMs};

@@ -1,0 +1,1 @@
+//! Endpoint discovery, fan-out and the HTTP API of the querier.

@@ -1,0 +1,1 @@
+//! Listeners, TLS, health, metrics, logs and shutdown that every process shares.

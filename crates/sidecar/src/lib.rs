@@ -1,0 +1,1 @@
+//! Serves one Prometheus over StoreAPI and ships its blocks.

@@ -1,0 +1,1 @@
+//! The store gateway: StoreAPI over the blocks of a bucket.

@@ -1,0 +1,106 @@
+//! Requests to a store.
+
+use model::{Labels, Matcher, TimeRange};
+use tsdb::chunk::Aggregate;
+
+/// What to do when a part of the answer cannot be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartialResponse {
+    /// Answer with the rest and a warning.
+    #[default]
+    Warn,
+    /// Fail.
+    Abort,
+}
+
+/// What the caller wants of downsampled chunks. Raw chunks come whole, whatever is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AggregateKind {
+    Raw,
+    Of(Aggregate),
+}
+
+/// Keep only series whose hash over `labels` falls on this shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    pub index: u64,
+    pub total: u64,
+    /// Hash the labels named (`by`) or all others.
+    pub by: bool,
+    pub labels: Vec<String>,
+}
+
+impl Shard {
+    /// Whether the final label set of a series belongs to this shard: xxh64 over `name 0xFF value 0xFF`.
+    pub fn holds(&self, labels: &Labels) -> bool {
+        if self.total <= 1 {
+            return true;
+        }
+        let kept = if self.by { labels.keep(&self.labels) } else { labels.without(&self.labels) };
+        kept.hash64() % self.total == self.index
+    }
+}
+
+/// Asks for series with their chunks.
+#[derive(Clone, Debug)]
+pub struct SeriesRequest {
+    pub range: TimeRange,
+    pub matchers: Vec<Matcher>,
+    /// The coarsest window of downsampled data wanted, in milliseconds; 0 = raw only.
+    pub max_resolution_ms: i64,
+    pub aggregates: Vec<AggregateKind>,
+    pub partial_response: PartialResponse,
+    /// Labels only.
+    pub skip_chunks: bool,
+    /// Labels to take away before series are sorted.
+    pub without_replica_labels: Vec<String>,
+    pub shard: Option<Shard>,
+    /// Series at most; 0 = no limit.
+    pub limit: u64,
+    /// Series per message on the wire; 0 or 1 = single frames.
+    pub batch_size: u64,
+    /// Private: coarser data than asked may be sent where nothing finer exists.
+    pub coarser_fallback: bool,
+    /// Private: the caller decodes XOR2 and the start-timestamp encodings.
+    pub newer_encodings: bool,
+}
+
+impl SeriesRequest {
+    pub fn new(range: TimeRange, matchers: Vec<Matcher>) -> SeriesRequest {
+        SeriesRequest {
+            range,
+            matchers,
+            max_resolution_ms: 0,
+            aggregates: Vec::new(),
+            partial_response: PartialResponse::Warn,
+            skip_chunks: false,
+            without_replica_labels: Vec::new(),
+            shard: None,
+            limit: 0,
+            batch_size: 64,
+            coarser_fallback: false,
+            newer_encodings: false,
+        }
+    }
+}
+
+/// Asks for the names of labels of matching series.
+#[derive(Clone, Debug)]
+pub struct LabelNamesRequest {
+    pub range: TimeRange,
+    pub matchers: Vec<Matcher>,
+    pub partial_response: PartialResponse,
+    pub without_replica_labels: Vec<String>,
+    pub limit: u64,
+}
+
+/// Asks for the values of one label of matching series.
+#[derive(Clone, Debug)]
+pub struct LabelValuesRequest {
+    pub label: String,
+    pub range: TimeRange,
+    pub matchers: Vec<Matcher>,
+    pub partial_response: PartialResponse,
+    pub without_replica_labels: Vec<String>,
+    pub limit: u64,
+}

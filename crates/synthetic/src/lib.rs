@@ -1,0 +1,1 @@
+//! A seeded fleet of Prometheus servers with known answers.

@@ -1,0 +1,1 @@
+//! Shared helpers of tests: object server, failing store, mock clock, block writer.

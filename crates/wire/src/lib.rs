@@ -1,0 +1,1 @@
+//! Protobuf messages and gRPC services of Thanos and Prometheus remote read, with conversions.
