@@ -6,3 +6,8 @@
 //! reader panics or allocates by an unchecked length.
 
 pub mod chunk;
+mod error;
+pub mod meta;
+mod varint;
+
+pub use error::{Error, Kind};
