@@ -1,6 +1,16 @@
 //! Chunks: compressed runs of samples of one series.
+//!
+//! All functions work on a chunk's *data*: what stands between the encoding byte and the checksum in a segment, and
+//! what StoreAPI and remote read carry. Timestamps are milliseconds. Bit streams run from the highest bit down.
+
+mod bits;
+mod xor;
 
 use std::fmt;
+
+use crate::Error;
+
+pub use xor::XorEncoder;
 
 /// The encoding byte of a chunk in a segment file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,4 +74,24 @@ pub enum Aggregate {
 impl Aggregate {
     pub const ALL: [Aggregate; 5] =
         [Aggregate::Count, Aggregate::Sum, Aggregate::Min, Aggregate::Max, Aggregate::Counter];
+}
+
+/// Appends the samples of a float chunk (XOR, XOR2); appends nothing when it fails. Timestamps are in milliseconds.
+///
+/// # Errors
+/// Corrupt data, and chunks of another kind.
+#[inline]
+pub fn decode_floats(encoding: Encoding, data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), Error> {
+    match encoding {
+        Encoding::Xor => xor::decode(data, ts, values),
+        _ => Err(Error::WrongEncoding { wanted: "floats", encoding }),
+    }
+}
+
+/// The big-endian count all encodings begin with.
+fn sample_count(data: &[u8], what: &'static str) -> Result<usize, Error> {
+    match data {
+        [high, low, ..] => Ok(usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => Err(Error::truncated(what, data.len())),
+    }
 }

@@ -54,8 +54,4 @@ impl Error {
     pub(crate) fn corrupt(what: &'static str, offset: usize, reason: impl Into<String>) -> Error {
         Error::Corrupt { what, offset: offset as u64, reason: reason.into() }
     }
-
-    pub(crate) fn unsupported(what: &'static str, reason: impl Into<String>) -> Error {
-        Error::Unsupported { what, reason: reason.into() }
-    }
 }

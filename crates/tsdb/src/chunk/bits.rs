@@ -1,0 +1,196 @@
+//! Bit streams, highest bit first, as all chunk encodings use them.
+
+/// Reads bits from a slice. Past the end it reads zeros; [`BitReader::overrun`] tells, so that the hot path need not
+/// ask for every bit.
+pub(super) struct BitReader<'a> {
+    data: &'a [u8],
+    /// The next byte to load; runs past the end of `data` when zeros are read.
+    at: usize,
+    /// The next bits, the first one highest. Bits below `valid` are either zero or what the next load will bring.
+    buffer: u64,
+    valid: u32,
+}
+
+impl<'a> BitReader<'a> {
+    pub(super) fn new(data: &'a [u8]) -> BitReader<'a> {
+        BitReader { data, at: 0, buffer: 0, valid: 0 }
+    }
+
+    /// Makes at least 56 bits valid.
+    #[inline(always)]
+    pub(super) fn refill(&mut self) {
+        let next = match self.data.get(self.at..self.at + 8) {
+            Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")),
+            None => self.tail(),
+        };
+        self.buffer |= next >> self.valid;
+        self.at += ((63 - self.valid) >> 3) as usize;
+        self.valid |= 56;
+    }
+
+    #[cold]
+    fn tail(&self) -> u64 {
+        let mut padded = [0; 8];
+        let rest = self.data.get(self.at..).unwrap_or_default();
+        padded[..rest.len()].copy_from_slice(rest);
+        u64::from_be_bytes(padded)
+    }
+
+    /// The next `n` of the valid bits, `1..=56`, without consuming them.
+    #[inline(always)]
+    pub(super) fn peek(&self, n: u32) -> u64 {
+        self.buffer >> (64 - n)
+    }
+
+    /// Consumes `n` of the valid bits, `0..=56`.
+    #[inline(always)]
+    pub(super) fn consume(&mut self, n: u32) {
+        debug_assert!(n <= self.valid);
+        self.buffer <<= n;
+        self.valid -= n;
+    }
+
+    /// Reads `n` bits, `1..=64`.
+    #[inline(always)]
+    pub(super) fn read(&mut self, n: u32) -> u64 {
+        if n > self.valid {
+            self.refill();
+            if n > self.valid {
+                return self.read_wide(n);
+            }
+        }
+        let bits = self.buffer >> (64 - n);
+        // two shifts, because `n` may be all of the 64 bits
+        self.buffer = self.buffer << (n - 1) << 1;
+        self.valid -= n;
+        bits
+    }
+
+    #[cold]
+    fn read_wide(&mut self, n: u32) -> u64 {
+        let high = self.peek(32);
+        self.consume(32);
+        self.refill();
+        let low = self.peek(n - 32);
+        self.consume(n - 32);
+        high << (n - 32) | low
+    }
+
+    #[inline(always)]
+    pub(super) fn read_bit(&mut self) -> bool {
+        self.read(1) == 1
+    }
+
+    /// How many of the next bits are ones, at most `max` (up to 8), consuming them and the zero that ends them.
+    #[inline(always)]
+    pub(super) fn read_ones(&mut self, max: u32) -> u32 {
+        if self.valid < 8 {
+            self.refill();
+        }
+        let ones = self.buffer.leading_ones().min(max);
+        self.consume(if ones == max { ones } else { ones + 1 });
+        ones
+    }
+
+    /// A zigzag [varint](crate::varint) that need not begin on a byte.
+    pub(super) fn read_varint(&mut self) -> i64 {
+        crate::varint::zigzag_decode(self.read_uvarint())
+    }
+
+    pub(super) fn read_uvarint(&mut self) -> u64 {
+        let mut value = 0;
+        for shift in (0..70).step_by(7) {
+            let byte = self.read(8);
+            if shift < 64 {
+                value |= (byte & 0x7f) << shift;
+            }
+            if byte < 0x80 {
+                break;
+            }
+        }
+        value
+    }
+
+    /// Whether bits were read that `data` does not have.
+    pub(super) fn overrun(&self) -> bool {
+        self.at * 8 - self.valid as usize > self.data.len() * 8
+    }
+}
+
+/// Appends bits to bytes; the last byte is padded with zeros.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BitWriter {
+    bytes: Vec<u8>,
+    /// Up to 63 bits that are not in `bytes` yet, the first one highest; the rest is zero.
+    pending: u64,
+    used: u32,
+}
+
+impl BitWriter {
+    /// Begins with whole bytes.
+    pub(super) fn from_bytes(bytes: Vec<u8>) -> BitWriter {
+        BitWriter { bytes, pending: 0, used: 0 }
+    }
+
+    /// Appends the low `n` bits of `value`, `1..=64`.
+    #[inline]
+    pub(super) fn put(&mut self, value: u64, n: u32) {
+        let value = value & (u64::MAX >> (64 - n));
+        let free = 64 - self.used;
+        if n < free {
+            self.pending |= value << (free - n);
+            self.used += n;
+            return;
+        }
+        let rest = n - free;
+        self.bytes.extend_from_slice(&(self.pending | value >> rest).to_be_bytes());
+        self.pending = if rest == 0 { 0 } else { value << (64 - rest) };
+        self.used = rest;
+    }
+
+    /// Appends whole bytes, which need not begin on a byte.
+    pub(super) fn put_bytes(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.put(u64::from(byte), 8);
+        }
+    }
+
+    /// Bytes so far, the padded last one included.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() + self.used.div_ceil(8) as usize
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        let pending = self.pending.to_be_bytes();
+        self.bytes.extend_from_slice(&pending[..self.used.div_ceil(8) as usize]);
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(fields in prop::collection::vec((any::<u64>(), 1u32..=64), 0..200)) {
+            let mut writer = BitWriter::default();
+            for &(value, n) in &fields {
+                writer.put(value, n);
+            }
+            let (bits, len) = (fields.iter().map(|f| f.1 as usize).sum::<usize>(), writer.len());
+            let bytes = writer.finish();
+            prop_assert_eq!(bytes.len(), bits.div_ceil(8));
+            prop_assert_eq!(bytes.len(), len);
+            let mut reader = BitReader::new(&bytes);
+            for &(value, n) in &fields {
+                prop_assert_eq!(reader.read(n), value & (u64::MAX >> (64 - n)));
+            }
+            prop_assert!(!reader.overrun());
+            reader.read(8);
+            prop_assert!(reader.overrun());
+        }
+    }
+}
