@@ -4,3 +4,4 @@
 //! Semantics: Prometheus 3.15. Times and durations are milliseconds unless a name says otherwise.
 
 pub mod ast;
+pub mod functions;
