@@ -1,8 +1,21 @@
-//! What more than one process does to series: k-way merge, identical-chunk dedup, penalty and chain replica dedup,
-//! counter stitching, window aggregation for downsampling.
+//! What more than one process does to series: k-way merge ([`LoserTree`]), identical-chunk dedup, penalty and chain
+//! replica dedup, counter stitching, the vertical merge of the compactor, window aggregation for downsampling.
 //!
-//! Synchronous and pure; times are milliseconds.
+//! Synchronous and pure: chunks and columns in, chunks and columns out. No I/O, no labels of replicas (callers drop
+//! those), no knowledge of blocks. Times are milliseconds; spans of chunks are closed.
 
+mod chunks;
+mod column;
+mod counter;
+mod dedup;
+mod error;
+mod loser_tree;
 mod series;
 
+pub use chunks::{merge_series_chunks, overlap_split};
+pub use column::{Column, Floats, SampleColumn};
+pub use counter::CounterStitch;
+pub use dedup::{chain, penalty};
+pub use error::{Error, ErrorKind};
+pub use loser_tree::LoserTree;
 pub use series::{ChunkBytes, ChunkContent, Series, SeriesChunk};

@@ -1,0 +1,120 @@
+//! Merging the chunk lists of one series before anything is decoded.
+
+use std::cmp::Ordering;
+
+use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+
+/// One list of the chunks that several sources hold of one series: identical ones once, sorted by `(min_time,
+/// max_time)`.
+///
+/// Chunks of equal spans stand in the order in which Thanos' proxy puts them (`AggrChunk.Compare`), because the
+/// penalty dedup after it prefers the first of two replicas.
+pub fn merge_series_chunks(mut lists: Vec<Vec<SeriesChunk>>) -> Vec<SeriesChunk> {
+    let mut merged = match lists.len() {
+        0 => return Vec::new(),
+        1 => lists.swap_remove(0),
+        _ => lists.concat(),
+    };
+    let strictly_sorted = merged.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
+    if !strictly_sorted {
+        merged.sort_by(compare_chunks);
+        merged.dedup();
+    }
+    merged
+}
+
+/// By span; then raw before downsampled, present before absent, lower encoding first, greater bytes first.
+fn compare_chunks(a: &SeriesChunk, b: &SeriesChunk) -> Ordering {
+    (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time)).then_with(|| match (&a.content, &b.content) {
+        (ChunkContent::Raw(a), ChunkContent::Raw(b)) => compare_bytes(a, b),
+        (ChunkContent::Raw(_), ChunkContent::Aggregates(_)) => Ordering::Less,
+        (ChunkContent::Aggregates(_), ChunkContent::Raw(_)) => Ordering::Greater,
+        (ChunkContent::Aggregates(a), ChunkContent::Aggregates(b)) => a
+            .iter()
+            .zip(b.iter())
+            .map(|pair| match pair {
+                (Some(a), Some(b)) => compare_bytes(a, b),
+                (a, b) => b.is_some().cmp(&a.is_some()),
+            })
+            .find(|o| o.is_ne())
+            .unwrap_or(Ordering::Equal),
+    })
+}
+
+fn compare_bytes(a: &ChunkBytes, b: &ChunkBytes) -> Ordering {
+    a.encoding.cmp(&b.encoding).then_with(|| b.data.cmp(&a.data))
+}
+
+/// Splits sorted, possibly overlapping chunks of one series into runs without overlap, as Thanos' `NewOverlapSplit`
+/// does: each chunk joins the first run that ends before it begins, else it opens a new one. The runs then count as
+/// replicas.
+pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
+    let overlap = chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time);
+    if !overlap {
+        return if chunks.is_empty() { Vec::new() } else { vec![chunks] };
+    }
+    let mut runs: Vec<Vec<SeriesChunk>> = Vec::new();
+    for chunk in chunks {
+        let free = runs.iter_mut().find(|run| run.last().is_none_or(|last| last.max_time < chunk.min_time));
+        match free {
+            Some(run) => run.push(chunk),
+            None => runs.push(vec![chunk]),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tsdb::chunk::Encoding;
+
+    use super::*;
+
+    fn chunk(min_time: i64, max_time: i64, data: &'static [u8]) -> SeriesChunk {
+        let bytes = ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(data) };
+        SeriesChunk { min_time, max_time, content: ChunkContent::Raw(bytes) }
+    }
+
+    #[test]
+    fn identical_chunks_are_kept_once_and_sorted() {
+        let merged = merge_series_chunks(vec![
+            vec![chunk(0, 9, b"a"), chunk(10, 19, b"b")],
+            vec![chunk(0, 9, b"a"), chunk(5, 14, b"c")],
+            vec![chunk(0, 9, b"z"), chunk(0, 8, b"a")],
+        ]);
+        let expected =
+            vec![chunk(0, 8, b"a"), chunk(0, 9, b"z"), chunk(0, 9, b"a"), chunk(5, 14, b"c"), chunk(10, 19, b"b")];
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn aggregates_differ_by_any_of_them() {
+        let part = |data| Some(ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(data) });
+        let aggregates =
+            |parts| SeriesChunk { min_time: 0, max_time: 1, content: ChunkContent::Aggregates(Box::new(parts)) };
+        let a = aggregates([part(b"c"), part(b"s"), None, None, None]);
+        let b = aggregates([part(b"c"), None, None, None, None]);
+        assert_eq!(merge_series_chunks(vec![vec![b.clone(), a.clone()], vec![b.clone()]]), vec![a, b]);
+    }
+
+    #[test]
+    fn overlapping_chunks_spread_over_the_first_free_run() {
+        let chunks =
+            vec![chunk(0, 10, b"a"), chunk(1, 11, b"b"), chunk(11, 20, b"c"), chunk(12, 30, b"d"), chunk(13, 14, b"e")];
+        let runs = overlap_split(chunks.clone());
+        let expected = vec![
+            vec![chunks[0].clone(), chunks[2].clone()],
+            vec![chunks[1].clone(), chunks[3].clone()],
+            vec![chunks[4].clone()],
+        ];
+        assert_eq!(runs, expected);
+    }
+
+    #[test]
+    fn chunks_without_overlap_stay_one_run() {
+        let chunks = vec![chunk(0, 10, b"a"), chunk(11, 20, b"b")];
+        assert_eq!(overlap_split(chunks.clone()), vec![chunks]);
+        assert!(overlap_split(vec![]).is_empty());
+    }
+}
