@@ -22,6 +22,24 @@ pub struct EngineSettings {
     pub max_samples: u64,
     pub budget: Budget,
     pub experimental_functions: bool,
+    /// Keep metric names until the end of evaluation, as Prometheus' feature flag of that name.
+    pub delayed_name_removal: bool,
+    /// The step of subqueries that name none, in milliseconds.
+    pub default_subquery_step_ms: i64,
+}
+
+impl Default for EngineSettings {
+    fn default() -> EngineSettings {
+        EngineSettings {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            max_concurrent: 20,
+            max_samples: 50_000_000,
+            budget: Budget::unlimited(),
+            experimental_functions: false,
+            delayed_name_removal: false,
+            default_subquery_step_ms: 60_000,
+        }
+    }
 }
 
 /// Evaluates queries on one pool of threads and one DataFusion runtime.
