@@ -7,7 +7,9 @@
 
 pub mod chunk;
 mod error;
+pub mod index;
 pub mod meta;
+pub mod postings;
 mod varint;
 
 pub use error::{Error, Kind};

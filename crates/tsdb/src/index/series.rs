@@ -1,0 +1,90 @@
+//! Series entries.
+
+use model::Labels;
+
+use super::Symbols;
+use super::cursor::{self, Cursor};
+use crate::error::Error;
+
+const WHAT: &str = "index series";
+
+/// A chunk of a series: where it lies (`segment << 32 | offset`) and the closed span of its samples in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkMeta {
+    pub reference: u64,
+    pub min_time: i64,
+    pub max_time: i64,
+}
+
+/// One series of the index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeriesEntry {
+    pub labels: Labels,
+    /// In order of time.
+    pub chunks: Vec<ChunkMeta>,
+}
+
+/// The length in bytes of the entry at the front of `bytes`, or at least that many are needed to tell.
+pub(super) fn entry_len(bytes: &[u8], offset: u64) -> Result<u64, Error> {
+    let mut cursor = Cursor::new(WHAT, bytes, offset);
+    let len = cursor.uvarint()?;
+    Ok((cursor.position() as u64).saturating_add(len).saturating_add(4))
+}
+
+/// Reads the entry at the front of `bytes`.
+pub(super) fn parse(symbols: &Symbols, bytes: &[u8], offset: u64) -> Result<SeriesEntry, Error> {
+    let mut cursor = Cursor::new(WHAT, bytes, offset);
+    let len = cursor.uvarint()?;
+    let content_at = cursor.offset();
+    let content = cursor.take(len)?;
+    let stored = cursor.u32()?;
+    cursor::check(WHAT, offset, content, stored)?;
+    let mut content = Cursor::new(WHAT, content, content_at);
+    let labels = parse_labels(symbols, &mut content)?;
+    let chunks = parse_chunks(&mut content)?;
+    Ok(SeriesEntry { labels, chunks })
+}
+
+fn parse_labels(symbols: &Symbols, content: &mut Cursor<'_>) -> Result<Labels, Error> {
+    let count = content.uvarint()?;
+    // two bytes per label at least
+    let mut pairs: Vec<(&[u8], &[u8])> = Vec::with_capacity((count as usize).min(content.rest().len() / 2));
+    for _ in 0..count {
+        let name = symbols.get(content.uvarint()?)?;
+        let value = symbols.get(content.uvarint()?)?;
+        if pairs.last().is_some_and(|last| last.0 >= name) {
+            return Err(content.corrupt("labels are not sorted"));
+        }
+        if !value.is_empty() {
+            pairs.push((name, value));
+        }
+    }
+    Ok(Labels::from_sorted(pairs))
+}
+
+fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
+    let count = content.uvarint()?;
+    // three bytes per chunk at least
+    let mut chunks: Vec<ChunkMeta> = Vec::with_capacity((count as usize).min(content.rest().len() / 3));
+    for i in 0..count {
+        let (min_time, span, reference);
+        match chunks.last() {
+            None => {
+                min_time = content.varint()?;
+                span = content.uvarint()?;
+                reference = Some(content.uvarint()?);
+            }
+            Some(last) => {
+                // chunks that overlap make the difference negative; the writer lets it wrap
+                min_time = last.max_time.wrapping_add(content.uvarint()?.cast_signed());
+                span = content.uvarint()?;
+                reference = last.reference.checked_add_signed(content.varint()?);
+            }
+        }
+        let (Some(max_time), Some(reference)) = (min_time.checked_add_unsigned(span), reference) else {
+            return Err(content.corrupt(format!("chunk {i}: time or reference out of range")));
+        };
+        chunks.push(ChunkMeta { reference, min_time, max_time });
+    }
+    Ok(chunks)
+}

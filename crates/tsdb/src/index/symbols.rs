@@ -1,0 +1,98 @@
+//! The strings that series entries refer to.
+
+use bytes::Bytes;
+
+use super::cursor;
+use crate::error::Error;
+use crate::varint::read_uvarint;
+
+const WHAT: &str = "index symbols";
+
+/// The offset of every so many symbols is kept: 1/2 byte of memory per symbol and few strings to skip per lookup.
+const SAMPLING: usize = 8;
+
+/// The symbols of an index, as they lie in it.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    /// The strings behind their lengths, nothing else.
+    strings: Bytes,
+    samples: Vec<u32>,
+    count: u32,
+    /// In version 1 symbols are referred to by the offset in the file; this is the one of the first.
+    by_offset_from: Option<u64>,
+}
+
+impl Symbols {
+    /// Reads the section that lies at `offset`.
+    pub(super) fn parse(section: &Bytes, offset: u64, version: u8) -> Result<Symbols, Error> {
+        let mut content = cursor::section(WHAT, section, offset)?;
+        let count = content.u32()?;
+        let first = content.offset();
+        let strings = section.slice_ref(content.rest());
+        // a symbol takes a byte at least, so the capacity is bounded by what was read
+        let mut samples = Vec::with_capacity((count as usize).min(strings.len()) / SAMPLING + 1);
+        let start = content.position();
+        for i in 0..count as usize {
+            if i.is_multiple_of(SAMPLING) {
+                samples.push((content.position() - start) as u32);
+            }
+            content.string()?;
+        }
+        if !content.is_empty() {
+            return Err(content.corrupt(format!("bytes behind the last of {count} symbols")));
+        }
+        Ok(Symbols { strings, samples, count, by_offset_from: (version == 1).then_some(first) })
+    }
+
+    /// The symbol of a series entry's reference.
+    pub fn get(&self, reference: u64) -> Result<&[u8], Error> {
+        self.find(reference).ok_or_else(|| Error::Corrupt {
+            what: WHAT,
+            offset: reference,
+            reason: format!("no symbol with reference {reference}"),
+        })
+    }
+
+    fn find(&self, reference: u64) -> Option<&[u8]> {
+        if let Some(first) = self.by_offset_from {
+            let at = usize::try_from(reference.checked_sub(first)?).ok()?;
+            return Some(split_string(self.strings.get(at..)?)?.0);
+        }
+        if reference >= u64::from(self.count) {
+            return None;
+        }
+        let ordinal = reference as usize;
+        let mut rest = &self.strings[self.samples[ordinal / SAMPLING] as usize..];
+        for _ in 0..ordinal % SAMPLING {
+            rest = split_string(rest)?.1;
+        }
+        Some(split_string(rest)?.0)
+    }
+
+    /// All symbols in their order, which is that of their bytes in blocks of version 2 and up.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.strings[..];
+        std::iter::from_fn(move || {
+            let (symbol, after) = split_string(rest)?;
+            rest = after;
+            Some(symbol)
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.strings.len() + self.samples.len() * 4
+    }
+}
+
+fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, at) = read_uvarint(bytes)?;
+    bytes[at..].split_at_checked(usize::try_from(len).ok()?)
+}

@@ -1,0 +1,187 @@
+//! The postings offset table in memory: for every label name its values, and where their postings lie.
+//!
+//! Not kept as it lies in the file, where each entry repeats the name: per name one buffer of
+//! `uvarint len │ value │ uvarint offset │ uvarint length`, sorted by value, with the place of every 16th.
+
+use std::ops::Range;
+
+use super::cursor::{self, Cursor};
+use crate::error::Error;
+use crate::varint::{put_uvarint, read_uvarint};
+
+const WHAT: &str = "index postings offset table";
+const SAMPLING: usize = 16;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct PostingsTable {
+    /// Sorted by name. The list of all series stands under ("", "").
+    names: Vec<Values>,
+}
+
+#[derive(Clone, Debug)]
+struct Values {
+    name: Box<[u8]>,
+    packed: Vec<u8>,
+    samples: Vec<u32>,
+    count: usize,
+}
+
+type Entry<'a> = (&'a [u8], &'a [u8], u64);
+
+impl PostingsTable {
+    /// Reads the section at `offset`; `end` is where the last postings list ends.
+    pub(super) fn parse(section: &[u8], offset: u64, end: u64) -> Result<PostingsTable, Error> {
+        let mut content = cursor::section(WHAT, section, offset)?;
+        let count = content.u32()?;
+        let unordered = content.clone();
+        match PostingsTable::parse_ordered(&mut content, count, end)? {
+            Some(table) => Ok(table),
+            // writers of version 1 did not sort
+            None => PostingsTable::parse_unordered(unordered, count, end),
+        }
+    }
+
+    /// `None` when names, values or offsets do not ascend.
+    fn parse_ordered(content: &mut Cursor<'_>, count: u32, end: u64) -> Result<Option<PostingsTable>, Error> {
+        let mut table = PostingsTable::default();
+        let mut previous: Option<Entry<'_>> = None;
+        for _ in 0..count {
+            let entry = parse_entry(content)?;
+            if let Some(previous) = previous {
+                if (previous.0, previous.1) >= (entry.0, entry.1) || previous.2 >= entry.2 {
+                    return Ok(None);
+                }
+                table.push(previous, entry.2);
+            }
+            previous = Some(entry);
+        }
+        if let Some(last) = previous {
+            if last.2 >= end {
+                return Err(content.corrupt(format!("postings at {} lie beyond their section", last.2)));
+            }
+            table.push(last, end);
+        }
+        if !content.is_empty() {
+            return Err(content.corrupt(format!("bytes behind the last of {count} entries")));
+        }
+        table.shrink();
+        Ok(Some(table))
+    }
+
+    fn parse_unordered(mut content: Cursor<'_>, count: u32, end: u64) -> Result<PostingsTable, Error> {
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            entries.push(parse_entry(&mut content)?);
+        }
+        let mut starts: Vec<u64> = entries.iter().map(|e| e.2).chain([end]).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        entries.sort_unstable();
+        if entries.windows(2).any(|w| (w[0].0, w[0].1) == (w[1].0, w[1].1)) {
+            return Err(content.corrupt("two entries for one label"));
+        }
+        let mut table = PostingsTable::default();
+        for entry in entries {
+            let next = starts.partition_point(|s| *s <= entry.2);
+            let Some(end) = starts.get(next) else {
+                return Err(content.corrupt(format!("postings at {} lie beyond their section", entry.2)));
+            };
+            table.push(entry, *end);
+        }
+        table.shrink();
+        Ok(table)
+    }
+
+    fn push(&mut self, (name, value, start): Entry<'_>, end: u64) {
+        if self.names.last().is_none_or(|last| &*last.name != name) {
+            if let Some(last) = self.names.last_mut() {
+                last.shrink();
+            }
+            self.names.push(Values { name: name.into(), packed: Vec::new(), samples: Vec::new(), count: 0 });
+        }
+        let values = self.names.last_mut().expect("pushed above");
+        if values.count.is_multiple_of(SAMPLING) {
+            // a section is shorter than 4 GiB, and this form of it shorter still
+            values.samples.push(values.packed.len() as u32);
+        }
+        put_uvarint(&mut values.packed, value.len() as u64);
+        values.packed.extend_from_slice(value);
+        put_uvarint(&mut values.packed, start);
+        put_uvarint(&mut values.packed, end - start);
+        values.count += 1;
+    }
+
+    fn shrink(&mut self) {
+        self.names.shrink_to_fit();
+        if let Some(last) = self.names.last_mut() {
+            last.shrink();
+        }
+    }
+
+    fn values(&self, name: &[u8]) -> Option<&Values> {
+        let at = self.names.binary_search_by(|v| (*v.name).cmp(name)).ok()?;
+        Some(&self.names[at])
+    }
+
+    /// Where the postings of `name="value"` lie.
+    pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Option<Range<u64>> {
+        self.values(name)?.find(value)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(|v| &*v.name).filter(|name| !name.is_empty())
+    }
+
+    /// The values of a label in order, and where the postings of each lie.
+    pub(super) fn iter(&self, name: &[u8]) -> impl Iterator<Item = (&[u8], Range<u64>)> {
+        let mut packed = self.values(name).map_or(&[][..], |v| &v.packed);
+        std::iter::from_fn(move || next_value(&mut packed))
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.names.iter().map(|v| v.name.len() + v.packed.len() + 4 * v.samples.len() + size_of::<Values>()).sum()
+    }
+}
+
+impl Values {
+    fn find(&self, value: &[u8]) -> Option<Range<u64>> {
+        let sampled = |at: &u32| next_value(&mut &self.packed[*at as usize..]).map_or(&[][..], |v| v.0);
+        let after = self.samples.partition_point(|at| sampled(at) <= value);
+        let mut packed = &self.packed[self.samples[after.checked_sub(1)?] as usize..];
+        while let Some((candidate, range)) = next_value(&mut packed) {
+            match candidate.cmp(value) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Some(range),
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
+    fn shrink(&mut self) {
+        self.packed.shrink_to_fit();
+        self.samples.shrink_to_fit();
+    }
+}
+
+fn next_value<'a>(packed: &mut &'a [u8]) -> Option<(&'a [u8], Range<u64>)> {
+    let number = |packed: &mut &'a [u8]| {
+        let (value, len) = read_uvarint(packed)?;
+        *packed = &packed[len..];
+        Some(value)
+    };
+    let len = number(packed)? as usize;
+    let (value, rest) = packed.split_at(len);
+    *packed = rest;
+    let start = number(packed)?;
+    let length = number(packed)?;
+    Some((value, start..start + length))
+}
+
+fn parse_entry<'a>(content: &mut Cursor<'a>) -> Result<Entry<'a>, Error> {
+    let keys = content.uvarint()?;
+    if keys != 2 {
+        return Err(content.corrupt(format!("an entry of {keys} strings instead of 2")));
+    }
+    Ok((content.string()?, content.string()?, content.uvarint()?))
+}

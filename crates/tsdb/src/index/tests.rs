@@ -1,0 +1,196 @@
+use bytes::Bytes;
+use model::{MatchOp, Matcher};
+use proptest::prelude::*;
+
+use super::*;
+
+const RAW: &[u8] = include_bytes!("../../tests/data/raw/01M81HXMY0XQF1A6MF7S68NK18/index");
+const SMALL: &[u8] = include_bytes!("../../tests/data/raw/01M81HXTN290NJBH17178YSRJX/index");
+const AGGR: &[u8] = include_bytes!("../../tests/data/aggr/01M81HXX0GS6A2F69HCM1Y84FY/index");
+
+pub(super) const GOLDEN: [&[u8]; 3] = [RAW, SMALL, AGGR];
+
+fn open(bytes: &'static [u8]) -> Index {
+    Index::open(Bytes::from_static(bytes)).unwrap()
+}
+
+fn matcher(op: &str, name: &str, value: &str) -> Matcher {
+    let op = match op {
+        "=" => MatchOp::Equal,
+        "!=" => MatchOp::NotEqual,
+        "=~" => MatchOp::Regex,
+        _ => MatchOp::NotRegex,
+    };
+    Matcher::new(op, name, value).unwrap()
+}
+
+#[test]
+fn golden_indices_read_whole() {
+    for (bytes, series) in [(SMALL, 72), (AGGR, 276)] {
+        let index = open(bytes);
+        let entries: Vec<SeriesEntry> = index.all_series().unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(entries.len(), series);
+        assert_eq!(index.header().series_count(), series as u64);
+        assert!(entries.windows(2).all(|w| w[0].labels < w[1].labels));
+        assert!(entries.iter().all(|e| e.chunks.iter().all(|c| c.min_time <= c.max_time)));
+    }
+}
+
+#[test]
+fn label_names_and_values_are_those_of_the_series() {
+    let index = open(RAW);
+    let mut names = std::collections::BTreeMap::<Vec<u8>, std::collections::BTreeSet<Vec<u8>>>::new();
+    for entry in index.all_series().unwrap() {
+        for (name, value) in entry.unwrap().labels.iter() {
+            names.entry(name.to_vec()).or_default().insert(value.to_vec());
+        }
+    }
+    assert!(index.header().label_names().eq(names.keys()));
+    for (name, values) in &names {
+        assert!(index.header().label_values(name).map(|(v, _)| v).eq(values));
+        for value in values {
+            assert!(index.header().postings_range(name, value).is_some());
+        }
+        assert!(index.header().postings_range(name, b"no such value").is_none());
+    }
+    assert_eq!(index.header().postings_range(b"nope", b"x"), None);
+}
+
+/// Every combination of up to three of these, against the plain definition of a matcher.
+#[test]
+fn matchers_select_what_their_definition_says() {
+    let zoo = [
+        matcher("=", "__name__", "http_requests_total"),
+        matcher("=", "job", "nope"),
+        matcher("=", "nope", ""),
+        matcher("=", "handler", ""),
+        matcher("!=", "handler", ""),
+        matcher("!=", "handler", "/login"),
+        matcher("!=", "nope", "x"),
+        matcher("=~", "handler", "/login|/cart"),
+        matcher("=~", "handler", "/login|"),
+        matcher("=~", "handler", ".*"),
+        matcher("=~", "handler", ".+"),
+        matcher("=~", "le", "0\\..*|"),
+        matcher("!~", "handler", "/l.*"),
+        matcher("!~", "handler", "/login|"),
+        matcher("!~", "handler", ".+"),
+        matcher("!~", "instance", ".*"),
+    ];
+    let index = open(RAW);
+    let all = index.postings(&[]).unwrap();
+    let labels: Vec<_> = all.iter().map(|id| index.series(*id).unwrap().labels).collect();
+    let mut answers = 0;
+    for a in &zoo {
+        for b in &zoo {
+            for c in &zoo {
+                let matchers = [a.clone(), b.clone(), c.clone()];
+                let satisfied =
+                    |l: &model::Labels| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or_default()));
+                let expected: Vec<u32> =
+                    all.iter().zip(&labels).filter(|(_, l)| satisfied(l)).map(|(id, _)| *id).collect();
+                assert_eq!(index.postings(&matchers).unwrap(), expected, "{matchers:?}");
+                answers += usize::from(!expected.is_empty());
+            }
+        }
+    }
+    assert!(answers > 500, "{answers} combinations with an answer");
+}
+
+#[test]
+fn names_and_values_with_matchers() {
+    let index = open(RAW);
+    let m = [matcher("=", "__name__", "up")];
+    let names = index.label_names(&m).unwrap();
+    assert!(names.contains(&b"job".to_vec()) && !names.contains(&b"handler".to_vec()), "{names:?}");
+    assert!(!index.label_values("job", &m).unwrap().is_empty());
+    assert!(index.label_values("handler", &m).unwrap().is_empty());
+}
+
+#[test]
+fn the_header_needs_three_ranges_and_little_else() {
+    let mut loader = HeaderLoader::new(RAW.len() as u64).unwrap();
+    let mut fetched = Vec::new();
+    while !loader.need().is_empty() {
+        let need = loader.need();
+        fetched.extend(need.clone());
+        let bytes: Vec<Bytes> =
+            need.iter().map(|r| Bytes::from_static(&RAW[r.start as usize..r.end as usize])).collect();
+        loader.feed(&bytes).unwrap();
+    }
+    assert!(fetched.len() <= 3, "{fetched:?}");
+    assert!(loader.finish().unwrap().memory() < RAW.len());
+}
+
+#[test]
+fn corruption_is_an_error_that_names_section_and_offset() {
+    let broken = |at: usize| {
+        let mut bytes = RAW.to_vec();
+        bytes[at] ^= 0x10;
+        Index::open(bytes.into()).and_then(|i| i.all_series()?.collect::<Result<Vec<_>, _>>().map(|_| ()))
+    };
+    let toc = *open(RAW).header().toc();
+    let text = |at: u64| broken(at as usize).unwrap_err().to_string();
+    assert!(text(0).contains("magic number"), "{}", text(0));
+    assert!(text(4).contains("version"), "{}", text(4));
+    assert!(
+        text(toc.symbols + 20).contains("index symbols: checksum mismatch at offset 5"),
+        "{}",
+        text(toc.symbols + 20)
+    );
+    assert!(text(toc.series + 20).contains("index series: checksum mismatch at offset"), "{}", text(toc.series + 20));
+    assert!(text(toc.postings + 10).contains("index postings"), "{}", text(toc.postings + 10));
+    let table = toc.postings_offset_table + 30;
+    assert!(text(table).contains("index postings offset table"), "{}", text(table));
+    let end = RAW.len() as u64 - 20;
+    assert!(text(end).contains("index table of contents"), "{}", text(end));
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    for len in (0..SMALL.len()).step_by(7) {
+        assert!(Index::open(Bytes::from_static(&SMALL[..len])).is_err(), "{len}");
+    }
+}
+
+proptest! {
+    /// Checksums are repaired, so that what lies behind them is reached.
+    #[test]
+    fn arbitrary_damage_neither_panics_nor_over_allocates(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut bytes = SMALL.to_vec();
+        for (at, byte) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let len = bytes.len();
+        let toc_crc = crc32c::crc32c(&bytes[len - 52..len - 4]);
+        bytes[len - 4..].copy_from_slice(&toc_crc.to_be_bytes());
+        for at in [5usize, 5684] {
+            let section = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+            if let Some(content) = bytes.get(at + 4..at.saturating_add(4).saturating_add(section)) {
+                let crc = crc32c::crc32c(content).to_be_bytes();
+                if let Some(stored) = bytes.get_mut(at + 4 + section..at + 8 + section) {
+                    stored.copy_from_slice(&crc);
+                }
+            }
+        }
+        if let Ok(index) = Index::open(bytes.into()) {
+            if let Ok(series) = index.all_series() {
+                series.for_each(drop);
+            }
+            let _ = index.postings(&[matcher("=~", "job", ".+"), matcher("!=", "handler", "x")]);
+        }
+    }
+
+    #[test]
+    fn arbitrary_series_bytes_do_not_panic(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let index = open(SMALL);
+        let mut bytes = Vec::new();
+        crate::varint::put_uvarint(&mut bytes, body.len() as u64);
+        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
+        let _ = index.header().parse_series(1, &bytes);
+    }
+}
