@@ -1,0 +1,53 @@
+//! The numbers behind functions and aggregations: slices in, slices out, no labels and no I/O.
+//!
+//! Range functions work on one series at a time over all steps of a query: [`window`] finds the samples of every
+//! step with two cursors, [`range`] evaluates a function over them. Results are those of Prometheus 3.15; sums are
+//! compensated (Neumaier) where Prometheus compensates. Timestamps are milliseconds.
+
+pub mod aggregate;
+pub mod binary;
+pub mod calendar;
+pub mod format;
+pub mod histogram;
+pub mod kahan;
+pub mod labels;
+pub mod math;
+pub mod order;
+pub mod over_time;
+pub mod range;
+pub mod rate;
+pub mod regression;
+pub mod window;
+
+/// A row of values, one per step, and the bitmap of the steps that have one.
+#[derive(Debug)]
+pub struct Column<'a> {
+    pub values: &'a mut [f64],
+    pub present: &'a mut [u64],
+}
+
+impl Column<'_> {
+    /// Sets the value of a step.
+    #[inline]
+    pub fn set(&mut self, step: usize, value: f64) {
+        self.values[step] = value;
+        self.present[step / 64] |= 1 << (step % 64);
+    }
+}
+
+/// A parameter that is one number, or one per step.
+#[derive(Clone, Copy, Debug)]
+pub enum Param<'a> {
+    One(f64),
+    PerStep(&'a [f64]),
+}
+
+impl Param<'_> {
+    #[inline]
+    pub fn at(&self, step: usize) -> f64 {
+        match self {
+            Param::One(value) => *value,
+            Param::PerStep(values) => values[step],
+        }
+    }
+}

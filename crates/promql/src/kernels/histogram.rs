@@ -1,0 +1,139 @@
+//! Quantiles of classic histograms.
+
+/// A bucket of a classic histogram: its upper bound (`le`) and cumulative count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    pub upper: f64,
+    pub count: f64,
+}
+
+/// Counts that differ by less than this part of their sum are taken as equal.
+const SMALL_DELTA: f64 = 1e-12;
+
+/// How far bucket counts had to be raised so that they never fall.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ForcedMonotonicity {
+    pub min_bucket: f64,
+    pub max_bucket: f64,
+    pub max_diff: f64,
+}
+
+/// The φ-quantile of the buckets, which are sorted and repaired in place. NaN without a `+Inf` bucket, with fewer
+/// than two buckets, or without observations.
+pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<ForcedMonotonicity>) {
+    if q.is_nan() || buckets.is_empty() {
+        return (f64::NAN, None);
+    }
+    if q < 0.0 {
+        return (f64::NEG_INFINITY, None);
+    }
+    if q > 1.0 {
+        return (f64::INFINITY, None);
+    }
+    buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
+    if buckets[buckets.len() - 1].upper != f64::INFINITY {
+        return (f64::NAN, None);
+    }
+    coalesce(buckets);
+    let forced = make_monotonic(buckets);
+    let last = buckets.len() - 1;
+    let observations = buckets[last].count;
+    if last == 0 || observations == 0.0 || observations.is_nan() {
+        return (f64::NAN, forced);
+    }
+    let rank = q * observations;
+    let at = buckets[..last].partition_point(|b| b.count < rank);
+    if at == last {
+        return (buckets[last - 1].upper, forced);
+    }
+    if at == 0 && buckets[0].upper <= 0.0 {
+        return (buckets[0].upper, forced);
+    }
+    let Bucket { upper, count } = buckets[at];
+    if at == 0 {
+        return (upper * (rank / count), forced);
+    }
+    let below = buckets[at - 1];
+    let part = (rank - below.count) / (count - below.count);
+    (below.upper + (upper - below.upper) * part, forced)
+}
+
+/// Adds up buckets with the same bound.
+fn coalesce(buckets: &mut Vec<Bucket>) {
+    let mut kept = 0;
+    for i in 1..buckets.len() {
+        if buckets[i].upper == buckets[kept].upper {
+            buckets[kept].count += buckets[i].count;
+        } else {
+            kept += 1;
+            buckets[kept] = buckets[i];
+        }
+    }
+    buckets.truncate(kept + 1);
+}
+
+fn make_monotonic(buckets: &mut [Bucket]) -> Option<ForcedMonotonicity> {
+    let mut forced: Option<ForcedMonotonicity> = None;
+    let mut before = buckets[0].count;
+    for bucket in &mut buckets[1..] {
+        let now = bucket.count;
+        if now == before {
+            continue;
+        }
+        if nearly_equal(before, now) {
+            bucket.count = before;
+            continue;
+        }
+        if now < before {
+            let diff = before - now;
+            let first = ForcedMonotonicity { min_bucket: bucket.upper, max_bucket: bucket.upper, max_diff: diff };
+            let entry = forced.get_or_insert(first);
+            entry.max_bucket = bucket.upper;
+            entry.max_diff = entry.max_diff.max(diff);
+            bucket.count = before;
+            continue;
+        }
+        before = now;
+    }
+    forced
+}
+
+/// Equal within [`SMALL_DELTA`] of the sum of magnitudes.
+fn nearly_equal(a: f64, b: f64) -> bool {
+    if (a.is_nan() && b.is_nan()) || a == b {
+        return true;
+    }
+    let sum = a.abs() + b.abs();
+    let diff = (a - b).abs();
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return diff < SMALL_DELTA * f64::MIN_POSITIVE;
+    }
+    diff / sum.min(f64::MAX) < SMALL_DELTA
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantile(q: f64, buckets: &[(f64, f64)]) -> (f64, Option<ForcedMonotonicity>) {
+        bucket_quantile(q, &mut buckets.iter().map(|(upper, count)| Bucket { upper: *upper, count: *count }).collect())
+    }
+
+    #[test]
+    fn interpolates_inside_the_bucket() {
+        let buckets = [(f64::INFINITY, 4.0), (0.1, 2.0), (0.2, 4.0)];
+        assert_eq!(quantile(0.75, &buckets).0, 0.15000000000000002);
+        assert_eq!(quantile(0.25, &buckets).0, 0.05);
+        assert_eq!(quantile(-1.0, &buckets).0, f64::NEG_INFINITY);
+        assert!(quantile(0.5, &buckets[1..]).0.is_nan(), "no +Inf bucket");
+    }
+
+    #[test]
+    fn falls_are_repaired_and_reported() {
+        let (v, forced) = quantile(0.5, &[(1.0, 4.0), (2.0, 3.0), (f64::INFINITY, 8.0)]);
+        assert_eq!(v, 1.0);
+        assert_eq!(forced, Some(ForcedMonotonicity { min_bucket: 2.0, max_bucket: 2.0, max_diff: 1.0 }));
+        let tiny = 10.0 * (1.0 - 1e-14);
+        assert_eq!(quantile(0.5, &[(1.0, 10.0), (2.0, tiny), (f64::INFINITY, 12.0)]).1, None);
+    }
+}

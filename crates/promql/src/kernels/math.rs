@@ -1,0 +1,66 @@
+//! Functions of one value.
+
+/// A function of a value alone.
+pub type Function = fn(f64) -> f64;
+
+/// Functions of one value by their name in PromQL; those of time are in [`super::calendar`].
+pub fn by_name(name: &str) -> Option<Function> {
+    Some(match name {
+        "abs" => f64::abs,
+        "ceil" => f64::ceil,
+        "floor" => f64::floor,
+        "exp" => f64::exp,
+        "ln" => f64::ln,
+        "log2" => f64::log2,
+        "log10" => f64::log10,
+        "sqrt" => f64::sqrt,
+        "sgn" => sgn,
+        "sin" => f64::sin,
+        "cos" => f64::cos,
+        "tan" => f64::tan,
+        "asin" => f64::asin,
+        "acos" => f64::acos,
+        "atan" => f64::atan,
+        "sinh" => f64::sinh,
+        "cosh" => f64::cosh,
+        "tanh" => f64::tanh,
+        "asinh" => f64::asinh,
+        "acosh" => f64::acosh,
+        "atanh" => f64::atanh,
+        "deg" => |v| v * 180.0 / std::f64::consts::PI,
+        "rad" => |v| v * std::f64::consts::PI / 180.0,
+        _ => return None,
+    })
+}
+
+fn sgn(v: f64) -> f64 {
+    if v < 0.0 {
+        -1.0
+    } else if v > 0.0 {
+        1.0
+    } else {
+        v
+    }
+}
+
+/// Rounds to the nearest multiple, halves up.
+pub fn round(v: f64, to_nearest: f64) -> f64 {
+    let inverse = 1.0 / to_nearest;
+    (v * inverse + 0.5).floor() / inverse
+}
+
+/// The larger; +Inf beats NaN, NaN beats the rest.
+pub fn max(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        return f64::INFINITY;
+    }
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// The smaller; -Inf beats NaN, NaN beats the rest.
+pub fn min(a: f64, b: f64) -> f64 {
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        return f64::NEG_INFINITY;
+    }
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}

@@ -1,0 +1,236 @@
+//! The `*_over_time` functions: sums and means by prefix sums, extremes by a monotone queue, quantiles by a sorted
+//! window, so that a step costs the samples that enter and leave, not the samples inside.
+//!
+//! Where the windows do not overlap much, or a value is not finite, each window is computed on its own.
+
+use super::Column;
+use super::Param;
+use super::kahan::{self, Double};
+use super::window::{Bounds, Samples};
+
+/// Buffers reused from series to series.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    first: Vec<Double>,
+    second: Vec<Double>,
+    queue: Vec<u32>,
+    sorted: Vec<f64>,
+    deviations: Vec<f64>,
+}
+
+/// Whether incremental evaluation pays: the windows together hold several times the samples of the series.
+fn overlaps(samples: Samples<'_>, bounds: &[Bounds]) -> bool {
+    let total: usize = bounds.iter().map(|b| b.len()).sum();
+    total > 3 * samples.v.len()
+}
+
+fn each(samples: Samples<'_>, bounds: &[Bounds], out: &mut Column<'_>, mut f: impl FnMut(&[f64]) -> f64) {
+    for (k, window) in bounds.iter().enumerate() {
+        if !window.is_empty() {
+            out.set(k, f(&samples.v[window.range()]));
+        }
+    }
+}
+
+/// Fills prefix sums, `prefix[i]` over the first `i` values; false when one is not finite.
+fn prefix(values: impl Iterator<Item = f64>, into: &mut Vec<Double>) -> bool {
+    into.clear();
+    let mut sum = Double::default();
+    into.push(sum);
+    for v in values {
+        sum = sum.plus(v);
+        into.push(sum);
+    }
+    (sum.hi + sum.lo).is_finite()
+}
+
+/// `sum_over_time`.
+pub fn sum(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: &mut Column<'_>) {
+    if !overlaps(samples, bounds) || !prefix(samples.v.iter().copied(), &mut scratch.first) {
+        return each(samples, bounds, out, kahan::sum);
+    }
+    for (k, window) in bounds.iter().enumerate() {
+        if !window.is_empty() {
+            out.set(k, scratch.first[window.hi as usize].minus(scratch.first[window.lo as usize]));
+        }
+    }
+}
+
+/// `avg_over_time`.
+pub fn avg(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: &mut Column<'_>) {
+    if !overlaps(samples, bounds) || !prefix(samples.v.iter().copied(), &mut scratch.first) {
+        return each(samples, bounds, out, kahan::mean);
+    }
+    for (k, window) in bounds.iter().enumerate() {
+        if !window.is_empty() {
+            let sum = scratch.first[window.hi as usize].minus(scratch.first[window.lo as usize]);
+            out.set(k, sum / window.len() as f64);
+        }
+    }
+}
+
+/// The population variance of values, by Welford's recurrence with compensation.
+pub fn variance_of(values: &[f64]) -> f64 {
+    let (mut mean, mut mean_c, mut aux, mut aux_c) = (0.0, 0.0, 0.0, 0.0);
+    for (i, v) in values.iter().enumerate() {
+        let delta = v - (mean + mean_c);
+        (mean, mean_c) = kahan::add(delta / (i + 1) as f64, mean, mean_c);
+        (aux, aux_c) = kahan::add(delta * (v - (mean + mean_c)), aux, aux_c);
+    }
+    (aux + aux_c) / values.len() as f64
+}
+
+/// `stdvar_over_time`, or its root.
+pub fn variance(samples: Samples<'_>, bounds: &[Bounds], root: bool, scratch: &mut Scratch, out: &mut Column<'_>) {
+    let finish = |v: f64| if root { v.sqrt() } else { v };
+    // Around the mean of the series, so that the squares stay small beside the variance.
+    let center = kahan::mean(samples.v);
+    let fits = center.is_finite()
+        && overlaps(samples, bounds)
+        && prefix(samples.v.iter().map(|v| v - center), &mut scratch.first)
+        && prefix_of_squares(samples.v, center, &mut scratch.second);
+    if !fits {
+        return each(samples, bounds, out, |values| finish(variance_of(values)));
+    }
+    for (k, window) in bounds.iter().enumerate() {
+        if window.is_empty() {
+            continue;
+        }
+        let n = window.len() as f64;
+        let (lo, hi) = (window.lo as usize, window.hi as usize);
+        let sum = scratch.first[hi].minus(scratch.first[lo]);
+        let squares = scratch.second[hi].minus(scratch.second[lo]);
+        let v = (squares - sum * sum / n) / n;
+        // What is left after cancellation must be well above the rounding of what was cancelled.
+        let sound = v > squares / n * 1e-4;
+        out.set(k, finish(if sound { v } else { variance_of(&samples.v[lo..hi]) }));
+    }
+}
+
+fn prefix_of_squares(values: &[f64], center: f64, into: &mut Vec<Double>) -> bool {
+    into.clear();
+    let mut sum = Double::default();
+    into.push(sum);
+    for v in values {
+        let d = v - center;
+        sum = sum.plus_product(d, d);
+        into.push(sum);
+    }
+    (sum.hi + sum.lo).is_finite()
+}
+
+/// `min_over_time` (`MAX` false) and `max_over_time`, and with `TIME` the second at which the last of them stood.
+/// NaN counts only where nothing else is in the window.
+pub fn extreme<const MAX: bool, const TIME: bool>(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    scratch: &mut Scratch,
+    out: &mut Column<'_>,
+) {
+    let queue = &mut scratch.queue;
+    queue.clear();
+    let (mut head, mut next) = (0, 0usize);
+    // For the time of an extreme the latest of equals counts, so an equal newcomer replaces those before it.
+    let gives_way = |old: f64, new: f64| if MAX { old <= new } else { old >= new };
+    for (k, window) in bounds.iter().enumerate() {
+        if window.is_empty() {
+            continue;
+        }
+        next = next.max(window.lo as usize);
+        while next < window.hi as usize {
+            let v = samples.v[next];
+            if !v.is_nan() {
+                while queue.len() > head && gives_way(samples.v[queue[queue.len() - 1] as usize], v) {
+                    queue.pop();
+                }
+                queue.push(next as u32);
+            }
+            next += 1;
+        }
+        while head < queue.len() && queue[head] < window.lo {
+            head += 1;
+        }
+        // Of NaN alone the latest is taken.
+        let at = if head < queue.len() { queue[head] as usize } else { window.hi as usize - 1 };
+        out.set(k, if TIME { samples.t[at] as f64 / 1000.0 } else { samples.v[at] });
+    }
+}
+
+/// `quantile_over_time`.
+pub fn quantile(samples: Samples<'_>, bounds: &[Bounds], q: Param<'_>, scratch: &mut Scratch, out: &mut Column<'_>) {
+    let sorted = &mut scratch.sorted;
+    sorted.clear();
+    if !overlaps(samples, bounds) {
+        for (k, window) in bounds.iter().enumerate() {
+            if !window.is_empty() {
+                sorted.clear();
+                sorted.extend_from_slice(&samples.v[window.range()]);
+                sorted.sort_unstable_by(order);
+                out.set(k, quantile_of_sorted(q.at(k), sorted));
+            }
+        }
+        return;
+    }
+    let (mut lo, mut hi) = (0usize, 0usize);
+    for (k, window) in bounds.iter().enumerate() {
+        if window.is_empty() {
+            continue;
+        }
+        if window.lo as usize >= hi {
+            sorted.clear();
+            (lo, hi) = (window.lo as usize, window.lo as usize);
+        }
+        for v in &samples.v[lo..window.lo as usize] {
+            let at = sorted.partition_point(|x| order(x, v).is_lt());
+            sorted.remove(at);
+        }
+        for v in &samples.v[hi..window.hi as usize] {
+            let at = sorted.partition_point(|x| order(x, v).is_lt());
+            sorted.insert(at, *v);
+        }
+        (lo, hi) = (window.lo as usize, window.hi as usize);
+        out.set(k, quantile_of_sorted(q.at(k), sorted));
+    }
+}
+
+/// NaN before everything else, then by value.
+pub fn order(a: &f64, b: &f64) -> std::cmp::Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (false, false) => a.total_cmp(b),
+        (x, y) => y.cmp(&x),
+    }
+}
+
+/// The φ-quantile by linear interpolation between neighbours; below 0 is -Inf, above 1 is +Inf.
+pub fn quantile_of_sorted(q: f64, sorted: &[f64]) -> f64 {
+    if sorted.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    let n = sorted.len() as f64;
+    let rank = q * (n - 1.0);
+    let lower = rank.floor().max(0.0);
+    let upper = (lower + 1.0).min(n - 1.0);
+    let weight = rank - rank.floor();
+    sorted[lower as usize] * (1.0 - weight) + sorted[upper as usize] * weight
+}
+
+/// `mad_over_time`: the median of the distances to the median.
+pub fn mad(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: &mut Column<'_>) {
+    let (sorted, deviations) = (&mut scratch.sorted, &mut scratch.deviations);
+    each(samples, bounds, out, |values| {
+        sorted.clear();
+        sorted.extend_from_slice(values);
+        sorted.sort_unstable_by(order);
+        let median = quantile_of_sorted(0.5, sorted);
+        deviations.clear();
+        deviations.extend(values.iter().map(|v| (v - median).abs()));
+        deviations.sort_unstable_by(order);
+        quantile_of_sorted(0.5, deviations)
+    });
+}

@@ -1,0 +1,191 @@
+//! `rate`, `increase`, `delta`, `irate`, `idelta`, `resets`, `changes`.
+
+use super::Column;
+use super::window::{Bounds, Samples, Steps};
+
+/// Above this many resets in a window the sum over them comes from prefix sums.
+const DIRECT_RESETS: usize = 64;
+
+/// Where a counter's value fell, and what it fell from.
+#[derive(Debug, Default)]
+pub struct Resets {
+    at: Vec<u32>,
+    from: Vec<f64>,
+    /// Sums of `from` up to each reset; not finite when a value is not.
+    total: Vec<f64>,
+}
+
+impl Resets {
+    /// One pass over a series.
+    pub fn find(&mut self, v: &[f64]) {
+        self.at.clear();
+        self.from.clear();
+        self.total.clear();
+        for (at, pair) in v.windows(2).enumerate() {
+            if pair[1] < pair[0] {
+                self.at.push(at as u32 + 1);
+                self.from.push(pair[0]);
+                self.total.push(self.total.last().unwrap_or(&0.0) + pair[0]);
+            }
+        }
+    }
+
+    /// The indices into the resets that fall inside windows, moving forward with `cursor`.
+    #[inline(always)]
+    fn within(&self, window: Bounds, cursor: &mut (usize, usize)) -> (usize, usize) {
+        while cursor.0 < self.at.len() && self.at[cursor.0] <= window.lo {
+            cursor.0 += 1;
+        }
+        cursor.1 = cursor.1.max(cursor.0);
+        while cursor.1 < self.at.len() && self.at[cursor.1] < window.hi {
+            cursor.1 += 1;
+        }
+        *cursor
+    }
+
+    /// What the resets `a..b` add to a counter's difference.
+    #[inline(always)]
+    fn correction(&self, a: usize, b: usize) -> f64 {
+        if b - a > DIRECT_RESETS {
+            let sum = self.total[b - 1] - self.total[a] + self.from[a];
+            if sum.is_finite() {
+                return sum;
+            }
+        }
+        self.from[a..b].iter().sum()
+    }
+}
+
+/// What an extrapolated difference is of and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extrapolation {
+    Rate,
+    Increase,
+    Delta,
+}
+
+/// The difference over each window, extrapolated to its borders as Prometheus does it.
+pub fn extrapolated(kind: Extrapolation, input: Windowed<'_>, resets: &mut Resets, out: &mut Column<'_>) {
+    match kind {
+        Extrapolation::Rate => counter::<true>(input, resets, out),
+        Extrapolation::Increase => counter::<false>(input, resets, out),
+        Extrapolation::Delta => {
+            for (k, window) in input.bounds.iter().enumerate() {
+                if window.len() >= 2 {
+                    let difference = last(input.samples, *window) - input.samples.v[window.lo as usize];
+                    out.set(k, difference * factor(&input, k, *window, None));
+                }
+            }
+        }
+    }
+}
+
+/// A series and its windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Windowed<'a> {
+    pub samples: Samples<'a>,
+    pub bounds: &'a [Bounds],
+    pub steps: &'a Steps,
+    /// The length of the windows.
+    pub range: i64,
+}
+
+fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut Column<'_>) {
+    resets.find(input.samples.v);
+    let mut cursor = (0, 0);
+    let range_seconds = input.range as f64 / 1000.0;
+    for (k, window) in input.bounds.iter().enumerate() {
+        if window.len() < 2 {
+            continue;
+        }
+        let first = input.samples.v[window.lo as usize];
+        let mut increase = last(input.samples, *window) - first;
+        if !resets.at.is_empty() {
+            let (a, b) = resets.within(*window, &mut cursor);
+            if b > a {
+                increase += resets.correction(a, b);
+            }
+        }
+        let mut factor = factor(&input, k, *window, Some((first, increase)));
+        if RATE {
+            factor /= range_seconds;
+        }
+        out.set(k, increase * factor);
+    }
+}
+
+#[inline(always)]
+fn last(samples: Samples<'_>, window: Bounds) -> f64 {
+    samples.v[window.hi as usize - 1]
+}
+
+/// How much longer than the span of its samples the window counts as. For counters (first value and increase given)
+/// never so long that the counter would have been below zero at its start.
+#[inline(always)]
+fn factor(input: &Windowed<'_>, k: usize, window: Bounds, counter: Option<(f64, f64)>) -> f64 {
+    let (first_t, last_t) = (input.samples.t[window.lo as usize], input.samples.t[window.hi as usize - 1]);
+    let end = input.steps.end(k);
+    let mut to_start = (first_t - (end - input.range)) as f64 / 1000.0;
+    let mut to_end = (end - last_t) as f64 / 1000.0;
+    let sampled = (last_t - first_t) as f64 / 1000.0;
+    let between = sampled / (window.len() - 1) as f64;
+    let threshold = between * 1.1;
+    if to_start >= threshold {
+        to_start = between / 2.0;
+    }
+    if let Some((first, increase)) = counter
+        && increase > 0.0
+        && first >= 0.0
+    {
+        let to_zero = sampled * (first / increase);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = between / 2.0;
+    }
+    (sampled + to_start + to_end) / sampled
+}
+
+/// `irate` (per second, resets corrected) or `idelta` of the last two samples of each window.
+pub fn instant<const RATE: bool>(samples: Samples<'_>, bounds: &[Bounds], out: &mut Column<'_>) {
+    for (k, window) in bounds.iter().enumerate() {
+        if window.len() < 2 {
+            continue;
+        }
+        let at = window.hi as usize - 1;
+        let interval = samples.t[at] - samples.t[at - 1];
+        if interval == 0 {
+            continue;
+        }
+        let (before, now) = (samples.v[at - 1], samples.v[at]);
+        let difference = if RATE && now < before { now } else { now - before };
+        out.set(k, if RATE { difference / (interval as f64 / 1000.0) } else { difference });
+    }
+}
+
+/// Counts the events between neighbours in each window: falls for `resets`, differences for `changes`.
+pub fn count_events(samples: Samples<'_>, bounds: &[Bounds], event: fn(f64, f64) -> bool, out: &mut Column<'_>) {
+    let mut before = Vec::with_capacity(samples.v.len());
+    let mut count = 0u32;
+    for (i, now) in samples.v.iter().enumerate() {
+        count += u32::from(i > 0 && event(samples.v[i - 1], *now));
+        before.push(count);
+    }
+    for (k, window) in bounds.iter().enumerate() {
+        if !window.is_empty() {
+            out.set(k, f64::from(before[window.hi as usize - 1] - before[window.lo as usize]));
+        }
+    }
+}
+
+/// A counter reset.
+pub fn is_reset(before: f64, now: f64) -> bool {
+    now < before
+}
+
+/// A change of value; NaN equals NaN here.
+pub fn is_change(before: f64, now: f64) -> bool {
+    now != before && !(now.is_nan() && before.is_nan())
+}

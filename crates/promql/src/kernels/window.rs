@@ -1,0 +1,126 @@
+//! Which samples of a series belong to which step.
+
+/// The samples of one series, sorted by time, without stale markers where a range function reads them.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    pub t: &'a [i64],
+    pub v: &'a [f64],
+}
+
+/// The samples `lo..hi` of a step's window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    pub lo: u32,
+    pub hi: u32,
+}
+
+impl Bounds {
+    #[inline(always)]
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.lo as usize..self.hi as usize
+    }
+
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        (self.hi - self.lo) as usize
+    }
+
+    #[inline(always)]
+    pub fn is_empty(self) -> bool {
+        self.hi <= self.lo
+    }
+}
+
+/// The steps a function is evaluated at and where its window ends at each.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    pub start: i64,
+    pub step: i64,
+    pub count: usize,
+    pub offset: i64,
+    /// `@`: the window ends here (less the offset) at every step.
+    pub fixed: Option<i64>,
+}
+
+impl Steps {
+    /// The time of evaluation.
+    #[inline(always)]
+    pub fn eval(&self, k: usize) -> i64 {
+        self.start.wrapping_add(self.step.wrapping_mul(k as i64))
+    }
+
+    /// The end of the window, included in it.
+    #[inline(always)]
+    pub fn end(&self, k: usize) -> i64 {
+        self.fixed.unwrap_or_else(|| self.eval(k)).saturating_sub(self.offset)
+    }
+}
+
+/// Finds the samples in `(end - range, end]` for every step. Two cursors that expect the advance of the step before,
+/// so that a regular series costs a few comparisons per step.
+pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
+    out.clear();
+    out.reserve(steps.count);
+    if steps.count == 0 {
+        return;
+    }
+    let first = steps.end(0);
+    let mut lo = t.partition_point(|x| *x <= first.saturating_sub(range));
+    let mut hi = lo + t[lo..].partition_point(|x| *x <= first);
+    out.push(Bounds { lo: lo as u32, hi: hi as u32 });
+    if steps.fixed.is_some() {
+        out.resize(steps.count, out[0]);
+        return;
+    }
+    let (mut lo_advance, mut hi_advance) = (0, 0);
+    for k in 1..steps.count {
+        let end = steps.end(k);
+        let next_hi = seek(t, hi, hi_advance, end);
+        let next_lo = seek(t, lo, lo_advance, end.saturating_sub(range));
+        (lo_advance, hi_advance) = (next_lo - lo, next_hi - hi);
+        (lo, hi) = (next_lo, next_hi);
+        out.push(Bounds { lo: lo as u32, hi: hi as u32 });
+    }
+}
+
+/// The first index ≥ `from` whose time is after `bound`; `advance` is the guess.
+#[inline(always)]
+fn seek(t: &[i64], from: usize, advance: usize, bound: i64) -> usize {
+    let mut i = (from + advance).min(t.len());
+    while i > from && t[i - 1] > bound {
+        i -= 1;
+    }
+    while i < t.len() && t[i] <= bound {
+        i += 1;
+    }
+    i
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn cursors_equal_a_scan(gaps in prop::collection::vec(0i64..50, 0..200), start in -100i64..500, step in 1i64..70, range in 0i64..200, offset in -50i64..50) {
+            let t: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap + 1; Some(*at) }).collect();
+            let steps = Steps { start, step, count: 30, offset, fixed: None };
+            let mut out = Vec::new();
+            bounds(&t, &steps, range, &mut out);
+            for (k, b) in out.iter().enumerate() {
+                let end = start + step * k as i64 - offset;
+                let expected: Vec<i64> = t.iter().copied().filter(|x| *x > end - range && *x <= end).collect();
+                prop_assert_eq!(&t[b.range()], &expected[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fixed_time_gives_every_step_the_same_window() {
+        let steps = Steps { start: 0, step: 10, count: 3, offset: 5, fixed: Some(25) };
+        let mut out = Vec::new();
+        bounds(&[10, 15, 20, 25], &steps, 10, &mut out);
+        assert_eq!(out, vec![Bounds { lo: 1, hi: 3 }; 3]);
+    }
+}
