@@ -1,0 +1,57 @@
+//! What can be wrong with bytes from a peer.
+
+/// What the receiver can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The message decodes but says something impossible: refuse it.
+    Invalid,
+    /// The bytes are broken.
+    Corrupt,
+    /// Too big to accept.
+    Limit,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("matcher on label {name:?}: unknown type {kind}")]
+    MatcherType { name: String, kind: i32 },
+    #[error("matcher {part}: {text:?} is not valid UTF-8")]
+    MatcherText { part: &'static str, text: String },
+    #[error("matcher on label {name:?}: {source}")]
+    MatcherRegex { name: String, source: model::MatcherError },
+    #[error("unknown chunk encoding {0}")]
+    UnknownEncoding(i32),
+    #[error("remote read frame of {len} bytes exceeds the limit of {limit} bytes")]
+    FrameTooLong { len: u64, limit: usize },
+    #[error("remote read frame: length is not a valid varint")]
+    FrameLength,
+    #[error("remote read frame: checksum is {found:08x}, expected {expected:08x}")]
+    FrameChecksum { found: u32, expected: u32 },
+    #[error("remote read ended inside a frame, {0} bytes are left over")]
+    FrameTruncated(usize),
+    #[error("snappy block of {len} bytes exceeds the limit of {limit} bytes")]
+    BodyTooLong { len: usize, limit: usize },
+    #[error("decompress snappy block: {0}")]
+    Snappy(String),
+    #[error("decode {message}: {reason}")]
+    Decode { message: &'static str, reason: String },
+}
+
+impl Error {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::MatcherType { .. }
+            | Error::MatcherText { .. }
+            | Error::MatcherRegex { .. }
+            | Error::UnknownEncoding(_) => Kind::Invalid,
+            Error::FrameTooLong { .. } | Error::BodyTooLong { .. } => Kind::Limit,
+            Error::FrameLength
+            | Error::FrameChecksum { .. }
+            | Error::FrameTruncated(_)
+            | Error::Snappy(_)
+            | Error::Decode { .. } => Kind::Corrupt,
+        }
+    }
+}

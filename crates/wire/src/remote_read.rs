@@ -1,0 +1,123 @@
+//! The bodies of Prometheus' remote read.
+//!
+//! A request is a snappy block of `ReadRequest`. The answer is a snappy block of `ReadResponse` (type SAMPLES) or a run
+//! of frames (type STREAMED_XOR_CHUNKS), each `uvarint length | crc32c of the message, big-endian | message`, where a
+//! message is a `ChunkedReadResponse`. Format: Prometheus' documentation of remote read.
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message;
+
+use crate::prometheus::{ChunkedReadResponse, ReadRequest, ReadResponse};
+use crate::{Error, Result};
+
+/// Prometheus sends 1 MiB unless told otherwise; a frame above this is not believed.
+pub const MAX_FRAME_BYTES: usize = 64 << 20;
+
+/// The content type of an answer in frames.
+pub const CONTENT_TYPE_CHUNKED: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+
+const CHECKSUM_BYTES: usize = 4;
+
+/// The body of a request.
+pub fn encode_request(request: &ReadRequest) -> Result<Vec<u8>> {
+    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).map_err(|e| Error::Snappy(e.to_string()))
+}
+
+/// Reads the answer of type SAMPLES; `limit` bounds it decompressed, in bytes.
+pub fn decode_samples(body: &[u8], limit: usize) -> Result<ReadResponse> {
+    let message = decompress(body, limit)?;
+    ReadResponse::decode(Bytes::from(message))
+        .map_err(|e| Error::Decode { message: "ReadResponse", reason: e.to_string() })
+}
+
+/// A snappy block whose decompressed length, which comes from outside, is checked before it is allocated.
+pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>> {
+    let len = snap::raw::decompress_len(body).map_err(|e| Error::Snappy(e.to_string()))?;
+    if len > limit {
+        return Err(Error::BodyTooLong { len, limit });
+    }
+    snap::raw::Decoder::new().decompress_vec(body).map_err(|e| Error::Snappy(e.to_string()))
+}
+
+/// Takes the frames out of a body that arrives in pieces. Chunks of a decoded message share its buffer.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    buffer: BytesMut,
+    max_frame: usize,
+}
+
+impl Default for FrameDecoder {
+    fn default() -> FrameDecoder {
+        FrameDecoder::new(MAX_FRAME_BYTES)
+    }
+}
+
+impl FrameDecoder {
+    pub fn new(max_frame_bytes: usize) -> FrameDecoder {
+        FrameDecoder { buffer: BytesMut::new(), max_frame: max_frame_bytes }
+    }
+
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes fed and not yet taken out.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next message, or `None` until more is fed.
+    pub fn next_message(&mut self) -> Result<Option<ChunkedReadResponse>> {
+        let Some((len, prefix)) = read_length(&self.buffer)? else { return Ok(None) };
+        let limit = self.max_frame;
+        let body = usize::try_from(len).ok().filter(|l| *l <= limit).ok_or(Error::FrameTooLong { len, limit })?;
+        let whole = prefix + CHECKSUM_BYTES + body;
+        if self.buffer.len() < whole {
+            self.buffer.reserve(whole - self.buffer.len());
+            return Ok(None);
+        }
+        let mut frame = self.buffer.split_to(whole).freeze();
+        frame.advance(prefix);
+        let expected = frame.get_u32();
+        let found = crc32c::crc32c(&frame);
+        if found != expected {
+            return Err(Error::FrameChecksum { found, expected });
+        }
+        ChunkedReadResponse::decode(frame)
+            .map(Some)
+            .map_err(|e| Error::Decode { message: "ChunkedReadResponse", reason: e.to_string() })
+    }
+
+    /// To be called at the end of the body: fails when it ended inside a frame.
+    pub fn finish(&self) -> Result<()> {
+        if self.buffer.is_empty() { Ok(()) } else { Err(Error::FrameTruncated(self.buffer.len())) }
+    }
+}
+
+/// One frame, as a server sends it.
+pub fn encode_frame(message: &ChunkedReadResponse) -> Vec<u8> {
+    let body = message.encode_to_vec();
+    let mut frame = Vec::with_capacity(body.len() + 14);
+    prost::encoding::encode_varint(body.len() as u64, &mut frame);
+    frame.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
+    frame.extend_from_slice(&body);
+    frame
+}
+
+/// `(value, bytes it takes)`; `None` while the varint is not complete.
+fn read_length(bytes: &[u8]) -> Result<Option<(u64, usize)>> {
+    let mut value = 0u64;
+    for (i, byte) in bytes.iter().take(10).enumerate() {
+        if i == 9 && *byte > 1 {
+            return Err(Error::FrameLength);
+        }
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if *byte < 0x80 {
+            return Ok(Some((value, i + 1)));
+        }
+    }
+    if bytes.len() >= 10 { Err(Error::FrameLength) } else { Ok(None) }
+}
+
+#[cfg(test)]
+mod tests;
