@@ -1,0 +1,186 @@
+//! `grpc_server_started_total`, `grpc_server_handled_total` and `grpc_server_handling_seconds`.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use model::Clock;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::metrics::GrpcMetrics;
+
+#[derive(Clone, Debug)]
+pub(crate) struct MetricsLayer {
+    pub(crate) metrics: GrpcMetrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Known methods by path, and whether they stream their answer. Others share one label: paths come from outside
+    /// and would be endless series.
+    pub(crate) methods: Arc<HashMap<String, bool>>,
+}
+
+impl<S> Layer<S> for MetricsLayer {
+    type Service = Measured<S>;
+
+    fn layer(&self, inner: S) -> Measured<S> {
+        Measured { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Measured<S> {
+    inner: S,
+    layer: MetricsLayer,
+}
+
+impl<S> Service<Request<Body>> for Measured<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let call = Call::start(&self.layer, request.uri().path());
+        let answer = self.inner.call(request);
+        async move {
+            let response = answer.await?;
+            // an answer that fails before its first message has its status in the head
+            let code = Status::from_header_map(response.headers()).map(|status| status.code());
+            if response.headers().contains_key("grpc-status") {
+                call.finish(code.unwrap_or(Code::Unknown));
+                return Ok(response);
+            }
+            Ok(response.map(|body| Body::new(Counted { body, call })))
+        }
+        .boxed()
+    }
+}
+
+/// One call from its start to its end. A call that is dropped unfinished was given up by the client.
+struct Call {
+    metrics: GrpcMetrics,
+    clock: Arc<dyn Clock>,
+    kind: &'static str,
+    service: String,
+    method: String,
+    started: Duration,
+    finished: bool,
+}
+
+impl Call {
+    fn start(layer: &MetricsLayer, path: &str) -> Call {
+        let known = layer.methods.get(path);
+        let kind = if known == Some(&true) { "server_stream" } else { "unary" };
+        let (service, method) = match known {
+            Some(_) => path.trim_start_matches('/').split_once('/').unwrap_or((path, "")),
+            None => ("unknown", "unknown"),
+        };
+        let call = Call {
+            metrics: layer.metrics.clone(),
+            clock: Arc::clone(&layer.clock),
+            kind,
+            service: service.to_owned(),
+            method: method.to_owned(),
+            started: layer.clock.monotonic(),
+            finished: false,
+        };
+        call.metrics.started.with_label_values(&[kind, service, method]).inc();
+        call
+    }
+
+    fn finish(mut self, code: Code) {
+        self.record(code);
+    }
+
+    fn record(&mut self, code: Code) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let labels = [self.kind, &self.service, &self.method];
+        let seconds = self.clock.monotonic().saturating_sub(self.started).as_secs_f64();
+        self.metrics.seconds.with_label_values(&labels).observe(seconds);
+        self.metrics.handled.with_label_values(&[labels[0], labels[1], labels[2], code_name(code)]).inc();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.record(Code::Cancelled);
+    }
+}
+
+/// A body that finds the call's status in its trailers.
+struct Counted {
+    body: Body,
+    call: Call,
+}
+
+impl http_body::Body for Counted {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    let code = trailer_code(trailers);
+                    self.call.record(code);
+                }
+            }
+            Poll::Ready(Some(Err(status))) => self.call.record(status.code()),
+            Poll::Ready(None) => self.call.record(Code::Ok),
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn trailer_code(trailers: &HeaderMap) -> Code {
+    Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code())
+}
+
+/// As Go's gRPC spells codes, which is what dashboards select on.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}

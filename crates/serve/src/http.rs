@@ -1,0 +1,92 @@
+//! The HTTP side: health and metrics on the server's own runtime, everything else handed to the main one.
+
+mod config;
+mod dispatch;
+mod metrics;
+
+pub(crate) use config::web_config;
+pub(crate) use dispatch::Dispatch;
+pub(crate) use metrics::MetricsLayer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use prometheus::{Registry, TextEncoder};
+use tokio::sync::{mpsc, watch};
+
+use crate::conn::Conn;
+
+/// What health and metrics need to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) registry: Registry,
+    pub(crate) ready: watch::Receiver<bool>,
+}
+
+/// The answer to a path nobody serves: JSON, because clients of the API parse whatever comes, with the words by which
+/// they tell a missing endpoint from a failing one.
+pub async fn not_found() -> Response {
+    json_error(StatusCode::NOT_FOUND, "not_found", "404 page not found")
+}
+
+pub(crate) fn json_error(status: StatusCode, kind: &str, message: &str) -> Response {
+    // both texts are our own and need no escaping
+    let body = format!(r#"{{"status":"error","errorType":"{kind}","error":"{message}"}}"#);
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// All routes of a process.
+pub(crate) fn router(own: Own, api: Dispatch) -> Router {
+    Router::new()
+        .route("/-/healthy", get(async || "OK\n"))
+        .route("/-/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(own))
+        .fallback_service(api)
+}
+
+async fn ready(State(own): State<Arc<Own>>) -> Response {
+    if *own.ready.borrow() {
+        return "OK\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+}
+
+async fn metrics(State(own): State<Arc<Own>>) -> Response {
+    match TextEncoder::new().encode_to_string(&own.registry.gather()) {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "encode metrics");
+            (StatusCode::INTERNAL_SERVER_ERROR, "encode metrics\n").into_response()
+        }
+    }
+}
+
+/// Accepted connections as axum wants them.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) connections: mpsc::Receiver<(Conn, SocketAddr)>,
+    pub(crate) local: SocketAddr,
+}
+
+impl axum::serve::Listener for Accepted {
+    type Io = Conn;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Conn, SocketAddr) {
+        match self.connections.recv().await {
+            Some(accepted) => accepted,
+            // accepting ends only with the runtime
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+}

@@ -1,0 +1,110 @@
+//! From the runtime of the listener to the main runtime and back.
+//!
+//! The listener's thread must never wait for a component, or probes would. So the component's router runs, body
+//! included, as a task of the main runtime; the frames of its answer come back through a bounded channel. When the
+//! client goes away the connection drops the answer, and that ends the task.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use futures::FutureExt;
+use http::{Request, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tower::{Service, ServiceExt};
+
+use super::json_error;
+
+/// Frames that may wait for a slow client.
+const FRAMES: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) routes: Router,
+    pub(crate) main: Handle,
+}
+
+impl Service<Request<Body>> for Dispatch {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (head_sender, head) = oneshot::channel();
+        let (frame_sender, frames) = mpsc::channel(FRAMES);
+        let routes = self.routes.clone();
+        let task = self.main.spawn(async move {
+            let Ok(response) = routes.oneshot(request).await;
+            let (parts, mut body) = response.into_parts();
+            let hint = body.size_hint();
+            if head_sender.send((parts, hint)).is_err() {
+                return;
+            }
+            while let Some(frame) = body.frame().await {
+                if frame_sender.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let guard = AbortOnDrop(task.abort_handle());
+        async move {
+            Ok(match head.await {
+                Ok((parts, hint)) => Response::from_parts(parts, Body::new(Relayed { frames, hint, _guard: guard })),
+                // the handler panicked; the panic hook has said where
+                Err(_) => {
+                    json_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the handler of this request failed")
+                }
+            })
+        }
+        .boxed()
+    }
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The frames of a body made on the main runtime.
+#[derive(Debug)]
+struct Relayed {
+    frames: mpsc::Receiver<Result<Frame<axum::body::Bytes>, axum::Error>>,
+    hint: SizeHint,
+    _guard: AbortOnDrop,
+}
+
+impl http_body::Body for Relayed {
+    type Data = axum::body::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<axum::body::Bytes>, axum::Error>>> {
+        self.frames.poll_recv(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.hint.exact() == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint.clone()
+    }
+}

@@ -1,0 +1,97 @@
+//! Logs on stderr, one line per event, as logfmt or JSON.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::{Error, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Logfmt,
+    Json,
+    /// Understood as logfmt: journald reads stderr.
+    Journald,
+}
+
+impl std::str::FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Format> {
+        match text {
+            "logfmt" => Ok(Format::Logfmt),
+            "json" => Ok(Format::Json),
+            "journald" => Ok(Format::Journald),
+            other => Err(Error::LogFormat(other.to_owned())),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    pub format: Format,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { level: "info".to_owned(), format: Format::default() }
+    }
+}
+
+/// Installs the process' logger. Call it once; a second call fails.
+pub fn init(settings: &Settings) -> Result<()> {
+    let filter = filter(&settings.level)?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let installed = match settings.format {
+        Format::Logfmt | Format::Journald => {
+            registry.with(tracing_logfmt::builder().layer().with_writer(std::io::stderr)).try_init()
+        }
+        Format::Json => registry
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
+    };
+    installed.map_err(|e| Error::Start { what: "logger", reason: e.to_string() })?;
+    if settings.format == Format::Journald {
+        tracing::warn!("log format journald is written as logfmt to stderr, where journald picks it up");
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload_as_str().unwrap_or("unknown");
+        tracing::error!(place, reason, "panic");
+    }));
+    Ok(())
+}
+
+/// Own crates at the level asked for; the chatter of HTTP/2, TLS and DNS libraries from warnings on.
+fn filter(level: &str) -> Result<EnvFilter> {
+    if !matches!(level, "debug" | "info" | "warn" | "error") {
+        return Err(Error::LogLevel(level.to_owned()));
+    }
+    let quiet = if level == "error" { "error" } else { "warn" };
+    let libraries =
+        ["h2", "hyper", "hyper_util", "hickory_net", "hickory_proto", "hickory_resolver", "rustls", "tower"];
+    let directives = libraries.map(|library| format!("{library}={quiet}")).join(",");
+    EnvFilter::try_new(format!("{level},{directives}"))
+        .map_err(|e| Error::Start { what: "log filter", reason: e.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_formats_are_checked() {
+        for level in ["debug", "info", "warn", "error"] {
+            assert!(filter(level).is_ok());
+        }
+        assert_eq!(
+            filter("loud").unwrap_err().to_string(),
+            r#"log level "loud": expected one of debug, info, warn, error"#
+        );
+        assert_eq!("json".parse::<Format>().unwrap(), Format::Json);
+        assert!("xml".parse::<Format>().is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! One process' listeners, from settings to shutdown.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use model::Clock;
+use prometheus::Registry;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+
+use crate::http::{Accepted, Dispatch, MetricsLayer, Own};
+use crate::metrics::{GrpcMetrics, HttpMetrics};
+use crate::tls::Reloader;
+use crate::{Error, Result, Shutdown, TlsFiles, address, conn, grpc, http};
+
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Go's spelling: `0.0.0.0:10902`, `:10902`, `127.0.0.1:0`.
+    pub address: String,
+    /// How long requests under way may take once the process is told to stop.
+    pub grace: Duration,
+    /// A web configuration file in the exporter toolkit's format.
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct GrpcSettings {
+    pub address: String,
+    pub grace: Duration,
+    pub tls: Option<TlsFiles>,
+    /// Connections are closed after this time, so that clients spread anew over replicas.
+    pub max_connection_age: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub http: HttpSettings,
+    /// Not served when absent, or when the component has no services.
+    pub grpc: Option<GrpcSettings>,
+}
+
+/// What a component wants served.
+#[derive(Debug)]
+pub struct Component {
+    /// The HTTP API; health and metrics are added.
+    pub routes: Router,
+    /// gRPC services; health and reflection are added.
+    pub services: Option<Routes>,
+    /// Encoded descriptor sets of the services, for reflection.
+    pub descriptors: Vec<&'static [u8]>,
+    pub registry: Registry,
+    /// Whether the component can do its work; probes and `grpc.health.v1` follow it.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// Running listeners.
+#[derive(Debug)]
+pub struct Server {
+    http_addr: SocketAddr,
+    grpc_addr: Option<SocketAddr>,
+    shutdown: Shutdown,
+    http: Option<JoinHandle<()>>,
+    grpc: Option<tokio::task::JoinHandle<()>>,
+    grace: Duration,
+}
+
+impl Server {
+    /// Binds the addresses, loads certificates and starts serving; fails before anything is served. Component work
+    /// runs on the current runtime, the HTTP listener with health and metrics on a thread of its own.
+    pub async fn start(settings: Settings, component: Component, clock: Arc<dyn Clock>) -> Result<Server> {
+        let shutdown = Shutdown::new();
+        let grpc = match (settings.grpc, component.services) {
+            (Some(grpc_settings), Some(services)) => {
+                let parts = GrpcParts {
+                    services,
+                    descriptors: component.descriptors,
+                    metrics: GrpcMetrics::register(&component.registry)?,
+                    ready: component.ready.clone(),
+                    clock: Arc::clone(&clock),
+                };
+                Some(start_grpc(grpc_settings, parts, shutdown.clone())?)
+            }
+            _ => None,
+        };
+        let metrics = HttpMetrics::register(&component.registry)?;
+        let routes = component.routes.layer(MetricsLayer { metrics, clock });
+        let own = Own { registry: component.registry, ready: component.ready };
+        let grace = settings.http.grace;
+        let app = http::router(own, Dispatch { routes, main: Handle::current() });
+        let (http_addr, http) = start_http(settings.http, app, shutdown.clone())?;
+        let (grpc_addr, grpc) = grpc.unzip();
+        tracing::info!(http = %http_addr, grpc = grpc_addr.map(|a| a.to_string()), "listening");
+        Ok(Server { http_addr, grpc_addr, shutdown, http: Some(http), grpc, grace })
+    }
+
+    /// Where HTTP is served, with the port the system chose if it was asked for port 0.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc_addr
+    }
+
+    /// Stops accepting and waits for what is under way, within the grace periods.
+    pub async fn stop(mut self) {
+        self.shutdown.stop();
+        if let Some(grpc) = self.grpc.take() {
+            // a panic of the server task was logged by the panic hook
+            let _ = grpc.await;
+        }
+        if let Some(http) = self.http.take() {
+            let joined = tokio::task::spawn_blocking(move || http.join());
+            if tokio::time::timeout(self.grace + Duration::from_secs(5), joined).await.is_err() {
+                tracing::warn!("http server did not stop within its grace period");
+            }
+        }
+    }
+}
+
+/// A dropped server stops too, without waiting.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.stop();
+    }
+}
+
+/// Resolves when `done` does, or `grace` after the shutdown, whichever is first.
+async fn within_grace(done: impl Future<Output = ()>, shutdown: Shutdown, grace: Duration, what: &'static str) {
+    let over = async {
+        shutdown.stopped().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        () = done => {}
+        () = over => tracing::warn!(server = what, grace_seconds = grace.as_secs(), "closing connections after the grace period"),
+    }
+}
+
+fn start_http(settings: HttpSettings, app: Router, shutdown: Shutdown) -> Result<(SocketAddr, JoinHandle<()>)> {
+    let tls = match &settings.config {
+        Some(path) => http::web_config(path)?.map(|files| Reloader::new(files, &[b"h2", b"http/1.1"])).transpose()?,
+        None => None,
+    };
+    let listener = address::bind(&settings.address)?;
+    let failed = |e: std::io::Error| Error::Start { what: "http server", reason: e.to_string() };
+    let local = listener.local_addr().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let grace = settings.grace;
+    let serve = async move {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "register http listener"),
+        };
+        let accepted = Accepted { connections: conn::accept(listener, tls.map(Arc::new)), local };
+        let stop = shutdown.clone();
+        let served = axum::serve(accepted, app).with_graceful_shutdown(async move { stop.stopped().await });
+        let done = async {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "serve http");
+            }
+        };
+        within_grace(done, shutdown, grace, "http").await;
+    };
+    let thread =
+        std::thread::Builder::new().name("http".to_owned()).spawn(move || runtime.block_on(serve)).map_err(failed)?;
+    Ok((local, thread))
+}
+
+struct GrpcParts {
+    services: Routes,
+    descriptors: Vec<&'static [u8]>,
+    metrics: GrpcMetrics,
+    ready: watch::Receiver<bool>,
+    clock: Arc<dyn Clock>,
+}
+
+fn start_grpc(
+    settings: GrpcSettings,
+    parts: GrpcParts,
+    shutdown: Shutdown,
+) -> Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
+    let tls = settings.tls.map(|files| Reloader::new(files, &[b"h2"])).transpose()?;
+    let listener = address::bind(&settings.address)?;
+    let failed = |e: std::io::Error| Error::Start { what: "grpc server", reason: e.to_string() };
+    let local = listener.local_addr().map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    let methods: HashMap<String, bool> = grpc::methods(&parts.descriptors)?;
+    let (services, reporter) = grpc::with_health_and_reflection(parts.services, &parts.descriptors)?;
+    let layer = grpc::MetricsLayer { metrics: parts.metrics, clock: parts.clock, methods: Arc::new(methods) };
+    let mut builder = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)));
+    if let Some(age) = settings.max_connection_age {
+        // streams under way when the age is reached get as long as a shutdown would give them
+        builder = builder.max_connection_age(age).max_connection_age_grace(settings.grace);
+    }
+    let incoming = ReceiverStream::new(conn::accept(listener, tls.map(Arc::new)))
+        .map(|(connection, _)| Ok::<_, std::io::Error>(connection));
+    let stop = shutdown.clone();
+    let (ended_sender, ended) = oneshot::channel::<()>();
+    let served = builder
+        .layer(layer)
+        .add_routes(services)
+        .serve_with_incoming_shutdown(incoming, async move { stop.stopped().await });
+    tokio::spawn(async move {
+        tokio::select! {
+            () = grpc::follow_readiness(reporter, parts.ready) => {}
+            _ = ended => {}
+        }
+    });
+    let task = tokio::spawn(async move {
+        let done = async {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "serve grpc");
+            }
+        };
+        within_grace(done, shutdown, settings.grace, "grpc").await;
+        drop(ended_sender);
+    });
+    Ok((local, task))
+}
+
+#[cfg(test)]
+mod tests;

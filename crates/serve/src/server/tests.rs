@@ -1,0 +1,139 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use axum::routing::get;
+use model::SystemClock;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::*;
+use crate::TlsVersion;
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))))
+}
+
+fn settings(tls: Option<TlsFiles>) -> Settings {
+    let grace = Duration::from_secs(5);
+    Settings {
+        http: HttpSettings { address: "127.0.0.1:0".to_owned(), grace, config: None },
+        grpc: Some(GrpcSettings { address: "127.0.0.1:0".to_owned(), grace, tls, max_connection_age: None }),
+    }
+}
+
+async fn start(routes: Router, tls: Option<TlsFiles>) -> (Server, watch::Sender<bool>) {
+    let build = crate::BuildInfo { version: "1.2.3".to_owned(), revision: "abc".to_owned() };
+    let (ready_sender, ready) = watch::channel(false);
+    let component = Component {
+        routes,
+        services: Some(Routes::default()),
+        descriptors: vec![tonic_health::pb::FILE_DESCRIPTOR_SET],
+        registry: crate::registry(&build).unwrap(),
+        ready,
+    };
+    (Server::start(settings(tls), component, clock()).await.unwrap(), ready_sender)
+}
+
+/// Status code and body of a GET, on a connection of its own.
+fn get_blocking(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let code = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+async fn fetch(address: SocketAddr, path: &'static str) -> (u16, String) {
+    tokio::task::spawn_blocking(move || get_blocking(address, path)).await.unwrap()
+}
+
+#[tokio::test]
+async fn health_readiness_and_metrics_are_served() {
+    let (server, ready) = start(Router::new().route("/api/v1/ping", get(async || "pong")), None).await;
+    let http = server.http_addr();
+    assert_eq!(fetch(http, "/-/healthy").await.0, 200);
+    assert_eq!(fetch(http, "/-/ready").await.0, 503);
+    ready.send_replace(true);
+    assert_eq!(fetch(http, "/-/ready").await.0, 200);
+    assert_eq!(fetch(http, "/api/v1/ping").await, (200, "pong".to_owned()));
+    let (_, metrics) = fetch(http, "/metrics").await;
+    for line in [
+        r#"http_requests_total{code="200",handler="ping",method="get"} 1"#,
+        r#"thanos_build_info{branch="",goversion="rust",revision="abc",version="1.2.3"} 1"#,
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    server.stop().await;
+    assert!(TcpStream::connect(http).is_err());
+}
+
+#[tokio::test]
+async fn a_failing_handler_answers_in_json() {
+    async fn broken() -> &'static str {
+        panic!("on purpose")
+    }
+    let routes = Router::new().route("/api/v1/broken", get(broken)).fallback(crate::not_found);
+    let (server, _ready) = start(routes, None).await;
+    let (code, body) = fetch(server.http_addr(), "/api/v1/broken").await;
+    assert_eq!((code, body.starts_with(r#"{"status":"error","errorType":"internal""#)), (500, true), "{body}");
+    let (code, body) = fetch(server.http_addr(), "/nope").await;
+    assert_eq!((code, body.contains("page not found")), (404, true), "{body}");
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_the_main_runtime_is_stuck() {
+    let (server, _ready) = start(Router::new(), None).await;
+    // this blocks the only thread of the main runtime, on purpose
+    assert_eq!(get_blocking(server.http_addr(), "/-/healthy").0, 200);
+}
+
+#[tokio::test]
+async fn grpc_health_follows_readiness_and_is_counted() {
+    let (server, ready) = start(Router::new(), None).await;
+    let channel =
+        Channel::from_shared(format!("http://{}", server.grpc_addr().unwrap())).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel);
+    let request = || HealthCheckRequest { service: String::new() };
+    let mut statuses = health.watch(request()).await.unwrap().into_inner();
+    ready.send_replace(true);
+    let deadline = tokio::time::timeout(Duration::from_secs(10), async {
+        while statuses.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    });
+    deadline.await.unwrap();
+    drop(statuses);
+    assert_eq!(health.check(request()).await.unwrap().into_inner().status(), ServingStatus::Serving);
+    let (_, metrics) = fetch(server.http_addr(), "/metrics").await;
+    let handled = r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Check",grpc_service="grpc.health.v1.Health",grpc_type="unary"} 1"#;
+    assert!(metrics.contains(handled), "{metrics}");
+    let started = r#"grpc_server_started_total{grpc_method="Watch",grpc_service="grpc.health.v1.Health",grpc_type="server_stream"} 1"#;
+    assert!(metrics.contains(started), "{metrics}");
+}
+
+#[tokio::test]
+async fn mutual_tls_lets_in_only_those_with_a_certificate() {
+    let data = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    let read = |name: &str| std::fs::read(data(name)).unwrap();
+    let files = TlsFiles {
+        cert: data("server.pem"),
+        key: data("server-key.pem"),
+        client_ca: Some(data("ca.pem")),
+        min_version: TlsVersion::V1_3,
+    };
+    let (server, _ready) = start(Router::new(), Some(files)).await;
+    let address = format!("https://localhost:{}", server.grpc_addr().unwrap().port());
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem")));
+    let check = async |tls: ClientTlsConfig| {
+        let channel = Channel::from_shared(address.clone()).unwrap().tls_config(tls).unwrap().connect().await?;
+        let answer = HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?;
+        Ok::<_, Box<dyn std::error::Error>>(answer.into_inner().status())
+    };
+    assert!(check(tls.clone()).await.is_err());
+    let identity = Identity::from_pem(read("client.pem"), read("client-key.pem"));
+    assert_eq!(check(tls.identity(identity)).await.unwrap(), ServingStatus::NotServing);
+}

@@ -1,0 +1,119 @@
+//! TLS for listeners: rustls with ring, certificates read anew when their files change.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::{Error, Result};
+
+/// The oldest version of TLS a listener speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    #[default]
+    V1_3,
+}
+
+/// Files in PEM form. With `client_ca`, clients must show a certificate signed by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+    pub min_version: TlsVersion,
+}
+
+/// Hands out the server configuration of the files as they are now. Files that became unreadable or do not fit
+/// together leave the last good configuration in place: rotating writes several files one after the other.
+#[derive(Debug)]
+pub(crate) struct Reloader {
+    files: TlsFiles,
+    alpn: &'static [&'static [u8]],
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    changed: Vec<Option<SystemTime>>,
+    config: Arc<ServerConfig>,
+}
+
+impl Reloader {
+    pub(crate) fn new(files: TlsFiles, alpn: &'static [&'static [u8]]) -> Result<Reloader> {
+        let loaded = Mutex::new(Loaded { changed: changed_at(&files), config: load(&files, alpn)? });
+        Ok(Reloader { files, alpn, loaded })
+    }
+
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = changed_at(&self.files);
+        if changed != loaded.changed {
+            match load(&self.files, self.alpn) {
+                Ok(config) => {
+                    tracing::info!(cert = %self.files.cert.display(), "reloaded tls certificate");
+                    *loaded = Loaded { changed, config };
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "reload tls certificate, keeping the last good one");
+                    loaded.changed = changed;
+                }
+            }
+        }
+        Arc::clone(&loaded.config)
+    }
+}
+
+fn changed_at(files: &TlsFiles) -> Vec<Option<SystemTime>> {
+    let paths = [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()];
+    paths.into_iter().flatten().map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok()).collect()
+}
+
+fn load(files: &TlsFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>> {
+    let failed = |what, path: &Path, reason: String| Error::Tls { what, path: path.display().to_string(), reason };
+    let chain = read_certificates("certificate", &files.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| failed("private key", &files.key, e.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions: &[&rustls::SupportedProtocolVersion] = match files.min_version {
+        TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .map_err(|e| failed("tls versions", &files.cert, e.to_string()))?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in read_certificates("client ca", path)? {
+                roots.add(certificate).map_err(|e| failed("client ca", path, e.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|e| failed("client ca", path, e.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|e| failed("certificate", &files.cert, e.to_string()))?;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+fn read_certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let failed = |reason: String| Error::Tls { what, path: path.display().to_string(), reason };
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(|items| items.collect::<std::result::Result<_, _>>())
+        .map_err(|e| failed(e.to_string()))?;
+    if certificates.is_empty() {
+        return Err(failed("no certificate in the file".to_owned()));
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests;
