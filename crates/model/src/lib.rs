@@ -7,6 +7,7 @@
 mod block_id;
 mod budget;
 mod clock;
+pub mod go_regex;
 pub mod histogram;
 mod labels;
 mod matcher;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use regex::bytes::Regex;
 
+use crate::go_regex;
+
 /// How a matcher compares: `=`, `!=`, `=~`, `!~`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MatchOp {
@@ -49,17 +51,26 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Regexes are anchored on both sides and `.` matches newlines, as in Prometheus.
+    /// Regexes are those of Go, anchored on both sides, and `.` matches newlines, as in Prometheus.
+    ///
+    /// # Errors
+    /// The reason is Go's text where Go refuses the expression too.
     pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Matcher, MatcherError> {
         let (name, value) = (name.into(), value.into());
         let (mut regex, mut literals) = (None, None);
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
             literals = literal_alternatives(&value);
-            let compiled = regex::bytes::RegexBuilder::new(&format!("^(?:{value})$"))
+            let fail = |reason| MatcherError { pattern: value.clone(), reason };
+            let pattern = go_regex::translate(&value).map_err(fail)?;
+            let compiled = regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})$"))
                 .dot_matches_new_line(true)
                 .size_limit(32 << 20)
                 .build();
-            regex = Some(compiled.map_err(|e| MatcherError { pattern: value.clone(), reason: e.to_string() })?);
+            regex = Some(compiled.map_err(|e| match e {
+                regex::Error::CompiledTooBig(_) => fail(format!("expression too large: `{value}`")),
+                // The crate's text draws the place over several lines; its last says what is wrong.
+                e => fail(format!("{}: `{value}`", e.to_string().lines().last().unwrap_or_default())),
+            })?);
         }
         Ok(Matcher { name, value, op, regex, literals })
     }
