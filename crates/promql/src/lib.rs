@@ -4,4 +4,19 @@
 //! Semantics: Prometheus 3.15. Times and durations are milliseconds unless a name says otherwise.
 
 pub mod ast;
+mod check;
+mod durations;
+mod error;
 pub mod functions;
+pub mod kernels;
+mod lexer;
+mod numbers;
+mod parser;
+mod printer;
+mod quote;
+
+pub use durations::{DurationError, format_duration, parse_duration};
+pub use error::{ErrorKind, ParseError};
+pub use parser::{MAX_DEPTH, MAX_TEXT_BYTES, ParserOptions, parse_expr, parse_selector};
+pub use printer::print_matcher;
+pub use quote::{format_float, quote, unquote};
