@@ -1,10 +1,36 @@
 //! Native histograms and their arithmetic, as Prometheus' `model/histogram` defines them.
 //!
-//! A float histogram is the one in-memory form; integer histograms exist only inside chunks. Buckets are absolute
-//! counts here (chunks store integer ones as deltas), laid out by spans.
+//! A float histogram is the form to compute with; integer histograms exist inside chunks and on remote read's wire.
+//! Its buckets are absolute counts (integer ones are deltas), laid out by spans: the bucket `i` of an exponential
+//! schema `s` reaches from `2^((i-1) * 2^-s)`, exclusive, to `2^(i * 2^-s)`, inclusive; the bucket `i` of custom ones
+//! ends at `custom_values[i]`.
+
+mod arithmetic;
+mod bounds;
+mod buckets;
+mod error;
+mod integer;
+mod reset;
+mod side;
+mod validate;
+
+pub use arithmetic::Reconciled;
+pub use buckets::Bucket;
+pub use error::HistogramError;
+pub use integer::Histogram;
+pub use side::{bucket_count, bucket_indices, spans_of};
 
 /// The schema that marks custom bucket boundaries instead of exponential ones.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
+/// The coarsest and the finest exponential schema in use.
+pub const MIN_SCHEMA: i32 = -4;
+pub const MAX_SCHEMA: i32 = 8;
+
+/// Whether a histogram of this schema can be read. Schemas `-9..=52` are reserved: finer ones than [`MAX_SCHEMA`] are
+/// reduced to it by whoever reads them.
+pub fn is_known_schema(schema: i32) -> bool {
+    schema == CUSTOM_BUCKETS_SCHEMA || (-9..=52).contains(&schema)
+}
 
 /// What is known of a counter reset between this histogram and the one before it in its series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,4 +64,31 @@ pub struct FloatHistogram {
     pub positive_buckets: Vec<f64>,
     pub negative_buckets: Vec<f64>,
     pub custom_values: Vec<f64>,
+}
+
+impl FloatHistogram {
+    pub fn uses_custom_buckets(&self) -> bool {
+        self.schema == CUSTOM_BUCKETS_SCHEMA
+    }
+
+    /// Whether this marks the end of its series.
+    pub fn is_stale(&self) -> bool {
+        crate::is_stale_nan(self.sum)
+    }
+
+    /// Whether both hold the same data: bit by bit, so that NaNs equal themselves, and whatever empty spans the layout
+    /// has. Hints do not count.
+    pub fn same_data(&self, other: &FloatHistogram) -> bool {
+        let bits =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits());
+        let totals = |h: &FloatHistogram| [h.count, h.sum, h.zero_count];
+        self.schema == other.schema
+            && self.zero_threshold == other.zero_threshold
+            && bits(&totals(self), &totals(other))
+            && (!self.uses_custom_buckets() || self.custom_values == other.custom_values)
+            && bucket_indices(&self.positive_spans).eq(bucket_indices(&other.positive_spans))
+            && bucket_indices(&self.negative_spans).eq(bucket_indices(&other.negative_spans))
+            && bits(&self.positive_buckets, &other.positive_buckets)
+            && bits(&self.negative_buckets, &other.negative_buckets)
+    }
 }

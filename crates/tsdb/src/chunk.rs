@@ -3,13 +3,28 @@
 //! All functions work on a chunk's *data*: what stands between the encoding byte and the checksum in a segment, and
 //! what StoreAPI and remote read carry. Timestamps are milliseconds. Bit streams run from the highest bit down.
 
+mod aggregate;
 mod bits;
+mod counts;
+mod histogram;
+mod histogram_writer;
+mod layout;
+mod start_time;
+mod transcode;
+mod varbit;
 mod xor;
+mod xor2;
 
 use std::fmt;
 
+use model::FloatHistogram;
+use model::histogram::{Histogram, ResetHint};
+
 use crate::Error;
 
+pub use aggregate::{Aggregates, join_aggregates, split_aggregates};
+pub use histogram_writer::{FloatHistogramEncoder, HistogramEncoder, Pushed};
+pub use transcode::{Transcoded, transcode};
 pub use xor::XorEncoder;
 
 /// The encoding byte of a chunk in a segment file.
@@ -43,6 +58,11 @@ impl Encoding {
     pub fn is_histogram(self) -> bool {
         use Encoding::*;
         matches!(self, Histogram | FloatHistogram | HistogramSt | FloatHistogramSt)
+    }
+
+    /// Whether Go peers cannot read it; see [`transcode`].
+    pub fn needs_transcoding(self) -> bool {
+        matches!(self, Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt)
     }
 }
 
@@ -84,11 +104,68 @@ impl Aggregate {
 pub fn decode_floats(encoding: Encoding, data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), Error> {
     match encoding {
         Encoding::Xor => xor::decode(data, ts, values),
+        Encoding::Xor2 => xor2::decode(data, ts, values),
         _ => Err(Error::WrongEncoding { wanted: "floats", encoding }),
     }
 }
 
-/// The big-endian count all encodings begin with.
+/// Appends the samples of a histogram chunk, integer counts as floats; appends nothing when it fails. The first hint is
+/// `Unknown` unless the chunk holds gauges, because the chunk before may be missing; see [`reset_hint`].
+///
+/// # Errors
+/// Corrupt data, schemas that are not known, and chunks of another kind.
+pub fn decode_histograms(
+    encoding: Encoding,
+    data: &[u8],
+    ts: &mut Vec<i64>,
+    values: &mut Vec<FloatHistogram>,
+) -> Result<(), Error> {
+    if !encoding.is_histogram() {
+        return Err(Error::WrongEncoding { wanted: "histograms", encoding });
+    }
+    histogram::decode_floats(encoding, data, ts, values)
+}
+
+/// As [`decode_histograms`], of chunks with integer counts only.
+///
+/// # Errors
+/// As [`decode_histograms`].
+pub fn decode_integer_histograms(
+    encoding: Encoding,
+    data: &[u8],
+    ts: &mut Vec<i64>,
+    values: &mut Vec<Histogram>,
+) -> Result<(), Error> {
+    if !matches!(encoding, Encoding::Histogram | Encoding::HistogramSt) {
+        return Err(Error::WrongEncoding { wanted: "integer histograms", encoding });
+    }
+    histogram::decode_integers(encoding, data, ts, values)
+}
+
+/// Samples of the chunk by its header, without decoding it; windows of an AggrChunk.
+///
+/// # Errors
+/// When the header is truncated.
+pub fn num_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
+    match encoding {
+        Encoding::Xor | Encoding::Xor2 => sample_count(data, "chunk"),
+        Encoding::Aggregate => aggregate::num_samples(data),
+        _ => Ok(histogram::Header::parse(encoding, data)?.samples),
+    }
+}
+
+/// What the header of a histogram chunk says of a counter reset between the chunk before it and its first sample.
+///
+/// # Errors
+/// When the header is truncated, and for chunks of another kind.
+pub fn reset_hint(encoding: Encoding, data: &[u8]) -> Result<ResetHint, Error> {
+    if !encoding.is_histogram() {
+        return Err(Error::WrongEncoding { wanted: "a reset hint", encoding });
+    }
+    Ok(histogram::Header::parse(encoding, data)?.hint)
+}
+
+/// The big-endian count that float chunks begin with.
 fn sample_count(data: &[u8], what: &'static str) -> Result<usize, Error> {
     match data {
         [high, low, ..] => Ok(usize::from(u16::from_be_bytes([*high, *low]))),

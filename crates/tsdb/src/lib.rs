@@ -10,6 +10,8 @@ mod error;
 pub mod index;
 pub mod meta;
 pub mod postings;
+pub mod segment;
+pub mod tombstones;
 mod varint;
 
 pub use error::{Error, Kind};

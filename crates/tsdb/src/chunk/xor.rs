@@ -30,10 +30,6 @@ impl Window {
         64 - self.leading - self.trailing
     }
 
-    pub(super) fn trailing(self) -> u32 {
-        self.trailing
-    }
-
     /// Reads `5 bits leading | 6 bits length`, for which 11 bits must be valid; `None` if they exceed 64 bits.
     #[inline(always)]
     pub(super) fn read(reader: &mut BitReader<'_>) -> Option<Window> {

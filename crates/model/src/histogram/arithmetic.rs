@@ -1,0 +1,305 @@
+//! Sums, differences and scaling, with the reconciliation of layouts that they need.
+
+use super::bounds::exponential_bound;
+use super::side::{SideBuilder, indexed, reduced_index};
+use super::{FloatHistogram, HistogramError, ResetHint, Span};
+
+/// What had to be glossed over to add or subtract two histograms; PromQL warns of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// One histogram said that its counter was reset, the other that it was not.
+    pub reset_hints_collided: bool,
+    /// Custom bounds differed: the result has the bounds both have.
+    pub custom_bounds_intersected: bool,
+}
+
+impl FloatHistogram {
+    /// Scales all counts and the sum. A negative factor makes it a gauge.
+    pub fn mul(&mut self, factor: f64) {
+        self.scale(|value| value * factor);
+        if factor < 0.0 {
+            self.hint = ResetHint::Gauge;
+        }
+    }
+
+    /// As [`mul`](Self::mul), dividing. Division by zero leaves no buckets, only infinite (or NaN) totals.
+    pub fn div(&mut self, divisor: f64) {
+        self.scale(|value| value / divisor);
+        if divisor == 0.0 {
+            self.positive_spans.clear();
+            self.negative_spans.clear();
+            self.positive_buckets.clear();
+            self.negative_buckets.clear();
+        } else if divisor < 0.0 {
+            self.hint = ResetHint::Gauge;
+        }
+    }
+
+    fn scale(&mut self, by: impl Fn(f64) -> f64) {
+        let buckets = self.positive_buckets.iter_mut().chain(&mut self.negative_buckets);
+        for value in buckets.chain([&mut self.zero_count, &mut self.count, &mut self.sum]) {
+            *value = by(*value);
+        }
+    }
+
+    /// Adds `other`. The result has the coarser schema, a zero bucket that holds both, and the buckets of both; empty
+    /// buckets may remain until it is [compacted](Self::compact).
+    ///
+    /// # Errors
+    /// When one has custom buckets and the other exponential ones.
+    pub fn add(&mut self, other: &FloatHistogram) -> Result<Reconciled, HistogramError> {
+        self.combine(other, 1.0)
+    }
+
+    /// As [`add`](Self::add), subtracting; the hint is treated alike, so that means can be taken incrementally.
+    /// PromQL's operator `-` makes the result a gauge on top of this.
+    pub fn sub(&mut self, other: &FloatHistogram) -> Result<Reconciled, HistogramError> {
+        self.combine(other, -1.0)
+    }
+
+    fn combine(&mut self, other: &FloatHistogram, sign: f64) -> Result<Reconciled, HistogramError> {
+        if self.uses_custom_buckets() != other.uses_custom_buckets() {
+            return Err(HistogramError::IncompatibleSchemas);
+        }
+        let mut done = Reconciled { reset_hints_collided: self.merge_hint(other.hint), ..Reconciled::default() };
+        if self.uses_custom_buckets() {
+            if self.custom_values == other.custom_values {
+                let side = merge_sides(&self.positive(), &other.positive(), sign);
+                (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
+            } else {
+                done.custom_bounds_intersected = true;
+                self.combine_intersected(other, sign);
+            }
+        } else {
+            self.zero_count += sign * self.reconcile_zero_bucket(other);
+            self.combine_exponential(other, sign);
+        }
+        self.count += sign * other.count;
+        self.sum += sign * other.sum;
+        Ok(done)
+    }
+
+    /// The hint of a result of both; true when they contradict each other.
+    fn merge_hint(&mut self, other: ResetHint) -> bool {
+        use ResetHint::*;
+        let (hint, collided) = match (self.hint, other) {
+            (a, b) if a == b => (a, false),
+            (Gauge, _) | (_, Gauge) => (Gauge, false),
+            (Unknown, _) | (_, Unknown) => (Unknown, false),
+            _ => (Unknown, true),
+        };
+        self.hint = hint;
+        collided
+    }
+
+    fn combine_exponential(&mut self, other: &FloatHistogram, sign: f64) {
+        self.reduce_resolution(other.schema);
+        let (schema, threshold) = (self.schema, self.zero_threshold);
+        let steps = other.schema.abs_diff(schema);
+        // what lies inside the zero bucket was counted there already
+        let outside = |side: Side<'_>| -> Vec<(i32, f64)> {
+            let mut coarse = SideBuilder::with_capacity(side.counts.len());
+            coarse.extend(side.iter().map(|(index, count)| (reduced_index(index, steps), count)));
+            let within = |index: i32| exponential_bound(index, schema) <= threshold;
+            indexed(&coarse.spans, &coarse.counts).skip_while(|&(index, _)| within(index)).collect()
+        };
+        let (positive, negative) = (outside(other.positive()), outside(other.negative()));
+        let side = merge(self.positive().iter(), positive.into_iter(), sign);
+        (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
+        let side = merge(self.negative().iter(), negative.into_iter(), sign);
+        (self.negative_spans, self.negative_buckets) = (side.spans, side.counts);
+    }
+
+    /// Maps the custom buckets of both onto the bounds both have.
+    fn combine_intersected(&mut self, other: &FloatHistogram, sign: f64) {
+        let bounds = intersect(&self.custom_values, &other.custom_values);
+        let mut counts = vec![0.0; bounds.len() + 1];
+        for (histogram, sign) in [(&*self, 1.0), (other, sign)] {
+            for (index, count) in histogram.positive().iter() {
+                let upper = usize::try_from(index).ok().and_then(|i| histogram.custom_values.get(i));
+                let target = upper.map_or(bounds.len(), |upper| bounds.partition_point(|bound| bound < upper));
+                counts[target] += sign * count;
+            }
+        }
+        let mut side = SideBuilder::with_capacity(counts.len());
+        side.extend(counts.iter().enumerate().filter(|(_, c)| **c != 0.0).map(|(i, c)| (i as i32, *c)));
+        (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
+        self.custom_values = bounds;
+    }
+
+    /// Widens the zero bucket of `self` until it can hold that of `other` without cutting through a populated bucket
+    /// of either. Returns what the zero count of `other` is at that width.
+    fn reconcile_zero_bucket(&mut self, other: &FloatHistogram) -> f64 {
+        let (mut count, mut threshold) = (other.zero_count, other.zero_threshold);
+        while threshold != self.zero_threshold {
+            if self.zero_threshold > threshold {
+                (count, threshold) = other.zero_count_within(self.zero_threshold);
+            }
+            if threshold > self.zero_threshold {
+                (self.zero_count, self.zero_threshold) = self.zero_count_within(threshold);
+                self.empty_buckets_in_zero_bucket();
+            }
+            if threshold.is_nan() || self.zero_threshold.is_nan() {
+                break;
+            }
+        }
+        count
+    }
+
+    /// The zero count for the wider `threshold`, which grows to the end of a populated bucket that it cuts through.
+    pub(super) fn zero_count_within(&self, threshold: f64) -> (f64, f64) {
+        if threshold == self.zero_threshold {
+            return (self.zero_count, threshold);
+        }
+        let mut threshold = threshold;
+        'wider: loop {
+            let mut count = self.zero_count;
+            for bucket in self.positive_buckets().take_while(|b| b.lower < threshold) {
+                count += bucket.count;
+                if bucket.upper > threshold {
+                    if bucket.count != 0.0 {
+                        threshold = bucket.upper;
+                    }
+                    break;
+                }
+            }
+            for bucket in self.negative_buckets().take_while(|b| b.upper > -threshold) {
+                count += bucket.count;
+                if bucket.lower < -threshold {
+                    if bucket.count != 0.0 {
+                        // the positive side was summed for a narrower threshold
+                        threshold = -bucket.lower;
+                        continue 'wider;
+                    }
+                    break;
+                }
+            }
+            return (count, threshold);
+        }
+    }
+
+    fn empty_buckets_in_zero_bucket(&mut self) {
+        let within = self.positive_buckets().take_while(|b| b.lower < self.zero_threshold).count();
+        self.positive_buckets[..within].fill(0.0);
+        let within = self.negative_buckets().take_while(|b| b.upper > -self.zero_threshold).count();
+        self.negative_buckets[..within].fill(0.0);
+        self.compact(0);
+    }
+
+    /// Merges buckets so that the schema becomes `schema`. Does nothing where it is not finer, and to custom buckets.
+    pub fn reduce_resolution(&mut self, schema: i32) {
+        if self.uses_custom_buckets() || self.schema <= schema {
+            return;
+        }
+        let steps = self.schema.abs_diff(schema);
+        for (spans, counts) in [
+            (&mut self.positive_spans, &mut self.positive_buckets),
+            (&mut self.negative_spans, &mut self.negative_buckets),
+        ] {
+            let mut side = SideBuilder::with_capacity(counts.len());
+            side.extend(indexed(spans, counts).map(|(index, count)| (reduced_index(index, steps), count)));
+            (*spans, *counts) = (side.spans, side.counts);
+        }
+        self.schema = schema;
+    }
+
+    /// A copy with the coarser `schema`; see [`reduce_resolution`](Self::reduce_resolution).
+    pub fn copy_to_schema(&self, schema: i32) -> FloatHistogram {
+        let mut copy = self.clone();
+        copy.reduce_resolution(schema);
+        copy
+    }
+
+    /// Drops empty buckets. Only gaps of at most `max_empty` buckets between populated ones are kept as empty buckets,
+    /// so that two spans become one.
+    pub fn compact(&mut self, max_empty: usize) {
+        compact_side(&mut self.positive_spans, &mut self.positive_buckets, max_empty);
+        compact_side(&mut self.negative_spans, &mut self.negative_buckets, max_empty);
+    }
+
+    /// Whether the sum, a count or a bucket is infinite.
+    pub fn has_overflow(&self) -> bool {
+        let totals = [self.zero_count, self.count, self.sum];
+        let buckets = self.positive_buckets.iter().chain(&self.negative_buckets);
+        buckets.chain(&totals).chain(&self.custom_values).any(|value| value.is_infinite())
+    }
+
+    pub(super) fn positive(&self) -> Side<'_> {
+        Side { spans: &self.positive_spans, counts: &self.positive_buckets }
+    }
+
+    pub(super) fn negative(&self) -> Side<'_> {
+        Side { spans: &self.negative_spans, counts: &self.negative_buckets }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) spans: &'a [Span],
+    pub(super) counts: &'a [f64],
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = (i32, f64)> + Clone + 'a {
+        indexed(self.spans, self.counts)
+    }
+}
+
+fn merge_sides(a: &Side<'_>, b: &Side<'_>, sign: f64) -> SideBuilder<f64> {
+    merge(a.iter(), b.iter(), sign)
+}
+
+/// `a + sign * b`, bucket by bucket.
+fn merge(a: impl Iterator<Item = (i32, f64)>, b: impl Iterator<Item = (i32, f64)>, sign: f64) -> SideBuilder<f64> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    let mut out = SideBuilder::with_capacity(a.size_hint().0.max(b.size_hint().0));
+    loop {
+        match (a.peek(), b.peek()) {
+            (Some(&(i, count)), other) if other.is_none_or(|&(j, _)| i <= j) => {
+                out.push(i, count);
+                a.next();
+            }
+            (_, Some(&(j, count))) => {
+                out.push(j, sign * count);
+                b.next();
+            }
+            _ => return out,
+        }
+    }
+}
+
+fn compact_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, max_empty: usize) {
+    let gap_kept = |span: &Span| usize::try_from(span.offset).is_ok_and(|gap| gap <= max_empty);
+    if counts.iter().all(|c| *c != 0.0) && !spans.iter().any(|s| s.length == 0 || gap_kept(s)) {
+        return;
+    }
+    let mut out = SideBuilder::with_capacity(counts.len());
+    let mut before: Option<i32> = None;
+    for (index, count) in indexed(spans, counts).filter(|(_, count)| *count != 0.0) {
+        if let Some(before) = before {
+            let gap = i64::from(index) - i64::from(before) - 1;
+            if gap > 0 && gap as u64 <= max_empty as u64 {
+                out.extend((before + 1..index).map(|empty| (empty, 0.0)));
+            }
+        }
+        out.push(index, count);
+        before = Some(index);
+    }
+    (*spans, *counts) = (out.spans, out.counts);
+}
+
+/// The bounds that both ascending lists have.
+pub(super) fn intersect(a: &[f64], b: &[f64]) -> Vec<f64> {
+    let mut rest = b;
+    let mut common = Vec::new();
+    for &bound in a {
+        rest = &rest[rest.partition_point(|other| *other < bound)..];
+        if rest.first() == Some(&bound) {
+            common.push(bound);
+        }
+    }
+    common
+}
+
+#[cfg(test)]
+mod tests;

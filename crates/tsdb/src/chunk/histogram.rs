@@ -1,0 +1,286 @@
+//! Encodings 2, 3, 5 and 6: native histograms of integer and float counts, without and with start times. Reading.
+//!
+//! ```text
+//! 2, 3:  u16 BE samples                          | reset flags, 2 bits of a byte | layout | samples
+//! 5, 6:  reset flags, 2 bits | samples, 14 bits  | start time header, a byte     | layout | samples
+//! sample: t | count | zero count | sum | positive buckets | negative buckets
+//! flags: 00 unknown | 10 reset | 01 no reset | 11 gauge
+//! ```
+//! `t` is a varbit_int, first as is, then as delta of deltas. The sum is a float64 first, then XOR. Counts are varbit
+//! integers (integer form: totals unsigned at first, buckets as differences to the bucket before; then deltas of
+//! deltas) or as the sum (float form). A stale sample (by its sum) has no buckets.
+
+use model::FloatHistogram;
+use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, MAX_SCHEMA, ResetHint, bucket_count};
+
+use super::Encoding;
+use super::bits::BitReader;
+use super::counts::{Count, Field};
+use super::layout::Layout;
+use super::start_time::StartTimes;
+use super::varbit;
+use super::xor::XorState;
+use crate::Error;
+
+const WHAT: &str = "histogram chunk";
+
+/// The three bytes before the layout.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) samples: usize,
+    pub(super) hint: ResetHint,
+    start_times: StartTimes,
+}
+
+pub(super) const HEADER_LEN: usize = 3;
+
+impl Header {
+    pub(super) fn parse(encoding: Encoding, data: &[u8]) -> Result<Header, Error> {
+        let &[b0, b1, b2, ..] = data else { return Err(Error::truncated(WHAT, data.len())) };
+        let samples = usize::from(u16::from_be_bytes([b0, b1]));
+        Ok(match encoding {
+            Encoding::HistogramSt | Encoding::FloatHistogramSt => {
+                Header { samples: samples & 0x3fff, hint: hint_of(b0), start_times: StartTimes::from_header(b2) }
+            }
+            _ => Header { samples, hint: hint_of(b2), start_times: StartTimes::default() },
+        })
+    }
+}
+
+fn hint_of(flags: u8) -> ResetHint {
+    match flags >> 6 {
+        0b10 => ResetHint::Reset,
+        0b01 => ResetHint::NotReset,
+        0b11 => ResetHint::Gauge,
+        _ => ResetHint::Unknown,
+    }
+}
+
+pub(super) fn flags_of(hint: ResetHint) -> u8 {
+    let bits = match hint {
+        ResetHint::Unknown => 0b00,
+        ResetHint::Reset => 0b10,
+        ResetHint::NotReset => 0b01,
+        ResetHint::Gauge => 0b11,
+    };
+    bits << 6
+}
+
+/// One decoded sample. Buckets are absolute counts and belong to the spans of the layout; a stale sample has none.
+pub(super) struct Sample<'a, C> {
+    pub(super) t: i64,
+    pub(super) hint: ResetHint,
+    pub(super) layout: &'a Layout,
+    pub(super) count: C,
+    pub(super) zero_count: C,
+    pub(super) sum: f64,
+    pub(super) positive: &'a [C],
+    pub(super) negative: &'a [C],
+}
+
+impl<C> Sample<'_, C> {
+    pub(super) fn is_stale(&self) -> bool {
+        model::is_stale_nan(self.sum)
+    }
+}
+
+/// Hands every sample of the chunk to `emit`.
+pub(super) fn decode<C: Count>(header: Header, data: &[u8], mut emit: impl FnMut(Sample<'_, C>)) -> Result<(), Error> {
+    if header.samples == 0 {
+        return Ok(());
+    }
+    let mut reader = BitReader::new(&data[HEADER_LEN..]);
+    let layout = Layout::read(&mut reader, header.samples, data.len())?;
+    let mut fields = Fields::<C>::read_first(&mut reader, &layout);
+    let mut t = fields.t;
+    let mut delta = 0i64;
+    for index in 0..header.samples {
+        if index > 0 {
+            delta = delta.wrapping_add(varbit::read_int(&mut reader));
+            t = t.wrapping_add(delta);
+            if !fields.read_next(&mut reader) {
+                return Err(Error::corrupt(WHAT, HEADER_LEN, "more than 64 significant bits"));
+            }
+        }
+        header.start_times.skip(&mut reader, index);
+        if reader.overrun() {
+            return Err(Error::truncated(WHAT, data.len()));
+        }
+        let hint = match header.hint {
+            ResetHint::Gauge => ResetHint::Gauge,
+            // what the header says is relative to a chunk that may be missing by now
+            _ if index == 0 => ResetHint::Unknown,
+            _ => ResetHint::NotReset,
+        };
+        let (positive, negative) = fields.absolute.split_at(fields.positive);
+        emit(Sample {
+            t,
+            hint,
+            layout: &layout,
+            count: C::value(&fields.count),
+            zero_count: C::value(&fields.zero_count),
+            sum: f64::from_bits(fields.sum.bits),
+            positive,
+            negative,
+        });
+    }
+    Ok(())
+}
+
+/// The fields of the current sample.
+struct Fields<C: Count> {
+    t: i64,
+    count: C::Read,
+    zero_count: C::Read,
+    sum: XorState,
+    /// Both sides, positive first.
+    buckets: Vec<C::Read>,
+    absolute: Vec<C>,
+    positive: usize,
+}
+
+impl<C: Count> Fields<C> {
+    fn read_first(reader: &mut BitReader<'_>, layout: &Layout) -> Fields<C> {
+        let t = varbit::read_int(reader);
+        let count = C::read_first(reader, Field::Total);
+        let zero_count = C::read_first(reader, Field::Total);
+        let sum = XorState { bits: reader.read(64), ..XorState::default() };
+        let buckets: Vec<C::Read> = (0..layout.buckets()).map(|_| C::read_first(reader, Field::Bucket)).collect();
+        let positive = bucket_count(&layout.positive_spans);
+        let mut absolute = Vec::with_capacity(buckets.len());
+        let mut before = C::default();
+        for (i, bucket) in buckets.iter().enumerate() {
+            before = C::from_stored(C::value(bucket), if i == positive { C::default() } else { before });
+            absolute.push(before);
+        }
+        Fields { t, count, zero_count, sum, buckets, absolute, positive }
+    }
+
+    /// False when a field is malformed.
+    #[inline]
+    fn read_next(&mut self, reader: &mut BitReader<'_>) -> bool {
+        self.try_read_next(reader).is_some()
+    }
+
+    #[inline]
+    fn try_read_next(&mut self, reader: &mut BitReader<'_>) -> Option<()> {
+        C::read_next(reader, &mut self.count)?;
+        C::read_next(reader, &mut self.zero_count)?;
+        reader.refill();
+        if model::is_stale_nan(self.sum.read(reader)?) {
+            return Some(());
+        }
+        let mut before = C::default();
+        for (i, (bucket, absolute)) in self.buckets.iter_mut().zip(&mut self.absolute).enumerate() {
+            let stored = C::read_next(reader, bucket)?;
+            before = C::from_stored(stored, if i == self.positive { C::default() } else { before });
+            *absolute = before;
+        }
+        Some(())
+    }
+}
+
+/// Appends the samples of a chunk of encoding 2, 3, 5 or 6; appends nothing when it fails.
+pub(super) fn decode_floats(
+    encoding: Encoding,
+    data: &[u8],
+    ts: &mut Vec<i64>,
+    values: &mut Vec<FloatHistogram>,
+) -> Result<(), Error> {
+    let header = Header::parse(encoding, data)?;
+    let (old_ts, old_values) = (ts.len(), values.len());
+    let result = match encoding {
+        Encoding::Histogram | Encoding::HistogramSt => decode::<i64>(header, data, |sample| {
+            let float = |counts: &[i64]| counts.iter().map(|count| *count as f64).collect();
+            let buckets = (float(sample.positive), float(sample.negative));
+            let totals = (sample.count as u64 as f64, sample.zero_count as u64 as f64);
+            ts.push(sample.t);
+            values.push(float_histogram(&sample, totals, buckets));
+        }),
+        _ => decode::<f64>(header, data, |sample| {
+            let buckets = (sample.positive.to_vec(), sample.negative.to_vec());
+            ts.push(sample.t);
+            values.push(float_histogram(&sample, (sample.count, sample.zero_count), buckets));
+        }),
+    };
+    if result.is_err() {
+        ts.truncate(old_ts);
+        values.truncate(old_values);
+    }
+    result
+}
+
+fn float_histogram<C>(
+    sample: &Sample<'_, C>,
+    (count, zero_count): (f64, f64),
+    (positive_buckets, negative_buckets): (Vec<f64>, Vec<f64>),
+) -> FloatHistogram {
+    if sample.is_stale() {
+        return FloatHistogram { sum: sample.sum, ..FloatHistogram::default() };
+    }
+    let mut histogram = FloatHistogram {
+        schema: sample.layout.schema,
+        hint: sample.hint,
+        zero_threshold: sample.layout.zero_threshold,
+        zero_count,
+        count,
+        sum: sample.sum,
+        positive_spans: sample.layout.positive_spans.clone(),
+        negative_spans: sample.layout.negative_spans.clone(),
+        positive_buckets,
+        negative_buckets,
+        custom_values: sample.layout.custom_values.clone(),
+    };
+    if histogram.schema > MAX_SCHEMA && histogram.schema != CUSTOM_BUCKETS_SCHEMA {
+        histogram.reduce_resolution(MAX_SCHEMA);
+    }
+    histogram
+}
+
+/// As [`decode_floats`], of the integer encodings 2 and 5 only.
+pub(super) fn decode_integers(
+    encoding: Encoding,
+    data: &[u8],
+    ts: &mut Vec<i64>,
+    values: &mut Vec<Histogram>,
+) -> Result<(), Error> {
+    let header = Header::parse(encoding, data)?;
+    let (old_ts, old_values) = (ts.len(), values.len());
+    let result = decode::<i64>(header, data, |sample| {
+        ts.push(sample.t);
+        values.push(integer_histogram(&sample));
+    });
+    if result.is_err() {
+        ts.truncate(old_ts);
+        values.truncate(old_values);
+    }
+    result
+}
+
+fn integer_histogram(sample: &Sample<'_, i64>) -> Histogram {
+    if sample.is_stale() {
+        return Histogram { sum: sample.sum, ..Histogram::default() };
+    }
+    let deltas = |counts: &[i64]| {
+        let before = std::iter::once(0).chain(counts.iter().copied());
+        counts.iter().zip(before).map(|(count, before)| count.wrapping_sub(before)).collect()
+    };
+    let mut histogram = Histogram {
+        schema: sample.layout.schema,
+        hint: sample.hint,
+        zero_threshold: sample.layout.zero_threshold,
+        zero_count: sample.zero_count as u64,
+        count: sample.count as u64,
+        sum: sample.sum,
+        positive_spans: sample.layout.positive_spans.clone(),
+        negative_spans: sample.layout.negative_spans.clone(),
+        positive_buckets: deltas(sample.positive),
+        negative_buckets: deltas(sample.negative),
+        custom_values: sample.layout.custom_values.clone(),
+    };
+    histogram.reduce_resolution(MAX_SCHEMA);
+    histogram
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! Start timestamps, which encodings 4 to 6 may store after each sample. They are read over: nothing here uses them.
+//!
+//! ```text
+//! header byte: bit 7 first known | bits 0..=6 changed on
+//! sample 0:             zigzag varint, if first known
+//! sample i >= changed:  varbit_int, if changed on is not 0
+//! ```
+
+use super::bits::BitReader;
+use super::varbit;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StartTimes {
+    first_known: bool,
+    changed_on: usize,
+}
+
+impl StartTimes {
+    pub(super) fn from_header(byte: u8) -> StartTimes {
+        StartTimes { first_known: byte & 0x80 != 0, changed_on: usize::from(byte & 0x7f) }
+    }
+
+    /// Reads over what follows the sample `index`.
+    #[inline]
+    pub(super) fn skip(self, reader: &mut BitReader<'_>, index: usize) {
+        if index == 0 {
+            if self.first_known {
+                reader.read_varint();
+            }
+        } else if self.changed_on > 0 && index >= self.changed_on {
+            varbit::read_int(reader);
+        }
+    }
+}

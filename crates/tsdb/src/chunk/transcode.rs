@@ -1,0 +1,82 @@
+//! Chunks of the newer encodings in the form that every reader of the wire understands.
+
+use model::histogram::ResetHint;
+
+use super::{
+    Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder, decode_floats, decode_histograms,
+    decode_integer_histograms, reset_hint,
+};
+use crate::Error;
+
+/// A chunk of an encoding that every peer reads, with the closed span of its samples in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcoded {
+    pub encoding: Encoding,
+    pub data: Vec<u8>,
+    pub min_time: i64,
+    pub max_time: i64,
+}
+
+/// Rewrites a chunk of encoding 4, 5 or 6 as chunks of encoding 1, 2 or 3; start times are lost. No samples give no
+/// chunks.
+///
+/// # Errors
+/// Corrupt data, and chunks that [need no transcoding](Encoding::needs_transcoding).
+pub fn transcode(encoding: Encoding, data: &[u8]) -> Result<Vec<Transcoded>, Error> {
+    let mut ts = Vec::new();
+    match encoding {
+        Encoding::Xor2 => {
+            let mut values = Vec::new();
+            decode_floats(encoding, data, &mut ts, &mut values)?;
+            let mut encoder = XorEncoder::new();
+            ts.iter().zip(&values).for_each(|(t, value)| encoder.push(*t, *value));
+            Ok(chunk(Encoding::Xor, &ts, encoder.finish()).into_iter().collect())
+        }
+        Encoding::HistogramSt => {
+            let mut values = Vec::new();
+            decode_integer_histograms(encoding, data, &mut ts, &mut values)?;
+            let begin = HistogramEncoder::new;
+            let push = |encoder: &mut HistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
+            runs(Encoding::Histogram, reset_hint(encoding, data)?, &ts, (begin, push, HistogramEncoder::finish))
+        }
+        Encoding::FloatHistogramSt => {
+            let mut values = Vec::new();
+            decode_histograms(encoding, data, &mut ts, &mut values)?;
+            let begin = FloatHistogramEncoder::new;
+            let push = |encoder: &mut FloatHistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
+            let finish = FloatHistogramEncoder::finish;
+            runs(Encoding::FloatHistogram, reset_hint(encoding, data)?, &ts, (begin, push, finish))
+        }
+        _ => Err(Error::WrongEncoding { wanted: "what needs transcoding", encoding }),
+    }
+}
+
+/// Encodes histograms into as many chunks as the encoder wants.
+fn runs<E>(
+    encoding: Encoding,
+    header: ResetHint,
+    ts: &[i64],
+    (begin, push, finish): (
+        impl Fn(ResetHint) -> E,
+        impl Fn(&mut E, usize) -> Result<Pushed, Error>,
+        impl Fn(E) -> Vec<u8>,
+    ),
+) -> Result<Vec<Transcoded>, Error> {
+    let mut chunks = Vec::new();
+    let (mut encoder, mut first) = (begin(header), 0);
+    for i in 0..ts.len() {
+        if let Pushed::NewChunk(header) = push(&mut encoder, i)? {
+            let full = std::mem::replace(&mut encoder, begin(header));
+            chunks.extend(chunk(encoding, &ts[first..i], finish(full)));
+            first = i;
+            push(&mut encoder, i)?;
+        }
+    }
+    chunks.extend(chunk(encoding, &ts[first..], finish(encoder)));
+    Ok(chunks)
+}
+
+fn chunk(encoding: Encoding, ts: &[i64], data: Vec<u8>) -> Option<Transcoded> {
+    let (min_time, max_time) = (*ts.first()?, *ts.last()?);
+    Some(Transcoded { encoding, data, min_time, max_time })
+}

@@ -1,0 +1,101 @@
+//! Integers in one of nine widths, as histogram chunks store them.
+//!
+//! ```text
+//! 0            0
+//! 10           +  3 bits     signed -3 ..= 4, unsigned up to 7
+//! 110          +  6 bits
+//! 1110         +  9 bits
+//! 11110        + 12 bits
+//! 111110       + 18 bits
+//! 1111110      + 25 bits
+//! 11111110     + 56 bits
+//! 11111111     + 64 bits
+//! ```
+
+use super::bits::{BitReader, BitWriter};
+use super::xor::{fits, sign_extend};
+
+/// Bits after a prefix of so many ones.
+const WIDTHS: [u32; 8] = [0, 3, 6, 9, 12, 18, 25, 56];
+
+#[inline]
+pub(super) fn read_int(reader: &mut BitReader<'_>) -> i64 {
+    match reader.read_ones(8) {
+        0 => 0,
+        8 => reader.read(64) as i64,
+        ones => {
+            let width = WIDTHS[ones as usize];
+            sign_extend(reader.read(width), width)
+        }
+    }
+}
+
+#[inline]
+pub(super) fn read_uint(reader: &mut BitReader<'_>) -> u64 {
+    match reader.read_ones(8) {
+        0 => 0,
+        8 => reader.read(64),
+        ones => reader.read(WIDTHS[ones as usize]),
+    }
+}
+
+pub(super) fn put_int(out: &mut BitWriter, value: i64) {
+    put(out, value as u64, |width| if width == 0 { value == 0 } else { fits(value, width) });
+}
+
+pub(super) fn put_uint(out: &mut BitWriter, value: u64) {
+    put(out, value, |width| value >> width == 0);
+}
+
+fn put(out: &mut BitWriter, value: u64, fits: impl Fn(u32) -> bool) {
+    let ones = WIDTHS.iter().position(|&width| fits(width)).unwrap_or(8);
+    match ones {
+        0 => out.put(0, 1),
+        8 => {
+            out.put(0xff, 8);
+            out.put(value, 64);
+        }
+        _ => {
+            out.put((1 << (ones + 1)) - 2, ones as u32 + 1);
+            out.put(value, WIDTHS[ones]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn integers_come_back(values in prop::collection::vec((any::<i64>(), 0u32..64), 0..100)) {
+            let values: Vec<i64> = values.into_iter().map(|(value, shift)| value >> shift).collect();
+            let mut out = BitWriter::default();
+            for &value in &values {
+                put_int(&mut out, value);
+                put_uint(&mut out, value.unsigned_abs());
+            }
+            let bytes = out.finish();
+            let mut reader = BitReader::new(&bytes);
+            for &value in &values {
+                prop_assert_eq!(read_int(&mut reader), value);
+                prop_assert_eq!(read_uint(&mut reader), value.unsigned_abs());
+            }
+            prop_assert!(!reader.overrun());
+        }
+    }
+
+    #[test]
+    fn ranges_are_lopsided() {
+        let bits = |value| {
+            let mut out = BitWriter::default();
+            put_int(&mut out, value);
+            out.finish().len()
+        };
+        assert_eq!((bits(32), bits(33), bits(-31), bits(-32)), (2, 2, 2, 2));
+        assert_eq!((bits(4), bits(5), bits(-3), bits(-4)), (1, 2, 1, 2));
+        assert_eq!((bits(1 << 24), bits((1 << 24) + 1)), (4, 8));
+    }
+}

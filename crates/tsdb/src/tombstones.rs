@@ -1,0 +1,183 @@
+//! Tombstones: spans of time in which samples of a series are deleted; the file `tombstones` of a block.
+//!
+//! ```text
+//! u32 BE magic 0x0130ba30 | version 1 | entries | u32 BE crc32c of the entries
+//! entry:  uvarint series reference | varint min time | varint max time
+//! ```
+//! Source of the format: `tsdb/docs/format/tombstones.md` of Prometheus.
+
+use std::collections::BTreeMap;
+
+use crate::Error;
+use crate::varint::{put_uvarint, put_varint, read_uvarint, read_varint};
+
+const WHAT: &str = "tombstones";
+const HEADER: [u8; 5] = [0x01, 0x30, 0xba, 0x30, 1];
+const CRC_LEN: usize = 4;
+
+/// A closed span `[min_time, max_time]` in milliseconds, as the format has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interval {
+    pub min_time: i64,
+    pub max_time: i64,
+}
+
+/// The deleted spans of a block's series, by series reference as the index has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tombstones {
+    /// Of each series ascending, neither overlapping nor adjacent.
+    intervals: BTreeMap<u64, Vec<Interval>>,
+}
+
+impl Tombstones {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Truncated bytes, a wrong checksum, another magic number or version.
+    pub fn parse(bytes: &[u8]) -> Result<Tombstones, Error> {
+        if bytes.len() < HEADER.len() + CRC_LEN {
+            return Err(Error::truncated(WHAT, bytes.len()));
+        }
+        let (body, crc) = bytes.split_at(bytes.len() - CRC_LEN);
+        let (header, mut entries) = body.split_at(HEADER.len());
+        if header[..4] != HEADER[..4] {
+            return Err(Error::corrupt(WHAT, 0, "magic number is not that of tombstones"));
+        }
+        if header[4] != HEADER[4] {
+            return Err(Error::Unsupported { what: WHAT, reason: format!("version {}", header[4]) });
+        }
+        let stored = u32::from_be_bytes(crc.try_into().expect("four bytes"));
+        let computed = crc32c::crc32c(entries);
+        if stored != computed {
+            return Err(Error::Checksum { what: WHAT, offset: body.len() as u64, stored, computed });
+        }
+        let mut tombstones = Tombstones::default();
+        while !entries.is_empty() {
+            let entry = take_entry(&mut entries);
+            let (series, interval) = entry.ok_or(Error::truncated(WHAT, body.len() - entries.len()))?;
+            tombstones.add(series, interval);
+        }
+        Ok(tombstones)
+    }
+
+    /// The file's bytes, entries in order of series and time.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = HEADER.to_vec();
+        for (series, intervals) in &self.intervals {
+            for interval in intervals {
+                put_uvarint(&mut bytes, *series);
+                put_varint(&mut bytes, interval.min_time);
+                put_varint(&mut bytes, interval.max_time);
+            }
+        }
+        let crc = crc32c::crc32c(&bytes[HEADER.len()..]);
+        bytes.extend_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// Deletes a span of a series; it becomes one with those it overlaps or touches. An empty span does nothing.
+    pub fn add(&mut self, series: u64, interval: Interval) {
+        if interval.min_time > interval.max_time {
+            return;
+        }
+        let intervals = self.intervals.entry(series).or_default();
+        let from = intervals.partition_point(|old| old.max_time.saturating_add(1) < interval.min_time);
+        let to = intervals.partition_point(|old| old.min_time <= interval.max_time.saturating_add(1));
+        let mut merged = interval;
+        for old in &intervals[from..to.max(from)] {
+            merged.min_time = merged.min_time.min(old.min_time);
+            merged.max_time = merged.max_time.max(old.max_time);
+        }
+        intervals.splice(from..to.max(from), [merged]);
+    }
+
+    /// The deleted spans of a series, ascending.
+    pub fn get(&self, series: u64) -> &[Interval] {
+        self.intervals.get(&series).map_or(&[], Vec::as_slice)
+    }
+
+    /// All series with deleted spans, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[Interval])> {
+        self.intervals.iter().map(|(series, intervals)| (*series, intervals.as_slice()))
+    }
+
+    /// Deleted spans of all series, as `meta.json` counts them.
+    pub fn len(&self) -> usize {
+        self.intervals.values().map(Vec::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.intervals.is_empty()
+    }
+}
+
+fn take_entry(entries: &mut &[u8]) -> Option<(u64, Interval)> {
+    let mut rest = *entries;
+    let (series, len) = read_uvarint(rest)?;
+    rest = &rest[len..];
+    let (min_time, len) = read_varint(rest)?;
+    rest = &rest[len..];
+    let (max_time, len) = read_varint(rest)?;
+    *entries = &rest[len..];
+    Some((series, Interval { min_time, max_time }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn added_spans_cover_what_was_added(spans in prop::collection::vec((0u64..3, 0i64..60, 0i64..12), 0..40)) {
+            let mut tombstones = Tombstones::default();
+            let mut deleted = std::collections::BTreeSet::new();
+            for &(series, min_time, len) in &spans {
+                tombstones.add(series, Interval { min_time, max_time: min_time + len });
+                deleted.extend((min_time..=min_time + len).map(|t| (series, t)));
+            }
+            for series in 0..3 {
+                let intervals = tombstones.get(series);
+                prop_assert!(intervals.windows(2).all(|w| w[0].max_time + 1 < w[1].min_time));
+                for t in -1..80 {
+                    let covered = intervals.iter().any(|i| i.min_time <= t && t <= i.max_time);
+                    prop_assert_eq!(covered, deleted.contains(&(series, t)));
+                }
+            }
+            prop_assert_eq!(Tombstones::parse(&tombstones.to_bytes()).unwrap(), tombstones);
+        }
+
+        #[test]
+        fn arbitrary_entries_never_panic(entries in prop::collection::vec(any::<u8>(), 0..100)) {
+            let mut bytes = HEADER.to_vec();
+            bytes.extend_from_slice(&entries);
+            bytes.extend_from_slice(&crc32c::crc32c(&entries).to_be_bytes());
+            let _ = Tombstones::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_whole_of_time_can_be_deleted() {
+        let mut tombstones = Tombstones::default();
+        tombstones.add(1, Interval { min_time: 5, max_time: 6 });
+        tombstones.add(1, Interval { min_time: i64::MIN, max_time: i64::MAX });
+        tombstones.add(1, Interval { min_time: 7, max_time: 3 });
+        assert_eq!(tombstones.get(1), [Interval { min_time: i64::MIN, max_time: i64::MAX }]);
+        assert_eq!(tombstones.len(), 1);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let mut tombstones = Tombstones::default();
+        tombstones.add(300, Interval { min_time: -5, max_time: 6 });
+        let good = tombstones.to_bytes();
+        let mut bad = good.clone();
+        bad[6] ^= 1;
+        assert!(matches!(Tombstones::parse(&bad), Err(Error::Checksum { .. })));
+        bad = good.clone();
+        bad[4] = 2;
+        assert!(matches!(Tombstones::parse(&bad), Err(Error::Unsupported { .. })));
+        assert!(matches!(Tombstones::parse(&good[..8]), Err(Error::Truncated { .. })));
+    }
+}
