@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use model::FloatHistogram;
-use model::histogram::{ResetHint, Span};
+use model::histogram::{Histogram, Span};
 
 use crate::rng;
 
@@ -162,30 +161,31 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    fn histogram(&self, fast: f64, slow: f64) -> FloatHistogram {
+    fn histogram(&self, fast: f64, slow: f64) -> Histogram {
         let part = |flow, scale| Part { flow, scale, quantum: 1.0 };
-        let (mut count, mut sum) = (0.0, 0.0);
-        let mut buckets = Vec::with_capacity(self.shares.len());
+        let (mut count, mut sum, mut before) = (0, 0.0, 0);
+        let mut deltas = Vec::with_capacity(self.shares.len());
         for (i, (of_fast, of_slow)) in self.shares.iter().enumerate() {
             let in_bucket = part(self.fast, *of_fast).reading(fast) + part(self.slow, *of_slow).reading(slow);
             let middle = (f64::from(self.first_bucket + i as i32) - 0.5) / f64::from(self.schema).exp2();
-            count += in_bucket;
             sum += in_bucket * middle.exp2();
-            buckets.push(in_bucket);
+            let in_bucket = in_bucket as i64;
+            count += in_bucket as u64;
+            deltas.push(in_bucket - before);
+            before = in_bucket;
         }
-        FloatHistogram {
+        Histogram {
             schema: self.schema,
-            hint: ResetHint::Unknown,
             zero_threshold: f64::from_bits(0x37f0_0000_0000_0000), // 2^-128, what client libraries start with
             count,
             sum,
-            positive_spans: vec![Span { offset: self.first_bucket, length: buckets.len() as u32 }],
-            positive_buckets: buckets,
-            ..FloatHistogram::default()
+            positive_spans: vec![Span { offset: self.first_bucket, length: deltas.len() as u32 }],
+            positive_buckets: deltas,
+            ..Histogram::default()
         }
     }
 
-    pub(crate) fn fill(&self, starts: &[i64], ts: &[i64], out: &mut Vec<FloatHistogram>) {
+    pub(crate) fn fill(&self, starts: &[i64], ts: &[i64], out: &mut Vec<Histogram>) {
         let mut growths = vec![(0.0, 0.0); ts.len()];
         grow(self.fast, starts, ts, |i, growth| growths[i].0 = growth);
         grow(self.slow, starts, ts, |i, growth| growths[i].1 = growth);

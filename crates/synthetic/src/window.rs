@@ -1,6 +1,7 @@
 //! What one server recorded over a span of time, series by series.
 
-use model::{FloatHistogram, STALE_NAN, TimeRange};
+use model::histogram::Histogram;
+use model::{STALE_NAN, TimeRange};
 
 use crate::fleet::{Fleet, Replica, SeriesSpec};
 use crate::schedule::{Outcome, Scrapes};
@@ -12,7 +13,7 @@ use crate::signal::Signal;
 pub struct Samples {
     pub ts: Vec<i64>,
     pub floats: Vec<f64>,
-    pub histograms: Vec<FloatHistogram>,
+    pub histograms: Vec<Histogram>,
     /// Which of them mark that the series ended.
     pub stale: Vec<usize>,
 }
@@ -82,7 +83,7 @@ impl<'a> Window<'a> {
         }
         for &i in &out.stale {
             match out.histograms.get_mut(i) {
-                Some(histogram) => *histogram = FloatHistogram { sum: STALE_NAN, ..FloatHistogram::default() },
+                Some(histogram) => *histogram = Histogram { sum: STALE_NAN, ..Histogram::default() },
                 None => out.floats[i] = STALE_NAN,
             }
         }

@@ -5,6 +5,7 @@
 //! need and are fed them, so that a block never has to be whole in memory or on a disk. Bytes come from outside: no
 //! reader panics or allocates by an unchecked length.
 
+pub mod block_builder;
 pub mod chunk;
 mod error;
 pub mod index;
