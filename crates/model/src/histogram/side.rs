@@ -26,7 +26,7 @@ pub(super) fn indexed<'a, T: Copy>(spans: &'a [Span], counts: &'a [T]) -> impl I
 
 /// The index that the bucket `index` has when the resolution is reduced by `steps` schemas.
 pub(super) fn reduced_index(index: i32, steps: u32) -> i32 {
-    ((i64::from(index) - 1 >> steps.min(62)) + 1) as i32
+    (((i64::from(index) - 1) >> steps.min(62)) + 1) as i32
 }
 
 /// Builds spans and counts from buckets in ascending order of their index; equal indices add up.
