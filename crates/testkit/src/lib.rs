@@ -1,1 +1,18 @@
-//! Shared helpers of tests: object server, failing store, mock clock, block writer.
+//! What the tests and benches of several crates need: an HTTP object server that speaks S3 and GCS, stores that count
+//! and that fail, a clock that only tests move, and blocks filled from `synthetic`.
+//!
+//! For `dev-dependencies` only; nothing here is in the product. Units: bytes, milliseconds.
+
+mod blocks;
+mod counting;
+mod failing;
+mod faults;
+mod mock_clock;
+mod object_server;
+
+pub use blocks::{write_block, write_fleet};
+pub use counting::{CountingStore, StoreCounts};
+pub use failing::FailingStore;
+pub use faults::{Call, Fault, FaultPlan, Op};
+pub use mock_clock::MockClock;
+pub use object_server::{ObjectServer, ServerCounts, ServerError, ServerSettings};
