@@ -55,6 +55,11 @@ impl CounterStitch {
     pub fn last_value(&self) -> Option<f64> {
         self.started.then_some(self.last_v)
     }
+
+    /// Notes that samples which are no floats reach up to `t`: floats at or before it are skipped.
+    pub(crate) fn pass(&mut self, t: i64) {
+        self.last_t = t;
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,214 @@
+//! Window aggregation for downsampling, sample by sample and bit by bit as Thanos' compactor does it (`pkg/compact/
+//! downsample`): raw to 5m, 5m to 1h.
+//!
+//! A series is cut into *batches* of at most about 140 windows; Thanos stores one AggrChunk per batch. Inside a batch
+//! `counter` is the running total since the batch's first sample, resets added; the first and the last raw sample of
+//! the batch stand beside it, so that readers see a reset between two batches. A window's time is its last
+//! millisecond, in a batch's last window the batch's last sample.
+
+mod aggregate;
+mod histogram;
+mod window;
+
+use model::Resolution;
+use tsdb::chunk::{decode_floats, decode_histograms};
+
+use crate::column::Floats;
+use crate::error::Error;
+use crate::series::{ChunkContent, SeriesChunk};
+
+pub use histogram::HistogramWindows;
+pub use window::{Batch, Windows};
+
+use aggregate::AggregateColumns;
+use histogram::HistogramRun;
+
+#[cfg(test)]
+mod tests;
+
+/// Thanos takes raw samples to stand a minute apart when it sizes batches.
+const ASSUMED_RAW_INTERVAL_MS: i64 = 60_000;
+
+/// The windows of one downsampled series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DownsampledSeries {
+    pub floats: Windows,
+    pub histograms: HistogramWindows,
+}
+
+impl DownsampledSeries {
+    pub fn is_empty(&self) -> bool {
+        self.floats.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Forgets the windows, keeps the memory.
+    pub fn clear(&mut self) {
+        self.floats.clear();
+        self.histograms.clear();
+    }
+
+    /// The chunks that Thanos would store: one AggrChunk per batch, in order of time, sub-chunks encoded as XOR and
+    /// float histogram.
+    pub fn to_chunks(&self) -> Result<Vec<SeriesChunk>, Error> {
+        let floats = (0..self.floats.batches.len()).map(|b| self.floats.batch_columns(b).encode());
+        let mut chunks = floats.collect::<Result<Vec<_>, Error>>()?;
+        for b in 0..self.histograms.batches.len() {
+            self.histograms.encode_batch(b, &mut chunks)?;
+        }
+        chunks.sort_by_key(|c| (c.min_time, c.max_time));
+        Ok(chunks)
+    }
+
+    /// The other way round. Raw chunks, which real downsampled blocks hold at times, are downsampled to `resolution`.
+    pub fn from_chunks(chunks: &[SeriesChunk], resolution: Resolution) -> Result<DownsampledSeries, Error> {
+        let mut out = DownsampledSeries::default();
+        for chunk in chunks {
+            match &chunk.content {
+                ChunkContent::Raw(_) => {
+                    Downsampler::new(resolution).append_raw(std::slice::from_ref(chunk), &mut out)?;
+                }
+                ChunkContent::Aggregates(_) if histogram::is_histogram_chunk(chunk) => {
+                    out.histograms.push_chunk(chunk)?;
+                }
+                ChunkContent::Aggregates(_) => out.floats.push_columns(&AggregateColumns::decode(chunk)?)?,
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Downsamples series after series, reusing its buffers.
+#[derive(Debug)]
+pub struct Downsampler {
+    resolution_ms: i64,
+    floats: Floats,
+    histograms: HistogramRun,
+}
+
+impl Downsampler {
+    /// To windows of `resolution`, which must not be [`Resolution::Raw`].
+    pub fn new(resolution: Resolution) -> Downsampler {
+        assert!(resolution != Resolution::Raw, "downsampling needs a window");
+        Downsampler {
+            resolution_ms: resolution.millis(),
+            floats: Floats::default(),
+            histograms: HistogramRun::default(),
+        }
+    }
+
+    /// Replaces `out` by the windows of a series' raw chunks, which must be sorted and must not overlap. Stale markers
+    /// and NaN are left out.
+    pub fn raw(&mut self, chunks: &[SeriesChunk], out: &mut DownsampledSeries) -> Result<(), Error> {
+        out.clear();
+        self.append_raw(chunks, out)
+    }
+
+    /// Replaces `out` by the windows made of the finer windows `input`, which have resolution `from`. Batches are
+    /// joined, never cut.
+    pub fn coarser(
+        &mut self,
+        from: Resolution,
+        input: &DownsampledSeries,
+        out: &mut DownsampledSeries,
+    ) -> Result<(), Error> {
+        out.clear();
+        let floats = (0..input.floats.batches.len()).map(|b| (input.floats.batch_start(b), false, b));
+        let histograms = (0..input.histograms.batches.len()).map(|b| (input.histograms.batch_start(b), true, b));
+        let mut order: Vec<_> = floats.chain(histograms).collect();
+        order.sort_unstable();
+        // Floats and histograms take turns as runs, each batched for itself.
+        for run in order.chunk_by(|a, b| a.1 == b.1) {
+            let batches = run[0].2..run[run.len() - 1].2 + 1;
+            if run[0].1 {
+                histogram::coarser(
+                    &input.histograms,
+                    batches,
+                    (from.millis(), self.resolution_ms),
+                    &mut out.histograms,
+                )?;
+            } else {
+                let columns: Vec<_> = batches.map(|b| input.floats.batch_columns(b)).collect();
+                for joined in aggregate::coarser(&columns, from.millis(), self.resolution_ms) {
+                    out.floats.push_columns(&joined)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn append_raw(&mut self, chunks: &[SeriesChunk], out: &mut DownsampledSeries) -> Result<(), Error> {
+        let mut last_max = None::<i64>;
+        for chunk in chunks {
+            if let Some(end) = last_max.filter(|end| *end >= chunk.min_time) {
+                return Err(Error::OverlappingInput { end, start: chunk.min_time });
+            }
+            last_max = Some(chunk.max_time);
+            let ChunkContent::Raw(bytes) = &chunk.content else {
+                return Err(Error::Downsample("a chunk of the raw series is downsampled already".into()));
+            };
+            if bytes.encoding.is_histogram() {
+                self.flush_floats(out);
+                let (mut ts, mut histograms) = (Vec::new(), Vec::new());
+                decode_histograms(bytes.encoding, &bytes.data, &mut ts, &mut histograms)?;
+                self.histograms.extend(ts, histograms, self.resolution_ms, &mut out.histograms)?;
+            } else {
+                self.histograms.flush(self.resolution_ms, &mut out.histograms)?;
+                let before = self.floats.len();
+                decode_floats(bytes.encoding, &bytes.data, &mut self.floats.ts, &mut self.floats.values)?;
+                drop_stale(&mut self.floats, before);
+            }
+        }
+        self.flush_floats(out);
+        self.histograms.flush(self.resolution_ms, &mut out.histograms)
+    }
+
+    fn flush_floats(&mut self, out: &mut DownsampledSeries) {
+        window::downsample_raw(&self.floats, self.resolution_ms, &mut out.floats);
+        self.floats.clear();
+    }
+}
+
+/// Removes stale markers and samples that go back in time from index `from` on.
+fn drop_stale(floats: &mut Floats, from: usize) {
+    let (ts, values) = (&floats.ts[from..], &floats.values[from..]);
+    let clean = ts.windows(2).all(|w| w[0] <= w[1]) && !values.iter().any(|v| model::is_stale_nan(*v));
+    if clean {
+        return;
+    }
+    let (mut kept, mut last_t) = (from, i64::MIN);
+    for i in from..floats.len() {
+        let (t, v) = (floats.ts[i], floats.values[i]);
+        if !model::is_stale_nan(v) && t >= last_t {
+            (floats.ts[kept], floats.values[kept]) = (t, v);
+            (kept, last_t) = (kept + 1, t);
+        }
+    }
+    floats.ts.truncate(kept);
+    floats.values.truncate(kept);
+}
+
+/// The last millisecond of the window that `t` falls into.
+fn window_end(t: i64, resolution_ms: i64) -> i64 {
+    t.saturating_sub(t.rem_euclid(resolution_ms)).saturating_add(resolution_ms - 1)
+}
+
+/// Calls `each` with the time and the index range of every window of the sorted, non-empty `ts`. The last window's
+/// time is cut to the last sample, so that batches never overlap.
+fn for_each_window(ts: &[i64], resolution_ms: i64, mut each: impl FnMut(i64, std::ops::Range<usize>)) {
+    let Some(&last_t) = ts.last() else { return };
+    let mut start = 0;
+    while start < ts.len() {
+        let t = window_end(ts[start], resolution_ms).min(last_t);
+        let len = ts[start..].iter().position(|x| *x > t).unwrap_or(ts.len() - start);
+        each(t, start..start + len);
+        start += len;
+    }
+}
+
+/// How many batches a series is cut into: the fewest that keep the windows its samples can fill at 140 or less each.
+fn batch_count(span: (i64, i64), input_ms: i64, output_ms: i64, samples: usize) -> usize {
+    let width = span.1.saturating_sub(span.0);
+    let full = (samples as f64 / (width as f64 / input_ms as f64)).min(1.0);
+    let expected = ((width / output_ms) as f64 * full) as usize + 1;
+    expected / 141 + 1
+}

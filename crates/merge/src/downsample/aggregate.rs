@@ -1,0 +1,124 @@
+//! AggrChunks as columns, and the pass from finer aggregates to coarser ones.
+
+use bytes::Bytes;
+use tsdb::chunk::{Aggregate, Encoding, XorEncoder, decode_floats};
+
+use super::{batch_count, for_each_window};
+use crate::column::Floats;
+use crate::counter::CounterStitch;
+use crate::error::Error;
+use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+
+/// The decoded float sub-chunks of one AggrChunk, indexed by [`Aggregate`]. The counter has its first raw sample in
+/// front and its last time twice, the second time with the last raw value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct AggregateColumns {
+    pub(super) columns: [Option<Floats>; 5],
+}
+
+impl AggregateColumns {
+    pub(super) fn decode(chunk: &SeriesChunk) -> Result<AggregateColumns, Error> {
+        let mut columns = AggregateColumns::default();
+        for aggregate in Aggregate::ALL {
+            if let Some(bytes) = chunk.aggregate(aggregate) {
+                let mut floats = Floats::default();
+                decode_floats(bytes.encoding, &bytes.data, &mut floats.ts, &mut floats.values)?;
+                columns.columns[aggregate as usize] = Some(floats);
+            }
+        }
+        Ok(columns)
+    }
+
+    pub(super) fn encode(&self) -> Result<SeriesChunk, Error> {
+        let (min_time, max_time) = self.span().ok_or_else(|| Error::Downsample("a batch without windows".into()))?;
+        let parts = [0, 1, 2, 3, 4].map(|i| self.columns[i].as_ref().map(|c| encode_xor(&c.ts, &c.values)));
+        Ok(SeriesChunk { min_time, max_time, content: ChunkContent::Aggregates(Box::new(parts)) })
+    }
+
+    /// The times of the first and the last window. The counter's first raw sample is no window.
+    pub(super) fn span(&self) -> Option<(i64, i64)> {
+        let windows = self.columns.iter().enumerate().filter_map(|(i, column)| {
+            let skip = usize::from(i == Aggregate::Counter as usize);
+            let ts = column.as_ref()?.ts.get(skip..)?;
+            Some((*ts.first()?, *ts.last()?))
+        });
+        windows.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// How many windows Thanos counts in the chunk: those of `count`.
+    fn windows(&self) -> usize {
+        self.columns[Aggregate::Count as usize].as_ref().map_or(0, Floats::len)
+    }
+}
+
+pub(super) fn encode_xor(ts: &[i64], values: &[f64]) -> ChunkBytes {
+    let mut encoder = XorEncoder::new();
+    for (&t, &v) in ts.iter().zip(values) {
+        encoder.push(t, v);
+    }
+    ChunkBytes { encoding: Encoding::Xor, data: Bytes::from(encoder.finish()) }
+}
+
+/// Joins neighbouring chunks of windows of `input_ms` into fewer ones of windows of `output_ms`. Chunks are never
+/// cut: only at their borders are the raw values of the counter known.
+pub(super) fn coarser(chunks: &[AggregateColumns], input_ms: i64, output_ms: i64) -> Vec<AggregateColumns> {
+    let spans: Vec<_> = chunks.iter().filter_map(AggregateColumns::span).collect();
+    let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Vec::new() };
+    let windows = chunks.iter().map(AggregateColumns::windows).sum();
+    let batches = batch_count((first.0, last.1), input_ms, output_ms, windows);
+    chunks.chunks((chunks.len() / batches).max(1)).map(|part| join(part, output_ms)).collect()
+}
+
+fn join(part: &[AggregateColumns], resolution_ms: i64) -> AggregateColumns {
+    use Aggregate::{Count, Counter, Max, Min, Sum};
+    let mut joined = AggregateColumns::default();
+    let mut all = Floats::default();
+    for aggregate in [Count, Sum, Min, Max] {
+        all.clear();
+        for column in part.iter().filter_map(|c| c.columns[aggregate as usize].as_ref()) {
+            let before = all.len();
+            all.ts.extend_from_slice(&column.ts);
+            all.values.extend_from_slice(&column.values);
+            super::drop_stale(&mut all, before);
+        }
+        if all.is_empty() {
+            continue;
+        }
+        let mut out = Floats::default();
+        for_each_window(&all.ts, resolution_ms, |t, rows| {
+            let values = all.values[rows].iter();
+            out.push(
+                t,
+                match aggregate {
+                    Min => values.fold(f64::MAX, |min, v| if *v < min { *v } else { min }),
+                    Max => values.fold(f64::MIN, |max, v| if *v > max { *v } else { max }),
+                    Count | Sum | Counter => values.fold(0.0, |sum, v| sum + v),
+                },
+            );
+        });
+        joined.columns[aggregate as usize] = Some(out);
+    }
+    joined.columns[Counter as usize] = join_counters(part, resolution_ms);
+    joined
+}
+
+fn join_counters(part: &[AggregateColumns], resolution_ms: i64) -> Option<Floats> {
+    let (mut stitch, mut all) = (CounterStitch::new(), Floats::default());
+    for counter in part.iter().filter_map(|c| c.columns[Aggregate::Counter as usize].as_ref()) {
+        stitch.push_chunk(&counter.ts, &counter.values, &mut all);
+    }
+    let first = *all.values.first()?;
+    let mut out = Floats::default();
+    out.push(all.ts[0], first);
+    let (mut total, mut last) = (first, first);
+    for_each_window(&all.ts, resolution_ms, |t, rows| {
+        let skip = usize::from(rows.start == 0);
+        for &v in &all.values[rows][skip..] {
+            total += if v < last { v } else { v - last };
+            last = v;
+        }
+        out.push(t, total);
+    });
+    out.push(out.ts[out.len() - 1], stitch.last_value()?);
+    Some(out)
+}

@@ -1,0 +1,172 @@
+//! From the chunks of one run to one column.
+
+use std::sync::Arc;
+
+use model::{Sample, SampleValue};
+use tsdb::chunk::{Aggregate, decode_floats, decode_histograms};
+
+use crate::column::{Column, Floats};
+use crate::counter::CounterStitch;
+use crate::error::Error;
+use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+
+/// Which value of a downsampled chunk stands for its samples. Raw chunks give their samples whatever is asked for,
+/// except that [`ValueOf::Counter`] stitches them too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueOf {
+    Count,
+    Sum,
+    Min,
+    Max,
+    /// One rising column, see [`CounterStitch`]: for `rate`, `irate`, `increase`.
+    Counter,
+    /// Sum divided by count: for everything that names no aggregate.
+    Average,
+}
+
+impl ValueOf {
+    fn aggregate(self) -> (Aggregate, &'static str) {
+        match self {
+            ValueOf::Count => (Aggregate::Count, "count"),
+            ValueOf::Sum | ValueOf::Average => (Aggregate::Sum, "sum"),
+            ValueOf::Min => (Aggregate::Min, "min"),
+            ValueOf::Max => (Aggregate::Max, "max"),
+            ValueOf::Counter => (Aggregate::Counter, "counter"),
+        }
+    }
+}
+
+/// Decodes a run of chunks, sorted and as a rule without overlap ([`overlap_split`](crate::overlap_split)), into one
+/// column. Where a chunk reaches back before the end of the one before it, that part is skipped.
+pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error> {
+    if value == ValueOf::Counter {
+        return read_counter(chunks);
+    }
+    let mut column = Column::default();
+    for chunk in chunks {
+        let last = column.last_time();
+        let before = column.len();
+        read_chunk(chunk, value, &mut column)?;
+        if let Some(last) = last {
+            skip_overlap(&mut column, before, last);
+        }
+    }
+    Ok(column)
+}
+
+/// Appends the samples of one chunk to `column`, without a look at what stands there.
+pub fn read_chunk(chunk: &SeriesChunk, value: ValueOf, column: &mut Column) -> Result<(), Error> {
+    match (&chunk.content, value) {
+        (ChunkContent::Raw(raw), _) => append(raw, column),
+        (ChunkContent::Aggregates(_), ValueOf::Average) => append_average(chunk, column),
+        (ChunkContent::Aggregates(_), _) => append(wanted(chunk, value)?, column),
+    }
+}
+
+fn wanted(chunk: &SeriesChunk, value: ValueOf) -> Result<&ChunkBytes, Error> {
+    let (aggregate, name) = value.aggregate();
+    chunk.aggregate(aggregate).ok_or(Error::MissingAggregate { aggregate: name })
+}
+
+fn append(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
+    if chunk.encoding.is_histogram() {
+        let (mut ts, mut histograms) = (Vec::new(), Vec::new());
+        decode_histograms(chunk.encoding, &chunk.data, &mut ts, &mut histograms)?;
+        let histograms = ts.into_iter().zip(histograms);
+        column.mixed().extend(histograms.map(|(t, h)| Sample { t, value: SampleValue::Histogram(Arc::new(h)) }));
+        return Ok(());
+    }
+    match column {
+        Column::Floats(floats) => decode_floats(chunk.encoding, &chunk.data, &mut floats.ts, &mut floats.values)?,
+        Column::Mixed(samples) => {
+            let mut floats = Floats::default();
+            decode_floats(chunk.encoding, &chunk.data, &mut floats.ts, &mut floats.values)?;
+            samples.extend(Column::Floats(floats).into_samples());
+        }
+    }
+    Ok(())
+}
+
+fn append_average(chunk: &SeriesChunk, column: &mut Column) -> Result<(), Error> {
+    let (mut counts, mut sums) = (Column::default(), Column::default());
+    append(wanted(chunk, ValueOf::Count)?, &mut counts)?;
+    append(wanted(chunk, ValueOf::Sum)?, &mut sums)?;
+    let Column::Floats(counts) = counts else { return Err(Error::CountSumDiffer) };
+    match sums {
+        Column::Floats(mut sums) => {
+            if sums.ts != counts.ts {
+                return Err(Error::CountSumDiffer);
+            }
+            sums.values.iter_mut().zip(&counts.values).for_each(|(sum, count)| *sum /= count);
+            match column {
+                Column::Floats(floats) => {
+                    floats.ts.append(&mut sums.ts);
+                    floats.values.append(&mut sums.values);
+                }
+                Column::Mixed(samples) => samples.extend(Column::Floats(sums).into_samples()),
+            }
+        }
+        Column::Mixed(mut sums) => {
+            if !sums.iter().map(|s| s.t).eq(counts.ts.iter().copied()) {
+                return Err(Error::CountSumDiffer);
+            }
+            for (sample, count) in sums.iter_mut().zip(&counts.values) {
+                if let SampleValue::Histogram(sum) = &mut sample.value {
+                    Arc::make_mut(sum).div(*count);
+                }
+            }
+            column.mixed().append(&mut sums);
+        }
+    }
+    Ok(())
+}
+
+/// Removes the samples from index `from` on that are not after `last`.
+fn skip_overlap(column: &mut Column, from: usize, last: i64) {
+    match column {
+        Column::Floats(floats) => {
+            let new = floats.ts[from..].iter().position(|t| *t > last).unwrap_or(floats.ts.len() - from);
+            if new > 0 {
+                floats.ts.drain(from..from + new);
+                floats.values.drain(from..from + new);
+            }
+        }
+        Column::Mixed(samples) => {
+            let new = samples[from..].iter().position(|s| s.t > last).unwrap_or(samples.len() - from);
+            samples.drain(from..from + new);
+        }
+    }
+}
+
+fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
+    let (mut stitch, mut column) = (CounterStitch::new(), Column::default());
+    let mut scratch = Floats::default();
+    for chunk in chunks {
+        let bytes = match &chunk.content {
+            ChunkContent::Raw(raw) => raw,
+            ChunkContent::Aggregates(_) => wanted(chunk, ValueOf::Counter)?,
+        };
+        if bytes.encoding.is_histogram() {
+            let (last, before) = (column.last_time(), column.len());
+            append(bytes, &mut column)?;
+            if let Some(last) = last {
+                skip_overlap(&mut column, before, last);
+            }
+            if let Some(last) = column.last_time() {
+                stitch.pass(last);
+            }
+            continue;
+        }
+        scratch.clear();
+        decode_floats(bytes.encoding, &bytes.data, &mut scratch.ts, &mut scratch.values)?;
+        match &mut column {
+            Column::Floats(floats) => stitch.push_chunk(&scratch.ts, &scratch.values, floats),
+            Column::Mixed(samples) => {
+                let mut floats = Floats::default();
+                stitch.push_chunk(&scratch.ts, &scratch.values, &mut floats);
+                samples.extend(Column::Floats(floats).into_samples());
+            }
+        }
+    }
+    Ok(column)
+}

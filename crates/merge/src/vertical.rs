@@ -1,0 +1,229 @@
+//! Vertical merge: the chunks that several blocks hold of one series become one run without overlap, as Prometheus'
+//! compacting merger makes it. What does not overlap passes through as bytes.
+
+use bytes::Bytes;
+use model::histogram::{Histogram, ResetHint};
+use model::{FloatHistogram, Sample, SampleValue};
+use tsdb::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
+
+use crate::chunks::overlap_split;
+use crate::column::{Column, Floats};
+use crate::dedup::{chain, penalty};
+use crate::error::Error;
+use crate::loser_tree::LoserTree;
+use crate::read::{ValueOf, read_run};
+use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+
+#[cfg(test)]
+mod tests;
+
+/// Samples per chunk where chunks are encoded anew.
+const SAMPLES_PER_CHUNK: usize = 120;
+
+/// How samples of overlapping chunks become one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vertical {
+    /// All samples, of equal times one: for the same data twice. Of the replicas' gauges and counters it makes a mix.
+    Chain,
+    /// Replica dedup ([`penalty`]) without raising counters. Overlapping chunks are first sorted into runs as at
+    /// query time, so that both ways give the same samples.
+    Penalty,
+}
+
+/// Merges one list of chunks per block; each is sorted and, as a rule, without overlap. The result is sorted, without
+/// overlap, and the same for the same lists in the same order.
+///
+/// # Errors
+/// Damaged chunks, and downsampled chunks that overlap without being identical: batches cannot be mixed sample by
+/// sample without losing the raw values at their borders.
+pub fn merge_vertically(lists: Vec<Vec<SeriesChunk>>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
+    let mut merged = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+    let mut rest: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    let by_span = |a: &SeriesChunk, b: &SeriesChunk| (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time));
+    let mut tree = LoserTree::with_order(rest.iter_mut().map(Iterator::next).collect(), by_span);
+    let mut pop = move |until: i64| {
+        let (source, head) = tree.peek()?;
+        if head.min_time > until {
+            return None;
+        }
+        tree.replace(rest[source].next())
+    };
+    while let Some(first) = pop(i64::MAX) {
+        let mut end = first.max_time;
+        let mut overlapping = vec![first];
+        while let Some(next) = pop(end) {
+            if overlapping.last() != Some(&next) {
+                end = end.max(next.max_time);
+                overlapping.push(next);
+            }
+        }
+        match overlapping.len() {
+            1 => merged.append(&mut overlapping),
+            _ => merge_overlapping(overlapping, how, &mut merged)?,
+        }
+    }
+    Ok(merged)
+}
+
+fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical, out: &mut Vec<SeriesChunk>) -> Result<(), Error> {
+    let mut integers = true;
+    for chunk in &chunks {
+        match &chunk.content {
+            ChunkContent::Aggregates(_) => return Err(Error::OverlappingAggregates),
+            ChunkContent::Raw(raw) => {
+                integers &= !matches!(raw.encoding, Encoding::FloatHistogram | Encoding::FloatHistogramSt);
+            }
+        }
+    }
+    let runs: Vec<Vec<SeriesChunk>> = match how {
+        // Prometheus hands the first chunk over last.
+        Vertical::Chain => {
+            chunks.rotate_left(1);
+            chunks.into_iter().map(|c| vec![c]).collect()
+        }
+        Vertical::Penalty => overlap_split(chunks),
+    };
+    let columns = runs.iter().map(|run| read_run(run, ValueOf::Sum)).collect::<Result<Vec<Column>, Error>>()?;
+    let all_floats = columns.iter().all(|c| matches!(c, Column::Floats(_)));
+    if all_floats {
+        let columns = columns.into_iter().filter_map(|c| match c {
+            Column::Floats(floats) => Some(floats),
+            Column::Mixed(_) => None,
+        });
+        let floats = merge_columns(columns.collect(), how);
+        encode_floats(&floats, out);
+        return Ok(());
+    }
+    let samples = merge_columns(columns.into_iter().map(Column::into_samples).collect(), how);
+    encode_samples(&samples, integers, out)
+}
+
+fn merge_columns<C: crate::SampleColumn>(columns: Vec<C>, how: Vertical) -> C {
+    match how {
+        Vertical::Chain => chain(columns),
+        Vertical::Penalty => penalty(columns, false),
+    }
+}
+
+fn raw(span: (i64, i64), encoding: Encoding, data: Vec<u8>) -> SeriesChunk {
+    let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
+    SeriesChunk { min_time: span.0, max_time: span.1, content }
+}
+
+fn encode_floats(floats: &Floats, out: &mut Vec<SeriesChunk>) {
+    for (ts, values) in floats.ts.chunks(SAMPLES_PER_CHUNK).zip(floats.values.chunks(SAMPLES_PER_CHUNK)) {
+        let mut encoder = XorEncoder::new();
+        ts.iter().zip(values).for_each(|(t, v)| encoder.push(*t, *v));
+        out.push(raw((ts[0], ts[ts.len() - 1]), Encoding::Xor, encoder.finish()));
+    }
+}
+
+/// Floats and histograms never share a chunk.
+fn encode_samples(samples: &[Sample], integers: bool, out: &mut Vec<SeriesChunk>) -> Result<(), Error> {
+    let is_float = |s: &Sample| matches!(s.value, SampleValue::Float(_));
+    for run in samples.chunk_by(|a, b| is_float(a) == is_float(b)) {
+        if is_float(&run[0]) {
+            let mut floats = Floats::default();
+            for sample in run {
+                if let SampleValue::Float(v) = sample.value {
+                    floats.push(sample.t, v);
+                }
+            }
+            encode_floats(&floats, out);
+            continue;
+        }
+        let histograms: Vec<(i64, &FloatHistogram)> = run
+            .iter()
+            .filter_map(|s| match &s.value {
+                SampleValue::Histogram(h) => Some((s.t, &**h)),
+                SampleValue::Float(_) => None,
+            })
+            .collect();
+        encode_histograms(&histograms, integers, out)?;
+    }
+    Ok(())
+}
+
+enum Encoder {
+    Integers(HistogramEncoder),
+    Floats(FloatHistogramEncoder),
+}
+
+impl Encoder {
+    fn new(integers: bool, header: ResetHint) -> Encoder {
+        match integers {
+            true => Encoder::Integers(HistogramEncoder::new(header)),
+            false => Encoder::Floats(FloatHistogramEncoder::new(header)),
+        }
+    }
+
+    fn push(&mut self, t: i64, histogram: &FloatHistogram) -> Result<Pushed, Error> {
+        Ok(match self {
+            Encoder::Integers(encoder) => encoder.push(t, &to_integers(histogram))?,
+            Encoder::Floats(encoder) => encoder.push(t, histogram)?,
+        })
+    }
+
+    fn finish(self) -> (Encoding, Vec<u8>) {
+        match self {
+            Encoder::Integers(encoder) => (Encoding::Histogram, encoder.finish()),
+            Encoder::Floats(encoder) => (Encoding::FloatHistogram, encoder.finish()),
+        }
+    }
+}
+
+fn encode_histograms(
+    samples: &[(i64, &FloatHistogram)],
+    integers: bool,
+    out: &mut Vec<SeriesChunk>,
+) -> Result<(), Error> {
+    let mut start = 0;
+    let mut header = ResetHint::Unknown;
+    while start < samples.len() {
+        let mut encoder = Encoder::new(integers, header);
+        let mut end = start;
+        header = ResetHint::Unknown;
+        for (t, histogram) in samples[start..].iter().take(SAMPLES_PER_CHUNK) {
+            match encoder.push(*t, histogram)? {
+                Pushed::Appended => end += 1,
+                Pushed::NewChunk(next) => {
+                    header = next;
+                    break;
+                }
+            }
+        }
+        if end == start {
+            return Err(Error::Downsample("a histogram that fits into no chunk".into()));
+        }
+        let (encoding, data) = encoder.finish();
+        out.push(raw((samples[start].0, samples[end - 1].0), encoding, data));
+        start = end;
+    }
+    Ok(())
+}
+
+/// Exact for what was decoded from a chunk of integer histograms, unless a count is beyond 2^53.
+fn to_integers(histogram: &FloatHistogram) -> Histogram {
+    let deltas = |counts: &[f64]| {
+        let mut last = 0i64;
+        let delta = |count: &f64| {
+            let (count, before) = (*count as i64, last);
+            last = count;
+            count.wrapping_sub(before)
+        };
+        counts.iter().map(delta).collect()
+    };
+    Histogram {
+        schema: histogram.schema,
+        hint: histogram.hint,
+        zero_threshold: histogram.zero_threshold,
+        zero_count: histogram.zero_count as u64,
+        count: histogram.count as u64,
+        sum: histogram.sum,
+        positive_spans: histogram.positive_spans.clone(),
+        negative_spans: histogram.negative_spans.clone(),
+        positive_buckets: deltas(&histogram.positive_buckets),
+        negative_buckets: deltas(&histogram.negative_buckets),
+        custom_values: histogram.custom_values.clone(),
+    }
+}
