@@ -1,1 +1,26 @@
-//! Blocks in a bucket: layout, sync, markers, configuration, ranged reads, caches.
+//! Blocks in a bucket: configuration of the object store, layout, markers, upload and delete order, sync of block
+//! metas with Thanos' filters, and ranged reads of TSDB blocks.
+//!
+//! This is the async driver of the formats in `tsdb`: it decides what to fetch, when and how much at a time. It does
+//! not decide which blocks answer a query or are compacted; that is the components' part. Sizes are bytes, times
+//! milliseconds.
+
+pub mod bucket;
+pub mod config;
+mod error;
+pub mod layout;
+pub mod marker;
+pub mod metrics;
+pub mod upload;
+
+#[cfg(test)]
+mod testing;
+
+pub use bucket::{Bucket, BucketSettings, MultipartWriter, PutOutcome};
+pub use error::{Error, Kind, Result};
+pub use layout::BlockLocation;
+pub use metrics::{BucketMetrics, SyncMetrics};
+
+/// The object store's own names, so that users of this crate speak the same version.
+pub use object_store;
+pub use object_store::path::Path;

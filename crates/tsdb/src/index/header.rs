@@ -117,7 +117,8 @@ impl HeaderLoader {
         match &self.stage {
             Stage::Tail => vec![self.tail()],
             Stage::Sections { toc, tail } => {
-                let mut ranges = vec![0..self.symbols_section(toc).end];
+                let mut ranges = Vec::with_capacity(2);
+                ranges.push(0..self.symbols_section(toc).end);
                 let table = self.table_section(toc);
                 if table.start < self.size - tail.len() as u64 {
                     ranges.push(table);

@@ -1,0 +1,345 @@
+//! A bucket: an object store with metrics, retries, coalesced ranged reads and create-only writes.
+
+mod coalesce;
+mod filesystem;
+mod multipart;
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use model::Clock;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use crate::metrics::BucketMetrics;
+use crate::{Error, Kind, Result};
+
+pub use filesystem::sweep_torn_uploads;
+pub use multipart::MultipartWriter;
+
+/// How a bucket reads and writes.
+#[derive(Clone, Debug)]
+pub struct BucketSettings {
+    /// Stands in the label `bucket` of metrics.
+    pub name: String,
+    /// Ranges closer together than this many bytes are fetched as one.
+    pub coalesce_gap: u64,
+    /// No coalesced range is longer than this many bytes (a single range may be).
+    pub coalesce_max: u64,
+    /// Ranged reads in flight per call.
+    pub parallel_ranges: usize,
+    /// Attempts per operation, the first included, where a passing failure allows another. The clients of S3, GCS
+    /// and Azure retry requests themselves; this also covers bodies that break off.
+    pub attempts: u32,
+    /// The pause before the second attempt; doubles from then on.
+    pub backoff: Duration,
+    /// Bytes per part of multipart uploads.
+    pub part_size: usize,
+}
+
+impl Default for BucketSettings {
+    fn default() -> BucketSettings {
+        BucketSettings {
+            name: "bucket".into(),
+            coalesce_gap: 512 << 10,
+            coalesce_max: 16 << 20,
+            parallel_ranges: 8,
+            attempts: 4,
+            backoff: Duration::from_millis(100),
+            part_size: 16 << 20,
+        }
+    }
+}
+
+/// What became of a create-only write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    Created,
+    /// Something is there. No proof that another wrote it: a store may say so of our own write after a retry.
+    AlreadyExists,
+}
+
+/// A bucket. Cloning shares it.
+#[derive(Clone)]
+pub struct Bucket {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    settings: BucketSettings,
+    metrics: BucketMetrics,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").field("name", &self.inner.settings.name).finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        settings: BucketSettings,
+        metrics: BucketMetrics,
+        clock: Arc<dyn Clock>,
+    ) -> Bucket {
+        Bucket { inner: Arc::new(Inner { store, settings, metrics, clock }) }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.inner.settings.name
+    }
+
+    pub fn settings(&self) -> &BucketSettings {
+        &self.inner.settings
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// The store beneath, for readers that bring their own ranged reads. What goes there is not counted.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner.store
+    }
+
+    /// A whole object.
+    pub async fn get(&self, path: &Path) -> Result<Bytes> {
+        self.counted("get", path, "fetching", |store| async move { store.get(path).await?.bytes().await }).await
+    }
+
+    pub async fn get_if_exists(&self, path: &Path) -> Result<Option<Bytes>> {
+        absent_as_none(self.get(path).await)
+    }
+
+    /// A part of an object; shorter where the object ends.
+    pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
+        self.counted("get_range", path, "fetching a range of", |store| {
+            let range = range.clone();
+            async move { store.get_range(path, range).await }
+        })
+        .await
+    }
+
+    /// Parts of an object, in the order asked for; neighbours are fetched together and several at a time.
+    pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let settings = &self.inner.settings;
+        let plan = coalesce::Plan::new(ranges, settings.coalesce_gap, settings.coalesce_max);
+        let fetched: Vec<Bytes> = futures::stream::iter(plan.fetches().to_vec())
+            .map(|range| self.get_range(path, range))
+            .buffered(settings.parallel_ranges.max(1))
+            .try_collect()
+            .await?;
+        Ok(plan.cut(&fetched))
+    }
+
+    pub async fn head(&self, path: &Path) -> Result<ObjectMeta> {
+        self.counted("attributes", path, "looking up", |store| async move { store.head(path).await }).await
+    }
+
+    pub async fn exists(&self, path: &Path) -> Result<bool> {
+        let found = self.counted("exists", path, "looking up", |store| async move { store.head(path).await }).await;
+        Ok(absent_as_none(found)?.is_some())
+    }
+
+    /// Writes an object, over what may be there.
+    pub async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        let len = bytes.len();
+        self.counted("upload", path, "writing", |store| {
+            let bytes = bytes.clone();
+            async move { store.put(path, bytes.into()).await.map(|_| ()) }
+        })
+        .await?;
+        self.uploaded(len);
+        Ok(())
+    }
+
+    /// Writes an object unless there is one. Is not tried again after a failure: the caller must look what is there.
+    pub async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
+        let len = bytes.len();
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let labels = [self.name(), "upload"];
+        let start = self.inner.clock.monotonic();
+        self.inner.metrics.operations.with_label_values(&labels).inc();
+        match self.inner.store.put_opts(path, bytes.into(), options).await {
+            Ok(_) => {
+                self.succeeded(&labels, start);
+                self.uploaded(len);
+                Ok(PutOutcome::Created)
+            }
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                self.succeeded(&labels, start);
+                Ok(PutOutcome::AlreadyExists)
+            }
+            Err(e) => {
+                self.inner.metrics.failures.with_label_values(&labels).inc();
+                Err(Error::store("creating", path, &e))
+            }
+        }
+    }
+
+    /// Whether create-only writes work here: writes the object `path` twice that way and removes it.
+    pub async fn probe_conditional_put(&self, path: &Path) -> Result<bool> {
+        let first = self.put_if_absent(path, Bytes::from_static(b"probe")).await;
+        if let Err(e) = &first
+            && e.kind() == Kind::Unsupported
+        {
+            return Ok(false);
+        }
+        first?;
+        let second = self.put_if_absent(path, Bytes::from_static(b"probe")).await;
+        self.delete(path).await?;
+        match second {
+            Ok(outcome) => Ok(outcome == PutOutcome::AlreadyExists),
+            Err(e) if e.kind() == Kind::Unsupported => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Starts an upload in parts; the object appears when it is finished.
+    pub fn multipart(&self, path: &Path) -> MultipartWriter {
+        MultipartWriter::new(self.clone(), path.clone())
+    }
+
+    /// Uploads a local file, in parts where it is long.
+    pub async fn upload_file(&self, path: &Path, local: &std::path::Path) -> Result<u64> {
+        multipart::upload_file(self, path, local).await
+    }
+
+    /// Removes an object; fine when there is none.
+    pub async fn delete(&self, path: &Path) -> Result<()> {
+        let deleted = self.counted("delete", path, "deleting", |store| async move { store.delete(path).await }).await;
+        absent_as_none(deleted).map(|_| ())
+    }
+
+    /// Every object below `prefix`, in no particular order.
+    pub fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let labels = [self.name(), "iter"];
+        self.inner.metrics.operations.with_label_values(&labels).inc();
+        let failures = self.inner.metrics.failures.with_label_values(&labels);
+        let shown = prefix.cloned().unwrap_or_default();
+        self.inner
+            .store
+            .list(prefix)
+            .map_err(move |e| {
+                failures.inc();
+                Error::store("listing", &shown, &e)
+            })
+            .boxed()
+    }
+
+    /// The names of folders and of objects directly below `prefix`.
+    pub async fn list_dir(&self, prefix: Option<&Path>) -> Result<(Vec<String>, Vec<ObjectMeta>)> {
+        let shown = prefix.cloned().unwrap_or_default();
+        let list = self
+            .counted("iter", &shown, "listing", |store| async move { store.list_with_delimiter(prefix).await })
+            .await?;
+        let dirs = list.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
+        Ok((dirs, list.objects))
+    }
+
+    /// Runs an operation with metrics, again after passing failures.
+    async fn counted<'a, T: Transferred, F, Fut>(
+        &'a self,
+        operation: &'static str,
+        path: &'a Path,
+        attempt: &'static str,
+        run: F,
+    ) -> Result<T>
+    where
+        F: Fn(&'a Arc<dyn ObjectStore>) -> Fut,
+        Fut: Future<Output = object_store::Result<T>>,
+    {
+        let Inner { store, settings, metrics, clock } = &*self.inner;
+        let labels = [self.name(), operation];
+        let mut pause = settings.backoff;
+        let mut attempts = settings.attempts.max(1);
+        loop {
+            attempts -= 1;
+            let start = clock.monotonic();
+            metrics.operations.with_label_values(&labels).inc();
+            match run(store).await {
+                Ok(value) => {
+                    self.succeeded(&labels, start);
+                    if let Some(bytes) = value.fetched() {
+                        metrics.fetched_bytes.with_label_values(&labels).inc_by(bytes as f64);
+                        metrics.transferred_bytes.with_label_values(&labels).observe(bytes as f64);
+                    }
+                    return Ok(value);
+                }
+                Err(e) => {
+                    let error = Error::store(attempt, path, &e);
+                    if error.kind() != Kind::NotFound {
+                        metrics.failures.with_label_values(&labels).inc();
+                    }
+                    if error.kind() != Kind::Unavailable || attempts == 0 {
+                        return Err(error);
+                    }
+                    tracing::debug!(object = %path, operation, error = %e, "operation failed, trying again");
+                    clock.sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+    }
+
+    fn succeeded(&self, labels: &[&str; 2], start: Duration) {
+        let took = self.inner.clock.monotonic().saturating_sub(start);
+        self.inner.metrics.duration.with_label_values(labels).observe(took.as_secs_f64());
+    }
+
+    fn uploaded(&self, bytes: usize) {
+        let metrics = &self.inner.metrics;
+        metrics.transferred_bytes.with_label_values(&[self.name(), "upload"]).observe(bytes as f64);
+        let now = self.inner.clock.now().0 as f64 / 1000.0;
+        metrics.last_upload.with_label_values(&[self.name()]).set(now);
+    }
+}
+
+/// How many bytes a successful operation fetched.
+trait Transferred {
+    fn fetched(&self) -> Option<usize>;
+}
+
+impl Transferred for Bytes {
+    fn fetched(&self) -> Option<usize> {
+        Some(self.len())
+    }
+}
+
+impl Transferred for () {
+    fn fetched(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl Transferred for ObjectMeta {
+    fn fetched(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl Transferred for object_store::ListResult {
+    fn fetched(&self) -> Option<usize> {
+        None
+    }
+}
+
+fn absent_as_none<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests;

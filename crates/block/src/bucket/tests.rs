@@ -1,0 +1,169 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use object_store::memory::InMemory;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions, PutPayload, PutResult,
+};
+use prometheus::Registry;
+
+use super::*;
+use crate::testing::{self, TestClock};
+
+/// Fails the first so many reads with a passing error.
+#[derive(Debug)]
+struct Flaky {
+    inner: InMemory,
+    failures: AtomicU32,
+}
+
+impl fmt::Display for Flaky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("flaky")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Flaky {
+    async fn put_opts(&self, p: &Path, b: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
+        self.inner.put_opts(p, b, o).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        p: &Path,
+        o: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(p, o).await
+    }
+
+    async fn get_opts(&self, p: &Path, o: GetOptions) -> object_store::Result<GetResult> {
+        let failing = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+        if failing {
+            return Err(object_store::Error::Generic { store: "flaky", source: "503".into() });
+        }
+        self.inner.get_opts(p, o).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, o: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, o).await
+    }
+}
+
+fn flaky(failures: u32) -> (Bucket, Registry) {
+    let registry = Registry::new();
+    let store = Flaky { inner: InMemory::new(), failures: failures.into() };
+    let metrics = BucketMetrics::new(&registry).unwrap();
+    (Bucket::new(Arc::new(store), BucketSettings::default(), metrics, TestClock::new()), registry)
+}
+
+fn metric(registry: &Registry, name: &str, operation: &str) -> f64 {
+    let families = registry.gather();
+    let Some(family) = families.iter().find(|f| f.name() == name) else { return 0.0 };
+    let of_operation = |m: &&prometheus::proto::Metric| m.get_label().iter().any(|l| l.value() == operation);
+    family.get_metric().iter().filter(of_operation).map(|m| m.get_counter().get_value()).sum()
+}
+
+#[tokio::test]
+async fn passing_failures_are_tried_again_and_counted() {
+    let (bucket, registry) = flaky(3);
+    let path = Path::from("a");
+    bucket.put(&path, "data".into()).await.unwrap();
+    assert_eq!(bucket.get(&path).await.unwrap(), "data");
+    assert_eq!(metric(&registry, "thanos_objstore_bucket_operations_total", "get"), 4.0);
+    assert_eq!(metric(&registry, "thanos_objstore_bucket_operation_failures_total", "get"), 3.0);
+    assert_eq!(metric(&registry, "thanos_objstore_bucket_operation_fetched_bytes_total", "get"), 4.0);
+    assert_eq!(metric(&registry, "thanos_objstore_bucket_operations_total", "upload"), 1.0);
+}
+
+#[tokio::test]
+async fn lasting_failures_end_after_the_attempts() {
+    let (bucket, _) = flaky(100);
+    let error = bucket.get(&Path::from("a")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.to_string().starts_with("fetching a: "), "{error}");
+}
+
+#[tokio::test]
+async fn absence_is_no_failure() {
+    let (bucket, registry) = flaky(0);
+    let path = Path::from("nope");
+    assert_eq!(bucket.get(&path).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(bucket.get_if_exists(&path).await.unwrap(), None);
+    assert!(!bucket.exists(&path).await.unwrap());
+    bucket.delete(&path).await.unwrap();
+    assert_eq!(metric(&registry, "thanos_objstore_bucket_operation_failures_total", "get"), 0.0);
+}
+
+async fn exercise(bucket: Bucket) {
+    let path = Path::from("dir/object");
+    assert_eq!(bucket.put_if_absent(&path, "one".into()).await.unwrap(), PutOutcome::Created);
+    assert_eq!(bucket.put_if_absent(&path, "two".into()).await.unwrap(), PutOutcome::AlreadyExists);
+    assert_eq!(bucket.get(&path).await.unwrap(), "one");
+    assert!(bucket.probe_conditional_put(&Path::from("probe")).await.unwrap());
+    assert!(!bucket.exists(&Path::from("probe")).await.unwrap());
+
+    let long: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7) as u8).collect();
+    let mut writer = bucket.multipart(&Path::from("long"));
+    for piece in long.chunks(70_001) {
+        writer.write(piece).await.unwrap();
+    }
+    assert_eq!(writer.finish().await.unwrap(), long.len() as u64);
+    let got = bucket.get(&Path::from("long")).await.unwrap();
+    assert!(got == long);
+    let ranges = [5..10, 2_000_000..2_000_100, 0..3, 2_999_990..3_000_050];
+    let parts = bucket.get_ranges(&Path::from("long"), &ranges).await.unwrap();
+    for (range, part) in ranges.iter().zip(parts) {
+        assert_eq!(part, long[range.start as usize..(range.end as usize).min(long.len())]);
+    }
+    let aborted = bucket.multipart(&Path::from("aborted"));
+    aborted.abort().await.unwrap();
+    let (dirs, objects) = bucket.list_dir(None).await.unwrap();
+    assert_eq!(dirs, ["dir"]);
+    assert_eq!(objects.iter().map(|o| o.location.to_string()).collect::<Vec<_>>(), ["long"]);
+}
+
+fn with_small_parts(store: Arc<dyn ObjectStore>) -> Bucket {
+    let settings = BucketSettings { part_size: 1 << 20, ..BucketSettings::default() };
+    Bucket::new(store, settings, BucketMetrics::new(&Registry::new()).unwrap(), TestClock::new())
+}
+
+#[tokio::test]
+async fn a_bucket_in_memory() {
+    exercise(with_small_parts(Arc::new(InMemory::new()))).await;
+}
+
+#[tokio::test]
+async fn a_bucket_in_a_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let store = object_store::local::LocalFileSystem::new_with_prefix(root.path()).unwrap();
+    exercise(with_small_parts(Arc::new(store))).await;
+}
+
+#[tokio::test]
+async fn a_local_file_goes_up_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f");
+    let bytes = vec![7u8; (5 << 20) + 3];
+    std::fs::write(&file, &bytes).unwrap();
+    let bucket = with_small_parts(Arc::new(InMemory::new()));
+    assert_eq!(bucket.upload_file(&Path::from("f"), &file).await.unwrap(), bytes.len() as u64);
+    assert!(bucket.get(&Path::from("f")).await.unwrap() == bytes);
+    let missing = bucket.upload_file(&Path::from("f"), &folder.path().join("nope")).await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+    assert_eq!(testing::memory_bucket().name(), "bucket");
+}

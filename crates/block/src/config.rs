@@ -1,0 +1,145 @@
+//! `objstore.yml`: which bucket, where and with which credentials, as Thanos reads it.
+//!
+//! The file is held against a table of every documented key. A key that is not in it is an error that names the
+//! nearest one. Of the rest some are used, some have no effect here (a warning when they are set), and some would
+//! weaken security or change data if they were ignored: those are errors when they are set.
+
+mod env;
+mod fields;
+mod parse;
+mod providers;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::Clock;
+use object_store::prefix::PrefixStore;
+
+use crate::{Bucket, BucketMetrics, BucketSettings, Error, Kind, Result};
+
+/// A snapshot of environment variables.
+pub type Environment = BTreeMap<String, String>;
+
+/// The providers that are supported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    S3,
+    Gcs,
+    Azure,
+    Filesystem,
+}
+
+impl Provider {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Provider::S3 => "S3",
+            Provider::Gcs => "GCS",
+            Provider::Azure => "AZURE",
+            Provider::Filesystem => "FILESYSTEM",
+        }
+    }
+
+    fn from_name(name: &str) -> Result<Provider> {
+        let upper = name.to_uppercase();
+        let supported = [Provider::S3, Provider::Gcs, Provider::Azure, Provider::Filesystem];
+        if let Some(provider) = supported.into_iter().find(|p| p.as_str() == upper) {
+            return Ok(provider);
+        }
+        let text = match upper.as_str() {
+            "SWIFT" | "COS" | "ALIYUNOSS" | "BOS" | "OCI" | "OBS" => {
+                format!("object store type {upper} is not supported yet (supported: S3, GCS, AZURE, FILESYSTEM)")
+            }
+            "" => "object store configuration: \"type\" is missing (S3, GCS, AZURE or FILESYSTEM)".to_owned(),
+            _ => format!("object store type {name:?} is unknown (supported: S3, GCS, AZURE, FILESYSTEM)"),
+        };
+        Err(Error::new(Kind::Invalid, text))
+    }
+}
+
+/// A checked `objstore.yml`. `Debug` shows no values, because some are secret.
+#[derive(Clone)]
+pub struct ObjectStoreConfig {
+    provider: Provider,
+    prefix: String,
+    values: parse::Values,
+    warnings: Vec<String>,
+    environment: Environment,
+}
+
+impl fmt::Debug for ObjectStoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectStoreConfig")
+            .field("provider", &self.provider)
+            .field("prefix", &self.prefix)
+            .field("keys", &self.values.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ObjectStoreConfig {
+    /// Reads the YAML text; `$(NAME)` is replaced from `environment`, which is also where credentials that are not in
+    /// the file come from.
+    pub fn parse(yaml: &str, environment: &Environment) -> Result<ObjectStoreConfig> {
+        let text = env::substitute(yaml, environment)?;
+        let root: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text)
+            .map_err(|e| Error::new(Kind::Invalid, format!("object store configuration is no valid YAML: {e}")))?;
+        let provider = Provider::from_name(&parse::provider_name(&root)?)?;
+        let mut values = parse::Values::default();
+        let mut warnings = Vec::new();
+        parse::check(&root, &fields::top(provider), "", &mut values, &mut warnings)?;
+        let prefix = values.get("prefix").unwrap_or_default().trim_matches('/').to_owned();
+        let config = ObjectStoreConfig { provider, prefix, values, warnings, environment: environment.clone() };
+        providers::validate(&config)?;
+        Ok(config)
+    }
+
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// Everything set that has no effect here, one line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The name of the bucket, as metrics show it.
+    pub fn bucket_name(&self) -> &str {
+        let key = match self.provider {
+            Provider::S3 | Provider::Gcs => "config.bucket",
+            Provider::Azure => "config.container",
+            Provider::Filesystem => "config.directory",
+        };
+        self.values.get(key).unwrap_or_default()
+    }
+
+    /// The folder of a FILESYSTEM bucket, prefix included.
+    pub fn directory(&self) -> Option<PathBuf> {
+        let folder = (self.provider == Provider::Filesystem).then(|| PathBuf::from(self.bucket_name()))?;
+        Some(if self.prefix.is_empty() { folder } else { folder.join(&self.prefix) })
+    }
+
+    /// The object store, below the prefix if one is set. Nothing is sent yet; a folder is created.
+    pub fn build_store(&self) -> Result<Arc<dyn object_store::ObjectStore>> {
+        let store = providers::build(self)?;
+        if self.prefix.is_empty() {
+            return Ok(store);
+        }
+        Ok(Arc::new(PrefixStore::new(store, self.prefix.as_str())))
+    }
+
+    /// The bucket over the object store.
+    pub fn build(&self, metrics: BucketMetrics, clock: Arc<dyn Clock>) -> Result<Bucket> {
+        let mut settings = BucketSettings { name: self.bucket_name().to_owned(), ..BucketSettings::default() };
+        let part_size = self.values.number("config.part_size")?.or(self.values.number("config.chunk_size_bytes")?);
+        if let Some(part_size) = part_size.filter(|n| *n > 0) {
+            // S3 refuses parts below 5 MiB; above 1 GiB memory is wasted
+            settings.part_size = part_size.clamp(5 << 20, 1 << 30) as usize;
+        }
+        Ok(Bucket::new(self.build_store()?, settings, metrics, clock))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+use super::*;
+use crate::testing::TestClock;
+
+fn parse(yaml: &str) -> Result<ObjectStoreConfig> {
+    let environment = [("KEY", "from-env"), ("SECRET", "hush")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    ObjectStoreConfig::parse(yaml, &environment.into())
+}
+
+fn refused(yaml: &str) -> String {
+    parse(yaml).map(|_| ()).unwrap_err().to_string()
+}
+
+const S3: &str = "
+type: s3
+config:
+  bucket: metrics
+  endpoint: minio:9000
+  region: ''
+  disable_dualstack: false
+  aws_sdk_auth: false
+  access_key: $(KEY)
+  insecure: true
+  signature_version2: false
+  secret_key: $(SECRET)
+  session_token: t
+  put_user_metadata: {}
+  http_config:
+    idle_conn_timeout: 1m30s
+    response_header_timeout: 2m
+    insecure_skip_verify: true
+    tls_handshake_timeout: 10s
+    expect_continue_timeout: 1s
+    max_idle_conns: 100
+    max_idle_conns_per_host: 100
+    max_conns_per_host: 0
+    tls_config: {ca_file: '', cert_file: '', key_file: '', server_name: '', insecure_skip_verify: false}
+    disable_compression: false
+  trace: {enable: true}
+  list_objects_version: ''
+  bucket_lookup_type: path
+  send_content_md5: true
+  disable_multipart: false
+  part_size: 67108864
+  sse_config: {type: SSE-KMS, kms_key_id: k, kms_encryption_context: {}, encryption_key: ''}
+  sts_endpoint: ''
+  max_retries: 3
+prefix: a/b/
+hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
+";
+
+#[test]
+fn every_field_of_s3_is_known() {
+    let config = parse(S3).unwrap();
+    assert_eq!((config.provider(), config.bucket_name()), (Provider::S3, "metrics"));
+    let named = |word: &str| config.warnings().iter().filter(|w| w.contains(word)).count();
+    assert_eq!((named("trace.enable"), named("response_header_timeout"), named("hedging")), (1, 1, 0));
+    assert_eq!(config.warnings().len(), 4, "{:?}", config.warnings());
+    let metrics = BucketMetrics::new(&prometheus::Registry::new()).unwrap();
+    let bucket = config.build(metrics, TestClock::new()).unwrap();
+    assert_eq!(bucket.settings().part_size, 64 << 20);
+    let shown = format!("{:?} {:?} {}", config, bucket, bucket.store());
+    assert!(!shown.contains("hush") && !shown.contains("from-env"), "{shown}");
+}
+
+#[test]
+fn every_field_of_gcs_azure_and_filesystem_is_known() {
+    let account = r#"{"private_key":"k","private_key_id":"i","client_email":"e","gcs_base_url":"http://localhost:1","disable_oauth":true}"#;
+    let gcs = format!(
+        "type: GCS\nconfig:\n  bucket: b\n  service_account: '{account}'\n  use_grpc: true\n  grpc_conn_pool_size: 2\n  \
+         http_config: {{}}\n  chunk_size_bytes: 8388608\n  max_retries: 1\n"
+    );
+    let config = parse(&gcs).unwrap();
+    assert_eq!(config.warnings().len(), 2);
+    config.build_store().unwrap();
+
+    let azure = "
+type: AZURE
+config:
+  az_tenant_id: t
+  client_id: c
+  client_secret: s
+  storage_account: acc
+  storage_account_key: a2V5
+  storage_connection_string: ''
+  storage_create_container: true
+  container: box
+  endpoint: blob.core.windows.net
+  user_assigned_id: ''
+  max_retries: 2
+  reader_config: {max_retry_requests: 3}
+  pipeline_config: {max_tries: 4, try_timeout: 0, retry_delay: 1s, max_retry_delay: 5s}
+  http_config: {idle_conn_timeout: 0s}
+  msi_resource: ''
+";
+    let config = parse(azure).unwrap();
+    assert_eq!((config.bucket_name(), config.warnings().len()), ("box", 2));
+    config.build_store().unwrap();
+    let by_string = "type: AZURE\nconfig: {container: b, storage_connection_string: \
+        'DefaultEndpointsProtocol=http;AccountName=dev;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:1/dev'}";
+    parse(by_string).unwrap().build_store().unwrap();
+
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("bucket");
+    let config = parse(&format!("type: filesystem\nconfig:\n  directory: {}\nprefix: p\n", folder.display())).unwrap();
+    assert_eq!(config.directory(), Some(folder.join("p")));
+    config.build_store().unwrap();
+    assert!(folder.is_dir());
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest() {
+    let text = refused("type: S3\nconfig: {bucket: b, endpoint: e, acces_key: a}");
+    assert!(text.contains("config.acces_key") && text.contains("did you mean \"access_key\""), "{text}");
+    let text = refused("type: S3\nconfig: {bucket: b, endpoint: e, http_config: {tls_config: {ca: x}}}");
+    assert!(text.contains("config.http_config.tls_config.ca") && text.contains("ca_file"), "{text}");
+    assert!(refused("type: S3\nconfg: {}").contains("did you mean \"config\""));
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused() {
+    let s3 = |more: &str| refused(&format!("type: S3\nconfig: {{bucket: b, endpoint: e, {more}}}"));
+    assert!(s3("sse_config: {kms_encryption_context: {a: b}}").contains("kms_encryption_context"));
+    assert!(s3("http_config: {tls_config: {cert_file: x}}").contains("cert_file"));
+    assert!(s3("http_config: {tls_config: {key_file: x}}").contains("key_file"));
+    assert!(s3("signature_version2: true").contains("signature_version2"));
+    assert!(s3("access_key: x").contains("together"));
+    assert!(s3("sse_config: {type: SSE-X}").contains("SSE-X"));
+    assert!(s3("sse_config: {type: SSE-KMS}").contains("kms_key_id"));
+    assert!(s3("insecure: maybe").contains("config.insecure must be true or false"));
+    assert!(s3("max_retries: many").contains("config.max_retries must be a number"));
+}
+
+#[test]
+fn types_and_missing_fields() {
+    assert!(refused("type: SWIFT\nconfig: {auth_url: x}").contains("SWIFT is not supported yet"));
+    assert!(refused("type: FTP").contains("unknown"));
+    assert!(refused("config: {}").contains("\"type\" is missing"));
+    assert!(refused("- a").contains("mapping"));
+    assert!(refused("type: S3\nconfig: {bucket: b}").contains("config.endpoint is missing"));
+    assert!(refused("type: AZURE\nconfig: {container: b}").contains("storage_account"));
+    assert!(refused("type: FILESYSTEM\nconfig: {directory: $(NOPE)}").contains("NOPE"));
+    assert!(refused("type: [").contains("YAML"));
+}
+
+#[test]
+fn text_that_only_looks_like_a_reference_stays() {
+    let environment = Environment::from([("A".to_owned(), "1".to_owned())]);
+    assert_eq!(env::substitute("$(A) $A $(A $( ) $(b-c)", &environment).unwrap(), "1 $A $(A $( ) $(b-c)");
+}

@@ -1,0 +1,70 @@
+//! What can go wrong with a bucket and the blocks in it, by what the caller can do about it.
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The object is not there.
+    NotFound,
+    /// A create-only write met an object.
+    AlreadyExists,
+    /// The bucket cannot be reached or answered with a passing failure, retries included; later it may work.
+    Unavailable,
+    /// The bucket refuses: credentials or rights.
+    Denied,
+    /// Stored bytes are broken; reading them again gives the same error.
+    Corrupt,
+    /// Stored bytes are of a version or encoding that is not known here.
+    Unsupported,
+    /// The configuration or the request is wrong.
+    Invalid,
+    /// A defect of ours, or of the local machine (disk full and the like).
+    Internal,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the object and what was attempted. The cause is part of the message, so that one line tells all.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into() }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn store(attempt: &str, path: &object_store::path::Path, error: &object_store::Error) -> Error {
+        use object_store::Error as E;
+        let kind = match error {
+            E::NotFound { .. } => Kind::NotFound,
+            E::AlreadyExists { .. } | E::Precondition { .. } => Kind::AlreadyExists,
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Kind::Denied,
+            E::NotSupported { .. } | E::NotImplemented { .. } => Kind::Unsupported,
+            E::InvalidPath { .. } | E::UnknownConfigurationKey { .. } => Kind::Invalid,
+            E::JoinError { .. } => Kind::Internal,
+            _ => Kind::Unavailable,
+        };
+        Error::new(kind, format!("{attempt} {path}: {error}"))
+    }
+
+    pub(crate) fn format(object: impl std::fmt::Display, error: &tsdb::Error) -> Error {
+        let kind = match error.kind() {
+            tsdb::Kind::Corrupt => Kind::Corrupt,
+            tsdb::Kind::Unsupported => Kind::Unsupported,
+            tsdb::Kind::Limit | tsdb::Kind::Invalid => Kind::Invalid,
+        };
+        Error::new(kind, format!("{object}: {error}"))
+    }
+
+    pub(crate) fn local(attempt: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
+        let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Internal };
+        Error::new(kind, format!("{attempt} {}: {error}", path.display()))
+    }
+}

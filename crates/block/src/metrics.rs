@@ -1,0 +1,154 @@
+//! The metrics of this crate, under the names that Thanos' dashboards and alerts know.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, Registry, exponential_buckets,
+};
+
+use crate::{Error, Kind, Result};
+
+/// What is counted of the operations on a bucket.
+#[derive(Clone, Debug)]
+pub struct BucketMetrics {
+    pub(crate) operations: CounterVec,
+    pub(crate) failures: CounterVec,
+    pub(crate) duration: HistogramVec,
+    pub(crate) fetched_bytes: CounterVec,
+    pub(crate) transferred_bytes: HistogramVec,
+    pub(crate) last_upload: GaugeVec,
+}
+
+impl BucketMetrics {
+    pub fn new(registry: &Registry) -> Result<BucketMetrics> {
+        let labels = ["bucket", "operation"];
+        let durations = vec![0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
+        let sizes = exponential_buckets(32768.0, 2.0, 16).map_err(|e| internal(&e))?;
+        Ok(BucketMetrics {
+            operations: register(
+                registry,
+                CounterVec::new(
+                    Opts::new(
+                        "thanos_objstore_bucket_operations_total",
+                        "Total number of all attempted operations against a bucket.",
+                    ),
+                    &labels,
+                ),
+            )?,
+            failures: register(
+                registry,
+                CounterVec::new(
+                    Opts::new(
+                        "thanos_objstore_bucket_operation_failures_total",
+                        "Operations against a bucket that failed; an object that is not there is no failure.",
+                    ),
+                    &labels,
+                ),
+            )?,
+            duration: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "thanos_objstore_bucket_operation_duration_seconds",
+                        "How long successful operations against the bucket took.",
+                    )
+                    .buckets(durations),
+                    &labels,
+                ),
+            )?,
+            fetched_bytes: register(
+                registry,
+                CounterVec::new(
+                    Opts::new(
+                        "thanos_objstore_bucket_operation_fetched_bytes_total",
+                        "Bytes fetched from the bucket, per operation.",
+                    ),
+                    &labels,
+                ),
+            )?,
+            transferred_bytes: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "thanos_objstore_bucket_operation_transferred_bytes",
+                        "Bytes transferred from or to the bucket, per operation.",
+                    )
+                    .buckets(sizes),
+                    &labels,
+                ),
+            )?,
+            last_upload: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "thanos_objstore_bucket_last_successful_upload_time",
+                        "Unix time in seconds of the last successful upload to the bucket.",
+                    ),
+                    &["bucket"],
+                ),
+            )?,
+        })
+    }
+}
+
+/// What is counted of syncs of block metas.
+#[derive(Clone, Debug)]
+pub struct SyncMetrics {
+    pub(crate) syncs: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) duration: Histogram,
+    pub(crate) synced: GaugeVec,
+    pub(crate) modified: GaugeVec,
+}
+
+impl SyncMetrics {
+    pub fn new(registry: &Registry) -> Result<SyncMetrics> {
+        let durations = vec![0.01, 1.0, 10.0, 100.0, 300.0, 600.0, 1000.0];
+        Ok(SyncMetrics {
+            syncs: register(
+                registry,
+                Counter::new("thanos_blocks_meta_syncs_total", "Total blocks metadata synchronization attempts."),
+            )?,
+            failures: register(
+                registry,
+                Counter::new(
+                    "thanos_blocks_meta_sync_failures_total",
+                    "Total blocks metadata synchronization failures.",
+                ),
+            )?,
+            duration: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "thanos_blocks_meta_sync_duration_seconds",
+                        "Duration of the blocks metadata synchronization in seconds.",
+                    )
+                    .buckets(durations),
+                ),
+            )?,
+            synced: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new("thanos_blocks_meta_synced", "Number of block metadata synced, by what became of them."),
+                    &["state"],
+                ),
+            )?,
+            modified: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new("thanos_blocks_meta_modified", "Number of blocks whose metadata was changed in memory."),
+                    &["modified"],
+                ),
+            )?,
+        })
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> Result<C> {
+    let metric = metric.map_err(|e| internal(&e))?;
+    registry.register(Box::new(metric.clone())).map_err(|e| internal(&e))?;
+    Ok(metric)
+}
+
+fn internal(error: &prometheus::Error) -> Error {
+    Error::new(Kind::Internal, format!("registering metrics: {error}"))
+}

@@ -1,0 +1,69 @@
+//! What the tests of this crate share.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use model::{Clock, TimestampMs};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use prometheus::Registry;
+use tsdb::meta::BlockMeta;
+
+use crate::{Bucket, BucketMetrics, BucketSettings};
+
+/// Starts at 2026-02-01 and moves when something sleeps.
+#[derive(Debug)]
+pub(crate) struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub(crate) fn new() -> Arc<TestClock> {
+        Arc::new(TestClock(AtomicI64::new(1_769_904_000_000)))
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed).unsigned_abs())
+    }
+
+    fn sleep(&self, span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.0.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+pub(crate) fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {
+    let metrics = BucketMetrics::new(&Registry::new()).unwrap();
+    Bucket::new(store, BucketSettings::default(), metrics, TestClock::new())
+}
+
+pub(crate) fn memory_bucket() -> Bucket {
+    bucket_over(Arc::new(InMemory::new()))
+}
+
+pub(crate) struct Fixture {
+    pub(crate) index: &'static [u8],
+    pub(crate) meta: &'static str,
+}
+
+/// A 2h block that Prometheus wrote.
+pub(crate) const FIXTURE: Fixture = Fixture {
+    index: include_bytes!("../../tsdb/tests/data/raw/01M81HXMY0XQF1A6MF7S68NK18/index"),
+    meta: include_str!("../../tsdb/tests/data/raw/01M81HXMY0XQF1A6MF7S68NK18/meta.json"),
+};
+
+pub(crate) fn fixture_dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tsdb/tests/data/raw/01M81HXMY0XQF1A6MF7S68NK18")
+}
+
+pub(crate) fn fixture_meta() -> BlockMeta {
+    BlockMeta::from_json(FIXTURE.meta.as_bytes()).unwrap()
+}
