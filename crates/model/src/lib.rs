@@ -12,6 +12,7 @@ pub mod histogram;
 mod labels;
 mod matcher;
 mod resolution;
+pub mod rfc3339;
 mod sample;
 mod time;
 

@@ -5,11 +5,10 @@
 //! known ones. Times are milliseconds since the Unix epoch, `maxTime` is exclusive.
 
 mod json;
-mod rfc3339;
 
 use std::collections::BTreeMap;
 
-use model::{BlockId, Labels, Resolution, TimeRange, TimestampMs};
+use model::{BlockId, Labels, Resolution, TimeRange, TimestampMs, rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -1,11 +1,12 @@
-//! Points of time as RFC 3339 text, proleptic Gregorian calendar, to the millisecond.
+//! Points of time as RFC 3339 text, proleptic Gregorian calendar, to the millisecond. The year 0000 counts: flags spell
+//! "from the beginning" with it.
 
-use model::TimestampMs;
+use crate::time::TimestampMs;
 
 const DAY_MS: i64 = 86_400_000;
 
 /// In UTC, with as many decimals as needed, as Go's `time.RFC3339Nano`.
-pub(super) fn format(time: TimestampMs) -> String {
+pub fn format(time: TimestampMs) -> String {
     let (days, ms) = (time.0.div_euclid(DAY_MS), time.0.rem_euclid(DAY_MS));
     let (year, month, day) = civil_from_days(days);
     let (seconds, millis) = (ms / 1000, ms % 1000);
@@ -19,11 +20,11 @@ pub(super) fn format(time: TimestampMs) -> String {
 }
 
 /// Decimals beyond the millisecond are cut off.
-pub(super) fn parse(text: &str) -> Option<TimestampMs> {
+pub fn parse(text: &str) -> Option<TimestampMs> {
     let (date, clock) = text.split_once(['T', 't'])?;
     let mut date = date.split('-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    if date.next().is_some() || !(1..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if date.next().is_some() || !(0..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
     let zone_at = clock.find(['Z', 'z', '+', '-'])?;
