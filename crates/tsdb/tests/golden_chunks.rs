@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::histogram::{Histogram, ResetHint};
+use model::histogram::{Histogram, ResetHint, bucket_indices, spans_of};
 use tsdb::chunk::{self, Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
 use tsdb::segment::{self, SegmentWriter};
 use tsdb::tombstones::Tombstones;
@@ -139,4 +139,65 @@ fn golden_tombstones_are_written_again_byte_for_byte() {
         count += 1;
     }
     assert!(count > 0);
+}
+
+/// Drops empty buckets, as a client that has not observed them yet would not send them.
+fn without_empty_buckets(histogram: &Histogram) -> Histogram {
+    let mut sparse = histogram.clone();
+    for (spans, deltas) in [
+        (&mut sparse.positive_spans, &mut sparse.positive_buckets),
+        (&mut sparse.negative_spans, &mut sparse.negative_buckets),
+    ] {
+        let mut count = 0;
+        let mut absolute = Vec::new();
+        for (index, delta) in bucket_indices(spans).zip(deltas.iter()) {
+            count += delta;
+            absolute.extend((count != 0).then_some((index, count)));
+        }
+        *spans = spans_of(absolute.iter().map(|bucket| bucket.0));
+        let before = std::iter::once(0).chain(absolute.iter().map(|bucket| bucket.1));
+        *deltas = absolute.iter().zip(before).map(|(bucket, before)| bucket.1 - before).collect();
+    }
+    sparse
+}
+
+#[test]
+fn chunks_that_gain_buckets_are_recoded_as_prometheus_does() {
+    let (mut grown, mut chunks) = (0, 0);
+    for bytes in segments() {
+        let mut at = segment::HEADER_LEN;
+        while at < bytes.len() {
+            let record = segment::parse_record(&bytes[at..]).unwrap();
+            at += record.len;
+            let mut ts = Vec::new();
+            let again = match record.encoding {
+                Encoding::Histogram => {
+                    let mut values = Vec::new();
+                    chunk::decode_integer_histograms(record.encoding, record.data, &mut ts, &mut values).unwrap();
+                    let mut encoder = HistogramEncoder::new(chunk::reset_hint(record.encoding, record.data).unwrap());
+                    for (t, histogram) in ts.iter().zip(&values) {
+                        let sparse = without_empty_buckets(histogram);
+                        grown += usize::from(sparse.positive_buckets.len() < histogram.positive_buckets.len());
+                        assert_eq!(encoder.push(*t, &sparse).unwrap(), Pushed::Appended);
+                    }
+                    encoder.finish()
+                }
+                Encoding::FloatHistogram => {
+                    let mut values = Vec::new();
+                    chunk::decode_histograms(record.encoding, record.data, &mut ts, &mut values).unwrap();
+                    let header = chunk::reset_hint(record.encoding, record.data).unwrap();
+                    let mut encoder = FloatHistogramEncoder::new(header);
+                    for (t, histogram) in ts.iter().zip(&mut values) {
+                        histogram.compact(0);
+                        assert_eq!(encoder.push(*t, histogram).unwrap(), Pushed::Appended);
+                    }
+                    encoder.finish()
+                }
+                _ => continue,
+            };
+            chunks += 1;
+            assert!(again == record.data, "{} chunk that ends at offset {at}", record.encoding);
+        }
+    }
+    assert!(grown > 0 && chunks > 0);
 }

@@ -79,13 +79,17 @@ fn encode_floats(samples: &[(i64, FloatHistogram)]) -> Vec<Vec<u8>> {
     chunks
 }
 
-/// A step of a series: observations into buckets, or one of the events that end a chunk.
-fn steps() -> impl Strategy<Value = Vec<(Vec<(i32, i64)>, Vec<(i32, i64)>, u64, u8)>> {
+/// Observations as `(bucket index, number)`.
+type Observations = Vec<(i32, i64)>;
+/// A step of a series: observations into positive, negative and zero buckets, and perhaps an event that ends a chunk.
+type Step = (Observations, Observations, u64, u8);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let observations = || prop::collection::vec((-6..6i32, 0..4i64), 0..4);
     prop::collection::vec((observations(), observations(), 0..3u64, 0..20u8), 1..25)
 }
 
-fn series(steps: Vec<(Vec<(i32, i64)>, Vec<(i32, i64)>, u64, u8)>, gauge: bool) -> Vec<(i64, Histogram)> {
+fn series(steps: Vec<Step>, gauge: bool) -> Vec<(i64, Histogram)> {
     let (mut positive, mut negative, mut zero) = (Buckets::new(), Buckets::new(), 0);
     let mut samples = Vec::new();
     for (i, (to_positive, to_negative, to_zero, event)) in steps.into_iter().enumerate() {
