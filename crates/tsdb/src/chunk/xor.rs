@@ -171,11 +171,17 @@ fn decode_rest(
 ) -> bool {
     for (t_slot, value_slot) in ts.iter_mut().zip(values) {
         reader.refill();
-        if reader.peek(1) == 0 {
-            reader.consume(1);
-        } else {
-            delta = delta.wrapping_add(read_dod(reader));
-            reader.refill();
+        // scrapes are regular, or jitter by less than eight seconds
+        match reader.peek(16) {
+            0..0x8000 => reader.consume(1),
+            bits @ 0x8000..0xc000 => {
+                reader.consume(16);
+                delta = delta.wrapping_add(sign_extend(bits & 0x3fff, 14));
+            }
+            _ => {
+                delta = delta.wrapping_add(read_dod(reader));
+                reader.refill();
+            }
         }
         t = t.wrapping_add(delta);
         *t_slot = t;
@@ -185,11 +191,10 @@ fn decode_rest(
     true
 }
 
-/// Reads a delta of deltas that is not the single zero bit.
-#[inline]
+/// Reads a delta of deltas of a rare width.
+#[cold]
 fn read_dod(reader: &mut BitReader<'_>) -> i64 {
     let n = match reader.read_ones(4) {
-        1 => 14,
         2 => 17,
         3 => 20,
         _ => return reader.read(64) as i64,
