@@ -52,7 +52,7 @@ pub(super) async fn list(shared: &Shared, request: &Request, stale: bool) -> Ans
 /// All there is under a prefix of characters, folded at the delimiter, sorted by key.
 async fn entries(shared: &Shared, prefix: &str, delimiter: Option<&str>) -> Result<Vec<(String, Entry)>, Failure> {
     // the stores know prefixes of whole path segments only
-    let folder = prefix.rsplit_once('/').map(|(folder, _)| Path::from(folder));
+    let folder = prefix.rsplit_once('/').and_then(|(folder, _)| Path::parse(folder).ok());
     let objects: Vec<ObjectMeta> = shared.store.list(folder.as_ref()).try_collect().await?;
     let (mut entries, mut prefixes) = (Vec::new(), BTreeSet::new());
     for meta in objects {

@@ -64,8 +64,12 @@ pub(super) async fn get(shared: &Shared, request: &Request, torn: bool) -> Answe
         }
         other => other?,
     };
+    let e_tag = result.meta.e_tag.as_deref().unwrap_or_default();
+    if request.query("generation").is_some_and(|asked| asked.strip_prefix(GENERATION) != Some(e_tag)) {
+        return Err(Failure::new(StatusCode::NOT_FOUND, "NoSuchKey", format!("{key}: older generations are not kept")));
+    }
     let mut response = respond(if ranged { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }, Body::empty());
-    set_version(&mut response, result.meta.e_tag.as_deref())?;
+    set_version(&mut response, Some(e_tag))?;
     set_range(&mut response, &result.meta, &result.range, ranged)?;
     if !request.is_head() {
         let len = result.range.end - result.range.start;
@@ -114,13 +118,13 @@ fn unquoted(tag: &str) -> String {
     tag.trim_matches('"').to_owned()
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` as `1994-11-06T08:49:37Z`.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` as the end of that second: the stores know times more finely than HTTP does.
 fn iso_date(http: &str) -> Option<String> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = http.split(' ').skip(1);
     let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let month = MONTHS.iter().position(|m| *m == month)? + 1;
-    Some(format!("{year}-{month:02}-{day}T{time}Z"))
+    Some(format!("{year}-{month:02}-{day}T{time}.999999999Z"))
 }
 
 fn range(text: &str) -> Result<GetRange, Failure> {
