@@ -12,6 +12,7 @@ mod error;
 mod integer;
 mod reset;
 mod side;
+mod sum;
 mod validate;
 
 pub use arithmetic::Reconciled;
@@ -19,6 +20,7 @@ pub use buckets::Bucket;
 pub use error::HistogramError;
 pub use integer::Histogram;
 pub use side::{bucket_count, bucket_indices, spans_of};
+pub use sum::HistogramSum;
 
 /// The schema that marks custom bucket boundaries instead of exponential ones.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;

@@ -1,5 +1,7 @@
 //! Sums, differences and scaling, with the reconciliation of layouts that they need.
 
+use std::ops::AddAssign;
+
 use super::bounds::exponential_bound;
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, HistogramError, ResetHint, Span};
@@ -64,7 +66,7 @@ impl FloatHistogram {
         let mut done = Reconciled { reset_hints_collided: self.merge_hint(other.hint), ..Reconciled::default() };
         if self.uses_custom_buckets() {
             if self.custom_values == other.custom_values {
-                let side = merge_sides(&self.positive(), &other.positive(), sign);
+                let side = merge(self.positive().iter(), signed(other.positive().iter(), sign));
                 (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
             } else {
                 done.custom_bounds_intersected = true;
@@ -80,7 +82,7 @@ impl FloatHistogram {
     }
 
     /// The hint of a result of both; true when they contradict each other.
-    fn merge_hint(&mut self, other: ResetHint) -> bool {
+    pub(super) fn merge_hint(&mut self, other: ResetHint) -> bool {
         use ResetHint::*;
         let (hint, collided) = match (self.hint, other) {
             (a, b) if a == b => (a, false),
@@ -94,42 +96,49 @@ impl FloatHistogram {
 
     fn combine_exponential(&mut self, other: &FloatHistogram, sign: f64) {
         self.reduce_resolution(other.schema);
-        let (schema, threshold) = (self.schema, self.zero_threshold);
-        let steps = other.schema.abs_diff(schema);
-        // what lies inside the zero bucket was counted there already
-        let outside = |side: Side<'_>| -> Vec<(i32, f64)> {
+        let (positive, negative) = other.outside_zero_bucket(self.schema, self.zero_threshold);
+        let side = merge(self.positive().iter(), signed(positive.into_iter(), sign));
+        (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
+        let side = merge(self.negative().iter(), signed(negative.into_iter(), sign));
+        (self.negative_spans, self.negative_buckets) = (side.spans, side.counts);
+    }
+
+    /// The positive and negative buckets in the coarser `schema`, without those inside a zero bucket of `threshold`,
+    /// which holds what is in them.
+    pub(super) fn outside_zero_bucket(&self, schema: i32, threshold: f64) -> (IndexedCounts, IndexedCounts) {
+        let steps = self.schema.abs_diff(schema.min(self.schema));
+        let inside = |index: i32| exponential_bound(index, schema) <= threshold;
+        let outside = |side: Side<'_>| {
             let mut coarse = SideBuilder::with_capacity(side.counts.len());
             coarse.extend(side.iter().map(|(index, count)| (reduced_index(index, steps), count)));
-            let within = |index: i32| exponential_bound(index, schema) <= threshold;
-            indexed(&coarse.spans, &coarse.counts).skip_while(|&(index, _)| within(index)).collect()
+            indexed(&coarse.spans, &coarse.counts).skip_while(|&(index, _)| inside(index)).collect()
         };
-        let (positive, negative) = (outside(other.positive()), outside(other.negative()));
-        let side = merge(self.positive().iter(), positive.into_iter(), sign);
-        (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
-        let side = merge(self.negative().iter(), negative.into_iter(), sign);
-        (self.negative_spans, self.negative_buckets) = (side.spans, side.counts);
+        (outside(self.positive()), outside(self.negative()))
     }
 
     /// Maps the custom buckets of both onto the bounds both have.
     fn combine_intersected(&mut self, other: &FloatHistogram, sign: f64) {
         let bounds = intersect(&self.custom_values, &other.custom_values);
         let mut counts = vec![0.0; bounds.len() + 1];
-        for (histogram, sign) in [(&*self, 1.0), (other, sign)] {
-            for (index, count) in histogram.positive().iter() {
-                let upper = usize::try_from(index).ok().and_then(|i| histogram.custom_values.get(i));
-                let target = upper.map_or(bounds.len(), |upper| bounds.partition_point(|bound| bound < upper));
-                counts[target] += sign * count;
-            }
-        }
+        self.onto_bounds(&bounds).for_each(|(index, count)| counts[index] += count);
+        other.onto_bounds(&bounds).for_each(|(index, count)| counts[index] += sign * count);
         let mut side = SideBuilder::with_capacity(counts.len());
         side.extend(counts.iter().enumerate().filter(|(_, c)| **c != 0.0).map(|(i, c)| (i as i32, *c)));
         (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
         self.custom_values = bounds;
     }
 
+    /// The custom buckets with the index each has among `bounds`, which are some of its own.
+    pub(super) fn onto_bounds<'a>(&'a self, bounds: &'a [f64]) -> impl Iterator<Item = (usize, f64)> + 'a {
+        self.positive().iter().map(|(index, count)| {
+            let upper = usize::try_from(index).ok().and_then(|i| self.custom_values.get(i));
+            (upper.map_or(bounds.len(), |upper| bounds.partition_point(|bound| bound < upper)), count)
+        })
+    }
+
     /// Widens the zero bucket of `self` until it can hold that of `other` without cutting through a populated bucket
     /// of either. Returns what the zero count of `other` is at that width.
-    fn reconcile_zero_bucket(&mut self, other: &FloatHistogram) -> f64 {
+    pub(super) fn reconcile_zero_bucket(&mut self, other: &FloatHistogram) -> f64 {
         let (mut count, mut threshold) = (other.zero_count, other.zero_threshold);
         while threshold != self.zero_threshold {
             if self.zero_threshold > threshold {
@@ -178,7 +187,7 @@ impl FloatHistogram {
         }
     }
 
-    fn empty_buckets_in_zero_bucket(&mut self) {
+    pub(super) fn empty_buckets_in_zero_bucket(&mut self) {
         let within = self.positive_buckets().take_while(|b| b.lower < self.zero_threshold).count();
         self.positive_buckets[..within].fill(0.0);
         let within = self.negative_buckets().take_while(|b| b.upper > -self.zero_threshold).count();
@@ -233,6 +242,9 @@ impl FloatHistogram {
     }
 }
 
+/// Buckets as `(index, count)`, in ascending order.
+pub(super) type IndexedCounts = Vec<(i32, f64)>;
+
 #[derive(Clone, Copy)]
 pub(super) struct Side<'a> {
     pub(super) spans: &'a [Span],
@@ -245,26 +257,24 @@ impl<'a> Side<'a> {
     }
 }
 
-fn merge_sides(a: &Side<'_>, b: &Side<'_>, sign: f64) -> SideBuilder<f64> {
-    merge(a.iter(), b.iter(), sign)
+fn signed(buckets: impl Iterator<Item = (i32, f64)>, sign: f64) -> impl Iterator<Item = (i32, f64)> {
+    buckets.map(move |(index, count)| (index, sign * count))
 }
 
-/// `a + sign * b`, bucket by bucket.
-fn merge(a: impl Iterator<Item = (i32, f64)>, b: impl Iterator<Item = (i32, f64)>, sign: f64) -> SideBuilder<f64> {
+/// The sum of two sides, bucket by bucket.
+pub(super) fn merge<T: Copy + AddAssign>(
+    a: impl Iterator<Item = (i32, T)>,
+    b: impl Iterator<Item = (i32, T)>,
+) -> SideBuilder<T> {
     let (mut a, mut b) = (a.peekable(), b.peekable());
     let mut out = SideBuilder::with_capacity(a.size_hint().0.max(b.size_hint().0));
     loop {
-        match (a.peek(), b.peek()) {
-            (Some(&(i, count)), other) if other.is_none_or(|&(j, _)| i <= j) => {
-                out.push(i, count);
-                a.next();
-            }
-            (_, Some(&(j, count))) => {
-                out.push(j, sign * count);
-                b.next();
-            }
-            _ => return out,
-        }
+        let next = match (a.peek(), b.peek()) {
+            (Some(&(i, _)), other) if other.is_none_or(|&(j, _)| i <= j) => a.next(),
+            _ => b.next(),
+        };
+        let Some((index, count)) = next else { return out };
+        out.push(index, count);
     }
 }
 

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::histogram::{
-    Bucket, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramError, Reconciled, ResetHint, Span, spans_of,
+    Bucket, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramError, HistogramSum, Reconciled, ResetHint,
+    Span, spans_of,
 };
 
 type Buckets = BTreeMap<i32, f64>;
@@ -194,6 +195,26 @@ proptest! {
     }
 
     #[test]
+    fn compensated_sums_of_exact_counts_are_plain_sums(
+        mixed in prop::collection::vec(exponential(), 1..6),
+        customs in prop::collection::vec(custom(), 1..4),
+    ) {
+        for histograms in [mixed, customs] {
+            let mut plain = histograms[0].clone();
+            let mut sum = HistogramSum::new(plain.clone());
+            for other in &histograms[1..] {
+                prop_assert_eq!(sum.add(other).unwrap(), plain.add(other).unwrap());
+            }
+            sum.mul(2.0);
+            plain.mul(2.0);
+            let mut sum = sum.finish();
+            sum.compact(0);
+            plain.compact(0);
+            prop_assert_eq!(sum, plain);
+        }
+    }
+
+    #[test]
     fn integer_histograms_reduce_as_float_ones(counts in prop::collection::vec(-3..9i64, 1..12), first in -5..5i32) {
         let mut integer = Histogram {
             schema: 4,
@@ -240,6 +261,30 @@ fn scaling_touches_every_count() {
     assert_eq!((histogram.positive_buckets[0], histogram.hint), (-2.0, ResetHint::Gauge));
     histogram.div(0.0);
     assert!(histogram.positive_buckets.is_empty() && histogram.has_overflow());
+}
+
+#[test]
+fn compensated_sums_keep_small_counts_beside_huge_ones() {
+    let histogram = |value: f64, zero_threshold: f64| FloatHistogram {
+        schema: 1,
+        zero_threshold,
+        zero_count: value,
+        count: value,
+        sum: value,
+        positive_spans: vec![Span { offset: 5, length: 2 }],
+        positive_buckets: vec![value, value],
+        ..FloatHistogram::default()
+    };
+    let mut sum = HistogramSum::new(histogram(3.0, 0.0));
+    sum.add(&histogram(1e100, 0.5)).unwrap();
+    sum.add(&histogram(-1e100, 0.5)).unwrap();
+    assert!(!sum.has_overflow());
+    let mut overflown = HistogramSum::new(histogram(f64::MAX, 0.0));
+    overflown.add(&histogram(f64::MAX, 0.0)).unwrap();
+    assert!(overflown.has_overflow());
+    let sum = sum.finish();
+    assert_eq!((sum.zero_count, sum.count, sum.sum, sum.zero_threshold), (3.0, 3.0, 3.0, 0.5));
+    assert_eq!(sum.positive_buckets, [3.0, 3.0]);
 }
 
 #[test]
