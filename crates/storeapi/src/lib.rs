@@ -1,12 +1,28 @@
 //! StoreAPI on domain types: the [`Store`] trait, its gRPC client and server, the fan-out over many stores, and the
 //! conformance suite that every implementation passes.
 //!
-//! No generated type crosses [`Store`]; the wire stays in `client` and `server`.
+//! What it is not: no generated type crosses [`Store`]; the wire stays in `client`, `server` and `info`. No samples
+//! are decoded here: chunks pass through as bytes. Times are milliseconds, ranges half-open.
 
+pub mod client;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod convert;
 mod error;
+mod external;
+pub mod fanout;
+pub mod info;
+mod limit;
 mod request;
+pub mod server;
+mod sort;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Kind, Result};
+pub use external::{label_sets_match, match_external};
+pub use limit::{Limited, SeriesLimits};
 pub use request::{AggregateKind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Shard};
+pub use sort::{Incoming, LabelChange, ResortByRun};
 pub use store::{ComponentType, Frame, FrameStream, Metadata, Store, StoreInfo, TsdbInfo};

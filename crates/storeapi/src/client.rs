@@ -1,0 +1,229 @@
+//! A store behind a gRPC connection: Thanos' `thanos.Store` and `thanos.info.Info`, or ours.
+//!
+//! The connection is made when it is first needed and made again when it broke; a peer that is away is an error of the
+//! request, never of the constructor.
+
+mod verifier;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use wire::thanos as pb;
+use wire::thanos::info::info_client::InfoClient;
+use wire::thanos::store_client::StoreClient;
+
+use crate::convert;
+use crate::info::{EndpointInfo, endpoint_info_from_wire};
+use crate::{
+    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
+    SeriesRequest, Store, StoreInfo,
+};
+
+/// Go peers allow messages up to 2 GiB; this bounds what one message may make us allocate.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1 << 30;
+
+/// How to secure connections. Without `ca` the machine's roots count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    pub ca: Option<PathBuf>,
+    /// Certificate and key to show to the server, both or none.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// The name the server's certificate must carry; empty = the host of the address.
+    pub server_name: String,
+    /// Believe any certificate.
+    pub skip_verify: bool,
+}
+
+/// How to reach a store.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// `host:port`, without a scheme.
+    pub address: String,
+    pub tls: Option<TlsSettings>,
+    pub max_message_bytes: usize,
+    pub connect_timeout: Duration,
+}
+
+impl ClientSettings {
+    pub fn new(address: impl Into<String>) -> ClientSettings {
+        ClientSettings {
+            address: address.into(),
+            tls: None,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A remote store.
+#[derive(Clone, Debug)]
+pub struct GrpcStore {
+    address: Arc<str>,
+    channel: Channel,
+    max_message_bytes: usize,
+}
+
+impl GrpcStore {
+    /// Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// `Invalid` for an address or TLS files that cannot be used.
+    pub fn new(settings: &ClientSettings) -> Result<GrpcStore> {
+        Ok(GrpcStore {
+            address: Arc::from(settings.address.as_str()),
+            channel: channel(settings)?,
+            max_message_bytes: settings.max_message_bytes,
+        })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The connection, for the other services of the same endpoint.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Everything the endpoint says it offers. Fails while it is not ready.
+    pub async fn endpoint_info(&self) -> Result<EndpointInfo> {
+        let mut client = InfoClient::new(self.channel()).max_decoding_message_size(self.max_message_bytes);
+        let response = client.info(pb::info::InfoRequest {}).await?;
+        Ok(endpoint_info_from_wire(response.into_inner()))
+    }
+
+    fn client(&self) -> StoreClient<Channel> {
+        StoreClient::new(self.channel())
+            .max_decoding_message_size(self.max_message_bytes)
+            .max_encoding_message_size(self.max_message_bytes)
+    }
+}
+
+/// A connection with keepalive and windows that suit long streams; made on first use.
+///
+/// # Errors
+/// `Invalid` for an address or TLS files that cannot be used.
+pub fn channel(settings: &ClientSettings) -> Result<Channel> {
+    let address = &settings.address;
+    let invalid = |e: tonic::transport::Error| Error::new(Kind::Invalid, format!("endpoint {address}: {}", causes(&e)));
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let mut endpoint = Channel::from_shared(format!("{scheme}://{address}"))
+        .map_err(|e| Error::new(Kind::Invalid, format!("endpoint {address}: {e}")))?
+        .connect_timeout(settings.connect_timeout)
+        .tcp_nodelay(true)
+        // Go servers refuse pings more often than every 10 seconds.
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(16 << 20);
+    if let Some(tls) = &settings.tls {
+        let config = tls_config(address, tls)?;
+        endpoint = if tls.skip_verify {
+            endpoint.tls_config_with_verifier(config, Arc::new(verifier::AnyCertificate::new())).map_err(invalid)?
+        } else {
+            endpoint.tls_config(config).map_err(invalid)?
+        };
+    }
+    Ok(endpoint.connect_lazy())
+}
+
+fn tls_config(address: &str, tls: &TlsSettings) -> Result<ClientTlsConfig> {
+    let read = |what: &str, path: &PathBuf| {
+        let failed = |e| Error::new(Kind::Invalid, format!("endpoint {address}: read {what} {}: {e}", path.display()));
+        std::fs::read(path).map_err(failed)
+    };
+    let mut config = ClientTlsConfig::new();
+    if !tls.skip_verify {
+        config = match &tls.ca {
+            Some(path) => config.ca_certificate(Certificate::from_pem(read("ca certificate", path)?)),
+            None => config.with_native_roots(),
+        };
+    }
+    match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => {
+            config = config.identity(Identity::from_pem(read("certificate", cert)?, read("key", key)?));
+        }
+        (None, None) => {}
+        _ => {
+            let message = format!("endpoint {address}: a client certificate needs both its certificate and its key");
+            return Err(Error::new(Kind::Invalid, message));
+        }
+    }
+    if !tls.server_name.is_empty() {
+        config = config.domain_name(&tls.server_name);
+    }
+    Ok(config)
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[async_trait]
+impl Store for GrpcStore {
+    async fn info(&self) -> Result<StoreInfo> {
+        let info = self.endpoint_info().await?;
+        info.store.ok_or_else(|| Error::new(Kind::Invalid, format!("endpoint {} offers no StoreAPI", self.address)))
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
+        let message = convert::series_request_to_wire(&request);
+        let responses = self.client().series(message).await?.into_inner();
+        let strategy = request.partial_response;
+        let frames = responses.map(move |response| match response {
+            Ok(response) => frames_from_wire(response, strategy),
+            Err(status) => vec![Err(Error::from(status))],
+        });
+        Ok(frames.flat_map(stream::iter).boxed())
+    }
+
+    async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
+        let response = self.client().label_names(convert::names_request_to_wire(&request)).await?.into_inner();
+        Ok(convert::metadata_from_wire(&response.names, &response.warnings))
+    }
+
+    async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
+        let response = self.client().label_values(convert::values_request_to_wire(&request)).await?.into_inner();
+        Ok(convert::metadata_from_wire(&response.values, &response.warnings))
+    }
+}
+
+/// One message; a series with an unknown encoding is left out with a warning, or fails the request.
+fn frames_from_wire(response: pb::SeriesResponse, strategy: PartialResponse) -> Vec<Result<Frame>> {
+    use pb::series_response::Result as Part;
+    let messages = match response.result {
+        Some(Part::Series(series)) => vec![series],
+        Some(Part::Batch(batch)) => batch.series,
+        Some(Part::Warning(text)) => return vec![Ok(Frame::Warning(wire::text(&text)))],
+        Some(Part::Info(text)) => return vec![Ok(Frame::Info(wire::text(&text)))],
+        Some(Part::Hints(_)) | None => return Vec::new(),
+    };
+    let mut series = Vec::with_capacity(messages.len());
+    let mut frames = Vec::with_capacity(1);
+    for message in messages {
+        match convert::series_from_wire(message) {
+            Ok(one) => series.push(one),
+            Err(error) if strategy == PartialResponse::Abort => return vec![Err(error)],
+            Err(error) => frames.push(Ok(Frame::Warning(format!("left out: {error}")))),
+        }
+    }
+    if !series.is_empty() {
+        frames.push(Ok(Frame::Series(series)));
+    }
+    frames
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! Between the wire's messages and the domain's types. Closed ranges become half-open here, and nowhere else.
+
+use bytes::Bytes;
+use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
+use model::TimeRange;
+use tsdb::chunk::Aggregate;
+use wire::thanos as pb;
+
+use crate::{
+    AggregateKind, Error, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
+    SeriesRequest, Shard,
+};
+
+/// A shard count beyond this is a mistake of the caller.
+const MAX_SHARDS: i64 = 1 << 20;
+
+pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<SeriesRequest> {
+    let range = TimeRange::from_closed(message.min_time, message.max_time);
+    let aggregates = message.aggregates.iter().map(|a| aggregate_from_wire(*a)).collect::<Result<_>>()?;
+    Ok(SeriesRequest {
+        range,
+        matchers: wire::matchers_from_wire(&message.matchers)?,
+        max_resolution_ms: message.max_resolution_window.max(0),
+        aggregates,
+        partial_response: partial_response(message.partial_response_strategy, message.partial_response_disabled),
+        skip_chunks: message.skip_chunks,
+        without_replica_labels: message.without_replica_labels,
+        shard: message.shard_info.map(shard_from_wire).transpose()?.flatten(),
+        limit: u64::try_from(message.limit).unwrap_or(0),
+        batch_size: u64::try_from(message.response_batch_size).unwrap_or(0),
+        coarser_fallback: message.coarser_fallback,
+        newer_encodings: message.newer_encodings,
+    })
+}
+
+pub(crate) fn series_request_to_wire(request: &SeriesRequest) -> pb::SeriesRequest {
+    pb::SeriesRequest {
+        min_time: request.range.start,
+        max_time: request.range.last(),
+        matchers: wire::matchers_to_wire(&request.matchers),
+        max_resolution_window: request.max_resolution_ms,
+        aggregates: request.aggregates.iter().map(|a| aggregate_to_wire(*a) as i32).collect(),
+        partial_response_disabled: request.partial_response == PartialResponse::Abort,
+        partial_response_strategy: strategy(request.partial_response),
+        skip_chunks: request.skip_chunks,
+        shard_info: request.shard.as_ref().map(|s| pb::ShardInfo {
+            shard_index: s.index as i64,
+            total_shards: s.total as i64,
+            by: s.by,
+            labels: s.labels.clone(),
+        }),
+        without_replica_labels: request.without_replica_labels.clone(),
+        limit: request.limit.min(i64::MAX as u64) as i64,
+        response_batch_size: request.batch_size.min(i64::MAX as u64) as i64,
+        coarser_fallback: request.coarser_fallback,
+        newer_encodings: request.newer_encodings,
+        accepts_infos: true,
+        ..pb::SeriesRequest::default()
+    }
+}
+
+pub(crate) fn names_request_from_wire(message: pb::LabelNamesRequest) -> Result<LabelNamesRequest> {
+    Ok(LabelNamesRequest {
+        range: TimeRange::from_closed(message.start, message.end),
+        matchers: wire::matchers_from_wire(&message.matchers)?,
+        partial_response: partial_response(message.partial_response_strategy, message.partial_response_disabled),
+        without_replica_labels: message.without_replica_labels,
+        limit: u64::try_from(message.limit).unwrap_or(0),
+    })
+}
+
+pub(crate) fn names_request_to_wire(request: &LabelNamesRequest) -> pb::LabelNamesRequest {
+    pb::LabelNamesRequest {
+        partial_response_disabled: request.partial_response == PartialResponse::Abort,
+        partial_response_strategy: strategy(request.partial_response),
+        start: request.range.start,
+        end: request.range.last(),
+        hints: None,
+        matchers: wire::matchers_to_wire(&request.matchers),
+        without_replica_labels: request.without_replica_labels.clone(),
+        limit: request.limit.min(i64::MAX as u64) as i64,
+    }
+}
+
+pub(crate) fn values_request_from_wire(message: pb::LabelValuesRequest) -> Result<LabelValuesRequest> {
+    if message.label.is_empty() {
+        return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
+    }
+    Ok(LabelValuesRequest {
+        label: wire::text(&message.label),
+        range: TimeRange::from_closed(message.start, message.end),
+        matchers: wire::matchers_from_wire(&message.matchers)?,
+        partial_response: partial_response(message.partial_response_strategy, message.partial_response_disabled),
+        without_replica_labels: message.without_replica_labels,
+        limit: u64::try_from(message.limit).unwrap_or(0),
+    })
+}
+
+pub(crate) fn values_request_to_wire(request: &LabelValuesRequest) -> pb::LabelValuesRequest {
+    pb::LabelValuesRequest {
+        label: Bytes::copy_from_slice(request.label.as_bytes()),
+        partial_response_disabled: request.partial_response == PartialResponse::Abort,
+        partial_response_strategy: strategy(request.partial_response),
+        start: request.range.start,
+        end: request.range.last(),
+        hints: None,
+        matchers: wire::matchers_to_wire(&request.matchers),
+        without_replica_labels: request.without_replica_labels.clone(),
+        limit: request.limit.min(i64::MAX as u64) as i64,
+    }
+}
+
+/// Names or values as peers send them, in our order.
+pub(crate) fn metadata_from_wire(values: &[Bytes], warnings: &[Bytes]) -> Metadata {
+    let mut values: Vec<String> = values.iter().map(wire::text).collect();
+    values.sort_unstable();
+    values.dedup();
+    Metadata { values, warnings: warnings.iter().map(wire::text).collect() }
+}
+
+pub(crate) fn bytes_list(texts: Vec<String>) -> Vec<Bytes> {
+    texts.into_iter().map(Bytes::from).collect()
+}
+
+pub(crate) fn series_to_wire(series: Series) -> pb::Series {
+    pb::Series {
+        labels: wire::labels_to_wire(&series.labels),
+        chunks: series.chunks.into_iter().map(chunk_to_wire).collect(),
+    }
+}
+
+/// Fails on an encoding nobody knows; the error names the series.
+pub(crate) fn series_from_wire(message: pb::Series) -> Result<Series> {
+    let labels = wire::labels_from_wire(&message.labels);
+    let mut chunks = Vec::with_capacity(message.chunks.len());
+    for chunk in message.chunks {
+        let converted = chunk_from_wire(chunk).map_err(|e| Error::from(e).context(format_args!("series {labels}")))?;
+        chunks.extend(converted);
+    }
+    Ok(Series { labels, chunks })
+}
+
+fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
+    let part = |c: ChunkBytes| pb::Chunk { r#type: wire::thanos_encoding(c.encoding), data: c.data, hash: 0 };
+    let mut message = pb::AggrChunk { min_time: chunk.min_time, max_time: chunk.max_time, ..pb::AggrChunk::default() };
+    match chunk.content {
+        ChunkContent::Raw(raw) => message.raw = Some(part(raw)),
+        ChunkContent::Aggregates(parts) => {
+            let [count, sum, min, max, counter] = *parts;
+            message.count = count.map(part);
+            message.sum = sum.map(part);
+            message.min = min.map(part);
+            message.max = max.map(part);
+            message.counter = counter.map(part);
+        }
+    }
+    message
+}
+
+/// `None` for a chunk that holds nothing at all.
+fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> {
+    let part = |c: Option<pb::Chunk>| -> wire::Result<Option<ChunkBytes>> {
+        c.map(|c| Ok(ChunkBytes { encoding: wire::thanos_encoding_from_wire(c.r#type)?, data: c.data })).transpose()
+    };
+    let content = if message.raw.is_some() {
+        part(message.raw)?.map(ChunkContent::Raw)
+    } else {
+        let mut parts = Box::<[Option<ChunkBytes>; 5]>::default();
+        parts[Aggregate::Count as usize] = part(message.count)?;
+        parts[Aggregate::Sum as usize] = part(message.sum)?;
+        parts[Aggregate::Min as usize] = part(message.min)?;
+        parts[Aggregate::Max as usize] = part(message.max)?;
+        parts[Aggregate::Counter as usize] = part(message.counter)?;
+        parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
+    };
+    Ok(content.map(|content| SeriesChunk { min_time: message.min_time, max_time: message.max_time, content }))
+}
+
+fn partial_response(strategy: i32, disabled: bool) -> PartialResponse {
+    let abort = disabled || strategy == pb::PartialResponseStrategy::Abort as i32;
+    if abort { PartialResponse::Abort } else { PartialResponse::Warn }
+}
+
+fn strategy(partial_response: PartialResponse) -> i32 {
+    match partial_response {
+        PartialResponse::Warn => pb::PartialResponseStrategy::Warn as i32,
+        PartialResponse::Abort => pb::PartialResponseStrategy::Abort as i32,
+    }
+}
+
+fn aggregate_from_wire(number: i32) -> Result<AggregateKind> {
+    let known = pb::Aggr::try_from(number)
+        .map_err(|_| Error::new(Kind::Invalid, format!("unknown aggregate {number} in the series request")))?;
+    Ok(match known {
+        pb::Aggr::Raw => AggregateKind::Raw,
+        pb::Aggr::Count => AggregateKind::Of(Aggregate::Count),
+        pb::Aggr::Sum => AggregateKind::Of(Aggregate::Sum),
+        pb::Aggr::Min => AggregateKind::Of(Aggregate::Min),
+        pb::Aggr::Max => AggregateKind::Of(Aggregate::Max),
+        pb::Aggr::Counter => AggregateKind::Of(Aggregate::Counter),
+    })
+}
+
+fn aggregate_to_wire(aggregate: AggregateKind) -> pb::Aggr {
+    match aggregate {
+        AggregateKind::Raw => pb::Aggr::Raw,
+        AggregateKind::Of(Aggregate::Count) => pb::Aggr::Count,
+        AggregateKind::Of(Aggregate::Sum) => pb::Aggr::Sum,
+        AggregateKind::Of(Aggregate::Min) => pb::Aggr::Min,
+        AggregateKind::Of(Aggregate::Max) => pb::Aggr::Max,
+        AggregateKind::Of(Aggregate::Counter) => pb::Aggr::Counter,
+    }
+}
+
+/// No shards, or one: everything is wanted.
+fn shard_from_wire(message: pb::ShardInfo) -> Result<Option<Shard>> {
+    let (index, total) = (message.shard_index, message.total_shards);
+    if total <= 1 {
+        return Ok(None);
+    }
+    if index < 0 || index >= total || total > MAX_SHARDS {
+        return Err(Error::new(Kind::Invalid, format!("shard {index} of {total} in the series request is impossible")));
+    }
+    Ok(Some(Shard { index: index as u64, total: total as u64, by: message.by, labels: message.labels }))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Labels, MatchOp, Matcher};
+    use tsdb::chunk::Encoding;
+
+    use super::*;
+
+    #[test]
+    fn a_series_request_survives_the_round_trip() {
+        let matchers = vec![Matcher::new(MatchOp::Regex, "job", "a.*").unwrap()];
+        let request = SeriesRequest {
+            max_resolution_ms: 300_000,
+            aggregates: vec![AggregateKind::Raw, AggregateKind::Of(Aggregate::Counter)],
+            partial_response: PartialResponse::Abort,
+            skip_chunks: true,
+            without_replica_labels: vec!["replica".to_owned()],
+            shard: Some(Shard { index: 1, total: 3, by: true, labels: vec!["job".to_owned()] }),
+            limit: 7,
+            coarser_fallback: true,
+            newer_encodings: true,
+            ..SeriesRequest::new(TimeRange::new(5, 100), matchers)
+        };
+        let message = series_request_to_wire(&request);
+        assert_eq!((message.min_time, message.max_time), (5, 99));
+        let back = series_request_from_wire(message).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{request:?}"));
+    }
+
+    #[test]
+    fn raw_and_aggregated_chunks_survive_the_round_trip() {
+        let bytes =
+            |text: &'static str| ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(text.as_bytes()) };
+        let mut parts = Box::<[Option<ChunkBytes>; 5]>::default();
+        parts[Aggregate::Min as usize] = Some(bytes("min"));
+        parts[Aggregate::Counter as usize] =
+            Some(ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from_static(b"c") });
+        let series = Series {
+            labels: Labels::from_pairs([("a", "1")]),
+            chunks: vec![
+                SeriesChunk { min_time: 1, max_time: 2, content: ChunkContent::Raw(bytes("raw")) },
+                SeriesChunk { min_time: 3, max_time: 4, content: ChunkContent::Aggregates(parts) },
+            ],
+        };
+        assert_eq!(series_from_wire(series_to_wire(series.clone())).unwrap(), series);
+    }
+
+    #[test]
+    fn an_unknown_encoding_names_the_series() {
+        let raw = Some(pb::Chunk { r#type: 254, data: Bytes::new(), hash: 0 });
+        let message = pb::Series {
+            labels: wire::labels_to_wire(&Labels::from_pairs([("a", "1")])),
+            chunks: vec![pb::AggrChunk { raw, ..pb::AggrChunk::default() }],
+        };
+        let error = series_from_wire(message).unwrap_err();
+        assert_eq!(error.to_string(), r#"series {a="1"}: unknown chunk encoding 254"#);
+    }
+
+    #[test]
+    fn impossible_shards_are_refused() {
+        let shard = |shard_index, total_shards| pb::ShardInfo { shard_index, total_shards, by: true, labels: vec![] };
+        assert!(shard_from_wire(shard(0, 0)).unwrap().is_none());
+        assert!(shard_from_wire(shard(3, 3)).is_err());
+        assert!(shard_from_wire(shard(-1, 3)).is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! One store over many: asks those that can hold a match, all at once, and merges what they stream.
+//!
+//! Nothing is buffered but a frame or two per endpoint: each endpoint is read by a task of its own, the merge takes the
+//! smallest series of all heads, joins equal label sets and drops identical chunks. An endpoint that fails is a warning
+//! that names it, or the end of the request where partial answers are refused.
+
+mod child;
+mod metadata;
+mod series;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use model::{Budget, Clock, Labels, Matcher, TimeRange};
+
+use crate::{
+    ComponentType, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
+    SeriesRequest, Store, StoreInfo, label_sets_match, match_external,
+};
+
+/// A store, what it last said of itself, and how to name it in warnings.
+#[derive(Clone)]
+pub struct Endpoint {
+    pub address: String,
+    pub store: Arc<dyn Store>,
+    pub info: StoreInfo,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("address", &self.address).field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// Who is there to be asked now.
+pub trait Endpoints: Send + Sync + 'static {
+    fn endpoints(&self) -> Vec<Arc<Endpoint>>;
+}
+
+impl Endpoints for Vec<Arc<Endpoint>> {
+    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.clone()
+    }
+}
+
+/// How a fan-out behaves. The memory it needs to sort for endpoints that cannot is charged to `budget`.
+#[derive(Clone, Debug)]
+pub struct FanoutSettings {
+    /// An endpoint that sends nothing for this long is given up; zero = never.
+    pub response_timeout: Duration,
+    /// Labels of the fan-out itself, announced with every label set and matched before anyone is asked.
+    pub selector_labels: Labels,
+    pub budget: Budget,
+}
+
+impl Default for FanoutSettings {
+    fn default() -> FanoutSettings {
+        FanoutSettings {
+            response_timeout: Duration::ZERO,
+            selector_labels: Labels::empty(),
+            budget: Budget::unlimited(),
+        }
+    }
+}
+
+/// What one caller narrows a fan-out to.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Only endpoints whose `__address__` satisfies one of these selectors; empty = all.
+    pub store_matches: Vec<Vec<Matcher>>,
+    /// Endpoints that are not done after this long are given up, so that the caller gets what the others sent.
+    pub deadline: Option<Duration>,
+}
+
+/// Many stores as one.
+#[derive(Clone)]
+pub struct Fanout {
+    endpoints: Arc<dyn Endpoints>,
+    settings: Arc<FanoutSettings>,
+    scope: Arc<Scope>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Fanout {
+    pub fn new(endpoints: Arc<dyn Endpoints>, settings: FanoutSettings, clock: Arc<dyn Clock>) -> Fanout {
+        Fanout { endpoints, settings: Arc::new(settings), scope: Arc::new(Scope::default()), clock }
+    }
+
+    /// The same fan-out for one caller.
+    pub fn scoped(&self, scope: Scope) -> Fanout {
+        Fanout { scope: Arc::new(scope), ..self.clone() }
+    }
+
+    /// Whom to ask what. `None`: the selector labels contradict.
+    fn select(&self, matchers: &[Matcher], range: TimeRange, strategy: PartialResponse) -> Result<Option<Selected>> {
+        let Some(matchers) = match_external(matchers, &self.settings.selector_labels) else { return Ok(None) };
+        let all = self.endpoints.endpoints();
+        if all.is_empty() && strategy == PartialResponse::Abort {
+            return Err(Error::new(Kind::Unavailable, "No StoreAPIs available"));
+        }
+        let may_answer = |e: &Arc<Endpoint>| {
+            let address_wanted = self.scope.store_matches.is_empty()
+                || self.scope.store_matches.iter().any(|selector| address_matches(&e.address, selector));
+            address_wanted
+                && range.overlaps_closed(e.info.range.start, e.info.range.last())
+                && label_sets_match(&e.info.label_sets, &matchers)
+        };
+        let chosen: Vec<_> = all.into_iter().filter(may_answer).collect();
+        tracing::debug!(endpoints = chosen.len(), "selected endpoints");
+        Ok(Some(Selected { matchers, endpoints: chosen }))
+    }
+
+    fn limits(&self) -> child::Patience {
+        child::Patience {
+            clock: Arc::clone(&self.clock),
+            silence: Some(self.settings.response_timeout).filter(|t| !t.is_zero()),
+            deadline: self.scope.deadline,
+        }
+    }
+}
+
+/// The matchers left after the selector labels, and the endpoints that may hold matches.
+struct Selected {
+    matchers: Vec<Matcher>,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+fn address_matches(address: &str, selector: &[Matcher]) -> bool {
+    selector.iter().all(|m| m.name != "__address__" || m.matches(address.as_bytes()))
+}
+
+#[async_trait]
+impl Store for Fanout {
+    /// The union of what the endpoints hold.
+    async fn info(&self) -> Result<StoreInfo> {
+        let endpoints = self.endpoints.endpoints();
+        let mut label_sets: Vec<Labels> = endpoints.iter().flat_map(|e| e.info.label_sets.clone()).collect();
+        if endpoints.iter().any(|e| e.info.label_sets.is_empty()) {
+            // One that may hold anything; an empty set contradicts no matcher.
+            label_sets.push(Labels::empty());
+        }
+        let selector = &self.settings.selector_labels;
+        label_sets.iter_mut().for_each(|set| *set = set.overlaid(selector));
+        if label_sets.is_empty() && !selector.is_empty() {
+            label_sets.push(selector.clone());
+        }
+        label_sets.sort();
+        label_sets.dedup();
+        let ranges: Vec<TimeRange> = endpoints.iter().map(|e| e.info.range).filter(|r| !r.is_empty()).collect();
+        let range = TimeRange::new(
+            ranges.iter().map(|r| r.start).min().unwrap_or(i64::MIN),
+            ranges.iter().map(|r| r.end).max().unwrap_or(i64::MAX),
+        );
+        let mut tsdb_infos: Vec<_> = endpoints.iter().flat_map(|e| e.info.tsdb_infos.clone()).collect();
+        tsdb_infos.iter_mut().for_each(|info| info.labels = info.labels.overlaid(selector));
+        Ok(StoreInfo {
+            component: ComponentType::Query,
+            label_sets,
+            range,
+            supports_sharding: true,
+            supports_without_replica_labels: true,
+            tsdb_infos,
+        })
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
+        let selected = self.select(&request.matchers, request.range, request.partial_response)?;
+        let Some(Selected { matchers, endpoints }) = selected else { return Ok(futures::stream::empty().boxed()) };
+        if matchers.is_empty() {
+            return Err(Error::new(Kind::Invalid, "no matchers specified (excluding selector labels)"));
+        }
+        let request = SeriesRequest { matchers, ..request };
+        let feeds = endpoints
+            .into_iter()
+            .map(|e| child::Feed::open(e, &request, &self.settings.budget, self.limits()))
+            .collect();
+        Ok(series::merge(feeds, request.partial_response, request.limit))
+    }
+
+    async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
+        let selected = self.select(&request.matchers, request.range, request.partial_response)?;
+        let Some(Selected { matchers, endpoints }) = selected else { return Ok(Metadata::default()) };
+        let (strategy, limit) = (request.partial_response, request.limit);
+        let request = LabelNamesRequest { matchers, ..request };
+        let ask = |endpoint: Arc<Endpoint>| {
+            let request = request.clone();
+            async move {
+                let removed = request.without_replica_labels.clone();
+                let mut answer = endpoint.store.label_names(request).await?;
+                answer.values.retain(|name| !removed.contains(name));
+                Ok(answer)
+            }
+        };
+        let answers = metadata::ask_all(endpoints, &self.limits(), ask).await;
+        let mut union = metadata::union(answers, strategy, 0)?;
+        if !union.values.is_empty() {
+            let own = self.settings.selector_labels.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+            union.values.extend(own.filter(|name| !request.without_replica_labels.contains(name)));
+        }
+        Ok(metadata::finish(union, limit))
+    }
+
+    async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
+        if request.label.is_empty() {
+            return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
+        }
+        if request.without_replica_labels.contains(&request.label) {
+            return Ok(Metadata::default());
+        }
+        let selected = self.select(&request.matchers, request.range, request.partial_response)?;
+        let Some(Selected { matchers, endpoints }) = selected else { return Ok(Metadata::default()) };
+        let (strategy, limit) = (request.partial_response, request.limit);
+        let request = LabelValuesRequest { matchers, ..request };
+        let ask = |endpoint: Arc<Endpoint>| {
+            let request = request.clone();
+            async move { endpoint.store.label_values(request).await }
+        };
+        let answers = metadata::ask_all(endpoints, &self.limits(), ask).await;
+        let mut union = metadata::union(answers, strategy, limit)?;
+        if let Some(own) = self.settings.selector_labels.get(&request.label)
+            && !union.values.is_empty()
+        {
+            union.values = vec![String::from_utf8_lossy(own).into_owned()];
+        }
+        Ok(metadata::finish(union, limit))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! One endpoint's part of a fan-out: read on a task of its own, put into order where the endpoint cannot.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{Either, select};
+use model::{Budget, Clock, Labels};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::Endpoint;
+use crate::{Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, SeriesRequest, Shard};
+
+/// Frames read ahead per endpoint: enough to decode while the merge works, little to hold.
+const READ_AHEAD: usize = 4;
+
+/// Series per frame that is put together after sorting.
+const FRAME_SERIES: usize = 64;
+
+/// How long to wait for an endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    pub(super) clock: Arc<dyn Clock>,
+    /// Without any word.
+    pub(super) silence: Option<Duration>,
+    /// In all.
+    pub(super) deadline: Option<Duration>,
+}
+
+impl Patience {
+    /// When all time is used up, from now; never resolves without a deadline.
+    pub(super) async fn deadline(&self) -> Error {
+        match self.deadline {
+            Some(span) => {
+                self.clock.sleep(span).await;
+                Error::new(Kind::Timeout, format!("not done after {span:?}"))
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// `work`, unless it says nothing for too long.
+    pub(super) async fn listen<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let Some(span) = self.silence else { return Ok(work.await) };
+        match select(std::pin::pin!(work), self.clock.sleep(span)).await {
+            Either::Left((answer, _)) => Ok(answer),
+            Either::Right(_) => Err(Error::new(Kind::Timeout, format!("failed to receive any data in {span:?}"))),
+        }
+    }
+}
+
+/// The frames of one endpoint as they arrive. Dropping it ends the request behind it.
+pub(super) struct Feed {
+    pub(super) endpoint: Arc<Endpoint>,
+    frames: mpsc::Receiver<Result<Frame>>,
+    reader: JoinHandle<()>,
+}
+
+impl Feed {
+    /// Starts to read at once. Errors come through the feed.
+    pub(super) fn open(endpoint: Arc<Endpoint>, request: &SeriesRequest, budget: &Budget, patience: Patience) -> Feed {
+        let (sender, frames) = mpsc::channel(READ_AHEAD);
+        let (request, adapter) = Adapter::split(&endpoint, request.clone(), budget);
+        let reader = tokio::spawn(read(Arc::clone(&endpoint), request, adapter, sender, patience));
+        Feed { endpoint, frames, reader }
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Result<Frame>> {
+        self.frames.recv().await
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read(
+    endpoint: Arc<Endpoint>,
+    request: SeriesRequest,
+    mut adapter: Adapter,
+    sender: mpsc::Sender<Result<Frame>>,
+    patience: Patience,
+) {
+    let work = std::pin::pin!(copy(&endpoint, request, &mut adapter, &sender, &patience));
+    let deadline = std::pin::pin!(patience.deadline());
+    let failure = match select(work, deadline).await {
+        Either::Left((result, _)) => result.err(),
+        Either::Right((error, _)) => Some(error),
+    };
+    if let Some(error) = failure {
+        // A receiver that is gone needs no answer.
+        let _ = sender.send(Err(error)).await;
+    }
+}
+
+async fn copy(
+    endpoint: &Endpoint,
+    request: SeriesRequest,
+    adapter: &mut Adapter,
+    sender: &mpsc::Sender<Result<Frame>>,
+    patience: &Patience,
+) -> Result<()> {
+    let mut stream = patience.listen(endpoint.store.series(request)).await??;
+    while let Some(frame) = patience.listen(stream.next()).await? {
+        for frame in adapter.frames(frame?)? {
+            if sender.send(Ok(frame)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    for frame in adapter.end()? {
+        if sender.send(Ok(frame)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Does what an endpoint says it cannot: takes replica labels away and sorts again, filters by shard.
+struct Adapter {
+    sorter: Option<ResortByRun>,
+    shard: Option<Shard>,
+    last: Labels,
+}
+
+impl Adapter {
+    /// The request the endpoint can answer, and the rest of the work.
+    fn split(endpoint: &Endpoint, mut request: SeriesRequest, budget: &Budget) -> (SeriesRequest, Adapter) {
+        let (mut sorter, mut shard) = (None, None);
+        if !endpoint.info.supports_without_replica_labels && !request.without_replica_labels.is_empty() {
+            let change = LabelChange::new(&Labels::empty(), &std::mem::take(&mut request.without_replica_labels));
+            let reservation = budget.reserve(format!("sorting series of {}", endpoint.address));
+            sorter = Some(ResortByRun::new(change, Incoming::Any, reservation));
+        }
+        // Shards are of the final label set: an endpoint that does not make it cannot choose them.
+        if !endpoint.info.supports_sharding || sorter.is_some() {
+            shard = request.shard.take();
+        }
+        if sorter.is_some() || shard.is_some() {
+            request.limit = 0;
+        }
+        (request, Adapter { sorter, shard, last: Labels::empty() })
+    }
+
+    fn frames(&mut self, frame: Frame) -> Result<Vec<Frame>> {
+        let Frame::Series(mut series) = frame else { return Ok(vec![frame]) };
+        for one in &series {
+            if one.labels < self.last {
+                let message = format!("series {} came after {}, which sorts behind it", one.labels, self.last);
+                return Err(Error::new(Kind::Unavailable, message));
+            }
+            self.last = one.labels.clone();
+        }
+        let Some(sorter) = &mut self.sorter else {
+            if let Some(shard) = &self.shard {
+                series.retain(|s| shard.holds(&s.labels));
+            }
+            return Ok(vec![Frame::Series(series)]);
+        };
+        for one in series {
+            sorter.push(one)?;
+        }
+        self.sorted()
+    }
+
+    fn end(&mut self) -> Result<Vec<Frame>> {
+        if let Some(sorter) = &mut self.sorter {
+            sorter.end();
+        }
+        self.sorted()
+    }
+
+    fn sorted(&mut self) -> Result<Vec<Frame>> {
+        let Some(sorter) = &mut self.sorter else { return Ok(Vec::new()) };
+        let mut frames = Vec::new();
+        let mut series = Vec::new();
+        while let Some(one) = sorter.pop()? {
+            if self.shard.as_ref().is_none_or(|shard| shard.holds(&one.labels)) {
+                series.push(one);
+            }
+            if series.len() >= FRAME_SERIES {
+                frames.push(Frame::Series(std::mem::take(&mut series)));
+            }
+        }
+        if !series.is_empty() {
+            frames.push(Frame::Series(series));
+        }
+        Ok(frames)
+    }
+}

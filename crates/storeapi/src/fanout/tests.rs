@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+
+use model::Labels;
+use proptest::prelude::*;
+
+use super::*;
+use crate::Frame;
+use crate::conformance::{Dataset, MemoryStore, float_series};
+use crate::testing::{Fault, Faulty, clock, endpoint, fanout_of};
+
+fn labels(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", name)])
+}
+
+fn store(region: &str, names: &[&str]) -> MemoryStore {
+    let series = names.iter().map(|name| (labels(name), vec![(1000, 1.0), (2000, 2.0)])).collect();
+    MemoryStore::new(&Dataset { external: Labels::from_pairs([("region", region)]), series })
+}
+
+fn request(strategy: PartialResponse) -> SeriesRequest {
+    let any = Matcher::new(model::MatchOp::Regex, "__name__", ".+").unwrap();
+    SeriesRequest { partial_response: strategy, ..SeriesRequest::new(TimeRange::new(0, 10_000), vec![any]) }
+}
+
+async fn answer(store: &dyn Store, request: SeriesRequest) -> Result<(Vec<String>, Vec<String>)> {
+    let mut frames = store.series(request).await?;
+    let (mut series, mut warnings) = (Vec::new(), Vec::new());
+    while let Some(frame) = frames.next().await {
+        match frame? {
+            Frame::Series(some) => series.extend(some.iter().map(|s| s.labels.to_string())),
+            Frame::Warning(text) => warnings.push(text),
+            Frame::Info(_) => {}
+        }
+    }
+    Ok((series, warnings))
+}
+
+fn faulty_fanout(fault: Fault, settings: FanoutSettings) -> Fanout {
+    let (good, bad) = (store("good", &["a", "c"]), store("bad", &["b", "d", "e", "f"]));
+    let (good_info, bad_info) = (good.info.clone(), bad.info.clone());
+    let endpoints = vec![
+        endpoint("good:1", Arc::new(good), good_info),
+        endpoint("bad:2", Arc::new(Faulty { inner: bad, fault }), bad_info),
+    ];
+    Fanout::new(Arc::new(endpoints), settings, clock())
+}
+
+#[tokio::test]
+async fn a_failing_endpoint_is_a_warning_that_names_it_and_the_rest_is_served() {
+    let fanout = faulty_fanout(Fault::Refuse, FanoutSettings::default());
+    let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
+    assert_eq!(series, [r#"{__name__="a", region="good"}"#, r#"{__name__="c", region="good"}"#]);
+    assert_eq!(warnings, ["receive series from bad:2: not today"]);
+    let error = answer(&fanout, request(PartialResponse::Abort)).await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Aborted, "receive series from bad:2: not today"));
+}
+
+#[tokio::test]
+async fn what_came_before_a_stream_broke_is_kept() {
+    let fanout = faulty_fanout(Fault::BreakOff, FanoutSettings::default());
+    let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
+    assert_eq!(series.len(), 4);
+    assert_eq!(warnings, ["receive series from bad:2: connection lost"]);
+    assert_eq!(answer(&fanout, request(PartialResponse::Abort)).await.unwrap_err().kind(), Kind::Aborted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_falls_silent_is_given_up() {
+    let settings = FanoutSettings { response_timeout: Duration::from_secs(3), ..FanoutSettings::default() };
+    let fanout = faulty_fanout(Fault::Hang, settings);
+    let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
+    assert_eq!(series.len(), 4);
+    assert_eq!(warnings, ["receive series from bad:2: failed to receive any data in 3s"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_with_what_the_others_sent() {
+    let scope = Scope { deadline: Some(Duration::from_secs(7)), ..Scope::default() };
+    let fanout = faulty_fanout(Fault::Hang, FanoutSettings::default()).scoped(scope);
+    let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
+    assert_eq!(series.len(), 4);
+    assert_eq!(warnings, ["receive series from bad:2: not done after 7s"]);
+    let values = fanout.label_values(values_request("__name__")).await.unwrap();
+    assert_eq!(values.values, ["a", "c"]);
+    assert_eq!(values.warnings, ["receive labels from bad:2: not done after 7s"]);
+}
+
+fn values_request(label: &str) -> LabelValuesRequest {
+    LabelValuesRequest {
+        label: label.to_owned(),
+        range: TimeRange::new(0, 10_000),
+        matchers: vec![],
+        partial_response: PartialResponse::Warn,
+        without_replica_labels: vec![],
+        limit: 0,
+    }
+}
+
+#[tokio::test]
+async fn endpoints_that_cannot_hold_a_match_are_not_asked() {
+    let fanout = faulty_fanout(Fault::Refuse, FanoutSettings::default());
+    let mut wanted = request(PartialResponse::Abort);
+    wanted.matchers.push(Matcher::equal("region", "good"));
+    assert_eq!(answer(&fanout, wanted).await.unwrap().0.len(), 2);
+    let early = SeriesRequest { range: TimeRange::new(0, 1000), ..request(PartialResponse::Abort) };
+    assert_eq!(answer(&fanout, early).await.unwrap().0, [""; 0]);
+    let store_matches = vec![vec![Matcher::equal("__address__", "good:1")]];
+    let scoped = fanout.scoped(Scope { store_matches, deadline: None });
+    assert_eq!(answer(&scoped, request(PartialResponse::Abort)).await.unwrap().0.len(), 2);
+}
+
+#[tokio::test]
+async fn without_endpoints_partial_answers_are_empty_and_whole_ones_fail() {
+    let fanout = Fanout::new(Arc::new(Vec::new()), FanoutSettings::default(), clock());
+    assert_eq!(answer(&fanout, request(PartialResponse::Warn)).await.unwrap().0, [""; 0]);
+    let error = answer(&fanout, request(PartialResponse::Abort)).await.unwrap_err();
+    assert_eq!(error.to_string(), "No StoreAPIs available");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_sends_series_out_of_order_is_named() {
+    struct Backwards;
+    #[async_trait]
+    impl Store for Backwards {
+        async fn info(&self) -> Result<StoreInfo> {
+            Ok(store("x", &["a"]).info)
+        }
+        async fn series(&self, _request: SeriesRequest) -> Result<FrameStream> {
+            let series = ["b", "a"].map(|name| float_series(labels(name), &[(1, 1.0)])).to_vec();
+            Ok(futures::stream::iter([Ok(Frame::Series(series))]).boxed())
+        }
+        async fn label_names(&self, _request: LabelNamesRequest) -> Result<Metadata> {
+            Ok(Metadata::default())
+        }
+        async fn label_values(&self, _request: LabelValuesRequest) -> Result<Metadata> {
+            Ok(Metadata::default())
+        }
+    }
+    let info = Backwards.info().await.unwrap();
+    let endpoints = vec![endpoint("odd:1", Arc::new(Backwards), info)];
+    let fanout = Fanout::new(Arc::new(endpoints), FanoutSettings::default(), clock());
+    let (_, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
+    assert!(warnings[0].starts_with("receive series from odd:1: series"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn info_is_the_union_and_carries_the_selector_labels() {
+    let stores = [store("a", &["x"]), store("b", &["x"])];
+    let endpoints: Vec<_> = stores.iter().map(|s| endpoint("e", Arc::new(s.clone()), s.info.clone())).collect();
+    let selector_labels = Labels::from_pairs([("tier", "1")]);
+    let settings = FanoutSettings { selector_labels, ..FanoutSettings::default() };
+    let fanout = Fanout::new(Arc::new(endpoints), settings, clock());
+    let info = fanout.info().await.unwrap();
+    let sets: Vec<String> = info.label_sets.iter().map(Labels::to_string).collect();
+    assert_eq!(sets, [r#"{region="a", tier="1"}"#, r#"{region="b", tier="1"}"#]);
+    assert_eq!((info.range, info.tsdb_infos.len()), (TimeRange::new(1000, 2001), 2));
+    let only_selector = SeriesRequest { matchers: vec![Matcher::equal("tier", "1")], ..request(PartialResponse::Warn) };
+    let error = answer(&fanout, only_selector).await.unwrap_err();
+    assert_eq!(error.to_string(), "no matchers specified (excluding selector labels)");
+}
+
+fn shared_series() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {
+    prop::collection::vec((0usize..4, 0u8..12, 0u8..3), 0..60)
+}
+
+proptest! {
+    /// However series and chunks are spread over stores: each label set comes once, in order, with each chunk once.
+    #[test]
+    fn spread_series_come_together(spread in shared_series()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let chunk = |i: u8| float_series(Labels::empty(), &[(i64::from(i) * 100, f64::from(i))]).chunks;
+        let mut stores = vec![BTreeMap::<u8, Vec<u8>>::new(); 4];
+        let mut expected = BTreeMap::<String, Vec<u8>>::new();
+        for (at, series, part) in spread {
+            stores[at].entry(series).or_default().push(part);
+            expected.entry(labels(&format!("s{series:02}")).to_string()).or_default().push(part);
+        }
+        expected.values_mut().for_each(|parts| { parts.sort_unstable(); parts.dedup(); });
+        let stores = stores.into_iter().map(|held| {
+            let series = held.into_iter().map(|(series, parts)| merge::Series {
+                labels: labels(&format!("s{series:02}")),
+                chunks: parts.into_iter().flat_map(chunk).collect(),
+            });
+            let mut store = MemoryStore::from_series(Labels::empty(), series.collect());
+            store.info.range = TimeRange::ALL;
+            store
+        });
+        let fanout = fanout_of(stores.collect());
+        let got = runtime.block_on(async {
+            let mut frames = fanout.series(request(PartialResponse::Abort)).await.unwrap();
+            let mut all = Vec::new();
+            while let Some(frame) = frames.next().await {
+                if let Frame::Series(series) = frame.unwrap() {
+                    all.extend(series);
+                }
+            }
+            all
+        });
+        let got: Vec<(String, Vec<u8>)> = got
+            .into_iter()
+            .map(|s| (s.labels.to_string(), s.chunks.iter().map(|c| (c.min_time / 100) as u8).collect()))
+            .collect();
+        prop_assert_eq!(got, Vec::from_iter(expected));
+    }
+}

@@ -1,0 +1,129 @@
+//! `thanos.info.Info`: what an endpoint offers.
+
+use std::sync::Arc;
+
+use model::{Labels, TimeRange};
+use tonic::{Request, Response, Status};
+use wire::thanos::info as pb;
+use wire::thanos::info::info_server::InfoServer;
+
+use crate::{ComponentType, Store, StoreInfo, TsdbInfo};
+
+/// The APIs an endpoint offers beside StoreAPI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    pub rules: bool,
+    pub metric_metadata: bool,
+    pub targets: bool,
+    /// The span of time exemplars are kept for.
+    pub exemplars: Option<TimeRange>,
+    pub query: bool,
+    pub status: bool,
+}
+
+/// What an endpoint says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointInfo {
+    pub component: ComponentType,
+    pub label_sets: Vec<Labels>,
+    /// `None`: no StoreAPI.
+    pub store: Option<StoreInfo>,
+    pub capabilities: Capabilities,
+}
+
+/// Serves the info of a store. Fails until the store is ready, so that queriers leave it alone.
+#[derive(Clone)]
+pub struct InfoService {
+    store: Arc<dyn Store>,
+    capabilities: Capabilities,
+}
+
+impl InfoService {
+    pub fn serve(store: Arc<dyn Store>, capabilities: Capabilities) -> InfoServer<InfoService> {
+        InfoServer::new(InfoService { store, capabilities })
+    }
+}
+
+#[tonic::async_trait]
+impl pb::info_server::Info for InfoService {
+    async fn info(&self, _request: Request<pb::InfoRequest>) -> Result<Response<pb::InfoResponse>, Status> {
+        let store = self.store.info().await?;
+        Ok(Response::new(info_to_wire(&store, &self.capabilities)))
+    }
+}
+
+fn info_to_wire(store: &StoreInfo, capabilities: &Capabilities) -> pb::InfoResponse {
+    let tsdb_info = |info: &TsdbInfo| pb::TsdbInfo {
+        labels: Some(wire::label_set(&info.labels)),
+        min_time: info.range.start,
+        max_time: info.range.last(),
+    };
+    pb::InfoResponse {
+        label_sets: store.label_sets.iter().map(wire::label_set).collect(),
+        component_type: store.component.as_str().to_owned(),
+        store: Some(pb::StoreInfo {
+            min_time: store.range.start,
+            max_time: store.range.last(),
+            supports_sharding: store.supports_sharding,
+            supports_without_replica_labels: store.supports_without_replica_labels,
+            tsdb_infos: store.tsdb_infos.iter().map(tsdb_info).collect(),
+            supports_projections: false,
+        }),
+        rules: capabilities.rules.then_some(pb::RulesInfo {}),
+        metric_metadata: capabilities.metric_metadata.then_some(pb::MetricMetadataInfo {}),
+        targets: capabilities.targets.then_some(pb::TargetsInfo {}),
+        exemplars: capabilities.exemplars.map(|r| pb::ExemplarsInfo { min_time: r.start, max_time: r.last() }),
+        query: capabilities.query.then_some(pb::QueryApiInfo {}),
+        status: capabilities.status.then_some(pb::StatusInfo {}),
+    }
+}
+
+pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> EndpointInfo {
+    let component = ComponentType::from_name(&message.component_type);
+    let label_sets: Vec<Labels> = message.label_sets.iter().map(|set| wire::labels_from_set(Some(set))).collect();
+    let tsdb_info = |info: &pb::TsdbInfo| TsdbInfo {
+        labels: wire::labels_from_set(info.labels.as_ref()),
+        range: TimeRange::from_closed(info.min_time, info.max_time),
+    };
+    let store = message.store.map(|store| StoreInfo {
+        component,
+        label_sets: label_sets.clone(),
+        range: TimeRange::from_closed(store.min_time, store.max_time),
+        supports_sharding: store.supports_sharding,
+        supports_without_replica_labels: store.supports_without_replica_labels,
+        tsdb_infos: store.tsdb_infos.iter().map(tsdb_info).collect(),
+    });
+    let capabilities = Capabilities {
+        rules: message.rules.is_some(),
+        metric_metadata: message.metric_metadata.is_some(),
+        targets: message.targets.is_some(),
+        exemplars: message.exemplars.map(|e| TimeRange::from_closed(e.min_time, e.max_time)),
+        query: message.query.is_some(),
+        status: message.status.is_some(),
+    };
+    EndpointInfo { component, label_sets, store, capabilities }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_survives_the_round_trip_with_an_unbounded_end() {
+        let labels = Labels::from_pairs([("region", "eu")]);
+        let range = TimeRange::new(5, i64::MAX);
+        let store = StoreInfo {
+            component: ComponentType::Sidecar,
+            label_sets: vec![labels.clone()],
+            range,
+            supports_sharding: true,
+            supports_without_replica_labels: true,
+            tsdb_infos: vec![TsdbInfo { labels, range }],
+        };
+        let capabilities = Capabilities { exemplars: Some(TimeRange::new(1, 10)), query: true, ..Default::default() };
+        let message = info_to_wire(&store, &capabilities);
+        assert_eq!(message.store.as_ref().map(|s| s.max_time), Some(i64::MAX));
+        let back = endpoint_info_from_wire(message);
+        assert_eq!((back.store, back.capabilities), (Some(store), capabilities));
+    }
+}

@@ -1,0 +1,177 @@
+//! Keeping series in order while their labels change.
+//!
+//! A source gives series sorted by the labels it stores; StoreAPI wants them sorted after external labels are laid over
+//! and replica labels taken away. Both changes touch names from some smallest one on, so only the run of series that
+//! agree on every label before that name can change places. Only that run is held back, charged to the budget.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use merge::Series;
+use model::{Labels, METRIC_NAME, Reservation};
+
+use crate::{Error, Kind, Result};
+
+/// External labels to lay over and labels to take away, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelChange {
+    overlay: Labels,
+    remove: Vec<String>,
+}
+
+impl LabelChange {
+    pub fn new(external: &Labels, remove: &[String]) -> LabelChange {
+        let mut remove = remove.to_vec();
+        remove.sort_unstable();
+        remove.dedup();
+        LabelChange { overlay: external.without(&remove), remove }
+    }
+
+    pub fn apply(&self, labels: &Labels) -> Labels {
+        labels.without(&self.remove).overlaid(&self.overlay)
+    }
+
+    /// The external labels that stay.
+    pub fn overlay(&self) -> &Labels {
+        &self.overlay
+    }
+
+    pub fn is_identity(&self) -> bool {
+        self.overlay.is_empty() && self.remove.is_empty()
+    }
+
+    /// Whether `name` is laid over or taken away.
+    pub fn touches(&self, name: &[u8]) -> bool {
+        self.overlay.get(name).is_some() || self.remove.iter().any(|r| r.as_bytes() == name)
+    }
+
+    fn first_name(&self) -> Option<&[u8]> {
+        let (added, removed) = (self.overlay.iter().next().map(|(name, _)| name), self.remove.first());
+        match (added, removed.map(|r| r.as_bytes())) {
+            (Some(a), Some(r)) => Some(a.min(r)),
+            (a, r) => a.or(r),
+        }
+    }
+
+    /// No series that follows `labels` in the source's order can end up before this label set.
+    fn lower_bound(&self, labels: &Labels, incoming: Incoming) -> Labels {
+        if incoming == Incoming::Untouched {
+            // Labels that nobody carries are only added. Two series then change places only when one of them ends
+            // where the other goes on; so what is added beyond the last label must not count.
+            let Some((last, _)) = labels.iter().last() else { return Labels::empty() };
+            let inner = Labels::from_sorted(self.overlay.iter().take_while(|(name, _)| *name < last));
+            return labels.overlaid(&inner);
+        }
+        let Some(first) = self.first_name() else { return labels.clone() };
+        // Without a label that is always there, a series may lose all labels from `first` on, and then sorts before
+        // every longer one. The metric name is what it still shares with its run.
+        let keep = |name: &[u8]| name < first && (!self.overlay.is_empty() || name <= METRIC_NAME.as_bytes());
+        Labels::from_sorted(labels.iter().take_while(|(name, _)| keep(name)))
+    }
+}
+
+/// What is known of the labels that series will bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// None carries a label that is laid over or taken away; then hardly anything need be held back.
+    Untouched,
+    /// Any may.
+    Any,
+}
+
+/// Changes the labels of a sorted run of series and gives them out sorted again.
+#[derive(Debug)]
+pub struct ResortByRun {
+    change: LabelChange,
+    incoming: Incoming,
+    held: BinaryHeap<Reverse<Held>>,
+    bound: Option<Labels>,
+    last: Labels,
+    count: u64,
+    reservation: Reservation,
+}
+
+#[derive(Debug)]
+struct Held {
+    order: (Labels, u64),
+    series: Series,
+}
+
+impl ResortByRun {
+    /// What is held back is charged to `reservation`.
+    pub fn new(change: LabelChange, incoming: Incoming, reservation: Reservation) -> ResortByRun {
+        let (held, last) = (BinaryHeap::new(), Labels::empty());
+        ResortByRun { change, incoming, held, bound: None, last, count: 0, reservation }
+    }
+
+    /// Takes the next series of the source, with the source's labels.
+    ///
+    /// # Errors
+    /// `Limit` when the run does not fit into the budget.
+    pub fn push(&mut self, mut series: Series) -> Result<()> {
+        self.bound = Some(self.change.lower_bound(&series.labels, self.incoming));
+        series.labels = self.change.apply(&series.labels);
+        self.reservation.grow(weight(&series))?;
+        self.count += 1;
+        self.held.push(Reverse(Held { order: (series.labels.clone(), self.count), series }));
+        Ok(())
+    }
+
+    /// The source has no more.
+    pub fn end(&mut self) {
+        self.bound = None;
+    }
+
+    /// The next series whose place is certain; `None` until more is pushed, or for good after [`ResortByRun::end`].
+    /// Series whose labels have become equal come one after the other.
+    ///
+    /// # Errors
+    /// `Unavailable` when the source broke its order or its promise, and the place of a series is already passed.
+    pub fn pop(&mut self) -> Result<Option<Series>> {
+        let certain = match (self.held.peek(), &self.bound) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(Reverse(first)), Some(bound)) => first.order.0 <= *bound,
+        };
+        if !certain {
+            return Ok(None);
+        }
+        let Some(Reverse(Held { series, .. })) = self.held.pop() else { return Ok(None) };
+        self.reservation.shrink(weight(&series));
+        if series.labels < self.last {
+            let message = format!("series {} came after {}, which sorts behind it", series.labels, self.last);
+            return Err(Error::new(Kind::Unavailable, message));
+        }
+        self.last = series.labels.clone();
+        Ok(Some(series))
+    }
+}
+
+/// Bytes a held series takes, roughly.
+fn weight(series: &Series) -> u64 {
+    let chunks: usize = series.chunks.iter().map(|c| c.size() + size_of_val(c)).sum();
+    (size_of::<Held>() + series.labels.as_packed().len() + chunks) as u64
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Held) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Held {}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Held) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Held {
+    fn cmp(&self, other: &Held) -> std::cmp::Ordering {
+        self.order.cmp(&other.order)
+    }
+}
+
+#[cfg(test)]
+mod tests;

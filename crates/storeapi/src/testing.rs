@@ -1,0 +1,114 @@
+//! What the tests of this crate share: a clock on tokio's time, stores behind a real socket, stores that misbehave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use model::SystemClock;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+
+use crate::client::{ClientSettings, GrpcStore};
+use crate::conformance::MemoryStore;
+use crate::fanout::{Endpoint, Fanout, FanoutSettings};
+use crate::info::{Capabilities, InfoService};
+use crate::server::StoreService;
+use crate::{
+    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result, SeriesRequest, Store,
+    StoreInfo,
+};
+
+pub(crate) fn clock() -> Arc<SystemClock> {
+    Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))))
+}
+
+/// Serves a store on loopback and connects to it.
+pub(crate) async fn served(store: Arc<dyn Store>) -> Arc<GrpcStore> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder()
+        .add_service(StoreService::serve(Arc::clone(&store)))
+        .add_service(InfoService::serve(store, Capabilities::default()))
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    tokio::spawn(server);
+    Arc::new(GrpcStore::new(&ClientSettings::new(address.to_string())).unwrap())
+}
+
+pub(crate) fn endpoint(address: &str, store: Arc<dyn Store>, info: StoreInfo) -> Arc<Endpoint> {
+    Arc::new(Endpoint { address: address.to_owned(), store, info })
+}
+
+pub(crate) fn fanout_of(stores: Vec<MemoryStore>) -> Arc<Fanout> {
+    let endpoints: Vec<_> = stores
+        .into_iter()
+        .enumerate()
+        .map(|(i, store)| {
+            let info = store.info.clone();
+            endpoint(&format!("store-{i}"), Arc::new(store), info)
+        })
+        .collect();
+    Arc::new(Fanout::new(Arc::new(endpoints), FanoutSettings::default(), clock()))
+}
+
+/// How a store fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// Every call is an error.
+    Refuse,
+    /// Some series, then an error.
+    BreakOff,
+    /// Some series, then nothing, for ever.
+    Hang,
+    /// Some series, then a panic.
+    Panic,
+}
+
+/// A store that fails in its own way.
+pub(crate) struct Faulty {
+    pub(crate) inner: MemoryStore,
+    pub(crate) fault: Fault,
+}
+
+impl Faulty {
+    fn refuse(&self) -> Result<()> {
+        match self.fault {
+            Fault::Refuse => Err(Error::new(Kind::Unavailable, "not today")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn info(&self) -> Result<StoreInfo> {
+        self.inner.info().await
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
+        self.refuse()?;
+        let some = self.inner.series(request).await?.take(1);
+        let fault = self.fault;
+        let end = stream::once(async move {
+            match fault {
+                Fault::Panic => panic!("a defect"),
+                Fault::Hang => std::future::pending::<Result<Frame>>().await,
+                Fault::Refuse | Fault::BreakOff => Err(Error::new(Kind::Unavailable, "connection lost")),
+            }
+        });
+        Ok(some.chain(end).boxed())
+    }
+
+    async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
+        self.refuse()?;
+        self.inner.label_names(request).await
+    }
+
+    async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
+        self.refuse()?;
+        if matches!(self.fault, Fault::Hang) {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        self.inner.label_values(request).await
+    }
+}
