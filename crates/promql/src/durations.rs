@@ -1,6 +1,6 @@
 //! Durations: reading and printing `1h30m`, and evaluating duration arithmetic.
 
-use crate::ast::{BinaryOp, Duration, DurationExpr, DurationExprKind, Span};
+use crate::ast::{BinaryOp, Duration, DurationExpr, DurationExprKind, NumberLiteral, Span};
 use crate::quote::quote;
 
 /// Why text is no duration, or duration arithmetic has no value.
@@ -70,9 +70,19 @@ pub fn format_duration(millis: i64) -> String {
     out
 }
 
-/// Whole milliseconds of seconds that a literal gives: rounded to nanoseconds, then cut off.
-pub(crate) fn literal_millis(seconds: f64) -> i64 {
-    (seconds * 1e9).round() as i64 / 1_000_000
+/// Seconds of a duration literal. Whole seconds and the rest are added as Go adds them, for the same last bit.
+pub(crate) fn literal_seconds(millis: i64) -> f64 {
+    (millis / 1000) as f64 + (millis % 1000 * 1_000_000) as f64 / 1e9
+}
+
+/// Whole milliseconds of a literal. Plain numbers are rounded to nanoseconds, then cut off; what was written as a
+/// duration has whole milliseconds, which must not be lost to the precision of seconds.
+pub(crate) fn literal_millis(literal: NumberLiteral) -> i64 {
+    if literal.is_duration {
+        (literal.value * 1000.0).round() as i64
+    } else {
+        (literal.value * 1e9).round() as i64 / 1_000_000
+    }
 }
 
 impl Duration {

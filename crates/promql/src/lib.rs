@@ -14,9 +14,12 @@ mod numbers;
 mod parser;
 mod printer;
 mod quote;
+pub mod testlang;
+mod walk;
 
 pub use durations::{DurationError, format_duration, parse_duration};
 pub use error::{ErrorKind, ParseError};
-pub use parser::{MAX_DEPTH, MAX_TEXT_BYTES, ParserOptions, parse_expr, parse_selector};
+pub use parser::{MAX_DEPTH, MAX_NESTING, MAX_TEXT_BYTES, ParserOptions, parse_expr, parse_selector};
 pub use printer::print_matcher;
 pub use quote::{format_float, quote, unquote};
+pub use walk::{QueryTimes, SelectorVisit, needed_time_range, visit_selectors};

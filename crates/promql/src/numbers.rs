@@ -31,6 +31,14 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
     }
 }
 
+/// As [`parse_number`], with a sign before it if there is one.
+pub(crate) fn parse_signed_number(text: &str) -> Result<f64, String> {
+    match text.strip_prefix('-') {
+        Some(rest) => parse_number(rest).map(|value| -value),
+        None => parse_number(text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
 fn parse_integer(text: &str) -> Option<i64> {
     let lower = text.to_ascii_lowercase();
     let (radix, digits) = match lower.as_bytes() {

@@ -9,12 +9,13 @@ mod selectors;
 
 use crate::ast::*;
 use crate::check;
+use crate::durations::{literal_seconds, parse_duration};
 use crate::error::{ErrorKind, ParseError};
 use crate::functions::{self, Gate};
 use crate::lexer::{Keyword, Kind, Lexer, Token};
 use crate::numbers::{NAN, parse_number};
 use crate::quote::{quote, unquote};
-use model::Matcher;
+use model::{Labels, LabelsBuilder, METRIC_NAME, Matcher};
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -22,7 +23,11 @@ type Result<T> = std::result::Result<T, ParseError>;
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// Expressions whose tree is higher are refused, so that walking the tree by recursion is safe.
-pub const MAX_DEPTH: usize = 400;
+pub const MAX_DEPTH: usize = 512;
+
+/// Expressions nested deeper are refused: reading one takes more stack than walking it. Chains such as `a + b + c` are
+/// high but do not nest.
+pub const MAX_NESTING: usize = 200;
 
 /// Which parts of the language are enabled beyond the stable ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +84,26 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>> {
         ExprKind::Vector(vector) => Ok(vector.matchers),
         _ => Err(parser.unexpected(token)),
     }
+}
+
+/// The labels that a series description begins with, and where they end.
+pub(crate) fn series_labels(text: &str) -> Result<(Labels, usize)> {
+    let mut parser = Parser::new(text, ParserOptions::default())?;
+    let mut labels = LabelsBuilder::default();
+    let mut token = parser.next()?;
+    if names_a_metric(token.kind) {
+        labels.set(METRIC_NAME, parser.text(token.span));
+        // Behind a blank there are values, and those may begin with a brace, too.
+        if !text[token.span.end..].starts_with('{') {
+            return Ok((labels.build(), token.span.end));
+        }
+        token = parser.next()?;
+    }
+    if token.kind != Kind::LeftBrace {
+        return Err(parser.unexpected(token));
+    }
+    parser.label_set(&mut labels)?;
+    Ok((labels.build(), parser.last_end))
 }
 
 /// Where an unexpected token stands, and what could stand there instead.
@@ -208,17 +233,24 @@ impl<'a> Parser<'a> {
     }
 
     fn check_height(&self, span: Span, height: usize) -> Result<usize> {
-        if height <= MAX_DEPTH {
-            return Ok(height);
-        }
-        let message = format!("expression nests deeper than {MAX_DEPTH} levels");
-        Err(ParseError::new(ErrorKind::Limit, self.lexer.input(), span, message))
+        if height <= MAX_DEPTH { Ok(height) } else { Err(self.too_deep(span, MAX_DEPTH)) }
+    }
+
+    /// Begins to read an expression within another.
+    fn enter(&mut self) -> Result<()> {
+        self.depth += 1;
+        let here = Span { start: self.last_end, end: self.last_end };
+        if self.depth <= MAX_NESTING { Ok(()) } else { Err(self.too_deep(here, MAX_NESTING)) }
+    }
+
+    fn too_deep(&self, span: Span, levels: usize) -> ParseError {
+        let message = format!("expression nests deeper than {levels} levels");
+        ParseError::new(ErrorKind::Limit, self.lexer.input(), span, message)
     }
 
     /// An expression of operators that bind at least as tightly as `min_precedence`.
     fn expression(&mut self, min_precedence: u8) -> Result<Tree> {
-        self.depth += 1;
-        self.check_height(Span { start: self.last_end, end: self.last_end }, self.depth)?;
+        self.enter()?;
         let (mut lhs, mut height) = self.operand()?;
         while let Kind::Operator(op) = self.peek()?.kind {
             if op.precedence() < min_precedence {
@@ -329,7 +361,7 @@ impl<'a> Parser<'a> {
     fn number(&mut self, token: Token) -> Result<NumberLiteral> {
         let (text, is_duration) = (self.text(token.span), token.kind == Kind::Duration);
         let value = if is_duration {
-            crate::durations::parse_duration(text).map(|ms| ms as f64 / 1000.0).map_err(|e| e.to_string())
+            parse_duration(text).map(literal_seconds).map_err(|e| e.to_string())
         } else {
             parse_number(text)
         };
@@ -559,3 +591,6 @@ fn starts_an_expression(kind: Kind) -> bool {
     let literal = matches!(kind, Kind::Number | Kind::Duration | Kind::String | Kind::LeftParen | Kind::LeftBrace);
     literal || matches!(kind, Kind::Operator(BinaryOp::Add | BinaryOp::Sub)) || names_a_metric(kind)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::ast::*;
-use crate::durations::format_duration;
+use crate::durations::{format_duration, literal_millis};
 use crate::quote::{format_float, format_float_general, quote};
 
 /// Longer expressions are broken into lines by [`Expr::pretty`].
@@ -47,8 +47,7 @@ fn sign(unary: &Unary) -> char {
 impl Display for NumberLiteral {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.is_duration {
-            // Cut off, not rounded, from nanoseconds.
-            return f.write_str(&format_duration((self.value * 1e9) as i64 / 1_000_000));
+            return f.write_str(&format_duration(literal_millis(*self)));
         }
         f.write_str(&format_float(self.value))
     }

@@ -58,7 +58,7 @@ fn is_printable(c: char) -> bool {
     // The standard library escapes unprintable characters, and combining ones only at the start of a string.
     let mut probe = String::from("a");
     probe.push(c);
-    !format!("{probe:?}").contains('\\')
+    !probe.escape_debug().any(|escaped| escaped == '\\')
 }
 
 /// The bytes that a quoted string stands for, `None` if it is malformed. `\xff` and `\377` are single bytes; within

@@ -41,8 +41,7 @@ impl Parser<'_> {
 
     /// Arithmetic of operators that bind at least as tightly as `min_precedence`.
     pub(super) fn duration_expr(&mut self, min_precedence: u8) -> Result<DurationExpr> {
-        self.depth += 1;
-        self.check_height(Span { start: self.last_end, end: self.last_end }, self.depth)?;
+        self.enter()?;
         let token = self.next()?;
         let first = self.duration_operand(token)?;
         let expr = self.duration_operators(first, min_precedence)?;
@@ -130,7 +129,7 @@ impl Parser<'_> {
     }
 
     fn duration_in_range(&self, span: Span, number: NumberLiteral, blame: Span) -> Result<DurationExpr> {
-        if !(number.value.abs() <= MAX_SECONDS) {
+        if number.value.is_nan() || number.value.abs() > MAX_SECONDS {
             return Err(self.error(blame, "duration out of range"));
         }
         Ok(DurationExpr { kind: DurationExprKind::Number(number), span })

@@ -1,6 +1,6 @@
 //! Selectors and what may follow them: matchers, ranges, subqueries, `@`, `offset`, `anchored` and `smoothed`.
 
-use model::{METRIC_NAME, MatchOp, Matcher};
+use model::{LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
 use super::{AT, Context, OFFSET, Parser, Result};
 use crate::ast::*;
@@ -66,6 +66,36 @@ impl Parser<'_> {
         let span = Span { start: token.span.start, end: value.span.end };
         let value = self.utf8_string(value)?;
         Matcher::new(op, name, value).map_err(|e| self.error(span, format!("error parsing regexp: {}", e.reason)))
+    }
+
+    /// `a="b", "c.d"="e"` up to and with the closing brace; a lone string is the metric's name.
+    pub(super) fn label_set(&mut self, labels: &mut LabelsBuilder) -> Result<()> {
+        self.context.place = "label set";
+        loop {
+            if self.next_if(Kind::RightBrace)?.is_some() {
+                return Ok(());
+            }
+            self.context.expected = "identifier or \"}\"";
+            let token = self.next()?;
+            let name = match token.kind {
+                Kind::Identifier => self.text(token.span).as_bytes().to_vec(),
+                Kind::String => self.string(token)?,
+                _ => return Err(self.unexpected(token)),
+            };
+            if token.kind == Kind::String && self.peek()?.kind != Kind::Equal {
+                labels.set(METRIC_NAME, name);
+            } else {
+                self.context.expected = "\"=\"";
+                self.expect(Kind::Equal)?;
+                self.context.expected = "string";
+                let value = self.expect(Kind::String)?;
+                labels.set(name, self.string(value)?);
+            }
+            self.context.expected = "\",\" or \"}\"";
+            if self.peek()?.kind != Kind::RightBrace {
+                self.expect(Kind::Comma)?;
+            }
+        }
     }
 
     /// Names and values of labels are UTF-8 in every store, so that no others can be asked for.
@@ -201,7 +231,7 @@ impl Parser<'_> {
 fn to_duration(expr: DurationExpr) -> Duration {
     let span = expr.span;
     match expr.kind {
-        DurationExprKind::Number(n) => Duration { millis: Some(literal_millis(n.value)), expr: None, span },
+        DurationExprKind::Number(n) => Duration { millis: Some(literal_millis(n)), expr: None, span },
         _ => Duration { millis: None, expr: Some(Box::new(expr)), span },
     }
 }
