@@ -120,13 +120,22 @@ impl Bucket {
         absent_as_none(self.get(path).await)
     }
 
-    /// A part of an object; shorter where the object ends.
+    /// A part of an object; shorter where the object ends, empty where it ended before.
     pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
-        self.counted("get_range", path, "fetching a range of", |store| {
-            let range = range.clone();
-            async move { store.get_range(path, range).await }
-        })
-        .await
+        let fetched = self
+            .counted("get_range", path, "fetching a range of", |store| {
+                let range = range.clone();
+                async move { store.get_range(path, range).await }
+            })
+            .await;
+        // stores tell a range beyond the end by errors of no kind in particular
+        if let Err(e) = &fetched
+            && e.kind() == Kind::Unavailable
+            && self.head(path).await.is_ok_and(|object| object.size <= range.start)
+        {
+            return Ok(Bytes::new());
+        }
+        fetched
     }
 
     /// Parts of an object, in the order asked for; neighbours are fetched together and several at a time.

@@ -11,6 +11,7 @@ mod error;
 pub mod layout;
 pub mod marker;
 pub mod metrics;
+pub mod reader;
 pub mod upload;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use bucket::{Bucket, BucketSettings, MultipartWriter, PutOutcome};
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
 pub use metrics::{BucketMetrics, SyncMetrics};
+pub use reader::{BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery};
 
 /// The object store's own names, so that users of this crate speak the same version.
 pub use object_store;

@@ -1,0 +1,251 @@
+//! Reads a TSDB block in a bucket by ranges: header → postings → series entries → chunks.
+//!
+//! Nothing is kept but the index header, in a cache that is bounded in bytes. Series come as streams of batches in the
+//! order of the block; a whole-block scan is the same stream without matchers, and then reads the index and the
+//! segments front to back in long ranges.
+
+mod chunks;
+mod entries;
+mod header_cache;
+mod metadata;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use model::{Labels, Matcher, TimeRange};
+use tsdb::chunk::Encoding;
+use tsdb::index::Header;
+use tsdb::meta::BlockMeta;
+
+use crate::layout::BlockLocation;
+use crate::{Bucket, Error, Kind, Result};
+
+pub use header_cache::HeaderCache;
+
+/// How a block is read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReaderSettings {
+    /// Series entries fetched at a time.
+    pub batch_series: usize,
+    /// Bytes of chunks fetched at a time, about.
+    pub batch_bytes: u64,
+    /// Batches of either kind under way at a time; memory is about this many times `batch_bytes`.
+    pub prefetch: usize,
+}
+
+impl Default for ReaderSettings {
+    fn default() -> ReaderSettings {
+        ReaderSettings { batch_series: 2048, batch_bytes: 8 << 20, prefetch: 2 }
+    }
+}
+
+/// What to read of a block.
+#[derive(Clone, Debug)]
+pub struct SeriesQuery {
+    /// On the labels in the block, external ones apart; empty for all series.
+    pub matchers: Vec<Matcher>,
+    /// Chunks that do not touch it are left out, and series without any other.
+    pub range: TimeRange,
+    /// Labels only.
+    pub skip_chunks: bool,
+}
+
+impl SeriesQuery {
+    /// The whole block.
+    pub fn all() -> SeriesQuery {
+        SeriesQuery { matchers: Vec::new(), range: TimeRange::ALL, skip_chunks: false }
+    }
+}
+
+/// Where a chunk lies and the closed span of its samples in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSpan {
+    pub min_time: i64,
+    pub max_time: i64,
+    /// As the index states it.
+    pub reference: u64,
+    /// Bytes to fetch: an upper bound as a rule, else a guess.
+    len: u32,
+}
+
+/// A series of the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub labels: Labels,
+    pub chunks: Vec<ChunkSpan>,
+}
+
+impl Entry {
+    /// Bytes to fetch for its chunks, about.
+    pub fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|c| u64::from(c.len)).sum()
+    }
+}
+
+/// Some series of the index, in order.
+#[derive(Clone, Debug, Default)]
+pub struct EntryBatch {
+    pub entries: Vec<Entry>,
+    /// Series that could not be read; the others are sound.
+    pub errors: Vec<Error>,
+}
+
+/// A chunk: its encoded samples without length, encoding and checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockChunk {
+    pub min_time: i64,
+    pub max_time: i64,
+    pub encoding: Encoding,
+    pub data: Bytes,
+}
+
+/// A series with its chunks, in order of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockSeries {
+    pub labels: Labels,
+    pub chunks: Vec<BlockChunk>,
+}
+
+/// Some series, in order.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesBatch {
+    pub series: Vec<BlockSeries>,
+    /// Series that could not be read, because an entry or a chunk is broken; they are not among `series`.
+    pub errors: Vec<Error>,
+}
+
+/// Bytes and things read, added up over the queries that share it.
+#[derive(Debug, Default)]
+pub struct ReadStats {
+    pub header_bytes: AtomicU64,
+    pub postings_bytes: AtomicU64,
+    pub series_bytes: AtomicU64,
+    pub chunk_bytes: AtomicU64,
+    pub series: AtomicU64,
+    pub chunks: AtomicU64,
+}
+
+impl ReadStats {
+    /// All bytes; without what was read only because it lay between.
+    pub fn bytes(&self) -> u64 {
+        let ReadStats { header_bytes, postings_bytes, series_bytes, chunk_bytes, .. } = self;
+        [header_bytes, postings_bytes, series_bytes, chunk_bytes].iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn count(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// A TSDB block in a bucket. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct BlockReader {
+    inner: Arc<Inner>,
+    stats: Arc<ReadStats>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    bucket: Bucket,
+    location: BlockLocation,
+    meta: Arc<BlockMeta>,
+    headers: HeaderCache,
+    settings: ReaderSettings,
+}
+
+impl BlockReader {
+    /// Nothing is read yet.
+    pub fn new(bucket: Bucket, meta: Arc<BlockMeta>, headers: HeaderCache, settings: ReaderSettings) -> BlockReader {
+        let location = BlockLocation::tsdb(meta.ulid);
+        let inner = Inner { bucket, location, meta, headers, settings };
+        BlockReader { inner: Arc::new(inner), stats: Arc::default() }
+    }
+
+    /// The same block; what is read is added to `stats`.
+    pub fn counting(&self, stats: Arc<ReadStats>) -> BlockReader {
+        BlockReader { inner: Arc::clone(&self.inner), stats }
+    }
+
+    pub fn meta(&self) -> &Arc<BlockMeta> {
+        &self.inner.meta
+    }
+
+    pub fn stats(&self) -> &Arc<ReadStats> {
+        &self.stats
+    }
+
+    /// Symbols and postings offsets; from the cache, or by three ranged reads at most.
+    pub async fn header(&self) -> Result<Arc<Header>> {
+        let load = async { self.load_header().await.map(Arc::new) };
+        self.inner.headers.get(self.inner.meta.ulid, load).await
+    }
+
+    /// Matching series with their chunks. An error ends the stream: the bucket failed, or the header or postings are
+    /// broken.
+    pub fn series(&self, query: SeriesQuery) -> BoxStream<'static, Result<SeriesBatch>> {
+        let skip_chunks = query.skip_chunks;
+        let entries = self.entries(query);
+        if skip_chunks {
+            return entries.map_ok(without_chunks).boxed();
+        }
+        let reader = self.clone();
+        let (batch_bytes, prefetch) = (self.inner.settings.batch_bytes, self.inner.settings.prefetch.max(1));
+        entries
+            .map_ok(move |batch| futures::stream::iter(split(batch, batch_bytes).into_iter().map(Ok)))
+            .try_flatten()
+            .map(move |batch: Result<EntryBatch>| {
+                let reader = reader.clone();
+                async move {
+                    let EntryBatch { entries, errors } = batch?;
+                    let mut read = reader.read_chunks(entries).await?;
+                    read.errors.splice(0..0, errors);
+                    Ok(read)
+                }
+            })
+            .buffered(prefetch)
+            .boxed()
+    }
+
+    fn index_error(&self, error: &tsdb::Error) -> Error {
+        Error::format(format_args!("block={} index", self.inner.meta.ulid), error)
+    }
+}
+
+fn without_chunks(batch: EntryBatch) -> SeriesBatch {
+    let series = batch.entries.into_iter().map(|e| BlockSeries { labels: e.labels, chunks: Vec::new() }).collect();
+    SeriesBatch { series, errors: batch.errors }
+}
+
+/// Cuts a batch so that each part has about `bytes` of chunks to fetch, one series at least.
+fn split(batch: EntryBatch, bytes: u64) -> Vec<EntryBatch> {
+    let mut parts = vec![EntryBatch { entries: Vec::new(), errors: batch.errors }];
+    let mut filled = 0;
+    for entry in batch.entries {
+        let size = entry.bytes();
+        if filled > 0 && filled + size > bytes {
+            parts.push(EntryBatch::default());
+            filled = 0;
+        }
+        filled += size;
+        if let Some(part) = parts.last_mut() {
+            part.entries.push(entry);
+        }
+    }
+    parts
+}
+
+/// Decoding that takes long leaves the threads that do I/O.
+async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    /// Takes about half a millisecond to decode.
+    const LONG: usize = 256 << 10;
+    if bytes < LONG {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::new(Kind::Internal, format!("decoding: {e}")))
+}
+
+#[cfg(test)]
+mod tests;

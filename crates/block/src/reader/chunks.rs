@@ -1,0 +1,108 @@
+//! Chunks.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use tsdb::segment::{ChunkRef, parse_record, record_len};
+
+use super::{BlockChunk, BlockReader, BlockSeries, ChunkSpan, Entry, SeriesBatch, count, offload};
+use crate::{Error, Result};
+
+impl BlockReader {
+    /// Fetches the chunks of these series, all at once; a series with a broken chunk becomes an error of the batch.
+    pub async fn read_chunks(&self, entries: Vec<Entry>) -> Result<SeriesBatch> {
+        let spans: Vec<ChunkSpan> = entries.iter().flat_map(|e| e.chunks.iter().copied()).collect();
+        let fetched = self.fetch_records(&spans).await?;
+        let bytes = fetched.iter().map(Bytes::len).sum::<usize>();
+        count(&self.stats.chunk_bytes, bytes as u64);
+        count(&self.stats.chunks, spans.len() as u64);
+        let reader = self.clone();
+        offload(bytes, move || reader.assemble(entries, fetched)).await
+    }
+
+    /// The record of each chunk, in the order asked for.
+    async fn fetch_records(&self, spans: &[ChunkSpan]) -> Result<Vec<Bytes>> {
+        let wanted: Vec<(u64, u64)> = spans.iter().map(|s| (s.reference, u64::from(s.len))).collect();
+        let mut fetched = self.fetch_by_reference(&wanted).await?;
+        // chunks longer than guessed
+        let mut long = Vec::new();
+        for (at, (bytes, (reference, len))) in fetched.iter().zip(&wanted).enumerate() {
+            // what ended before the length asked for is the end of the segment
+            if bytes.len() as u64 == *len
+                && let Ok(whole) = record_len(bytes)
+                && whole > bytes.len()
+            {
+                long.push((at, (*reference, whole as u64)));
+            }
+        }
+        let again: Vec<(u64, u64)> = long.iter().map(|(_, wanted)| *wanted).collect();
+        for ((at, _), bytes) in long.iter().zip(self.fetch_by_reference(&again).await?) {
+            fetched[*at] = bytes;
+        }
+        Ok(fetched)
+    }
+
+    /// Bytes by reference and length, in the order asked for; one call per segment.
+    async fn fetch_by_reference(&self, wanted: &[(u64, u64)]) -> Result<Vec<Bytes>> {
+        let mut by_segment: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (at, (reference, _)) in wanted.iter().enumerate() {
+            by_segment.entry(ChunkRef::from_raw(*reference).segment).or_default().push(at);
+        }
+        let segments = by_segment.into_iter().map(|(segment, places)| async move {
+            let path = self.inner.location.segment(u64::from(segment) + 1);
+            let range = |at: &usize| -> Range<u64> {
+                let (reference, len) = wanted[*at];
+                let offset = u64::from(ChunkRef::from_raw(reference).offset);
+                offset..offset + len
+            };
+            let ranges: Vec<Range<u64>> = places.iter().map(range).collect();
+            Ok::<_, Error>((places, self.inner.bucket.get_ranges(&path, &ranges).await?))
+        });
+        let mut fetched = vec![Bytes::new(); wanted.len()];
+        for (places, parts) in try_join_all(segments).await? {
+            for (at, bytes) in places.into_iter().zip(parts) {
+                fetched[at] = bytes;
+            }
+        }
+        Ok(fetched)
+    }
+
+    fn assemble(&self, entries: Vec<Entry>, fetched: Vec<Bytes>) -> SeriesBatch {
+        let mut batch = SeriesBatch { series: Vec::with_capacity(entries.len()), errors: Vec::new() };
+        let mut records = fetched.into_iter();
+        for entry in entries {
+            let parts = records.by_ref().take(entry.chunks.len());
+            let mut chunks = Vec::with_capacity(entry.chunks.len());
+            let mut broken = None;
+            for (span, bytes) in entry.chunks.iter().zip(parts) {
+                match parse_record(&bytes) {
+                    Ok(record) => chunks.push(BlockChunk {
+                        min_time: span.min_time,
+                        max_time: span.max_time,
+                        encoding: record.encoding,
+                        data: bytes.slice_ref(record.data),
+                    }),
+                    Err(e) => broken = broken.or(Some(self.chunk_error(&entry, span, &e))),
+                }
+            }
+            match broken {
+                None => batch.series.push(BlockSeries { labels: entry.labels, chunks }),
+                Some(e) => batch.errors.push(e),
+            }
+        }
+        batch
+    }
+
+    fn chunk_error(&self, entry: &Entry, span: &ChunkSpan, error: &tsdb::Error) -> Error {
+        let ChunkRef { segment, offset } = ChunkRef::from_raw(span.reference);
+        let place = format_args!(
+            "block={} series {} chunk at {offset} of segment {:06}",
+            self.inner.meta.ulid,
+            entry.labels,
+            u64::from(segment) + 1
+        );
+        Error::format(place, error)
+    }
+}

@@ -1,0 +1,189 @@
+//! Header, postings and series entries.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use model::{Matcher, TimeRange};
+use tsdb::index::{Header, HeaderLoader, SeriesEntry, parse_postings};
+
+use super::{BlockReader, ChunkSpan, Entry, EntryBatch, SeriesQuery, count, offload};
+use crate::Result;
+use crate::layout::INDEX_FILE;
+
+/// An entry may be longer than guessed; beyond this the guess is not stretched to the next entry known.
+const MAX_GUESS: u64 = 64 << 10;
+
+impl BlockReader {
+    pub(super) async fn load_header(&self) -> Result<Header> {
+        let path = self.inner.location.index();
+        let stated = self.inner.meta.thanos.iter().flat_map(|t| &t.files).find(|f| f.rel_path == INDEX_FILE);
+        let size = match stated.map(|f| f.size_bytes).filter(|size| *size > 0) {
+            Some(size) => size,
+            None => self.inner.bucket.head(&path).await?.size,
+        };
+        let mut loader = HeaderLoader::new(size).map_err(|e| self.index_error(&e))?;
+        loop {
+            let need = loader.need();
+            if need.is_empty() {
+                return loader.finish().map_err(|e| self.index_error(&e));
+            }
+            let fetched = self.inner.bucket.get_ranges(&path, &need).await?;
+            let bytes = fetched.iter().map(Bytes::len).sum();
+            count(&self.stats.header_bytes, bytes as u64);
+            let fed = offload(bytes, move || loader.feed(&fetched).map(|()| loader)).await?;
+            loader = fed.map_err(|e| self.index_error(&e))?;
+        }
+    }
+
+    /// Matching series with the places of their chunks, in batches. With `skip_chunks` too, a series must have a chunk
+    /// that touches the range.
+    pub fn entries(&self, query: SeriesQuery) -> BoxStream<'static, Result<EntryBatch>> {
+        let reader = self.clone();
+        let batches = async move {
+            let header = reader.header().await?;
+            let (ids, residual) = reader.find(&header, &query.matchers).await?;
+            let (ids, residual) = (Arc::new(ids), Arc::new(residual));
+            let settings = reader.inner.settings;
+            let step = settings.batch_series.max(1);
+            let starts = (0..ids.len()).step_by(step);
+            let batches = futures::stream::iter(starts).map(move |start| {
+                let (reader, header) = (reader.clone(), Arc::clone(&header));
+                let (ids, residual) = (Arc::clone(&ids), Arc::clone(&residual));
+                async move {
+                    let end = (start + step).min(ids.len());
+                    let (batch, after) = (&ids[start..end], ids.get(end).copied());
+                    reader.fetch_entries(&header, batch, after, Filter { residual, range: query.range }).await
+                }
+            });
+            Ok(batches.buffered(settings.prefetch.max(1)))
+        };
+        batches.into_stream().try_flatten().boxed()
+    }
+
+    /// The ids of matching series, and the matchers that their labels must still be held against.
+    pub(super) async fn find(&self, header: &Arc<Header>, matchers: &[Matcher]) -> Result<(Vec<u32>, Vec<Matcher>)> {
+        let plan = header.plan(matchers);
+        let lists = self.fetch_postings(plan.ranges()).await?;
+        let residual = plan.residual().to_vec();
+        let bytes = lists.iter().map(|l| l.len() * 4).sum();
+        let ids = offload(bytes, move || plan.evaluate(lists)).await?;
+        Ok((ids, residual))
+    }
+
+    pub(super) async fn fetch_postings(&self, ranges: &[Range<u64>]) -> Result<Vec<Vec<u32>>> {
+        let fetched = self.inner.bucket.get_ranges(&self.inner.location.index(), ranges).await?;
+        let bytes = fetched.iter().map(Bytes::len).sum();
+        count(&self.stats.postings_bytes, bytes as u64);
+        let starts: Vec<u64> = ranges.iter().map(|r| r.start).collect();
+        let parsed = offload(bytes, move || {
+            starts
+                .iter()
+                .zip(&fetched)
+                .map(|(start, bytes)| parse_postings(bytes, *start))
+                .collect::<std::result::Result<_, _>>()
+        });
+        parsed.await?.map_err(|e| self.index_error(&e))
+    }
+
+    /// Reads the entries `ids`; `after` is the first id beyond them that is known.
+    async fn fetch_entries(
+        &self,
+        header: &Arc<Header>,
+        ids: &[u32],
+        after: Option<u32>,
+        filter: Filter,
+    ) -> Result<EntryBatch> {
+        let path = self.inner.location.index();
+        let ranges = self.entry_ranges(header, ids, after);
+        let mut fetched = self.inner.bucket.get_ranges(&path, &ranges).await?;
+        // entries longer than guessed
+        let mut long = Vec::new();
+        for (at, bytes) in fetched.iter().enumerate() {
+            if let Ok(len) = header.series_len(ids[at], bytes)
+                && len > bytes.len() as u64
+            {
+                let start = ranges[at].start;
+                long.push((at, start..start.saturating_add(len).min(header.series_section().end)));
+            }
+        }
+        let again: Vec<Range<u64>> = long.iter().map(|(_, range)| range.clone()).collect();
+        for ((at, _), bytes) in long.iter().zip(self.inner.bucket.get_ranges(&path, &again).await?) {
+            fetched[*at] = bytes;
+        }
+        let bytes = fetched.iter().map(Bytes::len).sum::<usize>();
+        count(&self.stats.series_bytes, bytes as u64);
+        count(&self.stats.series, ids.len() as u64);
+        let (reader, header, ids) = (self.clone(), Arc::clone(header), ids.to_vec());
+        offload(bytes, move || reader.parse_entries(&header, &ids, &fetched, &filter)).await
+    }
+
+    fn entry_ranges(&self, header: &Header, ids: &[u32], after: Option<u32>) -> Vec<Range<u64>> {
+        let section = header.series_section();
+        let stated = self.inner.meta.thanos.as_ref().and_then(|t| t.index_stats).map_or(0, |s| s.series_max_size);
+        let average = (section.end - section.start) / header.series_count().max(1);
+        let guess = if stated > 0 { stated } else { (average * 4).max(256) }.min(MAX_GUESS);
+        let nexts = ids.iter().skip(1).copied().map(Some).chain([after]);
+        let range = |(id, next): (&u32, Option<u32>)| {
+            let start = header.series_offset(*id);
+            let next = next.map_or(section.end, |id| header.series_offset(id));
+            // up to a near neighbour the length is certain
+            let end = if next.saturating_sub(start) <= MAX_GUESS { next } else { start.saturating_add(guess) };
+            start..end.min(section.end).max(start)
+        };
+        ids.iter().zip(nexts).map(range).collect()
+    }
+
+    fn parse_entries(&self, header: &Header, ids: &[u32], fetched: &[Bytes], filter: &Filter) -> EntryBatch {
+        let mut batch = EntryBatch::default();
+        let mut sound: Vec<SeriesEntry> = Vec::with_capacity(ids.len());
+        for (id, bytes) in ids.iter().zip(fetched) {
+            match header.parse_series(*id, bytes) {
+                Ok(entry) => sound.push(entry),
+                Err(e) => batch.errors.push(self.index_error(&e)),
+            }
+        }
+        let mut references: Vec<u64> = sound.iter().flat_map(|e| e.chunks.iter().map(|c| c.reference)).collect();
+        references.sort_unstable();
+        let guess = self.chunk_guess();
+        let span = |chunk: &tsdb::index::ChunkMeta| {
+            let next = references.get(references.partition_point(|r| *r <= chunk.reference));
+            let certain = next.map(|next| next - chunk.reference).filter(|len| *len <= MAX_GUESS);
+            let len = certain.map_or(guess, |len| len as u32);
+            ChunkSpan { min_time: chunk.min_time, max_time: chunk.max_time, reference: chunk.reference, len }
+        };
+        for entry in &sound {
+            if !filter.residual.iter().all(|m| m.matches(entry.labels.get(&m.name).unwrap_or_default())) {
+                continue;
+            }
+            let touching = entry.chunks.iter().filter(|c| filter.range.overlaps_closed(c.min_time, c.max_time));
+            let chunks: Vec<ChunkSpan> = touching.map(span).collect();
+            if !chunks.is_empty() {
+                batch.entries.push(Entry { labels: entry.labels.clone(), chunks });
+            }
+        }
+        batch
+    }
+
+    /// Bytes of a chunk whose successor is not known: the largest one's, where `meta.json` states it.
+    fn chunk_guess(&self) -> u32 {
+        let meta = &self.inner.meta;
+        let Some(thanos) = &meta.thanos else { return 2048 };
+        if let Some(stats) = thanos.index_stats.filter(|s| s.chunk_max_size > 0) {
+            return stats.chunk_max_size.min(MAX_GUESS) as u32;
+        }
+        let bytes: u64 = thanos.files.iter().filter(|f| f.rel_path.starts_with("chunks/")).map(|f| f.size_bytes).sum();
+        if bytes == 0 || meta.stats.num_chunks == 0 {
+            return 2048;
+        }
+        (bytes / meta.stats.num_chunks * 4).clamp(512, 16 << 10) as u32
+    }
+}
+
+/// Which series and chunks of a batch are wanted.
+struct Filter {
+    residual: Arc<Vec<Matcher>>,
+    range: TimeRange,
+}
