@@ -1,1 +1,18 @@
-//! Endpoint discovery, fan-out and the HTTP API of the querier.
+//! The querier: finds endpoints, fans queries out to them, merges replicas, evaluates PromQL and answers over
+//! Prometheus' HTTP API; over StoreAPI too, so that queriers stack.
+//!
+//! No storage and no evaluation here: series come from `storeapi`'s fan-out, answers from `engine`. Times are
+//! milliseconds inside and seconds in the HTTP API.
+
+mod api;
+mod endpoints;
+mod error;
+mod gate;
+mod metrics;
+mod querier;
+mod settings;
+mod source;
+
+pub use error::{Error, Kind, Result};
+pub use querier::Querier;
+pub use settings::{About, ConfigSource, EndpointSettings, EndpointSpec, Settings, WebSettings};

@@ -1,0 +1,115 @@
+//! Prometheus' HTTP API with Thanos' parameters.
+
+mod answer;
+mod json;
+mod metadata;
+mod options;
+mod params;
+mod query;
+mod status;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::Redirect;
+use axum::routing::get;
+use engine::{Answer, Query, QueryError};
+use futures::future::BoxFuture;
+use http::{HeaderName, Method, header};
+use model::{Clock, TimestampMs};
+use storeapi::fanout::Fanout;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::endpoints::EndpointSet;
+use crate::gate::Gate;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+use answer::ApiError;
+
+/// The release of Thanos whose API this is.
+const THANOS_VERSION: &str = "0.42.0";
+
+/// Forms larger than this are refused, as Go does.
+const MAX_FORM_BYTES: usize = 10 << 20;
+
+/// Runs one query.
+pub(crate) type Evaluate = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, QueryError>> + Send + Sync>;
+
+/// What the handlers share.
+pub(crate) struct Api {
+    pub(crate) settings: Settings,
+    pub(crate) evaluate: Evaluate,
+    pub(crate) fanout: Fanout,
+    pub(crate) endpoints: Arc<EndpointSet>,
+    pub(crate) gate: Gate,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started: TimestampMs,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// All routes, under the prefix of the settings.
+pub(crate) fn router(api: Api) -> Router {
+    let web = api.settings.web.clone();
+    let v1 = Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/series", get(metadata::series).post(metadata::series))
+        .route("/labels", get(metadata::labels).post(metadata::labels))
+        .route("/label/{name}/values", get(metadata::label_values))
+        .route("/query_exemplars", get(status::exemplars).post(status::exemplars))
+        .route("/metadata", get(status::metric_metadata))
+        .route("/rules", get(status::rules))
+        .route("/alerts", get(status::alerts))
+        .route("/targets", get(status::targets))
+        .route("/stores", get(status::stores))
+        .route("/status/buildinfo", get(status::build_info))
+        .route("/status/flags", get(status::flags))
+        .route("/status/runtimeinfo", get(status::runtime_info));
+    let routes = Router::new()
+        .route("/", get(status::landing))
+        .nest("/api/v1", v1)
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .with_state(Arc::new(api));
+    let prefix = normal_prefix(&web.route_prefix);
+    let routes = if prefix.is_empty() {
+        routes
+    } else {
+        let home = format!("{prefix}/");
+        Router::new().route("/", get(async move || Redirect::to(&home))).nest(&prefix, routes)
+    };
+    let routes = routes
+        .fallback(async || ApiError::not_found())
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .layer(CompressionLayer::new());
+    if web.disable_cors { routes } else { routes.layer(cors()) }
+}
+
+/// `/a/b/` and `a/b` are `/a/b`; `/` is nothing.
+fn normal_prefix(prefix: &str) -> String {
+    let inner = prefix.trim_matches('/');
+    if inner.is_empty() { String::new() } else { format!("/{inner}") }
+}
+
+/// Anyone may ask from a browser, as with Prometheus and Thanos.
+fn cors() -> CorsLayer {
+    let allowed: [HeaderName; 5] =
+        [header::ACCEPT, header::ACCEPT_ENCODING, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_headers(allowed)
+        .expose_headers([header::DATE])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! What a request says about how to read: dedup, partial answers, resolution, endpoints.
+
+use std::time::Duration;
+
+use engine::Dedup;
+use model::Matcher;
+use storeapi::PartialResponse;
+
+use super::answer::ApiError;
+use super::params::Params;
+use crate::settings::Settings;
+use crate::source::Reading;
+
+/// Window lengths of downsampled data, in milliseconds.
+const FIVE_MINUTES: i64 = 300_000;
+const ONE_HOUR: i64 = 3_600_000;
+
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) dedup: Dedup,
+    pub(super) reading: Reading,
+    pub(super) store_matches: Vec<Vec<Matcher>>,
+    pub(super) timeout: Duration,
+    pub(super) lookback_ms: i64,
+    pub(super) limit: u64,
+    pub(super) stats: bool,
+    pub(super) analyze: bool,
+}
+
+impl Options {
+    /// `auto_resolution_ms` is what `auto` means for this request.
+    pub(super) fn parse(params: &Params, settings: &Settings, auto_resolution_ms: i64) -> Result<Options, ApiError> {
+        if let Some(engine) = params.get("engine").filter(|engine| !matches!(*engine, "prometheus" | "thanos")) {
+            let reason = format!("unknown engine {engine:?}, expected prometheus or thanos");
+            return Err(ApiError::parameter("engine", reason));
+        }
+        let replica_labels = replica_labels(params, settings)?;
+        let max_resolution_ms = max_resolution(params, settings, auto_resolution_ms)?;
+        let lookback_ms = match params.duration("lookback_delta")? {
+            Some(ms) if ms <= 0 => {
+                return Err(ApiError::parameter("lookback_delta", "must be a positive duration"));
+            }
+            Some(ms) => ms,
+            None => default_lookback(settings, max_resolution_ms),
+        };
+        Ok(Options {
+            dedup: if replica_labels.is_empty() { Dedup::Off } else { settings.dedup },
+            reading: Reading {
+                replica_labels,
+                partial_response: partial_response(params, settings)?,
+                max_resolution_ms,
+                shard: params.shard()?,
+            },
+            store_matches: params.selectors("storeMatch[]")?,
+            timeout: params.timeout(settings.timeout)?,
+            lookback_ms,
+            limit: params.limit()?,
+            stats: params.get("stats").is_some(),
+            analyze: params.bool("analyze", false)?,
+        })
+    }
+}
+
+/// Empty unless the request wants replicas merged.
+pub(super) fn replica_labels(params: &Params, settings: &Settings) -> Result<Vec<String>, ApiError> {
+    if !params.bool("dedup", true)? {
+        return Ok(Vec::new());
+    }
+    let given: Vec<String> =
+        params.all("replicaLabels[]").filter(|label| !label.is_empty()).map(str::to_owned).collect();
+    Ok(if given.is_empty() { settings.replica_labels.clone() } else { given })
+}
+
+pub(super) fn partial_response(params: &Params, settings: &Settings) -> Result<PartialResponse, ApiError> {
+    let partial = params.bool("partial_response", settings.partial_response)?;
+    Ok(if partial { PartialResponse::Warn } else { PartialResponse::Abort })
+}
+
+fn max_resolution(params: &Params, settings: &Settings, auto_ms: i64) -> Result<i64, ApiError> {
+    let chosen = match params.get("max_source_resolution") {
+        Some("auto") => auto_ms,
+        Some(_) => params.duration("max_source_resolution")?.unwrap_or_default(),
+        None if settings.auto_downsampling => auto_ms,
+        None => 0,
+    };
+    if chosen < 0 {
+        let reason = "negative resolutions are not accepted. Try a positive duration";
+        return Err(ApiError::parameter("max_source_resolution", reason));
+    }
+    Ok(chosen)
+}
+
+/// Windows of downsampled data stand further apart than raw samples: look back at least one of the coarsest that may
+/// be read.
+fn default_lookback(settings: &Settings, max_resolution_ms: i64) -> i64 {
+    let lookback = i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX);
+    if !settings.dynamic_lookback {
+        return lookback;
+    }
+    if max_resolution_ms > FIVE_MINUTES.max(lookback) {
+        return lookback.max(ONE_HOUR);
+    }
+    if max_resolution_ms > lookback { lookback.max(FIVE_MINUTES) } else { lookback }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookback_grows_with_the_resolution() {
+        let lookback = |default_s, resolution_s: i64| {
+            let settings = Settings { lookback: Duration::from_secs(default_s), ..Settings::default() };
+            default_lookback(&settings, resolution_s * 1000) / 1000
+        };
+        assert_eq!(lookback(300, 0), 300);
+        assert_eq!(lookback(300, 300), 300);
+        assert_eq!(lookback(300, 3600), 3600);
+        assert_eq!(lookback(60, 120), 300);
+        assert_eq!(lookback(7200, 3600), 7200);
+        let fixed = Settings { dynamic_lookback: false, ..Settings::default() };
+        assert_eq!(default_lookback(&fixed, ONE_HOUR), FIVE_MINUTES);
+    }
+}

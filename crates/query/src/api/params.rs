@@ -1,0 +1,213 @@
+//! Parameters of a request: from the URL, and from the form of a POST.
+
+use std::time::Duration;
+
+use axum::Form;
+use axum::extract::{FromRequest, Query, Request};
+use http::{Method, header};
+use model::{Matcher, rfc3339};
+use promql::{parse_duration, parse_selector, quote};
+use storeapi::Shard;
+
+use super::answer::ApiError;
+
+type Pairs = Vec<(String, String)>;
+
+/// All parameters in the order Go reads them: the form first, so that it wins where one value is wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Params(Pairs);
+
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Params, ApiError> {
+        let failed = |reason: String| ApiError::bad_data(format!("error parsing form values: {reason}"));
+        let Query(url) = Query::<Pairs>::try_from_uri(request.uri()).map_err(|e| failed(e.body_text()))?;
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_form = content_type.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
+        let mut pairs = Vec::new();
+        if request.method() == Method::POST && is_form {
+            let Form(form) = Form::<Pairs>::from_request(request, state).await.map_err(|e| failed(e.body_text()))?;
+            pairs = form;
+        }
+        pairs.extend(url);
+        Ok(Params(pairs))
+    }
+}
+
+impl Params {
+    /// The first value; an empty one counts as absent, as everywhere in Prometheus' API.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Milliseconds of a Unix time in seconds or of RFC 3339 text.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name).map(|text| parse_time(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+    }
+
+    pub(crate) fn required_time(&self, name: &str) -> Result<i64, ApiError> {
+        parse_time(self.get(name).unwrap_or_default()).map_err(|e| ApiError::parameter(name, e))
+    }
+
+    /// Milliseconds of a number of seconds or of a duration such as `1h30m`.
+    pub(crate) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name).map(|text| parse_span(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+    }
+
+    /// A time limit no longer than `longest`.
+    pub(crate) fn timeout(&self, longest: Duration) -> Result<Duration, ApiError> {
+        let given = self.duration("timeout")?.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
+        Ok(given.map_or(longest, |given| given.min(longest)))
+    }
+
+    /// Go's spellings of truth.
+    pub(crate) fn bool(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None => Ok(default),
+            Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+            Some(other) => {
+                Err(ApiError::parameter(name, format!("cannot parse {} to a bool", quote(other.as_bytes()))))
+            }
+        }
+    }
+
+    /// 0 means no limit.
+    pub(crate) fn limit(&self) -> Result<u64, ApiError> {
+        let Some(text) = self.get("limit") else { return Ok(0) };
+        let limit: i64 = text.parse().map_err(|_| {
+            let reason = format!("strconv.Atoi: parsing {}: invalid syntax", quote(text.as_bytes()));
+            ApiError::parameter("limit", reason)
+        })?;
+        u64::try_from(limit).map_err(|_| ApiError::parameter("limit", "limit must be non-negative"))
+    }
+
+    /// For metric metadata, where a negative limit means all.
+    pub(crate) fn limit_or_all(&self) -> Result<Option<u64>, ApiError> {
+        match self.get("limit") {
+            None => Ok(None),
+            Some(text) => match text.parse::<i64>() {
+                Ok(limit) => Ok(u64::try_from(limit).ok()),
+                Err(_) => Err(ApiError::bad_data("limit must be a number")),
+            },
+        }
+    }
+
+    /// The selectors of a parameter such as `match[]`.
+    pub(crate) fn selectors(&self, name: &str) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.all(name).map(|text| parse_selector(text).map_err(|e| ApiError::parameter(name, e))).collect()
+    }
+
+    /// As JSON, spelt as Thanos' frontend sends it.
+    pub(crate) fn shard(&self) -> Result<Option<Shard>, ApiError> {
+        #[derive(serde::Deserialize)]
+        #[serde(default)]
+        #[derive(Default)]
+        struct ShardInfo {
+            shard_index: u64,
+            total_shards: u64,
+            by: bool,
+            labels: Vec<String>,
+        }
+        let Some(text) = self.get("shard_info") else { return Ok(None) };
+        let info: ShardInfo = serde_json::from_str(text).map_err(|e| ApiError::parameter("shard_info", e))?;
+        if info.total_shards == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Shard { index: info.shard_index, total: info.total_shards, by: info.by, labels: info.labels }))
+    }
+}
+
+/// Seconds furthest from the epoch whose milliseconds we reckon with, so that adding to them cannot overflow.
+const MAX_SECONDS: f64 = 9.2e15;
+
+fn parse_time(text: &str) -> Result<i64, String> {
+    match text {
+        // how Go prints the earliest and the latest time it knows, which clients send back
+        "-292273086-05-16T16:47:06Z" => return Ok(i64::MIN),
+        "292277025-08-18T07:12:54.999999999Z" => return Ok(i64::MAX),
+        _ => {}
+    }
+    if let Some(seconds) = parse_float(text).filter(|seconds| seconds.abs() < MAX_SECONDS) {
+        return Ok((seconds * 1000.0).round() as i64);
+    }
+    let invalid = || format!("cannot parse {} to a valid timestamp", quote(text.as_bytes()));
+    rfc3339::parse(text).map(|time| time.0).ok_or_else(invalid)
+}
+
+fn parse_span(text: &str) -> Result<i64, String> {
+    let invalid = || format!("cannot parse {} to a valid duration", quote(text.as_bytes()));
+    if let Some(seconds) = parse_float(text) {
+        let nanoseconds = seconds * 1e9;
+        if nanoseconds.is_nan() || nanoseconds.abs() >= i64::MAX as f64 {
+            return Err(format!("{}. It overflows int64", invalid()));
+        }
+        return Ok((seconds * 1000.0).round() as i64);
+    }
+    parse_duration(text).map_err(|_| invalid())
+}
+
+/// Rust reads `infinity` and `nan` as floats and so does Go; neither is a time.
+fn parse_float(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(pairs: &[(&str, &str)]) -> Params {
+        Params(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn times_are_seconds_or_rfc3339() {
+        for (text, ms) in [
+            ("4", 4000),
+            ("1767225600.123", 1_767_225_600_123),
+            ("1e3", 1_000_000),
+            ("-1.5", -1500),
+            ("2026-01-01T00:00:00Z", 1_767_225_600_000),
+            ("2026-01-01T01:00:00.5+01:00", 1_767_225_600_500),
+        ] {
+            assert_eq!(parse_time(text), Ok(ms), "{text}");
+        }
+        for text in ["", "x", "NaN", "Inf", "1e300", "2026-01-01"] {
+            assert_eq!(parse_time(text).unwrap_err(), format!("cannot parse \"{text}\" to a valid timestamp"));
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds_or_units() {
+        assert_eq!(parse_span("0.5"), Ok(500));
+        assert_eq!(parse_span("1h30m"), Ok(5_400_000));
+        assert_eq!(parse_span("5x").unwrap_err(), "cannot parse \"5x\" to a valid duration");
+        assert!(parse_span("1e300").unwrap_err().ends_with("It overflows int64"));
+    }
+
+    #[test]
+    fn bools_limits_and_shards_are_checked() {
+        let given = params(&[("dedup", "T"), ("limit", "-1"), ("partial_response", "maybe")]);
+        assert!(given.bool("dedup", false).unwrap());
+        assert!(given.bool("absent", true).unwrap());
+        assert!(given.bool("partial_response", true).is_err());
+        assert!(given.limit().is_err());
+        let given = params(&[("shard_info", r#"{"shard_index":1,"total_shards":3,"by":true,"labels":["a"]}"#)]);
+        let shard = Shard { index: 1, total: 3, by: true, labels: vec!["a".to_owned()] };
+        assert_eq!(given.shard().unwrap(), Some(shard));
+        assert!(params(&[("shard_info", "{")]).shard().is_err());
+    }
+
+    #[test]
+    fn timeouts_only_get_shorter() {
+        let longest = Duration::from_secs(120);
+        assert_eq!(params(&[("timeout", "10s")]).timeout(longest).unwrap(), Duration::from_secs(10));
+        assert_eq!(params(&[("timeout", "1h")]).timeout(longest).unwrap(), longest);
+        assert_eq!(params(&[]).timeout(longest).unwrap(), longest);
+    }
+}

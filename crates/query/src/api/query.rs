@@ -1,0 +1,220 @@
+//! `query` and `query_range`.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::Response;
+use engine::{Answer, Dedup, Grid, Query, ResultSeries, Value};
+use futures::stream;
+use storeapi::fanout::Scope;
+use storeapi::{Limited, Store};
+
+use super::Api;
+use super::answer::{ApiError, Notes, TRUNCATED, json_response, with_notes};
+use super::json::Json;
+use super::options::Options;
+use super::params::Params;
+use crate::source::StoreSource;
+
+/// Points per series at most, as Prometheus allows.
+const MAX_POINTS: i64 = 11_000;
+
+/// Answers are sent in pieces of about this many bytes.
+const PIECE: usize = 64 << 10;
+
+pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+    let time = params.time("time")?.unwrap_or_else(|| api.clock.now().0);
+    let auto = i64::try_from(api.settings.instant_max_source_resolution.as_millis()).unwrap_or(i64::MAX);
+    let options = Options::parse(&params, &api.settings, auto)?;
+    api.evaluate(&params, Grid::instant(time), options).await
+}
+
+pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+    let (start_ms, end_ms) = (params.required_time("start")?, params.required_time("end")?);
+    if end_ms < start_ms {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = match params.get("step") {
+        Some(_) => params.duration("step")?.unwrap_or_default(),
+        // Thanos' default: 250 points, and not below the smallest step
+        None => {
+            let default_step = i64::try_from(api.settings.default_step.as_millis()).unwrap_or(i64::MAX);
+            end_ms.saturating_sub(start_ms).div_euclid(250).max(default_step)
+        }
+    };
+    if step_ms <= 0 {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", reason));
+    }
+    if end_ms.saturating_sub(start_ms) / step_ms > MAX_POINTS {
+        let text = "exceeded maximum resolution of 11,000 points per timeseries. \
+                    Try decreasing the query resolution (?step=XX)";
+        return Err(ApiError::bad_data(text));
+    }
+    let options = Options::parse(&params, &api.settings, step_ms / 5)?;
+    api.metrics.range_seconds.observe(end_ms.saturating_sub(start_ms) as f64 / 1000.0);
+    api.evaluate(&params, Grid { start_ms, end_ms, step_ms }, options).await
+}
+
+impl Api {
+    async fn evaluate(&self, params: &Params, grid: Grid, options: Options) -> Result<Response, ApiError> {
+        let came = self.clock.monotonic();
+        let pass = tokio::select! {
+            pass = self.gate.enter() => pass,
+            () = self.clock.sleep(options.timeout) => return Err(ApiError::timeout("query timed out in query queue")),
+        };
+        let waited = self.clock.monotonic().saturating_sub(came);
+        let timeout = options.timeout.saturating_sub(waited);
+        // endpoints that hang are given up a little before the query is, so that it ends with what the others sent
+        let scope = Scope { store_matches: options.store_matches.clone(), deadline: Some(timeout.mul_f64(0.9)) };
+        let store: Arc<dyn Store> = Arc::new(self.fanout.scoped(scope));
+        let store = Arc::new(Limited::new(store, self.settings.limits));
+        let query = Query {
+            text: params.get("query").unwrap_or_default().to_owned(),
+            grid,
+            lookback_ms: options.lookback_ms,
+            dedup: options.dedup,
+            timeout,
+            source: Arc::new(StoreSource::new(store, options.reading.clone())),
+        };
+        let mut answer = (self.evaluate)(query).await?;
+        drop(pass);
+        let spent = self.clock.monotonic().saturating_sub(came);
+        truncate(&mut answer, options.limit);
+        let notes = Notes { warnings: std::mem::take(&mut answer.warnings), infos: std::mem::take(&mut answer.infos) };
+        let mut tail = Json::default();
+        if options.stats {
+            write_stats(&mut tail, &answer, waited.as_secs_f64(), spent.as_secs_f64());
+        }
+        if options.analyze {
+            write_analysis(&mut tail, &answer, options.dedup);
+        }
+        tail.raw("}");
+        notes.write(&mut tail);
+        tail.raw("}");
+        Ok(with_notes(json_response(stream_answer(answer.value, tail)), &notes))
+    }
+}
+
+fn truncate(answer: &mut Answer, limit: u64) {
+    let (Value::Vector(series) | Value::Matrix(series)) = &mut answer.value else { return };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if limit > 0 && series.len() > limit {
+        series.truncate(limit);
+        answer.warnings.push(TRUNCATED.to_owned());
+    }
+}
+
+/// In the shape of Prometheus' `stats`: strict clients read no other. Phases we do not tell apart are zero.
+fn write_stats(json: &mut Json, answer: &Answer, queued: f64, total: f64) {
+    let stats = &answer.stats;
+    json.raw(&format!(
+        concat!(
+            r#","stats":{{"timings":{{"evalTotalTime":{},"resultSortTime":0,"queryPreparationTime":0,"#,
+            r#""innerEvalTime":{},"execQueueTime":{},"execTotalTime":{}}},"#,
+            r#""samples":{{"totalQueryableSamples":{},"peakSamples":{}}}}}"#
+        ),
+        stats.eval_seconds, stats.eval_seconds, queued, total, stats.total_samples, stats.peak_samples
+    ));
+}
+
+/// Thanos' `analysis`: one node for the whole query.
+fn write_analysis(json: &mut Json, answer: &Answer, dedup: Dedup) {
+    let stats = &answer.stats;
+    json.raw(&format!(
+        r#","analysis":{{"name":"[query] dedup={dedup:?}","executionTime":"{:.6}s","peakSamples":{},"totalSamples":{},"children":[]}}"#,
+        stats.eval_seconds, stats.peak_samples, stats.total_samples
+    ));
+}
+
+/// The answer's JSON in pieces, each made when the client took the one before. `tail` follows the result.
+fn stream_answer(value: Value, tail: Json) -> Body {
+    let mut head = Json::default();
+    head.raw(r#"{"status":"success","data":{"resultType":"#);
+    let (kind, series) = match value {
+        Value::Scalar { t_ms, value } => {
+            head.raw(r#""scalar","result":["#);
+            head.timestamp(t_ms);
+            head.raw(",");
+            head.float(value);
+            ("", Vec::new())
+        }
+        Value::String { t_ms, value } => {
+            head.raw(r#""string","result":["#);
+            head.timestamp(t_ms);
+            head.raw(",");
+            head.string(value.as_bytes());
+            ("", Vec::new())
+        }
+        Value::Vector(series) => (r#""vector","result":["#, series),
+        Value::Matrix(series) => (r#""matrix","result":["#, series),
+    };
+    let vector = kind.starts_with(r#""vector"#);
+    head.raw(kind);
+    let pieces = Pieces { buffer: head, series: series.into_iter(), vector, first: true, tail: Some(tail) };
+    Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, std::convert::Infallible>)))
+}
+
+struct Pieces {
+    buffer: Json,
+    series: std::vec::IntoIter<ResultSeries>,
+    vector: bool,
+    first: bool,
+    tail: Option<Json>,
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        while self.buffer.0.len() < PIECE {
+            let Some(series) = self.series.next() else { break };
+            self.buffer.comma(usize::from(!std::mem::replace(&mut self.first, false)));
+            if self.vector { write_sample(&mut self.buffer, &series) } else { write_series(&mut self.buffer, &series) }
+        }
+        if self.series.as_slice().is_empty()
+            && let Some(tail) = self.tail.take()
+        {
+            self.buffer.raw("]");
+            self.buffer.0.extend_from_slice(&tail.0);
+        }
+        let piece = std::mem::take(&mut self.buffer.0);
+        (!piece.is_empty()).then(|| Bytes::from(piece))
+    }
+}
+
+/// `{"metric":{…},"value":[…]}`
+fn write_sample(json: &mut Json, series: &ResultSeries) {
+    json.raw(r#"{"metric":"#);
+    json.labels(&series.labels);
+    if let Some(point) = series.points.first() {
+        let is_float = matches!(point.value, engine::PointValue::Float(_));
+        json.raw(if is_float { r#","value":"# } else { r#","histogram":"# });
+        json.point(point);
+    }
+    json.raw("}");
+}
+
+/// `{"metric":{…},"values":[[…],…],"histograms":[[…],…]}`, each list left out when empty.
+fn write_series(json: &mut Json, series: &ResultSeries) {
+    json.raw(r#"{"metric":"#);
+    json.labels(&series.labels);
+    for (name, floats) in [(r#","values":["#, true), (r#","histograms":["#, false)] {
+        let mut points =
+            series.points.iter().filter(|p| matches!(p.value, engine::PointValue::Float(_)) == floats).peekable();
+        if points.peek().is_none() {
+            continue;
+        }
+        json.raw(name);
+        for (i, point) in points.enumerate() {
+            json.comma(i);
+            json.point(point);
+        }
+        json.raw("]");
+    }
+    json.raw("}");
+}
+
+#[cfg(test)]
+mod tests;

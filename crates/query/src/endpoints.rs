@@ -1,0 +1,24 @@
+//! Which endpoints there are, what they hold and whether they answer.
+//!
+//! Discovery turns what is configured into addresses: static ones, DNS names, files. The set connects to each, asks
+//! it every few seconds to describe itself, and hands the healthy ones to queries.
+
+mod config;
+mod discovery;
+mod dns;
+mod set;
+
+pub(crate) use discovery::Discovery;
+pub(crate) use dns::{Lookup, SystemLookup};
+pub(crate) use set::{EndpointSet, EndpointStatus, Timeouts};
+
+use storeapi::client::TlsSettings;
+
+/// An endpoint to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// `host:port`.
+    pub(crate) address: String,
+    pub(crate) strict: bool,
+    pub(crate) tls: Option<TlsSettings>,
+}

@@ -1,0 +1,116 @@
+//! From what is configured to addresses, again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::Clock;
+
+use super::dns::{self, Resolver};
+use super::{Lookup, Target, config};
+use crate::Result;
+use crate::metrics::Metrics;
+use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec};
+
+/// Knows all sources of endpoints, and what each said last: a file that became unreadable changes nothing.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    settings: EndpointSettings,
+    resolver: Resolver,
+    clock: Arc<dyn Clock>,
+    from_config: Vec<EndpointSpec>,
+    from_files: Vec<EndpointSpec>,
+    config_read: Option<Duration>,
+    files_read: Option<Duration>,
+}
+
+impl Discovery {
+    /// Fails on a configuration that is wrong now; later a wrong one is only logged.
+    pub(crate) fn new(
+        settings: EndpointSettings,
+        lookup: Box<dyn Lookup>,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Discovery> {
+        for spec in &settings.specs {
+            dns::validate(&spec.address)?;
+        }
+        let from_config = match &settings.config {
+            Some(source) => read_config(source)?,
+            None => Vec::new(),
+        };
+        let resolver = Resolver::new(lookup, metrics);
+        let config_read = Some(clock.monotonic());
+        Ok(Discovery { settings, resolver, clock, from_config, from_files: Vec::new(), config_read, files_read: None })
+    }
+
+    pub(crate) fn interval(&self) -> Duration {
+        self.settings.dns_refresh
+    }
+
+    /// All endpoints as of now. The first source that names an address decides how it is treated.
+    pub(crate) async fn targets(&mut self) -> Vec<Target> {
+        self.reread();
+        let specs = self.settings.specs.iter().chain(&self.from_config).chain(&self.from_files);
+        let specs: Vec<EndpointSpec> = specs.cloned().collect();
+        let mut targets: Vec<Target> = Vec::new();
+        for spec in specs {
+            let addresses = if spec.group {
+                // one channel to the name: its servers are equal, whichever answers
+                vec![spec.address.split_once('+').map_or(spec.address.as_str(), |(_, name)| name).to_owned()]
+            } else {
+                self.resolver.resolve(&spec.address).await
+            };
+            for address in addresses {
+                if targets.iter().any(|target| target.address == address) {
+                    tracing::debug!(endpoint = address, "endpoint is configured more than once");
+                    continue;
+                }
+                let tls = spec.tls.clone().or_else(|| self.settings.tls.clone());
+                targets.push(Target { address, strict: spec.strict, tls });
+            }
+        }
+        targets
+    }
+
+    fn reread(&mut self) {
+        let now = self.clock.monotonic();
+        let due = |read: Option<Duration>, every: Duration| read.is_none_or(|read| now.saturating_sub(read) >= every);
+        if let Some(source @ ConfigSource::File(_)) = &self.settings.config
+            && due(self.config_read, self.settings.config_reload)
+        {
+            self.config_read = Some(now);
+            match read_config(source) {
+                Ok(specs) => self.from_config = specs,
+                Err(error) => tracing::warn!(%error, "reload endpoint configuration, keeping the last good one"),
+            }
+        }
+        if !self.settings.sd_files.is_empty() && due(self.files_read, self.settings.sd_files_reload) {
+            self.files_read = Some(now);
+            match read_files(&self.settings) {
+                Ok(specs) => self.from_files = specs,
+                Err(error) => tracing::warn!(%error, "reload endpoint files, keeping what they said last"),
+            }
+        }
+    }
+}
+
+fn read_files(settings: &EndpointSettings) -> Result<Vec<EndpointSpec>> {
+    let files = settings.sd_files.iter().flat_map(|pattern| config::matching_files(pattern));
+    let mut specs = Vec::new();
+    for file in files {
+        specs.extend(config::read_sd_file(&file)?);
+    }
+    Ok(specs)
+}
+
+fn read_config(source: &ConfigSource) -> Result<Vec<EndpointSpec>> {
+    match source {
+        ConfigSource::Inline(text) => config::parse(text, "given on the command line"),
+        ConfigSource::File(path) => {
+            let origin = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| crate::Error::Read { path: origin.clone(), reason: e.to_string() })?;
+            config::parse(&text, &origin)
+        }
+    }
+}

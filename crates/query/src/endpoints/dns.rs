@@ -1,0 +1,264 @@
+//! Names that stand for several addresses: `dns+`, `dnsdualstack+`, `dnssrv+`, `dnssrvnoa+`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use async_trait::async_trait;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::proto::rr::RData;
+
+use crate::metrics::Metrics;
+use crate::{Error, Result};
+
+/// The questions asked of DNS. A name that does not exist has no answers; an error means nobody knows.
+#[async_trait]
+pub(crate) trait Lookup: Send + Sync + fmt::Debug {
+    async fn ipv4(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String>;
+    async fn ipv6(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String>;
+    /// Targets and ports of SRV records.
+    async fn services(&self, name: &str) -> std::result::Result<Vec<(String, u16)>, String>;
+}
+
+/// How an address is to be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// IPv4 addresses, or IPv6 where there are none.
+    Host,
+    /// Addresses of both families.
+    DualStack,
+    /// SRV records, and the addresses of their targets.
+    Service,
+    /// SRV records, targets left as names.
+    ServiceNames,
+}
+
+/// Splits `dns+host:port` and its kin; `None` for an address that is no name to look up.
+fn scheme(address: &str) -> Option<(Scheme, &str)> {
+    let (scheme, name) = address.split_once('+')?;
+    let scheme = match scheme {
+        "dns" => Scheme::Host,
+        "dnsdualstack" => Scheme::DualStack,
+        "dnssrv" => Scheme::Service,
+        "dnssrvnoa" => Scheme::ServiceNames,
+        _ => return None,
+    };
+    Some((scheme, name))
+}
+
+/// Checks an address without looking anything up.
+pub(super) fn validate(address: &str) -> Result<()> {
+    let invalid = |reason: &str| Err(Error::Endpoint { address: address.to_owned(), reason: reason.to_owned() });
+    match scheme(address) {
+        Some((_, "")) => invalid("a name must follow the +"),
+        Some((Scheme::Host | Scheme::DualStack, name)) if split_port(name).is_none() => invalid("expected host:port"),
+        Some(_) => Ok(()),
+        None if address.contains('+') => invalid("expected dns+, dnsdualstack+, dnssrv+ or dnssrvnoa+"),
+        None if split_port(address).is_none() => invalid("expected host:port"),
+        None => Ok(()),
+    }
+}
+
+fn split_port(name: &str) -> Option<(&str, u16)> {
+    let (host, port) = name.rsplit_once(':')?;
+    Some((host, port.parse().ok().filter(|_| !host.is_empty())?))
+}
+
+/// Resolves addresses, and remembers the last answer for when DNS does not give one.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    lookup: Box<dyn Lookup>,
+    metrics: Metrics,
+    known: HashMap<String, Vec<String>>,
+}
+
+impl Resolver {
+    pub(super) fn new(lookup: Box<dyn Lookup>, metrics: Metrics) -> Resolver {
+        Resolver { lookup, metrics, known: HashMap::new() }
+    }
+
+    /// The addresses `host:port` that `address` stands for.
+    pub(super) async fn resolve(&mut self, address: &str) -> Vec<String> {
+        let Some((scheme, name)) = scheme(address) else { return vec![address.to_owned()] };
+        self.metrics.dns_lookups.inc();
+        match self.ask(scheme, name).await {
+            Ok(mut addresses) => {
+                addresses.sort();
+                addresses.dedup();
+                if addresses.is_empty() {
+                    tracing::warn!(endpoint = address, "dns knows no address of this name");
+                }
+                self.known.insert(address.to_owned(), addresses.clone());
+                addresses
+            }
+            Err(error) => {
+                self.metrics.dns_failures.inc();
+                tracing::warn!(endpoint = address, error, "look up endpoint, keeping what was known");
+                self.known.get(address).cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    async fn ask(&self, scheme: Scheme, name: &str) -> std::result::Result<Vec<String>, String> {
+        match scheme {
+            Scheme::Host | Scheme::DualStack => {
+                let (host, port) = split_port(name).ok_or("expected host:port")?;
+                self.hosts(host, port, scheme == Scheme::DualStack).await
+            }
+            Scheme::Service | Scheme::ServiceNames => {
+                // a port behind the name overrides those of the records
+                let (name, port) = split_port(name).map_or((name, None), |(name, port)| (name, Some(port)));
+                let mut addresses = Vec::new();
+                for (target, record_port) in self.lookup.services(name).await? {
+                    let port = port.unwrap_or(record_port);
+                    if scheme == Scheme::ServiceNames {
+                        addresses.push(format!("{target}:{port}"));
+                    } else {
+                        addresses.extend(self.hosts(&target, port, false).await?);
+                    }
+                }
+                Ok(addresses)
+            }
+        }
+    }
+
+    async fn hosts(&self, host: &str, port: u16, both: bool) -> std::result::Result<Vec<String>, String> {
+        let mut ips = self.lookup.ipv4(host).await?;
+        if both || ips.is_empty() {
+            ips.extend(self.lookup.ipv6(host).await?);
+        }
+        Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port).to_string()).collect())
+    }
+}
+
+/// DNS as the system's configuration says.
+pub(crate) struct SystemLookup {
+    resolver: TokioResolver,
+}
+
+impl fmt::Debug for SystemLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemLookup")
+    }
+}
+
+impl SystemLookup {
+    pub(crate) fn new() -> Result<SystemLookup> {
+        let failed = |e: hickory_resolver::net::NetError| Error::Start { what: "dns resolver", reason: e.to_string() };
+        let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(failed)?;
+        Ok(SystemLookup { resolver })
+    }
+}
+
+/// No such name, and a name without such records, are answers.
+fn none_if_absent<T>(error: &hickory_resolver::net::NetError) -> std::result::Result<Vec<T>, String> {
+    if error.is_no_records_found() || error.is_nx_domain() { Ok(Vec::new()) } else { Err(error.to_string()) }
+}
+
+#[async_trait]
+impl Lookup for SystemLookup {
+    async fn ipv4(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![ip]);
+        }
+        match self.resolver.ipv4_lookup(host).await {
+            Ok(found) => Ok(found.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
+            Err(error) => none_if_absent(&error),
+        }
+    }
+
+    async fn ipv6(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+        match self.resolver.ipv6_lookup(host).await {
+            Ok(found) => Ok(found.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
+            Err(error) => none_if_absent(&error),
+        }
+    }
+
+    async fn services(&self, name: &str) -> std::result::Result<Vec<(String, u16)>, String> {
+        let found = match self.resolver.srv_lookup(name).await {
+            Ok(found) => found,
+            Err(error) => return none_if_absent(&error),
+        };
+        let service = |data: &RData| match data {
+            RData::SRV(srv) => Some((srv.target.to_utf8().trim_end_matches('.').to_owned(), srv.port)),
+            _ => None,
+        };
+        Ok(found.answers().iter().filter_map(|record| service(&record.data)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Zone {
+        broken: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    }
+
+    impl Zone {
+        fn answer<T>(&self, answer: Vec<T>) -> std::result::Result<Vec<T>, String> {
+            let broken = self.broken.load(std::sync::atomic::Ordering::Relaxed);
+            if broken { Err("server failure".to_owned()) } else { Ok(answer) }
+        }
+    }
+
+    #[async_trait]
+    impl Lookup for Zone {
+        async fn ipv4(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+            self.answer(match host {
+                "both" => vec!["10.0.0.2".parse().unwrap(), "10.0.0.1".parse().unwrap()],
+                "pod-0" => vec!["10.1.0.1".parse().unwrap()],
+                _ => vec![],
+            })
+        }
+
+        async fn ipv6(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+            self.answer(match host {
+                "both" | "six" => vec!["fd00::1".parse().unwrap()],
+                _ => vec![],
+            })
+        }
+
+        async fn services(&self, name: &str) -> std::result::Result<Vec<(String, u16)>, String> {
+            self.answer(match name {
+                "_grpc._tcp.x" => vec![("pod-0".to_owned(), 10901)],
+                _ => vec![],
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn each_scheme_resolves_and_failures_keep_the_last_answer() {
+        let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let mut resolver = Resolver::new(Box::new(Zone { broken: broken.clone() }), metrics.clone());
+        for (address, expected) in [
+            ("localhost:1", vec!["localhost:1"]),
+            ("dns+both:1", vec!["10.0.0.1:1", "10.0.0.2:1"]),
+            ("dns+six:1", vec!["[fd00::1]:1"]),
+            ("dnsdualstack+both:1", vec!["10.0.0.1:1", "10.0.0.2:1", "[fd00::1]:1"]),
+            ("dnssrv+_grpc._tcp.x", vec!["10.1.0.1:10901"]),
+            ("dnssrv+_grpc._tcp.x:7", vec!["10.1.0.1:7"]),
+            ("dnssrvnoa+_grpc._tcp.x", vec!["pod-0:10901"]),
+            ("dns+gone:1", vec![]),
+        ] {
+            assert_eq!(resolver.resolve(address).await, expected, "{address}");
+        }
+        broken.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(resolver.resolve("dns+six:1").await, ["[fd00::1]:1"]);
+        assert_eq!(metrics.dns_failures.get(), 1);
+    }
+
+    #[test]
+    fn addresses_are_checked_before_anything_is_looked_up() {
+        for good in ["a:1", "[::1]:1", "dns+a:1", "dnssrv+_grpc._tcp.a", "dnssrvnoa+a:1"] {
+            assert!(validate(good).is_ok(), "{good}");
+        }
+        for bad in ["a", "dns+a", "dns+", "srv+a:1", ":1"] {
+            assert!(validate(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The endpoints known now, their health and what they say of themselves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use model::{Clock, Labels, TimeRange, TimestampMs};
+use storeapi::fanout::{Endpoint, Endpoints};
+use storeapi::{
+    ComponentType, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, SeriesRequest, Store,
+    StoreInfo,
+};
+
+use super::Target;
+use crate::metrics::Metrics;
+
+/// Opens an endpoint; cheap, connecting is lazy.
+pub(crate) type Connect = Box<dyn Fn(&Target) -> storeapi::Result<Arc<dyn Store>> + Send + Sync>;
+
+#[derive(Clone, Debug, Default)]
+struct Health {
+    info: Option<StoreInfo>,
+    checked: Option<TimestampMs>,
+    error: Option<String>,
+    /// When it answered last, on the monotonic clock.
+    answered: Option<Duration>,
+}
+
+struct Member {
+    target: Target,
+    store: Arc<dyn Store>,
+    added: Duration,
+    health: Mutex<Health>,
+}
+
+impl Member {
+    fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the stores page tells of an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EndpointStatus {
+    pub(crate) address: String,
+    pub(crate) component: ComponentType,
+    pub(crate) checked: Option<TimestampMs>,
+    pub(crate) error: Option<String>,
+    pub(crate) label_sets: Vec<Labels>,
+    pub(crate) range: TimeRange,
+}
+
+pub(crate) struct EndpointSet {
+    endpoints: RwLock<BTreeMap<String, Arc<Member>>>,
+    connect: Connect,
+    info_timeout: Duration,
+    unhealthy_timeout: Duration,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for EndpointSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointSet").field("addresses", &self.read().keys()).finish_non_exhaustive()
+    }
+}
+
+/// How long endpoints may take and stay; see the settings of the same names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) info: Duration,
+    pub(crate) unhealthy: Duration,
+}
+
+impl EndpointSet {
+    pub(crate) fn new(connect: Connect, timeouts: Timeouts, metrics: Metrics, clock: Arc<dyn Clock>) -> EndpointSet {
+        let Timeouts { info, unhealthy } = timeouts;
+        EndpointSet {
+            endpoints: RwLock::default(),
+            connect,
+            info_timeout: info,
+            unhealthy_timeout: unhealthy,
+            metrics,
+            clock,
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Member>>> {
+        self.endpoints.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn poll_interval(&self) -> Duration {
+        self.info_timeout
+    }
+
+    /// Makes the set hold exactly these; those that stay keep their connection and health. Tells whether any is new.
+    pub(crate) fn update(&self, targets: Vec<Target>) -> bool {
+        let mut any_new = false;
+        let mut known = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = BTreeMap::new();
+        for target in targets {
+            if let Some(endpoint) = known.remove(&target.address).filter(|e| e.target == target) {
+                next.insert(target.address, endpoint);
+                continue;
+            }
+            match (self.connect)(&target) {
+                Ok(store) => {
+                    tracing::info!(endpoint = target.address, "adding endpoint");
+                    any_new = true;
+                    let (added, address) = (self.clock.monotonic(), target.address.clone());
+                    next.insert(address, Arc::new(Member { target, store, added, health: Mutex::default() }));
+                }
+                Err(error) => tracing::warn!(endpoint = target.address, %error, "open endpoint"),
+            }
+        }
+        for address in known.keys().filter(|address| !next.contains_key(*address)) {
+            tracing::info!(endpoint = address, "removing endpoint");
+        }
+        *known = next;
+        any_new
+    }
+
+    /// Asks every endpoint to describe itself, all at once, each within the timeout.
+    pub(crate) async fn poll(&self) {
+        let endpoints: Vec<Arc<Member>> = self.read().values().cloned().collect();
+        join_all(endpoints.iter().map(|endpoint| self.check(endpoint))).await;
+        self.report();
+    }
+
+    async fn check(&self, endpoint: &Member) {
+        let late = || {
+            let text = format!("no answer to info within {:?}", self.info_timeout);
+            Err(Error::new(Kind::Timeout, text))
+        };
+        let answer = tokio::select! {
+            answer = endpoint.store.info() => answer,
+            () = self.clock.sleep(self.info_timeout) => late(),
+        };
+        let address = &endpoint.target.address;
+        let mut health = endpoint.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.checked = Some(self.clock.now());
+        match answer {
+            Ok(info) => {
+                if health.error.take().is_some() || health.info.is_none() {
+                    tracing::info!(endpoint = address, component = %info.component, "endpoint is up");
+                }
+                health.answered = Some(self.clock.monotonic());
+                health.info = Some(info);
+            }
+            Err(error) => {
+                if health.error.is_none() {
+                    tracing::warn!(endpoint = address, %error, "endpoint is down");
+                }
+                health.error = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Whether an endpoint that does not answer should be forgotten until it does.
+    fn is_lost(&self, endpoint: &Member, health: &Health) -> bool {
+        let since = health.answered.unwrap_or(endpoint.added);
+        health.error.is_some() && self.clock.monotonic().saturating_sub(since) > self.unhealthy_timeout
+    }
+
+    fn report(&self) {
+        let mut counts: HashMap<(String, &'static str), i64> = HashMap::new();
+        for endpoint in self.read().values() {
+            let health = endpoint.health();
+            if let (Some(info), None) = (&health.info, &health.error) {
+                let labels: Vec<String> = info.label_sets.iter().map(ToString::to_string).collect();
+                *counts.entry((labels.join(","), info.component.as_str())).or_default() += 1;
+            }
+        }
+        self.metrics.connections.reset();
+        for ((labels, component), count) in counts {
+            self.metrics.connections.with_label_values(&[labels.as_str(), component]).set(count);
+        }
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<EndpointStatus> {
+        let status = |(address, endpoint): (&String, &Arc<Member>)| {
+            let health = endpoint.health();
+            if !endpoint.target.strict && self.is_lost(endpoint, &health) {
+                return None;
+            }
+            let info = health.info.unwrap_or_else(everything);
+            Some(EndpointStatus {
+                address: address.clone(),
+                component: info.component,
+                checked: health.checked,
+                error: health.error,
+                label_sets: info.label_sets,
+                range: info.range,
+            })
+        };
+        self.read().iter().filter_map(status).collect()
+    }
+}
+
+/// The endpoints a query must ask. One that described itself before and does not answer now is among them: its data is
+/// missing from the answer, and the answer must say so. A strict one is asked even if it never described itself, as if
+/// it held everything.
+impl Endpoints for EndpointSet {
+    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let mut endpoints = Vec::new();
+        for (address, member) in self.read().iter() {
+            let health = member.health();
+            let strict = member.target.strict;
+            if !strict && self.is_lost(member, &health) {
+                continue;
+            }
+            let info = match health.info {
+                Some(info) => info,
+                None if strict => everything(),
+                None => continue,
+            };
+            let store: Arc<dyn Store> = match health.error {
+                Some(reason) if !strict => Arc::new(Down { info: info.clone(), reason }),
+                _ => Arc::clone(&member.store),
+            };
+            endpoints.push(Arc::new(Endpoint { address: address.clone(), store, info }));
+        }
+        endpoints
+    }
+}
+
+/// Stands in for an endpoint that does not answer: fails at once instead of making each query find out again.
+struct Down {
+    info: StoreInfo,
+    reason: String,
+}
+
+impl Down {
+    fn error(&self) -> Error {
+        Error::new(Kind::Unavailable, format!("endpoint is down: {}", self.reason))
+    }
+}
+
+#[async_trait]
+impl Store for Down {
+    async fn info(&self) -> storeapi::Result<StoreInfo> {
+        Ok(self.info.clone())
+    }
+
+    async fn series(&self, _: SeriesRequest) -> storeapi::Result<FrameStream> {
+        Err(self.error())
+    }
+
+    async fn label_names(&self, _: LabelNamesRequest) -> storeapi::Result<Metadata> {
+        Err(self.error())
+    }
+
+    async fn label_values(&self, _: LabelValuesRequest) -> storeapi::Result<Metadata> {
+        Err(self.error())
+    }
+}
+
+/// What a store is taken to hold that did not say.
+fn everything() -> StoreInfo {
+    StoreInfo {
+        component: ComponentType::Unknown,
+        label_sets: Vec::new(),
+        range: TimeRange::ALL,
+        supports_sharding: false,
+        supports_without_replica_labels: false,
+        tsdb_infos: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

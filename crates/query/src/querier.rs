@@ -1,0 +1,157 @@
+//! The parts of a querier, put together.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use engine::{Engine, EngineSettings};
+use futures::FutureExt;
+use model::Clock;
+use prometheus::Registry;
+use storeapi::client::{ClientSettings, GrpcStore};
+use storeapi::fanout::{Fanout, FanoutSettings};
+use storeapi::info::{Capabilities, InfoService};
+use storeapi::server::StoreService;
+use storeapi::{Limited, Store};
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+use crate::api::{self, Api, Evaluate};
+use crate::endpoints::{Discovery, EndpointSet, Lookup, SystemLookup, Target, Timeouts};
+use crate::gate::Gate;
+use crate::metrics::Metrics;
+use crate::{Result, Settings};
+
+/// A querier before it runs.
+pub struct Querier {
+    routes: Router,
+    store: Arc<Fanout>,
+    limited: Arc<Limited>,
+    ready: watch::Sender<bool>,
+    endpoints: Arc<EndpointSet>,
+    discovery: Discovery,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Querier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Querier").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}
+
+impl Querier {
+    /// Reads the configuration of endpoints and makes the engine; connects to nobody yet. Must be called on a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// `Invalid` for settings that cannot be used.
+    pub fn new(settings: Settings, registry: &Registry, clock: Arc<dyn Clock>) -> Result<Querier> {
+        let engine = Arc::new(Engine::new(EngineSettings {
+            threads: settings.engine_threads,
+            max_concurrent: settings.max_concurrent,
+            budget: settings.budget.clone(),
+            experimental_functions: settings.experimental_functions,
+            default_subquery_step_ms: i64::try_from(settings.default_evaluation_interval.as_millis())
+                .unwrap_or(i64::MAX),
+            ..EngineSettings::default()
+        }));
+        let evaluate: Evaluate = Box::new(move |query| {
+            let engine = Arc::clone(&engine);
+            async move { engine.query(query).await }.boxed()
+        });
+        Querier::with_parts(settings, registry, clock, Parts { evaluate, lookup: Box::new(SystemLookup::new()?) })
+    }
+
+    fn with_parts(settings: Settings, registry: &Registry, clock: Arc<dyn Clock>, parts: Parts) -> Result<Querier> {
+        let metrics = Metrics::register(registry)?;
+        let timeouts =
+            Timeouts { info: settings.endpoints.info_timeout, unhealthy: settings.endpoints.unhealthy_timeout };
+        let discovery = Discovery::new(settings.endpoints.clone(), parts.lookup, metrics.clone(), Arc::clone(&clock))?;
+        let endpoints = Arc::new(EndpointSet::new(Box::new(connect), timeouts, metrics.clone(), Arc::clone(&clock)));
+        let fanout_settings = FanoutSettings {
+            response_timeout: settings.endpoints.response_timeout.unwrap_or_default(),
+            selector_labels: settings.selector_labels.clone(),
+            budget: settings.budget.clone(),
+        };
+        let fanout = Fanout::new(Arc::clone(&endpoints) as _, fanout_settings, Arc::clone(&clock));
+        let limited = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
+        let gate = Gate::new(settings.max_concurrent, metrics.clone(), Arc::clone(&clock));
+        let routes = api::router(Api {
+            started: clock.now(),
+            settings,
+            evaluate: parts.evaluate,
+            fanout: fanout.clone(),
+            endpoints: Arc::clone(&endpoints),
+            gate,
+            metrics,
+            clock: Arc::clone(&clock),
+        });
+        let ready = watch::Sender::new(false);
+        Ok(Querier { routes, store: Arc::new(fanout), limited, ready, endpoints, discovery, clock })
+    }
+
+    /// The HTTP API.
+    pub fn routes(&self) -> Router {
+        self.routes.clone()
+    }
+
+    /// StoreAPI and Info, for queriers above this one.
+    pub fn services(&self) -> Routes {
+        let info: Arc<dyn Store> = Arc::clone(&self.store) as _;
+        Routes::new(StoreService::serve(Arc::clone(&self.limited) as _))
+            .add_service(InfoService::serve(info, Capabilities::default()))
+    }
+
+    /// Descriptors of the services, for reflection.
+    pub fn descriptors() -> Vec<&'static [u8]> {
+        vec![wire::FILE_DESCRIPTOR_SET]
+    }
+
+    /// True once the first discovery is done and every endpoint was asked.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Everything behind the endpoints as one store.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.limited) as _
+    }
+
+    /// Keeps finding and asking endpoints; never ends by itself.
+    pub fn run(self) -> impl Future<Output = ()> + Send {
+        let Querier { ready, endpoints, mut discovery, clock, .. } = self;
+        async move {
+            endpoints.update(discovery.targets().await);
+            endpoints.poll().await;
+            ready.send_replace(true);
+            let polling = async {
+                loop {
+                    clock.sleep(endpoints.poll_interval()).await;
+                    endpoints.poll().await;
+                }
+            };
+            let discovering = async {
+                loop {
+                    clock.sleep(discovery.interval()).await;
+                    if endpoints.update(discovery.targets().await) {
+                        // what is new is asked at once, not at the next round
+                        endpoints.poll().await;
+                    }
+                }
+            };
+            futures::future::join(polling, discovering).await;
+        }
+    }
+}
+
+/// What tests replace.
+struct Parts {
+    evaluate: Evaluate,
+    lookup: Box<dyn Lookup>,
+}
+
+fn connect(target: &Target) -> storeapi::Result<Arc<dyn Store>> {
+    let settings = ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
+    Ok(Arc::new(GrpcStore::new(&settings)?))
+}

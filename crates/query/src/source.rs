@@ -1,0 +1,175 @@
+//! The fan-out as the engine's source of series.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use engine::{Select, SelectHints, SeriesSource, SourceError, SourceEvent, SourceStream};
+use futures::{StreamExt, stream};
+use merge::Series;
+use storeapi::{AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store};
+use tsdb::chunk::Aggregate;
+
+/// Functions that need two samples in their window. Windows of downsampled data longer than half the range would
+/// leave them without.
+const TWO_SAMPLE_FUNCTIONS: [&str; 9] = [
+    "rate",
+    "irate",
+    "increase",
+    "delta",
+    "idelta",
+    "deriv",
+    "predict_linear",
+    "holt_winters",
+    "double_exponential_smoothing",
+];
+
+/// How one query reads.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reading {
+    /// Labels that tell replicas apart and are taken away; empty without deduplication.
+    pub(crate) replica_labels: Vec<String>,
+    pub(crate) partial_response: PartialResponse,
+    /// The longest window of downsampled data, in milliseconds; 0 = raw only.
+    pub(crate) max_resolution_ms: i64,
+    pub(crate) shard: Option<Shard>,
+}
+
+/// A store, read as one query wants it.
+pub(crate) struct StoreSource {
+    store: Arc<dyn Store>,
+    reading: Reading,
+}
+
+impl fmt::Debug for StoreSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSource").field("reading", &self.reading).finish_non_exhaustive()
+    }
+}
+
+impl StoreSource {
+    pub(crate) fn new(store: Arc<dyn Store>, reading: Reading) -> StoreSource {
+        StoreSource { store, reading }
+    }
+
+    fn request(&self, select: Select) -> SeriesRequest {
+        let reading = self.reading.clone();
+        SeriesRequest {
+            max_resolution_ms: max_resolution(reading.max_resolution_ms, &select.hints),
+            aggregates: aggregates_for(&select.hints.func),
+            partial_response: reading.partial_response,
+            without_replica_labels: reading.replica_labels,
+            shard: reading.shard,
+            coarser_fallback: true,
+            newer_encodings: true,
+            ..SeriesRequest::new(select.range, select.matchers)
+        }
+    }
+}
+
+impl SeriesSource for StoreSource {
+    fn select(&self, select: Select) -> SourceStream {
+        let (store, request) = (Arc::clone(&self.store), self.request(select));
+        let opened = async move { store.series(request).await.map_err(source_error) };
+        stream::once(opened)
+            .map(|opened| match opened {
+                Ok(frames) => whole_series(frames),
+                Err(error) => stream::once(async { Err(error) }).boxed(),
+            })
+            .flatten()
+            .boxed()
+    }
+}
+
+fn source_error(error: storeapi::Error) -> SourceError {
+    match error.kind() {
+        Kind::Limit => SourceError::Limit(error.to_string()),
+        Kind::Timeout => SourceError::Timeout(error.to_string()),
+        _ => SourceError::Failed(error.to_string()),
+    }
+}
+
+fn max_resolution(allowed_ms: i64, hints: &SelectHints) -> i64 {
+    if hints.range_ms > 0 && TWO_SAMPLE_FUNCTIONS.contains(&hints.func.as_str()) {
+        return allowed_ms.min(hints.range_ms / 2);
+    }
+    allowed_ms
+}
+
+/// Which aggregates of downsampled chunks a function computes on, as Thanos chooses them: for most the average, which
+/// is the sum by the count.
+fn aggregates_for(function: &str) -> Vec<AggregateKind> {
+    let of = |aggregates: &[Aggregate]| aggregates.iter().map(|a| AggregateKind::Of(*a)).collect();
+    match function {
+        "rate" | "irate" | "increase" | "resets" | "xrate" | "xincrease" => of(&[Aggregate::Counter]),
+        "min" => of(&[Aggregate::Min]),
+        "max" => of(&[Aggregate::Max]),
+        "count" => of(&[Aggregate::Count]),
+        name if name.starts_with("min_") => of(&[Aggregate::Min]),
+        name if name.starts_with("max_") => of(&[Aggregate::Max]),
+        name if name.starts_with("count_") => of(&[Aggregate::Count]),
+        // `sum` itself adds samples up: it wants averages
+        name if name.starts_with("sum_") => of(&[Aggregate::Sum]),
+        _ => of(&[Aggregate::Count, Aggregate::Sum]),
+    }
+}
+
+/// Series may go on in the next frame; the engine wants each whole. So the last of a frame waits for the next one.
+struct Joiner {
+    frames: FrameStream,
+    held: Option<Series>,
+    ready: VecDeque<SourceEvent>,
+    ended: bool,
+}
+
+fn whole_series(frames: FrameStream) -> SourceStream {
+    let joiner = Joiner { frames, held: None, ready: VecDeque::new(), ended: false };
+    stream::unfold(joiner, |mut joiner| async move {
+        loop {
+            if let Some(event) = joiner.ready.pop_front() {
+                return Some((Ok(event), joiner));
+            }
+            if joiner.ended {
+                return None;
+            }
+            match joiner.frames.next().await {
+                Some(Ok(Frame::Series(series))) => joiner.push(series),
+                Some(Ok(Frame::Warning(text))) => joiner.ready.push_back(SourceEvent::Warning(text)),
+                Some(Ok(Frame::Info(text))) => joiner.ready.push_back(SourceEvent::Info(text)),
+                Some(Err(error)) => {
+                    joiner.ended = true;
+                    return Some((Err(source_error(error)), joiner));
+                }
+                None => {
+                    joiner.ended = true;
+                    joiner.ready.extend(joiner.held.take().map(|last| SourceEvent::Series(vec![last])));
+                }
+            }
+        }
+    })
+    .boxed()
+}
+
+impl Joiner {
+    fn push(&mut self, series: Vec<Series>) {
+        let mut whole = Vec::with_capacity(series.len());
+        for next in series {
+            match &mut self.held {
+                Some(held) if held.labels == next.labels => held.chunks.extend(next.chunks),
+                held => whole.extend(held.replace(next)),
+            }
+        }
+        for series in &mut whole {
+            series.chunks.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
+        }
+        if let Some(held) = &mut self.held {
+            held.chunks.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
+        }
+        if !whole.is_empty() {
+            self.ready.push_back(SourceEvent::Series(whole));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
