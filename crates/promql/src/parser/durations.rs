@@ -29,6 +29,10 @@ impl Parser<'_> {
                         let first = self.signed_duration(token, negate, inner)?;
                         self.duration_operators(first, 0)
                     }
+                    Kind::Number | Kind::Duration => {
+                        let kind = DurationExprKind::Number(self.number(next)?);
+                        self.signed_duration(token, negate, DurationExpr { kind, span: next.span })
+                    }
                     _ => {
                         let inner = self.duration_operand(next)?;
                         self.signed_duration(token, negate, inner)
