@@ -10,8 +10,8 @@ mod aggregate;
 mod histogram;
 mod window;
 
-use model::Resolution;
-use tsdb::chunk::{decode_floats, decode_histograms};
+use model::{Resolution, TimeRange};
+use tsdb::chunk::{Aggregate, decode_floats, decode_histograms};
 
 use crate::column::Floats;
 use crate::error::Error;
@@ -50,10 +50,24 @@ impl DownsampledSeries {
     /// The chunks that Thanos would store: one AggrChunk per batch, in order of time, sub-chunks encoded as XOR and
     /// float histogram.
     pub fn to_chunks(&self) -> Result<Vec<SeriesChunk>, Error> {
-        let floats = (0..self.floats.batches.len()).map(|b| self.floats.batch_columns(b).encode());
-        let mut chunks = floats.collect::<Result<Vec<_>, Error>>()?;
+        self.chunks_within(TimeRange::ALL, &Aggregate::ALL)
+    }
+
+    /// As [`to_chunks`](Self::to_chunks), but only the chunks that overlap `range` and of those only the aggregates
+    /// wanted; the columns of the other aggregates may be empty.
+    pub fn chunks_within(&self, range: TimeRange, wanted: &[Aggregate]) -> Result<Vec<SeriesChunk>, Error> {
+        let mut chunks = Vec::new();
+        for b in 0..self.floats.batches.len() {
+            let rows = self.floats.batch_rows(b);
+            if overlaps(&self.floats.t[rows], range) {
+                chunks.push(self.floats.encode_batch(b, wanted));
+            }
+        }
         for b in 0..self.histograms.batches.len() {
-            self.histograms.encode_batch(b, &mut chunks)?;
+            let rows = self.histograms.batch_rows(b);
+            if overlaps(&self.histograms.t[rows], range) {
+                self.histograms.encode_batch(b, wanted, &mut chunks)?;
+            }
         }
         chunks.sort_by_key(|c| (c.min_time, c.max_time));
         Ok(chunks)
@@ -166,6 +180,11 @@ impl Downsampler {
         window::downsample_raw(&self.floats, self.resolution_ms, &mut out.floats);
         self.floats.clear();
     }
+}
+
+/// Whether a batch with windows at these times touches `range`.
+fn overlaps(ts: &[i64], range: TimeRange) -> bool {
+    ts.first().zip(ts.last()).is_some_and(|(first, last)| range.overlaps_closed(*first, *last))
 }
 
 /// Removes stale markers and samples that go back in time from index `from` on.

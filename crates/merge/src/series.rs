@@ -1,8 +1,10 @@
 //! A series as it travels from sidecars and gateways to the engine: labels and still-encoded chunks.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use model::Labels;
-use tsdb::chunk::{Aggregate, Encoding};
+use tsdb::chunk::{self, Aggregate, Encoding};
 
 /// One encoded chunk without length, encoding byte and checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,34 @@ pub struct SeriesChunk {
 }
 
 impl SeriesChunk {
+    /// From a chunk as a segment holds it; an AggrChunk is taken apart without copying.
+    ///
+    /// # Errors
+    /// A damaged AggrChunk.
+    pub fn from_stored(span: (i64, i64), encoding: Encoding, data: Bytes) -> Result<SeriesChunk, tsdb::Error> {
+        let content = match encoding {
+            Encoding::Aggregate => {
+                let parts = chunk::split_aggregates(&data)?;
+                let owned = parts
+                    .map(|part| part.map(|(encoding, bytes)| ChunkBytes { encoding, data: data.slice_ref(bytes) }));
+                ChunkContent::Aggregates(Box::new(owned))
+            }
+            _ => ChunkContent::Raw(ChunkBytes { encoding, data }),
+        };
+        Ok(SeriesChunk { min_time: span.0, max_time: span.1, content })
+    }
+
+    /// The encoding and bytes by which a segment holds the chunk.
+    pub fn stored_form(&self) -> (Encoding, Cow<'_, [u8]>) {
+        match &self.content {
+            ChunkContent::Raw(raw) => (raw.encoding, Cow::Borrowed(&raw.data[..])),
+            ChunkContent::Aggregates(parts) => {
+                let borrowed = parts.each_ref().map(|p| p.as_ref().map(|p| (p.encoding, &p.data[..])));
+                (Encoding::Aggregate, Cow::Owned(chunk::join_aggregates(&borrowed)))
+            }
+        }
+    }
+
     pub fn aggregate(&self, aggregate: Aggregate) -> Option<&ChunkBytes> {
         match &self.content {
             ChunkContent::Raw(_) => None,

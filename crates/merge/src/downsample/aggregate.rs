@@ -7,7 +7,7 @@ use super::{batch_count, for_each_window};
 use crate::column::Floats;
 use crate::counter::CounterStitch;
 use crate::error::Error;
-use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+use crate::series::{ChunkBytes, SeriesChunk};
 
 /// The decoded float sub-chunks of one AggrChunk, indexed by [`Aggregate`]. The counter has its first raw sample in
 /// front and its last time twice, the second time with the last raw value.
@@ -29,12 +29,6 @@ impl AggregateColumns {
         Ok(columns)
     }
 
-    pub(super) fn encode(&self) -> Result<SeriesChunk, Error> {
-        let (min_time, max_time) = self.span().ok_or_else(|| Error::Downsample("a batch without windows".into()))?;
-        let parts = [0, 1, 2, 3, 4].map(|i| self.columns[i].as_ref().map(|c| encode_xor(&c.ts, &c.values)));
-        Ok(SeriesChunk { min_time, max_time, content: ChunkContent::Aggregates(Box::new(parts)) })
-    }
-
     /// The times of the first and the last window. The counter's first raw sample is no window.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
         let windows = self.columns.iter().enumerate().filter_map(|(i, column)| {
@@ -51,12 +45,15 @@ impl AggregateColumns {
     }
 }
 
-pub(super) fn encode_xor(ts: &[i64], values: &[f64]) -> ChunkBytes {
+pub(super) fn encode_xor(samples: impl Iterator<Item = (i64, f64)>) -> ChunkBytes {
     let mut encoder = XorEncoder::new();
-    for (&t, &v) in ts.iter().zip(values) {
-        encoder.push(t, v);
-    }
+    samples.for_each(|(t, v)| encoder.push(t, v));
     ChunkBytes { encoding: Encoding::Xor, data: Bytes::from(encoder.finish()) }
+}
+
+/// The samples of two columns.
+pub(super) fn columns(ts: &[i64], values: &[f64]) -> impl Iterator<Item = (i64, f64)> {
+    ts.iter().copied().zip(values.iter().copied())
 }
 
 /// Joins neighbouring chunks of windows of `input_ms` into fewer ones of windows of `output_ms`. Chunks are never

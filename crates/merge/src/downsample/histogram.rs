@@ -56,7 +56,12 @@ impl HistogramWindows {
     /// Appends the AggrChunk of batch `b` to `chunks`; several, where a histogram cannot follow the one before it in a
     /// chunk. Thanos drops what went before then, which loses windows of 1h counters: a 5m counter starts anew in each
     /// batch, and nothing tells a histogram's last raw value.
-    pub(super) fn encode_batch(&self, b: usize, chunks: &mut Vec<SeriesChunk>) -> Result<(), Error> {
+    pub(super) fn encode_batch(
+        &self,
+        b: usize,
+        wanted: &[Aggregate],
+        chunks: &mut Vec<SeriesChunk>,
+    ) -> Result<(), Error> {
         let Range { mut start, end } = self.batch_rows(b);
         // Gauges and known resets say so themselves.
         let mut header = ResetHint::NotReset;
@@ -68,11 +73,15 @@ impl HistogramWindows {
                 counter = encode_histograms(self, rows.clone(), &self.counter, header)?;
             }
             header = counter.next_header;
-            let counts: Vec<f64> = self.count[rows.clone()].iter().map(|c| f64::from(*c)).collect();
+            let counts = self.count[rows.clone()].iter().map(|c| f64::from(*c));
+            let ts = self.t[rows.clone()].iter().copied();
             let mut parts = [const { None }; 5];
-            parts[Aggregate::Count as usize] = Some(encode_xor(&self.t[rows.clone()], &counts));
+            parts[Aggregate::Count as usize] = Some(encode_xor(ts.zip(counts)));
             parts[Aggregate::Sum as usize] = Some(sum.bytes);
             parts[Aggregate::Counter as usize] = Some(counter.bytes);
+            for aggregate in Aggregate::ALL.into_iter().filter(|a| !wanted.contains(a)) {
+                parts[aggregate as usize] = None;
+            }
             chunks.push(SeriesChunk {
                 min_time: self.t[rows.start],
                 max_time: self.t[rows.end - 1],

@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
-use super::aggregate::AggregateColumns;
+use tsdb::chunk::Aggregate;
+
+use super::aggregate::{AggregateColumns, columns, encode_xor};
 use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, window_end};
 use crate::column::Floats;
 use crate::error::Error;
+use crate::series::{ChunkContent, SeriesChunk};
 
 /// Where a batch begins, and the raw samples at its borders.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +70,33 @@ impl Windows {
     /// The time of the first window of batch `b`.
     pub(super) fn batch_start(&self, b: usize) -> i64 {
         self.t[self.batches[b].start]
+    }
+
+    /// The AggrChunk of batch `b`, of the wanted aggregates.
+    pub(super) fn encode_batch(&self, b: usize, wanted: &[Aggregate]) -> SeriesChunk {
+        let (rows, batch) = (self.batch_rows(b), self.batches[b]);
+        let ts = &self.t[rows.clone()];
+        let mut parts = [const { None }; 5];
+        for aggregate in wanted {
+            parts[*aggregate as usize] = match aggregate {
+                Aggregate::Count => {
+                    let counts = self.count[rows.clone()].iter().map(|c| f64::from(*c));
+                    Some(encode_xor(ts.iter().copied().zip(counts)))
+                }
+                Aggregate::Sum => Some(encode_xor(columns(ts, &self.sum[rows.clone()]))),
+                Aggregate::Min => Some(encode_xor(columns(ts, &self.min[rows.clone()]))),
+                Aggregate::Max => Some(encode_xor(columns(ts, &self.max[rows.clone()]))),
+                Aggregate::Counter if model::is_stale_nan(batch.first_v) => None,
+                Aggregate::Counter => {
+                    let totals = || columns(ts, &self.counter[rows.clone()]).filter(|(_, v)| !model::is_stale_nan(*v));
+                    let last_t = totals().last().map_or(batch.first_t, |(t, _)| t);
+                    let ends = ((batch.first_t, batch.first_v), (last_t, batch.last_v));
+                    Some(encode_xor(std::iter::once(ends.0).chain(totals()).chain(std::iter::once(ends.1))))
+                }
+            };
+        }
+        let (min_time, max_time) = (ts[0], ts[ts.len() - 1]);
+        SeriesChunk { min_time, max_time, content: ChunkContent::Aggregates(Box::new(parts)) }
     }
 
     /// Batch `b` as the five columns of an AggrChunk.
