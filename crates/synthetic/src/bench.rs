@@ -51,7 +51,7 @@ fn flow(builder: &mut ClusterBuilder, slowest: f64, fastest: f64) -> Flow {
 fn counters(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
     for handler in HANDLERS {
         for status in STATUSES {
-            let rate = if status == "200" { (10.0, 60.0) } else { (0.2, 4.0) };
+            let rate = if status == "200" { (200.0, 2000.0) } else { (5.0, 50.0) };
             let part = Part { flow: flow(builder, rate.0, rate.1), scale: 1.0, quantum: 1.0 };
             let labels = [("handler", handler), ("status", status)];
             builder.series(target, "http_requests_total", &labels, Signal::Counter { part, starts: starts.clone() });
@@ -61,7 +61,7 @@ fn counters(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
 
 fn buckets(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
     for handler in &HANDLERS[..2] {
-        let flow = flow(builder, 5.0, 40.0);
+        let flow = flow(builder, 200.0, 1000.0);
         for (le, share) in BOUNDS {
             let part = Part { flow, scale: share, quantum: 1.0 };
             let labels = [("handler", *handler), ("le", le)];
@@ -71,18 +71,22 @@ fn buckets(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
     }
 }
 
+/// Whole numbers, and every seventh a duration in seconds, which needs all the bits of a float.
 fn gauges(builder: &mut ClusterBuilder, target: &TargetRef) {
     for i in 0..GAUGE_NAMES {
-        let mean = builder.rng.between(100.0, 100_000.0).round();
+        let (mean, quantum) = match i % 7 {
+            0 => (builder.rng.between(0.01, 2.0), 1e-6),
+            _ => (builder.rng.between(10_000.0, 10_000_000.0).round(), 1.0),
+        };
         let wave = Wave {
             seed: builder.rng.next_u64(),
             mean,
             swing: mean * 0.3,
             drift: mean * 0.1,
-            noise: mean * 0.02,
+            noise: mean * 0.05,
             min: 0.0,
             max: mean * 2.0,
-            quantum: 1.0,
+            quantum,
         };
         builder.series(target, &format!("app_gauge_{i:02}"), &[], Signal::Gauge(wave));
     }

@@ -298,8 +298,6 @@ fn pod_state(builder: &mut ClusterBuilder, (state, node): (&TargetRef, &Node), p
         ];
         let requests = (pod.life, Signal::Constant(requested));
         builder.push(state, "kube_pod_container_resource_requests", &labels, requests);
-        let limits = (pod.life, Signal::Constant(2.0 * requested));
-        builder.push(state, "kube_pod_container_resource_limits", &labels, limits);
     }
 }
 
