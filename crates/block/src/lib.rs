@@ -12,6 +12,7 @@ pub mod layout;
 pub mod marker;
 pub mod metrics;
 pub mod reader;
+pub mod sync;
 pub mod upload;
 
 #[cfg(test)]

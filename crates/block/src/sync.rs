@@ -1,0 +1,116 @@
+//! Which blocks there are: one listing of the bucket, metas of new blocks fetched and kept, and the filters by which
+//! components choose among them.
+//!
+//! A block's `meta.json` never changes once written, so it is fetched once (and kept in a local folder, if there is
+//! one, over restarts). Markers come and go: they are seen in the listing and fetched again when they change.
+
+mod fetch;
+mod filter;
+mod relabel;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{BlockId, Labels, Resolution, TimeRange, TimestampMs};
+use tsdb::meta::BlockMeta;
+
+use crate::Error;
+use crate::layout::BlockLocation;
+use crate::marker::{DeletionMark, NoCompactMark, NoDownsampleMark};
+
+pub use fetch::{FetcherSettings, MetaFetcher};
+pub use filter::{
+    ConsistencyDelay, Deduplicate, Filter, IgnoreDeletionMark, RelabelFilter, RemoveReplicaLabels, TimePartition,
+};
+pub use relabel::{RelabelConfig, parse_relabel_configs};
+
+/// A block that has a usable `meta.json`.
+#[derive(Clone, Debug)]
+pub struct SyncedBlock {
+    pub location: BlockLocation,
+    pub meta: Arc<BlockMeta>,
+    /// The external labels; a filter may have taken replica labels away.
+    pub labels: Labels,
+    pub deletion_mark: Option<DeletionMark>,
+    pub no_compact_mark: Option<NoCompactMark>,
+    pub no_downsample_mark: Option<NoDownsampleMark>,
+    /// Of all its objects together.
+    pub bytes: u64,
+}
+
+impl SyncedBlock {
+    pub fn id(&self) -> BlockId {
+        self.meta.ulid
+    }
+
+    pub fn range(&self) -> TimeRange {
+        self.meta.range()
+    }
+
+    pub fn resolution(&self) -> Resolution {
+        self.meta.resolution()
+    }
+}
+
+/// A block's folder without `meta.json`: an upload under way, or one that broke off, or a deletion that did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialBlock {
+    pub location: BlockLocation,
+    /// When the newest of its objects was written.
+    pub newest: TimestampMs,
+    pub has_deletion_mark: bool,
+}
+
+/// A block whose `meta.json` is broken or could not be fetched.
+#[derive(Clone, Debug)]
+pub struct BrokenBlock {
+    pub location: BlockLocation,
+    pub error: Error,
+}
+
+/// What a sync found.
+#[derive(Clone, Debug, Default)]
+pub struct Synced {
+    /// Those that every filter let through, sorted by time and id.
+    pub blocks: Vec<SyncedBlock>,
+    pub partial: Vec<PartialBlock>,
+    pub broken: Vec<BrokenBlock>,
+    /// Blocks that the duplicate filter took out: all their sources are in another block.
+    pub duplicates: Vec<SyncedBlock>,
+    /// Blocks with a deletion mark, whether or not they are among `blocks`.
+    pub marked_for_deletion: Vec<SyncedBlock>,
+    /// How many blocks ended in each state, as `thanos_blocks_meta_synced` counts them.
+    pub states: BTreeMap<&'static str, u64>,
+}
+
+/// The states of `thanos_blocks_meta_synced`.
+pub mod state {
+    pub const LOADED: &str = "loaded";
+    pub const FAILED: &str = "failed";
+    pub const NO_META: &str = "no-meta-json";
+    pub const CORRUPTED_META: &str = "corrupted-meta-json";
+    pub const LABEL_EXCLUDED: &str = "label-excluded";
+    pub const TIME_EXCLUDED: &str = "time-excluded";
+    pub const TOO_FRESH: &str = "too-fresh";
+    pub const DUPLICATE: &str = "duplicate";
+    pub const MARKED_FOR_DELETION: &str = "marked-for-deletion";
+    pub const MARKED_FOR_NO_COMPACT: &str = "marked-for-no-compact";
+    pub const MARKED_FOR_NO_DOWNSAMPLE: &str = "marked-for-no-downsample";
+
+    pub(super) const ALL: [&str; 11] = [
+        LOADED,
+        FAILED,
+        NO_META,
+        CORRUPTED_META,
+        LABEL_EXCLUDED,
+        TIME_EXCLUDED,
+        TOO_FRESH,
+        DUPLICATE,
+        MARKED_FOR_DELETION,
+        MARKED_FOR_NO_COMPACT,
+        MARKED_FOR_NO_DOWNSAMPLE,
+    ];
+}
+
+#[cfg(test)]
+mod tests;
