@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, String>;
 /// # Errors
 /// Go's text without its prefix, such as ``missing closing ): `(` ``.
 pub fn translate(pattern: &str) -> Result<String> {
-    let mut t = Translator { pattern, pos: 0, out: String::with_capacity(pattern.len() + 8) };
+    let mut t = Translator { pattern, pos: 0, out: String::with_capacity(pattern.len() + 8), flags: String::new() };
     t.run()?;
     Ok(t.out)
 }
@@ -27,6 +27,8 @@ struct Translator<'a> {
     pattern: &'a str,
     pos: usize,
     out: String,
+    /// Flags such as `(?i)` that are not written yet: Go lets a repetition behind them repeat what stands before them.
+    flags: String,
 }
 
 impl<'a> Translator<'a> {
@@ -62,6 +64,9 @@ impl<'a> Translator<'a> {
         while let Some(c) = self.peek() {
             let start = self.pos;
             let after_repeat = last_repeat.take();
+            if !matches!(c, '*' | '+' | '?' | '{') && !self.rest().starts_with("(?") {
+                self.write_flags();
+            }
             match c {
                 '(' if self.rest().starts_with("(?") => {
                     if self.group_flags()? {
@@ -103,6 +108,7 @@ impl<'a> Translator<'a> {
                     repeatable = true;
                 }
                 c => {
+                    self.write_flags();
                     self.bump();
                     self.literal(c);
                     repeatable = true;
@@ -110,6 +116,11 @@ impl<'a> Translator<'a> {
             }
         }
         if open > 0 { Err(format!("missing closing ): `{}`", self.pattern)) } else { Ok(()) }
+    }
+
+    fn write_flags(&mut self) {
+        self.out.push_str(&self.flags);
+        self.flags.clear();
     }
 
     fn copy(&mut self) {
@@ -162,7 +173,8 @@ impl<'a> Translator<'a> {
     /// `(?i)`, `(?i:`, `(?P<name>` and `(?<name>`; whether a group was opened.
     fn group_flags(&mut self) -> Result<bool> {
         let start = self.pos;
-        let named = ["(?P<", "(?<"].into_iter().find(|prefix| self.rest().starts_with(prefix));
+        let named = |prefix: &&str| self.rest().starts_with(prefix) && self.rest().len() > prefix.len();
+        let named = ["(?P<", "(?<"].into_iter().find(named);
         if let Some(prefix) = named {
             let Some(end) = self.rest().find('>') else {
                 self.pos = self.pattern.len();
@@ -173,6 +185,7 @@ impl<'a> Translator<'a> {
             if name.is_empty() || !name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) {
                 return self.fail("invalid named capture", start);
             }
+            self.write_flags();
             self.out.push_str(&self.pattern[start..self.pos]);
             return Ok(true);
         }
@@ -182,15 +195,19 @@ impl<'a> Translator<'a> {
             match self.bump() {
                 Some('i' | 'm' | 's' | 'U') => flags = true,
                 Some('-') if !negated => (negated, flags) = (true, false),
-                Some(end @ (':' | ')')) if !negated || flags => {
-                    // `(?)` sets nothing, and the crate does not know it.
-                    if self.pos - start > 3 || end == ':' {
-                        self.out.push_str(&self.pattern[start..self.pos]);
-                    }
-                    return Ok(end == ':');
+                Some(':') if !negated || flags => {
+                    self.write_flags();
+                    self.out.push_str(&self.pattern[start..self.pos]);
+                    return Ok(true);
                 }
-                None => return Err(format!("missing closing ): `{}`", self.pattern)),
-                Some(_) => return self.fail("invalid or unsupported Perl syntax", start),
+                Some(')') if !negated || flags => {
+                    // `(?)` sets nothing, and the crate does not know it.
+                    if self.pos - start > 3 {
+                        self.flags.push_str(&self.pattern[start..self.pos]);
+                    }
+                    return Ok(false);
+                }
+                _ => return self.fail("invalid or unsupported Perl syntax", start),
             }
         }
     }
@@ -286,14 +303,7 @@ impl<'a> Translator<'a> {
         };
         let code = match c {
             '0'..='7' if c == '0' || matches!(self.peek(), Some('0'..='7')) => self.digits(c.to_digit(8), 8, 2),
-            'x' if self.eat('{') => {
-                let code = self.digits(None, 16, 8);
-                code.filter(|_| self.eat('}'))
-            }
-            'x' => {
-                let before = self.pos;
-                self.digits(None, 16, 2).filter(|_| self.pos == before + 2)
-            }
+            'x' => self.hexadecimal(),
             'a' => Some(7),
             'f' => Some(12),
             'n' => Some(10),
@@ -307,6 +317,23 @@ impl<'a> Translator<'a> {
             Some(c) => Ok(c),
             None => self.fail("invalid escape sequence", start),
         }
+    }
+
+    /// `{1F600}` or two digits. Reads the character that is none, which the error then shows.
+    fn hexadecimal(&mut self) -> Option<u32> {
+        let digit = |c: Option<char>| c.and_then(|c| c.to_digit(16));
+        if !self.eat('{') {
+            let (high, low) = (self.bump(), self.bump());
+            return Some(digit(high)? * 16 + digit(low)?);
+        }
+        let mut code = digit(self.bump())?;
+        while code <= u32::from(char::MAX) {
+            match self.bump() {
+                Some('}') => return Some(code),
+                c => code = code * 16 + digit(c)?,
+            }
+        }
+        None
     }
 
     /// At most `most` digits after the value so far; `None` if there is none at all.
@@ -401,6 +428,7 @@ mod tests {
             ("(?i)ABC(?-i:d)()", "abcd"),
             ("(?P<n>a)(?<m>b)|", "ab"),
             (r"\bfoo\b.bar", "foo\nbar"),
+            ("b(?i)+c", "bbC"),
             ("a|", ""),
         ] {
             assert!(matches(pattern, text), "{pattern} on {text}");
@@ -437,6 +465,13 @@ mod tests {
             ("a\\", "trailing backslash at end of expression: ``"),
         ] {
             assert_eq!(translate(pattern).unwrap_err(), message);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_pattern_panics(pattern in r"[ab(){}\[\]*+?|^$.\\:<>PQEpxz0-9,é-]{0,12}") {
+            let _ = translate(&pattern);
         }
     }
 }
