@@ -6,7 +6,8 @@ use model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::ast::*;
 use crate::durations::{format_duration, literal_millis};
-use crate::quote::{format_float, format_float_general, quote};
+use crate::kernels::format::plain;
+use crate::quote::{format_float_general, quote};
 
 /// Longer expressions are broken into lines by [`Expr::pretty`].
 const MAX_LINE: usize = 100;
@@ -49,7 +50,7 @@ impl Display for NumberLiteral {
         if self.is_duration {
             return f.write_str(&format_duration(literal_millis(*self)));
         }
-        f.write_str(&format_float(self.value))
+        f.write_str(&plain(self.value))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Quoting and unquoting of strings and characters, and numbers as text, as Go's `strconv` and `fmt` do them: error
 //! texts and printed expressions depend on it to the byte.
 
+use crate::kernels::format::plain;
+
 /// Quotes with double quotes; bytes that are no UTF-8 become `\xff`, unprintable characters `\u202a`.
 pub fn quote(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
@@ -122,35 +124,15 @@ fn push_code_point(out: &mut Vec<u8>, code: u32) -> Option<()> {
     Some(())
 }
 
-/// The shortest decimal that reads back as the same number, never with an exponent: `0.1`, `1000000`, `+Inf`, `NaN`.
-pub fn format_float(value: f64) -> String {
-    match special(value) {
-        Some(text) => text.to_owned(),
-        None => format!("{value}"),
-    }
-}
-
-/// As [`format_float`], with an exponent of at least two digits below 1e-4 and from 1e21.
+/// As [`plain`], with an exponent of at least two digits below 1e-4 and from 1e21, as Go's `%v` prints.
 pub(crate) fn format_float_general(value: f64) -> String {
-    if let Some(text) = special(value) {
-        return text.to_owned();
-    }
     let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return plain(value) };
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if value == 0.0 || (-4..21).contains(&exponent) {
-        return format!("{value}");
+        return plain(value);
     }
     format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
-}
-
-fn special(value: f64) -> Option<&'static str> {
-    match value {
-        v if v.is_nan() => Some("NaN"),
-        f64::INFINITY => Some("+Inf"),
-        f64::NEG_INFINITY => Some("-Inf"),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -186,12 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_print_shortest() {
-        let cases = [(0.1, "0.1", "0.1"), (1e21, "1000000000000000000000", "1e+21"), (1.5e-7, "0.00000015", "1.5e-07")];
-        for (value, plain, general) in cases {
-            assert_eq!((format_float(value), format_float_general(value)), (plain.to_owned(), general.to_owned()));
+    fn numbers_print_with_an_exponent_only_far_out() {
+        let cases = [(0.1, "0.1"), (1e6, "1000000"), (1e21, "1e+21"), (1.5e-7, "1.5e-07"), (-0.0, "-0")];
+        for (value, printed) in cases {
+            assert_eq!(format_float_general(value), printed);
         }
-        assert_eq!(format_float(f64::INFINITY), "+Inf");
-        assert_eq!(format_float(-0.0), "-0");
+        assert_eq!(format_float_general(f64::INFINITY), "+Inf");
     }
 }

@@ -184,7 +184,7 @@ impl Parser<'_> {
         })?;
         if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 {
             let printed =
-                if seconds.is_finite() { format!("{seconds:.6}") } else { crate::quote::format_float(seconds) };
+                if seconds.is_finite() { format!("{seconds:.6}") } else { crate::kernels::format::plain(seconds) };
             return Err(self.error(expr.span, format!("timestamp out of bounds for @ modifier: {printed}")));
         }
         let slot = match &mut expr.kind {
