@@ -1,5 +1,8 @@
 //! Where the engine's series come from.
 
+pub mod memory;
+pub mod tsdb;
+
 use std::fmt;
 
 use futures::stream::BoxStream;

@@ -1,0 +1,122 @@
+//! Warnings and infos of a query, with Prometheus' texts and positions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use promql::ast::Span;
+use promql::kernels::format::general;
+use promql::kernels::histogram::ForcedMonotonicity;
+
+/// What is said of a query besides its value; each text once.
+#[derive(Debug, Default)]
+pub(crate) struct Annotations {
+    warnings: BTreeSet<String>,
+    infos: BTreeSet<String>,
+    forced: BTreeMap<(String, usize), Forced>,
+}
+
+#[derive(Debug)]
+struct Forced {
+    span: Span,
+    range: ForcedMonotonicity,
+    count: u64,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+/// `line:column` of a span's start, both from 1.
+fn position(text: &str, span: Span) -> String {
+    let before = &text.as_bytes()[..span.start.min(text.len())];
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+    format!("{line}:{column}")
+}
+
+/// ` for metric name "…"`, or nothing for no name.
+fn of_metric(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" for metric name {name:?}") }
+}
+
+impl Annotations {
+    /// A warning about the expression at `span`.
+    pub(crate) fn warn(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
+        self.warnings.insert(format!("PromQL warning: {} ({})", message.as_ref(), position(text, span)));
+    }
+
+    pub(crate) fn info(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
+        self.infos.insert(format!("PromQL info: {} ({})", message.as_ref(), position(text, span)));
+    }
+
+    /// A source's own words.
+    pub(crate) fn source_warning(&mut self, message: String) {
+        self.warnings.insert(message);
+    }
+
+    pub(crate) fn source_info(&mut self, message: String) {
+        self.infos.insert(message);
+    }
+
+    pub(crate) fn bad_quantile(&mut self, text: &str, span: Span, q: f64) {
+        self.warn(text, span, format!("quantile value should be between 0 and 1, got {}", general(q)));
+    }
+
+    pub(crate) fn bad_bucket_label(&mut self, text: &str, span: Span, (name, le): (&str, &str)) {
+        let message = format!("bucket label \"le\" is missing or has a malformed value of {le:?}{}", of_metric(name));
+        self.warn(text, span, message);
+    }
+
+    /// Buckets of a metric were raised at a time; reported once per metric with the extent of all times.
+    pub(crate) fn forced_monotonicity(&mut self, span: Span, name: &str, at_ms: i64, range: ForcedMonotonicity) {
+        let fresh = Forced { span, range, count: 0, first_ms: at_ms, last_ms: at_ms };
+        let entry = self.forced.entry((name.to_owned(), span.start)).or_insert(fresh);
+        entry.count += 1;
+        entry.range.min_bucket = entry.range.min_bucket.min(range.min_bucket);
+        entry.range.max_bucket = entry.range.max_bucket.max(range.max_bucket);
+        entry.range.max_diff = entry.range.max_diff.max(range.max_diff);
+        entry.first_ms = entry.first_ms.min(at_ms);
+        entry.last_ms = entry.last_ms.max(at_ms);
+    }
+
+    /// Sorted warnings and infos.
+    pub(crate) fn render(mut self, text: &str) -> (Vec<String>, Vec<String>) {
+        for ((name, _), f) in std::mem::take(&mut self.forced) {
+            let docs = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
+            let message = format!(
+                "input to histogram_quantile needed to be fixed for monotonicity (see {docs}){}, from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
+                of_metric(&name),
+                general(f.range.min_bucket),
+                general(f.range.max_bucket),
+                shorter(f.range.max_diff),
+                f.count,
+                rfc3339(f.first_ms),
+                rfc3339(f.last_ms),
+            );
+            self.info(text, f.span, message);
+        }
+        (self.warnings.into_iter().collect(), self.infos.into_iter().collect())
+    }
+}
+
+/// Two significant digits.
+fn shorter(v: f64) -> String {
+    format!("{v:.1e}").parse::<f64>().map_or_else(|_| general(v), general)
+}
+
+/// UTC to the second, fractions of it only where there are some.
+fn rfc3339(ms: i64) -> String {
+    use promql::kernels::calendar::by_name;
+    let seconds = ms.div_euclid(1000) as f64;
+    let field = |name: &str| by_name(name).map_or(0.0, |f| f(seconds));
+    let fraction = match ms.rem_euclid(1000) {
+        0 => String::new(),
+        part => format!(".{part:03}").trim_end_matches('0').to_owned(),
+    };
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{fraction}Z",
+        field("year"),
+        field("month"),
+        field("day_of_month"),
+        field("hour"),
+        field("minute"),
+        ms.div_euclid(1000).rem_euclid(60),
+    )
+}

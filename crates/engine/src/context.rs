@@ -1,0 +1,137 @@
+//! What the operators of one query share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use datafusion::common::{DataFusionError, Result};
+use model::{Labels, METRIC_NAME};
+use tokio::runtime::Handle;
+
+use crate::annotations::Annotations;
+use crate::batch::Rows;
+use crate::{QueryError, SeriesSource};
+
+/// Everything of a query that is not in its plan: labels by id, annotations, counters, limits, the source.
+#[derive(Debug)]
+pub(crate) struct QueryContext {
+    pub(crate) text: String,
+    pub(crate) source: Arc<dyn SeriesSource>,
+    pub(crate) delayed_name_removal: bool,
+    /// The runtime the query came from, on which the source does its I/O.
+    pub(crate) io: Handle,
+    pub(crate) max_samples: u64,
+    pub(crate) workers: usize,
+    labels: RwLock<Vec<Labels>>,
+    annotations: Mutex<Annotations>,
+    held_samples: AtomicU64,
+    decoded_samples: AtomicU64,
+}
+
+/// Where a query runs and what bounds it.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) source: Arc<dyn SeriesSource>,
+    pub(crate) delayed_name_removal: bool,
+    pub(crate) io: Handle,
+    pub(crate) max_samples: u64,
+    pub(crate) workers: usize,
+}
+
+impl QueryContext {
+    pub(crate) fn new(text: String, around: Surroundings) -> QueryContext {
+        let Surroundings { source, delayed_name_removal, io, max_samples, workers } = around;
+        QueryContext {
+            text,
+            source,
+            delayed_name_removal,
+            io,
+            max_samples,
+            workers,
+            labels: RwLock::default(),
+            annotations: Mutex::default(),
+            held_samples: AtomicU64::new(0),
+            decoded_samples: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives each label set an id, in order; returns the first.
+    pub(crate) fn add_labels(&self, labels: impl IntoIterator<Item = Labels>) -> u32 {
+        let mut table = self.labels.write().unwrap_or_else(PoisonError::into_inner);
+        let first = table.len() as u32;
+        table.extend(labels);
+        first
+    }
+
+    /// The label sets of a batch's rows.
+    pub(crate) fn labels_of(&self, rows: &Rows) -> Vec<Labels> {
+        let table = self.labels.read().unwrap_or_else(PoisonError::into_inner);
+        rows.series.iter().map(|id| table[*id as usize].clone()).collect()
+    }
+
+    pub(crate) fn label(&self, id: u32) -> Labels {
+        self.labels.read().unwrap_or_else(PoisonError::into_inner)[id as usize].clone()
+    }
+
+    pub(crate) fn take_annotations(&self) -> Annotations {
+        std::mem::take(&mut *self.annotate())
+    }
+
+    pub(crate) fn annotate(&self) -> MutexGuard<'_, Annotations> {
+        self.annotations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count_decoded(&self, samples: usize) {
+        self.decoded_samples.fetch_add(samples as u64, Ordering::Relaxed);
+    }
+
+    /// Counts points that a selector gave against the query's limit.
+    pub(crate) fn hold(&self, points: u64) -> Result<()> {
+        let held = self.held_samples.fetch_add(points, Ordering::Relaxed) + points;
+        if self.max_samples > 0 && held > self.max_samples {
+            let text = "query processing would load too many samples into memory in query execution";
+            return Err(execution(text));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.held_samples.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn decoded(&self) -> u64 {
+        self.decoded_samples.load(Ordering::Relaxed)
+    }
+
+    /// Takes the metric name away now, or marks the row when names are dropped at the end.
+    pub(crate) fn drop_name(&self, labels: &Labels) -> (Labels, bool) {
+        if self.delayed_name_removal { (labels.clone(), true) } else { (labels.without(&[METRIC_NAME]), false) }
+    }
+}
+
+/// A query error as DataFusion carries it.
+pub(crate) fn fail(error: QueryError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+pub(crate) fn execution(message: impl Into<String>) -> DataFusionError {
+    fail(QueryError::Execution(message.into()))
+}
+
+/// The query error inside an error of DataFusion.
+pub(crate) fn query_error(error: DataFusionError) -> QueryError {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
+            Ok(query) => *query,
+            Err(other) => QueryError::Internal(other.to_string()),
+        },
+        DataFusionError::Context(_, inner) => query_error(*inner),
+        DataFusionError::Shared(inner) => match inner.as_ref() {
+            DataFusionError::External(e) => match e.downcast_ref::<QueryError>() {
+                Some(query) => query.clone(),
+                None => QueryError::Internal(e.to_string()),
+            },
+            other => QueryError::Internal(other.to_string()),
+        },
+        other => QueryError::Internal(other.to_string()),
+    }
+}

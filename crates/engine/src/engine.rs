@@ -1,0 +1,259 @@
+//! The engine: admission, parsing, planning, running, answering.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::execution::TaskContext;
+use datafusion::execution::config::SessionConfig;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use futures::TryStreamExt;
+use model::Budget;
+use promql::ParserOptions;
+use promql::ast::{Expr, ExprKind};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+use crate::context::{QueryContext, Surroundings, query_error};
+use crate::lower::Lowering;
+use crate::memory::BudgetPool;
+use crate::result::{self, Collected, Shape};
+use crate::{Answer, Query, QueryError, Stats, Value};
+
+/// What holds for all queries of a process.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Threads of the pool that decodes and evaluates.
+    pub threads: usize,
+    /// Queries evaluated at once; more wait.
+    pub max_concurrent: usize,
+    /// Samples one query may hold; 0 = no limit.
+    pub max_samples: u64,
+    pub budget: Budget,
+    pub experimental_functions: bool,
+    /// `anchored` and `smoothed` parse.
+    pub extended_range_selectors: bool,
+    /// `fill`, `fill_left` and `fill_right` parse.
+    pub fill_modifiers: bool,
+    /// Keep metric names until the end of evaluation, as Prometheus' feature flag of that name.
+    pub delayed_name_removal: bool,
+    /// The step of subqueries that name none, in milliseconds.
+    pub default_subquery_step_ms: i64,
+}
+
+impl Default for EngineSettings {
+    fn default() -> EngineSettings {
+        EngineSettings {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            max_concurrent: 20,
+            max_samples: 50_000_000,
+            budget: Budget::unlimited(),
+            experimental_functions: false,
+            extended_range_selectors: false,
+            fill_modifiers: false,
+            delayed_name_removal: false,
+            default_subquery_step_ms: 60_000,
+        }
+    }
+}
+
+/// Evaluates queries on one pool of threads and one DataFusion runtime.
+#[derive(Debug)]
+pub struct Engine {
+    settings: EngineSettings,
+    /// `None` only while the engine is dropped.
+    pool: Option<Runtime>,
+    running: Arc<Semaphore>,
+    environment: Arc<RuntimeEnv>,
+}
+
+impl Engine {
+    /// Starts the pool.
+    ///
+    /// # Panics
+    /// When the system refuses threads.
+    pub fn new(settings: EngineSettings) -> Engine {
+        let pool = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.threads.max(1))
+            .thread_name("promql")
+            .enable_time()
+            .build()
+            .expect("starting the threads of the query engine");
+        let memory = Arc::new(BudgetPool::new(settings.budget.clone()));
+        let environment =
+            RuntimeEnvBuilder::new().with_memory_pool(memory).build_arc().expect("a runtime without disks or stores");
+        let running = Arc::new(Semaphore::new(settings.max_concurrent.max(1)));
+        Engine { settings, pool: Some(pool), running, environment }
+    }
+
+    pub fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+
+    /// Evaluates a query. Dropping the future ends the work.
+    ///
+    /// The source is driven on the runtime this is called from, evaluation on the engine's own threads.
+    ///
+    /// # Errors
+    /// By kind: see [`QueryError`]; texts are Prometheus' where it has one.
+    pub async fn query(&self, query: Query) -> Result<Answer, QueryError> {
+        let pool = self.handle();
+        let io = Handle::try_current().unwrap_or_else(|_| pool.clone());
+        let (running, timeout) = (Arc::clone(&self.running), query.timeout);
+        let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io };
+        let task = pool.spawn(async move {
+            let deadline = tokio::time::Instant::now() + timeout;
+            let permit = tokio::time::timeout_at(deadline, running.acquire_owned()).await;
+            let Ok(Ok(_permit)) = permit else {
+                return Err(QueryError::Timeout("query timed out in query queue".to_owned()));
+            };
+            match tokio::time::timeout_at(deadline, run.answer(query)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(QueryError::Timeout("query timed out in expression evaluation".to_owned())),
+            }
+        });
+        let _abort = AbortOnDrop(task.abort_handle());
+        match task.await {
+            Ok(answer) => answer,
+            Err(e) if e.is_cancelled() => {
+                Err(QueryError::Canceled("query was canceled in expression evaluation".to_owned()))
+            }
+            Err(e) => Err(QueryError::Internal(format!("evaluating the query: {e}"))),
+        }
+    }
+
+    /// The operators a query would run as, one per line.
+    pub fn explain(&self, query: Query) -> Result<String, QueryError> {
+        let io = self.handle();
+        let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io };
+        let expr = run.parse(&query.text)?;
+        let planned = run.plan(&query, &expr)?;
+        Ok(displayable(planned.plan.as_ref()).indent(false).to_string())
+    }
+
+    fn handle(&self) -> Handle {
+        self.pool.as_ref().map_or_else(Handle::current, |pool| pool.handle().clone())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Dropping a runtime waits for its tasks, which an async caller must not.
+        if let Some(pool) = self.pool.take() {
+            pool.shutdown_background();
+        }
+    }
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What one query needs of the engine.
+struct Run {
+    settings: EngineSettings,
+    environment: Arc<RuntimeEnv>,
+    io: Handle,
+}
+
+struct Planned {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<QueryContext>,
+    shape: Shape,
+}
+
+impl Run {
+    fn parse(&self, text: &str) -> Result<Expr, QueryError> {
+        let options = ParserOptions {
+            experimental_functions: self.settings.experimental_functions,
+            extended_range_selectors: self.settings.extended_range_selectors,
+            fill_modifiers: self.settings.fill_modifiers,
+            extended_rate_functions: false,
+        };
+        options.parse_expr(text).map_err(|e| QueryError::BadData(e.to_string()))
+    }
+
+    fn plan(&self, query: &Query, expr: &Expr) -> Result<Planned, QueryError> {
+        let lowering = Lowering {
+            grid: query.grid,
+            lookback_ms: query.lookback_ms,
+            dedup: query.dedup,
+            default_subquery_step_ms: self.settings.default_subquery_step_ms,
+            delayed_name_removal: self.settings.delayed_name_removal,
+            asked: (query.grid.start_ms, query.grid.end_ms),
+            max_steps: if self.settings.max_samples == 0 { 1 << 26 } else { self.settings.max_samples.min(1 << 26) },
+        };
+        let around = Surroundings {
+            source: Arc::clone(&query.source),
+            delayed_name_removal: self.settings.delayed_name_removal,
+            io: self.io.clone(),
+            max_samples: self.settings.max_samples,
+            workers: self.settings.threads.max(1),
+        };
+        let context = Arc::new(QueryContext::new(query.text.clone(), around));
+        let shape = Shape::of(expr, query.grid)?;
+        shape.annotate(&context);
+        let node = lowering.root(expr)?;
+        Ok(Planned { plan: node.build(&context), context, shape })
+    }
+
+    async fn answer(self, query: Query) -> Result<Answer, QueryError> {
+        let began = tokio::time::Instant::now();
+        let expr = self.parse(&query.text)?;
+        if let ExprKind::String(literal) = &without_parens(&expr).kind
+            && query.grid.is_instant()
+        {
+            let value = String::from_utf8_lossy(&literal.value).into_owned();
+            let value = Value::String { t_ms: query.grid.start_ms, value };
+            return Ok(Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() });
+        }
+        let Planned { plan, context, shape } = self.plan(&query, &expr)?;
+        let collected = self.run(plan).await?;
+        let value = result::value(collected, &shape, &context, query.grid);
+        let (warnings, infos) = context.take_annotations().render(&query.text);
+        let stats = Stats {
+            total_samples: context.held(),
+            peak_samples: context.held(),
+            decoded_samples: context.decoded(),
+            eval_seconds: began.elapsed().as_secs_f64(),
+        };
+        Ok(Answer { value, warnings, infos, stats })
+    }
+
+    /// Runs all partitions of a plan and gathers their batches.
+    async fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Collected, QueryError> {
+        let task = Arc::new(TaskContext::new(
+            None,
+            String::new(),
+            SessionConfig::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            Arc::clone(&self.environment),
+        ));
+        let mut partitions = tokio::task::JoinSet::new();
+        for partition in 0..plan.output_partitioning().partition_count() {
+            let stream = plan.execute(partition, Arc::clone(&task)).map_err(query_error)?;
+            partitions.spawn(stream.try_collect::<Vec<_>>());
+        }
+        let mut batches = Vec::new();
+        while let Some(joined) = partitions.join_next().await {
+            let part = joined.map_err(|e| QueryError::Internal(format!("evaluating the query: {e}")))?;
+            batches.extend(part.map_err(query_error)?);
+        }
+        Ok(batches)
+    }
+}
+
+pub(crate) fn without_parens(expr: &Expr) -> &Expr {
+    match &expr.kind {
+        ExprKind::Paren(inner) => without_parens(inner),
+        _ => expr,
+    }
+}

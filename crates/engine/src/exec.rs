@@ -1,0 +1,231 @@
+//! Our operators as DataFusion execution plans.
+//!
+//! [`Operator`] is what an operator must say and do; [`PromExec`] is the one shell that makes it an `ExecutionPlan`
+//! with partitions, metrics and a place in EXPLAIN.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+    PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream,
+};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+
+use crate::batch::Rows;
+use crate::context::QueryContext;
+
+pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
+pub(crate) type RowStream = BoxStream<'static, Result<Rows>>;
+
+/// A physical operator.
+pub(crate) trait Operator: fmt::Debug + Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+
+    /// What EXPLAIN says beside the name.
+    fn detail(&self) -> String {
+        String::new()
+    }
+
+    fn schema(&self) -> SchemaRef;
+
+    /// Into how many streams the output is split, given the inputs' numbers.
+    fn partitions(&self, inputs: &[usize]) -> usize;
+
+    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream>;
+}
+
+/// An operator in a plan of DataFusion.
+#[derive(Debug)]
+pub(crate) struct PromExec {
+    operator: Arc<dyn Operator>,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
+    query: Arc<QueryContext>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl PromExec {
+    pub(crate) fn plan(
+        operator: Arc<dyn Operator>,
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
+        query: Arc<QueryContext>,
+    ) -> Arc<dyn ExecutionPlan> {
+        let counts: Vec<usize> = inputs.iter().map(|i| i.output_partitioning().partition_count()).collect();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(operator.schema()),
+            Partitioning::UnknownPartitioning(operator.partitions(&counts)),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
+        Arc::new(PromExec { operator, inputs, query, properties, metrics })
+    }
+}
+
+impl DisplayAs for PromExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let detail = self.operator.detail();
+        if detail.is_empty() {
+            f.write_str(self.operator.name())
+        } else {
+            write!(f, "{}: {detail}", self.operator.name())
+        }
+    }
+}
+
+impl ExecutionPlan for PromExec {
+    fn name(&self) -> &str {
+        self.operator.name()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.inputs.iter().collect()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(PromExec::plan(Arc::clone(&self.operator), children, Arc::clone(&self.query)))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, task: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let inputs = Inputs { plans: self.inputs.clone(), task, query: Arc::clone(&self.query) };
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let batches = Arc::clone(&self.operator).run(partition, inputs)?;
+        let recorded = batches.map_ok(move |batch| batch.record_output(&metrics));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.operator.schema(), recorded)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// What an operator reads from.
+#[derive(Clone, Debug)]
+pub(crate) struct Inputs {
+    plans: Vec<Arc<dyn ExecutionPlan>>,
+    task: Arc<TaskContext>,
+    pub(crate) query: Arc<QueryContext>,
+}
+
+impl Inputs {
+    pub(crate) fn len(&self) -> usize {
+        self.plans.len()
+    }
+
+    pub(crate) fn partitions(&self, input: usize) -> usize {
+        self.plans[input].output_partitioning().partition_count()
+    }
+
+    /// Memory of this query, empty at first.
+    pub(crate) fn reserve(&self, what: &str) -> MemoryReservation {
+        MemoryConsumer::new(what).register(self.task.memory_pool())
+    }
+
+    /// One partition of an input.
+    pub(crate) fn rows(&self, input: usize, partition: usize) -> Result<RowStream> {
+        let stream = self.plans[input].execute(partition, Arc::clone(&self.task))?;
+        Ok(stream.map_ok(Rows::from_batch).boxed())
+    }
+
+    /// Runs `work` on every partition of an input at once and gives the results in order of partitions. Dropping the
+    /// future ends the work.
+    pub(crate) async fn on_partitions<T, F, W>(&self, input: usize, work: W) -> Result<Vec<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+        W: Fn(RowStream) -> F,
+    {
+        let partitions = self.partitions(input);
+        if partitions == 1 {
+            return Ok(vec![work(self.rows(input, 0)?).await?]);
+        }
+        let mut tasks = JoinSet::new();
+        for partition in 0..partitions {
+            let work = work(self.rows(input, partition)?);
+            tasks.spawn(async move { work.await.map(|result| (partition, result)) });
+        }
+        let mut results = Vec::with_capacity(partitions);
+        while let Some(joined) = tasks.join_next().await {
+            results.push(joined.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??);
+        }
+        results.sort_unstable_by_key(|(partition, _)| *partition);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// All rows of an input, charged to `memory`.
+    pub(crate) async fn collect(&self, input: usize, steps: usize, memory: &MemoryReservation) -> Result<Rows> {
+        let parts = self
+            .on_partitions(input, |mut rows| async move {
+                let mut all = Rows::new(steps);
+                while let Some(batch) = rows.try_next().await? {
+                    all.append(batch);
+                }
+                Ok(all)
+            })
+            .await?;
+        let mut all = Rows::new(steps);
+        for part in parts {
+            memory.try_grow(part.bytes())?;
+            all.append(part);
+        }
+        Ok(all)
+    }
+
+    /// The values of the scalar inputs from `first` on, one list of steps each; computed once for all partitions.
+    pub(crate) async fn scalars(&self, first: usize, cell: &OnceCell<Vec<Vec<f64>>>) -> Result<Vec<Vec<f64>>> {
+        let compute = || async {
+            let mut scalars = Vec::new();
+            for input in first..self.len() {
+                let mut rows = self.rows(input, 0)?;
+                let values = rows.try_next().await?.map(|r| r.values).unwrap_or_default();
+                scalars.push(values);
+            }
+            Ok::<_, DataFusionError>(scalars)
+        };
+        cell.get_or_try_init(compute).await.cloned()
+    }
+}
+
+/// A stream of what a future gives.
+pub(crate) fn once(schema: SchemaRef, rows: impl Future<Output = Result<Vec<Rows>>> + Send + 'static) -> BatchStream {
+    futures::stream::once(rows)
+        .map_ok(move |batches| {
+            let schema = Arc::clone(&schema);
+            futures::stream::iter(batches.into_iter().map(move |rows| rows.into_batch(Arc::clone(&schema))))
+        })
+        .try_flatten()
+        .boxed()
+}

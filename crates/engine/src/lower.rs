@@ -1,0 +1,509 @@
+//! From the syntax tree to the logical plan.
+//!
+//! Every node gets the steps it is evaluated at: subqueries have steps of their own, and what `@` pins to one time is
+//! evaluated once and repeated. Offsets and `@` are resolved here; operators know absolute times only.
+
+use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, TimeRange};
+use promql::ast::{
+    AggregateOp, Aggregation, At, Binary, Call, Cardinality, Duration, Expr, ExprKind, MatrixSelector, Span, Subquery,
+    Unary, VectorSelector,
+};
+use promql::functions;
+use promql::kernels::aggregate::Aggregate as AggregateKind;
+use promql::kernels::binary::{arithmetic, compare, is_comparison, is_set};
+use promql::kernels::labels::check_count_values_label;
+use promql::kernels::range::RangeFunction;
+use promql::kernels::window::Steps;
+
+use crate::ops::groups::Grouping;
+use crate::ops::map::MapFunction;
+use crate::ops::window::{WindowFunction, WindowSpec};
+use crate::plan::{Kind, PromNode, PromOp, StepGrid};
+use crate::read::Reading;
+use crate::{Dedup, Grid, QueryError, Select, SelectHints};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+mod calls;
+
+/// What of a query decides its plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Lowering {
+    pub(crate) grid: Grid,
+    pub(crate) lookback_ms: i64,
+    pub(crate) dedup: Dedup,
+    pub(crate) default_subquery_step_ms: i64,
+    pub(crate) delayed_name_removal: bool,
+    /// Steps a subquery may have.
+    pub(crate) max_steps: u64,
+    /// The times that selectors here are evaluated for, as wide as Prometheus asks its storage: which samples a
+    /// replica begins with decides how replicas are merged.
+    pub(crate) asked: (i64, i64),
+}
+
+/// What a selector will be told of its surroundings.
+#[derive(Clone, Debug, Default)]
+struct Above {
+    /// The innermost function or aggregation.
+    function: String,
+    grouping: Vec<String>,
+    by: bool,
+}
+
+impl Above {
+    fn function(name: &str) -> Above {
+        Above { function: name.to_owned(), ..Above::default() }
+    }
+
+    /// The same, through something that is not an aggregation.
+    fn indirect(&self) -> Above {
+        Above { function: self.function.clone(), ..Above::default() }
+    }
+}
+
+/// A range of samples: a matrix selector or a subquery.
+struct RangeInput {
+    range: i64,
+    steps: Steps,
+    grid: StepGrid,
+    node: RangeSource,
+    one_name: bool,
+}
+
+enum RangeSource {
+    Selector { select: Box<Select>, reading: Reading },
+    Subquery { inner: Option<Box<PromNode>> },
+}
+
+pub(crate) fn unsupported(what: &str) -> QueryError {
+    QueryError::Execution(format!("{what} is not supported yet"))
+}
+
+impl Lowering {
+    /// The plan of a whole query.
+    pub(crate) fn root(&self, expr: &Expr) -> Result<PromNode> {
+        let step = if self.grid.step_ms == 0 { 1 } else { self.grid.step_ms };
+        let grid = StepGrid { start: self.grid.start_ms, step, count: self.grid.steps() };
+        if matches!(strip(expr).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_)) {
+            return self.raw(strip(expr), grid);
+        }
+        let node = self.lower(expr, grid, &Above::default())?;
+        if node.kind == Kind::Scalar {
+            return Ok(node);
+        }
+        let grid = node.grid;
+        Ok(PromNode::vector(PromOp::Distinct { drop_names: self.delayed_name_removal }, vec![node], grid))
+    }
+
+    fn raw(&self, expr: &Expr, grid: StepGrid) -> Result<PromNode> {
+        let input = self.range_input(expr, grid, &Above::default())?;
+        Ok(match input.node {
+            RangeSource::Selector { select, reading } => {
+                PromNode::vector(PromOp::RawSelector { select: *select, reading }, Vec::new(), grid)
+            }
+            RangeSource::Subquery { inner: Some(inner) } => {
+                let inner_grid = inner.grid;
+                PromNode::vector(PromOp::RawSubquery { inner: inner_grid }, vec![*inner], grid)
+            }
+            RangeSource::Subquery { inner: None } => PromNode::vector(PromOp::Empty, Vec::new(), grid),
+        })
+    }
+
+    fn lower(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
+        let literal = matches!(strip(expr).kind, ExprKind::Number(_) | ExprKind::String(_));
+        if grid.count > 1 && !literal && is_invariant(expr) {
+            let once = self.lower_at(expr, StepGrid::at(grid.start), above)?;
+            let (kind, one_name) = (once.kind, once.one_name);
+            let op = match once.op {
+                PromOp::Number(value) => {
+                    return Ok(PromNode { op: PromOp::Number(value), inputs: Vec::new(), grid, kind, one_name });
+                }
+                _ => PromOp::Repeat,
+            };
+            return Ok(PromNode { op, inputs: vec![once], grid, kind, one_name });
+        }
+        self.lower_at(expr, grid, above)
+    }
+
+    fn lower_at(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
+        match &expr.kind {
+            ExprKind::Number(number) => Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid)),
+            ExprKind::Paren(inner) => self.lower(inner, grid, &above.indirect()),
+            ExprKind::Vector(selector) => self.selector(selector, WindowFunction::Instant, grid, above),
+            ExprKind::Unary(unary) => self.unary(unary, grid, above),
+            ExprKind::Binary(binary) => self.binary(binary, grid),
+            ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, grid),
+            ExprKind::Call(call) => self.call(call, grid, above),
+            ExprKind::String(_) | ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
+                Err(QueryError::Internal("a range vector or string stands where a value is needed".to_owned()))
+            }
+        }
+    }
+
+    fn duration(&self, duration: &Duration, positive: bool) -> Result<i64> {
+        let range = self.grid.end_ms.saturating_sub(self.grid.start_ms);
+        let resolved = match positive {
+            true => duration.resolve_positive(self.grid.step_ms, range),
+            false => duration.resolve(self.grid.step_ms, range),
+        };
+        resolved.map_err(|e| QueryError::BadData(e.to_string()))
+    }
+
+    fn offset(&self, offset: &Option<Duration>) -> Result<i64> {
+        offset.as_ref().map_or(Ok(0), |d| self.duration(d, false))
+    }
+
+    fn fixed(&self, at: Option<At>) -> Option<i64> {
+        Some(match at? {
+            At::Millis(t) => t,
+            At::Start => self.grid.start_ms,
+            At::End => self.grid.end_ms,
+        })
+    }
+
+    /// The samples that windows of `length` may hold: they are open on the left.
+    fn samples(&self, at: Option<At>, offset: i64, length: i64) -> TimeRange {
+        let (first, last) = self.fixed(at).map_or(self.asked, |t| (t, t));
+        let start = first.saturating_sub(offset).saturating_sub(length).saturating_add(1);
+        TimeRange::from_closed(start, last.saturating_sub(offset))
+    }
+
+    /// Where windows end over a grid, and the closed span of those ends.
+    fn windows(&self, grid: StepGrid, at: Option<At>, offset: i64) -> (Steps, i64, i64) {
+        let steps = Steps { offset, fixed: self.fixed(at), ..grid.steps() };
+        (steps, steps.end(0), steps.end(grid.count - 1))
+    }
+
+    fn select(&self, selector: &VectorSelector, range: TimeRange, above: &Above, range_ms: i64) -> (Select, Reading) {
+        let hints = SelectHints {
+            step_ms: self.grid.step_ms,
+            func: above.function.clone(),
+            range_ms,
+            grouping: above.grouping.clone(),
+            by: above.by,
+        };
+        let reading = Reading { function: above.function.clone(), range, dedup: self.dedup };
+        (Select { matchers: selector.matchers.clone(), range, hints }, reading)
+    }
+
+    fn selector(
+        &self,
+        selector: &VectorSelector,
+        function: WindowFunction,
+        grid: StepGrid,
+        above: &Above,
+    ) -> Result<PromNode> {
+        check_extension(selector)?;
+        let offset = self.offset(&selector.offset)?;
+        let (steps, ..) = self.windows(grid, selector.at, offset);
+        let range = self.samples(selector.at, offset, self.lookback_ms);
+        let (select, reading) = self.select(selector, range, above, 0);
+        let (name, span) = (String::new(), Span::default());
+        let spec = WindowSpec { function, name, steps, range: self.lookback_ms, span, param_span: span };
+        let node = PromNode::vector(PromOp::Selector { spec, select, reading }, Vec::new(), grid);
+        Ok(node.with_one_name(names_one_metric(selector)))
+    }
+
+    /// Lowers a matrix selector or a subquery to where its samples come from.
+    fn range_input(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<RangeInput> {
+        match &strip(expr).kind {
+            ExprKind::Matrix(matrix) => self.matrix(matrix, grid, above),
+            ExprKind::Subquery(subquery) => self.subquery(subquery, grid, above),
+            _ => Err(QueryError::Internal("a range vector is needed here".to_owned())),
+        }
+    }
+
+    fn matrix(&self, matrix: &MatrixSelector, grid: StepGrid, above: &Above) -> Result<RangeInput> {
+        check_extension(&matrix.selector)?;
+        let range = self.duration(&matrix.range, true)?;
+        let offset = self.offset(&matrix.selector.offset)?;
+        let (steps, ..) = self.windows(grid, matrix.selector.at, offset);
+        let samples = self.samples(matrix.selector.at, offset, range);
+        let (select, reading) = self.select(&matrix.selector, samples, above, range);
+        let node = RangeSource::Selector { select: Box::new(select), reading };
+        Ok(RangeInput { range, steps, grid, node, one_name: names_one_metric(&matrix.selector) })
+    }
+
+    fn subquery(&self, subquery: &Subquery, grid: StepGrid, above: &Above) -> Result<RangeInput> {
+        let range = self.duration(&subquery.range, true)?;
+        let step = match &subquery.step {
+            Some(step) => self.duration(step, true)?,
+            None => self.default_subquery_step_ms,
+        };
+        let step = if step == 0 { self.default_subquery_step_ms } else { step }.max(1);
+        let offset = self.offset(&subquery.offset)?;
+        let (steps, first, last) = self.windows(grid, subquery.at, offset);
+        let begin = first.saturating_sub(range);
+        // Inner steps are multiples of the step since the epoch, the first one after the window's open start.
+        let mut start = begin / step * step;
+        if start <= begin {
+            start = start.saturating_add(step);
+        }
+        let mut inner = None;
+        let mut one_name = true;
+        if last >= start {
+            let count = (last - start) as u64 / step as u64 + 1;
+            if count > self.max_steps {
+                let text = "query processing would load too many samples into memory in query execution";
+                return Err(QueryError::Execution(text.to_owned()));
+            }
+            let (begin, end) = self.fixed(subquery.at).map_or(self.asked, |t| (t, t));
+            let asked = (begin.saturating_sub(offset).saturating_sub(range), end.saturating_sub(offset));
+            let inside = Lowering { asked, ..self.clone() };
+            let grid = StepGrid { start, step, count: count as usize };
+            let node = inside.lower(&subquery.expr, grid, &above.indirect())?;
+            one_name = node.one_name;
+            inner = Some(Box::new(node));
+        }
+        Ok(RangeInput { range, steps, grid, node: RangeSource::Subquery { inner }, one_name })
+    }
+
+    fn unary(&self, unary: &Unary, grid: StepGrid, above: &Above) -> Result<PromNode> {
+        let node = self.lower(&unary.expr, grid, &above.indirect())?;
+        if !unary.negate {
+            return Ok(node);
+        }
+        if let PromOp::Number(value) = node.op {
+            return Ok(PromNode::scalar(PromOp::Number(-value), Vec::new(), grid));
+        }
+        Ok(self.map(MapFunction::Each(|v| -v), node, Vec::new()))
+    }
+
+    /// A function of each row that takes the name away.
+    fn map(&self, function: MapFunction, node: PromNode, params: Vec<PromNode>) -> PromNode {
+        let (grid, kind, one_name) = (node.grid, node.kind, node.one_name);
+        let mut inputs = vec![node];
+        inputs.extend(params);
+        self.named(PromNode { op: PromOp::Map(function), inputs, grid, kind, one_name })
+    }
+
+    /// A node that has dropped names: series of several names may have become equal.
+    fn named(&self, node: PromNode) -> PromNode {
+        if node.one_name || node.kind == Kind::Scalar || self.delayed_name_removal { node } else { distinct(node) }
+    }
+
+    fn binary(&self, binary: &Binary, grid: StepGrid) -> Result<PromNode> {
+        let above = Above::default();
+        let op = binary.op;
+        if matches!(op, promql::ast::BinaryOp::TrimLower | promql::ast::BinaryOp::TrimUpper) {
+            return Err(unsupported("trimming of histograms"));
+        }
+        let left = self.lower(&binary.lhs, grid, &above)?;
+        let right = self.lower(&binary.rhs, grid, &above)?;
+        match (left.kind, right.kind) {
+            (Kind::Scalar, Kind::Scalar) => {
+                if let (PromOp::Number(a), PromOp::Number(b)) = (&left.op, &right.op) {
+                    let value = match compare(op, *a, *b) {
+                        Some(holds) => f64::from(u8::from(holds)),
+                        None => arithmetic(op, *a, *b),
+                    };
+                    return Ok(PromNode::scalar(PromOp::Number(value), Vec::new(), grid));
+                }
+                let function = MapFunction::Binary { op, return_bool: is_comparison(op), scalar_left: false };
+                Ok(self.map(function, left, vec![right]))
+            }
+            (Kind::Vector, Kind::Scalar) => Ok(self.with_scalar(binary, left, right, false)),
+            (Kind::Scalar, Kind::Vector) => Ok(self.with_scalar(binary, right, left, true)),
+            (Kind::Vector, Kind::Vector) => Ok(self.between_vectors(binary, left, right, grid)),
+        }
+    }
+
+    fn with_scalar(&self, binary: &Binary, vector: PromNode, scalar: PromNode, scalar_left: bool) -> PromNode {
+        let (op, return_bool) = (binary.op, binary.return_bool);
+        let function = MapFunction::Binary { op, return_bool, scalar_left };
+        if is_comparison(op) && !return_bool {
+            let (grid, one_name) = (vector.grid, vector.one_name);
+            return PromNode::vector(PromOp::Map(function), vec![vector, scalar], grid).with_one_name(one_name);
+        }
+        self.map(function, vector, vec![scalar])
+    }
+
+    fn between_vectors(&self, binary: &Binary, left: PromNode, right: PromNode, grid: StepGrid) -> PromNode {
+        let op = binary.op;
+        let matching = binary.matching.clone().unwrap_or(promql::ast::VectorMatching {
+            cardinality: Cardinality::OneToOne,
+            on: false,
+            labels: Vec::new(),
+            include: Vec::new(),
+            fill_left: None,
+            fill_right: None,
+        });
+        if is_set(op) {
+            let one_name = op != promql::ast::BinaryOp::Or && left.one_name;
+            let matching = Grouping { labels: matching.labels, without: !matching.on };
+            return PromNode::vector(PromOp::Set { op, matching }, vec![left, right], grid).with_one_name(one_name);
+        }
+        let many = if matching.cardinality == Cardinality::OneToMany { &right } else { &left };
+        let keeps_name = is_comparison(op) && !binary.return_bool;
+        let one_name = !matching.include.iter().any(|l| l == METRIC_NAME) && (!keeps_name || many.one_name);
+        let op = PromOp::Join { op, return_bool: binary.return_bool, matching };
+        PromNode::vector(op, vec![left, right], grid).with_one_name(one_name)
+    }
+
+    fn aggregation(&self, aggregation: &Aggregation, grid: StepGrid) -> Result<PromNode> {
+        let above = Above {
+            function: aggregation_name(aggregation.op).to_owned(),
+            grouping: aggregation.grouping.clone(),
+            by: !aggregation.without,
+        };
+        let grouping = Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
+        let by_name = !grouping.without && grouping.labels.iter().any(|l| l == METRIC_NAME);
+        let simple = match aggregation.op {
+            AggregateOp::Sum => Some(AggregateKind::Sum),
+            AggregateOp::Avg => Some(AggregateKind::Avg),
+            AggregateOp::Min => Some(AggregateKind::Min),
+            AggregateOp::Max => Some(AggregateKind::Max),
+            AggregateOp::Count => Some(AggregateKind::Count),
+            AggregateOp::Group => Some(AggregateKind::Group),
+            AggregateOp::Stddev => Some(AggregateKind::Stddev),
+            AggregateOp::Stdvar => Some(AggregateKind::Stdvar),
+            AggregateOp::Limitk => return Err(unsupported("limitk()")),
+            AggregateOp::LimitRatio => return Err(unsupported("limit_ratio()")),
+            _ => None,
+        };
+        let input = self.lower(&aggregation.expr, grid, &above)?;
+        if let Some(kind) = simple {
+            let op = PromOp::Aggregate { kind, grouping };
+            return Ok(PromNode::vector(op, vec![input], grid).with_one_name(!by_name));
+        }
+        let param = aggregation.param.as_deref();
+        let Some(param) = param else { return Err(QueryError::Internal("a parameter is missing".to_owned())) };
+        if aggregation.op == AggregateOp::CountValues {
+            let label = string(param)?;
+            check_count_values_label(label).map_err(QueryError::Execution)?;
+            let op = PromOp::CountValues { grouping, label: label.to_vec() };
+            return Ok(PromNode::vector(op, vec![input], grid).with_one_name(false));
+        }
+        let param_span = param.span;
+        let one_name = input.one_name;
+        let scalar = self.lower(param, grid, &Above::default())?;
+        let (op, one_name) = match aggregation.op {
+            AggregateOp::Quantile => (PromOp::Quantile { grouping, param_span }, !by_name),
+            other => (PromOp::SelectK { bottom: other == AggregateOp::Bottomk, grouping }, one_name),
+        };
+        Ok(PromNode::vector(op, vec![input, scalar], grid).with_one_name(one_name))
+    }
+
+    /// A range function over its windows.
+    fn window(&self, function: RangeFunction, input: RangeInput, call: &Call, params: Vec<PromNode>) -> PromNode {
+        let spans: Vec<Span> = call.args.iter().map(|a| a.span).collect();
+        let is_range = |e: &Expr| matches!(strip(e).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
+        let span = call.args.iter().find(|a| is_range(a)).map_or(Span::default(), |a| a.span);
+        let param_span = call.args.iter().position(|a| !is_range(a)).map_or(Span::default(), |i| spans[i]);
+        let spec = WindowSpec {
+            function: WindowFunction::Range(function),
+            name: call.func.to_owned(),
+            steps: input.steps,
+            range: input.range,
+            span,
+            param_span,
+        };
+        let (grid, one_name) = (input.grid, input.one_name);
+        let node = match input.node {
+            RangeSource::Selector { select, reading } => {
+                PromNode::vector(PromOp::Selector { spec, select: *select, reading }, params, grid)
+            }
+            RangeSource::Subquery { inner: Some(inner) } => {
+                let inner_grid = inner.grid;
+                let mut inputs = vec![*inner];
+                inputs.extend(params);
+                PromNode::vector(PromOp::Subquery { spec, inner: inner_grid }, inputs, grid)
+            }
+            RangeSource::Subquery { inner: None } => PromNode::vector(PromOp::Empty, Vec::new(), grid),
+        };
+        let node = node.with_one_name(one_name);
+        if function.keeps_name() { node } else { self.named(node) }
+    }
+}
+
+fn distinct(node: PromNode) -> PromNode {
+    let grid = node.grid;
+    PromNode::vector(PromOp::Distinct { drop_names: false }, vec![node], grid)
+}
+
+fn strip(expr: &Expr) -> &Expr {
+    match &expr.kind {
+        ExprKind::Paren(inner) => strip(inner),
+        _ => expr,
+    }
+}
+
+fn string(expr: &Expr) -> Result<&[u8]> {
+    match &strip(expr).kind {
+        ExprKind::String(literal) => Ok(&literal.value),
+        _ => Err(QueryError::Internal("a string literal is needed here".to_owned())),
+    }
+}
+
+fn names_one_metric(selector: &VectorSelector) -> bool {
+    selector.matchers.iter().any(|m| m.name == METRIC_NAME && m.op() == MatchOp::Equal)
+}
+
+fn check_extension(selector: &VectorSelector) -> Result<()> {
+    match selector.extension {
+        None => Ok(()),
+        Some(promql::ast::Extension::Anchored) => Err(unsupported("the anchored modifier")),
+        Some(promql::ast::Extension::Smoothed) => Err(unsupported("the smoothed modifier")),
+    }
+}
+
+/// Whether a value is the same at every step because `@` pins all its selectors.
+fn is_invariant(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::String(_) => true,
+        ExprKind::Vector(selector) => selector.at.is_some(),
+        ExprKind::Matrix(matrix) => matrix.selector.at.is_some(),
+        ExprKind::Subquery(subquery) => subquery.at.is_some(),
+        ExprKind::Call(call) => {
+            let safe = functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
+            safe && call.args.iter().all(is_invariant)
+        }
+        ExprKind::Aggregate(a) => is_invariant(&a.expr) && a.param.as_deref().is_none_or(is_invariant),
+        ExprKind::Binary(b) => is_invariant(&b.lhs) && is_invariant(&b.rhs),
+        ExprKind::Unary(u) => is_invariant(&u.expr),
+        ExprKind::Paren(inner) => is_invariant(inner),
+    }
+}
+
+/// The labels that `absent` can know: those that an equality matcher, and no other, pins.
+fn absent_labels(expr: &Expr) -> Labels {
+    let matchers = match &strip(expr).kind {
+        ExprKind::Vector(selector) => &selector.matchers,
+        ExprKind::Matrix(matrix) => &matrix.selector.matchers,
+        _ => return Labels::empty(),
+    };
+    let mut builder = LabelsBuilder::default();
+    let mut seen = Vec::new();
+    let mut spoilt = Vec::new();
+    for matcher in matchers.iter().filter(|m| m.name != METRIC_NAME) {
+        if matcher.op() == MatchOp::Equal && !seen.contains(&&matcher.name) {
+            builder.set(&matcher.name, &matcher.value);
+            seen.push(&matcher.name);
+        } else {
+            spoilt.push(&matcher.name);
+        }
+    }
+    for name in spoilt {
+        builder.remove(name);
+    }
+    builder.build()
+}
+
+fn aggregation_name(op: AggregateOp) -> &'static str {
+    match op {
+        AggregateOp::Sum => "sum",
+        AggregateOp::Avg => "avg",
+        AggregateOp::Min => "min",
+        AggregateOp::Max => "max",
+        AggregateOp::Count => "count",
+        AggregateOp::Group => "group",
+        AggregateOp::Stddev => "stddev",
+        AggregateOp::Stdvar => "stdvar",
+        AggregateOp::Topk => "topk",
+        AggregateOp::Bottomk => "bottomk",
+        AggregateOp::Quantile => "quantile",
+        AggregateOp::CountValues => "count_values",
+        AggregateOp::Limitk => "limitk",
+        AggregateOp::LimitRatio => "limit_ratio",
+    }
+}

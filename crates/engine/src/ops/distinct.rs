@@ -1,0 +1,92 @@
+//! No two series of a vector have the same labels at the same step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use model::{Labels, METRIC_NAME};
+use promql::kernels::aggregate::for_each_bit;
+
+use crate::batch::Rows;
+use crate::context::execution;
+use crate::exec::{BatchStream, Inputs, Operator, once};
+
+pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
+
+/// Makes one row of rows with the same labels; an error where two of them have a value at the same step.
+#[derive(Debug)]
+pub(crate) struct Distinct {
+    pub(crate) steps: usize,
+    /// Carry out the dropping of names that was put off.
+    pub(crate) drop_names: bool,
+}
+
+impl Operator for Distinct {
+    fn name(&self) -> &'static str {
+        "Distinct"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        Ok(once(schema, async move {
+            let memory = inputs.reserve("series");
+            let rows = inputs.collect(0, self.steps, &memory).await?;
+            let mut labels = inputs.query.labels_of(&rows);
+            if self.drop_names {
+                for (row, labels) in labels.iter_mut().enumerate().filter(|(row, _)| rows.drop_name[*row]) {
+                    debug_assert!(rows.drop_name[row]);
+                    *labels = labels.without(&[METRIC_NAME]);
+                }
+            }
+            let mut rows = merge_equal(rows, &labels)?;
+            if self.drop_names {
+                let kept = std::mem::take(&mut rows.1);
+                super::map::relabel(&inputs.query, &mut rows.0, kept.iter().map(|r| labels[*r].clone()).collect());
+                rows.0.drop_name.fill(false);
+            }
+            Ok(if rows.0.is_empty() { Vec::new() } else { vec![rows.0] })
+        }))
+    }
+}
+
+/// Merges rows with equal labels; also says which input row each output row began as.
+fn merge_equal(rows: Rows, labels: &[Labels]) -> Result<(Rows, Vec<usize>)> {
+    let mut first_of: HashMap<&Labels, usize> = HashMap::with_capacity(labels.len());
+    let mut target = Vec::with_capacity(labels.len());
+    for (row, labels) in labels.iter().enumerate() {
+        target.push(*first_of.entry(labels).or_insert(row));
+    }
+    if target.iter().enumerate().all(|(row, to)| row == *to) {
+        let all = (0..rows.len()).collect();
+        return Ok((rows, all));
+    }
+    let mut out = Rows::new(rows.steps);
+    let mut kept = Vec::new();
+    let mut place = vec![0; rows.len()];
+    for (row, to) in target.iter().enumerate() {
+        if row == *to {
+            place[row] = out.len();
+            out.push_row(&rows, row);
+            kept.push(row);
+            continue;
+        }
+        let (values, present) = out.row_mut(place[*to]);
+        for (word, bits) in rows.present(row).iter().enumerate() {
+            if present[word] & bits != 0 {
+                return Err(execution(SAME_LABELSET));
+            }
+            present[word] |= bits;
+            for_each_bit(*bits, |k| values[word * 64 + k] = rows.values(row)[word * 64 + k]);
+        }
+    }
+    Ok((out, kept))
+}

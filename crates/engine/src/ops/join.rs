@@ -1,0 +1,348 @@
+//! Arithmetic and comparison between vectors.
+//!
+//! Series are matched by labels once, not per step; what Prometheus checks per step (that the "one" side is one) is
+//! checked by intersecting bitmaps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use model::{Labels, LabelsBuilder, METRIC_NAME};
+use promql::ast::{BinaryOp, Cardinality, VectorMatching};
+use promql::kernels::aggregate::for_each_bit;
+use promql::kernels::binary::{arithmetic, compare, is_comparison};
+
+use super::distinct::SAME_LABELSET;
+use super::groups::Grouping;
+use super::map::{relabel, without_empty};
+use super::set::Signatures;
+use crate::batch::{Rows, fill_bits};
+use crate::context::execution;
+use crate::exec::{BatchStream, Inputs, Operator, once};
+
+/// A binary operator between two vectors.
+#[derive(Debug)]
+pub(crate) struct Join {
+    pub(crate) op: BinaryOp,
+    pub(crate) return_bool: bool,
+    pub(crate) matching: VectorMatching,
+    pub(crate) steps: usize,
+    /// Names that go away do so at the end of the query.
+    pub(crate) keep_names: bool,
+}
+
+/// One side of the join.
+struct Side {
+    rows: Rows,
+    labels: Vec<Labels>,
+    /// The rows of each signature.
+    members: Vec<Vec<usize>>,
+    /// The steps at which any row has a value.
+    any: Vec<u64>,
+}
+
+impl Side {
+    fn new(inputs: &Inputs, rows: Rows, signatures: &[u32], count: usize) -> Side {
+        let mut members = vec![Vec::new(); count];
+        let mut any = vec![0u64; rows.words()];
+        for (row, signature) in signatures.iter().enumerate() {
+            members[*signature as usize].push(row);
+            any.iter_mut().zip(rows.present(row)).for_each(|(a, p)| *a |= p);
+        }
+        Side { labels: inputs.query.labels_of(&rows), rows, members, any }
+    }
+
+    fn union(&self, members: &[usize]) -> Vec<u64> {
+        let mut union = vec![0u64; self.rows.words()];
+        for row in members {
+            union.iter_mut().zip(self.rows.present(*row)).for_each(|(u, p)| *u |= p);
+        }
+        union
+    }
+}
+
+/// One operand of a pair: a row, or a number that fills in for a missing one.
+#[derive(Clone, Copy)]
+enum Operand {
+    Row(usize),
+    Fill(f64),
+}
+
+/// The join's output as it grows.
+struct Output {
+    rows: Rows,
+    labels: Vec<Labels>,
+    by_labels: HashMap<Labels, usize>,
+    /// The signature that made the row; a second one at the same step is a plain duplicate.
+    signature: Vec<usize>,
+}
+
+impl Join {
+    fn grouping(&self) -> Grouping {
+        Grouping { labels: self.matching.labels.clone(), without: !self.matching.on }
+    }
+
+    fn one_is_left(&self) -> bool {
+        self.matching.cardinality == Cardinality::OneToMany
+    }
+
+    fn evaluate(&self, inputs: &Inputs, left: Rows, right: Rows) -> Result<Rows> {
+        let mut signatures = Signatures::new();
+        let of_left = signatures.of(inputs, &self.grouping(), &left);
+        let of_right = signatures.of(inputs, &self.grouping(), &right);
+        let count = signatures.len();
+        let left = Side::new(inputs, left, &of_left, count);
+        let right = Side::new(inputs, right, &of_right, count);
+        let (many, one) = if self.one_is_left() { (right, left) } else { (left, right) };
+        let (fill_many, fill_one) = match self.one_is_left() {
+            true => (self.matching.fill_right, self.matching.fill_left),
+            false => (self.matching.fill_left, self.matching.fill_right),
+        };
+        let rows = Rows::new(self.steps);
+        let mut out = Output { rows, labels: Vec::new(), by_labels: HashMap::new(), signature: Vec::new() };
+        // Where one whole side is empty nothing is looked at, unless it is filled in.
+        let mut looked_at = vec![0u64; many.rows.words()];
+        fill_bits(&mut looked_at, self.steps);
+        for (word, bits) in looked_at.iter_mut().enumerate() {
+            *bits &= (many.any[word] | if fill_many.is_some() { !0 } else { 0 })
+                & (one.any[word] | if fill_one.is_some() { !0 } else { 0 });
+        }
+        for signature in 0..count {
+            self.check_one(&one, &one.members[signature], &looked_at)?;
+            for row in &many.members[signature] {
+                for other in &one.members[signature] {
+                    let mask = both(many.rows.present(*row), one.rows.present(*other));
+                    self.pair(&mut out, signature, (&many, Operand::Row(*row)), (&one, Operand::Row(*other)), &mask)?;
+                }
+                if let Some(fill) = fill_one {
+                    let mask = minus(many.rows.present(*row), &one.union(&one.members[signature]));
+                    self.pair(&mut out, signature, (&many, Operand::Row(*row)), (&one, Operand::Fill(fill)), &mask)?;
+                }
+            }
+            if let Some(fill) = fill_many {
+                let matched = many.union(&many.members[signature]);
+                for other in &one.members[signature] {
+                    let mask = minus(one.rows.present(*other), &matched);
+                    self.pair(&mut out, signature, (&many, Operand::Fill(fill)), (&one, Operand::Row(*other)), &mask)?;
+                }
+            }
+        }
+        relabel(&inputs.query, &mut out.rows, out.labels);
+        Ok(without_empty(out.rows))
+    }
+
+    /// Two series of the "one" side with the same matching labels at the same step are an error.
+    fn check_one(&self, one: &Side, members: &[usize], looked_at: &[u64]) -> Result<()> {
+        for (i, row) in members.iter().enumerate() {
+            for earlier in &members[..i] {
+                let overlap = both(one.rows.present(*row), one.rows.present(*earlier));
+                if both(&overlap, looked_at).iter().any(|w| *w != 0) {
+                    let (a, b) = (&one.labels[*earlier], &one.labels[*row]);
+                    let (first, second) = if a < b { (a, b) } else { (b, a) };
+                    let group = self.match_group(first);
+                    let side = if self.one_is_left() { "left" } else { "right" };
+                    return Err(execution(format!(
+                        "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The labels by which a series is matched.
+    fn match_group(&self, labels: &Labels) -> Labels {
+        self.grouping().labels_of(labels)
+    }
+
+    fn result_labels(&self, many: Option<&Labels>, one: Option<&Labels>) -> Labels {
+        let group;
+        let base = match (many, one) {
+            (Some(labels), _) => labels,
+            (None, one) => {
+                group = one.map_or_else(Labels::empty, |l| self.match_group(l));
+                &group
+            }
+        };
+        let mut builder = LabelsBuilder::from(base);
+        if !is_comparison(self.op) || (self.return_bool && !self.keep_names) {
+            builder.remove(METRIC_NAME);
+        }
+        if self.matching.cardinality == Cardinality::OneToOne {
+            for (name, _) in base.iter() {
+                let listed = self.matching.labels.iter().any(|l| l.as_bytes() == name);
+                if listed != self.matching.on {
+                    builder.remove(name);
+                }
+            }
+        }
+        for name in &self.matching.include {
+            builder.set(name, one.and_then(|l| l.get(name)).unwrap_or_default());
+        }
+        builder.build()
+    }
+
+    /// Combines two operands at the steps of `mask` into the output row of their labels.
+    fn pair(
+        &self,
+        out: &mut Output,
+        signature: usize,
+        (many, a): (&Side, Operand),
+        (one, b): (&Side, Operand),
+        mask: &[u64],
+    ) -> Result<()> {
+        if mask.iter().all(|w| *w == 0) {
+            return Ok(());
+        }
+        fn labels(side: &Side, operand: Operand) -> Option<&Labels> {
+            if let Operand::Row(row) = operand { Some(&side.labels[row]) } else { None }
+        }
+        let mut drop_name = self.return_bool;
+        if let (Operand::Row(row), true) = (a, is_comparison(self.op)) {
+            drop_name |= many.rows.drop_name[row];
+        }
+        let (x, y) = (values(&many.rows, a), values(&one.rows, b));
+        let (left, right) = if self.one_is_left() { (y, x) } else { (x, y) };
+        let (result, kept) = self.compute(left, right, mask);
+        if kept.iter().all(|w| *w == 0) {
+            return Ok(());
+        }
+        let mut result_labels = self.result_labels(labels(many, a), labels(one, b));
+        drop_name &= result_labels.metric_name().is_some();
+        let at = match out.by_labels.get(&result_labels) {
+            Some(at) => *at,
+            None => {
+                out.by_labels.insert(result_labels.clone(), out.labels.len());
+                out.labels.push(std::mem::take(&mut result_labels));
+                out.rows.push_empty(0, drop_name);
+                out.signature.push(signature);
+                out.labels.len() - 1
+            }
+        };
+        let same_signature = out.signature[at] == signature;
+        let (values, present) = out.rows.row_mut(at);
+        for (word, bits) in kept.iter().enumerate() {
+            if present[word] & bits != 0 {
+                return Err(execution(self.duplicate_text(same_signature)));
+            }
+            present[word] |= bits;
+            for_each_bit(*bits, |k| values[word * 64 + k] = result[word * 64 + k]);
+        }
+        Ok(())
+    }
+
+    fn duplicate_text(&self, same_signature: bool) -> &'static str {
+        match (same_signature, self.matching.cardinality) {
+            (false, _) => SAME_LABELSET,
+            (true, Cardinality::OneToOne) => {
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+            }
+            (true, _) => "multiple matches for labels: grouping labels must ensure unique matches",
+        }
+    }
+
+    /// Values, and the steps of `mask` that stay.
+    fn compute(&self, left: Values<'_>, right: Values<'_>, mask: &[u64]) -> (Vec<f64>, Vec<u64>) {
+        let mut result = vec![0.0; self.steps];
+        let mut kept = mask.to_vec();
+        if !is_comparison(self.op) {
+            arithmetic_row(self.op, left, right, &mut result);
+            return (result, kept);
+        }
+        for (word, bits) in kept.iter_mut().enumerate() {
+            for_each_bit(*bits, |k| {
+                let at = word * 64 + k;
+                let (a, b) = (left.at(at), right.at(at));
+                let holds = compare(self.op, a, b).unwrap_or(false);
+                if self.return_bool {
+                    result[at] = f64::from(u8::from(holds));
+                } else {
+                    result[at] = a;
+                    *bits &= !(u64::from(!holds) << k);
+                }
+            });
+        }
+        (result, kept)
+    }
+}
+
+/// The values of an operand.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    Row(&'a [f64]),
+    Same(f64),
+}
+
+impl Values<'_> {
+    #[inline(always)]
+    fn at(&self, k: usize) -> f64 {
+        match self {
+            Values::Row(values) => values[k],
+            Values::Same(value) => *value,
+        }
+    }
+}
+
+fn values(rows: &Rows, operand: Operand) -> Values<'_> {
+    match operand {
+        Operand::Row(row) => Values::Row(rows.values(row)),
+        Operand::Fill(value) => Values::Same(value),
+    }
+}
+
+fn arithmetic_row(op: BinaryOp, left: Values<'_>, right: Values<'_>, out: &mut [f64]) {
+    fn zip(a: &[f64], b: &[f64], out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            *out = f(*a, *b);
+        }
+    }
+    match (left, right) {
+        (Values::Row(a), Values::Row(b)) => match op {
+            BinaryOp::Add => zip(a, b, out, |a, b| a + b),
+            BinaryOp::Sub => zip(a, b, out, |a, b| a - b),
+            BinaryOp::Mul => zip(a, b, out, |a, b| a * b),
+            BinaryOp::Div => zip(a, b, out, |a, b| a / b),
+            _ => zip(a, b, out, |a, b| arithmetic(op, a, b)),
+        },
+        (a, b) => out.iter_mut().enumerate().for_each(|(k, out)| *out = arithmetic(op, a.at(k), b.at(k))),
+    }
+}
+
+fn both(a: &[u64], b: &[u64]) -> Vec<u64> {
+    a.iter().zip(b).map(|(a, b)| a & b).collect()
+}
+
+fn minus(a: &[u64], b: &[u64]) -> Vec<u64> {
+    a.iter().zip(b).map(|(a, b)| a & !b).collect()
+}
+
+impl Operator for Join {
+    fn name(&self) -> &'static str {
+        "Join"
+    }
+
+    fn detail(&self) -> String {
+        let word = if self.matching.on { "on" } else { "ignoring" };
+        format!("{:?} {word} {:?}", self.op, self.matching.labels)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        Ok(once(schema, async move {
+            let memory = inputs.reserve("join");
+            let sides = (inputs.collect(0, self.steps, &memory), inputs.collect(1, self.steps, &memory));
+            let (left, right) = futures::try_join!(sides.0, sides.1)?;
+            let out = self.evaluate(&inputs, left, right)?;
+            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+        }))
+    }
+}

@@ -1,0 +1,116 @@
+//! `and`, `or`, `unless`: bitmaps of the series with the same matching labels.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use promql::ast::BinaryOp;
+
+use super::groups::Grouping;
+use super::map::without_empty;
+use crate::batch::Rows;
+use crate::exec::{BatchStream, Inputs, Operator, once};
+
+/// A set operator; the matching labels are a grouping: `on` is `by`, `ignoring` is `without`.
+#[derive(Debug)]
+pub(crate) struct SetOperation {
+    pub(crate) op: BinaryOp,
+    pub(crate) matching: Grouping,
+    pub(crate) steps: usize,
+}
+
+/// For each row the number of its matching labels.
+pub(crate) struct Signatures {
+    ids: HashMap<Vec<u8>, u32>,
+}
+
+impl Signatures {
+    pub(crate) fn new() -> Signatures {
+        Signatures { ids: HashMap::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn of(&mut self, inputs: &Inputs, matching: &Grouping, rows: &Rows) -> Vec<u32> {
+        let mut key = Vec::new();
+        let mut signatures = Vec::with_capacity(rows.len());
+        for labels in inputs.query.labels_of(rows) {
+            if matching.without {
+                key.clear();
+                key.extend_from_slice(matching.labels_of(&labels).as_packed());
+            } else {
+                model::join_label_bytes(&labels, &matching.labels, &mut key);
+            }
+            let next = self.ids.len() as u32;
+            signatures.push(match self.ids.get(&key) {
+                Some(id) => *id,
+                None => *self.ids.entry(key.clone()).or_insert(next),
+            });
+        }
+        signatures
+    }
+}
+
+impl SetOperation {
+    fn evaluate(&self, inputs: &Inputs, left: Rows, right: Rows) -> Rows {
+        let mut signatures = Signatures::new();
+        let of_left = signatures.of(inputs, &self.matching, &left);
+        let of_right = signatures.of(inputs, &self.matching, &right);
+        let words = left.words();
+        // For `or` the right side is masked by the left, else the left by the right.
+        let (mut masked, of_masked, other, of_other) = match self.op {
+            BinaryOp::Or => (right, of_right, left, of_left),
+            _ => (left, of_left, right, of_right),
+        };
+        let mut seen = vec![0u64; signatures.len() * words];
+        for (row, signature) in of_other.iter().enumerate() {
+            let at = *signature as usize * words;
+            seen[at..at + words].iter_mut().zip(other.present(row)).for_each(|(s, p)| *s |= p);
+        }
+        for (row, signature) in of_masked.iter().enumerate() {
+            let at = *signature as usize * words;
+            let (_, present) = masked.row_mut(row);
+            for (bits, seen) in present.iter_mut().zip(&seen[at..at + words]) {
+                *bits &= if self.op == BinaryOp::And { *seen } else { !*seen };
+            }
+        }
+        if self.op == BinaryOp::Or {
+            let mut all = other;
+            all.append(masked);
+            return without_empty(all);
+        }
+        without_empty(masked)
+    }
+}
+
+impl Operator for SetOperation {
+    fn name(&self) -> &'static str {
+        "SetOperation"
+    }
+
+    fn detail(&self) -> String {
+        format!("{:?}", self.op)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        Ok(once(schema, async move {
+            let memory = inputs.reserve("set operation");
+            let sides = (inputs.collect(0, self.steps, &memory), inputs.collect(1, self.steps, &memory));
+            let (left, right) = futures::try_join!(sides.0, sides.1)?;
+            let out = self.evaluate(&inputs, left, right);
+            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+        }))
+    }
+}

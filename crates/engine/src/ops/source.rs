@@ -1,0 +1,202 @@
+//! Operators that make rows from numbers and time, and between scalars and vectors.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use futures::{StreamExt, TryStreamExt};
+use model::Labels;
+use promql::kernels::window::Steps;
+
+use crate::batch::{Rows, fill_bits};
+use crate::exec::{BatchStream, Inputs, Operator, once};
+
+/// One row without labels: a number, or the time in seconds.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) steps: Steps,
+    /// `None` is `time()`.
+    pub(crate) value: Option<f64>,
+}
+
+impl Operator for Source {
+    fn name(&self) -> &'static str {
+        "Source"
+    }
+
+    fn detail(&self) -> String {
+        self.value.map_or_else(|| "time".to_owned(), |v| v.to_string())
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps.count)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        Ok(once(schema, async move {
+            let mut rows = Rows::new(self.steps.count);
+            rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
+            let (values, present) = rows.row_mut(0);
+            fill_bits(present, self.steps.count);
+            for (k, value) in values.iter_mut().enumerate() {
+                *value = self.value.unwrap_or_else(|| self.steps.eval(k) as f64 / 1000.0);
+            }
+            Ok(vec![rows])
+        }))
+    }
+}
+
+/// No rows.
+#[derive(Debug)]
+pub(crate) struct Empty {
+    pub(crate) steps: usize,
+}
+
+impl Operator for Empty {
+    fn name(&self) -> &'static str {
+        "Empty"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn run(self: Arc<Self>, _: usize, _: Inputs) -> Result<BatchStream> {
+        Ok(futures::stream::empty().boxed())
+    }
+}
+
+/// `absent`: 1 at the steps where the input has nothing.
+#[derive(Debug)]
+pub(crate) struct Absent {
+    pub(crate) steps: usize,
+    pub(crate) labels: Labels,
+}
+
+impl Operator for Absent {
+    fn name(&self) -> &'static str {
+        "Absent"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        Ok(once(schema, async move {
+            let words = self.steps.div_ceil(64);
+            let seen = inputs
+                .on_partitions(0, |mut input| async move {
+                    let mut seen = vec![0u64; words];
+                    while let Some(rows) = input.try_next().await? {
+                        for row in 0..rows.len() {
+                            seen.iter_mut().zip(rows.present(row)).for_each(|(s, p)| *s |= p);
+                        }
+                    }
+                    Ok(seen)
+                })
+                .await?;
+            let mut rows = Rows::new(self.steps);
+            rows.push_empty(inputs.query.add_labels([self.labels.clone()]), false);
+            let (values, present) = rows.row_mut(0);
+            values.fill(1.0);
+            fill_bits(present, self.steps);
+            for seen in &seen {
+                present.iter_mut().zip(seen).for_each(|(p, s)| *p &= !s);
+            }
+            let empty = present.iter().all(|w| *w == 0);
+            Ok(if empty { Vec::new() } else { vec![rows] })
+        }))
+    }
+}
+
+/// `scalar`: the value of the only row at a step, else NaN.
+#[derive(Debug)]
+pub(crate) struct Scalar {
+    pub(crate) steps: usize,
+}
+
+impl Operator for Scalar {
+    fn name(&self) -> &'static str {
+        "Scalar"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        Ok(once(schema, async move {
+            let memory = inputs.reserve("scalar");
+            let input = inputs.collect(0, self.steps, &memory).await?;
+            let mut rows = Rows::new(self.steps);
+            rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
+            let (values, present) = rows.row_mut(0);
+            fill_bits(present, self.steps);
+            for (k, value) in values.iter_mut().enumerate() {
+                let mut there = (0..input.len()).filter(|row| input.is_present(*row, k));
+                *value = match (there.next(), there.next()) {
+                    (Some(row), None) => input.values(row)[k],
+                    _ => f64::NAN,
+                };
+            }
+            Ok(vec![rows])
+        }))
+    }
+}
+
+/// What does not depend on the step is computed at one and repeated.
+#[derive(Debug)]
+pub(crate) struct Repeat {
+    pub(crate) steps: usize,
+}
+
+impl Operator for Repeat {
+    fn name(&self) -> &'static str {
+        "Repeat"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps)
+    }
+
+    fn partitions(&self, inputs: &[usize]) -> usize {
+        inputs[0]
+    }
+
+    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        let input = inputs.rows(0, partition)?;
+        let repeated = input.map_ok(move |rows| {
+            let mut out = Rows::new(self.steps);
+            for row in (0..rows.len()).filter(|row| rows.is_present(*row, 0)) {
+                out.push_empty(rows.series[row], rows.drop_name[row]);
+                let at = out.len() - 1;
+                let (values, present) = out.row_mut(at);
+                values.fill(rows.values(row)[0]);
+                fill_bits(present, self.steps);
+            }
+            out
+        });
+        Ok(repeated.map(move |rows| rows?.into_batch(Arc::clone(&schema))).boxed())
+    }
+}

@@ -1,0 +1,358 @@
+//! The window operator: chunks → samples → one value per step, fused series by series.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::{DataFusionError, Result};
+use futures::{StreamExt, TryStreamExt};
+use model::{Labels, METRIC_NAME};
+use promql::ast::Span;
+use promql::kernels::range::{self, Buffers, Input, RangeFunction};
+use promql::kernels::window::{Bounds, Samples, Steps, bounds};
+use promql::kernels::{Column, Param};
+use tokio::sync::OnceCell;
+
+use super::scan::SeriesScan;
+use crate::batch::Rows;
+use crate::context::{QueryContext, execution, fail};
+use crate::exec::{BatchStream, Inputs, Operator};
+use crate::read::{Reader, Reading};
+
+/// What becomes of the samples of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum WindowFunction {
+    /// The latest sample of the lookback.
+    Instant,
+    /// The time of the latest sample of the lookback.
+    Timestamp,
+    Range(RangeFunction),
+}
+
+/// A function over windows at the steps of a grid.
+#[derive(Clone, Debug)]
+pub(crate) struct WindowSpec {
+    pub(crate) function: WindowFunction,
+    /// Its name in the query.
+    pub(crate) name: String,
+    pub(crate) steps: Steps,
+    /// The length of a window in milliseconds.
+    pub(crate) range: i64,
+    /// The argument that holds the samples.
+    pub(crate) span: Span,
+    /// The first parameter.
+    pub(crate) param_span: Span,
+}
+
+impl WindowSpec {
+    fn keeps_name(&self) -> bool {
+        match self.function {
+            WindowFunction::Instant => true,
+            WindowFunction::Timestamp => false,
+            WindowFunction::Range(function) => function.keeps_name(),
+        }
+    }
+
+    fn reads_stale(&self) -> bool {
+        !matches!(self.function, WindowFunction::Range(_))
+    }
+
+    fn detail(&self) -> String {
+        let name = if self.name.is_empty() { "lookback" } else { &self.name };
+        format!("{name}[{}ms] at {} steps", self.range, self.steps.count)
+    }
+}
+
+/// Evaluates a window function on series that a worker gives it, into a batch.
+struct Evaluator {
+    spec: Arc<WindowSpec>,
+    query: Arc<QueryContext>,
+    params: Vec<Vec<f64>>,
+    buffers: Buffers,
+    bounds: Vec<Bounds>,
+    out: Rows,
+    labels: Vec<Labels>,
+    /// Names already found not to be counters.
+    not_counters: BTreeSet<Vec<u8>>,
+    checked: bool,
+}
+
+impl Evaluator {
+    fn new(spec: Arc<WindowSpec>, query: Arc<QueryContext>, params: Vec<Vec<f64>>) -> Evaluator {
+        let out = Rows::new(spec.steps.count);
+        let (buffers, bounds, labels) = (Buffers::default(), Vec::new(), Vec::new());
+        Evaluator { spec, query, params, buffers, bounds, out, labels, not_counters: BTreeSet::new(), checked: false }
+    }
+
+    fn series(&mut self, labels: &Labels, drop_name: bool, samples: Samples<'_>) -> Result<()> {
+        if samples.t.is_empty() {
+            return Ok(());
+        }
+        let spec = Arc::clone(&self.spec);
+        bounds(samples.t, &spec.steps, spec.range, &mut self.bounds);
+        if self.bounds.iter().all(|b| b.is_empty()) {
+            return Ok(());
+        }
+        self.check_params()?;
+        self.out.push_empty(0, drop_name);
+        let row = self.out.len() - 1;
+        let (values, present) = self.out.row_mut(row);
+        let mut column = Column { values, present };
+        match spec.function {
+            WindowFunction::Instant => range::lookback::<false>(samples, &self.bounds, &mut column),
+            WindowFunction::Timestamp => range::lookback::<true>(samples, &self.bounds, &mut column),
+            WindowFunction::Range(function) => {
+                let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
+                let (bounds, steps) = (&self.bounds[..], &spec.steps);
+                let input = Input { samples, bounds, steps, range: spec.range, params: &params };
+                range::evaluate(function, input, &mut self.buffers, &mut column);
+            }
+        }
+        if self.out.present(row).iter().all(|w| *w == 0) {
+            self.out.pop();
+            return Ok(());
+        }
+        self.note_counter(labels);
+        let labels = if spec.keeps_name() {
+            labels.clone()
+        } else {
+            let (labels, flag) = self.query.drop_name(labels);
+            self.out.drop_name[row] |= flag;
+            labels
+        };
+        self.labels.push(labels);
+        Ok(())
+    }
+
+    /// Prometheus' info for `rate` and `increase` of something whose name is not that of a counter.
+    fn note_counter(&mut self, labels: &Labels) {
+        use RangeFunction::{Increase, Rate};
+        if !matches!(self.spec.function, WindowFunction::Range(Rate | Increase)) {
+            return;
+        }
+        let Some(name) = labels.metric_name() else { return };
+        let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s.as_bytes()));
+        if !is_counter && self.not_counters.insert(name.to_vec()) {
+            let name = String::from_utf8_lossy(name);
+            let message =
+                format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}");
+            self.query.annotate().info(&self.query.text, self.spec.span, message);
+        }
+    }
+
+    /// Parameters are judged once there is something to apply them to.
+    fn check_params(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.checked, true) {
+            return Ok(());
+        }
+        match self.spec.function {
+            WindowFunction::Range(RangeFunction::DoubleExponentialSmoothing) => {
+                for (which, values) in ["smoothing", "trend"].iter().zip(&self.params) {
+                    if let Some(bad) = values.iter().find(|v| !(**v > 0.0 && **v < 1.0)) {
+                        let short = if *which == "smoothing" { "sf" } else { "tf" };
+                        let text = format!("invalid {which} factor. Expected: 0 < {short} < 1, got: {bad:.6}");
+                        return Err(execution(text));
+                    }
+                }
+            }
+            WindowFunction::Range(RangeFunction::Quantile) => {
+                for q in self.params[0].iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+                    self.query.annotate().bad_quantile(&self.query.text, self.spec.param_span, *q);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.out.len() >= Rows::target_rows(self.spec.steps.count)
+    }
+
+    /// The batch so far.
+    fn take(&mut self) -> Result<Rows> {
+        let mut rows = std::mem::replace(&mut self.out, Rows::new(self.spec.steps.count));
+        let first = self.query.add_labels(self.labels.drain(..));
+        for (i, id) in rows.series.iter_mut().enumerate() {
+            *id = first + i as u32;
+        }
+        self.query.hold(rows.points())?;
+        Ok(rows)
+    }
+}
+
+/// Windows over a selector.
+#[derive(Debug)]
+pub(crate) struct SelectorWindow {
+    spec: Arc<WindowSpec>,
+    scan: SeriesScan,
+    reading: Reading,
+    workers: usize,
+    params: OnceCell<Vec<Vec<f64>>>,
+}
+
+impl SelectorWindow {
+    pub(crate) fn new(spec: WindowSpec, scan: SeriesScan, reading: Reading, workers: usize) -> SelectorWindow {
+        SelectorWindow { spec: Arc::new(spec), scan, reading, workers, params: OnceCell::new() }
+    }
+}
+
+struct SelectorWorker {
+    operator: Arc<SelectorWindow>,
+    evaluator: Evaluator,
+    reader: Reader,
+    done: bool,
+}
+
+impl SelectorWorker {
+    async fn next(mut self) -> Result<Option<(Rows, SelectorWorker)>> {
+        let query = Arc::clone(&self.evaluator.query);
+        while !self.done && !self.evaluator.is_full() {
+            match self.operator.scan.next(&query).await? {
+                Some(batch) => self.batch(batch)?,
+                None => self.done = true,
+            }
+        }
+        let rows = self.evaluator.take()?;
+        Ok(if rows.is_empty() { None } else { Some((rows, self)) })
+    }
+
+    fn batch(&mut self, batch: Vec<merge::Series>) -> Result<()> {
+        let mut decoded = 0;
+        for series in batch {
+            let labels = series.labels.clone();
+            self.reader.read(series).map_err(fail)?;
+            decoded += self.reader.times.len();
+            if !self.operator.spec.reads_stale() {
+                self.reader.drop_stale();
+            }
+            let samples = Samples { t: &self.reader.times, v: &self.reader.values };
+            self.evaluator.series(&labels, false, samples)?;
+        }
+        self.evaluator.query.count_decoded(decoded);
+        Ok(())
+    }
+}
+
+impl Operator for SelectorWindow {
+    fn name(&self) -> &'static str {
+        "Window"
+    }
+
+    fn detail(&self) -> String {
+        format!("{} over {:?}", self.spec.detail(), self.scan.select.matchers)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.spec.steps.count)
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        self.workers
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        let start = async move {
+            let params = inputs.scalars(0, &self.params).await?;
+            let evaluator = Evaluator::new(Arc::clone(&self.spec), Arc::clone(&inputs.query), params);
+            let reader = Reader::new(self.reading.clone());
+            let worker = SelectorWorker { operator: self, evaluator, reader, done: false };
+            Ok::<_, DataFusionError>(futures::stream::try_unfold(worker, SelectorWorker::next))
+        };
+        let rows = futures::stream::once(start).try_flatten();
+        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema))).boxed())
+    }
+}
+
+/// Windows over the steps of an inner query.
+#[derive(Debug)]
+pub(crate) struct SubqueryWindow {
+    spec: Arc<WindowSpec>,
+    inner_start: i64,
+    inner_step: i64,
+    params: OnceCell<Vec<Vec<f64>>>,
+}
+
+impl SubqueryWindow {
+    /// `inner_start` and `inner_step` say when the steps of the inner query are.
+    pub(crate) fn new(spec: WindowSpec, inner_start: i64, inner_step: i64) -> SubqueryWindow {
+        SubqueryWindow { spec: Arc::new(spec), inner_start, inner_step, params: OnceCell::new() }
+    }
+
+    fn batch(&self, rows: &Rows, evaluator: &mut Evaluator) -> Result<()> {
+        let labels = evaluator.query.labels_of(rows);
+        let (mut t, mut v) = (Vec::new(), Vec::new());
+        for (row, labels) in labels.iter().enumerate() {
+            points(rows, row, (self.inner_start, self.inner_step), (&mut t, &mut v));
+            evaluator.series(labels, rows.drop_name[row], Samples { t: &t, v: &v })?;
+        }
+        Ok(())
+    }
+}
+
+/// The present steps of a row as samples.
+pub(crate) fn points(rows: &Rows, row: usize, (start, step): (i64, i64), (t, v): (&mut Vec<i64>, &mut Vec<f64>)) {
+    t.clear();
+    v.clear();
+    let values = rows.values(row);
+    for (word, bits) in rows.present(row).iter().enumerate() {
+        promql::kernels::aggregate::for_each_bit(*bits, |k| {
+            let k = word * 64 + k;
+            t.push(start + step * k as i64);
+            v.push(values[k]);
+        });
+    }
+}
+
+impl Operator for SubqueryWindow {
+    fn name(&self) -> &'static str {
+        "SubqueryWindow"
+    }
+
+    fn detail(&self) -> String {
+        self.spec.detail()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.spec.steps.count)
+    }
+
+    fn partitions(&self, inputs: &[usize]) -> usize {
+        inputs[0]
+    }
+
+    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
+        let schema = self.schema();
+        let input = inputs.rows(0, partition)?;
+        let start = async move {
+            let params = inputs.scalars(1, &self.params).await?;
+            let evaluator = Evaluator::new(Arc::clone(&self.spec), Arc::clone(&inputs.query), params);
+            let state = (input, evaluator, self);
+            Ok::<_, DataFusionError>(futures::stream::try_unfold(
+                state,
+                |(mut input, mut evaluator, operator)| async move {
+                    while !evaluator.is_full() {
+                        match input.try_next().await? {
+                            Some(rows) => operator.batch(&rows, &mut evaluator)?,
+                            None => break,
+                        }
+                    }
+                    let rows = evaluator.take()?;
+                    Ok::<_, DataFusionError>(if rows.is_empty() {
+                        None
+                    } else {
+                        Some((rows, (input, evaluator, operator)))
+                    })
+                },
+            ))
+        };
+        let rows = futures::stream::once(start).try_flatten();
+        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema))).boxed())
+    }
+}
+
+/// The metric name of a label set, for messages.
+pub(crate) fn metric_name(labels: &Labels) -> String {
+    String::from_utf8_lossy(labels.get(METRIC_NAME).unwrap_or_default()).into_owned()
+}

@@ -1,0 +1,139 @@
+//! The logical plan: one node type, [`PromNode`], and its translation to execution plans.
+
+use std::sync::Arc;
+
+use datafusion::physical_plan::ExecutionPlan;
+use model::Labels;
+use promql::ast::{BinaryOp, Span, VectorMatching};
+use promql::kernels::aggregate::Aggregate as AggregateKind;
+use promql::kernels::window::Steps;
+
+use crate::Select;
+use crate::context::QueryContext;
+use crate::exec::{Operator, PromExec};
+use crate::ops::aggregate::{Aggregate, CountValues, Quantile};
+use crate::ops::distinct::Distinct;
+use crate::ops::groups::Grouping;
+use crate::ops::histogram::HistogramQuantile;
+use crate::ops::join::Join;
+use crate::ops::map::{Map, MapFunction};
+use crate::ops::raw::{RawSelector, RawSubquery};
+use crate::ops::scan::SeriesScan;
+use crate::ops::select_k::SelectK;
+use crate::ops::set::SetOperation;
+use crate::ops::source::{Absent, Empty, Repeat, Scalar, Source};
+use crate::ops::window::{SelectorWindow, SubqueryWindow, WindowSpec};
+use crate::read::Reading;
+
+/// The steps a node is evaluated at; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StepGrid {
+    pub(crate) start: i64,
+    pub(crate) step: i64,
+    pub(crate) count: usize,
+}
+
+impl StepGrid {
+    /// A single step.
+    pub(crate) fn at(t: i64) -> StepGrid {
+        StepGrid { start: t, step: 1, count: 1 }
+    }
+
+    pub(crate) fn steps(self) -> Steps {
+        Steps { start: self.start, step: self.step, count: self.count, offset: 0, fixed: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Scalar,
+    Vector,
+}
+
+/// What a node does.
+#[derive(Debug)]
+pub(crate) enum PromOp {
+    Number(f64),
+    Time,
+    Empty,
+    Selector { spec: WindowSpec, select: Select, reading: Reading },
+    Subquery { spec: WindowSpec, inner: StepGrid },
+    RawSelector { select: Select, reading: Reading },
+    RawSubquery { inner: StepGrid },
+    Map(MapFunction),
+    Aggregate { kind: AggregateKind, grouping: Grouping },
+    Quantile { grouping: Grouping, param_span: Span },
+    CountValues { grouping: Grouping, label: Vec<u8> },
+    SelectK { bottom: bool, grouping: Grouping },
+    HistogramQuantile { buckets_span: Span, quantile_span: Span },
+    Join { op: BinaryOp, return_bool: bool, matching: VectorMatching },
+    Set { op: BinaryOp, matching: Grouping },
+    Absent(Labels),
+    Scalar,
+    Repeat,
+    Distinct { drop_names: bool },
+}
+
+/// A node of the logical plan.
+#[derive(Debug)]
+pub(crate) struct PromNode {
+    pub(crate) op: PromOp,
+    pub(crate) inputs: Vec<PromNode>,
+    pub(crate) grid: StepGrid,
+    pub(crate) kind: Kind,
+    /// Taking the metric name away cannot make two of its series equal.
+    pub(crate) one_name: bool,
+}
+
+impl PromNode {
+    pub(crate) fn vector(op: PromOp, inputs: Vec<PromNode>, grid: StepGrid) -> PromNode {
+        PromNode { op, inputs, grid, kind: Kind::Vector, one_name: true }
+    }
+
+    pub(crate) fn scalar(op: PromOp, inputs: Vec<PromNode>, grid: StepGrid) -> PromNode {
+        PromNode { op, inputs, grid, kind: Kind::Scalar, one_name: true }
+    }
+
+    pub(crate) fn with_one_name(mut self, one_name: bool) -> PromNode {
+        self.one_name = one_name;
+        self
+    }
+
+    /// The execution plan of this node and what is below it.
+    pub(crate) fn build(self, query: &Arc<QueryContext>) -> Arc<dyn ExecutionPlan> {
+        let operator = operator(self.op, self.grid, query);
+        let inputs = self.inputs.into_iter().map(|input| input.build(query)).collect();
+        PromExec::plan(operator, inputs, Arc::clone(query))
+    }
+}
+
+fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn Operator> {
+    let (steps, count) = (grid.steps(), grid.count);
+    match op {
+        PromOp::Number(value) => Arc::new(Source { steps, value: Some(value) }),
+        PromOp::Time => Arc::new(Source { steps, value: None }),
+        PromOp::Empty => Arc::new(Empty { steps: count }),
+        PromOp::Selector { spec, select, reading } => {
+            Arc::new(SelectorWindow::new(spec, SeriesScan::new(select), reading, query.workers))
+        }
+        PromOp::Subquery { spec, inner } => Arc::new(SubqueryWindow::new(spec, inner.start, inner.step)),
+        PromOp::RawSelector { select, reading } => Arc::new(RawSelector { scan: SeriesScan::new(select), reading }),
+        PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner_start: inner.start, inner_step: inner.step }),
+        PromOp::Map(function) => Arc::new(Map::new(function, steps)),
+        PromOp::Aggregate { kind, grouping } => Arc::new(Aggregate { kind, grouping, steps: count }),
+        PromOp::Quantile { grouping, param_span } => Arc::new(Quantile { grouping, steps: count, param_span }),
+        PromOp::CountValues { grouping, label } => Arc::new(CountValues { grouping, label, steps: count }),
+        PromOp::SelectK { bottom, grouping } => Arc::new(SelectK { bottom, grouping, steps: count }),
+        PromOp::HistogramQuantile { buckets_span, quantile_span } => {
+            Arc::new(HistogramQuantile { steps, buckets_span, quantile_span })
+        }
+        PromOp::Join { op, return_bool, matching } => {
+            Arc::new(Join { op, return_bool, matching, steps: count, keep_names: query.delayed_name_removal })
+        }
+        PromOp::Set { op, matching } => Arc::new(SetOperation { op, matching, steps: count }),
+        PromOp::Absent(labels) => Arc::new(Absent { steps: count, labels }),
+        PromOp::Scalar => Arc::new(Scalar { steps: count }),
+        PromOp::Repeat => Arc::new(Repeat { steps: count }),
+        PromOp::Distinct { drop_names } => Arc::new(Distinct { steps: count, drop_names }),
+    }
+}

@@ -1,0 +1,230 @@
+//! From the last batches to the answer: what kind of value it is and in which order its series stand.
+
+use std::cmp::Ordering;
+
+use datafusion::arrow::array::RecordBatch;
+use model::Labels;
+use promql::ast::{AggregateOp, Expr, ExprKind, Span, ValueType};
+use promql::functions;
+use promql::kernels::aggregate::for_each_bit;
+
+use crate::batch::Rows;
+use crate::context::QueryContext;
+use crate::engine::without_parens;
+use crate::ops::raw::raw_series;
+use crate::{Grid, Point, PointValue, QueryError, ResultSeries, Value};
+
+pub(crate) type Collected = Vec<RecordBatch>;
+
+/// In which order series stand in the answer.
+#[derive(Clone, Debug, PartialEq)]
+enum Order {
+    Labels,
+    AsEvaluated,
+    Value { descending: bool },
+    ByLabels { names: Vec<Vec<u8>>, descending: bool },
+}
+
+/// What the answer looks like.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    value: ValueType,
+    order: Order,
+    /// A sort that a range query makes pointless.
+    pointless_sort: Option<Span>,
+}
+
+impl Shape {
+    /// Judges the root of a query.
+    pub(crate) fn of(expr: &Expr, grid: Grid) -> Result<Shape, QueryError> {
+        let value = value_type(expr);
+        if !grid.is_instant() && matches!(value, ValueType::Matrix | ValueType::String) {
+            return Err(QueryError::BadData(format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                value.documented()
+            )));
+        }
+        let mut shape = Shape { value, order: Order::Labels, pointless_sort: None };
+        shape.pointless_sort = if grid.is_instant() { None } else { find_sort(expr) };
+        if grid.is_instant() {
+            shape.order = order(without_parens(expr));
+        }
+        Ok(shape)
+    }
+
+    pub(crate) fn annotate(&self, context: &QueryContext) {
+        if let Some(span) = self.pointless_sort {
+            let message = "sort is ineffective for range queries since results are always ordered by labels";
+            context.annotate().warn(&context.text, span, message);
+        }
+    }
+}
+
+fn value_type(expr: &Expr) -> ValueType {
+    match &expr.kind {
+        ExprKind::Number(_) => ValueType::Scalar,
+        ExprKind::String(_) => ValueType::String,
+        ExprKind::Vector(_) | ExprKind::Aggregate(_) => ValueType::Vector,
+        ExprKind::Matrix(_) | ExprKind::Subquery(_) => ValueType::Matrix,
+        ExprKind::Call(call) => functions::lookup(call.func).map_or(ValueType::Vector, |f| f.return_type),
+        ExprKind::Binary(b) => match (value_type(&b.lhs), value_type(&b.rhs)) {
+            (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
+            _ => ValueType::Vector,
+        },
+        ExprKind::Unary(u) => value_type(&u.expr),
+        ExprKind::Paren(inner) => value_type(inner),
+    }
+}
+
+fn is_sort(name: &str) -> bool {
+    matches!(name, "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc")
+}
+
+/// The first sort anywhere in the query.
+fn find_sort(expr: &Expr) -> Option<Span> {
+    match &expr.kind {
+        ExprKind::Call(call) if is_sort(call.func) => Some(expr.span),
+        ExprKind::Call(call) => call.args.iter().find_map(find_sort),
+        ExprKind::Aggregate(a) => find_sort(&a.expr).or_else(|| a.param.as_deref().and_then(find_sort)),
+        ExprKind::Binary(b) => find_sort(&b.lhs).or_else(|| find_sort(&b.rhs)),
+        ExprKind::Unary(u) => find_sort(&u.expr),
+        ExprKind::Paren(inner) => find_sort(inner),
+        ExprKind::Subquery(s) => find_sort(&s.expr),
+        _ => None,
+    }
+}
+
+fn order(expr: &Expr) -> Order {
+    match &expr.kind {
+        ExprKind::Call(call) if is_sort(call.func) => {
+            let descending = call.func.ends_with("_desc");
+            if !call.func.starts_with("sort_by_label") {
+                return Order::Value { descending };
+            }
+            let names = call.args[1..].iter().filter_map(|a| match &without_parens(a).kind {
+                ExprKind::String(literal) => Some(literal.value.clone()),
+                _ => None,
+            });
+            Order::ByLabels { names: names.collect(), descending }
+        }
+        ExprKind::Aggregate(a) if matches!(a.op, AggregateOp::Topk | AggregateOp::Bottomk) => Order::AsEvaluated,
+        _ => Order::Labels,
+    }
+}
+
+/// The value of a query from its batches.
+pub(crate) fn value(batches: Collected, shape: &Shape, context: &QueryContext, grid: Grid) -> Value {
+    if shape.value == ValueType::Matrix {
+        let mut series: Vec<ResultSeries> = batches.iter().flat_map(|b| raw(b, context)).collect();
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        return Value::Matrix(series);
+    }
+    let mut series = Vec::new();
+    for batch in batches {
+        let rows = Rows::from_batch(batch);
+        let labels = context.labels_of(&rows);
+        for (row, labels) in labels.into_iter().enumerate() {
+            series.push(ResultSeries { labels, points: points(&rows, row, grid) });
+        }
+    }
+    if shape.value == ValueType::Scalar && grid.is_instant() {
+        let value = match series.first().and_then(|s| s.points.first()).map(|p| &p.value) {
+            Some(PointValue::Float(value)) => *value,
+            _ => f64::NAN,
+        };
+        return Value::Scalar { t_ms: grid.start_ms, value };
+    }
+    series.retain(|s| !s.points.is_empty());
+    sort(&mut series, &shape.order);
+    if grid.is_instant() { Value::Vector(series) } else { Value::Matrix(series) }
+}
+
+fn points(rows: &Rows, row: usize, grid: Grid) -> Vec<Point> {
+    let present = rows.present(row);
+    let count: u32 = present.iter().map(|w| w.count_ones()).sum();
+    let mut points = Vec::with_capacity(count as usize);
+    let values = rows.values(row);
+    for (word, bits) in present.iter().enumerate() {
+        for_each_bit(*bits, |k| {
+            let k = word * 64 + k;
+            let t_ms = grid.start_ms + grid.step_ms * k as i64;
+            points.push(Point { t_ms, value: PointValue::Float(values[k]) });
+        });
+    }
+    points
+}
+
+fn raw<'a>(batch: &RecordBatch, context: &'a QueryContext) -> impl Iterator<Item = ResultSeries> + use<'a> {
+    raw_series(batch).into_iter().map(|series| {
+        let point = |(t_ms, v): (&i64, &f64)| Point { t_ms: *t_ms, value: PointValue::Float(*v) };
+        let points = series.t.iter().zip(&series.v).map(point).collect();
+        ResultSeries { labels: context.label(series.series), points }
+    })
+}
+
+fn sort(series: &mut [ResultSeries], order: &Order) {
+    match order {
+        Order::AsEvaluated => {}
+        Order::Labels => series.sort_by(|a, b| a.labels.cmp(&b.labels)),
+        Order::Value { descending } => {
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            series.sort_by(|a, b| by_value(float(a), float(b), *descending));
+        }
+        Order::ByLabels { names, descending } => series.sort_by(|a, b| {
+            let order = by_labels(&a.labels, &b.labels, names);
+            if *descending { order.reverse() } else { order }
+        }),
+    }
+}
+
+fn float(series: &ResultSeries) -> f64 {
+    match series.points.first().map(|p| &p.value) {
+        Some(PointValue::Float(value)) => *value,
+        _ => f64::NAN,
+    }
+}
+
+/// NaN last in either direction.
+fn by_value(a: f64, b: f64, descending: bool) -> Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (false, false) if descending => b.partial_cmp(&a).unwrap_or(Ordering::Equal),
+        (false, false) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+        (x, y) => x.cmp(&y),
+    }
+}
+
+fn by_labels(a: &Labels, b: &Labels, names: &[Vec<u8>]) -> Ordering {
+    for name in names {
+        let order = natural(a.get(name).unwrap_or_default(), b.get(name).unwrap_or_default());
+        if order.is_ne() {
+            return order;
+        }
+    }
+    a.cmp(b)
+}
+
+/// Runs of digits compare as numbers, everything else as text.
+fn natural(a: &[u8], b: &[u8]) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    while !a.is_empty() && !b.is_empty() {
+        let (x, rest_a) = chunk(a);
+        let (y, rest_b) = chunk(b);
+        let order = if x[0].is_ascii_digit() && y[0].is_ascii_digit() {
+            let number = |digits: &[u8]| digits.iter().position(|d| *d != b'0').unwrap_or(digits.len());
+            let (i, j) = (&x[number(x)..], &y[number(y)..]);
+            i.len().cmp(&j.len()).then_with(|| i.cmp(j)).then_with(|| x.len().cmp(&y.len()))
+        } else {
+            x.cmp(y)
+        };
+        if order.is_ne() {
+            return order;
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+    a.len().cmp(&b.len())
+}
+
+fn chunk(text: &[u8]) -> (&[u8], &[u8]) {
+    let digit = text[0].is_ascii_digit();
+    text.split_at(text.iter().position(|c| c.is_ascii_digit() != digit).unwrap_or(text.len()))
+}

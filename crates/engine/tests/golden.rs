@@ -1,0 +1,278 @@
+//! Answers recorded from Prometheus and Thanos over the golden blocks.
+//!
+//! Compared as their README asks: label sets exactly, values within 1e-9 relative, NaN equal to NaN, order only where
+//! PromQL defines one. What the engine does not know yet must say so; those queries are counted, never skipped
+//! silently. The copies in this repository are a part of the full set, which is used where it is at hand.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
+use engine::{Answer, Dedup, Engine, Grid, PointValue, QueryError, SeriesSource, Value};
+use serde_json::Value as Json;
+
+/// `(time in ms, value)` by labels.
+type Samples = BTreeMap<String, Vec<(i64, f64)>>;
+
+fn millis(v: &Json) -> i64 {
+    (v.as_f64().unwrap() * 1000.0).round() as i64
+}
+
+fn number(v: &Json) -> f64 {
+    match v.as_str().unwrap() {
+        "+Inf" => f64::INFINITY,
+        "-Inf" => f64::NEG_INFINITY,
+        text => text.parse().unwrap(),
+    }
+}
+
+fn pair(v: &Json) -> (i64, f64) {
+    (millis(&v[0]), number(&v[1]))
+}
+
+/// The recorded samples; `None` when histograms are among them.
+fn recorded(data: &Json) -> Option<(Vec<String>, Samples)> {
+    let result = &data["result"];
+    if matches!(data["resultType"].as_str(), Some("scalar" | "string")) {
+        return Some((vec![String::new()], BTreeMap::from([(String::new(), vec![pair(result)])])));
+    }
+    let mut samples = Samples::new();
+    let mut order = Vec::new();
+    for series in result.as_array().unwrap() {
+        if series.get("histogram").is_some() || series.get("histograms").is_some() {
+            return None;
+        }
+        let metric = series["metric"].as_object().unwrap();
+        let labels = model::Labels::from_pairs(metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap())));
+        let points = match series.get("value") {
+            Some(value) => vec![pair(value)],
+            None => series["values"].as_array().unwrap().iter().map(pair).collect(),
+        };
+        order.push(labels.to_string());
+        samples.insert(labels.to_string(), points);
+    }
+    Some((order, samples))
+}
+
+fn answered(answer: &Answer) -> (Vec<String>, Samples) {
+    let series = match &answer.value {
+        Value::Scalar { t_ms, value } => {
+            return (vec![String::new()], BTreeMap::from([(String::new(), vec![(*t_ms, *value)])]));
+        }
+        Value::String { t_ms, value } => {
+            let value = value.parse().unwrap_or(f64::NAN);
+            return (vec![String::new()], BTreeMap::from([(String::new(), vec![(*t_ms, value)])]));
+        }
+        Value::Vector(series) | Value::Matrix(series) => series,
+    };
+    let points = |s: &engine::ResultSeries| {
+        let float = |v: &PointValue| if let PointValue::Float(v) = v { *v } else { panic!("a histogram") };
+        s.points.iter().map(|p| (p.t_ms, float(&p.value))).collect()
+    };
+    let order = series.iter().map(|s| s.labels.to_string()).collect();
+    (order, series.iter().map(|s| (s.labels.to_string(), points(s))).collect())
+}
+
+fn close(a: f64, b: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+}
+
+fn difference(expected: &Samples, got: &Samples) -> Option<String> {
+    for (labels, points) in expected {
+        let Some(own) = got.get(labels) else { return Some(format!("no series {labels}")) };
+        if own.len() != points.len() {
+            return Some(format!("{labels}: {} points, not {}", own.len(), points.len()));
+        }
+        for (a, b) in points.iter().zip(own) {
+            if a.0 != b.0 || !close(a.1, b.1) {
+                return Some(format!("{labels}: {b:?}, not {a:?}"));
+            }
+        }
+    }
+    got.keys().find(|labels| !expected.contains_key(*labels)).map(|labels| format!("series {labels} too much"))
+}
+
+/// Which of tied series `topk` takes, and every order but that of sorts, is free.
+fn has_defined_order(query: &str, range: bool) -> bool {
+    !range && (query.starts_with("sort") || query.starts_with("topk(") || query.starts_with("bottomk("))
+}
+
+fn texts(body: &Json, key: &str) -> Vec<String> {
+    let list = body.get(key).and_then(Json::as_array);
+    let cut = |t: &Json| t.as_str().unwrap().split(", from buckets").next().unwrap().to_owned();
+    list.map(|l| l.iter().map(cut).collect()).unwrap_or_default()
+}
+
+fn cut(list: &[String]) -> Vec<String> {
+    list.iter().map(|t| t.split(", from buckets").next().unwrap().to_owned()).collect()
+}
+
+#[derive(Default)]
+struct Tally {
+    equal: usize,
+    unsupported: BTreeMap<String, usize>,
+    wrong: Vec<String>,
+}
+
+fn grid(params: &Json) -> Grid {
+    match params.get("time") {
+        Some(time) => Grid::instant(millis(time)),
+        None => Grid {
+            start_ms: millis(&params["start"]),
+            end_ms: millis(&params["end"]),
+            step_ms: millis(&params["step"]),
+        },
+    }
+}
+
+fn is_unsupported(error: &QueryError) -> bool {
+    matches!(error, QueryError::Execution(text) if text.contains("supported yet"))
+}
+
+impl Tally {
+    fn check(&mut self, line: &Json, result: Result<Answer, QueryError>, thanos: bool) {
+        let query = line["params"]["query"].as_str().unwrap().to_owned();
+        let what = format!("{query} {}", line["params"]);
+        let body = &line["body"];
+        let fault = match (body["status"].as_str(), result) {
+            (_, Err(error)) if is_unsupported(&error) => {
+                *self.unsupported.entry(query).or_default() += 1;
+                return;
+            }
+            (Some("success"), Err(error)) => Some(format!("error {error}")),
+            (Some("success"), Ok(answer)) => self.compare(line, &query, &answer, thanos),
+            (_, Ok(_)) => Some(format!("no error, not {}", body["error"])),
+            (_, Err(error)) => {
+                let text = body["error"].as_str().unwrap();
+                let own = match &error {
+                    QueryError::BadData(text) => ("bad_data", format!("invalid parameter \"query\": {text}")),
+                    QueryError::Execution(text) => ("execution", text.clone()),
+                    other => ("other", other.to_string()),
+                };
+                let same = own.0 == body["errorType"].as_str().unwrap() && (thanos || own.1 == text);
+                (!same).then(|| format!("error {own:?}, not {text}"))
+            }
+        };
+        match fault {
+            None => self.equal += 1,
+            Some(fault) => self.wrong.push(format!("{what}: {fault}")),
+        }
+    }
+
+    fn compare(&self, line: &Json, query: &str, answer: &Answer, thanos: bool) -> Option<String> {
+        let body = &line["body"];
+        if body["data"]["resultType"] == "string" {
+            let Value::String { value, .. } = &answer.value else { return Some("no string".to_owned()) };
+            return (body["data"]["result"][1] != value.as_str()).then(|| value.clone());
+        }
+        let Some((order, expected)) = recorded(&body["data"]) else { return Some("histograms expected".to_owned()) };
+        let (own_order, own) = answered(answer);
+        if let Some(difference) = difference(&expected, &own) {
+            return Some(difference);
+        }
+        // Series of equal values may stand in any order.
+        let values = |order: &[String]| order.iter().map(|l| format!("{:?}", own[l])).collect::<Vec<_>>();
+        if has_defined_order(query, line["params"].get("start").is_some()) && values(&order) != values(&own_order) {
+            return Some(format!("order {own_order:?}, not {order:?}"));
+        }
+        if !thanos && (texts(body, "warnings") != cut(&answer.warnings) || texts(body, "infos") != cut(&answer.infos)) {
+            return Some(format!("annotations {:?} {:?}", answer.warnings, answer.infos));
+        }
+        None
+    }
+
+    /// Fails on any wrong answer, and when less than this share of the answers is equal.
+    fn finish(self, what: &str, percent: usize) {
+        let unsupported: usize = self.unsupported.values().sum();
+        println!("{what}: {} equal, {unsupported} not supported yet, {} wrong", self.equal, self.wrong.len());
+        for (query, count) in &self.unsupported {
+            println!("  not supported yet ({count}): {query}");
+        }
+        assert!(self.wrong.is_empty(), "{what}: {} wrong\n{}", self.wrong.len(), self.wrong.join("\n"));
+        let all = self.equal + unsupported;
+        assert!(all > 0 && self.equal * 100 >= all * percent, "{what}: only {} of {all} equal", self.equal);
+    }
+}
+
+fn lines(file: &str) -> Vec<Json> {
+    let path = common::golden(file).unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines: Vec<Json> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    for line in &mut lines {
+        if let Some(text) = line["body"].as_str() {
+            line["body"] = serde_json::from_str(text).unwrap();
+        }
+    }
+    lines
+}
+
+fn open(folders: &[&str], settings: TsdbSourceSettings) -> Arc<dyn SeriesSource> {
+    let blocks = folders.iter().flat_map(|f| common::blocks(&common::golden(f).unwrap()));
+    Arc::new(TsdbSource::open(blocks, settings).unwrap())
+}
+
+const ALL_RAW: [&str; 4] = ["raw/eu-0", "raw/eu-1", "raw/us-0", "raw/us-1"];
+
+fn thanos(engine: &Engine, file: &str, source: &Arc<dyn SeriesSource>, dedup: Dedup) -> Tally {
+    let mut tally = Tally::default();
+    for line in lines(file) {
+        let text = line["params"]["query"].as_str().unwrap();
+        let result = common::run(engine, source, text, (grid(&line["params"]), dedup));
+        tally.check(&line, result, true);
+    }
+    tally
+}
+
+#[test]
+fn prometheus_answers() {
+    let engine = common::engine(false);
+    let source = open(&["raw/eu-0"], TsdbSourceSettings::default());
+    let mut tally = Tally::default();
+    for line in lines("prometheus_answers.jsonl") {
+        let text = line["params"]["query"].as_str().unwrap();
+        let result = common::run(&engine, &source, text, (grid(&line["params"]), Dedup::Off));
+        tally.check(&line, result, false);
+    }
+    tally.finish("prometheus_answers", 80);
+}
+
+fn replicas(labels: &[&str]) -> TsdbSourceSettings {
+    let replica_labels = labels.iter().map(|l| (*l).to_owned()).collect();
+    TsdbSourceSettings { external_labels: true, replica_labels, max_resolution_ms: 0 }
+}
+
+#[test]
+fn thanos_penalty_answers() {
+    let source = open(&ALL_RAW, replicas(&["replica"]));
+    thanos(&common::engine(false), "thanos_dedup_penalty_answers.jsonl", &source, Dedup::Penalty)
+        .finish("thanos_dedup_penalty", 80);
+}
+
+#[test]
+fn thanos_chain_answers() {
+    let source = open(&ALL_RAW, replicas(&["replica"]));
+    thanos(&common::engine(false), "thanos_dedup_chain_answers.jsonl", &source, Dedup::Chain)
+        .finish("thanos_dedup_chain", 75);
+}
+
+#[test]
+fn thanos_answers_without_dedup() {
+    let source = open(&ALL_RAW, replicas(&[]));
+    thanos(&common::engine(false), "thanos_nodedup_answers.jsonl", &source, Dedup::Off).finish("thanos_nodedup", 100);
+}
+
+#[test]
+fn thanos_downsampled_answers() {
+    if common::golden("thanos_downsampled_5m_answers.jsonl").is_none() {
+        println!("thanos_downsampled: the golden blocks are not there, nothing was compared");
+        return;
+    }
+    for (name, max_resolution_ms) in [("0s", 0), ("5m", 300_000), ("1h", 3_600_000)] {
+        let settings = TsdbSourceSettings { max_resolution_ms, ..replicas(&["replica"]) };
+        let source = open(&["downsampled"], settings);
+        let file = format!("thanos_downsampled_{name}_answers.jsonl");
+        thanos(&common::engine(false), &file, &source, Dedup::Penalty).finish(&file, 80);
+    }
+}
