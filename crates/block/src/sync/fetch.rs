@@ -141,7 +141,22 @@ impl MetaFetcher {
         Ok(synced)
     }
 
+    /// A listing that breaks off is begun again.
     async fn list(&self) -> Result<BTreeMap<BlockLocation, Listed>> {
+        let mut pause = self.bucket.settings().backoff;
+        for _ in 1..self.bucket.settings().attempts {
+            match self.list_once().await {
+                Err(e) if e.kind() == Kind::Unavailable => {
+                    self.bucket.clock().sleep(pause).await;
+                    pause *= 2;
+                }
+                other => return other,
+            }
+        }
+        self.list_once().await
+    }
+
+    async fn list_once(&self) -> Result<BTreeMap<BlockLocation, Listed>> {
         let mut blocks: BTreeMap<BlockLocation, Listed> = BTreeMap::new();
         let mut objects = self.bucket.list(None);
         while let Some(object) = objects.try_next().await? {
