@@ -1,10 +1,7 @@
-use bytes::Bytes;
 use proptest::prelude::*;
-use tsdb::chunk::{Aggregate, Encoding};
 
 use super::*;
 use crate::read::{ValueOf, read_run};
-use crate::series::ChunkBytes;
 use crate::{Column, Floats};
 
 fn raw_chunk(samples: &[(i64, f64)]) -> SeriesChunk {
@@ -102,101 +99,6 @@ proptest! {
             prop_assert_eq!(increase(read_run(&encoded, ValueOf::Counter).unwrap()), raw);
             let decoded = DownsampledSeries::from_chunks(&encoded, Resolution::FiveMinutes).unwrap();
             prop_assert_eq!(&decoded, windows);
-        }
-    }
-}
-
-/// Blocks that Thanos 0.42 compacted and downsampled; see the README beside them.
-mod golden {
-    use std::path::PathBuf;
-
-    use super::*;
-
-    struct Block {
-        series: Vec<(model::Labels, Vec<SeriesChunk>)>,
-    }
-
-    fn open(id: &str) -> Option<Block> {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/golden/downsampled").join(id);
-        let index = tsdb::index::Index::open(Bytes::from(std::fs::read(folder.join("index")).ok()?)).unwrap();
-        let segment = Bytes::from(std::fs::read(folder.join("chunks/000001")).unwrap());
-        let chunk = |meta: &tsdb::index::ChunkMeta| {
-            let (content, (min_time, max_time)) = (record(&segment, meta.reference), (meta.min_time, meta.max_time));
-            SeriesChunk { min_time, max_time, content }
-        };
-        let series = index.all_series().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            (entry.labels, entry.chunks.iter().map(chunk).collect())
-        });
-        Some(Block { series: series.collect() })
-    }
-
-    fn uvarint(bytes: &[u8]) -> (usize, usize) {
-        let (mut value, mut at) = (0, 0);
-        loop {
-            value |= usize::from(bytes[at] & 0x7f) << (7 * at);
-            at += 1;
-            if bytes[at - 1] < 0x80 {
-                return (value, at);
-            }
-        }
-    }
-
-    fn record(segment: &Bytes, reference: u64) -> ChunkContent {
-        let at = (reference & 0xffff_ffff) as usize;
-        let (len, prefix) = uvarint(&segment[at..]);
-        let encoding = Encoding::from_byte(segment[at + prefix]).unwrap();
-        let data = segment.slice(at + prefix + 1..at + prefix + 1 + len);
-        if encoding != Encoding::Aggregate {
-            return ChunkContent::Raw(ChunkBytes { encoding, data });
-        }
-        let mut rest = data;
-        let parts = Aggregate::ALL.map(|_| {
-            let (len, prefix) = uvarint(&rest);
-            let part = (len > 0).then(|| ChunkBytes {
-                encoding: Encoding::from_byte(rest[prefix]).unwrap(),
-                data: rest.slice(prefix + 1..prefix + 1 + len),
-            });
-            rest = rest.slice(prefix + len + usize::from(len > 0)..);
-            part
-        });
-        ChunkContent::Aggregates(Box::new(parts))
-    }
-
-    const RAW: &str = "01M81HXWNC0A0S5M3B3JFKCXKR";
-    const FIVE_MINUTES: &str = "01M81HXWQFQ2GBAYGTHD5KSMEG";
-    const ONE_HOUR: &str = "01M81HXX0GS6A2F69HCM1Y84FY";
-
-    #[test]
-    fn thanos_blocks_are_reproduced_byte_for_byte() {
-        let (Some(raw), Some(fine), Some(coarse)) = (open(RAW), open(FIVE_MINUTES), open(ONE_HOUR)) else {
-            println!("skipped: the golden blocks are not here");
-            return;
-        };
-        assert_eq!((raw.series.len(), fine.series.len()), (276, 276));
-        let mut to_fine = Downsampler::new(Resolution::FiveMinutes);
-        let mut to_coarse = Downsampler::new(Resolution::OneHour);
-        let (mut out, mut joined) = (DownsampledSeries::default(), DownsampledSeries::default());
-        for ((labels, chunks), (other, expected)) in raw.series.iter().zip(&fine.series) {
-            assert_eq!(labels, other);
-            to_fine.raw(chunks, &mut out).unwrap();
-            assert_same(labels, &out.to_chunks().unwrap(), expected);
-            let decoded = DownsampledSeries::from_chunks(expected, Resolution::FiveMinutes).unwrap();
-            assert_eq!(decoded.floats, out.floats, "{labels}");
-            assert_same(labels, &decoded.to_chunks().unwrap(), expected);
-            to_coarse.coarser(Resolution::FiveMinutes, &out, &mut joined).unwrap();
-            let (_, expected) = coarse.series.iter().find(|(l, _)| l == labels).unwrap();
-            assert_same(labels, &joined.to_chunks().unwrap(), expected);
-        }
-    }
-
-    fn assert_same(labels: &model::Labels, ours: &[SeriesChunk], golden: &[SeriesChunk]) {
-        let spans = |chunks: &[SeriesChunk]| chunks.iter().map(|c| (c.min_time, c.max_time)).collect::<Vec<_>>();
-        assert_eq!(spans(ours), spans(golden), "{labels}");
-        for (a, b) in ours.iter().zip(golden) {
-            for aggregate in Aggregate::ALL {
-                assert_eq!(a.aggregate(aggregate), b.aggregate(aggregate), "{labels} {aggregate:?} at {}", a.min_time);
-            }
         }
     }
 }
