@@ -249,22 +249,23 @@ impl Fleet {
         (start..end).step_by(BLOCK_MS as usize).map(|t| TimeRange::new(t, t + BLOCK_MS))
     }
 
-    /// The scrapes of every target of the replica's cluster in `range`; none for targets that do not live then.
-    pub(crate) fn scrapes(&self, replica: &Replica, range: TimeRange) -> Vec<Scrapes> {
+    /// The scrapes of every target of the replica's cluster in `range`, or of `only` one; none for targets that do not
+    /// live then.
+    pub(crate) fn scrapes(&self, replica: &Replica, range: TimeRange, only: Option<usize>) -> Vec<Scrapes> {
         let interval_ms = self.settings.scrape_interval_ms;
-        let of_target = |target: &Target| {
+        let of_target = |(index, target): (usize, &Target)| {
             // one scrape more on each side: the one before says what went stale, the one after marks it
             let life = TimeRange::new(
                 target.life.start.saturating_sub(2 * interval_ms),
                 target.life.end.saturating_add(2 * interval_ms),
             );
-            if !life.overlaps(range) {
+            if !life.overlaps(range) || only.is_some_and(|only| only != index) {
                 return Scrapes::default();
             }
             let seed = rng::hash(replica.seed, target.seed);
             Schedule { interval_ms, seed, gaps: &replica.gaps, outages: &target.outages }.scrapes(range)
         };
-        self.clusters[replica.cluster].targets.iter().map(of_target).collect()
+        self.clusters[replica.cluster].targets.iter().enumerate().map(of_target).collect()
     }
 }
 

@@ -96,7 +96,7 @@ fn thirty_days_of_four_servers_are_eighty_million_samples() {
     let samples: u64 = fleet
         .replicas()
         .iter()
-        .flat_map(|r| fleet.counts(r).into_values().collect::<Vec<_>>())
+        .flat_map(|r| fleet.counts(r, TimeRange::ALL).into_values().collect::<Vec<_>>())
         .map(|c| c.samples)
         .sum();
     assert!(samples * 10 > 82_000_000, "{} in 30 days", samples * 10);
@@ -177,6 +177,9 @@ fn the_truth_is_what_a_naive_reader_finds() {
         }
     }
     assert!(stale > 0);
+    for (series, truth) in fleet.truths(replica, range).into_iter().step_by(13) {
+        assert_eq!(truth, fleet.truth(replica, series, range), "{}", series.labels());
+    }
 }
 
 #[test]

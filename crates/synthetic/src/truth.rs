@@ -27,6 +27,11 @@ impl Truth {
         Truth { samples: 0, stale_markers: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY }
     }
 
+    /// Whether there is neither a sample nor a marker.
+    pub fn is_empty(&self) -> bool {
+        self.samples == 0 && self.stale_markers == 0
+    }
+
     fn add(&mut self, samples: &Samples) {
         let mut stale = samples.stale.iter().copied().peekable();
         for i in 0..samples.len() {
@@ -59,17 +64,11 @@ pub struct MetricCounts {
 }
 
 /// A day at a time, so that nothing grows with the span.
-const CHUNK_MS: i64 = 24 * 3_600_000;
+const STRETCH_MS: i64 = 24 * 3_600_000;
 
-fn windows<'a, 'r>(
-    fleet: &'a Fleet,
-    replica: &'r Replica,
-    range: TimeRange,
-) -> impl Iterator<Item = Window<'a>> + use<'a, 'r> {
-    let range = range.intersect(fleet.settings().range);
-    (range.start..range.end)
-        .step_by(CHUNK_MS as usize)
-        .map(move |t| Window::new(fleet, replica, TimeRange::new(t, range.end.min(t + CHUNK_MS))))
+fn stretches(fleet: &Fleet, range: TimeRange) -> impl Iterator<Item = TimeRange> + use<> {
+    let TimeRange { start, end } = range.intersect(fleet.settings().range);
+    (start..end).step_by(STRETCH_MS as usize).map(move |t| TimeRange::new(t, end.min(t + STRETCH_MS)))
 }
 
 impl Fleet {
@@ -77,31 +76,37 @@ impl Fleet {
     pub fn truth(&self, replica: &Replica, series: &SeriesSpec, range: TimeRange) -> Truth {
         let mut truth = Truth::empty();
         let mut samples = Samples::default();
-        for window in windows(self, replica, range) {
-            window.samples(series, &mut samples);
+        for stretch in stretches(self, range) {
+            Window::of_series(self, replica, stretch, series).samples(series, &mut samples);
             truth.add(&samples);
         }
         truth
     }
 
-    /// Everything `replica` recorded, by name of the metric.
-    pub fn counts<'a>(&'a self, replica: &Replica) -> BTreeMap<&'a str, MetricCounts> {
+    /// What `replica` recorded of each series of its cluster in `range`, sorted by labels; series of which it recorded
+    /// nothing are left out.
+    pub fn truths(&self, replica: &Replica, range: TimeRange) -> Vec<(&SeriesSpec, Truth)> {
         let all = self.clusters()[replica.cluster()].series();
-        let mut seen = vec![false; all.len()];
-        let mut counts: BTreeMap<&'a str, MetricCounts> = BTreeMap::new();
+        let mut truths = vec![Truth::empty(); all.len()];
         let mut samples = Samples::default();
-        for window in windows(self, replica, self.settings().range) {
-            for series in window.series() {
+        for stretch in stretches(self, range) {
+            let window = Window::new(self, replica, stretch);
+            for (series, truth) in all.iter().zip(&mut truths).filter(|(series, _)| window.may_hold(series)) {
                 window.samples(series, &mut samples);
-                if samples.is_empty() {
-                    continue;
-                }
-                let of_metric = counts.entry(series.metric()).or_default();
-                of_metric.samples += (samples.len() - samples.stale.len()) as u64;
-                of_metric.stale_markers += samples.stale.len() as u64;
-                let at = all.partition_point(|other| other.labels() < series.labels());
-                of_metric.series += u64::from(!std::mem::replace(&mut seen[at], true));
+                truth.add(&samples);
             }
+        }
+        all.iter().zip(truths).filter(|(_, truth)| !truth.is_empty()).collect()
+    }
+
+    /// Everything `replica` recorded in `range`, by name of the metric.
+    pub fn counts(&self, replica: &Replica, range: TimeRange) -> BTreeMap<&str, MetricCounts> {
+        let mut counts: BTreeMap<&str, MetricCounts> = BTreeMap::new();
+        for (series, truth) in self.truths(replica, range) {
+            let of_metric = counts.entry(series.metric()).or_default();
+            of_metric.series += 1;
+            of_metric.samples += truth.samples;
+            of_metric.stale_markers += truth.stale_markers;
         }
         counts
     }

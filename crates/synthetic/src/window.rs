@@ -46,7 +46,13 @@ pub struct Window<'a> {
 
 impl<'a> Window<'a> {
     pub fn new(fleet: &'a Fleet, replica: &Replica, range: TimeRange) -> Window<'a> {
-        Window { fleet, cluster: replica.cluster(), range, scrapes: fleet.scrapes(replica, range) }
+        Window { fleet, cluster: replica.cluster(), range, scrapes: fleet.scrapes(replica, range, None) }
+    }
+
+    /// A window that knows of one series, and of the others of its target, alone.
+    pub(crate) fn of_series(fleet: &'a Fleet, replica: &Replica, range: TimeRange, series: &SeriesSpec) -> Window<'a> {
+        let scrapes = fleet.scrapes(replica, range, Some(series.target));
+        Window { fleet, cluster: replica.cluster(), range, scrapes }
     }
 
     pub fn range(&self) -> TimeRange {
@@ -54,13 +60,14 @@ impl<'a> Window<'a> {
     }
 
     /// The series that may have samples here, sorted by labels.
-    pub fn series(&self) -> impl Iterator<Item = &'a SeriesSpec> + use<'a> {
-        let range = self.range;
+    pub fn series(&self) -> impl Iterator<Item = &'a SeriesSpec> + '_ {
+        self.fleet.clusters()[self.cluster].series().iter().filter(|series| self.may_hold(series))
+    }
+
+    pub(crate) fn may_hold(&self, series: &SeriesSpec) -> bool {
+        // a marker comes after the end
         let tail = 2 * self.fleet.settings().scrape_interval_ms;
-        let all = self.fleet.clusters()[self.cluster].series();
-        all.iter().filter(move |series| {
-            TimeRange::new(series.life.start, series.life.end.saturating_add(tail)).overlaps(range)
-        })
+        TimeRange::new(series.life.start, series.life.end.saturating_add(tail)).overlaps(self.range)
     }
 
     /// Replaces what is in `out` by the samples of `series`; leaves it empty where there are none.

@@ -59,7 +59,7 @@ mod tests {
         let replica = &fleet.replicas()[3];
         let metas = write_fleet(folder.path(), &fleet, replica);
         assert_eq!(metas.len(), 2);
-        let counted: u64 = fleet.counts(replica).values().map(|c| c.samples + c.stale_markers).sum();
+        let counted: u64 = fleet.counts(replica, TimeRange::ALL).values().map(|c| c.samples + c.stale_markers).sum();
         assert_eq!(metas.iter().map(|m| m.stats.num_samples).sum::<u64>(), counted);
         for meta in &metas {
             let text = std::fs::read(folder.path().join(meta.ulid.to_string()).join("meta.json")).unwrap();
