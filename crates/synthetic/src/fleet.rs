@@ -277,7 +277,7 @@ fn gaps(settings: &Settings, seed: u64) -> Vec<TimeRange> {
     let mut rng = Rng::new(seed);
     let interval = settings.scrape_interval_ms;
     let mut spans = schedule::random_spans(&mut rng, settings.range, 48 * 3_600_000, (2 * interval, 5 * interval));
-    spans.extend(schedule::random_spans(&mut rng, settings.range, 240 * 3_600_000, (900_000, 2_700_000)));
+    spans.extend(schedule::random_spans(&mut rng, range, 240 * 3_600_000, (900_000, 2_700_000)));
     spans.sort_by_key(|span| span.start);
     let mut disjoint: Vec<TimeRange> = Vec::with_capacity(spans.len());
     for span in spans {

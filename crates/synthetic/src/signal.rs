@@ -247,6 +247,14 @@ impl Signal {
         }
     }
 
+    /// When the process behind a counter that restarts from zero started; empty for all else.
+    pub(crate) fn starts(&self) -> &[i64] {
+        match self {
+            Signal::Counter { starts, .. } | Signal::Mixture { starts, .. } | Signal::Native { starts, .. } => starts,
+            Signal::Constant(_) | Signal::Up | Signal::Restarts(_) | Signal::StartTime(_) | Signal::Gauge(_) => &[],
+        }
+    }
+
     /// How much a counter truly grew in `[start_ms, end_ms]`, resets or not, before rounding to quanta; `None` for
     /// what is no counter. A native histogram's count of observations.
     pub(crate) fn growth(&self, start_ms: i64, end_ms: i64) -> Option<f64> {

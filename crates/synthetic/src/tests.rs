@@ -200,6 +200,7 @@ fn counters_gain_what_the_truth_says_within_a_scrape_per_reset() {
             gained += if reset { pair[1].1 } else { pair[1].1 - pair[0].1 };
             drops += u32::from(reset);
         }
+        assert!(drops as usize <= fleet.resets(series, TimeRange::ALL));
         resets += drops;
         let truth = fleet.growth(series, TimeRange::new(first.0, last.0)).unwrap();
         // a reset hides what came between the last scrape before it and itself

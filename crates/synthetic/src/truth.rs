@@ -120,4 +120,9 @@ impl Fleet {
         }
         series.signal.growth(alive.start, alive.end)
     }
+
+    /// How often the process behind the counter started in `range`, which sets it to zero; 0 for what is no counter.
+    pub fn resets(&self, series: &SeriesSpec, range: TimeRange) -> usize {
+        series.signal.starts().iter().filter(|start| range.contains(**start)).count()
+    }
 }
