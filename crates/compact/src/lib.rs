@@ -1,1 +1,23 @@
-//! Compaction, downsampling, retention and cleaning of a bucket.
+//! The compactor: merges the blocks of a bucket into longer ones, downsamples them to Parquet, applies retention and
+//! cleans up.
+//!
+//! It keeps no state: what is to do follows from the bucket alone, and every output has an id and bytes that depend
+//! only on its inputs. It may be killed at any instant and run twice at once.
+
+mod commit;
+mod compaction;
+mod compactor;
+mod downsample;
+mod downsample_plan;
+mod error;
+mod identity;
+mod marks;
+mod merged;
+mod metrics;
+mod output;
+mod planner;
+mod settings;
+
+pub use compactor::{Compactor, Event};
+pub use error::{Error, Kind, Result};
+pub use settings::{DedupFunc, DownsampleFormat, Retention, Settings};

@@ -1,0 +1,65 @@
+//! How an output becomes a block: one create-only write of its `meta.json`, after everything else.
+//!
+//! "Already exists" proves nothing by itself, as stores say so of our own write when they applied it and still
+//! reported a failure. So the meta that is there is read back: the same inputs and results are success, since equal
+//! inputs give equal bytes; nothing there is a passing conflict and tried again; anything else is a conflict of ids.
+
+use block::{BlockLocation, Bucket, PutOutcome};
+use tsdb::meta::BlockMeta;
+
+use crate::{Error, Result};
+
+const ATTEMPTS: usize = 5;
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// We made the block.
+    Created,
+    /// It was there: ours from before, or another compactor's with the same content.
+    AlreadyThere,
+}
+
+pub(crate) async fn commit(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -> Result<Committed> {
+    let path = location.meta();
+    let bytes = bytes::Bytes::from(meta.to_json());
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match bucket.put_if_absent(&path, bytes.clone()).await {
+            Ok(PutOutcome::Created) => return Ok(Committed::Created),
+            Ok(PutOutcome::AlreadyExists) => {}
+            Err(e) if e.kind() == block::Kind::Unsupported => {
+                // a store without conditional writes: equal ids mean equal bytes, so overwriting is harmless
+                bucket.put(&path, bytes.clone()).await?;
+                return Ok(Committed::Created);
+            }
+            Err(e) if e.kind() == block::Kind::Unavailable => last = Some(e),
+            Err(e) => return Err(e.into()),
+        }
+        let Some(stored) = bucket.get_if_exists(&path).await? else { continue };
+        return match BlockMeta::from_json(&stored) {
+            Ok(stored) if is_same(&stored, meta) => Ok(Committed::AlreadyThere),
+            _ => Err(Error::Conflict { id: meta.ulid }),
+        };
+    }
+    let gone = || block::Error::new(block::Kind::Unavailable, format!("creating {path}: neither written nor there"));
+    Err(last.unwrap_or_else(gone).into())
+}
+
+/// Whether a complete block with this id is there already, so that its work need not be done again.
+pub(crate) async fn is_committed(bucket: &Bucket, location: &BlockLocation) -> Result<Option<BlockMeta>> {
+    match bucket.get_if_exists(&location.meta()).await? {
+        Some(bytes) => Ok(Some(BlockMeta::from_json(&bytes)?)),
+        None => Ok(None),
+    }
+}
+
+/// Equal in everything but the time of upload.
+fn is_same(a: &BlockMeta, b: &BlockMeta) -> bool {
+    let files = |meta: &BlockMeta| meta.thanos.as_ref().map(|t| (t.files.clone(), t.labels.clone()));
+    a.ulid == b.ulid
+        && (a.min_time, a.max_time) == (b.min_time, b.max_time)
+        && a.stats == b.stats
+        && a.compaction == b.compaction
+        && files(a) == files(b)
+}

@@ -1,0 +1,93 @@
+//! The ids of what compaction and downsampling write.
+//!
+//! An output's ULID is a function of everything its bytes depend on, so that two compactors at the same time, or one
+//! that was killed and begins again, write the same bytes to the same place and correctness needs no lock.
+
+use model::{BlockId, Labels, Resolution};
+use sha2::{Digest, Sha256};
+
+/// Raise with every change of the bytes that compaction or downsampling writes.
+pub(crate) const ENCODER_VERSION: u32 = 1;
+
+/// How an output is stored; part of its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OutputFormat {
+    /// A block in Prometheus' layout, downsampled ones with Thanos' AggrChunks.
+    Tsdb,
+    /// Plain Parquet files.
+    Parquet,
+}
+
+impl OutputFormat {
+    fn as_str(self) -> &'static str {
+        match self {
+            OutputFormat::Tsdb => "tsdb",
+            OutputFormat::Parquet => "parquet",
+        }
+    }
+}
+
+/// Everything the bytes of an output depend on.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity<'a> {
+    pub(crate) parents: &'a [BlockId],
+    pub(crate) group_labels: &'a Labels,
+    pub(crate) resolution: Resolution,
+    pub(crate) format: OutputFormat,
+    /// Settings that change bytes, written out: the dedup function, for one.
+    pub(crate) settings: &'a str,
+}
+
+impl Identity<'_> {
+    /// Time: the latest of the parents'. Entropy: 80 bits of SHA-256 over the rest, each part with its length.
+    pub(crate) fn block_id(&self) -> BlockId {
+        let mut parents = self.parents.to_vec();
+        parents.sort_unstable();
+        let mut hasher = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+        };
+        part(&ENCODER_VERSION.to_be_bytes());
+        for parent in &parents {
+            part(&parent.to_bytes());
+        }
+        part(self.group_labels.as_packed());
+        part(&self.resolution.millis().to_be_bytes());
+        part(self.format.as_str().as_bytes());
+        part(self.settings.as_bytes());
+        let digest = hasher.finalize();
+        let entropy = digest[..10].iter().fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
+        let time_ms = parents.iter().map(|p| p.time_ms()).max().unwrap_or(0);
+        BlockId::from_parts(time_ms, entropy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity<'a>(parents: &'a [BlockId], labels: &'a Labels) -> Identity<'a> {
+        Identity {
+            parents,
+            group_labels: labels,
+            resolution: Resolution::Raw,
+            format: OutputFormat::Tsdb,
+            settings: "",
+        }
+    }
+
+    #[test]
+    fn the_order_of_parents_does_not_matter_but_everything_else_does() {
+        let labels = Labels::from_pairs([("cluster", "a")]);
+        let (a, b) = (BlockId::from_parts(5, 1), BlockId::from_parts(9, 2));
+        let id = identity(&[a, b], &labels).block_id();
+        assert_eq!(id, identity(&[b, a], &labels).block_id());
+        assert_eq!(id.time_ms(), 9);
+        assert_ne!(id, Identity { resolution: Resolution::OneHour, ..identity(&[a, b], &labels) }.block_id());
+        assert_ne!(id, Identity { format: OutputFormat::Parquet, ..identity(&[a, b], &labels) }.block_id());
+        assert_ne!(id, Identity { settings: "penalty", ..identity(&[a, b], &labels) }.block_id());
+        assert_ne!(id, identity(&[a, b], &Labels::from_pairs([("cluster", "b")])).block_id());
+        assert_ne!(id, identity(&[a], &labels).block_id());
+    }
+}

@@ -1,0 +1,150 @@
+//! What a compactor is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use block::sync::RelabelConfig;
+use model::{Resolution, TimeRange};
+
+use crate::downsample_plan::{MIN_5M_SPAN_MS, MIN_RAW_SPAN_MS};
+use crate::{Error, Result};
+
+/// How downsampled blocks are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DownsampleFormat {
+    /// Plain Parquet.
+    #[default]
+    Parquet,
+    /// TSDB blocks of AggrChunks, for fleets with Thanos store gateways.
+    Thanos,
+    Both,
+}
+
+/// How long blocks of each resolution are kept; zero = for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    pub raw: Duration,
+    pub five_minutes: Duration,
+    pub one_hour: Duration,
+}
+
+impl Retention {
+    pub(crate) fn of(&self, resolution: Resolution) -> Option<Duration> {
+        let kept = match resolution {
+            Resolution::Raw => self.raw,
+            Resolution::FiveMinutes => self.five_minutes,
+            Resolution::OneHour => self.one_hour,
+        };
+        (!kept.is_zero()).then_some(kept)
+    }
+}
+
+/// How replicas in overlapping blocks become one series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DedupFunc {
+    /// All samples, equal ones once.
+    #[default]
+    Chain,
+    Penalty,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where metas are kept over restarts; nothing else needs a disk.
+    pub data_dir: Option<PathBuf>,
+    pub range: TimeRange,
+    pub selector: Vec<RelabelConfig>,
+    /// External labels that tell replicas apart; blocks that differ only in them are merged.
+    pub replica_labels: Vec<String>,
+    pub dedup: DedupFunc,
+    /// How old a block must be before it is touched.
+    pub consistency_delay: Duration,
+    /// How long a block stays after it was marked for deletion.
+    pub delete_delay: Duration,
+    pub retention: Retention,
+    pub downsampling: bool,
+    pub downsample_format: DownsampleFormat,
+    /// Groups compacted at a time.
+    pub compact_concurrency: usize,
+    /// Blocks downsampled at a time.
+    pub downsample_concurrency: usize,
+    /// Threads that aggregate one block.
+    pub downsample_workers: usize,
+    pub meta_fetch_concurrency: usize,
+    /// Bytes of index beyond which blocks are not merged further.
+    pub max_index_size: u64,
+    /// The pause between iterations when it keeps running.
+    pub wait_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Settings {
+            data_dir: None,
+            range: TimeRange::ALL,
+            selector: Vec::new(),
+            replica_labels: Vec::new(),
+            dedup: DedupFunc::Chain,
+            consistency_delay: HOUR / 2,
+            delete_delay: 48 * HOUR,
+            retention: Retention::default(),
+            downsampling: true,
+            downsample_format: DownsampleFormat::Parquet,
+            compact_concurrency: 1,
+            downsample_concurrency: 1,
+            downsample_workers: 2,
+            meta_fetch_concurrency: 32,
+            max_index_size: 64 << 30,
+            wait_interval: HOUR / 12,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses settings that would delete data before its coarser copy can exist.
+    pub fn validate(&self) -> Result<()> {
+        if !self.downsampling {
+            return Ok(());
+        }
+        let too_short = |kept: Duration, least_ms: i64| !kept.is_zero() && (kept.as_millis() as i64) < least_ms;
+        if too_short(self.retention.raw, MIN_RAW_SPAN_MS) {
+            let text = "--retention.resolution-raw is below 40h: raw blocks would go before they are downsampled; \
+                        raise it or set --downsampling.disable";
+            return Err(Error::Settings(text.into()));
+        }
+        if too_short(self.retention.five_minutes, MIN_5M_SPAN_MS) {
+            let text = "--retention.resolution-5m is below 10d: 5m blocks would go before their 1h copies exist; \
+                        raise it or set --downsampling.disable";
+            return Err(Error::Settings(text.into()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn writes_parquet(&self) -> bool {
+        self.downsample_format != DownsampleFormat::Thanos
+    }
+
+    pub(crate) fn writes_thanos(&self) -> bool {
+        self.downsample_format != DownsampleFormat::Parquet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_that_outruns_downsampling_is_refused() {
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        let with = |raw, five_minutes| Settings {
+            retention: Retention { raw, five_minutes, one_hour: Duration::ZERO },
+            ..Settings::default()
+        };
+        assert!(with(hours(0), hours(0)).validate().is_ok());
+        assert!(with(hours(40), hours(240)).validate().is_ok());
+        assert!(with(hours(39), hours(0)).validate().unwrap_err().to_string().contains("resolution-raw"));
+        assert!(with(hours(0), hours(239)).validate().unwrap_err().to_string().contains("resolution-5m"));
+        assert!(Settings { downsampling: false, ..with(hours(1), hours(1)) }.validate().is_ok());
+    }
+}
