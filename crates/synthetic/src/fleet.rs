@@ -276,7 +276,9 @@ fn gaps(settings: &Settings, seed: u64) -> Vec<TimeRange> {
     }
     let mut rng = Rng::new(seed);
     let interval = settings.scrape_interval_ms;
-    let mut spans = schedule::random_spans(&mut rng, settings.range, 48 * 3_600_000, (2 * interval, 5 * interval));
+    // none in the last hour, so that the newest instant is whole
+    let range = TimeRange::new(settings.range.start, settings.range.end - 3_600_000);
+    let mut spans = schedule::random_spans(&mut rng, range, 48 * 3_600_000, (2 * interval, 5 * interval));
     spans.extend(schedule::random_spans(&mut rng, range, 240 * 3_600_000, (900_000, 2_700_000)));
     spans.sort_by_key(|span| span.start);
     let mut disjoint: Vec<TimeRange> = Vec::with_capacity(spans.len());
