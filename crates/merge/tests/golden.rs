@@ -17,6 +17,7 @@ fn the_excerpt_is_reproduced_byte_for_byte() {
 #[test]
 fn whole_blocks_are_reproduced_byte_for_byte() {
     if let Some(blocks) = support::blocks() {
+        assert!(blocks.folder.is_dir());
         check(&blocks.series);
     }
 }

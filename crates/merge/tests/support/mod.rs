@@ -8,11 +8,11 @@ use model::Labels;
 use tsdb::chunk::{Aggregate, Encoding, split_aggregates};
 
 /// One series at all three resolutions.
-pub struct GoldenSeries {
-    pub labels: Labels,
-    pub raw: Vec<SeriesChunk>,
-    pub five_minutes: Vec<SeriesChunk>,
-    pub one_hour: Vec<SeriesChunk>,
+pub(crate) struct GoldenSeries {
+    pub(crate) labels: Labels,
+    pub(crate) raw: Vec<SeriesChunk>,
+    pub(crate) five_minutes: Vec<SeriesChunk>,
+    pub(crate) one_hour: Vec<SeriesChunk>,
 }
 
 /// Six series over 14 days, kept in this repository: a counter with resets, a gauge, a classic bucket, and native
@@ -21,7 +21,7 @@ pub struct GoldenSeries {
 /// The file is a sequence of series. Each has a line of labels, as pairs of strings of `u16 length | bytes` after a
 /// `u16` count, then for each resolution a `u32` count of chunks of `i64 min | i64 max | u8 encoding | u32 length |
 /// data`; integers are big endian.
-pub fn excerpt() -> Vec<GoldenSeries> {
+pub(crate) fn excerpt() -> Vec<GoldenSeries> {
     let mut data = Bytes::from_static(include_bytes!("../data/downsampled.golden"));
     let mut all = Vec::new();
     while data.has_remaining() {
@@ -65,13 +65,13 @@ fn content(encoding: Encoding, data: Bytes) -> ChunkContent {
 }
 
 /// Whole blocks, where they lie beside the repository; `None` says so.
-pub struct GoldenBlocks {
-    pub series: Vec<GoldenSeries>,
-    /// Bytes of chunks and index of the 5m block.
-    pub five_minutes_bytes: u64,
+pub(crate) struct GoldenBlocks {
+    pub(crate) series: Vec<GoldenSeries>,
+    /// The 5m block.
+    pub(crate) folder: PathBuf,
 }
 
-pub fn blocks() -> Option<GoldenBlocks> {
+pub(crate) fn blocks() -> Option<GoldenBlocks> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/golden/downsampled");
     let read = |id: &str| {
         let folder = folder.join(id);
@@ -85,12 +85,11 @@ pub fn blocks() -> Option<GoldenBlocks> {
         return None;
     };
     assert_eq!((raw.len(), five_minutes.len(), one_hour.len()), (276, 276, 276));
-    let size = |file| std::fs::metadata(folder.join(five).join(file)).unwrap().len();
     let series = raw.into_iter().zip(five_minutes).zip(one_hour).map(|((raw, five), hour)| {
         assert!(raw.0 == five.0 && raw.0 == hour.0);
         GoldenSeries { labels: raw.0, raw: raw.1, five_minutes: five.1, one_hour: hour.1 }
     });
-    Some(GoldenBlocks { series: series.collect(), five_minutes_bytes: size("index") + size("chunks/000001") })
+    Some(GoldenBlocks { series: series.collect(), folder: folder.join(five) })
 }
 
 fn block(folder: &Path) -> Vec<(Labels, Vec<SeriesChunk>)> {

@@ -1,0 +1,213 @@
+//! One Parquet file in a bucket: its footer, and rows of it by ranged reads.
+
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Schema, SchemaRef};
+use block::{Bucket, Path};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch, ParquetRecordBatchStreamBuilder};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+
+use crate::error::Error;
+use crate::schema::FORMAT;
+
+/// Footers that were read, shared by all blocks of a process; bounded in bytes.
+#[derive(Clone, Debug)]
+pub struct FooterCache(moka::future::Cache<String, ArrowReaderMetadata>);
+
+impl FooterCache {
+    pub fn new(max_bytes: u64) -> FooterCache {
+        let weigh = |path: &String, footer: &ArrowReaderMetadata| {
+            u32::try_from(path.len() + footer.metadata().memory_size()).unwrap_or(u32::MAX)
+        };
+        FooterCache(moka::future::Cache::builder().weigher(weigh).max_capacity(max_bytes).build())
+    }
+}
+
+/// A file and its footer.
+#[derive(Clone)]
+pub(crate) struct BlockFile {
+    bucket: Bucket,
+    path: Path,
+    footer: ArrowReaderMetadata,
+}
+
+/// Rows `start..end` of a file, sorted and apart from each other.
+pub(crate) type Rows = Vec<Range<usize>>;
+
+impl BlockFile {
+    /// Reads the footer, as a rule by one request.
+    pub(crate) async fn open(bucket: Bucket, path: Path, size: u64, cache: &FooterCache) -> Result<BlockFile, Error> {
+        let key = path.to_string();
+        let footer = match cache.0.get(&key).await {
+            Some(footer) => footer,
+            None => {
+                let footer = read_footer(&bucket, &path, size).await?;
+                cache.0.insert(key, footer.clone()).await;
+                footer
+            }
+        };
+        let pairs = footer.metadata().file_metadata().key_value_metadata();
+        let format = pairs.into_iter().flatten().find(|kv| kv.key == "drumlin.format").and_then(|kv| kv.value.clone());
+        if format.as_deref() != Some(FORMAT) {
+            return Err(Error::Unsupported { file: path.to_string(), found: format.unwrap_or_default() });
+        }
+        Ok(BlockFile { bucket, path, footer })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.footer.schema()
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        usize::try_from(self.footer.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// The given rows of the given columns, in order; columns that the file lacks are left out.
+    pub(crate) async fn read(&self, columns: &[&str], rows: &[Range<usize>]) -> Result<RecordBatch, Error> {
+        let fields = self.schema().fields();
+        let roots: Vec<usize> = (0..fields.len()).filter(|i| columns.contains(&fields[*i].name().as_str())).collect();
+        let projected = Arc::new(Schema::new(roots.iter().map(|i| Arc::clone(&fields[*i])).collect::<Vec<_>>()));
+        let wanted: usize = rows.iter().map(Range::len).sum();
+        if wanted == 0 || roots.is_empty() {
+            return Ok(RecordBatch::new_empty(projected));
+        }
+        let work = AssertUnwindSafe(self.read_batches(roots, rows, wanted)).catch_unwind();
+        let batches = work.await.map_err(|_| self.damaged("the decoder gave up"))??;
+        let batch = match <[RecordBatch; 1]>::try_from(batches) {
+            Ok([batch]) => batch,
+            Err(batches) => concat_batches(&projected, &batches).map_err(|e| self.damaged(e.to_string()))?,
+        };
+        if batch.num_rows() != wanted {
+            return Err(self.damaged(format!("{} rows where {wanted} were asked for", batch.num_rows())));
+        }
+        Ok(batch)
+    }
+
+    pub(crate) fn damaged(&self, reason: impl Into<String>) -> Error {
+        Error::corrupt(&self.path, reason)
+    }
+
+    async fn read_batches(
+        &self,
+        roots: Vec<usize>,
+        rows: &[Range<usize>],
+        wanted: usize,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let failed = || Error::parquet("reading", &self.path);
+        let (groups, selection) = self.select(rows)?;
+        let reader = RangedReader { bucket: self.bucket.clone(), path: self.path.clone() };
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.footer.clone());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        let mut stream = builder
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_row_selection(selection)
+            .with_batch_size(wanted)
+            .build()
+            .map_err(failed())?;
+        let mut batches = Vec::new();
+        while let Some(group) = stream.next_row_group().await.map_err(failed())? {
+            let decoded = tokio::task::spawn_blocking(move || group.collect::<Result<Vec<_>, _>>()).await;
+            let decoded = decoded.map_err(|_| self.damaged("the decoder gave up"))?;
+            batches.append(&mut decoded.map_err(|e| failed()(e.into()))?);
+        }
+        Ok(batches)
+    }
+
+    /// The row groups that hold the rows, and the rows counted within those.
+    fn select(&self, rows: &[Range<usize>]) -> Result<(Vec<usize>, RowSelection), Error> {
+        let (mut groups, mut ranges) = (Vec::new(), Vec::new());
+        let (mut start, mut kept) = (0, 0);
+        for (i, group) in self.footer.metadata().row_groups().iter().enumerate() {
+            let len = usize::try_from(group.num_rows()).map_err(|_| self.damaged("a row group of negative length"))?;
+            let end = start + len;
+            let before = ranges.len();
+            let first = rows.partition_point(|r| r.end <= start);
+            for range in rows[first..].iter().take_while(|r| r.start < end) {
+                ranges.push(range.start.max(start) - start + kept..range.end.min(end) - start + kept);
+            }
+            if ranges.len() > before {
+                groups.push(i);
+                kept += len;
+            }
+            start = end;
+        }
+        Ok((groups, RowSelection::from_consecutive_ranges(ranges.into_iter(), kept)))
+    }
+}
+
+async fn read_footer(bucket: &Bucket, path: &Path, size: u64) -> Result<ArrowReaderMetadata, Error> {
+    // Footer and page index grow with the file; what is fetched too much costs less than a second request.
+    let hint = (size / 64).clamp(32 << 10, 1 << 20) as usize;
+    let options = ArrowReaderOptions::new()
+        .with_column_index_policy(PageIndexPolicy::Skip)
+        .with_offset_index_policy(PageIndexPolicy::Required);
+    let fetch = RangedReader { bucket: bucket.clone(), path: path.clone() };
+    let load = async {
+        let metadata = ParquetMetaDataReader::new()
+            .with_arrow_reader_options(Some(&options))
+            .with_prefetch_hint(Some(hint))
+            .load_and_finish(fetch, size)
+            .await?;
+        ArrowReaderMetadata::try_new(Arc::new(metadata), options.clone())
+    };
+    let loaded = AssertUnwindSafe(load).catch_unwind().await;
+    let loaded = loaded.map_err(|_| Error::corrupt(path, "the footer's decoder gave up"))?;
+    loaded.map_err(Error::parquet("reading the footer of", path))
+}
+
+/// Feeds the Parquet reader from a bucket, which coalesces ranges.
+struct RangedReader {
+    bucket: Bucket,
+    path: Path,
+}
+
+fn external(error: block::Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}
+
+impl AsyncFileReader for RangedReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        async move { self.bucket.get_range(&self.path, range).await.map_err(external) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        async move {
+            let fetched = self.bucket.get_ranges(&self.path, &ranges).await.map_err(external)?;
+            // A file shorter than its footer says would make the decoder panic.
+            let short = ranges.iter().zip(&fetched).any(|(range, bytes)| bytes.len() as u64 != range.end - range.start);
+            if short || fetched.len() != ranges.len() {
+                return Err(ParquetError::EOF(format!("{} ends before its pages", self.path)));
+            }
+            Ok(fetched)
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move { Err(ParquetError::General("the footer is read by itself".into())) }.boxed()
+    }
+}
+
+impl MetadataFetch for RangedReader {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        self.get_bytes(range)
+    }
+}
