@@ -7,6 +7,7 @@ mod multipart;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,6 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use crate::metrics::BucketMetrics;
 use crate::{Error, Kind, Result};
 
-pub use filesystem::sweep_torn_uploads;
 pub use multipart::MultipartWriter;
 
 /// How a bucket reads and writes.
@@ -41,6 +41,8 @@ pub struct BucketSettings {
     pub backoff: Duration,
     /// Bytes per part of multipart uploads.
     pub part_size: usize,
+    /// The folder, where the bucket is one.
+    pub folder: Option<PathBuf>,
 }
 
 impl Default for BucketSettings {
@@ -53,6 +55,7 @@ impl Default for BucketSettings {
             attempts: 4,
             backoff: Duration::from_millis(100),
             part_size: 16 << 20,
+            folder: None,
         }
     }
 }
@@ -91,7 +94,19 @@ impl Bucket {
         metrics: BucketMetrics,
         clock: Arc<dyn Clock>,
     ) -> Bucket {
+        metrics.show(&settings.name);
         Bucket { inner: Arc::new(Inner { store, settings, metrics, clock }) }
+    }
+
+    /// In a bucket that is a folder, removes what uploads left that broke off longer ago than `age`; says how many
+    /// files. Other buckets clear such parts away by rules of their own, and nothing is done.
+    pub async fn sweep_torn_uploads(&self, age: Duration) -> Result<usize> {
+        let Some(folder) = self.inner.settings.folder.clone() else { return Ok(0) };
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let older_than = self.inner.clock.now().saturating_add(-age);
+        tokio::task::spawn_blocking(move || filesystem::sweep_torn_uploads(&folder, older_than))
+            .await
+            .map_err(|e| Error::new(Kind::Internal, format!("sweeping torn uploads: {e}")))?
     }
 
     pub fn name(&self) -> &str {

@@ -131,7 +131,11 @@ impl ObjectStoreConfig {
 
     /// The bucket over the object store.
     pub fn build(&self, metrics: BucketMetrics, clock: Arc<dyn Clock>) -> Result<Bucket> {
-        let mut settings = BucketSettings { name: self.bucket_name().to_owned(), ..BucketSettings::default() };
+        let mut settings = BucketSettings {
+            name: self.bucket_name().to_owned(),
+            folder: self.directory(),
+            ..BucketSettings::default()
+        };
         let part_size = self.values.number("config.part_size")?.or(self.values.number("config.chunk_size_bytes")?);
         if let Some(part_size) = part_size.filter(|n| *n > 0) {
             // S3 refuses parts below 5 MiB; above 1 GiB memory is wasted

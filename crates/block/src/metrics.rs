@@ -90,6 +90,28 @@ impl BucketMetrics {
     }
 }
 
+/// The values of the label `operation`.
+const OPERATIONS: [&str; 7] = ["iter", "get", "get_range", "exists", "upload", "delete", "attributes"];
+
+impl BucketMetrics {
+    /// Shows every series of the bucket from the start, so that rates and alerts have a zero to begin with.
+    pub(crate) fn show(&self, bucket: &str) {
+        for operation in OPERATIONS {
+            let labels = [bucket, operation];
+            self.operations.with_label_values(&labels);
+            self.failures.with_label_values(&labels);
+            self.duration.with_label_values(&labels);
+        }
+        for operation in ["get", "get_range"] {
+            self.fetched_bytes.with_label_values(&[bucket, operation]);
+        }
+        for operation in ["get", "get_range", "upload"] {
+            self.transferred_bytes.with_label_values(&[bucket, operation]);
+        }
+        self.last_upload.with_label_values(&[bucket]);
+    }
+}
+
 /// What is counted of syncs of block metas.
 #[derive(Clone, Debug)]
 pub struct SyncMetrics {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use block::bucket::sweep_torn_uploads;
 use block::config::{Environment, ObjectStoreConfig};
 use block::marker::{DeletionMark, Marker};
 use block::object_store::ObjectStore;
@@ -35,7 +35,7 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 fn over(store: Arc<dyn ObjectStore>) -> Bucket {
-    let settings = BucketSettings { attempts: 8, backoff: std::time::Duration::from_millis(1), ..Default::default() };
+    let settings = BucketSettings { attempts: 8, backoff: Duration::from_millis(1), ..Default::default() };
     Bucket::new(store, settings, BucketMetrics::new(&Registry::new()).unwrap(), clock())
 }
 
@@ -128,7 +128,10 @@ async fn every_store_serves_the_same_blocks() {
     assert_eq!(live(&bucket).await, expected);
     assert!(folder.path().join("p/q").is_dir());
     std::fs::write(folder.path().join("p/q/torn#3"), "x").unwrap();
-    assert_eq!(sweep_torn_uploads(folder.path(), TimestampMs(i64::from(u32::MAX) * 1000)).unwrap(), 1);
+    assert_eq!(bucket.sweep_torn_uploads(Duration::from_secs(3600)).await.unwrap(), 0);
+    let written = std::fs::File::options().write(true).open(folder.path().join("p/q/torn#3")).unwrap();
+    written.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(bucket.sweep_torn_uploads(Duration::from_secs(3600)).await.unwrap(), 1);
 
     for prefix in ["", "prefix: a/b\n"] {
         let server = ObjectServer::start(Arc::new(InMemory::new()), ServerSettings::default()).await.unwrap();

@@ -33,6 +33,7 @@ pub struct BlockMeta {
     pub max_time: i64,
     #[serde(default)]
     pub stats: BlockStats,
+    #[serde(default)]
     pub compaction: Compaction,
     pub version: u32,
     /// Absent in blocks that Prometheus wrote and no Thanos component has touched.
@@ -234,7 +235,7 @@ impl Thanos {
     }
 }
 
-/// Compact JSON with a newline at the end and Go's escapes, as Thanos writes its marker files.
+/// Compact JSON with Go's escapes and without a newline, as Thanos writes its marker files.
 pub fn to_marker_json<T: Serialize>(value: &T) -> Vec<u8> {
     json::to_go_json(value, json::Style::Compact)
 }

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// Removes files `name#<digits>` below `root` that were last written before `older_than`; says how many.
 /// Younger ones may belong to an upload of another process that is still under way.
-pub fn sweep_torn_uploads(root: &Path, older_than: TimestampMs) -> Result<usize> {
+pub(super) fn sweep_torn_uploads(root: &Path, older_than: TimestampMs) -> Result<usize> {
     let limit = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(older_than.0).unwrap_or(0));
     let mut folders = vec![root.to_path_buf()];
     let mut swept = 0;

@@ -214,6 +214,32 @@ async fn a_broken_chunk_costs_its_series_only() {
 }
 
 #[tokio::test]
+async fn a_chunk_of_unknown_encoding_costs_its_series_only() {
+    let block = fixture().await;
+    let reader = block.reader();
+    let (all, _) = collect(&reader, SeriesQuery::all()).await;
+    let path = BlockLocation::tsdb(block.meta.ulid).segment(1);
+    let mut bytes = block.bucket.get(&path).await.unwrap().to_vec();
+    let record = tsdb::segment::parse_record(&bytes[8..]).unwrap();
+    let (len, data_len) = (record.len, record.data.len());
+    let body = 8 + len - 4 - data_len - 1;
+    bytes[body] = 77;
+    let crc = crc32c_of(&bytes[body..8 + len - 4]);
+    bytes[8 + len - 4..8 + len].copy_from_slice(&crc.to_be_bytes());
+    block.bucket.put(&path, bytes.into()).await.unwrap();
+    let (series, errors) = collect(&reader, SeriesQuery::all()).await;
+    assert_eq!((series.len(), errors.len()), (all.len() - 1, 1));
+    assert_eq!(errors[0].kind(), Kind::Unsupported);
+    assert!(errors[0].to_string().contains("unknown encoding 77"), "{}", errors[0]);
+}
+
+/// CRC-32C, bit by bit.
+fn crc32c_of(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
+}
+
+#[tokio::test]
 async fn a_broken_entry_costs_its_series_only() {
     let block = fixture().await;
     let (all, _) = collect(&block.reader(), SeriesQuery::all()).await;

@@ -64,6 +64,9 @@ struct Marks {
 
 impl MetaFetcher {
     pub fn new(bucket: Bucket, settings: FetcherSettings, metrics: SyncMetrics) -> MetaFetcher {
+        for state in state::ALL {
+            metrics.synced.with_label_values(&[state]);
+        }
         MetaFetcher { bucket, settings, metrics, metas: Mutex::default(), marks: Mutex::default() }
     }
 

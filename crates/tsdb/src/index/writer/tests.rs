@@ -132,6 +132,8 @@ fn write_v1(model: &Model) -> Vec<u8> {
         out.extend_from_slice(&entry);
         out.extend_from_slice(&crc32c::crc32c(&entry).to_be_bytes());
     }
+    toc.label_indices = out.len() as u64;
+    section(&mut out, b"label indices are not read");
     toc.postings = out.len() as u64;
     let mut table = (lists.len() as u32).to_be_bytes().to_vec();
     // last label first
@@ -146,6 +148,8 @@ fn write_v1(model: &Model) -> Vec<u8> {
         content.extend(ids.iter().flat_map(|id| id.to_be_bytes()));
         section(&mut out, &content);
     }
+    toc.label_offset_table = out.len() as u64;
+    section(&mut out, b"nor is their table");
     toc.postings_offset_table = out.len() as u64;
     section(&mut out, &table);
     toc.write(&mut out);
