@@ -20,7 +20,7 @@ use parquet_block::{
 };
 use support::GoldenSeries;
 use tsdb::chunk::Aggregate;
-use tsdb::meta::{BlockMeta, Thanos};
+use tsdb::meta::BlockMeta;
 
 #[derive(Debug)]
 struct StoppedClock;
@@ -212,7 +212,7 @@ async fn matchers_ranges_and_aggregates_select() {
     assert!(bare.len() == golden.len() && bare.iter().all(|s| s.chunks.is_empty()));
 
     assert_eq!(
-        block.label_values("__name__", &[rpc.clone()]).await.unwrap(),
+        block.label_values("__name__", std::slice::from_ref(&rpc)).await.unwrap(),
         ["rpc_latency_seconds", "rpc_size_bytes"]
     );
     assert_eq!(block.label_names(&[rpc]).await.unwrap(), ["__name__", "instance", "job", "namespace"]);
