@@ -155,8 +155,13 @@ impl Bucket {
 
     /// Parts of an object, in the order asked for; neighbours are fetched together and several at a time.
     pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.get_ranges_within(path, ranges, self.inner.settings.coalesce_gap).await
+    }
+
+    /// As [`get_ranges`](Bucket::get_ranges), joining only what lies closer together than `gap` bytes.
+    pub async fn get_ranges_within(&self, path: &Path, ranges: &[Range<u64>], gap: u64) -> Result<Vec<Bytes>> {
         let settings = &self.inner.settings;
-        let plan = coalesce::Plan::new(ranges, settings.coalesce_gap, settings.coalesce_max);
+        let plan = coalesce::Plan::new(ranges, gap.min(settings.coalesce_gap), settings.coalesce_max);
         let fetched: Vec<Bytes> = futures::stream::iter(plan.fetches().to_vec())
             .map(|range| self.get_range(path, range))
             .buffered(settings.parallel_ranges.max(1))

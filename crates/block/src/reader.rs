@@ -9,6 +9,7 @@ mod entries;
 mod header_cache;
 mod metadata;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use model::{Labels, Matcher, TimeRange};
+use object_store::path::Path;
 use tsdb::chunk::Encoding;
 use tsdb::index::Header;
 use tsdb::meta::BlockMeta;
@@ -207,6 +209,16 @@ impl BlockReader {
             })
             .buffered(prefetch)
             .boxed()
+    }
+
+    /// Ranges of a file of this block. What is read only because it lies between is little against the whole block.
+    async fn fetch(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let files = self.inner.meta.thanos.iter().flat_map(|t| &t.files);
+        let gap = match files.map(|f| f.size_bytes).sum::<u64>() {
+            0 => u64::MAX,
+            bytes => bytes / 64,
+        };
+        self.inner.bucket.get_ranges_within(path, ranges, gap).await
     }
 
     fn index_error(&self, error: &tsdb::Error) -> Error {

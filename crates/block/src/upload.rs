@@ -13,7 +13,7 @@ use crate::marker::{DeletionMark, Marker};
 use crate::{Bucket, Error, Kind, Result};
 
 /// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (so many at a time), index, then
-/// `meta.json`, which is `meta` with the upload time and the list of files set. Returns the meta as written. What an
+/// `meta.json`, which is `meta` with the upload time and the lists of files and segments set. Returns the meta as written. What an
 /// interrupted upload leaves is overwritten by the next.
 pub async fn upload_block_dir(bucket: &Bucket, dir: &Path, meta: &BlockMeta, concurrency: usize) -> Result<BlockMeta> {
     let location = BlockLocation::tsdb(meta.ulid);
@@ -23,7 +23,7 @@ pub async fn upload_block_dir(bucket: &Bucket, dir: &Path, meta: &BlockMeta, con
         return Err(Error::new(Kind::Invalid, text));
     };
     let segments: Vec<&str> = files.iter().map(|f| f.rel_path.as_str()).filter(|f| f.starts_with("chunks/")).collect();
-    futures::stream::iter(segments)
+    futures::stream::iter(&segments)
         .map(|segment| {
             let path = location.file(segment);
             async move { bucket.upload_file(&path, &dir.join(segment)).await }
@@ -32,7 +32,9 @@ pub async fn upload_block_dir(bucket: &Bucket, dir: &Path, meta: &BlockMeta, con
         .try_collect::<Vec<u64>>()
         .await?;
     bucket.upload_file(&location.index(), &dir.join(INDEX_FILE)).await?;
+    thanos.segment_files = segments.iter().filter_map(|f| f.strip_prefix("chunks/")).map(str::to_owned).collect();
     thanos.files = files;
+    thanos.index_stats.get_or_insert_default();
     thanos.set_upload_time(bucket.clock().now());
     let meta = BlockMeta { thanos: Some(thanos), ..meta.clone() };
     bucket.put(&location.meta(), meta.to_json().into()).await?;

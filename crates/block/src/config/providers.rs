@@ -13,6 +13,19 @@ use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, Retry
 use super::{ObjectStoreConfig, Provider};
 use crate::{Error, Kind, Result};
 
+/// Where credentials may come from; each is also the name of a setting of the client.
+pub(super) const AWS_VARIABLES: [&str; 9] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
+
 /// From the first byte sent to the last received; the longest requests are parts of uploads.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -124,18 +137,7 @@ fn s3(config: &ObjectStoreConfig) -> Result<AmazonS3Builder> {
 
 /// Keys, the token of a Kubernetes service account, or a container's credentials, as the AWS SDKs read them.
 fn aws_environment(mut builder: AmazonS3Builder, config: &ObjectStoreConfig) -> AmazonS3Builder {
-    const NAMES: [&str; 9] = [
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_ROLE_ARN",
-        "AWS_ROLE_SESSION_NAME",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    ];
-    for name in NAMES {
+    for name in AWS_VARIABLES {
         if let Some(value) = config.environment.get(name)
             && let Ok(key) = name.to_lowercase().parse::<AmazonS3ConfigKey>()
         {

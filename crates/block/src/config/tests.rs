@@ -147,3 +147,15 @@ fn text_that_only_looks_like_a_reference_stays() {
     let environment = Environment::from([("A".to_owned(), "1".to_owned())]);
     assert_eq!(env::substitute("$(A) $A $(A $( ) $(b-c)", &environment).unwrap(), "1 $A $(A $( ) $(b-c)");
 }
+
+#[test]
+fn credentials_of_the_environment_reach_the_client() {
+    use object_store::aws::AmazonS3ConfigKey;
+    for name in providers::AWS_VARIABLES {
+        assert!(name.to_lowercase().parse::<AmazonS3ConfigKey>().is_ok(), "{name}");
+    }
+    let environment = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")];
+    let environment = environment.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let yaml = "type: S3\nconfig: {bucket: b, endpoint: s3.eu-west-1.amazonaws.com, aws_sdk_auth: true}";
+    ObjectStoreConfig::parse(yaml, &environment).unwrap().build_store().unwrap();
+}

@@ -58,7 +58,7 @@ impl BlockReader {
                 offset..offset + len
             };
             let ranges: Vec<Range<u64>> = places.iter().map(range).collect();
-            Ok::<_, Error>((places, self.inner.bucket.get_ranges(&path, &ranges).await?))
+            Ok::<_, Error>((places, self.fetch(&path, &ranges).await?))
         });
         let mut fetched = vec![Bytes::new(); wanted.len()];
         for (places, parts) in try_join_all(segments).await? {

@@ -30,7 +30,7 @@ impl BlockReader {
             if need.is_empty() {
                 return loader.finish().map_err(|e| self.index_error(&e));
             }
-            let fetched = self.inner.bucket.get_ranges(&path, &need).await?;
+            let fetched = self.fetch(&path, &need).await?;
             let bytes = fetched.iter().map(Bytes::len).sum();
             count(&self.stats.header_bytes, bytes as u64);
             let fed = offload(bytes, move || loader.feed(&fetched).map(|()| loader)).await?;
@@ -74,7 +74,7 @@ impl BlockReader {
     }
 
     pub(super) async fn fetch_postings(&self, ranges: &[Range<u64>]) -> Result<Vec<Vec<u32>>> {
-        let fetched = self.inner.bucket.get_ranges(&self.inner.location.index(), ranges).await?;
+        let fetched = self.fetch(&self.inner.location.index(), ranges).await?;
         let bytes = fetched.iter().map(Bytes::len).sum();
         count(&self.stats.postings_bytes, bytes as u64);
         let starts: Vec<u64> = ranges.iter().map(|r| r.start).collect();
@@ -98,7 +98,7 @@ impl BlockReader {
     ) -> Result<EntryBatch> {
         let path = self.inner.location.index();
         let ranges = self.entry_ranges(header, ids, after);
-        let mut fetched = self.inner.bucket.get_ranges(&path, &ranges).await?;
+        let mut fetched = self.fetch(&path, &ranges).await?;
         // entries longer than guessed
         let mut long = Vec::new();
         for (at, bytes) in fetched.iter().enumerate() {
@@ -110,7 +110,7 @@ impl BlockReader {
             }
         }
         let again: Vec<Range<u64>> = long.iter().map(|(_, range)| range.clone()).collect();
-        for ((at, _), bytes) in long.iter().zip(self.inner.bucket.get_ranges(&path, &again).await?) {
+        for ((at, _), bytes) in long.iter().zip(self.fetch(&path, &again).await?) {
             fetched[*at] = bytes;
         }
         let bytes = fetched.iter().map(Bytes::len).sum::<usize>();

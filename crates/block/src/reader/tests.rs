@@ -74,7 +74,7 @@ async fn large() -> Uploaded {
     };
     let folder = tempfile::tempdir().unwrap();
     builder.finish(description).unwrap().save(folder.path()).unwrap();
-    Uploaded::new(&folder.path().join(ID), BucketSettings { coalesce_gap: 4096, ..BucketSettings::default() }).await
+    Uploaded::new(&folder.path().join(ID), BucketSettings::default()).await
 }
 
 async fn collect(reader: &BlockReader, query: SeriesQuery) -> (Vec<BlockSeries>, Vec<Error>) {

@@ -1,11 +1,11 @@
 //! Listing the bucket and fetching metas and marks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
-use model::TimestampMs;
+use model::{BlockId, TimestampMs};
 use object_store::ObjectMeta;
 use tsdb::meta::{BlockMeta, META_FILE};
 
@@ -111,6 +111,11 @@ impl MetaFetcher {
         let listed = self.list().await?;
         lock(&self.metas).retain(|location, _| listed.contains_key(location));
         lock(&self.marks).retain(|location, _| listed.contains_key(location));
+        if let Some(folder) = self.settings.cache_dir.clone() {
+            let known: BTreeSet<BlockId> = listed.keys().map(BlockLocation::id).collect();
+            // what cannot be removed now is tried again at the next sync
+            let _ = tokio::task::spawn_blocking(move || forget_others(&folder, &known)).await;
+        }
         let mut synced = Synced::default();
         let mut complete = Vec::new();
         for (location, block) in listed {
@@ -286,5 +291,16 @@ async fn keep(path: &std::path::Path, bytes: &[u8]) {
     };
     if let Err(e) = written.await {
         tracing::warn!(file = %path.display(), error = %e, "meta.json could not be kept locally");
+    }
+}
+
+/// Removes the kept metas of blocks that are gone.
+fn forget_others(folder: &std::path::Path, known: &BTreeSet<BlockId>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let id = entry.file_name().to_str().and_then(|name| name.parse::<BlockId>().ok());
+        if id.is_some_and(|id| !known.contains(&id)) && std::fs::remove_file(entry.path().join(META_FILE)).is_ok() {
+            // stays if something else is in it
+            let _ = std::fs::remove_dir(entry.path());
+        }
     }
 }

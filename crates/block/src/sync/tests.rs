@@ -106,7 +106,9 @@ async fn metas_are_fetched_once_and_kept_over_restarts() {
     assert_eq!(elsewhere.fetch(&[]).await.unwrap().broken.len(), 1);
     bucket.delete(&location.meta()).await.unwrap();
     bucket.delete(&location.index()).await.unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert!(first.fetch(&[]).await.unwrap().blocks.is_empty());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -23,6 +23,10 @@ async fn a_block_goes_up_and_comes_down_again() {
     assert_eq!(BlockMeta::from_json(&stored).unwrap(), written);
     let thanos = written.thanos.unwrap();
     assert!(thanos.upload_time_ms().is_some());
+    assert_eq!(
+        (thanos.segment_files.as_slice(), thanos.index_stats),
+        (&["000001".to_owned()][..], Some(Default::default()))
+    );
     let listed: Vec<&str> = thanos.files.iter().map(|f| f.rel_path.as_str()).collect();
     assert_eq!(listed, ["chunks/000001", "index", "meta.json"]);
     assert_eq!(thanos.files[1].size_bytes, FIXTURE.index.len() as u64);
