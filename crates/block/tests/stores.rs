@@ -196,3 +196,36 @@ async fn a_sync_costs_one_listing_and_one_read_per_new_block() {
     assert_eq!((first.gets, first.lists, first.heads), (2, 1, 0));
     assert_eq!((second.gets, second.lists, second.heads), (2, 2, 0));
 }
+
+/// A flipped bit anywhere is an error of the block or of some series; what is served is as it was written.
+#[tokio::test]
+async fn flipped_bits_never_pass_for_data() {
+    let bucket = over(Arc::new(InMemory::new()));
+    let meta = Arc::new(upload(&bucket, &fixtures()[0]).await);
+    let whole = read(&bucket, Arc::clone(&meta), SeriesQuery::all()).await;
+    let location = BlockLocation::tsdb(meta.ulid);
+    let mut dice = 1u64;
+    let mut partly = 0;
+    for round in 0..200 {
+        let path = if round % 2 == 0 { location.index() } else { location.segment(1) };
+        let sound = bucket.get(&path).await.unwrap();
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut bytes = sound.to_vec();
+        let at = (dice >> 33) as usize % bytes.len();
+        bytes[at] ^= 1 << (dice >> 20 & 7);
+        bucket.put(&path, bytes.into()).await.unwrap();
+        let reader =
+            BlockReader::new(bucket.clone(), Arc::clone(&meta), HeaderCache::new(0), ReaderSettings::default());
+        if let Ok(batches) = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await {
+            let errors: usize = batches.iter().map(|b| b.errors.len()).sum();
+            let series: Vec<BlockSeries> = batches.into_iter().flat_map(|b| b.series).collect();
+            let mut rest = whole.iter();
+            assert!(series.iter().all(|s| rest.any(|w| w == s)), "round {round}, byte {at}");
+            // padding and the header of a segment are not read
+            assert!(series.len() + errors == whole.len(), "round {round}, byte {at}");
+            partly += usize::from(errors > 0);
+        }
+        bucket.put(&path, sound).await.unwrap();
+    }
+    assert!(partly > 100, "{partly}");
+}

@@ -194,3 +194,40 @@ proptest! {
         let _ = index.header().parse_series(1, &bytes);
     }
 }
+
+/// Lists of a label that nearly all series share are not fetched where another matcher leaves few series.
+#[test]
+fn long_lists_are_tested_on_the_series_instead() {
+    let values: Vec<String> = (0..40_000).map(|i| format!("{i:05}")).collect();
+    let mut symbols: Vec<&str> = values.iter().map(String::as_str).chain(["all", "common", "rare", "unique"]).collect();
+    symbols.sort_unstable();
+    let mut writer = IndexWriter::new(symbols).unwrap();
+    for value in &values {
+        let all = if value.ends_with("77") { "rare" } else { "common" };
+        let labels = model::Labels::from_pairs([("all", all), ("unique", value)]);
+        // those with "rare" come behind the others
+        if all == "common" {
+            writer.push(&labels, &[]).unwrap();
+        }
+    }
+    for value in values.iter().filter(|v| v.ends_with("77")) {
+        writer.push(&model::Labels::from_pairs([("all", "rare"), ("unique", value)]), &[]).unwrap();
+    }
+    let mut bytes = writer.take_output();
+    bytes.extend(writer.finish().flat_map(Result::unwrap));
+    let index = Index::open(bytes.into()).unwrap();
+    assert_eq!(index.header().series_count(), 40_000);
+    let found = |matchers: &[Matcher]| index.postings(matchers).unwrap().len();
+    for (matchers, residual, expected) in [
+        (vec![matcher("=~", "unique", "0017.|0018."), matcher("=", "all", "common")], 1, 19),
+        (vec![matcher("=~", "unique", "0017.|0018."), matcher("!=", "all", "common")], 1, 1),
+        (vec![matcher("=", "unique", "00177"), matcher("!~", "all", "comm.*")], 1, 1),
+        (vec![matcher("=", "unique", "00178"), matcher("=", "all", "rare")], 0, 0),
+        (vec![matcher("=", "all", "common")], 0, 39_600),
+        (vec![matcher("!=", "all", "common")], 0, 400),
+    ] {
+        let plan = index.header().plan(&matchers);
+        assert_eq!(plan.residual().len(), residual, "{matchers:?}");
+        assert_eq!(found(&matchers), expected, "{matchers:?}");
+    }
+}
