@@ -75,18 +75,16 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/status/buildinfo", get(status::build_info))
         .route("/status/flags", get(status::flags))
         .route("/status/runtimeinfo", get(status::runtime_info));
-    let routes = Router::new()
-        .route("/", get(status::landing))
-        .nest("/api/v1", v1)
-        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .with_state(Arc::new(api));
     let prefix = normal_prefix(&web.route_prefix);
+    let home = format!("{prefix}/");
+    let routes = Router::new().nest(&format!("{prefix}/api/v1"), v1).route(&home, get(status::landing));
     let routes = if prefix.is_empty() {
         routes
     } else {
-        let home = format!("{prefix}/");
-        Router::new().route("/", get(async move || Redirect::to(&home))).nest(&prefix, routes)
+        let redirect = async move || Redirect::to(&home);
+        routes.route(&prefix, get(redirect.clone())).route("/", get(redirect))
     };
+    let routes = routes.method_not_allowed_fallback(async || ApiError::method_not_allowed()).with_state(Arc::new(api));
     let routes = routes
         .fallback(async || ApiError::not_found())
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))

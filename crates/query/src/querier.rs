@@ -60,7 +60,7 @@ impl Querier {
             let engine = Arc::clone(&engine);
             async move { engine.query(query).await }.boxed()
         });
-        Querier::with_parts(settings, registry, clock, Parts { evaluate, lookup: Box::new(SystemLookup::new()?) })
+        Querier::with_parts(settings, registry, clock, Parts { evaluate, lookup: Box::new(SystemLookup::new()) })
     }
 
     fn with_parts(settings: Settings, registry: &Registry, clock: Arc<dyn Clock>, parts: Parts) -> Result<Querier> {
@@ -155,3 +155,6 @@ fn connect(target: &Target) -> storeapi::Result<Arc<dyn Store>> {
     let settings = ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
     Ok(Arc::new(GrpcStore::new(&settings)?))
 }
+
+#[cfg(test)]
+mod tests;

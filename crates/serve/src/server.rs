@@ -91,7 +91,10 @@ impl Server {
             _ => None,
         };
         let metrics = HttpMetrics::register(&component.registry)?;
-        let routes = component.routes.layer(MetricsLayer { metrics, clock });
+        // a component without an API of its own answers in JSON all the same
+        let routes = component.routes;
+        let routes = if routes.has_routes() { routes } else { routes.fallback(http::not_found) };
+        let routes = routes.layer(MetricsLayer { metrics, clock });
         let own = Own { registry: component.registry, ready: component.ready };
         let grace = settings.http.grace;
         let app = http::router(own, Dispatch { routes, main: Handle::current() });

@@ -1,1 +1,362 @@
+use std::sync::Mutex;
+use std::time::Duration;
 
+use axum::body::Body;
+use engine::{Dedup, Grid, Point, PointValue, ResultSeries, Stats, Value};
+use futures::FutureExt;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use model::{Labels, SystemClock};
+use prometheus::Registry;
+use serde_json::json;
+use storeapi::Store;
+use storeapi::conformance::{Dataset, MemoryStore};
+use storeapi::fanout::FanoutSettings;
+use tower::ServiceExt;
+
+use super::*;
+use crate::endpoints::{Target, Timeouts};
+
+pub(super) fn answer(value: Value) -> Answer {
+    Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() }
+}
+
+/// The API over one store in memory, with an engine that gives the same answer to everything.
+pub(super) struct Fixture {
+    router: Router,
+    queries: Arc<Mutex<Vec<Query>>>,
+}
+
+impl Fixture {
+    pub(super) async fn new(settings: Settings, canned: Result<Answer, QueryError>) -> Fixture {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let series = |pairs: &[(&str, &str)]| (Labels::from_pairs(pairs.iter().copied()), vec![(1000, 1.0)]);
+        let store = MemoryStore::new(&Dataset {
+            external: Labels::from_pairs([("cluster", "a"), ("replica", "0")]),
+            series: vec![
+                series(&[("__name__", "up"), ("job", "node")]),
+                series(&[("__name__", "up"), ("job", "web")]),
+                series(&[("__name__", "http.requests"), ("job", "web"), ("status.code", "200")]),
+            ],
+        });
+        let connect = Box::new(move |_: &Target| Ok(Arc::new(store.clone()) as Arc<dyn Store>));
+        let timeouts = Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
+        let endpoints = Arc::new(EndpointSet::new(connect, timeouts, metrics.clone(), Arc::clone(&clock)));
+        endpoints.update(vec![Target { address: "a:1".to_owned(), strict: false, tls: None }]);
+        endpoints.poll().await;
+        let queries = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&queries);
+        let evaluate: Evaluate = Box::new(move |query| {
+            seen.lock().unwrap().push(query);
+            let canned = canned.clone();
+            async move { canned }.boxed()
+        });
+        let router = router(Api {
+            started: TimestampMs(0),
+            evaluate,
+            fanout: Fanout::new(Arc::clone(&endpoints) as _, FanoutSettings::default(), Arc::clone(&clock)),
+            endpoints,
+            gate: Gate::new(settings.max_concurrent, metrics.clone(), Arc::clone(&clock)),
+            metrics,
+            clock,
+            settings,
+        });
+        Fixture { router, queries }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {
+        text(self.send(Request::get(path).body(Body::empty()).unwrap()).await).await
+    }
+
+    async fn json(&self, path: &str) -> serde_json::Value {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    fn last_query(&self) -> Query {
+        self.queries.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+async fn text(response: Response<Body>) -> (StatusCode, String) {
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn one() -> Answer {
+    let point = Point { t_ms: 1_500, value: PointValue::Float(0.5) };
+    answer(Value::Vector(vec![ResultSeries { labels: Labels::from_pairs([("a", "b")]), points: vec![point] }]))
+}
+
+async fn fixture() -> Fixture {
+    Fixture::new(Settings::default(), Ok(one())).await
+}
+
+fn error_of(body: &str) -> (String, String) {
+    let value: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(value["status"], "error");
+    (value["errorType"].as_str().unwrap().to_owned(), value["error"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn status_comes_first_and_nothing_unasked_for_is_there() {
+    let (status, body) = fixture().await.get("/api/v1/query?query=up&time=1.5").await;
+    assert_eq!(status, StatusCode::OK);
+    let expected = concat!(
+        r#"{"status":"success","data":{"resultType":"vector","#,
+        r#""result":[{"metric":{"a":"b"},"value":[1.500,"0.5"]}]}}"#
+    );
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn wrong_parameters_get_prometheus_texts() {
+    let f = fixture().await;
+    for (path, expected) in [
+        ("query?query=up&time=x", r#"invalid parameter "time": cannot parse "x" to a valid timestamp"#),
+        ("query?query=up&timeout=x", r#"invalid parameter "timeout": cannot parse "x" to a valid duration"#),
+        ("query_range?query=up&end=1&step=1", r#"invalid parameter "start": cannot parse "" to a valid timestamp"#),
+        (
+            "query_range?query=up&start=2&end=1&step=1",
+            r#"invalid parameter "end": end timestamp must not be before start time"#,
+        ),
+        (
+            "query_range?query=up&start=1&end=2&step=0",
+            r#"invalid parameter "step": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+        ),
+        (
+            "query_range?query=up&start=0&end=11001&step=1",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ),
+        ("query?query=up&limit=-1", r#"invalid parameter "limit": limit must be non-negative"#),
+        ("query?query=up&dedup=maybe", r#"invalid parameter "dedup": cannot parse "maybe" to a bool"#),
+        ("series", "no match[] parameter provided"),
+        (
+            "series?match[]={a=~%22.*%22}",
+            r#"invalid parameter "match[]": match[] must contain at least one non-empty matcher"#,
+        ),
+        (
+            "labels?match[]=up{",
+            r#"invalid parameter "match[]": 1:4: parse error: unexpected end of input inside braces"#,
+        ),
+    ] {
+        let (status, body) = f.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {body}");
+        assert_eq!(error_of(&body), ("bad_data".to_owned(), expected.to_owned()), "{path}");
+    }
+    assert!(f.queries.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn errors_of_queries_have_the_status_of_their_kind() {
+    for (error, status, kind, text) in [
+        (
+            QueryError::BadData("1:5: parse error: x".into()),
+            400,
+            "bad_data",
+            r#"invalid parameter "query": 1:5: parse error: x"#,
+        ),
+        (QueryError::Execution("e".into()), 422, "execution", "e"),
+        (QueryError::Timeout("t".into()), 503, "timeout", "t"),
+        (QueryError::Canceled("c".into()), 503, "canceled", "c"),
+        (QueryError::Internal("i".into()), 500, "internal", "i"),
+    ] {
+        let (code, body) = Fixture::new(Settings::default(), Err(error)).await.get("/api/v1/query?query=x").await;
+        assert_eq!(code.as_u16(), status);
+        assert_eq!(error_of(&body), (kind.to_owned(), text.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn every_failure_is_json() {
+    let f = fixture().await;
+    for path in ["/nope", "/api/v1/nope", "/api/v1/rules/test/test"] {
+        let (status, body) = f.get(path).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert!(error_of(&body).1.contains("page not found"));
+    }
+    let (status, body) = text(f.send(Request::delete("/api/v1/query").body(Body::empty()).unwrap()).await).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    error_of(&body);
+}
+
+#[tokio::test]
+async fn parameters_shape_the_query() {
+    let replica = || vec!["replica".to_owned()];
+    let f = Fixture::new(Settings { replica_labels: replica(), ..Settings::default() }, Ok(one())).await;
+    f.get("/api/v1/query?query=up&time=4").await;
+    let query = f.last_query();
+    assert_eq!((query.text.as_str(), query.grid, query.dedup), ("up", Grid::instant(4000), Dedup::Penalty));
+    assert_eq!(query.lookback_ms, 300_000);
+    let source = format!("{:?}", query.source);
+    assert!(
+        source.contains(r#"replica_labels: ["replica"], partial_response: Warn, max_resolution_ms: 0"#),
+        "{source}"
+    );
+
+    f.get("/api/v1/query?query=up&dedup=0&partial_response=false&max_source_resolution=1h&timeout=10s").await;
+    let query = f.last_query();
+    assert_eq!((query.dedup, query.lookback_ms), (Dedup::Off, 3_600_000));
+    assert!(query.timeout <= Duration::from_secs(10));
+    let source = format!("{:?}", query.source);
+    assert!(source.contains("replica_labels: [], partial_response: Abort, max_resolution_ms: 3600000"), "{source}");
+
+    f.get("/api/v1/query_range?query=up&start=0&end=25000&max_source_resolution=auto&replicaLabels[]=pod").await;
+    let query = f.last_query();
+    assert_eq!(query.grid, Grid { start_ms: 0, end_ms: 25_000_000, step_ms: 100_000 });
+    let source = format!("{:?}", query.source);
+    assert!(source.contains(r#"replica_labels: ["pod"]"#) && source.contains("max_resolution_ms: 20000"), "{source}");
+
+    f.get("/api/v1/query?query=up&lookback_delta=1m").await;
+    assert_eq!(f.last_query().lookback_ms, 60_000);
+}
+
+#[tokio::test]
+async fn forms_win_over_the_url() {
+    let f = fixture().await;
+    let request = Request::post("/api/v1/query?query=url&time=1")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from("query=sum(form%2B1)&dedup=false"))
+        .unwrap();
+    assert_eq!(f.send(request).await.status(), StatusCode::OK);
+    let query = f.last_query();
+    assert_eq!((query.text.as_str(), query.grid), ("sum(form+1)", Grid::instant(1000)));
+}
+
+#[tokio::test]
+async fn partial_answers_are_not_cached_and_notes_are_apart() {
+    let mut partial = one();
+    partial.warnings.push("endpoint x is down".to_owned());
+    partial.infos.push("PromQL info: hint".to_owned());
+    let f = Fixture::new(Settings::default(), Ok(partial)).await;
+    let response = f.send(Request::get("/api/v1/query?query=up").body(Body::empty()).unwrap()).await;
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let (_, body) = text(response).await;
+    assert!(body.ends_with(r#"}]},"warnings":["endpoint x is down"],"infos":["PromQL info: hint"]}"#), "{body}");
+
+    let mut promql = one();
+    promql.warnings.push("PromQL warning: quantile".to_owned());
+    let f = Fixture::new(Settings::default(), Ok(promql)).await;
+    let response = f.send(Request::get("/api/v1/query?query=up").body(Body::empty()).unwrap()).await;
+    assert!(!response.headers().contains_key("cache-control"));
+}
+
+#[tokio::test]
+async fn limits_cut_and_say_so() {
+    let series = |name| ResultSeries { labels: Labels::from_pairs([("a", name)]), points: Vec::new() };
+    let two = answer(Value::Matrix(vec![series("1"), series("2")]));
+    let f = Fixture::new(Settings::default(), Ok(two)).await;
+    let body = f.json("/api/v1/query_range?query=up&start=0&end=1&step=1&limit=1").await;
+    assert_eq!(body["data"]["result"], json!([{"metric": {"a": "1"}}]));
+    assert_eq!(body["warnings"], json!(["results truncated due to limit"]));
+    assert_eq!(f.json("/api/v1/query_range?query=up&start=0&end=1&step=1&limit=2").await.get("warnings"), None);
+}
+
+#[tokio::test]
+async fn stats_and_analysis_come_on_request() {
+    let f = fixture().await;
+    let body = f.json("/api/v1/query?query=up&stats=true&analyze=1").await;
+    let data = &body["data"];
+    assert!(data["stats"]["timings"]["evalTotalTime"].is_number());
+    assert_eq!(data["stats"]["samples"], json!({"totalQueryableSamples": 0, "peakSamples": 0}));
+    assert_eq!(data["analysis"]["totalSamples"], 0);
+}
+
+#[tokio::test]
+async fn metadata_is_the_union_of_endpoints() {
+    let replica = || vec!["replica".to_owned()];
+    let f = Fixture::new(Settings { replica_labels: replica(), ..Settings::default() }, Ok(one())).await;
+    let labels = json!(["__name__", "cluster", "job", "replica", "status.code"]);
+    assert_eq!(f.json("/api/v1/labels").await["data"], labels);
+    assert_eq!(f.json("/api/v1/label/job/values").await["data"], json!(["node", "web"]));
+    assert_eq!(f.json("/api/v1/label/job/values?match[]={%22http.requests%22}").await["data"], json!(["web"]));
+    assert_eq!(f.json("/api/v1/label/U__status_2e_code/values").await["data"], json!(["200"]));
+    assert_eq!(f.json("/api/v1/label/status.code/values").await["data"], json!(["200"]));
+    assert_eq!(f.json("/api/v1/label/nope/values").await, json!({"status": "success", "data": []}));
+    let series =
+        json!([{"__name__": "up", "cluster": "a", "job": "node"}, {"__name__": "up", "cluster": "a", "job": "web"}]);
+    assert_eq!(f.json("/api/v1/series?match[]=up&match[]=up{job=%22web%22}").await["data"], series);
+    let with_replicas = f.json("/api/v1/series?match[]=up{job=%22web%22}&dedup=false").await;
+    assert_eq!(with_replicas["data"], json!([{"__name__": "up", "cluster": "a", "job": "web", "replica": "0"}]));
+    let limited = f.json("/api/v1/labels?limit=2").await;
+    let warned =
+        json!({"status": "success", "data": ["__name__", "cluster"], "warnings": ["results truncated due to limit"]});
+    assert_eq!(limited, warned);
+    assert_eq!(f.json("/api/v1/labels?limit=5").await.get("warnings"), None);
+    assert_eq!(f.json("/api/v1/labels?storeMatch[]={__address__=%22b:1%22}").await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn grafana_finds_what_it_probes() {
+    let f = fixture().await;
+    let build = f.json("/api/v1/status/buildinfo").await;
+    assert!(build["data"]["version"].as_str().unwrap().starts_with("0.42.0+"));
+    assert_eq!(build["data"].get("features"), None);
+    f.json("/api/v1/status/flags").await;
+    assert_eq!(f.json("/api/v1/status/runtimeinfo").await["data"]["application"], "drumlin");
+    let exemplars = f.json("/api/v1/query_exemplars?query=test&start=1700000000000&end=1700000001000").await;
+    assert_eq!(exemplars["data"], json!([]));
+    for path in ["rules", "alerts", "targets", "metadata"] {
+        let body = f.json(&format!("/api/v1/{path}")).await;
+        assert!(body["warnings"][0].as_str().unwrap().contains("not collected from endpoints yet"), "{path}");
+    }
+    let store = &f.json("/api/v1/stores").await["data"]["sidecar"][0];
+    assert_eq!((&store["name"], &store["lastError"]), (&json!("a:1"), &json!(null)));
+    assert_eq!(store["labelSets"], json!([{"cluster": "a", "replica": "0"}]));
+    assert_eq!((&store["minTime"], &store["maxTime"]), (&json!(1000), &json!(1000)));
+    assert!(f.get("/").await.1.contains("/api/v1/query"));
+}
+
+#[tokio::test]
+async fn gzip_and_cors() {
+    let f = fixture().await;
+    let request = Request::get("/api/v1/status/buildinfo")
+        .header("accept-encoding", "gzip")
+        .header("origin", "http://grafana")
+        .body(Body::empty())
+        .unwrap();
+    let response = f.send(request).await;
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    let preflight = Request::options("/api/v1/query")
+        .header("origin", "http://grafana")
+        .header("access-control-request-method", "POST")
+        .body(Body::empty())
+        .unwrap();
+    let response = f.send(preflight).await;
+    assert!(response.headers()["access-control-allow-methods"].to_str().unwrap().contains("POST"));
+    let web = crate::WebSettings { disable_cors: true, ..Default::default() };
+    let closed = Fixture::new(Settings { web, ..Settings::default() }, Ok(one())).await;
+    let request = Request::get("/api/v1/stores").header("origin", "http://grafana").body(Body::empty()).unwrap();
+    assert!(!closed.send(request).await.headers().contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
+async fn everything_moves_under_the_prefix() {
+    let web = crate::WebSettings { route_prefix: "thanos/".to_owned(), ..Default::default() };
+    let f = Fixture::new(Settings { web, ..Settings::default() }, Ok(one())).await;
+    f.json("/thanos/api/v1/query?query=up").await;
+    assert_eq!(f.get("/api/v1/query?query=up").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(f.get("/").await.0, StatusCode::SEE_OTHER);
+    assert_eq!(f.get("/thanos/").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let gate = Gate::new(1, metrics.clone(), Arc::clone(&clock));
+    let pass = gate.enter().await;
+    assert_eq!((metrics.gate_in_flight.get(), metrics.gate_max.get()), (1, 1));
+    assert!(gate.enter().now_or_never().is_none());
+    drop(pass);
+    assert!(gate.enter().now_or_never().is_some());
+}

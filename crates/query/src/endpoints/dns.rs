@@ -131,9 +131,9 @@ impl Resolver {
     }
 }
 
-/// DNS as the system's configuration says.
+/// DNS as the system's configuration says. Where that cannot be read, each lookup says so: who uses no names needs none.
 pub(crate) struct SystemLookup {
-    resolver: TokioResolver,
+    resolver: std::result::Result<TokioResolver, String>,
 }
 
 impl fmt::Debug for SystemLookup {
@@ -143,10 +143,13 @@ impl fmt::Debug for SystemLookup {
 }
 
 impl SystemLookup {
-    pub(crate) fn new() -> Result<SystemLookup> {
-        let failed = |e: hickory_resolver::net::NetError| Error::Start { what: "dns resolver", reason: e.to_string() };
-        let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(failed)?;
-        Ok(SystemLookup { resolver })
+    pub(crate) fn new() -> SystemLookup {
+        let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+        SystemLookup { resolver: resolver.map_err(|e| format!("read the system's dns configuration: {e}")) }
+    }
+
+    fn resolver(&self) -> std::result::Result<&TokioResolver, String> {
+        self.resolver.as_ref().map_err(Clone::clone)
     }
 }
 
@@ -161,21 +164,21 @@ impl Lookup for SystemLookup {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![ip]);
         }
-        match self.resolver.ipv4_lookup(host).await {
+        match self.resolver()?.ipv4_lookup(host).await {
             Ok(found) => Ok(found.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
             Err(error) => none_if_absent(&error),
         }
     }
 
     async fn ipv6(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
-        match self.resolver.ipv6_lookup(host).await {
+        match self.resolver()?.ipv6_lookup(host).await {
             Ok(found) => Ok(found.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
             Err(error) => none_if_absent(&error),
         }
     }
 
     async fn services(&self, name: &str) -> std::result::Result<Vec<(String, u16)>, String> {
-        let found = match self.resolver.srv_lookup(name).await {
+        let found = match self.resolver()?.srv_lookup(name).await {
             Ok(found) => found,
             Err(error) => return none_if_absent(&error),
         };

@@ -1,1 +1,91 @@
+use axum::body::Bytes;
+use merge::{ChunkBytes, ChunkContent, SeriesChunk};
+use model::{Labels, TimeRange};
+use tsdb::chunk::Encoding;
 
+use super::*;
+
+fn series(name: &str, min_time: i64) -> Series {
+    let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data: Bytes::new() });
+    Series {
+        labels: Labels::from_pairs([("__name__", name)]),
+        chunks: vec![SeriesChunk { min_time, max_time: min_time + 1, content }],
+    }
+}
+
+async fn collect(frames: Vec<storeapi::Result<Frame>>) -> Vec<Result<SourceEvent, SourceError>> {
+    whole_series(stream::iter(frames).boxed()).collect().await
+}
+
+#[tokio::test]
+async fn a_series_over_several_frames_becomes_whole_and_sorted() {
+    let events = collect(vec![
+        Ok(Frame::Series(vec![series("a", 0), series("b", 20)])),
+        Ok(Frame::Warning("w".to_owned())),
+        Ok(Frame::Series(vec![series("b", 10)])),
+        Ok(Frame::Series(vec![series("b", 0), series("c", 0)])),
+        Ok(Frame::Info("i".to_owned())),
+    ])
+    .await;
+    let mut found = Vec::new();
+    let mut notes = Vec::new();
+    for event in events {
+        match event.unwrap() {
+            SourceEvent::Series(batch) => found.extend(batch.into_iter().map(|s| {
+                let name = String::from_utf8(s.labels.metric_name().unwrap().to_vec()).unwrap();
+                (name, s.chunks.iter().map(|c| c.min_time).collect::<Vec<_>>())
+            })),
+            SourceEvent::Warning(text) | SourceEvent::Info(text) => notes.push(text),
+        }
+    }
+    let expected = [("a", vec![0]), ("b", vec![0, 10, 20]), ("c", vec![0])];
+    assert_eq!(found, expected.map(|(name, times)| (name.to_owned(), times)));
+    assert_eq!(notes, ["w", "i"]);
+}
+
+#[tokio::test]
+async fn an_error_ends_the_stream_and_keeps_its_kind() {
+    let error = storeapi::Error::new(Kind::Limit, "too much");
+    let events = collect(vec![Ok(Frame::Series(vec![series("a", 0)])), Err(error), Ok(Frame::Series(vec![]))]).await;
+    assert_eq!(events.len(), 1);
+    assert!(matches!(&events[0], Err(SourceError::Limit(text)) if text == "too much"));
+}
+
+#[test]
+fn functions_ask_for_the_aggregates_thanos_asks_for() {
+    let of = |name| -> Vec<AggregateKind> { aggregates_for(name) };
+    let kinds =
+        |aggregates: &[Aggregate]| -> Vec<AggregateKind> { aggregates.iter().map(|a| AggregateKind::Of(*a)).collect() };
+    assert_eq!(of("rate"), kinds(&[Aggregate::Counter]));
+    assert_eq!(of("min_over_time"), kinds(&[Aggregate::Min]));
+    assert_eq!(of("max"), kinds(&[Aggregate::Max]));
+    assert_eq!(of("count_over_time"), kinds(&[Aggregate::Count]));
+    assert_eq!(of("sum_over_time"), kinds(&[Aggregate::Sum]));
+    assert_eq!(of("sum"), kinds(&[Aggregate::Count, Aggregate::Sum]));
+    assert_eq!(of(""), kinds(&[Aggregate::Count, Aggregate::Sum]));
+}
+
+#[test]
+fn two_sample_functions_read_windows_of_half_their_range_at_most() {
+    let hints = |func: &str, range_ms| SelectHints { func: func.to_owned(), range_ms, ..SelectHints::default() };
+    assert_eq!(max_resolution(3_600_000, &hints("rate", 1_200_000)), 600_000);
+    assert_eq!(max_resolution(300_000, &hints("rate", 7_200_000)), 300_000);
+    assert_eq!(max_resolution(3_600_000, &hints("sum_over_time", 1_200_000)), 3_600_000);
+    assert_eq!(max_resolution(3_600_000, &hints("rate", 0)), 3_600_000);
+}
+
+#[test]
+fn requests_carry_what_the_query_said() {
+    let store: Arc<dyn Store> = Arc::new(storeapi::conformance::MemoryStore::from_series(Labels::empty(), Vec::new()));
+    let reading = Reading {
+        replica_labels: vec!["replica".to_owned()],
+        partial_response: PartialResponse::Abort,
+        max_resolution_ms: 300_000,
+        shard: None,
+    };
+    let select = Select { matchers: Vec::new(), range: TimeRange::new(0, 10), hints: SelectHints::default() };
+    let request = StoreSource::new(store, reading).request(select);
+    assert_eq!(request.without_replica_labels, ["replica"]);
+    assert_eq!((request.partial_response, request.max_resolution_ms), (PartialResponse::Abort, 300_000));
+    assert!(request.newer_encodings && request.coarser_fallback && !request.skip_chunks);
+}

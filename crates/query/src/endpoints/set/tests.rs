@@ -1,1 +1,163 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use prometheus::Registry;
+use storeapi::conformance::MemoryStore;
+
+use super::*;
+
+/// Time that tests move by hand; sleeping ends at once or never.
+#[derive(Debug, Default)]
+struct HandClock {
+    seconds: AtomicU64,
+    hasty: AtomicBool,
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(self.seconds.load(Ordering::Relaxed) as i64 * 1000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.seconds.load(Ordering::Relaxed))
+    }
+
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        if self.hasty.load(Ordering::Relaxed) {
+            Box::pin(std::future::ready(()))
+        } else {
+            Box::pin(std::future::pending())
+        }
+    }
+}
+
+/// A store that can be switched off.
+struct Flaky {
+    inner: MemoryStore,
+    up: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Store for Flaky {
+    async fn info(&self) -> storeapi::Result<StoreInfo> {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        if self.up.load(Ordering::Relaxed) {
+            self.inner.info().await
+        } else {
+            Err(Error::new(Kind::Unavailable, "connection refused"))
+        }
+    }
+
+    async fn series(&self, request: SeriesRequest) -> storeapi::Result<FrameStream> {
+        self.inner.series(request).await
+    }
+
+    async fn label_names(&self, request: LabelNamesRequest) -> storeapi::Result<Metadata> {
+        self.inner.label_names(request).await
+    }
+
+    async fn label_values(&self, request: LabelValuesRequest) -> storeapi::Result<Metadata> {
+        self.inner.label_values(request).await
+    }
+}
+
+struct Fixture {
+    set: EndpointSet,
+    clock: Arc<HandClock>,
+    up: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
+    metrics: Metrics,
+}
+
+fn fixture() -> Fixture {
+    let clock = Arc::new(HandClock::default());
+    let (up, hangs) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let (store_up, store_hangs) = (Arc::clone(&up), Arc::clone(&hangs));
+    let connect: Connect = Box::new(move |target| {
+        let inner = MemoryStore::from_series(Labels::from_pairs([("cluster", "a")]), Vec::new());
+        if target.address == "refused:1" {
+            return Err(Error::new(Kind::Invalid, "no"));
+        }
+        Ok(Arc::new(Flaky { inner, up: Arc::clone(&store_up), hangs: Arc::clone(&store_hangs) }))
+    });
+    let timeouts = Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let set = EndpointSet::new(connect, timeouts, metrics.clone(), Arc::clone(&clock) as _);
+    Fixture { set, clock, up, hangs, metrics }
+}
+
+fn target(address: &str, strict: bool) -> Target {
+    Target { address: address.to_owned(), strict, tls: None }
+}
+
+fn request() -> LabelNamesRequest {
+    LabelNamesRequest {
+        range: TimeRange::ALL,
+        matchers: Vec::new(),
+        partial_response: Default::default(),
+        without_replica_labels: Vec::new(),
+        limit: 0,
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_is_asked_once_it_described_itself() {
+    let f = fixture();
+    assert!(f.set.update(vec![target("a:1", false), target("refused:1", false)]));
+    assert!(!f.set.update(vec![target("a:1", false)]));
+    assert!(f.set.endpoints().is_empty());
+    f.set.poll().await;
+    assert_eq!(f.set.endpoints().len(), 1);
+    let labels = r#"{cluster="a"}"#;
+    assert_eq!(f.metrics.connections.with_label_values(&[labels, "sidecar"]).get(), 1);
+    f.set.update(vec![]);
+    assert!(f.set.endpoints().is_empty());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_went_down_fails_at_once_and_is_forgotten_later() {
+    let f = fixture();
+    f.set.update(vec![target("a:1", false)]);
+    f.set.poll().await;
+    f.up.store(false, Ordering::Relaxed);
+    f.clock.seconds.store(10, Ordering::Relaxed);
+    f.set.poll().await;
+    let endpoints = f.set.endpoints();
+    let error = endpoints[0].store.label_names(request()).await.unwrap_err();
+    assert_eq!(error.to_string(), "endpoint is down: connection refused");
+    assert_eq!(f.set.statuses()[0].error.as_deref(), Some("connection refused"));
+
+    f.clock.seconds.store(301, Ordering::Relaxed);
+    assert!(f.set.endpoints().is_empty() && f.set.statuses().is_empty());
+
+    f.up.store(true, Ordering::Relaxed);
+    f.set.poll().await;
+    assert!(f.set.endpoints()[0].store.label_names(request()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_hanging_endpoint_does_not_hold_up_the_round() {
+    let f = fixture();
+    f.set.update(vec![target("a:1", false)]);
+    f.hangs.store(true, Ordering::Relaxed);
+    f.clock.hasty.store(true, Ordering::Relaxed);
+    f.set.poll().await;
+    assert_eq!(f.set.statuses()[0].error.as_deref(), Some("no answer to info within 5s"));
+    assert!(f.set.endpoints().is_empty());
+}
+
+#[tokio::test]
+async fn a_strict_endpoint_is_always_asked_as_if_it_held_everything() {
+    let f = fixture();
+    f.up.store(false, Ordering::Relaxed);
+    f.set.update(vec![target("a:1", true)]);
+    f.set.poll().await;
+    f.clock.seconds.store(1000, Ordering::Relaxed);
+    let endpoints = f.set.endpoints();
+    assert_eq!(endpoints[0].info.range, TimeRange::ALL);
+    assert!(endpoints[0].store.label_names(request()).await.is_ok());
+}

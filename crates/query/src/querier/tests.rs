@@ -1,0 +1,98 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
+use model::{Labels, SystemClock};
+use storeapi::conformance::{Dataset, MemoryStore};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tower::ServiceExt;
+
+use super::*;
+use crate::{EndpointSettings, EndpointSpec};
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))))
+}
+
+/// Serves gRPC on a free port of the loopback until the test's runtime ends.
+async fn serve(services: Routes) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder().add_routes(services);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+async fn serve_replica(replica: &str) -> SocketAddr {
+    let samples = (0..=20).map(|i| (i * 15_000, i as f64)).collect();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(&Dataset {
+        external: Labels::from_pairs([("cluster", "a"), ("replica", replica)]),
+        series: vec![(Labels::from_pairs([("__name__", "requests_total"), ("job", "web")]), samples)],
+    }));
+    let info = InfoService::serve(Arc::clone(&store), Capabilities::default());
+    serve(Routes::new(StoreService::serve(store)).add_service(info)).await
+}
+
+/// A querier over these endpoints that has asked each of them once.
+async fn querier(addresses: &[SocketAddr]) -> (Router, Routes) {
+    let spec = |a: &SocketAddr| EndpointSpec { address: a.to_string(), ..EndpointSpec::default() };
+    let specs = addresses.iter().map(spec).collect();
+    let settings = Settings {
+        endpoints: EndpointSettings { specs, ..EndpointSettings::default() },
+        replica_labels: vec!["replica".to_owned()],
+        engine_threads: 1,
+        ..Settings::default()
+    };
+    let querier = Querier::new(settings, &Registry::new(), clock()).unwrap();
+    let (routes, services, mut ready) = (querier.routes(), querier.services(), querier.ready());
+    tokio::spawn(querier.run());
+    tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
+    (routes, services)
+}
+
+async fn get(routes: &Router, path: &str) -> serde_json::Value {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let response = routes.clone().oneshot(request).await.unwrap();
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn queriers_stack_over_real_sockets_and_count_replicas_once() {
+    let replicas = [serve_replica("0").await, serve_replica("1").await];
+    let (lower, services) = querier(&replicas).await;
+    let (upper, _) = querier(&[serve(services).await]).await;
+    for routes in [&lower, &upper] {
+        let body = get(routes, "/api/v1/query?query=sum(requests_total)&time=300").await;
+        let expected = serde_json::json!([{"metric": {}, "value": [300, "20"]}]);
+        assert_eq!(body["data"]["result"], expected, "{body}");
+        let body = get(routes, "/api/v1/query?query=count(requests_total)&time=300&dedup=false").await;
+        assert_eq!(body["data"]["result"][0]["value"][1], "2", "{body}");
+    }
+    let stores = get(&upper, "/api/v1/stores").await;
+    let labels = &stores["data"]["query"][0]["labelSets"];
+    assert_eq!(labels.as_array().unwrap().len(), 2, "{stores}");
+}
+
+#[tokio::test]
+async fn a_missing_endpoint_is_named_or_fails_the_query() {
+    let there = serve_replica("0").await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let spec =
+        |address: SocketAddr, strict| EndpointSpec { address: address.to_string(), strict, ..Default::default() };
+    let specs = vec![spec(there, false), spec(gone, true)];
+    let endpoints = EndpointSettings { specs, ..EndpointSettings::default() };
+    let settings = Settings { endpoints, engine_threads: 1, ..Settings::default() };
+    let querier = Querier::new(settings, &Registry::new(), clock()).unwrap();
+    let (routes, mut ready) = (querier.routes(), querier.ready());
+    tokio::spawn(querier.run());
+    tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
+    let partial = get(&routes, "/api/v1/query?query=requests_total&time=300").await;
+    assert_eq!(partial["data"]["result"][0]["value"][1], "20", "{partial}");
+    assert!(partial["warnings"][0].as_str().unwrap().contains(&gone.to_string()), "{partial}");
+    let refused = get(&routes, "/api/v1/query?query=requests_total&time=300&partial_response=false").await;
+    assert_eq!(refused["status"], "error");
+    assert!(refused["error"].as_str().unwrap().contains(&gone.to_string()), "{refused}");
+}
