@@ -1,1 +1,24 @@
-//! Serves one Prometheus over StoreAPI and ships its blocks.
+//! The process next to one Prometheus: serves its recent data over StoreAPI and ships its finished blocks.
+//!
+//! It holds no data of its own. Series are streamed from Prometheus' remote read with chunks passed through as bytes;
+//! blocks are hard-linked out of the TSDB folder and uploaded once. It never runs PromQL and never changes the TSDB
+//! folder but for `thanos/` and `thanos.shipper.json` in it. Times are milliseconds.
+
+mod client;
+mod error;
+mod flags;
+mod http_client;
+mod metrics;
+mod settings;
+mod shipper;
+mod sidecar;
+mod state;
+mod store;
+#[cfg(test)]
+mod testing;
+
+pub use client::PrometheusClient;
+pub use error::{Error, Kind, Result};
+pub use settings::{MinTime, Settings, ShipperSettings};
+pub use shipper::Shipper;
+pub use sidecar::{Parts, Sidecar};

@@ -1,0 +1,99 @@
+//! What can go wrong next to a Prometheus, by what the caller can do about it.
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The configuration, here or of Prometheus, must be changed.
+    Invalid,
+    /// Prometheus or the bucket cannot be reached or is not ready; later it may be.
+    Unavailable,
+    /// A limit was hit.
+    Limit,
+    /// Bytes on disk or from Prometheus are broken.
+    Corrupt,
+    /// A defect of ours, or of the local machine (disk full and the like).
+    Internal,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the object and what was attempted.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into() }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn context(self, attempt: impl std::fmt::Display) -> Error {
+        Error { kind: self.kind, message: format!("{attempt}: {}", self.message) }
+    }
+
+    pub(crate) fn local(attempt: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
+        Error::new(Kind::Internal, format!("{attempt} {}: {error}", path.display()))
+    }
+}
+
+impl From<Error> for storeapi::Error {
+    fn from(error: Error) -> storeapi::Error {
+        let kind = match error.kind {
+            Kind::Invalid => storeapi::Kind::Invalid,
+            Kind::Unavailable => storeapi::Kind::Unavailable,
+            Kind::Limit => storeapi::Kind::Limit,
+            Kind::Corrupt => storeapi::Kind::Corrupt,
+            Kind::Internal => storeapi::Kind::Internal,
+        };
+        storeapi::Error::new(kind, error.message)
+    }
+}
+
+impl From<block::Error> for Error {
+    fn from(error: block::Error) -> Error {
+        let kind = match error.kind() {
+            block::Kind::Unavailable | block::Kind::NotFound | block::Kind::AlreadyExists => Kind::Unavailable,
+            block::Kind::Denied | block::Kind::Invalid | block::Kind::Unsupported => Kind::Invalid,
+            block::Kind::Corrupt => Kind::Corrupt,
+            block::Kind::Internal => Kind::Internal,
+        };
+        Error::new(kind, error.to_string())
+    }
+}
+
+impl From<wire::Error> for Error {
+    fn from(error: wire::Error) -> Error {
+        let kind = match error.kind() {
+            wire::Kind::Invalid => Kind::Invalid,
+            wire::Kind::Corrupt => Kind::Corrupt,
+            wire::Kind::Limit => Kind::Limit,
+        };
+        Error::new(kind, error.to_string())
+    }
+}
+
+impl From<model::BudgetExceeded> for Error {
+    fn from(error: model::BudgetExceeded) -> Error {
+        Error::new(Kind::Limit, error.to_string())
+    }
+}
+
+/// A request to Prometheus that got no whole answer.
+impl From<reqwest::Error> for Error {
+    fn from(error: reqwest::Error) -> Error {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Error::new(Kind::Unavailable, message)
+    }
+}

@@ -1,0 +1,70 @@
+//! The metrics of this crate, under the names that Thanos' dashboards and alerts know.
+
+use prometheus::core::Collector;
+use prometheus::{Counter, Gauge, Registry};
+
+use crate::{Error, Kind, Result};
+
+#[derive(Clone, Debug)]
+pub(crate) struct SidecarMetrics {
+    pub(crate) prometheus_up: Gauge,
+    pub(crate) last_heartbeat: Gauge,
+}
+
+impl SidecarMetrics {
+    pub(crate) fn new(registry: &Registry) -> Result<SidecarMetrics> {
+        Ok(SidecarMetrics {
+            prometheus_up: register(
+                registry,
+                Gauge::new("thanos_sidecar_prometheus_up", "1 if the sidecar can reach its Prometheus, else 0."),
+            )?,
+            last_heartbeat: register(
+                registry,
+                Gauge::new(
+                    "thanos_sidecar_last_heartbeat_success_time_seconds",
+                    "Unix time in seconds at which Prometheus last answered.",
+                ),
+            )?,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ShipperMetrics {
+    pub(crate) dir_syncs: Counter,
+    pub(crate) dir_sync_failures: Counter,
+    pub(crate) uploads: Counter,
+    pub(crate) upload_failures: Counter,
+    pub(crate) corrupted_blocks: Counter,
+    pub(crate) upload_compacted_done: Gauge,
+}
+
+impl ShipperMetrics {
+    pub(crate) fn new(registry: &Registry) -> Result<ShipperMetrics> {
+        let counter = |name: &str, help: &str| register(registry, Counter::new(name, help));
+        Ok(ShipperMetrics {
+            dir_syncs: counter("thanos_shipper_dir_syncs_total", "Times the TSDB folder was looked through.")?,
+            dir_sync_failures: counter(
+                "thanos_shipper_dir_sync_failures_total",
+                "Times looking through the TSDB folder failed.",
+            )?,
+            uploads: counter("thanos_shipper_uploads_total", "Blocks uploaded.")?,
+            upload_failures: counter("thanos_shipper_upload_failures_total", "Blocks whose upload failed.")?,
+            corrupted_blocks: counter("thanos_shipper_corrupted_blocks_total", "Blocks found to be corrupted.")?,
+            upload_compacted_done: register(
+                registry,
+                Gauge::new(
+                    "thanos_shipper_upload_compacted_done",
+                    "1 once all compacted blocks of the TSDB folder are uploaded.",
+                ),
+            )?,
+        })
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> Result<C> {
+    let failed = |e: prometheus::Error| Error::new(Kind::Internal, format!("registering metrics: {e}"));
+    let metric = metric.map_err(failed)?;
+    registry.register(Box::new(metric.clone())).map_err(failed)?;
+    Ok(metric)
+}

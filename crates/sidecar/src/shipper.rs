@@ -1,0 +1,188 @@
+//! Ships finished blocks of the TSDB folder to the bucket, each once, oldest first.
+//!
+//! A block is hard-linked into `<tsdb>/thanos/upload/<ULID>` first, so that Prometheus may delete it while it is
+//! uploaded; then chunks, index and `meta.json` go up in this order. What was shipped stands in `thanos.shipper.json`,
+//! which saves asking the bucket and tells a Prometheus that waits for it what it may compact. Killed at any instant,
+//! the next run finds either a block without `meta.json` in the bucket, which it uploads again, or a whole one, which
+//! it only notes.
+
+mod ledger;
+mod local;
+mod overlap;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use block::layout::BlockLocation;
+use block::{Bucket, upload};
+use futures::future::{Either, select};
+use model::{BlockId, Labels};
+use prometheus::Registry;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tsdb::meta::{BlockMeta, SOURCE_SIDECAR};
+
+use crate::metrics::ShipperMetrics;
+use crate::settings::ShipperSettings;
+use crate::{Error, Kind, Result};
+
+use ledger::Ledger;
+use local::Local;
+use overlap::OverlapCheck;
+
+/// Ships the blocks of one TSDB folder. Runs one sync at a time.
+#[derive(Clone, Debug)]
+pub struct Shipper {
+    settings: Arc<ShipperSettings>,
+    bucket: Bucket,
+    metrics: ShipperMetrics,
+}
+
+impl Shipper {
+    /// # Errors
+    /// `Internal` when the metrics are registered already.
+    pub fn new(settings: ShipperSettings, bucket: Bucket, registry: &Registry) -> Result<Shipper> {
+        Ok(Shipper { settings: Arc::new(settings), bucket, metrics: ShipperMetrics::new(registry)? })
+    }
+
+    /// Uploads every block that is not in the bucket yet and says how many it were.
+    ///
+    /// # Errors
+    /// The first failure, unless out-of-order uploads are allowed: then all blocks are tried and the error counts the
+    /// failed ones.
+    pub async fn sync(&self, external: &Labels) -> Result<u64> {
+        let result = self.sync_blocks(external).await;
+        match &result {
+            Ok(_) => {
+                self.metrics.dir_syncs.inc();
+                if self.settings.upload_compacted {
+                    self.metrics.upload_compacted_done.set(1.0);
+                }
+            }
+            Err(_) => self.metrics.dir_sync_failures.inc(),
+        }
+        result
+    }
+
+    async fn sync_blocks(&self, external: &Labels) -> Result<u64> {
+        if external.is_empty() {
+            return Err(Error::new(Kind::Unavailable, "shipping blocks: the external labels are not known yet"));
+        }
+        let settings = &self.settings;
+        let path = settings.tsdb_path.join(&settings.meta_file_name);
+        let (local, shipped) = {
+            let (settings, path) = (Arc::clone(settings), path.clone());
+            run_blocking(move || Ok((Local::scan(&settings)?, ledger::read(&path)))).await?
+        };
+        self.metrics.corrupted_blocks.inc_by(local.corrupted as f64);
+        let mut ledger = Ledger::new(path, shipped, &local.blocks);
+        let mut overlaps = OverlapCheck::new(self.bucket.clone(), external.clone());
+        let (mut uploaded, mut failed) = (0, 0);
+        for meta in &local.blocks {
+            match self.ship(meta, external, &mut ledger, &mut overlaps).await {
+                Ok(true) => uploaded += 1,
+                Ok(false) => {}
+                Err(error) if settings.allow_out_of_order_uploads => {
+                    tracing::error!(block = %meta.ulid, %error, "ship block");
+                    failed += 1;
+                }
+                Err(error) => {
+                    ledger.save().await?;
+                    return Err(error.context(format_args!("shipping block {}", meta.ulid)));
+                }
+            }
+        }
+        ledger.save().await?;
+        if failed > 0 {
+            return Err(Error::new(Kind::Unavailable, format!("shipping blocks: {failed} blocks failed")));
+        }
+        Ok(uploaded)
+    }
+
+    /// Whether the block was uploaded just now.
+    async fn ship(
+        &self,
+        meta: &BlockMeta,
+        external: &Labels,
+        ledger: &mut Ledger,
+        overlaps: &mut OverlapCheck,
+    ) -> Result<bool> {
+        let compacted = meta.compaction.level > 1;
+        if ledger.holds(meta.ulid) || meta.stats.num_samples == 0 || (compacted && !self.settings.upload_compacted) {
+            return Ok(false);
+        }
+        if self.bucket.exists(&BlockLocation::tsdb(meta.ulid).meta()).await? {
+            ledger.add(meta.ulid);
+            return Ok(false);
+        }
+        if compacted && !self.settings.allow_out_of_order_uploads {
+            overlaps.check(meta).await?;
+        }
+        tracing::info!(block = %meta.ulid, "ship block");
+        if let Err(error) = self.upload(meta, external).await {
+            self.metrics.upload_failures.inc();
+            return Err(error);
+        }
+        self.metrics.uploads.inc();
+        ledger.add(meta.ulid);
+        ledger.save().await?;
+        Ok(true)
+    }
+
+    async fn upload(&self, meta: &BlockMeta, external: &Labels) -> Result<()> {
+        let (tsdb_path, meta) = (self.settings.tsdb_path.clone(), with_thanos_section(meta, external));
+        let (dir, meta) = run_blocking(move || local::link_for_upload(&tsdb_path, meta)).await?;
+        let (bucket, concurrency, from) = (self.bucket.clone(), self.settings.upload_concurrency, dir.clone());
+        let sent =
+            run_pinned(move || async move { Ok(upload::upload_block_dir(&bucket, &from, &meta, concurrency).await?) })
+                .await;
+        let cleaned = run_blocking(move || local::remove_dir(&dir)).await;
+        sent?;
+        cleaned
+    }
+}
+
+/// The meta as shipped; segment files are known once the block is linked.
+fn with_thanos_section(meta: &BlockMeta, external: &Labels) -> BlockMeta {
+    let mut meta = meta.clone();
+    let mut thanos = meta.thanos.take().unwrap_or_default();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    thanos.labels = external.iter().map(|(name, value)| (text(name), text(value))).collect();
+    thanos.source = SOURCE_SIDECAR.to_owned();
+    thanos.index_stats = Some(thanos.index_stats.unwrap_or_default());
+    BlockMeta { thanos: Some(thanos), ..meta }
+}
+
+/// File work, off the threads that serve.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Error::new(Kind::Internal, format!("file work of the shipper: {e}"))))
+}
+
+/// Drives a future that cannot move between threads, such as an upload of several files at a time, on one thread of its
+/// own. Dropping the returned future ends it.
+async fn run_pinned<T, Work, Made>(make: Made) -> Result<T>
+where
+    T: Send + 'static,
+    Work: Future<Output = Result<T>>,
+    Made: FnOnce() -> Work + Send + 'static,
+{
+    let (alive, dropped) = oneshot::channel::<()>();
+    let runtime = Handle::current();
+    let done = run_blocking(move || {
+        runtime.block_on(async {
+            match select(std::pin::pin!(make()), dropped).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(Error::new(Kind::Unavailable, "the shipper was stopped")),
+            }
+        })
+    })
+    .await;
+    drop(alive);
+    done
+}
+
+type Ids = BTreeSet<BlockId>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! The parts of a sidecar put together: heartbeat, store and shipper.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use block::Bucket;
+use futures::future::{BoxFuture, Either, FutureExt, select};
+use model::{Budget, Clock};
+use prometheus::Registry;
+use storeapi::{Limited, Store};
+use tokio::sync::watch;
+
+use crate::client::PrometheusClient;
+use crate::metrics::SidecarMetrics;
+use crate::settings::Settings;
+use crate::shipper::Shipper;
+use crate::state::State;
+use crate::store::PrometheusStore;
+use crate::{Error, Kind, Result, flags};
+
+/// The pause between attempts while Prometheus is not up yet.
+const STARTUP_RETRY: Duration = Duration::from_secs(2);
+
+/// What a sidecar is built from.
+pub struct Parts {
+    pub clock: Arc<dyn Clock>,
+    pub budget: Budget,
+    pub registry: Registry,
+    /// Where blocks go; `None`: nothing is shipped.
+    pub bucket: Option<Bucket>,
+}
+
+/// A sidecar: what it serves, whether it can, and its work.
+pub struct Sidecar {
+    /// To be served over gRPC, with its info.
+    pub store: Arc<dyn Store>,
+    /// Whether the external labels are known and Prometheus answered when last asked.
+    pub ready: watch::Receiver<bool>,
+    /// Ends only with an error. May be dropped at any instant.
+    pub run: BoxFuture<'static, Result<()>>,
+}
+
+impl Sidecar {
+    /// # Errors
+    /// `Invalid` for settings that cannot be used.
+    pub fn new(settings: Settings, parts: Parts) -> Result<Sidecar> {
+        let client = PrometheusClient::new(&settings.prometheus_url, &settings.http_client, parts.budget.clone())?;
+        let state = Arc::new(State::new(settings.min_time, Arc::clone(&parts.clock)));
+        let store = PrometheusStore::new(client.clone(), Arc::clone(&state), parts.budget);
+        let shipper =
+            parts.bucket.map(|bucket| Shipper::new(settings.shipper.clone(), bucket, &parts.registry)).transpose()?;
+        if shipper.is_none() {
+            tracing::info!("no bucket is configured, blocks are not shipped");
+        }
+        let metrics = SidecarMetrics::new(&parts.registry)?;
+        let store: Arc<dyn Store> = Arc::new(Limited::new(Arc::new(store), settings.limits));
+        let ready = state.readiness();
+        let work = Arc::new(Work { settings, client, state, shipper, metrics, clock: parts.clock });
+        Ok(Sidecar { store, ready, run: work.run().boxed() })
+    }
+}
+
+struct Work {
+    settings: Settings,
+    client: PrometheusClient,
+    state: Arc<State>,
+    shipper: Option<Shipper>,
+    metrics: SidecarMetrics,
+    clock: Arc<dyn Clock>,
+}
+
+impl Work {
+    async fn run(self: Arc<Work>) -> Result<()> {
+        self.metrics.prometheus_up.set(0.0);
+        self.wait_for_prometheus().await?;
+        let heartbeat: BoxFuture<'static, Infallible> = Arc::clone(&self).heartbeat().boxed();
+        let shipping: BoxFuture<'static, Infallible> = self.ship().boxed();
+        match select(heartbeat, shipping).await {
+            Either::Left((never, _)) | Either::Right((never, _)) => match never {},
+        }
+    }
+
+    /// Retries until Prometheus answers; a shipper gives up after the ready timeout, so that someone notices.
+    async fn wait_for_prometheus(&self) -> Result<()> {
+        let deadline = self.clock.monotonic().saturating_add(self.settings.ready_timeout);
+        let mut validated = self.shipper.is_none();
+        loop {
+            match self.in_time(self.greet(&mut validated)).await {
+                Ok(()) if self.state.external_labels().is_empty() => return Err(no_external_labels()),
+                Ok(()) => break,
+                Err(error) if error.kind() == Kind::Invalid && !validated => return Err(error),
+                Err(error) => {
+                    if self.shipper.is_some() && self.clock.monotonic() >= deadline {
+                        let waited = self.settings.ready_timeout;
+                        return Err(error.context(format_args!("Prometheus did not get ready within {waited:?}")));
+                    }
+                    tracing::warn!(%error, "fetch external labels; is Prometheus running? retrying");
+                }
+            }
+            self.clock.sleep(STARTUP_RETRY).await;
+        }
+        let version = self.in_time(self.client.version()).await.unwrap_or_else(|_| "unknown".to_owned());
+        tracing::info!(external_labels = %self.state.external_labels(), version, "prometheus is ready");
+        Ok(())
+    }
+
+    /// The first contact.
+    async fn greet(&self, validated: &mut bool) -> Result<()> {
+        if !*validated {
+            self.validate_flags().await?;
+            *validated = true;
+        }
+        self.refresh().await
+    }
+
+    async fn validate_flags(&self) -> Result<()> {
+        match self.client.flags().await {
+            Ok(flags) => flags::check(&flags, &self.settings.shipper),
+            Err(error) if error.kind() == Kind::Invalid => {
+                tracing::warn!(%error, "Prometheus does not tell its flags; not checking that it leaves blocks alone");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks Prometheus who it is and how far back it goes.
+    async fn refresh(&self) -> Result<()> {
+        let labels = self.client.external_labels().await?;
+        if let Some(lowest) = self.client.lowest_timestamp().await? {
+            self.state.set_lowest(lowest);
+        }
+        // A Prometheus that loses its labels keeps those it had: series without them could not be told apart.
+        let ready = !labels.is_empty();
+        if ready {
+            self.state.set_labels(labels);
+        }
+        self.state.set_ready(ready || !self.state.external_labels().is_empty());
+        self.metrics.prometheus_up.set(1.0);
+        self.metrics.last_heartbeat.set(self.clock.now().0 as f64 / 1000.0);
+        Ok(())
+    }
+
+    async fn heartbeat(self: Arc<Work>) -> Infallible {
+        loop {
+            self.clock.sleep(self.settings.get_config_interval).await;
+            if let Err(error) = self.in_time(self.refresh()).await {
+                tracing::warn!(%error, "prometheus does not answer");
+                self.metrics.prometheus_up.set(0.0);
+                self.state.set_ready(false);
+            }
+        }
+    }
+
+    async fn ship(self: Arc<Work>) -> Infallible {
+        let Some(shipper) = self.shipper.clone() else { return std::future::pending().await };
+        loop {
+            match shipper.sync(&self.state.external_labels()).await {
+                Ok(0) => {}
+                Ok(uploaded) => tracing::info!(uploaded, "shipped blocks"),
+                Err(error) => tracing::warn!(%error, "ship blocks; trying again"),
+            }
+            self.clock.sleep(self.settings.shipper.interval).await;
+        }
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let span = self.settings.get_config_timeout;
+        match select(std::pin::pin!(work), self.clock.sleep(span)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => {
+                Err(Error::new(Kind::Unavailable, format!("Prometheus did not answer within {span:?}")))
+            }
+        }
+    }
+}
+
+fn no_external_labels() -> Error {
+    let message = "Prometheus has no external labels, so its data could not be told from that of others; add to \
+                   prometheus.yml: global: {external_labels: {cluster: <name>, replica: <name>}}";
+    Error::new(Kind::Invalid, message)
+}
+
+#[cfg(test)]
+mod tests;

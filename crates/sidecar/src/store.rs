@@ -1,0 +1,176 @@
+//! Prometheus as a [`Store`]: remote read with chunks passed through as bytes, metadata from its HTTP API.
+
+mod chunks;
+mod read;
+mod rechunk;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use model::{Budget, Labels, Matcher, TimeRange};
+use storeapi::{
+    ComponentType, Error, Frame, FrameStream, Incoming, Kind, LabelChange, LabelNamesRequest, LabelValuesRequest,
+    Metadata, ResortByRun, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, match_external,
+};
+
+use crate::client::{PrometheusClient, RemoteRead};
+use crate::state::State;
+
+/// Series per frame.
+const FRAME_SERIES: usize = 64;
+
+/// The data of one Prometheus.
+#[derive(Clone, Debug)]
+pub(crate) struct PrometheusStore {
+    client: PrometheusClient,
+    state: Arc<State>,
+    budget: Budget,
+}
+
+impl PrometheusStore {
+    /// Sorting and answers without frames are charged to `budget`.
+    pub(crate) fn new(client: PrometheusClient, state: Arc<State>, budget: Budget) -> PrometheusStore {
+        PrometheusStore { client, state, budget }
+    }
+
+    fn ready_labels(&self) -> Result<Labels> {
+        let labels = self.state.external_labels();
+        if labels.is_empty() {
+            return Err(Error::new(Kind::Unavailable, "the external labels of Prometheus are not known yet"));
+        }
+        Ok(labels)
+    }
+
+    /// Nothing older than what may be served is asked for.
+    fn clamp(&self, range: TimeRange) -> TimeRange {
+        TimeRange::new(range.start.max(self.state.min_time()), range.end)
+    }
+
+    /// Whether series of this range may carry labels that will be laid over or taken away. Any doubt means yes: then
+    /// runs of series are held back for sorting.
+    async fn incoming(&self, change: &LabelChange, range: TimeRange) -> Incoming {
+        match self.client.label_names(&[], range, 0).await {
+            Ok(names) if !names.iter().any(|name| change.touches(name.as_bytes())) => Incoming::Untouched,
+            Ok(_) => Incoming::Any,
+            Err(error) => {
+                tracing::debug!(%error, "label names of prometheus are not known");
+                Incoming::Any
+            }
+        }
+    }
+
+    /// Labels only.
+    async fn bare_series(
+        &self,
+        request: &SeriesRequest,
+        matchers: &[Matcher],
+        change: &LabelChange,
+    ) -> Result<FrameStream> {
+        let sets = self.client.series(matchers, request.range).await?;
+        let mut reservation = self.budget.reserve("label sets of Prometheus");
+        reservation.grow(sets.iter().map(|l| l.as_packed().len() as u64).sum()).map_err(Error::from)?;
+        let mut sets: Vec<Labels> = sets.iter().map(|labels| change.apply(labels)).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        if let Some(shard) = &request.shard {
+            sets.retain(|labels| shard.holds(labels));
+        }
+        if request.limit > 0 {
+            sets.truncate(usize::try_from(request.limit).unwrap_or(usize::MAX));
+        }
+        let bare = |labels: &Labels| merge::Series { labels: labels.clone(), chunks: Vec::new() };
+        let frames = stream::unfold((sets.into_iter(), reservation), move |(mut sets, reservation)| async move {
+            let some: Vec<merge::Series> = sets.by_ref().take(FRAME_SERIES).map(|l| bare(&l)).collect();
+            (!some.is_empty()).then_some((Ok(Frame::Series(some)), (sets, reservation)))
+        });
+        Ok(frames.boxed())
+    }
+}
+
+#[async_trait]
+impl Store for PrometheusStore {
+    async fn info(&self) -> Result<StoreInfo> {
+        let labels = self.ready_labels()?;
+        if !self.state.is_ready() {
+            return Err(Error::new(Kind::Unavailable, "Not ready: Prometheus does not answer"));
+        }
+        let range = TimeRange::new(self.state.min_time(), i64::MAX);
+        Ok(StoreInfo {
+            component: ComponentType::Sidecar,
+            label_sets: vec![labels.clone()],
+            range,
+            supports_sharding: true,
+            supports_without_replica_labels: true,
+            tsdb_infos: vec![TsdbInfo { labels, range }],
+        })
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
+        let external = self.ready_labels()?;
+        let Some(matchers) = match_external(&request.matchers, &external) else { return Ok(stream::empty().boxed()) };
+        if matchers.is_empty() {
+            return Err(Error::new(Kind::Invalid, "no matchers specified (excluding external labels)"));
+        }
+        let request = SeriesRequest { range: self.clamp(request.range), ..request };
+        if request.range.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let change = LabelChange::new(&external, &request.without_replica_labels);
+        if request.skip_chunks {
+            return self.bare_series(&request, &matchers, &change).await;
+        }
+        let read = async { self.client.remote_read(&matchers, request.range).await.map_err(Error::from) };
+        let (read, incoming) = futures::join!(read, self.incoming(&change, request.range));
+        let source = match read? {
+            RemoteRead::Chunked(response) => read::Source::frames(response),
+            RemoteRead::Samples(response) => read::Source::samples(response, &self.budget).await?,
+        };
+        let sorter = ResortByRun::new(change, incoming, self.budget.reserve("sorting series of Prometheus"));
+        Ok(read::stream(source, sorter, external, &request))
+    }
+
+    async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
+        let external = self.ready_labels()?;
+        let range = self.clamp(request.range);
+        let Some(matchers) = match_external(&request.matchers, &external).filter(|_| !range.is_empty()) else {
+            return Ok(Metadata::default());
+        };
+        let names = self.client.label_names(&matchers, range, 0).await?;
+        if names.is_empty() {
+            return Ok(Metadata::default());
+        }
+        let own = external.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+        let all = names.into_iter().chain(own).filter(|name| !request.without_replica_labels.contains(name));
+        Ok(limited(all.collect(), request.limit))
+    }
+
+    async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
+        if request.label.is_empty() {
+            return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
+        }
+        let external = self.ready_labels()?;
+        let range = self.clamp(request.range);
+        let nothing = range.is_empty() || request.without_replica_labels.contains(&request.label);
+        let Some(matchers) = match_external(&request.matchers, &external).filter(|_| !nothing) else {
+            return Ok(Metadata::default());
+        };
+        if let Some(value) = external.get(&request.label) {
+            // The one value there is, where any series is.
+            let some = !self.client.label_names(&matchers, range, 1).await?.is_empty();
+            let value = some.then(|| String::from_utf8_lossy(value).into_owned());
+            return Ok(limited(value.into_iter().collect(), request.limit));
+        }
+        let values = self.client.label_values(&request.label, &matchers, range, request.limit).await?;
+        Ok(limited(values.into_iter().filter(|v| !v.is_empty()).collect(), request.limit))
+    }
+}
+
+fn limited(values: BTreeSet<String>, limit: u64) -> Metadata {
+    let most = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+    Metadata { values: values.into_iter().take(most).collect(), warnings: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! From the body of a remote read to sorted frames.
+
+use std::collections::VecDeque;
+
+use futures::{StreamExt, stream};
+use merge::{Series, SeriesChunk};
+use model::{Budget, Labels, Reservation};
+use reqwest::Response;
+use storeapi::{Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, SeriesRequest, Shard};
+use wire::prometheus as pb;
+use wire::remote_read::FrameDecoder;
+
+use super::{FRAME_SERIES, chunks, rechunk};
+use crate::client::read_body;
+
+/// A frame ends at this many bytes of chunks.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// A body of samples that says it is longer than this, decompressed, is not believed.
+const MAX_SAMPLES_BYTES: usize = 2 << 30;
+
+/// Where series come from.
+pub(super) enum Source {
+    Frames {
+        body: Response,
+        decoder: FrameDecoder,
+    },
+    /// The whole answer, which `_held` accounts for.
+    Samples {
+        series: std::vec::IntoIter<pb::TimeSeries>,
+        _held: Reservation,
+    },
+}
+
+impl Source {
+    pub(super) fn frames(body: Response) -> Source {
+        Source::Frames { body, decoder: FrameDecoder::default() }
+    }
+
+    pub(super) async fn samples(body: Response, budget: &Budget) -> Result<Source> {
+        let mut held = budget.reserve("answer to a remote read without streaming");
+        let body = read_body(body, &mut held).await?;
+        let limit = usize::try_from(budget.limit().saturating_sub(budget.used())).unwrap_or(usize::MAX);
+        let message = wire::remote_read::decode_samples(&body, limit.min(MAX_SAMPLES_BYTES))?;
+        let mut results = message.results.into_iter();
+        let (Some(result), None) = (results.next(), results.next()) else {
+            return Err(Error::new(Kind::Corrupt, "remote read answered with other than one result"));
+        };
+        let samples: usize = result.timeseries.iter().map(|s| s.samples.len() + 8 * s.histograms.len()).sum();
+        held.resize((samples * size_of::<pb::Sample>()) as u64)?;
+        Ok(Source::Samples { series: result.timeseries.into_iter(), _held: held })
+    }
+
+    /// The next series that arrived together; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Vec<Incoming>>> {
+        match self {
+            Source::Samples { series, .. } => Ok(series.next().map(|one| vec![Incoming::Samples(one)])),
+            Source::Frames { body, decoder } => loop {
+                if let Some(message) = decoder.next_message()? {
+                    return Ok(Some(message.chunked_series.into_iter().map(Incoming::Chunks).collect()));
+                }
+                match body.chunk().await.map_err(|e| Error::from(crate::Error::from(e)))? {
+                    Some(piece) => decoder.feed(&piece),
+                    None => {
+                        decoder.finish()?;
+                        return Ok(None);
+                    }
+                }
+            },
+        }
+    }
+}
+
+enum Incoming {
+    Chunks(pb::ChunkedSeries),
+    Samples(pb::TimeSeries),
+}
+
+/// Streams the source as the request wants it.
+pub(super) fn stream(source: Source, sorter: ResortByRun, external: Labels, request: &SeriesRequest) -> FrameStream {
+    let reader = Reader {
+        source,
+        sorter,
+        external,
+        shard: request.shard.clone(),
+        newer_encodings: request.newer_encodings,
+        strategy: request.partial_response,
+        left: if request.limit == 0 { u64::MAX } else { request.limit },
+        last: None,
+        warnings: VecDeque::new(),
+        ended: false,
+    };
+    stream::unfold(Some(reader), |reader| async move {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Some(frame)) => Some((Ok(frame), Some(reader))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+struct Reader {
+    source: Source,
+    sorter: ResortByRun,
+    external: Labels,
+    shard: Option<Shard>,
+    newer_encodings: bool,
+    strategy: PartialResponse,
+    /// Label sets that may still be sent.
+    left: u64,
+    last: Option<Labels>,
+    warnings: VecDeque<String>,
+    ended: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<Frame>> {
+        let (mut frame, mut bytes) = (Vec::with_capacity(FRAME_SERIES), 0);
+        while frame.len() < FRAME_SERIES && bytes < FRAME_BYTES && self.warnings.is_empty() {
+            match self.sorter.pop()? {
+                Some(series) if self.wanted(&series.labels) => {
+                    bytes += series.chunks.iter().map(SeriesChunk::size).sum::<usize>();
+                    frame.push(series);
+                }
+                Some(_) => {}
+                None if self.ended => break,
+                None => self.fill().await?,
+            }
+        }
+        if !frame.is_empty() {
+            return Ok(Some(Frame::Series(frame)));
+        }
+        Ok(self.warnings.pop_front().map(Frame::Warning))
+    }
+
+    /// Counts label sets, not pieces: a series may come in several.
+    fn wanted(&mut self, labels: &Labels) -> bool {
+        if self.shard.as_ref().is_some_and(|shard| !shard.holds(labels)) {
+            return false;
+        }
+        if self.last.as_ref() == Some(labels) {
+            return true;
+        }
+        if self.left == 0 {
+            self.ended = true;
+            return false;
+        }
+        self.left -= 1;
+        self.last = Some(labels.clone());
+        true
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        let Some(incoming) = self.source.next().await? else {
+            self.sorter.end();
+            self.ended = true;
+            return Ok(());
+        };
+        for one in incoming {
+            match self.convert(one) {
+                Ok(series) if series.chunks.is_empty() => {}
+                Ok(series) => self.sorter.push(series)?,
+                Err(error) if self.strategy == PartialResponse::Abort => return Err(error),
+                Err(error) => self.warnings.push_back(format!("left out: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn convert(&self, incoming: Incoming) -> Result<Series> {
+        let (labels, chunks) = match incoming {
+            Incoming::Chunks(series) => {
+                (wire::labels_from_wire(&series.labels), chunks::from_wire(series.chunks, self.newer_encodings))
+            }
+            Incoming::Samples(series) => {
+                (wire::labels_from_wire(&series.labels), rechunk::encode(&series.samples, &series.histograms))
+            }
+        };
+        let chunks = chunks.map_err(|e| e.context(format_args!("series {labels}")))?;
+        Ok(Series { labels: without_external(&labels, &self.external), chunks })
+    }
+}
+
+/// Prometheus adds its external labels to what remote read returns, after sorting. Without them the order is right
+/// again.
+fn without_external(labels: &Labels, external: &Labels) -> Labels {
+    if !external.iter().any(|(name, value)| labels.get(name) == Some(value)) {
+        return labels.clone();
+    }
+    Labels::from_sorted(labels.iter().filter(|(name, value)| external.get(name) != Some(*value)))
+}
