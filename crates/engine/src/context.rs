@@ -11,6 +11,9 @@ use crate::annotations::Annotations;
 use crate::batch::Rows;
 use crate::{QueryError, SeriesSource};
 
+/// What a series loses when it is no longer the metric it was: the name and what the name is about.
+pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+
 /// Everything of a query that is not in its plan: labels by id, annotations, counters, limits, the source.
 #[derive(Debug)]
 pub(crate) struct QueryContext {
@@ -104,7 +107,7 @@ impl QueryContext {
 
     /// Takes the metric name away now, or marks the row when names are dropped at the end.
     pub(crate) fn drop_name(&self, labels: &Labels) -> (Labels, bool) {
-        if self.delayed_name_removal { (labels.clone(), true) } else { (labels.without(&[METRIC_NAME]), false) }
+        if self.delayed_name_removal { (labels.clone(), true) } else { (labels.without(&METADATA_LABELS), false) }
     }
 }
 

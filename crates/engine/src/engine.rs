@@ -257,3 +257,6 @@ pub(crate) fn without_parens(expr: &Expr) -> &Expr {
         _ => expr,
     }
 }
+
+#[cfg(test)]
+mod tests;

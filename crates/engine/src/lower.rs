@@ -17,6 +17,7 @@ use promql::kernels::window::Steps;
 
 use crate::ops::groups::Grouping;
 use crate::ops::map::MapFunction;
+use crate::ops::select_k::Choice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
 use crate::read::Reading;
@@ -357,8 +358,6 @@ impl Lowering {
             AggregateOp::Group => Some(AggregateKind::Group),
             AggregateOp::Stddev => Some(AggregateKind::Stddev),
             AggregateOp::Stdvar => Some(AggregateKind::Stdvar),
-            AggregateOp::Limitk => return Err(unsupported("limitk()")),
-            AggregateOp::LimitRatio => return Err(unsupported("limit_ratio()")),
             _ => None,
         };
         let input = self.lower(&aggregation.expr, grid, &above)?;
@@ -379,7 +378,15 @@ impl Lowering {
         let scalar = self.lower(param, grid, &Above::default())?;
         let (op, one_name) = match aggregation.op {
             AggregateOp::Quantile => (PromOp::Quantile { grouping, param_span }, !by_name),
-            other => (PromOp::SelectK { bottom: other == AggregateOp::Bottomk, grouping }, one_name),
+            other => {
+                let choice = match other {
+                    AggregateOp::Bottomk => Choice::Smallest,
+                    AggregateOp::Limitk => Choice::First,
+                    AggregateOp::LimitRatio => Choice::Ratio,
+                    _ => Choice::Largest,
+                };
+                (PromOp::SelectK { choice, grouping, param_span }, one_name)
+            }
         };
         Ok(PromNode::vector(op, vec![input, scalar], grid).with_one_name(one_name))
     }

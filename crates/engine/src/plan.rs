@@ -19,7 +19,7 @@ use crate::ops::join::Join;
 use crate::ops::map::{Map, MapFunction};
 use crate::ops::raw::{RawSelector, RawSubquery};
 use crate::ops::scan::SeriesScan;
-use crate::ops::select_k::SelectK;
+use crate::ops::select_k::{Choice, SelectK};
 use crate::ops::set::SetOperation;
 use crate::ops::source::{Absent, Empty, Repeat, Scalar, Source};
 use crate::ops::window::{SelectorWindow, SubqueryWindow, WindowSpec};
@@ -64,7 +64,7 @@ pub(crate) enum PromOp {
     Aggregate { kind: AggregateKind, grouping: Grouping },
     Quantile { grouping: Grouping, param_span: Span },
     CountValues { grouping: Grouping, label: Vec<u8> },
-    SelectK { bottom: bool, grouping: Grouping },
+    SelectK { choice: Choice, grouping: Grouping, param_span: Span },
     HistogramQuantile { buckets_span: Span, quantile_span: Span },
     Join { op: BinaryOp, return_bool: bool, matching: VectorMatching },
     Set { op: BinaryOp, matching: Grouping },
@@ -123,7 +123,9 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn Operato
         PromOp::Aggregate { kind, grouping } => Arc::new(Aggregate { kind, grouping, steps: count }),
         PromOp::Quantile { grouping, param_span } => Arc::new(Quantile { grouping, steps: count, param_span }),
         PromOp::CountValues { grouping, label } => Arc::new(CountValues { grouping, label, steps: count }),
-        PromOp::SelectK { bottom, grouping } => Arc::new(SelectK { bottom, grouping, steps: count }),
+        PromOp::SelectK { choice, grouping, param_span } => {
+            Arc::new(SelectK { choice, param_span, grouping, steps: count })
+        }
         PromOp::HistogramQuantile { buckets_span, quantile_span } => {
             Arc::new(HistogramQuantile { steps, buckets_span, quantile_span })
         }

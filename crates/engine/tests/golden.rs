@@ -7,11 +7,27 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
 use engine::{Answer, Dedup, Engine, Grid, PointValue, QueryError, SeriesSource, Value};
 use serde_json::Value as Json;
+
+/// Golden data: the full set where it lies beside the repository, else the copies in it.
+fn golden(file: &str) -> Option<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let candidates = [here.join("../../../shared/data/golden").join(file), here.join("tests/data/golden").join(file)];
+    candidates.into_iter().find(|p| p.exists())
+}
+
+/// All block folders under a folder of golden data.
+fn blocks(folder: &Path) -> Vec<PathBuf> {
+    let mut blocks: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    blocks.retain(|b| b.join("meta.json").exists());
+    blocks.sort();
+    blocks
+}
 
 /// `(time in ms, value)` by labels.
 type Samples = BTreeMap<String, Vec<(i64, f64)>>;
@@ -197,7 +213,7 @@ impl Tally {
 }
 
 fn lines(file: &str) -> Vec<Json> {
-    let path = common::golden(file).unwrap();
+    let path = golden(file).unwrap();
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines: Vec<Json> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     for line in &mut lines {
@@ -209,7 +225,7 @@ fn lines(file: &str) -> Vec<Json> {
 }
 
 fn open(folders: &[&str], settings: TsdbSourceSettings) -> Arc<dyn SeriesSource> {
-    let blocks = folders.iter().flat_map(|f| common::blocks(&common::golden(f).unwrap()));
+    let blocks = folders.iter().flat_map(|f| blocks(&golden(f).unwrap()));
     Arc::new(TsdbSource::open(blocks, settings).unwrap())
 }
 
@@ -227,7 +243,7 @@ fn thanos(engine: &Engine, file: &str, source: &Arc<dyn SeriesSource>, dedup: De
 
 #[test]
 fn prometheus_answers() {
-    let engine = common::engine(false);
+    let engine = common::engine(2, false);
     let source = open(&["raw/eu-0"], TsdbSourceSettings::default());
     let mut tally = Tally::default();
     for line in lines("prometheus_answers.jsonl") {
@@ -246,26 +262,27 @@ fn replicas(labels: &[&str]) -> TsdbSourceSettings {
 #[test]
 fn thanos_penalty_answers() {
     let source = open(&ALL_RAW, replicas(&["replica"]));
-    thanos(&common::engine(false), "thanos_dedup_penalty_answers.jsonl", &source, Dedup::Penalty)
+    thanos(&common::engine(2, false), "thanos_dedup_penalty_answers.jsonl", &source, Dedup::Penalty)
         .finish("thanos_dedup_penalty", 80);
 }
 
 #[test]
 fn thanos_chain_answers() {
     let source = open(&ALL_RAW, replicas(&["replica"]));
-    thanos(&common::engine(false), "thanos_dedup_chain_answers.jsonl", &source, Dedup::Chain)
+    thanos(&common::engine(2, false), "thanos_dedup_chain_answers.jsonl", &source, Dedup::Chain)
         .finish("thanos_dedup_chain", 75);
 }
 
 #[test]
 fn thanos_answers_without_dedup() {
     let source = open(&ALL_RAW, replicas(&[]));
-    thanos(&common::engine(false), "thanos_nodedup_answers.jsonl", &source, Dedup::Off).finish("thanos_nodedup", 100);
+    thanos(&common::engine(2, false), "thanos_nodedup_answers.jsonl", &source, Dedup::Off)
+        .finish("thanos_nodedup", 100);
 }
 
 #[test]
 fn thanos_downsampled_answers() {
-    if common::golden("thanos_downsampled_5m_answers.jsonl").is_none() {
+    if golden("thanos_downsampled_5m_answers.jsonl").is_none() {
         println!("thanos_downsampled: the golden blocks are not there, nothing was compared");
         return;
     }
@@ -273,6 +290,6 @@ fn thanos_downsampled_answers() {
         let settings = TsdbSourceSettings { max_resolution_ms, ..replicas(&["replica"]) };
         let source = open(&["downsampled"], settings);
         let file = format!("thanos_downsampled_{name}_answers.jsonl");
-        thanos(&common::engine(false), &file, &source, Dedup::Penalty).finish(&file, 80);
+        thanos(&common::engine(2, false), &file, &source, Dedup::Penalty).finish(&file, 80);
     }
 }

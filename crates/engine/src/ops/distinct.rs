@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use model::{Labels, METRIC_NAME};
+use model::Labels;
 use promql::kernels::aggregate::for_each_bit;
 
 use crate::batch::Rows;
-use crate::context::execution;
+use crate::context::{METADATA_LABELS, execution};
 use crate::exec::{BatchStream, Inputs, Operator, once};
 
 pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
@@ -42,9 +42,8 @@ impl Operator for Distinct {
             let rows = inputs.collect(0, self.steps, &memory).await?;
             let mut labels = inputs.query.labels_of(&rows);
             if self.drop_names {
-                for (row, labels) in labels.iter_mut().enumerate().filter(|(row, _)| rows.drop_name[*row]) {
-                    debug_assert!(rows.drop_name[row]);
-                    *labels = labels.without(&[METRIC_NAME]);
+                for (_, labels) in labels.iter_mut().enumerate().filter(|(row, _)| rows.drop_name[*row]) {
+                    *labels = labels.without(&METADATA_LABELS);
                 }
             }
             let mut rows = merge_equal(rows, &labels)?;

@@ -27,7 +27,7 @@ impl Grouping {
 pub(crate) struct Groups {
     ids: HashMap<Vec<u8>, usize>,
     pub(crate) labels: Vec<Labels>,
-    /// Whether the name of a group is to be dropped at the end: as its first series says.
+    /// Whether the name of a group is to be dropped at the end: when that of any of its series is.
     pub(crate) drop_name: Vec<bool>,
     key: Vec<u8>,
 }
@@ -47,6 +47,7 @@ impl Groups {
             join_label_bytes(labels, &grouping.labels, &mut self.key);
         }
         if let Some(id) = self.ids.get(&self.key) {
+            self.drop_name[*id] |= drop_name && self.labels[*id].metric_name().is_some();
             return *id;
         }
         let id = self.labels.len();

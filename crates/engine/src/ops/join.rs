@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use model::{Labels, LabelsBuilder, METRIC_NAME};
+use model::{Labels, LabelsBuilder};
 use promql::ast::{BinaryOp, Cardinality, VectorMatching};
 use promql::kernels::aggregate::for_each_bit;
 use promql::kernels::binary::{arithmetic, compare, is_comparison};
@@ -18,8 +18,10 @@ use super::groups::Grouping;
 use super::map::{relabel, without_empty};
 use super::set::Signatures;
 use crate::batch::{Rows, fill_bits};
-use crate::context::execution;
+use crate::context::{METADATA_LABELS, execution};
 use crate::exec::{BatchStream, Inputs, Operator, once};
+
+const MANY_TO_ONE: &str = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
 
 /// A binary operator between two vectors.
 #[derive(Debug)]
@@ -95,10 +97,8 @@ impl Join {
         let left = Side::new(inputs, left, &of_left, count);
         let right = Side::new(inputs, right, &of_right, count);
         let (many, one) = if self.one_is_left() { (right, left) } else { (left, right) };
-        let (fill_many, fill_one) = match self.one_is_left() {
-            true => (self.matching.fill_right, self.matching.fill_left),
-            false => (self.matching.fill_left, self.matching.fill_right),
-        };
+        // With the sides swapped for `group_right` Prometheus leaves the fill values where they were.
+        let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let rows = Rows::new(self.steps);
         let mut out = Output { rows, labels: Vec::new(), by_labels: HashMap::new(), signature: Vec::new() };
         // Where one whole side is empty nothing is looked at, unless it is filled in.
@@ -110,6 +110,10 @@ impl Join {
         }
         for signature in 0..count {
             self.check_one(&one, &one.members[signature], &looked_at)?;
+            if self.matching.cardinality == Cardinality::OneToOne {
+                let matched = if fill_one.is_some() { looked_at.clone() } else { one.union(&one.members[signature]) };
+                check_many(&many, &many.members[signature], &matched)?;
+            }
             for row in &many.members[signature] {
                 for other in &one.members[signature] {
                     let mask = both(many.rows.present(*row), one.rows.present(*other));
@@ -167,7 +171,9 @@ impl Join {
         };
         let mut builder = LabelsBuilder::from(base);
         if !is_comparison(self.op) || (self.return_bool && !self.keep_names) {
-            builder.remove(METRIC_NAME);
+            METADATA_LABELS.iter().for_each(|l| {
+                builder.remove(l);
+            });
         }
         if self.matching.cardinality == Cardinality::OneToOne {
             for (name, _) in base.iter() {
@@ -235,9 +241,7 @@ impl Join {
     fn duplicate_text(&self, same_signature: bool) -> &'static str {
         match (same_signature, self.matching.cardinality) {
             (false, _) => SAME_LABELSET,
-            (true, Cardinality::OneToOne) => {
-                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-            }
+            (true, Cardinality::OneToOne) => MANY_TO_ONE,
             (true, _) => "multiple matches for labels: grouping labels must ensure unique matches",
         }
     }
@@ -307,6 +311,20 @@ fn arithmetic_row(op: BinaryOp, left: Values<'_>, right: Values<'_>, out: &mut [
         },
         (a, b) => out.iter_mut().enumerate().for_each(|(k, out)| *out = arithmetic(op, a.at(k), b.at(k))),
     }
+}
+
+/// Without `group_left` or `group_right` two series of the other side may not match at one step, whether or not a
+/// comparison keeps them.
+fn check_many(many: &Side, members: &[usize], matched: &[u64]) -> Result<()> {
+    let mut seen = vec![0u64; matched.len()];
+    for row in members {
+        let steps = both(many.rows.present(*row), matched);
+        if both(&steps, &seen).iter().any(|w| *w != 0) {
+            return Err(execution(MANY_TO_ONE));
+        }
+        seen.iter_mut().zip(&steps).for_each(|(s, p)| *s |= p);
+    }
+    Ok(())
 }
 
 fn both(a: &[u64], b: &[u64]) -> Vec<u64> {

@@ -128,9 +128,6 @@ pub(crate) fn drop_names(query: &QueryContext, rows: &mut Rows) {
         return;
     }
     let old = query.labels_of(rows);
-    if old.iter().all(|l| l.metric_name().is_none()) {
-        return;
-    }
     relabel(query, rows, old.iter().map(|l| query.drop_name(l).0).collect());
 }
 

@@ -14,7 +14,7 @@ use promql::kernels::window::Samples;
 
 use super::scan::SeriesScan;
 use super::window::points;
-use crate::context::{QueryContext, fail};
+use crate::context::{METADATA_LABELS, QueryContext, fail};
 use crate::exec::{BatchStream, Inputs, Operator};
 use crate::read::{Reader, Reading};
 
@@ -145,7 +145,7 @@ impl Operator for RawSubquery {
             let (mut t, mut v) = (Vec::new(), Vec::new());
             for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
                 points(&rows, row, (self.inner_start, self.inner_step), (&mut t, &mut v));
-                let labels = if rows.drop_name[row] { labels.without(&[model::METRIC_NAME]) } else { labels };
+                let labels = if rows.drop_name[row] { labels.without(&METADATA_LABELS) } else { labels };
                 raw.push(labels, Samples { t: &t, v: &v });
             }
             std::future::ready(raw.into_batch(&inputs.query))

@@ -1,9 +1,11 @@
-//! `topk` and `bottomk`: rows that are among the best of their group, with only the steps at which they are.
+//! `topk`, `bottomk`, `limitk` and `limit_ratio`: some rows of each group, with only the steps at which they are taken.
 
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
+use promql::ast::Span;
+use promql::kernels::format::general;
 use promql::kernels::order::Best;
 use tokio::sync::OnceCell;
 
@@ -14,10 +16,22 @@ use crate::batch::Rows;
 use crate::context::execution;
 use crate::exec::{BatchStream, Inputs, Operator, once};
 
-/// Input 1 is k. At a single step rows come out best first within their group.
+/// Which rows of a group are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Largest,
+    Smallest,
+    /// The first in order of labels.
+    First,
+    /// Those whose hash falls into a part of all hashes.
+    Ratio,
+}
+
+/// Input 1 is k, or the ratio. At a single step `topk` and `bottomk` give rows best first within their group.
 #[derive(Debug)]
 pub(crate) struct SelectK {
-    pub(crate) bottom: bool,
+    pub(crate) choice: Choice,
+    pub(crate) param_span: Span,
     pub(crate) grouping: Grouping,
     pub(crate) steps: usize,
 }
@@ -26,31 +40,64 @@ impl SelectK {
     fn select(&self, rows: &Rows, groups: &[Vec<usize>], k: &[usize]) -> Rows {
         let mut present = vec![0u64; rows.present.len()];
         let mut order = Vec::new();
+        let mut take = |row: usize, step: usize| {
+            present[row * rows.words() + step / 64] |= 1 << (step % 64);
+            order.push(row);
+        };
         for members in groups {
             for (step, k) in k.iter().enumerate() {
+                let there = members.iter().copied().filter(|row| rows.is_present(*row, step));
+                if self.choice == Choice::First {
+                    there.take(*k).for_each(|row| take(row, step));
+                    continue;
+                }
                 let mut best = Best::default();
-                for row in members.iter().filter(|row| rows.is_present(**row, step)) {
-                    best.offer(*k, self.bottom, rows.values(*row)[step], *row as u32);
-                }
-                for row in best.rows() {
-                    present[row as usize * rows.words() + step / 64] |= 1 << (step % 64);
-                    if self.steps == 1 {
-                        order.push(row as usize);
-                    }
-                }
+                let bottom = self.choice == Choice::Smallest;
+                there.for_each(|row| best.offer(*k, bottom, rows.values(row)[step], row as u32));
+                best.rows().for_each(|row| take(row as usize, step));
             }
         }
         if self.steps > 1 {
-            order.extend(0..rows.len());
+            order = (0..rows.len()).collect();
         }
-        let mut out = Rows::new(self.steps);
-        for row in order {
-            out.push_row(rows, row);
-            let (at, words) = (out.len() - 1, rows.words());
-            out.row_mut(at).1.copy_from_slice(&present[row * words..(row + 1) * words]);
-        }
-        without_empty(out)
+        masked(rows, &order, &present)
     }
+
+    /// The part of the series that a ratio names; the parts of `r` and `r - 1` are each other's complement.
+    fn sample(&self, inputs: &Inputs, rows: &Rows, ratios: &[f64]) -> Result<Rows> {
+        let mut present = vec![0u64; rows.present.len()];
+        let place: Vec<f64> =
+            inputs.query.labels_of(rows).iter().map(|l| l.hash64() as f64 / u64::MAX as f64).collect();
+        for (step, ratio) in ratios.iter().enumerate() {
+            if ratio.is_nan() {
+                return Err(execution("Ratio value is NaN"));
+            }
+            let capped = ratio.clamp(-1.0, 1.0);
+            if capped != *ratio && !rows.is_empty() {
+                let (got, cap) = (general(*ratio), general(capped));
+                let message = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
+                inputs.query.annotate().warn(&inputs.query.text, self.param_span, message);
+            }
+            for (row, place) in place.iter().enumerate() {
+                let taken = if capped >= 0.0 { *place < capped } else { *place >= 1.0 + capped };
+                if taken && rows.is_present(row, step) {
+                    present[row * rows.words() + step / 64] |= 1 << (step % 64);
+                }
+            }
+        }
+        Ok(masked(rows, &(0..rows.len()).collect::<Vec<_>>(), &present))
+    }
+}
+
+/// The rows in this order with these bitmaps; rows without any step are left out.
+fn masked(rows: &Rows, order: &[usize], present: &[u64]) -> Rows {
+    let mut out = Rows::new(rows.steps);
+    for row in order {
+        out.push_row(rows, *row);
+        let (at, words) = (out.len() - 1, rows.words());
+        out.row_mut(at).1.copy_from_slice(&present[row * words..(row + 1) * words]);
+    }
+    without_empty(out)
 }
 
 /// k as a whole number; what is below 1 selects nothing.
@@ -73,7 +120,7 @@ impl Operator for SelectK {
     }
 
     fn detail(&self) -> String {
-        if self.bottom { "bottomk" } else { "topk" }.to_owned()
+        format!("{:?}", self.choice)
     }
 
     fn schema(&self) -> SchemaRef {
@@ -90,6 +137,10 @@ impl Operator for SelectK {
             let memory = inputs.reserve("topk");
             let rows = inputs.collect(0, self.steps, &memory).await?;
             let k = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
+            if self.choice == Choice::Ratio {
+                let out = self.sample(&inputs, &rows, &k)?;
+                return Ok(if out.is_empty() { Vec::new() } else { vec![out] });
+            }
             let k: Vec<usize> = k.into_iter().map(whole).collect::<Result<_>>()?;
             let rows = in_label_order(&inputs, &rows);
             let (groups, members) = group_rows(&inputs, &self.grouping, &rows);

@@ -220,10 +220,13 @@ pub fn quantile_of_sorted(q: f64, sorted: &[f64]) -> f64 {
     sorted[lower as usize] * (1.0 - weight) + sorted[upper as usize] * weight
 }
 
-/// `mad_over_time`: the median of the distances to the median.
+/// `mad_over_time`: the median of the distances to the median; NaN when any value is.
 pub fn mad(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: &mut Column<'_>) {
     let (sorted, deviations) = (&mut scratch.sorted, &mut scratch.deviations);
     each(samples, bounds, out, |values| {
+        if values.iter().any(|v| v.is_nan()) {
+            return f64::NAN;
+        }
         sorted.clear();
         sorted.extend_from_slice(values);
         sorted.sort_unstable_by(order);

@@ -95,6 +95,7 @@ fn naive(name: &str, s: Samples<'_>, end: i64, eval: i64, range: i64) -> Option<
         "present_over_time" => 1.0,
         "stddev_over_time" => over_time::variance_of(s.v).sqrt(),
         "stdvar_over_time" => over_time::variance_of(s.v),
+        "mad_over_time" if s.v.iter().any(|v| v.is_nan()) => f64::NAN,
         "mad_over_time" => {
             let median = over_time::quantile_of_sorted(0.5, &sorted(s.v));
             let d: Vec<f64> = s.v.iter().map(|v| (v - median).abs()).collect();

@@ -1,0 +1,163 @@
+use std::time::Duration;
+
+use futures::StreamExt;
+use model::{Labels, Sample, SampleValue};
+
+use super::*;
+use crate::source::memory::MemorySource;
+use crate::{Dedup, Grid, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+
+/// A source that never answers, and says when its stream is dropped.
+#[derive(Debug)]
+struct Hanging(tokio::sync::mpsc::Sender<()>);
+
+impl SeriesSource for Hanging {
+    fn select(&self, _: Select) -> SourceStream {
+        let dropped = self.0.clone();
+        futures::stream::once(async move {
+            let _dropped = dropped;
+            std::future::pending().await
+        })
+        .boxed()
+    }
+}
+
+#[derive(Debug)]
+struct Scripted(Vec<Result<SourceEvent, SourceError>>);
+
+impl SeriesSource for Scripted {
+    fn select(&self, _: Select) -> SourceStream {
+        futures::stream::iter(self.0.clone()).boxed()
+    }
+}
+
+fn counters(series: usize) -> Arc<dyn SeriesSource> {
+    let series = (0..series).map(|i| {
+        let labels = Labels::from_pairs([("__name__", "c_total".to_owned()), ("i", i.to_string())]);
+        let sample = |k: i64| Sample { t: k * 10_000, value: SampleValue::Float(k as f64) };
+        (labels, (0..100).map(sample).collect())
+    });
+    Arc::new(MemorySource::new(series).unwrap())
+}
+
+fn query(text: &str, source: Arc<dyn SeriesSource>) -> Query {
+    Query {
+        text: text.to_owned(),
+        grid: Grid { start_ms: 0, end_ms: 900_000, step_ms: 10_000 },
+        lookback_ms: 300_000,
+        dedup: Dedup::Off,
+        timeout: Duration::from_secs(30),
+        source,
+    }
+}
+
+fn engine(settings: EngineSettings) -> Engine {
+    Engine::new(EngineSettings { threads: 2, ..settings })
+}
+
+fn run(engine: &Engine, query: Query) -> Result<Answer, QueryError> {
+    futures::executor::block_on(engine.query(query))
+}
+
+#[test]
+fn a_query_over_the_sample_limit_is_refused() {
+    let engine = engine(EngineSettings { max_samples: 100, ..EngineSettings::default() });
+    let error = run(&engine, query("c_total", counters(10))).unwrap_err();
+    let text = "query processing would load too many samples into memory in query execution";
+    assert!(matches!(&error, QueryError::Execution(t) if t == text), "{error:?}");
+    let error = run(&engine, query("sum_over_time(c_total[1d:1s])", counters(1))).unwrap_err();
+    assert!(matches!(error, QueryError::Execution(t) if t == text));
+}
+
+#[test]
+fn a_query_over_the_memory_budget_is_refused_and_gives_everything_back() {
+    let budget = Budget::new(10_000);
+    let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
+    let error = run(&engine, query("sum by (i) (c_total)", counters(50))).unwrap_err();
+    assert!(matches!(&error, QueryError::Execution(t) if t.contains("10000 bytes of the memory budget")), "{error:?}");
+    assert_eq!(budget.used(), 0);
+    assert!(run(&engine, query("sum(c_total)", counters(50))).is_ok());
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn a_source_that_hangs_ends_with_the_timeout_and_is_let_go() {
+    let engine = engine(EngineSettings::default());
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let hanging = Query { timeout: Duration::from_millis(50), ..query("up", Arc::new(Hanging(sender))) };
+    let error = run(&engine, hanging).unwrap_err();
+    assert!(matches!(&error, QueryError::Timeout(t) if t == "query timed out in expression evaluation"), "{error:?}");
+    // The channel closes once the last sender, inside the stream, is gone.
+    assert_eq!(futures::executor::block_on(receiver.recv()), None);
+}
+
+#[test]
+fn dropping_the_future_ends_the_work() {
+    let engine = engine(EngineSettings::default());
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let mut running = Box::pin(engine.query(query("up", Arc::new(Hanging(sender)))));
+    let waker = futures::task::noop_waker();
+    assert!(running.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    drop(running);
+    assert_eq!(futures::executor::block_on(receiver.recv()), None);
+}
+
+#[test]
+fn a_query_waits_for_its_turn() {
+    let engine = engine(EngineSettings { max_concurrent: 1, ..EngineSettings::default() });
+    let (sender, _receiver) = tokio::sync::mpsc::channel(1);
+    let mut first = Box::pin(engine.query(query("up", Arc::new(Hanging(sender)))));
+    let waker = futures::task::noop_waker();
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    while engine.running.available_permits() > 0 {
+        std::thread::yield_now();
+    }
+    let second = Query { timeout: Duration::from_millis(50), ..query("1", counters(0)) };
+    let error = run(&engine, second).unwrap_err();
+    assert!(matches!(&error, QueryError::Timeout(t) if t == "query timed out in query queue"), "{error:?}");
+}
+
+#[test]
+fn words_and_failures_of_the_source_reach_the_caller() {
+    let engine = engine(EngineSettings::default());
+    let words = vec![Ok(SourceEvent::Warning("one is down".to_owned())), Ok(SourceEvent::Info("5m served".to_owned()))];
+    let answer = run(&engine, query("up", Arc::new(Scripted(words)))).unwrap();
+    assert_eq!((answer.warnings, answer.infos), (vec!["one is down".to_owned()], vec!["5m served".to_owned()]));
+    let failed = vec![Err(SourceError::Failed("store is gone".to_owned()))];
+    let error = run(&engine, query("sum(up)", Arc::new(Scripted(failed)))).unwrap_err();
+    assert!(matches!(&error, QueryError::Execution(t) if t == "expanding series: store is gone"), "{error:?}");
+}
+
+#[test]
+fn a_corrupt_chunk_is_an_error_that_names_the_series() {
+    use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
+    let data = bytes::Bytes::from_static(&[0, 9, 1, 2, 3]);
+    let content = ChunkContent::Raw(ChunkBytes { encoding: tsdb::chunk::Encoding::Xor, data });
+    let labels = Labels::from_pairs([("__name__", "broken")]);
+    let series = Series { labels, chunks: vec![SeriesChunk { min_time: 0, max_time: 1000, content }] };
+    let engine = engine(EngineSettings::default());
+    let source = Arc::new(MemorySource::from_series(vec![series]));
+    let error = run(&engine, query("broken", source)).unwrap_err();
+    assert!(matches!(&error, QueryError::Execution(t) if t.starts_with("series {__name__=\"broken\"}: ")), "{error:?}");
+}
+
+#[test]
+fn the_plan_can_be_shown() {
+    let engine = engine(EngineSettings::default());
+    let plan = engine.explain(query("sum by (i) (rate(c_total[5m])) > 1", counters(1))).unwrap();
+    let names: Vec<&str> = plan.lines().map(|l| l.trim().split(':').next().unwrap_or_default()).collect();
+    assert_eq!(names, ["Distinct", "Map", "Aggregate", "Window", "Source"]);
+}
+
+#[test]
+fn bad_text_and_bad_types_are_bad_data() {
+    let engine = engine(EngineSettings::default());
+    let error = run(&engine, query("sum(", counters(0))).unwrap_err();
+    assert!(
+        matches!(&error, QueryError::BadData(t) if t == "1:5: parse error: unclosed left parenthesis"),
+        "{error:?}"
+    );
+    let error = run(&engine, query("c_total[5m]", counters(0))).unwrap_err();
+    assert!(matches!(&error, QueryError::BadData(t) if t.starts_with("invalid expression type \"range vector\"")));
+}

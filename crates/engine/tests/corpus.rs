@@ -1,0 +1,363 @@
+//! Runs PromQL test files: our own in `tests/promql`, and the upstream corpus where it lies beside the repository.
+//!
+//! As upstream's runner does, each instant evaluation is also run with `@` on every selector at other times, and all
+//! of those as the middle of a range query. An evaluation passes when all its variants do; it may also end with the
+//! error that names what is not supported yet. Everything else is a failure.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::source::memory::MemorySource;
+use engine::{Answer, Dedup, Engine, Grid, Point, PointValue, QueryError, ResultSeries, SeriesSource, Value};
+use model::{Labels, Sample, SampleValue};
+use promql::ParserOptions;
+use promql::ast::{At, Expr, ExprKind};
+use promql::testlang::{Command, Eval, EvalTimes, ExpectKind, ExpectText, Load, SequenceValue, parse_test};
+
+/// Evaluations known to fail although nothing in them is unsupported: file and line.
+const KNOWN_FAILURES: [(&str, usize); 0] = [];
+
+#[derive(Default)]
+struct Storage {
+    series: BTreeMap<Labels, BTreeMap<i64, SampleValue>>,
+    /// Something was loaded that the storage cannot hold: custom buckets made of classic ones, start timestamps.
+    incomplete: bool,
+}
+
+impl Storage {
+    fn load(&mut self, load: &Load) {
+        self.incomplete |= load.with_nhcb;
+        for series in &load.series {
+            self.incomplete |= series.start_offsets_ms.is_some();
+            let samples = self.series.entry(series.description.labels.clone()).or_default();
+            for (i, value) in series.description.values.iter().enumerate() {
+                let value = match value {
+                    SequenceValue::Omitted => continue,
+                    SequenceValue::Float(v) => SampleValue::Float(*v),
+                    SequenceValue::Histogram(h) => SampleValue::Histogram(Arc::clone(&h.histogram)),
+                };
+                samples.insert(i as i64 * load.interval_ms, value);
+            }
+        }
+    }
+
+    fn source(&self) -> Arc<dyn SeriesSource> {
+        let sample = |(t, value): (&i64, &SampleValue)| Sample { t: *t, value: value.clone() };
+        let series = self.series.iter().map(|(labels, samples)| (labels.clone(), samples.iter().map(sample).collect()));
+        Arc::new(MemorySource::new(series).unwrap())
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Unsupported,
+    Failed(String),
+}
+
+/// One query to run for an evaluation, and which step of its answer to look at.
+struct Variant {
+    text: String,
+    grid: Grid,
+    middle: Option<i64>,
+}
+
+fn variants(eval: &Eval) -> Vec<Variant> {
+    let at = match eval.times {
+        EvalTimes::Instant { at } => at,
+        EvalTimes::Range { start, end, step } => {
+            let grid = Grid { start_ms: start, end_ms: end, step_ms: step };
+            return vec![Variant { text: eval.text.clone(), grid, middle: None }];
+        }
+    };
+    let mut times = vec![(eval.text.clone(), at)];
+    let parsed = ParserOptions::ALL.parse_expr(&eval.text).ok();
+    if let Some(mut expr) = parsed.clone() {
+        let mut safe = true;
+        pin(&mut expr, at, &mut safe);
+        if safe {
+            let others = if at == 0 { vec![-1000, 0, 1000] } else { vec![-10 * at, 0, at / 5, at, 10 * at] };
+            times.extend(others.into_iter().map(|t| (expr.to_string(), t)));
+        }
+    }
+    let as_range = parsed.is_some_and(|e| is_vector(&e)) && eval.result.range.is_none() && eval.result.string.is_none();
+    let mut all = Vec::new();
+    for (text, t) in times {
+        all.push(Variant { text: text.clone(), grid: Grid::instant(t), middle: None });
+        if as_range && !eval.expects(ExpectKind::Ordered) {
+            let grid = Grid { start_ms: t - 60_000, end_ms: t + 60_000, step_ms: 60_000 };
+            all.push(Variant { text, grid, middle: Some(t) });
+        }
+    }
+    all
+}
+
+/// Whether a range query can stand for an instant one.
+fn is_vector(expr: &Expr) -> bool {
+    let text = expr.to_string();
+    let of_query = ["start()", "end()", "step()", "range()"].iter().any(|f| text.contains(f));
+    let ranged = matches!(expr.kind, ExprKind::Matrix(_) | ExprKind::Subquery(_) | ExprKind::String(_));
+    !of_query && !ranged
+}
+
+/// Sets `@ t` on every selector and subquery that has none, but not below one that has.
+fn pin(expr: &mut Expr, t: i64, safe: &mut bool) {
+    match &mut expr.kind {
+        ExprKind::Vector(selector) => {
+            selector.at.get_or_insert(At::Millis(t));
+        }
+        ExprKind::Matrix(matrix) => {
+            matrix.selector.at.get_or_insert(At::Millis(t));
+        }
+        ExprKind::Subquery(subquery) => {
+            subquery.at.get_or_insert(At::Millis(t));
+            let mut inner = (*subquery.expr).clone();
+            pin(&mut inner, t, safe);
+        }
+        ExprKind::Call(call) => {
+            *safe &= !promql::functions::lookup(call.func).is_some_and(|f| f.is_at_modifier_unsafe());
+            call.args.iter_mut().for_each(|a| pin(a, t, safe));
+        }
+        ExprKind::Aggregate(a) => {
+            pin(&mut a.expr, t, safe);
+            if let Some(param) = &mut a.param {
+                pin(param, t, safe);
+            }
+        }
+        ExprKind::Binary(b) => {
+            pin(&mut b.lhs, t, safe);
+            pin(&mut b.rhs, t, safe);
+        }
+        ExprKind::Unary(u) => pin(&mut u.expr, t, safe),
+        ExprKind::Paren(inner) => pin(inner, t, safe),
+        ExprKind::Number(_) | ExprKind::String(_) => {}
+    }
+}
+
+/// Equal within 1e-6 relative, as upstream compares.
+fn close(a: f64, b: f64) -> bool {
+    if a == b || (a.is_nan() && b.is_nan()) {
+        return true;
+    }
+    let (sum, diff) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return diff < 1e-6 * f64::MIN_POSITIVE;
+    }
+    diff / sum.min(f64::MAX) < 1e-6
+}
+
+fn matches(text: &ExpectText, actual: &str) -> bool {
+    match text {
+        ExpectText::Any => true,
+        ExpectText::Message(message) => message == actual,
+        ExpectText::Regex(pattern) => regex::Regex::new(pattern).unwrap().is_match(actual),
+    }
+}
+
+fn check_texts(eval: &Eval, some: ExpectKind, none: ExpectKind, actual: &[String]) -> Option<String> {
+    if eval.expects(none) && !actual.is_empty() {
+        return Some(format!("unexpected {actual:?}"));
+    }
+    let wanted: Vec<&ExpectText> = eval.expectations.iter().filter(|e| e.kind == some).map(|e| &e.text).collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    if actual.is_empty() {
+        return Some(format!("missing {wanted:?}"));
+    }
+    let unmatched = actual.iter().find(|a| !wanted.iter().any(|w| matches(w, a)));
+    let unmet = wanted.iter().find(|w| !actual.iter().any(|a| matches(w, a)));
+    match (unmatched, unmet) {
+        (None, None) => None,
+        (a, b) => Some(format!("annotations: {a:?} not expected, {b:?} not met")),
+    }
+}
+
+/// Expected points of a series by time.
+fn expected(values: &[SequenceValue], time: impl Fn(usize) -> i64) -> Option<Vec<(i64, f64)>> {
+    let mut points = Vec::new();
+    for (i, value) in values.iter().enumerate() {
+        match value {
+            SequenceValue::Omitted => {}
+            SequenceValue::Float(v) => points.push((time(i), *v)),
+            SequenceValue::Histogram(_) => return None,
+        }
+    }
+    Some(points)
+}
+
+fn check_series(wanted: &[(Labels, Vec<(i64, f64)>)], got: &[ResultSeries], ordered: bool) -> Option<String> {
+    let wanted: Vec<_> = wanted.iter().filter(|w| !w.1.is_empty()).collect();
+    if wanted.len() != got.len() {
+        let labels: Vec<_> = got.iter().map(|s| &s.labels).collect();
+        return Some(format!("{} series, not {}: {labels:?}", got.len(), wanted.len()));
+    }
+    for (i, (labels, points)) in wanted.iter().enumerate() {
+        let Some(at) = got.iter().position(|s| s.labels == *labels) else { return Some(format!("no series {labels}")) };
+        if ordered && at != i {
+            return Some(format!("{labels} stands at {at}, not {i}"));
+        }
+        let own = &got[at].points;
+        let same =
+            |(a, b): (&(i64, f64), &Point)| a.0 == b.t_ms && matches!(b.value, PointValue::Float(v) if close(a.1, v));
+        if own.len() != points.len() || !points.iter().zip(own).all(same) {
+            return Some(format!("{labels}: {own:?}, not {points:?}"));
+        }
+    }
+    None
+}
+
+fn check_value(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String> {
+    let times: Box<dyn Fn(usize) -> i64> = match (eval.result.range, eval.times, variant.middle) {
+        (Some((from, _, step)), ..) => Box::new(move |i| from + step * i as i64),
+        (None, EvalTimes::Range { start, step, .. }, _) => Box::new(move |i| start + step * i as i64),
+        (None, _, Some(middle)) => Box::new(move |_| middle),
+        (None, _, None) => Box::new(|_| variant.grid.start_ms),
+    };
+    let mut wanted = Vec::new();
+    for series in &eval.result.series {
+        let Some(points) = expected(&series.values, &times) else { return Some("histograms expected".to_owned()) };
+        wanted.push((series.labels.clone(), points));
+    }
+    if let Some(scalar) = eval.result.scalar {
+        return match (&answer.value, variant.middle) {
+            (Value::Scalar { value, .. }, None) => (!close(scalar, *value)).then(|| format!("{value}, not {scalar}")),
+            (Value::Matrix(series), Some(_)) => {
+                let wanted = [(Labels::empty(), vec![(times(0), scalar)])];
+                check_series(&wanted, &middle(series, variant), false)
+            }
+            (other, _) => Some(format!("{other:?}, not a scalar")),
+        };
+    }
+    if let Some(text) = &eval.result.string {
+        return match &answer.value {
+            Value::String { value, .. } if value.as_bytes() == text => None,
+            other => Some(format!("{other:?}, not the string {text:?}")),
+        };
+    }
+    match &answer.value {
+        Value::Vector(series) => check_series(&wanted, series, eval.expects(ExpectKind::Ordered)),
+        Value::Matrix(series) => check_series(&wanted, &middle(series, variant), false),
+        other => Some(format!("{other:?}, not a vector")),
+    }
+}
+
+/// Of a range query that stands for an instant one only the middle step counts.
+fn middle(series: &[ResultSeries], variant: &Variant) -> Vec<ResultSeries> {
+    let mut series = series.to_vec();
+    if let Some(t) = variant.middle {
+        series.iter_mut().for_each(|s| s.points.retain(|p| p.t_ms == t));
+        series.retain(|s| !s.points.is_empty());
+    }
+    series
+}
+
+fn is_unsupported(error: &QueryError) -> bool {
+    matches!(error, QueryError::Execution(text) if text.contains("supported yet"))
+}
+
+fn check(engine: &Engine, source: &Arc<dyn SeriesSource>, eval: &Eval) -> Outcome {
+    let mut outcome = Outcome::Passed;
+    for variant in variants(eval) {
+        let fault = match common::run(engine, source, &variant.text, (variant.grid, Dedup::Off)) {
+            Err(error) if is_unsupported(&error) => {
+                outcome = Outcome::Unsupported;
+                continue;
+            }
+            Err(error) => {
+                let wanted: Vec<_> = eval.expectations.iter().filter(|e| e.kind == ExpectKind::Fail).collect();
+                let text = error.to_string();
+                let met = !wanted.is_empty() && wanted.iter().all(|w| matches(&w.text, &text));
+                (!met).then(|| format!("error {text}"))
+            }
+            Ok(_) if eval.expects(ExpectKind::Fail) => Some("no error".to_owned()),
+            Ok(answer) => check_value(eval, &variant, &answer)
+                .or_else(|| check_texts(eval, ExpectKind::Warn, ExpectKind::NoWarn, &answer.warnings))
+                .or_else(|| check_texts(eval, ExpectKind::Info, ExpectKind::NoInfo, &answer.infos)),
+        };
+        // Positions in annotations are those of the original text.
+        if let Some(fault) = fault {
+            return Outcome::Failed(format!("{} at {:?}: {fault}", variant.text, variant.grid));
+        }
+    }
+    outcome
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    unsupported: usize,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn all(&self) -> usize {
+        self.passed + self.unsupported + self.failed.len()
+    }
+}
+
+fn run_file(engine: &Engine, path: &Path) -> Tally {
+    let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+    let commands = parse_test(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let known: BTreeSet<(&str, usize)> = KNOWN_FAILURES.into_iter().collect();
+    let mut storage = Storage::default();
+    let mut source = storage.source();
+    let mut tally = Tally::default();
+    for command in commands {
+        match command {
+            Command::Clear => storage = Storage::default(),
+            Command::Load(load) => storage.load(&load),
+            Command::Eval(eval) => {
+                match check(engine, &source, &eval) {
+                    Outcome::Passed => tally.passed += 1,
+                    Outcome::Unsupported => tally.unsupported += 1,
+                    // The data the evaluation is about is not there.
+                    Outcome::Failed(_) if storage.incomplete => tally.unsupported += 1,
+                    Outcome::Failed(_) if known.contains(&(file.as_str(), eval.line)) => tally.unsupported += 1,
+                    Outcome::Failed(fault) => tally.failed.push(format!("{file}:{}: {fault}", eval.line)),
+                }
+                continue;
+            }
+        }
+        source = storage.source();
+    }
+    println!("{file}: {} passed, {} not supported yet, {} failed", tally.passed, tally.unsupported, tally.failed.len());
+    tally
+}
+
+fn run_folder(folder: &Path) -> Tally {
+    let engine = common::engine(1, true);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "test"));
+    files.sort();
+    let mut total = Tally::default();
+    for file in files {
+        let tally = run_file(&engine, &file);
+        total.passed += tally.passed;
+        total.unsupported += tally.unsupported;
+        total.failed.extend(tally.failed);
+    }
+    total
+}
+
+#[test]
+fn own_files_pass() {
+    let tally = run_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promql"));
+    assert!(tally.failed.is_empty(), "{}", tally.failed.join("\n"));
+    assert!(tally.unsupported == 0 && tally.passed > 0, "{} passed of {}", tally.passed, tally.all());
+}
+
+#[test]
+fn upstream_corpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/promqltest");
+    if !folder.exists() {
+        println!("the upstream corpus is not there; nothing was run");
+        return;
+    }
+    let tally = run_folder(&folder);
+    println!("{} of {}", tally.passed, tally.all());
+    assert!(tally.failed.is_empty(), "{} failed\n{}", tally.failed.len(), tally.failed.join("\n"));
+}
