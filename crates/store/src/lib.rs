@@ -1,1 +1,30 @@
-//! The store gateway: StoreAPI over the blocks of a bucket.
+//! The store gateway: StoreAPI over the blocks of a bucket, raw and downsampled, TSDB and Parquet alike.
+//!
+//! A loop keeps a catalog of the blocks there are. A request picks for each set of external labels the blocks that
+//! answer its span of time at the resolution it allows, merges their series by labels, and only then fetches chunks, a
+//! bounded batch at a time. What is wrong with one block is a warning; the others are served.
+//!
+//! What it is not: no samples are decoded here except of encodings that the caller cannot read; replicas are not
+//! merged; nothing is written to the bucket. Nothing resident grows with the number of blocks but their metas. Times
+//! are milliseconds, ranges half-open.
+
+mod catalog;
+mod choice;
+mod context;
+mod error;
+mod fetch;
+mod gate;
+mod gateway;
+mod metadata;
+mod metrics;
+mod series;
+mod settings;
+mod source;
+mod store;
+
+pub use error::{Error, Kind, Result};
+pub use gateway::Gateway;
+pub use settings::{Settings, TimeBound};
+
+#[cfg(test)]
+mod tests;

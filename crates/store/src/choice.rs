@@ -1,0 +1,89 @@
+//! Which blocks answer a span of time.
+//!
+//! Per span: the coarsest resolution that is allowed; where it has no block, the next finer (Thanos'
+//! `bucketBlockSet.getFor`); and only where nothing allowed exists, the next coarser, if the caller takes that. A block
+//! that fills gaps answers for the gaps alone.
+
+use std::collections::{BTreeMap, HashSet};
+
+use model::{BlockId, Resolution, TimeRange};
+
+/// What the choice knows of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) range: TimeRange,
+    pub(crate) resolution: Resolution,
+    /// The blocks its data came from.
+    pub(crate) sources: Vec<BlockId>,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) range: TimeRange,
+    /// The coarsest resolution allowed.
+    pub(crate) coarsest: Resolution,
+    /// Whether coarser ones are better than nothing.
+    pub(crate) coarser_fallback: bool,
+}
+
+/// The block at `index` answers for `range`, which lies within what was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) index: usize,
+    pub(crate) range: TimeRange,
+}
+
+/// Chooses among the blocks of one set of external labels, sorted by the start of their ranges. Choices come in the
+/// same order.
+pub(crate) fn choose(spans: &[Span], wanted: Wanted) -> Vec<Choice> {
+    let mut chosen = Chosen(BTreeMap::new());
+    let mut gaps = if wanted.range.is_empty() { Vec::new() } else { vec![wanted.range] };
+    let of = |resolution: Resolution, keep: &dyn Fn(&Span) -> bool| -> Vec<(usize, TimeRange)> {
+        let kept = spans.iter().enumerate().filter(|(_, s)| s.resolution == resolution && keep(s));
+        kept.map(|(index, s)| (index, s.range)).collect()
+    };
+    let (allowed, coarser): (Vec<Resolution>, Vec<Resolution>) =
+        Resolution::ALL.into_iter().partition(|r| *r <= wanted.coarsest);
+    for resolution in allowed.into_iter().rev() {
+        gaps = chosen.fill(&gaps, &of(resolution, &|_| true));
+    }
+    if wanted.coarser_fallback && !gaps.is_empty() {
+        let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest);
+        let known: HashSet<BlockId> = finer.flat_map(|s| s.sources.iter().copied()).collect();
+        // A block made of nothing but blocks that are there has nothing to add: where they have a gap, so has it.
+        let adds = |span: &Span| span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s));
+        for resolution in coarser {
+            gaps = chosen.fill(&gaps, &of(resolution, &adds));
+        }
+    }
+    chosen.0.into_iter().map(|(index, range)| Choice { index, range }).collect()
+}
+
+/// The spans that each block answers for.
+struct Chosen(BTreeMap<usize, TimeRange>);
+
+impl Chosen {
+    /// Takes the blocks that reach into a gap; gives back what they leave open.
+    fn fill(&mut self, gaps: &[TimeRange], blocks: &[(usize, TimeRange)]) -> Vec<TimeRange> {
+        let mut open = Vec::new();
+        for gap in gaps {
+            let mut start = gap.start;
+            for (index, range) in blocks.iter().filter(|(_, range)| range.overlaps(*gap)) {
+                if range.start > start {
+                    open.push(TimeRange::new(start, range.start));
+                }
+                start = start.max(range.end);
+                let answers = self.0.entry(*index).or_insert(*gap);
+                *answers = TimeRange::new(answers.start.min(gap.start), answers.end.max(gap.end));
+            }
+            if start < gap.end {
+                open.push(TimeRange::new(start, gap.end));
+            }
+        }
+        open
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+use super::*;
+
+const HOUR: i64 = 3_600_000;
+
+/// `5m 0-48 a,b` is a block of that resolution over those hours, made of blocks named `a` and `b`.
+fn spans(text: &str) -> Vec<Span> {
+    let parse = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let resolution = Resolution::ALL.into_iter().find(|r| r.to_string() == words[0]).unwrap();
+        let sources = words.get(2).map_or(Vec::new(), |s| s.split(',').map(source).collect());
+        Span { range: range(words[1]), resolution, sources }
+    };
+    let mut all: Vec<Span> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse).collect();
+    all.sort_by_key(|s| s.range.start);
+    all
+}
+
+fn source(name: &str) -> BlockId {
+    BlockId::from_parts(0, name.bytes().fold(0, |n, b| n << 8 | u128::from(b)))
+}
+
+fn range(text: &str) -> TimeRange {
+    let (start, end) = text.split_once('-').unwrap();
+    TimeRange::new(start.parse::<i64>().unwrap() * HOUR, end.parse::<i64>().unwrap() * HOUR)
+}
+
+fn hours(range: TimeRange) -> String {
+    format!("{}-{}", range.start / HOUR, range.end / HOUR)
+}
+
+/// What is chosen, as `resolution block for span`.
+fn check(blocks: &str, request: &str, coarsest: Resolution, coarser_fallback: bool, expected: &[&str]) {
+    let spans = spans(blocks);
+    let chosen = choose(&spans, Wanted { range: range(request), coarsest, coarser_fallback });
+    let shown: Vec<String> = chosen
+        .iter()
+        .map(|c| format!("{} {} for {}", spans[c.index].resolution, hours(spans[c.index].range), hours(c.range)))
+        .collect();
+    assert_eq!(shown, expected, "{blocks}, {request} up to {coarsest}");
+}
+
+use Resolution::{FiveMinutes, OneHour, Raw};
+
+#[test]
+fn only_blocks_that_touch_the_range_are_chosen() {
+    let blocks = "raw 0-2\nraw 2-4\nraw 4-6";
+    check(blocks, "2-4", Raw, false, &["raw 2-4 for 2-4"]);
+    check(blocks, "1-3", Raw, false, &["raw 0-2 for 1-3", "raw 2-4 for 1-3"]);
+    check(blocks, "6-9", Raw, false, &[]);
+    check(blocks, "3-3", Raw, false, &[]);
+    check("", "0-9", OneHour, true, &[]);
+}
+
+#[test]
+fn overlapping_blocks_of_one_resolution_are_all_chosen() {
+    check("raw 0-4\nraw 2-6\nraw 3-5", "3-4", Raw, false, &["raw 0-4 for 3-4", "raw 2-6 for 3-4", "raw 3-5 for 3-4"]);
+}
+
+#[test]
+fn the_coarsest_allowed_resolution_wins_and_finer_ones_fill_its_gaps() {
+    let blocks = "raw 0-48\nraw 48-96\nraw 96-144\nraw 144-146\n5m 0-48\n5m 48-96\n1h 0-48";
+    check(
+        blocks,
+        "0-150",
+        OneHour,
+        false,
+        &["1h 0-48 for 0-150", "5m 48-96 for 48-150", "raw 96-144 for 96-150", "raw 144-146 for 96-150"],
+    );
+    check(
+        blocks,
+        "10-150",
+        FiveMinutes,
+        false,
+        &["5m 0-48 for 10-150", "5m 48-96 for 10-150", "raw 96-144 for 96-150", "raw 144-146 for 96-150"],
+    );
+    check(blocks, "10-50", Raw, true, &["raw 0-48 for 10-50", "raw 48-96 for 10-50"]);
+}
+
+#[test]
+fn a_gap_in_the_middle_is_filled_once() {
+    let blocks = "raw 0-100\n5m 10-20\n5m 40-50\n5m 80-90";
+    check(
+        blocks,
+        "10-90",
+        FiveMinutes,
+        false,
+        &["raw 0-100 for 20-80", "5m 10-20 for 10-90", "5m 40-50 for 10-90", "5m 80-90 for 10-90"],
+    );
+}
+
+#[test]
+fn coarser_blocks_serve_only_where_nothing_allowed_exists_and_only_when_asked() {
+    let blocks = "5m 0-48 a,b\n1h 0-48 a,b\nraw 48-96 c";
+    check(blocks, "0-96", Raw, false, &["raw 48-96 for 0-96"]);
+    check(blocks, "0-96", Raw, true, &["5m 0-48 for 0-48", "raw 48-96 for 0-96"]);
+    check("1h 0-48 a,b\nraw 48-96 c", "0-96", FiveMinutes, true, &["1h 0-48 for 0-48", "raw 48-96 for 48-96"]);
+}
+
+/// Prometheus was down from 2 to 4: the 5m block over the whole span knows nothing of that time either.
+#[test]
+fn a_gap_that_coarser_blocks_have_too_is_left_open() {
+    check("raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &["raw 0-2 for 0-6", "raw 4-6 for 0-6"]);
+    check("raw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &["5m 0-6 for 0-4", "raw 4-6 for 0-6"]);
+}

@@ -1,0 +1,216 @@
+//! Chunks of merged series: fetched block by block for a batch of series, put into the form that travels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use block::BlockReader;
+use block::reader::{BlockChunk, BlockSeries, Entry, SeriesBatch};
+use futures::{StreamExt, stream};
+use merge::{ChunkContent, Series, SeriesChunk};
+use model::{Labels, Reservation};
+use storeapi::{Error, Kind, Result};
+use tsdb::chunk::{Aggregate, transcode};
+
+use crate::catalog::ServedBlock;
+use crate::context::{BlockError, Context};
+use crate::source::Plan;
+
+/// Blocks of which chunks are fetched at a time.
+const PARALLEL_BLOCKS: usize = 32;
+
+/// A series of all blocks, its chunks not yet fetched.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) labels: Labels,
+    /// With the number of the block.
+    pub(crate) stored: Vec<(usize, Entry)>,
+    pub(crate) ready: Vec<(usize, Vec<SeriesChunk>)>,
+}
+
+impl Joined {
+    /// Bytes of its chunks, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let ready = self.ready.iter().flat_map(|(_, chunks)| chunks).map(|c| c.size() as u64);
+        self.stored.iter().map(|(_, entry)| entry.bytes()).sum::<u64>() + ready.sum::<u64>()
+    }
+}
+
+/// Series with their chunks, and what could not be had of them.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) series: Vec<Series>,
+    pub(crate) failures: Vec<Error>,
+    /// Held while the series wait to be sent.
+    pub(crate) reservation: Reservation,
+}
+
+/// Fetches for one request.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    context: Arc<Context>,
+    aggregates: Vec<Aggregate>,
+    newer_encodings: bool,
+    blocks: Vec<FetchBlock>,
+}
+
+#[derive(Debug)]
+struct FetchBlock {
+    block: Arc<ServedBlock>,
+    reader: BlockReader,
+    /// It failed, and is not asked again.
+    failed: AtomicBool,
+}
+
+/// The chunks of one block for some of the series of a batch.
+struct Part {
+    places: Vec<usize>,
+    entries: Vec<Entry>,
+}
+
+impl Fetcher {
+    pub(crate) fn new(blocks: Vec<Arc<ServedBlock>>, plan: &Plan, context: Arc<Context>) -> Fetcher {
+        let fetch_block = |block: Arc<ServedBlock>| {
+            let reader = plan.reader(&block, &context);
+            FetchBlock { reader, block, failed: AtomicBool::new(false) }
+        };
+        let blocks = blocks.into_iter().map(fetch_block).collect();
+        let newer_encodings = plan.request.newer_encodings;
+        Fetcher { aggregates: plan.aggregates(), newer_encodings, blocks, context }
+    }
+
+    /// Fetches a batch. Series that end up without any chunk are left out.
+    ///
+    /// # Errors
+    /// `Limit` when the batch does not fit into the budget or the request fetched more than it may.
+    pub(crate) async fn fetch(&self, batch: Vec<Joined>) -> Result<Fetched> {
+        let mut reservation = self.context.shared.budget.reserve("chunks of an answer");
+        reservation.grow(batch.iter().map(Joined::bytes).sum())?;
+        let mut failures = Vec::new();
+        let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
+        let mut labels = Vec::with_capacity(batch.len());
+        let mut lists: Vec<Vec<Vec<SeriesChunk>>> = Vec::with_capacity(batch.len());
+        for (place, joined) in batch.into_iter().enumerate() {
+            for (at, entry) in joined.stored {
+                let part = parts.entry(at).or_insert_with(|| Part { places: Vec::new(), entries: Vec::new() });
+                part.places.push(place);
+                part.entries.push(entry);
+            }
+            labels.push(joined.labels);
+            for (at, chunks) in &joined.ready {
+                self.note_resolution(*at, chunks);
+            }
+            lists.push(joined.ready.into_iter().map(|(_, chunks)| chunks).collect());
+        }
+        let mut fetched = stream::iter(parts)
+            .map(|(at, part)| async move { (at, self.fetch_part(at, part).await) })
+            .buffer_unordered(PARALLEL_BLOCKS);
+        while let Some((at, part)) = fetched.next().await {
+            let (found, broken) = part?;
+            failures.extend(broken);
+            for (place, chunks) in found {
+                self.note_resolution(at, &chunks);
+                lists[place].push(chunks);
+            }
+        }
+        self.context.check_downloaded()?;
+        let series = labels.into_iter().zip(lists).filter_map(|(labels, lists)| {
+            let chunks = merge::merge_series_chunks(lists);
+            (!chunks.is_empty()).then_some(Series { labels, chunks })
+        });
+        let series: Vec<Series> = series.collect();
+        let sizes = &self.context.shared.metrics.chunk_size;
+        series.iter().flat_map(|s| &s.chunks).for_each(|c| sizes.observe(c.size() as f64));
+        Ok(Fetched { series, failures, reservation })
+    }
+
+    /// The chunks by the place of their series, and what is broken.
+    async fn fetch_part(&self, at: usize, part: Part) -> Result<(Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>)> {
+        let FetchBlock { block, reader, failed } = &self.blocks[at];
+        if failed.load(Ordering::Relaxed) {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let wanted: Vec<(usize, Labels)> =
+            part.places.iter().copied().zip(part.entries.iter().map(|e| e.labels.clone())).collect();
+        let read = match reader.read_chunks(part.entries).await {
+            Ok(read) => read,
+            Err(error) => {
+                let told = failed.swap(true, Ordering::Relaxed);
+                let failure = (!told).then(|| self.context.block_failed(block, &BlockError::Tsdb(error)));
+                return Ok((Vec::new(), failure.into_iter().collect()));
+            }
+        };
+        let transcodes = !self.newer_encodings
+            && read.series.iter().any(|s| s.chunks.iter().any(|c| c.encoding.needs_transcoding()));
+        let convert = Convert { aggregates: self.aggregates.clone(), newer_encodings: self.newer_encodings };
+        let block = Arc::clone(block);
+        if transcodes {
+            // decoding and encoding takes longer than a thread that does I/O has time for
+            let work = tokio::task::spawn_blocking(move || convert.batch(&block, wanted, read)).await;
+            return work.map_err(|e| Error::new(Kind::Internal, format!("transcoding chunks: {e}")));
+        }
+        Ok(convert.batch(&block, wanted, read))
+    }
+
+    fn note_resolution(&self, at: usize, chunks: &[SeriesChunk]) {
+        let resolution = self.blocks[at].block.meta.resolution();
+        let coarse = chunks.iter().filter(|c| matches!(c.content, ChunkContent::Aggregates(_)));
+        coarse.for_each(|c| self.context.sent_chunk(resolution, c.min_time, c.max_time));
+    }
+}
+
+/// From chunks as blocks hold them to chunks as they travel.
+struct Convert {
+    aggregates: Vec<Aggregate>,
+    newer_encodings: bool,
+}
+
+impl Convert {
+    fn batch(
+        &self,
+        block: &ServedBlock,
+        wanted: Vec<(usize, Labels)>,
+        read: SeriesBatch,
+    ) -> (Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>) {
+        let left_out = |e: &dyn std::fmt::Display| Error::new(Kind::Corrupt, format!("a series is left out: {e}"));
+        let mut failures: Vec<Error> = read.errors.iter().map(|e| left_out(e)).collect();
+        let mut found = Vec::with_capacity(read.series.len());
+        let mut wanted = wanted.into_iter();
+        // what is read comes in the order asked for, broken series missing
+        for BlockSeries { labels, chunks } in read.series {
+            let Some((place, _)) = wanted.find(|(_, asked)| *asked == labels) else { break };
+            let converted: std::result::Result<Vec<Vec<SeriesChunk>>, tsdb::Error> =
+                chunks.into_iter().map(|chunk| self.chunk(chunk)).collect();
+            match converted {
+                Ok(converted) => found.push((place, converted.concat())),
+                Err(e) => failures.push(left_out(&format_args!("block={} series {labels}: {e}", block.id()))),
+            }
+        }
+        (found, failures)
+    }
+
+    fn chunk(&self, chunk: BlockChunk) -> std::result::Result<Vec<SeriesChunk>, tsdb::Error> {
+        let BlockChunk { min_time, max_time, encoding, data } = chunk;
+        if encoding.needs_transcoding() && !self.newer_encodings {
+            let transcoded = transcode(encoding, &data)?.into_iter();
+            return transcoded
+                .map(|t| SeriesChunk::from_stored((t.min_time, t.max_time), t.encoding, t.data.into()))
+                .collect();
+        }
+        let mut travelling = SeriesChunk::from_stored((min_time, max_time), encoding, data)?;
+        if let ChunkContent::Aggregates(parts) = &mut travelling.content {
+            for aggregate in Aggregate::ALL.into_iter().filter(|a| !self.aggregates.contains(a)) {
+                parts[aggregate as usize] = None;
+            }
+        }
+        Ok(vec![travelling])
+    }
+}
+
+impl Fetched {
+    /// Labels alone.
+    pub(crate) fn bare(batch: Vec<Joined>, reservation: Reservation) -> Fetched {
+        let series = batch.into_iter().map(|joined| Series { labels: joined.labels, chunks: Vec::new() }).collect();
+        Fetched { series, failures: Vec::new(), reservation }
+    }
+}

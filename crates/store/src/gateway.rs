@@ -1,0 +1,177 @@
+//! The parts of a gateway, put together, and the loop that keeps its catalog.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use block::sync::{
+    ConsistencyDelay, Deduplicate, FetcherSettings, Filter, IgnoreDeletionMark, MetaFetcher, RelabelFilter, Synced,
+    TimePartition,
+};
+use block::{Bucket, HeaderCache, Path, SyncMetrics};
+use model::{Clock, Reservation};
+use parquet_block::FooterCache;
+use prometheus::Registry;
+use storeapi::info::{Capabilities, InfoService};
+use storeapi::server::StoreService;
+use storeapi::{Limited, SeriesLimits, Store};
+use tokio::sync::{Semaphore, watch};
+use tonic::service::Routes;
+
+use crate::catalog::Catalog;
+use crate::context::Shared;
+use crate::gate::Gate;
+use crate::metrics::Metrics;
+use crate::store::{BucketStore, Current};
+use crate::{Error, Kind, Result, Settings};
+
+/// Where metas are kept in the data folder, as Thanos names it.
+const META_FOLDER: &str = "meta-syncer";
+
+/// The pauses before the first sync is tried again.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Caches take at most this part of the memory budget.
+const CACHE_SHARE: u64 = 4;
+
+/// A store gateway before it runs.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    current: Arc<Current>,
+    store: Arc<dyn Store>,
+    fetcher: MetaFetcher,
+    settings: Settings,
+    ready: watch::Sender<bool>,
+    /// Folders whose `meta.json` was broken at the last sync.
+    broken: Mutex<HashSet<Path>>,
+    _caches: Reservation,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("bucket", &self.shared.bucket).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Reads nothing yet.
+    ///
+    /// # Errors
+    /// `Invalid` for settings that contradict each other or do not fit into the memory budget.
+    pub fn new(settings: Settings, bucket: Bucket, registry: &Registry, clock: Arc<dyn Clock>) -> Result<Gateway> {
+        settings.validate(clock.now())?;
+        let metrics = Metrics::register(registry)?;
+        let cache_bytes = settings.index_cache_bytes.min(settings.budget.limit() / CACHE_SHARE);
+        let mut caches = settings.budget.reserve("the index cache");
+        caches.grow(cache_bytes).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;
+        let footer_bytes = cache_bytes / 4;
+        let shared = Arc::new(Shared {
+            bucket: bucket.clone(),
+            headers: HeaderCache::new(cache_bytes - footer_bytes),
+            footers: FooterCache::new(footer_bytes),
+            loaded: Mutex::default(),
+            opening: Semaphore::new(settings.open_concurrency.max(1)),
+            budget: settings.budget.clone(),
+            metrics: metrics.clone(),
+            downloaded_bytes_limit: settings.downloaded_bytes_limit,
+            clock: Arc::clone(&clock),
+        });
+        let current = Arc::new(Current::default());
+        let gate = Gate::new(settings.series_max_concurrency, metrics, clock);
+        let mut store: Arc<dyn Store> =
+            Arc::new(BucketStore { shared: Arc::clone(&shared), current: Arc::clone(&current), gate });
+        if settings.limits != SeriesLimits::default() {
+            store = Arc::new(Limited::new(store, settings.limits));
+        }
+        let fetcher_settings = FetcherSettings {
+            concurrency: settings.meta_concurrency,
+            cache_dir: settings.data_dir.as_ref().map(|dir| dir.join(META_FOLDER)),
+        };
+        let fetcher = MetaFetcher::new(bucket, fetcher_settings, SyncMetrics::new(registry)?);
+        let (ready, broken) = (watch::Sender::new(false), Mutex::default());
+        Ok(Gateway { shared, current, store, fetcher, settings, ready, broken, _caches: caches })
+    }
+
+    /// All blocks in service as one store; `Unavailable` until the first sync is done.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// StoreAPI and Info.
+    pub fn services(&self) -> Routes {
+        Routes::new(StoreService::serve(self.store()))
+            .add_service(InfoService::serve(self.store(), Capabilities::default()))
+    }
+
+    /// True once the first sync is done.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Looks once what blocks there are, and serves those.
+    ///
+    /// # Errors
+    /// The bucket could not be listed; what was served is served on.
+    pub async fn sync(&self) -> Result<()> {
+        let settings = &self.settings;
+        let now = self.shared.clock.now();
+        let (time, relabel) = (
+            TimePartition { range: settings.range(now) },
+            RelabelFilter { configs: settings.relabel.clone(), without: Vec::new() },
+        );
+        let consistency = ConsistencyDelay { delay: settings.consistency_delay };
+        let deletion = IgnoreDeletionMark { delay: settings.ignore_deletion_marks_delay };
+        // Thanos' order: what is about to be deleted must not hide what it was made of.
+        let filters: [&dyn Filter; 5] = [&time, &relabel, &consistency, &deletion, &Deduplicate];
+        let synced = self.fetcher.fetch(&filters).await?;
+        self.count_broken(&synced);
+        let catalog = Catalog::new(&synced.blocks);
+        let served = catalog.blocks().count();
+        let metrics = &self.shared.metrics;
+        metrics.loaded.set(served as f64);
+        metrics.last_loaded.set(now.0 as f64 / 1000.0);
+        let old = self.current.replace(catalog);
+        let new = self.current.get();
+        let (old, new) = (old.as_deref(), new.as_deref());
+        let (before, after) =
+            (old.map(Catalog::folders).unwrap_or_default(), new.map(Catalog::folders).unwrap_or_default());
+        metrics.loads.inc_by(after.difference(&before).count() as f64);
+        metrics.drops.inc_by(before.difference(&after).count() as f64);
+        for block in old.iter().flat_map(|c| c.blocks()).filter(|b| !after.contains(b.location.dir())) {
+            self.shared.forget(block.id()).await;
+        }
+        tracing::info!(blocks = served, broken = synced.broken.len(), "synced the blocks of the bucket");
+        self.ready.send_replace(true);
+        Ok(())
+    }
+
+    /// Keeps looking what blocks there are; never ends by itself.
+    pub fn run(self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut retry = FIRST_RETRY;
+            loop {
+                let pause = match self.sync().await {
+                    Ok(()) => self.settings.sync_interval,
+                    Err(e) => {
+                        tracing::warn!(error = %e, "syncing the blocks of the bucket failed");
+                        let pause = if *self.ready.borrow() { self.settings.sync_interval } else { retry };
+                        retry = (retry * 2).min(LAST_RETRY);
+                        pause
+                    }
+                };
+                self.shared.clock.sleep(pause).await;
+            }
+        }
+    }
+
+    /// A block that stays broken failed once.
+    fn count_broken(&self, synced: &Synced) {
+        let found: HashSet<Path> = synced.broken.iter().map(|b| b.location.dir().clone()).collect();
+        let mut known = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.metrics.load_failures.inc_by(found.difference(&known).count() as f64);
+        *known = found;
+    }
+}

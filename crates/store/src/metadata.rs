@@ -1,0 +1,176 @@
+//! Names and values of labels.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use block::SeriesQuery;
+use block::reader::ReaderSettings;
+use futures::{StreamExt, TryStreamExt, stream};
+use model::{Labels, Resolution, TimeRange};
+use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, Result};
+
+use crate::catalog::{Catalog, Pick};
+use crate::choice::Wanted;
+use crate::context::{BlockError, Context, Notes};
+use crate::source::{open_parquet, open_tsdb, tsdb_reader};
+
+/// Blocks asked at a time.
+const PARALLEL_BLOCKS: usize = 32;
+
+type Found = std::result::Result<Vec<String>, BlockError>;
+
+/// Labels are the same at every resolution: the finest has all series, the others stand in where it is gone.
+fn everything(range: TimeRange) -> Wanted {
+    Wanted { range, coarsest: Resolution::Raw, coarser_fallback: true }
+}
+
+/// The names of labels, external ones too, of matching series.
+pub(crate) async fn label_names(catalog: &Catalog, request: LabelNamesRequest, context: &Context) -> Result<Metadata> {
+    let picks = catalog.pick(&request.matchers, everything(request.range));
+    let removed = &request.without_replica_labels;
+    let one = |pick: Pick| async move {
+        let mut names = names_of(&pick, context).await.map_err(|e| (e, pick.clone()))?;
+        if !names.is_empty() {
+            names.extend(pick.block.labels.iter().map(|(name, _)| text(name)));
+        }
+        names.retain(|name| !removed.contains(name));
+        Ok(names)
+    };
+    let answers = stream::iter(picks).map(one).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
+    union(answers, context, request.limit)
+}
+
+/// The values of a label of matching series.
+pub(crate) async fn label_values(
+    catalog: &Catalog,
+    request: LabelValuesRequest,
+    context: &Context,
+) -> Result<Metadata> {
+    if request.without_replica_labels.contains(&request.label) {
+        return Ok(Metadata::default());
+    }
+    let mut groups: BTreeMap<Labels, Vec<Pick>> = BTreeMap::new();
+    let mut inside = Vec::new();
+    for pick in catalog.pick(&request.matchers, everything(request.range)) {
+        // an external label hides what blocks hold under its name
+        if pick.block.labels.get(&request.label).is_some() {
+            groups.entry(pick.block.labels.clone()).or_default().push(pick);
+        } else {
+            inside.push(pick);
+        }
+    }
+    let label = &request.label;
+    let values = |pick: Pick| async move { vec![values_of(&pick, label, context).await.map_err(|e| (e, pick))] };
+    let external = |(labels, picks): (Labels, Vec<Pick>)| async move {
+        let value = text(labels.get(label).unwrap_or_default());
+        let mut answers = Vec::new();
+        // one series anywhere is enough; the newest blocks are the likeliest to be in use
+        for pick in picks.into_iter().rev() {
+            match any_series(&pick, context).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    answers.push(Ok(vec![value]));
+                    break;
+                }
+                Err(e) => answers.push(Err((e, pick))),
+            }
+        }
+        answers
+    };
+    let inside = stream::iter(inside).map(values).buffer_unordered(PARALLEL_BLOCKS);
+    let mut answers: Vec<_> = inside.collect::<Vec<_>>().await.concat_all();
+    let external = stream::iter(groups).map(external).buffer_unordered(PARALLEL_BLOCKS);
+    answers.extend(external.collect::<Vec<_>>().await.concat_all());
+    union(answers, context, request.limit)
+}
+
+/// Flattens what each job found.
+trait ConcatAll<T> {
+    fn concat_all(self) -> Vec<T>;
+}
+
+impl<T> ConcatAll<T> for Vec<Vec<T>> {
+    fn concat_all(self) -> Vec<T> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+async fn names_of(pick: &Pick, context: &Context) -> Found {
+    if pick.block.location.is_parquet() {
+        return Ok(open_parquet(&pick.block, context).await?.label_names(&pick.matchers).await?);
+    }
+    let reader = tsdb_reader(&pick.block, context, ReaderSettings::default());
+    open_tsdb(&reader, context).await?;
+    Ok(reader.label_names(&pick.matchers).await?.iter().map(|name| text(name)).collect())
+}
+
+async fn values_of(pick: &Pick, label: &str, context: &Context) -> Found {
+    if pick.block.location.is_parquet() {
+        return Ok(open_parquet(&pick.block, context).await?.label_values(label, &pick.matchers).await?);
+    }
+    let reader = tsdb_reader(&pick.block, context, ReaderSettings::default());
+    open_tsdb(&reader, context).await?;
+    Ok(reader.label_values(label, &pick.matchers).await?.iter().map(|value| text(value)).collect())
+}
+
+/// Whether the block has a matching series.
+async fn any_series(pick: &Pick, context: &Context) -> std::result::Result<bool, BlockError> {
+    /// The first match is wanted; it is likely among few.
+    const FEW: usize = 64;
+    if pick.matchers.is_empty() {
+        return Ok(true);
+    }
+    let matchers = pick.matchers.to_vec();
+    if pick.block.location.is_parquet() {
+        let parquet = open_parquet(&pick.block, context).await?;
+        let request =
+            parquet_block::SeriesRequest { matchers, range: pick.range, aggregates: Vec::new(), skip_chunks: true };
+        let mut groups = parquet.series(request);
+        while let Some(group) = groups.try_next().await? {
+            if !group.is_empty() {
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    let settings = ReaderSettings { batch_series: FEW, prefetch: 1, ..ReaderSettings::default() };
+    let reader = tsdb_reader(&pick.block, context, settings);
+    open_tsdb(&reader, context).await?;
+    let mut entries = reader.entries(SeriesQuery { matchers, range: pick.range, skip_chunks: true });
+    while let Some(batch) = entries.try_next().await? {
+        if !batch.entries.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Sorted, without doubles; what failed is a warning or the end.
+fn union(
+    answers: Vec<std::result::Result<Vec<String>, (BlockError, Pick)>>,
+    context: &Context,
+    limit: u64,
+) -> Result<Metadata> {
+    let mut notes = Notes::new(context.strategy);
+    let mut all = BTreeSet::new();
+    for answer in answers {
+        match answer {
+            Ok(found) => all.extend(found),
+            Err((BlockError::Request(error), _)) => notes.fail(error)?,
+            Err((error, pick)) => notes.fail(context.block_failed(&pick.block, &error))?,
+        }
+    }
+    let mut values = Vec::from_iter(all);
+    if limit > 0 {
+        values.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let warnings = notes.take().into_iter().chain(notes.take_rest());
+    let warnings = warnings.filter_map(|frame| match frame {
+        Frame::Warning(text) => Some(text),
+        _ => None,
+    });
+    Ok(Metadata { values, warnings: warnings.collect() })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,255 @@
+//! The answer to a series request: sources merged by labels, chunks fetched a batch ahead.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use futures::stream::{self, BoxStream, StreamExt};
+use merge::LoserTree;
+use model::Reservation;
+use storeapi::{Error, Frame, FrameStream, Result};
+
+use crate::catalog::Pick;
+use crate::context::{Context, Notes, Task};
+use crate::fetch::{Fetched, Fetcher, Joined};
+use crate::gate::Pass;
+use crate::source::{Content, Head, Plan, Source};
+
+/// Series whose labels wait in memory, of all blocks of a request together, about.
+const SERIES_AHEAD: usize = 128 << 10;
+/// Of one block.
+const MIN_BATCH_SERIES: usize = 128;
+const MAX_BATCH_SERIES: usize = 2048;
+
+/// Bytes of chunks fetched at a time: at least so many, more where they come from many blocks, so that there are not
+/// many small requests.
+const MIN_FETCH_BYTES: u64 = 8 << 20;
+const MAX_FETCH_BYTES: u64 = 64 << 20;
+const FETCH_BYTES_PER_BLOCK: u64 = 256 << 10;
+/// Series fetched at a time.
+const MAX_FETCH_SERIES: usize = 4096;
+/// Fetches under way or done while the caller is busy with one.
+const FETCH_AHEAD: usize = 2;
+
+/// How many series of each of so many blocks are read at a time.
+pub(crate) fn batch_series(blocks: usize, limit: u64) -> usize {
+    let fair = (SERIES_AHEAD / blocks.max(1)).clamp(MIN_BATCH_SERIES, MAX_BATCH_SERIES);
+    // Who wants few series need not wait for many.
+    match usize::try_from(limit) {
+        Ok(limit) if limit > 0 => fair.min(limit.saturating_add(1)),
+        _ => fair,
+    }
+}
+
+/// Streams the series of these blocks. `pass` is given back when the stream ends or is dropped.
+pub(crate) fn answer(picks: Vec<Pick>, plan: Plan, context: Arc<Context>, pass: Pass) -> FrameStream {
+    let plan = Arc::new(plan);
+    let blocks: Vec<_> = picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
+    context.shared.metrics.blocks_queried.observe(blocks.len() as f64);
+    let fetch_bytes = (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
+    let fetcher = Arc::new(Fetcher::new(blocks, &plan, Arc::clone(&context)));
+    let sources = picks.into_iter().map(|p| Source::open(p, Arc::clone(&plan), Arc::clone(&context))).collect();
+    let merge = Merge {
+        sources,
+        tree: None,
+        merging_since: None,
+        context: Arc::clone(&context),
+        notes: Notes::new(context.strategy),
+        left: if plan.request.limit == 0 { u64::MAX } else { plan.request.limit },
+        fetch_bytes,
+        skip_chunks: plan.request.skip_chunks,
+    };
+    let answer = Answer {
+        steps: steps(merge, fetcher),
+        frames: VecDeque::new(),
+        notes: Notes::new(context.strategy),
+        context,
+        held: None,
+        ended: false,
+        _pass: pass,
+    };
+    stream::unfold(Some(answer), |answer| async move {
+        let mut answer = answer?;
+        match answer.next().await {
+            Ok(Some(frame)) => Some((Ok(frame), Some(answer))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+/// What the merge brings at a time.
+struct Step {
+    notes: Vec<Frame>,
+    batch: Vec<Joined>,
+}
+
+/// Merges, and fetches the chunks of what is merged on tasks of their own.
+fn steps(merge: Merge, fetcher: Arc<Fetcher>) -> BoxStream<'static, Result<(Vec<Frame>, Fetched)>> {
+    let skip_chunks = merge.skip_chunks;
+    let context = Arc::clone(&merge.context);
+    let merged = stream::unfold(Some(merge), |merge| async move {
+        let mut merge = merge?;
+        match merge.step().await {
+            Ok(Some(step)) => Some((Ok(step), Some(merge))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    let fetch = move |step: Result<Step>| {
+        let (fetcher, context) = (Arc::clone(&fetcher), Arc::clone(&context));
+        let task = step.map(|Step { notes, batch }| {
+            let fetch = async move {
+                if skip_chunks {
+                    return Ok(Fetched::bare(batch, context.shared.budget.reserve("labels of an answer")));
+                }
+                fetcher.fetch(batch).await
+            };
+            (notes, Task::spawn(fetch))
+        });
+        async move {
+            let (notes, task) = task?;
+            Ok((notes, task.join().await??))
+        }
+    };
+    merged.map(fetch).buffered(FETCH_AHEAD).boxed()
+}
+
+type Heads = LoserTree<Head, fn(&Head, &Head) -> std::cmp::Ordering>;
+
+struct Merge {
+    sources: Vec<Source>,
+    /// `None` until every source gave its first series.
+    tree: Option<Heads>,
+    /// Seconds into the request, until the merge is done.
+    merging_since: Option<f64>,
+    context: Arc<Context>,
+    notes: Notes,
+    /// Series that may still come.
+    left: u64,
+    fetch_bytes: u64,
+    skip_chunks: bool,
+}
+
+impl Merge {
+    /// The next series to fetch chunks for; `None` at the end.
+    async fn step(&mut self) -> Result<Option<Step>> {
+        if self.tree.is_none() {
+            self.start().await?;
+        }
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < MAX_FETCH_SERIES && bytes < self.fetch_bytes && self.left > 0 {
+            let Some(joined) = self.join_next().await? else { break };
+            bytes += joined.bytes();
+            self.left -= 1;
+            batch.push(joined);
+        }
+        let ended = batch.is_empty();
+        let mut notes = self.notes.take();
+        if ended {
+            if self.left == 0 {
+                // nobody waits for what is read ahead
+                self.sources.clear();
+            }
+            if let Some(since) = self.merging_since.take() {
+                self.context.shared.metrics.merge.observe(self.context.elapsed() - since);
+            }
+            notes.extend(self.notes.take_rest());
+        }
+        Ok((!ended || !notes.is_empty()).then_some(Step { notes, batch }))
+    }
+
+    /// Waits for the first series of every source, all at once.
+    async fn start(&mut self) -> Result<()> {
+        let context = &self.context;
+        let firsts = self.sources.iter_mut().map(|source| async move {
+            let mut notes = Notes::new(context.strategy);
+            let head = source.next(context, &mut notes).await;
+            (head, notes)
+        });
+        let mut heads = Vec::with_capacity(firsts.len());
+        for (head, notes) in join_all(firsts).await {
+            self.notes.append(notes);
+            heads.push(head?);
+        }
+        let elapsed = self.context.elapsed();
+        self.context.shared.metrics.get_all.observe(elapsed);
+        self.merging_since = Some(elapsed);
+        self.tree = Some(LoserTree::with_order(heads, |a: &Head, b: &Head| a.labels.cmp(&b.labels)));
+        Ok(())
+    }
+
+    /// Takes all heads with the smallest label set and makes one series of them.
+    async fn join_next(&mut self) -> Result<Option<Joined>> {
+        let Some((at, head)) = self.take().await? else { return Ok(None) };
+        let mut joined = Joined { labels: head.labels, stored: Vec::new(), ready: Vec::new() };
+        joined.add(at, head.content);
+        while self.tree.as_ref().and_then(|t| t.peek()).is_some_and(|(_, head)| head.labels == joined.labels) {
+            if let Some((at, head)) = self.take().await? {
+                joined.add(at, head.content);
+            }
+        }
+        Ok(Some(joined))
+    }
+
+    async fn take(&mut self) -> Result<Option<(usize, Head)>> {
+        let Some(tree) = &mut self.tree else { return Ok(None) };
+        let Some(winner) = tree.winner() else { return Ok(None) };
+        let next = self.sources[winner].next(&self.context, &mut self.notes).await?;
+        Ok(tree.replace(next).map(|head| (winner, head)))
+    }
+}
+
+impl Joined {
+    fn add(&mut self, at: usize, content: Content) {
+        match content {
+            Content::Stored(entry) => self.stored.push((at, entry)),
+            Content::Ready(chunks) => self.ready.push((at, chunks)),
+        }
+    }
+}
+
+/// The end of the pipe: frames in order.
+struct Answer {
+    steps: BoxStream<'static, Result<(Vec<Frame>, Fetched)>>,
+    frames: VecDeque<Frame>,
+    notes: Notes,
+    context: Arc<Context>,
+    held: Option<Reservation>,
+    ended: bool,
+    _pass: Pass,
+}
+
+impl Answer {
+    async fn next(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Ok(Some(frame));
+            }
+            self.held = None;
+            match self.steps.next().await {
+                Some(Ok((notes, fetched))) => self.add(notes, fetched)?,
+                Some(Err(error)) => return Err(error),
+                None if self.ended => return Ok(None),
+                None => {
+                    self.ended = true;
+                    self.frames.extend(self.notes.take_rest());
+                    self.frames.extend(self.context.infos());
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, notes: Vec<Frame>, fetched: Fetched) -> Result<()> {
+        fetched.failures.into_iter().try_for_each(|error: Error| self.notes.fail(error))?;
+        self.context.sent_series(fetched.series.len());
+        self.frames.extend(notes);
+        self.frames.extend(self.notes.take());
+        if !fetched.series.is_empty() {
+            self.frames.push_back(Frame::Series(fetched.series));
+        }
+        self.held = Some(fetched.reservation);
+        Ok(())
+    }
+}

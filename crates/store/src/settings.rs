@@ -1,0 +1,116 @@
+//! What a gateway is told at its start.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use block::sync::RelabelConfig;
+use model::{Budget, TimeRange, TimestampMs};
+use storeapi::SeriesLimits;
+
+use crate::{Error, Kind, Result};
+
+/// A point in time, fixed or moving with the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeBound {
+    At(TimestampMs),
+    /// So many milliseconds after now; negative for the past, as `--min-time=-6w` means it.
+    FromNow(i64),
+}
+
+impl TimeBound {
+    fn at(self, now: TimestampMs) -> i64 {
+        match self {
+            TimeBound::At(time) => time.0,
+            TimeBound::FromNow(ms) => now.0.saturating_add(ms),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where metas of blocks are kept over restarts; without it they are fetched anew.
+    pub data_dir: Option<PathBuf>,
+    /// How often the bucket is listed.
+    pub sync_interval: Duration,
+    /// Metas fetched at a time.
+    pub meta_concurrency: usize,
+    /// Blocks whose index header or footers are read at a time.
+    pub open_concurrency: usize,
+    /// Only blocks that reach into `min_time..=max_time` are served.
+    pub min_time: TimeBound,
+    pub max_time: TimeBound,
+    /// Only blocks whose external labels survive these are served.
+    pub relabel: Vec<RelabelConfig>,
+    /// Blocks younger than this are not served yet.
+    pub consistency_delay: Duration,
+    /// Blocks marked for deletion are served for so long.
+    pub ignore_deletion_marks_delay: Duration,
+    /// Bytes of index headers and Parquet footers kept in memory.
+    pub index_cache_bytes: u64,
+    /// Series and samples that one request may bring; 0 = no limit.
+    pub limits: SeriesLimits,
+    /// Bytes that one request may fetch from the bucket; 0 = no limit.
+    pub downloaded_bytes_limit: u64,
+    /// Series requests answered at once; more wait.
+    pub series_max_concurrency: usize,
+    /// Requests charge it for what they hold.
+    pub budget: Budget,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            data_dir: None,
+            sync_interval: Duration::from_secs(15 * 60),
+            meta_concurrency: 32,
+            open_concurrency: 20,
+            min_time: TimeBound::At(TimestampMs::MIN),
+            max_time: TimeBound::At(TimestampMs::MAX),
+            relabel: Vec::new(),
+            consistency_delay: Duration::ZERO,
+            ignore_deletion_marks_delay: Duration::from_secs(24 * 3600),
+            index_cache_bytes: 250 << 20,
+            limits: SeriesLimits::default(),
+            downloaded_bytes_limit: 0,
+            series_max_concurrency: 20,
+            budget: Budget::unlimited(),
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn range(&self, now: TimestampMs) -> TimeRange {
+        TimeRange::from_closed(self.min_time.at(now), self.max_time.at(now))
+    }
+
+    pub(crate) fn validate(&self, now: TimestampMs) -> Result<()> {
+        let (min, max) = (self.min_time.at(now), self.max_time.at(now));
+        if min > max {
+            let text = format!("--min-time ({min} ms) is after --max-time ({max} ms): no block could be served");
+            return Err(Error::new(Kind::Invalid, text));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_move_with_the_clock_and_must_not_cross() {
+        let hour = 3_600_000;
+        let settings = Settings {
+            min_time: TimeBound::FromNow(-2 * hour),
+            max_time: TimeBound::FromNow(-hour),
+            ..Settings::default()
+        };
+        assert_eq!(settings.range(TimestampMs(10 * hour)), TimeRange::from_closed(8 * hour, 9 * hour));
+        assert!(settings.validate(TimestampMs(0)).is_ok());
+        let crossed = Settings { max_time: TimeBound::At(TimestampMs(0)), ..settings };
+        let error = crossed.validate(TimestampMs(10 * hour)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("--min-time"), "{error}");
+        assert_eq!(Settings::default().range(TimestampMs(0)), TimeRange::ALL);
+    }
+}

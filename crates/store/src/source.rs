@@ -1,0 +1,323 @@
+//! The series of one block in the order of their final labels, read ahead by a task of its own.
+//!
+//! Of TSDB blocks only labels and the places of chunks: series are sorted, filtered and merged before any chunk is
+//! fetched. Parquet blocks give their windows with the labels, a bounded group of series at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use block::reader::{ChunkSpan, Entry, ReadStats, ReaderSettings};
+use block::{BlockReader, SeriesQuery};
+use futures::TryStreamExt;
+use merge::{Series, SeriesChunk};
+use model::{Labels, Reservation};
+use parquet_block::ParquetBlock;
+use storeapi::{AggregateKind, Incoming, LabelChange, ResortByRun, Result, SeriesRequest};
+use tokio::sync::mpsc;
+use tsdb::chunk::Aggregate;
+
+use crate::catalog::{Pick, ServedBlock};
+use crate::context::{BlockError, Context, Notes, Task};
+
+/// Batches that wait for the merge; one more is being read.
+const READ_AHEAD: usize = 1;
+
+/// A series of one block.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Final: external ones laid over, replica labels taken away.
+    pub(crate) labels: Labels,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Where its chunks lie.
+    Stored(Entry),
+    Ready(Vec<SeriesChunk>),
+}
+
+/// Some series of a block, charged to the budget while they wait.
+#[derive(Debug)]
+struct Batch {
+    heads: Vec<Head>,
+    /// Series that are left out, and why.
+    broken: Vec<String>,
+    reservation: Reservation,
+}
+
+/// One block's part of an answer. Dropping it ends the work behind it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) block: Arc<ServedBlock>,
+    batches: mpsc::Receiver<std::result::Result<Batch, BlockError>>,
+    heads: std::vec::IntoIter<Head>,
+    _held: Option<Reservation>,
+    _task: Task<()>,
+}
+
+impl Source {
+    /// Starts to read at once.
+    pub(crate) fn open(pick: Pick, plan: Arc<Plan>, context: Arc<Context>) -> Source {
+        let (sender, batches) = mpsc::channel(READ_AHEAD);
+        let block = Arc::clone(&pick.block);
+        let reading = Reading { change: plan.change(&block.labels), pick, plan, context, sender };
+        let task = Task::spawn(async move {
+            if let Err(error) = reading.run().await {
+                // A receiver that is gone needs no answer.
+                let _ = reading.sender.send(Err(error)).await;
+            }
+        });
+        Source { block, batches, heads: Vec::new().into_iter(), _held: None, _task: task }
+    }
+
+    /// The next series. What is wrong with the block goes to `notes`, unless it ends the request.
+    pub(crate) async fn next(&mut self, context: &Context, notes: &mut Notes) -> Result<Option<Head>> {
+        loop {
+            if let Some(head) = self.heads.next() {
+                return Ok(Some(head));
+            }
+            self._held = None;
+            match self.batches.recv().await {
+                None => return Ok(None),
+                Some(Ok(batch)) => {
+                    for text in batch.broken {
+                        notes.warn(text)?;
+                    }
+                    self._held = Some(batch.reservation);
+                    self.heads = batch.heads.into_iter();
+                }
+                Some(Err(BlockError::Request(error))) => notes.fail(error)?,
+                Some(Err(error)) => notes.fail(context.block_failed(&self.block, &error))?,
+            }
+        }
+    }
+}
+
+/// What a request wants of every block.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) request: SeriesRequest,
+    /// Series of an index read at a time.
+    pub(crate) batch_series: usize,
+}
+
+impl Plan {
+    fn change(&self, external: &Labels) -> LabelChange {
+        LabelChange::new(external, &self.request.without_replica_labels)
+    }
+
+    fn wants(&self, labels: &Labels) -> bool {
+        self.request.shard.as_ref().is_none_or(|shard| shard.holds(labels))
+    }
+
+    /// The aggregates to send of downsampled chunks. Who names none gets all.
+    pub(crate) fn aggregates(&self) -> Vec<Aggregate> {
+        let named = |a: &AggregateKind| match a {
+            AggregateKind::Of(aggregate) => Some(*aggregate),
+            AggregateKind::Raw => None,
+        };
+        let mut wanted: Vec<Aggregate> = self.request.aggregates.iter().filter_map(named).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() { Aggregate::ALL.to_vec() } else { wanted }
+    }
+
+    pub(crate) fn reader(&self, block: &ServedBlock, context: &Context) -> BlockReader {
+        let settings = ReaderSettings { batch_series: self.batch_series, prefetch: 1, ..ReaderSettings::default() };
+        tsdb_reader(block, context, settings)
+    }
+}
+
+/// A reader whose reads count for the request.
+pub(crate) fn tsdb_reader(block: &ServedBlock, context: &Context, settings: ReaderSettings) -> BlockReader {
+    let shared = &context.shared;
+    BlockReader::new(shared.bucket.clone(), Arc::clone(&block.meta), shared.headers.clone(), settings)
+        .counting(Arc::clone(&context.stats))
+}
+
+/// Loads the index header, or finds it in the cache.
+pub(crate) async fn open_tsdb(
+    reader: &BlockReader,
+    context: &Context,
+) -> std::result::Result<Arc<tsdb::index::Header>, BlockError> {
+    let _permit = context.shared.opening.acquire().await;
+    let stats = Arc::new(ReadStats::default());
+    let header = reader.counting(Arc::clone(&stats)).header().await?;
+    let loaded = stats.header_bytes.load(Ordering::Relaxed);
+    context.shared.header_used(reader.meta().ulid, loaded > 0);
+    context.stats.header_bytes.fetch_add(loaded, Ordering::Relaxed);
+    Ok(header)
+}
+
+pub(crate) async fn open_parquet(
+    block: &ServedBlock,
+    context: &Context,
+) -> std::result::Result<ParquetBlock, BlockError> {
+    let shared = &context.shared;
+    let _permit = shared.opening.acquire().await;
+    Ok(ParquetBlock::open(&shared.bucket, &block.location, &block.meta, &shared.footers).await?)
+}
+
+/// The task behind a source.
+struct Reading {
+    pick: Pick,
+    plan: Arc<Plan>,
+    change: LabelChange,
+    context: Arc<Context>,
+    sender: mpsc::Sender<std::result::Result<Batch, BlockError>>,
+}
+
+impl Reading {
+    async fn run(&self) -> std::result::Result<(), BlockError> {
+        if self.pick.block.location.is_parquet() { self.read_parquet().await } else { self.read_tsdb().await }
+    }
+
+    async fn read_tsdb(&self) -> std::result::Result<(), BlockError> {
+        let reader = self.plan.reader(&self.pick.block, &self.context);
+        let header = open_tsdb(&reader, &self.context).await?;
+        let touched = header.label_names().any(|name| self.change.touches(name));
+        drop(header);
+        let mut sorter = Sorter::new(self, touched);
+        let query = SeriesQuery {
+            matchers: self.pick.matchers.to_vec(),
+            range: self.pick.range,
+            skip_chunks: self.plan.request.skip_chunks,
+        };
+        let mut entries = reader.entries(query);
+        while let Some(batch) = entries.try_next().await? {
+            self.context.check_downloaded()?;
+            for entry in batch.entries {
+                sorter.push_entry(entry)?;
+            }
+            let broken = batch.errors.iter().map(|e| format!("a series is left out: {e}")).collect();
+            if !self.send(sorter.sorted()?, broken).await? {
+                return Ok(());
+            }
+        }
+        sorter.end();
+        self.send(sorter.sorted()?, Vec::new()).await?;
+        Ok(())
+    }
+
+    async fn read_parquet(&self) -> std::result::Result<(), BlockError> {
+        let parquet = open_parquet(&self.pick.block, &self.context).await?;
+        let names = if self.change.is_identity() { Vec::new() } else { parquet.label_names(&[]).await? };
+        let touched = names.iter().any(|name| self.change.touches(name.as_bytes()));
+        let mut sorter = Sorter::new(self, touched);
+        let request = parquet_block::SeriesRequest {
+            matchers: self.pick.matchers.to_vec(),
+            range: self.pick.range,
+            aggregates: self.plan.aggregates(),
+            skip_chunks: self.plan.request.skip_chunks,
+        };
+        let mut groups = parquet.series(request);
+        while let Some(group) = groups.try_next().await? {
+            let stats = &self.context.stats;
+            stats.series.fetch_add(group.len() as u64, Ordering::Relaxed);
+            for series in group {
+                stats.chunks.fetch_add(series.chunks.len() as u64, Ordering::Relaxed);
+                let bytes: usize = series.chunks.iter().map(SeriesChunk::size).sum();
+                stats.chunk_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                sorter.push_series(series)?;
+            }
+            self.context.check_downloaded()?;
+            if !self.send(sorter.sorted()?, Vec::new()).await? {
+                return Ok(());
+            }
+        }
+        sorter.end();
+        self.send(sorter.sorted()?, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Says whether anybody still listens.
+    async fn send(&self, heads: Vec<Head>, broken: Vec<String>) -> std::result::Result<bool, BlockError> {
+        if heads.is_empty() && broken.is_empty() {
+            return Ok(!self.sender.is_closed());
+        }
+        let mut reservation = self.context.shared.budget.reserve("series of a block");
+        let bytes = heads.iter().map(Head::weight).sum();
+        reservation.grow(bytes).map_err(storeapi::Error::from)?;
+        Ok(self.sender.send(Ok(Batch { heads, broken, reservation })).await.is_ok())
+    }
+}
+
+impl Head {
+    /// Bytes in memory, about.
+    fn weight(&self) -> u64 {
+        let content = match &self.content {
+            Content::Stored(entry) => entry.labels.as_packed().len() + size_of_val(&entry.chunks[..]),
+            Content::Ready(chunks) => chunks.iter().map(|c| c.size() + size_of::<SeriesChunk>()).sum(),
+        };
+        (size_of::<Head>() + self.labels.as_packed().len() + content) as u64
+    }
+}
+
+/// Lays external labels over, takes replica labels away and puts series into the new order.
+struct Sorter<'a> {
+    reading: &'a Reading,
+    sorter: ResortByRun,
+    /// The places of chunks of the series that the sorter holds, by final labels. Those of equal labels come out in
+    /// the order they went in.
+    places: HashMap<Labels, VecDeque<Entry>>,
+    held: Reservation,
+}
+
+impl<'a> Sorter<'a> {
+    fn new(reading: &'a Reading, touched: bool) -> Sorter<'a> {
+        let incoming = if touched { Incoming::Any } else { Incoming::Untouched };
+        let reserve =
+            || reading.context.shared.budget.reserve(format!("sorting series of block={}", reading.pick.block.id()));
+        let sorter = ResortByRun::new(reading.change.clone(), incoming, reserve());
+        Sorter { reading, sorter, places: HashMap::new(), held: reserve() }
+    }
+
+    fn push_entry(&mut self, entry: Entry) -> Result<()> {
+        let labels = self.reading.change.apply(&entry.labels);
+        self.sorter.push(Series { labels: entry.labels.clone(), chunks: Vec::new() })?;
+        self.held.grow(place_bytes(&entry))?;
+        self.places.entry(labels).or_default().push_back(entry);
+        Ok(())
+    }
+
+    fn push_series(&mut self, series: Series) -> Result<()> {
+        self.sorter.push(series)
+    }
+
+    fn end(&mut self) {
+        self.sorter.end();
+    }
+
+    /// The series whose place is certain, those of other shards left out.
+    fn sorted(&mut self) -> Result<Vec<Head>> {
+        let mut heads = Vec::new();
+        while let Some(Series { labels, chunks }) = self.sorter.pop()? {
+            let content = match self.take_place(&labels) {
+                Some(entry) => Content::Stored(entry),
+                None => Content::Ready(chunks),
+            };
+            if self.reading.plan.wants(&labels) {
+                heads.push(Head { labels, content });
+            }
+        }
+        Ok(heads)
+    }
+
+    fn take_place(&mut self, labels: &Labels) -> Option<Entry> {
+        let places = self.places.get_mut(labels)?;
+        let entry = places.pop_front();
+        if places.is_empty() {
+            self.places.remove(labels);
+        }
+        if let Some(entry) = &entry {
+            self.held.shrink(place_bytes(entry));
+        }
+        entry
+    }
+}
+
+fn place_bytes(entry: &Entry) -> u64 {
+    (size_of::<Entry>() + entry.chunks.len() * size_of::<ChunkSpan>()) as u64
+}

@@ -1,0 +1,91 @@
+//! The blocks of a bucket as a [`Store`].
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use model::Resolution;
+use storeapi::{
+    Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result, SeriesRequest,
+    Store, StoreInfo,
+};
+
+use crate::catalog::Catalog;
+use crate::choice::Wanted;
+use crate::context::{Context, Shared};
+use crate::gate::Gate;
+use crate::metadata;
+use crate::series::{answer, batch_series};
+use crate::source::Plan;
+
+/// What the last sync found; `None` before the first.
+#[derive(Debug, Default)]
+pub(crate) struct Current(RwLock<Option<Arc<Catalog>>>);
+
+impl Current {
+    pub(crate) fn get(&self) -> Option<Arc<Catalog>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a new catalog in place; gives back the old one.
+    pub(crate) fn replace(&self, catalog: Catalog) -> Option<Arc<Catalog>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).replace(Arc::new(catalog))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct BucketStore {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) current: Arc<Current>,
+    pub(crate) gate: Gate,
+}
+
+impl BucketStore {
+    fn catalog(&self) -> Result<Arc<Catalog>> {
+        let not_ready = || Error::new(Kind::Unavailable, "Not ready: the first sync of the bucket is not done");
+        self.current.get().ok_or_else(not_ready)
+    }
+
+    fn context(&self, strategy: PartialResponse) -> Context {
+        Context::new(Arc::clone(&self.shared), strategy)
+    }
+}
+
+#[async_trait]
+impl Store for BucketStore {
+    async fn info(&self) -> Result<StoreInfo> {
+        Ok(self.catalog()?.info())
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
+        let catalog = self.catalog()?;
+        let wanted = Wanted {
+            range: request.range,
+            coarsest: Resolution::coarsest_within(request.max_resolution_ms),
+            coarser_fallback: request.coarser_fallback,
+        };
+        let picks = catalog.pick(&request.matchers, wanted);
+        if picks.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let pass = self.gate.pass().await;
+        let context = Arc::new(self.context(request.partial_response));
+        // A shard leaves out series, so that a limit says little of how many must be read.
+        let limit = if request.shard.is_some() { 0 } else { request.limit };
+        let plan = Plan { batch_series: batch_series(picks.len(), limit), request };
+        Ok(answer(picks, plan, context, pass))
+    }
+
+    async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
+        let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
+        metadata::label_names(&catalog, request, &context).await
+    }
+
+    async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
+        if request.label.is_empty() {
+            return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
+        }
+        let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
+        metadata::label_values(&catalog, request, &context).await
+    }
+}
