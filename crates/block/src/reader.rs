@@ -71,6 +71,8 @@ pub struct ChunkSpan {
     pub reference: u64,
     /// Bytes to fetch: an upper bound as a rule, else a guess.
     len: u32,
+    /// Bytes to the next chunk that is known of; a record that claims more is broken.
+    room: u32,
 }
 
 /// A series of the index.
@@ -137,6 +139,9 @@ impl ReadStats {
         [header_bytes, postings_bytes, series_bytes, chunk_bytes].iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 }
+
+/// No series entry and no chunk is longer, whatever its bytes claim.
+const MAX_RECORD: u64 = 32 << 20;
 
 fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);

@@ -33,6 +33,7 @@ impl BlockReader {
             if bytes.len() as u64 == *len
                 && let Ok(whole) = record_len(bytes)
                 && whole > bytes.len()
+                && whole as u64 <= u64::from(spans[at].room)
             {
                 long.push((at, (*reference, whole as u64)));
             }

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use model::{Matcher, TimeRange};
 use tsdb::index::{Header, HeaderLoader, SeriesEntry, parse_postings};
 
-use super::{BlockReader, ChunkSpan, Entry, EntryBatch, SeriesQuery, count, offload};
+use super::{BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload};
 use crate::Result;
 use crate::layout::INDEX_FILE;
 
@@ -106,7 +106,11 @@ impl BlockReader {
                 && len > bytes.len() as u64
             {
                 let start = ranges[at].start;
-                long.push((at, start..start.saturating_add(len).min(header.series_section().end)));
+                let next = ids.get(at + 1).copied().or(after).map_or(u64::MAX, |id| header.series_offset(id));
+                let end = start.saturating_add(len.min(MAX_RECORD)).min(next).min(header.series_section().end);
+                if end > ranges[at].end {
+                    long.push((at, start..end));
+                }
             }
         }
         let again: Vec<Range<u64>> = long.iter().map(|(_, range)| range.clone()).collect();
@@ -150,9 +154,10 @@ impl BlockReader {
         let guess = self.chunk_guess();
         let span = |chunk: &tsdb::index::ChunkMeta| {
             let next = references.get(references.partition_point(|r| *r <= chunk.reference));
-            let certain = next.map(|next| next - chunk.reference).filter(|len| *len <= MAX_GUESS);
-            let len = certain.map_or(guess, |len| len as u32);
-            ChunkSpan { min_time: chunk.min_time, max_time: chunk.max_time, reference: chunk.reference, len }
+            let room = next.map_or(MAX_RECORD, |next| (next - chunk.reference).min(MAX_RECORD)) as u32;
+            // up to a near neighbour the length is certain
+            let len = if u64::from(room) <= MAX_GUESS { room } else { guess };
+            ChunkSpan { min_time: chunk.min_time, max_time: chunk.max_time, reference: chunk.reference, len, room }
         };
         for entry in &sound {
             if !filter.residual.iter().all(|m| m.matches(entry.labels.get(&m.name).unwrap_or_default())) {
