@@ -1,1 +1,50 @@
-fn main() {}
+//! One binary for every component: flags become a component's `Settings`, the component becomes listeners. Nothing
+//! else happens here.
+
+mod bucket;
+mod cli;
+mod compact;
+mod demo;
+mod memory;
+mod process;
+mod query;
+mod sidecar;
+mod store;
+
+use std::process::ExitCode;
+
+use cli::Subcommands;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let parsed = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => error.exit(),
+    };
+    match run(parsed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // beside the log, so that it is seen whatever the log level is, and before the log is there
+            eprintln!("drumlin: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(parsed: cli::Parsed) -> anyhow::Result<()> {
+    let start = process::Start::new(parsed.flags, parsed.without_effect);
+    macro_rules! subcommand {
+        ($module:ident, $args:ident) => {
+            start.run($args.process().log_settings()?, |context| $module::run(*$args, context))
+        };
+    }
+    match parsed.subcommand {
+        Subcommands::Sidecar(args) => subcommand!(sidecar, args),
+        Subcommands::Store(args) => subcommand!(store, args),
+        Subcommands::Compact(args) => subcommand!(compact, args),
+        Subcommands::Query(args) => subcommand!(query, args),
+        Subcommands::Demo(args) => subcommand!(demo, args),
+    }
+}

@@ -105,6 +105,6 @@ impl http_body::Body for Relayed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }

@@ -1,0 +1,63 @@
+//! Flags that name a bucket, and which of its blocks count.
+
+use anyhow::{Context as _, Result, bail};
+use block::config::ObjectStoreConfig;
+use block::sync::{RelabelConfig, parse_relabel_configs};
+use block::{Bucket, BucketMetrics};
+
+use crate::cli::common::content;
+use crate::process::Context;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Bucket")]
+pub(crate) struct BucketArgs {
+    /// The bucket as YAML: `{type: S3|GCS|AZURE|FILESYSTEM, config: {…}, prefix: …}`; $(NAME) takes a variable of the
+    /// environment.
+    #[arg(id = "objstore.config", long = "objstore.config", value_name = "CONTENT")]
+    config: Option<String>,
+    /// A file with that YAML.
+    #[arg(id = "objstore.config-file", long = "objstore.config-file", value_name = "FILE")]
+    config_file: Option<String>,
+}
+
+impl BucketArgs {
+    /// The bucket, if one is configured.
+    pub(crate) fn open(&self, context: &Context) -> Result<Option<Bucket>> {
+        let Some(yaml) = content("objstore.config", &self.config, &self.config_file)? else { return Ok(None) };
+        let config = ObjectStoreConfig::parse(&yaml, &context.environment)?;
+        for warning in config.warnings() {
+            tracing::warn!(warning, "object store configuration");
+        }
+        let bucket = config.build(BucketMetrics::new(&context.registry)?, context.clock.clone())?;
+        tracing::info!(provider = config.provider().as_str(), bucket = config.bucket_name(), "using bucket");
+        Ok(Some(bucket))
+    }
+
+    /// The bucket of a component that cannot do without.
+    pub(crate) fn require(&self, context: &Context) -> Result<Bucket> {
+        match self.open(context)? {
+            Some(bucket) => Ok(bucket),
+            None => bail!("no bucket: give --objstore.config-file or --objstore.config"),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Which blocks")]
+pub(crate) struct SelectorArgs {
+    /// Only blocks whose external labels survive these relabelings, as YAML; `__block_id` is there too.
+    #[arg(id = "selector.relabel-config", long = "selector.relabel-config", value_name = "CONTENT")]
+    relabel: Option<String>,
+    /// A file with that YAML.
+    #[arg(id = "selector.relabel-config-file", long = "selector.relabel-config-file", value_name = "FILE")]
+    relabel_file: Option<String>,
+}
+
+impl SelectorArgs {
+    pub(crate) fn relabel_configs(&self) -> Result<Vec<RelabelConfig>> {
+        match content("selector.relabel-config", &self.relabel, &self.relabel_file)? {
+            Some(yaml) => parse_relabel_configs(&yaml).context("--selector.relabel-config"),
+            None => Ok(Vec::new()),
+        }
+    }
+}

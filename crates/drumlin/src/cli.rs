@@ -1,0 +1,100 @@
+//! The command line: Thanos' names, defaults and spellings.
+
+pub(crate) mod common;
+pub(crate) mod kingpin;
+pub(crate) mod values;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{compact, demo, query, sidecar, store};
+use kingpin::{Effect, Foreign};
+
+/// Years of Prometheus metrics in object storage, answered in PromQL.
+///
+/// Speaks Thanos' protocols and takes Thanos' flags: in a Thanos deployment, swap the image and keep the manifests.
+#[derive(Debug, Parser)]
+#[command(name = "drumlin", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    subcommand: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subcommands {
+    Sidecar(Box<sidecar::Args>),
+    Store(Box<store::Args>),
+    Compact(Box<compact::Args>),
+    Query(Box<query::Args>),
+    Demo(Box<demo::Args>),
+}
+
+/// A command line that was understood.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) subcommand: Subcommands,
+    /// Every flag with its value, as the status page shows it.
+    pub(crate) flags: BTreeMap<String, String>,
+    /// Flags that were given and have no effect.
+    pub(crate) without_effect: Vec<&'static str>,
+}
+
+/// Flags a subcommand accepts for Thanos' sake.
+fn foreign(subcommand: &str) -> &'static [&'static [Foreign]] {
+    match subcommand {
+        "sidecar" => &[common::FOREIGN, common::FOREIGN_GRPC, sidecar::FOREIGN],
+        "store" => &[common::FOREIGN, common::FOREIGN_GRPC, store::FOREIGN],
+        "compact" => &[common::FOREIGN, compact::FOREIGN],
+        "query" => &[common::FOREIGN, common::FOREIGN_GRPC, query::FOREIGN],
+        _ => &[],
+    }
+}
+
+fn command() -> Command {
+    let command = Cli::command();
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let command = names.into_iter().fold(command, |command, name| {
+        let flags = foreign(&name);
+        command.mut_subcommand(name, |subcommand| kingpin::accept(subcommand, flags))
+    });
+    kingpin::kingpin_switches(command)
+}
+
+/// # Errors
+/// Carries the text to print and the exit code: 2 for a wrong command line, 0 for help and version.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
+    let mut command = command();
+    let args = kingpin::rewrite_negations(&command, args.into_iter().collect());
+    let matches = command.try_get_matches_from_mut(args)?;
+    let parsed = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(command.error(clap::error::ErrorKind::MissingSubcommand, "a subcommand is required"));
+    };
+    if let Some(flag) = kingpin::given(matches, foreign(name), Effect::Refused).first() {
+        let text = format!("--{flag} is not supported yet; it would change what is answered, so it is not ignored");
+        return Err(command.error(clap::error::ErrorKind::ValueValidation, text));
+    }
+    let without_effect = kingpin::given(matches, foreign(name), Effect::None);
+    let flags = command.find_subcommand(name).map(|c| flag_values(c, matches)).unwrap_or_default();
+    Ok(Parsed { subcommand: parsed.subcommand, flags, without_effect })
+}
+
+/// Contents of configurations may hold credentials and are not shown.
+fn flag_values(command: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    for arg in command.get_arguments() {
+        let Some(name) = arg.get_long() else { continue };
+        let Ok(Some(values)) = matches.try_get_raw(arg.get_id().as_str()) else { continue };
+        let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+        let secret = name.ends_with(".config") || name.ends_with("-config") || name.ends_with(".http-client");
+        let shown =
+            if secret && !values.iter().all(String::is_empty) { "<hidden>".to_owned() } else { values.join(",") };
+        flags.insert(name.to_owned(), shown);
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests;

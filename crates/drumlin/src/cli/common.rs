@@ -1,0 +1,170 @@
+//! Flags that every component has.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use model::Budget;
+
+use super::kingpin::Foreign;
+use super::values::{ByteSize, duration};
+use crate::memory;
+
+/// Accepted by every component without effect.
+pub(crate) const FOREIGN: &[Foreign] = &[
+    Foreign::value("tracing.config"),
+    Foreign::value("tracing.config-file"),
+    Foreign::switch("enable-auto-gomemlimit"),
+    Foreign::value("auto-gomemlimit.ratio"),
+    Foreign::value("request.logging-config"),
+    Foreign::value("request.logging-config-file"),
+    Foreign::value("hash-func"),
+];
+
+/// Accepted by components that serve gRPC.
+pub(crate) const FOREIGN_GRPC: &[Foreign] =
+    &[Foreign::value("grpc-server-tls-ciphers"), Foreign::value("grpc-server-tls-curves")];
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Logs and memory")]
+pub(crate) struct ProcessArgs {
+    /// Least severe level that is logged: debug, info, warn or error.
+    #[arg(id = "log.level", long = "log.level", default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    /// How log lines look: logfmt or json.
+    #[arg(id = "log.format", long = "log.format", default_value = "logfmt", value_name = "FORMAT")]
+    log_format: String,
+    /// Memory that queries and caches may use together, such as 4GB; three quarters of what the container or the
+    /// machine has, if not given.
+    #[arg(id = "memory-budget", long = "memory-budget", value_name = "SIZE")]
+    memory_budget: Option<ByteSize>,
+}
+
+impl ProcessArgs {
+    pub(crate) fn log_settings(&self) -> Result<serve::logs::Settings> {
+        Ok(serve::logs::Settings { level: self.log_level.clone(), format: self.log_format.parse()? })
+    }
+
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(self.memory_budget.map_or_else(memory::default_budget, |size| size.0))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "HTTP server")]
+pub(crate) struct HttpArgs {
+    /// Where to serve the HTTP API, health and metrics; port 0 takes any free port and logs it.
+    #[arg(id = "http-address", long = "http-address", default_value = "0.0.0.0:10902", value_name = "ADDRESS")]
+    address: String,
+    /// How long requests under way may take once the process is told to stop.
+    #[arg(id = "http-grace-period", long = "http-grace-period", default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    grace: Duration,
+    /// Web configuration file with TLS settings, in the format of Prometheus' exporter toolkit.
+    #[arg(
+        id = "http.config",
+        long = "http.config",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    config: String,
+}
+
+impl HttpArgs {
+    pub(crate) fn settings(&self) -> serve::HttpSettings {
+        serve::HttpSettings { address: self.address.clone(), grace: self.grace, config: path(&self.config) }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "gRPC server")]
+pub(crate) struct GrpcArgs {
+    /// Where to serve StoreAPI, for queriers.
+    #[arg(id = "grpc-address", long = "grpc-address", default_value = "0.0.0.0:10901", value_name = "ADDRESS")]
+    address: String,
+    /// How long streams under way may take once the process is told to stop.
+    #[arg(id = "grpc-grace-period", long = "grpc-grace-period", default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    grace: Duration,
+    /// Certificate to serve with, in PEM; read again when it changes.
+    #[arg(
+        id = "grpc-server-tls-cert",
+        long = "grpc-server-tls-cert",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    cert: String,
+    /// Key of the certificate.
+    #[arg(
+        id = "grpc-server-tls-key",
+        long = "grpc-server-tls-key",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    key: String,
+    /// Only clients with a certificate signed by this one are served.
+    #[arg(
+        id = "grpc-server-tls-client-ca",
+        long = "grpc-server-tls-client-ca",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    client_ca: String,
+    /// Oldest version of TLS that is spoken: 1.2 or 1.3.
+    #[arg(
+        id = "grpc-server-tls-min-version",
+        long = "grpc-server-tls-min-version",
+        default_value = "1.3",
+        value_name = "VERSION"
+    )]
+    min_version: String,
+    /// Connections are closed after this time, so that clients spread anew.
+    #[arg(id = "grpc-server-max-connection-age", long = "grpc-server-max-connection-age", default_value = "60m", value_name = "DURATION", value_parser = duration)]
+    max_connection_age: Duration,
+}
+
+impl GrpcArgs {
+    pub(crate) fn settings(&self) -> Result<serve::GrpcSettings> {
+        let min_version = match self.min_version.as_str() {
+            // older ones are broken; who asks for them gets the oldest sound one
+            "1.0" | "1.1" | "1.2" => serve::TlsVersion::V1_2,
+            "1.3" => serve::TlsVersion::V1_3,
+            other => bail!("--grpc-server-tls-min-version={other}: expected 1.2 or 1.3"),
+        };
+        let tls = match (path(&self.cert), path(&self.key), path(&self.client_ca)) {
+            (None, None, None) => None,
+            (Some(cert), Some(key), client_ca) => Some(serve::TlsFiles { cert, key, client_ca, min_version }),
+            (None, None, Some(_)) => {
+                bail!("--grpc-server-tls-client-ca needs --grpc-server-tls-cert and --grpc-server-tls-key")
+            }
+            _ => bail!("--grpc-server-tls-cert and --grpc-server-tls-key must be given together"),
+        };
+        Ok(serve::GrpcSettings {
+            address: self.address.clone(),
+            grace: self.grace,
+            tls,
+            max_connection_age: Some(self.max_connection_age).filter(|age| !age.is_zero()),
+        })
+    }
+}
+
+/// Where no file is wanted, manifests say so with an empty value.
+pub(crate) fn path(text: &str) -> Option<PathBuf> {
+    Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+/// The text of a pair of flags `--name` (content) and `--name-file` (path), of which one may be given.
+pub(crate) fn content(name: &str, content: &Option<String>, file: &Option<String>) -> Result<Option<String>> {
+    let content = content.as_ref().filter(|text| !text.is_empty());
+    match (content, file.as_deref().and_then(path)) {
+        (Some(_), Some(_)) => bail!("--{name} and --{name}-file are both given; give one"),
+        (Some(text), None) => Ok(Some(text.clone())),
+        (None, Some(file)) => {
+            let read = std::fs::read_to_string(&file);
+            read.map(Some).with_context(|| format!("--{name}-file: read {}", file.display()))
+        }
+        (None, None) => Ok(None),
+    }
+}

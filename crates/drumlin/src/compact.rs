@@ -1,0 +1,260 @@
+//! `drumlin compact`: flags to settings.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use axum::Router;
+use compact::{Compactor, DedupFunc, DownsampleFormat, Retention, Settings};
+use model::{TimeRange, TimestampMs};
+use tokio::sync::watch;
+
+use crate::bucket::{BucketArgs, SelectorArgs};
+use crate::cli::common::{HttpArgs, ProcessArgs, path};
+use crate::cli::kingpin::Foreign;
+use crate::cli::values::{ByteSize, TimeOrOffset, duration, split_commas};
+use crate::process::{Context, Offer};
+
+/// Flags of `thanos compact` that we accept and do not act on.
+pub(crate) const FOREIGN: &[Foreign] = &[
+    Foreign::value("block-discovery-strategy"),
+    Foreign::value("block-files-concurrency"),
+    Foreign::value("compact.blocks-fetch-concurrency"),
+    Foreign::value("compact.cleanup-interval"),
+    Foreign::value("compact.progress-interval"),
+    Foreign::value("block-viewer.global.sync-block-interval"),
+    Foreign::value("block-viewer.global.sync-block-timeout"),
+    // overlapping blocks are always merged
+    Foreign::switch("compact.enable-vertical-compaction"),
+    Foreign::switch("compact.skip-block-with-out-of-order-chunks"),
+    Foreign::value("debug.max-compaction-level").refused(),
+    Foreign::switch("debug.halt-on-error"),
+    Foreign::switch("debug.accept-malformed-index"),
+    Foreign::switch("web.disable"),
+    Foreign::value("web.route-prefix"),
+    Foreign::value("web.external-prefix"),
+    Foreign::value("web.prefix-header"),
+    Foreign::switch("web.disable-cors"),
+    Foreign::value("bucket-web-label"),
+    Foreign::switch("disable-admin-operations"),
+];
+
+/// Merges, downsamples and cleans the blocks of a bucket, once or again and again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    bucket: BucketArgs,
+    #[command(flatten)]
+    work: WorkArgs,
+    #[command(flatten)]
+    keeping: KeepingArgs,
+    #[command(flatten)]
+    range: RangeArgs,
+    #[command(flatten)]
+    selector: SelectorArgs,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Work")]
+struct WorkArgs {
+    /// Keep running and look for work again and again; otherwise do all there is and end.
+    #[arg(id = "wait", long = "wait", short = 'w')]
+    wait: bool,
+    /// The pause between two looks.
+    #[arg(id = "wait-interval", long = "wait-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    wait_interval: Duration,
+    /// Where small files are cached; blocks never touch the disk.
+    #[arg(id = "data-dir", long = "data-dir", default_value = "./data", value_name = "FOLDER")]
+    data_dir: String,
+    /// Do not downsample.
+    #[arg(id = "downsampling.disable", long = "downsampling.disable")]
+    downsampling_disable: bool,
+    /// How downsampled blocks are stored: parquet, thanos (for fleets with Thanos store gateways), or both.
+    #[arg(id = "downsample.format", long = "downsample.format", default_value = "parquet", value_name = "FORMAT")]
+    downsample_format: String,
+    /// Groups of blocks compacted at a time.
+    #[arg(id = "compact.concurrency", long = "compact.concurrency", default_value_t = 1, value_name = "N")]
+    compact_concurrency: usize,
+    /// Blocks downsampled at a time.
+    #[arg(id = "downsample.concurrency", long = "downsample.concurrency", default_value_t = 1, value_name = "N")]
+    downsample_concurrency: usize,
+    /// Descriptions of blocks fetched at a time.
+    #[arg(
+        id = "block-meta-fetch-concurrency",
+        long = "block-meta-fetch-concurrency",
+        default_value_t = 32,
+        value_name = "N"
+    )]
+    meta_fetch_concurrency: usize,
+    #[arg(
+        id = "compact.block-max-index-size",
+        long = "compact.block-max-index-size",
+        default_value = "64GB",
+        value_name = "SIZE",
+        hide = true
+    )]
+    max_index_size: ByteSize,
+    /// How replicas in overlapping blocks are merged: penalty takes one and switches at gaps; empty keeps all samples.
+    #[arg(
+        id = "deduplication.func",
+        long = "deduplication.func",
+        default_value = "",
+        value_name = "FUNCTION",
+        hide_default_value = true
+    )]
+    dedup: String,
+    /// An external label by which replicas differ; it is removed from merged blocks. Repeatable, or with commas.
+    #[arg(id = "deduplication.replica-label", long = "deduplication.replica-label", value_name = "LABEL")]
+    replica_label: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "How long data stays")]
+struct KeepingArgs {
+    /// How long raw data stays; 0d keeps it for ever.
+    #[arg(id = "retention.resolution-raw", long = "retention.resolution-raw", default_value = "0d", value_name = "DURATION", value_parser = duration)]
+    retention_raw: Duration,
+    /// How long data of 5-minute windows stays.
+    #[arg(id = "retention.resolution-5m", long = "retention.resolution-5m", default_value = "0d", value_name = "DURATION", value_parser = duration)]
+    retention_5m: Duration,
+    /// How long data of 1-hour windows stays.
+    #[arg(id = "retention.resolution-1h", long = "retention.resolution-1h", default_value = "0d", value_name = "DURATION", value_parser = duration)]
+    retention_1h: Duration,
+    /// How long a block stays after it was marked for deletion, so that nobody who reads it is surprised.
+    #[arg(id = "delete-delay", long = "delete-delay", default_value = "48h", value_name = "DURATION", value_parser = duration)]
+    delete_delay: Duration,
+    /// How old a block must be before it is touched, so that its upload is surely done.
+    #[arg(id = "consistency-delay", long = "consistency-delay", default_value = "30m", value_name = "DURATION", value_parser = duration)]
+    consistency_delay: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Which blocks")]
+struct RangeArgs {
+    /// Leave older blocks alone: a time, or an offset from now such as -6w.
+    #[arg(
+        id = "min-time",
+        long = "min-time",
+        default_value = "0000-01-01T00:00:00Z",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
+    min_time: TimeOrOffset,
+    /// Leave newer blocks alone.
+    #[arg(
+        id = "max-time",
+        long = "max-time",
+        default_value = "9999-12-31T23:59:59Z",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
+    max_time: TimeOrOffset,
+}
+
+impl Args {
+    pub(crate) fn process(&self) -> &ProcessArgs {
+        &self.process
+    }
+
+    fn settings(&self, now: TimestampMs) -> Result<Settings> {
+        let WorkArgs { dedup, downsample_format, .. } = &self.work;
+        let keeping = &self.keeping;
+        Ok(Settings {
+            data_dir: path(&self.work.data_dir),
+            range: TimeRange::from_closed(self.range.min_time.at(now), self.range.max_time.at(now)),
+            selector: self.selector.relabel_configs()?,
+            replica_labels: split_commas(&self.work.replica_label),
+            dedup: match dedup.as_str() {
+                "" => DedupFunc::Chain,
+                "penalty" => DedupFunc::Penalty,
+                other => bail!("--deduplication.func={other}: expected penalty or nothing"),
+            },
+            consistency_delay: keeping.consistency_delay,
+            delete_delay: keeping.delete_delay,
+            retention: Retention {
+                raw: keeping.retention_raw,
+                five_minutes: keeping.retention_5m,
+                one_hour: keeping.retention_1h,
+            },
+            downsampling: !self.work.downsampling_disable,
+            downsample_format: match downsample_format.as_str() {
+                "parquet" => DownsampleFormat::Parquet,
+                "thanos" => DownsampleFormat::Thanos,
+                "both" => DownsampleFormat::Both,
+                other => bail!("--downsample.format={other}: expected parquet, thanos or both"),
+            },
+            compact_concurrency: self.work.compact_concurrency,
+            downsample_concurrency: self.work.downsample_concurrency,
+            downsample_workers: std::thread::available_parallelism().map_or(1, usize::from),
+            meta_fetch_concurrency: self.work.meta_fetch_concurrency,
+            max_index_size: self.work.max_index_size.0,
+            wait_interval: self.work.wait_interval,
+        })
+    }
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+    let settings = args.settings(context.clock.now())?;
+    let bucket = args.bucket.require(&context)?;
+    let compactor = Compactor::new(bucket, settings, context.clock.clone(), &context.registry)?;
+    let (ready, readiness) = watch::channel(true);
+    let offer = Offer { routes: Router::new(), services: None, descriptors: Vec::new(), ready: readiness };
+    let listeners = serve::Settings { http: args.http.settings(), grpc: None };
+    let work = async {
+        if args.work.wait {
+            compactor.run().await;
+        } else {
+            compactor.run_once().await?;
+        }
+        drop(ready);
+        Ok(())
+    };
+    context.serve(listeners, offer, work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn settings(words: &str) -> Result<Settings> {
+        let line = Line::try_parse_from(std::iter::once("compact").chain(words.split_whitespace()))?;
+        line.args.settings(TimestampMs(1_000_000_000_000))
+    }
+
+    #[test]
+    fn defaults_are_those_of_thanos() {
+        let settings = settings("").unwrap();
+        assert_eq!(settings.consistency_delay, Duration::from_secs(1800));
+        assert_eq!(settings.delete_delay, Duration::from_secs(48 * 3600));
+        assert_eq!((settings.dedup, settings.downsampling), (DedupFunc::Chain, true));
+        assert_eq!(settings.retention, Retention::default());
+        assert_eq!(settings.max_index_size, 64 << 30);
+        assert!(settings.range.contains(0));
+    }
+
+    #[test]
+    fn values_reach_the_settings() {
+        let given = settings(
+            "--retention.resolution-raw=30d --downsample.format=both --deduplication.func=penalty \
+             --deduplication.replica-label=a,b --min-time=-1h --downsampling.disable",
+        )
+        .unwrap();
+        assert_eq!(given.retention.raw, Duration::from_secs(30 * 86400));
+        assert_eq!(given.downsample_format, DownsampleFormat::Both);
+        assert_eq!((given.dedup, given.replica_labels.len()), (DedupFunc::Penalty, 2));
+        assert_eq!(given.range.start, 1_000_000_000_000 - 3_600_000);
+        assert!(!given.downsampling);
+        assert!(settings("--downsample.format=csv").is_err());
+    }
+}

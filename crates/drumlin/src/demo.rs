@@ -1,0 +1,55 @@
+//! `drumlin demo`: flags to settings.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use demo::Settings;
+
+use crate::cli::common::ProcessArgs;
+use crate::process::{self, Context};
+
+/// Runs a whole fleet on synthetic data in this process: two clusters, a bucket on the disk, compactor, store gateway
+/// and querier. Nothing has to be installed or configured.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the bucket is kept; a temporary folder if not given. A folder that holds an earlier demo is served again.
+    #[arg(id = "data-dir", long = "data-dir", value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// How many days the data reaches back.
+    #[arg(id = "days", long = "days", default_value_t = 30, value_name = "N")]
+    days: u32,
+    /// Another seed makes another fleet.
+    #[arg(id = "seed", long = "seed", default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Hold everything against what the generator knows, then end: exit code 0 if all is well.
+    #[arg(id = "check", long = "check")]
+    check: bool,
+    /// A Prometheus of yours that a sidecar is put next to.
+    #[arg(id = "prometheus.url", long = "prometheus.url", value_name = "URL")]
+    prometheus_url: Option<String>,
+    /// Where the querier answers HTTP.
+    #[arg(id = "http-address", long = "http-address", default_value = "127.0.0.1:10902", value_name = "ADDRESS")]
+    http_address: String,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+impl Args {
+    pub(crate) fn process(&self) -> &ProcessArgs {
+        &self.process
+    }
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+    let settings = Settings {
+        data_dir: args.data_dir,
+        days: args.days,
+        seed: args.seed,
+        check: args.check,
+        prometheus_url: args.prometheus_url,
+        http_address: args.http_address,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        build: process::build_info(),
+    };
+    demo::run(settings, context.clock, context.shutdown).await
+}

@@ -1,0 +1,385 @@
+//! `drumlin query`: flags to settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use engine::Dedup;
+use query::{About, ConfigSource, EndpointSettings, EndpointSpec, Querier, Settings, WebSettings};
+use storeapi::SeriesLimits;
+use storeapi::client::TlsSettings;
+
+use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, path};
+use crate::cli::kingpin::Foreign;
+use crate::cli::values::{duration, label, labels, split_commas};
+use crate::process::{self, Context, Offer};
+
+/// Flags of `thanos query` that we accept and do not act on.
+pub(crate) const FOREIGN: &[Foreign] = &[
+    Foreign::value("grpc-client-tls-min-version"),
+    Foreign::value("grpc-compression"),
+    Foreign::value("grpc.proxy-strategy"),
+    Foreign::value("web.prefix-header"),
+    Foreign::value("query.promql-engine"),
+    Foreign::switch("query.enable-x-functions").refused(),
+    Foreign::switch("query.disable-fallback"),
+    Foreign::value("query.mode"),
+    Foreign::switch("query.distributed-with-overlapping-interval"),
+    Foreign::value("query.max-concurrent-select"),
+    Foreign::value("query.conn-metric.label"),
+    Foreign::value("query.partition-label"),
+    Foreign::value("query.active-query-path"),
+    Foreign::value("query.telemetry.request-duration-seconds-quantiles"),
+    Foreign::value("query.telemetry.request-samples-quantiles"),
+    Foreign::value("query.telemetry.request-series-seconds-quantiles"),
+    Foreign::value("query.tenant-header"),
+    Foreign::value("query.default-tenant-id"),
+    Foreign::value("query.tenant-certificate-field"),
+    Foreign::switch("query.enforce-tenancy").refused(),
+    Foreign::value("query.tenant-label-name"),
+    Foreign::value("query.lazy-retrieval-max-buffered-responses"),
+    Foreign::switch("rule.partial-response"),
+    Foreign::switch("target.partial-response"),
+    Foreign::switch("metric-metadata.partial-response"),
+    Foreign::switch("exemplar.partial-response"),
+    Foreign::switch("status.partial-response"),
+    Foreign::value("alert.query-url"),
+    Foreign::value("store.sd-dns-resolver"),
+    Foreign::value("inject-test-addresses"),
+    Foreign::value("selector.relabel-config").refused(),
+    Foreign::value("selector.relabel-config-file").refused(),
+];
+
+/// Answers PromQL over many sidecars, store gateways and queriers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    endpoints: EndpointArgs,
+    #[command(flatten)]
+    evaluation: EvaluationArgs,
+    #[command(flatten)]
+    defaults: DefaultArgs,
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    web: WebArgs,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    grpc: GrpcArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Endpoints")]
+struct EndpointArgs {
+    /// A sidecar, store gateway or querier to ask: host:port, or a name to look up: dns+host:port (A and AAAA
+    /// records), dnssrv+_grpc._tcp.name (SRV records), dnssrvnoa+name, dnsdualstack+host:port. Repeatable.
+    #[arg(id = "endpoint", long = "endpoint", value_name = "ENDPOINT")]
+    endpoint: Vec<String>,
+    /// Asked even while it does not answer, so that its absence is never silent. Repeatable.
+    #[arg(id = "endpoint-strict", long = "endpoint-strict", value_name = "ENDPOINT")]
+    endpoint_strict: Vec<String>,
+    /// One name in front of several equal servers, of which any may answer. Repeatable.
+    #[arg(id = "endpoint-group", long = "endpoint-group", value_name = "ENDPOINT")]
+    endpoint_group: Vec<String>,
+    /// A group that is asked even while it does not answer. Repeatable.
+    #[arg(id = "endpoint-group-strict", long = "endpoint-group-strict", value_name = "ENDPOINT")]
+    endpoint_group_strict: Vec<String>,
+    /// Endpoints as YAML: `endpoints: [{address: …, strict: …, group: …, client_config: {tls_config: …}}]`.
+    #[arg(id = "endpoint.sd-config", long = "endpoint.sd-config", value_name = "CONTENT")]
+    sd_config: Option<String>,
+    /// A file with that YAML; read again while the process runs.
+    #[arg(id = "endpoint.sd-config-file", long = "endpoint.sd-config-file", value_name = "FILE")]
+    sd_config_file: Option<String>,
+    /// How often that file is read again.
+    #[arg(id = "endpoint.sd-config-reload-interval", long = "endpoint.sd-config-reload-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    sd_config_reload: Duration,
+    /// Files in the format of Prometheus' file discovery; the last part may hold a *. Repeatable.
+    #[arg(id = "store.sd-files", long = "store.sd-files", value_name = "FILE")]
+    sd_files: Vec<PathBuf>,
+    /// How often those files are read again.
+    #[arg(id = "store.sd-interval", long = "store.sd-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    sd_interval: Duration,
+    /// How often names are looked up again.
+    #[arg(id = "store.sd-dns-interval", long = "store.sd-dns-interval", default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    dns_interval: Duration,
+    /// How long an endpoint that stopped answering stays known; until then answers warn that its data is missing.
+    #[arg(id = "store.unhealthy-timeout", long = "store.unhealthy-timeout", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    unhealthy_timeout: Duration,
+    /// How long an endpoint may take to describe itself, and how often it is asked.
+    #[arg(id = "endpoint.info-timeout", long = "endpoint.info-timeout", default_value = "5s", value_name = "DURATION", value_parser = duration, hide = true)]
+    info_timeout: Duration,
+    /// An endpoint that sends nothing for this long is left out of the answer; 0 waits as long as the query may take.
+    #[arg(id = "store.response-timeout", long = "store.response-timeout", default_value = "0ms", value_name = "DURATION", value_parser = duration)]
+    response_timeout: Duration,
+    /// A label this querier adds to what it says of itself, as name="value". Repeatable.
+    #[arg(id = "selector-label", long = "selector-label", value_name = "LABEL", value_parser = label)]
+    selector_label: Vec<(String, String)>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Replicas, limits and time")]
+struct EvaluationArgs {
+    /// A label by which replicas of one series differ, and along which they are merged. Repeatable, or with commas.
+    #[arg(id = "query.replica-label", long = "query.replica-label", value_name = "LABEL")]
+    replica_label: Vec<String>,
+    /// How replicas are merged: penalty takes one and switches at gaps, chain interleaves all samples.
+    #[arg(id = "deduplication.func", long = "deduplication.func", default_value = "penalty", value_name = "FUNCTION")]
+    dedup: String,
+    /// Longest time a query may take.
+    #[arg(id = "query.timeout", long = "query.timeout", default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    timeout: Duration,
+    /// Queries evaluated at once; more wait.
+    #[arg(id = "query.max-concurrent", long = "query.max-concurrent", default_value_t = 20, value_name = "N")]
+    max_concurrent: usize,
+    /// Series one selector of a query may bring; 0 for no limit.
+    #[arg(
+        id = "store.limits.request-series",
+        long = "store.limits.request-series",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    request_series: u64,
+    /// Samples one selector of a query may bring, counted as 120 per chunk; 0 for no limit.
+    #[arg(
+        id = "store.limits.request-samples",
+        long = "store.limits.request-samples",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    request_samples: u64,
+    /// How far back the last sample of a series counts.
+    #[arg(id = "query.lookback-delta", long = "query.lookback-delta", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    lookback: Duration,
+    /// Look back further where downsampled data is read.
+    #[arg(id = "query.dynamic-lookback-delta", long = "query.dynamic-lookback-delta", default_value_t = true, action = clap::ArgAction::Set, hide = true)]
+    dynamic_lookback: bool,
+    /// Features to enable, with commas: promql-experimental-functions.
+    #[arg(id = "enable-feature", long = "enable-feature", value_name = "FEATURE")]
+    enable_feature: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What requests mean that do not say")]
+struct DefaultArgs {
+    /// Answer with what can be had, and warn, when an endpoint fails; otherwise fail.
+    #[arg(id = "query.partial-response", long = "query.partial-response", default_value_t = true, action = clap::ArgAction::Set)]
+    partial_response: bool,
+    /// Let range queries read downsampled data with windows up to a fifth of their step.
+    #[arg(id = "query.auto-downsampling", long = "query.auto-downsampling")]
+    auto_downsampling: bool,
+    /// Longest windows of downsampled data that instant queries read.
+    #[arg(id = "query.instant.default.max_source_resolution", long = "query.instant.default.max_source_resolution", default_value = "0s", value_name = "DURATION", value_parser = duration, hide = true)]
+    instant_resolution: Duration,
+    /// Step of subqueries that name none.
+    #[arg(id = "query.default-evaluation-interval", long = "query.default-evaluation-interval", default_value = "1m", value_name = "DURATION", value_parser = duration)]
+    default_evaluation_interval: Duration,
+    /// Smallest step of range queries that name none.
+    #[arg(id = "query.default-step", long = "query.default-step", default_value = "1s", value_name = "DURATION", value_parser = duration)]
+    default_step: Duration,
+    /// How far back label and series calls look; 0 for everything.
+    #[arg(id = "query.metadata.default-time-range", long = "query.metadata.default-time-range", default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    metadata_range: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS towards endpoints")]
+struct ClientArgs {
+    /// Speak TLS with endpoints.
+    #[arg(id = "grpc-client-tls-secure", long = "grpc-client-tls-secure")]
+    secure: bool,
+    /// Take any certificate. Only for tests.
+    #[arg(id = "grpc-client-tls-skip-verify", long = "grpc-client-tls-skip-verify")]
+    skip_verify: bool,
+    /// Certificate to show to endpoints.
+    #[arg(
+        id = "grpc-client-tls-cert",
+        long = "grpc-client-tls-cert",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    cert: String,
+    /// Key of that certificate.
+    #[arg(
+        id = "grpc-client-tls-key",
+        long = "grpc-client-tls-key",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    key: String,
+    /// Certificates to trust; the system's if not given.
+    #[arg(
+        id = "grpc-client-tls-ca",
+        long = "grpc-client-tls-ca",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    ca: String,
+    /// The name endpoints' certificates must have, where it is not their host's.
+    #[arg(
+        id = "grpc-client-server-name",
+        long = "grpc-client-server-name",
+        default_value = "",
+        value_name = "NAME",
+        hide_default_value = true
+    )]
+    server_name: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Web")]
+struct WebArgs {
+    /// Path under which everything is served; that of --web.external-prefix if not given.
+    #[arg(
+        id = "web.route-prefix",
+        long = "web.route-prefix",
+        default_value = "",
+        value_name = "PATH",
+        hide_default_value = true
+    )]
+    route_prefix: String,
+    /// Path under which users see this server, behind a proxy that strips it.
+    #[arg(
+        id = "web.external-prefix",
+        long = "web.external-prefix",
+        default_value = "",
+        value_name = "PATH",
+        hide_default_value = true
+    )]
+    external_prefix: String,
+    /// Let only pages of the same origin ask.
+    #[arg(id = "web.disable-cors", long = "web.disable-cors")]
+    disable_cors: bool,
+}
+
+impl Args {
+    pub(crate) fn process(&self) -> &ProcessArgs {
+        &self.process
+    }
+
+    fn settings(&self, flags: std::collections::BTreeMap<String, String>) -> Result<Settings> {
+        let (evaluation, defaults) = (&self.evaluation, &self.defaults);
+        let build = process::build_info();
+        Ok(Settings {
+            endpoints: self.endpoint_settings()?,
+            replica_labels: split_commas(&evaluation.replica_label),
+            dedup: match evaluation.dedup.as_str() {
+                "penalty" | "" => Dedup::Penalty,
+                "chain" => Dedup::Chain,
+                other => bail!("--deduplication.func={other}: expected penalty or chain"),
+            },
+            selector_labels: labels(&self.endpoints.selector_label),
+            timeout: evaluation.timeout,
+            max_concurrent: evaluation.max_concurrent,
+            lookback: evaluation.lookback,
+            dynamic_lookback: evaluation.dynamic_lookback,
+            auto_downsampling: defaults.auto_downsampling,
+            instant_max_source_resolution: defaults.instant_resolution,
+            partial_response: defaults.partial_response,
+            default_evaluation_interval: defaults.default_evaluation_interval,
+            default_step: defaults.default_step,
+            metadata_default_range: defaults.metadata_range,
+            limits: SeriesLimits { series: evaluation.request_series, samples: evaluation.request_samples },
+            experimental_functions: self.experimental_functions(),
+            budget: self.process.budget(),
+            web: self.web_settings(),
+            about: About { version: build.version, revision: build.revision, flags },
+            ..Settings::default()
+        })
+    }
+
+    fn experimental_functions(&self) -> bool {
+        let features = split_commas(&self.evaluation.enable_feature);
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            features.into_iter().partition(|feature| feature == "promql-experimental-functions");
+        for feature in unknown {
+            // Thanos drops features over time and old manifests still name them
+            tracing::warn!(feature, "feature has no effect");
+        }
+        !known.is_empty()
+    }
+
+    fn web_settings(&self) -> WebSettings {
+        let WebArgs { route_prefix, external_prefix, disable_cors } = &self.web;
+        let route_prefix = if route_prefix.is_empty() { external_prefix } else { route_prefix };
+        WebSettings {
+            route_prefix: route_prefix.clone(),
+            external_prefix: external_prefix.clone(),
+            disable_cors: *disable_cors,
+        }
+    }
+
+    fn endpoint_settings(&self) -> Result<EndpointSettings> {
+        let args = &self.endpoints;
+        let kinds = [
+            (&args.endpoint, false, false),
+            (&args.endpoint_strict, true, false),
+            (&args.endpoint_group, false, true),
+            (&args.endpoint_group_strict, true, true),
+        ];
+        let spec =
+            |address: &String, strict, group| EndpointSpec { address: address.clone(), strict, group, tls: None };
+        let specs: Vec<EndpointSpec> = kinds
+            .into_iter()
+            .flat_map(|(addresses, strict, group)| addresses.iter().map(move |address| spec(address, strict, group)))
+            .collect();
+        if let Some(name) = args.endpoint_strict.iter().find(|address| address.contains('+')) {
+            bail!("--endpoint-strict={name}: a strict endpoint must be one address, not a name to look up");
+        }
+        let file = args.sd_config_file.as_deref().and_then(path);
+        let config = match (args.sd_config.as_ref().filter(|text| !text.is_empty()), file) {
+            (Some(_), Some(_)) => bail!("--endpoint.sd-config and --endpoint.sd-config-file are both given; give one"),
+            (Some(text), None) => Some(ConfigSource::Inline(text.clone())),
+            (None, Some(file)) => Some(ConfigSource::File(file)),
+            (None, None) => None,
+        };
+        Ok(EndpointSettings {
+            specs,
+            config,
+            config_reload: args.sd_config_reload,
+            sd_files: args.sd_files.clone(),
+            sd_files_reload: args.sd_interval,
+            dns_refresh: args.dns_interval,
+            info_timeout: args.info_timeout,
+            unhealthy_timeout: args.unhealthy_timeout,
+            tls: self.client_tls(),
+            response_timeout: Some(args.response_timeout).filter(|timeout| !timeout.is_zero()),
+        })
+    }
+
+    fn client_tls(&self) -> Option<TlsSettings> {
+        let client = &self.client;
+        client.secure.then(|| TlsSettings {
+            ca: path(&client.ca),
+            cert: path(&client.cert),
+            key: path(&client.key),
+            server_name: client.server_name.clone(),
+            skip_verify: client.skip_verify,
+        })
+    }
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+    let settings = args.settings(context.flags.clone())?;
+    let querier = Querier::new(settings, &context.registry, context.clock.clone())?;
+    let offer = Offer {
+        routes: querier.routes(),
+        services: Some(querier.services()),
+        descriptors: Querier::descriptors(),
+        ready: querier.ready(),
+    };
+    let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
+    let work = async {
+        querier.run().await;
+        Ok(())
+    };
+    context.serve(listeners, offer, work).await
+}
+
+#[cfg(test)]
+mod tests;

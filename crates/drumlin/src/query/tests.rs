@@ -1,0 +1,73 @@
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn settings(words: &str) -> Result<Settings> {
+    let line = Line::try_parse_from(std::iter::once("query").chain(words.split_whitespace()))?;
+    line.args.settings(Default::default())
+}
+
+#[test]
+fn defaults_are_those_of_thanos() {
+    let settings = settings("").unwrap();
+    assert_eq!(settings.timeout, Duration::from_secs(120));
+    assert_eq!((settings.max_concurrent, settings.partial_response), (20, true));
+    assert_eq!(settings.lookback, Duration::from_secs(300));
+    assert!(settings.dynamic_lookback && !settings.auto_downsampling && !settings.experimental_functions);
+    assert_eq!(settings.endpoints.dns_refresh, Duration::from_secs(30));
+    assert_eq!(settings.endpoints.info_timeout, Duration::from_secs(5));
+    assert_eq!(settings.endpoints.response_timeout, None);
+}
+
+#[test]
+fn endpoints_come_in_four_kinds() {
+    let endpoints = settings(
+        "--endpoint=a:1 --endpoint dnssrv+_grpc._tcp.b --endpoint-strict=c:1 --endpoint-group=d:1 \
+         --endpoint-group-strict=e:1",
+    )
+    .unwrap()
+    .endpoints
+    .specs;
+    let kinds: Vec<_> = endpoints.iter().map(|e| (e.address.as_str(), e.strict, e.group)).collect();
+    assert_eq!(
+        kinds,
+        [
+            ("a:1", false, false),
+            ("dnssrv+_grpc._tcp.b", false, false),
+            ("c:1", true, false),
+            ("d:1", false, true),
+            ("e:1", true, true)
+        ]
+    );
+    assert!(settings("--endpoint-strict=dns+a:1").is_err());
+}
+
+#[test]
+fn values_reach_the_settings() {
+    let given = settings(
+        "--query.replica-label=a,b --query.replica-label=c --deduplication.func=chain --selector-label=x=\"y\" \
+         --enable-feature=promql-experimental-functions --web.external-prefix=/thanos --store.response-timeout=10s",
+    )
+    .unwrap();
+    assert_eq!(given.replica_labels, ["a", "b", "c"]);
+    assert_eq!(given.dedup, Dedup::Chain);
+    assert_eq!(given.selector_labels.get("x"), Some(&b"y"[..]));
+    assert!(given.experimental_functions);
+    assert_eq!(given.web.route_prefix, "/thanos");
+    assert_eq!(given.endpoints.response_timeout, Some(Duration::from_secs(10)));
+    assert!(settings("--deduplication.func=best").is_err());
+    assert!(settings("--endpoint.sd-config=x --endpoint.sd-config-file=y").is_err());
+}
+
+#[test]
+fn tls_towards_endpoints_is_off_unless_asked_for() {
+    assert!(settings("--grpc-client-tls-ca=/ca.pem").unwrap().endpoints.tls.is_none());
+    let tls = settings("--grpc-client-tls-secure --grpc-client-tls-ca=/ca.pem").unwrap().endpoints.tls.unwrap();
+    assert_eq!(tls.ca, Some("/ca.pem".into()));
+}

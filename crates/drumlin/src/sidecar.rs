@@ -1,0 +1,209 @@
+//! `drumlin sidecar`: flags to settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use model::TimestampMs;
+use sidecar::{MinTime, Parts, Settings, ShipperSettings, Sidecar};
+use storeapi::SeriesLimits;
+
+use crate::bucket::BucketArgs;
+use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, content};
+use crate::cli::kingpin::Foreign;
+use crate::cli::values::{TimeOrOffset, duration};
+use crate::process::{Context, store_offer};
+
+/// Flags of `thanos sidecar` that we accept and do not act on.
+pub(crate) const FOREIGN: &[Foreign] = &[
+    Foreign::value("reloader.config-file").refused(),
+    Foreign::value("reloader.config-envsubst-file").refused(),
+    Foreign::value("reloader.rule-dir").refused(),
+    Foreign::value("reloader.watch-interval"),
+    Foreign::value("reloader.retry-interval"),
+    Foreign::value("reloader.method"),
+    Foreign::value("reloader.process-name"),
+];
+
+/// Serves the recent data of one Prometheus, and ships its finished blocks to a bucket.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    prometheus: PrometheusArgs,
+    #[command(flatten)]
+    bucket: BucketArgs,
+    #[command(flatten)]
+    shipper: ShipperArgs,
+    #[command(flatten)]
+    serving: ServingArgs,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    grpc: GrpcArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Prometheus")]
+struct PrometheusArgs {
+    /// Where Prometheus answers HTTP, with its path prefix if it has one.
+    #[arg(id = "prometheus.url", long = "prometheus.url", default_value = "http://localhost:9090", value_name = "URL")]
+    url: String,
+    /// How to authenticate to it and which certificates to trust, as YAML.
+    #[arg(id = "prometheus.http-client", long = "prometheus.http-client", value_name = "CONTENT")]
+    http_client: Option<String>,
+    /// A file with that YAML.
+    #[arg(id = "prometheus.http-client-file", long = "prometheus.http-client-file", value_name = "FILE")]
+    http_client_file: Option<String>,
+    /// How long to wait for it to come up before giving up.
+    #[arg(id = "prometheus.ready_timeout", long = "prometheus.ready_timeout", default_value = "10m", value_name = "DURATION", value_parser = duration)]
+    ready_timeout: Duration,
+    /// How often its external labels are read.
+    #[arg(id = "prometheus.get_config_interval", long = "prometheus.get_config_interval", default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    get_config_interval: Duration,
+    /// How long reading them may take.
+    #[arg(id = "prometheus.get_config_timeout", long = "prometheus.get_config_timeout", default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    get_config_timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Shipping blocks")]
+struct ShipperArgs {
+    /// Prometheus' data folder.
+    #[arg(id = "tsdb.path", long = "tsdb.path", default_value = "./data", value_name = "FOLDER")]
+    tsdb_path: PathBuf,
+    /// Also ship blocks that Prometheus compacted, such as those from before there was a sidecar.
+    #[arg(id = "shipper.upload-compacted", long = "shipper.upload-compacted")]
+    upload_compacted: bool,
+    /// Files of a block uploaded at a time; 0 for one.
+    #[arg(
+        id = "shipper.upload-concurrency",
+        long = "shipper.upload-concurrency",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    upload_concurrency: usize,
+    /// Name of the file in the data folder that says what was shipped; Prometheus may read it.
+    #[arg(
+        id = "shipper.meta-file-name",
+        long = "shipper.meta-file-name",
+        default_value = "thanos.shipper.json",
+        value_name = "NAME"
+    )]
+    meta_file_name: String,
+    /// Ship although Prometheus compacts its blocks itself.
+    #[arg(id = "shipper.ignore-unequal-block-size", long = "shipper.ignore-unequal-block-size", hide = true)]
+    ignore_unequal_block_size: bool,
+    /// Ship newer blocks although an older one failed.
+    #[arg(id = "shipper.allow-out-of-order-uploads", long = "shipper.allow-out-of-order-uploads", hide = true)]
+    allow_out_of_order_uploads: bool,
+    /// Pass over blocks whose description cannot be read.
+    #[arg(id = "shipper.skip-corrupted-blocks", long = "shipper.skip-corrupted-blocks", hide = true)]
+    skip_corrupted_blocks: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Serving data")]
+struct ServingArgs {
+    /// Serve nothing older: a time, or an offset from now such as -2h.
+    #[arg(
+        id = "min-time",
+        long = "min-time",
+        default_value = "0000-01-01T00:00:00Z",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
+    min_time: TimeOrOffset,
+    /// Series one request may bring; 0 for no limit.
+    #[arg(
+        id = "store.limits.request-series",
+        long = "store.limits.request-series",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    request_series: u64,
+    /// Samples one request may bring, counted as 120 per chunk; 0 for no limit.
+    #[arg(
+        id = "store.limits.request-samples",
+        long = "store.limits.request-samples",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    request_samples: u64,
+}
+
+impl Args {
+    pub(crate) fn process(&self) -> &ProcessArgs {
+        &self.process
+    }
+
+    fn settings(&self, now: TimestampMs) -> Result<Settings> {
+        let (prometheus, shipper, serving) = (&self.prometheus, &self.shipper, &self.serving);
+        let http_client = content("prometheus.http-client", &prometheus.http_client, &prometheus.http_client_file)?;
+        Ok(Settings {
+            prometheus_url: prometheus.url.clone(),
+            http_client: http_client.unwrap_or_default(),
+            ready_timeout: prometheus.ready_timeout,
+            get_config_interval: prometheus.get_config_interval,
+            get_config_timeout: prometheus.get_config_timeout,
+            min_time: match serving.min_time {
+                TimeOrOffset::Offset(ms) if ms < 0 => MinTime::Before(Duration::from_millis(ms.unsigned_abs())),
+                other => MinTime::At(TimestampMs(other.at(now))),
+            },
+            limits: SeriesLimits { series: serving.request_series, samples: serving.request_samples },
+            shipper: ShipperSettings {
+                tsdb_path: shipper.tsdb_path.clone(),
+                upload_compacted: shipper.upload_compacted,
+                ignore_unequal_block_size: shipper.ignore_unequal_block_size,
+                allow_out_of_order_uploads: shipper.allow_out_of_order_uploads,
+                skip_corrupted_blocks: shipper.skip_corrupted_blocks,
+                upload_concurrency: shipper.upload_concurrency,
+                meta_file_name: shipper.meta_file_name.clone(),
+                ..ShipperSettings::default()
+            },
+        })
+    }
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+    let settings = args.settings(context.clock.now())?;
+    let parts = Parts {
+        clock: context.clock.clone(),
+        budget: args.process.budget(),
+        registry: context.registry.clone(),
+        bucket: args.bucket.open(&context)?,
+    };
+    let sidecar = Sidecar::new(settings, parts)?;
+    let offer = store_offer(sidecar.store, sidecar.ready);
+    let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
+    let work = async { Ok(sidecar.run.await?) };
+    context.serve(listeners, offer, work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn values_reach_the_settings() {
+        let words = "sidecar --prometheus.url=http://p:1/x --tsdb.path=/prometheus --min-time=-2h \
+                     --shipper.upload-compacted --prometheus.ready_timeout=1m";
+        let settings = Line::try_parse_from(words.split_whitespace()).unwrap().args.settings(TimestampMs(0)).unwrap();
+        assert_eq!(settings.prometheus_url, "http://p:1/x");
+        assert_eq!(settings.min_time, MinTime::Before(Duration::from_secs(7200)));
+        assert_eq!(settings.shipper.tsdb_path, PathBuf::from("/prometheus"));
+        assert!(settings.shipper.upload_compacted);
+        assert_eq!(settings.ready_timeout, Duration::from_secs(60));
+        let defaults = Line::try_parse_from(["sidecar"]).unwrap().args.settings(TimestampMs(0)).unwrap();
+        assert_eq!(defaults.shipper, ShipperSettings::default());
+    }
+}
