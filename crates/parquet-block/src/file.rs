@@ -56,6 +56,7 @@ impl BlockFile {
                 footer
             }
         };
+        check_rows(footer.metadata(), size).map_err(|reason| Error::corrupt(&path, reason))?;
         let pairs = footer.metadata().file_metadata().key_value_metadata();
         let format = pairs.into_iter().flatten().find(|kv| kv.key == "drumlin.format").and_then(|kv| kv.value.clone());
         if format.as_deref() != Some(FORMAT) {
@@ -147,6 +148,22 @@ impl BlockFile {
             start = end;
         }
         Ok((groups, RowSelection::from_consecutive_ranges(ranges.into_iter(), kept)))
+    }
+}
+
+/// Rows that a file of this size cannot have would become memory that there is not.
+fn check_rows(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
+    const MAX_ROWS_PER_BYTE: u64 = 1000;
+    let rows = metadata.file_metadata().num_rows();
+    let most = i64::try_from(size.saturating_mul(MAX_ROWS_PER_BYTE)).unwrap_or(i64::MAX);
+    let in_groups = metadata.row_groups().iter().try_fold(0i64, |sum, group| {
+        let rows = group.num_rows();
+        (rows >= 0).then(|| sum.checked_add(rows)).flatten()
+    });
+    if in_groups == Some(rows) && rows <= most {
+        Ok(())
+    } else {
+        Err(format!("the footer claims {rows} rows in {size} bytes"))
     }
 }
 

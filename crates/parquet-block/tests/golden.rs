@@ -41,6 +41,7 @@ impl Clock for StoppedClock {
 
 struct Written {
     store: Arc<InMemory>,
+    registry: prometheus::Registry,
     bucket: Bucket,
     location: BlockLocation,
     meta: BlockMeta,
@@ -53,7 +54,8 @@ fn external() -> Labels {
 
 async fn write(series: &[(Labels, DownsampledSeries)], resolution: Resolution, limits: ShardLimits) -> Written {
     let store = Arc::new(InMemory::new());
-    let metrics = BucketMetrics::new(&prometheus::Registry::new()).unwrap();
+    let registry = prometheus::Registry::new();
+    let metrics = BucketMetrics::new(&registry).unwrap();
     let over: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
     let bucket = Bucket::new(over, BucketSettings::default(), metrics, Arc::new(StoppedClock));
     let id = BlockId::from_parts(1_768_435_200_000, 7);
@@ -69,13 +71,23 @@ async fn write(series: &[(Labels, DownsampledSeries)], resolution: Resolution, l
     );
     let mut meta = BlockMeta::from_json(json.as_bytes()).unwrap();
     stats.describe(&mut meta);
-    Written { store, bucket, location, meta, stats }
+    Written { store, registry, bucket, location, meta, stats }
 }
 
 impl Written {
     async fn open(&self) -> ParquetBlock {
         let cache = FooterCache::new(1 << 20);
         ParquetBlock::open(&self.bucket, &self.location, &self.meta, &cache).await.unwrap()
+    }
+
+    /// Reading requests to the bucket so far.
+    fn gets(&self) -> f64 {
+        let families = self.registry.gather();
+        let operations = families.iter().filter(|f| f.name() == "thanos_objstore_bucket_operations_total");
+        let gets = operations
+            .flat_map(|f| f.get_metric())
+            .filter(|m| m.get_label().iter().any(|l| l.name() == "operation" && l.value().starts_with("get")));
+        gets.map(|m| m.get_counter().get_value()).sum()
     }
 }
 
@@ -172,6 +184,25 @@ async fn whole_blocks_come_back_and_are_smaller_than_thanos() {
     println!("floats: {} of {thanos} bytes, {ratio:.3}; whole block {whole:.3}", float_only.stats.bytes());
     println!("{:?}", written.stats.files);
     assert!(ratio <= 0.75, "{ratio}");
+}
+
+#[tokio::test]
+async fn requests_are_few() {
+    let written = write(&downsample(&support::excerpt()), Resolution::FiveMinutes, ShardLimits::default()).await;
+    let cache = FooterCache::new(1 << 20);
+    let open = || ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache);
+    let block = open().await.unwrap();
+    assert_eq!(written.gets(), 3.0, "one per footer");
+    open().await.unwrap();
+    assert_eq!(written.gets(), 3.0, "footers are kept");
+    let request = SeriesRequest {
+        matchers: vec![Matcher::equal("__name__", "http_requests_total")],
+        aggregates: vec![Aggregate::Counter],
+        ..everything()
+    };
+    assert_eq!(read(&block, request).await.len(), 1);
+    // The name column, the positions, the labels, the windows.
+    assert_eq!(written.gets(), 7.0);
 }
 
 #[tokio::test]
