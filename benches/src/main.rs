@@ -1,1 +1,47 @@
-fn main() {}
+//! `cargo run --release -p benches -- NAME …`: measurements as JSON lines on standard output, each with the peak of
+//! anonymous memory. `README.md` beside this has the figures and the commands that gave them.
+
+mod compact;
+mod data;
+mod downsample;
+mod engine;
+mod gateway;
+mod measure;
+mod process;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(about = "Measures speed and memory; prints JSON lines")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Writes the blocks that the other benches read
+    Data(data::Args),
+    /// Times queries over block folders, from text to result
+    Engine(engine::Args),
+    /// Times raw to 5m of one block
+    Downsample(downsample::Args),
+    /// Times queries through `drumlin store` over an object server with latency
+    Gateway(gateway::Args),
+    /// Times one run of the compactor over a copy of a bucket
+    Compact(compact::Args),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().bench {
+        Bench::Data(args) => data::run(&args),
+        Bench::Engine(args) => engine::run(&args),
+        Bench::Downsample(args) => downsample::run(&args),
+        Bench::Gateway(args) => gateway::run(&args),
+        Bench::Compact(args) => compact::run(&args),
+    }
+}

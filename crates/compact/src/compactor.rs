@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use block::Bucket;
 use block::SyncMetrics;
@@ -139,6 +140,10 @@ impl Compactor {
             if !partial.has_deletion_mark && age_ms > PARTIAL_UPLOAD_AGE_MS {
                 self.marks.delete(&partial.location, "upload broke off").await;
             }
+        }
+        let age = Duration::from_millis(PARTIAL_UPLOAD_AGE_MS as u64);
+        if let Err(e) = self.bucket.sweep_torn_uploads(age).await {
+            tracing::warn!(error = %e, "files of torn uploads could not be removed, the next run tries again");
         }
     }
 

@@ -23,16 +23,16 @@ use crate::{Error, Result};
 /// Encoded bytes of the series that are aggregated as one piece of work.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// One block to read, what to write of it.
-pub(crate) struct Job<'a> {
-    pub(crate) input: &'a Arc<BlockMeta>,
+/// One block to read and what to write of it. Outputs have ids and bytes that depend on the input alone.
+pub struct Job<'a> {
+    pub input: &'a Arc<BlockMeta>,
     /// External labels of the group.
-    pub(crate) labels: &'a Labels,
+    pub labels: &'a Labels,
     /// Finest first.
-    pub(crate) resolutions: &'a [Resolution],
-    pub(crate) format: OutputFormat,
+    pub resolutions: &'a [Resolution],
+    pub format: OutputFormat,
     /// Batches aggregated at a time.
-    pub(crate) workers: usize,
+    pub workers: usize,
 }
 
 /// A series and its windows, one set per resolution of the job.
@@ -40,7 +40,10 @@ type Windows = (Labels, Vec<DownsampledSeries>);
 
 impl Job<'_> {
     /// Writes what is not there yet; returns the metas of all outputs.
-    pub(crate) async fn run(&self, bucket: &Bucket) -> Result<Vec<Arc<BlockMeta>>> {
+    ///
+    /// # Errors
+    /// The bucket fails, or the input is damaged; then nothing is committed.
+    pub async fn run(&self, bucket: &Bucket) -> Result<Vec<Arc<BlockMeta>>> {
         let mut done = Vec::new();
         let mut wanted = Vec::new();
         for resolution in self.resolutions {

@@ -11,7 +11,7 @@ pub(crate) const ENCODER_VERSION: u32 = 1;
 
 /// How an output is stored; part of its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum OutputFormat {
+pub enum OutputFormat {
     /// A block in Prometheus' layout, downsampled ones with Thanos' AggrChunks.
     Tsdb,
     /// Plain Parquet files.

@@ -19,5 +19,7 @@ mod planner;
 mod settings;
 
 pub use compactor::{Compactor, Event};
+pub use downsample::Job as DownsampleJob;
 pub use error::{Error, Kind, Result};
+pub use identity::OutputFormat;
 pub use settings::{DedupFunc, DownsampleFormat, Retention, Settings};

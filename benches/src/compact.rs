@@ -1,0 +1,72 @@
+//! One run of `drumlin compact`, or of a peer that takes the same flags, over a copy of a bucket behind an object
+//! server: what it took, what it read and wrote, what it needed locally.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use object_store::local::LocalFileSystem;
+use serde_json::json;
+use testkit::{ObjectServer, ServerSettings};
+
+use crate::downsample::link_block;
+use crate::measure::{MemoryWatch, clock, cpu_seconds_of, folder_bytes, seconds_since};
+use crate::process::{Process, drumlin, free_port};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A bucket of type FILESYSTEM; a linked copy of it is compacted
+    #[arg(long)]
+    bucket: PathBuf,
+    /// A binary whose `compact` subcommand is measured instead of ours
+    #[arg(long)]
+    peer: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure(args))
+}
+
+async fn measure(args: &Args) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("bucket");
+    link_block(&args.bucket, &copy)?;
+    let store = Arc::new(LocalFileSystem::new_with_prefix(&copy)?);
+    let server = ObjectServer::start(store, ServerSettings::default()).await?;
+    let (config, data) = (folder.path().join("objstore.yml"), folder.path().join("data"));
+    std::fs::write(&config, server.s3_config())?;
+
+    let binary = match &args.peer {
+        Some(peer) => peer.clone(),
+        None => drumlin()?,
+    };
+    let start = clock().monotonic();
+    let compactor_args = [
+        "compact".to_owned(),
+        format!("--data-dir={}", data.display()),
+        format!("--objstore.config-file={}", config.display()),
+        "--consistency-delay=0s".to_owned(),
+        format!("--http-address=127.0.0.1:{}", free_port()?),
+    ];
+    let mut process = Process::start(&binary, &compactor_args)?;
+    let memory = MemoryWatch::of_pid(process.pid());
+    let disk = AtomicU64::new(0);
+    let mut cpu = 0.0;
+    while process.is_running() {
+        disk.fetch_max(folder_bytes(&data), Ordering::Relaxed);
+        cpu = cpu_seconds_of(process.pid()).unwrap_or(cpu);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    process.wait()?;
+    let counts = server.counts();
+    let line = json!({
+        "bench": "compact", "compactor": binary.file_name().map(|n| n.to_string_lossy().into_owned()),
+        "bucket_bytes": folder_bytes(&args.bucket), "wall_seconds": seconds_since(start), "cpu_seconds": cpu,
+        "peak_anon_mib": memory.peak_mib(), "peak_local_disk_bytes": disk.load(Ordering::Relaxed),
+        "requests": counts.requests, "bytes_read": counts.bytes_out, "bytes_written": counts.bytes_in,
+    });
+    println!("{line}");
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The blocks that the benches read: 10,000 steady series, about 4 bytes per sample.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use model::{BlockId, TimeRange};
+use serde_json::json;
+use synthetic::{BLOCK_MS, Fleet, Settings, Window};
+use tsdb::block_builder::BlockDescription;
+
+use crate::measure::{MemoryWatch, clock, folder_bytes, seconds_since};
+
+/// 2026-01-01T00:00:00Z.
+const START_MS: i64 = 1_767_225_600_000;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The folder to write block folders into; a bucket of type FILESYSTEM at the same time
+    #[arg(long)]
+    out: PathBuf,
+    /// Days of data
+    #[arg(long, default_value_t = 1)]
+    days: i64,
+    /// Seconds between samples
+    #[arg(long, default_value_t = 15)]
+    interval: i64,
+    /// Hours per block; a multiple of 2 that divides the days
+    #[arg(long, default_value_t = 2)]
+    block_hours: i64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let memory = MemoryWatch::of_self();
+    let start = clock().monotonic();
+    // two-week blocks begin at multiples of two weeks
+    let aligned = START_MS.div_euclid(14 * 12 * BLOCK_MS) * 14 * 12 * BLOCK_MS;
+    let mut settings = Settings::bench(args.seed, aligned);
+    settings.range = TimeRange::new(aligned, aligned + args.days * 12 * BLOCK_MS);
+    settings.scrape_interval_ms = args.interval * 1000;
+    let fleet = Fleet::new(settings)?;
+    let replica = fleet.replicas().first().context("the fleet has no server")?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("create {}", args.out.display()))?;
+    let (mut samples, mut blocks) = (0, 0);
+    let mut at = aligned;
+    while at < fleet.settings().range.end {
+        let range = TimeRange::new(at, at + args.block_hours * BLOCK_MS / 2);
+        let id = BlockId::from_parts(range.end as u64, u128::from(args.seed));
+        let external_labels = Some(replica.external_labels().clone());
+        let description = BlockDescription { id, range, external_labels };
+        let meta = testkit::write_block(&args.out, &Window::new(&fleet, replica, range), description);
+        samples += meta.stats.num_samples;
+        blocks += 1;
+        at = range.end;
+    }
+    let bytes = folder_bytes(&args.out);
+    let seconds = seconds_since(start);
+    let line = json!({
+        "bench": "data", "blocks": blocks, "samples": samples, "bytes": bytes, "seconds": seconds,
+        "bytes_per_sample": bytes as f64 / samples as f64, "peak_anon_mib": memory.peak_mib(),
+    });
+    println!("{line}");
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Clocks and memory of a process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use model::{Clock, SystemClock};
+
+/// The machine's clock.
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))))
+}
+
+/// Seconds since `start`, a reading of `clock().monotonic()`.
+pub(crate) fn seconds_since(start: Duration) -> f64 {
+    clock().monotonic().saturating_sub(start).as_secs_f64()
+}
+
+/// CPU seconds of this process, all threads, user and system.
+pub(crate) fn cpu_seconds() -> f64 {
+    // SAFETY: rusage is plain data, and getrusage fills it in.
+    let usage = unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// CPU seconds of another process so far.
+pub(crate) fn cpu_seconds_of(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the name may hold spaces; what follows it does not
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(ticks / 100.0)
+}
+
+fn anonymous_bytes(pid: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// Watches the anonymous memory of a process every few milliseconds and keeps the peak.
+pub(crate) struct MemoryWatch {
+    stop: Arc<AtomicBool>,
+    peak: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl MemoryWatch {
+    pub(crate) fn of_self() -> MemoryWatch {
+        MemoryWatch::of("self".into())
+    }
+
+    pub(crate) fn of_pid(pid: u32) -> MemoryWatch {
+        MemoryWatch::of(pid.to_string())
+    }
+
+    fn of(pid: String) -> MemoryWatch {
+        let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, highest) = (Arc::clone(&stop), Arc::clone(&peak));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                highest.fetch_max(anonymous_bytes(&pid).unwrap_or(0), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        MemoryWatch { stop, peak, thread: Some(thread) }
+    }
+
+    /// Bytes, in MiB, at most so far.
+    pub(crate) fn peak_mib(&self) -> f64 {
+        self.peak.load(Ordering::Relaxed) as f64 / f64::from(1 << 20)
+    }
+}
+
+impl Drop for MemoryWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // it cannot panic; a bench ends all the same
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Bytes of all files below a folder.
+pub(crate) fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -1,0 +1,70 @@
+//! Whole processes: ours and peers, started on free ports of the loopback interface.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// A process that ends with this value.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub(crate) fn start(program: &PathBuf, args: &[String]) -> Result<Process> {
+        let mut command = Command::new(program);
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+        Ok(Process { child })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until `url` answers with success.
+    pub(crate) async fn wait_ready(&mut self, client: &reqwest::Client, url: &str) -> Result<()> {
+        for _ in 0..600 {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the process behind {url} ended with {status}");
+            }
+            if client.get(url).send().await.is_ok_and(|r| r.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{url} is not ready after 30 s")
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { bail!("the process ended with {status}") }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The `drumlin` that was built beside this bench.
+pub(crate) fn drumlin() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("drumlin");
+    anyhow::ensure!(path.exists(), "{} is missing: run `cargo build --release -p drumlin` first", path.display());
+    Ok(path)
+}
