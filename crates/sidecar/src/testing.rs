@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use merge::ChunkContent;
@@ -56,6 +57,7 @@ impl FakePrometheus {
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&self), only_when_up))
             .with_state(self);
         let router = Router::new().nest("/prefix", api);
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         url
     }

@@ -167,7 +167,8 @@ async fn a_compacted_block_that_overlaps_is_refused() {
     let setting = Setting::new(|s| ShipperSettings { upload_compacted: true, ..s });
     setting.edit_meta(BLOCKS[1], |meta| {
         meta.compaction.level = 2;
-        meta.min_time -= 1;
+        // One millisecond into the first block.
+        meta.min_time = 1_767_232_799_999;
     });
     let error = setting.sync().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
