@@ -164,7 +164,7 @@ fn pack(present: &[u64], steps: usize, rows: usize) -> Vec<u64> {
             let bits = present[row * words + word];
             let at = row * steps + word * 64;
             packed[at / 64] |= bits << (at % 64);
-            if at % 64 != 0 {
+            if !at.is_multiple_of(64) {
                 packed[at / 64 + 1] |= bits >> (64 - at % 64);
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use futures::TryStreamExt;
+use model::Labels;
 use promql::ast::Span;
 use promql::kernels::aggregate::{self, Cells, for_each_bit};
 use promql::kernels::format::plain;
@@ -199,6 +200,8 @@ impl Operator for CountValues {
             let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
             let mut out = Rows::new(self.steps);
             let mut labels = Vec::new();
+            // The value's label may be one of the grouping's, which it then replaces: groups become one.
+            let mut by_labels: HashMap<Labels, usize> = HashMap::new();
             for group in groups.sorted() {
                 let mut row_of: HashMap<String, usize> = HashMap::new();
                 for row in &members[group] {
@@ -207,9 +210,12 @@ impl Operator for CountValues {
                             let k = word * 64 + k;
                             let text = plain(rows.values(*row)[k]);
                             let at = *row_of.entry(text).or_insert_with_key(|text| {
-                                labels.push(groups.labels[group].with(&self.label, text));
-                                out.push_empty(0, false);
-                                out.len() - 1
+                                let fresh = groups.labels[group].with(&self.label, text);
+                                *by_labels.entry(fresh).or_insert_with_key(|fresh| {
+                                    labels.push(fresh.clone());
+                                    out.push_empty(0, false);
+                                    out.len() - 1
+                                })
                             });
                             let (values, present) = out.row_mut(at);
                             values[k] += 1.0;

@@ -71,6 +71,13 @@ enum Operand {
     Fill(f64),
 }
 
+/// Where a pair of operands is combined.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    signature: usize,
+    mask: &'a [u64],
+}
+
 /// The join's output as it grows.
 struct Output {
     rows: Rows,
@@ -117,18 +124,33 @@ impl Join {
             for row in &many.members[signature] {
                 for other in &one.members[signature] {
                     let mask = both(many.rows.present(*row), one.rows.present(*other));
-                    self.pair(&mut out, signature, (&many, Operand::Row(*row)), (&one, Operand::Row(*other)), &mask)?;
+                    self.pair(
+                        &mut out,
+                        Place { signature, mask: &mask },
+                        (&many, Operand::Row(*row)),
+                        (&one, Operand::Row(*other)),
+                    )?;
                 }
                 if let Some(fill) = fill_one {
                     let mask = minus(many.rows.present(*row), &one.union(&one.members[signature]));
-                    self.pair(&mut out, signature, (&many, Operand::Row(*row)), (&one, Operand::Fill(fill)), &mask)?;
+                    self.pair(
+                        &mut out,
+                        Place { signature, mask: &mask },
+                        (&many, Operand::Row(*row)),
+                        (&one, Operand::Fill(fill)),
+                    )?;
                 }
             }
             if let Some(fill) = fill_many {
                 let matched = many.union(&many.members[signature]);
                 for other in &one.members[signature] {
                     let mask = minus(one.rows.present(*other), &matched);
-                    self.pair(&mut out, signature, (&many, Operand::Fill(fill)), (&one, Operand::Row(*other)), &mask)?;
+                    self.pair(
+                        &mut out,
+                        Place { signature, mask: &mask },
+                        (&many, Operand::Fill(fill)),
+                        (&one, Operand::Row(*other)),
+                    )?;
                 }
             }
         }
@@ -189,15 +211,15 @@ impl Join {
         builder.build()
     }
 
-    /// Combines two operands at the steps of `mask` into the output row of their labels.
+    /// Combines two operands at the steps of a mask into the output row of their labels.
     fn pair(
         &self,
         out: &mut Output,
-        signature: usize,
+        place: Place<'_>,
         (many, a): (&Side, Operand),
         (one, b): (&Side, Operand),
-        mask: &[u64],
     ) -> Result<()> {
+        let Place { signature, mask } = place;
         if mask.iter().all(|w| *w == 0) {
             return Ok(());
         }

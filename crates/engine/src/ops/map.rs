@@ -86,7 +86,10 @@ impl Map {
             MapFunction::Clamp => {
                 each(&mut rows, |k, v| math::max(params[0][k], math::min(params[1][k], v)));
                 // A range without numbers holds nothing.
-                retain(&mut rows, |k, _| !(params[1][k] < params[0][k]));
+                retain(&mut rows, |k, _| {
+                    let is_empty = params[1][k] < params[0][k];
+                    !is_empty
+                });
             }
             MapFunction::Binary { op, return_bool, scalar_left } => {
                 binary((*op, *return_bool, *scalar_left), &mut rows, &params[0]);
