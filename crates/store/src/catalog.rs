@@ -43,13 +43,15 @@ pub(crate) struct Pick {
     pub(crate) matchers: Arc<Vec<Matcher>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Catalog {
     groups: Vec<Group>,
+    /// The time that is served, whatever else blocks hold.
+    limit: TimeRange,
 }
 
 impl Catalog {
-    pub(crate) fn new(blocks: &[SyncedBlock]) -> Catalog {
+    pub(crate) fn new(blocks: &[SyncedBlock], limit: TimeRange) -> Catalog {
         let mut by_labels: BTreeMap<Labels, Vec<&SyncedBlock>> = BTreeMap::new();
         for block in blocks {
             by_labels.entry(block.labels.clone()).or_default().push(block);
@@ -68,7 +70,7 @@ impl Catalog {
             };
             Group { spans: kept.iter().map(span).collect(), blocks: kept.iter().map(served).collect(), labels }
         };
-        Catalog { groups: by_labels.into_iter().map(group).collect() }
+        Catalog { groups: by_labels.into_iter().map(group).collect(), limit }
     }
 
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Arc<ServedBlock>> {
@@ -82,6 +84,7 @@ impl Catalog {
 
     /// The blocks that answer, group by group.
     pub(crate) fn pick(&self, matchers: &[Matcher], wanted: Wanted) -> Vec<Pick> {
+        let wanted = Wanted { range: wanted.range.intersect(self.limit), ..wanted };
         let mut picks = Vec::new();
         for group in &self.groups {
             let Some(left) = match_external(matchers, &group.labels) else { continue };
@@ -114,7 +117,7 @@ impl Catalog {
         StoreInfo {
             component: ComponentType::Store,
             label_sets: self.groups.iter().map(|g| g.labels.clone()).collect(),
-            range,
+            range: range.intersect(self.limit),
             supports_sharding: true,
             supports_without_replica_labels: true,
             tsdb_infos,

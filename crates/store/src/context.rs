@@ -54,6 +54,11 @@ impl Shared {
         metrics.cache_bytes.set(self.headers.bytes() as f64);
     }
 
+    /// Whether the header is in the cache, as far as is known.
+    pub(crate) fn was_loaded(&self, block: BlockId) -> bool {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
+    }
+
     /// Forgets a block that is no longer served.
     pub(crate) async fn forget(&self, block: BlockId) {
         self.headers.remove(block).await;
@@ -73,7 +78,8 @@ pub(crate) struct Context {
 
 #[derive(Debug, Default)]
 struct Served {
-    series: u64,
+    /// `None` when labels were asked for.
+    series: Option<u64>,
     /// The span of the chunks sent of each coarser resolution.
     coarser: [Option<TimeRange>; 2],
 }
@@ -99,7 +105,7 @@ impl Context {
     }
 
     pub(crate) fn sent_series(&self, count: usize) {
-        self.served().series += count as u64;
+        *self.served().series.get_or_insert_default() += count as u64;
     }
 
     /// Chunks of this resolution and closed span were sent.
@@ -136,6 +142,9 @@ impl Context {
         let (id, text) = (block.id(), error.to_string());
         tracing::warn!(block = %id, error = %text, "block is left out of an answer");
         let advice = match error.kind() {
+            Kind::Corrupt if error.is_missing_file() => {
+                "; if it was deleted, the next sync forgets it, else restore its files or mark it for deletion"
+            }
             Kind::Corrupt => "; restore its files or mark it for deletion",
             _ => "",
         };
@@ -158,7 +167,9 @@ impl Drop for Context {
             metrics.size_touched.with_label_values(&[kind]).observe(bytes);
             metrics.size_fetched.with_label_values(&[kind]).observe(bytes);
         }
-        metrics.result_series.observe(self.served().series as f64);
+        if let Some(series) = self.served().series {
+            metrics.result_series.observe(series as f64);
+        }
     }
 }
 
@@ -189,6 +200,14 @@ impl BlockError {
                 Parquet::Unavailable => Kind::Unavailable,
                 _ => Kind::Corrupt,
             },
+        }
+    }
+
+    fn is_missing_file(&self) -> bool {
+        match self {
+            BlockError::Tsdb(error) => error.kind() == block::Kind::NotFound,
+            BlockError::Parquet(error) => error.kind() == parquet_block::ErrorKind::NotFound,
+            BlockError::Request(_) => false,
         }
     }
 }

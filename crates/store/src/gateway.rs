@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -128,7 +127,7 @@ impl Gateway {
         let filters: [&dyn Filter; 5] = [&time, &relabel, &consistency, &deletion, &Deduplicate];
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
-        let catalog = Catalog::new(&synced.blocks);
+        let catalog = Catalog::new(&synced.blocks, settings.range(now));
         let served = catalog.blocks().count();
         let metrics = &self.shared.metrics;
         metrics.loaded.set(served as f64);
@@ -149,21 +148,19 @@ impl Gateway {
     }
 
     /// Keeps looking what blocks there are; never ends by itself.
-    pub fn run(self) -> impl Future<Output = ()> + Send {
-        async move {
-            let mut retry = FIRST_RETRY;
-            loop {
-                let pause = match self.sync().await {
-                    Ok(()) => self.settings.sync_interval,
-                    Err(e) => {
-                        tracing::warn!(error = %e, "syncing the blocks of the bucket failed");
-                        let pause = if *self.ready.borrow() { self.settings.sync_interval } else { retry };
-                        retry = (retry * 2).min(LAST_RETRY);
-                        pause
-                    }
-                };
-                self.shared.clock.sleep(pause).await;
-            }
+    pub async fn run(self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let pause = match self.sync().await {
+                Ok(()) => self.settings.sync_interval,
+                Err(e) => {
+                    tracing::warn!(error = %e, "syncing the blocks of the bucket failed");
+                    let pause = if *self.ready.borrow() { self.settings.sync_interval } else { retry };
+                    retry = (retry * 2).min(LAST_RETRY);
+                    pause
+                }
+            };
+            self.shared.clock.sleep(pause).await;
         }
     }
 

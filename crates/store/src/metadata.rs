@@ -59,7 +59,7 @@ pub(crate) async fn label_values(
         }
     }
     let label = &request.label;
-    let values = |pick: Pick| async move { vec![values_of(&pick, label, context).await.map_err(|e| (e, pick))] };
+    let values = |pick: Pick| async move { values_of(&pick, label, context).await.map_err(|e| (e, pick)) };
     let external = |(labels, picks): (Labels, Vec<Pick>)| async move {
         let value = text(labels.get(label).unwrap_or_default());
         let mut answers = Vec::new();
@@ -76,22 +76,10 @@ pub(crate) async fn label_values(
         }
         answers
     };
-    let inside = stream::iter(inside).map(values).buffer_unordered(PARALLEL_BLOCKS);
-    let mut answers: Vec<_> = inside.collect::<Vec<_>>().await.concat_all();
-    let external = stream::iter(groups).map(external).buffer_unordered(PARALLEL_BLOCKS);
-    answers.extend(external.collect::<Vec<_>>().await.concat_all());
+    let inside = stream::iter(inside).map(values).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
+    let external = stream::iter(groups).map(external).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
+    let answers = inside.into_iter().chain(external.into_iter().flatten()).collect();
     union(answers, context, request.limit)
-}
-
-/// Flattens what each job found.
-trait ConcatAll<T> {
-    fn concat_all(self) -> Vec<T>;
-}
-
-impl<T> ConcatAll<T> for Vec<Vec<T>> {
-    fn concat_all(self) -> Vec<T> {
-        self.into_iter().flatten().collect()
-    }
 }
 
 async fn names_of(pick: &Pick, context: &Context) -> Found {

@@ -46,6 +46,7 @@ pub(crate) fn answer(picks: Vec<Pick>, plan: Plan, context: Arc<Context>, pass: 
     let plan = Arc::new(plan);
     let blocks: Vec<_> = picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
     context.shared.metrics.blocks_queried.observe(blocks.len() as f64);
+    context.sent_series(0);
     let fetch_bytes = (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
     let fetcher = Arc::new(Fetcher::new(blocks, &plan, Arc::clone(&context)));
     let sources = picks.into_iter().map(|p| Source::open(p, Arc::clone(&plan), Arc::clone(&context))).collect();

@@ -142,7 +142,11 @@ pub(crate) async fn open_tsdb(
     reader: &BlockReader,
     context: &Context,
 ) -> std::result::Result<Arc<tsdb::index::Header>, BlockError> {
-    let _permit = context.shared.opening.acquire().await;
+    // who finds it in the cache need not wait for those who load
+    let _permit = match context.shared.was_loaded(reader.meta().ulid) {
+        true => None,
+        false => context.shared.opening.acquire().await.ok(),
+    };
     let stats = Arc::new(ReadStats::default());
     let header = reader.counting(Arc::clone(&stats)).header().await?;
     let loaded = stats.header_bytes.load(Ordering::Relaxed);

@@ -1,1 +1,8 @@
+//! Gateways over buckets in memory, filled with blocks of every kind.
 
+mod answers;
+mod failures;
+mod model_check;
+mod resolutions;
+mod service;
+mod support;

@@ -1,1 +1,59 @@
+use super::*;
 
+fn synced(n: u128, resolution: Resolution, parquet: bool, sources: &[u128]) -> SyncedBlock {
+    let id = |n| BlockId::from_parts(0, n);
+    let json = format!(
+        r#"{{"ulid":"{}","minTime":0,"maxTime":10,"stats":{{}},"compaction":{{"level":1,"sources":[]}},"version":1,"thanos":{{"labels":{{"a":"b"}},"downsample":{{"resolution":{}}},"source":"test"}}}}"#,
+        id(n),
+        resolution.millis()
+    );
+    let mut meta = BlockMeta::from_json(json.as_bytes()).unwrap();
+    meta.compaction.sources = sources.iter().map(|n| id(*n)).collect();
+    let labels = meta.external_labels();
+    let location =
+        if parquet { BlockLocation::parquet(&labels, resolution, id(n)) } else { BlockLocation::tsdb(id(n)) };
+    SyncedBlock {
+        location,
+        labels,
+        meta: Arc::new(meta),
+        deletion_mark: None,
+        no_compact_mark: None,
+        no_downsample_mark: None,
+        bytes: 0,
+    }
+}
+
+/// The numbers of the blocks that are served of these (number, is Parquet, sources) at one resolution.
+fn kept(resolution: Resolution, blocks: &[(u128, bool, &[u128])]) -> Vec<u128> {
+    let all: Vec<SyncedBlock> =
+        blocks.iter().map(|(n, parquet, sources)| synced(*n, resolution, *parquet, sources)).collect();
+    let catalog = Catalog::new(&all, TimeRange::ALL);
+    let number = |b: &Arc<ServedBlock>| blocks.iter().find(|(n, ..)| BlockId::from_parts(0, *n) == b.id()).unwrap().0;
+    let mut numbers: Vec<u128> = catalog.blocks().map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn of_two_formats_the_one_that_holds_more_is_kept_and_of_equals_parquet() {
+    let r = Resolution::FiveMinutes;
+    assert_eq!(kept(r, &[(1, false, &[1, 2]), (2, true, &[1, 2])]), [2]);
+    assert_eq!(kept(r, &[(1, false, &[1, 2, 3]), (2, true, &[1, 2])]), [1]);
+    assert_eq!(kept(r, &[(1, false, &[1]), (2, false, &[2]), (3, true, &[1, 2])]), [3]);
+    assert_eq!(kept(r, &[(1, false, &[1, 4]), (2, true, &[1, 2])]), [1, 2], "each has something of its own");
+    assert_eq!(kept(r, &[(1, false, &[]), (2, true, &[])]), [1, 2], "nothing is known");
+    assert_eq!(kept(r, &[(1, true, &[1]), (2, true, &[1, 2])]), [1, 2], "one format is the sync's business");
+}
+
+#[test]
+fn other_labels_are_other_groups() {
+    let mut other = synced(2, Resolution::FiveMinutes, true, &[1]);
+    other.labels = Labels::from_pairs([("a", "c")]);
+    let catalog = Catalog::new(&[synced(1, Resolution::FiveMinutes, false, &[1]), other], TimeRange::ALL);
+    assert_eq!(catalog.blocks().count(), 2);
+    let wanted = Wanted { range: TimeRange::ALL, coarsest: Resolution::OneHour, coarser_fallback: false };
+    let matchers = [Matcher::equal("a", "c"), Matcher::equal("x", "y")];
+    let picks = catalog.pick(&matchers, wanted);
+    let [pick] = &picks[..] else { panic!("{picks:?}") };
+    assert_eq!((pick.block.labels.to_string(), &pick.matchers[..]), (r#"{a="c"}"#.into(), &matchers[1..]));
+}

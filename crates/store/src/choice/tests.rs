@@ -93,7 +93,7 @@ fn coarser_blocks_serve_only_where_nothing_allowed_exists_and_only_when_asked() 
     let blocks = "5m 0-48 a,b\n1h 0-48 a,b\nraw 48-96 c";
     check(blocks, "0-96", Raw, false, &["raw 48-96 for 0-96"]);
     check(blocks, "0-96", Raw, true, &["5m 0-48 for 0-48", "raw 48-96 for 0-96"]);
-    check("1h 0-48 a,b\nraw 48-96 c", "0-96", FiveMinutes, true, &["1h 0-48 for 0-48", "raw 48-96 for 48-96"]);
+    check("1h 0-48 a,b\nraw 48-96 c", "0-96", FiveMinutes, true, &["1h 0-48 for 0-48", "raw 48-96 for 0-96"]);
 }
 
 /// Prometheus was down from 2 to 4: the 5m block over the whole span knows nothing of that time either.
