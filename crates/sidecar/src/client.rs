@@ -148,6 +148,12 @@ impl PrometheusClient {
         self.api(&path, &metadata_query(matchers, range, limit)).await
     }
 
+    /// Has Prometheus read its configuration and rules again.
+    pub async fn reload(&self) -> Result<()> {
+        checked(self.http.post(&format!("{}/-/reload", self.base))?.send().await?).await?;
+        Ok(())
+    }
+
     /// Starts a remote read; frames are preferred.
     pub(crate) async fn remote_read(&self, matchers: &[Matcher], range: TimeRange) -> Result<RemoteRead> {
         let request = pb::ReadRequest {

@@ -9,6 +9,7 @@ mod error;
 mod flags;
 mod http_client;
 mod metrics;
+mod reloader;
 mod settings;
 mod shipper;
 mod sidecar;
@@ -19,6 +20,7 @@ mod testing;
 
 pub use client::PrometheusClient;
 pub use error::{Error, Kind, Result};
+pub use reloader::ReloaderSettings;
 pub use settings::{MinTime, Settings, ShipperSettings};
 pub use shipper::Shipper;
 pub use sidecar::{Parts, Sidecar};

@@ -6,6 +6,8 @@ use std::time::Duration;
 use model::TimestampMs;
 use storeapi::SeriesLimits;
 
+use crate::reloader::ReloaderSettings;
+
 /// The oldest data to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinTime {
@@ -78,6 +80,7 @@ pub struct Settings {
     /// `--store.limits.request-series`, `--store.limits.request-samples`.
     pub limits: SeriesLimits,
     pub shipper: ShipperSettings,
+    pub reloader: ReloaderSettings,
 }
 
 impl Default for Settings {
@@ -91,6 +94,7 @@ impl Default for Settings {
             min_time: MinTime::At(TimestampMs::MIN),
             limits: SeriesLimits::default(),
             shipper: ShipperSettings::default(),
+            reloader: ReloaderSettings::default(),
         }
     }
 }

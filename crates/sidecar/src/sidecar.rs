@@ -12,7 +12,8 @@ use storeapi::{Limited, Store};
 use tokio::sync::watch;
 
 use crate::client::PrometheusClient;
-use crate::metrics::SidecarMetrics;
+use crate::metrics::{ReloaderMetrics, SidecarMetrics};
+use crate::reloader::Reloader;
 use crate::settings::Settings;
 use crate::shipper::Shipper;
 use crate::state::State;
@@ -54,10 +55,30 @@ impl Sidecar {
             tracing::info!("no bucket is configured, blocks are not shipped");
         }
         let metrics = SidecarMetrics::new(&parts.registry)?;
+        let reloader = match settings.reloader.is_active() {
+            true => {
+                let metrics = ReloaderMetrics::new(&parts.registry)?;
+                let clock = Arc::clone(&parts.clock);
+                Some(Reloader::new(settings.reloader.clone(), client.clone(), clock, metrics))
+            }
+            false => None,
+        };
         let store: Arc<dyn Store> = Arc::new(Limited::new(Arc::new(store), settings.limits));
         let ready = state.readiness();
         let work = Arc::new(Work { settings, client, state, shipper, metrics, clock: parts.clock });
-        Ok(Sidecar { store, ready, run: work.run().boxed() })
+        Ok(Sidecar { store, ready, run: run(work, reloader).boxed() })
+    }
+}
+
+/// The reloader works from the first moment: Prometheus may wait for its configuration to be written.
+async fn run(work: Arc<Work>, reloader: Option<Reloader>) -> Result<()> {
+    let reloading: BoxFuture<'static, Infallible> = match reloader {
+        Some(reloader) => reloader.run().boxed(),
+        None => std::future::pending().boxed(),
+    };
+    match select(work.run().boxed(), reloading).await {
+        Either::Left((result, _)) => result,
+        Either::Right((never, _)) => match never {},
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -31,6 +31,8 @@ pub(crate) struct FakePrometheus {
     /// Whether remote read streams chunks.
     pub(crate) streams: bool,
     pub(crate) up: AtomicBool,
+    /// Times it was told to reload.
+    pub(crate) reloads: AtomicU64,
     /// Flags, as `/api/v1/status/flags` tells them.
     pub(crate) flags: BTreeMap<String, String>,
 }
@@ -38,7 +40,13 @@ pub(crate) struct FakePrometheus {
 impl FakePrometheus {
     pub(crate) fn new(data: Dataset) -> FakePrometheus {
         let block = |name: &str| (format!("storage.tsdb.{name}-block-duration"), "2h".to_owned());
-        FakePrometheus { data, streams: true, up: AtomicBool::new(true), flags: [block("min"), block("max")].into() }
+        FakePrometheus {
+            data,
+            streams: true,
+            up: AtomicBool::new(true),
+            reloads: AtomicU64::new(0),
+            flags: [block("min"), block("max")].into(),
+        }
     }
 
     /// Serves it and returns its URL.
@@ -50,6 +58,7 @@ impl FakePrometheus {
             .route("/api/v1/status/flags", get(flags))
             .route("/api/v1/status/buildinfo", get(async || success(json!({"version": "3.15.0"}))))
             .route("/metrics", get(metrics))
+            .route("/-/reload", post(reload))
             .route("/api/v1/series", get(series))
             .route("/api/v1/labels", get(label_names))
             .route("/api/v1/label/{name}/values", get(label_values))
@@ -96,6 +105,10 @@ async fn config(State(fake): Fake) -> Response {
 
 async fn flags(State(fake): Fake) -> Response {
     success(json!(fake.flags))
+}
+
+async fn reload(State(fake): Fake) {
+    fake.reloads.fetch_add(1, Ordering::Relaxed);
 }
 
 async fn metrics(State(fake): Fake) -> String {

@@ -24,3 +24,27 @@ pub(super) fn from_wire(chunks: Vec<pb::Chunk>, newer_encodings: bool) -> Result
     }
     Ok(converted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(r#type: i32, data: &'static [u8]) -> Vec<pb::Chunk> {
+        vec![pb::Chunk { min_time_ms: 1, max_time_ms: 2, r#type, data: Bytes::from_static(data) }]
+    }
+
+    #[test]
+    fn bytes_pass_through_and_newer_encodings_only_to_those_who_read_them() {
+        let passed = from_wire(chunk(1, b"anything"), false).unwrap();
+        let ChunkContent::Raw(raw) = &passed[0].content else { panic!("not raw") };
+        assert_eq!((&raw.data[..], passed[0].min_time, passed[0].max_time), (&b"anything"[..], 1, 2));
+        assert_eq!(from_wire(chunk(4, b"anything"), true).unwrap().len(), 1);
+        let error = from_wire(chunk(4, b"\x00"), false).unwrap_err();
+        assert!(error.to_string().starts_with("rewriting a chunk of encoding XOR2: "), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_encoding_is_an_error() {
+        assert_eq!(from_wire(chunk(9, b""), true).unwrap_err().to_string(), "unknown chunk encoding 9");
+    }
+}
