@@ -133,6 +133,25 @@ impl Labels {
     }
 }
 
+impl Labels {
+    /// xxh64 over every name and value behind its length (one byte, or 0xFF and three bytes from 255 on), as
+    /// Prometheus 3 hashes label sets in memory; `limit_ratio` chooses series by it.
+    pub fn length_prefixed_hash64(&self) -> u64 {
+        let mut hasher = Xxh64::new(0);
+        for bytes in self.iter().flat_map(|(name, value)| [name, value]) {
+            match u8::try_from(bytes.len()) {
+                Ok(len) if len < 0xff => hasher.update(&[len]),
+                _ => {
+                    let len = (bytes.len() as u32).to_le_bytes();
+                    hasher.update(&[0xff, len[0], len[1], len[2]]);
+                }
+            }
+            hasher.update(bytes);
+        }
+        hasher.digest()
+    }
+}
+
 impl Default for Labels {
     fn default() -> Labels {
         Labels::empty()

@@ -67,7 +67,7 @@ impl SelectK {
     fn sample(&self, inputs: &Inputs, rows: &Rows, ratios: &[f64]) -> Result<Rows> {
         let mut present = vec![0u64; rows.present.len()];
         let place: Vec<f64> =
-            inputs.query.labels_of(rows).iter().map(|l| l.hash64() as f64 / u64::MAX as f64).collect();
+            inputs.query.labels_of(rows).iter().map(|l| l.length_prefixed_hash64() as f64 / u64::MAX as f64).collect();
         for (step, ratio) in ratios.iter().enumerate() {
             if ratio.is_nan() {
                 return Err(execution("Ratio value is NaN"));
