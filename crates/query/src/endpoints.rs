@@ -6,11 +6,13 @@
 mod config;
 mod discovery;
 mod dns;
+mod measured;
 mod set;
 
 pub(crate) use discovery::Discovery;
 pub(crate) use dns::{Lookup, SystemLookup};
-pub(crate) use set::{EndpointSet, EndpointStatus, Timeouts};
+pub(crate) use measured::Measured;
+pub(crate) use set::{Connect, EndpointSet, EndpointStatus, Timeouts};
 
 use storeapi::client::TlsSettings;
 

@@ -1,6 +1,8 @@
 //! The metrics of a querier, under the names Thanos' dashboards and alerts know.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::Result;
 
@@ -14,6 +16,9 @@ pub(crate) struct Metrics {
     pub(crate) dns_failures: IntCounter,
     pub(crate) connections: IntGaugeVec,
     pub(crate) range_seconds: Histogram,
+    pub(crate) client_started: IntCounterVec,
+    pub(crate) client_handled: IntCounterVec,
+    pub(crate) client_seconds: HistogramVec,
 }
 
 impl Metrics {
@@ -61,6 +66,19 @@ impl Metrics {
                         .to_vec(),
                 ),
             )?,
+            client_started: IntCounterVec::new(
+                Opts::new("grpc_client_started_total", "RPCs started on endpoints."),
+                &["grpc_type", "grpc_service", "grpc_method"],
+            )?,
+            client_handled: IntCounterVec::new(
+                Opts::new("grpc_client_handled_total", "RPCs on endpoints that ended, whatever their outcome."),
+                &["grpc_type", "grpc_service", "grpc_method", "grpc_code"],
+            )?,
+            client_seconds: HistogramVec::new(
+                HistogramOpts::new("grpc_client_handling_seconds", "Seconds until an RPC on an endpoint ended.")
+                    .buckets(vec![0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0]),
+                &["grpc_type", "grpc_service", "grpc_method"],
+            )?,
         };
         registry.register(Box::new(metrics.gate_in_flight.clone()))?;
         registry.register(Box::new(metrics.gate_max.clone()))?;
@@ -70,6 +88,9 @@ impl Metrics {
         registry.register(Box::new(metrics.dns_failures.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.range_seconds.clone()))?;
+        registry.register(Box::new(metrics.client_started.clone()))?;
+        registry.register(Box::new(metrics.client_handled.clone()))?;
+        registry.register(Box::new(metrics.client_seconds.clone()))?;
         Ok(metrics)
     }
 }

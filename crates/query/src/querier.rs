@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::api::{self, Api, Evaluate};
-use crate::endpoints::{Discovery, EndpointSet, Lookup, SystemLookup, Target, Timeouts};
+use crate::endpoints::{Connect, Discovery, EndpointSet, Lookup, Measured, SystemLookup, Timeouts};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::{Result, Settings};
@@ -68,7 +68,8 @@ impl Querier {
         let timeouts =
             Timeouts { info: settings.endpoints.info_timeout, unhealthy: settings.endpoints.unhealthy_timeout };
         let discovery = Discovery::new(settings.endpoints.clone(), parts.lookup, metrics.clone(), Arc::clone(&clock))?;
-        let endpoints = Arc::new(EndpointSet::new(Box::new(connect), timeouts, metrics.clone(), Arc::clone(&clock)));
+        let endpoints =
+            Arc::new(EndpointSet::new(connect(&metrics, &clock), timeouts, metrics.clone(), Arc::clone(&clock)));
         let fanout_settings = FanoutSettings {
             response_timeout: settings.endpoints.response_timeout.unwrap_or_default(),
             selector_labels: settings.selector_labels.clone(),
@@ -151,9 +152,13 @@ struct Parts {
     lookup: Box<dyn Lookup>,
 }
 
-fn connect(target: &Target) -> storeapi::Result<Arc<dyn Store>> {
-    let settings = ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
-    Ok(Arc::new(GrpcStore::new(&settings)?))
+fn connect(metrics: &Metrics, clock: &Arc<dyn Clock>) -> Connect {
+    let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
+    Box::new(move |target| {
+        let settings = ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
+        let store = Arc::new(GrpcStore::new(&settings)?);
+        Ok(Arc::new(Measured::new(store, metrics.clone(), Arc::clone(&clock))))
+    })
 }
 
 #[cfg(test)]
