@@ -1,29 +1,22 @@
 //! `drumlin sidecar`: flags to settings.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use model::TimestampMs;
-use sidecar::{MinTime, Parts, Settings, ShipperSettings, Sidecar};
+use sidecar::{MinTime, Parts, ReloaderSettings, Settings, ShipperSettings, Sidecar};
 use storeapi::SeriesLimits;
 
 use crate::bucket::BucketArgs;
-use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, content};
+use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, content, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{TimeOrOffset, duration};
 use crate::process::{Context, store_offer};
 
 /// Flags of `thanos sidecar` that we accept and do not act on.
-pub(crate) const FOREIGN: &[Foreign] = &[
-    Foreign::value("reloader.config-file").refused(),
-    Foreign::value("reloader.config-envsubst-file").refused(),
-    Foreign::value("reloader.rule-dir").refused(),
-    Foreign::value("reloader.watch-interval"),
-    Foreign::value("reloader.retry-interval"),
-    Foreign::value("reloader.method"),
-    Foreign::value("reloader.process-name"),
-];
+pub(crate) const FOREIGN: &[Foreign] = &[Foreign::value("reloader.process-name")];
 
 /// Serves the recent data of one Prometheus, and ships its finished blocks to a bucket.
 #[derive(Debug, clap::Args)]
@@ -34,6 +27,8 @@ pub(crate) struct Args {
     bucket: BucketArgs,
     #[command(flatten)]
     shipper: ShipperArgs,
+    #[command(flatten)]
+    reloader: ReloaderArgs,
     #[command(flatten)]
     serving: ServingArgs,
     #[command(flatten)]
@@ -104,6 +99,61 @@ struct ShipperArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Reloading Prometheus")]
+struct ReloaderArgs {
+    /// Prometheus' configuration, watched; Prometheus is asked to reload when it changes.
+    #[arg(
+        id = "reloader.config-file",
+        long = "reloader.config-file",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    config_file: String,
+    /// Where the configuration is written with $(NAME) replaced by variables of the environment.
+    #[arg(
+        id = "reloader.config-envsubst-file",
+        long = "reloader.config-envsubst-file",
+        default_value = "",
+        value_name = "FILE",
+        hide_default_value = true
+    )]
+    output_file: String,
+    /// A folder of rule files, watched. Repeatable.
+    #[arg(id = "reloader.rule-dir", long = "reloader.rule-dir", value_name = "FOLDER")]
+    rule_dir: Vec<PathBuf>,
+    /// How often files are looked at; 0 looks once.
+    #[arg(id = "reloader.watch-interval", long = "reloader.watch-interval", default_value = "3m", value_name = "DURATION", value_parser = duration)]
+    watch_interval: Duration,
+    /// The pause before a reload that failed is tried again.
+    #[arg(id = "reloader.retry-interval", long = "reloader.retry-interval", default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    retry_interval: Duration,
+    /// How Prometheus is asked to reload: http.
+    #[arg(id = "reloader.method", long = "reloader.method", default_value = "http", value_name = "METHOD")]
+    method: String,
+}
+
+impl ReloaderArgs {
+    fn settings(&self, environment: &BTreeMap<String, String>) -> Result<ReloaderSettings> {
+        let settings = ReloaderSettings {
+            config_file: path(&self.config_file),
+            output_file: path(&self.output_file),
+            rule_dirs: self.rule_dir.clone(),
+            watch_interval: self.watch_interval,
+            retry_interval: self.retry_interval,
+            environment: environment.clone(),
+        };
+        if self.method != "http" && settings.is_active() {
+            bail!(
+                "--reloader.method={}: only http is supported; start Prometheus with --web.enable-lifecycle",
+                self.method
+            );
+        }
+        Ok(settings)
+    }
+}
+
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Serving data")]
 struct ServingArgs {
     /// Serve nothing older: a time, or an offset from now such as -2h.
@@ -138,7 +188,7 @@ impl Args {
         &self.process
     }
 
-    fn settings(&self, now: TimestampMs) -> Result<Settings> {
+    fn settings(&self, now: TimestampMs, environment: &BTreeMap<String, String>) -> Result<Settings> {
         let (prometheus, shipper, serving) = (&self.prometheus, &self.shipper, &self.serving);
         let http_client = content("prometheus.http-client", &prometheus.http_client, &prometheus.http_client_file)?;
         Ok(Settings {
@@ -162,12 +212,13 @@ impl Args {
                 meta_file_name: shipper.meta_file_name.clone(),
                 ..ShipperSettings::default()
             },
+            reloader: self.reloader.settings(environment)?,
         })
     }
 }
 
 pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
-    let settings = args.settings(context.clock.now())?;
+    let settings = args.settings(context.clock.now(), &context.environment)?;
     let parts = Parts {
         clock: context.clock.clone(),
         budget: args.process.budget(),
@@ -197,13 +248,20 @@ mod tests {
     fn values_reach_the_settings() {
         let words = "sidecar --prometheus.url=http://p:1/x --tsdb.path=/prometheus --min-time=-2h \
                      --shipper.upload-compacted --prometheus.ready_timeout=1m";
-        let settings = Line::try_parse_from(words.split_whitespace()).unwrap().args.settings(TimestampMs(0)).unwrap();
+        let settings = Line::try_parse_from(words.split_whitespace())
+            .unwrap()
+            .args
+            .settings(TimestampMs(0), &BTreeMap::new())
+            .unwrap();
         assert_eq!(settings.prometheus_url, "http://p:1/x");
         assert_eq!(settings.min_time, MinTime::Before(Duration::from_secs(7200)));
         assert_eq!(settings.shipper.tsdb_path, PathBuf::from("/prometheus"));
         assert!(settings.shipper.upload_compacted);
         assert_eq!(settings.ready_timeout, Duration::from_secs(60));
-        let defaults = Line::try_parse_from(["sidecar"]).unwrap().args.settings(TimestampMs(0)).unwrap();
+        let signal = Line::try_parse_from(["sidecar", "--reloader.method=signal", "--reloader.rule-dir=/r"]).unwrap();
+        assert!(signal.args.settings(TimestampMs(0), &BTreeMap::new()).is_err());
+        let defaults =
+            Line::try_parse_from(["sidecar"]).unwrap().args.settings(TimestampMs(0), &BTreeMap::new()).unwrap();
         assert_eq!(defaults.shipper, ShipperSettings::default());
     }
 }
