@@ -179,6 +179,9 @@ impl Run {
     }
 
     fn plan(&self, query: &Query, expr: &Expr) -> Result<Planned, QueryError> {
+        if query.grid.steps() == 0 {
+            return Err(QueryError::BadData("end timestamp must not be before start time".to_owned()));
+        }
         let lowering = Lowering {
             grid: query.grid,
             lookback_ms: query.lookback_ms,

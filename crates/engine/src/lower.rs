@@ -243,7 +243,7 @@ impl Lowering {
         let mut inner = None;
         let mut one_name = true;
         if last >= start {
-            let count = (last - start) as u64 / step as u64 + 1;
+            let count = last.saturating_sub(start) as u64 / step as u64 + 1;
             if count > self.max_steps {
                 let text = "query processing would load too many samples into memory in query execution";
                 return Err(QueryError::Execution(text.to_owned()));

@@ -37,8 +37,15 @@ impl Grid {
         self.step_ms == 0
     }
 
+    /// How many points in time: 0 when the end is before the start.
     pub fn steps(self) -> usize {
-        if self.step_ms == 0 { 1 } else { ((self.end_ms - self.start_ms) / self.step_ms + 1).max(0) as usize }
+        if self.step_ms <= 0 {
+            return 1;
+        }
+        if self.end_ms < self.start_ms {
+            return 0;
+        }
+        (self.end_ms.saturating_sub(self.start_ms) / self.step_ms) as usize + 1
     }
 }
 

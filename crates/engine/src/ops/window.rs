@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryReservation;
 use futures::{StreamExt, TryStreamExt};
 use model::{Labels, METRIC_NAME};
 use promql::ast::Span;
@@ -68,6 +69,8 @@ struct Evaluator {
     spec: Arc<WindowSpec>,
     query: Arc<QueryContext>,
     params: Vec<Vec<f64>>,
+    /// Holds the rows of the batch that is being made.
+    memory: MemoryReservation,
     buffers: Buffers,
     bounds: Vec<Bounds>,
     out: Rows,
@@ -78,10 +81,19 @@ struct Evaluator {
 }
 
 impl Evaluator {
-    fn new(spec: Arc<WindowSpec>, query: Arc<QueryContext>, params: Vec<Vec<f64>>) -> Evaluator {
-        let out = Rows::new(spec.steps.count);
-        let (buffers, bounds, labels) = (Buffers::default(), Vec::new(), Vec::new());
-        Evaluator { spec, query, params, buffers, bounds, out, labels, not_counters: BTreeSet::new(), checked: false }
+    fn new(spec: Arc<WindowSpec>, inputs: &Inputs, params: Vec<Vec<f64>>) -> Evaluator {
+        Evaluator {
+            query: Arc::clone(&inputs.query),
+            params,
+            memory: inputs.reserve("window"),
+            buffers: Buffers::default(),
+            bounds: Vec::new(),
+            out: Rows::new(spec.steps.count),
+            labels: Vec::new(),
+            not_counters: BTreeSet::new(),
+            checked: false,
+            spec,
+        }
     }
 
     fn series(&mut self, labels: &Labels, drop_name: bool, samples: Samples<'_>) -> Result<()> {
@@ -94,6 +106,7 @@ impl Evaluator {
             return Ok(());
         }
         self.check_params()?;
+        self.memory.try_grow(spec.steps.count * 8)?;
         self.out.push_empty(0, drop_name);
         let row = self.out.len() - 1;
         let (values, present) = self.out.row_mut(row);
@@ -176,6 +189,7 @@ impl Evaluator {
         for (i, id) in rows.series.iter_mut().enumerate() {
             *id = first + i as u32;
         }
+        self.memory.free();
         self.query.hold(rows.points())?;
         Ok(rows)
     }
@@ -255,7 +269,7 @@ impl Operator for SelectorWindow {
         let schema = self.schema();
         let start = async move {
             let params = inputs.scalars(0, &self.params).await?;
-            let evaluator = Evaluator::new(Arc::clone(&self.spec), Arc::clone(&inputs.query), params);
+            let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params);
             let reader = Reader::new(self.reading.clone());
             let worker = SelectorWorker { operator: self, evaluator, reader, done: false };
             Ok::<_, DataFusionError>(futures::stream::try_unfold(worker, SelectorWorker::next))
@@ -327,7 +341,7 @@ impl Operator for SubqueryWindow {
         let input = inputs.rows(0, partition)?;
         let start = async move {
             let params = inputs.scalars(1, &self.params).await?;
-            let evaluator = Evaluator::new(Arc::clone(&self.spec), Arc::clone(&inputs.query), params);
+            let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params);
             let state = (input, evaluator, self);
             Ok::<_, DataFusionError>(futures::stream::try_unfold(
                 state,
