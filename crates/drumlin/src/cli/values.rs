@@ -13,39 +13,42 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a duration such as 30s, 5m, 1h30m or 2d".to_owned())
 }
 
-/// Prometheus' durations, and Go's with decimals and in any order.
+/// Milliseconds of Prometheus' durations and of Go's, which have decimals and smaller units.
 fn signed_millis(text: &str) -> Option<i64> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
     };
-    let ms = promql::parse_duration(digits).ok().or_else(|| go_millis(digits))?;
-    Some(if negative { -ms } else { ms })
+    match rest {
+        "0" => return Some(0),
+        "" => return None,
+        _ => {}
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        total += number.parse::<f64>().ok()? * unit_millis(unit)?;
+        rest = after;
+    }
+    // within what a duration in nanoseconds may be
+    (total < 9.2e12).then_some((sign * total).round() as i64)
 }
 
-fn go_millis(mut text: &str) -> Option<i64> {
-    let mut total = 0.0;
-    if text.is_empty() {
-        return None;
-    }
-    while !text.is_empty() {
-        let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, rest) = text.split_at(number_end);
-        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let (unit, rest) = rest.split_at(unit_end);
-        let unit_ms = match unit {
-            "ns" => 1e-6,
-            "us" | "µs" => 1e-3,
-            "ms" => 1.0,
-            "s" => 1e3,
-            "m" => 60e3,
-            "h" => 3600e3,
-            _ => return None,
-        };
-        total += number.parse::<f64>().ok()? * unit_ms;
-        text = rest;
-    }
-    (total < 9e15).then_some(total.round() as i64)
+fn unit_millis(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1e-6,
+        "us" | "µs" => 1e-3,
+        "ms" => 1.0,
+        "s" => 1e3,
+        "m" => 60e3,
+        "h" => 3600e3,
+        "d" => 24.0 * 3600e3,
+        "w" => 7.0 * 24.0 * 3600e3,
+        "y" => 365.0 * 24.0 * 3600e3,
+        _ => return None,
+    })
 }
 
 /// A size in bytes: `250MB` is 250·2²⁰, as in Thanos.
@@ -107,11 +110,22 @@ impl FromStr for TimeOrOffset {
 pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     let invalid = || "expected name=\"value\"".to_owned();
     let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(invalid)?;
-    if !value.starts_with('"') {
-        return Ok((name.to_owned(), value.to_owned()));
+    let Some(quoted) = value.strip_prefix('"') else { return Ok((name.to_owned(), value.to_owned())) };
+    let escaped = quoted.strip_suffix('"').ok_or_else(invalid)?;
+    let (mut value, mut letters) = (String::new(), escaped.chars());
+    while let Some(letter) = letters.next() {
+        value.push(match letter {
+            '"' => return Err(invalid()),
+            '\\' => match letters.next().ok_or_else(invalid)? {
+                'n' => '\n',
+                't' => '\t',
+                same @ ('"' | '\\') => same,
+                _ => return Err(invalid()),
+            },
+            plain => plain,
+        });
     }
-    let bytes = promql::unquote(value).ok_or_else(invalid)?;
-    Ok((name.to_owned(), String::from_utf8(bytes).map_err(|_| invalid())?))
+    Ok((name.to_owned(), value))
 }
 
 pub(crate) fn labels(pairs: &[(String, String)]) -> Labels {
@@ -153,7 +167,7 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "m", "-5m", "1x", "1h-"] {
+        for text in ["", "-", "5", "m", "-5m", "1x", "1h-"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -180,6 +194,8 @@ mod tests {
     fn labels_are_quoted_or_not() {
         assert_eq!(label(r#"a="b c""#), Ok(("a".to_owned(), "b c".to_owned())));
         assert_eq!(label("a=b"), Ok(("a".to_owned(), "b".to_owned())));
+        assert_eq!(label(r#"a="\"\\""#), Ok(("a".to_owned(), "\"\\".to_owned())));
+        assert!(label(r#"a="b"c""#).is_err());
         assert!(label("=b").is_err() && label("a").is_err() && label("a=\"b").is_err());
     }
 }
