@@ -80,9 +80,9 @@ impl PrometheusStore {
         if request.limit > 0 {
             sets.truncate(usize::try_from(request.limit).unwrap_or(usize::MAX));
         }
-        let bare = |labels: &Labels| merge::Series { labels: labels.clone(), chunks: Vec::new() };
+        let bare = |labels: &Labels| storeapi::Series { labels: labels.clone(), chunks: Vec::new() };
         let frames = stream::unfold((sets.into_iter(), reservation), move |(mut sets, reservation)| async move {
-            let some: Vec<merge::Series> = sets.by_ref().take(FRAME_SERIES).map(|l| bare(&l)).collect();
+            let some: Vec<storeapi::Series> = sets.by_ref().take(FRAME_SERIES).map(|l| bare(&l)).collect();
             (!some.is_empty()).then_some((Ok(Frame::Series(some)), (sets, reservation)))
         });
         Ok(frames.boxed())

@@ -23,6 +23,8 @@ mod testing;
 pub use error::{Error, Kind, Result};
 pub use external::{label_sets_match, match_external};
 pub use limit::{Limited, SeriesLimits};
+/// What frames are made of.
+pub use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
 pub use request::{AggregateKind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Shard};
 pub use sort::{Incoming, LabelChange, ResortByRun};
 pub use store::{ComponentType, Frame, FrameStream, Metadata, Store, StoreInfo, TsdbInfo};

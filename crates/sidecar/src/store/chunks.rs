@@ -1,8 +1,7 @@
 //! Chunks of remote read as those of StoreAPI.
 
 use bytes::Bytes;
-use merge::{ChunkBytes, ChunkContent, SeriesChunk};
-use storeapi::{Error, Kind, Result};
+use storeapi::{ChunkBytes, ChunkContent, Error, Kind, Result, SeriesChunk};
 use wire::prometheus as pb;
 
 /// Bytes pass through; encodings that Go peers cannot read are rewritten unless the caller reads them.

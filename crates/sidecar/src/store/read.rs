@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use futures::{StreamExt, stream};
-use merge::{Series, SeriesChunk};
 use model::{Budget, Labels, Reservation};
 use reqwest::Response;
-use storeapi::{Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, SeriesRequest, Shard};
+use storeapi::{
+    Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, Series, SeriesChunk, SeriesRequest, Shard,
+};
 use wire::prometheus as pb;
 use wire::remote_read::FrameDecoder;
 

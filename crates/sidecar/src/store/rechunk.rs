@@ -1,10 +1,9 @@
 //! Samples of a remote read that does not stream, encoded as chunks again.
 
 use bytes::Bytes;
-use merge::{ChunkBytes, ChunkContent, SeriesChunk};
 use model::FloatHistogram;
 use model::histogram::{Histogram, ResetHint, Span};
-use storeapi::{Error, Kind, Result};
+use storeapi::{ChunkBytes, ChunkContent, Error, Kind, Result, SeriesChunk};
 use tsdb::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
 use wire::prometheus as pb;
 use wire::prometheus::histogram::{Count, ZeroCount};
