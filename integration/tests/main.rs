@@ -1,3 +1,20 @@
 //! The end-to-end tests, one binary. With the feature `peers` they run against real Prometheus, Thanos and MinIO.
 
 mod edges;
+
+#[cfg(feature = "peers")]
+mod bad_input;
+#[cfg(feature = "peers")]
+mod elsewhere;
+#[cfg(feature = "peers")]
+mod end_to_end;
+#[cfg(feature = "peers")]
+mod golden;
+#[cfg(feature = "peers")]
+mod harness;
+#[cfg(feature = "peers")]
+mod kills;
+#[cfg(feature = "peers")]
+mod metrics;
+#[cfg(feature = "peers")]
+mod mixed;

@@ -1,5 +1,6 @@
 //! What a compactor counts, under Thanos' names.
 
+use block::marker::{DeletionMark, Marker as _};
 use prometheus::core::Collector;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
@@ -66,10 +67,7 @@ impl Metrics {
             )))?,
             cleaned: new.counter("blocks_cleaned_total", "Blocks deleted.")?,
             cleanup_failures: new.counter("block_cleanup_failures_total", "Failures to delete blocks.")?,
-            marked: new.add(IntCounterVec::new(
-                Opts::new("thanos_compact_blocks_marked_total", "Blocks marked by the compactor."),
-                &["marker", "reason"],
-            ))?,
+            marked: new.marked()?,
             marked_for_deletion: new
                 .counter("blocks_marked_for_deletion_total", "Blocks marked for deletion by the compactor.")?,
             todo_compactions: new.gauge("todo_compactions", "Compactions planned.")?,
@@ -98,6 +96,14 @@ impl Registering<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
         self.add(IntGauge::new(format!("thanos_compact_{name}"), help))
+    }
+
+    fn marked(&self) -> Result<IntCounterVec> {
+        let opts = Opts::new("thanos_compact_blocks_marked_total", "Blocks marked by the compactor.");
+        let marked = self.add(IntCounterVec::new(opts, &["marker", "reason"]))?;
+        // there from the start, so that the first increase is seen as one
+        marked.with_label_values(&[DeletionMark::FILE, ""]);
+        Ok(marked)
     }
 
     fn by(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec> {

@@ -1,0 +1,182 @@
+//! Our processes, wired as in production, give the answers that were recorded from Prometheus and Thanos.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::harness::answers::{Asked, Source, Tally};
+use crate::harness::binaries::{Binaries, binaries};
+use crate::harness::bucket::Bucket;
+use crate::harness::fleet::{
+    Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args, store_args,
+};
+use crate::harness::{copy_folder, golden, poll, scratch};
+
+/// Queries of the golden list that are answered by the error that names what is not there yet.
+pub(crate) const NOT_YET: &[&str] = &[
+    "avg(rpc_latency_seconds)",
+    "avg_over_time(queue_age_seconds[10m])",
+    "count_over_time(rpc_latency_seconds[10m])",
+    "delta(queue_age_seconds[10m])",
+    "histogram_avg(rate(rpc_latency_seconds[5m]))",
+    "histogram_count(sum by (namespace) (rate(rpc_latency_seconds[5m])))",
+    "histogram_fraction(0, 0.1, rate(rpc_latency_seconds[10m]))",
+    "histogram_quantile(0.5, rpc_latency_seconds)",
+    "histogram_quantile(0.75, sum(rate(rpc_size_bytes[10m])))",
+    "histogram_quantile(0.99, sum(rate(rpc_latency_seconds[5m])))",
+    "histogram_quantiles(sum(rate(rpc_latency_seconds[5m])), \"q\", 0.5, 0.9)",
+    "histogram_stddev(rate(rpc_latency_seconds[10m]))",
+    "histogram_stdvar(rpc_latency_seconds)",
+    "histogram_sum(rate(rpc_latency_seconds[5m]))",
+    "increase(rpc_size_bytes[10m])",
+    "info(rate(http_requests_total[5m]), {version=~\".+\"})",
+    "last_over_time(rpc_latency_seconds[10m])",
+    "limit_ratio(0.3, http_requests_total)",
+    "limitk(4, http_requests_total)",
+    "rate(rpc_latency_seconds[5m])",
+    "sum by (namespace) (queue_age_seconds)",
+    "sum(rate(rpc_latency_seconds[5m]))",
+    "sum_over_time(queue_age_seconds[10m])",
+    // over downsampled blocks only
+    "histogram_avg(rate(rpc_latency_seconds[2h]))",
+    "histogram_quantile(0.9, sum(rate(rpc_latency_seconds[2h])))",
+    "queue_age_seconds",
+];
+
+/// The least number of the 334 recorded answers that must be equal.
+const LEAST_EQUAL: usize = 286;
+
+/// The name of the one external label of the golden Prometheus. Queriers take it for a replica label, so that it is
+/// in no answer, as it is in none that Prometheus itself gave.
+pub(crate) const SERVER_LABEL: &str = "server";
+
+pub(crate) fn golden_prometheus(binaries: &Binaries, folder: &Path) -> Prometheus {
+    let settings = PrometheusSettings {
+        external_labels: external_labels(&[(SERVER_LABEL, "eu-0")]),
+        blocks: golden::raw("eu-0").iter().map(|block| without_thanos(block, &folder.join("blocks"))).collect(),
+        ..PrometheusSettings::default()
+    };
+    Prometheus::start(binaries, &folder.join("prometheus"), &settings)
+}
+
+/// A copy of a block as Prometheus alone would have left it: what a sidecar wrote into `meta.json` is taken out.
+fn without_thanos(block: &Path, folder: &Path) -> PathBuf {
+    let copy = folder.join(block.file_name().expect("a block id"));
+    copy_folder(block, &copy);
+    let meta = copy.join("meta.json");
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&meta).expect("read meta.json")).expect("meta.json is JSON");
+    value.as_object_mut().expect("an object").remove("thanos").expect("a thanos section");
+    std::fs::write(&meta, value.to_string()).expect("write meta.json");
+    copy
+}
+
+/// Waits until the blocks of the golden Prometheus are in the bucket.
+pub(crate) fn wait_for_upload(bucket: &Bucket) {
+    poll("the golden blocks are uploaded", Duration::from_secs(60), || {
+        let complete = bucket.complete_blocks().len();
+        anyhow::ensure!(complete == 2, "{complete} blocks");
+        Ok(())
+    });
+}
+
+#[test]
+fn answers_of_prometheus_come_through_sidecar_store_and_querier() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let prometheus = golden_prometheus(binaries, folder.path());
+    let bucket = Bucket::folder(folder.path());
+    let args = sidecar_args(&prometheus, Some(&bucket.config));
+    let sidecar = Component::start(binaries, Maker::Drumlin, folder.path(), "sidecar", &args);
+    wait_for_upload(&bucket);
+    let args = store_args(folder.path(), &bucket.config);
+    let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
+    let replica_label = format!("--query.replica-label={SERVER_LABEL}");
+    let endpoints = [sidecar.grpc.as_str(), store.grpc.as_str()];
+    let querier = query(binaries, Maker::Drumlin, folder.path(), &endpoints, &[&replica_label]);
+
+    let recorded = golden::answers("prometheus_answers");
+    assert_eq!(recorded.len(), 334);
+    let tally = Tally::of(&querier.http, &recorded, Source::Prometheus, Asked::Drumlin);
+    tally.assert_equal_but("prometheus_answers", NOT_YET);
+    assert!(tally.equal >= LEAST_EQUAL, "{} of 334 equal", tally.equal);
+}
+
+/// The bucket of all golden replicas behind a store gateway of ours.
+fn all_replicas(binaries: &Binaries, folder: &Path) -> (Bucket, Component) {
+    let bucket = Bucket::folder(folder);
+    for replica in golden::REPLICAS {
+        bucket.fill(&golden::raw(replica));
+    }
+    let store = Component::start(binaries, Maker::Drumlin, folder, "store", &store_args(folder, &bucket.config));
+    (bucket, store)
+}
+
+#[test]
+fn dedup_answers_and_metadata_of_thanos_come_through_store_and_querier() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let (_bucket, store) = all_replicas(binaries, folder.path());
+    let endpoints = [store.grpc.as_str()];
+    let replica_label = "--query.replica-label=replica";
+    let querier = query(binaries, Maker::Drumlin, folder.path(), &endpoints, &[replica_label]);
+    for (name, count) in [("thanos_dedup_penalty_answers", 110), ("thanos_nodedup_answers", 20)] {
+        let recorded = golden::answers(name);
+        assert_eq!(recorded.len(), count);
+        Tally::of(&querier.http, &recorded, Source::Thanos, Asked::Drumlin).assert_equal_but(name, NOT_YET);
+    }
+    let metadata = golden::answers("thanos_metadata");
+    Tally::of(&querier.http, &metadata, Source::Thanos, Asked::Drumlin).assert_equal_but("thanos_metadata", &[]);
+
+    let chain =
+        query(binaries, Maker::Drumlin, folder.path(), &endpoints, &[replica_label, "--deduplication.func=chain"]);
+    let recorded = golden::answers("thanos_dedup_chain_answers");
+    assert_eq!(recorded.len(), 60);
+    let tally = Tally::of(&chain.http, &recorded, Source::Thanos, Asked::Drumlin);
+    tally.assert_equal_but("thanos_dedup_chain_answers", NOT_YET);
+}
+
+/// The metadata calls recorded from Prometheus, through a querier that has only its sidecar.
+#[test]
+fn metadata_of_prometheus_comes_through_the_sidecar() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let prometheus = golden_prometheus(binaries, folder.path());
+    let sidecar =
+        Component::start(binaries, Maker::Drumlin, folder.path(), "sidecar", &sidecar_args(&prometheus, None));
+    let replica_label = format!("--query.replica-label={SERVER_LABEL}");
+    let querier = query(binaries, Maker::Drumlin, folder.path(), &[&sidecar.grpc], &[&replica_label]);
+    let mut recorded = golden::answers("prometheus_metadata");
+    for line in recorded.iter_mut().filter(|line| line.path.ends_with("/labels")) {
+        // label calls know no replica labels, with Thanos as here
+        let limit = line.field("limit").parse().unwrap_or(usize::MAX);
+        let names = line.body["data"].as_array_mut().expect("names");
+        if !names.is_empty() {
+            names.push(SERVER_LABEL.into());
+            names.sort_by_key(ToString::to_string);
+            names.truncate(limit);
+        }
+    }
+    assert_eq!(recorded.len(), 9);
+    Tally::of(&querier.http, &recorded, Source::Prometheus, Asked::Drumlin).assert_equal_but("metadata", &[]);
+}
+
+#[test]
+fn downsampled_answers_of_thanos_come_through_store_and_querier() {
+    let Some(binaries) = binaries() else { return };
+    let Some(blocks) = golden::downsampled() else {
+        println!("skipped: the downsampled golden blocks are not beside the repository");
+        return;
+    };
+    let folder = scratch();
+    let bucket = Bucket::folder(folder.path());
+    bucket.fill(&blocks);
+    let args = store_args(folder.path(), &bucket.config);
+    let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
+    let querier = query(binaries, Maker::Drumlin, folder.path(), &[&store.grpc], &["--query.replica-label=replica"]);
+    for resolution in ["0s", "5m", "1h"] {
+        let name = format!("thanos_downsampled_{resolution}_answers");
+        let recorded = golden::answers(&name);
+        assert_eq!(recorded.len(), 52);
+        Tally::of(&querier.http, &recorded, Source::Thanos, Asked::Drumlin).assert_equal_but(&name, NOT_YET);
+    }
+}

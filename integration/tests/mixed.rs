@@ -1,0 +1,231 @@
+//! Fleets of which a part is Thanos: each of our components next to each of theirs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::golden::{SERVER_LABEL, golden_prometheus, wait_for_upload};
+use crate::harness::answers::{Asked, Source, Tally, same_data};
+use crate::harness::binaries::{Binaries, binaries};
+use crate::harness::bucket::Bucket;
+use crate::harness::fleet::{Component, Maker, Prometheus, compact_args, query, sidecar_args, store_args};
+use crate::harness::golden::Recorded;
+use crate::harness::process::run;
+use crate::harness::synthetic_blocks::Blocks;
+use crate::harness::{golden, http, scratch};
+
+/// Queries that Thanos' querier answers otherwise than Prometheus whatever it reads from, as its PromQL is older.
+const THANOS_DIFFERS: &[&str] = &[
+    // takes its series by a hash of their labels
+    "limit_ratio(0.3, http_requests_total)",
+    "histogram_quantiles(sum(rate(rpc_latency_seconds[5m])), \"q\", 0.5, 0.9)",
+];
+
+/// The golden Prometheus with a sidecar whose blocks have reached a bucket.
+struct Shipped {
+    _prometheus: Prometheus,
+    bucket: Bucket,
+    sidecar: Component,
+}
+
+fn ship(binaries: &Binaries, maker: Maker, folder: &Path) -> Shipped {
+    let prometheus = golden_prometheus(binaries, folder);
+    let bucket = Bucket::folder(folder);
+    let args = sidecar_args(&prometheus, Some(&bucket.config));
+    let sidecar = Component::start(binaries, maker, folder, "sidecar", &args);
+    wait_for_upload(&bucket);
+    Shipped { _prometheus: prometheus, bucket, sidecar }
+}
+
+/// The golden list through one querier over one endpoint.
+#[track_caller]
+fn golden_list(binaries: &Binaries, folder: &Path, querier: Maker, endpoint: &str, what: &str) {
+    let replica_label = format!("--query.replica-label={SERVER_LABEL}");
+    let querier_process = query(binaries, querier, folder, &[endpoint], &[&replica_label]);
+    let mut recorded = golden::answers("prometheus_answers");
+    match querier {
+        Maker::Drumlin => {
+            let tally = Tally::of(&querier_process.http, &recorded, Source::Prometheus, Asked::Drumlin);
+            tally.assert_equal_but(what, crate::golden::NOT_YET);
+        }
+        Maker::Thanos => {
+            recorded.retain(|line| !THANOS_DIFFERS.contains(&line.query()));
+            let tally = Tally::of(&querier_process.http, &recorded, Source::Thanos, Asked::Thanos);
+            tally.assert_equal_but(what, &[]);
+        }
+    }
+}
+
+#[test]
+fn a_thanos_querier_reads_our_sidecar_and_our_store() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let shipped = ship(binaries, Maker::Drumlin, folder.path());
+    let args = store_args(folder.path(), &shipped.bucket.config);
+    let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
+    golden_list(binaries, folder.path(), Maker::Thanos, &shipped.sidecar.grpc, "thanos query over drumlin sidecar");
+    golden_list(binaries, folder.path(), Maker::Thanos, &store.grpc, "thanos query over drumlin store");
+}
+
+#[test]
+fn our_querier_reads_a_thanos_sidecar_and_a_thanos_store() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let shipped = ship(binaries, Maker::Thanos, folder.path());
+    let args = store_args(folder.path(), &shipped.bucket.config);
+    let store = Component::start(binaries, Maker::Thanos, folder.path(), "store", &args);
+    golden_list(binaries, folder.path(), Maker::Drumlin, &shipped.sidecar.grpc, "drumlin query over thanos sidecar");
+    golden_list(binaries, folder.path(), Maker::Drumlin, &store.grpc, "drumlin query over thanos store");
+}
+
+/// Queries whose answers must be the same whoever answers them, at one resolution.
+///
+/// Over downsampled data only what does not depend on which spans are downsampled already: PromQL counts windows there,
+/// and takes increases between them.
+fn questions(blocks: &Blocks, resolution: &str) -> Vec<Vec<(String, String)>> {
+    let mut queries = Vec::new();
+    for function in ["sum_over_time", "max_over_time", "min_over_time"] {
+        queries.push(format!("sum by (job) ({function}(node_load1[60h]))"));
+        queries.push(format!("sum by (status) ({function}(http_requests_total[60h]))"));
+    }
+    if resolution == "0s" {
+        queries.push("sum by (job) (count_over_time(node_load1[60h]))".to_owned());
+        queries.push("sum by (status) (increase(http_requests_total[48h]))".to_owned());
+        queries.push("sum by (le) (increase(http_request_duration_seconds_bucket[48h]))".to_owned());
+        queries.push("count by (job) (up)".to_owned());
+    }
+    let fields = |query: String| {
+        let fields =
+            [("query", query), ("time", blocks.end().to_string()), ("max_source_resolution", resolution.into())];
+        fields.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    };
+    queries.into_iter().map(fields).collect()
+}
+
+/// The answers of a querier, none of them empty.
+#[track_caller]
+fn ask(querier: &Component, blocks: &Blocks, resolution: &str) -> Vec<Recorded> {
+    let ask = |fields: Vec<(String, String)>| {
+        let path = "/api/v1/query".to_owned();
+        let answer = http::post_form(&format!("{}{path}", querier.http), &fields).expect("an answer");
+        let body = answer.json().expect("JSON");
+        let recorded = Recorded { path, fields, code: answer.code, body };
+        let (name, body) = (recorded.name(), &recorded.body);
+        assert!(body["warnings"].is_null(), "{name} at {resolution}: {}", body["warnings"]);
+        let found = body["data"]["result"].as_array().map_or(0, Vec::len);
+        assert!(found > 0, "{name} at {resolution}: nothing in {body}");
+        recorded
+    };
+    questions(blocks, resolution).into_iter().map(ask).collect()
+}
+
+#[track_caller]
+fn assert_same_answers(what: &str, want: &[Recorded], got: &[Recorded]) {
+    assert_eq!(want.len(), got.len());
+    for (want, got) in want.iter().zip(got) {
+        same_data(want, &got.body["data"]).unwrap_or_else(|e| panic!("{what}: {}: {e:#}", want.name()));
+    }
+}
+
+/// Runs a compactor once; it has to succeed.
+#[track_caller]
+pub(crate) fn compact_once(binaries: &Binaries, maker: Maker, folder: &Path, bucket: &Bucket, args: &[&str]) {
+    let mut all = compact_args(folder, &bucket.config);
+    all.extend(args.iter().map(|arg| (*arg).to_owned()));
+    let mut compactor = Component::start_unready(binaries, maker, folder, "compact", &all);
+    let status = compactor.process.wait(Duration::from_secs(180));
+    let log = compactor.process.log();
+    assert!(status.success(), "{maker:?} compact: {status}\n{log}");
+}
+
+/// A querier with a store gateway over the bucket.
+fn reader(binaries: &Binaries, maker: Maker, folder: &Path, bucket: &Bucket) -> (Component, Component) {
+    let folder = folder.join(format!("{maker:?}"));
+    let store = Component::start(binaries, maker, &folder, "store", &store_args(&folder, &bucket.config));
+    let querier = query(binaries, maker, &folder, &[&store.grpc], &["--query.replica-label=replica"]);
+    (store, querier)
+}
+
+/// What our compactor wrote is an ordinary bucket to Thanos: its store serves it, its compactor goes on with it, its
+/// verifier finds nothing. And what its compactor leaves is an ordinary bucket to us.
+#[test]
+fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let blocks = Blocks::write(&folder.path().join("made"), 11, 30, &["a"]);
+    let bucket = Bucket::folder(folder.path());
+    bucket.fill(&blocks.folders);
+    let raw = {
+        let (_store, querier) = reader(binaries, Maker::Thanos, &folder.path().join("before"), &bucket);
+        ask(&querier, &blocks, "0s")
+    };
+
+    let both = ["--downsample.format=both"];
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("first"), &bucket, &both);
+    let written = bucket.live_blocks();
+    assert!(written.len() < 30, "nothing was compacted: {written:?}");
+    {
+        let (_store, thanos) = reader(binaries, Maker::Thanos, &folder.path().join("after"), &bucket);
+        let (_store, drumlin) = reader(binaries, Maker::Drumlin, &folder.path().join("after"), &bucket);
+        assert_same_answers("thanos after our compactor", &raw, &ask(&thanos, &blocks, "0s"));
+        assert_same_answers("drumlin after our compactor", &raw, &ask(&drumlin, &blocks, "0s"));
+        let downsampled = ask(&thanos, &blocks, "5m");
+        assert_same_answers("drumlin at 5m", &downsampled, &ask(&drumlin, &blocks, "5m"));
+    }
+
+    // what was merged away goes for good, so that the verifier sees what is left
+    let clean = ["--downsample.format=both", "--delete-delay=0s"];
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("clean"), &bucket, &clean);
+    assert_eq!(bucket.complete_blocks(), written, "marked blocks are deleted, others are not");
+    verify(binaries, &bucket);
+
+    // theirs finds nothing left to compact, and ours nothing that theirs undid
+    compact_once(binaries, Maker::Thanos, &folder.path().join("second"), &bucket, &[]);
+    assert_eq!(bucket.live_blocks(), written, "thanos compact changed our blocks");
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("third"), &bucket, &both);
+    assert_eq!(bucket.live_blocks(), written, "a second run changed our blocks");
+}
+
+/// `thanos tools bucket verify` with every check it has.
+#[track_caller]
+fn verify(binaries: &Binaries, bucket: &Bucket) {
+    let config = format!("--objstore.config-file={}", bucket.config.display());
+    let issues = ["index_known_issues", "overlapped_blocks", "duplicated_compaction"].map(|i| format!("--issues={i}"));
+    let args = ["tools", "bucket", "verify"].map(str::to_owned).into_iter().chain([config]).chain(issues.clone());
+    let verified = run(&binaries.thanos(), args).expect_success("thanos tools bucket verify");
+    let found: Vec<&str> =
+        verified.errors.lines().filter(|l| l.contains("level=warn") || l.contains("level=error")).collect();
+    assert!(found.is_empty(), "thanos tools bucket verify: {found:#?}");
+    let started = verified.errors.matches("started verifying issue").count();
+    let completed = verified.errors.contains("verify task completed");
+    assert!(started == issues.len() && completed, "all checks ran: {}", verified.errors);
+}
+
+/// The other way round: our components go on with what Thanos' compactor wrote.
+#[test]
+fn we_read_and_compact_what_the_compactor_of_thanos_wrote() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let blocks = Blocks::write(&folder.path().join("made"), 12, 30, &["a"]);
+    let bucket = Bucket::folder(folder.path());
+    bucket.fill(&blocks.folders);
+    let raw = {
+        let (_store, querier) = reader(binaries, Maker::Thanos, &folder.path().join("before"), &bucket);
+        ask(&querier, &blocks, "0s")
+    };
+    compact_once(binaries, Maker::Thanos, &folder.path().join("first"), &bucket, &[]);
+    let (_store, thanos) = reader(binaries, Maker::Thanos, &folder.path().join("after"), &bucket);
+    let downsampled = ask(&thanos, &blocks, "5m");
+    {
+        let (_store, drumlin) = reader(binaries, Maker::Drumlin, &folder.path().join("after"), &bucket);
+        assert_same_answers("drumlin after thanos compact", &raw, &ask(&drumlin, &blocks, "0s"));
+        assert_same_answers("drumlin at 5m of thanos", &downsampled, &ask(&drumlin, &blocks, "5m"));
+    }
+    let left: BTreeSet<String> = bucket.live_blocks().into_iter().collect();
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("second"), &bucket, &[]);
+    let now: BTreeSet<String> = bucket.live_blocks().into_iter().collect();
+    assert!(left.is_subset(&now), "our compactor took blocks away: {left:?}, now {now:?}");
+    let (_store, drumlin) = reader(binaries, Maker::Drumlin, &folder.path().join("last"), &bucket);
+    assert_same_answers("drumlin after both compactors", &raw, &ask(&drumlin, &blocks, "0s"));
+    assert_same_answers("drumlin at 5m after both", &downsampled, &ask(&drumlin, &blocks, "5m"));
+}
