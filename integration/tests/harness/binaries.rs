@@ -120,8 +120,6 @@ pub(crate) fn target_folder() -> PathBuf {
 }
 
 fn build_drumlin() -> PathBuf {
-    if let Some(path) = std::env::var_os("TMP_DRUMLIN") {
-        return path.into();
     let mut args = vec!["build", "-p", "drumlin", "--locked", "--message-format=json"];
     if !cfg!(debug_assertions) {
         args.push("--release");
