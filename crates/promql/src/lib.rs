@@ -21,5 +21,5 @@ pub use durations::{DurationError, format_duration, parse_duration};
 pub use error::{ErrorKind, ParseError};
 pub use parser::{MAX_DEPTH, MAX_NESTING, MAX_TEXT_BYTES, ParserOptions, parse_expr, parse_selector};
 pub use printer::print_matcher;
-pub use quote::{quote, unquote};
+pub use quote::{format_float_general, quote, unquote};
 pub use walk::{QueryTimes, SelectorVisit, needed_time_range, visit_selectors};

@@ -125,7 +125,7 @@ fn push_code_point(out: &mut Vec<u8>, code: u32) -> Option<()> {
 }
 
 /// As [`plain`], with an exponent of at least two digits below 1e-4 and from 1e21, as Go's `%v` prints.
-pub(crate) fn format_float_general(value: f64) -> String {
+pub fn format_float_general(value: f64) -> String {
     let scientific = format!("{value:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return plain(value) };
     let exponent: i32 = exponent.parse().unwrap_or(0);

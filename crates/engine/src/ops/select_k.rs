@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use promql::ast::Span;
-use promql::kernels::format::general;
+use promql::format_float_general;
 use promql::kernels::order::Best;
 use tokio::sync::OnceCell;
 
@@ -74,7 +74,7 @@ impl SelectK {
             }
             let capped = ratio.clamp(-1.0, 1.0);
             if capped != *ratio && !rows.is_empty() {
-                let (got, cap) = (general(*ratio), general(capped));
+                let (got, cap) = (format_float_general(*ratio), format_float_general(capped));
                 let message = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
                 inputs.query.annotate().warn(&inputs.query.text, self.param_span, message);
             }

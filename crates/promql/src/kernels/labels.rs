@@ -3,7 +3,7 @@
 use model::{Labels, METRIC_NAME};
 use regex::bytes::Regex;
 
-use super::format::quoted;
+use crate::quote::quote;
 
 /// The arguments of `label_replace`, checked.
 #[derive(Clone, Debug)]
@@ -19,8 +19,10 @@ impl Replace {
     pub fn new(args: [&[u8]; 4]) -> Result<Replace, String> {
         let [destination, replacement, source, pattern] = args;
         let text = String::from_utf8_lossy(pattern);
-        let regex = regex::bytes::RegexBuilder::new(&format!("^(?:{text})$")).dot_matches_new_line(true).build();
-        let regex = regex.map_err(|_| format!("invalid regular expression in label_replace(): {text}"))?;
+        let invalid = || format!("invalid regular expression in label_replace(): {text}");
+        let translated = model::go_regex::translate(&text).map_err(|_| invalid())?;
+        let regex = regex::bytes::RegexBuilder::new(&format!("^(?:{translated})$")).dot_matches_new_line(true).build();
+        let regex = regex.map_err(|_| invalid())?;
         if !is_valid_name(destination) {
             let name = String::from_utf8_lossy(destination);
             return Err(format!("invalid destination label name in label_replace(): {name}"));
@@ -82,7 +84,7 @@ pub fn is_valid_name(name: &[u8]) -> bool {
 
 /// Prometheus' text for the label of `count_values`.
 pub fn check_count_values_label(name: &[u8]) -> Result<(), String> {
-    if is_valid_name(name) { Ok(()) } else { Err(format!("invalid label name {}", quoted(name))) }
+    if is_valid_name(name) { Ok(()) } else { Err(format!("invalid label name {}", quote(name))) }
 }
 
 #[cfg(test)]
