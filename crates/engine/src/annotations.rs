@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use promql::ast::Span;
-use promql::kernels::format::general;
+use promql::format_float_general as general;
 use promql::kernels::histogram::ForcedMonotonicity;
 
 /// What is said of a query besides its value; each text once.
