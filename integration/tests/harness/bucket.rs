@@ -104,11 +104,6 @@ impl Bucket {
         keys
     }
 
-    pub(crate) fn read(&self, key: &str) -> Vec<u8> {
-        let read = async { self.store.get(&key.into()).await?.bytes().await };
-        runtime().block_on(read).unwrap_or_else(|e| panic!("read {key}: {e}")).to_vec()
-    }
-
     /// Uploads block folders, each `meta.json` last.
     pub(crate) fn fill<'a>(&self, blocks: impl IntoIterator<Item = &'a PathBuf>) {
         for block in blocks {

@@ -95,11 +95,3 @@ pub(crate) fn instant(base: &str, query: &str, time: f64) -> Result<Vec<Value>> 
     ensure!(body["status"] == "success", "{query}: {body}");
     Ok(body["data"]["result"].as_array().context("a vector")?.clone())
 }
-
-/// The one number of an instant query; an error when it has none or several.
-pub(crate) fn number(base: &str, query: &str, time: f64) -> Result<f64> {
-    let series = instant(base, query, time)?;
-    ensure!(series.len() == 1, "{query}: {} series, not one", series.len());
-    let text = series[0]["value"][1].as_str().context("a float")?;
-    Ok(text.parse()?)
-}

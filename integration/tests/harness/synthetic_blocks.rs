@@ -40,15 +40,4 @@ impl Blocks {
     pub(crate) fn end(&self) -> f64 {
         (self.fleet.settings().range.end - 1) as f64 / 1000.0
     }
-
-    /// Samples without stale markers per float metric, as the first replica recorded them.
-    pub(crate) fn float_counts(&self) -> Vec<(String, u64)> {
-        let mut counts = std::collections::BTreeMap::new();
-        for (series, truth) in self.fleet.truths(self.replica(), TimeRange::ALL) {
-            if series.kind() != synthetic::Kind::Histogram && truth.samples > 0 {
-                *counts.entry(series.metric().to_owned()).or_insert(0) += truth.samples;
-            }
-        }
-        counts.into_iter().collect()
-    }
 }
