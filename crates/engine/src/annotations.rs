@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use promql::ast::Span;
-use promql::format_float_general as general;
+use promql::format_float_general;
 use promql::kernels::histogram::ForcedMonotonicity;
 
 /// What is said of a query besides its value; each text once.
@@ -56,7 +56,7 @@ impl Annotations {
     }
 
     pub(crate) fn bad_quantile(&mut self, text: &str, span: Span, q: f64) {
-        self.warn(text, span, format!("quantile value should be between 0 and 1, got {}", general(q)));
+        self.warn(text, span, format!("quantile value should be between 0 and 1, got {}", format_float_general(q)));
     }
 
     pub(crate) fn bad_bucket_label(&mut self, text: &str, span: Span, (name, le): (&str, &str)) {
@@ -83,8 +83,8 @@ impl Annotations {
             let message = format!(
                 "input to histogram_quantile needed to be fixed for monotonicity (see {docs}){}, from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
                 of_metric(&name),
-                general(f.range.min_bucket),
-                general(f.range.max_bucket),
+                format_float_general(f.range.min_bucket),
+                format_float_general(f.range.max_bucket),
                 shorter(f.range.max_diff),
                 f.count,
                 rfc3339(f.first_ms),
@@ -98,7 +98,7 @@ impl Annotations {
 
 /// Two significant digits.
 fn shorter(v: f64) -> String {
-    format!("{v:.1e}").parse::<f64>().map_or_else(|_| general(v), general)
+    format!("{v:.1e}").parse::<f64>().map_or_else(|_| format_float_general(v), general)
 }
 
 /// UTC to the second, fractions of it only where there are some.
