@@ -98,7 +98,7 @@ impl Annotations {
 
 /// Two significant digits.
 fn shorter(v: f64) -> String {
-    format!("{v:.1e}").parse::<f64>().map_or_else(|_| format_float_general(v), general)
+    format!("{v:.1e}").parse::<f64>().map_or_else(|_| format_float_general(v), format_float_general)
 }
 
 /// UTC to the second, fractions of it only where there are some.
