@@ -27,7 +27,15 @@ struct Call {
 }
 
 impl Call {
-    fn parse(api: &Api, params: &Params) -> Result<Call, ApiError> {
+    fn of_labels(api: &Api, params: &Params) -> Result<Call, ApiError> {
+        Call::parse(api, params, params.label_selectors())
+    }
+
+    fn of_series(api: &Api, params: &Params) -> Result<Call, ApiError> {
+        Call::parse(api, params, params.selectors("match[]"))
+    }
+
+    fn parse(api: &Api, params: &Params, selectors: Result<Vec<Vec<Matcher>>, ApiError>) -> Result<Call, ApiError> {
         let (start, end) = (params.time("start")?, params.time("end")?);
         let window = i64::try_from(api.settings.metadata_default_range.as_millis()).unwrap_or(i64::MAX);
         let (start, end) = if window == 0 {
@@ -43,7 +51,7 @@ impl Call {
         let scope = Scope { store_matches: params.selectors("storeMatch[]")?, deadline };
         Ok(Call {
             range: TimeRange::from_closed(start, end),
-            selectors: params.selectors("match[]")?,
+            selectors: selectors?,
             partial_response: partial_response(params, &api.settings)?,
             limit: params.limit()?,
             fanout: api.fanout.scoped(scope),
@@ -92,7 +100,7 @@ fn add_new(warnings: &mut Vec<String>, new: Vec<String>) {
 }
 
 pub(super) async fn labels(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
-    let call = Call::parse(&api, &params)?;
+    let call = Call::of_labels(&api, &params)?;
     let ask = |matchers| {
         call.fanout.label_names(LabelNamesRequest {
             range: call.range,
@@ -113,7 +121,7 @@ pub(super) async fn label_values(
     params: Params,
 ) -> Result<Response, ApiError> {
     let label = unescape_name(&name).ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
-    let call = Call::parse(&api, &params)?;
+    let call = Call::of_labels(&api, &params)?;
     let ask = |matchers| {
         call.fanout.label_values(LabelValuesRequest {
             label: label.clone(),
@@ -129,7 +137,7 @@ pub(super) async fn label_values(
 }
 
 pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
-    let call = Call::parse(&api, &params)?;
+    let call = Call::of_series(&api, &params)?;
     if call.selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -47,9 +47,11 @@ impl Params {
 
     /// Milliseconds of a Unix time in seconds or of RFC 3339 text.
     pub(crate) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|text| parse_time(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+        let invalid = |e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"));
+        self.get(name).map(|text| parse_time(text).map_err(invalid)).transpose()
     }
 
+    /// As [`Params::time`], but missing is wrong; Prometheus words it otherwise.
     pub(crate) fn required_time(&self, name: &str) -> Result<i64, ApiError> {
         parse_time(self.get(name).unwrap_or_default()).map_err(|e| ApiError::parameter(name, e))
     }
@@ -96,6 +98,11 @@ impl Params {
                 Err(_) => Err(ApiError::bad_data("limit must be a number")),
             },
         }
+    }
+
+    /// The selectors of `match[]` for label calls, where Prometheus does not name the parameter.
+    pub(crate) fn label_selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.all("match[]").map(|text| parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string()))).collect()
     }
 
     /// The selectors of a parameter such as `match[]`.

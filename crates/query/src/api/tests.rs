@@ -120,7 +120,10 @@ async fn status_comes_first_and_nothing_unasked_for_is_there() {
 async fn wrong_parameters_get_prometheus_texts() {
     let f = fixture().await;
     for (path, expected) in [
-        ("query?query=up&time=x", r#"invalid parameter "time": cannot parse "x" to a valid timestamp"#),
+        (
+            "query?query=up&time=x",
+            r#"invalid parameter "time": invalid time value for 'time': cannot parse "x" to a valid timestamp"#,
+        ),
         ("query?query=up&timeout=x", r#"invalid parameter "timeout": cannot parse "x" to a valid duration"#),
         ("query_range?query=up&end=1&step=1", r#"invalid parameter "start": cannot parse "" to a valid timestamp"#),
         (
@@ -142,8 +145,10 @@ async fn wrong_parameters_get_prometheus_texts() {
             "series?match[]={a=~%22.*%22}",
             r#"invalid parameter "match[]": match[] must contain at least one non-empty matcher"#,
         ),
+        // label calls do not name the parameter
+        ("labels?match[]=up{", "1:4: parse error: unexpected end of input inside braces"),
         (
-            "labels?match[]=up{",
+            "series?match[]=up{",
             r#"invalid parameter "match[]": 1:4: parse error: unexpected end of input inside braces"#,
         ),
     ] {
