@@ -1,12 +1,14 @@
 //! Writes the fleet's raw blocks into the bucket's folder, as its sidecars would have uploaded them.
 
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use anyhow::Context;
 use model::{BlockId, TimeRange};
 use synthetic::{Fleet, Replica, Rng, Samples, Window};
+use tokio::sync::oneshot;
 use tsdb::block_builder::{BlockBuilder, BlockDescription, BlockFiles};
 
 /// What was written.
@@ -27,13 +29,57 @@ impl Written {
     }
 }
 
-/// Writes all blocks of all replicas on `threads` threads; calls `progress` with the number of samples of each block.
-/// Ids depend on the fleet alone, so that a second run finds the first one's blocks.
-pub(crate) fn write_blocks(
+/// Threads that write all blocks. Dropped early, it makes them stop and waits for the blocks they are at, so that
+/// nothing is written to a folder that is about to be removed.
+pub(crate) struct Writer {
+    stop: Arc<AtomicBool>,
+    written: oneshot::Receiver<anyhow::Result<Written>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Writes to `folder` on so many threads; calls `progress` after each block.
+    pub(crate) fn start(
+        fleet: Fleet,
+        folder: PathBuf,
+        (threads, progress): (usize, impl Fn() + Send + Sync + 'static),
+    ) -> Writer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (sender, written) = oneshot::channel();
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let go_on = || {
+                progress();
+                !stopped.load(Ordering::Relaxed)
+            };
+            // nobody waits any more when the writer was dropped
+            let _ = sender.send(write_blocks(&fleet, &folder, threads, go_on));
+        });
+        Writer { stop, written, thread: Some(thread) }
+    }
+
+    pub(crate) async fn written(mut self) -> anyhow::Result<Written> {
+        (&mut self.written).await.context("the writer of raw blocks panicked")?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // a panic was reported by the thread itself
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes all blocks of all replicas on `threads` threads, until `go_on`, asked after each block, says no. Ids depend
+/// on the fleet alone.
+fn write_blocks(
     fleet: &Fleet,
     folder: &Path,
     threads: usize,
-    progress: impl Fn(u64) + Sync,
+    go_on: impl Fn() -> bool + Sync,
 ) -> anyhow::Result<Written> {
     let jobs: Vec<(&Replica, TimeRange)> =
         fleet.block_ranges().flat_map(|range| fleet.replicas().iter().map(move |replica| (replica, range))).collect();
@@ -44,7 +90,9 @@ pub(crate) fn write_blocks(
             let files = block(fleet, replica, *range, &mut samples)?;
             files.save(folder).with_context(|| format!("write block={} to {}", files.meta.ulid, folder.display()))?;
             written.add(&files);
-            progress(files.meta.stats.num_samples);
+            if !go_on() {
+                break;
+            }
         }
         anyhow::Ok(written)
     };
@@ -84,4 +132,38 @@ fn block_id(fleet: &Fleet, replica: &Replica, range: TimeRange) -> BlockId {
     let mut rng = Rng::new(seed);
     let entropy = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
     BlockId::from_parts(range.start.cast_unsigned(), entropy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_writer_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let range = TimeRange::new(0, 360 * synthetic::BLOCK_MS);
+        let fleet = Fleet::new(synthetic::Settings::kubernetes(1, range)).unwrap();
+        let (first, mut is_written) = tokio::sync::mpsc::channel(1);
+        let progress = move || {
+            // only the first block is waited for
+            let _ = first.try_send(());
+        };
+        let writer = Writer::start(fleet, folder.path().to_owned(), (2, progress));
+        is_written.recv().await.unwrap();
+        drop(writer);
+        let blocks = std::fs::read_dir(folder.path()).unwrap().count();
+        assert!((1..1440).contains(&blocks), "{blocks} blocks");
+        std::fs::remove_dir_all(folder.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let range = TimeRange::new(0, 2 * synthetic::BLOCK_MS);
+        let fleet = Fleet::new(synthetic::Settings::kubernetes(1, range)).unwrap();
+        let written = Writer::start(fleet.clone(), folder.path().to_owned(), (2, || {})).written().await.unwrap();
+        let counts = fleet.replicas().iter().flat_map(|r| fleet.counts(r, range).into_values().collect::<Vec<_>>());
+        assert_eq!(written.samples, counts.map(|c| c.samples + c.stale_markers).sum::<u64>());
+        assert_eq!(written.blocks, std::fs::read_dir(folder.path()).unwrap().count() as u64);
+    }
 }

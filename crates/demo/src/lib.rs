@@ -29,6 +29,7 @@ use synthetic::{BLOCK_MS, Fleet};
 use api::Api;
 use checks::Check;
 use folder::Folder;
+use generate::Writer;
 use inventory::Inventory;
 use processes::Processes;
 
@@ -147,11 +148,9 @@ async fn generate(settings: &Settings, clock: &Arc<dyn Clock>, fleet: &Fleet, fo
         folder.path().display()
     );
     let bar = progress::bar("writing raw blocks", (fleet.block_ranges().count() * fleet.replicas().len()) as u64);
-    let (fleet, folder, threads) = (fleet.clone(), folder.bucket(), settings.threads);
     let ticks = bar.clone();
-    let written =
-        tokio::task::spawn_blocking(move || generate::write_blocks(&fleet, &folder, threads, |_| ticks.inc(1)));
-    let written = written.await.context("write raw blocks")??;
+    let writer = Writer::start(fleet.clone(), folder.bucket(), (settings.threads, move || ticks.inc(1)));
+    let written = writer.written().await?;
     bar.finish_and_clear();
     println!(
         "wrote      {} raw blocks, {} samples, {} in {}",
