@@ -120,7 +120,10 @@ pub(crate) fn target_folder() -> PathBuf {
 }
 
 fn build_drumlin() -> PathBuf {
-    let mut args = vec!["build", "-p", "drumlin", "--locked", "--message-format=json"];
+    // The same selection as the test's own build, test target and all: only then are the features of dependencies the
+    // same, and nothing is built twice.
+    let mut args = vec!["build", "--workspace", "--bin", "drumlin", "--test", "integration"];
+    args.extend(["--features", "integration/peers", "--locked", "--message-format=json"]);
     if !cfg!(debug_assertions) {
         args.push("--release");
     }
