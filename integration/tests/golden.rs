@@ -30,8 +30,6 @@ pub(crate) const NOT_YET: &[&str] = &[
     "increase(rpc_size_bytes[10m])",
     "info(rate(http_requests_total[5m]), {version=~\".+\"})",
     "last_over_time(rpc_latency_seconds[10m])",
-    "limit_ratio(0.3, http_requests_total)",
-    "limitk(4, http_requests_total)",
     "rate(rpc_latency_seconds[5m])",
     "sum by (namespace) (queue_age_seconds)",
     "sum(rate(rpc_latency_seconds[5m]))",

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::ensure;
+
 use crate::golden::{SERVER_LABEL, golden_prometheus, wait_for_upload};
 use crate::harness::answers::{Asked, Source, Tally, same_data};
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
-use crate::harness::fleet::{Component, Maker, Prometheus, compact_args, query, sidecar_args, store_args};
+use crate::harness::fleet::{
+    Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query, sidecar_args, store_args,
+};
 use crate::harness::golden::Recorded;
 use crate::harness::process::run;
 use crate::harness::synthetic_blocks::Blocks;
-use crate::harness::{golden, http, scratch};
+use crate::harness::{golden, http, poll, scratch};
 
 /// Queries that Thanos' querier answers otherwise than Prometheus whatever it reads from, as its PromQL is older.
 const THANOS_DIFFERS: &[&str] = &[
@@ -65,6 +69,10 @@ fn a_thanos_querier_reads_our_sidecar_and_our_store() {
     let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
     golden_list(binaries, folder.path(), Maker::Thanos, &shipped.sidecar.grpc, "thanos query over drumlin sidecar");
     golden_list(binaries, folder.path(), Maker::Thanos, &store.grpc, "thanos query over drumlin store");
+    let theirs = folder.path().join("theirs");
+    let args = store_args(&theirs, &shipped.bucket.config);
+    let store = Component::start(binaries, Maker::Thanos, &theirs, "store", &args);
+    golden_list(binaries, &theirs, Maker::Thanos, &store.grpc, "thanos store over what drumlin sidecar shipped");
 }
 
 #[test]
@@ -76,6 +84,10 @@ fn our_querier_reads_a_thanos_sidecar_and_a_thanos_store() {
     let store = Component::start(binaries, Maker::Thanos, folder.path(), "store", &args);
     golden_list(binaries, folder.path(), Maker::Drumlin, &shipped.sidecar.grpc, "drumlin query over thanos sidecar");
     golden_list(binaries, folder.path(), Maker::Drumlin, &store.grpc, "drumlin query over thanos store");
+    let ours = folder.path().join("ours");
+    let args = store_args(&ours, &shipped.bucket.config);
+    let store = Component::start(binaries, Maker::Drumlin, &ours, "store", &args);
+    golden_list(binaries, &ours, Maker::Drumlin, &store.grpc, "drumlin store over what thanos sidecar shipped");
 }
 
 /// Queries whose answers must be the same whoever answers them, at one resolution.
@@ -201,14 +213,33 @@ fn verify(binaries: &Binaries, bucket: &Bucket) {
     assert!(started == issues.len() && completed, "all checks ran: {}", verified.errors);
 }
 
-/// The other way round: our components go on with what Thanos' compactor wrote.
+/// A bucket with the blocks of one replica as our sidecar shipped them.
+fn shipped_by_us(binaries: &Binaries, folder: &Path, blocks: &Blocks) -> Bucket {
+    let settings = PrometheusSettings {
+        external_labels: external_labels(&[("cluster", "eu"), ("replica", "a")]),
+        blocks: blocks.folders.clone(),
+        ..PrometheusSettings::default()
+    };
+    let prometheus = Prometheus::start(binaries, &folder.join("prometheus"), &settings);
+    let bucket = Bucket::folder(folder);
+    let args = sidecar_args(&prometheus, Some(&bucket.config));
+    let _sidecar = Component::start(binaries, Maker::Drumlin, folder, "sidecar", &args);
+    poll("all blocks are shipped", Duration::from_secs(120), || {
+        let complete = bucket.complete_blocks().len();
+        ensure!(complete == blocks.folders.len(), "{complete} blocks");
+        Ok(())
+    });
+    bucket
+}
+
+/// The other way round: Thanos' compactor works on what our sidecar shipped, and our components go on with what it
+/// wrote.
 #[test]
 fn we_read_and_compact_what_the_compactor_of_thanos_wrote() {
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
     let blocks = Blocks::write(&folder.path().join("made"), 12, 30, &["a"]);
-    let bucket = Bucket::folder(folder.path());
-    bucket.fill(&blocks.folders);
+    let bucket = shipped_by_us(binaries, folder.path(), &blocks);
     let raw = {
         let (_store, querier) = reader(binaries, Maker::Thanos, &folder.path().join("before"), &bucket);
         ask(&querier, &blocks, "0s")
