@@ -53,7 +53,9 @@ fn foreign(subcommand: &str) -> &'static [&'static [Foreign]] {
 }
 
 fn command() -> Command {
-    let command = Cli::command();
+    // the demo talks to a person: its log lines would stand between bars and answers
+    let quiet = |demo: Command| demo.mut_arg("log.level", |level| level.default_value("warn"));
+    let command = Cli::command().mut_subcommand("demo", quiet);
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     let command = names.into_iter().fold(command, |command, name| {
         let flags = foreign(&name);
