@@ -37,7 +37,7 @@ fn size(file: &Path) -> u64 {
     std::fs::metadata(file).expect("the file is there").len()
 }
 
-/// Ways to break a block folder. The last word says whether queries over it have to warn.
+/// A way to break a block folder.
 type Damage = (&'static str, fn(&Path));
 
 const DAMAGES: &[Damage] = &[
@@ -51,9 +51,9 @@ const DAMAGES: &[Damage] = &[
     ("flipped bits in meta.json", |block| flip_bits(&block.join("meta.json"), 40)),
 ];
 
-/// Everything the processes say of it: warnings of the answer, logs, and metrics.
+/// The replicas, as `cluster-replica`, of which a querier finds float series at the instant, and its warnings.
 fn replicas_seen(querier: &Component) -> (Vec<String>, String) {
-    // every series of the instant, so that every chunk of it is read
+    // every float series there is, so that no broken chunk goes unread
     let query = "count by (cluster, replica) ({__name__=~\".+\", __name__!~\"rpc_.+|queue_.+\"})";
     let fields = [("query", query), ("time", &INSTANT.to_string())];
     let body = http::api(&querier.http, "/api/v1/query", &fields).expect("an answer");

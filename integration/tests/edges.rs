@@ -10,6 +10,8 @@ fn cargo(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .args(args)
         .args(["--locked", "--offline"])
+        // where a user's configuration unifies features over the workspace, the tree of one crate shows all
+        .env("CARGO_RESOLVER_FEATURE_UNIFICATION", "selected")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo runs");
