@@ -189,7 +189,7 @@ async fn increase(fleet: &Fleet, api: &Api, metric: &str) -> anyhow::Result<Stri
             let Some(seen) = answer.series.iter().find(is_it) else { bail!("no answer for {}", series.labels()) };
             let per_scrape = truth * fleet.settings().scrape_interval_ms as f64 / DAY_MS as f64;
             let off = (seen.value() - truth).abs() / per_scrape;
-            let allowed = 2.0 * (1 + fleet.resets(series, day)) as f64;
+            let allowed = (1 + fleet.resets(series, day)) as f64;
             ensure!(off <= allowed, "{}: truly {truth}, answered {}: {off:.2} scrapes", series.labels(), seen.value());
             (compared, worst) = (compared + 1, worst.max(off));
         }
