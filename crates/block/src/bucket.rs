@@ -54,7 +54,7 @@ impl Default for BucketSettings {
             parallel_ranges: 8,
             attempts: 4,
             backoff: Duration::from_millis(100),
-            part_size: 16 << 20,
+            part_size: 8 << 20,
             folder: None,
         }
     }
