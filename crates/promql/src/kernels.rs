@@ -12,12 +12,17 @@ pub mod histogram;
 pub mod kahan;
 pub mod labels;
 pub mod math;
+pub mod notes;
 pub mod order;
 pub mod over_time;
 pub mod range;
 pub mod rate;
 pub mod regression;
 pub mod window;
+
+use std::sync::Arc;
+
+use model::histogram::FloatHistogram;
 
 /// A row of values, one per step, and the bitmap of the steps that have one.
 #[derive(Debug)]
@@ -32,6 +37,33 @@ impl Column<'_> {
     pub fn set(&mut self, step: usize, value: f64) {
         self.values[step] = value;
         self.present[step / 64] |= 1 << (step % 64);
+    }
+}
+
+/// A row that may hold histograms too. Where a step is present, it has the histogram of `histograms` if there is one
+/// there, else the float of `values`.
+#[derive(Debug)]
+pub struct MixedColumn<'a> {
+    pub values: &'a mut [f64],
+    pub present: &'a mut [u64],
+    pub histograms: &'a mut [Option<Arc<FloatHistogram>>],
+}
+
+impl MixedColumn<'_> {
+    #[inline]
+    pub fn set_float(&mut self, step: usize, value: f64) {
+        self.floats().set(step, value);
+    }
+
+    #[inline]
+    pub fn set_histogram(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
+        self.histograms[step] = Some(histogram);
+        self.present[step / 64] |= 1 << (step % 64);
+    }
+
+    /// The row as one of floats; setting a value there does not remove a histogram.
+    pub fn floats(&mut self) -> Column<'_> {
+        Column { values: self.values, present: self.present }
     }
 }
 

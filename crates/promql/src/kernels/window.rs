@@ -1,10 +1,21 @@
 //! Which samples of a series belong to which step.
 
+use std::sync::Arc;
+
+use model::histogram::FloatHistogram;
+
 /// The samples of one series, sorted by time, without stale markers where a range function reads them.
 #[derive(Clone, Copy, Debug)]
 pub struct Samples<'a> {
     pub t: &'a [i64],
     pub v: &'a [f64],
+}
+
+/// The histograms of one series, sorted by time. A series has either a float or a histogram at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct HistogramSamples<'a> {
+    pub t: &'a [i64],
+    pub h: &'a [Arc<FloatHistogram>],
 }
 
 /// The samples `lo..hi` of a step's window.
