@@ -13,10 +13,11 @@ mod integer;
 mod reset;
 mod side;
 mod sum;
+mod trim;
 mod validate;
 
 pub use arithmetic::Reconciled;
-pub use buckets::Bucket;
+pub use buckets::{Bucket, UnboundedBucket};
 pub use error::HistogramError;
 pub use integer::Histogram;
 pub use side::{bucket_count, bucket_indices, spans_of};

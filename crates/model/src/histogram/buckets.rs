@@ -1,7 +1,7 @@
 //! Buckets with their bounds.
 
 use super::bounds::upper_bound;
-use super::side::indexed;
+use super::side::{indexed, rev_indexed};
 use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
 
 /// One bucket: how many observations lie between its bounds.
@@ -14,6 +14,43 @@ pub struct Bucket {
     pub count: f64,
     /// The index within its schema and side; 0 for the zero bucket.
     pub index: i32,
+}
+
+impl Bucket {
+    /// The part of the bucket's width at or below `v`, which lies strictly between its finite bounds: on a linear
+    /// scale, or on the logarithmic one of exponential buckets.
+    pub fn fraction_below(&self, v: f64, linear: bool) -> f64 {
+        if linear {
+            return (v - self.lower) / (self.upper - self.lower);
+        }
+        let (lower, upper, v_log) = (self.lower.abs().log2(), self.upper.abs().log2(), v.abs().log2());
+        if v > 0.0 { (v_log - lower) / (upper - lower) } else { 1.0 - (v_log - upper) / (lower - upper) }
+    }
+}
+
+/// A bucket whose bounds are not computed yet; [`FloatHistogram::bounded`] does it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UnboundedBucket {
+    pub count: f64,
+    part: Part,
+    index: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Part {
+    Negative,
+    Zero,
+    Positive,
+}
+
+impl UnboundedBucket {
+    fn positive((index, count): (i32, f64)) -> UnboundedBucket {
+        UnboundedBucket { count, part: Part::Positive, index }
+    }
+
+    fn negative((index, count): (i32, f64)) -> UnboundedBucket {
+        UnboundedBucket { count, part: Part::Negative, index }
+    }
 }
 
 impl FloatHistogram {
@@ -42,21 +79,42 @@ impl FloatHistogram {
     /// All buckets in ascending order of their bounds, the zero bucket only if it is populated. A bucket that reaches
     /// into the zero bucket begins (ends) at the zero threshold.
     pub fn all_buckets(&self) -> Vec<Bucket> {
-        let mut all: Vec<Bucket> = self.negative_buckets().collect();
-        all.reverse();
-        if self.zero_count > 0.0 {
-            all.push(self.zero_bucket());
+        self.ascending().map(|unbounded| self.bounded(unbounded)).collect()
+    }
+
+    /// All buckets as [`all_buckets`](Self::all_buckets) gives them, without the cost of their bounds.
+    pub fn ascending(&self) -> impl Iterator<Item = UnboundedBucket> + Clone + '_ {
+        let negative = rev_indexed(&self.negative_spans, &self.negative_buckets).map(UnboundedBucket::negative);
+        let positive = indexed(&self.positive_spans, &self.positive_buckets).map(UnboundedBucket::positive);
+        negative.chain(self.populated_zero_bucket()).chain(positive)
+    }
+
+    /// As [`ascending`](Self::ascending), from the highest bucket down.
+    pub fn descending(&self) -> impl Iterator<Item = UnboundedBucket> + Clone + '_ {
+        let negative = indexed(&self.negative_spans, &self.negative_buckets).map(UnboundedBucket::negative);
+        let positive = rev_indexed(&self.positive_spans, &self.positive_buckets).map(UnboundedBucket::positive);
+        positive.chain(self.populated_zero_bucket()).chain(negative)
+    }
+
+    /// The bucket with the bounds it has in [`all_buckets`](Self::all_buckets).
+    pub fn bounded(&self, unbounded: UnboundedBucket) -> Bucket {
+        let UnboundedBucket { count, part, index } = unbounded;
+        let mut bucket = match part {
+            Part::Zero => self.zero_bucket(),
+            Part::Positive => self.bucket(index, count, true),
+            Part::Negative => self.bucket(index, count, false),
+        };
+        if bucket.upper < 0.0 && bucket.upper > -self.zero_threshold {
+            bucket.upper = -self.zero_threshold;
         }
-        all.extend(self.positive_buckets());
-        for bucket in &mut all {
-            if bucket.upper < 0.0 && bucket.upper > -self.zero_threshold {
-                bucket.upper = -self.zero_threshold;
-            }
-            if bucket.lower > 0.0 && bucket.lower < self.zero_threshold {
-                bucket.lower = self.zero_threshold;
-            }
+        if bucket.lower > 0.0 && bucket.lower < self.zero_threshold {
+            bucket.lower = self.zero_threshold;
         }
-        all
+        bucket
+    }
+
+    fn populated_zero_bucket(&self) -> Option<UnboundedBucket> {
+        (self.zero_count > 0.0).then_some(UnboundedBucket { count: self.zero_count, part: Part::Zero, index: 0 })
     }
 
     fn buckets_of<'a>(

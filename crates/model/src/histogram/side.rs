@@ -24,6 +24,18 @@ pub(super) fn indexed<'a, T: Copy>(spans: &'a [Span], counts: &'a [T]) -> impl I
     bucket_indices(spans).zip(counts.iter().copied())
 }
 
+/// As [`indexed`] when spans and counts agree, from the last bucket to the first.
+pub(super) fn rev_indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + Clone + 'a {
+    let after = |end: i32, span: &Span| end.wrapping_add(span.offset).wrapping_add(span.length as i32);
+    let mut end = spans.iter().fold(0i32, after);
+    let indices = spans.iter().rev().flat_map(move |span| {
+        let last = end.wrapping_sub(1);
+        end = end.wrapping_sub(span.length as i32).wrapping_sub(span.offset);
+        (0..span.length).map(move |i| last.wrapping_sub(i as i32))
+    });
+    indices.zip(counts.iter().rev().copied())
+}
+
 /// The index that the bucket `index` has when the resolution is reduced by `steps` schemas.
 pub(super) fn reduced_index(index: i32, steps: u32) -> i32 {
     (((i64::from(index) - 1) >> steps.min(62)) + 1) as i32
