@@ -12,6 +12,7 @@ pub mod histogram;
 pub mod kahan;
 pub mod labels;
 pub mod math;
+pub mod native;
 pub mod notes;
 pub mod order;
 pub mod over_time;

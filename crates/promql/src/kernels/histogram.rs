@@ -1,4 +1,4 @@
-//! Quantiles of classic histograms.
+//! Quantiles and fractions of classic histograms.
 
 /// A bucket of a classic histogram: its upper bound (`le`) and cumulative count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,11 +30,9 @@ pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
     if q > 1.0 {
         return (f64::INFINITY, None);
     }
-    buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
-    if buckets[buckets.len() - 1].upper != f64::INFINITY {
+    if !normalise(buckets) {
         return (f64::NAN, None);
     }
-    coalesce(buckets);
     let forced = make_monotonic(buckets);
     let last = buckets.len() - 1;
     let observations = buckets[last].count;
@@ -56,6 +54,57 @@ pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
     let below = buckets[at - 1];
     let part = (rank - below.count) / (count - below.count);
     (below.upper + (upper - below.upper) * part, forced)
+}
+
+/// The part of the observations between two bounds; the buckets are sorted in place, not repaired. NaN without a
+/// `+Inf` bucket or without observations.
+///
+/// The first bucket begins at 0 if it ends above. One without lower bound counts as a whole for any bound inside.
+pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if buckets.is_empty() || !normalise(buckets) {
+        return f64::NAN;
+    }
+    let count = buckets[buckets.len() - 1].count;
+    if count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let below = |v: f64| {
+        let below = observations_below(v, buckets).unwrap_or(count);
+        if below > count { count } else { below }
+    };
+    (below(upper) - below(lower)) / count
+}
+
+/// The observations below `v`; `None` if it is above all buckets.
+fn observations_below(v: f64, buckets: &[Bucket]) -> Option<f64> {
+    let mut start = if buckets[0].upper <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
+    let mut rank = 0.0;
+    for bucket in buckets {
+        if start >= v {
+            return Some(rank);
+        }
+        if bucket.upper > v {
+            return Some(match start == f64::NEG_INFINITY {
+                true => bucket.count,
+                false => rank + (bucket.count - rank) * (v - start) / (bucket.upper - start),
+            });
+        }
+        (start, rank) = (bucket.upper, bucket.count);
+    }
+    None
+}
+
+/// Sorts the buckets and adds up those with the same bound; whether the highest is `+Inf`.
+fn normalise(buckets: &mut Vec<Bucket>) -> bool {
+    buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
+    if buckets.last().is_none_or(|last| last.upper != f64::INFINITY) {
+        return false;
+    }
+    coalesce(buckets);
+    true
 }
 
 /// Adds up buckets with the same bound.
@@ -126,6 +175,33 @@ mod tests {
         assert_eq!(quantile(0.25, &buckets).0, 0.05);
         assert_eq!(quantile(-1.0, &buckets).0, f64::NEG_INFINITY);
         assert!(quantile(0.5, &buckets[1..]).0.is_nan(), "no +Inf bucket");
+    }
+
+    fn fraction(lower: f64, upper: f64, buckets: &[(f64, f64)]) -> f64 {
+        let mut buckets = buckets.iter().map(|(upper, count)| Bucket { upper: *upper, count: *count }).collect();
+        bucket_fraction(lower, upper, &mut buckets)
+    }
+
+    #[test]
+    fn fractions_interpolate_inside_the_buckets() {
+        let inf = f64::INFINITY;
+        let buckets = [(inf, 5.0), (0.1, 2.0), (0.2, 4.0)];
+        assert_eq!(fraction(0.05, 0.1, &buckets), 0.2);
+        assert!((fraction(0.05, 0.15, &buckets) - 0.4).abs() < 1e-12);
+        assert_eq!((fraction(-inf, inf, &buckets), fraction(-1.0, 0.0, &buckets)), (1.0, 0.0));
+        assert_eq!(fraction(0.2, 7.0, &buckets), 0.0, "the last bucket is not divided");
+        assert_eq!((fraction(1.0, 0.0, &buckets), fraction(1.0, 1.0, &buckets)), (0.0, 0.0));
+        let negative = [(-1.0, 2.0), (1.0, 6.0), (inf, 8.0)];
+        assert_eq!(fraction(-inf, -5.0, &negative), 0.25, "nor the first without lower bound");
+        assert_eq!(fraction(-1.0, 0.0, &negative), 0.25);
+    }
+
+    #[test]
+    fn fractions_of_nothing_are_nan() {
+        assert!(fraction(0.0, 1.0, &[(1.0, 2.0)]).is_nan(), "no +Inf bucket");
+        assert!(fraction(0.0, 1.0, &[(f64::INFINITY, 0.0)]).is_nan());
+        assert!(fraction(f64::NAN, 1.0, &[(f64::INFINITY, 3.0)]).is_nan());
+        assert!(fraction(0.0, 1.0, &[]).is_nan());
     }
 
     #[test]
