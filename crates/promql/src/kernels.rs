@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod binary;
 pub mod calendar;
+pub mod extended;
 pub mod format;
 pub mod histogram;
 pub mod kahan;
@@ -20,6 +21,7 @@ pub mod range;
 pub mod rate;
 pub mod regression;
 pub mod window;
+pub mod xrate;
 
 use std::sync::Arc;
 

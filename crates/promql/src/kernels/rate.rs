@@ -43,6 +43,13 @@ impl Resets {
         *cursor
     }
 
+    /// What the resets inside a window add to a counter's difference.
+    pub(super) fn within_window(&self, window: Bounds) -> f64 {
+        let a = self.at.partition_point(|at| *at <= window.lo);
+        let b = self.at.partition_point(|at| *at < window.hi);
+        self.correction(a, b.max(a))
+    }
+
     /// What the resets `a..b` add to a counter's difference.
     #[inline(always)]
     fn correction(&self, a: usize, b: usize) -> f64 {
