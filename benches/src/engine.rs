@@ -1,15 +1,16 @@
-//! Queries over open blocks, timed from text to result.
+//! Queries over open blocks, timed from text to result, ours and those of Go's engines turn by turn.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Dedup, Engine, EngineSettings, Grid, Query, SeriesSource, Value};
+use engine::{Answer, Dedup, Engine, EngineSettings, Grid, PointValue, Query, SeriesSource, Value};
 use serde_json::json;
 
 use crate::measure::{MemoryWatch, clock, seconds_since};
+use crate::peers::{self, Peer};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,11 +20,18 @@ pub(crate) struct Args {
     /// Lines `start end step query`, times in seconds; step 0 for an instant query
     #[arg(long)]
     queries: PathBuf,
+    /// Of our engine, and GOMAXPROCS of the others
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// The best of so many runs counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Only this line of the queries, from 1; a process of its own shows what memory one query takes
+    #[arg(long)]
+    only: Option<usize>,
+    /// Times Prometheus' engine and promql-engine too: `build`, or the folder that has them
+    #[arg(long)]
+    peer: Option<String>,
 }
 
 /// A line of a file of queries.
@@ -53,54 +61,160 @@ pub(crate) fn block_folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let folders = entries.flatten().map(|e| e.path()).filter(|p| p.join("meta.json").exists());
     let mut folders: Vec<PathBuf> = folders.collect();
     folders.sort();
-    anyhow::ensure!(!folders.is_empty(), "no block folders in {}", folder.display());
+    ensure!(!folders.is_empty(), "no block folders in {}", folder.display());
     Ok(folders)
+}
+
+/// One run of one query: what it took and what came out.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) ms: f64,
+    pub(crate) points: usize,
+    /// Of the points that are finite; of histograms, of their sums.
+    pub(crate) sum: f64,
+}
+
+impl Run {
+    /// Whether the other run found the same, but for the order that points were added up in.
+    fn agrees(&self, other: &Run) -> bool {
+        self.points == other.points && (self.sum - other.sum).abs() <= 1e-8 * self.sum.abs().max(other.sum.abs())
+    }
+}
+
+fn keep_faster(best: &mut Option<Run>, run: Run) {
+    if best.is_none_or(|best| run.ms < best.ms) {
+        *best = Some(run);
+    }
+}
+
+struct Ours {
+    engine: Engine,
+    source: Arc<dyn SeriesSource>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Ours {
+    fn open(args: &Args) -> Result<Ours> {
+        let source = TsdbSource::open(block_folders(&args.blocks)?, TsdbSourceSettings::default())?;
+        let settings = EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Ours { engine: Engine::new(settings), source: Arc::new(source), runtime })
+    }
+
+    /// The run, and how many samples were decoded for it.
+    fn run(&self, line: &Line) -> Result<(Run, u64)> {
+        let start = clock().monotonic();
+        let answer = self.runtime.block_on(self.engine.query(self.query(line)));
+        let ms = seconds_since(start) * 1e3;
+        let answer = answer.map_err(|e| anyhow!("{}: {e}", line.text))?;
+        let (points, sum) = total(&answer);
+        Ok((Run { ms, points, sum }, answer.stats.decoded_samples))
+    }
+
+    fn query(&self, line: &Line) -> Query {
+        let ms = |seconds: f64| (seconds * 1e3) as i64;
+        Query {
+            text: line.text.clone(),
+            grid: Grid { start_ms: ms(line.start), end_ms: ms(line.end), step_ms: ms(line.step) },
+            lookback_ms: 300_000,
+            dedup: Dedup::Off,
+            timeout: Duration::from_secs(600),
+            source: Arc::clone(&self.source),
+        }
+    }
+}
+
+fn total(answer: &Answer) -> (usize, f64) {
+    let series = match &answer.value {
+        Value::Scalar { value, .. } => return (1, *value),
+        Value::String { .. } => return (1, 0.0),
+        Value::Vector(series) | Value::Matrix(series) => series,
+    };
+    let values = series.iter().flat_map(|s| &s.points).map(|point| match &point.value {
+        PointValue::Float(value) => *value,
+        PointValue::Histogram(histogram) => histogram.sum,
+    });
+    let add = |(points, sum), value: f64| (points + 1, if value.is_finite() { sum + value } else { sum });
+    values.fold((0, 0.0), add)
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let memory = MemoryWatch::of_self();
-    let source = TsdbSource::open(block_folders(&args.blocks)?, TsdbSourceSettings::default())?;
-    let source: Arc<dyn SeriesSource> = Arc::new(source);
-    let settings = EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
-    let engine = Engine::new(settings);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    for line in read_queries(&args.queries)? {
-        let mut best: Option<(f64, engine::Answer)> = None;
+    let ours = Ours::open(args)?;
+    let mut peers = match &args.peer {
+        Some(place) => peers::start(place, &args.blocks, args.threads)?,
+        None => Vec::new(),
+    };
+    let mut table = Table::default();
+    for (number, line) in (1..).zip(read_queries(&args.queries)?) {
+        if args.only.is_some_and(|only| only != number) {
+            continue;
+        }
+        let (mut best, mut decoded) = (None, 0);
+        let mut best_of_peers = vec![None; peers.len()];
+        let before_mib = memory.restart();
         for _ in 0..args.runs.max(1) {
-            let start = clock().monotonic();
-            let answer = runtime.block_on(engine.query(query(&line, &source)));
-            let answer = answer.map_err(|e| anyhow!("{}: {e}", line.text))?;
-            let ms = seconds_since(start) * 1e3;
-            if best.as_ref().is_none_or(|(least, _)| ms < *least) {
-                best = Some((ms, answer));
+            let (run, samples) = ours.run(&line)?;
+            keep_faster(&mut best, run);
+            decoded = samples;
+            for (peer, best) in peers.iter_mut().zip(&mut best_of_peers) {
+                keep_faster(best, peer.run(&line)?);
             }
         }
-        let (ms, answer) = best.context("no run")?;
-        let line = json!({
+        let best = best.context("no run")?;
+        let mut json = json!({
             "engine": "drumlin", "query": line.text, "start": line.start, "end": line.end, "step": line.step,
-            "ms": ms, "out": points(&answer.value), "samples": answer.stats.decoded_samples,
-            "threads": args.threads, "peak_anon_mib": memory.peak_mib(),
+            "ms": best.ms, "out": best.points, "samples": decoded, "threads": args.threads,
+            "before_anon_mib": before_mib, "peak_anon_mib": memory.peak_mib(),
         });
-        println!("{line}");
+        for (peer, run) in peers.iter().zip(&best_of_peers) {
+            let run = run.context("no run")?;
+            json[format!("{}_ms", peer.name)] = run.ms.into();
+            json[format!("{}_agrees", peer.name)] = best.agrees(&run).into();
+        }
+        println!("{json}");
+        table.add(&line, best, best_of_peers.into_iter().flatten().collect());
+    }
+    if !peers.is_empty() {
+        table.print(&peers);
     }
     Ok(())
 }
 
-fn query(line: &Line, source: &Arc<dyn SeriesSource>) -> Query {
-    let ms = |seconds: f64| (seconds * 1e3) as i64;
-    Query {
-        text: line.text.clone(),
-        grid: Grid { start_ms: ms(line.start), end_ms: ms(line.end), step_ms: ms(line.step) },
-        lookback_ms: 300_000,
-        dedup: Dedup::Off,
-        timeout: Duration::from_secs(600),
-        source: Arc::clone(source),
+/// What is printed at the end: a row per query, and by how much we are ahead of the faster peer.
+#[derive(Default)]
+struct Table {
+    rows: Vec<(String, Run, Vec<Run>)>,
+}
+
+impl Table {
+    fn add(&mut self, line: &Line, ours: Run, peers: Vec<Run>) {
+        let instant = if line.step == 0.0 { ", instant" } else { "" };
+        self.rows.push((format!("`{}`{instant}", line.text), ours, peers));
+    }
+
+    fn print(&self, peers: &[Peer]) {
+        let names: Vec<&str> = peers.iter().map(|peer| peer.name).collect();
+        println!("\n| query | here | {} | ratio to the faster |", names.join(" | "));
+        println!("|---|---|{}---|", "---|".repeat(names.len()));
+        let mut logarithms = 0.0;
+        for (query, ours, peers) in &self.rows {
+            // a figure for another result would be none
+            let cell = |run: &Run| format!("{}{}", millis(run.ms), if ours.agrees(run) { "" } else { ", differs" });
+            let cells: Vec<String> = peers.iter().map(cell).collect();
+            let ratio = peers.iter().map(|run| run.ms).fold(f64::INFINITY, f64::min) / ours.ms;
+            logarithms += ratio.ln();
+            println!("| {query} | {} | {} | {ratio:.1}× |", millis(ours.ms), cells.join(" | "));
+        }
+        let mean = (logarithms / self.rows.len() as f64).exp();
+        println!("| geometric mean |{} {mean:.1}× |", " |".repeat(names.len() + 1));
     }
 }
 
-fn points(value: &Value) -> usize {
-    match value {
-        Value::Scalar { .. } | Value::String { .. } => 1,
-        Value::Vector(series) | Value::Matrix(series) => series.iter().map(|s| s.points.len()).sum(),
+fn millis(ms: f64) -> String {
+    match ms {
+        ms if ms < 1.0 => format!("{ms:.3} ms"),
+        ms if ms < 100.0 => format!("{ms:.1} ms"),
+        ms => format!("{ms:.0} ms"),
     }
 }

@@ -7,6 +7,7 @@ mod downsample;
 mod engine;
 mod gateway;
 mod measure;
+mod peers;
 mod process;
 
 use anyhow::Result;
@@ -26,7 +27,7 @@ struct Cli {
 enum Bench {
     /// Writes the blocks that the other benches read
     Data(data::Args),
-    /// Times queries over block folders, from text to result
+    /// Times queries over block folders, from text to result, beside Go's engines
     Engine(engine::Args),
     /// Times raw to 5m of one block
     Downsample(downsample::Args),

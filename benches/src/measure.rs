@@ -44,8 +44,13 @@ fn anonymous_bytes(pid: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// Watches the anonymous memory of a process every few milliseconds and keeps the peak.
 pub(crate) struct MemoryWatch {
+    pid: String,
     stop: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
@@ -63,18 +68,26 @@ impl MemoryWatch {
     fn of(pid: String) -> MemoryWatch {
         let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, highest) = (Arc::clone(&stop), Arc::clone(&peak));
+        let watched = pid.clone();
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                highest.fetch_max(anonymous_bytes(&pid).unwrap_or(0), Ordering::Relaxed);
+                highest.fetch_max(anonymous_bytes(&watched).unwrap_or(0), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        MemoryWatch { stop, peak, thread: Some(thread) }
+        MemoryWatch { pid, stop, peak, thread: Some(thread) }
+    }
+
+    /// Forgets the peak so far; says how much it is now, in MiB.
+    pub(crate) fn restart(&self) -> f64 {
+        let now = anonymous_bytes(&self.pid).unwrap_or(0);
+        self.peak.store(now, Ordering::Relaxed);
+        mib(now)
     }
 
     /// Bytes, in MiB, at most so far.
     pub(crate) fn peak_mib(&self) -> f64 {
-        self.peak.load(Ordering::Relaxed) as f64 / f64::from(1 << 20)
+        mib(self.peak.load(Ordering::Relaxed))
     }
 }
 

@@ -39,8 +39,9 @@ pub enum Shape {
     /// histograms.
     #[default]
     Kubernetes,
-    /// 10,000 steady series: 2,000 of `http_requests_total`, 2,400 of `http_request_duration_seconds_bucket`, and 56
-    /// gauges with 100 series each. No churn, no gaps.
+    /// 10,000 series at any time: 2,000 of `http_requests_total`, 2,400 of `http_request_duration_seconds_bucket`, 100
+    /// of the native histogram `rpc_duration_seconds`, 100 of `node_load1`, 600 of pods that come and go, and 48 gauges
+    /// with 100 series each. No gaps.
     Bench,
 }
 

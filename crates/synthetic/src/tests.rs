@@ -305,19 +305,47 @@ fn the_fleet_has_what_the_alerts_look_for() {
 }
 
 #[test]
-fn the_bench_shape_is_ten_thousand_steady_series() {
+fn the_bench_shape_is_ten_thousand_series_at_any_time() {
     let fleet = Fleet::new(Settings::bench(1, START)).unwrap();
     let series = fleet.clusters()[0].series();
-    let named = |name: &str| series.iter().filter(|s| s.metric() == name).count();
-    assert_eq!(series.len(), 10_000);
-    assert_eq!(named("http_requests_total"), 2_000);
-    assert_eq!(named("http_request_duration_seconds_bucket"), 2_400);
-    assert_eq!(named("app_gauge_00"), 100);
-    let window = Window::new(&fleet, &fleet.replicas()[0], fleet.block_ranges().nth(5).unwrap());
+    for hour in 1..24 {
+        let alive = |s: &&SeriesSpec| s.life().contains(START + hour * 3_600_000);
+        let named = |name: &str| series.iter().filter(alive).filter(|s| s.metric() == name).count();
+        assert_eq!(series.iter().filter(alive).count(), 10_000);
+        assert_eq!(named("http_requests_total"), 2_000);
+        assert_eq!(named("http_request_duration_seconds_bucket"), 2_400);
+        assert_eq!(named("rpc_duration_seconds"), 100);
+        assert_eq!(named("node_load1"), 100);
+        assert_eq!(named("app_gauge_00"), 100);
+        assert_eq!(named("kube_pod_info"), 200);
+        assert_eq!(named("container_memory_working_set_bytes"), 400);
+    }
+    let pods = series.iter().filter(|s| s.metric() == "kube_pod_info").count();
+    assert!((600..=1000).contains(&pods), "{pods} pods in a day");
+    let range = fleet.block_ranges().nth(5).unwrap();
+    let window = Window::new(&fleet, &fleet.replicas()[0], range);
     let mut samples = Samples::default();
-    for series in window.series().step_by(97) {
+    for series in window.series().filter(|s| s.life().start <= START && s.life().end > range.end).step_by(97) {
         window.samples(series, &mut samples);
         assert!((479..=481).contains(&samples.len()), "{} samples", samples.len());
         assert!(samples.stale.is_empty());
     }
+}
+
+#[test]
+fn native_histograms_of_the_bench_shape_fill_twenty_buckets_and_more() {
+    let fleet = Fleet::new(Settings::bench(1, START)).unwrap();
+    let series = fleet.clusters()[0].series().iter().find(|s| s.kind() == Kind::Histogram).unwrap();
+    let window = Window::new(&fleet, &fleet.replicas()[0], fleet.block_ranges().next().unwrap());
+    let mut samples = Samples::default();
+    window.samples(series, &mut samples);
+    let last = samples.histograms.last().unwrap();
+    let mut in_bucket = 0;
+    let filled = last.positive_buckets.iter().filter(|delta| {
+        in_bucket += **delta;
+        in_bucket > 0
+    });
+    assert!((20..=40).contains(&filled.count()));
+    let mean = last.sum / last.count as f64;
+    assert!((0.05..0.2).contains(&mean), "mean duration {mean} s");
 }
