@@ -10,6 +10,7 @@ mod bounds;
 mod buckets;
 mod error;
 mod integer;
+mod layout;
 mod reset;
 mod side;
 mod sum;

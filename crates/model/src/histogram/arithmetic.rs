@@ -3,6 +3,7 @@
 use std::ops::AddAssign;
 
 use super::bounds::exponential_bound;
+use super::layout::combine_contained;
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, HistogramError, ResetHint, Span};
 
@@ -66,8 +67,7 @@ impl FloatHistogram {
         let mut done = Reconciled { reset_hints_collided: self.merge_hint(other.hint), ..Reconciled::default() };
         if self.uses_custom_buckets() {
             if self.custom_values == other.custom_values {
-                let side = merge(self.positive().iter(), signed(other.positive().iter(), sign));
-                (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
+                combine_side(&mut self.positive_spans, &mut self.positive_buckets, other.positive(), sign);
             } else {
                 done.custom_bounds_intersected = true;
                 self.combine_intersected(other, sign);
@@ -96,6 +96,11 @@ impl FloatHistogram {
 
     fn combine_exponential(&mut self, other: &FloatHistogram, sign: f64) {
         self.reduce_resolution(other.schema);
+        if self.schema == other.schema && other.clear_of_zero_bucket(self.zero_threshold) {
+            combine_side(&mut self.positive_spans, &mut self.positive_buckets, other.positive(), sign);
+            combine_side(&mut self.negative_spans, &mut self.negative_buckets, other.negative(), sign);
+            return;
+        }
         let (positive, negative) = other.outside_zero_bucket(self.schema, self.zero_threshold);
         let side = merge(self.positive().iter(), signed(positive.into_iter(), sign));
         (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
@@ -257,6 +262,13 @@ impl<'a> Side<'a> {
     }
 }
 
+fn combine_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, other: Side<'_>, sign: f64) {
+    if !combine_contained(spans, counts, other, |count, value| *count += sign * value) {
+        let side = merge(indexed(spans, counts), signed(other.iter(), sign));
+        (*spans, *counts) = (side.spans, side.counts);
+    }
+}
+
 fn signed(buckets: impl Iterator<Item = (i32, f64)>, sign: f64) -> impl Iterator<Item = (i32, f64)> {
     buckets.map(move |(index, count)| (index, sign * count))
 }
@@ -280,7 +292,8 @@ pub(super) fn merge<T: Copy + AddAssign>(
 
 fn compact_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, max_empty: usize) {
     let gap_kept = |span: &Span| usize::try_from(span.offset).is_ok_and(|gap| gap <= max_empty);
-    if counts.iter().all(|c| *c != 0.0) && !spans.iter().any(|s| s.length == 0 || gap_kept(s)) {
+    let joined = || !spans.iter().skip(1).any(gap_kept) && spans.iter().all(|span| span.length > 0);
+    if counts.iter().all(|c| *c != 0.0) && joined() {
         return;
     }
     let mut out = SideBuilder::with_capacity(counts.len());

@@ -19,6 +19,9 @@ impl FloatHistogram {
         if self.count < previous.count {
             return true;
         }
+        if self.same_layout(previous) && self.no_bucket_fell(previous) {
+            return false;
+        }
         if self.uses_custom_buckets() {
             if !previous.uses_custom_buckets() {
                 return true;
@@ -36,6 +39,14 @@ impl FloatHistogram {
         }
         self.side_reset(self.positive(), previous.schema, previous.positive())
             || self.side_reset(self.negative(), previous.schema, previous.negative())
+    }
+
+    /// Whether no count of `previous`, which has the same layout, went down.
+    fn no_bucket_fell(&self, previous: &FloatHistogram) -> bool {
+        let fell = |now: &[f64], before: &[f64]| now.iter().zip(before).any(|(now, before)| now < before);
+        !(self.zero_count < previous.zero_count
+            || fell(&self.positive_buckets, &previous.positive_buckets)
+            || fell(&self.negative_buckets, &previous.negative_buckets))
     }
 
     /// Whether a bucket outside the zero bucket lost observations; `before` is merged to this schema first.

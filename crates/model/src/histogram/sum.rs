@@ -2,8 +2,9 @@
 
 use std::ops::AddAssign;
 
-use super::arithmetic::{Reconciled, intersect, merge};
+use super::arithmetic::{self, Reconciled, intersect, merge};
 use super::bounds::exponential_bound;
+use super::layout::combine_contained;
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, HistogramError, Span};
 
@@ -80,7 +81,7 @@ impl HistogramSum {
         if !self.totals.uses_custom_buckets() {
             self.add_exponential(other);
         } else if self.totals.custom_values == other.custom_values {
-            self.positive.add(other.positive().iter());
+            self.positive.add_side(other.positive());
         } else {
             done.custom_bounds_intersected = true;
             self.add_intersected(other);
@@ -88,14 +89,36 @@ impl HistogramSum {
         Ok(done)
     }
 
+    /// Adds a sum; what it lost is added too.
+    ///
+    /// # Errors
+    /// When one has custom buckets and the other exponential ones.
+    pub fn merge(&mut self, other: HistogramSum) -> Result<Reconciled, HistogramError> {
+        let (sum, lost) = other.into_parts();
+        let done = self.add(&sum)?;
+        self.add(&lost)?;
+        Ok(done)
+    }
+
     /// Scales the sum, for means that are taken step by step. A negative factor makes it a gauge.
     pub fn mul(&mut self, factor: f64) {
         self.totals.mul(factor);
+        self.scale(|value| value * factor);
+    }
+
+    /// As [`mul`](Self::mul), dividing by what must not be zero.
+    pub fn div(&mut self, divisor: f64) {
+        self.totals.div(divisor);
+        self.scale(|value| value / divisor);
+    }
+
+    /// Scales all but `totals`.
+    fn scale(&mut self, by: impl Fn(f64) -> f64) {
         for lost in [&mut self.lost_zero_count, &mut self.lost_count, &mut self.lost_sum] {
-            *lost *= factor;
+            *lost = by(*lost);
         }
         for count in self.positive.counts.iter_mut().chain(&mut self.negative.counts) {
-            *count = Compensated { sum: count.sum * factor, lost: count.lost * factor };
+            *count = Compensated { sum: by(count.sum), lost: by(count.lost) };
         }
     }
 
@@ -119,6 +142,22 @@ impl HistogramSum {
         }
     }
 
+    /// The sums, and what they lost.
+    fn into_parts(self) -> (FloatHistogram, FloatHistogram) {
+        let part = |of: fn(&Compensated) -> f64, zero_count: f64, count: f64, sum: f64| FloatHistogram {
+            zero_count,
+            count,
+            sum,
+            positive_spans: self.positive.spans.clone(),
+            negative_spans: self.negative.spans.clone(),
+            positive_buckets: self.positive.counts.iter().map(of).collect(),
+            negative_buckets: self.negative.counts.iter().map(of).collect(),
+            ..self.totals.clone()
+        };
+        let lost = part(|count| count.lost, self.lost_zero_count, self.lost_count, self.lost_sum);
+        (part(|count| count.sum, self.totals.zero_count, self.totals.count, self.totals.sum), lost)
+    }
+
     fn add_exponential(&mut self, other: &FloatHistogram) {
         let zero_count = if self.totals.zero_threshold == other.zero_threshold {
             other.zero_count
@@ -131,6 +170,11 @@ impl HistogramSum {
             self.positive.reduce(steps);
             self.negative.reduce(steps);
             self.totals.schema = other.schema;
+        }
+        if other.schema == self.totals.schema && other.clear_of_zero_bucket(self.totals.zero_threshold) {
+            self.positive.add_side(other.positive());
+            self.negative.add_side(other.negative());
+            return;
         }
         let (positive, negative) = other.outside_zero_bucket(self.totals.schema, self.totals.zero_threshold);
         self.positive.add(positive.into_iter());
@@ -186,6 +230,13 @@ impl Side {
 
     fn replace(&mut self, with: SideBuilder<Compensated>) {
         *self = Side { spans: with.spans, counts: with.counts };
+    }
+
+    fn add_side(&mut self, other: arithmetic::Side<'_>) {
+        let add = |count: &mut Compensated, value: f64| add_to(&mut count.sum, &mut count.lost, value);
+        if !combine_contained(&self.spans, &mut self.counts, other, add) {
+            self.add(other.iter());
+        }
     }
 
     fn add(&mut self, other: impl Iterator<Item = (i32, f64)>) {

@@ -288,6 +288,29 @@ fn compensated_sums_keep_small_counts_beside_huge_ones() {
 }
 
 #[test]
+fn merged_sums_keep_what_each_had_lost() {
+    let histogram = |value: f64, offset| FloatHistogram {
+        schema: 1,
+        count: value,
+        positive_spans: vec![Span { offset, length: 1 }],
+        positive_buckets: vec![value],
+        ..FloatHistogram::default()
+    };
+    let mut left = HistogramSum::new(histogram(1e100, 0));
+    left.add(&histogram(3.0, 0)).unwrap();
+    left.add(&histogram(5.0, 2)).unwrap();
+    let mut right = HistogramSum::new(histogram(-1e100, 0));
+    right.add(&histogram(6.0, 0)).unwrap();
+    left.merge(right).unwrap();
+    left.div(2.0);
+    let sum = left.finish();
+    assert_eq!((sum.count, &sum.positive_buckets[..]), (7.0, &[4.5, 2.5][..]));
+    let custom = FloatHistogram { schema: CUSTOM_BUCKETS_SCHEMA, ..FloatHistogram::default() };
+    let mut sum = HistogramSum::new(histogram(1.0, 0));
+    assert_eq!(sum.merge(HistogramSum::new(custom)), Err(HistogramError::IncompatibleSchemas));
+}
+
+#[test]
 fn mixed_kinds_of_buckets_do_not_add() {
     let custom = FloatHistogram { schema: CUSTOM_BUCKETS_SCHEMA, ..FloatHistogram::default() };
     let mut exponential = FloatHistogram::default();
