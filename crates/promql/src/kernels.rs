@@ -1,10 +1,11 @@
 //! The numbers behind functions and aggregations: slices in, slices out, no labels and no I/O.
 //!
 //! Range functions work on one series at a time over all steps of a query: [`window`] finds the samples of every
-//! step with two cursors, [`range`] evaluates a function over them. Results are those of Prometheus 3.15; sums are
+//! step with two cursors, [`range`] evaluates a function over them, [`mixed`] where some are histograms. Results are those of Prometheus 3.15; sums are
 //! compensated (Neumaier) where Prometheus compensates. Timestamps are milliseconds.
 
 pub mod aggregate;
+pub mod aggregate_histogram;
 pub mod binary;
 pub mod calendar;
 pub mod extended;
@@ -13,6 +14,7 @@ pub mod histogram;
 pub mod kahan;
 pub mod labels;
 pub mod math;
+pub mod mixed;
 pub mod native;
 pub mod notes;
 pub mod order;

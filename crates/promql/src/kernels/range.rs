@@ -3,7 +3,7 @@
 use super::over_time::{self, Scratch};
 use super::rate::{self, Extrapolation, Resets, Windowed};
 use super::window::{Bounds, Samples, Steps};
-use super::{Column, Param, regression};
+use super::{Column, Param, mixed, regression};
 
 /// A function of the samples of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,7 @@ impl RangeFunction {
 pub struct Buffers {
     over_time: Scratch,
     resets: Resets,
+    pub(super) mixed: mixed::Scratch,
 }
 
 /// One series, its windows and the parameters of the function, in order of the call's arguments.

@@ -126,33 +126,54 @@ fn last(samples: Samples<'_>, window: Bounds) -> f64 {
     samples.v[window.hi as usize - 1]
 }
 
-/// How much longer than the span of its samples the window counts as. For counters (first value and increase given)
-/// never so long that the counter would have been below zero at its start.
 #[inline(always)]
 fn factor(input: &Windowed<'_>, k: usize, window: Bounds, counter: Option<(f64, f64)>) -> f64 {
-    let (first_t, last_t) = (input.samples.t[window.lo as usize], input.samples.t[window.hi as usize - 1]);
-    let end = input.steps.end(k);
-    let mut to_start = (first_t - (end - input.range)) as f64 / 1000.0;
-    let mut to_end = (end - last_t) as f64 / 1000.0;
-    let sampled = (last_t - first_t) as f64 / 1000.0;
-    let between = sampled / (window.len() - 1) as f64;
-    let threshold = between * 1.1;
-    if to_start >= threshold {
-        to_start = between / 2.0;
-    }
-    if let Some((first, increase)) = counter
-        && increase > 0.0
-        && first >= 0.0
-    {
-        let to_zero = sampled * (first / increase);
-        if to_zero < to_start {
-            to_start = to_zero;
+    let sampled = Sampled {
+        first: input.samples.t[window.lo as usize],
+        last: input.samples.t[window.hi as usize - 1],
+        count: window.len(),
+        end: input.steps.end(k),
+        range: input.range,
+    };
+    sampled.factor(counter)
+}
+
+/// When the samples of a window are: its first and last one, how many there are, the window's end and length.
+pub(super) struct Sampled {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) count: usize,
+    pub(super) end: i64,
+    pub(super) range: i64,
+}
+
+impl Sampled {
+    /// How much longer than the span of its samples the window counts as. For counters (first value and increase
+    /// given) never so long that the counter would have been below zero at its start.
+    #[inline(always)]
+    pub(super) fn factor(self, counter: Option<(f64, f64)>) -> f64 {
+        let mut to_start = (self.first - (self.end - self.range)) as f64 / 1000.0;
+        let mut to_end = (self.end - self.last) as f64 / 1000.0;
+        let sampled = (self.last - self.first) as f64 / 1000.0;
+        let between = sampled / (self.count - 1) as f64;
+        let threshold = between * 1.1;
+        if to_start >= threshold {
+            to_start = between / 2.0;
         }
+        if let Some((first, increase)) = counter
+            && increase > 0.0
+            && first >= 0.0
+        {
+            let to_zero = sampled * (first / increase);
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        if to_end >= threshold {
+            to_end = between / 2.0;
+        }
+        (sampled + to_start + to_end) / sampled
     }
-    if to_end >= threshold {
-        to_end = between / 2.0;
-    }
-    (sampled + to_start + to_end) / sampled
 }
 
 /// `irate` (per second, resets corrected) or `idelta` of the last two samples of each window.
@@ -166,10 +187,15 @@ pub fn instant<const RATE: bool>(samples: Samples<'_>, bounds: &[Bounds], out: &
         if interval == 0 {
             continue;
         }
-        let (before, now) = (samples.v[at - 1], samples.v[at]);
-        let difference = if RATE && now < before { now } else { now - before };
-        out.set(k, if RATE { difference / (interval as f64 / 1000.0) } else { difference });
+        out.set(k, instant_difference::<RATE>(samples.v[at - 1], samples.v[at], interval));
     }
+}
+
+/// The difference of two values `interval` milliseconds apart; per second and with a reset put right for `RATE`.
+#[inline(always)]
+pub(super) fn instant_difference<const RATE: bool>(before: f64, now: f64, interval: i64) -> f64 {
+    let difference = if RATE && now < before { now } else { now - before };
+    if RATE { difference / (interval as f64 / 1000.0) } else { difference }
 }
 
 /// Counts the events between neighbours in each window: falls for `resets`, differences for `changes`.
