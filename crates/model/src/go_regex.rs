@@ -3,7 +3,24 @@
 //!
 //! What differs between the two: braces that are no repeat count are literal in Go; `\d`, `\w`, `\s` and `\b` know
 //! ASCII only; `\Q…\E`; `\C` and back references are errors; `&&`, `--` and `[` within brackets are plain characters;
-//! stacked repetitions such as `a**` are errors.
+//! stacked repetitions such as `a**` are errors, and so are repeat counts whose product is above 1000; flags may be
+//! given twice, names of groups too and with a digit first; `\p` knows categories and scripts by their plain names.
+
+use std::collections::HashSet;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+mod unicode;
+
+/// A compiled expression takes at most this much memory.
+const MAX_BYTES: usize = 32 << 20;
+
+/// How deep groups, repetitions and the like nest at most. Go allows 1000; compiling those takes more stack than a
+/// thread of a runtime has.
+const MAX_DEPTH: u32 = 250;
+
+/// The largest repeat count, and product of nested ones.
+const MAX_REPEAT: u32 = 1000;
 
 /// The crate knows the same ones, and writes them and their negation alike.
 const POSIX_CLASSES: [&str; 14] = [
@@ -13,22 +30,77 @@ const POSIX_CLASSES: [&str; 14] = [
 
 type Result<T> = std::result::Result<T, String>;
 
+/// An expression that must match the whole text; `.` matches newlines.
+///
+/// # Errors
+/// Go's text where Go refuses the expression too.
+pub fn compile_anchored(pattern: &str) -> Result<Regex> {
+    build(&format!("^(?:{})$", translate(pattern)?), pattern)
+}
+
+/// An expression as it is.
+///
+/// # Errors
+/// As for [`compile_anchored`].
+pub fn compile(pattern: &str) -> Result<Regex> {
+    build(&translate(pattern)?, pattern)
+}
+
+fn build(translated: &str, pattern: &str) -> Result<Regex> {
+    let mut builder = RegexBuilder::new(translated);
+    builder.dot_matches_new_line(true).size_limit(MAX_BYTES).nest_limit(MAX_DEPTH);
+    builder.build().map_err(|e| {
+        // The crate's text draws the place over several lines; its last says what is wrong.
+        let text = e.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        let what = match e {
+            regex::Error::CompiledTooBig(_) => "expression too large",
+            _ if last.contains("maximum number of nested") => "expression nests too deeply",
+            _ => last,
+        };
+        format!("{what}: `{pattern}`")
+    })
+}
+
 /// The same expression for the `regex` crate.
 ///
 /// # Errors
 /// Go's text without its prefix, such as ``missing closing ): `(` ``.
 pub fn translate(pattern: &str) -> Result<String> {
-    let mut t = Translator { pattern, pos: 0, out: String::with_capacity(pattern.len() + 8), flags: String::new() };
-    t.run()?;
-    Ok(t.out)
+    let mut translator = Translator { pattern, out: String::with_capacity(pattern.len() + 8), ..Translator::default() };
+    translator.run()?;
+    Ok(translator.out)
 }
 
+#[derive(Default)]
 struct Translator<'a> {
     pattern: &'a str,
     pos: usize,
     out: String,
+    /// What is known of every group around the place being read.
+    open: Vec<Group>,
+    /// What is known of the outermost level, or of the innermost group.
+    group: Group,
+    names: HashSet<&'a str>,
+    /// Where the search for the end of a POSIX class failed: there is none behind.
+    no_class_end: bool,
     /// Flags such as `(?i)` that are not written yet: Go lets a repetition behind them repeat what stands before them.
     flags: String,
+}
+
+/// The largest products of nested repeat counts.
+#[derive(Clone, Copy)]
+struct Group {
+    /// Of all that was read.
+    repeats: u32,
+    /// Of what was read last and may be repeated.
+    last: u32,
+}
+
+impl Default for Group {
+    fn default() -> Group {
+        Group { repeats: 1, last: 1 }
+    }
 }
 
 impl<'a> Translator<'a> {
@@ -58,7 +130,6 @@ impl<'a> Translator<'a> {
     }
 
     fn run(&mut self) -> Result<()> {
-        let mut open = 0usize;
         // Whether something stands to the left that can be repeated, and where a repetition right to the left began.
         let (mut repeatable, mut last_repeat) = (false, None);
         while let Some(c) = self.peek() {
@@ -67,55 +138,67 @@ impl<'a> Translator<'a> {
             if !matches!(c, '*' | '+' | '?' | '{') && !self.rest().starts_with("(?") {
                 self.write_flags();
             }
-            match c {
-                '(' if self.rest().starts_with("(?") => {
-                    if self.group_flags()? {
-                        open += 1;
-                        repeatable = false;
-                    }
+            let mut count = None;
+            if c == '{' {
+                count = self.repeat_count()?;
+            } else if matches!(c, '*' | '+' | '?') {
+                self.copy();
+                count = Some(1);
+            }
+            if let Some(count) = count {
+                last_repeat = Some(self.repetition(start, after_repeat, repeatable, count)?);
+                continue;
+            }
+            repeatable = self.item(c, repeatable)?;
+        }
+        if self.open.is_empty() { Ok(()) } else { Err(format!("missing closing ): `{}`", self.pattern)) }
+    }
+
+    /// Reads anything but a repetition; whether one may follow.
+    fn item(&mut self, c: char, repeatable: bool) -> Result<bool> {
+        match c {
+            '(' if self.rest().starts_with("(?") => {
+                if !self.group_flags()? {
+                    return Ok(repeatable);
                 }
-                '(' => {
-                    self.copy();
-                    open += 1;
-                    repeatable = false;
-                }
-                '|' => {
-                    self.copy();
-                    repeatable = false;
-                }
-                ')' => {
-                    open = open.checked_sub(1).ok_or_else(|| format!("unexpected ): `{}`", self.pattern))?;
-                    self.copy();
-                    repeatable = true;
-                }
-                '*' | '+' | '?' => {
-                    self.copy();
-                    last_repeat = Some(self.repetition(start, after_repeat, repeatable)?);
-                }
-                '{' if self.repeat_count()? => {
-                    last_repeat = Some(self.repetition(start, after_repeat, repeatable)?);
-                }
-                '[' => {
-                    self.class()?;
-                    repeatable = true;
-                }
-                '\\' => {
-                    self.escape_sequence()?;
-                    repeatable = true;
-                }
-                '^' | '$' | '.' => {
-                    self.copy();
-                    repeatable = true;
-                }
-                c => {
-                    self.write_flags();
-                    self.bump();
-                    self.literal(c);
-                    repeatable = true;
+                return self.open_group();
+            }
+            '(' => {
+                self.copy();
+                return self.open_group();
+            }
+            '|' => {
+                self.copy();
+                return Ok(false);
+            }
+            ')' => {
+                let Some(outer) = self.open.pop() else { return Err(format!("unexpected ): `{}`", self.pattern)) };
+                let last = self.group.repeats;
+                self.group = Group { repeats: outer.repeats.max(last), last };
+                self.copy();
+                return Ok(true);
+            }
+            '[' => self.class()?,
+            '\\' if self.rest().starts_with("\\Q") => {
+                if !self.quoted() {
+                    return Ok(repeatable);
                 }
             }
+            '\\' => self.escape_sequence()?,
+            '^' | '$' | '.' => self.copy(),
+            c => {
+                self.write_flags();
+                self.bump();
+                self.literal(c);
+            }
         }
-        if open > 0 { Err(format!("missing closing ): `{}`", self.pattern)) } else { Ok(()) }
+        self.group.last = 1;
+        Ok(true)
+    }
+
+    fn open_group(&mut self) -> Result<bool> {
+        self.open.push(std::mem::take(&mut self.group));
+        Ok(false)
     }
 
     fn write_flags(&mut self) {
@@ -137,37 +220,50 @@ impl<'a> Translator<'a> {
     }
 
     /// Ends a repetition that began at `start` and is copied but for a lazy mark; gives back where it began.
-    fn repetition(&mut self, start: usize, after_repeat: Option<usize>, repeatable: bool) -> Result<usize> {
+    fn repetition(&mut self, start: usize, after: Option<usize>, repeatable: bool, count: u32) -> Result<usize> {
         if self.peek() == Some('?') {
             self.copy();
         }
-        match after_repeat {
-            Some(first) => self.fail("invalid nested repetition operator", first),
-            None if !repeatable => self.fail("missing argument to repetition operator", start),
-            None => Ok(start),
+        if let Some(first) = after {
+            return self.fail("invalid nested repetition operator", first);
         }
+        if !repeatable {
+            return self.fail("missing argument to repetition operator", start);
+        }
+        // none at all costs nothing
+        let last = if count == 0 { 1 } else { self.group.last.saturating_mul(count) };
+        if last > MAX_REPEAT {
+            return self.fail("invalid repeat count", start);
+        }
+        self.group = Group { repeats: self.group.repeats.max(last), last };
+        Ok(start)
     }
 
-    /// Copies `{n}`, `{n,}` or `{n,m}`; anything else leaves the brace to be literal.
-    fn repeat_count(&mut self) -> Result<bool> {
+    /// Copies `{n}`, `{n,}` or `{n,m}` and gives the larger number; anything else leaves the brace to be literal.
+    fn repeat_count(&mut self) -> Result<Option<u32>> {
         let start = self.pos;
-        let Some((inner, _)) = self.rest()[1..].split_once('}') else { return Ok(false) };
+        let inside = |b: &u8| b.is_ascii_digit() || *b == b',';
+        let length = self.rest().bytes().skip(1).take_while(inside).count();
+        let inner = &self.rest()[1..][..length];
+        if self.rest().as_bytes().get(1 + length) != Some(&b'}') {
+            return Ok(None);
+        }
         let number = |digits: &str| {
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            (plain && (digits == "0" || !digits.starts_with('0'))).then(|| digits.parse().unwrap_or(u32::MAX))
+            let plain = digits == "0" || !digits.is_empty() && !digits.starts_with('0') && !digits.contains(',');
+            plain.then(|| digits.parse().unwrap_or(u32::MAX))
         };
         let (min, max) = match inner.split_once(',') {
             None => (number(inner), number(inner)),
             Some((min, "")) => (number(min), number(min)),
             Some((min, max)) => (number(min), number(max)),
         };
-        let (Some(min), Some(max)) = (min, max) else { return Ok(false) };
-        self.pos += inner.len() + 2;
-        if min > 1000 || max > 1000 || min > max {
+        let (Some(min), Some(max)) = (min, max) else { return Ok(None) };
+        self.pos += length + 2;
+        if min > MAX_REPEAT || max > MAX_REPEAT || min > max {
             return self.fail("invalid repeat count", start);
         }
         self.out.push_str(&self.pattern[start..self.pos]);
-        Ok(true)
+        Ok(Some(max))
     }
 
     /// `(?i)`, `(?i:`, `(?P<name>` and `(?<name>`; whether a group was opened.
@@ -186,43 +282,63 @@ impl<'a> Translator<'a> {
                 return self.fail("invalid named capture", start);
             }
             self.write_flags();
-            self.out.push_str(&self.pattern[start..self.pos]);
+            // What the crate does not take as a name can be referred to by number still.
+            if name.starts_with(|c: char| c.is_ascii_digit()) || !self.names.insert(name) {
+                self.out.push('(');
+            } else {
+                self.out.push_str(&self.pattern[start..self.pos]);
+            }
             return Ok(true);
         }
         self.pos += 2;
-        let (mut negated, mut flags) = (false, false);
-        loop {
+        self.plain_flags(start)
+    }
+
+    /// Flags behind `(?`, of which the last counts where one is given twice; whether a group was opened.
+    fn plain_flags(&mut self, start: usize) -> Result<bool> {
+        let (mut on, mut off) = (String::new(), String::new());
+        let (mut negated, mut any) = (false, false);
+        let group = loop {
             match self.bump() {
-                Some('i' | 'm' | 's' | 'U') => flags = true,
-                Some('-') if !negated => (negated, flags) = (true, false),
-                Some(':') if !negated || flags => {
-                    self.write_flags();
-                    self.out.push_str(&self.pattern[start..self.pos]);
-                    return Ok(true);
-                }
-                Some(')') if !negated || flags => {
-                    // `(?)` sets nothing, and the crate does not know it.
-                    if self.pos - start > 3 {
-                        self.flags.push_str(&self.pattern[start..self.pos]);
+                Some(flag @ ('i' | 'm' | 's' | 'U')) => {
+                    on.retain(|other| other != flag);
+                    off.retain(|other| other != flag);
+                    if negated {
+                        off.push(flag)
+                    } else {
+                        on.push(flag)
                     }
-                    return Ok(false);
+                    any = true;
                 }
+                Some('-') if !negated => (negated, any) = (true, false),
+                Some(end @ (':' | ')')) if !negated || any => break end == ':',
                 _ => return self.fail("invalid or unsupported Perl syntax", start),
             }
+        };
+        let flags = if off.is_empty() { on } else { format!("{on}-{off}") };
+        if group {
+            self.write_flags();
+            self.out.push_str(&format!("(?{flags}:"));
+        } else if !flags.is_empty() {
+            // `(?)` sets nothing, and the crate does not know it.
+            self.flags.push_str(&format!("(?{flags})"));
         }
+        Ok(group)
+    }
+
+    /// `\Q…\E`, or to the end; whether there was anything in it.
+    fn quoted(&mut self) -> bool {
+        let quoted = &self.rest()[2..];
+        let end = quoted.find("\\E");
+        quoted[..end.unwrap_or(quoted.len())].chars().for_each(|c| self.literal(c));
+        self.pos = end.map_or(self.pattern.len(), |end| self.pos + 2 + end + 2);
+        !quoted.is_empty() && end != Some(0)
     }
 
     /// A backslash and what it escapes, outside of brackets.
     fn escape_sequence(&mut self) -> Result<()> {
         let start = self.pos;
-        let rest = self.rest();
-        if let Some(quoted) = rest.strip_prefix("\\Q") {
-            let end = quoted.find("\\E");
-            quoted[..end.unwrap_or(quoted.len())].chars().for_each(|c| self.literal(c));
-            self.pos = end.map_or(self.pattern.len(), |end| start + 2 + end + 2);
-            return Ok(());
-        }
-        let simple = match rest.chars().nth(1) {
+        let simple = match self.rest().chars().nth(1) {
             Some('A') => "\\A",
             Some('z') => "\\z",
             Some('b') => "(?-u:\\b)",
@@ -286,12 +402,16 @@ impl<'a> Translator<'a> {
         if let Some(positive) = name.strip_prefix('^') {
             (negated, name) = (!negated, positive.to_owned());
         }
-        let class = format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' });
-        // Go knows categories and scripts by their plain names only.
-        if !name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_') || regex::Regex::new(&class).is_err() {
+        if !unicode::is_class(&name) {
             return self.fail("invalid character class range", start);
         }
-        Ok(class)
+        Ok(match (name.as_str(), negated) {
+            // surrogates, which no text has
+            ("Cs", false) => "[a&&b]".to_owned(),
+            ("Cs", true) => "\\p{Any}".to_owned(),
+            (_, false) => format!("\\p{{{name}}}"),
+            (_, true) => format!("\\P{{{name}}}"),
+        })
     }
 
     /// The character that a backslash and what follows stand for.
@@ -355,9 +475,7 @@ impl<'a> Translator<'a> {
         let mut first = true;
         while first || self.peek() != Some(']') {
             first = false;
-            if self.rest().starts_with("[:")
-                && let Some(end) = self.rest().find(":]")
-            {
+            if let Some(end) = self.posix_class_end() {
                 let at = self.pos;
                 self.pos += end + 2;
                 let class = &self.pattern[at..self.pos];
@@ -388,6 +506,16 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
+    /// Where `[:name:]` ends, if one begins here.
+    fn posix_class_end(&mut self) -> Option<usize> {
+        if self.no_class_end || !self.rest().starts_with("[:") {
+            return None;
+        }
+        let end = self.rest()[2..].find(":]");
+        self.no_class_end = end.is_none();
+        end.map(|end| end + 2)
+    }
+
     fn class_char(&mut self, class_start: usize) -> Result<char> {
         match self.peek() {
             None => {
@@ -404,74 +532,4 @@ impl<'a> Translator<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matches(pattern: &str, text: &str) -> bool {
-        regex::Regex::new(&format!("^(?s:{})$", translate(pattern).unwrap())).unwrap().is_match(text)
-    }
-
-    #[test]
-    fn what_go_accepts_means_the_same() {
-        for (pattern, text) in [
-            ("a{,5}", "a{,5}"),
-            ("{a=b}", "{a=b}"),
-            ("a{2,3}?", "aaa"),
-            ("a{02}", "a{02}"),
-            (r"\Qa.b\E+", "a.bb"),
-            (r"[[:alpha:]\d&&~~-]+", "a1&~-"),
-            (r"[]a]+", "]a"),
-            ("[[a]+", "[a"),
-            ("[^[:digit:]]", "x"),
-            (r"\x{1F600}\x41\101\.", "😀AA."),
-            (r"\p{Greek}\pL\P{^L}", "αab"),
-            ("(?i)ABC(?-i:d)()", "abcd"),
-            ("(?P<n>a)(?<m>b)|", "ab"),
-            (r"\bfoo\b.bar", "foo\nbar"),
-            ("b(?i)+c", "bbC"),
-            ("a|", ""),
-        ] {
-            assert!(matches(pattern, text), "{pattern} on {text}");
-        }
-    }
-
-    #[test]
-    fn perl_classes_are_ascii() {
-        for (pattern, text) in [(r"\d", "٣"), (r"\w", "é"), (r"\s", "\u{a0}"), (r"[^\D]", "٣")] {
-            assert!(!matches(pattern, text), "{pattern} on {text}");
-        }
-        assert!(matches(r"\D\W\S", "ééé"));
-    }
-
-    #[test]
-    fn what_go_refuses_is_refused_with_its_text() {
-        for (pattern, message) in [
-            ("(", "missing closing ): `(`"),
-            ("a)?b", "unexpected ): `a)?b`"),
-            ("x[0-9", "missing closing ]: `[0-9`"),
-            ("+a", "missing argument to repetition operator: `+`"),
-            ("a|*?", "missing argument to repetition operator: `*?`"),
-            (".*?+ ", "invalid nested repetition operator: `*?+`"),
-            ("a{1001}", "invalid repeat count: `{1001}`"),
-            ("a{3,2}", "invalid repeat count: `{3,2}`"),
-            ("[z-a]", "invalid character class range: `z-a`"),
-            ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
-            (r"\p{Nope}", r"invalid character class range: `\p{Nope}`"),
-            ("(?c)", "invalid or unsupported Perl syntax: `(?c`"),
-            ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
-            ("(?P<a", "invalid named capture: `(?P<a`"),
-            (r"\1", r"invalid escape sequence: `\1`"),
-            (r"\y", r"invalid escape sequence: `\y`"),
-            ("a\\", "trailing backslash at end of expression: ``"),
-        ] {
-            assert_eq!(translate(pattern).unwrap_err(), message);
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_pattern_panics(pattern in r"[ab(){}\[\]*+?|^$.\\:<>PQEpxz0-9,é-]{0,12}") {
-            let _ = translate(&pattern);
-        }
-    }
-}
+mod tests;

@@ -60,17 +60,10 @@ impl Matcher {
         let (mut regex, mut literals) = (None, None);
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
             literals = literal_alternatives(&value);
-            let fail = |reason| MatcherError { pattern: value.clone(), reason };
-            let pattern = go_regex::translate(&value).map_err(fail)?;
-            let compiled = regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})$"))
-                .dot_matches_new_line(true)
-                .size_limit(32 << 20)
-                .build();
-            regex = Some(compiled.map_err(|e| match e {
-                regex::Error::CompiledTooBig(_) => fail(format!("expression too large: `{value}`")),
-                // The crate's text draws the place over several lines; its last says what is wrong.
-                e => fail(format!("{}: `{value}`", e.to_string().lines().last().unwrap_or_default())),
-            })?);
+            if literals.is_none() {
+                let compiled = go_regex::compile_anchored(&value);
+                regex = Some(compiled.map_err(|reason| MatcherError { pattern: value.clone(), reason })?);
+            }
         }
         Ok(Matcher { name, value, op, regex, literals })
     }

@@ -20,9 +20,7 @@ impl Replace {
         let [destination, replacement, source, pattern] = args;
         let text = String::from_utf8_lossy(pattern);
         let invalid = || format!("invalid regular expression in label_replace(): {text}");
-        let translated = model::go_regex::translate(&text).map_err(|_| invalid())?;
-        let regex = regex::bytes::RegexBuilder::new(&format!("^(?:{translated})$")).dot_matches_new_line(true).build();
-        let regex = regex.map_err(|_| invalid())?;
+        let regex = model::go_regex::compile(&format!("^(?s:{text})$")).map_err(|_| invalid())?;
         if !is_valid_name(destination) {
             let name = String::from_utf8_lossy(destination);
             return Err(format!("invalid destination label name in label_replace(): {name}"));
