@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use super::bounds::exponential_bound;
 use super::layout::combine_contained;
-use super::side::{SideBuilder, indexed, reduced_index};
+use super::side::{SideBuilder, bucket_indices, indexed, reduced_index};
 use super::{FloatHistogram, HistogramError, ResetHint, Span};
 
 /// What had to be glossed over to add or subtract two histograms; PromQL warns of each.
@@ -296,6 +296,10 @@ fn compact_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, max_empty: usize) 
     if counts.iter().all(|c| *c != 0.0) && joined() {
         return;
     }
+    if max_empty == 0 {
+        *spans = drop_empty(spans, counts);
+        return;
+    }
     let mut out = SideBuilder::with_capacity(counts.len());
     let mut before: Option<i32> = None;
     for (index, count) in indexed(spans, counts).filter(|(_, count)| *count != 0.0) {
@@ -309,6 +313,28 @@ fn compact_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, max_empty: usize) 
         before = Some(index);
     }
     (*spans, *counts) = (out.spans, out.counts);
+}
+
+/// Drops empty buckets in place; returns the spans of those that are left.
+fn drop_empty(spans: &[Span], counts: &mut Vec<f64>) -> Vec<Span> {
+    let mut left: Vec<Span> = Vec::with_capacity(spans.len());
+    let (mut kept, mut end) = (0, 0i32);
+    for (at, index) in (0..counts.len()).zip(bucket_indices(spans)) {
+        let count = counts[at];
+        if count == 0.0 {
+            continue;
+        }
+        counts[kept] = count;
+        kept += 1;
+        let offset = index.wrapping_sub(end);
+        match left.last_mut() {
+            Some(span) if offset == 0 => span.length += 1,
+            _ => left.push(Span { offset, length: 1 }),
+        }
+        end = index.wrapping_add(1);
+    }
+    counts.truncate(kept);
+    left
 }
 
 /// The bounds that both ascending lists have.

@@ -1,8 +1,8 @@
 //! Range functions over series that have histograms, alone or beside floats.
 //!
 //! A window of one kind has the result of that kind, a window of both what Prometheus makes of it: some functions
-//! count both, some take the floats only, some have no result. What is noted concerns the range vector, whichever
-//! argument it is, and names the metric of the series.
+//! count both, some take the floats only, some have no result. What is noted stands at the call's first argument (also
+//! for `quantile_over_time`, whose range vector is the second) and names the metric of the series.
 
 mod events;
 mod rate;

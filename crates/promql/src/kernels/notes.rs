@@ -25,8 +25,8 @@ pub enum SampleKind {
     Histogram,
 }
 
-/// A warning or an info about native histograms, or about a mix of them with floats. Those of range functions concern
-/// the range vector (the argument), those of aggregations the aggregated expression, those of operators the whole
+/// A warning or an info about native histograms, or about a mix of them with floats. Those of range functions stand at
+/// the call's first argument, those of aggregations at the aggregated expression, those of operators at the whole
 /// operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Note {
