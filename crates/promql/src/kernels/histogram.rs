@@ -162,6 +162,8 @@ fn nearly_equal(a: f64, b: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn quantile(q: f64, buckets: &[(f64, f64)]) -> (f64, Option<ForcedMonotonicity>) {
@@ -211,5 +213,73 @@ mod tests {
         assert_eq!(forced, Some(ForcedMonotonicity { min_bucket: 2.0, max_bucket: 2.0, max_diff: 1.0 }));
         let tiny = 10.0 * (1.0 - 1e-14);
         assert_eq!(quantile(0.5, &[(1.0, 10.0), (2.0, tiny), (f64::INFINITY, 12.0)]).1, None);
+    }
+
+    /// Bounds from -3 up with the observations of each bucket; the last bucket is `+Inf`.
+    fn buckets() -> impl Strategy<Value = Vec<(f64, f64)>> {
+        let observations = prop::collection::vec(0..6u8, 2..8);
+        (observations, -3..3i32).prop_map(|(observations, first)| {
+            let last = observations.len() - 1;
+            let mut count = 0.0;
+            let bucket = |(i, own): (usize, u8)| {
+                count += f64::from(own);
+                let upper = if i == last { f64::INFINITY } else { f64::from(first) + i as f64 * 0.75 };
+                (upper, count)
+            };
+            observations.into_iter().enumerate().map(bucket).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_lie_in_the_bucket_of_their_rank(buckets in buckets(), q in 0.0..=1.0f64) {
+            let last = buckets.len() - 1;
+            let value = quantile(q, &buckets).0;
+            let observations = buckets[last].1;
+            if observations == 0.0 {
+                prop_assert!(value.is_nan());
+                return Ok(());
+            }
+            let at = buckets.iter().position(|(_, count)| *count >= q * observations).unwrap();
+            if at == last {
+                prop_assert_eq!(value, buckets[last - 1].0);
+                return Ok(());
+            }
+            let lower = if at == 0 { 0.0f64.min(buckets[0].0) } else { buckets[at - 1].0 };
+            prop_assert!(lower - 1e-9 <= value && value <= buckets[at].0 + 1e-9 || value.is_nan() && q == 0.0);
+            // where the bucket is divided, the fraction below the quantile is q again
+            let divided = at > 0 && buckets[at].1 > buckets[at - 1].1;
+            if divided {
+                let back = fraction(f64::NEG_INFINITY, value, &buckets);
+                prop_assert!((back - q).abs() < 1e-9, "{} -> {} -> {}", q, value, back);
+            }
+        }
+
+        #[test]
+        fn fractions_add_up(buckets in buckets(), a in -5.0..8.0f64, b in -5.0..8.0f64) {
+            prop_assume!(buckets[buckets.len() - 1].1 > 0.0);
+            let (a, b, inf) = (a.min(b), a.max(b), f64::INFINITY);
+            let whole = fraction(-inf, a, &buckets) + fraction(a, b, &buckets) + fraction(b, inf, &buckets);
+            prop_assert!((whole - 1.0).abs() < 1e-9);
+        }
+
+        #[test]
+        fn repaired_buckets_never_fall(counts in prop::collection::vec(0.0..100.0f64, 2..9), q in 0.0..=1.0f64) {
+            let last = counts.len() - 1;
+            let bound = |i: usize| if i == last { f64::INFINITY } else { i as f64 };
+            let given: Vec<(f64, f64)> = counts.iter().enumerate().map(|(i, count)| (bound(i), *count)).collect();
+            let mut highest = 0.0f64;
+            let envelope: Vec<(f64, f64)> = given
+                .iter()
+                .map(|(upper, count)| {
+                    highest = highest.max(*count);
+                    (*upper, highest)
+                })
+                .collect();
+            let (value, forced) = quantile(q, &given);
+            let (repaired, unforced) = quantile(q, &envelope);
+            prop_assert!(value == repaired || value.is_nan() && repaired.is_nan());
+            prop_assert_eq!((forced.is_some(), unforced.is_some()), (given != envelope, false));
+        }
     }
 }

@@ -31,7 +31,35 @@ impl Best {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn value() -> impl Strategy<Value = f64> {
+        let odd = prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(-0.0)];
+        prop_oneof![4 => (-5..5i32).prop_map(f64::from), 1 => odd]
+    }
+
+    proptest! {
+        #[test]
+        fn the_best_are_the_first_of_all_in_order(
+            values in prop::collection::vec(value(), 0..20), k in 0..12usize, bottom: bool,
+        ) {
+            let mut best = Best::default();
+            for (row, value) in values.iter().enumerate() {
+                best.offer(k, bottom, *value, row as u32);
+            }
+            let mut rows: Vec<u32> = (0..values.len() as u32).collect();
+            rows.sort_by(|a, b| {
+                let (a, b) = (values[*a as usize], values[*b as usize]);
+                let ascending = a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal);
+                let by_value = if bottom { ascending } else { ascending.reverse() };
+                a.is_nan().cmp(&b.is_nan()).then(by_value)
+            });
+            rows.truncate(k);
+            prop_assert_eq!(best.rows().collect::<Vec<_>>(), rows);
+        }
+    }
 
     #[test]
     fn nan_comes_last_and_ties_keep_the_first() {
