@@ -84,7 +84,9 @@ pub(super) fn extrapolated(
 /// The last histogram of the window less the first, as a gauge.
 fn delta(input: &MixedInput<'_>, window: Bounds, notes: &mut Notes) -> Option<FloatHistogram> {
     let (first, last) = (input.histogram(window.lo as usize), input.histogram(window.hi as usize - 1));
-    let mut result = last.clone();
+    // where buckets do not fit, subtraction says so
+    let fit = first.uses_custom_buckets() == last.uses_custom_buckets();
+    let mut result = last.copy_to_schema(if fit { first.schema } else { last.schema });
     if !subtract(&mut result, first, notes) {
         return None;
     }

@@ -526,6 +526,27 @@ fn a_reset_after_the_first_sample_hides_its_buckets() {
 }
 
 #[test]
+fn a_difference_is_taken_at_the_coarser_schema() {
+    let first = FloatHistogram { schema: -1, zero_threshold: 0.5, hint: ResetHint::Gauge, ..FloatHistogram::default() };
+    let last = FloatHistogram {
+        schema: 1,
+        hint: ResetHint::Gauge,
+        count: 5.0,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_buckets: vec![3.0, 2.0],
+        ..FloatHistogram::default()
+    };
+    let series = every_10s(vec![Histogram(Arc::new(first)), Histogram(Arc::new(last))]);
+    let steps = Steps { start: 20_000, step: 1, count: 1, offset: 0, fixed: None };
+    let (got, notes) = run(RangeFunction::Delta, &series, steps, 10_001);
+    assert!(notes.is_empty());
+    let Some(Histogram(delta)) = &got[0] else { panic!("no histogram in {got:?}") };
+    // the zero bucket cuts through the bucket up to 1 that there is at the coarser schema
+    assert_eq!((delta.schema, delta.zero_threshold), (-1, 1.0));
+    assert!((delta.zero_count - 3.0).abs() < 1e-3 && (delta.positive_buckets[0] - 2.0).abs() < 1e-3, "{delta:?}");
+}
+
+#[test]
 fn stale_markers_end_a_series_of_either_kind() {
     let stale = Histogram(Arc::new(FloatHistogram { sum: model::STALE_NAN, ..FloatHistogram::default() }));
     let series = every_10s(vec![
