@@ -1,20 +1,32 @@
 //! The series-columnar batch: one row per series over all steps of its grid.
 //!
-//! As Arrow it is `series: UInt32, drop_name: Boolean, values: FixedSizeList<Float64, steps>`, where the validity of
-//! the list's child says at which steps there is a value; NaN is data. `series` is an id in the query's label table.
+//! As Arrow it is `series: UInt32, drop_name: Boolean, values: FixedSizeList<Float64, steps>, histograms: UInt32`, where
+//! the validity of the list's child says at which steps there is a sample; NaN is data. `series` is an id in the query's
+//! label table, `histograms` one in its table of histograms, null for the rows of floats that nearly all are.
 //! Operators work on [`Rows`], whose bitmaps start every row at a word of their own.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, BooleanArray, FixedSizeListArray, Float64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{
+    Array, AsArray, BooleanArray, FixedSizeListArray, Float64Array, RecordBatch, UInt32Array,
+};
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt32Type};
 use datafusion::common::Result;
+use model::FloatHistogram;
+use promql::kernels::MixedColumn;
+use promql::kernels::aggregate::for_each_bit;
+use promql::kernels::native::{Operand, Value};
+
+use crate::context::QueryContext;
 
 /// Values a batch holds at least before it is passed on, so that it stays in the cache.
 const TARGET_VALUES: usize = 65_536;
 
-/// Rows of series over the steps of one grid.
+/// The native histograms of a row, by step.
+pub(crate) type Histograms = Box<[Option<Arc<FloatHistogram>>]>;
+
+/// Rows of series over the steps of one grid. A present step is a histogram where the row has one for it, else a float.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) steps: usize,
@@ -23,6 +35,8 @@ pub(crate) struct Rows {
     pub(crate) values: Vec<f64>,
     /// `words()` per row; bits from `steps` on are zero.
     pub(crate) present: Vec<u64>,
+    /// One entry per row; empty while no row has histograms.
+    histograms: Vec<Option<Histograms>>,
 }
 
 impl Rows {
@@ -55,14 +69,124 @@ impl Rows {
         &self.present[row * self.words()..(row + 1) * self.words()]
     }
 
-    /// Values and bitmap of a row, to change.
+    /// Values and bitmap of a row, to change; for rows without histograms.
     pub(crate) fn row_mut(&mut self, row: usize) -> (&mut [f64], &mut [u64]) {
         let words = self.words();
         (&mut self.values[row * self.steps..(row + 1) * self.steps], &mut self.present[row * words..(row + 1) * words])
     }
 
+    /// A row that may get histograms.
+    pub(crate) fn mixed_mut(&mut self, row: usize) -> MixedColumn<'_> {
+        let (words, steps) = (self.words(), self.steps);
+        self.histograms.resize(self.series.len(), None);
+        MixedColumn {
+            values: &mut self.values[row * steps..(row + 1) * steps],
+            present: &mut self.present[row * words..(row + 1) * words],
+            histograms: self.histograms[row].get_or_insert_with(|| vec![None; steps].into()),
+        }
+    }
+
     pub(crate) fn is_present(&self, row: usize, step: usize) -> bool {
         self.present(row)[step / 64] >> (step % 64) & 1 == 1
+    }
+
+    /// Whether any row may have histograms.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.iter().any(Option::is_some)
+    }
+
+    /// The histograms of a row that may have some; those at steps that are not present do not count.
+    pub(crate) fn histograms(&self, row: usize) -> Option<&[Option<Arc<FloatHistogram>>]> {
+        self.histograms.get(row)?.as_deref()
+    }
+
+    /// The histogram of a present step.
+    pub(crate) fn histogram(&self, row: usize, step: usize) -> Option<&Arc<FloatHistogram>> {
+        self.histograms(row)?[step].as_ref().filter(|_| self.is_present(row, step))
+    }
+
+    /// Calls `f` with every present step of a row that is a histogram.
+    pub(crate) fn for_each_histogram<'a>(&'a self, row: usize, mut f: impl FnMut(usize, &'a Arc<FloatHistogram>)) {
+        let Some(histograms) = self.histograms(row) else { return };
+        for (word, bits) in self.present(row).iter().enumerate() {
+            for_each_bit(*bits, |k| {
+                if let Some(histogram) = &histograms[word * 64 + k] {
+                    f(word * 64 + k, histogram);
+                }
+            });
+        }
+    }
+
+    /// The steps at which a row has a sample.
+    pub(crate) fn present_steps(&self, row: usize) -> Vec<usize> {
+        let mut steps = Vec::new();
+        for (word, bits) in self.present(row).iter().enumerate() {
+            for_each_bit(*bits, |k| steps.push(word * 64 + k));
+        }
+        steps
+    }
+
+    /// The sample of a present step.
+    pub(crate) fn sample(&self, row: usize, step: usize) -> Operand<'_> {
+        match self.histograms(row).and_then(|h| h[step].as_ref()) {
+            Some(histogram) => Operand::Histogram(histogram),
+            None => Operand::Float(self.values(row)[step]),
+        }
+    }
+
+    /// Sets a step of a row, or takes its sample away.
+    pub(crate) fn set_sample(&mut self, row: usize, step: usize, value: Option<Value>) {
+        let bit = 1u64 << (step % 64);
+        if let Some(Value::Histogram(histogram)) = value {
+            let column = self.mixed_mut(row);
+            column.histograms[step] = Some(histogram);
+            column.present[step / 64] |= bit;
+            return;
+        }
+        if let Some(Some(histograms)) = self.histograms.get_mut(row) {
+            histograms[step] = None;
+        }
+        let (values, present) = self.row_mut(row);
+        match value {
+            Some(Value::Float(value)) => {
+                values[step] = value;
+                present[step / 64] |= bit;
+            }
+            _ => present[step / 64] &= !bit,
+        }
+    }
+
+    /// Changes every histogram.
+    pub(crate) fn map_histograms(&mut self, f: impl Fn(&FloatHistogram) -> Arc<FloatHistogram>) {
+        for histogram in self.histograms.iter_mut().flatten().flat_map(|row| row.iter_mut()).flatten() {
+            *histogram = f(histogram);
+        }
+    }
+
+    /// Makes floats, of whatever value, of all histograms.
+    pub(crate) fn forget_histograms(&mut self) {
+        self.histograms.clear();
+    }
+
+    /// The bitmap of the steps of a row that are floats.
+    pub(crate) fn float_bits(&self, row: usize) -> Vec<u64> {
+        let mut bits = self.present(row).to_vec();
+        self.for_each_histogram(row, |k, _| bits[k / 64] &= !(1 << (k % 64)));
+        bits
+    }
+
+    /// Takes the histograms out; says whether there were any. What is left are the floats.
+    pub(crate) fn drop_histograms(&mut self) -> bool {
+        let mut any = false;
+        for (row, histograms) in std::mem::take(&mut self.histograms).into_iter().enumerate() {
+            let Some(histograms) = histograms else { continue };
+            let (_, present) = self.row_mut(row);
+            for (step, _) in histograms.iter().enumerate().filter(|(_, h)| h.is_some()) {
+                any |= present[step / 64] >> (step % 64) & 1 == 1;
+                present[step / 64] &= !(1 << (step % 64));
+            }
+        }
+        any
     }
 
     /// Appends a row without values.
@@ -71,14 +195,28 @@ impl Rows {
         self.drop_name.push(drop_name);
         self.values.resize(self.values.len() + self.steps, 0.0);
         self.present.resize(self.present.len() + self.words(), 0);
+        if !self.histograms.is_empty() {
+            self.histograms.push(None);
+        }
     }
 
     /// Appends a copy of a row of `other`, which has the same steps.
     pub(crate) fn push_row(&mut self, other: &Rows, row: usize) {
+        let rows = self.len();
         self.series.push(other.series[row]);
         self.drop_name.push(other.drop_name[row]);
         self.values.extend_from_slice(other.values(row));
         self.present.extend_from_slice(other.present(row));
+        let histograms = other.histograms(row);
+        if histograms.is_some() || !self.histograms.is_empty() {
+            self.histograms.resize(rows, None);
+            self.histograms.push(histograms.map(Into::into));
+        }
+    }
+
+    /// Sets a step of a row to that of a row of `other`.
+    pub(crate) fn copy_step(&mut self, row: usize, other: &Rows, from: usize, step: usize) {
+        self.set_sample(row, step, Some(other.sample(from, step).into()));
     }
 
     /// Takes the last row away.
@@ -88,12 +226,18 @@ impl Rows {
         self.drop_name.truncate(rows);
         self.values.truncate(rows * self.steps);
         self.present.truncate(rows * self.words());
+        self.histograms.truncate(rows);
     }
 
     pub(crate) fn append(&mut self, mut other: Rows) {
         if self.is_empty() {
             *self = other;
             return;
+        }
+        if !self.histograms.is_empty() || !other.histograms.is_empty() {
+            self.histograms.resize(self.len(), None);
+            other.histograms.resize(other.len(), None);
+            self.histograms.append(&mut other.histograms);
         }
         self.series.append(&mut other.series);
         self.drop_name.append(&mut other.drop_name);
@@ -107,7 +251,8 @@ impl Rows {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.values.len() * 8 + self.present.len() * 8 + self.len() * 5
+        let histograms: usize = self.histograms.iter().flatten().map(|row| histogram_bytes(row)).sum();
+        self.values.len() * 8 + self.present.len() * 8 + self.len() * 5 + histograms
     }
 
     pub(crate) fn schema(steps: usize) -> SchemaRef {
@@ -115,11 +260,12 @@ impl Rows {
             Field::new("series", DataType::UInt32, false),
             Field::new("drop_name", DataType::Boolean, false),
             Field::new("values", DataType::FixedSizeList(value_field(), steps as i32), false),
+            Field::new("histograms", DataType::UInt32, true),
         ]))
     }
 
-    /// The Arrow form; values are moved, bitmaps packed.
-    pub(crate) fn into_batch(self, schema: SchemaRef) -> Result<RecordBatch> {
+    /// The Arrow form; values are moved, bitmaps packed, histograms left with the query.
+    pub(crate) fn into_batch(self, schema: SchemaRef, query: &QueryContext) -> Result<RecordBatch> {
         let cells = self.len() * self.steps;
         let packed = pack(&self.present, self.steps, self.len());
         let validity = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(packed), 0, cells));
@@ -127,15 +273,26 @@ impl Rows {
         let list = FixedSizeListArray::try_new(value_field(), self.steps as i32, Arc::new(values), None)?;
         let series = UInt32Array::from(self.series);
         let drop_name = BooleanArray::from(self.drop_name);
-        Ok(RecordBatch::try_new(schema, vec![Arc::new(series), Arc::new(drop_name), Arc::new(list)])?)
+        let histograms = match self.histograms.is_empty() {
+            true => UInt32Array::new_null(series.len()),
+            false => self.histograms.into_iter().map(|row| row.map(|row| query.put_histograms(row))).collect(),
+        };
+        let columns: [Arc<dyn Array>; 4] =
+            [Arc::new(series), Arc::new(drop_name), Arc::new(list), Arc::new(histograms)];
+        Ok(RecordBatch::try_new(schema, columns.into())?)
     }
 
     /// From the Arrow form; values are moved when nobody else holds them.
-    pub(crate) fn from_batch(batch: RecordBatch) -> Rows {
+    pub(crate) fn from_batch(batch: RecordBatch, query: &QueryContext) -> Rows {
         let series = batch.column(0).as_primitive::<UInt32Type>().values().to_vec();
         let drop_name: Vec<bool> = batch.column(1).as_boolean().values().iter().collect();
         let list = batch.column(2).as_fixed_size_list();
         let steps = list.value_length() as usize;
+        let ids = batch.column(3).as_primitive::<UInt32Type>();
+        let histograms = match ids.null_count() == ids.len() {
+            true => Vec::new(),
+            false => ids.iter().map(|id| query.take_histograms(id?)).collect(),
+        };
         let array = list.values().as_primitive::<Float64Type>().clone();
         drop(batch);
         let (_, values, validity) = array.into_parts();
@@ -144,8 +301,18 @@ impl Rows {
             None => unpack(&BooleanBuffer::new_set(series.len() * steps), steps, series.len()),
         };
         let values = values.into_inner().into_vec::<f64>().unwrap_or_else(|b| b.typed_data::<f64>().to_vec());
-        Rows { steps, series, drop_name, values, present }
+        Rows { steps, series, drop_name, values, present, histograms }
     }
+}
+
+/// Roughly what the histograms of a row hold; those shared with other rows count in each.
+pub(crate) fn histogram_bytes(row: &[Option<Arc<FloatHistogram>>]) -> usize {
+    let buckets = |h: &Arc<FloatHistogram>| {
+        let spans = h.positive_spans.len() + h.negative_spans.len();
+        let counts = h.positive_buckets.len() + h.negative_buckets.len() + h.custom_values.len();
+        size_of::<FloatHistogram>() + (spans + counts) * 8
+    };
+    size_of_val(row) + row.iter().flatten().map(buckets).sum::<usize>()
 }
 
 fn value_field() -> Arc<Field> {
@@ -214,7 +381,8 @@ mod tests {
             }
             let (series, drop_name) = (rows.series.clone(), rows.drop_name.clone());
             let (values, present) = (rows.values.clone(), rows.present.clone());
-            let back = Rows::from_batch(rows.into_batch(Rows::schema(steps)).unwrap());
+            let query = crate::context::tests::context();
+            let back = Rows::from_batch(rows.into_batch(Rows::schema(steps), &query).unwrap(), &query);
             prop_assert_eq!(back.series, series);
             prop_assert_eq!(back.drop_name, drop_name);
             prop_assert_eq!(back.values, values);

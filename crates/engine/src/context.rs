@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use datafusion::common::{DataFusionError, Result};
 use model::{Labels, METRIC_NAME};
+use promql::ast::Span;
+use promql::kernels::notes::{Notes, Severity};
 use tokio::runtime::Handle;
 
 use crate::annotations::Annotations;
-use crate::batch::Rows;
+use crate::batch::{Histograms, Rows};
 use crate::{QueryError, SeriesSource};
 
 /// What a series loses when it is no longer the metric it was: the name and what the name is about.
@@ -25,6 +27,8 @@ pub(crate) struct QueryContext {
     pub(crate) max_samples: u64,
     pub(crate) workers: usize,
     labels: RwLock<Vec<Labels>>,
+    /// Histograms on their way from one operator to the next, by id.
+    histograms: Mutex<Vec<Option<Histograms>>>,
     annotations: Mutex<Annotations>,
     held_samples: AtomicU64,
     decoded_samples: AtomicU64,
@@ -51,6 +55,7 @@ impl QueryContext {
             max_samples,
             workers,
             labels: RwLock::default(),
+            histograms: Mutex::default(),
             annotations: Mutex::default(),
             held_samples: AtomicU64::new(0),
             decoded_samples: AtomicU64::new(0),
@@ -75,12 +80,43 @@ impl QueryContext {
         self.labels.read().unwrap_or_else(PoisonError::into_inner)[id as usize].clone()
     }
 
+    /// Keeps the histograms of a row until they are taken by this id.
+    pub(crate) fn put_histograms(&self, row: Histograms) -> u32 {
+        let mut table = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        table.push(Some(row));
+        table.len() as u32 - 1
+    }
+
+    pub(crate) fn take_histograms(&self, id: u32) -> Option<Histograms> {
+        self.histograms.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id as usize)?.take()
+    }
+
     pub(crate) fn take_annotations(&self) -> Annotations {
         std::mem::take(&mut *self.annotate())
     }
 
     pub(crate) fn annotate(&self) -> MutexGuard<'_, Annotations> {
         self.annotations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Annotates what kernels noticed about the expression at `span`.
+    pub(crate) fn note(&self, notes: &Notes, span: Span, metric_name: &str) {
+        if notes.is_empty() {
+            return;
+        }
+        let mut annotations = self.annotate();
+        for note in notes.iter() {
+            let message = note.message(metric_name);
+            match note.severity() {
+                Severity::Warning => annotations.warn(&self.text, span, message),
+                Severity::Info => annotations.info(&self.text, span, message),
+            }
+        }
+    }
+
+    /// The name a message about a series gives, where names still stand when functions are evaluated.
+    pub(crate) fn late_name(&self, labels: &Labels) -> String {
+        if self.delayed_name_removal { metric_name(labels) } else { String::new() }
     }
 
     pub(crate) fn count_decoded(&self, samples: usize) {
@@ -111,6 +147,11 @@ impl QueryContext {
     }
 }
 
+/// The metric name of a label set, for messages.
+pub(crate) fn metric_name(labels: &Labels) -> String {
+    String::from_utf8_lossy(labels.metric_name().unwrap_or_default()).into_owned()
+}
+
 /// A query error as DataFusion carries it.
 pub(crate) fn fail(error: QueryError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
@@ -136,5 +177,23 @@ pub(crate) fn query_error(error: DataFusionError) -> QueryError {
             other => QueryError::Internal(other.to_string()),
         },
         other => QueryError::Internal(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A query without data.
+    pub(crate) fn context() -> QueryContext {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let around = Surroundings {
+            source: Arc::new(crate::source::memory::MemorySource::default()),
+            delayed_name_removal: false,
+            io: runtime.handle().clone(),
+            max_samples: 0,
+            workers: 1,
+        };
+        QueryContext::new(String::new(), around)
     }
 }

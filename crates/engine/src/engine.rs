@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::context::{QueryContext, Surroundings, query_error};
-use crate::lower::Lowering;
+use crate::lower::{Lowering, totals_only};
 use crate::memory::BudgetPool;
 use crate::result::{self, Collected, Shape};
 use crate::{Answer, Query, QueryError, Stats, Value};
@@ -189,6 +189,7 @@ impl Run {
             default_subquery_step_ms: self.settings.default_subquery_step_ms,
             delayed_name_removal: self.settings.delayed_name_removal,
             asked: (query.grid.start_ms, query.grid.end_ms),
+            totals_only: totals_only(expr),
             max_steps: if self.settings.max_samples == 0 { 1 << 26 } else { self.settings.max_samples.min(1 << 26) },
         };
         let around = Surroundings {

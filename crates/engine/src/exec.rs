@@ -1,7 +1,7 @@
 //! Our operators as DataFusion execution plans.
 //!
-//! [`Operator`] is what an operator must say and do; [`PromExec`] is the one shell that makes it an `ExecutionPlan`
-//! with partitions, metrics and a place in EXPLAIN.
+//! [`Operator`] is what an operator over [`Rows`] must say and do, [`BatchOperator`] what anything in a plan must;
+//! [`PromExec`] is the one shell that makes it an `ExecutionPlan` with partitions, metrics and a place in EXPLAIN.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::context::QueryContext;
 pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
 pub(crate) type RowStream = BoxStream<'static, Result<Rows>>;
 
-/// A physical operator.
+/// A physical operator that gives rows over the steps of a grid.
 pub(crate) trait Operator: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
@@ -40,18 +40,54 @@ pub(crate) trait Operator: fmt::Debug + Send + Sync + 'static {
         String::new()
     }
 
-    fn schema(&self) -> SchemaRef;
+    fn steps(&self) -> usize;
 
     /// Into how many streams the output is split, given the inputs' numbers.
-    fn partitions(&self, inputs: &[usize]) -> usize;
+    fn partitions(&self, _inputs: &[usize]) -> usize {
+        1
+    }
 
-    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream>;
+    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<RowStream>;
+}
+
+/// A physical operator, whatever its batches look like.
+pub(crate) trait BatchOperator: fmt::Debug + Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+    fn detail(&self) -> String;
+    fn schema(&self) -> SchemaRef;
+    fn partitions(&self, inputs: &[usize]) -> usize;
+    fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream>;
+}
+
+impl<T: Operator> BatchOperator for T {
+    fn name(&self) -> &'static str {
+        Operator::name(self)
+    }
+
+    fn detail(&self) -> String {
+        Operator::detail(self)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Rows::schema(self.steps())
+    }
+
+    fn partitions(&self, inputs: &[usize]) -> usize {
+        Operator::partitions(self, inputs)
+    }
+
+    fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
+        let (schema, query) = (self.schema(), Arc::clone(&inputs.query));
+        let rows = self.run(partition, inputs)?;
+        let batches = rows.try_filter(|rows| std::future::ready(!rows.is_empty()));
+        Ok(batches.map(move |rows| rows?.into_batch(Arc::clone(&schema), &query)).boxed())
+    }
 }
 
 /// An operator in a plan of DataFusion.
 #[derive(Debug)]
 pub(crate) struct PromExec {
-    operator: Arc<dyn Operator>,
+    operator: Arc<dyn BatchOperator>,
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     query: Arc<QueryContext>,
     properties: Arc<PlanProperties>,
@@ -60,7 +96,7 @@ pub(crate) struct PromExec {
 
 impl PromExec {
     pub(crate) fn plan(
-        operator: Arc<dyn Operator>,
+        operator: Arc<dyn BatchOperator>,
         inputs: Vec<Arc<dyn ExecutionPlan>>,
         query: Arc<QueryContext>,
     ) -> Arc<dyn ExecutionPlan> {
@@ -122,7 +158,7 @@ impl ExecutionPlan for PromExec {
     fn execute(&self, partition: usize, task: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let inputs = Inputs { plans: self.inputs.clone(), task, query: Arc::clone(&self.query) };
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batches = Arc::clone(&self.operator).run(partition, inputs)?;
+        let batches = Arc::clone(&self.operator).batches(partition, inputs)?;
         let recorded = batches.map_ok(move |batch| batch.record_output(&metrics));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.operator.schema(), recorded)))
     }
@@ -157,7 +193,8 @@ impl Inputs {
     /// One partition of an input.
     pub(crate) fn rows(&self, input: usize, partition: usize) -> Result<RowStream> {
         let stream = self.plans[input].execute(partition, Arc::clone(&self.task))?;
-        Ok(stream.map_ok(Rows::from_batch).boxed())
+        let query = Arc::clone(&self.query);
+        Ok(stream.map_ok(move |batch| Rows::from_batch(batch, &query)).boxed())
     }
 
     /// Runs `work` on every partition of an input at once and gives the results in order of partitions. Dropping the
@@ -220,12 +257,6 @@ impl Inputs {
 }
 
 /// A stream of what a future gives.
-pub(crate) fn once(schema: SchemaRef, rows: impl Future<Output = Result<Vec<Rows>>> + Send + 'static) -> BatchStream {
-    futures::stream::once(rows)
-        .map_ok(move |batches| {
-            let schema = Arc::clone(&schema);
-            futures::stream::iter(batches.into_iter().map(move |rows| rows.into_batch(Arc::clone(&schema))))
-        })
-        .try_flatten()
-        .boxed()
+pub(crate) fn once(rows: impl Future<Output = Result<Rows>> + Send + 'static) -> RowStream {
+    futures::stream::once(rows).boxed()
 }

@@ -3,20 +3,22 @@
 //! Every node gets the steps it is evaluated at: subqueries have steps of their own, and what `@` pins to one time is
 //! evaluated once and repeated. Offsets and `@` are resolved here; operators know absolute times only.
 
+use std::collections::HashSet;
+
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, TimeRange};
 use promql::ast::{
-    AggregateOp, Aggregation, At, Binary, Call, Cardinality, Duration, Expr, ExprKind, MatrixSelector, Span, Subquery,
-    Unary, VectorSelector,
+    AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind, MatrixSelector, Span,
+    Subquery, Unary, VectorSelector,
 };
 use promql::functions;
 use promql::kernels::aggregate::Aggregate as AggregateKind;
-use promql::kernels::binary::{arithmetic, compare, is_comparison, is_set};
+use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison, is_set};
 use promql::kernels::labels::check_count_values_label;
 use promql::kernels::range::RangeFunction;
 use promql::kernels::window::Steps;
 
 use crate::ops::groups::Grouping;
-use crate::ops::map::MapFunction;
+use crate::ops::map::{MapFunction, ScalarBinary};
 use crate::ops::select_k::Choice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
@@ -40,6 +42,48 @@ pub(crate) struct Lowering {
     /// The times that selectors here are evaluated for, as wide as Prometheus asks its storage: which samples a
     /// replica begins with decides how replicas are merged.
     pub(crate) asked: (i64, i64),
+    /// Selectors, by [`address`], of whose histograms only count and sum are wanted.
+    pub(crate) totals_only: HashSet<usize>,
+}
+
+/// A selector's place in the tree, which does not move while it is lowered.
+fn address(selector: &VectorSelector) -> usize {
+    std::ptr::from_ref(selector) as usize
+}
+
+/// The selectors above which count and sum of histograms are asked for, and nothing that needs their buckets: neither
+/// functions that read them, nor subqueries, whose steps hide resets.
+pub(crate) fn totals_only(expr: &Expr) -> HashSet<usize> {
+    fn visit(expr: &Expr, (asked, buckets): (bool, bool), found: &mut HashSet<usize>) {
+        let mut selector = |selector: &VectorSelector| {
+            if asked && !buckets {
+                found.insert(address(selector));
+            }
+        };
+        match &expr.kind {
+            ExprKind::Vector(vector) => selector(vector),
+            ExprKind::Matrix(matrix) => selector(&matrix.selector),
+            ExprKind::Subquery(subquery) => visit(&subquery.expr, (asked, true), found),
+            ExprKind::Call(call) => {
+                let totals = matches!(call.func, "histogram_count" | "histogram_sum" | "histogram_avg");
+                let needs = !totals && call.func.starts_with("histogram_");
+                call.args.iter().for_each(|arg| visit(arg, (asked || totals, buckets || needs), found));
+            }
+            ExprKind::Binary(b) => {
+                let needs = matches!(b.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+                [&b.lhs, &b.rhs].into_iter().for_each(|side| visit(side, (asked, buckets || needs), found));
+            }
+            ExprKind::Aggregate(a) => {
+                a.param.iter().chain([&a.expr]).for_each(|e| visit(e, (asked, buckets), found));
+            }
+            ExprKind::Unary(u) => visit(&u.expr, (asked, buckets), found),
+            ExprKind::Paren(inner) => visit(inner, (asked, buckets), found),
+            ExprKind::Number(_) | ExprKind::String(_) => {}
+        }
+    }
+    let mut found = HashSet::new();
+    visit(expr, (false, false), &mut found);
+    found
 }
 
 /// What a selector will be told of its surroundings.
@@ -132,8 +176,8 @@ impl Lowering {
             ExprKind::Paren(inner) => self.lower(inner, grid, &above.indirect()),
             ExprKind::Vector(selector) => self.selector(selector, WindowFunction::Instant, grid, above),
             ExprKind::Unary(unary) => self.unary(unary, grid, above),
-            ExprKind::Binary(binary) => self.binary(binary, grid),
-            ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, grid),
+            ExprKind::Binary(binary) => self.binary(binary, expr.span, grid),
+            ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, expr.span, grid),
             ExprKind::Call(call) => self.call(call, grid, above),
             ExprKind::String(_) | ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
                 Err(QueryError::Internal("a range vector or string stands where a value is needed".to_owned()))
@@ -183,7 +227,9 @@ impl Lowering {
             grouping: above.grouping.clone(),
             by: above.by,
         };
-        let reading = Reading { function: above.function.clone(), range, dedup: self.dedup };
+        let function = above.function.clone();
+        let totals_only = self.totals_only.contains(&address(selector));
+        let reading = Reading { function, range, dedup: self.dedup, totals_only };
         (Select { matchers: selector.matchers.clone(), range, hints }, reading)
     }
 
@@ -267,7 +313,7 @@ impl Lowering {
         if let PromOp::Number(value) = node.op {
             return Ok(PromNode::scalar(PromOp::Number(-value), Vec::new(), grid));
         }
-        Ok(self.map(MapFunction::Each(|v| -v), node, Vec::new()))
+        Ok(self.map(MapFunction::Negate, node, Vec::new()))
     }
 
     /// A function of each row that takes the name away.
@@ -283,12 +329,9 @@ impl Lowering {
         if node.one_name || node.kind == Kind::Scalar || self.delayed_name_removal { node } else { distinct(node) }
     }
 
-    fn binary(&self, binary: &Binary, grid: StepGrid) -> Result<PromNode> {
+    fn binary(&self, binary: &Binary, span: Span, grid: StepGrid) -> Result<PromNode> {
         let above = Above::default();
         let op = binary.op;
-        if matches!(op, promql::ast::BinaryOp::TrimLower | promql::ast::BinaryOp::TrimUpper) {
-            return Err(unsupported("trimming of histograms"));
-        }
         let left = self.lower(&binary.lhs, grid, &above)?;
         let right = self.lower(&binary.rhs, grid, &above)?;
         match (left.kind, right.kind) {
@@ -300,27 +343,34 @@ impl Lowering {
                     };
                     return Ok(PromNode::scalar(PromOp::Number(value), Vec::new(), grid));
                 }
-                let function = MapFunction::Binary { op, return_bool: is_comparison(op), scalar_left: false };
+                let return_bool = is_comparison(op);
+                let function = MapFunction::Binary(ScalarBinary { op, return_bool, scalar_left: false, span });
                 Ok(self.map(function, left, vec![right]))
             }
-            (Kind::Vector, Kind::Scalar) => Ok(self.with_scalar(binary, left, right, false)),
-            (Kind::Scalar, Kind::Vector) => Ok(self.with_scalar(binary, right, left, true)),
-            (Kind::Vector, Kind::Vector) => Ok(self.between_vectors(binary, left, right, grid)),
+            (Kind::Vector, Kind::Scalar) => Ok(self.with_scalar((binary, span), left, right, false)),
+            (Kind::Scalar, Kind::Vector) => Ok(self.with_scalar((binary, span), right, left, true)),
+            (Kind::Vector, Kind::Vector) => Ok(self.between_vectors((binary, span), left, right)),
         }
     }
 
-    fn with_scalar(&self, binary: &Binary, vector: PromNode, scalar: PromNode, scalar_left: bool) -> PromNode {
+    fn with_scalar(
+        &self,
+        (binary, span): (&Binary, Span),
+        vector: PromNode,
+        scalar: PromNode,
+        scalar_left: bool,
+    ) -> PromNode {
         let (op, return_bool) = (binary.op, binary.return_bool);
-        let function = MapFunction::Binary { op, return_bool, scalar_left };
-        if is_comparison(op) && !return_bool {
+        let function = MapFunction::Binary(ScalarBinary { op, return_bool, scalar_left, span });
+        if !changes_metric(op) && !return_bool {
             let (grid, one_name) = (vector.grid, vector.one_name);
             return PromNode::vector(PromOp::Map(function), vec![vector, scalar], grid).with_one_name(one_name);
         }
         self.map(function, vector, vec![scalar])
     }
 
-    fn between_vectors(&self, binary: &Binary, left: PromNode, right: PromNode, grid: StepGrid) -> PromNode {
-        let op = binary.op;
+    fn between_vectors(&self, (binary, span): (&Binary, Span), left: PromNode, right: PromNode) -> PromNode {
+        let (op, grid) = (binary.op, left.grid);
         let matching = binary.matching.clone().unwrap_or(promql::ast::VectorMatching {
             cardinality: Cardinality::OneToOne,
             on: false,
@@ -335,13 +385,13 @@ impl Lowering {
             return PromNode::vector(PromOp::Set { op, matching }, vec![left, right], grid).with_one_name(one_name);
         }
         let many = if matching.cardinality == Cardinality::OneToMany { &right } else { &left };
-        let keeps_name = is_comparison(op) && !binary.return_bool;
+        let keeps_name = !changes_metric(op) && !binary.return_bool;
         let one_name = !matching.include.iter().any(|l| l == METRIC_NAME) && (!keeps_name || many.one_name);
-        let op = PromOp::Join { op, return_bool: binary.return_bool, matching };
+        let op = PromOp::Join { op, return_bool: binary.return_bool, matching, span };
         PromNode::vector(op, vec![left, right], grid).with_one_name(one_name)
     }
 
-    fn aggregation(&self, aggregation: &Aggregation, grid: StepGrid) -> Result<PromNode> {
+    fn aggregation(&self, aggregation: &Aggregation, span: Span, grid: StepGrid) -> Result<PromNode> {
         let above = Above {
             function: aggregation_name(aggregation.op).to_owned(),
             grouping: aggregation.grouping.clone(),
@@ -362,7 +412,7 @@ impl Lowering {
         };
         let input = self.lower(&aggregation.expr, grid, &above)?;
         if let Some(kind) = simple {
-            let op = PromOp::Aggregate { kind, grouping };
+            let op = PromOp::Aggregate { kind, grouping, span: aggregation.expr.span };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(!by_name));
         }
         let param = aggregation.param.as_deref();
@@ -377,7 +427,7 @@ impl Lowering {
         let one_name = input.one_name;
         let scalar = self.lower(param, grid, &Above::default())?;
         let (op, one_name) = match aggregation.op {
-            AggregateOp::Quantile => (PromOp::Quantile { grouping, param_span }, !by_name),
+            AggregateOp::Quantile => (PromOp::Quantile { grouping, span: aggregation.expr.span, param_span }, !by_name),
             other => {
                 let choice = match other {
                     AggregateOp::Bottomk => Choice::Smallest,
@@ -385,7 +435,7 @@ impl Lowering {
                     AggregateOp::LimitRatio => Choice::Ratio,
                     _ => Choice::Largest,
                 };
-                (PromOp::SelectK { choice, grouping, param_span }, one_name)
+                (PromOp::SelectK { choice, grouping, span, param_span }, one_name)
             }
         };
         Ok(PromNode::vector(op, vec![input, scalar], grid).with_one_name(one_name))

@@ -10,11 +10,11 @@ use promql::kernels::window::Steps;
 
 use crate::Select;
 use crate::context::QueryContext;
-use crate::exec::{Operator, PromExec};
+use crate::exec::{BatchOperator, PromExec};
 use crate::ops::aggregate::{Aggregate, CountValues, Quantile};
 use crate::ops::distinct::Distinct;
 use crate::ops::groups::Grouping;
-use crate::ops::histogram::HistogramQuantile;
+use crate::ops::histogram::{HistogramStatistic, Statistic};
 use crate::ops::join::Join;
 use crate::ops::map::{Map, MapFunction};
 use crate::ops::raw::{RawSelector, RawSubquery};
@@ -61,12 +61,12 @@ pub(crate) enum PromOp {
     RawSelector { select: Select, reading: Reading },
     RawSubquery { inner: StepGrid },
     Map(MapFunction),
-    Aggregate { kind: AggregateKind, grouping: Grouping },
-    Quantile { grouping: Grouping, param_span: Span },
+    Aggregate { kind: AggregateKind, grouping: Grouping, span: Span },
+    Quantile { grouping: Grouping, span: Span, param_span: Span },
     CountValues { grouping: Grouping, label: Vec<u8> },
-    SelectK { choice: Choice, grouping: Grouping, param_span: Span },
-    HistogramQuantile { buckets_span: Span, quantile_span: Span },
-    Join { op: BinaryOp, return_bool: bool, matching: VectorMatching },
+    SelectK { choice: Choice, grouping: Grouping, span: Span, param_span: Span },
+    Histogram { statistic: Statistic, span: Span, param_spans: Vec<Span> },
+    Join { op: BinaryOp, return_bool: bool, matching: VectorMatching, span: Span },
     Set { op: BinaryOp, matching: Grouping },
     Absent(Labels),
     Scalar,
@@ -107,7 +107,7 @@ impl PromNode {
     }
 }
 
-fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn Operator> {
+fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOperator> {
     let (steps, count) = (grid.steps(), grid.count);
     match op {
         PromOp::Number(value) => Arc::new(Source { steps, value: Some(value) }),
@@ -120,17 +120,19 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn Operato
         PromOp::RawSelector { select, reading } => Arc::new(RawSelector { scan: SeriesScan::new(select), reading }),
         PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner_start: inner.start, inner_step: inner.step }),
         PromOp::Map(function) => Arc::new(Map::new(function, steps)),
-        PromOp::Aggregate { kind, grouping } => Arc::new(Aggregate { kind, grouping, steps: count }),
-        PromOp::Quantile { grouping, param_span } => Arc::new(Quantile { grouping, steps: count, param_span }),
+        PromOp::Aggregate { kind, grouping, span } => Arc::new(Aggregate { kind, grouping, span, steps: count }),
+        PromOp::Quantile { grouping, span, param_span } => {
+            Arc::new(Quantile { grouping, steps: count, span, param_span })
+        }
         PromOp::CountValues { grouping, label } => Arc::new(CountValues { grouping, label, steps: count }),
-        PromOp::SelectK { choice, grouping, param_span } => {
-            Arc::new(SelectK { choice, param_span, grouping, steps: count })
+        PromOp::SelectK { choice, grouping, span, param_span } => {
+            Arc::new(SelectK { choice, span, param_span, grouping, steps: count })
         }
-        PromOp::HistogramQuantile { buckets_span, quantile_span } => {
-            Arc::new(HistogramQuantile { steps, buckets_span, quantile_span })
+        PromOp::Histogram { statistic, span, param_spans } => {
+            Arc::new(HistogramStatistic { steps, statistic, span, param_spans })
         }
-        PromOp::Join { op, return_bool, matching } => {
-            Arc::new(Join { op, return_bool, matching, steps: count, keep_names: query.delayed_name_removal })
+        PromOp::Join { op, return_bool, matching, span } => {
+            Arc::new(Join { op, return_bool, matching, span, steps: count, keep_names: query.delayed_name_removal })
         }
         PromOp::Set { op, matching } => Arc::new(SetOperation { op, matching, steps: count }),
         PromOp::Absent(labels) => Arc::new(Absent { steps: count, labels }),

@@ -1,8 +1,12 @@
 //! From the chunks of a series to its samples: decode, choose the aggregate, stitch counters, deduplicate replicas.
 
-use merge::{ChunkContent, Column, Floats, Series, SeriesChunk, ValueOf, overlap_split, read_run};
-use model::{Sample, SampleValue, TimeRange};
-use tsdb::chunk::{Encoding, decode_floats};
+use std::sync::Arc;
+
+use merge::{ChunkBytes, ChunkContent, Column, Floats, Series, SeriesChunk, ValueOf, overlap_split, read_run};
+use model::histogram::ResetHint;
+use model::{FloatHistogram, Sample, SampleValue, TimeRange};
+use promql::kernels::window::{HistogramSamples, Samples};
+use tsdb::chunk::{Encoding, decode_floats, decode_histograms};
 
 use crate::{Dedup, QueryError};
 
@@ -13,6 +17,8 @@ pub(crate) struct Reading {
     pub(crate) function: String,
     pub(crate) range: TimeRange,
     pub(crate) dedup: Dedup,
+    /// Of histograms only count and sum are wanted.
+    pub(crate) totals_only: bool,
 }
 
 /// The aggregate of downsampled chunks that stands for samples under a function, as Thanos chooses it.
@@ -35,58 +41,94 @@ pub(crate) struct Reader {
     value: ValueOf,
     /// Replicas of counters are aligned where one takes over from the other.
     counter: bool,
-    pub(crate) times: Vec<i64>,
-    pub(crate) values: Vec<f64>,
+    floats: Floats,
+    histograms: HistogramColumn,
+    decoded: Vec<FloatHistogram>,
+}
+
+/// Histograms of one series, as [`Floats`].
+#[derive(Debug, Default)]
+pub(crate) struct HistogramColumn {
+    pub(crate) ts: Vec<i64>,
+    pub(crate) values: Vec<Arc<FloatHistogram>>,
+}
+
+impl HistogramColumn {
+    pub(crate) fn samples(&self) -> HistogramSamples<'_> {
+        HistogramSamples { t: &self.ts, h: &self.values }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.ts.clear();
+        self.values.clear();
+    }
+
+    pub(crate) fn push(&mut self, t: i64, value: Arc<FloatHistogram>) {
+        self.ts.push(t);
+        self.values.push(value);
+    }
 }
 
 impl Reader {
     pub(crate) fn new(reading: Reading) -> Reader {
         let value = value_of(&reading.function);
         let counter = matches!(reading.function.as_str(), "rate" | "increase" | "irate" | "resets");
-        Reader { reading, value, counter, times: Vec::new(), values: Vec::new() }
+        let (floats, histograms) = (Floats::default(), HistogramColumn::default());
+        Reader { reading, value, counter, floats, histograms, decoded: Vec::new() }
     }
 
-    /// Leaves the samples of the series inside the range in `times` and `values`, stale markers included.
+    pub(crate) fn floats(&self) -> Samples<'_> {
+        Samples { t: &self.floats.ts, v: &self.floats.values }
+    }
+
+    pub(crate) fn histograms(&self) -> HistogramSamples<'_> {
+        self.histograms.samples()
+    }
+
+    /// Reads the samples of the series inside the range, stale markers included.
     pub(crate) fn read(&mut self, series: Series) -> Result<(), QueryError> {
-        self.times.clear();
-        self.values.clear();
+        self.floats.clear();
+        self.histograms.clear();
         let mut chunks = series.chunks;
         chunks.retain(|c| self.reading.range.overlaps_closed(c.min_time, c.max_time));
         let failed = |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {}: {e}", series.labels));
         if is_plain(&chunks) && !self.stitches_raw() {
             for chunk in &chunks {
                 if let ChunkContent::Raw(raw) = &chunk.content {
-                    decode_floats(raw.encoding, &raw.data, &mut self.times, &mut self.values)
-                        .map_err(|e| failed(&e))?;
+                    self.decode(raw).map_err(|e| failed(&e))?;
                 }
             }
             self.trim();
         } else {
             match self.read_replicas(chunks).map_err(|e| failed(&e))? {
-                Column::Floats(floats) => (self.times, self.values) = (floats.ts, floats.values),
+                Column::Floats(floats) => self.floats = floats,
                 Column::Mixed(samples) => {
-                    for sample in samples {
-                        let SampleValue::Float(value) = sample.value else {
-                            return Err(self.unsupported());
-                        };
-                        self.times.push(sample.t);
-                        self.values.push(value);
+                    for Sample { t, value } in samples {
+                        match value {
+                            SampleValue::Float(value) => self.floats.push(t, value),
+                            SampleValue::Histogram(histogram) => self.histograms.push(t, histogram),
+                        }
                     }
                 }
             }
         }
-        if self.times.windows(2).any(|w| w[0] >= w[1]) {
+        let out_of_order = |ts: &[i64]| ts.windows(2).any(|w| w[0] >= w[1]);
+        if out_of_order(&self.floats.ts) || out_of_order(&self.histograms.ts) {
             return Err(failed(&"its samples are out of order"));
+        }
+        if self.reading.totals_only {
+            self.drop_buckets();
         }
         Ok(())
     }
 
-    fn unsupported(&self) -> QueryError {
-        let by = match self.reading.function.as_str() {
-            "" => "selectors".to_owned(),
-            function => format!("{function}()"),
-        };
-        QueryError::Execution(format!("native histograms are not supported yet by {by}"))
+    fn decode(&mut self, raw: &ChunkBytes) -> Result<(), tsdb::Error> {
+        if !raw.encoding.is_histogram() {
+            return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
+        }
+        decode_histograms(raw.encoding, &raw.data, &mut self.histograms.ts, &mut self.decoded)?;
+        self.histograms.values.extend(self.decoded.drain(..).map(Arc::new));
+        Ok(())
     }
 
     /// Merging replicas evens out the resets of counters, so none is left to count, in Thanos as here.
@@ -126,34 +168,63 @@ impl Reader {
         }))
     }
 
+    /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards, so it becomes a hint.
+    fn drop_buckets(&mut self) {
+        let mut before: Option<Arc<FloatHistogram>> = None;
+        for value in &mut self.histograms.values {
+            let FloatHistogram { schema, mut hint, count, sum, .. } = **value;
+            if let (ResetHint::Unknown, Some(before), false) = (hint, &before, value.is_stale()) {
+                hint = if value.detect_reset(before) { ResetHint::Reset } else { ResetHint::NotReset };
+            }
+            let totals = Arc::new(FloatHistogram { schema, hint, count, sum, ..FloatHistogram::default() });
+            let whole = std::mem::replace(value, totals);
+            if !whole.is_stale() {
+                before = Some(whole);
+            }
+        }
+    }
+
     fn trim(&mut self) {
         let range = self.reading.range;
-        let end = self.times.partition_point(|t| *t <= range.last());
-        self.times.truncate(end);
-        self.values.truncate(end);
-        let start = self.times.partition_point(|t| *t < range.start);
-        if start > 0 {
-            self.times.drain(..start);
-            self.values.drain(..start);
-        }
+        trim(range, &mut self.floats.ts, &mut self.floats.values);
+        trim(range, &mut self.histograms.ts, &mut self.histograms.values);
     }
 
     /// Removes stale markers, which range functions do not see.
     pub(crate) fn drop_stale(&mut self) {
-        if !self.values.iter().any(|v| model::is_stale_nan(*v)) {
-            return;
+        if self.floats.values.iter().any(|v| model::is_stale_nan(*v)) {
+            retain(&mut self.floats.ts, &mut self.floats.values, |v| !model::is_stale_nan(*v));
         }
-        let mut kept = 0;
-        for i in 0..self.values.len() {
-            if !model::is_stale_nan(self.values[i]) {
-                self.times[kept] = self.times[i];
-                self.values[kept] = self.values[i];
-                kept += 1;
-            }
+        if self.histograms.values.iter().any(|h| h.is_stale()) {
+            retain(&mut self.histograms.ts, &mut self.histograms.values, |h| !h.is_stale());
         }
-        self.times.truncate(kept);
-        self.values.truncate(kept);
     }
+}
+
+/// Leaves the samples inside a range.
+fn trim<T>(range: TimeRange, ts: &mut Vec<i64>, values: &mut Vec<T>) {
+    let end = ts.partition_point(|t| *t <= range.last());
+    ts.truncate(end);
+    values.truncate(end);
+    let start = ts.partition_point(|t| *t < range.start);
+    if start > 0 {
+        ts.drain(..start);
+        values.drain(..start);
+    }
+}
+
+/// Leaves the samples whose value `keep` wants.
+fn retain<T>(ts: &mut Vec<i64>, values: &mut Vec<T>, keep: impl Fn(&T) -> bool) {
+    let mut kept = 0;
+    for i in 0..values.len() {
+        if keep(&values[i]) {
+            ts.swap(kept, i);
+            values.swap(kept, i);
+            kept += 1;
+        }
+    }
+    ts.truncate(kept);
+    values.truncate(kept);
 }
 
 fn floats_of(column: Column) -> Floats {
@@ -163,10 +234,10 @@ fn floats_of(column: Column) -> Floats {
     }
 }
 
-/// Raw float chunks one after the other: the shape of nearly all series.
+/// Raw chunks one after the other: the shape of nearly all series.
 fn is_plain(chunks: &[SeriesChunk]) -> bool {
     let raw = |c: &SeriesChunk| match &c.content {
-        ChunkContent::Raw(raw) => matches!(raw.encoding, Encoding::Xor | Encoding::Xor2),
+        ChunkContent::Raw(raw) => matches!(raw.encoding, Encoding::Xor | Encoding::Xor2) || raw.encoding.is_histogram(),
         ChunkContent::Aggregates(_) => false,
     };
     chunks.iter().all(raw) && chunks.windows(2).all(|w| w[0].max_time < w[1].min_time)

@@ -1,6 +1,7 @@
 //! From the last batches to the answer: what kind of value it is and in which order its series stand.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use model::Labels;
@@ -121,7 +122,7 @@ pub(crate) fn value(batches: Collected, shape: &Shape, context: &QueryContext, g
     }
     let mut series = Vec::new();
     for batch in batches {
-        let rows = Rows::from_batch(batch);
+        let rows = Rows::from_batch(batch, context);
         let labels = context.labels_of(&rows);
         for (row, labels) in labels.into_iter().enumerate() {
             series.push(ResultSeries { labels, points: points(&rows, row, grid) });
@@ -143,21 +144,29 @@ fn points(rows: &Rows, row: usize, grid: Grid) -> Vec<Point> {
     let present = rows.present(row);
     let count: u32 = present.iter().map(|w| w.count_ones()).sum();
     let mut points = Vec::with_capacity(count as usize);
-    let values = rows.values(row);
+    let (values, histograms) = (rows.values(row), rows.histograms(row));
     for (word, bits) in present.iter().enumerate() {
         for_each_bit(*bits, |k| {
             let k = word * 64 + k;
             let t_ms = grid.start_ms + grid.step_ms * k as i64;
-            points.push(Point { t_ms, value: PointValue::Float(values[k]) });
+            let value = match histograms.and_then(|h| h[k].as_ref()) {
+                Some(histogram) => PointValue::Histogram(Arc::clone(histogram)),
+                None => PointValue::Float(values[k]),
+            };
+            points.push(Point { t_ms, value });
         });
     }
     points
 }
 
 fn raw<'a>(batch: &RecordBatch, context: &'a QueryContext) -> impl Iterator<Item = ResultSeries> + use<'a> {
-    raw_series(batch).into_iter().map(|series| {
-        let point = |(t_ms, v): (&i64, &f64)| Point { t_ms: *t_ms, value: PointValue::Float(*v) };
-        let points = series.t.iter().zip(&series.v).map(point).collect();
+    raw_series(batch, context).into_iter().map(|series| {
+        let histogram = |i: usize| series.histograms.as_ref().and_then(|h| h[i].clone());
+        let point = |(i, (t_ms, v)): (usize, (&i64, &f64))| Point {
+            t_ms: *t_ms,
+            value: histogram(i).map_or(PointValue::Float(*v), PointValue::Histogram),
+        };
+        let points = series.t.iter().zip(&series.v).enumerate().map(point).collect();
         ResultSeries { labels: context.label(series.series), points }
     })
 }

@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 use engine::source::memory::MemorySource;
 use engine::{Answer, Dedup, Engine, Grid, Point, PointValue, QueryError, ResultSeries, SeriesSource, Value};
-use model::{Labels, Sample, SampleValue};
+use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
+use model::{FloatHistogram, Labels, Sample, SampleValue};
 use promql::ParserOptions;
 use promql::ast::{At, Expr, ExprKind};
-use promql::testlang::{Command, Eval, EvalTimes, ExpectKind, ExpectText, Load, SequenceValue, parse_test};
+use promql::testlang::{
+    Command, Eval, EvalTimes, ExpectKind, ExpectText, HistogramValue, Load, SequenceValue, parse_test,
+};
 
 /// Evaluations known to fail although nothing in them is unsupported: file and line.
 const KNOWN_FAILURES: [(&str, usize); 0] = [];
@@ -23,13 +26,73 @@ const KNOWN_FAILURES: [(&str, usize); 0] = [];
 #[derive(Default)]
 struct Storage {
     series: BTreeMap<Labels, BTreeMap<i64, SampleValue>>,
-    /// Something was loaded that the storage cannot hold: custom buckets made of classic ones, start timestamps.
+    /// Start timestamps were loaded, which the storage cannot hold.
     incomplete: bool,
+}
+
+/// Classic histograms on their way to native ones with custom buckets, by labels without `le` and time.
+#[derive(Default)]
+struct Classic(BTreeMap<(Labels, i64), ClassicHistogram>);
+
+#[derive(Default)]
+struct ClassicHistogram {
+    /// Upper bound and cumulative count.
+    buckets: Vec<(f64, f64)>,
+    count: Option<f64>,
+    sum: f64,
+}
+
+impl Classic {
+    fn add(&mut self, labels: &Labels, t: i64, v: f64) {
+        let name = String::from_utf8(labels.metric_name().unwrap_or_default().to_vec()).unwrap();
+        let Some((base, part)) = ["bucket", "count", "sum"]
+            .iter()
+            .find_map(|part| Some((name.strip_suffix(part)?.strip_suffix('_')?, *part)))
+        else {
+            return;
+        };
+        let le = || std::str::from_utf8(labels.get("le").unwrap()).unwrap().parse::<f64>();
+        if part == "bucket" && !le().is_ok_and(|le| !le.is_nan()) {
+            return;
+        }
+        let key = (labels.without(&["le"]).with("__name__", base), t);
+        let histogram = self.0.entry(key).or_default();
+        match part {
+            "bucket" => histogram.buckets.push((le().unwrap(), v)),
+            "count" => histogram.count = Some(v),
+            _ => histogram.sum = v,
+        }
+    }
+
+    fn histograms(self) -> impl Iterator<Item = (Labels, i64, FloatHistogram)> {
+        self.0.into_iter().map(|((labels, t), classic)| (labels, t, classic.native()))
+    }
+}
+
+impl ClassicHistogram {
+    fn native(mut self) -> FloatHistogram {
+        self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let count = self.count.unwrap_or_else(|| self.buckets.last().map_or(0.0, |b| b.1));
+        if self.buckets.last().is_none_or(|b| b.0 != f64::INFINITY) {
+            self.buckets.push((f64::INFINITY, count));
+        }
+        let mut below = 0.0;
+        let counts = self.buckets.iter().map(|(_, cumulative)| cumulative - std::mem::replace(&mut below, *cumulative));
+        FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count,
+            sum: self.sum,
+            positive_spans: vec![Span { offset: 0, length: self.buckets.len() as u32 }],
+            positive_buckets: counts.collect(),
+            custom_values: self.buckets.iter().map(|b| b.0).filter(|le| le.is_finite()).collect(),
+            ..FloatHistogram::default()
+        }
+    }
 }
 
 impl Storage {
     fn load(&mut self, load: &Load) {
-        self.incomplete |= load.with_nhcb;
+        let mut classic = Classic::default();
         for series in &load.series {
             self.incomplete |= series.start_offsets_ms.is_some();
             let samples = self.series.entry(series.description.labels.clone()).or_default();
@@ -39,8 +102,16 @@ impl Storage {
                     SequenceValue::Float(v) => SampleValue::Float(*v),
                     SequenceValue::Histogram(h) => SampleValue::Histogram(Arc::clone(&h.histogram)),
                 };
-                samples.insert(i as i64 * load.interval_ms, value);
+                let t = i as i64 * load.interval_ms;
+                if let (true, SampleValue::Float(v)) = (load.with_nhcb, &value) {
+                    classic.add(&series.description.labels, t, *v);
+                }
+                samples.insert(t, value);
             }
+        }
+        for (labels, t, histogram) in classic.histograms() {
+            let value = SampleValue::Histogram(Arc::new(histogram));
+            self.series.entry(labels).or_default().insert(t, value);
         }
     }
 
@@ -177,19 +248,37 @@ fn check_texts(eval: &Eval, some: ExpectKind, none: ExpectKind, actual: &[String
 }
 
 /// Expected points of a series by time.
-fn expected(values: &[SequenceValue], time: impl Fn(usize) -> i64) -> Option<Vec<(i64, f64)>> {
-    let mut points = Vec::new();
-    for (i, value) in values.iter().enumerate() {
-        match value {
-            SequenceValue::Omitted => {}
-            SequenceValue::Float(v) => points.push((time(i), *v)),
-            SequenceValue::Histogram(_) => return None,
-        }
-    }
-    Some(points)
+fn expected(values: &[SequenceValue], time: impl Fn(usize) -> i64) -> Vec<(i64, SequenceValue)> {
+    let there = values.iter().enumerate().filter(|(_, v)| !matches!(v, SequenceValue::Omitted));
+    there.map(|(i, v)| (time(i), v.clone())).collect()
 }
 
-fn check_series(wanted: &[(Labels, Vec<(i64, f64)>)], got: &[ResultSeries], ordered: bool) -> Option<String> {
+fn same_value(wanted: &SequenceValue, got: &PointValue) -> bool {
+    match (wanted, got) {
+        (SequenceValue::Float(a), PointValue::Float(b)) => close(*a, *b),
+        (SequenceValue::Histogram(a), PointValue::Histogram(b)) => same_histogram(a, b),
+        _ => false,
+    }
+}
+
+/// Equal as upstream compares: the hint only where the test names one.
+fn same_histogram(wanted: &HistogramValue, got: &FloatHistogram) -> bool {
+    let (mut a, mut b) = ((*wanted.histogram).clone(), got.clone());
+    a.compact(0);
+    b.compact(0);
+    let all_close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
+    a.schema == b.schema
+        && a.zero_threshold == b.zero_threshold
+        && a.custom_values == b.custom_values
+        && a.positive_spans == b.positive_spans
+        && a.negative_spans == b.negative_spans
+        && all_close(&[a.count, a.sum, a.zero_count], &[b.count, b.sum, b.zero_count])
+        && all_close(&a.positive_buckets, &b.positive_buckets)
+        && all_close(&a.negative_buckets, &b.negative_buckets)
+        && (!wanted.hint_written || a.hint == b.hint)
+}
+
+fn check_series(wanted: &[(Labels, Vec<(i64, SequenceValue)>)], got: &[ResultSeries], ordered: bool) -> Option<String> {
     let wanted: Vec<_> = wanted.iter().filter(|w| !w.1.is_empty()).collect();
     if wanted.len() != got.len() {
         let labels: Vec<_> = got.iter().map(|s| &s.labels).collect();
@@ -201,8 +290,7 @@ fn check_series(wanted: &[(Labels, Vec<(i64, f64)>)], got: &[ResultSeries], orde
             return Some(format!("{labels} stands at {at}, not {i}"));
         }
         let own = &got[at].points;
-        let same =
-            |(a, b): (&(i64, f64), &Point)| a.0 == b.t_ms && matches!(b.value, PointValue::Float(v) if close(a.1, v));
+        let same = |(a, b): (&(i64, SequenceValue), &Point)| a.0 == b.t_ms && same_value(&a.1, &b.value);
         if own.len() != points.len() || !points.iter().zip(own).all(same) {
             return Some(format!("{labels}: {own:?}, not {points:?}"));
         }
@@ -219,14 +307,13 @@ fn check_value(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String
     };
     let mut wanted = Vec::new();
     for series in &eval.result.series {
-        let Some(points) = expected(&series.values, &times) else { return Some("histograms expected".to_owned()) };
-        wanted.push((series.labels.clone(), points));
+        wanted.push((series.labels.clone(), expected(&series.values, &times)));
     }
     if let Some(scalar) = eval.result.scalar {
         return match (&answer.value, variant.middle) {
             (Value::Scalar { value, .. }, None) => (!close(scalar, *value)).then(|| format!("{value}, not {scalar}")),
             (Value::Matrix(series), Some(_)) => {
-                let wanted = [(Labels::empty(), vec![(times(0), scalar)])];
+                let wanted = [(Labels::empty(), vec![(times(0), SequenceValue::Float(scalar))])];
                 check_series(&wanted, &middle(series, variant), false)
             }
             (other, _) => Some(format!("{other:?}, not a scalar")),
@@ -259,6 +346,15 @@ fn is_unsupported(error: &QueryError) -> bool {
     matches!(error, QueryError::Execution(text) if text.contains("supported yet"))
 }
 
+/// Of an instant query alone: at the other steps of the range there may be more to say.
+fn check_annotations(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String> {
+    if variant.middle.is_some() {
+        return None;
+    }
+    check_texts(eval, ExpectKind::Warn, ExpectKind::NoWarn, &answer.warnings)
+        .or_else(|| check_texts(eval, ExpectKind::Info, ExpectKind::NoInfo, &answer.infos))
+}
+
 fn check(engine: &Engine, source: &Arc<dyn SeriesSource>, eval: &Eval) -> Outcome {
     let mut outcome = Outcome::Passed;
     for variant in variants(eval) {
@@ -274,9 +370,7 @@ fn check(engine: &Engine, source: &Arc<dyn SeriesSource>, eval: &Eval) -> Outcom
                 (!met).then(|| format!("error {text}"))
             }
             Ok(_) if eval.expects(ExpectKind::Fail) => Some("no error".to_owned()),
-            Ok(answer) => check_value(eval, &variant, &answer)
-                .or_else(|| check_texts(eval, ExpectKind::Warn, ExpectKind::NoWarn, &answer.warnings))
-                .or_else(|| check_texts(eval, ExpectKind::Info, ExpectKind::NoInfo, &answer.infos)),
+            Ok(answer) => check_value(eval, &variant, &answer).or_else(|| check_annotations(eval, &variant, &answer)),
         };
         // Positions in annotations are those of the original text.
         if let Some(fault) = fault {

@@ -1,12 +1,14 @@
 //! Function calls.
 
+use model::FloatHistogram;
 use promql::ast::{Call, Expr, ExprKind};
 use promql::kernels::labels::{Join, Replace};
 use promql::kernels::range::RangeFunction;
-use promql::kernels::{calendar, math};
+use promql::kernels::{calendar, math, native};
 
 use super::{Above, Lowering, Result, absent_labels, distinct, string, strip, unsupported};
 use crate::QueryError;
+use crate::ops::histogram::Statistic;
 use crate::ops::map::MapFunction;
 use crate::ops::window::WindowFunction;
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
@@ -62,19 +64,50 @@ impl Lowering {
             }
             "label_replace" | "label_join" => self.label_call(call, grid),
             // Order is of the result alone.
-            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
-                self.lower(&args[0], grid, &Above::function(call.func))
+            "sort_by_label" | "sort_by_label_desc" => self.lower(&args[0], grid, &Above::function(call.func)),
+            "sort" | "sort_desc" => {
+                let input = self.lower(&args[0], grid, &Above::function(call.func))?;
+                let one_name = input.one_name;
+                let op = PromOp::Map(MapFunction::FloatsOnly);
+                Ok(PromNode::vector(op, vec![input], grid).with_one_name(one_name))
             }
-            "histogram_quantile" => {
-                let buckets = self.arg(call, 1, grid)?;
-                let one_name = buckets.one_name;
-                let op = PromOp::HistogramQuantile { buckets_span: args[1].span, quantile_span: args[0].span };
-                let inputs = vec![buckets, self.arg(call, 0, grid)?];
-                Ok(self.named(PromNode::vector(op, inputs, grid).with_one_name(one_name)))
+            "histogram_count" => self.of_histogram(native::count, call, grid),
+            "histogram_sum" => self.of_histogram(native::sum, call, grid),
+            "histogram_avg" => self.of_histogram(native::average, call, grid),
+            "histogram_stddev" => self.of_histogram(native::stddev, call, grid),
+            "histogram_stdvar" => self.of_histogram(native::stdvar, call, grid),
+            "histogram_quantile" => self.histogram_statistic(Statistic::Quantile, call, (1, &[0]), grid),
+            "histogram_fraction" => self.histogram_statistic(Statistic::Fraction, call, (2, &[0, 1]), grid),
+            "histogram_quantiles" => {
+                let label = string(&args[1])?.to_vec();
+                let quantiles: Vec<usize> = (2..args.len()).collect();
+                self.histogram_statistic(Statistic::Quantiles { label }, call, (0, &quantiles), grid)
             }
             "start" | "end" | "step" | "range" | "min_of" | "max_of" => self.query_time(call, grid, above),
             other => Err(unsupported(&format!("{other}()"))),
         }
+    }
+
+    fn of_histogram(&self, function: fn(&FloatHistogram) -> f64, call: &Call, grid: StepGrid) -> Result<PromNode> {
+        Ok(self.map(MapFunction::Histogram(function), self.arg(call, 0, grid)?, Vec::new()))
+    }
+
+    /// A statistic of the histograms that one argument gives, with others as parameters.
+    fn histogram_statistic(
+        &self,
+        statistic: Statistic,
+        call: &Call,
+        (histograms, params): (usize, &[usize]),
+        grid: StepGrid,
+    ) -> Result<PromNode> {
+        let mut inputs = vec![self.arg(call, histograms, grid)?];
+        let one_name = inputs[0].one_name;
+        for param in params {
+            inputs.push(self.arg(call, *param, grid)?);
+        }
+        let param_spans = params.iter().map(|p| call.args[*p].span).collect();
+        let op = PromOp::Histogram { statistic, span: call.args[histograms].span, param_spans };
+        Ok(self.named(PromNode::vector(op, inputs, grid).with_one_name(one_name)))
     }
 
     fn arg(&self, call: &Call, index: usize, grid: StepGrid) -> Result<PromNode> {

@@ -3,41 +3,60 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use futures::TryStreamExt;
 use model::Labels;
 use promql::ast::Span;
 use promql::kernels::aggregate::{self, Cells, for_each_bit};
-use promql::kernels::format::plain;
+use promql::kernels::aggregate_histogram::HistogramAggregate;
+use promql::kernels::format::{histogram_text, plain};
+use promql::kernels::native::{Operand, Value};
+use promql::kernels::notes::{Note, Notes};
 use promql::kernels::over_time::{order, quantile_of_sorted};
 use tokio::sync::OnceCell;
 
 use super::groups::{Grouping, Groups};
-use crate::batch::Rows;
-use crate::exec::{BatchStream, Inputs, Operator, RowStream, once};
+use super::map::without_empty;
+use crate::batch::{Rows, histogram_bytes};
+use crate::context::metric_name;
+use crate::exec::{Inputs, Operator, RowStream, once};
 
 /// Aggregates every partition of the input by itself into dense cells, then adds those up.
 #[derive(Debug)]
 pub(crate) struct Aggregate {
     pub(crate) kind: aggregate::Aggregate,
     pub(crate) grouping: Grouping,
+    /// What is aggregated.
+    pub(crate) span: Span,
     pub(crate) steps: usize,
 }
 
 struct Partial {
     groups: Groups,
     cells: Cells,
+    /// Of groups that have any, by step.
+    histograms: HashMap<usize, HistogramCells>,
 }
+
+type HistogramCells = Vec<Option<Box<HistogramAggregate>>>;
 
 impl Aggregate {
     async fn partial(self: Arc<Self>, inputs: Inputs, mut rows: RowStream) -> Result<Partial> {
         let memory = inputs.reserve("aggregation");
-        let mut partial = Partial { groups: Groups::default(), cells: Cells::new(self.kind, self.steps) };
+        let cells = Cells::new(self.kind, self.steps);
+        let mut partial = Partial { groups: Groups::default(), cells, histograms: HashMap::new() };
         let mut ids = Vec::new();
-        while let Some(batch) = rows.try_next().await? {
+        while let Some(mut batch) = rows.try_next().await? {
+            if let Some(name) = self.of_floats_only() {
+                ignore_histograms(&inputs, &mut batch, (name, self.span));
+            }
             ids.clear();
-            for (row, labels) in inputs.query.labels_of(&batch).iter().enumerate() {
+            let labels = inputs.query.labels_of(&batch);
+            for (row, labels) in labels.iter().enumerate() {
+                if batch.present(row).iter().all(|w| *w == 0) {
+                    ids.push(usize::MAX);
+                    continue;
+                }
                 ids.push(partial.groups.of(&self.grouping, labels, batch.drop_name[row]));
             }
             if partial.groups.len() > partial.cells.groups() {
@@ -45,22 +64,71 @@ impl Aggregate {
                 memory.try_grow(new * Cells::bytes_per_group(self.kind, self.steps))?;
                 partial.cells.grow(partial.groups.len());
             }
-            for (row, group) in ids.iter().enumerate() {
-                partial.cells.add(*group, batch.values(row), batch.present(row));
+            for (row, group) in ids.iter().enumerate().filter(|(_, group)| **group != usize::MAX) {
+                if batch.histograms(row).is_none() || !self.adds_histograms() {
+                    partial.cells.add(*group, batch.values(row), batch.present(row));
+                    continue;
+                }
+                partial.cells.add(*group, batch.values(row), &batch.float_bits(row));
+                let cells = partial.histograms.entry(*group).or_insert_with(|| {
+                    let mut cells = Vec::new();
+                    cells.resize_with(self.steps, || None);
+                    cells
+                });
+                memory.try_grow(self.add_histograms(&inputs, (&batch, row, &labels[row]), cells))?;
             }
         }
         Ok(partial)
     }
 
+    /// The name of an aggregation that leaves histograms out.
+    fn of_floats_only(&self) -> Option<&'static str> {
+        use aggregate::Aggregate::*;
+        match self.kind {
+            Min => Some("min"),
+            Max => Some("max"),
+            Stddev => Some("stddev"),
+            Stdvar => Some("stdvar"),
+            Sum | Avg | Count | Group => None,
+        }
+    }
+
+    fn adds_histograms(&self) -> bool {
+        matches!(self.kind, aggregate::Aggregate::Sum | aggregate::Aggregate::Avg)
+    }
+
+    /// Adds the histograms of a row to its group's; returns roughly the bytes this took.
+    fn add_histograms(
+        &self,
+        inputs: &Inputs,
+        (rows, row, labels): (&Rows, usize, &Labels),
+        cells: &mut HistogramCells,
+    ) -> usize {
+        let (mut notes, mut bytes) = (Notes::default(), 0);
+        rows.for_each_histogram(row, |step, histogram| {
+            let cell = cells[step].get_or_insert_with(|| {
+                bytes += 2 * histogram_bytes(&[Some(Arc::clone(histogram))]);
+                Box::new(HistogramAggregate::new(self.kind == aggregate::Aggregate::Avg))
+            });
+            cell.add(histogram, &mut notes);
+        });
+        inputs.query.note(&notes, self.span, &metric_name(labels));
+        bytes
+    }
+
     fn finish(&self, inputs: &Inputs, partials: Vec<Partial>) -> Rows {
         let mut partials = partials.into_iter();
         let Some(mut whole) = partials.next() else { return Rows::new(self.steps) };
-        for part in partials {
+        let mut notes = Notes::default();
+        for mut part in partials {
             for (from, labels) in part.groups.labels.iter().enumerate() {
                 // Grouping the labels of a group again finds that group.
                 let group = whole.groups.of(&self.grouping, labels, part.groups.drop_name[from]);
                 whole.cells.grow(whole.groups.len());
                 whole.cells.merge(group, &part.cells, from);
+                if let Some(cells) = part.histograms.remove(&from) {
+                    merge_histograms(whole.histograms.entry(group).or_default(), cells, &mut notes);
+                }
             }
         }
         let order = whole.groups.sorted();
@@ -71,8 +139,42 @@ impl Aggregate {
             let (values, present) = out.row_mut(i);
             whole.cells.finish(*group, values);
             present.copy_from_slice(whole.cells.present(*group));
+            for (step, cell) in whole.histograms.remove(group).into_iter().flatten().enumerate() {
+                let Some(cell) = cell else { continue };
+                let value = if out.is_present(i, step) {
+                    notes.push(Note::MixedFloatsAndHistogramsInAggregation);
+                    None
+                } else {
+                    cell.finish(&mut notes).map(|histogram| Value::Histogram(Arc::new(histogram)))
+                };
+                out.set_sample(i, step, value);
+            }
         }
-        out
+        inputs.query.note(&notes, self.span, "");
+        without_empty(out)
+    }
+}
+
+fn merge_histograms(whole: &mut HistogramCells, part: HistogramCells, notes: &mut Notes) {
+    if whole.is_empty() {
+        *whole = part;
+        return;
+    }
+    for (whole, part) in whole.iter_mut().zip(part) {
+        match (whole, part) {
+            (_, None) => {}
+            (Some(whole), Some(part)) => whole.merge(*part, notes),
+            (whole @ None, part) => *whole = part,
+        }
+    }
+}
+
+/// Leaves out the histograms, of which an aggregation cannot make anything, and says so.
+pub(crate) fn ignore_histograms(inputs: &Inputs, rows: &mut Rows, (name, span): (&'static str, Span)) {
+    if rows.has_histograms() && rows.drop_histograms() {
+        let mut notes = Notes::default();
+        notes.push(Note::IgnoredInAggregation(name));
+        inputs.query.note(&notes, span, "");
     }
 }
 
@@ -85,20 +187,15 @@ impl Operator for Aggregate {
         format!("{:?} {} {:?}", self.kind, if self.grouping.without { "without" } else { "by" }, self.grouping.labels)
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let partials = inputs.on_partitions(0, |rows| Arc::clone(&self).partial(inputs.clone(), rows)).await?;
             let rows = self.finish(&inputs, partials);
-            Ok(if rows.is_empty() { Vec::new() } else { vec![rows] })
+            Ok(rows)
         }))
     }
 }
@@ -108,6 +205,8 @@ impl Operator for Aggregate {
 pub(crate) struct Quantile {
     pub(crate) grouping: Grouping,
     pub(crate) steps: usize,
+    /// What is aggregated.
+    pub(crate) span: Span,
     pub(crate) param_span: Span,
 }
 
@@ -116,19 +215,16 @@ impl Operator for Quantile {
         "Quantile"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let memory = inputs.reserve("quantile");
-            let rows = inputs.collect(0, self.steps, &memory).await?;
+            let mut rows = inputs.collect(0, self.steps, &memory).await?;
+            ignore_histograms(&inputs, &mut rows, ("quantile", self.span));
+            let rows = without_empty(rows);
             let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
             if !rows.is_empty() {
                 for bad in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
@@ -154,7 +250,7 @@ impl Operator for Quantile {
                     }
                 }
             }
-            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+            Ok(out)
         }))
     }
 }
@@ -184,17 +280,12 @@ impl Operator for CountValues {
         "CountValues"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let memory = inputs.reserve("count_values");
             let rows = inputs.collect(0, self.steps, &memory).await?;
             let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
@@ -208,7 +299,10 @@ impl Operator for CountValues {
                     for (word, bits) in rows.present(*row).iter().enumerate() {
                         for_each_bit(*bits, |k| {
                             let k = word * 64 + k;
-                            let text = plain(rows.values(*row)[k]);
+                            let text = match rows.sample(*row, k) {
+                                Operand::Float(value) => plain(value),
+                                Operand::Histogram(histogram) => histogram_text(histogram),
+                            };
                             let at = *row_of.entry(text).or_insert_with_key(|text| {
                                 let fresh = groups.labels[group].with(&self.label, text);
                                 *by_labels.entry(fresh).or_insert_with_key(|fresh| {
@@ -226,7 +320,7 @@ impl Operator for CountValues {
                 memory.try_grow(row_of.len() * self.steps * 8)?;
             }
             super::map::relabel(&inputs.query, &mut out, labels);
-            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+            Ok(out)
         }))
     }
 }

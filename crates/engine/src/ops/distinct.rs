@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use model::Labels;
 use promql::kernels::aggregate::for_each_bit;
 
 use crate::batch::Rows;
 use crate::context::{METADATA_LABELS, execution};
-use crate::exec::{BatchStream, Inputs, Operator, once};
+use crate::exec::{Inputs, Operator, RowStream, once};
 
 pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
 
@@ -27,17 +26,12 @@ impl Operator for Distinct {
         "Distinct"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let memory = inputs.reserve("series");
             let rows = inputs.collect(0, self.steps, &memory).await?;
             let mut labels = inputs.query.labels_of(&rows);
@@ -52,7 +46,7 @@ impl Operator for Distinct {
                 super::map::relabel(&inputs.query, &mut rows.0, kept.iter().map(|r| labels[*r].clone()).collect());
                 rows.0.drop_name.fill(false);
             }
-            Ok(if rows.0.is_empty() { Vec::new() } else { vec![rows.0] })
+            Ok(rows.0)
         }))
     }
 }
@@ -78,13 +72,11 @@ fn merge_equal(rows: Rows, labels: &[Labels]) -> Result<(Rows, Vec<usize>)> {
             kept.push(row);
             continue;
         }
-        let (values, present) = out.row_mut(place[*to]);
         for (word, bits) in rows.present(row).iter().enumerate() {
-            if present[word] & bits != 0 {
+            if out.present(place[*to])[word] & bits != 0 {
                 return Err(execution(SAME_LABELSET));
             }
-            present[word] |= bits;
-            for_each_bit(*bits, |k| values[word * 64 + k] = rows.values(row)[word * 64 + k]);
+            for_each_bit(*bits, |k| out.copy_step(place[*to], &rows, row, word * 64 + k));
         }
     }
     Ok((out, kept))

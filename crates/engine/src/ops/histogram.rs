@@ -1,115 +1,236 @@
-//! `histogram_quantile` over classic buckets.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`, over classic buckets and native histograms.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use model::Labels;
+use model::{FloatHistogram, Labels};
 use promql::ast::Span;
-use promql::kernels::histogram::{Bucket, bucket_quantile};
+use promql::kernels::format::open_metrics;
+use promql::kernels::histogram::{Bucket, bucket_fraction, bucket_quantile};
+use promql::kernels::native;
+use promql::kernels::notes::{Note, Notes};
 use promql::kernels::window::Steps;
 use tokio::sync::OnceCell;
 
+use super::distinct::SAME_LABELSET;
 use super::map::relabel;
-use super::window::metric_name;
 use crate::batch::Rows;
-use crate::exec::{BatchStream, Inputs, Operator, once};
+use crate::context::execution;
+use crate::exec::{Inputs, Operator, RowStream, once};
 
-/// Input 0 is the buckets, input 1 is φ.
+/// What is computed of each histogram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Statistic {
+    /// One parameter, φ.
+    Quantile,
+    /// As many series as there are parameters; the label says which φ.
+    Quantiles { label: Vec<u8> },
+    /// Two parameters: the lower and the upper bound.
+    Fraction,
+}
+
+/// Input 0 is the histograms, further ones are parameters.
 #[derive(Debug)]
-pub(crate) struct HistogramQuantile {
+pub(crate) struct HistogramStatistic {
     pub(crate) steps: Steps,
-    pub(crate) buckets_span: Span,
-    pub(crate) quantile_span: Span,
+    pub(crate) statistic: Statistic,
+    /// The argument that holds the histograms.
+    pub(crate) span: Span,
+    pub(crate) param_spans: Vec<Span>,
 }
 
-/// The buckets of one histogram: upper bound and row.
-struct Histogram {
+/// A classic histogram: upper bound and row of its buckets, and the row of the native histogram with its labels.
+struct Classic {
     labels: Labels,
-    name: String,
     buckets: Vec<(f64, usize)>,
+    native: Option<usize>,
 }
 
-impl HistogramQuantile {
-    fn histograms(&self, inputs: &Inputs, rows: &Rows) -> Vec<Histogram> {
+/// What is evaluated at one step.
+enum Input<'a> {
+    Native(&'a FloatHistogram),
+    Classic(&'a mut Vec<Bucket>),
+}
+
+/// The rows of the result, by the histogram's labels and the quantile as bits.
+struct Output {
+    rows: Rows,
+    labels: Vec<Labels>,
+    row_of: HashMap<(Labels, Option<u64>), usize>,
+}
+
+impl HistogramStatistic {
+    fn classics(&self, inputs: &Inputs, rows: &Rows, labels: &[Labels]) -> Vec<Classic> {
         let mut found: HashMap<Labels, usize> = HashMap::new();
-        let mut histograms: Vec<Histogram> = Vec::new();
-        for (row, labels) in inputs.query.labels_of(rows).iter().enumerate() {
+        let mut classics: Vec<Classic> = Vec::new();
+        for (row, labels) in labels.iter().enumerate() {
+            if rows.float_bits(row).iter().all(|w| *w == 0) {
+                continue;
+            }
             let le = String::from_utf8_lossy(labels.get("le").unwrap_or_default()).into_owned();
             let Ok(upper) = le.parse::<f64>() else {
-                let name = metric_name(labels);
-                inputs.query.annotate().bad_bucket_label(&inputs.query.text, self.buckets_span, (&name, &le));
+                let name = inputs.query.late_name(labels);
+                inputs.query.annotate().bad_bucket_label(&inputs.query.text, self.span, (&name, &le));
                 continue;
             };
             let rest = labels.without(&["le"]);
             let at = *found.entry(rest).or_insert_with_key(|rest| {
-                histograms.push(Histogram { labels: rest.clone(), name: metric_name(rest), buckets: Vec::new() });
-                histograms.len() - 1
+                classics.push(Classic { labels: rest.clone(), buckets: Vec::new(), native: None });
+                classics.len() - 1
             });
-            histograms[at].buckets.push((upper, row));
+            classics[at].buckets.push((upper, row));
         }
-        histograms
+        for (row, labels) in labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some()) {
+            if let Some(at) = found.get(labels) {
+                classics[*at].native = Some(row);
+            }
+        }
+        classics
     }
 
-    fn evaluate(&self, inputs: &Inputs, rows: &Rows, q: &[f64]) -> Rows {
-        let histograms = self.histograms(inputs, rows);
-        if !histograms.is_empty() {
-            for bad in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-                inputs.query.annotate().bad_quantile(&inputs.query.text, self.quantile_span, *bad);
-            }
-        }
-        let mut out = Rows::new(self.steps.count);
-        let mut labels = Vec::with_capacity(histograms.len());
-        let mut buckets = Vec::new();
-        for histogram in &histograms {
-            let (kept, drop_name) = inputs.query.drop_name(&histogram.labels);
-            labels.push(kept);
-            out.push_empty(0, drop_name);
-            let at = out.len() - 1;
-            for (k, q) in q.iter().enumerate() {
-                buckets.clear();
-                let there = histogram.buckets.iter().filter(|(_, row)| rows.is_present(*row, k));
-                buckets.extend(there.map(|(upper, row)| Bucket { upper: *upper, count: rows.values(*row)[k] }));
-                if buckets.is_empty() {
+    fn evaluate(&self, inputs: &Inputs, rows: &Rows, params: &[Vec<f64>]) -> Result<Rows> {
+        let labels = inputs.query.labels_of(rows);
+        self.check_quantiles(inputs, params);
+        let mut classics = self.classics(inputs, rows, &labels);
+        let mut out = Output { rows: Rows::new(self.steps.count), labels: Vec::new(), row_of: HashMap::new() };
+        for (row, labels) in labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some()) {
+            let beside = classics.iter().find(|c| c.native == Some(row));
+            let (mut notes, name) = (Notes::default(), inputs.query.late_name(labels));
+            for k in rows.present_steps(row) {
+                let Some(histogram) = rows.histogram(row, k) else { continue };
+                if beside.is_some_and(|c| c.buckets.iter().any(|(_, bucket)| is_float(rows, *bucket, k))) {
+                    notes.push(Note::MixedClassicAndNative);
                     continue;
                 }
-                let (value, forced) = bucket_quantile(*q, &mut buckets);
-                if let Some(forced) = forced {
-                    let at_ms = self.steps.eval(k);
-                    inputs.query.annotate().forced_monotonicity(self.buckets_span, &histogram.name, at_ms, forced);
+                let at = (labels, k, rows.drop_name[row]);
+                self.step(inputs, at, Input::Native(histogram), params, &mut notes, &mut out)?;
+            }
+            inputs.query.note(&notes, self.span, &name);
+        }
+        let mut buckets = Vec::new();
+        for classic in &mut classics {
+            for k in 0..self.steps.count {
+                if classic.native.is_some_and(|row| rows.histogram(row, k).is_some()) {
+                    continue;
                 }
-                let (values, present) = out.row_mut(at);
-                values[k] = value;
-                present[k / 64] |= 1 << (k % 64);
+                buckets.clear();
+                let there = classic.buckets.iter().filter(|(_, row)| is_float(rows, *row, k));
+                buckets.extend(there.map(|(upper, row)| Bucket { upper: *upper, count: rows.values(*row)[k] }));
+                if !buckets.is_empty() {
+                    let at = (&classic.labels, k, false);
+                    let input = Input::Classic(&mut buckets);
+                    self.step(inputs, at, input, params, &mut Notes::default(), &mut out)?;
+                }
             }
         }
-        relabel(&inputs.query, &mut out, labels);
-        out
+        relabel(&inputs.query, &mut out.rows, out.labels);
+        Ok(out.rows)
+    }
+
+    fn check_quantiles(&self, inputs: &Inputs, params: &[Vec<f64>]) {
+        if self.statistic == Statistic::Fraction {
+            return;
+        }
+        for (values, span) in params.iter().zip(&self.param_spans) {
+            for bad in values.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+                inputs.query.annotate().bad_quantile(&inputs.query.text, *span, *bad);
+            }
+        }
+    }
+
+    /// Evaluates one histogram at one step into the rows of its labels.
+    fn step(
+        &self,
+        inputs: &Inputs,
+        (labels, k, drop_name): (&Labels, usize, bool),
+        mut input: Input<'_>,
+        params: &[Vec<f64>],
+        notes: &mut Notes,
+        out: &mut Output,
+    ) -> Result<()> {
+        if self.statistic == Statistic::Fraction {
+            let (lower, upper) = (params[0][k], params[1][k]);
+            let value = match input {
+                Input::Native(histogram) => native::fraction(lower, upper, histogram, notes),
+                Input::Classic(buckets) => bucket_fraction(lower, upper, buckets),
+            };
+            return out.set(inputs, (labels, None, drop_name), k, value);
+        }
+        for q in params.iter().map(|values| values[k]) {
+            let value = match &mut input {
+                Input::Native(histogram) => native::quantile(q, histogram, notes),
+                Input::Classic(buckets) => {
+                    let (value, forced) = bucket_quantile(q, buckets);
+                    if let Some(forced) = forced {
+                        let (name, at_ms) = (inputs.query.late_name(labels), self.steps.eval(k));
+                        inputs.query.annotate().forced_monotonicity(self.span, &name, at_ms, forced);
+                    }
+                    value
+                }
+            };
+            let which = match &self.statistic {
+                Statistic::Quantiles { label } => Some((label.as_slice(), q)),
+                _ => None,
+            };
+            out.set(inputs, (labels, which, drop_name), k, value)?;
+        }
+        Ok(())
     }
 }
 
-impl Operator for HistogramQuantile {
+impl Output {
+    fn set(
+        &mut self,
+        inputs: &Inputs,
+        (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool),
+        step: usize,
+        value: f64,
+    ) -> Result<()> {
+        let key = (labels.clone(), which.map(|(_, q)| q.to_bits()));
+        let row = *self.row_of.entry(key).or_insert_with(|| {
+            let (kept, flag) = inputs.query.drop_name(labels);
+            self.labels.push(match which {
+                Some((label, q)) => kept.with(label, open_metrics(q)),
+                None => kept,
+            });
+            self.rows.push_empty(0, flag || drop_name);
+            self.labels.len() - 1
+        });
+        if self.rows.is_present(row, step) {
+            return Err(execution(SAME_LABELSET));
+        }
+        let (values, present) = self.rows.row_mut(row);
+        values[step] = value;
+        present[step / 64] |= 1 << (step % 64);
+        Ok(())
+    }
+}
+
+/// Whether a step of a row is a float.
+fn is_float(rows: &Rows, row: usize, step: usize) -> bool {
+    rows.is_present(row, step) && rows.histogram(row, step).is_none()
+}
+
+impl Operator for HistogramStatistic {
     fn name(&self) -> &'static str {
-        "HistogramQuantile"
+        "HistogramStatistic"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps.count)
+    fn detail(&self) -> String {
+        format!("{:?}", self.statistic)
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
+    fn steps(&self) -> usize {
+        self.steps.count
     }
 
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
-            let memory = inputs.reserve("histogram_quantile");
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
+            let memory = inputs.reserve("histogram statistic");
             let rows = inputs.collect(0, self.steps.count, &memory).await?;
-            let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
-            let out = self.evaluate(&inputs, &rows, &q);
-            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+            let params = inputs.scalars(1, &OnceCell::new()).await?;
+            self.evaluate(&inputs, &rows, &params)
         }))
     }
 }

@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use model::{Labels, LabelsBuilder};
-use promql::ast::{BinaryOp, Cardinality, VectorMatching};
+use promql::ast::{BinaryOp, Cardinality, Span, VectorMatching};
 use promql::kernels::aggregate::for_each_bit;
-use promql::kernels::binary::{arithmetic, compare, is_comparison};
+use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison, is_trim};
+use promql::kernels::native::{self, Value};
+use promql::kernels::notes::Notes;
 
 use super::distinct::SAME_LABELSET;
 use super::groups::Grouping;
@@ -19,7 +20,7 @@ use super::map::{relabel, without_empty};
 use super::set::Signatures;
 use crate::batch::{Rows, fill_bits};
 use crate::context::{METADATA_LABELS, execution};
-use crate::exec::{BatchStream, Inputs, Operator, once};
+use crate::exec::{Inputs, Operator, RowStream, once};
 
 const MANY_TO_ONE: &str = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
 
@@ -29,6 +30,7 @@ pub(crate) struct Join {
     pub(crate) op: BinaryOp,
     pub(crate) return_bool: bool,
     pub(crate) matching: VectorMatching,
+    pub(crate) span: Span,
     pub(crate) steps: usize,
     /// Names that go away do so at the end of the query.
     pub(crate) keep_names: bool,
@@ -85,6 +87,7 @@ struct Output {
     by_labels: HashMap<Labels, usize>,
     /// The signature that made the row; a second one at the same step is a plain duplicate.
     signature: Vec<usize>,
+    notes: Notes,
 }
 
 impl Join {
@@ -107,7 +110,13 @@ impl Join {
         // With the sides swapped for `group_right` Prometheus leaves the fill values where they were.
         let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let rows = Rows::new(self.steps);
-        let mut out = Output { rows, labels: Vec::new(), by_labels: HashMap::new(), signature: Vec::new() };
+        let mut out = Output {
+            rows,
+            labels: Vec::new(),
+            by_labels: HashMap::new(),
+            signature: Vec::new(),
+            notes: Notes::default(),
+        };
         // Where one whole side is empty nothing is looked at, unless it is filled in.
         let mut looked_at = vec![0u64; many.rows.words()];
         fill_bits(&mut looked_at, self.steps);
@@ -154,6 +163,7 @@ impl Join {
                 }
             }
         }
+        inputs.query.note(&out.notes, self.span, "");
         relabel(&inputs.query, &mut out.rows, out.labels);
         Ok(without_empty(out.rows))
     }
@@ -192,7 +202,7 @@ impl Join {
             }
         };
         let mut builder = LabelsBuilder::from(base);
-        if !is_comparison(self.op) || (self.return_bool && !self.keep_names) {
+        if changes_metric(self.op) || (self.return_bool && !self.keep_names) {
             METADATA_LABELS.iter().for_each(|l| {
                 builder.remove(l);
             });
@@ -230,9 +240,13 @@ impl Join {
         if let (Operand::Row(row), true) = (a, is_comparison(self.op)) {
             drop_name |= many.rows.drop_name[row];
         }
-        let (x, y) = (values(&many.rows, a), values(&one.rows, b));
+        let (x, y) = ((&many.rows, a), (&one.rows, b));
         let (left, right) = if self.one_is_left() { (y, x) } else { (x, y) };
-        let (result, kept) = self.compute(left, right, mask);
+        let (result, kept) = if is_trim(self.op) || has_histograms(left) || has_histograms(right) {
+            self.compute_mixed(&mut out.notes, left, right, mask)
+        } else {
+            self.compute(values(left.0, left.1), values(right.0, right.1), mask)
+        };
         if kept.iter().all(|w| *w == 0) {
             return Ok(());
         }
@@ -249,13 +263,20 @@ impl Join {
             }
         };
         let same_signature = out.signature[at] == signature;
-        let (values, present) = out.rows.row_mut(at);
-        for (word, bits) in kept.iter().enumerate() {
-            if present[word] & bits != 0 {
-                return Err(execution(self.duplicate_text(same_signature)));
+        if out.rows.present(at).iter().zip(&kept).any(|(present, bits)| present & bits != 0) {
+            return Err(execution(self.duplicate_text(same_signature)));
+        }
+        match result {
+            Computed::Floats(result) => {
+                let (values, present) = out.rows.row_mut(at);
+                for (word, bits) in kept.iter().enumerate() {
+                    present[word] |= bits;
+                    for_each_bit(*bits, |k| values[word * 64 + k] = result[word * 64 + k]);
+                }
             }
-            present[word] |= bits;
-            for_each_bit(*bits, |k| values[word * 64 + k] = result[word * 64 + k]);
+            Computed::Mixed(result) => {
+                result.into_iter().for_each(|(step, value)| out.rows.set_sample(at, step, Some(value)));
+            }
         }
         Ok(())
     }
@@ -269,12 +290,12 @@ impl Join {
     }
 
     /// Values, and the steps of `mask` that stay.
-    fn compute(&self, left: Values<'_>, right: Values<'_>, mask: &[u64]) -> (Vec<f64>, Vec<u64>) {
+    fn compute(&self, left: Values<'_>, right: Values<'_>, mask: &[u64]) -> (Computed, Vec<u64>) {
         let mut result = vec![0.0; self.steps];
         let mut kept = mask.to_vec();
         if !is_comparison(self.op) {
             arithmetic_row(self.op, left, right, &mut result);
-            return (result, kept);
+            return (Computed::Floats(result), kept);
         }
         for (word, bits) in kept.iter_mut().enumerate() {
             for_each_bit(*bits, |k| {
@@ -289,7 +310,52 @@ impl Join {
                 }
             });
         }
-        (result, kept)
+        (Computed::Floats(result), kept)
+    }
+
+    /// The same where a side may have histograms.
+    fn compute_mixed(
+        &self,
+        notes: &mut Notes,
+        (left, a): (&Rows, Operand),
+        (right, b): (&Rows, Operand),
+        mask: &[u64],
+    ) -> (Computed, Vec<u64>) {
+        let mut result = Vec::new();
+        let mut kept = vec![0u64; mask.len()];
+        for (word, bits) in mask.iter().enumerate() {
+            for_each_bit(*bits, |k| {
+                let step = word * 64 + k;
+                let (x, y) = (sample(left, a, step), sample(right, b, step));
+                let value = if self.return_bool {
+                    native::compare(self.op, x, y, notes).map(|holds| Value::Float(f64::from(u8::from(holds))))
+                } else {
+                    native::binary(self.op, x, y, notes)
+                };
+                if let Some(value) = value {
+                    kept[word] |= 1 << k;
+                    result.push((step, value));
+                }
+            });
+        }
+        (Computed::Mixed(result), kept)
+    }
+}
+
+/// The results of a pair: at all steps, or those that there are.
+enum Computed {
+    Floats(Vec<f64>),
+    Mixed(Vec<(usize, Value)>),
+}
+
+fn has_histograms((rows, operand): (&Rows, Operand)) -> bool {
+    matches!(operand, Operand::Row(row) if rows.histograms(row).is_some())
+}
+
+fn sample(rows: &Rows, operand: Operand, step: usize) -> native::Operand<'_> {
+    match operand {
+        Operand::Row(row) => rows.sample(row, step),
+        Operand::Fill(value) => native::Operand::Float(value),
     }
 }
 
@@ -367,22 +433,17 @@ impl Operator for Join {
         format!("{:?} {word} {:?}", self.op, self.matching.labels)
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let memory = inputs.reserve("join");
             let sides = (inputs.collect(0, self.steps, &memory), inputs.collect(1, self.steps, &memory));
             let (left, right) = futures::try_join!(sides.0, sides.1)?;
             let out = self.evaluate(&inputs, left, right)?;
-            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+            Ok(out)
         }))
     }
 }

@@ -2,23 +2,30 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
 use futures::{StreamExt, TryStreamExt};
-use promql::ast::BinaryOp;
-use promql::kernels::binary::{arithmetic, compare};
+use model::FloatHistogram;
+use promql::ast::{BinaryOp, Span};
+use promql::kernels::binary::{arithmetic, changes_metric, compare, is_trim};
+use promql::kernels::native::{self, Operand, Value};
+use promql::kernels::notes::Notes;
 use promql::kernels::window::Steps;
 use promql::kernels::{labels, math};
 use tokio::sync::OnceCell;
 
 use crate::batch::Rows;
 use crate::context::QueryContext;
-use crate::exec::{BatchStream, Inputs, Operator};
+use crate::exec::{Inputs, Operator, RowStream};
 
 /// What happens to a row. Scalars come as further inputs.
 #[derive(Clone, Debug)]
 pub(crate) enum MapFunction {
     Each(fn(f64) -> f64),
+    /// Of a native histogram; floats have no result.
+    Histogram(fn(&FloatHistogram) -> f64),
+    Negate,
+    /// Leaves histograms out.
+    FloatsOnly,
     /// The time of evaluation in seconds.
     EvaluationTime,
     /// To the nearest multiple of the scalar.
@@ -28,21 +35,26 @@ pub(crate) enum MapFunction {
     ClampMin,
     ClampMax,
     /// With a scalar on the right, or on the left.
-    Binary {
-        op: BinaryOp,
-        return_bool: bool,
-        scalar_left: bool,
-    },
+    Binary(ScalarBinary),
     Replace(labels::Replace),
     Join(labels::Join),
+}
+
+/// A binary operator one of whose sides is a scalar.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScalarBinary {
+    pub(crate) op: BinaryOp,
+    pub(crate) return_bool: bool,
+    pub(crate) scalar_left: bool,
+    pub(crate) span: Span,
 }
 
 impl MapFunction {
     /// Whether the metric name goes away.
     fn drops_name(&self) -> bool {
         match self {
-            MapFunction::Binary { op, return_bool, .. } => *return_bool || compare(*op, 0.0, 0.0).is_none(),
-            MapFunction::Replace(_) | MapFunction::Join(_) => false,
+            MapFunction::Binary(binary) => binary.return_bool || changes_metric(binary.op),
+            MapFunction::Replace(_) | MapFunction::Join(_) | MapFunction::FloatsOnly => false,
             _ => true,
         }
     }
@@ -62,7 +74,7 @@ impl Map {
     }
 
     fn apply(&self, query: &QueryContext, rows: Rows, params: &[Vec<f64>]) -> Rows {
-        let mut rows = self.values(rows, params);
+        let mut rows = without_empty(self.values(query, rows, params));
         match &self.function {
             MapFunction::Replace(_) | MapFunction::Join(_) => self.labels(query, &mut rows),
             function if function.drops_name() => drop_names(query, &mut rows),
@@ -71,15 +83,29 @@ impl Map {
         rows
     }
 
-    fn values(&self, mut rows: Rows, params: &[Vec<f64>]) -> Rows {
+    fn values(&self, query: &QueryContext, mut rows: Rows, params: &[Vec<f64>]) -> Rows {
         match &self.function {
-            MapFunction::Each(f) => rows.values.iter_mut().for_each(|v| *v = f(*v)),
+            MapFunction::Replace(_) | MapFunction::Join(_) => return rows,
+            MapFunction::Histogram(f) => return of_histograms(rows, f),
+            MapFunction::Binary(binary) => return binary.apply(query, rows, &params[0]),
             MapFunction::EvaluationTime => {
+                rows.forget_histograms();
                 for row in 0..rows.len() {
                     let (values, _) = rows.row_mut(row);
                     values.iter_mut().enumerate().for_each(|(k, v)| *v = self.steps.eval(k) as f64 / 1000.0);
                 }
+                return rows;
             }
+            MapFunction::Negate => {
+                rows.values.iter_mut().for_each(|v| *v = -*v);
+                rows.map_histograms(|h| Arc::new(native::negate(h)));
+                return rows;
+            }
+            _ => {}
+        }
+        rows.drop_histograms();
+        match &self.function {
+            MapFunction::Each(f) => rows.values.iter_mut().for_each(|v| *v = f(*v)),
             MapFunction::Round => each(&mut rows, |k, v| math::round(v, params[0][k])),
             MapFunction::ClampMin => each(&mut rows, |k, v| math::max(params[0][k], v)),
             MapFunction::ClampMax => each(&mut rows, |k, v| math::min(params[0][k], v)),
@@ -91,12 +117,9 @@ impl Map {
                     !is_empty
                 });
             }
-            MapFunction::Binary { op, return_bool, scalar_left } => {
-                binary((*op, *return_bool, *scalar_left), &mut rows, &params[0]);
-            }
-            MapFunction::Replace(_) | MapFunction::Join(_) => {}
+            _ => {}
         }
-        without_empty(rows)
+        rows
     }
 
     fn labels(&self, query: &QueryContext, rows: &mut Rows) {
@@ -156,25 +179,75 @@ fn retain(rows: &mut Rows, keep: impl Fn(usize, f64) -> bool) {
     }
 }
 
-fn binary((op, return_bool, scalar_left): (BinaryOp, bool, bool), rows: &mut Rows, scalar: &[f64]) {
-    let sides = |k: usize, v: f64| if scalar_left { (scalar[k], v) } else { (v, scalar[k]) };
-    if compare(op, 0.0, 0.0).is_none() {
-        return match (op, scalar_left) {
-            (BinaryOp::Add, _) => each(rows, |k, v| v + scalar[k]),
-            (BinaryOp::Mul, _) => each(rows, |k, v| v * scalar[k]),
-            (BinaryOp::Sub, false) => each(rows, |k, v| v - scalar[k]),
-            (BinaryOp::Div, false) => each(rows, |k, v| v / scalar[k]),
-            _ => each(rows, |k, v| {
-                let (a, b) = sides(k, v);
-                arithmetic(op, a, b)
-            }),
-        };
+/// The floats that a function makes of histograms.
+fn of_histograms(rows: Rows, f: &fn(&FloatHistogram) -> f64) -> Rows {
+    let mut out = Rows::new(rows.steps);
+    for row in (0..rows.len()).filter(|row| rows.histograms(*row).is_some()) {
+        out.push_empty(rows.series[row], rows.drop_name[row]);
+        let (values, present) = out.row_mut(out.len() - 1);
+        rows.for_each_histogram(row, |k, histogram| {
+            values[k] = f(histogram);
+            present[k / 64] |= 1 << (k % 64);
+        });
     }
-    let holds = |k: usize, v: f64| {
-        let (a, b) = sides(k, v);
-        compare(op, a, b).unwrap_or(false)
-    };
-    if return_bool { each(rows, |k, v| f64::from(u8::from(holds(k, v)))) } else { retain(rows, holds) }
+    out
+}
+
+impl ScalarBinary {
+    fn apply(self, query: &QueryContext, mut rows: Rows, scalar: &[f64]) -> Rows {
+        if rows.has_histograms() || is_trim(self.op) {
+            let mut notes = Notes::default();
+            self.mixed(&mut rows, scalar, &mut notes);
+            query.note(&notes, self.span, "");
+        } else {
+            self.floats(&mut rows, scalar);
+        }
+        rows
+    }
+
+    fn floats(self, rows: &mut Rows, scalar: &[f64]) {
+        let ScalarBinary { op, return_bool, scalar_left, .. } = self;
+        let sides = |k: usize, v: f64| if scalar_left { (scalar[k], v) } else { (v, scalar[k]) };
+        if compare(op, 0.0, 0.0).is_none() {
+            return match (op, scalar_left) {
+                (BinaryOp::Add, _) => each(rows, |k, v| v + scalar[k]),
+                (BinaryOp::Mul, _) => each(rows, |k, v| v * scalar[k]),
+                (BinaryOp::Sub, false) => each(rows, |k, v| v - scalar[k]),
+                (BinaryOp::Div, false) => each(rows, |k, v| v / scalar[k]),
+                _ => each(rows, |k, v| {
+                    let (a, b) = sides(k, v);
+                    arithmetic(op, a, b)
+                }),
+            };
+        }
+        let holds = |k: usize, v: f64| {
+            let (a, b) = sides(k, v);
+            compare(op, a, b).unwrap_or(false)
+        };
+        if return_bool { each(rows, |k, v| f64::from(u8::from(holds(k, v)))) } else { retain(rows, holds) }
+    }
+
+    /// Step by step, for rows that may hold histograms.
+    fn mixed(self, rows: &mut Rows, scalar: &[f64], notes: &mut Notes) {
+        for row in 0..rows.len() {
+            for step in rows.present_steps(row) {
+                let vector = rows.sample(row, step);
+                let scalar = Operand::Float(scalar[step]);
+                let (left, right) = if self.scalar_left { (scalar, vector) } else { (vector, scalar) };
+                let result = if compare(self.op, 0.0, 0.0).is_none() {
+                    native::binary(self.op, left, right, notes)
+                } else {
+                    match native::compare(self.op, left, right, notes) {
+                        Some(holds) if self.return_bool => Some(Value::Float(f64::from(u8::from(holds)))),
+                        // The vector's value stays, whichever side it is on.
+                        Some(true) => Some(vector.into()),
+                        _ => None,
+                    }
+                };
+                rows.set_sample(row, step, result);
+            }
+        }
+    }
 }
 
 /// Drops rows that have no value left.
@@ -199,26 +272,25 @@ impl Operator for Map {
     fn detail(&self) -> String {
         match &self.function {
             MapFunction::Each(_) => "function of a value".to_owned(),
+            MapFunction::Histogram(_) => "function of a histogram".to_owned(),
             other => format!("{other:?}"),
         }
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps.count)
+    fn steps(&self) -> usize {
+        self.steps.count
     }
 
     fn partitions(&self, inputs: &[usize]) -> usize {
         inputs[0]
     }
 
-    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
+    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<RowStream> {
         let input = inputs.rows(0, partition)?;
         let start = async move {
             let params = inputs.scalars(1, &self.params).await?;
             Ok::<_, DataFusionError>(input.map_ok(move |rows| self.apply(&inputs.query, rows, &params)))
         };
-        let rows = futures::stream::once(start).try_flatten();
-        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema))).boxed())
+        Ok(futures::stream::once(start).try_flatten().boxed())
     }
 }

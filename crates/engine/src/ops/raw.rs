@@ -1,21 +1,23 @@
 //! Range vectors as a result: samples, not steps.
 //!
-//! As Arrow: `series: UInt32, t: List<Int64>, v: List<Float64>`.
+//! As Arrow: `series: UInt32, t: List<Int64>, v: List<Float64>, histograms: UInt32`, the last as in
+//! [`Rows`](crate::batch::Rows), with an entry per sample.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array};
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type};
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
-use promql::kernels::window::Samples;
+use promql::kernels::window::{HistogramSamples, Samples};
 
 use super::scan::SeriesScan;
-use super::window::points;
+use super::window::Points;
+use crate::batch::Histograms;
 use crate::context::{METADATA_LABELS, QueryContext, fail};
-use crate::exec::{BatchStream, Inputs, Operator};
+use crate::exec::{BatchOperator, BatchStream, Inputs};
 use crate::read::{Reader, Reading};
 
 fn schema() -> SchemaRef {
@@ -24,6 +26,7 @@ fn schema() -> SchemaRef {
         Field::new("series", DataType::UInt32, false),
         Field::new("t", list(DataType::Int64), false),
         Field::new("v", list(DataType::Float64), false),
+        Field::new("histograms", DataType::UInt32, true),
     ]))
 }
 
@@ -34,16 +37,35 @@ struct RawRows {
     lengths: Vec<usize>,
     t: Vec<i64>,
     v: Vec<f64>,
+    histograms: Vec<Option<Histograms>>,
 }
 
 impl RawRows {
-    fn push(&mut self, labels: Labels, samples: Samples<'_>) {
-        if !samples.t.is_empty() {
-            self.labels.push(labels);
-            self.lengths.push(samples.t.len());
-            self.t.extend_from_slice(samples.t);
-            self.v.extend_from_slice(samples.v);
+    fn push(&mut self, labels: Labels, floats: Samples<'_>, histograms: HistogramSamples<'_>) {
+        let begin = self.t.len();
+        self.t.extend_from_slice(floats.t);
+        self.v.extend_from_slice(floats.v);
+        if !histograms.t.is_empty() {
+            let row = self.merge(begin, histograms);
+            self.histograms.push(Some(row));
+        } else if !floats.t.is_empty() {
+            self.histograms.push(None);
+        } else {
+            return;
         }
+        self.labels.push(labels);
+        self.lengths.push(self.t.len() - begin);
+    }
+
+    /// Brings histograms between the floats from `begin` on, in order of time.
+    fn merge(&mut self, begin: usize, histograms: HistogramSamples<'_>) -> Histograms {
+        let floats = self.t.drain(begin..).zip(self.v.drain(begin..)).map(|(t, v)| (t, v, None));
+        let histograms = histograms.t.iter().zip(histograms.h).map(|(t, h)| (*t, 0.0, Some(Arc::clone(h))));
+        let mut all: Vec<_> = floats.chain(histograms).collect();
+        all.sort_by_key(|(t, ..)| *t);
+        self.t.extend(all.iter().map(|(t, ..)| *t));
+        self.v.extend(all.iter().map(|(_, v, _)| *v));
+        all.into_iter().map(|(.., h)| h).collect()
     }
 
     fn into_batch(self, query: &QueryContext) -> Result<RecordBatch> {
@@ -56,7 +78,10 @@ impl RawRows {
         let v = Arc::new(Float64Array::new(ScalarBuffer::from(self.v), None));
         let t = ListArray::try_new(item(DataType::Int64), offsets(), t, None)?;
         let v = ListArray::try_new(item(DataType::Float64), offsets(), v, None)?;
-        Ok(RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(t), Arc::new(v)])?)
+        let histograms = self.histograms.into_iter().map(|row| row.map(|row| query.put_histograms(row)));
+        let columns: [Arc<dyn Array>; 4] =
+            [Arc::new(ids), Arc::new(t), Arc::new(v), Arc::new(histograms.collect::<UInt32Array>())];
+        Ok(RecordBatch::try_new(schema(), columns.into())?)
     }
 }
 
@@ -65,16 +90,19 @@ pub(crate) struct RawSeries {
     pub(crate) series: u32,
     pub(crate) t: Vec<i64>,
     pub(crate) v: Vec<f64>,
+    pub(crate) histograms: Option<Histograms>,
 }
 
 /// Reads a raw batch back.
-pub(crate) fn raw_series(batch: &RecordBatch) -> Vec<RawSeries> {
+pub(crate) fn raw_series(batch: &RecordBatch, query: &QueryContext) -> Vec<RawSeries> {
     let ids = batch.column(0).as_primitive::<UInt32Type>();
     let (t, v) = (batch.column(1).as_list::<i32>(), batch.column(2).as_list::<i32>());
+    let histograms = batch.column(3).as_primitive::<UInt32Type>();
     let row = |(i, id): (usize, &u32)| RawSeries {
         series: *id,
         t: t.value(i).as_primitive::<Int64Type>().values().to_vec(),
         v: v.value(i).as_primitive::<Float64Type>().values().to_vec(),
+        histograms: histograms.is_valid(i).then(|| query.take_histograms(histograms.value(i))).flatten(),
     };
     ids.values().iter().enumerate().map(row).collect()
 }
@@ -86,9 +114,13 @@ pub(crate) struct RawSelector {
     pub(crate) reading: Reading,
 }
 
-impl Operator for RawSelector {
+impl BatchOperator for RawSelector {
     fn name(&self) -> &'static str {
         "RawSelector"
+    }
+
+    fn detail(&self) -> String {
+        format!("{:?}", self.scan.select.matchers)
     }
 
     fn schema(&self) -> SchemaRef {
@@ -99,7 +131,7 @@ impl Operator for RawSelector {
         1
     }
 
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
+    fn batches(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
         let reader = Reader::new(self.reading.clone());
         let state = (self, inputs, reader);
         let batches = futures::stream::try_unfold(state, |(operator, inputs, mut reader)| async move {
@@ -108,9 +140,9 @@ impl Operator for RawSelector {
             for series in batch {
                 let labels = series.labels.clone();
                 reader.read(series).map_err(fail)?;
-                inputs.query.count_decoded(reader.times.len());
+                inputs.query.count_decoded(reader.floats().t.len() + reader.histograms().t.len());
                 reader.drop_stale();
-                rows.push(labels, Samples { t: &reader.times, v: &reader.values });
+                rows.push(labels, reader.floats(), reader.histograms());
             }
             Ok(Some((rows.into_batch(&inputs.query)?, (operator, inputs, reader))))
         });
@@ -125,9 +157,13 @@ pub(crate) struct RawSubquery {
     pub(crate) inner_step: i64,
 }
 
-impl Operator for RawSubquery {
+impl BatchOperator for RawSubquery {
     fn name(&self) -> &'static str {
         "RawSubquery"
+    }
+
+    fn detail(&self) -> String {
+        String::new()
     }
 
     fn schema(&self) -> SchemaRef {
@@ -138,15 +174,15 @@ impl Operator for RawSubquery {
         inputs[0]
     }
 
-    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
+    fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
         let input = inputs.rows(0, partition)?;
         let batches = input.and_then(move |rows| {
             let mut raw = RawRows::default();
-            let (mut t, mut v) = (Vec::new(), Vec::new());
+            let mut points = Points::default();
             for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
-                points(&rows, row, (self.inner_start, self.inner_step), (&mut t, &mut v));
+                points.read(&rows, row, (self.inner_start, self.inner_step));
                 let labels = if rows.drop_name[row] { labels.without(&METADATA_LABELS) } else { labels };
-                raw.push(labels, Samples { t: &t, v: &v });
+                raw.push(labels, points.floats(), points.histograms.samples());
             }
             std::future::ready(raw.into_batch(&inputs.query))
         });

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use promql::ast::Span;
 use promql::format_float_general;
 use promql::kernels::order::Best;
 use tokio::sync::OnceCell;
 
-use super::aggregate::group_rows;
+use super::aggregate::{group_rows, ignore_histograms};
 use super::groups::Grouping;
 use super::map::without_empty;
 use crate::batch::Rows;
 use crate::context::execution;
-use crate::exec::{BatchStream, Inputs, Operator, once};
+use crate::exec::{Inputs, Operator, RowStream, once};
 
 /// Which rows of a group are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +30,8 @@ pub(crate) enum Choice {
 #[derive(Debug)]
 pub(crate) struct SelectK {
     pub(crate) choice: Choice,
+    /// The whole aggregation.
+    pub(crate) span: Span,
     pub(crate) param_span: Span,
     pub(crate) grouping: Grouping,
     pub(crate) steps: usize,
@@ -123,30 +124,29 @@ impl Operator for SelectK {
         format!("{:?}", self.choice)
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let memory = inputs.reserve("topk");
-            let rows = inputs.collect(0, self.steps, &memory).await?;
+            let mut rows = inputs.collect(0, self.steps, &memory).await?;
             let k = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
             if self.choice == Choice::Ratio {
                 let out = self.sample(&inputs, &rows, &k)?;
-                return Ok(if out.is_empty() { Vec::new() } else { vec![out] });
+                return Ok(out);
             }
             let k: Vec<usize> = k.into_iter().map(whole).collect::<Result<_>>()?;
+            let name = if self.choice == Choice::Smallest { "bottomk" } else { "topk" };
+            if self.choice != Choice::First && k.iter().any(|k| *k > 0) {
+                ignore_histograms(&inputs, &mut rows, (name, self.span));
+            }
             let rows = in_label_order(&inputs, &rows);
             let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
             let ordered: Vec<Vec<usize>> = groups.sorted().into_iter().map(|g| members[g].clone()).collect();
             let out = self.select(&rows, &ordered, &k);
-            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+            Ok(out)
         }))
     }
 }

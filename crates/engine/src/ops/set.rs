@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use promql::ast::BinaryOp;
 
 use super::groups::Grouping;
 use super::map::without_empty;
 use crate::batch::Rows;
-use crate::exec::{BatchStream, Inputs, Operator, once};
+use crate::exec::{Inputs, Operator, RowStream, once};
 
 /// A set operator; the matching labels are a grouping: `on` is `by`, `ignoring` is `without`.
 #[derive(Debug)]
@@ -95,22 +94,17 @@ impl Operator for SetOperation {
         format!("{:?}", self.op)
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let memory = inputs.reserve("set operation");
             let sides = (inputs.collect(0, self.steps, &memory), inputs.collect(1, self.steps, &memory));
             let (left, right) = futures::try_join!(sides.0, sides.1)?;
             let out = self.evaluate(&inputs, left, right);
-            Ok(if out.is_empty() { Vec::new() } else { vec![out] })
+            Ok(out)
         }))
     }
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
 use promql::kernels::window::Steps;
 
 use crate::batch::{Rows, fill_bits};
-use crate::exec::{BatchStream, Inputs, Operator, once};
+use crate::exec::{Inputs, Operator, RowStream, once};
 
 /// One row without labels: a number, or the time in seconds.
 #[derive(Debug)]
@@ -28,17 +27,12 @@ impl Operator for Source {
         self.value.map_or_else(|| "time".to_owned(), |v| v.to_string())
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps.count)
+    fn steps(&self) -> usize {
+        self.steps.count
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let mut rows = Rows::new(self.steps.count);
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
             let (values, present) = rows.row_mut(0);
@@ -46,7 +40,7 @@ impl Operator for Source {
             for (k, value) in values.iter_mut().enumerate() {
                 *value = self.value.unwrap_or_else(|| self.steps.eval(k) as f64 / 1000.0);
             }
-            Ok(vec![rows])
+            Ok(rows)
         }))
     }
 }
@@ -62,15 +56,11 @@ impl Operator for Empty {
         "Empty"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, _: Inputs) -> Result<BatchStream> {
+    fn run(self: Arc<Self>, _: usize, _: Inputs) -> Result<RowStream> {
         Ok(futures::stream::empty().boxed())
     }
 }
@@ -87,17 +77,12 @@ impl Operator for Absent {
         "Absent"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let words = self.steps.div_ceil(64);
             let seen = inputs
                 .on_partitions(0, |mut input| async move {
@@ -118,8 +103,10 @@ impl Operator for Absent {
             for seen in &seen {
                 present.iter_mut().zip(seen).for_each(|(p, s)| *p &= !s);
             }
-            let empty = present.iter().all(|w| *w == 0);
-            Ok(if empty { Vec::new() } else { vec![rows] })
+            if present.iter().all(|w| *w == 0) {
+                rows.pop();
+            }
+            Ok(rows)
         }))
     }
 }
@@ -135,19 +122,15 @@ impl Operator for Scalar {
         "Scalar"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
-    fn partitions(&self, _: &[usize]) -> usize {
-        1
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
-        Ok(once(schema, async move {
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move {
             let memory = inputs.reserve("scalar");
-            let input = inputs.collect(0, self.steps, &memory).await?;
+            let mut input = inputs.collect(0, self.steps, &memory).await?;
+            input.drop_histograms();
             let mut rows = Rows::new(self.steps);
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
             let (values, present) = rows.row_mut(0);
@@ -159,7 +142,7 @@ impl Operator for Scalar {
                     _ => f64::NAN,
                 };
             }
-            Ok(vec![rows])
+            Ok(rows)
         }))
     }
 }
@@ -175,16 +158,15 @@ impl Operator for Repeat {
         "Repeat"
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.steps)
+    fn steps(&self) -> usize {
+        self.steps
     }
 
     fn partitions(&self, inputs: &[usize]) -> usize {
         inputs[0]
     }
 
-    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
+    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<RowStream> {
         let input = inputs.rows(0, partition)?;
         let repeated = input.map_ok(move |rows| {
             let mut out = Rows::new(self.steps);
@@ -194,9 +176,12 @@ impl Operator for Repeat {
                 let (values, present) = out.row_mut(at);
                 values.fill(rows.values(row)[0]);
                 fill_bits(present, self.steps);
+                if let Some(histogram) = rows.histogram(row, 0) {
+                    out.mixed_mut(at).histograms.fill(Some(Arc::clone(histogram)));
+                }
             }
             out
         });
-        Ok(repeated.map(move |rows| rows?.into_batch(Arc::clone(&schema))).boxed())
+        Ok(repeated.boxed())
     }
 }

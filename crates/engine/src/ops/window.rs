@@ -3,22 +3,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::{StreamExt, TryStreamExt};
-use model::{Labels, METRIC_NAME};
+use model::histogram::ResetHint;
+use model::{FloatHistogram, Labels};
 use promql::ast::Span;
+use promql::kernels::mixed::{self, MixedInput};
+use promql::kernels::notes::Notes;
 use promql::kernels::range::{self, Buffers, Input, RangeFunction};
-use promql::kernels::window::{Bounds, Samples, Steps, bounds};
+use promql::kernels::window::{Bounds, HistogramSamples, Samples, Steps, bounds};
 use promql::kernels::{Column, Param};
 use tokio::sync::OnceCell;
 
 use super::scan::SeriesScan;
-use crate::batch::Rows;
-use crate::context::{QueryContext, execution, fail};
-use crate::exec::{BatchStream, Inputs, Operator};
-use crate::read::{Reader, Reading};
+use crate::batch::{Rows, histogram_bytes};
+use crate::context::{QueryContext, execution, fail, metric_name};
+use crate::exec::{Inputs, Operator, RowStream};
+use crate::read::{HistogramColumn, Reader, Reading};
 
 /// What becomes of the samples of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +75,7 @@ struct Evaluator {
     memory: MemoryReservation,
     buffers: Buffers,
     bounds: Vec<Bounds>,
+    histogram_bounds: Vec<Bounds>,
     out: Rows,
     labels: Vec<Labels>,
     /// Names already found not to be counters.
@@ -88,6 +91,7 @@ impl Evaluator {
             memory: inputs.reserve("window"),
             buffers: Buffers::default(),
             bounds: Vec::new(),
+            histogram_bounds: Vec::new(),
             out: Rows::new(spec.steps.count),
             labels: Vec::new(),
             not_counters: BTreeSet::new(),
@@ -96,19 +100,53 @@ impl Evaluator {
         }
     }
 
-    fn series(&mut self, labels: &Labels, drop_name: bool, samples: Samples<'_>) -> Result<()> {
-        if samples.t.is_empty() {
+    /// Evaluates one series of floats, histograms or both.
+    fn series(
+        &mut self,
+        labels: &Labels,
+        drop_name: bool,
+        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
+    ) -> Result<()> {
+        if floats.t.is_empty() && histograms.t.is_empty() {
             return Ok(());
         }
         let spec = Arc::clone(&self.spec);
-        bounds(samples.t, &spec.steps, spec.range, &mut self.bounds);
-        if self.bounds.iter().all(|b| b.is_empty()) {
+        bounds(floats.t, &spec.steps, spec.range, &mut self.bounds);
+        self.histogram_bounds.clear();
+        if !histograms.t.is_empty() {
+            bounds(histograms.t, &spec.steps, spec.range, &mut self.histogram_bounds);
+        }
+        if self.bounds.iter().chain(&self.histogram_bounds).all(|b| b.is_empty()) {
             return Ok(());
         }
         self.check_params()?;
         self.memory.try_grow(spec.steps.count * 8)?;
         self.out.push_empty(0, drop_name);
         let row = self.out.len() - 1;
+        match histograms.t.is_empty() {
+            true => self.floats(row, floats),
+            false => self.mixed(row, labels, (floats, histograms))?,
+        }
+        if self.out.present(row).iter().all(|w| *w == 0) {
+            self.out.pop();
+            return Ok(());
+        }
+        if !floats.t.is_empty() {
+            self.note_counter(labels);
+        }
+        let labels = if spec.keeps_name() {
+            labels.clone()
+        } else {
+            let (labels, flag) = self.query.drop_name(labels);
+            self.out.drop_name[row] |= flag;
+            labels
+        };
+        self.labels.push(labels);
+        Ok(())
+    }
+
+    fn floats(&mut self, row: usize, samples: Samples<'_>) {
+        let spec = &self.spec;
         let (values, present) = self.out.row_mut(row);
         let mut column = Column { values, present };
         match spec.function {
@@ -121,20 +159,38 @@ impl Evaluator {
                 range::evaluate(function, input, &mut self.buffers, &mut column);
             }
         }
-        if self.out.present(row).iter().all(|w| *w == 0) {
-            self.out.pop();
-            return Ok(());
-        }
-        self.note_counter(labels);
-        let labels = if spec.keeps_name() {
-            labels.clone()
-        } else {
-            let (labels, flag) = self.query.drop_name(labels);
-            self.out.drop_name[row] |= flag;
-            labels
+    }
+
+    fn mixed(
+        &mut self,
+        row: usize,
+        labels: &Labels,
+        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
+    ) -> Result<()> {
+        let spec = &self.spec;
+        self.bounds.resize(spec.steps.count, Bounds::default());
+        let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
+        let input = MixedInput {
+            floats,
+            float_bounds: &self.bounds,
+            histograms,
+            histogram_bounds: &self.histogram_bounds,
+            steps: &spec.steps,
+            range: spec.range,
+            params: &params,
         };
-        self.labels.push(labels);
-        Ok(())
+        let mut column = self.out.mixed_mut(row);
+        let mut notes = Notes::default();
+        match spec.function {
+            WindowFunction::Instant => mixed::lookback::<false>(input, &mut column),
+            WindowFunction::Timestamp => mixed::lookback::<true>(input, &mut column),
+            WindowFunction::Range(function) => {
+                mixed::evaluate(function, input, &mut self.buffers, &mut notes, &mut column);
+            }
+        }
+        let held = histogram_bytes(column.histograms);
+        self.query.note(&notes, spec.span, &metric_name(labels));
+        self.memory.try_grow(held)
     }
 
     /// Prometheus' info for `rate` and `increase` of something whose name is not that of a counter.
@@ -236,12 +292,11 @@ impl SelectorWorker {
         for series in batch {
             let labels = series.labels.clone();
             self.reader.read(series).map_err(fail)?;
-            decoded += self.reader.times.len();
+            decoded += self.reader.floats().t.len() + self.reader.histograms().t.len();
             if !self.operator.spec.reads_stale() {
                 self.reader.drop_stale();
             }
-            let samples = Samples { t: &self.reader.times, v: &self.reader.values };
-            self.evaluator.series(&labels, false, samples)?;
+            self.evaluator.series(&labels, false, (self.reader.floats(), self.reader.histograms()))?;
         }
         self.evaluator.query.count_decoded(decoded);
         Ok(())
@@ -257,16 +312,15 @@ impl Operator for SelectorWindow {
         format!("{} over {:?}", self.spec.detail(), self.scan.select.matchers)
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.spec.steps.count)
+    fn steps(&self) -> usize {
+        self.spec.steps.count
     }
 
     fn partitions(&self, _: &[usize]) -> usize {
         self.workers
     }
 
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
         let start = async move {
             let params = inputs.scalars(0, &self.params).await?;
             let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params);
@@ -274,8 +328,7 @@ impl Operator for SelectorWindow {
             let worker = SelectorWorker { operator: self, evaluator, reader, done: false };
             Ok::<_, DataFusionError>(futures::stream::try_unfold(worker, SelectorWorker::next))
         };
-        let rows = futures::stream::once(start).try_flatten();
-        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema))).boxed())
+        Ok(futures::stream::once(start).try_flatten().boxed())
     }
 }
 
@@ -296,26 +349,57 @@ impl SubqueryWindow {
 
     fn batch(&self, rows: &Rows, evaluator: &mut Evaluator) -> Result<()> {
         let labels = evaluator.query.labels_of(rows);
-        let (mut t, mut v) = (Vec::new(), Vec::new());
+        let mut points = Points::default();
         for (row, labels) in labels.iter().enumerate() {
-            points(rows, row, (self.inner_start, self.inner_step), (&mut t, &mut v));
-            evaluator.series(labels, rows.drop_name[row], Samples { t: &t, v: &v })?;
+            points.read(rows, row, (self.inner_start, self.inner_step));
+            evaluator.series(labels, rows.drop_name[row], (points.floats(), points.histograms.samples()))?;
         }
         Ok(())
     }
 }
 
+/// A subquery's steps skip and repeat samples, so that what those say of counter resets is worth nothing.
+fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    match histogram.hint {
+        ResetHint::Unknown | ResetHint::Gauge => Arc::clone(histogram),
+        ResetHint::Reset | ResetHint::NotReset => {
+            Arc::new(FloatHistogram { hint: ResetHint::Unknown, ..(**histogram).clone() })
+        }
+    }
+}
+
 /// The present steps of a row as samples.
-pub(crate) fn points(rows: &Rows, row: usize, (start, step): (i64, i64), (t, v): (&mut Vec<i64>, &mut Vec<f64>)) {
-    t.clear();
-    v.clear();
-    let values = rows.values(row);
-    for (word, bits) in rows.present(row).iter().enumerate() {
-        promql::kernels::aggregate::for_each_bit(*bits, |k| {
-            let k = word * 64 + k;
-            t.push(start + step * k as i64);
-            v.push(values[k]);
-        });
+#[derive(Default)]
+pub(crate) struct Points {
+    t: Vec<i64>,
+    v: Vec<f64>,
+    pub(crate) histograms: HistogramColumn,
+}
+
+impl Points {
+    pub(crate) fn floats(&self) -> Samples<'_> {
+        Samples { t: &self.t, v: &self.v }
+    }
+
+    /// Reads a row of a grid with this start and step.
+    pub(crate) fn read(&mut self, rows: &Rows, row: usize, (start, step): (i64, i64)) {
+        self.t.clear();
+        self.v.clear();
+        self.histograms.clear();
+        let (values, histograms) = (rows.values(row), rows.histograms(row));
+        for (word, bits) in rows.present(row).iter().enumerate() {
+            promql::kernels::aggregate::for_each_bit(*bits, |k| {
+                let k = word * 64 + k;
+                let t = start + step * k as i64;
+                match histograms.and_then(|h| h[k].as_ref()) {
+                    Some(histogram) => self.histograms.push(t, without_hint(histogram)),
+                    None => {
+                        self.t.push(t);
+                        self.v.push(values[k]);
+                    }
+                }
+            });
+        }
     }
 }
 
@@ -328,16 +412,15 @@ impl Operator for SubqueryWindow {
         self.spec.detail()
     }
 
-    fn schema(&self) -> SchemaRef {
-        Rows::schema(self.spec.steps.count)
+    fn steps(&self) -> usize {
+        self.spec.steps.count
     }
 
     fn partitions(&self, inputs: &[usize]) -> usize {
         inputs[0]
     }
 
-    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
-        let schema = self.schema();
+    fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<RowStream> {
         let input = inputs.rows(0, partition)?;
         let start = async move {
             let params = inputs.scalars(1, &self.params).await?;
@@ -361,12 +444,6 @@ impl Operator for SubqueryWindow {
                 },
             ))
         };
-        let rows = futures::stream::once(start).try_flatten();
-        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema))).boxed())
+        Ok(futures::stream::once(start).try_flatten().boxed())
     }
-}
-
-/// The metric name of a label set, for messages.
-pub(crate) fn metric_name(labels: &Labels) -> String {
-    String::from_utf8_lossy(labels.get(METRIC_NAME).unwrap_or_default()).into_owned()
 }

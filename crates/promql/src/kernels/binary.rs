@@ -38,3 +38,13 @@ pub fn is_comparison(op: BinaryOp) -> bool {
 pub fn is_set(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
 }
+
+/// The operators that cut a native histogram at a bound.
+pub fn is_trim(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper)
+}
+
+/// Whether the result is no longer of the metric, so that its name goes.
+pub fn changes_metric(op: BinaryOp) -> bool {
+    !is_comparison(op) && !is_trim(op)
+}
