@@ -21,7 +21,6 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("grpc.proxy-strategy"),
     Foreign::value("web.prefix-header"),
     Foreign::value("query.promql-engine"),
-    Foreign::switch("query.enable-x-functions").refused(),
     Foreign::switch("query.disable-fallback"),
     Foreign::value("query.mode"),
     Foreign::switch("query.distributed-with-overlapping-interval"),
@@ -159,6 +158,9 @@ struct EvaluationArgs {
     /// Features to enable, with commas: promql-experimental-functions.
     #[arg(id = "enable-feature", long = "enable-feature", value_name = "FEATURE")]
     enable_feature: Vec<String>,
+    /// Let queries call xrate, xincrease and xdelta: rates that begin at the last sample before their range.
+    #[arg(id = "query.enable-x-functions", long = "query.enable-x-functions")]
+    extended_rate_functions: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -286,6 +288,7 @@ impl Args {
             metadata_default_range: defaults.metadata_range,
             limits: SeriesLimits { series: evaluation.request_series, samples: evaluation.request_samples },
             experimental_functions: self.experimental_functions(),
+            extended_rate_functions: evaluation.extended_rate_functions,
             budget: self.process.budget(),
             web: self.web_settings(),
             about: About { version: build.version, revision: build.revision, flags },

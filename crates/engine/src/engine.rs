@@ -34,6 +34,8 @@ pub struct EngineSettings {
     pub experimental_functions: bool,
     /// `anchored` and `smoothed` parse.
     pub extended_range_selectors: bool,
+    /// `xrate`, `xincrease` and `xdelta` of Thanos' engine parse.
+    pub extended_rate_functions: bool,
     /// `fill`, `fill_left` and `fill_right` parse.
     pub fill_modifiers: bool,
     /// Keep metric names until the end of evaluation, as Prometheus' feature flag of that name.
@@ -51,6 +53,7 @@ impl Default for EngineSettings {
             budget: Budget::unlimited(),
             experimental_functions: false,
             extended_range_selectors: false,
+            extended_rate_functions: false,
             fill_modifiers: false,
             delayed_name_removal: false,
             default_subquery_step_ms: 60_000,
@@ -173,7 +176,7 @@ impl Run {
             experimental_functions: self.settings.experimental_functions,
             extended_range_selectors: self.settings.extended_range_selectors,
             fill_modifiers: self.settings.fill_modifiers,
-            extended_rate_functions: false,
+            extended_rate_functions: self.settings.extended_rate_functions,
         };
         options.parse_expr(text).map_err(|e| QueryError::BadData(e.to_string()))
     }

@@ -185,6 +185,11 @@ impl Inputs {
         self.plans[input].output_partitioning().partition_count()
     }
 
+    /// The same query and memory, for an operator that an operator makes.
+    pub(crate) fn without_inputs(&self) -> Inputs {
+        Inputs { plans: Vec::new(), ..self.clone() }
+    }
+
     /// Memory of this query, empty at first.
     pub(crate) fn reserve(&self, what: &str) -> MemoryReservation {
         MemoryConsumer::new(what).register(self.task.memory_pool())

@@ -7,18 +7,18 @@ use std::collections::HashSet;
 
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, TimeRange};
 use promql::ast::{
-    AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind, MatrixSelector, Span,
-    Subquery, Unary, VectorSelector,
+    AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind, Extension,
+    MatrixSelector, Span, Subquery, Unary, VectorSelector,
 };
 use promql::functions;
 use promql::kernels::aggregate::Aggregate as AggregateKind;
 use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison, is_set};
 use promql::kernels::labels::check_count_values_label;
-use promql::kernels::range::RangeFunction;
 use promql::kernels::window::Steps;
 
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};
+use crate::ops::raw::Frame;
 use crate::ops::select_k::Choice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
@@ -28,6 +28,8 @@ use crate::{Dedup, Grid, QueryError, Select, SelectHints};
 type Result<T> = std::result::Result<T, QueryError>;
 
 mod calls;
+mod extended;
+mod info;
 
 /// What of a query decides its plan.
 #[derive(Clone, Debug)]
@@ -113,6 +115,7 @@ struct RangeInput {
     grid: StepGrid,
     node: RangeSource,
     one_name: bool,
+    extension: Option<Extension>,
 }
 
 enum RangeSource {
@@ -144,7 +147,8 @@ impl Lowering {
         let input = self.range_input(expr, grid, &Above::default())?;
         Ok(match input.node {
             RangeSource::Selector { select, reading } => {
-                PromNode::vector(PromOp::RawSelector { select: *select, reading }, Vec::new(), grid)
+                let frame = input.extension.map(|extension| Frame::new(extension, &input.steps, input.range));
+                PromNode::vector(PromOp::RawSelector { select: *select, reading, frame }, Vec::new(), grid)
             }
             RangeSource::Subquery { inner: Some(inner) } => {
                 let inner_grid = inner.grid;
@@ -156,7 +160,7 @@ impl Lowering {
 
     fn lower(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
         let literal = matches!(strip(expr).kind, ExprKind::Number(_) | ExprKind::String(_));
-        if grid.count > 1 && !literal && is_invariant(expr) {
+        if grid.count > 1 && !literal && self.is_invariant(expr) {
             let once = self.lower_at(expr, StepGrid::at(grid.start), above)?;
             let (kind, one_name) = (once.kind, once.one_name);
             let op = match once.op {
@@ -174,7 +178,13 @@ impl Lowering {
         match &expr.kind {
             ExprKind::Number(number) => Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid)),
             ExprKind::Paren(inner) => self.lower(inner, grid, &above.indirect()),
-            ExprKind::Vector(selector) => self.selector(selector, WindowFunction::Instant, grid, above),
+            ExprKind::Vector(selector) => {
+                let function = match selector.extension {
+                    Some(Extension::Smoothed) => WindowFunction::Smoothed { lookback: self.lookback_ms },
+                    _ => WindowFunction::Instant,
+                };
+                self.selector((selector, expr.span), function, grid, above)
+            }
             ExprKind::Unary(unary) => self.unary(unary, grid, above),
             ExprKind::Binary(binary) => self.binary(binary, expr.span, grid),
             ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, expr.span, grid),
@@ -206,11 +216,11 @@ impl Lowering {
         })
     }
 
-    /// The samples that windows of `length` may hold: they are open on the left.
-    fn samples(&self, at: Option<At>, offset: i64, length: i64) -> TimeRange {
+    /// The samples that windows may hold which begin, open, and end so long before and after the times they are for.
+    fn samples(&self, at: Option<At>, offset: i64, (before, after): (i64, i64)) -> TimeRange {
         let (first, last) = self.fixed(at).map_or(self.asked, |t| (t, t));
-        let start = first.saturating_sub(offset).saturating_sub(length).saturating_add(1);
-        TimeRange::from_closed(start, last.saturating_sub(offset))
+        let start = first.saturating_sub(offset).saturating_sub(before).saturating_add(1);
+        TimeRange::from_closed(start, last.saturating_sub(offset).saturating_add(after))
     }
 
     /// Where windows end over a grid, and the closed span of those ends.
@@ -235,18 +245,24 @@ impl Lowering {
 
     fn selector(
         &self,
-        selector: &VectorSelector,
+        (selector, span): (&VectorSelector, Span),
         function: WindowFunction,
         grid: StepGrid,
         above: &Above,
     ) -> Result<PromNode> {
-        check_extension(selector)?;
         let offset = self.offset(&selector.offset)?;
         let (steps, ..) = self.windows(grid, selector.at, offset);
-        let range = self.samples(selector.at, offset, self.lookback_ms);
+        let after = if selector.extension == Some(Extension::Smoothed) { self.lookback_ms } else { 0 };
+        let range = self.samples(selector.at, offset, (self.lookback_ms, after));
         let (select, reading) = self.select(selector, range, above, 0);
-        let (name, span) = (String::new(), Span::default());
-        let spec = WindowSpec { function, name, steps, range: self.lookback_ms, span, param_span: span };
+        let spec = WindowSpec {
+            function,
+            name: String::new(),
+            steps,
+            range: self.lookback_ms,
+            span,
+            param_span: Span::default(),
+        };
         let node = PromNode::vector(PromOp::Selector { spec, select, reading }, Vec::new(), grid);
         Ok(node.with_one_name(names_one_metric(selector)))
     }
@@ -261,14 +277,15 @@ impl Lowering {
     }
 
     fn matrix(&self, matrix: &MatrixSelector, grid: StepGrid, above: &Above) -> Result<RangeInput> {
-        check_extension(&matrix.selector)?;
         let range = self.duration(&matrix.range, true)?;
         let offset = self.offset(&matrix.selector.offset)?;
         let (steps, ..) = self.windows(grid, matrix.selector.at, offset);
-        let samples = self.samples(matrix.selector.at, offset, range);
+        let (before, after) = self.reach(matrix.selector.extension, &above.function)?;
+        let samples = self.samples(matrix.selector.at, offset, (range.saturating_add(before), after));
         let (select, reading) = self.select(&matrix.selector, samples, above, range);
         let node = RangeSource::Selector { select: Box::new(select), reading };
-        Ok(RangeInput { range, steps, grid, node, one_name: names_one_metric(&matrix.selector) })
+        let (one_name, extension) = (names_one_metric(&matrix.selector), matrix.selector.extension);
+        Ok(RangeInput { range, steps, grid, node, one_name, extension })
     }
 
     fn subquery(&self, subquery: &Subquery, grid: StepGrid, above: &Above) -> Result<RangeInput> {
@@ -302,7 +319,32 @@ impl Lowering {
             one_name = node.one_name;
             inner = Some(Box::new(node));
         }
-        Ok(RangeInput { range, steps, grid, node: RangeSource::Subquery { inner }, one_name })
+        let node = RangeSource::Subquery { inner };
+        Ok(RangeInput { range, steps, grid, node, one_name, extension: None })
+    }
+
+    /// Whether a value is the same at every step because `@` pins all its selectors.
+    fn is_invariant(&self, expr: &Expr) -> bool {
+        match &expr.kind {
+            ExprKind::Number(_) | ExprKind::String(_) => true,
+            ExprKind::Vector(selector) => selector.at.is_some(),
+            ExprKind::Matrix(matrix) => matrix.selector.at.is_some(),
+            ExprKind::Subquery(subquery) => subquery.at.is_some(),
+            // The second argument of `info` is not evaluated.
+            ExprKind::Call(call) if call.func == "info" => {
+                self.is_invariant(&call.args[0]) && self.info_times(&call.args[0]).is_ok_and(|times| times.is_some())
+            }
+            ExprKind::Call(call) => {
+                let safe = functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
+                safe && call.args.iter().all(|a| self.is_invariant(a))
+            }
+            ExprKind::Aggregate(a) => {
+                self.is_invariant(&a.expr) && a.param.as_deref().is_none_or(|p| self.is_invariant(p))
+            }
+            ExprKind::Binary(b) => self.is_invariant(&b.lhs) && self.is_invariant(&b.rhs),
+            ExprKind::Unary(u) => self.is_invariant(&u.expr),
+            ExprKind::Paren(inner) => self.is_invariant(inner),
+        }
     }
 
     fn unary(&self, unary: &Unary, grid: StepGrid, above: &Above) -> Result<PromNode> {
@@ -441,21 +483,21 @@ impl Lowering {
         Ok(PromNode::vector(op, vec![input, scalar], grid).with_one_name(one_name))
     }
 
-    /// A range function over its windows.
-    fn window(&self, function: RangeFunction, input: RangeInput, call: &Call, params: Vec<PromNode>) -> PromNode {
+    /// A function over its windows.
+    fn window(&self, function: WindowFunction, input: RangeInput, call: &Call, params: Vec<PromNode>) -> PromNode {
         let spans: Vec<Span> = call.args.iter().map(|a| a.span).collect();
         let is_range = |e: &Expr| matches!(strip(e).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
         let span = call.args.iter().find(|a| is_range(a)).map_or(Span::default(), |a| a.span);
         let param_span = call.args.iter().position(|a| !is_range(a)).map_or(Span::default(), |i| spans[i]);
         let spec = WindowSpec {
-            function: WindowFunction::Range(function),
+            function,
             name: call.func.to_owned(),
             steps: input.steps,
             range: input.range,
             span,
             param_span,
         };
-        let (grid, one_name) = (input.grid, input.one_name);
+        let (grid, one_name, keeps_name) = (input.grid, input.one_name, spec.keeps_name());
         let node = match input.node {
             RangeSource::Selector { select, reading } => {
                 PromNode::vector(PromOp::Selector { spec, select: *select, reading }, params, grid)
@@ -469,7 +511,7 @@ impl Lowering {
             RangeSource::Subquery { inner: None } => PromNode::vector(PromOp::Empty, Vec::new(), grid),
         };
         let node = node.with_one_name(one_name);
-        if function.keeps_name() { node } else { self.named(node) }
+        if keeps_name { node } else { self.named(node) }
     }
 }
 
@@ -494,32 +536,6 @@ fn string(expr: &Expr) -> Result<&[u8]> {
 
 fn names_one_metric(selector: &VectorSelector) -> bool {
     selector.matchers.iter().any(|m| m.name == METRIC_NAME && m.op() == MatchOp::Equal)
-}
-
-fn check_extension(selector: &VectorSelector) -> Result<()> {
-    match selector.extension {
-        None => Ok(()),
-        Some(promql::ast::Extension::Anchored) => Err(unsupported("the anchored modifier")),
-        Some(promql::ast::Extension::Smoothed) => Err(unsupported("the smoothed modifier")),
-    }
-}
-
-/// Whether a value is the same at every step because `@` pins all its selectors.
-fn is_invariant(expr: &Expr) -> bool {
-    match &expr.kind {
-        ExprKind::Number(_) | ExprKind::String(_) => true,
-        ExprKind::Vector(selector) => selector.at.is_some(),
-        ExprKind::Matrix(matrix) => matrix.selector.at.is_some(),
-        ExprKind::Subquery(subquery) => subquery.at.is_some(),
-        ExprKind::Call(call) => {
-            let safe = functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
-            safe && call.args.iter().all(is_invariant)
-        }
-        ExprKind::Aggregate(a) => is_invariant(&a.expr) && a.param.as_deref().is_none_or(is_invariant),
-        ExprKind::Binary(b) => is_invariant(&b.lhs) && is_invariant(&b.rhs),
-        ExprKind::Unary(u) => is_invariant(&u.expr),
-        ExprKind::Paren(inner) => is_invariant(inner),
-    }
 }
 
 /// The labels that `absent` can know: those that an equality matcher, and no other, pins.

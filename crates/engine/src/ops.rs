@@ -4,6 +4,7 @@ pub(crate) mod aggregate;
 pub(crate) mod distinct;
 pub(crate) mod groups;
 pub(crate) mod histogram;
+pub(crate) mod info;
 pub(crate) mod join;
 pub(crate) mod map;
 pub(crate) mod raw;

@@ -15,9 +15,10 @@ use crate::ops::aggregate::{Aggregate, CountValues, Quantile};
 use crate::ops::distinct::Distinct;
 use crate::ops::groups::Grouping;
 use crate::ops::histogram::{HistogramStatistic, Statistic};
+use crate::ops::info::{Info, InfoSpec};
 use crate::ops::join::Join;
 use crate::ops::map::{Map, MapFunction};
-use crate::ops::raw::{RawSelector, RawSubquery};
+use crate::ops::raw::{Frame, RawSelector, RawSubquery};
 use crate::ops::scan::SeriesScan;
 use crate::ops::select_k::{Choice, SelectK};
 use crate::ops::set::SetOperation;
@@ -58,7 +59,7 @@ pub(crate) enum PromOp {
     Empty,
     Selector { spec: WindowSpec, select: Select, reading: Reading },
     Subquery { spec: WindowSpec, inner: StepGrid },
-    RawSelector { select: Select, reading: Reading },
+    RawSelector { select: Select, reading: Reading, frame: Option<Frame> },
     RawSubquery { inner: StepGrid },
     Map(MapFunction),
     Aggregate { kind: AggregateKind, grouping: Grouping, span: Span },
@@ -68,6 +69,7 @@ pub(crate) enum PromOp {
     Histogram { statistic: Statistic, span: Span, param_spans: Vec<Span> },
     Join { op: BinaryOp, return_bool: bool, matching: VectorMatching, span: Span },
     Set { op: BinaryOp, matching: Grouping },
+    Info(Box<InfoSpec>),
     Absent(Labels),
     Scalar,
     Repeat,
@@ -117,7 +119,9 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOp
             Arc::new(SelectorWindow::new(spec, SeriesScan::new(select), reading, query.workers))
         }
         PromOp::Subquery { spec, inner } => Arc::new(SubqueryWindow::new(spec, inner.start, inner.step)),
-        PromOp::RawSelector { select, reading } => Arc::new(RawSelector { scan: SeriesScan::new(select), reading }),
+        PromOp::RawSelector { select, reading, frame } => {
+            Arc::new(RawSelector { scan: SeriesScan::new(select), reading, frame })
+        }
         PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner_start: inner.start, inner_step: inner.step }),
         PromOp::Map(function) => Arc::new(Map::new(function, steps)),
         PromOp::Aggregate { kind, grouping, span } => Arc::new(Aggregate { kind, grouping, span, steps: count }),
@@ -135,6 +139,7 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOp
             Arc::new(Join { op, return_bool, matching, span, steps: count, keep_names: query.delayed_name_removal })
         }
         PromOp::Set { op, matching } => Arc::new(SetOperation { op, matching, steps: count }),
+        PromOp::Info(spec) => Arc::new(Info { spec: *spec }),
         PromOp::Absent(labels) => Arc::new(Absent { steps: count, labels }),
         PromOp::Scalar => Arc::new(Scalar { steps: count }),
         PromOp::Repeat => Arc::new(Repeat { steps: count }),

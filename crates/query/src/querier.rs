@@ -52,6 +52,7 @@ impl Querier {
             max_concurrent: settings.max_concurrent,
             budget: settings.budget.clone(),
             experimental_functions: settings.experimental_functions,
+            extended_rate_functions: settings.extended_rate_functions,
             default_subquery_step_ms: i64::try_from(settings.default_evaluation_interval.as_millis())
                 .unwrap_or(i64::MAX),
             ..EngineSettings::default()

@@ -104,6 +104,8 @@ pub struct Settings {
     /// Bounds on what one select may bring.
     pub limits: SeriesLimits,
     pub experimental_functions: bool,
+    /// `xrate`, `xincrease` and `xdelta`.
+    pub extended_rate_functions: bool,
     pub engine_threads: usize,
     pub budget: Budget,
     pub web: WebSettings,
@@ -129,6 +131,7 @@ impl Default for Settings {
             metadata_default_range: Duration::ZERO,
             limits: SeriesLimits::default(),
             experimental_functions: false,
+            extended_rate_functions: false,
             engine_threads: std::thread::available_parallelism().map_or(1, usize::from),
             budget: Budget::unlimited(),
             web: WebSettings::default(),

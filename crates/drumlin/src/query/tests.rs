@@ -20,6 +20,7 @@ fn defaults_are_those_of_thanos() {
     assert_eq!((settings.max_concurrent, settings.partial_response), (20, true));
     assert_eq!(settings.lookback, Duration::from_secs(300));
     assert!(settings.dynamic_lookback && !settings.auto_downsampling && !settings.experimental_functions);
+    assert!(!settings.extended_rate_functions);
     assert_eq!(settings.endpoints.dns_refresh, Duration::from_secs(30));
     assert_eq!(settings.endpoints.info_timeout, Duration::from_secs(5));
     assert_eq!(settings.endpoints.response_timeout, None);
@@ -52,13 +53,13 @@ fn endpoints_come_in_four_kinds() {
 fn values_reach_the_settings() {
     let given = settings(
         "--query.replica-label=a,b --query.replica-label=c --deduplication.func=chain --selector-label=x=\"y\" \
-         --enable-feature=promql-experimental-functions --web.external-prefix=/thanos --store.response-timeout=10s",
+         --enable-feature=promql-experimental-functions --query.enable-x-functions --web.external-prefix=/thanos --store.response-timeout=10s",
     )
     .unwrap();
     assert_eq!(given.replica_labels, ["a", "b", "c"]);
     assert_eq!(given.dedup, Dedup::Chain);
     assert_eq!(given.selector_labels.get("x"), Some(&b"y"[..]));
-    assert!(given.experimental_functions);
+    assert!(given.experimental_functions && given.extended_rate_functions);
     assert_eq!(given.web.route_prefix, "/thanos");
     assert_eq!(given.endpoints.response_timeout, Some(Duration::from_secs(10)));
     assert!(settings("--deduplication.func=best").is_err());

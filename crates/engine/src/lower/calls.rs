@@ -4,6 +4,7 @@ use model::FloatHistogram;
 use promql::ast::{Call, Expr, ExprKind};
 use promql::kernels::labels::{Join, Replace};
 use promql::kernels::range::RangeFunction;
+use promql::kernels::xrate::ExtendedRate;
 use promql::kernels::{calendar, math, native};
 
 use super::{Above, Lowering, Result, absent_labels, distinct, string, strip, unsupported};
@@ -17,7 +18,10 @@ impl Lowering {
     pub(super) fn call(&self, call: &Call, grid: StepGrid, above: &Above) -> Result<PromNode> {
         let args = &call.args[..];
         if let Some(function) = RangeFunction::from_name(call.func) {
-            return self.range_call(function, call, grid);
+            return self.range_call(WindowFunction::Range(function), call, grid);
+        }
+        if let Some(function) = ExtendedRate::from_name(call.func) {
+            return self.range_call(WindowFunction::Reaching(function), call, grid);
         }
         if let Some(function) = math::by_name(call.func) {
             let input = self.arg(call, 0, grid)?;
@@ -47,7 +51,8 @@ impl Lowering {
             }
             "absent_over_time" => {
                 let input = self.range_input(&args[0], grid, &Above::function(call.func))?;
-                let present = self.window(RangeFunction::Present, input, call, Vec::new());
+                let present = WindowFunction::Range(RangeFunction::Present);
+                let present = self.window(present, input, call, Vec::new());
                 Ok(PromNode::vector(PromOp::Absent(absent_labels(&args[0])), vec![present], grid))
             }
             "timestamp" => self.timestamp(&args[0], grid),
@@ -83,6 +88,7 @@ impl Lowering {
                 let quantiles: Vec<usize> = (2..args.len()).collect();
                 self.histogram_statistic(Statistic::Quantiles { label }, call, (0, &quantiles), grid)
             }
+            "info" => self.info(call, grid),
             "start" | "end" | "step" | "range" | "min_of" | "max_of" => self.query_time(call, grid, above),
             other => Err(unsupported(&format!("{other}()"))),
         }
@@ -117,7 +123,7 @@ impl Lowering {
         }
     }
 
-    fn range_call(&self, function: RangeFunction, call: &Call, grid: StepGrid) -> Result<PromNode> {
+    fn range_call(&self, function: WindowFunction, call: &Call, grid: StepGrid) -> Result<PromNode> {
         let is_range = |e: &&Expr| matches!(strip(e).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
         let Some(range) = call.args.iter().find(is_range) else {
             return Err(QueryError::Internal(format!("{}() needs a range vector", call.func)));
@@ -127,12 +133,14 @@ impl Lowering {
         for arg in call.args.iter().filter(|a| !is_range(a)) {
             params.push(self.lower(arg, grid, &Above::default())?);
         }
+        let function = self.of_range(function, &input, call.func)?;
         Ok(self.window(function, input, call, params))
     }
 
     fn timestamp(&self, arg: &Expr, grid: StepGrid) -> Result<PromNode> {
         if let ExprKind::Vector(selector) = &strip(arg).kind {
             let above = Above::function("timestamp");
+            let selector = (selector, arg.span);
             return Ok(self.named(self.selector(selector, WindowFunction::Timestamp, grid, &above)?));
         }
         let input = self.lower(arg, grid, &Above::function("timestamp"))?;

@@ -11,12 +11,14 @@ use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Sche
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
-use promql::kernels::window::{HistogramSamples, Samples};
+use promql::ast::Extension;
+use promql::kernels::extended::framed;
+use promql::kernels::window::{HistogramSamples, Samples, Steps};
 
 use super::scan::SeriesScan;
 use super::window::Points;
 use crate::batch::Histograms;
-use crate::context::{METADATA_LABELS, QueryContext, fail};
+use crate::context::{METADATA_LABELS, QueryContext, execution, fail};
 use crate::exec::{BatchOperator, BatchStream, Inputs};
 use crate::read::{Reader, Reading};
 
@@ -112,6 +114,32 @@ pub(crate) fn raw_series(batch: &RecordBatch, query: &QueryContext) -> Vec<RawSe
 pub(crate) struct RawSelector {
     pub(crate) scan: SeriesScan,
     pub(crate) reading: Reading,
+    pub(crate) frame: Option<Frame>,
+}
+
+/// The borders of an anchored or smoothed range, at which it gets values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame {
+    extension: Extension,
+    start: i64,
+    end: i64,
+}
+
+impl Frame {
+    /// Of a range of this length at the first step.
+    pub(crate) fn new(extension: Extension, steps: &Steps, range: i64) -> Frame {
+        let end = steps.end(0);
+        Frame { extension, start: end.saturating_sub(range), end }
+    }
+
+    fn apply(self, floats: Samples<'_>, histograms: HistogramSamples<'_>) -> Result<(Vec<i64>, Vec<f64>)> {
+        let smoothed = self.extension == Extension::Smoothed;
+        if !histograms.t.is_empty() {
+            let name = if smoothed { "smoothed" } else { "anchored" };
+            return Err(execution(format!("{name} modifier is not supported with histograms")));
+        }
+        Ok(framed(floats, (self.start, self.end), smoothed))
+    }
 }
 
 impl BatchOperator for RawSelector {
@@ -142,7 +170,13 @@ impl BatchOperator for RawSelector {
                 reader.read(series).map_err(fail)?;
                 inputs.query.count_decoded(reader.floats().t.len() + reader.histograms().t.len());
                 reader.drop_stale();
-                rows.push(labels, reader.floats(), reader.histograms());
+                match operator.frame {
+                    None => rows.push(labels, reader.floats(), reader.histograms()),
+                    Some(frame) => {
+                        let (t, v) = frame.apply(reader.floats(), reader.histograms())?;
+                        rows.push(labels, Samples { t: &t, v: &v }, HistogramSamples { t: &[], h: &[] });
+                    }
+                }
             }
             Ok(Some((rows.into_batch(&inputs.query)?, (operator, inputs, reader))))
         });

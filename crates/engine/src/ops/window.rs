@@ -8,12 +8,14 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use futures::{StreamExt, TryStreamExt};
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels};
-use promql::ast::Span;
+use promql::ast::{Extension, Span};
+use promql::kernels::extended::{self, ExtendedFunction};
 use promql::kernels::mixed::{self, MixedInput};
 use promql::kernels::notes::Notes;
 use promql::kernels::range::{self, Buffers, Input, RangeFunction};
 use promql::kernels::window::{Bounds, HistogramSamples, Samples, Steps, bounds};
-use promql::kernels::{Column, Param};
+use promql::kernels::xrate::{self, ExtendedRate, Reaching};
+use promql::kernels::{Column, MixedColumn, Param};
 use tokio::sync::OnceCell;
 
 use super::scan::SeriesScan;
@@ -29,7 +31,20 @@ pub(crate) enum WindowFunction {
     Instant,
     /// The time of the latest sample of the lookback.
     Timestamp,
+    /// The same, of series that stay the metrics they are.
+    Seen,
     Range(RangeFunction),
+    /// Of an anchored or smoothed range, which reaches past its borders by the lookback.
+    Extended {
+        function: ExtendedFunction,
+        lookback: i64,
+    },
+    /// The smoothed value, between the samples within the lookback to both sides.
+    Smoothed {
+        lookback: i64,
+    },
+    /// Of a range that reaches back to the sample before it.
+    Reaching(ExtendedRate),
 }
 
 /// A function over windows at the steps of a grid.
@@ -48,16 +63,28 @@ pub(crate) struct WindowSpec {
 }
 
 impl WindowSpec {
-    fn keeps_name(&self) -> bool {
+    pub(crate) fn keeps_name(&self) -> bool {
         match self.function {
-            WindowFunction::Instant => true,
-            WindowFunction::Timestamp => false,
+            WindowFunction::Instant | WindowFunction::Seen | WindowFunction::Smoothed { .. } => true,
+            WindowFunction::Timestamp | WindowFunction::Extended { .. } | WindowFunction::Reaching(_) => false,
             WindowFunction::Range(function) => function.keeps_name(),
         }
     }
 
     fn reads_stale(&self) -> bool {
-        !matches!(self.function, WindowFunction::Range(_))
+        matches!(self.function, WindowFunction::Instant | WindowFunction::Timestamp | WindowFunction::Seen)
+    }
+
+    /// Where the windows end that hold the samples needed, and how long they are.
+    fn windows(&self) -> (Steps, i64) {
+        match self.function {
+            WindowFunction::Extended { function, lookback } => {
+                extended::reach(function.extension(), &self.steps, self.range, lookback)
+            }
+            WindowFunction::Smoothed { lookback } => extended::reach(Extension::Smoothed, &self.steps, 0, lookback),
+            WindowFunction::Reaching(_) => (self.steps, self.range.saturating_add(xrate::REACH_MS)),
+            _ => (self.steps, self.range),
+        }
     }
 
     fn detail(&self) -> String {
@@ -111,10 +138,11 @@ impl Evaluator {
             return Ok(());
         }
         let spec = Arc::clone(&self.spec);
-        bounds(floats.t, &spec.steps, spec.range, &mut self.bounds);
+        let (steps, range) = spec.windows();
+        bounds(floats.t, &steps, range, &mut self.bounds);
         self.histogram_bounds.clear();
         if !histograms.t.is_empty() {
-            bounds(histograms.t, &spec.steps, spec.range, &mut self.histogram_bounds);
+            bounds(histograms.t, &steps, range, &mut self.histogram_bounds);
         }
         if self.bounds.iter().chain(&self.histogram_bounds).all(|b| b.is_empty()) {
             return Ok(());
@@ -151,16 +179,44 @@ impl Evaluator {
         let mut column = Column { values, present };
         match spec.function {
             WindowFunction::Instant => range::lookback::<false>(samples, &self.bounds, &mut column),
-            WindowFunction::Timestamp => range::lookback::<true>(samples, &self.bounds, &mut column),
+            WindowFunction::Timestamp | WindowFunction::Seen => {
+                range::lookback::<true>(samples, &self.bounds, &mut column);
+            }
             WindowFunction::Range(function) => {
                 let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
                 let (bounds, steps) = (&self.bounds[..], &spec.steps);
                 let input = Input { samples, bounds, steps, range: spec.range, params: &params };
                 range::evaluate(function, input, &mut self.buffers, &mut column);
             }
+            WindowFunction::Reaching(function) => {
+                let input = Reaching { samples, bounds: &self.bounds, steps: &spec.steps, range: spec.range };
+                xrate::evaluate(function, input, self.buffers.resets(), &mut column);
+            }
+            WindowFunction::Extended { .. } | WindowFunction::Smoothed { .. } => {
+                self.histogram_bounds.resize(spec.steps.count, Bounds::default());
+                let input = MixedInput {
+                    floats: samples,
+                    float_bounds: &self.bounds,
+                    histograms: HistogramSamples { t: &[], h: &[] },
+                    histogram_bounds: &self.histogram_bounds,
+                    steps: &spec.steps,
+                    range: spec.range,
+                    params: &[],
+                };
+                let mut out = MixedColumn { values: column.values, present: column.present, histograms: &mut [] };
+                // Only histograms give cause for notes.
+                let notes = &mut Notes::default();
+                match spec.function {
+                    WindowFunction::Extended { function, .. } => {
+                        extended::evaluate(function, input, self.buffers.resets(), notes, &mut out);
+                    }
+                    _ => extended::smoothed_instant(input, notes, &mut out),
+                }
+            }
         }
     }
 
+    /// Evaluates a series that has histograms.
     fn mixed(
         &mut self,
         row: usize,
@@ -187,6 +243,19 @@ impl Evaluator {
             WindowFunction::Range(function) => {
                 mixed::evaluate(function, input, &mut self.buffers, &mut notes, &mut column);
             }
+            WindowFunction::Extended { function, .. } => {
+                extended::evaluate(function, input, self.buffers.resets(), &mut notes, &mut column);
+            }
+            WindowFunction::Smoothed { .. } => extended::smoothed_instant(input, &mut notes, &mut column),
+            WindowFunction::Seen => {
+                if has_latest_histogram(input) {
+                    return Err(execution(format!("this should be an info metric, with float samples: {labels}")));
+                }
+                mixed::lookback::<true>(input, &mut column);
+            }
+            WindowFunction::Reaching(_) => {
+                return Err(execution("native histograms are not supported in extended range functions"));
+            }
         }
         let held = histogram_bytes(column.histograms);
         self.query.note(&notes, spec.span, &metric_name(labels));
@@ -195,8 +264,9 @@ impl Evaluator {
 
     /// Prometheus' info for `rate` and `increase` of something whose name is not that of a counter.
     fn note_counter(&mut self, labels: &Labels) {
-        use RangeFunction::{Increase, Rate};
-        if !matches!(self.spec.function, WindowFunction::Range(Rate | Increase)) {
+        use WindowFunction::{Extended, Range};
+        let rate = matches!(self.spec.function, Range(_) | Extended { .. });
+        if !rate || !matches!(self.spec.name.as_str(), "rate" | "increase") {
             return;
         }
         let Some(name) = labels.metric_name() else { return };
@@ -249,6 +319,15 @@ impl Evaluator {
         self.query.hold(rows.points())?;
         Ok(rows)
     }
+}
+
+/// Whether the latest sample of any window is a histogram.
+fn has_latest_histogram(input: MixedInput<'_>) -> bool {
+    input.float_bounds.iter().zip(input.histogram_bounds).any(|(floats, histograms)| {
+        let latest = floats.range().last().map(|at| input.floats.t[at]);
+        let histogram = histograms.range().last().filter(|at| !input.histograms.h[*at].is_stale());
+        histogram.is_some_and(|at| latest.is_none_or(|t| input.histograms.t[at] > t))
+    })
 }
 
 /// Windows over a selector.

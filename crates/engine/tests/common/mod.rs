@@ -11,6 +11,7 @@ pub(crate) fn engine(threads: usize, delayed_name_removal: bool) -> Engine {
         threads,
         experimental_functions: true,
         extended_range_selectors: true,
+        extended_rate_functions: true,
         fill_modifiers: true,
         delayed_name_removal,
         ..EngineSettings::default()

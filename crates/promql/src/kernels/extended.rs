@@ -7,15 +7,16 @@
 use std::sync::Arc;
 
 use super::MixedColumn;
+use super::mixed::MixedInput;
 use super::notes::{Note, Notes};
 use super::rate::{Extrapolation, Resets, is_change, is_reset};
-use super::window::{Bounds, HistogramSamples, Samples, Steps};
+use super::window::{Bounds, Samples, Steps};
 use crate::ast::Extension;
 
 mod histograms;
 
 /// A function that takes extended ranges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExtendedFunction {
     Anchored(Extrapolation),
     Smoothed(Extrapolation),
@@ -25,6 +26,14 @@ pub enum ExtendedFunction {
 }
 
 impl ExtendedFunction {
+    /// The kind of ranges it takes here.
+    pub fn extension(self) -> Extension {
+        match self {
+            ExtendedFunction::Smoothed(_) => Extension::Smoothed,
+            _ => Extension::Anchored,
+        }
+    }
+
     /// The function of that name in PromQL, if it takes such ranges.
     pub fn from_name(name: &str, extension: Extension) -> Option<ExtendedFunction> {
         let difference = match name {
@@ -56,19 +65,6 @@ pub fn reach(extension: Extension, steps: &Steps, range: i64, lookback: i64) -> 
     }
 }
 
-/// One series and its windows of [`reach`].
-#[derive(Clone, Copy, Debug)]
-pub struct ExtendedInput<'a> {
-    pub floats: Samples<'a>,
-    pub float_bounds: &'a [Bounds],
-    pub histograms: HistogramSamples<'a>,
-    pub histogram_bounds: &'a [Bounds],
-    /// Where the ranges end.
-    pub steps: &'a Steps,
-    /// How long the ranges are.
-    pub range: i64,
-}
-
 /// The borders of a range; it is open at its start.
 #[derive(Clone, Copy, Debug)]
 struct Range {
@@ -76,17 +72,20 @@ struct Range {
     end: i64,
 }
 
-impl ExtendedInput<'_> {
-    fn range(&self, k: usize) -> Range {
-        let end = self.steps.end(k);
-        Range { start: end.saturating_sub(self.range), end }
-    }
+/// The windows of floats and of histograms with their ranges, step by step.
+fn windows<'a>(input: &'a MixedInput<'_>) -> impl Iterator<Item = (usize, Range, Bounds, Bounds)> + use<'a> {
+    let bounds = input.float_bounds.iter().zip(input.histogram_bounds);
+    bounds.enumerate().map(|(k, (floats, histograms))| {
+        let end = input.steps.end(k);
+        (k, Range { start: end.saturating_sub(input.range), end }, *floats, *histograms)
+    })
 }
 
-/// Evaluates `function` at every step; `out` must come without any value present.
+/// Evaluates `function` at every step; `out` must come without any value present. The bounds are those of the windows
+/// that [`reach`] gives, steps and range those of the ranges.
 pub fn evaluate(
     function: ExtendedFunction,
-    input: ExtendedInput<'_>,
+    input: MixedInput<'_>,
     resets: &mut Resets,
     notes: &mut Notes,
     out: &mut MixedColumn<'_>,
@@ -132,26 +131,25 @@ fn borders(t: &[i64], window: Bounds, range: Range, smoothed: bool) -> (usize, u
 
 fn differences(
     difference: Difference,
-    input: ExtendedInput<'_>,
+    input: MixedInput<'_>,
     resets: &mut Resets,
     notes: &mut Notes,
     out: &mut MixedColumn<'_>,
 ) {
     resets.find(input.floats.v);
     let seconds = input.range as f64 / 1000.0;
-    for (k, (floats, histograms)) in input.float_bounds.iter().zip(input.histogram_bounds).enumerate() {
-        let range = input.range(k);
+    for (k, range, floats, histograms) in windows(&input) {
         match (floats.is_empty(), histograms.is_empty()) {
             (true, true) => {}
             (false, false) => notes.push(Note::MixedFloatsAndHistograms),
             (false, true) => {
-                if let Some(increase) = of_floats(difference, input.floats, *floats, range, resets) {
+                if let Some(increase) = of_floats(difference, input.floats, floats, range, resets) {
                     let is_rate = difference.kind == Extrapolation::Rate;
                     out.set_float(k, if is_rate { increase / seconds } else { increase });
                 }
             }
             (true, false) => {
-                let increase = histograms::difference(difference, input.histograms, *histograms, range, notes);
+                let increase = histograms::difference(difference, input.histograms, histograms, range, notes);
                 if let Some(increase) = increase {
                     out.set_histogram(k, Arc::new(histograms::finished(increase, difference.kind, seconds)));
                 }
@@ -221,7 +219,7 @@ fn correction((left, right): (f64, f64), v: &[f64], from: usize, to: usize, rese
 /// Counts the events between neighbours from the anchor on, of whichever kind those are; where one is a float and the
 /// other a histogram there always is one.
 fn events(
-    input: ExtendedInput<'_>,
+    input: MixedInput<'_>,
     of_floats: fn(f64, f64) -> bool,
     of_histograms: fn(&model::FloatHistogram, &model::FloatHistogram) -> bool,
     out: &mut MixedColumn<'_>,
@@ -248,9 +246,9 @@ fn events(
         }
         was_float = Some(is_float);
     }
-    for (k, (floats, histograms)) in input.float_bounds.iter().zip(input.histogram_bounds).enumerate() {
+    for (k, range, floats, histograms) in windows(&input) {
         let (lo, hi) = ((floats.lo + histograms.lo) as usize, (floats.hi + histograms.hi) as usize);
-        let inside = lo + times[lo..hi].partition_point(|t| *t <= input.range(k).start);
+        let inside = lo + times[lo..hi].partition_point(|t| *t <= range.start);
         if inside < hi {
             let anchor = inside.saturating_sub(1).max(lo);
             out.set_float(k, f64::from(before[hi - 1] - before[anchor]));
@@ -260,19 +258,18 @@ fn events(
 
 /// The smoothed instant value at every step: between the samples around it, or that of the last sample where none
 /// follows. The windows are those that [`reach`] gives for a range of no length.
-pub fn smoothed_instant(input: ExtendedInput<'_>, notes: &mut Notes, out: &mut MixedColumn<'_>) {
-    for (k, (floats, histograms)) in input.float_bounds.iter().zip(input.histogram_bounds).enumerate() {
-        let at = input.steps.end(k);
+pub fn smoothed_instant(input: MixedInput<'_>, notes: &mut Notes, out: &mut MixedColumn<'_>) {
+    for (k, Range { end: at, .. }, floats, histograms) in windows(&input) {
         match (floats.is_empty(), histograms.is_empty()) {
             (true, true) => {}
             (false, false) => notes.push(Note::MixedFloatsAndHistograms),
             (false, true) => {
-                if let Some(value) = smoothed_float(input.floats, *floats, at) {
+                if let Some(value) = smoothed_float(input.floats, floats, at) {
                     out.set_float(k, value);
                 }
             }
             (true, false) => {
-                if let Some(value) = histograms::smoothed(input.histograms, *histograms, at, notes) {
+                if let Some(value) = histograms::smoothed(input.histograms, histograms, at, notes) {
                     out.set_histogram(k, value);
                 }
             }

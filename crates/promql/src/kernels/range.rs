@@ -85,6 +85,13 @@ pub struct Buffers {
     pub(super) mixed: mixed::Scratch,
 }
 
+impl Buffers {
+    /// The buffer for the resets of a counter.
+    pub fn resets(&mut self) -> &mut Resets {
+        &mut self.resets
+    }
+}
+
 /// One series, its windows and the parameters of the function, in order of the call's arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {

@@ -64,7 +64,7 @@ impl Resets {
 }
 
 /// What an extrapolated difference is of and over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extrapolation {
     Rate,
     Increase,

@@ -11,7 +11,7 @@ use super::window::{Bounds, Samples, Steps};
 /// How far before a range the sample may be at which its difference begins.
 pub const REACH_MS: i64 = 3_600_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExtendedRate {
     Rate,
     Increase,

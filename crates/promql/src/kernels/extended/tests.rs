@@ -3,27 +3,24 @@ use model::histogram::{ResetHint, Span};
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernels::window::bounds;
+use crate::kernels::window::{HistogramSamples, bounds};
 
 const LOOKBACK: i64 = 40;
 
 /// Values by step of one function over one series.
 fn run(function: ExtendedFunction, samples: (&[i64], &[f64]), steps: &Steps, range: i64) -> Vec<Option<f64>> {
-    let extension = match function {
-        ExtendedFunction::Smoothed(_) => Extension::Smoothed,
-        _ => Extension::Anchored,
-    };
-    let (wide, length) = reach(extension, steps, range, LOOKBACK);
+    let (wide, length) = reach(function.extension(), steps, range, LOOKBACK);
     let (mut float_bounds, mut histogram_bounds) = (Vec::new(), Vec::new());
     bounds(samples.0, &wide, length, &mut float_bounds);
     bounds(&[], &wide, length, &mut histogram_bounds);
-    let input = ExtendedInput {
+    let input = MixedInput {
         floats: Samples { t: samples.0, v: samples.1 },
         float_bounds: &float_bounds,
         histograms: HistogramSamples { t: &[], h: &[] },
         histogram_bounds: &histogram_bounds,
         steps,
         range,
+        params: &[],
     };
     let (mut values, mut present) = (vec![0.0; steps.count], vec![0; steps.count.div_ceil(64)]);
     let mut histograms = vec![None; steps.count];
@@ -137,21 +134,18 @@ fn of_histograms(
     let t: Vec<i64> = samples.iter().map(|s| s.0).collect();
     let h: Vec<Arc<FloatHistogram>> = samples.iter().map(|s| histogram(s.1, s.2)).collect();
     let steps = Steps { start: end, step: 1, count: 1, offset: 0, fixed: None };
-    let extension = match function {
-        ExtendedFunction::Smoothed(_) => Extension::Smoothed,
-        _ => Extension::Anchored,
-    };
-    let (wide, length) = reach(extension, &steps, range, LOOKBACK);
+    let (wide, length) = reach(function.extension(), &steps, range, LOOKBACK);
     let (mut float_bounds, mut histogram_bounds) = (Vec::new(), Vec::new());
     bounds(&[], &wide, length, &mut float_bounds);
     bounds(&t, &wide, length, &mut histogram_bounds);
-    let input = ExtendedInput {
+    let input = MixedInput {
         floats: Samples { t: &[], v: &[] },
         float_bounds: &float_bounds,
         histograms: HistogramSamples { t: &t, h: &h },
         histogram_bounds: &histogram_bounds,
         steps: &steps,
         range,
+        params: &[],
     };
     let (mut values, mut present, mut histograms) = ([0.0], [0], [None]);
     let mut notes = Notes::default();

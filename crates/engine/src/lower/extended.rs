@@ -1,0 +1,40 @@
+//! Ranges that reach past their borders: of `anchored` and `smoothed` selectors, and of Thanos' `xrate`.
+
+use promql::ast::Extension;
+use promql::functions::{ANCHORED_FUNCTIONS, SMOOTHED_FUNCTIONS};
+use promql::kernels::extended::ExtendedFunction;
+use promql::kernels::xrate::{ExtendedRate, REACH_MS};
+
+use super::{Lowering, RangeInput, RangeSource, Result};
+use crate::QueryError;
+use crate::ops::window::WindowFunction;
+
+impl Lowering {
+    /// How far before and after its range a selector is read; `function` is the one around it, if any.
+    pub(super) fn reach(&self, extension: Option<Extension>, function: &str) -> Result<(i64, i64)> {
+        let Some(extension) = extension else {
+            return Ok((if ExtendedRate::from_name(function).is_some() { REACH_MS } else { 0 }, 0));
+        };
+        if !function.is_empty() && ExtendedFunction::from_name(function, extension).is_none() {
+            let (name, functions) = match extension {
+                Extension::Anchored => ("anchored", &ANCHORED_FUNCTIONS[..]),
+                Extension::Smoothed => ("smoothed", &SMOOTHED_FUNCTIONS[..]),
+            };
+            let functions = functions.join(", ");
+            let text = format!("{name} modifier can only be used with: {functions} - not with {function}");
+            return Err(QueryError::Execution(text));
+        }
+        let after = if extension == Extension::Smoothed { self.lookback_ms } else { 0 };
+        Ok((self.lookback_ms, after))
+    }
+
+    /// What a function is over this range.
+    pub(super) fn of_range(&self, function: WindowFunction, input: &RangeInput, name: &str) -> Result<WindowFunction> {
+        if matches!((function, &input.node), (WindowFunction::Reaching(_), RangeSource::Subquery { .. })) {
+            // Its windows would reach past the steps of the subquery.
+            return Err(QueryError::Execution(format!("{name}() of a subquery is not supported")));
+        }
+        let extended = input.extension.and_then(|extension| ExtendedFunction::from_name(name, extension));
+        Ok(extended.map_or(function, |function| WindowFunction::Extended { function, lookback: self.lookback_ms }))
+    }
+}

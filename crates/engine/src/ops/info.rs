@@ -1,0 +1,334 @@
+//! `info()`: adds the labels of info metrics to series with the same `instance` and `job`.
+//!
+//! Which info metrics are read is known once the series are: the selects are made here, for the values of `instance`
+//! and `job` that occur. A series is matched by labels once; which info series it is enriched by at a step is a bitmap.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use futures::TryStreamExt;
+use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
+use promql::kernels::aggregate::for_each_bit;
+
+use super::distinct::SAME_LABELSET;
+use super::map::relabel;
+use super::scan::SeriesScan;
+use super::window::{SelectorWindow, WindowSpec};
+use crate::Select;
+use crate::batch::{Rows, fill_bits};
+use crate::context::execution;
+use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::read::Reading;
+
+/// The labels that say what an info metric is about.
+const IDENTIFYING: [&str; 2] = ["instance", "job"];
+
+/// Which info metrics are read, and what of them is added.
+#[derive(Clone, Debug)]
+pub(crate) struct InfoSpec {
+    /// What their names match.
+    pub(crate) names: Vec<Matcher>,
+    /// What their labels match; if there are any, labels of these names alone are added.
+    pub(crate) data: Vec<Matcher>,
+    /// How they are read; the matchers are still to come.
+    pub(crate) select: Select,
+    pub(crate) reading: Reading,
+    pub(crate) window: WindowSpec,
+}
+
+#[derive(Debug)]
+pub(crate) struct Info {
+    pub(crate) spec: InfoSpec,
+}
+
+/// The values of the identifying labels, empty where there is none.
+type Identity<'a> = [&'a [u8]; 2];
+
+fn identity(labels: &Labels) -> Identity<'_> {
+    IDENTIFYING.map(|name| labels.get(name).unwrap_or_default())
+}
+
+/// Series and their labels.
+struct Side {
+    rows: Rows,
+    labels: Vec<Labels>,
+}
+
+/// The info series, one at most per metric, that enrich at the steps of a bitmap.
+struct Choice {
+    rows: Vec<usize>,
+    mask: Vec<u64>,
+}
+
+/// Two info series of one metric that are equally new.
+struct Conflict {
+    step: usize,
+    existing: usize,
+    new: usize,
+}
+
+impl Info {
+    async fn evaluate(&self, inputs: &Inputs) -> Result<Rows> {
+        let memory = inputs.reserve("info");
+        let rows = inputs.collect(0, self.steps(), &memory).await?;
+        let base = Side { labels: inputs.query.labels_of(&rows), rows };
+        let is_info = |labels: &Labels| {
+            let name = labels.metric_name().unwrap_or_default();
+            self.spec.names.iter().all(|m| m.matches(name))
+        };
+        let enriched: Vec<bool> = base.labels.iter().map(|labels| !is_info(labels)).collect();
+        let identities = base.labels.iter().zip(&enriched).filter(|(_, e)| **e).map(|(labels, _)| identity(labels));
+        let mut info = Side { rows: Rows::new(self.steps()), labels: Vec::new() };
+        for matchers in identifying_matchers(identities) {
+            self.read(inputs, matchers, &mut info, &memory).await?;
+        }
+        let choices = choices(&base, &info)?;
+        let mut out = Output::new(self.steps());
+        for (row, labels) in base.labels.iter().enumerate() {
+            let found = choices.get(&identity(labels)).filter(|_| enriched[row]);
+            let Some(found) = found else {
+                if !enriched[row] || self.spec.data.iter().all(Matcher::matches_empty) {
+                    out.add(labels.clone(), &base.rows, row, base.rows.present(row))?;
+                }
+                continue;
+            };
+            for choice in found {
+                let mask: Vec<u64> = choice.mask.iter().zip(base.rows.present(row)).map(|(a, b)| a & b).collect();
+                if mask.iter().all(|w| *w == 0) {
+                    continue;
+                }
+                if let Some(labels) = self.enrich(labels, choice, &info.labels)? {
+                    out.add(labels, &base.rows, row, &mask)?;
+                }
+            }
+        }
+        memory.try_grow(out.rows.bytes())?;
+        relabel(&inputs.query, &mut out.rows, out.labels);
+        Ok(out.rows)
+    }
+
+    /// Reads the info series of some identifying values: at each step when their last sample was.
+    async fn read(
+        &self,
+        inputs: &Inputs,
+        identifying: Vec<Matcher>,
+        info: &mut Side,
+        memory: &MemoryReservation,
+    ) -> Result<()> {
+        let mut select = self.spec.select.clone();
+        select.matchers = identifying;
+        select.matchers.extend(self.spec.data.iter().chain(&self.spec.names).cloned());
+        let (spec, scan) = (self.spec.window.clone(), SeriesScan::new(select));
+        let window = Arc::new(SelectorWindow::new(spec, scan, self.spec.reading.clone(), 1));
+        let mut batches = window.run(0, inputs.without_inputs())?;
+        while let Some(rows) = batches.try_next().await? {
+            memory.try_grow(rows.bytes())?;
+            info.labels.extend(inputs.query.labels_of(&rows));
+            info.rows.append(rows);
+        }
+        Ok(())
+    }
+
+    /// The labels of a series with those of its info series, or `None` where it is left out.
+    fn enrich(&self, labels: &Labels, choice: &Choice, info: &[Labels]) -> Result<Option<Labels>> {
+        if choice.rows.is_empty() {
+            let stays = self.spec.data.iter().all(Matcher::matches_empty);
+            return Ok(stays.then(|| labels.clone()));
+        }
+        let mut added: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
+        for row in &choice.rows {
+            for (name, value) in info[*row].iter().filter(|(name, _)| *name != METRIC_NAME.as_bytes()) {
+                let wanted = self.spec.data.is_empty() || self.spec.data.iter().any(|m| m.name.as_bytes() == name);
+                if !wanted || labels.get(name).is_some() {
+                    continue;
+                }
+                if *added.entry(name).or_insert(value) != value {
+                    return Err(execution(format!("conflicting label: {}", String::from_utf8_lossy(name))));
+                }
+            }
+        }
+        let mut builder = LabelsBuilder::from(labels);
+        for (name, value) in added {
+            builder.set(name, value);
+        }
+        Ok(Some(builder.build()))
+    }
+}
+
+/// Sets of matchers for the info series that series with these values may have, one set for each of `instance`, `job`
+/// and both that occurs.
+fn identifying_matchers<'a>(identities: impl Iterator<Item = Identity<'a>>) -> Vec<Vec<Matcher>> {
+    let mut groups: BTreeMap<[bool; 2], [BTreeSet<&str>; 2]> = BTreeMap::new();
+    for values in identities {
+        // Labels of info metrics are UTF-8, so that others match none.
+        let [Ok(instance), Ok(job)] = values.map(std::str::from_utf8) else { continue };
+        let present = [!instance.is_empty(), !job.is_empty()];
+        if present != [false, false] {
+            let group = groups.entry(present).or_default();
+            group[0].insert(instance);
+            group[1].insert(job);
+        }
+    }
+    let set = |group: &[BTreeSet<&str>; 2]| IDENTIFYING.iter().zip(group).map(|(name, v)| one_of(name, v)).collect();
+    groups.values().map(set).collect()
+}
+
+/// A matcher of any of the values. Where there are too many for a regex it lets through whatever has the label.
+fn one_of(name: &str, values: &BTreeSet<&str>) -> Matcher {
+    if let (1, Some(value)) = (values.len(), values.first()) {
+        return Matcher::equal(name, *value);
+    }
+    let literals: Vec<String> = values.iter().map(|value| quote_regex(value)).collect();
+    let any = || Matcher::new(MatchOp::NotEqual, name, "");
+    Matcher::new(MatchOp::Regex, name, literals.join("|")).or_else(|_| any()).unwrap_or(Matcher::equal(name, ""))
+}
+
+fn quote_regex(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted
+}
+
+/// What enriches the series of each identity, and when; together the bitmaps cover all steps.
+fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<Choice>>> {
+    let mut looked_at = vec![0u64; info.rows.words()];
+    for row in 0..base.rows.len() {
+        looked_at.iter_mut().zip(base.rows.present(row)).for_each(|(l, p)| *l |= p);
+    }
+    let mut order: Vec<usize> = (0..info.rows.len()).collect();
+    order.sort_by(|a, b| info.labels[*a].cmp(&info.labels[*b]));
+    let mut groups: HashMap<Identity<'a>, BTreeMap<&[u8], Vec<usize>>> = HashMap::new();
+    for row in order {
+        let labels = &info.labels[row];
+        let metrics = groups.entry(identity(labels)).or_default();
+        metrics.entry(labels.metric_name().unwrap_or_default()).or_default().push(row);
+    }
+    let mut conflict: Option<Conflict> = None;
+    let mut all = HashMap::with_capacity(groups.len());
+    for (identity, metrics) in groups {
+        let mut mask = vec![0; info.rows.words()];
+        fill_bits(&mut mask, info.rows.steps);
+        let mut choices = vec![Choice { rows: Vec::new(), mask }];
+        for rows in metrics.values() {
+            match newest(&info.rows, rows, &looked_at) {
+                Ok(newest) => choices = choices.into_iter().flat_map(|choice| split(choice, &newest)).collect(),
+                Err(found) => {
+                    let place = |c: &Conflict| (c.step, c.new);
+                    conflict = conflict.into_iter().chain([found]).min_by_key(place);
+                }
+            }
+        }
+        all.insert(identity, choices);
+    }
+    match conflict {
+        None => Ok(all),
+        Some(Conflict { step, existing, new }) => {
+            let at = |row: usize| (info.rows.values(row)[step] * 1000.0).round();
+            let (existing_labels, new_labels) = (&info.labels[existing], &info.labels[new]);
+            Err(execution(format!(
+                "found duplicate series for info metric: existing {existing_labels} @ {}, new {new_labels} @ {}",
+                at(existing),
+                at(new)
+            )))
+        }
+    }
+}
+
+/// Of the info series of one metric and identity the one with the newest sample at each step, as bitmaps.
+fn newest(info: &Rows, rows: &[usize], looked_at: &[u64]) -> std::result::Result<Vec<(usize, Vec<u64>)>, Conflict> {
+    if let [row] = rows {
+        return Ok(vec![(*row, info.present(*row).to_vec())]);
+    }
+    let mut masks: Vec<(usize, Vec<u64>)> = rows.iter().map(|row| (*row, vec![0u64; info.words()])).collect();
+    for step in (0..info.steps).filter(|step| looked_at[step / 64] >> (step % 64) & 1 == 1) {
+        let mut best: Option<usize> = None;
+        for (i, row) in rows.iter().enumerate().filter(|(_, row)| info.is_present(**row, step)) {
+            let value = |i: usize| info.values(rows[i])[step];
+            match best {
+                Some(b) if value(b) == value(i) => return Err(Conflict { step, existing: rows[b], new: *row }),
+                Some(b) if value(b) > value(i) => {}
+                _ => best = Some(i),
+            }
+        }
+        if let Some(best) = best {
+            masks[best].1[step / 64] |= 1 << (step % 64);
+        }
+    }
+    Ok(masks)
+}
+
+/// A choice by which info series of one more metric it goes with, at which of its steps.
+fn split(choice: Choice, newest: &[(usize, Vec<u64>)]) -> Vec<Choice> {
+    let mut parts = Vec::new();
+    let mut rest = choice.mask.clone();
+    for (row, mask) in newest {
+        let both: Vec<u64> = choice.mask.iter().zip(mask).map(|(a, b)| a & b).collect();
+        if both.iter().any(|w| *w != 0) {
+            rest.iter_mut().zip(&both).for_each(|(r, b)| *r &= !b);
+            let rows = choice.rows.iter().copied().chain([*row]).collect();
+            parts.push(Choice { rows, mask: both });
+        }
+    }
+    if rest.iter().any(|w| *w != 0) {
+        parts.push(Choice { rows: choice.rows, mask: rest });
+    }
+    parts
+}
+
+/// The enriched series as they grow.
+struct Output {
+    rows: Rows,
+    labels: Vec<Labels>,
+    by_labels: HashMap<Labels, usize>,
+}
+
+impl Output {
+    fn new(steps: usize) -> Output {
+        Output { rows: Rows::new(steps), labels: Vec::new(), by_labels: HashMap::new() }
+    }
+
+    /// Adds the steps of a mask of a row of `base` to the series with these labels.
+    fn add(&mut self, labels: Labels, base: &Rows, row: usize, mask: &[u64]) -> Result<()> {
+        let at = match self.by_labels.get(&labels) {
+            Some(at) => *at,
+            None => {
+                self.by_labels.insert(labels.clone(), self.labels.len());
+                self.labels.push(labels);
+                self.rows.push_empty(0, base.drop_name[row]);
+                self.labels.len() - 1
+            }
+        };
+        if self.rows.present(at).iter().zip(mask).any(|(a, b)| a & b != 0) {
+            return Err(execution(SAME_LABELSET));
+        }
+        for (word, bits) in mask.iter().enumerate() {
+            for_each_bit(*bits, |k| self.rows.copy_step(at, base, row, word * 64 + k));
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Info {
+    fn name(&self) -> &'static str {
+        "Info"
+    }
+
+    fn detail(&self) -> String {
+        format!("{:?} {:?}", self.spec.names, self.spec.data)
+    }
+
+    fn steps(&self) -> usize {
+        self.spec.window.steps.count
+    }
+
+    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
+        Ok(once(async move { self.evaluate(&inputs).await }))
+    }
+}
