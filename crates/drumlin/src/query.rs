@@ -49,6 +49,14 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("selector.relabel-config-file").refused(),
 ];
 
+const EXPERIMENTAL_FUNCTIONS: &str = "promql-experimental-functions";
+const EXTENDED_RANGE_SELECTORS: &str = "promql-extended-range-selectors";
+const FILL_MODIFIERS: &str = "promql-binop-fill-modifiers";
+const DELAYED_NAME_REMOVAL: &str = "promql-delayed-name-removal";
+
+/// What `--enable-feature` knows; names are those of Prometheus.
+const FEATURES: [&str; 4] = [EXPERIMENTAL_FUNCTIONS, EXTENDED_RANGE_SELECTORS, FILL_MODIFIERS, DELAYED_NAME_REMOVAL];
+
 /// Answers PromQL over many sidecars, store gateways and queriers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -155,7 +163,8 @@ struct EvaluationArgs {
     /// Look back further where downsampled data is read.
     #[arg(id = "query.dynamic-lookback-delta", long = "query.dynamic-lookback-delta", default_value_t = true, action = clap::ArgAction::Set, hide = true)]
     dynamic_lookback: bool,
-    /// Features to enable, with commas: promql-experimental-functions.
+    /// Features of Prometheus to enable, with commas: promql-experimental-functions, promql-extended-range-selectors
+    /// (anchored, smoothed), promql-binop-fill-modifiers, promql-delayed-name-removal.
     #[arg(id = "enable-feature", long = "enable-feature", value_name = "FEATURE")]
     enable_feature: Vec<String>,
     /// Let queries call xrate, xincrease and xdelta: rates that begin at the last sample before their range.
@@ -267,6 +276,8 @@ impl Args {
     fn settings(&self, flags: std::collections::BTreeMap<String, String>) -> Result<Settings> {
         let (evaluation, defaults) = (&self.evaluation, &self.defaults);
         let build = process::build_info();
+        let features = self.features();
+        let enabled = |feature: &str| features.iter().any(|f| f == feature);
         Ok(Settings {
             endpoints: self.endpoint_settings()?,
             replica_labels: split_commas(&evaluation.replica_label),
@@ -287,7 +298,10 @@ impl Args {
             default_step: defaults.default_step,
             metadata_default_range: defaults.metadata_range,
             limits: SeriesLimits { series: evaluation.request_series, samples: evaluation.request_samples },
-            experimental_functions: self.experimental_functions(),
+            experimental_functions: enabled(EXPERIMENTAL_FUNCTIONS),
+            extended_range_selectors: enabled(EXTENDED_RANGE_SELECTORS),
+            fill_modifiers: enabled(FILL_MODIFIERS),
+            delayed_name_removal: enabled(DELAYED_NAME_REMOVAL),
             extended_rate_functions: evaluation.extended_rate_functions,
             budget: self.process.budget(),
             web: self.web_settings(),
@@ -296,15 +310,16 @@ impl Args {
         })
     }
 
-    fn experimental_functions(&self) -> bool {
+    /// The features that were enabled and that we have.
+    fn features(&self) -> Vec<String> {
         let features = split_commas(&self.evaluation.enable_feature);
         let (known, unknown): (Vec<_>, Vec<_>) =
-            features.into_iter().partition(|feature| feature == "promql-experimental-functions");
+            features.into_iter().partition(|feature| FEATURES.contains(&feature.as_str()));
         for feature in unknown {
             // Thanos drops features over time and old manifests still name them
             tracing::warn!(feature, "feature has no effect");
         }
-        !known.is_empty()
+        known
     }
 
     fn web_settings(&self) -> WebSettings {

@@ -53,6 +53,9 @@ impl Querier {
             budget: settings.budget.clone(),
             experimental_functions: settings.experimental_functions,
             extended_rate_functions: settings.extended_rate_functions,
+            extended_range_selectors: settings.extended_range_selectors,
+            fill_modifiers: settings.fill_modifiers,
+            delayed_name_removal: settings.delayed_name_removal,
             default_subquery_step_ms: i64::try_from(settings.default_evaluation_interval.as_millis())
                 .unwrap_or(i64::MAX),
             ..EngineSettings::default()

@@ -106,6 +106,12 @@ pub struct Settings {
     pub experimental_functions: bool,
     /// `xrate`, `xincrease` and `xdelta`.
     pub extended_rate_functions: bool,
+    /// `anchored` and `smoothed`.
+    pub extended_range_selectors: bool,
+    /// `fill`, `fill_left` and `fill_right`.
+    pub fill_modifiers: bool,
+    /// Metric names are dropped at the end of a query, not by each function.
+    pub delayed_name_removal: bool,
     pub engine_threads: usize,
     pub budget: Budget,
     pub web: WebSettings,
@@ -132,6 +138,9 @@ impl Default for Settings {
             limits: SeriesLimits::default(),
             experimental_functions: false,
             extended_rate_functions: false,
+            extended_range_selectors: false,
+            fill_modifiers: false,
+            delayed_name_removal: false,
             engine_threads: std::thread::available_parallelism().map_or(1, usize::from),
             budget: Budget::unlimited(),
             web: WebSettings::default(),

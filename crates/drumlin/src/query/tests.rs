@@ -72,3 +72,15 @@ fn tls_towards_endpoints_is_off_unless_asked_for() {
     let tls = settings("--grpc-client-tls-secure --grpc-client-tls-ca=/ca.pem").unwrap().endpoints.tls.unwrap();
     assert_eq!(tls.ca, Some("/ca.pem".into()));
 }
+
+#[test]
+fn features_are_known_by_the_names_of_prometheus() {
+    let of = |words: &str| {
+        let s = settings(words).unwrap();
+        [s.experimental_functions, s.extended_range_selectors, s.fill_modifiers, s.delayed_name_removal]
+    };
+    assert_eq!(of("--enable-feature=promql-at-modifier"), [false; 4]);
+    assert_eq!(of("--enable-feature=promql-extended-range-selectors"), [false, true, false, false]);
+    let two = "--enable-feature=promql-binop-fill-modifiers,promql-experimental-functions";
+    assert_eq!(of(&format!("{two} --enable-feature=promql-delayed-name-removal")), [true, false, true, true]);
+}
