@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::kernels::window::bounds;
 
@@ -54,4 +56,53 @@ fn a_beginning_far_from_the_range_is_left_out() {
     assert_eq!(run(ExtendedRate::Delta, &t, &v, 110_000, 20_000), Some(4.0));
     assert_eq!(run(ExtendedRate::Increase, &t, &v, 110_000, 20_000), Some(5.0));
     assert_eq!(run(ExtendedRate::Delta, &t[..2], &v[..2], 201_000, 100_500), Some(0.0));
+}
+
+/// The definition over the samples of one window, the one before the range included.
+fn naive(function: ExtendedRate, samples: &[(i64, f64)], appeared: i64, (end, range): (i64, i64)) -> Option<f64> {
+    let (start, seconds) = (end - range, (range / 1000) as f64);
+    let before = samples.iter().rposition(|s| s.0 <= start && s.0 > start - REACH_MS);
+    let inside = samples.iter().filter(|s| s.0 > start && s.0 <= end);
+    let mut used: Vec<(i64, f64)> = before.map(|i| samples[i]).into_iter().chain(inside.copied()).collect();
+    let (first, last) = (*used.first()?, *used.last()?);
+    if function == ExtendedRate::Increase && used.iter().all(|s| s.1 == first.1) && end - range <= appeared {
+        return Some(first.1);
+    }
+    let gap = |used: &[(i64, f64)]| (last.0 - used[0].0) as f64 / (used.len() as f64 - 1.0);
+    if function != ExtendedRate::Increase && used.len() > 1 && (start - first.0) as f64 > gap(&used) {
+        if used.len() == 2 {
+            return Some(0.0);
+        }
+        used.remove(0);
+    }
+    let mut value = last.1 - used[0].1;
+    if function != ExtendedRate::Delta {
+        value += used.windows(2).filter(|w| w[1].1 < w[0].1).map(|w| w[0].1).sum::<f64>();
+    }
+    let covered = used.len() > 1 && used[0].0 <= start && ((end - last.0) as f64) < gap(&used);
+    if function != ExtendedRate::Increase && covered {
+        value *= seconds / ((last.0 - used[0].0) as f64 / 1000.0);
+    }
+    Some(if function == ExtendedRate::Rate { value / seconds } else { value })
+}
+
+proptest! {
+    #[test]
+    fn values_equal_the_definition(
+        gaps in prop::collection::vec((1i64..60, 0u8..9), 1..50),
+        end in 0i64..1500, range in 1i64..400,
+    ) {
+        let mut t = 0;
+        let samples: Vec<(i64, f64)> = gaps.iter().map(|(gap, v)| { t += gap * 1000; (t, f64::from(*v)) }).collect();
+        let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
+        for function in [ExtendedRate::Rate, ExtendedRate::Increase, ExtendedRate::Delta] {
+            let got = run(function, &times, &values, end * 1000, range * 1000);
+            let expected = naive(function, &samples, times[0], (end * 1000, range * 1000));
+            let same = match (got, expected) {
+                (Some(a), Some(b)) => (a - b).abs() <= 1e-9 * b.abs().max(1.0),
+                (a, b) => a.is_none() && b.is_none(),
+            };
+            prop_assert!(same, "{function:?}: {got:?}, not {expected:?}");
+        }
+    }
 }
