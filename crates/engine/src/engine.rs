@@ -192,6 +192,7 @@ impl Run {
             default_subquery_step_ms: self.settings.default_subquery_step_ms,
             delayed_name_removal: self.settings.delayed_name_removal,
             asked: (query.grid.start_ms, query.grid.end_ms),
+            max_resolution_ms: query.source.max_resolution_ms(),
             totals_only: totals_only(expr),
             max_steps: if self.settings.max_samples == 0 { 1 << 26 } else { self.settings.max_samples.min(1 << 26) },
         };

@@ -22,7 +22,7 @@ use crate::ops::raw::Frame;
 use crate::ops::select_k::Choice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
-use crate::read::Reading;
+use crate::read::{Reading, Windows};
 use crate::{Dedup, Grid, QueryError, Select, SelectHints};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -44,6 +44,8 @@ pub(crate) struct Lowering {
     /// The times that selectors here are evaluated for, as wide as Prometheus asks its storage: which samples a
     /// replica begins with decides how replicas are merged.
     pub(crate) asked: (i64, i64),
+    /// The coarsest resolution the user allows.
+    pub(crate) max_resolution_ms: i64,
     /// Selectors, by [`address`], of whose histograms only count and sum are wanted.
     pub(crate) totals_only: HashSet<usize>,
 }
@@ -229,6 +231,7 @@ impl Lowering {
         (steps, steps.end(0), steps.end(grid.count - 1))
     }
 
+    /// A selector's select, and how its samples are read; `range_ms` is 0 for instant selectors.
     fn select(&self, selector: &VectorSelector, range: TimeRange, above: &Above, range_ms: i64) -> (Select, Reading) {
         let hints = SelectHints {
             step_ms: self.grid.step_ms,
@@ -239,7 +242,12 @@ impl Lowering {
         };
         let function = above.function.clone();
         let totals_only = self.totals_only.contains(&address(selector));
-        let reading = Reading { function, range, dedup: self.dedup, totals_only };
+        let (window_ms, windows) = match (selector.extension, range_ms) {
+            (Some(_), _) => (range_ms, Windows::Fixed),
+            (None, 0) => (self.lookback_ms, Windows::Lookback { max_resolution_ms: self.max_resolution_ms }),
+            (None, _) => (range_ms, Windows::Range { needs_two: hints.needs_two_samples() }),
+        };
+        let reading = Reading { function, range, dedup: self.dedup, totals_only, window_ms, windows };
         (Select { matchers: selector.matchers.clone(), range, hints }, reading)
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use merge::{ChunkBytes, ChunkContent, Column, Floats, Series, SeriesChunk, ValueOf, overlap_split, read_run};
 use model::histogram::ResetHint;
-use model::{FloatHistogram, Sample, SampleValue, TimeRange};
+use model::{FloatHistogram, Resolution, Sample, SampleValue, TimeRange};
 use promql::kernels::window::{HistogramSamples, Samples};
-use tsdb::chunk::{Encoding, decode_floats, decode_histograms};
+use tsdb::chunk::{Encoding, decode_floats, decode_histograms, num_samples};
 
 use crate::{Dedup, QueryError};
 
@@ -19,6 +19,73 @@ pub(crate) struct Reading {
     pub(crate) dedup: Dedup,
     /// Of histograms only count and sum are wanted.
     pub(crate) totals_only: bool,
+    /// The length of a window in milliseconds.
+    pub(crate) window_ms: i64,
+    pub(crate) windows: Windows,
+}
+
+/// What windows become over downsampled data that is too coarse for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Windows {
+    /// Those of a range function widen where they would hold fewer samples than it needs.
+    Range {
+        needs_two: bool,
+    },
+    /// Those of an instant selector widen where the data is coarser than the user allows.
+    Lookback {
+        max_resolution_ms: i64,
+    },
+    Fixed,
+}
+
+impl Reading {
+    /// The length of a window over data of this resolution, in milliseconds.
+    fn window_over(&self, resolution_ms: i64) -> i64 {
+        let twice = resolution_ms.saturating_mul(2);
+        match self.windows {
+            Windows::Range { needs_two: true } => self.window_ms.max(twice),
+            Windows::Range { needs_two: false } if self.window_ms < resolution_ms => twice,
+            Windows::Lookback { max_resolution_ms } if resolution_ms > max_resolution_ms => {
+                self.window_ms.max(resolution_ms)
+            }
+            _ => self.window_ms,
+        }
+    }
+}
+
+/// Longer windows for where data is too coarse for those asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Widened {
+    pub(crate) window_ms: i64,
+    /// The coarsest resolution.
+    pub(crate) resolution_ms: i64,
+    /// From the first of the coarse data to the last.
+    pub(crate) coarse: TimeRange,
+}
+
+impl Widened {
+    fn with(self, other: Widened) -> Widened {
+        let start = self.coarse.start.min(other.coarse.start);
+        Widened {
+            window_ms: self.window_ms.max(other.window_ms),
+            resolution_ms: self.resolution_ms.max(other.resolution_ms),
+            coarse: TimeRange { start, end: self.coarse.end.max(other.coarse.end) },
+        }
+    }
+}
+
+/// The resolution of a downsampled chunk in milliseconds, by how far its samples stand apart; 0 for raw chunks and
+/// those of one sample.
+fn resolution_of(chunk: &SeriesChunk) -> i64 {
+    let ChunkContent::Aggregates(parts) = &chunk.content else { return 0 };
+    let samples = parts.iter().flatten().next().and_then(|part| num_samples(part.encoding, &part.data).ok());
+    let gaps = i64::try_from(samples.unwrap_or(0)).unwrap_or(i64::MAX) - 1;
+    if gaps < 1 {
+        return 0;
+    }
+    let apart = chunk.max_time.saturating_sub(chunk.min_time) / gaps;
+    let nearer_to_an_hour = apart >= Resolution::OneHour.millis() / 2;
+    if nearer_to_an_hour { Resolution::OneHour.millis() } else { Resolution::FiveMinutes.millis() }
 }
 
 /// The aggregate of downsampled chunks that stands for samples under a function, as Thanos chooses it.
@@ -41,6 +108,7 @@ pub(crate) struct Reader {
     value: ValueOf,
     /// Replicas of counters are aligned where one takes over from the other.
     counter: bool,
+    widened: Option<Widened>,
     floats: Floats,
     histograms: HistogramColumn,
     decoded: Vec<FloatHistogram>,
@@ -74,7 +142,7 @@ impl Reader {
         let value = value_of(&reading.function);
         let counter = matches!(reading.function.as_str(), "rate" | "increase" | "irate" | "resets");
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
-        Reader { reading, value, counter, floats, histograms, decoded: Vec::new() }
+        Reader { reading, value, counter, widened: None, floats, histograms, decoded: Vec::new() }
     }
 
     pub(crate) fn floats(&self) -> Samples<'_> {
@@ -90,7 +158,9 @@ impl Reader {
         self.floats.clear();
         self.histograms.clear();
         let mut chunks = series.chunks;
-        chunks.retain(|c| self.reading.range.overlaps_closed(c.min_time, c.max_time));
+        self.look_for_coarse_data(&chunks);
+        let range = self.range();
+        chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
         let failed = |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {}: {e}", series.labels));
         if is_plain(&chunks) && !self.stitches_raw() {
             for chunk in &chunks {
@@ -122,6 +192,31 @@ impl Reader {
         Ok(())
     }
 
+    /// What becomes of windows over the series just read that reach into data too coarse for them.
+    pub(crate) fn widened(&self) -> Option<Widened> {
+        self.widened
+    }
+
+    fn look_for_coarse_data(&mut self, chunks: &[SeriesChunk]) {
+        self.widened = None;
+        let coarse = chunks.iter().map(|c| (resolution_of(c), c)).filter(|(r, _)| *r > 0);
+        for (resolution_ms, chunk) in coarse {
+            let window_ms = self.reading.window_over(resolution_ms);
+            if window_ms == self.reading.window_ms {
+                continue;
+            }
+            let fresh =
+                Widened { window_ms, resolution_ms, coarse: TimeRange::from_closed(chunk.min_time, chunk.max_time) };
+            self.widened = Some(self.widened.map_or(fresh, |w| w.with(fresh)));
+        }
+    }
+
+    /// The samples that the windows may hold.
+    fn range(&self) -> TimeRange {
+        let more = self.widened.map_or(0, |w| w.window_ms - self.reading.window_ms);
+        TimeRange { start: self.reading.range.start.saturating_sub(more), ..self.reading.range }
+    }
+
     fn decode(&mut self, raw: &ChunkBytes) -> Result<(), tsdb::Error> {
         if !raw.encoding.is_histogram() {
             return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
@@ -142,13 +237,13 @@ impl Reader {
             // Raw counters are left as they are; only `ValueOf::Counter` would change them.
             let value = if chunks.iter().all(is_raw) { ValueOf::Average } else { self.value };
             let mut column = read_run(&chunks, value)?;
-            column.trim(self.reading.range);
+            column.trim(self.range());
             return Ok(column);
         }
         let mut replicas = Vec::new();
         for run in overlap_split(chunks) {
             let mut column = read_run(&run, self.value)?;
-            column.trim(self.reading.range);
+            column.trim(self.range());
             replicas.push(column);
         }
         if replicas.len() == 1 {
@@ -185,7 +280,7 @@ impl Reader {
     }
 
     fn trim(&mut self) {
-        let range = self.reading.range;
+        let range = self.range();
         trim(range, &mut self.floats.ts, &mut self.floats.values);
         trim(range, &mut self.histograms.ts, &mut self.histograms.values);
     }

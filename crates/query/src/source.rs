@@ -4,25 +4,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use engine::{Select, SelectHints, SeriesSource, SourceError, SourceEvent, SourceStream};
+use engine::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 use futures::{StreamExt, stream};
 use merge::Series;
 use storeapi::{AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store};
 use tsdb::chunk::Aggregate;
-
-/// Functions that need two samples in their window. Windows of downsampled data longer than half the range would
-/// leave them without.
-const TWO_SAMPLE_FUNCTIONS: [&str; 9] = [
-    "rate",
-    "irate",
-    "increase",
-    "delta",
-    "idelta",
-    "deriv",
-    "predict_linear",
-    "holt_winters",
-    "double_exponential_smoothing",
-];
 
 /// How one query reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +41,7 @@ impl StoreSource {
     fn request(&self, select: Select) -> SeriesRequest {
         let reading = self.reading.clone();
         SeriesRequest {
-            max_resolution_ms: max_resolution(reading.max_resolution_ms, &select.hints),
+            max_resolution_ms: select.hints.max_resolution_ms(reading.max_resolution_ms),
             aggregates: aggregates_for(&select.hints.func),
             partial_response: reading.partial_response,
             without_replica_labels: reading.replica_labels,
@@ -79,6 +65,10 @@ impl SeriesSource for StoreSource {
             .flatten()
             .boxed()
     }
+
+    fn max_resolution_ms(&self) -> i64 {
+        self.reading.max_resolution_ms
+    }
 }
 
 fn source_error(error: storeapi::Error) -> SourceError {
@@ -87,13 +77,6 @@ fn source_error(error: storeapi::Error) -> SourceError {
         Kind::Timeout => SourceError::Timeout(error.to_string()),
         _ => SourceError::Failed(error.to_string()),
     }
-}
-
-fn max_resolution(allowed_ms: i64, hints: &SelectHints) -> i64 {
-    if hints.range_ms > 0 && TWO_SAMPLE_FUNCTIONS.contains(&hints.func.as_str()) {
-        return allowed_ms.min(hints.range_ms / 2);
-    }
-    allowed_ms
 }
 
 /// Which aggregates of downsampled chunks a function computes on, as Thanos chooses them: for most the average, which

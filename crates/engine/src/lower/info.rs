@@ -8,7 +8,7 @@ use super::{Above, Lowering, Result};
 use crate::ops::info::InfoSpec;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{PromNode, PromOp, StepGrid};
-use crate::read::Reading;
+use crate::read::{Reading, Windows};
 use crate::{QueryError, Select, SelectHints};
 
 const TARGET_INFO: &str = "target_info";
@@ -61,7 +61,14 @@ impl Lowering {
             names: info_names(names)?,
             data,
             select: Select { matchers: Vec::new(), range, hints },
-            reading: Reading { function: "info".to_owned(), range, dedup: self.dedup, totals_only: false },
+            reading: Reading {
+                function: "info".to_owned(),
+                range,
+                dedup: self.dedup,
+                totals_only: false,
+                window_ms: self.lookback_ms,
+                windows: Windows::Lookback { max_resolution_ms: self.max_resolution_ms },
+            },
             window,
         };
         let one_name = base.one_name;

@@ -22,7 +22,7 @@ use super::scan::SeriesScan;
 use crate::batch::{Rows, histogram_bytes};
 use crate::context::{QueryContext, execution, fail, metric_name};
 use crate::exec::{Inputs, Operator, RowStream};
-use crate::read::{HistogramColumn, Reader, Reading};
+use crate::read::{HistogramColumn, Reader, Reading, Widened};
 
 /// What becomes of the samples of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,15 +75,15 @@ impl WindowSpec {
         matches!(self.function, WindowFunction::Instant | WindowFunction::Timestamp | WindowFunction::Seen)
     }
 
-    /// Where the windows end that hold the samples needed, and how long they are.
-    fn windows(&self) -> (Steps, i64) {
+    /// Where the windows end that hold the samples needed for windows of a length, and how far those reach back.
+    fn windows(&self, length: i64) -> (Steps, i64) {
         match self.function {
             WindowFunction::Extended { function, lookback } => {
                 extended::reach(function.extension(), &self.steps, self.range, lookback)
             }
             WindowFunction::Smoothed { lookback } => extended::reach(Extension::Smoothed, &self.steps, 0, lookback),
             WindowFunction::Reaching(_) => (self.steps, self.range.saturating_add(xrate::REACH_MS)),
-            _ => (self.steps, self.range),
+            _ => (self.steps, length),
         }
     }
 
@@ -132,34 +132,24 @@ impl Evaluator {
         &mut self,
         labels: &Labels,
         drop_name: bool,
-        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
+        samples: (Samples<'_>, HistogramSamples<'_>),
+        widened: Option<Widened>,
     ) -> Result<()> {
-        if floats.t.is_empty() && histograms.t.is_empty() {
+        if samples.0.t.is_empty() && samples.1.t.is_empty() {
             return Ok(());
         }
         let spec = Arc::clone(&self.spec);
-        let (steps, range) = spec.windows();
-        bounds(floats.t, &steps, range, &mut self.bounds);
-        self.histogram_bounds.clear();
-        if !histograms.t.is_empty() {
-            bounds(histograms.t, &steps, range, &mut self.histogram_bounds);
-        }
-        if self.bounds.iter().chain(&self.histogram_bounds).all(|b| b.is_empty()) {
-            return Ok(());
-        }
-        self.check_params()?;
-        self.memory.try_grow(spec.steps.count * 8)?;
         self.out.push_empty(0, drop_name);
         let row = self.out.len() - 1;
-        match histograms.t.is_empty() {
-            true => self.floats(row, floats),
-            false => self.mixed(row, labels, (floats, histograms))?,
+        self.evaluate(row, labels, samples, spec.range)?;
+        if let Some(widened) = widened {
+            self.widen(row, labels, samples, widened)?;
         }
         if self.out.present(row).iter().all(|w| *w == 0) {
             self.out.pop();
             return Ok(());
         }
-        if !floats.t.is_empty() {
+        if !samples.0.t.is_empty() {
             self.note_counter(labels);
         }
         let labels = if spec.keeps_name() {
@@ -173,7 +163,67 @@ impl Evaluator {
         Ok(())
     }
 
-    fn floats(&mut self, row: usize, samples: Samples<'_>) {
+    /// Evaluates windows of a length into an empty row.
+    fn evaluate(
+        &mut self,
+        row: usize,
+        labels: &Labels,
+        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
+        length: i64,
+    ) -> Result<()> {
+        let (steps, reach) = self.spec.windows(length);
+        bounds(floats.t, &steps, reach, &mut self.bounds);
+        self.histogram_bounds.clear();
+        if !histograms.t.is_empty() {
+            bounds(histograms.t, &steps, reach, &mut self.histogram_bounds);
+        }
+        if self.bounds.iter().chain(&self.histogram_bounds).all(|b| b.is_empty()) {
+            return Ok(());
+        }
+        self.check_params()?;
+        self.memory.try_grow(steps.count * 8)?;
+        match histograms.t.is_empty() {
+            true => self.floats(row, floats, length),
+            false => self.mixed(row, labels, (floats, histograms), length)?,
+        }
+        Ok(())
+    }
+
+    /// Evaluates longer windows at the steps that reach into data too coarse for those asked for, and says so.
+    fn widen(
+        &mut self,
+        row: usize,
+        labels: &Labels,
+        samples: (Samples<'_>, HistogramSamples<'_>),
+        widened: Widened,
+    ) -> Result<()> {
+        let spec = Arc::clone(&self.spec);
+        self.out.push_empty(0, false);
+        let wide = self.out.len() - 1;
+        self.evaluate(wide, labels, samples, widened.window_ms)?;
+        let mut any = false;
+        for step in 0..spec.steps.count {
+            let end = spec.steps.end(step);
+            if widened.coarse.overlaps_closed(end.saturating_sub(spec.range).saturating_add(1), end) {
+                let there = self.out.is_present(wide, step);
+                any |= there;
+                let value = there.then(|| self.out.sample(wide, step).into());
+                self.out.set_sample(row, step, value);
+            }
+        }
+        self.out.pop();
+        if any {
+            let what = if spec.name.is_empty() { "lookback" } else { "range" };
+            let [asked, window, resolution] =
+                [spec.range, widened.window_ms, widened.resolution_ms].map(promql::format_duration);
+            let text =
+                format!("{what} of {asked} widened to {window} where only data of {resolution} resolution exists");
+            self.query.annotate().info(&self.query.text, spec.span, text);
+        }
+        Ok(())
+    }
+
+    fn floats(&mut self, row: usize, samples: Samples<'_>, length: i64) {
         let spec = &self.spec;
         let (values, present) = self.out.row_mut(row);
         let mut column = Column { values, present };
@@ -185,7 +235,7 @@ impl Evaluator {
             WindowFunction::Range(function) => {
                 let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
                 let (bounds, steps) = (&self.bounds[..], &spec.steps);
-                let input = Input { samples, bounds, steps, range: spec.range, params: &params };
+                let input = Input { samples, bounds, steps, range: length, params: &params };
                 range::evaluate(function, input, &mut self.buffers, &mut column);
             }
             WindowFunction::Reaching(function) => {
@@ -222,6 +272,7 @@ impl Evaluator {
         row: usize,
         labels: &Labels,
         (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
+        length: i64,
     ) -> Result<()> {
         let spec = &self.spec;
         self.bounds.resize(spec.steps.count, Bounds::default());
@@ -232,7 +283,7 @@ impl Evaluator {
             histograms,
             histogram_bounds: &self.histogram_bounds,
             steps: &spec.steps,
-            range: spec.range,
+            range: length,
             params: &params,
         };
         let mut column = self.out.mixed_mut(row);
@@ -375,7 +426,8 @@ impl SelectorWorker {
             if !self.operator.spec.reads_stale() {
                 self.reader.drop_stale();
             }
-            self.evaluator.series(&labels, false, (self.reader.floats(), self.reader.histograms()))?;
+            let samples = (self.reader.floats(), self.reader.histograms());
+            self.evaluator.series(&labels, false, samples, self.reader.widened())?;
         }
         self.evaluator.query.count_decoded(decoded);
         Ok(())
@@ -431,7 +483,8 @@ impl SubqueryWindow {
         let mut points = Points::default();
         for (row, labels) in labels.iter().enumerate() {
             points.read(rows, row, (self.inner_start, self.inner_step));
-            evaluator.series(labels, rows.drop_name[row], (points.floats(), points.histograms.samples()))?;
+            let samples = (points.floats(), points.histograms.samples());
+            evaluator.series(labels, rows.drop_name[row], samples, None)?;
         }
         Ok(())
     }

@@ -18,10 +18,6 @@ use crate::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 /// Series per event.
 const BATCH: usize = 64;
 
-/// Functions that need two samples in their window.
-const NEEDS_TWO: [&str; 8] =
-    ["rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear", "double_exponential_smoothing"];
-
 /// What a [`TsdbSource`] makes of its blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TsdbSourceSettings {
@@ -74,10 +70,7 @@ impl TsdbSource {
 
     /// The blocks that answer: per time the coarsest resolution that is wanted, finer where that is missing.
     fn chosen(&self, select: &Select) -> Vec<usize> {
-        let mut limit = self.settings.max_resolution_ms;
-        if select.hints.range_ms > 0 && NEEDS_TWO.contains(&select.hints.func.as_str()) {
-            limit = limit.min(select.hints.range_ms / 2);
-        }
+        let limit = select.hints.max_resolution_ms(self.settings.max_resolution_ms);
         let mut wanted: Vec<usize> = (0..self.blocks.len()).collect();
         wanted.retain(|b| {
             let meta = &self.blocks[*b].meta;

@@ -66,15 +66,6 @@ fn functions_ask_for_the_aggregates_thanos_asks_for() {
 }
 
 #[test]
-fn two_sample_functions_read_windows_of_half_their_range_at_most() {
-    let hints = |func: &str, range_ms| SelectHints { func: func.to_owned(), range_ms, ..SelectHints::default() };
-    assert_eq!(max_resolution(3_600_000, &hints("rate", 1_200_000)), 600_000);
-    assert_eq!(max_resolution(300_000, &hints("rate", 7_200_000)), 300_000);
-    assert_eq!(max_resolution(3_600_000, &hints("sum_over_time", 1_200_000)), 3_600_000);
-    assert_eq!(max_resolution(3_600_000, &hints("rate", 0)), 3_600_000);
-}
-
-#[test]
 fn requests_carry_what_the_query_said() {
     let store: Arc<dyn Store> = Arc::new(storeapi::conformance::MemoryStore::from_series(Labels::empty(), Vec::new()));
     let reading = Reading {
