@@ -1,5 +1,7 @@
 //! Type checks, in the order in which Prometheus makes them: children first, and the first error is the one told.
 
+use std::collections::HashSet;
+
 use model::METRIC_NAME;
 
 use crate::ast::*;
@@ -13,6 +15,15 @@ type Result<T> = std::result::Result<T, ParseError>;
 /// match many to many.
 pub(crate) fn check(text: &str, expr: &mut Expr) -> Result<ValueType> {
     Checker { text }.expr(expr)
+}
+
+/// The first label that both `on` and the grouping name.
+fn in_both(matching: &VectorMatching) -> Option<&String> {
+    if !matching.on || matching.include.is_empty() {
+        return None;
+    }
+    let include: HashSet<&String> = matching.include.iter().collect();
+    matching.labels.iter().find(|label| include.contains(label))
 }
 
 struct Checker<'a> {
@@ -156,7 +167,7 @@ impl Checker<'_> {
             return self.fail(operator, "comparisons between scalars must use BOOL modifier");
         }
         if let Some(m) = &binary.matching
-            && let Some(label) = m.labels.iter().find(|label| m.on && m.include.contains(label))
+            && let Some(label) = in_both(m)
         {
             let label = quote(label.as_bytes());
             return self.fail(operator, format!("label {label} must not occur in ON and GROUP clause at once"));
