@@ -61,6 +61,10 @@ impl Default for EngineSettings {
     }
 }
 
+/// Of every thread of an engine: operators wait for their inputs within each other, as deep as the parser lets queries
+/// nest. Only what is used takes memory.
+const STACK_BYTES: usize = 32 << 20;
+
 /// Evaluates queries on one pool of threads and one DataFusion runtime.
 #[derive(Debug)]
 pub struct Engine {
@@ -80,6 +84,7 @@ impl Engine {
         let pool = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("promql")
+            .thread_stack_size(STACK_BYTES)
             .enable_time()
             .build()
             .expect("starting the threads of the query engine");

@@ -495,7 +495,8 @@ impl Lowering {
     fn window(&self, function: WindowFunction, input: RangeInput, call: &Call, params: Vec<PromNode>) -> PromNode {
         let spans: Vec<Span> = call.args.iter().map(|a| a.span).collect();
         let is_range = |e: &Expr| matches!(strip(e).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
-        let span = call.args.iter().find(|a| is_range(a)).map_or(Span::default(), |a| a.span);
+        // Prometheus' notes are all about the first argument, also where that is not the range
+        let span = spans.first().copied().unwrap_or_default();
         let param_span = call.args.iter().position(|a| !is_range(a)).map_or(Span::default(), |i| spans[i]);
         let spec = WindowSpec {
             function,

@@ -332,6 +332,28 @@ impl AggregateOp {
 }
 
 impl BinaryOp {
+    /// All operators, in the order of their declaration.
+    pub const ALL: [BinaryOp; 18] = [
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Mul,
+        BinaryOp::Div,
+        BinaryOp::Mod,
+        BinaryOp::Pow,
+        BinaryOp::Atan2,
+        BinaryOp::Eq,
+        BinaryOp::Ne,
+        BinaryOp::Gt,
+        BinaryOp::Lt,
+        BinaryOp::Ge,
+        BinaryOp::Le,
+        BinaryOp::And,
+        BinaryOp::Or,
+        BinaryOp::Unless,
+        BinaryOp::TrimUpper,
+        BinaryOp::TrimLower,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             BinaryOp::Add => "+",

@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use super::groups::{Grouping, Groups};
 use super::map::without_empty;
+use super::select_k::extremes;
 use crate::batch::{Rows, histogram_bytes};
 use crate::context::metric_name;
 use crate::exec::{Inputs, Operator, RowStream, once};
@@ -227,8 +228,9 @@ impl Operator for Quantile {
             let rows = without_empty(rows);
             let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
             if !rows.is_empty() {
-                for bad in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-                    inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, *bad);
+                let (min, max) = extremes(&q);
+                for bad in [min, max].into_iter().filter(|q| !(0.0..=1.0).contains(q)) {
+                    inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
                 }
             }
             let (groups, members) = group_rows(&inputs, &self.grouping, &rows);

@@ -69,16 +69,20 @@ impl SelectK {
         let mut present = vec![0u64; rows.present.len()];
         let place: Vec<f64> =
             inputs.query.labels_of(rows).iter().map(|l| l.length_prefixed_hash64() as f64 / u64::MAX as f64).collect();
-        for (step, ratio) in ratios.iter().enumerate() {
-            if ratio.is_nan() {
-                return Err(execution("Ratio value is NaN"));
-            }
+        if ratios.iter().any(|ratio| ratio.is_nan()) {
+            return Err(execution("Ratio value is NaN"));
+        }
+        let (min, max) = extremes(ratios);
+        for ratio in [min, max] {
             let capped = ratio.clamp(-1.0, 1.0);
-            if capped != *ratio && !rows.is_empty() {
-                let (got, cap) = (format_float_general(*ratio), format_float_general(capped));
+            if capped != ratio && !rows.is_empty() {
+                let (got, cap) = (format_float_general(ratio), format_float_general(capped));
                 let message = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
                 inputs.query.annotate().warn(&inputs.query.text, self.param_span, message);
             }
+        }
+        for (step, ratio) in ratios.iter().enumerate() {
+            let capped = ratio.clamp(-1.0, 1.0);
             for (row, place) in place.iter().enumerate() {
                 let taken = if capped >= 0.0 { *place < capped } else { *place >= 1.0 + capped };
                 if taken && rows.is_present(row, step) {
@@ -101,18 +105,32 @@ fn masked(rows: &Rows, order: &[usize], present: &[u64]) -> Rows {
     without_empty(out)
 }
 
-/// k as a whole number; what is below 1 selects nothing.
-fn whole(k: f64) -> Result<usize> {
-    if k.is_nan() {
+/// k of every step as a whole number, 0 where it selects nothing. Whether one is out of range matters only if any
+/// selects something.
+fn whole(ks: &[f64]) -> Result<Vec<usize>> {
+    let (min, max) = extremes(ks);
+    if max < 1.0 {
+        return Ok(vec![0; ks.len()]);
+    }
+    if ks.iter().any(|k| k.is_nan()) {
         return Err(execution("Parameter value is NaN"));
     }
-    if k <= i64::MIN as f64 {
-        return Err(execution(format!("Scalar value {k} underflows int64")));
+    if min <= i64::MIN as f64 {
+        return Err(execution(format!("Scalar value {} underflows int64", format_float_general(min))));
     }
-    if k >= i64::MAX as f64 {
-        return Err(execution(format!("Scalar value {k} overflows int64")));
+    // the largest float below 2^63
+    if max >= 9_223_372_036_854_774_784.0 {
+        return Err(execution(format!("Scalar value {} overflows int64", format_float_general(max))));
     }
-    Ok((k as i64).max(0) as usize)
+    Ok(ks.iter().map(|k| (*k as i64).max(0) as usize).collect())
+}
+
+/// The least and the greatest, or NaN where there is one: of the parameters of all steps only these are warned of.
+pub(super) fn extremes(values: &[f64]) -> (f64, f64) {
+    let fold = |pick: fn(f64, f64) -> f64| {
+        values.iter().copied().reduce(|a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { pick(a, b) })
+    };
+    (fold(f64::min).unwrap_or(f64::NAN), fold(f64::max).unwrap_or(f64::NAN))
 }
 
 impl Operator for SelectK {
@@ -137,7 +155,7 @@ impl Operator for SelectK {
                 let out = self.sample(&inputs, &rows, &k)?;
                 return Ok(out);
             }
-            let k: Vec<usize> = k.into_iter().map(whole).collect::<Result<_>>()?;
+            let k = whole(&k)?;
             let name = if self.choice == Choice::Smallest { "bottomk" } else { "topk" };
             if self.choice != Choice::First && k.iter().any(|k| *k > 0) {
                 ignore_histograms(&inputs, &mut rows, (name, self.span));

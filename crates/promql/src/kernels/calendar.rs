@@ -22,13 +22,18 @@ pub fn by_name(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// Whole seconds; far beyond any calendar the value is clamped.
-fn seconds(v: f64) -> i64 {
-    (v as i64).clamp(-(1 << 50), 1 << 50)
+/// Whole seconds. What is no 64-bit number of seconds, NaN too, is 2^63, far in the future: so it comes out of the
+/// conversion that x86 processors do, and of the calendar of Go, which has no times so far in the past. Times less far
+/// that are before that calendar's begin are taken to be in the future likewise.
+fn seconds(v: f64) -> i128 {
+    const BEFORE_1970: i128 = (292_277_022_400 / 400 * 146_097 + 306) * 86_400 + 62_135_596_800;
+    let in_range = v >= i64::MIN as f64 && v < -(i64::MIN as f64);
+    let seconds = i128::from(if in_range { v as i64 } else { i64::MIN });
+    if seconds < -BEFORE_1970 { seconds + (1 << 64) } else { seconds }
 }
 
 fn days(v: f64) -> i64 {
-    seconds(v).div_euclid(86_400)
+    seconds(v).div_euclid(86_400) as i64
 }
 
 /// Year, month and day of a number of days since 1970-01-01 in the proleptic Gregorian calendar, by eras of 400 years

@@ -67,10 +67,18 @@ fn quantile_at(
         }
         return bucket.upper;
     }
-    if h.sum.is_nan() && buckets.fold(count, |count, bucket| count + bucket.count) < h.count {
-        notes.push(Note::QuantileSkewedByNan);
-    }
     let into_bucket = if from_below { rank - (count - bucket.count) } else { count - rank };
+    if h.sum.is_nan() {
+        let mut all = count;
+        for rest in buckets {
+            all += rest.count;
+            // Prometheus goes on with the highest bucket, once it has looked at all
+            bucket = h.bounded(rest);
+        }
+        if all < h.count {
+            notes.push(Note::QuantileSkewedByNan);
+        }
+    }
     interpolate(&bucket, into_bucket / bucket.count, h.uses_custom_buckets())
 }
 

@@ -123,10 +123,7 @@ fn matching() -> impl Strategy<Value = VectorMatching> {
 }
 
 fn vector_op() -> impl Strategy<Value = (BinaryOp, bool, VectorMatching)> {
-    use BinaryOp::*;
-    let ops = [Add, Sub, Mul, Div, Mod, Pow, Atan2, Eq, Ne, Gt, Lt, Ge, Le, And, Or, Unless, TrimUpper, TrimLower];
-    (0..ops.len(), any::<bool>(), matching()).prop_map(move |(i, return_bool, matching)| {
-        let op = ops[i];
+    (prop::sample::select(&BinaryOp::ALL[..]), any::<bool>(), matching()).prop_map(|(op, return_bool, matching)| {
         let matching = if op.is_set_operator() {
             let (cardinality, include) = (Cardinality::ManyToMany, Vec::new());
             VectorMatching { cardinality, include, fill_left: None, fill_right: None, ..matching }
