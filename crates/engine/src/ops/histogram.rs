@@ -104,7 +104,7 @@ impl HistogramStatistic {
                     continue;
                 }
                 let at = (labels, k, rows.drop_name[row]);
-                self.step(inputs, at, Input::Native(histogram), params, &mut notes, &mut out)?;
+                self.step(inputs, at, (Input::Native(histogram), params), (&mut notes, &mut out))?;
             }
             inputs.query.note(&notes, self.span, &name);
         }
@@ -120,7 +120,7 @@ impl HistogramStatistic {
                 if !buckets.is_empty() {
                     let at = (&classic.labels, k, false);
                     let input = Input::Classic(&mut buckets);
-                    self.step(inputs, at, input, params, &mut Notes::default(), &mut out)?;
+                    self.step(inputs, at, (input, params), (&mut Notes::default(), &mut out))?;
                 }
             }
         }
@@ -144,10 +144,8 @@ impl HistogramStatistic {
         &self,
         inputs: &Inputs,
         (labels, k, drop_name): (&Labels, usize, bool),
-        mut input: Input<'_>,
-        params: &[Vec<f64>],
-        notes: &mut Notes,
-        out: &mut Output,
+        (mut input, params): (Input<'_>, &[Vec<f64>]),
+        (notes, out): (&mut Notes, &mut Output),
     ) -> Result<()> {
         if self.statistic == Statistic::Fraction {
             let (lower, upper) = (params[0][k], params[1][k]);
