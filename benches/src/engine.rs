@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Answer, Dedup, Engine, EngineSettings, Grid, PointValue, Query, SeriesSource, Value};
+use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, PointValue, Query, SeriesSource, Value};
 use serde_json::json;
 
 use crate::measure::{MemoryWatch, clock, seconds_since};
@@ -120,6 +120,7 @@ impl Ours {
             dedup: Dedup::Off,
             timeout: Duration::from_secs(600),
             source: Arc::clone(&self.source),
+            detail: Detail::default(),
         }
     }
 }
@@ -130,8 +131,8 @@ fn total(answer: &Answer) -> (usize, f64) {
         Value::String { .. } => return (1, 0.0),
         Value::Vector(series) | Value::Matrix(series) => series,
     };
-    let values = series.iter().flat_map(|s| &s.points).map(|point| match &point.value {
-        PointValue::Float(value) => *value,
+    let values = series.iter().flat_map(|s| s.points.iter()).map(|point| match point.value {
+        PointValue::Float(value) => value,
         PointValue::Histogram(histogram) => histogram.sum,
     });
     let add = |(points, sum), value: f64| (points + 1, if value.is_finite() { sum + value } else { sum });

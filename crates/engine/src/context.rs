@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::annotations::Annotations;
 use crate::batch::{Histograms, Rows};
+use crate::samples::SampleCounter;
 use crate::{QueryError, SeriesSource};
 
 /// What a series loses when it is no longer the metric it was: the name and what the name is about.
@@ -26,6 +27,10 @@ pub(crate) struct QueryContext {
     pub(crate) io: Handle,
     pub(crate) max_samples: u64,
     pub(crate) workers: usize,
+    /// Counts samples, where the query asks for it.
+    pub(crate) samples: Option<SampleCounter>,
+    /// Operators are measured.
+    pub(crate) analyze: bool,
     labels: RwLock<Vec<Labels>>,
     /// Histograms on their way from one operator to the next, by id.
     histograms: Mutex<Vec<Option<Histograms>>>,
@@ -42,11 +47,13 @@ pub(crate) struct Surroundings {
     pub(crate) io: Handle,
     pub(crate) max_samples: u64,
     pub(crate) workers: usize,
+    pub(crate) samples: Option<SampleCounter>,
+    pub(crate) analyze: bool,
 }
 
 impl QueryContext {
     pub(crate) fn new(text: String, around: Surroundings) -> QueryContext {
-        let Surroundings { source, delayed_name_removal, io, max_samples, workers } = around;
+        let Surroundings { source, delayed_name_removal, io, max_samples, workers, samples, analyze } = around;
         QueryContext {
             text,
             source,
@@ -54,6 +61,8 @@ impl QueryContext {
             io,
             max_samples,
             workers,
+            samples,
+            analyze,
             labels: RwLock::default(),
             histograms: Mutex::default(),
             annotations: Mutex::default(),
@@ -193,6 +202,8 @@ pub(crate) mod tests {
             io: runtime.handle().clone(),
             max_samples: 0,
             workers: 1,
+            samples: None,
+            analyze: false,
         };
         QueryContext::new(String::new(), around)
     }

@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::TryStreamExt;
 use model::Budget;
-use promql::ParserOptions;
 use promql::ast::{Expr, ExprKind};
+use promql::{ParserOptions, quote};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::context::{QueryContext, Surroundings, query_error};
 use crate::lower::{Lowering, totals_only};
-use crate::memory::BudgetPool;
+use crate::memory::QueryMemory;
 use crate::result::{self, Collected, Shape};
-use crate::{Answer, Query, QueryError, Stats, Value};
+use crate::samples::{Attribution, SampleCounter};
+use crate::{Answer, Detail, Operation, Query, QueryError, Stats, Value};
 
 /// What holds for all queries of a process.
 #[derive(Clone, Debug)]
@@ -88,9 +90,7 @@ impl Engine {
             .enable_time()
             .build()
             .expect("starting the threads of the query engine");
-        let memory = Arc::new(BudgetPool::new(settings.budget.clone()));
-        let environment =
-            RuntimeEnvBuilder::new().with_memory_pool(memory).build_arc().expect("a runtime without disks or stores");
+        let environment = RuntimeEnvBuilder::new().build_arc().expect("a runtime without disks or stores");
         let running = Arc::new(Semaphore::new(settings.max_concurrent.max(1)));
         Engine { settings, pool: Some(pool), running, environment }
     }
@@ -111,13 +111,18 @@ impl Engine {
         let (running, timeout) = (Arc::clone(&self.running), query.timeout);
         let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io };
         let task = pool.spawn(async move {
-            let deadline = tokio::time::Instant::now() + timeout;
+            let came = tokio::time::Instant::now();
+            let deadline = came + timeout;
             let permit = tokio::time::timeout_at(deadline, running.acquire_owned()).await;
             let Ok(Ok(_permit)) = permit else {
                 return Err(QueryError::Timeout("query timed out in query queue".to_owned()));
             };
+            let waited = came.elapsed();
             match tokio::time::timeout_at(deadline, run.answer(query)).await {
-                Ok(answer) => answer,
+                Ok(answer) => answer.map(|mut answer| {
+                    answer.stats.queue_seconds = waited.as_secs_f64();
+                    answer
+                }),
                 Err(_) => Err(QueryError::Timeout("query timed out in expression evaluation".to_owned())),
             }
         });
@@ -131,13 +136,20 @@ impl Engine {
         }
     }
 
-    /// The operators a query would run as, one per line.
-    pub fn explain(&self, query: Query) -> Result<String, QueryError> {
+    /// The operators a query would run as. Reads nothing.
+    ///
+    /// # Errors
+    /// As of [`Engine::query`], before it runs.
+    pub fn explain(&self, query: &Query) -> Result<Operation, QueryError> {
         let io = self.handle();
         let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io };
         let expr = run.parse(&query.text)?;
-        let planned = run.plan(&query, &expr)?;
-        Ok(displayable(planned.plan.as_ref()).indent(false).to_string())
+        if let ExprKind::String(literal) = &without_parens(&expr).kind {
+            let name = format!("String: {}", quote(&literal.value));
+            return Ok(Operation { name, measured: None, inputs: Vec::new() });
+        }
+        let planned = run.plan(query, &expr)?;
+        Ok(Operation::of(planned.plan.as_ref(), false))
     }
 
     fn handle(&self) -> Handle {
@@ -171,6 +183,7 @@ struct Run {
 
 struct Planned {
     plan: Arc<dyn ExecutionPlan>,
+    least_bytes: u64,
     context: Arc<QueryContext>,
     shape: Shape,
 }
@@ -199,6 +212,7 @@ impl Run {
             asked: (query.grid.start_ms, query.grid.end_ms),
             max_resolution_ms: query.source.max_resolution_ms(),
             totals_only: totals_only(expr),
+            counted: Attribution::QUERY,
             max_steps: if self.settings.max_samples == 0 { 1 << 26 } else { self.settings.max_samples.min(1 << 26) },
         };
         let around = Surroundings {
@@ -207,12 +221,15 @@ impl Run {
             io: self.io.clone(),
             max_samples: self.settings.max_samples,
             workers: self.settings.threads.max(1),
+            samples: (query.detail != Detail::default()).then(|| SampleCounter::new(query.grid.steps())),
+            analyze: query.detail.analyze,
         };
         let context = Arc::new(QueryContext::new(query.text.clone(), around));
         let shape = Shape::of(expr, query.grid)?;
         shape.annotate(&context);
         let node = lowering.root(expr)?;
-        Ok(Planned { plan: node.build(&context), context, shape })
+        let least_bytes = node.least_bytes(context.workers);
+        Ok(Planned { plan: node.build(&context), least_bytes, context, shape })
     }
 
     async fn answer(self, query: Query) -> Result<Answer, QueryError> {
@@ -225,21 +242,34 @@ impl Run {
             let value = Value::String { t_ms: query.grid.start_ms, value };
             return Ok(Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() });
         }
-        let Planned { plan, context, shape } = self.plan(&query, &expr)?;
-        let collected = self.run(plan).await?;
+        let Planned { plan, least_bytes, context, shape } = self.plan(&query, &expr)?;
+        let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::admit(&self.settings.budget, least_bytes)?);
+        let planned = began.elapsed();
+        let collected = self.run(Arc::clone(&plan), &memory).await?;
+        let ran = began.elapsed();
         let value = result::value(collected, &shape, &context, query.grid);
         let (warnings, infos) = context.take_annotations().render(&query.text);
         let stats = Stats {
-            total_samples: context.held(),
             peak_samples: context.held(),
             decoded_samples: context.decoded(),
-            eval_seconds: began.elapsed().as_secs_f64(),
+            queue_seconds: 0.0,
+            plan_seconds: planned.as_secs_f64(),
+            eval_seconds: (ran - planned).as_secs_f64(),
+            sort_seconds: (began.elapsed() - ran).as_secs_f64(),
+            samples: context.samples.as_ref().map(SampleCounter::counts),
+            analysis: query.detail.analyze.then(|| Operation::of(plan.as_ref(), true)),
         };
         Ok(Answer { value, warnings, infos, stats })
     }
 
     /// Runs all partitions of a plan and gathers their batches.
-    async fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Collected, QueryError> {
+    async fn run(&self, plan: Arc<dyn ExecutionPlan>, pool: &Arc<dyn MemoryPool>) -> Result<Collected, QueryError> {
+        let environment = RuntimeEnv {
+            memory_pool: Arc::clone(pool),
+            disk_manager: Arc::clone(&self.environment.disk_manager),
+            cache_manager: Arc::clone(&self.environment.cache_manager),
+            object_store_registry: Arc::clone(&self.environment.object_store_registry),
+        };
         let task = Arc::new(TaskContext::new(
             None,
             String::new(),
@@ -248,12 +278,21 @@ impl Run {
             HashMap::new(),
             HashMap::new(),
             HashMap::new(),
-            Arc::clone(&self.environment),
+            Arc::new(environment),
         ));
         let mut partitions = tokio::task::JoinSet::new();
         for partition in 0..plan.output_partitioning().partition_count() {
-            let stream = plan.execute(partition, Arc::clone(&task)).map_err(query_error)?;
-            partitions.spawn(stream.try_collect::<Vec<_>>());
+            let mut stream = plan.execute(partition, Arc::clone(&task)).map_err(query_error)?;
+            let memory = MemoryConsumer::new("result").register(pool);
+            partitions.spawn(async move {
+                let mut batches = Vec::new();
+                while let Some(batch) = stream.try_next().await? {
+                    let held = memory.new_empty();
+                    held.try_grow(batch.get_array_memory_size())?;
+                    batches.push((batch, held));
+                }
+                Ok(batches)
+            });
         }
         let mut batches = Vec::new();
         while let Some(joined) = partitions.join_next().await {

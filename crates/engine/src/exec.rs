@@ -14,19 +14,20 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
     PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream,
 };
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::batch::Rows;
 use crate::context::QueryContext;
+use crate::operation::Meter;
 
 pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
 pub(crate) type RowStream = BoxStream<'static, Result<Rows>>;
@@ -156,11 +157,14 @@ impl ExecutionPlan for PromExec {
     }
 
     fn execute(&self, partition: usize, task: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let inputs = Inputs { plans: self.inputs.clone(), task, query: Arc::clone(&self.query) };
-        let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batches = Arc::clone(&self.operator).batches(partition, inputs)?;
-        let recorded = batches.map_ok(move |batch| batch.record_output(&metrics));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.operator.schema(), recorded)))
+        let meter = self.query.analyze.then(|| Meter::new(&self.metrics, partition));
+        let query = Arc::clone(&self.query);
+        let inputs = Inputs { plans: self.inputs.clone(), task, query, meter: meter.clone() };
+        let mut batches = Arc::clone(&self.operator).batches(partition, inputs)?;
+        if let Some(meter) = meter {
+            batches = meter.stream(batches);
+        }
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.operator.schema(), batches)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -174,6 +178,7 @@ pub(crate) struct Inputs {
     plans: Vec<Arc<dyn ExecutionPlan>>,
     task: Arc<TaskContext>,
     pub(crate) query: Arc<QueryContext>,
+    meter: Option<Meter>,
 }
 
 impl Inputs {
@@ -188,6 +193,13 @@ impl Inputs {
     /// The same query and memory, for an operator that an operator makes.
     pub(crate) fn without_inputs(&self) -> Inputs {
         Inputs { plans: Vec::new(), ..self.clone() }
+    }
+
+    /// Samples that the operator looked at, where operators are measured.
+    pub(crate) fn count_samples(&self, samples: u64) {
+        if let Some(meter) = &self.meter {
+            meter.count_samples(samples);
+        }
     }
 
     /// Memory of this query, empty at first.
@@ -216,8 +228,11 @@ impl Inputs {
         }
         let mut tasks = JoinSet::new();
         for partition in 0..partitions {
-            let work = work(self.rows(input, partition)?);
-            tasks.spawn(async move { work.await.map(|result| (partition, result)) });
+            let work = Box::pin(work(self.rows(input, partition)?).map_ok(move |result| (partition, result)));
+            match &self.meter {
+                Some(meter) => tasks.spawn(meter.future(work)),
+                None => tasks.spawn(work),
+            };
         }
         let mut results = Vec::with_capacity(partitions);
         while let Some(joined) = tasks.join_next().await {

@@ -23,6 +23,7 @@ use crate::ops::select_k::Choice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
 use crate::read::{Reading, Windows};
+use crate::samples::Attribution;
 use crate::{Dedup, Grid, QueryError, Select, SelectHints};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -46,6 +47,8 @@ pub(crate) struct Lowering {
     pub(crate) asked: (i64, i64),
     /// The coarsest resolution the user allows.
     pub(crate) max_resolution_ms: i64,
+    /// Which steps of the query the samples count for that are read here.
+    pub(crate) counted: Attribution,
     /// Selectors, by [`address`], of whose histograms only count and sum are wanted.
     pub(crate) totals_only: HashSet<usize>,
 }
@@ -135,7 +138,8 @@ impl Lowering {
         let step = if self.grid.step_ms == 0 { 1 } else { self.grid.step_ms };
         let grid = StepGrid { start: self.grid.start_ms, step, count: self.grid.steps() };
         if matches!(strip(expr).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_)) {
-            return self.raw(strip(expr), grid);
+            let range = Lowering { counted: Attribution::VALUE, ..self.clone() };
+            return range.raw(strip(expr), grid);
         }
         let node = self.lower(expr, grid, &Above::default())?;
         if node.kind == Kind::Scalar {
@@ -150,7 +154,8 @@ impl Lowering {
         Ok(match input.node {
             RangeSource::Selector { select, reading } => {
                 let frame = input.extension.map(|extension| Frame::new(extension, &input.steps, input.range));
-                PromNode::vector(PromOp::RawSelector { select: *select, reading, frame }, Vec::new(), grid)
+                let counted = self.counted.clone();
+                PromNode::vector(PromOp::RawSelector { select: *select, reading, frame, counted }, Vec::new(), grid)
             }
             RangeSource::Subquery { inner: Some(inner) } => {
                 let inner_grid = inner.grid;
@@ -163,7 +168,8 @@ impl Lowering {
     fn lower(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
         let literal = matches!(strip(expr).kind, ExprKind::Number(_) | ExprKind::String(_));
         if grid.count > 1 && !literal && self.is_invariant(expr) {
-            let once = self.lower_at(expr, StepGrid::at(grid.start), above)?;
+            let once = Lowering { counted: self.counted.repeated(grid.count), ..self.clone() };
+            let once = once.lower_at(expr, StepGrid::at(grid.start), above)?;
             let (kind, one_name) = (once.kind, once.one_name);
             let op = match once.op {
                 PromOp::Number(value) => {
@@ -270,6 +276,7 @@ impl Lowering {
             range: self.lookback_ms,
             span,
             param_span: Span::default(),
+            counted: self.counted.clone(),
         };
         let node = PromNode::vector(PromOp::Selector { spec, select, reading }, Vec::new(), grid);
         Ok(node.with_one_name(names_one_metric(selector)))
@@ -321,8 +328,9 @@ impl Lowering {
             }
             let (begin, end) = self.fixed(subquery.at).map_or(self.asked, |t| (t, t));
             let asked = (begin.saturating_sub(offset).saturating_sub(range), end.saturating_sub(offset));
-            let inside = Lowering { asked, ..self.clone() };
-            let grid = StepGrid { start, step, count: count as usize };
+            let (outer, grid) = (grid, StepGrid { start, step, count: count as usize });
+            let counted = self.counted.subquery(grid, outer, offset, range);
+            let inside = Lowering { asked, counted, ..self.clone() };
             let node = inside.lower(&subquery.expr, grid, &above.indirect())?;
             one_name = node.one_name;
             inner = Some(Box::new(node));
@@ -505,6 +513,7 @@ impl Lowering {
             range: input.range,
             span,
             param_span,
+            counted: self.counted.clone(),
         };
         let (grid, one_name, keeps_name) = (input.grid, input.one_name, spec.keeps_name());
         let node = match input.node {

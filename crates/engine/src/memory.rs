@@ -1,54 +1,87 @@
-//! The process' memory budget as DataFusion's memory pool.
+//! What a query may hold of the process' memory, as DataFusion's memory pool.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
-use model::{Budget, Reservation};
+use model::{Budget, BudgetExceeded, Reservation};
 
 use crate::QueryError;
+use crate::context::fail;
 
-/// Charges what operators hold to a [`Budget`].
+/// Charges what the operators of one query hold to a [`Budget`]. What the plan needs at least is reserved before it
+/// runs, so that a query that cannot fit does no work, and one that is admitted gets that far.
 #[derive(Debug)]
-pub(crate) struct BudgetPool {
+pub(crate) struct QueryMemory {
     budget: Budget,
-    held: Mutex<Reservation>,
+    estimate: u64,
+    held: Mutex<Held>,
 }
 
-impl BudgetPool {
-    pub(crate) fn new(budget: Budget) -> BudgetPool {
-        let held = Mutex::new(budget.reserve("the query"));
-        BudgetPool { budget, held }
+#[derive(Debug)]
+struct Held {
+    reservation: Reservation,
+    used: u64,
+}
+
+impl QueryMemory {
+    /// Reserves the estimate.
+    pub(crate) fn admit(budget: &Budget, estimate: u64) -> Result<QueryMemory, QueryError> {
+        let mut reservation = budget.reserve("the query");
+        reservation.grow(estimate).map_err(|e| refused(&e, estimate, estimate))?;
+        let held = Mutex::new(Held { reservation, used: 0 });
+        Ok(QueryMemory { budget: budget.clone(), estimate, held })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Reservation> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn resize(&self, held: &mut Held, used: u64) -> Result<(), DataFusionError> {
+        let resized = held.reservation.resize(used.max(self.estimate));
+        resized.map_err(|e| fail(refused(&e, used, self.estimate)))?;
+        held.used = used;
+        Ok(())
+    }
 }
 
-impl MemoryPool for BudgetPool {
+/// `needed` is what the query would hold in all.
+fn refused(exceeded: &BudgetExceeded, needed: u64, estimate: u64) -> QueryError {
+    let BudgetExceeded { used, limit, .. } = exceeded;
+    QueryError::Execution(format!(
+        "the query needs {needed} bytes (estimated before it ran: at least {estimate}), but {used} of the {limit} bytes \
+         of the memory budget are in use; raise --memory-budget or ask for less"
+    ))
+}
+
+impl MemoryPool for QueryMemory {
     fn name(&self) -> &str {
-        "budget"
+        "query"
     }
 
     fn grow(&self, _: &MemoryReservation, additional: usize) {
         // Only `try_grow` can refuse; our operators use no other.
-        let _ = self.held().grow(additional as u64);
+        let mut held = self.held();
+        held.used += additional as u64;
     }
 
     fn shrink(&self, _: &MemoryReservation, shrink: usize) {
-        self.held().shrink(shrink as u64);
+        let mut held = self.held();
+        held.used = held.used.saturating_sub(shrink as u64);
+        let kept = held.used.max(self.estimate);
+        let surplus = held.reservation.bytes().saturating_sub(kept);
+        held.reservation.shrink(surplus);
     }
 
     fn try_grow(&self, _: &MemoryReservation, additional: usize) -> Result<()> {
-        let refused =
-            |e: model::BudgetExceeded| DataFusionError::External(Box::new(QueryError::Execution(e.to_string())));
-        self.held().grow(additional as u64).map_err(refused)
+        let mut held = self.held();
+        let used = held.used + additional as u64;
+        self.resize(&mut held, used)
     }
 
     fn reserved(&self) -> usize {
-        usize::try_from(self.held().bytes()).unwrap_or(usize::MAX)
+        usize::try_from(self.held().used).unwrap_or(usize::MAX)
     }
 
     fn memory_limit(&self) -> MemoryLimit {
@@ -56,8 +89,8 @@ impl MemoryPool for BudgetPool {
     }
 }
 
-impl fmt::Display for BudgetPool {
+impl fmt::Display for QueryMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "budget(used: {} of {})", self.budget.used(), self.budget.limit())
+        write!(f, "query(used: {} of {})", self.held().used, self.budget.limit())
     }
 }

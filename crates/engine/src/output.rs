@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{FloatHistogram, Labels};
 
-use crate::SeriesSource;
+use crate::{Operation, Points, SampleCounts, SeriesSource};
 
 /// How samples of replicas become one series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,11 @@ impl Grid {
         }
         (self.end_ms.saturating_sub(self.start_ms) / self.step_ms) as usize + 1
     }
+
+    /// The time of a step.
+    pub fn time(self, step: usize) -> i64 {
+        self.start_ms + self.step_ms * step as i64
+    }
 }
 
 /// One query to run.
@@ -58,6 +63,16 @@ pub struct Query {
     pub dedup: Dedup,
     pub timeout: Duration,
     pub source: Arc<dyn SeriesSource>,
+    pub detail: Detail,
+}
+
+/// What a query is to tell besides its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Count samples as Prometheus does.
+    pub stats: bool,
+    /// Measure each operator.
+    pub analyze: bool,
 }
 
 /// A float or a histogram at a time in milliseconds.
@@ -76,7 +91,7 @@ pub struct Point {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResultSeries {
     pub labels: Labels,
-    pub points: Vec<Point>,
+    pub points: Points,
 }
 
 /// The value of a query. A vector's series have one point each.
@@ -91,11 +106,22 @@ pub enum Value {
 /// What evaluating cost, as Prometheus counts it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
-    pub total_samples: u64,
+    /// Points that selectors and windows gave: what Prometheus holds of them at once.
     pub peak_samples: u64,
     /// Raw samples decoded.
     pub decoded_samples: u64,
+    /// Waiting for other queries to end.
+    pub queue_seconds: f64,
+    /// Parsing and planning.
+    pub plan_seconds: f64,
+    /// Running the plan.
     pub eval_seconds: f64,
+    /// Putting the result in order.
+    pub sort_seconds: f64,
+    /// Counted when the query asks for it.
+    pub samples: Option<SampleCounts>,
+    /// The operators, measured, when the query asks for it.
+    pub analysis: Option<Operation>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -25,6 +25,7 @@ use crate::ops::set::SetOperation;
 use crate::ops::source::{Absent, Empty, Repeat, Scalar, Source};
 use crate::ops::window::{SelectorWindow, SubqueryWindow, WindowSpec};
 use crate::read::Reading;
+use crate::samples::Attribution;
 
 /// The steps a node is evaluated at; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(crate) enum PromOp {
     Empty,
     Selector { spec: WindowSpec, select: Select, reading: Reading },
     Subquery { spec: WindowSpec, inner: StepGrid },
-    RawSelector { select: Select, reading: Reading, frame: Option<Frame> },
+    RawSelector { select: Select, reading: Reading, frame: Option<Frame>, counted: Attribution },
     RawSubquery { inner: StepGrid },
     Map(MapFunction),
     Aggregate { kind: AggregateKind, grouping: Grouping, span: Span },
@@ -101,6 +102,27 @@ impl PromNode {
         self
     }
 
+    /// Bytes that running this node and what is below it takes at least: a row per worker, or per group where one is
+    /// all that is known.
+    pub(crate) fn least_bytes(&self, workers: usize) -> u64 {
+        let row = self.grid.count as u64 * 8;
+        let workers = workers as u64;
+        let own = match &self.op {
+            PromOp::Selector { .. } => workers.saturating_mul(row),
+            PromOp::Aggregate { .. } => workers.saturating_mul(row * 2),
+            PromOp::Subquery { .. }
+            | PromOp::Quantile { .. }
+            | PromOp::CountValues { .. }
+            | PromOp::SelectK { .. }
+            | PromOp::Histogram { .. }
+            | PromOp::Join { .. }
+            | PromOp::Set { .. }
+            | PromOp::Distinct { .. } => row,
+            _ => 0,
+        };
+        self.inputs.iter().fold(own, |sum, input| sum.saturating_add(input.least_bytes(workers as usize)))
+    }
+
     /// The execution plan of this node and what is below it.
     pub(crate) fn build(self, query: &Arc<QueryContext>) -> Arc<dyn ExecutionPlan> {
         let operator = operator(self.op, self.grid, query);
@@ -119,8 +141,8 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOp
             Arc::new(SelectorWindow::new(spec, SeriesScan::new(select), reading, query.workers))
         }
         PromOp::Subquery { spec, inner } => Arc::new(SubqueryWindow::new(spec, inner.start, inner.step)),
-        PromOp::RawSelector { select, reading, frame } => {
-            Arc::new(RawSelector { scan: SeriesScan::new(select), reading, frame })
+        PromOp::RawSelector { select, reading, frame, counted } => {
+            Arc::new(RawSelector { scan: SeriesScan::new(select), reading, frame, counted })
         }
         PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner_start: inner.start, inner_step: inner.step }),
         PromOp::Map(function) => Arc::new(Map::new(function, steps)),

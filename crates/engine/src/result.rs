@@ -4,18 +4,20 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::memory_pool::MemoryReservation;
 use model::Labels;
 use promql::ast::{AggregateOp, Expr, ExprKind, Span, ValueType};
 use promql::functions;
-use promql::kernels::aggregate::for_each_bit;
 
 use crate::batch::Rows;
 use crate::context::QueryContext;
 use crate::engine::without_parens;
 use crate::ops::raw::raw_series;
-use crate::{Grid, Point, PointValue, QueryError, ResultSeries, Value};
+use crate::points::ResultRows;
+use crate::{Grid, Point, PointValue, Points, QueryError, ResultSeries, Value};
 
-pub(crate) type Collected = Vec<RecordBatch>;
+/// Batches with the memory they are charged to.
+pub(crate) type Collected = Vec<(RecordBatch, MemoryReservation)>;
 
 /// In which order series stand in the answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,47 +118,25 @@ fn order(expr: &Expr) -> Order {
 /// The value of a query from its batches.
 pub(crate) fn value(batches: Collected, shape: &Shape, context: &QueryContext, grid: Grid) -> Value {
     if shape.value == ValueType::Matrix {
-        let mut series: Vec<ResultSeries> = batches.iter().flat_map(|b| raw(b, context)).collect();
+        let mut series: Vec<ResultSeries> = batches.iter().flat_map(|(b, _)| raw(b, context)).collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
         return Value::Matrix(series);
     }
     let mut series = Vec::new();
-    for batch in batches {
+    for (batch, memory) in batches {
         let rows = Rows::from_batch(batch, context);
         let labels = context.labels_of(&rows);
-        for (row, labels) in labels.into_iter().enumerate() {
-            series.push(ResultSeries { labels, points: points(&rows, row, grid) });
-        }
+        let rows = Arc::new(ResultRows { rows, grid, _memory: memory });
+        let of_row = |(row, labels)| ResultSeries { labels, points: Points::of_row(&rows, row) };
+        series.extend(labels.into_iter().enumerate().map(of_row));
     }
     if shape.value == ValueType::Scalar && grid.is_instant() {
-        let value = match series.first().and_then(|s| s.points.first()).map(|p| &p.value) {
-            Some(PointValue::Float(value)) => *value,
-            _ => f64::NAN,
-        };
+        let value = series.first().map_or(f64::NAN, float);
         return Value::Scalar { t_ms: grid.start_ms, value };
     }
     series.retain(|s| !s.points.is_empty());
     sort(&mut series, &shape.order);
     if grid.is_instant() { Value::Vector(series) } else { Value::Matrix(series) }
-}
-
-fn points(rows: &Rows, row: usize, grid: Grid) -> Vec<Point> {
-    let present = rows.present(row);
-    let count: u32 = present.iter().map(|w| w.count_ones()).sum();
-    let mut points = Vec::with_capacity(count as usize);
-    let (values, histograms) = (rows.values(row), rows.histograms(row));
-    for (word, bits) in present.iter().enumerate() {
-        for_each_bit(*bits, |k| {
-            let k = word * 64 + k;
-            let t_ms = grid.start_ms + grid.step_ms * k as i64;
-            let value = match histograms.and_then(|h| h[k].as_ref()) {
-                Some(histogram) => PointValue::Histogram(Arc::clone(histogram)),
-                None => PointValue::Float(values[k]),
-            };
-            points.push(Point { t_ms, value });
-        });
-    }
-    points
 }
 
 fn raw<'a>(batch: &RecordBatch, context: &'a QueryContext) -> impl Iterator<Item = ResultSeries> + use<'a> {
@@ -187,8 +167,8 @@ fn sort(series: &mut [ResultSeries], order: &Order) {
 }
 
 fn float(series: &ResultSeries) -> f64 {
-    match series.points.first().map(|p| &p.value) {
-        Some(PointValue::Float(value)) => *value,
+    match series.points.first().map(|p| p.value) {
+        Some(PointValue::Float(value)) => value,
         _ => f64::NAN,
     }
 }

@@ -58,7 +58,7 @@ fn ask(chunks: Vec<SeriesChunk>, text: &str, grid: Grid) -> (Vec<(i64, f64)>, Ve
 
 fn points(answer: &Answer) -> Vec<(i64, f64)> {
     let Value::Matrix(series) = &answer.value else { panic!("{:?}", answer.value) };
-    let value = |p: &engine::Point| match p.value {
+    let value = |p: engine::Point| match p.value {
         engine::PointValue::Float(v) => (p.t_ms, v),
         engine::PointValue::Histogram(_) => panic!("a histogram"),
     };

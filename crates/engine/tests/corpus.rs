@@ -290,8 +290,8 @@ fn check_series(wanted: &[(Labels, Vec<(i64, SequenceValue)>)], got: &[ResultSer
             return Some(format!("{labels} stands at {at}, not {i}"));
         }
         let own = &got[at].points;
-        let same = |(a, b): (&(i64, SequenceValue), &Point)| a.0 == b.t_ms && same_value(&a.1, &b.value);
-        if own.len() != points.len() || !points.iter().zip(own).all(same) {
+        let same = |(a, b): (&(i64, SequenceValue), Point)| a.0 == b.t_ms && same_value(&a.1, &b.value);
+        if own.len() != points.len() || !points.iter().zip(own.iter()).all(same) {
             return Some(format!("{labels}: {own:?}, not {points:?}"));
         }
     }
@@ -336,7 +336,7 @@ fn check_value(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String
 fn middle(series: &[ResultSeries], variant: &Variant) -> Vec<ResultSeries> {
     let mut series = series.to_vec();
     if let Some(t) = variant.middle {
-        series.iter_mut().for_each(|s| s.points.retain(|p| p.t_ms == t));
+        series.iter_mut().for_each(|s| s.points = s.points.iter().filter(|p| p.t_ms == t).collect());
         series.retain(|s| !s.points.is_empty());
     }
     series

@@ -109,7 +109,7 @@ fn answered(answer: &Answer) -> (Vec<String>, Samples) {
         }
         Value::Vector(series) | Value::Matrix(series) => series,
     };
-    let points = |s: &engine::ResultSeries| s.points.iter().map(own_sample).collect();
+    let points = |s: &engine::ResultSeries| s.points.iter().map(|p| own_sample(&p)).collect();
     let order = series.iter().map(|s| s.labels.to_string()).collect();
     (order, series.iter().map(|s| (s.labels.to_string(), points(s))).collect())
 }

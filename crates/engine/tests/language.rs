@@ -192,7 +192,7 @@ fn value_of(text: &str) -> Result<f64, QueryError> {
     let answer = common::run(&common::engine(1, false), &source, text, (Grid::instant(0), Dedup::Off))?;
     match answer.value {
         Value::Scalar { value, .. } => Ok(value),
-        Value::Vector(series) => match series[0].points[0].value {
+        Value::Vector(series) => match series[0].points.first().unwrap().value {
             PointValue::Float(value) => Ok(value),
             ref other => panic!("{other:?}"),
         },

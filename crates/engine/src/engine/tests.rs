@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use model::{Labels, Sample, SampleValue};
+use model::{Clock, Labels, Sample, SampleValue, SystemClock};
 
 use super::*;
 use crate::source::memory::MemorySource;
-use crate::{Dedup, Grid, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use crate::{Dedup, Detail, Grid, Operation, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 
 /// A source that never answers, and says when its stream is dropped.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ fn query(text: &str, source: Arc<dyn SeriesSource>) -> Query {
         dedup: Dedup::Off,
         timeout: Duration::from_secs(30),
         source,
+        detail: Detail::default(),
     }
 }
 
@@ -142,11 +143,121 @@ fn a_corrupt_chunk_is_an_error_that_names_the_series() {
     assert!(matches!(&error, QueryError::Execution(t) if t.starts_with("series {__name__=\"broken\"}: ")), "{error:?}");
 }
 
+fn each(operation: &Operation, visit: &mut impl FnMut(&Operation)) {
+    visit(operation);
+    operation.inputs.iter().for_each(|input| each(input, visit));
+}
+
+#[test]
+fn an_analyzed_query_tells_what_each_operator_did() {
+    let engine = engine(EngineSettings::default());
+    let analyzed = Query {
+        detail: Detail { stats: false, analyze: true },
+        ..query("sum by (i) (rate(c_total[5m])) > 1", counters(3))
+    };
+    let answer = run(&engine, analyzed).unwrap();
+    let mut seen = Vec::new();
+    each(&answer.stats.analysis.unwrap(), &mut |operation| {
+        let m = operation.measured.unwrap();
+        assert!(m.seconds > 0.0 && (m.series == 0) == (m.bytes == 0), "{operation:?}");
+        seen.push((operation.name.split(':').next().unwrap_or_default().to_owned(), m.series, m.points, m.samples > 0));
+    });
+    // rates of 0.1 are not over 1
+    let expected =
+        [("Distinct", 0, 0), ("Map", 0, 0), ("Aggregate", 3, 3 * 90), ("Window", 3, 3 * 90), ("Source", 1, 91)];
+    let expected: Vec<_> = expected.map(|(name, s, p)| (name.to_owned(), s, p, name == "Window")).into();
+    assert_eq!(seen, expected);
+    let plain = run(&engine, query("c_total", counters(3))).unwrap();
+    assert_eq!((plain.stats.analysis, plain.stats.samples), (None, None));
+}
+
+#[test]
+fn a_query_that_cannot_fit_is_refused_before_it_reads() {
+    let budget = Budget::new(1_000_000);
+    let settings = EngineSettings { budget: budget.clone(), max_samples: 0, ..EngineSettings::default() };
+    let engine = engine(settings);
+    let (sender, _receiver) = tokio::sync::mpsc::channel(1);
+    let text = "max_over_time(sum(c_total)[1d:1s])";
+    let error = run(&engine, query(text, Arc::new(Hanging(sender)))).unwrap_err();
+    let expected = "(estimated before it ran: at least";
+    assert!(matches!(&error, QueryError::Execution(t) if t.contains(expected) && t.contains("1000000")), "{error:?}");
+    assert_eq!(budget.used(), 0);
+}
+
+/// A source of series without end, and how many batches of them were taken.
+#[derive(Debug)]
+struct Endless(Arc<std::sync::atomic::AtomicUsize>);
+
+impl SeriesSource for Endless {
+    fn select(&self, select: Select) -> SourceStream {
+        let taken = Arc::clone(&self.0);
+        let batch = counters(64).select(select);
+        futures::stream::once(batch.try_collect::<Vec<_>>())
+            .flat_map(move |events| {
+                let (taken, events) = (Arc::clone(&taken), events.unwrap());
+                futures::stream::repeat_with(move || {
+                    taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    Ok(events[0].clone())
+                })
+            })
+            .boxed()
+    }
+}
+
+fn until(mut done: impl FnMut() -> bool) {
+    let deadline = SystemClock::new(|_| Box::pin(std::future::pending())).monotonic() + Duration::from_secs(30);
+    while !done() {
+        assert!(SystemClock::new(|_| Box::pin(std::future::pending())).monotonic() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn work_ends_within_100_ms_after_nobody_waits_for_it() {
+    let engine = engine(EngineSettings { max_samples: 0, ..EngineSettings::default() });
+    let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = || taken.load(std::sync::atomic::Ordering::Relaxed);
+    for text in ["rate(c_total[5m])", "sum(rate(c_total[5m]))", "quantile(0.5, c_total)"] {
+        let mut running = Box::pin(engine.query(query(text, Arc::new(Endless(Arc::clone(&taken))))));
+        let waker = futures::task::noop_waker();
+        let before = count();
+        assert!(running.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        until(|| count() > before + 20);
+        drop(running);
+        std::thread::sleep(Duration::from_millis(100));
+        let stopped = count();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(count(), stopped, "{text}");
+    }
+}
+
+#[test]
+fn a_cheap_query_does_not_wait_for_heavy_ones_on_one_thread() {
+    let engine = Engine::new(EngineSettings { threads: 1, max_samples: 0, ..EngineSettings::default() });
+    let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let waker = futures::task::noop_waker();
+    let heavy: Vec<_> = (0..5)
+        .map(|_| {
+            let endless = Arc::new(Endless(Arc::clone(&taken)));
+            let mut running = Box::pin(engine.query(query("sum(rate(c_total[5m]))", endless)));
+            assert!(running.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            running
+        })
+        .collect();
+    until(|| taken.load(std::sync::atomic::Ordering::Relaxed) > 50);
+    assert!(run(&engine, query("sum(rate(c_total[5m]))", counters(100))).is_ok());
+    drop(heavy);
+}
+
 #[test]
 fn the_plan_can_be_shown() {
     let engine = engine(EngineSettings::default());
-    let plan = engine.explain(query("sum by (i) (rate(c_total[5m])) > 1", counters(1))).unwrap();
-    let names: Vec<&str> = plan.lines().map(|l| l.trim().split(':').next().unwrap_or_default()).collect();
+    let plan = engine.explain(&query("sum by (i) (rate(c_total[5m])) > 1", counters(1))).unwrap();
+    let mut names = Vec::new();
+    each(&plan, &mut |operation| {
+        assert_eq!(operation.measured, None);
+        names.push(operation.name.split(':').next().unwrap_or_default().to_owned());
+    });
     assert_eq!(names, ["Distinct", "Map", "Aggregate", "Window", "Source"]);
 }
 

@@ -56,6 +56,7 @@ impl Lowering {
             range: self.lookback_ms,
             span: Span::default(),
             param_span: Span::default(),
+            counted: self.counted.clone(),
         };
         let spec = InfoSpec {
             names: info_names(names)?,

@@ -21,6 +21,7 @@ use crate::batch::Histograms;
 use crate::context::{METADATA_LABELS, QueryContext, execution, fail};
 use crate::exec::{BatchOperator, BatchStream, Inputs};
 use crate::read::{Reader, Reading};
+use crate::samples::{Attribution, Tally};
 
 fn schema() -> SchemaRef {
     let list = |ty| DataType::List(Arc::new(Field::new_list_field(ty, false)));
@@ -115,6 +116,7 @@ pub(crate) struct RawSelector {
     pub(crate) scan: SeriesScan,
     pub(crate) reading: Reading,
     pub(crate) frame: Option<Frame>,
+    pub(crate) counted: Attribution,
 }
 
 /// The borders of an anchored or smoothed range, at which it gets values.
@@ -165,19 +167,28 @@ impl BatchOperator for RawSelector {
         let batches = futures::stream::try_unfold(state, |(operator, inputs, mut reader)| async move {
             let Some(batch) = operator.scan.next(&inputs.query).await? else { return Ok(None) };
             let mut rows = RawRows::default();
+            let mut tally = Tally::new(1, false);
             for series in batch {
                 let labels = series.labels.clone();
                 reader.read(series).map_err(fail)?;
                 inputs.query.count_decoded(reader.floats().t.len() + reader.histograms().t.len());
                 reader.drop_stale();
                 match operator.frame {
-                    None => rows.push(labels, reader.floats(), reader.histograms()),
+                    None => {
+                        tally.range(reader.floats().t.len(), reader.histograms().h);
+                        rows.push(labels, reader.floats(), reader.histograms());
+                    }
                     Some(frame) => {
                         let (t, v) = frame.apply(reader.floats(), reader.histograms())?;
+                        tally.range(t.len(), &[]);
                         rows.push(labels, Samples { t: &t, v: &v }, HistogramSamples { t: &[], h: &[] });
                     }
                 }
             }
+            if let Some(counter) = &inputs.query.samples {
+                inputs.count_samples(tally.flush(counter, &operator.counted));
+            }
+            tokio::task::yield_now().await;
             Ok(Some((rows.into_batch(&inputs.query)?, (operator, inputs, reader))))
         });
         Ok(batches.boxed())

@@ -23,6 +23,7 @@ use crate::batch::{Rows, histogram_bytes};
 use crate::context::{QueryContext, execution, fail, metric_name};
 use crate::exec::{Inputs, Operator, RowStream};
 use crate::read::{HistogramColumn, Reader, Reading, Widened};
+use crate::samples::{Attribution, Tally};
 
 /// What becomes of the samples of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,8 @@ pub(crate) struct WindowSpec {
     pub(crate) span: Span,
     /// The first parameter.
     pub(crate) param_span: Span,
+    /// Which steps of the query its samples count for.
+    pub(crate) counted: Attribution,
 }
 
 impl WindowSpec {
@@ -69,6 +72,12 @@ impl WindowSpec {
             WindowFunction::Timestamp | WindowFunction::Extended { .. } | WindowFunction::Reaching(_) => false,
             WindowFunction::Range(function) => function.keeps_name(),
         }
+    }
+
+    /// All samples of a window count, not the one found in it.
+    fn looks_at_windows(&self) -> bool {
+        use WindowFunction::{Extended, Range, Reaching};
+        matches!(self.function, Range(_) | Extended { .. } | Reaching(_))
     }
 
     fn reads_stale(&self) -> bool {
@@ -97,6 +106,8 @@ impl WindowSpec {
 struct Evaluator {
     spec: Arc<WindowSpec>,
     query: Arc<QueryContext>,
+    inputs: Inputs,
+    tally: Option<Tally>,
     params: Vec<Vec<f64>>,
     /// Holds the rows of the batch that is being made.
     memory: MemoryReservation,
@@ -111,9 +122,11 @@ struct Evaluator {
 }
 
 impl Evaluator {
-    fn new(spec: Arc<WindowSpec>, inputs: &Inputs, params: Vec<Vec<f64>>) -> Evaluator {
+    fn new(spec: Arc<WindowSpec>, inputs: &Inputs, params: Vec<Vec<f64>>, of_subquery: bool) -> Evaluator {
         Evaluator {
             query: Arc::clone(&inputs.query),
+            inputs: inputs.clone(),
+            tally: inputs.query.samples.as_ref().map(|_| Tally::new(spec.steps.count, of_subquery)),
             params,
             memory: inputs.reserve("window"),
             buffers: Buffers::default(),
@@ -179,6 +192,12 @@ impl Evaluator {
         }
         if self.bounds.iter().chain(&self.histogram_bounds).all(|b| b.is_empty()) {
             return Ok(());
+        }
+        // what windows are widened to is not what was asked for, and not counted
+        let counts = self.spec.looks_at_windows() && length == self.spec.range;
+        if let Some(tally) = self.tally.as_mut().filter(|_| counts) {
+            tally.windows(&self.bounds);
+            tally.histogram_windows(&self.histogram_bounds, histograms.h);
         }
         self.check_params()?;
         self.memory.try_grow(steps.count * 8)?;
@@ -359,6 +378,14 @@ impl Evaluator {
         self.out.len() >= Rows::target_rows(self.spec.steps.count)
     }
 
+    fn count(&mut self, rows: &Rows) {
+        let (Some(tally), Some(counter)) = (&mut self.tally, &self.query.samples) else { return };
+        if !self.spec.looks_at_windows() {
+            tally.instants(rows);
+        }
+        self.inputs.count_samples(tally.flush(counter, &self.spec.counted));
+    }
+
     /// The batch so far.
     fn take(&mut self) -> Result<Rows> {
         let mut rows = std::mem::replace(&mut self.out, Rows::new(self.spec.steps.count));
@@ -368,6 +395,7 @@ impl Evaluator {
         }
         self.memory.free();
         self.query.hold(rows.points())?;
+        self.count(&rows);
         Ok(rows)
     }
 }
@@ -409,7 +437,11 @@ impl SelectorWorker {
         let query = Arc::clone(&self.evaluator.query);
         while !self.done && !self.evaluator.is_full() {
             match self.operator.scan.next(&query).await? {
-                Some(batch) => self.batch(batch)?,
+                Some(batch) => {
+                    self.batch(batch)?;
+                    // other queries' turn; here a query that nobody waits for ends
+                    tokio::task::yield_now().await;
+                }
                 None => self.done = true,
             }
         }
@@ -454,7 +486,7 @@ impl Operator for SelectorWindow {
     fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
         let start = async move {
             let params = inputs.scalars(0, &self.params).await?;
-            let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params);
+            let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params, false);
             let reader = Reader::new(self.reading.clone());
             let worker = SelectorWorker { operator: self, evaluator, reader, done: false };
             Ok::<_, DataFusionError>(futures::stream::try_unfold(worker, SelectorWorker::next))
@@ -556,7 +588,7 @@ impl Operator for SubqueryWindow {
         let input = inputs.rows(0, partition)?;
         let start = async move {
             let params = inputs.scalars(1, &self.params).await?;
-            let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params);
+            let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params, true);
             let state = (input, evaluator, self);
             Ok::<_, DataFusionError>(futures::stream::try_unfold(
                 state,

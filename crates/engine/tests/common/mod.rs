@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Answer, Dedup, Engine, EngineSettings, Grid, Query, QueryError, SeriesSource};
+use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, Query, QueryError, SeriesSource};
 
 /// An engine with everything experimental on.
 pub(crate) fn engine(threads: usize, delayed_name_removal: bool) -> Engine {
@@ -32,6 +32,7 @@ pub(crate) fn run(
         dedup,
         timeout: Duration::from_secs(60),
         source: Arc::clone(source),
+        detail: Detail::default(),
     };
     futures::executor::block_on(engine.query(query))
 }

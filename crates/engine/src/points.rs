@@ -1,0 +1,131 @@
+//! The points of a result series: a view of the row the engine made, not a copy.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::MemoryReservation;
+use model::FloatHistogram;
+
+use crate::batch::Rows;
+use crate::{Grid, Point, PointValue};
+
+/// The points of one series in order of time.
+#[derive(Clone)]
+pub struct Points(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Row { rows: Arc<ResultRows>, row: usize },
+    List(Vec<Point>),
+}
+
+/// Rows of a result, charged to their query until the last of their series is dropped.
+pub(crate) struct ResultRows {
+    pub(crate) rows: Rows,
+    pub(crate) grid: Grid,
+    pub(crate) _memory: MemoryReservation,
+}
+
+/// How the points are held, for those who read many.
+#[derive(Clone, Copy, Debug)]
+pub enum PointsView<'a> {
+    /// At the steps of a grid whose bit is set: a histogram where there is one, else a float.
+    Steps {
+        grid: Grid,
+        values: &'a [f64],
+        present: &'a [u64],
+        histograms: Option<&'a [Option<Arc<FloatHistogram>>]>,
+    },
+    List(&'a [Point]),
+}
+
+impl Points {
+    pub(crate) fn of_row(rows: &Arc<ResultRows>, row: usize) -> Points {
+        Points(Repr::Row { rows: Arc::clone(rows), row })
+    }
+
+    pub fn view(&self) -> PointsView<'_> {
+        match &self.0 {
+            Repr::Row { rows, row } => PointsView::Steps {
+                grid: rows.grid,
+                values: rows.rows.values(*row),
+                present: rows.rows.present(*row),
+                histograms: rows.rows.histograms(*row),
+            },
+            Repr::List(points) => PointsView::List(points),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Point> + '_ {
+        let view = self.view();
+        let (steps, listed) = match view {
+            PointsView::Steps { present, .. } => (Some(bits(present)), None),
+            PointsView::List(points) => (None, Some(points.iter().cloned())),
+        };
+        let at = move |k: usize| match view {
+            PointsView::Steps { grid, values, histograms, .. } => {
+                let value = match histograms.and_then(|h| h[k].as_ref()) {
+                    Some(histogram) => PointValue::Histogram(Arc::clone(histogram)),
+                    None => PointValue::Float(values[k]),
+                };
+                Some(Point { t_ms: grid.time(k), value })
+            }
+            PointsView::List(_) => None,
+        };
+        steps.into_iter().flatten().filter_map(at).chain(listed.into_iter().flatten())
+    }
+
+    pub fn first(&self) -> Option<Point> {
+        self.iter().next()
+    }
+
+    pub fn len(&self) -> usize {
+        match self.view() {
+            PointsView::Steps { present, .. } => present.iter().map(|w| w.count_ones() as usize).sum(),
+            PointsView::List(points) => points.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self.view() {
+            PointsView::Steps { present, .. } => present.iter().all(|w| *w == 0),
+            PointsView::List(points) => points.is_empty(),
+        }
+    }
+}
+
+/// The positions of the set bits.
+fn bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(at, word)| {
+        let mut left = *word;
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(at * 64 + bit)
+        })
+    })
+}
+
+impl From<Vec<Point>> for Points {
+    fn from(points: Vec<Point>) -> Points {
+        Points(Repr::List(points))
+    }
+}
+
+impl FromIterator<Point> for Points {
+    fn from_iter<I: IntoIterator<Item = Point>>(points: I) -> Points {
+        Points(Repr::List(points.into_iter().collect()))
+    }
+}
+
+impl PartialEq for Points {
+    fn eq(&self, other: &Points) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl fmt::Debug for Points {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
