@@ -141,6 +141,9 @@ struct EvaluationArgs {
     /// Queries evaluated at once; more wait.
     #[arg(id = "query.max-concurrent", long = "query.max-concurrent", default_value_t = 20, value_name = "N")]
     max_concurrent: usize,
+    /// Samples one query may hold at once, as Prometheus counts them; 0 for no limit.
+    #[arg(id = "query.max-samples", long = "query.max-samples", default_value_t = 50_000_000, value_name = "N")]
+    max_samples: u64,
     /// Series one selector of a query may bring; 0 for no limit.
     #[arg(
         id = "store.limits.request-series",
@@ -289,6 +292,7 @@ impl Args {
             selector_labels: labels(&self.endpoints.selector_label),
             timeout: evaluation.timeout,
             max_concurrent: evaluation.max_concurrent,
+            max_samples: evaluation.max_samples,
             lookback: evaluation.lookback,
             dynamic_lookback: evaluation.dynamic_lookback,
             auto_downsampling: defaults.auto_downsampling,

@@ -5,7 +5,10 @@ mod json;
 mod metadata;
 mod options;
 mod params;
+mod parse;
 mod query;
+mod series;
+mod statistics;
 mod status;
 
 use std::fmt;
@@ -15,7 +18,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::Redirect;
 use axum::routing::get;
-use engine::{Answer, Query, QueryError};
+use engine::{Answer, Operation, Query, QueryError};
 use futures::future::BoxFuture;
 use http::{HeaderName, Method, header};
 use model::{Clock, TimestampMs};
@@ -36,13 +39,19 @@ const THANOS_VERSION: &str = "0.42.0";
 /// Forms larger than this are refused, as Go does.
 const MAX_FORM_BYTES: usize = 10 << 20;
 
-/// Runs one query.
-pub(crate) type Evaluate = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, QueryError>> + Send + Sync>;
+type Run = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, QueryError>> + Send + Sync>;
+type Explain = Box<dyn Fn(&Query) -> Result<Operation, QueryError> + Send + Sync>;
+
+/// What is done with queries.
+pub(crate) struct Evaluation {
+    pub(crate) run: Run,
+    pub(crate) explain: Explain,
+}
 
 /// What the handlers share.
 pub(crate) struct Api {
     pub(crate) settings: Settings,
-    pub(crate) evaluate: Evaluate,
+    pub(crate) evaluation: Evaluation,
     pub(crate) fanout: Fanout,
     pub(crate) endpoints: Arc<EndpointSet>,
     pub(crate) gate: Gate,
@@ -63,6 +72,10 @@ pub(crate) fn router(api: Api) -> Router {
     let v1 = Router::new()
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
+        .route("/query_explain", get(query::instant_explain).post(query::instant_explain))
+        .route("/query_range_explain", get(query::range_explain).post(query::range_explain))
+        .route("/format_query", get(parse::format).post(parse::format))
+        .route("/parse_query", get(parse::tree).post(parse::tree))
         .route("/series", get(metadata::series).post(metadata::series))
         .route("/labels", get(metadata::labels).post(metadata::labels))
         .route("/label/{name}/values", get(metadata::label_values))

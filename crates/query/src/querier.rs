@@ -17,7 +17,7 @@ use storeapi::{Limited, Store};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-use crate::api::{self, Api, Evaluate};
+use crate::api::{self, Api, Evaluation};
 use crate::endpoints::{Connect, Discovery, EndpointSet, Lookup, Measured, SystemLookup, Timeouts};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -50,6 +50,7 @@ impl Querier {
         let engine = Arc::new(Engine::new(EngineSettings {
             threads: settings.engine_threads,
             max_concurrent: settings.max_concurrent,
+            max_samples: settings.max_samples,
             budget: settings.budget.clone(),
             experimental_functions: settings.experimental_functions,
             extended_rate_functions: settings.extended_rate_functions,
@@ -60,11 +61,15 @@ impl Querier {
                 .unwrap_or(i64::MAX),
             ..EngineSettings::default()
         }));
-        let evaluate: Evaluate = Box::new(move |query| {
-            let engine = Arc::clone(&engine);
-            async move { engine.query(query).await }.boxed()
-        });
-        Querier::with_parts(settings, registry, clock, Parts { evaluate, lookup: Box::new(SystemLookup::new()) })
+        let planner = Arc::clone(&engine);
+        let evaluation = Evaluation {
+            run: Box::new(move |query| {
+                let engine = Arc::clone(&engine);
+                async move { engine.query(query).await }.boxed()
+            }),
+            explain: Box::new(move |query| planner.explain(query)),
+        };
+        Querier::with_parts(settings, registry, clock, Parts { evaluation, lookup: Box::new(SystemLookup::new()) })
     }
 
     fn with_parts(settings: Settings, registry: &Registry, clock: Arc<dyn Clock>, parts: Parts) -> Result<Querier> {
@@ -85,7 +90,7 @@ impl Querier {
         let routes = api::router(Api {
             started: clock.now(),
             settings,
-            evaluate: parts.evaluate,
+            evaluation: parts.evaluation,
             fanout: fanout.clone(),
             endpoints: Arc::clone(&endpoints),
             gate,
@@ -152,7 +157,7 @@ impl Querier {
 
 /// What tests replace.
 struct Parts {
-    evaluate: Evaluate,
+    evaluation: Evaluation,
     lookup: Box<dyn Lookup>,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engine::Dedup;
 use model::{Budget, Labels};
+use promql::ParserOptions;
 use storeapi::SeriesLimits;
 use storeapi::client::TlsSettings;
 
@@ -90,6 +91,8 @@ pub struct Settings {
     pub selector_labels: Labels,
     pub timeout: Duration,
     pub max_concurrent: usize,
+    /// Samples one query may hold; 0 for no limit.
+    pub max_samples: u64,
     pub lookback: Duration,
     /// Look back at least one window of the coarsest resolution a query allows.
     pub dynamic_lookback: bool,
@@ -127,6 +130,7 @@ impl Default for Settings {
             selector_labels: Labels::empty(),
             timeout: Duration::from_secs(120),
             max_concurrent: 20,
+            max_samples: 50_000_000,
             lookback: Duration::from_secs(300),
             dynamic_lookback: true,
             auto_downsampling: false,
@@ -145,6 +149,18 @@ impl Default for Settings {
             budget: Budget::unlimited(),
             web: WebSettings::default(),
             about: About::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// What of the language is enabled.
+    pub(crate) fn parser_options(&self) -> ParserOptions {
+        ParserOptions {
+            experimental_functions: self.experimental_functions,
+            extended_range_selectors: self.extended_range_selectors,
+            fill_modifiers: self.fill_modifiers,
+            extended_rate_functions: self.extended_rate_functions,
         }
     }
 }

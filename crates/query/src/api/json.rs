@@ -24,6 +24,11 @@ impl Json {
         self.display(value);
     }
 
+    /// A finite number.
+    pub(crate) fn number(&mut self, value: f64) {
+        self.display(value);
+    }
+
     /// A string; bytes that are no UTF-8 become U+FFFD.
     pub(crate) fn string(&mut self, bytes: &[u8]) {
         self.0.push(b'"');
@@ -101,7 +106,12 @@ impl Json {
     pub(crate) fn float(&mut self, value: f64) {
         self.0.push(b'"');
         let size = value.abs();
-        if value.is_nan() {
+        if (1e-5..1e16).contains(&size) {
+            // here the shortest text has no exponent
+            let mut buffer = zmij::Buffer::new();
+            let text = buffer.format_finite(value);
+            self.raw(text.strip_suffix(".0").unwrap_or(text));
+        } else if value.is_nan() {
             self.raw("NaN");
         } else if value.is_infinite() {
             self.raw(if value > 0.0 { "+Inf" } else { "-Inf" });
@@ -189,6 +199,26 @@ mod tests {
         ] {
             assert_eq!(written(|json| json.float(value)), format!("\"{text}\""));
         }
+    }
+
+    #[test]
+    fn the_fast_way_writes_as_short() {
+        use proptest::prelude::*;
+        let sizes = prop_oneof![
+            proptest::num::f64::NORMAL,
+            -1e17..1e17,
+            -1e-4..1e-4,
+            any::<i64>().prop_map(|v| v as f64),
+            any::<i32>().prop_map(|v| f64::from(v) / 1000.0),
+        ];
+        proptest!(|(value in sizes)| {
+            prop_assume!((1e-6..1e21).contains(&value.abs()));
+            let (own, shortest) = (written(|json| json.float(value)), format!("\"{value}\""));
+            prop_assert_eq!(own.len(), shortest.len(), "{} {}", &own, &shortest);
+            prop_assert_eq!(own.trim_matches('"').parse::<f64>().unwrap().to_bits(), value.to_bits());
+        });
+        // of two shortest texts equally near, Go takes the even one
+        assert_eq!(written(|json| json.float(1_859_237_040_333_799.25)), r#""1859237040333799.2""#);
     }
 
     #[test]

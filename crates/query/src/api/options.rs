@@ -23,8 +23,16 @@ pub(super) struct Options {
     pub(super) timeout: Duration,
     pub(super) lookback_ms: i64,
     pub(super) limit: u64,
-    pub(super) stats: bool,
+    pub(super) stats: Stats,
     pub(super) analyze: bool,
+}
+
+/// How much of its statistics a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stats {
+    None,
+    Totals,
+    PerStep,
 }
 
 impl Options {
@@ -55,7 +63,11 @@ impl Options {
             timeout: params.timeout(settings.timeout)?,
             lookback_ms,
             limit: params.limit()?,
-            stats: params.get("stats").is_some(),
+            stats: match params.get("stats") {
+                None => Stats::None,
+                Some("all") => Stats::PerStep,
+                Some(_) => Stats::Totals,
+            },
             analyze: params.bool("analyze", false)?,
         })
     }

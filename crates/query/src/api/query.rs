@@ -1,11 +1,12 @@
 //! `query` and `query_range`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
-use engine::{Answer, Dedup, Grid, Query, ResultSeries, Value};
+use engine::{Answer, Detail, Grid, Query, ResultSeries, Value};
 use futures::stream;
 use storeapi::fanout::Scope;
 use storeapi::{Limited, Store};
@@ -13,8 +14,10 @@ use storeapi::{Limited, Store};
 use super::Api;
 use super::answer::{ApiError, Notes, TRUNCATED, json_response, with_notes};
 use super::json::Json;
-use super::options::Options;
+use super::options::{Options, Stats};
 use super::params::Params;
+use super::series::SeriesWriter;
+use super::statistics;
 use crate::source::StoreSource;
 
 /// Points per series at most, as Prometheus allows.
@@ -24,13 +27,33 @@ const MAX_POINTS: i64 = 11_000;
 const PIECE: usize = 64 << 10;
 
 pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
-    let time = params.time("time")?.unwrap_or_else(|| api.clock.now().0);
-    let auto = i64::try_from(api.settings.instant_max_source_resolution.as_millis()).unwrap_or(i64::MAX);
-    let options = Options::parse(&params, &api.settings, auto)?;
-    api.evaluate(&params, Grid::instant(time), options).await
+    let (grid, options) = instant_request(&api, &params)?;
+    api.evaluate(&params, grid, options).await
+}
+
+pub(super) async fn instant_explain(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+    let (grid, options) = instant_request(&api, &params)?;
+    api.explain(&params, grid, &options)
 }
 
 pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+    let (grid, options) = range_request(&api, &params)?;
+    api.metrics.range_seconds.observe(grid.end_ms.saturating_sub(grid.start_ms) as f64 / 1000.0);
+    api.evaluate(&params, grid, options).await
+}
+
+pub(super) async fn range_explain(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+    let (grid, options) = range_request(&api, &params)?;
+    api.explain(&params, grid, &options)
+}
+
+fn instant_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError> {
+    let time = params.time("time")?.unwrap_or_else(|| api.clock.now().0);
+    let auto = i64::try_from(api.settings.instant_max_source_resolution.as_millis()).unwrap_or(i64::MAX);
+    Ok((Grid::instant(time), Options::parse(params, &api.settings, auto)?))
+}
+
+fn range_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError> {
     let (start_ms, end_ms) = (params.required_time("start")?, params.required_time("end")?);
     if end_ms < start_ms {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
@@ -52,9 +75,7 @@ pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result
                     Try decreasing the query resolution (?step=XX)";
         return Err(ApiError::bad_data(text));
     }
-    let options = Options::parse(&params, &api.settings, step_ms / 5)?;
-    api.metrics.range_seconds.observe(end_ms.saturating_sub(start_ms) as f64 / 1000.0);
-    api.evaluate(&params, Grid { start_ms, end_ms, step_ms }, options).await
+    Ok((Grid { start_ms, end_ms, step_ms }, Options::parse(params, &api.settings, step_ms / 5)?))
 }
 
 impl Api {
@@ -65,35 +86,50 @@ impl Api {
             () = self.clock.sleep(options.timeout) => return Err(ApiError::timeout("query timed out in query queue")),
         };
         let waited = self.clock.monotonic().saturating_sub(came);
-        let timeout = options.timeout.saturating_sub(waited);
+        let query = self.query(params, grid, &options, options.timeout.saturating_sub(waited));
+        let mut answer = (self.evaluation.run)(query).await?;
+        drop(pass);
+        answer.stats.queue_seconds += waited.as_secs_f64();
+        truncate(&mut answer, options.limit);
+        let notes = Notes { warnings: std::mem::take(&mut answer.warnings), infos: std::mem::take(&mut answer.infos) };
+        let mut tail = Json::default();
+        if options.stats != Stats::None {
+            let total = self.clock.monotonic().saturating_sub(came);
+            statistics::write(&mut tail, &answer.stats, grid, (options.stats, total));
+        }
+        if let Some(analysis) = &answer.stats.analysis {
+            tail.raw(r#","analysis":"#);
+            statistics::write_analysis(&mut tail, analysis);
+        }
+        tail.raw("}");
+        notes.write(&mut tail);
+        tail.raw("}");
+        Ok(with_notes(json_response(stream_answer(answer.value, tail)), &notes))
+    }
+
+    fn explain(&self, params: &Params, grid: Grid, options: &Options) -> Result<Response, ApiError> {
+        let operation = (self.evaluation.explain)(&self.query(params, grid, options, options.timeout))?;
+        let mut json = Json::default();
+        json.raw(r#"{"status":"success","data":"#);
+        statistics::write_plan(&mut json, &operation);
+        json.raw("}");
+        Ok(json_response(Body::from(json.0)))
+    }
+
+    fn query(&self, params: &Params, grid: Grid, options: &Options, timeout: Duration) -> Query {
         // endpoints that hang are given up a little before the query is, so that it ends with what the others sent
         let scope = Scope { store_matches: options.store_matches.clone(), deadline: Some(timeout.mul_f64(0.9)) };
         let store: Arc<dyn Store> = Arc::new(self.fanout.scoped(scope));
         let store = Arc::new(Limited::new(store, self.settings.limits));
-        let query = Query {
+        Query {
             text: params.get("query").unwrap_or_default().to_owned(),
             grid,
             lookback_ms: options.lookback_ms,
             dedup: options.dedup,
             timeout,
             source: Arc::new(StoreSource::new(store, options.reading.clone())),
-        };
-        let mut answer = (self.evaluate)(query).await?;
-        drop(pass);
-        let spent = self.clock.monotonic().saturating_sub(came);
-        truncate(&mut answer, options.limit);
-        let notes = Notes { warnings: std::mem::take(&mut answer.warnings), infos: std::mem::take(&mut answer.infos) };
-        let mut tail = Json::default();
-        if options.stats {
-            write_stats(&mut tail, &answer, waited.as_secs_f64(), spent.as_secs_f64());
+            detail: Detail { stats: options.stats != Stats::None, analyze: options.analyze },
         }
-        if options.analyze {
-            write_analysis(&mut tail, &answer, options.dedup);
-        }
-        tail.raw("}");
-        notes.write(&mut tail);
-        tail.raw("}");
-        Ok(with_notes(json_response(stream_answer(answer.value, tail)), &notes))
     }
 }
 
@@ -104,28 +140,6 @@ fn truncate(answer: &mut Answer, limit: u64) {
         series.truncate(limit);
         answer.warnings.push(TRUNCATED.to_owned());
     }
-}
-
-/// In the shape of Prometheus' `stats`: strict clients read no other. Phases we do not tell apart are zero.
-fn write_stats(json: &mut Json, answer: &Answer, queued: f64, total: f64) {
-    let stats = &answer.stats;
-    json.raw(&format!(
-        concat!(
-            r#","stats":{{"timings":{{"evalTotalTime":{},"resultSortTime":0,"queryPreparationTime":0,"#,
-            r#""innerEvalTime":{},"execQueueTime":{},"execTotalTime":{}}},"#,
-            r#""samples":{{"totalQueryableSamples":{},"peakSamples":{}}}}}"#
-        ),
-        stats.eval_seconds, stats.eval_seconds, queued, total, stats.total_samples, stats.peak_samples
-    ));
-}
-
-/// Thanos' `analysis`: one node for the whole query.
-fn write_analysis(json: &mut Json, answer: &Answer, dedup: Dedup) {
-    let stats = &answer.stats;
-    json.raw(&format!(
-        r#","analysis":{{"name":"[query] dedup={dedup:?}","executionTime":"{:.6}s","peakSamples":{},"totalSamples":{},"children":[]}}"#,
-        stats.eval_seconds, stats.peak_samples, stats.total_samples
-    ));
 }
 
 /// The answer's JSON in pieces, each made when the client took the one before. `tail` follows the result.
@@ -152,7 +166,14 @@ fn stream_answer(value: Value, tail: Json) -> Body {
     };
     let vector = kind.starts_with(r#""vector"#);
     head.raw(kind);
-    let pieces = Pieces { buffer: head, series: series.into_iter(), vector, first: true, tail: Some(tail) };
+    let pieces = Pieces {
+        buffer: head,
+        series: series.into_iter(),
+        vector,
+        writer: SeriesWriter::default(),
+        first: true,
+        tail: Some(tail),
+    };
     Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, std::convert::Infallible>)))
 }
 
@@ -160,6 +181,7 @@ struct Pieces {
     buffer: Json,
     series: std::vec::IntoIter<ResultSeries>,
     vector: bool,
+    writer: SeriesWriter,
     first: bool,
     tail: Option<Json>,
 }
@@ -171,7 +193,11 @@ impl Iterator for Pieces {
         while self.buffer.0.len() < PIECE {
             let Some(series) = self.series.next() else { break };
             self.buffer.comma(usize::from(!std::mem::replace(&mut self.first, false)));
-            if self.vector { write_sample(&mut self.buffer, &series) } else { write_series(&mut self.buffer, &series) }
+            if self.vector {
+                write_sample(&mut self.buffer, &series);
+            } else {
+                self.writer.write(&mut self.buffer, &series);
+            }
         }
         if self.series.as_slice().is_empty()
             && let Some(tail) = self.tail.take()
@@ -191,30 +217,9 @@ fn write_sample(json: &mut Json, series: &ResultSeries) {
     if let Some(point) = series.points.first() {
         let is_float = matches!(point.value, engine::PointValue::Float(_));
         json.raw(if is_float { r#","value":"# } else { r#","histogram":"# });
-        json.point(point);
+        json.point(&point);
     }
     json.raw("}");
 }
-
-/// `{"metric":{…},"values":[[…],…],"histograms":[[…],…]}`, each list left out when empty.
-fn write_series(json: &mut Json, series: &ResultSeries) {
-    json.raw(r#"{"metric":"#);
-    json.labels(&series.labels);
-    for (name, floats) in [(r#","values":["#, true), (r#","histograms":["#, false)] {
-        let mut points =
-            series.points.iter().filter(|p| matches!(p.value, engine::PointValue::Float(_)) == floats).peekable();
-        if points.peek().is_none() {
-            continue;
-        }
-        json.raw(name);
-        for (i, point) in points.enumerate() {
-            json.comma(i);
-            json.point(point);
-        }
-        json.raw("]");
-    }
-    json.raw("}");
-}
-
 #[cfg(test)]
 mod tests;

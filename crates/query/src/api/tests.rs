@@ -2,7 +2,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::{Dedup, Grid, Point, PointValue, ResultSeries, Stats, Value};
+use engine::{Dedup, Detail, Grid, Measured, Point, PointValue, ResultSeries, SampleCounts, Stats, Value};
 use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -29,6 +29,23 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) async fn new(settings: Settings, canned: Result<Answer, QueryError>) -> Fixture {
+        let queries = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&queries);
+        let evaluation = Evaluation {
+            run: Box::new(move |query| {
+                seen.lock().unwrap().push(query);
+                let canned = canned.clone();
+                async move { canned }.boxed()
+            }),
+            explain: Box::new(|query| {
+                let leaf = Operation { name: query.text.clone(), measured: None, inputs: Vec::new() };
+                Ok(Operation { name: "Window: \"x\"".to_owned(), measured: None, inputs: vec![leaf] })
+            }),
+        };
+        Fixture { router: Fixture::with(settings, evaluation).await, queries }
+    }
+
+    async fn with(settings: Settings, evaluation: Evaluation) -> Router {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
         let metrics = Metrics::register(&Registry::new()).unwrap();
         let series = |pairs: &[(&str, &str)]| (Labels::from_pairs(pairs.iter().copied()), vec![(1000, 1.0)]);
@@ -45,24 +62,16 @@ impl Fixture {
         let endpoints = Arc::new(EndpointSet::new(connect, timeouts, metrics.clone(), Arc::clone(&clock)));
         endpoints.update(vec![Target { address: "a:1".to_owned(), strict: false, tls: None }]);
         endpoints.poll().await;
-        let queries = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&queries);
-        let evaluate: Evaluate = Box::new(move |query| {
-            seen.lock().unwrap().push(query);
-            let canned = canned.clone();
-            async move { canned }.boxed()
-        });
-        let router = router(Api {
+        router(Api {
             started: TimestampMs(0),
-            evaluate,
+            evaluation,
             fanout: Fanout::new(Arc::clone(&endpoints) as _, FanoutSettings::default(), Arc::clone(&clock)),
             endpoints,
             gate: Gate::new(settings.max_concurrent, metrics.clone(), Arc::clone(&clock)),
             metrics,
             clock,
             settings,
-        });
-        Fixture { router, queries }
+        })
     }
 
     async fn send(&self, request: Request<Body>) -> Response<Body> {
@@ -92,7 +101,7 @@ async fn text(response: Response<Body>) -> (StatusCode, String) {
 
 fn one() -> Answer {
     let point = Point { t_ms: 1_500, value: PointValue::Float(0.5) };
-    answer(Value::Vector(vec![ResultSeries { labels: Labels::from_pairs([("a", "b")]), points: vec![point] }]))
+    answer(Value::Vector(vec![ResultSeries { labels: Labels::from_pairs([("a", "b")]), points: vec![point].into() }]))
 }
 
 async fn fixture() -> Fixture {
@@ -256,7 +265,7 @@ async fn partial_answers_are_not_cached_and_notes_are_apart() {
 
 #[tokio::test]
 async fn limits_cut_and_say_so() {
-    let series = |name| ResultSeries { labels: Labels::from_pairs([("a", name)]), points: Vec::new() };
+    let series = |name| ResultSeries { labels: Labels::from_pairs([("a", name)]), points: Vec::new().into() };
     let two = answer(Value::Matrix(vec![series("1"), series("2")]));
     let f = Fixture::new(Settings::default(), Ok(two)).await;
     let body = f.json("/api/v1/query_range?query=up&start=0&end=1&step=1&limit=1").await;
@@ -267,12 +276,107 @@ async fn limits_cut_and_say_so() {
 
 #[tokio::test]
 async fn stats_and_analysis_come_on_request() {
-    let f = fixture().await;
-    let body = f.json("/api/v1/query?query=up&stats=true&analyze=1").await;
+    let mut counted = one();
+    let measured = |samples, points| Some(Measured { seconds: 0.0015, series: 1, points, bytes: 9, samples });
+    let window = Operation { name: "Window".to_owned(), measured: measured(7, 4), inputs: Vec::new() };
+    counted.stats = Stats {
+        peak_samples: 3,
+        samples: Some(SampleCounts { total: 7, read: 2, total_per_step: vec![3, 4], read_per_step: vec![2, 0] }),
+        analysis: Some(Operation { name: "Aggregate".to_owned(), measured: measured(0, 1), inputs: vec![window] }),
+        ..Stats::default()
+    };
+    let f = Fixture::new(Settings::default(), Ok(counted)).await;
+    let body = f.json("/api/v1/query_range?query=up&start=1.5&end=3&step=1&stats=true&analyze=1").await;
+    assert_eq!(f.last_query().detail, Detail { stats: true, analyze: true });
     let data = &body["data"];
     assert!(data["stats"]["timings"]["evalTotalTime"].is_number());
-    assert_eq!(data["stats"]["samples"], json!({"totalQueryableSamples": 0, "peakSamples": 0}));
-    assert_eq!(data["analysis"]["totalSamples"], 0);
+    let totals = json!({"totalQueryableSamples": 7, "samplesRead": 2, "peakSamples": 3});
+    assert_eq!(data["stats"]["samples"], totals);
+    let own = |points: u64| json!({"executionTime": "1.5ms", "totalSamples": 7, "peakSamples": 4, "series": 1, "points": points, "bytes": 9});
+    let mut analysis = own(1);
+    analysis["name"] = json!("Aggregate");
+    analysis["children"] = json!([own(4)]);
+    analysis["children"][0]["name"] = json!("Window");
+    assert_eq!(data["analysis"], analysis);
+    let body = f.json("/api/v1/query_range?query=up&start=1.5&end=3&step=1&stats=all").await;
+    let samples = &body["data"]["stats"]["samples"];
+    assert_eq!(samples["totalQueryableSamplesPerStep"], json!([[1.5, 3], [2.5, 4]]));
+    assert_eq!(samples["samplesReadPerStep"], json!([[1.5, 2], [2.5, 0]]));
+    f.json("/api/v1/query?query=up").await;
+    assert_eq!(f.last_query().detail, Detail::default());
+}
+
+#[tokio::test]
+async fn plans_are_trees_of_names() {
+    let f = fixture().await;
+    let tree = json!({"name": "Window: \"x\"", "children": [{"name": "up"}]});
+    assert_eq!(f.json("/api/v1/query_explain?query=up").await["data"], tree);
+    assert_eq!(f.json("/api/v1/query_range_explain?query=up&start=1&end=2&step=1").await["data"], tree);
+    assert_eq!(f.get("/api/v1/query_range_explain?query=up&end=2&step=1").await.0, StatusCode::BAD_REQUEST);
+    assert!(f.queries.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn queries_are_parsed_and_formatted_without_being_run() {
+    let f = fixture().await;
+    let long = format!("sum({}){}", "a".repeat(60), "%2Bb".repeat(20));
+    let formatted = f.json(&format!("/api/v1/format_query?query={long}")).await["data"].as_str().unwrap().to_owned();
+    let lines: Vec<&str> = formatted.lines().collect();
+    assert!(lines.len() > 2 && lines[0].trim_start().starts_with("sum(aaa") && lines[1].trim() == "+", "{formatted}");
+    let tree = f.json("/api/v1/parse_query?query=-sum%20by(x)(rate(up{a!=%22b%22}[5m]%20offset%201m))").await;
+    let selector = json!({
+        "type": "matrixSelector", "name": "up", "range": 300_000, "rangeExpr": null, "offset": 60_000, "offsetExpr": null,
+        "matchers": [
+            {"name": "a", "value": "b", "type": "!="},
+            {"name": "__name__", "value": "up", "type": "="},
+        ],
+        "timestamp": null, "startOrEnd": null, "anchored": false, "smoothed": false,
+    });
+    let rate = json!({"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"});
+    let call = json!({"type": "call", "func": rate, "args": [selector]});
+    let sum = json!({
+        "type": "aggregation", "op": "sum", "expr": call, "param": null, "grouping": ["x"], "without": false,
+    });
+    assert_eq!(tree["data"], json!({"type": "unaryExpr", "op": "-", "expr": sum}));
+    let (status, body) = f.get("/api/v1/parse_query?query=sum(").await;
+    let expected = r#"invalid parameter "query": 1:5: parse error: unclosed left parenthesis"#;
+    assert_eq!((status, error_of(&body).1.as_str()), (StatusCode::BAD_REQUEST, expected));
+    assert!(f.queries.lock().unwrap().is_empty());
+}
+
+/// Answers nothing and says when nobody waits any more.
+fn hanging(dropped: tokio::sync::mpsc::Sender<()>) -> Evaluation {
+    let run = move |_| {
+        let dropped = dropped.clone();
+        let waiting = async move {
+            let _dropped = dropped;
+            std::future::pending().await
+        };
+        waiting.boxed()
+    };
+    Evaluation { run: Box::new(run), explain: Box::new(|_| Err(QueryError::Internal("none".to_owned()))) }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_query() {
+    use tokio::io::AsyncWriteExt;
+    let (sender, mut ended) = tokio::sync::mpsc::channel(1);
+    let router = Fixture::with(Settings::default(), hanging(sender)).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper_util::service::TowerToHyperService::new(router);
+        let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let _ = builder.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
+    });
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /api/v1/query?query=up HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), ended.recv()).await.is_err(), "it has not begun");
+    drop(client);
+    // the channel closes when the query's future is dropped, the router being held by the connection alone
+    assert_eq!(tokio::time::timeout(Duration::from_millis(100), ended.recv()).await, Ok(None));
+    server.await.unwrap();
 }
 
 #[tokio::test]

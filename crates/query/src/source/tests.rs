@@ -1,4 +1,5 @@
 use axum::body::Bytes;
+use engine::SelectHints;
 use merge::{ChunkBytes, ChunkContent, SeriesChunk};
 use model::{Labels, TimeRange};
 use tsdb::chunk::Encoding;

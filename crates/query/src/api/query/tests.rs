@@ -25,7 +25,7 @@ fn series(value: &Json) -> ResultSeries {
         Some(values) => values.as_array().unwrap().iter().map(point).collect(),
         None => vec![point(&value["value"])],
     };
-    ResultSeries { labels, points }
+    ResultSeries { labels, points: points.into() }
 }
 
 fn strings(value: &Json) -> Vec<String> {
@@ -120,7 +120,7 @@ async fn histograms_stand_beside_floats() {
         Point { t_ms: 1000, value: PointValue::Float(1.0) },
         Point { t_ms: 2000, value: PointValue::Histogram(Arc::new(histogram())) },
     ];
-    let mixed = ResultSeries { labels: Labels::empty(), points };
+    let mixed = ResultSeries { labels: Labels::empty(), points: points.into() };
     let fixture = Fixture::new(Settings::default(), Ok(answer(Value::Matrix(vec![mixed])))).await;
     let (_, written) = fixture.get("/api/v1/query?query=x").await;
     let expected = concat!(
@@ -128,6 +128,45 @@ async fn histograms_stand_beside_floats() {
         r#"[1,"-2","-1","1"],[3,"-0.001","0.001","2"],[0,"0.5","1","1"],[0,"2","4","3"]]}]]}]"#
     );
     assert!(written.contains(expected), "{written}");
+}
+
+/// Rows of the engine are written another way than lists of points, to the same end.
+#[tokio::test]
+async fn rows_of_the_engine_are_written_as_their_points() {
+    use engine::source::memory::MemorySource;
+    use model::{Sample, SampleValue};
+    let series = |i: i64| {
+        let kept = move |k: &i64| (k * 7 + i) % 5 != 0;
+        let value = move |k: i64| match (k + i) % 4 {
+            0 => SampleValue::Histogram(Arc::new(histogram())),
+            _ if i == 1 => SampleValue::Float(f64::NAN),
+            _ => SampleValue::Float(k as f64 / 3.0),
+        };
+        let float = move |k: i64| if i < 3 { SampleValue::Float(k as f64 / 3.0) } else { value(k) };
+        let samples = (0..200).filter(kept).map(|k| Sample { t: k * 1500, value: float(k) }).collect();
+        (Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())]), samples)
+    };
+    let engine = engine::Engine::new(engine::EngineSettings::default());
+    let query = Query {
+        text: "last_over_time(m[1s])".to_owned(),
+        grid: Grid { start_ms: 0, end_ms: 300_000, step_ms: 500 },
+        lookback_ms: 300_000,
+        dedup: engine::Dedup::Off,
+        timeout: Duration::from_secs(30),
+        source: Arc::new(MemorySource::new((0..6).map(series)).unwrap()),
+        detail: Detail::default(),
+    };
+    let Value::Matrix(rows) = engine.query(query).await.unwrap().value else { panic!("not a matrix") };
+    assert_eq!(rows.len(), 6);
+    let mut writer = SeriesWriter::default();
+    for row in rows {
+        let listed = ResultSeries { labels: row.labels.clone(), points: row.points.iter().collect() };
+        let (mut one, mut other) = (super::Json::default(), super::Json::default());
+        writer.write(&mut one, &row);
+        SeriesWriter::default().write(&mut other, &listed);
+        assert!(one.0.len() > 1000);
+        assert_eq!(String::from_utf8(one.0).unwrap(), String::from_utf8(other.0).unwrap());
+    }
 }
 
 #[test]
@@ -139,7 +178,14 @@ fn big_answers_come_in_pieces_that_join_to_one_document() {
     tail.raw("}}");
     let mut head = super::Json::default();
     head.raw(r#"{"data":{"result":["#);
-    let pieces = Pieces { buffer: head, series: series.into_iter(), vector: false, first: true, tail: Some(tail) };
+    let pieces = Pieces {
+        buffer: head,
+        series: series.into_iter(),
+        vector: false,
+        writer: SeriesWriter::default(),
+        first: true,
+        tail: Some(tail),
+    };
     let pieces: Vec<Bytes> = pieces.collect();
     assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.len() < 2 * PIECE));
     let document: Json = serde_json::from_slice(&pieces.concat()).unwrap();

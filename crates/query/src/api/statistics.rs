@@ -1,0 +1,125 @@
+//! What a query cost: `stats` as Prometheus writes them, `analysis` and plans as Thanos does.
+
+use std::time::Duration;
+
+use engine::{Grid, Measured, Operation, Stats};
+
+use super::json::Json;
+use super::options;
+
+/// `,"stats":{…}`; strict clients read no other shape.
+pub(super) fn write(json: &mut Json, stats: &Stats, grid: Grid, (wanted, total): (options::Stats, Duration)) {
+    let evaluation = stats.plan_seconds + stats.eval_seconds + stats.sort_seconds;
+    json.raw(r#","stats":{"timings":{"#);
+    for (name, seconds) in [
+        (r#""evalTotalTime":"#, evaluation),
+        (r#","resultSortTime":"#, stats.sort_seconds),
+        (r#","queryPreparationTime":"#, stats.plan_seconds),
+        (r#","innerEvalTime":"#, stats.eval_seconds),
+        (r#","execQueueTime":"#, stats.queue_seconds),
+        (r#","execTotalTime":"#, total.as_secs_f64()),
+    ] {
+        json.raw(name);
+        json.number(seconds);
+    }
+    json.raw(r#"},"samples":{"#);
+    let counts = stats.samples.clone().unwrap_or_default();
+    for (name, counts, total) in [
+        ("totalQueryableSamples", &counts.total_per_step, counts.total),
+        ("samplesRead", &counts.read_per_step, counts.read),
+    ] {
+        if wanted == options::Stats::PerStep {
+            json.raw(&format!(r#""{name}PerStep":["#));
+            for (step, count) in counts.iter().enumerate() {
+                json.comma(step);
+                json.raw("[");
+                json.timestamp(grid.time(step));
+                json.raw(&format!(",{count}]"));
+            }
+            json.raw("],");
+        }
+        json.raw(&format!(r#""{name}":{total},"#));
+    }
+    json.raw(&format!(r#""peakSamples":{}}}}}"#, stats.peak_samples));
+}
+
+/// A tree of `name` and `children`.
+pub(super) fn write_plan(json: &mut Json, operation: &Operation) {
+    json.raw(r#"{"name":"#);
+    json.string(operation.name.as_bytes());
+    children(json, operation, write_plan);
+    json.raw("}");
+}
+
+/// The same with what was measured: Thanos' fields, which include those of the operators below, then our own.
+pub(super) fn write_analysis(json: &mut Json, operation: &Operation) {
+    let measured = operation.measured.unwrap_or_default();
+    json.raw(r#"{"name":"#);
+    json.string(operation.name.as_bytes());
+    json.raw(r#","executionTime":"#);
+    json.string(go_duration(measured.seconds).as_bytes());
+    let Measured { series, points, bytes, .. } = measured;
+    json.raw(&format!(
+        r#","peakSamples":{},"totalSamples":{},"series":{series},"points":{points},"bytes":{bytes}"#,
+        most_points(operation),
+        samples(operation)
+    ));
+    children(json, operation, write_analysis);
+    json.raw("}");
+}
+
+fn children(json: &mut Json, operation: &Operation, write: fn(&mut Json, &Operation)) {
+    if operation.inputs.is_empty() {
+        return;
+    }
+    json.raw(r#","children":["#);
+    for (i, input) in operation.inputs.iter().enumerate() {
+        json.comma(i);
+        write(json, input);
+    }
+    json.raw("]");
+}
+
+fn samples(operation: &Operation) -> u64 {
+    operation.measured.unwrap_or_default().samples + operation.inputs.iter().map(samples).sum::<u64>()
+}
+
+fn most_points(operation: &Operation) -> u64 {
+    let below = operation.inputs.iter().map(most_points).max().unwrap_or_default();
+    below.max(operation.measured.unwrap_or_default().points)
+}
+
+/// As Go prints a `time.Duration` below an hour: `1m2.5s`, `1.5s`, `20.000001ms`, `3µs`.
+fn go_duration(seconds: f64) -> String {
+    let nanoseconds = (seconds * 1e9).round();
+    match nanoseconds {
+        0.0 => "0s".to_owned(),
+        n if n < 1e3 => format!("{n}ns"),
+        n if n < 1e6 => format!("{}µs", n / 1e3),
+        n if n < 1e9 => format!("{}ms", n / 1e6),
+        n if n < 60e9 => format!("{}s", n / 1e9),
+        n => {
+            let minutes = (n / 60e9).floor();
+            format!("{minutes}m{}s", (n - minutes * 60e9) / 1e9)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (seconds, text) in [
+            (0.0, "0s"),
+            (5e-9, "5ns"),
+            (3.5e-6, "3.5µs"),
+            (0.020_000_001, "20.000001ms"),
+            (1.5, "1.5s"),
+            (62.5, "1m2.5s"),
+        ] {
+            assert_eq!(go_duration(seconds), text);
+        }
+    }
+}
