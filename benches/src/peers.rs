@@ -67,7 +67,12 @@ impl Peer {
             bail!("{}: {}: {error}", self.name, line.text);
         }
         let number = |field: &str| answer[field].as_f64().with_context(|| format!("{}: no {field}", self.name));
-        Ok(Run { ms: number("ms")?, points: number("points")? as usize, sum: number("sum")? })
+        Ok(Run {
+            ms: number("ms")?,
+            cpu_ms: number("cpu_ms")?,
+            points: number("points")? as usize,
+            sum: number("sum")?,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ pub fn merge_series_chunks(mut lists: Vec<Vec<SeriesChunk>>) -> Vec<SeriesChunk>
     let mut merged = match lists.len() {
         0 => return Vec::new(),
         1 => lists.swap_remove(0),
-        _ => lists.concat(),
+        _ => lists.into_iter().flatten().collect(),
     };
     let strictly_sorted = merged.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
     if !strictly_sorted {

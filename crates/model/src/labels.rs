@@ -83,7 +83,7 @@ impl Labels {
     }
 
     pub fn without<N: AsRef<[u8]>>(&self, names: &[N]) -> Labels {
-        if !self.iter().any(|(n, _)| names.iter().any(|x| x.as_ref() == n)) {
+        if names.is_empty() || !self.iter().any(|(n, _)| names.iter().any(|x| x.as_ref() == n)) {
             return self.clone();
         }
         Labels::from_sorted(self.iter().filter(|(n, _)| !names.iter().any(|x| x.as_ref() == *n)))
@@ -160,8 +160,30 @@ impl Default for Labels {
 
 impl Ord for Labels {
     fn cmp(&self, other: &Labels) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (mut a, mut b) = (&*self.0, &*other.0);
+        let mut common = common_prefix(a, b);
+        loop {
+            if a.is_empty() || b.is_empty() {
+                return a.len().cmp(&b.len());
+            }
+            let mut rest = a;
+            let x = take_bytes(&mut rest);
+            let taken = a.len() - rest.len();
+            // a string that ends inside what both have in common is the same in both
+            if taken > common {
+                return x.cmp(take_bytes(&mut b));
+            }
+            common -= taken;
+            (a, b) = (rest, &b[taken..]);
+        }
     }
+}
+
+/// How many bytes both begin with.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let equal = 8 * words.take_while(|(x, y)| x == y).count();
+    equal + a[equal..].iter().zip(&b[equal..]).take_while(|(x, y)| x == y).count()
 }
 
 impl PartialOrd for Labels {
@@ -290,6 +312,8 @@ pub fn join_label_bytes<N: AsRef<[u8]>>(labels: &Labels, names: &[N], key: &mut 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -306,6 +330,19 @@ mod tests {
         let long = Labels::from_pairs([("a", "1"), ("b", "1")]);
         let other_name = Labels::from_pairs([("aa", "0")]);
         assert!(short < long && long < other_name);
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_that_of_the_pairs(
+            a in prop::collection::vec(("[ab]{1,9}", "[ab\u{0}]{1,200}"), 0..5),
+            b in prop::collection::vec(("[ab]{1,9}", "[ab\u{0}]{1,200}"), 0..5),
+            shared in 0usize..5,
+        ) {
+            let other = a.iter().take(shared).chain(&b).cloned();
+            let (a, b) = (Labels::from_pairs(a.clone()), Labels::from_pairs(other));
+            prop_assert_eq!(a.cmp(&b), a.iter().cmp(b.iter()));
+        }
     }
 
     #[test]

@@ -2,7 +2,15 @@
 //! in zigzag form.
 
 /// The value and the number of bytes it took; `None` when the bytes end early or the value exceeds 64 bits.
+#[inline]
 pub(crate) fn read_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
+    match bytes.first() {
+        Some(&byte) if byte < 0x80 => Some((u64::from(byte), 1)),
+        _ => read_long_uvarint(bytes),
+    }
+}
+
+fn read_long_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0u64;
     for (i, &byte) in bytes.iter().enumerate().take(10) {
         if i == 9 && byte > 1 {

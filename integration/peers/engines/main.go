@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
@@ -25,6 +26,7 @@ import (
 
 type run struct {
 	MS     float64 `json:"ms"`
+	CPU    float64 `json:"cpu_ms"`
 	Points int     `json:"points"`
 	Sum    float64 `json:"sum"`
 	Error  string  `json:"error,omitempty"`
@@ -115,19 +117,28 @@ func (l line) prepare(engine promql.QueryEngine, source storage.Queryable) (prom
 func (l line) run(engine promql.QueryEngine, source storage.Queryable) run {
 	// what an earlier query left is not this one's work
 	runtime.GC()
-	start := time.Now()
+	start, cpu := time.Now(), cpuTime()
 	query, err := l.prepare(engine, source)
 	if err != nil {
 		return run{Error: err.Error()}
 	}
 	defer query.Close()
 	result := query.Exec(context.Background())
-	elapsed := time.Since(start)
+	elapsed, used := time.Since(start), cpuTime()-cpu
 	if result.Err != nil {
 		return run{Error: result.Err.Error()}
 	}
 	points, sum := total(result.Value)
-	return run{MS: elapsed.Seconds() * 1000, Points: points, Sum: sum}
+	return run{MS: elapsed.Seconds() * 1000, CPU: used.Seconds() * 1000, Points: points, Sum: sum}
+}
+
+// cpuTime is that of all threads, garbage collection included.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // total says how many points there are and adds up those that are finite, of histograms their sums.

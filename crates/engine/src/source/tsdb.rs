@@ -96,37 +96,72 @@ impl TsdbSource {
     }
 
     fn find(&self, select: &Select) -> Result<Vec<Found>, SourceError> {
-        let mut found: Vec<Found> = Vec::new();
+        let mut found = Vec::new();
         for b in self.chosen(select) {
-            let block = &self.blocks[b];
-            let error = |e: tsdb::Error| failed(&block.name, &e);
-            let external = if self.settings.external_labels { block.external.clone() } else { Labels::empty() };
-            // Matchers on external labels are answered by the block, the others by its index.
-            let (outer, inner): (Vec<_>, Vec<_>) =
-                select.matchers.iter().cloned().partition(|m| external.get(&m.name).is_some());
-            if !outer.iter().all(|m| m.matches(external.get(&m.name).unwrap_or_default())) {
-                continue;
-            }
-            for id in block.index.postings(&inner).map_err(error)? {
-                let mut entry = block.index.series(id).map_err(error)?;
-                entry.chunks.retain(|c| select.range.overlaps_closed(c.min_time, c.max_time));
-                if entry.chunks.is_empty() {
-                    continue;
-                }
-                let labels = entry.labels.overlaid(&external).without(&self.settings.replica_labels);
-                found.push(Found { labels, parts: vec![(b, entry.chunks)] });
-            }
+            found = merge_found(found, self.find_in(b, select)?);
         }
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
-        found.dedup_by(|next, kept| {
-            let same = next.labels == kept.labels;
-            if same {
-                kept.parts.append(&mut next.parts);
-            }
-            same
-        });
         Ok(found)
     }
+
+    /// What one block has, sorted by labels.
+    fn find_in(&self, b: usize, select: &Select) -> Result<Vec<Found>, SourceError> {
+        let block = &self.blocks[b];
+        let error = |e: tsdb::Error| failed(&block.name, &e);
+        let external = if self.settings.external_labels { block.external.clone() } else { Labels::empty() };
+        // Matchers on external labels are answered by the block, the others by its index.
+        let (outer, inner): (Vec<_>, Vec<_>) =
+            select.matchers.iter().cloned().partition(|m| external.get(&m.name).is_some());
+        if !outer.iter().all(|m| m.matches(external.get(&m.name).unwrap_or_default())) {
+            return Ok(Vec::new());
+        }
+        let ids = block.index.postings(&inner).map_err(error)?;
+        let mut found: Vec<Found> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let mut entry = block.index.series(id).map_err(error)?;
+            entry.chunks.retain(|c| select.range.overlaps_closed(c.min_time, c.max_time));
+            if entry.chunks.is_empty() {
+                continue;
+            }
+            let labels = entry.labels.overlaid(&external).without(&self.settings.replica_labels);
+            found.push(Found { labels, parts: vec![(b, entry.chunks)] });
+        }
+        // a block is in order of its own labels, without those that were laid over and taken away
+        if !found.is_sorted_by(|a, b| a.labels < b.labels) {
+            found.sort_by(|a, b| a.labels.cmp(&b.labels));
+            found.dedup_by(|next, kept| {
+                let same = next.labels == kept.labels;
+                if same {
+                    kept.parts.append(&mut next.parts);
+                }
+                same
+            });
+        }
+        Ok(found)
+    }
+}
+
+/// Merges two lists that are sorted by labels; what is in both becomes one.
+fn merge_found(a: Vec<Found>, b: Vec<Found>) -> Vec<Found> {
+    if a.is_empty() || b.is_empty() {
+        return if a.is_empty() { b } else { a };
+    }
+    let mut merged = Vec::with_capacity(a.len().max(b.len()));
+    let mut rest = b.into_iter().peekable();
+    for mut found in a {
+        while let Some(order) = rest.peek().map(|other| other.labels.cmp(&found.labels))
+            && order.is_le()
+            && let Some(mut other) = rest.next()
+        {
+            if order.is_eq() {
+                found.parts.append(&mut other.parts);
+                break;
+            }
+            merged.push(other);
+        }
+        merged.push(found);
+    }
+    merged.extend(rest);
+    merged
 }
 
 impl Block {

@@ -21,11 +21,22 @@ impl Resets {
         self.at.clear();
         self.from.clear();
         self.total.clear();
-        for (at, pair) in v.windows(2).enumerate() {
-            if pair[1] < pair[0] {
-                self.at.push(at as u32 + 1);
-                self.from.push(pair[0]);
-                self.total.push(self.total.last().unwrap_or(&0.0) + pair[0]);
+        let (before, now) = (&v[..v.len().saturating_sub(1)], v.get(1..).unwrap_or_default());
+        for (stretch, (before, now)) in before.chunks(LANES).zip(now.chunks(LANES)).enumerate() {
+            // most stretches have none, which several comparisons at a time find out
+            let falls = before.iter().zip(now).fold(false, |falls, (before, now)| falls | (now < before));
+            if falls {
+                self.find_in(stretch * LANES, before, now);
+            }
+        }
+    }
+
+    fn find_in(&mut self, offset: usize, before: &[f64], now: &[f64]) {
+        for (at, (before, now)) in before.iter().zip(now).enumerate() {
+            if now < before {
+                self.at.push((offset + at) as u32 + 1);
+                self.from.push(*before);
+                self.total.push(self.total.last().unwrap_or(&0.0) + before);
             }
         }
     }
@@ -80,7 +91,7 @@ pub fn extrapolated(kind: Extrapolation, input: Windowed<'_>, resets: &mut Reset
             for (k, window) in input.bounds.iter().enumerate() {
                 if window.len() >= 2 {
                     let difference = last(input.samples, *window) - input.samples.v[window.lo as usize];
-                    out.set(k, difference * factor(&input, k, *window, None));
+                    out.set(k, difference * factor(&input, k, *window));
                 }
             }
         }
@@ -97,27 +108,89 @@ pub struct Windowed<'a> {
     pub range: i64,
 }
 
+/// Steps that are worked on together: those of one word of the bitmap.
+const LANES: usize = 64;
+
+/// What the rates of some windows are computed from, column by column, so that the divisions run several at a time.
+/// Times are in milliseconds. A lane without a window holds numbers that give 0.
+struct Block {
+    first: [f64; LANES],
+    increase: [f64; LANES],
+    to_start: [f64; LANES],
+    to_end: [f64; LANES],
+    sampled: [f64; LANES],
+    gaps: [f64; LANES],
+}
+
+impl Block {
+    fn new() -> Block {
+        let (zero, one) = ([0.0; LANES], [1.0; LANES]);
+        Block { first: zero, increase: zero, to_start: zero, to_end: zero, sampled: one, gaps: one }
+    }
+
+    fn clear_lane(&mut self, lane: usize) {
+        (self.first[lane], self.increase[lane], self.to_start[lane], self.to_end[lane]) = (0.0, 0.0, 0.0, 0.0);
+        (self.sampled[lane], self.gaps[lane]) = (1.0, 1.0);
+    }
+
+    /// As [`Sampled::factor`] for one window, without branches, times the increase.
+    fn increases(&self, range_seconds: Option<f64>, out: &mut [f64; LANES]) {
+        for (lane, out) in out.iter_mut().enumerate() {
+            let (first, increase) = (self.first[lane], self.increase[lane]);
+            let sampled = self.sampled[lane] / 1000.0;
+            let between = sampled / self.gaps[lane];
+            let threshold = between * 1.1;
+            let (to_start, to_end) = (self.to_start[lane] / 1000.0, self.to_end[lane] / 1000.0);
+            let to_start = if to_start >= threshold { between / 2.0 } else { to_start };
+            let to_zero = sampled * (first / increase);
+            let is_shorter = (increase > 0.0) & (first >= 0.0) & (to_zero < to_start);
+            let to_start = if is_shorter { to_zero } else { to_start };
+            let to_end = if to_end >= threshold { between / 2.0 } else { to_end };
+            *out = (sampled + to_start + to_end) / sampled;
+        }
+        if let Some(seconds) = range_seconds {
+            out.iter_mut().for_each(|factor| *factor /= seconds);
+        }
+        out.iter_mut().zip(&self.increase).for_each(|(out, increase)| *out *= increase);
+    }
+}
+
 fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut Column<'_>) {
-    resets.find(input.samples.v);
+    let Samples { t, v } = input.samples;
+    resets.find(v);
     let mut cursor = (0, 0);
-    let range_seconds = input.range as f64 / 1000.0;
-    for (k, window) in input.bounds.iter().enumerate() {
-        if window.len() < 2 {
-            continue;
-        }
-        let first = input.samples.v[window.lo as usize];
-        let mut increase = last(input.samples, *window) - first;
-        if !resets.at.is_empty() {
-            let (a, b) = resets.within(*window, &mut cursor);
-            if b > a {
-                increase += resets.correction(a, b);
+    let range_seconds = RATE.then_some(input.range as f64 / 1000.0);
+    let (mut block, mut results) = (Block::new(), [0.0; LANES]);
+    for (word, windows) in input.bounds.chunks(LANES).enumerate() {
+        let mut present = 0u64;
+        for (lane, window) in windows.iter().enumerate() {
+            if window.len() < 2 {
+                block.clear_lane(lane);
+                continue;
             }
+            let (lo, hi) = (window.lo as usize, window.hi as usize - 1);
+            let mut increase = v[hi] - v[lo];
+            if !resets.at.is_empty() {
+                let (a, b) = resets.within(*window, &mut cursor);
+                if b > a {
+                    increase += resets.correction(a, b);
+                }
+            }
+            let end = input.steps.end(word * LANES + lane);
+            block.first[lane] = v[lo];
+            block.increase[lane] = increase;
+            block.to_start[lane] = (t[lo] - (end - input.range)) as f64;
+            block.to_end[lane] = (end - t[hi]) as f64;
+            block.sampled[lane] = (t[hi] - t[lo]) as f64;
+            block.gaps[lane] = (hi - lo) as f64;
+            present |= 1 << lane;
         }
-        let mut factor = factor(&input, k, *window, Some((first, increase)));
-        if RATE {
-            factor /= range_seconds;
+        if present != 0 {
+            block.increases(range_seconds, &mut results);
+            let from = word * LANES;
+            out.values[from..from + windows.len()].copy_from_slice(&results[..windows.len()]);
+            out.present[word] |= present;
         }
-        out.set(k, increase * factor);
     }
 }
 
@@ -127,7 +200,7 @@ fn last(samples: Samples<'_>, window: Bounds) -> f64 {
 }
 
 #[inline(always)]
-fn factor(input: &Windowed<'_>, k: usize, window: Bounds, counter: Option<(f64, f64)>) -> f64 {
+fn factor(input: &Windowed<'_>, k: usize, window: Bounds) -> f64 {
     let sampled = Sampled {
         first: input.samples.t[window.lo as usize],
         last: input.samples.t[window.hi as usize - 1],
@@ -135,7 +208,7 @@ fn factor(input: &Windowed<'_>, k: usize, window: Bounds, counter: Option<(f64, 
         end: input.steps.end(k),
         range: input.range,
     };
-    sampled.factor(counter)
+    sampled.factor(None)
 }
 
 /// When the samples of a window are: its first and last one, how many there are, the window's end and length.

@@ -75,23 +75,51 @@ pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
     if steps.count == 0 {
         return;
     }
-    let first = steps.end(0);
-    let mut lo = t.partition_point(|x| *x <= first.saturating_sub(range));
-    let mut hi = lo + t[lo..].partition_point(|x| *x <= first);
-    out.push(Bounds { lo: lo as u32, hi: hi as u32 });
+    let window_at = |end: i64| {
+        let lo = t.partition_point(|x| *x <= end.saturating_sub(range));
+        let hi = lo + t[lo..].partition_point(|x| *x <= end);
+        Bounds { lo: lo as u32, hi: hi as u32 }
+    };
     if steps.fixed.is_some() {
-        out.resize(steps.count, out[0]);
+        out.resize(steps.count, window_at(steps.end(0)));
         return;
     }
-    let (mut lo_advance, mut hi_advance) = (0, 0);
-    for k in 1..steps.count {
-        let end = steps.end(k);
-        let next_hi = seek(t, hi, hi_advance, end);
-        let next_lo = seek(t, lo, lo_advance, end.saturating_sub(range));
-        (lo_advance, hi_advance) = (next_lo - lo, next_hi - hi);
-        (lo, hi) = (next_lo, next_hi);
-        out.push(Bounds { lo: lo as u32, hi: hi as u32 });
+    let alive = alive(t, steps, range);
+    out.resize(alive.start, Bounds::default());
+    if !alive.is_empty() {
+        let Bounds { lo, hi } = window_at(steps.end(alive.start));
+        out.push(Bounds { lo, hi });
+        let (mut lo, mut hi) = (lo as usize, hi as usize);
+        let (mut lo_advance, mut hi_advance) = (0, 0);
+        for k in alive.start + 1..alive.end {
+            let end = steps.end(k);
+            let next_hi = seek(t, hi, hi_advance, end);
+            let next_lo = seek(t, lo, lo_advance, end.saturating_sub(range));
+            (lo_advance, hi_advance) = (next_lo - lo, next_hi - hi);
+            (lo, hi) = (next_lo, next_hi);
+            out.push(Bounds { lo: lo as u32, hi: hi as u32 });
+        }
     }
+    out.resize(steps.count, Bounds { lo: t.len() as u32, hi: t.len() as u32 });
+}
+
+/// The steps whose window may hold samples; a series that lives for part of the time costs nothing at the others.
+fn alive(t: &[i64], steps: &Steps, range: i64) -> std::ops::Range<usize> {
+    let (Some(oldest), Some(newest)) = (t.first(), t.last()) else { return 0..0 };
+    let first_step = |wanted: &dyn Fn(i64) -> bool| {
+        let (mut from, mut to) = (0, steps.count);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if wanted(steps.end(middle)) {
+                to = middle;
+            } else {
+                from = middle + 1;
+            }
+        }
+        from
+    };
+    let start = first_step(&|end| end >= *oldest);
+    start..first_step(&|end| end.saturating_sub(range) >= *newest).max(start)
 }
 
 /// The first index ≥ `from` whose time is after `bound`; `advance` is the guess.

@@ -2,6 +2,10 @@
 
 /// Reads bits from a slice. Past the end it reads zeros; [`BitReader::overrun`] tells, so that the hot path need not
 /// ask for every bit.
+///
+/// Rare cases are functions that take and give a reader by value: were its address taken, it would live in memory
+/// instead of registers, and reading would cost half as much again.
+#[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     data: &'a [u8],
     /// The next byte to load; runs past the end of `data` when zeros are read.
@@ -19,21 +23,13 @@ impl<'a> BitReader<'a> {
     /// Makes at least 56 bits valid.
     #[inline(always)]
     pub(super) fn refill(&mut self) {
-        let next = match self.data.get(self.at..self.at + 8) {
-            Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")),
-            None => self.tail(),
+        let next = match self.data.get(self.at..).and_then(<[u8]>::first_chunk) {
+            Some(bytes) => u64::from_be_bytes(*bytes),
+            None => tail(self.data, self.at),
         };
         self.buffer |= next >> self.valid;
         self.at += ((63 - self.valid) >> 3) as usize;
         self.valid |= 56;
-    }
-
-    #[cold]
-    fn tail(&self) -> u64 {
-        let mut padded = [0; 8];
-        let rest = self.data.get(self.at..).unwrap_or_default();
-        padded[..rest.len()].copy_from_slice(rest);
-        u64::from_be_bytes(padded)
     }
 
     /// The next `n` of the valid bits, `1..=56`, without consuming them.
@@ -56,7 +52,9 @@ impl<'a> BitReader<'a> {
         if n > self.valid {
             self.refill();
             if n > self.valid {
-                return self.read_wide(n);
+                let (reader, bits) = self.read_wide(n);
+                *self = reader;
+                return bits;
             }
         }
         let bits = self.buffer >> (64 - n);
@@ -67,13 +65,13 @@ impl<'a> BitReader<'a> {
     }
 
     #[cold]
-    fn read_wide(&mut self, n: u32) -> u64 {
+    fn read_wide(mut self, n: u32) -> (BitReader<'a>, u64) {
         let high = self.peek(32);
         self.consume(32);
         self.refill();
         let low = self.peek(n - 32);
         self.consume(n - 32);
-        high << (n - 32) | low
+        (self, high << (n - 32) | low)
     }
 
     #[inline(always)]
@@ -115,6 +113,15 @@ impl<'a> BitReader<'a> {
     pub(super) fn overrun(&self) -> bool {
         self.at * 8 - self.valid as usize > self.data.len() * 8
     }
+}
+
+/// The last bytes, padded with zeros.
+#[cold]
+fn tail(data: &[u8], at: usize) -> u64 {
+    let mut padded = [0; 8];
+    let rest = data.get(at..).unwrap_or_default();
+    padded[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(padded)
 }
 
 /// Appends bits to bytes; the last byte is padded with zeros.

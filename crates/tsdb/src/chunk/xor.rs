@@ -19,15 +19,26 @@ use crate::varint::{put_uvarint, put_varint, read_uvarint, read_varint};
 const WHAT: &str = "XOR chunk";
 
 /// The window of significant bits of an XOR run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
-    leading: u32,
+    length: u32,
     trailing: u32,
 }
 
+impl Default for Window {
+    fn default() -> Window {
+        Window { length: 64, trailing: 0 }
+    }
+}
+
 impl Window {
+    #[inline(always)]
     pub(super) fn length(self) -> u32 {
-        64 - self.leading - self.trailing
+        self.length
+    }
+
+    fn leading(self) -> u32 {
+        64 - self.length - self.trailing
     }
 
     /// Reads `5 bits leading | 6 bits length`, for which 11 bits must be valid; `None` if they exceed 64 bits.
@@ -37,7 +48,7 @@ impl Window {
         reader.consume(11);
         let (leading, length) = (head >> 6, head & 0x3f);
         let length = if length == 0 { 64 } else { length };
-        Some(Window { leading, trailing: 64u32.checked_sub(leading + length)? })
+        Some(Window { length, trailing: 64u32.checked_sub(leading + length)? })
     }
 }
 
@@ -71,7 +82,7 @@ impl XorState {
 
     #[inline(always)]
     pub(super) fn read_inside(&mut self, reader: &mut BitReader<'_>) {
-        self.bits ^= reader.read(self.window.length()) << self.window.trailing;
+        self.bits ^= reader.read(self.window.length) << self.window.trailing;
     }
 }
 
@@ -100,16 +111,17 @@ impl XorWriter {
             return;
         }
         // the field has five bits: more leading zeros are written as value bits
-        let fresh = Window { leading: delta.leading_zeros().min(31), trailing: delta.trailing_zeros() };
+        let (leading, trailing) = (delta.leading_zeros().min(31), delta.trailing_zeros());
+        let fresh = Window { length: 64 - leading - trailing, trailing };
         match self.window {
-            Some(open) if fresh.leading >= open.leading && fresh.trailing >= open.trailing => {
+            Some(open) if leading >= open.leading() && trailing >= open.trailing => {
                 out.put(0b10, 2);
                 out.put(delta >> open.trailing, open.length());
             }
             _ => {
                 self.window = Some(fresh);
-                out.put(0b11 << 11 | u64::from(fresh.leading) << 6 | u64::from(fresh.length() & 0x3f), 13);
-                out.put(delta >> fresh.trailing, fresh.length());
+                out.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(fresh.length() & 0x3f), 13);
+                out.put(delta >> trailing, fresh.length());
             }
         }
     }
@@ -179,7 +191,9 @@ fn decode_rest(
                 delta = delta.wrapping_add(sign_extend(bits & 0x3fff, 14));
             }
             _ => {
-                delta = delta.wrapping_add(read_dod(reader));
+                let (rest, dod) = read_dod(*reader);
+                *reader = rest;
+                delta = delta.wrapping_add(dod);
                 reader.refill();
             }
         }
@@ -193,13 +207,14 @@ fn decode_rest(
 
 /// Reads a delta of deltas of a rare width.
 #[cold]
-fn read_dod(reader: &mut BitReader<'_>) -> i64 {
+fn read_dod(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
     let n = match reader.read_ones(4) {
         2 => 17,
         3 => 20,
-        _ => return reader.read(64) as i64,
+        _ => 64,
     };
-    sign_extend(reader.read(n), n)
+    let bits = reader.read(n);
+    (reader, if n == 64 { bits as i64 } else { sign_extend(bits, n) })
 }
 
 /// Of `n` bits, only values *above* half are negative: Prometheus' ranges are `-(2^(n-1)-1) ..= 2^(n-1)`.
