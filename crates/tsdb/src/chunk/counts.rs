@@ -68,7 +68,7 @@ impl Count for i64 {
         Delta { value, delta: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_next(reader: &mut BitReader<'_>, state: &mut Delta) -> Option<i64> {
         state.delta = state.delta.wrapping_add(varbit::read_int(reader));
         state.value = state.value.wrapping_add(state.delta);
@@ -116,7 +116,7 @@ impl Count for f64 {
         XorState::new(f64::from_bits(reader.read(64)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_next(reader: &mut BitReader<'_>, state: &mut XorState) -> Option<f64> {
         reader.refill();
         state.read(reader)

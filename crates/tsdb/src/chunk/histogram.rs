@@ -94,6 +94,8 @@ pub(super) fn decode<C: Count>(header: Header, data: &[u8], mut emit: impl FnMut
     let mut fields = Fields::<C>::read_first(&mut reader, &layout);
     let mut t = fields.t;
     let mut delta = 0i64;
+    // of its own, so that nothing before the loop had its address
+    let mut reader = reader;
     for index in 0..header.samples {
         if index > 0 {
             delta = delta.wrapping_add(varbit::read_int(&mut reader));
@@ -157,12 +159,12 @@ impl<C: Count> Fields<C> {
     }
 
     /// False when a field is malformed.
-    #[inline]
+    #[inline(always)]
     fn read_next(&mut self, reader: &mut BitReader<'_>) -> bool {
         self.try_read_next(reader).is_some()
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_read_next(&mut self, reader: &mut BitReader<'_>) -> Option<()> {
         C::read_next(reader, &mut self.count)?;
         C::read_next(reader, &mut self.zero_count)?;

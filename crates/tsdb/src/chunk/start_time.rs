@@ -23,12 +23,20 @@ impl StartTimes {
     /// Reads over what follows the sample `index`.
     #[inline]
     pub(super) fn skip(self, reader: &mut BitReader<'_>, index: usize) {
-        if index == 0 {
-            if self.first_known {
-                reader.read_varint();
-            }
-        } else if self.changed_on > 0 && index >= self.changed_on {
-            varbit::read_int(reader);
+        let is_stored = if index == 0 { self.first_known } else { self.changed_on > 0 && index >= self.changed_on };
+        if is_stored {
+            *reader = skip_one(*reader, index);
         }
     }
+}
+
+/// By value, as all that is rare: see [`BitReader`].
+#[cold]
+fn skip_one(mut reader: BitReader<'_>, index: usize) -> BitReader<'_> {
+    if index == 0 {
+        reader.read_varint();
+    } else {
+        varbit::read_int(&mut reader);
+    }
+    reader
 }
