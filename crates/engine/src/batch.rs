@@ -44,6 +44,16 @@ impl Rows {
         Rows { steps, ..Rows::default() }
     }
 
+    /// No rows, and room for so many.
+    pub(crate) fn with_capacity(steps: usize, rows: usize) -> Rows {
+        let mut empty = Rows::new(steps);
+        empty.series.reserve_exact(rows);
+        empty.drop_name.reserve_exact(rows);
+        empty.values.reserve_exact(rows * steps);
+        empty.present.reserve_exact(rows * empty.words());
+        empty
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.series.len()
     }
@@ -229,8 +239,19 @@ impl Rows {
         self.histograms.truncate(rows);
     }
 
+    /// Rows of batches, one after the other.
+    pub(crate) fn concat(steps: usize, mut batches: Vec<Rows>) -> Rows {
+        if batches.len() == 1 {
+            return batches.swap_remove(0);
+        }
+        // what grows by doubling is copied and paged in more than once
+        let mut all = Rows::with_capacity(steps, batches.iter().map(Rows::len).sum());
+        batches.into_iter().for_each(|batch| all.append(batch));
+        all
+    }
+
     pub(crate) fn append(&mut self, mut other: Rows) {
-        if self.is_empty() {
+        if self.is_empty() && self.values.capacity() < other.values.len() {
             *self = other;
             return;
         }

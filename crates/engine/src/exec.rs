@@ -246,19 +246,18 @@ impl Inputs {
     pub(crate) async fn collect(&self, input: usize, steps: usize, memory: &MemoryReservation) -> Result<Rows> {
         let parts = self
             .on_partitions(input, |mut rows| async move {
-                let mut all = Rows::new(steps);
+                let mut batches = Vec::new();
                 while let Some(batch) = rows.try_next().await? {
-                    all.append(batch);
+                    batches.push(batch);
                 }
-                Ok(all)
+                Ok(batches)
             })
             .await?;
-        let mut all = Rows::new(steps);
-        for part in parts {
-            memory.try_grow(part.bytes())?;
-            all.append(part);
+        let batches: Vec<Rows> = parts.into_iter().flatten().collect();
+        for batch in &batches {
+            memory.try_grow(batch.bytes())?;
         }
-        Ok(all)
+        Ok(Rows::concat(steps, batches))
     }
 
     /// The values of the scalar inputs from `first` on, one list of steps each; computed once for all partitions.

@@ -3,6 +3,7 @@
 //! Series are matched by labels once, not per step; what Prometheus checks per step (that the "one" side is one) is
 //! checked by intersecting bitmaps.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -244,8 +245,10 @@ impl Join {
         let (left, right) = if self.one_is_left() { (y, x) } else { (x, y) };
         let (result, kept) = if is_trim(self.op) || has_histograms(left) || has_histograms(right) {
             self.compute_mixed(&mut out.notes, left, right, mask)
+        } else if is_comparison(self.op) {
+            self.compare(values(left.0, left.1), values(right.0, right.1), mask)
         } else {
-            self.compute(values(left.0, left.1), values(right.0, right.1), mask)
+            (Computed::Arithmetic(values(left.0, left.1), values(right.0, right.1)), Cow::Borrowed(mask))
         };
         if kept.iter().all(|w| *w == 0) {
             return Ok(());
@@ -263,10 +266,15 @@ impl Join {
             }
         };
         let same_signature = out.signature[at] == signature;
-        if out.rows.present(at).iter().zip(&kept).any(|(present, bits)| present & bits != 0) {
+        if out.rows.present(at).iter().zip(&*kept).any(|(present, bits)| present & bits != 0) {
             return Err(execution(self.duplicate_text(same_signature)));
         }
         match result {
+            Computed::Arithmetic(left, right) => {
+                let (values, present) = out.rows.row_mut(at);
+                arithmetic_row(self.op, (left, right), &kept, values);
+                present.iter_mut().zip(&*kept).for_each(|(present, bits)| *present |= bits);
+            }
             Computed::Floats(result) => {
                 let (values, present) = out.rows.row_mut(at);
                 for (word, bits) in kept.iter().enumerate() {
@@ -289,14 +297,10 @@ impl Join {
         }
     }
 
-    /// Values, and the steps of `mask` that stay.
-    fn compute(&self, left: Values<'_>, right: Values<'_>, mask: &[u64]) -> (Computed, Vec<u64>) {
+    /// Values of a comparison, and the steps of `mask` that stay.
+    fn compare<'a>(&self, left: Values<'a>, right: Values<'a>, mask: &[u64]) -> (Computed<'a>, Cow<'a, [u64]>) {
         let mut result = vec![0.0; self.steps];
         let mut kept = mask.to_vec();
-        if !is_comparison(self.op) {
-            arithmetic_row(self.op, left, right, &mut result);
-            return (Computed::Floats(result), kept);
-        }
         for (word, bits) in kept.iter_mut().enumerate() {
             for_each_bit(*bits, |k| {
                 let at = word * 64 + k;
@@ -310,7 +314,7 @@ impl Join {
                 }
             });
         }
-        (Computed::Floats(result), kept)
+        (Computed::Floats(result), Cow::Owned(kept))
     }
 
     /// The same where a side may have histograms.
@@ -320,7 +324,7 @@ impl Join {
         (left, a): (&Rows, Operand),
         (right, b): (&Rows, Operand),
         mask: &[u64],
-    ) -> (Computed, Vec<u64>) {
+    ) -> (Computed<'static>, Cow<'static, [u64]>) {
         let mut result = Vec::new();
         let mut kept = vec![0u64; mask.len()];
         for (word, bits) in mask.iter().enumerate() {
@@ -338,12 +342,13 @@ impl Join {
                 }
             });
         }
-        (Computed::Mixed(result), kept)
+        (Computed::Mixed(result), Cow::Owned(kept))
     }
 }
 
-/// The results of a pair: at all steps, or those that there are.
-enum Computed {
+/// The results of a pair: yet to be computed, at all steps, or those that there are.
+enum Computed<'a> {
+    Arithmetic(Values<'a>, Values<'a>),
     Floats(Vec<f64>),
     Mixed(Vec<(usize, Value)>),
 }
@@ -383,21 +388,28 @@ fn values(rows: &Rows, operand: Operand) -> Values<'_> {
     }
 }
 
-fn arithmetic_row(op: BinaryOp, left: Values<'_>, right: Values<'_>, out: &mut [f64]) {
-    fn zip(a: &[f64], b: &[f64], out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
-        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-            *out = f(*a, *b);
-        }
+/// Sets `out` at the steps of `mask`.
+fn arithmetic_row(op: BinaryOp, sides: (Values<'_>, Values<'_>), mask: &[u64], out: &mut [f64]) {
+    match op {
+        BinaryOp::Add => at_steps(sides, mask, out, |a, b| a + b),
+        BinaryOp::Sub => at_steps(sides, mask, out, |a, b| a - b),
+        BinaryOp::Mul => at_steps(sides, mask, out, |a, b| a * b),
+        BinaryOp::Div => at_steps(sides, mask, out, |a, b| a / b),
+        _ => at_steps(sides, mask, out, |a, b| arithmetic(op, a, b)),
     }
-    match (left, right) {
-        (Values::Row(a), Values::Row(b)) => match op {
-            BinaryOp::Add => zip(a, b, out, |a, b| a + b),
-            BinaryOp::Sub => zip(a, b, out, |a, b| a - b),
-            BinaryOp::Mul => zip(a, b, out, |a, b| a * b),
-            BinaryOp::Div => zip(a, b, out, |a, b| a / b),
-            _ => zip(a, b, out, |a, b| arithmetic(op, a, b)),
-        },
-        (a, b) => out.iter_mut().enumerate().for_each(|(k, out)| *out = arithmetic(op, a.at(k), b.at(k))),
+}
+
+fn at_steps((left, right): (Values<'_>, Values<'_>), mask: &[u64], out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
+    for (word, bits) in mask.iter().enumerate().filter(|(_, bits)| **bits != 0) {
+        let from = word * 64;
+        let steps = from..(from + 64).min(out.len());
+        match (left, right) {
+            (Values::Row(a), Values::Row(b)) if bits.count_ones() as usize == steps.len() => {
+                let (a, b) = (&a[steps.clone()], &b[steps.clone()]);
+                out[steps].iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = f(*a, *b));
+            }
+            _ => for_each_bit(*bits, |k| out[from + k] = f(left.at(from + k), right.at(from + k))),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use promql::ast::Span;
 use promql::format_float_general;
+use promql::kernels::aggregate::for_each_bit;
 use promql::kernels::order::Best;
 use tokio::sync::OnceCell;
 
@@ -46,20 +47,34 @@ impl SelectK {
             order.push(row);
         };
         for members in groups {
-            for (step, k) in k.iter().enumerate() {
-                let there = members.iter().copied().filter(|row| rows.is_present(*row, step));
-                if self.choice == Choice::First {
-                    there.take(*k).for_each(|row| take(row, step));
-                    continue;
+            // row by row, because going from row to row at each step would miss the cache every time
+            if self.choice == Choice::First {
+                let mut taken = vec![0; k.len()];
+                for row in members {
+                    for_each_step(rows.present(*row), |step| {
+                        if taken[step] < k[step] {
+                            taken[step] += 1;
+                            take(*row, step);
+                        }
+                    });
                 }
-                let mut best = Best::default();
-                let bottom = self.choice == Choice::Smallest;
-                there.for_each(|row| best.offer(*k, bottom, rows.values(row)[step], row as u32));
+                continue;
+            }
+            let bottom = self.choice == Choice::Smallest;
+            let mut best = vec![Best::default(); k.len()];
+            for row in members {
+                let values = rows.values(*row);
+                for_each_step(rows.present(*row), |step| {
+                    best[step].offer(k[step], bottom, values[step], *row as u32);
+                });
+            }
+            for (step, best) in best.iter().enumerate() {
                 best.rows().for_each(|row| take(row as usize, step));
             }
         }
         if self.steps > 1 {
-            order = (0..rows.len()).collect();
+            order.sort_unstable();
+            order.dedup();
         }
         masked(rows, &order, &present)
     }
@@ -91,6 +106,12 @@ impl SelectK {
             }
         }
         Ok(masked(rows, &(0..rows.len()).collect::<Vec<_>>(), &present))
+    }
+}
+
+fn for_each_step(present: &[u64], mut f: impl FnMut(usize)) {
+    for (word, bits) in present.iter().enumerate() {
+        for_each_bit(*bits, |k| f(word * 64 + k));
     }
 }
 
@@ -160,8 +181,8 @@ impl Operator for SelectK {
             if self.choice != Choice::First && k.iter().any(|k| *k > 0) {
                 ignore_histograms(&inputs, &mut rows, (name, self.span));
             }
-            let rows = in_label_order(&inputs, &rows);
-            let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
+            let (groups, mut members) = group_rows(&inputs, &self.grouping, &rows);
+            in_label_order(&inputs, &rows, &mut members);
             let ordered: Vec<Vec<usize>> = groups.sorted().into_iter().map(|g| members[g].clone()).collect();
             let out = self.select(&rows, &ordered, &k);
             Ok(out)
@@ -169,14 +190,10 @@ impl Operator for SelectK {
     }
 }
 
-/// Rows sorted by labels, so that ties fall the same way every time.
-fn in_label_order(inputs: &Inputs, rows: &Rows) -> Rows {
+/// Sorts the rows of each group by labels, so that ties fall the same way every time.
+fn in_label_order(inputs: &Inputs, rows: &Rows, members: &mut [Vec<usize>]) {
     let labels = inputs.query.labels_of(rows);
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by(|a, b| labels[*a].cmp(&labels[*b]));
-    let mut sorted = Rows::new(rows.steps);
-    for row in order {
-        sorted.push_row(rows, row);
+    for rows in members {
+        rows.sort_by(|a, b| labels[*a].cmp(&labels[*b]));
     }
-    sorted
 }

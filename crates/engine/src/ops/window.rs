@@ -388,7 +388,10 @@ impl Evaluator {
 
     /// The batch so far.
     fn take(&mut self) -> Result<Rows> {
-        let mut rows = std::mem::replace(&mut self.out, Rows::new(self.spec.steps.count));
+        let steps = self.spec.steps.count;
+        // after a full batch another one is likely
+        let next = if self.is_full() { Rows::with_capacity(steps, self.out.len()) } else { Rows::new(steps) };
+        let mut rows = std::mem::replace(&mut self.out, next);
         let first = self.query.add_labels(self.labels.drain(..));
         for (i, id) in rows.series.iter_mut().enumerate() {
             *id = first + i as u32;

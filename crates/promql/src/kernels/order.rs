@@ -8,6 +8,7 @@ pub struct Best {
 
 impl Best {
     /// Offers the value of a row.
+    #[inline]
     pub fn offer(&mut self, k: usize, bottom: bool, value: f64, row: u32) {
         let better = |a: f64, b: f64| match (a.is_nan(), b.is_nan()) {
             (true, _) => false,
@@ -19,7 +20,11 @@ impl Best {
             return;
         }
         let at = self.kept.partition_point(|(kept, _)| !better(value, *kept));
-        self.kept.insert(at, (value, row));
+        self.keep(at, k, (value, row));
+    }
+
+    fn keep(&mut self, at: usize, k: usize, offered: (f64, u32)) {
+        self.kept.insert(at, offered);
         self.kept.truncate(k);
     }
 
