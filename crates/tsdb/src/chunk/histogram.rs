@@ -89,13 +89,13 @@ pub(super) fn decode<C: Count>(header: Header, data: &[u8], mut emit: impl FnMut
     if header.samples == 0 {
         return Ok(());
     }
-    let mut reader = BitReader::new(&data[HEADER_LEN..]);
-    let layout = Layout::read(&mut reader, header.samples, data.len())?;
-    let mut fields = Fields::<C>::read_first(&mut reader, &layout);
+    let mut head = BitReader::new(&data[HEADER_LEN..]);
+    let layout = Layout::read(&mut head, header.samples, data.len())?;
+    let mut fields = Fields::<C>::read_first(&mut head, &layout);
     let mut t = fields.t;
     let mut delta = 0i64;
     // of its own, so that nothing before the loop had its address
-    let mut reader = reader;
+    let mut reader = head;
     for index in 0..header.samples {
         if index > 0 {
             delta = delta.wrapping_add(varbit::read_int(&mut reader));
