@@ -13,6 +13,8 @@ mod golden;
 #[cfg(feature = "peers")]
 mod harness;
 #[cfg(feature = "peers")]
+mod http_api;
+#[cfg(feature = "peers")]
 mod kills;
 #[cfg(feature = "peers")]
 mod metrics;

@@ -76,7 +76,7 @@ impl Prometheus {
             "--storage.tsdb.retention.time=100y".to_owned(),
             format!("--storage.tsdb.min-block-duration={duration}"),
             format!("--storage.tsdb.max-block-duration={duration}"),
-            "--enable-feature=promql-experimental-functions".to_owned(),
+            "--enable-feature=promql-experimental-functions,promql-per-step-stats".to_owned(),
         ];
         let url = format!("http://{address}");
         let (program, folder) = (binaries.prometheus(), folder.to_owned());
