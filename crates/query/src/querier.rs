@@ -59,7 +59,6 @@ impl Querier {
             delayed_name_removal: settings.delayed_name_removal,
             default_subquery_step_ms: i64::try_from(settings.default_evaluation_interval.as_millis())
                 .unwrap_or(i64::MAX),
-            ..EngineSettings::default()
         }));
         let planner = Arc::clone(&engine);
         let evaluation = Evaluation {
