@@ -114,6 +114,7 @@ fn cluster(binaries: &Binaries, folder: &Path, name: &str, exporter: &Exporter) 
             folder.join("targets.json").display()
         ),
         block_duration: "10s".to_owned(),
+        ..PrometheusSettings::default()
     };
     Prometheus::start(binaries, &folder, &settings)
 }

@@ -9,6 +9,8 @@ mod elsewhere;
 #[cfg(feature = "peers")]
 mod end_to_end;
 #[cfg(feature = "peers")]
+mod fuzz;
+#[cfg(feature = "peers")]
 mod golden;
 #[cfg(feature = "peers")]
 mod harness;

@@ -7,10 +7,10 @@ use std::io;
 use std::path::Path;
 
 use model::histogram::{Histogram, ResetHint};
-use model::{BlockId, Labels, TimeRange};
+use model::{BlockId, Labels, Sample, SampleValue, TimeRange};
 use rustc_hash::FxHashSet;
 
-use crate::chunk::{Encoding, HistogramEncoder, Pushed, XorEncoder};
+use crate::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
 use crate::error::Error;
 use crate::index::{ChunkMeta, IndexWriter};
 use crate::meta::{BlockMeta, BlockStats, Compaction, Downsample, File, IndexStats, META_FILE, SOURCE_SIDECAR, Thanos};
@@ -82,6 +82,56 @@ impl BlockBuilder {
         }
         self.stats.num_histogram_samples += ts.len() as u64;
         self.add(labels, chunks, ts.len());
+        Ok(())
+    }
+
+    /// Adds a series of floats and float histograms as they come; a chunk also ends where the kind changes.
+    pub fn push_samples(&mut self, labels: &Labels, samples: &[Sample]) -> Result<(), Error> {
+        let mut chunks = Vec::new();
+        let is_float = |sample: &Sample| matches!(sample.value, SampleValue::Float(_));
+        for run in samples.chunk_by(|a, b| is_float(a) == is_float(b)) {
+            if is_float(&run[0]) {
+                for part in run.chunks(SAMPLES_PER_CHUNK) {
+                    chunks.push(self.float_chunk(part)?);
+                }
+                self.stats.num_float_samples += run.len() as u64;
+            } else {
+                self.float_histogram_chunks(run, &mut chunks)?;
+                self.stats.num_histogram_samples += run.len() as u64;
+            }
+        }
+        self.add(labels, chunks, samples.len());
+        Ok(())
+    }
+
+    fn float_chunk(&mut self, samples: &[Sample]) -> Result<ChunkMeta, Error> {
+        let mut encoder = XorEncoder::new();
+        for sample in samples {
+            if let SampleValue::Float(value) = sample.value {
+                encoder.push(sample.t, value);
+            }
+        }
+        self.chunk(Encoding::Xor, &encoder.finish(), &times(samples))
+    }
+
+    fn float_histogram_chunks(&mut self, samples: &[Sample], chunks: &mut Vec<ChunkMeta>) -> Result<(), Error> {
+        let mut encoder = FloatHistogramEncoder::new(ResetHint::Unknown);
+        let mut first = 0;
+        for (i, sample) in samples.iter().enumerate() {
+            let SampleValue::Histogram(histogram) = &sample.value else { continue };
+            let full = encoder.len() == SAMPLES_PER_CHUNK;
+            let mut header = full.then_some(ResetHint::Unknown);
+            if !full && let Pushed::NewChunk(hint) = encoder.push(sample.t, histogram)? {
+                header = Some(hint);
+            }
+            if let Some(header) = header {
+                let done = std::mem::replace(&mut encoder, FloatHistogramEncoder::new(header));
+                chunks.push(self.chunk(Encoding::FloatHistogram, &done.finish(), &times(&samples[first..i]))?);
+                first = i;
+                encoder.push(sample.t, histogram)?;
+            }
+        }
+        chunks.push(self.chunk(Encoding::FloatHistogram, &encoder.finish(), &times(&samples[first..]))?);
         Ok(())
     }
 
@@ -176,6 +226,10 @@ impl BlockBuilder {
             unknown: Default::default(),
         }
     }
+}
+
+fn times(samples: &[Sample]) -> Vec<i64> {
+    samples.iter().map(|sample| sample.t).collect()
 }
 
 /// A block, ready to be written.

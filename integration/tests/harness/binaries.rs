@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
@@ -69,9 +69,24 @@ pub(crate) fn binaries() -> Option<&'static Binaries> {
     BINARIES.get_or_init(build).as_ref()
 }
 
+/// Prometheus alone, for tests that evaluate in their own process. `None` as for [`binaries`].
+pub(crate) fn prometheus() -> Option<PathBuf> {
+    let peers = build_peers(|peer| peer.name == "prometheus")?;
+    Some(peers.join("prometheus"))
+}
+
 fn build() -> Option<Binaries> {
+    let peers = build_peers(|_| true)?;
+    Some(Binaries { drumlin: build_drumlin(), peers })
+}
+
+/// Builds the wanted peers where they are missing and gives the folder they are in.
+fn build_peers(wanted: impl Fn(&Peer) -> bool) -> Option<PathBuf> {
+    // one at a time: two builds would write the same files
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let peers = target_folder().join("peers");
-    let missing: Vec<&Peer> = PEERS.iter().filter(|peer| is_outdated(peer, &peers)).collect();
+    let missing: Vec<&Peer> = PEERS.iter().filter(|peer| wanted(peer) && is_outdated(peer, &peers)).collect();
     if !missing.is_empty() && Command::new("go").arg("version").output().is_err() {
         let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         assert!(!in_ci, "go is missing, so the peers cannot be built");
@@ -84,7 +99,7 @@ fn build() -> Option<Binaries> {
     for peer in missing {
         build_peer(peer, &peers);
     }
-    Some(Binaries { drumlin: build_drumlin(), peers })
+    Some(peers)
 }
 
 /// Whether the binary is not there or older than the versions its module asks for.

@@ -51,6 +51,8 @@ pub(crate) struct PrometheusSettings {
     pub(crate) scrape_configs: String,
     /// The length of blocks; 2h where empty.
     pub(crate) block_duration: String,
+    /// More of what `--enable-feature` takes.
+    pub(crate) features: Vec<String>,
 }
 
 pub(crate) fn external_labels(labels: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -59,6 +61,10 @@ pub(crate) fn external_labels(labels: &[(&str, &str)]) -> Vec<(String, String)> 
 
 impl Prometheus {
     pub(crate) fn start(binaries: &Binaries, folder: &Path, settings: &PrometheusSettings) -> Prometheus {
+        Prometheus::start_program(binaries.prometheus(), folder, settings)
+    }
+
+    pub(crate) fn start_program(program: PathBuf, folder: &Path, settings: &PrometheusSettings) -> Prometheus {
         std::fs::create_dir_all(folder).expect("a folder for Prometheus");
         let data = folder.join("data");
         for block in &settings.blocks {
@@ -68,7 +74,7 @@ impl Prometheus {
         std::fs::write(&config, prometheus_config(settings)).expect("write prometheus.yml");
         let address = format!("127.0.0.1:{}", free_port());
         let duration = if settings.block_duration.is_empty() { "2h" } else { &settings.block_duration };
-        let args = vec![
+        let mut args = vec![
             format!("--config.file={}", config.display()),
             format!("--storage.tsdb.path={}", data.display()),
             format!("--web.listen-address={address}"),
@@ -78,8 +84,8 @@ impl Prometheus {
             format!("--storage.tsdb.max-block-duration={duration}"),
             "--enable-feature=promql-experimental-functions,promql-per-step-stats".to_owned(),
         ];
-        let url = format!("http://{address}");
-        let (program, folder) = (binaries.prometheus(), folder.to_owned());
+        args.extend(settings.features.iter().map(|feature| format!("--enable-feature={feature}")));
+        let (url, folder) = (format!("http://{address}"), folder.to_owned());
         let mut prometheus = Prometheus { process: None, program, folder, args, url, data };
         prometheus.resume();
         prometheus

@@ -1,0 +1,315 @@
+//! What a query came to, in one form for both sides, and whether two outcomes are the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use engine::{Answer, PointValue, QueryError, ResultSeries};
+use model::{FloatHistogram, Labels};
+use serde_json::Value;
+
+use crate::harness::answers::same_number;
+
+/// Prometheus' HTTP API shows at most this many warnings, and as many infos.
+const SHOWN_ANNOTATIONS: usize = 10;
+
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Failed { kind: String, text: String },
+    Success(Success),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Success {
+    value_type: String,
+    /// By labels; a scalar or string stands under no labels.
+    pub(super) series: BTreeMap<String, Vec<(i64, Point)>>,
+    /// The labels in the order of the answer.
+    order: Vec<String>,
+    warnings: BTreeSet<String>,
+    infos: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Point {
+    Float(f64),
+    Text(String),
+    /// Count and sum; code of the bounds, lower, upper and count of every bucket that is not empty.
+    Histogram { totals: [f64; 2], buckets: Vec<[f64; 4]> },
+}
+
+impl Point {
+    fn numbers(&self) -> Vec<f64> {
+        match self {
+            Point::Float(value) => vec![*value],
+            Point::Text(_) => Vec::new(),
+            Point::Histogram { totals, buckets } => totals.iter().chain(buckets.iter().flatten()).copied().collect(),
+        }
+    }
+
+    fn same(&self, other: &Point, equal: fn(f64, f64) -> bool) -> bool {
+        match (self, other) {
+            (Point::Text(a), Point::Text(b)) => a == b,
+            (Point::Float(_), Point::Float(_)) | (Point::Histogram { .. }, Point::Histogram { .. }) => {
+                let (a, b) = (self.numbers(), other.numbers());
+                a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| equal(*a, *b))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn identical(a: f64, b: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan())
+}
+
+/// What of two outcomes is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exactness {
+    /// Values within 1e-9, annotations and order too.
+    Close,
+    /// Values to the last bit; nothing else than values.
+    Values,
+}
+
+impl Outcome {
+    pub(super) fn success(&self) -> Option<&Success> {
+        match self {
+            Outcome::Success(success) => Some(success),
+            Outcome::Failed { .. } => None,
+        }
+    }
+
+    pub(super) fn is_non_empty(&self) -> bool {
+        self.success().is_some_and(|success| !success.series.is_empty())
+    }
+
+    /// The error, if it says that something is missing in our engine.
+    pub(super) fn not_supported(&self) -> Option<&str> {
+        match self {
+            Outcome::Failed { text, .. } if text.contains("supported yet") => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A panic inside the real one: nothing that could be equalled.
+    pub(super) fn is_peer_bug(&self) -> bool {
+        matches!(self, Outcome::Failed { text, .. } if text.starts_with("unexpected error: "))
+    }
+
+    /// How `got` differs from this, which is what the real one gave.
+    pub(super) fn difference(&self, got: &Outcome, exactness: Exactness) -> Option<String> {
+        match (self, got) {
+            (Outcome::Failed { kind, text }, Outcome::Failed { kind: own_kind, text: own }) => {
+                let same = kind == own_kind && comparable(text) == comparable(own);
+                (!same).then(|| format!("error {own_kind}: {own}\n  not {kind}: {text}"))
+            }
+            (Outcome::Failed { text, .. }, Outcome::Success(_)) => Some(format!("no error, not {text}")),
+            (Outcome::Success(_), Outcome::Failed { text, .. }) => Some(format!("error {text}")),
+            (Outcome::Success(want), Outcome::Success(got)) => want.difference(got, exactness),
+        }
+    }
+}
+
+/// An error text without what is in no defined order: which match group is met first, and the series listed of it.
+fn comparable(text: &str) -> &str {
+    let cut = ["for the match group", "matching labels must be unique"].iter().filter_map(|mark| text.find(mark)).min();
+    cut.map_or(text, |at| &text[..at])
+}
+
+impl Success {
+    fn difference(&self, got: &Success, exactness: Exactness) -> Option<String> {
+        if self.value_type != got.value_type {
+            return Some(format!("a {}, not a {}", got.value_type, self.value_type));
+        }
+        if got.order.len() > got.series.len() {
+            return Some(format!("a series twice: {:?}", got.order));
+        }
+        let equal = if exactness == Exactness::Close { same_number } else { identical };
+        for (labels, points) in &self.series {
+            let Some(own) = got.series.get(labels) else { return Some(format!("no series {labels}")) };
+            let same = |((t, a), (own_t, b)): &(&(i64, Point), &(i64, Point))| t == own_t && a.same(b, equal);
+            if let Some((want, own)) = points.iter().zip(own).find(|pair| !same(pair)) {
+                return Some(format!("{labels}: {own:?}\n  not {want:?}"));
+            }
+            if points.len() != own.len() {
+                return Some(format!("{labels}: {} points, not {}", own.len(), points.len()));
+            }
+        }
+        if let Some(labels) = got.series.keys().find(|labels| !self.series.contains_key(*labels)) {
+            return Some(format!("series {labels} too much"));
+        }
+        if exactness == Exactness::Values {
+            return None;
+        }
+        for (what, want, own) in [("warnings", &self.warnings, &got.warnings), ("infos", &self.infos, &got.infos)] {
+            if !same_annotations(want, own) {
+                return Some(format!("{what} {own:#?}\n  not {want:#?}"));
+            }
+        }
+        None
+    }
+
+    /// The values in the order of the answer.
+    pub(super) fn in_order(&self) -> Vec<f64> {
+        let points = self.order.iter().filter_map(|labels| self.series.get(labels));
+        points.flatten().flat_map(|(_, point)| point.numbers()).collect()
+    }
+
+    /// Whether some step has two series of the same value, as those who choose by value see it.
+    pub(super) fn has_ties(&self) -> bool {
+        let mut by_time: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+        for (t, point) in self.series.values().flatten() {
+            if let Point::Float(value) = point {
+                by_time.entry(*t).or_default().push(*value);
+            }
+        }
+        by_time.values_mut().any(|values| {
+            values.sort_by(f64::total_cmp);
+            values.windows(2).any(|pair| same_number(pair[0], pair[1]))
+        })
+    }
+}
+
+fn same_annotations(want: &BTreeSet<String>, own: &BTreeSet<String>) -> bool {
+    // Prometheus shows some of many, whichever its map gives first
+    let shown: BTreeSet<&String> = want.iter().filter(|text| !text.contains("annotations omitted")).collect();
+    if shown.len() < want.len() {
+        return own.len() > SHOWN_ANNOTATIONS && shown.iter().all(|text| own.contains(*text));
+    }
+    want == own
+}
+
+/// Three infos count samples and buckets as only Prometheus' own order of merging does.
+fn annotations<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    texts.map(|text| text.split(", from buckets").next().unwrap_or_default().to_owned()).collect()
+}
+
+pub(super) fn ours(result: Result<Answer, QueryError>) -> Outcome {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => {
+            let kind = match &error {
+                QueryError::BadData(_) => "bad_data",
+                QueryError::Execution(_) => "execution",
+                QueryError::Timeout(_) => "timeout",
+                QueryError::Canceled(_) => "canceled",
+                QueryError::Internal(_) => "internal",
+            };
+            return Outcome::Failed { kind: kind.to_owned(), text: error.to_string() };
+        }
+    };
+    let mut success = Success {
+        warnings: annotations(answer.warnings.iter().map(String::as_str)),
+        infos: annotations(answer.infos.iter().map(String::as_str)),
+        ..Success::default()
+    };
+    let alone = |point| BTreeMap::from([(String::new(), vec![point])]);
+    let (value_type, list) = match answer.value {
+        engine::Value::Scalar { t_ms, value } => {
+            success.series = alone((t_ms, Point::Float(value)));
+            ("scalar", Vec::new())
+        }
+        engine::Value::String { t_ms, value } => {
+            success.series = alone((t_ms, Point::Text(value)));
+            ("string", Vec::new())
+        }
+        engine::Value::Vector(list) => ("vector", list),
+        engine::Value::Matrix(list) => ("matrix", list),
+    };
+    success.value_type = value_type.to_owned();
+    for ResultSeries { labels, points } in list {
+        let point = |value: &PointValue| match value {
+            PointValue::Float(value) => Point::Float(*value),
+            PointValue::Histogram(histogram) => histogram_point(histogram),
+        };
+        success.order.push(labels.to_string());
+        let points = points.iter().map(|p| (p.t_ms, point(&p.value))).collect();
+        success.series.insert(labels.to_string(), points);
+    }
+    Outcome::Success(success)
+}
+
+fn histogram_point(histogram: &FloatHistogram) -> Point {
+    let filled = histogram.all_buckets().into_iter().filter(|bucket| bucket.count != 0.0);
+    let buckets = filled.map(|bucket| {
+        let code = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => 0.0,
+            (true, false) => 1.0,
+            (false, false) => 2.0,
+            (true, true) => 3.0,
+        };
+        [code, bucket.lower, bucket.upper, bucket.count]
+    });
+    Point::Histogram { totals: [histogram.count, histogram.sum], buckets: buckets.collect() }
+}
+
+pub(super) fn theirs(body: &Value) -> Result<Outcome> {
+    if body["status"] == "error" {
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        let error = text("error");
+        let error = error.strip_prefix("invalid parameter \"query\": ").unwrap_or(&error).to_owned();
+        return Ok(Outcome::Failed { kind: text("errorType"), text: error });
+    }
+    let list = |key: &str| annotations(body[key].as_array().into_iter().flatten().filter_map(Value::as_str));
+    let value_type = body["data"]["resultType"].as_str().context("a type")?.to_owned();
+    let mut success = Success { warnings: list("warnings"), infos: list("infos"), value_type, ..Success::default() };
+    let result = &body["data"]["result"];
+    match success.value_type.as_str() {
+        "scalar" => _ = success.series.insert(String::new(), vec![float_point(result)?]),
+        "string" => {
+            let text = result[1].as_str().context("a text")?.to_owned();
+            success.series.insert(String::new(), vec![(millis(&result[0])?, Point::Text(text))]);
+        }
+        _ => {
+            for entry in result.as_array().context("a list")? {
+                let (labels, points) = series(entry)?;
+                success.order.push(labels.clone());
+                success.series.insert(labels, points);
+            }
+        }
+    }
+    Ok(Outcome::Success(success))
+}
+
+fn series(entry: &Value) -> Result<(String, Vec<(i64, Point)>)> {
+    let metric = entry["metric"].as_object().context("labels")?;
+    let labels = Labels::from_pairs(metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())));
+    let mut points = Vec::new();
+    for (one, many, read) in [
+        ("value", "values", float_point as fn(&Value) -> Result<(i64, Point)>),
+        ("histogram", "histograms", histogram_pair),
+    ] {
+        for pair in entry.get(one).into_iter().chain(entry[many].as_array().into_iter().flatten()) {
+            points.push(read(pair)?);
+        }
+    }
+    points.sort_by_key(|(t, _)| *t);
+    Ok((labels.to_string(), points))
+}
+
+fn millis(value: &Value) -> Result<i64> {
+    Ok((value.as_f64().context("a time")? * 1000.0).round() as i64)
+}
+
+fn number(value: &Value) -> Result<f64> {
+    Ok(match value.as_str().context("a number as text")? {
+        "+Inf" => f64::INFINITY,
+        "-Inf" => f64::NEG_INFINITY,
+        text => text.parse()?,
+    })
+}
+
+fn float_point(pair: &Value) -> Result<(i64, Point)> {
+    Ok((millis(&pair[0])?, Point::Float(number(&pair[1])?)))
+}
+
+fn histogram_pair(pair: &Value) -> Result<(i64, Point)> {
+    let histogram = &pair[1];
+    let mut buckets = Vec::new();
+    for bucket in histogram["buckets"].as_array().into_iter().flatten() {
+        let code = bucket[0].as_f64().context("a code")?;
+        buckets.push([code, number(&bucket[1])?, number(&bucket[2])?, number(&bucket[3])?]);
+    }
+    let totals = [number(&histogram["count"])?, number(&histogram["sum"])?];
+    Ok((millis(&pair[0])?, Point::Histogram { totals, buckets }))
+}
