@@ -1,5 +1,6 @@
 //! Warnings and infos of a query, with Prometheus' texts and positions.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use promql::ast::Span;
@@ -9,9 +10,39 @@ use promql::kernels::histogram::ForcedMonotonicity;
 /// What is said of a query besides its value; each text once.
 #[derive(Debug, Default)]
 pub(crate) struct Annotations {
-    warnings: BTreeSet<String>,
-    infos: BTreeSet<String>,
-    forced: BTreeMap<(String, usize), Forced>,
+    warnings: BTreeMap<String, Place>,
+    infos: BTreeMap<String, Place>,
+    /// A source's own words.
+    source: [BTreeSet<String>; 2],
+    forced: BTreeMap<String, Forced>,
+}
+
+/// Where in the query something is to be said of.
+#[derive(Debug)]
+struct Place {
+    span: Span,
+    /// `line:column`.
+    position: String,
+}
+
+impl Place {
+    fn new(text: &str, span: Span) -> Place {
+        Place { span, position: position(text, span) }
+    }
+
+    /// By the order of evaluation: operands before what is done to them, left before right.
+    fn rank(&self) -> (usize, Reverse<usize>) {
+        (self.span.end, Reverse(self.span.start))
+    }
+}
+
+/// Keeps the last place for each text, as Prometheus does.
+fn keep_last(list: &mut BTreeMap<String, Place>, message: &str, place: Place) {
+    match list.get_mut(message) {
+        Some(kept) if kept.rank() > place.rank() => {}
+        Some(kept) => *kept = place,
+        None => _ = list.insert(message.to_owned(), place),
+    }
 }
 
 #[derive(Debug)]
@@ -39,20 +70,19 @@ fn of_metric(name: &str) -> String {
 impl Annotations {
     /// A warning about the expression at `span`.
     pub(crate) fn warn(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
-        self.warnings.insert(format!("PromQL warning: {} ({})", message.as_ref(), position(text, span)));
+        keep_last(&mut self.warnings, message.as_ref(), Place::new(text, span));
     }
 
     pub(crate) fn info(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
-        self.infos.insert(format!("PromQL info: {} ({})", message.as_ref(), position(text, span)));
+        keep_last(&mut self.infos, message.as_ref(), Place::new(text, span));
     }
 
-    /// A source's own words.
     pub(crate) fn source_warning(&mut self, message: String) {
-        self.warnings.insert(message);
+        self.source[0].insert(message);
     }
 
     pub(crate) fn source_info(&mut self, message: String) {
-        self.infos.insert(message);
+        self.source[1].insert(message);
     }
 
     pub(crate) fn bad_quantile(&mut self, text: &str, span: Span, q: f64) {
@@ -67,7 +97,7 @@ impl Annotations {
     /// Buckets of a metric were raised at a time; reported once per metric with the extent of all times.
     pub(crate) fn forced_monotonicity(&mut self, span: Span, name: &str, at_ms: i64, range: ForcedMonotonicity) {
         let fresh = Forced { span, range, count: 0, first_ms: at_ms, last_ms: at_ms };
-        let entry = self.forced.entry((name.to_owned(), span.start)).or_insert(fresh);
+        let entry = self.forced.entry(name.to_owned()).or_insert(fresh);
         entry.count += 1;
         entry.range.min_bucket = entry.range.min_bucket.min(range.min_bucket);
         entry.range.max_bucket = entry.range.max_bucket.max(range.max_bucket);
@@ -78,7 +108,7 @@ impl Annotations {
 
     /// Sorted warnings and infos.
     pub(crate) fn render(mut self, text: &str) -> (Vec<String>, Vec<String>) {
-        for ((name, _), f) in std::mem::take(&mut self.forced) {
+        for (name, f) in std::mem::take(&mut self.forced) {
             let docs = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
             let message = format!(
                 "input to histogram_quantile needed to be fixed for monotonicity (see {docs}){}, from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
@@ -92,7 +122,12 @@ impl Annotations {
             );
             self.info(text, f.span, message);
         }
-        (self.warnings.into_iter().collect(), self.infos.into_iter().collect())
+        let rendered = |kind: &str, list: BTreeMap<String, Place>, source: BTreeSet<String>| {
+            let own = list.into_iter().map(|(message, place)| format!("PromQL {kind}: {message} ({})", place.position));
+            own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
+        };
+        let [warnings, infos] = self.source;
+        (rendered("warning", self.warnings, warnings), rendered("info", self.infos, infos))
     }
 }
 

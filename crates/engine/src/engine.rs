@@ -225,7 +225,7 @@ impl Run {
             analyze: query.detail.analyze,
         };
         let context = Arc::new(QueryContext::new(query.text.clone(), around));
-        let shape = Shape::of(expr, query.grid)?;
+        let shape = Shape::of(expr, query.grid, lowering.pointless_sort(expr))?;
         shape.annotate(&context);
         let node = lowering.root(expr)?;
         let least_bytes = node.least_bytes(context.workers);

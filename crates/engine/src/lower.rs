@@ -31,6 +31,7 @@ type Result<T> = std::result::Result<T, QueryError>;
 mod calls;
 mod extended;
 mod info;
+pub(crate) mod sorts;
 
 /// What of a query decides its plan.
 #[derive(Clone, Debug)]

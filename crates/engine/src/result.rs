@@ -12,6 +12,7 @@ use promql::functions;
 use crate::batch::Rows;
 use crate::context::QueryContext;
 use crate::engine::without_parens;
+use crate::lower::sorts::is_sort;
 use crate::ops::raw::raw_series;
 use crate::points::ResultRows;
 use crate::{Grid, Point, PointValue, Points, QueryError, ResultSeries, Value};
@@ -33,13 +34,13 @@ enum Order {
 pub(crate) struct Shape {
     value: ValueType,
     order: Order,
-    /// A sort that a range query makes pointless.
+    /// A sort of what is evaluated at many steps.
     pointless_sort: Option<Span>,
 }
 
 impl Shape {
     /// Judges the root of a query.
-    pub(crate) fn of(expr: &Expr, grid: Grid) -> Result<Shape, QueryError> {
+    pub(crate) fn of(expr: &Expr, grid: Grid, pointless_sort: Option<Span>) -> Result<Shape, QueryError> {
         let value = value_type(expr);
         if !grid.is_instant() && matches!(value, ValueType::Matrix | ValueType::String) {
             return Err(QueryError::BadData(format!(
@@ -47,8 +48,7 @@ impl Shape {
                 value.documented()
             )));
         }
-        let mut shape = Shape { value, order: Order::Labels, pointless_sort: None };
-        shape.pointless_sort = if grid.is_instant() { None } else { find_sort(expr) };
+        let mut shape = Shape { value, order: Order::Labels, pointless_sort };
         if grid.is_instant() {
             shape.order = order(without_parens(expr));
         }
@@ -76,24 +76,6 @@ fn value_type(expr: &Expr) -> ValueType {
         },
         ExprKind::Unary(u) => value_type(&u.expr),
         ExprKind::Paren(inner) => value_type(inner),
-    }
-}
-
-fn is_sort(name: &str) -> bool {
-    matches!(name, "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc")
-}
-
-/// The first sort anywhere in the query.
-fn find_sort(expr: &Expr) -> Option<Span> {
-    match &expr.kind {
-        ExprKind::Call(call) if is_sort(call.func) => Some(expr.span),
-        ExprKind::Call(call) => call.args.iter().find_map(find_sort),
-        ExprKind::Aggregate(a) => find_sort(&a.expr).or_else(|| a.param.as_deref().and_then(find_sort)),
-        ExprKind::Binary(b) => find_sort(&b.lhs).or_else(|| find_sort(&b.rhs)),
-        ExprKind::Unary(u) => find_sort(&u.expr),
-        ExprKind::Paren(inner) => find_sort(inner),
-        ExprKind::Subquery(s) => find_sort(&s.expr),
-        _ => None,
     }
 }
 
