@@ -107,7 +107,9 @@ impl Tally {
                 self.wrong += 1;
                 self.reports.push(format!("{named}\n  {difference}\n{}", shrink::report(sides, &small, series)));
             }
-            Verdict::Chance(why, small) => self.chance.entry(why).or_default().push(format!("{number}: {}", small.text)),
+            Verdict::Chance(why, small) => {
+                self.chance.entry(why).or_default().push(format!("{number}: {}", small.text))
+            }
         }
     }
 }
@@ -116,8 +118,11 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cases, percent) = (self.cases, self.non_empty * 100 / self.cases.max(1));
         writeln!(f, "non-empty successes / expressions with it:\n{}", self.coverage)?;
-        writeln!(f, "{cases} expressions: {} non-empty successes ({percent} %), {} errors on both sides, {} wrong",
-            self.non_empty, self.both_failed, self.wrong)?;
+        writeln!(
+            f,
+            "{cases} expressions: {} non-empty successes ({percent} %), {} errors on both sides, {} wrong",
+            self.non_empty, self.both_failed, self.wrong
+        )?;
         for (why, cases) in &self.chance {
             writeln!(f, "left to chance, {why}: {}\n  {}", cases.len(), cases.join("\n  "))?;
         }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use promql::ast::{AggregateOp, At, Binary, BinaryOp, Cardinality, Duration, Expr, ExprKind, Extension, VectorSelector};
+use promql::ast::{
+    AggregateOp, At, Binary, BinaryOp, Cardinality, Duration, Expr, ExprKind, Extension, VectorSelector,
+};
 use promql::functions::{FUNCTIONS, Gate};
 
 /// A part of the language.

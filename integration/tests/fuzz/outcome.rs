@@ -34,7 +34,10 @@ pub(super) enum Point {
     Float(f64),
     Text(String),
     /// Count and sum; code of the bounds, lower, upper and count of every bucket that is not empty.
-    Histogram { totals: [f64; 2], buckets: Vec<[f64; 4]> },
+    Histogram {
+        totals: [f64; 2],
+        buckets: Vec<[f64; 4]>,
+    },
 }
 
 impl Point {

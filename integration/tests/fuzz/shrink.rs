@@ -271,12 +271,8 @@ fn point_text(point: &Point) -> String {
 /// The series and samples that the selectors of the case need.
 fn needed_data(case: &Case, series: &[Series]) -> String {
     let Some(expr) = parse(&case.text) else { return String::new() };
-    let times = QueryTimes {
-        start: case.grid.start_ms,
-        end: case.grid.end_ms,
-        step: case.grid.step_ms,
-        lookback: 300_000,
-    };
+    let times =
+        QueryTimes { start: case.grid.start_ms, end: case.grid.end_ms, step: case.grid.step_ms, lookback: 300_000 };
     let Ok(Some(range)) = needed_time_range(&expr, &times) else { return String::new() };
     let mut wanted = Vec::new();
     for series in series {

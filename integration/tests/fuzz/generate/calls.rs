@@ -179,7 +179,9 @@ impl Generator {
     fn relabelled(&mut self, name: &str, depth: u32, content: Content) -> Vector {
         let inner = self.vector(depth - 1, content);
         let arguments: &[&str] = match name {
-            "label_join" => &["\"joined\", \"-\", \"job\", \"instance\"", "\"joined\", \"\", \"job\"", "\"joined\", \"x\""],
+            "label_join" => {
+                &["\"joined\", \"-\", \"job\", \"instance\"", "\"joined\", \"\", \"job\"", "\"joined\", \"x\""]
+            }
             _ => &[
                 "\"short\", \"$1\", \"job\", \"(.).*\"",
                 "\"short\", \"${1}x$2\", \"instance\", \"(.*)\"",

@@ -20,7 +20,7 @@ impl Generator {
             }
             // the first ones of what comes: they get what comes in the order of labels
             "limitk" => {
-                let inner = self.distinct();
+                let inner = self.ordered();
                 let k = self.pick(&["1", "2", "3", "5", "0"]);
                 self.grouped(op, k, inner, None)
             }
@@ -103,7 +103,8 @@ impl Generator {
         let (vector, scalar) = (self.floats(depth - 1), self.scalar(depth - 1));
         let bool = if op.is_comparison() && self.chance(0.4) { " bool" } else { "" };
         let (own, op) = (in_parens(&vector.text), op.as_str());
-        let text = if self.chance(0.6) { format!("{own} {op}{bool} {scalar}") } else { format!("{scalar} {op}{bool} {own}") };
+        let text =
+            if self.chance(0.6) { format!("{own} {op}{bool} {scalar}") } else { format!("{scalar} {op}{bool} {own}") };
         vector.wrapped(text)
     }
 
@@ -202,7 +203,8 @@ impl Generator {
             let (many, one) = if many_left { (&left, &right) } else { (&right, &left) };
             let side = if many_left { "group_left" } else { "group_right" };
             let surplus: Keys = many.keys.difference(&one.keys).copied().collect();
-            let ignoring = wanted == "ignoring" || (wanted.is_empty() && !left.extra && !right.extra && self.chance(0.4));
+            let ignoring =
+                wanted == "ignoring" || (wanted.is_empty() && !left.extra && !right.extra && self.chance(0.4));
             matching = match ignoring {
                 true => format!(" ignoring ({}) {side} ()", list(&surplus)),
                 false => format!(" on ({}) {side} ()", list(&one.keys)),

@@ -173,17 +173,26 @@ impl Generator {
         (format!("{}[{range}]{extension}{modifiers}", vector.text), vector.keys)
     }
 
-    /// Series of values that are all different, in the order of their labels.
-    pub(super) fn distinct(&mut self) -> Vector {
+    /// Series of values that are all different, in the order of their labels: what an operator gives comes in any.
+    pub(super) fn ordered(&mut self) -> Vector {
         let metric = self.metric(|kind| matches!(kind, Kind::Gauge | Kind::Counter));
         let vector = self.plain(metric);
         let range = self.pick(&["5m", "10m", "20m"]);
-        let text = match self.below(4) {
+        let text = match self.below(3) {
             0 => return vector,
             1 => format!("rate({}[{range}])", vector.text),
-            2 => format!("avg_over_time({}[{range}])", vector.text),
-            _ => format!("{} * 1.5", vector.text),
+            _ => format!("avg_over_time({}[{range}])", vector.text),
         };
+        vector.wrapped(text)
+    }
+
+    /// Series of values that are all different.
+    pub(super) fn distinct(&mut self) -> Vector {
+        let vector = self.ordered();
+        if self.chance(0.7) {
+            return vector;
+        }
+        let text = format!("{} * 1.5", vector.text);
         vector.wrapped(text)
     }
 
