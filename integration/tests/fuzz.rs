@@ -37,7 +37,7 @@ struct Tally {
     non_empty: usize,
     both_failed: usize,
     coverage: Coverage,
-    /// Which of equal values is chosen, or on which side of a step a rounded value falls.
+    /// Which of equal values is chosen, on which side of a step a rounded value falls, in which order is added.
     chance: BTreeMap<&'static str, Vec<String>>,
     /// What our engine said it cannot do, with one example.
     not_supported: BTreeMap<String, (usize, String)>,
@@ -98,6 +98,10 @@ impl Tally {
             self.coverage.add(&expr, both);
         }
         let Some(difference) = difference else { return };
+        if sides.is_undecided(&case.text, case.grid, &want) {
+            self.chance.entry("Prometheus gives several answers").or_default().push(named);
+            return;
+        }
         if self.reports.len() >= MAX_SHRUNK {
             self.wrong += 1;
             return;

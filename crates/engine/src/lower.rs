@@ -352,7 +352,9 @@ impl Lowering {
                 self.is_invariant(&call.args[0]) && self.info_times(&call.args[0]).is_ok_and(|times| times.is_some())
             }
             ExprKind::Call(call) => {
-                let safe = functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
+                // what only depends on the query is a number to it
+                let constant = matches!(call.func, "start" | "end" | "range" | "step");
+                let safe = constant || functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
                 safe && call.args.iter().all(|a| self.is_invariant(a))
             }
             ExprKind::Aggregate(a) => {
@@ -471,7 +473,7 @@ impl Lowering {
         };
         let input = self.lower(&aggregation.expr, grid, &above)?;
         if let Some(kind) = simple {
-            let op = PromOp::Aggregate { kind, grouping, span: aggregation.expr.span };
+            let op = PromOp::Aggregate { kind, grouping, span: strip(&aggregation.expr).span };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(!by_name));
         }
         let param = aggregation.param.as_deref();
@@ -482,11 +484,13 @@ impl Lowering {
             let op = PromOp::CountValues { grouping, label: label.to_vec() };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(false));
         }
-        let param_span = param.span;
+        let param_span = strip(param).span;
         let one_name = input.one_name;
         let scalar = self.lower(param, grid, &Above::default())?;
         let (op, one_name) = match aggregation.op {
-            AggregateOp::Quantile => (PromOp::Quantile { grouping, span: aggregation.expr.span, param_span }, !by_name),
+            AggregateOp::Quantile => {
+                (PromOp::Quantile { grouping, span: strip(&aggregation.expr).span, param_span }, !by_name)
+            }
             other => {
                 let choice = match other {
                     AggregateOp::Bottomk => Choice::Smallest,
@@ -502,11 +506,14 @@ impl Lowering {
 
     /// A function over its windows.
     fn window(&self, function: WindowFunction, input: RangeInput, call: &Call, params: Vec<PromNode>) -> PromNode {
-        let spans: Vec<Span> = call.args.iter().map(|a| a.span).collect();
-        let is_range = |e: &Expr| matches!(strip(e).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
-        // Prometheus' notes are all about the first argument, also where that is not the range
-        let span = spans.first().copied().unwrap_or_default();
-        let param_span = call.args.iter().position(|a| !is_range(a)).map_or(Span::default(), |i| spans[i]);
+        let is_range = |e: &&Expr| matches!(e.kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
+        let args = || call.args.iter().map(strip);
+        // Prometheus tells the first argument whatever it is, and forgets where subqueries stand.
+        let span = args().next().map_or(Span::default(), |first| match first.kind {
+            ExprKind::Subquery(_) => Span { start: 0, end: first.span.end },
+            _ => first.span,
+        });
+        let param_span = args().find(|arg| !is_range(arg)).map_or(Span::default(), |arg| arg.span);
         let spec = WindowSpec {
             function,
             name: call.func.to_owned(),

@@ -111,8 +111,8 @@ impl Lowering {
         for param in params {
             inputs.push(self.arg(call, *param, grid)?);
         }
-        let param_spans = params.iter().map(|p| call.args[*p].span).collect();
-        let op = PromOp::Histogram { statistic, span: call.args[histograms].span, param_spans };
+        let param_spans = params.iter().map(|p| strip(&call.args[*p]).span).collect();
+        let op = PromOp::Histogram { statistic, span: strip(&call.args[histograms]).span, param_spans };
         Ok(self.named(PromNode::vector(op, inputs, grid).with_one_name(one_name)))
     }
 
@@ -178,6 +178,7 @@ impl Lowering {
         match call.func {
             "start" => seconds(self.grid.start_ms),
             "end" => seconds(self.grid.end_ms),
+            "step" if self.grid.start_ms == self.grid.end_ms => seconds(0),
             "step" => seconds(self.grid.step_ms),
             "range" => seconds(self.grid.end_ms.saturating_sub(self.grid.start_ms)),
             name => {

@@ -227,11 +227,10 @@ impl Operator for Quantile {
             ignore_histograms(&inputs, &mut rows, ("quantile", self.span));
             let rows = without_empty(rows);
             let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
-            if !rows.is_empty() {
-                let (min, max) = extremes(&q);
-                for bad in [min, max].into_iter().filter(|q| !(0.0..=1.0).contains(q)) {
-                    inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
-                }
+            let (lowest, highest) = extremes(&q);
+            let judged = [(lowest, lowest < 0.0), (highest, highest.is_nan() || highest > 1.0)];
+            for (bad, _) in judged.into_iter().filter(|(_, is_bad)| *is_bad) {
+                inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
             }
             let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
             let order_of_groups = groups.sorted();

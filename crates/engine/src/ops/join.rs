@@ -4,7 +4,7 @@
 //! checked by intersecting bitmaps.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::Result;
@@ -19,11 +19,13 @@ use super::distinct::SAME_LABELSET;
 use super::groups::Grouping;
 use super::map::{relabel, without_empty};
 use super::set::Signatures;
-use crate::batch::{Rows, fill_bits};
+use crate::batch::Rows;
 use crate::context::{METADATA_LABELS, execution};
 use crate::exec::{Inputs, Operator, RowStream, once};
 
 const MANY_TO_ONE: &str = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+
+const GROUPED_TWICE: &str = "multiple matches for labels: grouping labels must ensure unique matches";
 
 /// A binary operator between two vectors.
 #[derive(Debug)]
@@ -88,7 +90,40 @@ struct Output {
     by_labels: HashMap<Labels, usize>,
     /// The signature that made the row; a second one at the same step is a plain duplicate.
     signature: Vec<usize>,
-    notes: Notes,
+    /// The steps at which that signature gave the row a value, or a comparison that does not hold.
+    taken: Vec<Vec<u64>>,
+    /// The steps at which the signature at hand was matched.
+    matched: Vec<u64>,
+    /// What the last pair of each step had to note: Prometheus forgets those before it.
+    last_notes: BTreeMap<usize, ((bool, usize), Notes)>,
+    fault: Option<Fault>,
+}
+
+/// Why there is no result. Prometheus goes step by step and stops at the first fault: of two that one is told.
+#[derive(Debug)]
+struct Fault {
+    step: usize,
+    check: Check,
+    text: String,
+}
+
+/// The checks in the order in which they are made at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Check {
+    OneSide,
+    Matches,
+    Result,
+}
+
+impl Output {
+    /// Notes a fault at the first step of a mask, if there is one.
+    fn fault(&mut self, mask: &[u64], check: Check, text: impl FnOnce() -> String) {
+        let Some(word) = mask.iter().position(|w| *w != 0) else { return };
+        let step = word * 64 + mask[word].trailing_zeros() as usize;
+        if self.fault.as_ref().is_none_or(|known| (step, check) < (known.step, known.check)) {
+            self.fault = Some(Fault { step, check, text: text() });
+        }
+    }
 }
 
 impl Join {
@@ -116,21 +151,17 @@ impl Join {
             labels: Vec::new(),
             by_labels: HashMap::new(),
             signature: Vec::new(),
-            notes: Notes::default(),
+            taken: Vec::new(),
+            matched: vec![0; many.rows.words()],
+            last_notes: BTreeMap::new(),
+            fault: None,
         };
-        // Where one whole side is empty nothing is looked at, unless it is filled in.
-        let mut looked_at = vec![0u64; many.rows.words()];
-        fill_bits(&mut looked_at, self.steps);
-        for (word, bits) in looked_at.iter_mut().enumerate() {
-            *bits &= (many.any[word] | if fill_many.is_some() { !0 } else { 0 })
-                & (one.any[word] | if fill_one.is_some() { !0 } else { 0 });
-        }
+        // Where one whole side is empty nothing is looked at, unless either is filled in.
+        let fills = fill_many.is_some() || fill_one.is_some();
+        let looked_at = if fills { either(&many.any, &one.any) } else { both(&many.any, &one.any) };
         for signature in 0..count {
-            self.check_one(&one, &one.members[signature], &looked_at)?;
-            if self.matching.cardinality == Cardinality::OneToOne {
-                let matched = if fill_one.is_some() { looked_at.clone() } else { one.union(&one.members[signature]) };
-                check_many(&many, &many.members[signature], &matched)?;
-            }
+            self.check_one(&mut out, &one, &one.members[signature], &looked_at);
+            out.matched.fill(0);
             for row in &many.members[signature] {
                 for other in &one.members[signature] {
                     let mask = both(many.rows.present(*row), one.rows.present(*other));
@@ -139,7 +170,7 @@ impl Join {
                         Place { signature, mask: &mask },
                         (&many, Operand::Row(*row)),
                         (&one, Operand::Row(*other)),
-                    )?;
+                    );
                 }
                 if let Some(fill) = fill_one {
                     let mask = minus(many.rows.present(*row), &one.union(&one.members[signature]));
@@ -148,44 +179,47 @@ impl Join {
                         Place { signature, mask: &mask },
                         (&many, Operand::Row(*row)),
                         (&one, Operand::Fill(fill)),
-                    )?;
+                    );
                 }
             }
             if let Some(fill) = fill_many {
-                let matched = many.union(&many.members[signature]);
                 for other in &one.members[signature] {
-                    let mask = minus(one.rows.present(*other), &matched);
+                    let mask = minus(one.rows.present(*other), &out.matched);
                     self.pair(
                         &mut out,
                         Place { signature, mask: &mask },
                         (&many, Operand::Fill(fill)),
                         (&one, Operand::Row(*other)),
-                    )?;
+                    );
                 }
             }
         }
-        inputs.query.note(&out.notes, self.span, "");
+        if let Some(fault) = out.fault {
+            return Err(execution(fault.text));
+        }
+        let mut notes = Notes::default();
+        out.last_notes.into_values().for_each(|(_, last)| notes.append(last));
+        inputs.query.note(&notes, self.span, "");
         relabel(&inputs.query, &mut out.rows, out.labels);
         Ok(without_empty(out.rows))
     }
 
     /// Two series of the "one" side with the same matching labels at the same step are an error.
-    fn check_one(&self, one: &Side, members: &[usize], looked_at: &[u64]) -> Result<()> {
+    fn check_one(&self, out: &mut Output, one: &Side, members: &[usize], looked_at: &[u64]) {
         for (i, row) in members.iter().enumerate() {
             for earlier in &members[..i] {
                 let overlap = both(one.rows.present(*row), one.rows.present(*earlier));
-                if both(&overlap, looked_at).iter().any(|w| *w != 0) {
+                out.fault(&both(&overlap, looked_at), Check::OneSide, || {
                     let (a, b) = (&one.labels[*earlier], &one.labels[*row]);
                     let (first, second) = if a < b { (a, b) } else { (b, a) };
                     let group = self.match_group(first);
                     let side = if self.one_is_left() { "left" } else { "right" };
-                    return Err(execution(format!(
+                    format!(
                         "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side"
-                    )));
-                }
+                    )
+                });
             }
         }
-        Ok(())
     }
 
     /// The labels by which a series is matched.
@@ -223,38 +257,42 @@ impl Join {
     }
 
     /// Combines two operands at the steps of a mask into the output row of their labels.
-    fn pair(
-        &self,
-        out: &mut Output,
-        place: Place<'_>,
-        (many, a): (&Side, Operand),
-        (one, b): (&Side, Operand),
-    ) -> Result<()> {
+    fn pair(&self, out: &mut Output, place: Place<'_>, (many, a): (&Side, Operand), (one, b): (&Side, Operand)) {
         let Place { signature, mask } = place;
         if mask.iter().all(|w| *w == 0) {
-            return Ok(());
+            return;
         }
         fn labels(side: &Side, operand: Operand) -> Option<&Labels> {
             if let Operand::Row(row) = operand { Some(&side.labels[row]) } else { None }
         }
-        let mut drop_name = self.return_bool;
-        if let (Operand::Row(row), true) = (a, is_comparison(self.op)) {
-            drop_name |= many.rows.drop_name[row];
-        }
         let (x, y) = ((&many.rows, a), (&one.rows, b));
         let (left, right) = if self.one_is_left() { (y, x) } else { (x, y) };
-        let (result, kept) = if is_trim(self.op) || has_histograms(left) || has_histograms(right) {
-            self.compute_mixed(&mut out.notes, left, right, mask)
+        let (result, kept, valid) = if is_trim(self.op) || has_histograms(left) || has_histograms(right) {
+            let order = match (a, b) {
+                (Operand::Row(row), _) => (false, row),
+                (_, Operand::Row(row)) => (true, row),
+                (Operand::Fill(_), Operand::Fill(_)) => (true, usize::MAX),
+            };
+            self.compute_mixed((&mut out.last_notes, order), left, right, mask)
         } else if is_comparison(self.op) {
-            self.compare(values(left.0, left.1), values(right.0, right.1), mask)
+            let (result, kept) = self.compare(values(left.0, left.1), values(right.0, right.1), mask);
+            (result, kept, Cow::Borrowed(mask))
         } else {
-            (Computed::Arithmetic(values(left.0, left.1), values(right.0, right.1)), Cow::Borrowed(mask))
+            let operands = Computed::Arithmetic(values(left.0, left.1), values(right.0, right.1));
+            (operands, Cow::Borrowed(mask), Cow::Borrowed(mask))
         };
-        if kept.iter().all(|w| *w == 0) {
-            return Ok(());
+        let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+        let again = both(&out.matched, &valid);
+        if one_to_one {
+            out.fault(&again, Check::Matches, || MANY_TO_ONE.to_owned());
+        }
+        out.matched.iter_mut().zip(&*valid).for_each(|(m, v)| *m |= v);
+        if valid.iter().all(|w| *w == 0) || (one_to_one && kept.iter().all(|w| *w == 0)) {
+            return;
         }
         let mut result_labels = self.result_labels(labels(many, a), labels(one, b));
-        drop_name &= result_labels.metric_name().is_some();
+        // a comparison keeps even a name that an operand was about to lose
+        let drop_name = self.return_bool && result_labels.metric_name().is_some();
         let at = match out.by_labels.get(&result_labels) {
             Some(at) => *at,
             None => {
@@ -262,12 +300,17 @@ impl Join {
                 out.labels.push(std::mem::take(&mut result_labels));
                 out.rows.push_empty(0, drop_name);
                 out.signature.push(signature);
+                out.taken.push(vec![0; valid.len()]);
                 out.labels.len() - 1
             }
         };
-        let same_signature = out.signature[at] == signature;
-        if out.rows.present(at).iter().zip(&*kept).any(|(present, bits)| present & bits != 0) {
-            return Err(execution(self.duplicate_text(same_signature)));
+        if out.signature[at] == signature {
+            let twice = both(&out.taken[at], &valid);
+            out.fault(&twice, Check::Matches, || GROUPED_TWICE.to_owned());
+            out.taken[at].iter_mut().zip(&*valid).for_each(|(t, v)| *t |= v);
+        } else {
+            let twice = both(out.rows.present(at), &kept);
+            out.fault(&twice, Check::Result, || SAME_LABELSET.to_owned());
         }
         match result {
             Computed::Arithmetic(left, right) => {
@@ -285,15 +328,6 @@ impl Join {
             Computed::Mixed(result) => {
                 result.into_iter().for_each(|(step, value)| out.rows.set_sample(at, step, Some(value)));
             }
-        }
-        Ok(())
-    }
-
-    fn duplicate_text(&self, same_signature: bool) -> &'static str {
-        match (same_signature, self.matching.cardinality) {
-            (false, _) => SAME_LABELSET,
-            (true, Cardinality::OneToOne) => MANY_TO_ONE,
-            (true, _) => "multiple matches for labels: grouping labels must ensure unique matches",
         }
     }
 
@@ -317,32 +351,40 @@ impl Join {
         (Computed::Floats(result), Cow::Owned(kept))
     }
 
-    /// The same where a side may have histograms.
+    /// The same where a side may have histograms, and the steps at which the operator is defined. Notes go to `last`
+    /// where no later pair, by the order of pairs, has some.
     fn compute_mixed(
         &self,
-        notes: &mut Notes,
+        (last, order): (&mut BTreeMap<usize, ((bool, usize), Notes)>, (bool, usize)),
         (left, a): (&Rows, Operand),
         (right, b): (&Rows, Operand),
         mask: &[u64],
-    ) -> (Computed<'static>, Cow<'static, [u64]>) {
+    ) -> (Computed<'static>, Cow<'static, [u64]>, Cow<'static, [u64]>) {
         let mut result = Vec::new();
-        let mut kept = vec![0u64; mask.len()];
+        let (mut kept, mut valid) = (vec![0u64; mask.len()], vec![0u64; mask.len()]);
         for (word, bits) in mask.iter().enumerate() {
             for_each_bit(*bits, |k| {
                 let step = word * 64 + k;
                 let (x, y) = (sample(left, a, step), sample(right, b, step));
+                let mut notes = Notes::default();
                 let value = if self.return_bool {
-                    native::compare(self.op, x, y, notes).map(|holds| Value::Float(f64::from(u8::from(holds))))
+                    native::compare(self.op, x, y, &mut notes).map(|holds| Value::Float(f64::from(u8::from(holds))))
                 } else {
-                    native::binary(self.op, x, y, notes)
+                    native::binary(self.op, x, y, &mut notes)
                 };
+                if value.is_some() || notes.is_empty() {
+                    valid[word] |= 1 << k;
+                }
+                if !notes.is_empty() && last.get(&step).is_none_or(|(known, _)| *known <= order) {
+                    last.insert(step, (order, notes));
+                }
                 if let Some(value) = value {
                     kept[word] |= 1 << k;
                     result.push((step, value));
                 }
             });
         }
-        (Computed::Mixed(result), Cow::Owned(kept))
+        (Computed::Mixed(result), Cow::Owned(kept), Cow::Owned(valid))
     }
 }
 
@@ -413,18 +455,8 @@ fn at_steps((left, right): (Values<'_>, Values<'_>), mask: &[u64], out: &mut [f6
     }
 }
 
-/// Without `group_left` or `group_right` two series of the other side may not match at one step, whether or not a
-/// comparison keeps them.
-fn check_many(many: &Side, members: &[usize], matched: &[u64]) -> Result<()> {
-    let mut seen = vec![0u64; matched.len()];
-    for row in members {
-        let steps = both(many.rows.present(*row), matched);
-        if both(&steps, &seen).iter().any(|w| *w != 0) {
-            return Err(execution(MANY_TO_ONE));
-        }
-        seen.iter_mut().zip(&steps).for_each(|(s, p)| *s |= p);
-    }
-    Ok(())
+fn either(a: &[u64], b: &[u64]) -> Vec<u64> {
+    a.iter().zip(b).map(|(a, b)| a | b).collect()
 }
 
 fn both(a: &[u64], b: &[u64]) -> Vec<u64> {

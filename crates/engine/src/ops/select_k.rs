@@ -84,17 +84,14 @@ impl SelectK {
         let mut present = vec![0u64; rows.present.len()];
         let place: Vec<f64> =
             inputs.query.labels_of(rows).iter().map(|l| l.length_prefixed_hash64() as f64 / u64::MAX as f64).collect();
-        if ratios.iter().any(|ratio| ratio.is_nan()) {
+        let (lowest, highest) = extremes(ratios);
+        if highest.is_nan() {
             return Err(execution("Ratio value is NaN"));
         }
-        let (min, max) = extremes(ratios);
-        for ratio in [min, max] {
-            let capped = ratio.clamp(-1.0, 1.0);
-            if capped != ratio && !rows.is_empty() {
-                let (got, cap) = (format_float_general(ratio), format_float_general(capped));
-                let message = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
-                inputs.query.annotate().warn(&inputs.query.text, self.param_span, message);
-            }
+        for (bad, _) in [(lowest, lowest < -1.0), (highest, highest > 1.0)].into_iter().filter(|(_, is_bad)| *is_bad) {
+            let (got, cap) = (format_float_general(bad), bad.signum());
+            let message = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
+            inputs.query.annotate().warn(&inputs.query.text, self.param_span, message);
         }
         for (step, ratio) in ratios.iter().enumerate() {
             let capped = ratio.clamp(-1.0, 1.0);
@@ -181,19 +178,20 @@ impl Operator for SelectK {
             if self.choice != Choice::First && k.iter().any(|k| *k > 0) {
                 ignore_histograms(&inputs, &mut rows, (name, self.span));
             }
-            let (groups, mut members) = group_rows(&inputs, &self.grouping, &rows);
+            let (_, mut members) = group_rows(&inputs, &self.grouping, &rows);
             in_label_order(&inputs, &rows, &mut members);
-            let ordered: Vec<Vec<usize>> = groups.sorted().into_iter().map(|g| members[g].clone()).collect();
-            let out = self.select(&rows, &ordered, &k);
+            let out = self.select(&rows, &members, &k);
             Ok(out)
         }))
     }
 }
 
-/// Sorts the rows of each group by labels, so that ties fall the same way every time.
+/// Sorts the rows of each group by labels, so that ties fall the same way every time, and the groups by their first
+/// rows: in the order in which Prometheus meets them.
 fn in_label_order(inputs: &Inputs, rows: &Rows, members: &mut [Vec<usize>]) {
     let labels = inputs.query.labels_of(rows);
-    for rows in members {
+    for rows in members.iter_mut() {
         rows.sort_by(|a, b| labels[*a].cmp(&labels[*b]));
     }
+    members.sort_by(|a, b| a.first().map(|row| &labels[*row]).cmp(&b.first().map(|row| &labels[*row])));
 }

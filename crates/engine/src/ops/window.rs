@@ -162,7 +162,7 @@ impl Evaluator {
             self.out.pop();
             return Ok(());
         }
-        if !samples.0.t.is_empty() {
+        if samples.1.t.is_empty() || self.out.float_bits(row).iter().any(|w| *w != 0) {
             self.note_counter(labels);
         }
         let labels = if spec.keeps_name() {

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use model::histogram::{Histogram, Span};
 
 use super::*;
-use crate::chunk::{decode_floats, decode_integer_histograms};
+use crate::chunk::{decode_floats, decode_histograms, decode_integer_histograms};
 use crate::index::Index;
 use crate::segment::{ChunkRef, check_header, parse_record};
 
@@ -114,4 +116,38 @@ fn series_out_of_order_are_refused() {
         builder.push_floats(&Labels::from_pairs([("__name__", name)]), &[1], &[1.0]).unwrap();
     }
     assert!(builder.finish(description()).is_err());
+}
+
+/// Floats and float histograms in turn; the second run of floats fills more than one chunk.
+#[test]
+fn mixed_samples_are_read_back() {
+    let value = |i: i64| match i {
+        10..40 => SampleValue::Histogram(Arc::new(histogram(i).to_float())),
+        _ => SampleValue::Float(i as f64),
+    };
+    let samples: Vec<Sample> = (0..200).map(|i| Sample { t: i * 15_000, value: value(i) }).collect();
+    let mut builder = BlockBuilder::new();
+    builder.push_samples(&Labels::from_pairs([("__name__", "a")]), &samples).unwrap();
+    let files = builder.finish(description()).unwrap();
+    let stats = &files.meta.stats;
+    assert_eq!((stats.num_samples, stats.num_float_samples, stats.num_histogram_samples), (200, 170, 30));
+    let index = Index::open(files.index.clone().into()).unwrap();
+    let series = index.all_series().unwrap().next().unwrap().unwrap();
+    let mut read = Vec::new();
+    for chunk in &series.chunks {
+        let at = ChunkRef::from_raw(chunk.reference);
+        let record = parse_record(&files.segments[at.segment as usize][at.offset as usize..]).unwrap();
+        if record.encoding == Encoding::Xor {
+            let (mut ts, mut values) = (Vec::new(), Vec::new());
+            decode_floats(record.encoding, record.data, &mut ts, &mut values).unwrap();
+            read.extend(ts.into_iter().zip(values));
+        } else {
+            let (mut ts, mut histograms) = (Vec::new(), Vec::new());
+            decode_histograms(record.encoding, record.data, &mut ts, &mut histograms).unwrap();
+            read.extend(ts.into_iter().zip(histograms.iter().map(|h| h.sum / 1.5)));
+        }
+    }
+    let pushed: Vec<(i64, f64)> = (0..200).map(|i| (i * 15_000, i as f64)).collect();
+    assert_eq!(read, pushed);
+    assert_eq!(series.chunks.len(), 4);
 }
