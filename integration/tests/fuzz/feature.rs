@@ -6,7 +6,7 @@ use std::fmt;
 use promql::ast::{
     AggregateOp, At, Binary, BinaryOp, Cardinality, Duration, Expr, ExprKind, Extension, VectorSelector,
 };
-use promql::functions::{FUNCTIONS, Gate};
+use promql::functions::{FUNCTIONS, Function, Gate};
 
 /// A part of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +26,11 @@ impl fmt::Display for Feature {
     }
 }
 
-/// Without data behind it: the blocks hold no start timestamps, so that it gives nothing.
-const WITHOUT_DATA: &str = "start_timestamp";
+/// The functions that are generated: not those of Thanos alone, and not the one of start timestamps, which our engine
+/// leaves out.
+pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
+    FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate && f.name != "start_timestamp")
+}
 
 const OPERATORS: [BinaryOp; 18] = [
     BinaryOp::Add,
@@ -87,8 +90,7 @@ pub(super) fn operator_named(name: &str) -> BinaryOp {
 
 /// Everything that has to occur.
 pub(super) fn all() -> Vec<Feature> {
-    let functions = FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate && f.name != WITHOUT_DATA);
-    let mut all: Vec<Feature> = functions.map(|f| Feature::Function(f.name)).collect();
+    let mut all: Vec<Feature> = functions().map(|f| Feature::Function(f.name)).collect();
     all.extend(AggregateOp::ALL.map(|op| Feature::Aggregation(op.as_str())));
     all.extend(OPERATORS.map(operator));
     all.extend(MODIFIERS.map(Feature::Modifier));

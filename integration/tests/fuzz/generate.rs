@@ -8,7 +8,7 @@ mod selectors;
 use std::collections::BTreeSet;
 
 use engine::Grid;
-use promql::functions::{FUNCTIONS, Gate};
+use promql::ast::{AggregateOp, ValueType};
 use synthetic::Rng;
 
 use super::data::{END_MS, START_MS};
@@ -177,19 +177,19 @@ impl Generator {
         match self.rng.unit() {
             p if p < 0.08 => self.selector(Content::Floats),
             p if p < 0.34 => {
-                let name = self.function_where(|types| types.contains(&promql::ast::ValueType::Matrix));
+                let name = self.function_where(|types| types.contains(&ValueType::Matrix));
                 self.call(name, depth)
             }
             p if p < 0.46 => {
-                let name = self.function_where(|types| types == [promql::ast::ValueType::Vector]);
+                let name = self.function_where(|types| types == [ValueType::Vector]);
                 self.call(name, depth)
             }
             p if p < 0.54 => {
-                let name = self.function_where(|types| types.contains(&promql::ast::ValueType::Vector));
+                let name = self.function_where(|types| types.contains(&ValueType::Vector));
                 self.call(name, depth)
             }
             p if p < 0.76 => {
-                let ops = promql::ast::AggregateOp::ALL.map(promql::ast::AggregateOp::as_str);
+                let ops = AggregateOp::ALL.map(AggregateOp::as_str);
                 let op = self.pick(&ops);
                 self.aggregation(op, depth)
             }
@@ -207,11 +207,9 @@ impl Generator {
     }
 
     /// A function of vectors with such arguments.
-    fn function_where(&mut self, wanted: impl Fn(&[promql::ast::ValueType]) -> bool) -> &'static str {
-        let fits = |f: &&promql::functions::Function| {
-            f.gate != Gate::ExtendedRate && !is_scalar(f.name) && f.name != "absent" && wanted(f.arg_types)
-        };
-        let names: Vec<&'static str> = FUNCTIONS.iter().filter(fits).map(|f| f.name).collect();
+    fn function_where(&mut self, wanted: impl Fn(&[ValueType]) -> bool) -> &'static str {
+        let fits = |f: &&promql::functions::Function| !is_scalar(f.name) && f.name != "absent" && wanted(f.arg_types);
+        let names: Vec<&'static str> = feature::functions().filter(fits).map(|f| f.name).collect();
         self.pick(&names)
     }
 
@@ -290,7 +288,7 @@ impl Generator {
 }
 
 fn is_scalar(name: &str) -> bool {
-    promql::functions::lookup(name).is_some_and(|f| f.return_type == promql::ast::ValueType::Scalar)
+    promql::functions::lookup(name).is_some_and(|f| f.return_type == ValueType::Scalar)
 }
 
 fn in_parens(text: &str) -> String {

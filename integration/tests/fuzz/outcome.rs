@@ -103,7 +103,7 @@ impl Outcome {
     pub(super) fn difference(&self, got: &Outcome, exactness: Exactness) -> Option<String> {
         match (self, got) {
             (Outcome::Failed { kind, text }, Outcome::Failed { kind: own_kind, text: own }) => {
-                let same = kind == own_kind && comparable(text) == comparable(own);
+                let same = kind == own_kind && same_text(comparable(text), comparable(own));
                 (!same).then(|| format!("error {own_kind}: {own}\n  not {kind}: {text}"))
             }
             (Outcome::Failed { text, .. }, Outcome::Success(_)) => Some(format!("no error, not {text}")),
@@ -179,7 +179,16 @@ fn same_annotations(want: &BTreeSet<String>, own: &BTreeSet<String>) -> bool {
     if shown.len() < want.len() {
         return own.len() > SHOWN_ANNOTATIONS && shown.iter().all(|text| own.contains(*text));
     }
-    want == own
+    want.len() == own.len() && want.iter().zip(own).all(|(a, b)| same_text(a, b))
+}
+
+/// Equal words; numbers within 1e-9, as they are in results.
+fn same_text(a: &str, b: &str) -> bool {
+    let same = |(a, b): (&str, &str)| match (a.parse(), b.parse()) {
+        (Ok(a), Ok(b)) => same_number(a, b),
+        _ => a == b,
+    };
+    a.split(' ').count() == b.split(' ').count() && a.split(' ').zip(b.split(' ')).all(same)
 }
 
 /// Three infos count samples and buckets as only Prometheus' own order of merging does.

@@ -12,21 +12,22 @@ impl Generator {
             // which of tied series they take is free: they get values that differ
             "topk" | "bottomk" => {
                 let mut inner = self.distinct();
-                let k = self.pick(&["1", "2", "3", "5", "100", "0"]);
+                let k = self.parameter(depth, &["1", "2", "3", "5", "100", "0"]);
                 if self.chance(0.2) {
                     inner = self.grouped("sum", "", inner, Some("by"));
                 }
-                self.grouped(op, k, inner, None)
+                self.grouped(op, &k, inner, None)
             }
             // the first ones of what comes: they get what comes in the order of labels
             "limitk" => {
                 let inner = self.ordered();
-                let k = self.pick(&["1", "2", "3", "5", "0"]);
-                self.grouped(op, k, inner, None)
+                let k = self.parameter(depth, &["1", "2", "3", "5", "0"]);
+                self.grouped(op, &k, inner, None)
             }
             "limit_ratio" => {
-                let (inner, ratio) = (self.vector(depth - 1, content), self.pick(&["0.5", "-0.5", "0.9", "1", "-0.3"]));
-                self.grouped(op, ratio, inner, None)
+                let ratio = self.parameter(depth, &["0.5", "-0.5", "0.9", "1", "-0.3"]);
+                let inner = self.vector(depth - 1, content);
+                self.grouped(op, &ratio, inner, None)
             }
             "quantile" => {
                 let (inner, q) = (self.vector(depth - 1, content), self.quantile(depth));
@@ -48,6 +49,11 @@ impl Generator {
                 self.grouped(op, "", inner, None)
             }
         }
+    }
+
+    /// One of the usual parameters, mostly; now and then any scalar.
+    fn parameter(&mut self, depth: u32, usual: &[&str]) -> String {
+        if self.chance(0.07) { self.scalar(depth - 1) } else { self.pick(usual).to_owned() }
     }
 
     /// `op [by|without (labels)] ([parameter,] inner)`.
