@@ -83,6 +83,12 @@ struct Place<'a> {
     mask: &'a [u64],
 }
 
+/// The order of pairs at a step: by the series of the "many" side, and those that fill in for one behind them.
+type PairOrder = (bool, usize);
+
+/// By step, and which pair they are of.
+type LastNotes = BTreeMap<usize, (PairOrder, Notes)>;
+
 /// The join's output as it grows.
 struct Output {
     rows: Rows,
@@ -95,7 +101,7 @@ struct Output {
     /// The steps at which the signature at hand was matched.
     matched: Vec<u64>,
     /// What the last pair of each step had to note: Prometheus forgets those before it.
-    last_notes: BTreeMap<usize, ((bool, usize), Notes)>,
+    last_notes: LastNotes,
     fault: Option<Fault>,
 }
 
@@ -355,7 +361,7 @@ impl Join {
     /// where no later pair, by the order of pairs, has some.
     fn compute_mixed(
         &self,
-        (last, order): (&mut BTreeMap<usize, ((bool, usize), Notes)>, (bool, usize)),
+        (last, order): (&mut LastNotes, PairOrder),
         (left, a): (&Rows, Operand),
         (right, b): (&Rows, Operand),
         mask: &[u64],
