@@ -61,6 +61,7 @@ mod tests {
             delayed_name_removal: false,
             max_steps: 1000,
             asked: (600_000, end_ms),
+            max_resolution_ms: 0,
             totals_only: HashSet::new(),
         };
         lowering.pointless_sort(&promql::ParserOptions::ALL.parse_expr(text).unwrap()).map(|span| span.start)
