@@ -136,7 +136,9 @@ impl Generator {
             "histogram_quantile" => format!("{name}({q}, {})", inner.text),
             "histogram_quantiles" => {
                 keys.insert("q");
-                format!("{name}({}, \"q\", {q}, {other})", inner.text)
+                // one φ twice is the same series twice
+                let all = if q == other { q } else { format!("{q}, {other}") };
+                format!("{name}({}, \"q\", {all})", inner.text)
             }
             _ => {
                 let bounds = ["0", "0.2", "1", "2.5", "-Inf", "-1"];
