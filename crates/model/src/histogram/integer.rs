@@ -1,5 +1,7 @@
 //! Histograms with integer counts, as chunks and remote read carry them.
 
+use std::num::Wrapping;
+
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, ResetHint, Span};
 
@@ -53,10 +55,12 @@ impl Histogram {
             (&mut self.positive_spans, &mut self.positive_buckets),
             (&mut self.negative_spans, &mut self.negative_buckets),
         ] {
-            let counts: Vec<i64> = absolute(deltas).collect();
+            // bytes from outside may say anything, and their sums too
+            let counts: Vec<Wrapping<i64>> = absolute(deltas).map(Wrapping).collect();
             let mut side = SideBuilder::with_capacity(counts.len());
             side.extend(indexed(spans, &counts).map(|(index, count)| (reduced_index(index, steps), count)));
-            (*spans, *deltas) = (side.spans, deltas_of(&side.counts));
+            let merged: Vec<i64> = side.counts.iter().map(|count| count.0).collect();
+            (*spans, *deltas) = (side.spans, deltas_of(&merged));
         }
         self.schema = schema;
     }
