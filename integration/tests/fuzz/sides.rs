@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Dedup, Engine, EngineSettings, Grid, Query, SeriesSource};
+use engine::{Dedup, Detail, Engine, EngineSettings, Grid, Query, SeriesSource};
 use promql::ParserOptions;
 use promql::ast::{AggregateOp, Expr, ExprKind};
 
@@ -66,6 +66,7 @@ impl Sides {
             dedup: Dedup::Off,
             timeout: Duration::from_secs(60),
             source: Arc::clone(&self.source),
+            detail: Detail::default(),
         };
         outcome::ours(runtime().block_on(self.engine.query(query)))
     }
