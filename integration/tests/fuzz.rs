@@ -24,7 +24,7 @@ use shrink::Verdict;
 use sides::Sides;
 
 const SEED: u64 = 4;
-const COUNT: u64 = 500;
+const COUNT: u64 = 2000;
 /// Every so many cases one is evaluated with names removed at the end, as `promql-delayed-name-removal` does it.
 const DELAYED_EVERY: u64 = 8;
 /// More failures than this are counted and not shrunk.
