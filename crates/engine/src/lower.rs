@@ -129,10 +129,6 @@ enum RangeSource {
     Subquery { inner: Option<Box<PromNode>> },
 }
 
-pub(crate) fn unsupported(what: &str) -> QueryError {
-    QueryError::Execution(format!("{what} is not supported yet"))
-}
-
 impl Lowering {
     /// The plan of a whole query.
     pub(crate) fn root(&self, expr: &Expr) -> Result<PromNode> {

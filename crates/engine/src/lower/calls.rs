@@ -7,7 +7,7 @@ use promql::kernels::range::RangeFunction;
 use promql::kernels::xrate::ExtendedRate;
 use promql::kernels::{calendar, math, native};
 
-use super::{Above, Lowering, Result, absent_labels, distinct, string, strip, unsupported};
+use super::{Above, Lowering, Result, absent_labels, distinct, string, strip};
 use crate::QueryError;
 use crate::ops::histogram::Statistic;
 use crate::ops::map::MapFunction;
@@ -90,7 +90,11 @@ impl Lowering {
             }
             "info" => self.info(call, grid),
             "start" | "end" | "step" | "range" | "min_of" | "max_of" => self.query_time(call, grid, above),
-            other => Err(unsupported(&format!("{other}()"))),
+            "start_timestamp" => {
+                let text = "start_timestamp() is not supported: start timestamps of samples are not kept";
+                Err(QueryError::Execution(text.to_owned()))
+            }
+            other => Err(QueryError::Internal(format!("{other}() has no evaluation"))),
         }
     }
 
