@@ -1,6 +1,6 @@
 //! What the operators of one query share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use datafusion::common::{DataFusionError, Result};
@@ -8,11 +8,15 @@ use model::{Labels, METRIC_NAME};
 use promql::ast::Span;
 use promql::kernels::notes::{Notes, Severity};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::annotations::Annotations;
 use crate::batch::{Histograms, Rows};
 use crate::samples::SampleCounter;
 use crate::{QueryError, SeriesSource};
+
+pub(crate) const CANCELED: &str = "query was canceled in expression evaluation";
+pub(crate) const TIMED_OUT: &str = "query timed out in expression evaluation";
 
 /// What a series loses when it is no longer the metric it was: the name and what the name is about.
 pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
@@ -31,6 +35,7 @@ pub(crate) struct QueryContext {
     pub(crate) samples: Option<SampleCounter>,
     /// Operators are measured.
     pub(crate) analyze: bool,
+    stop: Stop,
     labels: RwLock<Vec<Labels>>,
     /// Histograms on their way from one operator to the next, by id.
     histograms: Mutex<Vec<Option<Histograms>>>,
@@ -49,11 +54,31 @@ pub(crate) struct Surroundings {
     pub(crate) workers: usize,
     pub(crate) samples: Option<SampleCounter>,
     pub(crate) analyze: bool,
+    pub(crate) stop: Stop,
+}
+
+/// When a query ends before it has an answer. Awaiting work is dropped then; loops that do not await have to look.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop {
+    /// Nobody waits for the answer any more.
+    pub(crate) left: Arc<AtomicBool>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl QueryContext {
+    /// An error once the query is to end.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if self.stop.left.load(Ordering::Relaxed) {
+            return Err(fail(QueryError::Canceled(CANCELED.to_owned())));
+        }
+        if self.stop.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(fail(QueryError::Timeout(TIMED_OUT.to_owned())));
+        }
+        Ok(())
+    }
+
     pub(crate) fn new(text: String, around: Surroundings) -> QueryContext {
-        let Surroundings { source, delayed_name_removal, io, max_samples, workers, samples, analyze } = around;
+        let Surroundings { source, delayed_name_removal, io, max_samples, workers, samples, analyze, stop } = around;
         QueryContext {
             text,
             source,
@@ -63,6 +88,7 @@ impl QueryContext {
             workers,
             samples,
             analyze,
+            stop,
             labels: RwLock::default(),
             histograms: Mutex::default(),
             annotations: Mutex::default(),
@@ -204,7 +230,18 @@ pub(crate) mod tests {
             workers: 1,
             samples: None,
             analyze: false,
+            stop: Stop::default(),
         };
         QueryContext::new(String::new(), around)
+    }
+
+    #[test]
+    fn a_query_that_nobody_waits_for_or_that_is_late_ends() {
+        let mut query = context();
+        assert!(query.check_alive().is_ok());
+        query.stop.deadline = Some(Instant::now());
+        assert!(matches!(query_error(query.check_alive().unwrap_err()), QueryError::Timeout(_)));
+        query.stop.left.store(true, Ordering::Relaxed);
+        assert!(matches!(query_error(query.check_alive().unwrap_err()), QueryError::Canceled(_)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
@@ -15,8 +16,9 @@ use promql::{ParserOptions, quote};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use crate::context::{QueryContext, Surroundings, query_error};
+use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT, query_error};
 use crate::lower::{Lowering, totals_only};
 use crate::memory::QueryMemory;
 use crate::result::{self, Collected, Shape};
@@ -109,10 +111,12 @@ impl Engine {
         let pool = self.handle();
         let io = Handle::try_current().unwrap_or_else(|_| pool.clone());
         let (running, timeout) = (Arc::clone(&self.running), query.timeout);
-        let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io };
+        let came = Instant::now();
+        let deadline = came + timeout;
+        let stop = Stop { left: Arc::default(), deadline: Some(deadline) };
+        let left = Arc::clone(&stop.left);
+        let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io, stop };
         let task = pool.spawn(async move {
-            let came = tokio::time::Instant::now();
-            let deadline = came + timeout;
             let permit = tokio::time::timeout_at(deadline, running.acquire_owned()).await;
             let Ok(Ok(_permit)) = permit else {
                 return Err(QueryError::Timeout("query timed out in query queue".to_owned()));
@@ -123,15 +127,13 @@ impl Engine {
                     answer.stats.queue_seconds = waited.as_secs_f64();
                     answer
                 }),
-                Err(_) => Err(QueryError::Timeout("query timed out in expression evaluation".to_owned())),
+                Err(_) => Err(QueryError::Timeout(TIMED_OUT.to_owned())),
             }
         });
-        let _abort = AbortOnDrop(task.abort_handle());
+        let _abort = AbortOnDrop { task: task.abort_handle(), left };
         match task.await {
             Ok(answer) => answer,
-            Err(e) if e.is_cancelled() => {
-                Err(QueryError::Canceled("query was canceled in expression evaluation".to_owned()))
-            }
+            Err(e) if e.is_cancelled() => Err(QueryError::Canceled(CANCELED.to_owned())),
             Err(e) => Err(QueryError::Internal(format!("evaluating the query: {e}"))),
         }
     }
@@ -142,7 +144,8 @@ impl Engine {
     /// As of [`Engine::query`], before it runs.
     pub fn explain(&self, query: &Query) -> Result<Operation, QueryError> {
         let io = self.handle();
-        let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io };
+        let (settings, environment) = (self.settings.clone(), Arc::clone(&self.environment));
+        let run = Run { settings, environment, io, stop: Stop::default() };
         let expr = run.parse(&query.text)?;
         if let ExprKind::String(literal) = &without_parens(&expr).kind {
             let name = format!("String: {}", quote(&literal.value));
@@ -166,11 +169,15 @@ impl Drop for Engine {
     }
 }
 
-struct AbortOnDrop(AbortHandle);
+struct AbortOnDrop {
+    task: AbortHandle,
+    left: Arc<AtomicBool>,
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.0.abort();
+        self.left.store(true, Ordering::Relaxed);
+        self.task.abort();
     }
 }
 
@@ -179,6 +186,7 @@ struct Run {
     settings: EngineSettings,
     environment: Arc<RuntimeEnv>,
     io: Handle,
+    stop: Stop,
 }
 
 struct Planned {
@@ -223,6 +231,7 @@ impl Run {
             workers: self.settings.threads.max(1),
             samples: (query.detail != Detail::default()).then(|| SampleCounter::new(query.grid.steps())),
             analyze: query.detail.analyze,
+            stop: self.stop.clone(),
         };
         let context = Arc::new(QueryContext::new(query.text.clone(), around));
         let shape = Shape::of(expr, query.grid, lowering.pointless_sort(expr))?;
@@ -233,7 +242,7 @@ impl Run {
     }
 
     async fn answer(self, query: Query) -> Result<Answer, QueryError> {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let expr = self.parse(&query.text)?;
         if let ExprKind::String(literal) = &without_parens(&expr).kind
             && query.grid.is_instant()

@@ -338,6 +338,15 @@ fn middle(series: &[ResultSeries], variant: &Variant) -> Vec<ResultSeries> {
     series
 }
 
+/// Of an instant query alone: at the other steps of the range there may be more to say.
+fn check_annotations(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String> {
+    if variant.middle.is_some() {
+        return None;
+    }
+    check_texts(eval, ExpectKind::Warn, ExpectKind::NoWarn, &answer.warnings)
+        .or_else(|| check_texts(eval, ExpectKind::Info, ExpectKind::NoInfo, &answer.infos))
+}
+
 /// What is wrong with an evaluation.
 fn check(engine: &Engine, source: &Arc<dyn SeriesSource>, eval: &Eval) -> Option<String> {
     for variant in variants(eval) {

@@ -51,7 +51,8 @@ impl Lowering {
             }
             "absent_over_time" => {
                 let input = self.range_input(&args[0], grid, &Above::function(call.func))?;
-                let present = WindowFunction::Range(RangeFunction::Present);
+                // Names stay, because that there are several does not matter.
+                let present = WindowFunction::Range(RangeFunction::Last);
                 let present = self.window(present, input, call, Vec::new());
                 Ok(PromNode::vector(PromOp::Absent(absent_labels(&args[0])), vec![present], grid))
             }

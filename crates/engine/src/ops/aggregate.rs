@@ -240,6 +240,7 @@ impl Operator for Quantile {
             for (i, group) in order_of_groups.iter().enumerate() {
                 out.push_empty(first + i as u32, groups.drop_name[*group]);
                 for (k, q) in q.iter().enumerate() {
+                    inputs.query.check_alive()?;
                     sorted.clear();
                     let there = members[*group].iter().filter(|row| rows.is_present(**row, k));
                     sorted.extend(there.map(|row| rows.values(*row)[k]));
@@ -297,6 +298,7 @@ impl Operator for CountValues {
             for group in groups.sorted() {
                 let mut row_of: HashMap<String, usize> = HashMap::new();
                 for row in &members[group] {
+                    inputs.query.check_alive()?;
                     for (word, bits) in rows.present(*row).iter().enumerate() {
                         for_each_bit(*bits, |k| {
                             let k = word * 64 + k;

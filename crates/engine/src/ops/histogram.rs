@@ -95,6 +95,7 @@ impl HistogramStatistic {
         let mut classics = self.classics(inputs, rows, &labels);
         let mut out = Output { rows: Rows::new(self.steps.count), labels: Vec::new(), row_of: HashMap::new() };
         for (row, labels) in labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some()) {
+            inputs.query.check_alive()?;
             let beside = classics.iter().find(|c| c.native == Some(row));
             let (mut notes, name) = (Notes::default(), inputs.query.late_name(labels));
             for k in rows.present_steps(row) {
@@ -110,6 +111,7 @@ impl HistogramStatistic {
         }
         let mut buckets = Vec::new();
         for classic in &mut classics {
+            inputs.query.check_alive()?;
             for k in 0..self.steps.count {
                 if classic.native.is_some_and(|row| rows.histogram(row, k).is_some()) {
                     continue;

@@ -169,6 +169,7 @@ impl Join {
             self.check_one(&mut out, &one, &one.members[signature], &looked_at);
             out.matched.fill(0);
             for row in &many.members[signature] {
+                inputs.query.check_alive()?;
                 for other in &one.members[signature] {
                     let mask = both(many.rows.present(*row), one.rows.present(*other));
                     self.pair(

@@ -39,7 +39,7 @@ pub(crate) struct SelectK {
 }
 
 impl SelectK {
-    fn select(&self, rows: &Rows, groups: &[Vec<usize>], k: &[usize]) -> Rows {
+    fn select(&self, inputs: &Inputs, rows: &Rows, groups: &[Vec<usize>], k: &[usize]) -> Result<Rows> {
         let mut present = vec![0u64; rows.present.len()];
         let mut order = Vec::new();
         let mut take = |row: usize, step: usize| {
@@ -63,6 +63,7 @@ impl SelectK {
             let bottom = self.choice == Choice::Smallest;
             let mut best = vec![Best::default(); k.len()];
             for row in members {
+                inputs.query.check_alive()?;
                 let values = rows.values(*row);
                 for_each_step(rows.present(*row), |step| {
                     best[step].offer(k[step], bottom, values[step], *row as u32);
@@ -76,7 +77,7 @@ impl SelectK {
             order.sort_unstable();
             order.dedup();
         }
-        masked(rows, &order, &present)
+        Ok(masked(rows, &order, &present))
     }
 
     /// The part of the series that a ratio names; the parts of `r` and `r - 1` are each other's complement.
@@ -180,8 +181,7 @@ impl Operator for SelectK {
             }
             let (_, mut members) = group_rows(&inputs, &self.grouping, &rows);
             in_label_order(&inputs, &rows, &mut members);
-            let out = self.select(&rows, &members, &k);
-            Ok(out)
+            self.select(&inputs, &rows, &members, &k)
         }))
     }
 }
