@@ -111,7 +111,6 @@ pub(crate) struct Reader {
     widened: Option<Widened>,
     floats: Floats,
     histograms: HistogramColumn,
-    decoded: Vec<FloatHistogram>,
 }
 
 /// Histograms of one series, as [`Floats`].
@@ -142,7 +141,7 @@ impl Reader {
         let value = value_of(&reading.function);
         let counter = matches!(reading.function.as_str(), "rate" | "increase" | "irate" | "resets");
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
-        Reader { reading, value, counter, widened: None, floats, histograms, decoded: Vec::new() }
+        Reader { reading, value, counter, widened: None, floats, histograms }
     }
 
     pub(crate) fn floats(&self) -> Samples<'_> {
@@ -221,9 +220,7 @@ impl Reader {
         if !raw.encoding.is_histogram() {
             return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
         }
-        decode_histograms(raw.encoding, &raw.data, &mut self.histograms.ts, &mut self.decoded)?;
-        self.histograms.values.extend(self.decoded.drain(..).map(Arc::new));
-        Ok(())
+        decode_histograms(raw.encoding, &raw.data, &mut self.histograms.ts, &mut self.histograms.values)
     }
 
     /// Merging replicas evens out the resets of counters, so none is left to count, in Thanos as here.

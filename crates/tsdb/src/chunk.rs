@@ -114,11 +114,11 @@ pub fn decode_floats(encoding: Encoding, data: &[u8], ts: &mut Vec<i64>, values:
 ///
 /// # Errors
 /// Corrupt data, schemas that are not known, and chunks of another kind.
-pub fn decode_histograms(
+pub fn decode_histograms<H: From<FloatHistogram>>(
     encoding: Encoding,
     data: &[u8],
     ts: &mut Vec<i64>,
-    values: &mut Vec<FloatHistogram>,
+    values: &mut Vec<H>,
 ) -> Result<(), Error> {
     if !encoding.is_histogram() {
         return Err(Error::WrongEncoding { wanted: "histograms", encoding });

@@ -119,7 +119,13 @@ struct Evaluator {
     /// Names already found not to be counters.
     not_counters: BTreeSet<Vec<u8>>,
     checked: bool,
+    /// What the histograms of the batch hold.
+    histogram_bytes: usize,
 }
+
+/// Bytes of histograms a batch holds at least before it is passed on, so that their memory is used again while it is
+/// in the cache.
+const TARGET_HISTOGRAM_BYTES: usize = 1 << 20;
 
 impl Evaluator {
     fn new(spec: Arc<WindowSpec>, inputs: &Inputs, params: Vec<Vec<f64>>, of_subquery: bool) -> Evaluator {
@@ -136,6 +142,7 @@ impl Evaluator {
             labels: Vec::new(),
             not_counters: BTreeSet::new(),
             checked: false,
+            histogram_bytes: 0,
             spec,
         }
     }
@@ -328,6 +335,7 @@ impl Evaluator {
             }
         }
         let held = histogram_bytes(column.histograms);
+        self.histogram_bytes += held;
         self.query.note(&notes, spec.span, &metric_name(labels));
         self.memory.try_grow(held)
     }
@@ -379,7 +387,7 @@ impl Evaluator {
     }
 
     fn is_full(&self) -> bool {
-        self.out.len() >= Rows::target_rows(self.spec.steps.count)
+        self.out.len() >= Rows::target_rows(self.spec.steps.count) || self.histogram_bytes >= TARGET_HISTOGRAM_BYTES
     }
 
     fn count(&mut self, rows: &Rows) {
@@ -401,6 +409,7 @@ impl Evaluator {
             *id = first + i as u32;
         }
         self.memory.free();
+        self.histogram_bytes = 0;
         self.query.hold(rows.points())?;
         self.count(&rows);
         Ok(rows)
@@ -436,40 +445,38 @@ struct SelectorWorker {
     operator: Arc<SelectorWindow>,
     evaluator: Evaluator,
     reader: Reader,
-    done: bool,
+    /// Of the last batch of the scan, what is still to be read.
+    pending: std::vec::IntoIter<merge::Series>,
 }
 
 impl SelectorWorker {
     async fn next(mut self) -> Result<Option<(Rows, SelectorWorker)>> {
         let query = Arc::clone(&self.evaluator.query);
-        while !self.done && !self.evaluator.is_full() {
+        while !self.evaluator.is_full() {
+            if let Some(series) = self.pending.next() {
+                self.series(series)?;
+                continue;
+            }
+            // other queries' turn; here a query that nobody waits for ends
+            tokio::task::yield_now().await;
             match self.operator.scan.next(&query).await? {
-                Some(batch) => {
-                    self.batch(batch)?;
-                    // other queries' turn; here a query that nobody waits for ends
-                    tokio::task::yield_now().await;
-                }
-                None => self.done = true,
+                Some(batch) => self.pending = batch.into_iter(),
+                None => break,
             }
         }
         let rows = self.evaluator.take()?;
         Ok(if rows.is_empty() { None } else { Some((rows, self)) })
     }
 
-    fn batch(&mut self, batch: Vec<merge::Series>) -> Result<()> {
-        let mut decoded = 0;
-        for series in batch {
-            let labels = series.labels.clone();
-            self.reader.read(series).map_err(fail)?;
-            decoded += self.reader.floats().t.len() + self.reader.histograms().t.len();
-            if !self.operator.spec.reads_stale() {
-                self.reader.drop_stale();
-            }
-            let samples = (self.reader.floats(), self.reader.histograms());
-            self.evaluator.series(&labels, false, samples, self.reader.widened())?;
+    fn series(&mut self, series: merge::Series) -> Result<()> {
+        let labels = series.labels.clone();
+        self.reader.read(series).map_err(fail)?;
+        self.evaluator.query.count_decoded(self.reader.floats().t.len() + self.reader.histograms().t.len());
+        if !self.operator.spec.reads_stale() {
+            self.reader.drop_stale();
         }
-        self.evaluator.query.count_decoded(decoded);
-        Ok(())
+        let samples = (self.reader.floats(), self.reader.histograms());
+        self.evaluator.series(&labels, false, samples, self.reader.widened())
     }
 }
 
@@ -495,7 +502,7 @@ impl Operator for SelectorWindow {
             let params = inputs.scalars(0, &self.params).await?;
             let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params, false);
             let reader = Reader::new(self.reading.clone());
-            let worker = SelectorWorker { operator: self, evaluator, reader, done: false };
+            let worker = SelectorWorker { operator: self, evaluator, reader, pending: Vec::new().into_iter() };
             Ok::<_, DataFusionError>(futures::stream::try_unfold(worker, SelectorWorker::next))
         };
         Ok(futures::stream::once(start).try_flatten().boxed())

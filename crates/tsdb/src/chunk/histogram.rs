@@ -183,11 +183,11 @@ impl<C: Count> Fields<C> {
 }
 
 /// Appends the samples of a chunk of encoding 2, 3, 5 or 6; appends nothing when it fails.
-pub(super) fn decode_floats(
+pub(super) fn decode_floats<H: From<FloatHistogram>>(
     encoding: Encoding,
     data: &[u8],
     ts: &mut Vec<i64>,
-    values: &mut Vec<FloatHistogram>,
+    values: &mut Vec<H>,
 ) -> Result<(), Error> {
     let header = Header::parse(encoding, data)?;
     let (old_ts, old_values) = (ts.len(), values.len());
@@ -197,12 +197,12 @@ pub(super) fn decode_floats(
             let buckets = (float(sample.positive), float(sample.negative));
             let totals = (sample.count as u64 as f64, sample.zero_count as u64 as f64);
             ts.push(sample.t);
-            values.push(float_histogram(&sample, totals, buckets));
+            values.push(float_histogram(&sample, totals, buckets).into());
         }),
         _ => decode::<f64>(header, data, |sample| {
             let buckets = (sample.positive.to_vec(), sample.negative.to_vec());
             ts.push(sample.t);
-            values.push(float_histogram(&sample, (sample.count, sample.zero_count), buckets));
+            values.push(float_histogram(&sample, (sample.count, sample.zero_count), buckets).into());
         }),
     };
     if result.is_err() {
