@@ -38,19 +38,6 @@ impl<'a> BitReader<'a> {
         self.buffer >> (64 - n)
     }
 
-    /// As [`BitReader::peek`], `0..=56`.
-    #[inline(always)]
-    pub(super) fn peek_or_none(&self, n: u32) -> u64 {
-        // two shifts, because none of the bits are a shift by 64
-        self.buffer >> 1 >> (63 - n)
-    }
-
-    /// How many of the next bits are ones, up to all valid ones.
-    #[inline(always)]
-    pub(super) fn leading_ones(&self) -> u32 {
-        self.buffer.leading_ones()
-    }
-
     /// Consumes `n` of the valid bits, `0..=56`.
     #[inline(always)]
     pub(super) fn consume(&mut self, n: u32) {

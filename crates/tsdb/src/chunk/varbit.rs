@@ -18,20 +18,35 @@ use super::xor::{fits, sign_extend};
 /// Bits after a prefix of so many ones.
 const WIDTHS: [u32; 8] = [0, 3, 6, 9, 12, 18, 25, 56];
 
-/// Without a branch on the width, which no processor can guess, up to 25 bits.
+/// For each byte that an integer can begin with: the bits of prefix and integer, and those of the integer alone. Zero for
+/// the two widest forms.
+const FORMS: [(u8, u8); 256] = {
+    let mut forms = [(0, 0); 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let ones = (byte as u8).leading_ones();
+        if ones <= 6 {
+            let width = WIDTHS[ones as usize];
+            forms[byte] = ((ones + 1 + width) as u8, width as u8);
+        }
+        byte += 1;
+    }
+    forms
+};
+
+/// Without a branch on the width, which no processor can guess, up to 25 bits. How far the reader moves comes from one
+/// look into a table, because each integer waits for that.
 #[inline(always)]
 pub(super) fn read_int(reader: &mut BitReader<'_>) -> i64 {
     reader.refill();
-    let ones = reader.leading_ones();
-    if ones > 6 {
+    let (length, width) = FORMS[reader.peek(8) as usize];
+    if length == 0 {
         let (rest, value) = read_wide(*reader);
         *reader = rest;
         return value;
     }
-    let width = WIDTHS[ones as usize & 7];
-    reader.consume(ones + 1);
-    let bits = reader.peek_or_none(width) as i64;
-    reader.consume(width);
+    let bits = (reader.peek(u32::from(length)) & ((1 << width) - 1)) as i64;
+    reader.consume(u32::from(length));
     let half = 1i64 << width >> 1;
     bits - (i64::from(bits > half) << width)
 }
