@@ -6,7 +6,7 @@ use merge::{ChunkBytes, ChunkContent, Column, Floats, Series, SeriesChunk, Value
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Resolution, Sample, SampleValue, TimeRange};
 use promql::kernels::window::{HistogramSamples, Samples};
-use tsdb::chunk::{Encoding, decode_floats, decode_histograms, num_samples};
+use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms, num_samples};
 
 use crate::{Dedup, QueryError};
 
@@ -220,7 +220,7 @@ impl Reader {
         if !raw.encoding.is_histogram() {
             return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
         }
-        decode_histograms(raw.encoding, &raw.data, &mut self.histograms.ts, &mut self.histograms.values)
+        decode_shared_histograms(raw.encoding, &raw.data, &mut self.histograms.ts, &mut self.histograms.values)
     }
 
     /// Merging replicas evens out the resets of counters, so none is left to count, in Thanos as here.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Sample, SampleValue};
-use tsdb::chunk::{Aggregate, decode_floats, decode_histograms};
+use tsdb::chunk::{Aggregate, decode_floats, decode_shared_histograms};
 
 use crate::column::{Column, Floats};
 use crate::counter::CounterStitch;
@@ -71,9 +71,9 @@ fn wanted(chunk: &SeriesChunk, value: ValueOf) -> Result<&ChunkBytes, Error> {
 fn append(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
     if chunk.encoding.is_histogram() {
         let (mut ts, mut histograms) = (Vec::new(), Vec::new());
-        decode_histograms(chunk.encoding, &chunk.data, &mut ts, &mut histograms)?;
+        decode_shared_histograms(chunk.encoding, &chunk.data, &mut ts, &mut histograms)?;
         let histograms = ts.into_iter().zip(histograms);
-        column.mixed().extend(histograms.map(|(t, h)| Sample { t, value: SampleValue::Histogram(Arc::new(h)) }));
+        column.mixed().extend(histograms.map(|(t, h)| Sample { t, value: SampleValue::Histogram(h) }));
         return Ok(());
     }
     match column {

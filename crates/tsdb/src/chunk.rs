@@ -16,6 +16,7 @@ mod xor;
 mod xor2;
 
 use std::fmt;
+use std::sync::Arc;
 
 use model::FloatHistogram;
 use model::histogram::{Histogram, ResetHint};
@@ -114,7 +115,29 @@ pub fn decode_floats(encoding: Encoding, data: &[u8], ts: &mut Vec<i64>, values:
 ///
 /// # Errors
 /// Corrupt data, schemas that are not known, and chunks of another kind.
-pub fn decode_histograms<H: From<FloatHistogram>>(
+pub fn decode_histograms(
+    encoding: Encoding,
+    data: &[u8],
+    ts: &mut Vec<i64>,
+    values: &mut Vec<FloatHistogram>,
+) -> Result<(), Error> {
+    decode_histograms_into(encoding, data, ts, values)
+}
+
+/// As [`decode_histograms`], into pointers that can be shared.
+///
+/// # Errors
+/// As [`decode_histograms`].
+pub fn decode_shared_histograms(
+    encoding: Encoding,
+    data: &[u8],
+    ts: &mut Vec<i64>,
+    values: &mut Vec<Arc<FloatHistogram>>,
+) -> Result<(), Error> {
+    decode_histograms_into(encoding, data, ts, values)
+}
+
+fn decode_histograms_into<H: From<FloatHistogram>>(
     encoding: Encoding,
     data: &[u8],
     ts: &mut Vec<i64>,
