@@ -1,0 +1,345 @@
+//! Series after series into rows: one value per step.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use model::Labels;
+use promql::kernels::extended;
+use promql::kernels::mixed::{self, MixedInput};
+use promql::kernels::notes::Notes;
+use promql::kernels::range::{self, Buffers, Input, RangeFunction};
+use promql::kernels::window::{Bounds, HistogramSamples, Samples, bounds};
+use promql::kernels::xrate::{self, Reaching};
+use promql::kernels::{Column, MixedColumn, Param};
+
+use super::spec::{WindowFunction, WindowSpec};
+use crate::batch::{Rows, histogram_bytes};
+use crate::context::{QueryContext, execution, metric_name};
+use crate::exec::Inputs;
+use crate::read::Widened;
+use crate::samples::Tally;
+
+/// Evaluates a window function on series that a worker gives it, into a batch.
+pub(super) struct Evaluator {
+    spec: Arc<WindowSpec>,
+    pub(super) query: Arc<QueryContext>,
+    inputs: Inputs,
+    tally: Option<Tally>,
+    params: Vec<Vec<f64>>,
+    /// Holds the rows of the batch that is being made.
+    memory: MemoryReservation,
+    buffers: Buffers,
+    bounds: Vec<Bounds>,
+    histogram_bounds: Vec<Bounds>,
+    out: Rows,
+    labels: Vec<Labels>,
+    /// Names already found not to be counters.
+    not_counters: BTreeSet<Vec<u8>>,
+    checked: bool,
+    /// What the histograms of the batch hold.
+    histogram_bytes: usize,
+}
+
+/// Bytes of histograms a batch holds at least before it is passed on, so that their memory is used again while it is
+/// in the cache.
+const TARGET_HISTOGRAM_BYTES: usize = 1 << 20;
+
+impl Evaluator {
+    pub(super) fn new(spec: Arc<WindowSpec>, inputs: &Inputs, params: Vec<Vec<f64>>, of_subquery: bool) -> Evaluator {
+        Evaluator {
+            query: Arc::clone(&inputs.query),
+            inputs: inputs.clone(),
+            tally: inputs.query.samples.as_ref().map(|_| Tally::new(spec.steps.count, of_subquery)),
+            params,
+            memory: inputs.reserve("window"),
+            buffers: Buffers::default(),
+            bounds: Vec::new(),
+            histogram_bounds: Vec::new(),
+            out: Rows::new(spec.steps.count),
+            labels: Vec::new(),
+            not_counters: BTreeSet::new(),
+            checked: false,
+            histogram_bytes: 0,
+            spec,
+        }
+    }
+
+    /// Evaluates one series of floats, histograms or both.
+    pub(super) fn series(
+        &mut self,
+        labels: &Labels,
+        drop_name: bool,
+        samples: (Samples<'_>, HistogramSamples<'_>),
+        widened: Option<Widened>,
+    ) -> Result<()> {
+        if samples.0.t.is_empty() && samples.1.t.is_empty() {
+            return Ok(());
+        }
+        let spec = Arc::clone(&self.spec);
+        self.out.push_empty(0, drop_name);
+        let row = self.out.len() - 1;
+        self.evaluate(row, labels, samples, spec.range)?;
+        if let Some(widened) = widened {
+            self.widen(row, labels, samples, widened)?;
+        }
+        if self.out.present(row).iter().all(|w| *w == 0) {
+            self.out.pop();
+            return Ok(());
+        }
+        if samples.1.t.is_empty() || self.out.float_bits(row).iter().any(|w| *w != 0) {
+            self.note_counter(labels);
+        }
+        let labels = if spec.keeps_name() {
+            labels.clone()
+        } else {
+            let (labels, flag) = self.query.drop_name(labels);
+            self.out.drop_name[row] |= flag;
+            labels
+        };
+        self.labels.push(labels);
+        Ok(())
+    }
+
+    /// Evaluates windows of a length into an empty row.
+    fn evaluate(
+        &mut self,
+        row: usize,
+        labels: &Labels,
+        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
+        length: i64,
+    ) -> Result<()> {
+        let (steps, reach) = self.spec.windows(length);
+        bounds(floats.t, &steps, reach, &mut self.bounds);
+        self.histogram_bounds.clear();
+        if !histograms.t.is_empty() {
+            bounds(histograms.t, &steps, reach, &mut self.histogram_bounds);
+        }
+        if self.bounds.iter().chain(&self.histogram_bounds).all(|b| b.is_empty()) {
+            return Ok(());
+        }
+        // what windows are widened to is not what was asked for, and not counted
+        let counts = self.spec.looks_at_windows() && length == self.spec.range;
+        if let Some(tally) = self.tally.as_mut().filter(|_| counts) {
+            tally.windows(&self.bounds);
+            tally.histogram_windows(&self.histogram_bounds, histograms.h);
+        }
+        self.check_params()?;
+        self.memory.try_grow(steps.count * 8)?;
+        match histograms.t.is_empty() {
+            true => self.floats(row, floats, length),
+            false => self.mixed(row, labels, (floats, histograms), length)?,
+        }
+        Ok(())
+    }
+
+    /// Evaluates longer windows at the steps that reach into data too coarse for those asked for, and says so.
+    fn widen(
+        &mut self,
+        row: usize,
+        labels: &Labels,
+        samples: (Samples<'_>, HistogramSamples<'_>),
+        widened: Widened,
+    ) -> Result<()> {
+        let spec = Arc::clone(&self.spec);
+        self.out.push_empty(0, false);
+        let wide = self.out.len() - 1;
+        self.evaluate(wide, labels, samples, widened.window_ms)?;
+        let mut any = false;
+        for step in 0..spec.steps.count {
+            let end = spec.steps.end(step);
+            if widened.coarse.overlaps_closed(end.saturating_sub(spec.range).saturating_add(1), end) {
+                let there = self.out.is_present(wide, step);
+                any |= there;
+                let value = there.then(|| self.out.sample(wide, step).into());
+                self.out.set_sample(row, step, value);
+            }
+        }
+        self.out.pop();
+        if any {
+            let what = if spec.name.is_empty() { "lookback" } else { "range" };
+            let [asked, window, resolution] =
+                [spec.range, widened.window_ms, widened.resolution_ms].map(promql::format_duration);
+            let text =
+                format!("{what} of {asked} widened to {window} where only data of {resolution} resolution exists");
+            self.query.annotate().info(&self.query.text, spec.span, text);
+        }
+        Ok(())
+    }
+
+    fn floats(&mut self, row: usize, samples: Samples<'_>, length: i64) {
+        let spec = &self.spec;
+        let (values, present) = self.out.row_mut(row);
+        let mut column = Column { values, present };
+        match spec.function {
+            WindowFunction::Instant => range::lookback::<false>(samples, &self.bounds, &mut column),
+            WindowFunction::Timestamp | WindowFunction::Seen => {
+                range::lookback::<true>(samples, &self.bounds, &mut column);
+            }
+            WindowFunction::Range(function) => {
+                let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
+                let (bounds, steps) = (&self.bounds[..], &spec.steps);
+                let input = Input { samples, bounds, steps, range: length, params: &params };
+                range::evaluate(function, input, &mut self.buffers, &mut column);
+            }
+            WindowFunction::Reaching(function) => {
+                let input = Reaching { samples, bounds: &self.bounds, steps: &spec.steps, range: spec.range };
+                xrate::evaluate(function, input, self.buffers.resets(), &mut column);
+            }
+            WindowFunction::Extended { .. } | WindowFunction::Smoothed { .. } => {
+                self.histogram_bounds.resize(spec.steps.count, Bounds::default());
+                let input = MixedInput {
+                    floats: samples,
+                    float_bounds: &self.bounds,
+                    histograms: HistogramSamples { t: &[], h: &[] },
+                    histogram_bounds: &self.histogram_bounds,
+                    steps: &spec.steps,
+                    range: spec.range,
+                    params: &[],
+                };
+                let mut out = MixedColumn { values: column.values, present: column.present, histograms: &mut [] };
+                // Only histograms give cause for notes.
+                let notes = &mut Notes::default();
+                match spec.function {
+                    WindowFunction::Extended { function, .. } => {
+                        extended::evaluate(function, input, self.buffers.resets(), notes, &mut out);
+                    }
+                    _ => extended::smoothed_instant(input, notes, &mut out),
+                }
+            }
+        }
+    }
+
+    /// Evaluates a series that has histograms.
+    fn mixed(
+        &mut self,
+        row: usize,
+        labels: &Labels,
+        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
+        length: i64,
+    ) -> Result<()> {
+        let spec = &self.spec;
+        self.bounds.resize(spec.steps.count, Bounds::default());
+        let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
+        let input = MixedInput {
+            floats,
+            float_bounds: &self.bounds,
+            histograms,
+            histogram_bounds: &self.histogram_bounds,
+            steps: &spec.steps,
+            range: length,
+            params: &params,
+        };
+        let mut column = self.out.mixed_mut(row);
+        let mut notes = Notes::default();
+        match spec.function {
+            WindowFunction::Instant => mixed::lookback::<false>(input, &mut column),
+            WindowFunction::Timestamp => mixed::lookback::<true>(input, &mut column),
+            WindowFunction::Range(function) => {
+                mixed::evaluate(function, input, &mut self.buffers, &mut notes, &mut column);
+            }
+            WindowFunction::Extended { function, .. } => {
+                extended::evaluate(function, input, self.buffers.resets(), &mut notes, &mut column);
+            }
+            WindowFunction::Smoothed { .. } => extended::smoothed_instant(input, &mut notes, &mut column),
+            WindowFunction::Seen => {
+                if has_latest_histogram(input) {
+                    return Err(execution(format!("this should be an info metric, with float samples: {labels}")));
+                }
+                mixed::lookback::<true>(input, &mut column);
+            }
+            WindowFunction::Reaching(_) => {
+                return Err(execution("native histograms are not supported in extended range functions"));
+            }
+        }
+        let held = histogram_bytes(column.histograms);
+        self.histogram_bytes += held;
+        self.query.note(&notes, spec.span, &metric_name(labels));
+        self.memory.try_grow(held)
+    }
+
+    /// Prometheus' info for `rate` and `increase` of something whose name is not that of a counter.
+    fn note_counter(&mut self, labels: &Labels) {
+        use WindowFunction::{Extended, Range};
+        let rate = matches!(self.spec.function, Range(_) | Extended { .. });
+        if !rate || !matches!(self.spec.name.as_str(), "rate" | "increase") {
+            return;
+        }
+        let Some(name) = labels.metric_name() else { return };
+        let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s.as_bytes()));
+        if !is_counter && self.not_counters.insert(name.to_vec()) {
+            let name = String::from_utf8_lossy(name);
+            let message =
+                format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}");
+            self.query.annotate().info(&self.query.text, self.spec.span, message);
+        }
+    }
+
+    /// Parameters are judged once there is something to apply them to.
+    fn check_params(&mut self) -> Result<()> {
+        let of_floats = self.spec.function == WindowFunction::Range(RangeFunction::Quantile);
+        if of_floats && self.bounds.iter().all(|b| b.is_empty()) {
+            return Ok(());
+        }
+        if std::mem::replace(&mut self.checked, true) {
+            return Ok(());
+        }
+        match self.spec.function {
+            WindowFunction::Range(RangeFunction::DoubleExponentialSmoothing) => {
+                for (which, values) in ["smoothing", "trend"].iter().zip(&self.params) {
+                    if let Some(bad) = values.iter().find(|v| !(**v > 0.0 && **v < 1.0)) {
+                        let short = if *which == "smoothing" { "sf" } else { "tf" };
+                        let text = format!("invalid {which} factor. Expected: 0 < {short} < 1, got: {bad:.6}");
+                        return Err(execution(text));
+                    }
+                }
+            }
+            WindowFunction::Range(RangeFunction::Quantile) => {
+                for q in self.params[0].iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+                    self.query.annotate().bad_quantile(&self.query.text, self.spec.param_span, *q);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.out.len() >= Rows::target_rows(self.spec.steps.count) || self.histogram_bytes >= TARGET_HISTOGRAM_BYTES
+    }
+
+    fn count(&mut self, rows: &Rows) {
+        let (Some(tally), Some(counter)) = (&mut self.tally, &self.query.samples) else { return };
+        if !self.spec.looks_at_windows() {
+            tally.instants(rows);
+        }
+        self.inputs.count_samples(tally.flush(counter, &self.spec.counted));
+    }
+
+    /// The batch so far.
+    pub(super) fn take(&mut self) -> Result<Rows> {
+        let steps = self.spec.steps.count;
+        // after a full batch another one is likely
+        let next = if self.is_full() { Rows::with_capacity(steps, self.out.len()) } else { Rows::new(steps) };
+        let mut rows = std::mem::replace(&mut self.out, next);
+        let first = self.query.add_labels(self.labels.drain(..));
+        for (i, id) in rows.series.iter_mut().enumerate() {
+            *id = first + i as u32;
+        }
+        self.memory.free();
+        self.histogram_bytes = 0;
+        self.query.hold(rows.points())?;
+        self.count(&rows);
+        Ok(rows)
+    }
+}
+
+/// Whether the latest sample of any window is a histogram.
+fn has_latest_histogram(input: MixedInput<'_>) -> bool {
+    input.float_bounds.iter().zip(input.histogram_bounds).any(|(floats, histograms)| {
+        let latest = floats.range().last().map(|at| input.floats.t[at]);
+        let histogram = histograms.range().last().filter(|at| !input.histograms.h[*at].is_stale());
+        histogram.is_some_and(|at| latest.is_none_or(|t| input.histograms.t[at] > t))
+    })
+}

@@ -1,0 +1,56 @@
+//! Rows as samples, for windows over the steps of a subquery.
+
+use std::sync::Arc;
+
+use model::FloatHistogram;
+use model::histogram::ResetHint;
+use promql::kernels::aggregate::for_each_bit;
+use promql::kernels::window::Samples;
+
+use crate::batch::Rows;
+use crate::read::HistogramColumn;
+
+/// A subquery's steps skip and repeat samples, so that what those say of counter resets is worth nothing.
+fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    match histogram.hint {
+        ResetHint::Unknown | ResetHint::Gauge => Arc::clone(histogram),
+        ResetHint::Reset | ResetHint::NotReset => {
+            Arc::new(FloatHistogram { hint: ResetHint::Unknown, ..(**histogram).clone() })
+        }
+    }
+}
+
+/// The present steps of a row as samples.
+#[derive(Default)]
+pub(crate) struct Points {
+    t: Vec<i64>,
+    v: Vec<f64>,
+    pub(crate) histograms: HistogramColumn,
+}
+
+impl Points {
+    pub(crate) fn floats(&self) -> Samples<'_> {
+        Samples { t: &self.t, v: &self.v }
+    }
+
+    /// Reads a row of a grid with this start and step.
+    pub(crate) fn read(&mut self, rows: &Rows, row: usize, (start, step): (i64, i64)) {
+        self.t.clear();
+        self.v.clear();
+        self.histograms.clear();
+        let (values, histograms) = (rows.values(row), rows.histograms(row));
+        for (word, bits) in rows.present(row).iter().enumerate() {
+            for_each_bit(*bits, |k| {
+                let k = word * 64 + k;
+                let t = start + step * k as i64;
+                match histograms.and_then(|h| h[k].as_ref()) {
+                    Some(histogram) => self.histograms.push(t, without_hint(histogram)),
+                    None => {
+                        self.t.push(t);
+                        self.v.push(values[k]);
+                    }
+                }
+            });
+        }
+    }
+}
