@@ -32,27 +32,6 @@ pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
     FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate && f.name != "start_timestamp")
 }
 
-const OPERATORS: [BinaryOp; 18] = [
-    BinaryOp::Add,
-    BinaryOp::Sub,
-    BinaryOp::Mul,
-    BinaryOp::Div,
-    BinaryOp::Mod,
-    BinaryOp::Pow,
-    BinaryOp::Atan2,
-    BinaryOp::Eq,
-    BinaryOp::Ne,
-    BinaryOp::Gt,
-    BinaryOp::Lt,
-    BinaryOp::Ge,
-    BinaryOp::Le,
-    BinaryOp::And,
-    BinaryOp::Or,
-    BinaryOp::Unless,
-    BinaryOp::TrimUpper,
-    BinaryOp::TrimLower,
-];
-
 const MODIFIERS: [&str; 22] = [
     "offset",
     "offset -",
@@ -85,14 +64,14 @@ pub(super) fn operator(op: BinaryOp) -> Feature {
 
 /// The operator of that name.
 pub(super) fn operator_named(name: &str) -> BinaryOp {
-    OPERATORS.into_iter().find(|op| op.as_str() == name).expect("an operator of the table")
+    BinaryOp::ALL.into_iter().find(|op| op.as_str() == name).expect("an operator of the table")
 }
 
 /// Everything that has to occur.
 pub(super) fn all() -> Vec<Feature> {
     let mut all: Vec<Feature> = functions().map(|f| Feature::Function(f.name)).collect();
     all.extend(AggregateOp::ALL.map(|op| Feature::Aggregation(op.as_str())));
-    all.extend(OPERATORS.map(operator));
+    all.extend(BinaryOp::ALL.map(operator));
     all.extend(MODIFIERS.map(Feature::Modifier));
     all
 }

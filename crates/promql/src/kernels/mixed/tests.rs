@@ -2,40 +2,14 @@ use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Reconciled, ResetHint, Span};
 use proptest::prelude::*;
 
 use super::*;
+use crate::functions::FUNCTIONS;
 use crate::kernels::notes::Operation;
 use crate::kernels::window::bounds;
 
-const FUNCTIONS: [RangeFunction; 26] = {
-    use RangeFunction::*;
-    [
-        Rate,
-        Increase,
-        Delta,
-        Irate,
-        Idelta,
-        Deriv,
-        PredictLinear,
-        DoubleExponentialSmoothing,
-        Changes,
-        Resets,
-        Sum,
-        Avg,
-        Min,
-        Max,
-        Count,
-        Last,
-        First,
-        Present,
-        Stddev,
-        Stdvar,
-        Mad,
-        Quantile,
-        TsOfMin,
-        TsOfMax,
-        TsOfLast,
-        TsOfFirst,
-    ]
-};
+/// All of the language.
+fn functions() -> impl Iterator<Item = RangeFunction> {
+    FUNCTIONS.iter().filter_map(|f| RangeFunction::from_name(f.name))
+}
 
 #[derive(Clone, Debug)]
 enum Value {
@@ -322,7 +296,7 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 fn check(series: &Series, steps: Steps, range: i64) {
-    for function in FUNCTIONS {
+    for function in functions() {
         let (got, notes) = run(function, series, steps, range);
         let mut expected_notes = Notes::default();
         for (k, got) in got.iter().enumerate() {
