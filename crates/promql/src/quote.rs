@@ -124,12 +124,12 @@ fn push_code_point(out: &mut Vec<u8>, code: u32) -> Option<()> {
     Some(())
 }
 
-/// As [`plain`], with an exponent of at least two digits below 1e-4 and from 1e21, as Go's `%v` prints.
+/// As [`plain`], with an exponent of at least two digits below 1e-4 and from 1e6, as Go's `%v` and `%g` print.
 pub fn format_float_general(value: f64) -> String {
     let scientific = format!("{value:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return plain(value) };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if value == 0.0 || (-4..21).contains(&exponent) {
+    if value == 0.0 || (-4..6).contains(&exponent) {
         return plain(value);
     }
     format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
@@ -169,7 +169,14 @@ mod tests {
 
     #[test]
     fn numbers_print_with_an_exponent_only_far_out() {
-        let cases = [(0.1, "0.1"), (1e6, "1000000"), (1e21, "1e+21"), (1.5e-7, "1.5e-07"), (-0.0, "-0")];
+        let cases = [
+            (0.1, "0.1"),
+            (123_456.0, "123456"),
+            (1_234_567.0, "1.234567e+06"),
+            (1e21, "1e+21"),
+            (1.5e-7, "1.5e-07"),
+            (-0.0, "-0"),
+        ];
         for (value, printed) in cases {
             assert_eq!(format_float_general(value), printed);
         }
