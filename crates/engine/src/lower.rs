@@ -250,7 +250,7 @@ impl Lowering {
             (None, 0) => (self.lookback_ms, Windows::Lookback { max_resolution_ms: self.max_resolution_ms }),
             (None, _) => (range_ms, Windows::Range { needs_two: hints.needs_two_samples() }),
         };
-        let reading = Reading { function, range, dedup: self.dedup, totals_only, window_ms, windows };
+        let reading = Reading { function, range, dedup: self.dedup, totals_only, window_ms, windows, steps: None };
         (Select { matchers: selector.matchers.clone(), range, hints }, reading)
     }
 
@@ -266,6 +266,7 @@ impl Lowering {
         let after = if selector.extension == Some(Extension::Smoothed) { self.lookback_ms } else { 0 };
         let range = self.samples(selector.at, offset, (self.lookback_ms, after));
         let (select, reading) = self.select(selector, range, above, 0);
+        let reading = Reading { steps: Some(steps), ..reading };
         let spec = WindowSpec {
             function,
             name: String::new(),
@@ -295,6 +296,7 @@ impl Lowering {
         let (before, after) = self.reach(matrix.selector.extension, &above.function)?;
         let samples = self.samples(matrix.selector.at, offset, (range.saturating_add(before), after));
         let (select, reading) = self.select(&matrix.selector, samples, above, range);
+        let reading = Reading { steps: Some(steps), ..reading };
         let node = RangeSource::Selector { select: Box::new(select), reading };
         let (one_name, extension) = (names_one_metric(&matrix.selector), matrix.selector.extension);
         Ok(RangeInput { range, steps, grid, node, one_name, extension })

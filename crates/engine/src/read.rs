@@ -5,7 +5,7 @@ use std::sync::Arc;
 use merge::{ChunkBytes, ChunkContent, Column, Floats, Series, SeriesChunk, ValueOf, overlap_split, read_run};
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Resolution, Sample, SampleValue, TimeRange};
-use promql::kernels::window::{HistogramSamples, Samples};
+use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms, num_samples};
 
 use crate::{Dedup, QueryError};
@@ -22,6 +22,8 @@ pub(crate) struct Reading {
     /// The length of a window in milliseconds.
     pub(crate) window_ms: i64,
     pub(crate) windows: Windows,
+    /// Where windows end, if there are several.
+    pub(crate) steps: Option<Steps>,
 }
 
 /// What windows become over downsampled data that is too coarse for them.
@@ -260,10 +262,15 @@ impl Reader {
         }))
     }
 
-    /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards, so it becomes a hint.
+    /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards, so it becomes a hint;
+    /// not of the first sample after a gap between windows, because Prometheus jumps over those.
     fn drop_buckets(&mut self) {
         let mut before: Option<Arc<FloatHistogram>> = None;
-        for value in &mut self.histograms.values {
+        let after_gaps = self.samples_after_gaps();
+        for (i, value) in self.histograms.values.iter_mut().enumerate() {
+            if after_gaps.binary_search(&i).is_ok() {
+                before = None;
+            }
             let FloatHistogram { schema, mut hint, count, sum, .. } = **value;
             if let (ResetHint::Unknown, Some(before), false) = (hint, &before, value.is_stale()) {
                 hint = if value.detect_reset(before) { ResetHint::Reset } else { ResetHint::NotReset };
@@ -274,6 +281,20 @@ impl Reader {
                 before = Some(whole);
             }
         }
+    }
+
+    /// The histograms that begin a window which starts after all that the window before it has led to.
+    fn samples_after_gaps(&self) -> Vec<usize> {
+        let (ts, window_ms) = (&self.histograms.ts, self.reading.window_ms);
+        let Some(steps) = self.reading.steps.filter(|s| s.fixed.is_none() && s.step > window_ms) else {
+            return Vec::new();
+        };
+        let begins = (1..steps.count).filter_map(|k| {
+            let reached = ts.get(ts.partition_point(|t| *t < steps.end(k - 1)))?;
+            let begin = steps.end(k).saturating_sub(window_ms);
+            (begin > *reached).then(|| ts.partition_point(|t| *t < begin))
+        });
+        begins.collect()
     }
 
     fn trim(&mut self) {
