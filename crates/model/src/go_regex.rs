@@ -8,8 +8,12 @@
 
 use std::collections::HashSet;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::RegexBuilder;
+pub use regex::bytes::{Captures, Regex};
 
+pub use self::expand::expand;
+
+mod expand;
 mod unicode;
 
 /// A compiled expression takes at most this much memory.

@@ -1,8 +1,8 @@
 //! Relabel configs, as Prometheus' `model/relabel` defines them.
 
 use md5::{Digest, Md5};
+use model::go_regex::{self, Regex};
 use model::{Labels, LabelsBuilder};
-use regex::{Captures, Regex};
 use serde::Deserialize;
 
 use crate::{Error, Kind, Result};
@@ -66,7 +66,8 @@ impl RelabelConfig {
         let action: Action =
             serde_yaml_ng::from_str(&name).map_err(|_| invalid(format!("unknown relabel action {name:?}")))?;
         let pattern = yaml.regex.unwrap_or_else(|| "(.*)".into());
-        let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|e| invalid(format!("regex {pattern:?}: {e}")))?;
+        let regex =
+            go_regex::compile(&format!("^(?s:{pattern})$")).map_err(|e| invalid(format!("regex {pattern:?}: {e}")))?;
         use Action::*;
         if action == HashMod && yaml.modulus == 0 {
             return Err(invalid("relabel configuration for hashmod requires non-zero modulus".into()));
@@ -88,13 +89,13 @@ impl RelabelConfig {
 
     /// `None` when the rule drops the label set.
     fn apply(&self, labels: Labels) -> Option<Labels> {
-        let text = |name: &str| String::from_utf8_lossy(labels.get(name).unwrap_or_default()).into_owned();
-        let joined = self.source_labels.iter().map(|n| text(n)).collect::<Vec<_>>().join(&self.separator);
+        let value = |name: &str| labels.get(name).unwrap_or_default();
+        let joined = self.source_labels.iter().map(|n| value(n)).collect::<Vec<_>>().join(self.separator.as_bytes());
         let kept = match self.action {
             Action::Keep => self.regex.is_match(&joined),
             Action::Drop => !self.regex.is_match(&joined),
-            Action::KeepEqual => text(&self.target_label) == joined,
-            Action::DropEqual => text(&self.target_label) != joined,
+            Action::KeepEqual => value(&self.target_label) == joined,
+            Action::DropEqual => value(&self.target_label) != joined,
             _ => true,
         };
         if !kept {
@@ -104,36 +105,34 @@ impl RelabelConfig {
             Action::Keep | Action::Drop | Action::KeepEqual | Action::DropEqual => labels,
             Action::Replace => self.replace(labels, &joined),
             Action::HashMod => {
-                let digest = Md5::digest(joined.as_bytes());
+                let digest = Md5::digest(&joined);
                 let tail: [u8; 8] = digest[8..].try_into().expect("MD5 has 16 bytes");
                 labels.with(&self.target_label, (u64::from_be_bytes(tail) % self.modulus).to_string())
             }
-            Action::Lowercase => labels.with(&self.target_label, joined.to_lowercase()),
-            Action::Uppercase => labels.with(&self.target_label, joined.to_uppercase()),
+            Action::Lowercase => labels.with(&self.target_label, text(&joined).to_lowercase()),
+            Action::Uppercase => labels.with(&self.target_label, text(&joined).to_uppercase()),
             Action::LabelMap | Action::LabelDrop | Action::LabelKeep => self.by_name(&labels),
         })
     }
 
-    fn replace(&self, labels: Labels, joined: &str) -> Labels {
+    fn replace(&self, labels: Labels, joined: &[u8]) -> Labels {
         let Some(captures) = self.regex.captures(joined) else { return labels };
-        let target = expand(&self.target_label, &captures);
-        if target.is_empty() {
+        let target = go_regex::expand(&captures, self.target_label.as_bytes());
+        if target.is_empty() || std::str::from_utf8(&target).is_err() {
             return labels;
         }
-        labels.with(target, expand(&self.replacement, &captures))
+        labels.with(target, go_regex::expand(&captures, self.replacement.as_bytes()))
     }
 
     fn by_name(&self, labels: &Labels) -> Labels {
         let mut builder = LabelsBuilder::from(labels);
         for (name, value) in labels.iter() {
-            let name = String::from_utf8_lossy(name);
-            let captures = self.regex.captures(&name);
-            match (self.action, captures) {
+            match (self.action, self.regex.captures(name)) {
                 (Action::LabelMap, Some(captures)) => {
-                    builder.set(expand(&self.replacement, &captures), value);
+                    builder.set(go_regex::expand(&captures, self.replacement.as_bytes()), value);
                 }
                 (Action::LabelDrop, Some(_)) | (Action::LabelKeep, None) => {
-                    builder.remove(&*name);
+                    builder.remove(name);
                 }
                 _ => {}
             }
@@ -142,11 +141,8 @@ impl RelabelConfig {
     }
 }
 
-/// `$1`, `${1}`, `$name` and `$$`.
-fn expand(template: &str, captures: &Captures<'_>) -> String {
-    let mut out = String::new();
-    captures.expand(template, &mut out);
-    out
+fn text(value: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(value)
 }
 
 /// The labels after all rules; `None` when a rule drops them.
@@ -191,6 +187,13 @@ mod tests {
                 "[{action: Lowercase, source_labels: [Zone], target_label: z}, {action: labelkeep, regex: z}]",
                 Some(r#"{z="a"}"#),
             ),
+            // Go's expressions: a brace that begins no count is a brace, digits are those of ASCII
+            ("[{action: keep, source_labels: [cluster], regex: 'eu-\\d|{a}'}]", Some(all)),
+            ("[{action: drop, source_labels: [cluster], regex: '\\Qeu-1\\E'}]", None),
+            (
+                "[{source_labels: [tier], regex: '(?P<t>.*)', target_label: '${t}_x', replacement: '$1-$'}, {action: labelkeep, regex: gold_x}]",
+                Some(r#"{gold_x="gold-$"}"#),
+            ),
             ("", Some(all)),
         ] {
             assert_eq!(run(yaml, &labels).as_deref(), expected, "{yaml}");
@@ -211,6 +214,7 @@ mod tests {
             "[{action: explode}]",
             "[{action: keep, regx: a}]",
             "[{action: keep, regex: '('}]",
+            "[{action: keep, regex: 'a**'}]",
             "[{action: hashmod, target_label: x}]",
             "[{action: replace}]",
             "{}",

@@ -1,7 +1,7 @@
 //! `label_replace` and `label_join`.
 
+use model::go_regex::{self, Regex};
 use model::{Labels, METRIC_NAME};
-use regex::bytes::{Captures, Regex};
 
 use crate::quote::quote;
 
@@ -20,7 +20,7 @@ impl Replace {
         let [destination, replacement, source, pattern] = args;
         let text = String::from_utf8_lossy(pattern);
         let invalid = || format!("invalid regular expression in label_replace(): {text}");
-        let regex = model::go_regex::compile(&format!("^(?s:{text})$")).map_err(|_| invalid())?;
+        let regex = go_regex::compile(&format!("^(?s:{text})$")).map_err(|_| invalid())?;
         if !is_valid_name(destination) {
             let name = String::from_utf8_lossy(destination);
             return Err(format!("invalid destination label name in label_replace(): {name}"));
@@ -36,48 +36,8 @@ impl Replace {
     /// The new labels, or `None` where the regex does not match.
     pub fn apply(&self, labels: &Labels) -> Option<Labels> {
         let captures = self.regex.captures(labels.get(&self.source).unwrap_or_default())?;
-        let mut value = Vec::new();
-        expand(&captures, &self.replacement, &mut value);
-        Some(labels.with(&self.destination, value))
+        Some(labels.with(&self.destination, go_regex::expand(&captures, &self.replacement)))
     }
-}
-
-/// Replaces `$1`, `${1}`, `$name` and `${name}` by what the groups matched, and `$$` by a dollar, as Go does: a name is
-/// as long as letters, digits and underscores go, also in braces, and a dollar before anything else stands for itself.
-fn expand(captures: &Captures<'_>, template: &[u8], out: &mut Vec<u8>) {
-    let mut rest = template;
-    while let Some(at) = rest.iter().position(|b| *b == b'$') {
-        out.extend_from_slice(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix(b"$") {
-            out.push(b'$');
-            rest = after;
-        } else if let Some((name, after)) = group_name(rest) {
-            out.extend_from_slice(group(captures, name).unwrap_or_default());
-            rest = after;
-        } else {
-            out.push(b'$');
-        }
-    }
-    out.extend_from_slice(rest);
-}
-
-/// The name of a group behind a dollar, and what follows.
-fn group_name(text: &[u8]) -> Option<(&str, &[u8])> {
-    let inner = text.strip_prefix(b"{");
-    let valid = inner.unwrap_or(text).utf8_chunks().next()?.valid();
-    let in_name = |c: char| c == '_' || c.is_alphabetic() || c.is_numeric();
-    let name = &valid[..valid.find(|c| !in_name(c)).unwrap_or(valid.len())];
-    let after = &inner.unwrap_or(text)[name.len()..];
-    let after = if inner.is_some() { after.strip_prefix(b"}")? } else { after };
-    (!name.is_empty()).then_some((name, after))
-}
-
-/// What a group matched: by number, unless that has a leading zero, else by name.
-fn group<'a>(captures: &Captures<'a>, name: &str) -> Option<&'a [u8]> {
-    let number = if name.len() > 1 && name.starts_with('0') { None } else { name.parse::<usize>().ok() };
-    let found = number.map_or_else(|| captures.name(name), |number| captures.get(number));
-    found.map(|group| group.as_bytes())
 }
 
 /// The arguments of `label_join`, checked.
