@@ -141,7 +141,7 @@ fn check(meta: &BlockMeta, inputs: &[Arc<BlockMeta>]) -> Result<()> {
     let known = inputs.iter().all(|b| b.stats.num_samples > 0);
     if known && meta.stats.num_samples > samples {
         let reason = format!("{} samples came out of {samples}", meta.stats.num_samples);
-        return Err(Error::Settings(format!("block={}: refusing to commit it: {reason}", meta.ulid)));
+        return Err(Error::Refused { id: meta.ulid, reason });
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use model::{BlockId, Clock, Labels, Resolution};
 use prometheus::Registry;
 use tsdb::meta::BlockMeta;
 
+use crate::changes::Changes;
 use crate::downsample_plan::{self, Downsampling};
 use crate::identity::OutputFormat;
 use crate::marks::Marks;
@@ -44,6 +45,7 @@ pub struct Compactor {
     fetcher: MetaFetcher,
     metrics: Metrics,
     marks: Marks,
+    changes: Changes,
     on_event: Arc<dyn Fn(&Event) + Send + Sync>,
 }
 
@@ -63,14 +65,15 @@ impl Compactor {
             concurrency: settings.meta_fetch_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join("meta-syncer")),
         };
-        let metrics = Metrics::new(registry)?;
+        let (metrics, changes) = (Metrics::new(registry)?, Changes::default());
         Ok(Compactor {
             fetcher: MetaFetcher::new(bucket.clone(), fetcher_settings, SyncMetrics::new(registry)?),
-            marks: Marks::new(bucket.clone(), Arc::clone(&clock), metrics.clone()),
+            marks: Marks::new(bucket.clone(), Arc::clone(&clock), metrics.clone(), changes.clone()),
             bucket,
             settings,
             clock,
             metrics,
+            changes,
             on_event: Arc::new(|_| {}),
         })
     }
@@ -87,18 +90,22 @@ impl Compactor {
     /// # Errors
     /// When the bucket could not be listed, or some group failed; all other groups are done all the same.
     pub async fn run_once(&self) -> Result<()> {
-        let synced = self.sync().await?;
+        let mut synced = self.sync().await?;
         self.clean(&synced).await;
         self.apply_retention(&synced).await;
         self.collect_garbage(&synced).await;
-        let compacted = self.compact(synced).await;
+        let compacted = self.compact(&synced).await;
         let downsampled = match self.settings.downsampling {
-            true => self.downsample().await,
+            true => self.downsample(&mut synced).await,
             false => Ok(()),
         };
-        let synced = self.sync().await?;
+        self.sync_after_changes(&mut synced).await?;
         self.collect_garbage(&synced).await;
-        self.clean(&self.sync().await?).await;
+        if self.settings.delete_delay.is_zero() {
+            // what was marked just now goes at once
+            self.sync_after_changes(&mut synced).await?;
+        }
+        self.clean(&synced).await;
         compacted.and(downsampled)?;
         self.metrics.iterations.inc();
         Ok(())
@@ -122,7 +129,17 @@ impl Compactor {
         let fresh = ConsistencyDelay { delay: settings.consistency_delay };
         let deleted = IgnoreDeletionMark { delay: settings.delete_delay / 2 };
         let replicas = RemoveReplicaLabels { labels: settings.replica_labels.clone() };
-        Ok(self.fetcher.fetch(&[&time, &selector, &fresh, &deleted, &replicas, &Deduplicate]).await?)
+        let synced = self.fetcher.fetch(&[&time, &selector, &fresh, &deleted, &replicas, &Deduplicate]).await?;
+        self.changes.settle();
+        Ok(synced)
+    }
+
+    /// The blocks as they are now; what is known already where nothing was written since.
+    async fn sync_after_changes(&self, synced: &mut Synced) -> Result<()> {
+        if self.changes.any() {
+            *synced = self.sync().await?;
+        }
+        Ok(())
     }
 
     /// Deletes what was marked long enough ago, and what uploads left behind that broke off.
@@ -185,8 +202,8 @@ impl Compactor {
         self.metrics.garbage_collection_duration.observe(took.as_secs_f64());
     }
 
-    async fn compact(&self, synced: Synced) -> Result<()> {
-        let groups = groups(synced.blocks);
+    async fn compact(&self, synced: &Synced) -> Result<()> {
+        let groups = groups(&synced.blocks);
         let planned: Vec<usize> = groups.iter().map(|g| planner::plan(&g.metas(), &g.no_compact()).len()).collect();
         self.metrics.todo_compactions.set(planned.iter().filter(|n| **n > 0).count() as i64);
         self.metrics.todo_compaction_blocks.set(planned.iter().sum::<usize>() as i64);
@@ -214,6 +231,7 @@ impl Compactor {
                 DedupFunc::Chain => Vertical::Chain,
                 DedupFunc::Penalty => Vertical::Penalty,
             };
+            self.changes.note();
             let job = compaction::Job { blocks: &blocks, labels: &group.labels, how };
             match job.run(&self.bucket).await {
                 Ok(done) => {
@@ -278,12 +296,12 @@ impl Compactor {
         }
     }
 
-    async fn downsample(&self) -> Result<()> {
+    async fn downsample(&self, synced: &mut Synced) -> Result<()> {
         let mut failed = 0;
         let mut all = 0;
         if self.settings.writes_parquet() {
-            let synced = self.sync().await?;
-            let (tsdb, parquet) = split_formats(&synced);
+            self.sync_after_changes(synced).await?;
+            let (tsdb, parquet) = split_formats(synced);
             let now = self.clock.now().0;
             let work = plan_by_labels(&tsdb, &parquet, |raw, copies| downsample_plan::plan_parquet(raw, copies, now));
             all += work.len();
@@ -292,8 +310,8 @@ impl Compactor {
         if self.settings.writes_thanos() {
             // 5m first, then 1h from what that made
             for _ in 0..2 {
-                let synced = self.sync().await?;
-                let (tsdb, _) = split_formats(&synced);
+                self.sync_after_changes(synced).await?;
+                let (tsdb, _) = split_formats(synced);
                 let work = plan_by_labels(&tsdb, &[], |blocks, _| downsample_plan::plan_thanos(blocks));
                 all += work.len();
                 failed += self.downsample_all(work, OutputFormat::Tsdb).await;
@@ -314,6 +332,7 @@ impl Compactor {
     }
 
     async fn downsample_block(&self, work: &DownsampleWork, format: OutputFormat) -> bool {
+        self.changes.note();
         let job = downsample::Job {
             input: &work.input,
             labels: &work.labels,
@@ -379,10 +398,10 @@ fn has_copies(raw: &SyncedBlock, synced: &Synced) -> bool {
 }
 
 /// TSDB blocks in groups, ordered by resolution and labels.
-fn groups(blocks: Vec<SyncedBlock>) -> Vec<Group> {
+fn groups(blocks: &[SyncedBlock]) -> Vec<Group> {
     let mut groups: BTreeMap<(Resolution, Labels), Vec<SyncedBlock>> = BTreeMap::new();
-    for block in blocks.into_iter().filter(|b| !b.location.is_parquet()) {
-        groups.entry((block.resolution(), block.labels.clone())).or_default().push(block);
+    for block in blocks.iter().filter(|b| !b.location.is_parquet()) {
+        groups.entry((block.resolution(), block.labels.clone())).or_default().push(block.clone());
     }
     let group = |((resolution, labels), blocks)| Group { labels, resolution, blocks };
     groups.into_iter().map(group).collect()

@@ -34,8 +34,13 @@ pub enum Error {
         "block={id}: another block with this id but other content is in the bucket; it is left alone, look at both and delete the wrong one"
     )]
     Conflict { id: BlockId },
+    /// What was made of these inputs cannot be right; nothing of it becomes a block.
+    #[error("block={id}: refusing to commit it: {reason}")]
+    Refused { id: BlockId, reason: String },
     #[error("{0}")]
     Settings(String),
+    #[error("registering metrics: {0}")]
+    Metrics(prometheus::Error),
     #[error("{failed} of {all} groups of blocks failed; the others are done")]
     Groups { failed: usize, all: usize },
 }
@@ -57,6 +62,7 @@ impl Error {
             Error::Parquet(_) => Kind::Retry,
             Error::Block { source, .. } => source.kind(),
             Error::Settings(_) => Kind::Invalid,
+            Error::Refused { .. } | Error::Metrics(_) => Kind::Internal,
             Error::Groups { .. } => Kind::Retry,
         }
     }

@@ -4,6 +4,7 @@
 //! It keeps no state: what is to do follows from the bucket alone, and every output has an id and bytes that depend
 //! only on its inputs. It may be killed at any instant and run twice at once.
 
+mod changes;
 mod commit;
 mod compaction;
 mod compactor;

@@ -9,6 +9,7 @@ use block::{BlockLocation, Bucket, upload};
 use model::{BlockId, Clock};
 use tsdb::meta::BlockMeta;
 
+use crate::changes::Changes;
 use crate::metrics::Metrics;
 use crate::{Error, Kind};
 
@@ -19,11 +20,13 @@ pub(crate) struct Marks {
     bucket: Bucket,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    changes: Changes,
 }
 
 impl Marks {
-    pub(crate) fn new(bucket: Bucket, clock: Arc<dyn Clock>, metrics: Metrics) -> Marks {
-        Marks { bucket, clock, metrics }
+    /// What is written and deleted is noted in `changes`.
+    pub(crate) fn new(bucket: Bucket, clock: Arc<dyn Clock>, metrics: Metrics, changes: Changes) -> Marks {
+        Marks { bucket, clock, metrics, changes }
     }
 
     /// Marks a block for deletion; says whether the mark is there now.
@@ -41,6 +44,7 @@ impl Marks {
 
     /// Deletes a block now.
     pub(crate) async fn delete(&self, location: &BlockLocation, why: &str) {
+        self.changes.note();
         match upload::delete_block(&self.bucket, location).await {
             Ok(()) => {
                 self.metrics.cleaned.inc();
@@ -90,6 +94,7 @@ impl Marks {
 
     /// `Some(true)`: written; `Some(false)`: there already; `None`: could not be written.
     async fn write<M: Marker>(&self, mark: &M, location: &BlockLocation, why: &str) -> Option<bool> {
+        self.changes.note();
         match mark.write(&self.bucket, location).await {
             Ok(written) => {
                 if written {

@@ -84,9 +84,8 @@ struct Registering<'a> {
 
 impl Registering<'_> {
     fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> Result<C> {
-        let internal = |e: prometheus::Error| Error::Settings(format!("registering metrics: {e}"));
-        let metric = metric.map_err(internal)?;
-        self.registry.register(Box::new(metric.clone())).map_err(internal)?;
+        let metric = metric.map_err(Error::Metrics)?;
+        self.registry.register(Box::new(metric.clone())).map_err(Error::Metrics)?;
         Ok(metric)
     }
 

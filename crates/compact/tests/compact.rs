@@ -219,3 +219,26 @@ async fn settings_and_groups_are_kept_apart() {
     assert_eq!(labels.len(), 4, "two clusters of two replicas: {labels:?}");
     assert!(labels.values().all(|n| *n == 6), "{labels:?}");
 }
+
+#[tokio::test]
+async fn the_bucket_is_listed_again_only_after_changes() {
+    let fresh = World::with_days(3, 1).await;
+    // at first, after compaction, and after each kind of copies
+    for (downsample_format, busy) in
+        [(DownsampleFormat::Parquet, 3), (DownsampleFormat::Thanos, 3), (DownsampleFormat::Both, 4)]
+    {
+        let world = fresh.copied().await;
+        let settings = Settings { downsample_format, ..Settings::default() };
+        assert_eq!(world.run_counting_listings(settings.clone()).await, busy, "{downsample_format:?}");
+        assert_eq!(world.run_counting_listings(settings).await, 1, "{downsample_format:?}: nothing is left to do");
+    }
+}
+
+#[tokio::test]
+async fn without_a_delay_nothing_that_is_marked_outlives_the_run() {
+    let world = World::with_days(1, 1).await;
+    let settings = Settings { delete_delay: Duration::ZERO, ..Settings::default() };
+    world.compactor(settings).run_once().await.unwrap();
+    assert_eq!(Blocks::of(&world).await.raw_spans_hours("eu", "a"), [8, 8, 2, 2, 2, 2]);
+    assert_eq!(world.marked().await, [""; 0]);
+}

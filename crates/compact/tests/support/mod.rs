@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use model::{BlockId, Clock, Resolution, TimeRange, TimestampMs};
 use prometheus::Registry;
 use synthetic::Fleet;
-use testkit::{FailingStore, FaultPlan};
+use testkit::{CountingStore, FailingStore, FaultPlan};
 use tsdb::meta::BlockMeta;
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
@@ -121,6 +121,13 @@ impl World {
         let plan = FaultPlan::none();
         self.run_with(plan.clone()).await;
         plan.calls()
+    }
+
+    /// A run that goes well; how many times it listed the bucket or a part of it.
+    pub(crate) async fn run_counting_listings(&self, settings: Settings) -> u64 {
+        let counting = Arc::new(CountingStore::new(Arc::clone(&self.store)));
+        self.compactor_over(Arc::clone(&counting) as Arc<dyn ObjectStore>, settings).run_once().await.unwrap();
+        counting.counts().lists
     }
 
     pub(crate) fn advance(&self, span: Duration) {
