@@ -9,9 +9,9 @@ use model::{TimeRange, TimestampMs};
 use tokio::sync::watch;
 
 use crate::bucket::{BucketArgs, SelectorArgs};
-use crate::cli::common::{HttpArgs, ProcessArgs, path};
+use crate::cli::common::{HttpArgs, ProcessArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
-use crate::cli::values::{ByteSize, TimeOrOffset, duration, split_commas};
+use crate::cli::values::{ByteSize, duration, split_commas};
 use crate::process::{Context, Offer};
 
 /// Flags of `thanos compact` that we accept and do not act on.
@@ -40,6 +40,10 @@ pub(crate) const FOREIGN: &[Foreign] = &[
 
 /// Merges, downsamples and cleans the blocks of a bucket, once or again and again.
 #[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("min-time", |arg| arg.help("Leave older blocks alone: a time, or an offset from now such as -6w")),
+    mut_arg("max-time", |arg| arg.help("Leave newer blocks alone"))
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     bucket: BucketArgs,
@@ -47,8 +51,8 @@ pub(crate) struct Args {
     work: WorkArgs,
     #[command(flatten)]
     keeping: KeepingArgs,
-    #[command(flatten)]
-    range: RangeArgs,
+    #[command(flatten, next_help_heading = "Which blocks")]
+    time: TimeArgs,
     #[command(flatten)]
     selector: SelectorArgs,
     #[command(flatten)]
@@ -131,29 +135,6 @@ struct KeepingArgs {
     consistency_delay: Duration,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Which blocks")]
-struct RangeArgs {
-    /// Leave older blocks alone: a time, or an offset from now such as -6w.
-    #[arg(
-        id = "min-time",
-        long = "min-time",
-        default_value = "0000-01-01T00:00:00Z",
-        value_name = "TIME",
-        allow_hyphen_values = true
-    )]
-    min_time: TimeOrOffset,
-    /// Leave newer blocks alone.
-    #[arg(
-        id = "max-time",
-        long = "max-time",
-        default_value = "9999-12-31T23:59:59Z",
-        value_name = "TIME",
-        allow_hyphen_values = true
-    )]
-    max_time: TimeOrOffset,
-}
-
 impl Args {
     pub(crate) fn process(&self) -> &ProcessArgs {
         &self.process
@@ -164,7 +145,7 @@ impl Args {
         let keeping = &self.keeping;
         Ok(Settings {
             data_dir: path(&self.work.data_dir),
-            range: TimeRange::from_closed(self.range.min_time.at(now), self.range.max_time.at(now)),
+            range: TimeRange::from_closed(self.time.min.at(now), self.time.max.at(now)),
             selector: self.selector.relabel_configs()?,
             replica_labels: split_commas(&self.work.replica_label),
             dedup: match dedup.as_str() {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use engine::Dedup;
 use query::{About, ConfigSource, EndpointSettings, EndpointSpec, Querier, Settings, WebSettings};
-use storeapi::SeriesLimits;
 use storeapi::client::TlsSettings;
 
-use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, path};
+use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{duration, label, labels, split_commas};
 use crate::process::{self, Context, Offer};
@@ -127,7 +126,13 @@ struct EndpointArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Replicas, limits and time")]
+#[command(
+    next_help_heading = "Replicas, limits and time",
+    mut_arg("store.limits.request-series", |arg| arg.help("Series one selector of a query may bring; 0 for no limit")),
+    mut_arg("store.limits.request-samples", |arg| {
+        arg.help("Samples one selector of a query may bring, counted as 120 per chunk; 0 for no limit")
+    })
+)]
 struct EvaluationArgs {
     /// A label by which replicas of one series differ, and along which they are merged. Repeatable, or with commas.
     #[arg(id = "query.replica-label", long = "query.replica-label", value_name = "LABEL")]
@@ -144,22 +149,8 @@ struct EvaluationArgs {
     /// Samples one query may hold at once, as Prometheus counts them; 0 for no limit.
     #[arg(id = "query.max-samples", long = "query.max-samples", default_value_t = 50_000_000, value_name = "N")]
     max_samples: u64,
-    /// Series one selector of a query may bring; 0 for no limit.
-    #[arg(
-        id = "store.limits.request-series",
-        long = "store.limits.request-series",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    request_series: u64,
-    /// Samples one selector of a query may bring, counted as 120 per chunk; 0 for no limit.
-    #[arg(
-        id = "store.limits.request-samples",
-        long = "store.limits.request-samples",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    request_samples: u64,
+    #[command(flatten)]
+    request: RequestLimitArgs,
     /// How far back the last sample of a series counts.
     #[arg(id = "query.lookback-delta", long = "query.lookback-delta", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     lookback: Duration,
@@ -301,7 +292,7 @@ impl Args {
             default_evaluation_interval: defaults.default_evaluation_interval,
             default_step: defaults.default_step,
             metadata_default_range: defaults.metadata_range,
-            limits: SeriesLimits { series: evaluation.request_series, samples: evaluation.request_samples },
+            limits: evaluation.request.settings(),
             experimental_functions: enabled(EXPERIMENTAL_FUNCTIONS),
             extended_range_selectors: enabled(EXTENDED_RANGE_SELECTORS),
             fill_modifiers: enabled(FILL_MODIFIERS),

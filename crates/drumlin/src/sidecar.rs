@@ -7,10 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use model::TimestampMs;
 use sidecar::{MinTime, Parts, ReloaderSettings, Settings, ShipperSettings, Sidecar};
-use storeapi::SeriesLimits;
 
 use crate::bucket::BucketArgs;
-use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, content, path};
+use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, content, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{TimeOrOffset, duration};
 use crate::process::{Context, store_offer};
@@ -165,22 +164,8 @@ struct ServingArgs {
         allow_hyphen_values = true
     )]
     min_time: TimeOrOffset,
-    /// Series one request may bring; 0 for no limit.
-    #[arg(
-        id = "store.limits.request-series",
-        long = "store.limits.request-series",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    request_series: u64,
-    /// Samples one request may bring, counted as 120 per chunk; 0 for no limit.
-    #[arg(
-        id = "store.limits.request-samples",
-        long = "store.limits.request-samples",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    request_samples: u64,
+    #[command(flatten)]
+    request: RequestLimitArgs,
 }
 
 impl Args {
@@ -201,7 +186,7 @@ impl Args {
                 TimeOrOffset::Offset(ms) if ms < 0 => MinTime::Before(Duration::from_millis(ms.unsigned_abs())),
                 other => MinTime::At(TimestampMs(other.at(now))),
             },
-            limits: SeriesLimits { series: serving.request_series, samples: serving.request_samples },
+            limits: serving.request.settings(),
             shipper: ShipperSettings {
                 tsdb_path: shipper.tsdb_path.clone(),
                 upload_compacted: shipper.upload_compacted,

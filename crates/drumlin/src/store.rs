@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use store::{Gateway, Settings, TimeBound};
-use storeapi::SeriesLimits;
 
 use crate::bucket::{BucketArgs, SelectorArgs};
-use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, path};
+use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, TimeOrOffset, duration};
 use crate::process::{Context, store_offer};
@@ -64,7 +63,11 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Which blocks")]
+#[command(
+    next_help_heading = "Which blocks",
+    mut_arg("min-time", |arg| arg.help("Serve nothing older: a time, or an offset from now such as -6w")),
+    mut_arg("max-time", |arg| arg.help("Serve nothing newer"))
+)]
 struct BlockArgs {
     /// Where descriptions of blocks are cached over restarts.
     #[arg(id = "data-dir", long = "data-dir", default_value = "./data", value_name = "FOLDER")]
@@ -83,24 +86,8 @@ struct BlockArgs {
         value_name = "N"
     )]
     meta_concurrency: usize,
-    /// Serve nothing older: a time, or an offset from now such as -6w.
-    #[arg(
-        id = "min-time",
-        long = "min-time",
-        default_value = "0000-01-01T00:00:00Z",
-        value_name = "TIME",
-        allow_hyphen_values = true
-    )]
-    min_time: TimeOrOffset,
-    /// Serve nothing newer.
-    #[arg(
-        id = "max-time",
-        long = "max-time",
-        default_value = "9999-12-31T23:59:59Z",
-        value_name = "TIME",
-        allow_hyphen_values = true
-    )]
-    max_time: TimeOrOffset,
+    #[command(flatten)]
+    time: TimeArgs,
     /// How old a block must be before it is served.
     #[arg(id = "consistency-delay", long = "consistency-delay", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     consistency_delay: Duration,
@@ -123,22 +110,8 @@ struct LimitArgs {
         value_name = "N"
     )]
     series_max_concurrency: usize,
-    /// Series one request may bring; 0 for no limit.
-    #[arg(
-        id = "store.limits.request-series",
-        long = "store.limits.request-series",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    request_series: u64,
-    /// Samples one request may bring, counted as 120 per chunk; 0 for no limit.
-    #[arg(
-        id = "store.limits.request-samples",
-        long = "store.limits.request-samples",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    request_samples: u64,
+    #[command(flatten)]
+    request: RequestLimitArgs,
     /// Bytes one request may fetch from the bucket; 0 for no limit.
     #[arg(
         id = "store.grpc.downloaded-bytes-limit",
@@ -168,13 +141,13 @@ impl Args {
             sync_interval: blocks.sync_interval,
             meta_concurrency: blocks.meta_concurrency,
             open_concurrency: blocks.open_concurrency,
-            min_time: bound(blocks.min_time),
-            max_time: bound(blocks.max_time),
+            min_time: bound(blocks.time.min),
+            max_time: bound(blocks.time.max),
             relabel: self.selector.relabel_configs()?,
             consistency_delay: blocks.consistency_delay,
             ignore_deletion_marks_delay: blocks.ignore_deletion_marks_delay,
             index_cache_bytes: limits.index_cache_size.0,
-            limits: SeriesLimits { series: limits.request_series, samples: limits.request_samples },
+            limits: limits.request.settings(),
             downloaded_bytes_limit: limits.downloaded_bytes.0,
             series_max_concurrency: limits.series_max_concurrency,
             budget: self.process.budget(),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use model::Budget;
+use storeapi::SeriesLimits;
 
 use super::kingpin::Foreign;
-use super::values::{ByteSize, duration};
+use super::values::{ByteSize, TimeOrOffset, duration};
 use crate::memory;
 
 /// Accepted by every component without effect.
@@ -147,6 +148,54 @@ impl GrpcArgs {
             tls,
             max_connection_age: Some(self.max_connection_age).filter(|age| !age.is_zero()),
         })
+    }
+}
+
+/// From when to when data concerns a component, which says in its own words what that means.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TimeArgs {
+    #[arg(
+        id = "min-time",
+        long = "min-time",
+        default_value = "0000-01-01T00:00:00Z",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
+    pub(crate) min: TimeOrOffset,
+    #[arg(
+        id = "max-time",
+        long = "max-time",
+        default_value = "9999-12-31T23:59:59Z",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
+    pub(crate) max: TimeOrOffset,
+}
+
+/// What one request to StoreAPI may take.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RequestLimitArgs {
+    /// Series one request may bring; 0 for no limit.
+    #[arg(
+        id = "store.limits.request-series",
+        long = "store.limits.request-series",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    series: u64,
+    /// Samples one request may bring, counted as 120 per chunk; 0 for no limit.
+    #[arg(
+        id = "store.limits.request-samples",
+        long = "store.limits.request-samples",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    samples: u64,
+}
+
+impl RequestLimitArgs {
+    pub(crate) fn settings(&self) -> SeriesLimits {
+        SeriesLimits { series: self.series, samples: self.samples }
     }
 }
 
