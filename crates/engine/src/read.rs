@@ -113,6 +113,8 @@ pub(crate) struct Reader {
     widened: Option<Widened>,
     floats: Floats,
     histograms: HistogramColumn,
+    /// Histograms of the series before, whose memory is used again where nobody else holds them.
+    spare: Vec<Arc<FloatHistogram>>,
 }
 
 /// Histograms of one series, as [`Floats`].
@@ -143,7 +145,7 @@ impl Reader {
         let value = value_of(&reading.function);
         let counter = matches!(reading.function.as_str(), "rate" | "increase" | "irate" | "resets");
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
-        Reader { reading, value, counter, widened: None, floats, histograms }
+        Reader { reading, value, counter, widened: None, floats, histograms, spare: Vec::new() }
     }
 
     pub(crate) fn floats(&self) -> Samples<'_> {
@@ -157,6 +159,7 @@ impl Reader {
     /// Reads the samples of the series inside the range, stale markers included.
     pub(crate) fn read(&mut self, series: Series) -> Result<(), QueryError> {
         self.floats.clear();
+        self.spare.append(&mut self.histograms.values);
         self.histograms.clear();
         let mut chunks = series.chunks;
         self.look_for_coarse_data(&chunks);
@@ -222,7 +225,8 @@ impl Reader {
         if !raw.encoding.is_histogram() {
             return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
         }
-        decode_shared_histograms(raw.encoding, &raw.data, &mut self.histograms.ts, &mut self.histograms.values)
+        let HistogramColumn { ts, values } = &mut self.histograms;
+        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare)
     }
 
     /// Merging replicas evens out the resets of counters, so none is left to count, in Thanos as here.

@@ -121,32 +121,28 @@ pub fn decode_histograms(
     ts: &mut Vec<i64>,
     values: &mut Vec<FloatHistogram>,
 ) -> Result<(), Error> {
-    decode_histograms_into(encoding, data, ts, values)
+    check_is_histogram(encoding)?;
+    histogram::decode_floats(encoding, data, (ts, values), FloatHistogram::default)
 }
 
-/// As [`decode_histograms`], into pointers that can be shared.
+/// As [`decode_histograms`], into pointers that can be shared. Takes `spare` ones, whose histograms nobody needs any
+/// more, before it allocates others.
 ///
 /// # Errors
 /// As [`decode_histograms`].
 pub fn decode_shared_histograms(
     encoding: Encoding,
     data: &[u8],
-    ts: &mut Vec<i64>,
-    values: &mut Vec<Arc<FloatHistogram>>,
+    (ts, values): (&mut Vec<i64>, &mut Vec<Arc<FloatHistogram>>),
+    spare: &mut Vec<Arc<FloatHistogram>>,
 ) -> Result<(), Error> {
-    decode_histograms_into(encoding, data, ts, values)
+    check_is_histogram(encoding)?;
+    let place = || spare.pop().filter(|spare| Arc::strong_count(spare) == 1).unwrap_or_default();
+    histogram::decode_floats(encoding, data, (ts, values), place)
 }
 
-fn decode_histograms_into<H: From<FloatHistogram>>(
-    encoding: Encoding,
-    data: &[u8],
-    ts: &mut Vec<i64>,
-    values: &mut Vec<H>,
-) -> Result<(), Error> {
-    if !encoding.is_histogram() {
-        return Err(Error::WrongEncoding { wanted: "histograms", encoding });
-    }
-    histogram::decode_floats(encoding, data, ts, values)
+fn check_is_histogram(encoding: Encoding) -> Result<(), Error> {
+    if encoding.is_histogram() { Ok(()) } else { Err(Error::WrongEncoding { wanted: "histograms", encoding }) }
 }
 
 /// As [`decode_histograms`], of chunks with integer counts only.

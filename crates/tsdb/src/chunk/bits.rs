@@ -32,6 +32,12 @@ impl<'a> BitReader<'a> {
         self.valid |= 56;
     }
 
+    /// How many bits are valid.
+    #[inline(always)]
+    pub(super) fn valid(&self) -> u32 {
+        self.valid
+    }
+
     /// The next `n` of the valid bits, `1..=56`, without consuming them.
     #[inline(always)]
     pub(super) fn peek(&self, n: u32) -> u64 {

@@ -33,6 +33,17 @@ pub(super) trait Count: Copy + Default + PartialOrd {
     fn read_next(reader: &mut BitReader<'_>, state: &mut Self::Read) -> Option<Self>;
     fn value(state: &Self::Read) -> Self;
 
+    /// The absolute counts of one side's buckets in the next sample; `None` when one is malformed.
+    #[inline(always)]
+    fn read_side(reader: &mut BitReader<'_>, states: &mut [Self::Read], counts: &mut [Self]) -> Option<()> {
+        let mut before = Self::default();
+        for (state, count) in states.iter_mut().zip(counts) {
+            before = Self::from_stored(Self::read_next(reader, state)?, before);
+            *count = before;
+        }
+        Some(())
+    }
+
     fn put_first(out: &mut BitWriter, field: Field, value: Self) -> Self::Write;
     fn put_next(out: &mut BitWriter, state: &mut Self::Write, value: Self);
     /// A total of a stale sample, which has no value.
@@ -43,6 +54,15 @@ pub(super) trait Count: Copy + Default + PartialOrd {
 pub(super) struct Delta {
     value: i64,
     delta: i64,
+}
+
+impl Delta {
+    #[inline(always)]
+    fn advance(&mut self, change: i64) -> i64 {
+        self.delta = self.delta.wrapping_add(change);
+        self.value = self.value.wrapping_add(self.delta);
+        self.value
+    }
 }
 
 /// Totals are `u64` in chunks; here they share the type of buckets, bit for bit.
@@ -70,9 +90,23 @@ impl Count for i64 {
 
     #[inline(always)]
     fn read_next(reader: &mut BitReader<'_>, state: &mut Delta) -> Option<i64> {
-        state.delta = state.delta.wrapping_add(varbit::read_int(reader));
-        state.value = state.value.wrapping_add(state.delta);
-        Some(state.value)
+        Some(state.advance(varbit::read_int(reader)))
+    }
+
+    #[inline(always)]
+    fn read_side(reader: &mut BitReader<'_>, states: &mut [Delta], counts: &mut [i64]) -> Option<()> {
+        let mut before = 0i64;
+        let mut set = |state: &mut Delta, change: i64, count: &mut i64| {
+            before = before.wrapping_add(state.advance(change));
+            *count = before;
+        };
+        for (states, counts) in states.chunks_mut(varbit::PER_REFILL).zip(counts.chunks_mut(varbit::PER_REFILL)) {
+            reader.refill();
+            for (state, count) in states.iter_mut().zip(counts) {
+                set(state, varbit::read_int_of_valid(reader), count);
+            }
+        }
+        Some(())
     }
 
     fn value(state: &Delta) -> i64 {

@@ -10,6 +10,8 @@
 //! integers (integer form: totals unsigned at first, buckets as differences to the bucket before; then deltas of
 //! deltas) or as the sum (float form). A stale sample (by its sum) has no buckets.
 
+use std::sync::Arc;
+
 use model::FloatHistogram;
 use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, MAX_SCHEMA, ResetHint, bucket_count};
 
@@ -172,37 +174,53 @@ impl<C: Count> Fields<C> {
         if model::is_stale_nan(self.sum.read(reader)?) {
             return Some(());
         }
-        let mut before = C::default();
-        for (i, (bucket, absolute)) in self.buckets.iter_mut().zip(&mut self.absolute).enumerate() {
-            let stored = C::read_next(reader, bucket)?;
-            before = C::from_stored(stored, if i == self.positive { C::default() } else { before });
-            *absolute = before;
-        }
-        Some(())
+        let (positive, negative) = self.buckets.split_at_mut(self.positive);
+        let (positive_counts, negative_counts) = self.absolute.split_at_mut(self.positive);
+        C::read_side(reader, positive, positive_counts)?;
+        C::read_side(reader, negative, negative_counts)
     }
 }
 
-/// Appends the samples of a chunk of encoding 2, 3, 5 or 6; appends nothing when it fails.
-pub(super) fn decode_floats<H: From<FloatHistogram>>(
+/// What holds a decoded histogram.
+pub(super) trait Place {
+    /// To be filled; whatever was in it may be overwritten.
+    fn histogram(&mut self) -> &mut FloatHistogram;
+}
+
+impl Place for FloatHistogram {
+    fn histogram(&mut self) -> &mut FloatHistogram {
+        self
+    }
+}
+
+impl Place for Arc<FloatHistogram> {
+    fn histogram(&mut self) -> &mut FloatHistogram {
+        Arc::make_mut(self)
+    }
+}
+
+/// Appends the samples of a chunk of encoding 2, 3, 5 or 6, in places that `place` makes; appends nothing when it fails.
+pub(super) fn decode_floats<P: Place>(
     encoding: Encoding,
     data: &[u8],
-    ts: &mut Vec<i64>,
-    values: &mut Vec<H>,
+    (ts, values): (&mut Vec<i64>, &mut Vec<P>),
+    mut place: impl FnMut() -> P,
 ) -> Result<(), Error> {
     let header = Header::parse(encoding, data)?;
     let (old_ts, old_values) = (ts.len(), values.len());
     let result = match encoding {
         Encoding::Histogram | Encoding::HistogramSt => decode::<i64>(header, data, |sample| {
-            let float = |counts: &[i64]| counts.iter().map(|count| *count as f64).collect();
-            let buckets = (float(sample.positive), float(sample.negative));
+            let mut place = place();
             let totals = (sample.count as u64 as f64, sample.zero_count as u64 as f64);
+            fill(place.histogram(), &sample, totals, |count| count as f64);
             ts.push(sample.t);
-            values.push(float_histogram(&sample, totals, buckets).into());
+            values.push(place);
         }),
         _ => decode::<f64>(header, data, |sample| {
-            let buckets = (sample.positive.to_vec(), sample.negative.to_vec());
+            let mut place = place();
+            fill(place.histogram(), &sample, (sample.count, sample.zero_count), |count| count);
             ts.push(sample.t);
-            values.push(float_histogram(&sample, (sample.count, sample.zero_count), buckets).into());
+            values.push(place);
         }),
     };
     if result.is_err() {
@@ -212,31 +230,34 @@ pub(super) fn decode_floats<H: From<FloatHistogram>>(
     result
 }
 
-fn float_histogram<C>(
+/// Makes `histogram` the sample, in the memory that it has.
+#[inline(always)]
+fn fill<C: Copy>(
+    histogram: &mut FloatHistogram,
     sample: &Sample<'_, C>,
     (count, zero_count): (f64, f64),
-    (positive_buckets, negative_buckets): (Vec<f64>, Vec<f64>),
-) -> FloatHistogram {
+    float: impl Fn(C) -> f64 + Copy,
+) {
     if sample.is_stale() {
-        return FloatHistogram { sum: sample.sum, ..FloatHistogram::default() };
+        *histogram = FloatHistogram { sum: sample.sum, ..FloatHistogram::default() };
+        return;
     }
-    let mut histogram = FloatHistogram {
-        schema: sample.layout.schema,
-        hint: sample.hint,
-        zero_threshold: sample.layout.zero_threshold,
-        zero_count,
-        count,
-        sum: sample.sum,
-        positive_spans: sample.layout.positive_spans.clone(),
-        negative_spans: sample.layout.negative_spans.clone(),
-        positive_buckets,
-        negative_buckets,
-        custom_values: sample.layout.custom_values.clone(),
-    };
+    let layout = sample.layout;
+    (histogram.schema, histogram.hint) = (layout.schema, sample.hint);
+    (histogram.zero_threshold, histogram.zero_count) = (layout.zero_threshold, zero_count);
+    (histogram.count, histogram.sum) = (count, sample.sum);
+    histogram.positive_spans.clone_from(&layout.positive_spans);
+    histogram.negative_spans.clone_from(&layout.negative_spans);
+    histogram.custom_values.clone_from(&layout.custom_values);
+    for (to, from) in
+        [(&mut histogram.positive_buckets, sample.positive), (&mut histogram.negative_buckets, sample.negative)]
+    {
+        to.clear();
+        to.extend(from.iter().map(|count| float(*count)));
+    }
     if histogram.schema > MAX_SCHEMA && histogram.schema != CUSTOM_BUCKETS_SCHEMA {
         histogram.reduce_resolution(MAX_SCHEMA);
     }
-    histogram
 }
 
 /// As [`decode_floats`], of the integer encodings 2 and 5 only.

@@ -18,10 +18,10 @@ use super::xor::{fits, sign_extend};
 /// Bits after a prefix of so many ones.
 const WIDTHS: [u32; 8] = [0, 3, 6, 9, 12, 18, 25, 56];
 
-/// For each byte that an integer can begin with: the bits of prefix and integer, and those of the integer alone. Zero for
-/// the two widest forms.
+/// For each byte that an integer can begin with: the bits of prefix and integer, and those of the integer alone. The two
+/// widest forms are longer than what can be read at once.
 const FORMS: [(u8, u8); 256] = {
-    let mut forms = [(0, 0); 256];
+    let mut forms = [(u8::MAX, 0); 256];
     let mut byte = 0;
     while byte < 256 {
         let ones = (byte as u8).leading_ones();
@@ -34,14 +34,26 @@ const FORMS: [(u8, u8); 256] = {
     forms
 };
 
-/// Without a branch on the width, which no processor can guess, up to 25 bits. How far the reader moves comes from one
-/// look into a table, because each integer waits for that.
+/// So many integers are mostly among the bits that one refill makes valid.
+pub(super) const PER_REFILL: usize = 4;
+
 #[inline(always)]
 pub(super) fn read_int(reader: &mut BitReader<'_>) -> i64 {
     reader.refill();
-    let (length, width) = FORMS[reader.peek(8) as usize];
-    if length == 0 {
-        let (rest, value) = read_wide(*reader);
+    read_int_of_valid(reader)
+}
+
+/// Reads an integer that is mostly among the valid bits, for several after one refill: waiting for the refill takes
+/// longer than all else.
+///
+/// There is no branch on the width, which no processor can guess, up to 25 bits. How far the reader moves comes from one
+/// look into a table, because each integer waits for that.
+#[inline(always)]
+pub(super) fn read_int_of_valid(reader: &mut BitReader<'_>) -> i64 {
+    // a prefix that is not valid to its end is longer than what is valid, whatever follows
+    let (length, width) = FORMS[(reader.peek(8)) as usize];
+    if u32::from(length) > reader.valid() {
+        let (rest, value) = read_other(*reader);
         *reader = rest;
         return value;
     }
@@ -52,8 +64,10 @@ pub(super) fn read_int(reader: &mut BitReader<'_>) -> i64 {
 }
 
 #[cold]
-fn read_wide(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
+fn read_other(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
+    reader.refill();
     let value = match reader.read_ones(8) {
+        0 => 0,
         8 => reader.read(64) as i64,
         ones => {
             let width = WIDTHS[ones as usize];
@@ -115,6 +129,22 @@ mod tests {
             for &value in &values {
                 prop_assert_eq!(read_int(&mut reader), value);
                 prop_assert_eq!(read_uint(&mut reader), value.unsigned_abs());
+            }
+            prop_assert!(!reader.overrun());
+        }
+
+        #[test]
+        fn whatever_is_valid_is_read(values in prop::collection::vec((any::<i64>(), 0u32..64), 0..200), per_refill in 1usize..12) {
+            let values: Vec<i64> = values.into_iter().map(|(value, shift)| value >> shift).collect();
+            let mut out = BitWriter::default();
+            values.iter().for_each(|value| put_int(&mut out, *value));
+            let bytes = out.finish();
+            let mut reader = BitReader::new(&bytes);
+            for values in values.chunks(per_refill) {
+                reader.refill();
+                for value in values {
+                    prop_assert_eq!(read_int_of_valid(&mut reader), *value);
+                }
             }
             prop_assert!(!reader.overrun());
         }
