@@ -9,7 +9,7 @@ use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
 use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, PointValue, Query, SeriesSource, Value};
 use serde_json::json;
 
-use crate::measure::{MemoryWatch, clock, cpu_seconds, seconds_since};
+use crate::measure::{MemoryWatch, clock, cpu_seconds, keep_to_cores, seconds_since};
 use crate::peers::{self, Peer};
 
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Lines `start end step query`, times in seconds; step 0 for an instant query
     #[arg(long)]
     queries: PathBuf,
-    /// Of our engine, and GOMAXPROCS of the others
+    /// Of our engine, GOMAXPROCS of the others, and cores that all processes of the run keep to
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// The best of so many runs counts, or of those of half a second where that is more
@@ -145,6 +145,7 @@ fn total(answer: &Answer) -> (usize, f64) {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    keep_to_cores(args.threads)?;
     let memory = MemoryWatch::of_self();
     let ours = Ours::open(args)?;
     let mut peers = match &args.peer {

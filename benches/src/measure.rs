@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use model::{Clock, SystemClock};
 
 /// The machine's clock.
@@ -27,6 +28,21 @@ pub(crate) fn cpu_seconds() -> f64 {
     };
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Keeps this thread, and whatever threads and processes it starts from now on, to so many of its cores, so that one
+/// thread of work with helpers beside it does not pass for one core.
+pub(crate) fn keep_to_cores(cores: usize) -> Result<()> {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: a cpu_set_t is plain data; both calls get its size, and the macros stay below CPU_SETSIZE.
+    let kept = unsafe {
+        let (mut allowed, mut kept) = (std::mem::zeroed::<libc::cpu_set_t>(), std::mem::zeroed());
+        let asked = libc::sched_getaffinity(0, size, &mut allowed);
+        let usable = (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &allowed));
+        usable.take(cores.max(1)).for_each(|cpu| libc::CPU_SET(cpu, &mut kept));
+        asked == 0 && libc::sched_setaffinity(0, size, &kept) == 0
+    };
+    if kept { Ok(()) } else { Err(std::io::Error::last_os_error()).context("keep to some of the cores") }
 }
 
 /// CPU seconds of another process so far.
