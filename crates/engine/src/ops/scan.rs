@@ -1,65 +1,70 @@
 //! The stream of one selector, shared by the workers that decode it.
 
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::task::Poll;
 
 use datafusion::common::Result;
 use futures::StreamExt;
 use merge::Series;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
 use crate::context::{QueryContext, fail};
-use crate::{QueryError, Select, SourceError, SourceEvent};
-
-/// Batches of series that may wait for a worker.
-const READ_AHEAD: usize = 4;
+use crate::{QueryError, Select, SourceError, SourceEvent, SourceStream};
 
 /// A selector's series, handed to whichever worker asks next.
-#[derive(Debug)]
 pub(crate) struct SeriesScan {
     pub(crate) select: Select,
-    stream: OnceLock<Mutex<mpsc::Receiver<Result<SourceEvent, SourceError>>>>,
+    source: Mutex<State>,
+}
+
+enum State {
+    Unopened,
+    Open(SourceStream),
+    Ended,
+}
+
+impl fmt::Debug for SeriesScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeriesScan").field("select", &self.select).finish_non_exhaustive()
+    }
 }
 
 impl SeriesScan {
     pub(crate) fn new(select: Select) -> SeriesScan {
-        SeriesScan { select, stream: OnceLock::new() }
+        SeriesScan { select, source: Mutex::new(State::Unopened) }
     }
 
-    /// The next batch of series, or `None` at the end. The first call opens the source; that runs where the query
-    /// came from, because it does I/O.
+    /// The next batch of series, or `None` at the end. The first call opens the source.
+    ///
+    /// The worker that asks drives the source itself: handing batches from thread to thread costs more than most of
+    /// them are worth. Connections and timers of the source belong to the runtime that the query came from.
     pub(crate) async fn next(&self, query: &QueryContext) -> Result<Option<Vec<Series>>> {
-        let stream = self.stream.get_or_init(|| Mutex::new(self.open(query)));
+        let mut source = self.source.lock().await;
         loop {
-            let event = stream.lock().await.recv().await;
-            match event {
-                None => return Ok(None),
+            let event = std::future::poll_fn(|cx| {
+                let _io = query.io.enter();
+                match &mut *source {
+                    State::Open(events) => events.poll_next_unpin(cx),
+                    State::Ended => Poll::Ready(None),
+                    unopened => {
+                        let mut events = query.source.select(self.select.clone());
+                        let event = events.poll_next_unpin(cx);
+                        *unopened = State::Open(events);
+                        event
+                    }
+                }
+            });
+            match event.await {
+                None => {
+                    *source = State::Ended;
+                    return Ok(None);
+                }
                 Some(Ok(SourceEvent::Series(series))) => return Ok(Some(series)),
                 Some(Ok(SourceEvent::Warning(text))) => query.annotate().source_warning(text),
                 Some(Ok(SourceEvent::Info(text))) => query.annotate().source_info(text),
                 Some(Err(error)) => return Err(fail(from_source(error))),
             }
         }
-    }
-
-    fn open(&self, query: &QueryContext) -> mpsc::Receiver<Result<SourceEvent, SourceError>> {
-        let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let (source, select) = (Arc::clone(&query.source), self.select.clone());
-        query.io.spawn(async move {
-            let forward = async {
-                let mut events = source.select(select);
-                while let Some(event) = events.next().await {
-                    if sender.send(event).await.is_err() {
-                        break;
-                    }
-                }
-            };
-            // A query that ended does not wait for a source that hangs.
-            tokio::select! {
-                () = forward => {}
-                () = sender.closed() => {}
-            }
-        });
-        receiver
     }
 }
 

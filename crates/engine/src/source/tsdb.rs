@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk, merge_series_chunks};
-use model::Labels;
+use model::{Labels, TimeRange};
 use tsdb::chunk::{Encoding, split_aggregates};
 use tsdb::index::{ChunkMeta, Index};
 use tsdb::meta::BlockMeta;
@@ -45,10 +45,10 @@ struct Block {
     segments: Vec<Bytes>,
 }
 
-/// One series of an answer, before its chunks are looked up.
+/// A series in a block, before its chunks are looked at.
 struct Found {
     labels: Labels,
-    parts: Vec<(usize, Vec<ChunkMeta>)>,
+    chunks: Vec<ChunkMeta>,
 }
 
 fn failed(what: &dyn std::fmt::Display, e: &dyn std::fmt::Display) -> SourceError {
@@ -95,73 +95,143 @@ impl TsdbSource {
         chosen
     }
 
-    fn find(&self, select: &Select) -> Result<Vec<Found>, SourceError> {
-        let mut found = Vec::new();
-        for b in self.chosen(select) {
-            found = merge_found(found, self.find_in(b, select)?);
-        }
-        Ok(found)
-    }
-
-    /// What one block has, sorted by labels.
-    fn find_in(&self, b: usize, select: &Select) -> Result<Vec<Found>, SourceError> {
+    /// What one block has.
+    fn series_of(&self, b: usize, select: &Select) -> Result<BlockSeries, SourceError> {
         let block = &self.blocks[b];
-        let error = |e: tsdb::Error| failed(&block.name, &e);
         let external = if self.settings.external_labels { block.external.clone() } else { Labels::empty() };
         // Matchers on external labels are answered by the block, the others by its index.
         let (outer, inner): (Vec<_>, Vec<_>) =
             select.matchers.iter().cloned().partition(|m| external.get(&m.name).is_some());
-        if !outer.iter().all(|m| m.matches(external.get(&m.name).unwrap_or_default())) {
-            return Ok(Vec::new());
+        let mut ids = Vec::new();
+        if outer.iter().all(|m| m.matches(external.get(&m.name).unwrap_or_default())) {
+            ids = block.index.postings(&inner).map_err(|e| failed(&block.name, &e))?;
         }
-        let ids = block.index.postings(&inner).map_err(error)?;
-        let mut found: Vec<Found> = Vec::with_capacity(ids.len());
-        for id in ids {
-            let mut entry = block.index.series(id).map_err(error)?;
-            entry.chunks.retain(|c| select.range.overlaps_closed(c.min_time, c.max_time));
-            if entry.chunks.is_empty() {
-                continue;
-            }
-            let labels = entry.labels.overlaid(&external).without(&self.settings.replica_labels);
-            found.push(Found { labels, parts: vec![(b, entry.chunks)] });
+        let looked_up =
+            LookUp { blocks: Arc::clone(&self.blocks), block: b, range: select.range, ids: ids.into_iter() };
+        if external.is_empty() && self.settings.replica_labels.is_empty() {
+            return Ok(BlockSeries::AsIndexed(looked_up));
+        }
+        let mut found = Vec::new();
+        for series in looked_up {
+            let series = series?;
+            let labels = series.labels.overlaid(&external).without(&self.settings.replica_labels);
+            found.push(Found { labels, ..series });
         }
         // a block is in order of its own labels, without those that were laid over and taken away
-        if !found.is_sorted_by(|a, b| a.labels < b.labels) {
-            found.sort_by(|a, b| a.labels.cmp(&b.labels));
-            found.dedup_by(|next, kept| {
-                let same = next.labels == kept.labels;
-                if same {
-                    kept.parts.append(&mut next.parts);
-                }
-                same
-            });
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        found.dedup_by(|next, kept| {
+            let same = next.labels == kept.labels;
+            if same {
+                kept.chunks.append(&mut next.chunks);
+            }
+            same
+        });
+        Ok(BlockSeries::Relabelled(found.into_iter()))
+    }
+
+    /// What all blocks have, looked up as it is asked for.
+    fn merged(&self, select: &Select) -> Result<MergedSeries, SourceError> {
+        let mut heads = Vec::new();
+        for b in self.chosen(select) {
+            let mut rest = self.series_of(b, select)?;
+            if let Some(next) = rest.next() {
+                heads.push(Head { block: b, next: next?, rest });
+            }
         }
-        Ok(found)
+        Ok(MergedSeries { blocks: Arc::clone(&self.blocks), heads })
     }
 }
 
-/// Merges two lists that are sorted by labels; what is in both becomes one.
-fn merge_found(a: Vec<Found>, b: Vec<Found>) -> Vec<Found> {
-    if a.is_empty() || b.is_empty() {
-        return if a.is_empty() { b } else { a };
-    }
-    let mut merged = Vec::with_capacity(a.len().max(b.len()));
-    let mut rest = b.into_iter().peekable();
-    for mut found in a {
-        while let Some(order) = rest.peek().map(|other| other.labels.cmp(&found.labels))
-            && order.is_le()
-            && let Some(mut other) = rest.next()
-        {
-            if order.is_eq() {
-                found.parts.append(&mut other.parts);
-                break;
+/// Series of a block in order of their ids, which is that of their own labels.
+struct LookUp {
+    blocks: Arc<Vec<Block>>,
+    block: usize,
+    range: TimeRange,
+    ids: std::vec::IntoIter<u32>,
+}
+
+impl Iterator for LookUp {
+    type Item = Result<Found, SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let block = &self.blocks[self.block];
+        for id in self.ids.by_ref() {
+            let mut entry = match block.index.series(id) {
+                Ok(entry) => entry,
+                Err(e) => return Some(Err(failed(&block.name, &e))),
+            };
+            entry.chunks.retain(|c| self.range.overlaps_closed(c.min_time, c.max_time));
+            if !entry.chunks.is_empty() {
+                return Some(Ok(Found { labels: entry.labels, chunks: entry.chunks }));
             }
-            merged.push(other);
         }
-        merged.push(found);
+        None
     }
-    merged.extend(rest);
-    merged
+}
+
+/// Series of a block, sorted by the labels they have in the answer.
+enum BlockSeries {
+    AsIndexed(LookUp),
+    Relabelled(std::vec::IntoIter<Found>),
+}
+
+impl Iterator for BlockSeries {
+    type Item = Result<Found, SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            BlockSeries::AsIndexed(series) => series.next(),
+            BlockSeries::Relabelled(series) => series.next().map(Ok),
+        }
+    }
+}
+
+/// Merges the series of blocks; what is in several becomes one.
+struct MergedSeries {
+    blocks: Arc<Vec<Block>>,
+    /// Of every block that has a series left.
+    heads: Vec<Head>,
+}
+
+struct Head {
+    block: usize,
+    next: Found,
+    rest: BlockSeries,
+}
+
+impl MergedSeries {
+    /// The series with the smallest labels, with its chunks.
+    fn next_series(&mut self) -> Result<Option<Series>, SourceError> {
+        let Some(least) = self.heads.iter().map(|head| &head.next.labels).min() else { return Ok(None) };
+        let labels = least.clone();
+        let mut chunks = Vec::new();
+        let mut at = 0;
+        while let Some(head) = self.heads.get_mut(at) {
+            if head.next.labels != labels {
+                at += 1;
+                continue;
+            }
+            let block = &self.blocks[head.block];
+            chunks.reserve(head.next.chunks.len());
+            for meta in &head.next.chunks {
+                chunks.push(block.chunk(meta)?);
+            }
+            match head.rest.next() {
+                Some(next) => {
+                    head.next = next?;
+                    at += 1;
+                }
+                None => drop(self.heads.remove(at)),
+            }
+        }
+        Ok(Some(Series { labels, chunks: merge_series_chunks(vec![chunks]) }))
+    }
+
+    fn batch(&mut self) -> Option<Result<Vec<Series>, SourceError>> {
+        let series = std::iter::from_fn(|| self.next_series().transpose()).take(BATCH);
+        let batch: Result<Vec<Series>, SourceError> = series.collect();
+        Some(batch).filter(|batch| !batch.as_ref().is_ok_and(Vec::is_empty))
+    }
 }
 
 impl Block {
@@ -202,32 +272,14 @@ impl Block {
     }
 }
 
-fn load(blocks: &[Block], found: Found) -> Result<Series, SourceError> {
-    let list = |(block, metas): &(usize, Vec<ChunkMeta>)| {
-        metas.iter().map(|m| blocks[*block].chunk(m)).collect::<Result<Vec<_>, _>>()
-    };
-    let lists = found.parts.iter().map(list).collect::<Result<Vec<_>, _>>()?;
-    Ok(Series { labels: found.labels, chunks: merge_series_chunks(lists) })
-}
-
 impl SeriesSource for TsdbSource {
     fn select(&self, select: Select) -> SourceStream {
-        let found = match self.find(&select) {
-            Ok(found) => found,
-            Err(e) => return futures::stream::iter([Err(e)]).boxed(),
-        };
-        let blocks = Arc::clone(&self.blocks);
-        let batches = futures::stream::unfold(found.into_iter(), move |mut rest| {
-            let blocks = Arc::clone(&blocks);
-            async move {
-                let batch: Result<Vec<Series>, SourceError> =
-                    rest.by_ref().take(BATCH).map(|found| load(&blocks, found)).collect();
-                match batch {
-                    Ok(series) if series.is_empty() => None,
-                    batch => Some((batch.map(SourceEvent::Series), rest)),
-                }
+        match self.merged(&select) {
+            Err(e) => futures::stream::iter([Err(e)]).boxed(),
+            Ok(mut merged) => {
+                let batches = std::iter::from_fn(move || merged.batch());
+                futures::stream::iter(batches.map(|batch| batch.map(SourceEvent::Series))).boxed()
             }
-        });
-        batches.boxed()
+        }
     }
 }
