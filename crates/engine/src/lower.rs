@@ -16,6 +16,7 @@ use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison
 use promql::kernels::labels::check_count_values_label;
 use promql::kernels::window::Steps;
 
+use crate::context::METADATA_LABELS;
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};
 use crate::ops::raw::Frame;
@@ -275,6 +276,7 @@ impl Lowering {
             span,
             param_span: Span::default(),
             counted: self.counted.clone(),
+            names_matter: true,
         };
         let node = PromNode::vector(PromOp::Selector { spec, select, reading }, Vec::new(), grid);
         Ok(node.with_one_name(names_one_metric(selector)))
@@ -469,8 +471,12 @@ impl Lowering {
             AggregateOp::Stdvar => Some(AggregateKind::Stdvar),
             _ => None,
         };
-        let input = self.lower(&aggregation.expr, grid, &above)?;
+        let mut input = self.lower(&aggregation.expr, grid, &above)?;
         if let Some(kind) = simple {
+            let by_metadata = grouping.labels.iter().any(|l| METADATA_LABELS.contains(&l.as_str()));
+            if let PromOp::Selector { spec, .. } = &mut input.op {
+                spec.names_matter = grouping.without || by_metadata;
+            }
             let op = PromOp::Aggregate { kind, grouping, span: strip(&aggregation.expr).span };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(!by_name));
         }
@@ -520,6 +526,7 @@ impl Lowering {
             span,
             param_span,
             counted: self.counted.clone(),
+            names_matter: true,
         };
         let (grid, one_name, keeps_name) = (input.grid, input.one_name, spec.keeps_name());
         let node = match input.node {

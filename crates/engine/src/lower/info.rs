@@ -57,6 +57,7 @@ impl Lowering {
             span: Span::default(),
             param_span: Span::default(),
             counted: self.counted.clone(),
+            names_matter: true,
         };
         let spec = InfoSpec {
             names: info_names(names)?,

@@ -91,7 +91,7 @@ pub fn extrapolated(kind: Extrapolation, input: Windowed<'_>, resets: &mut Reset
             for (k, window) in input.bounds.iter().enumerate() {
                 if window.len() >= 2 {
                     let difference = last(input.samples, *window) - input.samples.v[window.lo as usize];
-                    out.set(k, difference * factor(&input, k, *window));
+                    out.set(k, difference * sampled(&input, k, *window).factor(None));
                 }
             }
         }
@@ -107,6 +107,9 @@ pub struct Windowed<'a> {
     /// The length of the windows.
     pub range: i64,
 }
+
+/// So few windows, those of an instant query above all, are not worth the lanes of a [`Block`].
+const FEW_WINDOWS: usize = 8;
 
 /// Steps that are worked on together: those of one word of the bitmap.
 const LANES: usize = 64;
@@ -158,8 +161,17 @@ impl Block {
 fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut Column<'_>) {
     let Samples { t, v } = input.samples;
     resets.find(v);
-    let mut cursor = (0, 0);
     let range_seconds = RATE.then_some(input.range as f64 / 1000.0);
+    if input.bounds.len() < FEW_WINDOWS {
+        for (k, window) in input.bounds.iter().enumerate().filter(|(_, window)| window.len() >= 2) {
+            let first = v[window.lo as usize];
+            let increase = last(input.samples, *window) - first + resets.within_window(*window);
+            let factor = sampled(&input, k, *window).factor(Some((first, increase)));
+            out.set(k, range_seconds.map_or(factor, |seconds| factor / seconds) * increase);
+        }
+        return;
+    }
+    let mut cursor = (0, 0);
     let (mut block, mut results) = (Block::new(), [0.0; LANES]);
     for (word, windows) in input.bounds.chunks(LANES).enumerate() {
         let mut present = 0u64;
@@ -200,15 +212,14 @@ fn last(samples: Samples<'_>, window: Bounds) -> f64 {
 }
 
 #[inline(always)]
-fn factor(input: &Windowed<'_>, k: usize, window: Bounds) -> f64 {
-    let sampled = Sampled {
+fn sampled(input: &Windowed<'_>, k: usize, window: Bounds) -> Sampled {
+    Sampled {
         first: input.samples.t[window.lo as usize],
         last: input.samples.t[window.hi as usize - 1],
         count: window.len(),
         end: input.steps.end(k),
         range: input.range,
-    };
-    sampled.factor(None)
+    }
 }
 
 /// When the samples of a window are: its first and last one, how many there are, the window's end and length.

@@ -28,8 +28,7 @@ pub(super) struct Evaluator {
     inputs: Inputs,
     tally: Option<Tally>,
     params: Vec<Vec<f64>>,
-    /// Holds the rows of the batch that is being made.
-    memory: MemoryReservation,
+    memory: Charge,
     buffers: Buffers,
     bounds: Vec<Bounds>,
     histogram_bounds: Vec<Bounds>,
@@ -40,6 +39,31 @@ pub(super) struct Evaluator {
     checked: bool,
     /// What the histograms of the batch hold.
     histogram_bytes: usize,
+}
+
+/// The rows of the batch that is being made, charged to the query in steps: many series are a few bytes each.
+struct Charge {
+    reservation: MemoryReservation,
+    held: usize,
+}
+
+impl Charge {
+    const STEP: usize = 64 << 10;
+
+    fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.held += bytes;
+        let lacking = self.held.saturating_sub(self.reservation.size());
+        if lacking == 0 {
+            return Ok(());
+        }
+        // near the limit of the budget, what is really needed decides
+        self.reservation.try_grow(lacking.max(Self::STEP)).or_else(|_| self.reservation.try_grow(lacking))
+    }
+
+    fn release(&mut self) {
+        self.reservation.free();
+        self.held = 0;
+    }
 }
 
 /// Bytes of histograms a batch holds at least before it is passed on, so that their memory is used again while it is
@@ -53,7 +77,7 @@ impl Evaluator {
             inputs: inputs.clone(),
             tally: inputs.query.samples.as_ref().map(|_| Tally::new(spec.steps.count, of_subquery)),
             params,
-            memory: inputs.reserve("window"),
+            memory: Charge { reservation: inputs.reserve("window"), held: 0 },
             buffers: Buffers::default(),
             bounds: Vec::new(),
             histogram_bounds: Vec::new(),
@@ -91,7 +115,9 @@ impl Evaluator {
         if samples.1.t.is_empty() || self.out.float_bits(row).iter().any(|w| *w != 0) {
             self.note_counter(labels);
         }
-        let labels = if spec.keeps_name() {
+        // messages about histograms name what is left of a series
+        let keeps_name = spec.keeps_name() || (!spec.names_matter && samples.1.t.is_empty());
+        let labels = if keeps_name {
             labels.clone()
         } else {
             let (labels, flag) = self.query.drop_name(labels);
@@ -126,7 +152,7 @@ impl Evaluator {
             tally.histogram_windows(&self.histogram_bounds, histograms.h);
         }
         self.check_params()?;
-        self.memory.try_grow(steps.count * 8)?;
+        self.memory.hold(steps.count * 8)?;
         match histograms.t.is_empty() {
             true => self.floats(row, floats, length),
             false => self.mixed(row, labels, (floats, histograms), length)?,
@@ -256,7 +282,7 @@ impl Evaluator {
         let held = histogram_bytes(column.histograms);
         self.histogram_bytes += held;
         self.query.note(&notes, spec.span, &metric_name(labels));
-        self.memory.try_grow(held)
+        self.memory.hold(held)
     }
 
     /// Prometheus' info for `rate` and `increase` of something whose name is not that of a counter.
@@ -327,7 +353,7 @@ impl Evaluator {
         for (i, id) in rows.series.iter_mut().enumerate() {
             *id = first + i as u32;
         }
-        self.memory.free();
+        self.memory.release();
         self.histogram_bytes = 0;
         self.query.hold(rows.points())?;
         self.count(&rows);

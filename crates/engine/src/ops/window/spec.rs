@@ -46,6 +46,8 @@ pub(crate) struct WindowSpec {
     pub(crate) param_span: Span,
     /// Which steps of the query its samples count for.
     pub(crate) counted: Attribution,
+    /// What comes next looks at the metric names, so they have to go where the function takes them away.
+    pub(crate) names_matter: bool,
 }
 
 impl WindowSpec {
