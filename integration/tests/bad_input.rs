@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::golden::golden_prometheus;
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
 use crate::harness::fleet::{
     Component, Maker, Prometheus, PrometheusSettings, compact_args, query, sidecar_args, store_args,
 };
+use crate::harness::golden_server::golden_prometheus;
 use crate::harness::process::{Finished, run};
 use crate::harness::synthetic_blocks::Blocks;
 use crate::harness::{files_below, golden, http, now, poll, scratch};

@@ -1,49 +1,13 @@
 //! Our processes, wired as in production, give the answers that were recorded from Prometheus and Thanos.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use crate::harness::answers::{Asked, Source, Tally};
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
-use crate::harness::fleet::{
-    Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args, store_args,
-};
-use crate::harness::{copy_folder, golden, poll, scratch};
-
-/// The name of the one external label of the golden Prometheus. Queriers take it for a replica label, so that it is
-/// in no answer, as it is in none that Prometheus itself gave.
-pub(crate) const SERVER_LABEL: &str = "server";
-
-pub(crate) fn golden_prometheus(binaries: &Binaries, folder: &Path) -> Prometheus {
-    let settings = PrometheusSettings {
-        external_labels: external_labels(&[(SERVER_LABEL, "eu-0")]),
-        blocks: golden::raw("eu-0").iter().map(|block| without_thanos(block, &folder.join("blocks"))).collect(),
-        ..PrometheusSettings::default()
-    };
-    Prometheus::start(binaries, &folder.join("prometheus"), &settings)
-}
-
-/// A copy of a block as Prometheus alone would have left it: what a sidecar wrote into `meta.json` is taken out.
-fn without_thanos(block: &Path, folder: &Path) -> PathBuf {
-    let copy = folder.join(block.file_name().expect("a block id"));
-    copy_folder(block, &copy);
-    let meta = copy.join("meta.json");
-    let mut value: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&meta).expect("read meta.json")).expect("meta.json is JSON");
-    value.as_object_mut().expect("an object").remove("thanos").expect("a thanos section");
-    std::fs::write(&meta, value.to_string()).expect("write meta.json");
-    copy
-}
-
-/// Waits until the blocks of the golden Prometheus are in the bucket.
-pub(crate) fn wait_for_upload(bucket: &Bucket) {
-    poll("the golden blocks are uploaded", Duration::from_secs(60), || {
-        let complete = bucket.complete_blocks().len();
-        anyhow::ensure!(complete == 2, "{complete} blocks");
-        Ok(())
-    });
-}
+use crate::harness::fleet::{Component, Maker, query, sidecar_args, store_args};
+use crate::harness::golden_server::{GoldenBehindSidecar, SERVER_LABEL, golden_prometheus, wait_for_upload};
+use crate::harness::{golden, scratch};
 
 #[test]
 fn answers_of_prometheus_come_through_sidecar_store_and_querier() {
@@ -104,11 +68,7 @@ fn dedup_answers_and_metadata_of_thanos_come_through_store_and_querier() {
 fn metadata_of_prometheus_comes_through_the_sidecar() {
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
-    let prometheus = golden_prometheus(binaries, folder.path());
-    let sidecar =
-        Component::start(binaries, Maker::Drumlin, folder.path(), "sidecar", &sidecar_args(&prometheus, None));
-    let replica_label = format!("--query.replica-label={SERVER_LABEL}");
-    let querier = query(binaries, Maker::Drumlin, folder.path(), &[&sidecar.grpc], &[&replica_label]);
+    let served = GoldenBehindSidecar::start(binaries, folder.path());
     let mut recorded = golden::answers("prometheus_metadata");
     for line in recorded.iter_mut().filter(|line| line.path.ends_with("/labels")) {
         // label calls know no replica labels, with Thanos as here
@@ -121,7 +81,8 @@ fn metadata_of_prometheus_comes_through_the_sidecar() {
         }
     }
     assert_eq!(recorded.len(), 9);
-    Tally::of(&querier.http, &recorded, Source::Prometheus, Asked::Drumlin).assert_all_equal("metadata");
+    let tally = Tally::of(&served.querier.http, &recorded, Source::Prometheus, Asked::Drumlin);
+    tally.assert_all_equal("metadata");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::golden::{SERVER_LABEL, golden_prometheus};
 use crate::harness::binaries::binaries;
-use crate::harness::fleet::{Component, Maker, query, sidecar_args};
+use crate::harness::fleet::{Maker, query};
+use crate::harness::golden_server::{GoldenBehindSidecar, golden_prometheus};
 use crate::harness::{golden, http, scratch};
 
 /// One of each node, and the texts that are broken into lines.
@@ -103,11 +103,7 @@ const COUNTED: &[&str] = &[
 fn samples_are_counted_as_prometheus_counts_them() {
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
-    let prometheus = golden_prometheus(binaries, folder.path());
-    let sidecar =
-        Component::start(binaries, Maker::Drumlin, folder.path(), "sidecar", &sidecar_args(&prometheus, None));
-    let replica_label = format!("--query.replica-label={SERVER_LABEL}");
-    let querier = query(binaries, Maker::Drumlin, folder.path(), &[&sidecar.grpc], &[&replica_label]);
+    let GoldenBehindSidecar { prometheus, querier, .. } = &GoldenBehindSidecar::start(binaries, folder.path());
     let recorded = golden::answers("prometheus_answers");
     let range = recorded.iter().find(|line| line.is_range()).expect("a range query");
     let times = ["start", "end", "step"].map(|name| (name.to_owned(), range.field(name).to_owned()));

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::golden::{golden_prometheus, wait_for_upload};
 use crate::harness::binaries::binaries;
 use crate::harness::bucket::Bucket;
 use crate::harness::fleet::{Component, Maker, compact_args, query, sidecar_args, store_args};
+use crate::harness::golden_server::{golden_prometheus, wait_for_upload};
 use crate::harness::{http, scratch};
 
 /// Of every component.

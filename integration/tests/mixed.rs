@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::golden::{SERVER_LABEL, golden_prometheus, wait_for_upload};
 use crate::harness::answers::{Asked, Source, Tally, same_data};
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
@@ -14,6 +13,7 @@ use crate::harness::fleet::{
     Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query, sidecar_args, store_args,
 };
 use crate::harness::golden::Recorded;
+use crate::harness::golden_server::{SERVER_LABEL, golden_prometheus, wait_for_upload};
 use crate::harness::process::run;
 use crate::harness::synthetic_blocks::Blocks;
 use crate::harness::{golden, http, poll, scratch};

@@ -12,39 +12,11 @@ use engine::{Dedup, Grid, PointValue, QueryError, SeriesSource, Value};
 use model::{Labels, Sample, SampleValue};
 use promql::ast::*;
 use promql::functions::FUNCTIONS;
-use promql::testlang::{Command, Eval, ExpectKind, ExpectText, parse_test};
+use promql::testlang::{Command, Eval, ExpectKind, ExpectText, MODIFIERS, modifiers_of, parse_test};
 use promql::{MAX_DEPTH, MAX_NESTING, ParserOptions};
 
 /// Start timestamps are not kept.
 const OUT_OF_SCOPE: [&str; 1] = ["start_timestamp"];
-
-const MODIFIERS: [&str; 25] = [
-    "offset",
-    "offset <negative>",
-    "offset <arithmetic>",
-    "range <arithmetic>",
-    "@ <timestamp>",
-    "@ start()",
-    "@ end()",
-    "anchored",
-    "smoothed",
-    "subquery",
-    "subquery with default step",
-    "subquery offset",
-    "subquery @",
-    "by",
-    "without",
-    "bool",
-    "on",
-    "ignoring",
-    "group_left",
-    "group_right",
-    "group labels",
-    "fill_left",
-    "fill_right",
-    "unary minus",
-    "unary plus",
-];
 
 /// Texts of errors that depend on the data or on values; those of the parser have files of their own.
 const ERRORS: [&str; 17] = [
@@ -90,61 +62,14 @@ struct Seen {
 }
 
 impl Seen {
-    fn modifier(&mut self, name: &'static str, there: bool) {
-        if there {
-            self.modifiers.insert(name);
-        }
-    }
-
     fn expression(&mut self, expr: &Expr) {
+        self.modifiers.extend(modifiers_of(expr));
         match &expr.kind {
-            ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Paren(_) => {}
-            ExprKind::Vector(selector) => self.selector(selector),
-            ExprKind::Matrix(matrix) => {
-                self.selector(&matrix.selector);
-                self.modifier("range <arithmetic>", matrix.range.expr.is_some());
-            }
-            ExprKind::Subquery(subquery) => {
-                self.modifier("subquery", subquery.step.is_some());
-                self.modifier("subquery with default step", subquery.step.is_none());
-                self.modifier("subquery offset", subquery.offset.is_some());
-                self.modifier("subquery @", subquery.at.is_some());
-            }
-            ExprKind::Call(call) => drop(self.functions.insert(call.func)),
-            ExprKind::Aggregate(aggregation) => {
-                self.aggregations.insert(aggregation.op.as_str());
-                self.modifier("without", aggregation.without);
-                self.modifier("by", !aggregation.without && !aggregation.grouping.is_empty());
-            }
-            ExprKind::Binary(binary) => self.binary(binary),
-            ExprKind::Unary(unary) => self.modifier(if unary.negate { "unary minus" } else { "unary plus" }, true),
+            ExprKind::Call(call) => _ = self.functions.insert(call.func),
+            ExprKind::Aggregate(aggregation) => _ = self.aggregations.insert(aggregation.op.as_str()),
+            ExprKind::Binary(binary) => _ = self.operators.insert(binary.op.as_str()),
+            _ => {}
         }
-    }
-
-    fn selector(&mut self, selector: &VectorSelector) {
-        if let Some(offset) = &selector.offset {
-            self.modifier("offset", offset.millis.is_some_and(|ms| ms > 0));
-            self.modifier("offset <negative>", offset.millis.is_some_and(|ms| ms < 0));
-            self.modifier("offset <arithmetic>", offset.expr.is_some());
-        }
-        self.modifier("@ <timestamp>", matches!(selector.at, Some(At::Millis(_))));
-        self.modifier("@ start()", selector.at == Some(At::Start));
-        self.modifier("@ end()", selector.at == Some(At::End));
-        self.modifier("anchored", selector.extension == Some(Extension::Anchored));
-        self.modifier("smoothed", selector.extension == Some(Extension::Smoothed));
-    }
-
-    fn binary(&mut self, binary: &Binary) {
-        self.operators.insert(binary.op.as_str());
-        self.modifier("bool", binary.return_bool);
-        let Some(matching) = &binary.matching else { return };
-        self.modifier("on", matching.on);
-        self.modifier("ignoring", !matching.on && !matching.labels.is_empty());
-        self.modifier("group_left", matching.cardinality == Cardinality::ManyToOne);
-        self.modifier("group_right", matching.cardinality == Cardinality::OneToMany);
-        self.modifier("group labels", !matching.include.is_empty());
-        self.modifier("fill_left", matching.fill_left.is_some());
-        self.modifier("fill_right", matching.fill_right.is_some());
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Times are milliseconds; the time zero of a test is the Unix epoch.
 
+mod modifiers;
 mod series;
 
+pub use modifiers::{MODIFIERS, modifiers_of};
 pub use series::{HistogramValue, SequenceValue, SeriesDescription, parse_series_description};
 
 use crate::durations::parse_duration;

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use promql::ast::{
-    AggregateOp, At, Binary, BinaryOp, Cardinality, Duration, Expr, ExprKind, Extension, VectorSelector,
-};
+use promql::ast::{AggregateOp, BinaryOp, Expr, ExprKind};
 use promql::functions::{FUNCTIONS, Function, Gate};
+use promql::testlang::{MODIFIERS, modifiers_of};
 
 /// A part of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,31 +30,6 @@ impl fmt::Display for Feature {
 pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
     FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate && f.name != "start_timestamp")
 }
-
-const MODIFIERS: [&str; 22] = [
-    "offset",
-    "offset -",
-    "@ time",
-    "@ start()",
-    "@ end()",
-    "anchored",
-    "smoothed",
-    "duration expression",
-    "subquery",
-    "subquery without step",
-    "by",
-    "without",
-    "bool",
-    "on",
-    "ignoring",
-    "group_left",
-    "group_right",
-    "group_x with labels",
-    "fill",
-    "fill_left",
-    "fill_right",
-    "unary -",
-];
 
 /// The operator in the table of features; those of sets and of arithmetic have names of their own.
 pub(super) fn operator(op: BinaryOp) -> Feature {
@@ -87,88 +61,12 @@ pub(super) fn used_by(expr: &Expr) -> BTreeSet<Feature> {
 }
 
 fn own(expr: &Expr, used: &mut BTreeSet<Feature>) {
-    let mut modifier = |name| _ = used.insert(Feature::Modifier(name));
+    used.extend(modifiers_of(expr).into_iter().map(Feature::Modifier));
     match &expr.kind {
-        ExprKind::Vector(selector) => selector_modifiers(selector, &mut modifier),
-        ExprKind::Matrix(matrix) => {
-            selector_modifiers(&matrix.selector, &mut modifier);
-            duration(Some(&matrix.range), &mut modifier);
-        }
-        ExprKind::Subquery(subquery) => {
-            modifier(if subquery.step.is_some() { "subquery" } else { "subquery without step" });
-            time_modifiers(subquery.offset.as_ref(), subquery.at, &mut modifier);
-            duration(Some(&subquery.range), &mut modifier);
-            duration(subquery.step.as_ref(), &mut modifier);
-        }
         ExprKind::Call(call) => _ = used.insert(Feature::Function(call.func)),
-        ExprKind::Aggregate(aggregation) => {
-            if aggregation.without {
-                modifier("without");
-            } else if !aggregation.grouping.is_empty() {
-                modifier("by");
-            }
-            used.insert(Feature::Aggregation(aggregation.op.as_str()));
-        }
-        ExprKind::Binary(binary) => {
-            binary_modifiers(binary, &mut modifier);
-            used.insert(operator(binary.op));
-        }
-        ExprKind::Unary(unary) if unary.negate => modifier("unary -"),
+        ExprKind::Aggregate(aggregation) => _ = used.insert(Feature::Aggregation(aggregation.op.as_str())),
+        ExprKind::Binary(binary) => _ = used.insert(operator(binary.op)),
         _ => {}
-    }
-}
-
-fn selector_modifiers(selector: &VectorSelector, modifier: &mut impl FnMut(&'static str)) {
-    time_modifiers(selector.offset.as_ref(), selector.at, modifier);
-    match selector.extension {
-        Some(Extension::Anchored) => modifier("anchored"),
-        Some(Extension::Smoothed) => modifier("smoothed"),
-        None => {}
-    }
-}
-
-fn time_modifiers(offset: Option<&Duration>, at: Option<At>, modifier: &mut impl FnMut(&'static str)) {
-    duration(offset, modifier);
-    if let Some(offset) = offset {
-        modifier(if offset.millis.is_some_and(|ms| ms < 0) { "offset -" } else { "offset" });
-    }
-    match at {
-        Some(At::Millis(_)) => modifier("@ time"),
-        Some(At::Start) => modifier("@ start()"),
-        Some(At::End) => modifier("@ end()"),
-        None => {}
-    }
-}
-
-fn duration(duration: Option<&Duration>, modifier: &mut impl FnMut(&'static str)) {
-    if duration.is_some_and(|d| d.expr.is_some()) {
-        modifier("duration expression");
-    }
-}
-
-fn binary_modifiers(binary: &Binary, modifier: &mut impl FnMut(&'static str)) {
-    if binary.return_bool {
-        modifier("bool");
-    }
-    let Some(matching) = &binary.matching else { return };
-    if matching.on {
-        modifier("on");
-    } else if !matching.labels.is_empty() {
-        modifier("ignoring");
-    }
-    match matching.cardinality {
-        Cardinality::ManyToOne => modifier("group_left"),
-        Cardinality::OneToMany => modifier("group_right"),
-        Cardinality::OneToOne | Cardinality::ManyToMany => {}
-    }
-    if !matching.include.is_empty() {
-        modifier("group_x with labels");
-    }
-    match (matching.fill_left.is_some(), matching.fill_right.is_some()) {
-        (true, true) => modifier("fill"),
-        (true, false) => modifier("fill_left"),
-        (false, true) => modifier("fill_right"),
-        (false, false) => {}
     }
 }
 

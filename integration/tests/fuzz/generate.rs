@@ -138,15 +138,21 @@ impl Generator {
     /// An instant vector with the given modifier somewhere in it.
     fn with_modifier(&mut self, name: &'static str, depth: u32) -> Vector {
         match name {
-            "offset" | "offset -" | "@ time" | "@ start()" | "@ end()" | "duration expression" => {
+            "offset" | "offset -" | "offset expression" | "@ time" | "@ start()" | "@ end()" => {
                 self.modified_selector(name)
             }
+            "range expression" => self.computed_range(),
             "anchored" | "smoothed" => self.extended(name),
-            "subquery" | "subquery without step" => {
+            "subquery" | "subquery without step" | "subquery offset" | "subquery @" => {
                 let inner = self.floats(depth - 1);
-                let (range, step) = (self.range_duration(), if name == "subquery" { "30s" } else { "" });
+                let (range, step) = (self.range_duration(), if name == "subquery without step" { "" } else { "30s" });
+                let modifier = match name {
+                    "subquery offset" => self.any_modifier(&["offset", "offset -", "offset expression"]),
+                    "subquery @" => self.any_modifier(&["@ time", "@ start()", "@ end()"]),
+                    _ => String::new(),
+                };
                 let function = self.pick(&["sum_over_time", "min_over_time", "rate", "last_over_time", "deriv"]);
-                let text = format!("{function}({}[{range}:{step}])", in_parens(&inner.text));
+                let text = format!("{function}({}[{range}:{step}]{modifier})", in_parens(&inner.text));
                 inner.wrapped(text)
             }
             "by" | "without" => {
@@ -154,9 +160,9 @@ impl Generator {
                 let inner = self.floats(depth - 1);
                 self.grouped(op, "", inner, Some(name))
             }
-            "unary -" => {
+            "unary -" | "unary +" => {
                 let inner = self.floats(depth - 1);
-                let text = format!("-{}", in_parens(&inner.text));
+                let text = format!("{}{}", name.trim_start_matches("unary "), in_parens(&inner.text));
                 inner.wrapped(text)
             }
             matching => self.matched(matching, depth),

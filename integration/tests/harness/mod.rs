@@ -6,6 +6,7 @@ pub(crate) mod binaries;
 pub(crate) mod bucket;
 pub(crate) mod fleet;
 pub(crate) mod golden;
+pub(crate) mod golden_server;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod synthetic_blocks;

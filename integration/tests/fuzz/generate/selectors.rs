@@ -3,6 +3,8 @@
 use super::super::data::{Kind, METRICS, Metric, values_of};
 use super::{Content, Generator, Keys, Vector, in_parens};
 
+const COMPUTED_RANGES: [&str; 5] = ["2m + 3m", "step() + 4m", "max_of(step(), 5m)", "5m * 2", "(10m - 15s)"];
+
 fn content_of(kind: Kind) -> Content {
     match kind {
         Kind::NativeCounter | Kind::NativeGauge | Kind::NativeCustom => Content::Histograms,
@@ -79,22 +81,25 @@ impl Generator {
     fn time_modifiers(&mut self) -> String {
         let mut text = String::new();
         if self.chance(0.1) {
-            let name = self.pick(&["offset", "offset", "offset -", "duration expression"]);
-            text.push_str(&self.modifier_text(name));
+            text.push_str(&self.any_modifier(&["offset", "offset", "offset -", "offset expression"]));
         }
         if self.chance(0.07) {
-            let name = self.pick(&["@ time", "@ start()", "@ end()"]);
-            let at = self.modifier_text(name);
+            let at = self.any_modifier(&["@ time", "@ start()", "@ end()"]);
             if self.chance(0.5) { text.push_str(&at) } else { text.insert_str(0, &at) }
         }
         text
+    }
+
+    pub(super) fn any_modifier(&mut self, names: &[&str]) -> String {
+        let name = self.pick(names);
+        self.modifier_text(name)
     }
 
     fn modifier_text(&mut self, name: &str) -> String {
         match name {
             "offset" => format!(" offset {}", self.pick(&["1m", "17s", "5m", "20m", "1h", "15000ms", "90"])),
             "offset -" => format!(" offset -{}", self.pick(&["1m", "45s", "10m"])),
-            "duration expression" => {
+            "offset expression" => {
                 let texts = ["(1m + 30s)", "(step() + 1s)", "(5m - 10s)", "-(30s * 2)", "min_of(2m, 90s)", "(2m / 3)"];
                 format!(" offset {}", self.pick(&texts))
             }
@@ -113,12 +118,22 @@ impl Generator {
             let text = format!("{}{modifier}", vector.text);
             return vector.wrapped(text);
         }
+        let range = self.range_duration();
+        self.in_a_function(vector, range, &modifier)
+    }
+
+    /// A function over a range that is computed.
+    pub(super) fn computed_range(&mut self) -> Vector {
+        let content = if self.chance(0.8) { Content::Floats } else { Content::Histograms };
+        let metric = self.metric_for(content, "");
+        let (vector, modifiers) = (self.plain(metric), self.time_modifiers());
+        let range = self.pick(&COMPUTED_RANGES);
+        self.in_a_function(vector, range, &modifiers)
+    }
+
+    fn in_a_function(&mut self, vector: Vector, range: &str, modifiers: &str) -> Vector {
         let function = self.pick(&["last_over_time", "increase", "count_over_time", "avg_over_time"]);
-        let range = match name {
-            "duration expression" => self.pick(&["2m + 3m", "max_of(step(), 5m)", "5m * 2", "10m - 15s"]),
-            _ => self.range_duration(),
-        };
-        let text = format!("{function}({}[{range}]{modifier})", vector.text);
+        let text = format!("{function}({}[{range}]{modifiers})", vector.text);
         vector.wrapped(text)
     }
 
@@ -146,9 +161,8 @@ impl Generator {
     }
 
     pub(super) fn range_duration(&mut self) -> &'static str {
-        let expressions = ["2m + 3m", "step() + 4m", "max_of(step(), 5m)", "5m * 2", "(10m - 15s)"];
         match self.rng.unit() {
-            p if p < 0.05 => self.pick(&expressions),
+            p if p < 0.05 => self.pick(&COMPUTED_RANGES),
             p if p < 0.15 => self.pick(&["15s", "30s", "45s", "1m"]),
             _ => self.pick(&["1m30s", "2m", "5m", "5m", "10m", "10m", "20m", "37m", "1h", "301s"]),
         }
