@@ -2,6 +2,7 @@
 //! anonymous memory. `README.md` beside this has the figures and the commands that gave them.
 
 mod compact;
+mod dashboard;
 mod data;
 mod downsample;
 mod engine;
@@ -29,6 +30,8 @@ enum Bench {
     Data(data::Args),
     /// Times queries over block folders, from text to result, beside Go's engines
     Engine(engine::Args),
+    /// Times planning, and the panels of a dashboard asked one by one and all at once
+    Dashboard(dashboard::Args),
     /// Times raw to 5m of one block
     Downsample(downsample::Args),
     /// Times queries through `drumlin store` over an object server with latency
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
     match Cli::parse().bench {
         Bench::Data(args) => data::run(&args),
         Bench::Engine(args) => engine::run(&args),
+        Bench::Dashboard(args) => dashboard::run(&args),
         Bench::Downsample(args) => downsample::run(&args),
         Bench::Gateway(args) => gateway::run(&args),
         Bench::Compact(args) => compact::run(&args),
