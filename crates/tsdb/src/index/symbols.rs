@@ -8,8 +8,8 @@ use crate::varint::read_uvarint;
 
 const WHAT: &str = "index symbols";
 
-/// The offset of every so many symbols is kept: 1/2 byte of memory per symbol and few strings to skip per lookup.
-const SAMPLING: usize = 8;
+/// The offset of every so many symbols is kept: a byte of memory per symbol and few strings to skip per lookup.
+const SAMPLING: usize = 4;
 
 /// The symbols of an index, as they lie in it.
 #[derive(Clone, Debug)]
