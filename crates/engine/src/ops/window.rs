@@ -35,6 +35,9 @@ impl SelectorWindow {
     }
 }
 
+/// After decoding so many samples, less than a millisecond of work, other queries have a turn.
+const SAMPLES_A_TURN: usize = 1 << 16;
+
 struct SelectorWorker {
     operator: Arc<SelectorWindow>,
     evaluator: Evaluator,
@@ -46,31 +49,40 @@ struct SelectorWorker {
 impl SelectorWorker {
     async fn next(mut self) -> Result<Option<(Rows, SelectorWorker)>> {
         let query = Arc::clone(&self.evaluator.query);
+        let mut decoded = 0;
         while !self.evaluator.is_full() {
             if let Some(series) = self.pending.next() {
-                self.series(series)?;
+                decoded += self.series(series)?;
+                if decoded >= SAMPLES_A_TURN {
+                    decoded = 0;
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
-            // other queries' turn; here a query that nobody waits for ends
-            tokio::task::yield_now().await;
             match self.operator.scan.next(&query).await? {
                 Some(batch) => self.pending = batch.into_iter(),
                 None => break,
             }
+            // The worker that waited for the source was woken on this thread, from which no other can take it; it is its
+            // turn, and that of other queries. Here a query that nobody waits for ends.
+            tokio::task::yield_now().await;
         }
         let rows = self.evaluator.take()?;
         Ok(if rows.is_empty() { None } else { Some((rows, self)) })
     }
 
-    fn series(&mut self, series: merge::Series) -> Result<()> {
+    /// Evaluates a series; says how many samples were decoded for it.
+    fn series(&mut self, series: merge::Series) -> Result<usize> {
         let labels = series.labels.clone();
         self.reader.read(series).map_err(fail)?;
-        self.evaluator.query.count_decoded(self.reader.floats().t.len() + self.reader.histograms().t.len());
+        let decoded = self.reader.floats().t.len() + self.reader.histograms().t.len();
+        self.evaluator.query.count_decoded(decoded);
         if !self.operator.spec.reads_stale() {
             self.reader.drop_stale();
         }
         let samples = (self.reader.floats(), self.reader.histograms());
-        self.evaluator.series(&labels, false, samples, self.reader.widened())
+        self.evaluator.series(&labels, false, samples, self.reader.widened())?;
+        Ok(decoded)
     }
 }
 
