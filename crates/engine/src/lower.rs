@@ -251,7 +251,16 @@ impl Lowering {
             (None, 0) => (self.lookback_ms, Windows::Lookback { max_resolution_ms: self.max_resolution_ms }),
             (None, _) => (range_ms, Windows::Range { needs_two: hints.needs_two_samples() }),
         };
-        let reading = Reading { function, range, dedup: self.dedup, totals_only, window_ms, windows, steps: None };
+        let reading = Reading {
+            function,
+            range,
+            dedup: self.dedup,
+            totals_only,
+            window_ms,
+            windows,
+            steps: None,
+            edges_only: false,
+        };
         (Select { matchers: selector.matchers.clone(), range, hints }, reading)
     }
 
@@ -267,7 +276,8 @@ impl Lowering {
         let after = if selector.extension == Some(Extension::Smoothed) { self.lookback_ms } else { 0 };
         let range = self.samples(selector.at, offset, (self.lookback_ms, after));
         let (select, reading) = self.select(selector, range, above, 0);
-        let reading = Reading { steps: Some(steps), ..reading };
+        let edges_only = function == WindowFunction::Instant;
+        let reading = Reading { steps: Some(steps), edges_only, ..reading };
         let spec = WindowSpec {
             function,
             name: String::new(),
@@ -531,6 +541,8 @@ impl Lowering {
         let (grid, one_name, keeps_name) = (input.grid, input.one_name, spec.keeps_name());
         let node = match input.node {
             RangeSource::Selector { select, reading } => {
+                let edges_only = matches!(function, WindowFunction::Range(range) if range.looks_at_edges_only());
+                let reading = Reading { edges_only, ..reading };
                 PromNode::vector(PromOp::Selector { spec, select: *select, reading }, params, grid)
             }
             RangeSource::Subquery { inner: Some(inner) } => {

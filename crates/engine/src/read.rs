@@ -8,7 +8,10 @@ use model::{FloatHistogram, Resolution, Sample, SampleValue, TimeRange};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms, num_samples};
 
+use self::edges::WindowEdges;
 use crate::{Dedup, QueryError};
+
+mod edges;
 
 /// How the samples of a selector are read.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Reading {
     pub(crate) windows: Windows,
     /// Where windows end, if there are several.
     pub(crate) steps: Option<Steps>,
+    /// Only the first and last samples of windows are looked at, and whether a counter was reset between them.
+    pub(crate) edges_only: bool,
 }
 
 /// What windows become over downsampled data that is too coarse for them.
@@ -115,6 +120,8 @@ pub(crate) struct Reader {
     histograms: HistogramColumn,
     /// Histograms of the series before, whose memory is used again where nobody else holds them.
     spare: Vec<Arc<FloatHistogram>>,
+    /// Which histograms are looked at, if not all.
+    edges: Option<WindowEdges>,
 }
 
 /// Histograms of one series, as [`Floats`].
@@ -145,7 +152,9 @@ impl Reader {
         let value = value_of(&reading.function);
         let counter = matches!(reading.function.as_str(), "rate" | "increase" | "irate" | "resets");
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
-        Reader { reading, value, counter, widened: None, floats, histograms, spare: Vec::new() }
+        let moving = reading.steps.filter(|steps| reading.edges_only && steps.fixed.is_none());
+        let edges = moving.map(|steps| WindowEdges::new(&steps, reading.window_ms));
+        Reader { reading, value, counter, widened: None, floats, histograms, spare: Vec::new(), edges }
     }
 
     pub(crate) fn floats(&self) -> Samples<'_> {
@@ -159,8 +168,11 @@ impl Reader {
     /// Reads the samples of the series inside the range, stale markers included.
     pub(crate) fn read(&mut self, series: Series) -> Result<(), QueryError> {
         self.floats.clear();
-        self.spare.append(&mut self.histograms.values);
+        self.keep_spare();
         self.histograms.clear();
+        if let Some(edges) = &mut self.edges {
+            edges.restart();
+        }
         let mut chunks = series.chunks;
         self.look_for_coarse_data(&chunks);
         let range = self.range();
@@ -226,7 +238,15 @@ impl Reader {
             return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
         }
         let HistogramColumn { ts, values } = &mut self.histograms;
-        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare)
+        let mut edges = self.edges.as_mut().filter(|_| self.widened.is_none());
+        let is_read = |t, next| edges.as_mut().is_none_or(|edges| edges.contain(t, next));
+        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, is_read)
+    }
+
+    /// Keeps the histograms of the series before to be written over; those not looked at are there more than once.
+    fn keep_spare(&mut self) {
+        self.histograms.values.dedup_by(|next, kept| Arc::ptr_eq(next, kept));
+        self.spare.append(&mut self.histograms.values);
     }
 
     /// Merging replicas evens out the resets of counters, so none is left to count, in Thanos as here.

@@ -71,7 +71,9 @@ fn wanted(chunk: &SeriesChunk, value: ValueOf) -> Result<&ChunkBytes, Error> {
 fn append(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
     if chunk.encoding.is_histogram() {
         let (mut ts, mut histograms) = (Vec::new(), Vec::new());
-        decode_shared_histograms(chunk.encoding, &chunk.data, (&mut ts, &mut histograms), &mut Vec::new())?;
+        decode_shared_histograms(chunk.encoding, &chunk.data, (&mut ts, &mut histograms), &mut Vec::new(), |_, _| {
+            true
+        })?;
         let histograms = ts.into_iter().zip(histograms);
         column.mixed().extend(histograms.map(|(t, h)| Sample { t, value: SampleValue::Histogram(h) }));
         return Ok(());

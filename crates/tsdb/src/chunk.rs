@@ -122,11 +122,18 @@ pub fn decode_histograms(
     values: &mut Vec<FloatHistogram>,
 ) -> Result<(), Error> {
     check_is_histogram(encoding)?;
-    histogram::decode_floats(encoding, data, (ts, values), FloatHistogram::default)
+    histogram::decode_floats(encoding, data, (ts, values), |sample, _| {
+        let mut histogram = FloatHistogram::default();
+        sample.fill(&mut histogram);
+        histogram
+    })
 }
 
-/// As [`decode_histograms`], into pointers that can be shared. Takes `spare` ones, whose histograms nobody needs any
-/// more, before it allocates others.
+/// As [`decode_histograms`], into pointers that can be shared.
+///
+/// Takes `spare` ones, whose histograms nobody needs any more, before it allocates others. `is_read(t, next)` says
+/// whether anybody looks at the histogram at `t`, which one at `next` follows; it is asked about all but the last, in
+/// order. Others are the histogram before them once more, unless they are gauges or stale, or what is before them is.
 ///
 /// # Errors
 /// As [`decode_histograms`].
@@ -135,10 +142,18 @@ pub fn decode_shared_histograms(
     data: &[u8],
     (ts, values): (&mut Vec<i64>, &mut Vec<Arc<FloatHistogram>>),
     spare: &mut Vec<Arc<FloatHistogram>>,
+    mut is_read: impl FnMut(i64, i64) -> bool,
 ) -> Result<(), Error> {
     check_is_histogram(encoding)?;
-    let place = || spare.pop().filter(|spare| Arc::strong_count(spare) == 1).unwrap_or_default();
-    histogram::decode_floats(encoding, data, (ts, values), place)
+    histogram::decode_floats(encoding, data, (ts, values), |sample, before| {
+        let is_read = sample.next().is_none_or(|next| is_read(sample.t(), next));
+        if let Some(before) = before.last().filter(|before| !is_read && sample.goes_on() && !before.is_stale()) {
+            return Arc::clone(before);
+        }
+        let mut histogram = spare.pop().filter(|spare| Arc::strong_count(spare) == 1).unwrap_or_default();
+        sample.fill(Arc::make_mut(&mut histogram));
+        histogram
+    })
 }
 
 fn check_is_histogram(encoding: Encoding) -> Result<(), Error> {

@@ -71,6 +71,7 @@ impl Lowering {
                 window_ms: self.lookback_ms,
                 windows: Windows::Lookback { max_resolution_ms: self.max_resolution_ms },
                 steps: None,
+                edges_only: false,
             },
             window,
         };

@@ -71,6 +71,12 @@ impl RangeFunction {
         })
     }
 
+    /// Whether of the histograms of a window only the first and the last matter, and those before and after resets: what
+    /// stands between them may be anything that says it is no reset.
+    pub fn looks_at_edges_only(self) -> bool {
+        matches!(self, RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta)
+    }
+
     /// Whether the result is still the metric, so that its name stays.
     pub fn keeps_name(self) -> bool {
         matches!(self, RangeFunction::Last | RangeFunction::First)

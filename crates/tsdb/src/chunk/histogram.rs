@@ -10,8 +10,6 @@
 //! integers (integer form: totals unsigned at first, buckets as differences to the bucket before; then deltas of
 //! deltas) or as the sum (float form). A stale sample (by its sum) has no buckets.
 
-use std::sync::Arc;
-
 use model::FloatHistogram;
 use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, MAX_SCHEMA, ResetHint, bucket_count};
 
@@ -71,6 +69,8 @@ pub(super) fn flags_of(hint: ResetHint) -> u8 {
 /// One decoded sample. Buckets are absolute counts and belong to the spans of the layout; a stale sample has none.
 pub(super) struct Sample<'a, C> {
     pub(super) t: i64,
+    /// The time of the sample after it.
+    pub(super) next: Option<i64>,
     pub(super) hint: ResetHint,
     pub(super) layout: &'a Layout,
     pub(super) count: C,
@@ -99,14 +99,15 @@ pub(super) fn decode<C: Count>(header: Header, data: &[u8], mut emit: impl FnMut
     // of its own, so that nothing before the loop had its address
     let mut reader = head;
     for index in 0..header.samples {
-        if index > 0 {
-            delta = delta.wrapping_add(varbit::read_int(&mut reader));
-            t = t.wrapping_add(delta);
-            if !fields.read_next(&mut reader) {
-                return Err(Error::corrupt(WHAT, HEADER_LEN, "more than 64 significant bits"));
-            }
+        if index > 0 && !fields.read_next(&mut reader) {
+            return Err(Error::corrupt(WHAT, HEADER_LEN, "more than 64 significant bits"));
         }
         header.start_times.skip(&mut reader, index);
+        let mut next = None;
+        if index + 1 < header.samples {
+            delta = delta.wrapping_add(varbit::read_int(&mut reader));
+            next = Some(t.wrapping_add(delta));
+        }
         if reader.overrun() {
             return Err(Error::truncated(WHAT, data.len()));
         }
@@ -119,6 +120,7 @@ pub(super) fn decode<C: Count>(header: Header, data: &[u8], mut emit: impl FnMut
         let (positive, negative) = fields.absolute.split_at(fields.positive);
         emit(Sample {
             t,
+            next,
             hint,
             layout: &layout,
             count: C::value(&fields.count),
@@ -127,6 +129,7 @@ pub(super) fn decode<C: Count>(header: Header, data: &[u8], mut emit: impl FnMut
             positive,
             negative,
         });
+        t = next.unwrap_or(t);
     }
     Ok(())
 }
@@ -181,47 +184,31 @@ impl<C: Count> Fields<C> {
     }
 }
 
-/// What holds a decoded histogram.
-pub(super) trait Place {
-    /// To be filled; whatever was in it may be overwritten.
-    fn histogram(&mut self) -> &mut FloatHistogram;
+/// A sample of either form of counts.
+pub(super) enum AnySample<'a> {
+    Integers(Sample<'a, i64>),
+    Floats(Sample<'a, f64>),
 }
 
-impl Place for FloatHistogram {
-    fn histogram(&mut self) -> &mut FloatHistogram {
-        self
-    }
-}
-
-impl Place for Arc<FloatHistogram> {
-    fn histogram(&mut self) -> &mut FloatHistogram {
-        Arc::make_mut(self)
-    }
-}
-
-/// Appends the samples of a chunk of encoding 2, 3, 5 or 6, in places that `place` makes; appends nothing when it fails.
-pub(super) fn decode_floats<P: Place>(
+/// Appends the samples of a chunk of encoding 2, 3, 5 or 6, as `histogram` makes them of what it gets and of those
+/// appended so far; appends nothing when it fails.
+pub(super) fn decode_floats<H>(
     encoding: Encoding,
     data: &[u8],
-    (ts, values): (&mut Vec<i64>, &mut Vec<P>),
-    mut place: impl FnMut() -> P,
+    (ts, values): (&mut Vec<i64>, &mut Vec<H>),
+    mut histogram: impl FnMut(AnySample<'_>, &[H]) -> H,
 ) -> Result<(), Error> {
     let header = Header::parse(encoding, data)?;
     let (old_ts, old_values) = (ts.len(), values.len());
+    let mut push = |sample: AnySample<'_>| {
+        ts.push(sample.t());
+        values.push(histogram(sample, &values[old_values..]));
+    };
     let result = match encoding {
-        Encoding::Histogram | Encoding::HistogramSt => decode::<i64>(header, data, |sample| {
-            let mut place = place();
-            let totals = (sample.count as u64 as f64, sample.zero_count as u64 as f64);
-            fill(place.histogram(), &sample, totals, |count| count as f64);
-            ts.push(sample.t);
-            values.push(place);
-        }),
-        _ => decode::<f64>(header, data, |sample| {
-            let mut place = place();
-            fill(place.histogram(), &sample, (sample.count, sample.zero_count), |count| count);
-            ts.push(sample.t);
-            values.push(place);
-        }),
+        Encoding::Histogram | Encoding::HistogramSt => {
+            decode::<i64>(header, data, |sample| push(AnySample::Integers(sample)))
+        }
+        _ => decode::<f64>(header, data, |sample| push(AnySample::Floats(sample))),
     };
     if result.is_err() {
         ts.truncate(old_ts);
@@ -230,7 +217,43 @@ pub(super) fn decode_floats<P: Place>(
     result
 }
 
-/// Makes `histogram` the sample, in the memory that it has.
+impl AnySample<'_> {
+    pub(super) fn t(&self) -> i64 {
+        match self {
+            AnySample::Integers(sample) => sample.t,
+            AnySample::Floats(sample) => sample.t,
+        }
+    }
+
+    /// The time of the sample after it.
+    pub(super) fn next(&self) -> Option<i64> {
+        match self {
+            AnySample::Integers(sample) => sample.next,
+            AnySample::Floats(sample) => sample.next,
+        }
+    }
+
+    /// Whether it is one of a counter that was not reset before it.
+    pub(super) fn goes_on(&self) -> bool {
+        let (hint, stale) = match self {
+            AnySample::Integers(sample) => (sample.hint, sample.is_stale()),
+            AnySample::Floats(sample) => (sample.hint, sample.is_stale()),
+        };
+        hint == ResetHint::NotReset && !stale
+    }
+
+    /// Makes `histogram` the sample, in the memory that it has.
+    pub(super) fn fill(&self, histogram: &mut FloatHistogram) {
+        match self {
+            AnySample::Integers(sample) => {
+                let totals = (sample.count as u64 as f64, sample.zero_count as u64 as f64);
+                fill(histogram, sample, totals, |count| count as f64);
+            }
+            AnySample::Floats(sample) => fill(histogram, sample, (sample.count, sample.zero_count), |count| count),
+        }
+    }
+}
+
 #[inline(always)]
 fn fill<C: Copy>(
     histogram: &mut FloatHistogram,
@@ -246,9 +269,17 @@ fn fill<C: Copy>(
     (histogram.schema, histogram.hint) = (layout.schema, sample.hint);
     (histogram.zero_threshold, histogram.zero_count) = (layout.zero_threshold, zero_count);
     (histogram.count, histogram.sum) = (count, sample.sum);
-    histogram.positive_spans.clone_from(&layout.positive_spans);
-    histogram.negative_spans.clone_from(&layout.negative_spans);
-    histogram.custom_values.clone_from(&layout.custom_values);
+    // mostly those of the histogram that was there before
+    let spans = [
+        (&mut histogram.positive_spans, &layout.positive_spans),
+        (&mut histogram.negative_spans, &layout.negative_spans),
+    ];
+    for (to, from) in spans.into_iter().filter(|(to, from)| to != from) {
+        to.clone_from(from);
+    }
+    if histogram.custom_values != layout.custom_values {
+        histogram.custom_values.clone_from(&layout.custom_values);
+    }
     for (to, from) in
         [(&mut histogram.positive_buckets, sample.positive), (&mut histogram.negative_buckets, sample.negative)]
     {

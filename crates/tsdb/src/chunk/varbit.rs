@@ -18,16 +18,25 @@ use super::xor::{fits, sign_extend};
 /// Bits after a prefix of so many ones.
 const WIDTHS: [u32; 8] = [0, 3, 6, 9, 12, 18, 25, 56];
 
-/// For each byte that an integer can begin with: the bits of prefix and integer, and those of the integer alone. The two
-/// widest forms are longer than what can be read at once.
-const FORMS: [(u8, u8); 256] = {
-    let mut forms = [(u8::MAX, 0); 256];
+/// What an integer is made of that begins with a byte. Masks instead of widths, because a shift by a width costs as much
+/// as three other instructions, and no comparisons, of which the compiler would make branches.
+#[derive(Clone, Copy)]
+struct Form {
+    /// The bits of prefix and integer.
+    length: u32,
+    /// One for each bit of the integer.
+    mask: u32,
+}
+
+/// By the byte that an integer begins with. The two widest forms are longer than what can be read at once.
+const FORMS: [Form; 256] = {
+    let mut forms = [Form { length: u32::MAX, mask: 0 }; 256];
     let mut byte = 0;
     while byte < 256 {
         let ones = (byte as u8).leading_ones();
         if ones <= 6 {
             let width = WIDTHS[ones as usize];
-            forms[byte] = ((ones + 1 + width) as u8, width as u8);
+            forms[byte] = Form { length: ones + 1 + width, mask: (1 << width) - 1 };
         }
         byte += 1;
     }
@@ -51,16 +60,17 @@ pub(super) fn read_int(reader: &mut BitReader<'_>) -> i64 {
 #[inline(always)]
 pub(super) fn read_int_of_valid(reader: &mut BitReader<'_>) -> i64 {
     // a prefix that is not valid to its end is longer than what is valid, whatever follows
-    let (length, width) = FORMS[(reader.peek(8)) as usize];
-    if u32::from(length) > reader.valid() {
+    let Form { length, mask } = FORMS[reader.peek(8) as usize];
+    if length > reader.valid() {
         let (rest, value) = read_other(*reader);
         *reader = rest;
         return value;
     }
-    let bits = (reader.peek(u32::from(length)) & ((1 << width) - 1)) as i64;
-    reader.consume(u32::from(length));
-    let half = 1i64 << width >> 1;
-    bits - (i64::from(bits > half) << width)
+    let bits = reader.peek(length) as u32;
+    reader.consume(length);
+    // the least integer is that much below zero: those above half of the range are negative
+    let bias = mask >> 1;
+    i64::from(bits.wrapping_add(bias) & mask) - i64::from(bias)
 }
 
 #[cold]
