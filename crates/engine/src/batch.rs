@@ -5,13 +5,13 @@
 //! label table, `histograms` one in its table of histograms, null for the rows of floats that nearly all are.
 //! Operators work on [`Rows`], whose bitmaps start every row at a word of their own.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
     Array, AsArray, BooleanArray, FixedSizeListArray, Float64Array, RecordBatch, UInt32Array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type};
 use datafusion::common::Result;
 use model::FloatHistogram;
 use promql::kernels::MixedColumn;
@@ -185,6 +185,14 @@ impl Rows {
         bits
     }
 
+    /// Whether any present step of a row is a float.
+    pub(crate) fn has_floats(&self, row: usize) -> bool {
+        match self.histograms(row) {
+            None => self.present(row).iter().any(|bits| *bits != 0),
+            Some(_) => self.float_bits(row).iter().any(|bits| *bits != 0),
+        }
+    }
+
     /// Takes the histograms out; says whether there were any. What is left are the floats.
     pub(crate) fn drop_histograms(&mut self) -> bool {
         let mut any = false;
@@ -277,12 +285,9 @@ impl Rows {
     }
 
     pub(crate) fn schema(steps: usize) -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("series", DataType::UInt32, false),
-            Field::new("drop_name", DataType::Boolean, false),
-            Field::new("values", DataType::FixedSizeList(value_field(), steps as i32), false),
-            Field::new("histograms", DataType::UInt32, true),
-        ]))
+        let values = Field::new("values", DataType::FixedSizeList(value_field(), steps as i32), false);
+        let [series, drop_name, histograms] = FIELDS.each_ref().map(Arc::clone);
+        Arc::new(Schema::new(vec![series, drop_name, Arc::new(values), histograms]))
     }
 
     /// The Arrow form; values are moved, bitmaps packed, histograms left with the query.
@@ -336,8 +341,19 @@ pub(crate) fn histogram_bytes(row: &[Option<Arc<FloatHistogram>>]) -> usize {
     size_of_val(row) + row.iter().flatten().map(buckets).sum::<usize>()
 }
 
-fn value_field() -> Arc<Field> {
-    Arc::new(Field::new_list_field(DataType::Float64, true))
+/// Of the columns that are the same for all grids.
+static FIELDS: LazyLock<[FieldRef; 3]> = LazyLock::new(|| {
+    [
+        ("series", DataType::UInt32, false),
+        ("drop_name", DataType::Boolean, false),
+        ("histograms", DataType::UInt32, true),
+    ]
+    .map(|(name, kind, nullable)| Arc::new(Field::new(name, kind, nullable)))
+});
+
+fn value_field() -> FieldRef {
+    static VALUE: LazyLock<FieldRef> = LazyLock::new(|| Arc::new(Field::new_list_field(DataType::Float64, true)));
+    Arc::clone(&VALUE)
 }
 
 /// Bitmaps that start at words → one bitmap without gaps.

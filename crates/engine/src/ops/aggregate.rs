@@ -54,18 +54,16 @@ impl Aggregate {
             ids.clear();
             let labels = inputs.query.labels_of(&batch);
             for (row, labels) in labels.iter().enumerate() {
-                if batch.present(row).iter().all(|w| *w == 0) {
-                    ids.push(usize::MAX);
-                    continue;
-                }
-                ids.push(partial.groups.of(&self.grouping, labels, batch.drop_name[row]));
+                let is_empty = batch.present(row).iter().all(|w| *w == 0);
+                ids.push((!is_empty).then(|| partial.groups.of(&self.grouping, labels, batch.drop_name[row])));
             }
             if partial.groups.len() > partial.cells.groups() {
                 let new = partial.groups.len() - partial.cells.groups();
                 memory.try_grow(new * Cells::bytes_per_group(self.kind, self.steps))?;
                 partial.cells.grow(partial.groups.len());
             }
-            for (row, group) in ids.iter().enumerate().filter(|(_, group)| **group != usize::MAX) {
+            for (row, group) in ids.iter().enumerate() {
+                let Some(group) = group else { continue };
                 if batch.histograms(row).is_none() || !self.adds_histograms() {
                     partial.cells.add(*group, batch.values(row), batch.present(row));
                     continue;

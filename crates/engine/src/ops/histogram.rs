@@ -54,10 +54,13 @@ enum Input<'a> {
 }
 
 /// The rows of the result, by the histogram's labels and the quantile as bits.
+#[derive(Default)]
 struct Output {
     rows: Rows,
     labels: Vec<Labels>,
     row_of: HashMap<(Labels, Option<u64>), usize>,
+    /// Of the histogram being evaluated, for each parameter the quantile at the step before and its row.
+    latest: Vec<(Option<u64>, usize)>,
 }
 
 impl HistogramStatistic {
@@ -65,7 +68,7 @@ impl HistogramStatistic {
         let mut found: HashMap<Labels, usize> = HashMap::new();
         let mut classics: Vec<Classic> = Vec::new();
         for (row, labels) in labels.iter().enumerate() {
-            if rows.float_bits(row).iter().all(|w| *w == 0) {
+            if !rows.has_floats(row) {
                 continue;
             }
             let le = String::from_utf8_lossy(labels.get("le").unwrap_or_default()).into_owned();
@@ -93,10 +96,13 @@ impl HistogramStatistic {
         let labels = inputs.query.labels_of(rows);
         self.check_quantiles(inputs, params);
         let mut classics = self.classics(inputs, rows, &labels);
-        let mut out = Output { rows: Rows::new(self.steps.count), labels: Vec::new(), row_of: HashMap::new() };
+        let mut out = Output { rows: Rows::new(self.steps.count), ..Output::default() };
+        let classic_of: HashMap<usize, usize> =
+            classics.iter().enumerate().filter_map(|(i, classic)| Some((classic.native?, i))).collect();
         for (row, labels) in labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some()) {
             inputs.query.check_alive()?;
-            let beside = classics.iter().find(|c| c.native == Some(row));
+            out.latest.clear();
+            let beside = classic_of.get(&row).map(|i| &classics[*i]);
             let (mut notes, name) = (Notes::default(), inputs.query.late_name(labels));
             for k in rows.present_steps(row) {
                 let Some(histogram) = rows.histogram(row, k) else { continue };
@@ -112,6 +118,7 @@ impl HistogramStatistic {
         let mut buckets = Vec::new();
         for classic in &mut classics {
             inputs.query.check_alive()?;
+            out.latest.clear();
             for k in 0..self.steps.count {
                 if classic.native.is_some_and(|row| rows.histogram(row, k).is_some()) {
                     continue;
@@ -155,9 +162,9 @@ impl HistogramStatistic {
                 Input::Native(histogram) => native::fraction(lower, upper, histogram, notes),
                 Input::Classic(buckets) => bucket_fraction(lower, upper, buckets),
             };
-            return out.set(inputs, (labels, None, drop_name), k, value);
+            return out.set(inputs, (labels, None, drop_name), (0, k), value);
         }
-        for q in params.iter().map(|values| values[k]) {
+        for (param, q) in params.iter().map(|values| values[k]).enumerate() {
             let value = match &mut input {
                 Input::Native(histogram) => native::quantile(q, histogram, notes),
                 Input::Classic(buckets) => {
@@ -173,22 +180,17 @@ impl HistogramStatistic {
                 Statistic::Quantiles { label } => Some((label.as_slice(), q)),
                 _ => None,
             };
-            out.set(inputs, (labels, which, drop_name), k, value)?;
+            out.set(inputs, (labels, which, drop_name), (param, k), value)?;
         }
         Ok(())
     }
 }
 
 impl Output {
-    fn set(
-        &mut self,
-        inputs: &Inputs,
-        (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool),
-        step: usize,
-        value: f64,
-    ) -> Result<()> {
+    /// The row of a histogram and a quantile.
+    fn row(&mut self, inputs: &Inputs, (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool)) -> usize {
         let key = (labels.clone(), which.map(|(_, q)| q.to_bits()));
-        let row = *self.row_of.entry(key).or_insert_with(|| {
+        *self.row_of.entry(key).or_insert_with(|| {
             let (kept, flag) = inputs.query.drop_name(labels);
             self.labels.push(match which {
                 Some((label, q)) => kept.with(label, open_metrics(q)),
@@ -196,7 +198,26 @@ impl Output {
             });
             self.rows.push_empty(0, flag || drop_name);
             self.labels.len() - 1
-        });
+        })
+    }
+
+    fn set(
+        &mut self,
+        inputs: &Inputs,
+        (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool),
+        (param, step): (usize, usize),
+        value: f64,
+    ) -> Result<()> {
+        let quantile = which.map(|(_, q)| q.to_bits());
+        let row = match self.latest.get(param) {
+            Some((latest, row)) if *latest == quantile => *row,
+            _ => {
+                let row = self.row(inputs, (labels, which, drop_name));
+                self.latest.truncate(param);
+                self.latest.push((quantile, row));
+                row
+            }
+        };
         if self.rows.is_present(row, step) {
             return Err(execution(SAME_LABELSET));
         }

@@ -15,8 +15,10 @@ use tsdb::segment::{ChunkRef, parse_record, segment_name};
 
 use crate::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 
-/// Series per event.
-const BATCH: usize = 64;
+/// Series of an event at most, and chunks after which it ends: enough to do for a worker, and not so much that the others
+/// wait for its last one.
+const BATCH_SERIES: usize = 64;
+const BATCH_CHUNKS: usize = 512;
 
 /// What a [`TsdbSource`] makes of its blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -228,9 +230,18 @@ impl MergedSeries {
     }
 
     fn batch(&mut self) -> Option<Result<Vec<Series>, SourceError>> {
-        let series = std::iter::from_fn(|| self.next_series().transpose()).take(BATCH);
-        let batch: Result<Vec<Series>, SourceError> = series.collect();
-        Some(batch).filter(|batch| !batch.as_ref().is_ok_and(Vec::is_empty))
+        let (mut batch, mut chunks) = (Vec::new(), 0);
+        while batch.len() < BATCH_SERIES && chunks < BATCH_CHUNKS {
+            match self.next_series() {
+                Ok(Some(series)) => {
+                    chunks += series.chunks.len();
+                    batch.push(series);
+                }
+                Ok(None) => break,
+                Err(e) => return Some(Err(e)),
+            }
+        }
+        (!batch.is_empty()).then_some(Ok(batch))
     }
 }
 

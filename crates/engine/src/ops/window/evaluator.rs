@@ -112,7 +112,7 @@ impl Evaluator {
             self.out.pop();
             return Ok(());
         }
-        if samples.1.t.is_empty() || self.out.float_bits(row).iter().any(|w| *w != 0) {
+        if self.out.has_floats(row) {
             self.note_counter(labels);
         }
         // messages about histograms name what is left of a series
