@@ -1,7 +1,7 @@
 //! Quoting and unquoting of strings and characters, and numbers as text, as Go's `strconv` and `fmt` do them: error
 //! texts and printed expressions depend on it to the byte.
 
-use crate::kernels::format::plain;
+use crate::kernels::format::{Decimal, plain, shortest};
 
 /// Quotes with double quotes; bytes that are no UTF-8 become `\xff`, unprintable characters `\u202a`.
 pub fn quote(bytes: &[u8]) -> String {
@@ -126,13 +126,14 @@ fn push_code_point(out: &mut Vec<u8>, code: u32) -> Option<()> {
 
 /// As [`plain`], with an exponent of at least two digits below 1e-4 and from 1e6, as Go's `%v` and `%g` print.
 pub fn format_float_general(value: f64) -> String {
-    let scientific = format!("{value:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return plain(value) };
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if value == 0.0 || (-4..6).contains(&exponent) {
+    let Some(Decimal { negative, digits, point }) = shortest(value) else { return plain(value) };
+    let exponent = point - 1;
+    if (-4..6).contains(&exponent) {
         return plain(value);
     }
-    format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    let (first, rest) = digits.split_at(1);
+    let (sign, point) = (if negative { "-" } else { "" }, if rest.is_empty() { "" } else { "." });
+    format!("{sign}{first}{point}{rest}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
 #[cfg(test)]

@@ -13,11 +13,41 @@ pub fn plain(v: f64) -> String {
     if v.is_infinite() {
         return if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
-    format!("{v}")
+    let Some(Decimal { negative, digits, point }) = shortest(v) else { return v.to_string() };
+    let sign = if negative { "-" } else { "" };
+    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
+    match usize::try_from(point) {
+        Ok(0) | Err(_) => format!("{sign}0.{}{digits}", zeros(-point)),
+        Ok(point) if point < digits.len() => format!("{sign}{}.{}", &digits[..point], &digits[point..]),
+        Ok(_) => format!("{sign}{digits}{}", zeros(point - digits.len() as i32)),
+    }
 }
 
-/// A number as OpenMetrics writes it: with a point or an exponent, so that `1` is `1.0`.
+/// A decimal: 0.`digits` times ten to the power of `point`.
+pub(crate) struct Decimal {
+    pub(crate) negative: bool,
+    pub(crate) digits: String,
+    pub(crate) point: i32,
+}
+
+/// The decimal of the fewest digits that reads back as `v`, and of two that are equally near the one with an even last
+/// digit, which is where Rust's own choice differs from Go's; `None` if `v` is zero or not finite.
+pub(crate) fn shortest(v: f64) -> Option<Decimal> {
+    if v == 0.0 || !v.is_finite() {
+        return None;
+    }
+    let up = format!("{v:e}");
+    let count = up.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    let even = format!("{v:.*e}", count - 1);
+    let text = if even.parse() == Ok(v) { even } else { up };
+    let (mantissa, exponent) = text.split_once('e')?;
+    let digits = mantissa.chars().filter(char::is_ascii_digit).collect();
+    Some(Decimal { negative: v < 0.0, digits, point: exponent.parse::<i32>().ok()? + 1 })
+}
+
+/// A number as OpenMetrics writes it: with a point or an exponent, so that `1` is `1.0`. Zeros have no sign.
 pub fn open_metrics(v: f64) -> String {
+    let v = if v == 0.0 { 0.0 } else { v };
     let text = format_float_general(v);
     if v.is_finite() && !text.contains(['e', '.']) { text + ".0" } else { text }
 }
@@ -54,9 +84,32 @@ mod tests {
         assert_eq!(plain(1e21), "1000000000000000000000");
         assert_eq!(plain(f64::NEG_INFINITY), "-Inf");
         assert_eq!(open_metrics(1.0), "1.0");
+        assert_eq!(open_metrics(-0.0), "0.0");
         assert_eq!(open_metrics(0.99), "0.99");
         assert_eq!(open_metrics(1e-7), "1e-07");
         assert_eq!(open_metrics(f64::INFINITY), "+Inf");
+    }
+
+    /// Lines of bits, `strconv.FormatFloat(v, 'f', -1, 64)` and the same with `'g'`, as Go printed them: ties between
+    /// two shortest decimals, powers of two, and others.
+    #[test]
+    fn floats_print_the_digits_that_go_prints() {
+        for line in include_str!("../../tests/data/go_floats.txt").lines() {
+            let mut fields = line.split(' ');
+            let [bits, fixed, general] = [(); 3].map(|()| fields.next().unwrap());
+            let v = f64::from_bits(u64::from_str_radix(bits, 16).unwrap());
+            assert_eq!(plain(v), fixed, "{bits}");
+            assert_eq!(format_float_general(v), general, "{bits}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn printed_floats_read_back(v: f64) {
+            proptest::prop_assume!(v.is_finite());
+            proptest::prop_assert_eq!(plain(v).parse::<f64>().unwrap().to_bits(), v.to_bits());
+            proptest::prop_assert_eq!(format_float_general(v).parse::<f64>().unwrap().to_bits(), v.to_bits());
+        }
     }
 
     #[test]

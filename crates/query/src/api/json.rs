@@ -5,6 +5,8 @@ use std::io::Write;
 
 use engine::{Point, PointValue};
 use model::{FloatHistogram, Labels};
+use promql::format_float_general;
+use promql::kernels::format::plain;
 
 /// Appends to a buffer. Writing to memory cannot fail.
 #[derive(Debug, Default)]
@@ -116,12 +118,9 @@ impl Json {
         } else if value.is_infinite() {
             self.raw(if value > 0.0 { "+Inf" } else { "-Inf" });
         } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
-            let text = format!("{value:e}");
-            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
-            self.display(format_args!("{mantissa}e{sign}{digits:0>2}"));
+            self.raw(&format_float_general(value));
         } else {
-            self.display(value);
+            self.raw(&plain(value));
         }
         self.0.push(b'"');
     }
