@@ -220,6 +220,7 @@ impl Run {
             asked: (query.grid.start_ms, query.grid.end_ms),
             max_resolution_ms: query.source.max_resolution_ms(),
             totals_only: totals_only(expr),
+            in_param: false,
             counted: Attribution::QUERY,
             max_steps: if self.settings.max_samples == 0 { 1 << 26 } else { self.settings.max_samples.min(1 << 26) },
         };

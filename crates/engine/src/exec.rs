@@ -4,6 +4,7 @@
 //! [`PromExec`] is the one shell that makes it an `ExecutionPlan` with partitions, metrics and a place in EXPLAIN.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -20,6 +21,7 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
     PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream,
 };
+use futures::future::{Either, select};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use tokio::sync::OnceCell;
@@ -258,6 +260,17 @@ impl Inputs {
             memory.try_grow(batch.bytes())?;
         }
         Ok(Rows::concat(steps, batches))
+    }
+
+    /// All rows of both sides of an operator, read at the same time. Where both fail the left side's error counts,
+    /// whichever came first.
+    pub(crate) async fn collect_sides(&self, steps: usize, memory: &MemoryReservation) -> Result<(Rows, Rows)> {
+        let left = pin!(self.collect(0, steps, memory));
+        let right = pin!(self.collect(1, steps, memory));
+        match select(left, right).await {
+            Either::Left((left, right)) => Ok((left?, right.await?)),
+            Either::Right((right, left)) => Ok((left.await?, right?)),
+        }
     }
 
     /// The values of the scalar inputs from `first` on, one list of steps each; computed once for all partitions.

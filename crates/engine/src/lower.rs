@@ -17,6 +17,7 @@ use promql::kernels::labels::check_count_values_label;
 use promql::kernels::window::Steps;
 
 use crate::context::METADATA_LABELS;
+use crate::ops::distinct::Equal;
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};
 use crate::ops::raw::Frame;
@@ -53,6 +54,9 @@ pub(crate) struct Lowering {
     pub(crate) counted: Attribution,
     /// Selectors, by [`address`], of whose histograms only count and sum are wanted.
     pub(crate) totals_only: HashSet<usize>,
+    /// Inside the parameter of an aggregation, where Prometheus does not resolve `@`: `start()` and `end()` are not
+    /// seen there, and the time of an instant selector goes on from its `@` with the steps.
+    pub(crate) in_param: bool,
 }
 
 /// A selector's place in the tree, which does not move while it is lowered.
@@ -143,8 +147,13 @@ impl Lowering {
         if node.kind == Kind::Scalar {
             return Ok(node);
         }
-        let grid = node.grid;
-        Ok(PromNode::vector(PromOp::Distinct { drop_names: self.delayed_name_removal }, vec![node], grid))
+        Ok(self.at_the_end(node))
+    }
+
+    /// The names that were to go are dropped.
+    fn at_the_end(&self, node: PromNode) -> PromNode {
+        let (grid, drop_names) = (node.grid, self.delayed_name_removal);
+        PromNode::vector(PromOp::Distinct { drop_names, equal: Equal::AtOtherSteps }, vec![node], grid)
     }
 
     fn raw(&self, expr: &Expr, grid: StepGrid) -> Result<PromNode> {
@@ -157,7 +166,7 @@ impl Lowering {
             }
             RangeSource::Subquery { inner: Some(inner) } => {
                 let inner_grid = inner.grid;
-                PromNode::vector(PromOp::RawSubquery { inner: inner_grid }, vec![*inner], grid)
+                PromNode::vector(PromOp::RawSubquery { inner: inner_grid }, vec![self.at_the_end(*inner)], grid)
             }
             RangeSource::Subquery { inner: None } => PromNode::vector(PromOp::Empty, Vec::new(), grid),
         })
@@ -217,6 +226,7 @@ impl Lowering {
     fn fixed(&self, at: Option<At>) -> Option<i64> {
         Some(match at? {
             At::Millis(t) => t,
+            At::Start | At::End if self.in_param => return None,
             At::Start => self.grid.start_ms,
             At::End => self.grid.end_ms,
         })
@@ -258,7 +268,7 @@ impl Lowering {
             totals_only,
             window_ms,
             windows,
-            steps: None,
+            buffered: None,
             edges_only: false,
         };
         (Select { matchers: selector.matchers.clone(), range, hints }, reading)
@@ -272,12 +282,15 @@ impl Lowering {
         above: &Above,
     ) -> Result<PromNode> {
         let offset = self.offset(&selector.offset)?;
-        let (steps, ..) = self.windows(grid, selector.at, offset);
-        let after = if selector.extension == Some(Extension::Smoothed) { self.lookback_ms } else { 0 };
+        let steps = self.instants(selector, &function, grid, offset);
+        let smoothed = selector.extension == Some(Extension::Smoothed);
+        let after = if smoothed { self.lookback_ms } else { 0 };
         let range = self.samples(selector.at, offset, (self.lookback_ms, after));
         let (select, reading) = self.select(selector, range, above, 0);
+        // of smoothed selectors Prometheus buffers all samples
+        let buffered = (!smoothed).then_some((steps, self.lookback_ms));
         let edges_only = function == WindowFunction::Instant;
-        let reading = Reading { steps: Some(steps), edges_only, ..reading };
+        let reading = Reading { buffered, edges_only, ..reading };
         let spec = WindowSpec {
             function,
             name: String::new(),
@@ -290,6 +303,17 @@ impl Lowering {
         };
         let node = PromNode::vector(PromOp::Selector { spec, select, reading }, Vec::new(), grid);
         Ok(node.with_one_name(names_one_metric(selector)))
+    }
+
+    /// The times at which an instant selector is looked at.
+    fn instants(&self, selector: &VectorSelector, function: &WindowFunction, grid: StepGrid, offset: i64) -> Steps {
+        let (steps, first, _) = self.windows(grid, selector.at, offset);
+        match (steps.fixed, function) {
+            // Beside `@`, Prometheus' `timestamp` forgets the offset, though not to read samples by it.
+            (Some(_), WindowFunction::Timestamp) => Steps { offset: 0, ..steps },
+            (Some(_), _) if self.in_param => Steps { offset: grid.start.saturating_sub(first), fixed: None, ..steps },
+            _ => steps,
+        }
     }
 
     /// Lowers a matrix selector or a subquery to where its samples come from.
@@ -308,7 +332,9 @@ impl Lowering {
         let (before, after) = self.reach(matrix.selector.extension, &above.function)?;
         let samples = self.samples(matrix.selector.at, offset, (range.saturating_add(before), after));
         let (select, reading) = self.select(&matrix.selector, samples, above, range);
-        let reading = Reading { steps: Some(steps), ..reading };
+        let ends = Steps { offset: offset.saturating_sub(after), ..steps };
+        let length = range.saturating_add(before).saturating_add(after);
+        let reading = Reading { buffered: Some((ends, length)), ..reading };
         let node = RangeSource::Selector { select: Box::new(select), reading };
         let (one_name, extension) = (names_one_metric(&matrix.selector), matrix.selector.extension);
         Ok(RangeInput { range, steps, grid, node, one_name, extension })
@@ -354,6 +380,7 @@ impl Lowering {
     fn is_invariant(&self, expr: &Expr) -> bool {
         match &expr.kind {
             ExprKind::Number(_) | ExprKind::String(_) => true,
+            _ if self.in_param => false,
             ExprKind::Vector(selector) => selector.at.is_some(),
             ExprKind::Matrix(matrix) => matrix.selector.at.is_some(),
             ExprKind::Subquery(subquery) => subquery.at.is_some(),
@@ -367,9 +394,8 @@ impl Lowering {
                 let safe = constant || functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
                 safe && call.args.iter().all(|a| self.is_invariant(a))
             }
-            ExprKind::Aggregate(a) => {
-                self.is_invariant(&a.expr) && a.param.as_deref().is_none_or(|p| self.is_invariant(p))
-            }
+            // whatever its parameter, which then counts at the first step alone
+            ExprKind::Aggregate(a) => self.is_invariant(&a.expr),
             ExprKind::Binary(b) => self.is_invariant(&b.lhs) && self.is_invariant(&b.rhs),
             ExprKind::Unary(u) => self.is_invariant(&u.expr),
             ExprKind::Paren(inner) => self.is_invariant(inner),
@@ -397,7 +423,15 @@ impl Lowering {
 
     /// A node that has dropped names: series of several names may have become equal.
     fn named(&self, node: PromNode) -> PromNode {
-        if node.one_name || node.kind == Kind::Scalar || self.delayed_name_removal { node } else { distinct(node) }
+        self.named_if(node, Equal::AtOtherSteps)
+    }
+
+    fn named_if(&self, node: PromNode, equal: Equal) -> PromNode {
+        if node.one_name || node.kind == Kind::Scalar || self.delayed_name_removal {
+            node
+        } else {
+            distinct(node, equal)
+        }
     }
 
     fn binary(&self, binary: &Binary, span: Span, grid: StepGrid) -> Result<PromNode> {
@@ -451,9 +485,14 @@ impl Lowering {
             fill_right: None,
         });
         if is_set(op) {
-            let one_name = op != promql::ast::BinaryOp::Or && left.one_name;
+            let is_or = op == BinaryOp::Or;
+            let one_name = !is_or && left.one_name;
             let matching = Grouping { labels: matching.labels, without: !matching.on };
-            return PromNode::vector(PromOp::Set { op, matching }, vec![left, right], grid).with_one_name(one_name);
+            let node = PromNode::vector(PromOp::Set { op, matching }, vec![left, right], grid);
+            // Series of both sides may have the same labels. Only names that go later may make them equal at one step.
+            let merged = is_or && !(self.delayed_name_removal && grid.count == 1);
+            let node = if merged { distinct(node, Equal::AtOtherSteps) } else { node };
+            return node.with_one_name(one_name);
         }
         let many = if matching.cardinality == Cardinality::OneToMany { &right } else { &left };
         let keeps_name = !changes_metric(op) && !binary.return_bool;
@@ -500,7 +539,8 @@ impl Lowering {
         }
         let param_span = strip(param).span;
         let one_name = input.one_name;
-        let scalar = self.lower(param, grid, &Above::default())?;
+        let inside = Lowering { in_param: true, ..self.clone() };
+        let scalar = inside.lower(param, grid, &Above::default())?;
         let (op, one_name) = match aggregation.op {
             AggregateOp::Quantile => {
                 (PromOp::Quantile { grouping, span: strip(&aggregation.expr).span, param_span }, !by_name)
@@ -554,13 +594,13 @@ impl Lowering {
             RangeSource::Subquery { inner: None } => PromNode::vector(PromOp::Empty, Vec::new(), grid),
         };
         let node = node.with_one_name(one_name);
-        if keeps_name { node } else { self.named(node) }
+        if keeps_name { node } else { self.named_if(node, Equal::Never) }
     }
 }
 
-fn distinct(node: PromNode) -> PromNode {
+fn distinct(node: PromNode, equal: Equal) -> PromNode {
     let grid = node.grid;
-    PromNode::vector(PromOp::Distinct { drop_names: false }, vec![node], grid)
+    PromNode::vector(PromOp::Distinct { drop_names: false, equal }, vec![node], grid)
 }
 
 fn strip(expr: &Expr) -> &Expr {

@@ -12,7 +12,7 @@ use crate::Select;
 use crate::context::QueryContext;
 use crate::exec::{BatchOperator, PromExec};
 use crate::ops::aggregate::{Aggregate, CountValues, Quantile};
-use crate::ops::distinct::Distinct;
+use crate::ops::distinct::{Distinct, Equal};
 use crate::ops::groups::Grouping;
 use crate::ops::histogram::{HistogramStatistic, Statistic};
 use crate::ops::info::{Info, InfoSpec};
@@ -74,7 +74,7 @@ pub(crate) enum PromOp {
     Absent(Labels),
     Scalar,
     Repeat,
-    Distinct { drop_names: bool },
+    Distinct { drop_names: bool, equal: Equal },
 }
 
 /// A node of the logical plan.
@@ -165,6 +165,6 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOp
         PromOp::Absent(labels) => Arc::new(Absent { steps: count, labels }),
         PromOp::Scalar => Arc::new(Scalar { steps: count }),
         PromOp::Repeat => Arc::new(Repeat { steps: count }),
-        PromOp::Distinct { drop_names } => Arc::new(Distinct { steps: count, drop_names }),
+        PromOp::Distinct { drop_names, equal } => Arc::new(Distinct { steps: count, drop_names, equal }),
     }
 }

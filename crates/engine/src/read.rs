@@ -25,10 +25,11 @@ pub(crate) struct Reading {
     /// The length of a window in milliseconds.
     pub(crate) window_ms: i64,
     pub(crate) windows: Windows,
-    /// Where windows end, if there are several.
-    pub(crate) steps: Option<Steps>,
     /// Only the first and last samples of windows are looked at, and whether a counter was reset between them.
     pub(crate) edges_only: bool,
+    /// Where the stretches end that Prometheus buffers step by step, and how long they are; `None` where it buffers
+    /// all.
+    pub(crate) buffered: Option<(Steps, i64)>,
 }
 
 /// What windows become over downsampled data that is too coarse for them.
@@ -152,8 +153,8 @@ impl Reader {
         let value = value_of(&reading.function);
         let counter = matches!(reading.function.as_str(), "rate" | "increase" | "irate" | "resets");
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
-        let moving = reading.steps.filter(|steps| reading.edges_only && steps.fixed.is_none());
-        let edges = moving.map(|steps| WindowEdges::new(&steps, reading.window_ms));
+        let moving = reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
+        let edges = moving.map(|(steps, length)| WindowEdges::new(&steps, length));
         Reader { reading, value, counter, widened: None, floats, histograms, spare: Vec::new(), edges }
     }
 
@@ -307,16 +308,17 @@ impl Reader {
         }
     }
 
-    /// The histograms that begin a window which starts after all that the window before it has led to.
+    /// The histograms that begin a stretch which starts after all that the stretch before it has led to.
     fn samples_after_gaps(&self) -> Vec<usize> {
-        let (ts, window_ms) = (&self.histograms.ts, self.reading.window_ms);
-        let Some(steps) = self.reading.steps.filter(|s| s.fixed.is_none() && s.step > window_ms) else {
-            return Vec::new();
-        };
+        let buffered = self.reading.buffered.filter(|(s, length)| s.fixed.is_none() && s.step > *length);
+        let Some((steps, length)) = buffered else { return Vec::new() };
+        let from = |ts: &[i64], t: i64| ts.partition_point(|x| *x < t);
+        let (floats, histograms) = (&self.floats.ts, &self.histograms.ts);
         let begins = (1..steps.count).filter_map(|k| {
-            let reached = ts.get(ts.partition_point(|t| *t < steps.end(k - 1)))?;
-            let begin = steps.end(k).saturating_sub(window_ms);
-            (begin > *reached).then(|| ts.partition_point(|t| *t < begin))
+            let led_to = |ts: &Vec<i64>| ts.get(from(ts, steps.end(k - 1))).copied();
+            let reached = led_to(floats).into_iter().chain(led_to(histograms)).min()?;
+            let begin = steps.end(k).saturating_sub(length);
+            (begin > reached).then(|| from(histograms, begin))
         });
         begins.collect()
     }

@@ -23,6 +23,10 @@ use promql::testlang::{
 /// The environment variable that names the folder of the upstream files where they do not lie beside the repository.
 const CORPUS_FOLDER: &str = "PROMQL_CORPUS";
 
+/// The file for which names are dropped at once, as is Prometheus' default. For all others they are at the end, for which
+/// the upstream files are written.
+const DROPPING_AT_ONCE: &str = "names_dropped_at_once.test";
+
 /// Of the upstream evaluations, those that must pass: all but the ones about start timestamps.
 const LEAST_PASSED: usize = 2217;
 
@@ -416,12 +420,15 @@ fn run_file(engine: &Engine, path: &Path) -> Tally {
 }
 
 fn run_folder(folder: &Path) -> Tally {
-    let engine = common::engine(1, true);
+    let (at_the_end, at_once) = (common::engine(1, true), common::engine(1, false));
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "test"));
     files.sort();
     let mut total = Tally::default();
-    files.iter().for_each(|file| total.add(run_file(&engine, file)));
+    for file in &files {
+        let engine = if file.ends_with(DROPPING_AT_ONCE) { &at_once } else { &at_the_end };
+        total.add(run_file(engine, file));
+    }
     total
 }
 

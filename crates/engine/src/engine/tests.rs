@@ -5,7 +5,7 @@ use model::{Clock, Labels, Sample, SampleValue, SystemClock};
 
 use super::*;
 use crate::source::memory::MemorySource;
-use crate::{Dedup, Detail, Grid, Operation, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use crate::{Dedup, Detail, Grid, Operation, PointValue, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 
 /// A source that never answers, and says when its stream is dropped.
 #[derive(Debug)]
@@ -247,6 +247,37 @@ fn a_cheap_query_does_not_wait_for_heavy_ones_on_one_thread() {
     until(|| taken.load(std::sync::atomic::Ordering::Relaxed) > 50);
     assert!(run(&engine, query("sum(rate(c_total[5m]))", counters(100))).is_ok());
     drop(heavy);
+}
+
+/// Until names are dropped nothing is wrong with equal series at a single step; at several they are found out.
+#[test]
+fn a_quantile_asked_for_twice_counts_twice_at_a_single_step() {
+    let bucket = |le: &str, count: f64| {
+        let sample = Sample { t: 0, value: SampleValue::Float(count) };
+        (Labels::from_pairs([("__name__", "b"), ("le", le)]), vec![sample])
+    };
+    let source = || Arc::new(MemorySource::new([bucket("2", 4.0), bucket("+Inf", 4.0)]).unwrap());
+    let settings = |delayed_name_removal| EngineSettings {
+        experimental_functions: true,
+        delayed_name_removal,
+        ..EngineSettings::default()
+    };
+    let answer = |delayed, text, end_ms| {
+        let grid = Grid { start_ms: 0, end_ms, step_ms: end_ms };
+        run(&engine(settings(delayed)), Query { grid, ..query(text, source()) }).map(|answer| answer.value)
+    };
+    let text = r#"sum(histogram_quantiles(b, "q", 0.5, 0.5))"#;
+    let Ok(Value::Vector(series)) = answer(true, text, 0) else { panic!("no vector") };
+    let value = series[0].points.iter().next().map(|point| point.value);
+    assert!(matches!(value, Some(PointValue::Float(2.0))), "{value:?}");
+    for failed in [
+        answer(true, text, 60_000),
+        answer(false, text, 0),
+        answer(true, r#"histogram_quantiles(b, "q", 0.5, 0.5)"#, 0),
+    ] {
+        let text = failed.err().map(|error| error.to_string());
+        assert_eq!(text.as_deref(), Some("vector cannot contain metrics with the same labelset"));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use promql::kernels::{calendar, math, native};
 
 use super::{Above, Lowering, Result, absent_labels, distinct, string, strip};
 use crate::QueryError;
+use crate::ops::distinct::Equal;
 use crate::ops::histogram::Statistic;
 use crate::ops::map::MapFunction;
 use crate::ops::window::WindowFunction;
@@ -174,7 +175,7 @@ impl Lowering {
         let function = function.map_err(QueryError::Execution)?;
         let input = self.arg(call, 0, grid)?;
         let node = PromNode::vector(PromOp::Map(function), vec![input], grid);
-        Ok(distinct(node).with_one_name(false))
+        Ok(distinct(node, Equal::AtOtherSteps).with_one_name(false))
     }
 
     /// Functions of the query's own times, and of two numbers.

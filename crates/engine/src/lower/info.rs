@@ -70,7 +70,7 @@ impl Lowering {
                 totals_only: false,
                 window_ms: self.lookback_ms,
                 windows: Windows::Lookback { max_resolution_ms: self.max_resolution_ms },
-                steps: None,
+                buffered: None,
                 edges_only: false,
             },
             window,

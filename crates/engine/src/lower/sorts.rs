@@ -30,7 +30,8 @@ impl Lowering {
         }
     }
 
-    /// The first time at which a subquery's expression is evaluated, and the end of its evaluation.
+    /// The first time at which a subquery's expression is evaluated, and the end of its evaluation; `None` if it never
+    /// is, because no multiple of its step lies inside.
     fn times_inside(&self, subquery: &Subquery, (start, end): (i64, i64)) -> Option<(i64, i64)> {
         let (start, end) = self.fixed(subquery.at).map_or((start, end), |pinned| (pinned, pinned));
         let offset = self.offset(&subquery.offset).ok()?;
@@ -41,6 +42,7 @@ impl Lowering {
         };
         let first = begin / step * step;
         let first = if first <= begin { first.saturating_add(step) } else { first };
-        Some((first, end.saturating_sub(offset)))
+        let last = end.saturating_sub(offset);
+        (first <= last).then_some((first, last))
     }
 }

@@ -291,7 +291,8 @@ impl Operator for CountValues {
             let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
             let mut out = Rows::new(self.steps);
             let mut labels = Vec::new();
-            // The value's label may be one of the grouping's, which it then replaces: groups become one.
+            // The value's label may be one of the grouping's: it replaces that, or goes `without` it, and groups become
+            // one.
             let mut by_labels: HashMap<Labels, usize> = HashMap::new();
             for group in groups.sorted() {
                 let mut row_of: HashMap<String, usize> = HashMap::new();
@@ -306,6 +307,8 @@ impl Operator for CountValues {
                             };
                             let at = *row_of.entry(text).or_insert_with_key(|text| {
                                 let fresh = groups.labels[group].with(&self.label, text);
+                                let without = self.grouping.without;
+                                let fresh = if without { self.grouping.labels_of(&fresh) } else { fresh };
                                 *by_labels.entry(fresh).or_insert_with_key(|fresh| {
                                     labels.push(fresh.clone());
                                     out.push_empty(0, false);

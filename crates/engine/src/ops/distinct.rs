@@ -13,12 +13,22 @@ use crate::exec::{Inputs, Operator, RowStream, once};
 
 pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
 
-/// Makes one row of rows with the same labels; an error where two of them have a value at the same step.
+/// When two series may have the same labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Equal {
+    /// As long as they have no value at the same step; they become one.
+    AtOtherSteps,
+    /// Never, as for functions over ranges.
+    Never,
+}
+
+/// Makes one row of rows with the same labels; an error where they may not have them.
 #[derive(Debug)]
 pub(crate) struct Distinct {
     pub(crate) steps: usize,
     /// Carry out the dropping of names that was put off.
     pub(crate) drop_names: bool,
+    pub(crate) equal: Equal,
 }
 
 impl Operator for Distinct {
@@ -40,7 +50,7 @@ impl Operator for Distinct {
                     *labels = labels.without(&METADATA_LABELS);
                 }
             }
-            let mut rows = merge_equal(rows, &labels)?;
+            let mut rows = merge_equal(rows, &labels, self.equal)?;
             if self.drop_names {
                 let kept = std::mem::take(&mut rows.1);
                 super::map::relabel(&inputs.query, &mut rows.0, kept.iter().map(|r| labels[*r].clone()).collect());
@@ -52,7 +62,7 @@ impl Operator for Distinct {
 }
 
 /// Merges rows with equal labels; also says which input row each output row began as.
-fn merge_equal(rows: Rows, labels: &[Labels]) -> Result<(Rows, Vec<usize>)> {
+fn merge_equal(rows: Rows, labels: &[Labels], equal: Equal) -> Result<(Rows, Vec<usize>)> {
     let mut first_of: HashMap<&Labels, usize> = HashMap::with_capacity(labels.len());
     let mut target = Vec::with_capacity(labels.len());
     for (row, labels) in labels.iter().enumerate() {
@@ -61,6 +71,9 @@ fn merge_equal(rows: Rows, labels: &[Labels]) -> Result<(Rows, Vec<usize>)> {
     if target.iter().enumerate().all(|(row, to)| row == *to) {
         let all = (0..rows.len()).collect();
         return Ok((rows, all));
+    }
+    if equal == Equal::Never {
+        return Err(execution(SAME_LABELSET));
     }
     let mut out = Rows::new(rows.steps);
     let mut kept = Vec::new();
@@ -72,6 +85,10 @@ fn merge_equal(rows: Rows, labels: &[Labels]) -> Result<(Rows, Vec<usize>)> {
             kept.push(row);
             continue;
         }
+        // whether the name goes is decided by what comes first
+        if first_step(&rows, row) < first_step(&out, place[*to]) {
+            out.drop_name[place[*to]] = rows.drop_name[row];
+        }
         for (word, bits) in rows.present(row).iter().enumerate() {
             if out.present(place[*to])[word] & bits != 0 {
                 return Err(execution(SAME_LABELSET));
@@ -80,4 +97,10 @@ fn merge_equal(rows: Rows, labels: &[Labels]) -> Result<(Rows, Vec<usize>)> {
         }
     }
     Ok((out, kept))
+}
+
+fn first_step(rows: &Rows, row: usize) -> Option<usize> {
+    let present = rows.present(row);
+    let word = present.iter().position(|bits| *bits != 0)?;
+    Some(word * 64 + present[word].trailing_zeros() as usize)
 }

@@ -188,44 +188,66 @@ impl HistogramStatistic {
 
 impl Output {
     /// The row of a histogram and a quantile.
-    fn row(&mut self, inputs: &Inputs, (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool)) -> usize {
-        let key = (labels.clone(), which.map(|(_, q)| q.to_bits()));
-        *self.row_of.entry(key).or_insert_with(|| {
-            let (kept, flag) = inputs.query.drop_name(labels);
-            self.labels.push(match which {
-                Some((label, q)) => kept.with(label, open_metrics(q)),
-                None => kept,
-            });
-            self.rows.push_empty(0, flag || drop_name);
-            self.labels.len() - 1
-        })
+    fn row(&mut self, inputs: &Inputs, labelled: (&Labels, Option<(&[u8], f64)>, bool)) -> usize {
+        let key = (labelled.0.clone(), labelled.1.map(|(_, q)| bits(q)));
+        match self.row_of.get(&key) {
+            Some(row) => *row,
+            None => {
+                let row = self.fresh_row(inputs, labelled);
+                self.row_of.insert(key, row);
+                row
+            }
+        }
+    }
+
+    fn fresh_row(
+        &mut self,
+        inputs: &Inputs,
+        (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool),
+    ) -> usize {
+        let (kept, flag) = inputs.query.drop_name(labels);
+        self.labels.push(match which {
+            Some((label, q)) => kept.with(label, open_metrics(q)),
+            None => kept,
+        });
+        self.rows.push_empty(0, flag || drop_name);
+        self.labels.len() - 1
     }
 
     fn set(
         &mut self,
         inputs: &Inputs,
-        (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool),
+        labelled: (&Labels, Option<(&[u8], f64)>, bool),
         (param, step): (usize, usize),
         value: f64,
     ) -> Result<()> {
-        let quantile = which.map(|(_, q)| q.to_bits());
-        let row = match self.latest.get(param) {
+        let quantile = labelled.1.map(|(_, q)| bits(q));
+        let mut row = match self.latest.get(param) {
             Some((latest, row)) if *latest == quantile => *row,
             _ => {
-                let row = self.row(inputs, (labels, which, drop_name));
+                let row = self.row(inputs, labelled);
                 self.latest.truncate(param);
                 self.latest.push((quantile, row));
                 row
             }
         };
         if self.rows.is_present(row, step) {
-            return Err(execution(SAME_LABELSET));
+            // equal labels at a single step are found out about when names are dropped, if that is at the end
+            if !(inputs.query.delayed_name_removal && self.rows.steps == 1) {
+                return Err(execution(SAME_LABELSET));
+            }
+            row = self.fresh_row(inputs, labelled);
         }
         let (values, present) = self.rows.row_mut(row);
         values[step] = value;
         present[step / 64] |= 1 << (step % 64);
         Ok(())
     }
+}
+
+/// A quantile as a key; both zeros print alike.
+fn bits(q: f64) -> u64 {
+    (q + 0.0).to_bits()
 }
 
 /// Whether a step of a row is a float.

@@ -491,8 +491,7 @@ impl Operator for Join {
     fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
         Ok(once(async move {
             let memory = inputs.reserve("join");
-            let sides = (inputs.collect(0, self.steps, &memory), inputs.collect(1, self.steps, &memory));
-            let (left, right) = futures::try_join!(sides.0, sides.1)?;
+            let (left, right) = inputs.collect_sides(self.steps, &memory).await?;
             let out = self.evaluate(&inputs, left, right)?;
             Ok(out)
         }))

@@ -18,7 +18,7 @@ use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use super::scan::SeriesScan;
 use super::window::Points;
 use crate::batch::Histograms;
-use crate::context::{METADATA_LABELS, QueryContext, execution, fail};
+use crate::context::{QueryContext, execution, fail};
 use crate::exec::{BatchOperator, BatchStream, Inputs};
 use crate::read::{Reader, Reading};
 use crate::samples::{Attribution, Tally};
@@ -226,7 +226,6 @@ impl BatchOperator for RawSubquery {
             let mut points = Points::default();
             for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
                 points.read(&rows, row, (self.inner_start, self.inner_step));
-                let labels = if rows.drop_name[row] { labels.without(&METADATA_LABELS) } else { labels };
                 raw.push(labels, points.floats(), points.histograms.samples());
             }
             std::future::ready(raw.into_batch(&inputs.query))
