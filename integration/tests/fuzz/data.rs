@@ -414,11 +414,20 @@ fn integer(h: &FloatHistogram) -> Histogram {
     }
 }
 
-/// Writes the series as blocks of two hours and gives their folders.
-pub(super) fn write_blocks(folder: &Path, series: &[Series]) -> Vec<PathBuf> {
+/// The blocks of two hours that hold all series.
+pub(super) fn two_hours() -> Vec<TimeRange> {
+    [0, BLOCK_MS].into_iter().map(|start| TimeRange::new(start, start + BLOCK_MS)).collect()
+}
+
+/// The block that those become when they are compacted.
+pub(super) fn compacted() -> Vec<TimeRange> {
+    vec![TimeRange::new(0, 2 * BLOCK_MS)]
+}
+
+/// Writes the series as blocks of these ranges and gives their folders.
+pub(super) fn write_blocks(folder: &Path, series: &[Series], ranges: &[TimeRange]) -> Vec<PathBuf> {
     let mut folders = Vec::new();
-    for start in [0, BLOCK_MS] {
-        let range = TimeRange::new(start, start + BLOCK_MS);
+    for range in ranges.iter().copied() {
         let mut builder = BlockBuilder::new();
         for series in series {
             push(&mut builder, &series.within(range)).unwrap_or_else(|e| panic!("{}: {e}", series.labels));

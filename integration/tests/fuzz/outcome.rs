@@ -11,6 +11,8 @@ use crate::harness::answers::same_number;
 
 /// Prometheus' HTTP API shows at most this many warnings, and as many infos.
 const SHOWN_ANNOTATIONS: usize = 10;
+/// The share of all that a histogram counts which may be left by rounding.
+const RESIDUE: f64 = 1e-14;
 
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
@@ -24,7 +26,7 @@ pub(super) struct Success {
     /// By labels; a scalar or string stands under no labels.
     pub(super) series: BTreeMap<String, Vec<(i64, Point)>>,
     /// The labels in the order of the answer.
-    order: Vec<String>,
+    order: Vec<Labels>,
     warnings: BTreeSet<String>,
     infos: BTreeSet<String>,
 }
@@ -49,6 +51,15 @@ impl Point {
         }
     }
 
+    /// Without the buckets that hold nothing but what rounding left of a sum that comes to zero: whether there is any
+    /// depends on the order in which it was added up.
+    fn without_residues(&self) -> Point {
+        let Point::Histogram { totals, buckets } = self else { return self.clone() };
+        let all: f64 = buckets.iter().map(|[.., count]| count.abs()).sum();
+        let residue = |[.., count]: &[f64; 4]| count.abs() <= RESIDUE * all;
+        Point::Histogram { totals: *totals, buckets: buckets.iter().filter(|b| !residue(b)).copied().collect() }
+    }
+
     fn same(&self, other: &Point, equal: fn(f64, f64) -> bool) -> bool {
         match (self, other) {
             (Point::Text(a), Point::Text(b)) => a == b,
@@ -70,6 +81,8 @@ fn identical(a: f64, b: f64) -> bool {
 pub(super) enum Exactness {
     /// Values within 1e-9, annotations and order too.
     Close,
+    /// The same without annotations and order.
+    CloseValues,
     /// Values to the last bit; nothing else than values.
     Values,
 }
@@ -127,10 +140,14 @@ impl Success {
         if got.order.len() > got.series.len() {
             return Some(format!("a series twice: {:?}", got.order));
         }
-        let equal = if exactness == Exactness::Close { same_number } else { identical };
+        let equal = if exactness == Exactness::Values { identical } else { same_number };
         for (labels, points) in &self.series {
             let Some(own) = got.series.get(labels) else { return Some(format!("no series {labels}")) };
-            let same = |((t, a), (own_t, b)): &(&(i64, Point), &(i64, Point))| t == own_t && a.same(b, equal);
+            let same = |((t, a), (own_t, b)): &(&(i64, Point), &(i64, Point))| {
+                let residues =
+                    exactness != Exactness::Values && a.without_residues().same(&b.without_residues(), equal);
+                t == own_t && (a.same(b, equal) || residues)
+            };
             if let Some((want, own)) = points.iter().zip(own).find(|pair| !same(pair)) {
                 return Some(format!("{labels}: {own:?}\n  not {want:?}"));
             }
@@ -141,7 +158,7 @@ impl Success {
         if let Some(labels) = got.series.keys().find(|labels| !self.series.contains_key(*labels)) {
             return Some(format!("series {labels} too much"));
         }
-        if exactness == Exactness::Values {
+        if exactness != Exactness::Close {
             return None;
         }
         for (what, want, own) in [("warnings", &self.warnings, &got.warnings), ("infos", &self.infos, &got.infos)] {
@@ -154,8 +171,21 @@ impl Success {
 
     /// The values in the order of the answer.
     pub(super) fn in_order(&self) -> Vec<f64> {
-        let points = self.order.iter().filter_map(|labels| self.series.get(labels));
+        let points = self.order.iter().filter_map(|labels| self.series.get(&labels.to_string()));
         points.flatten().flat_map(|(_, point)| point.numbers()).collect()
+    }
+
+    /// Whether some histogram holds a NaN.
+    pub(super) fn has_unclear_histograms(&self) -> bool {
+        let unclear =
+            |point: &Point| matches!(point, Point::Histogram { .. }) && point.numbers().iter().any(|n| n.is_nan());
+        self.series.values().flatten().any(|(_, point)| unclear(point))
+    }
+
+    /// Whether some series have a label and others do not.
+    pub(super) fn is_partly_labelled(&self, name: &str) -> bool {
+        let has = |labels: &Labels| labels.get(name).is_some();
+        self.order.iter().any(has) && !self.order.iter().all(has)
     }
 
     /// Whether some step has two series of the same value, as those who choose by value see it.
@@ -187,6 +217,10 @@ fn same_text(a: &str, b: &str) -> bool {
     let same = |(a, b): (&str, &str)| match (a.parse(), b.parse()) {
         (Ok(a), Ok(b)) => same_number(a, b),
         _ => a == b,
+    };
+    let same = |(a, b): (&str, &str)| match (a.strip_suffix(','), b.strip_suffix(',')) {
+        (Some(a), Some(b)) => same((a, b)),
+        _ => same((a, b)),
     };
     a.split(' ').count() == b.split(' ').count() && a.split(' ').zip(b.split(' ')).all(same)
 }
@@ -234,9 +268,9 @@ pub(super) fn ours(result: Result<Answer, QueryError>) -> Outcome {
             PointValue::Float(value) => Point::Float(*value),
             PointValue::Histogram(histogram) => histogram_point(histogram),
         };
-        success.order.push(labels.to_string());
         let points = points.iter().map(|p| (p.t_ms, point(&p.value))).collect();
         success.series.insert(labels.to_string(), points);
+        success.order.push(labels);
     }
     Outcome::Success(success)
 }
@@ -275,15 +309,15 @@ pub(super) fn theirs(body: &Value) -> Result<Outcome> {
         _ => {
             for entry in result.as_array().context("a list")? {
                 let (labels, points) = series(entry)?;
-                success.order.push(labels.clone());
-                success.series.insert(labels, points);
+                success.series.insert(labels.to_string(), points);
+                success.order.push(labels);
             }
         }
     }
     Ok(Outcome::Success(success))
 }
 
-fn series(entry: &Value) -> Result<(String, Vec<(i64, Point)>)> {
+fn series(entry: &Value) -> Result<(Labels, Vec<(i64, Point)>)> {
     let metric = entry["metric"].as_object().context("labels")?;
     let labels = Labels::from_pairs(metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())));
     let mut points = Vec::new();
@@ -296,7 +330,7 @@ fn series(entry: &Value) -> Result<(String, Vec<(i64, Point)>)> {
         }
     }
     points.sort_by_key(|(t, _)| *t);
-    Ok((labels.to_string(), points))
+    Ok((labels, points))
 }
 
 fn millis(value: &Value) -> Result<i64> {
