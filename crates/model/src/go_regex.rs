@@ -23,6 +23,15 @@ const MAX_BYTES: usize = 32 << 20;
 /// thread of a runtime has.
 const MAX_DEPTH: u32 = 250;
 
+/// What [`cost`] counts for the smallest expression, ...
+const SMALLEST: u64 = 200;
+/// ... for `.` and for what is not in a class, ...
+const ANY: u64 = 8;
+/// ... for classes of Unicode, which have hundreds of ranges, ...
+const UNICODE: u64 = 600;
+/// ... and times which where letters fold.
+const FOLDING: u64 = 10;
+
 /// The largest repeat count, and product of nested ones.
 const MAX_REPEAT: u32 = 1000;
 
@@ -48,6 +57,17 @@ pub fn compile_anchored(pattern: &str) -> Result<Regex> {
 /// As for [`compile_anchored`].
 pub fn compile(pattern: &str) -> Result<Regex> {
     build(&translate(pattern)?, pattern)
+}
+
+/// About how many microseconds compiling takes, rather too many than too few; 0 for what is refused.
+pub fn cost(pattern: &str) -> u64 {
+    let mut translator = Translator { pattern, ..Translator::default() };
+    if translator.run().is_err() {
+        return 0;
+    }
+    let folds = if translator.folds { FOLDING } else { 1 };
+    let once = (pattern.len() as u64).saturating_add(translator.wide).saturating_mul(folds);
+    once.saturating_mul(u64::from(translator.group.repeats)).saturating_add(SMALLEST)
 }
 
 fn build(translated: &str, pattern: &str) -> Result<Regex> {
@@ -90,6 +110,10 @@ struct Translator<'a> {
     no_class_end: bool,
     /// Flags such as `(?i)` that are not written yet: Go lets a repetition behind them repeat what stands before them.
     flags: String,
+    /// What wide classes cost beside their text, each taken once.
+    wide: u64,
+    /// Whether letters fold anywhere.
+    folds: bool,
 }
 
 /// The largest products of nested repeat counts.
@@ -189,7 +213,10 @@ impl<'a> Translator<'a> {
                 }
             }
             '\\' => self.escape_sequence()?,
-            '^' | '$' | '.' => self.copy(),
+            '^' | '$' | '.' => {
+                self.wide += ANY;
+                self.copy();
+            }
             c => {
                 self.write_flags();
                 self.bump();
@@ -319,6 +346,7 @@ impl<'a> Translator<'a> {
                 _ => return self.fail("invalid or unsupported Perl syntax", start),
             }
         };
+        self.folds |= on.contains('i');
         let flags = if off.is_empty() { on } else { format!("{on}-{off}") };
         if group {
             self.write_flags();
@@ -391,6 +419,7 @@ impl<'a> Translator<'a> {
         let start = self.pos;
         let mut negated = self.rest().starts_with("\\P");
         self.pos += 2;
+        self.wide += UNICODE;
         let mut name = match self.bump() {
             Some('{') => {
                 let Some(end) = self.rest().find('}') else {
@@ -474,6 +503,7 @@ impl<'a> Translator<'a> {
         let start = self.pos;
         self.copy();
         if self.peek() == Some('^') {
+            self.wide += ANY;
             self.copy();
         }
         let mut first = true;

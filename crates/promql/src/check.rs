@@ -89,7 +89,7 @@ impl Checker<'_> {
             // The last matcher is the one of the name before the braces.
             let inner = &selector.matchers[..selector.matchers.len().saturating_sub(1)];
             if let Some(twice) = inner.iter().find(|m| m.name == METRIC_NAME) {
-                let (a, b) = (quote(name.as_bytes()), quote(twice.value.as_bytes()));
+                let (a, b) = (quote(name.as_bytes()), quote(&twice.value));
                 return self.fail(span, format!("metric name must not be set twice: {a} or {b}"));
             }
         } else if !may_be_empty && selector.matchers.iter().all(|m| m.matches_empty()) {

@@ -29,6 +29,10 @@ pub const MAX_DEPTH: usize = 512;
 /// high but do not nest.
 pub const MAX_NESTING: usize = 200;
 
+/// Texts are refused whose regular expressions would take longer to compile, in microseconds as
+/// [`Matcher::regex_cost`] reckons them: there is room for two thousand plain ones, or one of half a megabyte.
+const MAX_REGEX_COST: u64 = 500_000;
+
 /// Which parts of the language are enabled beyond the stable ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParserOptions {
@@ -130,6 +134,8 @@ pub(crate) struct Parser<'a> {
     depth: usize,
     /// The end of the last token taken.
     last_end: usize,
+    /// What compiling the regular expressions so far costs.
+    regex_cost: u64,
 }
 
 impl<'a> Parser<'a> {
@@ -138,7 +144,8 @@ impl<'a> Parser<'a> {
             let message = format!("text of {} bytes is longer than {MAX_TEXT_BYTES} bytes", text.len());
             return Err(ParseError::new(ErrorKind::Limit, text, Span::default(), message));
         }
-        Ok(Parser { lexer: Lexer::new(text), options, peeked: None, context: TOP, depth: 0, last_end: 0 })
+        let lexer = Lexer::new(text);
+        Ok(Parser { lexer, options, peeked: None, context: TOP, depth: 0, last_end: 0, regex_cost: 0 })
     }
 
     fn text(&self, span: Span) -> &'a str {
@@ -246,6 +253,16 @@ impl<'a> Parser<'a> {
     fn too_deep(&self, span: Span, levels: usize) -> ParseError {
         let message = format!("expression nests deeper than {levels} levels");
         ParseError::new(ErrorKind::Limit, self.lexer.input(), span, message)
+    }
+
+    /// Counts a regular expression that will be compiled, before it is.
+    fn charge_regex(&mut self, span: Span, pattern: &[u8]) -> Result<()> {
+        self.regex_cost = self.regex_cost.saturating_add(Matcher::regex_cost(pattern));
+        if self.regex_cost <= MAX_REGEX_COST {
+            return Ok(());
+        }
+        let message = "too many or too large regular expressions";
+        Err(ParseError::new(ErrorKind::Limit, self.lexer.input(), span, message))
     }
 
     /// An expression of operators that bind at least as tightly as `min_precedence`.
@@ -388,6 +405,9 @@ impl<'a> Parser<'a> {
         }
         let span = Span { start: name.start, end: self.last_end };
         let height = self.check_height(span, height + 1)?;
+        if let ("label_replace", Some(ExprKind::String(regex))) = (found.name, args.get(4).map(|arg| &arg.kind)) {
+            self.charge_regex(args[4].span, &regex.value)?;
+        }
         Ok((Expr { kind: ExprKind::Call(Call { func: found.name, args }), span }, height))
     }
 

@@ -140,7 +140,7 @@ fn matrix_selector(f: &mut Formatter<'_>, matrix: &MatrixSelector) -> fmt::Resul
 
 fn name_and_matchers(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Result {
     let name = selector.name.as_deref().unwrap_or("");
-    let is_name = |m: &Matcher| m.name == METRIC_NAME && m.op() == MatchOp::Equal && m.value == name;
+    let is_name = |m: &Matcher| m.name == METRIC_NAME && m.op() == MatchOp::Equal && m.value == name.as_bytes();
     let shown = selector.matchers.iter().filter(|m| name.is_empty() || !is_name(m));
     let mut matchers: Vec<String> = shown.map(print_matcher).collect();
     matchers.sort_unstable();
@@ -150,7 +150,7 @@ fn name_and_matchers(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::R
 
 /// A matcher as PromQL writes it: `job="x"`, `"odd.name"=~"y.*"`.
 pub fn print_matcher(matcher: &Matcher) -> String {
-    format!("{}{}{}", LabelName(&matcher.name), matcher.op().as_str(), quote(matcher.value.as_bytes()))
+    format!("{}{}{}", LabelName(&matcher.name), matcher.op().as_str(), quote(&matcher.value))
 }
 
 /// A label's name, quoted where it must be.

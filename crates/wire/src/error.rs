@@ -17,8 +17,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error("matcher on label {name:?}: unknown type {kind}")]
     MatcherType { name: String, kind: i32 },
-    #[error("matcher {part}: {text:?} is not valid UTF-8")]
-    MatcherText { part: &'static str, text: String },
+    #[error("matcher name: {name:?} is not valid UTF-8")]
+    MatcherName { name: String },
     #[error("matcher on label {name:?}: {source}")]
     MatcherRegex { name: String, source: model::MatcherError },
     #[error("unknown chunk encoding {0}")]
@@ -43,7 +43,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::MatcherType { .. }
-            | Error::MatcherText { .. }
+            | Error::MatcherName { .. }
             | Error::MatcherRegex { .. }
             | Error::UnknownEncoding(_) => Kind::Invalid,
             Error::FrameTooLong { .. } | Error::BodyTooLong { .. } => Kind::Limit,

@@ -27,10 +27,11 @@ macro_rules! wire_matcher {
 
 wire_matcher!(thanos::LabelMatcher, prometheus::LabelMatcher);
 
-/// Fails on an unknown type, on text that is no UTF-8 and on a regular expression that does not compile.
+/// Fails on an unknown type, on a name that is no UTF-8 and on a regular expression that does not compile.
 pub fn matcher_from_wire<M: WireMatcher>(message: &M) -> Result<Matcher> {
     let (kind, name, value) = message.parts();
-    let name = utf8("name", name)?;
+    let name = std::str::from_utf8(name)
+        .map_err(|_| Error::MatcherName { name: String::from_utf8_lossy(name).into_owned() })?;
     let op = match kind {
         0 => MatchOp::Equal,
         1 => MatchOp::NotEqual,
@@ -38,8 +39,7 @@ pub fn matcher_from_wire<M: WireMatcher>(message: &M) -> Result<Matcher> {
         3 => MatchOp::NotRegex,
         _ => return Err(Error::MatcherType { name: name.to_owned(), kind }),
     };
-    let value = utf8("value", value)?;
-    Matcher::new(op, name, value).map_err(|source| Error::MatcherRegex { name: name.to_owned(), source })
+    Matcher::new(op, name, &value[..]).map_err(|source| Error::MatcherRegex { name: name.to_owned(), source })
 }
 
 pub fn matchers_from_wire<M: WireMatcher>(messages: &[M]) -> Result<Vec<Matcher>> {
@@ -54,14 +54,9 @@ pub fn matchers_to_wire<M: WireMatcher>(matchers: &[Matcher]) -> Vec<M> {
             MatchOp::Regex => 2,
             MatchOp::NotRegex => 3,
         };
-        M::from_parts(kind, Bytes::copy_from_slice(m.name.as_bytes()), Bytes::copy_from_slice(m.value.as_bytes()))
+        M::from_parts(kind, Bytes::copy_from_slice(m.name.as_bytes()), Bytes::copy_from_slice(&m.value))
     };
     matchers.iter().map(message).collect()
-}
-
-fn utf8<'a>(part: &'static str, bytes: &'a Bytes) -> Result<&'a str> {
-    std::str::from_utf8(bytes)
-        .map_err(|_| Error::MatcherText { part, text: String::from_utf8_lossy(bytes).into_owned() })
 }
 
 #[cfg(test)]
@@ -80,12 +75,13 @@ mod tests {
 
     #[test]
     fn impossible_matchers_are_refused_by_name() {
-        let broken = |kind, value: &'static [u8]| {
-            let m = thanos::LabelMatcher::from_parts(kind, Bytes::from_static(b"job"), Bytes::from_static(value));
-            matcher_from_wire(&m).unwrap_err().to_string()
+        let read = |kind, name: &'static [u8], value: &'static [u8]| {
+            let m = thanos::LabelMatcher::from_parts(kind, Bytes::from_static(name), Bytes::from_static(value));
+            matcher_from_wire(&m).map_err(|error| error.to_string())
         };
-        assert_eq!(broken(9, b"x"), r#"matcher on label "job": unknown type 9"#);
-        assert!(broken(2, b"(").starts_with(r#"matcher on label "job": "#));
-        assert_eq!(broken(0, b"\xff"), "matcher value: \"\u{fffd}\" is not valid UTF-8");
+        assert_eq!(read(9, b"job", b"x"), Err(r#"matcher on label "job": unknown type 9"#.to_owned()));
+        assert!(read(2, b"job", b"(").unwrap_err().starts_with(r#"matcher on label "job": "#));
+        assert_eq!(read(0, b"\xff", b"x"), Err("matcher name: \"\u{fffd}\" is not valid UTF-8".to_owned()));
+        assert!(read(0, b"job", b"\xff").is_ok());
     }
 }

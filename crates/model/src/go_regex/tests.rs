@@ -94,6 +94,14 @@ fn pathological_sizes_are_errors_within_bounded_time_and_stack() {
     thread.unwrap().join().unwrap();
 }
 
+#[test]
+fn costs_grow_with_text_width_and_repetition() {
+    assert_eq!(cost("(a"), 0);
+    assert_eq!([cost("abc"), cost(".+")], [SMALLEST + 3, SMALLEST + 2 + ANY]);
+    assert_eq!(cost(r"\pL{400}"), SMALLEST + (8 + UNICODE) * 400);
+    assert_eq!(cost("(?i)((a{10}){20}|b{3})"), SMALLEST + 22 * FOLDING * 200);
+}
+
 proptest::proptest! {
     #[test]
     fn no_pattern_panics(pattern in r"[ab(){}\[\]*+?|^$.\\:<>PQEpxz0-9,é-]{0,12}") {

@@ -20,6 +20,7 @@ impl Replace {
         let [destination, replacement, source, pattern] = args;
         let text = String::from_utf8_lossy(pattern);
         let invalid = || format!("invalid regular expression in label_replace(): {text}");
+        std::str::from_utf8(pattern).map_err(|_| invalid())?;
         let regex = go_regex::compile(&format!("^(?s:{text})$")).map_err(|_| invalid())?;
         if !is_valid_name(destination) {
             let name = String::from_utf8_lossy(destination);

@@ -17,7 +17,7 @@ impl Parser<'_> {
         }
         let name = name.map(|token| self.text(token.span).to_owned());
         if let Some(name) = &name {
-            matchers.push(Matcher::equal(METRIC_NAME, name));
+            matchers.push(Matcher::equal(METRIC_NAME, name.as_str()));
         }
         let span = Span { start: first.start, end: self.last_end };
         let vector = VectorSelector { name, matchers, offset: None, at: None, extension: None };
@@ -45,8 +45,8 @@ impl Parser<'_> {
     fn matcher(&mut self) -> Result<Matcher> {
         let token = self.next()?;
         let name = match token.kind {
-            Kind::Identifier => self.text(token.span).to_owned(),
-            Kind::String => self.utf8_string(token)?,
+            Kind::Identifier => self.text(token.span).as_bytes().to_vec(),
+            Kind::String => self.string(token)?,
             _ => return Err(self.unexpected(token)),
         };
         let op = match self.peek()?.kind {
@@ -64,7 +64,13 @@ impl Parser<'_> {
         self.context.expected = "string";
         let value = self.expect(Kind::String)?;
         let span = Span { start: token.span.start, end: value.span.end };
-        let value = self.utf8_string(value)?;
+        let value = self.string(value)?;
+        // Names of labels are UTF-8 in every store, so that no others can be asked for.
+        let name = String::from_utf8(name)
+            .map_err(|e| self.error(token.span, format!("{} is not valid UTF-8", quote(e.as_bytes()))))?;
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            self.charge_regex(span, &value)?;
+        }
         Matcher::new(op, name, value).map_err(|e| self.error(span, format!("error parsing regexp: {}", e.reason)))
     }
 
@@ -96,12 +102,6 @@ impl Parser<'_> {
                 self.expect(Kind::Comma)?;
             }
         }
-    }
-
-    /// Names and values of labels are UTF-8 in every store, so that no others can be asked for.
-    fn utf8_string(&mut self, token: Token) -> Result<String> {
-        String::from_utf8(self.string(token)?)
-            .map_err(|e| self.error(token.span, format!("{} is not valid UTF-8", quote(e.as_bytes()))))
     }
 
     /// A range or a subquery; `[` at `start` has been taken.

@@ -156,6 +156,20 @@ fn nesting_and_length_are_bounded() {
 }
 
 #[test]
+fn the_cost_of_regexes_is_bounded_before_they_are_compiled() {
+    let selector = |matcher: &str, count| format!("x{{{}}}", vec![matcher; count].join(","));
+    let replace = r#"label_replace(x, "a", "b", "c", "\\pL{1000}")"#;
+    for text in [selector(r#"a=~"b.*""#, 58_000), selector(r#"a!~"\\pL{400}""#, 10_000), vec![replace; 16].join(" + ")]
+    {
+        assert_eq!(parse(&text).unwrap_err().kind(), ErrorKind::Limit, "{}", &text[..20]);
+    }
+    let longest = format!(r#"x{{a=~"({})"}}"#, vec!["host-1"; 20_000].join("|"));
+    for text in [selector(r#"a=~"b.*""#, 1000), selector(r#"a=~"b|c""#, 58_000), longest] {
+        assert!(parse(&text).is_ok(), "{}", &text[..20]);
+    }
+}
+
+#[test]
 fn what_is_within_the_bounds_fits_a_small_stack() {
     let texts = [
         format!("{}1{}", "(".repeat(MAX_NESTING - 1), ")".repeat(MAX_NESTING - 1)),

@@ -108,7 +108,8 @@ fn subquery(subquery: &Subquery) -> Value {
 }
 
 fn matcher(matcher: &Matcher) -> Value {
-    json!({ "name": matcher.name, "value": matcher.value, "type": matcher.op().as_str() })
+    let value = String::from_utf8_lossy(&matcher.value);
+    json!({ "name": matcher.name, "value": value, "type": matcher.op().as_str() })
 }
 
 fn function(function: &Function) -> Value {

@@ -17,7 +17,7 @@ pub(super) fn selector(matchers: &[Matcher]) -> String {
         if is_legacy_name(&matcher.name) {
             text.push_str(&matcher.name);
         } else {
-            push_quoted(&mut text, &matcher.name);
+            push_quoted(&mut text, matcher.name.as_bytes());
         }
         text.push_str(matcher.op().as_str());
         push_quoted(&mut text, &matcher.value);
@@ -60,16 +60,21 @@ fn is_legacy_name(name: &str) -> bool {
         && bytes.all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'0'..=b'9'))
 }
 
-fn push_quoted(text: &mut String, value: &str) {
+fn push_quoted(text: &mut String, value: &[u8]) {
     text.push('"');
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(c);
+    for chunk in value.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => {
+                    text.push('\\');
+                    text.push(c);
+                }
+                '\n' => text.push_str("\\n"),
+                c => text.push(c),
             }
-            '\n' => text.push_str("\\n"),
-            c => text.push(c),
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text.push('"');

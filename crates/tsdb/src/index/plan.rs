@@ -62,8 +62,7 @@ impl Header {
         let name = matcher.name.as_bytes();
         match matcher.set_matches() {
             Some(values) => {
-                let mut lists: Vec<_> =
-                    values.iter().filter_map(|value| self.postings_range(name, value.as_bytes())).collect();
+                let mut lists: Vec<_> = values.iter().filter_map(|value| self.postings_range(name, value)).collect();
                 lists.sort_unstable_by_key(|r| r.start);
                 lists.dedup();
                 lists
@@ -76,8 +75,8 @@ impl Header {
     fn lists_failing(&self, matcher: &Matcher) -> Vec<Range<u64>> {
         let name = matcher.name.as_bytes();
         match matcher.op() {
-            MatchOp::NotEqual => self.postings_range(name, matcher.value.as_bytes()).into_iter().collect(),
-            MatchOp::Regex if matcher.value == ".*" => Vec::new(),
+            MatchOp::NotEqual => self.postings_range(name, &matcher.value).into_iter().collect(),
+            MatchOp::Regex if matcher.value == b".*" => Vec::new(),
             _ => self.label_values(name).filter(|(value, _)| !matcher.matches(value)).map(|(_, list)| list).collect(),
         }
     }
