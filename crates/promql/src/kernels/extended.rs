@@ -212,7 +212,7 @@ fn correction((left, right): (f64, f64), v: &[f64], from: usize, to: usize, rese
         return if right < left { left } else { 0.0 };
     }
     let mut sum = if v[from] < left { left } else { 0.0 };
-    sum += resets.within_window(Bounds { lo: from as u32, hi: to as u32 });
+    sum = resets.within_window(sum, Bounds { lo: from as u32, hi: to as u32 });
     if right < v[to - 1] { sum + v[to - 1] } else { sum }
 }
 

@@ -26,7 +26,8 @@ pub fn by_name(name: &str) -> Option<Function> {
         "tanh" => f64::tanh,
         "asinh" => f64::asinh,
         "acosh" => f64::acosh,
-        "atanh" => f64::atanh,
+        // of an odd function the side where nothing cancels out
+        "atanh" => |v| v.abs().atanh().copysign(v),
         "deg" => |v| v * 180.0 / std::f64::consts::PI,
         "rad" => |v| v * std::f64::consts::PI / 180.0,
         _ => return None,

@@ -5,6 +5,8 @@ use super::window::{Bounds, Samples, Steps};
 
 /// Above this many resets in a window the sum over them comes from prefix sums.
 const DIRECT_RESETS: usize = 64;
+/// Of a prefix sum a window holds at least this much, or rounding of the rest would show.
+const LEAST_SHARE: f64 = 1e-5;
 
 /// Where a counter's value fell, and what it fell from.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub struct Resets {
     from: Vec<f64>,
     /// Sums of `from` up to each reset; not finite when a value is not.
     total: Vec<f64>,
+    /// Whether any value fell from below zero, as no counter does.
+    negative: bool,
 }
 
 impl Resets {
@@ -21,6 +25,7 @@ impl Resets {
         self.at.clear();
         self.from.clear();
         self.total.clear();
+        self.negative = false;
         let (before, now) = (&v[..v.len().saturating_sub(1)], v.get(1..).unwrap_or_default());
         for (stretch, (before, now)) in before.chunks(LANES).zip(now.chunks(LANES)).enumerate() {
             // most stretches have none, which several comparisons at a time find out
@@ -36,6 +41,7 @@ impl Resets {
             if now < before {
                 self.at.push((offset + at) as u32 + 1);
                 self.from.push(*before);
+                self.negative |= *before < 0.0;
                 self.total.push(self.total.last().unwrap_or(&0.0) + before);
             }
         }
@@ -54,23 +60,24 @@ impl Resets {
         *cursor
     }
 
-    /// What the resets inside a window add to a counter's difference.
-    pub(super) fn within_window(&self, window: Bounds) -> f64 {
+    /// A counter's difference with what the resets inside a window add to it.
+    pub(super) fn within_window(&self, difference: f64, window: Bounds) -> f64 {
         let a = self.at.partition_point(|at| *at <= window.lo);
         let b = self.at.partition_point(|at| *at < window.hi);
-        self.correction(a, b.max(a))
+        self.corrected(difference, a, b.max(a))
     }
 
-    /// What the resets `a..b` add to a counter's difference.
+    /// A counter's difference with the resets `a..b`, added one by one as Prometheus does: where values differ much in
+    /// size, the order decides what is left of the small ones.
     #[inline(always)]
-    fn correction(&self, a: usize, b: usize) -> f64 {
-        if b - a > DIRECT_RESETS {
-            let sum = self.total[b - 1] - self.total[a] + self.from[a];
-            if sum.is_finite() {
-                return sum;
+    fn corrected(&self, difference: f64, a: usize, b: usize) -> f64 {
+        if b - a > DIRECT_RESETS && !self.negative {
+            let (sum, total) = (self.total[b - 1] - self.total[a] + self.from[a], self.total[b - 1]);
+            if sum.is_finite() && sum >= total * LEAST_SHARE {
+                return difference + sum;
             }
         }
-        self.from[a..b].iter().sum()
+        self.from[a..b].iter().fold(difference, |sum, from| sum + from)
     }
 }
 
@@ -165,7 +172,7 @@ fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut
     if input.bounds.len() < FEW_WINDOWS {
         for (k, window) in input.bounds.iter().enumerate().filter(|(_, window)| window.len() >= 2) {
             let first = v[window.lo as usize];
-            let increase = last(input.samples, *window) - first + resets.within_window(*window);
+            let increase = resets.within_window(last(input.samples, *window) - first, *window);
             let factor = sampled(&input, k, *window).factor(Some((first, increase)));
             out.set(k, range_seconds.map_or(factor, |seconds| factor / seconds) * increase);
         }
@@ -185,7 +192,7 @@ fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut
             if !resets.at.is_empty() {
                 let (a, b) = resets.within(*window, &mut cursor);
                 if b > a {
-                    increase += resets.correction(a, b);
+                    increase = resets.corrected(increase, a, b);
                 }
             }
             let end = input.steps.end(word * LANES + lane);

@@ -92,7 +92,7 @@ fn difference(
     }
     let mut value = v[last] - v[first];
     if function != ExtendedRate::Delta {
-        value += resets.within_window(Bounds { lo: first as u32, hi: last as u32 + 1 });
+        value = resets.within_window(value, Bounds { lo: first as u32, hi: last as u32 + 1 });
     }
     // Thanos counts whole seconds of the range only.
     let range_seconds = (input.range / 1000) as f64;
