@@ -55,7 +55,8 @@ pub fn max(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::INFINITY {
         return f64::INFINITY;
     }
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    let larger = if a > b || (a == b && b.is_sign_negative()) { a } else { b };
+    if a.is_nan() || b.is_nan() { f64::NAN } else { larger }
 }
 
 /// The smaller; -Inf beats NaN, NaN beats the rest.
@@ -63,5 +64,6 @@ pub fn min(a: f64, b: f64) -> f64 {
     if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
         return f64::NEG_INFINITY;
     }
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    let smaller = if a < b || (a == b && a.is_sign_negative()) { a } else { b };
+    if a.is_nan() || b.is_nan() { f64::NAN } else { smaller }
 }
