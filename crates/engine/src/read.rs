@@ -239,9 +239,19 @@ impl Reader {
             return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
         }
         let HistogramColumn { ts, values } = &mut self.histograms;
-        let mut edges = self.edges.as_mut().filter(|_| self.widened.is_none());
-        let is_read = |t, next| edges.as_mut().is_none_or(|edges| edges.contain(t, next));
-        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, is_read)
+        let Some(edges) = self.edges.as_mut().filter(|_| self.widened.is_none()) else {
+            return decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, |_, _| true);
+        };
+        let begin = values.len();
+        let is_read = |t, next| edges.contain(t, next);
+        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, is_read)?;
+        if !values[begin..].iter().any(|h| h.is_stale()) {
+            return Ok(());
+        }
+        // Where a window ends with a marker, the histogram before is looked at instead. Markers are rare.
+        ts.truncate(begin);
+        values.truncate(begin);
+        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, |_, _| true)
     }
 
     /// Keeps the histograms of the series before to be written over; those not looked at are there more than once.
