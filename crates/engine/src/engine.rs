@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use model::Budget;
 use promql::ast::{Expr, ExprKind};
@@ -117,9 +118,12 @@ impl Engine {
         let left = Arc::clone(&stop.left);
         let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io, stop };
         let task = pool.spawn(async move {
-            let permit = tokio::time::timeout_at(deadline, running.acquire_owned()).await;
-            let Ok(Ok(_permit)) = permit else {
-                return Err(QueryError::Timeout("query timed out in query queue".to_owned()));
+            let _permit = match Arc::clone(&running).try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => match tokio::time::timeout_at(deadline, running.acquire_owned()).await {
+                    Ok(Ok(permit)) => permit,
+                    _ => return Err(QueryError::Timeout("query timed out in query queue".to_owned())),
+                },
             };
             let waited = came.elapsed();
             match tokio::time::timeout_at(deadline, run.answer(query)).await {
@@ -290,19 +294,17 @@ impl Run {
             HashMap::new(),
             Arc::new(environment),
         ));
+        let start = |partition| {
+            let stream = plan.execute(partition, Arc::clone(&task)).map_err(query_error)?;
+            Ok::<_, QueryError>(gather(stream, MemoryConsumer::new("result").register(pool)))
+        };
+        let count = plan.output_partitioning().partition_count();
+        if count == 1 {
+            return start(0)?.await.map_err(query_error);
+        }
         let mut partitions = tokio::task::JoinSet::new();
-        for partition in 0..plan.output_partitioning().partition_count() {
-            let mut stream = plan.execute(partition, Arc::clone(&task)).map_err(query_error)?;
-            let memory = MemoryConsumer::new("result").register(pool);
-            partitions.spawn(async move {
-                let mut batches = Vec::new();
-                while let Some(batch) = stream.try_next().await? {
-                    let held = memory.new_empty();
-                    held.try_grow(batch.get_array_memory_size())?;
-                    batches.push((batch, held));
-                }
-                Ok(batches)
-            });
+        for partition in 0..count {
+            partitions.spawn(start(partition)?);
         }
         let mut batches = Vec::new();
         while let Some(joined) = partitions.join_next().await {
@@ -311,6 +313,20 @@ impl Run {
         }
         Ok(batches)
     }
+}
+
+/// All batches of a stream, each charged to `memory`.
+async fn gather(
+    mut stream: SendableRecordBatchStream,
+    memory: MemoryReservation,
+) -> Result<Collected, DataFusionError> {
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        let held = memory.new_empty();
+        held.try_grow(batch.get_array_memory_size())?;
+        batches.push((batch, held));
+    }
+    Ok(batches)
 }
 
 pub(crate) fn without_parens(expr: &Expr) -> &Expr {

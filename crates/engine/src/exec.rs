@@ -80,7 +80,7 @@ impl<T: Operator> BatchOperator for T {
     }
 
     fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
-        let (schema, query) = (self.schema(), Arc::clone(&inputs.query));
+        let (schema, query) = (Arc::clone(&inputs.schema), Arc::clone(&inputs.query));
         let rows = self.run(partition, inputs)?;
         let batches = rows.try_filter(|rows| std::future::ready(!rows.is_empty()));
         Ok(batches.map(move |rows| rows?.into_batch(Arc::clone(&schema), &query)).boxed())
@@ -161,12 +161,14 @@ impl ExecutionPlan for PromExec {
     fn execute(&self, partition: usize, task: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let meter = self.query.analyze.then(|| Meter::new(&self.metrics, partition));
         let query = Arc::clone(&self.query);
-        let inputs = Inputs { plans: self.inputs.clone(), task, query, meter: meter.clone() };
+        let schema = self.schema();
+        let inputs =
+            Inputs { plans: self.inputs.clone(), task, query, schema: Arc::clone(&schema), meter: meter.clone() };
         let mut batches = Arc::clone(&self.operator).batches(partition, inputs)?;
         if let Some(meter) = meter {
             batches = meter.stream(batches);
         }
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.operator.schema(), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -180,6 +182,8 @@ pub(crate) struct Inputs {
     plans: Vec<Arc<dyn ExecutionPlan>>,
     task: Arc<TaskContext>,
     pub(crate) query: Arc<QueryContext>,
+    /// Of the operator's own batches.
+    schema: SchemaRef,
     meter: Option<Meter>,
 }
 
