@@ -388,6 +388,10 @@ impl Lowering {
             ExprKind::Call(call) if call.func == "info" => {
                 self.is_invariant(&call.args[0]) && self.info_times(&call.args[0]).is_ok_and(|times| times.is_some())
             }
+            // Of a selector it gives the samples' own times, of anything else those of evaluation.
+            ExprKind::Call(call) if call.func == "timestamp" => {
+                matches!(strip(&call.args[0]).kind, ExprKind::Vector(_)) && self.is_invariant(&call.args[0])
+            }
             ExprKind::Call(call) => {
                 // what only depends on the query is a number to it
                 let constant = matches!(call.func, "start" | "end" | "range" | "step");

@@ -14,7 +14,7 @@ use crate::harness::fleet::{Prometheus, PrometheusSettings};
 use crate::harness::{http, runtime};
 
 const LOOKBACK_MS: i64 = 300_000;
-const ASKED_AGAIN: usize = 6;
+const ASKED_AGAIN: usize = 24;
 
 pub(super) struct Sides {
     prometheus: Prometheus,

@@ -21,8 +21,9 @@ pub fn by_name(name: &str) -> Option<Function> {
         "asin" => f64::asin,
         "acos" => f64::acos,
         "atan" => f64::atan,
-        "sinh" => f64::sinh,
-        "cosh" => f64::cosh,
+        // beyond this half of `exp` is all there is of both, and as Go overflows where `exp` does
+        "sinh" => |v| if v.abs() > 21.0 { (v.abs().exp() * 0.5).copysign(v) } else { v.sinh() },
+        "cosh" => |v| if v.abs() > 21.0 { v.abs().exp() * 0.5 } else { v.cosh() },
         "tanh" => f64::tanh,
         "asinh" => f64::asinh,
         "acosh" => f64::acosh,
