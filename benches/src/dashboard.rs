@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Dedup, Detail, Engine, EngineSettings, Grid, Query};
+use engine::{Engine, EngineSettings};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -120,22 +119,9 @@ impl Ours {
         Ok(Ours { engine: Arc::new(Engine::new(settings)), source, runtime })
     }
 
-    fn query(&self, line: &Line) -> Query {
-        let ms = |seconds: f64| (seconds * 1e3) as i64;
-        Query {
-            text: line.text.clone(),
-            grid: Grid { start_ms: ms(line.start), end_ms: ms(line.end), step_ms: ms(line.step) },
-            lookback_ms: 300_000,
-            dedup: Dedup::Off,
-            timeout: Duration::from_secs(600),
-            source: self.source.clone(),
-            detail: Detail::default(),
-        }
-    }
-
     /// Best and median of text to plan, in microseconds.
     fn planning(&self, line: &Line) -> Result<(f64, f64)> {
-        let query = self.query(line);
+        let query = line.query(&self.source);
         let mut times = Vec::with_capacity(PLANNINGS);
         for _ in 0..PLANNINGS {
             let start = clock().monotonic();
@@ -162,7 +148,7 @@ impl Ours {
             let start = clock().monotonic();
             let mut asked = JoinSet::new();
             for (i, line) in lines.iter().enumerate() {
-                let (engine, query) = (Arc::clone(&self.engine), self.query(line));
+                let (engine, query) = (Arc::clone(&self.engine), line.query(&self.source));
                 asked.spawn(async move {
                     let answer = engine.query(query).await;
                     (i, seconds_since(start) * 1e3, answer)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, PointValue, Query, SeriesSource, Value};
+use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, PointValue, Query, Value};
 use serde_json::json;
 
 use crate::measure::{MemoryWatch, clock, cpu_seconds, keep_to_cores, seconds_since};
@@ -58,6 +58,22 @@ fn parse(line: &str) -> Option<Line> {
     Some(Line { start, end, step, text: parts.next()?.trim().to_owned() })
 }
 
+impl Line {
+    /// The query of the line, over a source.
+    pub(crate) fn query(&self, source: &Arc<TsdbSource>) -> Query {
+        let ms = |seconds: f64| (seconds * 1e3) as i64;
+        Query {
+            text: self.text.clone(),
+            grid: Grid { start_ms: ms(self.start), end_ms: ms(self.end), step_ms: ms(self.step) },
+            lookback_ms: 300_000,
+            dedup: Dedup::Off,
+            timeout: Duration::from_secs(600),
+            source: source.clone(),
+            detail: Detail::default(),
+        }
+    }
+}
+
 /// The block folders below a folder.
 pub(crate) fn block_folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
@@ -101,7 +117,7 @@ fn best_of(least: usize, mut run: impl FnMut() -> Result<Run>) -> Result<(Run, u
 
 struct Ours {
     engine: Engine,
-    source: Arc<dyn SeriesSource>,
+    source: Arc<TsdbSource>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -116,24 +132,11 @@ impl Ours {
     /// The run, and how many samples were decoded for it.
     fn run(&self, line: &Line) -> Result<(Run, u64)> {
         let (start, cpu) = (clock().monotonic(), cpu_seconds());
-        let answer = self.runtime.block_on(self.engine.query(self.query(line)));
+        let answer = self.runtime.block_on(self.engine.query(line.query(&self.source)));
         let (ms, cpu_ms) = (seconds_since(start) * 1e3, (cpu_seconds() - cpu) * 1e3);
         let answer = answer.map_err(|e| anyhow!("{}: {e}", line.text))?;
         let (points, sum) = total(&answer);
         Ok((Run { ms, cpu_ms, points, sum }, answer.stats.decoded_samples))
-    }
-
-    fn query(&self, line: &Line) -> Query {
-        let ms = |seconds: f64| (seconds * 1e3) as i64;
-        Query {
-            text: line.text.clone(),
-            grid: Grid { start_ms: ms(line.start), end_ms: ms(line.end), step_ms: ms(line.step) },
-            lookback_ms: 300_000,
-            dedup: Dedup::Off,
-            timeout: Duration::from_secs(600),
-            source: Arc::clone(&self.source),
-            detail: Detail::default(),
-        }
     }
 }
 
