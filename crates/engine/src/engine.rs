@@ -104,7 +104,8 @@ impl Engine {
 
     /// Evaluates a query. Dropping the future ends the work.
     ///
-    /// The source is driven on the runtime this is called from, evaluation on the engine's own threads.
+    /// Evaluates on the engine's own threads, which drive the source too; its connections and timers belong to the runtime
+    /// this is called from.
     ///
     /// # Errors
     /// By kind: see [`QueryError`]; texts are Prometheus' where it has one.
