@@ -4,23 +4,18 @@ use std::cmp::Ordering;
 
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
-/// One list of the chunks that several sources hold of one series: identical ones once, sorted by `(min_time,
-/// max_time)`.
+/// The chunks that several sources hold of one series, one source after the other: identical ones once, sorted by
+/// `(min_time, max_time)`.
 ///
 /// Chunks of equal spans stand in the order in which Thanos' proxy puts them (`AggrChunk.Compare`), because the
 /// penalty dedup after it prefers the first of two replicas.
-pub fn merge_series_chunks(mut lists: Vec<Vec<SeriesChunk>>) -> Vec<SeriesChunk> {
-    let mut merged = match lists.len() {
-        0 => return Vec::new(),
-        1 => lists.swap_remove(0),
-        _ => lists.into_iter().flatten().collect(),
-    };
-    let strictly_sorted = merged.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
+pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
+    let strictly_sorted = chunks.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
     if !strictly_sorted {
-        merged.sort_by(compare_chunks);
-        merged.dedup();
+        chunks.sort_by(compare_chunks);
+        chunks.dedup();
     }
-    merged
+    chunks
 }
 
 /// By span; then raw before downsampled, present before absent, lower encoding first, greater bytes first.
@@ -78,11 +73,12 @@ mod tests {
 
     #[test]
     fn identical_chunks_are_kept_once_and_sorted() {
-        let merged = merge_series_chunks(vec![
-            vec![chunk(0, 9, b"a"), chunk(10, 19, b"b")],
-            vec![chunk(0, 9, b"a"), chunk(5, 14, b"c")],
-            vec![chunk(0, 9, b"z"), chunk(0, 8, b"a")],
-        ]);
+        let sources = [
+            [chunk(0, 9, b"a"), chunk(10, 19, b"b")],
+            [chunk(0, 9, b"a"), chunk(5, 14, b"c")],
+            [chunk(0, 9, b"z"), chunk(0, 8, b"a")],
+        ];
+        let merged = merge_series_chunks(sources.concat());
         let expected =
             vec![chunk(0, 8, b"a"), chunk(0, 9, b"z"), chunk(0, 9, b"a"), chunk(5, 14, b"c"), chunk(10, 19, b"b")];
         assert_eq!(merged, expected);
@@ -95,7 +91,7 @@ mod tests {
             |parts| SeriesChunk { min_time: 0, max_time: 1, content: ChunkContent::Aggregates(Box::new(parts)) };
         let a = aggregates([part(b"c"), part(b"s"), None, None, None]);
         let b = aggregates([part(b"c"), None, None, None, None]);
-        assert_eq!(merge_series_chunks(vec![vec![b.clone(), a.clone()], vec![b.clone()]]), vec![a, b]);
+        assert_eq!(merge_series_chunks(vec![b.clone(), a.clone(), b.clone()]), vec![a, b]);
     }
 
     #[test]

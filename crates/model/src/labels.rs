@@ -10,6 +10,10 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh64::Xxh64;
 
+mod packer;
+
+pub use packer::LabelsPacker;
+
 /// The label that holds a series' metric name.
 pub const METRIC_NAME: &str = "__name__";
 
@@ -38,8 +42,12 @@ impl Labels {
             push_pair(&mut packed, name, value);
         }
         let labels = Labels(Arc::from(packed));
-        debug_assert!(labels.iter().zip(labels.iter().skip(1)).all(|(a, b)| a.0 < b.0), "labels must be sorted");
+        debug_assert!(labels.is_sorted(), "labels must be sorted");
         labels
+    }
+
+    fn is_sorted(&self) -> bool {
+        self.iter().zip(self.iter().skip(1)).all(|(a, b)| a.0 < b.0)
     }
 
     pub fn iter(&self) -> Iter<'_> {

@@ -20,7 +20,7 @@ pub use block_id::BlockId;
 pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use clock::{Clock, SystemClock};
 pub use histogram::FloatHistogram;
-pub use labels::{Labels, LabelsBuilder, METRIC_NAME, join_label_bytes};
+pub use labels::{Labels, LabelsBuilder, LabelsPacker, METRIC_NAME, join_label_bytes};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use resolution::Resolution;
 pub use sample::{STALE_NAN, STALE_NAN_BITS, Sample, SampleValue, is_stale_nan};

@@ -89,7 +89,7 @@ impl Fetcher {
         let mut failures = Vec::new();
         let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
         let mut labels = Vec::with_capacity(batch.len());
-        let mut lists: Vec<Vec<Vec<SeriesChunk>>> = Vec::with_capacity(batch.len());
+        let mut lists: Vec<Vec<SeriesChunk>> = Vec::with_capacity(batch.len());
         for (place, joined) in batch.into_iter().enumerate() {
             for (at, entry) in joined.stored {
                 let part = parts.entry(at).or_insert_with(|| Part { places: Vec::new(), entries: Vec::new() });
@@ -100,7 +100,7 @@ impl Fetcher {
             for (at, chunks) in &joined.ready {
                 self.note_resolution(*at, chunks);
             }
-            lists.push(joined.ready.into_iter().map(|(_, chunks)| chunks).collect());
+            lists.push(joined.ready.into_iter().flat_map(|(_, chunks)| chunks).collect());
         }
         let mut fetched = stream::iter(parts)
             .map(|(at, part)| async move { (at, self.fetch_part(at, part).await) })
@@ -110,12 +110,12 @@ impl Fetcher {
             failures.extend(broken);
             for (place, chunks) in found {
                 self.note_resolution(at, &chunks);
-                lists[place].push(chunks);
+                lists[place].extend(chunks);
             }
         }
         self.context.check_downloaded()?;
-        let series = labels.into_iter().zip(lists).filter_map(|(labels, lists)| {
-            let chunks = merge::merge_series_chunks(lists);
+        let series = labels.into_iter().zip(lists).filter_map(|(labels, chunks)| {
+            let chunks = merge::merge_series_chunks(chunks);
             (!chunks.is_empty()).then_some(Series { labels, chunks })
         });
         let series: Vec<Series> = series.collect();

@@ -17,8 +17,8 @@
 //! Source: Prometheus' `tsdb/docs/format/index.md`.
 //!
 //! Reading goes by ranges: a [`HeaderLoader`] says what it needs and makes a [`Header`], which knows where postings
-//! lie; [`Header::plan`] turns matchers into ranges of postings and then into ids; [`Header::parse_series`] reads one
-//! entry. [`Index`] does all that on a whole file in memory. [`IndexWriter`] writes version 2.
+//! lie; [`Header::plan`] turns matchers into ranges of postings and then into ids; a [`SeriesParser`] reads
+//! entries. [`Index`] does all that on a whole file in memory. [`IndexWriter`] writes version 2.
 
 mod cursor;
 mod header;
@@ -32,10 +32,10 @@ mod writer;
 
 pub use header::{Header, HeaderLoader};
 pub use plan::PostingsPlan;
-pub use series::{ChunkMeta, SeriesEntry};
+pub use series::{ChunkMeta, SeriesEntry, SeriesParser};
 pub use symbols::Symbols;
 pub use toc::Toc;
-pub use whole::Index;
+pub use whole::{Index, SeriesReader};
 pub use writer::{IndexTail, IndexWriter};
 
 use crate::error::Error;

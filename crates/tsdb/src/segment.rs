@@ -99,6 +99,7 @@ pub fn parse_record(bytes: &[u8]) -> Result<Record<'_>, Error> {
     Ok(Record { encoding, data: &body[1..], len })
 }
 
+#[inline]
 fn read_len(bytes: &[u8]) -> Result<(usize, usize), Error> {
     let head = &bytes[..bytes.len().min(MAX_LEN_LEN)];
     match read_uvarint(head) {

@@ -4,8 +4,12 @@
 /// The value and the number of bytes it took; `None` when the bytes end early or the value exceeds 64 bits.
 #[inline]
 pub(crate) fn read_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
-    match bytes.first() {
-        Some(&byte) if byte < 0x80 => Some((u64::from(byte), 1)),
+    match *bytes {
+        [first, ..] if first < 0x80 => Some((u64::from(first), 1)),
+        [first, second, ..] if second < 0x80 => Some((u64::from(first & 0x7f) | u64::from(second) << 7, 2)),
+        [first, second, third, ..] if third < 0x80 => {
+            Some((u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7 | u64::from(third) << 14, 3))
+        }
         _ => read_long_uvarint(bytes),
     }
 }
@@ -25,6 +29,7 @@ fn read_long_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// As [`read_uvarint`], of a zigzag number.
+#[inline]
 pub(crate) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     let (raw, len) = read_uvarint(bytes)?;
     Some((zigzag_decode(raw), len))

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use model::{Matcher, TimeRange};
-use tsdb::index::{Header, HeaderLoader, SeriesEntry, parse_postings};
+use tsdb::index::{Header, HeaderLoader, SeriesEntry, SeriesParser, parse_postings};
 
 use super::{BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload};
 use crate::Result;
@@ -121,7 +121,7 @@ impl BlockReader {
         count(&self.stats.series_bytes, bytes as u64);
         count(&self.stats.series, ids.len() as u64);
         let (reader, header, ids) = (self.clone(), Arc::clone(header), ids.to_vec());
-        offload(bytes, move || reader.parse_entries(&header, &ids, &fetched, &filter)).await
+        offload(bytes, move || reader.parse_entries(header, &ids, &fetched, &filter)).await
     }
 
     fn entry_ranges(&self, header: &Header, ids: &[u32], after: Option<u32>) -> Vec<Range<u64>> {
@@ -140,11 +140,12 @@ impl BlockReader {
         ids.iter().zip(nexts).map(range).collect()
     }
 
-    fn parse_entries(&self, header: &Header, ids: &[u32], fetched: &[Bytes], filter: &Filter) -> EntryBatch {
+    fn parse_entries(&self, header: Arc<Header>, ids: &[u32], fetched: &[Bytes], filter: &Filter) -> EntryBatch {
         let mut batch = EntryBatch::default();
         let mut sound: Vec<SeriesEntry> = Vec::with_capacity(ids.len());
+        let mut parser = SeriesParser::new(header);
         for (id, bytes) in ids.iter().zip(fetched) {
-            match header.parse_series(*id, bytes) {
+            match parser.parse(*id, bytes) {
                 Ok(entry) => sound.push(entry),
                 Err(e) => batch.errors.push(self.index_error(&e)),
             }

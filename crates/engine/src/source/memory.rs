@@ -97,6 +97,6 @@ impl SeriesSource for MemorySource {
                 found.push(Series { labels: series.labels.clone(), chunks });
             }
         }
-        futures::stream::iter([Ok(SourceEvent::Series(found))]).boxed()
+        futures::stream::iter((!found.is_empty()).then_some(Ok(SourceEvent::Series(found)))).boxed()
     }
 }

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk, merge_series_chunks};
 use model::{Labels, TimeRange};
 use tsdb::chunk::{Encoding, split_aggregates};
-use tsdb::index::{ChunkMeta, Index};
+use tsdb::index::{ChunkMeta, Index, SeriesReader};
 use tsdb::meta::BlockMeta;
 use tsdb::segment::{ChunkRef, parse_record, segment_name};
 
@@ -108,8 +108,12 @@ impl TsdbSource {
         if outer.iter().all(|m| m.matches(external.get(&m.name).unwrap_or_default())) {
             ids = block.index.postings(&inner).map_err(|e| failed(&block.name, &e))?;
         }
-        let looked_up =
-            LookUp { blocks: Arc::clone(&self.blocks), block: b, range: select.range, ids: ids.into_iter() };
+        let looked_up = LookUp {
+            block: block.name.clone(),
+            range: select.range,
+            ids: ids.into_iter(),
+            reader: block.index.series_reader(),
+        };
         if external.is_empty() && self.settings.replica_labels.is_empty() {
             return Ok(BlockSeries::AsIndexed(looked_up));
         }
@@ -146,21 +150,20 @@ impl TsdbSource {
 
 /// Series of a block in order of their ids, which is that of their own labels.
 struct LookUp {
-    blocks: Arc<Vec<Block>>,
-    block: usize,
+    block: String,
     range: TimeRange,
     ids: std::vec::IntoIter<u32>,
+    reader: SeriesReader,
 }
 
 impl Iterator for LookUp {
     type Item = Result<Found, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let block = &self.blocks[self.block];
         for id in self.ids.by_ref() {
-            let mut entry = match block.index.series(id) {
+            let mut entry = match self.reader.series(id) {
                 Ok(entry) => entry,
-                Err(e) => return Some(Err(failed(&block.name, &e))),
+                Err(e) => return Some(Err(failed(&self.block, &e))),
             };
             entry.chunks.retain(|c| self.range.overlaps_closed(c.min_time, c.max_time));
             if !entry.chunks.is_empty() {
@@ -204,8 +207,11 @@ struct Head {
 impl MergedSeries {
     /// The series with the smallest labels, with its chunks.
     fn next_series(&mut self) -> Result<Option<Series>, SourceError> {
-        let Some(least) = self.heads.iter().map(|head| &head.next.labels).min() else { return Ok(None) };
-        let labels = least.clone();
+        let least = match self.heads.as_slice() {
+            [only] => Some(&only.next.labels),
+            heads => heads.iter().map(|head| &head.next.labels).min(),
+        };
+        let Some(labels) = least.cloned() else { return Ok(None) };
         let mut chunks = Vec::new();
         let mut at = 0;
         while let Some(head) = self.heads.get_mut(at) {
@@ -226,7 +232,7 @@ impl MergedSeries {
                 None => drop(self.heads.remove(at)),
             }
         }
-        Ok(Some(Series { labels, chunks: merge_series_chunks(vec![chunks]) }))
+        Ok(Some(Series { labels, chunks: merge_series_chunks(chunks) }))
     }
 
     fn batch(&mut self) -> Option<Result<Vec<Series>, SourceError>> {

@@ -122,12 +122,11 @@ impl Merge {
     /// Takes all heads with the smallest label set and makes one series of them.
     async fn join_next(&mut self) -> Result<Option<Series>> {
         let Some(first) = self.take().await? else { return Ok(None) };
-        let labels = first.labels;
-        let mut lists = vec![first.chunks];
+        let Series { labels, mut chunks } = first;
         while self.tree.as_ref().and_then(|tree| tree.peek()).is_some_and(|(_, head)| head.labels == labels) {
-            lists.extend(self.take().await?.map(|series| series.chunks));
+            chunks.extend(self.take().await?.into_iter().flat_map(|series| series.chunks));
         }
-        Ok(Some(Series { labels, chunks: merge::merge_series_chunks(lists) }))
+        Ok(Some(Series { labels, chunks: merge::merge_series_chunks(chunks) }))
     }
 
     async fn take(&mut self) -> Result<Option<Series>> {

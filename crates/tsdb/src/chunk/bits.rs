@@ -122,13 +122,21 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// The last bytes, padded with zeros.
-#[cold]
+/// The bytes from `at` on, fewer than eight, padded with zeros.
+#[inline(never)]
 fn tail(data: &[u8], at: usize) -> u64 {
-    let mut padded = [0; 8];
-    let rest = data.get(at..).unwrap_or_default();
-    padded[..rest.len()].copy_from_slice(rest);
-    u64::from_be_bytes(padded)
+    match data.last_chunk() {
+        Some(last) => {
+            let missing = (at + 8 - data.len()) as u32;
+            u64::from_be_bytes(*last).checked_shl(missing.saturating_mul(8)).unwrap_or(0)
+        }
+        None => {
+            let mut padded = [0; 8];
+            let rest = data.get(at..).unwrap_or_default();
+            padded[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(padded)
+        }
+    }
 }
 
 /// Appends bits to bytes; the last byte is padded with zeros.

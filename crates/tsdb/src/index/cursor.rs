@@ -61,14 +61,16 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_be_bytes(*bytes))
     }
 
+    #[inline]
     pub(super) fn uvarint(&mut self) -> Result<u64, Error> {
-        let (value, len) = read_uvarint(self.rest()).ok_or_else(|| self.bad_varint())?;
+        let Some((value, len)) = read_uvarint(self.rest()) else { return Err(self.bad_varint()) };
         self.at += len;
         Ok(value)
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<i64, Error> {
-        let (value, len) = read_varint(self.rest()).ok_or_else(|| self.bad_varint())?;
+        let Some((value, len)) = read_varint(self.rest()) else { return Err(self.bad_varint()) };
         self.at += len;
         Ok(value)
     }
@@ -79,6 +81,7 @@ impl<'a> Cursor<'a> {
         self.take(len)
     }
 
+    #[cold]
     fn bad_varint(&self) -> Error {
         if self.rest().len() < 10 { self.truncated() } else { self.corrupt("varint of more than 64 bits") }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::cursor::Cursor;
 use super::table::PostingsTable;
-use super::{MAGIC, SERIES_ALIGNMENT, SeriesEntry, Symbols, Toc, series};
+use super::{MAGIC, SERIES_ALIGNMENT, Symbols, Toc, series};
 use crate::error::Error;
 
 const WHAT: &str = "index header";
@@ -70,11 +70,6 @@ impl Header {
     /// The length in bytes of the entry whose first bytes (10 suffice) are given.
     pub fn series_len(&self, id: u32, bytes: &[u8]) -> Result<u64, Error> {
         series::entry_len(bytes, self.series_offset(id))
-    }
-
-    /// Reads the entry of series `id`; `bytes` start at its offset and may go on beyond it.
-    pub fn parse_series(&self, id: u32, bytes: &[u8]) -> Result<SeriesEntry, Error> {
-        series::parse(&self.symbols, bytes, self.series_offset(id))
     }
 
     /// Bytes of memory it takes.

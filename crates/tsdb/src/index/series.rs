@@ -1,8 +1,10 @@
 //! Series entries.
 
-use model::Labels;
+use std::sync::Arc;
 
-use super::Symbols;
+use model::{Labels, LabelsPacker};
+
+use super::Header;
 use super::cursor::{self, Cursor};
 use crate::error::Error;
 
@@ -31,35 +33,47 @@ pub(super) fn entry_len(bytes: &[u8], offset: u64) -> Result<u64, Error> {
     Ok((cursor.position() as u64).saturating_add(len).saturating_add(4))
 }
 
-/// Reads the entry at the front of `bytes`.
-pub(super) fn parse(symbols: &Symbols, bytes: &[u8], offset: u64) -> Result<SeriesEntry, Error> {
-    let mut cursor = Cursor::new(WHAT, bytes, offset);
-    let len = cursor.uvarint()?;
-    let content_at = cursor.offset();
-    let content = cursor.take(len)?;
-    let stored = cursor.u32()?;
-    cursor::check(WHAT, offset, content, stored)?;
-    let mut content = Cursor::new(WHAT, content, content_at);
-    let labels = parse_labels(symbols, &mut content)?;
-    let chunks = parse_chunks(&mut content)?;
-    Ok(SeriesEntry { labels, chunks })
+/// Reads series entries, best in their order: see [`LabelsPacker`].
+#[derive(Debug)]
+pub struct SeriesParser {
+    header: Arc<Header>,
+    labels: LabelsPacker,
 }
 
-fn parse_labels(symbols: &Symbols, content: &mut Cursor<'_>) -> Result<Labels, Error> {
-    let count = content.uvarint()?;
-    // two bytes per label at least
-    let mut pairs: Vec<(&[u8], &[u8])> = Vec::with_capacity((count as usize).min(content.rest().len() / 2));
-    for _ in 0..count {
-        let name = symbols.get(content.uvarint()?)?;
-        let value = symbols.get(content.uvarint()?)?;
-        if pairs.last().is_some_and(|last| last.0 >= name) {
-            return Err(content.corrupt("labels are not sorted"));
-        }
-        if !value.is_empty() {
-            pairs.push((name, value));
-        }
+impl SeriesParser {
+    pub fn new(header: Arc<Header>) -> SeriesParser {
+        SeriesParser { header, labels: LabelsPacker::default() }
     }
-    Ok(Labels::from_sorted(pairs))
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Reads the entry of series `id`; `bytes` start at its offset and may go on beyond it.
+    ///
+    /// # Errors
+    /// Truncated bytes, a wrong checksum, labels that are not sorted or have no symbol, chunks out of range.
+    pub fn parse(&mut self, id: u32, bytes: &[u8]) -> Result<SeriesEntry, Error> {
+        let offset = self.header.series_offset(id);
+        let mut cursor = Cursor::new(WHAT, bytes, offset);
+        let len = cursor.uvarint()?;
+        let content_at = cursor.offset();
+        let content = cursor.take(len)?;
+        let stored = cursor.u32()?;
+        cursor::check(WHAT, offset, content, stored)?;
+        let mut content = Cursor::new(WHAT, content, content_at);
+        let labels = self.parse_labels(&mut content)?;
+        let chunks = parse_chunks(&mut content)?;
+        Ok(SeriesEntry { labels, chunks })
+    }
+
+    fn parse_labels(&mut self, content: &mut Cursor<'_>) -> Result<Labels, Error> {
+        let symbols = self.header.symbols();
+        let count = content.uvarint()?;
+        let references = (0..count).map(|_| Ok((content.uvarint()?, content.uvarint()?)));
+        let labels = self.labels.pack(references, |reference| symbols.get(reference))?;
+        labels.ok_or_else(|| content.corrupt("labels are not sorted"))
+    }
 }
 
 fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {

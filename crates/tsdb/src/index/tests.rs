@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::{MatchOp, Matcher};
 use proptest::prelude::*;
@@ -191,7 +193,7 @@ proptest! {
         crate::varint::put_uvarint(&mut bytes, body.len() as u64);
         bytes.extend_from_slice(&body);
         bytes.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
-        let _ = index.header().parse_series(1, &bytes);
+        let _ = SeriesParser::new(Arc::new(index.header().clone())).parse(1, &bytes);
     }
 }
 

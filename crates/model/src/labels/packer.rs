@@ -1,0 +1,116 @@
+//! Packing label sets that are given as references to strings.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Labels, push_bytes};
+
+/// Packs label sets that come one after the other, each as pairs of references to the strings of one table, as in an
+/// index. Neighbours share most labels: what a set has in the same place as the one before is copied, not looked up.
+#[derive(Debug, Default)]
+pub struct LabelsPacker {
+    set: PackedSet,
+    before: PackedSet,
+}
+
+#[derive(Debug, Default)]
+struct PackedSet {
+    pairs: Vec<Pair>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    name: u64,
+    value: u64,
+    /// Where it lies in the packed set; both are empty when the value is.
+    packed_name: Range<usize>,
+    packed_value: Range<usize>,
+}
+
+impl LabelsPacker {
+    /// The set of these references to names and values; `look_up` must give the same string whenever it is asked for the
+    /// same reference. Empty values are left out. `None` when the names are not in order, or not different.
+    ///
+    /// # Errors
+    /// The first one of `references` or `look_up`.
+    pub fn pack<'s, E>(
+        &mut self,
+        references: impl IntoIterator<Item = Result<(u64, u64), E>>,
+        look_up: impl Fn(u64) -> Result<&'s [u8], E>,
+    ) -> Result<Option<Labels>, E> {
+        std::mem::swap(&mut self.set, &mut self.before);
+        self.set.pairs.clear();
+        self.set.bytes.clear();
+        let mut in_order = true;
+        for (place, pair) in references.into_iter().enumerate() {
+            let (name, value) = pair?;
+            let alike = self.before.pairs.get(place).filter(|before| before.name == name);
+            in_order &= alike.is_some();
+            let alike = alike.filter(|before| !before.packed_name.is_empty());
+            let from = self.set.bytes.len();
+            if let Some(before) = alike.filter(|before| before.value == value) {
+                let (start, end) = (before.packed_name.start, before.packed_value.end);
+                self.set.bytes.extend_from_slice(&self.before.bytes[start..end]);
+                let (name_end, end) = (from + before.packed_name.len(), self.set.bytes.len());
+                self.set.pairs.push(Pair { name, value, packed_name: from..name_end, packed_value: name_end..end });
+                continue;
+            }
+            let text = look_up(value)?;
+            let mut name_end = from;
+            if !text.is_empty() {
+                match alike {
+                    Some(before) => self.set.bytes.extend_from_slice(&self.before.bytes[before.packed_name.clone()]),
+                    None => push_bytes(&mut self.set.bytes, look_up(name)?),
+                }
+                name_end = self.set.bytes.len();
+                push_bytes(&mut self.set.bytes, text);
+            }
+            let end = self.set.bytes.len();
+            self.set.pairs.push(Pair { name, value, packed_name: from..name_end, packed_value: name_end..end });
+        }
+        let labels = Labels(Arc::from(self.set.bytes.as_slice()));
+        // names that were in order before are so again, whatever was left out
+        in_order = in_order && self.set.pairs.len() == self.before.pairs.len() || labels.is_sorted();
+        if !in_order {
+            self.set.pairs.clear();
+        }
+        Ok(in_order.then_some(labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sets_are_those_of_their_strings(
+            strings in prop::collection::btree_set("[a-e]{0,3}", 2..12),
+            sets in prop::collection::vec(prop::collection::vec((0u64..13, 0u64..13), 0..5), 0..12),
+            sorted in any::<bool>(),
+        ) {
+            let strings: Vec<String> = strings.into_iter().collect();
+            let look_up = |at: u64| strings.get(at as usize).map(String::as_bytes).ok_or(at);
+            let mut packer = LabelsPacker::default();
+            for mut set in sets {
+                if sorted {
+                    set.sort_unstable();
+                }
+                let packed = packer.pack(set.iter().copied().map(Ok), look_up);
+                let value_missing = set.iter().any(|(_, value)| look_up(*value).is_err());
+                let there = |(n, v): &(u64, u64)| Some((look_up(*n).ok()?, look_up(*v).ok()?));
+                let Some(pairs) = set.iter().map(there).collect::<Option<Vec<_>>>() else {
+                    prop_assert!(packed.is_err() || !value_missing);
+                    continue;
+                };
+                let pairs: Vec<_> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+                let in_order = pairs.windows(2).all(|w| w[0].0 < w[1].0);
+                let expected = in_order.then(|| Labels::from_sorted(pairs));
+                prop_assert_eq!(packed, Ok(expected));
+            }
+        }
+    }
+}
