@@ -125,6 +125,26 @@ proptest! {
     }
 
     #[test]
+    fn histograms_alike_are_subtracted_in_one_pass(
+        (a, b) in pair(),
+        c in prop_oneof![exponential(), custom()],
+        counts in prop::collection::vec(0..5u8, 24),
+    ) {
+        let mut alike = c.clone();
+        let buckets = alike.positive_buckets.iter_mut().chain(&mut alike.negative_buckets);
+        buckets.zip(&counts).for_each(|(count, other)| *count = f64::from(*other));
+        for (a, b) in [(a, b), (c, alike)] {
+            if let Some(difference) = a.minus_alike(&b) {
+                let mut subtracted = a.clone();
+                subtracted.sub(&b).unwrap();
+                prop_assert_eq!(difference, FloatHistogram { hint: a.hint, ..subtracted });
+            } else {
+                prop_assert!(!a.same_layout(&b) || !b.clear_of_zero_bucket(a.zero_threshold));
+            }
+        }
+    }
+
+    #[test]
     fn with_one_layout_sums_go_bucket_by_bucket(a in buckets(), b in buckets()) {
         let histogram = |buckets: &Buckets| FloatHistogram {
             schema: 1,

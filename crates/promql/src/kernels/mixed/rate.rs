@@ -108,15 +108,24 @@ fn increase(input: &MixedInput<'_>, window: Bounds, prepared: &Prepared, notes: 
     if !within(&prepared.gauges, lo, hi).is_empty() {
         notes.push(Note::NotACounterHistogram);
     }
-    let mut result = input.histogram(hi as usize - 1).copy_to_schema(schema);
-    if starts_anew {
-        resets = &resets[1..];
-        if !start_anew(&mut result, input.histogram(lo as usize + 1), notes) {
-            return None;
+    let (first, last) = (input.histogram(lo as usize), input.histogram(hi as usize - 1));
+    let alike = (!starts_anew && schema == last.schema).then(|| last.minus_alike(first)).flatten();
+    let mut result = match alike {
+        Some(difference) => difference,
+        None => {
+            let mut result = last.copy_to_schema(schema);
+            let subtracted = if starts_anew {
+                resets = &resets[1..];
+                start_anew(&mut result, input.histogram(lo as usize + 1), notes)
+            } else {
+                subtract(&mut result, first, notes)
+            };
+            if !subtracted {
+                return None;
+            }
+            result
         }
-    } else if !subtract(&mut result, input.histogram(lo as usize), notes) {
-        return None;
-    }
+    };
     for reset in resets {
         if !add(&mut result, input.histogram(*reset as usize - 1), notes) {
             return None;
