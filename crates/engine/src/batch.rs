@@ -379,12 +379,20 @@ fn pack(present: &[u64], steps: usize, rows: usize) -> Vec<u64> {
 /// The inverse of [`pack`].
 fn unpack(bits: &BooleanBuffer, steps: usize, rows: usize) -> Vec<u64> {
     let words = steps.div_ceil(64);
-    let mut present = vec![0u64; rows * words];
-    let chunks = |row: usize| bits.slice(row * steps, steps);
+    let mut packed: Vec<u64> = bits.bit_chunks().iter_padded().collect();
+    if steps.is_multiple_of(64) || rows <= 1 {
+        packed.truncate(rows * words);
+        return packed;
+    }
+    let bits_from = |at: usize| match at % 64 {
+        0 => packed[at / 64],
+        shift => packed[at / 64] >> shift | packed.get(at / 64 + 1).map_or(0, |next| next << (64 - shift)),
+    };
+    let mut present = Vec::with_capacity(rows * words);
     for row in 0..rows {
-        let slice = chunks(row);
-        for (to, from) in present[row * words..(row + 1) * words].iter_mut().zip(slice.bit_chunks().iter_padded()) {
-            *to = from;
+        present.extend((0..words).map(|word| bits_from(row * steps + word * 64)));
+        if let Some(last) = present.last_mut() {
+            *last &= (1 << (steps % 64)) - 1;
         }
     }
     present

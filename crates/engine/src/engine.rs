@@ -1,6 +1,7 @@
 //! The engine: admission, parsing, planning, running, answering.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, SendableRecordBatchStream};
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use model::Budget;
 use promql::ast::{Expr, ExprKind};
 use promql::{ParserOptions, quote};
@@ -70,14 +71,27 @@ impl Default for EngineSettings {
 /// nest. Only what is used takes memory.
 const STACK_BYTES: usize = 32 << 20;
 
+/// Bytes of a text, without regexes, that is parsed and planned in a moment.
+const QUICK_TEXT: usize = 128;
+/// Steps of all operators together that are evaluated in a moment, and on little stack.
+const QUICK_STEPS: usize = 16;
+
 /// Evaluates queries on one pool of threads and one DataFusion runtime.
 #[derive(Debug)]
 pub struct Engine {
-    settings: EngineSettings,
+    shared: Arc<Shared>,
     /// `None` only while the engine is dropped.
     pool: Option<Runtime>,
+}
+
+/// What all queries of an engine have in common.
+#[derive(Debug)]
+struct Shared {
+    settings: EngineSettings,
     running: Arc<Semaphore>,
     environment: Arc<RuntimeEnv>,
+    /// DataFusion's, as it comes; made once, because it has hundreds of options.
+    config: SessionConfig,
 }
 
 impl Engine {
@@ -95,30 +109,35 @@ impl Engine {
             .expect("starting the threads of the query engine");
         let environment = RuntimeEnvBuilder::new().build_arc().expect("a runtime without disks or stores");
         let running = Arc::new(Semaphore::new(settings.max_concurrent.max(1)));
-        Engine { settings, pool: Some(pool), running, environment }
+        let shared = Shared { settings, running, environment, config: SessionConfig::new() };
+        Engine { shared: Arc::new(shared), pool: Some(pool) }
     }
 
     pub fn settings(&self) -> &EngineSettings {
-        &self.settings
+        &self.shared.settings
     }
 
     /// Evaluates a query. Dropping the future ends the work.
     ///
     /// Evaluates on the engine's own threads, which drive the source too; its connections and timers belong to the runtime
-    /// this is called from.
+    /// this is called from. Only what is done before the first series comes may be done on the caller's thread.
     ///
     /// # Errors
     /// By kind: see [`QueryError`]; texts are Prometheus' where it has one.
     pub async fn query(&self, query: Query) -> Result<Answer, QueryError> {
         let pool = self.handle();
         let io = Handle::try_current().unwrap_or_else(|_| pool.clone());
-        let (running, timeout) = (Arc::clone(&self.running), query.timeout);
+        let running = Arc::clone(&self.shared.running);
         let came = Instant::now();
-        let deadline = came + timeout;
+        let deadline = came + query.timeout;
         let stop = Stop { left: Arc::default(), deadline: Some(deadline) };
         let left = Arc::clone(&stop.left);
-        let run = Run { settings: self.settings.clone(), environment: Arc::clone(&self.environment), io, stop };
-        let task = pool.spawn(async move {
+        let run = Run { shared: Arc::clone(&self.shared), io, stop };
+        let quick = query.text.len() <= QUICK_TEXT && !query.text.contains('~');
+        let mut work = Box::pin(async move {
+            if !quick {
+                tokio::task::yield_now().await;
+            }
             let _permit = match Arc::clone(&running).try_acquire_owned() {
                 Ok(permit) => permit,
                 Err(_) => match tokio::time::timeout_at(deadline, running.acquire_owned()).await {
@@ -135,6 +154,10 @@ impl Engine {
                 Err(_) => Err(QueryError::Timeout(TIMED_OUT.to_owned())),
             }
         });
+        if let Some(answer) = first_turn(&pool, &mut work)? {
+            return answer;
+        }
+        let task = pool.spawn(work);
         let _abort = AbortOnDrop { task: task.abort_handle(), left };
         match task.await {
             Ok(answer) => answer,
@@ -148,9 +171,7 @@ impl Engine {
     /// # Errors
     /// As of [`Engine::query`], before it runs.
     pub fn explain(&self, query: &Query) -> Result<Operation, QueryError> {
-        let io = self.handle();
-        let (settings, environment) = (self.settings.clone(), Arc::clone(&self.environment));
-        let run = Run { settings, environment, io, stop: Stop::default() };
+        let run = Run { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
         let expr = run.parse(&query.text)?;
         if let ExprKind::String(literal) = &without_parens(&expr).kind {
             let name = format!("String: {}", quote(&literal.value));
@@ -174,6 +195,14 @@ impl Drop for Engine {
     }
 }
 
+/// Runs a query on this thread until it has something to wait for or much to do, which takes microseconds: what reads no
+/// series is answered sooner than another thread is woken. What it spawns goes to the pool.
+fn first_turn<F: Future + Unpin>(pool: &Handle, work: &mut F) -> Result<Option<F::Output>, QueryError> {
+    let _pool = pool.enter();
+    let turn = catch_unwind(AssertUnwindSafe(|| work.now_or_never()));
+    turn.map_err(|_| QueryError::Internal("evaluating the query: panicked".to_owned()))
+}
+
 struct AbortOnDrop {
     task: AbortHandle,
     left: Arc<AtomicBool>,
@@ -188,8 +217,7 @@ impl Drop for AbortOnDrop {
 
 /// What one query needs of the engine.
 struct Run {
-    settings: EngineSettings,
-    environment: Arc<RuntimeEnv>,
+    shared: Arc<Shared>,
     io: Handle,
     stop: Stop,
 }
@@ -197,6 +225,8 @@ struct Run {
 struct Planned {
     plan: Arc<dyn ExecutionPlan>,
     least_bytes: u64,
+    /// Of all operators together.
+    steps: usize,
     context: Arc<QueryContext>,
     shape: Shape,
 }
@@ -204,10 +234,10 @@ struct Planned {
 impl Run {
     fn parse(&self, text: &str) -> Result<Expr, QueryError> {
         let options = ParserOptions {
-            experimental_functions: self.settings.experimental_functions,
-            extended_range_selectors: self.settings.extended_range_selectors,
-            fill_modifiers: self.settings.fill_modifiers,
-            extended_rate_functions: self.settings.extended_rate_functions,
+            experimental_functions: self.shared.settings.experimental_functions,
+            extended_range_selectors: self.shared.settings.extended_range_selectors,
+            fill_modifiers: self.shared.settings.fill_modifiers,
+            extended_rate_functions: self.shared.settings.extended_rate_functions,
         };
         options.parse_expr(text).map_err(|e| QueryError::BadData(e.to_string()))
     }
@@ -220,21 +250,25 @@ impl Run {
             grid: query.grid,
             lookback_ms: query.lookback_ms,
             dedup: query.dedup,
-            default_subquery_step_ms: self.settings.default_subquery_step_ms,
-            delayed_name_removal: self.settings.delayed_name_removal,
+            default_subquery_step_ms: self.shared.settings.default_subquery_step_ms,
+            delayed_name_removal: self.shared.settings.delayed_name_removal,
             asked: (query.grid.start_ms, query.grid.end_ms),
             max_resolution_ms: query.source.max_resolution_ms(),
             totals_only: totals_only(expr),
             in_param: false,
             counted: Attribution::QUERY,
-            max_steps: if self.settings.max_samples == 0 { 1 << 26 } else { self.settings.max_samples.min(1 << 26) },
+            max_steps: if self.shared.settings.max_samples == 0 {
+                1 << 26
+            } else {
+                self.shared.settings.max_samples.min(1 << 26)
+            },
         };
         let around = Surroundings {
             source: Arc::clone(&query.source),
-            delayed_name_removal: self.settings.delayed_name_removal,
+            delayed_name_removal: self.shared.settings.delayed_name_removal,
             io: self.io.clone(),
-            max_samples: self.settings.max_samples,
-            workers: self.settings.threads.max(1),
+            max_samples: self.shared.settings.max_samples,
+            workers: self.shared.settings.threads.max(1),
             samples: (query.detail != Detail::default()).then(|| SampleCounter::new(query.grid.steps())),
             analyze: query.detail.analyze,
             stop: self.stop.clone(),
@@ -244,7 +278,8 @@ impl Run {
         shape.annotate(&context);
         let node = lowering.root(expr)?;
         let least_bytes = node.least_bytes(context.workers);
-        Ok(Planned { plan: node.build(&context), least_bytes, context, shape })
+        let steps = node.steps_in_all();
+        Ok(Planned { plan: node.build(&context), least_bytes, steps, context, shape })
     }
 
     async fn answer(self, query: Query) -> Result<Answer, QueryError> {
@@ -257,8 +292,11 @@ impl Run {
             let value = Value::String { t_ms: query.grid.start_ms, value };
             return Ok(Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() });
         }
-        let Planned { plan, least_bytes, context, shape } = self.plan(&query, &expr)?;
-        let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::admit(&self.settings.budget, least_bytes)?);
+        let Planned { plan, least_bytes, steps, context, shape } = self.plan(&query, &expr)?;
+        if steps > QUICK_STEPS {
+            tokio::task::yield_now().await;
+        }
+        let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::admit(&self.shared.settings.budget, least_bytes)?);
         let planned = began.elapsed();
         let collected = self.run(Arc::clone(&plan), &memory).await?;
         let ran = began.elapsed();
@@ -279,16 +317,17 @@ impl Run {
 
     /// Runs all partitions of a plan and gathers their batches.
     async fn run(&self, plan: Arc<dyn ExecutionPlan>, pool: &Arc<dyn MemoryPool>) -> Result<Collected, QueryError> {
+        let shared = &self.shared;
         let environment = RuntimeEnv {
             memory_pool: Arc::clone(pool),
-            disk_manager: Arc::clone(&self.environment.disk_manager),
-            cache_manager: Arc::clone(&self.environment.cache_manager),
-            object_store_registry: Arc::clone(&self.environment.object_store_registry),
+            disk_manager: Arc::clone(&shared.environment.disk_manager),
+            cache_manager: Arc::clone(&shared.environment.cache_manager),
+            object_store_registry: Arc::clone(&shared.environment.object_store_registry),
         };
         let task = Arc::new(TaskContext::new(
             None,
             String::new(),
-            SessionConfig::new(),
+            shared.config.clone(),
             HashMap::new(),
             HashMap::new(),
             HashMap::new(),

@@ -123,6 +123,11 @@ impl PromNode {
         self.inputs.iter().fold(own, |sum, input| sum.saturating_add(input.least_bytes(workers as usize)))
     }
 
+    /// Steps of this node and of all below it, added up.
+    pub(crate) fn steps_in_all(&self) -> usize {
+        self.inputs.iter().fold(self.grid.count, |sum, input| sum.saturating_add(input.steps_in_all()))
+    }
+
     /// The execution plan of this node and what is below it.
     pub(crate) fn build(self, query: &Arc<QueryContext>) -> Arc<dyn ExecutionPlan> {
         let operator = operator(self.op, self.grid, query);

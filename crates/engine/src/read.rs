@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use merge::{ChunkBytes, ChunkContent, Column, Floats, Series, SeriesChunk, ValueOf, overlap_split, read_run};
+use merge::{ChunkBytes, ChunkContent, Column, Floats, SeriesChunk, ValueOf, overlap_split, read_run};
 use model::histogram::ResetHint;
-use model::{FloatHistogram, Resolution, Sample, SampleValue, TimeRange};
+use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms, num_samples};
 
@@ -167,18 +167,17 @@ impl Reader {
     }
 
     /// Reads the samples of the series inside the range, stale markers included.
-    pub(crate) fn read(&mut self, series: Series) -> Result<(), QueryError> {
+    pub(crate) fn read(&mut self, labels: &Labels, mut chunks: Vec<SeriesChunk>) -> Result<(), QueryError> {
         self.floats.clear();
         self.keep_spare();
         self.histograms.clear();
         if let Some(edges) = &mut self.edges {
             edges.restart();
         }
-        let mut chunks = series.chunks;
         self.look_for_coarse_data(&chunks);
         let range = self.range();
         chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
-        let failed = |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {}: {e}", series.labels));
+        let failed = |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {labels}: {e}"));
         if is_plain(&chunks) && !self.stitches_raw() {
             for chunk in &chunks {
                 if let ChunkContent::Raw(raw) = &chunk.content {
@@ -352,11 +351,13 @@ impl Reader {
 
 /// Leaves the samples inside a range.
 fn trim<T>(range: TimeRange, ts: &mut Vec<i64>, values: &mut Vec<T>) {
-    let end = ts.partition_point(|t| *t <= range.last());
-    ts.truncate(end);
-    values.truncate(end);
-    let start = ts.partition_point(|t| *t < range.start);
-    if start > 0 {
+    if ts.last().is_some_and(|t| *t > range.last()) {
+        let end = ts.partition_point(|t| *t <= range.last());
+        ts.truncate(end);
+        values.truncate(end);
+    }
+    if ts.first().is_some_and(|t| *t < range.start) {
+        let start = ts.partition_point(|t| *t < range.start);
         ts.drain(..start);
         values.drain(..start);
     }

@@ -111,7 +111,7 @@ fn a_query_waits_for_its_turn() {
     let waker = futures::task::noop_waker();
     let mut context = std::task::Context::from_waker(&waker);
     assert!(first.as_mut().poll(&mut context).is_pending());
-    while engine.running.available_permits() > 0 {
+    while engine.shared.running.available_permits() > 0 {
         std::thread::yield_now();
     }
     let second = Query { timeout: Duration::from_millis(50), ..query("1", counters(0)) };
@@ -317,4 +317,26 @@ fn bad_text_and_bad_types_are_bad_data() {
     );
     let error = run(&engine, query("c_total[5m]", counters(0))).unwrap_err();
     assert!(matches!(&error, QueryError::BadData(t) if t.starts_with("invalid expression type \"range vector\"")));
+}
+
+#[test]
+fn what_reads_no_series_is_answered_at_once() {
+    let engine = Engine::new(EngineSettings { threads: 1, ..EngineSettings::default() });
+    let at_once = |text: &str, instant: bool, series| {
+        let mut query = query(text, counters(series));
+        if instant {
+            query.grid = Grid { start_ms: 500_000, end_ms: 500_000, step_ms: 0 };
+        }
+        engine.query(query).now_or_never().map(|answer| answer.is_ok())
+    };
+    assert_eq!(at_once("1 + 1", true, 0), Some(true));
+    assert_eq!(at_once("absent(c_total)", true, 0), Some(true));
+    assert_eq!(at_once("1 +", true, 0), Some(false));
+    // series are left to the pool, and so is what takes long to plan or to evaluate
+    assert_eq!(at_once("c_total", true, 1), None);
+    assert_eq!(at_once("c_total", false, 0), None);
+    assert_eq!(at_once("1 + 1", false, 0), None);
+    assert_eq!(at_once("absent(c_total{i=~'x'})", true, 0), None);
+    assert_eq!(at_once("sum_over_time(vector(1)[1h:1s])", true, 0), None);
+    assert_eq!(at_once(&format!("{}1", "1 + ".repeat(40)), true, 0), None);
 }

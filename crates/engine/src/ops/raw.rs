@@ -10,6 +10,7 @@ use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type};
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
+use merge::Series;
 use model::Labels;
 use promql::ast::Extension;
 use promql::kernels::extended::framed;
@@ -168,9 +169,8 @@ impl BatchOperator for RawSelector {
             let Some(batch) = operator.scan.next(&inputs.query).await? else { return Ok(None) };
             let mut rows = RawRows::default();
             let mut tally = Tally::new(1, false);
-            for series in batch {
-                let labels = series.labels.clone();
-                reader.read(series).map_err(fail)?;
+            for Series { labels, chunks } in batch {
+                reader.read(&labels, chunks).map_err(fail)?;
                 inputs.query.count_decoded(reader.floats().t.len() + reader.histograms().t.len());
                 reader.drop_stale();
                 match operator.frame {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result};
 use futures::{StreamExt, TryStreamExt};
+use merge::Series;
 use tokio::sync::OnceCell;
 
 use self::evaluator::Evaluator;
@@ -43,7 +44,7 @@ struct SelectorWorker {
     evaluator: Evaluator,
     reader: Reader,
     /// Of the last batch of the scan, what is still to be read.
-    pending: std::vec::IntoIter<merge::Series>,
+    pending: std::vec::IntoIter<Series>,
 }
 
 impl SelectorWorker {
@@ -63,18 +64,14 @@ impl SelectorWorker {
                 Some(batch) => self.pending = batch.into_iter(),
                 None => break,
             }
-            // The worker that waited for the source was woken on this thread, from which no other can take it; it is its
-            // turn, and that of other queries. Here a query that nobody waits for ends.
-            tokio::task::yield_now().await;
         }
         let rows = self.evaluator.take()?;
         Ok(if rows.is_empty() { None } else { Some((rows, self)) })
     }
 
     /// Evaluates a series; says how many samples were decoded for it.
-    fn series(&mut self, series: merge::Series) -> Result<usize> {
-        let labels = series.labels.clone();
-        self.reader.read(series).map_err(fail)?;
+    fn series(&mut self, Series { labels, chunks }: Series) -> Result<usize> {
+        self.reader.read(&labels, chunks).map_err(fail)?;
         let decoded = self.reader.floats().t.len() + self.reader.histograms().t.len();
         self.evaluator.query.count_decoded(decoded);
         if !self.operator.spec.reads_stale() {

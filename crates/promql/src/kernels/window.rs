@@ -80,7 +80,7 @@ pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
         let hi = lo + t[lo..].partition_point(|x| *x <= end);
         Bounds { lo: lo as u32, hi: hi as u32 }
     };
-    if steps.fixed.is_some() {
+    if steps.fixed.is_some() || steps.count == 1 {
         out.resize(steps.count, window_at(steps.end(0)));
         return;
     }
