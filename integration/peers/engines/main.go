@@ -117,7 +117,7 @@ func (l line) prepare(engine promql.QueryEngine, source storage.Queryable) (prom
 func (l line) run(engine promql.QueryEngine, source storage.Queryable) run {
 	// what an earlier query left is not this one's work
 	runtime.GC()
-	start, cpu := time.Now(), cpuTime()
+	cpu, start := cpuTime(), time.Now()
 	query, err := l.prepare(engine, source)
 	if err != nil {
 		return run{Error: err.Error()}
