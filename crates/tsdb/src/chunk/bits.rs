@@ -1,5 +1,7 @@
 //! Bit streams, highest bit first, as all chunk encodings use them.
 
+use std::hint::select_unpredictable;
+
 /// Reads bits from a slice. Past the end it reads zeros; [`BitReader::overrun`] tells, so that the hot path need not
 /// ask for every bit.
 ///
@@ -50,6 +52,19 @@ impl<'a> BitReader<'a> {
         debug_assert!(n <= self.valid);
         self.buffer <<= n;
         self.valid -= n;
+    }
+
+    /// Consumes one bit if that is 0, five if they begin with 10, nine if they begin with 11, of the valid bits. `length`
+    /// says the same in a number.
+    ///
+    /// All three are tried and one is chosen: what is read next waits for few simple instructions, not for `length`.
+    /// `zero` is 0, which the compiler must not know, or it makes one shift by a chosen length of it.
+    #[inline(always)]
+    pub(super) fn consume_by_prefix(&mut self, length: u32, zero: u64) {
+        let (long, longer) = (self.buffer >= 1 << 63, self.buffer >= 3 << 62);
+        let buffer = select_unpredictable(long, self.buffer << 5 | zero, self.buffer << 1);
+        self.buffer = select_unpredictable(longer, self.buffer << 9, buffer);
+        self.valid -= length;
     }
 
     /// Reads `n` bits, `1..=64`.

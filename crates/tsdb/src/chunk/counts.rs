@@ -1,5 +1,7 @@
 //! The two forms of counts in histogram chunks: integers, coded as deltas of deltas, and floats, coded as XOR.
 
+use std::hint::black_box;
+
 use model::histogram::ResetHint;
 
 use super::bits::{BitReader, BitWriter};
@@ -95,15 +97,18 @@ impl Count for i64 {
 
     #[inline(always)]
     fn read_side(reader: &mut BitReader<'_>, states: &mut [Delta], counts: &mut [i64]) -> Option<()> {
+        let zero = black_box(0);
         let mut before = 0i64;
         let mut set = |state: &mut Delta, change: i64, count: &mut i64| {
             before = before.wrapping_add(state.advance(change));
             *count = before;
         };
-        for (states, counts) in states.chunks_mut(varbit::PER_REFILL).zip(counts.chunks_mut(varbit::PER_REFILL)) {
+        for (states, counts) in
+            states.chunks_mut(varbit::SMALL_PER_REFILL).zip(counts.chunks_mut(varbit::SMALL_PER_REFILL))
+        {
             reader.refill();
             for (state, count) in states.iter_mut().zip(counts) {
-                set(state, varbit::read_int_of_valid(reader), count);
+                set(state, varbit::read_small_int(reader, zero), count);
             }
         }
         Some(())

@@ -43,13 +43,60 @@ const FORMS: [Form; 256] = {
     forms
 };
 
-/// So many integers are mostly among the bits that one refill makes valid.
-pub(super) const PER_REFILL: usize = 4;
-
 #[inline(always)]
 pub(super) fn read_int(reader: &mut BitReader<'_>) -> i64 {
     reader.refill();
     read_int_of_valid(reader)
+}
+
+/// Bits of the third form, which with the two before it are nearly all integers of buckets.
+const SMALL: u32 = 9;
+/// So many small integers are among the bits that one refill makes valid.
+pub(super) const SMALL_PER_REFILL: usize = 6;
+const _: () = assert!(SMALL as usize * SMALL_PER_REFILL <= 56);
+
+/// A small integer.
+#[derive(Clone, Copy)]
+struct Small {
+    /// The bits of prefix and integer.
+    length: u8,
+    value: i8,
+}
+
+/// By the bits that it begins with.
+const SMALLS: [Small; 1 << SMALL] = {
+    let mut smalls = [Small { length: 1, value: 0 }; 1 << SMALL];
+    let mut bits = 1 << (SMALL - 1);
+    while bits < smalls.len() {
+        smalls[bits] = match bits as u64 >> (SMALL - 2) {
+            0b10 => Small { length: 5, value: sign_extend(bits as u64 >> 4 & 0b111, 3) as i8 },
+            _ => Small { length: 9, value: sign_extend(bits as u64 & 0b11_1111, 6) as i8 },
+        };
+        bits += 1;
+    }
+    smalls
+};
+
+/// Reads an integer that is probably small; nine bits must be valid, and as many are valid after it as if it were small.
+/// For `zero` see [`BitReader::consume_by_prefix`].
+#[inline(always)]
+pub(super) fn read_small_int(reader: &mut BitReader<'_>, zero: u64) -> i64 {
+    let bits = reader.peek(SMALL);
+    if bits >> (SMALL - 3) == 0b111 {
+        let (rest, value) = read_large(*reader);
+        *reader = rest;
+        return value;
+    }
+    let Small { length, value } = SMALLS[bits as usize];
+    reader.consume_by_prefix(u32::from(length), zero);
+    i64::from(value)
+}
+
+fn read_large(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
+    reader.refill();
+    let value = read_int_of_valid(&mut reader);
+    reader.refill();
+    (reader, value)
 }
 
 /// Reads an integer that is mostly among the valid bits, for several after one refill: waiting for the refill takes
@@ -154,6 +201,24 @@ mod tests {
                 reader.refill();
                 for value in values {
                     prop_assert_eq!(read_int_of_valid(&mut reader), *value);
+                }
+            }
+            prop_assert!(!reader.overrun());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn small_integers_and_others_come_back(values in prop::collection::vec((any::<i64>(), 50u32..64), 0..200)) {
+            let values: Vec<i64> = values.into_iter().map(|(value, shift)| value >> shift).collect();
+            let mut out = BitWriter::default();
+            values.iter().for_each(|value| put_int(&mut out, *value));
+            let bytes = out.finish();
+            let mut reader = BitReader::new(&bytes);
+            for values in values.chunks(SMALL_PER_REFILL) {
+                reader.refill();
+                for value in values {
+                    prop_assert_eq!(read_small_int(&mut reader, 0), *value);
                 }
             }
             prop_assert!(!reader.overrun());

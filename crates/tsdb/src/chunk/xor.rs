@@ -219,7 +219,7 @@ fn read_dod(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
 
 /// Of `n` bits, only values *above* half are negative: Prometheus' ranges are `-(2^(n-1)-1) ..= 2^(n-1)`.
 #[inline]
-pub(super) fn sign_extend(bits: u64, n: u32) -> i64 {
+pub(super) const fn sign_extend(bits: u64, n: u32) -> i64 {
     let bits = bits as i64;
     if bits > 1 << (n - 1) { bits - (1 << n) } else { bits }
 }
