@@ -123,6 +123,9 @@ impl Annotations {
             self.info(text, f.span, message);
         }
         let rendered = |kind: &str, list: BTreeMap<String, Place>, source: BTreeSet<String>| {
+            if list.is_empty() && source.is_empty() {
+                return Vec::new();
+            }
             let own = list.into_iter().map(|(message, place)| format!("PromQL {kind}: {message} ({})", place.position));
             own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
         };

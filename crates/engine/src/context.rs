@@ -111,6 +111,12 @@ impl QueryContext {
         rows.series.iter().map(|id| table[*id as usize].clone()).collect()
     }
 
+    /// Calls `f` with the rows of a batch and their label sets, which cannot be added to meanwhile.
+    pub(crate) fn for_each_labels(&self, rows: &Rows, mut f: impl FnMut(usize, &Labels)) {
+        let table = self.labels.read().unwrap_or_else(PoisonError::into_inner);
+        rows.series.iter().enumerate().for_each(|(row, id)| f(row, &table[*id as usize]));
+    }
+
     pub(crate) fn label(&self, id: u32) -> Labels {
         self.labels.read().unwrap_or_else(PoisonError::into_inner)[id as usize].clone()
     }

@@ -10,8 +10,9 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, SendableRecordBatchStream};
-use futures::{FutureExt, TryStreamExt};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use model::Budget;
 use promql::ast::{Expr, ExprKind};
 use promql::{ParserOptions, quote};
@@ -21,9 +22,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT, query_error};
+use crate::exec::rows_of;
 use crate::lower::{Lowering, totals_only};
 use crate::memory::QueryMemory;
-use crate::result::{self, Collected, Shape};
+use crate::result::{self, Collected, Part, Shape};
 use crate::samples::{Attribution, SampleCounter};
 use crate::{Answer, Detail, Operation, Query, QueryError, Stats, Value};
 
@@ -298,7 +300,7 @@ impl Run {
         }
         let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::admit(&self.shared.settings.budget, least_bytes)?);
         let planned = began.elapsed();
-        let collected = self.run(Arc::clone(&plan), &memory).await?;
+        let collected = self.run(Arc::clone(&plan), &context, &shape, &memory).await?;
         let ran = began.elapsed();
         let value = result::value(collected, &shape, &context, query.grid);
         let (warnings, infos) = context.take_annotations().render(&query.text);
@@ -315,8 +317,14 @@ impl Run {
         Ok(Answer { value, warnings, infos, stats })
     }
 
-    /// Runs all partitions of a plan and gathers their batches.
-    async fn run(&self, plan: Arc<dyn ExecutionPlan>, pool: &Arc<dyn MemoryPool>) -> Result<Collected, QueryError> {
+    /// Runs all partitions of a plan and gathers what they give.
+    async fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: &Arc<QueryContext>,
+        shape: &Shape,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Result<Collected, QueryError> {
         let shared = &self.shared;
         let environment = RuntimeEnv {
             memory_pool: Arc::clone(pool),
@@ -335,8 +343,12 @@ impl Run {
             Arc::new(environment),
         ));
         let start = |partition| {
-            let stream = plan.execute(partition, Arc::clone(&task)).map_err(query_error)?;
-            Ok::<_, QueryError>(gather(stream, MemoryConsumer::new("result").register(pool)))
+            let parts = match shape.is_raw() {
+                true => plan.execute(partition, Arc::clone(&task)).map(|batches| batches.map_ok(Part::Raw).boxed()),
+                false => rows_of(&plan, partition, &task, context).map(|rows| rows.map_ok(Part::Rows).boxed()),
+            };
+            let memory = MemoryConsumer::new("result").register(pool);
+            Ok::<_, QueryError>(gather(parts.map_err(query_error)?, memory))
         };
         let count = plan.output_partitioning().partition_count();
         if count == 1 {
@@ -346,27 +358,27 @@ impl Run {
         for partition in 0..count {
             partitions.spawn(start(partition)?);
         }
-        let mut batches = Vec::new();
+        let mut collected = Vec::new();
         while let Some(joined) = partitions.join_next().await {
-            let part = joined.map_err(|e| QueryError::Internal(format!("evaluating the query: {e}")))?;
-            batches.extend(part.map_err(query_error)?);
+            let parts = joined.map_err(|e| QueryError::Internal(format!("evaluating the query: {e}")))?;
+            collected.extend(parts.map_err(query_error)?);
         }
-        Ok(batches)
+        Ok(collected)
     }
 }
 
-/// All batches of a stream, each charged to `memory`.
+/// All parts of a stream, each charged to `memory`.
 async fn gather(
-    mut stream: SendableRecordBatchStream,
+    mut parts: BoxStream<'_, Result<Part, DataFusionError>>,
     memory: MemoryReservation,
 ) -> Result<Collected, DataFusionError> {
-    let mut batches = Vec::new();
-    while let Some(batch) = stream.try_next().await? {
+    let mut collected = Vec::new();
+    while let Some(part) = parts.try_next().await? {
         let held = memory.new_empty();
-        held.try_grow(batch.get_array_memory_size())?;
-        batches.push((batch, held));
+        held.try_grow(part.bytes())?;
+        collected.push((part, held));
     }
-    Ok(batches)
+    Ok(collected)
 }
 
 pub(crate) fn without_parens(expr: &Expr) -> &Expr {

@@ -23,7 +23,7 @@ use datafusion::physical_plan::{
 };
 use futures::future::{Either, select};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryFutureExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
@@ -60,6 +60,11 @@ pub(crate) trait BatchOperator: fmt::Debug + Send + Sync + 'static {
     fn schema(&self) -> SchemaRef;
     fn partitions(&self, inputs: &[usize]) -> usize;
     fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream>;
+
+    /// The rows that the batches hold; `None` of an operator whose batches hold others.
+    fn rows(self: Arc<Self>, _partition: usize, _inputs: Inputs) -> Result<Option<RowStream>> {
+        Ok(None)
+    }
 }
 
 impl<T: Operator> BatchOperator for T {
@@ -81,10 +86,18 @@ impl<T: Operator> BatchOperator for T {
 
     fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
         let (schema, query) = (Arc::clone(&inputs.schema), Arc::clone(&inputs.query));
-        let rows = self.run(partition, inputs)?;
-        let batches = rows.try_filter(|rows| std::future::ready(!rows.is_empty()));
-        Ok(batches.map(move |rows| rows?.into_batch(Arc::clone(&schema), &query)).boxed())
+        let rows = some_rows(self.run(partition, inputs)?);
+        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema), &query)).boxed())
     }
+
+    fn rows(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<Option<RowStream>> {
+        Ok(Some(some_rows(self.run(partition, inputs)?).boxed()))
+    }
+}
+
+/// Leaves out what is empty.
+fn some_rows(rows: RowStream) -> impl Stream<Item = Result<Rows>> + Send {
+    rows.try_filter(|rows| std::future::ready(!rows.is_empty()))
 }
 
 /// An operator in a plan of DataFusion.
@@ -113,6 +126,28 @@ impl PromExec {
         let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
         Arc::new(PromExec { operator, inputs, query, properties, metrics })
     }
+
+    fn inputs(&self, task: Arc<TaskContext>, meter: Option<Meter>) -> Inputs {
+        Inputs { plans: self.inputs.clone(), task, query: Arc::clone(&self.query), schema: self.schema(), meter }
+    }
+}
+
+/// The rows that one partition of a plan gives. From one of our operators to the next they go as they are, unless they
+/// are measured on the way; to others they go as Arrow's batches.
+pub(crate) fn rows_of(
+    plan: &Arc<dyn ExecutionPlan>,
+    partition: usize,
+    task: &Arc<TaskContext>,
+    query: &Arc<QueryContext>,
+) -> Result<RowStream> {
+    if let Some(ours) = plan.downcast_ref::<PromExec>().filter(|_| !query.analyze) {
+        let inputs = ours.inputs(Arc::clone(task), None);
+        if let Some(rows) = Arc::clone(&ours.operator).rows(partition, inputs)? {
+            return Ok(rows);
+        }
+    }
+    let (batches, query) = (plan.execute(partition, Arc::clone(task))?, Arc::clone(query));
+    Ok(batches.map_ok(move |batch| Rows::from_batch(batch, &query)).boxed())
 }
 
 impl DisplayAs for PromExec {
@@ -160,15 +195,12 @@ impl ExecutionPlan for PromExec {
 
     fn execute(&self, partition: usize, task: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let meter = self.query.analyze.then(|| Meter::new(&self.metrics, partition));
-        let query = Arc::clone(&self.query);
-        let schema = self.schema();
-        let inputs =
-            Inputs { plans: self.inputs.clone(), task, query, schema: Arc::clone(&schema), meter: meter.clone() };
+        let inputs = self.inputs(task, meter.clone());
         let mut batches = Arc::clone(&self.operator).batches(partition, inputs)?;
         if let Some(meter) = meter {
             batches = meter.stream(batches);
         }
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -215,9 +247,7 @@ impl Inputs {
 
     /// One partition of an input.
     pub(crate) fn rows(&self, input: usize, partition: usize) -> Result<RowStream> {
-        let stream = self.plans[input].execute(partition, Arc::clone(&self.task))?;
-        let query = Arc::clone(&self.query);
-        Ok(stream.map_ok(move |batch| Rows::from_batch(batch, &query)).boxed())
+        rows_of(&self.plans[input], partition, &self.task, &self.query)
     }
 
     /// Runs `work` on every partition of an input at once and gives the results in order of partitions. Dropping the

@@ -17,8 +17,23 @@ use crate::ops::raw::raw_series;
 use crate::points::ResultRows;
 use crate::{Grid, Point, PointValue, Points, QueryError, ResultSeries, Value};
 
-/// Batches with the memory they are charged to.
-pub(crate) type Collected = Vec<(RecordBatch, MemoryReservation)>;
+/// What a plan gave, with the memory it is charged to.
+pub(crate) type Collected = Vec<(Part, MemoryReservation)>;
+
+pub(crate) enum Part {
+    Rows(Rows),
+    /// Of a range vector: samples.
+    Raw(RecordBatch),
+}
+
+impl Part {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Part::Rows(rows) => rows.bytes(),
+            Part::Raw(batch) => batch.get_array_memory_size(),
+        }
+    }
+}
 
 /// In which order series stand in the answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +68,11 @@ impl Shape {
             shape.order = order(without_parens(expr));
         }
         Ok(shape)
+    }
+
+    /// Whether samples are asked for, not values at steps.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.value == ValueType::Matrix
     }
 
     pub(crate) fn annotate(&self, context: &QueryContext) {
@@ -97,20 +117,25 @@ fn order(expr: &Expr) -> Order {
     }
 }
 
-/// The value of a query from its batches.
-pub(crate) fn value(batches: Collected, shape: &Shape, context: &QueryContext, grid: Grid) -> Value {
-    if shape.value == ValueType::Matrix {
-        let mut series: Vec<ResultSeries> = batches.iter().flat_map(|(b, _)| raw(b, context)).collect();
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        return Value::Matrix(series);
-    }
+/// The value of a query from what its plan gave.
+pub(crate) fn value(collected: Collected, shape: &Shape, context: &QueryContext, grid: Grid) -> Value {
     let mut series = Vec::new();
-    for (batch, memory) in batches {
-        let rows = Rows::from_batch(batch, context);
+    for (part, memory) in collected {
+        let rows = match part {
+            Part::Rows(rows) => rows,
+            Part::Raw(batch) => {
+                series.extend(raw(&batch, context));
+                continue;
+            }
+        };
         let labels = context.labels_of(&rows);
         let rows = Arc::new(ResultRows { rows, grid, _memory: memory });
         let of_row = |(row, labels)| ResultSeries { labels, points: Points::of_row(&rows, row) };
         series.extend(labels.into_iter().enumerate().map(of_row));
+    }
+    if shape.is_raw() {
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        return Value::Matrix(series);
     }
     if shape.value == ValueType::Scalar && grid.is_instant() {
         let value = series.first().map_or(f64::NAN, float);

@@ -52,11 +52,10 @@ impl Aggregate {
                 ignore_histograms(&inputs, &mut batch, (name, self.span));
             }
             ids.clear();
-            let labels = inputs.query.labels_of(&batch);
-            for (row, labels) in labels.iter().enumerate() {
+            inputs.query.for_each_labels(&batch, |row, labels| {
                 let is_empty = batch.present(row).iter().all(|w| *w == 0);
                 ids.push((!is_empty).then(|| partial.groups.of(&self.grouping, labels, batch.drop_name[row])));
-            }
+            });
             if partial.groups.len() > partial.cells.groups() {
                 let new = partial.groups.len() - partial.cells.groups();
                 memory.try_grow(new * Cells::bytes_per_group(self.kind, self.steps))?;
@@ -74,7 +73,7 @@ impl Aggregate {
                     cells.resize_with(self.steps, || None);
                     cells
                 });
-                memory.try_grow(self.add_histograms(&inputs, (&batch, row, &labels[row]), cells))?;
+                memory.try_grow(self.add_histograms(&inputs, (&batch, row), cells))?;
             }
         }
         Ok(partial)
@@ -97,12 +96,7 @@ impl Aggregate {
     }
 
     /// Adds the histograms of a row to its group's; returns roughly the bytes this took.
-    fn add_histograms(
-        &self,
-        inputs: &Inputs,
-        (rows, row, labels): (&Rows, usize, &Labels),
-        cells: &mut HistogramCells,
-    ) -> usize {
+    fn add_histograms(&self, inputs: &Inputs, (rows, row): (&Rows, usize), cells: &mut HistogramCells) -> usize {
         let (mut notes, mut bytes) = (Notes::default(), 0);
         rows.for_each_histogram(row, |step, histogram| {
             let cell = cells[step].get_or_insert_with(|| {
@@ -111,7 +105,9 @@ impl Aggregate {
             });
             cell.add(histogram, &mut notes);
         });
-        inputs.query.note(&notes, self.span, &metric_name(labels));
+        if !notes.is_empty() {
+            inputs.query.note(&notes, self.span, &metric_name(&inputs.query.label(rows.series[row])));
+        }
         bytes
     }
 
@@ -259,11 +255,11 @@ impl Operator for Quantile {
 pub(crate) fn group_rows(inputs: &Inputs, grouping: &Grouping, rows: &Rows) -> (Groups, Vec<Vec<usize>>) {
     let mut groups = Groups::default();
     let mut members: Vec<Vec<usize>> = Vec::new();
-    for (row, labels) in inputs.query.labels_of(rows).iter().enumerate() {
+    inputs.query.for_each_labels(rows, |row, labels| {
         let group = groups.of(grouping, labels, rows.drop_name[row]);
         members.resize_with(groups.len(), Vec::new);
         members[group].push(row);
-    }
+    });
     (groups, members)
 }
 

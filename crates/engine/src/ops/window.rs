@@ -78,7 +78,7 @@ impl SelectorWorker {
             self.reader.drop_stale();
         }
         let samples = (self.reader.floats(), self.reader.histograms());
-        self.evaluator.series(&labels, false, samples, self.reader.widened())?;
+        self.evaluator.series(labels, false, samples, self.reader.widened())?;
         Ok(decoded)
     }
 }
@@ -130,7 +130,7 @@ impl SubqueryWindow {
     fn batch(&self, rows: &Rows, evaluator: &mut Evaluator) -> Result<()> {
         let labels = evaluator.query.labels_of(rows);
         let mut points = Points::default();
-        for (row, labels) in labels.iter().enumerate() {
+        for (row, labels) in labels.into_iter().enumerate() {
             points.read(rows, row, (self.inner_start, self.inner_step));
             let samples = (points.floats(), points.histograms.samples());
             evaluator.series(labels, rows.drop_name[row], samples, None)?;

@@ -208,31 +208,36 @@ impl MergedSeries {
     /// The series with the smallest labels, with its chunks.
     fn next_series(&mut self) -> Result<Option<Series>, SourceError> {
         let least = match self.heads.as_slice() {
-            [only] => Some(&only.next.labels),
-            heads => heads.iter().map(|head| &head.next.labels).min(),
+            [] => return Ok(None),
+            [_] => 0,
+            heads => (1..heads.len()).fold(0, |a, b| if heads[b].next.labels < heads[a].next.labels { b } else { a }),
         };
-        let Some(labels) = least.cloned() else { return Ok(None) };
         let mut chunks = Vec::new();
-        let mut at = 0;
-        while let Some(head) = self.heads.get_mut(at) {
-            if head.next.labels != labels {
+        let labels = self.take(least, &mut chunks)?;
+        let mut at = least;
+        while let Some(head) = self.heads.get(at) {
+            if head.next.labels == labels {
+                self.take(at, &mut chunks)?;
+            } else {
                 at += 1;
-                continue;
-            }
-            let block = &self.blocks[head.block];
-            chunks.reserve(head.next.chunks.len());
-            for meta in &head.next.chunks {
-                chunks.push(block.chunk(meta)?);
-            }
-            match head.rest.next() {
-                Some(next) => {
-                    head.next = next?;
-                    at += 1;
-                }
-                None => drop(self.heads.remove(at)),
             }
         }
         Ok(Some(Series { labels, chunks: merge_series_chunks(chunks) }))
+    }
+
+    /// Takes the next series of a head, goes on to the one after it, and adds its chunks.
+    fn take(&mut self, at: usize, chunks: &mut Vec<SeriesChunk>) -> Result<Labels, SourceError> {
+        let head = &mut self.heads[at];
+        let block = &self.blocks[head.block];
+        let found = match head.rest.next().transpose()? {
+            Some(next) => std::mem::replace(&mut head.next, next),
+            None => self.heads.remove(at).next,
+        };
+        chunks.reserve(found.chunks.len());
+        for meta in &found.chunks {
+            chunks.push(block.chunk(meta)?);
+        }
+        Ok(found.labels)
     }
 
     fn batch(&mut self) -> Option<Result<Vec<Series>, SourceError>> {

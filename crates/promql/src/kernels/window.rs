@@ -76,8 +76,8 @@ pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
         return;
     }
     let window_at = |end: i64| {
-        let lo = t.partition_point(|x| *x <= end.saturating_sub(range));
-        let hi = lo + t[lo..].partition_point(|x| *x <= end);
+        let lo = count_up_to(t, end.saturating_sub(range));
+        let hi = lo + count_up_to(&t[lo..], end);
         Bounds { lo: lo as u32, hi: hi as u32 }
     };
     if steps.fixed.is_some() || steps.count == 1 {
@@ -101,6 +101,15 @@ pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
         }
     }
     out.resize(steps.count, Bounds { lo: t.len() as u32, hi: t.len() as u32 });
+}
+
+/// How many of the times are `bound` or before. Often all or none: of a series, only what a query looks at is decoded.
+fn count_up_to(t: &[i64], bound: i64) -> usize {
+    match (t.first(), t.last()) {
+        (Some(first), _) if *first > bound => 0,
+        (_, Some(last)) if *last <= bound => t.len(),
+        _ => t.partition_point(|x| *x <= bound),
+    }
 }
 
 /// The steps whose window may hold samples; a series that lives for part of the time costs nothing at the others.

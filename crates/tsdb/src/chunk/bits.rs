@@ -9,9 +9,10 @@ use std::hint::select_unpredictable;
 /// instead of registers, and reading would cost half as much again.
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
-    data: &'a [u8],
-    /// The next byte to load; runs past the end of `data` when zeros are read.
-    at: usize,
+    /// What is still to be loaded.
+    rest: &'a [u8],
+    /// Bytes that were loaded as zeros, because there are no more.
+    missing: usize,
     /// The next bits, the first one highest. Bits below `valid` are either zero or what the next load will bring.
     buffer: u64,
     valid: u32,
@@ -19,18 +20,27 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     pub(super) fn new(data: &'a [u8]) -> BitReader<'a> {
-        BitReader { data, at: 0, buffer: 0, valid: 0 }
+        BitReader { rest: data, missing: 0, buffer: 0, valid: 0 }
     }
 
     /// Makes at least 56 bits valid.
     #[inline(always)]
     pub(super) fn refill(&mut self) {
-        let next = match self.data.get(self.at..).and_then(<[u8]>::first_chunk) {
-            Some(bytes) => u64::from_be_bytes(*bytes),
-            None => tail(self.data, self.at),
+        let bytes = ((63 - self.valid) >> 3) as usize & 7;
+        let next = match self.rest.first_chunk() {
+            Some(next) => {
+                self.rest = &self.rest[bytes..];
+                u64::from_be_bytes(*next)
+            }
+            None => {
+                let next = tail(self.rest);
+                let there = bytes.min(self.rest.len());
+                self.rest = &self.rest[there..];
+                self.missing += bytes - there;
+                next
+            }
         };
         self.buffer |= next >> self.valid;
-        self.at += ((63 - self.valid) >> 3) as usize;
         self.valid |= 56;
     }
 
@@ -78,10 +88,9 @@ impl<'a> BitReader<'a> {
                 return bits;
             }
         }
-        let bits = self.buffer >> (64 - n);
-        // two shifts, because `n` may be all of the 64 bits
-        self.buffer = self.buffer << (n - 1) << 1;
-        self.valid -= n;
+        // of all 64 bits not more than 63 are valid
+        let bits = self.peek(n);
+        self.consume(n);
         bits
     }
 
@@ -133,25 +142,14 @@ impl<'a> BitReader<'a> {
     /// Whether bits were read that `data` does not have.
     #[inline(always)]
     pub(super) fn overrun(&self) -> bool {
-        self.at * 8 - self.valid as usize > self.data.len() * 8
+        self.missing * 8 > self.valid as usize
     }
 }
 
-/// The bytes from `at` on, fewer than eight, padded with zeros.
+/// Fewer than eight bytes, padded with zeros.
 #[inline(never)]
-fn tail(data: &[u8], at: usize) -> u64 {
-    match data.last_chunk() {
-        Some(last) => {
-            let missing = (at + 8 - data.len()) as u32;
-            u64::from_be_bytes(*last).checked_shl(missing.saturating_mul(8)).unwrap_or(0)
-        }
-        None => {
-            let mut padded = [0; 8];
-            let rest = data.get(at..).unwrap_or_default();
-            padded[..rest.len()].copy_from_slice(rest);
-            u64::from_be_bytes(padded)
-        }
-    }
+fn tail(rest: &[u8]) -> u64 {
+    rest.iter().rev().fold(0, |next, byte| next >> 8 | u64::from(*byte) << 56)
 }
 
 /// Appends bits to bytes; the last byte is padded with zeros.

@@ -93,7 +93,7 @@ impl Evaluator {
     /// Evaluates one series of floats, histograms or both.
     pub(super) fn series(
         &mut self,
-        labels: &Labels,
+        labels: Labels,
         drop_name: bool,
         samples: (Samples<'_>, HistogramSamples<'_>),
         widened: Option<Widened>,
@@ -101,30 +101,28 @@ impl Evaluator {
         if samples.0.t.is_empty() && samples.1.t.is_empty() {
             return Ok(());
         }
-        let spec = Arc::clone(&self.spec);
         self.out.push_empty(0, drop_name);
         let row = self.out.len() - 1;
-        self.evaluate(row, labels, samples, spec.range)?;
+        self.evaluate(row, &labels, samples, self.spec.range)?;
         if let Some(widened) = widened {
-            self.widen(row, labels, samples, widened)?;
+            self.widen(row, &labels, samples, widened)?;
         }
         if self.out.present(row).iter().all(|w| *w == 0) {
             self.out.pop();
             return Ok(());
         }
         if self.out.has_floats(row) {
-            self.note_counter(labels);
+            self.note_counter(&labels);
         }
         // messages about histograms name what is left of a series
-        let keeps_name = spec.keeps_name() || (!spec.names_matter && samples.1.t.is_empty());
-        let labels = if keeps_name {
-            labels.clone()
+        let keeps_name = self.spec.keeps_name() || (!self.spec.names_matter && samples.1.t.is_empty());
+        if keeps_name {
+            self.labels.push(labels);
         } else {
-            let (labels, flag) = self.query.drop_name(labels);
+            let (labels, flag) = self.query.drop_name(&labels);
             self.out.drop_name[row] |= flag;
-            labels
-        };
-        self.labels.push(labels);
+            self.labels.push(labels);
+        }
         Ok(())
     }
 
