@@ -278,22 +278,19 @@ impl Inputs {
         Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
-    /// All rows of an input, charged to `memory`.
+    /// All rows of an input in one batch, charged to `memory`.
     pub(crate) async fn collect(&self, input: usize, steps: usize, memory: &MemoryReservation) -> Result<Rows> {
-        let parts = self
-            .on_partitions(input, |mut rows| async move {
-                let mut batches = Vec::new();
-                while let Some(batch) = rows.try_next().await? {
-                    batches.push(batch);
-                }
-                Ok(batches)
-            })
-            .await?;
+        Ok(Rows::concat(steps, self.collect_batches(input, memory).await?))
+    }
+
+    /// All rows of an input, charged to `memory`.
+    pub(crate) async fn collect_batches(&self, input: usize, memory: &MemoryReservation) -> Result<Vec<Rows>> {
+        let parts = self.on_partitions(input, |rows| rows.try_collect::<Vec<Rows>>()).await?;
         let batches: Vec<Rows> = parts.into_iter().flatten().collect();
         for batch in &batches {
             memory.try_grow(batch.bytes())?;
         }
-        Ok(Rows::concat(steps, batches))
+        Ok(batches)
     }
 
     /// All rows of both sides of an operator, read at the same time. Where both fail the left side's error counts,

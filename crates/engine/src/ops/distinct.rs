@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::Result;
+use futures::{StreamExt, TryStreamExt};
 use model::Labels;
 use promql::kernels::aggregate::for_each_bit;
 
 use crate::batch::Rows;
 use crate::context::{METADATA_LABELS, execution};
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::exec::{Inputs, Operator, RowStream};
 
 pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
 
@@ -41,37 +42,48 @@ impl Operator for Distinct {
     }
 
     fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
-        Ok(once(async move {
-            let memory = inputs.reserve("series");
-            let rows = inputs.collect(0, self.steps, &memory).await?;
-            let mut labels = inputs.query.labels_of(&rows);
-            if self.drop_names {
-                for (_, labels) in labels.iter_mut().enumerate().filter(|(row, _)| rows.drop_name[*row]) {
-                    *labels = labels.without(&METADATA_LABELS);
-                }
-            }
-            let mut rows = merge_equal(rows, &labels, self.equal)?;
-            if self.drop_names {
-                let kept = std::mem::take(&mut rows.1);
-                super::map::relabel(&inputs.query, &mut rows.0, kept.iter().map(|r| labels[*r].clone()).collect());
-                rows.0.drop_name.fill(false);
-            }
-            Ok(rows.0)
-        }))
+        let batches = futures::stream::once(async move { self.batches(inputs).await });
+        Ok(batches.map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok))).try_flatten().boxed())
     }
 }
 
-/// Merges rows with equal labels; also says which input row each output row began as.
-fn merge_equal(rows: Rows, labels: &[Labels], equal: Equal) -> Result<(Rows, Vec<usize>)> {
+impl Distinct {
+    /// All rows, in the batches they came in where no two have the same labels.
+    async fn batches(&self, inputs: Inputs) -> Result<Vec<Rows>> {
+        let memory = inputs.reserve("series");
+        let mut batches = inputs.collect_batches(0, &memory).await?;
+        let mut labels: Vec<Labels> = batches.iter().flat_map(|rows| inputs.query.labels_of(rows)).collect();
+        if self.drop_names {
+            let dropped = batches.iter().flat_map(|rows| &rows.drop_name);
+            for (labels, _) in labels.iter_mut().zip(dropped).filter(|(_, dropped)| **dropped) {
+                *labels = labels.without(&METADATA_LABELS);
+            }
+        }
+        let target = first_of_equal(&labels);
+        if target.iter().enumerate().any(|(row, to)| row != *to) {
+            let (rows, kept) = merge_equal(Rows::concat(self.steps, batches), &target, self.equal)?;
+            labels = kept.into_iter().map(|row| labels[row].clone()).collect();
+            batches = vec![rows];
+        }
+        if self.drop_names {
+            let mut labels = labels.into_iter();
+            for rows in &mut batches {
+                super::map::relabel(&inputs.query, rows, labels.by_ref().take(rows.len()).collect());
+                rows.drop_name.fill(false);
+            }
+        }
+        Ok(batches)
+    }
+}
+
+/// Of each row the first one that has the same labels.
+fn first_of_equal(labels: &[Labels]) -> Vec<usize> {
     let mut first_of: HashMap<&Labels, usize> = HashMap::with_capacity(labels.len());
-    let mut target = Vec::with_capacity(labels.len());
-    for (row, labels) in labels.iter().enumerate() {
-        target.push(*first_of.entry(labels).or_insert(row));
-    }
-    if target.iter().enumerate().all(|(row, to)| row == *to) {
-        let all = (0..rows.len()).collect();
-        return Ok((rows, all));
-    }
+    labels.iter().enumerate().map(|(row, labels)| *first_of.entry(labels).or_insert(row)).collect()
+}
+
+/// Merges rows with equal labels; also says which input row each output row began as.
+fn merge_equal(rows: Rows, target: &[usize], equal: Equal) -> Result<(Rows, Vec<usize>)> {
     if equal == Equal::Never {
         return Err(execution(SAME_LABELSET));
     }
