@@ -1,9 +1,9 @@
 //! The series-columnar batch: one row per series over all steps of its grid.
 //!
-//! As Arrow it is `series: UInt32, drop_name: Boolean, values: FixedSizeList<Float64, steps>, histograms: UInt32`, where
+//! Operators work on [`Rows`], whose bitmaps start every row at a word of their own. As Arrow, for other operators and for
+//! measuring, it is `series: UInt32, drop_name: Boolean, values: FixedSizeList<Float64, steps>, histograms: UInt32`, where
 //! the validity of the list's child says at which steps there is a sample; NaN is data. `series` is an id in the query's
 //! label table, `histograms` one in its table of histograms, null for the rows of floats that nearly all are.
-//! Operators work on [`Rows`], whose bitmaps start every row at a word of their own.
 
 use std::sync::{Arc, LazyLock};
 

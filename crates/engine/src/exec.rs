@@ -2,6 +2,7 @@
 //!
 //! [`Operator`] is what an operator over [`Rows`] must say and do, [`BatchOperator`] what anything in a plan must;
 //! [`PromExec`] is the one shell that makes it an `ExecutionPlan` with partitions, metrics and a place in EXPLAIN.
+//! [`rows_of`] reads a plan without making Arrow's batches of rows that our operators hand to each other.
 
 use std::fmt;
 use std::pin::pin;

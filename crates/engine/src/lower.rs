@@ -348,7 +348,13 @@ impl Lowering {
         };
         let step = if step == 0 { self.default_subquery_step_ms } else { step }.max(1);
         let offset = self.offset(&subquery.offset)?;
-        let (steps, first, last) = self.windows(grid, subquery.at, offset);
+        let (steps, first, mut last) = self.windows(grid, subquery.at, offset);
+        if self.fixed(subquery.at).is_some() {
+            // The window is the same at all steps. Where the call over it is not, Prometheus evaluates the subquery as far
+            // beyond the window as the last step is after the first, and tells of what it meets there.
+            let steps_after_first = i64::try_from(grid.count - 1).unwrap_or(i64::MAX);
+            last = last.saturating_add(grid.step.saturating_mul(steps_after_first));
+        }
         let begin = first.saturating_sub(range);
         // Inner steps are multiples of the step since the epoch, the first one after the window's open start.
         let mut start = begin / step * step;

@@ -151,9 +151,9 @@ impl Join {
         let (many, one) = if self.one_is_left() { (right, left) } else { (left, right) };
         // With the sides swapped for `group_right` Prometheus leaves the fill values where they were.
         let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
-        let rows = Rows::new(self.steps);
         let mut out = Output {
-            rows,
+            // mostly a row per series of this side; what grows by doubling is copied and paged in more than once
+            rows: Rows::with_capacity(self.steps, many.rows.len()),
             labels: Vec::new(),
             by_labels: HashMap::new(),
             signature: Vec::new(),
