@@ -19,7 +19,7 @@ pub fn by_name(name: &str) -> Option<Function> {
         "cos" => f64::cos,
         "tan" => f64::tan,
         "asin" => f64::asin,
-        "acos" => f64::acos,
+        "acos" => acos,
         "atan" => f64::atan,
         // beyond this half of `exp` is all there is of both, and as Go overflows where `exp` does
         "sinh" => |v| if v.abs() > 21.0 { (v.abs().exp() * 0.5).copysign(v) } else { v.sinh() },
@@ -33,6 +33,12 @@ pub fn by_name(name: &str) -> Option<Function> {
         "rad" => |v| v * std::f64::consts::PI / 180.0,
         _ => return None,
     })
+}
+
+/// Near 1 as Go, whose square of the cosine rounds away what the arc is told from: up to the eighth digit of it.
+fn acos(v: f64) -> f64 {
+    use std::f64::consts::FRAC_PI_2;
+    if v > 0.7 { FRAC_PI_2 - (FRAC_PI_2 - ((1.0 - v * v).sqrt() / v).atan()) } else { v.acos() }
 }
 
 fn sgn(v: f64) -> f64 {
