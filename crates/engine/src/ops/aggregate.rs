@@ -222,7 +222,7 @@ impl Operator for Quantile {
             let rows = without_empty(rows);
             let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
             let (lowest, highest) = extremes(&q);
-            let judged = [(lowest, lowest < 0.0), (highest, highest.is_nan() || highest > 1.0)];
+            let judged = [(f64::NAN, q.iter().any(|q| q.is_nan())), (lowest, lowest < 0.0), (highest, highest > 1.0)];
             for (bad, _) in judged.into_iter().filter(|(_, is_bad)| *is_bad) {
                 inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
             }

@@ -6,6 +6,7 @@ use datafusion::common::Result;
 use promql::ast::Span;
 use promql::format_float_general;
 use promql::kernels::aggregate::for_each_bit;
+use promql::kernels::math;
 use promql::kernels::order::Best;
 use tokio::sync::OnceCell;
 
@@ -86,7 +87,7 @@ impl SelectK {
         let place: Vec<f64> =
             inputs.query.labels_of(rows).iter().map(|l| l.length_prefixed_hash64() as f64 / u64::MAX as f64).collect();
         let (lowest, highest) = extremes(ratios);
-        if highest.is_nan() {
+        if ratios.iter().any(|ratio| ratio.is_nan()) {
             return Err(execution("Ratio value is NaN"));
         }
         for (bad, _) in [(lowest, lowest < -1.0), (highest, highest > 1.0)].into_iter().filter(|(_, is_bad)| *is_bad) {
@@ -144,12 +145,11 @@ fn whole(ks: &[f64]) -> Result<Vec<usize>> {
     Ok(ks.iter().map(|k| (*k as i64).max(0) as usize).collect())
 }
 
-/// The least and the greatest, or NaN where there is one: of the parameters of all steps only these are warned of.
+/// The least and the greatest: of the parameters of all steps only these are warned of. NaN where there is one, unless
+/// an infinity is all there can be.
 pub(super) fn extremes(values: &[f64]) -> (f64, f64) {
-    let fold = |pick: fn(f64, f64) -> f64| {
-        values.iter().copied().reduce(|a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { pick(a, b) })
-    };
-    (fold(f64::min).unwrap_or(f64::NAN), fold(f64::max).unwrap_or(f64::NAN))
+    let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
+    (fold(math::min), fold(math::max))
 }
 
 impl Operator for SelectK {

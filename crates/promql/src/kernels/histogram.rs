@@ -1,5 +1,7 @@
 //! Quantiles and fractions of classic histograms.
 
+use std::cmp::Ordering;
+
 /// A bucket of a classic histogram: its upper bound (`le`) and cumulative count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
@@ -36,11 +38,12 @@ pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
     let forced = make_monotonic(buckets);
     let last = buckets.len() - 1;
     let observations = buckets[last].count;
-    if last == 0 || observations == 0.0 || observations.is_nan() {
+    if last == 0 || observations == 0.0 {
         return (f64::NAN, forced);
     }
     let rank = q * observations;
-    let at = buckets[..last].partition_point(|b| b.count < rank);
+    // a rank that is not a number, of a count that is none or 0 of infinitely many, is beyond all of them
+    let at = buckets[..last].partition_point(|b| matches!(b.count.partial_cmp(&rank), None | Some(Ordering::Less)));
     if at == last {
         return (buckets[last - 1].upper, forced);
     }
