@@ -235,11 +235,12 @@ struct Planned {
 
 impl Run {
     fn parse(&self, text: &str) -> Result<Expr, QueryError> {
+        let settings = &self.shared.settings;
         let options = ParserOptions {
-            experimental_functions: self.shared.settings.experimental_functions,
-            extended_range_selectors: self.shared.settings.extended_range_selectors,
-            fill_modifiers: self.shared.settings.fill_modifiers,
-            extended_rate_functions: self.shared.settings.extended_rate_functions,
+            experimental_functions: settings.experimental_functions,
+            extended_range_selectors: settings.extended_range_selectors,
+            fill_modifiers: settings.fill_modifiers,
+            extended_rate_functions: settings.extended_rate_functions,
         };
         options.parse_expr(text).map_err(|e| QueryError::BadData(e.to_string()))
     }
@@ -248,29 +249,26 @@ impl Run {
         if query.grid.steps() == 0 {
             return Err(QueryError::BadData("end timestamp must not be before start time".to_owned()));
         }
+        let settings = &self.shared.settings;
         let lowering = Lowering {
             grid: query.grid,
             lookback_ms: query.lookback_ms,
             dedup: query.dedup,
-            default_subquery_step_ms: self.shared.settings.default_subquery_step_ms,
-            delayed_name_removal: self.shared.settings.delayed_name_removal,
+            default_subquery_step_ms: settings.default_subquery_step_ms,
+            delayed_name_removal: settings.delayed_name_removal,
             asked: (query.grid.start_ms, query.grid.end_ms),
             max_resolution_ms: query.source.max_resolution_ms(),
             totals_only: totals_only(expr),
             in_param: false,
             counted: Attribution::QUERY,
-            max_steps: if self.shared.settings.max_samples == 0 {
-                1 << 26
-            } else {
-                self.shared.settings.max_samples.min(1 << 26)
-            },
+            max_steps: if settings.max_samples == 0 { 1 << 26 } else { settings.max_samples.min(1 << 26) },
         };
         let around = Surroundings {
             source: Arc::clone(&query.source),
-            delayed_name_removal: self.shared.settings.delayed_name_removal,
+            delayed_name_removal: settings.delayed_name_removal,
             io: self.io.clone(),
-            max_samples: self.shared.settings.max_samples,
-            workers: self.shared.settings.threads.max(1),
+            max_samples: settings.max_samples,
+            workers: settings.threads.max(1),
             samples: (query.detail != Detail::default()).then(|| SampleCounter::new(query.grid.steps())),
             analyze: query.detail.analyze,
             stop: self.stop.clone(),

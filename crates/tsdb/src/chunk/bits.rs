@@ -50,13 +50,13 @@ impl<'a> BitReader<'a> {
         self.valid
     }
 
-    /// The next `n` of the valid bits, `1..=56`, without consuming them.
+    /// The next `n` of the valid bits, `1..=63`, without consuming them.
     #[inline(always)]
     pub(super) fn peek(&self, n: u32) -> u64 {
         self.buffer >> (64 - n)
     }
 
-    /// Consumes `n` of the valid bits, `0..=56`.
+    /// Consumes `n` of the valid bits, `0..=63`.
     #[inline(always)]
     pub(super) fn consume(&mut self, n: u32) {
         debug_assert!(n <= self.valid);
