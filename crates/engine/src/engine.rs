@@ -137,9 +137,6 @@ impl Engine {
         let run = Run { shared: Arc::clone(&self.shared), io, stop };
         let quick = query.text.len() <= QUICK_TEXT && !query.text.contains('~');
         let mut work = Box::pin(async move {
-            if !quick {
-                tokio::task::yield_now().await;
-            }
             let _permit = match Arc::clone(&running).try_acquire_owned() {
                 Ok(permit) => permit,
                 Err(_) => match tokio::time::timeout_at(deadline, running.acquire_owned()).await {
@@ -156,7 +153,7 @@ impl Engine {
                 Err(_) => Err(QueryError::Timeout(TIMED_OUT.to_owned())),
             }
         });
-        if let Some(answer) = first_turn(&pool, &mut work)? {
+        if quick && let Some(answer) = first_turn(&pool, &mut work)? {
             return answer;
         }
         let task = pool.spawn(work);

@@ -342,11 +342,7 @@ impl Lowering {
 
     fn subquery(&self, subquery: &Subquery, grid: StepGrid, above: &Above) -> Result<RangeInput> {
         let range = self.duration(&subquery.range, true)?;
-        let step = match &subquery.step {
-            Some(step) => self.duration(step, true)?,
-            None => self.default_subquery_step_ms,
-        };
-        let step = if step == 0 { self.default_subquery_step_ms } else { step }.max(1);
+        let step = self.subquery_step(subquery)?;
         let offset = self.offset(&subquery.offset)?;
         let (steps, first, mut last) = self.windows(grid, subquery.at, offset);
         if self.fixed(subquery.at).is_some() {
@@ -356,11 +352,7 @@ impl Lowering {
             last = last.saturating_add(grid.step.saturating_mul(steps_after_first));
         }
         let begin = first.saturating_sub(range);
-        // Inner steps are multiples of the step since the epoch, the first one after the window's open start.
-        let mut start = begin / step * step;
-        if start <= begin {
-            start = start.saturating_add(step);
-        }
+        let start = first_inside(begin, step);
         let mut inner = None;
         let mut one_name = true;
         if last >= start {
@@ -380,6 +372,14 @@ impl Lowering {
         }
         let node = RangeSource::Subquery { inner };
         Ok(RangeInput { range, steps, grid, node, one_name, extension: None })
+    }
+
+    fn subquery_step(&self, subquery: &Subquery) -> Result<i64> {
+        let step = match &subquery.step {
+            Some(step) => self.duration(step, true)?,
+            None => 0,
+        };
+        Ok(if step == 0 { self.default_subquery_step_ms } else { step }.max(1))
     }
 
     /// Whether a value is the same at every step because `@` pins all its selectors.
@@ -606,6 +606,13 @@ impl Lowering {
         let node = node.with_one_name(one_name);
         if keeps_name { node } else { self.named_if(node, Equal::Never) }
     }
+}
+
+/// When a subquery is evaluated first: its steps are multiples of the step since the epoch, this one after the window's
+/// open start.
+fn first_inside(begin: i64, step: i64) -> i64 {
+    let first = begin / step * step;
+    if first <= begin { first.saturating_add(step) } else { first }
 }
 
 fn distinct(node: PromNode, equal: Equal) -> PromNode {

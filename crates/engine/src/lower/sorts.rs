@@ -2,7 +2,7 @@
 
 use promql::ast::{Expr, ExprKind, Span, Subquery};
 
-use super::Lowering;
+use super::{Lowering, first_inside};
 
 pub(crate) fn is_sort(name: &str) -> bool {
     matches!(name, "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc")
@@ -36,12 +36,7 @@ impl Lowering {
         let (start, end) = self.fixed(subquery.at).map_or((start, end), |pinned| (pinned, pinned));
         let offset = self.offset(&subquery.offset).ok()?;
         let begin = start.saturating_sub(offset).saturating_sub(self.duration(&subquery.range, true).ok()?);
-        let step = match &subquery.step {
-            Some(step) => self.duration(step, true).ok()?.max(1),
-            None => self.default_subquery_step_ms.max(1),
-        };
-        let first = begin / step * step;
-        let first = if first <= begin { first.saturating_add(step) } else { first };
+        let first = first_inside(begin, self.subquery_step(subquery).ok()?);
         let last = end.saturating_sub(offset);
         (first <= last).then_some((first, last))
     }

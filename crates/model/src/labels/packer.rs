@@ -62,10 +62,10 @@ impl LabelsPacker {
             let alike = before.pairs.get(place).filter(|pair| pair.name == name && !pair.packed_name.is_empty());
             same_names &= alike.is_some();
             let from = bytes.len();
-            let name_end;
+            let mut name_end = from;
             if let Some(same) = alike.filter(|pair| pair.value == value) {
                 bytes.extend_from_slice(&before.bytes[same.packed_name.start..same.packed_value.end]);
-                name_end = from + same.packed_name.len();
+                name_end += same.packed_name.len();
             } else {
                 let text = look_up(value)?;
                 if !text.is_empty() {
@@ -73,9 +73,7 @@ impl LabelsPacker {
                         Some(pair) => bytes.extend_from_slice(&before.bytes[pair.packed_name.clone()]),
                         None => push_bytes(bytes, look_up(name)?),
                     }
-                }
-                name_end = bytes.len();
-                if !text.is_empty() {
+                    name_end = bytes.len();
                     push_bytes(bytes, text);
                 }
             }

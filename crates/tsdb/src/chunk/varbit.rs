@@ -93,14 +93,12 @@ pub(super) fn read_small_int(reader: &mut BitReader<'_>, zero: u64) -> i64 {
 }
 
 fn read_large(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
-    reader.refill();
-    let value = read_int_of_valid(&mut reader);
+    let value = read_int(&mut reader);
     reader.refill();
     (reader, value)
 }
 
-/// Reads an integer that is mostly among the valid bits, for several after one refill: waiting for the refill takes
-/// longer than all else.
+/// Reads an integer that is mostly among the valid bits.
 ///
 /// There is no branch on the width, which no processor can guess, up to 25 bits. How far the reader moves comes from one
 /// look into a table, because each integer waits for that.
