@@ -18,6 +18,9 @@ pub const PARQUET_ROOT: &str = "parquet/v1";
 /// The index of a TSDB block.
 pub const INDEX_FILE: &str = "index";
 
+/// The deleted spans of a TSDB block; most blocks in buckets have none.
+pub const TOMBSTONES_FILE: &str = "tombstones";
+
 /// The folder of a block in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockLocation {

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use model::{BlockId, TimestampMs};
+use object_store::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -91,14 +92,19 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
         async {
             let path = location.file(Self::FILE);
             let Some(bytes) = bucket.get_if_exists(&path).await? else { return Ok(None) };
-            let mark: Self = serde_json::from_slice(&bytes)
-                .map_err(|e| Error::new(Kind::Corrupt, format!("reading {path}: {e}")))?;
-            if mark.version() != 1 {
-                let text = format!("reading {path}: version {} (only 1 is known)", mark.version());
-                return Err(Error::new(Kind::Unsupported, text));
-            }
-            Ok(Some(mark))
+            Self::parse(&path, &bytes).map(Some)
         }
+    }
+
+    /// Reads the bytes of the mark at `path`; errors as those of [`read`](Marker::read).
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let mark: Self =
+            serde_json::from_slice(bytes).map_err(|e| Error::new(Kind::Corrupt, format!("reading {path}: {e}")))?;
+        if mark.version() != 1 {
+            let text = format!("reading {path}: version {} (only 1 is known)", mark.version());
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        Ok(mark)
     }
 
     /// Takes the mark away; fine when there is none.

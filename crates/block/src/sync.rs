@@ -21,8 +21,17 @@ use crate::marker::{DeletionMark, NoCompactMark, NoDownsampleMark};
 pub use fetch::{FetcherSettings, MetaFetcher};
 pub use filter::{
     ConsistencyDelay, Deduplicate, Filter, IgnoreDeletionMark, RelabelFilter, RemoveReplicaLabels, TimePartition,
+    UnreadMarks,
 };
 pub use relabel::{RelabelConfig, parse_relabel_configs};
+
+/// Which writing of an object the listing saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectVersion {
+    pub size: u64,
+    pub modified_ms: i64,
+    pub e_tag: Option<String>,
+}
 
 /// A block that has a usable `meta.json`.
 #[derive(Clone, Debug)]
@@ -34,6 +43,8 @@ pub struct SyncedBlock {
     pub deletion_mark: Option<DeletionMark>,
     pub no_compact_mark: Option<NoCompactMark>,
     pub no_downsample_mark: Option<NoDownsampleMark>,
+    /// Of the file of deleted spans, where there is one that names any.
+    pub tombstones: Option<ObjectVersion>,
     /// Of all its objects together.
     pub bytes: u64,
 }
@@ -50,6 +61,10 @@ impl SyncedBlock {
     pub fn resolution(&self) -> Resolution {
         self.meta.resolution()
     }
+
+    pub fn sources(&self) -> &[BlockId] {
+        self.meta.sources()
+    }
 }
 
 /// A block's folder without `meta.json`: an upload under way, or one that broke off, or a deletion that did.
@@ -61,11 +76,24 @@ pub struct PartialBlock {
     pub has_deletion_mark: bool,
 }
 
-/// A block whose `meta.json` is broken or could not be fetched.
+/// A block whose `meta.json` is not usable and stays so until somebody mends it.
 #[derive(Clone, Debug)]
 pub struct BrokenBlock {
     pub location: BlockLocation,
     pub error: Error,
+}
+
+/// A block that is listed and could not be looked at: its `meta.json` is known from no earlier sync, or one of its
+/// marks is not, and the bucket did not give it.
+///
+/// All its samples are older than the time in its id: a block is made after its samples, and the ids of compaction's
+/// outputs take the time of their latest parent.
+#[derive(Clone, Debug)]
+pub struct UnseenBlock {
+    pub location: BlockLocation,
+    pub error: Error,
+    /// What is known all the same where it was only a mark: everything but that mark.
+    pub known: Option<SyncedBlock>,
 }
 
 /// What a sync found.
@@ -75,7 +103,10 @@ pub struct Synced {
     pub blocks: Vec<SyncedBlock>,
     pub partial: Vec<PartialBlock>,
     pub broken: Vec<BrokenBlock>,
-    /// Blocks that the duplicate filter took out: all their sources are in another block.
+    /// What is missing above, so that whoever acts on the absence of a block must hold back.
+    pub unseen: Vec<UnseenBlock>,
+    /// Blocks that the duplicate filter took out: all their sources are in another block, which is not marked for
+    /// deletion.
     pub duplicates: Vec<SyncedBlock>,
     /// Blocks with a deletion mark, whether or not they are among `blocks`.
     pub marked_for_deletion: Vec<SyncedBlock>,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use model::{Clock, TimestampMs};
@@ -38,6 +38,52 @@ impl Clock for TestClock {
         self.0.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
         Box::pin(std::future::ready(()))
     }
+}
+
+/// Counts the lines of the log of this thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines(Arc<[AtomicU32; 2]>);
+
+impl Lines {
+    /// Until the guard is dropped.
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        tracing::subscriber::set_default(self.clone())
+    }
+
+    pub(crate) fn warnings(&self) -> u32 {
+        self.0[0].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn infos(&self) -> u32 {
+        self.0[1].load(Ordering::Relaxed)
+    }
+}
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let at = match *event.metadata().level() {
+            tracing::Level::WARN => 0,
+            tracing::Level::INFO => 1,
+            _ => return,
+        };
+        self.0[at].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 pub(crate) fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {

@@ -85,7 +85,7 @@ impl Job<'_> {
     fn meta(&self, id: BlockId, written: &Written) -> BlockMeta {
         let mut parents: Vec<_> = self.blocks.iter().map(|b| descriptor(b)).collect();
         parents.sort_by_key(|p| (p.min_time, p.ulid));
-        let sources: BTreeSet<BlockId> = self.blocks.iter().flat_map(|b| b.compaction.sources.clone()).collect();
+        let sources: BTreeSet<BlockId> = self.blocks.iter().flat_map(|b| b.sources().to_vec()).collect();
         let level = self.blocks.iter().map(|b| b.compaction.level).max().unwrap_or(0) + 1;
         let thanos = Thanos {
             version: 1,

@@ -291,6 +291,7 @@ impl Compactor {
                 deletion_mark: None,
                 no_compact_mark: None,
                 no_downsample_mark: None,
+                tombstones: None,
                 bytes: 0,
             });
         }

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use merge::{DownsampledSeries, Downsampler, Vertical};
 use model::{BlockId, Labels, Resolution};
 use parquet_block::{BlockDescription, ParquetBlockWriter};
-use tsdb::meta::{BlockMeta, BlockStats, Downsample, SOURCE_COMPACTOR, Thanos};
+use tsdb::meta::{BlockMeta, BlockStats, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
 
 use crate::commit::{commit, is_committed};
 use crate::compaction::text_labels;
@@ -92,7 +92,7 @@ impl Job<'_> {
                 id: self.output_id(*resolution),
                 resolution: *resolution,
                 external_labels: self.labels.clone(),
-                sources: self.input.compaction.sources.clone(),
+                sources: self.input.sources().to_vec(),
             };
             ParquetBlockWriter::create(bucket.clone(), self.location(*resolution), description)
         };
@@ -157,7 +157,11 @@ impl Job<'_> {
             ..Thanos::default()
         };
         let stats = BlockStats { num_tombstones: 0, ..self.input.stats.clone() };
-        BlockMeta { ulid: self.output_id(resolution), stats, thanos: Some(thanos), ..(**self.input).clone() }
+        // an input that is its own source is named, as the copy would be taken for its own otherwise
+        let sources = self.input.sources().to_vec();
+        let compaction = Compaction { sources, ..self.input.compaction.clone() };
+        let ulid = self.output_id(resolution);
+        BlockMeta { ulid, stats, compaction, thanos: Some(thanos), ..(**self.input).clone() }
     }
 
     /// The windows of every series, batch by batch in order.

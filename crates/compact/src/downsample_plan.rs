@@ -70,13 +70,13 @@ pub(crate) fn is_covered(input: &BlockMeta, copies: &[&BlockMeta], resolution: R
 /// Whether blocks of `resolution` hold, all together, what went into `input`; Thanos' rule.
 fn is_covered_together(input: &BlockMeta, blocks: &[&BlockMeta], resolution: Resolution) -> bool {
     let of_resolution = blocks.iter().filter(|b| b.resolution() == resolution);
-    let held: BTreeSet<BlockId> = of_resolution.flat_map(|b| b.compaction.sources.iter().copied()).collect();
-    input.compaction.sources.iter().all(|source| held.contains(source))
+    let held: BTreeSet<BlockId> = of_resolution.flat_map(|b| b.sources().iter().copied()).collect();
+    input.sources().iter().all(|source| held.contains(source))
 }
 
 /// Whether everything that went into `inner` went into `outer` too.
 pub(crate) fn has_sources_of(outer: &BlockMeta, inner: &BlockMeta) -> bool {
-    inner.compaction.sources.iter().all(|source| outer.compaction.sources.contains(source))
+    inner.sources().iter().all(|source| outer.sources().contains(source))
 }
 
 #[cfg(test)]

@@ -61,6 +61,9 @@ impl Inventory {
         if let Some(broken) = synced.broken.first() {
             anyhow::bail!("block={} is broken: {}", broken.location.dir(), broken.error);
         }
+        if let Some(unseen) = synced.unseen.first() {
+            anyhow::bail!("block={} could not be looked at: {}", unseen.location.dir(), unseen.error);
+        }
         Ok(Inventory { bucket: bucket.clone(), blocks: synced.blocks })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use block::sync::SyncedBlock;
+use block::sync::{SyncedBlock, UnseenBlock};
 use block::{BlockLocation, Path};
 use model::{BlockId, Labels, Matcher, Resolution, TimeRange};
 use storeapi::{ComponentType, StoreInfo, TsdbInfo, match_external};
@@ -43,9 +43,21 @@ pub(crate) struct Pick {
     pub(crate) matchers: Arc<Vec<Matcher>>,
 }
 
+/// A block that could not be looked at: it may hold any series of any time before one.
+#[derive(Clone, Debug)]
+pub(crate) struct Unseen {
+    /// Exclusive.
+    before: i64,
+    /// Parquet blocks are never raw.
+    parquet: bool,
+    /// What an answer that may lack its series says.
+    warning: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Catalog {
     groups: Vec<Group>,
+    unseen: Vec<Unseen>,
     /// The time that is served, whatever else blocks hold.
     limit: TimeRange,
 }
@@ -62,7 +74,8 @@ impl Catalog {
             let span = |b: &&SyncedBlock| Span {
                 range: b.range(),
                 resolution: b.resolution(),
-                sources: b.meta.compaction.sources.clone(),
+                sources: b.sources().to_vec(),
+                marked: b.deletion_mark.is_some(),
             };
             let served = |b: &&SyncedBlock| {
                 let (location, meta) = (b.location.clone(), Arc::clone(&b.meta));
@@ -70,7 +83,37 @@ impl Catalog {
             };
             Group { spans: kept.iter().map(span).collect(), blocks: kept.iter().map(served).collect(), labels }
         };
-        Catalog { groups: by_labels.into_iter().map(group).collect(), limit }
+        Catalog { groups: by_labels.into_iter().map(group).collect(), unseen: Vec::new(), limit }
+    }
+
+    /// With blocks that are there and could not be looked at.
+    pub(crate) fn with_unseen(self, unseen: &[UnseenBlock]) -> Catalog {
+        let one = |block: &UnseenBlock| {
+            let (location, error) = (&block.location, short(&block.error.to_string()));
+            Unseen {
+                before: location.id().time_ms().cast_signed(),
+                parquet: location.is_parquet(),
+                warning: format!(
+                    "block={location} could not be looked at, so that its series may be missing: {error}; it is tried \
+                     again every few seconds"
+                ),
+            }
+        };
+        let served = |unseen: &Unseen| unseen.before > self.limit.start;
+        Catalog { unseen: unseen.iter().map(one).filter(served).collect(), ..self }
+    }
+
+    pub(crate) fn has_unseen(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
+    /// What an answer must say of blocks that may hold some of it. Their labels are unknown, so matchers exclude none.
+    pub(crate) fn unseen_warnings(&self, wanted: Wanted) -> impl Iterator<Item = &str> {
+        let range = wanted.range.intersect(self.limit);
+        let raw_only = wanted.coarsest == Resolution::Raw && !wanted.coarser_fallback;
+        let concerns =
+            move |unseen: &&Unseen| !range.is_empty() && range.start < unseen.before && !(unseen.parquet && raw_only);
+        self.unseen.iter().filter(concerns).map(|unseen| unseen.warning.as_str())
     }
 
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Arc<ServedBlock>> {
@@ -114,9 +157,17 @@ impl Catalog {
             }
             tsdb_infos.append(&mut joined);
         }
+        let mut label_sets: Vec<Labels> = self.groups.iter().map(|g| g.labels.clone()).collect();
+        if let Some(before) = self.unseen.iter().map(|unseen| unseen.before).max() {
+            // Who asks only stores that may have something must ask this one, to be told what is missing.
+            let unknown = TimeRange::new(i64::MIN, before);
+            range = TimeRange::new(unknown.start, range.end.max(unknown.end));
+            label_sets.push(Labels::empty());
+            tsdb_infos.push(TsdbInfo { labels: Labels::empty(), range: unknown.intersect(self.limit) });
+        }
         StoreInfo {
             component: ComponentType::Store,
-            label_sets: self.groups.iter().map(|g| g.labels.clone()).collect(),
+            label_sets,
             range: range.intersect(self.limit),
             supports_sharding: true,
             supports_without_replica_labels: true,
@@ -125,9 +176,20 @@ impl Catalog {
     }
 }
 
+/// A text in one line that is not too long for a warning; stores answer with whole pages at times.
+fn short(text: &str) -> String {
+    const MOST: usize = 400;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
 /// Of the copies of downsampled data in the two formats one: of two blocks of a resolution where one has all sources
-/// of the other the one with more, and of equals the Parquet block, of which less need be read. Within one format the
-/// sync has done the same.
+/// of the other the one with more, and of equals the Parquet block, of which less need be read. What is marked for
+/// deletion hides nothing. Within one format the sync has done the same.
 fn without_copies(blocks: Vec<&SyncedBlock>) -> Vec<&SyncedBlock> {
     let formats: BTreeSet<(Resolution, bool)> =
         blocks.iter().map(|b| (b.resolution(), b.location.is_parquet())).collect();
@@ -136,19 +198,19 @@ fn without_copies(blocks: Vec<&SyncedBlock>) -> Vec<&SyncedBlock> {
         return blocks;
     }
     let mut blocks = blocks;
-    blocks.sort_by_key(|b| (std::cmp::Reverse(b.meta.compaction.sources.len()), !b.location.is_parquet(), b.id()));
+    let marked = |b: &SyncedBlock| b.deletion_mark.is_some();
+    blocks.sort_by_key(|b| (marked(b), std::cmp::Reverse(b.sources().len()), !b.location.is_parquet(), b.id()));
     let mut kept: Vec<(&SyncedBlock, HashSet<BlockId>)> = Vec::new();
     for block in blocks {
-        let sources = &block.meta.compaction.sources;
         let covered = mixed(block.resolution())
-            && !sources.is_empty()
             && kept.iter().any(|(other, theirs)| {
-                other.resolution() == block.resolution()
+                !marked(other)
+                    && other.resolution() == block.resolution()
                     && other.location.is_parquet() != block.location.is_parquet()
-                    && sources.iter().all(|s| theirs.contains(s))
+                    && block.sources().iter().all(|s| theirs.contains(s))
             });
         if !covered {
-            kept.push((block, sources.iter().copied().collect()));
+            kept.push((block, block.sources().iter().copied().collect()));
         }
     }
     kept.into_iter().map(|(block, _)| block).collect()

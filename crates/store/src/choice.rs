@@ -15,6 +15,8 @@ pub(crate) struct Span {
     pub(crate) resolution: Resolution,
     /// The blocks its data came from.
     pub(crate) sources: Vec<BlockId>,
+    /// Is to be deleted.
+    pub(crate) marked: bool,
 }
 
 /// What a request wants.
@@ -49,7 +51,8 @@ pub(crate) fn choose(spans: &[Span], wanted: Wanted) -> Vec<Choice> {
         gaps = chosen.fill(&gaps, &of(resolution, &|_| true));
     }
     if wanted.coarser_fallback && !gaps.is_empty() {
-        let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest);
+        // What is marked for deletion is no reason to leave out another.
+        let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest && !s.marked);
         let known: HashSet<BlockId> = finer.flat_map(|s| s.sources.iter().copied()).collect();
         // A block made of nothing but blocks that are there has nothing to add: where they have a gap, so has it.
         let adds = |span: &Span| span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use block::sync::{
     ConsistencyDelay, Deduplicate, FetcherSettings, Filter, IgnoreDeletionMark, MetaFetcher, RelabelFilter, Synced,
-    TimePartition,
+    TimePartition, UnreadMarks,
 };
 use block::{Bucket, HeaderCache, Path, SyncMetrics};
 use model::{Clock, Reservation};
@@ -29,7 +29,7 @@ use crate::{Error, Kind, Result, Settings};
 /// Where metas are kept in the data folder, as Thanos names it.
 const META_FOLDER: &str = "meta-syncer";
 
-/// The pauses before the first sync is tried again.
+/// The pauses before the first sync is tried again, and one that left out blocks it could not look at.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -44,7 +44,7 @@ pub struct Gateway {
     fetcher: MetaFetcher,
     settings: Settings,
     ready: watch::Sender<bool>,
-    /// Folders whose `meta.json` was broken at the last sync.
+    /// Folders whose `meta.json` was not usable at the last sync.
     broken: Mutex<HashSet<Path>>,
     _caches: Reservation,
 }
@@ -124,10 +124,10 @@ impl Gateway {
         let consistency = ConsistencyDelay { delay: settings.consistency_delay };
         let deletion = IgnoreDeletionMark { delay: settings.ignore_deletion_marks_delay };
         // Thanos' order: what is about to be deleted must not hide what it was made of.
-        let filters: [&dyn Filter; 5] = [&time, &relabel, &consistency, &deletion, &Deduplicate];
+        let filters: [&dyn Filter; 6] = [&UnreadMarks, &time, &relabel, &consistency, &deletion, &Deduplicate];
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
-        let catalog = Catalog::new(&synced.blocks, settings.range(now));
+        let catalog = Catalog::new(&synced.blocks, settings.range(now)).with_unseen(&synced.unseen);
         let served = catalog.blocks().count();
         let metrics = &self.shared.metrics;
         metrics.loaded.set(served as f64);
@@ -142,23 +142,29 @@ impl Gateway {
         for block in old.iter().flat_map(|c| c.blocks()).filter(|b| !after.contains(b.location.dir())) {
             self.shared.forget(block.id()).await;
         }
-        tracing::info!(blocks = served, broken = synced.broken.len(), "synced the blocks of the bucket");
+        let (broken, unseen) = (synced.broken.len(), synced.unseen.len());
+        tracing::info!(blocks = served, broken, unseen, "synced the blocks of the bucket");
         self.ready.send_replace(true);
         Ok(())
     }
 
     /// Keeps looking what blocks there are; never ends by itself.
     pub async fn run(self) {
+        let interval = self.settings.sync_interval;
         let mut retry = FIRST_RETRY;
         loop {
-            let pause = match self.sync().await {
-                Ok(()) => self.settings.sync_interval,
+            let synced = self.sync().await;
+            let soon = match &synced {
+                Ok(()) => self.current.get().is_some_and(|catalog| catalog.has_unseen()),
                 Err(e) => {
                     tracing::warn!(error = %e, "syncing the blocks of the bucket failed");
-                    let pause = if *self.ready.borrow() { self.settings.sync_interval } else { retry };
-                    retry = (retry * 2).min(LAST_RETRY);
-                    pause
+                    !*self.ready.borrow()
                 }
+            };
+            let pause = if soon { retry.min(interval) } else { interval };
+            retry = match (&synced, soon) {
+                (Ok(()), false) => FIRST_RETRY,
+                _ => (retry * 2).min(LAST_RETRY),
             };
             self.shared.clock.sleep(pause).await;
         }
@@ -166,7 +172,9 @@ impl Gateway {
 
     /// A block that stays broken failed once.
     fn count_broken(&self, synced: &Synced) {
-        let found: HashSet<Path> = synced.broken.iter().map(|b| b.location.dir().clone()).collect();
+        let broken = synced.broken.iter().map(|b| &b.location);
+        let unseen = synced.unseen.iter().map(|b| &b.location);
+        let found: HashSet<Path> = broken.chain(unseen).map(|location| location.dir().clone()).collect();
         let mut known = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.metrics.load_failures.inc_by(found.difference(&known).count() as f64);
         *known = found;

@@ -19,7 +19,7 @@ const PARALLEL_BLOCKS: usize = 32;
 type Found = std::result::Result<Vec<String>, BlockError>;
 
 /// Labels are the same at every resolution: the finest has all series, the others stand in where it is gone.
-fn everything(range: TimeRange) -> Wanted {
+pub(crate) fn everything(range: TimeRange) -> Wanted {
     Wanted { range, coarsest: Resolution::Raw, coarser_fallback: true }
 }
 
@@ -151,12 +151,16 @@ fn union(
     if limit > 0 {
         values.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
-    let warnings = notes.take().into_iter().chain(notes.take_rest());
-    let warnings = warnings.filter_map(|frame| match frame {
+    Ok(Metadata { values, warnings: texts(notes.take().into_iter().chain(notes.take_rest())) })
+}
+
+/// Of warnings.
+pub(crate) fn texts(frames: impl IntoIterator<Item = Frame>) -> Vec<String> {
+    let text = |frame| match frame {
         Frame::Warning(text) => Some(text),
         _ => None,
-    });
-    Ok(Metadata { values, warnings: warnings.collect() })
+    };
+    frames.into_iter().filter_map(text).collect()
 }
 
 fn text(bytes: &[u8]) -> String {

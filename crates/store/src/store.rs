@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use model::Resolution;
 use storeapi::{
-    Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result, SeriesRequest,
-    Store, StoreInfo,
+    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
+    SeriesRequest, Store, StoreInfo,
 };
 
 use crate::catalog::Catalog;
 use crate::choice::Wanted;
-use crate::context::{Context, Shared};
+use crate::context::{Context, Notes, Shared};
 use crate::gate::Gate;
 use crate::metadata;
 use crate::series::{answer, batch_series};
@@ -46,6 +46,15 @@ impl BucketStore {
         self.current.get().ok_or_else(not_ready)
     }
 
+    /// What the answer must say of blocks that could not be looked at; under `Abort` that is its end.
+    fn unseen(catalog: &Catalog, wanted: Wanted, strategy: PartialResponse) -> Result<Vec<Frame>> {
+        let mut notes = Notes::new(strategy);
+        for warning in catalog.unseen_warnings(wanted) {
+            notes.warn(warning.to_owned())?;
+        }
+        Ok(notes.take().into_iter().chain(notes.take_rest()).collect())
+    }
+
     fn context(&self, strategy: PartialResponse) -> Context {
         Context::new(Arc::clone(&self.shared), strategy)
     }
@@ -64,21 +73,24 @@ impl Store for BucketStore {
             coarsest: Resolution::coarsest_within(request.max_resolution_ms),
             coarser_fallback: request.coarser_fallback,
         };
+        let unseen = Self::unseen(&catalog, wanted, request.partial_response)?;
+        let unseen = stream::iter(unseen.into_iter().map(Ok));
         let picks = catalog.pick(&request.matchers, wanted);
         if picks.is_empty() {
-            return Ok(stream::empty().boxed());
+            return Ok(unseen.boxed());
         }
         let pass = self.gate.pass().await;
         let context = Arc::new(self.context(request.partial_response));
         // A shard leaves out series, so that a limit says little of how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };
         let plan = Plan { batch_series: batch_series(picks.len(), limit), request };
-        Ok(answer(picks, plan, context, pass))
+        Ok(unseen.chain(answer(picks, plan, context, pass)).boxed())
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        metadata::label_names(&catalog, request, &context).await
+        let unseen = Self::unseen(&catalog, metadata::everything(request.range), request.partial_response)?;
+        Ok(with_warnings(unseen, metadata::label_names(&catalog, request, &context).await?))
     }
 
     async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
@@ -86,6 +98,13 @@ impl Store for BucketStore {
             return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
         }
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        metadata::label_values(&catalog, request, &context).await
+        let unseen = Self::unseen(&catalog, metadata::everything(request.range), request.partial_response)?;
+        Ok(with_warnings(unseen, metadata::label_values(&catalog, request, &context).await?))
     }
+}
+
+fn with_warnings(frames: Vec<Frame>, metadata: Metadata) -> Metadata {
+    let mut warnings = metadata::texts(frames);
+    warnings.extend(metadata.warnings);
+    Metadata { warnings, ..metadata }
 }

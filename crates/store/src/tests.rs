@@ -6,3 +6,4 @@ mod model_check;
 mod resolutions;
 mod service;
 mod support;
+mod unseen;

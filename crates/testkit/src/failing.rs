@@ -52,7 +52,11 @@ impl FailingStore {
 }
 
 fn failure(op: Op, fault: Fault) -> Error {
-    Error::Generic { store: "FailingStore", source: format!("{op:?} failed as planned: {fault:?}").into() }
+    let source = format!("{op:?} failed as planned: {fault:?}").into();
+    match fault {
+        Fault::Denied => Error::PermissionDenied { path: "FailingStore".into(), source },
+        _ => Error::Generic { store: "FailingStore", source },
+    }
 }
 
 /// Runs a write under a fault: not at all, or done and then denied.

@@ -54,6 +54,8 @@ pub struct Call<'a> {
 pub enum Fault {
     /// Nothing happens; the caller is told to come again later.
     Unavailable,
+    /// Nothing happens; the caller is told that it may not.
+    Denied,
     /// It happens, and the caller is told that it did not.
     AppliedButUnavailable,
     /// The connection breaks half way: a reader gets half of the body, a writer's body is thrown away.

@@ -278,6 +278,7 @@ async fn serve(shared: Arc<Shared>, request: axum::extract::Request) -> Answer {
     let fault = shared.settings.faults.draw(op, &request.key);
     match fault {
         Some(Fault::Unavailable) => return Err(Failure::unavailable()),
+        Some(Fault::Denied) => return Err(Failure::new(StatusCode::FORBIDDEN, "AccessDenied", "access denied")),
         Some(Fault::Torn) if op != Op::Get => return Ok(objects::broken_off()),
         _ => {}
     }

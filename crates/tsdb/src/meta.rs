@@ -70,7 +70,7 @@ pub struct Compaction {
     /// How many compactions lie behind the block at most; 1 for a block of the head.
     #[serde(default)]
     pub level: u32,
-    /// Every block of level 1 that went into this one.
+    /// Every block of level 1 that went into this one, as the file states it; decisions ask [`BlockMeta::sources`].
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<BlockId>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -202,6 +202,15 @@ impl BlockMeta {
     /// The bytes of `meta.json` as Thanos writes them: indented by tabs, with a newline at the end.
     pub fn to_json(&self) -> Vec<u8> {
         json::to_go_json(self, json::Style::Tabs)
+    }
+
+    /// Every block of level 1 that went into this one. A block that names none (`null`, empty or left out, as tools
+    /// write it) is its own source: it holds what no other block is known to hold.
+    pub fn sources(&self) -> &[BlockId] {
+        match self.compaction.sources.as_slice() {
+            [] => std::slice::from_ref(&self.ulid),
+            sources => sources,
+        }
     }
 
     /// The time the block's samples lie in.

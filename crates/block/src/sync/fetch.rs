@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
@@ -9,14 +10,17 @@ use model::{BlockId, TimestampMs};
 use object_store::ObjectMeta;
 use tsdb::meta::{BlockMeta, META_FILE};
 
-use super::{BrokenBlock, Filter, PartialBlock, Synced, SyncedBlock, state};
-use crate::layout::BlockLocation;
+use super::{BrokenBlock, Filter, ObjectVersion, PartialBlock, Synced, SyncedBlock, UnseenBlock, state};
+use crate::layout::{BlockLocation, TOMBSTONES_FILE};
 use crate::marker::{DeletionMark, Marker, NoCompactMark, NoDownsampleMark};
 use crate::metrics::SyncMetrics;
 use crate::{Bucket, Error, Kind, Result};
 
 /// A larger `meta.json` is broken; those of blocks with thousands of sources take some 100 KiB.
 const MAX_META: u64 = 16 << 20;
+
+/// A file of tombstones that names none is magic number, version and checksum; Prometheus leaves it in every block.
+const EMPTY_TOMBSTONES: u64 = 9;
 
 /// How metas are fetched.
 #[derive(Clone, Debug)]
@@ -40,26 +44,54 @@ pub struct MetaFetcher {
     settings: FetcherSettings,
     metrics: SyncMetrics,
     metas: Mutex<HashMap<BlockLocation, Arc<BlockMeta>>>,
-    marks: Mutex<HashMap<BlockLocation, (Versions, Marks)>>,
+    marks: Mutex<HashMap<BlockLocation, Marks>>,
+    /// Blocks left out by the last sync and their state, so that each change is told once.
+    left_out: Mutex<HashMap<BlockLocation, &'static str>>,
+    /// Whether it was told that metas cannot be kept locally.
+    cache_failed: AtomicBool,
 }
 
 /// What the listing says of one block.
 #[derive(Clone, Debug, Default)]
 struct Listed {
     meta_size: Option<u64>,
-    marks: Versions,
+    deletion: Option<ObjectVersion>,
+    no_compact: Option<ObjectVersion>,
+    no_downsample: Option<ObjectVersion>,
+    tombstones: Option<ObjectVersion>,
     newest: i64,
     bytes: u64,
 }
 
-/// Of the three marks: when written, and the entity tag.
-type Versions = [Option<(i64, Option<String>)>; 3];
-
+/// The marks of a block as they were read last.
 #[derive(Clone, Debug, Default)]
 struct Marks {
-    deletion: Option<DeletionMark>,
-    no_compact: Option<NoCompactMark>,
-    no_downsample: Option<NoDownsampleMark>,
+    deletion: Option<ReadMark<DeletionMark>>,
+    no_compact: Option<ReadMark<NoCompactMark>>,
+    no_downsample: Option<ReadMark<NoDownsampleMark>>,
+}
+
+/// A mark and which writing of it was read; one that is not usable counts as none, as in Thanos.
+#[derive(Clone, Debug)]
+struct ReadMark<M> {
+    version: ObjectVersion,
+    mark: Option<M>,
+}
+
+/// What became of one block of the listing.
+enum Loaded {
+    Seen(SyncedBlock),
+    Unseen(UnseenBlock),
+    Broken(BrokenBlock),
+    /// Deleted since it was listed.
+    Gone,
+}
+
+/// Why there is no meta.
+enum NoMeta {
+    Gone,
+    Unseen(Error),
+    Broken(Error),
 }
 
 impl MetaFetcher {
@@ -67,7 +99,9 @@ impl MetaFetcher {
         for state in state::ALL {
             metrics.synced.with_label_values(&[state]);
         }
-        MetaFetcher { bucket, settings, metrics, metas: Mutex::default(), marks: Mutex::default() }
+        let (metas, marks, left_out) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let cache_failed = AtomicBool::new(false);
+        MetaFetcher { bucket, settings, metrics, metas, marks, left_out, cache_failed }
     }
 
     /// Lists the bucket and puts its blocks through the filters, in their order. Fails only if listing does; what is
@@ -124,29 +158,51 @@ impl MetaFetcher {
                 continue;
             }
             *synced.states.entry(state::NO_META).or_default() += 1;
-            let (newest, has_deletion_mark) = (TimestampMs(block.newest), block.marks[0].is_some());
+            let (newest, has_deletion_mark) = (TimestampMs(block.newest), block.deletion.is_some());
             synced.partial.push(PartialBlock { location, newest, has_deletion_mark });
         }
         let mut fetched = futures::stream::iter(complete)
-            .map(|(location, block)| async move { (self.load(&location, &block).await, location) })
+            .map(|(location, block)| async move { self.load(location, &block).await })
             .buffer_unordered(self.settings.concurrency.max(1));
-        while let Some((loaded, location)) = fetched.next().await {
+        while let Some(loaded) = fetched.next().await {
             match loaded {
-                Ok(block) => synced.blocks.push(block),
-                // deleted since it was listed
-                Err(e) if e.kind() == Kind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!(block = %location, error = %error, "block is left out: its meta.json is not usable");
-                    let transient = matches!(error.kind(), Kind::Unavailable | Kind::Denied);
-                    let state = if transient { state::FAILED } else { state::CORRUPTED_META };
-                    *synced.states.entry(state).or_default() += 1;
-                    synced.broken.push(BrokenBlock { location, error });
-                }
+                Loaded::Seen(block) => synced.blocks.push(block),
+                Loaded::Unseen(block) => synced.unseen.push(block),
+                Loaded::Broken(block) => synced.broken.push(block),
+                Loaded::Gone => {}
             }
         }
         synced.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.location.clone()));
         synced.broken.sort_by(|a, b| a.location.cmp(&b.location));
+        synced.unseen.sort_by(|a, b| a.location.cmp(&b.location));
+        synced.states.insert(state::FAILED, synced.unseen.len() as u64);
+        synced.states.insert(state::CORRUPTED_META, synced.broken.len() as u64);
+        self.tell_left_out(&synced);
         Ok(synced)
+    }
+
+    /// One line per block and change, not one per sync.
+    fn tell_left_out(&self, synced: &Synced) {
+        let broken = synced.broken.iter().map(|b| (&b.location, state::CORRUPTED_META, &b.error));
+        let unseen = synced.unseen.iter().map(|b| (&b.location, state::FAILED, &b.error));
+        let mut known = lock(&self.left_out);
+        let mut now = HashMap::new();
+        for (block, state, error) in broken.chain(unseen) {
+            now.insert(block.clone(), state);
+            if known.remove(block) == Some(state) {
+                continue;
+            }
+            if state == state::FAILED {
+                tracing::warn!(%block, %error, "block could not be looked at, it is tried again");
+            } else {
+                tracing::warn!(%block, %error, "block is left out: its meta.json is not usable");
+            }
+        }
+        let seen_again = synced.blocks.iter().filter(|b| known.contains_key(&b.location));
+        for block in seen_again {
+            tracing::info!(block = %block.location, "block that was left out can be used again");
+        }
+        *known = now;
     }
 
     /// A listing that breaks off is begun again.
@@ -174,26 +230,34 @@ impl MetaFetcher {
         Ok(blocks)
     }
 
-    async fn load(&self, location: &BlockLocation, listed: &Listed) -> Result<SyncedBlock> {
-        let meta = self.load_meta(location, listed.meta_size.unwrap_or_default()).await?;
-        let marks = self.load_marks(location, &listed.marks).await?;
-        Ok(SyncedBlock {
+    async fn load(&self, location: BlockLocation, listed: &Listed) -> Loaded {
+        let meta = match self.load_meta(&location, listed.meta_size.unwrap_or_default()).await {
+            Ok(meta) => meta,
+            Err(NoMeta::Gone) => return Loaded::Gone,
+            Err(NoMeta::Unseen(error)) => return Loaded::Unseen(UnseenBlock { location, error, known: None }),
+            Err(NoMeta::Broken(error)) => return Loaded::Broken(BrokenBlock { location, error }),
+        };
+        let (marks, failure) = self.load_marks(&location, listed).await;
+        let block = SyncedBlock {
             location: location.clone(),
             labels: meta.external_labels(),
             meta,
-            deletion_mark: marks.deletion,
-            no_compact_mark: marks.no_compact,
-            no_downsample_mark: marks.no_downsample,
+            deletion_mark: marks.deletion.and_then(|m| m.mark),
+            no_compact_mark: marks.no_compact.and_then(|m| m.mark),
+            no_downsample_mark: marks.no_downsample.and_then(|m| m.mark),
+            tombstones: listed.tombstones.clone(),
             bytes: listed.bytes,
-        })
+        };
+        match failure {
+            None => Loaded::Seen(block),
+            Some(error) => Loaded::Unseen(UnseenBlock { location, error, known: Some(block) }),
+        }
     }
 
-    async fn load_meta(&self, location: &BlockLocation, size: u64) -> Result<Arc<BlockMeta>> {
+    /// A meta that is known is used whatever the bucket says, as it never changes.
+    async fn load_meta(&self, location: &BlockLocation, size: u64) -> std::result::Result<Arc<BlockMeta>, NoMeta> {
         if let Some(meta) = lock(&self.metas).get(location) {
             return Ok(Arc::clone(meta));
-        }
-        if size > MAX_META {
-            return Err(Error::new(Kind::Corrupt, format!("reading {}: {size} bytes are too many", location.meta())));
         }
         let cached = self.cached_path(location);
         let local = match &cached {
@@ -202,22 +266,46 @@ impl MetaFetcher {
         };
         let meta = match local.filter(|meta| meta.ulid == location.id()) {
             Some(meta) => meta,
-            None => {
-                let bytes = self.bucket.get(&location.meta()).await?;
-                let meta = BlockMeta::from_json(&bytes).map_err(|e| Error::format(location, &e))?;
-                if meta.ulid != location.id() {
-                    let text = format!("reading {}: it is the meta of block {}", location.meta(), meta.ulid);
-                    return Err(Error::new(Kind::Corrupt, text));
-                }
-                if let Some(path) = cached {
-                    keep(&path, &bytes).await;
-                }
-                meta
-            }
+            None => self.fetch_meta(location, size).await?,
         };
         let meta = Arc::new(meta);
         lock(&self.metas).insert(location.clone(), Arc::clone(&meta));
         Ok(meta)
+    }
+
+    async fn fetch_meta(&self, location: &BlockLocation, size: u64) -> std::result::Result<BlockMeta, NoMeta> {
+        let broken = |text: String| NoMeta::Broken(Error::new(Kind::Corrupt, text));
+        if size > MAX_META {
+            return Err(broken(format!("reading {}: {size} bytes are too many", location.meta())));
+        }
+        let bytes = self.bucket.get(&location.meta()).await.map_err(|e| match e.kind() {
+            Kind::NotFound => NoMeta::Gone,
+            _ => NoMeta::Unseen(e),
+        })?;
+        let meta = BlockMeta::from_json(&bytes).map_err(|e| NoMeta::Broken(Error::format(location, &e)))?;
+        if meta.ulid != location.id() {
+            return Err(broken(format!("reading {}: it is the meta of block {}", location.meta(), meta.ulid)));
+        }
+        if let Some(path) = self.cached_path(location)
+            && let Err(error) = keep(&path, &bytes).await
+        {
+            self.tell_cache_failed(&path, &error);
+        }
+        Ok(meta)
+    }
+
+    /// A folder that cannot be written costs the cache only, so it is told once and not per block.
+    fn tell_cache_failed(&self, path: &std::path::Path, error: &std::io::Error) {
+        let file = path.display();
+        if self.cache_failed.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%file, %error, "meta.json could not be kept locally");
+            return;
+        }
+        tracing::warn!(
+            %file,
+            %error,
+            "the data folder cannot be written: after a restart the meta.json of every block is fetched anew"
+        );
     }
 
     fn cached_path(&self, location: &BlockLocation) -> Option<PathBuf> {
@@ -226,52 +314,62 @@ impl MetaFetcher {
         Some(folder.join(location.id().to_string()).join(META_FILE))
     }
 
-    async fn load_marks(&self, location: &BlockLocation, versions: &Versions) -> Result<Marks> {
-        if versions.iter().all(Option::is_none) {
-            return Ok(Marks::default());
-        }
-        if let Some((_, marks)) = lock(&self.marks).get(location).filter(|(known, _)| known == versions) {
-            return Ok(marks.clone());
-        }
+    /// What is known of the marks, and the failure if that is not all.
+    async fn load_marks(&self, location: &BlockLocation, listed: &Listed) -> (Marks, Option<Error>) {
+        let known = lock(&self.marks).get(location).cloned().unwrap_or_default();
+        let mut failure = None;
         let marks = Marks {
-            deletion: self.load_mark(location, &versions[0]).await?,
-            no_compact: self.load_mark(location, &versions[1]).await?,
-            no_downsample: self.load_mark(location, &versions[2]).await?,
+            deletion: self.load_mark(location, &listed.deletion, known.deletion, &mut failure).await,
+            no_compact: self.load_mark(location, &listed.no_compact, known.no_compact, &mut failure).await,
+            no_downsample: self.load_mark(location, &listed.no_downsample, known.no_downsample, &mut failure).await,
         };
-        lock(&self.marks).insert(location.clone(), (versions.clone(), marks.clone()));
-        Ok(marks)
+        lock(&self.marks).insert(location.clone(), marks.clone());
+        (marks, failure)
     }
 
-    /// An unusable mark counts as none, as in Thanos.
+    /// Reads a mark that is new or was written again. What was read last stands in where the bucket does not answer.
     async fn load_mark<M: Marker>(
         &self,
         location: &BlockLocation,
-        version: &Option<(i64, Option<String>)>,
-    ) -> Result<Option<M>> {
-        if version.is_none() {
-            return Ok(None);
+        listed: &Option<ObjectVersion>,
+        known: Option<ReadMark<M>>,
+        failure: &mut Option<Error>,
+    ) -> Option<ReadMark<M>> {
+        let version = listed.clone()?;
+        if known.as_ref().is_some_and(|known| known.version == version) {
+            return known;
         }
-        match M::read(&self.bucket, location).await {
-            Err(e) if matches!(e.kind(), Kind::Corrupt | Kind::Unsupported) => {
+        let path = location.file(M::FILE);
+        let mark = match self.bucket.get_if_exists(&path).await.map(|b| b.map(|b| M::parse(&path, &b))) {
+            Ok(None) => None,
+            Ok(Some(Ok(mark))) => Some(mark),
+            Ok(Some(Err(e))) => {
                 tracing::warn!(block = %location, error = %e, "marker is ignored: it is not usable");
-                Ok(None)
+                None
             }
-            other => other,
-        }
+            Err(_) if known.as_ref().is_some_and(|known| known.mark.is_some()) => return known,
+            Err(e) => {
+                *failure = Some(e);
+                return None;
+            }
+        };
+        Some(ReadMark { version, mark })
     }
 }
 
 impl Listed {
     fn add(&mut self, file: &str, object: &ObjectMeta) {
-        let written = object.last_modified.timestamp_millis();
-        self.newest = self.newest.max(written);
+        let modified_ms = object.last_modified.timestamp_millis();
+        self.newest = self.newest.max(modified_ms);
         self.bytes += object.size;
-        if file == META_FILE {
-            self.meta_size = Some(object.size);
-        }
-        let names = [DeletionMark::FILE, NoCompactMark::FILE, NoDownsampleMark::FILE];
-        if let Some(at) = names.iter().position(|name| *name == file) {
-            self.marks[at] = Some((written, object.e_tag.clone()));
+        let version = || Some(ObjectVersion { size: object.size, modified_ms, e_tag: object.e_tag.clone() });
+        match file {
+            META_FILE => self.meta_size = Some(object.size),
+            DeletionMark::FILE => self.deletion = version(),
+            NoCompactMark::FILE => self.no_compact = version(),
+            NoDownsampleMark::FILE => self.no_downsample = version(),
+            TOMBSTONES_FILE if object.size > EMPTY_TOMBSTONES => self.tombstones = version(),
+            _ => {}
         }
     }
 }
@@ -280,18 +378,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes to the cache; a full disk costs the cache only.
-async fn keep(path: &std::path::Path, bytes: &[u8]) {
-    let Some(folder) = path.parent() else { return };
+/// Writes to the cache, so that a reader sees the whole file or none.
+async fn keep(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("json.tmp");
-    let written = async {
+    if let Some(folder) = path.parent() {
         tokio::fs::create_dir_all(folder).await?;
-        tokio::fs::write(&temporary, bytes).await?;
-        tokio::fs::rename(&temporary, path).await
-    };
-    if let Err(e) = written.await {
-        tracing::warn!(file = %path.display(), error = %e, "meta.json could not be kept locally");
     }
+    tokio::fs::write(&temporary, bytes).await?;
+    tokio::fs::rename(&temporary, path).await
 }
 
 /// Removes the kept metas of blocks that are gone.

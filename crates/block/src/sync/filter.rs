@@ -8,6 +8,8 @@ use model::{BlockId, TimeRange, TimestampMs};
 
 use super::relabel::{RelabelConfig, relabel};
 use super::{Synced, SyncedBlock, state};
+use crate::layout::BlockLocation;
+use crate::marker::DeletionMark;
 
 /// Stands in `thanos_blocks_meta_modified`.
 pub(super) const REPLICA_LABEL_REMOVED: &str = "replica-label-removed";
@@ -116,39 +118,106 @@ impl Filter for RemoveReplicaLabels {
     }
 }
 
+/// Takes a block of which only a mark could not be read for one that was marked for deletion just now: it is served,
+/// and it is no cover for others. For those who do nothing but read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UnreadMarks;
+
+impl Filter for UnreadMarks {
+    fn apply(&self, synced: &mut Synced, now: TimestampMs) {
+        for unseen in &mut synced.unseen {
+            let Some(mut block) = unseen.known.take() else { continue };
+            let mark = || DeletionMark::new(block.meta.ulid, now, "a mark could not be read");
+            block.deletion_mark = block.deletion_mark.take().or_else(|| Some(mark()));
+            synced.blocks.push(block);
+        }
+        let served: BTreeSet<&BlockLocation> = synced.blocks.iter().map(|b| &b.location).collect();
+        synced.unseen.retain(|unseen| !served.contains(&unseen.location));
+        synced.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.location.clone()));
+    }
+}
+
 /// Without blocks all of whose sources are in another block of the same labels, resolution and format. They go to
 /// [`Synced::duplicates`].
+///
+/// What is marked for deletion is no cover for anything. Of blocks with equal sources the better one is kept: one
+/// without a mark, then the one that was made of the other, then the one with more rewrites, then of a higher
+/// compaction level, then with the smaller id.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deduplicate;
 
 impl Filter for Deduplicate {
     fn apply(&self, synced: &mut Synced, _now: TimestampMs) {
-        let mut groups: BTreeMap<_, Vec<&SyncedBlock>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>> = BTreeMap::new();
         for block in &synced.blocks {
             let key = (block.labels.as_packed(), block.resolution(), block.location.is_parquet());
-            groups.entry(key).or_default().push(block);
+            let sources = block.sources().iter().copied().collect();
+            groups.entry(key).or_default().entry(sources).or_default().push(block);
         }
-        let mut duplicates: BTreeSet<BlockId> = BTreeSet::new();
-        for mut group in groups.into_values() {
-            // the most sources first; of equals the older, then the smaller id
-            group.sort_by_key(|b| (std::cmp::Reverse(b.meta.compaction.sources.len()), b.meta.min_time, b.id()));
-            let mut covers: Vec<BTreeSet<BlockId>> = Vec::new();
-            let mut holders: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
-            for block in group {
-                let sources: BTreeSet<BlockId> = block.meta.compaction.sources.iter().copied().collect();
-                // only kept blocks that hold one of the sources can hold all
-                let candidates = sources.first().and_then(|source| holders.get(source));
-                if candidates.is_some_and(|at| at.iter().any(|i| sources.is_subset(&covers[*i]))) {
-                    duplicates.insert(block.id());
-                    continue;
-                }
-                for source in &sources {
-                    holders.entry(*source).or_default().push(covers.len());
-                }
-                covers.push(sources);
-            }
+        let mut duplicates: BTreeSet<BlockLocation> = BTreeSet::new();
+        for group in groups.into_values() {
+            duplicates.extend(duplicates_of(group).into_iter().map(|b| b.location.clone()));
         }
-        let out = keep_if(synced, state::DUPLICATE, |b| !duplicates.contains(&b.id()));
+        let out = keep_if(synced, state::DUPLICATE, |b| !duplicates.contains(&b.location));
         synced.duplicates.extend(out);
     }
 }
+
+/// The duplicates among blocks of one group, which come by their sources.
+fn duplicates_of(by_sources: BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>) -> Vec<&SyncedBlock> {
+    let mut all: Vec<_> = by_sources.into_iter().collect();
+    // who can cover comes before what is covered
+    all.sort_by_key(|(sources, _)| std::cmp::Reverse(sources.len()));
+    let mut duplicates = Vec::new();
+    let mut covers: Vec<BTreeSet<BlockId>> = Vec::new();
+    let mut holders: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
+    for (sources, equals) in all {
+        // only blocks that hold one of the sources can hold all
+        let candidates = sources.first().and_then(|source| holders.get(source));
+        if candidates.is_some_and(|at| at.iter().any(|i| sources.is_subset(&covers[*i]))) {
+            duplicates.extend(equals);
+            continue;
+        }
+        let Some(best) = best_of(&equals) else { continue };
+        duplicates.extend(equals.into_iter().filter(|b| b.location != best.location));
+        for source in &sources {
+            holders.entry(*source).or_default().push(covers.len());
+        }
+        covers.push(sources);
+    }
+    duplicates
+}
+
+/// Of blocks with equal sources the one that stands for all; `None` when every one is marked for deletion.
+fn best_of<'a>(equals: &[&'a SyncedBlock]) -> Option<&'a SyncedBlock> {
+    let replaced = replaced_among(equals);
+    let rewrites = |b: &SyncedBlock| b.meta.thanos.as_ref().map_or(0, |t| t.rewrites.len());
+    let rank = |b: &SyncedBlock| {
+        let later = (rewrites(b), b.meta.compaction.level);
+        (replaced.contains(&b.id()), std::cmp::Reverse(later), b.location.clone())
+    };
+    equals.iter().copied().filter(|b| b.deletion_mark.is_none()).min_by_key(|b| rank(b))
+}
+
+/// Those of which unmarked ones were made, be it by way of marked ones.
+fn replaced_among(equals: &[&SyncedBlock]) -> BTreeSet<BlockId> {
+    let mut replaced = BTreeSet::new();
+    if equals.len() < 2 {
+        return replaced;
+    }
+    let by_id: BTreeMap<BlockId, &SyncedBlock> = equals.iter().map(|b| (b.id(), *b)).collect();
+    let mut open: Vec<&SyncedBlock> = equals.iter().copied().filter(|b| b.deletion_mark.is_none()).collect();
+    while let Some(block) = open.pop() {
+        for parent in block.meta.compaction.parents.iter().filter(|p| p.ulid != block.id()) {
+            if let Some(parent) = by_id.get(&parent.ulid)
+                && replaced.insert(parent.id())
+            {
+                open.push(parent);
+            }
+        }
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests;

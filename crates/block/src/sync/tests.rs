@@ -1,6 +1,15 @@
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
+};
 use prometheus::Registry;
 use tsdb::meta::{Compaction, Downsample, Thanos};
 
@@ -133,6 +142,179 @@ async fn marks_come_and_go() {
     assert_eq!((synced.states[state::MARKED_FOR_DELETION], synced.marked_for_deletion.len()), (1, 1));
     DeletionMark::remove(&bucket, &location).await.unwrap();
     assert_eq!(fetcher.fetch(&[&filter]).await.unwrap().blocks.len(), 1);
+}
+
+#[tokio::test]
+async fn deleted_spans_are_seen_where_there_are_any() {
+    let bucket = testing::memory_bucket();
+    for n in 1..=3 {
+        put(&bucket, &meta(n, &[("a", "b")], &[n])).await;
+    }
+    let file = |n: u64| BlockLocation::tsdb(id(n)).file("tombstones");
+    bucket.put(&file(1), vec![0; 9].into()).await.unwrap();
+    bucket.put(&file(2), vec![0; 10].into()).await.unwrap();
+    let (fetcher, _) = fetcher(&bucket, FetcherSettings::default());
+    let first = fetcher.fetch(&[]).await.unwrap();
+    let sizes: Vec<Option<u64>> = first.blocks.iter().map(|b| b.tombstones.as_ref().map(|t| t.size)).collect();
+    assert_eq!(sizes, [None, Some(10), None]);
+    bucket.put(&file(2), vec![1; 10].into()).await.unwrap();
+    let second = fetcher.fetch(&[]).await.unwrap();
+    assert_ne!(first.blocks[1].tombstones, second.blocks[1].tombstones, "written again, so another version");
+    bucket.delete(&file(2)).await.unwrap();
+    assert!(fetcher.fetch(&[]).await.unwrap().blocks.iter().all(|b| b.tombstones.is_none()));
+}
+
+/// Reads of objects whose path holds one of these words fail.
+#[derive(Debug)]
+struct Refusing {
+    inner: Arc<InMemory>,
+    words: Mutex<Vec<(String, Kind)>>,
+}
+
+impl Refusing {
+    fn refuse(&self, words: &[(&str, Kind)]) {
+        *self.words.lock().unwrap() = words.iter().map(|(word, kind)| ((*word).to_owned(), *kind)).collect();
+    }
+}
+
+impl fmt::Display for Refusing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refusing")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Refusing {
+    async fn put_opts(&self, p: &Path, b: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
+        self.inner.put_opts(p, b, o).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        p: &Path,
+        o: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(p, o).await
+    }
+
+    async fn get_opts(&self, p: &Path, o: GetOptions) -> object_store::Result<GetResult> {
+        let refused =
+            self.words.lock().unwrap().iter().find(|(word, _)| p.as_ref().contains(word.as_str())).map(|w| w.1);
+        match refused {
+            None => self.inner.get_opts(p, o).await,
+            Some(Kind::Denied) => {
+                Err(object_store::Error::PermissionDenied { path: p.to_string(), source: "403".into() })
+            }
+            Some(_) => Err(object_store::Error::Generic { store: "refusing", source: "503".into() }),
+        }
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, o: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, o).await
+    }
+}
+
+fn refusing() -> (Bucket, Arc<Refusing>) {
+    let store = Arc::new(Refusing { inner: Arc::new(InMemory::new()), words: Mutex::default() });
+    (testing::bucket_over(store.clone()), store)
+}
+
+fn unseen(synced: &Synced) -> Vec<(BlockId, Kind)> {
+    synced.unseen.iter().map(|u| (u.location.id(), u.error.kind())).collect()
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_be_looked_at_is_unseen_and_not_broken() {
+    for kind in [Kind::Unavailable, Kind::Denied] {
+        let (bucket, store) = refusing();
+        for n in 1..=3 {
+            put(&bucket, &meta(n, &[("a", "b")], &[n])).await;
+        }
+        let (fetcher, _) = fetcher(&bucket, FetcherSettings::default());
+        store.refuse(&[(&id(2).to_string(), kind)]);
+        let lines = testing::Lines::default();
+        let listening = lines.listen();
+        fetcher.fetch(&[]).await.unwrap();
+        let synced = fetcher.fetch(&[]).await.unwrap();
+        assert_eq!((ids(&synced.blocks), unseen(&synced)), (vec![id(1), id(3)], vec![(id(2), kind)]));
+        assert!(synced.broken.is_empty() && synced.unseen[0].known.is_none());
+        assert!(synced.unseen[0].error.to_string().contains(&id(2).to_string()), "{}", synced.unseen[0].error);
+        assert_eq!((synced.states[state::FAILED], synced.states[state::CORRUPTED_META]), (1, 0));
+        store.refuse(&[]);
+        let synced = fetcher.fetch(&[]).await.unwrap();
+        assert_eq!((synced.blocks.len(), synced.unseen.len(), synced.states[state::FAILED]), (3, 0, 0));
+        fetcher.fetch(&[]).await.unwrap();
+        drop(listening);
+        assert_eq!((lines.warnings(), lines.infos()), (1, 1), "one line per change, not per sync");
+        // what was seen once is known whatever the bucket says later
+        store.refuse(&[("meta.json", kind)]);
+        let synced = fetcher.fetch(&[]).await.unwrap();
+        assert_eq!((synced.blocks.len(), synced.unseen.len()), (3, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_mark_that_was_read_stands_in_while_the_bucket_fails() {
+    let (bucket, store) = refusing();
+    let location = put(&bucket, &meta(1, &[("a", "b")], &[1])).await;
+    let now = bucket.clock().now();
+    let mark = DeletionMark::new(id(1), now, "first");
+    mark.write(&bucket, &location).await.unwrap();
+    let (fetcher, _) = fetcher(&bucket, FetcherSettings::default());
+    store.refuse(&[("deletion-mark", Kind::Denied)]);
+    let synced = fetcher.fetch(&[]).await.unwrap();
+    assert_eq!((synced.blocks.len(), unseen(&synced)), (0, vec![(id(1), Kind::Denied)]));
+    assert!(synced.marked_for_deletion.is_empty(), "nobody knows since when");
+    assert_eq!(synced.unseen[0].known.as_ref().unwrap().id(), id(1));
+
+    store.refuse(&[]);
+    assert_eq!(fetcher.fetch(&[]).await.unwrap().blocks[0].deletion_mark.as_ref(), Some(&mark));
+    let later = DeletionMark::new(id(1), now, "second");
+    bucket.put(&location.file(DeletionMark::FILE), tsdb::meta::to_marker_json(&later).into()).await.unwrap();
+    NoCompactMark::new(id(1), now, "manual", "").write(&bucket, &location).await.unwrap();
+    store.refuse(&[("deletion-mark", Kind::Unavailable)]);
+    let synced = fetcher.fetch(&[]).await.unwrap();
+    assert_eq!(synced.blocks[0].deletion_mark.as_ref(), Some(&mark), "as it was read last");
+    assert!(synced.blocks[0].no_compact_mark.is_some() && synced.unseen.is_empty());
+    store.refuse(&[("no-compact", Kind::Unavailable)]);
+    let synced = fetcher.fetch(&[]).await.unwrap();
+    assert_eq!(synced.blocks[0].deletion_mark.as_ref(), Some(&later));
+    assert!(synced.blocks[0].no_compact_mark.is_some());
+}
+
+#[tokio::test]
+async fn a_data_folder_that_cannot_be_written_costs_the_cache_alone() {
+    let bucket = testing::memory_bucket();
+    for n in 1..=2 {
+        put(&bucket, &meta(n, &[("a", "b")], &[n])).await;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let settings = FetcherSettings { cache_dir: Some(file.path().join("meta-syncer")), ..FetcherSettings::default() };
+    let (fetcher, _) = fetcher(&bucket, settings);
+    let lines = testing::Lines::default();
+    let _listening = lines.listen();
+    for _ in 0..2 {
+        assert_eq!(fetcher.fetch(&[]).await.unwrap().blocks.len(), 2);
+        put(&bucket, &meta(3, &[("a", "b")], &[3])).await;
+        fetcher.fetch(&[]).await.unwrap();
+        bucket.delete(&BlockLocation::tsdb(id(3)).meta()).await.unwrap();
+    }
+    assert_eq!(lines.warnings(), 1, "not one per block and sync");
 }
 
 #[tokio::test]

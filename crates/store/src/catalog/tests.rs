@@ -1,3 +1,6 @@
+use block::marker::DeletionMark;
+use model::TimestampMs;
+
 use super::*;
 
 fn synced(n: u128, resolution: Resolution, parquet: bool, sources: &[u128]) -> SyncedBlock {
@@ -19,14 +22,25 @@ fn synced(n: u128, resolution: Resolution, parquet: bool, sources: &[u128]) -> S
         deletion_mark: None,
         no_compact_mark: None,
         no_downsample_mark: None,
+        tombstones: None,
         bytes: 0,
     }
 }
 
 /// The numbers of the blocks that are served of these (number, is Parquet, sources) at one resolution.
 fn kept(resolution: Resolution, blocks: &[(u128, bool, &[u128])]) -> Vec<u128> {
-    let all: Vec<SyncedBlock> =
-        blocks.iter().map(|(n, parquet, sources)| synced(*n, resolution, *parquet, sources)).collect();
+    kept_with_marks(resolution, blocks, &[])
+}
+
+/// As [`kept`], where the blocks of these numbers are to be deleted.
+fn kept_with_marks(resolution: Resolution, blocks: &[(u128, bool, &[u128])], marked: &[u128]) -> Vec<u128> {
+    let one = |(n, parquet, sources): &(u128, bool, &[u128])| {
+        let mut block = synced(*n, resolution, *parquet, sources);
+        let mark = DeletionMark::new(block.id(), TimestampMs(0), "test");
+        block.deletion_mark = marked.contains(n).then_some(mark);
+        block
+    };
+    let all: Vec<SyncedBlock> = blocks.iter().map(one).collect();
     let catalog = Catalog::new(&all, TimeRange::ALL);
     let number = |b: &Arc<ServedBlock>| blocks.iter().find(|(n, ..)| BlockId::from_parts(0, *n) == b.id()).unwrap().0;
     let mut numbers: Vec<u128> = catalog.blocks().map(number).collect();
@@ -41,8 +55,20 @@ fn of_two_formats_the_one_that_holds_more_is_kept_and_of_equals_parquet() {
     assert_eq!(kept(r, &[(1, false, &[1, 2, 3]), (2, true, &[1, 2])]), [1]);
     assert_eq!(kept(r, &[(1, false, &[1]), (2, false, &[2]), (3, true, &[1, 2])]), [3]);
     assert_eq!(kept(r, &[(1, false, &[1, 4]), (2, true, &[1, 2])]), [1, 2], "each has something of its own");
-    assert_eq!(kept(r, &[(1, false, &[]), (2, true, &[])]), [1, 2], "nothing is known");
+    assert_eq!(kept(r, &[(1, false, &[]), (2, true, &[])]), [1, 2], "each is its own source");
+    assert_eq!(kept(r, &[(1, false, &[]), (2, true, &[1])]), [2]);
     assert_eq!(kept(r, &[(1, true, &[1]), (2, true, &[1, 2])]), [1, 2], "one format is the sync's business");
+}
+
+#[test]
+fn a_marked_copy_hides_no_unmarked_one() {
+    let r = Resolution::FiveMinutes;
+    let equal: [(u128, bool, &[u128]); 2] = [(1, false, &[1, 2]), (2, true, &[1, 2])];
+    assert_eq!(kept_with_marks(r, &equal, &[2]), [1]);
+    assert_eq!(kept_with_marks(r, &equal, &[1]), [2]);
+    assert_eq!(kept_with_marks(r, &equal, &[1, 2]), [1, 2]);
+    assert_eq!(kept_with_marks(r, &[(1, false, &[1]), (2, true, &[1, 2])], &[2]), [1, 2]);
+    assert_eq!(kept_with_marks(r, &[(1, false, &[1]), (2, true, &[1, 2])], &[1]), [2]);
 }
 
 #[test]

@@ -2,13 +2,14 @@ use super::*;
 
 const HOUR: i64 = 3_600_000;
 
-/// `5m 0-48 a,b` is a block of that resolution over those hours, made of blocks named `a` and `b`.
+/// `5m 0-48 a,b` is a block of that resolution over those hours, made of blocks named `a` and `b`; with `marked` after
+/// it is to be deleted.
 fn spans(text: &str) -> Vec<Span> {
     let parse = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let resolution = Resolution::ALL.into_iter().find(|r| r.to_string() == words[0]).unwrap();
         let sources = words.get(2).map_or(Vec::new(), |s| s.split(',').map(source).collect());
-        Span { range: range(words[1]), resolution, sources }
+        Span { range: range(words[1]), resolution, sources, marked: words.get(3) == Some(&"marked") }
     };
     let mut all: Vec<Span> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse).collect();
     all.sort_by_key(|s| s.range.start);
@@ -101,4 +102,12 @@ fn coarser_blocks_serve_only_where_nothing_allowed_exists_and_only_when_asked() 
 fn a_gap_that_coarser_blocks_have_too_is_left_open() {
     check("raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &["raw 0-2 for 0-6", "raw 4-6 for 0-6"]);
     check("raw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &["5m 0-6 for 0-4", "raw 4-6 for 0-6"]);
+}
+
+/// The block over all that is about to go says nothing of what the coarser one holds between those that stay.
+#[test]
+fn what_is_marked_for_deletion_is_no_reason_to_leave_out_a_coarser_block() {
+    let chosen = ["raw 0-2 for 0-6", "5m 0-6 for 2-4", "raw 4-6 for 0-6"];
+    check("raw 0-2 a marked\nraw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &chosen);
+    check("raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b marked", "0-6", Raw, true, &["raw 0-2 for 0-6", "raw 4-6 for 0-6"]);
 }

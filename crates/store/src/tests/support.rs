@@ -2,6 +2,7 @@
 
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings, Path};
 use futures::StreamExt;
@@ -13,7 +14,7 @@ use parquet_block::ParquetBlockWriter;
 use prometheus::Registry;
 use storeapi::conformance::{Samples, float_series};
 use storeapi::{Frame, SeriesRequest, Store};
-use testkit::CountingStore;
+use testkit::{CountingStore, FailingStore, FaultPlan};
 use tsdb::chunk::decode_floats;
 use tsdb::index::{ChunkMeta, IndexWriter};
 use tsdb::meta::{BlockMeta, File};
@@ -148,6 +149,15 @@ impl TestBucket {
 
     pub(super) fn gateway(&self, settings: Settings) -> Gateway {
         Gateway::new(settings, self.bucket(&self.registry), &self.registry, Arc::clone(&self.clock)).unwrap()
+    }
+
+    /// A gateway whose requests to the bucket fail as planned.
+    pub(super) fn failing_gateway(&self, settings: Settings, plan: FaultPlan) -> Gateway {
+        let store = Arc::new(FailingStore::new(Arc::new(self.store.clone()), plan));
+        let metrics = BucketMetrics::new(&self.registry).unwrap();
+        let quick = BucketSettings { backoff: Duration::from_millis(1), ..BucketSettings::default() };
+        let bucket = Bucket::new(store, quick, metrics, Arc::clone(&self.clock));
+        Gateway::new(settings, bucket, &self.registry, Arc::clone(&self.clock)).unwrap()
     }
 
     /// A gateway that has seen what is there.

@@ -27,6 +27,25 @@ fn unknown_fields_are_kept() {
 }
 
 #[test]
+fn a_block_that_names_no_sources_is_its_own() {
+    let own: BlockId = "01M81HXTN290NJBH17178YSRJX".parse().unwrap();
+    for compaction in [
+        r#""compaction":{"level":1,"sources":null},"#,
+        r#""compaction":{"level":1,"sources":[]},"#,
+        r#""compaction":{"level":1},"#,
+        "",
+    ] {
+        let text = format!(r#"{{"ulid":"{own}","minTime":1,"maxTime":2,{compaction}"version":1}}"#);
+        let meta = BlockMeta::from_json(text.as_bytes()).unwrap();
+        assert_eq!(meta.sources(), [own], "{compaction}");
+        assert!(meta.compaction.sources.is_empty(), "the file is written again as it was");
+    }
+    let named = BlockMeta::from_json(COMPACTED.as_bytes()).unwrap();
+    assert_eq!(named.sources(), named.compaction.sources);
+    assert!(!named.sources().contains(&named.ulid));
+}
+
+#[test]
 fn nulls_of_go_are_empty_and_strings_are_escaped_as_go_does() {
     let text = r#"{"ulid":"01M81HXTN290NJBH17178YSRJX","minTime":1,"maxTime":2,"compaction":{"level":1,"sources":null},
         "version":1,"thanos":{"labels":{"a":"<&>\u2028"},"files":null,"downsample":{"resolution":300000},"source":""}}"#;

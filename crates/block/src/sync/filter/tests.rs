@@ -1,0 +1,216 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tsdb::meta::{BlockDesc, BlockMeta, Compaction, Rewrite, Thanos};
+
+use super::*;
+use crate::Kind;
+use crate::sync::UnseenBlock;
+
+const NOW: TimestampMs = TimestampMs(1_769_904_000_000);
+
+/// A block in few words; ids, sources and parents are small numbers.
+#[derive(Clone, Debug, Default)]
+struct Make {
+    id: u64,
+    sources: Vec<u64>,
+    parents: Vec<u64>,
+    rewrites: usize,
+    level: u32,
+    marked: bool,
+    labels: &'static str,
+}
+
+fn id(n: u64) -> BlockId {
+    BlockId::from_parts(1_769_000_000_000 + n, u128::from(n))
+}
+
+fn block(make: &Make) -> SyncedBlock {
+    let parent = |n: &u64| BlockDesc { ulid: id(*n), min_time: 0, max_time: 1 };
+    let compaction = Compaction {
+        level: make.level,
+        sources: make.sources.iter().copied().map(id).collect(),
+        parents: make.parents.iter().map(parent).collect(),
+        ..Compaction::default()
+    };
+    let rewrites = vec![Rewrite::default(); make.rewrites];
+    let labels = [("a".to_owned(), make.labels.to_owned())].into();
+    let meta = BlockMeta {
+        ulid: id(make.id),
+        min_time: 0,
+        max_time: 1,
+        stats: Default::default(),
+        compaction,
+        version: 1,
+        thanos: Some(Thanos { labels, rewrites, ..Thanos::default() }),
+        format: None,
+        unknown: Default::default(),
+    };
+    let mark = || DeletionMark::new(id(make.id), NOW, "test");
+    SyncedBlock {
+        location: BlockLocation::tsdb(meta.ulid),
+        labels: meta.external_labels(),
+        meta: Arc::new(meta),
+        deletion_mark: make.marked.then(mark),
+        no_compact_mark: None,
+        no_downsample_mark: None,
+        tombstones: None,
+        bytes: 0,
+    }
+}
+
+/// The numbers of the blocks that are kept.
+fn kept(makes: &[Make]) -> Vec<u64> {
+    let mut synced = Synced { blocks: makes.iter().map(block).collect(), ..Synced::default() };
+    Deduplicate.apply(&mut synced, NOW);
+    assert_eq!(synced.blocks.len() + synced.duplicates.len(), makes.len());
+    assert_eq!(synced.states[state::DUPLICATE], synced.duplicates.len() as u64);
+    let mut kept: Vec<u64> = synced.blocks.iter().map(number).collect();
+    kept.sort_unstable();
+    kept
+}
+
+fn number(block: &SyncedBlock) -> u64 {
+    block.id().time_ms() - 1_769_000_000_000
+}
+
+fn of(id: u64, sources: &[u64]) -> Make {
+    Make { id, sources: sources.to_vec(), level: 1, ..Make::default() }
+}
+
+fn marked(make: Make) -> Make {
+    Make { marked: true, ..make }
+}
+
+#[test]
+fn a_marked_block_covers_nothing() {
+    assert_eq!(kept(&[of(1, &[1]), of(2, &[2]), marked(of(3, &[1, 2]))]), [1, 2, 3]);
+    assert_eq!(kept(&[marked(of(1, &[1])), of(2, &[2]), of(3, &[1, 2])]), [3], "but it is covered as any other");
+    assert_eq!(kept(&[marked(of(1, &[1])), marked(of(2, &[1]))]), [1, 2], "not even what is marked too");
+    assert_eq!(kept(&[of(1, &[1]), marked(of(2, &[1, 2])), of(3, &[1, 2, 3])]), [3]);
+    assert_eq!(kept(&[of(1, &[1]), marked(of(2, &[1, 2, 3])), of(3, &[1, 2])]), [2, 3]);
+}
+
+#[test]
+fn blocks_without_sources_are_their_own() {
+    assert_eq!(kept(&[of(1, &[]), of(2, &[]), of(3, &[2, 4])]), [1, 3], "the second went into the third");
+    assert_eq!(kept(&[of(1, &[]), of(2, &[]), of(3, &[4])]), [1, 2, 3]);
+}
+
+/// The input has the smaller id and lost what the output deleted on purpose.
+#[test]
+fn of_equals_the_one_that_was_made_of_the_other_is_kept() {
+    let rewritten = |id: u64, parent: u64| Make { parents: vec![parent], level: 2, ..of(id, &[1]) };
+    assert_eq!(kept(&[of(1, &[1]), rewritten(2, 1)]), [2]);
+    assert_eq!(kept(&[of(2, &[1]), rewritten(1, 2)]), [1], "whichever id is smaller");
+    assert_eq!(kept(&[marked(of(1, &[1])), rewritten(2, 1)]), [2], "the input is marked, as it goes");
+    assert_eq!(kept(&[of(1, &[1]), marked(rewritten(2, 1))]), [1], "the output is marked: it is no cover");
+    assert_eq!(kept(&[of(1, &[1]), rewritten(2, 1), rewritten(3, 2)]), [3]);
+    let way = [of(1, &[1]), marked(rewritten(2, 1)), rewritten(3, 2)];
+    assert_eq!(kept(&way), [3], "by way of a marked one too");
+    let low = Make { level: 1, ..rewritten(3, 2) };
+    assert_eq!(kept(&[Make { level: 5, ..of(1, &[1]) }, marked(rewritten(2, 1)), low]), [3]);
+}
+
+#[test]
+fn then_rewrites_then_level_then_the_smaller_id() {
+    let base = of(1, &[1, 2]);
+    assert_eq!(kept(&[base.clone(), Make { rewrites: 1, ..of(2, &[2, 1]) }, Make { level: 9, ..of(3, &[1, 2]) }]), [2]);
+    assert_eq!(kept(&[base.clone(), Make { level: 2, ..of(2, &[1, 2]) }]), [2]);
+    assert_eq!(kept(&[of(7, &[1, 2]), base, of(4, &[1, 2, 2])]), [1]);
+    // metas may say anything
+    let cycle = |id: u64, parent: u64| Make { parents: vec![parent, id], ..of(id, &[1]) };
+    assert_eq!(kept(&[cycle(1, 2), cycle(2, 1)]), [1]);
+}
+
+#[test]
+fn a_block_with_an_unread_mark_is_kept_and_covers_nothing() {
+    let unseen = |make: &Make| {
+        let block = block(make);
+        let error = crate::Error::new(Kind::Unavailable, "503");
+        UnseenBlock { location: block.location.clone(), error, known: Some(block) }
+    };
+    let nothing = UnseenBlock { known: None, ..unseen(&of(9, &[9])) };
+    let blocks = vec![block(&of(1, &[1]))];
+    let mut synced = Synced { blocks, unseen: vec![unseen(&of(2, &[1, 2])), nothing], ..Synced::default() };
+    UnreadMarks.apply(&mut synced, NOW);
+    Deduplicate.apply(&mut synced, NOW);
+    assert_eq!(synced.blocks.iter().map(number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(synced.unseen.iter().map(|u| u.location.id()).collect::<Vec<_>>(), [id(9)]);
+}
+
+fn sources_of(make: &Make) -> BTreeSet<u64> {
+    if make.sources.is_empty() { [make.id].into() } else { make.sources.iter().copied().collect() }
+}
+
+/// Whether `other` stands for `one`, as the rule is told.
+fn covers(other: &Make, one: &Make, all: &[Make]) -> bool {
+    let (theirs, ours) = (sources_of(other), sources_of(one));
+    if other.id == one.id || other.marked || other.labels != one.labels || !ours.is_subset(&theirs) {
+        return false;
+    }
+    if theirs != ours || one.marked {
+        return true;
+    }
+    let equals: Vec<&Make> = all.iter().filter(|m| m.labels == one.labels && sources_of(m) == ours).collect();
+    let rank = |m: &Make| {
+        let replaced = equals.iter().any(|e| !e.marked && e.id != m.id && made_of(e, m.id, &equals, 20));
+        (replaced, std::cmp::Reverse((m.rewrites, m.level)), m.id)
+    };
+    rank(other) < rank(one)
+}
+
+fn made_of(make: &Make, ancestor: u64, equals: &[&Make], depth: usize) -> bool {
+    depth > 0
+        && make.parents.iter().filter(|p| **p != make.id).any(|parent| {
+            let next = equals.iter().find(|e| e.id == *parent);
+            next.is_some_and(|next| next.id == ancestor || made_of(next, ancestor, equals, depth - 1))
+        })
+}
+
+fn any_block() -> impl Strategy<Value = Make> {
+    let few = || prop::collection::vec(1..6u64, 0..4);
+    let parents = prop::collection::vec(1..12u64, 0..2);
+    (few(), parents, 0..2usize, 1..3u32, prop::bool::weighted(0.3), prop::sample::select(vec!["x", "y"])).prop_map(
+        |(sources, parents, rewrites, level, marked, labels)| Make {
+            id: 0,
+            sources,
+            parents,
+            rewrites,
+            level,
+            marked,
+            labels,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_source_of_an_unmarked_block_is_lost(makes in prop::collection::vec(any_block(), 0..12), turn in 0..12usize) {
+        let mut makes = makes;
+        for (make, id) in makes.iter_mut().zip(1..) {
+            make.id = id;
+        }
+        let kept = kept(&makes);
+        let is_kept = |m: &&Make| kept.contains(&m.id);
+        for make in makes.iter().filter(|m| !m.marked) {
+            for source in sources_of(make) {
+                let holder = |m: &&Make| !m.marked && m.labels == make.labels && sources_of(m).contains(&source);
+                prop_assert!(makes.iter().filter(is_kept).any(|m| holder(&m)), "{source} of {make:?}");
+            }
+        }
+        for make in &makes {
+            let covered = makes.iter().any(|other| covers(other, make, &makes));
+            prop_assert_eq!(!covered, kept.contains(&make.id), "{:?}", make);
+        }
+        // the order in which blocks are found does not matter
+        if !makes.is_empty() {
+            let at = turn % makes.len();
+            makes.rotate_left(at);
+            makes.reverse();
+            prop_assert_eq!(super::tests::kept(&makes), kept);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Blocks that are listed and could not be looked at: whoever might miss them is told, and nobody else.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use block::BlockLocation;
+use block::marker::{DeletionMark, Marker};
+use model::{BlockId, Matcher, Resolution, TimeRange, TimestampMs};
+use storeapi::conformance::Samples;
+use storeapi::{Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Store};
+use testkit::{Fault, FaultPlan, MockClock, Op};
+
+use super::support::*;
+use crate::{Settings, TimeBound};
+
+const MINUTE: i64 = 60_000;
+
+/// The id of a block that was made when the range ended.
+fn born(n: u128, range: TimeRange) -> BlockId {
+    BlockId::from_parts(range.end.unsigned_abs(), n)
+}
+
+/// A series with a sample every five minutes from one minute to another.
+fn one(n: u128, from: i64, to: i64) -> Make {
+    let range = TimeRange::new(START + from * MINUTE, START + to * MINUTE);
+    let samples: Samples = (from..to).step_by(5).map(|m| (START + m * MINUTE, m as f64)).collect();
+    let make = Make::raw(n, range, vec![series(&[("__name__", "up"), ("n", &n.to_string())], &samples)]);
+    Make { id: born(n, range), sources: vec![born(n, range)], ..make }
+}
+
+/// Twelve hours, 144 samples: 48, 25 and 71.
+async fn three_blocks(bucket: &TestBucket) -> [BlockLocation; 3] {
+    let [a, b, c] = [(1, 0, 240), (2, 240, 365), (3, 365, 720)].map(|(n, from, to)| one(n, from, to));
+    [bucket.tsdb(&a).await, bucket.tsdb(&b).await, bucket.tsdb(&c).await]
+}
+
+/// Reads of objects that hold the text fail while it is set.
+#[derive(Clone, Default)]
+struct Refused(Arc<Mutex<Option<(String, Fault)>>>);
+
+impl Refused {
+    fn set(&self, what: Option<(&str, Fault)>) {
+        *self.0.lock().unwrap() = what.map(|(text, fault)| (text.to_owned(), fault));
+    }
+
+    fn plan(&self) -> FaultPlan {
+        let refused = self.clone();
+        FaultPlan::new(move |call| {
+            let refused = refused.0.lock().unwrap();
+            let (text, fault) = refused.as_ref()?;
+            (call.op == Op::Get && call.key.contains(text.as_str())).then_some(*fault)
+        })
+    }
+}
+
+fn samples_of(answer: &Answer) -> usize {
+    answer.series.iter().map(|s| raw_samples(s).len()).sum()
+}
+
+fn abort(request: SeriesRequest) -> SeriesRequest {
+    SeriesRequest { partial_response: PartialResponse::Abort, ..request }
+}
+
+async fn assert_told(store: &Arc<dyn Store>, block: &BlockLocation, range: TimeRange) {
+    let answer = ask(store, everything(range)).await;
+    let [warning] = &answer.warnings[..] else { panic!("{range:?}: {:?}", answer.warnings) };
+    assert!(warning.starts_with(&format!("block={block} could not be looked at")), "{warning}");
+    assert!(warning.contains("as planned") && !warning.contains('\n'), "{warning}");
+    let error = try_ask(store, abort(everything(range))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Aborted);
+    assert!(error.to_string().contains(&block.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn what_an_unseen_block_may_hold_is_missed_with_a_warning() {
+    for fault in [Fault::Unavailable, Fault::Denied] {
+        let bucket = TestBucket::new();
+        let [_, unseen, _] = three_blocks(&bucket).await;
+        let refused = Refused::default();
+        refused.set(Some((unseen.dir().as_ref(), fault)));
+        let gateway = bucket.failing_gateway(Settings::default(), refused.plan());
+        gateway.sync().await.unwrap();
+        assert!(*gateway.ready().borrow(), "the others are served");
+        let (store, all) = (gateway.store(), hours(0, 12));
+        assert_eq!(samples_of(&ask(&store, everything(all)).await), 119);
+        assert_told(&store, &unseen, all).await;
+
+        // its samples are older than its id, so whoever asks for later ones misses nothing
+        let later = TimeRange::new(START + 365 * MINUTE, all.end);
+        let answer = ask(&store, everything(later)).await;
+        assert_eq!((samples_of(&answer), answer.warnings.len()), (71, 0));
+        try_ask(&store, abort(everything(later))).await.unwrap();
+        assert_told(&store, &unseen, TimeRange::new(later.start - 1, later.end)).await;
+
+        // its labels are unknown, so no matcher excludes it, and nobody need be asked for it in vain
+        let request = SeriesRequest::new(all, vec![Matcher::equal("cluster", "elsewhere")]);
+        let answer = ask(&store, request).await;
+        assert_eq!((answer.series.len(), answer.warnings.len()), (0, 1));
+        let info = store.info().await.unwrap();
+        assert!(storeapi::label_sets_match(&info.label_sets, &[Matcher::equal("cluster", "elsewhere")]));
+        assert!(info.range.contains(START - HOUR) && info.range.end == all.end);
+
+        refused.set(None);
+        gateway.sync().await.unwrap();
+        let answer = ask(&store, everything(all)).await;
+        assert_eq!((samples_of(&answer), answer.warnings.len()), (144, 0));
+        let info = store.info().await.unwrap();
+        assert_eq!((info.range, info.label_sets.len()), (all, 1));
+
+        // what was seen once stays known
+        refused.set(Some(("meta.json", fault)));
+        gateway.sync().await.unwrap();
+        let answer = ask(&store, everything(all)).await;
+        assert_eq!((samples_of(&answer), answer.warnings.len()), (144, 0));
+    }
+}
+
+#[tokio::test]
+async fn names_and_values_tell_of_unseen_blocks_too() {
+    let bucket = TestBucket::new();
+    let [_, unseen, _] = three_blocks(&bucket).await;
+    let refused = Refused::default();
+    refused.set(Some((unseen.dir().as_ref(), Fault::Denied)));
+    let gateway = bucket.failing_gateway(Settings::default(), refused.plan());
+    gateway.sync().await.unwrap();
+    let store = gateway.store();
+    let values = |range, partial_response| LabelValuesRequest {
+        label: "n".into(),
+        range,
+        matchers: vec![],
+        partial_response,
+        without_replica_labels: vec![],
+        limit: 0,
+    };
+    let names = |range, partial_response| LabelNamesRequest {
+        range,
+        matchers: vec![],
+        partial_response,
+        without_replica_labels: vec![],
+        limit: 0,
+    };
+    let (all, later) = (hours(0, 12), TimeRange::new(START + 365 * MINUTE, START + 12 * HOUR));
+    let answer = store.label_values(values(all, PartialResponse::Warn)).await.unwrap();
+    assert_eq!((answer.values, answer.warnings.len()), (vec!["1".to_owned(), "3".to_owned()], 1));
+    assert_eq!(store.label_names(names(all, PartialResponse::Warn)).await.unwrap().warnings.len(), 1);
+    assert!(store.label_values(values(later, PartialResponse::Abort)).await.unwrap().warnings.is_empty());
+    assert!(store.label_names(names(later, PartialResponse::Abort)).await.unwrap().warnings.is_empty());
+    for error in [
+        store.label_values(values(all, PartialResponse::Abort)).await.unwrap_err(),
+        store.label_names(names(all, PartialResponse::Abort)).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::Aborted);
+    }
+}
+
+#[tokio::test]
+async fn unseen_blocks_are_tried_again_soon() {
+    let clock = MockClock::new(TimestampMs(START));
+    let bucket = TestBucket::with_clock(Arc::new(clock.clone()));
+    let [_, unseen, _] = three_blocks(&bucket).await;
+    let failing = Arc::new(AtomicBool::new(true));
+    let plan = FaultPlan::new({
+        let (failing, folder) = (Arc::clone(&failing), unseen.to_string());
+        move |call| (call.key.starts_with(&folder) && failing.load(Ordering::Relaxed)).then_some(Fault::Denied)
+    });
+    let settings = Settings { sync_interval: Duration::from_secs(3 * 3600), ..Settings::default() };
+    let gateway = bucket.failing_gateway(settings, plan);
+    let (store, mut ready) = (gateway.store(), gateway.ready());
+    let running = tokio::spawn(gateway.run());
+    ready.wait_for(|ready| *ready).await.unwrap();
+    let looks = |bucket: &TestBucket| bucket.store.counts().lists;
+    let passed = async |seconds: u64| {
+        for _ in 0..seconds {
+            clock.advance(Duration::from_secs(1));
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    passed(10).await;
+    let soon = looks(&bucket);
+    assert!((3..=6).contains(&soon), "{soon} in the first ten seconds: it backs off");
+    passed(300).await;
+    let later = looks(&bucket) - soon;
+    assert!((8..=14).contains(&later), "{later} in five minutes: every 30 s at last");
+    failing.store(false, Ordering::Relaxed);
+    passed(40).await;
+    let answer = ask(&store, everything(hours(0, 12))).await;
+    assert_eq!((samples_of(&answer), answer.warnings.len()), (144, 0));
+    let at_rest = looks(&bucket);
+    passed(200).await;
+    assert_eq!(looks(&bucket), at_rest, "nothing is missing, so the interval holds");
+    running.abort();
+}
+
+#[tokio::test]
+async fn only_those_who_may_miss_an_unseen_block_are_told() {
+    let bucket = TestBucket::new();
+    let [_, unseen, _] = three_blocks(&bucket).await;
+    let refused = Refused::default();
+    refused.set(Some((unseen.dir().as_ref(), Fault::Denied)));
+    let min_time = TimeBound::At(TimestampMs(START + 365 * MINUTE));
+    let gateway = bucket.failing_gateway(Settings { min_time, ..Settings::default() }, refused.plan());
+    gateway.sync().await.unwrap();
+    let answer = ask(&gateway.store(), everything(hours(0, 12))).await;
+    assert_eq!((samples_of(&answer), answer.warnings.len()), (71, 0), "this gateway does not serve that time");
+
+    let bucket = TestBucket::new();
+    three_blocks(&bucket).await;
+    let coarse = bucket.parquet(&one(1, 0, 240).at(9, Resolution::FiveMinutes)).await;
+    refused.set(Some((coarse.dir().as_ref(), Fault::Unavailable)));
+    let gateway = bucket.failing_gateway(Settings::default(), refused.plan());
+    gateway.sync().await.unwrap();
+    let raw = SeriesRequest { coarser_fallback: false, ..everything(hours(-12, 12)) };
+    assert_eq!(ask(&gateway.store(), raw.clone()).await.warnings.len(), 0, "it holds nothing raw");
+    let fallback = SeriesRequest { coarser_fallback: true, ..raw.clone() };
+    assert_eq!(ask(&gateway.store(), fallback).await.warnings.len(), 1);
+    let coarse = SeriesRequest { max_resolution_ms: 300_000, ..raw };
+    assert_eq!(ask(&gateway.store(), coarse).await.warnings.len(), 1);
+}
+
+/// Whether it is to be deleted is unknown; that it is there is known.
+#[tokio::test]
+async fn a_block_is_served_although_its_mark_cannot_be_read() {
+    let bucket = TestBucket::new();
+    let [first, second, _] = three_blocks(&bucket).await;
+    let make = one(4, 0, 365);
+    let cover = bucket.tsdb(&Make { sources: vec![first.id(), second.id()], ..make }).await;
+    let mark = DeletionMark::new(cover.id(), TimestampMs(START), "test");
+    bucket.put(&cover.file(DeletionMark::FILE), tsdb::meta::to_marker_json(&mark)).await;
+    let refused = Refused::default();
+    refused.set(Some((DeletionMark::FILE, Fault::Denied)));
+    let gateway = bucket.failing_gateway(Settings::default(), refused.plan());
+    gateway.sync().await.unwrap();
+    let answer = ask(&gateway.store(), everything(hours(0, 12))).await;
+    assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+    assert_eq!(answer.series.len(), 4, "and it hides nobody");
+}
