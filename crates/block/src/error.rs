@@ -15,6 +15,10 @@ pub enum Kind {
     Corrupt,
     /// Stored bytes are of a version or encoding that is not known here.
     Unsupported,
+    /// Series came in disorder where that could not be mended any more; a block read again is sorted first.
+    Unordered,
+    /// What is asked for takes more memory than there is for it.
+    Limit,
     /// The configuration or the request is wrong.
     Invalid,
     /// A defect of ours, or of the local machine (disk full and the like).

@@ -81,6 +81,10 @@ impl BlockLocation {
         self.file(INDEX_FILE)
     }
 
+    pub fn tombstones(&self) -> Path {
+        self.file(TOMBSTONES_FILE)
+    }
+
     /// A chunk segment, counted from 1.
     pub fn segment(&self, number: u64) -> Path {
         self.file(&segment_file(number))

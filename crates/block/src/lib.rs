@@ -13,6 +13,7 @@ pub mod marker;
 pub mod metrics;
 pub mod reader;
 pub mod sync;
+pub mod tombstones;
 pub mod upload;
 
 #[cfg(test)]
@@ -22,7 +23,10 @@ pub use bucket::{Bucket, BucketSettings, MultipartWriter, PutOutcome};
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
 pub use metrics::{BucketMetrics, SyncMetrics};
-pub use reader::{BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery};
+pub use reader::{
+    BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery, StoredCounts,
+};
+pub use tombstones::{LoadedTombstones, TombstoneCache, load_tombstones};
 
 /// The object store's own names, so that users of this crate speak the same version.
 pub use object_store;

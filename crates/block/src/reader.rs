@@ -1,13 +1,14 @@
 //! Reads a TSDB block in a bucket by ranges: header → postings → series entries → chunks.
 //!
-//! Nothing is kept but the index header, in a cache that is bounded in bytes. Series come as streams of batches in the
-//! order of the block; a whole-block scan is the same stream without matchers, and then reads the index and the
+//! Nothing is kept but the index header, in a cache that is bounded in bytes. Series come as streams of batches in
+//! order of labels, which but for odd blocks is that of the index; a whole-block scan is the same stream without matchers, and then reads the index and the
 //! segments front to back in long ranges.
 
 mod chunks;
 mod entries;
 mod header_cache;
 mod metadata;
+mod order;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use model::{Labels, Matcher, TimeRange};
+use model::{Budget, Labels, Matcher, TimeRange};
 use object_store::path::Path;
 use tsdb::chunk::Encoding;
 use tsdb::index::Header;
 use tsdb::meta::BlockMeta;
+use tsdb::tombstones::{Interval, Tombstones, covers_span};
 
 use crate::layout::BlockLocation;
 use crate::{Bucket, Error, Kind, Result};
@@ -36,11 +38,13 @@ pub struct ReaderSettings {
     pub batch_bytes: u64,
     /// Batches of either kind under way at a time; memory is about this many times `batch_bytes`.
     pub prefetch: usize,
+    /// Bytes of series entries that are sorted in memory, at most, where a block has its series in disorder.
+    pub sorted_bytes: u64,
 }
 
 impl Default for ReaderSettings {
     fn default() -> ReaderSettings {
-        ReaderSettings { batch_series: 2048, batch_bytes: 8 << 20, prefetch: 2 }
+        ReaderSettings { batch_series: 2048, batch_bytes: 8 << 20, prefetch: 2, sorted_bytes: 256 << 20 }
     }
 }
 
@@ -79,13 +83,25 @@ pub struct ChunkSpan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub labels: Labels,
+    /// In order of time.
     pub chunks: Vec<ChunkSpan>,
+    /// What tombstones delete of it, ascending.
+    deleted: Option<Arc<[Interval]>>,
 }
 
 impl Entry {
     /// Bytes to fetch for its chunks, about.
     pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|c| u64::from(c.len)).sum()
+    }
+
+    /// The spans that are deleted.
+    fn deleted(&self) -> &[Interval] {
+        self.deleted.as_deref().unwrap_or_default()
+    }
+
+    fn is_deleted(&self, chunk: &ChunkSpan) -> bool {
+        covers_span(self.deleted(), (chunk.min_time, chunk.max_time))
     }
 }
 
@@ -119,6 +135,16 @@ pub struct SeriesBatch {
     pub series: Vec<BlockSeries>,
     /// Series that could not be read, because an entry or a chunk is broken; they are not among `series`.
     pub errors: Vec<Error>,
+    pub stored: StoredCounts,
+}
+
+/// What a block holds of the series and chunks asked for, before tombstones: of a whole block what its `meta.json`
+/// counts. Series that could not be read do not count, and of labels alone there are no samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoredCounts {
+    pub series: u64,
+    /// Of a downsampled chunk those of its first aggregate.
+    pub samples: u64,
 }
 
 /// Bytes and things read, added up over the queries that share it.
@@ -152,6 +178,10 @@ fn count(counter: &AtomicU64, n: u64) {
 pub struct BlockReader {
     inner: Arc<Inner>,
     stats: Arc<ReadStats>,
+    tombstones: Option<Arc<Tombstones>>,
+    /// Charged where series must be sorted.
+    budget: Option<Budget>,
+    sorts: bool,
 }
 
 #[derive(Debug)]
@@ -168,12 +198,28 @@ impl BlockReader {
     pub fn new(bucket: Bucket, meta: Arc<BlockMeta>, headers: HeaderCache, settings: ReaderSettings) -> BlockReader {
         let location = BlockLocation::tsdb(meta.ulid);
         let inner = Inner { bucket, location, meta, headers, settings };
-        BlockReader { inner: Arc::new(inner), stats: Arc::default() }
+        BlockReader { inner: Arc::new(inner), stats: Arc::default(), tombstones: None, budget: None, sorts: false }
     }
 
     /// The same block; what is read is added to `stats`.
     pub fn counting(&self, stats: Arc<ReadStats>) -> BlockReader {
-        BlockReader { inner: Arc::clone(&self.inner), stats }
+        BlockReader { stats, ..self.clone() }
+    }
+
+    /// The same block without what is deleted. Names and values of labels stay, as in Prometheus.
+    pub fn deleting(self, tombstones: Arc<Tombstones>) -> BlockReader {
+        BlockReader { tombstones: Some(tombstones).filter(|t| !t.is_empty()), ..self }
+    }
+
+    /// The same block; where its series must be sorted, that is charged to `budget`.
+    pub fn charging(self, budget: Budget) -> BlockReader {
+        BlockReader { budget: Some(budget), ..self }
+    }
+
+    /// The same block, its series sorted before any is given out: for one whose series came
+    /// [in disorder](Kind::Unordered). Readers that share the header cache of the one that noticed do so by themselves.
+    pub fn sorting(self) -> BlockReader {
+        BlockReader { sorts: true, ..self }
     }
 
     pub fn meta(&self) -> &Arc<BlockMeta> {
@@ -190,11 +236,12 @@ impl BlockReader {
         self.inner.headers.get(self.inner.meta.ulid, load).await
     }
 
-    /// Matching series with their chunks. An error ends the stream: the bucket failed, or the header or postings are
-    /// broken.
+    /// Matching series with their chunks, in order of labels; equal ones, which an odd block may hold, come one after
+    /// the other. An error ends the stream: the bucket failed, the header or postings are broken, or the block has its
+    /// series in an order that showed too late ([`Kind::Unordered`]: read it again).
     pub fn series(&self, query: SeriesQuery) -> BoxStream<'static, Result<SeriesBatch>> {
         let skip_chunks = query.skip_chunks;
-        let entries = self.entries(query);
+        let entries = self.in_order(self.stored_entries(query));
         if skip_chunks {
             return entries.map_ok(without_chunks).boxed();
         }
@@ -232,8 +279,22 @@ impl BlockReader {
 }
 
 fn without_chunks(batch: EntryBatch) -> SeriesBatch {
-    let series = batch.entries.into_iter().map(|e| BlockSeries { labels: e.labels, chunks: Vec::new() }).collect();
-    SeriesBatch { series, errors: batch.errors }
+    let stored = StoredCounts { series: batch.entries.len() as u64, samples: 0 };
+    let EntryBatch { entries, errors } = without_deleted(batch);
+    let series = entries.into_iter().map(|e| BlockSeries { labels: e.labels, chunks: Vec::new() }).collect();
+    SeriesBatch { series, errors, stored }
+}
+
+/// Leaves out chunks that are wholly deleted, and series without any other.
+fn without_deleted(mut batch: EntryBatch) -> EntryBatch {
+    batch.entries.retain_mut(|entry| {
+        if entry.deleted.is_some() {
+            let chunks = std::mem::take(&mut entry.chunks);
+            entry.chunks = chunks.into_iter().filter(|chunk| !entry.is_deleted(chunk)).collect();
+        }
+        !entry.chunks.is_empty()
+    });
+    batch
 }
 
 /// Cuts a batch so that each part has about `bytes` of chunks to fetch, one series at least.

@@ -50,9 +50,9 @@ impl Error {
         match self {
             Error::Bucket(e) => match e.kind() {
                 block::Kind::Corrupt | block::Kind::Unsupported | block::Kind::NotFound => Kind::Corrupt,
-                block::Kind::Invalid | block::Kind::Denied => Kind::Invalid,
+                block::Kind::Invalid | block::Kind::Denied | block::Kind::Limit => Kind::Invalid,
                 block::Kind::Internal => Kind::Internal,
-                block::Kind::Unavailable | block::Kind::AlreadyExists => Kind::Retry,
+                block::Kind::Unavailable | block::Kind::AlreadyExists | block::Kind::Unordered => Kind::Retry,
             },
             Error::Format(e) => match e.kind() {
                 tsdb::Kind::Corrupt | tsdb::Kind::Unsupported => Kind::Corrupt,

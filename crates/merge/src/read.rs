@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Sample, SampleValue};
 use tsdb::chunk::{Aggregate, decode_floats, decode_shared_histograms};
 
-use crate::column::{Column, Floats};
+use crate::column::{Column, Floats, SampleColumn};
 use crate::counter::CounterStitch;
 use crate::error::Error;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
@@ -37,18 +37,24 @@ impl ValueOf {
 }
 
 /// Decodes a run of chunks, sorted and as a rule without overlap ([`overlap_split`](crate::overlap_split)), into one
-/// column. Where a chunk reaches back before the end of the one before it, that part is skipped.
+/// column. Where raw chunks reach into each other, be it that they overlap or that a span does not tell of all samples,
+/// the column has the times of all, and of equal times the sample of the first chunk. Of a downsampled chunk, and of
+/// any beside one, the part is skipped that reaches back before the end of what came before it.
 pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error> {
     if value == ValueOf::Counter {
         return read_counter(chunks);
     }
     let mut column = Column::default();
+    let mut raw = true;
     for chunk in chunks {
         let last = column.last_time();
         let before = column.len();
         read_chunk(chunk, value, &mut column)?;
-        if let Some(last) = last {
-            skip_overlap(&mut column, before, last);
+        raw &= matches!(chunk.content, ChunkContent::Raw(_));
+        match last {
+            Some(last) if raw => weave(&mut column, before, last),
+            Some(last) => skip_overlap(&mut column, before, last),
+            None => {}
         }
     }
     Ok(column)
@@ -140,7 +146,44 @@ fn skip_overlap(column: &mut Column, from: usize, last: i64) {
     }
 }
 
+/// Puts the samples from index `from` on, which as a rule are all after `last`, the one before them, to their places.
+fn weave(column: &mut Column, from: usize, last: i64) {
+    match column {
+        Column::Floats(floats) => {
+            if floats.ts[from..].first().is_some_and(|t| *t <= last) {
+                weave_column(floats, from);
+            }
+        }
+        Column::Mixed(samples) => {
+            if samples[from..].first().is_some_and(|s| s.t <= last) {
+                weave_column(samples, from);
+            }
+        }
+    }
+}
+
+fn weave_column<C: SampleColumn>(column: &mut C, from: usize) {
+    let old = std::mem::take(column);
+    let (mut i, mut j) = (0, from);
+    // the one appended before, to tell neighbours
+    let mut before = None;
+    while i < from || j < old.len() {
+        let second = i >= from || (j < old.len() && old.time(j) < old.time(i));
+        let at = if second { &mut j } else { &mut i };
+        let taken = *at;
+        *at += 1;
+        if !second {
+            while j < old.len() && old.time(j) == old.time(taken) {
+                j += 1;
+            }
+        }
+        column.push_from(&old, taken, 0.0, before.is_some_and(|b: usize| b + 1 == taken));
+        before = Some(taken);
+    }
+}
+
 fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
+    let all_raw = chunks.iter().all(|c| matches!(c.content, ChunkContent::Raw(_)));
     let (mut stitch, mut column) = (CounterStitch::new(), Column::default());
     let mut scratch = Floats::default();
     for chunk in chunks {
@@ -161,6 +204,9 @@ fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
         }
         scratch.clear();
         decode_floats(bytes.encoding, &bytes.data, &mut scratch.ts, &mut scratch.values)?;
+        if all_raw && scratch.ts.first().is_some_and(|t| stitch.last_time().is_some_and(|last| *t < last)) {
+            return Ok(stitch_column(read_run(chunks, ValueOf::Average)?));
+        }
         match &mut column {
             Column::Floats(floats) => stitch.push_chunk(&scratch.ts, &scratch.values, floats),
             Column::Mixed(samples) => {
@@ -172,3 +218,32 @@ fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
     }
     Ok(column)
 }
+
+/// A counter whose chunks reach into each other: adds it up once its samples are in order.
+fn stitch_column(raw: Column) -> Column {
+    let mut stitch = CounterStitch::new();
+    match raw {
+        Column::Floats(raw) => {
+            let mut floats = Floats::default();
+            stitch.push_chunk(&raw.ts, &raw.values, &mut floats);
+            Column::Floats(floats)
+        }
+        Column::Mixed(raw) => {
+            let mut samples = Vec::with_capacity(raw.len());
+            for sample in raw {
+                let SampleValue::Float(value) = sample.value else {
+                    stitch.pass(sample.t);
+                    samples.push(sample);
+                    continue;
+                };
+                let mut floats = Floats::default();
+                stitch.push_chunk(&[sample.t], &[value], &mut floats);
+                samples.extend(Column::Floats(floats).into_samples());
+            }
+            Column::Mixed(samples)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

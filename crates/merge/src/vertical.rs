@@ -1,6 +1,8 @@
 //! Vertical merge: the chunks that several blocks hold of one series become one run without overlap, as Prometheus'
 //! compacting merger makes it. What does not overlap passes through as bytes.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use model::histogram::{Histogram, ResetHint};
 use model::{FloatHistogram, Sample, SampleValue};
@@ -30,39 +32,92 @@ pub enum Vertical {
     Penalty,
 }
 
-/// Merges one list of chunks per block; each is sorted and, as a rule, without overlap. The result is sorted, without
-/// overlap, and the same for the same lists in the same order.
+/// Merges one list of chunks per block. Lists may be in any order and overlap in themselves; the result is sorted,
+/// without overlap, and the same for the same lists in the same order. What overlaps within a list is no replica of
+/// itself: of it all samples stay, whichever way the lists are merged.
+///
+/// What lies alone passes as bytes: its span is believed. Where chunks that are decoded turn out to hold samples
+/// beyond their spans, what these overlap is merged with them.
 ///
 /// # Errors
 /// Damaged chunks, and downsampled chunks that overlap without being identical: batches cannot be mixed sample by
 /// sample without losing the raw values at their borders.
 pub fn merge_vertically(lists: Vec<Vec<SeriesChunk>>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
-    let mut merged = Vec::with_capacity(lists.iter().map(Vec::len).sum());
-    let mut rest: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
-    let by_span = |a: &SeriesChunk, b: &SeriesChunk| (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time));
-    let mut tree = LoserTree::with_order(rest.iter_mut().map(Iterator::next).collect(), by_span);
-    let mut pop = move |until: i64| {
-        let (source, head) = tree.peek()?;
-        if head.min_time > until {
-            return None;
-        }
-        tree.replace(rest[source].next())
-    };
-    while let Some(first) = pop(i64::MAX) {
+    let mut merged: Vec<SeriesChunk> = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+    let lists = lists.into_iter().map(|list| settled(list, how)).collect::<Result<_, Error>>()?;
+    let mut sources = Sources::new(lists);
+    while let Some(first) = sources.pop(i64::MAX) {
         let mut end = first.max_time;
         let mut overlapping = vec![first];
-        while let Some(next) = pop(end) {
-            if overlapping.last() != Some(&next) {
-                end = end.max(next.max_time);
-                overlapping.push(next);
+        loop {
+            while let Some(next) = sources.pop(end) {
+                if overlapping.last() != Some(&next) {
+                    end = end.max(next.max_time);
+                    overlapping.push(next);
+                }
             }
-        }
-        match overlapping.len() {
-            1 => merged.append(&mut overlapping),
-            _ => merge_overlapping(overlapping, how, &mut merged)?,
+            if overlapping.len() == 1 {
+                merged.append(&mut overlapping);
+                break;
+            }
+            let mut one = Vec::new();
+            merge_overlapping(overlapping.clone(), how, &mut one)?;
+            let (Some(head), Some(tail)) = (one.first(), one.last()) else { break };
+            let reaches_on = sources.next_begin().is_some_and(|begin| begin <= tail.max_time);
+            let reaches_back = merged.pop_if(|before| before.max_time >= head.min_time);
+            end = end.max(tail.max_time);
+            if reaches_back.is_none() && !reaches_on {
+                merged.append(&mut one);
+                break;
+            }
+            overlapping.splice(0..0, reaches_back);
         }
     }
     Ok(merged)
+}
+
+fn by_span(a: &SeriesChunk, b: &SeriesChunk) -> Ordering {
+    (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time))
+}
+
+/// A list in order, and where it is to be deduplicated against others, without overlap in itself.
+fn settled(mut list: Vec<SeriesChunk>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
+    if !list.is_sorted_by(|a, b| by_span(a, b).is_le()) {
+        list.sort_by(by_span);
+    }
+    let overlaps = || list.windows(2).any(|pair| pair[0].max_time >= pair[1].min_time);
+    match how {
+        Vertical::Penalty if overlaps() => merge_vertically(vec![list], Vertical::Chain),
+        _ => Ok(list),
+    }
+}
+
+/// Lists of chunks in order, taken together in order of their spans.
+struct Sources {
+    rest: Vec<std::vec::IntoIter<SeriesChunk>>,
+    tree: LoserTree<SeriesChunk, fn(&SeriesChunk, &SeriesChunk) -> Ordering>,
+}
+
+impl Sources {
+    fn new(lists: Vec<Vec<SeriesChunk>>) -> Sources {
+        let mut rest: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+        let heads = rest.iter_mut().map(Iterator::next).collect();
+        Sources { rest, tree: LoserTree::with_order(heads, by_span) }
+    }
+
+    /// Where the next chunk begins.
+    fn next_begin(&self) -> Option<i64> {
+        self.tree.peek().map(|(_, head)| head.min_time)
+    }
+
+    /// The next chunk, if it begins at `until` or before.
+    fn pop(&mut self, until: i64) -> Option<SeriesChunk> {
+        let (source, head) = self.tree.peek()?;
+        if head.min_time > until {
+            return None;
+        }
+        self.tree.replace(self.rest[source].next())
+    }
 }
 
 fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical, out: &mut Vec<SeriesChunk>) -> Result<(), Error> {

@@ -70,8 +70,8 @@ fn bucket_kind(error: &block::Error) -> ErrorKind {
         Kind::NotFound => ErrorKind::NotFound,
         Kind::Corrupt => ErrorKind::Corrupt,
         Kind::Unsupported => ErrorKind::Unsupported,
-        Kind::AlreadyExists | Kind::Invalid => ErrorKind::Invalid,
-        Kind::Unavailable | Kind::Denied | Kind::Internal => ErrorKind::Unavailable,
+        Kind::AlreadyExists | Kind::Invalid | Kind::Limit => ErrorKind::Invalid,
+        Kind::Unavailable | Kind::Denied | Kind::Internal | Kind::Unordered => ErrorKind::Unavailable,
     }
 }
 

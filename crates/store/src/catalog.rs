@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use block::sync::{SyncedBlock, UnseenBlock};
+use block::sync::{ObjectVersion, SyncedBlock, UnseenBlock};
 use block::{BlockLocation, Path};
 use model::{BlockId, Labels, Matcher, Resolution, TimeRange};
 use storeapi::{ComponentType, StoreInfo, TsdbInfo, match_external};
@@ -17,6 +17,7 @@ pub(crate) struct ServedBlock {
     pub(crate) location: BlockLocation,
     pub(crate) meta: Arc<BlockMeta>,
     pub(crate) labels: Labels,
+    pub(crate) tombstones: Option<ObjectVersion>,
 }
 
 impl ServedBlock {
@@ -79,7 +80,8 @@ impl Catalog {
             };
             let served = |b: &&SyncedBlock| {
                 let (location, meta) = (b.location.clone(), Arc::clone(&b.meta));
-                Arc::new(ServedBlock { location, meta, labels: labels.clone() })
+                let tombstones = b.tombstones.clone();
+                Arc::new(ServedBlock { location, meta, labels: labels.clone(), tombstones })
             };
             Group { spans: kept.iter().map(span).collect(), blocks: kept.iter().map(served).collect(), labels }
         };

@@ -3,12 +3,12 @@
 use std::collections::{HashSet, VecDeque};
 use std::error::Error as _;
 use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use block::reader::ReadStats;
-use block::{Bucket, HeaderCache};
+use block::{Bucket, HeaderCache, TombstoneCache};
 use model::{BlockId, Budget, Clock, Resolution, TimeRange, TimestampMs, rfc3339};
 use parquet_block::FooterCache;
 use storeapi::{Error, Frame, Kind, PartialResponse, Result};
@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) bucket: Bucket,
     pub(crate) headers: HeaderCache,
     pub(crate) footers: FooterCache,
+    pub(crate) tombstones: TombstoneCache,
     /// Blocks whose header was loaded once: another load tells that the cache had no room.
     pub(crate) loaded: Mutex<HashSet<BlockId>>,
     /// Bounds how many blocks are opened at a time.
@@ -73,6 +74,8 @@ pub(crate) struct Context {
     pub(crate) stats: Arc<ReadStats>,
     pub(crate) strategy: PartialResponse,
     served: Mutex<Served>,
+    /// A block turned out to have its series in disorder.
+    disorder: AtomicBool,
     start: Duration,
 }
 
@@ -87,7 +90,14 @@ struct Served {
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, strategy: PartialResponse) -> Context {
         let start = shared.clock.monotonic();
-        Context { shared, stats: Arc::default(), strategy, served: Mutex::default(), start }
+        Context {
+            shared,
+            stats: Arc::default(),
+            strategy,
+            served: Mutex::default(),
+            disorder: AtomicBool::new(false),
+            start,
+        }
     }
 
     pub(crate) fn elapsed(&self) -> f64 {
@@ -102,6 +112,15 @@ impl Context {
         }
         self.shared.metrics.dropped.with_label_values(&["bytes"]).inc();
         Err(Error::new(Kind::Limit, format!("exceeded bytes limit: limit {limit} violated (got {got})")))
+    }
+
+    pub(crate) fn found_disorder(&self) {
+        self.disorder.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether disorder was found since it was asked last.
+    pub(crate) fn take_disorder(&self) -> bool {
+        self.disorder.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn sent_series(&self, count: usize) {
@@ -191,7 +210,8 @@ impl BlockError {
         match self {
             BlockError::Request(error) => error.kind(),
             BlockError::Tsdb(error) => match error.kind() {
-                block::Kind::Unavailable | block::Kind::Denied => Kind::Unavailable,
+                block::Kind::Unavailable | block::Kind::Denied | block::Kind::Unordered => Kind::Unavailable,
+                block::Kind::Limit => Kind::Limit,
                 block::Kind::Internal => Kind::Internal,
                 // What the catalog lists is there and readable, unless it is broken.
                 _ => Kind::Corrupt,

@@ -9,7 +9,7 @@ use block::sync::{
     ConsistencyDelay, Deduplicate, FetcherSettings, Filter, IgnoreDeletionMark, MetaFetcher, RelabelFilter, Synced,
     TimePartition, UnreadMarks,
 };
-use block::{Bucket, HeaderCache, Path, SyncMetrics};
+use block::{Bucket, HeaderCache, Path, SyncMetrics, TombstoneCache};
 use model::{Clock, Reservation};
 use parquet_block::FooterCache;
 use prometheus::Registry;
@@ -66,11 +66,12 @@ impl Gateway {
         let cache_bytes = settings.index_cache_bytes.min(settings.budget.limit() / CACHE_SHARE);
         let mut caches = settings.budget.reserve("the index cache");
         caches.grow(cache_bytes).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;
-        let footer_bytes = cache_bytes / 4;
+        let (footer_bytes, tombstone_bytes) = (cache_bytes / 4, cache_bytes / 16);
         let shared = Arc::new(Shared {
             bucket: bucket.clone(),
-            headers: HeaderCache::new(cache_bytes - footer_bytes),
+            headers: HeaderCache::new(cache_bytes - footer_bytes - tombstone_bytes),
             footers: FooterCache::new(footer_bytes),
+            tombstones: TombstoneCache::new(tombstone_bytes),
             loaded: Mutex::default(),
             opening: Semaphore::new(settings.open_concurrency.max(1)),
             budget: settings.budget.clone(),

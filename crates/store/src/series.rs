@@ -43,25 +43,12 @@ pub(crate) fn batch_series(blocks: usize, limit: u64) -> usize {
 
 /// Streams the series of these blocks. `pass` is given back when the stream ends or is dropped.
 pub(crate) fn answer(picks: Vec<Pick>, plan: Plan, context: Arc<Context>, pass: Pass) -> FrameStream {
-    let plan = Arc::new(plan);
-    let blocks: Vec<_> = picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
-    context.shared.metrics.blocks_queried.observe(blocks.len() as f64);
+    context.shared.metrics.blocks_queried.observe(picks.len() as f64);
     context.sent_series(0);
-    let fetch_bytes = (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
-    let fetcher = Arc::new(Fetcher::new(blocks, &plan, Arc::clone(&context)));
-    let sources = picks.into_iter().map(|p| Source::open(p, Arc::clone(&plan), Arc::clone(&context))).collect();
-    let merge = Merge {
-        sources,
-        tree: None,
-        merging_since: None,
-        context: Arc::clone(&context),
-        notes: Notes::new(context.strategy),
-        left: if plan.request.limit == 0 { u64::MAX } else { plan.request.limit },
-        fetch_bytes,
-        skip_chunks: plan.request.skip_chunks,
-    };
+    let beginning = Beginning { times: picks.len(), picks, plan: Arc::new(plan) };
     let answer = Answer {
-        steps: steps(merge, fetcher),
+        steps: beginning.steps(&context),
+        beginning: Some(beginning),
         frames: VecDeque::new(),
         notes: Notes::new(context.strategy),
         context,
@@ -80,6 +67,37 @@ pub(crate) fn answer(picks: Vec<Pick>, plan: Plan, context: Arc<Context>, pass: 
     .boxed()
 }
 
+/// What an answer is made of, until some of it was given.
+struct Beginning {
+    picks: Vec<Pick>,
+    plan: Arc<Plan>,
+    /// How often it may still begin anew: each time another block was found in disorder.
+    times: usize,
+}
+
+impl Beginning {
+    fn steps(&self, context: &Arc<Context>) -> Steps {
+        let (plan, limit) = (&self.plan, self.plan.request.limit);
+        let blocks: Vec<_> = self.picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
+        let fetch_bytes = (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
+        let fetcher = Arc::new(Fetcher::new(blocks, plan, Arc::clone(context)));
+        let open = |pick: &Pick| Source::open(pick.clone(), Arc::clone(plan), Arc::clone(context));
+        let merge = Merge {
+            sources: self.picks.iter().map(open).collect(),
+            tree: None,
+            merging_since: None,
+            context: Arc::clone(context),
+            notes: Notes::new(context.strategy),
+            left: if limit == 0 { u64::MAX } else { limit },
+            fetch_bytes,
+            skip_chunks: plan.request.skip_chunks,
+        };
+        steps(merge, fetcher)
+    }
+}
+
+type Steps = BoxStream<'static, Result<(Vec<Frame>, Fetched)>>;
+
 /// What the merge brings at a time.
 struct Step {
     notes: Vec<Frame>,
@@ -87,7 +105,7 @@ struct Step {
 }
 
 /// Merges, and fetches the chunks of what is merged on tasks of their own.
-fn steps(merge: Merge, fetcher: Arc<Fetcher>) -> BoxStream<'static, Result<(Vec<Frame>, Fetched)>> {
+fn steps(merge: Merge, fetcher: Arc<Fetcher>) -> Steps {
     let skip_chunks = merge.skip_chunks;
     let context = Arc::clone(&merge.context);
     let merged = stream::unfold(Some(merge), |merge| async move {
@@ -213,7 +231,9 @@ impl Joined {
 
 /// The end of the pipe: frames in order.
 struct Answer {
-    steps: BoxStream<'static, Result<(Vec<Frame>, Fetched)>>,
+    steps: Steps,
+    /// `None` once a series was given, which cannot be taken back.
+    beginning: Option<Beginning>,
     frames: VecDeque<Frame>,
     notes: Notes,
     context: Arc<Context>,
@@ -226,10 +246,17 @@ impl Answer {
     async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
+                if matches!(frame, Frame::Series(_)) {
+                    self.beginning = None;
+                }
                 return Ok(Some(frame));
             }
             self.held = None;
-            match self.steps.next().await {
+            let step = self.steps.next().await;
+            if self.context.take_disorder() && self.begin_anew() {
+                continue;
+            }
+            match step {
                 Some(Ok((notes, fetched))) => self.add(notes, fetched)?,
                 Some(Err(error)) => return Err(error),
                 None if self.ended => return Ok(None),
@@ -240,6 +267,17 @@ impl Answer {
                 }
             }
         }
+    }
+
+    /// A block turned out to have its series in another order than that of labels; this time it is sorted first.
+    fn begin_anew(&mut self) -> bool {
+        let Some(beginning) = self.beginning.as_mut().filter(|b| b.times > 0) else { return false };
+        beginning.times -= 1;
+        // what the first attempt holds is given back before the second wants it
+        self.steps = stream::empty().boxed();
+        self.steps = beginning.steps(&self.context);
+        self.notes = Notes::new(self.context.strategy);
+        true
     }
 
     fn add(&mut self, notes: Vec<Frame>, fetched: Fetched) -> Result<()> {

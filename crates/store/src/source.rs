@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tsdb::chunk::Aggregate;
 
 use crate::catalog::{Pick, ServedBlock};
-use crate::context::{BlockError, Context, Notes, Task};
+use crate::context::{BlockError, Context, Notes, Shared, Task};
 
 /// Batches that wait for the merge; one more is being read.
 const READ_AHEAD: usize = 1;
@@ -89,6 +89,10 @@ impl Source {
                     self.heads = batch.heads.into_iter();
                 }
                 Some(Err(BlockError::Request(error))) => notes.fail(error)?,
+                Some(Err(BlockError::Tsdb(error))) if error.kind() == block::Kind::Unordered => {
+                    context.found_disorder();
+                    notes.warn(format!("block={} is left out from here on: {error}", self.block.id()))?;
+                }
                 Some(Err(error)) => notes.fail(context.block_failed(&self.block, &error))?,
             }
         }
@@ -135,6 +139,18 @@ pub(crate) fn tsdb_reader(block: &ServedBlock, context: &Context, settings: Read
     let shared = &context.shared;
     BlockReader::new(shared.bucket.clone(), Arc::clone(&block.meta), shared.headers.clone(), settings)
         .counting(Arc::clone(&context.stats))
+        .charging(shared.budget.clone())
+}
+
+/// The same without what is deleted, as the last sync saw it.
+async fn without_deleted(
+    reader: BlockReader,
+    block: &ServedBlock,
+    context: &Context,
+) -> std::result::Result<BlockReader, BlockError> {
+    let Some(version) = &block.tombstones else { return Ok(reader) };
+    let Shared { bucket, tombstones, .. } = &*context.shared;
+    Ok(reader.deleting(tombstones.get(bucket, &block.location, version).await?))
 }
 
 /// Loads the index header, or finds it in the cache.
@@ -183,6 +199,7 @@ impl Reading {
         let header = open_tsdb(&reader, &self.context).await?;
         let touched = header.label_names().any(|name| self.change.touches(name));
         drop(header);
+        let reader = without_deleted(reader, &self.pick.block, &self.context).await?;
         let mut sorter = Sorter::new(self, touched);
         let query = SeriesQuery {
             matchers: self.pick.matchers.to_vec(),

@@ -3,6 +3,7 @@
 mod answers;
 mod failures;
 mod model_check;
+mod odd;
 mod resolutions;
 mod service;
 mod support;

@@ -1,5 +1,5 @@
 //! What the tests and benches of several crates need: an HTTP object server that speaks S3 and GCS, stores that count
-//! and that fail, a clock that only tests move, and blocks filled from `synthetic`.
+//! and that fail, a clock that only tests move, blocks filled from `synthetic`, and indices that no sound writer writes.
 //!
 //! For `dev-dependencies` only; nothing here is in the product. Units: bytes, milliseconds.
 
@@ -9,6 +9,7 @@ mod failing;
 mod faults;
 mod mock_clock;
 mod object_server;
+mod odd_index;
 
 pub use blocks::{write_block, write_fleet};
 pub use counting::{CountingStore, StoreCounts};
@@ -16,3 +17,4 @@ pub use failing::FailingStore;
 pub use faults::{Call, Fault, FaultPlan, Op};
 pub use mock_clock::MockClock;
 pub use object_server::{ObjectServer, ServerCounts, ServerError, ServerSettings};
+pub use odd_index::{OddSeries, odd_index};

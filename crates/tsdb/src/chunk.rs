@@ -6,6 +6,7 @@
 mod aggregate;
 mod bits;
 mod counts;
+mod cut;
 mod histogram;
 mod histogram_writer;
 mod layout;
@@ -24,6 +25,7 @@ use model::histogram::{Histogram, ResetHint};
 use crate::Error;
 
 pub use aggregate::{Aggregates, join_aggregates, split_aggregates};
+pub use cut::{cut, forget_reset};
 pub use histogram_writer::{FloatHistogramEncoder, HistogramEncoder, Pushed};
 pub use transcode::{Transcoded, transcode};
 pub use xor::XorEncoder;
@@ -185,6 +187,20 @@ pub fn num_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
         Encoding::Xor | Encoding::Xor2 => sample_count(data, "chunk"),
         Encoding::Aggregate => aggregate::num_samples(data),
         _ => Ok(histogram::Header::parse(encoding, data)?.samples),
+    }
+}
+
+/// Samples of the chunk as `meta.json` counts them: of an AggrChunk those of its first aggregate.
+///
+/// # Errors
+/// As [`num_samples`].
+pub fn stored_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
+    match encoding {
+        Encoding::Aggregate => match split_aggregates(data)?.into_iter().flatten().next() {
+            Some((encoding, data)) => num_samples(encoding, data),
+            None => Ok(0),
+        },
+        _ => num_samples(encoding, data),
     }
 }
 

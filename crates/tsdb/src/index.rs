@@ -46,7 +46,8 @@ pub const MAGIC: u32 = 0xbaaa_d700;
 /// Series entries start at multiples of this many bytes, which is also the unit of their ids (not in version 1).
 pub const SERIES_ALIGNMENT: u64 = 16;
 
-/// Reads one postings list that lies at `offset` of the index; `bytes` may go on beyond it.
+/// Reads one postings list that lies at `offset` of the index; `bytes` may go on beyond it. Its ids come sorted and
+/// once each: where a series has a name twice, the writer may have listed it twice.
 pub fn parse_postings(bytes: &[u8], offset: u64) -> Result<Vec<u32>, Error> {
     let mut list = cursor::section(POSTINGS, bytes, offset)?;
     let count = list.u32()?;
@@ -54,9 +55,10 @@ pub fn parse_postings(bytes: &[u8], offset: u64) -> Result<Vec<u32>, Error> {
     if ids.len() as u64 != u64::from(count) * 4 {
         return Err(list.corrupt(format!("{count} ids in {} bytes", ids.len())));
     }
-    let ids: Vec<u32> = ids.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let mut ids: Vec<u32> = ids.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
     if ids.windows(2).any(|w| w[0] >= w[1]) {
-        return Err(list.corrupt("ids are not sorted"));
+        ids.sort_unstable();
+        ids.dedup();
     }
     Ok(ids)
 }

@@ -22,6 +22,17 @@ pub struct Interval {
     pub max_time: i64,
 }
 
+/// Whether the time `t` lies in one of the spans, which ascend.
+pub fn covers(intervals: &[Interval], t: i64) -> bool {
+    covers_span(intervals, (t, t))
+}
+
+/// Whether all of the closed span lies in one of the spans, which ascend and do not touch each other.
+pub fn covers_span(intervals: &[Interval], (min_time, max_time): (i64, i64)) -> bool {
+    let at = intervals.partition_point(|i| i.max_time < min_time);
+    intervals.get(at).is_some_and(|i| i.min_time <= min_time && max_time <= i.max_time)
+}
+
 /// The deleted spans of a block's series, by series reference as the index has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tombstones {
@@ -51,13 +62,24 @@ impl Tombstones {
         if stored != computed {
             return Err(Error::Checksum { what: WHAT, offset: body.len() as u64, stored, computed });
         }
-        let mut tombstones = Tombstones::default();
+        let mut all = Vec::new();
         while !entries.is_empty() {
             let entry = take_entry(&mut entries);
-            let (series, interval) = entry.ok_or(Error::truncated(WHAT, body.len() - entries.len()))?;
-            tombstones.add(series, interval);
+            all.push(entry.ok_or(Error::truncated(WHAT, body.len() - entries.len()))?);
         }
+        // in order, so that each joins the last of its series: a file in any other would take square time
+        all.sort_unstable();
+        let mut tombstones = Tombstones::default();
+        all.into_iter().for_each(|(series, interval)| tombstones.add(series, interval));
         Ok(tombstones)
+    }
+
+    /// Bytes of memory it takes, about.
+    pub fn memory(&self) -> usize {
+        /// What a map keeps for an entry, about.
+        const SERIES: usize = 48;
+        let intervals = |v: &Vec<Interval>| v.capacity() * size_of::<Interval>();
+        size_of::<Tombstones>() + self.intervals.values().map(|v| SERIES + intervals(v)).sum::<usize>()
     }
 
     /// The file's bytes, entries in order of series and time.

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
+use tsdb::chunk::{Transcoded, cut, forget_reset, stored_samples};
 use tsdb::segment::{ChunkRef, parse_record, record_len};
 
 use super::{BlockChunk, BlockReader, BlockSeries, ChunkSpan, Entry, SeriesBatch, count, offload};
@@ -71,29 +72,60 @@ impl BlockReader {
     }
 
     fn assemble(&self, entries: Vec<Entry>, fetched: Vec<Bytes>) -> SeriesBatch {
-        let mut batch = SeriesBatch { series: Vec::with_capacity(entries.len()), errors: Vec::new() };
+        let mut batch = SeriesBatch { series: Vec::with_capacity(entries.len()), ..SeriesBatch::default() };
         let mut records = fetched.into_iter();
         for entry in entries {
             let parts = records.by_ref().take(entry.chunks.len());
-            let mut chunks = Vec::with_capacity(entry.chunks.len());
-            let mut broken = None;
-            for (span, bytes) in entry.chunks.iter().zip(parts) {
-                match parse_record(&bytes) {
-                    Ok(record) => chunks.push(BlockChunk {
-                        min_time: span.min_time,
-                        max_time: span.max_time,
-                        encoding: record.encoding,
-                        data: bytes.slice_ref(record.data),
-                    }),
-                    Err(e) => broken = broken.or(Some(self.chunk_error(&entry, span, &e))),
+            match self.assemble_series(&entry, parts) {
+                Ok((chunks, samples)) => {
+                    batch.stored.series += 1;
+                    batch.stored.samples += samples;
+                    if !chunks.is_empty() {
+                        batch.series.push(BlockSeries { labels: entry.labels, chunks });
+                    }
                 }
-            }
-            match broken {
-                None => batch.series.push(BlockSeries { labels: entry.labels, chunks }),
-                Some(e) => batch.errors.push(e),
+                Err(e) => batch.errors.push(e),
             }
         }
         batch
+    }
+
+    /// The chunks of a series without what is deleted, and how many samples are stored.
+    fn assemble_series(&self, entry: &Entry, records: impl Iterator<Item = Bytes>) -> Result<(Vec<BlockChunk>, u64)> {
+        let mut chunks = Vec::with_capacity(entry.chunks.len());
+        let (mut samples, mut first_broken, mut after_gap) = (0, None, false);
+        for (span, bytes) in entry.chunks.iter().zip(records) {
+            let read = parse_record(&bytes).and_then(|record| {
+                samples += stored_samples(record.encoding, record.data)? as u64;
+                let data = bytes.slice_ref(record.data);
+                let ChunkSpan { min_time, max_time, .. } = *span;
+                Ok(BlockChunk { min_time, max_time, encoding: record.encoding, data })
+            });
+            let left = match read {
+                Ok(chunk) if entry.deleted().is_empty() => {
+                    chunks.push(chunk);
+                    continue;
+                }
+                Ok(chunk) => left_of(chunk, entry, span),
+                Err(e) => Err(e),
+            };
+            match left {
+                Ok(left) if left.is_empty() => after_gap = true,
+                Ok(mut left) => {
+                    if std::mem::take(&mut after_gap)
+                        && let Some(data) = forget_reset(left[0].encoding, &left[0].data)
+                    {
+                        left[0].data = data.into();
+                    }
+                    chunks.append(&mut left);
+                }
+                Err(e) => first_broken = first_broken.or(Some(self.chunk_error(entry, span, &e))),
+            }
+        }
+        match first_broken {
+            None => Ok((chunks, samples)),
+            Some(e) => Err(e),
+        }
     }
 
     fn chunk_error(&self, entry: &Entry, span: &ChunkSpan, error: &tsdb::Error) -> Error {
@@ -106,4 +138,19 @@ impl BlockReader {
         );
         Error::format(place, error)
     }
+}
+
+/// What tombstones leave of a chunk; of most nothing is deleted.
+fn left_of(chunk: BlockChunk, entry: &Entry, span: &ChunkSpan) -> std::result::Result<Vec<BlockChunk>, tsdb::Error> {
+    if entry.is_deleted(span) {
+        return Ok(Vec::new());
+    }
+    let Some(left) = cut(chunk.encoding, &chunk.data, entry.deleted())? else { return Ok(vec![chunk]) };
+    let chunk = |c: Transcoded| BlockChunk {
+        min_time: c.min_time,
+        max_time: c.max_time,
+        encoding: c.encoding,
+        data: c.data.into(),
+    };
+    Ok(left.into_iter().map(chunk).collect())
 }

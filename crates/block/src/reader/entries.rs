@@ -7,30 +7,47 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use model::{Matcher, TimeRange};
+use object_store::path::Path;
 use tsdb::index::{Header, HeaderLoader, SeriesEntry, SeriesParser, parse_postings};
+use tsdb::tombstones::Interval;
 
-use super::{BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload};
-use crate::Result;
+use super::{BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload, without_deleted};
 use crate::layout::INDEX_FILE;
+use crate::{Kind, Result};
 
 /// An entry may be longer than guessed; beyond this the guess is not stretched to the next entry known.
 const MAX_GUESS: u64 = 64 << 10;
 
 impl BlockReader {
+    /// The size that `meta.json` states spares a request, but it may be wrong, or that of another index.
     pub(super) async fn load_header(&self) -> Result<Header> {
         let path = self.inner.location.index();
         let stated = self.inner.meta.thanos.iter().flat_map(|t| &t.files).find(|f| f.rel_path == INDEX_FILE);
-        let size = match stated.map(|f| f.size_bytes).filter(|size| *size > 0) {
-            Some(size) => size,
-            None => self.inner.bucket.head(&path).await?.size,
+        let stated = stated.map(|f| f.size_bytes).filter(|size| *size > 0);
+        let Some(size) = stated else {
+            let size = self.inner.bucket.head(&path).await?.size;
+            return self.load_header_of(&path, size).await;
         };
+        match self.load_header_of(&path, size).await {
+            Err(e) if e.kind() == Kind::Corrupt => match self.inner.bucket.head(&path).await?.size {
+                true_size if true_size == size => Err(e),
+                true_size => {
+                    tracing::debug!(block = %self.inner.meta.ulid, size, true_size, "the index has another size than stated");
+                    self.load_header_of(&path, true_size).await
+                }
+            },
+            loaded => loaded,
+        }
+    }
+
+    async fn load_header_of(&self, path: &Path, size: u64) -> Result<Header> {
         let mut loader = HeaderLoader::new(size).map_err(|e| self.index_error(&e))?;
         loop {
             let need = loader.need();
             if need.is_empty() {
                 return loader.finish().map_err(|e| self.index_error(&e));
             }
-            let fetched = self.fetch(&path, &need).await?;
+            let fetched = self.fetch(path, &need).await?;
             let bytes = fetched.iter().map(Bytes::len).sum();
             count(&self.stats.header_bytes, bytes as u64);
             let fed = offload(bytes, move || loader.feed(&fetched).map(|()| loader)).await?;
@@ -39,23 +56,29 @@ impl BlockReader {
     }
 
     /// Matching series with the places of their chunks, in batches. With `skip_chunks` too, a series must have a chunk
-    /// that touches the range.
+    /// that touches the range. What is wholly deleted is left out. In order, as [`series`](BlockReader::series).
     pub fn entries(&self, query: SeriesQuery) -> BoxStream<'static, Result<EntryBatch>> {
+        self.in_order(self.stored_entries(query)).map_ok(without_deleted).boxed()
+    }
+
+    /// As [`entries`](BlockReader::entries), also what is deleted, in the order of the index.
+    pub(super) fn stored_entries(&self, query: SeriesQuery) -> BoxStream<'static, Result<EntryBatch>> {
         let reader = self.clone();
         let batches = async move {
             let header = reader.header().await?;
             let (ids, residual) = reader.find(&header, &query.matchers).await?;
-            let (ids, residual) = (Arc::new(ids), Arc::new(residual));
+            let filter = Arc::new(Filter { residual, matchers: query.matchers, range: query.range });
+            let ids = Arc::new(ids);
             let settings = reader.inner.settings;
             let step = settings.batch_series.max(1);
             let starts = (0..ids.len()).step_by(step);
             let batches = futures::stream::iter(starts).map(move |start| {
                 let (reader, header) = (reader.clone(), Arc::clone(&header));
-                let (ids, residual) = (Arc::clone(&ids), Arc::clone(&residual));
+                let (ids, filter) = (Arc::clone(&ids), Arc::clone(&filter));
                 async move {
                     let end = (start + step).min(ids.len());
                     let (batch, after) = (&ids[start..end], ids.get(end).copied());
-                    reader.fetch_entries(&header, batch, after, Filter { residual, range: query.range }).await
+                    reader.fetch_entries(&header, batch, after, filter).await
                 }
             });
             Ok(batches.buffered(settings.prefetch.max(1)))
@@ -94,7 +117,7 @@ impl BlockReader {
         header: &Arc<Header>,
         ids: &[u32],
         after: Option<u32>,
-        filter: Filter,
+        filter: Arc<Filter>,
     ) -> Result<EntryBatch> {
         let path = self.inner.location.index();
         let ranges = self.entry_ranges(header, ids, after);
@@ -142,15 +165,15 @@ impl BlockReader {
 
     fn parse_entries(&self, header: Arc<Header>, ids: &[u32], fetched: &[Bytes], filter: &Filter) -> EntryBatch {
         let mut batch = EntryBatch::default();
-        let mut sound: Vec<SeriesEntry> = Vec::with_capacity(ids.len());
+        let mut sound: Vec<(u32, SeriesEntry)> = Vec::with_capacity(ids.len());
         let mut parser = SeriesParser::new(header);
         for (id, bytes) in ids.iter().zip(fetched) {
             match parser.parse(*id, bytes) {
-                Ok(entry) => sound.push(entry),
+                Ok(entry) => sound.push((*id, entry)),
                 Err(e) => batch.errors.push(self.index_error(&e)),
             }
         }
-        let mut references: Vec<u64> = sound.iter().flat_map(|e| e.chunks.iter().map(|c| c.reference)).collect();
+        let mut references: Vec<u64> = sound.iter().flat_map(|(_, e)| e.chunks.iter().map(|c| c.reference)).collect();
         references.sort_unstable();
         let guess = self.chunk_guess();
         let span = |chunk: &tsdb::index::ChunkMeta| {
@@ -160,17 +183,23 @@ impl BlockReader {
             let len = if u64::from(room) <= MAX_GUESS { room } else { guess };
             ChunkSpan { min_time: chunk.min_time, max_time: chunk.max_time, reference: chunk.reference, len, room }
         };
-        for entry in &sound {
-            if !filter.residual.iter().all(|m| m.matches(entry.labels.get(&m.name).unwrap_or_default())) {
+        for (id, entry) in &sound {
+            if !filter.matches(entry) {
                 continue;
             }
             let touching = entry.chunks.iter().filter(|c| filter.range.overlaps_closed(c.min_time, c.max_time));
             let chunks: Vec<ChunkSpan> = touching.map(span).collect();
             if !chunks.is_empty() {
-                batch.entries.push(Entry { labels: entry.labels.clone(), chunks });
+                batch.entries.push(Entry { labels: entry.labels.clone(), chunks, deleted: self.deleted(*id) });
             }
         }
         batch
+    }
+
+    /// The spans of a series that tombstones delete.
+    fn deleted(&self, id: u32) -> Option<Arc<[Interval]>> {
+        let intervals = self.tombstones.as_ref()?.get(u64::from(id));
+        (!intervals.is_empty()).then(|| intervals.into())
     }
 
     /// Bytes of a chunk whose successor is not known: the largest one's, where `meta.json` states it.
@@ -190,6 +219,16 @@ impl BlockReader {
 
 /// Which series and chunks of a batch are wanted.
 struct Filter {
-    residual: Arc<Vec<Matcher>>,
+    /// What postings did not decide.
+    residual: Vec<Matcher>,
+    matchers: Vec<Matcher>,
     range: TimeRange,
+}
+
+impl Filter {
+    fn matches(&self, entry: &SeriesEntry) -> bool {
+        // postings also found it by values that do not count
+        let undecided = if entry.has_doubles { &self.matchers } else { &self.residual };
+        undecided.iter().all(|m| m.matches(entry.labels.get(&m.name).unwrap_or_default()))
+    }
 }

@@ -1,8 +1,9 @@
 //! Index headers in memory, bounded in bytes.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::BlockId;
 use moka::future::Cache;
@@ -12,12 +13,17 @@ use crate::{Error, Result};
 
 /// Headers by block. Cloning shares it.
 #[derive(Clone)]
-pub struct HeaderCache(Cache<BlockId, Arc<Header>>);
+pub struct HeaderCache {
+    headers: Cache<BlockId, Arc<Header>>,
+    /// Blocks found to have their series in disorder; few, if any.
+    unordered: Arc<Mutex<HashSet<BlockId>>>,
+}
 
 impl HeaderCache {
     pub fn new(capacity_bytes: u64) -> HeaderCache {
         let weigh = |_: &BlockId, header: &Arc<Header>| u32::try_from(header.memory()).unwrap_or(u32::MAX);
-        HeaderCache(Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build())
+        let headers = Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build();
+        HeaderCache { headers, unordered: Arc::default() }
     }
 
     /// Of those who ask for a block at the same time one loads.
@@ -26,22 +32,36 @@ impl HeaderCache {
         block: BlockId,
         load: impl Future<Output = Result<Arc<Header>>>,
     ) -> Result<Arc<Header>> {
-        self.0.try_get_with(block, load).await.map_err(|e: Arc<Error>| (*e).clone())
+        self.headers.try_get_with(block, load).await.map_err(|e: Arc<Error>| (*e).clone())
     }
 
     /// Forgets a block, such as one that was deleted.
     pub async fn remove(&self, block: BlockId) {
-        self.0.invalidate(&block).await;
+        self.headers.invalidate(&block).await;
+        self.unordered().remove(&block);
+    }
+
+    /// Has the series of a block sorted from now on, before they are given out.
+    pub(super) fn remember_unordered(&self, block: BlockId) {
+        self.unordered().insert(block);
+    }
+
+    pub(super) fn is_unordered(&self, block: BlockId) -> bool {
+        self.unordered().contains(&block)
+    }
+
+    fn unordered(&self) -> MutexGuard<'_, HashSet<BlockId>> {
+        self.unordered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes in use, about.
     pub fn bytes(&self) -> u64 {
-        self.0.weighted_size()
+        self.headers.weighted_size()
     }
 
     /// Blocks in the cache, about.
     pub fn blocks(&self) -> u64 {
-        self.0.entry_count()
+        self.headers.entry_count()
     }
 }
 

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use model::{Matcher, TimeRange};
 use tsdb::index::Header;
 
-use super::{BlockReader, EntryBatch, SeriesQuery};
+use super::{BlockReader, EntryBatch, SeriesQuery, without_deleted};
 use crate::{Error, Result};
 
 /// What a series entry costs to fetch, about, in bytes.
@@ -90,7 +90,7 @@ impl BlockReader {
     /// Labels only. A broken entry is an error here: the answer would lack names without a sign of it.
     async fn for_matching(&self, matchers: &[Matcher], mut each: impl FnMut(&EntryBatch)) -> Result<()> {
         let query = SeriesQuery { matchers: matchers.to_vec(), range: TimeRange::ALL, skip_chunks: true };
-        let mut batches = self.entries(query);
+        let mut batches = self.stored_entries(query).map_ok(without_deleted);
         while let Some(batch) = batches.try_next().await? {
             if let Some(error) = batch.errors.first() {
                 return Err::<(), Error>(error.clone());

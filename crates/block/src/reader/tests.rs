@@ -10,6 +10,8 @@ use super::*;
 use crate::testing::{self, TestClock};
 use crate::{BucketMetrics, BucketSettings, upload};
 
+mod odd;
+
 const ID: &str = "01M81HXX0GS6A2F69HCM1Y84FY";
 
 struct Uploaded {
@@ -31,7 +33,8 @@ impl Uploaded {
     }
 
     fn reader(&self) -> BlockReader {
-        let settings = ReaderSettings { batch_series: 50, batch_bytes: 20_000, prefetch: 2 };
+        let settings =
+            ReaderSettings { batch_series: 50, batch_bytes: 20_000, prefetch: 2, ..ReaderSettings::default() };
         BlockReader::new(self.bucket.clone(), Arc::clone(&self.meta), HeaderCache::new(1 << 20), settings)
     }
 

@@ -89,6 +89,161 @@ fn integer_histograms_stay_integers() {
     }
 }
 
+/// A chunk of some samples; its span may say less than it holds.
+#[derive(Clone, Debug)]
+struct Piece {
+    start: i64,
+    step: i64,
+    count: i64,
+    /// How many samples of the front and of the back the span leaves out.
+    untold: (i64, i64),
+}
+
+impl Piece {
+    fn times(&self) -> impl Iterator<Item = i64> {
+        let Piece { start, step, count, .. } = *self;
+        (0..count).map(move |i| start + i * step)
+    }
+
+    /// The value at a time is the same in all chunks.
+    fn chunk(&self, histograms: bool) -> SeriesChunk {
+        let mut out = Vec::new();
+        match histograms {
+            true => {
+                let sample = |t| Sample { t, value: SampleValue::Histogram(Arc::new(histogram_at(t))) };
+                encode_samples(&self.times().map(sample).collect::<Vec<_>>(), true, &mut out).unwrap();
+            }
+            false => encode_floats(
+                &Floats { ts: self.times().collect(), values: self.times().map(|t| t as f64).collect() },
+                &mut out,
+            ),
+        }
+        let [chunk] = &mut out[..] else { panic!("one chunk: {out:?}") };
+        chunk.min_time += self.untold.0 * self.step;
+        chunk.max_time = (chunk.max_time - self.untold.1 * self.step).max(chunk.min_time);
+        out.swap_remove(0)
+    }
+}
+
+fn histogram_at(t: i64) -> FloatHistogram {
+    FloatHistogram {
+        count: 3.0 + t as f64,
+        sum: t as f64,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_buckets: vec![1.0, 2.0 + t as f64],
+        ..FloatHistogram::default()
+    }
+}
+
+fn piece(untold: impl Strategy<Value = (i64, i64)>) -> impl Strategy<Value = Piece> {
+    (0i64..300, 1i64..5, 1i64..40, untold).prop_map(|(start, step, count, untold)| Piece { start, step, count, untold })
+}
+
+fn told() -> impl Strategy<Value = (i64, i64)> {
+    Just((0, 0))
+}
+
+fn partly_told() -> impl Strategy<Value = (i64, i64)> {
+    prop_oneof![2 => Just((0, 0)), 1 => (0i64..10, 0i64..10)]
+}
+
+fn permutations(of: usize) -> Vec<Vec<usize>> {
+    if of == 0 {
+        return vec![Vec::new()];
+    }
+    let insert = |shorter: Vec<usize>| (0..of).map(move |at| [&shorter[..at], &[of - 1], &shorter[at..]].concat());
+    permutations(of - 1).into_iter().flat_map(insert).collect()
+}
+
+fn union(pieces: &[Piece]) -> Vec<i64> {
+    let all: std::collections::BTreeSet<i64> = pieces.iter().flat_map(Piece::times).collect();
+    all.into_iter().collect()
+}
+
+/// Every time of a run, its samples those of that time.
+fn times_of(chunks: &[SeriesChunk]) -> Vec<i64> {
+    let sample = |s: Sample| {
+        match s.value {
+            SampleValue::Float(v) => assert_eq!(v, s.t as f64),
+            SampleValue::Histogram(h) => assert!(h.same_data(&histogram_at(s.t)), "{}: {h:?}", s.t),
+        }
+        s.t
+    };
+    read_run(chunks, ValueOf::Sum).unwrap().into_samples().into_iter().map(sample).collect()
+}
+
+/// The samples chunk by chunk, which is how a reader sees them that believes the spans.
+fn assert_sorted_and_apart(chunks: &[SeriesChunk]) {
+    assert!(chunks.windows(2).all(|w| w[0].max_time < w[1].min_time), "{chunks:?}");
+    for chunk in chunks {
+        let times = times_of(std::slice::from_ref(chunk));
+        assert_eq!((times[0], times[times.len() - 1]), (chunk.min_time, chunk.max_time));
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_permutation_comes_out_sorted_without_overlap_and_whole(
+        pieces in proptest::collection::vec(piece(told()), 3..=4),
+        histograms in any::<bool>(),
+    ) {
+        let chunks: Vec<SeriesChunk> = pieces.iter().map(|p| p.chunk(histograms)).collect();
+        let expected = union(&pieces);
+        for order in permutations(chunks.len()) {
+            let list: Vec<SeriesChunk> = order.iter().map(|i| chunks[*i].clone()).collect();
+            for how in [Vertical::Chain, Vertical::Penalty] {
+                let merged = merge_vertically(vec![list.clone()], how).unwrap();
+                assert_sorted_and_apart(&merged);
+                prop_assert_eq!(times_of(&merged), expected.clone(), "{:?} {:?}", how, order);
+            }
+            // over two blocks
+            for cut in 1..list.len() {
+                let lists = vec![list[..cut].to_vec(), list[cut..].to_vec()];
+                let merged = merge_vertically(lists, Vertical::Chain).unwrap();
+                assert_sorted_and_apart(&merged);
+                prop_assert_eq!(times_of(&merged), expected.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn floats_and_histograms_in_disorder_keep_every_time(
+        pieces in proptest::collection::vec((piece(told()), any::<bool>()), 1..6),
+    ) {
+        let list = pieces.iter().map(|(p, histograms)| p.chunk(*histograms)).collect();
+        let merged = merge_vertically(vec![list], Vertical::Chain).unwrap();
+        assert_sorted_and_apart(&merged);
+        let pieces: Vec<Piece> = pieces.into_iter().map(|(p, _)| p).collect();
+        prop_assert_eq!(times_of(&merged), union(&pieces));
+    }
+
+    #[test]
+    fn spans_that_do_not_tell_all_lose_no_samples(
+        pieces in proptest::collection::vec(piece(partly_told()), 1..6),
+        histograms in any::<bool>(),
+    ) {
+        let chunks: Vec<SeriesChunk> = pieces.iter().map(|p| p.chunk(histograms)).collect();
+        let lists = chunks.iter().map(|c| vec![c.clone()]).collect();
+        let merged = merge_vertically(lists, Vertical::Chain).unwrap();
+        prop_assert!(merged.windows(2).all(|w| w[0].max_time < w[1].min_time));
+        prop_assert_eq!(times_of(&merged), union(&pieces));
+        let mut sorted = chunks;
+        sorted.sort_by(by_span);
+        prop_assert_eq!(times_of(&sorted), union(&pieces), "the samples of a run that nobody merged");
+    }
+}
+
+#[test]
+fn what_a_decoded_chunk_holds_beyond_its_span_is_merged_with_what_it_overlaps() {
+    let piece = |start, count, untold| Piece { start, step: 10, count, untold };
+    // the second reaches back over the first and on over the fourth, which the spans do not tell
+    let pieces = [piece(0, 20, (0, 0)), piece(100, 30, (12, 5)), piece(250, 8, (0, 0)), piece(350, 20, (0, 0))];
+    let lists = pieces.iter().map(|p| vec![p.chunk(false)]).collect();
+    let merged = merge_vertically(lists, Vertical::Chain).unwrap();
+    assert_sorted_and_apart(&merged);
+    assert_eq!(times_of(&merged), union(&pieces));
+}
+
 proptest! {
     #[test]
     fn chained_lists_hold_every_time_once(lists in proptest::collection::vec(proptest::collection::vec(1..500i64, 1..300), 1..4)) {

@@ -249,6 +249,23 @@ impl TestBucket {
         meta
     }
 
+    /// Copies the blocks of a case that lies beside the block crate.
+    pub(super) async fn case(&self, name: &str) -> Vec<BlockMeta> {
+        let folder = FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../block/tests/data/cases").join(name);
+        let mut metas = Vec::new();
+        for block in std::fs::read_dir(folder).unwrap() {
+            let folder = block.unwrap().path();
+            let meta = BlockMeta::from_json(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
+            for name in ["chunks/000001", "index", "meta.json", "tombstones"] {
+                if let Ok(bytes) = std::fs::read(folder.join(name)) {
+                    self.put(&BlockLocation::tsdb(meta.ulid).file(name), bytes).await;
+                }
+            }
+            metas.push(meta);
+        }
+        metas
+    }
+
     /// The value of a metric, summed over its labels; `None` when there is none of that name.
     pub(super) fn metric(&self, name: &str) -> Option<f64> {
         let families = self.registry.gather();

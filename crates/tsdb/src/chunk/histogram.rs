@@ -47,6 +47,14 @@ impl Header {
     }
 }
 
+/// The byte of the header whose upper two bits are the reset flags.
+pub(super) fn flags_at(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::HistogramSt | Encoding::FloatHistogramSt => 0,
+        _ => 2,
+    }
+}
+
 fn hint_of(flags: u8) -> ResetHint {
     match flags >> 6 {
         0b10 => ResetHint::Reset,

@@ -1,6 +1,7 @@
 //! Chunks of the newer encodings in the form that every reader of the wire understands.
 
-use model::histogram::ResetHint;
+use model::FloatHistogram;
+use model::histogram::{Histogram, ResetHint};
 
 use super::{
     Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder, decode_floats, decode_histograms,
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::Error;
 
-/// A chunk of an encoding that every peer reads, with the closed span of its samples in milliseconds.
+/// A chunk encoded anew, in an encoding that every peer reads, with the closed span of its samples in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcoded {
     pub encoding: Encoding,
@@ -28,27 +29,47 @@ pub fn transcode(encoding: Encoding, data: &[u8]) -> Result<Vec<Transcoded>, Err
         Encoding::Xor2 => {
             let mut values = Vec::new();
             decode_floats(encoding, data, &mut ts, &mut values)?;
-            let mut encoder = XorEncoder::new();
-            ts.iter().zip(&values).for_each(|(t, value)| encoder.push(*t, *value));
-            Ok(chunk(Encoding::Xor, &ts, encoder.finish()).into_iter().collect())
+            Ok(floats(&ts, &values))
         }
         Encoding::HistogramSt => {
             let mut values = Vec::new();
             decode_integer_histograms(encoding, data, &mut ts, &mut values)?;
-            let begin = HistogramEncoder::new;
-            let push = |encoder: &mut HistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
-            runs(Encoding::Histogram, reset_hint(encoding, data)?, &ts, (begin, push, HistogramEncoder::finish))
+            integer_histograms(reset_hint(encoding, data)?, &ts, &values)
         }
         Encoding::FloatHistogramSt => {
             let mut values = Vec::new();
             decode_histograms(encoding, data, &mut ts, &mut values)?;
-            let begin = FloatHistogramEncoder::new;
-            let push = |encoder: &mut FloatHistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
-            let finish = FloatHistogramEncoder::finish;
-            runs(Encoding::FloatHistogram, reset_hint(encoding, data)?, &ts, (begin, push, finish))
+            float_histograms(reset_hint(encoding, data)?, &ts, &values)
         }
         _ => Err(Error::WrongEncoding { wanted: "what needs transcoding", encoding }),
     }
+}
+
+/// Floats as one chunk, or none.
+pub(super) fn floats(ts: &[i64], values: &[f64]) -> Vec<Transcoded> {
+    let mut encoder = XorEncoder::new();
+    ts.iter().zip(values).for_each(|(t, value)| encoder.push(*t, *value));
+    chunk(Encoding::Xor, ts, encoder.finish()).into_iter().collect()
+}
+
+/// `header` says what is known of a reset before the first.
+pub(super) fn integer_histograms(
+    header: ResetHint,
+    ts: &[i64],
+    values: &[Histogram],
+) -> Result<Vec<Transcoded>, Error> {
+    let push = |encoder: &mut HistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
+    runs(Encoding::Histogram, header, ts, (HistogramEncoder::new, push, HistogramEncoder::finish))
+}
+
+/// As [`integer_histograms`].
+pub(super) fn float_histograms(
+    header: ResetHint,
+    ts: &[i64],
+    values: &[FloatHistogram],
+) -> Result<Vec<Transcoded>, Error> {
+    let push = |encoder: &mut FloatHistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
+    runs(Encoding::FloatHistogram, header, ts, (FloatHistogramEncoder::new, push, FloatHistogramEncoder::finish))
 }
 
 /// Encodes histograms into as many chunks as the encoder wants.

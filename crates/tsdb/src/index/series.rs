@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use model::{Labels, LabelsPacker};
 
-use super::Header;
 use super::cursor::{self, Cursor};
+use super::{Header, Symbols};
 use crate::error::Error;
 
 const WHAT: &str = "index series";
@@ -24,6 +24,8 @@ pub struct SeriesEntry {
     pub labels: Labels,
     /// In order of time.
     pub chunks: Vec<ChunkMeta>,
+    /// A name stands twice in the index. Of its values the first counts, but the postings of each hold the series.
+    pub has_doubles: bool,
 }
 
 /// The length in bytes of the entry at the front of `bytes`, or at least that many are needed to tell.
@@ -49,10 +51,11 @@ impl SeriesParser {
         &self.header
     }
 
-    /// Reads the entry of series `id`; `bytes` start at its offset and may go on beyond it.
+    /// Reads the entry of series `id`; `bytes` start at its offset and may go on beyond it. Labels and chunks come
+    /// sorted, whatever their order in the index: Prometheus' readers take them as they are, and so do Thanos'.
     ///
     /// # Errors
-    /// Truncated bytes, a wrong checksum, labels that are not sorted or have no symbol, chunks out of range.
+    /// Truncated bytes, a wrong checksum, labels that have no symbol, chunks out of range.
     pub fn parse(&mut self, id: u32, bytes: &[u8]) -> Result<SeriesEntry, Error> {
         let offset = self.header.series_offset(id);
         let mut cursor = Cursor::new(WHAT, bytes, offset);
@@ -62,18 +65,41 @@ impl SeriesParser {
         let stored = cursor.u32()?;
         cursor::check(WHAT, offset, content, stored)?;
         let mut content = Cursor::new(WHAT, content, content_at);
-        let labels = self.parse_labels(&mut content)?;
+        let (labels, has_doubles) = self.parse_labels(&mut content)?;
         let chunks = parse_chunks(&mut content)?;
-        Ok(SeriesEntry { labels, chunks })
+        Ok(SeriesEntry { labels, chunks, has_doubles })
     }
 
-    fn parse_labels(&mut self, content: &mut Cursor<'_>) -> Result<Labels, Error> {
+    /// The labels, and whether a name stands twice.
+    fn parse_labels(&mut self, content: &mut Cursor<'_>) -> Result<(Labels, bool), Error> {
         let symbols = self.header.symbols();
         let count = content.uvarint()?;
+        let begin = content.clone();
         let references = (0..count).map(|_| Ok((content.uvarint()?, content.uvarint()?)));
-        let labels = self.labels.pack(references, |reference| symbols.get(reference))?;
-        labels.ok_or_else(|| content.corrupt("labels are not sorted"))
+        match self.labels.pack(references, |reference| symbols.get(reference))? {
+            Some(labels) => Ok((labels, false)),
+            None => sort_labels(begin, count, symbols),
+        }
     }
+}
+
+/// Labels that are not in order, or not different: of a name that stands twice the first value counts, as for Go's
+/// `labels.Get`.
+fn sort_labels(mut content: Cursor<'_>, count: u64, symbols: &Symbols) -> Result<(Labels, bool), Error> {
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        let (name, value) = (symbols.get(content.uvarint()?)?, symbols.get(content.uvarint()?)?);
+        // as good as no label
+        if !value.is_empty() {
+            pairs.push((name, value));
+        }
+    }
+    // stable, so that the first of a name stays the first
+    pairs.sort_by_key(|(name, _)| *name);
+    let before = pairs.len();
+    pairs.dedup_by_key(|(name, _)| *name);
+    let has_doubles = pairs.len() < before;
+    Ok((Labels::from_sorted(pairs), has_doubles))
 }
 
 fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
@@ -99,6 +125,10 @@ fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
             return Err(content.corrupt(format!("chunk {i}: time or reference out of range")));
         };
         chunks.push(ChunkMeta { reference, min_time, max_time });
+    }
+    let span = |chunk: &ChunkMeta| (chunk.min_time, chunk.max_time);
+    if !chunks.is_sorted_by_key(span) {
+        chunks.sort_by_key(span);
     }
     Ok(chunks)
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::super::bits::BitWriter;
 use super::super::counts::Count;
 use super::super::{
-    Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, decode_histograms, decode_integer_histograms,
-    num_samples, reset_hint, transcode,
+    Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, cut, decode_histograms, decode_integer_histograms,
+    forget_reset, num_samples, reset_hint, transcode,
 };
 use super::*;
 
@@ -330,4 +330,32 @@ fn start_times_are_read_over_and_lost_in_transcoding() {
             assert_eq!((ts_again, again), (ts, values));
         }
     }
+}
+
+#[test]
+fn histograms_with_start_times_are_cut() {
+    let starts = [None, Some(7_000), Some(7_000), Some(50_000)];
+    let t = |i: usize| 10_000 * i as i64 + 5;
+    let integers: Vec<_> = (0..starts.len()).map(|i| (t(i), starts[i], 3 * i as i64)).collect();
+    let floats: Vec<_> = (0..starts.len()).map(|i| (t(i), starts[i], 1.5 * i as f64)).collect();
+    let deleted = [crate::tombstones::Interval { min_time: t(1), max_time: t(1) }];
+    for (encoding, plain, data) in [
+        (Encoding::HistogramSt, Encoding::Histogram, with_start_times(&integers, ResetHint::Reset)),
+        (Encoding::FloatHistogramSt, Encoding::FloatHistogram, with_start_times(&floats, ResetHint::Reset)),
+    ] {
+        let (mut ts, mut values) = (Vec::new(), Vec::new());
+        decode_histograms(encoding, &data, &mut ts, &mut values).unwrap();
+        (ts.remove(1), values.remove(1));
+        let left = cut(encoding, &data, &deleted).unwrap().unwrap();
+        assert_eq!((left.len(), left[0].encoding, left[0].min_time, left[0].max_time), (1, plain, t(0), t(3)));
+        assert_eq!(reset_hint(plain, &left[0].data).unwrap(), ResetHint::Reset);
+        let (mut ts_again, mut again) = (Vec::new(), Vec::new());
+        decode_histograms(plain, &left[0].data, &mut ts_again, &mut again).unwrap();
+        assert_eq!((ts_again, again), (ts, values));
+        assert_eq!(cut(encoding, &data, &[]).unwrap(), None);
+    }
+    let known = with_start_times(&integers, ResetHint::NotReset);
+    let forgotten = forget_reset(Encoding::HistogramSt, &known).unwrap();
+    assert_eq!(reset_hint(Encoding::HistogramSt, &forgotten).unwrap(), ResetHint::Unknown);
+    assert_eq!(num_samples(Encoding::HistogramSt, &forgotten).unwrap(), starts.len());
 }

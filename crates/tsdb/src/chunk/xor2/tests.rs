@@ -2,7 +2,7 @@ use model::STALE_NAN;
 use proptest::prelude::*;
 
 use super::super::bits::BitWriter;
-use super::super::{Encoding, decode_floats, num_samples, transcode, varbit};
+use super::super::{Encoding, cut, decode_floats, num_samples, transcode, varbit};
 use super::*;
 use crate::varint::{put_uvarint, put_varint};
 
@@ -143,6 +143,25 @@ proptest! {
                 prop_assert!(again.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_deleted_comes_back(samples in samples(), starts in prop::collection::vec(0..4i64, 200), at: prop::sample::Index) {
+        prop_assume!(!samples.is_empty());
+        let gone = samples[at.index(samples.len())].0;
+        let deleted = [crate::tombstones::Interval { min_time: gone, max_time: gone.saturating_add(20_000) }];
+        let kept: Vec<(i64, u64)> = samples
+            .iter()
+            .filter(|s| !(deleted[0].min_time..=deleted[0].max_time).contains(&s.0))
+            .map(|s| (s.0, s.1.to_bits()))
+            .collect();
+        let left = cut(Encoding::Xor2, &encode(&samples, &starts), &deleted).unwrap().unwrap();
+        let (mut ts, mut values) = (Vec::new(), Vec::new());
+        for chunk in &left {
+            prop_assert_eq!(chunk.encoding, Encoding::Xor);
+            decode_floats(Encoding::Xor, &chunk.data, &mut ts, &mut values).unwrap();
+        }
+        prop_assert!(ts.into_iter().zip(values.into_iter().map(f64::to_bits)).eq(kept));
     }
 
     #[test]

@@ -12,7 +12,7 @@ fn rewrite(index: &Index) -> Vec<u8> {
     let mut writer = IndexWriter::new(index.header().symbols().iter()).unwrap();
     let mut bytes = Vec::new();
     for entry in index.all_series().unwrap() {
-        let SeriesEntry { labels, chunks } = entry.unwrap();
+        let SeriesEntry { labels, chunks, .. } = entry.unwrap();
         writer.push(&labels, &chunks).unwrap();
         bytes.extend(writer.take_output());
     }
