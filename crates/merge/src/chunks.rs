@@ -19,7 +19,7 @@ pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
 }
 
 /// By span; then raw before downsampled, present before absent, lower encoding first, greater bytes first.
-fn compare_chunks(a: &SeriesChunk, b: &SeriesChunk) -> Ordering {
+pub(crate) fn compare_chunks(a: &SeriesChunk, b: &SeriesChunk) -> Ordering {
     (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time)).then_with(|| match (&a.content, &b.content) {
         (ChunkContent::Raw(a), ChunkContent::Raw(b)) => compare_bytes(a, b),
         (ChunkContent::Raw(_), ChunkContent::Aggregates(_)) => Ordering::Less,

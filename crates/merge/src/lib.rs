@@ -1,9 +1,11 @@
 //! What more than one process does to series: k-way merge ([`LoserTree`]), identical-chunk dedup, penalty and chain
-//! replica dedup, counter stitching, the vertical merge of the compactor, window aggregation for downsampling.
+//! replica dedup, counter stitching, the vertical merge of the compactor, window aggregation for downsampling, and how
+//! far sources agree ([`agreement`]).
 //!
 //! Synchronous and pure: chunks and columns in, chunks and columns out. No I/O, no labels of replicas (callers drop
 //! those), no knowledge of blocks. Times are milliseconds; spans of chunks are closed.
 
+mod agreement;
 mod chunks;
 mod column;
 mod counter;
@@ -15,6 +17,7 @@ mod read;
 mod series;
 mod vertical;
 
+pub use agreement::{Agreement, agreement};
 pub use chunks::{merge_series_chunks, overlap_split};
 pub use column::{Column, Floats, SampleColumn};
 pub use counter::CounterStitch;
