@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use block::{Bucket, BucketMetrics, BucketSettings};
+use block::sync::SyncedBlock;
+use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
 use compact::{DownsampleJob, OutputFormat};
 use model::Resolution;
 use object_store::local::LocalFileSystem;
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bucket = Bucket::new(store, BucketSettings::default(), metrics, clock());
     let (labels, samples) = (meta.external_labels(), meta.stats.num_samples);
     let job = DownsampleJob {
-        input: &Arc::new(meta),
+        input: &SyncedBlock::new(BlockLocation::tsdb(meta.ulid), Arc::new(meta)),
         labels: &labels,
         resolutions: &[resolution],
         format: OutputFormat::Parquet,

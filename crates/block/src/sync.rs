@@ -50,6 +50,20 @@ pub struct SyncedBlock {
 }
 
 impl SyncedBlock {
+    /// A block without marks or tombstones, under the external labels that its meta states.
+    pub fn new(location: BlockLocation, meta: Arc<BlockMeta>) -> SyncedBlock {
+        SyncedBlock {
+            location,
+            labels: meta.external_labels(),
+            meta,
+            deletion_mark: None,
+            no_compact_mark: None,
+            no_downsample_mark: None,
+            tombstones: None,
+            bytes: 0,
+        }
+    }
+
     pub fn id(&self) -> BlockId {
         self.meta.ulid
     }

@@ -1,24 +1,37 @@
 //! Whether a listing of the bucket still holds. A bucket of many blocks takes thousands of requests to list.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Whether this process wrote to the bucket, or tried to, since it was last listed.
+/// What this process wrote to the bucket, or tried to. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Changes(Arc<AtomicBool>);
+pub(crate) struct Changes(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    noted: AtomicU64,
+    /// How many there were when the bucket was last listed.
+    listed: AtomicU64,
+}
 
 impl Changes {
     /// Something is about to be written or deleted.
     pub(crate) fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.noted.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many there were since the start.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.noted.load(Ordering::Relaxed)
+    }
+
+    /// Whether there were any since the bucket was listed.
     pub(crate) fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.count() != self.0.listed.load(Ordering::Relaxed)
     }
 
     /// The bucket was listed after all that was noted.
     pub(crate) fn settle(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.listed.store(self.count(), Ordering::Relaxed);
     }
 }

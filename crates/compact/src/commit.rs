@@ -46,14 +46,6 @@ pub(crate) async fn commit(bucket: &Bucket, location: &BlockLocation, meta: &Blo
     Err(last.unwrap_or_else(gone).into())
 }
 
-/// Whether a complete block with this id is there already, so that its work need not be done again.
-pub(crate) async fn is_committed(bucket: &Bucket, location: &BlockLocation) -> Result<Option<BlockMeta>> {
-    match bucket.get_if_exists(&location.meta()).await? {
-        Some(bytes) => Ok(Some(BlockMeta::from_json(&bytes)?)),
-        None => Ok(None),
-    }
-}
-
 /// Equal in everything but the time of upload.
 fn is_same(a: &BlockMeta, b: &BlockMeta) -> bool {
     let files = |meta: &BlockMeta| meta.thanos.as_ref().map(|t| (t.files.clone(), t.labels.clone()));

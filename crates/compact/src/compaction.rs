@@ -3,26 +3,30 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use block::{BlockLocation, Bucket};
-use futures::TryStreamExt;
+use block::sync::SyncedBlock;
+use block::{BlockLocation, Bucket, HeaderCache};
+use futures::{StreamExt, TryStreamExt};
 use merge::Vertical;
 use model::{BlockId, Labels};
 use serde_json::{Map, Value};
 use tsdb::meta::{BlockDesc, BlockMeta, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
 
-use crate::commit::{Committed, commit, is_committed};
-use crate::identity::{Identity, OutputFormat};
-use crate::merged::Inputs;
+use crate::commit::{Committed, commit};
+use crate::identity::{Identity, OutputFormat, Parent};
+use crate::merged::{Input, Inputs, in_order};
 use crate::output::{TsdbOutput, Written, segment_names};
+use crate::place::{Place, Row, is_marked, read_back};
 use crate::{Error, Result};
 
 /// Blocks to merge and how.
 pub(crate) struct Job<'a> {
     /// Of one group and one resolution.
-    pub(crate) blocks: &'a [Arc<BlockMeta>],
+    pub(crate) blocks: &'a [SyncedBlock],
     /// External labels of the output: those of the group.
     pub(crate) labels: &'a Labels,
     pub(crate) how: Vertical,
+    /// Merge blocks that contradict each other too.
+    pub(crate) merge_conflicting: bool,
 }
 
 /// What became of a job.
@@ -30,63 +34,111 @@ pub(crate) struct Done {
     /// `None` when the inputs hold no samples: then they are only to be deleted.
     pub(crate) output: Option<Arc<BlockMeta>>,
     pub(crate) overlapping: bool,
+    /// Whether an earlier run, or another compactor, had written the output.
+    pub(crate) was_there: bool,
 }
 
 impl Job<'_> {
+    /// Writes the output and reads it back, so that the inputs may be marked for deletion.
+    ///
+    /// # Errors
+    /// The bucket fails, an input is damaged, or the blocks are not of one server; then nothing is committed.
     pub(crate) async fn run(&self, bucket: &Bucket) -> Result<Done> {
-        let id = self.output_id();
-        let location = BlockLocation::tsdb(id);
         let overlapping = self.overlapping();
-        if let Some(meta) = is_committed(bucket, &location).await? {
-            tracing::info!(block = %id, "the output is there already");
-            return Ok(Done { output: Some(Arc::new(meta)), overlapping });
+        let inputs = Input::open_all(bucket, self.blocks).await?;
+        let parents: Vec<Parent> = inputs.iter().map(Input::parent).collect();
+        let location = |redo| BlockLocation::tsdb(self.output_id(&parents, redo));
+        let is_ours = |found: &BlockMeta| self.is_output(found);
+        let id = match (Row { location: &location, is_ours: &is_ours }).find(bucket).await? {
+            Place::Taken(meta) => return Ok(Done { output: Some(Arc::new(*meta)), overlapping, was_there: true }),
+            Place::Free { redo } => self.output_id(&parents, redo),
+        };
+        let write = |headers| self.write(bucket, &inputs, id, headers);
+        let written = in_order(inputs.len(), write).await?;
+        if written.stats.num_samples == 0 {
+            block::upload::delete_block(bucket, &written.location).await?;
+            return Ok(Done { output: None, overlapping, was_there: false });
         }
-        let inputs = Inputs::new(bucket, self.blocks, self.how);
+        let meta = self.meta(id, &written);
+        self.check_inputs_stay(bucket).await?;
+        let committed = commit(bucket, &written.location, &meta).await?;
+        read_back(bucket, &written.location, &meta).await?;
+        let was_there = committed == Committed::AlreadyThere;
+        Ok(Done { output: Some(Arc::new(meta)), overlapping, was_there })
+    }
+
+    async fn write(&self, bucket: &Bucket, inputs: &[Input], id: BlockId, headers: HeaderCache) -> Result<Written> {
+        let mut inputs = Inputs::new(bucket, inputs, self.how, &headers);
+        if self.must_agree() {
+            inputs = inputs.refusing_conflicts();
+        }
         let mut output = TsdbOutput::create(bucket, id, inputs.symbols().await?)?;
         let mut series = inputs.series().await?;
         while let Some((labels, chunks)) = series.try_next().await? {
             output.push(&labels, &chunks).await?;
         }
-        let written = output.finish().await?;
-        if written.stats.num_samples == 0 {
-            block::upload::delete_block(bucket, &location).await?;
-            return Ok(Done { output: None, overlapping });
-        }
-        let meta = self.meta(id, &written);
-        check(&meta, self.blocks)?;
-        if commit(bucket, &written.location, &meta).await? == Committed::AlreadyThere {
-            tracing::info!(block = %id, "another compactor wrote the same block");
-        }
-        Ok(Done { output: Some(Arc::new(meta)), overlapping })
+        output.finish().await
     }
 
-    fn output_id(&self) -> BlockId {
-        let parents: Vec<_> = self.blocks.iter().map(|b| b.ulid).collect();
+    /// Whether the blocks should be of one server: replicas, told apart by a label that was taken away, need not agree.
+    fn must_agree(&self) -> bool {
+        let is_raw = self.blocks.iter().all(|b| b.resolution() == model::Resolution::Raw);
+        let one_stream = self.blocks.iter().all(|b| b.meta.external_labels() == *self.labels);
+        is_raw && one_stream && !self.merge_conflicting
+    }
+
+    /// An input that somebody marked meanwhile is to be gone: what holds its samples must not come into being now.
+    async fn check_inputs_stay(&self, bucket: &Bucket) -> Result<()> {
+        /// Marks looked for at a time.
+        const PARALLEL: usize = 16;
+        let gone = |block: &SyncedBlock| {
+            let (location, id) = (block.location.clone(), block.id());
+            async move {
+                let stays = bucket.exists(&location.meta()).await? && !is_marked(bucket, &location).await?;
+                if stays { Ok(()) } else { Err(Error::InputGone { id }) }
+            }
+        };
+        let looks = self.blocks.iter().map(gone).collect::<Vec<_>>();
+        futures::stream::iter(looks).buffer_unordered(PARALLEL).try_collect().await
+    }
+
+    fn output_id(&self, parents: &[Parent], redo: u32) -> BlockId {
         let settings = match self.how {
             Vertical::Chain => "dedup=",
             Vertical::Penalty => "dedup=penalty",
         };
         Identity {
-            parents: &parents,
+            parents,
             group_labels: self.labels,
             resolution: self.blocks[0].resolution(),
             format: OutputFormat::Tsdb,
             settings,
+            redo,
         }
         .block_id()
     }
 
+    /// Whether a block with an id of ours was made of the same blocks.
+    fn is_output(&self, found: &BlockMeta) -> bool {
+        let ids: BTreeSet<BlockId> = found.compaction.parents.iter().map(|p| p.ulid).collect();
+        ids == self.blocks.iter().map(SyncedBlock::id).collect::<BTreeSet<_>>()
+    }
+
+    fn metas(&self) -> impl Iterator<Item = &Arc<BlockMeta>> {
+        self.blocks.iter().map(|b| &b.meta)
+    }
+
     fn overlapping(&self) -> bool {
-        let mut sorted: Vec<_> = self.blocks.iter().map(|b| b.range()).collect();
+        let mut sorted: Vec<_> = self.metas().map(|b| b.range()).collect();
         sorted.sort_by_key(|r| r.start);
         sorted.windows(2).any(|pair| pair[0].overlaps(pair[1]))
     }
 
     fn meta(&self, id: BlockId, written: &Written) -> BlockMeta {
-        let mut parents: Vec<_> = self.blocks.iter().map(|b| descriptor(b)).collect();
+        let mut parents: Vec<_> = self.metas().map(|b| descriptor(b)).collect();
         parents.sort_by_key(|p| (p.min_time, p.ulid));
-        let sources: BTreeSet<BlockId> = self.blocks.iter().flat_map(|b| b.sources().to_vec()).collect();
-        let level = self.blocks.iter().map(|b| b.compaction.level).max().unwrap_or(0) + 1;
+        let sources: BTreeSet<BlockId> = self.metas().flat_map(|b| b.sources().iter().copied()).collect();
+        let level = self.metas().map(|b| b.compaction.level).max().unwrap_or(0) + 1;
         let thanos = Thanos {
             version: 1,
             labels: text_labels(self.labels),
@@ -100,8 +152,8 @@ impl Job<'_> {
         };
         BlockMeta {
             ulid: id,
-            min_time: self.blocks.iter().map(|b| b.min_time).min().unwrap_or(0),
-            max_time: self.blocks.iter().map(|b| b.max_time).max().unwrap_or(0),
+            min_time: self.metas().map(|b| b.min_time).min().unwrap_or(0),
+            max_time: self.metas().map(|b| b.max_time).max().unwrap_or(0),
             stats: written.stats.clone(),
             compaction: Compaction { level, sources: sources.into_iter().collect(), parents, ..Compaction::default() },
             version: 1,
@@ -122,8 +174,8 @@ pub(crate) fn text_labels(labels: &Labels) -> std::collections::BTreeMap<String,
 }
 
 /// Extensions that every input has, as the first has them.
-fn common_extensions(blocks: &[Arc<BlockMeta>]) -> Option<Value> {
-    let of = |b: &Arc<BlockMeta>| match b.thanos.as_ref()?.extensions.clone()? {
+fn common_extensions(blocks: &[SyncedBlock]) -> Option<Value> {
+    let of = |b: &SyncedBlock| match b.meta.thanos.as_ref()?.extensions.clone()? {
         Value::Object(map) => Some(map),
         _ => None,
     };
@@ -133,15 +185,4 @@ fn common_extensions(blocks: &[Arc<BlockMeta>]) -> Option<Value> {
         common.retain(|key, _| other.contains_key(key));
     }
     (!common.is_empty()).then_some(Value::Object(common))
-}
-
-/// What must hold of an output before it may replace its inputs.
-fn check(meta: &BlockMeta, inputs: &[Arc<BlockMeta>]) -> Result<()> {
-    let samples: u64 = inputs.iter().map(|b| b.stats.num_samples).sum();
-    let known = inputs.iter().all(|b| b.stats.num_samples > 0);
-    if known && meta.stats.num_samples > samples {
-        let reason = format!("{} samples came out of {samples}", meta.stats.num_samples);
-        return Err(Error::Refused { id: meta.ulid, reason });
-    }
-    Ok(())
 }

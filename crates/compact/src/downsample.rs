@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -13,11 +14,12 @@ use model::{BlockId, Labels, Resolution};
 use parquet_block::{BlockDescription, ParquetBlockWriter};
 use tsdb::meta::{BlockMeta, BlockStats, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
 
-use crate::commit::{commit, is_committed};
+use crate::commit::commit;
 use crate::compaction::text_labels;
 use crate::identity::{Identity, OutputFormat};
-use crate::merged::{Inputs, MergedSeries};
+use crate::merged::{Input, Inputs, MergedSeries, in_order};
 use crate::output::{TsdbOutput, segment_names};
+use crate::place::{Place, Row, read_back};
 use crate::{Error, Result};
 
 /// Encoded bytes of the series that are aggregated as one piece of work.
@@ -25,7 +27,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// One block to read and what to write of it. Outputs have ids and bytes that depend on the input alone.
 pub struct Job<'a> {
-    pub input: &'a Arc<BlockMeta>,
+    pub input: &'a SyncedBlock,
     /// External labels of the group.
     pub labels: &'a Labels,
     /// Finest first.
@@ -33,6 +35,12 @@ pub struct Job<'a> {
     pub format: OutputFormat,
     /// Batches aggregated at a time.
     pub workers: usize,
+}
+
+/// An output that is to be written.
+struct Wanted {
+    resolution: Resolution,
+    id: BlockId,
 }
 
 /// A series and its windows, one set per resolution of the job.
@@ -44,57 +52,74 @@ impl Job<'_> {
     /// # Errors
     /// The bucket fails, or the input is damaged; then nothing is committed.
     pub async fn run(&self, bucket: &Bucket) -> Result<Vec<Arc<BlockMeta>>> {
+        let input = Input::open(bucket, self.input).await?;
         let mut done = Vec::new();
         let mut wanted = Vec::new();
         for resolution in self.resolutions {
-            match is_committed(bucket, &self.location(*resolution)).await? {
-                Some(meta) => done.push(Arc::new(meta)),
-                None => wanted.push(*resolution),
+            let location = |redo| self.location(*resolution, self.output_id(&input, *resolution, redo));
+            let is_ours = |found: &BlockMeta| self.is_output(found, *resolution);
+            match (Row { location: &location, is_ours: &is_ours }).find(bucket).await? {
+                Place::Taken(meta) => done.push(Arc::new(*meta)),
+                Place::Free { redo } => {
+                    wanted.push(Wanted { resolution: *resolution, id: self.output_id(&input, *resolution, redo) });
+                }
             }
         }
         if wanted.is_empty() {
             return Ok(done);
         }
-        let inputs = Inputs::new(bucket, std::slice::from_ref(self.input), Vertical::Chain);
-        let written = match self.format {
-            OutputFormat::Parquet => self.write_parquet(bucket, inputs, &wanted).await?,
-            OutputFormat::Tsdb => self.write_tsdb(bucket, inputs, &wanted).await?,
+        let (input, wanted) = (std::slice::from_ref(&input), wanted.as_slice());
+        let write = |headers| async move {
+            let inputs = Inputs::new(bucket, input, Vertical::Chain, &headers);
+            match self.format {
+                OutputFormat::Parquet => self.write_parquet(bucket, inputs, wanted).await,
+                OutputFormat::Tsdb => self.write_tsdb(bucket, inputs, wanted).await,
+            }
         };
+        let written = in_order(1, write).await?;
         for meta in written {
-            commit(bucket, &self.location(meta.resolution()), &meta).await?;
+            let location = self.location(meta.resolution(), meta.ulid);
+            commit(bucket, &location, &meta).await?;
+            read_back(bucket, &location, &meta).await?;
             done.push(Arc::new(meta));
         }
         Ok(done)
     }
 
-    fn output_id(&self, resolution: Resolution) -> BlockId {
+    fn output_id(&self, input: &Input, resolution: Resolution, redo: u32) -> BlockId {
         Identity {
-            parents: &[self.input.ulid],
+            parents: &[input.parent()],
             group_labels: self.labels,
             resolution,
             format: self.format,
             settings: "",
+            redo,
         }
         .block_id()
     }
 
-    fn location(&self, resolution: Resolution) -> BlockLocation {
-        let id = self.output_id(resolution);
+    fn location(&self, resolution: Resolution, id: BlockId) -> BlockLocation {
         match self.format {
             OutputFormat::Parquet => BlockLocation::parquet(self.labels, resolution, id),
             OutputFormat::Tsdb => BlockLocation::tsdb(id),
         }
     }
 
-    async fn write_parquet(&self, bucket: &Bucket, inputs: Inputs, wanted: &[Resolution]) -> Result<Vec<BlockMeta>> {
-        let open = |resolution: &Resolution| {
+    /// Whether a block with an id of ours is a copy of the input.
+    fn is_output(&self, found: &BlockMeta, resolution: Resolution) -> bool {
+        let input = &self.input.meta;
+        found.resolution() == resolution && found.range() == input.range() && found.sources() == input.sources()
+    }
+
+    async fn write_parquet(&self, bucket: &Bucket, inputs: Inputs, wanted: &[Wanted]) -> Result<Vec<BlockMeta>> {
+        let open = |wanted: &Wanted| {
             let description = BlockDescription {
-                id: self.output_id(*resolution),
-                resolution: *resolution,
+                id: wanted.id,
+                resolution: wanted.resolution,
                 external_labels: self.labels.clone(),
-                sources: self.input.sources().to_vec(),
+                sources: self.input.meta.sources().to_vec(),
             };
-            ParquetBlockWriter::create(bucket.clone(), self.location(*resolution), description)
+            ParquetBlockWriter::create(bucket.clone(), self.location(wanted.resolution, wanted.id), description)
         };
         let mut writers: Vec<_> = wanted.iter().map(open).collect();
         let mut batches = self.windows(inputs, wanted).await?;
@@ -106,20 +131,20 @@ impl Job<'_> {
             }
         }
         let mut metas = Vec::new();
-        for (writer, resolution) in writers.into_iter().zip(wanted) {
+        for (writer, wanted) in writers.into_iter().zip(wanted) {
             let stats = writer.finish().await?;
-            let mut meta = self.meta(*resolution);
+            let mut meta = self.meta(wanted);
             stats.describe(&mut meta);
             metas.push(meta);
         }
         Ok(metas)
     }
 
-    async fn write_tsdb(&self, bucket: &Bucket, inputs: Inputs, wanted: &[Resolution]) -> Result<Vec<BlockMeta>> {
+    async fn write_tsdb(&self, bucket: &Bucket, inputs: Inputs, wanted: &[Wanted]) -> Result<Vec<BlockMeta>> {
         let symbols = inputs.symbols().await?;
         let mut outputs = Vec::new();
-        for resolution in wanted {
-            outputs.push(TsdbOutput::create(bucket, self.output_id(*resolution), &symbols)?);
+        for wanted in wanted {
+            outputs.push(TsdbOutput::create(bucket, wanted.id, &symbols)?);
         }
         let mut batches = self.windows(inputs, wanted).await?;
         while let Some(batch) = batches.try_next().await? {
@@ -130,9 +155,9 @@ impl Job<'_> {
             }
         }
         let mut metas = Vec::new();
-        for (output, resolution) in outputs.into_iter().zip(wanted) {
+        for (output, wanted) in outputs.into_iter().zip(wanted) {
             let written = output.finish().await?;
-            let mut meta = self.meta(*resolution);
+            let mut meta = self.meta(wanted);
             // Thanos leaves the counts of floats and histograms as they are of the raw samples
             meta.stats.num_samples = written.stats.num_samples;
             meta.stats.num_series = written.stats.num_series;
@@ -148,26 +173,24 @@ impl Job<'_> {
     }
 
     /// The input's meta under the output's id; what was written is still to be filled in.
-    fn meta(&self, resolution: Resolution) -> BlockMeta {
+    fn meta(&self, wanted: &Wanted) -> BlockMeta {
+        let input = &*self.input.meta;
         let thanos = Thanos {
             version: 1,
             labels: text_labels(self.labels),
-            downsample: Downsample { resolution: resolution.millis() },
+            downsample: Downsample { resolution: wanted.resolution.millis() },
             source: SOURCE_COMPACTOR.into(),
             ..Thanos::default()
         };
-        let stats = BlockStats { num_tombstones: 0, ..self.input.stats.clone() };
-        // an input that is its own source is named, as the copy would be taken for its own otherwise
-        let sources = self.input.sources().to_vec();
-        let compaction = Compaction { sources, ..self.input.compaction.clone() };
-        let ulid = self.output_id(resolution);
-        BlockMeta { ulid, stats, compaction, thanos: Some(thanos), ..(**self.input).clone() }
+        let stats = BlockStats { num_tombstones: 0, ..input.stats.clone() };
+        let compaction = Compaction { sources: input.sources().to_vec(), ..input.compaction.clone() };
+        BlockMeta { ulid: wanted.id, stats, compaction, thanos: Some(thanos), ..input.clone() }
     }
 
     /// The windows of every series, batch by batch in order.
-    async fn windows(&self, inputs: Inputs, wanted: &[Resolution]) -> Result<BoxStream<'static, Result<Vec<Windows>>>> {
-        let (from, id) = (self.input.resolution(), self.input.ulid);
-        let wanted: Arc<[Resolution]> = wanted.into();
+    async fn windows(&self, inputs: Inputs, wanted: &[Wanted]) -> Result<BoxStream<'static, Result<Vec<Windows>>>> {
+        let (from, id) = (self.input.resolution(), self.input.id());
+        let wanted: Arc<[Resolution]> = wanted.iter().map(|w| w.resolution).collect();
         let batches = batched(inputs.series().await?);
         let aggregate = move |batch: Result<Vec<MergedSeries>>| {
             let wanted = Arc::clone(&wanted);

@@ -57,7 +57,8 @@ pub(crate) fn plan_thanos<'a>(blocks: &[&'a BlockMeta]) -> Vec<Downsampling<'a>>
     work
 }
 
-fn span(block: &BlockMeta) -> i64 {
+/// How long a block is, in milliseconds.
+pub(crate) fn span(block: &BlockMeta) -> i64 {
     block.max_time - block.min_time
 }
 

@@ -31,18 +31,38 @@ pub enum Error {
     #[error("block={id}: {source}")]
     Block { id: BlockId, source: Box<Error> },
     #[error(
-        "block={id}: another block with this id but other content is in the bucket; it is left alone, look at both and delete the wrong one"
+        "block={id}: another block with this id but other content is in the bucket; it is left alone and the sources stay"
     )]
     Conflict { id: BlockId },
-    /// What was made of these inputs cannot be right; nothing of it becomes a block.
-    #[error("block={id}: refusing to commit it: {reason}")]
-    Refused { id: BlockId, reason: String },
+    /// The block holds more or less than it says of itself.
+    #[error("{reason}")]
+    Miscounted { reason: String },
+    /// What merging made of a series cannot be right; nothing of it becomes a block.
+    #[error("merging blocks: {reason}; nothing was changed, please report this")]
+    Unsound { reason: String },
+    /// A block that was to replace others is not as it should be in the bucket.
+    #[error("block={id}: reading it back from the bucket: {reason}; nothing was deleted")]
+    ReadBack { id: BlockId, reason: String },
+    #[error("block={id}: {tried} blocks of the same sources are there and none can be used; the next cleaning removes those that are marked")]
+    NoPlace { id: BlockId, tried: u32 },
+    /// The blocks are of two Prometheus servers with the same external labels.
+    #[error(
+        "{differing} of {common} series that the blocks have in common differ at equal times, so they are of different \
+         servers with the same external labels"
+    )]
+    Conflicting { common: u64, differing: u64 },
+    /// An input was marked for deletion, or deleted, while it was read.
+    #[error("block={id}: it was marked for deletion while it was read; what is left is planned anew")]
+    InputGone { id: BlockId },
     #[error("{0}")]
     Settings(String),
     #[error("registering metrics: {0}")]
     Metrics(prometheus::Error),
     #[error("{failed} of {all} groups of blocks failed; the others are done")]
     Groups { failed: usize, all: usize },
+    /// Blocks that are listed could not be looked at.
+    #[error("{count} blocks of the bucket could not be looked at, the first is block={first}: {source}; the others are done")]
+    Unseen { count: usize, first: BlockId, source: block::Error },
 }
 
 impl Error {
@@ -58,11 +78,11 @@ impl Error {
                 tsdb::Kind::Corrupt | tsdb::Kind::Unsupported => Kind::Corrupt,
                 tsdb::Kind::Limit | tsdb::Kind::Invalid => Kind::Internal,
             },
-            Error::Merge(_) | Error::Conflict { .. } => Kind::Corrupt,
-            Error::Parquet(_) => Kind::Retry,
+            Error::Merge(_) | Error::Conflict { .. } | Error::Miscounted { .. } => Kind::Corrupt,
+            Error::Parquet(_) | Error::ReadBack { .. } | Error::InputGone { .. } | Error::Unseen { .. } => Kind::Retry,
             Error::Block { source, .. } => source.kind(),
-            Error::Settings(_) => Kind::Invalid,
-            Error::Refused { .. } | Error::Metrics(_) => Kind::Internal,
+            Error::Settings(_) | Error::Conflicting { .. } | Error::NoPlace { .. } => Kind::Invalid,
+            Error::Unsound { .. } | Error::Metrics(_) => Kind::Internal,
             Error::Groups { .. } => Kind::Retry,
         }
     }
@@ -73,6 +93,38 @@ impl Error {
             Error::Block { id, .. } | Error::Conflict { id } => Some(*id),
             _ => None,
         }
+    }
+
+    /// Downsampled blocks overlap and cannot be merged; nothing is wrong with any of them.
+    pub(crate) fn is_overlap_of_aggregates(&self) -> bool {
+        match self {
+            Error::Merge(merge::Error::OverlappingAggregates) => true,
+            Error::Block { source, .. } => source.is_overlap_of_aggregates(),
+            _ => false,
+        }
+    }
+
+    /// The series of a block showed themselves out of order too late; read again, it is sorted first.
+    pub(crate) fn is_disorder(&self) -> bool {
+        match self {
+            Error::Bucket(e) => e.kind() == block::Kind::Unordered,
+            Error::Block { source, .. } => source.is_disorder(),
+            _ => false,
+        }
+    }
+
+    /// A block holds more or less than its `meta.json` says.
+    pub(crate) fn is_miscount(&self) -> bool {
+        match self {
+            Error::Miscounted { .. } => true,
+            Error::Block { source, .. } => source.is_miscount(),
+            _ => false,
+        }
+    }
+
+    /// Something is wrong with bytes in the bucket, and not with the way to them.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Error::ReadBack { .. }) || self.kind() == Kind::Corrupt
     }
 
     pub(crate) fn of_block(id: BlockId) -> impl Fn(Error) -> Error {

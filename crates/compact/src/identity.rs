@@ -7,7 +7,7 @@ use model::{BlockId, Labels, Resolution};
 use sha2::{Digest, Sha256};
 
 /// Raise with every change of the bytes that compaction or downsampling writes.
-pub(crate) const ENCODER_VERSION: u32 = 1;
+pub(crate) const ENCODER_VERSION: u32 = 2;
 
 /// How an output is stored; part of its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,15 +27,25 @@ impl OutputFormat {
     }
 }
 
+/// A block that an output is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Parent {
+    pub(crate) id: BlockId,
+    /// SHA-256 of the block's file of tombstones, if it has one.
+    pub(crate) tombstones: Option<[u8; 32]>,
+}
+
 /// Everything the bytes of an output depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity<'a> {
-    pub(crate) parents: &'a [BlockId],
+    pub(crate) parents: &'a [Parent],
     pub(crate) group_labels: &'a Labels,
     pub(crate) resolution: Resolution,
     pub(crate) format: OutputFormat,
     /// Settings that change bytes, written out: the dedup function, for one.
     pub(crate) settings: &'a str,
+    /// How many outputs of the same parents are in the bucket that are of no use: marked for deletion, as a rule.
+    pub(crate) redo: u32,
 }
 
 impl Identity<'_> {
@@ -50,15 +60,21 @@ impl Identity<'_> {
         };
         part(&ENCODER_VERSION.to_be_bytes());
         for parent in &parents {
-            part(&parent.to_bytes());
+            part(&parent.id.to_bytes());
+            if let Some(digest) = &parent.tombstones {
+                part(digest);
+            }
         }
         part(self.group_labels.as_packed());
         part(&self.resolution.millis().to_be_bytes());
         part(self.format.as_str().as_bytes());
         part(self.settings.as_bytes());
+        if self.redo > 0 {
+            part(&self.redo.to_be_bytes());
+        }
         let digest = hasher.finalize();
         let entropy = digest[..10].iter().fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
-        let time_ms = parents.iter().map(|p| p.time_ms()).max().unwrap_or(0);
+        let time_ms = parents.iter().map(|p| p.id.time_ms()).max().unwrap_or(0);
         BlockId::from_parts(time_ms, entropy)
     }
 }
@@ -67,20 +83,22 @@ impl Identity<'_> {
 mod tests {
     use super::*;
 
-    fn identity<'a>(parents: &'a [BlockId], labels: &'a Labels) -> Identity<'a> {
+    fn identity<'a>(parents: &'a [Parent], labels: &'a Labels) -> Identity<'a> {
         Identity {
             parents,
             group_labels: labels,
             resolution: Resolution::Raw,
             format: OutputFormat::Tsdb,
             settings: "",
+            redo: 0,
         }
     }
 
     #[test]
     fn the_order_of_parents_does_not_matter_but_everything_else_does() {
         let labels = Labels::from_pairs([("cluster", "a")]);
-        let (a, b) = (BlockId::from_parts(5, 1), BlockId::from_parts(9, 2));
+        let parent = |time, n| Parent { id: BlockId::from_parts(time, n), tombstones: None };
+        let (a, b) = (parent(5, 1), parent(9, 2));
         let id = identity(&[a, b], &labels).block_id();
         assert_eq!(id, identity(&[b, a], &labels).block_id());
         assert_eq!(id.time_ms(), 9);
@@ -89,5 +107,8 @@ mod tests {
         assert_ne!(id, Identity { settings: "penalty", ..identity(&[a, b], &labels) }.block_id());
         assert_ne!(id, identity(&[a, b], &Labels::from_pairs([("cluster", "b")])).block_id());
         assert_ne!(id, identity(&[a], &labels).block_id());
+        assert_ne!(id, Identity { redo: 1, ..identity(&[a, b], &labels) }.block_id());
+        let deleted = Parent { tombstones: Some([7; 32]), ..b };
+        assert_ne!(id, identity(&[a, deleted], &labels).block_id());
     }
 }

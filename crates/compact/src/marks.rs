@@ -6,15 +6,24 @@ use std::sync::Arc;
 use block::marker::{DeletionMark, Marker, NoCompactMark, NoDownsampleMark, reason};
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket, upload};
-use model::{BlockId, Clock};
-use tsdb::meta::BlockMeta;
+use model::Clock;
 
 use crate::changes::Changes;
 use crate::metrics::Metrics;
-use crate::{Error, Kind};
+use crate::Error;
 
 /// The reason that stands in marks of blocks that cannot be read.
 const CORRUPT: &str = "corrupt-block";
+
+/// The reason that stands in marks of blocks of two servers with the same external labels.
+pub(crate) const CONFLICTING: &str = "conflicting-samples";
+
+/// Why a block takes no part in compaction.
+pub(crate) struct Exclusion<'a> {
+    pub(crate) reason: &'a str,
+    /// What happened and what mends it.
+    pub(crate) details: String,
+}
 
 pub(crate) struct Marks {
     bucket: Bucket,
@@ -42,8 +51,33 @@ impl Marks {
         written.is_some()
     }
 
-    /// Deletes a block now.
-    pub(crate) async fn delete(&self, location: &BlockLocation, why: &str) {
+    /// Deletes a block that was marked long enough ago, if the mark still stands.
+    pub(crate) async fn delete_marked(&self, location: &BlockLocation, delay_s: i64) {
+        let now_s = self.clock.now().0.div_euclid(1000);
+        match DeletionMark::read(&self.bucket, location).await {
+            Ok(Some(mark)) if now_s.saturating_sub(mark.deletion_time) >= delay_s => {
+                self.delete(location, "marked for deletion").await;
+            }
+            // taken back, or set anew
+            Ok(_) => {}
+            Err(e) => {
+                tracing::warn!(block = %location, error = %e, "block is not deleted: its mark could not be read again");
+            }
+        }
+    }
+
+    /// Deletes what an upload left that broke off, if its `meta.json` is still not there.
+    pub(crate) async fn delete_partial(&self, location: &BlockLocation) {
+        match self.bucket.exists(&location.meta()).await {
+            Ok(false) => self.delete(location, "upload broke off").await,
+            Ok(true) => {}
+            Err(e) => {
+                tracing::warn!(block = %location, error = %e, "leftovers are not deleted: it is not known whether they are");
+            }
+        }
+    }
+
+    async fn delete(&self, location: &BlockLocation, why: &str) {
         self.changes.note();
         match upload::delete_block(&self.bucket, location).await {
             Ok(()) => {
@@ -58,38 +92,22 @@ impl Marks {
     }
 
     /// Keeps a block out of compaction.
-    pub(crate) async fn exclude(&self, block: &BlockMeta, reason: &str, details: &str) {
-        let mark = NoCompactMark::new(block.ulid, self.clock.now(), reason, details);
-        self.write(&mark, &BlockLocation::tsdb(block.ulid), reason).await;
+    pub(crate) async fn exclude(&self, block: &SyncedBlock, why: &Exclusion<'_>) {
+        let mark = NoCompactMark::new(block.id(), self.clock.now(), why.reason, why.details.as_str());
+        self.write(&mark, &block.location, why.reason).await;
     }
 
-    /// Keeps the block that an error names out of further compactions, when the block itself is at fault. Returns it.
-    pub(crate) async fn quarantine(&self, error: &Error, blocks: &[Arc<BlockMeta>]) -> Option<BlockId> {
-        let bad = self.damaged(error, blocks).await?;
-        let fix = "look at it with the logs; delete it, or remove this mark to try again";
-        self.exclude(bad, CORRUPT, &format!("{error}; {fix}")).await;
-        Some(bad.ulid)
+    /// Keeps a block that is damaged out of compaction.
+    pub(crate) async fn quarantine(&self, block: &SyncedBlock, error: &Error) {
+        let details = format!("{error}; {}", mends(error));
+        self.exclude(block, &Exclusion { reason: CORRUPT, details }).await;
     }
 
-    /// The same for downsampling; says whether the failure is settled by that.
-    pub(crate) async fn exclude_from_downsampling(&self, error: &Error, block: &Arc<BlockMeta>) -> bool {
-        if self.damaged(error, std::slice::from_ref(block)).await.is_none() {
-            return false;
-        }
-        let mark = NoDownsampleMark::new(block.ulid, self.clock.now(), CORRUPT, error.to_string());
-        self.write(&mark, &BlockLocation::tsdb(block.ulid), CORRUPT).await.is_some()
-    }
-
-    /// The block that is broken for good. One that another compactor deleted meanwhile is not.
-    async fn damaged<'a>(&self, error: &Error, blocks: &'a [Arc<BlockMeta>]) -> Option<&'a Arc<BlockMeta>> {
-        if error.kind() != Kind::Corrupt {
-            return None;
-        }
-        let block = blocks.iter().find(|b| Some(b.ulid) == error.block())?;
-        let location = BlockLocation::tsdb(block.ulid);
-        let there = self.bucket.exists(&location.meta()).await.ok()?;
-        let deleted = self.bucket.exists(&location.file(DeletionMark::FILE)).await.ok()?;
-        (there && !deleted).then_some(block)
+    /// Keeps a block that is damaged from being downsampled; says whether that is settled.
+    pub(crate) async fn exclude_from_downsampling(&self, block: &SyncedBlock, error: &Error) -> bool {
+        let details = format!("{error}; {}", mends(error));
+        let mark = NoDownsampleMark::new(block.id(), self.clock.now(), CORRUPT, details);
+        self.write(&mark, &block.location, CORRUPT).await.is_some()
     }
 
     /// `Some(true)`: written; `Some(false)`: there already; `None`: could not be written.
@@ -111,10 +129,21 @@ impl Marks {
     }
 }
 
+/// What an operator can do about a block that failed in two fresh reads.
+fn mends(error: &Error) -> &'static str {
+    if error.is_miscount() {
+        return "correct its meta.json and remove this mark to have it compacted";
+    }
+    if error.is_overlap_of_aggregates() {
+        return "its downsampled chunks overlap; it is served as it is";
+    }
+    "read twice with this result; restore its files and remove this mark, or delete it if its data is not needed"
+}
+
 /// The value of the label `reason` of `thanos_compact_blocks_marked_total`.
 fn label_of(why: &str) -> &str {
     match why {
-        reason::INDEX_SIZE | reason::OUT_OF_ORDER_CHUNK | reason::DOWNSAMPLE_VERTICAL | CORRUPT => why,
+        reason::INDEX_SIZE | reason::OUT_OF_ORDER_CHUNK | reason::DOWNSAMPLE_VERTICAL | CORRUPT | CONFLICTING => why,
         _ => "",
     }
 }

@@ -57,6 +57,8 @@ pub struct Settings {
     /// External labels that tell replicas apart; blocks that differ only in them are merged.
     pub replica_labels: Vec<String>,
     pub dedup: DedupFunc,
+    /// Merge overlapping blocks of equal labels although their samples contradict each other.
+    pub merge_conflicting: bool,
     /// How old a block must be before it is touched.
     pub consistency_delay: Duration,
     /// How long a block stays after it was marked for deletion.
@@ -86,6 +88,7 @@ impl Default for Settings {
             selector: Vec::new(),
             replica_labels: Vec::new(),
             dedup: DedupFunc::Chain,
+            merge_conflicting: false,
             consistency_delay: HOUR / 2,
             delete_delay: 48 * HOUR,
             retention: Retention::default(),

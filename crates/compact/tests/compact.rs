@@ -1,6 +1,8 @@
 //! The compactor over buckets of synthetic blocks: what it leaves, what it must never lose, what a kill at any instant
 //! and a second compactor may not change.
 
+mod cases;
+mod histories;
 mod support;
 
 use std::collections::BTreeMap;

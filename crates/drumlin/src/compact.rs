@@ -12,7 +12,7 @@ use crate::bucket::{BucketArgs, SelectorArgs};
 use crate::cli::common::{HttpArgs, ProcessArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, duration, split_commas};
-use crate::process::{Context, Offer};
+use crate::process::{Context, Ended, Offer};
 
 /// Flags of `thanos compact` that we accept and do not act on.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -113,6 +113,10 @@ struct WorkArgs {
     /// An external label by which replicas differ; it is removed from merged blocks. Repeatable, or with commas.
     #[arg(id = "deduplication.replica-label", long = "deduplication.replica-label", value_name = "LABEL")]
     replica_label: Vec<String>,
+    /// Merge overlapping blocks of equal external labels although they say different things of the same instants, as
+    /// two servers with the same labels do. They can never be told apart again; without it they are left unmerged.
+    #[arg(id = "compact.merge-conflicting", long = "compact.merge-conflicting")]
+    merge_conflicting: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -153,6 +157,7 @@ impl Args {
                 "penalty" => DedupFunc::Penalty,
                 other => bail!("--deduplication.func={other}: expected penalty or nothing"),
             },
+            merge_conflicting: self.work.merge_conflicting,
             consistency_delay: keeping.consistency_delay,
             delete_delay: keeping.delete_delay,
             retention: Retention {
@@ -193,7 +198,10 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
         drop(ready);
         Ok(())
     };
-    context.serve(listeners, offer, work).await
+    match context.serve(listeners, offer, work).await? {
+        Ended::Stopped if !args.work.wait => bail!("stopped before all was done; the next run goes on where this one was"),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -94,6 +94,15 @@ pub(crate) fn store_offer(store: Arc<dyn Store>, ready: watch::Receiver<bool>) -
     }
 }
 
+/// Why a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Its work is done.
+    Done,
+    /// It was told to.
+    Stopped,
+}
+
 impl Context {
     /// Serves a component until its work ends or the process is told to stop, whichever is first.
     pub(crate) async fn serve(
@@ -101,7 +110,7 @@ impl Context {
         settings: serve::Settings,
         offer: Offer,
         work: impl Future<Output = Result<()>>,
-    ) -> Result<()> {
+    ) -> Result<Ended> {
         let component = Component {
             routes: offer.routes,
             services: offer.services,
@@ -111,8 +120,8 @@ impl Context {
         };
         let server = Server::start(settings, component, self.clock).await?;
         let ended = tokio::select! {
-            ended = work => ended,
-            () = self.shutdown.stopped() => Ok(()),
+            ended = work => ended.map(|()| Ended::Done),
+            () = self.shutdown.stopped() => Ok(Ended::Stopped),
         };
         server.stop().await;
         tracing::info!("exiting");

@@ -391,7 +391,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
         querier.run().await;
         Ok(())
     };
-    context.serve(listeners, offer, work).await
+    context.serve(listeners, offer, work).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -214,7 +214,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
     let offer = store_offer(sidecar.store, sidecar.ready);
     let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
     let work = async { Ok(sidecar.run.await?) };
-    context.serve(listeners, offer, work).await
+    context.serve(listeners, offer, work).await?;
+    Ok(())
 }
 
 #[cfg(test)]

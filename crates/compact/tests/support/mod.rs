@@ -11,14 +11,18 @@ use block::object_store::memory::InMemory;
 use block::object_store::path::Path;
 use block::object_store::{ObjectStore, ObjectStoreExt};
 use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
-use block::{Bucket, BucketMetrics, BucketSettings};
+use block::marker::DeletionMark;
+use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
 use compact::{Compactor, Settings};
 use futures::TryStreamExt;
-use model::{BlockId, Clock, Resolution, TimeRange, TimestampMs};
+use model::{BlockId, Clock, Matcher, Resolution, TimeRange, TimestampMs};
 use prometheus::Registry;
 use synthetic::Fleet;
 use testkit::{CountingStore, FailingStore, FaultPlan};
+use tsdb::block_builder::BlockFiles;
+use tsdb::index::Index;
 use tsdb::meta::BlockMeta;
+use tsdb::tombstones::{Interval, Tombstones};
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
@@ -37,6 +41,24 @@ impl Clock for StillClock {
 
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+/// Live samples by series, external labels but for `replica` among its labels, and time; the value as bits.
+pub(crate) type Samples = BTreeMap<(String, i64), u64>;
+
+/// What a downsampled block stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Copy {
+    labels: String,
+    resolution: Resolution,
+    range: TimeRange,
+}
+
+impl Copy {
+    /// `series` begins with the external labels.
+    pub(crate) fn covers(&self, resolution: Resolution, series: &str, t: i64) -> bool {
+        self.resolution == resolution && series.starts_with(&self.labels) && self.range.contains(t)
     }
 }
 
@@ -60,6 +82,18 @@ impl World {
         let store = InMemory::new();
         copy_folder(folder.path(), folder.path(), &store).await;
         World { store: Arc::new(store), clock: Arc::new(StillClock(AtomicI64::new(range.end + HOUR_MS))) }
+    }
+
+    /// Nothing at the beginning of time.
+    pub(crate) fn empty() -> World {
+        World { store: Arc::new(InMemory::new()), clock: Arc::new(StillClock(AtomicI64::new(0))) }
+    }
+
+    /// Everything in a local folder at a given time.
+    pub(crate) async fn of_whole_folder(folder: &std::path::Path, now_ms: i64) -> World {
+        let store = InMemory::new();
+        copy_folder(folder, folder, &store).await;
+        World { store: Arc::new(store), clock: Arc::new(StillClock(AtomicI64::new(now_ms))) }
     }
 
     /// Some blocks of a local folder; time stands a day after the last.
@@ -130,6 +164,130 @@ impl World {
         counting.counts().lists
     }
 
+    /// A run that may meet faults.
+    pub(crate) async fn run_under(&self, plan: FaultPlan, settings: Settings) -> compact::Result<()> {
+        let failing = Arc::new(FailingStore::new(Arc::clone(&self.store), plan));
+        self.compactor_over(failing, settings).run_once().await
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().0
+    }
+
+    /// Moves on to a time, never back.
+    pub(crate) fn reach(&self, now_ms: i64) {
+        self.clock.0.fetch_max(now_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) async fn upload(&self, files: &BlockFiles) {
+        let id = files.meta.ulid;
+        for (i, segment) in files.segments.iter().enumerate() {
+            self.put_bytes(&format!("{id}/chunks/{:06}", i + 1), segment.clone()).await;
+        }
+        self.put_bytes(&format!("{id}/index"), files.index.clone()).await;
+        self.put_bytes(&format!("{id}/meta.json"), files.meta.to_json()).await;
+    }
+
+    pub(crate) async fn put_bytes(&self, path: &str, bytes: Vec<u8>) {
+        self.store.put(&Path::from(path), bytes.into()).await.unwrap();
+    }
+
+    pub(crate) async fn mark(&self, folder: &str) {
+        let id = folder.rsplit('/').next().unwrap().parse().unwrap();
+        let mark = DeletionMark::new(id, self.clock.now(), "by hand");
+        let bytes = tsdb::meta::to_marker_json(&mark);
+        self.put_bytes(&format!("{folder}/deletion-mark.json"), bytes).await;
+    }
+
+    pub(crate) async fn unmark(&self, folder: &str) {
+        self.store.delete(&Path::from(format!("{folder}/deletion-mark.json"))).await.unwrap();
+    }
+
+    /// Deletes a span of one series of a block; says which live samples that are.
+    pub(crate) async fn add_tombstones(
+        &self,
+        meta: &BlockMeta,
+        name: &str,
+        interval: Interval,
+    ) -> Vec<(String, i64)> {
+        let path = format!("{}/tombstones", meta.ulid);
+        let mut tombstones = match self.exists(&path).await {
+            true => Tombstones::parse(&self.bytes(&path).await).unwrap(),
+            false => Tombstones::default(),
+        };
+        let index = Index::open(self.bytes(&format!("{}/index", meta.ulid)).await.into()).unwrap();
+        let ids = index.postings(&[Matcher::equal("__name__", name)]).unwrap();
+        for id in ids {
+            tombstones.add(u64::from(id), interval);
+        }
+        self.put_bytes(&path, tombstones.to_bytes()).await;
+        let contents = self.contents().await;
+        let series = shown(&model::Labels::from_pairs([("__name__", name)]), meta);
+        let mut deleted = Vec::new();
+        for t in interval.min_time..=interval.max_time {
+            // the sample may live on in another block, and may go with it
+            let key = (series.clone(), t);
+            if contents.contains_key(&key) || t % 1000 == 0 {
+                deleted.push(key);
+            }
+        }
+        deleted
+    }
+
+    /// Every sample of every live raw block.
+    pub(crate) async fn contents(&self) -> Samples {
+        let mut samples = Samples::new();
+        let is_raw = |m: &BlockMeta| m.resolution() == Resolution::Raw && m.format.is_none();
+        for meta in self.live().await.into_values().filter(is_raw) {
+            for (labels, t, value) in self.samples_of(&meta).await {
+                samples.insert((shown(&labels, &meta), t), value.to_bits());
+            }
+        }
+        samples
+    }
+
+    /// Every sample of one block, without those deleted.
+    pub(crate) async fn samples_of(&self, meta: &BlockMeta) -> Vec<(model::Labels, i64, f64)> {
+        let bucket = self.bucket(Arc::clone(&self.store));
+        let headers = HeaderCache::new(1 << 20);
+        let mut reader = BlockReader::new(bucket.clone(), Arc::new(meta.clone()), headers, ReaderSettings::default());
+        if let Some(loaded) = block::load_tombstones(&bucket, &BlockLocation::tsdb(meta.ulid)).await.unwrap() {
+            reader = reader.deleting(loaded.tombstones);
+        }
+        let mut samples = Vec::new();
+        let mut batches = reader.series(SeriesQuery::all());
+        while let Some(batch) = batches.try_next().await.unwrap() {
+            assert!(batch.errors.is_empty(), "{:?}", batch.errors);
+            for series in batch.series {
+                for chunk in series.chunks {
+                    let (mut ts, mut values) = (Vec::new(), Vec::new());
+                    tsdb::chunk::decode_floats(chunk.encoding, &chunk.data, &mut ts, &mut values).unwrap();
+                    samples.extend(ts.into_iter().zip(values).map(|(t, v)| (series.labels.clone(), t, v)));
+                }
+            }
+        }
+        samples
+    }
+
+    /// The downsampled blocks that are live.
+    pub(crate) async fn copies(&self) -> Vec<Copy> {
+        let live = self.live().await.into_values().filter(|m| m.resolution() != Resolution::Raw);
+        let copy = |m: BlockMeta| Copy { labels: external(&m), resolution: m.resolution(), range: m.range() };
+        live.map(copy).collect()
+    }
+
+    /// Every block that is marked for deletion and still whole, by the path of its folder.
+    pub(crate) async fn marked_blocks(&self) -> BTreeMap<String, BlockMeta> {
+        let mut marked = BTreeMap::new();
+        for folder in self.marked().await {
+            if self.exists(&format!("{folder}/meta.json")).await {
+                let meta = BlockMeta::from_json(&self.bytes(&format!("{folder}/meta.json")).await).unwrap();
+                marked.insert(folder, meta);
+            }
+        }
+        marked
+    }
+
     pub(crate) fn advance(&self, span: Duration) {
         self.clock.0.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
     }
@@ -147,7 +305,7 @@ impl World {
     }
 
     /// Every block that is not marked for deletion, by the path of its folder.
-    async fn live(&self) -> BTreeMap<String, BlockMeta> {
+    pub(crate) async fn live(&self) -> BTreeMap<String, BlockMeta> {
         let paths = self.paths().await;
         let mut live = BTreeMap::new();
         for path in paths.iter().filter(|p| p.filename() == Some("meta.json")) {
@@ -239,6 +397,15 @@ impl World {
         let paths = self.paths().await;
         paths.iter().map(|p| p.to_string()).filter(|p| p.starts_with(&format!("{folder}/"))).collect()
     }
+}
+
+/// The external labels that replicas share.
+fn external(meta: &BlockMeta) -> String {
+    meta.external_labels().without(&["replica".to_owned()]).to_string()
+}
+
+fn shown(labels: &model::Labels, meta: &BlockMeta) -> String {
+    format!("{}{labels}", external(meta))
 }
 
 async fn copy_folder(root: &std::path::Path, folder: &std::path::Path, store: &InMemory) {

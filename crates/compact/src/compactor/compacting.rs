@@ -1,0 +1,159 @@
+//! Compacts every group of blocks, and keeps going when one of them fails.
+
+use std::sync::Arc;
+
+use block::marker::reason;
+use block::sync::{Synced, SyncedBlock};
+use futures::StreamExt;
+use merge::Vertical;
+use tsdb::meta::BlockMeta;
+
+use super::{Compactor, Event};
+use crate::group::{Group, groups, index_size};
+use crate::inspect::{Damage, damage};
+use crate::marks::{CONFLICTING, Exclusion};
+use crate::settings::DedupFunc;
+use crate::{Error, Result, compaction, report};
+
+impl Compactor {
+    pub(super) async fn compact(&self, synced: &Synced) -> Result<()> {
+        let groups = groups(&synced.blocks, self.settings.merge_conflicting);
+        let planned: Vec<usize> = groups.iter().map(|g| g.plan().len()).collect();
+        self.metrics.todo_compactions.set(planned.iter().filter(|n| **n > 0).count() as i64);
+        self.metrics.todo_compaction_blocks.set(planned.iter().sum::<usize>() as i64);
+        let all = groups.len();
+        let failed = futures::stream::iter(groups)
+            .map(|group| self.compact_group(group))
+            .buffer_unordered(self.settings.compact_concurrency.max(1))
+            .filter(|done| std::future::ready(!done))
+            .count()
+            .await;
+        if failed == 0 { Ok(()) } else { Err(Error::Groups { failed, all }) }
+    }
+
+    /// Compacts until nothing is left to do in the group; says whether all went well.
+    async fn compact_group(&self, mut group: Group) -> bool {
+        let resolution = group.resolution.millis().to_string();
+        let by_resolution = [resolution.as_str()];
+        let mut all_well = true;
+        loop {
+            let blocks = self.next_plan(&mut group).await;
+            if blocks.is_empty() {
+                return all_well;
+            }
+            self.metrics.runs_started.with_label_values(&by_resolution).inc();
+            self.changes.note();
+            let start = self.clock.monotonic();
+            let job = compaction::Job {
+                blocks: &blocks,
+                labels: &group.labels,
+                how: match self.settings.dedup {
+                    DedupFunc::Chain => Vertical::Chain,
+                    DedupFunc::Penalty => Vertical::Penalty,
+                },
+                merge_conflicting: self.settings.merge_conflicting,
+            };
+            match job.run(&self.bucket).await {
+                Ok(done) => {
+                    report::compacted(&blocks, &done, self.clock.monotonic().saturating_sub(start));
+                    self.metrics.compactions.with_label_values(&by_resolution).inc();
+                    if done.overlapping {
+                        self.metrics.vertical_compactions.with_label_values(&by_resolution).inc();
+                    }
+                    self.replace(&mut group, &blocks, done.output.as_ref()).await;
+                    (self.on_event)(&Event::Compacted { output: done.output, inputs: blocks.len() });
+                }
+                Err(e) => {
+                    self.metrics.compaction_failures.with_label_values(&by_resolution).inc();
+                    tracing::error!(group = %group.labels, resolution, error = %e, "compaction failed");
+                    match self.settle(&mut group, &blocks, &e).await {
+                        Settled::Yes => {}
+                        Settled::WithoutIt => all_well = false,
+                        Settled::No => return false,
+                    }
+                }
+            }
+            self.metrics.runs_completed.with_label_values(&by_resolution).inc();
+        }
+    }
+
+    /// Takes what failed out of the group, so that the rest can go on.
+    async fn settle(&self, group: &mut Group, blocks: &[SyncedBlock], error: &Error) -> Settled {
+        if error.is_overlap_of_aggregates() {
+            let details = "overlapping downsampled blocks cannot be merged; they are served as they are".to_owned();
+            self.exclude_all(group, blocks, Exclusion { reason: reason::DOWNSAMPLE_VERTICAL, details }).await;
+            return Settled::Yes;
+        }
+        if let Error::Conflicting { .. } = error {
+            let details = format!(
+                "{error}; give each server external labels of its own; --compact.merge-conflicting merges them all the same"
+            );
+            self.exclude_all(group, blocks, Exclusion { reason: CONFLICTING, details }).await;
+            return Settled::Yes;
+        }
+        if let Error::InputGone { id } = error {
+            group.remove(*id);
+            return Settled::Yes;
+        }
+        let Some(block) = blocks.iter().find(|b| Some(b.id()) == error.block()) else { return Settled::No };
+        match damage(&self.bucket, block, error).await {
+            Damage::Proven => {
+                self.marks.quarantine(block, error).await;
+                group.mark_no_compact(block.id(), self.clock.now());
+                Settled::Yes
+            }
+            Damage::Gone => {
+                group.remove(block.id());
+                Settled::Yes
+            }
+            Damage::NotFound => {
+                group.set_aside(block.id());
+                Settled::WithoutIt
+            }
+            Damage::Unknown => Settled::No,
+        }
+    }
+
+    async fn exclude_all(&self, group: &mut Group, blocks: &[SyncedBlock], why: Exclusion<'_>) {
+        for block in blocks {
+            self.marks.exclude(block, &why).await;
+            group.mark_no_compact(block.id(), self.clock.now());
+        }
+    }
+
+    /// The next blocks to merge. Where their indices together would be too large, the largest is excluded for good and
+    /// the rest planned anew.
+    async fn next_plan(&self, group: &mut Group) -> Vec<SyncedBlock> {
+        loop {
+            let blocks = group.plan();
+            let total: u64 = blocks.iter().map(|b| index_size(&b.meta)).sum();
+            // room for what merging adds, as Thanos leaves it
+            if total < self.settings.max_index_size / 100 * 85 {
+                return blocks;
+            }
+            let Some(largest) = blocks.iter().max_by_key(|b| index_size(&b.meta)) else { return blocks };
+            let details = "the merged index would be too large".to_owned();
+            self.marks.exclude(largest, &Exclusion { reason: reason::INDEX_SIZE, details }).await;
+            group.mark_no_compact(largest.id(), self.clock.now());
+        }
+    }
+
+    async fn replace(&self, group: &mut Group, inputs: &[SyncedBlock], output: Option<&Arc<BlockMeta>>) {
+        for input in inputs {
+            group.remove(input.id());
+            self.marks.delete_later(input, "source of compacted block").await;
+        }
+        if let Some(meta) = output {
+            group.add(meta);
+        }
+    }
+}
+
+/// What became of an error in a group.
+enum Settled {
+    /// The group goes on, and nothing is left to be done about it.
+    Yes,
+    /// The group goes on without a block that the next run tries again.
+    WithoutIt,
+    No,
+}

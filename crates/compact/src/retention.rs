@@ -1,0 +1,127 @@
+//! Which blocks are older than their retention, and whether they may go.
+//!
+//! Finer data goes once its coarser copies are there, whole and unmarked, or where none can ever be made; otherwise it
+//! stays, because it is all that is left of its time.
+
+use std::collections::BTreeSet;
+
+use block::sync::{Synced, SyncedBlock};
+use model::{BlockId, Resolution};
+use tsdb::meta::BlockMeta;
+
+use crate::downsample_plan::{self, MIN_5M_SPAN_MS, MIN_RAW_SPAN_MS};
+use crate::group::groups;
+use crate::settings::Settings;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// How long after the end of a range no block is expected any more that would complete it.
+const LATE_MS: i64 = 2 * DAY_MS;
+
+/// What is to become of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Keep,
+    /// Its time is over, but its coarser copies are still to come.
+    Waits,
+    /// Its time is over, and coarser data holds what is to be kept of it.
+    Copied,
+    /// Its time is over, and there will be no coarser data for the reason given.
+    WithoutCopies(&'static str),
+}
+
+/// What retention looks at.
+pub(crate) struct Retention<'a> {
+    settings: &'a Settings,
+    synced: &'a Synced,
+    now_ms: i64,
+    /// Blocks that a compaction is still to be made of.
+    planned: BTreeSet<BlockId>,
+}
+
+impl<'a> Retention<'a> {
+    pub(crate) fn new(settings: &'a Settings, synced: &'a Synced, now_ms: i64) -> Retention<'a> {
+        let groups = groups(&synced.blocks, settings.merge_conflicting);
+        let planned = groups.iter().flat_map(|group| group.plan()).map(|b| b.id()).collect();
+        Retention { settings, synced, now_ms, planned }
+    }
+
+    pub(crate) fn verdict(&self, block: &SyncedBlock) -> Verdict {
+        let Some(kept) = self.settings.retention.of(block.resolution()) else { return Verdict::Keep };
+        let kept_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        if block.meta.max_time.saturating_add(kept_ms) >= self.now_ms {
+            return Verdict::Keep;
+        }
+        if !self.settings.downsampling || self.missing(block).is_empty() {
+            return Verdict::Copied;
+        }
+        match self.why_never(block) {
+            Some(why) => Verdict::WithoutCopies(why),
+            None => Verdict::Waits,
+        }
+    }
+
+    /// The blocks by which the data of `block` lives on at coarser resolutions.
+    pub(crate) fn copies_of(&self, block: &SyncedBlock) -> Vec<&'a SyncedBlock> {
+        if !self.settings.downsampling {
+            return Vec::new();
+        }
+        needed(block).iter().filter_map(|resolution| self.copy_of(block, *resolution)).collect()
+    }
+
+    fn copy_of(&self, block: &SyncedBlock, resolution: Resolution) -> Option<&'a SyncedBlock> {
+        let same_labels = self.synced.blocks.iter().filter(|b| b.labels == block.labels);
+        let mut copies = same_labels.filter(|b| b.resolution() == resolution);
+        copies.find(|copy| downsample_plan::has_sources_of(&copy.meta, &block.meta))
+    }
+
+    /// The resolutions at which a copy is still to come.
+    fn missing(&self, block: &SyncedBlock) -> Vec<Resolution> {
+        let mut missing = needed(block).to_vec();
+        missing.retain(|resolution| self.copy_of(block, *resolution).is_none());
+        // Thanos' own 1h blocks are made of the 5m ones, which wait for them in their turn
+        let five_minutes = self.copy_of(block, Resolution::FiveMinutes);
+        if !self.settings.writes_parquet() && five_minutes.is_some_and(|b| !b.location.is_parquet()) {
+            missing.retain(|resolution| *resolution != Resolution::OneHour || block.resolution() != Resolution::Raw);
+        }
+        missing
+    }
+
+    /// Why coarser copies can never be made. Blocks that could not be looked at might complete a range, so nothing is
+    /// said to be at its end while there are any.
+    fn why_never(&self, block: &SyncedBlock) -> Option<&'static str> {
+        if block.no_downsample_mark.is_some() {
+            return Some("it is marked not to be downsampled");
+        }
+        let (least_ms, range_ms) = match block.resolution() {
+            Resolution::Raw => (MIN_RAW_SPAN_MS, 2 * DAY_MS),
+            _ => (MIN_5M_SPAN_MS, 14 * DAY_MS),
+        };
+        let too_short = downsample_plan::span(&block.meta) < least_ms;
+        // Parquet is made of blocks of any length
+        if self.settings.writes_parquet() && block.resolution() == Resolution::Raw || !too_short {
+            return None;
+        }
+        if block.no_compact_mark.is_some() {
+            return Some("it is too short to be downsampled and kept out of compaction");
+        }
+        let is_over = range_end(&block.meta, range_ms).saturating_add(LATE_MS) < self.now_ms;
+        let ended = is_over && !self.planned.contains(&block.id()) && self.synced.unseen.is_empty();
+        ended.then_some("it is too short to be downsampled and nothing is left to merge it with")
+    }
+}
+
+/// The resolutions that must hold what a block held before it may go. Parquet's 5m and 1h copies are both made of raw
+/// data, so that neither needs the other.
+fn needed(block: &SyncedBlock) -> &'static [Resolution] {
+    match block.resolution() {
+        Resolution::Raw => &[Resolution::FiveMinutes, Resolution::OneHour],
+        Resolution::FiveMinutes if !block.location.is_parquet() => &[Resolution::OneHour],
+        _ => &[],
+    }
+}
+
+/// The end of the aligned range that the end of a block lies in.
+fn range_end(block: &BlockMeta, range_ms: i64) -> i64 {
+    (block.max_time - 1).div_euclid(range_ms).saturating_add(1).saturating_mul(range_ms)
+}
