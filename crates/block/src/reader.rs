@@ -101,7 +101,7 @@ impl Entry {
     }
 
     fn is_deleted(&self, chunk: &ChunkSpan) -> bool {
-        covers_span(self.deleted(), (chunk.min_time, chunk.max_time))
+        covers_span(self.deleted(), Interval { min_time: chunk.min_time, max_time: chunk.max_time })
     }
 }
 

@@ -24,13 +24,13 @@ pub struct Interval {
 
 /// Whether the time `t` lies in one of the spans, which ascend.
 pub fn covers(intervals: &[Interval], t: i64) -> bool {
-    covers_span(intervals, (t, t))
+    covers_span(intervals, Interval { min_time: t, max_time: t })
 }
 
-/// Whether all of the closed span lies in one of the spans, which ascend and do not touch each other.
-pub fn covers_span(intervals: &[Interval], (min_time, max_time): (i64, i64)) -> bool {
-    let at = intervals.partition_point(|i| i.max_time < min_time);
-    intervals.get(at).is_some_and(|i| i.min_time <= min_time && max_time <= i.max_time)
+/// Whether all of `span` lies in one of the spans, which ascend and do not touch each other.
+pub fn covers_span(intervals: &[Interval], span: Interval) -> bool {
+    let at = intervals.partition_point(|i| i.max_time < span.min_time);
+    intervals.get(at).is_some_and(|i| i.min_time <= span.min_time && span.max_time <= i.max_time)
 }
 
 /// The deleted spans of a block's series, by series reference as the index has it.

@@ -12,6 +12,9 @@ use tsdb::tombstones::{Interval, Tombstones};
 use super::support::*;
 use crate::Settings;
 
+/// Six blocks with tombstones files, of which one names some.
+const WITH_TOMBSTONES: [&str; 6] = ["01M5H9", "01M5J5", "01M5K0", "01M5KW", "01M5MQ", "01M5NK"];
+
 /// Samples by labels.
 type Served = BTreeMap<String, Vec<(i64, u64)>>;
 
@@ -31,7 +34,7 @@ fn all() -> SeriesRequest {
 #[tokio::test]
 async fn deleted_samples_are_not_served_and_a_changed_file_is_seen_after_the_next_sync() {
     let bucket = TestBucket::new();
-    let metas = bucket.case("tombstones-file").await;
+    let metas = bucket.case("7-tombstones-file", &WITH_TOMBSTONES).await;
     let gateway = bucket.gateway(Settings::default());
     gateway.sync().await.unwrap();
     let store = gateway.store();
@@ -81,17 +84,17 @@ async fn deleted_samples_are_not_served_and_a_changed_file_is_seen_after_the_nex
 #[tokio::test]
 async fn a_block_with_a_broken_tombstones_file_is_left_out() {
     let bucket = TestBucket::new();
-    let metas = bucket.case("tombstones-file").await;
+    let metas = bucket.case("7-tombstones-file", &WITH_TOMBSTONES).await;
     bucket.put(&BlockLocation::tsdb(metas[0].ulid).tombstones(), vec![7; 20]).await;
     let answer = ask(&bucket.served().await, all()).await;
     let [warning] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
     assert!(warning.contains(&metas[0].ulid.to_string()) && warning.contains("tombstones"), "{warning}");
 }
 
-/// What is served of a case of one block.
+/// What is served of the block of a bucket that is not as it should be.
 async fn served_of(case: &str) -> Served {
     let bucket = TestBucket::new();
-    bucket.case(case).await;
+    bucket.case(case, &["01M5H33SR0"]).await;
     let answer = ask(&bucket.served().await, all()).await;
     for series in &answer.series {
         let spans = series.chunks.iter().map(|c| (c.min_time, c.max_time));
@@ -103,17 +106,17 @@ async fn served_of(case: &str) -> Served {
 #[tokio::test]
 async fn blocks_with_disorder_in_their_index_are_served_whole() {
     for (case, expected) in [
-        ("ooo-chunks", &[r#"{__name__="bad", cluster="a"}"#][..]),
+        ("2-ooo-chunks", &[r#"{__name__="bad", cluster="a"}"#][..]),
         (
-            "labels-unsorted",
+            "11-labels-unsorted",
             &[r#"{__name__="a", b="1", cluster="a"}"#, r#"{__name__="zz", cluster="a", cmd="1", job="x"}"#],
         ),
-        ("label-name-twice", &[r#"{__name__="a", cluster="a", ns="1"}"#, r#"{__name__="b", cluster="a"}"#]),
+        ("12-label-name-twice", &[r#"{__name__="a", cluster="a", ns="1"}"#, r#"{__name__="b", cluster="a"}"#]),
         (
-            "series-unsorted",
+            "9-series-unsorted",
             &[r#"{__name__="a", cluster="a"}"#, r#"{__name__="b", cluster="a"}"#, r#"{__name__="c", cluster="a"}"#],
         ),
-        ("wrong-index-size", &[r#"{__name__="a", cluster="a"}"#]),
+        ("13-wrong-index-size", &[r#"{__name__="a", cluster="a"}"#]),
     ] {
         let served = served_of(case).await;
         assert!(served.keys().eq(expected.iter()), "{case}: {:?}", served.keys());

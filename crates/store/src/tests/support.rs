@@ -249,12 +249,14 @@ impl TestBucket {
         meta
     }
 
-    /// Copies the blocks of a case that lies beside the block crate.
-    pub(super) async fn case(&self, name: &str) -> Vec<BlockMeta> {
-        let folder = FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../block/tests/data/cases").join(name);
+    /// Copies the blocks of a bucket among the cases that beginnings of their ids name.
+    pub(super) async fn case(&self, name: &str, ids: &[&str]) -> Vec<BlockMeta> {
+        let folder = FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/testdata/cases/buckets");
         let mut metas = Vec::new();
-        for block in std::fs::read_dir(folder).unwrap() {
-            let folder = block.unwrap().path();
+        for id in ids {
+            let mut blocks = std::fs::read_dir(folder.join(name)).unwrap().map(|block| block.unwrap());
+            let block = blocks.find(|block| block.file_name().to_str().unwrap().starts_with(id)).unwrap();
+            let folder = block.path();
             let meta = BlockMeta::from_json(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
             for name in ["chunks/000001", "index", "meta.json", "tombstones"] {
                 if let Ok(bytes) = std::fs::read(folder.join(name)) {

@@ -101,7 +101,7 @@ fn cut_aggregates(data: &[u8], deleted: &[Interval]) -> Result<Option<Vec<Transc
     let mut cut_parts: [Option<(Encoding, Vec<u8>)>; 5] = Default::default();
     for (aggregate, to) in Aggregate::ALL.into_iter().zip(&mut cut_parts) {
         if let Some((encoding, data)) = parts[aggregate as usize] {
-            *to = cut_part(aggregate, (encoding, data), keep)?;
+            *to = cut_part(aggregate, encoding, data, keep)?;
         }
     }
     let borrowed = cut_parts.each_ref().map(|part| part.as_ref().map(|(encoding, data)| (*encoding, &data[..])));
@@ -121,20 +121,24 @@ fn times(encoding: Encoding, data: &[u8]) -> Result<Vec<i64>, Error> {
 /// One aggregate of the windows that are left; `None` when it has none of them.
 fn cut_part(
     aggregate: Aggregate,
-    (encoding, data): (Encoding, &[u8]),
+    encoding: Encoding,
+    data: &[u8],
     keep: impl Fn(i64) -> bool,
 ) -> Result<Option<(Encoding, Vec<u8>)>, Error> {
     let mut ts = Vec::new();
-    let is_counter = aggregate == Aggregate::Counter;
     let encoded = if encoding.is_histogram() {
         let mut values = Vec::new();
         decode_histograms(encoding, data, &mut ts, &mut values)?;
-        leave(&mut ts, &mut values, is_counter, keep);
-        float_histograms(reset_hint(encoding, data)?, &ts, &values)?
+        // counters of histograms have no raw samples around them
+        let begin = retain(&mut ts, &mut values, keep).unwrap_or(Begin::AsBefore);
+        float_histograms(begin.header(encoding, data)?, &ts, &values)?
     } else {
         let mut values = Vec::new();
         decode_floats(encoding, data, &mut ts, &mut values)?;
-        leave(&mut ts, &mut values, is_counter, keep);
+        match aggregate {
+            Aggregate::Counter => retain_counter(&mut ts, &mut values, keep),
+            _ => _ = retain(&mut ts, &mut values, keep),
+        }
         floats(&ts, &values)
     };
     let mut encoded = encoded.into_iter();
@@ -148,22 +152,22 @@ fn cut_part(
 
 /// As [`retain`]. A counter has its first raw sample in front of its windows, and behind them the time of the last
 /// once more with the last raw value; where those are gone, the outermost windows left stand for them.
-fn leave<V: Clone>(ts: &mut Vec<i64>, values: &mut Vec<V>, is_counter: bool, keep: impl Fn(i64) -> bool) {
-    let framed = is_counter && ts.len() >= 3 && ts[ts.len() - 1] == ts[ts.len() - 2];
+fn retain_counter(ts: &mut Vec<i64>, values: &mut Vec<f64>, keep: impl Fn(i64) -> bool) {
+    let framed = ts.len() >= 3 && ts[ts.len() - 1] == ts[ts.len() - 2];
     if !framed {
         retain(ts, values, keep);
         return;
     }
-    let ends = ((ts.remove(0), values.remove(0)), (ts.pop(), values.pop()));
-    let last_window = ts.last().copied();
+    let (front_time, front_value) = (ts.remove(0), values.remove(0));
+    let (back_time, back_value) = (ts.pop(), values.pop());
     retain(ts, values, &keep);
     let (Some(first), Some(last)) = (ts.first().copied(), ts.last().copied()) else { return };
-    let (first_value, last_value) = (values[0].clone(), values[values.len() - 1].clone());
-    let front = if keep(ends.0.0) { ends.0 } else { (first, first_value) };
+    let (first_value, last_value) = (values[0], values[values.len() - 1]);
+    let front = if keep(front_time) { (front_time, front_value) } else { (first, first_value) };
     ts.insert(0, front.0);
     values.insert(0, front.1);
     ts.push(last);
-    values.push(ends.1.1.filter(|_| last_window == Some(last)).unwrap_or(last_value));
+    values.push(back_value.filter(|_| back_time == Some(last)).unwrap_or(last_value));
 }
 
 #[cfg(test)]

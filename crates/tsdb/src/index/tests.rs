@@ -233,3 +233,80 @@ fn long_lists_are_tested_on_the_series_instead() {
         assert_eq!(found(&matchers), expected, "{matchers:?}");
     }
 }
+
+/// An entry of labels by their symbols and of chunks, as a writer puts it that minds no order.
+fn odd_entry(labels: &[(u64, u64)], chunks: &[ChunkMeta]) -> Vec<u8> {
+    use crate::varint::{put_uvarint, put_varint};
+    let mut body = Vec::new();
+    put_uvarint(&mut body, labels.len() as u64);
+    for (name, value) in labels {
+        put_uvarint(&mut body, *name);
+        put_uvarint(&mut body, *value);
+    }
+    put_uvarint(&mut body, chunks.len() as u64);
+    let mut before: Option<&ChunkMeta> = None;
+    for chunk in chunks {
+        match before {
+            None => put_varint(&mut body, chunk.min_time),
+            Some(before) => put_uvarint(&mut body, chunk.min_time.wrapping_sub(before.max_time).cast_unsigned()),
+        }
+        put_uvarint(&mut body, (chunk.max_time - chunk.min_time).cast_unsigned());
+        match before {
+            None => put_uvarint(&mut body, chunk.reference),
+            Some(before) => put_varint(&mut body, chunk.reference.wrapping_sub(before.reference).cast_signed()),
+        }
+        before = Some(chunk);
+    }
+    let mut entry = Vec::new();
+    put_uvarint(&mut entry, body.len() as u64);
+    entry.extend_from_slice(&body);
+    entry.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
+    entry
+}
+
+proptest! {
+    /// Of a name that stands twice the first value counts.
+    #[test]
+    fn labels_and_chunks_come_sorted_whatever_their_order(
+        sets in proptest::collection::vec(
+            (
+                proptest::collection::vec((0u64..12, 0u64..60), 0..6),
+                proptest::collection::vec((0i64..50, 0i64..30, 0u64..1 << 40), 0..5),
+            ),
+            1..6,
+        ),
+    ) {
+        let header = Arc::new(open(SMALL).header().clone());
+        let symbol = |reference: u64| header.symbols().get(reference).unwrap();
+        // one parser, because it remembers the set before
+        let mut parser = SeriesParser::new(Arc::clone(&header));
+        for (labels, chunks) in sets {
+            let mut chunks: Vec<ChunkMeta> = chunks
+                .into_iter()
+                .map(|(min_time, len, reference)| ChunkMeta { reference, min_time, max_time: min_time + len })
+                .collect();
+            let entry = parser.parse(1, &odd_entry(&labels, &chunks)).unwrap();
+            let mut first = std::collections::BTreeMap::new();
+            let named = labels.iter().map(|(n, v)| (symbol(*n), symbol(*v))).filter(|(_, v)| !v.is_empty());
+            let mut count = 0;
+            for (name, value) in named {
+                first.entry(name).or_insert(value);
+                count += 1;
+            }
+            prop_assert_eq!(entry.has_doubles, count > first.len());
+            prop_assert!(entry.labels.iter().eq(first));
+            chunks.sort_by_key(|c| (c.min_time, c.max_time));
+            prop_assert_eq!(entry.chunks, chunks);
+        }
+    }
+
+    #[test]
+    fn postings_come_sorted_and_once(mut ids in proptest::collection::vec(any::<u32>(), 0..20)) {
+        let content: Vec<u8> =
+            std::iter::once(ids.len() as u32).chain(ids.iter().copied()).flat_map(u32::to_be_bytes).collect();
+        let section = [&(content.len() as u32).to_be_bytes()[..], &content, &crc32c::crc32c(&content).to_be_bytes()];
+        ids.sort_unstable();
+        ids.dedup();
+        prop_assert_eq!(parse_postings(&section.concat(), 0).unwrap(), ids);
+    }
+}

@@ -51,18 +51,27 @@ impl Case {
         Case { bucket, meta }
     }
 
-    /// All blocks of a case.
-    async fn all(name: &str) -> Vec<Case> {
-        let folder = format!("{}/tests/data/cases/{name}", env!("CARGO_MANIFEST_DIR"));
+    /// The blocks of a bucket that beginnings of their ids name.
+    async fn some(bucket: &str, ids: &[&str]) -> Vec<Case> {
+        let folder = format!("{}/../../integration/testdata/cases/buckets/{bucket}", env!("CARGO_MANIFEST_DIR"));
         let mut cases = Vec::new();
-        for block in std::fs::read_dir(folder).unwrap() {
-            cases.push(Case::new(&block.unwrap().path()).await);
+        for id in ids {
+            let mut blocks = std::fs::read_dir(&folder).unwrap().map(|block| block.unwrap());
+            let block = blocks.find(|block| block.file_name().to_str().unwrap().starts_with(id)).unwrap();
+            cases.push(Case::new(&block.path()).await);
         }
         cases
     }
 
-    async fn one(name: &str) -> Case {
-        Case::all(name).await.remove(0)
+    /// The one block of a bucket that is not as it should be.
+    async fn odd(bucket: &str) -> Case {
+        Case::some(bucket, &["01M5H33SR0"]).await.remove(0)
+    }
+
+    /// Six blocks with tombstones files, of which one names some.
+    async fn with_tombstones() -> Vec<Case> {
+        let ids = ["01M5H9", "01M5J5", "01M5K0", "01M5KW", "01M5MQ", "01M5NK"];
+        Case::some("7-tombstones-file", &ids).await
     }
 
     fn reader(&self) -> BlockReader {
@@ -96,7 +105,7 @@ fn label_sets(series: &[BlockSeries]) -> Vec<String> {
 
 #[tokio::test]
 async fn chunks_out_of_order_come_in_order() {
-    let case = Case::one("ooo-chunks").await;
+    let case = Case::odd("2-ooo-chunks").await;
     let (series, stored) = whole(&case.reader()).await;
     assert_eq!((series.len(), stored), (1, StoredCounts { series: 1, samples: 120 }));
     assert!(series[0].chunks.windows(2).all(|w| w[0].max_time < w[1].min_time));
@@ -107,14 +116,14 @@ async fn chunks_out_of_order_come_in_order() {
 
 #[tokio::test]
 async fn labels_out_of_order_or_twice_are_served_sorted_and_once() {
-    let case = Case::one("labels-unsorted").await;
+    let case = Case::odd("11-labels-unsorted").await;
     let (series, stored) = whole(&case.reader()).await;
     assert_eq!(label_sets(&series), [r#"{__name__="a", b="1"}"#, r#"{__name__="zz", cmd="1", job="x"}"#]);
     assert_eq!(stored, StoredCounts { series: 2, samples: 240 });
     let one = SeriesQuery { matchers: equal("job", "x"), ..SeriesQuery::all() };
     assert_eq!(collect(&case.reader(), one).await.0, series[1..]);
 
-    let case = Case::one("label-name-twice").await;
+    let case = Case::odd("12-label-name-twice").await;
     let (series, stored) = whole(&case.reader()).await;
     assert_eq!(label_sets(&series), [r#"{__name__="a", ns="1"}"#, r#"{__name__="b"}"#]);
     assert_eq!(stored, StoredCounts { series: 2, samples: 240 });
@@ -125,7 +134,7 @@ async fn labels_out_of_order_or_twice_are_served_sorted_and_once() {
 
 #[tokio::test]
 async fn series_out_of_order_come_in_order() {
-    let case = Case::one("series-unsorted").await;
+    let case = Case::odd("9-series-unsorted").await;
     let (series, stored) = whole(&case.reader()).await;
     assert_eq!(label_sets(&series), [r#"{__name__="a"}"#, r#"{__name__="b"}"#, r#"{__name__="c"}"#]);
     assert_eq!(stored, StoredCounts { series: 3, samples: 360 });
@@ -134,7 +143,7 @@ async fn series_out_of_order_come_in_order() {
 
 #[tokio::test]
 async fn disorder_that_shows_late_is_an_error_once_and_sorted_from_then_on() {
-    let case = Case::one("series-unsorted").await;
+    let case = Case::odd("9-series-unsorted").await;
     let sorted = whole(&case.reader()).await;
     let reader = case.reader_with(ReaderSettings { batch_series: 1, prefetch: 1, ..ReaderSettings::default() });
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
@@ -151,25 +160,25 @@ async fn disorder_that_shows_late_is_an_error_once_and_sorted_from_then_on() {
 
 #[tokio::test]
 async fn sorting_is_bounded() {
-    let case = Case::one("series-unsorted").await;
-    let reader = case.reader_with(ReaderSettings { sorted_bytes: 300, ..ReaderSettings::default() });
+    let case = Case::odd("9-series-unsorted").await;
+    let reader = case.reader_with(ReaderSettings { sorted_bytes: 200, ..ReaderSettings::default() });
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     let text = error.to_string();
     assert!(text.contains(&format!("block={}", case.meta.ulid)) && text.contains("not in order"), "{text}");
-    let budget = Budget::new(300);
+    let budget = Budget::new(200);
     let reader = case.reader().charging(budget.clone());
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Limit);
     assert!(error.to_string().contains("--memory-budget"), "{error}");
     let budget = Budget::new(1 << 20);
     whole(&case.reader().charging(budget.clone())).await;
-    assert!(budget.peak() > 300 && budget.used() == 0);
+    assert!(budget.peak() > 200 && budget.used() == 0);
 }
 
 #[tokio::test]
 async fn the_stated_size_of_an_index_is_not_trusted() {
-    let case = Case::one("wrong-index-size").await;
+    let case = Case::odd("13-wrong-index-size").await;
     let (series, stored) = whole(&case.reader()).await;
     assert_eq!((label_sets(&series), stored.samples), (vec![r#"{__name__="a"}"#.to_owned()], 120));
     let sound = fixture().await;
@@ -187,7 +196,7 @@ async fn the_stated_size_of_an_index_is_not_trusted() {
 #[tokio::test]
 async fn what_a_tombstones_file_deletes_is_gone() {
     let (mut stored, mut live, mut with_file) = (StoredCounts::default(), 0, 0);
-    for case in Case::all("tombstones-file").await {
+    for case in Case::with_tombstones().await {
         let loaded = load_tombstones(&case.bucket, &case.location()).await.unwrap().unwrap();
         with_file += usize::from(!loaded.tombstones.is_empty());
         let (series, counts) = whole(&case.reader().deleting(loaded.tombstones)).await;
@@ -247,7 +256,7 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
 
 #[tokio::test]
 async fn a_tombstones_file_is_checked_and_cached_by_version() {
-    let case = Case::all("tombstones-file").await.swap_remove(0);
+    let case = Case::with_tombstones().await.swap_remove(0);
     let (bucket, location) = (&case.bucket, case.location());
     let mut tombstones = Tombstones::default();
     tombstones.add(7, Interval { min_time: 1, max_time: 9 });

@@ -150,8 +150,21 @@ fn check_aggregates(data: &[u8], windows: &[i64], deleted: Vec<Interval>) {
     }
     let Some((encoding, after)) = cut_parts[Aggregate::Counter as usize] else { return };
     let ts = times(encoding, after).unwrap();
+    if encoding.is_histogram() {
+        assert_eq!(ts, left);
+        return;
+    }
     let [front, inner @ .., back] = &ts[..] else { panic!("{ts:?}") };
     assert!(inner == left && *front <= inner[0] && *back == inner[inner.len() - 1], "{ts:?} {left:?}");
+    let before = floats_of(encoding, parts[Aggregate::Counter as usize].unwrap().1);
+    let after = floats_of(encoding, after);
+    if left[0] == windows[0] {
+        assert_eq!(after[0], before[0], "the first raw sample stays");
+    }
+    if left[left.len() - 1] == windows[windows.len() - 1] {
+        assert_eq!(after[after.len() - 1], before[before.len() - 1], "the last raw value stays");
+    }
+    assert!(after[1..after.len() - 1].iter().all(|window| before[1..].contains(window)));
 }
 
 proptest! {
