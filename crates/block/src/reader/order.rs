@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use model::{Labels, Reservation};
 
-use super::{BlockReader, ChunkSpan, Entry, EntryBatch, offload};
+use super::{BlockReader, ChunkSpan, Entry, EntryBatch, SeriesQuery, offload};
 use crate::{Error, Kind, Result};
 
 impl BlockReader {
@@ -23,6 +23,31 @@ impl BlockReader {
         let step = |mut ordering: Ordering| async move { Ok(ordering.next().await?.map(|batch| (batch, ordering))) };
         futures::stream::try_unfold(ordering, step).boxed()
     }
+
+    /// Whether the index has all series in order, by one pass over its entries. Where it has not, readers that share
+    /// the header cache sort them from now on: so who met [`Kind::Unordered`] in one of many blocks begins anew but
+    /// once.
+    pub async fn check_order(&self) -> Result<bool> {
+        let mut entries = self.stored_entries(SeriesQuery::all());
+        let mut last: Option<Labels> = None;
+        while let Some(batch) = entries.try_next().await? {
+            if !follows(last.as_ref(), &batch) {
+                self.inner.headers.remember_unordered(self.inner.meta.ulid);
+                return Ok(false);
+            }
+            last = last_of(&batch).or(last);
+        }
+        Ok(true)
+    }
+}
+
+/// Whether the entries are in order, and none sorts before `last`.
+fn follows(last: Option<&Labels>, batch: &EntryBatch) -> bool {
+    last.into_iter().chain(batch.entries.iter().map(|e| &e.labels)).is_sorted()
+}
+
+fn last_of(batch: &EntryBatch) -> Option<Labels> {
+    batch.entries.last().map(|e| e.labels.clone())
 }
 
 struct Ordering {
@@ -45,8 +70,8 @@ impl Ordering {
     async fn next(&mut self) -> Result<Option<EntryBatch>> {
         if self.sorted.is_none() {
             let Some(batch) = self.entries.try_next().await? else { return Ok(None) };
-            if !self.sorts && self.follows(&batch) {
-                self.last = batch.entries.last().map(|e| e.labels.clone()).or(self.last.take());
+            if !self.sorts && follows(self.last.as_ref(), &batch) {
+                self.last = last_of(&batch).or(self.last.take());
                 return Ok(Some(batch));
             }
             self.reader.inner.headers.remember_unordered(self.reader.inner.meta.ulid);
@@ -57,11 +82,6 @@ impl Ordering {
         }
         let batch_series = self.reader.inner.settings.batch_series.max(1);
         Ok(self.sorted.as_mut().and_then(|sorted| sorted.take(batch_series)))
-    }
-
-    fn follows(&self, batch: &EntryBatch) -> bool {
-        let all = self.last.iter().chain(batch.entries.iter().map(|e| &e.labels));
-        all.is_sorted()
     }
 
     async fn sort(&mut self, first: EntryBatch) -> Result<Sorted> {

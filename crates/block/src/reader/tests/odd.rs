@@ -152,6 +152,10 @@ async fn disorder_that_shows_late_is_an_error_once_and_sorted_from_then_on() {
     assert_eq!(whole(&reader).await, sorted);
     let other = case.reader_with(ReaderSettings { batch_series: 1, ..ReaderSettings::default() });
     assert_eq!(whole(&other.sorting()).await, sorted);
+    let other = case.reader_with(ReaderSettings { batch_series: 1, ..ReaderSettings::default() });
+    assert!(!other.check_order().await.unwrap());
+    assert_eq!(whole(&other).await, sorted);
+    assert!(fixture().await.reader().check_order().await.unwrap());
     // names and values need no order
     let other = case.reader_with(ReaderSettings { batch_series: 1, ..ReaderSettings::default() });
     let some = vec![Matcher::new(MatchOp::Regex, "__name__", ".+").unwrap()];
@@ -284,8 +288,14 @@ async fn a_tombstones_file_is_checked_and_cached_by_version() {
     assert!(cache.get(bucket, &location, &version(3)).await.unwrap().is_empty());
 }
 
+/// Labels as they are to stand in the index, and the first time of each chunk with how many steps follow it.
+type Odd = (Vec<(String, String)>, Vec<(i64, i64)>);
+
+/// Labels, and the span of each chunk.
+type Spans = (Labels, Vec<(i64, i64)>);
+
 /// A block of series as no sound writer has them, and what it should read as.
-async fn odd_block(series: &[(Vec<(String, String)>, Vec<(i64, i64)>)]) -> (Case, Vec<(Labels, Vec<(i64, i64)>)>) {
+async fn odd_block(series: &[Odd]) -> (Case, Vec<Spans>) {
     let mut segments = SegmentWriter::new();
     let mut odd = Vec::new();
     let mut expected = Vec::new();
@@ -324,10 +334,10 @@ async fn odd_block(series: &[(Vec<(String, String)>, Vec<(i64, i64)>)]) -> (Case
     (Case { bucket, meta }, expected)
 }
 
-fn spans_of(series: Vec<BlockSeries>) -> Vec<(Labels, Vec<(i64, i64)>)> {
+fn spans_of(series: Vec<BlockSeries>) -> Vec<Spans> {
     let spans = |s: BlockSeries| (s.labels, s.chunks.iter().map(|c| (c.min_time, c.max_time)).collect());
     // equal labels stand in the order of the index
-    let mut all: Vec<(Labels, Vec<(i64, i64)>)> = series.into_iter().map(spans).collect();
+    let mut all: Vec<Spans> = series.into_iter().map(spans).collect();
     assert!(all.is_sorted_by_key(|(labels, _)| labels.clone()));
     all.sort();
     all
@@ -362,7 +372,7 @@ proptest! {
                 let read = read.unwrap();
                 assert!(read.iter().all(|b| b.errors.is_empty()), "{read:?}");
                 let series = read.into_iter().flat_map(|b| b.series).collect();
-                let matching = |s: &&(Labels, Vec<(i64, i64)>)| {
+                let matching = |s: &&Spans| {
                     matchers.iter().all(|m| m.matches(s.0.get(&m.name).unwrap_or_default()))
                 };
                 let expected: Vec<_> = expected.iter().filter(matching).cloned().collect();

@@ -345,7 +345,8 @@ fn histograms_with_start_times_are_cut() {
     ] {
         let (mut ts, mut values) = (Vec::new(), Vec::new());
         decode_histograms(encoding, &data, &mut ts, &mut values).unwrap();
-        (ts.remove(1), values.remove(1));
+        ts.remove(1);
+        values.remove(1);
         let left = cut(encoding, &data, &deleted).unwrap().unwrap();
         assert_eq!((left.len(), left[0].encoding, left[0].min_time, left[0].max_time), (1, plain, t(0), t(3)));
         assert_eq!(reset_hint(plain, &left[0].data).unwrap(), ResetHint::Reset);
