@@ -16,5 +16,5 @@ pub use counting::{CountingStore, StoreCounts};
 pub use failing::FailingStore;
 pub use faults::{Call, Fault, FaultPlan, Op};
 pub use mock_clock::MockClock;
-pub use object_server::{ObjectServer, ServerCounts, ServerError, ServerSettings};
+pub use object_server::{CreateOnly, ObjectServer, ServerCounts, ServerError, ServerSettings};
 pub use odd_index::{OddSeries, odd_index};

@@ -23,7 +23,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
-use object_store::ObjectStore;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -45,12 +47,30 @@ pub struct ServerSettings {
     pub latency: Duration,
     /// Objects per page of a listing at most.
     pub page_size: usize,
+    pub create_only: CreateOnly,
     pub faults: FaultPlan,
+}
+
+/// What the server makes of writes that are to happen only where nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CreateOnly {
+    #[default]
+    Honoured,
+    /// They happen in any case.
+    Ignored,
+    /// They are answered with this status and code.
+    Refused(u16, &'static str),
 }
 
 impl Default for ServerSettings {
     fn default() -> ServerSettings {
-        ServerSettings { bucket: "test".into(), latency: Duration::ZERO, page_size: 1000, faults: FaultPlan::none() }
+        ServerSettings {
+            bucket: "test".into(),
+            latency: Duration::ZERO,
+            page_size: 1000,
+            create_only: CreateOnly::default(),
+            faults: FaultPlan::none(),
+        }
     }
 }
 
@@ -81,6 +101,8 @@ struct Counters {
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn ObjectStore>,
+    /// Objects whose keys are no paths of the store: `a//b`, `a/`, control characters.
+    odd: InMemory,
     settings: ServerSettings,
     counters: Counters,
     uploads: Uploads,
@@ -120,6 +142,7 @@ impl ObjectServer {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             store,
+            odd: InMemory::new(),
             settings,
             counters: Counters::default(),
             uploads: Uploads::new(HashMap::new()),
@@ -164,6 +187,20 @@ impl ObjectServer {
     pub fn gcs_config(&self) -> String {
         let bucket = &self.shared.settings.bucket;
         format!("type: GCS\nconfig:\n  bucket: {bucket}\n  service_account: '{}'\n", self.gcs_service_account())
+    }
+
+    /// Writes an object under any key, as only other clients can.
+    pub async fn put_raw(&self, key: &str, bytes: &'static [u8]) {
+        let (store, path) = objects::place(&self.shared, key);
+        store.put(&path, bytes.into()).await.expect("memory takes everything");
+    }
+
+    /// The keys that are no paths of the store.
+    pub async fn odd_keys(&self) -> Vec<String> {
+        let objects: Vec<ObjectMeta> = self.shared.odd.list(None).try_collect().await.expect("memory lists");
+        let mut keys: Vec<String> = objects.iter().map(|meta| objects::odd_key(&meta.location)).collect();
+        keys.sort();
+        keys
     }
 
     pub fn counts(&self) -> ServerCounts {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::StatusCode;
 use futures::TryStreamExt;
-use object_store::ObjectMeta;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 
-use super::objects::quoted;
+use super::objects::{odd_key, quoted};
 use super::request::Request;
 use super::{Answer, Failure, Shared, respond, xml};
 
@@ -54,9 +54,10 @@ async fn entries(shared: &Shared, prefix: &str, delimiter: Option<&str>) -> Resu
     // the stores know prefixes of whole path segments only
     let folder = prefix.rsplit_once('/').and_then(|(folder, _)| Path::parse(folder).ok());
     let objects: Vec<ObjectMeta> = shared.store.list(folder.as_ref()).try_collect().await?;
+    let odd: Vec<ObjectMeta> = shared.odd.list(None).try_collect().await?;
+    let odd = odd.into_iter().map(|meta| (odd_key(&meta.location), meta));
     let (mut entries, mut prefixes) = (Vec::new(), BTreeSet::new());
-    for meta in objects {
-        let key = meta.location.to_string();
+    for (key, meta) in objects.into_iter().map(|meta| (meta.location.to_string(), meta)).chain(odd) {
         let Some(rest) = key.strip_prefix(prefix) else { continue };
         match delimiter.and_then(|d| rest.find(d).map(|at| prefix.len() + at + d.len())) {
             Some(end) => {

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use object_store::{PutOptions, PutPayload};
 
-use super::objects::{path, quoted, set_version};
+use super::objects::{place, quoted, set_version};
 use super::request::Request;
 use super::{Answer, Failure, Shared, respond, xml};
 
@@ -43,7 +43,6 @@ fn no_such_upload(request: &Request) -> Failure {
 }
 
 pub(super) fn create(shared: &Shared, request: &Request) -> Answer {
-    path(&request.key)?;
     let mut uploads = shared.uploads.lock();
     uploads.0 += 1;
     let id = format!("upload-{}", uploads.0);
@@ -108,7 +107,8 @@ pub(super) async fn complete(shared: &Shared, request: &Request) -> Answer {
         named_parts(upload.ok_or_else(|| no_such_upload(request))?, document)?
     };
     let options = PutOptions { mode: request.put_mode()?, ..PutOptions::default() };
-    let result = shared.store.put_opts(&path(&request.key)?, payload, options).await?;
+    let (store, path) = place(shared, &request.key);
+    let result = store.put_opts(&path, payload, options).await?;
     shared.wrote(&request.key);
     shared.uploads.lock().1.remove(id);
     let e_tag = result.e_tag.as_deref().unwrap_or_default();

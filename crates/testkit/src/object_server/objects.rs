@@ -6,14 +6,26 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyMode, CopyOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStoreExt, PutOptions, PutResult,
+    CopyMode, CopyOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutResult,
 };
 
 use super::request::{GENERATION, Request, percent_decoded};
-use super::{Answer, Failure, Ordering, Shared, respond, xml};
+use super::{Answer, CreateOnly, Failure, Ordering, Shared, respond, xml};
 
-pub(super) fn path(key: &str) -> Result<Path, Failure> {
-    Path::parse(key).map_err(|e| Failure::from(object_store::Error::from(e)))
+/// Where an object is: in the store, or beside it when its key is no path, under its bytes in hexadecimal.
+pub(super) fn place<'a>(shared: &'a Shared, key: &str) -> (&'a dyn ObjectStore, Path) {
+    match Path::parse(key) {
+        Ok(path) if path.as_ref() == key => (&*shared.store, path),
+        _ => (&shared.odd, Path::from(key.bytes().map(|b| format!("{b:02x}")).collect::<String>())),
+    }
+}
+
+/// The key of an object that is kept beside the store.
+pub(super) fn odd_key(path: &Path) -> String {
+    let digits = path.as_ref().as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    String::from_utf8(digits.filter_map(byte).collect()).unwrap_or_default()
 }
 
 /// A response whose body breaks off, so that the client sees a broken connection.
@@ -55,8 +67,9 @@ pub(super) async fn get(shared: &Shared, request: &Request, torn: bool) -> Answe
         ..GetOptions::default()
     };
     let ranged = options.range.is_some();
-    let (key, path) = (&request.key, path(&request.key)?);
-    let result = match shared.store.get_opts(&path, options).await {
+    let key = &request.key;
+    let (store, path) = place(shared, key);
+    let result = match store.get_opts(&path, options).await {
         // the stores have no error of their own for it
         Err(error) if ranged && error.to_string().contains("Wanted range") => {
             let message = format!("{key}: {error}");
@@ -147,9 +160,20 @@ pub(super) fn written(result: &PutResult) -> Answer {
 }
 
 pub(super) async fn put(shared: &Shared, request: Request) -> Answer {
-    let path = path(&request.key)?;
-    let options = PutOptions { mode: request.put_mode()?, ..PutOptions::default() };
-    let result = shared.store.put_opts(&path, request.body.into(), options).await?;
+    let mut mode = request.put_mode()?;
+    if mode == PutMode::Create {
+        match shared.settings.create_only {
+            CreateOnly::Honoured => {}
+            CreateOnly::Ignored => mode = PutMode::Overwrite,
+            CreateOnly::Refused(status, code) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_IMPLEMENTED);
+                return Err(Failure::new(status, code, "conditions of writes are not known here"));
+            }
+        }
+    }
+    let options = PutOptions { mode, ..PutOptions::default() };
+    let (store, path) = place(shared, &request.key);
+    let result = store.put_opts(&path, request.body.into(), options).await?;
     shared.wrote(&request.key);
     written(&result)
 }
@@ -162,6 +186,7 @@ pub(super) async fn copy(shared: &Shared, request: &Request) -> Answer {
     let create =
         request.header("x-goog-if-generation-match") == Some("0") || request.header("if-none-match") == Some("*");
     let mode = if create { CopyMode::Create } else { CopyMode::Overwrite };
+    let path = |key: &str| Path::parse(key).map_err(|e| Failure::from(object_store::Error::from(e)));
     let (from, to) = (path(key)?, path(&request.key)?);
     shared.store.copy_opts(&from, &to, CopyOptions { mode, ..CopyOptions::default() }).await?;
     shared.wrote(&request.key);
@@ -174,12 +199,12 @@ pub(super) async fn copy(shared: &Shared, request: &Request) -> Answer {
 
 /// Deleting what is not there succeeds on S3; GCS says 404, and its client does not mind either.
 pub(super) async fn delete(shared: &Shared, request: &Request) -> Answer {
-    let path = path(&request.key)?;
+    let (store, path) = place(shared, &request.key);
     let is_gcs = request.header("authorization").is_some_and(|auth| auth.starts_with("Bearer"));
-    match shared.store.head(&path).await {
+    match store.head(&path).await {
         Err(object_store::Error::NotFound { .. }) if !is_gcs => {}
         Err(error) => return Err(error.into()),
-        Ok(_) => shared.store.delete(&path).await?,
+        Ok(_) => store.delete(&path).await?,
     }
     Ok(respond(StatusCode::NO_CONTENT, Body::empty()))
 }
@@ -188,10 +213,8 @@ pub(super) async fn delete_many(shared: &Shared, request: &Request) -> Answer {
     let document = std::str::from_utf8(&request.body).map_err(|e| Failure::invalid(format!("delete: {e}")))?;
     let mut results = String::new();
     for key in xml::texts(document, "Key") {
-        let deleted = match path(&key) {
-            Ok(path) => shared.store.delete(&path).await.map_err(Failure::from),
-            Err(failure) => Err(failure),
-        };
+        let (store, path) = place(shared, &key);
+        let deleted = store.delete(&path).await.map_err(Failure::from);
         let key = xml::element("Key", &key);
         match deleted {
             Err(failure) if failure.status != StatusCode::NOT_FOUND => {
