@@ -1,8 +1,12 @@
 //! A bucket: an object store with metrics, retries, coalesced ranged reads and create-only writes.
 
 mod coalesce;
-mod filesystem;
+pub(crate) mod filesystem;
+mod hints;
+pub(crate) mod http;
+mod list_page;
 mod multipart;
+pub(crate) mod prefixed;
 
 use std::fmt;
 use std::future::Future;
@@ -21,7 +25,11 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use crate::metrics::BucketMetrics;
 use crate::{Error, Kind, Result};
 
+pub use hints::Hints;
 pub use multipart::MultipartWriter;
+
+/// Where it is tried out what a store can do; no ULID, so that nobody takes it for a block.
+const PROBES: &str = "drumlin-probe";
 
 /// How a bucket reads and writes.
 #[derive(Clone, Debug)]
@@ -43,6 +51,8 @@ pub struct BucketSettings {
     pub part_size: usize,
     /// The folder, where the bucket is one.
     pub folder: Option<PathBuf>,
+    /// Shared with what lies beneath the store and learns of it.
+    pub hints: Hints,
 }
 
 impl Default for BucketSettings {
@@ -56,6 +66,7 @@ impl Default for BucketSettings {
             backoff: Duration::from_millis(100),
             part_size: 8 << 20,
             folder: None,
+            hints: Hints::default(),
         }
     }
 }
@@ -192,7 +203,13 @@ impl Bucket {
     }
 
     /// Writes an object unless there is one. Is not tried again after a failure: the caller must look what is there.
+    ///
+    /// # Errors
+    /// `Unsupported` when the store has no create-only writes. From the first such answer on nothing is sent any more.
     pub async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
+        if !self.hints().has_create_only() {
+            return Err(Error::new(Kind::Unsupported, format!("creating {path}: the store has no create-only writes")));
+        }
         let len = bytes.len();
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let labels = [self.name(), "upload"];
@@ -210,27 +227,82 @@ impl Bucket {
             }
             Err(e) => {
                 self.inner.metrics.failures.with_label_values(&labels).inc();
-                Err(Error::store("creating", path, &e))
+                let error = Error::store("creating", path, &e);
+                if error.kind() != Kind::Unsupported && self.hints().has_create_only() {
+                    return Err(error);
+                }
+                self.lacks_create_only(&error.to_string());
+                Err(Error::new(Kind::Unsupported, error.to_string()))
             }
+        }
+    }
+
+    /// Writes an object unless there is one; where the store cannot do both at once, by looking first. Two writers at
+    /// the same time may then both have written.
+    pub async fn put_unless_there(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
+        match self.put_if_absent(path, bytes.clone()).await {
+            Err(e) if e.kind() == Kind::Unsupported => {}
+            other => return other,
+        }
+        if self.exists(path).await? {
+            return Ok(PutOutcome::AlreadyExists);
+        }
+        self.put(path, bytes).await?;
+        Ok(PutOutcome::Created)
+    }
+
+    /// Tries out whether the store has create-only writes, before anything depends on it. What cannot be found out
+    /// now shows with the first write.
+    pub async fn probe_create_only(&self) {
+        // two processes that probe at once must not remove each other's object
+        let unique = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), self.inner.clock.now().0);
+        let path = Path::from(PROBES).join(format!("{unique:016x}"));
+        match self.probe_conditional_put(&path).await {
+            Ok(true) => {}
+            Ok(false) => self.lacks_create_only("the second write of a probe was no refusal"),
+            Err(e) => tracing::warn!(error = %e, "it could not be tried out whether the bucket has create-only writes"),
         }
     }
 
     /// Whether create-only writes work here: writes the object `path` twice that way and removes it.
     pub async fn probe_conditional_put(&self, path: &Path) -> Result<bool> {
-        let first = self.put_if_absent(path, Bytes::from_static(b"probe")).await;
-        if let Err(e) = &first
-            && e.kind() == Kind::Unsupported
-        {
-            return Ok(false);
-        }
-        first?;
-        let second = self.put_if_absent(path, Bytes::from_static(b"probe")).await;
-        self.delete(path).await?;
+        let twice = async {
+            self.put_if_absent(path, Bytes::from_static(b"probe")).await?;
+            self.put_if_absent(path, Bytes::from_static(b"probe")).await
+        };
+        let second = twice.await;
+        // a store may have written and still said that it did not
+        let removed = self.delete(path).await;
         match second {
-            Ok(outcome) => Ok(outcome == PutOutcome::AlreadyExists),
+            Ok(outcome) => removed.map(|()| outcome == PutOutcome::AlreadyExists),
             Err(e) if e.kind() == Kind::Unsupported => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    fn lacks_create_only(&self, reason: &str) {
+        if self.hints().lacks_create_only() {
+            tracing::warn!(
+                bucket = self.name(),
+                reason,
+                "the bucket has no create-only writes: outputs and marks are looked up and then written, so that two \
+                 compactors at once may write the same twice; run one at a time"
+            );
+        }
+    }
+
+    /// What is known of the store beside its answers.
+    pub fn hints(&self) -> &Hints {
+        &self.inner.settings.hints
+    }
+
+    /// Removes the markers of a folder that listings have shown, such as consoles make. Azure's client cannot name
+    /// them, and nothing happens there.
+    pub async fn delete_markers(&self, folder: &Path) -> Result<()> {
+        for marker in self.hints().take_markers(folder) {
+            self.delete(&marker).await?;
+        }
+        Ok(())
     }
 
     /// Starts an upload in parts; the object appears when it is finished.

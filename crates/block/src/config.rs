@@ -14,10 +14,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::Clock;
-use object_store::prefix::PrefixStore;
-
+use crate::bucket::prefixed::{self, Prefixed};
+use crate::bucket::{Hints, filesystem};
 use crate::{Bucket, BucketMetrics, BucketSettings, Error, Kind, Result};
+use model::Clock;
 
 /// A snapshot of environment variables.
 pub type Environment = BTreeMap<String, String>;
@@ -91,6 +91,9 @@ impl ObjectStoreConfig {
         parse::check(&root, &fields::top(provider), "", &mut values, &mut warnings)?;
         let prefix = values.get("prefix").unwrap_or_default().trim_matches('/').to_owned();
         let config = ObjectStoreConfig { provider, prefix, values, warnings, environment: environment.clone() };
+        if provider != Provider::Filesystem {
+            prefixed::check(&config.prefix)?;
+        }
         providers::validate(&config)?;
         Ok(config)
     }
@@ -117,16 +120,22 @@ impl ObjectStoreConfig {
     /// The folder of a FILESYSTEM bucket, prefix included.
     pub fn directory(&self) -> Option<PathBuf> {
         let folder = (self.provider == Provider::Filesystem).then(|| PathBuf::from(self.bucket_name()))?;
-        Some(if self.prefix.is_empty() { folder } else { folder.join(&self.prefix) })
+        Some(if self.prefix.is_empty() { folder } else { filesystem::join(&folder, &self.prefix) })
     }
 
     /// The object store, below the prefix if one is set. Nothing is sent yet; a folder is created.
     pub fn build_store(&self) -> Result<Arc<dyn object_store::ObjectStore>> {
-        let store = providers::build(self)?;
-        if self.prefix.is_empty() {
+        self.store_with(&Hints::default())
+    }
+
+    /// As [`build_store`](ObjectStoreConfig::build_store); what is learnt of the store goes to the hints.
+    fn store_with(&self, hints: &Hints) -> Result<Arc<dyn object_store::ObjectStore>> {
+        let store = providers::build(self, hints)?;
+        // a folder's prefix is part of its path
+        if self.prefix.is_empty() || self.provider == Provider::Filesystem {
             return Ok(store);
         }
-        Ok(Arc::new(PrefixStore::new(store, self.prefix.as_str())))
+        Ok(Arc::new(Prefixed::new(store, &self.prefix)?))
     }
 
     /// The bucket over the object store.
@@ -141,7 +150,8 @@ impl ObjectStoreConfig {
             // S3 refuses parts below 5 MiB; above 1 GiB memory is wasted
             settings.part_size = part_size.clamp(5 << 20, 1 << 30) as usize;
         }
-        Ok(Bucket::new(self.build_store()?, settings, metrics, clock))
+        let store = self.store_with(&settings.hints)?;
+        Ok(Bucket::new(store, settings, metrics, clock))
     }
 }
 

@@ -19,7 +19,7 @@ pub mod upload;
 #[cfg(test)]
 mod testing;
 
-pub use bucket::{Bucket, BucketSettings, MultipartWriter, PutOutcome};
+pub use bucket::{Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome};
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
 pub use metrics::{BucketMetrics, SyncMetrics};

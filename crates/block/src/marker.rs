@@ -82,7 +82,7 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
     fn write(&self, bucket: &Bucket, location: &BlockLocation) -> impl Future<Output = Result<bool>> + Send {
         async {
             let path = location.file(Self::FILE);
-            let outcome = bucket.put_if_absent(&path, tsdb::meta::to_marker_json(self).into()).await?;
+            let outcome = bucket.put_unless_there(&path, tsdb::meta::to_marker_json(self).into()).await?;
             Ok(outcome == PutOutcome::Created)
         }
     }

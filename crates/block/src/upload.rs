@@ -62,7 +62,7 @@ pub fn gather_files(dir: &Path) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// Deletes a block: `meta.json`, then everything else, the deletion mark last.
+/// Deletes a block: `meta.json`, then everything else, markers of its folders too, the deletion mark last.
 pub async fn delete_block(bucket: &Bucket, location: &BlockLocation) -> Result<()> {
     bucket.delete(&location.meta()).await?;
     let mark = location.file(DeletionMark::FILE);
@@ -72,6 +72,7 @@ pub async fn delete_block(bucket: &Bucket, location: &BlockLocation) -> Result<(
         .buffer_unordered(8)
         .try_collect::<Vec<()>>()
         .await?;
+    bucket.delete_markers(location.dir()).await?;
     bucket.delete(&mark).await
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::config::{Environment, ObjectStoreConfig};
-use block::marker::{DeletionMark, Marker};
+use block::marker::{DeletionMark, Marker, NoCompactMark};
 use block::object_store::ObjectStore;
 use block::object_store::memory::InMemory;
 use block::sync::{Deduplicate, FetcherSettings, MetaFetcher};
@@ -19,7 +19,7 @@ use block::{
 use futures::TryStreamExt;
 use model::{BlockId, Clock, Matcher, SystemClock, TimestampMs};
 use prometheus::Registry;
-use testkit::{CountingStore, FailingStore, FaultPlan, ObjectServer, ServerSettings};
+use testkit::{CountingStore, CreateOnly, FailingStore, FaultPlan, ObjectServer, ServerSettings};
 use tsdb::meta::BlockMeta;
 
 fn fixture(kind: &str, id: &str) -> PathBuf {
@@ -144,6 +144,175 @@ async fn every_store_serves_the_same_blocks() {
             delete_block(&bucket, &left.blocks[0].location).await.unwrap();
         }
     }
+}
+
+async fn server(settings: ServerSettings) -> ObjectServer {
+    ObjectServer::start(Arc::new(InMemory::new()), settings).await.unwrap()
+}
+
+/// Both blocks are found whatever else lies there; says which they are.
+async fn both_are_found(bucket: &Bucket) -> Vec<BlockLocation> {
+    let synced = fetcher(bucket).fetch(&[&Deduplicate]).await.unwrap();
+    assert_eq!((synced.blocks.len(), synced.partial.len(), synced.broken.len()), (2, 0, 0));
+    let (folders, _) = bucket.list_dir(None).await.unwrap();
+    assert!(synced.blocks.iter().all(|b| folders.contains(&b.id().to_string())), "{folders:?}");
+    synced.blocks.iter().map(|b| b.location.clone()).collect()
+}
+
+/// Names that other clients made: they hide no block, and markers of folders go with their block.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_names_in_a_bucket_are_ignored() {
+    for prefix in ["", "p/q"] {
+        let server = server(ServerSettings { page_size: 7, ..ServerSettings::default() }).await;
+        for config in [server.s3_config(), server.gcs_config()] {
+            let bucket = configured(&format!("{config}prefix: '{prefix}'\n"));
+            for dir in fixtures() {
+                upload(&bucket, &dir).await;
+            }
+            let [first, second] = &both_are_found(&bucket).await[..] else { panic!("two blocks") };
+            let whole = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") };
+            let markers = ["", "chunks/"].map(|below| whole(&format!("{first}/{below}")));
+            let kept = [
+                format!("{second}/"),
+                format!("{second}//index"),
+                format!("{first}/../index"),
+                "new\nline/meta.json".into(),
+                "//".into(),
+                "../x".into(),
+                "a/./b".into(),
+                "\u{1}".into(),
+            ];
+            let mut kept: Vec<String> = kept.iter().map(|key| whole(key)).collect();
+            for key in kept.iter().chain(&markers) {
+                server.put_raw(key, b"x").await;
+            }
+            let before = bucket.hints().ignored_names();
+            both_are_found(&bucket).await;
+            assert!(bucket.hints().ignored_names() >= before + 10, "{}", bucket.hints().ignored_names());
+            delete_block(&bucket, first).await.unwrap();
+            kept.sort();
+            assert_eq!(server.odd_keys().await, kept, "the markers went with their block, and nothing else");
+            let left = fetcher(&bucket).fetch(&[]).await.unwrap();
+            assert_eq!((left.blocks.len(), left.partial.len()), (1, 0));
+            delete_block(&bucket, second).await.unwrap();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn bad_names_in_a_folder_are_ignored() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = configured(&format!("type: FILESYSTEM\nconfig: {{directory: {}}}\n", folder.path().display()));
+    for dir in fixtures() {
+        upload(&bucket, &dir).await;
+    }
+    let found = both_are_found(&bucket).await;
+    let block = folder.path().join(found[0].to_string());
+    std::fs::write(block.join(std::ffi::OsStr::from_bytes(b"\xff")), "x").unwrap();
+    std::fs::write(folder.path().join("new\nline"), "x").unwrap();
+    std::os::unix::fs::symlink("..", block.join("up")).unwrap();
+    std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+    both_are_found(&bucket).await;
+    assert!(bucket.hints().ignored_names() >= 4);
+}
+
+/// A prefix names the place that it names to Thanos: the text between the outer `/` and then a `/`; of a folder what
+/// Go's `filepath.Join` makes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_names_the_same_place_as_to_thanos() {
+    for (given, place) in [("~ü %#*", "~ü %#*"), ("/a/~/", "a/~"), ("a//b", "a//b"), ("//", "")] {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let server = ObjectServer::start(Arc::clone(&inner), ServerSettings::default()).await.unwrap();
+        for config in [server.s3_config(), server.gcs_config()] {
+            let bucket = configured(&format!("{config}prefix: '{given}'\n"));
+            upload(&bucket, &fixtures()[0]).await;
+            upload(&bucket, &fixtures()[1]).await;
+            let found = both_are_found(&bucket).await;
+            let meta =
+                if place.is_empty() { found[0].meta().to_string() } else { format!("{place}/{}", found[0].meta()) };
+            let objects: Vec<_> = inner.list(None).map_ok(|o| o.location.to_string()).try_collect().await.unwrap();
+            let keys = [objects, server.odd_keys().await].concat();
+            assert!(keys.contains(&meta), "{given}: {meta} of {keys:?}");
+            assert_eq!(keys.len(), 6, "{keys:?}");
+            create_only_writes_hold(&bucket).await;
+            for location in &found {
+                delete_block(&bucket, location).await.unwrap();
+            }
+            assert!(inner.list(None).try_next().await.unwrap().is_none() && server.odd_keys().await.is_empty());
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (given, place) in [("~ü %#*", "~ü %#*"), ("a//b/./c/", "a/b/c"), ("x/../y", "y"), ("/", "")] {
+        let yaml = format!("type: FILESYSTEM\nprefix: '{given}'\nconfig:\n  directory: {}\n", folder.path().display());
+        let bucket = configured(&yaml);
+        upload(&bucket, &fixtures()[0]).await;
+        upload(&bucket, &fixtures()[1]).await;
+        let found = both_are_found(&bucket).await;
+        assert!(folder.path().join(place).join(found[0].meta().as_ref()).is_file(), "{given}");
+        for location in &found {
+            delete_block(&bucket, location).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_prefix_that_cannot_be_asked_for_is_refused() {
+    for prefix in ["a/./b", "..", "a/../b"] {
+        let yaml = format!("type: S3\nconfig: {{bucket: b, endpoint: e}}\nprefix: {prefix}\n");
+        let error = ObjectStoreConfig::parse(&yaml, &Environment::new()).unwrap_err().to_string();
+        assert!(error.contains("prefix") && error.contains(prefix), "{error}");
+    }
+}
+
+/// Ceph, OSS and B2 have no create-only writes, in ways of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_create_only_writes_marks_are_looked_up_first() {
+    let path = block::Path::from("lease/a/1");
+    for create_only in [
+        CreateOnly::Refused(501, "NotImplemented"),
+        CreateOnly::Refused(400, "InvalidArgument"),
+        CreateOnly::Refused(405, "MethodNotAllowed"),
+        CreateOnly::Ignored,
+    ] {
+        let server = server(ServerSettings { create_only, ..ServerSettings::default() }).await;
+        for config in [server.s3_config(), server.gcs_config()] {
+            let bucket = configured(&config);
+            assert!(!bucket.probe_conditional_put(&path).await.unwrap(), "{create_only:?}");
+            bucket.probe_create_only().await;
+            assert!(bucket.list(None).try_next().await.unwrap().is_none(), "the probe is removed");
+            server.reset_counts();
+            let refused = bucket.put_if_absent(&path, "x".into()).await.unwrap_err();
+            assert_eq!((refused.kind(), server.counts().requests), (block::Kind::Unsupported, 0), "it is remembered");
+
+            let meta = upload(&bucket, &fixtures()[0]).await;
+            let location = BlockLocation::tsdb(meta.ulid);
+            let first = DeletionMark::new(meta.ulid, TimestampMs(1_000), "first");
+            assert!(first.write(&bucket, &location).await.unwrap());
+            let later = DeletionMark::new(meta.ulid, TimestampMs(9_000), "later");
+            assert!(!later.write(&bucket, &location).await.unwrap());
+            assert_eq!(DeletionMark::read(&bucket, &location).await.unwrap(), Some(first));
+            assert!(
+                NoCompactMark::new(meta.ulid, TimestampMs(1), "manual", "").write(&bucket, &location).await.unwrap()
+            );
+            delete_block(&bucket, &location).await.unwrap();
+        }
+    }
+}
+
+/// Without a probe the first write finds out.
+#[tokio::test]
+async fn a_mark_is_written_where_nobody_probed() {
+    let create_only = CreateOnly::Refused(501, "NotImplemented");
+    let server = server(ServerSettings { create_only, ..ServerSettings::default() }).await;
+    let bucket = configured(&server.s3_config());
+    let location = BlockLocation::tsdb(BlockId::from_parts(1, 2));
+    let mark = DeletionMark::new(location.id(), TimestampMs(1_000), "test");
+    assert!(mark.write(&bucket, &location).await.unwrap());
+    assert_eq!(server.counts().puts, 2, "refused once, then plain");
+    assert!(!mark.write(&bucket, &location).await.unwrap());
+    assert_eq!(server.counts().puts, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

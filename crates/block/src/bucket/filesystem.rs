@@ -1,11 +1,255 @@
-//! What a bucket in a folder needs beyond the library: a torn upload leaves files `name#n` that no listing shows.
+//! What a bucket in a folder needs beyond the library: listings that a bad name or a loop of links does not end, and
+//! the removal of files `name#n` that torn uploads leave and no listing shows.
 
-use std::path::Path;
+use std::fmt;
+use std::io;
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt};
 use model::TimestampMs;
+use object_store::local::LocalFileSystem;
+use object_store::path::{Path as ObjectPath, PathPart};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
+};
 
+use super::hints::Hints;
 use crate::{Error, Result};
+
+/// Links followed on the way to a file; what lies behind more is ignored.
+const MOST_LINKS: usize = 8;
+
+/// The folder that a prefix below another names: Go's `filepath.Join`, which is Thanos' rule for folders.
+pub(crate) fn join(folder: &Path, prefix: &str) -> PathBuf {
+    let mut joined = PathBuf::new();
+    for component in folder.components().chain(Path::new(prefix).components().filter(|c| !is_root(*c))) {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if joined.file_name().is_some() => {
+                joined.pop();
+            }
+            // there is nothing above the root
+            Component::ParentDir if joined.has_root() => {}
+            other => joined.push(other),
+        }
+    }
+    joined
+}
+
+fn is_root(component: Component<'_>) -> bool {
+    matches!(component, Component::RootDir | Component::Prefix(_))
+}
+
+/// A folder as an object store. All but listings is the library's.
+#[derive(Debug)]
+pub(crate) struct FolderStore {
+    inner: LocalFileSystem,
+    root: PathBuf,
+    hints: Hints,
+}
+
+impl FolderStore {
+    /// The folder must exist.
+    pub(crate) fn new(root: &Path, hints: Hints) -> object_store::Result<FolderStore> {
+        // empty folders of deleted blocks would show up as blocks
+        let inner = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
+        Ok(FolderStore { inner, root: root.to_path_buf(), hints })
+    }
+
+    /// What lies below a folder of the bucket, or directly in it.
+    fn look(
+        &self,
+        prefix: Option<&ObjectPath>,
+        deep: bool,
+    ) -> impl Future<Output = object_store::Result<ListResult>> + Send + use<> {
+        let walk = Walk { root: self.root.clone(), prefix: prefix.cloned().unwrap_or_default(), deep };
+        let hints = self.hints.clone();
+        async move {
+            let walked = tokio::task::spawn_blocking(move || walk.run()).await;
+            let (found, ignored) = walked.map_err(|source| object_store::Error::JoinError { source })??;
+            hints.ignore(&ignored);
+            Ok(found)
+        }
+    }
+}
+
+impl fmt::Display for FolderStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FolderStore {
+    async fn put_opts(
+        &self,
+        path: &ObjectPath,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        self.inner.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &ObjectPath,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &ObjectPath, options: GetOptions) -> object_store::Result<GetResult> {
+        self.inner.get_opts(path, options).await
+    }
+
+    async fn get_ranges(
+        &self,
+        path: &ObjectPath,
+        ranges: &[std::ops::Range<u64>],
+    ) -> object_store::Result<Vec<bytes::Bytes>> {
+        self.inner.get_ranges(path, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<ObjectPath>>,
+    ) -> BoxStream<'static, object_store::Result<ObjectPath>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let objects = self.look(prefix, true).map_ok(|found| futures::stream::iter(found.objects.into_iter().map(Ok)));
+        objects.try_flatten_stream().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&ObjectPath>) -> object_store::Result<ListResult> {
+        self.look(prefix, false).await
+    }
+
+    async fn copy_opts(&self, from: &ObjectPath, to: &ObjectPath, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// A listing of files below a folder.
+#[derive(Debug)]
+struct Walk {
+    root: PathBuf,
+    prefix: ObjectPath,
+    /// Whether folders below are entered.
+    deep: bool,
+}
+
+/// A folder to look into.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    object: ObjectPath,
+    /// Where links led on the way here, the folders that hold them included.
+    behind_links: Vec<PathBuf>,
+}
+
+/// What is found of one name.
+enum Found {
+    File(std::fs::Metadata),
+    Folder(Folder),
+    Nothing,
+}
+
+impl Walk {
+    /// What is there and the names that were left out.
+    fn run(self) -> object_store::Result<(ListResult, Vec<String>)> {
+        let path = self.prefix.parts().fold(self.root.clone(), |path, part| path.join(part.as_ref()));
+        let mut open = vec![Folder { path, object: self.prefix.clone(), behind_links: Vec::new() }];
+        let mut list = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
+        let mut ignored = Vec::new();
+        while let Some(folder) = open.pop() {
+            let entries = match std::fs::read_dir(&folder.path) {
+                Ok(entries) => entries,
+                // nothing below this prefix, or removed meanwhile; a bucket whose folder is gone is no empty bucket
+                Err(e) if is_gone(&e) && folder.path != self.root => continue,
+                Err(e) => return Err(failed(&folder.path, e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|e| failed(&folder.path, e))?;
+                let name = entry.file_name();
+                let Some(part) = name.to_str().and_then(|name| PathPart::parse(name).ok()) else {
+                    ignored.push(entry.path().to_string_lossy().into_owned());
+                    continue;
+                };
+                let object = folder.object.clone().join(part);
+                match look_at(&entry, &folder, object.clone())? {
+                    Found::Nothing => ignored.push(entry.path().to_string_lossy().into_owned()),
+                    Found::Folder(below) if self.deep => open.push(below),
+                    Found::Folder(_) => list.common_prefixes.push(object),
+                    Found::File(_) if name.to_str().is_some_and(is_torn_upload) => {}
+                    Found::File(metadata) => list.objects.push(described(object, &metadata)),
+                }
+            }
+        }
+        Ok((list, ignored))
+    }
+}
+
+fn look_at(entry: &std::fs::DirEntry, within: &Folder, object: ObjectPath) -> object_store::Result<Found> {
+    let path = entry.path();
+    let kind = match entry.file_type() {
+        Ok(kind) => kind,
+        Err(e) if is_gone(&e) => return Ok(Found::Nothing),
+        Err(e) => return Err(failed(&path, e)),
+    };
+    // of what a link leads to
+    let metadata = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata,
+        // it leads nowhere, or round and round
+        Err(e) if is_gone(&e) || kind.is_symlink() => return Ok(Found::Nothing),
+        Err(e) => return Err(failed(&path, e)),
+    };
+    if metadata.is_file() {
+        return Ok(Found::File(metadata));
+    }
+    if !metadata.is_dir() {
+        return Ok(Found::Nothing);
+    }
+    let mut behind_links = within.behind_links.clone();
+    if kind.is_symlink() {
+        let (Ok(here), Ok(there)) = (std::fs::canonicalize(&within.path), std::fs::canonicalize(&path)) else {
+            return Ok(Found::Nothing);
+        };
+        behind_links.push(here);
+        let is_loop = behind_links.iter().any(|passed| passed.starts_with(&there));
+        if is_loop || behind_links.len() > MOST_LINKS {
+            return Ok(Found::Nothing);
+        }
+    }
+    Ok(Found::Folder(Folder { path, object, behind_links }))
+}
+
+fn described(location: ObjectPath, metadata: &std::fs::Metadata) -> ObjectMeta {
+    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    let nanos = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let e_tag = Some(format!("{nanos:x}-{:x}", metadata.len()));
+    ObjectMeta { location, last_modified: modified.into(), size: metadata.len(), e_tag, version: None }
+}
+
+/// Removed by another process, or never there.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn failed(path: &Path, error: io::Error) -> object_store::Error {
+    let text = format!("listing {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            object_store::Error::PermissionDenied { path: path.display().to_string(), source: text.into() }
+        }
+        _ => object_store::Error::Generic { store: "folder", source: text.into() },
+    }
+}
 
 /// Removes files `name#<digits>` below `root` that were last written before `older_than`; says how many.
 /// Younger ones may belong to an upload of another process that is still under way.
@@ -22,6 +266,7 @@ pub(super) fn sweep_torn_uploads(root: &Path, older_than: TimestampMs) -> Result
         };
         for entry in entries {
             let entry = entry.map_err(|e| Error::local("listing", &folder, &e))?;
+            // links are not followed
             let Ok(metadata) = entry.metadata() else { continue };
             let path = entry.path();
             if metadata.is_dir() {
@@ -46,6 +291,78 @@ fn is_torn_upload(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prefixes_join_as_go_joins_them() {
+        let joined = |prefix: &str| join(Path::new("/data/bucket"), prefix).display().to_string();
+        for (prefix, expected) in [
+            ("", "/data/bucket"),
+            ("a/b", "/data/bucket/a/b"),
+            ("a//b", "/data/bucket/a/b"),
+            ("a/./b/.", "/data/bucket/a/b"),
+            ("a/../b", "/data/bucket/b"),
+            ("../b", "/data/b"),
+            ("../../../b", "/b"),
+            ("~ü %#*", "/data/bucket/~ü %#*"),
+        ] {
+            assert_eq!(joined(prefix), expected, "{prefix}");
+        }
+        assert_eq!(join(Path::new("./data/"), "a").display().to_string(), "data/a");
+    }
+
+    async fn listed(store: &FolderStore, prefix: Option<&str>) -> Vec<String> {
+        use futures::TryStreamExt;
+        let prefix = prefix.map(ObjectPath::from);
+        let mut names: Vec<String> =
+            store.list(prefix.as_ref()).map_ok(|object| object.location.to_string()).try_collect().await.unwrap();
+        names.sort();
+        names
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn bad_names_and_loops_of_links_do_not_end_a_listing() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for folder in ["a/b", "elsewhere", "line\nbreak"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["a/b/1", "a/2#1", "elsewhere/3", "line\nbreak/4", "5~ü %#x", "control\u{1}"] {
+            std::fs::write(at(file), "x").unwrap();
+        }
+        std::fs::write(root.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
+        for (target, link) in [("..", "a/b/up"), ("self", "self"), ("nowhere", "dangling"), ("../elsewhere", "a/there")]
+        {
+            symlink(target, at(link)).unwrap();
+        }
+        symlink(at("x/y"), at("elsewhere/y")).unwrap();
+        std::fs::create_dir_all(at("x")).unwrap();
+        symlink(at("elsewhere"), at("x/y")).unwrap();
+        let hints = Hints::default();
+        let store = FolderStore::new(root.path(), hints.clone()).unwrap();
+        let all = ["5~ü %#x", "a/b/1", "a/there/3", "elsewhere/3", "x/y/3"];
+        assert_eq!(listed(&store, None).await, all);
+        assert!(hints.ignored_names() >= 7, "{}", hints.ignored_names());
+        assert_eq!(listed(&store, Some("a")).await, ["a/b/1", "a/there/3"]);
+        assert_eq!(listed(&store, Some("nothing")).await, Vec::<String>::new());
+        let found = store.list_with_delimiter(None).await.unwrap();
+        let mut folders: Vec<&str> = found.common_prefixes.iter().map(AsRef::as_ref).collect();
+        folders.sort_unstable();
+        assert_eq!((folders, found.objects.len()), (vec!["a", "elsewhere", "x"], 1));
+    }
+
+    #[tokio::test]
+    async fn a_bucket_whose_folder_is_gone_is_not_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FolderStore::new(root.path(), Hints::default()).unwrap();
+        assert!(listed(&store, None).await.is_empty());
+        let path = root.path().to_owned();
+        drop(root);
+        let error = store.list_with_delimiter(None).await.unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
 
     #[test]
     fn only_old_torn_uploads_go() {

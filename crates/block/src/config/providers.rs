@@ -6,11 +6,14 @@ use std::time::Duration;
 use base64::Engine;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
 use super::{ObjectStoreConfig, Provider};
+use crate::bucket::Hints;
+use crate::bucket::filesystem::FolderStore;
+use crate::bucket::http::Connector;
 use crate::{Error, Kind, Result};
 
 /// Where credentials may come from; each is also the name of a setting of the client.
@@ -79,17 +82,26 @@ pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn build(config: &ObjectStoreConfig) -> Result<Arc<dyn ObjectStore>> {
+/// The store; listings of a folder and of buckets over HTTP come without the prefix, other calls take it still.
+pub(super) fn build(config: &ObjectStoreConfig, hints: &Hints) -> Result<Arc<dyn ObjectStore>> {
+    let connector = Connector::new(&config.prefix, hints.clone());
+    build_over(config, connector, hints)
+}
+
+fn build_over(
+    config: &ObjectStoreConfig,
+    connector: impl HttpConnector,
+    hints: &Hints,
+) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e: object_store::Error| invalid(e.to_string());
     Ok(match config.provider {
-        Provider::S3 => Arc::new(s3(config)?.build().map_err(failed)?),
-        Provider::Gcs => Arc::new(gcs(config)?.build().map_err(failed)?),
-        Provider::Azure => Arc::new(azure(config)?.build().map_err(failed)?),
+        Provider::S3 => Arc::new(s3(config)?.with_http_connector(connector).build().map_err(failed)?),
+        Provider::Gcs => Arc::new(gcs(config)?.with_http_connector(connector).build().map_err(failed)?),
+        Provider::Azure => Arc::new(azure(config)?.with_http_connector(connector).build().map_err(failed)?),
         Provider::Filesystem => {
-            let folder = std::path::Path::new(config.bucket_name());
-            std::fs::create_dir_all(folder).map_err(|e| Error::local("creating the bucket's folder", folder, &e))?;
-            // empty folders of deleted blocks would show up as blocks
-            Arc::new(LocalFileSystem::new_with_prefix(folder).map_err(failed)?.with_automatic_cleanup(true))
+            let folder = config.directory().unwrap_or_default();
+            std::fs::create_dir_all(&folder).map_err(|e| Error::local("creating the bucket's folder", &folder, &e))?;
+            Arc::new(FolderStore::new(&folder, hints.clone()).map_err(failed)?)
         }
     })
 }

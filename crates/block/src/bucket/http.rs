@@ -1,0 +1,156 @@
+//! Between the clients of S3, GCS and Azure and the network: makes pages of listings fit for the client, and notes
+//! what their errors have no kind for.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+};
+
+use super::hints::{Hints, is_clean};
+use super::list_page;
+
+/// A status that clients do not try again.
+const METHOD_NOT_ALLOWED: u16 = 405;
+
+/// Makes clients whose answers are looked through.
+#[derive(Debug)]
+pub(crate) struct Connector<C = ReqwestConnector> {
+    inner: C,
+    /// Of the bucket, without `/` at either end.
+    prefix: String,
+    hints: Hints,
+}
+
+impl Connector {
+    pub(crate) fn new(prefix: &str, hints: Hints) -> Connector {
+        Connector { inner: ReqwestConnector::default(), prefix: prefix.to_owned(), hints }
+    }
+}
+
+impl<C: HttpConnector> HttpConnector for Connector<C> {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = self.inner.connect(options)?;
+        Ok(HttpClient::new(Service { inner, prefix: self.prefix.clone(), hints: self.hints.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    inner: HttpClient,
+    prefix: String,
+    hints: Hints,
+}
+
+/// The requests whose answers are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Listing,
+    /// Of many objects at once.
+    Deletion,
+    CreateOnlyWrite,
+    Other,
+}
+
+impl Asked {
+    fn of(request: &HttpRequest) -> Asked {
+        let has = |name: &str| {
+            let mut pairs = request.uri().query().unwrap_or_default().split('&');
+            pairs.any(|pair| pair == name || pair.strip_suffix('=') == Some(name))
+        };
+        let header =
+            |name: &str, value: &str| request.headers().get(name).is_some_and(|v| v.as_bytes() == value.as_bytes());
+        match request.method().as_str() {
+            "GET" if has("list-type=2") || has("comp=list") => Asked::Listing,
+            "POST" if has("delete") => Asked::Deletion,
+            "PUT" | "POST" if header("if-none-match", "*") || header("x-goog-if-generation-match", "0") => {
+                Asked::CreateOnlyWrite
+            }
+            _ => Asked::Other,
+        }
+    }
+}
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let asked = Asked::of(&request);
+        let response = self.inner.execute(request).await?;
+        let well = response.status().is_success();
+        match asked {
+            Asked::Listing if well => self.listed(response).await,
+            Asked::Deletion if well => deleted(response).await,
+            Asked::CreateOnlyWrite if !well => self.create_only_refused(response).await,
+            _ => Ok(response),
+        }
+    }
+}
+
+impl Service {
+    async fn listed(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let (mut parts, body) = response.into_parts();
+        let body = body.bytes().await?;
+        let page = std::str::from_utf8(&body).ok().and_then(|text| list_page::clean(text, &self.prefix));
+        let Some(page) = page else { return Ok(HttpResponse::from_parts(parts, body.into())) };
+        self.hints.ignore(&page.ignored);
+        parts.headers.remove("content-length");
+        Ok(HttpResponse::from_parts(parts, page.text.into()))
+    }
+
+    /// Stores without create-only writes answer 501, 405, or 400 with one of some codes.
+    async fn create_only_refused(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let status = response.status().as_u16();
+        let (mut parts, body) = response.into_parts();
+        let body = match status {
+            501 | METHOD_NOT_ALLOWED => body,
+            400 => {
+                let bytes = body.bytes().await?;
+                let refused = refuses_condition(&String::from_utf8_lossy(&bytes));
+                let body = HttpResponseBody::from(bytes);
+                if !refused {
+                    return Ok(HttpResponse::from_parts(parts, body));
+                }
+                body
+            }
+            _ => return Ok(HttpResponse::from_parts(parts, body)),
+        };
+        self.hints.lacks_create_only();
+        // the client would try again after a 501
+        parts.status = METHOD_NOT_ALLOWED.try_into().unwrap_or(parts.status);
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+/// Whether a 400 is about the condition. Others tell of credentials, times and bodies that are wrong.
+fn refuses_condition(body: &str) -> bool {
+    const CODES: [&str; 7] = [
+        "NotImplemented",
+        "NotSupported",
+        "UnsupportedOperation",
+        "UnsupportedHeader",
+        "InvalidArgument",
+        "InvalidRequest",
+        "MethodNotAllowed",
+    ];
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code.trim());
+    match code {
+        Some(code) => CODES.contains(&code),
+        None => body.to_lowercase().contains("if-none-match"),
+    }
+}
+
+/// The client looks for a path in what it asked to delete and does not expect one that is none, which a directory
+/// marker is: then the whole request failed.
+async fn deleted(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (mut parts, body) = response.into_parts();
+    let body: Bytes = body.bytes().await?;
+    let failed = list_page::names_of(&String::from_utf8_lossy(&body), "Error");
+    if failed.iter().any(|name| !is_clean(name)) {
+        parts.status = 403u16.try_into().unwrap_or(parts.status);
+    }
+    Ok(HttpResponse::from_parts(parts, body.into()))
+}
+
+#[cfg(test)]
+mod tests;
