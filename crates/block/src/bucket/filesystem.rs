@@ -13,8 +13,8 @@ use model::TimestampMs;
 use object_store::local::LocalFileSystem;
 use object_store::path::{Path as ObjectPath, PathPart};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
 use super::hints::Hints;
@@ -91,7 +91,14 @@ impl ObjectStore for FolderStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
-        self.inner.put_opts(path, payload, options).await
+        let creates = options.mode == PutMode::Create;
+        match self.inner.put_opts(path, payload, options).await {
+            Err(e) if creates && needs_links(&e) => Err(object_store::Error::NotImplemented {
+                operation: format!("create-only writes, as the filesystem has no hard links ({e})"),
+                implementer: self.to_string(),
+            }),
+            other => other,
+        }
     }
 
     async fn put_multipart_opts(
@@ -236,6 +243,19 @@ fn described(location: ObjectPath, metadata: &std::fs::Metadata) -> ObjectMeta {
     ObjectMeta { location, last_modified: modified.into(), size: metadata.len(), e_tag, version: None }
 }
 
+/// Whether a create-only write failed because the filesystem (FAT, some mounts of other machines) knows no hard links.
+fn needs_links(error: &object_store::Error) -> bool {
+    const EPERM: i32 = 1;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(EPERM);
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Removed by another process, or never there.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -291,6 +311,17 @@ fn is_torn_upload(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filesystem_without_links_is_known_by_its_error() {
+        let failed = |code: i32| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(io::Error::from_raw_os_error(code)),
+        };
+        let (eperm, eopnotsupp, enosys, eacces, enospc) = (1, 95, 38, 13, 28);
+        assert!([eperm, eopnotsupp, enosys].into_iter().all(|code| needs_links(&failed(code))));
+        assert!(![eacces, enospc].into_iter().any(|code| needs_links(&failed(code))));
+    }
 
     #[test]
     fn prefixes_join_as_go_joins_them() {
