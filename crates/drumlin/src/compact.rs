@@ -185,11 +185,14 @@ impl Args {
 pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
     let settings = args.settings(context.clock.now())?;
     let bucket = args.bucket.require(&context)?;
+    let probed = bucket.clone();
     let compactor = Compactor::new(bucket, settings, context.clock.clone(), &context.registry)?;
     let (ready, readiness) = watch::channel(true);
     let offer = Offer { routes: Router::new(), services: None, descriptors: Vec::new(), ready: readiness };
     let listeners = serve::Settings { http: args.http.settings(), grpc: None };
     let work = async {
+        // before the first write depends on it
+        probed.probe_create_only().await;
         if args.work.wait {
             compactor.run().await;
         } else {
