@@ -5,6 +5,8 @@ mod edges;
 #[cfg(feature = "peers")]
 mod bad_input;
 #[cfg(feature = "peers")]
+mod compactors;
+#[cfg(feature = "peers")]
 mod elsewhere;
 #[cfg(feature = "peers")]
 mod end_to_end;
