@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use self::living::{Living, living};
+use self::living::{Living, leftovers, living};
 use self::shapes::{SHAPES, Shape, Theirs};
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
@@ -48,6 +48,8 @@ enum Ending {
 #[derive(Debug)]
 struct Left {
     living: Vec<Living>,
+    /// Folders without a `meta.json`.
+    leftovers: usize,
     ending: Ending,
     /// What the runs said.
     log: String,
@@ -56,6 +58,9 @@ struct Left {
 impl Left {
     fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.living.iter().map(ToString::to_string).collect();
+        if self.leftovers > 0 {
+            lines.push(format!("{} left over", self.leftovers));
+        }
         match self.ending {
             Ending::Well => {}
             Ending::WithError => lines.push("ends with an error".to_owned()),
@@ -105,7 +110,7 @@ fn work(binaries: &Binaries, maker: Maker, folder: &Path, shape: &Shape) -> Left
         Maker::Drumlin => args.extend(shape.our_args),
         Maker::Thanos => args.extend(shape.their_args),
     }
-    let mut left = Left { living: Vec::new(), ending: Ending::Well, log: String::new() };
+    let mut left = Left { living: Vec::new(), leftovers: 0, ending: Ending::Well, log: String::new() };
     if maker == Maker::Thanos && matches!(shape.theirs, Theirs::NeverEnds { .. }) {
         let mut compactor = start(binaries, maker, folder, &bucket.config, &args);
         std::thread::sleep(FOR_EVER);
@@ -121,6 +126,7 @@ fn work(binaries: &Binaries, maker: Maker, folder: &Path, shape: &Shape) -> Left
         left.log = log;
     }
     left.living = living(bucket.path());
+    left.leftovers = leftovers(bucket.path());
     if maker == Maker::Drumlin {
         // what is marked goes for good in the end, and nothing that lives goes with it
         args.push("--delete-delay=0s");
@@ -181,7 +187,8 @@ fn row(shape: &Shape, ours: &Left, theirs: &Left, why: &str) -> String {
             Ending::Never => return "never ends".to_owned(),
         };
         let disorder = if left.living.iter().any(Living::is_out_of_order) { ", out of order" } else { "" };
-        format!("{samples} in {blocks}{disorder}{ending}")
+        let leftovers = if left.leftovers > 0 { ", one left over" } else { "" };
+        format!("{samples} in {blocks}{leftovers}{disorder}{ending}")
     };
     format!("| {} | {} | {} | {why} |", shape.name, side(ours), side(theirs))
 }

@@ -68,6 +68,11 @@ pub(super) fn living(bucket: &Path) -> Vec<Living> {
     living
 }
 
+/// How many folders of a bucket are called like blocks and are none.
+pub(super) fn leftovers(bucket: &Path) -> usize {
+    block_ids(bucket).iter().filter(|id| !bucket.join(id).join("meta.json").exists()).count()
+}
+
 fn read(block: &Path) -> Living {
     let bytes = std::fs::read(block.join("meta.json")).expect("read meta.json");
     let meta = BlockMeta::from_json(&bytes).unwrap_or_else(|e| panic!("{}: {e}", block.display()));

@@ -1,13 +1,17 @@
 //! Blocks of a few series, made for one shape of a bucket.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::histogram::{Histogram, Span};
 use model::{BlockId, Labels, TimeRange};
 use serde_json::json;
 use tsdb::block_builder::{BlockBuilder, BlockDescription};
 use tsdb::meta::BlockDesc;
+
+use crate::harness::files_below;
 
 /// 2026-10-22, a multiple of all block ranges; the case buckets begin there, too.
 pub(super) const DAY_MS: i64 = 1_792_627_200_000;
@@ -159,6 +163,17 @@ pub(super) fn mark_deleted(bucket: &Path, id: BlockId, hours_ago: i64) {
     write_mark(bucket, id, "deletion-mark.json", &mark);
 }
 
+/// Makes all files of a block look as if they had been written some hours ago.
+#[expect(clippy::disallowed_methods, reason = "processes under test hold files against the real time")]
+pub(super) fn age(bucket: &Path, id: &str, hours: u64) {
+    let then = SystemTime::now() - Duration::from_secs(hours * 3600);
+    let block = bucket.join(id);
+    for file in files_below(&block) {
+        let file = File::options().write(true).open(block.join(file)).expect("open the file");
+        file.set_modified(then).expect("set its time");
+    }
+}
+
 fn write_mark(bucket: &Path, id: BlockId, name: &str, mark: &serde_json::Value) {
     let file = bucket.join(id.to_string()).join(name);
     std::fs::write(file, mark.to_string()).expect("write the mark");
@@ -167,6 +182,6 @@ fn write_mark(bucket: &Path, id: BlockId, name: &str, mark: &serde_json::Value) 
 /// Seconds since the epoch: processes under test hold marks against the real time.
 #[expect(clippy::disallowed_methods, reason = "processes under test run in real time")]
 pub(super) fn now_s() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.expect("a clock after 1970").as_secs() as i64
 }

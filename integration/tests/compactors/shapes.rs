@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::case;
-use super::made::{Content, Made, mark_deleted, mark_no_compact, stream};
+use super::made::{Content, Made, age, mark_deleted, mark_no_compact, stream};
 use crate::harness::{block_ids, copy_folder};
 
 /// A bucket before any compactor, and what has to live after two runs.
@@ -183,7 +183,10 @@ pub(super) const SHAPES: &[Shape] = &[
     },
     Shape {
         name: "a mark without a block",
-        fill: |bucket| copy_marked("8-partial-with-mark", bucket, 100),
+        fill: |bucket| {
+            copy_marked("8-partial-with-mark", bucket, 100);
+            age(bucket, "01M5GNE5V062J47AD0T5K545GC", 100);
+        },
         ours: &["cluster=a 2h-4h level 1 of 1: 96", "cluster=a 4h-6h level 1 of 1: 96"],
         ..PLAIN
     },
