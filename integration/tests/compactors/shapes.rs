@@ -61,7 +61,7 @@ pub(super) const SHAPES: &[Shape] = &[
         name: "a block rewritten for its tombstones",
         fill: |bucket| copy("1-tombstone-rewrite", bucket),
         theirs: Theirs::NeverEnds {
-            why: "we: the rewritten block and the one it was made of have equal sources, and theirs keeps the wrong one",
+            why: "we: theirs marks both the block and what it made of it, and makes that anew for ever",
         },
         ours: &[
             "cluster=a 0h-8h level 2 of 1: 384",
