@@ -43,7 +43,9 @@ pub enum Error {
     /// A block that was to replace others is not as it should be in the bucket.
     #[error("block={id}: reading it back from the bucket: {reason}; nothing was deleted")]
     ReadBack { id: BlockId, reason: String },
-    #[error("block={id}: {tried} blocks of the same sources are there and none can be used; the next cleaning removes those that are marked")]
+    #[error(
+        "block={id}: {tried} blocks of the same sources are there and none can be used; the next cleaning removes those that are marked"
+    )]
     NoPlace { id: BlockId, tried: u32 },
     /// The blocks are of two Prometheus servers with the same external labels.
     #[error(
@@ -61,7 +63,9 @@ pub enum Error {
     #[error("{failed} of {all} groups of blocks failed; the others are done")]
     Groups { failed: usize, all: usize },
     /// Blocks that are listed could not be looked at.
-    #[error("{count} blocks of the bucket could not be looked at, the first is block={first}: {source}; the others are done")]
+    #[error(
+        "{count} blocks of the bucket could not be looked at, the first is block={first}: {source}; the others are done"
+    )]
     Unseen { count: usize, first: BlockId, source: block::Error },
 }
 

@@ -8,9 +8,9 @@ use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket, upload};
 use model::Clock;
 
+use crate::Error;
 use crate::changes::Changes;
 use crate::metrics::Metrics;
-use crate::Error;
 
 /// The reason that stands in marks of blocks that cannot be read.
 const CORRUPT: &str = "corrupt-block";

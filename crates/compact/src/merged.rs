@@ -38,7 +38,9 @@ pub(crate) async fn in_order<T, F: Future<Output = Result<T>>>(
     let headers = headers();
     for _ in 0..inputs {
         match job(headers.clone()).await {
-            Err(e) if e.is_disorder() => tracing::warn!(error = %e, "series are sorted first, and the job is begun anew"),
+            Err(e) if e.is_disorder() => {
+                tracing::warn!(error = %e, "series are sorted first, and the job is begun anew")
+            }
             done => return done,
         }
     }

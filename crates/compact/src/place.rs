@@ -4,8 +4,8 @@
 //! whole and not marked for deletion: a block that somebody is about to delete covers nothing. Then the output gets the
 //! next id of its row, which no cleaner is after.
 
-use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
 use block::marker::{DeletionMark, Marker};
+use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
 use block::{BlockLocation, Bucket};
 use futures::TryStreamExt;
 use tsdb::meta::BlockMeta;

@@ -202,7 +202,9 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
         Ok(())
     };
     match context.serve(listeners, offer, work).await? {
-        Ended::Stopped if !args.work.wait => bail!("stopped before all was done; the next run goes on where this one was"),
+        Ended::Stopped if !args.work.wait => {
+            bail!("stopped before all was done; the next run goes on where this one was")
+        }
         _ => Ok(()),
     }
 }

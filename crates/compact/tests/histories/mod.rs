@@ -311,8 +311,7 @@ impl History {
 
     /// Thanos' blocks are made of long blocks only, and marks can forbid any.
     fn may_lack_copies(&self) -> bool {
-        self.settings.downsample_format == DownsampleFormat::Thanos
-            || self.done.contains(&"no-downsample")
+        self.settings.downsample_format == DownsampleFormat::Thanos || self.done.contains(&"no-downsample")
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use block::marker::DeletionMark;
 use block::object_store::memory::InMemory;
 use block::object_store::path::Path;
 use block::object_store::{ObjectStore, ObjectStoreExt};
 use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
-use block::marker::DeletionMark;
 use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
 use compact::{Compactor, Settings};
 use futures::TryStreamExt;
@@ -204,12 +204,7 @@ impl World {
     }
 
     /// Deletes a span of one series of a block; says which live samples that are.
-    pub(crate) async fn add_tombstones(
-        &self,
-        meta: &BlockMeta,
-        name: &str,
-        interval: Interval,
-    ) -> Vec<(String, i64)> {
+    pub(crate) async fn add_tombstones(&self, meta: &BlockMeta, name: &str, interval: Interval) -> Vec<(String, i64)> {
         let path = format!("{}/tombstones", meta.ulid);
         let mut tombstones = match self.exists(&path).await {
             true => Tombstones::parse(&self.bytes(&path).await).unwrap(),
