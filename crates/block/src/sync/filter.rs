@@ -206,15 +206,16 @@ fn replaced_among(equals: &[&SyncedBlock]) -> BTreeSet<BlockId> {
         return replaced;
     }
     let by_id: BTreeMap<BlockId, &SyncedBlock> = equals.iter().map(|b| (b.id(), *b)).collect();
-    let mut open: Vec<&SyncedBlock> = equals.iter().copied().filter(|b| b.deletion_mark.is_none()).collect();
-    while let Some(block) = open.pop() {
-        for parent in block.meta.compaction.parents.iter().filter(|p| p.ulid != block.id()) {
-            if let Some(parent) = by_id.get(&parent.ulid)
-                && replaced.insert(parent.id())
-            {
-                open.push(parent);
-            }
+    for block in equals.iter().filter(|b| b.deletion_mark.is_none()) {
+        // metas may say anything, also that a block was made of itself by way of others
+        let mut ancestors = BTreeSet::from([block.id()]);
+        let mut open = vec![*block];
+        while let Some(block) = open.pop() {
+            let parents = block.meta.compaction.parents.iter().filter_map(|p| by_id.get(&p.ulid));
+            open.extend(parents.filter(|parent| ancestors.insert(parent.id())));
         }
+        ancestors.remove(&block.id());
+        replaced.append(&mut ancestors);
     }
     replaced
 }

@@ -121,6 +121,9 @@ fn then_rewrites_then_level_then_the_smaller_id() {
     // metas may say anything
     let cycle = |id: u64, parent: u64| Make { parents: vec![parent, id], ..of(id, &[1]) };
     assert_eq!(kept(&[cycle(1, 2), cycle(2, 1)]), [1]);
+    let made_of_itself = [of(1, &[4]), Make { level: 2, ..cycle(6, 7) }, marked(cycle(7, 6))];
+    let same_sources = made_of_itself.map(|make| Make { sources: vec![4], ..make });
+    assert_eq!(kept(&same_sources), [6], "that is no reason to leave it out");
 }
 
 #[test]
