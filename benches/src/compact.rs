@@ -1,5 +1,5 @@
 //! One run of `drumlin compact`, or of a peer that takes the same flags, over a copy of a bucket behind an object
-//! server: what it took, what it read and wrote, what it needed locally.
+//! server: what it took, what it read and wrote, what it needed locally and in memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::json;
 use testkit::{ObjectServer, ServerSettings};
 
 use crate::downsample::link_block;
-use crate::measure::{MemoryWatch, clock, cpu_seconds_of, folder_bytes, seconds_since};
+use crate::measure::{MemoryWatch, Taken, clock, folder_bytes, seconds_since};
 use crate::process::{Process, drumlin, free_port};
 
 #[derive(clap::Args)]
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// A binary whose `compact` subcommand is measured instead of ours
     #[arg(long)]
     peer: Option<PathBuf>,
+    /// One more flag for `compact`, such as --flag=--downsampling.disable
+    #[arg(long = "flag", allow_hyphen_values = true)]
+    flags: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -43,29 +46,33 @@ async fn measure(args: &Args) -> Result<()> {
         None => drumlin()?,
     };
     let start = clock().monotonic();
-    let compactor_args = [
+    let mut compactor_args = vec![
         "compact".to_owned(),
         format!("--data-dir={}", data.display()),
         format!("--objstore.config-file={}", config.display()),
         "--consistency-delay=0s".to_owned(),
         format!("--http-address=127.0.0.1:{}", free_port()?),
     ];
+    compactor_args.extend(args.flags.iter().cloned());
     let mut process = Process::start(&binary, &compactor_args)?;
     let memory = MemoryWatch::of_pid(process.pid());
     let disk = AtomicU64::new(0);
-    let mut cpu = 0.0;
+    let mut taken = Taken::default();
     while process.is_running() {
         disk.fetch_max(folder_bytes(&data), Ordering::Relaxed);
-        cpu = cpu_seconds_of(process.pid()).unwrap_or(cpu);
+        taken = Taken::by(process.pid()).unwrap_or(taken);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     process.wait()?;
-    let counts = server.counts();
+    let (seconds, counts) = (seconds_since(start), server.counts());
     let line = json!({
         "bench": "compact", "compactor": binary.file_name().map(|n| n.to_string_lossy().into_owned()),
-        "bucket_bytes": folder_bytes(&args.bucket), "wall_seconds": seconds_since(start), "cpu_seconds": cpu,
-        "peak_anon_mib": memory.peak_mib(), "peak_local_disk_bytes": disk.load(Ordering::Relaxed),
-        "requests": counts.requests, "bytes_read": counts.bytes_out, "bytes_written": counts.bytes_in,
+        "flags": args.flags, "bucket_bytes": folder_bytes(&args.bucket), "wall_seconds": seconds,
+        "user_seconds": taken.user_seconds, "system_seconds": taken.system_seconds,
+        "minor_faults": taken.minor_faults, "peak_anon_mib": memory.peak_mib(),
+        "peak_threads": memory.peak_threads(), "peak_local_disk_bytes": disk.load(Ordering::Relaxed),
+        "requests": counts.requests, "gets": counts.gets, "puts": counts.puts,
+        "bytes_read": counts.bytes_out, "bytes_written": counts.bytes_in,
     });
     println!("{line}");
     Ok(())

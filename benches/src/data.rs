@@ -1,12 +1,12 @@
 //! The blocks that the benches read: 10,000 steady series, about 4 bytes per sample.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use model::{BlockId, TimeRange};
+use model::{BlockId, Labels, TimeRange};
 use serde_json::json;
 use synthetic::{BLOCK_MS, Fleet, Settings, Window};
-use tsdb::block_builder::BlockDescription;
+use tsdb::block_builder::{BlockBuilder, BlockDescription};
 
 use crate::measure::{MemoryWatch, clock, folder_bytes, seconds_since};
 
@@ -29,6 +29,10 @@ pub(crate) struct Args {
     block_hours: i64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Also a block of one sample at either end of the time, which overlaps all others, so that a compactor merges all
+    /// of them at once
+    #[arg(long)]
+    hull: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -54,6 +58,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         blocks += 1;
         at = range.end;
     }
+    if args.hull {
+        let external_labels = Some(replica.external_labels().clone());
+        write_hull(&args.out, fleet.settings().range, external_labels)?;
+    }
     let bytes = folder_bytes(&args.out);
     let seconds = seconds_since(start);
     let line = json!({
@@ -62,4 +70,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     });
     println!("{line}");
     Ok(())
+}
+
+fn write_hull(out: &Path, range: TimeRange, external_labels: Option<Labels>) -> Result<()> {
+    let mut builder = BlockBuilder::new();
+    let labels = Labels::from_pairs([("__name__", "hull")]);
+    builder.push_floats(&labels, &[range.start, range.end - 1], &[0.0, 1.0])?;
+    let id = BlockId::from_parts(range.end as u64, 0);
+    let files = builder.finish(BlockDescription { id, range, external_labels })?;
+    files.save(out).with_context(|| format!("write block {id}"))
 }

@@ -45,30 +45,53 @@ pub(crate) fn keep_to_cores(cores: usize) -> Result<()> {
     if kept { Ok(()) } else { Err(std::io::Error::last_os_error()).context("keep to some of the cores") }
 }
 
-/// CPU seconds of another process so far.
-pub(crate) fn cpu_seconds_of(pid: u32) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the name may hold spaces; what follows it does not
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    Some(ticks / 100.0)
+/// What another process took so far, all threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) user_seconds: f64,
+    pub(crate) system_seconds: f64,
+    /// Page faults that needed no reading: memory touched for the first time, or again after it was given back.
+    pub(crate) minor_faults: u64,
+}
+
+impl Taken {
+    pub(crate) fn by(pid: u32) -> Option<Taken> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // the name may hold spaces; what follows it does not
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        let seconds = |at: usize| Some(number(at)? as f64 / 100.0);
+        Some(Taken { user_seconds: seconds(11)?, system_seconds: seconds(12)?, minor_faults: number(7)? })
+    }
+}
+
+fn number_of(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn status_of(pid: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
 }
 
 fn anonymous_bytes(pid: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+    number_of(&status_of(pid)?, "RssAnon:").map(|kib| kib << 10)
+}
+
+fn threads(pid: &str) -> Option<u64> {
+    number_of(&status_of(pid)?, "Threads:")
 }
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Watches the anonymous memory of a process every few milliseconds and keeps the peak.
+/// Watches the anonymous memory and the threads of a process every few milliseconds and keeps the peaks.
 pub(crate) struct MemoryWatch {
     pid: String,
     stop: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,
+    peak_threads: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -83,15 +106,17 @@ impl MemoryWatch {
 
     fn of(pid: String) -> MemoryWatch {
         let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, highest) = (Arc::clone(&stop), Arc::clone(&peak));
+        let peak_threads = Arc::new(AtomicU64::new(0));
+        let (stopped, highest, most) = (Arc::clone(&stop), Arc::clone(&peak), Arc::clone(&peak_threads));
         let watched = pid.clone();
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 highest.fetch_max(anonymous_bytes(&watched).unwrap_or(0), Ordering::Relaxed);
+                most.fetch_max(threads(&watched).unwrap_or(0), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        MemoryWatch { pid, stop, peak, thread: Some(thread) }
+        MemoryWatch { pid, stop, peak, peak_threads, thread: Some(thread) }
     }
 
     /// Forgets the peak so far; says how much it is now, in MiB.
@@ -104,6 +129,11 @@ impl MemoryWatch {
     /// Bytes, in MiB, at most so far.
     pub(crate) fn peak_mib(&self) -> f64 {
         mib(self.peak.load(Ordering::Relaxed))
+    }
+
+    /// Threads at most so far.
+    pub(crate) fn peak_threads(&self) -> u64 {
+        self.peak_threads.load(Ordering::Relaxed)
     }
 }
 

@@ -10,15 +10,17 @@ mod header_cache;
 mod metadata;
 mod order;
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
 use model::{Budget, Labels, Matcher, TimeRange};
 use object_store::path::Path;
+use tokio::sync::Semaphore;
 use tsdb::chunk::Encoding;
 use tsdb::index::Header;
 use tsdb::meta::BlockMeta;
@@ -34,7 +36,9 @@ pub use header_cache::HeaderCache;
 pub struct ReaderSettings {
     /// Series entries fetched at a time.
     pub batch_series: usize,
-    /// Bytes of chunks fetched at a time, about.
+    /// Bytes of series entries fetched at a time, about; an eighth of that is decoded at a time.
+    pub index_bytes: u64,
+    /// Bytes of chunks fetched at a time, about, with what the labels of their series take.
     pub batch_bytes: u64,
     /// Batches of either kind under way at a time; memory is about this many times `batch_bytes`.
     pub prefetch: usize,
@@ -44,7 +48,13 @@ pub struct ReaderSettings {
 
 impl Default for ReaderSettings {
     fn default() -> ReaderSettings {
-        ReaderSettings { batch_series: 2048, batch_bytes: 8 << 20, prefetch: 2, sorted_bytes: 256 << 20 }
+        ReaderSettings {
+            batch_series: 2048,
+            index_bytes: u64::MAX,
+            batch_bytes: 8 << 20,
+            prefetch: 2,
+            sorted_bytes: 256 << 20,
+        }
     }
 }
 
@@ -102,6 +112,12 @@ impl Entry {
 
     fn is_deleted(&self, chunk: &ChunkSpan) -> bool {
         covers_span(self.deleted(), Interval { min_time: chunk.min_time, max_time: chunk.max_time })
+    }
+
+    /// Bytes of memory that the series takes once its chunks are read, about.
+    fn cost(&self) -> u64 {
+        let chunks = self.chunks.len() * size_of::<BlockChunk>();
+        self.bytes() + (self.labels.as_packed().len() + size_of::<BlockSeries>() + chunks) as u64
     }
 }
 
@@ -182,6 +198,8 @@ pub struct BlockReader {
     /// Charged where series must be sorted.
     budget: Option<Budget>,
     sorts: bool,
+    /// Stands in for the one that the cache has.
+    header: Option<Arc<Header>>,
 }
 
 #[derive(Debug)]
@@ -198,7 +216,14 @@ impl BlockReader {
     pub fn new(bucket: Bucket, meta: Arc<BlockMeta>, headers: HeaderCache, settings: ReaderSettings) -> BlockReader {
         let location = BlockLocation::tsdb(meta.ulid);
         let inner = Inner { bucket, location, meta, headers, settings };
-        BlockReader { inner: Arc::new(inner), stats: Arc::default(), tombstones: None, budget: None, sorts: false }
+        BlockReader {
+            inner: Arc::new(inner),
+            stats: Arc::default(),
+            tombstones: None,
+            budget: None,
+            sorts: false,
+            header: None,
+        }
     }
 
     /// The same block; what is read is added to `stats`.
@@ -222,6 +247,12 @@ impl BlockReader {
         BlockReader { sorts: true, ..self }
     }
 
+    /// The same block; nothing of its header is read again, and the cache is not asked.
+    #[must_use]
+    pub fn with_header(self, header: Arc<Header>) -> BlockReader {
+        BlockReader { header: Some(header), ..self }
+    }
+
     pub fn meta(&self) -> &Arc<BlockMeta> {
         &self.inner.meta
     }
@@ -232,6 +263,9 @@ impl BlockReader {
 
     /// Symbols and postings offsets; from the cache, or by three ranged reads at most.
     pub async fn header(&self) -> Result<Arc<Header>> {
+        if let Some(header) = &self.header {
+            return Ok(Arc::clone(header));
+        }
         let load = async { self.load_header().await.map(Arc::new) };
         self.inner.headers.get(self.inner.meta.ulid, load).await
     }
@@ -247,9 +281,7 @@ impl BlockReader {
         }
         let reader = self.clone();
         let (batch_bytes, prefetch) = (self.inner.settings.batch_bytes, self.inner.settings.prefetch.max(1));
-        entries
-            .map_ok(move |batch| futures::stream::iter(split(batch, batch_bytes).into_iter().map(Ok)))
-            .try_flatten()
+        filled(entries, batch_bytes)
             .map(move |batch: Result<EntryBatch>| {
                 let reader = reader.clone();
                 async move {
@@ -297,31 +329,45 @@ fn without_deleted(mut batch: EntryBatch) -> EntryBatch {
     batch
 }
 
-/// Cuts a batch so that each part has about `bytes` of chunks to fetch, one series at least.
-fn split(batch: EntryBatch, bytes: u64) -> Vec<EntryBatch> {
-    let mut parts = vec![EntryBatch { entries: Vec::new(), errors: batch.errors }];
-    let mut filled = 0;
-    for entry in batch.entries {
-        let size = entry.bytes();
-        if filled > 0 && filled + size > bytes {
-            parts.push(EntryBatch::default());
-            filled = 0;
+/// The same entries in batches that cost about so many bytes once their chunks are read, one series at least.
+fn filled(
+    entries: BoxStream<'static, Result<EntryBatch>>,
+    bytes: u64,
+) -> impl Stream<Item = Result<EntryBatch>> + Send + 'static {
+    let step = move |(mut entries, mut rest): (stream::Fuse<_>, VecDeque<Entry>)| async move {
+        let (mut batch, mut cost) = (EntryBatch::default(), 0);
+        loop {
+            while let Some(entry) = rest.pop_front() {
+                let more = entry.cost();
+                if cost > 0 && cost + more > bytes {
+                    rest.push_front(entry);
+                    return Ok(Some((batch, (entries, rest))));
+                }
+                cost += more;
+                batch.entries.push(entry);
+            }
+            let Some(more): Option<EntryBatch> = entries.try_next().await? else { break };
+            batch.errors.extend(more.errors);
+            rest = more.entries.into();
         }
-        filled += size;
-        if let Some(part) = parts.last_mut() {
-            part.entries.push(entry);
-        }
-    }
-    parts
+        let is_empty = batch.entries.is_empty() && batch.errors.is_empty();
+        Ok((!is_empty).then_some((batch, (entries, rest))))
+    };
+    stream::try_unfold((entries.fuse(), VecDeque::new()), step)
 }
 
-/// Decoding that takes long leaves the threads that do I/O.
+/// Decoding that takes long leaves the threads that do I/O, for no more threads than there are cores: a compaction
+/// reads hundreds of blocks at a time.
 async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     /// Takes about half a millisecond to decode.
     const LONG: usize = 256 << 10;
     if bytes < LONG {
         return Ok(work());
     }
+    static AT_A_TIME: LazyLock<Semaphore> =
+        LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+    // it is never closed
+    let _permit = AT_A_TIME.acquire().await;
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::new(Kind::Internal, format!("decoding: {e}")))
 }
 

@@ -56,7 +56,13 @@ fn fetcher(bucket: &Bucket) -> MetaFetcher {
 }
 
 async fn read(bucket: &Bucket, meta: Arc<BlockMeta>, query: SeriesQuery) -> Vec<BlockSeries> {
-    let settings = ReaderSettings { batch_series: 40, batch_bytes: 50_000, prefetch: 2, ..ReaderSettings::default() };
+    let settings = ReaderSettings {
+        batch_series: 40,
+        index_bytes: 2000,
+        batch_bytes: 50_000,
+        prefetch: 2,
+        ..ReaderSettings::default()
+    };
     let reader = BlockReader::new(bucket.clone(), meta, HeaderCache::new(1 << 20), settings);
     let batches: Vec<block::SeriesBatch> = reader.series(query).try_collect().await.unwrap();
     assert!(batches.iter().all(|b| b.errors.is_empty()));

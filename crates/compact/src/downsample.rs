@@ -140,11 +140,11 @@ impl Job<'_> {
         Ok(metas)
     }
 
-    async fn write_tsdb(&self, bucket: &Bucket, inputs: Inputs, wanted: &[Wanted]) -> Result<Vec<BlockMeta>> {
+    async fn write_tsdb(&self, bucket: &Bucket, mut inputs: Inputs, wanted: &[Wanted]) -> Result<Vec<BlockMeta>> {
         let symbols = inputs.symbols().await?;
         let mut outputs = Vec::new();
         for wanted in wanted {
-            outputs.push(TsdbOutput::create(bucket, wanted.id, &symbols)?);
+            outputs.push(TsdbOutput::create(bucket, wanted.id, Arc::clone(&symbols))?);
         }
         let mut batches = self.windows(inputs, wanted).await?;
         while let Some(batch) = batches.try_next().await? {

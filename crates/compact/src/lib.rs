@@ -21,6 +21,7 @@ mod metrics;
 mod output;
 mod place;
 mod planner;
+mod readahead;
 mod report;
 mod retention;
 mod settings;

@@ -4,30 +4,25 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use block::reader::{BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery};
+use block::Bucket;
+use block::LoadedTombstones;
+use block::reader::{BlockReader, BlockSeries, HeaderCache, ReaderSettings};
 use block::sync::SyncedBlock;
-use block::{Bucket, LoadedTombstones, StoredCounts};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use merge::{ChunkContent, LoserTree, SeriesChunk, Vertical, merge_vertically};
 use model::{BlockId, Labels};
 use tsdb::chunk;
+use tsdb::index::{Header, SymbolTable, SymbolUnion};
 use tsdb::meta::BlockMeta;
 
 use crate::conflict::Conflicts;
 use crate::identity::Parent;
+use crate::readahead::{self, Sources};
 use crate::{Error, Result};
 
-/// Index headers of the blocks at work; they are read once each, so this only has to hold a few.
-const HEADER_CACHE_BYTES: u64 = 64 << 20;
-
-/// What is fetched ahead per block: twice this.
-const BATCH_BYTES: u64 = 4 << 20;
-
-/// For the index headers of one job. It also remembers which blocks must be sorted to be read.
-pub(crate) fn headers() -> HeaderCache {
-    HeaderCache::new(HEADER_CACHE_BYTES)
-}
+/// Headers that are read, and in memory as they lie in the index, at a time.
+const HEADERS_AT_A_TIME: usize = 8;
 
 /// Does a job again where a block's series showed themselves out of order in the middle of it: from then on `headers`
 /// has the block sorted first. Each block can show that once.
@@ -35,7 +30,8 @@ pub(crate) async fn in_order<T, F: Future<Output = Result<T>>>(
     inputs: usize,
     job: impl Fn(HeaderCache) -> F,
 ) -> Result<T> {
-    let headers = headers();
+    // every reader gets a header of its own; what the cache holds is which blocks must be sorted
+    let headers = HeaderCache::new(0);
     for _ in 0..inputs {
         match job(headers.clone()).await {
             Err(e) if e.is_disorder() => {
@@ -98,17 +94,21 @@ impl Input {
 pub(crate) struct Inputs {
     readers: Vec<BlockReader>,
     how: Vertical,
+    symbols: Option<Arc<SymbolTable>>,
     conflicts: Option<Conflicts>,
 }
 
 impl Inputs {
     /// The order of `inputs` decides between equal samples of overlapping blocks, so they are sorted by id.
     pub(crate) fn new(bucket: &Bucket, inputs: &[Input], how: Vertical, headers: &HeaderCache) -> Inputs {
-        let settings = ReaderSettings { batch_bytes: BATCH_BYTES, ..ReaderSettings::default() };
-        let mut inputs = inputs.to_vec();
-        inputs.sort_by_key(Input::id);
-        let readers = inputs.iter().map(|input| input.reader(bucket, headers.clone(), settings)).collect();
-        Inputs { readers, how, conflicts: None }
+        let settings = readahead::settings(inputs.len());
+        Inputs::of(inputs.iter().map(|input| input.reader(bucket, headers.clone(), settings)), how)
+    }
+
+    fn of(readers: impl Iterator<Item = BlockReader>, how: Vertical) -> Inputs {
+        let mut readers: Vec<BlockReader> = readers.collect();
+        readers.sort_by_key(|reader| reader.meta().ulid);
+        Inputs { readers, how, symbols: None, conflicts: None }
     }
 
     /// Ends the stream with an error where the blocks contradict each other too often to be of one Prometheus.
@@ -116,25 +116,39 @@ impl Inputs {
         Inputs { conflicts: Some(Conflicts::default()), ..self }
     }
 
-    /// All names and values of labels, sorted, without doubles.
-    pub(crate) async fn symbols(&self) -> Result<Vec<Vec<u8>>> {
-        let mut symbols = Vec::new();
-        for reader in &self.readers {
-            let header = reader.header().await.map_err(|e| Error::of_block(reader.meta().ulid)(e.into()))?;
-            symbols.extend(header.symbols().iter().map(<[u8]>::to_vec));
+    /// All names and values of labels, sorted, without doubles. The readers share them from now on.
+    pub(crate) async fn symbols(&mut self) -> Result<Arc<SymbolTable>> {
+        if let Some(symbols) = &self.symbols {
+            return Ok(Arc::clone(symbols));
         }
-        symbols.sort_unstable();
-        symbols.dedup();
-        Ok(symbols)
+        let mut union = SymbolUnion::new();
+        let mut headers = Vec::with_capacity(self.readers.len());
+        for readers in self.readers.chunks(HEADERS_AT_A_TIME) {
+            let read = readers.iter().map(|reader| async {
+                reader.scan_header().await.map_err(|e| Error::of_block(reader.meta().ulid)(e.into()))
+            });
+            let (rest, symbols) = futures::future::try_join_all(read).await?.into_iter().map(Header::split).unzip();
+            let rest: Vec<Header> = rest;
+            headers.extend(rest);
+            union.add(symbols)?;
+        }
+        let (table, parts) = union.finish();
+        let readers = std::mem::take(&mut self.readers).into_iter().zip(headers).zip(parts);
+        self.readers = readers
+            .map(|((reader, header), symbols)| reader.with_header(Arc::new(header.with_symbols(symbols))))
+            .collect();
+        self.symbols = Some(Arc::clone(&table));
+        Ok(table)
     }
 
     /// The series, merged. A broken series ends the stream with an error that names its block: an output that lacks
     /// it would lose it for good.
-    pub(crate) async fn series(self) -> Result<BoxStream<'static, Result<MergedSeries>>> {
-        let mut sources: Vec<Source> = self.readers.iter().map(Source::new).collect();
+    pub(crate) async fn series(mut self) -> Result<BoxStream<'static, Result<MergedSeries>>> {
+        self.symbols().await?;
+        let mut sources = Sources::new(&self.readers);
         let mut heads = Vec::with_capacity(sources.len());
-        for source in &mut sources {
-            heads.push(source.next().await?);
+        for source in 0..sources.len() {
+            heads.push(sources.next(source).await?);
         }
         let by_labels = |a: &BlockSeries, b: &BlockSeries| a.labels.cmp(&b.labels);
         let tree = LoserTree::with_order(heads, by_labels);
@@ -144,61 +158,8 @@ impl Inputs {
     }
 }
 
-struct Source {
-    meta: Arc<BlockMeta>,
-    stream: BoxStream<'static, block::Result<SeriesBatch>>,
-    batch: std::vec::IntoIter<BlockSeries>,
-    /// What was read so far, deleted samples too.
-    read: StoredCounts,
-}
-
-impl Source {
-    fn new(reader: &BlockReader) -> Source {
-        let stream = reader.series(SeriesQuery::all());
-        let (meta, batch) = (Arc::clone(reader.meta()), Vec::new().into_iter());
-        Source { meta, stream, batch, read: StoredCounts::default() }
-    }
-
-    async fn next(&mut self) -> Result<Option<BlockSeries>> {
-        loop {
-            if let Some(series) = self.batch.next() {
-                return Ok(Some(series));
-            }
-            let Some(batch) = self.stream.next().await else {
-                self.check()?;
-                return Ok(None);
-            };
-            let mut batch = batch.map_err(|e| self.failed(e))?;
-            if !batch.errors.is_empty() {
-                return Err(self.failed(batch.errors.swap_remove(0)));
-            }
-            self.read.series += batch.stored.series;
-            self.read.samples += batch.stored.samples;
-            self.batch = batch.series.into_iter();
-        }
-    }
-
-    fn failed(&self, error: block::Error) -> Error {
-        Error::of_block(self.meta.ulid)(error.into())
-    }
-
-    /// Holds what was read of the whole block against its meta; counts that are not stated are not known.
-    fn check(&self) -> Result<()> {
-        let stats = &self.meta.stats;
-        let differs = |stated: u64, read: u64| stated > 0 && stated != read;
-        if differs(stats.num_series, self.read.series) || differs(stats.num_samples, self.read.samples) {
-            let reason = format!(
-                "{} series with {} samples can be read of it, but its meta.json says {} with {}",
-                self.read.series, self.read.samples, stats.num_series, stats.num_samples
-            );
-            return Err(Error::of_block(self.meta.ulid)(Error::Miscounted { reason }));
-        }
-        Ok(())
-    }
-}
-
 struct Merge<C> {
-    sources: Vec<Source>,
+    sources: Sources,
     tree: LoserTree<BlockSeries, C>,
     how: Vertical,
     conflicts: Option<Conflicts>,
@@ -219,9 +180,9 @@ impl<C: Fn(&BlockSeries, &BlockSeries) -> std::cmp::Ordering> Merge<C> {
             if head.labels != labels {
                 break;
             }
-            let next = self.sources[source].next().await?;
+            let next = self.sources.next(source).await?;
             let series = self.tree.replace(next).expect("peeked above");
-            let id = self.sources[source].meta.ulid;
+            let id = self.sources.id(source);
             lists.push(in_memory_form(series).map_err(Error::of_block(id))?);
             last = Some(id);
         }
@@ -305,3 +266,6 @@ fn in_memory_form(series: BlockSeries) -> Result<Vec<SeriesChunk>> {
     let form = |c: block::reader::BlockChunk| SeriesChunk::from_stored((c.min_time, c.max_time), c.encoding, c.data);
     Ok(series.chunks.into_iter().map(form).collect::<std::result::Result<_, tsdb::Error>>()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! A TSDB block written straight into the bucket: chunks and index go out as parts while series come in, so that
 //! neither memory nor a local disk grows with the block.
 
+use std::sync::Arc;
+
 use block::{BlockLocation, Bucket, MultipartWriter, layout};
 use merge::{ChunkContent, SeriesChunk};
 use model::{BlockId, Labels};
 use tsdb::chunk::{self, Encoding};
-use tsdb::index::{ChunkMeta, IndexWriter};
+use tsdb::index::{ChunkMeta, IndexWriter, SymbolTable};
 use tsdb::meta::{BlockStats, File, IndexStats, META_FILE};
 use tsdb::segment::SegmentWriter;
 
@@ -38,15 +40,11 @@ pub(crate) struct TsdbOutput {
 }
 
 impl TsdbOutput {
-    /// `symbols`: every name and value of labels that will come, sorted, without doubles.
-    pub(crate) fn create<S: AsRef<[u8]>>(
-        bucket: &Bucket,
-        id: BlockId,
-        symbols: impl IntoIterator<Item = S>,
-    ) -> Result<TsdbOutput> {
+    /// `symbols`: every name and value of labels that will come.
+    pub(crate) fn create(bucket: &Bucket, id: BlockId, symbols: Arc<SymbolTable>) -> Result<TsdbOutput> {
         let location = BlockLocation::tsdb(id);
         Ok(TsdbOutput {
-            index: IndexWriter::new(symbols)?,
+            index: IndexWriter::with_symbols(symbols)?,
             index_upload: bucket.multipart(&location.index()),
             segments: SegmentWriter::new(),
             segment_upload: None,
@@ -111,6 +109,7 @@ impl TsdbOutput {
                 }
             };
             upload.write(&piece.bytes).await?;
+            self.segments.reuse(piece.bytes);
         }
         Ok(())
     }

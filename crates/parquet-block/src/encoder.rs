@@ -1,5 +1,6 @@
 //! One Parquet file on its way out: record batches in, bytes out, encodings chosen per row group.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -36,10 +37,33 @@ fn candidates(data_type: &DataType) -> &'static [Layout] {
     }
 }
 
+/// Bytes in pieces of a size, so that a row group on its way out is in memory once: what grows as a whole is copied to
+/// memory twice as large again and again.
+#[derive(Debug, Default)]
+struct Pieces(Vec<Vec<u8>>);
+
+const PIECE_BYTES: usize = 1 << 20;
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.last().is_none_or(|piece| piece.len() >= PIECE_BYTES) {
+            self.0.push(Vec::new());
+        }
+        let Some(piece) = self.0.last_mut() else { return Ok(0) };
+        let now = bytes.len().min(PIECE_BYTES - piece.len());
+        piece.extend_from_slice(&bytes[..now]);
+        Ok(now)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) struct FileEncoder {
     schema: SchemaRef,
     metadata: Vec<KeyValue>,
-    file: SerializedFileWriter<Vec<u8>>,
+    file: SerializedFileWriter<Pieces>,
     group: Option<Vec<ArrowColumnWriter>>,
     /// Encoded bytes after which a row group ends.
     group_bytes: usize,
@@ -51,7 +75,8 @@ impl FileEncoder {
         let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
         let mut properties = base_properties().set_key_value_metadata(Some(metadata.clone())).build();
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
-        let file = SerializedFileWriter::new(Vec::new(), parquet_schema.root_schema_ptr(), Arc::new(properties))?;
+        let file =
+            SerializedFileWriter::new(Pieces::default(), parquet_schema.root_schema_ptr(), Arc::new(properties))?;
         Ok(FileEncoder { schema, metadata, file, group: None, group_bytes, rows: 0 })
     }
 
@@ -85,13 +110,13 @@ impl FileEncoder {
     }
 
     /// The bytes finished since the last call.
-    pub(crate) fn take_output(&mut self) -> Result<Vec<u8>> {
+    pub(crate) fn take_output(&mut self) -> Result<Vec<Vec<u8>>> {
         self.file.flush()?;
-        Ok(std::mem::take(self.file.inner_mut()))
+        Ok(std::mem::take(self.file.inner_mut()).0)
     }
 
     /// Ends the file and returns its last bytes.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Vec<u8>>> {
         self.end_row_group()?;
         self.file.finish()?;
         self.take_output()

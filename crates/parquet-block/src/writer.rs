@@ -263,8 +263,11 @@ impl Upload {
         self.put(output).await
     }
 
-    async fn put(&mut self, output: Vec<u8>) -> Result<(), Error> {
-        Ok(self.sink.write(&output).await?)
+    async fn put(&mut self, output: Vec<Vec<u8>>) -> Result<(), Error> {
+        for piece in output {
+            self.sink.write(&piece).await?;
+        }
+        Ok(())
     }
 
     async fn finish(mut self) -> Result<(String, u64), Error> {

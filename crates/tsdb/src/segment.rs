@@ -114,6 +114,8 @@ fn read_len(bytes: &[u8]) -> Result<(usize, usize), Error> {
 #[derive(Debug)]
 pub struct SegmentWriter {
     pending: VecDeque<SegmentBytes>,
+    /// Empty, with the memory of what was taken before.
+    spare: Vec<u8>,
     segment: u32,
     /// Bytes of the current segment so far, taken or not.
     len: u64,
@@ -141,7 +143,7 @@ impl SegmentWriter {
 
     /// Cuts segments at `max_len` bytes.
     fn with_max_len(max_len: u64) -> SegmentWriter {
-        SegmentWriter { pending: VecDeque::new(), segment: 0, len: 0, max_len }
+        SegmentWriter { pending: VecDeque::new(), spare: Vec::new(), segment: 0, len: 0, max_len }
     }
 
     /// Appends a chunk.
@@ -160,7 +162,8 @@ impl SegmentWriter {
         }
         let (segment, first) = (self.segment, self.len == 0);
         if self.pending.back().is_none_or(|last| last.segment != segment) {
-            self.pending.push_back(SegmentBytes { segment, bytes: Vec::new() });
+            let bytes = std::mem::take(&mut self.spare);
+            self.pending.push_back(SegmentBytes { segment, bytes });
         }
         let bytes = &mut self.pending.back_mut().expect("pushed above if there was none").bytes;
         let before = bytes.len();
@@ -181,6 +184,12 @@ impl SegmentWriter {
     /// The next bytes to write, in order; `None` when all are taken.
     pub fn take(&mut self) -> Option<SegmentBytes> {
         self.pending.pop_front()
+    }
+
+    /// Takes back the memory of what [`take`](Self::take) gave, to fill it again.
+    pub fn reuse(&mut self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        self.spare = bytes;
     }
 }
 

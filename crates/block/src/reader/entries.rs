@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use model::{Matcher, TimeRange};
 use object_store::path::Path;
-use tsdb::index::{Header, HeaderLoader, SeriesEntry, SeriesParser, parse_postings};
+use tsdb::index::{Header, HeaderLoader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings};
 use tsdb::tombstones::Interval;
 
 use super::{BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload, without_deleted};
@@ -18,30 +18,45 @@ use crate::{Kind, Result};
 /// An entry may be longer than guessed; beyond this the guess is not stretched to the next entry known.
 const MAX_GUESS: u64 = 64 << 10;
 
+/// Bytes of the list of all series that are fetched at a time.
+const MIN_POSTINGS_PAGE: u64 = 4 << 10;
+const MAX_POSTINGS_PAGE: u64 = 8 << 20;
+
 impl BlockReader {
     /// The size that `meta.json` states spares a request, but it may be wrong, or that of another index.
     pub(super) async fn load_header(&self) -> Result<Header> {
+        self.load_header_by(|loader| loader).await
+    }
+
+    /// The header for a scan of all series, which knows no other postings. It is not put into the cache, where others
+    /// would find it.
+    pub async fn scan_header(&self) -> Result<Header> {
+        self.load_header_by(HeaderLoader::for_scan).await
+    }
+
+    async fn load_header_by(&self, how: fn(HeaderLoader) -> HeaderLoader) -> Result<Header> {
         let path = self.inner.location.index();
         let stated = self.inner.meta.thanos.iter().flat_map(|t| &t.files).find(|f| f.rel_path == INDEX_FILE);
         let stated = stated.map(|f| f.size_bytes).filter(|size| *size > 0);
         let Some(size) = stated else {
             let size = self.inner.bucket.head(&path).await?.size;
-            return self.load_header_of(&path, size).await;
+            return self.load_header_of(&path, size, how).await;
         };
-        match self.load_header_of(&path, size).await {
+        match self.load_header_of(&path, size, how).await {
             Err(e) if e.kind() == Kind::Corrupt => match self.inner.bucket.head(&path).await?.size {
                 true_size if true_size == size => Err(e),
                 true_size => {
-                    tracing::debug!(block = %self.inner.meta.ulid, size, true_size, "the index has another size than stated");
-                    self.load_header_of(&path, true_size).await
+                    let id = self.inner.meta.ulid;
+                    tracing::debug!(block = %id, size, true_size, "the index has another size than stated");
+                    self.load_header_of(&path, true_size, how).await
                 }
             },
             loaded => loaded,
         }
     }
 
-    async fn load_header_of(&self, path: &Path, size: u64) -> Result<Header> {
-        let mut loader = HeaderLoader::new(size).map_err(|e| self.index_error(&e))?;
+    async fn load_header_of(&self, path: &Path, size: u64, how: fn(HeaderLoader) -> HeaderLoader) -> Result<Header> {
+        let mut loader = how(HeaderLoader::new(size).map_err(|e| self.index_error(&e))?);
         loop {
             let need = loader.need();
             if need.is_empty() {
@@ -63,27 +78,102 @@ impl BlockReader {
 
     /// As [`entries`](BlockReader::entries), also what is deleted, in the order of the index.
     pub(super) fn stored_entries(&self, query: SeriesQuery) -> BoxStream<'static, Result<EntryBatch>> {
-        let reader = self.clone();
+        let (reader, prefetch) = (self.clone(), self.inner.settings.prefetch.max(1));
         let batches = async move {
             let header = reader.header().await?;
-            let (ids, residual) = reader.find(&header, &query.matchers).await?;
+            let (pages, residual) = reader.find_by_pages(&header, &query.matchers).await?;
             let filter = Arc::new(Filter { residual, matchers: query.matchers, range: query.range });
-            let ids = Arc::new(ids);
-            let settings = reader.inner.settings;
-            let step = settings.batch_series.max(1);
-            let starts = (0..ids.len()).step_by(step);
-            let batches = futures::stream::iter(starts).map(move |start| {
-                let (reader, header) = (reader.clone(), Arc::clone(&header));
-                let (ids, filter) = (Arc::clone(&ids), Arc::clone(&filter));
-                async move {
-                    let end = (start + step).min(ids.len());
-                    let (batch, after) = (&ids[start..end], ids.get(end).copied());
-                    reader.fetch_entries(&header, batch, after, filter).await
-                }
-            });
-            Ok(batches.buffered(settings.prefetch.max(1)))
+            let (cutter, of_pages) = (reader.clone(), Arc::clone(&header));
+            let batches = pages
+                .map_ok(move |page| futures::stream::iter(cutter.cut(&of_pages, page).into_iter().map(Ok)))
+                .try_flatten()
+                .map(move |ids| {
+                    let (reader, header, filter) = (reader.clone(), Arc::clone(&header), Arc::clone(&filter));
+                    async move {
+                        let fetched = reader.fetch_entries(&header, ids?).await?;
+                        Ok(reader.parse_by_steps(header, fetched, filter))
+                    }
+                })
+                .buffered(prefetch)
+                .try_flatten();
+            Ok(batches)
         };
         batches.into_stream().try_flatten().boxed()
+    }
+
+    /// The ids of matching series, and the matchers that their labels must still be held against. A list of all
+    /// series, which may be long, comes in pages.
+    async fn find_by_pages(
+        &self,
+        header: &Arc<Header>,
+        matchers: &[Matcher],
+    ) -> Result<(BoxStream<'static, Result<Ids>>, Vec<Matcher>)> {
+        match header.postings_range(b"", b"").filter(|_| matchers.is_empty()) {
+            Some(all) => Ok((self.all_ids(all), Vec::new())),
+            None => {
+                let (ids, residual) = self.find(header, matchers).await?;
+                let page = Ids { ids, after: None };
+                Ok((futures::stream::iter([Ok(page)]).boxed(), residual))
+            }
+        }
+    }
+
+    fn all_ids(&self, range: Range<u64>) -> BoxStream<'static, Result<Ids>> {
+        struct State {
+            reader: BlockReader,
+            pieces: PostingsPieces,
+            /// The last id of a page begins the next one, so that each page knows what comes after it.
+            carried: Option<u32>,
+        }
+        let page_bytes = (self.inner.settings.index_bytes / 4).clamp(MIN_POSTINGS_PAGE, MAX_POSTINGS_PAGE);
+        let state = State { reader: self.clone(), pieces: PostingsPieces::new(range), carried: None };
+        let step = move |mut state: State| async move {
+            while let Some(range) = state.pieces.need(page_bytes) {
+                let fetched = state.reader.fetch(&state.reader.inner.location.index(), &[range]).await?;
+                let bytes = fetched.first().map_or(&[][..], |bytes| bytes);
+                count(&state.reader.stats.postings_bytes, bytes.len() as u64);
+                let read = state.pieces.feed(bytes).map_err(|e| state.reader.index_error(&e))?;
+                let mut ids: Vec<u32> = state.carried.take().into_iter().chain(read).collect();
+                if state.pieces.need(page_bytes).is_some() {
+                    state.carried = ids.pop();
+                }
+                if !ids.is_empty() {
+                    return Ok(Some((Ids { ids, after: state.carried }, state)));
+                }
+            }
+            Ok(None)
+        };
+        futures::stream::try_unfold(state, step).boxed()
+    }
+
+    /// What to fetch at a time: so many series at most, and so many bytes.
+    fn cut(&self, header: &Header, page: Ids) -> Vec<Ids> {
+        let settings = self.inner.settings;
+        let guess = self.entry_guess(header);
+        let mut parts = Vec::new();
+        let (mut from, mut bytes) = (0, 0u64);
+        for (at, id) in page.ids.iter().enumerate() {
+            let next = page.ids.get(at + 1).copied().or(page.after);
+            let room = next.map_or(guess, |next| header.series_offset(next).saturating_sub(header.series_offset(*id)));
+            let cost = room.min(guess);
+            if at > from && (at - from >= settings.batch_series.max(1) || bytes + cost > settings.index_bytes) {
+                parts.push(Ids { ids: page.ids[from..at].to_vec(), after: Some(*id) });
+                (from, bytes) = (at, 0);
+            }
+            bytes += cost;
+        }
+        if from < page.ids.len() {
+            parts.push(Ids { ids: page.ids[from..].to_vec(), after: page.after });
+        }
+        parts
+    }
+
+    /// An upper bound for an entry, as a rule: the largest one's size, where `meta.json` states it.
+    fn entry_guess(&self, header: &Header) -> u64 {
+        let section = header.series_section();
+        let stated = self.inner.meta.thanos.as_ref().and_then(|t| t.index_stats).map_or(0, |s| s.series_max_size);
+        let average = (section.end - section.start) / header.series_count().max(1);
+        if stated > 0 { stated } else { (average * 4).max(256) }.min(MAX_GUESS)
     }
 
     /// The ids of matching series, and the matchers that their labels must still be held against.
@@ -111,16 +201,9 @@ impl BlockReader {
         parsed.await?.map_err(|e| self.index_error(&e))
     }
 
-    /// Reads the entries `ids`; `after` is the first id beyond them that is known.
-    async fn fetch_entries(
-        &self,
-        header: &Arc<Header>,
-        ids: &[u32],
-        after: Option<u32>,
-        filter: Arc<Filter>,
-    ) -> Result<EntryBatch> {
+    async fn fetch_entries(&self, header: &Arc<Header>, Ids { ids, after }: Ids) -> Result<Fetched> {
         let path = self.inner.location.index();
-        let ranges = self.entry_ranges(header, ids, after);
+        let ranges = self.entry_ranges(header, &ids, after);
         let mut fetched = self.fetch(&path, &ranges).await?;
         // entries longer than guessed
         let mut long = Vec::new();
@@ -143,15 +226,26 @@ impl BlockReader {
         let bytes = fetched.iter().map(Bytes::len).sum::<usize>();
         count(&self.stats.series_bytes, bytes as u64);
         count(&self.stats.series, ids.len() as u64);
-        let (reader, header, ids) = (self.clone(), Arc::clone(header), ids.to_vec());
-        offload(bytes, move || reader.parse_entries(header, &ids, &fetched, &filter)).await
+        Ok(Fetched { ids, bytes: fetched })
+    }
+
+    /// Decodes an eighth of what may be fetched at a time: decoded entries are several times as large.
+    fn parse_by_steps(
+        self,
+        header: Arc<Header>,
+        fetched: Fetched,
+        filter: Arc<Filter>,
+    ) -> impl Stream<Item = Result<EntryBatch>> + Send + 'static {
+        let steps = fetched.into_steps(self.inner.settings.index_bytes / 8);
+        futures::stream::iter(steps).then(move |Fetched { ids, bytes }| {
+            let (reader, header, filter) = (self.clone(), Arc::clone(&header), Arc::clone(&filter));
+            let len = bytes.iter().map(Bytes::len).sum();
+            offload(len, move || reader.parse_entries(header, &ids, &bytes, &filter))
+        })
     }
 
     fn entry_ranges(&self, header: &Header, ids: &[u32], after: Option<u32>) -> Vec<Range<u64>> {
-        let section = header.series_section();
-        let stated = self.inner.meta.thanos.as_ref().and_then(|t| t.index_stats).map_or(0, |s| s.series_max_size);
-        let average = (section.end - section.start) / header.series_count().max(1);
-        let guess = if stated > 0 { stated } else { (average * 4).max(256) }.min(MAX_GUESS);
+        let (section, guess) = (header.series_section(), self.entry_guess(header));
         let nexts = ids.iter().skip(1).copied().map(Some).chain([after]);
         let range = |(id, next): (&u32, Option<u32>)| {
             let start = header.series_offset(*id);
@@ -230,5 +324,40 @@ impl Filter {
         // postings also found it by values that do not count
         let undecided = if entry.has_doubles { &self.matchers } else { &self.residual };
         undecided.iter().all(|m| m.matches(entry.labels.get(&m.name).unwrap_or_default()))
+    }
+}
+
+/// Series whose entries are read together, and the first id beyond them that is known.
+struct Ids {
+    ids: Vec<u32>,
+    after: Option<u32>,
+}
+
+/// Entries as they lie in the index.
+struct Fetched {
+    ids: Vec<u32>,
+    bytes: Vec<Bytes>,
+}
+
+impl Fetched {
+    /// Parts of so many bytes, one entry at least.
+    fn into_steps(self, bytes: u64) -> Vec<Fetched> {
+        let mut steps: Vec<Fetched> = Vec::new();
+        let mut filled = 0;
+        for (id, entry) in self.ids.into_iter().zip(self.bytes) {
+            let size = entry.len() as u64;
+            match steps.last_mut().filter(|_| filled + size <= bytes) {
+                Some(step) => {
+                    step.ids.push(id);
+                    step.bytes.push(entry);
+                    filled += size;
+                }
+                None => {
+                    steps.push(Fetched { ids: vec![id], bytes: vec![entry] });
+                    filled = size;
+                }
+            }
+        }
+        steps
     }
 }

@@ -33,8 +33,13 @@ impl Uploaded {
     }
 
     fn reader(&self) -> BlockReader {
-        let settings =
-            ReaderSettings { batch_series: 50, batch_bytes: 20_000, prefetch: 2, ..ReaderSettings::default() };
+        let settings = ReaderSettings {
+            batch_series: 50,
+            index_bytes: 3000,
+            batch_bytes: 20_000,
+            prefetch: 2,
+            ..ReaderSettings::default()
+        };
         BlockReader::new(self.bucket.clone(), Arc::clone(&self.meta), HeaderCache::new(1 << 20), settings)
     }
 
@@ -193,6 +198,60 @@ async fn a_full_scan_reads_in_order_by_few_requests() {
     let (reads, bytes) = block.fetched();
     assert!(reads < 8.0 + block.bytes as f64 / f64::from(128 << 10), "{reads} reads");
     assert!(bytes < 1.3 * block.bytes as f64, "{bytes} of {} bytes", block.bytes);
+}
+
+#[tokio::test]
+async fn a_scan_gives_the_same_however_much_is_read_at_a_time() {
+    let block = large().await;
+    let (expected, _) = collect(&block.reader(), SeriesQuery::all()).await;
+    assert_eq!(expected.len(), 2000);
+    for (index_bytes, batch_bytes, prefetch) in [(1, 4000, 1), (3000, 1, 3), (1 << 20, 1 << 20, 1), (9000, 70_000, 2)] {
+        let settings = ReaderSettings { index_bytes, batch_bytes, prefetch, ..ReaderSettings::default() };
+        let reader = BlockReader::new(block.bucket.clone(), Arc::clone(&block.meta), HeaderCache::new(0), settings);
+        let header = Arc::new(reader.scan_header().await.unwrap());
+        for reader in [reader.clone(), reader.with_header(header)] {
+            let (series, errors) = collect(&reader, SeriesQuery::all()).await;
+            assert!(series == expected && errors.is_empty(), "{settings:?}: {errors:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn batches_are_as_large_as_asked_for() {
+    let block = large().await;
+    for batch_bytes in [10_000, 100_000] {
+        let settings = ReaderSettings { batch_bytes, index_bytes: 8000, ..ReaderSettings::default() };
+        let reader = BlockReader::new(block.bucket.clone(), Arc::clone(&block.meta), HeaderCache::new(0), settings);
+        let batches: Vec<SeriesBatch> = reader.series(SeriesQuery::all()).try_collect().await.unwrap();
+        let cost = |b: &SeriesBatch| -> usize {
+            let chunks = b.series.iter().flat_map(|s| &s.chunks).map(|c| c.data.len() + size_of::<BlockChunk>());
+            chunks.sum::<usize>() + b.series.iter().map(|s| s.labels.as_packed().len()).sum::<usize>()
+        };
+        let (last, full) = batches.split_last().unwrap();
+        assert!(full.iter().chain([last]).all(|b| cost(b) as u64 <= batch_bytes));
+        assert!(
+            full.iter().all(|b| cost(b) as u64 > batch_bytes / 2),
+            "{:?}",
+            full.iter().map(cost).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_broken_list_of_all_series_ends_the_scan() {
+    let block = large().await;
+    let path = BlockLocation::tsdb(block.meta.ulid).index();
+    let mut bytes = block.bucket.get(&path).await.unwrap().to_vec();
+    let header = block.reader().header().await.unwrap();
+    let list = header.postings_range(b"", b"").unwrap();
+    bytes[list.end as usize - 2] ^= 1;
+    block.bucket.put(&path, bytes.into()).await.unwrap();
+    let settings = ReaderSettings { index_bytes: 9000, ..ReaderSettings::default() };
+    let reader = BlockReader::new(block.bucket.clone(), Arc::clone(&block.meta), HeaderCache::new(0), settings);
+    let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    let text = error.to_string();
+    assert!(text.contains(&block.meta.ulid.to_string()) && text.contains("index postings"), "{text}");
 }
 
 #[tokio::test]

@@ -72,6 +72,17 @@ impl Header {
         series::entry_len(bytes, self.series_offset(id))
     }
 
+    /// Takes the symbols out, for a [`SymbolUnion`](super::SymbolUnion) to give them back in another form.
+    pub fn split(self) -> (Header, Symbols) {
+        (Header { symbols: Symbols::default(), ..self }, self.symbols)
+    }
+
+    /// The other way round.
+    #[must_use]
+    pub fn with_symbols(self, symbols: Symbols) -> Header {
+        Header { symbols, ..self }
+    }
+
     /// Bytes of memory it takes.
     pub fn memory(&self) -> usize {
         size_of::<Header>() + self.symbols.memory() + self.table.memory()
@@ -85,6 +96,8 @@ impl Header {
 pub struct HeaderLoader {
     size: u64,
     stage: Stage,
+    /// Of the postings offset table only what says where the list of all series lies.
+    scan: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +117,14 @@ impl HeaderLoader {
         if size < PREAMBLE + Toc::SIZE {
             return Err(Error::Truncated { what: WHAT, offset: size });
         }
-        Ok(HeaderLoader { size, stage: Stage::Tail })
+        Ok(HeaderLoader { size, stage: Stage::Tail, scan: false })
+    }
+
+    /// For who reads all series and asks for no label: the header knows no postings but those of all series, and the
+    /// checksum of the postings offset table is not looked at.
+    #[must_use]
+    pub fn for_scan(self) -> HeaderLoader {
+        HeaderLoader { scan: true, ..self }
     }
 
     /// The ranges to fetch next; empty when the header is complete.
@@ -114,7 +134,7 @@ impl HeaderLoader {
             Stage::Sections { toc, tail } => {
                 let mut ranges = Vec::with_capacity(2);
                 ranges.push(0..self.symbols_section(toc).end);
-                let table = self.table_section(toc);
+                let table = self.table_part(toc);
                 if table.start < self.size - tail.len() as u64 {
                     ranges.push(table);
                 }
@@ -149,7 +169,7 @@ impl HeaderLoader {
                 Ok(())
             }
             Stage::Sections { toc, tail } => {
-                let table = self.table_section(toc);
+                let table = self.table_part(toc);
                 let table_bytes = match fetched.get(1) {
                     Some(bytes) => bytes.clone(),
                     None => {
@@ -157,8 +177,11 @@ impl HeaderLoader {
                         tail.slice((table.start - tail_at) as usize..(table.end - tail_at) as usize)
                     }
                 };
-                let header = self.assemble(*toc, &fetched[0], &table_bytes)?;
-                self.stage = Stage::Done(Box::new(header));
+                match self.assemble(*toc, &fetched[0], &table_bytes)? {
+                    Some(header) => self.stage = Stage::Done(Box::new(header)),
+                    // the list of all series does not come first: the whole table is needed
+                    None => self.scan = false,
+                }
                 Ok(())
             }
             Stage::Done(_) => Ok(()),
@@ -175,7 +198,8 @@ impl HeaderLoader {
 
     /// A guess that takes in most postings offset tables without reading much more than them: 1/64 of the file.
     fn tail(&self) -> Range<u64> {
-        let len = (self.size / 64).clamp(4 << 10, 1 << 20).min(self.size);
+        let most = if self.scan { 4 << 10 } else { 1 << 20 };
+        let len = (self.size / 64).clamp(4 << 10, most).min(self.size);
         self.size - len..self.size
     }
 
@@ -187,7 +211,16 @@ impl HeaderLoader {
         toc.postings_offset_table..self.size - Toc::SIZE
     }
 
-    fn assemble(&self, toc: Toc, head: &Bytes, table: &[u8]) -> Result<Header, Error> {
+    /// What is read of the postings offset table.
+    fn table_part(&self, toc: &Toc) -> Range<u64> {
+        /// More than two entries take, as a rule.
+        const FIRST_ENTRIES: u64 = 1 << 10;
+        let Range { start, end } = self.table_section(toc);
+        start..if self.scan { end.min(start.saturating_add(FIRST_ENTRIES)) } else { end }
+    }
+
+    /// `None` when more of the table is needed.
+    fn assemble(&self, toc: Toc, head: &Bytes, table: &[u8]) -> Result<Option<Header>, Error> {
         let mut preamble = Cursor::new(WHAT, head, 0);
         let magic = preamble.u32()?;
         if magic != MAGIC {
@@ -205,7 +238,10 @@ impl HeaderLoader {
         // a copy, so that the rest of what was fetched can go
         let symbols = Symbols::parse(&Bytes::copy_from_slice(&section), symbols_at, version)?;
         let postings_end = toc.section(toc.postings, self.size).end;
-        let table = PostingsTable::parse(table, toc.postings_offset_table, postings_end)?;
-        Ok(Header { version, toc, size: self.size, symbols, table })
+        let table = match self.scan {
+            true => PostingsTable::parse_first(table, toc.postings_offset_table, postings_end),
+            false => Some(PostingsTable::parse(table, toc.postings_offset_table, postings_end)?),
+        };
+        Ok(table.map(|table| Header { version, toc, size: self.size, symbols, table }))
     }
 }

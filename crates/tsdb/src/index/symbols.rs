@@ -1,8 +1,12 @@
 //! The strings that series entries refer to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::SymbolTable;
 use super::cursor;
+use super::symbol_union::Places;
 use crate::error::Error;
 use crate::varint::read_uvarint;
 
@@ -11,9 +15,23 @@ const WHAT: &str = "index symbols";
 /// The offset of every so many symbols is kept: a byte of memory per symbol and few strings to skip per lookup.
 const SAMPLING: usize = 4;
 
-/// The symbols of an index, as they lie in it.
+/// The symbols of an index.
 #[derive(Clone, Debug)]
-pub struct Symbols {
+pub struct Symbols(Repr);
+
+#[derive(Clone, Debug)]
+enum Repr {
+    Own(Own),
+    /// Those at some places of a table that several indexes share.
+    Shared {
+        table: Arc<SymbolTable>,
+        places: Places,
+    },
+}
+
+/// As they lie in the index.
+#[derive(Clone, Debug)]
+struct Own {
     /// The strings behind their lengths, nothing else.
     strings: Bytes,
     samples: Vec<u32>,
@@ -41,18 +59,72 @@ impl Symbols {
         if !content.is_empty() {
             return Err(content.corrupt(format!("bytes behind the last of {count} symbols")));
         }
-        Ok(Symbols { strings, samples, count, by_offset_from: (version == 1).then_some(first) })
+        let by_offset_from = (version == 1).then_some(first);
+        Ok(Symbols(Repr::Own(Own { strings, samples, count, by_offset_from })))
+    }
+
+    pub(super) fn shared(table: Arc<SymbolTable>, places: Places) -> Symbols {
+        Symbols(Repr::Shared { table, places })
     }
 
     /// The symbol of a series entry's reference.
     pub fn get(&self, reference: u64) -> Result<&[u8], Error> {
-        self.find(reference).ok_or_else(|| Error::Corrupt {
+        let found = match &self.0 {
+            Repr::Own(own) => own.find(reference),
+            Repr::Shared { table, places } => {
+                u32::try_from(reference).ok().and_then(|reference| table.get(places.nth(reference)?))
+            }
+        };
+        found.ok_or_else(|| Error::Corrupt {
             what: WHAT,
             offset: reference,
             reason: format!("no symbol with reference {reference}"),
         })
     }
 
+    /// All symbols in their order, which is that of their bytes in blocks of version 2 and up.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        match &self.0 {
+            Repr::Own(own) => Box::new(own.iter()),
+            Repr::Shared { table, places } => Box::new(places.iter().filter_map(|place| table.get(place))),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::Own(own) => own.count as usize,
+            Repr::Shared { places, .. } => places.len() as usize,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether entries refer to them by their place in the order of their bytes.
+    pub(super) fn in_order(&self) -> bool {
+        match &self.0 {
+            Repr::Own(own) => own.by_offset_from.is_none() && own.iter().is_sorted_by(|a, b| a < b),
+            Repr::Shared { .. } => true,
+        }
+    }
+
+    /// Bytes of memory; without a table that is shared.
+    pub(super) fn memory(&self) -> usize {
+        match &self.0 {
+            Repr::Own(own) => own.strings.len() + own.samples.len() * 4,
+            Repr::Shared { places, .. } => places.memory(),
+        }
+    }
+}
+
+impl Default for Symbols {
+    fn default() -> Symbols {
+        Symbols::shared(Arc::default(), Places::default())
+    }
+}
+
+impl Own {
     fn find(&self, reference: u64) -> Option<&[u8]> {
         if let Some(first) = self.by_offset_from {
             let at = usize::try_from(reference.checked_sub(first)?).ok()?;
@@ -69,26 +141,13 @@ impl Symbols {
         Some(split_string(rest)?.0)
     }
 
-    /// All symbols in their order, which is that of their bytes in blocks of version 2 and up.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &self.strings[..];
         std::iter::from_fn(move || {
             let (symbol, after) = split_string(rest)?;
             rest = after;
             Some(symbol)
         })
-    }
-
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    pub(super) fn memory(&self) -> usize {
-        self.strings.len() + self.samples.len() * 4
     }
 }
 

@@ -41,6 +41,25 @@ impl PostingsTable {
         }
     }
 
+    /// Reads the list of all series alone, from the front of the section; `None` when it does not stand there, or the
+    /// bytes end too early.
+    pub(super) fn parse_first(section: &[u8], offset: u64, end: u64) -> Option<PostingsTable> {
+        let mut content = Cursor::new(WHAT, section, offset);
+        let (_len, count) = (content.u32().ok()?, content.u32().ok()?);
+        let all = parse_entry(&mut content).ok().filter(|(name, value, _)| name.is_empty() && value.is_empty())?;
+        let next = match count {
+            1 => end,
+            _ => parse_entry(&mut content).ok()?.2,
+        };
+        if all.2 >= next || next > end {
+            return None;
+        }
+        let mut table = PostingsTable::default();
+        table.push(all, next);
+        table.shrink();
+        Some(table)
+    }
+
     /// `None` when names, values or offsets do not ascend.
     fn parse_ordered(content: &mut Cursor<'_>, count: u32, end: u64) -> Result<Option<PostingsTable>, Error> {
         let mut table = PostingsTable::default();

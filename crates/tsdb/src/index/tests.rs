@@ -109,19 +109,73 @@ fn names_and_values_with_matchers() {
     assert!(index.label_values("handler", &m).unwrap().is_empty());
 }
 
-#[test]
-fn the_header_needs_three_ranges_and_little_else() {
-    let mut loader = HeaderLoader::new(RAW.len() as u64).unwrap();
+/// The header, and the ranges that were fetched for it.
+fn load(mut loader: HeaderLoader, index: &[u8]) -> (Header, Vec<std::ops::Range<u64>>) {
     let mut fetched = Vec::new();
     while !loader.need().is_empty() {
         let need = loader.need();
         fetched.extend(need.clone());
         let bytes: Vec<Bytes> =
-            need.iter().map(|r| Bytes::from_static(&RAW[r.start as usize..r.end as usize])).collect();
+            need.iter().map(|r| Bytes::copy_from_slice(&index[r.start as usize..r.end as usize])).collect();
         loader.feed(&bytes).unwrap();
     }
+    (loader.finish().unwrap(), fetched)
+}
+
+#[test]
+fn the_header_needs_three_ranges_and_little_else() {
+    let (header, fetched) = load(HeaderLoader::new(RAW.len() as u64).unwrap(), RAW);
     assert!(fetched.len() <= 3, "{fetched:?}");
-    assert!(loader.finish().unwrap().memory() < RAW.len());
+    assert!(header.memory() < RAW.len());
+}
+
+#[test]
+fn the_header_for_a_scan_knows_the_list_of_all_series_and_no_other() {
+    for index in GOLDEN {
+        let (whole, _) = load(HeaderLoader::new(index.len() as u64).unwrap(), index);
+        let (header, fetched) = load(HeaderLoader::new(index.len() as u64).unwrap().for_scan(), index);
+        assert!(fetched.len() <= 3, "{fetched:?}");
+        assert_eq!(header.postings_range(b"", b""), whole.postings_range(b"", b""));
+        assert_eq!(header.series_count(), whole.series_count());
+        assert!(header.symbols().iter().eq(whole.symbols().iter()));
+        assert_eq!(header.label_names().count(), 0);
+        assert!(header.memory() < whole.memory());
+    }
+}
+
+#[test]
+fn the_header_for_a_scan_of_a_table_out_of_order_reads_the_table() {
+    // exchange the first two entries of the table: that of all series and the one behind it
+    let mut index = SMALL.to_vec();
+    let start = open(SMALL).header().toc().postings_offset_table as usize;
+    let end = index.len() - Toc::SIZE as usize;
+    let mut entries = cursor::Cursor::new("test", &SMALL[start + 8..end], 0);
+    let mut ends = [0; 2];
+    for end in &mut ends {
+        entries.uvarint().unwrap();
+        entries.string().unwrap();
+        entries.string().unwrap();
+        entries.uvarint().unwrap();
+        *end = start + 8 + entries.position();
+    }
+    let swapped = [&SMALL[ends[0]..ends[1]], &SMALL[start + 8..ends[0]]].concat();
+    index[start + 8..ends[1]].copy_from_slice(&swapped);
+    let crc = crc32c::crc32c(&index[start + 4..end - 4]);
+    index[end - 4..end].copy_from_slice(&crc.to_be_bytes());
+    let (header, _) = load(HeaderLoader::new(index.len() as u64).unwrap().for_scan(), &index);
+    assert_eq!(header.series_count(), open(SMALL).header().series_count());
+    assert!(header.label_names().count() > 0);
+}
+
+/// Reads a list in pieces of so many bytes.
+fn read_pieces(index: &[u8], range: std::ops::Range<u64>, bytes: u64) -> Result<Vec<u32>, Error> {
+    let mut pieces = PostingsPieces::new(range);
+    let mut ids = Vec::new();
+    while let Some(need) = pieces.need(bytes) {
+        let end = index.len().min(need.end as usize);
+        ids.extend(pieces.feed(&index[end.min(need.start as usize)..end])?);
+    }
+    Ok(ids)
 }
 
 #[test]
@@ -183,6 +237,32 @@ proptest! {
                 series.for_each(drop);
             }
             let _ = index.postings(&[matcher("=~", "job", ".+"), matcher("!=", "handler", "x")]);
+        }
+    }
+
+    #[test]
+    fn pieces_of_postings_make_the_list(
+        deltas in proptest::collection::vec(1..1000u32, 0..60),
+        bytes in 0..100u64,
+        padding in 0..9u64,
+        flip in any::<Option<prop::sample::Index>>(),
+    ) {
+        let ids: Vec<u32> = deltas.iter().scan(0, |id, delta| { *id += delta; Some(*id) }).collect();
+        let content: Vec<u8> = [ids.len() as u32].iter().chain(&ids).flat_map(|n| n.to_be_bytes()).collect();
+        let mut list = vec![7; 24];
+        list.extend_from_slice(&(content.len() as u32).to_be_bytes());
+        list.extend_from_slice(&content);
+        list.extend_from_slice(&crc32c::crc32c(&content).to_be_bytes());
+        let end = list.len() as u64;
+        let range = 24..end + padding;
+        list.resize(range.end as usize + 3, 0);
+        prop_assert_eq!(read_pieces(&list, range.clone(), bytes).unwrap(), ids);
+        for len in 24..end as usize {
+            prop_assert!(read_pieces(&list[..len], range.clone(), bytes).is_err(), "cut off at {}", len);
+        }
+        if let Some(at) = flip {
+            list[24 + at.index(end as usize - 24)] ^= 0x40;
+            prop_assert!(read_pieces(&list, range, bytes).is_err());
         }
     }
 

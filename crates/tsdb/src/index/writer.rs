@@ -1,9 +1,11 @@
 //! Writes an index of version 2, as Prometheus 3 does: without label indices and without the label offset table.
 
+use std::sync::Arc;
+
 use model::Labels;
 use rustc_hash::FxHashMap;
 
-use super::{ChunkMeta, MAGIC, SERIES_ALIGNMENT, Toc};
+use super::{ChunkMeta, MAGIC, SERIES_ALIGNMENT, SymbolTable, Toc};
 use crate::error::Error;
 use crate::varint::{put_uvarint, put_varint};
 
@@ -22,7 +24,7 @@ pub struct IndexWriter {
     /// Bytes of the index so far, those already taken included.
     position: u64,
     toc: Toc,
-    symbols: SortedSymbols,
+    symbols: Arc<SymbolTable>,
     lists: Vec<List>,
     /// (name reference, value reference) → index in `lists`; the list of all series is the first of `lists`.
     by_label: FxHashMap<(u32, u32), u32>,
@@ -35,8 +37,12 @@ pub struct IndexWriter {
 impl IndexWriter {
     /// `symbols` are all names and values of labels that will come, sorted by bytes without doubles.
     pub fn new<S: AsRef<[u8]>>(symbols: impl IntoIterator<Item = S>) -> Result<IndexWriter, Error> {
-        let symbols = SortedSymbols::new(symbols)?;
-        let mut out = Vec::with_capacity(symbols.strings.len() + 64);
+        IndexWriter::with_symbols(Arc::new(SymbolTable::new(symbols)?))
+    }
+
+    /// As [`new`](IndexWriter::new), of a table that others use too.
+    pub fn with_symbols(symbols: Arc<SymbolTable>) -> Result<IndexWriter, Error> {
+        let mut out = Vec::new();
         out.extend_from_slice(&MAGIC.to_be_bytes());
         out.push(2);
         let toc = Toc { symbols: out.len() as u64, ..Toc::default() };
@@ -280,7 +286,7 @@ impl IndexTail {
         let symbols = &self.writer.symbols;
         let (name, value) = match key.name {
             None => (&[][..], &[][..]),
-            Some(name) => (symbols.get(name), symbols.get(key.value)),
+            Some(name) => (symbols.get(name).unwrap_or_default(), symbols.get(key.value).unwrap_or_default()),
         };
         let mut entry = Vec::with_capacity(name.len() + value.len() + 12);
         put_uvarint(&mut entry, 2);
@@ -328,73 +334,6 @@ impl List {
     fn section_len(&self) -> u64 {
         12 + 4 * u64::from(self.count)
     }
-}
-
-/// Symbols in one buffer, found by binary search.
-#[derive(Debug)]
-struct SortedSymbols {
-    strings: Vec<u8>,
-    /// Where each symbol begins, and the end.
-    starts: Vec<u32>,
-}
-
-impl SortedSymbols {
-    fn new<S: AsRef<[u8]>>(symbols: impl IntoIterator<Item = S>) -> Result<SortedSymbols, Error> {
-        let mut table = SortedSymbols { strings: Vec::new(), starts: vec![0] };
-        for symbol in symbols {
-            let symbol = symbol.as_ref();
-            if table.len() > 0 && table.get(table.len() - 1) >= symbol {
-                let reason = format!("symbol {:?} is not in order", String::from_utf8_lossy(symbol));
-                return Err(Error::Invalid { what: WHAT, reason });
-            }
-            table.strings.extend_from_slice(symbol);
-            let end = u32::try_from(table.strings.len()).map_err(|_| too_many_symbols())?;
-            table.starts.push(end);
-        }
-        Ok(table)
-    }
-
-    fn len(&self) -> u32 {
-        (self.starts.len() - 1) as u32
-    }
-
-    fn get(&self, reference: u32) -> &[u8] {
-        let at = reference as usize;
-        &self.strings[self.starts[at] as usize..self.starts[at + 1] as usize]
-    }
-
-    fn find(&self, symbol: &[u8]) -> Result<u32, Error> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.get(middle) < symbol { low = middle + 1 } else { high = middle }
-        }
-        if low < self.len() && self.get(low) == symbol {
-            return Ok(low);
-        }
-        let reason = format!("{:?} is not among the symbols", String::from_utf8_lossy(symbol));
-        Err(Error::Invalid { what: WHAT, reason })
-    }
-
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        let start = out.len();
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&self.len().to_be_bytes());
-        for reference in 0..self.len() {
-            let symbol = self.get(reference);
-            put_uvarint(out, symbol.len() as u64);
-            out.extend_from_slice(symbol);
-        }
-        let len = u32::try_from(out.len() - start - 4).map_err(|_| too_many_symbols())?;
-        out[start..start + 4].copy_from_slice(&len.to_be_bytes());
-        let crc = crc32c::crc32c(&out[start + 4..]);
-        out.extend_from_slice(&crc.to_be_bytes());
-        Ok(())
-    }
-}
-
-fn too_many_symbols() -> Error {
-    Error::Limit { what: WHAT, reason: "the symbols would exceed 4 GiB".into() }
 }
 
 #[cfg(test)]
