@@ -162,9 +162,9 @@ impl Context {
         tracing::warn!(block = %id, error = %text, "block is left out of an answer");
         let advice = match error.kind() {
             Kind::Corrupt if error.is_missing_file() => {
-                "; if it was deleted, the next sync forgets it, else restore its files or mark it for deletion"
+                "; if it was deleted, the next sync forgets it, else restore its files"
             }
-            Kind::Corrupt => "; restore its files or mark it for deletion",
+            Kind::Corrupt => "; if that stays so, restore its files",
             _ => "",
         };
         Error::new(error.kind(), format!("block={id} is left out: {text}{advice}"))

@@ -29,7 +29,7 @@ async fn assert_left_out(bucket: &TestBucket, what: &str) {
     assert!(names(&answer).iter().all(|n| n.contains("us-")), "{what}");
     let [warning] = &answer.warnings[..] else { panic!("{what}: {:?}", answer.warnings) };
     assert!(warning.contains(&format!("block={} is left out", id(1))), "{what}: {warning}");
-    assert!(warning.ends_with("restore its files or mark it for deletion"), "{what}: {warning}");
+    assert!(warning.ends_with("restore its files"), "{what}: {warning}");
     assert_eq!(bucket.metric("thanos_bucket_store_block_load_failures_total"), Some(1.0), "{what}");
     let error = try_ask(&store, abort(everything(hours(0, 2)))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Aborted, "{what}");
