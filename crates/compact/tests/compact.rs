@@ -6,12 +6,13 @@ mod histories;
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use compact::{DedupFunc, DownsampleFormat, Retention, Settings};
 use model::{Resolution, TimeRange};
 use support::{Blocks, HOUR_MS, World};
-use testkit::FaultPlan;
+use testkit::{Fault, FaultPlan, Op};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -111,6 +112,83 @@ async fn a_broken_block_is_marked_and_the_others_go_on() {
     assert!(!world.exists(&format!("{victim}/deletion-mark.json")).await);
     let spans = blocks.raw_spans_hours("eu", "a");
     assert_eq!(spans, [2, 2, 44, 8, 8, 2, 2, 2, 2], "what lies around it is compacted");
+}
+
+#[tokio::test]
+async fn a_sound_block_with_one_bad_read_is_not_marked() {
+    let world = World::with_days(1, 1).await;
+    let calm = world.copied().await;
+    calm.compactor(Settings::default()).run_once().await.unwrap();
+    let victim = world.blocks_of("eu", "a").await[1];
+    let chunks = format!("{victim}/chunks/000001");
+    let read = AtomicBool::new(false);
+    let once = FaultPlan::new(move |call| {
+        let first = call.op == Op::Get && call.key == chunks && !read.swap(true, Ordering::Relaxed);
+        first.then_some(Fault::Flipped)
+    });
+    let ended = world.run_under(once, Settings::default()).await;
+    assert!(ended.is_err(), "a block was left out");
+    assert!(!world.exists(&format!("{victim}/no-compact-mark.json")).await);
+    assert_ne!(world.state().await, calm.state().await, "without the block nothing is complete");
+    world.compactor(Settings::default()).run_once().await.unwrap();
+    assert_eq!(world.samples().await, calm.samples().await);
+}
+
+#[tokio::test]
+async fn downsampled_blocks_of_replicas_are_no_damage() {
+    let world = World::with_days(3, 2).await;
+    let thanos = Settings { downsample_format: DownsampleFormat::Thanos, ..Settings::default() };
+    world.compactor(thanos.clone()).run_once().await.unwrap();
+    let replica_labels = vec!["replica".to_owned()];
+    let merging = Settings { replica_labels, dedup: DedupFunc::Penalty, ..thanos };
+    world.compactor(merging).run_once().await.unwrap();
+    let live = world.live().await;
+    let five_minutes: Vec<_> = live.values().filter(|m| m.resolution() == Resolution::FiveMinutes).collect();
+    assert_eq!(five_minutes.len(), 6, "of each replica as they were, and of what was merged");
+    let mut marks = 0;
+    for meta in five_minutes {
+        let path = format!("{}/no-compact-mark.json", meta.ulid);
+        if world.exists(&path).await {
+            let mark = world.text(&path).await;
+            assert!(mark.contains("downsample-vertical-compaction") && !mark.contains("delete"), "{mark}");
+            marks += 1;
+        }
+    }
+    assert_eq!(marks, 4);
+}
+
+#[tokio::test]
+async fn raw_data_stays_while_a_copy_is_damaged() {
+    let world = World::with_days(3, 1).await;
+    world.compactor(Settings::default()).run_once().await.unwrap();
+    let before = world.contents().await;
+    let live = world.live().await;
+    let (folder, copy) = live.iter().find(|(_, m)| m.resolution() == Resolution::OneHour).unwrap();
+    let file = &copy.thanos.as_ref().unwrap().files[0].rel_path;
+    world.delete(&format!("{folder}/{file}")).await;
+    world.advance(Duration::from_secs(41 * 3600));
+    let retention = Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() };
+    world.compactor(Settings { retention, ..Settings::default() }).run_once().await.unwrap();
+    let after = world.contents().await;
+    let lost = |external: &str| before.keys().filter(|k| k.0.contains(external) && !after.contains_key(*k)).count();
+    let damaged = copy.external_labels().without(&["replica".to_owned()]).to_string();
+    assert_eq!(lost(&damaged), 0, "{file} of the 1h copy is gone");
+    assert!(before.len() > after.len(), "the other cluster's copies are whole");
+}
+
+#[tokio::test]
+async fn blocks_that_are_not_to_be_downsampled_expire() {
+    let world = World::with_days(1, 1).await;
+    for id in world.blocks_of("eu", "a").await {
+        let mark = format!(r#"{{"id":"{id}","version":1,"no_downsample_time":1,"reason":"manual"}}"#);
+        world.put_bytes(&format!("{id}/no-downsample-mark.json"), mark.into_bytes()).await;
+    }
+    world.advance(Duration::from_secs(50 * 3600));
+    let retention = Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() };
+    world.compactor(Settings { retention, ..Settings::default() }).run_once().await.unwrap();
+    let blocks = Blocks::of(&world).await;
+    assert_eq!(blocks.raw.keys().filter(|labels| labels.contains("eu")).count(), 0);
+    assert_eq!(blocks.raw.keys().filter(|labels| labels.contains("us")).count(), 1, "these wait for their copies");
 }
 
 #[tokio::test]

@@ -111,7 +111,13 @@ fn a_hundred_and_ninety_two_blocks_at_once_take_bounded_memory_and_few_threads()
     let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
     let metrics = BucketMetrics::new(&Registry::new()).unwrap();
     let bucket = Bucket::new(Arc::new(store.clone()), BucketSettings::default(), metrics, clock.clone());
-    let settings = Settings { consistency_delay: Duration::ZERO, downsampling: false, ..Settings::default() };
+    // fetching metas from a folder takes a thread each, before there is anything to compact
+    let settings = Settings {
+        consistency_delay: Duration::ZERO,
+        downsampling: false,
+        meta_fetch_concurrency: 8,
+        ..Settings::default()
+    };
     let compactor = Compactor::new(bucket, settings, clock, &Registry::new()).unwrap();
 
     let (done, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

@@ -42,7 +42,7 @@ impl FailingStore {
     /// What a listing leaves out, or the error it ends with.
     fn hidden(&self, prefix: Option<&Path>) -> Result<Vec<Path>> {
         match self.plan.draw(Op::List, prefix.map_or("", |p| p.as_ref())) {
-            None | Some(Fault::AppliedButUnavailable) => Ok(Vec::new()),
+            None | Some(Fault::AppliedButUnavailable | Fault::Flipped) => Ok(Vec::new()),
             Some(Fault::StaleList) => {
                 Ok(self.newest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect())
             }
@@ -62,7 +62,7 @@ fn failure(op: Op, fault: Fault) -> Error {
 /// Runs a write under a fault: not at all, or done and then denied.
 async fn under<T>(op: Op, fault: Option<Fault>, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
     match fault {
-        None | Some(Fault::StaleList) => write.await,
+        None | Some(Fault::StaleList | Fault::Flipped) => write.await,
         Some(fault @ Fault::AppliedButUnavailable) => {
             write.await?;
             Err(failure(op, fault))
@@ -84,6 +84,23 @@ fn torn(result: GetResult) -> GetResult {
     });
     let broken = futures::stream::once(async { Err(failure(Op::Get, Fault::Torn)) });
     GetResult { payload: GetResultPayload::Stream(first.chain(broken).boxed()), meta, range, attributes }
+}
+
+/// The whole body, one byte of it wrong.
+fn flipped(result: GetResult) -> GetResult {
+    let GetResult { payload, meta, range, attributes } = result;
+    let middle = (range.end - range.start) as usize / 2;
+    let whole = GetResult { payload, meta: meta.clone(), range: range.clone(), attributes: attributes.clone() };
+    let mut passed = 0;
+    let body = whole.into_stream().map_ok(move |bytes| {
+        let mut bytes = bytes.to_vec();
+        if (passed..passed + bytes.len()).contains(&middle) {
+            bytes[middle - passed] ^= 0xff;
+        }
+        passed += bytes.len();
+        bytes.into()
+    });
+    GetResult { payload: GetResultPayload::Stream(body.boxed()), meta, range, attributes }
 }
 
 impl fmt::Display for FailingStore {
@@ -115,6 +132,8 @@ impl ObjectStore for FailingStore {
         match self.plan.draw(op, location.as_ref()) {
             None | Some(Fault::StaleList) => self.inner.get_opts(location, options).await,
             Some(Fault::Torn) if op == Op::Get => Ok(torn(self.inner.get_opts(location, options).await?)),
+            Some(Fault::Flipped) if op == Op::Get => Ok(flipped(self.inner.get_opts(location, options).await?)),
+            Some(Fault::Flipped) => self.inner.get_opts(location, options).await,
             Some(fault) => Err(failure(op, fault)),
         }
     }

@@ -60,6 +60,9 @@ pub enum Fault {
     AppliedButUnavailable,
     /// The connection breaks half way: a reader gets half of the body, a writer's body is thrown away.
     Torn,
+    /// A reader gets the body with one byte wrong, in its middle. Other operations go well; an object server has no
+    /// such fault, as connections have checksums.
+    Flipped,
     /// A listing that does not know the newest objects yet. Other operations go well.
     StaleList,
 }

@@ -192,6 +192,10 @@ impl World {
         self.store.put(&Path::from(path), bytes.into()).await.unwrap();
     }
 
+    pub(crate) async fn delete(&self, path: &str) {
+        self.store.delete(&Path::from(path)).await.unwrap();
+    }
+
     pub(crate) async fn mark(&self, folder: &str) {
         let id = folder.rsplit('/').next().unwrap().parse().unwrap();
         let mark = DeletionMark::new(id, self.clock.now(), "by hand");
