@@ -15,7 +15,11 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// As `drumlin` is set, so that benches measure what it does.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static CONFIGURATION: &[u8; 70] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:8\0";
 
 #[derive(Parser)]
 #[command(about = "Measures speed and memory; prints JSON lines")]

@@ -1,6 +1,7 @@
 //! One binary for every component: flags become a component's `Settings`, the component becomes listeners. Nothing
 //! else happens here.
 
+mod allocator;
 mod bucket;
 mod cli;
 mod compact;
@@ -14,9 +15,6 @@ mod store;
 use std::process::ExitCode;
 
 use cli::Subcommands;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let parsed = match cli::parse(std::env::args_os()) {

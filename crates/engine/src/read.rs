@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use merge::{ChunkBytes, ChunkContent, Column, Floats, SeriesChunk, ValueOf, overlap_split, read_run};
 use model::histogram::ResetHint;
-use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
+use model::{FloatHistogram, Labels, Sample, SampleValue, TimeRange};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
-use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms, num_samples};
+use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
 
 use self::edges::WindowEdges;
 use crate::{Dedup, QueryError};
@@ -80,20 +80,6 @@ impl Widened {
             coarse: TimeRange { start, end: self.coarse.end.max(other.coarse.end) },
         }
     }
-}
-
-/// The resolution of a downsampled chunk in milliseconds, by how far its samples stand apart; 0 for raw chunks and
-/// those of one sample.
-fn resolution_of(chunk: &SeriesChunk) -> i64 {
-    let ChunkContent::Aggregates(parts) = &chunk.content else { return 0 };
-    let samples = parts.iter().flatten().next().and_then(|part| num_samples(part.encoding, &part.data).ok());
-    let gaps = i64::try_from(samples.unwrap_or(0)).unwrap_or(i64::MAX) - 1;
-    if gaps < 1 {
-        return 0;
-    }
-    let apart = chunk.max_time.saturating_sub(chunk.min_time) / gaps;
-    let nearer_to_an_hour = apart >= Resolution::OneHour.millis() / 2;
-    if nearer_to_an_hour { Resolution::OneHour.millis() } else { Resolution::FiveMinutes.millis() }
 }
 
 /// The aggregate of downsampled chunks that stands for samples under a function, as Thanos chooses it.
@@ -215,7 +201,7 @@ impl Reader {
 
     fn look_for_coarse_data(&mut self, chunks: &[SeriesChunk]) {
         self.widened = None;
-        let coarse = chunks.iter().map(|c| (resolution_of(c), c)).filter(|(r, _)| *r > 0);
+        let coarse = chunks.iter().map(|c| (c.resolution().millis(), c)).filter(|(r, _)| *r > 0);
         for (resolution_ms, chunk) in coarse {
             let window_ms = self.reading.window_over(resolution_ms);
             if window_ms == self.reading.window_ms {

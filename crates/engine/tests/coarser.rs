@@ -22,7 +22,7 @@ fn raw(from_hour: i64, to_hour: i64) -> Vec<SeriesChunk> {
         times.iter().for_each(|t| encoder.push(*t, *t as f64 / 1000.0));
         let data = Bytes::from(encoder.finish());
         let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data });
-        SeriesChunk { min_time: times[0], max_time: times[times.len() - 1], content }
+        SeriesChunk::new(times[0], times[times.len() - 1], content)
     };
     times.chunks(120).map(chunk).collect()
 }

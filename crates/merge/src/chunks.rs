@@ -13,7 +13,14 @@ pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
     let strictly_sorted = chunks.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
     if !strictly_sorted {
         chunks.sort_by(compare_chunks);
-        chunks.dedup();
+        // of equal chunks the one is kept that says how coarse it is
+        chunks.dedup_by(|next, kept| {
+            let same = compare_chunks(next, kept) == Ordering::Equal;
+            if same && kept.resolution.is_none() {
+                kept.resolution = next.resolution;
+            }
+            same
+        });
     }
     chunks
 }
@@ -68,7 +75,7 @@ mod tests {
 
     fn chunk(min_time: i64, max_time: i64, data: &'static [u8]) -> SeriesChunk {
         let bytes = ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(data) };
-        SeriesChunk { min_time, max_time, content: ChunkContent::Raw(bytes) }
+        SeriesChunk::new(min_time, max_time, ChunkContent::Raw(bytes))
     }
 
     #[test]
@@ -87,8 +94,7 @@ mod tests {
     #[test]
     fn aggregates_differ_by_any_of_them() {
         let part = |data| Some(ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(data) });
-        let aggregates =
-            |parts| SeriesChunk { min_time: 0, max_time: 1, content: ChunkContent::Aggregates(Box::new(parts)) };
+        let aggregates = |parts| SeriesChunk::new(0, 1, ChunkContent::Aggregates(Box::new(parts)));
         let a = aggregates([part(b"c"), part(b"s"), None, None, None]);
         let b = aggregates([part(b"c"), None, None, None, None]);
         assert_eq!(merge_series_chunks(vec![b.clone(), a.clone(), b.clone()]), vec![a, b]);

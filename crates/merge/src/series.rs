@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use model::Labels;
+use model::{Labels, Resolution};
 use tsdb::chunk::{self, Aggregate, Encoding};
 
 /// One encoded chunk without length, encoding byte and checksum.
@@ -26,10 +26,50 @@ pub enum ChunkContent {
 pub struct SeriesChunk {
     pub min_time: i64,
     pub max_time: i64,
+    /// Of a downsampled chunk, how long its windows are; `None` where nobody said so, and of raw chunks.
+    pub resolution: Option<Resolution>,
     pub content: ChunkContent,
 }
 
 impl SeriesChunk {
+    /// A chunk of which nobody said how coarse it is.
+    pub fn new(min_time: i64, max_time: i64, content: ChunkContent) -> SeriesChunk {
+        SeriesChunk { min_time, max_time, resolution: None, content }
+    }
+
+    /// The same chunk, known to be of a resolution if it is a downsampled one.
+    #[must_use]
+    pub fn with_resolution(self, resolution: Resolution) -> SeriesChunk {
+        let downsampled = matches!(self.content, ChunkContent::Aggregates(_));
+        SeriesChunk { resolution: downsampled.then_some(resolution), ..self }
+    }
+
+    /// How long the windows of a downsampled chunk are; `Raw` for raw ones. Where nobody said it, as Thanos' stores do
+    /// not, it is guessed by how far windows stand apart: a chunk of a single one counts as five minutes.
+    pub fn resolution(&self) -> Resolution {
+        let ChunkContent::Aggregates(parts) = &self.content else { return Resolution::Raw };
+        self.resolution.unwrap_or_else(|| self.guess(parts))
+    }
+
+    fn guess(&self, parts: &[Option<ChunkBytes>; 5]) -> Resolution {
+        let samples = |part: &ChunkBytes| chunk::num_samples(part.encoding, &part.data).unwrap_or(0);
+        let counter = parts[Aggregate::Counter as usize].as_ref();
+        let others = parts[..Aggregate::Counter as usize].iter().flatten().next();
+        // a counter of floats has its first and its last raw sample beside one of each window
+        let windows = match (others, counter) {
+            (Some(part), _) => samples(part),
+            (None, Some(part)) if part.encoding.is_histogram() => samples(part),
+            (None, Some(part)) => samples(part).saturating_sub(2),
+            (None, None) => 0,
+        };
+        let gaps = i64::try_from(windows).unwrap_or(i64::MAX) - 1;
+        if gaps < 1 {
+            return Resolution::FiveMinutes;
+        }
+        let apart = self.max_time.saturating_sub(self.min_time) / gaps;
+        if apart >= Resolution::OneHour.millis() / 2 { Resolution::OneHour } else { Resolution::FiveMinutes }
+    }
+
     /// From a chunk as a segment holds it; an AggrChunk is taken apart without copying.
     ///
     /// # Errors
@@ -44,7 +84,7 @@ impl SeriesChunk {
             }
             _ => ChunkContent::Raw(ChunkBytes { encoding, data }),
         };
-        Ok(SeriesChunk { min_time: span.0, max_time: span.1, content })
+        Ok(SeriesChunk::new(span.0, span.1, content))
     }
 
     /// The encoding and bytes by which a segment holds the chunk.

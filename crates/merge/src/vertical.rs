@@ -162,7 +162,7 @@ fn merge_columns<C: crate::SampleColumn>(columns: Vec<C>, how: Vertical) -> C {
 
 fn raw(span: (i64, i64), encoding: Encoding, data: Vec<u8>) -> SeriesChunk {
     let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
-    SeriesChunk { min_time: span.0, max_time: span.1, content }
+    SeriesChunk::new(span.0, span.1, content)
 }
 
 fn encode_floats(floats: &Floats, out: &mut Vec<SeriesChunk>) {

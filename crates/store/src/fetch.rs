@@ -8,7 +8,7 @@ use block::BlockReader;
 use block::reader::{BlockChunk, BlockSeries, Entry, SeriesBatch};
 use futures::{StreamExt, stream};
 use merge::{ChunkContent, Series, SeriesChunk};
-use model::{Labels, Reservation};
+use model::{Labels, Reservation, Resolution};
 use storeapi::{Error, Kind, Result};
 use tsdb::chunk::{Aggregate, transcode};
 
@@ -142,7 +142,11 @@ impl Fetcher {
         };
         let transcodes = !self.newer_encodings
             && read.series.iter().any(|s| s.chunks.iter().any(|c| c.encoding.needs_transcoding()));
-        let convert = Convert { aggregates: self.aggregates.clone(), newer_encodings: self.newer_encodings };
+        let convert = Convert {
+            aggregates: self.aggregates.clone(),
+            newer_encodings: self.newer_encodings,
+            resolution: block.meta.resolution(),
+        };
         let block = Arc::clone(block);
         if transcodes {
             // decoding and encoding takes longer than a thread that does I/O has time for
@@ -163,6 +167,7 @@ impl Fetcher {
 struct Convert {
     aggregates: Vec<Aggregate>,
     newer_encodings: bool,
+    resolution: Resolution,
 }
 
 impl Convert {
@@ -197,7 +202,8 @@ impl Convert {
                 .map(|t| SeriesChunk::from_stored((t.min_time, t.max_time), t.encoding, t.data.into()))
                 .collect();
         }
-        let mut travelling = SeriesChunk::from_stored((min_time, max_time), encoding, data)?;
+        let mut travelling =
+            SeriesChunk::from_stored((min_time, max_time), encoding, data)?.with_resolution(self.resolution);
         if let ChunkContent::Aggregates(parts) = &mut travelling.content {
             for aggregate in Aggregate::ALL.into_iter().filter(|a| !self.aggregates.contains(a)) {
                 parts[aggregate as usize] = None;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
-use model::TimeRange;
+use model::{Resolution, TimeRange};
 use tsdb::chunk::Aggregate;
 use wire::thanos as pb;
 
@@ -142,7 +142,9 @@ pub(crate) fn series_from_wire(message: pb::Series) -> Result<Series> {
 
 fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
     let part = |c: ChunkBytes| pb::Chunk { r#type: wire::thanos_encoding(c.encoding), data: c.data, hash: 0 };
-    let mut message = pb::AggrChunk { min_time: chunk.min_time, max_time: chunk.max_time, ..pb::AggrChunk::default() };
+    let resolution_ms = chunk.resolution.map_or(0, Resolution::millis);
+    let (min_time, max_time) = (chunk.min_time, chunk.max_time);
+    let mut message = pb::AggrChunk { min_time, max_time, resolution_ms, ..pb::AggrChunk::default() };
     match chunk.content {
         ChunkContent::Raw(raw) => message.raw = Some(part(raw)),
         ChunkContent::Aggregates(parts) => {
@@ -173,7 +175,15 @@ fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> 
         parts[Aggregate::Counter as usize] = part(message.counter)?;
         parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
     };
-    Ok(content.map(|content| SeriesChunk { min_time: message.min_time, max_time: message.max_time, content }))
+    // 0: a peer that does not say it
+    let resolution = Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
+    Ok(content.map(|content| {
+        let chunk = SeriesChunk::new(message.min_time, message.max_time, content);
+        match resolution {
+            Some(resolution) => chunk.with_resolution(resolution),
+            None => chunk,
+        }
+    }))
 }
 
 fn partial_response(strategy: i32, disabled: bool) -> PartialResponse {
@@ -263,8 +273,8 @@ mod tests {
         let series = Series {
             labels: Labels::from_pairs([("a", "1")]),
             chunks: vec![
-                SeriesChunk { min_time: 1, max_time: 2, content: ChunkContent::Raw(bytes("raw")) },
-                SeriesChunk { min_time: 3, max_time: 4, content: ChunkContent::Aggregates(parts) },
+                SeriesChunk::new(1, 2, ChunkContent::Raw(bytes("raw"))),
+                SeriesChunk::new(3, 4, ChunkContent::Aggregates(parts)),
             ],
         };
         assert_eq!(series_from_wire(series_to_wire(series.clone())).unwrap(), series);

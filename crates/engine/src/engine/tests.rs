@@ -136,7 +136,7 @@ fn a_corrupt_chunk_is_an_error_that_names_the_series() {
     let data = bytes::Bytes::from_static(&[0, 9, 1, 2, 3]);
     let content = ChunkContent::Raw(ChunkBytes { encoding: tsdb::chunk::Encoding::Xor, data });
     let labels = Labels::from_pairs([("__name__", "broken")]);
-    let series = Series { labels, chunks: vec![SeriesChunk { min_time: 0, max_time: 1000, content }] };
+    let series = Series { labels, chunks: vec![SeriesChunk::new(0, 1000, content)] };
     let engine = engine(EngineSettings::default());
     let source = Arc::new(MemorySource::from_series(vec![series]));
     let error = run(&engine, query("broken", source)).unwrap_err();

@@ -55,7 +55,7 @@ fn encode(samples: &[Sample]) -> Result<Vec<SeriesChunk>, tsdb::Error> {
 
 fn chunk(samples: &[Sample], encoding: Encoding, data: Vec<u8>) -> SeriesChunk {
     let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
-    SeriesChunk { min_time: samples[0].t, max_time: samples[samples.len() - 1].t, content }
+    SeriesChunk::new(samples[0].t, samples[samples.len() - 1].t, content)
 }
 
 fn floats(samples: &[Sample]) -> SeriesChunk {

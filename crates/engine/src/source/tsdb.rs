@@ -290,7 +290,7 @@ impl Block {
             }
             encoding => ChunkContent::Raw(ChunkBytes { encoding, data: segment.slice_ref(record.data) }),
         };
-        Ok(SeriesChunk { min_time: meta.min_time, max_time: meta.max_time, content })
+        Ok(SeriesChunk::new(meta.min_time, meta.max_time, content).with_resolution(self.meta.resolution()))
     }
 }
 

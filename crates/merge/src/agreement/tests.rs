@@ -9,7 +9,7 @@ use crate::series::ChunkBytes;
 
 fn raw(span: (i64, i64), encoding: Encoding, data: Vec<u8>) -> SeriesChunk {
     let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
-    SeriesChunk { min_time: span.0, max_time: span.1, content }
+    SeriesChunk::new(span.0, span.1, content)
 }
 
 fn floats(samples: &[(i64, f64)]) -> SeriesChunk {
@@ -101,7 +101,7 @@ fn windows_of_downsampled_chunks_are_compared_by_their_sums() {
     let windows = |sums: &[(i64, f64)]| {
         let ChunkContent::Raw(sum) = floats(sums).content else { unreachable!("raw") };
         let content = ChunkContent::Aggregates(Box::new([None, Some(sum), None, None, None]));
-        SeriesChunk { min_time: 0, max_time: 20, content }
+        SeriesChunk::new(0, 20, content)
     };
     let a = windows(&[(0, 1.0), (10, 2.0), (20, 3.0)]);
     let b = windows(&[(0, 1.0), (10, 3.0), (20, 4.0)]);

@@ -82,11 +82,11 @@ impl HistogramWindows {
             for aggregate in Aggregate::ALL.into_iter().filter(|a| !wanted.contains(a)) {
                 parts[aggregate as usize] = None;
             }
-            chunks.push(SeriesChunk {
-                min_time: self.t[rows.start],
-                max_time: self.t[rows.end - 1],
-                content: ChunkContent::Aggregates(Box::new(parts)),
-            });
+            chunks.push(SeriesChunk::new(
+                self.t[rows.start],
+                self.t[rows.end - 1],
+                ChunkContent::Aggregates(Box::new(parts)),
+            ));
             start = rows.end;
         }
         Ok(())

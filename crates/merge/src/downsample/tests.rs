@@ -6,7 +6,7 @@ use crate::{Column, Floats};
 
 fn raw_chunk(samples: &[(i64, f64)]) -> SeriesChunk {
     let content = ChunkContent::Raw(aggregate::encode_xor(samples.iter().copied()));
-    SeriesChunk { min_time: samples[0].0, max_time: samples[samples.len() - 1].0, content }
+    SeriesChunk::new(samples[0].0, samples[samples.len() - 1].0, content)
 }
 
 fn five_minutes(samples: &[(i64, f64)]) -> DownsampledSeries {

@@ -96,7 +96,7 @@ impl Windows {
             };
         }
         let (min_time, max_time) = (ts[0], ts[ts.len() - 1]);
-        SeriesChunk { min_time, max_time, content: ChunkContent::Aggregates(Box::new(parts)) }
+        SeriesChunk::new(min_time, max_time, ChunkContent::Aggregates(Box::new(parts)))
     }
 
     /// Batch `b` as the five columns of an AggrChunk.

@@ -8,7 +8,7 @@ fn chunk(span: (i64, i64), samples: &[(i64, f64)]) -> SeriesChunk {
     let mut encoder = XorEncoder::new();
     samples.iter().for_each(|(t, v)| encoder.push(*t, *v));
     let bytes = ChunkBytes { encoding: Encoding::Xor, data: Bytes::from(encoder.finish()) };
-    SeriesChunk { min_time: span.0, max_time: span.1, content: ChunkContent::Raw(bytes) }
+    SeriesChunk::new(span.0, span.1, ChunkContent::Raw(bytes))
 }
 
 fn read(chunks: &[SeriesChunk], value: ValueOf) -> Vec<(i64, f64)> {
@@ -45,7 +45,7 @@ fn beside_downsampled_chunks_what_reaches_back_is_skipped() {
     let raw = chunk((0, 50), &[(0, 1.0), (50, 2.0)]);
     let ChunkContent::Raw(sum) = chunk((0, 0), &[(40, 3.0), (80, 4.0)]).content else { panic!("raw") };
     let content = ChunkContent::Aggregates(Box::new([None, Some(sum), None, None, None]));
-    let aggregates = SeriesChunk { min_time: 40, max_time: 80, content };
+    let aggregates = SeriesChunk::new(40, 80, content);
     assert_eq!(read(&[raw, aggregates], ValueOf::Sum), [(0, 1.0), (50, 2.0), (80, 4.0)]);
 }
 

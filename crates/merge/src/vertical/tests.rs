@@ -53,7 +53,7 @@ fn overlapping_aggregates_are_refused() {
     let aggregates = |data: &'static [u8]| {
         let bytes = ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(data) };
         let content = ChunkContent::Aggregates(Box::new([Some(bytes), None, None, None, None]));
-        vec![SeriesChunk { min_time: 0, max_time: 1, content }]
+        vec![SeriesChunk::new(0, 1, content)]
     };
     let refused = merge_vertically(vec![aggregates(b"a"), aggregates(b"b")], Vertical::Penalty);
     assert!(matches!(refused, Err(Error::OverlappingAggregates)));

@@ -47,7 +47,7 @@ fn chunks(data: &mut Bytes) -> Vec<SeriesChunk> {
         let (min_time, max_time) = (data.get_i64(), data.get_i64());
         let encoding = Encoding::from_byte(data.get_u8()).unwrap();
         let len = data.get_u32() as usize;
-        SeriesChunk { min_time, max_time, content: content(encoding, data.split_to(len)) }
+        SeriesChunk::new(min_time, max_time, content(encoding, data.split_to(len)))
     };
     (0..count).map(chunk).collect()
 }
@@ -98,7 +98,7 @@ fn block(folder: &Path) -> Vec<(Labels, Vec<SeriesChunk>)> {
     let chunk = |meta: &tsdb::index::ChunkMeta| {
         let record = tsdb::segment::parse_record(&segment[(meta.reference & 0xffff_ffff) as usize..]).unwrap();
         let content = content(record.encoding, segment.slice_ref(record.data));
-        SeriesChunk { min_time: meta.min_time, max_time: meta.max_time, content }
+        SeriesChunk::new(meta.min_time, meta.max_time, content)
     };
     let series = index.all_series().unwrap().map(|entry| {
         let entry = entry.unwrap();

@@ -10,7 +10,7 @@ fn series(name: &str, min_time: i64) -> Series {
     let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data: Bytes::new() });
     Series {
         labels: Labels::from_pairs([("__name__", name)]),
-        chunks: vec![SeriesChunk { min_time, max_time: min_time + 1, content }],
+        chunks: vec![SeriesChunk::new(min_time, min_time + 1, content)],
     }
 }
 

@@ -11,14 +11,14 @@ pub(super) fn from_wire(chunks: Vec<pb::Chunk>, newer_encodings: bool) -> Result
         let encoding = wire::prometheus_encoding_from_wire(chunk.r#type)?;
         if !encoding.needs_transcoding() || newer_encodings {
             let content = ChunkContent::Raw(ChunkBytes { encoding, data: chunk.data });
-            converted.push(SeriesChunk { min_time: chunk.min_time_ms, max_time: chunk.max_time_ms, content });
+            converted.push(SeriesChunk::new(chunk.min_time_ms, chunk.max_time_ms, content));
             continue;
         }
         let corrupt = |e| Error::new(Kind::Corrupt, format!("rewriting a chunk of encoding {encoding}: {e}"));
         for chunk in tsdb::chunk::transcode(encoding, &chunk.data).map_err(corrupt)? {
             let bytes = ChunkBytes { encoding: chunk.encoding, data: Bytes::from(chunk.data) };
             let content = ChunkContent::Raw(bytes);
-            converted.push(SeriesChunk { min_time: chunk.min_time, max_time: chunk.max_time, content });
+            converted.push(SeriesChunk::new(chunk.min_time, chunk.max_time, content));
         }
     }
     Ok(converted)

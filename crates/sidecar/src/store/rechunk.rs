@@ -55,7 +55,7 @@ fn encode_run(run: &[Point<'_>], chunks: &mut Vec<SeriesChunk>) -> Result<()> {
         };
         header = next_header;
         let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
-        chunks.push(SeriesChunk { min_time: rest[0].time(), max_time: rest[taken - 1].time(), content });
+        chunks.push(SeriesChunk::new(rest[0].time(), rest[taken - 1].time(), content));
         rest = &rest[taken..];
     }
     Ok(())

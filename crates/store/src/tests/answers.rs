@@ -145,7 +145,7 @@ fn xor2_chunk(t: i64, value: f64) -> SeriesChunk {
     data.push(zigzag as u8);
     data.extend_from_slice(&value.to_be_bytes());
     let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor2, data: Bytes::from(data) });
-    SeriesChunk { min_time: t, max_time: t, content }
+    SeriesChunk::new(t, t, content)
 }
 
 #[tokio::test]

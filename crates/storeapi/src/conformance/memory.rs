@@ -22,7 +22,7 @@ pub fn float_series(labels: Labels, samples: &[(i64, f64)]) -> Series {
         run.iter().for_each(|(t, v)| encoder.push(*t, *v));
         let data = Bytes::from(encoder.finish());
         let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data });
-        SeriesChunk { min_time: run[0].0, max_time: run[run.len() - 1].0, content }
+        SeriesChunk::new(run[0].0, run[run.len() - 1].0, content)
     };
     Series { labels, chunks: samples.chunks(SAMPLES_PER_CHUNK).map(chunk).collect() }
 }
