@@ -82,6 +82,7 @@ impl Sides {
             text: text.to_owned(),
             grid,
             lookback_ms: LOOKBACK_MS,
+            dynamic_lookback: true,
             dedup: Dedup::Off,
             timeout: Duration::from_secs(60),
             source: Arc::clone(&self.source),
