@@ -168,7 +168,11 @@ impl Reader {
             }
             match self.stretches.last_mut().filter(|last| last.resolution == resolution) {
                 Some(last) => last.last = last.last.max(chunk.max_time),
-                None => self.stretches.push(Stretch { first: chunk.min_time, last: chunk.max_time, resolution }),
+                None => {
+                    // a counter begins with a raw sample before the end of its first window
+                    let first = chunk.min_time.div_euclid(resolution).saturating_mul(resolution);
+                    self.stretches.push(Stretch { first, last: chunk.max_time, resolution });
+                }
             }
         }
     }

@@ -317,11 +317,31 @@ fn thanos_downsampled_answers() {
             if AS_RAW.iter().any(|function| text.contains(function)) {
                 let truth = common::run(&engine, &raw, text, (grid, Dedup::Off)).unwrap();
                 assert_eq!(answered(&result.unwrap()), answered(&truth), "{text} at {name}");
+            } else if name == "1h" && text.starts_with(NEARER) {
+                let truth = common::run(&engine, &raw, text, (grid, Dedup::Off)).unwrap();
+                are_nearer(&recorded(&line["body"]["data"]).1, &answered(&result.unwrap()).1, &answered(&truth).1);
             } else {
                 tally.check(&line, result, true);
             }
         }
         tally.finish(&file);
+    }
+}
+
+/// Where a range of few windows holds the border of two chunks, Thanos takes the two samples that stand close together
+/// there for how far apart all of them are, and falls short or goes beyond what was counted.
+const NEARER: &str = "increase(http_requests_total";
+
+/// Ours are Thanos' answers, or nearer to those of the raw samples.
+fn are_nearer(thanos: &Samples, ours: &Samples, raw: &Samples) {
+    assert!(!thanos.is_empty() && thanos.keys().eq(ours.keys()), "{:?}", ours.keys());
+    for (labels, theirs) in thanos {
+        for ((t, theirs), (own_t, own)) in theirs.iter().zip(&ours[labels]) {
+            let truth = raw[labels].iter().find(|(raw_t, _)| raw_t == t).map_or(f64::NAN, |(_, v)| v[0]);
+            let (theirs, own) = (theirs[0], own[0]);
+            let same = (theirs - own).abs() <= 1e-9 * theirs.abs();
+            assert!(t == own_t && (same || (own - truth).abs() < (theirs - truth).abs()), "{labels} at {t}: {own}");
+        }
     }
 }
 

@@ -93,38 +93,61 @@ impl CoarseTimes<'_> {
         }
     }
 
-    /// Whether `(end - range, end]` holds nothing, or lies in windows that are longer than `most`.
+    /// Whether `(end - range, end]` holds nothing, or has windows inside or around it that are longer than `most`.
     pub fn is_short(&self, end: i64, range: i64, most: i64) -> bool {
-        let (lo, hi) = (self.up_to(end.saturating_sub(range)), self.up_to(end));
-        let around = [lo.checked_sub(1), Some(lo), hi.checked_sub(1), Some(hi)];
-        let longer = |i: usize| i < self.t.len() && self.resolution(i) > most;
-        !self.t.is_empty() && (lo == hi || around.into_iter().flatten().any(longer))
+        let (inside, mut around) = self.around(end, range);
+        !self.t.is_empty() && (!inside || around.any(|resolution| resolution > most))
     }
 
-    /// From after which time to its own a sample stands for.
-    fn begin(&self, i: usize) -> i64 {
-        if i > 0 && self.goes_on(i - 1) {
-            return self.t[i - 1];
+    /// Whether a series that goes on beyond both ends of `(end - range, end]` stands there at distances so different
+    /// that their mean tells nothing of how far it reaches beyond its samples: they are of several resolutions, or few
+    /// and with a chunk's last and the next one's first raw sample among them.
+    pub fn is_uneven(&self, end: i64, range: i64) -> bool {
+        const FEW: usize = 12;
+        let (lo, hi) = (self.up_to(end.saturating_sub(range)), self.up_to(end));
+        if lo == 0 || hi == self.t.len() || !self.is_linked(lo - 1) || !self.is_linked(hi - 1) {
+            return false;
         }
-        let resolution = self.resolution(i);
-        if resolution == 0 { self.t[i] } else { self.t[i].div_euclid(resolution).saturating_mul(resolution) - 1 }
+        let first = self.resolution(lo - 1);
+        if [lo, hi - 1, hi].into_iter().any(|i| self.resolution(i) != first) {
+            return true;
+        }
+        first > 0 && hi - lo <= FEW && (lo + 1..hi).any(|i| self.t[i] - self.t[i - 1] < first / 2)
+    }
+
+    /// Whether nothing is known to end between sample `i` and the next.
+    fn is_linked(&self, i: usize) -> bool {
+        self.goes_on(i) || (self.resolution(i) == 0 && self.resolution(i + 1) == 0)
+    }
+
+    /// Whether a window holds samples, and the resolutions of the first and last of them and of those beside it.
+    fn around(&self, end: i64, range: i64) -> (bool, impl Iterator<Item = i64> + '_) {
+        let (lo, hi) = (self.up_to(end.saturating_sub(range)), self.up_to(end));
+        let around = [lo.checked_sub(1), Some(lo), hi.checked_sub(1), Some(hi)].into_iter().flatten();
+        (lo < hi, around.filter(|i| *i < self.t.len()).map(|i| self.resolution(i)))
+    }
+
+    /// From after which time to its own a sample stands for: from the begin of its window.
+    fn begin(&self, i: usize) -> i64 {
+        match self.resolution(i) {
+            0 => self.t[i],
+            resolution => self.t[i].div_euclid(resolution).saturating_mul(resolution),
+        }
     }
 
     /// The parts of the samples, by index, that fall into `(end - range, end]`, as if what each stands for were spread
     /// evenly over its window.
     pub fn shares(&self, end: i64, range: i64) -> impl Iterator<Item = (usize, f64)> + '_ {
         let from = end.saturating_sub(range);
-        let lo = self.up_to(from);
-        // the one before may go on
-        (lo.saturating_sub(1)..self.t.len()).map_while(move |i| {
+        (self.up_to(from)..self.t.len()).map_while(move |i| {
             let begin = self.begin(i);
-            (begin < end).then(|| (i, self.share(i, begin, (from, end))))
+            (begin <= end).then(|| (i, self.share(i, begin, (from, end))))
         })
     }
 
     fn share(&self, i: usize, begin: i64, (from, end): (i64, i64)) -> f64 {
         let t = self.t[i];
-        if self.resolution(i) == 0 {
+        if t == begin {
             return f64::from(u8::from(from < t && t <= end));
         }
         // of the first window of a life it is not known when it began

@@ -121,16 +121,10 @@ impl Evaluator {
         (coarse, rise): (Coarse<'_>, Rise),
     ) -> Result<()> {
         let (steps, range) = (self.spec.steps, self.spec.range);
-        let too_coarse = coarse.stretches.iter().any(|s| s.resolution > range / 2);
         let (float_times, histogram_times) = (coarse.times(floats.t), coarse.times(histograms.t));
         for k in 0..steps.count {
-            let inside = self.bounds.get(k).map_or(0, |b| b.len());
-            let inside = inside.max(self.histogram_bounds.get(k).map_or(0, |b| b.len()));
-            if inside >= 2 && !too_coarse {
-                continue;
-            }
             let end = steps.end(k);
-            if float_times.is_short(end, range, range / 2) {
+            if float_times.is_short(end, range, range / 2) || float_times.is_uneven(end, range) {
                 let scale = if rise == Rise::PerSecond { 1000.0 / range as f64 } else { 1.0 };
                 let value = float_times.rise_of(floats.v, end, range).map(|v| Value::Float(v * scale));
                 self.out.set_sample(row, k, value);
@@ -188,7 +182,7 @@ impl Evaluator {
         histogram
     }
 
-    /// Adds up the shares of windows.
+    /// Adds up the shares of windows, those that a range begins or ends in included.
     fn fill_shares(
         &mut self,
         row: usize,
@@ -197,19 +191,13 @@ impl Evaluator {
         coarse: Coarse<'_>,
     ) -> Result<()> {
         let (steps, range) = (self.spec.steps, self.spec.range);
-        let too_coarse = coarse.stretches.iter().any(|s| s.resolution > range);
         let (float_times, histogram_times) = (coarse.times(floats.t), coarse.times(histograms.t));
         for k in 0..steps.count {
-            let inside = self.bounds.get(k).map_or(0, |b| b.len());
-            let inside = inside + self.histogram_bounds.get(k).map_or(0, |b| b.len());
-            if inside > 0 && !too_coarse {
-                continue;
-            }
             let end = steps.end(k);
-            if float_times.is_short(end, range, range) {
+            if float_times.is_short(end, range, 0) {
                 let value = float_times.share_of(floats.v, end, range).map(Value::Float);
                 self.out.set_sample(row, k, value);
-            } else if histogram_times.is_short(end, range, range) {
+            } else if histogram_times.is_short(end, range, 0) {
                 let shares = histogram_times.shares(end, range).filter(|(_, share)| *share > 0.0);
                 let (mut t, mut h) = (Vec::new(), Vec::new());
                 for (i, share) in shares {
