@@ -39,6 +39,8 @@ pub(crate) enum Short {
     Rise(Rise),
     /// As the parts of what the windows around add up to.
     Share,
+    /// As the mean of the windows around, each by how many samples of it lie in the range.
+    Mean,
     /// Not at all: it reaches for the samples it needs by itself.
     Fixed,
 }
@@ -81,6 +83,7 @@ impl Treatment {
             "count_over_time" => new(ValueOf::Count, Range, Short::Share),
             "min_over_time" | "ts_of_min_over_time" => new(ValueOf::Min, Range, around),
             "max_over_time" | "ts_of_max_over_time" => new(ValueOf::Max, Range, around),
+            "avg_over_time" => new(ValueOf::Average, Range, Short::Mean),
             name if name.ends_with("_over_time") => new(ValueOf::Average, Range, around),
             "min" => new(ValueOf::Min, Any, instant),
             "max" => new(ValueOf::Max, Any, instant),

@@ -41,6 +41,8 @@ pub(crate) struct Reading {
 pub(crate) struct Coarse<'a> {
     pub(crate) reading: &'a Reading,
     pub(crate) stretches: &'a [Stretch],
+    /// How many samples each float stands for; empty where that is not asked for.
+    pub(crate) weights: &'a [f64],
 }
 
 impl<'a> Coarse<'a> {
@@ -60,6 +62,8 @@ impl<'a> Coarse<'a> {
 pub(crate) struct Reader {
     reading: Arc<Reading>,
     stretches: Vec<Stretch>,
+    /// How many samples each of the floats stands for, where that is asked for.
+    weights: Vec<f64>,
     floats: Floats,
     histograms: HistogramColumn,
     /// Histograms of the series before, whose memory is used again where nobody else holds them.
@@ -97,7 +101,7 @@ impl Reader {
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
         let moving = reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
         let edges = moving.map(|(steps, length)| WindowEdges::new(&steps, length));
-        Reader { reading, stretches: Vec::new(), floats, histograms, spare: Vec::new(), edges }
+        Reader { reading, stretches: Vec::new(), weights: Vec::new(), floats, histograms, spare: Vec::new(), edges }
     }
 
     pub(crate) fn floats(&self) -> Samples<'_> {
@@ -113,6 +117,7 @@ impl Reader {
         self.floats.clear();
         self.keep_spare();
         self.histograms.clear();
+        self.weights.clear();
         if let Some(edges) = &mut self.edges {
             edges.restart();
         }
@@ -128,7 +133,12 @@ impl Reader {
             }
             self.trim();
         } else {
-            match self.read_replicas(chunks).map_err(|e| failed(&e))? {
+            if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
+                let counts = self.read_replicas(chunks.clone(), ValueOf::Count).map_err(|e| failed(&e))?;
+                self.weights = floats_of(counts).values;
+            }
+            let value = self.reading.treatment.value;
+            match self.read_replicas(chunks, value).map_err(|e| failed(&e))? {
                 Column::Floats(floats) => self.floats = floats,
                 Column::Mixed(samples) => {
                     for Sample { t, value } in samples {
@@ -152,7 +162,7 @@ impl Reader {
 
     /// What the series just read has of downsampled data, if any whose windows may have to be filled.
     pub(crate) fn coarse(&self) -> Option<Coarse<'_>> {
-        let coarse = Coarse { reading: &self.reading, stretches: &self.stretches };
+        let coarse = Coarse { reading: &self.reading, stretches: &self.stretches, weights: &self.weights };
         (!self.stretches.is_empty()).then_some(coarse)
     }
 
@@ -210,16 +220,15 @@ impl Reader {
         self.spare.append(&mut self.histograms.values);
     }
 
-    fn read_replicas(&self, chunks: Vec<SeriesChunk>) -> Result<Column, merge::Error> {
+    fn read_replicas(&self, chunks: Vec<SeriesChunk>, value: ValueOf) -> Result<Column, merge::Error> {
         if self.reading.dedup == Dedup::Off {
             let is_raw = |c: &SeriesChunk| matches!(c.content, ChunkContent::Raw(_));
             // Raw counters are left as they are; only `ValueOf::Counter` would change them.
-            let value = if chunks.iter().all(is_raw) { ValueOf::Average } else { self.reading.treatment.value };
+            let value = if chunks.iter().all(is_raw) { ValueOf::Average } else { value };
             let mut column = read_run(&chunks, value)?;
             column.trim(self.range());
             return Ok(column);
         }
-        let value = self.reading.treatment.value;
         let mut replicas = Vec::new();
         for run in overlap_split(chunks) {
             let mut column = read_run(&run, value)?;

@@ -37,6 +37,10 @@ impl Evaluator {
             Short::Filled(how) => self.fill_windows(filling, labels, samples, (coarse, how))?,
             Short::Rise(rise) => self.fill_rises(filling, labels, samples, (coarse, rise))?,
             Short::Share => self.fill_shares(filling, labels, samples, coarse)?,
+            Short::Mean => {
+                self.fill_windows(filling, labels, samples, (coarse, Filling::Around))?;
+                self.fill_means(filling, samples.0, coarse);
+            }
         }
         let mut filled = false;
         for step in 0..self.spec.steps.count {
@@ -180,6 +184,26 @@ impl Evaluator {
         self.query.note(&notes, self.spec.span, &metric_name(labels));
         let [histogram] = histogram;
         histogram
+    }
+
+    /// Takes means of the windows around, each by its share of samples.
+    fn fill_means(&mut self, row: usize, floats: Samples<'_>, coarse: Coarse<'_>) {
+        let (steps, range, weights) = (self.spec.steps, self.spec.range, coarse.weights);
+        // histograms have none, and are counted beside the floats of a series that has both
+        if weights.len() != floats.t.len() {
+            return;
+        }
+        let times = coarse.times(floats.t);
+        let weighted: Vec<f64> = floats.v.iter().zip(weights).map(|(value, weight)| value * weight).collect();
+        for k in 0..steps.count {
+            let end = steps.end(k);
+            if times.is_short(end, range, 0)
+                && let (Some(sum), Some(count)) =
+                    (times.share_of(&weighted, end, range), times.share_of(weights, end, range))
+            {
+                self.out.set_sample(row, k, Some(Value::Float(sum / count)));
+            }
+        }
     }
 
     /// Adds up the shares of windows, those that a range begins or ends in included.
