@@ -37,7 +37,7 @@ pub fn covered_span(chunk: &SeriesChunk) -> (i64, i64) {
 }
 
 /// The part of a chunk inside of `range`: nothing, one chunk, or of raw histograms now and then several. `beside` are
-/// finer chunks of the series, in order, that answer for other time.
+/// the chunks of the series, in order, that answer for other time.
 ///
 /// # Errors
 /// Corrupt data.
@@ -86,7 +86,7 @@ fn cut_aggregates(chunk: &SeriesChunk, range: TimeRange, beside: &[SeriesChunk])
         let Some(bytes) = chunk.aggregate(aggregate) else { continue };
         let part = match (aggregate, bytes.encoding.is_histogram()) {
             (_, true) => cut_histograms(aggregate, bytes, &windows)?,
-            (Aggregate::Counter, false) => Counter::of(floats(bytes)?).cut(range, beside)?,
+            (Aggregate::Counter, false) => Counter::of(resolution, floats(bytes)?).cut(range, beside)?,
             (_, false) => cut_floats(aggregate, bytes, &windows)?,
         };
         parts[aggregate as usize] = Some(part.bytes);
@@ -217,6 +217,7 @@ impl Windows {
 
 /// A counter of floats: its first raw sample, totals at the ends of windows, the last raw value.
 struct Counter {
+    resolution: Resolution,
     front: Option<(i64, f64)>,
     totals: Floats,
     last_raw: Option<f64>,
@@ -225,9 +226,9 @@ struct Counter {
 }
 
 impl Counter {
-    fn of(mut all: Floats) -> Counter {
+    fn of(resolution: Resolution, mut all: Floats) -> Counter {
         if !matches!(all.ts[..], [.., a, b] if a == b) {
-            return Counter { front: None, totals: all, last_raw: None, lost: 0.0 };
+            return Counter { resolution, front: None, totals: all, last_raw: None, lost: 0.0 };
         }
         all.ts.pop();
         let last_raw = all.values.pop();
@@ -235,7 +236,7 @@ impl Counter {
         let total = all.values.last().copied().unwrap_or_default();
         let lost = last_raw.map_or(0.0, |raw| total - raw);
         let lost = if lost > total.abs() * ROUNDING { lost } else { 0.0 };
-        Counter { front, totals: all, last_raw, lost }
+        Counter { resolution, front, totals: all, last_raw, lost }
     }
 
     /// The raw value at the end of window `i`, where the chunk tells it.
@@ -293,7 +294,8 @@ impl Counter {
             None => self.front,
         };
         let Some((base_t, base_total)) = base else { return unknown };
-        let (column, last_raw) = stitched(beside, TimeRange::new(base_t, start), true)?;
+        let before = Beside { range: TimeRange::new(base_t, start), reach_back: true };
+        let (column, last_raw) = before.stitched(beside.iter())?;
         let at_base = column.ts.partition_point(|t| *t <= base_t).checked_sub(1);
         let (Some(at_base), Some(last_raw)) = (at_base, last_raw) else { return unknown };
         let grown = column.values[column.len() - 1] - column.values[at_base];
@@ -310,10 +312,12 @@ impl Counter {
         if let Some(raw) = raw {
             return Ok(End { more: 0.0, raw });
         }
-        let until = TimeRange::from_closed(end, self.totals.ts[next]);
-        let (column, _) = stitched(beside, until, false)?;
+        let after = Beside { range: TimeRange::from_closed(end, self.totals.ts[next]), reach_back: false };
+        let (column, _) = after.stitched(beside.iter().filter(|c| c.resolution() < self.resolution))?;
         let (Some(first), Some(last)) = (column.values.first(), column.values.last()) else {
-            return Ok(End { more: 0.0, raw: total });
+            // the first raw sample of a chunk of no finer windows; how much it grew until then nothing tells
+            let (coarse, _) = after.stitched(beside.iter())?;
+            return Ok(End { more: 0.0, raw: coarse.values.first().copied().unwrap_or(total) });
         };
         let grown = (self.totals.values[next] - total - (last - first)).max(0.0);
         Ok(match grown <= *first {
@@ -332,34 +336,60 @@ struct End {
     raw: f64,
 }
 
-/// The counter of one of the replicas in finer chunks inside of `range`, stitched, and its last raw value; with the
-/// last sample at or before the range, if `reach_back` is set.
-fn stitched(beside: &[SeriesChunk], range: TimeRange, reach_back: bool) -> Result<(Floats, Option<f64>), Error> {
-    let touches = |c: &&SeriesChunk| range.overlaps_closed(c.min_time, c.max_time);
-    let before = beside.iter().filter(|c| reach_back && c.max_time < range.start).max_by_key(|c| c.max_time);
-    let chunks: Vec<SeriesChunk> = before.into_iter().chain(beside.iter().filter(touches)).cloned().collect();
-    let run = overlap_split(chunks).into_iter().next().unwrap_or_default();
-    let (mut stitch, mut column) = (CounterStitch::new(), Floats::default());
-    for chunk in &run {
-        let bytes = match &chunk.content {
-            ChunkContent::Raw(raw) => raw,
-            ChunkContent::Aggregates(_) => match chunk.aggregate(Aggregate::Counter) {
-                Some(bytes) => bytes,
-                None => continue,
-            },
+/// The time on the other side of a cut that says how much a counter grew.
+struct Beside {
+    range: TimeRange,
+    /// With what came last before it.
+    reach_back: bool,
+}
+
+impl Beside {
+    /// The counter of one of the replicas, stitched, and its last raw value.
+    fn stitched<'a>(
+        &self,
+        chunks: impl Iterator<Item = &'a SeriesChunk> + Clone,
+    ) -> Result<(Floats, Option<f64>), Error> {
+        let Beside { range, reach_back } = *self;
+        let touches = |c: &&SeriesChunk| {
+            let (from, to) = covered_span(c);
+            range.overlaps_closed(from, to)
         };
-        if bytes.encoding.is_histogram() {
-            continue;
+        let runs = overlap_split(chunks.clone().filter(touches).cloned().collect());
+        // of replicas the one that comes closest to the cut
+        let nearest = match reach_back {
+            true => runs.into_iter().max_by_key(|run| run.last().map(|c| c.max_time)),
+            false => runs.into_iter().next(),
+        };
+        let mut run = nearest.unwrap_or_default();
+        let begins = run.first().map_or(i64::MAX, |c| c.min_time);
+        if reach_back && begins > range.start {
+            let before = chunks.filter(|c| c.max_time < range.start).max_by_key(|c| c.max_time);
+            run.splice(0..0, before.cloned());
         }
-        let Floats { ts, values } = floats(bytes)?;
-        let inside = |t: &i64| range.contains(*t) || (reach_back && *t < range.start);
-        let (from, to) = (ts.iter().position(inside), ts.iter().rposition(inside));
-        if let (Some(from), Some(to)) = (from, to) {
-            stitch.push_chunk(&ts[from..=to], &values[from..=to], &mut column);
+        let (mut stitch, mut column) = (CounterStitch::new(), Floats::default());
+        for chunk in &run {
+            let bytes = match &chunk.content {
+                ChunkContent::Raw(raw) => raw,
+                ChunkContent::Aggregates(_) => match chunk.aggregate(Aggregate::Counter) {
+                    Some(bytes) => bytes,
+                    None => continue,
+                },
+            };
+            if bytes.encoding.is_histogram() {
+                continue;
+            }
+            let Floats { ts, values } = floats(bytes)?;
+            // with the window that the end of the range falls into: who is longer ends with its last sample
+            let begins = |t: i64| window_start(t, chunk.resolution()).max(range.start);
+            let inside = |t: &i64| (reach_back || *t >= range.start) && begins(*t) <= range.last();
+            let (from, to) = (ts.iter().position(inside), ts.iter().rposition(inside));
+            if let (Some(from), Some(to)) = (from, to) {
+                stitch.push_chunk(&ts[from..=to], &values[from..=to], &mut column);
+            }
         }
+        let last_raw = stitch.last_value();
+        Ok((column, last_raw))
     }
-    let last_raw = stitch.last_value();
-    Ok((column, last_raw))
 }
 
 #[cfg(test)]

@@ -142,6 +142,23 @@ fn a_counter_grows_over_a_cut_as_much_as_it_did_whatever_its_resets() {
     }
 }
 
+/// A chunk of longer windows tells its first raw sample: a minute of growth is not known, and no reset is made up.
+#[test]
+fn a_counter_goes_on_into_longer_windows() {
+    let samples = minutes(|i| (i % 25) as f64 + 500.0);
+    let fine = downsampled(&samples, Resolution::FiveMinutes);
+    let coarse = downsampled(&samples[120..], Resolution::OneHour);
+    let total = increase(&[raw_chunk(&samples)]);
+    let mut run: Vec<SeriesChunk> =
+        fine.iter().flat_map(|chunk| cut(chunk, TimeRange::new(i64::MIN, 2 * HOUR), &coarse).unwrap()).collect();
+    run.extend(coarse);
+    assert!((increase(&run) - total).abs() <= 1.0, "{} of {total}", increase(&run));
+    let coarse = downsampled(&samples[..120], Resolution::OneHour);
+    let fine = fine.iter().flat_map(|chunk| cut(chunk, TimeRange::new(2 * HOUR, i64::MAX), &coarse).unwrap());
+    let run = [coarse.clone(), fine.collect()].concat();
+    assert!((increase(&run) - total).abs() <= 1.0, "{} of {total}", increase(&run));
+}
+
 /// Without samples on the other side, a chunk still knows the raw value wherever at most one reset lies before the cut.
 #[test]
 fn a_counter_with_one_reset_is_cut_by_what_its_chunk_tells() {
