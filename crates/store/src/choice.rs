@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use model::{BlockId, Resolution, TimeRange};
+use storeapi::Spans;
 
 /// What the choice knows of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,13 +21,13 @@ pub(crate) struct Span {
 }
 
 /// What a request wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) range: TimeRange,
     /// The coarsest resolution allowed.
     pub(crate) coarsest: Resolution,
-    /// Whether coarser ones are better than nothing.
-    pub(crate) coarser_fallback: bool,
+    /// Where coarser ones are better than nothing.
+    pub(crate) fallback: Spans,
 }
 
 /// The block at `index` answers for `range`, which lies within what was wanted.
@@ -38,7 +39,7 @@ pub(crate) struct Choice {
 
 /// Chooses among the blocks of one set of external labels, sorted by the start of their ranges. Choices come in the
 /// same order.
-pub(crate) fn choose(spans: &[Span], wanted: Wanted) -> Vec<Choice> {
+pub(crate) fn choose(spans: &[Span], wanted: &Wanted) -> Vec<Choice> {
     let mut chosen = Chosen(BTreeMap::new());
     let mut gaps = if wanted.range.is_empty() { Vec::new() } else { vec![wanted.range] };
     let of = |resolution: Resolution, keep: &dyn Fn(&Span) -> bool| -> Vec<(usize, TimeRange)> {
@@ -50,7 +51,8 @@ pub(crate) fn choose(spans: &[Span], wanted: Wanted) -> Vec<Choice> {
     for resolution in allowed.into_iter().rev() {
         gaps = chosen.fill(&gaps, &of(resolution, &|_| true));
     }
-    if wanted.coarser_fallback && !gaps.is_empty() {
+    let mut gaps: Vec<TimeRange> = gaps.into_iter().collect::<Spans>().intersect(&wanted.fallback).iter().collect();
+    if !gaps.is_empty() {
         // What is marked for deletion is no reason to leave out another.
         let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest && !s.marked);
         let known: HashSet<BlockId> = finer.flat_map(|s| s.sources.iter().copied()).collect();
@@ -60,7 +62,12 @@ pub(crate) fn choose(spans: &[Span], wanted: Wanted) -> Vec<Choice> {
             gaps = chosen.fill(&gaps, &of(resolution, &adds));
         }
     }
-    chosen.0.into_iter().map(|(index, range)| Choice { index, range }).collect()
+    let choice = |(index, range): (usize, TimeRange)| {
+        // a gap may end in the middle of a window, which stands at its end
+        let whole = spans[index].resolution.to_whole_windows(range);
+        Choice { index, range: whole.intersect(wanted.range) }
+    };
+    chosen.0.into_iter().map(choice).collect()
 }
 
 /// The spans that each block answers for.
