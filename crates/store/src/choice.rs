@@ -30,7 +30,26 @@ pub(crate) struct Wanted {
     pub(crate) fallback: Spans,
 }
 
-/// The block at `index` answers for `range`, which lies within what was wanted.
+impl Wanted {
+    /// Where data comes coarser than allowed, its windows are longer than what is asked of them: those beside the range
+    /// tell whether and how series go on there, two before it and one behind.
+    fn with_reach(&self, range: TimeRange, resolution: Resolution) -> TimeRange {
+        if resolution <= self.coarsest {
+            return range;
+        }
+        let TimeRange { mut start, mut end } = range;
+        if start == self.range.start {
+            start = start.saturating_sub(2 * resolution.millis());
+        }
+        if end == self.range.end {
+            end = end.saturating_add(resolution.millis());
+        }
+        TimeRange::new(start, end)
+    }
+}
+
+/// The block at `index` answers for `range`, which lies within what was wanted, coarser data than allowed a little
+/// beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) index: usize,
@@ -59,13 +78,16 @@ pub(crate) fn choose(spans: &[Span], wanted: &Wanted) -> Vec<Choice> {
         // A block made of nothing but blocks that are there has nothing to add: where they have a gap, so has it.
         let adds = |span: &Span| span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s));
         for resolution in coarser {
-            gaps = chosen.fill(&gaps, &of(resolution, &adds));
+            let reaching: Vec<TimeRange> = gaps.iter().map(|gap| wanted.with_reach(*gap, resolution)).collect();
+            let open = chosen.fill(&reaching, &of(resolution, &adds)).into_iter();
+            gaps = open.map(|gap| gap.intersect(wanted.range)).filter(|gap| !gap.is_empty()).collect();
         }
     }
     let choice = |(index, range): (usize, TimeRange)| {
+        let resolution = spans[index].resolution;
         // a gap may end in the middle of a window, which stands at its end
-        let whole = spans[index].resolution.to_whole_windows(range);
-        Choice { index, range: whole.intersect(wanted.range) }
+        let whole = resolution.to_whole_windows(range);
+        Choice { index, range: whole.intersect(wanted.with_reach(wanted.range, resolution)) }
     };
     chosen.0.into_iter().map(choice).collect()
 }
