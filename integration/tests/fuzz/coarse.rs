@@ -93,8 +93,7 @@ impl Tally {
         };
         let grid = case.grid;
         let expr = ParserOptions::ALL.parse_expr(&case.text).expect("what was printed can be parsed");
-        let times =
-            QueryTimes { start: grid.start_ms, end: grid.end_ms, step: grid.step_ms, lookback: LOOKBACK_MS };
+        let times = QueryTimes { start: grid.start_ms, end: grid.end_ms, step: grid.step_ms, lookback: LOOKBACK_MS };
         let needed = needed_time_range(&expr, &times).expect("durations without arithmetic");
         let named = format!("{number}: {} {grid:?} at {allowed}, {}", case.text, fleet.split);
         if needed.is_none_or(|range| fleet.split.is_raw_alone(range)) {

@@ -112,7 +112,9 @@ fn is_unbounded(function: &str) -> bool {
 /// What an answer may not do otherwise than succeed, unless coarser values make it so.
 pub(super) fn may_fail(text: &str) -> bool {
     // labels of equal or different values decide whether series match
-    text.contains("multiple matches") || text.contains("many-to-many") || text.contains("same labelset")
+    text.contains("multiple matches")
+        || text.contains("many-to-many")
+        || text.contains("same labelset")
         || text.contains("duplicate series")
 }
 

@@ -21,8 +21,8 @@ use super::super::sides;
 use super::stretch::FACTOR;
 use crate::harness::binaries::Binaries;
 use crate::harness::bucket::Bucket;
-use crate::harness::fleet::{Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args};
 use crate::harness::fleet::store_args;
+use crate::harness::fleet::{Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args};
 use crate::harness::{copy_folder, files_below, runtime};
 
 const REPLICAS: [&str; 2] = ["a", "b"];
@@ -65,12 +65,7 @@ impl Levels {
 }
 
 /// A bucket folder with nothing in it but the coarser copy of a block.
-fn downsample(
-    bucket: &Path,
-    raw: &Path,
-    labels: &Labels,
-    (resolution, format): (Resolution, OutputFormat),
-) -> PathBuf {
+fn downsample(bucket: &Path, raw: &Path, labels: &Labels, (resolution, format): (Resolution, OutputFormat)) -> PathBuf {
     let id = raw.file_name().expect("a block id");
     copy_folder(raw, &bucket.join(id));
     let store = Arc::new(LocalFileSystem::new_with_prefix(bucket).expect("a folder"));
@@ -132,7 +127,12 @@ impl Split {
             }
             for resolution in resolutions {
                 let replicas = [&[0][..], &[1], &[0, 1]][below(3)];
-                held.extend(replicas.iter().map(|replica| Held { slot, resolution, replica: *replica, gateway: below(2) }));
+                held.extend(replicas.iter().map(|replica| Held {
+                    slot,
+                    resolution,
+                    replica: *replica,
+                    gateway: below(2),
+                }));
             }
         }
         Split { held, sidecar_from }
@@ -146,9 +146,11 @@ impl Split {
     /// Whether all data there is of a span, and of an hour and more around it, is raw.
     pub(super) fn is_raw_alone(&self, range: TimeRange) -> bool {
         let around = TimeRange::new(range.start - 7_200_000, range.end + 7_200_000);
-        slots().iter().enumerate().filter(|(_, slot)| slot.overlaps(around)).all(|(slot, _)| {
-            self.has(slot, Resolution::Raw) && !COARSE.into_iter().any(|r| self.has(slot, r))
-        })
+        slots()
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.overlaps(around))
+            .all(|(slot, _)| self.has(slot, Resolution::Raw) && !COARSE.into_iter().any(|r| self.has(slot, r)))
     }
 
     /// The coarsest resolution there is of a span.
@@ -196,8 +198,11 @@ impl Fleet {
         let blocks = levels.plain[split.sidecar_from.min(levels.plain.len())..].to_vec();
         let prometheus = (!blocks.is_empty()).then(|| {
             let at = folder.join("prometheus");
-            let settings =
-                PrometheusSettings { blocks, external_labels: external_labels(&[("replica", "a")]), ..Default::default() };
+            let settings = PrometheusSettings {
+                blocks,
+                external_labels: external_labels(&[("replica", "a")]),
+                ..Default::default()
+            };
             let prometheus = Prometheus::start(binaries, &at, &settings);
             let args = sidecar_args(&prometheus, None);
             stores.push(Component::start(binaries, Maker::Drumlin, &folder.join("sidecar"), "sidecar", &args));
