@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use merge::{ChunkBytes, ChunkContent, Column, Floats, SeriesChunk, ValueOf, overlap_split, read_run};
+use merge::{
+    Choice, ChunkBytes, ChunkContent, Column, Floats, ReplicaReading, SeriesChunk, ValueOf, read_replicas, read_run,
+};
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels, Sample, SampleValue, TimeRange};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
@@ -100,8 +102,6 @@ fn value_of(function: &str) -> ValueOf {
 pub(crate) struct Reader {
     reading: Reading,
     value: ValueOf,
-    /// Replicas of counters are aligned where one takes over from the other.
-    counter: bool,
     widened: Option<Widened>,
     floats: Floats,
     histograms: HistogramColumn,
@@ -137,11 +137,10 @@ impl HistogramColumn {
 impl Reader {
     pub(crate) fn new(reading: Reading) -> Reader {
         let value = value_of(&reading.function);
-        let counter = matches!(reading.function.as_str(), "rate" | "increase" | "irate" | "resets");
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
         let moving = reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
         let edges = moving.map(|(steps, length)| WindowEdges::new(&steps, length));
-        Reader { reading, value, counter, widened: None, floats, histograms, spare: Vec::new(), edges }
+        Reader { reading, value, widened: None, floats, histograms, spare: Vec::new(), edges }
     }
 
     pub(crate) fn floats(&self) -> Samples<'_> {
@@ -164,7 +163,7 @@ impl Reader {
         let range = self.range();
         chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
         let failed = |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {labels}: {e}"));
-        if is_plain(&chunks) && !self.stitches_raw() {
+        if is_plain(&chunks) {
             for chunk in &chunks {
                 if let ChunkContent::Raw(raw) = &chunk.content {
                     self.decode(raw).map_err(|e| failed(&e))?;
@@ -245,41 +244,18 @@ impl Reader {
         self.spare.append(&mut self.histograms.values);
     }
 
-    /// Merging replicas evens out the resets of counters, so none is left to count, in Thanos as here.
-    fn stitches_raw(&self) -> bool {
-        self.reading.dedup != Dedup::Off && self.reading.function == "resets"
-    }
-
     fn read_replicas(&self, chunks: Vec<SeriesChunk>) -> Result<Column, merge::Error> {
-        if self.reading.dedup == Dedup::Off {
-            let is_raw = |c: &SeriesChunk| matches!(c.content, ChunkContent::Raw(_));
-            // Raw counters are left as they are; only `ValueOf::Counter` would change them.
-            let value = if chunks.iter().all(is_raw) { ValueOf::Average } else { self.value };
-            let mut column = read_run(&chunks, value)?;
-            column.trim(self.range());
-            return Ok(column);
-        }
-        let mut replicas = Vec::new();
-        for run in overlap_split(chunks) {
-            let mut column = read_run(&run, self.value)?;
-            column.trim(self.range());
-            replicas.push(column);
-        }
-        if replicas.len() == 1 {
-            return Ok(replicas.swap_remove(0));
-        }
-        if replicas.iter().all(|r| matches!(r, Column::Floats(_))) {
-            let floats: Vec<Floats> = replicas.into_iter().map(floats_of).collect();
-            return Ok(Column::Floats(match self.reading.dedup {
-                Dedup::Penalty => merge::penalty(floats, self.counter),
-                Dedup::Chain | Dedup::Off => merge::chain(floats),
-            }));
-        }
-        let samples: Vec<Vec<Sample>> = replicas.into_iter().map(Column::into_samples).collect();
-        Ok(Column::Mixed(match self.reading.dedup {
-            Dedup::Penalty => merge::penalty(samples, self.counter),
-            Dedup::Chain | Dedup::Off => merge::chain(samples),
-        }))
+        let (value, range) = (self.value, self.range());
+        let choice = match self.reading.dedup {
+            Dedup::Off => {
+                let mut column = read_run(&chunks, value)?;
+                column.trim(range);
+                return Ok(column);
+            }
+            Dedup::Penalty => Choice::Penalty,
+            Dedup::Chain => Choice::Chain,
+        };
+        read_replicas(chunks, ReplicaReading { value, range, choice })
     }
 
     /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards, so it becomes a hint;
@@ -361,13 +337,6 @@ fn retain<T>(ts: &mut Vec<i64>, values: &mut Vec<T>, keep: impl Fn(&T) -> bool) 
     }
     ts.truncate(kept);
     values.truncate(kept);
-}
-
-fn floats_of(column: Column) -> Floats {
-    match column {
-        Column::Floats(floats) => floats,
-        Column::Mixed(_) => Floats::default(),
-    }
 }
 
 /// Raw chunks one after the other: the shape of nearly all series.
