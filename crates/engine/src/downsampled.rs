@@ -14,8 +14,6 @@ pub(crate) struct Treatment {
     pub(crate) value: ValueOf,
     coarsest: Coarsest,
     pub(crate) short: Short,
-    /// Replicas of counters are aligned where one takes over from the other.
-    pub(crate) is_counter: bool,
 }
 
 /// The longest windows that a function can be computed of.
@@ -60,8 +58,8 @@ impl Treatment {
         use Coarsest::{Any, HalfRange, Range, Raw};
         let around = Short::Filled(Filling::Around);
         let pair = Short::Filled(Filling::Pair);
-        let new = |value, coarsest, short| Treatment { value, coarsest, short, is_counter: false };
-        let counter = |coarsest, short| Treatment { is_counter: true, ..new(ValueOf::Counter, coarsest, short) };
+        let new = |value, coarsest, short| Treatment { value, coarsest, short };
+        let counter = |coarsest, short| new(ValueOf::Counter, coarsest, short);
         let instant = Short::Filled(Filling::Last);
         if !directly {
             return new(ValueOf::Average, Any, instant);
@@ -74,8 +72,9 @@ impl Treatment {
             "xdelta" => new(ValueOf::Average, HalfRange, Short::Fixed),
             "delta" => new(ValueOf::Average, HalfRange, Short::Rise(Rise::InRange)),
             "deriv" | "predict_linear" | "double_exponential_smoothing" => new(ValueOf::Average, HalfRange, pair),
-            // of counters the aggregate rises for ever
-            "resets" | "idelta" | "changes" => new(ValueOf::Average, Raw, pair),
+            // replicas are merged as those of counters are; the aggregate rises for ever
+            "resets" => counter(Raw, pair),
+            "idelta" | "changes" => new(ValueOf::Average, Raw, pair),
             "quantile_over_time" | "stddev_over_time" | "stdvar_over_time" | "mad_over_time" => {
                 new(ValueOf::Average, Raw, around)
             }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use merge::{ChunkBytes, ChunkContent, Column, Floats, SeriesChunk, ValueOf, overlap_split, read_run};
+use merge::{
+    Choice, ChunkBytes, ChunkContent, Column, Floats, ReplicaReading, SeriesChunk, ValueOf, read_replicas, read_run,
+};
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels, Sample, SampleValue, TimeRange};
 use promql::kernels::coarse::{CoarseTimes, Stretch};
@@ -135,7 +137,9 @@ impl Reader {
         } else {
             if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
                 let counts = self.read_replicas(chunks.clone(), ValueOf::Count).map_err(|e| failed(&e))?;
-                self.weights = floats_of(counts).values;
+                if let Column::Floats(counts) = counts {
+                    self.weights = counts.values;
+                }
             }
             let value = self.reading.treatment.value;
             match self.read_replicas(chunks, value).map_err(|e| failed(&e))? {
@@ -221,35 +225,17 @@ impl Reader {
     }
 
     fn read_replicas(&self, chunks: Vec<SeriesChunk>, value: ValueOf) -> Result<Column, merge::Error> {
-        if self.reading.dedup == Dedup::Off {
-            let is_raw = |c: &SeriesChunk| matches!(c.content, ChunkContent::Raw(_));
-            // Raw counters are left as they are; only `ValueOf::Counter` would change them.
-            let value = if chunks.iter().all(is_raw) { ValueOf::Average } else { value };
-            let mut column = read_run(&chunks, value)?;
-            column.trim(self.range());
-            return Ok(column);
-        }
-        let mut replicas = Vec::new();
-        for run in overlap_split(chunks) {
-            let mut column = read_run(&run, value)?;
-            column.trim(self.range());
-            replicas.push(column);
-        }
-        if replicas.len() == 1 {
-            return Ok(replicas.swap_remove(0));
-        }
-        if replicas.iter().all(|r| matches!(r, Column::Floats(_))) {
-            let floats: Vec<Floats> = replicas.into_iter().map(floats_of).collect();
-            return Ok(Column::Floats(match self.reading.dedup {
-                Dedup::Penalty => merge::penalty(floats, self.reading.treatment.is_counter),
-                Dedup::Chain | Dedup::Off => merge::chain(floats),
-            }));
-        }
-        let samples: Vec<Vec<Sample>> = replicas.into_iter().map(Column::into_samples).collect();
-        Ok(Column::Mixed(match self.reading.dedup {
-            Dedup::Penalty => merge::penalty(samples, self.reading.treatment.is_counter),
-            Dedup::Chain | Dedup::Off => merge::chain(samples),
-        }))
+        let range = self.range();
+        let choice = match self.reading.dedup {
+            Dedup::Off => {
+                let mut column = read_run(&chunks, value)?;
+                column.trim(range);
+                return Ok(column);
+            }
+            Dedup::Penalty => Choice::Penalty,
+            Dedup::Chain => Choice::Chain,
+        };
+        read_replicas(chunks, ReplicaReading { value, range, choice })
     }
 
     /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards, so it becomes a hint;
@@ -331,13 +317,6 @@ fn retain<T>(ts: &mut Vec<i64>, values: &mut Vec<T>, keep: impl Fn(&T) -> bool) 
     }
     ts.truncate(kept);
     values.truncate(kept);
-}
-
-fn floats_of(column: Column) -> Floats {
-    match column {
-        Column::Floats(floats) => floats,
-        Column::Mixed(_) => Floats::default(),
-    }
 }
 
 /// Raw chunks one after the other: the shape of nearly all series.

@@ -13,11 +13,12 @@ pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
     let strictly_sorted = chunks.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
     if !strictly_sorted {
         chunks.sort_by(compare_chunks);
-        // of equal chunks the one is kept that says how coarse it is
+        // of equal chunks it is kept how coarse they are, and of which replica
         chunks.dedup_by(|next, kept| {
             let same = compare_chunks(next, kept) == Ordering::Equal;
-            if same && kept.resolution.is_none() {
-                kept.resolution = next.resolution;
+            if same {
+                kept.resolution = kept.resolution.or(next.resolution);
+                kept.replica = kept.replica.or(next.replica);
             }
             same
         });
@@ -47,23 +48,42 @@ fn compare_bytes(a: &ChunkBytes, b: &ChunkBytes) -> Ordering {
     a.encoding.cmp(&b.encoding).then_with(|| b.data.cmp(&a.data))
 }
 
-/// Splits sorted, possibly overlapping chunks of one series into runs without overlap, as Thanos' `NewOverlapSplit`
-/// does: each chunk joins the first run that ends before it begins, else it opens a new one. The runs then count as
-/// replicas.
+/// Splits sorted, possibly overlapping chunks of one series into runs that then count as replicas, as Thanos'
+/// `NewOverlapSplit` does: each chunk joins the first run that ends before it begins, else it opens a new one.
+///
+/// Chunks that are known to be of one replica are no replicas of each other: where they overlap, they join the same run,
+/// and are merged by time when it is read.
 pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
     let overlap = chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time);
     if !overlap {
         return if chunks.is_empty() { Vec::new() } else { vec![chunks] };
     }
-    let mut runs: Vec<Vec<SeriesChunk>> = Vec::new();
+    let mut runs: Vec<Run> = Vec::new();
     for chunk in chunks {
-        let free = runs.iter_mut().find(|run| run.last().is_none_or(|last| last.max_time < chunk.min_time));
-        match free {
-            Some(run) => run.push(chunk),
-            None => runs.push(vec![chunk]),
+        let at = runs.iter().position(|run| run.goes_on_with(&chunk));
+        match at.or_else(|| runs.iter().position(|run| run.end < chunk.min_time)) {
+            Some(at) => runs[at].push(chunk),
+            None => runs.push(Run { end: chunk.max_time, chunks: vec![chunk] }),
         }
     }
-    runs
+    runs.into_iter().map(|run| run.chunks).collect()
+}
+
+struct Run {
+    end: i64,
+    chunks: Vec<SeriesChunk>,
+}
+
+impl Run {
+    /// Whether the chunk overlaps the end of the run and is of the replica there.
+    fn goes_on_with(&self, chunk: &SeriesChunk) -> bool {
+        self.end >= chunk.min_time && self.chunks.last().is_some_and(|last| last.is_of_replica_of(chunk))
+    }
+
+    fn push(&mut self, chunk: SeriesChunk) {
+        self.end = self.end.max(chunk.max_time);
+        self.chunks.push(chunk);
+    }
 }
 
 #[cfg(test)]

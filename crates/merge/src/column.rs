@@ -105,12 +105,14 @@ pub trait SampleColumn: Default {
 
     fn time(&self, i: usize) -> i64;
 
-    /// The value, when the sample is a float.
-    fn float(&self, i: usize) -> Option<f64>;
+    /// Appends sample `i` of `from`. Unless it is `consecutive`, that is, the neighbour in `from` of the sample
+    /// appended before it, nothing is known any more of a counter reset between the two.
+    fn push_from(&mut self, from: &Self, i: usize, consecutive: bool);
 
-    /// Appends sample `i` of `from`, a float raised by `adjust`. Unless it is `consecutive`, that is, the neighbour
-    /// in `from` of the sample appended before it, nothing is known any more of a counter reset between the two.
-    fn push_from(&mut self, from: &Self, i: usize, adjust: f64, consecutive: bool);
+    /// The index of the first sample after `t`.
+    fn first_after(&self, t: i64) -> usize {
+        first_not(self.len(), |i| self.time(i) <= t)
+    }
 
     /// Leaves only the samples inside `range`.
     fn trim(&mut self, range: TimeRange);
@@ -119,25 +121,20 @@ pub trait SampleColumn: Default {
     fn same_floats(&self, other: &Self) -> bool;
 }
 
-/// Adding zero would turn the stale NaN into a quiet one.
-#[inline]
-fn raised(value: f64, adjust: f64) -> f64 {
-    if adjust == 0.0 { value } else { value + adjust }
+/// The first of `len` indices that is not `before`, which holds of those in front and no others.
+fn first_not(len: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 /// The index range of `times` that lies inside `range`.
 fn inside(len: usize, time: impl Fn(usize) -> i64, range: TimeRange) -> (usize, usize) {
-    let first_not = |before: &dyn Fn(i64) -> bool| {
-        let (mut low, mut high) = (0, len);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if before(time(middle)) { low = middle + 1 } else { high = middle }
-        }
-        low
-    };
-    let (start, last) = (range.start, range.last());
-    let from = first_not(&|t| t < start);
-    (from, first_not(&|t| t <= last).max(from))
+    let from = first_not(len, |i| time(i) < range.start);
+    (from, first_not(len, |i| time(i) <= range.last()).max(from))
 }
 
 impl SampleColumn for Floats {
@@ -151,13 +148,8 @@ impl SampleColumn for Floats {
     }
 
     #[inline]
-    fn float(&self, i: usize) -> Option<f64> {
-        Some(self.values[i])
-    }
-
-    #[inline]
-    fn push_from(&mut self, from: &Floats, i: usize, adjust: f64, _consecutive: bool) {
-        self.push(from.ts[i], raised(from.values[i], adjust));
+    fn push_from(&mut self, from: &Floats, i: usize, _consecutive: bool) {
+        self.push(from.ts[i], from.values[i]);
     }
 
     fn trim(&mut self, range: TimeRange) {
@@ -182,26 +174,9 @@ impl SampleColumn for Vec<Sample> {
         self[i].t
     }
 
-    fn float(&self, i: usize) -> Option<f64> {
-        match self[i].value {
-            SampleValue::Float(v) => Some(v),
-            SampleValue::Histogram(_) => None,
-        }
-    }
-
-    fn push_from(&mut self, from: &Vec<Sample>, i: usize, adjust: f64, consecutive: bool) {
+    fn push_from(&mut self, from: &Vec<Sample>, i: usize, consecutive: bool) {
         let Sample { t, value } = &from[i];
-        let value = match value {
-            SampleValue::Float(v) => SampleValue::Float(raised(*v, adjust)),
-            SampleValue::Histogram(h) if consecutive || matches!(h.hint, ResetHint::Gauge | ResetHint::Unknown) => {
-                SampleValue::Histogram(Arc::clone(h))
-            }
-            SampleValue::Histogram(h) => {
-                let mut h = (**h).clone();
-                h.hint = ResetHint::Unknown;
-                SampleValue::Histogram(Arc::new(h))
-            }
-        };
+        let value = if consecutive { value.clone() } else { with_hint(value, ResetHint::Unknown) };
         self.push(Sample { t: *t, value });
     }
 
@@ -217,5 +192,17 @@ impl SampleColumn for Vec<Sample> {
                 (SampleValue::Float(x), SampleValue::Float(y)) => a.t == b.t && x.to_bits() == y.to_bits(),
                 _ => false,
             })
+    }
+}
+
+/// The value with another hint, if it is one of a counter of histograms.
+pub(crate) fn with_hint(value: &SampleValue, hint: ResetHint) -> SampleValue {
+    match value {
+        SampleValue::Histogram(h) if h.hint != hint && h.hint != ResetHint::Gauge => {
+            let mut h = (**h).clone();
+            h.hint = hint;
+            SampleValue::Histogram(Arc::new(h))
+        }
+        other => other.clone(),
     }
 }

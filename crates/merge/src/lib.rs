@@ -1,6 +1,6 @@
 //! What more than one process does to series: k-way merge ([`LoserTree`]), identical-chunk dedup, penalty and chain
-//! replica dedup, counter stitching, the vertical merge of the compactor, window aggregation for downsampling, and how
-//! far sources agree ([`agreement`]).
+//! replica dedup ([`counters`] of counters), counter stitching, the vertical merge of the compactor, window aggregation
+//! for downsampling, and how far sources agree ([`agreement`]).
 //!
 //! Synchronous and pure: chunks and columns in, chunks and columns out. No I/O, no labels of replicas (callers drop
 //! those), no knowledge of blocks. Times are milliseconds; spans of chunks are closed.
@@ -15,6 +15,7 @@ mod downsample;
 mod error;
 mod loser_tree;
 mod read;
+mod replicas;
 mod series;
 mod vertical;
 
@@ -23,10 +24,11 @@ pub use chunks::{merge_series_chunks, overlap_split};
 pub use column::{Column, Floats, SampleColumn};
 pub use counter::CounterStitch;
 pub use cut::{covered_span, cut};
-pub use dedup::{chain, penalty};
+pub use dedup::{Choice, CounterColumn, Replica, chain, counters, penalty};
 pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, Windows};
 pub use error::{Error, ErrorKind};
 pub use loser_tree::LoserTree;
 pub use read::{ValueOf, read_chunk, read_run};
+pub use replicas::{ReplicaReading, read_replicas};
 pub use series::{ChunkBytes, ChunkContent, Series, SeriesChunk};
 pub use vertical::{Vertical, merge_vertically};

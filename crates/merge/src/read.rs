@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// Which value of a downsampled chunk stands for its samples. Raw chunks give their samples whatever is asked for,
-/// except that [`ValueOf::Counter`] stitches them too and [`ValueOf::Count`] counts them.
+/// except that [`ValueOf::Counter`] stitches them to downsampled ones beside them, and [`ValueOf::Count`] counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueOf {
     /// How many samples there are: of a raw sample one, be it a float or a histogram; stale markers stay.
@@ -19,7 +19,8 @@ pub enum ValueOf {
     Sum,
     Min,
     Max,
-    /// One rising column, see [`CounterStitch`]: for `rate`, `irate`, `increase`.
+    /// For `rate`, `irate`, `increase`, `resets`: raw samples as they are; where there are downsampled chunks, one rising
+    /// column, see [`CounterStitch`].
     Counter,
     /// Sum divided by count: for everything that names no aggregate.
     Average,
@@ -42,7 +43,8 @@ impl ValueOf {
 /// the column has the times of all, and of equal times the sample of the first chunk. Of a downsampled chunk, and of
 /// any beside one, the part is skipped that reaches back before the end of what came before it.
 pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error> {
-    if value == ValueOf::Counter {
+    let is_raw = |chunk: &SeriesChunk| matches!(chunk.content, ChunkContent::Raw(_));
+    if value == ValueOf::Counter && !chunks.iter().all(is_raw) {
         return read_counter(chunks);
     }
     let mut column = Column::default();
@@ -202,13 +204,12 @@ fn weave_column<C: SampleColumn>(column: &mut C, from: usize) {
                 j += 1;
             }
         }
-        column.push_from(&old, taken, 0.0, before.is_some_and(|b: usize| b + 1 == taken));
+        column.push_from(&old, taken, before.is_some_and(|b: usize| b + 1 == taken));
         before = Some(taken);
     }
 }
 
 fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
-    let all_raw = chunks.iter().all(|c| matches!(c.content, ChunkContent::Raw(_)));
     let (mut stitch, mut column) = (CounterStitch::new(), Column::default());
     let mut scratch = Floats::default();
     for chunk in chunks {
@@ -229,9 +230,6 @@ fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
         }
         scratch.clear();
         decode_floats(bytes.encoding, &bytes.data, &mut scratch.ts, &mut scratch.values)?;
-        if all_raw && scratch.ts.first().is_some_and(|t| stitch.last_time().is_some_and(|last| *t < last)) {
-            return Ok(stitch_column(read_run(chunks, ValueOf::Average)?));
-        }
         match &mut column {
             Column::Floats(floats) => stitch.push_chunk(&scratch.ts, &scratch.values, floats),
             Column::Mixed(samples) => {
@@ -242,32 +240,6 @@ fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
         }
     }
     Ok(column)
-}
-
-/// A counter whose chunks reach into each other: adds it up once its samples are in order.
-fn stitch_column(raw: Column) -> Column {
-    let mut stitch = CounterStitch::new();
-    match raw {
-        Column::Floats(raw) => {
-            let mut floats = Floats::default();
-            stitch.push_chunk(&raw.ts, &raw.values, &mut floats);
-            Column::Floats(floats)
-        }
-        Column::Mixed(raw) => {
-            let mut samples = Vec::with_capacity(raw.len());
-            for sample in raw {
-                let SampleValue::Float(value) = sample.value else {
-                    stitch.pass(sample.t);
-                    samples.push(sample);
-                    continue;
-                };
-                let mut floats = Floats::default();
-                stitch.push_chunk(&[sample.t], &[value], &mut floats);
-                samples.extend(Column::Floats(floats).into_samples());
-            }
-            Column::Mixed(samples)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -28,13 +28,15 @@ pub struct SeriesChunk {
     pub max_time: i64,
     /// Of a downsampled chunk, how long its windows are; `None` where nobody said so, and of raw chunks.
     pub resolution: Option<Resolution>,
+    /// Which of the replicas that became one series it is of, where that is said; equal numbers are one replica.
+    pub replica: Option<u64>,
     pub content: ChunkContent,
 }
 
 impl SeriesChunk {
-    /// A chunk of which nobody said how coarse it is.
+    /// A chunk of which nobody said how coarse it is, nor of which replica.
     pub fn new(min_time: i64, max_time: i64, content: ChunkContent) -> SeriesChunk {
-        SeriesChunk { min_time, max_time, resolution: None, content }
+        SeriesChunk { min_time, max_time, resolution: None, replica: None, content }
     }
 
     /// The same chunk, known to be of a resolution if it is a downsampled one.
@@ -42,6 +44,17 @@ impl SeriesChunk {
     pub fn with_resolution(self, resolution: Resolution) -> SeriesChunk {
         let downsampled = matches!(self.content, ChunkContent::Aggregates(_));
         SeriesChunk { resolution: downsampled.then_some(resolution), ..self }
+    }
+
+    /// The same chunk, known to be of a replica.
+    #[must_use]
+    pub fn with_replica(self, replica: u64) -> SeriesChunk {
+        SeriesChunk { replica: Some(replica), ..self }
+    }
+
+    /// Whether both are known to be of the same replica.
+    pub(crate) fn is_of_replica_of(&self, other: &SeriesChunk) -> bool {
+        self.replica.is_some() && self.replica == other.replica
     }
 
     /// How long the windows of a downsampled chunk are; `Raw` for raw ones. Where nobody said it, as Thanos' stores do

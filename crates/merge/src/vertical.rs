@@ -156,7 +156,7 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical, out: &mut Vec<
 fn merge_columns<C: crate::SampleColumn>(columns: Vec<C>, how: Vertical) -> C {
     match how {
         Vertical::Chain => chain(columns),
-        Vertical::Penalty => penalty(columns, false),
+        Vertical::Penalty => penalty(columns),
     }
 }
 

@@ -15,18 +15,18 @@ fn floats(samples: &[(i64, f64)]) -> Floats {
 #[test]
 fn one_replica_and_identical_ones_pass_untouched() {
     let a = floats(&[(1, 1.0), (2, model::STALE_NAN), (3, 3.0)]);
-    let out = penalty(vec![a.clone(), a.clone()], false);
+    let out = penalty(vec![a.clone(), a.clone()]);
     assert!(out.same_floats(&a) && model::is_stale_nan(out.values[1]));
-    assert!(penalty(vec![Floats::default(), a.clone()], true).same_floats(&a));
+    assert!(penalty(vec![Floats::default(), a.clone()]).same_floats(&a));
     assert!(chain(vec![a.clone(), a.clone()]).same_floats(&a));
-    assert!(penalty::<Floats>(vec![], false).is_empty());
+    assert!(penalty::<Floats>(vec![]).is_empty());
 }
 
 #[test]
 fn the_other_replica_fills_a_gap_after_its_penalty() {
     let a = floats(&[(10_000, 1.0), (20_000, 1.0), (30_000, 1.0), (80_000, 1.0), (90_000, 1.0), (100_000, 1.0)]);
     let b = floats(&[(12_000, 2.0), (22_000, 2.0), (32_000, 2.0), (42_000, 2.0), (52_000, 2.0), (62_000, 2.0)]);
-    let out = penalty(vec![a, b], false);
+    let out = penalty(vec![a, b]);
     // After 30 s the other one is tried from 50 s on; the 22 s gap then bars the first one until 96 s.
     let expected = [(10_000, 1.0), (20_000, 1.0), (30_000, 1.0), (52_000, 2.0), (62_000, 2.0), (100_000, 1.0)];
     assert_eq!(out, floats(&expected));
@@ -37,17 +37,7 @@ fn equal_times_go_to_the_first_replica() {
     let a = floats(&[(0, 1.0), (10_000, 1.0)]);
     let b = floats(&[(0, 2.0), (10_000, 2.0), (20_000, 2.0), (30_000, 2.0), (40_000, 2.0)]);
     // B was sought past 20 s + 1 ms while A was alive.
-    assert_eq!(penalty(vec![a, b], false), floats(&[(0, 1.0), (10_000, 1.0), (40_000, 2.0)]));
-}
-
-#[test]
-fn a_counter_never_falls_when_the_replica_changes() {
-    let a = floats(&[(10_000, 20.0), (20_000, 30.0), (30_000, 40.0)]);
-    let b = floats(&[(12_000, 15.0), (22_000, 25.0), (32_000, 35.0), (62_000, 36.0), (72_000, 46.0)]);
-    let raised = penalty(vec![a.clone(), b.clone()], true);
-    assert_eq!(raised, floats(&[(10_000, 20.0), (20_000, 30.0), (30_000, 40.0), (62_000, 40.0), (72_000, 50.0)]));
-    let plain = penalty(vec![a, b], false);
-    assert_eq!(plain.values[3..], [36.0, 46.0]);
+    assert_eq!(penalty(vec![a, b]), floats(&[(0, 1.0), (10_000, 1.0), (40_000, 2.0)]));
 }
 
 #[test]
@@ -66,7 +56,7 @@ fn histograms_lose_their_hint_where_the_replica_changes() {
         samples.iter().map(hint).collect()
     };
     use ResetHint::*;
-    let merged = penalty(vec![a.clone(), b.clone()], true);
+    let merged = penalty(vec![a.clone(), b.clone()]);
     let expected = [(10_000, Unknown), (20_000, NotReset), (30_000, NotReset), (62_000, Unknown), (72_000, Gauge)];
     assert_eq!(hints(merged), expected);
     let expected = [
@@ -127,20 +117,11 @@ fn column(replica: usize) -> impl Strategy<Value = Floats> {
 proptest! {
     #[test]
     fn penalty_equals_the_rules_told(a in column(0), b in column(1)) {
-        prop_assert_eq!(penalty(vec![a.clone(), b.clone()], false), naive_penalty(&a, &b));
+        prop_assert_eq!(penalty(vec![a.clone(), b.clone()]), naive_penalty(&a, &b));
         // Without counters, a stack of pairs is the fold.
         let c = naive_penalty(&b, &a);
         let folded = naive_penalty(&naive_penalty(&a, &b), &c);
-        prop_assert_eq!(penalty(vec![a, b, c], false), folded);
-    }
-
-    #[test]
-    fn merged_counters_only_rise(a in column(0), b in column(1), c in column(2)) {
-        let out = penalty(vec![a.clone(), b.clone(), c.clone()], true);
-        prop_assert!(out.values.windows(2).all(|w| w[0] <= w[1]), "{:?}", out);
-        prop_assert!(out.ts.windows(2).all(|w| w[0] < w[1]));
-        let times = penalty(vec![a, b, c], false).ts;
-        prop_assert_eq!(out.ts, times);
+        prop_assert_eq!(penalty(vec![a, b, c]), folded);
     }
 
     #[test]

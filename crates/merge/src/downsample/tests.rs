@@ -70,8 +70,9 @@ fn counter() -> impl Strategy<Value = Vec<(i64, f64)>> {
 }
 
 fn increase(column: Column) -> f64 {
-    let Column::Floats(Floats { values, .. }) = column else { panic!("histograms") };
-    values.last().unwrap_or(&0.0) - values.first().unwrap_or(&0.0)
+    let Column::Floats(Floats { mut values, .. }) = column else { panic!("histograms") };
+    values.retain(|v| !v.is_nan());
+    values.windows(2).map(|w| if w[1] < w[0] { w[1] } else { w[1] - w[0] }).sum()
 }
 
 proptest! {

@@ -6,16 +6,20 @@ use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, ResetHint};
 
 impl FloatHistogram {
-    /// Whether the counter was reset between `previous` and this histogram: the hint if it knows, else whether any
-    /// count but the sum went down or a populated bucket vanished. A finer schema, a narrower zero bucket, and a zero
-    /// threshold that cuts through a populated bucket of `previous` come with a reset only. Gauges are treated as
-    /// counters.
+    /// Whether the counter was reset between `previous` and this histogram: the hint if it knows, else whether this one
+    /// [is below](Self::is_below). Gauges are treated as counters.
     pub fn detect_reset(&self, previous: &FloatHistogram) -> bool {
         match self.hint {
-            ResetHint::Reset => return true,
-            ResetHint::NotReset => return false,
-            ResetHint::Unknown | ResetHint::Gauge => {}
+            ResetHint::Reset => true,
+            ResetHint::NotReset => false,
+            ResetHint::Unknown | ResetHint::Gauge => self.is_below(previous),
         }
+    }
+
+    /// Whether any count but the sum is lower than in `previous` or a populated bucket of it is gone. A finer schema, a
+    /// narrower zero bucket, and a zero threshold that cuts through a populated bucket of `previous` come with a reset
+    /// only. The hint is not asked.
+    pub fn is_below(&self, previous: &FloatHistogram) -> bool {
         if self.count < previous.count {
             return true;
         }

@@ -1,0 +1,391 @@
+//! The replicas of a counter as one counter.
+
+use model::histogram::ResetHint;
+
+use super::{Choice, Pick, picks, take_only};
+
+mod column;
+
+pub use column::CounterColumn;
+
+#[cfg(test)]
+mod tests;
+
+/// One replica of a counter.
+#[derive(Clone, Debug, Default)]
+pub struct Replica<C> {
+    pub column: C,
+    /// When the column goes on with a chunk that may be of another replica than the one before it, in order of time.
+    pub joints: Vec<i64>,
+}
+
+/// Merges the replicas of one counter into one, so that neither its increase nor its resets are other than what the
+/// replicas saw. What is NaN is left out.
+///
+/// All replicas watch the same counter, so their values are given as they are. Where another replica goes on and its
+/// value is below the one given last, either the counter was reset between the two or the replica lags. Its own record
+/// tells which: it has a sample at or before the one given last, and between its own samples a counter falls by a reset
+/// only. A reset that two replicas saw at overlapping times is one, and shows once. Where the replica has no sample so
+/// early, that of the replica it takes over from tells; where that has ended, a replica whose next sample is as high as
+/// what was given last only lagged.
+///
+/// A replica that lags repeats the value given last until it has caught up. Where the samples chosen would jump over a
+/// reset, those on both sides of it are given too. Replicas that stand at other heights, as downsampled ones do whose
+/// earlier resets are added up, are moved to the height of what was given last.
+pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, choice: Choice) -> C {
+    replicas.iter_mut().for_each(|replica| replica.column.leave_out_nan());
+    let mut columns: Vec<C> = replicas.iter_mut().map(|replica| std::mem::take(&mut replica.column)).collect();
+    if let Some(only) = take_only(&mut columns) {
+        return only;
+    }
+    let picks = picks(&columns, choice);
+    let joints = replicas.into_iter().map(|replica| replica.joints);
+    let replicas: Vec<Replica<C>> =
+        columns.into_iter().zip(joints).map(|(column, joints)| Replica { column, joints }).collect();
+    let mut walk = Walk::new(&replicas);
+    picks.into_iter().for_each(|pick| walk.go_to(pick));
+    walk.out
+}
+
+/// After one sample of a replica, up to another.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    after: i64,
+    to: i64,
+}
+
+/// What was given last.
+struct Given<V> {
+    pick: Pick,
+    value: V,
+    /// Its replica lags, so that a value before it was given again.
+    is_held: bool,
+}
+
+/// What the record of another replica tells.
+enum Told {
+    Reset,
+    NoReset,
+    /// It ends before.
+    Nothing,
+}
+
+/// From one chosen sample to the next.
+struct Walk<'a, C: CounterColumn> {
+    replicas: &'a [Replica<C>],
+    /// Of each replica the first sample after the one given last, as far as that was looked for.
+    ahead: Vec<usize>,
+    /// How far the values of a replica are lifted.
+    heights: Vec<Option<C::Value>>,
+    /// Whether the next reset of a replica shows already.
+    late: Vec<bool>,
+    /// Of each replica the sample after the last reset that was looked at.
+    looked_at: Vec<usize>,
+    given: Option<Given<C::Value>>,
+    /// Where the reset lies that was shown last.
+    shown: Option<Span>,
+    out: C,
+}
+
+impl<'a, C: CounterColumn> Walk<'a, C> {
+    fn new(replicas: &'a [Replica<C>]) -> Walk<'a, C> {
+        let count = replicas.len();
+        Walk {
+            replicas,
+            ahead: vec![0; count],
+            heights: vec![None; count],
+            late: vec![false; count],
+            looked_at: vec![0; count],
+            given: None,
+            shown: None,
+            out: C::default(),
+        }
+    }
+
+    fn go_to(&mut self, pick: Pick) {
+        if let Some(given) = &self.given {
+            let begin = self.first_ahead(pick.replica, given.pick.t);
+            for at in begin.max(1)..=pick.index {
+                if self.is_reset(pick.replica, at) {
+                    self.give_passed(pick, at - 1);
+                    self.give_passed(pick, at);
+                }
+            }
+        }
+        self.give(pick);
+    }
+
+    /// Gives a sample that was not chosen, if it lies between the one given last and `next`.
+    fn give_passed(&mut self, next: Pick, index: usize) {
+        let t = self.replicas[next.replica].column.time(index);
+        if self.given.as_ref().is_some_and(|given| t > given.pick.t) && t < next.t {
+            self.give(Pick { t, index, ..next });
+        }
+    }
+
+    fn give(&mut self, pick: Pick) {
+        let value = self.replicas[pick.replica].column.value(pick.index);
+        let Some(given) = self.given.take() else {
+            self.push(Given { pick, value, is_held: false }, ResetHint::Unknown);
+            return;
+        };
+        let goes_on = given.pick.comes_before(pick) && !given.is_held;
+        if goes_on && !self.replicas[pick.replica].column.is_reset(pick.index) {
+            let value = self.lifted(pick.replica, value);
+            self.push(Given { pick, value, is_held: false }, ResetHint::NotReset);
+            return;
+        }
+        let begin = self.first_ahead(pick.replica, given.pick.t);
+        if pick.index > 0 && self.is_reset(pick.replica, pick.index) {
+            self.looked_at[pick.replica] = pick.index;
+        }
+        if let Some(span) = self.reset_between(&given, pick, begin) {
+            self.shown = Some(span);
+            // all heights were those of the counter before it
+            self.heights.fill(None);
+            self.late[pick.replica] = false;
+            self.push(Given { pick, value, is_held: false }, ResetHint::Reset);
+            return;
+        }
+        let next = self.without_reset(given, pick, begin);
+        self.push(next, ResetHint::NotReset);
+    }
+
+    fn push(&mut self, next: Given<C::Value>, hint: ResetHint) {
+        self.out.push_value(next.pick.t, &next.value, hint);
+        self.given = Some(next);
+    }
+
+    /// The first sample of a replica after `t`, which is not before the one asked about last.
+    fn first_ahead(&mut self, replica: usize, t: i64) -> usize {
+        let column = &self.replicas[replica].column;
+        let ahead = &mut self.ahead[replica];
+        while *ahead < column.len() && column.time(*ahead) <= t {
+            *ahead += 1;
+        }
+        *ahead
+    }
+
+    /// Where a reset lies between what was given last and `pick`, if it has to show and can; `begin` is the first
+    /// sample of the replica after what was given last.
+    fn reset_between(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> Option<Span> {
+        let Pick { replica, index, t } = pick;
+        let column = &self.replicas[replica].column;
+        if !C::fell(&column.value(index), &given.value) {
+            return None;
+        }
+        let is_reset = index > 0 && self.is_reset(replica, index);
+        let after = if is_reset { column.time(index - 1).max(given.pick.t) } else { given.pick.t };
+        let span = Span { after, to: t };
+        if is_reset && !self.is_shown(given, pick) {
+            return Some(span);
+        }
+        let goes_on = !is_reset && begin > 0;
+        if goes_on && (begin..=index).all(|at| self.is_close(replica, at)) {
+            return self.was_ahead(given, replica, begin - 1).then_some(span);
+        }
+        let lags = t - given.pick.t <= self.scrape(replica, index).unwrap_or(i64::MAX);
+        let shows = match self.told_by_the_other(given, pick) {
+            Told::NoReset => false,
+            Told::Reset => !lags || self.is_after_reset(given, pick),
+            Told::Nothing if goes_on => false,
+            Told::Nothing => !lags || !self.catches_up(pick, &given.value),
+        };
+        shows.then_some(span)
+    }
+
+    /// Whether the reset that the replica saw right before `pick` shows already: it is the one that another replica saw,
+    /// or what was given last is less than what the replica had before.
+    fn is_shown(&self, given: &Given<C::Value>, pick: Pick) -> bool {
+        let (column, before) = (&self.replicas[pick.replica].column, pick.index - 1);
+        let t = column.time(before);
+        let is_passed = || t <= given.pick.t && C::fell(&given.value, &self.lifted(pick.replica, column.value(before)));
+        self.late[pick.replica] || self.shown.is_some_and(|shown| t < shown.to) || is_passed()
+    }
+
+    /// Whether the replica saw a reset right before its sample `before` which the one that gave the last sample, a moment
+    /// later, had yet to see.
+    fn was_ahead(&self, given: &Given<C::Value>, replica: usize, before: usize) -> bool {
+        let column = &self.replicas[replica].column;
+        let is_recent = || {
+            let scrape = self.scrape(replica, before).unwrap_or(0);
+            let is_shown = self.shown.is_some_and(|shown| column.time(before - 1) < shown.to);
+            given.pick.t - column.time(before) <= scrape && !is_shown
+        };
+        before > self.looked_at[replica] && self.is_reset(replica, before) && is_recent()
+    }
+
+    /// Whether sample `at` of a replica is about a scrape after the one before it. If so the counter cannot have been
+    /// reset in between without that being seen.
+    fn is_close(&self, replica: usize, at: usize) -> bool {
+        let column = &self.replicas[replica].column;
+        let step = column.time(at) - column.time(at - 1);
+        self.scrape(replica, at).is_none_or(|scrape| step <= scrape.saturating_mul(2))
+    }
+
+    /// How long a replica waits between scrapes, by the samples around the one at `at`.
+    fn scrape(&self, replica: usize, at: usize) -> Option<i64> {
+        let column = &self.replicas[replica].column;
+        let last = (at + 1).min(column.len() - 1);
+        (at.saturating_sub(1)..=last).filter(|i| *i > 0).map(|i| column.time(i) - column.time(i - 1)).min()
+    }
+
+    /// What the replica that gave the last sample tells of the time up to `pick`, which is lower.
+    fn told_by_the_other(&self, given: &Given<C::Value>, pick: Pick) -> Told {
+        if self.late[given.pick.replica] {
+            // it has yet to see the reset that shows
+            return Told::Nothing;
+        }
+        let column = &self.replicas[given.pick.replica].column;
+        for at in given.pick.index + 1..column.len() {
+            if self.is_reset(given.pick.replica, at) {
+                return Told::Reset;
+            }
+            if !self.is_close(given.pick.replica, at) {
+                return Told::Nothing;
+            }
+            if column.time(at) >= pick.t {
+                return Told::NoReset;
+            }
+        }
+        Told::Nothing
+    }
+
+    /// Whether a reset that lies somewhere near is before `pick`: what is as high in a moment and lacks little lags.
+    fn is_after_reset(&self, given: &Given<C::Value>, pick: Pick) -> bool {
+        let value = self.replicas[pick.replica].column.value(pick.index);
+        let is_low = C::height(&value, &given.value).is_some_and(|lacking| C::fell(&value, &lacking));
+        !self.is_reset_next(pick) && (is_low || !self.catches_up(pick, &given.value))
+    }
+
+    /// Whether the next sample of the replica is as high as `level`, or the counter is reset before it: so what lags.
+    fn catches_up(&self, pick: Pick, level: &C::Value) -> bool {
+        let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
+        next < column.len() && (self.is_reset(pick.replica, next) || !C::fell(&column.value(next), level))
+    }
+
+    /// What to give for `pick`, where no reset has to show before it.
+    fn without_reset(&mut self, given: Given<C::Value>, pick: Pick, begin: usize) -> Given<C::Value> {
+        let Pick { replica, index, .. } = pick;
+        if given.pick.replica != replica && self.is_reset_next(pick) && self.is_too_high(&given, pick, begin) {
+            // it has yet to see the reset that shows
+            self.late[replica] = true;
+            return Given { pick, is_held: true, ..given };
+        }
+        let value = self.replicas[replica].column.value(index);
+        let is_after_reset = index > 0 && self.is_reset(replica, index);
+        if is_after_reset {
+            // it shows already
+            self.heights[replica] = None;
+            self.late[replica] = false;
+        } else if given.pick.replica != replica && self.is_too_high(&given, pick, begin) {
+            self.heights[replica] = C::height(&self.standing(pick, begin, given.pick.t), &given.value);
+        }
+        let mut lifted = self.lifted(replica, value.clone());
+        if C::fell(&lifted, &given.value) && self.stays_below(pick, &given.value) {
+            // it stands lower, instead of only lagging
+            let standing = if is_after_reset { value.clone() } else { self.standing(pick, begin, given.pick.t) };
+            self.heights[replica] = C::height(&standing, &given.value);
+            lifted = self.lifted(replica, value);
+        }
+        let is_held = C::fell(&lifted, &given.value);
+        Given { pick, value: if is_held { given.value } else { lifted }, is_held }
+    }
+
+    /// Whether the sample after `pick` is still less than `level`. Not where another reset comes first: before that a
+    /// counter of the same height lags.
+    fn stays_below(&self, pick: Pick, level: &C::Value) -> bool {
+        let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
+        next < column.len()
+            && !self.is_reset_next(pick)
+            && C::fell(&self.lifted(pick.replica, column.value(next)), level)
+    }
+
+    /// Whether the replica stands higher than the one that gave the last sample: than that one's next sample, if there is
+    /// one, and than what was given already before that was given.
+    fn is_too_high(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> bool {
+        let column = &self.replicas[pick.replica].column;
+        let reached = self.next_of_the_other(given, pick);
+        let value = self.lifted(pick.replica, column.value(pick.index));
+        if let Some(reached) = &reached
+            && !C::fell(reached, &value)
+        {
+            return false;
+        }
+        let is_after_reset = pick.index > 0 && self.is_reset(pick.replica, pick.index);
+        match begin.checked_sub(1).filter(|_| !is_after_reset) {
+            Some(before) => {
+                let stood = self.lifted(pick.replica, column.value(before));
+                !self.is_before_reset(before, pick) && C::fell(&given.value, &stood)
+            }
+            None => reached.is_some(),
+        }
+    }
+
+    /// What the replica that gave the last sample has at the time of `pick` or later, without a reset before that.
+    fn next_of_the_other(&self, given: &Given<C::Value>, pick: Pick) -> Option<C::Value> {
+        let Pick { replica, index, .. } = given.pick;
+        let column = &self.replicas[replica].column;
+        let at = (index + 1..column.len()).find(|at| self.is_reset(replica, *at) || column.time(*at) >= pick.t)?;
+        let goes_on = !self.is_reset(replica, at) && self.is_close(replica, at);
+        goes_on.then(|| self.lifted(replica, column.value(at)))
+    }
+
+    /// Whether the sample `before` of the replica was taken before the reset that was shown last, and `pick` was not: it
+    /// may lag by a scrape.
+    fn is_before_reset(&self, before: usize, pick: Pick) -> bool {
+        let column = &self.replicas[pick.replica].column;
+        let next = pick.index + 1;
+        self.shown.is_some_and(|shown| {
+            let scrape = if next < column.len() { column.time(next) - pick.t } else { shown.to - shown.after };
+            column.time(before) < shown.to && pick.t - shown.to > scrape
+        })
+    }
+
+    /// Where the replica that gives `pick` stood at `t`, on the line between its samples; `begin` is the first after
+    /// that. The value of the pick where it has none before.
+    fn standing(&self, pick: Pick, begin: usize, t: i64) -> C::Value {
+        let column = &self.replicas[pick.replica].column;
+        let Some(before) = begin.checked_sub(1) else { return column.value(pick.index) };
+        let span = (column.time(begin) - column.time(before)) as f64;
+        let share = (t - column.time(before)) as f64 / span;
+        C::between(column.value(before), &column.value(begin), share)
+    }
+
+    fn lifted(&self, replica: usize, value: C::Value) -> C::Value {
+        match &self.heights[replica] {
+            Some(height) => C::lifted(value, height),
+            None => value,
+        }
+    }
+
+    fn is_reset_next(&self, pick: Pick) -> bool {
+        let next = pick.index + 1;
+        next < self.replicas[pick.replica].column.len() && self.is_reset(pick.replica, next)
+    }
+
+    /// Whether the counter was reset between two neighbours of a column. Where they may be of two replicas, one of
+    /// which lags, the other columns have a say.
+    fn is_reset(&self, replica: usize, at: usize) -> bool {
+        let Replica { column, joints } = &self.replicas[replica];
+        if !column.is_reset(at) {
+            return false;
+        }
+        let span = Span { after: column.time(at - 1), to: column.time(at) };
+        joints.binary_search(&span.to).is_err() || self.others_agree(replica, span)
+    }
+
+    fn others_agree(&self, replica: usize, span: Span) -> bool {
+        let mut is_denied = false;
+        for (_, Replica { column, .. }) in self.replicas.iter().enumerate().filter(|(other, _)| *other != replica) {
+            let begin = column.first_after(span.after);
+            let end = column.first_after(span.to - 1);
+            let reaches = end < column.len();
+            if (begin.max(1)..end + usize::from(reaches)).any(|at| column.is_reset(at)) {
+                return true;
+            }
+            is_denied |= begin > 0 && reaches;
+        }
+        !is_denied
+    }
+}

@@ -1,0 +1,68 @@
+//! From the chunks of a series of several replicas to one column.
+
+use model::TimeRange;
+
+use crate::chunks::overlap_split;
+use crate::column::Column;
+use crate::dedup::{Choice, CounterColumn, Replica, chain, counters, penalty};
+use crate::error::Error;
+use crate::read::{ValueOf, read_run};
+use crate::series::SeriesChunk;
+
+#[cfg(test)]
+mod tests;
+
+/// How the chunks of replicas become samples.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaReading {
+    pub value: ValueOf,
+    /// The samples wanted; which of them are chosen depends on where it begins.
+    pub range: TimeRange,
+    pub choice: Choice,
+}
+
+/// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which are told from each other by
+/// [`overlap_split`].
+///
+/// # Errors
+/// Damaged chunks, and downsampled ones without the value.
+pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Result<Column, Error> {
+    let mut replicas = Vec::new();
+    for run in overlap_split(chunks) {
+        let mut column = read_run(&run, reading.value)?;
+        column.trim(reading.range);
+        replicas.push(Replica { column, joints: joints(&run) });
+    }
+    if replicas.len() == 1 {
+        return Ok(replicas.swap_remove(0).column);
+    }
+    if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
+        let floats = replicas.into_iter().filter_map(|Replica { column, joints }| match column {
+            Column::Floats(column) => Some(Replica { column, joints }),
+            Column::Mixed(_) => None,
+        });
+        return Ok(Column::Floats(merged(floats.collect(), reading)));
+    }
+    let samples = replicas
+        .into_iter()
+        .map(|Replica { column, joints }| Replica { column: column.into_samples(), joints })
+        .collect();
+    Ok(Column::Mixed(merged(samples, reading)))
+}
+
+fn merged<C: CounterColumn>(replicas: Vec<Replica<C>>, reading: ReplicaReading) -> C {
+    if reading.value == ValueOf::Counter {
+        return counters(replicas, reading.choice);
+    }
+    let columns = replicas.into_iter().map(|replica| replica.column).collect();
+    match reading.choice {
+        Choice::Penalty => penalty(columns),
+        Choice::Chain => chain(columns),
+    }
+}
+
+/// Where chunks follow each other that may be of different replicas.
+fn joints(run: &[SeriesChunk]) -> Vec<i64> {
+    let others = run.windows(2).filter(|pair| !pair[0].is_of_replica_of(&pair[1]));
+    others.map(|pair| pair[1].min_time).collect()
+}
