@@ -95,16 +95,6 @@ fn a_gap_in_the_middle_is_filled_once() {
 }
 
 #[test]
-fn a_gap_that_ends_in_a_window_is_answered_to_the_end_of_that_window() {
-    let minutes = |start: i64, end: i64| TimeRange::new(start * 60_000, end * 60_000);
-    let block = |range, resolution| Span { range, resolution, sources: Vec::new(), marked: false };
-    let blocks = [block(minutes(0, 180), OneHour), block(minutes(75, 180), Raw)];
-    let wanted = |end| Wanted { range: minutes(0, end), coarsest: Raw, fallback: Spans::all() };
-    assert_eq!(choose(&blocks, &wanted(180))[0], Choice { index: 0, range: minutes(0, 120) });
-    assert_eq!(choose(&blocks, &wanted(90))[0], Choice { index: 0, range: minutes(0, 90) });
-}
-
-#[test]
 fn coarser_blocks_serve_only_where_nothing_allowed_exists_and_only_when_asked() {
     let blocks = "5m 0-48 a,b\n1h 0-48 a,b\nraw 48-96 c";
     check(blocks, "0-96", Raw, false, &["raw 48-96 for 0-96"]);
@@ -145,5 +135,11 @@ fn coarser_blocks_serve_only_the_spans_they_are_asked_for() {
     check_within(blocks, "0-144", Raw, within(&["10-20"]), &["5m 0-48 for 10-20", raw]);
     check_within(blocks, "0-144", Raw, within(&["40-60", "90-120"]), &["5m 0-48 for 40-60", "5m 48-96 for 40-96", raw]);
     check_within(blocks, "0-144", Raw, within(&["100-120"]), &[raw]);
-    check_within(blocks, "0-144", FiveMinutes, within(&["10-20"]), &["5m 0-48 for 0-144", "5m 48-96 for 0-144", raw]);
+    check_within(
+        blocks,
+        "0-144",
+        FiveMinutes,
+        within(&["10-20"]),
+        &["5m 0-48 for 0-144", "5m 48-96 for 0-144", "raw 96-144 for 96-144"],
+    );
 }
