@@ -37,6 +37,9 @@ pub(super) fn series(range: TimeRange) -> Vec<(Labels, Samples)> {
         all.push((labels("pod", &format!("{number:03}")), every(&|_| 1.0, lives)));
         born = lives.end;
     }
+    let mut session = every(&|_| 1.0, whole);
+    session.retain(|(t, _)| (20 * MINUTE..30 * MINUTE).contains(&(t % HOUR)));
+    all.push((labels("session", "often"), session));
     all.retain(|(_, samples)| !samples.is_empty());
     all
 }
