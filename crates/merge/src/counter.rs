@@ -1,6 +1,10 @@
 //! Counter stitching: one rising column out of the chunks of a counter.
 
+mod histograms;
+
 use crate::column::Floats;
+
+pub(crate) use histograms::{Border, ChunkKind, Ended, HistogramStitch, lift_over, plus};
 
 /// Adds up a counter over its chunks in time order as Thanos' `ApplyCounterResetsSeriesIterator` does, so that resets
 /// inside and between chunks no longer show.

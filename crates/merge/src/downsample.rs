@@ -3,8 +3,9 @@
 //!
 //! A series is cut into *batches* of at most about 140 windows; Thanos stores one AggrChunk per batch. Inside a batch
 //! `counter` is the running total since the batch's first sample, resets added; the first and the last raw sample of
-//! the batch stand beside it, so that readers see a reset between two batches. A window's time is its last
-//! millisecond, in a batch's last window the batch's last sample.
+//! the batch stand beside it, so that readers see a reset between two batches. Native histograms have no such samples:
+//! unlike Thanos', their batches end at a reset, so that a total is what the counter stood at. A window's time is its
+//! last millisecond, in a batch's last window the batch's last sample.
 
 mod aggregate;
 mod histogram;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use model::{Sample, SampleValue};
-use tsdb::chunk::{Aggregate, decode_floats, decode_shared_histograms};
+use tsdb::chunk::{Aggregate, decode_floats, decode_shared_histograms, reset_hint};
 
 use crate::column::{Column, Floats, SampleColumn};
-use crate::counter::CounterStitch;
+use crate::counter::{ChunkKind, CounterStitch, HistogramStitch};
 use crate::error::Error;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
@@ -210,22 +210,25 @@ fn weave_column<C: SampleColumn>(column: &mut C, from: usize) {
 }
 
 fn read_counter(chunks: &[SeriesChunk]) -> Result<Column, Error> {
-    let (mut stitch, mut column) = (CounterStitch::new(), Column::default());
-    let mut scratch = Floats::default();
+    let (mut stitch, mut histograms) = (CounterStitch::new(), HistogramStitch::default());
+    let (mut column, mut scratch) = (Column::default(), Floats::default());
     for chunk in chunks {
         let bytes = match &chunk.content {
             ChunkContent::Raw(raw) => raw,
             ChunkContent::Aggregates(_) => wanted(chunk, ValueOf::Counter)?,
         };
         if bytes.encoding.is_histogram() {
-            let (last, before) = (column.last_time(), column.len());
-            append(bytes, &mut column)?;
-            if let Some(last) = last {
-                skip_overlap(&mut column, before, last);
+            let header = reset_hint(bytes.encoding, &bytes.data)?;
+            let mut part = Column::default();
+            append(bytes, &mut part)?;
+            let mut part = part.into_samples();
+            if histograms.stitch(&mut part, ChunkKind { header, resolution: chunk.resolution() }) {
+                column.mixed().pop_if(|last| matches!(last.value, SampleValue::Histogram(_)));
             }
-            if let Some(last) = column.last_time() {
-                stitch.pass(last);
-            }
+            // floats may reach further
+            let last = column.last_time().unwrap_or(i64::MIN);
+            column.mixed().extend(part.into_iter().filter(|sample| sample.t > last));
+            column.last_time().into_iter().for_each(|last| stitch.pass(last));
             continue;
         }
         scratch.clear();

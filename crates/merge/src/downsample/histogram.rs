@@ -5,10 +5,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use model::FloatHistogram;
 use model::histogram::{HistogramError, ResetHint};
-use tsdb::chunk::{Aggregate, Encoding, FloatHistogramEncoder, Pushed, decode_floats, decode_histograms};
+use tsdb::chunk::{Aggregate, Encoding, FloatHistogramEncoder, Pushed, decode_floats, decode_histograms, reset_hint};
 
 use super::aggregate::encode_xor;
 use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, for_each_window, window_end};
+use crate::counter::{Border, Ended, lift_over, plus};
 use crate::error::Error;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
@@ -21,9 +22,10 @@ pub struct HistogramWindows {
     pub count: Vec<u32>,
     /// The sum of the samples; always a gauge.
     pub sum: Vec<FloatHistogram>,
-    /// The running total since the batch began, resets added; of gauges, the last sample.
+    /// The running total since the batch began; of gauges, the last sample.
     pub counter: Vec<FloatHistogram>,
-    /// The row of each batch's first window.
+    /// The row of each batch's first window. A batch ends at a reset, so that its total is what the counter stood at;
+    /// the first window after the reset says so by its hint.
     pub batches: Vec<usize>,
 }
 
@@ -112,6 +114,11 @@ impl HistogramWindows {
                 ));
             }
             decoded.push(histograms);
+        }
+        let counter = part(Aggregate::Counter)?;
+        let is_after_reset = reset_hint(counter.encoding, &counter.data)? == ResetHint::Reset;
+        if let Some(first) = decoded.last_mut().and_then(|counters| counters.first_mut()).filter(|_| is_after_reset) {
+            first.hint = ResetHint::Reset;
         }
         if ts.is_empty() {
             return Ok(());
@@ -205,6 +212,7 @@ impl HistogramRun {
         let batch_size = self.ts.len() / batches + 1;
         let mut samples = std::mem::take(&mut self.ts).into_iter().zip(std::mem::take(&mut self.histograms)).peekable();
         let (mut ts, mut batch) = (Vec::new(), Vec::new());
+        let mut before = None;
         while samples.peek().is_some() {
             ts.clear();
             batch.clear();
@@ -220,19 +228,71 @@ impl HistogramRun {
                     batch.push(histogram);
                 }
             }
-            if batch.is_empty() {
-                continue;
-            }
-            let gauge = batch[0].hint == ResetHint::Gauge;
-            let (t, counter) = total(&ts, &batch, resolution_ms).map_err(failed)?;
-            out.batches.push(out.t.len());
-            out.t.extend(t);
-            out.counter.extend(with_hints(counter, gauge));
-            out.sum.extend(sums(&ts, &batch, resolution_ms).map_err(failed)?);
-            for_each_window(&ts, resolution_ms, |_, rows| out.count.push(rows.len() as u32));
+            downsample_batch(Stretch { ts: &ts, histograms: &batch, resolution_ms }, before.as_ref(), out)?;
+            before = batch.pop().or(before);
         }
         Ok(())
     }
+}
+
+/// Histograms in order of time that are downsampled together.
+#[derive(Clone, Copy)]
+struct Stretch<'a> {
+    ts: &'a [i64],
+    histograms: &'a [FloatHistogram],
+    resolution_ms: i64,
+}
+
+impl<'a> Stretch<'a> {
+    fn rows(self, rows: Range<usize>) -> Stretch<'a> {
+        Stretch { ts: &self.ts[rows.clone()], histograms: &self.histograms[rows], ..self }
+    }
+}
+
+/// Appends a batch of raw histograms as one or, where the counter was reset in between, several. `before` is the
+/// histogram before them.
+fn downsample_batch(
+    batch: Stretch<'_>,
+    before: Option<&FloatHistogram>,
+    out: &mut HistogramWindows,
+) -> Result<(), Error> {
+    let Some(first) = batch.histograms.first() else { return Ok(()) };
+    if first.hint == ResetHint::Gauge {
+        return append_batch(batch, ResetHint::Gauge, out);
+    }
+    let is_reset =
+        |now: &FloatHistogram, before: &FloatHistogram| now.hint != ResetHint::Gauge && now.detect_reset(before);
+    let mut hint = ResetHint::Unknown;
+    if before.is_some_and(|before| is_reset(first, before)) {
+        hint = ResetHint::Reset;
+    }
+    let mut start = 0;
+    for at in 1..=batch.histograms.len() {
+        let ends = at == batch.histograms.len() || is_reset(&batch.histograms[at], &batch.histograms[at - 1]);
+        if ends {
+            append_batch(batch.rows(start..at), hint, out)?;
+            (start, hint) = (at, ResetHint::Reset);
+        }
+    }
+    Ok(())
+}
+
+/// Appends the windows of histograms among which the counter was not reset; `hint` says what was before them, or that
+/// they are gauges.
+fn append_batch(batch: Stretch<'_>, hint: ResetHint, out: &mut HistogramWindows) -> Result<(), Error> {
+    append_totals(batch, hint, out)?;
+    out.sum.extend(sums(batch).map_err(failed)?);
+    for_each_window(batch.ts, batch.resolution_ms, |_, rows| out.count.push(rows.len() as u32));
+    Ok(())
+}
+
+/// Begins a batch with the times and counters of its windows.
+fn append_totals(batch: Stretch<'_>, hint: ResetHint, out: &mut HistogramWindows) -> Result<(), Error> {
+    let (t, counter) = total(batch).map_err(failed)?;
+    out.batches.push(out.t.len());
+    out.t.extend(t);
+    out.counter.extend(with_hints(counter, hint));
+    Ok(())
 }
 
 /// Joins the given batches of windows of `resolutions.0` ms into batches of windows of `resolutions.1` ms.
@@ -246,20 +306,83 @@ pub(super) fn coarser(
     let all = rows(batches.clone());
     let span = (input.t[all.start], input.t[all.end - 1]);
     let target = batch_count(span, resolutions.0, resolutions.1, all.len());
-    let batch_size = (batches.len() / target).max(1);
-    for first in batches.clone().step_by(batch_size) {
-        let rows = rows(first..(first + batch_size).min(batches.end));
-        let ts = &input.t[rows.clone()];
-        let gauge = input.counter[rows.start].hint == ResetHint::Gauge;
-        let (t, counter) = total(ts, &input.counter[rows.clone()], resolutions.1).map_err(failed)?;
-        out.batches.push(out.t.len());
-        out.t.extend(t);
-        out.counter.extend(with_hints(counter, gauge));
-        out.sum.extend(sums(ts, &input.sum[rows.clone()], resolutions.1).map_err(failed)?);
-        let counts = &input.count[rows];
-        for_each_window(ts, resolutions.1, |_, rows| out.count.push(counts[rows].iter().sum()));
+    // a batch after a reset counts with the one before it, from which it was cut
+    let is_cut = |b: usize| b > batches.start && input.counter[input.batches[b]].hint == ResetHint::Reset;
+    let mut begins: Vec<usize> = batches.clone().filter(|b| !is_cut(*b)).collect();
+    begins = begins.iter().copied().step_by((begins.len() / target).max(1)).collect();
+    let ends = begins.iter().skip(1).copied().chain([batches.end]);
+    let mut counters = Counters::default();
+    for (begin, end) in begins.iter().copied().zip(ends) {
+        counters.begin();
+        (begin..end).for_each(|b| counters.push(&input.counter[input.batch_rows(b)]));
+        let whole = rows(begin..end);
+        for part in counters.parts() {
+            let rows = whole.start + part.rows.start..whole.start + part.rows.end;
+            let ts = &input.t[rows.clone()];
+            let stretch = |histograms| Stretch { ts, histograms, resolution_ms: resolutions.1 };
+            append_totals(stretch(&counters.values[part.rows]), part.hint, out)?;
+            out.sum.extend(sums(stretch(&input.sum[rows.clone()])).map_err(failed)?);
+            let counts = &input.count[rows];
+            for_each_window(ts, resolutions.1, |_, rows| out.count.push(counts[rows].iter().sum()));
+        }
     }
     Ok(())
+}
+
+/// Puts the counters of batches together, as far as there is no reset between them.
+#[derive(Default)]
+struct Counters {
+    /// Of the batch before.
+    ended: Option<Ended>,
+    lift: Option<FloatHistogram>,
+    values: Vec<FloatHistogram>,
+    /// Where a part begins, and what was before it.
+    begins: Vec<(usize, ResetHint)>,
+}
+
+/// Windows of one output batch.
+struct Part {
+    rows: Range<usize>,
+    hint: ResetHint,
+}
+
+impl Counters {
+    /// Begins with another output batch.
+    fn begin(&mut self) {
+        self.lift = None;
+        self.values.clear();
+        self.begins.clear();
+    }
+
+    fn push(&mut self, batch: &[FloatHistogram]) {
+        let [first, ..] = batch else { return };
+        let gauge = first.hint == ResetHint::Gauge;
+        let border = match &self.ended {
+            Some(ended) if !gauge => ended.border(first.hint, first, batch.get(1)),
+            _ if first.hint == ResetHint::Reset => Border::Reset,
+            _ => Border::None,
+        };
+        let hint = match border {
+            _ if gauge => ResetHint::Gauge,
+            Border::Reset => ResetHint::Reset,
+            _ => ResetHint::Unknown,
+        };
+        if self.values.is_empty() || hint == ResetHint::Reset {
+            self.begins.push((self.values.len(), hint));
+            self.lift = None;
+        } else if let (Border::Step(growth), Some(last)) = (border, self.values.last()) {
+            self.lift = lift_over(last, &growth, first);
+        }
+        let lifted =
+            |h: &FloatHistogram| self.lift.as_ref().and_then(|lift| plus(h, lift)).unwrap_or_else(|| h.clone());
+        self.values.extend(batch.iter().map(lifted));
+        self.ended = (!gauge).then(|| Ended::of(batch)).flatten();
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let ends = self.begins.iter().skip(1).map(|begin| begin.0).chain([self.values.len()]);
+        self.begins.iter().zip(ends).map(|((begin, hint), end)| Part { rows: *begin..end, hint: *hint }).collect()
+    }
 }
 
 fn failed(error: HistogramError) -> Error {
@@ -267,22 +390,18 @@ fn failed(error: HistogramError) -> Error {
 }
 
 /// Times and running totals at the end of every window.
-fn total(
-    ts: &[i64],
-    histograms: &[FloatHistogram],
-    resolution_ms: i64,
-) -> Result<(Vec<i64>, Vec<FloatHistogram>), HistogramError> {
-    let schema = min_schema(histograms);
+fn total(batch: Stretch<'_>) -> Result<(Vec<i64>, Vec<FloatHistogram>), HistogramError> {
+    let schema = min_schema(batch.histograms);
     let (mut times, mut totals) = (Vec::new(), Vec::new());
     let mut result = Ok(());
-    let mut state: Option<(FloatHistogram, FloatHistogram)> = None;
-    for_each_window(ts, resolution_ms, |t, rows| {
-        for histogram in &histograms[rows] {
+    let mut state: Option<Running> = None;
+    for_each_window(batch.ts, batch.resolution_ms, |t, rows| {
+        for histogram in &batch.histograms[rows] {
             if result.is_ok() {
-                result = add_to_total(&mut state, histogram, schema);
+                result = add_to_total(&mut state, histogram.copy_to_schema(schema));
             }
         }
-        if let Some((total, _)) = &state {
+        if let Some(Running { total, .. }) = &state {
             times.push(t);
             totals.push(total.clone());
         }
@@ -290,35 +409,29 @@ fn total(
     result.map(|()| (times, totals))
 }
 
-/// `state` is the total and the sample before.
-fn add_to_total(
-    state: &mut Option<(FloatHistogram, FloatHistogram)>,
-    histogram: &FloatHistogram,
-    schema: i32,
-) -> Result<(), HistogramError> {
-    let reduced = histogram.copy_to_schema(schema);
-    let Some((total, previous)) = state else {
-        *state = Some((reduced.clone(), reduced));
+struct Running {
+    total: FloatHistogram,
+    previous: FloatHistogram,
+}
+
+fn add_to_total(state: &mut Option<Running>, histogram: FloatHistogram) -> Result<(), HistogramError> {
+    let Some(Running { total, previous }) = state else {
+        *state = Some(Running { total: histogram.clone(), previous: histogram });
         return Ok(());
     };
-    // A reset shows in the original schema: a finer one comes with resets only.
-    if histogram.hint != ResetHint::Gauge && histogram.detect_reset(previous) {
-        total.add(&reduced)?;
-    } else {
-        let mut delta = reduced.clone();
-        delta.sub(previous)?;
-        total.add(&delta)?;
-    }
-    *previous = reduced;
+    let mut growth = histogram.clone();
+    growth.sub(previous)?;
+    total.add(&growth)?;
+    *previous = histogram;
     Ok(())
 }
 
-fn sums(ts: &[i64], histograms: &[FloatHistogram], resolution_ms: i64) -> Result<Vec<FloatHistogram>, HistogramError> {
-    let schema = min_schema(histograms);
+fn sums(batch: Stretch<'_>) -> Result<Vec<FloatHistogram>, HistogramError> {
+    let schema = min_schema(batch.histograms);
     let mut sums = Vec::new();
     let mut result = Ok(());
-    for_each_window(ts, resolution_ms, |_, rows| {
-        let mut window = histograms[rows].iter();
+    for_each_window(batch.ts, batch.resolution_ms, |_, rows| {
+        let mut window = batch.histograms[rows].iter();
         let Some(first) = window.next() else { return };
         let mut sum = first.copy_to_schema(schema);
         for histogram in window {
@@ -338,12 +451,12 @@ fn min_schema(histograms: &[FloatHistogram]) -> i32 {
     histograms.iter().map(|h| h.schema).min().unwrap_or(0)
 }
 
-/// The hints that decoding the batch's counter chunk gives: of the first one in a chunk nothing is known.
-fn with_hints(mut counters: Vec<FloatHistogram>, gauge: bool) -> Vec<FloatHistogram> {
+/// The hints of a batch's counters: `first`, unless they are gauges, is what is known of a reset before them.
+fn with_hints(mut counters: Vec<FloatHistogram>, first: ResetHint) -> Vec<FloatHistogram> {
     for (i, counter) in counters.iter_mut().enumerate() {
         counter.hint = match i {
-            _ if gauge => ResetHint::Gauge,
-            0 => ResetHint::Unknown,
+            _ if first == ResetHint::Gauge => ResetHint::Gauge,
+            0 => first,
             _ => ResetHint::NotReset,
         };
     }

@@ -1,7 +1,14 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::histogram::{ResetHint, Span};
+use model::{FloatHistogram, Sample, SampleValue};
 use proptest::prelude::*;
+use tsdb::chunk::{Encoding, FloatHistogramEncoder, Pushed};
 
 use super::*;
 use crate::read::{ValueOf, read_run};
+use crate::series::ChunkBytes;
 use crate::{Column, Floats};
 
 fn raw_chunk(samples: &[(i64, f64)]) -> SeriesChunk {
@@ -99,6 +106,160 @@ proptest! {
             let encoded = windows.to_chunks().unwrap();
             prop_assert_eq!(increase(read_run(&encoded, ValueOf::Counter).unwrap()), raw);
             let decoded = DownsampledSeries::from_chunks(&encoded, Resolution::FiveMinutes).unwrap();
+            prop_assert_eq!(&decoded, windows);
+        }
+    }
+}
+
+/// A histogram of so many observations, half of them in each of two buckets.
+fn histogram(count: f64) -> FloatHistogram {
+    FloatHistogram {
+        count,
+        sum: count * 1.5,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_buckets: vec![(count / 2.0).floor(), count - (count / 2.0).floor()],
+        ..FloatHistogram::default()
+    }
+}
+
+fn raw_histograms(samples: &[(i64, f64)]) -> Vec<SeriesChunk> {
+    let mut chunks = Vec::new();
+    let mut begin = 0;
+    let mut encoder = FloatHistogramEncoder::new(ResetHint::Unknown);
+    let mut finish = |encoder: FloatHistogramEncoder, samples: &[(i64, f64)]| {
+        let content =
+            ChunkContent::Raw(ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) });
+        chunks.push(SeriesChunk::new(samples[0].0, samples[samples.len() - 1].0, content));
+    };
+    for (i, (t, count)) in samples.iter().enumerate() {
+        let full = i - begin == 120;
+        let pushed =
+            if full { Pushed::NewChunk(ResetHint::Unknown) } else { encoder.push(*t, &histogram(*count)).unwrap() };
+        if let Pushed::NewChunk(header) = pushed {
+            let full = std::mem::replace(&mut encoder, FloatHistogramEncoder::new(header));
+            finish(full, &samples[begin..i]);
+            begin = i;
+            encoder.push(*t, &histogram(*count)).unwrap();
+        }
+    }
+    finish(encoder, &samples[begin..]);
+    chunks
+}
+
+/// The counts of a counter of histograms as a reader sees them, each with what it grew by.
+fn grown(chunks: &[SeriesChunk]) -> Vec<(i64, f64)> {
+    let samples = read_run(chunks, ValueOf::Counter).unwrap().into_samples();
+    let value = |s: &Sample| match &s.value {
+        SampleValue::Histogram(h) => Arc::clone(h),
+        SampleValue::Float(_) => panic!("a float at {}", s.t),
+    };
+    let growth = |w: &[Sample]| {
+        let (before, now) = (value(&w[0]), value(&w[1]));
+        (w[1].t, if now.detect_reset(&before) { now.count } else { now.count - before.count })
+    };
+    samples.windows(2).map(growth).collect()
+}
+
+fn total(growth: &[(i64, f64)], after: i64, until: i64) -> f64 {
+    growth.iter().filter(|(t, _)| *t > after && *t <= until).map(|(_, by)| by).sum()
+}
+
+/// Two days of scrapes each 15 s, of a counter that grows by four each and is reset in minute 430.
+fn two_days_with_a_reset() -> Vec<(i64, f64)> {
+    let reset = 430 * 60_000 + 7_000;
+    let count = |t: i64| if t < reset { 1000.0 + (t / 15_000 * 4) as f64 } else { ((t - reset) / 15_000 * 4) as f64 };
+    (0..48 * 240).map(|i| (i * 15_000, count(i * 15_000))).collect()
+}
+
+#[test]
+fn a_counter_of_histograms_grows_as_the_raw_one_at_every_window() {
+    let raw = raw_histograms(&two_days_with_a_reset());
+    let truth = grown(&raw);
+    let mut fine = DownsampledSeries::default();
+    Downsampler::new(Resolution::FiveMinutes).raw(&raw, &mut fine).unwrap();
+    let mut coarse = DownsampledSeries::default();
+    Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &fine, &mut coarse).unwrap();
+    for windows in [&fine, &coarse] {
+        let chunks = windows.to_chunks().unwrap();
+        let growth = grown(&chunks);
+        let mut before = windows.histograms.t[0];
+        for (t, by) in &growth {
+            assert_eq!(*by, total(&truth, before, *t), "from {before} to {t}");
+            before = *t;
+        }
+        let samples: u32 = windows.histograms.count.iter().sum();
+        assert_eq!(samples as usize, two_days_with_a_reset().len());
+        // the chunks tell all that the windows do
+        assert_eq!(DownsampledSeries::from_chunks(&chunks, Resolution::FiveMinutes).unwrap(), *windows);
+    }
+    let resets = |w: &DownsampledSeries| w.histograms.counter.iter().filter(|h| h.hint == ResetHint::Reset).count();
+    assert_eq!((resets(&fine), resets(&coarse)), (1, 1));
+}
+
+/// Batches with resets in them, as Thanos makes them and we did: the total goes on over a reset.
+fn without_cuts(windows: &HistogramWindows) -> HistogramWindows {
+    let mut joined = windows.clone();
+    for (b, start) in windows.batches.iter().enumerate() {
+        let is_cut = b > 0 && windows.counter[*start].hint == ResetHint::Reset;
+        let lift = is_cut.then(|| joined.counter[start - 1].clone());
+        for row in windows.batch_rows(b) {
+            if let Some(lift) = &lift {
+                joined.counter[row].add(lift).unwrap();
+                joined.counter[row].hint = ResetHint::NotReset;
+            }
+        }
+    }
+    joined.batches.retain(|start| *start == 0 || windows.counter[*start].hint != ResetHint::Reset);
+    joined
+}
+
+#[test]
+fn batches_with_a_reset_in_them_are_read_without_another_one_after_it() {
+    let raw = raw_histograms(&two_days_with_a_reset());
+    let truth = grown(&raw);
+    let mut fine = DownsampledSeries::default();
+    Downsampler::new(Resolution::FiveMinutes).raw(&raw, &mut fine).unwrap();
+    let theirs = DownsampledSeries { histograms: without_cuts(&fine.histograms), ..DownsampledSeries::default() };
+    let mut coarse = DownsampledSeries::default();
+    Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &theirs, &mut coarse).unwrap();
+    for windows in [&theirs, &coarse] {
+        assert!(windows.histograms.counter.iter().all(|h| h.hint != ResetHint::Reset));
+        let mut before = windows.histograms.t[0];
+        for (t, by) in grown(&windows.to_chunks().unwrap()) {
+            let true_growth = total(&truth, before, t);
+            assert!((by - true_growth).abs() <= 0.01 * true_growth, "{by}, not {true_growth} from {before} to {t}");
+            before = t;
+        }
+    }
+}
+
+fn resets_of_histograms() -> impl Strategy<Value = Vec<(i64, f64)>> {
+    proptest::collection::vec((1..90_000i64, 0..100u8), 2..600).prop_map(|steps| {
+        let (mut t, mut v) = (1_000_000, 0.0);
+        let mut grow = |(step, by): (i64, u8)| {
+            t += step;
+            v = if by == 1 { 3.0 } else { v + f64::from(by) };
+            (t, v)
+        };
+        steps.into_iter().map(&mut grow).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn histograms_grow_by_as_much_whatever_the_resolution(samples in resets_of_histograms()) {
+        let raw = raw_histograms(&samples);
+        let truth = grown(&raw);
+        let mut fine = DownsampledSeries::default();
+        Downsampler::new(Resolution::FiveMinutes).raw(&raw, &mut fine).unwrap();
+        let mut coarse = DownsampledSeries::default();
+        Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &fine, &mut coarse).unwrap();
+        for windows in [&fine, &coarse] {
+            prop_assert!(windows.histograms.t.windows(2).all(|w| w[0] < w[1]));
+            let chunks = windows.to_chunks().unwrap();
+            let begin = windows.histograms.t[0];
+            prop_assert_eq!(total(&grown(&chunks), begin, i64::MAX), total(&truth, begin, i64::MAX));
+            let decoded = DownsampledSeries::from_chunks(&chunks, Resolution::FiveMinutes).unwrap();
             prop_assert_eq!(&decoded, windows);
         }
     }
