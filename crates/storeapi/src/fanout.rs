@@ -139,15 +139,30 @@ fn parts(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> Vec<Option<Par
         let all = Part { range: request.range, coarser_within: fallback, keep: None };
         return vec![Some(all); endpoints.len()];
     }
-    let wanted = Wanted {
+    plan::plan(&infos(endpoints), &wanted(request))
+}
+
+fn wanted(request: &SeriesRequest) -> Wanted<'_> {
+    Wanted {
         range: request.range,
         coarsest: Resolution::coarsest_within(request.max_resolution_ms),
-        fallback,
+        fallback: request.fallback(),
         matchers: &request.matchers,
         replica_labels: &request.without_replica_labels,
-    };
-    let infos: Vec<&StoreInfo> = endpoints.iter().map(|endpoint| &endpoint.info).collect();
-    plan::plan(&infos, &wanted)
+    }
+}
+
+fn infos(endpoints: &[Arc<Endpoint>]) -> Vec<&StoreInfo> {
+    endpoints.iter().map(|endpoint| &endpoint.info).collect()
+}
+
+/// The range to ask for. Where coarser data than allowed answers, whether and how series go on inside a window is told
+/// by those beside it, be they coarse or not: two before and one behind.
+fn with_reach(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> TimeRange {
+    let coarser = plan::coarser_that_answers(&infos(endpoints), &wanted(request));
+    let window = coarser.filter(|_| !request.skip_chunks).map_or(0, Resolution::millis);
+    let TimeRange { start, end } = request.range;
+    TimeRange::new(start.saturating_sub(2 * window), end.saturating_add(window))
 }
 
 fn request_of(endpoint: &Endpoint, part: Part, request: &SeriesRequest) -> SeriesRequest {
@@ -231,7 +246,13 @@ impl Store for Fanout {
         }
         let selected = self.select(&request.matchers, request.range, request.partial_response)?;
         let Some(Selected { matchers, endpoints }) = selected else { return Ok(futures::stream::empty().boxed()) };
-        let request = SeriesRequest { matchers, ..request };
+        let mut request = SeriesRequest { matchers, ..request };
+        let (range, mut endpoints) = (with_reach(&endpoints, &request), endpoints);
+        if range != request.range {
+            request.range = range;
+            let reached = self.select(&request.matchers, range, request.partial_response)?;
+            endpoints = reached.map_or(endpoints, |reached| reached.endpoints);
+        }
         let parts = parts(&endpoints, &request);
         let asked = endpoints.into_iter().zip(parts).filter_map(|(endpoint, part)| Some((endpoint, part?)));
         let feeds = asked.map(|(endpoint, part)| {

@@ -148,7 +148,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Whether a grid's steps are few enough to ask for around each.
+/// A grid over a grid and what is around it.
 fn around(grid: Grid, reach: i64, step: i64) -> Grid {
     Grid { start_ms: grid.start_ms - reach, end_ms: grid.end_ms + reach, step_ms: step }
 }

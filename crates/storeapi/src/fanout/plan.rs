@@ -100,6 +100,17 @@ pub(super) fn plan(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> Vec<Option<Part
     all.iter().map(|held| fleet.part(held, wanted)).collect()
 }
 
+/// The coarsest resolution that is known to answer though finer is wanted.
+pub(super) fn coarser_that_answers(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> Option<Resolution> {
+    if wanted.fallback.is_empty() {
+        return None;
+    }
+    let all: Vec<Holdings> = infos.iter().map(|info| holdings(info, wanted)).collect();
+    let fleet = Fleet::new(&all, wanted);
+    let answers = |r: &Resolution| fleet.streams.values().any(|decision| !decision.answers.of(*r).is_empty());
+    Resolution::ALL.into_iter().filter(|r| *r > wanted.coarsest).rfind(answers)
+}
+
 /// What an endpoint has of a stream, inside of the range that is wanted.
 #[derive(Clone, Debug, Default)]
 struct Holding {

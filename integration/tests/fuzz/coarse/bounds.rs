@@ -21,6 +21,8 @@ const STEP_MS: i64 = 60_000;
 /// A selector with the function right over it.
 pub(super) struct Leaf {
     pub(super) text: String,
+    /// What raw samples give that bounds it.
+    bounding: String,
     function: String,
     /// Of its windows, in milliseconds.
     range: i64,
@@ -66,7 +68,8 @@ fn walk(expr: &Expr, found: &mut Vec<Leaf>) {
             let selector = VectorSelector { at: None, ..selector.clone() };
             let offset = selector.offset.as_ref().and_then(|o| o.millis).unwrap_or(0);
             let plain = Expr { kind: ExprKind::Vector(selector), ..expr.clone() };
-            found.push(Leaf { text: plain.to_string(), function: String::new(), range: LOOKBACK_MS, offset });
+            let text = plain.to_string();
+            found.push(Leaf { bounding: text.clone(), text, function: String::new(), range: LOOKBACK_MS, offset });
         }
         ExprKind::Call(call) => {
             match of_matrix(expr, call) {
@@ -88,24 +91,31 @@ fn of_matrix(expr: &Expr, call: &Call) -> Option<Leaf> {
             ExprKind::Matrix(mut matrix) if matrix.selector.extension.is_none() => {
                 matrix.selector.at = None;
                 let offset = matrix.selector.offset.as_ref().and_then(|o| o.millis).unwrap_or(0);
-                leaf = Some((matrix.range.millis?, offset));
+                let selector = Expr { kind: ExprKind::Vector(matrix.selector.clone()), ..arg.clone() };
+                leaf = Some((matrix.range.millis?, offset, selector.to_string()));
                 *arg = Expr { kind: ExprKind::Matrix(matrix), ..arg.clone() };
             }
             _ => return None,
         }
     }
-    let (range, offset) = leaf?;
+    let (range, offset, selector) = leaf?;
     let call = Call { func: call.func, args };
     let text = Expr { kind: ExprKind::Call(call.clone()), ..expr.clone() }.to_string();
-    Some(Leaf { text, function: call.func.to_owned(), range, offset })
+    // where a series begins inside a window, the mean is that of a part of the range
+    let bounding = match call.func {
+        // without its name
+        "avg_over_time" => format!("-(-{selector})"),
+        _ => text.clone(),
+    };
+    Some(Leaf { text, bounding, function: call.func.to_owned(), range, offset })
 }
 
 /// What is computed of samples that no aggregate holds: that it is there is all that is promised, with a warning.
 fn is_unbounded(function: &str) -> bool {
     let needs_raw = ["changes", "resets", "idelta"].contains(&function);
     let spread = ["quantile_over_time", "stddev_over_time", "stdvar_over_time", "mad_over_time"];
-    // a line through few points is steeper than one through many
-    let lines = ["deriv", "predict_linear", "double_exponential_smoothing"];
+    // a line through other points is another line
+    let lines = ["irate", "deriv", "predict_linear", "double_exponential_smoothing"];
     needs_raw || spread.contains(&function) || lines.contains(&function)
 }
 
@@ -135,7 +145,7 @@ pub(super) fn check(
     let far = TimeRange::new(read.start - 7_200_000, read.end + 7_200_000);
     let resolution = split.coarsest(far).millis();
     let reach = 2 * resolution + leaf.range;
-    let raw = sides::ask(&truth.url, &leaf.text, around(grid, reach, STEP_MS), &[]);
+    let raw = sides::ask(&truth.url, &leaf.bounding, around(grid, reach, STEP_MS), &[]);
     let (raw, got) = match (raw.success(), got.success()) {
         (Some(raw), Some(got)) => (&raw.series, &got.series),
         (None, None) => return Ok(()),
