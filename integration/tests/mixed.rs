@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
+use serde_json::Value;
 
 use crate::harness::answers::{Asked, Source, Tally, same_data};
 use crate::harness::binaries::{Binaries, binaries};
@@ -27,7 +28,7 @@ const THANOS_DIFFERS: &[&str] = &[
 
 /// The golden Prometheus with a sidecar whose blocks have reached a bucket.
 struct Shipped {
-    _prometheus: Prometheus,
+    prometheus: Prometheus,
     bucket: Bucket,
     sidecar: Component,
 }
@@ -38,7 +39,7 @@ fn ship(binaries: &Binaries, maker: Maker, folder: &Path) -> Shipped {
     let args = sidecar_args(&prometheus, Some(&bucket.config));
     let sidecar = Component::start(binaries, maker, folder, "sidecar", &args);
     wait_for_upload(&bucket);
-    Shipped { _prometheus: prometheus, bucket, sidecar }
+    Shipped { prometheus, bucket, sidecar }
 }
 
 /// The golden list through one querier over one endpoint.
@@ -88,6 +89,55 @@ fn our_querier_reads_a_thanos_sidecar_and_a_thanos_store() {
     let args = store_args(&ours, &shipped.bucket.config);
     let store = Component::start(binaries, Maker::Drumlin, &ours, "store", &args);
     golden_list(binaries, &ours, Maker::Drumlin, &store.grpc, "drumlin store over what thanos sidecar shipped");
+}
+
+/// What one querier over one endpoint says of labels and series if nobody names times, and of selectors that external
+/// labels decide.
+fn everything_of(binaries: &Binaries, folder: &Path, endpoint: &str, time: &str) -> Vec<Value> {
+    let querier = query(binaries, Maker::Drumlin, folder, &[endpoint], &[]);
+    let selector = format!("{{{SERVER_LABEL}=\"eu-0\"}}");
+    let counted = format!("count({selector})");
+    let ask = |(path, fields): (&str, Vec<(&str, &str)>)| {
+        let body = http::api(&querier.http, path, &fields).expect("an answer");
+        let is_empty = match &body["data"] {
+            Value::Array(all) => all.is_empty(),
+            data => data["result"].as_array().is_none_or(Vec::is_empty),
+        };
+        assert!(!is_empty && body["warnings"].is_null(), "{endpoint} {path} {fields:?}: {body}");
+        body["data"].clone()
+    };
+    let asked = [
+        ("/api/v1/labels", vec![]),
+        ("/api/v1/label/__name__/values", vec![]),
+        ("/api/v1/label/server/values", vec![]),
+        ("/api/v1/series", vec![("match[]", "up")]),
+        ("/api/v1/series", vec![("match[]", selector.as_str())]),
+        ("/api/v1/labels", vec![("start", "-9223309901257974"), ("end", "9223309901257974")]),
+        ("/api/v1/query", vec![("query", counted.as_str()), ("time", time)]),
+    ];
+    asked.map(ask).to_vec()
+}
+
+#[test]
+fn labels_without_times_and_selectors_of_external_labels_are_the_same_over_all_stores() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let shipped = ship(binaries, Maker::Thanos, folder.path());
+    let ours = folder.path().join("ours");
+    let args = sidecar_args(&shipped.prometheus, None);
+    let sidecar = Component::start(binaries, Maker::Drumlin, &ours, "sidecar", &args);
+    let args = store_args(&ours, &shipped.bucket.config);
+    let store = Component::start(binaries, Maker::Drumlin, &ours, "store", &args);
+    let recorded = golden::answers("prometheus_answers");
+    let time = recorded.iter().find(|line| line.is_range()).expect("a range query").field("end").to_owned();
+    let endpoints = [("theirs", &shipped.sidecar), ("sidecar", &sidecar), ("store", &store)];
+    let answers = endpoints.map(|(name, endpoint)| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder for the querier");
+        everything_of(binaries, &folder, &endpoint.grpc, &time)
+    });
+    assert_eq!(answers[0], answers[1], "their sidecar and ours");
+    assert_eq!(answers[1], answers[2], "our sidecar and our store");
 }
 
 /// Queries whose answers must be the same whoever answers them, at one resolution.

@@ -400,6 +400,13 @@ async fn metadata_is_the_union_of_endpoints() {
         json!({"status": "success", "data": ["__name__", "cluster"], "warnings": ["results truncated due to limit"]});
     assert_eq!(limited, warned);
     assert_eq!(f.json("/api/v1/labels?limit=5").await.get("warnings"), None);
+    // the bounds that Prometheus' own clients send for all of time
+    for bounds in [
+        "start=-9223309901257974&end=9223309901257974",
+        "start=-292273086-05-16T16:47:06Z&end=292277025-08-18T07:12:54.999999999Z",
+    ] {
+        assert_eq!(f.json(&format!("/api/v1/labels?{bounds}")).await["data"], labels, "{bounds}");
+    }
     assert_eq!(f.json("/api/v1/labels?storeMatch[]={__address__=%22b:1%22}").await["data"], json!([]));
 }
 
