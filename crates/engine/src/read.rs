@@ -175,12 +175,15 @@ impl Reader {
         if self.reading.treatment.short == Short::Fixed {
             return;
         }
+        // a stretch ends where chunks of another resolution lie between
+        let mut before = 0;
         for chunk in chunks {
             let resolution = chunk.resolution_within(self.reading.max_resolution_ms).millis();
+            let goes_on = std::mem::replace(&mut before, resolution) == resolution;
             if resolution <= self.reading.fill_above_ms || resolution == 0 {
                 continue;
             }
-            match self.stretches.last_mut().filter(|last| last.resolution == resolution) {
+            match self.stretches.last_mut().filter(|_| goes_on) {
                 Some(last) => last.last = last.last.max(chunk.max_time),
                 None => {
                     // a counter begins with a raw sample before the end of its first window
