@@ -66,6 +66,7 @@ impl Line {
             text: self.text.clone(),
             grid: Grid { start_ms: ms(self.start), end_ms: ms(self.end), step_ms: ms(self.step) },
             lookback_ms: 300_000,
+            dynamic_lookback: true,
             dedup: Dedup::Off,
             timeout: Duration::from_secs(600),
             source: source.clone(),

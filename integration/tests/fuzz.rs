@@ -4,6 +4,7 @@
 //! --nocapture` runs more of them, or others; `DRUMLIN_FUZZ_FIRST` begins at another number. A case depends on nothing
 //! but its seed and number.
 
+mod coarse;
 mod data;
 mod feature;
 mod generate;

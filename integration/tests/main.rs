@@ -1,6 +1,8 @@
-//! The end-to-end tests, one binary. With the feature `peers` they run against real Prometheus, Thanos and MinIO.
+//! The end-to-end tests, one binary. With the feature `peers` most of them run against real Prometheus, Thanos and
+//! MinIO.
 
 mod edges;
+mod resolutions;
 
 #[cfg(feature = "peers")]
 mod bad_input;

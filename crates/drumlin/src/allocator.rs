@@ -9,4 +9,4 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Freed pages return to the system after a second, by a thread of jemalloc's own, and few arenas share them. Read by
 /// jemalloc as a C string before `main`; the environment variable `_RJEM_MALLOC_CONF` overrides it.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static CONFIGURATION: &[u8; 70] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:8\0";
+static CONFIGURATION: &[u8; 70] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4\0";

@@ -154,7 +154,7 @@ struct EvaluationArgs {
     /// How far back the last sample of a series counts.
     #[arg(id = "query.lookback-delta", long = "query.lookback-delta", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     lookback: Duration,
-    /// Look back further where downsampled data is read.
+    /// Look back over whole windows where downsampled data is read.
     #[arg(id = "query.dynamic-lookback-delta", long = "query.dynamic-lookback-delta", default_value_t = true, action = clap::ArgAction::Set, hide = true)]
     dynamic_lookback: bool,
     /// Features of Prometheus to enable, with commas: promql-experimental-functions, promql-extended-range-selectors

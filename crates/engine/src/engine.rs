@@ -255,6 +255,7 @@ impl Run {
             delayed_name_removal: settings.delayed_name_removal,
             asked: (query.grid.start_ms, query.grid.end_ms),
             max_resolution_ms: query.source.max_resolution_ms(),
+            dynamic_lookback: query.dynamic_lookback,
             totals_only: totals_only(expr),
             in_param: false,
             counted: Attribution::QUERY,

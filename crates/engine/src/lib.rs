@@ -6,6 +6,7 @@
 mod annotations;
 mod batch;
 mod context;
+mod downsampled;
 mod engine;
 mod exec;
 mod lower;

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, TimeRange};
+use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Resolution, TimeRange};
 use promql::ast::{
     AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind, Extension,
     MatrixSelector, Span, Subquery, Unary, VectorSelector,
@@ -17,6 +17,7 @@ use promql::kernels::labels::check_count_values_label;
 use promql::kernels::window::Steps;
 
 use crate::context::METADATA_LABELS;
+use crate::downsampled::Treatment;
 use crate::ops::distinct::Equal;
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};
@@ -24,7 +25,7 @@ use crate::ops::raw::Frame;
 use crate::ops::select_k::Choice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
-use crate::read::{Reading, Windows};
+use crate::read::Reading;
 use crate::samples::Attribution;
 use crate::{Dedup, Grid, QueryError, Select, SelectHints};
 
@@ -50,6 +51,8 @@ pub(crate) struct Lowering {
     pub(crate) asked: (i64, i64),
     /// The coarsest resolution the user allows.
     pub(crate) max_resolution_ms: i64,
+    /// Lookback bridges windows of downsampled data, not only where there is nothing else.
+    pub(crate) dynamic_lookback: bool,
     /// Which steps of the query the samples count for that are read here.
     pub(crate) counted: Attribution,
     /// Selectors, by [`address`], of whose histograms only count and sum are wanted.
@@ -104,6 +107,8 @@ pub(crate) fn totals_only(expr: &Expr) -> HashSet<usize> {
 struct Above {
     /// The innermost function or aggregation.
     function: String,
+    /// Something stands between.
+    indirectly: bool,
     grouping: Vec<String>,
     by: bool,
 }
@@ -115,7 +120,12 @@ impl Above {
 
     /// The same, through something that is not an aggregation.
     fn indirect(&self) -> Above {
-        Above { function: self.function.clone(), ..Above::default() }
+        Above { function: self.function.clone(), indirectly: true, ..Above::default() }
+    }
+
+    /// The same, through parentheses.
+    fn in_parentheses(&self) -> Above {
+        Above { function: self.function.clone(), indirectly: self.indirectly, ..Above::default() }
     }
 }
 
@@ -160,6 +170,8 @@ impl Lowering {
         let input = self.range_input(expr, grid, &Above::default())?;
         Ok(match input.node {
             RangeSource::Selector { select, reading } => {
+                // samples are given as they are
+                let reading = Reading { treatment: reading.treatment.fixed(), ..reading };
                 let frame = input.extension.map(|extension| Frame::new(extension, &input.steps, input.range));
                 let counted = self.counted.clone();
                 PromNode::vector(PromOp::RawSelector { select: *select, reading, frame, counted }, Vec::new(), grid)
@@ -192,7 +204,7 @@ impl Lowering {
     fn lower_at(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
         match &expr.kind {
             ExprKind::Number(number) => Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid)),
-            ExprKind::Paren(inner) => self.lower(inner, grid, &above.indirect()),
+            ExprKind::Paren(inner) => self.lower(inner, grid, &above.in_parentheses()),
             ExprKind::Vector(selector) => {
                 let function = match selector.extension {
                     Some(Extension::Smoothed) => WindowFunction::Smoothed { lookback: self.lookback_ms },
@@ -245,6 +257,11 @@ impl Lowering {
         (steps, steps.end(0), steps.end(grid.count - 1))
     }
 
+    /// Lookback bridges windows that are longer than this, in milliseconds.
+    fn fill_above_ms(&self) -> i64 {
+        if self.dynamic_lookback { 0 } else { self.max_resolution_ms }
+    }
+
     /// A selector's select, and how its samples are read; `range_ms` is 0 for instant selectors.
     fn select(&self, selector: &VectorSelector, range: TimeRange, above: &Above, range_ms: i64) -> (Select, Reading) {
         let hints = SelectHints {
@@ -254,24 +271,27 @@ impl Lowering {
             grouping: above.grouping.clone(),
             by: above.by,
         };
-        let function = above.function.clone();
         let totals_only = self.totals_only.contains(&address(selector));
-        let (window_ms, windows) = match (selector.extension, range_ms) {
-            (Some(_), _) => (range_ms, Windows::Fixed),
-            (None, 0) => (self.lookback_ms, Windows::Lookback { max_resolution_ms: self.max_resolution_ms }),
-            (None, _) => (range_ms, Windows::Range { needs_two: hints.needs_two_samples() }),
-        };
+        let treatment = Treatment::of(&above.function, !above.indirectly);
+        let treatment = if selector.extension.is_some() { treatment.fixed() } else { treatment };
+        let max_resolution_ms = treatment.max_resolution_ms(self.max_resolution_ms, range_ms);
         let reading = Reading {
-            function,
+            function: above.function.clone(),
+            treatment,
             range,
             dedup: self.dedup,
             totals_only,
-            window_ms,
-            windows,
+            fill_above_ms: if range_ms == 0 { self.fill_above_ms() } else { 0 },
+            max_resolution_ms,
             buffered: None,
             edges_only: false,
         };
-        (Select { matchers: selector.matchers.clone(), range, hints }, reading)
+        // windows may stand as far apart as this: what goes on is seen by the next one
+        let apart = Resolution::coarsest_within(max_resolution_ms).millis();
+        let (start, end) = (range.start.saturating_sub(apart), range.end.saturating_add(apart));
+        let range = TimeRange { start, end };
+        let aggregates = treatment.aggregates();
+        (Select { matchers: selector.matchers.clone(), range, max_resolution_ms, aggregates, hints }, reading)
     }
 
     fn selector(
@@ -514,6 +534,7 @@ impl Lowering {
     fn aggregation(&self, aggregation: &Aggregation, span: Span, grid: StepGrid) -> Result<PromNode> {
         let above = Above {
             function: aggregation_name(aggregation.op).to_owned(),
+            indirectly: false,
             grouping: aggregation.grouping.clone(),
             by: !aggregation.without,
         };

@@ -60,6 +60,9 @@ pub struct Query {
     pub text: String,
     pub grid: Grid,
     pub lookback_ms: i64,
+    /// Lookback bridges the windows of downsampled data that the user allows, however long; where only such data
+    /// exists, it always does.
+    pub dynamic_lookback: bool,
     pub dedup: Dedup,
     pub timeout: Duration,
     pub source: Arc<dyn SeriesSource>,

@@ -7,10 +7,12 @@ use merge::{
 };
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels, Sample, SampleValue, TimeRange};
+use promql::kernels::coarse::{CoarseTimes, Stretch};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
 
 use self::edges::WindowEdges;
+use crate::downsampled::{Short, Treatment};
 use crate::{Dedup, QueryError};
 
 mod edges;
@@ -18,15 +20,17 @@ mod edges;
 /// How the samples of a selector are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
-    /// The function over the selector, for the choice of aggregate and for messages.
+    /// The function over the selector, for messages.
     pub(crate) function: String,
+    pub(crate) treatment: Treatment,
     pub(crate) range: TimeRange,
     pub(crate) dedup: Dedup,
     /// Of histograms only count and sum are wanted.
     pub(crate) totals_only: bool,
-    /// The length of a window in milliseconds.
-    pub(crate) window_ms: i64,
-    pub(crate) windows: Windows,
+    /// Short windows are filled where data is coarser than this, in milliseconds.
+    pub(crate) fill_above_ms: i64,
+    /// The coarsest resolution that was asked for.
+    pub(crate) max_resolution_ms: i64,
     /// Only the first and last samples of windows are looked at, and whether a counter was reset between them.
     pub(crate) edges_only: bool,
     /// Where the stretches end that Prometheus buffers step by step, and how long they are; `None` where it buffers
@@ -34,75 +38,34 @@ pub(crate) struct Reading {
     pub(crate) buffered: Option<(Steps, i64)>,
 }
 
-/// What windows become over downsampled data that is too coarse for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Windows {
-    /// Those of a range function widen where they would hold fewer samples than it needs.
-    Range {
-        needs_two: bool,
-    },
-    /// Those of an instant selector widen where the data is coarser than the user allows.
-    Lookback {
-        max_resolution_ms: i64,
-    },
-    Fixed,
+/// The downsampled part of the series just read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coarse<'a> {
+    pub(crate) reading: &'a Reading,
+    pub(crate) stretches: &'a [Stretch],
+    /// How many samples each float stands for; empty where that is not asked for.
+    pub(crate) weights: &'a [f64],
 }
 
-impl Reading {
-    /// The length of a window over data of this resolution, in milliseconds.
-    fn window_over(&self, resolution_ms: i64) -> i64 {
-        let twice = resolution_ms.saturating_mul(2);
-        match self.windows {
-            Windows::Range { needs_two: true } => self.window_ms.max(twice),
-            Windows::Range { needs_two: false } if self.window_ms < resolution_ms => twice,
-            Windows::Lookback { max_resolution_ms } if resolution_ms > max_resolution_ms => {
-                self.window_ms.max(resolution_ms)
-            }
-            _ => self.window_ms,
-        }
+impl<'a> Coarse<'a> {
+    pub(crate) fn times(self, t: &'a [i64]) -> CoarseTimes<'a> {
+        CoarseTimes { t, stretches: self.stretches }
     }
-}
 
-/// Longer windows for where data is too coarse for those asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Widened {
-    pub(crate) window_ms: i64,
-    /// The coarsest resolution.
-    pub(crate) resolution_ms: i64,
-    /// From the first of the coarse data to the last.
-    pub(crate) coarse: TimeRange,
-}
-
-impl Widened {
-    fn with(self, other: Widened) -> Widened {
-        let start = self.coarse.start.min(other.coarse.start);
-        Widened {
-            window_ms: self.window_ms.max(other.window_ms),
-            resolution_ms: self.resolution_ms.max(other.resolution_ms),
-            coarse: TimeRange { start, end: self.coarse.end.max(other.coarse.end) },
-        }
-    }
-}
-
-/// The aggregate of downsampled chunks that stands for samples under a function, as Thanos chooses it.
-fn value_of(function: &str) -> ValueOf {
-    match function {
-        "rate" | "increase" | "irate" | "resets" | "xrate" | "xincrease" => ValueOf::Counter,
-        f if f == "min" || f.starts_with("min_") => ValueOf::Min,
-        f if f == "max" || f.starts_with("max_") => ValueOf::Max,
-        f if f == "count" || f.starts_with("count_") => ValueOf::Count,
-        // Not `sum` itself: that adds up averages.
-        f if f.starts_with("sum_") => ValueOf::Sum,
-        _ => ValueOf::Average,
+    /// The coarsest resolution that was served though it was not asked for.
+    pub(crate) fn unasked(self) -> Option<i64> {
+        let coarsest = self.stretches.iter().map(|s| s.resolution).max()?;
+        (coarsest > self.reading.max_resolution_ms).then_some(coarsest)
     }
 }
 
 /// Reads one series after the other into the same buffers.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    reading: Reading,
-    value: ValueOf,
-    widened: Option<Widened>,
+    reading: Arc<Reading>,
+    stretches: Vec<Stretch>,
+    /// How many samples each of the floats stands for, where that is asked for.
+    weights: Vec<f64>,
     floats: Floats,
     histograms: HistogramColumn,
     /// Histograms of the series before, whose memory is used again where nobody else holds them.
@@ -136,11 +99,11 @@ impl HistogramColumn {
 
 impl Reader {
     pub(crate) fn new(reading: Reading) -> Reader {
-        let value = value_of(&reading.function);
+        let reading = Arc::new(reading);
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
         let moving = reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
         let edges = moving.map(|(steps, length)| WindowEdges::new(&steps, length));
-        Reader { reading, value, widened: None, floats, histograms, spare: Vec::new(), edges }
+        Reader { reading, stretches: Vec::new(), weights: Vec::new(), floats, histograms, spare: Vec::new(), edges }
     }
 
     pub(crate) fn floats(&self) -> Samples<'_> {
@@ -156,6 +119,7 @@ impl Reader {
         self.floats.clear();
         self.keep_spare();
         self.histograms.clear();
+        self.weights.clear();
         if let Some(edges) = &mut self.edges {
             edges.restart();
         }
@@ -171,7 +135,14 @@ impl Reader {
             }
             self.trim();
         } else {
-            match self.read_replicas(chunks).map_err(|e| failed(&e))? {
+            if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
+                let counts = self.read_replicas(chunks.clone(), ValueOf::Count).map_err(|e| failed(&e))?;
+                if let Column::Floats(counts) = counts {
+                    self.weights = counts.values;
+                }
+            }
+            let value = self.reading.treatment.value;
+            match self.read_replicas(chunks, value).map_err(|e| failed(&e))? {
                 Column::Floats(floats) => self.floats = floats,
                 Column::Mixed(samples) => {
                     for Sample { t, value } in samples {
@@ -193,29 +164,38 @@ impl Reader {
         Ok(())
     }
 
-    /// What becomes of windows over the series just read that reach into data too coarse for them.
-    pub(crate) fn widened(&self) -> Option<Widened> {
-        self.widened
+    /// What the series just read has of downsampled data, if any whose windows may have to be filled.
+    pub(crate) fn coarse(&self) -> Option<Coarse<'_>> {
+        let coarse = Coarse { reading: &self.reading, stretches: &self.stretches, weights: &self.weights };
+        (!self.stretches.is_empty()).then_some(coarse)
     }
 
     fn look_for_coarse_data(&mut self, chunks: &[SeriesChunk]) {
-        self.widened = None;
-        let coarse = chunks.iter().map(|c| (c.resolution().millis(), c)).filter(|(r, _)| *r > 0);
-        for (resolution_ms, chunk) in coarse {
-            let window_ms = self.reading.window_over(resolution_ms);
-            if window_ms == self.reading.window_ms {
+        self.stretches.clear();
+        if self.reading.treatment.short == Short::Fixed {
+            return;
+        }
+        for chunk in chunks {
+            let resolution = chunk.resolution_within(self.reading.max_resolution_ms).millis();
+            if resolution <= self.reading.fill_above_ms || resolution == 0 {
                 continue;
             }
-            let fresh =
-                Widened { window_ms, resolution_ms, coarse: TimeRange::from_closed(chunk.min_time, chunk.max_time) };
-            self.widened = Some(self.widened.map_or(fresh, |w| w.with(fresh)));
+            match self.stretches.last_mut().filter(|last| last.resolution == resolution) {
+                Some(last) => last.last = last.last.max(chunk.max_time),
+                None => {
+                    // a counter begins with a raw sample before the end of its first window
+                    let first = chunk.min_time.div_euclid(resolution).saturating_mul(resolution);
+                    self.stretches.push(Stretch { first, last: chunk.max_time, resolution });
+                }
+            }
         }
     }
 
-    /// The samples that the windows may hold.
+    /// The samples that the windows may hold, and those around them that may fill them.
     fn range(&self) -> TimeRange {
-        let more = self.widened.map_or(0, |w| w.window_ms - self.reading.window_ms);
-        TimeRange { start: self.reading.range.start.saturating_sub(more), ..self.reading.range }
+        let Some(coarsest) = self.stretches.iter().map(|s| s.resolution).max() else { return self.reading.range };
+        let TimeRange { start, end } = self.reading.range;
+        TimeRange { start: start.saturating_sub(coarsest * 2), end: end.saturating_add(coarsest) }
     }
 
     fn decode(&mut self, raw: &ChunkBytes) -> Result<(), tsdb::Error> {
@@ -223,7 +203,7 @@ impl Reader {
             return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
         }
         let HistogramColumn { ts, values } = &mut self.histograms;
-        let Some(edges) = self.edges.as_mut().filter(|_| self.widened.is_none()) else {
+        let Some(edges) = self.edges.as_mut().filter(|_| self.stretches.is_empty()) else {
             return decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, |_, _| true);
         };
         let begin = values.len();
@@ -244,8 +224,8 @@ impl Reader {
         self.spare.append(&mut self.histograms.values);
     }
 
-    fn read_replicas(&self, chunks: Vec<SeriesChunk>) -> Result<Column, merge::Error> {
-        let (value, range) = (self.value, self.range());
+    fn read_replicas(&self, chunks: Vec<SeriesChunk>, value: ValueOf) -> Result<Column, merge::Error> {
+        let range = self.range();
         let choice = match self.reading.dedup {
             Dedup::Off => {
                 let mut column = read_run(&chunks, value)?;

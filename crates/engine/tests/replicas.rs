@@ -34,7 +34,13 @@ fn as_histograms(samples: &[Sample]) -> Vec<Sample> {
 /// The chunks of a series of these samples.
 fn chunks(samples: Vec<Sample>) -> Vec<SeriesChunk> {
     let source = MemorySource::new([(Labels::from_pairs([("__name__", "x")]), samples)]).unwrap();
-    let select = Select { matchers: Vec::new(), range: model::TimeRange::ALL, hints: Default::default() };
+    let select = Select {
+        matchers: Vec::new(),
+        range: model::TimeRange::ALL,
+        max_resolution_ms: 0,
+        aggregates: Vec::new(),
+        hints: Default::default(),
+    };
     let events: Vec<_> = futures::executor::block_on(source.select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {
         SourceEvent::Series(series) => series,

@@ -11,9 +11,10 @@ use crate::error::Error;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// Which value of a downsampled chunk stands for its samples. Raw chunks give their samples whatever is asked for,
-/// except that [`ValueOf::Counter`] stitches them to downsampled ones beside them.
+/// except that [`ValueOf::Counter`] stitches them to downsampled ones beside them, and [`ValueOf::Count`] counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueOf {
+    /// How many samples there are: of a raw sample one, be it a float or a histogram; stale markers stay.
     Count,
     Sum,
     Min,
@@ -65,6 +66,7 @@ pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error>
 /// Appends the samples of one chunk to `column`, without a look at what stands there.
 pub fn read_chunk(chunk: &SeriesChunk, value: ValueOf, column: &mut Column) -> Result<(), Error> {
     match (&chunk.content, value) {
+        (ChunkContent::Raw(raw), ValueOf::Count) => append_ones(raw, column),
         (ChunkContent::Raw(raw), _) => append(raw, column),
         (ChunkContent::Aggregates(_), ValueOf::Average) => append_average(chunk, column),
         (ChunkContent::Aggregates(_), _) => append(wanted(chunk, value)?, column),
@@ -93,6 +95,29 @@ fn append(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
             decode_floats(chunk.encoding, &chunk.data, &mut floats.ts, &mut floats.values)?;
             samples.extend(Column::Floats(floats).into_samples());
         }
+    }
+    Ok(())
+}
+
+/// One for each raw sample, so that counts of windows can be added to them.
+fn append_ones(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
+    let mut samples = Column::default();
+    append(chunk, &mut samples)?;
+    let one = |value: f64| if model::is_stale_nan(value) { value } else { 1.0 };
+    let mut ones = Floats::default();
+    match samples {
+        Column::Floats(floats) => floats.ts.iter().zip(floats.values).for_each(|(t, v)| ones.push(*t, one(v))),
+        Column::Mixed(samples) => samples.iter().for_each(|sample| match &sample.value {
+            SampleValue::Float(value) => ones.push(sample.t, one(*value)),
+            SampleValue::Histogram(histogram) => ones.push(sample.t, one(histogram.sum)),
+        }),
+    }
+    match column {
+        Column::Floats(floats) => {
+            floats.ts.append(&mut ones.ts);
+            floats.values.append(&mut ones.values);
+        }
+        Column::Mixed(samples) => samples.extend(Column::Floats(ones).into_samples()),
     }
     Ok(())
 }

@@ -64,6 +64,14 @@ impl SeriesChunk {
         self.resolution.unwrap_or_else(|| self.guess(parts))
     }
 
+    /// The same, where nobody was asked for windows longer than `most_ms`: who does not say how long they are does not
+    /// send longer ones.
+    pub fn resolution_within(&self, most_ms: i64) -> Resolution {
+        let most = Resolution::coarsest_within(most_ms);
+        let known = self.resolution.is_some() || most == Resolution::Raw;
+        if known { self.resolution() } else { self.resolution().min(most) }
+    }
+
     fn guess(&self, parts: &[Option<ChunkBytes>; 5]) -> Resolution {
         let samples = |part: &ChunkBytes| chunk::num_samples(part.encoding, &part.data).unwrap_or(0);
         let counter = parts[Aggregate::Counter as usize].as_ref();

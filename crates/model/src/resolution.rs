@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::time::TimeRange;
+
 /// How far apart the samples of a block stand at least: raw as scraped, or one aggregate per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resolution {
@@ -22,6 +24,18 @@ impl Resolution {
         }
     }
 
+    /// `range` and the rest of the window that its end falls into: a window stands at its end for the samples before.
+    pub fn to_whole_windows(self, range: TimeRange) -> TimeRange {
+        match self.millis() {
+            length if length > 0 && range.end < i64::MAX => {
+                let over = range.end.rem_euclid(length);
+                let rest = if over == 0 { 0 } else { length - over };
+                TimeRange::new(range.start, range.end.saturating_add(rest))
+            }
+            _ => range,
+        }
+    }
+
     pub fn from_millis(ms: i64) -> Option<Resolution> {
         Resolution::ALL.into_iter().find(|r| r.millis() == ms)
     }
@@ -39,5 +53,20 @@ impl fmt::Display for Resolution {
             Resolution::FiveMinutes => "5m",
             Resolution::OneHour => "1h",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_reach_to_the_end_of_a_window() {
+        let reach = |r: Resolution, start, end| r.to_whole_windows(TimeRange::new(start, end)).end;
+        assert_eq!(reach(Resolution::Raw, 0, 7), 7);
+        assert_eq!(reach(Resolution::FiveMinutes, 0, 300_000), 300_000);
+        assert_eq!(reach(Resolution::FiveMinutes, 0, 300_001), 600_000);
+        assert_eq!(reach(Resolution::OneHour, -9_000_000, -7_200_001), -7_200_000);
+        assert_eq!(reach(Resolution::OneHour, 0, i64::MAX), i64::MAX);
     }
 }

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod aggregate_histogram;
 pub mod binary;
 pub mod calendar;
+pub mod coarse;
 pub mod extended;
 pub mod format;
 pub mod histogram;

@@ -94,7 +94,7 @@ pub struct Settings {
     /// Samples one query may hold; 0 for no limit.
     pub max_samples: u64,
     pub lookback: Duration,
-    /// Look back at least one window of the coarsest resolution a query allows.
+    /// Look back over the windows of the downsampled data that a query allows, however long.
     pub dynamic_lookback: bool,
     /// Let range queries that say nothing read windows up to a fifth of their step.
     pub auto_downsampling: bool,

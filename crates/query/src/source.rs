@@ -8,7 +8,6 @@ use engine::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 use futures::{StreamExt, stream};
 use merge::Series;
 use storeapi::{AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store};
-use tsdb::chunk::Aggregate;
 
 /// How one query reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +40,8 @@ impl StoreSource {
     fn request(&self, select: Select) -> SeriesRequest {
         let reading = self.reading.clone();
         SeriesRequest {
-            max_resolution_ms: select.hints.max_resolution_ms(reading.max_resolution_ms),
-            aggregates: aggregates_for(&select.hints.func),
+            max_resolution_ms: select.max_resolution_ms,
+            aggregates: select.aggregates.into_iter().map(AggregateKind::Of).collect(),
             partial_response: reading.partial_response,
             without_replica_labels: reading.replica_labels,
             shard: reading.shard,
@@ -76,24 +75,6 @@ fn source_error(error: storeapi::Error) -> SourceError {
         Kind::Limit => SourceError::Limit(error.to_string()),
         Kind::Timeout => SourceError::Timeout(error.to_string()),
         _ => SourceError::Failed(error.to_string()),
-    }
-}
-
-/// Which aggregates of downsampled chunks a function computes on, as Thanos chooses them: for most the average, which
-/// is the sum by the count.
-fn aggregates_for(function: &str) -> Vec<AggregateKind> {
-    let of = |aggregates: &[Aggregate]| aggregates.iter().map(|a| AggregateKind::Of(*a)).collect();
-    match function {
-        "rate" | "irate" | "increase" | "resets" | "xrate" | "xincrease" => of(&[Aggregate::Counter]),
-        "min" => of(&[Aggregate::Min]),
-        "max" => of(&[Aggregate::Max]),
-        "count" => of(&[Aggregate::Count]),
-        name if name.starts_with("min_") => of(&[Aggregate::Min]),
-        name if name.starts_with("max_") => of(&[Aggregate::Max]),
-        name if name.starts_with("count_") => of(&[Aggregate::Count]),
-        // `sum` itself adds samples up: it wants averages
-        name if name.starts_with("sum_") => of(&[Aggregate::Sum]),
-        _ => of(&[Aggregate::Count, Aggregate::Sum]),
     }
 }
 

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use model::{Budget, Labels, Matcher, TimeRange};
 use storeapi::{
-    ComponentType, Error, Frame, FrameStream, Incoming, Kind, LabelChange, LabelNamesRequest, LabelValuesRequest,
-    Metadata, ResortByRun, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, match_external,
+    ComponentType, Coverage, Error, Frame, FrameStream, Incoming, Kind, LabelChange, LabelNamesRequest,
+    LabelValuesRequest, Metadata, ResortByRun, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series,
+    match_external,
 };
 
 use crate::client::{PrometheusClient, RemoteRead};
@@ -103,15 +104,21 @@ impl Store for PrometheusStore {
             range,
             supports_sharding: true,
             supports_without_replica_labels: true,
-            tsdb_infos: vec![TsdbInfo { labels, range }],
+            tsdb_infos: vec![TsdbInfo::new(labels, range).with_coverage(Coverage::raw(range))],
         })
     }
 
     async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
         let external = self.ready_labels()?;
-        let Some(matchers) = match_external(&request.matchers, &external) else { return Ok(stream::empty().boxed()) };
+        if request.matchers.is_empty() {
+            return Err(Error::new(Kind::Invalid, "no matchers specified"));
+        }
+        let Some(mut matchers) = match_external(&request.matchers, &external) else {
+            return Ok(stream::empty().boxed());
+        };
         if matchers.is_empty() {
-            return Err(Error::new(Kind::Invalid, "no matchers specified (excluding external labels)"));
+            // Prometheus takes no selector without any
+            matchers.extend(any_series(request.skip_chunks));
         }
         let request = SeriesRequest { range: self.clamp(request.range), ..request };
         if request.range.is_empty() {

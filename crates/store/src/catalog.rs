@@ -6,7 +6,7 @@ use std::sync::Arc;
 use block::sync::{ObjectVersion, SyncedBlock, UnseenBlock};
 use block::{BlockLocation, Path};
 use model::{BlockId, Labels, Matcher, Resolution, TimeRange};
-use storeapi::{ComponentType, StoreInfo, TsdbInfo, match_external};
+use storeapi::{ComponentType, Coverage, Spans, StoreInfo, TsdbInfo, match_external};
 use tsdb::meta::BlockMeta;
 
 use crate::choice::{Span, Wanted, choose};
@@ -33,6 +33,17 @@ pub(crate) struct Group {
     blocks: Vec<Arc<ServedBlock>>,
     /// Of the same indices.
     spans: Vec<Span>,
+}
+
+impl Group {
+    /// Where there is data of each resolution.
+    fn coverage(&self) -> Coverage {
+        let of = |resolution| {
+            let spans = self.spans.iter().filter(|span| span.resolution == resolution).map(|span| span.range);
+            spans.collect::<Spans>().at_most(Coverage::MAX_SPANS)
+        };
+        Resolution::ALL.into_iter().fold(Coverage::default(), |all, resolution| all.with(resolution, of(resolution)))
+    }
 }
 
 /// A block that a request reads, and for what time.
@@ -110,9 +121,9 @@ impl Catalog {
     }
 
     /// What an answer must say of blocks that may hold some of it. Their labels are unknown, so matchers exclude none.
-    pub(crate) fn unseen_warnings(&self, wanted: Wanted) -> impl Iterator<Item = &str> {
+    pub(crate) fn unseen_warnings(&self, wanted: &Wanted) -> impl Iterator<Item = &str> {
         let range = wanted.range.intersect(self.limit);
-        let raw_only = wanted.coarsest == Resolution::Raw && !wanted.coarser_fallback;
+        let raw_only = wanted.coarsest == Resolution::Raw && wanted.fallback.is_empty();
         let concerns =
             move |unseen: &&Unseen| !range.is_empty() && range.start < unseen.before && !(unseen.parquet && raw_only);
         self.unseen.iter().filter(concerns).map(|unseen| unseen.warning.as_str())
@@ -128,13 +139,13 @@ impl Catalog {
     }
 
     /// The blocks that answer, group by group.
-    pub(crate) fn pick(&self, matchers: &[Matcher], wanted: Wanted) -> Vec<Pick> {
-        let wanted = Wanted { range: wanted.range.intersect(self.limit), ..wanted };
+    pub(crate) fn pick(&self, matchers: &[Matcher], wanted: &Wanted) -> Vec<Pick> {
+        let wanted = Wanted { range: wanted.range.intersect(self.limit), ..wanted.clone() };
         let mut picks = Vec::new();
         for group in &self.groups {
             let Some(left) = match_external(matchers, &group.labels) else { continue };
             let left = Arc::new(left);
-            picks.extend(choose(&group.spans, wanted).into_iter().map(|choice| Pick {
+            picks.extend(choose(&group.spans, &wanted).into_iter().map(|choice| Pick {
                 block: Arc::clone(&group.blocks[choice.index]),
                 range: choice.range,
                 matchers: Arc::clone(&left),
@@ -143,7 +154,8 @@ impl Catalog {
         picks
     }
 
-    /// What the gateway says of itself: adjacent and overlapping spans of a label set are one.
+    /// What the gateway says of itself: adjacent and overlapping spans of a label set are one, whatever their
+    /// resolutions, which are told beside them.
     pub(crate) fn info(&self) -> StoreInfo {
         // Nothing to serve touches no range at all.
         let mut range = TimeRange::new(i64::MAX, i64::MIN);
@@ -154,10 +166,15 @@ impl Catalog {
                 range = TimeRange::new(range.start.min(span.range.start), range.end.max(span.range.end));
                 match joined.last_mut().filter(|last| span.range.start <= last.range.end) {
                     Some(last) => last.range.end = last.range.end.max(span.range.end),
-                    None => joined.push(TsdbInfo { labels: group.labels.clone(), range: span.range }),
+                    None => joined.push(TsdbInfo::new(group.labels.clone(), span.range)),
                 }
             }
-            tsdb_infos.append(&mut joined);
+            let coverage = group.coverage();
+            let told = |info: TsdbInfo| {
+                let coverage = coverage.within(info.range.intersect(self.limit));
+                info.with_coverage(coverage)
+            };
+            tsdb_infos.extend(joined.into_iter().map(told));
         }
         let mut label_sets: Vec<Labels> = self.groups.iter().map(|g| g.labels.clone()).collect();
         if let Some(before) = self.unseen.iter().map(|unseen| unseen.before).max() {
@@ -165,7 +182,7 @@ impl Catalog {
             let unknown = TimeRange::new(i64::MIN, before);
             range = TimeRange::new(unknown.start, range.end.max(unknown.end));
             label_sets.push(Labels::empty());
-            tsdb_infos.push(TsdbInfo { labels: Labels::empty(), range: unknown.intersect(self.limit) });
+            tsdb_infos.push(TsdbInfo::new(Labels::empty(), unknown.intersect(self.limit)));
         }
         StoreInfo {
             component: ComponentType::Store,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use model::{BlockId, Resolution, TimeRange};
+use storeapi::Spans;
 
 /// What the choice knows of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,16 +21,35 @@ pub(crate) struct Span {
 }
 
 /// What a request wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) range: TimeRange,
     /// The coarsest resolution allowed.
     pub(crate) coarsest: Resolution,
-    /// Whether coarser ones are better than nothing.
-    pub(crate) coarser_fallback: bool,
+    /// Where coarser ones are better than nothing.
+    pub(crate) fallback: Spans,
 }
 
-/// The block at `index` answers for `range`, which lies within what was wanted.
+impl Wanted {
+    /// Where data comes coarser than allowed, its windows are longer than what is asked of them: those beside the range
+    /// tell whether and how series go on there, two before it and one behind.
+    fn with_reach(&self, range: TimeRange, resolution: Resolution) -> TimeRange {
+        if resolution <= self.coarsest {
+            return range;
+        }
+        let TimeRange { mut start, mut end } = range;
+        if start == self.range.start {
+            start = start.saturating_sub(2 * resolution.millis());
+        }
+        if end == self.range.end {
+            end = end.saturating_add(resolution.millis());
+        }
+        TimeRange::new(start, end)
+    }
+}
+
+/// The block at `index` answers for `range`, which lies within what was wanted, coarser data than allowed a little
+/// beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) index: usize,
@@ -38,7 +58,7 @@ pub(crate) struct Choice {
 
 /// Chooses among the blocks of one set of external labels, sorted by the start of their ranges. Choices come in the
 /// same order.
-pub(crate) fn choose(spans: &[Span], wanted: Wanted) -> Vec<Choice> {
+pub(crate) fn choose(spans: &[Span], wanted: &Wanted) -> Vec<Choice> {
     let mut chosen = Chosen(BTreeMap::new());
     let mut gaps = if wanted.range.is_empty() { Vec::new() } else { vec![wanted.range] };
     let of = |resolution: Resolution, keep: &dyn Fn(&Span) -> bool| -> Vec<(usize, TimeRange)> {
@@ -50,17 +70,26 @@ pub(crate) fn choose(spans: &[Span], wanted: Wanted) -> Vec<Choice> {
     for resolution in allowed.into_iter().rev() {
         gaps = chosen.fill(&gaps, &of(resolution, &|_| true));
     }
-    if wanted.coarser_fallback && !gaps.is_empty() {
+    let mut gaps: Vec<TimeRange> = gaps.into_iter().collect::<Spans>().intersect(&wanted.fallback).iter().collect();
+    if !gaps.is_empty() {
         // What is marked for deletion is no reason to leave out another.
         let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest && !s.marked);
         let known: HashSet<BlockId> = finer.flat_map(|s| s.sources.iter().copied()).collect();
         // A block made of nothing but blocks that are there has nothing to add: where they have a gap, so has it.
         let adds = |span: &Span| span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s));
         for resolution in coarser {
-            gaps = chosen.fill(&gaps, &of(resolution, &adds));
+            let reaching: Vec<TimeRange> = gaps.iter().map(|gap| wanted.with_reach(*gap, resolution)).collect();
+            let open = chosen.fill(&reaching, &of(resolution, &adds)).into_iter();
+            gaps = open.map(|gap| gap.intersect(wanted.range)).filter(|gap| !gap.is_empty()).collect();
         }
     }
-    chosen.0.into_iter().map(|(index, range)| Choice { index, range }).collect()
+    let choice = |(index, range): (usize, TimeRange)| {
+        let resolution = spans[index].resolution;
+        // a gap may end in the middle of a window, which stands at its end
+        let whole = resolution.to_whole_windows(range);
+        Choice { index, range: whole.intersect(wanted.with_reach(wanted.range, resolution)) }
+    };
+    chosen.0.into_iter().map(choice).collect()
 }
 
 /// The spans that each block answers for.

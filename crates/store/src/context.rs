@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use block::reader::ReadStats;
 use block::{Bucket, HeaderCache, TombstoneCache};
-use model::{BlockId, Budget, Clock, Resolution, TimeRange, TimestampMs, rfc3339};
+use model::{BlockId, Budget, Clock, Resolution};
 use parquet_block::FooterCache;
-use storeapi::{Error, Frame, Kind, PartialResponse, Result};
+use storeapi::{Error, Frame, Kind, PartialResponse, Result, ServedCoarse};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -83,8 +83,7 @@ pub(crate) struct Context {
 struct Served {
     /// `None` when labels were asked for.
     series: Option<u64>,
-    /// The span of the chunks sent of each coarser resolution.
-    coarser: [Option<TimeRange>; 2],
+    coarse: ServedCoarse,
 }
 
 impl Context {
@@ -129,26 +128,12 @@ impl Context {
 
     /// Chunks of this resolution and closed span were sent.
     pub(crate) fn sent_chunk(&self, resolution: Resolution, min_time: i64, max_time: i64) {
-        let at = match resolution {
-            Resolution::Raw => return,
-            Resolution::FiveMinutes => 0,
-            Resolution::OneHour => 1,
-        };
-        let span = &mut self.served().coarser[at];
-        let (min, max) = span.map_or((min_time, max_time), |s| (s.start.min(min_time), s.last().max(max_time)));
-        *span = Some(TimeRange::from_closed(min, max));
+        self.served().coarse.note(resolution, min_time, max_time);
     }
 
     /// Says what was served when it was not raw.
     pub(crate) fn infos(&self) -> Vec<Frame> {
-        let coarser = self.served().coarser;
-        let resolutions = [Resolution::FiveMinutes, Resolution::OneHour];
-        let info = |(resolution, span): (Resolution, Option<TimeRange>)| {
-            let span = span?;
-            let (from, to) = (rfc3339::format(TimestampMs(span.start)), rfc3339::format(TimestampMs(span.last())));
-            Some(Frame::Info(format!("served {resolution} data for {from} to {to}")))
-        };
-        resolutions.into_iter().zip(coarser).filter_map(info).collect()
+        self.served().coarse.infos()
     }
 
     fn served(&self) -> std::sync::MutexGuard<'_, Served> {

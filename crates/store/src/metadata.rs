@@ -6,7 +6,7 @@ use block::SeriesQuery;
 use block::reader::ReaderSettings;
 use futures::{StreamExt, TryStreamExt, stream};
 use model::{Labels, Resolution, TimeRange};
-use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, Result};
+use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, Result, Spans};
 
 use crate::catalog::{Catalog, Pick};
 use crate::choice::Wanted;
@@ -20,12 +20,12 @@ type Found = std::result::Result<Vec<String>, BlockError>;
 
 /// Labels are the same at every resolution: the finest has all series, the others stand in where it is gone.
 pub(crate) fn everything(range: TimeRange) -> Wanted {
-    Wanted { range, coarsest: Resolution::Raw, coarser_fallback: true }
+    Wanted { range, coarsest: Resolution::Raw, fallback: Spans::all() }
 }
 
 /// The names of labels, external ones too, of matching series.
 pub(crate) async fn label_names(catalog: &Catalog, request: LabelNamesRequest, context: &Context) -> Result<Metadata> {
-    let picks = catalog.pick(&request.matchers, everything(request.range));
+    let picks = catalog.pick(&request.matchers, &everything(request.range));
     let removed = &request.without_replica_labels;
     let one = |pick: Pick| async move {
         let mut names = names_of(&pick, context).await.map_err(|e| (e, pick.clone()))?;
@@ -50,7 +50,7 @@ pub(crate) async fn label_values(
     }
     let mut groups: BTreeMap<Labels, Vec<Pick>> = BTreeMap::new();
     let mut inside = Vec::new();
-    for pick in catalog.pick(&request.matchers, everything(request.range)) {
+    for pick in catalog.pick(&request.matchers, &everything(request.range)) {
         // an external label hides what blocks hold under its name
         if pick.block.labels.get(&request.label).is_some() {
             groups.entry(pick.block.labels.clone()).or_default().push(pick);

@@ -237,7 +237,9 @@ impl Reading {
         while let Some(group) = groups.try_next().await? {
             let stats = &self.context.stats;
             stats.series.fetch_add(group.len() as u64, Ordering::Relaxed);
-            for series in group {
+            for mut series in group {
+                let resolution = self.pick.block.meta.resolution();
+                series.chunks = series.chunks.into_iter().map(|chunk| chunk.with_resolution(resolution)).collect();
                 stats.chunks.fetch_add(series.chunks.len() as u64, Ordering::Relaxed);
                 let bytes: usize = series.chunks.iter().map(SeriesChunk::size).sum();
                 stats.chunk_bytes.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -47,7 +47,7 @@ impl BucketStore {
     }
 
     /// What the answer must say of blocks that could not be looked at; under `Abort` that is its end.
-    fn unseen(catalog: &Catalog, wanted: Wanted, strategy: PartialResponse) -> Result<Vec<Frame>> {
+    fn unseen(catalog: &Catalog, wanted: &Wanted, strategy: PartialResponse) -> Result<Vec<Frame>> {
         let mut notes = Notes::new(strategy);
         for warning in catalog.unseen_warnings(wanted) {
             notes.warn(warning.to_owned())?;
@@ -71,11 +71,11 @@ impl Store for BucketStore {
         let wanted = Wanted {
             range: request.range,
             coarsest: Resolution::coarsest_within(request.max_resolution_ms),
-            coarser_fallback: request.coarser_fallback,
+            fallback: request.fallback(),
         };
-        let unseen = Self::unseen(&catalog, wanted, request.partial_response)?;
+        let unseen = Self::unseen(&catalog, &wanted, request.partial_response)?;
         let unseen = stream::iter(unseen.into_iter().map(Ok));
-        let picks = catalog.pick(&request.matchers, wanted);
+        let picks = catalog.pick(&request.matchers, &wanted);
         if picks.is_empty() {
             return Ok(unseen.boxed());
         }
@@ -89,7 +89,7 @@ impl Store for BucketStore {
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        let unseen = Self::unseen(&catalog, metadata::everything(request.range), request.partial_response)?;
+        let unseen = Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
         Ok(with_warnings(unseen, metadata::label_names(&catalog, request, &context).await?))
     }
 
@@ -98,7 +98,7 @@ impl Store for BucketStore {
             return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
         }
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        let unseen = Self::unseen(&catalog, metadata::everything(request.range), request.partial_response)?;
+        let unseen = Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
         Ok(with_warnings(unseen, metadata::label_values(&catalog, request, &context).await?))
     }
 }

@@ -34,7 +34,7 @@ pub struct Dataset {
 pub struct Options {
     /// Time of the first sample, in milliseconds.
     pub start: i64,
-    /// A request whose matchers are all decided by external labels is refused (sidecar, fan-out) or answered (gateway).
+    /// A request whose matchers are all decided by external labels is refused, as by Thanos' sidecars, or answered.
     pub refuses_external_matchers_only: bool,
 }
 

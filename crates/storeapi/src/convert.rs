@@ -2,17 +2,32 @@
 
 use bytes::Bytes;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
-use model::{Resolution, TimeRange};
+use model::{Resolution, TimeRange, TimestampMs};
 use tsdb::chunk::Aggregate;
 use wire::thanos as pb;
 
 use crate::{
     AggregateKind, Error, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
-    SeriesRequest, Shard,
+    SeriesRequest, Shard, Spans,
 };
 
 /// A shard count beyond this is a mistake of the caller.
 const MAX_SHARDS: i64 = 1 << 20;
+
+/// Both ends of a closed range of the wire. Beyond the times that Prometheus knows it overflows, and a Thanos sidecar
+/// over it then answers nothing.
+fn asked_times(range: TimeRange) -> (i64, i64) {
+    let known = |t: i64| t.clamp(TimestampMs::PROMETHEUS_MIN.0, TimestampMs::PROMETHEUS_MAX.0);
+    (known(range.start), known(range.last()))
+}
+
+pub(crate) fn spans_to_wire(spans: &Spans) -> Vec<pb::TimeSpan> {
+    spans.iter().map(|span| pb::TimeSpan { min_time: span.start, max_time: span.last() }).collect()
+}
+
+pub(crate) fn spans_from_wire(messages: &[pb::TimeSpan]) -> Spans {
+    messages.iter().map(|m| TimeRange::from_closed(m.min_time, m.max_time)).collect()
+}
 
 pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<SeriesRequest> {
     let range = TimeRange::from_closed(message.min_time, message.max_time);
@@ -29,14 +44,16 @@ pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<Ser
         limit: u64::try_from(message.limit).unwrap_or(0),
         batch_size: u64::try_from(message.response_batch_size).unwrap_or(0),
         coarser_fallback: message.coarser_fallback,
+        coarser_within: spans_from_wire(&message.coarser_within),
         newer_encodings: message.newer_encodings,
     })
 }
 
 pub(crate) fn series_request_to_wire(request: &SeriesRequest) -> pb::SeriesRequest {
+    let (min_time, max_time) = asked_times(request.range);
     pb::SeriesRequest {
-        min_time: request.range.start,
-        max_time: request.range.last(),
+        min_time,
+        max_time,
         matchers: wire::matchers_to_wire(&request.matchers),
         max_resolution_window: request.max_resolution_ms,
         aggregates: request.aggregates.iter().map(|a| aggregate_to_wire(*a) as i32).collect(),
@@ -53,6 +70,7 @@ pub(crate) fn series_request_to_wire(request: &SeriesRequest) -> pb::SeriesReque
         limit: request.limit.min(i64::MAX as u64) as i64,
         response_batch_size: request.batch_size.min(i64::MAX as u64) as i64,
         coarser_fallback: request.coarser_fallback,
+        coarser_within: spans_to_wire(&request.coarser_within),
         newer_encodings: request.newer_encodings,
         accepts_infos: true,
         ..pb::SeriesRequest::default()
@@ -70,11 +88,12 @@ pub(crate) fn names_request_from_wire(message: pb::LabelNamesRequest) -> Result<
 }
 
 pub(crate) fn names_request_to_wire(request: &LabelNamesRequest) -> pb::LabelNamesRequest {
+    let (start, end) = asked_times(request.range);
     pb::LabelNamesRequest {
         partial_response_disabled: request.partial_response == PartialResponse::Abort,
         partial_response_strategy: strategy(request.partial_response),
-        start: request.range.start,
-        end: request.range.last(),
+        start,
+        end,
         hints: None,
         matchers: wire::matchers_to_wire(&request.matchers),
         without_replica_labels: request.without_replica_labels.clone(),
@@ -97,12 +116,13 @@ pub(crate) fn values_request_from_wire(message: pb::LabelValuesRequest) -> Resul
 }
 
 pub(crate) fn values_request_to_wire(request: &LabelValuesRequest) -> pb::LabelValuesRequest {
+    let (start, end) = asked_times(request.range);
     pb::LabelValuesRequest {
         label: Bytes::copy_from_slice(request.label.as_bytes()),
         partial_response_disabled: request.partial_response == PartialResponse::Abort,
         partial_response_strategy: strategy(request.partial_response),
-        start: request.range.start,
-        end: request.range.last(),
+        start,
+        end,
         hints: None,
         matchers: wire::matchers_to_wire(&request.matchers),
         without_replica_labels: request.without_replica_labels.clone(),
@@ -253,6 +273,7 @@ mod tests {
             shard: Some(Shard { index: 1, total: 3, by: true, labels: vec!["job".to_owned()] }),
             limit: 7,
             coarser_fallback: true,
+            coarser_within: Spans::from_iter([TimeRange::new(5, 20), TimeRange::new(30, 40)]),
             newer_encodings: true,
             ..SeriesRequest::new(TimeRange::new(5, 100), matchers)
         };
@@ -260,6 +281,34 @@ mod tests {
         assert_eq!((message.min_time, message.max_time), (5, 99));
         let back = series_request_from_wire(message).unwrap();
         assert_eq!(format!("{back:?}"), format!("{request:?}"));
+    }
+
+    /// `time.Unix(math.MinInt64/1000+62135596801, 0)` and its like, as Prometheus' API has them.
+    #[test]
+    fn nobody_is_asked_for_times_that_prometheus_does_not_know() {
+        let bounds = (-9_223_309_901_257_974_000, 9_223_309_901_257_974_999);
+        let series = series_request_to_wire(&SeriesRequest::new(TimeRange::ALL, Vec::new()));
+        assert_eq!((series.min_time, series.max_time), bounds);
+        let (partial_response, without_replica_labels) = (PartialResponse::Warn, Vec::new());
+        let names = LabelNamesRequest {
+            range: TimeRange::ALL,
+            matchers: Vec::new(),
+            partial_response,
+            without_replica_labels: without_replica_labels.clone(),
+            limit: 0,
+        };
+        let names = names_request_to_wire(&names);
+        assert_eq!((names.start, names.end), bounds);
+        let values = LabelValuesRequest {
+            label: "a".to_owned(),
+            range: TimeRange::ALL,
+            matchers: Vec::new(),
+            partial_response,
+            without_replica_labels,
+            limit: 0,
+        };
+        let values = values_request_to_wire(&values);
+        assert_eq!((values.start, values.end), bounds);
     }
 
     #[test]

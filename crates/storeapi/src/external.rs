@@ -1,6 +1,6 @@
 //! External labels: which matchers they decide, and whether a store can hold anything at all.
 
-use model::{Labels, Matcher};
+use model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 /// Decides the matchers on external labels. `None`: they contradict, nothing here can match. Else the matchers that
 /// are left for the data.
@@ -21,6 +21,12 @@ pub fn match_external(matchers: &[Matcher], external: &Labels) -> Option<Vec<Mat
 pub fn label_sets_match(label_sets: &[Labels], matchers: &[Matcher]) -> bool {
     let agrees = |set: &Labels| matchers.iter().all(|m| set.get(&m.name).is_none_or(|value| m.matches(value)));
     label_sets.is_empty() || label_sets.iter().any(agrees)
+}
+
+/// A matcher that any series satisfies, for stores that refuse to be asked with none. Where labels alone are asked for,
+/// it is one that series without a name do not satisfy: Prometheus, which practically has none, refuses others there.
+pub fn any_series(labels_alone: bool) -> Option<Matcher> {
+    Matcher::new(MatchOp::Regex, METRIC_NAME, if labels_alone { ".+" } else { ".*" }).ok()
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 //!
 //! Nothing is buffered but a frame or two per endpoint: each endpoint is read by a task of its own, the merge takes the
 //! smallest series of all heads, joins equal label sets and drops identical chunks. An endpoint that fails is a warning
-//! that names it, or the end of the request where partial answers are refused.
+//! that names it, or the end of the request where partial answers are refused. Which resolution answers for what time is
+//! decided once for all endpoints (`plan`).
 
 mod child;
+mod joined;
 mod metadata;
+mod plan;
 mod series;
 
 use std::fmt;
@@ -14,11 +17,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use model::{Budget, Clock, Labels, Matcher, TimeRange};
+use model::{Budget, Clock, Labels, Matcher, Resolution, TimeRange};
 
+use self::plan::{Part, Wanted};
 use crate::{
-    ComponentType, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
-    SeriesRequest, Store, StoreInfo, label_sets_match, match_external,
+    ComponentType, Coverage, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
+    PartialResponse, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series, label_sets_match, match_external,
 };
 
 /// A store, what it last said of itself, and how to name it in warnings.
@@ -128,6 +132,59 @@ struct Selected {
     endpoints: Vec<Arc<Endpoint>>,
 }
 
+/// What each endpoint is asked. Labels are the same at every resolution: who wants no more asks all for all time.
+fn parts(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> Vec<Option<Part>> {
+    let fallback = request.fallback();
+    if request.skip_chunks {
+        let all = Part { range: request.range, coarser_within: fallback, keep: None };
+        return vec![Some(all); endpoints.len()];
+    }
+    let wanted = Wanted {
+        range: request.range,
+        coarsest: Resolution::coarsest_within(request.max_resolution_ms),
+        fallback,
+        matchers: &request.matchers,
+        replica_labels: &request.without_replica_labels,
+    };
+    let infos: Vec<&StoreInfo> = endpoints.iter().map(|endpoint| &endpoint.info).collect();
+    plan::plan(&infos, &wanted)
+}
+
+fn request_of(endpoint: &Endpoint, part: Part, request: &SeriesRequest) -> SeriesRequest {
+    let mut matchers = request.matchers.clone();
+    if matchers.is_empty() || refuses(&endpoint.info, &matchers) {
+        matchers.extend(any_series(request.skip_chunks));
+    }
+    SeriesRequest {
+        range: part.range,
+        matchers,
+        coarser_fallback: !part.coarser_within.is_empty(),
+        coarser_within: part.coarser_within,
+        // of what is asked for, series may be cut away
+        limit: if part.keep.is_some() { 0 } else { request.limit },
+        ..request.clone()
+    }
+}
+
+/// Whether an endpoint may refuse a request because external labels decide all matchers, as Thanos' sidecars do. Who
+/// tells its coverage does not.
+fn refuses(info: &StoreInfo, matchers: &[Matcher]) -> bool {
+    let decides = |labels: &Labels| matchers.iter().all(|matcher| labels.get(&matcher.name).is_some());
+    info.tsdb_infos.iter().all(|tsdb| tsdb.coverage.is_none()) && info.label_sets.iter().any(decides)
+}
+
+/// What a fan-out announces of the data behind an endpoint.
+fn announced_above(component: ComponentType, info: &TsdbInfo, selector: &Labels) -> TsdbInfo {
+    let own = selector.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+    let raw = || component.is_raw_alone().then(|| Coverage::raw(info.range));
+    TsdbInfo {
+        labels: info.labels.overlaid(selector),
+        coverage: info.coverage.clone().or_else(raw),
+        announced: info.announced.iter().cloned().chain(own).collect(),
+        ..info.clone()
+    }
+}
+
 fn address_matches(address: &str, selector: &[Matcher]) -> bool {
     selector.iter().all(|m| m.name != "__address__" || m.matches(address.as_bytes()))
 }
@@ -154,30 +211,35 @@ impl Store for Fanout {
             ranges.iter().map(|r| r.start).min().unwrap_or(i64::MIN),
             ranges.iter().map(|r| r.end).max().unwrap_or(i64::MAX),
         );
-        let mut tsdb_infos: Vec<_> = endpoints.iter().flat_map(|e| e.info.tsdb_infos.clone()).collect();
-        tsdb_infos.iter_mut().for_each(|info| info.labels = info.labels.overlaid(selector));
+        let tsdb_infos = endpoints.iter().flat_map(|e| {
+            let above = |info: &TsdbInfo| announced_above(e.info.component, info, selector);
+            e.info.tsdb_infos.iter().map(above).collect::<Vec<_>>()
+        });
         Ok(StoreInfo {
             component: ComponentType::Query,
             label_sets,
             range,
             supports_sharding: true,
             supports_without_replica_labels: true,
-            tsdb_infos,
+            tsdb_infos: tsdb_infos.collect(),
         })
     }
 
     async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
+        if request.matchers.is_empty() {
+            return Err(Error::new(Kind::Invalid, "no matchers specified"));
+        }
         let selected = self.select(&request.matchers, request.range, request.partial_response)?;
         let Some(Selected { matchers, endpoints }) = selected else { return Ok(futures::stream::empty().boxed()) };
-        if matchers.is_empty() {
-            return Err(Error::new(Kind::Invalid, "no matchers specified (excluding selector labels)"));
-        }
         let request = SeriesRequest { matchers, ..request };
-        let feeds = endpoints
-            .into_iter()
-            .map(|e| child::Feed::open(e, &request, &self.settings.budget, self.limits()))
-            .collect();
-        Ok(series::merge(feeds, request.partial_response, request.limit))
+        let parts = parts(&endpoints, &request);
+        let asked = endpoints.into_iter().zip(parts).filter_map(|(endpoint, part)| Some((endpoint, part?)));
+        let feeds = asked.map(|(endpoint, part)| {
+            let keep = part.keep.clone();
+            let request = request_of(&endpoint, part, &request);
+            (child::Feed::open(endpoint, request, &self.settings.budget, self.limits()), keep)
+        });
+        Ok(series::merge(feeds.collect(), request.partial_response, request.limit))
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {

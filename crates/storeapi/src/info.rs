@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use model::{Labels, TimeRange};
+use model::{Labels, Resolution, TimeRange};
 use tonic::{Request, Response, Status};
 use wire::thanos::info as pb;
 use wire::thanos::info::info_server::InfoServer;
 
-use crate::{ComponentType, Store, StoreInfo, TsdbInfo};
+use crate::convert::{spans_from_wire, spans_to_wire};
+use crate::{ComponentType, Coverage, Store, StoreInfo, TsdbInfo};
 
 /// The APIs an endpoint offers beside StoreAPI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,8 @@ fn info_to_wire(store: &StoreInfo, capabilities: &Capabilities) -> pb::InfoRespo
         labels: Some(wire::label_set(&info.labels)),
         min_time: info.range.start,
         max_time: info.range.last(),
+        coverage: info.coverage.as_ref().map(coverage_to_wire),
+        announced_labels: info.announced.clone(),
     };
     pb::InfoResponse {
         label_sets: store.label_sets.iter().map(wire::label_set).collect(),
@@ -78,12 +81,30 @@ fn info_to_wire(store: &StoreInfo, capabilities: &Capabilities) -> pb::InfoRespo
     }
 }
 
+fn coverage_to_wire(coverage: &Coverage) -> pb::Coverage {
+    let spans = |resolution| spans_to_wire(coverage.of(resolution));
+    pb::Coverage {
+        raw: spans(Resolution::Raw),
+        five_minutes: spans(Resolution::FiveMinutes),
+        one_hour: spans(Resolution::OneHour),
+    }
+}
+
+fn coverage_from_wire(message: &pb::Coverage) -> Coverage {
+    Coverage::default()
+        .with(Resolution::Raw, spans_from_wire(&message.raw))
+        .with(Resolution::FiveMinutes, spans_from_wire(&message.five_minutes))
+        .with(Resolution::OneHour, spans_from_wire(&message.one_hour))
+}
+
 pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> EndpointInfo {
     let component = ComponentType::from_name(&message.component_type);
     let label_sets: Vec<Labels> = message.label_sets.iter().map(|set| wire::labels_from_set(Some(set))).collect();
     let tsdb_info = |info: &pb::TsdbInfo| TsdbInfo {
         labels: wire::labels_from_set(info.labels.as_ref()),
         range: TimeRange::from_closed(info.min_time, info.max_time),
+        coverage: info.coverage.as_ref().map(coverage_from_wire),
+        announced: info.announced_labels.clone(),
     };
     let store = message.store.map(|store| StoreInfo {
         component,
@@ -107,18 +128,23 @@ pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> EndpointInfo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Spans;
 
     #[test]
     fn info_survives_the_round_trip_with_an_unbounded_end() {
         let labels = Labels::from_pairs([("region", "eu")]);
         let range = TimeRange::new(5, i64::MAX);
+        let gap = Spans::from_iter([TimeRange::new(5, 20), TimeRange::new(30, 40)]);
+        let coverage = Coverage::raw(TimeRange::new(100, i64::MAX)).with(Resolution::OneHour, gap);
+        let covered = TsdbInfo::new(labels.clone(), range).with_coverage(coverage);
+        let unsaid = TsdbInfo::new(labels.clone(), range);
         let store = StoreInfo {
             component: ComponentType::Sidecar,
-            label_sets: vec![labels.clone()],
+            label_sets: vec![labels],
             range,
             supports_sharding: true,
             supports_without_replica_labels: true,
-            tsdb_infos: vec![TsdbInfo { labels, range }],
+            tsdb_infos: vec![TsdbInfo { announced: vec!["tier".to_owned()], ..covered }, unsaid],
         };
         let capabilities = Capabilities { exemplars: Some(TimeRange::new(1, 10)), query: true, ..Default::default() };
         let message = info_to_wire(&store, &capabilities);

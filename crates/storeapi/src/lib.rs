@@ -8,23 +8,29 @@ pub mod client;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod convert;
+mod coverage;
 mod error;
 mod external;
 pub mod fanout;
 pub mod info;
 mod limit;
 mod request;
+mod served;
 pub mod server;
 mod sort;
+mod spans;
 mod store;
 #[cfg(test)]
 mod testing;
 
+pub use coverage::Coverage;
 pub use error::{Error, Kind, Result};
-pub use external::{label_sets_match, match_external};
+pub use external::{any_series, label_sets_match, match_external};
 pub use limit::{Limited, SeriesLimits};
 /// What frames are made of.
 pub use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
 pub use request::{AggregateKind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Shard};
+pub use served::ServedCoarse;
 pub use sort::{Incoming, LabelChange, ResortByRun};
+pub use spans::Spans;
 pub use store::{ComponentType, Frame, FrameStream, Metadata, Store, StoreInfo, TsdbInfo};

@@ -3,6 +3,8 @@
 use model::{Labels, Matcher, TimeRange};
 use tsdb::chunk::Aggregate;
 
+use crate::Spans;
+
 /// What to do when a part of the answer cannot be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PartialResponse {
@@ -61,6 +63,8 @@ pub struct SeriesRequest {
     pub batch_size: u64,
     /// Private: coarser data than asked may be sent where nothing finer exists.
     pub coarser_fallback: bool,
+    /// Private: for these spans alone; none stands for all of time.
+    pub coarser_within: Spans,
     /// Private: the caller decodes XOR2 and the start-timestamp encodings.
     pub newer_encodings: bool,
 }
@@ -79,7 +83,17 @@ impl SeriesRequest {
             limit: 0,
             batch_size: 64,
             coarser_fallback: false,
+            coarser_within: Spans::default(),
             newer_encodings: false,
+        }
+    }
+
+    /// Where coarser data than asked may be sent if there is nothing finer.
+    pub fn fallback(&self) -> Spans {
+        match (self.coarser_fallback, self.coarser_within.is_empty()) {
+            (false, _) => Spans::default(),
+            (true, true) => Spans::all(),
+            (true, false) => self.coarser_within.clone(),
         }
     }
 }

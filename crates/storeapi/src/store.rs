@@ -1,5 +1,6 @@
 //! The seam between those who hold series and those who want them.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -7,7 +8,7 @@ use futures::stream::BoxStream;
 use merge::Series;
 use model::{Labels, TimeRange};
 
-use crate::{LabelNamesRequest, LabelValuesRequest, Result, SeriesRequest};
+use crate::{Coverage, LabelNamesRequest, LabelValuesRequest, Result, SeriesRequest};
 
 /// Which kind of process stands behind a store; spelt as Thanos spells it in `Info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +33,11 @@ impl ComponentType {
         }
     }
 
+    /// Whether all that such a process has is raw, even if it does not say so.
+    pub fn is_raw_alone(self) -> bool {
+        matches!(self, ComponentType::Sidecar | ComponentType::Receive | ComponentType::Rule)
+    }
+
     pub fn from_name(name: &str) -> ComponentType {
         use ComponentType::*;
         [Sidecar, Store, Receive, Rule, Query].into_iter().find(|c| c.as_str() == name).unwrap_or(Unknown)
@@ -49,6 +55,22 @@ impl fmt::Display for ComponentType {
 pub struct TsdbInfo {
     pub labels: Labels,
     pub range: TimeRange,
+    /// What of it is there at which resolution; `None` where the store does not say.
+    pub coverage: Option<Coverage>,
+    /// Names of labels of the set that series do not carry: those of queriers, which are only announced.
+    pub announced: Vec<String>,
+}
+
+impl TsdbInfo {
+    /// Of a store that does not say which resolutions it has.
+    pub fn new(labels: Labels, range: TimeRange) -> TsdbInfo {
+        TsdbInfo { labels, range, coverage: None, announced: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn with_coverage(self, coverage: Coverage) -> TsdbInfo {
+        TsdbInfo { coverage: Some(coverage), ..self }
+    }
 }
 
 /// What a store says of itself.
@@ -61,6 +83,26 @@ pub struct StoreInfo {
     pub supports_sharding: bool,
     pub supports_without_replica_labels: bool,
     pub tsdb_infos: Vec<TsdbInfo>,
+}
+
+impl StoreInfo {
+    /// The label sets of which the store tells no more, for which it may have data at any time. One without any label
+    /// set may have data of any.
+    pub(crate) fn untold(&self) -> Vec<TsdbInfo> {
+        let told: HashSet<&Labels> = self.tsdb_infos.iter().map(|tsdb| &tsdb.labels).collect();
+        let anything = self.label_sets.is_empty().then(Labels::empty);
+        let untold = self.label_sets.iter().cloned().chain(anything).filter(|labels| !told.contains(labels));
+        untold.map(|labels| TsdbInfo::new(labels, self.range)).collect()
+    }
+
+    /// The same store, which is still to be asked but not to be relied upon: nobody need hold back because of what it
+    /// has.
+    #[must_use]
+    pub fn covering_nothing(mut self) -> StoreInfo {
+        self.tsdb_infos.extend(self.untold());
+        self.tsdb_infos.iter_mut().for_each(|tsdb| tsdb.coverage = Some(Coverage::default()));
+        self
+    }
 }
 
 /// A piece of the answer to a [`SeriesRequest`].

@@ -109,6 +109,12 @@ impl Series {
         let samples = self.samples.iter().filter(|sample| range.contains(sample.t)).cloned().collect();
         Series { labels: self.labels.clone(), samples, integers: self.integers }
     }
+
+    /// The same samples, as many times further apart.
+    pub(super) fn stretched(&self, factor: i64) -> Series {
+        let samples = self.samples.iter().cloned().map(|sample| Sample { t: sample.t * factor, ..sample }).collect();
+        Series { labels: self.labels.clone(), samples, integers: self.integers }
+    }
 }
 
 /// All series, sorted by labels.
@@ -426,14 +432,29 @@ pub(super) fn compacted() -> Vec<TimeRange> {
 
 /// Writes the series as blocks of these ranges and gives their folders.
 pub(super) fn write_blocks(folder: &Path, series: &[Series], ranges: &[TimeRange]) -> Vec<PathBuf> {
+    write(folder, series, ranges, None)
+}
+
+/// The same, as a sidecar uploads them.
+pub(super) fn write_labelled_blocks(
+    folder: &Path,
+    series: &[Series],
+    ranges: &[TimeRange],
+    external_labels: &Labels,
+) -> Vec<PathBuf> {
+    write(folder, series, ranges, Some(external_labels))
+}
+
+fn write(folder: &Path, series: &[Series], ranges: &[TimeRange], external_labels: Option<&Labels>) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for range in ranges.iter().copied() {
         let mut builder = BlockBuilder::new();
         for series in series {
             push(&mut builder, &series.within(range)).unwrap_or_else(|e| panic!("{}: {e}", series.labels));
         }
-        let id = BlockId::from_parts(range.end as u64, 1);
-        let files = builder.finish(BlockDescription { id, range, external_labels: None });
+        let entropy = external_labels.map_or(1, |labels| u128::from(labels.hash64()));
+        let id = BlockId::from_parts(range.end as u64, entropy);
+        let files = builder.finish(BlockDescription { id, range, external_labels: external_labels.cloned() });
         files.expect("series in order").save(folder).expect("a block is written");
         folders.push(folder.join(id.to_string()));
     }

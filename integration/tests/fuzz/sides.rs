@@ -82,6 +82,7 @@ impl Sides {
             text: text.to_owned(),
             grid,
             lookback_ms: LOOKBACK_MS,
+            dynamic_lookback: true,
             dedup: Dedup::Off,
             timeout: Duration::from_secs(60),
             source: Arc::clone(&self.source),
@@ -107,8 +108,14 @@ impl Sides {
 }
 
 fn theirs(prometheus: &Prometheus, text: &str, grid: Grid) -> Outcome {
+    ask(&prometheus.url, text, grid, &[])
+}
+
+/// Asks an HTTP API of Prometheus' kind; `more` are further parameters.
+pub(super) fn ask(url: &str, text: &str, grid: Grid, more: &[(&str, &str)]) -> Outcome {
     let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
     let mut fields = vec![("query".to_owned(), text.to_owned())];
+    fields.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let path = if grid.is_instant() {
         fields.push(("time".to_owned(), seconds(grid.start_ms)));
         "/api/v1/query"
@@ -118,7 +125,7 @@ fn theirs(prometheus: &Prometheus, text: &str, grid: Grid) -> Outcome {
         }
         "/api/v1/query_range"
     };
-    let answer = http::post_form(&format!("{}{path}", prometheus.url), &fields);
+    let answer = http::post_form(&format!("{url}{path}"), &fields);
     let body = answer.and_then(|answer| answer.json()).unwrap_or_else(|e| panic!("{text}: {e:#}"));
     outcome::theirs(&body).unwrap_or_else(|e| panic!("{text}: {e:#}: {body}"))
 }

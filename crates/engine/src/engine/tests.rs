@@ -45,6 +45,7 @@ fn query(text: &str, source: Arc<dyn SeriesSource>) -> Query {
         text: text.to_owned(),
         grid: Grid { start_ms: 0, end_ms: 900_000, step_ms: 10_000 },
         lookback_ms: 300_000,
+        dynamic_lookback: true,
         dedup: Dedup::Off,
         timeout: Duration::from_secs(30),
         source,

@@ -5,10 +5,11 @@ use promql::ast::{At, Call, Expr, ExprKind, Span, Subquery, ValueType};
 use promql::kernels::window::Steps;
 
 use super::{Above, Lowering, Result};
+use crate::downsampled::Treatment;
 use crate::ops::info::InfoSpec;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{PromNode, PromOp, StepGrid};
-use crate::read::{Reading, Windows};
+use crate::read::Reading;
 use crate::{QueryError, Select, SelectHints};
 
 const TARGET_INFO: &str = "target_info";
@@ -49,6 +50,7 @@ impl Lowering {
         let times = self.info_times(&call.args[0])?.unwrap_or(ReadTimes { fixed: None, offset: 0 });
         let range = self.samples(times.fixed.map(At::Millis), times.offset, (self.lookback_ms, 0));
         let hints = SelectHints { step_ms: self.grid.step_ms, func: "info".to_owned(), ..SelectHints::default() };
+        let treatment = Treatment::of("info", true);
         let window = WindowSpec {
             function: WindowFunction::Seen,
             name: "info".to_owned(),
@@ -62,14 +64,21 @@ impl Lowering {
         let spec = InfoSpec {
             names: info_names(names)?,
             data,
-            select: Select { matchers: Vec::new(), range, hints },
+            select: Select {
+                matchers: Vec::new(),
+                range,
+                max_resolution_ms: self.max_resolution_ms,
+                aggregates: treatment.aggregates(),
+                hints,
+            },
             reading: Reading {
                 function: "info".to_owned(),
+                treatment,
                 range,
                 dedup: self.dedup,
                 totals_only: false,
-                window_ms: self.lookback_ms,
-                windows: Windows::Lookback { max_resolution_ms: self.max_resolution_ms },
+                fill_above_ms: self.fill_above_ms(),
+                max_resolution_ms: self.max_resolution_ms,
                 buffered: None,
                 edges_only: false,
             },

@@ -17,6 +17,7 @@ use crate::exec::{Inputs, Operator, RowStream};
 use crate::read::{Reader, Reading};
 
 mod evaluator;
+mod fill;
 mod points;
 mod spec;
 
@@ -78,7 +79,7 @@ impl SelectorWorker {
             self.reader.drop_stale();
         }
         let samples = (self.reader.floats(), self.reader.histograms());
-        self.evaluator.series(labels, false, samples, self.reader.widened())?;
+        self.evaluator.series(labels, false, samples, self.reader.coarse())?;
         Ok(decoded)
     }
 }

@@ -72,11 +72,10 @@ impl TsdbSource {
 
     /// The blocks that answer: per time the coarsest resolution that is wanted, finer where that is missing.
     fn chosen(&self, select: &Select) -> Vec<usize> {
-        let limit = select.hints.max_resolution_ms(self.settings.max_resolution_ms);
         let mut wanted: Vec<usize> = (0..self.blocks.len()).collect();
         wanted.retain(|b| {
             let meta = &self.blocks[*b].meta;
-            meta.resolution().millis() <= limit && meta.range().overlaps(select.range)
+            meta.resolution().millis() <= select.max_resolution_ms && meta.range().overlaps(select.range)
         });
         wanted.sort_by_key(|b| std::cmp::Reverse(self.blocks[*b].meta.resolution()));
         let mut chosen: Vec<usize> = Vec::new();
@@ -295,6 +294,10 @@ impl Block {
 }
 
 impl SeriesSource for TsdbSource {
+    fn max_resolution_ms(&self) -> i64 {
+        self.settings.max_resolution_ms
+    }
+
     fn select(&self, select: Select) -> SourceStream {
         match self.merged(&select) {
             Err(e) => futures::stream::iter([Err(e)]).boxed(),

@@ -1,5 +1,8 @@
 //! What the tests of the engine share: running queries and comparing values.
 
+#[allow(dead_code)] // not every test needs series at several resolutions
+pub(crate) mod levels;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ pub(crate) fn run(
         text: text.to_owned(),
         grid,
         lookback_ms: 300_000,
+        dynamic_lookback: true,
         dedup,
         timeout: Duration::from_secs(60),
         source: Arc::clone(source),

@@ -11,10 +11,6 @@ use super::params::Params;
 use crate::settings::Settings;
 use crate::source::Reading;
 
-/// Window lengths of downsampled data, in milliseconds.
-const FIVE_MINUTES: i64 = 300_000;
-const ONE_HOUR: i64 = 3_600_000;
-
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) dedup: Dedup,
@@ -49,7 +45,7 @@ impl Options {
                 return Err(ApiError::parameter("lookback_delta", "must be a positive duration"));
             }
             Some(ms) => ms,
-            None => default_lookback(settings, max_resolution_ms),
+            None => i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX),
         };
         Ok(Options {
             dedup: if replica_labels.is_empty() { Dedup::Off } else { settings.dedup },
@@ -100,37 +96,4 @@ fn max_resolution(params: &Params, settings: &Settings, auto_ms: i64) -> Result<
         return Err(ApiError::parameter("max_source_resolution", reason));
     }
     Ok(chosen)
-}
-
-/// Windows of downsampled data stand further apart than raw samples: look back at least one of the coarsest that may
-/// be read.
-fn default_lookback(settings: &Settings, max_resolution_ms: i64) -> i64 {
-    let lookback = i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX);
-    if !settings.dynamic_lookback {
-        return lookback;
-    }
-    if max_resolution_ms > FIVE_MINUTES.max(lookback) {
-        return lookback.max(ONE_HOUR);
-    }
-    if max_resolution_ms > lookback { lookback.max(FIVE_MINUTES) } else { lookback }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lookback_grows_with_the_resolution() {
-        let lookback = |default_s, resolution_s: i64| {
-            let settings = Settings { lookback: Duration::from_secs(default_s), ..Settings::default() };
-            default_lookback(&settings, resolution_s * 1000) / 1000
-        };
-        assert_eq!(lookback(300, 0), 300);
-        assert_eq!(lookback(300, 300), 300);
-        assert_eq!(lookback(300, 3600), 3600);
-        assert_eq!(lookback(60, 120), 300);
-        assert_eq!(lookback(7200, 3600), 7200);
-        let fixed = Settings { dynamic_lookback: false, ..Settings::default() };
-        assert_eq!(default_lookback(&fixed, ONE_HOUR), FIVE_MINUTES);
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Form;
 use axum::extract::{FromRequest, Query, Request};
 use http::{Method, header};
-use model::{Matcher, rfc3339};
+use model::{Matcher, TimestampMs, rfc3339};
 use promql::{parse_duration, parse_selector, quote};
 use storeapi::Shard;
 
@@ -130,18 +130,19 @@ impl Params {
     }
 }
 
-/// Seconds furthest from the epoch whose milliseconds we reckon with, so that adding to them cannot overflow.
-const MAX_SECONDS: f64 = 9.2e15;
+/// Seconds furthest from the epoch: those of the times that Prometheus knows, which clients send back.
+const MAX_SECONDS: f64 = 9_223_309_901_257_974.0;
 
 fn parse_time(text: &str) -> Result<i64, String> {
     match text {
         // how Go prints the earliest and the latest time it knows, which clients send back
-        "-292273086-05-16T16:47:06Z" => return Ok(i64::MIN),
-        "292277025-08-18T07:12:54.999999999Z" => return Ok(i64::MAX),
+        "-292273086-05-16T16:47:06Z" => return Ok(TimestampMs::PROMETHEUS_MIN.0),
+        "292277025-08-18T07:12:54.999999999Z" => return Ok(TimestampMs::PROMETHEUS_MAX.0),
         _ => {}
     }
-    if let Some(seconds) = parse_float(text).filter(|seconds| seconds.abs() < MAX_SECONDS) {
-        return Ok((seconds * 1000.0).round() as i64);
+    if let Some(seconds) = parse_float(text).filter(|seconds| seconds.abs() <= MAX_SECONDS) {
+        // milliseconds of whole seconds that far from the epoch are none of a float
+        return Ok(seconds.trunc() as i64 * 1000 + (seconds.fract() * 1000.0).round() as i64);
     }
     let invalid = || format!("cannot parse {} to a valid timestamp", quote(text.as_bytes()));
     rfc3339::parse(text).map(|time| time.0).ok_or_else(invalid)
@@ -181,10 +182,15 @@ mod tests {
             ("-1.5", -1500),
             ("2026-01-01T00:00:00Z", 1_767_225_600_000),
             ("2026-01-01T01:00:00.5+01:00", 1_767_225_600_500),
+            ("1767225600.0015", 1_767_225_600_001),
+            ("-9223309901257974", -9_223_309_901_257_974_000),
+            ("9223309901257974", 9_223_309_901_257_974_000),
+            ("-292273086-05-16T16:47:06Z", -9_223_309_901_257_974_000),
+            ("292277025-08-18T07:12:54.999999999Z", 9_223_309_901_257_974_999),
         ] {
             assert_eq!(parse_time(text), Ok(ms), "{text}");
         }
-        for text in ["", "x", "NaN", "Inf", "1e300", "2026-01-01"] {
+        for text in ["", "x", "NaN", "Inf", "1e300", "-9223309901257976", "2026-01-01"] {
             assert_eq!(parse_time(text).unwrap_err(), format!("cannot parse \"{text}\" to a valid timestamp"));
         }
     }

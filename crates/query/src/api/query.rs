@@ -125,6 +125,7 @@ impl Api {
             text: params.get("query").unwrap_or_default().to_owned(),
             grid,
             lookback_ms: options.lookback_ms,
+            dynamic_lookback: self.settings.dynamic_lookback,
             dedup: options.dedup,
             timeout,
             source: Arc::new(StoreSource::new(store, options.reading.clone())),

@@ -217,7 +217,7 @@ async fn parameters_shape_the_query() {
 
     f.get("/api/v1/query?query=up&dedup=0&partial_response=false&max_source_resolution=1h&timeout=10s").await;
     let query = f.last_query();
-    assert_eq!((query.dedup, query.lookback_ms), (Dedup::Off, 3_600_000));
+    assert_eq!((query.dedup, query.lookback_ms), (Dedup::Off, 300_000));
     assert!(query.timeout <= Duration::from_secs(10));
     let source = format!("{:?}", query.source);
     assert!(source.contains("replica_labels: [], partial_response: Abort, max_resolution_ms: 3600000"), "{source}");

@@ -217,9 +217,10 @@ impl Endpoints for EndpointSet {
                 None if strict => everything(),
                 None => continue,
             };
-            let store: Arc<dyn Store> = match health.error {
-                Some(reason) if !strict => Arc::new(Down { info: info.clone(), reason }),
-                _ => Arc::clone(&member.store),
+            let (store, info): (Arc<dyn Store>, StoreInfo) = match health.error {
+                // others answer for what it has, as far as they can
+                Some(reason) if !strict => (Arc::new(Down { info: info.clone(), reason }), info.covering_nothing()),
+                _ => (Arc::clone(&member.store), info),
             };
             endpoints.push(Arc::new(Endpoint { address: address.clone(), store, info }));
         }

@@ -2,7 +2,7 @@ use axum::body::Bytes;
 use engine::SelectHints;
 use merge::{ChunkBytes, ChunkContent, SeriesChunk};
 use model::{Labels, TimeRange};
-use tsdb::chunk::Encoding;
+use tsdb::chunk::{Aggregate, Encoding};
 
 use super::*;
 
@@ -53,20 +53,6 @@ async fn an_error_ends_the_stream_and_keeps_its_kind() {
 }
 
 #[test]
-fn functions_ask_for_the_aggregates_thanos_asks_for() {
-    let of = |name| -> Vec<AggregateKind> { aggregates_for(name) };
-    let kinds =
-        |aggregates: &[Aggregate]| -> Vec<AggregateKind> { aggregates.iter().map(|a| AggregateKind::Of(*a)).collect() };
-    assert_eq!(of("rate"), kinds(&[Aggregate::Counter]));
-    assert_eq!(of("min_over_time"), kinds(&[Aggregate::Min]));
-    assert_eq!(of("max"), kinds(&[Aggregate::Max]));
-    assert_eq!(of("count_over_time"), kinds(&[Aggregate::Count]));
-    assert_eq!(of("sum_over_time"), kinds(&[Aggregate::Sum]));
-    assert_eq!(of("sum"), kinds(&[Aggregate::Count, Aggregate::Sum]));
-    assert_eq!(of(""), kinds(&[Aggregate::Count, Aggregate::Sum]));
-}
-
-#[test]
 fn requests_carry_what_the_query_said() {
     let store: Arc<dyn Store> = Arc::new(storeapi::conformance::MemoryStore::from_series(Labels::empty(), Vec::new()));
     let reading = Reading {
@@ -75,8 +61,15 @@ fn requests_carry_what_the_query_said() {
         max_resolution_ms: 300_000,
         shard: None,
     };
-    let select = Select { matchers: Vec::new(), range: TimeRange::new(0, 10), hints: SelectHints::default() };
+    let select = Select {
+        matchers: Vec::new(),
+        range: TimeRange::new(0, 10),
+        max_resolution_ms: 300_000,
+        aggregates: vec![Aggregate::Counter],
+        hints: SelectHints::default(),
+    };
     let request = StoreSource::new(store, reading).request(select);
+    assert_eq!(request.aggregates, [AggregateKind::Of(Aggregate::Counter)]);
     assert_eq!(request.without_replica_labels, ["replica"]);
     assert_eq!((request.partial_response, request.max_resolution_ms), (PartialResponse::Abort, 300_000));
     assert!(request.newer_encodings && request.coarser_fallback && !request.skip_chunks);

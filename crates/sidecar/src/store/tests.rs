@@ -6,7 +6,7 @@ use super::*;
 use crate::settings::MinTime;
 use crate::testing::{FakePrometheus, clock};
 
-const OPTIONS: Options = Options { start: 1_700_000_000_000, refuses_external_matchers_only: true };
+const OPTIONS: Options = Options { start: 1_700_000_000_000, refuses_external_matchers_only: false };
 
 async fn store_of(fake: Arc<FakePrometheus>, min_time: i64) -> PrometheusStore {
     let external = fake.data.external.clone();
@@ -64,6 +64,33 @@ async fn nothing_older_than_the_limit_is_served() {
     assert_eq!(store.info().await.unwrap().range, TimeRange::new(1_005_000, i64::MAX));
     assert!(frames(&store, request(TimeRange::new(0, 1_005_000))).await.is_empty());
     assert_eq!(frames(&store, request(TimeRange::new(0, 1_006_000))).await.len(), 1);
+}
+
+#[tokio::test]
+async fn external_labels_alone_select_all_and_no_matchers_nothing() {
+    let mut data = data(2);
+    data.series.push((Labels::from_pairs([("pod", "nameless")]), vec![(1_000_000, 1.0)]));
+    let store = store_of(Arc::new(FakePrometheus::new(data)), 0).await;
+    let cluster = SeriesRequest { matchers: vec![Matcher::equal("cluster", "a")], ..request(TimeRange::ALL) };
+    let series = async |request| {
+        let found = frames(&store, request).await.into_iter().map(|frame| match frame.unwrap() {
+            Frame::Series(series) => series.len(),
+            other => panic!("{other:?}"),
+        });
+        found.sum::<usize>()
+    };
+    assert_eq!(series(cluster.clone()).await, 3, "a series without a name is one");
+    assert_eq!(series(SeriesRequest { skip_chunks: true, ..cluster.clone() }).await, 2);
+    let nothing = frames(&store, SeriesRequest { matchers: Vec::new(), ..cluster }).await.pop().unwrap();
+    assert_eq!(nothing.unwrap_err().kind(), Kind::Invalid);
+}
+
+#[tokio::test]
+async fn all_it_has_is_said_to_be_raw() {
+    let store = store_of(Arc::new(FakePrometheus::new(data(1))), 1_005_000).await;
+    let info = store.info().await.unwrap();
+    let coverage = info.tsdb_infos[0].coverage.clone();
+    assert_eq!(coverage, Some(Coverage::raw(TimeRange::new(1_005_000, i64::MAX))));
 }
 
 #[tokio::test]

@@ -77,9 +77,36 @@ fn other_labels_are_other_groups() {
     other.labels = Labels::from_pairs([("a", "c")]);
     let catalog = Catalog::new(&[synced(1, Resolution::FiveMinutes, false, &[1]), other], TimeRange::ALL);
     assert_eq!(catalog.blocks().count(), 2);
-    let wanted = Wanted { range: TimeRange::ALL, coarsest: Resolution::OneHour, coarser_fallback: false };
+    let wanted = Wanted { range: TimeRange::ALL, coarsest: Resolution::OneHour, fallback: Spans::default() };
     let matchers = [Matcher::equal("a", "c"), Matcher::equal("x", "y")];
-    let picks = catalog.pick(&matchers, wanted);
+    let picks = catalog.pick(&matchers, &wanted);
     let [pick] = &picks[..] else { panic!("{picks:?}") };
     assert_eq!((pick.block.labels.to_string(), &pick.matchers[..]), (r#"{a="c"}"#.into(), &matchers[1..]));
+}
+
+fn spanning(n: u128, resolution: Resolution, range: (i64, i64)) -> SyncedBlock {
+    let mut block = synced(n, resolution, resolution != Resolution::Raw, &[n]);
+    let mut meta = (*block.meta).clone();
+    (meta.min_time, meta.max_time) = range;
+    block.meta = Arc::new(meta);
+    block
+}
+
+#[test]
+fn what_is_said_of_resolutions_has_the_gaps_they_have() {
+    use Resolution::{FiveMinutes, OneHour, Raw};
+    let blocks = [
+        spanning(1, Raw, (0, 10)),
+        spanning(2, Raw, (10, 20)),
+        spanning(3, Raw, (30, 40)),
+        spanning(4, FiveMinutes, (0, 50)),
+        spanning(5, OneHour, (60, 80)),
+    ];
+    let info = Catalog::new(&blocks, TimeRange::new(5, 70)).info();
+    let spans = |spans: &[(i64, i64)]| spans.iter().map(|(start, end)| TimeRange::new(*start, *end)).collect::<Spans>();
+    let [first, second] = &info.tsdb_infos[..] else { panic!("{info:?}") };
+    assert_eq!((first.range, second.range), (TimeRange::new(0, 50), TimeRange::new(60, 80)));
+    let fine = Coverage::default().with(Raw, spans(&[(5, 20), (30, 40)])).with(FiveMinutes, spans(&[(5, 50)]));
+    assert_eq!(first.coverage, Some(fine));
+    assert_eq!(second.coverage, Some(Coverage::default().with(OneHour, spans(&[(60, 70)]))));
 }

@@ -29,13 +29,25 @@ fn hours(range: TimeRange) -> String {
     format!("{}-{}", range.start / HOUR, range.end / HOUR)
 }
 
-/// What is chosen, as `resolution block for span`.
+/// What is chosen, as `resolution block for span` of what is asked for.
 fn check(blocks: &str, request: &str, coarsest: Resolution, coarser_fallback: bool, expected: &[&str]) {
-    let spans = spans(blocks);
-    let chosen = choose(&spans, Wanted { range: range(request), coarsest, coarser_fallback });
+    let fallback = if coarser_fallback { Spans::all() } else { Spans::default() };
+    check_within(blocks, request, coarsest, fallback, expected);
+}
+
+fn check_within(blocks: &str, request: &str, coarsest: Resolution, fallback: Spans, expected: &[&str]) {
+    let (spans, wanted) = (spans(blocks), range(request));
+    let chosen = choose(&spans, &Wanted { range: wanted, coarsest, fallback });
     let shown: Vec<String> = chosen
         .iter()
-        .map(|c| format!("{} {} for {}", spans[c.index].resolution, hours(spans[c.index].range), hours(c.range)))
+        .map(|c| {
+            format!(
+                "{} {} for {}",
+                spans[c.index].resolution,
+                hours(spans[c.index].range),
+                hours(c.range.intersect(wanted))
+            )
+        })
         .collect();
     assert_eq!(shown, expected, "{blocks}, {request} up to {coarsest}");
 }
@@ -110,4 +122,42 @@ fn what_is_marked_for_deletion_is_no_reason_to_leave_out_a_coarser_block() {
     let chosen = ["raw 0-2 for 0-6", "5m 0-6 for 2-4", "raw 4-6 for 0-6"];
     check("raw 0-2 a marked\nraw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &chosen);
     check("raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b marked", "0-6", Raw, true, &["raw 0-2 for 0-6", "raw 4-6 for 0-6"]);
+}
+
+#[test]
+fn a_gap_that_ends_in_a_window_is_answered_to_the_end_of_that_window() {
+    let minutes = |start: i64, end: i64| TimeRange::new(start * 60_000, end * 60_000);
+    let block = |range, resolution| Span { range, resolution, sources: Vec::new(), marked: false };
+    let blocks = [block(minutes(0, 180), OneHour), block(minutes(75, 180), Raw)];
+    let wanted = |end| Wanted { range: minutes(0, end), coarsest: Raw, fallback: Spans::all() };
+    assert_eq!(choose(&blocks, &wanted(180))[0], Choice { index: 0, range: minutes(-120, 120) });
+    assert_eq!(choose(&blocks, &wanted(90))[0], Choice { index: 0, range: minutes(-120, 120) });
+}
+
+#[test]
+fn coarser_blocks_reach_beyond_the_range_by_their_windows() {
+    let blocks = spans("1h 0-48\n1h 48-96\nraw 96-144");
+    let wanted = |text: &str, coarsest| Wanted { range: range(text), coarsest, fallback: Spans::all() };
+    let chosen = choose(&blocks, &wanted("49-50", Raw));
+    let reach = |index| Choice { index, range: TimeRange::new(47 * HOUR, 51 * HOUR) };
+    assert_eq!(chosen, [reach(0), reach(1)]);
+    let allowed = choose(&blocks, &wanted("49-50", OneHour));
+    assert_eq!(allowed, [Choice { index: 1, range: range("49-50") }]);
+}
+
+#[test]
+fn coarser_blocks_serve_only_the_spans_they_are_asked_for() {
+    let blocks = "5m 0-48 a\n5m 48-96 b\nraw 96-144 c";
+    let within = |texts: &[&str]| texts.iter().map(|t| range(t)).collect::<Spans>();
+    let raw = "raw 96-144 for 0-144";
+    check_within(blocks, "0-144", Raw, within(&["10-20"]), &["5m 0-48 for 10-20", raw]);
+    check_within(blocks, "0-144", Raw, within(&["40-60", "90-120"]), &["5m 0-48 for 40-60", "5m 48-96 for 40-96", raw]);
+    check_within(blocks, "0-144", Raw, within(&["100-120"]), &[raw]);
+    check_within(
+        blocks,
+        "0-144",
+        FiveMinutes,
+        within(&["10-20"]),
+        &["5m 0-48 for 0-144", "5m 48-96 for 0-144", "raw 96-144 for 96-144"],
+    );
 }

@@ -56,7 +56,7 @@ impl MemoryStore {
             range,
             supports_sharding: true,
             supports_without_replica_labels: true,
-            tsdb_infos: vec![TsdbInfo { labels: external.clone(), range }],
+            tsdb_infos: vec![TsdbInfo::new(external.clone(), range)],
         };
         MemoryStore { external, series, info }
     }

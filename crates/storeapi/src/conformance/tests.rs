@@ -1,7 +1,10 @@
 use super::*;
 use crate::testing::{fanout_of, served};
 
+/// The store in memory refuses what Thanos' sidecars refuse.
 const OPTIONS: Options = Options { start: 1_700_000_000_000, refuses_external_matchers_only: true };
+
+const ANSWERS: Options = Options { refuses_external_matchers_only: false, ..OPTIONS };
 
 #[tokio::test]
 async fn memory_conforms() {
@@ -20,13 +23,13 @@ fn with_replica(data: &Dataset, replica: &str) -> MemoryStore {
 
 #[tokio::test]
 async fn a_fanout_over_two_replicas_conforms() {
-    run(OPTIONS, async |data| fanout_of(vec![with_replica(&data, "r1"), with_replica(&data, "r2")]) as Arc<dyn Store>)
+    run(ANSWERS, async |data| fanout_of(vec![with_replica(&data, "r1"), with_replica(&data, "r2")]) as Arc<dyn Store>)
         .await;
 }
 
 #[tokio::test]
 async fn a_fanout_over_stores_that_can_neither_sort_nor_shard_conforms() {
-    run(OPTIONS, async |data| {
+    run(ANSWERS, async |data| {
         let mut old = with_replica(&data, "r1");
         old.info.supports_sharding = false;
         old.info.supports_without_replica_labels = false;

@@ -60,9 +60,9 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Starts to read at once. Errors come through the feed.
-    pub(super) fn open(endpoint: Arc<Endpoint>, request: &SeriesRequest, budget: &Budget, patience: Patience) -> Feed {
+    pub(super) fn open(endpoint: Arc<Endpoint>, request: SeriesRequest, budget: &Budget, patience: Patience) -> Feed {
         let (sender, frames) = mpsc::channel(READ_AHEAD);
-        let (request, adapter) = Adapter::split(&endpoint, request.clone(), budget);
+        let (request, adapter) = Adapter::split(&endpoint, request, budget);
         let reader = tokio::spawn(read(Arc::clone(&endpoint), request, adapter, sender, patience));
         Feed { endpoint, frames, reader }
     }

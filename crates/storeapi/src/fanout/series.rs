@@ -1,14 +1,17 @@
 //! The merge of what endpoints stream.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::future::try_join_all;
 use futures::stream;
-use merge::{LoserTree, Series, SeriesChunk};
+use merge::{LoserTree, Series};
 
 use super::child::Feed;
-use crate::{Error, Frame, FrameStream, Kind, PartialResponse, Result};
+use super::joined::{Finished, Joined};
+use super::plan::Keep;
+use crate::{Error, Frame, FrameStream, Kind, PartialResponse, Result, ServedCoarse};
 
 /// Series per frame.
 const FRAME_SERIES: usize = 64;
@@ -16,13 +19,14 @@ const FRAME_SERIES: usize = 64;
 /// A frame ends at this many bytes of chunks.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// Merges the feeds; at most `limit` series, 0 = all.
-pub(super) fn merge(feeds: Vec<Feed>, strategy: PartialResponse, limit: u64) -> FrameStream {
-    let feeds = feeds.into_iter().map(|feed| Source { feed: Some(feed), series: Vec::new().into_iter() }).collect();
+/// Merges the feeds, of which all chunks count or those that are to be kept; at most `limit` series, 0 = all.
+pub(super) fn merge(feeds: Vec<(Feed, Option<Arc<Keep>>)>, strategy: PartialResponse, limit: u64) -> FrameStream {
+    let source = |(feed, keep)| Source { feed: Some(feed), keep, series: Vec::new().into_iter() };
     let merge = Merge {
-        sources: feeds,
+        sources: feeds.into_iter().map(source).collect(),
         tree: None,
         notes: VecDeque::new(),
+        served: ServedCoarse::default(),
         strategy,
         left: if limit == 0 { u64::MAX } else { limit },
     };
@@ -42,6 +46,8 @@ type Heads = LoserTree<Series, fn(&Series, &Series) -> std::cmp::Ordering>;
 struct Source {
     /// `None` once it ended or failed.
     feed: Option<Feed>,
+    /// `None`: all that it sends counts.
+    keep: Option<Arc<Keep>>,
     series: std::vec::IntoIter<Series>,
 }
 
@@ -64,6 +70,8 @@ impl Source {
                 Some(Ok(Frame::Warning(text))) if strategy == PartialResponse::Abort => {
                     return Err(Error::new(Kind::Aborted, format!("{}: {text}", feed.endpoint.address)));
                 }
+                // what was served is said of what is kept
+                Some(Ok(Frame::Info(_))) if self.keep.is_some() => {}
                 Some(Ok(note)) => pulled.notes.push(note),
                 Some(Err(error)) => {
                     let error = error.context(format_args!("receive series from {}", feed.endpoint.address));
@@ -83,6 +91,8 @@ struct Merge {
     /// `None` until every source gave its first series.
     tree: Option<Heads>,
     notes: VecDeque<Frame>,
+    /// Of sources whose answers were cut.
+    served: ServedCoarse,
     strategy: PartialResponse,
     left: u64,
 }
@@ -92,18 +102,54 @@ impl Merge {
         if self.tree.is_none() {
             self.start().await?;
         }
-        let mut frame: Vec<Series> = Vec::with_capacity(FRAME_SERIES);
-        let mut bytes = 0;
-        while self.notes.is_empty() && frame.len() < FRAME_SERIES && bytes < FRAME_BYTES && self.left > 0 {
-            let Some(series) = self.join_next().await? else { break };
-            bytes += series.chunks.iter().map(SeriesChunk::size).sum::<usize>();
-            frame.push(series);
-            self.left -= 1;
+        loop {
+            let (mut joined, mut bytes) = (Vec::with_capacity(FRAME_SERIES), 0);
+            while self.notes.is_empty() && joined.len() < FRAME_SERIES && bytes < FRAME_BYTES {
+                let wanted = self.left > joined.len() as u64;
+                let Some(series) = (if wanted { self.join_next().await? } else { None }) else { break };
+                bytes += series.size();
+                joined.push(series);
+            }
+            if joined.is_empty() {
+                return Ok(self.end_or_note());
+            }
+            let series = self.finish(joined).await?;
+            self.left -= series.len() as u64;
+            if !series.is_empty() {
+                return Ok(Some(Frame::Series(series)));
+            }
         }
-        if !frame.is_empty() {
-            return Ok(Some(Frame::Series(frame)));
+    }
+
+    fn end_or_note(&mut self) -> Option<Frame> {
+        if self.notes.is_empty() {
+            self.notes.extend(std::mem::take(&mut self.served).infos());
         }
-        Ok(self.notes.pop_front())
+        self.notes.pop_front()
+    }
+
+    /// Cuts what is to be cut, on a thread that may be busy for a while.
+    async fn finish(&mut self, joined: Vec<Joined>) -> Result<Vec<Series>> {
+        let is_to_cut = joined.iter().any(Joined::is_to_cut);
+        let finish = || joined.into_iter().map(Joined::finish).collect::<Vec<_>>();
+        let finished = match is_to_cut {
+            false => finish(),
+            true => {
+                let failed = |e| Error::new(Kind::Internal, format!("cutting chunks: {e}"));
+                tokio::task::spawn_blocking(finish).await.map_err(failed)?
+            }
+        };
+        let mut all = Vec::with_capacity(finished.len());
+        for Finished { series, served, error } in finished {
+            self.served.add(&served);
+            all.extend(series);
+            match error {
+                Some(error) if self.strategy == PartialResponse::Abort => return Err(error.aborting()),
+                Some(error) => self.notes.push_back(Frame::Warning(error.to_string())),
+                None => {}
+            }
+        }
+        Ok(all)
     }
 
     /// Waits for the first series of every source, all at once.
@@ -120,20 +166,24 @@ impl Merge {
     }
 
     /// Takes all heads with the smallest label set and makes one series of them.
-    async fn join_next(&mut self) -> Result<Option<Series>> {
-        let Some(first) = self.take().await? else { return Ok(None) };
-        let Series { labels, mut chunks } = first;
-        while self.tree.as_ref().and_then(|tree| tree.peek()).is_some_and(|(_, head)| head.labels == labels) {
-            chunks.extend(self.take().await?.into_iter().flat_map(|series| series.chunks));
+    async fn join_next(&mut self) -> Result<Option<Joined>> {
+        let Some((source, Series { labels, chunks })) = self.take().await? else { return Ok(None) };
+        let mut joined = Joined::new(labels);
+        joined.add(chunks, self.sources[source].keep.as_deref());
+        while self.tree.as_ref().and_then(|tree| tree.peek()).is_some_and(|(_, head)| head.labels == joined.labels) {
+            if let Some((source, series)) = self.take().await? {
+                joined.add(series.chunks, self.sources[source].keep.as_deref());
+            }
         }
-        Ok(Some(Series { labels, chunks: merge::merge_series_chunks(chunks) }))
+        Ok(Some(joined))
     }
 
-    async fn take(&mut self) -> Result<Option<Series>> {
+    /// The smallest head and the number of its source.
+    async fn take(&mut self) -> Result<Option<(usize, Series)>> {
         let Some(tree) = &mut self.tree else { return Ok(None) };
         let Some(winner) = tree.winner() else { return Ok(None) };
         let pulled = self.sources[winner].pull(self.strategy).await?;
         self.notes.extend(pulled.notes);
-        Ok(tree.replace(pulled.head))
+        Ok(tree.replace(pulled.head).map(|series| (winner, series)))
     }
 }

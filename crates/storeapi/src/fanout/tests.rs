@@ -1,3 +1,5 @@
+mod resolutions;
+
 use std::collections::BTreeMap;
 
 use model::Labels;
@@ -154,9 +156,38 @@ async fn info_is_the_union_and_carries_the_selector_labels() {
     let sets: Vec<String> = info.label_sets.iter().map(Labels::to_string).collect();
     assert_eq!(sets, [r#"{region="a", tier="1"}"#, r#"{region="b", tier="1"}"#]);
     assert_eq!((info.range, info.tsdb_infos.len()), (TimeRange::new(1000, 2001), 2));
-    let only_selector = SeriesRequest { matchers: vec![Matcher::equal("tier", "1")], ..request(PartialResponse::Warn) };
-    let error = answer(&fanout, only_selector).await.unwrap_err();
-    assert_eq!(error.to_string(), "no matchers specified (excluding selector labels)");
+    assert!(info.tsdb_infos.iter().all(|tsdb| tsdb.announced == ["tier"]));
+}
+
+/// Stores that refuse to be asked without a matcher are asked with one that excludes nothing.
+#[tokio::test]
+async fn matchers_on_external_and_selector_labels_alone_are_answered() {
+    let stores = [
+        store("a", &["x"]),
+        MemoryStore::new(&Dataset {
+            external: Labels::from_pairs([("region", "b")]),
+            series: vec![(Labels::from_pairs([("pod", "nameless")]), vec![(1000, 1.0)])],
+        }),
+    ];
+    let endpoints: Vec<_> = stores.iter().map(|s| endpoint("e", Arc::new(s.clone()), s.info.clone())).collect();
+    let selector_labels = Labels::from_pairs([("tier", "1")]);
+    let settings = FanoutSettings { selector_labels, ..FanoutSettings::default() };
+    let fanout = Fanout::new(Arc::new(endpoints), settings, clock());
+    let (a, b) = (r#"{__name__="x", region="a"}"#, r#"{pod="nameless", region="b"}"#);
+    for (matchers, expected) in [
+        (vec![Matcher::equal("region", "a")], vec![a]),
+        (vec![Matcher::equal("region", "b")], vec![b]),
+        (vec![Matcher::equal("tier", "1")], vec![a, b]),
+        (vec![Matcher::equal("tier", "1"), Matcher::equal("region", "a")], vec![a]),
+    ] {
+        let wanted = SeriesRequest { matchers, ..request(PartialResponse::Abort) };
+        assert_eq!(answer(&fanout, wanted).await.unwrap().0, expected);
+    }
+    let labels_alone = SeriesRequest { skip_chunks: true, ..request(PartialResponse::Abort) };
+    let labels_alone = SeriesRequest { matchers: vec![Matcher::equal("region", "a")], ..labels_alone };
+    assert_eq!(answer(&fanout, labels_alone).await.unwrap().0, [a]);
+    let nothing = SeriesRequest { matchers: Vec::new(), ..request(PartialResponse::Abort) };
+    assert_eq!(answer(&fanout, nothing).await.unwrap_err().kind(), Kind::Invalid);
 }
 
 fn shared_series() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {

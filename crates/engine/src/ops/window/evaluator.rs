@@ -18,27 +18,29 @@ use super::spec::{WindowFunction, WindowSpec};
 use crate::batch::{Rows, histogram_bytes};
 use crate::context::{QueryContext, execution, metric_name};
 use crate::exec::Inputs;
-use crate::read::Widened;
+use crate::read::Coarse;
 use crate::samples::Tally;
 
 /// Evaluates a window function on series that a worker gives it, into a batch.
 pub(super) struct Evaluator {
-    spec: Arc<WindowSpec>,
+    pub(super) spec: Arc<WindowSpec>,
     pub(super) query: Arc<QueryContext>,
     inputs: Inputs,
     tally: Option<Tally>,
     params: Vec<Vec<f64>>,
     memory: Charge,
-    buffers: Buffers,
-    bounds: Vec<Bounds>,
-    histogram_bounds: Vec<Bounds>,
-    out: Rows,
+    pub(super) buffers: Buffers,
+    pub(super) bounds: Vec<Bounds>,
+    pub(super) histogram_bounds: Vec<Bounds>,
+    pub(super) out: Rows,
     labels: Vec<Labels>,
     /// Names already found not to be counters.
     not_counters: BTreeSet<Vec<u8>>,
     checked: bool,
     /// What the histograms of the batch hold.
     histogram_bytes: usize,
+    /// Samples of the series say how many there are.
+    counts: bool,
 }
 
 /// The rows of the batch that is being made, charged to the query in steps: many series are a few bytes each.
@@ -86,6 +88,7 @@ impl Evaluator {
             not_counters: BTreeSet::new(),
             checked: false,
             histogram_bytes: 0,
+            counts: false,
             spec,
         }
     }
@@ -96,16 +99,17 @@ impl Evaluator {
         labels: Labels,
         drop_name: bool,
         samples: (Samples<'_>, HistogramSamples<'_>),
-        widened: Option<Widened>,
+        coarse: Option<Coarse<'_>>,
     ) -> Result<()> {
         if samples.0.t.is_empty() && samples.1.t.is_empty() {
             return Ok(());
         }
         self.out.push_empty(0, drop_name);
         let row = self.out.len() - 1;
-        self.evaluate(row, &labels, samples, self.spec.range)?;
-        if let Some(widened) = widened {
-            self.widen(row, &labels, samples, widened)?;
+        self.counts = coarse.is_some();
+        self.evaluate(row, &labels, samples)?;
+        if let Some(coarse) = coarse {
+            self.fill(row, &labels, samples, coarse)?;
         }
         if self.out.present(row).iter().all(|w| *w == 0) {
             self.out.pop();
@@ -126,15 +130,14 @@ impl Evaluator {
         Ok(())
     }
 
-    /// Evaluates windows of a length into an empty row.
+    /// Evaluates windows into an empty row.
     fn evaluate(
         &mut self,
         row: usize,
         labels: &Labels,
         (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-        length: i64,
     ) -> Result<()> {
-        let (steps, reach) = self.spec.windows(length);
+        let (steps, reach) = self.spec.windows();
         bounds(floats.t, &steps, reach, &mut self.bounds);
         self.histogram_bounds.clear();
         if !histograms.t.is_empty() {
@@ -143,57 +146,31 @@ impl Evaluator {
         if self.bounds.iter().chain(&self.histogram_bounds).all(|b| b.is_empty()) {
             return Ok(());
         }
-        // what windows are widened to is not what was asked for, and not counted
-        let counts = self.spec.looks_at_windows() && length == self.spec.range;
-        if let Some(tally) = self.tally.as_mut().filter(|_| counts) {
+        if let Some(tally) = self.tally.as_mut().filter(|_| self.spec.looks_at_windows()) {
             tally.windows(&self.bounds);
             tally.histogram_windows(&self.histogram_bounds, histograms.h);
         }
-        self.check_params()?;
-        self.memory.hold(steps.count * 8)?;
-        match histograms.t.is_empty() {
-            true => self.floats(row, floats, length),
-            false => self.mixed(row, labels, (floats, histograms), length)?,
-        }
-        Ok(())
+        self.apply(row, labels, (floats, histograms))
     }
 
-    /// Evaluates longer windows at the steps that reach into data too coarse for those asked for, and says so.
-    fn widen(
+    /// Applies the function to the samples that the bounds name.
+    pub(super) fn apply(
         &mut self,
         row: usize,
         labels: &Labels,
-        samples: (Samples<'_>, HistogramSamples<'_>),
-        widened: Widened,
+        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
     ) -> Result<()> {
-        let spec = Arc::clone(&self.spec);
-        self.out.push_empty(0, false);
-        let wide = self.out.len() - 1;
-        self.evaluate(wide, labels, samples, widened.window_ms)?;
-        let mut any = false;
-        for step in 0..spec.steps.count {
-            let end = spec.steps.end(step);
-            if widened.coarse.overlaps_closed(end.saturating_sub(spec.range).saturating_add(1), end) {
-                let there = self.out.is_present(wide, step);
-                any |= there;
-                let value = there.then(|| self.out.sample(wide, step).into());
-                self.out.set_sample(row, step, value);
-            }
-        }
-        self.out.pop();
-        if any {
-            let what = if spec.name.is_empty() { "lookback" } else { "range" };
-            let [asked, window, resolution] =
-                [spec.range, widened.window_ms, widened.resolution_ms].map(promql::format_duration);
-            let text =
-                format!("{what} of {asked} widened to {window} where only data of {resolution} resolution exists");
-            self.query.annotate().info(&self.query.text, spec.span, text);
+        self.check_params()?;
+        self.memory.hold(self.spec.steps.count * 8)?;
+        match histograms.t.is_empty() {
+            true => self.floats(row, floats),
+            false => self.mixed(row, labels, (floats, histograms))?,
         }
         Ok(())
     }
 
-    fn floats(&mut self, row: usize, samples: Samples<'_>, length: i64) {
-        let spec = &self.spec;
+    fn floats(&mut self, row: usize, samples: Samples<'_>) {
+        let (spec, counts) = (&self.spec, self.counts);
         let (values, present) = self.out.row_mut(row);
         let mut column = Column { values, present };
         match spec.function {
@@ -204,8 +181,8 @@ impl Evaluator {
             WindowFunction::Range(function) => {
                 let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
                 let (bounds, steps) = (&self.bounds[..], &spec.steps);
-                let input = Input { samples, bounds, steps, range: length, params: &params };
-                range::evaluate(function, input, &mut self.buffers, &mut column);
+                let input = Input { samples, bounds, steps, range: spec.range, params: &params };
+                range::evaluate(counting(function, counts), input, &mut self.buffers, &mut column);
             }
             WindowFunction::Reaching(function) => {
                 let input = Reaching { samples, bounds: &self.bounds, steps: &spec.steps, range: spec.range };
@@ -241,7 +218,6 @@ impl Evaluator {
         row: usize,
         labels: &Labels,
         (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-        length: i64,
     ) -> Result<()> {
         let spec = &self.spec;
         self.bounds.resize(spec.steps.count, Bounds::default());
@@ -252,7 +228,7 @@ impl Evaluator {
             histograms,
             histogram_bounds: &self.histogram_bounds,
             steps: &spec.steps,
-            range: length,
+            range: spec.range,
             params: &params,
         };
         let mut column = self.out.mixed_mut(row);
@@ -357,6 +333,11 @@ impl Evaluator {
         self.count(&rows);
         Ok(rows)
     }
+}
+
+/// What counts samples adds up how many there are, where windows say it.
+fn counting(function: RangeFunction, counts: bool) -> RangeFunction {
+    if counts && function == RangeFunction::Count { RangeFunction::Sum } else { function }
 }
 
 /// Whether the latest sample of any window is a histogram.

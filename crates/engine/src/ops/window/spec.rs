@@ -69,15 +69,15 @@ impl WindowSpec {
         matches!(self.function, WindowFunction::Instant | WindowFunction::Timestamp | WindowFunction::Seen)
     }
 
-    /// Where the windows end that hold the samples needed for windows of a length, and how far those reach back.
-    pub(super) fn windows(&self, length: i64) -> (Steps, i64) {
+    /// Where the windows end that hold the samples needed, and how far those reach back.
+    pub(super) fn windows(&self) -> (Steps, i64) {
         match self.function {
             WindowFunction::Extended { function, lookback } => {
                 extended::reach(function.extension(), &self.steps, self.range, lookback)
             }
             WindowFunction::Smoothed { lookback } => extended::reach(Extension::Smoothed, &self.steps, 0, lookback),
             WindowFunction::Reaching(_) => (self.steps, self.range.saturating_add(xrate::REACH_MS)),
-            _ => (self.steps, length),
+            _ => (self.steps, self.range),
         }
     }
 

@@ -151,6 +151,7 @@ async fn rows_of_the_engine_are_written_as_their_points() {
         text: "last_over_time(m[1s])".to_owned(),
         grid: Grid { start_ms: 0, end_ms: 300_000, step_ms: 500 },
         lookback_ms: 300_000,
+        dynamic_lookback: true,
         dedup: engine::Dedup::Off,
         timeout: Duration::from_secs(30),
         source: Arc::new(MemorySource::new((0..6).map(series)).unwrap()),

@@ -1,0 +1,41 @@
+//! What an answer says of data that is coarser than raw.
+
+use model::{Resolution, TimeRange, TimestampMs, rfc3339};
+
+use crate::Frame;
+
+const COARSE: [Resolution; 2] = [Resolution::FiveMinutes, Resolution::OneHour];
+
+/// From when to when downsampled data answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServedCoarse([Option<TimeRange>; 2]);
+
+impl ServedCoarse {
+    /// A chunk of this resolution and closed span was sent; raw ones are not worth a word.
+    pub fn note(&mut self, resolution: Resolution, min_time: i64, max_time: i64) {
+        for (coarse, span) in COARSE.into_iter().zip(&mut self.0) {
+            if coarse == resolution {
+                let hull = |s: TimeRange| TimeRange::from_closed(s.start.min(min_time), s.last().max(max_time));
+                *span = Some(span.map_or(TimeRange::from_closed(min_time, max_time), hull));
+            }
+        }
+    }
+
+    pub fn add(&mut self, other: &ServedCoarse) {
+        for (resolution, span) in COARSE.into_iter().zip(other.0) {
+            if let Some(span) = span {
+                self.note(resolution, span.start, span.last());
+            }
+        }
+    }
+
+    /// One for each resolution.
+    pub fn infos(&self) -> Vec<Frame> {
+        let info = |(resolution, span): (Resolution, Option<TimeRange>)| {
+            let span = span?;
+            let (from, to) = (rfc3339::format(TimestampMs(span.start)), rfc3339::format(TimestampMs(span.last())));
+            Some(Frame::Info(format!("served {resolution} data for {from} to {to}")))
+        };
+        COARSE.into_iter().zip(self.0).filter_map(info).collect()
+    }
+}
