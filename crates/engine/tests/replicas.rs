@@ -143,3 +143,29 @@ fn a_reset_while_a_replica_is_down_is_neither_hidden_nor_counted_again() {
         }
     }
 }
+
+/// A stream in two blocks, each with every other sample, in one of which a part is missing.
+fn blocks_of_one_stream(replica: u64, offset: i64) -> [Vec<SeriesChunk>; 2] {
+    let every_other = |phase: i64| -> Vec<Sample> {
+        let all = scraped(offset, 7200 + offset, |t| t as f64);
+        all.into_iter().enumerate().filter(|(i, _)| *i as i64 % 2 == phase).map(|(_, sample)| sample).collect()
+    };
+    [0, 1].map(|phase| chunks(every_other(phase)).into_iter().map(|chunk| chunk.with_replica(Some(replica))).collect())
+}
+
+#[test]
+fn interleaved_blocks_of_one_stream_are_counted_whole() {
+    let at_end = Grid::instant(7200 * SECOND - 1);
+    let count = |source: &Arc<dyn SeriesSource>, dedup| ask(source, "count_over_time(x[2h])", at_end, dedup)[0].1;
+    let one = Replicas::new(&blocks_of_one_stream(1, 0));
+    for dedup in [Dedup::Off, Dedup::Penalty, Dedup::Chain] {
+        assert_eq!(count(&one, dedup), 480.0, "{dedup:?}");
+        let rates = ask(&one, "rate(x[5m])", each_minute(6, 119), dedup);
+        assert!(rates.iter().all(|(_, v)| (v - 1.0).abs() < 1e-9), "{dedup:?} {rates:?}");
+    }
+    // with the same of another replica
+    let blocks = [blocks_of_one_stream(1, 0), blocks_of_one_stream(2, 4)].concat();
+    let both = Replicas::new(&blocks);
+    assert_eq!(count(&both, Dedup::Penalty), 480.0);
+    assert_eq!(count(&both, Dedup::Chain), 960.0);
+}

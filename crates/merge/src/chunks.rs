@@ -134,6 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn overlapping_chunks_of_one_replica_are_no_replicas_of_each_other() {
+        let of = |replica: u64, min_time, max_time, data| chunk(min_time, max_time, data).with_replica(Some(replica));
+        let chunks =
+            vec![of(1, 0, 10, b"a"), of(2, 1, 12, b"b"), of(1, 5, 30, b"c"), of(2, 12, 14, b"d"), of(1, 31, 40, b"e")];
+        let split =
+            |places: [&[usize]; 2]| places.map(|run| run.iter().map(|i| chunks[*i].clone()).collect::<Vec<_>>());
+        assert_eq!(overlap_split(chunks.clone()), split([&[0, 2, 4], &[1, 3]]));
+        // where nobody says so, they may be replicas
+        let mut unknown = chunks.clone();
+        unknown[2].replica = None;
+        assert_eq!(overlap_split(unknown).len(), 3);
+    }
+
+    #[test]
     fn chunks_without_overlap_stay_one_run() {
         let chunks = vec![chunk(0, 10, b"a"), chunk(11, 20, b"b")];
         assert_eq!(overlap_split(chunks.clone()), vec![chunks]);

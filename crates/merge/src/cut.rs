@@ -70,7 +70,7 @@ fn cut_raw(chunk: &SeriesChunk, raw: &ChunkBytes, range: TimeRange) -> Result<Ve
     let Some(left) = chunk::cut(raw.encoding, &raw.data, &outside)? else { return Ok(vec![chunk.clone()]) };
     let made = |part: chunk::Transcoded| {
         let content = ChunkContent::Raw(ChunkBytes { encoding: part.encoding, data: Bytes::from(part.data) });
-        SeriesChunk::new(part.min_time, part.max_time, content)
+        SeriesChunk::new(part.min_time, part.max_time, content).with_replica(chunk.replica)
     };
     Ok(left.into_iter().map(made).collect())
 }
@@ -97,7 +97,8 @@ fn cut_aggregates(chunk: &SeriesChunk, range: TimeRange, beside: &[SeriesChunk])
     let cut = |(first, last): (i64, i64)| {
         // where the first window begins that is shorter than its resolution says
         let first = if window_start(first, resolution).max(from) < range.start { range.start } else { first };
-        SeriesChunk::new(first, last, ChunkContent::Aggregates(parts)).with_resolution(resolution)
+        let cut = SeriesChunk::new(first, last, ChunkContent::Aggregates(parts)).with_resolution(resolution);
+        cut.with_replica(chunk.replica)
     };
     Ok(span.map(cut))
 }

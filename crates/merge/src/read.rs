@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Sample, SampleValue};
+use model::{Resolution, Sample, SampleValue};
 use tsdb::chunk::{Aggregate, decode_floats, decode_shared_histograms, reset_hint};
 
 use crate::column::{Column, Floats, SampleColumn};
@@ -39,23 +39,24 @@ impl ValueOf {
 }
 
 /// Decodes a run of chunks, sorted and as a rule without overlap ([`overlap_split`](crate::overlap_split)), into one
-/// column. Where raw chunks reach into each other, be it that they overlap or that a span does not tell of all samples,
-/// the column has the times of all, and of equal times the sample of the first chunk. Of a downsampled chunk, and of
-/// any beside one, the part is skipped that reaches back before the end of what came before it.
+/// column. Where chunks reach into each other, be it that they overlap or that a span does not tell of all samples, the
+/// column has the times of all, and of equal times the sample of the first chunk; of downsampled ones every window
+/// once. Of a counter that is downsampled, and of chunks of other resolutions than those before, the part is skipped
+/// that reaches back before the end of what came before it.
 pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error> {
     let is_raw = |chunk: &SeriesChunk| matches!(chunk.content, ChunkContent::Raw(_));
     if value == ValueOf::Counter && !chunks.iter().all(is_raw) {
         return read_counter(chunks);
     }
     let mut column = Column::default();
-    let mut raw = true;
+    let mut alike = true;
     for chunk in chunks {
         let last = column.last_time();
         let before = column.len();
         read_chunk(chunk, value, &mut column)?;
-        raw &= matches!(chunk.content, ChunkContent::Raw(_));
+        alike &= chunk.resolution() == chunks[0].resolution();
         match last {
-            Some(last) if raw => weave(&mut column, before, last),
+            Some(last) if alike => weave(&mut column, before, last, chunk.resolution()),
             Some(last) => skip_overlap(&mut column, before, last),
             None => {}
         }
@@ -174,36 +175,38 @@ fn skip_overlap(column: &mut Column, from: usize, last: i64) {
 }
 
 /// Puts the samples from index `from` on, which as a rule are all after `last`, the one before them, to their places.
-fn weave(column: &mut Column, from: usize, last: i64) {
+fn weave(column: &mut Column, from: usize, last: i64, resolution: Resolution) {
     match column {
         Column::Floats(floats) => {
             if floats.ts[from..].first().is_some_and(|t| *t <= last) {
-                weave_column(floats, from);
+                weave_column(floats, from, resolution);
             }
         }
         Column::Mixed(samples) => {
             if samples[from..].first().is_some_and(|s| s.t <= last) {
-                weave_column(samples, from);
+                weave_column(samples, from, resolution);
             }
         }
     }
 }
 
-fn weave_column<C: SampleColumn>(column: &mut C, from: usize) {
+fn weave_column<C: SampleColumn>(column: &mut C, from: usize, resolution: Resolution) {
     let old = std::mem::take(column);
+    // a batch's last window ends with its last sample, where another batch may go on to the window's end
+    let window = |i: usize| old.time(i).div_euclid(resolution.millis().max(1));
     let (mut i, mut j) = (0, from);
     // the one appended before, to tell neighbours
     let mut before = None;
     while i < from || j < old.len() {
+        let is_there = |j: usize| (i > 0 && window(i - 1) == window(j)) || (i < from && window(i) == window(j));
+        if j < old.len() && is_there(j) {
+            j += 1;
+            continue;
+        }
         let second = i >= from || (j < old.len() && old.time(j) < old.time(i));
         let at = if second { &mut j } else { &mut i };
         let taken = *at;
         *at += 1;
-        if !second {
-            while j < old.len() && old.time(j) == old.time(taken) {
-                j += 1;
-            }
-        }
         column.push_from(&old, taken, before.is_some_and(|b: usize| b + 1 == taken));
         before = Some(taken);
     }

@@ -28,7 +28,8 @@ pub struct SeriesChunk {
     pub max_time: i64,
     /// Of a downsampled chunk, how long its windows are; `None` where nobody said so, and of raw chunks.
     pub resolution: Option<Resolution>,
-    /// Which of the replicas that became one series it is of, where that is said; equal numbers are one replica.
+    /// Which of the replicas that became one series it is of, where that is said: equal numbers are one replica, a hash of
+    /// the labels that told them apart.
     pub replica: Option<u64>,
     pub content: ChunkContent,
 }
@@ -46,10 +47,10 @@ impl SeriesChunk {
         SeriesChunk { resolution: downsampled.then_some(resolution), ..self }
     }
 
-    /// The same chunk, known to be of a replica.
+    /// The same chunk as one of a replica.
     #[must_use]
-    pub fn with_replica(self, replica: u64) -> SeriesChunk {
-        SeriesChunk { replica: Some(replica), ..self }
+    pub fn with_replica(self, replica: Option<u64>) -> SeriesChunk {
+        SeriesChunk { replica, ..self }
     }
 
     /// Whether both are known to be of the same replica.

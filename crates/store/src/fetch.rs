@@ -19,12 +19,22 @@ use crate::source::Plan;
 /// Blocks of which chunks are fetched at a time.
 const PARALLEL_BLOCKS: usize = 32;
 
+/// A series as a block has it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// The number of the block.
+    pub(crate) at: usize,
+    pub(crate) entry: Entry,
+    /// See [`SeriesChunk::replica`].
+    pub(crate) replica: Option<u64>,
+}
+
 /// A series of all blocks, its chunks not yet fetched.
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) labels: Labels,
+    pub(crate) stored: Vec<Stored>,
     /// With the number of the block.
-    pub(crate) stored: Vec<(usize, Entry)>,
     pub(crate) ready: Vec<(usize, Vec<SeriesChunk>)>,
 }
 
@@ -32,7 +42,7 @@ impl Joined {
     /// Bytes of its chunks, about.
     pub(crate) fn bytes(&self) -> u64 {
         let ready = self.ready.iter().flat_map(|(_, chunks)| chunks).map(|c| c.size() as u64);
-        self.stored.iter().map(|(_, entry)| entry.bytes()).sum::<u64>() + ready.sum::<u64>()
+        self.stored.iter().map(|stored| stored.entry.bytes()).sum::<u64>() + ready.sum::<u64>()
     }
 }
 
@@ -63,9 +73,17 @@ struct FetchBlock {
 }
 
 /// The chunks of one block for some of the series of a batch.
+#[derive(Default)]
 struct Part {
-    places: Vec<usize>,
+    places: Vec<Place>,
     entries: Vec<Entry>,
+}
+
+/// Which series of the batch chunks belong to, and of which replica they are.
+#[derive(Clone, Copy)]
+struct Place {
+    series: usize,
+    replica: Option<u64>,
 }
 
 impl Fetcher {
@@ -91,9 +109,9 @@ impl Fetcher {
         let mut labels = Vec::with_capacity(batch.len());
         let mut lists: Vec<Vec<SeriesChunk>> = Vec::with_capacity(batch.len());
         for (place, joined) in batch.into_iter().enumerate() {
-            for (at, entry) in joined.stored {
-                let part = parts.entry(at).or_insert_with(|| Part { places: Vec::new(), entries: Vec::new() });
-                part.places.push(place);
+            for Stored { at, entry, replica } in joined.stored {
+                let part = parts.entry(at).or_default();
+                part.places.push(Place { series: place, replica });
                 part.entries.push(entry);
             }
             labels.push(joined.labels);
@@ -130,7 +148,7 @@ impl Fetcher {
         if failed.load(Ordering::Relaxed) {
             return Ok((Vec::new(), Vec::new()));
         }
-        let wanted: Vec<(usize, Labels)> =
+        let wanted: Vec<(Place, Labels)> =
             part.places.iter().copied().zip(part.entries.iter().map(|e| e.labels.clone())).collect();
         let read = match reader.read_chunks(part.entries).await {
             Ok(read) => read,
@@ -174,7 +192,7 @@ impl Convert {
     fn batch(
         &self,
         block: &ServedBlock,
-        wanted: Vec<(usize, Labels)>,
+        wanted: Vec<(Place, Labels)>,
         read: SeriesBatch,
     ) -> (Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>) {
         let left_out = |e: &dyn std::fmt::Display| Error::new(Kind::Corrupt, format!("a series is left out: {e}"));
@@ -187,7 +205,10 @@ impl Convert {
             let converted: std::result::Result<Vec<Vec<SeriesChunk>>, tsdb::Error> =
                 chunks.into_iter().map(|chunk| self.chunk(chunk)).collect();
             match converted {
-                Ok(converted) => found.push((place, converted.concat())),
+                Ok(converted) => {
+                    let chunks = converted.into_iter().flatten().map(|chunk| chunk.with_replica(place.replica));
+                    found.push((place.series, chunks.collect()));
+                }
                 Err(e) => failures.push(left_out(&format_args!("block={} series {labels}: {e}", block.id()))),
             }
         }

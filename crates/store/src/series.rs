@@ -11,7 +11,7 @@ use storeapi::{Error, Frame, FrameStream, Result};
 
 use crate::catalog::Pick;
 use crate::context::{Context, Notes, Task};
-use crate::fetch::{Fetched, Fetcher, Joined};
+use crate::fetch::{Fetched, Fetcher, Joined, Stored};
 use crate::gate::Pass;
 use crate::source::{Content, Head, Plan, Source};
 
@@ -223,7 +223,7 @@ impl Merge {
 impl Joined {
     fn add(&mut self, at: usize, content: Content) {
         match content {
-            Content::Stored(entry) => self.stored.push((at, entry)),
+            Content::Stored(entry, replica) => self.stored.push(Stored { at, entry, replica }),
             Content::Ready(chunks) => self.ready.push((at, chunks)),
         }
     }

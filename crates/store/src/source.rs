@@ -33,8 +33,8 @@ pub(crate) struct Head {
 
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Where its chunks lie.
-    Stored(Entry),
+    /// Where its chunks lie, and of which replica they are.
+    Stored(Entry, Option<u64>),
     Ready(Vec<SeriesChunk>),
 }
 
@@ -271,7 +271,7 @@ impl Head {
     /// Bytes in memory, about.
     fn weight(&self) -> u64 {
         let content = match &self.content {
-            Content::Stored(entry) => entry.labels.as_packed().len() + size_of_val(&entry.chunks[..]),
+            Content::Stored(entry, _) => entry.labels.as_packed().len() + size_of_val(&entry.chunks[..]),
             Content::Ready(chunks) => chunks.iter().map(|c| c.size() + size_of::<SeriesChunk>()).sum(),
         };
         (size_of::<Head>() + self.labels.as_packed().len() + content) as u64
@@ -318,7 +318,10 @@ impl<'a> Sorter<'a> {
         let mut heads = Vec::new();
         while let Some(Series { labels, chunks }) = self.sorter.pop()? {
             let content = match self.take_place(&labels) {
-                Some(entry) => Content::Stored(entry),
+                Some(entry) => {
+                    let replica = self.reading.change.replica(&entry.labels);
+                    Content::Stored(entry, replica)
+                }
                 None => Content::Ready(chunks),
             };
             if self.reading.plan.wants(&labels) {

@@ -164,7 +164,8 @@ fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
     let part = |c: ChunkBytes| pb::Chunk { r#type: wire::thanos_encoding(c.encoding), data: c.data, hash: 0 };
     let resolution_ms = chunk.resolution.map_or(0, Resolution::millis);
     let (min_time, max_time) = (chunk.min_time, chunk.max_time);
-    let mut message = pb::AggrChunk { min_time, max_time, resolution_ms, ..pb::AggrChunk::default() };
+    let replica = chunk.replica.unwrap_or(0);
+    let mut message = pb::AggrChunk { min_time, max_time, resolution_ms, replica, ..pb::AggrChunk::default() };
     match chunk.content {
         ChunkContent::Raw(raw) => message.raw = Some(part(raw)),
         ChunkContent::Aggregates(parts) => {
@@ -195,10 +196,11 @@ fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> 
         parts[Aggregate::Counter as usize] = part(message.counter)?;
         parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
     };
-    // 0: a peer that does not say it
+    // 0 in either: a peer that does not say it
     let resolution = Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
     Ok(content.map(|content| {
-        let chunk = SeriesChunk::new(message.min_time, message.max_time, content);
+        let replica = Some(message.replica).filter(|replica| *replica != 0);
+        let chunk = SeriesChunk::new(message.min_time, message.max_time, content).with_replica(replica);
         match resolution {
             Some(resolution) => chunk.with_resolution(resolution),
             None => chunk,
@@ -322,7 +324,7 @@ mod tests {
         let series = Series {
             labels: Labels::from_pairs([("a", "1")]),
             chunks: vec![
-                SeriesChunk::new(1, 2, ChunkContent::Raw(bytes("raw"))),
+                SeriesChunk::new(1, 2, ChunkContent::Raw(bytes("raw"))).with_replica(Some(u64::MAX)),
                 SeriesChunk::new(3, 4, ChunkContent::Aggregates(parts)),
             ],
         };

@@ -17,6 +17,8 @@ use crate::{Error, Kind, Result};
 pub struct LabelChange {
     overlay: Labels,
     remove: Vec<String>,
+    /// The external labels that are taken away.
+    removed: Labels,
 }
 
 impl LabelChange {
@@ -24,11 +26,22 @@ impl LabelChange {
         let mut remove = remove.to_vec();
         remove.sort_unstable();
         remove.dedup();
-        LabelChange { overlay: external.without(&remove), remove }
+        let removed = external.iter().filter(|(name, _)| is_among(&remove, name));
+        LabelChange { overlay: external.without(&remove), removed: Labels::from_sorted(removed), remove }
     }
 
     pub fn apply(&self, labels: &Labels) -> Labels {
         labels.without(&self.remove).overlaid(&self.overlay)
+    }
+
+    /// The number of the replica that a series is of: a hash of the labels that are taken away, the same for all that
+    /// have the same. None where none are to be taken away.
+    pub fn replica(&self, labels: &Labels) -> Option<u64> {
+        if self.remove.is_empty() {
+            return None;
+        }
+        let own = labels.iter().filter(|(name, _)| is_among(&self.remove, name));
+        Some(Labels::from_sorted(own).overlaid(&self.removed).hash64())
     }
 
     /// The external labels that stay.
@@ -42,7 +55,7 @@ impl LabelChange {
 
     /// Whether `name` is laid over or taken away.
     pub fn touches(&self, name: &[u8]) -> bool {
-        self.overlay.get(name).is_some() || self.remove.iter().any(|r| r.as_bytes() == name)
+        self.overlay.get(name).is_some() || is_among(&self.remove, name)
     }
 
     fn first_name(&self) -> Option<&[u8]> {
@@ -68,6 +81,10 @@ impl LabelChange {
         let keep = |name: &[u8]| name < first && (!self.overlay.is_empty() || name <= METRIC_NAME.as_bytes());
         Labels::from_sorted(labels.iter().take_while(|(name, _)| keep(name)))
     }
+}
+
+fn is_among(names: &[String], name: &[u8]) -> bool {
+    names.iter().any(|n| n.as_bytes() == name)
 }
 
 /// What is known of the labels that series will bring.
@@ -104,12 +121,15 @@ impl ResortByRun {
         ResortByRun { change, incoming, held, bound: None, last, count: 0, reservation }
     }
 
-    /// Takes the next series of the source, with the source's labels.
+    /// Takes the next series of the source, with the source's labels. Its chunks are told of which replica they are.
     ///
     /// # Errors
     /// `Limit` when the run does not fit into the budget.
     pub fn push(&mut self, mut series: Series) -> Result<()> {
         self.bound = Some(self.change.lower_bound(&series.labels, self.incoming));
+        if let Some(replica) = self.change.replica(&series.labels) {
+            series.chunks.iter_mut().for_each(|chunk| chunk.replica = Some(replica));
+        }
         series.labels = self.change.apply(&series.labels);
         self.reservation.grow(weight(&series))?;
         self.count += 1;

@@ -51,6 +51,8 @@ struct Block {
 struct Found {
     labels: Labels,
     chunks: Vec<ChunkMeta>,
+    /// Of each chunk, see [`SeriesChunk::replica`]; empty where no labels were taken away.
+    replicas: Vec<u64>,
 }
 
 fn failed(what: &dyn std::fmt::Display, e: &dyn std::fmt::Display) -> SourceError {
@@ -118,9 +120,13 @@ impl TsdbSource {
         }
         let mut found = Vec::new();
         for series in looked_up {
-            let series = series?;
-            let labels = series.labels.overlaid(&external).without(&self.settings.replica_labels);
-            found.push(Found { labels, ..series });
+            let Found { labels, chunks, mut replicas } = series?;
+            let whole = labels.overlaid(&external);
+            let labels = whole.without(&self.settings.replica_labels);
+            if !self.settings.replica_labels.is_empty() {
+                replicas = vec![whole.hash64(); chunks.len()];
+            }
+            found.push(Found { labels, chunks, replicas });
         }
         // a block is in order of its own labels, without those that were laid over and taken away
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -128,6 +134,7 @@ impl TsdbSource {
             let same = next.labels == kept.labels;
             if same {
                 kept.chunks.append(&mut next.chunks);
+                kept.replicas.append(&mut next.replicas);
             }
             same
         });
@@ -166,7 +173,7 @@ impl Iterator for LookUp {
             };
             entry.chunks.retain(|c| self.range.overlaps_closed(c.min_time, c.max_time));
             if !entry.chunks.is_empty() {
-                return Some(Ok(Found { labels: entry.labels, chunks: entry.chunks }));
+                return Some(Ok(Found { labels: entry.labels, chunks: entry.chunks, replicas: Vec::new() }));
             }
         }
         None
@@ -233,8 +240,8 @@ impl MergedSeries {
             None => self.heads.remove(at).next,
         };
         chunks.reserve(found.chunks.len());
-        for meta in &found.chunks {
-            chunks.push(block.chunk(meta)?);
+        for (i, meta) in found.chunks.iter().enumerate() {
+            chunks.push(block.chunk(meta)?.with_replica(found.replicas.get(i).copied()));
         }
         Ok(found.labels)
     }

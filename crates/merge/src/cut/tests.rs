@@ -108,7 +108,7 @@ fn a_sliver_of_a_window_is_no_window() {
 /// How much a counter grew, by the first and last value of its stitched column.
 fn increase(chunks: &[SeriesChunk]) -> f64 {
     let column = read(chunks, ValueOf::Counter);
-    column.last().unwrap().1 - column[0].1
+    column.windows(2).map(|w| if w[1].1 < w[0].1 { w[1].1 } else { w[1].1 - w[0].1 }).sum()
 }
 
 /// The chunks on the one side of a cut and, as they know them, those of the other.

@@ -48,6 +48,23 @@ fn beside_downsampled_chunks_what_reaches_back_is_skipped() {
     assert_eq!(read(&[raw, aggregates], ValueOf::Sum), [(0, 1.0), (50, 2.0), (80, 4.0)]);
 }
 
+fn sums(span: (i64, i64), windows: &[(i64, f64)]) -> SeriesChunk {
+    let ChunkContent::Raw(sum) = chunk((0, 0), windows).content else { panic!("raw") };
+    let content = ChunkContent::Aggregates(Box::new([None, Some(sum), None, None, None]));
+    SeriesChunk::new(span.0, span.1, content).with_resolution(Resolution::FiveMinutes)
+}
+
+#[test]
+fn of_overlapping_downsampled_chunks_every_window_is_read_once() {
+    const W: i64 = 300_000;
+    // the first has a gap, and its last window ends with its last sample
+    let first = sums((W - 1, 6 * W - 20_000), &[(W - 1, 1.0), (2 * W - 1, 2.0), (6 * W - 20_000, 6.0)]);
+    let second =
+        sums((2 * W - 1, 7 * W - 1), &[(2 * W - 1, 20.0), (3 * W - 1, 30.0), (6 * W - 1, 60.0), (7 * W - 1, 70.0)]);
+    let expected = [(W - 1, 1.0), (2 * W - 1, 2.0), (3 * W - 1, 30.0), (6 * W - 20_000, 6.0), (7 * W - 1, 70.0)];
+    assert_eq!(read(&[first, second], ValueOf::Sum), expected);
+}
+
 proptest! {
     #[test]
     fn chunks_out_of_order_are_read_in_order(

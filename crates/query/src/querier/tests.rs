@@ -5,7 +5,7 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use model::{Labels, SystemClock};
-use storeapi::conformance::{Dataset, MemoryStore};
+use storeapi::conformance::{Dataset, MemoryStore, Samples};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tower::ServiceExt;
@@ -27,7 +27,10 @@ async fn serve(services: Routes) -> SocketAddr {
 }
 
 async fn serve_replica(replica: &str) -> SocketAddr {
-    let samples = (0..=20).map(|i| (i * 15_000, i as f64)).collect();
+    serve_samples(replica, (0..=20).map(|i| (i * 15_000, i as f64)).collect()).await
+}
+
+async fn serve_samples(replica: &str, samples: Samples) -> SocketAddr {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(&Dataset {
         external: Labels::from_pairs([("cluster", "a"), ("replica", replica)]),
         series: vec![(Labels::from_pairs([("__name__", "requests_total"), ("job", "web")]), samples)],
@@ -74,6 +77,24 @@ async fn queriers_stack_over_real_sockets_and_count_replicas_once() {
     let stores = get(&upper, "/api/v1/stores").await;
     let labels = &stores["data"]["query"][0]["labelSets"];
     assert_eq!(labels.as_array().unwrap().len(), 2, "{stores}");
+}
+
+#[tokio::test]
+async fn what_two_stores_hold_of_one_replica_is_merged_by_time() {
+    let every_other =
+        |phase: i64| -> Samples { (0..240).map(|i| i * 2 + phase).map(|i| (i * 15_000, i as f64)).collect() };
+    let stores = [serve_samples("0", every_other(0)).await, serve_samples("0", every_other(1)).await];
+    let (lower, services) = querier(&stores).await;
+    let (upper, _) = querier(&[serve(services).await]).await;
+    let counted = |query: &'static str, routes: Router| async move {
+        let body = get(&routes, &format!("/api/v1/query?query={query}&time=7199")).await;
+        body["data"]["result"][0]["value"][1].as_str().unwrap_or_default().to_owned()
+    };
+    for routes in [lower, upper] {
+        assert_eq!(counted("count_over_time(requests_total[2h])", routes.clone()).await, "480");
+        assert_eq!(counted("count_over_time(requests_total[2h])&dedup=false", routes.clone()).await, "480");
+        assert_eq!(counted("rate(requests_total[5m])*15", routes).await, "1");
+    }
 }
 
 #[tokio::test]

@@ -205,3 +205,29 @@ async fn labels_come_from_blocks_of_all_kinds() {
     let none = store.label_names(names(vec![Matcher::equal("pod", "b")], hours(0, 48))).await.unwrap().values;
     assert_eq!(none, [""; 0]);
 }
+
+#[tokio::test]
+async fn chunks_say_of_which_replica_they_are_where_its_labels_are_taken_away() {
+    let bucket = TestBucket::new();
+    let every_other =
+        |phase: usize| -> Samples { samples(hours(0, 2), 1.0).into_iter().skip(phase).step_by(2).collect() };
+    for (n, (phase, replica)) in [(0, "a"), (1, "a"), (0, "b")].into_iter().enumerate() {
+        let make = Make::raw(n as u128, hours(0, 2), vec![series(&[("__name__", "up")], &every_other(phase))]);
+        bucket.tsdb(&make.of(&[("cluster", "eu"), ("replica", replica)])).await;
+    }
+    let make = Make::raw(3, hours(2, 4), vec![series(&[("__name__", "up")], &samples(hours(2, 4), 1.0))]);
+    let coarse = make.of(&[("cluster", "eu"), ("replica", "b")]).at(4, model::Resolution::FiveMinutes);
+    bucket.parquet(&coarse).await;
+    let store = bucket.served().await;
+    let request = SeriesRequest { max_resolution_ms: 300_000, ..everything(hours(0, 4)) };
+    let apart = ask(&store, request.clone()).await;
+    assert!(apart.series.iter().flat_map(|s| &s.chunks).all(|c| c.replica.is_none()));
+    let together = ask(&store, SeriesRequest { without_replica_labels: vec!["replica".to_owned()], ..request }).await;
+    assert_eq!(names(&together), [r#"{__name__="up", cluster="eu"}"#]);
+    let of = |replica: &str| Some(labels(&[("replica", replica)]).hash64());
+    // the first two blocks are one replica's, of which the second begins a minute later
+    let found: Vec<_> = together.series[0].chunks.iter().map(|c| ((c.min_time - START) / 60_000, c.replica)).collect();
+    let count = |replica: &str| found.iter().filter(|(_, r)| *r == of(replica)).count();
+    assert_eq!((count("a"), count("b"), found.len()), (2, 1, 3), "identical chunks are one: {found:?}");
+    assert!(found[..2].iter().all(|(_, replica)| *replica == of("a")), "{found:?}");
+}

@@ -68,7 +68,8 @@ impl MemoryStore {
         let hit = |s: &&Series| matchers.iter().all(|m| m.matches(s.labels.get(&m.name).unwrap_or_default()));
         let cut = |s: &Series| {
             let inside = |c: &&SeriesChunk| range.overlaps_closed(c.min_time, c.max_time);
-            let chunks = s.chunks.iter().filter(inside).cloned().collect();
+            let replica = change.replica(&s.labels);
+            let chunks = s.chunks.iter().filter(inside).cloned().map(|c| c.with_replica(replica)).collect();
             Series { labels: change.apply(&s.labels), chunks }
         };
         let mut all: Vec<Series> = self.series.iter().filter(hit).map(cut).filter(|s| !s.chunks.is_empty()).collect();

@@ -90,3 +90,19 @@ fn a_broken_promise_is_found() {
     assert_eq!(run(input.clone(), &change, Incoming::Untouched).unwrap_err().kind(), Kind::Unavailable);
     assert!(run(input, &change, Incoming::Any).is_ok());
 }
+
+#[test]
+fn series_of_one_replica_have_its_number_wherever_its_labels_were() {
+    let remove = ["replica".to_owned(), "az".to_owned()];
+    let external = LabelChange::new(&Labels::from_pairs([("cluster", "eu"), ("replica", "a")]), &remove);
+    let inside = LabelChange::new(&Labels::empty(), &remove);
+    let up = Labels::from_pairs([("__name__", "up")]);
+    let replica = external.replica(&up);
+    assert!(replica.is_some());
+    assert_eq!(inside.replica(&Labels::from_pairs([("__name__", "up"), ("cluster", "eu"), ("replica", "a")])), replica);
+    // an external label is laid over one of the series
+    assert_eq!(external.replica(&up.with("replica", "z")), replica);
+    let others = [up.with("replica", "b"), up.with("az", "1").with("replica", "a"), up.clone()];
+    assert!(others.iter().all(|labels| inside.replica(labels) != replica));
+    assert_eq!(LabelChange::new(&Labels::from_pairs([("replica", "a")]), &[]).replica(&up), None);
+}

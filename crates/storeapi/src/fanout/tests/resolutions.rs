@@ -193,7 +193,7 @@ fn samples_of(chunks: &[SeriesChunk], range: TimeRange) -> f64 {
 
 fn increase(chunks: &[SeriesChunk]) -> f64 {
     let Column::Floats(Floats { values, .. }) = read_run(chunks, ValueOf::Counter).unwrap() else { panic!("floats") };
-    values.last().unwrap() - values[0]
+    values.windows(2).map(|w| if w[1] < w[0] { w[1] } else { w[1] - w[0] }).sum()
 }
 
 #[tokio::test]
