@@ -54,7 +54,7 @@ fn chunks(samples: Vec<Sample>) -> Vec<SeriesChunk> {
 struct Replicas(MemorySource);
 
 impl Replicas {
-    fn new(replicas: &[Vec<SeriesChunk>]) -> Arc<dyn SeriesSource> {
+    fn source(replicas: &[Vec<SeriesChunk>]) -> Arc<dyn SeriesSource> {
         let labels = Labels::from_pairs([("__name__", "x")]);
         let series = Series { labels, chunks: merge_series_chunks(replicas.concat()) };
         Arc::new(Replicas(MemorySource::from_series(vec![series])))
@@ -96,7 +96,7 @@ fn a_replica_that_began_after_a_reset_makes_no_others() {
     let floats = reset_before_the_other_replica_began();
     let histograms = floats.each_ref().map(|samples| as_histograms(samples));
     for (replicas, of) in [(floats, "x"), (histograms, "histogram_count")] {
-        let source = Replicas::new(&replicas.map(chunks));
+        let source = Replicas::source(&replicas.map(chunks));
         for dedup in ALL {
             let rate = if of == "x" { "rate(x[5m])".to_owned() } else { format!("{of}(rate(x[5m]))") };
             let rates = ask(&source, &rate, each_minute(45, 59), dedup);
@@ -125,8 +125,8 @@ fn a_reset_while_a_replica_is_down_is_neither_hidden_nor_counted_again() {
     for histograms in [false, true] {
         let of = |samples: &Vec<Sample>| if histograms { as_histograms(samples) } else { samples.clone() };
         let each = [of(&a), of(&b)].map(chunks);
-        let alone = each.each_ref().map(|chunks| Replicas::new(std::slice::from_ref(chunks)));
-        let both = Replicas::new(&each);
+        let alone = each.each_ref().map(|chunks| Replicas::source(std::slice::from_ref(chunks)));
+        let both = Replicas::source(&each);
         let count = |text: String| if histograms { format!("histogram_count({text})") } else { text };
         for dedup in ALL {
             let grid = Grid { start_ms: 6 * HOUR, end_ms: 10 * HOUR, step_ms: MINUTE };
@@ -157,7 +157,7 @@ fn blocks_of_one_stream(replica: u64, offset: i64) -> [Vec<SeriesChunk>; 2] {
 fn interleaved_blocks_of_one_stream_are_counted_whole() {
     let at_end = Grid::instant(7200 * SECOND - 1);
     let count = |source: &Arc<dyn SeriesSource>, dedup| ask(source, "count_over_time(x[2h])", at_end, dedup)[0].1;
-    let one = Replicas::new(&blocks_of_one_stream(1, 0));
+    let one = Replicas::source(&blocks_of_one_stream(1, 0));
     for dedup in [Dedup::Off, Dedup::Penalty, Dedup::Chain] {
         assert_eq!(count(&one, dedup), 480.0, "{dedup:?}");
         let rates = ask(&one, "rate(x[5m])", each_minute(6, 119), dedup);
@@ -165,7 +165,7 @@ fn interleaved_blocks_of_one_stream_are_counted_whole() {
     }
     // with the same of another replica
     let blocks = [blocks_of_one_stream(1, 0), blocks_of_one_stream(2, 4)].concat();
-    let both = Replicas::new(&blocks);
+    let both = Replicas::source(&blocks);
     assert_eq!(count(&both, Dedup::Penalty), 480.0);
     assert_eq!(count(&both, Dedup::Chain), 960.0);
 }
