@@ -162,8 +162,9 @@ impl CoarseTimes<'_> {
         let from = end.saturating_sub(range);
         let lo = self.up_to(from).saturating_sub(1);
         let pairs = (lo..self.t.len().saturating_sub(1)).take_while(|i| self.t[*i] < end);
-        let is_raw = |i: usize| self.resolution(i) == 0 && self.resolution(i + 1) == 0;
-        let linked = pairs.filter(|i| self.goes_on(*i) || (is_raw(*i) && self.t[*i] > from && self.t[i + 1] <= end));
+        // raw samples further apart than the range are not of one window
+        let near = |i: usize| self.t[i + 1] - self.t[i] <= range;
+        let linked = pairs.filter(|i| self.goes_on(*i) || (self.is_linked(*i) && near(*i)));
         let parts = linked.filter_map(|i| {
             let (t0, t1) = (self.t[i], self.t[i + 1]);
             let inside = end.min(t1) - from.max(t0);
