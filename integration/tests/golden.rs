@@ -7,7 +7,7 @@ use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
 use crate::harness::fleet::{Component, Maker, query, sidecar_args, store_args};
 use crate::harness::golden_server::{GoldenBehindSidecar, SERVER_LABEL, golden_prometheus, wait_for_upload};
-use crate::harness::{golden, scratch};
+use crate::harness::{golden, http, scratch};
 
 #[test]
 fn answers_of_prometheus_come_through_sidecar_store_and_querier() {
@@ -102,6 +102,28 @@ fn downsampled_answers_of_thanos_come_through_store_and_querier() {
         let name = format!("thanos_downsampled_{resolution}_answers");
         let recorded = golden::answers(&name);
         assert_eq!(recorded.len(), 52);
-        Tally::of(&querier.http, &recorded, Source::Thanos, Asked::Drumlin).assert_all_equal(&name);
+        let is_any = |line: &golden::Recorded, begins: &[&str]| begins.iter().any(|b| line.query().starts_with(b));
+        let (as_raw, others): (Vec<_>, Vec<_>) = recorded.into_iter().partition(|line| is_any(line, &AS_RAW));
+        for line in &as_raw {
+            let ask = |resolution: &str| {
+                let fields = line.fields.iter().map(|(name, value)| {
+                    (name.as_str(), if name == "max_source_resolution" { resolution } else { value.as_str() })
+                });
+                let fields: Vec<(&str, &str)> = fields.collect();
+                http::api(&querier.http, &line.path, &fields).expect("an answer")["data"]["result"].clone()
+            };
+            assert_eq!(ask(resolution), ask("0s"), "{} at {resolution}", line.name());
+        }
+        let left = |line: &golden::Recorded| resolution == "0s" || !is_any(line, &NEARER);
+        let others: Vec<_> = others.into_iter().filter(left).collect();
+        assert!(others.len() >= 40, "{}", others.len());
+        Tally::of(&querier.http, &others, Source::Thanos, Asked::Drumlin).assert_all_equal(&name);
     }
 }
+
+/// Where Thanos' answers are not those of the raw samples and ours are, at any resolution; the engine's golden test
+/// says why and holds them to the raw answers.
+const AS_RAW: [&str; 4] = ["resets(", "quantile_over_time(", "stddev_over_time(", "count_over_time("];
+
+/// Where ours are nearer to the raw answers at times; the engine's golden test holds them to that.
+const NEARER: [&str; 2] = ["increase(http_requests_total", "avg_over_time("];
