@@ -23,8 +23,8 @@ pub struct Replica<C> {
 /// replicas saw. What is NaN is left out.
 ///
 /// All replicas watch the same counter, so their values are given as they are. Where another replica goes on and its
-/// value is below the one given last, either the counter was reset between the two or the replica lags. Its own record
-/// tells which: it has a sample at or before the one given last, and between its own samples a counter falls by a reset
+/// value is below the one given last, either the counter was reset between the two or the replica lags, by a scrape at
+/// most: a value is read some time after the time of its sample. Its own record tells which: it has a sample at or before the one given last, and between its own samples a counter falls by a reset
 /// only. A reset that two replicas saw at overlapping times is one, and shows once. Where the replica has no sample so
 /// early, that of the replica it takes over from tells; where that has ended, a replica whose next sample is as high as
 /// what was given last only lagged.
@@ -62,11 +62,12 @@ struct Given<V> {
     is_held: bool,
 }
 
-/// What the record of another replica tells.
+/// What the records of other replicas tell.
 enum Told {
     Reset,
+    /// A reset in so long a time that it may be a later one.
+    ResetSomewhere,
     NoReset,
-    /// It ends before.
     Nothing,
 }
 
@@ -184,12 +185,16 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         if goes_on && (begin..=index).all(|at| self.is_close(replica, at)) {
             return self.was_ahead(given, replica, begin - 1).then_some(span);
         }
+        // heights are no more than about right
+        if !C::fell(&column.value(index), &self.replicas[given.pick.replica].column.value(given.pick.index)) {
+            return None;
+        }
         let lags = t - given.pick.t <= self.scrape(replica, index).unwrap_or(i64::MAX);
-        let shows = match self.told_by_the_other(given, pick) {
+        let shows = match self.told_by_others(given, pick) {
             Told::NoReset => false,
             Told::Reset => !lags || self.is_after_reset(given, pick),
             Told::Nothing if goes_on => false,
-            Told::Nothing => !lags || !self.catches_up(pick, &given.value),
+            Told::ResetSomewhere | Told::Nothing => !lags || !self.catches_up(pick, &given.value),
         };
         shows.then_some(span)
     }
@@ -230,25 +235,48 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         (at.saturating_sub(1)..=last).filter(|i| *i > 0).map(|i| column.time(i) - column.time(i - 1)).min()
     }
 
-    /// What the replica that gave the last sample tells of the time up to `pick`, which is lower.
-    fn told_by_the_other(&self, given: &Given<C::Value>, pick: Pick) -> Told {
+    /// What the others tell of the time between what was given last and `pick`, which is lower: first the replica that
+    /// gave the last sample.
+    fn told_by_others(&self, given: &Given<C::Value>, pick: Pick) -> Told {
         if self.late[given.pick.replica] {
             // it has yet to see the reset that shows
             return Told::Nothing;
         }
         let column = &self.replicas[given.pick.replica].column;
         for at in given.pick.index + 1..column.len() {
+            let is_close = self.is_close(given.pick.replica, at);
             if self.is_reset(given.pick.replica, at) {
-                return Told::Reset;
+                return if is_close { Told::Reset } else { Told::ResetSomewhere };
             }
-            if !self.is_close(given.pick.replica, at) {
-                return Told::Nothing;
+            if !is_close {
+                break;
             }
             if column.time(at) >= pick.t {
                 return Told::NoReset;
             }
         }
-        Told::Nothing
+        let span = Span { after: given.pick.t, to: pick.t };
+        let others = (0..self.replicas.len()).filter(|other| *other != pick.replica && *other != given.pick.replica);
+        let seen: Vec<bool> = others.filter_map(|other| self.saw_another(other, span)).collect();
+        match &seen[..] {
+            [] => Told::Nothing,
+            seen if seen.contains(&true) => Told::Reset,
+            _ => Told::ResetSomewhere,
+        }
+    }
+
+    /// Whether a replica that saw a reset in a span of time, or over it, which does not show yet, saw it between two
+    /// scrapes.
+    fn saw_another(&self, replica: usize, span: Span) -> Option<bool> {
+        if self.late[replica] {
+            return None;
+        }
+        let column = &self.replicas[replica].column;
+        let end = column.first_after(span.to - 1).min(column.len().saturating_sub(1));
+        let shown = self.shown.map_or(i64::MIN, |shown| shown.to);
+        let mut seen = column.first_after(span.after).max(1)..=end;
+        let at = seen.find(|at| self.is_reset(replica, *at) && column.time(at - 1) >= shown)?;
+        Some(self.is_close(replica, at))
     }
 
     /// Whether a reset that lies somewhere near is before `pick`: what is as high in a moment and lacks little lags.
@@ -301,11 +329,11 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
             && C::fell(&self.lifted(pick.replica, column.value(next)), level)
     }
 
-    /// Whether the replica stands higher than the one that gave the last sample: than that one's next sample, if there is
-    /// one, and than what was given already before that was given.
+    /// Whether the replica stands higher than the others: than another does soon, if there is one, and than what was given
+    /// last already before that was given.
     fn is_too_high(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> bool {
         let column = &self.replicas[pick.replica].column;
-        let reached = self.next_of_the_other(given, pick);
+        let reached = self.next_of_another(given, pick);
         let value = self.lifted(pick.replica, column.value(pick.index));
         if let Some(reached) = &reached
             && !C::fell(reached, &value)
@@ -322,13 +350,19 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         }
     }
 
-    /// What the replica that gave the last sample has at the time of `pick` or later, without a reset before that.
-    fn next_of_the_other(&self, given: &Given<C::Value>, pick: Pick) -> Option<C::Value> {
-        let Pick { replica, index, .. } = given.pick;
-        let column = &self.replicas[replica].column;
-        let at = (index + 1..column.len()).find(|at| self.is_reset(replica, *at) || column.time(*at) >= pick.t)?;
-        let goes_on = !self.is_reset(replica, at) && self.is_close(replica, at);
-        goes_on.then(|| self.lifted(replica, column.value(at)))
+    /// What another replica has a scrape after `pick`, which may be ahead by as much, without a reset since what was given
+    /// last: preferably the one that gave that.
+    fn next_of_another(&self, given: &Given<C::Value>, pick: Pick) -> Option<C::Value> {
+        let others = (0..self.replicas.len()).filter(|other| *other != pick.replica && *other != given.pick.replica);
+        let mut replicas = std::iter::once(given.pick.replica).chain(others);
+        let until = pick.t.saturating_add(self.scrape(pick.replica, pick.index).unwrap_or(0));
+        replicas.find_map(|replica| {
+            let column = &self.replicas[replica].column;
+            let begin = column.first_after(given.pick.t);
+            let at = (begin..column.len()).find(|at| column.time(*at) >= until).filter(|_| begin > 0)?;
+            let goes_on = (begin..=at).all(|at| !self.is_reset(replica, at) && self.is_close(replica, at));
+            goes_on.then(|| self.lifted(replica, column.value(at)))
+        })
     }
 
     /// Whether the sample `before` of the replica was taken before the reset that was shown last, and `pick` was not: it
