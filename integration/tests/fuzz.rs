@@ -50,10 +50,6 @@ struct Tally {
 #[test]
 fn random_expressions_are_answered_as_prometheus_does() {
     let Some(program) = binaries::prometheus() else { return };
-    let number = |name: &str, default: u64| match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")),
-        Err(_) => default,
-    };
     let seed = number("DRUMLIN_FUZZ_SEED", SEED);
     let (first, count) = (number("DRUMLIN_FUZZ_FIRST", 0), number("DRUMLIN_FUZZ_COUNT", COUNT));
     println!("DRUMLIN_FUZZ_SEED={seed} DRUMLIN_FUZZ_FIRST={first} DRUMLIN_FUZZ_COUNT={count}");
@@ -75,6 +71,14 @@ fn random_expressions_are_answered_as_prometheus_does() {
     assert!(tally.non_empty * 100 >= tally.cases * 70, "only {} of {} gave anything", tally.non_empty, tally.cases);
     let missing = tally.coverage.missing();
     assert!(count < COUNT || missing.is_empty(), "never seen to work: {missing:?}");
+}
+
+/// What a variable of the environment says of how much is run.
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")),
+        Err(_) => default,
+    }
 }
 
 impl Tally {

@@ -3,6 +3,8 @@
 
 mod cases;
 mod histories;
+#[path = "../../merge/tests/support/resets.rs"]
+mod resets;
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,11 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact::{DedupFunc, DownsampleFormat, Retention, Settings};
 use merge::SeriesChunk;
-use model::histogram::ResetHint;
 use model::{Resolution, TimeRange};
+use resets::begins_after_reset;
 use support::{Blocks, HOUR_MS, World};
 use testkit::{Fault, FaultPlan, Op};
-use tsdb::chunk::{Aggregate, reset_hint};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -313,13 +314,6 @@ fn chunks_of(index: Bytes, segment: Bytes) -> BTreeMap<String, Vec<SeriesChunk>>
         (entry.labels.to_string(), entry.chunks.iter().map(chunk).collect())
     });
     series.collect()
-}
-
-/// Whether a counter of native histograms was reset: where Thanos' chunks go on over that, ours end.
-fn begins_after_reset(chunks: &[SeriesChunk]) -> bool {
-    let counters = chunks.iter().filter_map(|chunk| chunk.aggregate(Aggregate::Counter));
-    let mut histograms = counters.filter(|counter| counter.encoding.is_histogram());
-    histograms.any(|counter| reset_hint(counter.encoding, &counter.data) == Ok(ResetHint::Reset))
 }
 
 #[tokio::test]

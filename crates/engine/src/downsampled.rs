@@ -4,7 +4,7 @@
 
 use merge::ValueOf;
 use model::Resolution;
-use promql::kernels::coarse::Filling;
+use promql::kernels::coarse::{Filling, ValueAt};
 use tsdb::chunk::Aggregate;
 
 /// How the samples of a selector are to be treated, by what is done to them.
@@ -107,6 +107,11 @@ impl Treatment {
             Coarsest::HalfRange => allowed_ms.min(range_ms / 2),
             Coarsest::Raw => 0,
         }
+    }
+
+    /// What the value of a downsampled sample is of.
+    pub(crate) fn value_at(self) -> ValueAt {
+        if self.value == ValueOf::Average { ValueAt::Middle } else { ValueAt::End }
     }
 
     /// Whether coarser data than asked for makes the answer another one than asked for, not a blurred one.

@@ -26,4 +26,4 @@ pub use operation::{Measured, Operation};
 pub use output::{Answer, Dedup, Detail, Grid, Point, PointValue, Query, QueryError, ResultSeries, Stats, Value};
 pub use points::{Points, PointsView};
 pub use samples::SampleCounts;
-pub use source::{Select, SelectHints, SeriesSource, SourceError, SourceEvent, SourceStream};
+pub use source::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};

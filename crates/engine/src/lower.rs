@@ -27,7 +27,7 @@ use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp, StepGrid};
 use crate::read::Reading;
 use crate::samples::Attribution;
-use crate::{Dedup, Grid, QueryError, Select, SelectHints};
+use crate::{Dedup, Grid, QueryError, Select};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -109,23 +109,16 @@ struct Above {
     function: String,
     /// Something stands between.
     indirectly: bool,
-    grouping: Vec<String>,
-    by: bool,
 }
 
 impl Above {
     fn function(name: &str) -> Above {
-        Above { function: name.to_owned(), ..Above::default() }
+        Above { function: name.to_owned(), indirectly: false }
     }
 
     /// The same, through something that is not an aggregation.
     fn indirect(&self) -> Above {
-        Above { function: self.function.clone(), indirectly: true, ..Above::default() }
-    }
-
-    /// The same, through parentheses.
-    fn in_parentheses(&self) -> Above {
-        Above { function: self.function.clone(), indirectly: self.indirectly, ..Above::default() }
+        Above { function: self.function.clone(), indirectly: true }
     }
 }
 
@@ -204,7 +197,7 @@ impl Lowering {
     fn lower_at(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
         match &expr.kind {
             ExprKind::Number(number) => Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid)),
-            ExprKind::Paren(inner) => self.lower(inner, grid, &above.in_parentheses()),
+            ExprKind::Paren(inner) => self.lower(inner, grid, above),
             ExprKind::Vector(selector) => {
                 let function = match selector.extension {
                     Some(Extension::Smoothed) => WindowFunction::Smoothed { lookback: self.lookback_ms },
@@ -264,13 +257,6 @@ impl Lowering {
 
     /// A selector's select, and how its samples are read; `range_ms` is 0 for instant selectors.
     fn select(&self, selector: &VectorSelector, range: TimeRange, above: &Above, range_ms: i64) -> (Select, Reading) {
-        let hints = SelectHints {
-            step_ms: self.grid.step_ms,
-            func: above.function.clone(),
-            range_ms,
-            grouping: above.grouping.clone(),
-            by: above.by,
-        };
         let totals_only = self.totals_only.contains(&address(selector));
         let treatment = Treatment::of(&above.function, !above.indirectly);
         let treatment = if selector.extension.is_some() { treatment.fixed() } else { treatment };
@@ -291,7 +277,7 @@ impl Lowering {
         let (start, end) = (range.start.saturating_sub(apart), range.end.saturating_add(apart));
         let range = TimeRange { start, end };
         let aggregates = treatment.aggregates();
-        (Select { matchers: selector.matchers.clone(), range, max_resolution_ms, aggregates, hints }, reading)
+        (Select { matchers: selector.matchers.clone(), range, max_resolution_ms, aggregates }, reading)
     }
 
     fn selector(
@@ -532,12 +518,7 @@ impl Lowering {
     }
 
     fn aggregation(&self, aggregation: &Aggregation, span: Span, grid: StepGrid) -> Result<PromNode> {
-        let above = Above {
-            function: aggregation_name(aggregation.op).to_owned(),
-            indirectly: false,
-            grouping: aggregation.grouping.clone(),
-            by: !aggregation.without,
-        };
+        let above = Above::function(aggregation_name(aggregation.op));
         let grouping = Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
         let by_name = !grouping.without && grouping.labels.iter().any(|l| l == METRIC_NAME);
         let simple = match aggregation.op {

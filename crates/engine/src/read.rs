@@ -6,7 +6,7 @@ use merge::{
     Choice, ChunkBytes, ChunkContent, Column, Floats, ReplicaReading, SeriesChunk, ValueOf, read_replicas, read_run,
 };
 use model::histogram::ResetHint;
-use model::{FloatHistogram, Labels, Sample, SampleValue, TimeRange};
+use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
 use promql::kernels::coarse::{CoarseTimes, Stretch};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
@@ -62,7 +62,7 @@ impl<'a> Coarse<'a> {
 /// Reads one series after the other into the same buffers.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    reading: Arc<Reading>,
+    reading: Reading,
     stretches: Vec<Stretch>,
     /// How many samples each of the floats stands for, where that is asked for.
     weights: Vec<f64>,
@@ -99,7 +99,6 @@ impl HistogramColumn {
 
 impl Reader {
     pub(crate) fn new(reading: Reading) -> Reader {
-        let reading = Arc::new(reading);
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
         let moving = reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
         let edges = moving.map(|(steps, length)| WindowEdges::new(&steps, length));
@@ -196,9 +195,8 @@ impl Reader {
 
     /// The samples that the windows may hold, and those around them that may fill them.
     fn range(&self) -> TimeRange {
-        let Some(coarsest) = self.stretches.iter().map(|s| s.resolution).max() else { return self.reading.range };
-        let TimeRange { start, end } = self.reading.range;
-        TimeRange { start: start.saturating_sub(coarsest * 2), end: end.saturating_add(coarsest) }
+        let coarsest = self.stretches.iter().map(|s| s.resolution).max().unwrap_or(0);
+        Resolution::coarsest_within(coarsest).with_neighbours(self.reading.range)
     }
 
     fn decode(&mut self, raw: &ChunkBytes) -> Result<(), tsdb::Error> {

@@ -10,19 +10,6 @@ use futures::stream::BoxStream;
 use merge::Series;
 use model::{Matcher, TimeRange};
 
-/// What the engine will do with the series of a selector.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SelectHints {
-    /// The step of the query in milliseconds; 0 for instant queries.
-    pub step_ms: i64,
-    /// The innermost function or aggregation directly over the selector, as Prometheus names it: `rate`, `sum`, "".
-    pub func: String,
-    /// The range of the matrix selector in milliseconds; 0 for instant selectors.
-    pub range_ms: i64,
-    pub grouping: Vec<String>,
-    pub by: bool,
-}
-
 /// One selector of a query.
 #[derive(Clone, Debug)]
 pub struct Select {
@@ -35,7 +22,6 @@ pub struct Select {
     pub max_resolution_ms: i64,
     /// What is read of downsampled chunks.
     pub aggregates: Vec<Aggregate>,
-    pub hints: SelectHints,
 }
 
 /// A piece of a source's answer.

@@ -1,12 +1,17 @@
 //! Answers over downsampled data, beside those over the raw samples.
 
 mod common;
+#[path = "common/levels.rs"]
+mod levels;
+#[path = "common/points.rs"]
+mod points;
 
 use std::sync::Arc;
 
-use common::levels::{Levels, RawSeries};
-use engine::{Answer, Dedup, Grid, PointValue, SeriesSource, Value};
+use engine::{Answer, Dedup, Grid, SeriesSource};
+use levels::{Levels, RawSeries};
 use model::{Labels, Resolution};
+use points::points;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -50,16 +55,6 @@ fn downs() -> Vec<RawSeries> {
         all.push(series(&[("__name__", "sessions"), ("id", &session.to_string())], life));
     }
     all
-}
-
-/// Values by step, of all series in the order of the answer.
-fn points(answer: &Answer) -> Vec<(i64, f64)> {
-    let (Value::Vector(series) | Value::Matrix(series)) = &answer.value else { panic!("{:?}", answer.value) };
-    let value = |p: engine::Point| match p.value {
-        PointValue::Float(v) => (p.t_ms, v),
-        PointValue::Histogram(_) => panic!("a histogram"),
-    };
-    series.iter().flat_map(|s| s.points.iter().map(value)).collect()
 }
 
 fn ask(source: &Levels, text: &str, grid: Grid) -> Answer {
@@ -225,11 +220,11 @@ fn the_border_to_raw_data_does_not_jump() {
     let mut mixed = Vec::new();
     for s in downs() {
         let mut chunks = match old.iter().find(|o| o.labels == s.labels) {
-            Some(old) => common::levels::chunks_at(&old.samples, OneHour),
+            Some(old) => levels::chunks_at(&old.samples, OneHour),
             None => Vec::new(),
         };
         let new: Vec<(i64, f64)> = s.samples.into_iter().filter(|(t, _)| *t >= border).collect();
-        chunks.extend(common::levels::raw_chunks(&new));
+        chunks.extend(levels::raw_chunks(&new));
         mixed.push(merge::Series { labels: s.labels, chunks });
     }
     mixed.sort_by(|a, b| a.labels.cmp(&b.labels));

@@ -42,13 +42,7 @@ fn raw_source() -> Arc<dyn SeriesSource> {
 }
 
 fn raw_chunks() -> Vec<SeriesChunk> {
-    let select = Select {
-        matchers: Vec::new(),
-        range: TimeRange::ALL,
-        max_resolution_ms: 0,
-        aggregates: Vec::new(),
-        hints: Default::default(),
-    };
+    let select = Select { matchers: Vec::new(), range: TimeRange::ALL, max_resolution_ms: 0, aggregates: Vec::new() };
     let events: Vec<_> = futures::executor::block_on(raw_source().select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {
         SourceEvent::Series(series) => series,

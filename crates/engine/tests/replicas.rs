@@ -1,14 +1,17 @@
 //! Queries over the replicas of one counter.
 
 mod common;
+#[path = "common/points.rs"]
+mod points;
 
 use std::sync::Arc;
 
 use engine::source::memory::MemorySource;
-use engine::{Answer, Dedup, Grid, PointValue, Select, SeriesSource, SourceEvent, SourceStream, Value};
+use engine::{Dedup, Grid, Select, SeriesSource, SourceEvent, SourceStream};
 use futures::StreamExt;
 use merge::{Series, SeriesChunk, merge_series_chunks};
 use model::{FloatHistogram, Labels, Sample, SampleValue};
+use points::points;
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
@@ -34,13 +37,8 @@ fn as_histograms(samples: &[Sample]) -> Vec<Sample> {
 /// The chunks of a series of these samples.
 fn chunks(samples: Vec<Sample>) -> Vec<SeriesChunk> {
     let source = MemorySource::new([(Labels::from_pairs([("__name__", "x")]), samples)]).unwrap();
-    let select = Select {
-        matchers: Vec::new(),
-        range: model::TimeRange::ALL,
-        max_resolution_ms: 0,
-        aggregates: Vec::new(),
-        hints: Default::default(),
-    };
+    let select =
+        Select { matchers: Vec::new(), range: model::TimeRange::ALL, max_resolution_ms: 0, aggregates: Vec::new() };
     let events: Vec<_> = futures::executor::block_on(source.select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {
         SourceEvent::Series(series) => series,
@@ -70,15 +68,6 @@ impl SeriesSource for Replicas {
 fn ask(source: &Arc<dyn SeriesSource>, text: &str, grid: Grid, dedup: Dedup) -> Vec<(i64, f64)> {
     let answer = common::run(&common::engine(1, false), source, text, (grid, dedup)).unwrap();
     points(&answer)
-}
-
-fn points(answer: &Answer) -> Vec<(i64, f64)> {
-    let (Value::Matrix(series) | Value::Vector(series)) = &answer.value else { panic!("{:?}", answer.value) };
-    let value = |p: engine::Point| match p.value {
-        PointValue::Float(v) => (p.t_ms, v),
-        PointValue::Histogram(_) => panic!("a histogram"),
-    };
-    series.iter().flat_map(|s| s.points.iter().map(value)).collect()
 }
 
 fn each_minute(from: i64, to: i64) -> Grid {

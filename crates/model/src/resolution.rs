@@ -36,6 +36,13 @@ impl Resolution {
         }
     }
 
+    /// `range` with the windows beside it that tell whether and how series go on inside a window: two before it and one
+    /// behind.
+    pub fn with_neighbours(self, range: TimeRange) -> TimeRange {
+        let length = self.millis();
+        TimeRange::new(range.start.saturating_sub(2 * length), range.end.saturating_add(length))
+    }
+
     pub fn from_millis(ms: i64) -> Option<Resolution> {
         Resolution::ALL.into_iter().find(|r| r.millis() == ms)
     }
@@ -59,6 +66,14 @@ impl fmt::Display for Resolution {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_are_two_windows_before_and_one_behind() {
+        let range = TimeRange::new(10_000_000, 20_000_000);
+        assert_eq!(Resolution::Raw.with_neighbours(range), range);
+        assert_eq!(Resolution::FiveMinutes.with_neighbours(range), TimeRange::new(9_400_000, 20_300_000));
+        assert_eq!(Resolution::OneHour.with_neighbours(TimeRange::ALL), TimeRange::ALL);
+    }
 
     #[test]
     fn ranges_reach_to_the_end_of_a_window() {

@@ -4,6 +4,9 @@
 #[path = "../../merge/tests/support/mod.rs"]
 mod support;
 
+#[path = "../../merge/tests/support/resets.rs"]
+mod resets;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,8 +14,7 @@ use std::time::Duration;
 
 use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
 use futures::TryStreamExt;
-use merge::{DownsampledSeries, Downsampler, Series, SeriesChunk};
-use model::histogram::ResetHint;
+use merge::{DownsampledSeries, Downsampler, Series};
 use model::{BlockId, Clock, Labels, MatchOp, Matcher, Resolution, TimeRange, TimestampMs};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -20,8 +22,9 @@ use parquet_block::{
     BlockDescription, ErrorKind, FORMAT, FooterCache, ParquetBlock, ParquetBlockWriter, SeriesRequest, ShardLimits,
     Stats,
 };
+use resets::begins_after_reset;
 use support::GoldenSeries;
-use tsdb::chunk::{Aggregate, reset_hint};
+use tsdb::chunk::Aggregate;
 use tsdb::meta::BlockMeta;
 
 #[derive(Debug)]
@@ -134,13 +137,6 @@ fn assert_golden(ours: &[Series], golden: &[GoldenSeries], written: &[(Labels, D
         assert_eq!(series.chunks, expected.five_minutes, "{}", series.labels);
     }
     assert!(reset < 5, "{reset} series were reset");
-}
-
-/// Whether a counter of native histograms was reset: where Thanos' chunks go on over that, ours end.
-fn begins_after_reset(chunks: &[SeriesChunk]) -> bool {
-    let counters = chunks.iter().filter_map(|chunk| chunk.aggregate(Aggregate::Counter));
-    let mut histograms = counters.filter(|counter| counter.encoding.is_histogram());
-    histograms.any(|counter| reset_hint(counter.encoding, &counter.data) == Ok(ResetHint::Reset))
 }
 
 #[tokio::test]

@@ -31,19 +31,15 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Where data comes coarser than allowed, its windows are longer than what is asked of them: those beside the range
-    /// tell whether and how series go on there, two before it and one behind.
+    /// Where data comes coarser than allowed, its windows are longer than what is asked of them, and those beside the
+    /// range are read too.
     fn with_reach(&self, range: TimeRange, resolution: Resolution) -> TimeRange {
         if resolution <= self.coarsest {
             return range;
         }
-        let TimeRange { mut start, mut end } = range;
-        if start == self.range.start {
-            start = start.saturating_sub(2 * resolution.millis());
-        }
-        if end == self.range.end {
-            end = end.saturating_add(resolution.millis());
-        }
+        let reach = resolution.with_neighbours(self.range);
+        let start = if range.start == self.range.start { reach.start } else { range.start };
+        let end = if range.end == self.range.end { reach.end } else { range.end };
         TimeRange::new(start, end)
     }
 }

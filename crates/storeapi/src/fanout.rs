@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use model::{Budget, Clock, Labels, Matcher, Resolution, TimeRange};
 
-use self::plan::{Part, Wanted};
+use self::plan::{Part, Plan, Wanted};
 use crate::{
     ComponentType, Coverage, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
     PartialResponse, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series, label_sets_match, match_external,
@@ -133,36 +133,21 @@ struct Selected {
 }
 
 /// What each endpoint is asked. Labels are the same at every resolution: who wants no more asks all for all time.
-fn parts(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> Vec<Option<Part>> {
+fn plan_of(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> Plan {
     let fallback = request.fallback();
     if request.skip_chunks {
         let all = Part { range: request.range, coarser_within: fallback, keep: None };
-        return vec![Some(all); endpoints.len()];
+        return Plan { parts: vec![Some(all); endpoints.len()], coarser: None };
     }
-    plan::plan(&infos(endpoints), &wanted(request))
-}
-
-fn wanted(request: &SeriesRequest) -> Wanted<'_> {
-    Wanted {
+    let wanted = Wanted {
         range: request.range,
         coarsest: Resolution::coarsest_within(request.max_resolution_ms),
-        fallback: request.fallback(),
+        fallback,
         matchers: &request.matchers,
         replica_labels: &request.without_replica_labels,
-    }
-}
-
-fn infos(endpoints: &[Arc<Endpoint>]) -> Vec<&StoreInfo> {
-    endpoints.iter().map(|endpoint| &endpoint.info).collect()
-}
-
-/// The range to ask for. Where coarser data than allowed answers, whether and how series go on inside a window is told
-/// by those beside it, be they coarse or not: two before and one behind.
-fn with_reach(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> TimeRange {
-    let coarser = plan::coarser_that_answers(&infos(endpoints), &wanted(request));
-    let window = coarser.filter(|_| !request.skip_chunks).map_or(0, Resolution::millis);
-    let TimeRange { start, end } = request.range;
-    TimeRange::new(start.saturating_sub(2 * window), end.saturating_add(window))
+    };
+    let infos: Vec<&StoreInfo> = endpoints.iter().map(|endpoint| &endpoint.info).collect();
+    plan::plan(&infos, &wanted)
 }
 
 fn request_of(endpoint: &Endpoint, part: Part, request: &SeriesRequest) -> SeriesRequest {
@@ -246,15 +231,16 @@ impl Store for Fanout {
         }
         let selected = self.select(&request.matchers, request.range, request.partial_response)?;
         let Some(Selected { matchers, endpoints }) = selected else { return Ok(futures::stream::empty().boxed()) };
-        let mut request = SeriesRequest { matchers, ..request };
-        let (range, mut endpoints) = (with_reach(&endpoints, &request), endpoints);
-        if range != request.range {
-            request.range = range;
-            let reached = self.select(&request.matchers, range, request.partial_response)?;
+        let (mut request, mut endpoints) = (SeriesRequest { matchers, ..request }, endpoints);
+        let mut plan = plan_of(&endpoints, &request);
+        if let Some(coarser) = plan.coarser {
+            // whether and how series go on inside a window is told by what is beside it, be it coarse or not
+            request.range = coarser.with_neighbours(request.range);
+            let reached = self.select(&request.matchers, request.range, request.partial_response)?;
             endpoints = reached.map_or(endpoints, |reached| reached.endpoints);
+            plan = plan_of(&endpoints, &request);
         }
-        let parts = parts(&endpoints, &request);
-        let asked = endpoints.into_iter().zip(parts).filter_map(|(endpoint, part)| Some((endpoint, part?)));
+        let asked = endpoints.into_iter().zip(plan.parts).filter_map(|(endpoint, part)| Some((endpoint, part?)));
         let feeds = asked.map(|(endpoint, part)| {
             let keep = part.keep.clone();
             let request = request_of(&endpoint, part, &request);

@@ -10,6 +10,7 @@
 
 mod bounds;
 mod fleet;
+mod scrapes;
 mod stretch;
 
 use std::fmt;
@@ -19,7 +20,8 @@ use promql::{ParserOptions, QueryTimes, needed_time_range};
 use synthetic::Rng;
 
 use super::outcome::{Exactness, Outcome};
-use super::{data, generate, sides};
+use super::sides::LOOKBACK_MS;
+use super::{data, generate, number, sides};
 use crate::harness::fleet::{Prometheus, PrometheusSettings};
 use crate::harness::{binaries, scratch};
 use bounds::Checked;
@@ -29,10 +31,15 @@ const SEED: u64 = 4;
 const COUNT: u64 = 300;
 /// Expressions that one fleet answers.
 const PER_FLEET: u64 = 60;
-const LOOKBACK_MS: i64 = 300_000;
 
 /// Which resolution a query allows.
 const ALLOWED: [&str; 6] = ["0s", "0s", "0s", "0s", "5m", "1h"];
+
+/// All raw samples.
+struct Truth {
+    prometheus: Prometheus,
+    series: Vec<data::Series>,
+}
 
 /// What came out of all expressions.
 #[derive(Default)]
@@ -48,17 +55,13 @@ struct Tally {
 #[test]
 fn a_fleet_split_into_resolutions_answers_within_its_bounds() {
     let Some(binaries) = binaries::binaries() else { return };
-    let number = |name: &str, default: u64| match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")),
-        Err(_) => default,
-    };
     let (seed, count) = (number("DRUMLIN_FUZZ_SEED", SEED), number("DRUMLIN_COARSE_COUNT", COUNT));
     println!("DRUMLIN_FUZZ_SEED={seed} DRUMLIN_COARSE_COUNT={count}");
     let folder = scratch();
     let series: Vec<data::Series> = data::series(seed).iter().map(|s| s.stretched(stretch::FACTOR)).collect();
     let levels = Levels::write(&folder.path().join("levels"), &series);
     let settings = PrometheusSettings { blocks: levels.plain.clone(), features: features(), ..Default::default() };
-    let truth = Prometheus::start(binaries, &folder.path().join("truth"), &settings);
+    let truth = Truth { prometheus: Prometheus::start(binaries, &folder.path().join("truth"), &settings), series };
     let mut tally = Tally::default();
     let mut fleet = None;
     for number in 0..count {
@@ -85,7 +88,7 @@ fn features() -> Vec<String> {
 }
 
 impl Tally {
-    fn check(&mut self, number: u64, asked: (&Prometheus, &Fleet), allowed: &str, case: generate::Case) {
+    fn check(&mut self, number: u64, asked: (&Truth, &Fleet), allowed: &str, case: generate::Case) {
         let (truth, fleet) = asked;
         let Some(case) = stretch::case(&case) else {
             self.skipped += 1;
@@ -97,16 +100,16 @@ impl Tally {
         let needed = needed_time_range(&expr, &times).expect("durations without arithmetic");
         let named = format!("{number}: {} {grid:?} at {allowed}, {}", case.text, fleet.split);
         if needed.is_none_or(|range| fleet.split.is_raw_alone(range)) {
-            let want = sides::ask(&truth.url, &case.text, grid, &[]);
+            let want = sides::ask(&truth.prometheus.url, &case.text, grid, &[]);
             let got = fleet.ask(&case.text, grid, allowed);
             self.exact += 1;
             self.exact_non_empty += usize::from(want.is_non_empty());
             // what Prometheus leaves to chance is told apart by the comparison of one engine with the other
             let difference = if want.is_peer_bug() { None } else { want.difference(&got, Exactness::CloseValues) };
             let undecided = |difference: String| {
-                let again = || sides::ask(&truth.url, &case.text, grid, &[]);
+                let again = || sides::ask(&truth.prometheus.url, &case.text, grid, &[]);
                 let chance = (0..24).any(|_| want.difference(&again(), Exactness::CloseValues).is_some());
-                let own = fleet.ask_engine(&case.text, grid);
+                let own = fleet.raw.evaluate(&case.text, grid);
                 let same_engine = own.difference(&got, Exactness::CloseValues).is_none();
                 (!chance && !same_engine).then_some(difference)
             };
@@ -124,7 +127,7 @@ impl Tally {
         }
         // the whole must not fail where Prometheus does not
         if let (Outcome::Success(_), Outcome::Failed { text, .. }) =
-            (sides::ask(&truth.url, &case.text, grid, &[]), fleet.ask(&case.text, grid, allowed))
+            (sides::ask(&truth.prometheus.url, &case.text, grid, &[]), fleet.ask(&case.text, grid, allowed))
             && !bounds::may_fail(&text)
         {
             self.wrong.push(format!("{named}\n  fails: {text}"));

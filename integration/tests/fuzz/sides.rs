@@ -13,15 +13,50 @@ use super::outcome::{self, Exactness, Outcome};
 use crate::harness::fleet::{Prometheus, PrometheusSettings};
 use crate::harness::{http, runtime};
 
-const LOOKBACK_MS: i64 = 300_000;
+pub(super) const LOOKBACK_MS: i64 = 300_000;
 const ASKED_AGAIN: usize = 24;
 
 pub(super) struct Sides {
     prometheus: Prometheus,
     /// The same samples in one block.
     compacted: Prometheus,
+    ours: Ours,
+}
+
+/// Our engine over blocks.
+pub(super) struct Ours {
     engine: Engine,
     source: Arc<dyn SeriesSource>,
+}
+
+impl Ours {
+    /// With all experimental parts of the language.
+    pub(super) fn new(blocks: &[PathBuf], delayed_name_removal: bool) -> Ours {
+        let engine = Engine::new(EngineSettings {
+            threads: 2,
+            experimental_functions: true,
+            extended_range_selectors: true,
+            fill_modifiers: true,
+            delayed_name_removal,
+            ..EngineSettings::default()
+        });
+        let source = TsdbSource::open(blocks, TsdbSourceSettings::default()).expect("blocks that were just written");
+        Ours { engine, source: Arc::new(source) }
+    }
+
+    pub(super) fn evaluate(&self, text: &str, grid: Grid) -> Outcome {
+        let query = Query {
+            text: text.to_owned(),
+            grid,
+            lookback_ms: LOOKBACK_MS,
+            dynamic_lookback: true,
+            dedup: Dedup::Off,
+            timeout: Duration::from_secs(60),
+            source: Arc::clone(&self.source),
+            detail: Detail::default(),
+        };
+        outcome::ours(runtime().block_on(self.engine.query(query)))
+    }
 }
 
 impl Sides {
@@ -45,21 +80,12 @@ impl Sides {
             Prometheus::start_program(program.to_owned(), &folder.join(name), &settings)
         };
         let (prometheus, compacted) = (prometheus("blocks", blocks), prometheus("compacted", compacted));
-        let engine = Engine::new(EngineSettings {
-            threads: 2,
-            experimental_functions: true,
-            extended_range_selectors: true,
-            fill_modifiers: true,
-            delayed_name_removal,
-            ..EngineSettings::default()
-        });
-        let source = TsdbSource::open(blocks, TsdbSourceSettings::default()).expect("blocks that were just written");
-        Sides { prometheus, compacted, engine, source: Arc::new(source) }
+        Sides { prometheus, compacted, ours: Ours::new(blocks, delayed_name_removal) }
     }
 
     /// What Prometheus gives, and what we give.
     pub(super) fn evaluate(&self, text: &str, grid: Grid) -> (Outcome, Outcome) {
-        (theirs(&self.prometheus, text, grid), self.ours(text, grid))
+        (theirs(&self.prometheus, text, grid), self.ours.evaluate(text, grid))
     }
 
     /// Whether Prometheus, asked again, gives other answers itself: in range queries it goes through the series of
@@ -75,20 +101,6 @@ impl Sides {
     pub(super) fn depends_on_blocks(&self, text: &str, grid: Grid, want: &Outcome, got: &Outcome) -> bool {
         let same_values = want.difference(got, Exactness::CloseValues).is_none();
         same_values && theirs(&self.compacted, text, grid).difference(got, Exactness::Close).is_none()
-    }
-
-    fn ours(&self, text: &str, grid: Grid) -> Outcome {
-        let query = Query {
-            text: text.to_owned(),
-            grid,
-            lookback_ms: LOOKBACK_MS,
-            dynamic_lookback: true,
-            dedup: Dedup::Off,
-            timeout: Duration::from_secs(60),
-            source: Arc::clone(&self.source),
-            detail: Detail::default(),
-        };
-        outcome::ours(runtime().block_on(self.engine.query(query)))
     }
 
     /// Series in another order, where PromQL defines one.

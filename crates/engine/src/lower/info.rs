@@ -10,7 +10,7 @@ use crate::ops::info::InfoSpec;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{PromNode, PromOp, StepGrid};
 use crate::read::Reading;
-use crate::{QueryError, Select, SelectHints};
+use crate::{QueryError, Select};
 
 const TARGET_INFO: &str = "target_info";
 
@@ -49,7 +49,6 @@ impl Lowering {
         let (names, data): (Vec<_>, Vec<_>) = matchers.into_iter().partition(|m| m.name == METRIC_NAME);
         let times = self.info_times(&call.args[0])?.unwrap_or(ReadTimes { fixed: None, offset: 0 });
         let range = self.samples(times.fixed.map(At::Millis), times.offset, (self.lookback_ms, 0));
-        let hints = SelectHints { step_ms: self.grid.step_ms, func: "info".to_owned(), ..SelectHints::default() };
         let treatment = Treatment::of("info", true);
         let window = WindowSpec {
             function: WindowFunction::Seen,
@@ -69,7 +68,6 @@ impl Lowering {
                 range,
                 max_resolution_ms: self.max_resolution_ms,
                 aggregates: treatment.aggregates(),
-                hints,
             },
             reading: Reading {
                 function: "info".to_owned(),

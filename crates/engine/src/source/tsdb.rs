@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk, merge_series_chunks};
+use merge::{Series, SeriesChunk, merge_series_chunks};
 use model::{Labels, TimeRange};
-use tsdb::chunk::{Encoding, split_aggregates};
 use tsdb::index::{ChunkMeta, Index, SeriesReader};
 use tsdb::meta::BlockMeta;
 use tsdb::segment::{ChunkRef, parse_record, segment_name};
@@ -286,17 +285,9 @@ impl Block {
         let segment = self.segments.get(at.segment as usize).ok_or_else(missing)?;
         let bytes = segment.get(at.offset as usize..).ok_or_else(missing)?;
         let record = parse_record(bytes).map_err(|e| failed(&self.name, &e))?;
-        let content = match record.encoding {
-            Encoding::Aggregate => {
-                let parts = split_aggregates(record.data).map_err(|e| failed(&self.name, &e))?;
-                let own = |part: Option<(Encoding, &[u8])>| {
-                    part.map(|(encoding, data)| ChunkBytes { encoding, data: segment.slice_ref(data) })
-                };
-                ChunkContent::Aggregates(Box::new(parts.map(own)))
-            }
-            encoding => ChunkContent::Raw(ChunkBytes { encoding, data: segment.slice_ref(record.data) }),
-        };
-        Ok(SeriesChunk::new(meta.min_time, meta.max_time, content).with_resolution(self.meta.resolution()))
+        let span = (meta.min_time, meta.max_time);
+        let chunk = SeriesChunk::from_stored(span, record.encoding, segment.slice_ref(record.data));
+        Ok(chunk.map_err(|e| failed(&self.name, &e))?.with_resolution(self.meta.resolution()))
     }
 }
 

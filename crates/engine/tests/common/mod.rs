@@ -1,8 +1,5 @@
 //! What the tests of the engine share: running queries and comparing values.
 
-#[allow(dead_code)] // not every test needs series at several resolutions
-pub(crate) mod levels;
-
 use std::sync::Arc;
 use std::time::Duration;
 

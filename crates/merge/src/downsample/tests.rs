@@ -171,14 +171,23 @@ fn two_days_with_a_reset() -> Vec<(i64, f64)> {
     (0..48 * 240).map(|i| (i * 15_000, count(i * 15_000))).collect()
 }
 
+fn to_fine(raw: &[SeriesChunk]) -> DownsampledSeries {
+    let mut fine = DownsampledSeries::default();
+    Downsampler::new(Resolution::FiveMinutes).raw(raw, &mut fine).unwrap();
+    fine
+}
+
+fn to_coarse(fine: &DownsampledSeries) -> DownsampledSeries {
+    let mut coarse = DownsampledSeries::default();
+    Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, fine, &mut coarse).unwrap();
+    coarse
+}
+
 #[test]
 fn a_counter_of_histograms_grows_as_the_raw_one_at_every_window() {
     let raw = raw_histograms(&two_days_with_a_reset());
-    let truth = grown(&raw);
-    let mut fine = DownsampledSeries::default();
-    Downsampler::new(Resolution::FiveMinutes).raw(&raw, &mut fine).unwrap();
-    let mut coarse = DownsampledSeries::default();
-    Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &fine, &mut coarse).unwrap();
+    let (truth, fine) = (grown(&raw), to_fine(&raw));
+    let coarse = to_coarse(&fine);
     for windows in [&fine, &coarse] {
         let chunks = windows.to_chunks().unwrap();
         let growth = grown(&chunks);
@@ -216,12 +225,9 @@ fn without_cuts(windows: &HistogramWindows) -> HistogramWindows {
 #[test]
 fn batches_with_a_reset_in_them_are_read_without_another_one_after_it() {
     let raw = raw_histograms(&two_days_with_a_reset());
-    let truth = grown(&raw);
-    let mut fine = DownsampledSeries::default();
-    Downsampler::new(Resolution::FiveMinutes).raw(&raw, &mut fine).unwrap();
+    let (truth, fine) = (grown(&raw), to_fine(&raw));
     let theirs = DownsampledSeries { histograms: without_cuts(&fine.histograms), ..DownsampledSeries::default() };
-    let mut coarse = DownsampledSeries::default();
-    Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &theirs, &mut coarse).unwrap();
+    let coarse = to_coarse(&theirs);
     for windows in [&theirs, &coarse] {
         assert!(windows.histograms.counter.iter().all(|h| h.hint != ResetHint::Reset));
         let mut before = windows.histograms.t[0];

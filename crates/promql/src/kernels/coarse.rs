@@ -25,6 +25,24 @@ pub struct CoarseTimes<'a> {
     pub stretches: &'a [Stretch],
 }
 
+/// The window `(end - range, end]`, in milliseconds, and the samples in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub samples: Bounds,
+    pub end: i64,
+    pub range: i64,
+}
+
+impl Window {
+    fn start(self) -> i64 {
+        self.end.saturating_sub(self.range)
+    }
+
+    fn lo_and_hi(self) -> (usize, usize) {
+        (self.samples.lo as usize, self.samples.hi as usize)
+    }
+}
+
 /// How the windows of a function are filled where they hold too little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filling {
@@ -34,6 +52,15 @@ pub enum Filling {
     Around,
     /// Two samples around.
     Pair,
+}
+
+/// What the value of a downsampled sample is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueAt {
+    /// The last raw sample, as that of a counter.
+    End,
+    /// All of its window, as a mean.
+    Middle,
 }
 
 impl CoarseTimes<'_> {
@@ -54,20 +81,10 @@ impl CoarseTimes<'_> {
         resolution > 0 && self.t[i + 1].div_euclid(resolution) - self.t[i].div_euclid(resolution) <= 1
     }
 
-    /// Samples up to a time.
-    fn up_to(&self, t: i64) -> usize {
-        self.t.partition_point(|x| *x <= t)
-    }
-
-    /// The coarsest resolution among the samples of a window that was filled.
-    pub fn coarsest(&self, bounds: Bounds) -> i64 {
-        bounds.range().map(|i| self.resolution(i)).max().unwrap_or(0)
-    }
-
-    /// The samples that tell of `(end - range, end]`, where those inside tell too little; `None` where those do, and
-    /// where there are none at all.
-    pub fn fill(&self, end: i64, range: i64, filling: Filling) -> Option<Bounds> {
-        let (lo, hi) = (self.up_to(end.saturating_sub(range)), self.up_to(end));
+    /// The samples that tell of a window, where those inside tell too little; `None` where those do, and where there
+    /// are none at all.
+    pub fn fill(&self, window: Window, filling: Filling) -> Option<Bounds> {
+        let (lo, hi) = window.lo_and_hi();
         let bounds = |lo: usize, hi: usize| Some(Bounds { lo: lo as u32, hi: hi as u32 });
         let last = hi.checked_sub(1)?;
         let inside = hi - lo;
@@ -80,7 +97,7 @@ impl CoarseTimes<'_> {
                     0 if next => bounds(hi, hi + 1),
                     0 if goes_on() => bounds(last, hi),
                     // what the window holds is whole, or the end of it lies in a window that is longer than it
-                    1.. if next && self.resolution(hi) > range => bounds(lo, hi + 1),
+                    1.. if next && self.resolution(hi) > window.range => bounds(lo, hi + 1),
                     _ => None,
                 }
             }
@@ -93,18 +110,20 @@ impl CoarseTimes<'_> {
         }
     }
 
-    /// Whether `(end - range, end]` holds nothing, or has windows inside or around it that are longer than `most`.
-    pub fn is_short(&self, end: i64, range: i64, most: i64) -> bool {
-        let (inside, mut around) = self.around(end, range);
-        !self.t.is_empty() && (!inside || around.any(|resolution| resolution > most))
+    /// Whether a window holds nothing, or there are windows inside or around it that are longer than `most`.
+    pub fn is_short(&self, window: Window, most: i64) -> bool {
+        let (lo, hi) = window.lo_and_hi();
+        let longer = |i: usize| i < self.t.len() && self.resolution(i) > most;
+        let around = || [lo.checked_sub(1), Some(lo), hi.checked_sub(1), Some(hi)].into_iter().flatten();
+        !self.t.is_empty() && (lo == hi || around().any(longer))
     }
 
-    /// Whether a series that goes on beyond both ends of `(end - range, end]` stands there at distances so different
-    /// that their mean tells nothing of how far it reaches beyond its samples: they are of several resolutions, or few
-    /// and with a chunk's last and the next one's first raw sample among them.
-    pub fn is_uneven(&self, end: i64, range: i64) -> bool {
+    /// Whether a series that goes on beyond both ends of a window stands there at distances so different that their mean
+    /// tells nothing of how far it reaches beyond its samples: they are of several resolutions, or few and with a chunk's
+    /// last and the next one's first raw sample among them.
+    pub fn is_uneven(&self, window: Window) -> bool {
         const FEW: usize = 12;
-        let (lo, hi) = (self.up_to(end.saturating_sub(range)), self.up_to(end));
+        let (lo, hi) = window.lo_and_hi();
         if lo == 0 || hi == self.t.len() || !self.is_linked(lo - 1) || !self.is_linked(hi - 1) {
             return false;
         }
@@ -120,13 +139,6 @@ impl CoarseTimes<'_> {
         self.goes_on(i) || (self.resolution(i) == 0 && self.resolution(i + 1) == 0)
     }
 
-    /// Whether a window holds samples, and the resolutions of the first and last of them and of those beside it.
-    fn around(&self, end: i64, range: i64) -> (bool, impl Iterator<Item = i64> + '_) {
-        let (lo, hi) = (self.up_to(end.saturating_sub(range)), self.up_to(end));
-        let around = [lo.checked_sub(1), Some(lo), hi.checked_sub(1), Some(hi)].into_iter().flatten();
-        (lo < hi, around.filter(|i| *i < self.t.len()).map(|i| self.resolution(i)))
-    }
-
     /// From after which time to its own a sample stands for: from the begin of its window.
     fn begin(&self, i: usize) -> i64 {
         match self.resolution(i) {
@@ -135,18 +147,18 @@ impl CoarseTimes<'_> {
         }
     }
 
-    /// The parts of the samples, by index, that fall into `(end - range, end]`, as if what each stands for were spread
-    /// evenly over its window.
-    pub fn shares(&self, end: i64, range: i64) -> impl Iterator<Item = (usize, f64)> + '_ {
-        let from = end.saturating_sub(range);
-        (self.up_to(from)..self.t.len()).map_while(move |i| {
+    /// The samples, by index, of whose windows a part falls into this one, and which part, as if what each stands for
+    /// were spread evenly.
+    pub fn shares(&self, window: Window) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let of = (window.lo_and_hi().0..self.t.len()).map_while(move |i| {
             let begin = self.begin(i);
-            (begin <= end).then(|| (i, self.share(i, begin, (from, end))))
-        })
+            (begin <= window.end).then(|| (i, self.share(i, begin, window)))
+        });
+        of.filter(|(_, share)| *share > 0.0)
     }
 
-    fn share(&self, i: usize, begin: i64, (from, end): (i64, i64)) -> f64 {
-        let t = self.t[i];
+    fn share(&self, i: usize, begin: i64, window: Window) -> f64 {
+        let (from, end, t) = (window.start(), window.end, self.t[i]);
         if t == begin {
             return f64::from(u8::from(from < t && t <= end));
         }
@@ -157,26 +169,34 @@ impl CoarseTimes<'_> {
         (end.min(t) - from.max(begin)).max(0) as f64 / (t - begin).max(1) as f64
     }
 
-    /// How much a series rises in `(end - range, end]`, straight from sample to sample; `None` where it does not live.
-    pub fn rise_of(&self, values: &[f64], end: i64, range: i64) -> Option<f64> {
-        let from = end.saturating_sub(range);
-        let lo = self.up_to(from).saturating_sub(1);
+    /// The time between sample `i` and a later one, in milliseconds: what lies between what their values are of.
+    pub fn apart(&self, i: usize, later: usize, at: ValueAt) -> i64 {
+        let time = |i: usize| match at {
+            ValueAt::End => self.t[i],
+            ValueAt::Middle => self.t[i] - (self.t[i] - self.begin(i)) / 2,
+        };
+        time(later) - time(i)
+    }
+
+    /// How much a series rises in a window, straight from sample to sample; `None` where it does not live.
+    pub fn rise_of(&self, values: &[f64], window: Window, at: ValueAt) -> Option<f64> {
+        let (from, end) = (window.start(), window.end);
+        let lo = window.lo_and_hi().0.saturating_sub(1);
         let pairs = (lo..self.t.len().saturating_sub(1)).take_while(|i| self.t[*i] < end);
         // raw samples further apart than the range are not of one window
-        let near = |i: usize| self.t[i + 1] - self.t[i] <= range;
+        let near = |i: usize| self.t[i + 1] - self.t[i] <= window.range;
         let linked = pairs.filter(|i| self.goes_on(*i) || (self.is_linked(*i) && near(*i)));
         let parts = linked.filter_map(|i| {
             let (t0, t1) = (self.t[i], self.t[i + 1]);
             let inside = end.min(t1) - from.max(t0);
-            (inside > 0).then(|| (values[i + 1] - values[i]) * (inside as f64 / (t1 - t0) as f64))
+            (inside > 0).then(|| (values[i + 1] - values[i]) * (inside as f64 / self.apart(i, i + 1, at) as f64))
         });
         parts.reduce(|a, b| a + b)
     }
 
     /// The sum of what falls into a window; `None` where nothing does.
-    pub fn share_of(&self, values: &[f64], end: i64, range: i64) -> Option<f64> {
-        let parts = self.shares(end, range).filter(|(_, share)| *share > 0.0);
-        parts.map(|(i, share)| values[i] * share).reduce(|a, b| a + b)
+    pub fn share_of(&self, values: &[f64], window: Window) -> Option<f64> {
+        self.shares(window).map(|(i, share)| values[i] * share).reduce(|a, b| a + b)
     }
 }
 

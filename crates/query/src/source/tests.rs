@@ -1,5 +1,4 @@
 use axum::body::Bytes;
-use engine::SelectHints;
 use merge::{ChunkBytes, ChunkContent, SeriesChunk};
 use model::{Labels, TimeRange};
 use tsdb::chunk::{Aggregate, Encoding};
@@ -66,7 +65,6 @@ fn requests_carry_what_the_query_said() {
         range: TimeRange::new(0, 10),
         max_resolution_ms: 300_000,
         aggregates: vec![Aggregate::Counter],
-        hints: SelectHints::default(),
     };
     let request = StoreSource::new(store, reading).request(select);
     assert_eq!(request.aggregates, [AggregateKind::Of(Aggregate::Counter)]);

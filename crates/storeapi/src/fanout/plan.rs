@@ -89,26 +89,25 @@ impl Keep {
     }
 }
 
-/// What each of the endpoints is asked, in their order; `None`: nothing.
-pub(super) fn plan(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> Vec<Option<Part>> {
+/// Who is asked what.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    /// For each of the endpoints, in their order; `None`: nothing.
+    pub(super) parts: Vec<Option<Part>>,
+    /// The coarsest resolution that is known to answer though finer is wanted.
+    pub(super) coarser: Option<Resolution>,
+}
+
+pub(super) fn plan(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> Plan {
     let all: Vec<Holdings> = infos.iter().map(|info| holdings(info, wanted)).collect();
     if wanted.coarsest == Resolution::Raw && !all.iter().flatten().any(|(_, h)| h.may_fall_back(wanted)) {
         let raw = Part { range: wanted.range, coarser_within: Spans::default(), keep: None };
-        return vec![Some(raw); infos.len()];
+        return Plan { parts: vec![Some(raw); infos.len()], coarser: None };
     }
-    let fleet = Fleet::new(&all, wanted);
-    all.iter().map(|held| fleet.part(held, wanted)).collect()
-}
-
-/// The coarsest resolution that is known to answer though finer is wanted.
-pub(super) fn coarser_that_answers(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> Option<Resolution> {
-    if wanted.fallback.is_empty() {
-        return None;
-    }
-    let all: Vec<Holdings> = infos.iter().map(|info| holdings(info, wanted)).collect();
     let fleet = Fleet::new(&all, wanted);
     let answers = |r: &Resolution| fleet.streams.values().any(|decision| !decision.answers.of(*r).is_empty());
-    Resolution::ALL.into_iter().filter(|r| *r > wanted.coarsest).rfind(answers)
+    let coarser = Resolution::ALL.into_iter().filter(|r| *r > wanted.coarsest).rfind(answers);
+    Plan { parts: all.iter().map(|held| fleet.part(held, wanted)).collect(), coarser }
 }
 
 /// What an endpoint has of a stream, inside of the range that is wanted.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use engine::Grid;
-use model::{Resolution, TimeRange};
+use model::{Matcher, Resolution, TimeRange};
 use promql::ast::{Call, Expr, ExprKind, VectorSelector};
 
 use super::super::outcome::{Outcome, Point};
 use super::super::sides;
 use super::fleet::Split;
-use super::{LOOKBACK_MS, around};
-use crate::harness::fleet::Prometheus;
+use super::scrapes::Scrapes;
+use super::{LOOKBACK_MS, Truth, around};
 
 /// The longest of the usual scrape intervals of the data.
 const INTERVAL_MS: i64 = 30_000 * super::stretch::FACTOR;
@@ -24,6 +24,7 @@ pub(super) struct Leaf {
     /// What raw samples give that bounds it.
     bounding: String,
     function: String,
+    matchers: Vec<Matcher>,
     /// Of its windows, in milliseconds.
     range: i64,
     offset: i64,
@@ -67,9 +68,10 @@ fn walk(expr: &Expr, found: &mut Vec<Leaf>) {
         ExprKind::Vector(selector) if selector.extension.is_none() => {
             let selector = VectorSelector { at: None, ..selector.clone() };
             let offset = selector.offset.as_ref().and_then(|o| o.millis).unwrap_or(0);
+            let matchers = selector.matchers.clone();
             let plain = Expr { kind: ExprKind::Vector(selector), ..expr.clone() };
-            let text = plain.to_string();
-            found.push(Leaf { bounding: text.clone(), text, function: String::new(), range: LOOKBACK_MS, offset });
+            let (text, function) = (plain.to_string(), String::new());
+            found.push(Leaf { bounding: text.clone(), text, function, matchers, range: LOOKBACK_MS, offset });
         }
         ExprKind::Call(call) => {
             match of_matrix(expr, call) {
@@ -92,13 +94,13 @@ fn of_matrix(expr: &Expr, call: &Call) -> Option<Leaf> {
                 matrix.selector.at = None;
                 let offset = matrix.selector.offset.as_ref().and_then(|o| o.millis).unwrap_or(0);
                 let selector = Expr { kind: ExprKind::Vector(matrix.selector.clone()), ..arg.clone() };
-                leaf = Some((matrix.range.millis?, offset, selector.to_string()));
+                leaf = Some((matrix.range.millis?, offset, selector.to_string(), matrix.selector.matchers.clone()));
                 *arg = Expr { kind: ExprKind::Matrix(matrix), ..arg.clone() };
             }
             _ => return None,
         }
     }
-    let (range, offset, selector) = leaf?;
+    let (range, offset, selector, matchers) = leaf?;
     let call = Call { func: call.func, args };
     let text = Expr { kind: ExprKind::Call(call.clone()), ..expr.clone() }.to_string();
     // where a series begins inside a window, the mean is that of a part of the range
@@ -107,7 +109,7 @@ fn of_matrix(expr: &Expr, call: &Call) -> Option<Leaf> {
         "avg_over_time" => format!("-(-{selector})"),
         _ => text.clone(),
     };
-    Some(Leaf { text, bounding, function: call.func.to_owned(), range, offset })
+    Some(Leaf { text, bounding, function: call.func.to_owned(), matchers, range, offset })
 }
 
 /// What is computed of samples that no aggregate holds: that it is there is all that is promised, with a warning.
@@ -128,12 +130,10 @@ pub(super) fn may_fail(text: &str) -> bool {
         || text.contains("duplicate series")
 }
 
-type Series = BTreeMap<String, Vec<(i64, Point)>>;
-
 /// Compares a leaf's answer with what Prometheus gives around each step.
 pub(super) fn check(
     leaf: &Leaf,
-    (truth, split): (&Prometheus, &Split),
+    (truth, split): (&Truth, &Split),
     grid: Grid,
     got: &Outcome,
     checked: &mut Checked,
@@ -144,45 +144,51 @@ pub(super) fn check(
     }
     let read = TimeRange::new(grid.start_ms - leaf.offset - leaf.range, grid.end_ms - leaf.offset + 1);
     let far = TimeRange::new(read.start - 7_200_000, read.end + 7_200_000);
-    let resolution = split.coarsest(far).millis();
-    let reach = 2 * resolution + leaf.range;
-    let raw = sides::ask(&truth.url, &leaf.bounding, around(grid, reach, STEP_MS), &[]);
+    let resolution = split.coarsest(far);
+    let reach = 2 * resolution.millis() + leaf.range;
+    let raw = sides::ask(&truth.prometheus.url, &leaf.bounding, around(grid, reach, STEP_MS), &[]);
     let (raw, got) = match (raw.success(), got.success()) {
         (Some(raw), Some(got)) => (&raw.series, &got.series),
         (None, None) => return Ok(()),
         _ => return Err(format!("{raw:?}\n  but {got:?}")),
     };
-    let bound = Bound { leaf, resolution, reach };
+    let scrapes = Scrapes::of(&truth.series, &leaf.matchers);
+    let bound = Bound { leaf, split, resolution, reach };
     let labels: std::collections::BTreeSet<&String> = raw.keys().chain(got.keys()).collect();
     for labels in labels {
-        bound.check(labels, (raw, got), grid, checked)?;
+        let none = Vec::new();
+        let [raw, got] = [raw, got].map(|answers| answers.get(labels).unwrap_or(&none));
+        let Some(scrapes) = scrapes.get(labels) else { return Err(format!("{labels}: of no series")) };
+        bound.check(&Compared { labels, scrapes, raw, got }, grid, checked)?;
     }
     Ok(())
 }
 
 struct Bound<'a> {
     leaf: &'a Leaf,
-    resolution: i64,
+    split: &'a Split,
+    resolution: Resolution,
     reach: i64,
 }
 
+/// Both answers for one series.
+struct Compared<'a> {
+    labels: &'a str,
+    scrapes: &'a Scrapes,
+    raw: &'a [(i64, Point)],
+    got: &'a [(i64, Point)],
+}
+
 impl Bound<'_> {
-    fn check(
-        &self,
-        labels: &String,
-        (raw, got): (&Series, &Series),
-        grid: Grid,
-        checked: &mut Checked,
-    ) -> Result<(), String> {
-        let none = Vec::new();
-        let (raw, got) = (raw.get(labels).unwrap_or(&none), got.get(labels).unwrap_or(&none));
+    fn check(&self, series: &Compared<'_>, grid: Grid, checked: &mut Checked) -> Result<(), String> {
+        let Compared { labels, raw, got, .. } = series;
         for k in 0..grid.steps() {
             let t = grid.start_ms + grid.step_ms * k as i64;
             let from = raw.partition_point(|(at, _)| *at < t - self.reach);
             let to = raw.partition_point(|(at, _)| *at <= t + self.reach);
             let near = &raw[from..to];
             match got.iter().find(|(at, _)| *at == t) {
-                None if near.len() as i64 > 2 * self.reach / STEP_MS => {
+                None if near.len() as i64 > 2 * self.reach / STEP_MS && !self.is_beginning(series, t) => {
                     return Err(format!("{labels}: a gap at {t}, where {} raw answers are", near.len()));
                 }
                 None => checked.absent += 1,
@@ -191,19 +197,26 @@ impl Bound<'_> {
                 Some((_, value)) if near.is_empty() => {
                     return Err(format!("{labels}: {value:?} at {t}, where nothing is"));
                 }
-                Some((_, value)) => self.value(labels, (t, value), near, checked)?,
+                Some((_, value)) => self.value(series, (t, value), near, checked)?,
             }
         }
         Ok(())
     }
 
+    /// Whether a series begins in the window that holds the time: it is known from the window's end on.
+    fn is_beginning(&self, series: &Compared<'_>, t: i64) -> bool {
+        let t = t - self.leaf.offset;
+        self.split.coarse_at(t).any(|resolution| series.scrapes.begins_at(t, resolution))
+    }
+
     fn value(
         &self,
-        labels: &str,
+        series: &Compared<'_>,
         (t, value): (i64, &Point),
         near: &[(i64, Point)],
         checked: &mut Checked,
     ) -> Result<(), String> {
+        let labels = series.labels;
         let number = |point: &Point| match point {
             Point::Float(value) => Some(*value),
             Point::Histogram { totals: [count, _], .. } => Some(*count),
@@ -218,11 +231,11 @@ impl Bound<'_> {
             checked.unbounded += 1;
             return Ok(());
         }
-        let (mut low, high) = numbers.iter().fold((f64::MAX, f64::MIN), |(l, h), n| (l.min(*n), h.max(*n)));
-        let slack = self.slack(low, high);
+        let (mut low, mut high) = numbers.iter().fold((f64::MAX, f64::MIN), |(l, h), n| (l.min(*n), h.max(*n)));
+        let slack = low.abs().max(high.abs()) * self.share(series, t) + self.late();
         // of the first window of a series, what lies before its sample does not count
         if self.adds_up() {
-            low = low.min(0.0);
+            (low, high) = (low.min(0.0), high.max(0.0));
         }
         if own < low - slack || own > high + slack || own.is_nan() {
             return Err(format!("{labels}: {own} at {t}, not within {low} to {high} give or take {slack}"));
@@ -244,17 +257,27 @@ impl Bound<'_> {
         of_counters && !names.iter().any(|name| self.leaf.text.contains(name))
     }
 
-    /// The last sample of a window has the time of its end, so that each end of a difference may be a scrape interval
-    /// too late; of what is added up in a range there may be one sample more or less.
-    fn slack(&self, low: f64, high: f64) -> f64 {
-        let resolution = self.resolution.max(Resolution::FiveMinutes.millis());
-        let most = low.abs().max(high.abs());
-        let times = self.leaf.function.starts_with("ts_of_") || self.leaf.function == "timestamp";
-        let late = if times { resolution as f64 / 1000.0 } else { 0.0 };
-        let interval = INTERVAL_MS as f64;
-        let ends = if self.adds_up() { 2.0 * interval / resolution as f64 } else { interval / resolution as f64 };
+    /// Which part of a value it may be off by. The last sample of a window has the time of its end, so that each end of
+    /// a difference may be a scrape interval too late; in the last window of a chunk that is much of a short time. Of
+    /// what is added up in a range there may be one sample more or less.
+    fn share(&self, series: &Compared<'_>, t: i64) -> f64 {
+        let t = t - self.leaf.offset;
+        let resolution = self.resolution.max(Resolution::FiveMinutes);
+        let nearby = series.scrapes.nearby(TimeRange::new(t - self.reach, t + self.reach + 1), resolution);
+        let interval = nearby.interval.max(INTERVAL_MS) as f64;
+        let ends = match self.adds_up() {
+            true => 2.0 * interval / nearby.part.max(STEP_MS) as f64,
+            false => interval / resolution.millis() as f64,
+        };
         let counted = self.leaf.function.starts_with("sum_") || self.leaf.function.starts_with("count_");
         let share = if counted { ends.max(interval / self.leaf.range as f64) } else { ends };
-        most * (share + 1e-9) + late
+        share + 1e-9
+    }
+
+    /// How much later, in seconds, samples are than they were taken, where that is the value.
+    fn late(&self) -> f64 {
+        let resolution = self.resolution.max(Resolution::FiveMinutes);
+        let times = self.leaf.function.starts_with("ts_of_") || self.leaf.function == "timestamp";
+        if times { resolution.millis() as f64 / 1000.0 } else { 0.0 }
     }
 }

@@ -3,21 +3,19 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket as BlockBucket, BucketMetrics, BucketSettings};
 use compact::{DownsampleJob, OutputFormat};
-use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Dedup, Detail, Engine, EngineSettings, Grid, Query, SeriesSource};
+use engine::Grid;
 use model::{Labels, Resolution, SystemClock, TimeRange};
 use object_store::local::LocalFileSystem;
 use synthetic::{BLOCK_MS, Rng};
 use tsdb::meta::BlockMeta;
 
 use super::super::data::{self, Series};
-use super::super::outcome::{self, Outcome};
-use super::super::sides;
+use super::super::outcome::Outcome;
+use super::super::sides::{self, Ours};
 use super::stretch::FACTOR;
 use crate::harness::binaries::Binaries;
 use crate::harness::bucket::Bucket;
@@ -153,6 +151,12 @@ impl Split {
             .all(|(slot, _)| self.has(slot, Resolution::Raw) && !COARSE.into_iter().any(|r| self.has(slot, r)))
     }
 
+    /// The resolutions of the downsampled data there is of a time.
+    pub(super) fn coarse_at(&self, t: i64) -> impl Iterator<Item = Resolution> {
+        let slot = slots().iter().position(|slot| slot.contains(t));
+        COARSE.into_iter().filter(move |resolution| slot.is_some_and(|slot| self.has(slot, *resolution)))
+    }
+
     /// The coarsest resolution there is of a span.
     pub(super) fn coarsest(&self, range: TimeRange) -> Resolution {
         let within = slots().into_iter().enumerate().filter(|(_, slot)| slot.overlaps(range));
@@ -176,8 +180,8 @@ impl fmt::Display for Split {
 pub(super) struct Fleet {
     pub(super) split: Split,
     querier: Component,
-    engine: Engine,
-    raw: Arc<dyn SeriesSource>,
+    /// What our engine says over all raw samples.
+    pub(super) raw: Ours,
     _stores: Vec<Component>,
     _buckets: Vec<Bucket>,
     _prometheus: Option<Prometheus>,
@@ -213,18 +217,10 @@ impl Fleet {
         let mut args = vec!["--query.replica-label=replica"];
         args.extend(features.iter().map(String::as_str));
         let querier = query(binaries, Maker::Drumlin, &folder.join("query"), &endpoints, &args);
-        let settings = EngineSettings {
-            experimental_functions: true,
-            extended_range_selectors: true,
-            fill_modifiers: true,
-            ..EngineSettings::default()
-        };
-        let raw = TsdbSource::open(&levels.plain, TsdbSourceSettings::default()).expect("sound blocks");
         Fleet {
             split,
             querier,
-            engine: Engine::new(settings),
-            raw: Arc::new(raw),
+            raw: Ours::new(&levels.plain, false),
             _stores: stores,
             _buckets: buckets,
             _prometheus: prometheus,
@@ -233,21 +229,6 @@ impl Fleet {
 
     pub(super) fn ask(&self, text: &str, grid: Grid, allowed: &str) -> Outcome {
         sides::ask(&self.querier.http, text, grid, &[("max_source_resolution", allowed)])
-    }
-
-    /// What our engine says over all raw samples.
-    pub(super) fn ask_engine(&self, text: &str, grid: Grid) -> Outcome {
-        let query = Query {
-            text: text.to_owned(),
-            grid,
-            lookback_ms: super::LOOKBACK_MS,
-            dynamic_lookback: true,
-            dedup: Dedup::Off,
-            timeout: Duration::from_secs(60),
-            source: Arc::clone(&self.raw),
-            detail: Detail::default(),
-        };
-        outcome::ours(runtime().block_on(self.engine.query(query)))
     }
 }
 

@@ -7,7 +7,7 @@ use datafusion::common::Result;
 use model::{FloatHistogram, Labels};
 use promql::format_duration;
 use promql::kernels::MixedColumn;
-use promql::kernels::coarse::{CoarseTimes, Filling};
+use promql::kernels::coarse::{CoarseTimes, Filling, Window};
 use promql::kernels::mixed::{self, MixedInput};
 use promql::kernels::native::Value;
 use promql::kernels::notes::Notes;
@@ -21,6 +21,26 @@ use crate::read::Coarse;
 
 const NO_FLOATS: Samples<'static> = Samples { t: &[], v: &[] };
 
+/// A series whose short windows are to be filled, and the row that they are filled in.
+#[derive(Clone, Copy)]
+struct Filled<'a> {
+    row: usize,
+    labels: &'a Labels,
+    floats: Samples<'a>,
+    histograms: HistogramSamples<'a>,
+    coarse: Coarse<'a>,
+}
+
+impl Filled<'_> {
+    fn float_times(&self) -> CoarseTimes<'_> {
+        self.coarse.times(self.floats.t)
+    }
+
+    fn histogram_times(&self) -> CoarseTimes<'_> {
+        self.coarse.times(self.histograms.t)
+    }
+}
+
 impl Evaluator {
     /// Fills the steps of a row that was evaluated as asked, and says so where the data is not what was asked for.
     pub(super) fn fill(
@@ -31,22 +51,24 @@ impl Evaluator {
         coarse: Coarse<'_>,
     ) -> Result<()> {
         self.out.push_empty(0, false);
-        let filling = self.out.len() - 1;
+        let (floats, histograms) = samples;
+        let series = Filled { row: self.out.len() - 1, labels, floats, histograms, coarse };
         match coarse.reading.treatment.short {
             Short::Fixed => {}
-            Short::Filled(how) => self.fill_windows(filling, labels, samples, (coarse, how))?,
-            Short::Rise(rise) => self.fill_rises(filling, labels, samples, (coarse, rise))?,
-            Short::Share => self.fill_shares(filling, labels, samples, coarse)?,
+            Short::Filled(how) => self.fill_windows(series, how)?,
+            Short::Rise(rise) => self.fill_rises(series, rise),
+            Short::Share => self.fill_shares(series),
             Short::Mean => {
-                self.fill_windows(filling, labels, samples, (coarse, Filling::Around))?;
-                self.fill_means(filling, samples.0, coarse);
+                let asked = self.bounds.clone();
+                self.fill_windows(series, Filling::Around)?;
+                self.fill_means(series, &asked);
             }
         }
         let mut filled = false;
         for step in 0..self.spec.steps.count {
-            if self.out.is_present(filling, step) {
+            if self.out.is_present(series.row, step) {
                 filled = true;
-                let value = self.out.sample(filling, step).into();
+                let value = self.out.sample(series.row, step).into();
                 self.out.set_sample(row, step, Some(value));
             }
         }
@@ -82,33 +104,33 @@ impl Evaluator {
         }
     }
 
+    /// The window of step `k` and, of the bounds of all, the samples in it.
+    fn window(&self, bounds: &[Bounds], k: usize) -> Window {
+        let samples = bounds.get(k).copied().unwrap_or_default();
+        Window { samples, end: self.spec.steps.end(k), range: self.spec.range }
+    }
+
     /// Applies the function to the samples around short windows.
-    fn fill_windows(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-        (coarse, how): (Coarse<'_>, Filling),
-    ) -> Result<()> {
-        let (float_times, histogram_times) = (coarse.times(floats.t), coarse.times(histograms.t));
-        let (steps, range) = (self.spec.steps, self.spec.range);
+    fn fill_windows(&mut self, series: Filled<'_>, how: Filling) -> Result<()> {
+        let Filled { row, labels, floats, histograms, .. } = series;
+        let count = self.spec.steps.count;
         // with windows of one kind of samples those of the other are no reason to fill
         let both = !floats.t.is_empty() && !histograms.t.is_empty();
         let enough = if how == Filling::Pair { 2 } else { 1 };
-        self.bounds.resize(steps.count, Bounds::default());
+        self.bounds.resize(count, Bounds::default());
         if !histograms.t.is_empty() {
-            self.histogram_bounds.resize(steps.count, Bounds::default());
+            self.histogram_bounds.resize(count, Bounds::default());
         }
         let mut any = false;
-        for k in 0..steps.count {
-            let inside = self.bounds[k].len() + self.histogram_bounds.get(k).map_or(0, |b| b.len());
-            let end = steps.end(k);
-            let fill = |times: CoarseTimes<'_>| {
-                if both && inside >= enough { None } else { times.fill(end, range, how) }.unwrap_or_default()
+        for k in 0..count {
+            let (of_floats, of_histograms) = (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            let fill = |times: CoarseTimes<'_>, window: Window| {
+                let is_enough = both && of_floats.samples.len() + of_histograms.samples.len() >= enough;
+                if is_enough { None } else { times.fill(window, how) }.unwrap_or_default()
             };
-            self.bounds[k] = fill(float_times);
+            self.bounds[k] = fill(series.float_times(), of_floats);
             if let Some(bounds) = self.histogram_bounds.get_mut(k) {
-                *bounds = fill(histogram_times);
+                *bounds = fill(series.histogram_times(), of_histograms);
                 any |= !bounds.is_empty();
             }
             any |= !self.bounds[k].is_empty();
@@ -117,40 +139,35 @@ impl Evaluator {
     }
 
     /// Takes what a series rises by in short windows.
-    fn fill_rises(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-        (coarse, rise): (Coarse<'_>, Rise),
-    ) -> Result<()> {
-        let (steps, range) = (self.spec.steps, self.spec.range);
-        let (float_times, histogram_times) = (coarse.times(floats.t), coarse.times(histograms.t));
-        for k in 0..steps.count {
-            let end = steps.end(k);
-            if float_times.is_short(end, range, range / 2) || float_times.is_uneven(end, range) {
+    fn fill_rises(&mut self, series: Filled<'_>, rise: Rise) {
+        let Filled { row, labels, floats, histograms, coarse } = series;
+        let range = self.spec.range;
+        let at = coarse.reading.treatment.value_at();
+        let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
+        for k in 0..self.spec.steps.count {
+            let (of_floats, of_histograms) = (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            if float_times.is_short(of_floats, range / 2) || float_times.is_uneven(of_floats) {
                 let scale = if rise == Rise::PerSecond { 1000.0 / range as f64 } else { 1.0 };
-                let value = float_times.rise_of(floats.v, end, range).map(|v| Value::Float(v * scale));
+                let value = float_times.rise_of(floats.v, of_floats, at).map(|v| Value::Float(v * scale));
                 self.out.set_sample(row, k, value);
-            } else if let Some(pair) = histogram_times.fill(end, range, Filling::Pair) {
-                let of = HistogramPair { histograms, pair, rise };
+            } else if let Some(pair) = histogram_times.fill(of_histograms, Filling::Pair) {
+                let apart = histogram_times.apart(pair.lo as usize, pair.hi as usize - 1, at);
+                let of = HistogramPair { histograms, pair, rise, apart };
                 if let Some(histogram) = self.histogram_rise(of, labels) {
                     self.out.set_sample(row, k, Some(Value::Histogram(histogram)));
                 }
             }
         }
-        Ok(())
     }
 
     /// The rise between two histograms, resets seen.
     fn histogram_rise(&mut self, of: HistogramPair<'_>, labels: &Labels) -> Option<Arc<FloatHistogram>> {
-        let HistogramPair { histograms, pair, rise } = of;
+        let HistogramPair { histograms, pair, rise, apart } = of;
         let super::WindowFunction::Range(function) = self.spec.function else { return None };
         let (first, last) = (histograms.t[pair.lo as usize], histograms.t[pair.hi as usize - 1]);
         // just long enough to hold both, so that nothing is extrapolated
-        let apart = last - first + 1;
-        let at = At { end: last, range: apart };
-        let rise_between = self.at_once(function, histograms, (pair, at), labels)?;
+        let window = Window { samples: pair, end: last, range: last - first + 1 };
+        let rise_between = self.at_once(function, histograms, window, labels)?;
         if rise == Rise::PerSecond {
             return Some(rise_between);
         }
@@ -164,17 +181,17 @@ impl Evaluator {
         &mut self,
         function: RangeFunction,
         histograms: HistogramSamples<'_>,
-        (bounds, at): (Bounds, At),
+        window: Window,
         labels: &Labels,
     ) -> Option<Arc<FloatHistogram>> {
-        let steps = Steps { start: at.end, step: 1, count: 1, offset: 0, fixed: None };
+        let steps = Steps { start: window.end, step: 1, count: 1, offset: 0, fixed: None };
         let input = MixedInput {
             floats: NO_FLOATS,
             float_bounds: &[Bounds::default()],
             histograms,
-            histogram_bounds: &[bounds],
+            histogram_bounds: &[window.samples],
             steps: &steps,
-            range: at.range,
+            range: window.range,
             params: &[],
         };
         let (mut value, mut present, mut histogram) = ([0.0], [0], [None]);
@@ -186,20 +203,19 @@ impl Evaluator {
         histogram
     }
 
-    /// Takes means of the windows around, each by its share of samples.
-    fn fill_means(&mut self, row: usize, floats: Samples<'_>, coarse: Coarse<'_>) {
-        let (steps, range, weights) = (self.spec.steps, self.spec.range, coarse.weights);
+    /// Takes means of the windows around, each by its share of samples. `asked` are the bounds of the windows as asked.
+    fn fill_means(&mut self, series: Filled<'_>, asked: &[Bounds]) {
+        let Filled { row, floats, coarse: Coarse { weights, .. }, .. } = series;
         // histograms have none, and are counted beside the floats of a series that has both
         if weights.len() != floats.t.len() {
             return;
         }
-        let times = coarse.times(floats.t);
+        let times = series.float_times();
         let weighted: Vec<f64> = floats.v.iter().zip(weights).map(|(value, weight)| value * weight).collect();
-        for k in 0..steps.count {
-            let end = steps.end(k);
-            if times.is_short(end, range, 0)
-                && let (Some(sum), Some(count)) =
-                    (times.share_of(&weighted, end, range), times.share_of(weights, end, range))
+        for k in 0..self.spec.steps.count {
+            let window = self.window(asked, k);
+            if times.is_short(window, 0)
+                && let (Some(sum), Some(count)) = (times.share_of(&weighted, window), times.share_of(weights, window))
             {
                 self.out.set_sample(row, k, Some(Value::Float(sum / count)));
             }
@@ -207,39 +223,31 @@ impl Evaluator {
     }
 
     /// Adds up the shares of windows, those that a range begins or ends in included.
-    fn fill_shares(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-        coarse: Coarse<'_>,
-    ) -> Result<()> {
-        let (steps, range) = (self.spec.steps, self.spec.range);
-        let (float_times, histogram_times) = (coarse.times(floats.t), coarse.times(histograms.t));
-        for k in 0..steps.count {
-            let end = steps.end(k);
-            if float_times.is_short(end, range, 0) {
-                let value = float_times.share_of(floats.v, end, range).map(Value::Float);
+    fn fill_shares(&mut self, series: Filled<'_>) {
+        let Filled { row, labels, floats, histograms, .. } = series;
+        let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
+        for k in 0..self.spec.steps.count {
+            let (of_floats, of_histograms) = (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            if float_times.is_short(of_floats, 0) {
+                let value = float_times.share_of(floats.v, of_floats).map(Value::Float);
                 self.out.set_sample(row, k, value);
-            } else if histogram_times.is_short(end, range, 0) {
-                let shares = histogram_times.shares(end, range).filter(|(_, share)| *share > 0.0);
+            } else if histogram_times.is_short(of_histograms, 0) {
                 let (mut t, mut h) = (Vec::new(), Vec::new());
-                for (i, share) in shares {
+                for (i, share) in histogram_times.shares(of_histograms) {
                     let mut part = (*histograms.h[i]).clone();
                     part.mul(share);
                     t.push(histograms.t[i]);
                     h.push(Arc::new(part));
                 }
-                let bounds = Bounds { lo: 0, hi: h.len() as u32 };
+                let window = Window { samples: Bounds { lo: 0, hi: h.len() as u32 }, ..of_histograms };
                 let parts = HistogramSamples { t: &t, h: &h };
                 let sum = match h.is_empty() {
                     true => None,
-                    false => self.at_once(RangeFunction::Sum, parts, (bounds, At { end, range }), labels),
+                    false => self.at_once(RangeFunction::Sum, parts, window, labels),
                 };
                 self.out.set_sample(row, k, sum.map(Value::Histogram));
             }
         }
-        Ok(())
     }
 }
 
@@ -248,11 +256,6 @@ struct HistogramPair<'a> {
     histograms: HistogramSamples<'a>,
     pair: Bounds,
     rise: Rise,
-}
-
-/// A single window, in milliseconds.
-#[derive(Clone, Copy)]
-struct At {
-    end: i64,
-    range: i64,
+    /// The time that they differ in, in milliseconds.
+    apart: i64,
 }

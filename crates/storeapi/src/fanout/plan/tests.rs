@@ -76,7 +76,7 @@ fn check(stores: &[&str], wanted: &Wanted<'_>, expected: &[&str]) {
 }
 
 fn check_infos(infos: &[StoreInfo], wanted: &Wanted<'_>, series: &str, expected: &[&str]) {
-    let parts = plan(&infos.iter().collect::<Vec<_>>(), wanted);
+    let parts = plan(&infos.iter().collect::<Vec<_>>(), wanted).parts;
     let text = |part: &Option<Part>| {
         let Some(part) = part else { return "-".to_owned() };
         let mut text = shown(&part.range.into());
@@ -123,7 +123,7 @@ fn spans_that_end_in_a_window_are_asked_for_with_that_window() {
     sidecar.tsdb_infos[0].coverage = Some(Coverage::raw(TimeRange::new(40 * HOUR + 60_000, 100 * HOUR)));
     for (coarse, end) in [("5m", 40 * HOUR + 300_000), ("1h", 41 * HOUR)] {
         let infos = [sidecar.clone(), store(&format!("gateway | cluster=a: {coarse} 0-80"))];
-        let parts = plan(&infos.each_ref(), &all_of("0-100", Raw));
+        let parts = plan(&infos.each_ref(), &all_of("0-100", Raw)).parts;
         let part = parts[1].as_ref().unwrap();
         assert_eq!((part.range, part.coarser_within.hull()), (TimeRange::new(0, end), Some(part.range)));
     }
@@ -249,7 +249,7 @@ fn no_more_spans_are_named_than_a_request_can_bear() {
     let stores =
         [store("gateway | cluster=a: raw 0-1"), store(&format!("gateway | cluster=a: 5m {}", spans.join(",")))];
     let wanted = all_of("0-3000", Raw);
-    let parts = plan(&stores.iter().collect::<Vec<_>>(), &wanted);
+    let parts = plan(&stores.iter().collect::<Vec<_>>(), &wanted).parts;
     let within = &parts[1].as_ref().unwrap().coarser_within;
     assert_eq!((within.len(), within.hull()), (MAX_SPANS, Some(hours(1, 1996))));
 }
@@ -296,7 +296,7 @@ proptest! {
         let fallback = if falls_back { Spans::all() } else { Spans::default() };
         let replica_labels: Vec<String> = together.then(|| "replica".to_owned()).into_iter().collect();
         let wanted = Wanted { fallback, replica_labels: &replica_labels, ..all_of("0-100", coarsest) };
-        let parts = plan(&infos.iter().collect::<Vec<_>>(), &wanted);
+        let parts = plan(&infos.iter().collect::<Vec<_>>(), &wanted).parts;
         let stream_of = |set: &str| labels(set).without(&replica_labels);
         let streams: std::collections::BTreeSet<Labels> =
             stores.iter().flatten().map(|(set, _)| stream_of(set)).collect();
