@@ -52,7 +52,8 @@ fn compare_bytes(a: &ChunkBytes, b: &ChunkBytes) -> Ordering {
 /// `NewOverlapSplit` does: each chunk joins the first run that ends before it begins, else it opens a new one.
 ///
 /// Chunks that are known to be of one replica are no replicas of each other: where they overlap, they join the same run,
-/// and are merged by time when it is read.
+/// and are merged by time when it is read. Downsampled ones always do: their samples lie so far apart that a change from
+/// one run to another, which the penalty delays by two of them, would be a gap.
 pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
     let overlap = chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time);
     if !overlap {
@@ -75,9 +76,10 @@ struct Run {
 }
 
 impl Run {
-    /// Whether the chunk overlaps the end of the run and is of the replica there.
+    /// Whether the chunk is of the replica that the run ends with, and must not be taken for one of another.
     fn goes_on_with(&self, chunk: &SeriesChunk) -> bool {
-        self.end >= chunk.min_time && self.chunks.last().is_some_and(|last| last.is_of_replica_of(chunk))
+        let goes_on = self.end >= chunk.min_time || matches!(chunk.content, ChunkContent::Aggregates(_));
+        goes_on && self.chunks.last().is_some_and(|last| last.is_of_replica_of(chunk))
     }
 
     fn push(&mut self, chunk: SeriesChunk) {
@@ -145,6 +147,19 @@ mod tests {
         let mut unknown = chunks.clone();
         unknown[2].replica = None;
         assert_eq!(overlap_split(unknown).len(), 3);
+    }
+
+    #[test]
+    fn downsampled_chunks_of_a_replica_stay_in_its_run() {
+        let of = |replica: u64, min_time, max_time| {
+            let data = ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(b"a") };
+            let content = ChunkContent::Aggregates(Box::new([Some(data), None, None, None, None]));
+            SeriesChunk::new(min_time, max_time, content).with_replica(Some(replica))
+        };
+        // the first run has ended before the third begins
+        let chunks = [of(1, 0, 10), of(2, 1, 20), of(2, 21, 30), of(3, 31, 40)];
+        let [a, b, c, d] = chunks.clone();
+        assert_eq!(overlap_split(chunks.to_vec()), [vec![a, d], vec![b, c]]);
     }
 
     #[test]

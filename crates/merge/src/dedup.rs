@@ -3,11 +3,13 @@
 //! Which samples are given is decided by their times alone, for gauges and counters alike; what becomes of the values of
 //! counters is told at [`counters`].
 
+mod coarse;
 mod counters;
 
 use crate::column::SampleColumn;
 
-pub use counters::{CounterColumn, Replica, counters};
+pub use coarse::CoarseSpan;
+pub use counters::{CounterColumn, counters};
 
 #[cfg(test)]
 mod tests;
@@ -25,29 +27,52 @@ pub enum Choice {
     Chain,
 }
 
-/// Merges the replicas of one series into one, see [`Choice::Penalty`].
+/// One replica of a series.
+#[derive(Clone, Debug, Default)]
+pub struct Replica<C> {
+    pub column: C,
+    /// When the column goes on with a chunk that may be of another replica than the one before it, in order of time.
+    pub joints: Vec<i64>,
+    /// Which of its samples are of downsampled windows, in order of time.
+    pub coarse: Vec<CoarseSpan>,
+}
+
+impl<C> Replica<C> {
+    /// All samples are raw ones, and of this replica.
+    pub fn raw(column: C) -> Replica<C> {
+        Replica { column, joints: Vec::new(), coarse: Vec::new() }
+    }
+}
+
+/// Merges the raw replicas of one series into one, see [`Choice::Penalty`].
 /// The choice depends on where the columns begin: trim them to the selected range before.
 pub fn penalty<C: SampleColumn>(replicas: Vec<C>) -> C {
-    merged(replicas, Choice::Penalty)
+    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Choice::Penalty)
 }
 
-/// Merges the replicas of one series into one, see [`Choice::Chain`].
+/// Merges the raw replicas of one series into one, see [`Choice::Chain`].
 pub fn chain<C: SampleColumn>(replicas: Vec<C>) -> C {
-    merged(replicas, Choice::Chain)
+    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Choice::Chain)
 }
 
-fn merged<C: SampleColumn>(mut replicas: Vec<C>, choice: Choice) -> C {
-    if let Some(only) = take_only(&mut replicas) {
+/// Merges the replicas of one series that is no counter into one.
+pub fn deduplicated<C: SampleColumn>(replicas: Vec<Replica<C>>, choice: Choice) -> C {
+    let (mut columns, coarse) = split(replicas);
+    if let Some(only) = take_only(&mut columns) {
         return only;
     }
     let mut out = C::default();
     let mut before: Option<Pick> = None;
-    for pick in picks(&replicas, choice) {
+    for pick in picks(&columns, &coarse, choice) {
         let consecutive = before.is_some_and(|before| before.comes_before(pick));
-        out.push_from(&replicas[pick.replica], pick.index, consecutive);
+        out.push_from(&columns[pick.replica], pick.index, consecutive);
         before = Some(pick);
     }
     out
+}
+
+fn split<C>(replicas: Vec<Replica<C>>) -> (Vec<C>, Vec<Vec<CoarseSpan>>) {
+    replicas.into_iter().map(|replica| (replica.column, replica.coarse)).unzip()
 }
 
 /// What to give where there is nothing to choose from: no samples, one replica, or the same floats in all of them.
@@ -75,8 +100,9 @@ impl Pick {
 }
 
 /// The samples that are given, in order of time.
-fn picks<C: SampleColumn>(replicas: &[C], choice: Choice) -> Vec<Pick> {
+fn picks<C: SampleColumn>(replicas: &[C], coarse: &[Vec<CoarseSpan>], choice: Choice) -> Vec<Pick> {
     match choice {
+        _ if coarse.iter().any(|spans| !spans.is_empty()) => coarse::picks(replicas, coarse, choice),
         Choice::Penalty => penalty_picks(replicas),
         Choice::Chain => chain_picks(replicas),
     }

@@ -24,7 +24,7 @@ pub use chunks::{merge_series_chunks, overlap_split};
 pub use column::{Column, Floats, SampleColumn};
 pub use counter::CounterStitch;
 pub use cut::{covered_span, cut};
-pub use dedup::{Choice, CounterColumn, Replica, chain, counters, penalty};
+pub use dedup::{Choice, CoarseSpan, CounterColumn, Replica, chain, counters, deduplicated, penalty};
 pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, Windows};
 pub use error::{Error, ErrorKind};
 pub use loser_tree::LoserTree;

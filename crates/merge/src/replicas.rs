@@ -4,7 +4,7 @@ use model::TimeRange;
 
 use crate::chunks::overlap_split;
 use crate::column::Column;
-use crate::dedup::{Choice, CounterColumn, Replica, chain, counters, penalty};
+use crate::dedup::{Choice, CoarseSpan, CounterColumn, Replica, counters, deduplicated};
 use crate::error::Error;
 use crate::read::{ValueOf, read_run};
 use crate::series::SeriesChunk;
@@ -31,34 +31,39 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
     for run in overlap_split(chunks) {
         let mut column = read_run(&run, reading.value)?;
         column.trim(reading.range);
-        replicas.push(Replica { column, joints: joints(&run) });
+        replicas.push(Replica { column, joints: joints(&run), coarse: coarse_spans(&run) });
     }
     if replicas.len() == 1 {
         return Ok(replicas.swap_remove(0).column);
     }
     if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
-        let floats = replicas.into_iter().filter_map(|Replica { column, joints }| match column {
-            Column::Floats(column) => Some(Replica { column, joints }),
+        let floats = replicas.into_iter().filter_map(|Replica { column, joints, coarse }| match column {
+            Column::Floats(column) => Some(Replica { column, joints, coarse }),
             Column::Mixed(_) => None,
         });
         return Ok(Column::Floats(merged(floats.collect(), reading)));
     }
     let samples = replicas
         .into_iter()
-        .map(|Replica { column, joints }| Replica { column: column.into_samples(), joints })
+        .map(|Replica { column, joints, coarse }| Replica { column: column.into_samples(), joints, coarse })
         .collect();
     Ok(Column::Mixed(merged(samples, reading)))
 }
 
 fn merged<C: CounterColumn>(replicas: Vec<Replica<C>>, reading: ReplicaReading) -> C {
-    if reading.value == ValueOf::Counter {
-        return counters(replicas, reading.choice);
+    match reading.value {
+        ValueOf::Counter => counters(replicas, reading.choice),
+        _ => deduplicated(replicas, reading.choice),
     }
-    let columns = replicas.into_iter().map(|replica| replica.column).collect();
-    match reading.choice {
-        Choice::Penalty => penalty(columns),
-        Choice::Chain => chain(columns),
-    }
+}
+
+/// The downsampled chunks of a run.
+fn coarse_spans(run: &[SeriesChunk]) -> Vec<CoarseSpan> {
+    let spans = run.iter().filter_map(|chunk| {
+        let resolution = chunk.resolution().millis();
+        (resolution > 0).then_some(CoarseSpan { first: chunk.min_time, last: chunk.max_time, resolution })
+    });
+    spans.collect()
 }
 
 /// Where chunks follow each other that may be of different replicas.

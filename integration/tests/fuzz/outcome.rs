@@ -43,6 +43,17 @@ pub(super) enum Point {
 }
 
 impl Point {
+    /// The number times another, of a histogram how much it counts.
+    pub(super) fn scaled(&self, by: f64) -> Point {
+        match self {
+            Point::Float(value) => Point::Float(value * by),
+            Point::Text(_) => self.clone(),
+            Point::Histogram { totals: [count, sum], buckets } => {
+                Point::Histogram { totals: [count * by, sum * by], buckets: buckets.clone() }
+            }
+        }
+    }
+
     fn numbers(&self) -> Vec<f64> {
         match self {
             Point::Float(value) => vec![*value],

@@ -125,7 +125,7 @@ fn theirs(prometheus: &Prometheus, text: &str, grid: Grid) -> Outcome {
 
 /// Asks an HTTP API of Prometheus' kind; `more` are further parameters.
 pub(super) fn ask(url: &str, text: &str, grid: Grid, more: &[(&str, &str)]) -> Outcome {
-    let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
+    let seconds = |ms: i64| format!("{:.3}", ms as f64 / 1000.0);
     let mut fields = vec![("query".to_owned(), text.to_owned())];
     fields.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let path = if grid.is_instant() {

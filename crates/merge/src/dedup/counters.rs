@@ -2,7 +2,7 @@
 
 use model::histogram::ResetHint;
 
-use super::{Choice, Pick, picks, take_only};
+use super::{Choice, Pick, Replica, picks, take_only};
 
 mod column;
 
@@ -10,14 +10,6 @@ pub use column::CounterColumn;
 
 #[cfg(test)]
 mod tests;
-
-/// One replica of a counter.
-#[derive(Clone, Debug, Default)]
-pub struct Replica<C> {
-    pub column: C,
-    /// When the column goes on with a chunk that may be of another replica than the one before it, in order of time.
-    pub joints: Vec<i64>,
-}
 
 /// Merges the replicas of one counter into one, so that neither its increase nor its resets are other than what the
 /// replicas saw. What is NaN is left out.
@@ -38,10 +30,11 @@ pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, choice: Choice)
     if let Some(only) = take_only(&mut columns) {
         return only;
     }
-    let picks = picks(&columns, choice);
-    let joints = replicas.into_iter().map(|replica| replica.joints);
-    let replicas: Vec<Replica<C>> =
-        columns.into_iter().zip(joints).map(|(column, joints)| Replica { column, joints }).collect();
+    let coarse: Vec<_> = replicas.iter().map(|replica| replica.coarse.clone()).collect();
+    let picks = picks(&columns, &coarse, choice);
+    for (replica, column) in replicas.iter_mut().zip(columns) {
+        replica.column = column;
+    }
     let mut walk = Walk::new(&replicas);
     picks.into_iter().for_each(|pick| walk.go_to(pick));
     walk.out
@@ -401,7 +394,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
     /// Whether the counter was reset between two neighbours of a column. Where they may be of two replicas, one of
     /// which lags, the other columns have a say.
     fn is_reset(&self, replica: usize, at: usize) -> bool {
-        let Replica { column, joints } = &self.replicas[replica];
+        let Replica { column, joints, .. } = &self.replicas[replica];
         if !column.is_reset(at) {
             return false;
         }

@@ -10,7 +10,7 @@ use promql::ast::{Call, Expr, ExprKind, VectorSelector};
 use super::super::outcome::{Outcome, Point};
 use super::super::sides;
 use super::fleet::Split;
-use super::scrapes::Scrapes;
+use super::scrapes::{Nearby, Scrapes};
 use super::{LOOKBACK_MS, Truth, around};
 
 /// The longest of the usual scrape intervals of the data.
@@ -21,13 +21,20 @@ const STEP_MS: i64 = 60_000;
 /// A selector with the function right over it.
 pub(super) struct Leaf {
     pub(super) text: String,
-    /// What raw samples give that bounds it.
-    bounding: String,
     function: String,
+    /// The function's arguments, one of them the selector with its range.
+    args: Vec<Expr>,
     matchers: Vec<Matcher>,
     /// Of its windows, in milliseconds.
     range: i64,
     offset: i64,
+}
+
+/// What raw samples give that bounds an answer.
+struct Bounding {
+    text: String,
+    /// What its values are multiplied by.
+    scale: f64,
 }
 
 /// What was compared.
@@ -70,8 +77,8 @@ fn walk(expr: &Expr, found: &mut Vec<Leaf>) {
             let offset = selector.offset.as_ref().and_then(|o| o.millis).unwrap_or(0);
             let matchers = selector.matchers.clone();
             let plain = Expr { kind: ExprKind::Vector(selector), ..expr.clone() };
-            let (text, function) = (plain.to_string(), String::new());
-            found.push(Leaf { bounding: text.clone(), text, function, matchers, range: LOOKBACK_MS, offset });
+            let (text, function, args) = (plain.to_string(), String::new(), Vec::new());
+            found.push(Leaf { text, function, args, matchers, range: LOOKBACK_MS, offset });
         }
         ExprKind::Call(call) => {
             match of_matrix(expr, call) {
@@ -93,23 +100,50 @@ fn of_matrix(expr: &Expr, call: &Call) -> Option<Leaf> {
             ExprKind::Matrix(mut matrix) if matrix.selector.extension.is_none() => {
                 matrix.selector.at = None;
                 let offset = matrix.selector.offset.as_ref().and_then(|o| o.millis).unwrap_or(0);
-                let selector = Expr { kind: ExprKind::Vector(matrix.selector.clone()), ..arg.clone() };
-                leaf = Some((matrix.range.millis?, offset, selector.to_string(), matrix.selector.matchers.clone()));
+                leaf = Some((matrix.range.millis?, offset, matrix.selector.matchers.clone()));
                 *arg = Expr { kind: ExprKind::Matrix(matrix), ..arg.clone() };
             }
             _ => return None,
         }
     }
-    let (range, offset, selector, matchers) = leaf?;
-    let call = Call { func: call.func, args };
-    let text = Expr { kind: ExprKind::Call(call.clone()), ..expr.clone() }.to_string();
-    // where a series begins inside a window, the mean is that of a part of the range
-    let bounding = match call.func {
-        // without its name
-        "avg_over_time" => format!("-(-{selector})"),
-        _ => text.clone(),
-    };
-    Some(Leaf { text, bounding, function: call.func.to_owned(), matchers, range, offset })
+    let (range, offset, matchers) = leaf?;
+    let text = Expr { kind: ExprKind::Call(Call { func: call.func, args: args.clone() }), ..expr.clone() }.to_string();
+    Some(Leaf { text, function: call.func.to_owned(), args, matchers, range, offset })
+}
+
+impl Leaf {
+    /// The same function over another range, in milliseconds.
+    fn over(&self, range: i64) -> String {
+        let mut args = self.args.clone();
+        for arg in &mut args {
+            if let ExprKind::Matrix(matrix) = &mut arg.kind {
+                matrix.range.millis = Some(range);
+            }
+        }
+        let args: Vec<String> = args.iter().map(Expr::to_string).collect();
+        format!("{}({})", self.function, args.join(", "))
+    }
+
+    /// What raw samples have to give around the same time, by the length of the windows that answer.
+    fn boundings(&self, resolution: Resolution) -> Vec<Bounding> {
+        let new = |text: String| Bounding { text, scale: 1.0 };
+        let (range, window) = (self.range, resolution.millis());
+        let mut all = vec![new(self.text.clone())];
+        match self.function.as_str() {
+            // where a series begins inside a window, the mean is that of a part of the range
+            "avg_over_time" => all.push(new(self.over(STEP_MS))),
+            // of the windows that end in the range
+            "min_over_time" | "max_over_time" if range > window => all.push(new(self.over(range - window))),
+            // the windows that lie in the range stand for all of it
+            "rate" | "increase" | "delta" if range > window => {
+                let inside = (range - 2 * window).max(window);
+                let scale = if self.function == "rate" { 1.0 } else { range as f64 / inside as f64 };
+                all.push(Bounding { text: self.over(inside), scale });
+            }
+            _ => {}
+        }
+        all
+    }
 }
 
 /// What is computed of samples that no aggregate holds: that it is there is all that is promised, with a warning.
@@ -130,6 +164,9 @@ pub(super) fn may_fail(text: &str) -> bool {
         || text.contains("duplicate series")
 }
 
+/// Points by labels.
+type Series = BTreeMap<String, Vec<(i64, Point)>>;
+
 /// Compares a leaf's answer with what Prometheus gives around each step.
 pub(super) fn check(
     leaf: &Leaf,
@@ -146,20 +183,29 @@ pub(super) fn check(
     let far = TimeRange::new(read.start - 7_200_000, read.end + 7_200_000);
     let resolution = split.coarsest(far);
     let reach = 2 * resolution.millis() + leaf.range;
-    let raw = sides::ask(&truth.prometheus.url, &leaf.bounding, around(grid, reach, STEP_MS), &[]);
-    let (raw, got) = match (raw.success(), got.success()) {
-        (Some(raw), Some(got)) => (&raw.series, &got.series),
-        (None, None) => return Ok(()),
-        _ => return Err(format!("{raw:?}\n  but {got:?}")),
-    };
+    let mut raw = Vec::new();
+    for Bounding { text, scale } in leaf.boundings(resolution) {
+        match (sides::ask(&truth.prometheus.url, &text, around(grid, reach, STEP_MS), &[]), got) {
+            (Outcome::Success(answer), Outcome::Success(_)) => raw.push((answer.series, scale)),
+            (Outcome::Failed { .. }, Outcome::Failed { .. }) => return Ok(()),
+            (raw, got) => return Err(format!("{raw:?}\n  but {got:?}")),
+        }
+    }
+    let Some(got) = got.success().map(|got| &got.series) else { return Ok(()) };
     let scrapes = Scrapes::of(&truth.series, &leaf.matchers);
-    let bound = Bound { leaf, split, resolution, reach };
-    let labels: std::collections::BTreeSet<&String> = raw.keys().chain(got.keys()).collect();
+    let finest = split.finest_of_coarse(far).unwrap_or(resolution);
+    let bound = Bound { leaf, split, resolution, finest, reach };
+    let labels: std::collections::BTreeSet<&String> = raw[0].0.keys().chain(got.keys()).collect();
     for labels in labels {
         let none = Vec::new();
-        let [raw, got] = [raw, got].map(|answers| answers.get(labels).unwrap_or(&none));
+        let got = got.get(labels).unwrap_or(&none);
+        let of_series = |(answer, scale): &(Series, f64)| {
+            let points = answer.get(labels).cloned().unwrap_or_default();
+            points.into_iter().map(|(t, point)| (t, point.scaled(*scale))).collect()
+        };
+        let raw: Vec<Vec<(i64, Point)>> = raw.iter().map(of_series).collect();
         let Some(scrapes) = scrapes.get(labels) else { return Err(format!("{labels}: of no series")) };
-        bound.check(&Compared { labels, scrapes, raw, got }, grid, checked)?;
+        bound.check(&Compared { labels, scrapes, raw: &raw, got }, grid, checked)?;
     }
     Ok(())
 }
@@ -167,7 +213,10 @@ pub(super) fn check(
 struct Bound<'a> {
     leaf: &'a Leaf,
     split: &'a Split,
+    /// The coarsest there is around.
     resolution: Resolution,
+    /// The finest of downsampled data around.
+    finest: Resolution,
     reach: i64,
 }
 
@@ -175,7 +224,8 @@ struct Bound<'a> {
 struct Compared<'a> {
     labels: &'a str,
     scrapes: &'a Scrapes,
-    raw: &'a [(i64, Point)],
+    /// What bounds it: the first is what was asked.
+    raw: &'a [Vec<(i64, Point)>],
     got: &'a [(i64, Point)],
 }
 
@@ -184,23 +234,28 @@ impl Bound<'_> {
         let Compared { labels, raw, got, .. } = series;
         for k in 0..grid.steps() {
             let t = grid.start_ms + grid.step_ms * k as i64;
-            let from = raw.partition_point(|(at, _)| *at < t - self.reach);
-            let to = raw.partition_point(|(at, _)| *at <= t + self.reach);
-            let near = &raw[from..to];
+            let near = self.near(&raw[0], t);
             match got.iter().find(|(at, _)| *at == t) {
                 None if near.len() as i64 > 2 * self.reach / STEP_MS && !self.is_beginning(series, t) => {
                     return Err(format!("{labels}: a gap at {t}, where {} raw answers are", near.len()));
                 }
                 None => checked.absent += 1,
                 // in a range of one scrape raw samples have no rate, and windows do
-                Some(_) if near.is_empty() && self.leaf.range < 2 * INTERVAL_MS + STEP_MS => checked.unbounded += 1,
+                Some(_) if near.is_empty() && self.leaf.range < 2 * self.interval(series, t) => checked.unbounded += 1,
                 Some((_, value)) if near.is_empty() => {
                     return Err(format!("{labels}: {value:?} at {t}, where nothing is"));
                 }
-                Some((_, value)) => self.value(series, (t, value), near, checked)?,
+                Some((_, value)) => self.value(series, (t, value), checked)?,
             }
         }
         Ok(())
+    }
+
+    /// The points around a time.
+    fn near<'p>(&self, points: &'p [(i64, Point)], t: i64) -> &'p [(i64, Point)] {
+        let from = points.partition_point(|(at, _)| *at < t - self.reach);
+        let to = points.partition_point(|(at, _)| *at <= t + self.reach);
+        &points[from..to]
     }
 
     /// Whether a series begins in the window that holds the time: it is known from the window's end on.
@@ -209,22 +264,17 @@ impl Bound<'_> {
         self.split.coarse_at(t).any(|resolution| series.scrapes.begins_at(t, resolution))
     }
 
-    fn value(
-        &self,
-        series: &Compared<'_>,
-        (t, value): (i64, &Point),
-        near: &[(i64, Point)],
-        checked: &mut Checked,
-    ) -> Result<(), String> {
+    fn value(&self, series: &Compared<'_>, (t, value): (i64, &Point), checked: &mut Checked) -> Result<(), String> {
         let labels = series.labels;
         let number = |point: &Point| match point {
             Point::Float(value) => Some(*value),
             Point::Histogram { totals: [count, _], .. } => Some(*count),
             Point::Text(_) => None,
         };
-        let numbers: Vec<f64> = near.iter().filter_map(|(_, point)| number(point)).collect();
+        let near = || series.raw.iter().flat_map(|points| self.near(points, t));
+        let numbers: Vec<f64> = near().filter_map(|(_, point)| number(point)).collect();
         let kinds = |point: &Point| matches!(point, Point::Histogram { .. });
-        let mixed = near.iter().any(|(_, point)| kinds(point) != kinds(value));
+        let mixed = near().any(|(_, point)| kinds(point) != kinds(value));
         let finite = numbers.iter().all(|n| n.is_finite());
         let Some(own) = number(value) else { return Ok(()) };
         if mixed || !finite || is_unbounded(&self.leaf.function) || self.is_no_counter() || labels.contains("weird") {
@@ -261,17 +311,25 @@ impl Bound<'_> {
     /// a difference may be a scrape interval too late; in the last window of a chunk that is much of a short time. Of
     /// what is added up in a range there may be one sample more or less.
     fn share(&self, series: &Compared<'_>, t: i64) -> f64 {
-        let t = t - self.leaf.offset;
-        let resolution = self.resolution.max(Resolution::FiveMinutes);
-        let nearby = series.scrapes.nearby(TimeRange::new(t - self.reach, t + self.reach + 1), resolution);
+        let nearby = self.nearby(series, t);
         let interval = nearby.interval.max(INTERVAL_MS) as f64;
         let ends = match self.adds_up() {
             true => 2.0 * interval / nearby.part.max(STEP_MS) as f64,
-            false => interval / resolution.millis() as f64,
+            false => 0.0,
         };
         let counted = self.leaf.function.starts_with("sum_") || self.leaf.function.starts_with("count_");
         let share = if counted { ends.max(interval / self.leaf.range as f64) } else { ends };
         share + 1e-9
+    }
+
+    fn nearby(&self, series: &Compared<'_>, t: i64) -> Nearby {
+        let t = t - self.leaf.offset;
+        series.scrapes.nearby(TimeRange::new(t - self.reach, t + self.reach + 1), self.finest)
+    }
+
+    /// How far apart scrapes are in which raw samples have a rate.
+    fn interval(&self, series: &Compared<'_>, t: i64) -> i64 {
+        self.nearby(series, t).interval.max(INTERVAL_MS)
     }
 
     /// How much later, in seconds, samples are than they were taken, where that is the value.

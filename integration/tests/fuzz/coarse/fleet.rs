@@ -159,9 +159,17 @@ impl Split {
 
     /// The coarsest resolution there is of a span.
     pub(super) fn coarsest(&self, range: TimeRange) -> Resolution {
-        let within = slots().into_iter().enumerate().filter(|(_, slot)| slot.overlaps(range));
-        let of = |slot: usize| Resolution::ALL.into_iter().filter(|r| self.has(slot, *r)).max();
-        within.filter_map(|(slot, _)| of(slot)).max().unwrap_or(Resolution::Raw)
+        self.resolutions(range).max().unwrap_or(Resolution::Raw)
+    }
+
+    /// The finest resolution of downsampled data there is of a span.
+    pub(super) fn finest_of_coarse(&self, range: TimeRange) -> Option<Resolution> {
+        self.resolutions(range).filter(|resolution| *resolution > Resolution::Raw).min()
+    }
+
+    fn resolutions(&self, range: TimeRange) -> impl Iterator<Item = Resolution> {
+        let within = slots().into_iter().enumerate().filter(move |(_, slot)| slot.overlaps(range));
+        within.flat_map(move |(slot, _)| Resolution::ALL.into_iter().filter(move |r| self.has(slot, *r)))
     }
 }
 

@@ -15,7 +15,7 @@ fn floats(samples: &[(i64, f64)]) -> Floats {
 }
 
 fn replica(samples: &[(i64, f64)]) -> Replica<Floats> {
-    Replica { column: floats(samples), joints: Vec::new() }
+    Replica::raw(floats(samples))
 }
 
 /// The same with times in seconds.
@@ -155,6 +155,7 @@ fn where_chunks_may_be_of_two_replicas_the_others_say_what_is_a_reset() {
     let swapped = |values: [f64; 4]| Replica {
         column: Floats { ts: vec![80_000, 100_000, 101_000, 121_000], values: values.to_vec() },
         joints: vec![101_000],
+        coarse: Vec::new(),
     };
     let other = replica(&seconds(&[(81, 79.0), (120, 120.0), (140, 140.0)]));
     let out = counters(vec![swapped([80.0, 100.0, 99.0, 121.0]), other], Choice::Penalty);
@@ -187,7 +188,7 @@ fn histograms_say_whether_there_was_a_reset_where_the_replica_changes() {
         histogram(31, 1.5, Reset),
         histogram(41, 2.5, NotReset),
     ];
-    let replica = |column: &Vec<Sample>| Replica { column: column.clone(), joints: Vec::new() };
+    let replica = |column: &Vec<Sample>| Replica::raw(column.clone());
     let out = counters(vec![replica(&a), replica(&b)], Choice::Chain);
     let expected = [
         (10, 5.0, Unknown),
@@ -206,7 +207,7 @@ fn histograms_at_other_heights_are_moved() {
     use ResetHint::*;
     let a: Vec<Sample> = (1..4).map(|i| histogram(i * 10, 1000.0 + i as f64, NotReset)).collect();
     let b: Vec<Sample> = (1..10).map(|i| histogram(i * 10 + 5, i as f64, NotReset)).collect();
-    let replica = |column| Replica { column, joints: Vec::new() };
+    let replica = Replica::raw;
     let out = counters(vec![replica(a), replica(b)], Choice::Penalty);
     let counts: Vec<f64> = told(&out).iter().map(|s| s.1).collect();
     // 2.5 more than at 30

@@ -1,0 +1,155 @@
+//! Which samples are given where some replicas hold downsampled windows.
+//!
+//! How far apart samples are tells nothing of scrapes there: Thanos' penalty of twice the last step would hide another
+//! replica for two windows, hours of raw data among them. Windows of one length are the same ones in every replica
+//! instead, so one of each is given, whoever has it.
+
+use super::{Choice, INITIAL_PENALTY_MS, Pick};
+use crate::column::SampleColumn;
+
+/// A span of a column, both ends included, whose samples stand for windows of one length, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoarseSpan {
+    pub first: i64,
+    pub last: i64,
+    pub resolution: i64,
+}
+
+/// A replica, and how far it was looked at.
+struct Side<'a, C> {
+    column: &'a C,
+    /// In order of time.
+    spans: &'a [CoarseSpan],
+    at: usize,
+    /// How long after the sample given last its raw samples are ignored.
+    penalty: i64,
+}
+
+impl<C: SampleColumn> Side<'_, C> {
+    /// The end of the window that a sample stands for; `None` of a raw one.
+    fn window_end(&self, t: i64) -> Option<i64> {
+        let after = self.spans.partition_point(|span| span.first <= t);
+        let span = self.spans[..after].iter().rev().find(|span| t <= span.last)?;
+        Some(t.div_euclid(span.resolution).saturating_add(1).saturating_mul(span.resolution) - 1)
+    }
+
+    /// Moves to the first sample that may be given after `given`, and gives its time.
+    fn seek(&mut self, given: Option<Given>, is_same: bool) -> Option<i64> {
+        let behind = |side: &Self, t: i64| {
+            let Some(given) = given else { return false };
+            match side.window_end(t) {
+                _ if is_same => t <= given.t,
+                Some(_) => t <= given.window_end,
+                None => t <= given.t.saturating_add(side.penalty),
+            }
+        };
+        while self.at < self.column.len() {
+            let t = self.column.time(self.at);
+            if !behind(self, t) {
+                return Some(t);
+            }
+            self.at += 1;
+        }
+        None
+    }
+}
+
+/// The sample given last.
+#[derive(Clone, Copy)]
+struct Given {
+    t: i64,
+    replica: usize,
+    is_raw: bool,
+    /// Of a raw sample its own time.
+    window_end: i64,
+}
+
+/// The samples that are given, in order of time; `spans` are those of the replicas.
+pub(super) fn picks<C: SampleColumn>(replicas: &[C], spans: &[Vec<CoarseSpan>], choice: Choice) -> Vec<Pick> {
+    let side = |(column, spans)| Side { column, spans: Vec::as_slice(spans), at: 0, penalty: 0 };
+    let mut sides: Vec<Side<'_, C>> = replicas.iter().zip(spans).map(side).collect();
+    let mut picks = Vec::new();
+    let mut given: Option<Given> = None;
+    loop {
+        let is_same = |replica: usize| given.is_some_and(|given| given.replica == replica);
+        let next = sides.iter_mut().enumerate();
+        let next = next.filter_map(|(replica, side)| side.seek(given, is_same(replica)).map(|t| (t, replica)));
+        let Some((t, replica)) = next.min() else { return picks };
+        picks.push(Pick { t, replica, index: sides[replica].at });
+        let window_end = sides[replica].window_end(t);
+        let step = given.filter(|given| given.is_raw && window_end.is_none()).map(|given| t.saturating_sub(given.t));
+        let penalty = match choice {
+            Choice::Penalty => step.map_or(INITIAL_PENALTY_MS, |step| step.saturating_mul(2)),
+            Choice::Chain => 0,
+        };
+        sides.iter_mut().for_each(|side| side.penalty = penalty);
+        sides[replica].penalty = 0;
+        given = Some(Given { t, replica, is_raw: window_end.is_none(), window_end: window_end.unwrap_or(t) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::column::Floats;
+
+    const HOUR: i64 = 3_600_000;
+
+    fn column(times: &[i64]) -> Floats {
+        Floats { ts: times.to_vec(), values: times.iter().map(|t| *t as f64).collect() }
+    }
+
+    fn hours(first: i64, last: i64) -> Vec<CoarseSpan> {
+        vec![CoarseSpan { first, last, resolution: HOUR }]
+    }
+
+    fn given(replicas: [(&[i64], Vec<CoarseSpan>); 2], choice: Choice) -> Vec<(usize, i64)> {
+        let (columns, spans): (Vec<Floats>, Vec<_>) =
+            replicas.into_iter().map(|(times, spans)| (column(times), spans)).unzip();
+        picks(&columns, &spans, choice).into_iter().map(|pick| (pick.replica, pick.t)).collect()
+    }
+
+    #[test]
+    fn of_each_window_one_sample_is_given() {
+        // the last windows stand at their last raw samples, which differ
+        let a = [HOUR - 1, 2 * HOUR - 7_000];
+        let b = [HOUR - 1, 2 * HOUR - 3_000, 3 * HOUR - 1];
+        for choice in [Choice::Penalty, Choice::Chain] {
+            let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], choice);
+            assert_eq!(found, [(0, a[0]), (0, a[1]), (1, b[2])], "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_window_is_that_of_the_other_replica() {
+        let a = [HOUR - 1, 3 * HOUR - 1];
+        let b = [HOUR - 1, 2 * HOUR - 1, 3 * HOUR - 1];
+        let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], Choice::Penalty);
+        assert_eq!(found, [(0, a[0]), (1, b[1]), (0, a[1])]);
+    }
+
+    #[test]
+    fn raw_samples_of_another_replica_begin_where_windows_end() {
+        let a = [HOUR - 1, 2 * HOUR - 9_000];
+        let b: Vec<i64> = (0..4).map(|i| 2 * HOUR + i * 15_000).collect();
+        let found = given([(&a, hours(0, a[1])), (&b, Vec::new())], Choice::Penalty);
+        assert_eq!(found[2..], b.iter().map(|t| (1, *t)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn raw_samples_keep_to_one_replica() {
+        let a: Vec<i64> = (0..4).map(|i| HOUR + i * 15_000).collect();
+        let b: Vec<i64> = a.iter().map(|t| t + 4_000).collect();
+        let a = [vec![HOUR - 1], a].concat();
+        let found = given([(&a, hours(0, HOUR - 1)), (&b, Vec::new())], Choice::Penalty);
+        assert_eq!(found, a.iter().map(|t| (0, *t)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn windows_that_a_replica_has_in_two_parts_are_both_given() {
+        // its histogram was reset in between
+        let a = [HOUR + 60_000, 2 * HOUR - 1];
+        let found = given([(&a, hours(0, a[1])), (&a, hours(0, a[1]))], Choice::Penalty);
+        assert_eq!(found, [(0, a[0]), (0, a[1])]);
+    }
+}
