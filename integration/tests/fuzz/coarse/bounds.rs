@@ -193,7 +193,7 @@ pub(super) fn check(
     }
     let Some(got) = got.success().map(|got| &got.series) else { return Ok(()) };
     let scrapes = Scrapes::of(&truth.series, &leaf.matchers);
-    let finest = split.finest_of_coarse(far).unwrap_or(resolution);
+    let finest = split.finest_of_coarse(far).unwrap_or(Resolution::FiveMinutes);
     let bound = Bound { leaf, split, resolution, finest, reach };
     let labels: std::collections::BTreeSet<&String> = raw[0].0.keys().chain(got.keys()).collect();
     for labels in labels {
@@ -236,7 +236,7 @@ impl Bound<'_> {
             let t = grid.start_ms + grid.step_ms * k as i64;
             let near = self.near(&raw[0], t);
             match got.iter().find(|(at, _)| *at == t) {
-                None if near.len() as i64 > 2 * self.reach / STEP_MS && !self.is_beginning(series, t) => {
+                None if self.is_whole(series, near) && !self.is_beginning(series, t) => {
                     return Err(format!("{labels}: a gap at {t}, where {} raw answers are", near.len()));
                 }
                 None => checked.absent += 1,
@@ -258,6 +258,16 @@ impl Bound<'_> {
         &points[from..to]
     }
 
+    /// Whether raw samples answer at every time around. Windows without what is NaN may be missing between others.
+    fn is_whole(&self, series: &Compared<'_>, near: &[(i64, Point)]) -> bool {
+        near.len() as i64 > 2 * self.reach / STEP_MS && !self.has_nan(series)
+    }
+
+    /// Whether values are NaN and infinite in turn.
+    fn has_nan(&self, series: &Compared<'_>) -> bool {
+        self.leaf.text.contains("weird") || series.labels.contains("weird")
+    }
+
     /// Whether a series begins in the window that holds the time: it is known from the window's end on.
     fn is_beginning(&self, series: &Compared<'_>, t: i64) -> bool {
         let t = t - self.leaf.offset;
@@ -277,7 +287,7 @@ impl Bound<'_> {
         let mixed = near().any(|(_, point)| kinds(point) != kinds(value));
         let finite = numbers.iter().all(|n| n.is_finite());
         let Some(own) = number(value) else { return Ok(()) };
-        if mixed || !finite || is_unbounded(&self.leaf.function) || self.is_no_counter() || labels.contains("weird") {
+        if mixed || !finite || is_unbounded(&self.leaf.function) || self.is_no_counter() || self.has_nan(series) {
             checked.unbounded += 1;
             return Ok(());
         }
@@ -311,7 +321,7 @@ impl Bound<'_> {
     /// a difference may be a scrape interval too late; in the last window of a chunk that is much of a short time. Of
     /// what is added up in a range there may be one sample more or less.
     fn share(&self, series: &Compared<'_>, t: i64) -> f64 {
-        let nearby = self.nearby(series, t);
+        let nearby = self.nearby(series, t, self.finest);
         let interval = nearby.interval.max(INTERVAL_MS) as f64;
         let ends = match self.adds_up() {
             true => 2.0 * interval / nearby.part.max(STEP_MS) as f64,
@@ -322,14 +332,15 @@ impl Bound<'_> {
         share + 1e-9
     }
 
-    fn nearby(&self, series: &Compared<'_>, t: i64) -> Nearby {
+    /// What is around a time, of windows of that length.
+    fn nearby(&self, series: &Compared<'_>, t: i64, resolution: Resolution) -> Nearby {
         let t = t - self.leaf.offset;
-        series.scrapes.nearby(TimeRange::new(t - self.reach, t + self.reach + 1), self.finest)
+        series.scrapes.nearby(TimeRange::new(t - self.reach, t + self.reach + 1), resolution)
     }
 
-    /// How far apart scrapes are in which raw samples have a rate.
+    /// How far apart scrapes are over which a series goes on.
     fn interval(&self, series: &Compared<'_>, t: i64) -> i64 {
-        self.nearby(series, t).interval.max(INTERVAL_MS)
+        self.nearby(series, t, self.resolution.max(self.finest)).interval.max(INTERVAL_MS)
     }
 
     /// How much later, in seconds, samples are than they were taken, where that is the value.
