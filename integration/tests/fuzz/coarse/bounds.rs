@@ -338,9 +338,10 @@ impl Bound<'_> {
         series.scrapes.nearby(TimeRange::new(t - self.reach, t + self.reach + 1), resolution)
     }
 
-    /// How far apart scrapes are over which a series goes on.
+    /// How far apart scrapes are.
     fn interval(&self, series: &Compared<'_>, t: i64) -> i64 {
-        self.nearby(series, t, self.resolution.max(self.finest)).interval.max(INTERVAL_MS)
+        let nearby = self.nearby(series, t, self.resolution.max(self.finest)).interval;
+        nearby.max(series.scrapes.shortest_interval()).max(INTERVAL_MS)
     }
 
     /// How much later, in seconds, samples are than they were taken, where that is the value.

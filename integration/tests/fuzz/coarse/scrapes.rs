@@ -59,6 +59,10 @@ impl Scrapes {
         self.before_resets.sort_unstable();
     }
 
+    pub(super) fn shortest_interval(&self) -> i64 {
+        self.times.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(0)
+    }
+
     /// Whether a time lies in the first window of a life, before the end that the window's sample stands at.
     pub(super) fn begins_at(&self, t: i64, resolution: Resolution) -> bool {
         let window = |t: i64| t.div_euclid(resolution.millis());
