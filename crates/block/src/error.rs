@@ -44,6 +44,11 @@ impl Error {
         self.kind
     }
 
+    /// The same, saying what it was a part of.
+    pub(crate) fn context(self, attempt: impl std::fmt::Display) -> Error {
+        Error { message: format!("{attempt}: {}", self.message), ..self }
+    }
+
     pub(crate) fn store(attempt: &str, path: &object_store::path::Path, error: &object_store::Error) -> Error {
         use object_store::Error as E;
         let kind = match error {

@@ -1,5 +1,5 @@
-//! Blocks in a bucket: configuration of the object store, layout, markers, upload and delete order, sync of block
-//! metas with Thanos' filters, and ranged reads of TSDB blocks.
+//! Blocks in a bucket: configuration of the object store, layout, markers, upload and delete order, shipping of the
+//! blocks of a TSDB folder, sync of block metas with Thanos' filters, and ranged reads of TSDB blocks.
 //!
 //! This is the async driver of the formats in `tsdb`: it decides what to fetch, when and how much at a time. It does
 //! not decide which blocks answer a query or are compacted; that is the components' part. Sizes are bytes, times
@@ -12,6 +12,7 @@ pub mod layout;
 pub mod marker;
 pub mod metrics;
 pub mod reader;
+pub mod ship;
 pub mod sync;
 pub mod tombstones;
 pub mod upload;
@@ -22,7 +23,7 @@ mod testing;
 pub use bucket::{Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome};
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
-pub use metrics::{BucketMetrics, SyncMetrics};
+pub use metrics::{BucketMetrics, ShipperMetrics, SyncMetrics};
 pub use reader::{
     BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery, StoredCounts,
 };

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use block::ship::ShipperSettings;
 use model::TimestampMs;
-use sidecar::{MinTime, Parts, ReloaderSettings, Settings, ShipperSettings, Sidecar};
+use sidecar::{MinTime, Parts, ReloaderSettings, Settings, Sidecar};
 
 use crate::bucket::BucketArgs;
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, content, path};
@@ -190,14 +191,15 @@ impl Args {
             shipper: ShipperSettings {
                 tsdb_path: shipper.tsdb_path.clone(),
                 upload_compacted: shipper.upload_compacted,
-                ignore_unequal_block_size: shipper.ignore_unequal_block_size,
                 allow_out_of_order_uploads: shipper.allow_out_of_order_uploads,
                 skip_corrupted_blocks: shipper.skip_corrupted_blocks,
                 upload_concurrency: shipper.upload_concurrency,
                 meta_file_name: shipper.meta_file_name.clone(),
                 ..ShipperSettings::default()
             },
+            ignore_unequal_block_size: shipper.ignore_unequal_block_size,
             reloader: self.reloader.settings(environment)?,
+            ..Settings::default()
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::settings::ShipperSettings;
+use crate::settings::Settings;
 use crate::{Error, Kind, Result};
 
 const MIN_BLOCK: &str = "storage.tsdb.min-block-duration";
@@ -16,14 +16,14 @@ const DELAY_COMPACT: &str = "storage.tsdb.delay-compact-file.path";
 ///
 /// # Errors
 /// `Invalid`, saying which flags of Prometheus to set.
-pub(crate) fn check(flags: &BTreeMap<String, String>, settings: &ShipperSettings) -> Result<()> {
+pub(crate) fn check(flags: &BTreeMap<String, String>, settings: &Settings) -> Result<()> {
     let (Some(min), Some(max)) = (flags.get(MIN_BLOCK), flags.get(MAX_BLOCK)) else {
         tracing::warn!("Prometheus does not tell its block durations; not checking that it leaves blocks alone");
         return Ok(());
     };
     let delay_file = flags.get(DELAY_COMPACT).filter(|path| !path.is_empty());
     if let Some(path) = delay_file {
-        let ours = settings.tsdb_path.join(&settings.meta_file_name);
+        let ours = settings.shipper.meta_file();
         if !same_file(Path::new(path), &ours) {
             let message = format!(
                 "Prometheus waits for {path} before it compacts (--{DELAY_COMPACT}), but the shipper writes {}; \
@@ -36,7 +36,7 @@ pub(crate) fn check(flags: &BTreeMap<String, String>, settings: &ShipperSettings
         let message = format!(
             "Prometheus compacts its blocks (--{MIN_BLOCK}={min}, --{MAX_BLOCK}={max}), which may remove them before \
              they are shipped; set both to 2h, or --{DELAY_COMPACT}={}",
-            settings.tsdb_path.join(&settings.meta_file_name).display()
+            settings.shipper.meta_file().display()
         );
         if !settings.ignore_unequal_block_size {
             return Err(Error::new(Kind::Invalid, message));
@@ -82,6 +82,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use block::ship::ShipperSettings;
+
     use super::*;
 
     fn flags(min: &str, max: &str, delay: &str) -> BTreeMap<String, String> {
@@ -100,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_compacting_prometheus_is_refused_unless_it_waits_for_us() {
-        let settings = ShipperSettings { tsdb_path: "/prometheus".into(), ..ShipperSettings::default() };
+        let shipper = ShipperSettings { tsdb_path: "/prometheus".into(), ..ShipperSettings::default() };
+        let settings = Settings { shipper, ..Settings::default() };
         assert!(check(&flags("2h", "2h", ""), &settings).is_ok());
         assert!(check(&flags("2h", "120m", ""), &settings).is_ok());
         let error = check(&flags("2h", "1d12h", ""), &settings).unwrap_err().to_string();
@@ -108,12 +111,12 @@ mod tests {
         assert!(check(&flags("2h", "1d12h", "/prometheus/thanos.shipper.json"), &settings).is_ok());
         let error = check(&flags("2h", "1d12h", "/other/thanos.shipper.json"), &settings).unwrap_err().to_string();
         assert!(error.contains("the shipper writes /prometheus/thanos.shipper.json"), "{error}");
-        let ignoring = ShipperSettings { ignore_unequal_block_size: true, ..settings };
+        let ignoring = Settings { ignore_unequal_block_size: true, ..settings };
         assert!(check(&flags("2h", "1d12h", ""), &ignoring).is_ok());
     }
 
     #[test]
     fn an_old_prometheus_that_tells_nothing_is_believed() {
-        assert!(check(&BTreeMap::new(), &ShipperSettings::default()).is_ok());
+        assert!(check(&BTreeMap::new(), &Settings::default()).is_ok());
     }
 }

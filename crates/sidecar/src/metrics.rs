@@ -30,39 +30,6 @@ impl SidecarMetrics {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct ShipperMetrics {
-    pub(crate) dir_syncs: Counter,
-    pub(crate) dir_sync_failures: Counter,
-    pub(crate) uploads: Counter,
-    pub(crate) upload_failures: Counter,
-    pub(crate) corrupted_blocks: Counter,
-    pub(crate) upload_compacted_done: Gauge,
-}
-
-impl ShipperMetrics {
-    pub(crate) fn new(registry: &Registry) -> Result<ShipperMetrics> {
-        let counter = |name: &str, help: &str| register(registry, Counter::new(name, help));
-        Ok(ShipperMetrics {
-            dir_syncs: counter("thanos_shipper_dir_syncs_total", "Times the TSDB folder was looked through.")?,
-            dir_sync_failures: counter(
-                "thanos_shipper_dir_sync_failures_total",
-                "Times looking through the TSDB folder failed.",
-            )?,
-            uploads: counter("thanos_shipper_uploads_total", "Blocks uploaded.")?,
-            upload_failures: counter("thanos_shipper_upload_failures_total", "Blocks whose upload failed.")?,
-            corrupted_blocks: counter("thanos_shipper_corrupted_blocks_total", "Blocks found to be corrupted.")?,
-            upload_compacted_done: register(
-                registry,
-                Gauge::new(
-                    "thanos_shipper_upload_compacted_done",
-                    "1 once all compacted blocks of the TSDB folder are uploaded.",
-                ),
-            )?,
-        })
-    }
-}
-
-#[derive(Clone, Debug)]
 pub(crate) struct ReloaderMetrics {
     pub(crate) apply_operations: Counter,
     pub(crate) apply_failures: Counter,

@@ -1,8 +1,8 @@
 //! What the sidecar is told.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use block::ship::ShipperSettings;
 use model::TimestampMs;
 use storeapi::SeriesLimits;
 
@@ -26,42 +26,6 @@ impl MinTime {
     }
 }
 
-/// How blocks are shipped; the defaults are Thanos'.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShipperSettings {
-    /// `--tsdb.path`: where Prometheus keeps its blocks.
-    pub tsdb_path: PathBuf,
-    /// `--shipper.upload-compacted`: also blocks that Prometheus compacted.
-    pub upload_compacted: bool,
-    /// `--shipper.ignore-unequal-block-size`: go on although Prometheus compacts.
-    pub ignore_unequal_block_size: bool,
-    /// `--shipper.allow-out-of-order-uploads`: one failing block does not hold up newer ones.
-    pub allow_out_of_order_uploads: bool,
-    /// `--shipper.skip-corrupted-blocks`: blocks without readable `meta.json` do not hold up others.
-    pub skip_corrupted_blocks: bool,
-    /// `--shipper.upload-concurrency`: chunk files at a time; 0 = one.
-    pub upload_concurrency: usize,
-    /// `--shipper.meta-file-name`.
-    pub meta_file_name: String,
-    /// How often to look for new blocks.
-    pub interval: Duration,
-}
-
-impl Default for ShipperSettings {
-    fn default() -> ShipperSettings {
-        ShipperSettings {
-            tsdb_path: PathBuf::from("./data"),
-            upload_compacted: false,
-            ignore_unequal_block_size: false,
-            allow_out_of_order_uploads: false,
-            skip_corrupted_blocks: false,
-            upload_concurrency: 0,
-            meta_file_name: "thanos.shipper.json".to_owned(),
-            interval: Duration::from_secs(30),
-        }
-    }
-}
-
 /// Everything the sidecar is told; the defaults are Thanos'.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -79,7 +43,12 @@ pub struct Settings {
     pub min_time: MinTime,
     /// `--store.limits.request-series`, `--store.limits.request-samples`.
     pub limits: SeriesLimits,
+    /// `--tsdb.path` and `--shipper.*`.
     pub shipper: ShipperSettings,
+    /// How often to look for new blocks.
+    pub ship_interval: Duration,
+    /// `--shipper.ignore-unequal-block-size`: go on although Prometheus compacts.
+    pub ignore_unequal_block_size: bool,
     pub reloader: ReloaderSettings,
 }
 
@@ -94,6 +63,8 @@ impl Default for Settings {
             min_time: MinTime::At(TimestampMs::MIN),
             limits: SeriesLimits::default(),
             shipper: ShipperSettings::default(),
+            ship_interval: Duration::from_secs(30),
+            ignore_unequal_block_size: false,
             reloader: ReloaderSettings::default(),
         }
     }

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use block::Bucket;
+use block::ship::Shipper;
+use block::{Bucket, ShipperMetrics};
 use futures::future::{BoxFuture, Either, FutureExt, select};
 use model::{Budget, Clock};
 use prometheus::Registry;
@@ -15,7 +16,6 @@ use crate::client::PrometheusClient;
 use crate::metrics::{ReloaderMetrics, SidecarMetrics};
 use crate::reloader::Reloader;
 use crate::settings::Settings;
-use crate::shipper::Shipper;
 use crate::state::State;
 use crate::store::PrometheusStore;
 use crate::{Error, Kind, Result, flags};
@@ -49,11 +49,16 @@ impl Sidecar {
         let client = PrometheusClient::new(&settings.prometheus_url, &settings.http_client, parts.budget.clone())?;
         let state = Arc::new(State::new(settings.min_time, Arc::clone(&parts.clock)));
         let store = PrometheusStore::new(client.clone(), Arc::clone(&state), parts.budget);
-        let shipper =
-            parts.bucket.map(|bucket| Shipper::new(settings.shipper.clone(), bucket, &parts.registry)).transpose()?;
-        if shipper.is_none() {
-            tracing::info!("no bucket is configured, blocks are not shipped");
-        }
+        let shipper = match parts.bucket {
+            Some(bucket) => {
+                let metrics = ShipperMetrics::new(&parts.registry)?;
+                Some(Shipper::new(settings.shipper.clone(), bucket, metrics))
+            }
+            None => {
+                tracing::info!("no bucket is configured, blocks are not shipped");
+                None
+            }
+        };
         let metrics = SidecarMetrics::new(&parts.registry)?;
         let reloader = match settings.reloader.is_active() {
             true => {
@@ -137,7 +142,7 @@ impl Work {
 
     async fn validate_flags(&self) -> Result<()> {
         match self.client.flags().await {
-            Ok(flags) => flags::check(&flags, &self.settings.shipper),
+            Ok(flags) => flags::check(&flags, &self.settings),
             Err(error) if error.kind() == Kind::Invalid => {
                 tracing::warn!(%error, "Prometheus does not tell its flags; not checking that it leaves blocks alone");
                 Ok(())
@@ -182,7 +187,7 @@ impl Work {
                 Ok(uploaded) => tracing::info!(uploaded, "shipped blocks"),
                 Err(error) => tracing::warn!(%error, "ship blocks; trying again"),
             }
-            self.clock.sleep(self.settings.shipper.interval).await;
+            self.clock.sleep(self.settings.ship_interval).await;
         }
     }
 

@@ -4,15 +4,15 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use block::upload::gather_files;
 use model::BlockId;
 use tsdb::meta::{BlockMeta, META_FILE};
 
-use crate::settings::ShipperSettings;
+use super::ShipperSettings;
+use crate::layout::INDEX_FILE;
+use crate::upload::gather_files;
 use crate::{Error, Kind, Result};
 
 const CHUNKS_DIR: &str = "chunks";
-const INDEX_FILE: &str = "index";
 
 /// What lies in the folder.
 pub(super) struct Local {

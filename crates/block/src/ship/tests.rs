@@ -1,12 +1,11 @@
 use std::path::{Path, PathBuf};
 
-use block::object_store::memory::InMemory;
-use block::{BucketMetrics, BucketSettings};
 use futures::TryStreamExt;
+use prometheus::Registry;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::clock;
+use crate::testing::memory_bucket;
 
 /// Two 2h blocks that Prometheus wrote, oldest first.
 const BLOCKS: [&str; 2] = ["01M81HXMY0XQF1A6MF7S68NK18", "01M81HXTN290NJBH17178YSRJX"];
@@ -24,10 +23,10 @@ impl Setting {
             copy_block(id, &tsdb.path().join(id));
         }
         std::fs::create_dir_all(tsdb.path().join("wal")).unwrap();
-        let metrics = BucketMetrics::new(&Registry::new()).unwrap();
-        let bucket = Bucket::new(Arc::new(InMemory::new()), BucketSettings::default(), metrics, clock());
+        let bucket = memory_bucket();
         let settings = adapt(ShipperSettings { tsdb_path: tsdb.path().to_owned(), ..ShipperSettings::default() });
-        let shipper = Shipper::new(settings, bucket.clone(), &Registry::new()).unwrap();
+        let metrics = ShipperMetrics::new(&Registry::new()).unwrap();
+        let shipper = Shipper::new(settings, bucket.clone(), metrics);
         Setting { tsdb, bucket, shipper }
     }
 

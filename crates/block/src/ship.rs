@@ -11,24 +11,62 @@ mod local;
 mod overlap;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use block::layout::BlockLocation;
-use block::{Bucket, upload};
 use futures::future::{Either, select};
 use model::{BlockId, Labels};
-use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tsdb::meta::{BlockMeta, SOURCE_SIDECAR};
 
+use crate::layout::BlockLocation;
 use crate::metrics::ShipperMetrics;
-use crate::settings::ShipperSettings;
-use crate::{Error, Kind, Result};
+use crate::{Bucket, Error, Kind, Result, upload};
 
 use ledger::Ledger;
 use local::Local;
 use overlap::OverlapCheck;
+
+/// Which blocks are shipped and how; the defaults are those of Thanos' sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShipperSettings {
+    /// The folder in which a TSDB keeps its blocks.
+    pub tsdb_path: PathBuf,
+    /// What stands as `source` in the `meta.json` of shipped blocks.
+    pub source: &'static str,
+    /// Also blocks that the TSDB compacted.
+    pub upload_compacted: bool,
+    /// One failing block does not hold up newer ones.
+    pub allow_out_of_order_uploads: bool,
+    /// Blocks without readable `meta.json` do not hold up others.
+    pub skip_corrupted_blocks: bool,
+    /// Chunk files uploaded at a time; 0 = one.
+    pub upload_concurrency: usize,
+    /// The file in the folder that names the blocks shipped.
+    pub meta_file_name: String,
+}
+
+impl Default for ShipperSettings {
+    fn default() -> ShipperSettings {
+        ShipperSettings {
+            tsdb_path: PathBuf::from("./data"),
+            source: SOURCE_SIDECAR,
+            upload_compacted: false,
+            allow_out_of_order_uploads: false,
+            skip_corrupted_blocks: false,
+            upload_concurrency: 0,
+            meta_file_name: "thanos.shipper.json".to_owned(),
+        }
+    }
+}
+
+impl ShipperSettings {
+    /// Where it is written down which blocks were shipped.
+    pub fn meta_file(&self) -> PathBuf {
+        self.tsdb_path.join(&self.meta_file_name)
+    }
+}
 
 /// Ships the blocks of one TSDB folder. Runs one sync at a time.
 #[derive(Clone, Debug)]
@@ -39,10 +77,8 @@ pub struct Shipper {
 }
 
 impl Shipper {
-    /// # Errors
-    /// `Internal` when the metrics are registered already.
-    pub fn new(settings: ShipperSettings, bucket: Bucket, registry: &Registry) -> Result<Shipper> {
-        Ok(Shipper { settings: Arc::new(settings), bucket, metrics: ShipperMetrics::new(registry)? })
+    pub fn new(settings: ShipperSettings, bucket: Bucket, metrics: ShipperMetrics) -> Shipper {
+        Shipper { settings: Arc::new(settings), bucket, metrics }
     }
 
     /// Uploads every block that is not in the bucket yet and says how many it were.
@@ -69,7 +105,7 @@ impl Shipper {
             return Err(Error::new(Kind::Unavailable, "shipping blocks: the external labels are not known yet"));
         }
         let settings = &self.settings;
-        let path = settings.tsdb_path.join(&settings.meta_file_name);
+        let path = settings.meta_file();
         let (local, shipped) = {
             let (settings, path) = (Arc::clone(settings), path.clone());
             run_blocking(move || Ok((Local::scan(&settings)?, ledger::read(&path)))).await?
@@ -130,12 +166,12 @@ impl Shipper {
     }
 
     async fn upload(&self, meta: &BlockMeta, external: &Labels) -> Result<()> {
-        let (tsdb_path, meta) = (self.settings.tsdb_path.clone(), with_thanos_section(meta, external));
+        let tsdb_path = self.settings.tsdb_path.clone();
+        let meta = with_thanos_section(meta, external, self.settings.source);
         let (dir, meta) = run_blocking(move || local::link_for_upload(&tsdb_path, meta)).await?;
         let (bucket, concurrency, from) = (self.bucket.clone(), self.settings.upload_concurrency, dir.clone());
         let sent =
-            run_pinned(move || async move { Ok(upload::upload_block_dir(&bucket, &from, &meta, concurrency).await?) })
-                .await;
+            run_pinned(move || async move { upload::upload_block_dir(&bucket, &from, &meta, concurrency).await }).await;
         let cleaned = run_blocking(move || local::remove_dir(&dir)).await;
         sent?;
         cleaned
@@ -143,12 +179,12 @@ impl Shipper {
 }
 
 /// The meta as shipped; segment files are known once the block is linked.
-fn with_thanos_section(meta: &BlockMeta, external: &Labels) -> BlockMeta {
+fn with_thanos_section(meta: &BlockMeta, external: &Labels, source: &str) -> BlockMeta {
     let mut meta = meta.clone();
     let mut thanos = meta.thanos.take().unwrap_or_default();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     thanos.labels = external.iter().map(|(name, value)| (text(name), text(value))).collect();
-    thanos.source = SOURCE_SIDECAR.to_owned();
+    thanos.source = source.to_owned();
     thanos.index_stats = Some(thanos.index_stats.unwrap_or_default());
     BlockMeta { thanos: Some(thanos), ..meta }
 }

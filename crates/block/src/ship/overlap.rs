@@ -1,11 +1,10 @@
 //! Whether a block that Prometheus compacted overlaps what the bucket already holds of the same Prometheus.
 
-use block::Bucket;
-use block::layout::BlockLocation;
 use model::{BlockId, Labels};
 use tsdb::meta::{BlockDesc, BlockMeta};
 
-use crate::{Error, Kind, Result};
+use crate::layout::BlockLocation;
+use crate::{Bucket, Error, Kind, Result};
 
 /// Reads the bucket's metas when first asked.
 pub(super) struct OverlapCheck {
