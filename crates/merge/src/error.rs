@@ -18,6 +18,10 @@ pub enum ErrorKind {
 pub enum Error {
     #[error("decoding a chunk: {0}")]
     Decode(#[from] tsdb::Error),
+    #[error("encoding a histogram: {0}")]
+    Encode(tsdb::Error),
+    #[error("encoding a histogram: it fits into no chunk")]
+    FitsNoChunk,
     #[error("averaging a downsampled chunk: its count and sum do not stand at the same times")]
     CountSumDiffer,
     #[error("reading the {aggregate} of a downsampled chunk that lacks it")]
@@ -38,6 +42,7 @@ impl Error {
                 Format::Unsupported => ErrorKind::Unsupported,
                 Format::Limit | Format::Invalid => ErrorKind::Invalid,
             },
+            Error::Encode(_) | Error::FitsNoChunk => ErrorKind::Corrupt,
             Error::CountSumDiffer | Error::Downsample(_) => ErrorKind::Corrupt,
             Error::MissingAggregate { .. } | Error::OverlappingInput { .. } => ErrorKind::Invalid,
             Error::OverlappingAggregates => ErrorKind::Unsupported,

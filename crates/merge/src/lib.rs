@@ -1,6 +1,6 @@
 //! What more than one process does to series: k-way merge ([`LoserTree`]), identical-chunk dedup, penalty and chain
 //! replica dedup ([`counters`] of counters), counter stitching, the vertical merge of the compactor, window aggregation
-//! for downsampling, and how far sources agree ([`agreement`]).
+//! for downsampling, cutting samples into chunks ([`ChunkCutter`]), and how far sources agree ([`agreement`]).
 //!
 //! Synchronous and pure: chunks and columns in, chunks and columns out. No I/O, no labels of replicas (callers drop
 //! those), no knowledge of blocks. Times are milliseconds; spans of chunks are closed.
@@ -10,6 +10,7 @@ mod chunks;
 mod column;
 mod counter;
 mod cut;
+mod cutter;
 mod dedup;
 mod downsample;
 mod error;
@@ -24,6 +25,7 @@ pub use chunks::{merge_series_chunks, overlap_split};
 pub use column::{Column, Floats, SampleColumn};
 pub use counter::CounterStitch;
 pub use cut::{covered_span, cut};
+pub use cutter::{ChunkCutter, SAMPLES_PER_CHUNK, SampleRef};
 pub use dedup::{Choice, CoarseSpan, CounterColumn, Replica, chain, counters, deduplicated, penalty};
 pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, Windows};
 pub use error::{Error, ErrorKind};

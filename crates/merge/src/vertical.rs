@@ -3,24 +3,21 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
-use model::histogram::{Histogram, ResetHint};
+use model::histogram::Histogram;
 use model::{FloatHistogram, Sample, SampleValue};
-use tsdb::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
+use tsdb::chunk::Encoding;
 
 use crate::chunks::overlap_split;
 use crate::column::{Column, Floats};
+use crate::cutter::{ChunkCutter, SampleRef};
 use crate::dedup::{chain, penalty};
 use crate::error::Error;
 use crate::loser_tree::LoserTree;
 use crate::read::{ValueOf, read_run};
-use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+use crate::series::{ChunkContent, SeriesChunk};
 
 #[cfg(test)]
 mod tests;
-
-/// Samples per chunk where chunks are encoded anew.
-const SAMPLES_PER_CHUNK: usize = 120;
 
 /// How samples of overlapping chunks become one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +57,7 @@ pub fn merge_vertically(lists: Vec<Vec<SeriesChunk>>, how: Vertical) -> Result<V
                 merged.append(&mut overlapping);
                 break;
             }
-            let mut one = Vec::new();
-            merge_overlapping(overlapping.clone(), how, &mut one)?;
+            let mut one = merge_overlapping(overlapping.clone(), how)?;
             let (Some(head), Some(tail)) = (one.first(), one.last()) else { break };
             let reaches_on = sources.next_begin().is_some_and(|begin| begin <= tail.max_time);
             let reaches_back = merged.pop_if(|before| before.max_time >= head.min_time);
@@ -120,7 +116,7 @@ impl Sources {
     }
 }
 
-fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical, out: &mut Vec<SeriesChunk>) -> Result<(), Error> {
+fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
     let mut integers = true;
     for chunk in &chunks {
         match &chunk.content {
@@ -146,11 +142,10 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical, out: &mut Vec<
             Column::Mixed(_) => None,
         });
         let floats = merge_columns(columns.collect(), how);
-        encode_floats(&floats, out);
-        return Ok(());
+        return cut_floats(&floats);
     }
     let samples = merge_columns(columns.into_iter().map(Column::into_samples).collect(), how);
-    encode_samples(&samples, integers, out)
+    cut_samples(&samples, integers)
 }
 
 fn merge_columns<C: crate::SampleColumn>(columns: Vec<C>, how: Vertical) -> C {
@@ -160,101 +155,26 @@ fn merge_columns<C: crate::SampleColumn>(columns: Vec<C>, how: Vertical) -> C {
     }
 }
 
-fn raw(span: (i64, i64), encoding: Encoding, data: Vec<u8>) -> SeriesChunk {
-    let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
-    SeriesChunk::new(span.0, span.1, content)
-}
-
-fn encode_floats(floats: &Floats, out: &mut Vec<SeriesChunk>) {
-    for (ts, values) in floats.ts.chunks(SAMPLES_PER_CHUNK).zip(floats.values.chunks(SAMPLES_PER_CHUNK)) {
-        let mut encoder = XorEncoder::new();
-        ts.iter().zip(values).for_each(|(t, v)| encoder.push(*t, *v));
-        out.push(raw((ts[0], ts[ts.len() - 1]), Encoding::Xor, encoder.finish()));
+fn cut_floats(floats: &Floats) -> Result<Vec<SeriesChunk>, Error> {
+    let mut cutter = ChunkCutter::new();
+    for (t, value) in floats.ts.iter().zip(&floats.values) {
+        cutter.push(*t, SampleRef::Float(*value))?;
     }
+    Ok(cutter.finish())
 }
 
-/// Floats and histograms never share a chunk.
-fn encode_samples(samples: &[Sample], integers: bool, out: &mut Vec<SeriesChunk>) -> Result<(), Error> {
-    let is_float = |s: &Sample| matches!(s.value, SampleValue::Float(_));
-    for run in samples.chunk_by(|a, b| is_float(a) == is_float(b)) {
-        if is_float(&run[0]) {
-            let mut floats = Floats::default();
-            for sample in run {
-                if let SampleValue::Float(v) = sample.value {
-                    floats.push(sample.t, v);
-                }
+fn cut_samples(samples: &[Sample], integers: bool) -> Result<Vec<SeriesChunk>, Error> {
+    let mut cutter = ChunkCutter::new();
+    for sample in samples {
+        match &sample.value {
+            SampleValue::Float(value) => cutter.push(sample.t, SampleRef::Float(*value))?,
+            SampleValue::Histogram(h) if integers => {
+                cutter.push(sample.t, SampleRef::Histogram(&to_integers(h)))?;
             }
-            encode_floats(&floats, out);
-            continue;
-        }
-        let histograms: Vec<(i64, &FloatHistogram)> = run
-            .iter()
-            .filter_map(|s| match &s.value {
-                SampleValue::Histogram(h) => Some((s.t, &**h)),
-                SampleValue::Float(_) => None,
-            })
-            .collect();
-        encode_histograms(&histograms, integers, out)?;
-    }
-    Ok(())
-}
-
-enum Encoder {
-    Integers(HistogramEncoder),
-    Floats(FloatHistogramEncoder),
-}
-
-impl Encoder {
-    fn new(integers: bool, header: ResetHint) -> Encoder {
-        match integers {
-            true => Encoder::Integers(HistogramEncoder::new(header)),
-            false => Encoder::Floats(FloatHistogramEncoder::new(header)),
+            SampleValue::Histogram(h) => cutter.push(sample.t, SampleRef::FloatHistogram(h))?,
         }
     }
-
-    fn push(&mut self, t: i64, histogram: &FloatHistogram) -> Result<Pushed, Error> {
-        Ok(match self {
-            Encoder::Integers(encoder) => encoder.push(t, &to_integers(histogram))?,
-            Encoder::Floats(encoder) => encoder.push(t, histogram)?,
-        })
-    }
-
-    fn finish(self) -> (Encoding, Vec<u8>) {
-        match self {
-            Encoder::Integers(encoder) => (Encoding::Histogram, encoder.finish()),
-            Encoder::Floats(encoder) => (Encoding::FloatHistogram, encoder.finish()),
-        }
-    }
-}
-
-fn encode_histograms(
-    samples: &[(i64, &FloatHistogram)],
-    integers: bool,
-    out: &mut Vec<SeriesChunk>,
-) -> Result<(), Error> {
-    let mut start = 0;
-    let mut header = ResetHint::Unknown;
-    while start < samples.len() {
-        let mut encoder = Encoder::new(integers, header);
-        let mut end = start;
-        header = ResetHint::Unknown;
-        for (t, histogram) in samples[start..].iter().take(SAMPLES_PER_CHUNK) {
-            match encoder.push(*t, histogram)? {
-                Pushed::Appended => end += 1,
-                Pushed::NewChunk(next) => {
-                    header = next;
-                    break;
-                }
-            }
-        }
-        if end == start {
-            return Err(Error::Downsample("a histogram that fits into no chunk".into()));
-        }
-        let (encoding, data) = encoder.finish();
-        out.push(raw((samples[start].0, samples[end - 1].0), encoding, data));
-        start = end;
-    }
-    Ok(())
+    Ok(cutter.finish())
 }
 
 /// Exact for what was decoded from a chunk of integer histograms, unless a count is beyond 2^53.

@@ -7,12 +7,14 @@
 
 mod chunk;
 mod error;
+mod histogram;
 mod labels;
 mod matcher;
 pub mod remote_read;
 
 pub use chunk::{prometheus_encoding, prometheus_encoding_from_wire, thanos_encoding, thanos_encoding_from_wire};
 pub use error::{Error, Kind, Result};
+pub use histogram::{NativeHistogram, histogram_from_wire};
 pub use labels::{Pair, label_set, labels_from_set, labels_from_wire, labels_to_wire, text};
 pub use matcher::{WireMatcher, matcher_from_wire, matchers_from_wire, matchers_to_wire};
 

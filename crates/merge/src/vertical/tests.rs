@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::histogram::Span;
 use proptest::prelude::*;
 
 use super::*;
+use crate::series::ChunkBytes;
 
 fn floats(samples: &[(i64, f64)]) -> Vec<SeriesChunk> {
     let (ts, values) = samples.iter().copied().unzip();
-    let mut out = Vec::new();
-    encode_floats(&Floats { ts, values }, &mut out);
-    out
+    cut_floats(&Floats { ts, values }).unwrap()
 }
 
 fn steps(from: i64, to: i64, step: i64, value: f64) -> Vec<(i64, f64)> {
@@ -70,11 +70,7 @@ fn integer_histograms_stay_integers() {
         ..FloatHistogram::default()
     };
     let sample = |t: i64| Sample { t, value: SampleValue::Histogram(Arc::new(histogram(t))) };
-    let encode = |from: i64, to: i64| {
-        let mut out = Vec::new();
-        encode_samples(&(from..to).map(sample).collect::<Vec<_>>(), true, &mut out).unwrap();
-        out
-    };
+    let encode = |from: i64, to: i64| cut_samples(&(from..to).map(sample).collect::<Vec<_>>(), true).unwrap();
     let merged = merge_vertically(vec![encode(0, 100), encode(50, 150)], Vertical::Chain).unwrap();
     let encodings = merged.iter().map(|c| match &c.content {
         ChunkContent::Raw(raw) => raw.encoding,
@@ -107,17 +103,16 @@ impl Piece {
 
     /// The value at a time is the same in all chunks.
     fn chunk(&self, histograms: bool) -> SeriesChunk {
-        let mut out = Vec::new();
-        match histograms {
+        let mut out = match histograms {
             true => {
                 let sample = |t| Sample { t, value: SampleValue::Histogram(Arc::new(histogram_at(t))) };
-                encode_samples(&self.times().map(sample).collect::<Vec<_>>(), true, &mut out).unwrap();
+                cut_samples(&self.times().map(sample).collect::<Vec<_>>(), true).unwrap()
             }
-            false => encode_floats(
-                &Floats { ts: self.times().collect(), values: self.times().map(|t| t as f64).collect() },
-                &mut out,
-            ),
-        }
+            false => {
+                let values = self.times().map(|t| t as f64).collect();
+                cut_floats(&Floats { ts: self.times().collect(), values }).unwrap()
+            }
+        };
         let [chunk] = &mut out[..] else { panic!("one chunk: {out:?}") };
         chunk.min_time += self.untold.0 * self.step;
         chunk.max_time = (chunk.max_time - self.untold.1 * self.step).max(chunk.min_time);

@@ -1,173 +1,55 @@
 //! Samples of a remote read that does not stream, encoded as chunks again.
 
-use bytes::Bytes;
-use model::FloatHistogram;
-use model::histogram::{Histogram, ResetHint, Span};
-use storeapi::{ChunkBytes, ChunkContent, Error, Kind, Result, SeriesChunk};
-use tsdb::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
+use merge::{ChunkCutter, SampleRef};
+use storeapi::{Error, Kind, Result, SeriesChunk};
 use wire::prometheus as pb;
-use wire::prometheus::histogram::{Count, ZeroCount};
+use wire::{NativeHistogram, histogram_from_wire};
 
-/// As many as Prometheus puts into a chunk.
-const MAX_SAMPLES: usize = 120;
-
+/// A sample as it came; histograms are converted one at a time.
+#[derive(Clone, Copy)]
 enum Point<'a> {
     Float(&'a pb::Sample),
-    Integer(&'a pb::Histogram),
-    FloatHistogram(&'a pb::Histogram),
+    Histogram(&'a pb::Histogram),
 }
 
 impl Point<'_> {
     fn time(&self) -> i64 {
         match self {
             Point::Float(sample) => sample.timestamp,
-            Point::Integer(histogram) | Point::FloatHistogram(histogram) => histogram.timestamp,
+            Point::Histogram(histogram) => histogram.timestamp,
         }
     }
 }
 
 /// Chunks of at most 120 samples of one kind, in order of time, without overlap.
 pub(super) fn encode(samples: &[pb::Sample], histograms: &[pb::Histogram]) -> Result<Vec<SeriesChunk>> {
-    fn point(histogram: &pb::Histogram) -> Point<'_> {
-        match histogram.count {
-            Some(Count::CountFloat(_)) => Point::FloatHistogram(histogram),
-            _ => Point::Integer(histogram),
-        }
-    }
-    let mut points: Vec<Point<'_>> = samples.iter().map(Point::Float).chain(histograms.iter().map(point)).collect();
+    let floats = samples.iter().map(Point::Float);
+    let mut points: Vec<Point<'_>> = floats.chain(histograms.iter().map(Point::Histogram)).collect();
     points.sort_by_key(Point::time);
-    let mut chunks = Vec::with_capacity(points.len() / MAX_SAMPLES + 1);
-    for run in points.chunk_by(|a, b| std::mem::discriminant(a) == std::mem::discriminant(b)) {
-        encode_run(run, &mut chunks)?;
-    }
-    Ok(chunks)
-}
-
-fn encode_run(run: &[Point<'_>], chunks: &mut Vec<SeriesChunk>) -> Result<()> {
-    let mut rest = run;
-    let mut header = ResetHint::Unknown;
-    while let Some(first) = rest.first() {
-        let most = &rest[..rest.len().min(MAX_SAMPLES)];
-        let (encoding, data, taken, next_header) = match first {
-            Point::Float(_) => encode_floats(most),
-            Point::Integer(_) => encode_integers(most, header)?,
-            Point::FloatHistogram(_) => encode_float_histograms(most, header)?,
-        };
-        header = next_header;
-        let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
-        chunks.push(SeriesChunk::new(rest[0].time(), rest[taken - 1].time(), content));
-        rest = &rest[taken..];
-    }
-    Ok(())
-}
-
-type Encoded = (Encoding, Vec<u8>, usize, ResetHint);
-
-fn encode_floats(points: &[Point<'_>]) -> Encoded {
-    let mut encoder = XorEncoder::new();
+    let mut cutter = ChunkCutter::new();
     for point in points {
-        if let Point::Float(sample) = point {
-            encoder.push(sample.timestamp, sample.value);
-        }
+        push(&mut cutter, point).map_err(|e| Error::new(Kind::Corrupt, e.to_string()))?;
     }
-    (Encoding::Xor, encoder.finish(), points.len(), ResetHint::Unknown)
+    Ok(cutter.finish())
 }
 
-fn encode_integers(points: &[Point<'_>], header: ResetHint) -> Result<Encoded> {
-    let mut encoder = HistogramEncoder::new(header);
-    for (i, point) in points.iter().enumerate() {
-        if let Point::Integer(histogram) = point
-            && let Pushed::NewChunk(next) = encoder.push(histogram.timestamp, &integer(histogram)).map_err(refused)?
-            && i > 0
-        {
-            return Ok((Encoding::Histogram, encoder.finish(), i, next));
-        }
+fn push(cutter: &mut ChunkCutter, point: Point<'_>) -> std::result::Result<(), merge::Error> {
+    match point {
+        Point::Float(sample) => cutter.push(sample.timestamp, SampleRef::Float(sample.value)),
+        Point::Histogram(message) => match histogram_from_wire(message) {
+            NativeHistogram::Integer(h) => cutter.push(message.timestamp, SampleRef::Histogram(&h)),
+            NativeHistogram::Float(h) => cutter.push(message.timestamp, SampleRef::FloatHistogram(&h)),
+        },
     }
-    Ok((Encoding::Histogram, encoder.finish(), points.len(), ResetHint::Unknown))
-}
-
-fn encode_float_histograms(points: &[Point<'_>], header: ResetHint) -> Result<Encoded> {
-    let mut encoder = FloatHistogramEncoder::new(header);
-    for (i, point) in points.iter().enumerate() {
-        if let Point::FloatHistogram(histogram) = point
-            && let Pushed::NewChunk(next) = encoder.push(histogram.timestamp, &float(histogram)).map_err(refused)?
-            && i > 0
-        {
-            return Ok((Encoding::FloatHistogram, encoder.finish(), i, next));
-        }
-    }
-    Ok((Encoding::FloatHistogram, encoder.finish(), points.len(), ResetHint::Unknown))
-}
-
-fn refused(error: tsdb::Error) -> Error {
-    Error::new(Kind::Corrupt, format!("encoding a histogram: {error}"))
-}
-
-fn integer(message: &pb::Histogram) -> Histogram {
-    let count = match message.count {
-        Some(Count::CountInt(count)) => count,
-        _ => 0,
-    };
-    let zero_count = match message.zero_count {
-        Some(ZeroCount::ZeroCountInt(count)) => count,
-        _ => 0,
-    };
-    Histogram {
-        schema: message.schema,
-        hint: hint(message),
-        zero_threshold: message.zero_threshold,
-        zero_count,
-        count,
-        sum: message.sum,
-        positive_spans: spans(&message.positive_spans),
-        negative_spans: spans(&message.negative_spans),
-        positive_buckets: message.positive_deltas.clone(),
-        negative_buckets: message.negative_deltas.clone(),
-        custom_values: message.custom_values.clone(),
-    }
-}
-
-fn float(message: &pb::Histogram) -> FloatHistogram {
-    let count = match message.count {
-        Some(Count::CountFloat(count)) => count,
-        _ => 0.0,
-    };
-    let zero_count = match message.zero_count {
-        Some(ZeroCount::ZeroCountFloat(count)) => count,
-        _ => 0.0,
-    };
-    FloatHistogram {
-        schema: message.schema,
-        hint: hint(message),
-        zero_threshold: message.zero_threshold,
-        zero_count,
-        count,
-        sum: message.sum,
-        positive_spans: spans(&message.positive_spans),
-        negative_spans: spans(&message.negative_spans),
-        positive_buckets: message.positive_counts.clone(),
-        negative_buckets: message.negative_counts.clone(),
-        custom_values: message.custom_values.clone(),
-    }
-}
-
-fn hint(message: &pb::Histogram) -> ResetHint {
-    use pb::histogram::ResetHint as Wire;
-    match message.reset_hint() {
-        Wire::Unknown => ResetHint::Unknown,
-        Wire::Yes => ResetHint::Reset,
-        Wire::No => ResetHint::NotReset,
-        Wire::Gauge => ResetHint::Gauge,
-    }
-}
-
-fn spans(messages: &[pb::BucketSpan]) -> Vec<Span> {
-    messages.iter().map(|span| Span { offset: span.offset, length: span.length }).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use merge::SAMPLES_PER_CHUNK;
     use proptest::prelude::*;
+    use storeapi::ChunkContent;
+    use tsdb::chunk::Encoding;
+    use wire::prometheus::histogram::{Count, ZeroCount};
 
     use super::*;
 
@@ -230,7 +112,7 @@ mod tests {
             prop_assert_eq!(got, expected);
             for chunk in &chunks {
                 let held = decoded(chunk);
-                prop_assert!(held.len() <= MAX_SAMPLES);
+                prop_assert!(held.len() <= SAMPLES_PER_CHUNK);
                 prop_assert_eq!((held[0].0, held[held.len() - 1].0), (chunk.min_time, chunk.max_time));
             }
             prop_assert!(chunks.windows(2).all(|w| w[0].max_time < w[1].min_time));

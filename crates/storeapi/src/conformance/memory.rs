@@ -1,11 +1,9 @@
 //! A store over series in memory.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{StreamExt, stream};
-use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
+use merge::{ChunkCutter, SampleRef, Series, SeriesChunk};
 use model::{Labels, Matcher, TimeRange};
-use tsdb::chunk::{Encoding, XorEncoder};
 
 use super::Dataset;
 use crate::{
@@ -13,18 +11,13 @@ use crate::{
     Result, SeriesRequest, Store, StoreInfo, TsdbInfo, match_external,
 };
 
-const SAMPLES_PER_CHUNK: usize = 120;
-
 /// Encodes samples as chunks of at most 120.
 pub fn float_series(labels: Labels, samples: &[(i64, f64)]) -> Series {
-    let chunk = |run: &[(i64, f64)]| {
-        let mut encoder = XorEncoder::new();
-        run.iter().for_each(|(t, v)| encoder.push(*t, *v));
-        let data = Bytes::from(encoder.finish());
-        let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data });
-        SeriesChunk::new(run[0].0, run[run.len() - 1].0, content)
-    };
-    Series { labels, chunks: samples.chunks(SAMPLES_PER_CHUNK).map(chunk).collect() }
+    let mut cutter = ChunkCutter::new();
+    for (t, value) in samples {
+        cutter.push(*t, SampleRef::Float(*value)).expect("floats always fit");
+    }
+    Series { labels, chunks: cutter.finish() }
 }
 
 /// Series held in memory, answered for as a sidecar would.
