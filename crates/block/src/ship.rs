@@ -182,8 +182,7 @@ impl Shipper {
 fn with_thanos_section(meta: &BlockMeta, external: &Labels, source: &str) -> BlockMeta {
     let mut meta = meta.clone();
     let mut thanos = meta.thanos.take().unwrap_or_default();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    thanos.labels = external.iter().map(|(name, value)| (text(name), text(value))).collect();
+    thanos.labels = external.to_text();
     thanos.source = source.to_owned();
     thanos.index_stats = Some(thanos.index_stats.unwrap_or_default());
     BlockMeta { thanos: Some(thanos), ..meta }

@@ -141,7 +141,7 @@ impl Job<'_> {
         let level = self.metas().map(|b| b.compaction.level).max().unwrap_or(0) + 1;
         let thanos = Thanos {
             version: 1,
-            labels: text_labels(self.labels),
+            labels: self.labels.to_text(),
             downsample: Downsample { resolution: self.blocks[0].resolution().millis() },
             source: SOURCE_COMPACTOR.into(),
             segment_files: segment_names(&written.files),
@@ -166,11 +166,6 @@ impl Job<'_> {
 
 fn descriptor(block: &BlockMeta) -> BlockDesc {
     BlockDesc { ulid: block.ulid, min_time: block.min_time, max_time: block.max_time }
-}
-
-pub(crate) fn text_labels(labels: &Labels) -> std::collections::BTreeMap<String, String> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    labels.iter().map(|(name, value)| (text(name), text(value))).collect()
 }
 
 /// Extensions that every input has, as the first has them.

@@ -15,7 +15,6 @@ use parquet_block::{BlockDescription, ParquetBlockWriter};
 use tsdb::meta::{BlockMeta, BlockStats, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
 
 use crate::commit::commit;
-use crate::compaction::text_labels;
 use crate::identity::{Identity, OutputFormat};
 use crate::merged::{Input, Inputs, MergedSeries, in_order};
 use crate::output::{TsdbOutput, segment_names};
@@ -177,7 +176,7 @@ impl Job<'_> {
         let input = &*self.input.meta;
         let thanos = Thanos {
             version: 1,
-            labels: text_labels(self.labels),
+            labels: self.labels.to_text(),
             downsample: Downsample { resolution: wanted.resolution.millis() },
             source: SOURCE_COMPACTOR.into(),
             ..Thanos::default()

@@ -5,6 +5,7 @@
 //! shorter set that is a prefix first.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -126,6 +127,12 @@ impl Labels {
             push_pair(&mut packed, name, value);
         }
         Labels(Arc::from(packed))
+    }
+
+    /// Names and values as text, as `meta.json` and APIs hold them; bytes that are no UTF-8 are replaced.
+    pub fn to_text(&self) -> BTreeMap<String, String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     /// xxh64 over `name 0xFF value 0xFF` of every label, as Thanos and Prometheus hash label sets.
@@ -323,6 +330,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn text_replaces_what_is_no_utf8() {
+        let labels = Labels::from_pairs([("b", &b"2"[..]), ("a", &b"\xff"[..])]);
+        let text: Vec<(String, String)> = labels.to_text().into_iter().collect();
+        let expected = [("a", "\u{fffd}"), ("b", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn pairs_are_sorted_deduplicated_and_found() {

@@ -1,6 +1,5 @@
 //! Names, types and metadata of the files of a block.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -45,14 +44,12 @@ pub struct BlockDescription {
 
 impl BlockDescription {
     pub(crate) fn metadata(&self) -> Vec<KeyValue> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let labels: BTreeMap<String, String> = self.external_labels.iter().map(|(n, v)| (text(n), text(v))).collect();
         let sources: Vec<String> = self.sources.iter().map(BlockId::to_string).collect();
         let pairs = [
             ("drumlin.format", FORMAT.to_owned()),
             ("drumlin.block", self.id.to_string()),
             ("drumlin.resolution_ms", self.resolution.millis().to_string()),
-            ("drumlin.external_labels", serde_json::json!(labels).to_string()),
+            ("drumlin.external_labels", serde_json::json!(self.external_labels.to_text()).to_string()),
             ("drumlin.sources", serde_json::json!(sources).to_string()),
             ("drumlin.counter", "NULL means: equal to max; coalesce(counter, max)".to_owned()),
         ];

@@ -203,10 +203,9 @@ impl BlockBuilder {
             names.iter().zip(segments).map(|(name, bytes)| file(format!("chunks/{name}"), bytes.len())).collect();
         files.push(file("index".into(), index.len()));
         files.push(file(META_FILE.into(), 0));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let thanos = external_labels.map(|labels| Thanos {
             version: 1,
-            labels: labels.iter().map(|(name, value)| (text(name), text(value))).collect(),
+            labels: labels.to_text(),
             downsample: Downsample { resolution: 0 },
             source: SOURCE_SIDECAR.into(),
             segment_files: names,
