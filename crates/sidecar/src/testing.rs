@@ -119,12 +119,8 @@ async fn metrics(State(fake): Fake) -> String {
 
 async fn series(State(fake): Fake, RawQuery(query): RawQuery) -> Response {
     let (matchers, range, _) = parameters(query);
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    let sets: Vec<BTreeMap<String, String>> = fake
-        .matching(&matchers, range)
-        .iter()
-        .map(|(labels, _)| labels.iter().map(|(n, v)| (text(n), text(v))).collect())
-        .collect();
+    let found = fake.matching(&matchers, range);
+    let sets: Vec<BTreeMap<String, String>> = found.iter().map(|(l, _)| l.to_text()).collect();
     success(json!(sets))
 }
 
