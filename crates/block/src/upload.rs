@@ -10,7 +10,7 @@ use tsdb::meta::{BlockMeta, File, META_FILE};
 
 use crate::layout::{BlockLocation, INDEX_FILE};
 use crate::marker::{DeletionMark, Marker};
-use crate::{Bucket, Error, Kind, Result};
+use crate::{Bucket, Error, Kind, Result, invariants};
 
 /// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (so many at a time), index, then
 /// `meta.json`, which is `meta` with the upload time and the lists of files and segments set. Returns the meta as written. What an
@@ -18,10 +18,8 @@ use crate::{Bucket, Error, Kind, Result};
 pub async fn upload_block_dir(bucket: &Bucket, dir: &Path, meta: &BlockMeta, concurrency: usize) -> Result<BlockMeta> {
     let location = BlockLocation::tsdb(meta.ulid);
     let files = gather_files(dir)?;
-    let Some(mut thanos) = meta.thanos.clone().filter(|t| !t.labels.is_empty()) else {
-        let text = format!("uploading block {}: it has no external labels in section \"thanos\"", meta.ulid);
-        return Err(Error::new(Kind::Invalid, text));
-    };
+    invariants::of_upload(&location, meta).map_err(|unmet| Error::new(Kind::Invalid, unmet.to_string()))?;
+    let mut thanos = meta.thanos.clone().unwrap_or_default();
     let segments: Vec<&str> = files.iter().map(|f| f.rel_path.as_str()).filter(|f| f.starts_with("chunks/")).collect();
     futures::stream::iter(&segments)
         .map(|segment| {

@@ -4,7 +4,8 @@
 //! reported a failure. So the meta that is there is read back: the same inputs and results are success, since equal
 //! inputs give equal bytes; nothing there is a passing conflict and tried again; anything else is a conflict of ids.
 
-use block::{BlockLocation, Bucket, PutOutcome};
+use block::invariants::Made;
+use block::{Bucket, PutOutcome};
 use tsdb::meta::BlockMeta;
 
 use crate::{Error, Result};
@@ -20,8 +21,11 @@ pub(crate) enum Committed {
     AlreadyThere,
 }
 
-pub(crate) async fn commit(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -> Result<Committed> {
-    let path = location.meta();
+/// # Errors
+/// `Internal` for a meta that says what cannot be; the bucket fails, or another block has the id.
+pub(crate) async fn commit(bucket: &Bucket, made: &Made<'_>) -> Result<Committed> {
+    made.check().map_err(Error::Unmet)?;
+    let (path, meta) = (made.location.meta(), made.meta);
     let bytes = bytes::Bytes::from(meta.to_json());
     let mut last = None;
     for _ in 0..ATTEMPTS {

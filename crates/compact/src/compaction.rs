@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use block::invariants::Made;
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket, HeaderCache};
 use futures::{StreamExt, TryStreamExt};
@@ -61,7 +62,9 @@ impl Job<'_> {
         }
         let meta = self.meta(id, &written);
         self.check_inputs_stay(bucket).await?;
-        let committed = commit(bucket, &written.location, &meta).await?;
+        let inputs: Vec<&BlockMeta> = self.metas().map(|meta| &**meta).collect();
+        let made = Made { location: &written.location, meta: &meta, labels: self.labels, inputs: &inputs };
+        let committed = commit(bucket, &made).await?;
         read_back(bucket, &written.location, &meta).await?;
         let was_there = committed == Committed::AlreadyThere;
         Ok(Done { output: Some(Arc::new(meta)), overlapping, was_there })
@@ -138,7 +141,7 @@ impl Job<'_> {
         let mut parents: Vec<_> = self.metas().map(|b| descriptor(b)).collect();
         parents.sort_by_key(|p| (p.min_time, p.ulid));
         let sources: BTreeSet<BlockId> = self.metas().flat_map(|b| b.sources().iter().copied()).collect();
-        let level = self.metas().map(|b| b.compaction.level).max().unwrap_or(0) + 1;
+        let level = self.metas().map(|b| b.compaction.level).max().unwrap_or(0).saturating_add(1);
         let thanos = Thanos {
             version: 1,
             labels: self.labels.to_text(),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use block::invariants::Made;
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket};
 use futures::stream::BoxStream;
@@ -78,7 +79,9 @@ impl Job<'_> {
         let written = in_order(1, write).await?;
         for meta in written {
             let location = self.location(meta.resolution(), meta.ulid);
-            commit(bucket, &location, &meta).await?;
+            let inputs = [&*self.input.meta];
+            let made = Made { location: &location, meta: &meta, labels: self.labels, inputs: &inputs };
+            commit(bucket, &made).await?;
             read_back(bucket, &location, &meta).await?;
             done.push(Arc::new(meta));
         }

@@ -1,5 +1,6 @@
 //! What can go wrong while tending a bucket, by what the caller can do about it.
 
+use block::invariants::Unmet;
 use model::BlockId;
 
 /// What a caller can do about an [`Error`].
@@ -35,8 +36,11 @@ pub enum Error {
     )]
     Conflict { id: BlockId },
     /// The block holds more or less than it says of itself.
-    #[error("{reason}")]
-    Miscounted { reason: String },
+    #[error("{0}")]
+    Miscounted(Unmet),
+    /// What was made says something of itself that cannot be; nothing of it becomes a block.
+    #[error("{0}; nothing was changed, please report this")]
+    Unmet(Unmet),
     /// What merging made of a series cannot be right; nothing of it becomes a block.
     #[error("merging blocks: {reason}; nothing was changed, please report this")]
     Unsound { reason: String },
@@ -82,11 +86,11 @@ impl Error {
                 tsdb::Kind::Corrupt | tsdb::Kind::Unsupported => Kind::Corrupt,
                 tsdb::Kind::Limit | tsdb::Kind::Invalid => Kind::Internal,
             },
-            Error::Merge(_) | Error::Conflict { .. } | Error::Miscounted { .. } => Kind::Corrupt,
+            Error::Merge(_) | Error::Conflict { .. } | Error::Miscounted(_) => Kind::Corrupt,
             Error::Parquet(_) | Error::ReadBack { .. } | Error::InputGone { .. } | Error::Unseen { .. } => Kind::Retry,
             Error::Block { source, .. } => source.kind(),
             Error::Settings(_) | Error::Conflicting { .. } | Error::NoPlace { .. } => Kind::Invalid,
-            Error::Unsound { .. } | Error::Metrics(_) => Kind::Internal,
+            Error::Unsound { .. } | Error::Unmet(_) | Error::Metrics(_) => Kind::Internal,
             Error::Groups { .. } => Kind::Retry,
         }
     }
@@ -95,6 +99,7 @@ impl Error {
     pub fn block(&self) -> Option<BlockId> {
         match self {
             Error::Block { id, .. } | Error::Conflict { id } => Some(*id),
+            Error::Miscounted(unmet) | Error::Unmet(unmet) => Some(unmet.block),
             _ => None,
         }
     }
@@ -120,7 +125,7 @@ impl Error {
     /// A block holds more or less than its `meta.json` says.
     pub(crate) fn is_miscount(&self) -> bool {
         match self {
-            Error::Miscounted { .. } => true,
+            Error::Miscounted(_) => true,
             Error::Block { source, .. } => source.is_miscount(),
             _ => false,
         }

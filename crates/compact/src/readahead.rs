@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use block::StoredCounts;
 use block::reader::{BlockReader, BlockSeries, ReaderSettings, SeriesBatch, SeriesQuery};
+use block::{StoredCounts, invariants};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -169,18 +169,9 @@ impl Source {
         Error::of_block(self.meta.ulid)(error.into())
     }
 
-    /// Holds what was read of the whole block against its meta; counts that are not stated are not known.
+    /// Holds what was read of the whole block against its meta.
     fn check(&self) -> Result<()> {
-        let stats = &self.meta.stats;
-        let differs = |stated: u64, read: u64| stated > 0 && stated != read;
-        if differs(stats.num_series, self.read.series) || differs(stats.num_samples, self.read.samples) {
-            let reason = format!(
-                "{} series with {} samples can be read of it, but its meta.json says {} with {}",
-                self.read.series, self.read.samples, stats.num_series, stats.num_samples
-            );
-            return Err(Error::of_block(self.meta.ulid)(Error::Miscounted { reason }));
-        }
-        Ok(())
+        invariants::of_read(&self.meta, self.read).map_err(Error::Miscounted)
     }
 }
 

@@ -176,13 +176,22 @@ pub struct IndexStats {
 }
 
 impl BlockMeta {
-    /// Reads `meta.json`; refuses versions other than 1 and unusable times.
+    /// Reads `meta.json`; refuses what does not [validate](BlockMeta::validate).
     pub fn from_json(bytes: &[u8]) -> Result<BlockMeta, Error> {
         let meta: BlockMeta = serde_json::from_slice(bytes).map_err(|e| Error::corrupt(META_FILE, 0, e.to_string()))?;
-        if meta.version != 1 {
-            return Err(unsupported(format!("version {} (only 1 is known)", meta.version)));
+        meta.validate()?;
+        Ok(meta)
+    }
+
+    /// Whether readers accept it.
+    ///
+    /// # Errors
+    /// `Unsupported` for versions other than 1 and resolutions that do not exist here, `Corrupt` for unusable times.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.version != 1 {
+            return Err(unsupported(format!("version {} (only 1 is known)", self.version)));
         }
-        if let Some(thanos) = &meta.thanos {
+        if let Some(thanos) = &self.thanos {
             if thanos.version > 1 {
                 let what = format!("version {} of section \"thanos\" (only 1 is known)", thanos.version);
                 return Err(unsupported(what));
@@ -192,11 +201,11 @@ impl BlockMeta {
                 return Err(unsupported(what));
             }
         }
-        if meta.min_time > meta.max_time {
-            let what = format!("minTime {} is after maxTime {}", meta.min_time, meta.max_time);
+        if self.min_time > self.max_time {
+            let what = format!("minTime {} is after maxTime {}", self.min_time, self.max_time);
             return Err(Error::corrupt(META_FILE, 0, what));
         }
-        Ok(meta)
+        Ok(())
     }
 
     /// The bytes of `meta.json` as Thanos writes them: indented by tabs, with a newline at the end.

@@ -8,9 +8,9 @@ use model::BlockId;
 use tsdb::meta::{BlockMeta, META_FILE};
 
 use super::ShipperSettings;
-use crate::layout::INDEX_FILE;
+use crate::layout::{BlockLocation, INDEX_FILE};
 use crate::upload::gather_files;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, invariants};
 
 const CHUNKS_DIR: &str = "chunks";
 
@@ -60,9 +60,8 @@ fn read_meta(id: BlockId, dir: &Path) -> Result<Option<BlockMeta>> {
     };
     let meta = BlockMeta::from_json(&bytes)
         .map_err(|e| Error::new(Kind::Corrupt, format!("block {id}: reading {}: {e}", path.display())))?;
-    if meta.ulid != id {
-        return Err(Error::new(Kind::Corrupt, format!("block {id}: its meta.json is that of block {}", meta.ulid)));
-    }
+    invariants::of_synced(&BlockLocation::tsdb(id), &meta)
+        .map_err(|unmet| Error::new(Kind::Corrupt, unmet.to_string()))?;
     Ok(Some(meta))
 }
 

@@ -14,7 +14,7 @@ use super::{BrokenBlock, Filter, ObjectVersion, PartialBlock, Synced, SyncedBloc
 use crate::layout::{BlockLocation, TOMBSTONES_FILE};
 use crate::marker::{DeletionMark, Marker, NoCompactMark, NoDownsampleMark};
 use crate::metrics::SyncMetrics;
-use crate::{Bucket, Error, Kind, Result};
+use crate::{Bucket, Error, Kind, Result, invariants};
 
 /// A larger `meta.json` is broken; those of blocks with thousands of sources take some 100 KiB.
 const MAX_META: u64 = 16 << 20;
@@ -264,7 +264,7 @@ impl MetaFetcher {
             Some(path) => tokio::fs::read(path).await.ok().and_then(|bytes| BlockMeta::from_json(&bytes).ok()),
             None => None,
         };
-        let meta = match local.filter(|meta| meta.ulid == location.id()) {
+        let meta = match local.filter(|meta| invariants::of_synced(location, meta).is_ok()) {
             Some(meta) => meta,
             None => self.fetch_meta(location, size).await?,
         };
@@ -283,9 +283,7 @@ impl MetaFetcher {
             _ => NoMeta::Unseen(e),
         })?;
         let meta = BlockMeta::from_json(&bytes).map_err(|e| NoMeta::Broken(Error::format(location, &e)))?;
-        if meta.ulid != location.id() {
-            return Err(broken(format!("reading {}: it is the meta of block {}", location.meta(), meta.ulid)));
-        }
+        invariants::of_synced(location, &meta).map_err(|unmet| broken(unmet.to_string()))?;
         if let Some(path) = self.cached_path(location)
             && let Err(error) = keep(&path, &bytes).await
         {
