@@ -28,8 +28,9 @@ use crate::{Error, Kind, Result};
 pub use hints::Hints;
 pub use multipart::MultipartWriter;
 
-/// Where it is tried out what a store can do; no ULID, so that nobody takes it for a block.
-const PROBES: &str = "drumlin-probe";
+/// Where it is tried out what a store can do; no ULID, so that nobody takes it for a block. One object for all, so
+/// that processes that may not delete leave no more than that.
+const PROBE: &str = "drumlin-probe/create-only";
 
 /// How a bucket reads and writes.
 #[derive(Clone, Debug)]
@@ -251,32 +252,35 @@ impl Bucket {
         Ok(PutOutcome::Created)
     }
 
-    /// Tries out whether the store has create-only writes, before anything depends on it. What cannot be found out
-    /// now shows with the first write.
+    /// Tries out whether the store has create-only writes, before anything depends on it, and warns where it has
+    /// none. What cannot be found out now shows with the first write. To be called once by every process that writes.
     pub async fn probe_create_only(&self) {
-        // two processes that probe at once must not remove each other's object
-        let unique = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), self.inner.clock.now().0);
-        let path = Path::from(PROBES).join(format!("{unique:016x}"));
-        match self.probe_conditional_put(&path).await {
+        match self.probe_conditional_put(&Path::from(PROBE)).await {
             Ok(true) => {}
             Ok(false) => self.lacks_create_only("the second write of a probe was no refusal"),
             Err(e) => tracing::warn!(error = %e, "it could not be tried out whether the bucket has create-only writes"),
         }
     }
 
-    /// Whether create-only writes work here: writes the object `path` twice that way and removes it.
+    /// Whether create-only writes work here: writes the object `path` twice that way and removes it. Processes may
+    /// probe with one path at a time: only the one that made the object removes it.
     pub async fn probe_conditional_put(&self, path: &Path) -> Result<bool> {
-        let twice = async {
-            self.put_if_absent(path, Bytes::from_static(b"probe")).await?;
-            self.put_if_absent(path, Bytes::from_static(b"probe")).await
+        let write = || self.put_if_absent(path, Bytes::from_static(b"probe"));
+        let works = match write().await {
+            // another process probes, or one was ended in the middle of it or may not delete
+            Ok(PutOutcome::AlreadyExists) => return Ok(true),
+            Ok(PutOutcome::Created) => write().await.map(|outcome| outcome == PutOutcome::AlreadyExists),
+            Err(e) if e.kind() == Kind::Unsupported => Err(e),
+            // it may be another's by now
+            Err(e) => return Err(e),
         };
-        let second = twice.await;
         // a store may have written and still said that it did not
-        let removed = self.delete(path).await;
-        match second {
-            Ok(outcome) => removed.map(|()| outcome == PutOutcome::AlreadyExists),
+        if let Err(e) = self.delete(path).await {
+            tracing::debug!(object = %path, error = %e, "the probe could not be removed");
+        }
+        match works {
             Err(e) if e.kind() == Kind::Unsupported => Ok(false),
-            Err(e) => Err(e),
+            known => known,
         }
     }
 

@@ -181,6 +181,7 @@ impl Work {
 
     async fn ship(self: Arc<Work>) -> Infallible {
         let Some(shipper) = self.shipper.clone() else { return std::future::pending().await };
+        shipper.probe_bucket().await;
         loop {
             match shipper.sync(&self.state.external_labels()).await {
                 Ok(0) => {}

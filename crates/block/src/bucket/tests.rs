@@ -116,6 +116,10 @@ async fn exercise(bucket: Bucket) {
     assert_eq!(bucket.get(&path).await.unwrap(), "one");
     assert!(bucket.probe_conditional_put(&Path::from("probe")).await.unwrap());
     assert!(!bucket.exists(&Path::from("probe")).await.unwrap());
+    // one that another left proves it as well, and stays
+    bucket.put(&Path::from("probe"), "probe".into()).await.unwrap();
+    assert!(bucket.probe_conditional_put(&Path::from("probe")).await.unwrap());
+    bucket.delete(&Path::from("probe")).await.unwrap();
 
     let long: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7) as u8).collect();
     let mut writer = bucket.multipart(&Path::from("long"));

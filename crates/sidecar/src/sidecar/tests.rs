@@ -1,5 +1,6 @@
 use std::sync::atomic::Ordering;
 
+use block::ship::ShipperSettings;
 use model::Labels;
 use storeapi::conformance::Dataset;
 
@@ -25,7 +26,11 @@ async fn sidecar_of(fake: Arc<FakePrometheus>, bucket: Option<Bucket>) -> (Sidec
 }
 
 fn memory_bucket() -> Bucket {
-    let metrics = block::BucketMetrics::new(&Registry::new()).unwrap();
+    counted_bucket(&Registry::new())
+}
+
+fn counted_bucket(registry: &Registry) -> Bucket {
+    let metrics = block::BucketMetrics::new(registry).unwrap();
     let store = Arc::new(block::object_store::memory::InMemory::new());
     Bucket::new(store, block::BucketSettings::default(), metrics, clock())
 }
@@ -79,6 +84,41 @@ async fn a_prometheus_that_compacts_is_refused_when_blocks_are_shipped() {
     let error = sidecar.run.await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("--storage.tsdb.max-block-duration=1d12h"), "{error}");
+}
+
+/// How many operations of a kind the bucket has seen.
+fn operations(registry: &Registry, operation: &str) -> f64 {
+    let families = registry.gather();
+    let family = families.iter().find(|f| f.name() == "thanos_objstore_bucket_operations_total");
+    let all = family.unwrap().get_metric();
+    let is_it = |m: &&prometheus::proto::Metric| m.get_label().iter().any(|l| l.value() == operation);
+    all.iter().filter(is_it).map(|m| m.get_counter().get_value()).sum()
+}
+
+#[tokio::test]
+async fn the_bucket_is_tried_out_before_anything_is_shipped() {
+    let tsdb = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        prometheus_url: fake(&[("cluster", "a")]).serve().await,
+        shipper: ShipperSettings { tsdb_path: tsdb.path().to_owned(), ..ShipperSettings::default() },
+        ..Settings::default()
+    };
+    let registry = Registry::new();
+    let parts = Parts {
+        clock: clock(),
+        budget: Budget::unlimited(),
+        registry: registry.clone(),
+        bucket: Some(counted_bucket(&registry)),
+    };
+    let running = tokio::spawn(Sidecar::new(settings, parts).unwrap().run);
+    let probed = async {
+        while operations(&registry, "delete") < 1.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), probed).await.unwrap();
+    assert_eq!(operations(&registry, "upload"), 2.0);
+    running.abort();
 }
 
 #[tokio::test(start_paused = true)]
