@@ -37,43 +37,67 @@ impl Metrics {
         // never set: nothing here halts the whole compactor, alerts on it stay silent
         new.add(Gauge::new("thanos_compact_halted", "Set to 1 if the compactor halted due to an unexpected error."))?;
         Ok(Metrics {
-            iterations: new.counter("iterations_total", "Iterations that were executed successfully.")?,
-            retries: new.counter("retries_total", "Retries after retriable errors.")?,
-            runs_started: new.by("group_compaction_runs_started_total", "Group compaction attempts.", "resolution")?,
+            iterations: new
+                .counter("thanos_compact_iterations_total", "Iterations that were executed successfully.")?,
+            retries: new.counter("thanos_compact_retries_total", "Retries after retriable errors.")?,
+            runs_started: new.by(
+                "thanos_compact_group_compaction_runs_started_total",
+                "Group compaction attempts.",
+                "resolution",
+            )?,
             runs_completed: new.by(
-                "group_compaction_runs_completed_total",
+                "thanos_compact_group_compaction_runs_completed_total",
                 "Group compaction attempts that ended, with or without a new block.",
                 "resolution",
             )?,
-            compactions: new.by("group_compactions_total", "Compactions that made a new block.", "resolution")?,
-            compaction_failures: new.by("group_compactions_failures_total", "Failed compactions.", "resolution")?,
+            compactions: new.by(
+                "thanos_compact_group_compactions_total",
+                "Compactions that made a new block.",
+                "resolution",
+            )?,
+            compaction_failures: new.by(
+                "thanos_compact_group_compactions_failures_total",
+                "Failed compactions.",
+                "resolution",
+            )?,
             vertical_compactions: new.by(
-                "group_vertical_compactions_total",
+                "thanos_compact_group_vertical_compactions_total",
                 "Compactions of overlapping blocks that made a new block.",
                 "resolution",
             )?,
-            downsamplings: new.by("downsample_total", "Blocks downsampled.", "resolution")?,
-            downsampling_failures: new.by("downsample_failures_total", "Failed downsamplings.", "resolution")?,
+            downsamplings: new.by("thanos_compact_downsample_total", "Blocks downsampled.", "resolution")?,
+            downsampling_failures: new.by(
+                "thanos_compact_downsample_failures_total",
+                "Failed downsamplings.",
+                "resolution",
+            )?,
             garbage_collected: new.counter(
-                "garbage_collected_blocks_total",
+                "thanos_compact_garbage_collected_blocks_total",
                 "Blocks marked for deletion because others hold all they hold.",
             )?,
-            garbage_collections: new.counter("garbage_collection_total", "Garbage collection operations.")?,
+            garbage_collections: new
+                .counter("thanos_compact_garbage_collection_total", "Garbage collection operations.")?,
             garbage_collection_failures: new
-                .counter("garbage_collection_failures_total", "Failed garbage collection operations.")?,
+                .counter("thanos_compact_garbage_collection_failures_total", "Failed garbage collection operations.")?,
             garbage_collection_duration: new.add(Histogram::with_opts(HistogramOpts::new(
                 "thanos_compact_garbage_collection_duration_seconds",
                 "Time garbage collections took.",
             )))?,
-            cleaned: new.counter("blocks_cleaned_total", "Blocks deleted.")?,
-            cleanup_failures: new.counter("block_cleanup_failures_total", "Failures to delete blocks.")?,
+            cleaned: new.counter("thanos_compact_blocks_cleaned_total", "Blocks deleted.")?,
+            cleanup_failures: new
+                .counter("thanos_compact_block_cleanup_failures_total", "Failures to delete blocks.")?,
             marked: new.marked()?,
-            marked_for_deletion: new
-                .counter("blocks_marked_for_deletion_total", "Blocks marked for deletion by the compactor.")?,
-            todo_compactions: new.gauge("todo_compactions", "Compactions planned.")?,
-            todo_compaction_blocks: new.gauge("todo_compaction_blocks", "Blocks planned to be compacted.")?,
-            todo_downsample_blocks: new.gauge("todo_downsample_blocks", "Blocks planned to be downsampled.")?,
-            todo_deletion_blocks: new.gauge("todo_deletion_blocks", "Blocks that retention is to delete.")?,
+            marked_for_deletion: new.counter(
+                "thanos_compact_blocks_marked_for_deletion_total",
+                "Blocks marked for deletion by the compactor.",
+            )?,
+            todo_compactions: new.gauge("thanos_compact_todo_compactions", "Compactions planned.")?,
+            todo_compaction_blocks: new
+                .gauge("thanos_compact_todo_compaction_blocks", "Blocks planned to be compacted.")?,
+            todo_downsample_blocks: new
+                .gauge("thanos_compact_todo_downsample_blocks", "Blocks planned to be downsampled.")?,
+            todo_deletion_blocks: new
+                .gauge("thanos_compact_todo_deletion_blocks", "Blocks that retention is to delete.")?,
         })
     }
 }
@@ -90,11 +114,11 @@ impl Registering<'_> {
     }
 
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
-        self.add(IntCounter::new(format!("thanos_compact_{name}"), help))
+        self.add(IntCounter::new(name, help))
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
-        self.add(IntGauge::new(format!("thanos_compact_{name}"), help))
+        self.add(IntGauge::new(name, help))
     }
 
     fn marked(&self) -> Result<IntCounterVec> {
@@ -106,7 +130,7 @@ impl Registering<'_> {
     }
 
     fn by(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec> {
-        let counters = self.add(IntCounterVec::new(Opts::new(format!("thanos_compact_{name}"), help), &[label]))?;
+        let counters = self.add(IntCounterVec::new(Opts::new(name, help), &[label]))?;
         for resolution in ["0", "300000", "3600000"] {
             counters.with_label_values(&[resolution]);
         }
