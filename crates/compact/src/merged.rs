@@ -10,7 +10,7 @@ use block::reader::{BlockReader, BlockSeries, HeaderCache, ReaderSettings};
 use block::sync::SyncedBlock;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use merge::{ChunkContent, LoserTree, SeriesChunk, Vertical, merge_vertically};
+use merge::{ChunkContent, KWay, SeriesChunk, Step, Vertical, merge_vertically};
 use model::{BlockId, Labels};
 use tsdb::chunk;
 use tsdb::index::{Header, SymbolTable, SymbolUnion};
@@ -150,42 +150,47 @@ impl Inputs {
         for source in 0..sources.len() {
             heads.push(sources.next(source).await?);
         }
-        let by_labels = |a: &BlockSeries, b: &BlockSeries| a.labels.cmp(&b.labels);
-        let tree = LoserTree::with_order(heads, by_labels);
-        let merge = Merge { sources, tree, how: self.how, conflicts: self.conflicts };
-        let step = |mut merge: Merge<_>| async move { Ok(merge.next().await?.map(|series| (series, merge))) };
+        let heads = KWay::new(heads, |a, b| a.labels.cmp(&b.labels), |a, b| a.labels == b.labels);
+        let merge = Merge { sources, heads, how: self.how, conflicts: self.conflicts };
+        let step = |mut merge: Merge| async move { Ok(merge.next().await?.map(|series| (series, merge))) };
         Ok(futures::stream::try_unfold(merge, step).boxed())
     }
 }
 
-struct Merge<C> {
+struct Merge {
     sources: Sources,
-    tree: LoserTree<BlockSeries, C>,
+    heads: KWay<BlockSeries>,
     how: Vertical,
     conflicts: Option<Conflicts>,
 }
 
-impl<C: Fn(&BlockSeries, &BlockSeries) -> std::cmp::Ordering> Merge<C> {
+impl Merge {
     async fn next(&mut self) -> Result<Option<MergedSeries>> {
-        let Some((_, head)) = self.tree.peek() else {
-            if let Some(conflicts) = &self.conflicts {
-                conflicts.settle()?;
+        loop {
+            match self.heads.step() {
+                Step::Pull(source) => self.heads.give(self.sources.next(source).await?),
+                Step::Group => return self.join(),
+                Step::End => {
+                    if let Some(conflicts) = &self.conflicts {
+                        conflicts.settle()?;
+                    }
+                    return Ok(None);
+                }
             }
-            return Ok(None);
-        };
-        let labels = head.labels.clone();
+        }
+    }
+
+    /// Makes one series of all that have the same labels.
+    fn join(&mut self) -> Result<Option<MergedSeries>> {
+        let (mut labels, mut last) = (None, None);
         let mut lists = Vec::new();
-        let mut last = None;
-        while let Some((source, head)) = self.tree.peek() {
-            if head.labels != labels {
-                break;
-            }
-            let next = self.sources.next(source).await?;
-            let series = self.tree.replace(next).expect("peeked above");
+        for (source, series) in self.heads.take_group() {
             let id = self.sources.id(source);
+            labels.get_or_insert_with(|| series.labels.clone());
             lists.push(in_memory_form(series).map_err(Error::of_block(id))?);
             last = Some(id);
         }
+        let Some(labels) = labels else { return Ok(None) };
         let of_last = |e: Error| match last {
             Some(id) => Error::of_block(id)(e),
             None => e,

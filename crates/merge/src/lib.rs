@@ -1,4 +1,4 @@
-//! What more than one process does to series: k-way merge ([`LoserTree`]), identical-chunk dedup, penalty and chain
+//! What more than one process does to series: k-way merge ([`KWay`]), identical-chunk dedup, penalty and chain
 //! replica dedup ([`counters`] of counters), counter stitching, the vertical merge of the compactor, window aggregation
 //! for downsampling, cutting samples into chunks ([`ChunkCutter`]), and how far sources agree ([`agreement`]).
 //!
@@ -14,6 +14,7 @@ mod cutter;
 mod dedup;
 mod downsample;
 mod error;
+mod kway;
 mod loser_tree;
 mod read;
 mod replicas;
@@ -29,6 +30,7 @@ pub use cutter::{ChunkCutter, SAMPLES_PER_CHUNK, SampleRef};
 pub use dedup::{Choice, CoarseSpan, CounterColumn, Replica, chain, counters, deduplicated, penalty};
 pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, Windows};
 pub use error::{Error, ErrorKind};
+pub use kway::{KWay, Step};
 pub use loser_tree::LoserTree;
 pub use read::{ValueOf, read_chunk, read_run};
 pub use replicas::{ReplicaReading, read_replicas};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
-use merge::LoserTree;
-use model::Reservation;
+use merge::{KWay, Step as Turn};
+use model::{Labels, Reservation};
 use storeapi::{Error, Frame, FrameStream, Result};
 
 use crate::catalog::Pick;
@@ -84,7 +84,7 @@ impl Beginning {
         let open = |pick: &Pick| Source::open(pick.clone(), Arc::clone(plan), Arc::clone(context));
         let merge = Merge {
             sources: self.picks.iter().map(open).collect(),
-            tree: None,
+            heads: None,
             merging_since: None,
             context: Arc::clone(context),
             notes: Notes::new(context.strategy),
@@ -135,12 +135,10 @@ fn steps(merge: Merge, fetcher: Arc<Fetcher>) -> Steps {
     merged.map(fetch).buffered(FETCH_AHEAD).boxed()
 }
 
-type Heads = LoserTree<Head, fn(&Head, &Head) -> std::cmp::Ordering>;
-
 struct Merge {
     sources: Vec<Source>,
     /// `None` until every source gave its first series.
-    tree: Option<Heads>,
+    heads: Option<KWay<Head>>,
     /// Seconds into the request, until the merge is done.
     merging_since: Option<f64>,
     context: Arc<Context>,
@@ -154,8 +152,8 @@ struct Merge {
 impl Merge {
     /// The next series to fetch chunks for; `None` at the end.
     async fn step(&mut self) -> Result<Option<Step>> {
-        if self.tree.is_none() {
-            self.start().await?;
+        if self.heads.is_none() {
+            self.heads = Some(self.start().await?);
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < MAX_FETCH_SERIES && bytes < self.fetch_bytes && self.left > 0 {
@@ -180,7 +178,7 @@ impl Merge {
     }
 
     /// Waits for the first series of every source, all at once.
-    async fn start(&mut self) -> Result<()> {
+    async fn start(&mut self) -> Result<KWay<Head>> {
         let context = &self.context;
         let firsts = self.sources.iter_mut().map(|source| async move {
             let mut notes = Notes::new(context.strategy);
@@ -195,32 +193,36 @@ impl Merge {
         let elapsed = self.context.elapsed();
         self.context.shared.metrics.get_all.observe(elapsed);
         self.merging_since = Some(elapsed);
-        self.tree = Some(LoserTree::with_order(heads, |a: &Head, b: &Head| a.labels.cmp(&b.labels)));
-        Ok(())
+        Ok(KWay::new(heads, |a, b| a.labels.cmp(&b.labels), |a, b| a.labels == b.labels))
     }
 
     /// Takes all heads with the smallest label set and makes one series of them.
     async fn join_next(&mut self) -> Result<Option<Joined>> {
-        let Some((at, head)) = self.take().await? else { return Ok(None) };
-        let mut joined = Joined { labels: head.labels, stored: Vec::new(), ready: Vec::new() };
-        joined.add(at, head.content);
-        while self.tree.as_ref().and_then(|t| t.peek()).is_some_and(|(_, head)| head.labels == joined.labels) {
-            if let Some((at, head)) = self.take().await? {
-                joined.add(at, head.content);
+        let Some(heads) = &mut self.heads else { return Ok(None) };
+        loop {
+            match heads.step() {
+                Turn::Pull(at) => {
+                    let next = self.sources[at].next(&self.context, &mut self.notes).await?;
+                    heads.give(next);
+                }
+                Turn::Group => {
+                    let mut joined: Option<Joined> = None;
+                    for (at, Head { labels, content }) in heads.take_group() {
+                        joined.get_or_insert_with(|| Joined::new(labels)).add(at, content);
+                    }
+                    return Ok(joined);
+                }
+                Turn::End => return Ok(None),
             }
         }
-        Ok(Some(joined))
-    }
-
-    async fn take(&mut self) -> Result<Option<(usize, Head)>> {
-        let Some(tree) = &mut self.tree else { return Ok(None) };
-        let Some(winner) = tree.winner() else { return Ok(None) };
-        let next = self.sources[winner].next(&self.context, &mut self.notes).await?;
-        Ok(tree.replace(next).map(|head| (winner, head)))
     }
 }
 
 impl Joined {
+    fn new(labels: Labels) -> Joined {
+        Joined { labels, stored: Vec::new(), ready: Vec::new() }
+    }
+
     fn add(&mut self, at: usize, content: Content) {
         match content {
             Content::Stored(entry, replica) => self.stored.push(Stored { at, entry, replica }),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::future::try_join_all;
 use futures::stream;
-use merge::{LoserTree, Series};
+use merge::{KWay, Series, Step};
 
 use super::child::Feed;
 use super::joined::{Finished, Joined};
@@ -24,7 +24,7 @@ pub(super) fn merge(feeds: Vec<(Feed, Option<Arc<Keep>>)>, strategy: PartialResp
     let source = |(feed, keep)| Source { feed: Some(feed), keep, series: Vec::new().into_iter() };
     let merge = Merge {
         sources: feeds.into_iter().map(source).collect(),
-        tree: None,
+        heads: None,
         notes: VecDeque::new(),
         served: ServedCoarse::default(),
         strategy,
@@ -40,8 +40,6 @@ pub(super) fn merge(feeds: Vec<(Feed, Option<Arc<Keep>>)>, strategy: PartialResp
     })
     .boxed()
 }
-
-type Heads = LoserTree<Series, fn(&Series, &Series) -> std::cmp::Ordering>;
 
 struct Source {
     /// `None` once it ended or failed.
@@ -89,7 +87,7 @@ impl Source {
 struct Merge {
     sources: Vec<Source>,
     /// `None` until every source gave its first series.
-    tree: Option<Heads>,
+    heads: Option<KWay<Series>>,
     notes: VecDeque<Frame>,
     /// Of sources whose answers were cut.
     served: ServedCoarse,
@@ -99,8 +97,8 @@ struct Merge {
 
 impl Merge {
     async fn next(&mut self) -> Result<Option<Frame>> {
-        if self.tree.is_none() {
-            self.start().await?;
+        if self.heads.is_none() {
+            self.heads = Some(self.start().await?);
         }
         loop {
             let (mut joined, mut bytes) = (Vec::with_capacity(FRAME_SERIES), 0);
@@ -153,7 +151,7 @@ impl Merge {
     }
 
     /// Waits for the first series of every source, all at once.
-    async fn start(&mut self) -> Result<()> {
+    async fn start(&mut self) -> Result<KWay<Series>> {
         let strategy = self.strategy;
         let pulled = try_join_all(self.sources.iter_mut().map(|source| source.pull(strategy))).await?;
         let mut heads = Vec::with_capacity(pulled.len());
@@ -161,29 +159,29 @@ impl Merge {
             heads.push(one.head);
             self.notes.extend(one.notes);
         }
-        self.tree = Some(LoserTree::with_order(heads, |a: &Series, b: &Series| a.labels.cmp(&b.labels)));
-        Ok(())
+        Ok(KWay::new(heads, |a, b| a.labels.cmp(&b.labels), |a, b| a.labels == b.labels))
     }
 
     /// Takes all heads with the smallest label set and makes one series of them.
     async fn join_next(&mut self) -> Result<Option<Joined>> {
-        let Some((source, Series { labels, chunks })) = self.take().await? else { return Ok(None) };
-        let mut joined = Joined::new(labels);
-        joined.add(chunks, self.sources[source].keep.as_deref());
-        while self.tree.as_ref().and_then(|tree| tree.peek()).is_some_and(|(_, head)| head.labels == joined.labels) {
-            if let Some((source, series)) = self.take().await? {
-                joined.add(series.chunks, self.sources[source].keep.as_deref());
+        let Some(heads) = &mut self.heads else { return Ok(None) };
+        loop {
+            match heads.step() {
+                Step::Pull(source) => {
+                    let pulled = self.sources[source].pull(self.strategy).await?;
+                    self.notes.extend(pulled.notes);
+                    heads.give(pulled.head);
+                }
+                Step::Group => {
+                    let mut joined: Option<Joined> = None;
+                    for (source, Series { labels, chunks }) in heads.take_group() {
+                        let joined = joined.get_or_insert_with(|| Joined::new(labels));
+                        joined.add(chunks, self.sources[source].keep.as_deref());
+                    }
+                    return Ok(joined);
+                }
+                Step::End => return Ok(None),
             }
         }
-        Ok(Some(joined))
-    }
-
-    /// The smallest head and the number of its source.
-    async fn take(&mut self) -> Result<Option<(usize, Series)>> {
-        let Some(tree) = &mut self.tree else { return Ok(None) };
-        let Some(winner) = tree.winner() else { return Ok(None) };
-        let pulled = self.sources[winner].pull(self.strategy).await?;
-        self.notes.extend(pulled.notes);
-        Ok(tree.replace(pulled.head).map(|series| (winner, series)))
     }
 }
