@@ -3,17 +3,16 @@
 //! Of TSDB blocks only labels and the places of chunks: series are sorted, filtered and merged before any chunk is
 //! fetched. Parquet blocks give their windows with the labels, a bounded group of series at a time.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use block::reader::{ChunkSpan, Entry, ReadStats, ReaderSettings};
 use block::{BlockReader, SeriesQuery};
 use futures::TryStreamExt;
-use merge::{Series, SeriesChunk};
+use merge::SeriesChunk;
 use model::{Labels, Reservation};
 use parquet_block::ParquetBlock;
-use storeapi::{AggregateKind, Incoming, LabelChange, ResortByRun, Result, SeriesRequest};
+use storeapi::{AggregateKind, Carried, Incoming, LabelChange, ResortByRun, Result, SeriesRequest};
 use tokio::sync::mpsc;
 use tsdb::chunk::Aggregate;
 
@@ -200,7 +199,7 @@ impl Reading {
         let touched = header.label_names().any(|name| self.change.touches(name));
         drop(header);
         let reader = without_deleted(reader, &self.pick.block, &self.context).await?;
-        let mut sorter = Sorter::new(self, touched);
+        let mut sorter = self.sorter(touched);
         let query = SeriesQuery {
             matchers: self.pick.matchers.to_vec(),
             range: self.pick.range,
@@ -210,15 +209,15 @@ impl Reading {
         while let Some(batch) = entries.try_next().await? {
             self.context.check_downloaded()?;
             for entry in batch.entries {
-                sorter.push_entry(entry)?;
+                sorter.push(&entry.labels.clone(), Content::Stored(entry, None))?;
             }
             let broken = batch.errors.iter().map(|e| format!("a series is left out: {e}")).collect();
-            if !self.send(sorter.sorted()?, broken).await? {
+            if !self.send(self.sorted(&mut sorter)?, broken).await? {
                 return Ok(());
             }
         }
         sorter.end();
-        self.send(sorter.sorted()?, Vec::new()).await?;
+        self.send(self.sorted(&mut sorter)?, Vec::new()).await?;
         Ok(())
     }
 
@@ -226,7 +225,7 @@ impl Reading {
         let parquet = open_parquet(&self.pick.block, &self.context).await?;
         let names = if self.change.is_identity() { Vec::new() } else { parquet.label_names(&[]).await? };
         let touched = names.iter().any(|name| self.change.touches(name.as_bytes()));
-        let mut sorter = Sorter::new(self, touched);
+        let mut sorter = self.sorter(touched);
         let request = parquet_block::SeriesRequest {
             matchers: self.pick.matchers.to_vec(),
             range: self.pick.range,
@@ -243,16 +242,34 @@ impl Reading {
                 stats.chunks.fetch_add(series.chunks.len() as u64, Ordering::Relaxed);
                 let bytes: usize = series.chunks.iter().map(SeriesChunk::size).sum();
                 stats.chunk_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-                sorter.push_series(series)?;
+                sorter.push(&series.labels, Content::Ready(series.chunks))?;
             }
             self.context.check_downloaded()?;
-            if !self.send(sorter.sorted()?, Vec::new()).await? {
+            if !self.send(self.sorted(&mut sorter)?, Vec::new()).await? {
                 return Ok(());
             }
         }
         sorter.end();
-        self.send(sorter.sorted()?, Vec::new()).await?;
+        self.send(self.sorted(&mut sorter)?, Vec::new()).await?;
         Ok(())
+    }
+
+    /// Lays external labels over, takes replica labels away and puts series into the new order.
+    fn sorter(&self, touched: bool) -> ResortByRun<Content> {
+        let incoming = if touched { Incoming::Any } else { Incoming::Untouched };
+        let what = format!("sorting series of block={}", self.pick.block.id());
+        ResortByRun::new(self.change.clone(), incoming, self.context.shared.budget.reserve(what))
+    }
+
+    /// The series whose place is certain, those of other shards left out.
+    fn sorted(&self, sorter: &mut ResortByRun<Content>) -> Result<Vec<Head>> {
+        let mut heads = Vec::new();
+        while let Some((labels, content)) = sorter.pop()? {
+            if self.plan.wants(&labels) {
+                heads.push(Head { labels, content });
+            }
+        }
+        Ok(heads)
     }
 
     /// Says whether anybody still listens.
@@ -278,69 +295,19 @@ impl Head {
     }
 }
 
-/// Lays external labels over, takes replica labels away and puts series into the new order.
-struct Sorter<'a> {
-    reading: &'a Reading,
-    sorter: ResortByRun,
-    /// The places of chunks of the series that the sorter holds, by final labels. Those of equal labels come out in
-    /// the order they went in.
-    places: HashMap<Labels, VecDeque<Entry>>,
-    held: Reservation,
-}
-
-impl<'a> Sorter<'a> {
-    fn new(reading: &'a Reading, touched: bool) -> Sorter<'a> {
-        let incoming = if touched { Incoming::Any } else { Incoming::Untouched };
-        let reserve =
-            || reading.context.shared.budget.reserve(format!("sorting series of block={}", reading.pick.block.id()));
-        let sorter = ResortByRun::new(reading.change.clone(), incoming, reserve());
-        Sorter { reading, sorter, places: HashMap::new(), held: reserve() }
-    }
-
-    fn push_entry(&mut self, entry: Entry) -> Result<()> {
-        let labels = self.reading.change.apply(&entry.labels);
-        self.sorter.push(Series { labels: entry.labels.clone(), chunks: Vec::new() })?;
-        self.held.grow(place_bytes(&entry))?;
-        self.places.entry(labels).or_default().push_back(entry);
-        Ok(())
-    }
-
-    fn push_series(&mut self, series: Series) -> Result<()> {
-        self.sorter.push(series)
-    }
-
-    fn end(&mut self) {
-        self.sorter.end();
-    }
-
-    /// The series whose place is certain, those of other shards left out.
-    fn sorted(&mut self) -> Result<Vec<Head>> {
-        let mut heads = Vec::new();
-        while let Some(Series { labels, chunks }) = self.sorter.pop()? {
-            let content = match self.take_place(&labels) {
-                Some(entry) => {
-                    let replica = self.reading.change.replica(&entry.labels);
-                    Content::Stored(entry, replica)
-                }
-                None => Content::Ready(chunks),
-            };
-            if self.reading.plan.wants(&labels) {
-                heads.push(Head { labels, content });
-            }
+impl Carried for Content {
+    fn weight(&self) -> u64 {
+        match self {
+            Content::Stored(entry, _) => place_bytes(entry),
+            Content::Ready(chunks) => chunks.weight(),
         }
-        Ok(heads)
     }
 
-    fn take_place(&mut self, labels: &Labels) -> Option<Entry> {
-        let places = self.places.get_mut(labels)?;
-        let entry = places.pop_front();
-        if places.is_empty() {
-            self.places.remove(labels);
+    fn set_replica(&mut self, number: u64) {
+        match self {
+            Content::Stored(_, replica) => *replica = Some(number),
+            Content::Ready(chunks) => chunks.set_replica(number),
         }
-        if let Some(entry) = &entry {
-            self.held.shrink(place_bytes(entry));
-        }
-        entry
     }
 }
 

@@ -31,6 +31,6 @@ pub use limit::{Limited, SeriesLimits};
 pub use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
 pub use request::{AggregateKind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Shard};
 pub use served::ServedCoarse;
-pub use sort::{Incoming, LabelChange, ResortByRun};
+pub use sort::{Carried, Incoming, LabelChange, ResortByRun};
 pub use spans::Spans;
 pub use store::{ComponentType, Frame, FrameStream, Metadata, Store, StoreInfo, TsdbInfo};

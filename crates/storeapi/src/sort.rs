@@ -4,10 +4,10 @@
 //! and replica labels taken away. Both changes touch names from some smallest one on, so only the run of series that
 //! agree on every label before that name can change places. Only that run is held back, charged to the budget.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use merge::Series;
+use merge::SeriesChunk;
 use model::{Labels, METRIC_NAME, Reservation};
 
 use crate::{Error, Kind, Result};
@@ -96,12 +96,31 @@ pub enum Incoming {
     Any,
 }
 
-/// Changes the labels of a sorted run of series and gives them out sorted again.
+/// What a series carries beside its labels while it is put in order.
+pub trait Carried {
+    /// Bytes it takes in memory, roughly.
+    fn weight(&self) -> u64;
+
+    /// Notes the [replica](LabelChange::replica) that the series is of.
+    fn set_replica(&mut self, replica: u64);
+}
+
+impl Carried for Vec<SeriesChunk> {
+    fn weight(&self) -> u64 {
+        self.iter().map(|c| (c.size() + size_of_val(c)) as u64).sum()
+    }
+
+    fn set_replica(&mut self, replica: u64) {
+        self.iter_mut().for_each(|chunk| chunk.replica = Some(replica));
+    }
+}
+
+/// Changes the labels of a sorted run of series and gives them out sorted again, each with what it carries.
 #[derive(Debug)]
-pub struct ResortByRun {
+pub struct ResortByRun<T = Vec<SeriesChunk>> {
     change: LabelChange,
     incoming: Incoming,
-    held: BinaryHeap<Reverse<Held>>,
+    held: BinaryHeap<Reverse<Held<T>>>,
     bound: Option<Labels>,
     last: Labels,
     count: u64,
@@ -109,31 +128,36 @@ pub struct ResortByRun {
 }
 
 #[derive(Debug)]
-struct Held {
-    order: (Labels, u64),
-    series: Series,
+struct Held<T> {
+    labels: Labels,
+    /// Tells those of equal labels apart.
+    count: u64,
+    weight: u64,
+    carried: T,
 }
 
-impl ResortByRun {
+impl<T: Carried> ResortByRun<T> {
     /// What is held back is charged to `reservation`.
-    pub fn new(change: LabelChange, incoming: Incoming, reservation: Reservation) -> ResortByRun {
+    pub fn new(change: LabelChange, incoming: Incoming, reservation: Reservation) -> ResortByRun<T> {
         let (held, last) = (BinaryHeap::new(), Labels::empty());
         ResortByRun { change, incoming, held, bound: None, last, count: 0, reservation }
     }
 
-    /// Takes the next series of the source, with the source's labels. Its chunks are told of which replica they are.
+    /// Takes the next series of the source, with the source's labels.
     ///
     /// # Errors
     /// `Limit` when the run does not fit into the budget.
-    pub fn push(&mut self, mut series: Series) -> Result<()> {
-        self.bound = Some(self.change.lower_bound(&series.labels, self.incoming));
-        if let Some(replica) = self.change.replica(&series.labels) {
-            series.chunks.iter_mut().for_each(|chunk| chunk.replica = Some(replica));
+    pub fn push(&mut self, stored: &Labels, mut carried: T) -> Result<()> {
+        self.bound = Some(self.change.lower_bound(stored, self.incoming));
+        if let Some(replica) = self.change.replica(stored) {
+            carried.set_replica(replica);
         }
-        series.labels = self.change.apply(&series.labels);
-        self.reservation.grow(weight(&series))?;
+        let labels = self.change.apply(stored);
+        let own = size_of::<Held<T>>() + labels.as_packed().len();
+        let weight = own as u64 + carried.weight();
+        self.reservation.grow(weight)?;
         self.count += 1;
-        self.held.push(Reverse(Held { order: (series.labels.clone(), self.count), series }));
+        self.held.push(Reverse(Held { labels, count: self.count, weight, carried }));
         Ok(())
     }
 
@@ -143,53 +167,47 @@ impl ResortByRun {
     }
 
     /// The next series whose place is certain; `None` until more is pushed, or for good after [`ResortByRun::end`].
-    /// Series whose labels have become equal come one after the other.
+    /// Series whose labels have become equal come one after the other, in the order they were pushed.
     ///
     /// # Errors
     /// `Unavailable` when the source broke its order or its promise, and the place of a series is already passed.
-    pub fn pop(&mut self) -> Result<Option<Series>> {
+    pub fn pop(&mut self) -> Result<Option<(Labels, T)>> {
         let certain = match (self.held.peek(), &self.bound) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some(Reverse(first)), Some(bound)) => first.order.0 <= *bound,
+            (Some(Reverse(first)), Some(bound)) => first.labels <= *bound,
         };
         if !certain {
             return Ok(None);
         }
-        let Some(Reverse(Held { series, .. })) = self.held.pop() else { return Ok(None) };
-        self.reservation.shrink(weight(&series));
-        if series.labels < self.last {
-            let message = format!("series {} came after {}, which sorts behind it", series.labels, self.last);
+        let Some(Reverse(Held { labels, weight, carried, .. })) = self.held.pop() else { return Ok(None) };
+        self.reservation.shrink(weight);
+        if labels < self.last {
+            let message = format!("series {labels} came after {}, which sorts behind it", self.last);
             return Err(Error::new(Kind::Unavailable, message));
         }
-        self.last = series.labels.clone();
-        Ok(Some(series))
+        self.last = labels.clone();
+        Ok(Some((labels, carried)))
     }
 }
 
-/// Bytes a held series takes, roughly.
-fn weight(series: &Series) -> u64 {
-    let chunks: usize = series.chunks.iter().map(|c| c.size() + size_of_val(c)).sum();
-    (size_of::<Held>() + series.labels.as_packed().len() + chunks) as u64
-}
-
-impl PartialEq for Held {
-    fn eq(&self, other: &Held) -> bool {
-        self.order == other.order
+impl<T> PartialEq for Held<T> {
+    fn eq(&self, other: &Held<T>) -> bool {
+        self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Held {}
+impl<T> Eq for Held<T> {}
 
-impl PartialOrd for Held {
-    fn partial_cmp(&self, other: &Held) -> Option<std::cmp::Ordering> {
+impl<T> PartialOrd for Held<T> {
+    fn partial_cmp(&self, other: &Held<T>) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Held {
-    fn cmp(&self, other: &Held) -> std::cmp::Ordering {
-        self.order.cmp(&other.order)
+impl<T> Ord for Held<T> {
+    fn cmp(&self, other: &Held<T>) -> Ordering {
+        self.labels.cmp(&other.labels).then(self.count.cmp(&other.count))
     }
 }
 

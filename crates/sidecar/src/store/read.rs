@@ -121,9 +121,9 @@ impl Reader {
         let (mut frame, mut bytes) = (Vec::with_capacity(FRAME_SERIES), 0);
         while frame.len() < FRAME_SERIES && bytes < FRAME_BYTES && self.warnings.is_empty() {
             match self.sorter.pop()? {
-                Some(series) if self.wanted(&series.labels) => {
-                    bytes += series.chunks.iter().map(SeriesChunk::size).sum::<usize>();
-                    frame.push(series);
+                Some((labels, chunks)) if self.wanted(&labels) => {
+                    bytes += chunks.iter().map(SeriesChunk::size).sum::<usize>();
+                    frame.push(Series { labels, chunks });
                 }
                 Some(_) => {}
                 None if self.ended => break,
@@ -162,7 +162,7 @@ impl Reader {
         for one in incoming {
             match self.convert(one) {
                 Ok(series) if series.chunks.is_empty() => {}
-                Ok(series) => self.sorter.push(series)?,
+                Ok(series) => self.sorter.push(&series.labels, series.chunks)?,
                 Err(error) if self.strategy == PartialResponse::Abort => return Err(error),
                 Err(error) => self.warnings.push_back(format!("left out: {error}")),
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Endpoint;
-use crate::{Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, SeriesRequest, Shard};
+use crate::{Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, Series, SeriesRequest, Shard};
 
 /// Frames read ahead per endpoint: enough to decode while the merge works, little to hold.
 const READ_AHEAD: usize = 4;
@@ -162,7 +162,7 @@ impl Adapter {
             return Ok(vec![Frame::Series(series)]);
         };
         for one in series {
-            sorter.push(one)?;
+            sorter.push(&one.labels, one.chunks)?;
         }
         self.sorted()
     }
@@ -178,9 +178,9 @@ impl Adapter {
         let Some(sorter) = &mut self.sorter else { return Ok(Vec::new()) };
         let mut frames = Vec::new();
         let mut series = Vec::new();
-        while let Some(one) = sorter.pop()? {
-            if self.shard.as_ref().is_none_or(|shard| shard.holds(&one.labels)) {
-                series.push(one);
+        while let Some((labels, chunks)) = sorter.pop()? {
+            if self.shard.as_ref().is_none_or(|shard| shard.holds(&labels)) {
+                series.push(Series { labels, chunks });
             }
             if series.len() >= FRAME_SERIES {
                 frames.push(Frame::Series(std::mem::take(&mut series)));

@@ -3,25 +3,21 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn bare(labels: Labels) -> Series {
-    Series { labels, chunks: Vec::new() }
-}
-
 /// Feeds sorted label sets and collects what comes out, with the most that was held at once.
 fn run(mut input: Vec<Labels>, change: &LabelChange, incoming: Incoming) -> Result<(Vec<Labels>, usize)> {
     input.sort();
-    let mut sorter = ResortByRun::new(change.clone(), incoming, Budget::unlimited().reserve("test"));
+    let mut sorter: ResortByRun = ResortByRun::new(change.clone(), incoming, Budget::unlimited().reserve("test"));
     let (mut out, mut most) = (Vec::new(), 0);
     for labels in input {
-        sorter.push(bare(labels))?;
-        while let Some(series) = sorter.pop()? {
-            out.push(series.labels);
+        sorter.push(&labels, Vec::new())?;
+        while let Some((labels, _)) = sorter.pop()? {
+            out.push(labels);
         }
         most = most.max(sorter.held.len());
     }
     sorter.end();
-    while let Some(series) = sorter.pop()? {
-        out.push(series.labels);
+    while let Some((labels, _)) = sorter.pop()? {
+        out.push(labels);
     }
     Ok((out, most))
 }
@@ -77,8 +73,9 @@ fn only_the_run_is_held_back() {
 fn a_run_over_budget_is_an_error() {
     let reservation = Budget::new(1000).reserve("sorting series");
     let change = LabelChange::new(&Labels::from_pairs([("a", "1")]), &[]);
-    let mut sorter = ResortByRun::new(change, Incoming::Any, reservation);
-    let error = (0..100).find_map(|i| sorter.push(bare(Labels::from_pairs([("x", i.to_string())]))).err()).unwrap();
+    let mut sorter: ResortByRun = ResortByRun::new(change, Incoming::Any, reservation);
+    let mut push = |i: u32| sorter.push(&Labels::from_pairs([("x", i.to_string())]), Vec::new());
+    let error = (0..100).find_map(|i| push(i).err()).unwrap();
     assert_eq!(error.kind(), Kind::Limit);
     assert!(error.to_string().starts_with("sorting series needs "), "{error}");
 }
