@@ -28,8 +28,8 @@ use crate::{Error, Kind, Result};
 pub use hints::Hints;
 pub use multipart::MultipartWriter;
 
-/// Where it is tried out what a store can do; no ULID, so that nobody takes it for a block. One object for all, so
-/// that processes that may not delete leave no more than that.
+/// Where it is tried out what a store can do; no ULID, so that nobody takes it for a block. One
+/// object for all, so that processes that may not delete leave no more than that.
 const PROBE: &str = "drumlin-probe/create-only";
 
 /// How a bucket reads and writes.
@@ -252,8 +252,9 @@ impl Bucket {
         Ok(PutOutcome::Created)
     }
 
-    /// Tries out whether the store has create-only writes, before anything depends on it, and warns where it has
-    /// none. What cannot be found out now shows with the first write. To be called once by every process that writes.
+    /// Tries out whether the store has create-only writes, before anything depends on it, and warns
+    /// where it has none. What cannot be found out now shows with the first write. To be called
+    /// once by every process that writes.
     pub async fn probe_create_only(&self) {
         match self.probe_conditional_put(&Path::from(PROBE)).await {
             Ok(true) => {}
@@ -262,8 +263,9 @@ impl Bucket {
         }
     }
 
-    /// Whether create-only writes work here: writes the object `path` twice that way and removes it. Processes may
-    /// probe with one path at a time: only the one that made the object removes it.
+    /// Whether create-only writes work here: writes the object `path` twice that way and removes
+    /// it. Processes may probe with one path at a time: only the one that made the object removes
+    /// it.
     pub async fn probe_conditional_put(&self, path: &Path) -> Result<bool> {
         let write = || self.put_if_absent(path, Bytes::from_static(b"probe"));
         let works = match write().await {

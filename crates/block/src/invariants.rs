@@ -1,9 +1,10 @@
 //! What must hold of a `meta.json`, each thing said once and under a name.
 //!
-//! Every meta that a sync reads is held to [`of_synced`], every block that is uploaded to [`of_upload`], every block
-//! made of others to [`Made::check`], before its `meta.json` is written. Metas that others wrote are held to little:
-//! a block whose statements are odd is served and compacted all the same. Those that are made here are held to all
-//! that follows from what they were made of.
+//! Every meta that a sync reads is held to [`of_synced`], every block that is uploaded to
+//! [`of_upload`], every block made of others to [`Made::check`], before its `meta.json` is written.
+//! Metas that others wrote are held to little: a block whose statements are odd is served and
+//! compacted all the same. Those that are made here are held to all that follows from what they
+//! were made of.
 
 use std::collections::BTreeSet;
 

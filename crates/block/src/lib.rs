@@ -1,6 +1,6 @@
-//! Blocks in a bucket: configuration of the object store, layout, markers, upload and delete order, shipping of the
-//! blocks of a TSDB folder, sync of block metas with Thanos' filters, ranged reads of TSDB blocks, and
-//! what must hold of a block's `meta.json`.
+//! Blocks in a bucket: configuration of the object store, layout, markers, upload and delete order,
+//! shipping of the blocks of a TSDB folder, sync of block metas with Thanos' filters, ranged reads
+//! of TSDB blocks, and what must hold of a block's `meta.json`.
 //!
 //! This is the async driver of the formats in `tsdb`: it decides what to fetch, when and how much at a time. It does
 //! not decide which blocks answer a query or are compacted; that is the components' part. Sizes are bytes, times

@@ -81,7 +81,8 @@ impl Shipper {
         Shipper { settings: Arc::new(settings), bucket, metrics }
     }
 
-    /// Tries out what the bucket can do, and warns of what it lacks. To be called once before the first sync.
+    /// Tries out what the bucket can do, and warns of what it lacks. To be called once before the
+    /// first sync.
     pub async fn probe_bucket(&self) {
         self.bucket.probe_create_only().await;
     }

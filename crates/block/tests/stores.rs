@@ -19,7 +19,7 @@ use block::{
 use futures::TryStreamExt;
 use model::{BlockId, Clock, Matcher, SystemClock, TimestampMs};
 use prometheus::Registry;
-use testkit::{CountingStore, CreateOnly, FailingStore, FaultPlan, ObjectServer, ServerSettings};
+use testkit::{CountingObjects, CreateOnly, FailingObjects, FaultPlan, ObjectServer, ServerSettings};
 use tsdb::meta::BlockMeta;
 
 fn fixture(kind: &str, id: &str) -> PathBuf {
@@ -326,7 +326,7 @@ async fn passing_failures_change_nothing() {
     let expected = live(&over(Arc::new(InMemory::new()))).await;
     for seed in 0..20 {
         let faults = FaultPlan::seeded(seed, 60);
-        let bucket = over(Arc::new(FailingStore::new(Arc::new(InMemory::new()), faults)));
+        let bucket = over(Arc::new(FailingObjects::new(Arc::new(InMemory::new()), faults)));
         for dir in fixtures() {
             upload(&bucket, &dir).await;
         }
@@ -345,7 +345,7 @@ async fn an_interrupted_upload_is_no_block() {
     let meta = BlockMeta::from_json(&std::fs::read(dir.join("meta.json")).unwrap()).unwrap();
     for alive in 0..3 {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let dying = over(Arc::new(FailingStore::new(Arc::clone(&inner), FaultPlan::killed_after(alive))));
+        let dying = over(Arc::new(FailingObjects::new(Arc::clone(&inner), FaultPlan::killed_after(alive))));
         assert!(upload_block_dir(&dying, dir, &meta, 1).await.is_err());
         let bucket = over(inner);
         let synced = fetcher(&bucket).fetch(&[]).await.unwrap();
@@ -357,7 +357,7 @@ async fn an_interrupted_upload_is_no_block() {
 
 #[tokio::test]
 async fn a_sync_costs_one_listing_and_one_read_per_new_block() {
-    let store = Arc::new(CountingStore::new(Arc::new(InMemory::new())));
+    let store = Arc::new(CountingObjects::new(Arc::new(InMemory::new())));
     let bucket = over(Arc::clone(&store) as Arc<dyn ObjectStore>);
     for dir in fixtures() {
         upload(&bucket, &dir).await;

@@ -16,7 +16,7 @@ use crate::commit::{Committed, commit};
 use crate::identity::{Identity, OutputFormat, Parent};
 use crate::merged::{Input, Inputs, in_order};
 use crate::output::{TsdbOutput, Written, segment_names};
-use crate::place::{Place, Row, is_marked, read_back};
+use crate::place::{OutputPlace, Row, is_marked, read_back};
 use crate::{Error, Result};
 
 /// Blocks to merge and how.
@@ -51,8 +51,10 @@ impl Job<'_> {
         let location = |redo| BlockLocation::tsdb(self.output_id(&parents, redo));
         let is_ours = |found: &BlockMeta| self.is_output(found);
         let id = match (Row { location: &location, is_ours: &is_ours }).find(bucket).await? {
-            Place::Taken(meta) => return Ok(Done { output: Some(Arc::new(*meta)), overlapping, was_there: true }),
-            Place::Free { redo } => self.output_id(&parents, redo),
+            OutputPlace::Taken(meta) => {
+                return Ok(Done { output: Some(Arc::new(*meta)), overlapping, was_there: true });
+            }
+            OutputPlace::Free { redo } => self.output_id(&parents, redo),
         };
         let write = |headers| self.write(bucket, &inputs, id, headers);
         let written = in_order(inputs.len(), write).await?;

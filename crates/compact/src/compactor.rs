@@ -18,7 +18,7 @@ use prometheus::Registry;
 use tsdb::meta::BlockMeta;
 
 use crate::changes::Changes;
-use crate::marks::Marks;
+use crate::marks::MarkWriter;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::view::Unmarked;
@@ -40,7 +40,7 @@ pub struct Compactor {
     clock: Arc<dyn Clock>,
     fetcher: MetaFetcher,
     metrics: Metrics,
-    marks: Marks,
+    marks: MarkWriter,
     changes: Changes,
     on_event: Arc<dyn Fn(&Event) + Send + Sync>,
 }
@@ -57,7 +57,7 @@ impl Compactor {
         let (metrics, changes) = (Metrics::new(registry)?, Changes::default());
         Ok(Compactor {
             fetcher: MetaFetcher::new(bucket.clone(), fetcher_settings, SyncMetrics::new(registry)?),
-            marks: Marks::new(bucket.clone(), Arc::clone(&clock), metrics.clone(), changes.clone()),
+            marks: MarkWriter::new(bucket.clone(), Arc::clone(&clock), metrics.clone(), changes.clone()),
             bucket,
             settings,
             clock,

@@ -19,7 +19,7 @@ use crate::commit::commit;
 use crate::identity::{Identity, OutputFormat};
 use crate::merged::{Input, Inputs, MergedSeries, in_order};
 use crate::output::{TsdbOutput, segment_names};
-use crate::place::{Place, Row, read_back};
+use crate::place::{OutputPlace, Row, read_back};
 use crate::{Error, Result};
 
 /// Encoded bytes of the series that are aggregated as one piece of work.
@@ -59,8 +59,8 @@ impl Job<'_> {
             let location = |redo| self.location(*resolution, self.output_id(&input, *resolution, redo));
             let is_ours = |found: &BlockMeta| self.is_output(found, *resolution);
             match (Row { location: &location, is_ours: &is_ours }).find(bucket).await? {
-                Place::Taken(meta) => done.push(Arc::new(*meta)),
-                Place::Free { redo } => {
+                OutputPlace::Taken(meta) => done.push(Arc::new(*meta)),
+                OutputPlace::Free { redo } => {
                     wanted.push(Wanted { resolution: *resolution, id: self.output_id(&input, *resolution, redo) });
                 }
             }

@@ -25,17 +25,18 @@ pub(crate) struct Exclusion<'a> {
     pub(crate) details: String,
 }
 
-pub(crate) struct Marks {
+/// Writes marks and deletes blocks.
+pub(crate) struct MarkWriter {
     bucket: Bucket,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     changes: Changes,
 }
 
-impl Marks {
+impl MarkWriter {
     /// What is written and deleted is noted in `changes`.
-    pub(crate) fn new(bucket: Bucket, clock: Arc<dyn Clock>, metrics: Metrics, changes: Changes) -> Marks {
-        Marks { bucket, clock, metrics, changes }
+    pub(crate) fn new(bucket: Bucket, clock: Arc<dyn Clock>, metrics: Metrics, changes: Changes) -> MarkWriter {
+        MarkWriter { bucket, clock, metrics, changes }
     }
 
     /// Marks a block for deletion; says whether the mark is there now.

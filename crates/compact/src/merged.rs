@@ -18,7 +18,7 @@ use tsdb::meta::BlockMeta;
 
 use crate::conflict::Conflicts;
 use crate::identity::Parent;
-use crate::readahead::{self, Sources};
+use crate::readahead::{self, BlockStreams};
 use crate::{Error, Result};
 
 /// Headers that are read, and in memory as they lie in the index, at a time.
@@ -145,26 +145,26 @@ impl Inputs {
     /// it would lose it for good.
     pub(crate) async fn series(mut self) -> Result<BoxStream<'static, Result<MergedSeries>>> {
         self.symbols().await?;
-        let mut sources = Sources::new(&self.readers);
+        let mut sources = BlockStreams::new(&self.readers);
         let mut heads = Vec::with_capacity(sources.len());
         for source in 0..sources.len() {
             heads.push(sources.next(source).await?);
         }
         let heads = KWay::new(heads, |a, b| a.labels.cmp(&b.labels), |a, b| a.labels == b.labels);
-        let merge = Merge { sources, heads, how: self.how, conflicts: self.conflicts };
-        let step = |mut merge: Merge| async move { Ok(merge.next().await?.map(|series| (series, merge))) };
+        let merge = SeriesMerge { sources, heads, how: self.how, conflicts: self.conflicts };
+        let step = |mut merge: SeriesMerge| async move { Ok(merge.next().await?.map(|series| (series, merge))) };
         Ok(futures::stream::try_unfold(merge, step).boxed())
     }
 }
 
-struct Merge {
-    sources: Sources,
+struct SeriesMerge {
+    sources: BlockStreams,
     heads: KWay<BlockSeries>,
     how: Vertical,
     conflicts: Option<Conflicts>,
 }
 
-impl Merge {
+impl SeriesMerge {
     async fn next(&mut self) -> Result<Option<MergedSeries>> {
         loop {
             match self.heads.step() {

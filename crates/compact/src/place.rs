@@ -20,7 +20,7 @@ const HEADER_CACHE_BYTES: u64 = 32 << 20;
 
 /// What is found where an output would lie.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum OutputPlace {
     /// Nothing that a reader would see.
     Free { redo: u32 },
     /// The output itself, whole.
@@ -37,11 +37,11 @@ pub(crate) struct Row<'a> {
 
 impl Row<'_> {
     /// Finds the output, or the first place that is free.
-    pub(crate) async fn find(&self, bucket: &Bucket) -> Result<Place> {
+    pub(crate) async fn find(&self, bucket: &Bucket) -> Result<OutputPlace> {
         for redo in 0..MAX_REDO {
             let location = (self.location)(redo);
             match look_at(bucket, &location).await? {
-                Found::Nothing => return Ok(Place::Free { redo }),
+                Found::Nothing => return Ok(OutputPlace::Free { redo }),
                 Found::Marked => {
                     tracing::info!(block = %location, "the output is there but marked for deletion, it is written anew");
                 }
@@ -50,7 +50,7 @@ impl Row<'_> {
                 }
                 Found::Block(meta) => {
                     if is_whole(bucket, &location, &meta).await? {
-                        return Ok(Place::Taken(meta));
+                        return Ok(OutputPlace::Taken(meta));
                     }
                 }
             }

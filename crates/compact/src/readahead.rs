@@ -50,14 +50,14 @@ type Batches = BoxStream<'static, block::Result<SeriesBatch>>;
 type Read = (Batches, Option<block::Result<SeriesBatch>>);
 
 /// Blocks that are read front to back together.
-pub(crate) struct Sources {
-    sources: Vec<Source>,
-    /// Sources whose next batch is not under way, by the labels that the batch in memory ends with.
+pub(crate) struct BlockStreams {
+    sources: Vec<BlockStream>,
+    /// Streams whose next batch is not under way, by the labels that the batch in memory ends with.
     waiting: BTreeSet<(Option<Labels>, usize)>,
     under_way: usize,
 }
 
-struct Source {
+struct BlockStream {
     meta: Arc<BlockMeta>,
     /// What was read so far, deleted samples too.
     read: StoredCounts,
@@ -82,18 +82,18 @@ impl Drop for Task {
     }
 }
 
-impl Sources {
-    pub(crate) fn new(readers: &[BlockReader]) -> Sources {
-        let source = |reader: &BlockReader| Source {
+impl BlockStreams {
+    pub(crate) fn new(readers: &[BlockReader]) -> BlockStreams {
+        let source = |reader: &BlockReader| BlockStream {
             meta: Arc::clone(reader.meta()),
             read: StoredCounts::default(),
             batch: Vec::new().into_iter(),
             last: None,
             next: Next::Waits(reader.series(SeriesQuery::all())),
         };
-        let sources: Vec<Source> = readers.iter().map(source).collect();
+        let sources: Vec<BlockStream> = readers.iter().map(source).collect();
         let waiting = (0..sources.len()).map(|at| (None, at)).collect();
-        Sources { sources, waiting, under_way: 0 }
+        BlockStreams { sources, waiting, under_way: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -164,7 +164,7 @@ impl Sources {
     }
 }
 
-impl Source {
+impl BlockStream {
     fn failed(&self, error: block::Error) -> Error {
         Error::of_block(self.meta.ulid)(error.into())
     }

@@ -12,7 +12,7 @@ use block::{Bucket, BucketMetrics, BucketSettings};
 use compact::{Compactor, Settings};
 use model::{BlockId, Labels, SystemClock, TimeRange};
 use prometheus::Registry;
-use testkit::CountingStore;
+use testkit::CountingObjects;
 use tsdb::block_builder::{BlockBuilder, BlockDescription};
 
 /// Passes on to the system's allocator and remembers how much was allocated at most.
@@ -107,7 +107,7 @@ fn a_hundred_and_ninety_two_blocks_at_once_take_bounded_memory_and_few_threads()
     let data: u64 = (0..BLOCKS).map(|at| write_block(folder.path(), at)).chain([write_hull(folder.path())]).sum();
     assert!(data as usize > 320 * MIB, "{data} bytes are too few to tell");
 
-    let store = CountingStore::new(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap()));
+    let store = CountingObjects::new(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap()));
     let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
     let metrics = BucketMetrics::new(&Registry::new()).unwrap();
     let bucket = Bucket::new(Arc::new(store.clone()), BucketSettings::default(), metrics, clock.clone());

@@ -19,8 +19,9 @@ pub enum SampleRef<'a> {
     FloatHistogram(&'a FloatHistogram),
 }
 
-/// Encodes the samples of one series as chunks of at most [`SAMPLES_PER_CHUNK`]. A chunk ends earlier where the kind
-/// of samples changes, and where a histogram does not belong into it: after a reset, or with other buckets.
+/// Encodes the samples of one series as chunks of at most [`SAMPLES_PER_CHUNK`]. A chunk ends
+/// earlier where the kind of samples changes, and where a histogram does not belong into it: after
+/// a reset, or with other buckets.
 #[derive(Default)]
 pub struct ChunkCutter {
     open: Option<Open>,

@@ -1,14 +1,14 @@
-//! The merge of many sorted sources into one stream of groups: all that is equal, from whichever source, comes
-//! together. Every merge of streams of series is one of these.
+//! The merge of many sorted sources into one stream of groups: all that is equal, from whichever
+//! source, comes together. Every merge of streams of series is one of these.
 
 use std::cmp::Ordering;
 use std::vec::Drain;
 
 use crate::loser_tree::LoserTree;
 
-/// Merges `k` sorted sources of which it holds the heads and one group. As the [`LoserTree`] below it, it never
-/// pulls: it says which source is to be asked, so that whoever holds the sources waits for them, and may stop
-/// waiting at any instant without losing anything.
+/// Merges `k` sorted sources of which it holds the heads and one group. As the [`LoserTree`] below
+/// it, it never pulls: it says which source is to be asked, so that whoever holds the sources waits
+/// for them, and may stop waiting at any instant without losing anything.
 ///
 /// ```
 /// use merge::{KWay, Step};
@@ -46,7 +46,8 @@ pub enum Step {
 }
 
 impl<T> KWay<T> {
-    /// One head per source; `None` for a source that is empty. `is_equal` agrees with `order`, and may be cheaper.
+    /// One head per source; `None` for a source that is empty. `is_equal` agrees with `order`, and
+    /// may be cheaper.
     pub fn new(heads: Vec<Option<T>>, order: fn(&T, &T) -> Ordering, is_equal: fn(&T, &T) -> bool) -> KWay<T> {
         KWay { tree: LoserTree::with_order(heads, order), is_equal, group: Vec::new() }
     }
@@ -67,8 +68,8 @@ impl<T> KWay<T> {
         self.group.extend(self.tree.replace(next).map(|head| (source, head)));
     }
 
-    /// Answers [`Step::Group`]: all heads that are equal, in the order of their sources, each with its source. A
-    /// source that has several has them one after the other.
+    /// Answers [`Step::Group`]: all heads that are equal, in the order of their sources, each with
+    /// its source. A source that has several has them one after the other.
     pub fn take_group(&mut self) -> Drain<'_, (usize, T)> {
         self.group.drain(..)
     }

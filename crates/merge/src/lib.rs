@@ -1,6 +1,7 @@
-//! What more than one process does to series: k-way merge ([`KWay`]), identical-chunk dedup, penalty and chain
-//! replica dedup ([`counters`] of counters), counter stitching, the vertical merge of the compactor, window aggregation
-//! for downsampling, cutting samples into chunks ([`ChunkCutter`]), and how far sources agree ([`agreement`]).
+//! What more than one process does to series: k-way merge ([`KWay`]), identical-chunk dedup,
+//! penalty and chain replica dedup ([`counters`] of counters), counter stitching, the vertical
+//! merge of the compactor, window aggregation for downsampling, cutting samples into chunks
+//! ([`ChunkCutter`]), and how far sources agree ([`agreement`]).
 //!
 //! Synchronous and pure: chunks and columns in, chunks and columns out. No I/O, no labels of replicas (callers drop
 //! those), no knowledge of blocks. Times are milliseconds; spans of chunks are closed.

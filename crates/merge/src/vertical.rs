@@ -42,7 +42,7 @@ pub enum Vertical {
 pub fn merge_vertically(lists: Vec<Vec<SeriesChunk>>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
     let mut merged: Vec<SeriesChunk> = Vec::with_capacity(lists.iter().map(Vec::len).sum());
     let lists = lists.into_iter().map(|list| settled(list, how)).collect::<Result<_, Error>>()?;
-    let mut sources = Sources::new(lists);
+    let mut sources = ChunkLists::new(lists);
     while let Some(first) = sources.pop(i64::MAX) {
         let mut end = first.max_time;
         let mut overlapping = vec![first];
@@ -89,16 +89,16 @@ fn settled(mut list: Vec<SeriesChunk>, how: Vertical) -> Result<Vec<SeriesChunk>
 }
 
 /// Lists of chunks in order, taken together in order of their spans.
-struct Sources {
+struct ChunkLists {
     rest: Vec<std::vec::IntoIter<SeriesChunk>>,
     tree: LoserTree<SeriesChunk, fn(&SeriesChunk, &SeriesChunk) -> Ordering>,
 }
 
-impl Sources {
-    fn new(lists: Vec<Vec<SeriesChunk>>) -> Sources {
+impl ChunkLists {
+    fn new(lists: Vec<Vec<SeriesChunk>>) -> ChunkLists {
         let mut rest: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
         let heads = rest.iter_mut().map(Iterator::next).collect();
-        Sources { rest, tree: LoserTree::with_order(heads, by_span) }
+        ChunkLists { rest, tree: LoserTree::with_order(heads, by_span) }
     }
 
     /// Where the next chunk begins.

@@ -129,7 +129,8 @@ impl Labels {
         Labels(Arc::from(packed))
     }
 
-    /// Names and values as text, as `meta.json` and APIs hold them; bytes that are no UTF-8 are replaced.
+    /// Names and values as text, as `meta.json` and APIs hold them; bytes that are no UTF-8 are
+    /// replaced.
     pub fn to_text(&self) -> BTreeMap<String, String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.iter().map(|(name, value)| (text(name), text(value))).collect()

@@ -29,6 +29,6 @@ mod writer;
 
 pub use error::{Error, ErrorKind};
 pub use file::FooterCache;
-pub use reader::{ParquetBlock, SeriesRequest, SeriesWindows};
+pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
 pub use schema::{BlockDescription, FORMAT};
 pub use writer::{ParquetBlockWriter, ShardLimits, Stats};

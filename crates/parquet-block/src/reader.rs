@@ -49,7 +49,7 @@ impl std::fmt::Debug for ParquetBlock {
 
 /// What a query wants of a block.
 #[derive(Clone, Debug)]
-pub struct SeriesRequest {
+pub struct WindowQuery {
     pub matchers: Vec<Matcher>,
     pub range: TimeRange,
     /// The aggregates to send; the others are not even fetched.
@@ -114,7 +114,7 @@ impl ParquetBlock {
 
     /// The matching series in order of their labels, a batch at a time, with the AggrChunks that overlap the range,
     /// exactly as Thanos would have stored them. Series without any are left out.
-    pub fn series(&self, request: SeriesRequest) -> BoxStream<'static, Result<Vec<Series>, Error>> {
+    pub fn series(&self, request: WindowQuery) -> BoxStream<'static, Result<Vec<Series>, Error>> {
         let request = Arc::new(request);
         let (block, limit) = (self.clone(), if request.skip_chunks { SERIES_AT_ONCE * QUERY_ROWS } else { QUERY_ROWS });
         let groups = self.groups(Arc::new(request.matchers.clone()), request.range, limit);
@@ -209,7 +209,7 @@ impl ParquetBlock {
         self.shards[group.shard].labels(&ranges(&group.rows)).await
     }
 
-    async fn read_chunks(&self, group: Group, request: &Arc<SeriesRequest>) -> Result<Vec<Series>, Error> {
+    async fn read_chunks(&self, group: Group, request: &Arc<WindowQuery>) -> Result<Vec<Series>, Error> {
         if request.skip_chunks {
             let labels = self.read_labels(&group).await?.into_iter();
             return Ok(labels.map(|labels| Series { labels, chunks: Vec::new() }).collect());

@@ -19,8 +19,7 @@ use model::{BlockId, Clock, Labels, MatchOp, Matcher, Resolution, TimeRange, Tim
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet_block::{
-    BlockDescription, ErrorKind, FORMAT, FooterCache, ParquetBlock, ParquetBlockWriter, SeriesRequest, ShardLimits,
-    Stats,
+    BlockDescription, ErrorKind, FORMAT, FooterCache, ParquetBlock, ParquetBlockWriter, ShardLimits, Stats, WindowQuery,
 };
 use resets::begins_after_reset;
 use support::GoldenSeries;
@@ -108,16 +107,11 @@ fn downsample(all: &[GoldenSeries]) -> Vec<(Labels, DownsampledSeries)> {
     windows
 }
 
-fn everything() -> SeriesRequest {
-    SeriesRequest {
-        matchers: Vec::new(),
-        range: TimeRange::ALL,
-        aggregates: Aggregate::ALL.to_vec(),
-        skip_chunks: false,
-    }
+fn everything() -> WindowQuery {
+    WindowQuery { matchers: Vec::new(), range: TimeRange::ALL, aggregates: Aggregate::ALL.to_vec(), skip_chunks: false }
 }
 
-async fn read(block: &ParquetBlock, request: SeriesRequest) -> Vec<Series> {
+async fn read(block: &ParquetBlock, request: WindowQuery) -> Vec<Series> {
     block.series(request).try_concat().await.unwrap()
 }
 
@@ -213,7 +207,7 @@ async fn requests_are_few() {
     assert_eq!(written.gets(), 3.0, "one per footer");
     open().await.unwrap();
     assert_eq!(written.gets(), 3.0, "footers are kept");
-    let request = SeriesRequest {
+    let request = WindowQuery {
         matchers: vec![Matcher::equal("__name__", "http_requests_total")],
         aggregates: vec![Aggregate::Counter],
         ..everything()
@@ -228,7 +222,7 @@ async fn matchers_ranges_and_aggregates_select() {
     let golden = support::excerpt();
     let written = write(&downsample(&golden), Resolution::FiveMinutes, ShardLimits::default()).await;
     let block = written.open().await;
-    let matching = |matchers: Vec<Matcher>| SeriesRequest { matchers, ..everything() };
+    let matching = |matchers: Vec<Matcher>| WindowQuery { matchers, ..everything() };
     let names = |series: &[Series]| -> Vec<String> {
         series.iter().map(|s| String::from_utf8(s.labels.metric_name().unwrap().to_vec()).unwrap()).collect()
     };
@@ -244,7 +238,7 @@ async fn matchers_ranges_and_aggregates_select() {
     assert_eq!(names(&read(&block, matching(vec![no_le])).await), ["http_request_duration_seconds_bucket"]);
 
     let day = TimeRange::new(1_767_225_600_000 + 5 * 86_400_000, 1_767_225_600_000 + 6 * 86_400_000);
-    let request = SeriesRequest { range: day, aggregates: vec![Aggregate::Counter], ..everything() };
+    let request = WindowQuery { range: day, aggregates: vec![Aggregate::Counter], ..everything() };
     for series in read(&block, request).await {
         let expected = golden.iter().find(|g| g.labels == series.labels).unwrap();
         let inside: Vec<_> =
@@ -255,9 +249,9 @@ async fn matchers_ranges_and_aggregates_select() {
             assert_eq!(ours.aggregate(Aggregate::Sum), None);
         }
     }
-    let later = SeriesRequest { range: TimeRange::new(1_900_000_000_000, 1_900_000_000_001), ..everything() };
+    let later = WindowQuery { range: TimeRange::new(1_900_000_000_000, 1_900_000_000_001), ..everything() };
     assert!(read(&block, later).await.is_empty());
-    let bare = read(&block, SeriesRequest { skip_chunks: true, ..everything() }).await;
+    let bare = read(&block, WindowQuery { skip_chunks: true, ..everything() }).await;
     assert!(bare.len() == golden.len() && bare.iter().all(|s| s.chunks.is_empty()));
 
     assert_eq!(
@@ -301,7 +295,7 @@ async fn row_groups_do_not_show() {
     assert!(scanned == all);
     // Series of the first and of the last row group in one request.
     let either = Matcher::new(MatchOp::Regex, "i", "1|75|149").unwrap();
-    let found = read(&block, SeriesRequest { matchers: vec![either], ..everything() }).await;
+    let found = read(&block, WindowQuery { matchers: vec![either], ..everything() }).await;
     assert_eq!(found.len(), 3);
     for series in found {
         let (_, windows) = all.iter().find(|(labels, _)| *labels == series.labels).unwrap();
@@ -318,7 +312,7 @@ async fn shards_and_rare_labels_do_not_show() {
     let scanned: Vec<(Labels, DownsampledSeries)> = block.scan().try_concat().await.unwrap();
     assert!(scanned == all);
     for rare in [7, 1200, 1499] {
-        let request = SeriesRequest { matchers: vec![Matcher::equal(format!("rare_{rare}"), "x")], ..everything() };
+        let request = WindowQuery { matchers: vec![Matcher::equal(format!("rare_{rare}"), "x")], ..everything() };
         let found = read(&block, request).await;
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].labels.get("i"), Some(rare.to_string().as_bytes()));

@@ -131,8 +131,8 @@ impl Store for PrometheusStore {
         let read = async { self.client.remote_read(&matchers, request.range).await.map_err(Error::from) };
         let (read, incoming) = futures::join!(read, self.incoming(&change, request.range));
         let source = match read? {
-            RemoteRead::Chunked(response) => read::Source::frames(response),
-            RemoteRead::Samples(response) => read::Source::samples(response, &self.budget).await?,
+            RemoteRead::Chunked(response) => read::RemoteSeries::frames(response),
+            RemoteRead::Samples(response) => read::RemoteSeries::samples(response, &self.budget).await?,
         };
         let sorter = ResortByRun::new(change, incoming, self.budget.reserve("sorting series of Prometheus"));
         Ok(read::stream(source, sorter, external, &request))

@@ -9,7 +9,7 @@ use model::{BlockId, Labels, Matcher, Resolution, TimeRange};
 use storeapi::{ComponentType, Coverage, Spans, StoreInfo, TsdbInfo, match_external};
 use tsdb::meta::BlockMeta;
 
-use crate::choice::{Span, Wanted, choose};
+use crate::choice::{Candidate, Wanted, choose};
 
 /// A block that is served.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Group {
     pub(crate) labels: Labels,
     blocks: Vec<Arc<ServedBlock>>,
     /// Of the same indices.
-    spans: Vec<Span>,
+    spans: Vec<Candidate>,
 }
 
 impl Group {
@@ -83,7 +83,7 @@ impl Catalog {
         let group = |(labels, blocks): (Labels, Vec<&SyncedBlock>)| {
             let mut kept = without_copies(blocks);
             kept.sort_by_key(|b| (b.range().start, b.range().end, b.id()));
-            let span = |b: &&SyncedBlock| Span {
+            let span = |b: &&SyncedBlock| Candidate {
                 range: b.range(),
                 resolution: b.resolution(),
                 sources: b.sources().to_vec(),

@@ -11,7 +11,7 @@ use storeapi::Spans;
 
 /// What the choice knows of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct Candidate {
     pub(crate) range: TimeRange,
     pub(crate) resolution: Resolution,
     /// The blocks its data came from.
@@ -33,6 +33,10 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Where data comes coarser than allowed, its windows are longer than what is asked of them, and those beside the
     /// range are read too.
+    ///
+    /// Queriers that know of resolutions ask for that reach themselves, and then it is doubled,
+    /// which costs a window at either end. It stays: one that was built before they did asks for
+    /// its range alone, and so does one that is not told what this store holds.
     fn with_reach(&self, range: TimeRange, resolution: Resolution) -> TimeRange {
         if resolution <= self.coarsest {
             return range;
@@ -47,17 +51,17 @@ impl Wanted {
 /// The block at `index` answers for `range`, which lies within what was wanted, coarser data than allowed a little
 /// beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(crate) struct Chosen {
     pub(crate) index: usize,
     pub(crate) range: TimeRange,
 }
 
 /// Chooses among the blocks of one set of external labels, sorted by the start of their ranges. Choices come in the
 /// same order.
-pub(crate) fn choose(spans: &[Span], wanted: &Wanted) -> Vec<Choice> {
-    let mut chosen = Chosen(BTreeMap::new());
+pub(crate) fn choose(spans: &[Candidate], wanted: &Wanted) -> Vec<Chosen> {
+    let mut chosen = Filled(BTreeMap::new());
     let mut gaps = if wanted.range.is_empty() { Vec::new() } else { vec![wanted.range] };
-    let of = |resolution: Resolution, keep: &dyn Fn(&Span) -> bool| -> Vec<(usize, TimeRange)> {
+    let of = |resolution: Resolution, keep: &dyn Fn(&Candidate) -> bool| -> Vec<(usize, TimeRange)> {
         let kept = spans.iter().enumerate().filter(|(_, s)| s.resolution == resolution && keep(s));
         kept.map(|(index, s)| (index, s.range)).collect()
     };
@@ -72,7 +76,7 @@ pub(crate) fn choose(spans: &[Span], wanted: &Wanted) -> Vec<Choice> {
         let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest && !s.marked);
         let known: HashSet<BlockId> = finer.flat_map(|s| s.sources.iter().copied()).collect();
         // A block made of nothing but blocks that are there has nothing to add: where they have a gap, so has it.
-        let adds = |span: &Span| span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s));
+        let adds = |span: &Candidate| span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s));
         for resolution in coarser {
             let reaching: Vec<TimeRange> = gaps.iter().map(|gap| wanted.with_reach(*gap, resolution)).collect();
             let open = chosen.fill(&reaching, &of(resolution, &adds)).into_iter();
@@ -83,15 +87,15 @@ pub(crate) fn choose(spans: &[Span], wanted: &Wanted) -> Vec<Choice> {
         let resolution = spans[index].resolution;
         // a gap may end in the middle of a window, which stands at its end
         let whole = resolution.to_whole_windows(range);
-        Choice { index, range: whole.intersect(wanted.with_reach(wanted.range, resolution)) }
+        Chosen { index, range: whole.intersect(wanted.with_reach(wanted.range, resolution)) }
     };
     chosen.0.into_iter().map(choice).collect()
 }
 
 /// The spans that each block answers for.
-struct Chosen(BTreeMap<usize, TimeRange>);
+struct Filled(BTreeMap<usize, TimeRange>);
 
-impl Chosen {
+impl Filled {
     /// Takes the blocks that reach into a gap; gives back what they leave open.
     fn fill(&mut self, gaps: &[TimeRange], blocks: &[(usize, TimeRange)]) -> Vec<TimeRange> {
         let mut open = Vec::new();

@@ -1,71 +1,16 @@
-//! What the parts of one request share: the bucket and its caches, what was read so far, what goes wrong.
+//! What the parts of one request share: what was read so far, and what was found on the way.
 
-use std::collections::{HashSet, VecDeque};
-use std::error::Error as _;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use block::reader::ReadStats;
-use block::{Bucket, HeaderCache, TombstoneCache};
-use model::{BlockId, Budget, Clock, Resolution};
-use parquet_block::FooterCache;
+use model::Resolution;
 use storeapi::{Error, Frame, Kind, PartialResponse, Result, ServedCoarse};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
+use crate::block_error::BlockError;
 use crate::catalog::ServedBlock;
-use crate::metrics::Metrics;
-
-/// Warnings per answer; what more there is, is only counted.
-const MAX_WARNINGS: usize = 50;
-
-/// What all requests share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) bucket: Bucket,
-    pub(crate) headers: HeaderCache,
-    pub(crate) footers: FooterCache,
-    pub(crate) tombstones: TombstoneCache,
-    /// Blocks whose header was loaded once: another load tells that the cache had no room.
-    pub(crate) loaded: Mutex<HashSet<BlockId>>,
-    /// Bounds how many blocks are opened at a time.
-    pub(crate) opening: Semaphore,
-    pub(crate) budget: Budget,
-    pub(crate) metrics: Metrics,
-    pub(crate) downloaded_bytes_limit: u64,
-    pub(crate) clock: Arc<dyn Clock>,
-}
-
-impl Shared {
-    /// Counts a look-up in the cache of headers.
-    pub(crate) fn header_used(&self, block: BlockId, was_loaded: bool) {
-        let metrics = &self.metrics;
-        metrics.cache_requests.inc();
-        if was_loaded {
-            metrics.cache_added.inc();
-            if !self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(block) {
-                metrics.cache_evicted.inc();
-            }
-        } else {
-            metrics.cache_hits.inc();
-        }
-        metrics.cache_items.set(self.headers.blocks() as f64);
-        metrics.cache_bytes.set(self.headers.bytes() as f64);
-    }
-
-    /// Whether the header is in the cache, as far as is known.
-    pub(crate) fn was_loaded(&self, block: BlockId) -> bool {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
-    }
-
-    /// Forgets a block that is no longer served.
-    pub(crate) async fn forget(&self, block: BlockId) {
-        self.headers.remove(block).await;
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).remove(&block);
-    }
-}
+use crate::shared::Shared;
 
 /// What one request shares. Metrics are observed when it ends, however it ends.
 #[derive(Debug)]
@@ -174,126 +119,5 @@ impl Drop for Context {
         if let Some(series) = self.served().series {
             metrics.result_series.observe(series as f64);
         }
-    }
-}
-
-/// Why a block cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BlockError {
-    #[error(transparent)]
-    Tsdb(#[from] block::Error),
-    #[error("{}", in_one_line(.0))]
-    Parquet(#[from] parquet_block::Error),
-    /// Not the block's fault.
-    #[error(transparent)]
-    Request(#[from] Error),
-}
-
-impl BlockError {
-    pub(crate) fn kind(&self) -> Kind {
-        use parquet_block::ErrorKind as Parquet;
-        match self {
-            BlockError::Request(error) => error.kind(),
-            BlockError::Tsdb(error) => match error.kind() {
-                block::Kind::Unavailable | block::Kind::Denied | block::Kind::Unordered => Kind::Unavailable,
-                block::Kind::Limit => Kind::Limit,
-                block::Kind::Internal => Kind::Internal,
-                // What the catalog lists is there and readable, unless it is broken.
-                _ => Kind::Corrupt,
-            },
-            BlockError::Parquet(error) => match error.kind() {
-                Parquet::Unavailable => Kind::Unavailable,
-                _ => Kind::Corrupt,
-            },
-        }
-    }
-
-    fn is_missing_file(&self) -> bool {
-        match self {
-            BlockError::Tsdb(error) => error.kind() == block::Kind::NotFound,
-            BlockError::Parquet(error) => error.kind() == parquet_block::ErrorKind::NotFound,
-            BlockError::Request(_) => false,
-        }
-    }
-}
-
-/// An error with its causes.
-fn in_one_line(error: &parquet_block::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-/// Warnings on their way out; under `Abort` the first is the end.
-#[derive(Debug)]
-pub(crate) struct Notes {
-    strategy: PartialResponse,
-    waiting: VecDeque<Frame>,
-    given: usize,
-}
-
-impl Notes {
-    pub(crate) fn new(strategy: PartialResponse) -> Notes {
-        Notes { strategy, waiting: VecDeque::new(), given: 0 }
-    }
-
-    pub(crate) fn warn(&mut self, text: String) -> Result<()> {
-        if self.strategy == PartialResponse::Abort {
-            return Err(Error::new(Kind::Aborted, text));
-        }
-        self.given += 1;
-        if self.given <= MAX_WARNINGS {
-            self.waiting.push_back(Frame::Warning(text));
-        }
-        Ok(())
-    }
-
-    /// A part failed: a warning, unless the request itself is to blame.
-    pub(crate) fn fail(&mut self, error: Error) -> Result<()> {
-        if matches!(error.kind(), Kind::Limit | Kind::Invalid) {
-            return Err(error);
-        }
-        self.warn(error.to_string())
-    }
-
-    pub(crate) fn take(&mut self) -> Vec<Frame> {
-        self.waiting.drain(..).collect()
-    }
-
-    /// What another has noted.
-    pub(crate) fn append(&mut self, mut other: Notes) {
-        self.given += other.given;
-        self.waiting.append(&mut other.waiting);
-    }
-
-    /// At the end: how many were only counted.
-    pub(crate) fn take_rest(&mut self) -> Option<Frame> {
-        let more = self.given.checked_sub(MAX_WARNINGS).filter(|n| *n > 0)?;
-        self.given = 0;
-        Some(Frame::Warning(format!("{more} further warnings")))
-    }
-}
-
-/// A task that ends when nobody waits for it any more.
-#[derive(Debug)]
-pub(crate) struct Task<T>(JoinHandle<T>);
-
-impl<T: Send + 'static> Task<T> {
-    pub(crate) fn spawn(work: impl Future<Output = T> + Send + 'static) -> Task<T> {
-        Task(tokio::spawn(work))
-    }
-
-    pub(crate) async fn join(mut self) -> Result<T> {
-        (&mut self.0).await.map_err(|e| Error::new(Kind::Internal, format!("reading blocks: {e}")))
-    }
-}
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

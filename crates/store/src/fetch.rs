@@ -12,8 +12,9 @@ use model::{Labels, Reservation, Resolution};
 use storeapi::{Error, Kind, Result};
 use tsdb::chunk::{Aggregate, transcode};
 
+use crate::block_error::BlockError;
 use crate::catalog::ServedBlock;
-use crate::context::{BlockError, Context};
+use crate::context::Context;
 use crate::source::Plan;
 
 /// Blocks of which chunks are fetched at a time.
@@ -75,13 +76,13 @@ struct FetchBlock {
 /// The chunks of one block for some of the series of a batch.
 #[derive(Default)]
 struct Part {
-    places: Vec<Place>,
+    places: Vec<BatchPlace>,
     entries: Vec<Entry>,
 }
 
 /// Which series of the batch chunks belong to, and of which replica they are.
 #[derive(Clone, Copy)]
-struct Place {
+struct BatchPlace {
     series: usize,
     replica: Option<u64>,
 }
@@ -111,7 +112,7 @@ impl Fetcher {
         for (place, joined) in batch.into_iter().enumerate() {
             for Stored { at, entry, replica } in joined.stored {
                 let part = parts.entry(at).or_default();
-                part.places.push(Place { series: place, replica });
+                part.places.push(BatchPlace { series: place, replica });
                 part.entries.push(entry);
             }
             labels.push(joined.labels);
@@ -148,7 +149,7 @@ impl Fetcher {
         if failed.load(Ordering::Relaxed) {
             return Ok((Vec::new(), Vec::new()));
         }
-        let wanted: Vec<(Place, Labels)> =
+        let wanted: Vec<(BatchPlace, Labels)> =
             part.places.iter().copied().zip(part.entries.iter().map(|e| e.labels.clone())).collect();
         let read = match reader.read_chunks(part.entries).await {
             Ok(read) => read,
@@ -192,7 +193,7 @@ impl Convert {
     fn batch(
         &self,
         block: &ServedBlock,
-        wanted: Vec<(Place, Labels)>,
+        wanted: Vec<(BatchPlace, Labels)>,
         read: SeriesBatch,
     ) -> (Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>) {
         let left_out = |e: &dyn std::fmt::Display| Error::new(Kind::Corrupt, format!("a series is left out: {e}"));

@@ -20,9 +20,9 @@ use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 
 use crate::catalog::Catalog;
-use crate::context::Shared;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
+use crate::shared::Shared;
 use crate::store::{BucketStore, Current};
 use crate::{Error, Kind, Result, Settings};
 

@@ -8,6 +8,7 @@
 //! merged; nothing is written to the bucket. Nothing resident grows with the number of blocks but their metas. Times
 //! are milliseconds, ranges half-open.
 
+mod block_error;
 mod catalog;
 mod choice;
 mod context;
@@ -19,8 +20,11 @@ mod metadata;
 mod metrics;
 mod series;
 mod settings;
+mod shared;
 mod source;
 mod store;
+mod task;
+mod warnings;
 
 pub use error::{Error, Kind, Result};
 pub use gateway::Gateway;

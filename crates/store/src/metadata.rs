@@ -8,10 +8,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use model::{Labels, Resolution, TimeRange};
 use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, Result, Spans};
 
+use crate::block_error::BlockError;
 use crate::catalog::{Catalog, Pick};
 use crate::choice::Wanted;
-use crate::context::{BlockError, Context, Notes};
+use crate::context::Context;
 use crate::source::{open_parquet, open_tsdb, tsdb_reader};
+use crate::warnings::Warnings;
 
 /// Blocks asked at a time.
 const PARALLEL_BLOCKS: usize = 32;
@@ -111,7 +113,7 @@ async fn any_series(pick: &Pick, context: &Context) -> std::result::Result<bool,
     if pick.block.location.is_parquet() {
         let parquet = open_parquet(&pick.block, context).await?;
         let request =
-            parquet_block::SeriesRequest { matchers, range: pick.range, aggregates: Vec::new(), skip_chunks: true };
+            parquet_block::WindowQuery { matchers, range: pick.range, aggregates: Vec::new(), skip_chunks: true };
         let mut groups = parquet.series(request);
         while let Some(group) = groups.try_next().await? {
             if !group.is_empty() {
@@ -138,7 +140,7 @@ fn union(
     context: &Context,
     limit: u64,
 ) -> Result<Metadata> {
-    let mut notes = Notes::new(context.strategy);
+    let mut notes = Warnings::new(context.strategy);
     let mut all = BTreeSet::new();
     for answer in answers {
         match answer {

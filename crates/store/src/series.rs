@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
-use merge::{KWay, Step as Turn};
+use merge::{KWay, Step};
 use model::{Labels, Reservation};
 use storeapi::{Error, Frame, FrameStream, Result};
 
 use crate::catalog::Pick;
-use crate::context::{Context, Notes, Task};
+use crate::context::Context;
 use crate::fetch::{Fetched, Fetcher, Joined, Stored};
 use crate::gate::Pass;
-use crate::source::{Content, Head, Plan, Source};
+use crate::source::{BlockSource, Content, Head, Plan};
+use crate::task::Task;
+use crate::warnings::Warnings;
 
 /// Series whose labels wait in memory, of all blocks of a request together, about.
 const SERIES_AHEAD: usize = 128 << 10;
@@ -50,7 +52,7 @@ pub(crate) fn answer(picks: Vec<Pick>, plan: Plan, context: Arc<Context>, pass: 
         steps: beginning.steps(&context),
         beginning: Some(beginning),
         frames: VecDeque::new(),
-        notes: Notes::new(context.strategy),
+        notes: Warnings::new(context.strategy),
         context,
         held: None,
         ended: false,
@@ -81,13 +83,13 @@ impl Beginning {
         let blocks: Vec<_> = self.picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
         let fetch_bytes = (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
         let fetcher = Arc::new(Fetcher::new(blocks, plan, Arc::clone(context)));
-        let open = |pick: &Pick| Source::open(pick.clone(), Arc::clone(plan), Arc::clone(context));
-        let merge = Merge {
+        let open = |pick: &Pick| BlockSource::open(pick.clone(), Arc::clone(plan), Arc::clone(context));
+        let merge = BlockMerge {
             sources: self.picks.iter().map(open).collect(),
             heads: None,
             merging_since: None,
             context: Arc::clone(context),
-            notes: Notes::new(context.strategy),
+            notes: Warnings::new(context.strategy),
             left: if limit == 0 { u64::MAX } else { limit },
             fetch_bytes,
             skip_chunks: plan.request.skip_chunks,
@@ -99,13 +101,13 @@ impl Beginning {
 type Steps = BoxStream<'static, Result<(Vec<Frame>, Fetched)>>;
 
 /// What the merge brings at a time.
-struct Step {
+struct MergedBatch {
     notes: Vec<Frame>,
     batch: Vec<Joined>,
 }
 
 /// Merges, and fetches the chunks of what is merged on tasks of their own.
-fn steps(merge: Merge, fetcher: Arc<Fetcher>) -> Steps {
+fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
     let skip_chunks = merge.skip_chunks;
     let context = Arc::clone(&merge.context);
     let merged = stream::unfold(Some(merge), |merge| async move {
@@ -116,9 +118,9 @@ fn steps(merge: Merge, fetcher: Arc<Fetcher>) -> Steps {
             Err(error) => Some((Err(error), None)),
         }
     });
-    let fetch = move |step: Result<Step>| {
+    let fetch = move |step: Result<MergedBatch>| {
         let (fetcher, context) = (Arc::clone(&fetcher), Arc::clone(&context));
-        let task = step.map(|Step { notes, batch }| {
+        let task = step.map(|MergedBatch { notes, batch }| {
             let fetch = async move {
                 if skip_chunks {
                     return Ok(Fetched::bare(batch, context.shared.budget.reserve("labels of an answer")));
@@ -135,23 +137,23 @@ fn steps(merge: Merge, fetcher: Arc<Fetcher>) -> Steps {
     merged.map(fetch).buffered(FETCH_AHEAD).boxed()
 }
 
-struct Merge {
-    sources: Vec<Source>,
+struct BlockMerge {
+    sources: Vec<BlockSource>,
     /// `None` until every source gave its first series.
     heads: Option<KWay<Head>>,
     /// Seconds into the request, until the merge is done.
     merging_since: Option<f64>,
     context: Arc<Context>,
-    notes: Notes,
+    notes: Warnings,
     /// Series that may still come.
     left: u64,
     fetch_bytes: u64,
     skip_chunks: bool,
 }
 
-impl Merge {
+impl BlockMerge {
     /// The next series to fetch chunks for; `None` at the end.
-    async fn step(&mut self) -> Result<Option<Step>> {
+    async fn step(&mut self) -> Result<Option<MergedBatch>> {
         if self.heads.is_none() {
             self.heads = Some(self.start().await?);
         }
@@ -174,14 +176,14 @@ impl Merge {
             }
             notes.extend(self.notes.take_rest());
         }
-        Ok((!ended || !notes.is_empty()).then_some(Step { notes, batch }))
+        Ok((!ended || !notes.is_empty()).then_some(MergedBatch { notes, batch }))
     }
 
     /// Waits for the first series of every source, all at once.
     async fn start(&mut self) -> Result<KWay<Head>> {
         let context = &self.context;
         let firsts = self.sources.iter_mut().map(|source| async move {
-            let mut notes = Notes::new(context.strategy);
+            let mut notes = Warnings::new(context.strategy);
             let head = source.next(context, &mut notes).await;
             (head, notes)
         });
@@ -201,18 +203,18 @@ impl Merge {
         let Some(heads) = &mut self.heads else { return Ok(None) };
         loop {
             match heads.step() {
-                Turn::Pull(at) => {
+                Step::Pull(at) => {
                     let next = self.sources[at].next(&self.context, &mut self.notes).await?;
                     heads.give(next);
                 }
-                Turn::Group => {
+                Step::Group => {
                     let mut joined: Option<Joined> = None;
                     for (at, Head { labels, content }) in heads.take_group() {
                         joined.get_or_insert_with(|| Joined::new(labels)).add(at, content);
                     }
                     return Ok(joined);
                 }
-                Turn::End => return Ok(None),
+                Step::End => return Ok(None),
             }
         }
     }
@@ -237,7 +239,7 @@ struct Answer {
     /// `None` once a series was given, which cannot be taken back.
     beginning: Option<Beginning>,
     frames: VecDeque<Frame>,
-    notes: Notes,
+    notes: Warnings,
     context: Arc<Context>,
     held: Option<Reservation>,
     ended: bool,
@@ -278,7 +280,7 @@ impl Answer {
         // what the first attempt holds is given back before the second wants it
         self.steps = stream::empty().boxed();
         self.steps = beginning.steps(&self.context);
-        self.notes = Notes::new(self.context.strategy);
+        self.notes = Warnings::new(self.context.strategy);
         true
     }
 

@@ -16,8 +16,12 @@ use storeapi::{AggregateKind, Carried, Incoming, LabelChange, ResortByRun, Resul
 use tokio::sync::mpsc;
 use tsdb::chunk::Aggregate;
 
+use crate::block_error::BlockError;
 use crate::catalog::{Pick, ServedBlock};
-use crate::context::{BlockError, Context, Notes, Shared, Task};
+use crate::context::Context;
+use crate::shared::Shared;
+use crate::task::Task;
+use crate::warnings::Warnings;
 
 /// Batches that wait for the merge; one more is being read.
 const READ_AHEAD: usize = 1;
@@ -48,7 +52,7 @@ struct Batch {
 
 /// One block's part of an answer. Dropping it ends the work behind it.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct BlockSource {
     pub(crate) block: Arc<ServedBlock>,
     batches: mpsc::Receiver<std::result::Result<Batch, BlockError>>,
     heads: std::vec::IntoIter<Head>,
@@ -56,23 +60,23 @@ pub(crate) struct Source {
     _task: Task<()>,
 }
 
-impl Source {
+impl BlockSource {
     /// Starts to read at once.
-    pub(crate) fn open(pick: Pick, plan: Arc<Plan>, context: Arc<Context>) -> Source {
+    pub(crate) fn open(pick: Pick, plan: Arc<Plan>, context: Arc<Context>) -> BlockSource {
         let (sender, batches) = mpsc::channel(READ_AHEAD);
         let block = Arc::clone(&pick.block);
-        let reading = Reading { change: plan.change(&block.labels), pick, plan, context, sender };
+        let reading = BlockTask { change: plan.change(&block.labels), pick, plan, context, sender };
         let task = Task::spawn(async move {
             if let Err(error) = reading.run().await {
                 // A receiver that is gone needs no answer.
                 let _ = reading.sender.send(Err(error)).await;
             }
         });
-        Source { block, batches, heads: Vec::new().into_iter(), _held: None, _task: task }
+        BlockSource { block, batches, heads: Vec::new().into_iter(), _held: None, _task: task }
     }
 
     /// The next series. What is wrong with the block goes to `notes`, unless it ends the request.
-    pub(crate) async fn next(&mut self, context: &Context, notes: &mut Notes) -> Result<Option<Head>> {
+    pub(crate) async fn next(&mut self, context: &Context, notes: &mut Warnings) -> Result<Option<Head>> {
         loop {
             if let Some(head) = self.heads.next() {
                 return Ok(Some(head));
@@ -180,7 +184,7 @@ pub(crate) async fn open_parquet(
 }
 
 /// The task behind a source.
-struct Reading {
+struct BlockTask {
     pick: Pick,
     plan: Arc<Plan>,
     change: LabelChange,
@@ -188,7 +192,7 @@ struct Reading {
     sender: mpsc::Sender<std::result::Result<Batch, BlockError>>,
 }
 
-impl Reading {
+impl BlockTask {
     async fn run(&self) -> std::result::Result<(), BlockError> {
         if self.pick.block.location.is_parquet() { self.read_parquet().await } else { self.read_tsdb().await }
     }
@@ -226,7 +230,7 @@ impl Reading {
         let names = if self.change.is_identity() { Vec::new() } else { parquet.label_names(&[]).await? };
         let touched = names.iter().any(|name| self.change.touches(name.as_bytes()));
         let mut sorter = self.sorter(touched);
-        let request = parquet_block::SeriesRequest {
+        let request = parquet_block::WindowQuery {
             matchers: self.pick.matchers.to_vec(),
             range: self.pick.range,
             aggregates: self.plan.aggregates(),

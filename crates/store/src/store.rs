@@ -12,11 +12,13 @@ use storeapi::{
 
 use crate::catalog::Catalog;
 use crate::choice::Wanted;
-use crate::context::{Context, Notes, Shared};
+use crate::context::Context;
 use crate::gate::Gate;
 use crate::metadata;
 use crate::series::{answer, batch_series};
+use crate::shared::Shared;
 use crate::source::Plan;
+use crate::warnings::Warnings;
 
 /// What the last sync found; `None` before the first.
 #[derive(Debug, Default)]
@@ -48,7 +50,7 @@ impl BucketStore {
 
     /// What the answer must say of blocks that could not be looked at; under `Abort` that is its end.
     fn unseen(catalog: &Catalog, wanted: &Wanted, strategy: PartialResponse) -> Result<Vec<Frame>> {
-        let mut notes = Notes::new(strategy);
+        let mut notes = Warnings::new(strategy);
         for warning in catalog.unseen_warnings(wanted) {
             notes.warn(warning.to_owned())?;
         }

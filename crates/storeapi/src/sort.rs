@@ -115,7 +115,8 @@ impl Carried for Vec<SeriesChunk> {
     }
 }
 
-/// Changes the labels of a sorted run of series and gives them out sorted again, each with what it carries.
+/// Changes the labels of a sorted run of series and gives them out sorted again, each with what it
+/// carries.
 #[derive(Debug)]
 pub struct ResortByRun<T = Vec<SeriesChunk>> {
     change: LabelChange,
@@ -166,8 +167,9 @@ impl<T: Carried> ResortByRun<T> {
         self.bound = None;
     }
 
-    /// The next series whose place is certain; `None` until more is pushed, or for good after [`ResortByRun::end`].
-    /// Series whose labels have become equal come one after the other, in the order they were pushed.
+    /// The next series whose place is certain; `None` until more is pushed, or for good after
+    /// [`ResortByRun::end`]. Series whose labels have become equal come one after the other, in the
+    /// order they were pushed.
     ///
     /// # Errors
     /// `Unavailable` when the source broke its order or its promise, and the place of a series is already passed.

@@ -1,4 +1,4 @@
-//! A store that counts what is asked of it.
+//! An object store that counts what is asked of it.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use crate::faults::Op;
 
 /// What was asked so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreCounts {
+pub struct ObjectCounts {
     pub gets: u64,
     pub heads: u64,
     pub puts: u64,
@@ -52,19 +52,19 @@ impl Counters {
 
 /// Counts operations and bytes, and passes everything on. Cloning shares the counts.
 #[derive(Clone, Debug)]
-pub struct CountingStore {
+pub struct CountingObjects {
     inner: Arc<dyn ObjectStore>,
     counters: Arc<Counters>,
 }
 
-impl CountingStore {
-    pub fn new(inner: Arc<dyn ObjectStore>) -> CountingStore {
-        CountingStore { inner, counters: Arc::default() }
+impl CountingObjects {
+    pub fn new(inner: Arc<dyn ObjectStore>) -> CountingObjects {
+        CountingObjects { inner, counters: Arc::default() }
     }
 
-    pub fn counts(&self) -> StoreCounts {
+    pub fn counts(&self) -> ObjectCounts {
         let op = |op: Op| self.counters.ops[op as usize].load(Ordering::Relaxed);
-        StoreCounts {
+        ObjectCounts {
             gets: op(Op::Get),
             heads: op(Op::Head),
             puts: op(Op::Put),
@@ -87,14 +87,14 @@ impl CountingStore {
     }
 }
 
-impl fmt::Display for CountingStore {
+impl fmt::Display for CountingObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CountingStore({})", self.inner)
+        write!(f, "CountingObjects({})", self.inner)
     }
 }
 
 #[async_trait]
-impl ObjectStore for CountingStore {
+impl ObjectStore for CountingObjects {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.counters.written(Op::Put, &payload);
         self.inner.put_opts(location, payload, opts).await
@@ -181,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_operation_and_byte_is_counted() {
-        let store = CountingStore::new(Arc::new(InMemory::new()));
+        let store = CountingObjects::new(Arc::new(InMemory::new()));
         let path = Path::from("a/b");
         store.put(&path, PutPayload::from_static(b"0123456789")).await.unwrap();
         assert_eq!(&store.get_range(&path, 2..5).await.unwrap()[..], b"234");
@@ -192,7 +192,7 @@ mod tests {
         upload.put_part(PutPayload::from_static(b"xyz")).await.unwrap();
         upload.complete().await.unwrap();
         store.delete(&path).await.unwrap();
-        let expected = StoreCounts {
+        let expected = ObjectCounts {
             gets: 3,
             heads: 1,
             puts: 1,
@@ -205,6 +205,6 @@ mod tests {
         };
         assert_eq!(store.counts(), expected);
         store.reset();
-        assert_eq!(store.counts(), StoreCounts::default());
+        assert_eq!(store.counts(), ObjectCounts::default());
     }
 }

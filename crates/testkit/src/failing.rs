@@ -1,4 +1,4 @@
-//! A store that fails as planned.
+//! An object store that fails as planned.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,15 +20,15 @@ const STALE_OBJECTS: usize = 8;
 
 /// Fails operations as a [`FaultPlan`] says, before or after they were done. Cloning shares plan and store.
 #[derive(Clone, Debug)]
-pub struct FailingStore {
+pub struct FailingObjects {
     inner: Arc<dyn ObjectStore>,
     plan: FaultPlan,
     newest: Arc<Mutex<VecDeque<Path>>>,
 }
 
-impl FailingStore {
-    pub fn new(inner: Arc<dyn ObjectStore>, plan: FaultPlan) -> FailingStore {
-        FailingStore { inner, plan, newest: Arc::default() }
+impl FailingObjects {
+    pub fn new(inner: Arc<dyn ObjectStore>, plan: FaultPlan) -> FailingObjects {
+        FailingObjects { inner, plan, newest: Arc::default() }
     }
 
     fn wrote(&self, location: &Path) {
@@ -54,8 +54,8 @@ impl FailingStore {
 fn failure(op: Op, fault: Fault) -> Error {
     let source = format!("{op:?} failed as planned: {fault:?}").into();
     match fault {
-        Fault::Denied => Error::PermissionDenied { path: "FailingStore".into(), source },
-        _ => Error::Generic { store: "FailingStore", source },
+        Fault::Denied => Error::PermissionDenied { path: "FailingObjects".into(), source },
+        _ => Error::Generic { store: "FailingObjects", source },
     }
 }
 
@@ -103,14 +103,14 @@ fn flipped(result: GetResult) -> GetResult {
     GetResult { payload: GetResultPayload::Stream(body.boxed()), meta, range, attributes }
 }
 
-impl fmt::Display for FailingStore {
+impl fmt::Display for FailingObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FailingStore({})", self.inner)
+        write!(f, "FailingObjects({})", self.inner)
     }
 }
 
 #[async_trait]
-impl ObjectStore for FailingStore {
+impl ObjectStore for FailingObjects {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let fault = self.plan.draw(Op::Put, location.as_ref());
         let put = async {
@@ -183,7 +183,7 @@ impl ObjectStore for FailingStore {
 #[derive(Debug)]
 struct FailingUpload {
     inner: Box<dyn MultipartUpload>,
-    store: FailingStore,
+    store: FailingObjects,
     location: Path,
 }
 
@@ -213,9 +213,9 @@ mod tests {
     use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
 
-    fn failing(fault: Fault, op: Op) -> (Arc<InMemory>, FailingStore) {
+    fn failing(fault: Fault, op: Op) -> (Arc<InMemory>, FailingObjects) {
         let inner = Arc::new(InMemory::new());
-        let store = FailingStore::new(inner.clone(), FaultPlan::new(move |call| (call.op == op).then_some(fault)));
+        let store = FailingObjects::new(inner.clone(), FaultPlan::new(move |call| (call.op == op).then_some(fault)));
         (inner, store)
     }
 

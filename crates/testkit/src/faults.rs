@@ -41,7 +41,7 @@ impl Op {
 
 /// One operation about to happen.
 #[derive(Clone, Debug)]
-pub struct Call<'a> {
+pub struct ObjectCall<'a> {
     /// How many there were before it.
     pub number: u64,
     pub op: Op,
@@ -67,7 +67,7 @@ pub enum Fault {
     StaleList,
 }
 
-type Plan = dyn Fn(&Call<'_>) -> Option<Fault> + Send + Sync;
+type Plan = dyn Fn(&ObjectCall<'_>) -> Option<Fault> + Send + Sync;
 
 /// Decides for each operation whether it fails. Cloning shares the count of operations.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ impl FaultPlan {
         FaultPlan::new(|_| None)
     }
 
-    pub fn new(plan: impl Fn(&Call<'_>) -> Option<Fault> + Send + Sync + 'static) -> FaultPlan {
+    pub fn new(plan: impl Fn(&ObjectCall<'_>) -> Option<Fault> + Send + Sync + 'static) -> FaultPlan {
         FaultPlan { calls: Arc::default(), plan: Arc::new(plan) }
     }
 
@@ -109,7 +109,7 @@ impl FaultPlan {
     /// Counts the operation and says how it fails.
     pub(crate) fn draw(&self, op: Op, key: &str) -> Option<Fault> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
-        (self.plan)(&Call { number, op, key })
+        (self.plan)(&ObjectCall { number, op, key })
     }
 
     /// How many operations there were.

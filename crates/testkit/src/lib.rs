@@ -1,5 +1,6 @@
-//! What the tests and benches of several crates need: an HTTP object server that speaks S3 and GCS, stores that count
-//! and that fail, a clock that only tests move, blocks filled from `synthetic`, and indices that no sound writer writes.
+//! What the tests and benches of several crates need: an HTTP object server that speaks S3 and GCS,
+//! object stores that count and that fail, a clock that only tests move, blocks filled from
+//! `synthetic`, and indices that no sound writer writes.
 //!
 //! For `dev-dependencies` only; nothing here is in the product. Units: bytes, milliseconds.
 
@@ -12,9 +13,9 @@ mod object_server;
 mod odd_index;
 
 pub use blocks::{write_block, write_fleet};
-pub use counting::{CountingStore, StoreCounts};
-pub use failing::FailingStore;
-pub use faults::{Call, Fault, FaultPlan, Op};
+pub use counting::{CountingObjects, ObjectCounts};
+pub use failing::FailingObjects;
+pub use faults::{Fault, FaultPlan, ObjectCall, Op};
 pub use mock_clock::MockClock;
 pub use object_server::{CreateOnly, ObjectServer, ServerCounts, ServerError, ServerSettings};
 pub use odd_index::{OddSeries, odd_index};

@@ -186,7 +186,8 @@ impl BlockMeta {
     /// Whether readers accept it.
     ///
     /// # Errors
-    /// `Unsupported` for versions other than 1 and resolutions that do not exist here, `Corrupt` for unusable times.
+    /// `Unsupported` for versions other than 1 and resolutions that do not exist here, `Corrupt`
+    /// for unusable times.
     pub fn validate(&self) -> Result<(), Error> {
         if self.version != 1 {
             return Err(unsupported(format!("version {} (only 1 is known)", self.version)));

@@ -13,7 +13,8 @@ pub enum NativeHistogram {
     Float(FloatHistogram),
 }
 
-/// Whether the counts of a message are floats. One that states no count has integers, all of them zero.
+/// Whether the counts of a message are floats. One that states no count has integers, all of them
+/// zero.
 fn has_float_counts(message: &pb::Histogram) -> bool {
     matches!(message.count, Some(Count::CountFloat(_)))
 }

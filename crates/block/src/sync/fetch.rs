@@ -44,7 +44,7 @@ pub struct MetaFetcher {
     settings: FetcherSettings,
     metrics: SyncMetrics,
     metas: Mutex<HashMap<BlockLocation, Arc<BlockMeta>>>,
-    marks: Mutex<HashMap<BlockLocation, Marks>>,
+    marks: Mutex<HashMap<BlockLocation, BlockMarks>>,
     /// Blocks left out by the last sync and their state, so that each change is told once.
     left_out: Mutex<HashMap<BlockLocation, &'static str>>,
     /// Whether it was told that metas cannot be kept locally.
@@ -65,7 +65,7 @@ struct Listed {
 
 /// The marks of a block as they were read last.
 #[derive(Clone, Debug, Default)]
-struct Marks {
+struct BlockMarks {
     deletion: Option<ReadMark<DeletionMark>>,
     no_compact: Option<ReadMark<NoCompactMark>>,
     no_downsample: Option<ReadMark<NoDownsampleMark>>,
@@ -313,10 +313,10 @@ impl MetaFetcher {
     }
 
     /// What is known of the marks, and the failure if that is not all.
-    async fn load_marks(&self, location: &BlockLocation, listed: &Listed) -> (Marks, Option<Error>) {
+    async fn load_marks(&self, location: &BlockLocation, listed: &Listed) -> (BlockMarks, Option<Error>) {
         let known = lock(&self.marks).get(location).cloned().unwrap_or_default();
         let mut failure = None;
-        let marks = Marks {
+        let marks = BlockMarks {
             deletion: self.load_mark(location, &listed.deletion, known.deletion, &mut failure).await,
             no_compact: self.load_mark(location, &listed.no_compact, known.no_compact, &mut failure).await,
             no_downsample: self.load_mark(location, &listed.no_downsample, known.no_downsample, &mut failure).await,

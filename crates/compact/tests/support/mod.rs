@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use model::{BlockId, Clock, Matcher, Resolution, TimeRange, TimestampMs};
 use prometheus::Registry;
 use synthetic::Fleet;
-use testkit::{CountingStore, FailingStore, FaultPlan};
+use testkit::{CountingObjects, FailingObjects, FaultPlan};
 use tsdb::block_builder::BlockFiles;
 use tsdb::index::Index;
 use tsdb::meta::BlockMeta;
@@ -145,7 +145,7 @@ impl World {
 
     /// A run that meets faults; it may fail.
     pub(crate) async fn run_with(&self, plan: FaultPlan) {
-        let failing = Arc::new(FailingStore::new(Arc::clone(&self.store), plan));
+        let failing = Arc::new(FailingObjects::new(Arc::clone(&self.store), plan));
         // what becomes of a run that meets faults is what the caller asks
         let _ = self.compactor_over(failing, Settings::default()).run_once().await;
     }
@@ -159,14 +159,14 @@ impl World {
 
     /// A run that goes well; how many times it listed the bucket or a part of it.
     pub(crate) async fn run_counting_listings(&self, settings: Settings) -> u64 {
-        let counting = Arc::new(CountingStore::new(Arc::clone(&self.store)));
+        let counting = Arc::new(CountingObjects::new(Arc::clone(&self.store)));
         self.compactor_over(Arc::clone(&counting) as Arc<dyn ObjectStore>, settings).run_once().await.unwrap();
         counting.counts().lists
     }
 
     /// A run that may meet faults.
     pub(crate) async fn run_under(&self, plan: FaultPlan, settings: Settings) -> compact::Result<()> {
-        let failing = Arc::new(FailingStore::new(Arc::clone(&self.store), plan));
+        let failing = Arc::new(FailingObjects::new(Arc::clone(&self.store), plan));
         self.compactor_over(failing, settings).run_once().await
     }
 

@@ -42,7 +42,7 @@ pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, choice: Choice)
 
 /// After one sample of a replica, up to another.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct Between {
     after: i64,
     to: i64,
 }
@@ -77,7 +77,7 @@ struct Walk<'a, C: CounterColumn> {
     looked_at: Vec<usize>,
     given: Option<Given<C::Value>>,
     /// Where the reset lies that was shown last.
-    shown: Option<Span>,
+    shown: Option<Between>,
     out: C,
 }
 
@@ -162,7 +162,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Where a reset lies between what was given last and `pick`, if it has to show and can; `begin` is the first
     /// sample of the replica after what was given last.
-    fn reset_between(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> Option<Span> {
+    fn reset_between(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> Option<Between> {
         let Pick { replica, index, t } = pick;
         let column = &self.replicas[replica].column;
         if !C::fell(&column.value(index), &given.value) {
@@ -170,7 +170,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         }
         let is_reset = index > 0 && self.is_reset(replica, index);
         let after = if is_reset { column.time(index - 1).max(given.pick.t) } else { given.pick.t };
-        let span = Span { after, to: t };
+        let span = Between { after, to: t };
         if is_reset && !self.is_shown(given, pick) {
             return Some(span);
         }
@@ -248,7 +248,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
                 return Told::NoReset;
             }
         }
-        let span = Span { after: given.pick.t, to: pick.t };
+        let span = Between { after: given.pick.t, to: pick.t };
         let others = (0..self.replicas.len()).filter(|other| *other != pick.replica && *other != given.pick.replica);
         let seen: Vec<bool> = others.filter_map(|other| self.saw_another(other, span)).collect();
         match &seen[..] {
@@ -260,7 +260,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Whether a replica that saw a reset in a span of time, or over it, which does not show yet, saw it between two
     /// scrapes.
-    fn saw_another(&self, replica: usize, span: Span) -> Option<bool> {
+    fn saw_another(&self, replica: usize, span: Between) -> Option<bool> {
         if self.late[replica] {
             return None;
         }
@@ -398,11 +398,11 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         if !column.is_reset(at) {
             return false;
         }
-        let span = Span { after: column.time(at - 1), to: column.time(at) };
+        let span = Between { after: column.time(at - 1), to: column.time(at) };
         joints.binary_search(&span.to).is_err() || self.others_agree(replica, span)
     }
 
-    fn others_agree(&self, replica: usize, span: Span) -> bool {
+    fn others_agree(&self, replica: usize, span: Between) -> bool {
         let mut is_denied = false;
         for (_, Replica { column, .. }) in self.replicas.iter().enumerate().filter(|(other, _)| *other != replica) {
             let begin = column.first_after(span.after);

@@ -21,7 +21,7 @@ const FRAME_BYTES: usize = 1 << 20;
 const MAX_SAMPLES_BYTES: usize = 2 << 30;
 
 /// Where series come from.
-pub(super) enum Source {
+pub(super) enum RemoteSeries {
     Frames {
         body: Response,
         decoder: FrameDecoder,
@@ -33,12 +33,12 @@ pub(super) enum Source {
     },
 }
 
-impl Source {
-    pub(super) fn frames(body: Response) -> Source {
-        Source::Frames { body, decoder: FrameDecoder::default() }
+impl RemoteSeries {
+    pub(super) fn frames(body: Response) -> RemoteSeries {
+        RemoteSeries::Frames { body, decoder: FrameDecoder::default() }
     }
 
-    pub(super) async fn samples(body: Response, budget: &Budget) -> Result<Source> {
+    pub(super) async fn samples(body: Response, budget: &Budget) -> Result<RemoteSeries> {
         let mut held = budget.reserve("answer to a remote read without streaming");
         let body = read_body(body, &mut held).await?;
         let limit = usize::try_from(budget.limit().saturating_sub(budget.used())).unwrap_or(usize::MAX);
@@ -49,16 +49,16 @@ impl Source {
         };
         let samples: usize = result.timeseries.iter().map(|s| s.samples.len() + 8 * s.histograms.len()).sum();
         held.resize((samples * size_of::<pb::Sample>()) as u64)?;
-        Ok(Source::Samples { series: result.timeseries.into_iter(), _held: held })
+        Ok(RemoteSeries::Samples { series: result.timeseries.into_iter(), _held: held })
     }
 
     /// The next series that arrived together; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Vec<Incoming>>> {
+    async fn next(&mut self) -> Result<Option<Vec<Received>>> {
         match self {
-            Source::Samples { series, .. } => Ok(series.next().map(|one| vec![Incoming::Samples(one)])),
-            Source::Frames { body, decoder } => loop {
+            RemoteSeries::Samples { series, .. } => Ok(series.next().map(|one| vec![Received::Samples(one)])),
+            RemoteSeries::Frames { body, decoder } => loop {
                 if let Some(message) = decoder.next_message()? {
-                    return Ok(Some(message.chunked_series.into_iter().map(Incoming::Chunks).collect()));
+                    return Ok(Some(message.chunked_series.into_iter().map(Received::Chunks).collect()));
                 }
                 match body.chunk().await.map_err(|e| Error::from(crate::Error::from(e)))? {
                     Some(piece) => decoder.feed(&piece),
@@ -72,13 +72,18 @@ impl Source {
     }
 }
 
-enum Incoming {
+enum Received {
     Chunks(pb::ChunkedSeries),
     Samples(pb::TimeSeries),
 }
 
 /// Streams the source as the request wants it.
-pub(super) fn stream(source: Source, sorter: ResortByRun, external: Labels, request: &SeriesRequest) -> FrameStream {
+pub(super) fn stream(
+    source: RemoteSeries,
+    sorter: ResortByRun,
+    external: Labels,
+    request: &SeriesRequest,
+) -> FrameStream {
     let reader = Reader {
         source,
         sorter,
@@ -103,7 +108,7 @@ pub(super) fn stream(source: Source, sorter: ResortByRun, external: Labels, requ
 }
 
 struct Reader {
-    source: Source,
+    source: RemoteSeries,
     sorter: ResortByRun,
     external: Labels,
     shard: Option<Shard>,
@@ -170,12 +175,12 @@ impl Reader {
         Ok(())
     }
 
-    fn convert(&self, incoming: Incoming) -> Result<Series> {
+    fn convert(&self, incoming: Received) -> Result<Series> {
         let (labels, chunks) = match incoming {
-            Incoming::Chunks(series) => {
+            Received::Chunks(series) => {
                 (wire::labels_from_wire(&series.labels), chunks::from_wire(series.chunks, self.newer_encodings))
             }
-            Incoming::Samples(series) => {
+            Received::Samples(series) => {
                 (wire::labels_from_wire(&series.labels), rechunk::encode(&series.samples, &series.histograms))
             }
         };

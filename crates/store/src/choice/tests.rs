@@ -4,14 +4,14 @@ const HOUR: i64 = 3_600_000;
 
 /// `5m 0-48 a,b` is a block of that resolution over those hours, made of blocks named `a` and `b`; with `marked` after
 /// it is to be deleted.
-fn spans(text: &str) -> Vec<Span> {
+fn spans(text: &str) -> Vec<Candidate> {
     let parse = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let resolution = Resolution::ALL.into_iter().find(|r| r.to_string() == words[0]).unwrap();
         let sources = words.get(2).map_or(Vec::new(), |s| s.split(',').map(source).collect());
-        Span { range: range(words[1]), resolution, sources, marked: words.get(3) == Some(&"marked") }
+        Candidate { range: range(words[1]), resolution, sources, marked: words.get(3) == Some(&"marked") }
     };
-    let mut all: Vec<Span> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse).collect();
+    let mut all: Vec<Candidate> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse).collect();
     all.sort_by_key(|s| s.range.start);
     all
 }
@@ -127,11 +127,11 @@ fn what_is_marked_for_deletion_is_no_reason_to_leave_out_a_coarser_block() {
 #[test]
 fn a_gap_that_ends_in_a_window_is_answered_to_the_end_of_that_window() {
     let minutes = |start: i64, end: i64| TimeRange::new(start * 60_000, end * 60_000);
-    let block = |range, resolution| Span { range, resolution, sources: Vec::new(), marked: false };
+    let block = |range, resolution| Candidate { range, resolution, sources: Vec::new(), marked: false };
     let blocks = [block(minutes(0, 180), OneHour), block(minutes(75, 180), Raw)];
     let wanted = |end| Wanted { range: minutes(0, end), coarsest: Raw, fallback: Spans::all() };
-    assert_eq!(choose(&blocks, &wanted(180))[0], Choice { index: 0, range: minutes(-120, 120) });
-    assert_eq!(choose(&blocks, &wanted(90))[0], Choice { index: 0, range: minutes(-120, 120) });
+    assert_eq!(choose(&blocks, &wanted(180))[0], Chosen { index: 0, range: minutes(-120, 120) });
+    assert_eq!(choose(&blocks, &wanted(90))[0], Chosen { index: 0, range: minutes(-120, 120) });
 }
 
 #[test]
@@ -139,10 +139,10 @@ fn coarser_blocks_reach_beyond_the_range_by_their_windows() {
     let blocks = spans("1h 0-48\n1h 48-96\nraw 96-144");
     let wanted = |text: &str, coarsest| Wanted { range: range(text), coarsest, fallback: Spans::all() };
     let chosen = choose(&blocks, &wanted("49-50", Raw));
-    let reach = |index| Choice { index, range: TimeRange::new(47 * HOUR, 51 * HOUR) };
+    let reach = |index| Chosen { index, range: TimeRange::new(47 * HOUR, 51 * HOUR) };
     assert_eq!(chosen, [reach(0), reach(1)]);
     let allowed = choose(&blocks, &wanted("49-50", OneHour));
-    assert_eq!(allowed, [Choice { index: 1, range: range("49-50") }]);
+    assert_eq!(allowed, [Chosen { index: 1, range: range("49-50") }]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use parquet_block::ParquetBlockWriter;
 use prometheus::Registry;
 use storeapi::conformance::{Samples, float_series};
 use storeapi::{Frame, SeriesRequest, Store};
-use testkit::{CountingStore, FailingStore, FaultPlan};
+use testkit::{CountingObjects, FailingObjects, FaultPlan};
 use tsdb::chunk::decode_floats;
 use tsdb::index::{ChunkMeta, IndexWriter};
 use tsdb::meta::{BlockMeta, File};
@@ -127,7 +127,7 @@ pub(super) fn series(pairs: &[(&str, &str)], samples: &Samples) -> Series {
 }
 
 pub(super) struct TestBucket {
-    pub(super) store: CountingStore,
+    pub(super) store: CountingObjects,
     pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -139,7 +139,7 @@ impl TestBucket {
     }
 
     pub(super) fn with_clock(clock: Arc<dyn Clock>) -> TestBucket {
-        TestBucket { store: CountingStore::new(Arc::new(InMemory::new())), registry: Registry::new(), clock }
+        TestBucket { store: CountingObjects::new(Arc::new(InMemory::new())), registry: Registry::new(), clock }
     }
 
     fn bucket(&self, registry: &Registry) -> Bucket {
@@ -153,7 +153,7 @@ impl TestBucket {
 
     /// A gateway whose requests to the bucket fail as planned.
     pub(super) fn failing_gateway(&self, settings: Settings, plan: FaultPlan) -> Gateway {
-        let store = Arc::new(FailingStore::new(Arc::new(self.store.clone()), plan));
+        let store = Arc::new(FailingObjects::new(Arc::new(self.store.clone()), plan));
         let metrics = BucketMetrics::new(&self.registry).unwrap();
         let quick = BucketSettings { backoff: Duration::from_millis(1), ..BucketSettings::default() };
         let bucket = Bucket::new(store, quick, metrics, Arc::clone(&self.clock));

@@ -21,8 +21,8 @@ const FRAME_BYTES: usize = 1 << 20;
 
 /// Merges the feeds, of which all chunks count or those that are to be kept; at most `limit` series, 0 = all.
 pub(super) fn merge(feeds: Vec<(Feed, Option<Arc<Keep>>)>, strategy: PartialResponse, limit: u64) -> FrameStream {
-    let source = |(feed, keep)| Source { feed: Some(feed), keep, series: Vec::new().into_iter() };
-    let merge = Merge {
+    let source = |(feed, keep)| EndpointSource { feed: Some(feed), keep, series: Vec::new().into_iter() };
+    let merge = EndpointMerge {
         sources: feeds.into_iter().map(source).collect(),
         heads: None,
         notes: VecDeque::new(),
@@ -41,7 +41,7 @@ pub(super) fn merge(feeds: Vec<(Feed, Option<Arc<Keep>>)>, strategy: PartialResp
     .boxed()
 }
 
-struct Source {
+struct EndpointSource {
     /// `None` once it ended or failed.
     feed: Option<Feed>,
     /// `None`: all that it sends counts.
@@ -56,7 +56,7 @@ struct Pulled {
     notes: Vec<Frame>,
 }
 
-impl Source {
+impl EndpointSource {
     async fn pull(&mut self, strategy: PartialResponse) -> Result<Pulled> {
         let mut pulled = Pulled::default();
         loop {
@@ -84,8 +84,8 @@ impl Source {
     }
 }
 
-struct Merge {
-    sources: Vec<Source>,
+struct EndpointMerge {
+    sources: Vec<EndpointSource>,
     /// `None` until every source gave its first series.
     heads: Option<KWay<Series>>,
     notes: VecDeque<Frame>,
@@ -95,7 +95,7 @@ struct Merge {
     left: u64,
 }
 
-impl Merge {
+impl EndpointMerge {
     async fn next(&mut self) -> Result<Option<Frame>> {
         if self.heads.is_none() {
             self.heads = Some(self.start().await?);

@@ -1,0 +1,56 @@
+//! Why a block cannot be read, and who is to blame.
+
+use std::error::Error as _;
+
+use storeapi::{Error, Kind};
+
+/// Why a block cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlockError {
+    #[error(transparent)]
+    Tsdb(#[from] block::Error),
+    #[error("{}", in_one_line(.0))]
+    Parquet(#[from] parquet_block::Error),
+    /// Not the block's fault.
+    #[error(transparent)]
+    Request(#[from] Error),
+}
+
+impl BlockError {
+    pub(crate) fn kind(&self) -> Kind {
+        use parquet_block::ErrorKind as Parquet;
+        match self {
+            BlockError::Request(error) => error.kind(),
+            BlockError::Tsdb(error) => match error.kind() {
+                block::Kind::Unavailable | block::Kind::Denied | block::Kind::Unordered => Kind::Unavailable,
+                block::Kind::Limit => Kind::Limit,
+                block::Kind::Internal => Kind::Internal,
+                // What the catalog lists is there and readable, unless it is broken.
+                _ => Kind::Corrupt,
+            },
+            BlockError::Parquet(error) => match error.kind() {
+                Parquet::Unavailable => Kind::Unavailable,
+                _ => Kind::Corrupt,
+            },
+        }
+    }
+
+    pub(crate) fn is_missing_file(&self) -> bool {
+        match self {
+            BlockError::Tsdb(error) => error.kind() == block::Kind::NotFound,
+            BlockError::Parquet(error) => error.kind() == parquet_block::ErrorKind::NotFound,
+            BlockError::Request(_) => false,
+        }
+    }
+}
+
+/// An error with its causes.
+fn in_one_line(error: &parquet_block::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

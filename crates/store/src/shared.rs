@@ -1,0 +1,57 @@
+//! What all requests share: the bucket, its caches, the budget.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use block::{Bucket, HeaderCache, TombstoneCache};
+use model::{BlockId, Budget, Clock};
+use parquet_block::FooterCache;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) bucket: Bucket,
+    pub(crate) headers: HeaderCache,
+    pub(crate) footers: FooterCache,
+    pub(crate) tombstones: TombstoneCache,
+    /// Blocks whose header was loaded once: another load tells that the cache had no room.
+    pub(crate) loaded: Mutex<HashSet<BlockId>>,
+    /// Bounds how many blocks are opened at a time.
+    pub(crate) opening: Semaphore,
+    pub(crate) budget: Budget,
+    pub(crate) metrics: Metrics,
+    pub(crate) downloaded_bytes_limit: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    /// Counts a look-up in the cache of headers.
+    pub(crate) fn header_used(&self, block: BlockId, was_loaded: bool) {
+        let metrics = &self.metrics;
+        metrics.cache_requests.inc();
+        if was_loaded {
+            metrics.cache_added.inc();
+            if !self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(block) {
+                metrics.cache_evicted.inc();
+            }
+        } else {
+            metrics.cache_hits.inc();
+        }
+        metrics.cache_items.set(self.headers.blocks() as f64);
+        metrics.cache_bytes.set(self.headers.bytes() as f64);
+    }
+
+    /// Whether the header is in the cache, as far as is known.
+    pub(crate) fn was_loaded(&self, block: BlockId) -> bool {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
+    }
+
+    /// Forgets a block that is no longer served.
+    pub(crate) async fn forget(&self, block: BlockId) {
+        self.headers.remove(block).await;
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).remove(&block);
+    }
+}
