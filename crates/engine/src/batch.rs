@@ -13,18 +13,19 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type};
 use datafusion::common::Result;
+use futures::stream::BoxStream;
 use model::FloatHistogram;
 use promql::kernels::MixedColumn;
 use promql::kernels::aggregate::for_each_bit;
 use promql::kernels::native::{Operand, Value};
 
-use crate::context::QueryContext;
+use crate::histograms::{HistogramTable, Histograms, histogram_bytes};
 
 /// Values a batch holds at least before it is passed on, so that it stays in the cache.
 const TARGET_VALUES: usize = 65_536;
 
-/// The native histograms of a row, by step.
-pub(crate) type Histograms = Box<[Option<Arc<FloatHistogram>>]>;
+pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
+pub(crate) type RowStream = BoxStream<'static, Result<Rows>>;
 
 /// Rows of series over the steps of one grid. A present step is a histogram where the row has one for it, else a float.
 #[derive(Debug, Default)]
@@ -290,8 +291,8 @@ impl Rows {
         Arc::new(Schema::new(vec![series, drop_name, Arc::new(values), histograms]))
     }
 
-    /// The Arrow form; values are moved, bitmaps packed, histograms left with the query.
-    pub(crate) fn into_batch(self, schema: SchemaRef, query: &QueryContext) -> Result<RecordBatch> {
+    /// The Arrow form; values are moved, bitmaps packed, histograms left in the table.
+    pub(crate) fn into_batch(self, schema: SchemaRef, table: &HistogramTable) -> Result<RecordBatch> {
         let cells = self.len() * self.steps;
         let packed = pack(&self.present, self.steps, self.len());
         let validity = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(packed), 0, cells));
@@ -301,7 +302,7 @@ impl Rows {
         let drop_name = BooleanArray::from(self.drop_name);
         let histograms = match self.histograms.is_empty() {
             true => UInt32Array::new_null(series.len()),
-            false => self.histograms.into_iter().map(|row| row.map(|row| query.put_histograms(row))).collect(),
+            false => self.histograms.into_iter().map(|row| row.map(|row| table.put(row))).collect(),
         };
         let columns: [Arc<dyn Array>; 4] =
             [Arc::new(series), Arc::new(drop_name), Arc::new(list), Arc::new(histograms)];
@@ -309,7 +310,7 @@ impl Rows {
     }
 
     /// From the Arrow form; values are moved when nobody else holds them.
-    pub(crate) fn from_batch(batch: RecordBatch, query: &QueryContext) -> Rows {
+    pub(crate) fn from_batch(batch: RecordBatch, table: &HistogramTable) -> Rows {
         let series = batch.column(0).as_primitive::<UInt32Type>().values().to_vec();
         let drop_name: Vec<bool> = batch.column(1).as_boolean().values().iter().collect();
         let list = batch.column(2).as_fixed_size_list();
@@ -317,7 +318,7 @@ impl Rows {
         let ids = batch.column(3).as_primitive::<UInt32Type>();
         let histograms = match ids.null_count() == ids.len() {
             true => Vec::new(),
-            false => ids.iter().map(|id| query.take_histograms(id?)).collect(),
+            false => ids.iter().map(|id| table.take(id?)).collect(),
         };
         let array = list.values().as_primitive::<Float64Type>().clone();
         drop(batch);
@@ -329,16 +330,6 @@ impl Rows {
         let values = values.into_inner().into_vec::<f64>().unwrap_or_else(|b| b.typed_data::<f64>().to_vec());
         Rows { steps, series, drop_name, values, present, histograms }
     }
-}
-
-/// Roughly what the histograms of a row hold; those shared with other rows count in each.
-pub(crate) fn histogram_bytes(row: &[Option<Arc<FloatHistogram>>]) -> usize {
-    let buckets = |h: &Arc<FloatHistogram>| {
-        let spans = h.positive_spans.len() + h.negative_spans.len();
-        let counts = h.positive_buckets.len() + h.negative_buckets.len() + h.custom_values.len();
-        size_of::<FloatHistogram>() + (spans + counts) * 8
-    };
-    size_of_val(row) + row.iter().flatten().map(buckets).sum::<usize>()
 }
 
 /// Of the columns that are the same for all grids.
@@ -426,8 +417,8 @@ mod tests {
             }
             let (series, drop_name) = (rows.series.clone(), rows.drop_name.clone());
             let (values, present) = (rows.values.clone(), rows.present.clone());
-            let query = crate::context::tests::context();
-            let back = Rows::from_batch(rows.into_batch(Rows::schema(steps), &query).unwrap(), &query);
+            let table = HistogramTable::default();
+            let back = Rows::from_batch(rows.into_batch(Rows::schema(steps), &table).unwrap(), &table);
             prop_assert_eq!(back.series, series);
             prop_assert_eq!(back.drop_name, drop_name);
             prop_assert_eq!(back.values, values);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 use model::{Labels, METRIC_NAME};
 use promql::ast::Span;
 use promql::kernels::notes::{Notes, Severity};
@@ -11,9 +11,11 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::annotations::Annotations;
-use crate::batch::{Histograms, Rows};
+use crate::batch::Rows;
+use crate::error::{QueryError, execution, fail};
+use crate::histograms::HistogramTable;
 use crate::samples::SampleCounter;
-use crate::{QueryError, SeriesSource};
+use crate::source::SeriesSource;
 
 pub(crate) const CANCELED: &str = "query was canceled in expression evaluation";
 pub(crate) const TIMED_OUT: &str = "query timed out in expression evaluation";
@@ -35,10 +37,9 @@ pub(crate) struct QueryContext {
     pub(crate) samples: Option<SampleCounter>,
     /// Operators are measured.
     pub(crate) analyze: bool,
+    pub(crate) histograms: HistogramTable,
     stop: Stop,
     labels: RwLock<Vec<Labels>>,
-    /// Histograms on their way from one operator to the next, by id.
-    histograms: Mutex<Vec<Option<Histograms>>>,
     annotations: Mutex<Annotations>,
     held_samples: AtomicU64,
     decoded_samples: AtomicU64,
@@ -88,9 +89,9 @@ impl QueryContext {
             workers,
             samples,
             analyze,
+            histograms: HistogramTable::default(),
             stop,
             labels: RwLock::default(),
-            histograms: Mutex::default(),
             annotations: Mutex::default(),
             held_samples: AtomicU64::new(0),
             decoded_samples: AtomicU64::new(0),
@@ -119,17 +120,6 @@ impl QueryContext {
 
     pub(crate) fn label(&self, id: u32) -> Labels {
         self.labels.read().unwrap_or_else(PoisonError::into_inner)[id as usize].clone()
-    }
-
-    /// Keeps the histograms of a row until they are taken by this id.
-    pub(crate) fn put_histograms(&self, row: Histograms) -> u32 {
-        let mut table = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
-        table.push(Some(row));
-        table.len() as u32 - 1
-    }
-
-    pub(crate) fn take_histograms(&self, id: u32) -> Option<Histograms> {
-        self.histograms.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id as usize)?.take()
     }
 
     pub(crate) fn take_annotations(&self) -> Annotations {
@@ -193,40 +183,13 @@ pub(crate) fn metric_name(labels: &Labels) -> String {
     String::from_utf8_lossy(labels.metric_name().unwrap_or_default()).into_owned()
 }
 
-/// A query error as DataFusion carries it.
-pub(crate) fn fail(error: QueryError) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
-
-pub(crate) fn execution(message: impl Into<String>) -> DataFusionError {
-    fail(QueryError::Execution(message.into()))
-}
-
-/// The query error inside an error of DataFusion.
-pub(crate) fn query_error(error: DataFusionError) -> QueryError {
-    match error {
-        DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
-            Ok(query) => *query,
-            Err(other) => QueryError::Internal(other.to_string()),
-        },
-        DataFusionError::Context(_, inner) => query_error(*inner),
-        DataFusionError::Shared(inner) => match inner.as_ref() {
-            DataFusionError::External(e) => match e.downcast_ref::<QueryError>() {
-                Some(query) => query.clone(),
-                None => QueryError::Internal(e.to_string()),
-            },
-            other => QueryError::Internal(other.to_string()),
-        },
-        other => QueryError::Internal(other.to_string()),
-    }
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::error::query_error;
 
     /// A query without data.
-    pub(crate) fn context() -> QueryContext {
+    fn context() -> QueryContext {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let around = Surroundings {
             source: Arc::new(crate::source::memory::MemorySource::default()),

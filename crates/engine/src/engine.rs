@@ -21,13 +21,15 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT, query_error};
+use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT};
+use crate::error::{QueryError, query_error};
 use crate::exec::rows_of;
 use crate::lower::{Lowering, totals_only};
 use crate::memory::QueryMemory;
+use crate::operation::Operation;
+use crate::output::{Answer, Detail, Query, Stats, Value};
 use crate::result::{self, Collected, Part, Shape};
 use crate::samples::{Attribution, SampleCounter};
-use crate::{Answer, Detail, Operation, Query, QueryError, Stats, Value};
 
 /// What holds for all queries of a process.
 #[derive(Clone, Debug)]
@@ -172,7 +174,7 @@ impl Engine {
     pub fn explain(&self, query: &Query) -> Result<Operation, QueryError> {
         let run = Run { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
         let expr = run.parse(&query.text)?;
-        if let ExprKind::String(literal) = &without_parens(&expr).kind {
+        if let ExprKind::String(literal) = &expr.unwrap_parens().kind {
             let name = format!("String: {}", quote(&literal.value));
             return Ok(Operation { name, measured: None, inputs: Vec::new() });
         }
@@ -283,7 +285,7 @@ impl Run {
     async fn answer(self, query: Query) -> Result<Answer, QueryError> {
         let began = Instant::now();
         let expr = self.parse(&query.text)?;
-        if let ExprKind::String(literal) = &without_parens(&expr).kind
+        if let ExprKind::String(literal) = &expr.unwrap_parens().kind
             && query.grid.is_instant()
         {
             let value = String::from_utf8_lossy(&literal.value).into_owned();
@@ -375,13 +377,6 @@ async fn gather(
         collected.push((part, held));
     }
     Ok(collected)
-}
-
-pub(crate) fn without_parens(expr: &Expr) -> &Expr {
-    match &expr.kind {
-        ExprKind::Paren(inner) => without_parens(inner),
-        _ => expr,
-    }
 }
 
 #[cfg(test)]

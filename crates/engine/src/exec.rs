@@ -8,7 +8,6 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
@@ -23,17 +22,13 @@ use datafusion::physical_plan::{
     PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream,
 };
 use futures::future::{Either, select};
-use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryFutureExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use crate::batch::Rows;
+use crate::batch::{BatchStream, RowStream, Rows};
 use crate::context::QueryContext;
 use crate::operation::Meter;
-
-pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
-pub(crate) type RowStream = BoxStream<'static, Result<Rows>>;
 
 /// A physical operator that gives rows over the steps of a grid.
 pub(crate) trait Operator: fmt::Debug + Send + Sync + 'static {
@@ -88,7 +83,7 @@ impl<T: Operator> BatchOperator for T {
     fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
         let (schema, query) = (Arc::clone(&inputs.schema), Arc::clone(&inputs.query));
         let rows = some_rows(self.run(partition, inputs)?);
-        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema), &query)).boxed())
+        Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema), &query.histograms)).boxed())
     }
 
     fn rows(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<Option<RowStream>> {
@@ -148,7 +143,7 @@ pub(crate) fn rows_of(
         }
     }
     let (batches, query) = (plan.execute(partition, Arc::clone(task))?, Arc::clone(query));
-    Ok(batches.map_ok(move |batch| Rows::from_batch(batch, &query)).boxed())
+    Ok(batches.map_ok(move |batch| Rows::from_batch(batch, &query.histograms)).boxed())
 }
 
 impl DisplayAs for PromExec {

@@ -16,18 +16,21 @@ use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison
 use promql::kernels::labels::check_count_values_label;
 use promql::kernels::window::Steps;
 
+use crate::Dedup;
 use crate::context::METADATA_LABELS;
 use crate::downsampled::Treatment;
+use crate::error::QueryError;
+use crate::grid::{Grid, StepGrid};
 use crate::ops::distinct::Equal;
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};
 use crate::ops::raw::Frame;
 use crate::ops::select_k::Choice;
 use crate::ops::window::{WindowFunction, WindowSpec};
-use crate::plan::{Kind, PromNode, PromOp, StepGrid};
+use crate::plan::{Kind, PromNode, PromOp};
 use crate::read::Reading;
 use crate::samples::Attribution;
-use crate::{Dedup, Grid, QueryError, Select};
+use crate::source::Select;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -142,9 +145,9 @@ impl Lowering {
     pub(crate) fn root(&self, expr: &Expr) -> Result<PromNode> {
         let step = if self.grid.step_ms == 0 { 1 } else { self.grid.step_ms };
         let grid = StepGrid { start: self.grid.start_ms, step, count: self.grid.steps() };
-        if matches!(strip(expr).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_)) {
+        if matches!(expr.unwrap_parens().kind, ExprKind::Matrix(_) | ExprKind::Subquery(_)) {
             let range = Lowering { counted: Attribution::VALUE, ..self.clone() };
-            return range.raw(strip(expr), grid);
+            return range.raw(expr.unwrap_parens(), grid);
         }
         let node = self.lower(expr, grid, &Above::default())?;
         if node.kind == Kind::Scalar {
@@ -178,7 +181,7 @@ impl Lowering {
     }
 
     fn lower(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
-        let literal = matches!(strip(expr).kind, ExprKind::Number(_) | ExprKind::String(_));
+        let literal = matches!(expr.unwrap_parens().kind, ExprKind::Number(_) | ExprKind::String(_));
         if grid.count > 1 && !literal && self.is_invariant(expr) {
             let once = Lowering { counted: self.counted.repeated(grid.count), ..self.clone() };
             let once = once.lower_at(expr, StepGrid::at(grid.start), above)?;
@@ -324,7 +327,7 @@ impl Lowering {
 
     /// Lowers a matrix selector or a subquery to where its samples come from.
     fn range_input(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<RangeInput> {
-        match &strip(expr).kind {
+        match &expr.unwrap_parens().kind {
             ExprKind::Matrix(matrix) => self.matrix(matrix, grid, above),
             ExprKind::Subquery(subquery) => self.subquery(subquery, grid, above),
             _ => Err(QueryError::Internal("a range vector is needed here".to_owned())),
@@ -402,7 +405,7 @@ impl Lowering {
             }
             // Of a selector it gives the samples' own times, of anything else those of evaluation.
             ExprKind::Call(call) if call.func == "timestamp" => {
-                matches!(strip(&call.args[0]).kind, ExprKind::Vector(_)) && self.is_invariant(&call.args[0])
+                matches!(call.args[0].unwrap_parens().kind, ExprKind::Vector(_)) && self.is_invariant(&call.args[0])
             }
             ExprKind::Call(call) => {
                 // what only depends on the query is a number to it
@@ -518,7 +521,7 @@ impl Lowering {
     }
 
     fn aggregation(&self, aggregation: &Aggregation, span: Span, grid: StepGrid) -> Result<PromNode> {
-        let above = Above::function(aggregation_name(aggregation.op));
+        let above = Above::function(aggregation.op.as_str());
         let grouping = Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
         let by_name = !grouping.without && grouping.labels.iter().any(|l| l == METRIC_NAME);
         let simple = match aggregation.op {
@@ -538,7 +541,7 @@ impl Lowering {
             if let PromOp::Selector { spec, .. } = &mut input.op {
                 spec.names_matter = grouping.without || by_metadata;
             }
-            let op = PromOp::Aggregate { kind, grouping, span: strip(&aggregation.expr).span };
+            let op = PromOp::Aggregate { kind, grouping, span: aggregation.expr.unwrap_parens().span };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(!by_name));
         }
         let param = aggregation.param.as_deref();
@@ -549,13 +552,13 @@ impl Lowering {
             let op = PromOp::CountValues { grouping, label: label.to_vec() };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(false));
         }
-        let param_span = strip(param).span;
+        let param_span = param.unwrap_parens().span;
         let one_name = input.one_name;
         let inside = Lowering { in_param: true, ..self.clone() };
         let scalar = inside.lower(param, grid, &Above::default())?;
         let (op, one_name) = match aggregation.op {
             AggregateOp::Quantile => {
-                (PromOp::Quantile { grouping, span: strip(&aggregation.expr).span, param_span }, !by_name)
+                (PromOp::Quantile { grouping, span: aggregation.expr.unwrap_parens().span, param_span }, !by_name)
             }
             other => {
                 let choice = match other {
@@ -573,7 +576,7 @@ impl Lowering {
     /// A function over its windows.
     fn window(&self, function: WindowFunction, input: RangeInput, call: &Call, params: Vec<PromNode>) -> PromNode {
         let is_range = |e: &&Expr| matches!(e.kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
-        let args = || call.args.iter().map(strip);
+        let args = || call.args.iter().map(Expr::unwrap_parens);
         // Prometheus tells the first argument whatever it is, and forgets where subqueries stand.
         let span = args().next().map_or(Span::default(), |first| match first.kind {
             ExprKind::Subquery(_) => Span { start: 0, end: first.span.end },
@@ -622,15 +625,8 @@ fn distinct(node: PromNode, equal: Equal) -> PromNode {
     PromNode::vector(PromOp::Distinct { drop_names: false, equal }, vec![node], grid)
 }
 
-fn strip(expr: &Expr) -> &Expr {
-    match &expr.kind {
-        ExprKind::Paren(inner) => strip(inner),
-        _ => expr,
-    }
-}
-
 fn string(expr: &Expr) -> Result<&[u8]> {
-    match &strip(expr).kind {
+    match &expr.unwrap_parens().kind {
         ExprKind::String(literal) => Ok(&literal.value),
         _ => Err(QueryError::Internal("a string literal is needed here".to_owned())),
     }
@@ -642,7 +638,7 @@ fn names_one_metric(selector: &VectorSelector) -> bool {
 
 /// The labels that `absent` can know: those that an equality matcher, and no other, pins.
 fn absent_labels(expr: &Expr) -> Labels {
-    let matchers = match &strip(expr).kind {
+    let matchers = match &expr.unwrap_parens().kind {
         ExprKind::Vector(selector) => &selector.matchers,
         ExprKind::Matrix(matrix) => &matrix.selector.matchers,
         _ => return Labels::empty(),
@@ -662,23 +658,4 @@ fn absent_labels(expr: &Expr) -> Labels {
         builder.remove(name);
     }
     builder.build()
-}
-
-fn aggregation_name(op: AggregateOp) -> &'static str {
-    match op {
-        AggregateOp::Sum => "sum",
-        AggregateOp::Avg => "avg",
-        AggregateOp::Min => "min",
-        AggregateOp::Max => "max",
-        AggregateOp::Count => "count",
-        AggregateOp::Group => "group",
-        AggregateOp::Stddev => "stddev",
-        AggregateOp::Stdvar => "stdvar",
-        AggregateOp::Topk => "topk",
-        AggregateOp::Bottomk => "bottomk",
-        AggregateOp::Quantile => "quantile",
-        AggregateOp::CountValues => "count_values",
-        AggregateOp::Limitk => "limitk",
-        AggregateOp::LimitRatio => "limit_ratio",
-    }
 }

@@ -7,8 +7,7 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
 use model::{Budget, BudgetExceeded, Reservation};
 
-use crate::QueryError;
-use crate::context::fail;
+use crate::error::{QueryError, fail};
 
 /// Charges what the operators of one query hold to a [`Budget`]. What the plan needs at least is reserved before it
 /// runs, so that a query that cannot fit does no work, and one that is admitted gets that far.

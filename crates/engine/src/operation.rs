@@ -12,7 +12,7 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 use futures::{FutureExt, Stream, StreamExt};
 
-use crate::exec::BatchStream;
+use crate::batch::BatchStream;
 
 const BUSY: &str = "busy";
 const SERIES: &str = "series";

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{FloatHistogram, Labels};
+use model::Labels;
 
-use crate::{Operation, Points, SampleCounts, SeriesSource};
+use crate::grid::Grid;
+use crate::operation::Operation;
+use crate::points::Points;
+use crate::samples::SampleCounts;
+use crate::source::SeriesSource;
 
 /// How samples of replicas become one series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,41 +21,6 @@ pub enum Dedup {
     Penalty,
     /// All samples interleaved, equal timestamps once.
     Chain,
-}
-
-/// The points in time a query is evaluated at: `start, start + step, … ≤ end`. An instant query has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid {
-    pub start_ms: i64,
-    pub end_ms: i64,
-    /// 0 for an instant query.
-    pub step_ms: i64,
-}
-
-impl Grid {
-    pub fn instant(t_ms: i64) -> Grid {
-        Grid { start_ms: t_ms, end_ms: t_ms, step_ms: 0 }
-    }
-
-    pub fn is_instant(self) -> bool {
-        self.step_ms == 0
-    }
-
-    /// How many points in time: 0 when the end is before the start.
-    pub fn steps(self) -> usize {
-        if self.step_ms <= 0 {
-            return 1;
-        }
-        if self.end_ms < self.start_ms {
-            return 0;
-        }
-        (self.end_ms.saturating_sub(self.start_ms) / self.step_ms) as usize + 1
-    }
-
-    /// The time of a step.
-    pub fn time(self, step: usize) -> i64 {
-        self.start_ms + self.step_ms * step as i64
-    }
 }
 
 /// One query to run.
@@ -76,19 +45,6 @@ pub struct Detail {
     pub stats: bool,
     /// Measure each operator.
     pub analyze: bool,
-}
-
-/// A float or a histogram at a time in milliseconds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum PointValue {
-    Float(f64),
-    Histogram(Arc<FloatHistogram>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Point {
-    pub t_ms: i64,
-    pub value: PointValue,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -133,21 +89,4 @@ pub struct Answer {
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
     pub stats: Stats,
-}
-
-/// Why a query has no answer; the kinds are the error types of Prometheus' HTTP API.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum QueryError {
-    /// The text does not parse or type-check: HTTP 400.
-    #[error("{0}")]
-    BadData(String),
-    /// Evaluation failed: HTTP 422.
-    #[error("{0}")]
-    Execution(String),
-    #[error("{0}")]
-    Timeout(String),
-    #[error("{0}")]
-    Canceled(String),
-    #[error("{0}")]
-    Internal(String),
 }

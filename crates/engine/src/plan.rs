@@ -6,11 +6,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use model::Labels;
 use promql::ast::{BinaryOp, Span, VectorMatching};
 use promql::kernels::aggregate::Aggregate as AggregateKind;
-use promql::kernels::window::Steps;
 
-use crate::Select;
 use crate::context::QueryContext;
 use crate::exec::{BatchOperator, PromExec};
+use crate::grid::StepGrid;
 use crate::ops::aggregate::{Aggregate, CountValues, Quantile};
 use crate::ops::distinct::{Distinct, Equal};
 use crate::ops::groups::Grouping;
@@ -26,25 +25,7 @@ use crate::ops::source::{Absent, Empty, Repeat, Scalar, Source};
 use crate::ops::window::{SelectorWindow, SubqueryWindow, WindowSpec};
 use crate::read::Reading;
 use crate::samples::Attribution;
-
-/// The steps a node is evaluated at; at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StepGrid {
-    pub(crate) start: i64,
-    pub(crate) step: i64,
-    pub(crate) count: usize,
-}
-
-impl StepGrid {
-    /// A single step.
-    pub(crate) fn at(t: i64) -> StepGrid {
-        StepGrid { start: t, step: 1, count: 1 }
-    }
-
-    pub(crate) fn steps(self) -> Steps {
-        Steps { start: self.start, step: self.step, count: self.count, offset: 0, fixed: None }
-    }
-}
+use crate::source::Select;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -7,7 +7,20 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use model::FloatHistogram;
 
 use crate::batch::Rows;
-use crate::{Grid, Point, PointValue};
+use crate::grid::Grid;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum PointValue {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// A float or a histogram at a time in milliseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    pub t_ms: i64,
+    pub value: PointValue,
+}
 
 /// The points of one series in order of time.
 #[derive(Clone)]

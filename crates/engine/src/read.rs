@@ -12,8 +12,9 @@ use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
 
 use self::edges::WindowEdges;
+use crate::Dedup;
 use crate::downsampled::{Short, Treatment};
-use crate::{Dedup, QueryError};
+use crate::error::QueryError;
 
 mod edges;
 

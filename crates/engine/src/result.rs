@@ -7,15 +7,15 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
 use model::Labels;
 use promql::ast::{AggregateOp, Expr, ExprKind, Span, ValueType};
-use promql::functions;
 
 use crate::batch::Rows;
 use crate::context::QueryContext;
-use crate::engine::without_parens;
+use crate::error::QueryError;
+use crate::grid::Grid;
 use crate::lower::sorts::is_sort;
 use crate::ops::raw::raw_series;
-use crate::points::ResultRows;
-use crate::{Grid, Point, PointValue, Points, QueryError, ResultSeries, Value};
+use crate::output::{ResultSeries, Value};
+use crate::points::{Point, PointValue, Points, ResultRows};
 
 /// What a plan gave, with the memory it is charged to.
 pub(crate) type Collected = Vec<(Part, MemoryReservation)>;
@@ -56,7 +56,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Judges the root of a query.
     pub(crate) fn of(expr: &Expr, grid: Grid, pointless_sort: Option<Span>) -> Result<Shape, QueryError> {
-        let value = value_type(expr);
+        let value = expr.value_type();
         if !grid.is_instant() && matches!(value, ValueType::Matrix | ValueType::String) {
             return Err(QueryError::BadData(format!(
                 "invalid expression type {:?} for range query, must be Scalar or instant Vector",
@@ -65,7 +65,7 @@ impl Shape {
         }
         let mut shape = Shape { value, order: Order::Labels, pointless_sort };
         if grid.is_instant() {
-            shape.order = order(without_parens(expr));
+            shape.order = order(expr.unwrap_parens());
         }
         Ok(shape)
     }
@@ -83,22 +83,6 @@ impl Shape {
     }
 }
 
-fn value_type(expr: &Expr) -> ValueType {
-    match &expr.kind {
-        ExprKind::Number(_) => ValueType::Scalar,
-        ExprKind::String(_) => ValueType::String,
-        ExprKind::Vector(_) | ExprKind::Aggregate(_) => ValueType::Vector,
-        ExprKind::Matrix(_) | ExprKind::Subquery(_) => ValueType::Matrix,
-        ExprKind::Call(call) => functions::lookup(call.func).map_or(ValueType::Vector, |f| f.return_type),
-        ExprKind::Binary(b) => match (value_type(&b.lhs), value_type(&b.rhs)) {
-            (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
-            _ => ValueType::Vector,
-        },
-        ExprKind::Unary(u) => value_type(&u.expr),
-        ExprKind::Paren(inner) => value_type(inner),
-    }
-}
-
 fn order(expr: &Expr) -> Order {
     match &expr.kind {
         ExprKind::Call(call) if is_sort(call.func) => {
@@ -106,7 +90,7 @@ fn order(expr: &Expr) -> Order {
             if !call.func.starts_with("sort_by_label") {
                 return Order::Value { descending };
             }
-            let names = call.args[1..].iter().filter_map(|a| match &without_parens(a).kind {
+            let names = call.args[1..].iter().filter_map(|a| match &a.unwrap_parens().kind {
                 ExprKind::String(literal) => Some(literal.value.clone()),
                 _ => None,
             });

@@ -11,7 +11,7 @@ use model::FloatHistogram;
 use promql::kernels::window::Bounds;
 
 use crate::batch::Rows;
-use crate::plan::StepGrid;
+use crate::grid::StepGrid;
 
 /// Which steps of the query the samples count for that an operator looks at.
 #[derive(Clone, Debug)]

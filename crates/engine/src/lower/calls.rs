@@ -7,13 +7,14 @@ use promql::kernels::range::RangeFunction;
 use promql::kernels::xrate::ExtendedRate;
 use promql::kernels::{calendar, math, native};
 
-use super::{Above, Lowering, Result, absent_labels, distinct, string, strip};
-use crate::QueryError;
+use super::{Above, Lowering, Result, absent_labels, distinct, string};
+use crate::error::QueryError;
+use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
 use crate::ops::histogram::Statistic;
 use crate::ops::map::MapFunction;
 use crate::ops::window::WindowFunction;
-use crate::plan::{Kind, PromNode, PromOp, StepGrid};
+use crate::plan::{Kind, PromNode, PromOp};
 
 impl Lowering {
     pub(super) fn call(&self, call: &Call, grid: StepGrid, above: &Above) -> Result<PromNode> {
@@ -117,8 +118,8 @@ impl Lowering {
         for param in params {
             inputs.push(self.arg(call, *param, grid)?);
         }
-        let param_spans = params.iter().map(|p| strip(&call.args[*p]).span).collect();
-        let op = PromOp::Histogram { statistic, span: strip(&call.args[histograms]).span, param_spans };
+        let param_spans = params.iter().map(|p| call.args[*p].unwrap_parens().span).collect();
+        let op = PromOp::Histogram { statistic, span: call.args[histograms].unwrap_parens().span, param_spans };
         Ok(self.named(PromNode::vector(op, inputs, grid).with_one_name(one_name)))
     }
 
@@ -130,7 +131,7 @@ impl Lowering {
     }
 
     fn range_call(&self, function: WindowFunction, call: &Call, grid: StepGrid) -> Result<PromNode> {
-        let is_range = |e: &&Expr| matches!(strip(e).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
+        let is_range = |e: &&Expr| matches!(e.unwrap_parens().kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
         let Some(range) = call.args.iter().find(is_range) else {
             return Err(QueryError::Internal(format!("{}() needs a range vector", call.func)));
         };
@@ -144,7 +145,7 @@ impl Lowering {
     }
 
     fn timestamp(&self, arg: &Expr, grid: StepGrid) -> Result<PromNode> {
-        if let ExprKind::Vector(selector) = &strip(arg).kind {
+        if let ExprKind::Vector(selector) = &arg.unwrap_parens().kind {
             let above = Above::function("timestamp");
             let selector = (selector, arg.span);
             return Ok(self.named(self.selector(selector, WindowFunction::Timestamp, grid, &above)?));

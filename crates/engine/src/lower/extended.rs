@@ -6,7 +6,7 @@ use promql::kernels::extended::ExtendedFunction;
 use promql::kernels::xrate::{ExtendedRate, REACH_MS};
 
 use super::{Lowering, RangeInput, RangeSource, Result};
-use crate::QueryError;
+use crate::error::QueryError;
 use crate::ops::window::WindowFunction;
 
 impl Lowering {

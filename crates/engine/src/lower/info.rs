@@ -6,11 +6,13 @@ use promql::kernels::window::Steps;
 
 use super::{Above, Lowering, Result};
 use crate::downsampled::Treatment;
+use crate::error::QueryError;
+use crate::grid::StepGrid;
 use crate::ops::info::InfoSpec;
 use crate::ops::window::{WindowFunction, WindowSpec};
-use crate::plan::{PromNode, PromOp, StepGrid};
+use crate::plan::{PromNode, PromOp};
 use crate::read::Reading;
-use crate::{QueryError, Select};
+use crate::source::Select;
 
 const TARGET_INFO: &str = "target_info";
 

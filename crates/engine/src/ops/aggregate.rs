@@ -15,12 +15,12 @@ use promql::kernels::notes::{Note, Notes};
 use promql::kernels::over_time::{order, quantile_of_sorted};
 use tokio::sync::OnceCell;
 
-use super::groups::{Grouping, Groups};
+use super::groups::{Grouping, Groups, extremes, group_rows, ignore_histograms};
 use super::map::without_empty;
-use super::select_k::extremes;
-use crate::batch::{Rows, histogram_bytes};
+use crate::batch::{RowStream, Rows};
 use crate::context::metric_name;
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::exec::{Inputs, Operator, once};
+use crate::histograms::histogram_bytes;
 
 /// Aggregates every partition of the input by itself into dense cells, then adds those up.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Aggregate {
         let mut ids = Vec::new();
         while let Some(mut batch) = rows.try_next().await? {
             if let Some(name) = self.of_floats_only() {
-                ignore_histograms(&inputs, &mut batch, (name, self.span));
+                ignore_histograms(&inputs.query, &mut batch, (name, self.span));
             }
             ids.clear();
             inputs.query.for_each_labels(&batch, |row, labels| {
@@ -164,15 +164,6 @@ fn merge_histograms(whole: &mut HistogramCells, part: HistogramCells, notes: &mu
     }
 }
 
-/// Leaves out the histograms, of which an aggregation cannot make anything, and says so.
-pub(crate) fn ignore_histograms(inputs: &Inputs, rows: &mut Rows, (name, span): (&'static str, Span)) {
-    if rows.has_histograms() && rows.drop_histograms() {
-        let mut notes = Notes::default();
-        notes.push(Note::IgnoredInAggregation(name));
-        inputs.query.note(&notes, span, "");
-    }
-}
-
 impl Operator for Aggregate {
     fn name(&self) -> &'static str {
         "Aggregate"
@@ -218,7 +209,7 @@ impl Operator for Quantile {
         Ok(once(async move {
             let memory = inputs.reserve("quantile");
             let mut rows = inputs.collect(0, self.steps, &memory).await?;
-            ignore_histograms(&inputs, &mut rows, ("quantile", self.span));
+            ignore_histograms(&inputs.query, &mut rows, ("quantile", self.span));
             let rows = without_empty(rows);
             let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
             let (lowest, highest) = extremes(&q);
@@ -226,7 +217,7 @@ impl Operator for Quantile {
             for (bad, _) in judged.into_iter().filter(|(_, is_bad)| *is_bad) {
                 inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
             }
-            let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
+            let (groups, members) = group_rows(&inputs.query, &self.grouping, &rows);
             let order_of_groups = groups.sorted();
             let first = inputs.query.add_labels(order_of_groups.iter().map(|g| groups.labels[*g].clone()));
             let mut out = Rows::new(self.steps);
@@ -251,18 +242,6 @@ impl Operator for Quantile {
     }
 }
 
-/// The groups of collected rows, and the rows of each.
-pub(crate) fn group_rows(inputs: &Inputs, grouping: &Grouping, rows: &Rows) -> (Groups, Vec<Vec<usize>>) {
-    let mut groups = Groups::default();
-    let mut members: Vec<Vec<usize>> = Vec::new();
-    inputs.query.for_each_labels(rows, |row, labels| {
-        let group = groups.of(grouping, labels, rows.drop_name[row]);
-        members.resize_with(groups.len(), Vec::new);
-        members[group].push(row);
-    });
-    (groups, members)
-}
-
 /// `count_values`: a group per value, which becomes a label.
 #[derive(Debug)]
 pub(crate) struct CountValues {
@@ -284,7 +263,7 @@ impl Operator for CountValues {
         Ok(once(async move {
             let memory = inputs.reserve("count_values");
             let rows = inputs.collect(0, self.steps, &memory).await?;
-            let (groups, members) = group_rows(&inputs, &self.grouping, &rows);
+            let (groups, members) = group_rows(&inputs.query, &self.grouping, &rows);
             let mut out = Rows::new(self.steps);
             let mut labels = Vec::new();
             // The value's label may be one of the grouping's: it replaces that, or goes `without` it, and groups become

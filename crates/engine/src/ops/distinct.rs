@@ -8,9 +8,10 @@ use futures::{StreamExt, TryStreamExt};
 use model::Labels;
 use promql::kernels::aggregate::for_each_bit;
 
-use crate::batch::Rows;
-use crate::context::{METADATA_LABELS, execution};
-use crate::exec::{Inputs, Operator, RowStream};
+use crate::batch::{RowStream, Rows};
+use crate::context::METADATA_LABELS;
+use crate::error::execution;
+use crate::exec::{Inputs, Operator};
 
 pub(crate) const SAME_LABELSET: &str = "vector cannot contain metrics with the same labelset";
 

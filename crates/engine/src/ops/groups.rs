@@ -1,8 +1,14 @@
-//! Groups of series by their labels.
+//! Groups of series by their labels, and what aggregations over them have in common.
 
 use std::collections::HashMap;
 
 use model::{Labels, METRIC_NAME, join_label_bytes};
+use promql::ast::Span;
+use promql::kernels::math;
+use promql::kernels::notes::{Note, Notes};
+
+use crate::batch::Rows;
+use crate::context::QueryContext;
 
 /// `by (…)` or `without (…)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,4 +69,32 @@ impl Groups {
         order.sort_by(|a, b| self.labels[*a].cmp(&self.labels[*b]));
         order
     }
+}
+
+/// The groups of collected rows, and the rows of each.
+pub(crate) fn group_rows(query: &QueryContext, grouping: &Grouping, rows: &Rows) -> (Groups, Vec<Vec<usize>>) {
+    let mut groups = Groups::default();
+    let mut members: Vec<Vec<usize>> = Vec::new();
+    query.for_each_labels(rows, |row, labels| {
+        let group = groups.of(grouping, labels, rows.drop_name[row]);
+        members.resize_with(groups.len(), Vec::new);
+        members[group].push(row);
+    });
+    (groups, members)
+}
+
+/// Leaves out the histograms, of which an aggregation cannot make anything, and says so.
+pub(crate) fn ignore_histograms(query: &QueryContext, rows: &mut Rows, (name, span): (&'static str, Span)) {
+    if rows.has_histograms() && rows.drop_histograms() {
+        let mut notes = Notes::default();
+        notes.push(Note::IgnoredInAggregation(name));
+        query.note(&notes, span, "");
+    }
+}
+
+/// The least and the greatest: of the parameters of all steps only these are warned of. NaN where there is one, unless
+/// an infinity is all there can be.
+pub(crate) fn extremes(values: &[f64]) -> (f64, f64) {
+    let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
+    (fold(math::min), fold(math::max))
 }

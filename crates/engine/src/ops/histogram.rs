@@ -15,9 +15,9 @@ use tokio::sync::OnceCell;
 
 use super::distinct::SAME_LABELSET;
 use super::map::relabel;
-use crate::batch::Rows;
-use crate::context::execution;
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::batch::{RowStream, Rows};
+use crate::error::execution;
+use crate::exec::{Inputs, Operator, once};
 
 /// What is computed of each histogram.
 #[derive(Clone, Debug, PartialEq, Eq)]

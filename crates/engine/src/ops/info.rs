@@ -16,11 +16,11 @@ use super::distinct::SAME_LABELSET;
 use super::map::relabel;
 use super::scan::SeriesScan;
 use super::window::{SelectorWindow, WindowSpec};
-use crate::Select;
-use crate::batch::{Rows, fill_bits};
-use crate::context::execution;
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::batch::{RowStream, Rows, fill_bits};
+use crate::error::execution;
+use crate::exec::{Inputs, Operator, once};
 use crate::read::Reading;
+use crate::source::Select;
 
 /// The labels that say what an info metric is about.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];

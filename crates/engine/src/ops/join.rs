@@ -19,9 +19,10 @@ use super::distinct::SAME_LABELSET;
 use super::groups::Grouping;
 use super::map::{relabel, without_empty};
 use super::set::Signatures;
-use crate::batch::Rows;
-use crate::context::{METADATA_LABELS, execution};
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::batch::{RowStream, Rows};
+use crate::context::METADATA_LABELS;
+use crate::error::execution;
+use crate::exec::{Inputs, Operator, once};
 
 const MANY_TO_ONE: &str = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
 

@@ -13,9 +13,9 @@ use promql::kernels::window::Steps;
 use promql::kernels::{labels, math};
 use tokio::sync::OnceCell;
 
-use crate::batch::Rows;
+use crate::batch::{RowStream, Rows};
 use crate::context::QueryContext;
-use crate::exec::{Inputs, Operator, RowStream};
+use crate::exec::{Inputs, Operator};
 
 /// What happens to a row. Scalars come as further inputs.
 #[derive(Clone, Debug)]

@@ -18,9 +18,11 @@ use promql::kernels::window::{HistogramSamples, Samples, Steps};
 
 use super::scan::SeriesScan;
 use super::window::Points;
-use crate::batch::Histograms;
-use crate::context::{QueryContext, execution, fail};
-use crate::exec::{BatchOperator, BatchStream, Inputs};
+use crate::batch::BatchStream;
+use crate::context::QueryContext;
+use crate::error::{execution, fail};
+use crate::exec::{BatchOperator, Inputs};
+use crate::histograms::Histograms;
 use crate::read::{Reader, Reading};
 use crate::samples::{Attribution, Tally};
 
@@ -82,7 +84,7 @@ impl RawRows {
         let v = Arc::new(Float64Array::new(ScalarBuffer::from(self.v), None));
         let t = ListArray::try_new(item(DataType::Int64), offsets(), t, None)?;
         let v = ListArray::try_new(item(DataType::Float64), offsets(), v, None)?;
-        let histograms = self.histograms.into_iter().map(|row| row.map(|row| query.put_histograms(row)));
+        let histograms = self.histograms.into_iter().map(|row| row.map(|row| query.histograms.put(row)));
         let columns: [Arc<dyn Array>; 4] =
             [Arc::new(ids), Arc::new(t), Arc::new(v), Arc::new(histograms.collect::<UInt32Array>())];
         Ok(RecordBatch::try_new(schema(), columns.into())?)
@@ -106,7 +108,7 @@ pub(crate) fn raw_series(batch: &RecordBatch, query: &QueryContext) -> Vec<RawSe
         series: *id,
         t: t.value(i).as_primitive::<Int64Type>().values().to_vec(),
         v: v.value(i).as_primitive::<Float64Type>().values().to_vec(),
-        histograms: histograms.is_valid(i).then(|| query.take_histograms(histograms.value(i))).flatten(),
+        histograms: histograms.is_valid(i).then(|| query.histograms.take(histograms.value(i))).flatten(),
     };
     ids.values().iter().enumerate().map(row).collect()
 }

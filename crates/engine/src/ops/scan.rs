@@ -8,8 +8,9 @@ use futures::StreamExt;
 use merge::Series;
 use tokio::sync::Mutex;
 
-use crate::context::{QueryContext, fail};
-use crate::{QueryError, Select, SourceError, SourceEvent, SourceStream};
+use crate::context::QueryContext;
+use crate::error::{QueryError, fail};
+use crate::source::{Select, SourceError, SourceEvent, SourceStream};
 
 /// A selector's series, handed to whichever worker asks next.
 pub(crate) struct SeriesScan {

@@ -6,16 +6,14 @@ use datafusion::common::Result;
 use promql::ast::Span;
 use promql::format_float_general;
 use promql::kernels::aggregate::for_each_bit;
-use promql::kernels::math;
 use promql::kernels::order::Best;
 use tokio::sync::OnceCell;
 
-use super::aggregate::{group_rows, ignore_histograms};
-use super::groups::Grouping;
+use super::groups::{Grouping, extremes, group_rows, ignore_histograms};
 use super::map::without_empty;
-use crate::batch::Rows;
-use crate::context::execution;
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::batch::{RowStream, Rows};
+use crate::error::execution;
+use crate::exec::{Inputs, Operator, once};
 
 /// Which rows of a group are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,13 +143,6 @@ fn whole(ks: &[f64]) -> Result<Vec<usize>> {
     Ok(ks.iter().map(|k| (*k as i64).max(0) as usize).collect())
 }
 
-/// The least and the greatest: of the parameters of all steps only these are warned of. NaN where there is one, unless
-/// an infinity is all there can be.
-pub(super) fn extremes(values: &[f64]) -> (f64, f64) {
-    let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
-    (fold(math::min), fold(math::max))
-}
-
 impl Operator for SelectK {
     fn name(&self) -> &'static str {
         "SelectK"
@@ -177,9 +168,9 @@ impl Operator for SelectK {
             let k = whole(&k)?;
             let name = if self.choice == Choice::Smallest { "bottomk" } else { "topk" };
             if self.choice != Choice::First && k.iter().any(|k| *k > 0) {
-                ignore_histograms(&inputs, &mut rows, (name, self.span));
+                ignore_histograms(&inputs.query, &mut rows, (name, self.span));
             }
-            let (_, mut members) = group_rows(&inputs, &self.grouping, &rows);
+            let (_, mut members) = group_rows(&inputs.query, &self.grouping, &rows);
             in_label_order(&inputs, &rows, &mut members);
             self.select(&inputs, &rows, &members, &k)
         }))

@@ -8,8 +8,8 @@ use promql::ast::BinaryOp;
 
 use super::groups::Grouping;
 use super::map::without_empty;
-use crate::batch::Rows;
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::batch::{RowStream, Rows};
+use crate::exec::{Inputs, Operator, once};
 
 /// A set operator; the matching labels are a grouping: `on` is `by`, `ignoring` is `without`.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use futures::{StreamExt, TryStreamExt};
 use model::Labels;
 use promql::kernels::window::Steps;
 
-use crate::batch::{Rows, fill_bits};
-use crate::exec::{Inputs, Operator, RowStream, once};
+use crate::batch::{RowStream, Rows, fill_bits};
+use crate::exec::{Inputs, Operator, once};
 
 /// One row without labels: a number, or the time in seconds.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use self::evaluator::Evaluator;
 pub(crate) use self::points::Points;
 pub(crate) use self::spec::{WindowFunction, WindowSpec};
 use super::scan::SeriesScan;
-use crate::batch::Rows;
-use crate::context::fail;
-use crate::exec::{Inputs, Operator, RowStream};
+use crate::batch::{RowStream, Rows};
+use crate::error::fail;
+use crate::exec::{Inputs, Operator};
 use crate::read::{Reader, Reading};
 
 mod evaluator;

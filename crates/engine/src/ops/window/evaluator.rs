@@ -15,9 +15,11 @@ use promql::kernels::xrate::{self, Reaching};
 use promql::kernels::{Column, MixedColumn, Param};
 
 use super::spec::{WindowFunction, WindowSpec};
-use crate::batch::{Rows, histogram_bytes};
-use crate::context::{QueryContext, execution, metric_name};
+use crate::batch::Rows;
+use crate::context::{QueryContext, metric_name};
+use crate::error::execution;
 use crate::exec::Inputs;
+use crate::histograms::histogram_bytes;
 use crate::read::Coarse;
 use crate::samples::Tally;
 
