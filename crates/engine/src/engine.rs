@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT};
 use crate::error::{QueryError, query_error};
 use crate::exec::rows_of;
-use crate::lower::{Lowering, totals_only};
+use crate::lower::Lowering;
 use crate::memory::QueryMemory;
 use crate::operation::Operation;
 use crate::output::{Answer, Detail, Query, Stats, Value};
@@ -258,7 +258,6 @@ impl Run {
             asked: (query.grid.start_ms, query.grid.end_ms),
             max_resolution_ms: query.source.max_resolution_ms(),
             dynamic_lookback: query.dynamic_lookback,
-            totals_only: totals_only(expr),
             in_param: false,
             counted: Attribution::QUERY,
             max_steps: if settings.max_samples == 0 { 1 << 26 } else { settings.max_samples.min(1 << 26) },

@@ -3,8 +3,6 @@
 //! Every node gets the steps it is evaluated at: subqueries have steps of their own, and what `@` pins to one time is
 //! evaluated once and repeated. Offsets and `@` are resolved here; operators know absolute times only.
 
-use std::collections::HashSet;
-
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Resolution, TimeRange};
 use promql::ast::{
     AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind, Extension,
@@ -32,8 +30,11 @@ use crate::read::Reading;
 use crate::samples::Attribution;
 use crate::source::Select;
 
+use self::above::Above;
+
 type Result<T> = std::result::Result<T, QueryError>;
 
+mod above;
 mod calls;
 mod extended;
 mod info;
@@ -58,71 +59,9 @@ pub(crate) struct Lowering {
     pub(crate) dynamic_lookback: bool,
     /// Which steps of the query the samples count for that are read here.
     pub(crate) counted: Attribution,
-    /// Selectors, by [`address`], of whose histograms only count and sum are wanted.
-    pub(crate) totals_only: HashSet<usize>,
     /// Inside the parameter of an aggregation, where Prometheus does not resolve `@`: `start()` and `end()` are not
     /// seen there, and the time of an instant selector goes on from its `@` with the steps.
     pub(crate) in_param: bool,
-}
-
-/// A selector's place in the tree, which does not move while it is lowered.
-fn address(selector: &VectorSelector) -> usize {
-    std::ptr::from_ref(selector) as usize
-}
-
-/// The selectors above which count and sum of histograms are asked for, and nothing that needs their buckets: neither
-/// functions that read them, nor subqueries, whose steps hide resets.
-pub(crate) fn totals_only(expr: &Expr) -> HashSet<usize> {
-    fn visit(expr: &Expr, (asked, buckets): (bool, bool), found: &mut HashSet<usize>) {
-        let mut selector = |selector: &VectorSelector| {
-            if asked && !buckets {
-                found.insert(address(selector));
-            }
-        };
-        match &expr.kind {
-            ExprKind::Vector(vector) => selector(vector),
-            ExprKind::Matrix(matrix) => selector(&matrix.selector),
-            ExprKind::Subquery(subquery) => visit(&subquery.expr, (asked, true), found),
-            ExprKind::Call(call) => {
-                let totals = matches!(call.func, "histogram_count" | "histogram_sum" | "histogram_avg");
-                let needs = !totals && call.func.starts_with("histogram_");
-                call.args.iter().for_each(|arg| visit(arg, (asked || totals, buckets || needs), found));
-            }
-            ExprKind::Binary(b) => {
-                let needs = matches!(b.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
-                [&b.lhs, &b.rhs].into_iter().for_each(|side| visit(side, (asked, buckets || needs), found));
-            }
-            ExprKind::Aggregate(a) => {
-                a.param.iter().chain([&a.expr]).for_each(|e| visit(e, (asked, buckets), found));
-            }
-            ExprKind::Unary(u) => visit(&u.expr, (asked, buckets), found),
-            ExprKind::Paren(inner) => visit(inner, (asked, buckets), found),
-            ExprKind::Number(_) | ExprKind::String(_) => {}
-        }
-    }
-    let mut found = HashSet::new();
-    visit(expr, (false, false), &mut found);
-    found
-}
-
-/// What a selector will be told of its surroundings.
-#[derive(Clone, Debug, Default)]
-struct Above {
-    /// The innermost function or aggregation.
-    function: String,
-    /// Something stands between.
-    indirectly: bool,
-}
-
-impl Above {
-    fn function(name: &str) -> Above {
-        Above { function: name.to_owned(), indirectly: false }
-    }
-
-    /// The same, through something that is not an aggregation.
-    fn indirect(&self) -> Above {
-        Above { function: self.function.clone(), indirectly: true }
-    }
 }
 
 /// A range of samples: a matrix selector or a subquery.
@@ -209,8 +148,8 @@ impl Lowering {
                 self.selector((selector, expr.span), function, grid, above)
             }
             ExprKind::Unary(unary) => self.unary(unary, grid, above),
-            ExprKind::Binary(binary) => self.binary(binary, expr.span, grid),
-            ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, expr.span, grid),
+            ExprKind::Binary(binary) => self.binary(binary, expr.span, grid, above),
+            ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, expr.span, grid, above),
             ExprKind::Call(call) => self.call(call, grid, above),
             ExprKind::String(_) | ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
                 Err(QueryError::Internal("a range vector or string stands where a value is needed".to_owned()))
@@ -260,7 +199,6 @@ impl Lowering {
 
     /// A selector's select, and how its samples are read; `range_ms` is 0 for instant selectors.
     fn select(&self, selector: &VectorSelector, range: TimeRange, above: &Above, range_ms: i64) -> (Select, Reading) {
-        let totals_only = self.totals_only.contains(&address(selector));
         let treatment = Treatment::of(&above.function, !above.indirectly);
         let treatment = if selector.extension.is_some() { treatment.fixed() } else { treatment };
         let max_resolution_ms = treatment.max_resolution_ms(self.max_resolution_ms, range_ms);
@@ -269,7 +207,7 @@ impl Lowering {
             treatment,
             range,
             dedup: self.dedup,
-            totals_only,
+            totals_only: above.wants_totals_only(),
             fill_above_ms: if range_ms == 0 { self.fill_above_ms() } else { 0 },
             max_resolution_ms,
             buffered: None,
@@ -375,7 +313,7 @@ impl Lowering {
             let (outer, grid) = (grid, StepGrid { start, step, count: count as usize });
             let counted = self.counted.subquery(grid, outer, offset, range);
             let inside = Lowering { asked, counted, ..self.clone() };
-            let node = inside.lower(&subquery.expr, grid, &above.indirect())?;
+            let node = inside.lower(&subquery.expr, grid, &above.subquery())?;
             one_name = node.one_name;
             inner = Some(Box::new(node));
         }
@@ -453,11 +391,11 @@ impl Lowering {
         }
     }
 
-    fn binary(&self, binary: &Binary, span: Span, grid: StepGrid) -> Result<PromNode> {
-        let above = Above::default();
+    fn binary(&self, binary: &Binary, span: Span, grid: StepGrid, above: &Above) -> Result<PromNode> {
         let op = binary.op;
-        let left = self.lower(&binary.lhs, grid, &above)?;
-        let right = self.lower(&binary.rhs, grid, &above)?;
+        let side = above.side(op);
+        let left = self.lower(&binary.lhs, grid, &side)?;
+        let right = self.lower(&binary.rhs, grid, &side)?;
         match (left.kind, right.kind) {
             (Kind::Scalar, Kind::Scalar) => {
                 if let (PromOp::Number(a), PromOp::Number(b)) = (&left.op, &right.op) {
@@ -520,8 +458,7 @@ impl Lowering {
         PromNode::vector(op, vec![left, right], grid).with_one_name(one_name)
     }
 
-    fn aggregation(&self, aggregation: &Aggregation, span: Span, grid: StepGrid) -> Result<PromNode> {
-        let above = Above::function(aggregation.op.as_str());
+    fn aggregation(&self, aggregation: &Aggregation, span: Span, grid: StepGrid, above: &Above) -> Result<PromNode> {
         let grouping = Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
         let by_name = !grouping.without && grouping.labels.iter().any(|l| l == METRIC_NAME);
         let simple = match aggregation.op {
@@ -535,7 +472,7 @@ impl Lowering {
             AggregateOp::Stdvar => Some(AggregateKind::Stdvar),
             _ => None,
         };
-        let mut input = self.lower(&aggregation.expr, grid, &above)?;
+        let mut input = self.lower(&aggregation.expr, grid, &above.function(aggregation.op.as_str()))?;
         if let Some(kind) = simple {
             let by_metadata = grouping.labels.iter().any(|l| METADATA_LABELS.contains(&l.as_str()));
             if let PromOp::Selector { spec, .. } = &mut input.op {
@@ -555,7 +492,7 @@ impl Lowering {
         let param_span = param.unwrap_parens().span;
         let one_name = input.one_name;
         let inside = Lowering { in_param: true, ..self.clone() };
-        let scalar = inside.lower(param, grid, &Above::default())?;
+        let scalar = inside.lower(param, grid, &above.parameter())?;
         let (op, one_name) = match aggregation.op {
             AggregateOp::Quantile => {
                 (PromOp::Quantile { grouping, span: aggregation.expr.unwrap_parens().span, param_span }, !by_name)

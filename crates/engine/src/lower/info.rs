@@ -1,13 +1,13 @@
 //! `info()`: which info metrics are read, and as of when.
 
 use model::{METRIC_NAME, MatchOp, Matcher};
-use promql::ast::{At, Call, Expr, ExprKind, Span, Subquery, ValueType};
+use promql::ast::{At, Expr, ExprKind, Span, Subquery, ValueType};
 use promql::kernels::window::Steps;
 
-use super::{Above, Lowering, Result};
+use super::calls::Site;
+use super::{Lowering, Result};
 use crate::downsampled::Treatment;
 use crate::error::QueryError;
-use crate::grid::StepGrid;
 use crate::ops::info::InfoSpec;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{PromNode, PromOp};
@@ -42,8 +42,9 @@ struct Seen {
 }
 
 impl Lowering {
-    pub(super) fn info(&self, call: &Call, grid: StepGrid) -> Result<PromNode> {
-        let base = self.lower(&call.args[0], grid, &Above::function("info"))?;
+    pub(super) fn info(&self, site: Site<'_>) -> Result<PromNode> {
+        let Site { call, grid, .. } = site;
+        let base = self.arg(site, 0)?;
         let matchers = match call.args.get(1).map(|arg| &arg.kind) {
             Some(ExprKind::Vector(selector)) => selector.matchers.clone(),
             _ => Vec::new(),
