@@ -1,6 +1,6 @@
 //! The series-columnar batch: one row per series over all steps of its grid.
 //!
-//! Operators work on [`Rows`], whose bitmaps start every row at a word of their own. As Arrow, for other operators and for
+//! Operators work on [`Rows`], whose sets of steps start every row at a word of their own. As Arrow, for other operators and for
 //! measuring, it is `series: UInt32, drop_name: Boolean, values: FixedSizeList<Float64, steps>, histograms: UInt32`, where
 //! the validity of the list's child says at which steps there is a sample; NaN is data. `series` is an id in the query's
 //! label table, `histograms` one in its table of histograms, null for the rows of floats that nearly all are.
@@ -15,9 +15,9 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schem
 use datafusion::common::Result;
 use futures::stream::BoxStream;
 use model::FloatHistogram;
-use promql::kernels::MixedColumn;
-use promql::kernels::aggregate::for_each_bit;
 use promql::kernels::native::{Operand, Value};
+use promql::kernels::steps::{self, StepSet, StepSets, StepsView, WORD_STEPS};
+use promql::kernels::{Column, MixedColumn};
 
 use crate::histograms::{HistogramTable, Histograms, histogram_bytes};
 
@@ -34,15 +34,15 @@ pub(crate) struct Rows {
     pub(crate) series: Vec<u32>,
     pub(crate) drop_name: Vec<bool>,
     pub(crate) values: Vec<f64>,
-    /// `words()` per row; bits from `steps` on are zero.
-    pub(crate) present: Vec<u64>,
+    /// The steps at which each row has a sample.
+    pub(crate) present: StepSets,
     /// One entry per row; empty while no row has histograms.
     histograms: Vec<Option<Histograms>>,
 }
 
 impl Rows {
     pub(crate) fn new(steps: usize) -> Rows {
-        Rows { steps, ..Rows::default() }
+        Rows { steps, present: StepSets::new(steps), ..Rows::default() }
     }
 
     /// No rows, and room for so many.
@@ -51,7 +51,7 @@ impl Rows {
         empty.series.reserve_exact(rows);
         empty.drop_name.reserve_exact(rows);
         empty.values.reserve_exact(rows * steps);
-        empty.present.reserve_exact(rows * empty.words());
+        empty.present.reserve_exact(rows);
         empty
     }
 
@@ -63,10 +63,6 @@ impl Rows {
         self.series.is_empty()
     }
 
-    pub(crate) fn words(&self) -> usize {
-        self.steps.div_ceil(64)
-    }
-
     /// Rows of a batch of the target size.
     pub(crate) fn target_rows(steps: usize) -> usize {
         (TARGET_VALUES / steps.max(1)).clamp(1, 8192)
@@ -76,29 +72,29 @@ impl Rows {
         &self.values[row * self.steps..(row + 1) * self.steps]
     }
 
-    pub(crate) fn present(&self, row: usize) -> &[u64] {
-        &self.present[row * self.words()..(row + 1) * self.words()]
+    pub(crate) fn present(&self, row: usize) -> StepsView<'_> {
+        self.present.get(row)
     }
 
-    /// Values and bitmap of a row, to change; for rows without histograms.
-    pub(crate) fn row_mut(&mut self, row: usize) -> (&mut [f64], &mut [u64]) {
-        let words = self.words();
-        (&mut self.values[row * self.steps..(row + 1) * self.steps], &mut self.present[row * words..(row + 1) * words])
+    /// A row to change; for rows without histograms.
+    pub(crate) fn row_mut(&mut self, row: usize) -> Column<'_> {
+        let steps = row * self.steps..(row + 1) * self.steps;
+        Column { values: &mut self.values[steps], present: self.present.get_mut(row) }
     }
 
     /// A row that may get histograms.
     pub(crate) fn mixed_mut(&mut self, row: usize) -> MixedColumn<'_> {
-        let (words, steps) = (self.words(), self.steps);
+        let steps = self.steps;
         self.histograms.resize(self.series.len(), None);
         MixedColumn {
             values: &mut self.values[row * steps..(row + 1) * steps],
-            present: &mut self.present[row * words..(row + 1) * words],
+            present: self.present.get_mut(row),
             histograms: self.histograms[row].get_or_insert_with(|| vec![None; steps].into()),
         }
     }
 
     pub(crate) fn is_present(&self, row: usize, step: usize) -> bool {
-        self.present(row)[step / 64] >> (step % 64) & 1 == 1
+        self.present(row).contains(step)
     }
 
     /// Whether any row may have histograms.
@@ -119,22 +115,11 @@ impl Rows {
     /// Calls `f` with every present step of a row that is a histogram.
     pub(crate) fn for_each_histogram<'a>(&'a self, row: usize, mut f: impl FnMut(usize, &'a Arc<FloatHistogram>)) {
         let Some(histograms) = self.histograms(row) else { return };
-        for (word, bits) in self.present(row).iter().enumerate() {
-            for_each_bit(*bits, |k| {
-                if let Some(histogram) = &histograms[word * 64 + k] {
-                    f(word * 64 + k, histogram);
-                }
-            });
-        }
-    }
-
-    /// The steps at which a row has a sample.
-    pub(crate) fn present_steps(&self, row: usize) -> Vec<usize> {
-        let mut steps = Vec::new();
-        for (word, bits) in self.present(row).iter().enumerate() {
-            for_each_bit(*bits, |k| steps.push(word * 64 + k));
-        }
-        steps
+        self.present(row).for_each(|step| {
+            if let Some(histogram) = &histograms[step] {
+                f(step, histogram);
+            }
+        });
     }
 
     /// The sample of a present step.
@@ -147,23 +132,16 @@ impl Rows {
 
     /// Sets a step of a row, or takes its sample away.
     pub(crate) fn set_sample(&mut self, row: usize, step: usize, value: Option<Value>) {
-        let bit = 1u64 << (step % 64);
         if let Some(Value::Histogram(histogram)) = value {
-            let column = self.mixed_mut(row);
-            column.histograms[step] = Some(histogram);
-            column.present[step / 64] |= bit;
-            return;
+            return self.mixed_mut(row).set_histogram(step, histogram);
         }
         if let Some(Some(histograms)) = self.histograms.get_mut(row) {
             histograms[step] = None;
         }
-        let (values, present) = self.row_mut(row);
+        let mut column = self.row_mut(row);
         match value {
-            Some(Value::Float(value)) => {
-                values[step] = value;
-                present[step / 64] |= bit;
-            }
-            _ => present[step / 64] &= !bit,
+            Some(Value::Float(value)) => column.set(step, value),
+            _ => column.present.remove(step),
         }
     }
 
@@ -179,18 +157,18 @@ impl Rows {
         self.histograms.clear();
     }
 
-    /// The bitmap of the steps of a row that are floats.
-    pub(crate) fn float_bits(&self, row: usize) -> Vec<u64> {
-        let mut bits = self.present(row).to_vec();
-        self.for_each_histogram(row, |k, _| bits[k / 64] &= !(1 << (k % 64)));
-        bits
+    /// The steps of a row that are floats.
+    pub(crate) fn floats(&self, row: usize) -> StepSet {
+        let mut floats = self.present(row).to_set();
+        self.for_each_histogram(row, |step, _| floats.remove(step));
+        floats
     }
 
     /// Whether any present step of a row is a float.
     pub(crate) fn has_floats(&self, row: usize) -> bool {
         match self.histograms(row) {
-            None => self.present(row).iter().any(|bits| *bits != 0),
-            Some(_) => self.float_bits(row).iter().any(|bits| *bits != 0),
+            None => !self.present(row).is_empty(),
+            Some(_) => !self.floats(row).is_empty(),
         }
     }
 
@@ -199,10 +177,10 @@ impl Rows {
         let mut any = false;
         for (row, histograms) in std::mem::take(&mut self.histograms).into_iter().enumerate() {
             let Some(histograms) = histograms else { continue };
-            let (_, present) = self.row_mut(row);
+            let mut present = self.present.get_mut(row);
             for (step, _) in histograms.iter().enumerate().filter(|(_, h)| h.is_some()) {
-                any |= present[step / 64] >> (step % 64) & 1 == 1;
-                present[step / 64] &= !(1 << (step % 64));
+                any |= present.contains(step);
+                present.remove(step);
             }
         }
         any
@@ -213,7 +191,7 @@ impl Rows {
         self.series.push(series);
         self.drop_name.push(drop_name);
         self.values.resize(self.values.len() + self.steps, 0.0);
-        self.present.resize(self.present.len() + self.words(), 0);
+        self.present.resize(self.series.len());
         if !self.histograms.is_empty() {
             self.histograms.push(None);
         }
@@ -225,7 +203,7 @@ impl Rows {
         self.series.push(other.series[row]);
         self.drop_name.push(other.drop_name[row]);
         self.values.extend_from_slice(other.values(row));
-        self.present.extend_from_slice(other.present(row));
+        self.present.push(other.present(row));
         let histograms = other.histograms(row);
         if histograms.is_some() || !self.histograms.is_empty() {
             self.histograms.resize(rows, None);
@@ -244,7 +222,7 @@ impl Rows {
         self.series.truncate(rows);
         self.drop_name.truncate(rows);
         self.values.truncate(rows * self.steps);
-        self.present.truncate(rows * self.words());
+        self.present.resize(rows);
         self.histograms.truncate(rows);
     }
 
@@ -277,12 +255,12 @@ impl Rows {
 
     /// Points there are.
     pub(crate) fn points(&self) -> u64 {
-        self.present.iter().map(|w| u64::from(w.count_ones())).sum()
+        self.present.words().iter().map(|bits| u64::from(bits.count_ones())).sum()
     }
 
     pub(crate) fn bytes(&self) -> usize {
         let histograms: usize = self.histograms.iter().flatten().map(|row| histogram_bytes(row)).sum();
-        self.values.len() * 8 + self.present.len() * 8 + self.len() * 5 + histograms
+        size_of_val(&self.values[..]) + size_of_val(self.present.words()) + self.len() * 5 + histograms
     }
 
     pub(crate) fn schema(steps: usize) -> SchemaRef {
@@ -327,6 +305,7 @@ impl Rows {
             Some(validity) => unpack(validity.inner(), steps, series.len()),
             None => unpack(&BooleanBuffer::new_set(series.len() * steps), steps, series.len()),
         };
+        let present = StepSets::from_words(steps, present);
         let values = values.into_inner().into_vec::<f64>().unwrap_or_else(|b| b.typed_data::<f64>().to_vec());
         Rows { steps, series, drop_name, values, present, histograms }
     }
@@ -347,54 +326,48 @@ fn value_field() -> FieldRef {
     Arc::clone(&VALUE)
 }
 
-/// Bitmaps that start at words → one bitmap without gaps.
-fn pack(present: &[u64], steps: usize, rows: usize) -> Vec<u64> {
-    let words = steps.div_ceil(64);
-    if steps.is_multiple_of(64) || rows <= 1 {
-        return present[..rows * words].to_vec();
+/// Sets that start at words → one bitmap without gaps.
+fn pack(present: &StepSets, steps: usize, rows: usize) -> Vec<u64> {
+    if steps.is_multiple_of(WORD_STEPS) || rows <= 1 {
+        return present.words().to_vec();
     }
-    let mut packed = vec![0u64; (rows * steps).div_ceil(64) + 1];
+    let mut packed = vec![0u64; steps::words(rows * steps) + 1];
     for row in 0..rows {
-        for word in 0..words {
-            let bits = present[row * words + word];
-            let at = row * steps + word * 64;
-            packed[at / 64] |= bits << (at % 64);
-            if !at.is_multiple_of(64) {
-                packed[at / 64 + 1] |= bits >> (64 - at % 64);
+        for (from, bits) in present.get(row).by_word() {
+            let at = row * steps + from;
+            let (word, shift) = (at / WORD_STEPS, at % WORD_STEPS);
+            packed[word] |= bits << shift;
+            if shift > 0 {
+                packed[word + 1] |= bits >> (WORD_STEPS - shift);
             }
         }
     }
     packed
 }
 
-/// The inverse of [`pack`].
+/// The inverse of [`pack`]: the words of all sets.
 fn unpack(bits: &BooleanBuffer, steps: usize, rows: usize) -> Vec<u64> {
-    let words = steps.div_ceil(64);
+    let words = steps::words(steps);
     let mut packed: Vec<u64> = bits.bit_chunks().iter_padded().collect();
-    if steps.is_multiple_of(64) || rows <= 1 {
+    if steps.is_multiple_of(WORD_STEPS) || rows <= 1 {
         packed.truncate(rows * words);
         return packed;
     }
-    let bits_from = |at: usize| match at % 64 {
-        0 => packed[at / 64],
-        shift => packed[at / 64] >> shift | packed.get(at / 64 + 1).map_or(0, |next| next << (64 - shift)),
+    let bits_from = |at: usize| match (at / WORD_STEPS, at % WORD_STEPS) {
+        (word, 0) => packed[word],
+        (word, shift) => {
+            let next = packed.get(word + 1).map_or(0, |next| next << (WORD_STEPS - shift));
+            packed[word] >> shift | next
+        }
     };
     let mut present = Vec::with_capacity(rows * words);
     for row in 0..rows {
-        present.extend((0..words).map(|word| bits_from(row * steps + word * 64)));
+        present.extend((0..words).map(|word| bits_from(row * steps + word * WORD_STEPS)));
         if let Some(last) = present.last_mut() {
-            *last &= (1 << (steps % 64)) - 1;
+            *last &= steps::full_word(0, steps % WORD_STEPS);
         }
     }
     present
-}
-
-/// Sets the bits of all steps.
-pub(crate) fn fill_bits(present: &mut [u64], steps: usize) {
-    for (word, bits) in present.iter_mut().enumerate() {
-        let left = steps - word * 64;
-        *bits = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
-    }
 }
 
 #[cfg(test)]
@@ -408,11 +381,9 @@ mod tests {
             let mut rows = Rows::new(steps);
             for (i, b) in bits.iter().enumerate() {
                 rows.push_empty(i as u32, b % 2 == 0);
-                let (values, present) = rows.row_mut(i);
-                fill_bits(present, steps);
-                for w in present.iter_mut() {
-                    *w &= b.rotate_left(i as u32) ^ seed;
-                }
+                let Column { values, mut present } = rows.row_mut(i);
+                present.fill(steps);
+                present.retain_by_word(|_| b.rotate_left(i as u32) ^ seed);
                 values.iter_mut().enumerate().for_each(|(k, v)| *v = (i * 1000 + k) as f64);
             }
             let (series, drop_name) = (rows.series.clone(), rows.drop_name.clone());

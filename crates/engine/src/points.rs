@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::execution::memory_pool::MemoryReservation;
 use model::FloatHistogram;
+use promql::kernels::steps::StepsView;
 
 use crate::batch::Rows;
 use crate::grid::Grid;
@@ -42,11 +43,11 @@ pub(crate) struct ResultRows {
 /// How the points are held, for those who read many.
 #[derive(Clone, Copy, Debug)]
 pub enum PointsView<'a> {
-    /// At the steps of a grid whose bit is set: a histogram where there is one, else a float.
+    /// At the steps of a grid that are present: a histogram where there is one, else a float.
     Steps {
         grid: Grid,
         values: &'a [f64],
-        present: &'a [u64],
+        present: StepsView<'a>,
         histograms: Option<&'a [Option<Arc<FloatHistogram>>]>,
     },
     List(&'a [Point]),
@@ -72,7 +73,7 @@ impl Points {
     pub fn iter(&self) -> impl Iterator<Item = Point> + '_ {
         let view = self.view();
         let (steps, listed) = match view {
-            PointsView::Steps { present, .. } => (Some(bits(present)), None),
+            PointsView::Steps { present, .. } => (Some(present.into_iter()), None),
             PointsView::List(points) => (None, Some(points.iter().cloned())),
         };
         let at = move |k: usize| match view {
@@ -94,29 +95,17 @@ impl Points {
 
     pub fn len(&self) -> usize {
         match self.view() {
-            PointsView::Steps { present, .. } => present.iter().map(|w| w.count_ones() as usize).sum(),
+            PointsView::Steps { present, .. } => present.len(),
             PointsView::List(points) => points.len(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
         match self.view() {
-            PointsView::Steps { present, .. } => present.iter().all(|w| *w == 0),
+            PointsView::Steps { present, .. } => present.is_empty(),
             PointsView::List(points) => points.is_empty(),
         }
     }
-}
-
-/// The positions of the set bits.
-fn bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    words.iter().enumerate().flat_map(|(at, word)| {
-        let mut left = *word;
-        std::iter::from_fn(move || {
-            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
-            left &= left - 1;
-            Some(at * 64 + bit)
-        })
-    })
 }
 
 impl From<Vec<Point>> for Points {

@@ -173,14 +173,11 @@ impl Tally {
     pub(crate) fn instants(&mut self, rows: &Rows) {
         for row in 0..rows.len() {
             let histograms = rows.histograms(row);
-            for (word, bits) in rows.present(row).iter().enumerate() {
-                promql::kernels::aggregate::for_each_bit(*bits, |k| {
-                    let k = word * 64 + k;
-                    let n = histograms.and_then(|h| h[k].as_deref()).map_or(1, size);
-                    self.totals[k] += n;
-                    self.reads[k] += n;
-                });
-            }
+            rows.present(row).for_each(|k| {
+                let n = histograms.and_then(|h| h[k].as_deref()).map_or(1, size);
+                self.totals[k] += n;
+                self.reads[k] += n;
+            });
         }
     }
 

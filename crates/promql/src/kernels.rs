@@ -1,8 +1,9 @@
 //! The numbers behind functions and aggregations: slices in, slices out, no labels and no I/O.
 //!
 //! Range functions work on one series at a time over all steps of a query: [`window`] finds the samples of every
-//! step with two cursors, [`range`] evaluates a function over them, [`mixed`] where some are histograms. Results are those of Prometheus 3.15; sums are
-//! compensated (Neumaier) where Prometheus compensates. Timestamps are milliseconds.
+//! step with two cursors, [`range`] evaluates a function over them, [`mixed`] where some are histograms. Which steps
+//! have a value is a set of [`steps`]. Results are those of Prometheus 3.15; sums are compensated (Neumaier) where
+//! Prometheus compensates. Timestamps are milliseconds.
 
 pub mod aggregate;
 pub mod aggregate_histogram;
@@ -23,6 +24,7 @@ pub mod over_time;
 pub mod range;
 pub mod rate;
 pub mod regression;
+pub mod steps;
 pub mod window;
 pub mod xrate;
 
@@ -30,11 +32,13 @@ use std::sync::Arc;
 
 use model::histogram::FloatHistogram;
 
-/// A row of values, one per step, and the bitmap of the steps that have one.
+use self::steps::StepsMut;
+
+/// A row of values, one per step, and the steps that have one.
 #[derive(Debug)]
 pub struct Column<'a> {
     pub values: &'a mut [f64],
-    pub present: &'a mut [u64],
+    pub present: StepsMut<'a>,
 }
 
 impl Column<'_> {
@@ -42,7 +46,7 @@ impl Column<'_> {
     #[inline]
     pub fn set(&mut self, step: usize, value: f64) {
         self.values[step] = value;
-        self.present[step / 64] |= 1 << (step % 64);
+        self.present.insert(step);
     }
 }
 
@@ -51,7 +55,7 @@ impl Column<'_> {
 #[derive(Debug)]
 pub struct MixedColumn<'a> {
     pub values: &'a mut [f64],
-    pub present: &'a mut [u64],
+    pub present: StepsMut<'a>,
     pub histograms: &'a mut [Option<Arc<FloatHistogram>>],
 }
 
@@ -64,12 +68,12 @@ impl MixedColumn<'_> {
     #[inline]
     pub fn set_histogram(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
         self.histograms[step] = Some(histogram);
-        self.present[step / 64] |= 1 << (step % 64);
+        self.present.insert(step);
     }
 
     /// The row as one of floats; setting a value there does not remove a histogram.
     pub fn floats(&mut self) -> Column<'_> {
-        Column { values: self.values, present: self.present }
+        Column { values: self.values, present: self.present.view_mut() }
     }
 }
 

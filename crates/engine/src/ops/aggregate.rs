@@ -1,21 +1,18 @@
-//! Aggregations that need one cell per group and step, and those that need all values of a group.
+//! Aggregations that need one cell per group and step.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use futures::TryStreamExt;
-use model::Labels;
 use promql::ast::Span;
-use promql::kernels::aggregate::{self, Cells, for_each_bit};
+use promql::kernels::Column;
+use promql::kernels::aggregate::{self, Cells};
 use promql::kernels::aggregate_histogram::HistogramAggregate;
-use promql::kernels::format::{histogram_text, plain};
-use promql::kernels::native::{Operand, Value};
+use promql::kernels::native::Value;
 use promql::kernels::notes::{Note, Notes};
-use promql::kernels::over_time::{order, quantile_of_sorted};
-use tokio::sync::OnceCell;
 
-use super::groups::{Grouping, Groups, extremes, group_rows, ignore_histograms};
+use super::groups::{Grouping, Groups, ignore_histograms};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
 use crate::context::metric_name;
@@ -53,7 +50,7 @@ impl Aggregate {
             }
             ids.clear();
             inputs.query.for_each_labels(&batch, |row, labels| {
-                let is_empty = batch.present(row).iter().all(|w| *w == 0);
+                let is_empty = batch.present(row).is_empty();
                 ids.push((!is_empty).then(|| partial.groups.of(&self.grouping, labels, batch.drop_name[row])));
             });
             if partial.groups.len() > partial.cells.groups() {
@@ -67,7 +64,7 @@ impl Aggregate {
                     partial.cells.add(*group, batch.values(row), batch.present(row));
                     continue;
                 }
-                partial.cells.add(*group, batch.values(row), &batch.float_bits(row));
+                partial.cells.add(*group, batch.values(row), batch.floats(row).view());
                 let cells = partial.histograms.entry(*group).or_insert_with(|| {
                     let mut cells = Vec::new();
                     cells.resize_with(self.steps, || None);
@@ -131,9 +128,9 @@ impl Aggregate {
         let mut out = Rows::new(self.steps);
         for (i, group) in order.iter().enumerate() {
             out.push_empty(first + i as u32, whole.groups.drop_name[*group]);
-            let (values, present) = out.row_mut(i);
+            let Column { values, mut present } = out.row_mut(i);
             whole.cells.finish(*group, values);
-            present.copy_from_slice(whole.cells.present(*group));
+            present.copy_from(whole.cells.present(*group));
             for (step, cell) in whole.histograms.remove(group).into_iter().flatten().enumerate() {
                 let Some(cell) = cell else { continue };
                 let value = if out.is_present(i, step) {
@@ -182,124 +179,6 @@ impl Operator for Aggregate {
             let partials = inputs.on_partitions(0, |rows| Arc::clone(&self).partial(inputs.clone(), rows)).await?;
             let rows = self.finish(&inputs, partials);
             Ok(rows)
-        }))
-    }
-}
-
-/// `quantile`: input 1 is φ.
-#[derive(Debug)]
-pub(crate) struct Quantile {
-    pub(crate) grouping: Grouping,
-    pub(crate) steps: usize,
-    /// What is aggregated.
-    pub(crate) span: Span,
-    pub(crate) param_span: Span,
-}
-
-impl Operator for Quantile {
-    fn name(&self) -> &'static str {
-        "Quantile"
-    }
-
-    fn steps(&self) -> usize {
-        self.steps
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
-        Ok(once(async move {
-            let memory = inputs.reserve("quantile");
-            let mut rows = inputs.collect(0, self.steps, &memory).await?;
-            ignore_histograms(&inputs.query, &mut rows, ("quantile", self.span));
-            let rows = without_empty(rows);
-            let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
-            let (lowest, highest) = extremes(&q);
-            let judged = [(f64::NAN, q.iter().any(|q| q.is_nan())), (lowest, lowest < 0.0), (highest, highest > 1.0)];
-            for (bad, _) in judged.into_iter().filter(|(_, is_bad)| *is_bad) {
-                inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
-            }
-            let (groups, members) = group_rows(&inputs.query, &self.grouping, &rows);
-            let order_of_groups = groups.sorted();
-            let first = inputs.query.add_labels(order_of_groups.iter().map(|g| groups.labels[*g].clone()));
-            let mut out = Rows::new(self.steps);
-            let mut sorted = Vec::new();
-            for (i, group) in order_of_groups.iter().enumerate() {
-                out.push_empty(first + i as u32, groups.drop_name[*group]);
-                for (k, q) in q.iter().enumerate() {
-                    inputs.query.check_alive()?;
-                    sorted.clear();
-                    let there = members[*group].iter().filter(|row| rows.is_present(**row, k));
-                    sorted.extend(there.map(|row| rows.values(*row)[k]));
-                    if !sorted.is_empty() {
-                        sorted.sort_unstable_by(order);
-                        let (values, present) = out.row_mut(i);
-                        values[k] = quantile_of_sorted(*q, &sorted);
-                        present[k / 64] |= 1 << (k % 64);
-                    }
-                }
-            }
-            Ok(out)
-        }))
-    }
-}
-
-/// `count_values`: a group per value, which becomes a label.
-#[derive(Debug)]
-pub(crate) struct CountValues {
-    pub(crate) grouping: Grouping,
-    pub(crate) label: Vec<u8>,
-    pub(crate) steps: usize,
-}
-
-impl Operator for CountValues {
-    fn name(&self) -> &'static str {
-        "CountValues"
-    }
-
-    fn steps(&self) -> usize {
-        self.steps
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
-        Ok(once(async move {
-            let memory = inputs.reserve("count_values");
-            let rows = inputs.collect(0, self.steps, &memory).await?;
-            let (groups, members) = group_rows(&inputs.query, &self.grouping, &rows);
-            let mut out = Rows::new(self.steps);
-            let mut labels = Vec::new();
-            // The value's label may be one of the grouping's: it replaces that, or goes `without` it, and groups become
-            // one.
-            let mut by_labels: HashMap<Labels, usize> = HashMap::new();
-            for group in groups.sorted() {
-                let mut row_of: HashMap<String, usize> = HashMap::new();
-                for row in &members[group] {
-                    inputs.query.check_alive()?;
-                    for (word, bits) in rows.present(*row).iter().enumerate() {
-                        for_each_bit(*bits, |k| {
-                            let k = word * 64 + k;
-                            let text = match rows.sample(*row, k) {
-                                Operand::Float(value) => plain(value),
-                                Operand::Histogram(histogram) => histogram_text(histogram),
-                            };
-                            let at = *row_of.entry(text).or_insert_with_key(|text| {
-                                let fresh = groups.labels[group].with(&self.label, text);
-                                let without = self.grouping.without;
-                                let fresh = if without { self.grouping.labels_of(&fresh) } else { fresh };
-                                *by_labels.entry(fresh).or_insert_with_key(|fresh| {
-                                    labels.push(fresh.clone());
-                                    out.push_empty(0, false);
-                                    out.len() - 1
-                                })
-                            });
-                            let (values, present) = out.row_mut(at);
-                            values[k] += 1.0;
-                            present[k / 64] |= 1 << (k % 64);
-                        });
-                    }
-                }
-                memory.try_grow(row_of.len() * self.steps * 8)?;
-            }
-            super::map::relabel(&inputs.query, &mut out, labels);
-            Ok(out)
         }))
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
-use promql::kernels::aggregate::for_each_bit;
 
 use crate::batch::{RowStream, Rows};
 use crate::context::METADATA_LABELS;
@@ -99,21 +98,13 @@ fn merge_equal(rows: Rows, target: &[usize], equal: Equal) -> Result<(Rows, Vec<
             continue;
         }
         // whether the name goes is decided by what comes first
-        if first_step(&rows, row) < first_step(&out, place[*to]) {
+        if rows.present(row).first() < out.present(place[*to]).first() {
             out.drop_name[place[*to]] = rows.drop_name[row];
         }
-        for (word, bits) in rows.present(row).iter().enumerate() {
-            if out.present(place[*to])[word] & bits != 0 {
-                return Err(execution(SAME_LABELSET));
-            }
-            for_each_bit(*bits, |k| out.copy_step(place[*to], &rows, row, word * 64 + k));
+        if out.present(place[*to]).overlaps(rows.present(row)) {
+            return Err(execution(SAME_LABELSET));
         }
+        rows.present(row).for_each(|step| out.copy_step(place[*to], &rows, row, step));
     }
     Ok((out, kept))
-}
-
-fn first_step(rows: &Rows, row: usize) -> Option<usize> {
-    let present = rows.present(row);
-    let word = present.iter().position(|bits| *bits != 0)?;
-    Some(word * 64 + present[word].trailing_zeros() as usize)
 }

@@ -104,7 +104,7 @@ impl HistogramStatistic {
             out.latest.clear();
             let beside = classic_of.get(&row).map(|i| &classics[*i]);
             let (mut notes, name) = (Notes::default(), inputs.query.late_name(labels));
-            for k in rows.present_steps(row) {
+            for k in rows.present(row) {
                 let Some(histogram) = rows.histogram(row, k) else { continue };
                 if beside.is_some_and(|c| c.buckets.iter().any(|(_, bucket)| is_float(rows, *bucket, k))) {
                     notes.push(Note::MixedClassicAndNative);
@@ -238,9 +238,7 @@ impl Output {
             }
             row = self.fresh_row(inputs, labelled);
         }
-        let (values, present) = self.rows.row_mut(row);
-        values[step] = value;
-        present[step / 64] |= 1 << (step % 64);
+        self.rows.row_mut(row).set(step, value);
         Ok(())
     }
 }

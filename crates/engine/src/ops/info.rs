@@ -10,13 +10,13 @@ use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::TryStreamExt;
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
-use promql::kernels::aggregate::for_each_bit;
+use promql::kernels::steps::{StepSet, StepsView};
 
 use super::distinct::SAME_LABELSET;
 use super::map::relabel;
 use super::scan::SeriesScan;
 use super::window::{SelectorWindow, WindowSpec};
-use crate::batch::{RowStream, Rows, fill_bits};
+use crate::batch::{RowStream, Rows};
 use crate::error::execution;
 use crate::exec::{Inputs, Operator, once};
 use crate::read::Reading;
@@ -56,10 +56,16 @@ struct Side {
     labels: Vec<Labels>,
 }
 
-/// The info series, one at most per metric, that enrich at the steps of a bitmap.
+/// The info series, one at most per metric, that enrich at some steps.
 struct Choice {
     rows: Vec<usize>,
-    mask: Vec<u64>,
+    steps: StepSet,
+}
+
+/// An info series, and when it has the newest sample of those of its metric.
+struct Newest {
+    row: usize,
+    steps: StepSet,
 }
 
 /// Two info series of one metric that are equally new.
@@ -95,12 +101,12 @@ impl Info {
                 continue;
             };
             for choice in found {
-                let mask: Vec<u64> = choice.mask.iter().zip(base.rows.present(row)).map(|(a, b)| a & b).collect();
-                if mask.iter().all(|w| *w == 0) {
+                let steps = choice.steps.and(base.rows.present(row));
+                if steps.is_empty() {
                     continue;
                 }
                 if let Some(labels) = self.enrich(labels, choice, &info.labels)? {
-                    out.add(labels, &base.rows, row, &mask)?;
+                    out.add(labels, &base.rows, row, steps.view())?;
                 }
             }
         }
@@ -196,12 +202,10 @@ fn quote_regex(text: &str) -> String {
     quoted
 }
 
-/// What enriches the series of each identity, and when; together the bitmaps cover all steps.
+/// What enriches the series of each identity, and when; together the choices cover all steps.
 fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<Choice>>> {
-    let mut looked_at = vec![0u64; info.rows.words()];
-    for row in 0..base.rows.len() {
-        looked_at.iter_mut().zip(base.rows.present(row)).for_each(|(l, p)| *l |= p);
-    }
+    let mut looked_at = StepSet::none(info.rows.steps);
+    (0..base.rows.len()).for_each(|row| looked_at.add(base.rows.present(row)));
     let mut order: Vec<usize> = (0..info.rows.len()).collect();
     order.sort_by(|a, b| info.labels[*a].cmp(&info.labels[*b]));
     let mut groups: HashMap<Identity<'a>, BTreeMap<&[u8], Vec<usize>>> = HashMap::new();
@@ -213,11 +217,9 @@ fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<
     let mut conflict: Option<Conflict> = None;
     let mut all = HashMap::with_capacity(groups.len());
     for (identity, metrics) in groups {
-        let mut mask = vec![0; info.rows.words()];
-        fill_bits(&mut mask, info.rows.steps);
-        let mut choices = vec![Choice { rows: Vec::new(), mask }];
+        let mut choices = vec![Choice { rows: Vec::new(), steps: StepSet::all(info.rows.steps) }];
         for rows in metrics.values() {
-            match newest(&info.rows, rows, &looked_at) {
+            match newest(&info.rows, rows, looked_at.view()) {
                 Ok(newest) => choices = choices.into_iter().flat_map(|choice| split(choice, &newest)).collect(),
                 Err(found) => {
                     let place = |c: &Conflict| (c.step, c.new);
@@ -241,13 +243,14 @@ fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<
     }
 }
 
-/// Of the info series of one metric and identity the one with the newest sample at each step, as bitmaps.
-fn newest(info: &Rows, rows: &[usize], looked_at: &[u64]) -> std::result::Result<Vec<(usize, Vec<u64>)>, Conflict> {
+/// Which of the info series of one metric and identity have the newest sample, and when.
+fn newest(info: &Rows, rows: &[usize], looked_at: StepsView<'_>) -> std::result::Result<Vec<Newest>, Conflict> {
     if let [row] = rows {
-        return Ok(vec![(*row, info.present(*row).to_vec())]);
+        return Ok(vec![Newest { row: *row, steps: info.present(*row).to_set() }]);
     }
-    let mut masks: Vec<(usize, Vec<u64>)> = rows.iter().map(|row| (*row, vec![0u64; info.words()])).collect();
-    for step in (0..info.steps).filter(|step| looked_at[step / 64] >> (step % 64) & 1 == 1) {
+    let none = |row: &usize| Newest { row: *row, steps: StepSet::none(info.steps) };
+    let mut newest: Vec<Newest> = rows.iter().map(none).collect();
+    for step in looked_at {
         let mut best: Option<usize> = None;
         for (i, row) in rows.iter().enumerate().filter(|(_, row)| info.is_present(**row, step)) {
             let value = |i: usize| info.values(rows[i])[step];
@@ -258,26 +261,26 @@ fn newest(info: &Rows, rows: &[usize], looked_at: &[u64]) -> std::result::Result
             }
         }
         if let Some(best) = best {
-            masks[best].1[step / 64] |= 1 << (step % 64);
+            newest[best].steps.insert(step);
         }
     }
-    Ok(masks)
+    Ok(newest)
 }
 
 /// A choice by which info series of one more metric it goes with, at which of its steps.
-fn split(choice: Choice, newest: &[(usize, Vec<u64>)]) -> Vec<Choice> {
+fn split(choice: Choice, newest: &[Newest]) -> Vec<Choice> {
     let mut parts = Vec::new();
-    let mut rest = choice.mask.clone();
-    for (row, mask) in newest {
-        let both: Vec<u64> = choice.mask.iter().zip(mask).map(|(a, b)| a & b).collect();
-        if both.iter().any(|w| *w != 0) {
-            rest.iter_mut().zip(&both).for_each(|(r, b)| *r &= !b);
+    let mut rest = choice.steps.clone();
+    for Newest { row, steps } in newest {
+        let both = choice.steps.and(steps.view());
+        if !both.is_empty() {
+            rest.subtract(both.view());
             let rows = choice.rows.iter().copied().chain([*row]).collect();
-            parts.push(Choice { rows, mask: both });
+            parts.push(Choice { rows, steps: both });
         }
     }
-    if rest.iter().any(|w| *w != 0) {
-        parts.push(Choice { rows: choice.rows, mask: rest });
+    if !rest.is_empty() {
+        parts.push(Choice { rows: choice.rows, steps: rest });
     }
     parts
 }
@@ -294,8 +297,8 @@ impl Output {
         Output { rows: Rows::new(steps), labels: Vec::new(), by_labels: HashMap::new() }
     }
 
-    /// Adds the steps of a mask of a row of `base` to the series with these labels.
-    fn add(&mut self, labels: Labels, base: &Rows, row: usize, mask: &[u64]) -> Result<()> {
+    /// Adds some steps of a row of `base` to the series with these labels.
+    fn add(&mut self, labels: Labels, base: &Rows, row: usize, steps: StepsView<'_>) -> Result<()> {
         let at = match self.by_labels.get(&labels) {
             Some(at) => *at,
             None => {
@@ -305,12 +308,10 @@ impl Output {
                 self.labels.len() - 1
             }
         };
-        if self.rows.present(at).iter().zip(mask).any(|(a, b)| a & b != 0) {
+        if self.rows.present(at).overlaps(steps) {
             return Err(execution(SAME_LABELSET));
         }
-        for (word, bits) in mask.iter().enumerate() {
-            for_each_bit(*bits, |k| self.rows.copy_step(at, base, row, word * 64 + k));
-        }
+        steps.for_each(|step| self.rows.copy_step(at, base, row, step));
         Ok(())
     }
 }

@@ -3,17 +3,17 @@
 //! Series are matched by labels once, not per step; what Prometheus checks per step (that the "one" side is one) is
 //! checked by intersecting bitmaps.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use model::{Labels, LabelsBuilder};
 use promql::ast::{BinaryOp, Cardinality, Span, VectorMatching};
-use promql::kernels::aggregate::for_each_bit;
+use promql::kernels::Column;
 use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison, is_trim};
 use promql::kernels::native::{self, Value};
 use promql::kernels::notes::Notes;
+use promql::kernels::steps::{StepSet, StepsView, WORD_STEPS, for_each_bit};
 
 use super::distinct::SAME_LABELSET;
 use super::groups::Grouping;
@@ -47,25 +47,23 @@ struct Side {
     /// The rows of each signature.
     members: Vec<Vec<usize>>,
     /// The steps at which any row has a value.
-    any: Vec<u64>,
+    any: StepSet,
 }
 
 impl Side {
     fn new(inputs: &Inputs, rows: Rows, signatures: &[u32], count: usize) -> Side {
         let mut members = vec![Vec::new(); count];
-        let mut any = vec![0u64; rows.words()];
+        let mut any = StepSet::none(rows.steps);
         for (row, signature) in signatures.iter().enumerate() {
             members[*signature as usize].push(row);
-            any.iter_mut().zip(rows.present(row)).for_each(|(a, p)| *a |= p);
+            any.add(rows.present(row));
         }
         Side { labels: inputs.query.labels_of(&rows), rows, members, any }
     }
 
-    fn union(&self, members: &[usize]) -> Vec<u64> {
-        let mut union = vec![0u64; self.rows.words()];
-        for row in members {
-            union.iter_mut().zip(self.rows.present(*row)).for_each(|(u, p)| *u |= p);
-        }
+    fn union(&self, members: &[usize]) -> StepSet {
+        let mut union = StepSet::none(self.rows.steps);
+        members.iter().for_each(|row| union.add(self.rows.present(*row)));
         union
     }
 }
@@ -81,7 +79,7 @@ enum Operand {
 #[derive(Clone, Copy)]
 struct Place<'a> {
     signature: usize,
-    mask: &'a [u64],
+    mask: StepsView<'a>,
 }
 
 /// The order of pairs at a step: by the series of the "many" side, and those that fill in for one behind them.
@@ -98,9 +96,9 @@ struct Output {
     /// The signature that made the row; a second one at the same step is a plain duplicate.
     signature: Vec<usize>,
     /// The steps at which that signature gave the row a value, or a comparison that does not hold.
-    taken: Vec<Vec<u64>>,
+    taken: Vec<StepSet>,
     /// The steps at which the signature at hand was matched.
-    matched: Vec<u64>,
+    matched: StepSet,
     /// What the last pair of each step had to note: Prometheus forgets those before it.
     last_notes: LastNotes,
     fault: Option<Fault>,
@@ -124,9 +122,8 @@ enum Check {
 
 impl Output {
     /// Notes a fault at the first step of a mask, if there is one.
-    fn fault(&mut self, mask: &[u64], check: Check, text: impl FnOnce() -> String) {
-        let Some(word) = mask.iter().position(|w| *w != 0) else { return };
-        let step = word * 64 + mask[word].trailing_zeros() as usize;
+    fn fault(&mut self, mask: &StepSet, check: Check, text: impl FnOnce() -> String) {
+        let Some(step) = mask.first() else { return };
         if self.fault.as_ref().is_none_or(|known| (step, check) < (known.step, known.check)) {
             self.fault = Some(Fault { step, check, text: text() });
         }
@@ -159,32 +156,32 @@ impl Join {
             by_labels: HashMap::new(),
             signature: Vec::new(),
             taken: Vec::new(),
-            matched: vec![0; many.rows.words()],
+            matched: StepSet::none(self.steps),
             last_notes: BTreeMap::new(),
             fault: None,
         };
         // Where one whole side is empty nothing is looked at, unless either is filled in.
         let fills = fill_many.is_some() || fill_one.is_some();
-        let looked_at = if fills { either(&many.any, &one.any) } else { both(&many.any, &one.any) };
+        let looked_at = if fills { many.any.or(one.any.view()) } else { many.any.and(one.any.view()) };
         for signature in 0..count {
             self.check_one(&mut out, &one, &one.members[signature], &looked_at);
-            out.matched.fill(0);
+            out.matched.clear();
             for row in &many.members[signature] {
                 inputs.query.check_alive()?;
                 for other in &one.members[signature] {
-                    let mask = both(many.rows.present(*row), one.rows.present(*other));
+                    let mask = many.rows.present(*row).and(one.rows.present(*other));
                     self.pair(
                         &mut out,
-                        Place { signature, mask: &mask },
+                        Place { signature, mask: mask.view() },
                         (&many, Operand::Row(*row)),
                         (&one, Operand::Row(*other)),
                     );
                 }
                 if let Some(fill) = fill_one {
-                    let mask = minus(many.rows.present(*row), &one.union(&one.members[signature]));
+                    let mask = many.rows.present(*row).minus(one.union(&one.members[signature]).view());
                     self.pair(
                         &mut out,
-                        Place { signature, mask: &mask },
+                        Place { signature, mask: mask.view() },
                         (&many, Operand::Row(*row)),
                         (&one, Operand::Fill(fill)),
                     );
@@ -192,10 +189,10 @@ impl Join {
             }
             if let Some(fill) = fill_many {
                 for other in &one.members[signature] {
-                    let mask = minus(one.rows.present(*other), &out.matched);
+                    let mask = one.rows.present(*other).minus(out.matched.view());
                     self.pair(
                         &mut out,
-                        Place { signature, mask: &mask },
+                        Place { signature, mask: mask.view() },
                         (&many, Operand::Fill(fill)),
                         (&one, Operand::Row(*other)),
                     );
@@ -213,11 +210,12 @@ impl Join {
     }
 
     /// Two series of the "one" side with the same matching labels at the same step are an error.
-    fn check_one(&self, out: &mut Output, one: &Side, members: &[usize], looked_at: &[u64]) {
+    fn check_one(&self, out: &mut Output, one: &Side, members: &[usize], looked_at: &StepSet) {
         for (i, row) in members.iter().enumerate() {
             for earlier in &members[..i] {
-                let overlap = both(one.rows.present(*row), one.rows.present(*earlier));
-                out.fault(&both(&overlap, looked_at), Check::OneSide, || {
+                let mut overlap = one.rows.present(*row).and(one.rows.present(*earlier));
+                overlap.keep(looked_at.view());
+                out.fault(&overlap, Check::OneSide, || {
                     let (a, b) = (&one.labels[*earlier], &one.labels[*row]);
                     let (first, second) = if a < b { (a, b) } else { (b, a) };
                     let group = self.match_group(first);
@@ -267,7 +265,7 @@ impl Join {
     /// Combines two operands at the steps of a mask into the output row of their labels.
     fn pair(&self, out: &mut Output, place: Place<'_>, (many, a): (&Side, Operand), (one, b): (&Side, Operand)) {
         let Place { signature, mask } = place;
-        if mask.iter().all(|w| *w == 0) {
+        if mask.is_empty() {
             return;
         }
         fn labels(side: &Side, operand: Operand) -> Option<&Labels> {
@@ -281,21 +279,22 @@ impl Join {
                 (_, Operand::Row(row)) => (true, row),
                 (Operand::Fill(_), Operand::Fill(_)) => (true, usize::MAX),
             };
-            self.compute_mixed((&mut out.last_notes, order), left, right, mask)
+            let (result, kept, valid) = self.compute_mixed((&mut out.last_notes, order), left, right, mask);
+            (result, Mask::Own(kept), Mask::Own(valid))
         } else if is_comparison(self.op) {
             let (result, kept) = self.compare(values(left.0, left.1), values(right.0, right.1), mask);
-            (result, kept, Cow::Borrowed(mask))
+            (result, Mask::Own(kept), Mask::Whole(mask))
         } else {
             let operands = Computed::Arithmetic(values(left.0, left.1), values(right.0, right.1));
-            (operands, Cow::Borrowed(mask), Cow::Borrowed(mask))
+            (operands, Mask::Whole(mask), Mask::Whole(mask))
         };
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
-        let again = both(&out.matched, &valid);
         if one_to_one {
+            let again = out.matched.and(valid.view());
             out.fault(&again, Check::Matches, || MANY_TO_ONE.to_owned());
         }
-        out.matched.iter_mut().zip(&*valid).for_each(|(m, v)| *m |= v);
-        if valid.iter().all(|w| *w == 0) || (one_to_one && kept.iter().all(|w| *w == 0)) {
+        out.matched.add(valid.view());
+        if valid.is_empty() || (one_to_one && kept.is_empty()) {
             return;
         }
         let mut result_labels = self.result_labels(labels(many, a), labels(one, b));
@@ -308,30 +307,28 @@ impl Join {
                 out.labels.push(std::mem::take(&mut result_labels));
                 out.rows.push_empty(0, drop_name);
                 out.signature.push(signature);
-                out.taken.push(vec![0; valid.len()]);
+                out.taken.push(StepSet::none(self.steps));
                 out.labels.len() - 1
             }
         };
         if out.signature[at] == signature {
-            let twice = both(&out.taken[at], &valid);
+            let twice = out.taken[at].and(valid.view());
             out.fault(&twice, Check::Matches, || GROUPED_TWICE.to_owned());
-            out.taken[at].iter_mut().zip(&*valid).for_each(|(t, v)| *t |= v);
+            out.taken[at].add(valid.view());
         } else {
-            let twice = both(out.rows.present(at), &kept);
+            let twice = out.rows.present(at).and(kept.view());
             out.fault(&twice, Check::Result, || SAME_LABELSET.to_owned());
         }
         match result {
             Computed::Arithmetic(left, right) => {
-                let (values, present) = out.rows.row_mut(at);
-                arithmetic_row(self.op, (left, right), &kept, values);
-                present.iter_mut().zip(&*kept).for_each(|(present, bits)| *present |= bits);
+                let Column { values, mut present } = out.rows.row_mut(at);
+                arithmetic_row(self.op, (left, right), kept.view(), values);
+                present.add(kept.view());
             }
             Computed::Floats(result) => {
-                let (values, present) = out.rows.row_mut(at);
-                for (word, bits) in kept.iter().enumerate() {
-                    present[word] |= bits;
-                    for_each_bit(*bits, |k| values[word * 64 + k] = result[word * 64 + k]);
-                }
+                let Column { values, mut present } = out.rows.row_mut(at);
+                kept.view().for_each(|step| values[step] = result[step]);
+                present.add(kept.view());
             }
             Computed::Mixed(result) => {
                 result.into_iter().for_each(|(step, value)| out.rows.set_sample(at, step, Some(value)));
@@ -340,23 +337,16 @@ impl Join {
     }
 
     /// Values of a comparison, and the steps of `mask` that stay.
-    fn compare<'a>(&self, left: Values<'a>, right: Values<'a>, mask: &[u64]) -> (Computed<'a>, Cow<'a, [u64]>) {
+    fn compare<'a>(&self, left: Values<'a>, right: Values<'a>, mask: StepsView<'_>) -> (Computed<'a>, StepSet) {
         let mut result = vec![0.0; self.steps];
-        let mut kept = mask.to_vec();
-        for (word, bits) in kept.iter_mut().enumerate() {
-            for_each_bit(*bits, |k| {
-                let at = word * 64 + k;
-                let (a, b) = (left.at(at), right.at(at));
-                let holds = compare(self.op, a, b).unwrap_or(false);
-                if self.return_bool {
-                    result[at] = f64::from(u8::from(holds));
-                } else {
-                    result[at] = a;
-                    *bits &= !(u64::from(!holds) << k);
-                }
-            });
-        }
-        (Computed::Floats(result), Cow::Owned(kept))
+        let mut kept = mask.to_set();
+        kept.retain(|step| {
+            let (a, b) = (left.at(step), right.at(step));
+            let holds = compare(self.op, a, b).unwrap_or(false);
+            result[step] = if self.return_bool { f64::from(u8::from(holds)) } else { a };
+            holds || self.return_bool
+        });
+        (Computed::Floats(result), kept)
     }
 
     /// The same where a side may have histograms, and the steps at which the operator is defined. Notes go to `last`
@@ -366,33 +356,49 @@ impl Join {
         (last, order): (&mut LastNotes, PairOrder),
         (left, a): (&Rows, Operand),
         (right, b): (&Rows, Operand),
-        mask: &[u64],
-    ) -> (Computed<'static>, Cow<'static, [u64]>, Cow<'static, [u64]>) {
+        mask: StepsView<'_>,
+    ) -> (Computed<'static>, StepSet, StepSet) {
         let mut result = Vec::new();
-        let (mut kept, mut valid) = (vec![0u64; mask.len()], vec![0u64; mask.len()]);
-        for (word, bits) in mask.iter().enumerate() {
-            for_each_bit(*bits, |k| {
-                let step = word * 64 + k;
-                let (x, y) = (sample(left, a, step), sample(right, b, step));
-                let mut notes = Notes::default();
-                let value = if self.return_bool {
-                    native::compare(self.op, x, y, &mut notes).map(|holds| Value::Float(f64::from(u8::from(holds))))
-                } else {
-                    native::binary(self.op, x, y, &mut notes)
-                };
-                if value.is_some() || notes.is_empty() {
-                    valid[word] |= 1 << k;
-                }
-                if !notes.is_empty() && last.get(&step).is_none_or(|(known, _)| *known <= order) {
-                    last.insert(step, (order, notes));
-                }
-                if let Some(value) = value {
-                    kept[word] |= 1 << k;
-                    result.push((step, value));
-                }
-            });
+        let (mut kept, mut valid) = (StepSet::none(self.steps), StepSet::none(self.steps));
+        mask.for_each(|step| {
+            let (x, y) = (sample(left, a, step), sample(right, b, step));
+            let mut notes = Notes::default();
+            let value = if self.return_bool {
+                native::compare(self.op, x, y, &mut notes).map(|holds| Value::Float(f64::from(u8::from(holds))))
+            } else {
+                native::binary(self.op, x, y, &mut notes)
+            };
+            if value.is_some() || notes.is_empty() {
+                valid.insert(step);
+            }
+            if !notes.is_empty() && last.get(&step).is_none_or(|(known, _)| *known <= order) {
+                last.insert(step, (order, notes));
+            }
+            if let Some(value) = value {
+                kept.insert(step);
+                result.push((step, value));
+            }
+        });
+        (Computed::Mixed(result), kept, valid)
+    }
+}
+
+/// At which steps of its mask a pair has something: at all, or at these.
+enum Mask<'a> {
+    Whole(StepsView<'a>),
+    Own(StepSet),
+}
+
+impl Mask<'_> {
+    fn view(&self) -> StepsView<'_> {
+        match self {
+            Mask::Whole(mask) => *mask,
+            Mask::Own(steps) => steps.view(),
         }
-        (Computed::Mixed(result), Cow::Owned(kept), Cow::Owned(valid))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.view().is_empty()
     }
 }
 
@@ -439,7 +445,7 @@ fn values(rows: &Rows, operand: Operand) -> Values<'_> {
 }
 
 /// Sets `out` at the steps of `mask`.
-fn arithmetic_row(op: BinaryOp, sides: (Values<'_>, Values<'_>), mask: &[u64], out: &mut [f64]) {
+fn arithmetic_row(op: BinaryOp, sides: (Values<'_>, Values<'_>), mask: StepsView<'_>, out: &mut [f64]) {
     match op {
         BinaryOp::Add => at_steps(sides, mask, out, |a, b| a + b),
         BinaryOp::Sub => at_steps(sides, mask, out, |a, b| a - b),
@@ -449,30 +455,22 @@ fn arithmetic_row(op: BinaryOp, sides: (Values<'_>, Values<'_>), mask: &[u64], o
     }
 }
 
-fn at_steps((left, right): (Values<'_>, Values<'_>), mask: &[u64], out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
-    for (word, bits) in mask.iter().enumerate().filter(|(_, bits)| **bits != 0) {
-        let from = word * 64;
-        let steps = from..(from + 64).min(out.len());
+fn at_steps(
+    (left, right): (Values<'_>, Values<'_>),
+    mask: StepsView<'_>,
+    out: &mut [f64],
+    f: impl Fn(f64, f64) -> f64,
+) {
+    for (from, bits) in mask.by_word().filter(|(_, bits)| *bits != 0) {
+        let steps = from..(from + WORD_STEPS).min(out.len());
         match (left, right) {
             (Values::Row(a), Values::Row(b)) if bits.count_ones() as usize == steps.len() => {
                 let (a, b) = (&a[steps.clone()], &b[steps.clone()]);
                 out[steps].iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = f(*a, *b));
             }
-            _ => for_each_bit(*bits, |k| out[from + k] = f(left.at(from + k), right.at(from + k))),
+            _ => for_each_bit(bits, |k| out[from + k] = f(left.at(from + k), right.at(from + k))),
         }
     }
-}
-
-fn either(a: &[u64], b: &[u64]) -> Vec<u64> {
-    a.iter().zip(b).map(|(a, b)| a | b).collect()
-}
-
-fn both(a: &[u64], b: &[u64]) -> Vec<u64> {
-    a.iter().zip(b).map(|(a, b)| a & b).collect()
-}
-
-fn minus(a: &[u64], b: &[u64]) -> Vec<u64> {
-    a.iter().zip(b).map(|(a, b)| a & !b).collect()
 }
 
 impl Operator for Join {

@@ -9,8 +9,9 @@ use promql::ast::{BinaryOp, Span};
 use promql::kernels::binary::{arithmetic, changes_metric, compare, is_trim};
 use promql::kernels::native::{self, Operand, Value};
 use promql::kernels::notes::Notes;
+use promql::kernels::steps::WORD_STEPS;
 use promql::kernels::window::Steps;
-use promql::kernels::{labels, math};
+use promql::kernels::{Column, labels, math};
 use tokio::sync::OnceCell;
 
 use crate::batch::{RowStream, Rows};
@@ -91,7 +92,7 @@ impl Map {
             MapFunction::EvaluationTime => {
                 rows.forget_histograms();
                 for row in 0..rows.len() {
-                    let (values, _) = rows.row_mut(row);
+                    let values = rows.row_mut(row).values;
                     values.iter_mut().enumerate().for_each(|(k, v)| *v = self.steps.eval(k) as f64 / 1000.0);
                 }
                 return rows;
@@ -159,7 +160,7 @@ pub(crate) fn drop_names(query: &QueryContext, rows: &mut Rows) {
 
 fn each(rows: &mut Rows, f: impl Fn(usize, f64) -> f64) {
     for row in 0..rows.len() {
-        let (values, _) = rows.row_mut(row);
+        let values = rows.row_mut(row).values;
         values.iter_mut().enumerate().for_each(|(k, v)| *v = f(k, *v));
     }
 }
@@ -167,15 +168,14 @@ fn each(rows: &mut Rows, f: impl Fn(usize, f64) -> f64) {
 /// Takes the steps away where `keep` says no.
 fn retain(rows: &mut Rows, keep: impl Fn(usize, f64) -> bool) {
     for row in 0..rows.len() {
-        let (values, present) = rows.row_mut(row);
-        for (word, bits) in present.iter_mut().enumerate() {
-            let at = word * 64;
+        let Column { values, mut present } = rows.row_mut(row);
+        present.retain_by_word(|from| {
             let mut kept = 0;
-            for (k, v) in values[at..].iter().take(64).enumerate() {
-                kept |= u64::from(keep(at + k, *v)) << k;
+            for (k, v) in values[from..].iter().take(WORD_STEPS).enumerate() {
+                kept |= u64::from(keep(from + k, *v)) << k;
             }
-            *bits &= kept;
-        }
+            kept
+        });
     }
 }
 
@@ -184,11 +184,8 @@ fn of_histograms(rows: Rows, f: &fn(&FloatHistogram) -> f64) -> Rows {
     let mut out = Rows::new(rows.steps);
     for row in (0..rows.len()).filter(|row| rows.histograms(*row).is_some()) {
         out.push_empty(rows.series[row], rows.drop_name[row]);
-        let (values, present) = out.row_mut(out.len() - 1);
-        rows.for_each_histogram(row, |k, histogram| {
-            values[k] = f(histogram);
-            present[k / 64] |= 1 << (k % 64);
-        });
+        let mut column = out.row_mut(out.len() - 1);
+        rows.for_each_histogram(row, |k, histogram| column.set(k, f(histogram)));
     }
     out
 }
@@ -230,7 +227,7 @@ impl ScalarBinary {
     /// Step by step, for rows that may hold histograms.
     fn mixed(self, rows: &mut Rows, scalar: &[f64], notes: &mut Notes) {
         for row in 0..rows.len() {
-            for step in rows.present_steps(row) {
+            for step in rows.present(row).to_set().view() {
                 let vector = rows.sample(row, step);
                 let scalar = Operand::Float(scalar[step]);
                 let (left, right) = if self.scalar_left { (scalar, vector) } else { (vector, scalar) };
@@ -252,8 +249,7 @@ impl ScalarBinary {
 
 /// Drops rows that have no value left.
 pub(crate) fn without_empty(rows: Rows) -> Rows {
-    let words = rows.words();
-    let empty = |row: usize| rows.present[row * words..(row + 1) * words].iter().all(|w| *w == 0);
+    let empty = |row: usize| rows.present(row).is_empty();
     if !(0..rows.len()).any(empty) {
         return rows;
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use promql::ast::Span;
 use promql::format_float_general;
-use promql::kernels::aggregate::for_each_bit;
 use promql::kernels::order::Best;
+use promql::kernels::steps::StepSets;
 use tokio::sync::OnceCell;
 
 use super::groups::{Grouping, extremes, group_rows, ignore_histograms};
@@ -39,10 +39,10 @@ pub(crate) struct SelectK {
 
 impl SelectK {
     fn select(&self, inputs: &Inputs, rows: &Rows, groups: &[Vec<usize>], k: &[usize]) -> Result<Rows> {
-        let mut present = vec![0u64; rows.present.len()];
+        let mut present = StepSets::with_len(self.steps, rows.len());
         let mut order = Vec::new();
         let mut take = |row: usize, step: usize| {
-            present[row * rows.words() + step / 64] |= 1 << (step % 64);
+            present.get_mut(row).insert(step);
             order.push(row);
         };
         for members in groups {
@@ -50,7 +50,7 @@ impl SelectK {
             if self.choice == Choice::First {
                 let mut taken = vec![0; k.len()];
                 for row in members {
-                    for_each_step(rows.present(*row), |step| {
+                    rows.present(*row).for_each(|step| {
                         if taken[step] < k[step] {
                             taken[step] += 1;
                             take(*row, step);
@@ -64,7 +64,7 @@ impl SelectK {
             for row in members {
                 inputs.query.check_alive()?;
                 let values = rows.values(*row);
-                for_each_step(rows.present(*row), |step| {
+                rows.present(*row).for_each(|step| {
                     best[step].offer(k[step], bottom, values[step], *row as u32);
                 });
             }
@@ -81,7 +81,7 @@ impl SelectK {
 
     /// The part of the series that a ratio names; the parts of `r` and `r - 1` are each other's complement.
     fn sample(&self, inputs: &Inputs, rows: &Rows, ratios: &[f64]) -> Result<Rows> {
-        let mut present = vec![0u64; rows.present.len()];
+        let mut present = StepSets::with_len(self.steps, rows.len());
         let place: Vec<f64> =
             inputs.query.labels_of(rows).iter().map(|l| l.length_prefixed_hash64() as f64 / u64::MAX as f64).collect();
         let (lowest, highest) = extremes(ratios);
@@ -98,7 +98,7 @@ impl SelectK {
             for (row, place) in place.iter().enumerate() {
                 let taken = if capped >= 0.0 { *place < capped } else { *place >= 1.0 + capped };
                 if taken && rows.is_present(row, step) {
-                    present[row * rows.words() + step / 64] |= 1 << (step % 64);
+                    present.get_mut(row).insert(step);
                 }
             }
         }
@@ -106,19 +106,12 @@ impl SelectK {
     }
 }
 
-fn for_each_step(present: &[u64], mut f: impl FnMut(usize)) {
-    for (word, bits) in present.iter().enumerate() {
-        for_each_bit(*bits, |k| f(word * 64 + k));
-    }
-}
-
-/// The rows in this order with these bitmaps; rows without any step are left out.
-fn masked(rows: &Rows, order: &[usize], present: &[u64]) -> Rows {
+/// The rows in this order with these steps; rows without any step are left out.
+fn masked(rows: &Rows, order: &[usize], present: &StepSets) -> Rows {
     let mut out = Rows::new(rows.steps);
     for row in order {
         out.push_row(rows, *row);
-        let (at, words) = (out.len() - 1, rows.words());
-        out.row_mut(at).1.copy_from_slice(&present[row * words..(row + 1) * words]);
+        out.row_mut(out.len() - 1).present.copy_from(present.get(*row));
     }
     without_empty(out)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use promql::ast::BinaryOp;
+use promql::kernels::steps::StepSets;
 
 use super::groups::Grouping;
 use super::map::without_empty;
@@ -58,23 +59,18 @@ impl SetOperation {
         let mut signatures = Signatures::new();
         let of_left = signatures.of(inputs, &self.matching, &left);
         let of_right = signatures.of(inputs, &self.matching, &right);
-        let words = left.words();
         // For `or` the right side is masked by the left, else the left by the right.
         let (mut masked, of_masked, other, of_other) = match self.op {
             BinaryOp::Or => (right, of_right, left, of_left),
             _ => (left, of_left, right, of_right),
         };
-        let mut seen = vec![0u64; signatures.len() * words];
+        let mut seen = StepSets::with_len(self.steps, signatures.len());
         for (row, signature) in of_other.iter().enumerate() {
-            let at = *signature as usize * words;
-            seen[at..at + words].iter_mut().zip(other.present(row)).for_each(|(s, p)| *s |= p);
+            seen.get_mut(*signature as usize).add(other.present(row));
         }
         for (row, signature) in of_masked.iter().enumerate() {
-            let at = *signature as usize * words;
-            let (_, present) = masked.row_mut(row);
-            for (bits, seen) in present.iter_mut().zip(&seen[at..at + words]) {
-                *bits &= if self.op == BinaryOp::And { *seen } else { !*seen };
-            }
+            let (mut present, seen) = (masked.present.get_mut(row), seen.get(*signature as usize));
+            if self.op == BinaryOp::And { present.keep(seen) } else { present.subtract(seen) }
         }
         if self.op == BinaryOp::Or {
             let mut all = other;

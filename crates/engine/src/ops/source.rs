@@ -5,9 +5,11 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
+use promql::kernels::Column;
+use promql::kernels::steps::StepSet;
 use promql::kernels::window::Steps;
 
-use crate::batch::{RowStream, Rows, fill_bits};
+use crate::batch::{RowStream, Rows};
 use crate::exec::{Inputs, Operator, once};
 
 /// One row without labels: a number, or the time in seconds.
@@ -35,8 +37,8 @@ impl Operator for Source {
         Ok(once(async move {
             let mut rows = Rows::new(self.steps.count);
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
-            let (values, present) = rows.row_mut(0);
-            fill_bits(present, self.steps.count);
+            let Column { values, mut present } = rows.row_mut(0);
+            present.fill(self.steps.count);
             for (k, value) in values.iter_mut().enumerate() {
                 *value = self.value.unwrap_or_else(|| self.steps.eval(k) as f64 / 1000.0);
             }
@@ -83,13 +85,13 @@ impl Operator for Absent {
 
     fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
         Ok(once(async move {
-            let words = self.steps.div_ceil(64);
+            let steps = self.steps;
             let seen = inputs
                 .on_partitions(0, |mut input| async move {
-                    let mut seen = vec![0u64; words];
+                    let mut seen = StepSet::none(steps);
                     while let Some(rows) = input.try_next().await? {
                         for row in 0..rows.len() {
-                            seen.iter_mut().zip(rows.present(row)).for_each(|(s, p)| *s |= p);
+                            seen.add(rows.present(row));
                         }
                     }
                     Ok(seen)
@@ -97,13 +99,11 @@ impl Operator for Absent {
                 .await?;
             let mut rows = Rows::new(self.steps);
             rows.push_empty(inputs.query.add_labels([self.labels.clone()]), false);
-            let (values, present) = rows.row_mut(0);
+            let Column { values, mut present } = rows.row_mut(0);
             values.fill(1.0);
-            fill_bits(present, self.steps);
-            for seen in &seen {
-                present.iter_mut().zip(seen).for_each(|(p, s)| *p &= !s);
-            }
-            if present.iter().all(|w| *w == 0) {
+            present.fill(steps);
+            seen.iter().for_each(|seen| present.subtract(seen.view()));
+            if present.is_empty() {
                 rows.pop();
             }
             Ok(rows)
@@ -133,8 +133,8 @@ impl Operator for Scalar {
             input.drop_histograms();
             let mut rows = Rows::new(self.steps);
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
-            let (values, present) = rows.row_mut(0);
-            fill_bits(present, self.steps);
+            let Column { values, mut present } = rows.row_mut(0);
+            present.fill(self.steps);
             for (k, value) in values.iter_mut().enumerate() {
                 let mut there = (0..input.len()).filter(|row| input.is_present(*row, k));
                 *value = match (there.next(), there.next()) {
@@ -173,9 +173,9 @@ impl Operator for Repeat {
             for row in (0..rows.len()).filter(|row| rows.is_present(*row, 0)) {
                 out.push_empty(rows.series[row], rows.drop_name[row]);
                 let at = out.len() - 1;
-                let (values, present) = out.row_mut(at);
+                let Column { values, mut present } = out.row_mut(at);
                 values.fill(rows.values(row)[0]);
-                fill_bits(present, self.steps);
+                present.fill(self.steps);
                 if let Some(histogram) = rows.histogram(row, 0) {
                     out.mixed_mut(at).histograms.fill(Some(Arc::clone(histogram)));
                 }

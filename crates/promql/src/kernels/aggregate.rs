@@ -1,6 +1,7 @@
 //! Aggregation into dense `[group][step]` cells.
 
 use super::kahan;
+use super::steps::{self, StepSets, StepsView, WORD_STEPS, for_each_bit, full_word};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Aggregate {
@@ -20,29 +21,27 @@ pub enum Aggregate {
 pub struct Cells {
     kind: Aggregate,
     steps: usize,
-    words: usize,
     a: Vec<f64>,
     b: Vec<f64>,
     n: Vec<f64>,
-    present: Vec<u64>,
-    /// Cells of `Avg` that went over to the incremental mean because their sum overflowed; empty until one does.
-    incremental: Vec<u64>,
+    present: StepSets,
+    /// Cells of `Avg` that went over to the incremental mean because their sum overflowed; no sets until one does.
+    incremental: StepSets,
 }
 
 impl Cells {
     pub fn new(kind: Aggregate, steps: usize) -> Cells {
-        let words = steps.div_ceil(64);
         let (a, b, n) = (Vec::new(), Vec::new(), Vec::new());
-        Cells { kind, steps, words, a, b, n, present: Vec::new(), incremental: Vec::new() }
+        Cells { kind, steps, a, b, n, present: StepSets::new(steps), incremental: StepSets::new(steps) }
     }
 
     pub fn groups(&self) -> usize {
-        self.present.len().checked_div(self.words).unwrap_or(0)
+        self.present.len()
     }
 
     /// Bytes of one group.
     pub fn bytes_per_group(kind: Aggregate, steps: usize) -> usize {
-        steps * 8 * (1 + usize::from(Cells::has_b(kind)) + usize::from(Cells::has_n(kind))) + steps.div_ceil(64) * 8
+        steps * 8 * (1 + usize::from(Cells::has_b(kind)) + usize::from(Cells::has_n(kind))) + steps::words(steps) * 8
     }
 
     fn has_b(kind: Aggregate) -> bool {
@@ -65,14 +64,14 @@ impl Cells {
         if Cells::has_n(self.kind) {
             self.n.resize(cells, 0.0);
         }
-        self.present.resize(groups * self.words, 0);
+        self.present.resize(groups);
         if !self.incremental.is_empty() {
-            self.incremental.resize(groups * self.words, 0);
+            self.incremental.resize(groups);
         }
     }
 
     /// Adds one row to a group.
-    pub fn add(&mut self, group: usize, values: &[f64], present: &[u64]) {
+    pub fn add(&mut self, group: usize, values: &[f64], present: StepsView<'_>) {
         match self.kind {
             Aggregate::Sum => self.add_sum(group, values, present),
             Aggregate::Count => self.each(group, present, |cells, at, _| cells.a[at] += 1.0),
@@ -101,56 +100,49 @@ impl Cells {
                 }
             }),
         }
-        let own = &mut self.present[group * self.words..(group + 1) * self.words];
-        for (own, other) in own.iter_mut().zip(present) {
-            *own |= other;
-        }
+        self.present.get_mut(group).add(present);
     }
 
-    fn add_sum(&mut self, group: usize, values: &[f64], present: &[u64]) {
+    fn add_sum(&mut self, group: usize, values: &[f64], present: StepsView<'_>) {
         let at = group * self.steps;
         let a = &mut self.a[at..at + self.steps];
         let b = &mut self.b[at..at + self.steps];
-        for (word, bits) in present.iter().enumerate() {
-            let from = word * 64;
-            let to = (from + 64).min(self.steps);
-            let full = if to - from == 64 { u64::MAX } else { (1 << (to - from)) - 1 };
-            if *bits == full {
+        for (from, bits) in present.by_word() {
+            if bits == full_word(from, self.steps) {
+                let to = (from + WORD_STEPS).min(self.steps);
                 for ((a, b), v) in a[from..to].iter_mut().zip(&mut b[from..to]).zip(&values[from..to]) {
                     (*a, *b) = kahan::add(*v, *a, *b);
                 }
             } else {
-                for_each_bit(*bits, |k| {
+                for_each_bit(bits, |k| {
                     (a[from + k], b[from + k]) = kahan::add(values[from + k], a[from + k], b[from + k])
                 });
             }
         }
     }
 
-    fn each(&mut self, group: usize, present: &[u64], mut f: impl FnMut(&mut Cells, usize, usize)) {
+    fn each(&mut self, group: usize, present: StepsView<'_>, mut f: impl FnMut(&mut Cells, usize, usize)) {
         let at = group * self.steps;
-        for (word, bits) in present.iter().enumerate() {
-            for_each_bit(*bits, |k| f(self, at + word * 64 + k, word * 64 + k));
-        }
+        present.for_each(|k| f(self, at + k, k));
     }
 
-    fn each_seen(&mut self, group: usize, present: &[u64], mut f: impl FnMut(&mut Cells, usize, usize, bool)) {
+    fn each_seen(&mut self, group: usize, present: StepsView<'_>, mut f: impl FnMut(&mut Cells, usize, usize, bool)) {
         let at = group * self.steps;
-        for (word, bits) in present.iter().enumerate() {
-            let seen = self.present[group * self.words + word];
-            for_each_bit(*bits, |k| f(self, at + word * 64 + k, word * 64 + k, seen >> k & 1 == 1));
+        for (from, bits) in present.by_word() {
+            let seen = self.present.get(group).word_at(from);
+            for_each_bit(bits, |k| f(self, at + from + k, from + k, seen >> k & 1 == 1));
         }
     }
 
     fn is_incremental(&self, at: usize) -> bool {
         let (group, k) = (at / self.steps, at % self.steps);
-        !self.incremental.is_empty() && self.incremental[group * self.words + k / 64] >> (k % 64) & 1 == 1
+        !self.incremental.is_empty() && self.incremental.get(group).contains(k)
     }
 
     fn set_incremental(&mut self, at: usize) {
         let (group, k) = (at / self.steps, at % self.steps);
-        self.incremental.resize(self.present.len(), 0);
-        self.incremental[group * self.words + k / 64] |= 1 << (k % 64);
+        self.incremental.resize(self.groups());
+        self.incremental.get_mut(group).insert(k);
     }
 
     fn add_avg(&mut self, at: usize, v: f64) {
@@ -172,7 +164,7 @@ impl Cells {
 
     /// Adds a group of another worker's cells of the same kind.
     pub fn merge(&mut self, group: usize, other: &Cells, from: usize) {
-        let present = &other.present[from * self.words..(from + 1) * self.words];
+        let present = other.present(from);
         let base = from * self.steps;
         self.each_seen(group, present, |cells, at, k, seen| {
             let src = base + k;
@@ -182,9 +174,7 @@ impl Cells {
                 cells.merge_cell(at, other, src);
             }
         });
-        for (word, bits) in present.iter().enumerate() {
-            self.present[group * self.words + word] |= bits;
-        }
+        self.present.get_mut(group).add(present);
     }
 
     fn copy_cell(&mut self, at: usize, other: &Cells, src: usize) {
@@ -248,12 +238,7 @@ impl Cells {
     /// The values of a group at its present steps; others are left alone.
     pub fn finish(&self, group: usize, values: &mut [f64]) {
         let at = group * self.steps;
-        for (word, bits) in self.present(group).iter().enumerate() {
-            for_each_bit(*bits, |k| {
-                let k = word * 64 + k;
-                values[k] = self.value(at + k);
-            });
-        }
+        self.present(group).for_each(|k| values[k] = self.value(at + k));
     }
 
     fn value(&self, at: usize) -> f64 {
@@ -269,17 +254,8 @@ impl Cells {
     }
 
     /// The steps at which a group has a value.
-    pub fn present(&self, group: usize) -> &[u64] {
-        &self.present[group * self.words..(group + 1) * self.words]
-    }
-}
-
-/// Calls `f` with the index of every set bit.
-#[inline(always)]
-pub fn for_each_bit(mut bits: u64, mut f: impl FnMut(usize)) {
-    while bits != 0 {
-        f(bits.trailing_zeros() as usize);
-        bits &= bits - 1;
+    pub fn present(&self, group: usize) -> StepsView<'_> {
+        self.present.get(group)
     }
 }
 

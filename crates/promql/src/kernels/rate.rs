@@ -1,6 +1,7 @@
 //! `rate`, `increase`, `delta`, `irate`, `idelta`, `resets`, `changes`.
 
 use super::Column;
+use super::steps::WORD_STEPS;
 use super::window::{Bounds, Samples, Steps};
 
 /// Above this many resets in a window the sum over them comes from prefix sums.
@@ -119,7 +120,7 @@ pub struct Windowed<'a> {
 const FEW_WINDOWS: usize = 8;
 
 /// Steps that are worked on together: those of one word of the bitmap.
-const LANES: usize = 64;
+const LANES: usize = WORD_STEPS;
 
 /// What the rates of some windows are computed from, column by column, so that the divisions run several at a time.
 /// Times are in milliseconds. A lane without a window holds numbers that give 0.
@@ -208,7 +209,7 @@ fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut
             block.increases(range_seconds, &mut results);
             let from = word * LANES;
             out.values[from..from + windows.len()].copy_from_slice(&results[..windows.len()]);
-            out.present[word] |= present;
+            out.present.insert_word(from, present);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The series of a range query as JSON: most of an answer's bytes.
 
 use engine::{Grid, PointValue, PointsView, ResultSeries};
-use promql::kernels::aggregate::for_each_bit;
+use promql::kernels::steps::StepsView;
 
 use super::json::Json;
 
@@ -21,7 +21,7 @@ impl SeriesWriter {
         json.labels(&series.labels);
         match series.points.view() {
             PointsView::Steps { grid, values, present, histograms: None } => {
-                if present.iter().any(|word| *word != 0) {
+                if !present.is_empty() {
                     self.floats(json, grid, values, present);
                 }
             }
@@ -30,19 +30,16 @@ impl SeriesWriter {
         json.raw("}");
     }
 
-    fn floats(&mut self, json: &mut Json, grid: Grid, values: &[f64], present: &[u64]) {
+    fn floats(&mut self, json: &mut Json, grid: Grid, values: &[f64], present: StepsView<'_>) {
         self.prepare(grid, values.len());
         json.raw(r#","values":"#);
         let list = json.0.len();
-        for (word, bits) in present.iter().enumerate() {
-            for_each_bit(*bits, |k| {
-                let k = word * 64 + k;
-                let from = if k == 0 { 0 } else { self.ends[k - 1] };
-                json.0.extend_from_slice(&self.times[from..self.ends[k]]);
-                json.float(values[k]);
-                json.0.push(b']');
-            });
-        }
+        present.for_each(|k| {
+            let from = if k == 0 { 0 } else { self.ends[k - 1] };
+            json.0.extend_from_slice(&self.times[from..self.ends[k]]);
+            json.float(values[k]);
+            json.0.push(b']');
+        });
         // the comma before the first point
         json.0[list] = b'[';
         json.raw("]");

@@ -12,7 +12,7 @@ use promql::kernels::notes::Notes;
 use promql::kernels::range::{self, Buffers, Input, RangeFunction};
 use promql::kernels::window::{Bounds, HistogramSamples, Samples, bounds};
 use promql::kernels::xrate::{self, Reaching};
-use promql::kernels::{Column, MixedColumn, Param};
+use promql::kernels::{MixedColumn, Param};
 
 use super::spec::{WindowFunction, WindowSpec};
 use crate::batch::Rows;
@@ -113,7 +113,7 @@ impl Evaluator {
         if let Some(coarse) = coarse {
             self.fill(row, &labels, samples, coarse)?;
         }
-        if self.out.present(row).iter().all(|w| *w == 0) {
+        if self.out.present(row).is_empty() {
             self.out.pop();
             return Ok(());
         }
@@ -173,8 +173,7 @@ impl Evaluator {
 
     fn floats(&mut self, row: usize, samples: Samples<'_>) {
         let (spec, counts) = (&self.spec, self.counts);
-        let (values, present) = self.out.row_mut(row);
-        let mut column = Column { values, present };
+        let mut column = self.out.row_mut(row);
         match spec.function {
             WindowFunction::Instant => range::lookback::<false>(samples, &self.bounds, &mut column),
             WindowFunction::Timestamp | WindowFunction::Seen => {

@@ -12,6 +12,7 @@ use promql::kernels::mixed::{self, MixedInput};
 use promql::kernels::native::Value;
 use promql::kernels::notes::Notes;
 use promql::kernels::range::RangeFunction;
+use promql::kernels::steps::StepsMut;
 use promql::kernels::window::{Bounds, HistogramSamples, Samples, Steps};
 
 use super::evaluator::Evaluator;
@@ -73,7 +74,7 @@ impl Evaluator {
             }
         }
         self.out.pop();
-        let any = self.out.present(row).iter().any(|word| *word != 0);
+        let any = !self.out.present(row).is_empty();
         self.say(coarse, filled, any);
         Ok(())
     }
@@ -195,7 +196,8 @@ impl Evaluator {
             params: &[],
         };
         let (mut value, mut present, mut histogram) = ([0.0], [0], [None]);
-        let mut column = MixedColumn { values: &mut value, present: &mut present, histograms: &mut histogram };
+        let present = StepsMut::of(&mut present);
+        let mut column = MixedColumn { values: &mut value, present, histograms: &mut histogram };
         let mut notes = Notes::default();
         mixed::evaluate(function, input, &mut self.buffers, &mut notes, &mut column);
         self.query.note(&notes, self.spec.span, &metric_name(labels));

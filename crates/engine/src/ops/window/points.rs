@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use model::FloatHistogram;
 use model::histogram::ResetHint;
-use promql::kernels::aggregate::for_each_bit;
 use promql::kernels::window::Samples;
 
 use crate::batch::Rows;
@@ -39,18 +38,15 @@ impl Points {
         self.v.clear();
         self.histograms.clear();
         let (values, histograms) = (rows.values(row), rows.histograms(row));
-        for (word, bits) in rows.present(row).iter().enumerate() {
-            for_each_bit(*bits, |k| {
-                let k = word * 64 + k;
-                let t = start + step * k as i64;
-                match histograms.and_then(|h| h[k].as_ref()) {
-                    Some(histogram) => self.histograms.push(t, without_hint(histogram)),
-                    None => {
-                        self.t.push(t);
-                        self.v.push(values[k]);
-                    }
+        rows.present(row).for_each(|k| {
+            let t = start + step * k as i64;
+            match histograms.and_then(|h| h[k].as_ref()) {
+                Some(histogram) => self.histograms.push(t, without_hint(histogram)),
+                None => {
+                    self.t.push(t);
+                    self.v.push(values[k]);
                 }
-            });
-        }
+            }
+        });
     }
 }

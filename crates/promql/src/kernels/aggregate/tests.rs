@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::steps::StepSet;
 
 const KINDS: [Aggregate; 8] = [
     Aggregate::Sum,
@@ -53,11 +54,9 @@ proptest! {
             }
             for (i, row) in rows.iter().enumerate() {
                 let values: Vec<f64> = row.iter().map(|v| v.unwrap_or(0.0)).collect();
-                let mut present = [0u64; 2];
-                for (k, v) in row.iter().enumerate() {
-                    present[k / 64] |= u64::from(v.is_some()) << (k % 64);
-                }
-                parts[usize::from(i >= split)].add(0, &values, &present);
+                let mut present = StepSet::none(70);
+                row.iter().enumerate().filter(|(_, v)| v.is_some()).for_each(|(k, _)| present.insert(k));
+                parts[usize::from(i >= split)].add(0, &values, present.view());
             }
             let [mut whole, rest] = parts;
             whole.merge(0, &rest, 0);
@@ -65,7 +64,7 @@ proptest! {
             whole.finish(0, &mut out);
             for k in 0..70 {
                 let column: Vec<f64> = rows.iter().filter_map(|row| row[k]).collect();
-                let there = whole.present(0)[k / 64] >> (k % 64) & 1 == 1;
+                let there = whole.present(0).contains(k);
                 prop_assert_eq!(there, !column.is_empty());
                 // Sums that overflow depend on their order, in Prometheus as here.
                 let huge = column.contains(&f64::MAX);
@@ -84,7 +83,7 @@ fn an_average_does_not_overflow() {
     let mut cells = Cells::new(Aggregate::Avg, 1);
     cells.grow(1);
     for _ in 0..4 {
-        cells.add(0, &[f64::MAX], &[1]);
+        cells.add(0, &[f64::MAX], StepSet::all(1).view());
     }
     let mut out = [0.0];
     cells.finish(0, &mut out);

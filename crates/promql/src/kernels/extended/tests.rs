@@ -3,6 +3,7 @@ use model::histogram::{ResetHint, Span};
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::steps::StepSet;
 use crate::kernels::window::{HistogramSamples, bounds};
 
 const LOOKBACK: i64 = 40;
@@ -22,11 +23,11 @@ fn run(function: ExtendedFunction, samples: (&[i64], &[f64]), steps: &Steps, ran
         range,
         params: &[],
     };
-    let (mut values, mut present) = (vec![0.0; steps.count], vec![0; steps.count.div_ceil(64)]);
+    let (mut values, mut present) = (vec![0.0; steps.count], StepSet::none(steps.count));
     let mut histograms = vec![None; steps.count];
-    let mut out = MixedColumn { values: &mut values, present: &mut present, histograms: &mut histograms };
+    let mut out = MixedColumn { values: &mut values, present: present.view_mut(), histograms: &mut histograms };
     evaluate(function, input, &mut Resets::default(), &mut Notes::default(), &mut out);
-    (0..steps.count).map(|k| (present[k / 64] >> (k % 64) & 1 == 1).then_some(values[k])).collect()
+    (0..steps.count).map(|k| present.contains(k).then_some(values[k])).collect()
 }
 
 /// A counter's value at `t` when it grows evenly between samples and begins at zero after a reset.
@@ -147,13 +148,13 @@ fn of_histograms(
         range,
         params: &[],
     };
-    let (mut values, mut present, mut histograms) = ([0.0], [0], [None]);
+    let (mut values, mut present, mut histograms) = ([0.0], StepSet::none(1), [None]);
     let mut notes = Notes::default();
-    let mut out = MixedColumn { values: &mut values, present: &mut present, histograms: &mut histograms };
+    let mut out = MixedColumn { values: &mut values, present: present.view_mut(), histograms: &mut histograms };
     evaluate(function, input, &mut Resets::default(), &mut notes, &mut out);
     let count = match &histograms[0] {
         Some(h) => Some(h.count),
-        None => (present[0] == 1).then_some(values[0]),
+        None => present.contains(0).then_some(values[0]),
     };
     (count, notes)
 }

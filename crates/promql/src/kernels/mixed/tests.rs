@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::functions::FUNCTIONS;
 use crate::kernels::notes::Operation;
+use crate::kernels::steps::StepSet;
 use crate::kernels::window::bounds;
 
 /// All of the language.
@@ -34,11 +35,11 @@ fn run(function: RangeFunction, series: &Series, steps: Steps, range: i64) -> (V
 }
 
 fn columns(steps: usize, fill: impl FnOnce(&mut MixedColumn<'_>)) -> Vec<Option<Value>> {
-    let (mut values, mut present) = (vec![0.0; steps], vec![0u64; steps.div_ceil(64)]);
+    let (mut values, mut present) = (vec![0.0; steps], StepSet::none(steps));
     let mut histograms = vec![None; steps];
-    fill(&mut MixedColumn { values: &mut values, present: &mut present, histograms: &mut histograms });
+    fill(&mut MixedColumn { values: &mut values, present: present.view_mut(), histograms: &mut histograms });
     let value = |k: usize| histograms[k].clone().map_or(Float(values[k]), Histogram);
-    (0..steps).map(|k| (present[k / 64] >> (k % 64) & 1 == 1).then(|| value(k))).collect()
+    (0..steps).map(|k| present.contains(k).then(|| value(k))).collect()
 }
 
 fn with_input<T>(series: &Series, steps: Steps, range: i64, f: impl FnOnce(MixedInput<'_>) -> T) -> T {

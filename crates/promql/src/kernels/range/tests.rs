@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernels::kahan;
+use crate::kernels::steps::StepSet;
 use crate::kernels::window::bounds;
 
 const FUNCTIONS: [&str; 26] = [
@@ -187,8 +188,8 @@ fn check(t: &[i64], v: &[f64], steps: Steps, range: i64) {
     bounds(t, &steps, range, &mut windows);
     let mut buffers = Buffers::default();
     for name in FUNCTIONS {
-        let (mut values, mut present) = (vec![0.0; steps.count], vec![0u64; steps.count.div_ceil(64)]);
-        let mut out = Column { values: &mut values, present: &mut present };
+        let (mut values, mut present) = (vec![0.0; steps.count], StepSet::none(steps.count));
+        let mut out = Column { values: &mut values, present: present.view_mut() };
         let phis: Vec<f64> = (0..steps.count).map(phi).collect();
         let params = match name {
             "quantile_over_time" => [Param::PerStep(&phis), Param::One(0.0)],
@@ -200,7 +201,7 @@ fn check(t: &[i64], v: &[f64], steps: Steps, range: i64) {
         for (k, window) in windows.iter().enumerate() {
             let inside = Samples { t: &t[window.range()], v: &v[window.range()] };
             let expected = naive(name, inside, k, (steps.end(k), steps.eval(k), range));
-            let got = (present[k / 64] >> (k % 64) & 1 == 1).then_some(values[k]);
+            let got = present.contains(k).then_some(values[k]);
             let same = match (expected, got) {
                 (Some(a), Some(b)) => close(a, b, size(name, inside, steps.eval(k))),
                 (None, None) => true,
@@ -260,8 +261,8 @@ fn stale_markers_end_a_series() {
     let steps = Steps { start: 0, step: 10, count: 4, offset: 0, fixed: None };
     let mut windows = Vec::new();
     bounds(samples.t, &steps, 15, &mut windows);
-    let (mut values, mut present) = (vec![0.0; 4], vec![0u64]);
-    lookback::<false>(samples, &windows, &mut Column { values: &mut values, present: &mut present });
-    assert_eq!(present[0], 0b1101);
+    let (mut values, mut present) = (vec![0.0; 4], StepSet::none(4));
+    lookback::<false>(samples, &windows, &mut Column { values: &mut values, present: present.view_mut() });
+    assert!(present.view().into_iter().eq([0, 2, 3]));
     assert!(values[2].is_nan());
 }

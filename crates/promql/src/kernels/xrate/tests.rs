@@ -1,17 +1,18 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::steps::StepSet;
 use crate::kernels::window::bounds;
 
 fn run(function: ExtendedRate, t: &[i64], v: &[f64], end: i64, range: i64) -> Option<f64> {
     let steps = Steps { start: end, step: 1, count: 1, offset: 0, fixed: None };
     let mut windows = Vec::new();
     bounds(t, &steps, range + REACH_MS, &mut windows);
-    let (mut values, mut present) = ([0.0], [0]);
+    let (mut values, mut present) = ([0.0], StepSet::none(1));
     let input = Reaching { samples: Samples { t, v }, bounds: &windows, steps: &steps, range };
-    let mut out = Column { values: &mut values, present: &mut present };
+    let mut out = Column { values: &mut values, present: present.view_mut() };
     evaluate(function, input, &mut Resets::default(), &mut out);
-    (present[0] == 1).then_some(values[0])
+    present.contains(0).then_some(values[0])
 }
 
 /// One sample every five seconds.
