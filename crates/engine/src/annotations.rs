@@ -67,6 +67,11 @@ fn of_metric(name: &str) -> String {
     if name.is_empty() { String::new() } else { format!(" for metric name {name:?}") }
 }
 
+/// What is said of a bucket of a metric without a bound.
+pub(crate) fn bad_bucket_label(metric: &str, le: &str) -> String {
+    format!("bucket label \"le\" is missing or has a malformed value of {le:?}{}", of_metric(metric))
+}
+
 impl Annotations {
     /// A warning about the expression at `span`.
     pub(crate) fn warn(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
@@ -87,11 +92,6 @@ impl Annotations {
 
     pub(crate) fn bad_quantile(&mut self, text: &str, span: Span, q: f64) {
         self.warn(text, span, format!("quantile value should be between 0 and 1, got {}", format_float_general(q)));
-    }
-
-    pub(crate) fn bad_bucket_label(&mut self, text: &str, span: Span, (name, le): (&str, &str)) {
-        let message = format!("bucket label \"le\" is missing or has a malformed value of {le:?}{}", of_metric(name));
-        self.warn(text, span, message);
     }
 
     /// Buckets of a metric were raised at a time; reported once per metric with the extent of all times.

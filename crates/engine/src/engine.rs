@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT};
 use crate::error::{QueryError, query_error};
 use crate::exec::rows_of;
-use crate::lower::Lowering;
+use crate::lower::{Lowering, Times};
 use crate::memory::QueryMemory;
 use crate::operation::Operation;
 use crate::output::{Answer, Detail, Query, Stats, Value};
@@ -255,7 +255,7 @@ impl Run {
             dedup: query.dedup,
             default_subquery_step_ms: settings.default_subquery_step_ms,
             delayed_name_removal: settings.delayed_name_removal,
-            asked: (query.grid.start_ms, query.grid.end_ms),
+            asked: Times { first: query.grid.start_ms, last: query.grid.end_ms },
             max_resolution_ms: query.source.max_resolution_ms(),
             dynamic_lookback: query.dynamic_lookback,
             in_param: false,

@@ -52,7 +52,7 @@ pub(crate) struct Lowering {
     pub(crate) max_steps: u64,
     /// The times that selectors here are evaluated for, as wide as Prometheus asks its storage: which samples a
     /// replica begins with decides how replicas are merged.
-    pub(crate) asked: (i64, i64),
+    pub(crate) asked: Times,
     /// The coarsest resolution the user allows.
     pub(crate) max_resolution_ms: i64,
     /// Lookback bridges windows of downsampled data, not only where there is nothing else.
@@ -62,6 +62,42 @@ pub(crate) struct Lowering {
     /// Inside the parameter of an aggregation, where Prometheus does not resolve `@`: `start()` and `end()` are not
     /// seen there, and the time of an instant selector goes on from its `@` with the steps.
     pub(crate) in_param: bool,
+}
+
+/// Times from the first to the last, both included, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+}
+
+impl Times {
+    fn at(t: i64) -> Times {
+        Times { first: t, last: t }
+    }
+}
+
+/// How far from the times they are for windows begin, open, and end, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Reach {
+    before: i64,
+    after: i64,
+}
+
+/// Where an expression stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// In the query's text.
+    span: Span,
+    /// When it is evaluated.
+    grid: StepGrid,
+    above: &'a Above,
+}
+
+/// What an operator stands between.
+struct Sides {
+    left: PromNode,
+    right: PromNode,
 }
 
 /// A range of samples: a matrix selector or a subquery.
@@ -137,6 +173,7 @@ impl Lowering {
     }
 
     fn lower_at(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
+        let place = Place { span: expr.span, grid, above };
         match &expr.kind {
             ExprKind::Number(number) => Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid)),
             ExprKind::Paren(inner) => self.lower(inner, grid, above),
@@ -145,11 +182,11 @@ impl Lowering {
                     Some(Extension::Smoothed) => WindowFunction::Smoothed { lookback: self.lookback_ms },
                     _ => WindowFunction::Instant,
                 };
-                self.selector((selector, expr.span), function, grid, above)
+                self.selector(selector, function, place)
             }
             ExprKind::Unary(unary) => self.unary(unary, grid, above),
-            ExprKind::Binary(binary) => self.binary(binary, expr.span, grid, above),
-            ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, expr.span, grid, above),
+            ExprKind::Binary(binary) => self.binary(binary, place),
+            ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, place),
             ExprKind::Call(call) => self.call(call, grid, above),
             ExprKind::String(_) | ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
                 Err(QueryError::Internal("a range vector or string stands where a value is needed".to_owned()))
@@ -179,11 +216,11 @@ impl Lowering {
         })
     }
 
-    /// The samples that windows may hold which begin, open, and end so long before and after the times they are for.
-    fn samples(&self, at: Option<At>, offset: i64, (before, after): (i64, i64)) -> TimeRange {
-        let (first, last) = self.fixed(at).map_or(self.asked, |t| (t, t));
-        let start = first.saturating_sub(offset).saturating_sub(before).saturating_add(1);
-        TimeRange::from_closed(start, last.saturating_sub(offset).saturating_add(after))
+    /// The samples that windows of this reach may hold.
+    fn samples(&self, at: Option<At>, offset: i64, reach: Reach) -> TimeRange {
+        let Times { first, last } = self.fixed(at).map_or(self.asked, Times::at);
+        let start = first.saturating_sub(offset).saturating_sub(reach.before).saturating_add(1);
+        TimeRange::from_closed(start, last.saturating_sub(offset).saturating_add(reach.after))
     }
 
     /// Where windows end over a grid, and the closed span of those ends.
@@ -221,18 +258,13 @@ impl Lowering {
         (Select { matchers: selector.matchers.clone(), range, max_resolution_ms, aggregates }, reading)
     }
 
-    fn selector(
-        &self,
-        (selector, span): (&VectorSelector, Span),
-        function: WindowFunction,
-        grid: StepGrid,
-        above: &Above,
-    ) -> Result<PromNode> {
+    fn selector(&self, selector: &VectorSelector, function: WindowFunction, place: Place<'_>) -> Result<PromNode> {
+        let Place { span, grid, above } = place;
         let offset = self.offset(&selector.offset)?;
         let steps = self.instants(selector, &function, grid, offset);
         let smoothed = selector.extension == Some(Extension::Smoothed);
         let after = if smoothed { self.lookback_ms } else { 0 };
-        let range = self.samples(selector.at, offset, (self.lookback_ms, after));
+        let range = self.samples(selector.at, offset, Reach { before: self.lookback_ms, after });
         let (select, reading) = self.select(selector, range, above, 0);
         // of smoothed selectors Prometheus buffers all samples
         let buffered = (!smoothed).then_some((steps, self.lookback_ms));
@@ -276,8 +308,9 @@ impl Lowering {
         let range = self.duration(&matrix.range, true)?;
         let offset = self.offset(&matrix.selector.offset)?;
         let (steps, ..) = self.windows(grid, matrix.selector.at, offset);
-        let (before, after) = self.reach(matrix.selector.extension, &above.function)?;
-        let samples = self.samples(matrix.selector.at, offset, (range.saturating_add(before), after));
+        let Reach { before, after } = self.reach(matrix.selector.extension, &above.function)?;
+        let reach = Reach { before: range.saturating_add(before), after };
+        let samples = self.samples(matrix.selector.at, offset, reach);
         let (select, reading) = self.select(&matrix.selector, samples, above, range);
         let ends = Steps { offset: offset.saturating_sub(after), ..steps };
         let length = range.saturating_add(before).saturating_add(after);
@@ -308,8 +341,9 @@ impl Lowering {
                 let text = "query processing would load too many samples into memory in query execution";
                 return Err(QueryError::Execution(text.to_owned()));
             }
-            let (begin, end) = self.fixed(subquery.at).map_or(self.asked, |t| (t, t));
-            let asked = (begin.saturating_sub(offset).saturating_sub(range), end.saturating_sub(offset));
+            let around = self.fixed(subquery.at).map_or(self.asked, Times::at);
+            let first = around.first.saturating_sub(offset).saturating_sub(range);
+            let asked = Times { first, last: around.last.saturating_sub(offset) };
             let (outer, grid) = (grid, StepGrid { start, step, count: count as usize });
             let counted = self.counted.subquery(grid, outer, offset, range);
             let inside = Lowering { asked, counted, ..self.clone() };
@@ -391,11 +425,13 @@ impl Lowering {
         }
     }
 
-    fn binary(&self, binary: &Binary, span: Span, grid: StepGrid, above: &Above) -> Result<PromNode> {
+    fn binary(&self, binary: &Binary, place: Place<'_>) -> Result<PromNode> {
+        let Place { span, grid, above } = place;
         let op = binary.op;
         let side = above.side(op);
         let left = self.lower(&binary.lhs, grid, &side)?;
         let right = self.lower(&binary.rhs, grid, &side)?;
+        let function = ScalarBinary { op, return_bool: binary.return_bool, scalar_left: false, span };
         match (left.kind, right.kind) {
             (Kind::Scalar, Kind::Scalar) => {
                 if let (PromOp::Number(a), PromOp::Number(b)) = (&left.op, &right.op) {
@@ -405,33 +441,28 @@ impl Lowering {
                     };
                     return Ok(PromNode::scalar(PromOp::Number(value), Vec::new(), grid));
                 }
-                let return_bool = is_comparison(op);
-                let function = MapFunction::Binary(ScalarBinary { op, return_bool, scalar_left: false, span });
+                let function = MapFunction::Binary(ScalarBinary { return_bool: is_comparison(op), ..function });
                 Ok(self.map(function, left, vec![right]))
             }
-            (Kind::Vector, Kind::Scalar) => Ok(self.with_scalar((binary, span), left, right, false)),
-            (Kind::Scalar, Kind::Vector) => Ok(self.with_scalar((binary, span), right, left, true)),
-            (Kind::Vector, Kind::Vector) => Ok(self.between_vectors((binary, span), left, right)),
+            (Kind::Vector, Kind::Scalar) => Ok(self.with_scalar(function, left, right)),
+            (Kind::Scalar, Kind::Vector) => {
+                Ok(self.with_scalar(ScalarBinary { scalar_left: true, ..function }, right, left))
+            }
+            (Kind::Vector, Kind::Vector) => Ok(self.between_vectors(binary, span, Sides { left, right })),
         }
     }
 
-    fn with_scalar(
-        &self,
-        (binary, span): (&Binary, Span),
-        vector: PromNode,
-        scalar: PromNode,
-        scalar_left: bool,
-    ) -> PromNode {
-        let (op, return_bool) = (binary.op, binary.return_bool);
-        let function = MapFunction::Binary(ScalarBinary { op, return_bool, scalar_left, span });
-        if !changes_metric(op) && !return_bool {
+    fn with_scalar(&self, binary: ScalarBinary, vector: PromNode, scalar: PromNode) -> PromNode {
+        let function = MapFunction::Binary(binary);
+        if !changes_metric(binary.op) && !binary.return_bool {
             let (grid, one_name) = (vector.grid, vector.one_name);
             return PromNode::vector(PromOp::Map(function), vec![vector, scalar], grid).with_one_name(one_name);
         }
         self.map(function, vector, vec![scalar])
     }
 
-    fn between_vectors(&self, (binary, span): (&Binary, Span), left: PromNode, right: PromNode) -> PromNode {
+    fn between_vectors(&self, binary: &Binary, span: Span, sides: Sides) -> PromNode {
+        let Sides { left, right } = sides;
         let (op, grid) = (binary.op, left.grid);
         let matching = binary.matching.clone().unwrap_or(promql::ast::VectorMatching {
             cardinality: Cardinality::OneToOne,
@@ -458,7 +489,8 @@ impl Lowering {
         PromNode::vector(op, vec![left, right], grid).with_one_name(one_name)
     }
 
-    fn aggregation(&self, aggregation: &Aggregation, span: Span, grid: StepGrid, above: &Above) -> Result<PromNode> {
+    fn aggregation(&self, aggregation: &Aggregation, place: Place<'_>) -> Result<PromNode> {
+        let Place { span, grid, above } = place;
         let grouping = Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
         let by_name = !grouping.without && grouping.labels.iter().any(|l| l == METRIC_NAME);
         let simple = match aggregation.op {

@@ -128,11 +128,11 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOp
         PromOp::Selector { spec, select, reading } => {
             Arc::new(SelectorWindow::new(spec, SeriesScan::new(select), reading, query.workers))
         }
-        PromOp::Subquery { spec, inner } => Arc::new(SubqueryWindow::new(spec, inner.start, inner.step)),
+        PromOp::Subquery { spec, inner } => Arc::new(SubqueryWindow::new(spec, inner)),
         PromOp::RawSelector { select, reading, frame, counted } => {
             Arc::new(RawSelector { scan: SeriesScan::new(select), reading, frame, counted })
         }
-        PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner_start: inner.start, inner_step: inner.step }),
+        PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner }),
         PromOp::Map(function) => Arc::new(Map::new(function, steps)),
         PromOp::Aggregate { kind, grouping, span } => Arc::new(Aggregate { kind, grouping, span, steps: count }),
         PromOp::Quantile { grouping, span, param_span } => {

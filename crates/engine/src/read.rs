@@ -75,6 +75,23 @@ pub(crate) struct Reader {
     edges: Option<WindowEdges>,
 }
 
+/// The samples of one series, each kind in order of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeriesSamples<'a> {
+    pub(crate) floats: Samples<'a>,
+    pub(crate) histograms: HistogramSamples<'a>,
+}
+
+impl SeriesSamples<'_> {
+    pub(crate) fn len(self) -> usize {
+        self.floats.t.len() + self.histograms.t.len()
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Histograms of one series, as [`Floats`].
 #[derive(Debug, Default)]
 pub(crate) struct HistogramColumn {
@@ -106,12 +123,9 @@ impl Reader {
         Reader { reading, stretches: Vec::new(), weights: Vec::new(), floats, histograms, spare: Vec::new(), edges }
     }
 
-    pub(crate) fn floats(&self) -> Samples<'_> {
-        Samples { t: &self.floats.ts, v: &self.floats.values }
-    }
-
-    pub(crate) fn histograms(&self) -> HistogramSamples<'_> {
-        self.histograms.samples()
+    pub(crate) fn samples(&self) -> SeriesSamples<'_> {
+        let floats = Samples { t: &self.floats.ts, v: &self.floats.values };
+        SeriesSamples { floats, histograms: self.histograms.samples() }
     }
 
     /// Reads the samples of the series inside the range, stale markers included.

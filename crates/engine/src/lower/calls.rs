@@ -7,7 +7,7 @@ use promql::kernels::range::RangeFunction;
 use promql::kernels::xrate::ExtendedRate;
 use promql::kernels::{calendar, math, native};
 
-use super::{Above, Lowering, Result, absent_labels, distinct, string};
+use super::{Above, Lowering, Place, Result, absent_labels, distinct, string};
 use crate::error::QueryError;
 use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
@@ -164,8 +164,8 @@ impl Lowering {
     fn timestamp(&self, site: Site<'_>) -> Result<PromNode> {
         let arg = &site.call.args[0];
         if let ExprKind::Vector(selector) = &arg.unwrap_parens().kind {
-            let selector = (selector, arg.span);
-            return Ok(self.named(self.selector(selector, WindowFunction::Timestamp, site.grid, site.above)?));
+            let place = Place { span: arg.span, grid: site.grid, above: site.above };
+            return Ok(self.named(self.selector(selector, WindowFunction::Timestamp, place)?));
         }
         let input = self.arg(site, 0)?;
         Ok(self.map(MapFunction::EvaluationTime, input, Vec::new()))

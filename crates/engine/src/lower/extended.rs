@@ -5,15 +5,16 @@ use promql::functions::{ANCHORED_FUNCTIONS, SMOOTHED_FUNCTIONS};
 use promql::kernels::extended::ExtendedFunction;
 use promql::kernels::xrate::{ExtendedRate, REACH_MS};
 
-use super::{Lowering, RangeInput, RangeSource, Result};
+use super::{Lowering, RangeInput, RangeSource, Reach, Result};
 use crate::error::QueryError;
 use crate::ops::window::WindowFunction;
 
 impl Lowering {
     /// How far before and after its range a selector is read; `function` is the one around it, if any.
-    pub(super) fn reach(&self, extension: Option<Extension>, function: &str) -> Result<(i64, i64)> {
+    pub(super) fn reach(&self, extension: Option<Extension>, function: &str) -> Result<Reach> {
         let Some(extension) = extension else {
-            return Ok((if ExtendedRate::from_name(function).is_some() { REACH_MS } else { 0 }, 0));
+            let before = if ExtendedRate::from_name(function).is_some() { REACH_MS } else { 0 };
+            return Ok(Reach { before, after: 0 });
         };
         if !function.is_empty() && ExtendedFunction::from_name(function, extension).is_none() {
             let (name, functions) = match extension {
@@ -25,7 +26,7 @@ impl Lowering {
             return Err(QueryError::Execution(text));
         }
         let after = if extension == Extension::Smoothed { self.lookback_ms } else { 0 };
-        Ok((self.lookback_ms, after))
+        Ok(Reach { before: self.lookback_ms, after })
     }
 
     /// What a function is over this range.

@@ -5,7 +5,7 @@ use promql::ast::{At, Expr, ExprKind, Span, Subquery, ValueType};
 use promql::kernels::window::Steps;
 
 use super::calls::Site;
-use super::{Lowering, Result};
+use super::{Lowering, Reach, Result};
 use crate::downsampled::Treatment;
 use crate::error::QueryError;
 use crate::ops::info::InfoSpec;
@@ -51,7 +51,8 @@ impl Lowering {
         };
         let (names, data): (Vec<_>, Vec<_>) = matchers.into_iter().partition(|m| m.name == METRIC_NAME);
         let times = self.info_times(&call.args[0])?.unwrap_or(ReadTimes { fixed: None, offset: 0 });
-        let range = self.samples(times.fixed.map(At::Millis), times.offset, (self.lookback_ms, 0));
+        let reach = Reach { before: self.lookback_ms, after: 0 };
+        let range = self.samples(times.fixed.map(At::Millis), times.offset, reach);
         let treatment = Treatment::of("info", true);
         let window = WindowSpec {
             function: WindowFunction::Seen,

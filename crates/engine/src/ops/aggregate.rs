@@ -12,7 +12,7 @@ use promql::kernels::aggregate_histogram::HistogramAggregate;
 use promql::kernels::native::Value;
 use promql::kernels::notes::{Note, Notes};
 
-use super::groups::{Grouping, Groups, ignore_histograms};
+use super::groups::{Grouping, Groups, OfFloats, ignore_histograms};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
 use crate::context::metric_name;
@@ -38,6 +38,13 @@ struct Partial {
 
 type HistogramCells = Vec<Option<Box<HistogramAggregate>>>;
 
+/// What adding histograms led to.
+struct Added {
+    /// Roughly what it took.
+    bytes: usize,
+    notes: Notes,
+}
+
 impl Aggregate {
     async fn partial(self: Arc<Self>, inputs: Inputs, mut rows: RowStream) -> Result<Partial> {
         let memory = inputs.reserve("aggregation");
@@ -46,7 +53,7 @@ impl Aggregate {
         let mut ids = Vec::new();
         while let Some(mut batch) = rows.try_next().await? {
             if let Some(name) = self.of_floats_only() {
-                ignore_histograms(&inputs.query, &mut batch, (name, self.span));
+                ignore_histograms(&inputs.query, &mut batch, OfFloats { name, span: self.span });
             }
             ids.clear();
             inputs.query.for_each_labels(&batch, |row, labels| {
@@ -70,7 +77,11 @@ impl Aggregate {
                     cells.resize_with(self.steps, || None);
                     cells
                 });
-                memory.try_grow(self.add_histograms(&inputs, (&batch, row), cells))?;
+                let Added { bytes, notes } = self.add_histograms(&batch, row, cells);
+                memory.try_grow(bytes)?;
+                if !notes.is_empty() {
+                    inputs.query.note(&notes, self.span, &metric_name(&inputs.query.label(batch.series[row])));
+                }
             }
         }
         Ok(partial)
@@ -92,8 +103,8 @@ impl Aggregate {
         matches!(self.kind, aggregate::Aggregate::Sum | aggregate::Aggregate::Avg)
     }
 
-    /// Adds the histograms of a row to its group's; returns roughly the bytes this took.
-    fn add_histograms(&self, inputs: &Inputs, (rows, row): (&Rows, usize), cells: &mut HistogramCells) -> usize {
+    /// Adds the histograms of a row to its group's.
+    fn add_histograms(&self, rows: &Rows, row: usize, cells: &mut HistogramCells) -> Added {
         let (mut notes, mut bytes) = (Notes::default(), 0);
         rows.for_each_histogram(row, |step, histogram| {
             let cell = cells[step].get_or_insert_with(|| {
@@ -102,10 +113,7 @@ impl Aggregate {
             });
             cell.add(histogram, &mut notes);
         });
-        if !notes.is_empty() {
-            inputs.query.note(&notes, self.span, &metric_name(&inputs.query.label(rows.series[row])));
-        }
-        bytes
+        Added { bytes, notes }
     }
 
     fn finish(&self, inputs: &Inputs, partials: Vec<Partial>) -> Rows {

@@ -83,12 +83,20 @@ pub(crate) fn group_rows(query: &QueryContext, grouping: &Grouping, rows: &Rows)
     (groups, members)
 }
 
+/// An aggregation that makes something of floats alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfFloats {
+    pub(crate) name: &'static str,
+    /// What is aggregated.
+    pub(crate) span: Span,
+}
+
 /// Leaves out the histograms, of which an aggregation cannot make anything, and says so.
-pub(crate) fn ignore_histograms(query: &QueryContext, rows: &mut Rows, (name, span): (&'static str, Span)) {
+pub(crate) fn ignore_histograms(query: &QueryContext, rows: &mut Rows, of: OfFloats) {
     if rows.has_histograms() && rows.drop_histograms() {
         let mut notes = Notes::default();
-        notes.push(Note::IgnoredInAggregation(name));
-        query.note(&notes, span, "");
+        notes.push(Note::IgnoredInAggregation(of.name));
+        query.note(&notes, of.span, "");
     }
 }
 

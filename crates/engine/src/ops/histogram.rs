@@ -15,7 +15,9 @@ use tokio::sync::OnceCell;
 
 use super::distinct::SAME_LABELSET;
 use super::map::relabel;
+use crate::annotations::bad_bucket_label;
 use crate::batch::{RowStream, Rows};
+use crate::context::QueryContext;
 use crate::error::execution;
 use crate::exec::{Inputs, Operator, once};
 
@@ -53,18 +55,60 @@ enum Input<'a> {
     Classic(&'a mut Vec<Bucket>),
 }
 
-/// The rows of the result, by the histogram's labels and the quantile as bits.
-#[derive(Default)]
-struct Output {
-    rows: Rows,
-    labels: Vec<Labels>,
-    row_of: HashMap<(Labels, Option<u64>), usize>,
-    /// Of the histogram being evaluated, for each parameter the quantile at the step before and its row.
-    latest: Vec<(Option<u64>, usize)>,
+/// A histogram at a step.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    labels: &'a Labels,
+    drop_name: bool,
+    step: usize,
+}
+
+/// The parameter that a value is for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    param: usize,
+    /// The quantile, and the label that says it, where the result has a series for each.
+    quantile: Option<(&'a [u8], f64)>,
+}
+
+/// A statistic of the histograms of some rows.
+struct Evaluation<'a> {
+    operator: &'a HistogramStatistic,
+    query: &'a QueryContext,
+    rows: &'a Rows,
+    params: &'a [Vec<f64>],
+    out: Output<'a>,
 }
 
 impl HistogramStatistic {
-    fn classics(&self, inputs: &Inputs, rows: &Rows, labels: &[Labels]) -> Vec<Classic> {
+    fn evaluate(&self, query: &QueryContext, rows: &Rows, params: &[Vec<f64>]) -> Result<Rows> {
+        self.check_quantiles(query, params);
+        let out = Output::new(query, self.steps.count);
+        let mut evaluation = Evaluation { operator: self, query, rows, params, out };
+        let labels = query.labels_of(rows);
+        let classics = evaluation.classics(&labels);
+        evaluation.natives(&labels, &classics)?;
+        evaluation.buckets(&classics)?;
+        let mut out = evaluation.out;
+        relabel(query, &mut out.rows, out.labels);
+        Ok(out.rows)
+    }
+
+    fn check_quantiles(&self, query: &QueryContext, params: &[Vec<f64>]) {
+        if self.statistic == Statistic::Fraction {
+            return;
+        }
+        for (values, span) in params.iter().zip(&self.param_spans) {
+            for bad in values.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+                query.annotate().bad_quantile(&query.text, *span, *bad);
+            }
+        }
+    }
+}
+
+impl Evaluation<'_> {
+    fn classics(&self, labels: &[Labels]) -> Vec<Classic> {
+        let (query, rows) = (self.query, self.rows);
         let mut found: HashMap<Labels, usize> = HashMap::new();
         let mut classics: Vec<Classic> = Vec::new();
         for (row, labels) in labels.iter().enumerate() {
@@ -73,8 +117,8 @@ impl HistogramStatistic {
             }
             let le = String::from_utf8_lossy(labels.get("le").unwrap_or_default()).into_owned();
             let Ok(upper) = le.parse::<f64>() else {
-                let name = inputs.query.late_name(labels);
-                inputs.query.annotate().bad_bucket_label(&inputs.query.text, self.span, (&name, &le));
+                let message = bad_bucket_label(&query.late_name(labels), &le);
+                query.annotate().warn(&query.text, self.operator.span, message);
                 continue;
             };
             let rest = labels.without(&["le"]);
@@ -92,153 +136,144 @@ impl HistogramStatistic {
         classics
     }
 
-    fn evaluate(&self, inputs: &Inputs, rows: &Rows, params: &[Vec<f64>]) -> Result<Rows> {
-        let labels = inputs.query.labels_of(rows);
-        self.check_quantiles(inputs, params);
-        let mut classics = self.classics(inputs, rows, &labels);
-        let mut out = Output { rows: Rows::new(self.steps.count), ..Output::default() };
-        let classic_of: HashMap<usize, usize> =
-            classics.iter().enumerate().filter_map(|(i, classic)| Some((classic.native?, i))).collect();
+    /// Evaluates the native histograms.
+    fn natives(&mut self, labels: &[Labels], classics: &[Classic]) -> Result<()> {
+        let rows = self.rows;
+        let classic_of: HashMap<usize, &Classic> =
+            classics.iter().filter_map(|classic| Some((classic.native?, classic))).collect();
         for (row, labels) in labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some()) {
-            inputs.query.check_alive()?;
-            out.latest.clear();
-            let beside = classic_of.get(&row).map(|i| &classics[*i]);
-            let (mut notes, name) = (Notes::default(), inputs.query.late_name(labels));
-            for k in rows.present(row) {
-                let Some(histogram) = rows.histogram(row, k) else { continue };
-                if beside.is_some_and(|c| c.buckets.iter().any(|(_, bucket)| is_float(rows, *bucket, k))) {
+            self.query.check_alive()?;
+            self.out.latest.clear();
+            let beside = classic_of.get(&row);
+            let mut notes = Notes::default();
+            for step in rows.present(row) {
+                let Some(histogram) = rows.histogram(row, step) else { continue };
+                if beside.is_some_and(|c| c.buckets.iter().any(|(_, bucket)| is_float(rows, *bucket, step))) {
                     notes.push(Note::MixedClassicAndNative);
                     continue;
                 }
-                let at = (labels, k, rows.drop_name[row]);
-                self.step(inputs, at, (Input::Native(histogram), params), (&mut notes, &mut out))?;
+                let at = At { labels, drop_name: rows.drop_name[row], step };
+                self.step(at, Input::Native(histogram), &mut notes)?;
             }
-            inputs.query.note(&notes, self.span, &name);
+            self.query.note(&notes, self.operator.span, &self.query.late_name(labels));
         }
+        Ok(())
+    }
+
+    /// Evaluates the classic histograms where no native one stands beside them.
+    fn buckets(&mut self, classics: &[Classic]) -> Result<()> {
+        let rows = self.rows;
         let mut buckets = Vec::new();
-        for classic in &mut classics {
-            inputs.query.check_alive()?;
-            out.latest.clear();
-            for k in 0..self.steps.count {
-                if classic.native.is_some_and(|row| rows.histogram(row, k).is_some()) {
+        for classic in classics {
+            self.query.check_alive()?;
+            self.out.latest.clear();
+            for step in 0..self.operator.steps.count {
+                if classic.native.is_some_and(|row| rows.histogram(row, step).is_some()) {
                     continue;
                 }
                 buckets.clear();
-                let there = classic.buckets.iter().filter(|(_, row)| is_float(rows, *row, k));
-                buckets.extend(there.map(|(upper, row)| Bucket { upper: *upper, count: rows.values(*row)[k] }));
+                let there = classic.buckets.iter().filter(|(_, row)| is_float(rows, *row, step));
+                buckets.extend(there.map(|(upper, row)| Bucket { upper: *upper, count: rows.values(*row)[step] }));
                 if !buckets.is_empty() {
-                    let at = (&classic.labels, k, false);
-                    let input = Input::Classic(&mut buckets);
-                    self.step(inputs, at, (input, params), (&mut Notes::default(), &mut out))?;
+                    let at = At { labels: &classic.labels, drop_name: false, step };
+                    self.step(at, Input::Classic(&mut buckets), &mut Notes::default())?;
                 }
             }
         }
-        relabel(&inputs.query, &mut out.rows, out.labels);
-        Ok(out.rows)
-    }
-
-    fn check_quantiles(&self, inputs: &Inputs, params: &[Vec<f64>]) {
-        if self.statistic == Statistic::Fraction {
-            return;
-        }
-        for (values, span) in params.iter().zip(&self.param_spans) {
-            for bad in values.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-                inputs.query.annotate().bad_quantile(&inputs.query.text, *span, *bad);
-            }
-        }
+        Ok(())
     }
 
     /// Evaluates one histogram at one step into the rows of its labels.
-    fn step(
-        &self,
-        inputs: &Inputs,
-        (labels, k, drop_name): (&Labels, usize, bool),
-        (mut input, params): (Input<'_>, &[Vec<f64>]),
-        (notes, out): (&mut Notes, &mut Output),
-    ) -> Result<()> {
-        if self.statistic == Statistic::Fraction {
-            let (lower, upper) = (params[0][k], params[1][k]);
+    fn step(&mut self, at: At<'_>, mut input: Input<'_>, notes: &mut Notes) -> Result<()> {
+        let (operator, params, step) = (self.operator, self.params, at.step);
+        if operator.statistic == Statistic::Fraction {
+            let (lower, upper) = (params[0][step], params[1][step]);
             let value = match input {
                 Input::Native(histogram) => native::fraction(lower, upper, histogram, notes),
                 Input::Classic(buckets) => bucket_fraction(lower, upper, buckets),
             };
-            return out.set(inputs, (labels, None, drop_name), (0, k), value);
+            return self.out.set(at, Asked { param: 0, quantile: None }, value);
         }
-        for (param, q) in params.iter().map(|values| values[k]).enumerate() {
+        for (param, q) in params.iter().map(|values| values[step]).enumerate() {
             let value = match &mut input {
                 Input::Native(histogram) => native::quantile(q, histogram, notes),
                 Input::Classic(buckets) => {
                     let (value, forced) = bucket_quantile(q, buckets);
                     if let Some(forced) = forced {
-                        let (name, at_ms) = (inputs.query.late_name(labels), self.steps.eval(k));
-                        inputs.query.annotate().forced_monotonicity(self.span, &name, at_ms, forced);
+                        let (name, at_ms) = (self.query.late_name(at.labels), operator.steps.eval(step));
+                        self.query.annotate().forced_monotonicity(operator.span, &name, at_ms, forced);
                     }
                     value
                 }
             };
-            let which = match &self.statistic {
+            let quantile = match &operator.statistic {
                 Statistic::Quantiles { label } => Some((label.as_slice(), q)),
                 _ => None,
             };
-            out.set(inputs, (labels, which, drop_name), (param, k), value)?;
+            self.out.set(at, Asked { param, quantile }, value)?;
         }
         Ok(())
     }
 }
 
-impl Output {
+/// The rows of the result, by the histogram's labels and the quantile as bits.
+struct Output<'a> {
+    query: &'a QueryContext,
+    rows: Rows,
+    labels: Vec<Labels>,
+    row_of: HashMap<(Labels, Option<u64>), usize>,
+    /// Of the histogram being evaluated, for each parameter the quantile at the step before and its row.
+    latest: Vec<(Option<u64>, usize)>,
+}
+
+impl Output<'_> {
+    fn new(query: &QueryContext, steps: usize) -> Output<'_> {
+        let (labels, row_of, latest) = (Vec::new(), HashMap::new(), Vec::new());
+        Output { query, rows: Rows::new(steps), labels, row_of, latest }
+    }
+
     /// The row of a histogram and a quantile.
-    fn row(&mut self, inputs: &Inputs, labelled: (&Labels, Option<(&[u8], f64)>, bool)) -> usize {
-        let key = (labelled.0.clone(), labelled.1.map(|(_, q)| bits(q)));
+    fn row(&mut self, at: At<'_>, asked: Asked<'_>) -> usize {
+        let key = (at.labels.clone(), asked.quantile.map(|(_, q)| bits(q)));
         match self.row_of.get(&key) {
             Some(row) => *row,
             None => {
-                let row = self.fresh_row(inputs, labelled);
+                let row = self.fresh_row(at, asked);
                 self.row_of.insert(key, row);
                 row
             }
         }
     }
 
-    fn fresh_row(
-        &mut self,
-        inputs: &Inputs,
-        (labels, which, drop_name): (&Labels, Option<(&[u8], f64)>, bool),
-    ) -> usize {
-        let (kept, flag) = inputs.query.drop_name(labels);
-        self.labels.push(match which {
+    fn fresh_row(&mut self, at: At<'_>, asked: Asked<'_>) -> usize {
+        let (kept, flag) = self.query.drop_name(at.labels);
+        self.labels.push(match asked.quantile {
             Some((label, q)) => kept.with(label, open_metrics(q)),
             None => kept,
         });
-        self.rows.push_empty(0, flag || drop_name);
+        self.rows.push_empty(0, flag || at.drop_name);
         self.labels.len() - 1
     }
 
-    fn set(
-        &mut self,
-        inputs: &Inputs,
-        labelled: (&Labels, Option<(&[u8], f64)>, bool),
-        (param, step): (usize, usize),
-        value: f64,
-    ) -> Result<()> {
-        let quantile = labelled.1.map(|(_, q)| bits(q));
-        let mut row = match self.latest.get(param) {
+    fn set(&mut self, at: At<'_>, asked: Asked<'_>, value: f64) -> Result<()> {
+        let quantile = asked.quantile.map(|(_, q)| bits(q));
+        let mut row = match self.latest.get(asked.param) {
             Some((latest, row)) if *latest == quantile => *row,
             _ => {
-                let row = self.row(inputs, labelled);
-                self.latest.truncate(param);
+                let row = self.row(at, asked);
+                self.latest.truncate(asked.param);
                 self.latest.push((quantile, row));
                 row
             }
         };
-        if self.rows.is_present(row, step) {
+        if self.rows.is_present(row, at.step) {
             // equal labels at a single step are found out about when names are dropped, if that is at the end
-            if !(inputs.query.delayed_name_removal && self.rows.steps == 1) {
+            if !(self.query.delayed_name_removal && self.rows.steps == 1) {
                 return Err(execution(SAME_LABELSET));
             }
-            row = self.fresh_row(inputs, labelled);
+            row = self.fresh_row(at, asked);
         }
-        self.rows.row_mut(row).set(step, value);
+        self.rows.row_mut(row).set(at.step, value);
         Ok(())
     }
 }
@@ -271,7 +306,7 @@ impl Operator for HistogramStatistic {
             let memory = inputs.reserve("histogram statistic");
             let rows = inputs.collect(0, self.steps.count, &memory).await?;
             let params = inputs.scalars(1, &OnceCell::new()).await?;
-            self.evaluate(&inputs, &rows, &params)
+            self.evaluate(&inputs.query, &rows, &params)
         }))
     }
 }

@@ -7,7 +7,7 @@ use promql::ast::Span;
 use promql::kernels::over_time::{order, quantile_of_sorted};
 use tokio::sync::OnceCell;
 
-use super::groups::{Grouping, extremes, group_rows, ignore_histograms};
+use super::groups::{Grouping, OfFloats, extremes, group_rows, ignore_histograms};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
 use crate::exec::{Inputs, Operator, once};
@@ -35,7 +35,7 @@ impl Operator for Quantile {
         Ok(once(async move {
             let memory = inputs.reserve("quantile");
             let mut rows = inputs.collect(0, self.steps, &memory).await?;
-            ignore_histograms(&inputs.query, &mut rows, ("quantile", self.span));
+            ignore_histograms(&inputs.query, &mut rows, OfFloats { name: "quantile", span: self.span });
             let rows = without_empty(rows);
             let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
             let (lowest, highest) = extremes(&q);

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use merge::Series;
 use model::Labels;
 use promql::ast::Extension;
-use promql::kernels::extended::framed;
+use promql::kernels::extended::{Range, framed};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 
 use super::scan::SeriesScan;
@@ -22,9 +22,12 @@ use crate::batch::BatchStream;
 use crate::context::QueryContext;
 use crate::error::{execution, fail};
 use crate::exec::{BatchOperator, Inputs};
+use crate::grid::StepGrid;
 use crate::histograms::Histograms;
-use crate::read::{Reader, Reading};
+use crate::read::{Reader, Reading, SeriesSamples};
 use crate::samples::{Attribution, Tally};
+
+const NO_HISTOGRAMS: HistogramSamples<'static> = HistogramSamples { t: &[], h: &[] };
 
 fn schema() -> SchemaRef {
     let list = |ty| DataType::List(Arc::new(Field::new_list_field(ty, false)));
@@ -47,7 +50,8 @@ struct RawRows {
 }
 
 impl RawRows {
-    fn push(&mut self, labels: Labels, floats: Samples<'_>, histograms: HistogramSamples<'_>) {
+    fn push(&mut self, labels: Labels, samples: SeriesSamples<'_>) {
+        let SeriesSamples { floats, histograms } = samples;
         let begin = self.t.len();
         self.t.extend_from_slice(floats.t);
         self.v.extend_from_slice(floats.v);
@@ -126,24 +130,23 @@ pub(crate) struct RawSelector {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     extension: Extension,
-    start: i64,
-    end: i64,
+    range: Range,
 }
 
 impl Frame {
     /// Of a range of this length at the first step.
     pub(crate) fn new(extension: Extension, steps: &Steps, range: i64) -> Frame {
         let end = steps.end(0);
-        Frame { extension, start: end.saturating_sub(range), end }
+        Frame { extension, range: Range { start: end.saturating_sub(range), end } }
     }
 
-    fn apply(self, floats: Samples<'_>, histograms: HistogramSamples<'_>) -> Result<(Vec<i64>, Vec<f64>)> {
+    fn apply(self, samples: SeriesSamples<'_>) -> Result<(Vec<i64>, Vec<f64>)> {
         let smoothed = self.extension == Extension::Smoothed;
-        if !histograms.t.is_empty() {
+        if !samples.histograms.t.is_empty() {
             let name = if smoothed { "smoothed" } else { "anchored" };
             return Err(execution(format!("{name} modifier is not supported with histograms")));
         }
-        Ok(framed(floats, (self.start, self.end), smoothed))
+        Ok(framed(samples.floats, self.range, smoothed))
     }
 }
 
@@ -173,19 +176,15 @@ impl BatchOperator for RawSelector {
             let mut tally = Tally::new(1, false);
             for Series { labels, chunks } in batch {
                 reader.read(&labels, chunks).map_err(fail)?;
-                inputs.query.count_decoded(reader.floats().t.len() + reader.histograms().t.len());
+                inputs.query.count_decoded(reader.samples().len());
                 reader.drop_stale();
-                match operator.frame {
-                    None => {
-                        tally.range(reader.floats().t.len(), reader.histograms().h);
-                        rows.push(labels, reader.floats(), reader.histograms());
-                    }
-                    Some(frame) => {
-                        let (t, v) = frame.apply(reader.floats(), reader.histograms())?;
-                        tally.range(t.len(), &[]);
-                        rows.push(labels, Samples { t: &t, v: &v }, HistogramSamples { t: &[], h: &[] });
-                    }
-                }
+                let framed = operator.frame.map(|frame| frame.apply(reader.samples())).transpose()?;
+                let samples = match &framed {
+                    None => reader.samples(),
+                    Some((t, v)) => SeriesSamples { floats: Samples { t, v }, histograms: NO_HISTOGRAMS },
+                };
+                tally.range(samples.floats.t.len(), samples.histograms.h);
+                rows.push(labels, samples);
             }
             if let Some(counter) = &inputs.query.samples {
                 inputs.count_samples(tally.flush(counter, &operator.counted));
@@ -200,8 +199,8 @@ impl BatchOperator for RawSelector {
 /// A subquery at the top of a query.
 #[derive(Debug)]
 pub(crate) struct RawSubquery {
-    pub(crate) inner_start: i64,
-    pub(crate) inner_step: i64,
+    /// Its steps.
+    pub(crate) inner: StepGrid,
 }
 
 impl BatchOperator for RawSubquery {
@@ -227,8 +226,8 @@ impl BatchOperator for RawSubquery {
             let mut raw = RawRows::default();
             let mut points = Points::default();
             for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
-                points.read(&rows, row, (self.inner_start, self.inner_step));
-                raw.push(labels, points.floats(), points.histograms.samples());
+                points.read(&rows, row, self.inner);
+                raw.push(labels, points.samples());
             }
             std::future::ready(raw.into_batch(&inputs.query))
         });

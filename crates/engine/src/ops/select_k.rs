@@ -9,7 +9,7 @@ use promql::kernels::order::Best;
 use promql::kernels::steps::StepSets;
 use tokio::sync::OnceCell;
 
-use super::groups::{Grouping, extremes, group_rows, ignore_histograms};
+use super::groups::{Grouping, OfFloats, extremes, group_rows, ignore_histograms};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
 use crate::error::execution;
@@ -161,7 +161,7 @@ impl Operator for SelectK {
             let k = whole(&k)?;
             let name = if self.choice == Choice::Smallest { "bottomk" } else { "topk" };
             if self.choice != Choice::First && k.iter().any(|k| *k > 0) {
-                ignore_histograms(&inputs.query, &mut rows, (name, self.span));
+                ignore_histograms(&inputs.query, &mut rows, OfFloats { name, span: self.span });
             }
             let (_, mut members) = group_rows(&inputs.query, &self.grouping, &rows);
             in_label_order(&inputs, &rows, &mut members);

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result};
 use futures::{StreamExt, TryStreamExt};
-use merge::Series;
 use tokio::sync::OnceCell;
 
-use self::evaluator::Evaluator;
+use self::evaluator::{Evaluator, Series};
 pub(crate) use self::points::Points;
 pub(crate) use self::spec::{WindowFunction, WindowSpec};
 use super::scan::SeriesScan;
 use crate::batch::{RowStream, Rows};
 use crate::error::fail;
 use crate::exec::{Inputs, Operator};
+use crate::grid::StepGrid;
 use crate::read::{Reader, Reading};
 
 mod evaluator;
@@ -45,7 +45,7 @@ struct SelectorWorker {
     evaluator: Evaluator,
     reader: Reader,
     /// Of the last batch of the scan, what is still to be read.
-    pending: std::vec::IntoIter<Series>,
+    pending: std::vec::IntoIter<merge::Series>,
 }
 
 impl SelectorWorker {
@@ -71,15 +71,16 @@ impl SelectorWorker {
     }
 
     /// Evaluates a series; says how many samples were decoded for it.
-    fn series(&mut self, Series { labels, chunks }: Series) -> Result<usize> {
+    fn series(&mut self, series: merge::Series) -> Result<usize> {
+        let merge::Series { labels, chunks } = series;
         self.reader.read(&labels, chunks).map_err(fail)?;
-        let decoded = self.reader.floats().t.len() + self.reader.histograms().t.len();
+        let decoded = self.reader.samples().len();
         self.evaluator.query.count_decoded(decoded);
         if !self.operator.spec.reads_stale() {
             self.reader.drop_stale();
         }
-        let samples = (self.reader.floats(), self.reader.histograms());
-        self.evaluator.series(labels, false, samples, self.reader.coarse())?;
+        let (samples, coarse) = (self.reader.samples(), self.reader.coarse());
+        self.evaluator.series(Series { labels, drop_name: false, samples, coarse })?;
         Ok(decoded)
     }
 }
@@ -117,24 +118,23 @@ impl Operator for SelectorWindow {
 #[derive(Debug)]
 pub(crate) struct SubqueryWindow {
     spec: Arc<WindowSpec>,
-    inner_start: i64,
-    inner_step: i64,
+    /// The steps of the inner query.
+    inner: StepGrid,
     params: OnceCell<Vec<Vec<f64>>>,
 }
 
 impl SubqueryWindow {
-    /// `inner_start` and `inner_step` say when the steps of the inner query are.
-    pub(crate) fn new(spec: WindowSpec, inner_start: i64, inner_step: i64) -> SubqueryWindow {
-        SubqueryWindow { spec: Arc::new(spec), inner_start, inner_step, params: OnceCell::new() }
+    pub(crate) fn new(spec: WindowSpec, inner: StepGrid) -> SubqueryWindow {
+        SubqueryWindow { spec: Arc::new(spec), inner, params: OnceCell::new() }
     }
 
     fn batch(&self, rows: &Rows, evaluator: &mut Evaluator) -> Result<()> {
         let labels = evaluator.query.labels_of(rows);
         let mut points = Points::default();
         for (row, labels) in labels.into_iter().enumerate() {
-            points.read(rows, row, (self.inner_start, self.inner_step));
-            let samples = (points.floats(), points.histograms.samples());
-            evaluator.series(labels, rows.drop_name[row], samples, None)?;
+            points.read(rows, row, self.inner);
+            let (drop_name, samples) = (rows.drop_name[row], points.samples());
+            evaluator.series(Series { labels, drop_name, samples, coarse: None })?;
         }
         Ok(())
     }

@@ -67,9 +67,23 @@ pub fn reach(extension: Extension, steps: &Steps, range: i64, lookback: i64) -> 
 
 /// The borders of a range; it is open at its start.
 #[derive(Clone, Copy, Debug)]
-struct Range {
-    start: i64,
-    end: i64,
+pub struct Range {
+    pub start: i64,
+    pub end: i64,
+}
+
+/// The samples that stand for, or next to, the borders of a range.
+#[derive(Clone, Copy)]
+struct Borders {
+    first: usize,
+    last: usize,
+}
+
+/// The values at the borders of a range.
+#[derive(Clone, Copy)]
+struct BorderValues<T> {
+    left: T,
+    right: T,
 }
 
 /// The windows of floats and of histograms with their ranges, step by step.
@@ -112,21 +126,36 @@ impl Difference {
         self.kind != Extrapolation::Delta
     }
 
-    /// The samples that stand for, or next to, the borders of the range; `None` where nothing is inside it.
-    fn borders(self, t: &[i64], window: Bounds, range: Range) -> Option<(usize, usize)> {
-        let (first, last) = borders(t, window, range, self.smoothed);
-        let outside = t[last] <= range.start || (self.smoothed && t[first] > range.end);
-        (!outside).then_some((first, last))
+    /// The samples at the borders of the range; `None` where nothing is inside it.
+    fn borders(self, t: &[i64], window: Bounds, range: Range) -> Option<Borders> {
+        let borders = borders(t, window, range, self.smoothed);
+        let outside = t[borders.last] <= range.start || (self.smoothed && t[borders.first] > range.end);
+        (!outside).then_some(borders)
+    }
+
+    fn border_values(self, samples: Samples<'_>, borders: Borders, window: Bounds, range: Range) -> BorderValues<f64> {
+        let (Borders { first, last }, is_counter) = (borders, self.is_counter());
+        let left = if self.smoothed && samples.t[first] < range.start {
+            interpolate(samples, first, range.start, is_counter)
+        } else {
+            samples.v[first]
+        };
+        let right = if self.smoothed && last > window.lo as usize && samples.t[last] > range.end {
+            interpolate(samples, last - 1, range.end, is_counter)
+        } else {
+            samples.v[last]
+        };
+        BorderValues { left, right }
     }
 }
 
 /// The last sample at or before the start of the range, or else the first there is; and the last sample, or for
 /// smoothed ranges the first one at or after the end.
-fn borders(t: &[i64], window: Bounds, range: Range, smoothed: bool) -> (usize, usize) {
+fn borders(t: &[i64], window: Bounds, range: Range, smoothed: bool) -> Borders {
     let (lo, last) = (window.lo as usize, window.hi as usize - 1);
     let first = lo + t[lo..last].partition_point(|x| *x <= range.start).saturating_sub(1);
     let last = if smoothed { lo + t[lo..last].partition_point(|x| *x < range.end) } else { last };
-    (first, last)
+    Borders { first, last }
 }
 
 fn differences(
@@ -165,38 +194,16 @@ fn of_floats(
     range: Range,
     resets: &Resets,
 ) -> Option<f64> {
-    let (first, last) = difference.borders(samples.t, window, range)?;
-    let is_counter = difference.is_counter();
-    let (left, right) = border_values(samples, (first, last), window, range, (difference.smoothed, is_counter));
-    let increase = right - left;
-    if !is_counter {
+    let borders = difference.borders(samples.t, window, range)?;
+    let values = difference.border_values(samples, borders, window, range);
+    let increase = values.right - values.left;
+    if !difference.is_counter() {
         return Some(increase);
     }
     // The samples at the borders, or beyond them, are in the values of the borders already.
-    let from = first + usize::from(samples.t[first] <= range.start);
-    let to = last + usize::from(samples.t[last] < range.end);
-    Some(increase + correction((left, right), samples.v, from, to, resets))
-}
-
-/// The values at the start and the end of a range.
-fn border_values(
-    samples: Samples<'_>,
-    (first, last): (usize, usize),
-    window: Bounds,
-    range: Range,
-    (smoothed, is_counter): (bool, bool),
-) -> (f64, f64) {
-    let left = if smoothed && samples.t[first] < range.start {
-        interpolate(samples, first, range.start, is_counter)
-    } else {
-        samples.v[first]
-    };
-    let right = if smoothed && last > window.lo as usize && samples.t[last] > range.end {
-        interpolate(samples, last - 1, range.end, is_counter)
-    } else {
-        samples.v[last]
-    };
-    (left, right)
+    let from = borders.first + usize::from(samples.t[borders.first] <= range.start);
+    let to = borders.last + usize::from(samples.t[borders.last] < range.end);
+    Some(increase + correction(values, samples.v, from..to, resets))
 }
 
 /// The value at time `t` between the samples `at` and `at + 1`. A counter that was reset between them began at zero.
@@ -206,8 +213,9 @@ fn interpolate(samples: Samples<'_>, at: usize, t: i64, is_counter: bool) -> f64
     from + (after - from) * (t - samples.t[at]) as f64 / (samples.t[at + 1] - samples.t[at]) as f64
 }
 
-/// What the resets from one border over the samples `from..to` to the other add to a counter's difference.
-fn correction((left, right): (f64, f64), v: &[f64], from: usize, to: usize, resets: &Resets) -> f64 {
+/// What the resets from one border over the samples inside to the other add to a counter's difference.
+fn correction(borders: BorderValues<f64>, v: &[f64], inside: std::ops::Range<usize>, resets: &Resets) -> f64 {
+    let (BorderValues { left, right }, std::ops::Range { start: from, end: to }) = (borders, inside);
     if from >= to {
         return if right < left { left } else { 0.0 };
     }
@@ -294,16 +302,18 @@ fn smoothed_float(samples: Samples<'_>, window: Bounds, at: i64) -> Option<f64> 
 }
 
 /// An extended range as samples: those inside the range, between values at its borders.
-pub fn framed(samples: Samples<'_>, (start, end): (i64, i64), smoothed: bool) -> (Vec<i64>, Vec<f64>) {
-    let (range, window) = (Range { start, end }, Bounds { lo: 0, hi: samples.t.len() as u32 });
+pub fn framed(samples: Samples<'_>, range: Range, smoothed: bool) -> (Vec<i64>, Vec<f64>) {
+    let (Range { start, end }, window) = (range, Bounds { lo: 0, hi: samples.t.len() as u32 });
     if window.is_empty() {
         return (Vec::new(), Vec::new());
     }
-    let (first, last) = borders(samples.t, window, range, smoothed);
+    let at = borders(samples.t, window, range, smoothed);
+    let Borders { first, last } = at;
     if samples.t[last] <= start {
         return (Vec::new(), Vec::new());
     }
-    let (left, right) = border_values(samples, (first, last), window, range, (smoothed, false));
+    let gauge = Difference { kind: Extrapolation::Delta, smoothed };
+    let BorderValues { left, right } = gauge.border_values(samples, at, window, range);
     let from = first + usize::from(samples.t[first] <= start);
     let to = (last + usize::from(samples.t[last] < end)).max(from);
     let mut t = vec![start];

@@ -66,17 +66,20 @@ pub fn evaluate(function: ExtendedRate, input: Reaching<'_>, resets: &mut Resets
             out.set(k, v[first]);
             continue;
         }
-        out.set(k, difference(function, &input, resets, (first, last), (start, end)));
+        out.set(k, difference(function, Stretch { first, last, start, end }, &input, resets));
     }
 }
 
-fn difference(
-    function: ExtendedRate,
-    input: &Reaching<'_>,
-    resets: &Resets,
-    (mut first, last): (usize, usize),
-    (start, end): (i64, i64),
-) -> f64 {
+/// A range, open at its start, and the first and the last sample that it is computed of.
+struct Stretch {
+    first: usize,
+    last: usize,
+    start: i64,
+    end: i64,
+}
+
+fn difference(function: ExtendedRate, stretch: Stretch, input: &Reaching<'_>, resets: &Resets) -> f64 {
+    let Stretch { mut first, last, start, end } = stretch;
     let Samples { t, v } = input.samples;
     let extrapolates = function != ExtendedRate::Increase;
     let sampled = |first: usize| (t[last] - t[first]) as f64;

@@ -20,8 +20,17 @@ use crate::context::{QueryContext, metric_name};
 use crate::error::execution;
 use crate::exec::Inputs;
 use crate::histograms::histogram_bytes;
-use crate::read::Coarse;
+use crate::read::{Coarse, SeriesSamples};
 use crate::samples::Tally;
+
+/// A series to evaluate.
+pub(super) struct Series<'a> {
+    pub(super) labels: Labels,
+    pub(super) drop_name: bool,
+    pub(super) samples: SeriesSamples<'a>,
+    /// What of it is downsampled.
+    pub(super) coarse: Option<Coarse<'a>>,
+}
 
 /// Evaluates a window function on series that a worker gives it, into a batch.
 pub(super) struct Evaluator {
@@ -96,14 +105,9 @@ impl Evaluator {
     }
 
     /// Evaluates one series of floats, histograms or both.
-    pub(super) fn series(
-        &mut self,
-        labels: Labels,
-        drop_name: bool,
-        samples: (Samples<'_>, HistogramSamples<'_>),
-        coarse: Option<Coarse<'_>>,
-    ) -> Result<()> {
-        if samples.0.t.is_empty() && samples.1.t.is_empty() {
+    pub(super) fn series(&mut self, series: Series<'_>) -> Result<()> {
+        let Series { labels, drop_name, samples, coarse } = series;
+        if samples.is_empty() {
             return Ok(());
         }
         self.out.push_empty(0, drop_name);
@@ -121,7 +125,7 @@ impl Evaluator {
             self.note_counter(&labels);
         }
         // messages about histograms name what is left of a series
-        let keeps_name = self.spec.keeps_name() || (!self.spec.names_matter && samples.1.t.is_empty());
+        let keeps_name = self.spec.keeps_name() || (!self.spec.names_matter && samples.histograms.t.is_empty());
         if keeps_name {
             self.labels.push(labels);
         } else {
@@ -133,12 +137,8 @@ impl Evaluator {
     }
 
     /// Evaluates windows into an empty row.
-    fn evaluate(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-    ) -> Result<()> {
+    fn evaluate(&mut self, row: usize, labels: &Labels, samples: SeriesSamples<'_>) -> Result<()> {
+        let SeriesSamples { floats, histograms } = samples;
         let (steps, reach) = self.spec.windows();
         bounds(floats.t, &steps, reach, &mut self.bounds);
         self.histogram_bounds.clear();
@@ -152,21 +152,16 @@ impl Evaluator {
             tally.windows(&self.bounds);
             tally.histogram_windows(&self.histogram_bounds, histograms.h);
         }
-        self.apply(row, labels, (floats, histograms))
+        self.apply(row, labels, samples)
     }
 
     /// Applies the function to the samples that the bounds name.
-    pub(super) fn apply(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-    ) -> Result<()> {
+    pub(super) fn apply(&mut self, row: usize, labels: &Labels, samples: SeriesSamples<'_>) -> Result<()> {
         self.check_params()?;
         self.memory.hold(self.spec.steps.count * 8)?;
-        match histograms.t.is_empty() {
-            true => self.floats(row, floats),
-            false => self.mixed(row, labels, (floats, histograms))?,
+        match samples.histograms.t.is_empty() {
+            true => self.floats(row, samples.floats),
+            false => self.mixed(row, labels, samples)?,
         }
         Ok(())
     }
@@ -214,19 +209,14 @@ impl Evaluator {
     }
 
     /// Evaluates a series that has histograms.
-    fn mixed(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        (floats, histograms): (Samples<'_>, HistogramSamples<'_>),
-    ) -> Result<()> {
+    fn mixed(&mut self, row: usize, labels: &Labels, samples: SeriesSamples<'_>) -> Result<()> {
         let spec = &self.spec;
         self.bounds.resize(spec.steps.count, Bounds::default());
         let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
         let input = MixedInput {
-            floats,
+            floats: samples.floats,
             float_bounds: &self.bounds,
-            histograms,
+            histograms: samples.histograms,
             histogram_bounds: &self.histogram_bounds,
             steps: &spec.steps,
             range: spec.range,

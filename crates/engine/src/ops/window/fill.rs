@@ -18,7 +18,7 @@ use promql::kernels::window::{Bounds, HistogramSamples, Samples, Steps};
 use super::evaluator::Evaluator;
 use crate::context::metric_name;
 use crate::downsampled::{Rise, Short, resolution_name};
-use crate::read::Coarse;
+use crate::read::{Coarse, SeriesSamples};
 
 const NO_FLOATS: Samples<'static> = Samples { t: &[], v: &[] };
 
@@ -48,11 +48,11 @@ impl Evaluator {
         &mut self,
         row: usize,
         labels: &Labels,
-        samples: (Samples<'_>, HistogramSamples<'_>),
+        samples: SeriesSamples<'_>,
         coarse: Coarse<'_>,
     ) -> Result<()> {
         self.out.push_empty(0, false);
-        let (floats, histograms) = samples;
+        let SeriesSamples { floats, histograms } = samples;
         let series = Filled { row: self.out.len() - 1, labels, floats, histograms, coarse };
         match coarse.reading.treatment.short {
             Short::Fixed => {}
@@ -136,7 +136,7 @@ impl Evaluator {
             }
             any |= !self.bounds[k].is_empty();
         }
-        if any { self.apply(row, labels, (floats, histograms)) } else { Ok(()) }
+        if any { self.apply(row, labels, SeriesSamples { floats, histograms }) } else { Ok(()) }
     }
 
     /// Takes what a series rises by in short windows.

@@ -7,7 +7,8 @@ use model::histogram::ResetHint;
 use promql::kernels::window::Samples;
 
 use crate::batch::Rows;
-use crate::read::HistogramColumn;
+use crate::grid::StepGrid;
+use crate::read::{HistogramColumn, SeriesSamples};
 
 /// A subquery's steps skip and repeat samples, so that what those say of counter resets is worth nothing.
 fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
@@ -24,22 +25,22 @@ fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
 pub(crate) struct Points {
     t: Vec<i64>,
     v: Vec<f64>,
-    pub(crate) histograms: HistogramColumn,
+    histograms: HistogramColumn,
 }
 
 impl Points {
-    pub(crate) fn floats(&self) -> Samples<'_> {
-        Samples { t: &self.t, v: &self.v }
+    pub(crate) fn samples(&self) -> SeriesSamples<'_> {
+        SeriesSamples { floats: Samples { t: &self.t, v: &self.v }, histograms: self.histograms.samples() }
     }
 
-    /// Reads a row of a grid with this start and step.
-    pub(crate) fn read(&mut self, rows: &Rows, row: usize, (start, step): (i64, i64)) {
+    /// Reads a row of this grid.
+    pub(crate) fn read(&mut self, rows: &Rows, row: usize, grid: StepGrid) {
         self.t.clear();
         self.v.clear();
         self.histograms.clear();
         let (values, histograms) = (rows.values(row), rows.histograms(row));
         rows.present(row).for_each(|k| {
-            let t = start + step * k as i64;
+            let t = grid.start + grid.step * k as i64;
             match histograms.and_then(|h| h[k].as_ref()) {
                 Some(histogram) => self.histograms.push(t, without_hint(histogram)),
                 None => {

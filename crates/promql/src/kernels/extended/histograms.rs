@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::FloatHistogram;
 use model::histogram::{HistogramError, Reconciled, ResetHint};
 
-use super::{Difference, Range, at_or_after};
+use super::{BorderValues, Borders, Difference, Range, at_or_after};
 use crate::kernels::notes::{Note, Notes, Operation};
 use crate::kernels::rate::Extrapolation;
 use crate::kernels::window::{Bounds, HistogramSamples};
@@ -21,7 +21,7 @@ pub(super) fn difference(
     notes: &mut Notes,
 ) -> Option<FloatHistogram> {
     let borders = difference.borders(samples.t, window, range)?;
-    match between(difference, samples, (borders, window), range, notes) {
+    match between(difference, samples, Place { borders, window, range }, notes) {
         Ok(increase) => Some(increase),
         Err(_) => {
             notes.push(Note::MixedExponentialAndCustom);
@@ -40,13 +40,20 @@ pub(super) fn finished(mut increase: FloatHistogram, kind: Extrapolation, second
     increase
 }
 
+/// A range, the samples that may be looked at for it, and those at its borders.
+struct Place {
+    borders: Borders,
+    window: Bounds,
+    range: Range,
+}
+
 fn between(
     difference: Difference,
     samples: HistogramSamples<'_>,
-    ((first, last), window): ((usize, usize), Bounds),
-    range: Range,
+    place: Place,
     notes: &mut Notes,
 ) -> Result<FloatHistogram> {
+    let Place { borders: Borders { first, last }, window, range } = place;
     let (is_counter, smoothed) = (difference.is_counter(), difference.smoothed);
     for histogram in &samples.h[first..=last] {
         if histogram.uses_custom_buckets() != samples.h[first].uses_custom_buckets() {
@@ -73,7 +80,8 @@ fn between(
     note(increase.sub(&left)?, Operation::Subtraction, notes);
     if is_counter {
         let crossed = smoothed && samples.t[first] < range.start;
-        if let Some(correction) = correction((&left, &right), &samples.h[first..=last], crossed, notes)? {
+        let borders = BorderValues { left: &left, right: &right };
+        if let Some(correction) = correction(borders, &samples.h[first..=last], crossed, notes)? {
             note(increase.add(&correction)?, Operation::Addition, notes);
         }
     }
@@ -120,11 +128,12 @@ fn interpolate(
 /// The first and the last histogram are in the borders' values already. Comparing the last one itself would count its
 /// reset twice, because the right border inherits its hint.
 fn correction(
-    (left, right): (&FloatHistogram, &FloatHistogram),
+    borders: BorderValues<&FloatHistogram>,
     histograms: &[Arc<FloatHistogram>],
     crossed: bool,
     notes: &mut Notes,
 ) -> Result<Option<FloatHistogram>> {
+    let BorderValues { left, right } = borders;
     let last = histograms.len() - 1;
     let (mut previous, mut first) = (left, 1);
     if crossed && last > 0 && histograms[1].detect_reset(&histograms[0]) {

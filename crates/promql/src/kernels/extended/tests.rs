@@ -108,11 +108,11 @@ proptest! {
 #[test]
 fn a_frame_has_values_at_both_borders() {
     let samples = Samples { t: &[0, 10, 20, 30], v: &[1.0, 2.0, 4.0, 8.0] };
-    assert_eq!(framed(samples, (5, 25), false), (vec![5, 10, 20, 25], vec![1.0, 2.0, 4.0, 8.0]));
-    assert_eq!(framed(samples, (5, 25), true), (vec![5, 10, 20, 25], vec![1.5, 2.0, 4.0, 6.0]));
-    assert_eq!(framed(samples, (10, 20), true), (vec![10, 20], vec![2.0, 4.0]));
-    assert_eq!(framed(samples, (30, 40), false), (vec![], vec![]));
-    assert_eq!(framed(Samples { t: &[], v: &[] }, (0, 10), true), (vec![], vec![]));
+    assert_eq!(framed(samples, Range { start: 5, end: 25 }, false), (vec![5, 10, 20, 25], vec![1.0, 2.0, 4.0, 8.0]));
+    assert_eq!(framed(samples, Range { start: 5, end: 25 }, true), (vec![5, 10, 20, 25], vec![1.5, 2.0, 4.0, 6.0]));
+    assert_eq!(framed(samples, Range { start: 10, end: 20 }, true), (vec![10, 20], vec![2.0, 4.0]));
+    assert_eq!(framed(samples, Range { start: 30, end: 40 }, false), (vec![], vec![]));
+    assert_eq!(framed(Samples { t: &[], v: &[] }, Range { start: 0, end: 10 }, true), (vec![], vec![]));
 }
 
 fn histogram(count: f64, hint: ResetHint) -> Arc<FloatHistogram> {
