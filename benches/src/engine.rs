@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, PointValue, Query, Value};
+use engine::{Answer, Detail, Engine, EngineSettings, Grid, PointValue, Query, Value};
 use serde_json::json;
 
 use crate::measure::{MemoryWatch, clock, cpu_seconds, keep_to_cores, seconds_since};
@@ -67,7 +67,8 @@ impl Line {
             grid: Grid { start_ms: ms(self.start), end_ms: ms(self.end), step_ms: ms(self.step) },
             lookback_ms: 300_000,
             dynamic_lookback: true,
-            dedup: Dedup::Off,
+            dedup: None,
+            max_resolution_ms: 0,
             timeout: Duration::from_secs(600),
             source: source.clone(),
             detail: Detail::default(),

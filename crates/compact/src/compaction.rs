@@ -7,7 +7,7 @@ use block::invariants::Made;
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket, HeaderCache};
 use futures::{StreamExt, TryStreamExt};
-use merge::Vertical;
+use merge::Dedup;
 use model::{BlockId, Labels};
 use serde_json::{Map, Value};
 use tsdb::meta::{BlockDesc, BlockMeta, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
@@ -25,7 +25,7 @@ pub(crate) struct Job<'a> {
     pub(crate) blocks: &'a [SyncedBlock],
     /// External labels of the output: those of the group.
     pub(crate) labels: &'a Labels,
-    pub(crate) how: Vertical,
+    pub(crate) how: Dedup,
     /// Merge blocks that contradict each other too.
     pub(crate) merge_conflicting: bool,
 }
@@ -109,8 +109,8 @@ impl Job<'_> {
 
     fn output_id(&self, parents: &[Parent], redo: u32) -> BlockId {
         let settings = match self.how {
-            Vertical::Chain => "dedup=",
-            Vertical::Penalty => "dedup=penalty",
+            Dedup::Chain => "dedup=",
+            Dedup::Penalty => "dedup=penalty",
         };
         Identity {
             parents,

@@ -10,7 +10,7 @@ use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use merge::{DownsampledSeries, Downsampler, Vertical};
+use merge::{Dedup, DownsampledSeries, Downsampler};
 use model::{BlockId, Labels, Resolution};
 use parquet_block::{BlockDescription, ParquetBlockWriter};
 use tsdb::meta::{BlockMeta, BlockStats, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
@@ -70,7 +70,7 @@ impl Job<'_> {
         }
         let (input, wanted) = (std::slice::from_ref(&input), wanted.as_slice());
         let write = |headers| async move {
-            let inputs = Inputs::new(bucket, input, Vertical::Chain, &headers);
+            let inputs = Inputs::new(bucket, input, Dedup::Chain, &headers);
             match self.format {
                 OutputFormat::Parquet => self.write_parquet(bucket, inputs, wanted).await,
                 OutputFormat::Tsdb => self.write_tsdb(bucket, inputs, wanted).await,

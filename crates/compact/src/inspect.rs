@@ -3,7 +3,7 @@
 use block::sync::SyncedBlock;
 use block::{Bucket, HeaderCache};
 use futures::TryStreamExt;
-use merge::{ChunkBytes, ChunkContent, SeriesChunk, Vertical};
+use merge::{ChunkBytes, ChunkContent, Dedup, SeriesChunk};
 use tsdb::chunk::{decode_floats, decode_histograms};
 
 use crate::merged::{Input, Inputs, in_order};
@@ -49,7 +49,7 @@ async fn inspect(bucket: &Bucket, block: &SyncedBlock) -> Result<()> {
 }
 
 async fn read(bucket: &Bucket, input: &Input, headers: HeaderCache) -> Result<()> {
-    let inputs = Inputs::new(bucket, std::slice::from_ref(input), Vertical::Chain, &headers);
+    let inputs = Inputs::new(bucket, std::slice::from_ref(input), Dedup::Chain, &headers);
     let mut series = inputs.series().await?;
     while let Some((_, chunks)) = series.try_next().await? {
         chunks.iter().try_for_each(decode).map_err(|e| Error::of_block(input.id())(e.into()))?;

@@ -31,4 +31,5 @@ pub use compactor::{Compactor, Event};
 pub use downsample::Job as DownsampleJob;
 pub use error::{Error, Kind, Result};
 pub use identity::OutputFormat;
-pub use settings::{DedupFunc, DownsampleFormat, Retention, Settings};
+pub use merge::Dedup;
+pub use settings::{DownsampleFormat, Retention, Settings};

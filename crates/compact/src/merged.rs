@@ -10,7 +10,7 @@ use block::reader::{BlockReader, BlockSeries, HeaderCache, ReaderSettings};
 use block::sync::SyncedBlock;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use merge::{ChunkContent, KWay, SeriesChunk, Step, Vertical, merge_vertically};
+use merge::{ChunkContent, Dedup, KWay, SeriesChunk, Step, merge_vertically};
 use model::{BlockId, Labels};
 use tsdb::chunk;
 use tsdb::index::{Header, SymbolTable, SymbolUnion};
@@ -93,19 +93,19 @@ impl Input {
 /// Blocks that are read front to back together.
 pub(crate) struct Inputs {
     readers: Vec<BlockReader>,
-    how: Vertical,
+    how: Dedup,
     symbols: Option<Arc<SymbolTable>>,
     conflicts: Option<Conflicts>,
 }
 
 impl Inputs {
     /// The order of `inputs` decides between equal samples of overlapping blocks, so they are sorted by id.
-    pub(crate) fn new(bucket: &Bucket, inputs: &[Input], how: Vertical, headers: &HeaderCache) -> Inputs {
+    pub(crate) fn new(bucket: &Bucket, inputs: &[Input], how: Dedup, headers: &HeaderCache) -> Inputs {
         let settings = readahead::settings(inputs.len());
         Inputs::of(inputs.iter().map(|input| input.reader(bucket, headers.clone(), settings)), how)
     }
 
-    fn of(readers: impl Iterator<Item = BlockReader>, how: Vertical) -> Inputs {
+    fn of(readers: impl Iterator<Item = BlockReader>, how: Dedup) -> Inputs {
         let mut readers: Vec<BlockReader> = readers.collect();
         readers.sort_by_key(|reader| reader.meta().ulid);
         Inputs { readers, how, symbols: None, conflicts: None }
@@ -160,7 +160,7 @@ impl Inputs {
 struct SeriesMerge {
     sources: BlockStreams,
     heads: KWay<BlockSeries>,
-    how: Vertical,
+    how: Dedup,
     conflicts: Option<Conflicts>,
 }
 
@@ -204,7 +204,7 @@ impl SeriesMerge {
 }
 
 /// One list of chunks of a series per block becomes one, and no sample is lost or made up on the way.
-fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Vertical) -> Result<Vec<SeriesChunk>> {
+fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChunk>> {
     // one block's own chunks do not overlap, as a rule; merging settles those that do
     if lists.len() == 1 && is_in_order(&lists[0]) {
         return Ok(lists.swap_remove(0));
@@ -227,12 +227,12 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn of(lists: &[Vec<SeriesChunk>], how: Vertical) -> Result<Bounds> {
+    fn of(lists: &[Vec<SeriesChunk>], how: Dedup) -> Result<Bounds> {
         let counts = lists.iter().map(|list| samples(list)).collect::<Result<Vec<u64>>>()?;
         let all: u64 = counts.iter().sum();
         let least = if !are_overlapping(lists) {
             all
-        } else if how == Vertical::Chain && lists.iter().all(|list| is_in_order(list)) {
+        } else if how == Dedup::Chain && lists.iter().all(|list| is_in_order(list)) {
             // of samples at equal times one stays, so the longest list comes out at least
             counts.into_iter().max().unwrap_or(0)
         } else {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use block::sync::RelabelConfig;
+use merge::Dedup;
 use model::{Resolution, TimeRange};
 
 use crate::downsample_plan::{MIN_5M_SPAN_MS, MIN_RAW_SPAN_MS};
@@ -39,15 +40,6 @@ impl Retention {
     }
 }
 
-/// How replicas in overlapping blocks become one series.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DedupFunc {
-    /// All samples, equal ones once.
-    #[default]
-    Chain,
-    Penalty,
-}
-
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where metas are kept over restarts; nothing else needs a disk.
@@ -56,7 +48,8 @@ pub struct Settings {
     pub selector: Vec<RelabelConfig>,
     /// External labels that tell replicas apart; blocks that differ only in them are merged.
     pub replica_labels: Vec<String>,
-    pub dedup: DedupFunc,
+    /// How replicas in overlapping blocks become one series.
+    pub dedup: Dedup,
     /// Merge overlapping blocks of equal labels although their samples contradict each other.
     pub merge_conflicting: bool,
     /// How old a block must be before it is touched.
@@ -87,7 +80,7 @@ impl Default for Settings {
             range: TimeRange::ALL,
             selector: Vec::new(),
             replica_labels: Vec::new(),
-            dedup: DedupFunc::Chain,
+            dedup: Dedup::Chain,
             merge_conflicting: false,
             consistency_delay: HOUR / 2,
             delete_delay: 48 * HOUR,

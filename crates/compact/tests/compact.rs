@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use compact::{DedupFunc, DownsampleFormat, Retention, Settings};
+use compact::{Dedup, DownsampleFormat, Retention, Settings};
 use merge::SeriesChunk;
 use model::{Resolution, TimeRange};
 use resets::begins_after_reset;
@@ -41,7 +41,7 @@ async fn two_hour_blocks_grow_and_lose_no_sample() {
 async fn replicas_are_merged_when_told_to() {
     let world = World::with_days(1, 2).await;
     let replica_labels = vec!["replica".to_owned()];
-    for dedup in [DedupFunc::Chain, DedupFunc::Penalty] {
+    for dedup in [Dedup::Chain, Dedup::Penalty] {
         let world = world.copied().await;
         let settings = Settings { replica_labels: replica_labels.clone(), dedup, ..Settings::default() };
         world.compactor(settings).run_once().await.unwrap();
@@ -51,8 +51,8 @@ async fn replicas_are_merged_when_told_to() {
         let count: u64 = merged.values().sum();
         let single: u64 = World::with_days(1, 1).await.samples().await.values().sum();
         match dedup {
-            DedupFunc::Chain => assert!(count > single * 3 / 2, "{count} of both replicas"),
-            DedupFunc::Penalty => assert!(count < single * 11 / 10, "{count} is about one replica's {single}"),
+            Dedup::Chain => assert!(count > single * 3 / 2, "{count} of both replicas"),
+            Dedup::Penalty => assert!(count < single * 11 / 10, "{count} is about one replica's {single}"),
         }
     }
 }
@@ -145,7 +145,7 @@ async fn downsampled_blocks_of_replicas_are_no_damage() {
     let thanos = Settings { downsample_format: DownsampleFormat::Thanos, ..Settings::default() };
     world.compactor(thanos.clone()).run_once().await.unwrap();
     let replica_labels = vec!["replica".to_owned()];
-    let merging = Settings { replica_labels, dedup: DedupFunc::Penalty, ..thanos };
+    let merging = Settings { replica_labels, dedup: Dedup::Penalty, ..thanos };
     world.compactor(merging).run_once().await.unwrap();
     let live = world.live().await;
     let five_minutes: Vec<_> = live.values().filter(|m| m.resolution() == Resolution::FiveMinutes).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use axum::Router;
-use compact::{Compactor, DedupFunc, DownsampleFormat, Retention, Settings};
+use compact::{Compactor, Dedup, DownsampleFormat, Retention, Settings};
 use model::{TimeRange, TimestampMs};
 use tokio::sync::watch;
 
@@ -153,8 +153,8 @@ impl Args {
             selector: self.selector.relabel_configs()?,
             replica_labels: split_commas(&self.work.replica_label),
             dedup: match dedup.as_str() {
-                "" => DedupFunc::Chain,
-                "penalty" => DedupFunc::Penalty,
+                "" => Dedup::Chain,
+                "penalty" => Dedup::Penalty,
                 other => bail!("--deduplication.func={other}: expected penalty or nothing"),
             },
             merge_conflicting: self.work.merge_conflicting,
@@ -231,7 +231,7 @@ mod tests {
         let settings = settings("").unwrap();
         assert_eq!(settings.consistency_delay, Duration::from_secs(1800));
         assert_eq!(settings.delete_delay, Duration::from_secs(48 * 3600));
-        assert_eq!((settings.dedup, settings.downsampling), (DedupFunc::Chain, true));
+        assert_eq!((settings.dedup, settings.downsampling), (Dedup::Chain, true));
         assert_eq!(settings.retention, Retention::default());
         assert_eq!(settings.max_index_size, 64 << 30);
         assert!(settings.range.contains(0));
@@ -246,7 +246,7 @@ mod tests {
         .unwrap();
         assert_eq!(given.retention.raw, Duration::from_secs(30 * 86400));
         assert_eq!(given.downsample_format, DownsampleFormat::Both);
-        assert_eq!((given.dedup, given.replica_labels.len()), (DedupFunc::Penalty, 2));
+        assert_eq!((given.dedup, given.replica_labels.len()), (Dedup::Penalty, 2));
         assert_eq!(given.range.start, 1_000_000_000_000 - 3_600_000);
         assert!(!given.downsampling);
         assert!(settings("--downsample.format=csv").is_err());

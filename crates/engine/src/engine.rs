@@ -256,7 +256,7 @@ impl Run {
             default_subquery_step_ms: settings.default_subquery_step_ms,
             delayed_name_removal: settings.delayed_name_removal,
             asked: Times { first: query.grid.start_ms, last: query.grid.end_ms },
-            max_resolution_ms: query.source.max_resolution_ms(),
+            max_resolution_ms: query.max_resolution_ms,
             dynamic_lookback: query.dynamic_lookback,
             in_param: false,
             counted: Attribution::QUERY,

@@ -3,6 +3,7 @@
 //! Every node gets the steps it is evaluated at: subqueries have steps of their own, and what `@` pins to one time is
 //! evaluated once and repeated. Offsets and `@` are resolved here; operators know absolute times only.
 
+use merge::Dedup;
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Resolution, TimeRange};
 use promql::ast::{
     AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind, Extension,
@@ -14,7 +15,6 @@ use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison
 use promql::kernels::labels::check_count_values_label;
 use promql::kernels::window::Steps;
 
-use crate::Dedup;
 use crate::context::METADATA_LABELS;
 use crate::downsampled::Treatment;
 use crate::error::QueryError;
@@ -45,7 +45,7 @@ pub(crate) mod sorts;
 pub(crate) struct Lowering {
     pub(crate) grid: Grid,
     pub(crate) lookback_ms: i64,
-    pub(crate) dedup: Dedup,
+    pub(crate) dedup: Option<Dedup>,
     pub(crate) default_subquery_step_ms: i64,
     pub(crate) delayed_name_removal: bool,
     /// Steps a subquery may have.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use merge::Dedup;
 use model::Labels;
 
 use crate::grid::Grid;
@@ -10,18 +11,6 @@ use crate::operation::Operation;
 use crate::points::Points;
 use crate::samples::SampleCounts;
 use crate::source::SeriesSource;
-
-/// How samples of replicas become one series.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dedup {
-    /// Overlapping chunks of one series are one replica's; where they overlap the first wins.
-    #[default]
-    Off,
-    /// Thanos' penalty algorithm.
-    Penalty,
-    /// All samples interleaved, equal timestamps once.
-    Chain,
-}
 
 /// One query to run.
 #[derive(Clone, Debug)]
@@ -32,7 +21,11 @@ pub struct Query {
     /// Lookback bridges the windows of downsampled data that the user allows, however long; where only such data
     /// exists, it always does.
     pub dynamic_lookback: bool,
-    pub dedup: Dedup,
+    /// How samples of replicas become one series; `None` where series have none: of what overlaps the first chunk
+    /// wins.
+    pub dedup: Option<Dedup>,
+    /// The coarsest resolution the user allows, in milliseconds; 0 = raw only.
+    pub max_resolution_ms: i64,
     pub timeout: Duration,
     pub source: Arc<dyn SeriesSource>,
     pub detail: Detail,

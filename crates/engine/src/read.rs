@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use merge::{
-    Choice, ChunkBytes, ChunkContent, Column, Floats, ReplicaReading, SeriesChunk, ValueOf, read_replicas, read_run,
+    ChunkBytes, ChunkContent, Column, Dedup, Floats, ReplicaReading, SeriesChunk, ValueOf, read_replicas, read_run,
 };
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
@@ -12,7 +12,6 @@ use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
 
 use self::edges::WindowEdges;
-use crate::Dedup;
 use crate::downsampled::{Short, Treatment};
 use crate::error::QueryError;
 
@@ -25,7 +24,7 @@ pub(crate) struct Reading {
     pub(crate) function: String,
     pub(crate) treatment: Treatment,
     pub(crate) range: TimeRange,
-    pub(crate) dedup: Dedup,
+    pub(crate) dedup: Option<Dedup>,
     /// Of histograms only count and sum are wanted.
     pub(crate) totals_only: bool,
     /// Short windows are filled where data is coarser than this, in milliseconds.
@@ -242,16 +241,12 @@ impl Reader {
 
     fn read_replicas(&self, chunks: Vec<SeriesChunk>, value: ValueOf) -> Result<Column, merge::Error> {
         let range = self.range();
-        let choice = match self.reading.dedup {
-            Dedup::Off => {
-                let mut column = read_run(&chunks, value)?;
-                column.trim(range);
-                return Ok(column);
-            }
-            Dedup::Penalty => Choice::Penalty,
-            Dedup::Chain => Choice::Chain,
-        };
-        read_replicas(chunks, ReplicaReading { value, range, choice })
+        if let Some(dedup) = self.reading.dedup {
+            return read_replicas(chunks, ReplicaReading { value, range, dedup });
+        }
+        let mut column = read_run(&chunks, value)?;
+        column.trim(range);
+        Ok(column)
     }
 
     /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards, so it becomes a hint;

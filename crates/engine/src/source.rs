@@ -51,9 +51,4 @@ pub type SourceStream = BoxStream<'static, Result<SourceEvent, SourceError>>;
 pub trait SeriesSource: Send + Sync + fmt::Debug + 'static {
     /// Opens the stream for one selector. Dropping it ends the work behind it.
     fn select(&self, select: Select) -> SourceStream;
-
-    /// The coarsest resolution the user allows, in milliseconds.
-    fn max_resolution_ms(&self) -> i64 {
-        0
-    }
 }

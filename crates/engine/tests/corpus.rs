@@ -6,12 +6,13 @@
 
 mod common;
 
+use common::Asked;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::source::memory::MemorySource;
-use engine::{Answer, Dedup, Engine, Grid, Point, PointValue, ResultSeries, SeriesSource, Value};
+use engine::{Answer, Engine, Grid, Point, PointValue, ResultSeries, SeriesSource, Value};
 use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
 use model::{FloatHistogram, Labels, Sample, SampleValue};
 use promql::ParserOptions;
@@ -354,7 +355,7 @@ fn check_annotations(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<
 /// What is wrong with an evaluation.
 fn check(engine: &Engine, source: &Arc<dyn SeriesSource>, eval: &Eval) -> Option<String> {
     for variant in variants(eval) {
-        let fault = match common::run(engine, source, &variant.text, (variant.grid, Dedup::Off)) {
+        let fault = match common::run(engine, source, &variant.text, Asked::raw(variant.grid)) {
             Err(error) => {
                 let wanted: Vec<_> = eval.expectations.iter().filter(|e| e.kind == ExpectKind::Fail).collect();
                 let text = error.to_string();

@@ -6,9 +6,10 @@ mod levels;
 #[path = "common/points.rs"]
 mod points;
 
+use common::Asked;
 use std::sync::Arc;
 
-use engine::{Answer, Dedup, Grid, SeriesSource};
+use engine::{Answer, Grid, SeriesSource};
 use levels::{Levels, RawSeries};
 use model::{Labels, Resolution};
 use points::points;
@@ -58,8 +59,9 @@ fn downs() -> Vec<RawSeries> {
 }
 
 fn ask(source: &Levels, text: &str, grid: Grid) -> Answer {
+    let asked = Asked { max_resolution_ms: source.allowed.millis(), ..Asked::raw(grid) };
     let source: Arc<dyn SeriesSource> = Arc::new(source.clone());
-    common::run(&common::engine(1, false), &source, text, (grid, Dedup::Off)).unwrap()
+    common::run(&common::engine(1, false), &source, text, asked).unwrap()
 }
 
 /// Every seven minutes of a day, two days before the end.
@@ -230,7 +232,7 @@ fn the_border_to_raw_data_does_not_jump() {
     mixed.sort_by(|a, b| a.labels.cmp(&b.labels));
     let source: Arc<dyn SeriesSource> = Arc::new(engine::source::memory::MemorySource::from_series(mixed));
     let near = Grid { start_ms: border - 2 * HOUR, end_ms: border + 2 * HOUR, step_ms: MINUTE };
-    let ask = |text: &str| common::run(&common::engine(1, false), &source, text, (near, Dedup::Off)).unwrap();
+    let ask = |text: &str| common::run(&common::engine(1, false), &source, text, Asked::raw(near)).unwrap();
     for (text, value) in [
         (r#"increase(c_total{k="even"}[5m])"#, 300.0),
         (r#"rate(c_total{k="even"}[5m])"#, 1.0),

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::Asked;
 use std::sync::Arc;
 
 use engine::source::memory::MemorySource;
@@ -86,9 +87,9 @@ fn downsampled() -> [(&'static str, Resolution, DownsampledSeries); 4] {
     ]
 }
 
-fn ask(source: &Arc<dyn SeriesSource>, text: &str, dedup: Dedup) -> Vec<(i64, f64)> {
+fn ask(source: &Arc<dyn SeriesSource>, text: &str, dedup: Option<Dedup>) -> Vec<(i64, f64)> {
     let grid = Grid { start_ms: 400 * MINUTE, end_ms: 700 * MINUTE, step_ms: MINUTE };
-    let answer = common::run(&common::engine(1, false), source, text, (grid, dedup)).unwrap();
+    let answer = common::run(&common::engine(1, false), source, text, Asked { dedup, ..Asked::raw(grid) }).unwrap();
     let Value::Matrix(series) = &answer.value else { panic!("{:?}", answer.value) };
     let value = |p: engine::Point| match p.value {
         PointValue::Float(v) => (p.t_ms, v),
@@ -104,10 +105,10 @@ fn a_reset_is_counted_once_at_every_step_around_it() {
         let series = Series { labels: labels(), chunks };
         let source: Arc<dyn SeriesSource> = Arc::new(MemorySource::from_series(vec![series]));
         let range = if resolution == Resolution::OneHour { "4h" } else { "30m" };
-        for (function, dedup) in [("rate", Dedup::Off), ("increase", Dedup::Penalty), ("rate", Dedup::Chain)] {
+        for (function, dedup) in [("rate", None), ("increase", Some(Dedup::Penalty)), ("rate", Some(Dedup::Chain))] {
             for of in ["histogram_count", "histogram_sum"] {
                 let text = format!("{of}({function}(h[{range}]))");
-                let (truth, got) = (ask(&raw_source(), &text, Dedup::Off), ask(&source, &text, dedup));
+                let (truth, got) = (ask(&raw_source(), &text, None), ask(&source, &text, dedup));
                 assert_eq!((truth.len(), got.len()), (301, 301));
                 for ((t, expected), (_, v)) in truth.into_iter().zip(got) {
                     let off = v / expected - 1.0;

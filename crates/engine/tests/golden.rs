@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::Asked;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -249,11 +250,12 @@ fn open(folders: &[&str], settings: TsdbSourceSettings) -> Arc<dyn SeriesSource>
 
 const ALL_RAW: [&str; 4] = ["raw/eu-0", "raw/eu-1", "raw/us-0", "raw/us-1"];
 
-fn thanos(engine: &Engine, file: &str, source: &Arc<dyn SeriesSource>, dedup: Dedup) -> Tally {
+fn thanos(engine: &Engine, file: &str, source: &Arc<dyn SeriesSource>, dedup: Option<Dedup>) -> Tally {
     let mut tally = Tally::default();
     for line in lines(file) {
         let text = line["params"]["query"].as_str().unwrap();
-        let result = common::run(engine, source, text, (grid(&line["params"]), dedup));
+        let asked = Asked { dedup, ..Asked::raw(grid(&line["params"])) };
+        let result = common::run(engine, source, text, asked);
         tally.check(&line, result, true);
     }
     tally
@@ -266,7 +268,7 @@ fn prometheus_answers() {
     let mut tally = Tally::default();
     for line in lines("prometheus_answers.jsonl") {
         let text = line["params"]["query"].as_str().unwrap();
-        let result = common::run(&engine, &source, text, (grid(&line["params"]), Dedup::Off));
+        let result = common::run(&engine, &source, text, Asked::raw(grid(&line["params"])));
         tally.check(&line, result, false);
     }
     tally.finish("prometheus_answers");
@@ -274,27 +276,27 @@ fn prometheus_answers() {
 
 fn replicas(labels: &[&str]) -> TsdbSourceSettings {
     let replica_labels = labels.iter().map(|l| (*l).to_owned()).collect();
-    TsdbSourceSettings { external_labels: true, replica_labels, max_resolution_ms: 0 }
+    TsdbSourceSettings { external_labels: true, replica_labels }
 }
 
 #[test]
 fn thanos_penalty_answers() {
     let source = open(&ALL_RAW, replicas(&["replica"]));
-    thanos(&common::engine(2, false), "thanos_dedup_penalty_answers.jsonl", &source, Dedup::Penalty)
+    thanos(&common::engine(2, false), "thanos_dedup_penalty_answers.jsonl", &source, Some(Dedup::Penalty))
         .finish("thanos_dedup_penalty");
 }
 
 #[test]
 fn thanos_chain_answers() {
     let source = open(&ALL_RAW, replicas(&["replica"]));
-    thanos(&common::engine(2, false), "thanos_dedup_chain_answers.jsonl", &source, Dedup::Chain)
+    thanos(&common::engine(2, false), "thanos_dedup_chain_answers.jsonl", &source, Some(Dedup::Chain))
         .finish("thanos_dedup_chain");
 }
 
 #[test]
 fn thanos_answers_without_dedup() {
     let source = open(&ALL_RAW, replicas(&[]));
-    thanos(&common::engine(2, false), "thanos_nodedup_answers.jsonl", &source, Dedup::Off).finish("thanos_nodedup");
+    thanos(&common::engine(2, false), "thanos_nodedup_answers.jsonl", &source, None).finish("thanos_nodedup");
 }
 
 #[test]
@@ -305,20 +307,20 @@ fn thanos_downsampled_answers() {
     }
     let raw = open(&["downsampled"], replicas(&["replica"]));
     for (name, max_resolution_ms) in [("0s", 0), ("5m", 300_000), ("1h", 3_600_000)] {
-        let settings = TsdbSourceSettings { max_resolution_ms, ..replicas(&["replica"]) };
-        let source = open(&["downsampled"], settings);
+        let source = open(&["downsampled"], replicas(&["replica"]));
         let file = format!("thanos_downsampled_{name}_answers.jsonl");
         let engine = common::engine(2, false);
         let mut tally = Tally::default();
         for line in lines(&file) {
             let text = line["params"]["query"].as_str().unwrap();
             let grid = grid(&line["params"]);
-            let result = common::run(&engine, &source, text, (grid, Dedup::Penalty));
+            let asked = Asked { grid, dedup: Some(Dedup::Penalty), max_resolution_ms };
+            let result = common::run(&engine, &source, text, asked);
             if AS_RAW.iter().any(|function| text.contains(function)) {
-                let truth = common::run(&engine, &raw, text, (grid, Dedup::Off)).unwrap();
+                let truth = common::run(&engine, &raw, text, Asked::raw(grid)).unwrap();
                 assert_eq!(answered(&result.unwrap()), answered(&truth), "{text} at {name}");
             } else if name != "0s" && NEARER.iter().any(|begin| text.starts_with(begin)) {
-                let truth = common::run(&engine, &raw, text, (grid, Dedup::Off)).unwrap();
+                let truth = common::run(&engine, &raw, text, Asked::raw(grid)).unwrap();
                 are_nearer(&recorded(&line["body"]["data"]).1, &answered(&result.unwrap()).1, &answered(&truth).1);
             } else {
                 tally.check(&line, result, true);

@@ -3,12 +3,13 @@
 
 mod common;
 
+use common::Asked;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use engine::source::memory::MemorySource;
-use engine::{Dedup, Grid, PointValue, QueryError, SeriesSource, Value};
+use engine::{Grid, PointValue, QueryError, SeriesSource, Value};
 use model::{Labels, Sample, SampleValue};
 use promql::ast::*;
 use promql::functions::FUNCTIONS;
@@ -114,7 +115,7 @@ fn the_files_hold_every_error_of_evaluation() {
 fn value_of(text: &str) -> Result<f64, QueryError> {
     let series = (Labels::from_pairs([("__name__", "a")]), vec![Sample { t: 0, value: SampleValue::Float(1.0) }]);
     let source: Arc<dyn SeriesSource> = Arc::new(MemorySource::new([series]).unwrap());
-    let answer = common::run(&common::engine(1, false), &source, text, (Grid::instant(0), Dedup::Off))?;
+    let answer = common::run(&common::engine(1, false), &source, text, Asked::raw(Grid::instant(0)))?;
     match answer.value {
         Value::Scalar { value, .. } => Ok(value),
         Value::Vector(series) => match series[0].points.first().unwrap().value {

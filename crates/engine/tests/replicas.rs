@@ -4,6 +4,7 @@ mod common;
 #[path = "common/points.rs"]
 mod points;
 
+use common::Asked;
 use std::sync::Arc;
 
 use engine::source::memory::MemorySource;
@@ -16,7 +17,7 @@ use points::points;
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
-const ALL: [Dedup; 2] = [Dedup::Penalty, Dedup::Chain];
+const ALL: [Option<Dedup>; 2] = [Some(Dedup::Penalty), Some(Dedup::Chain)];
 
 /// Samples each 15 s from one second to another.
 fn scraped(from: i64, to: i64, value: impl Fn(i64) -> f64) -> Vec<Sample> {
@@ -65,8 +66,9 @@ impl SeriesSource for Replicas {
     }
 }
 
-fn ask(source: &Arc<dyn SeriesSource>, text: &str, grid: Grid, dedup: Dedup) -> Vec<(i64, f64)> {
-    let answer = common::run(&common::engine(1, false), source, text, (grid, dedup)).unwrap();
+fn ask(source: &Arc<dyn SeriesSource>, text: &str, grid: Grid, dedup: Option<Dedup>) -> Vec<(i64, f64)> {
+    let asked = Asked { dedup, ..Asked::raw(grid) };
+    let answer = common::run(&common::engine(1, false), source, text, asked).unwrap();
     points(&answer)
 }
 
@@ -147,7 +149,7 @@ fn interleaved_blocks_of_one_stream_are_counted_whole() {
     let at_end = Grid::instant(7200 * SECOND - 1);
     let count = |source: &Arc<dyn SeriesSource>, dedup| ask(source, "count_over_time(x[2h])", at_end, dedup)[0].1;
     let one = Replicas::source(&blocks_of_one_stream(1, 0));
-    for dedup in [Dedup::Off, Dedup::Penalty, Dedup::Chain] {
+    for dedup in [None].into_iter().chain(ALL) {
         assert_eq!(count(&one, dedup), 480.0, "{dedup:?}");
         let rates = ask(&one, "rate(x[5m])", each_minute(6, 119), dedup);
         assert!(rates.iter().all(|(_, v)| (v - 1.0).abs() < 1e-9), "{dedup:?} {rates:?}");
@@ -155,6 +157,6 @@ fn interleaved_blocks_of_one_stream_are_counted_whole() {
     // with the same of another replica
     let blocks = [blocks_of_one_stream(1, 0), blocks_of_one_stream(2, 4)].concat();
     let both = Replicas::source(&blocks);
-    assert_eq!(count(&both, Dedup::Penalty), 480.0);
-    assert_eq!(count(&both, Dedup::Chain), 960.0);
+    assert_eq!(count(&both, Some(Dedup::Penalty)), 480.0);
+    assert_eq!(count(&both, Some(Dedup::Chain)), 960.0);
 }

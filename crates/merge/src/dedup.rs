@@ -17,9 +17,9 @@ mod tests;
 /// How long the other replica is ignored after the first sample, when no scrape interval is known yet.
 const INITIAL_PENALTY_MS: i64 = 5000;
 
-/// Which samples of several replicas are given.
+/// Which samples of several replicas of a series are given: at query time, and where compaction merges blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum Dedup {
     /// Those of one replica, and of another only where the first has a gap of more than twice its last step: Thanos'
     /// `dedupSeriesIterator`, folded over the replicas from the left.
     Penalty,
@@ -44,26 +44,26 @@ impl<C> Replica<C> {
     }
 }
 
-/// Merges the raw replicas of one series into one, see [`Choice::Penalty`].
-/// The choice depends on where the columns begin: trim them to the selected range before.
+/// Merges the raw replicas of one series into one, see [`Dedup::Penalty`].
+/// What is given depends on where the columns begin: trim them to the selected range before.
 pub fn penalty<C: SampleColumn>(replicas: Vec<C>) -> C {
-    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Choice::Penalty)
+    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Dedup::Penalty)
 }
 
-/// Merges the raw replicas of one series into one, see [`Choice::Chain`].
+/// Merges the raw replicas of one series into one, see [`Dedup::Chain`].
 pub fn chain<C: SampleColumn>(replicas: Vec<C>) -> C {
-    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Choice::Chain)
+    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Dedup::Chain)
 }
 
 /// Merges the replicas of one series that is no counter into one.
-pub fn deduplicated<C: SampleColumn>(replicas: Vec<Replica<C>>, choice: Choice) -> C {
+pub fn deduplicated<C: SampleColumn>(replicas: Vec<Replica<C>>, dedup: Dedup) -> C {
     let (mut columns, coarse) = split(replicas);
     if let Some(only) = take_only(&mut columns) {
         return only;
     }
     let mut out = C::default();
     let mut before: Option<Pick> = None;
-    for pick in picks(&columns, &coarse, choice) {
+    for pick in picks(&columns, &coarse, dedup) {
         let consecutive = before.is_some_and(|before| before.comes_before(pick));
         out.push_from(&columns[pick.replica], pick.index, consecutive);
         before = Some(pick);
@@ -100,11 +100,11 @@ impl Pick {
 }
 
 /// The samples that are given, in order of time.
-fn picks<C: SampleColumn>(replicas: &[C], coarse: &[Vec<CoarseSpan>], choice: Choice) -> Vec<Pick> {
-    match choice {
-        _ if coarse.iter().any(|spans| !spans.is_empty()) => coarse::picks(replicas, coarse, choice),
-        Choice::Penalty => penalty_picks(replicas),
-        Choice::Chain => chain_picks(replicas),
+fn picks<C: SampleColumn>(replicas: &[C], coarse: &[Vec<CoarseSpan>], dedup: Dedup) -> Vec<Pick> {
+    match dedup {
+        _ if coarse.iter().any(|spans| !spans.is_empty()) => coarse::picks(replicas, coarse, dedup),
+        Dedup::Penalty => penalty_picks(replicas),
+        Dedup::Chain => chain_picks(replicas),
     }
 }
 

@@ -4,7 +4,7 @@ use model::TimeRange;
 
 use crate::chunks::overlap_split;
 use crate::column::Column;
-use crate::dedup::{Choice, CoarseSpan, CounterColumn, Replica, counters, deduplicated};
+use crate::dedup::{CoarseSpan, CounterColumn, Dedup, Replica, counters, deduplicated};
 use crate::error::Error;
 use crate::read::{ValueOf, read_run};
 use crate::series::SeriesChunk;
@@ -18,7 +18,7 @@ pub struct ReplicaReading {
     pub value: ValueOf,
     /// The samples wanted; which of them are chosen depends on where it begins.
     pub range: TimeRange,
-    pub choice: Choice,
+    pub dedup: Dedup,
 }
 
 /// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which are told from each other by
@@ -52,8 +52,8 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
 
 fn merged<C: CounterColumn>(replicas: Vec<Replica<C>>, reading: ReplicaReading) -> C {
     match reading.value {
-        ValueOf::Counter => counters(replicas, reading.choice),
-        _ => deduplicated(replicas, reading.choice),
+        ValueOf::Counter => counters(replicas, reading.dedup),
+        _ => deduplicated(replicas, reading.dedup),
     }
 }
 

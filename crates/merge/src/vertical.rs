@@ -1,4 +1,4 @@
-//! Vertical merge: the chunks that several blocks hold of one series become one run without overlap, as Prometheus'
+//! Dedup merge: the chunks that several blocks hold of one series become one run without overlap, as Prometheus'
 //! compacting merger makes it. What does not overlap passes through as bytes.
 
 use std::cmp::Ordering;
@@ -10,7 +10,7 @@ use tsdb::chunk::Encoding;
 use crate::chunks::overlap_split;
 use crate::column::{Column, Floats};
 use crate::cutter::{ChunkCutter, SampleRef};
-use crate::dedup::{chain, penalty};
+use crate::dedup::{Dedup, chain, penalty};
 use crate::error::Error;
 use crate::loser_tree::LoserTree;
 use crate::read::{ValueOf, read_run};
@@ -19,19 +19,13 @@ use crate::series::{ChunkContent, SeriesChunk};
 #[cfg(test)]
 mod tests;
 
-/// How samples of overlapping chunks become one run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vertical {
-    /// All samples, of equal times one: for the same data twice. Of the replicas' gauges and counters it makes a mix.
-    Chain,
-    /// Replica dedup ([`penalty`]) without raising counters. Overlapping chunks are first sorted into runs as at
-    /// query time, so that both ways give the same samples.
-    Penalty,
-}
-
 /// Merges one list of chunks per block. Lists may be in any order and overlap in themselves; the result is sorted,
 /// without overlap, and the same for the same lists in the same order. What overlaps within a list is no replica of
 /// itself: of it all samples stay, whichever way the lists are merged.
+///
+/// [`Dedup::Chain`] is for the same data twice: of the replicas' gauges and counters it makes a mix.
+/// [`Dedup::Penalty`] does not raise counters here. Overlapping chunks are first sorted into runs as at query time, so
+/// that both ways give the same samples.
 ///
 /// What lies alone passes as bytes: its span is believed. Where chunks that are decoded turn out to hold samples
 /// beyond their spans, what these overlap is merged with them.
@@ -39,7 +33,7 @@ pub enum Vertical {
 /// # Errors
 /// Damaged chunks, and downsampled chunks that overlap without being identical: batches cannot be mixed sample by
 /// sample without losing the raw values at their borders.
-pub fn merge_vertically(lists: Vec<Vec<SeriesChunk>>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
+pub fn merge_vertically(lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChunk>, Error> {
     let mut merged: Vec<SeriesChunk> = Vec::with_capacity(lists.iter().map(Vec::len).sum());
     let lists = lists.into_iter().map(|list| settled(list, how)).collect::<Result<_, Error>>()?;
     let mut sources = ChunkLists::new(lists);
@@ -77,13 +71,13 @@ fn by_span(a: &SeriesChunk, b: &SeriesChunk) -> Ordering {
 }
 
 /// A list in order, and where it is to be deduplicated against others, without overlap in itself.
-fn settled(mut list: Vec<SeriesChunk>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
+fn settled(mut list: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<SeriesChunk>, Error> {
     if !list.is_sorted_by(|a, b| by_span(a, b).is_le()) {
         list.sort_by(by_span);
     }
     let overlaps = || list.windows(2).any(|pair| pair[0].max_time >= pair[1].min_time);
     match how {
-        Vertical::Penalty if overlaps() => merge_vertically(vec![list], Vertical::Chain),
+        Dedup::Penalty if overlaps() => merge_vertically(vec![list], Dedup::Chain),
         _ => Ok(list),
     }
 }
@@ -116,7 +110,7 @@ impl ChunkLists {
     }
 }
 
-fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical) -> Result<Vec<SeriesChunk>, Error> {
+fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<SeriesChunk>, Error> {
     let mut integers = true;
     for chunk in &chunks {
         match &chunk.content {
@@ -128,11 +122,11 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical) -> Result<Vec<
     }
     let runs: Vec<Vec<SeriesChunk>> = match how {
         // Prometheus hands the first chunk over last.
-        Vertical::Chain => {
+        Dedup::Chain => {
             chunks.rotate_left(1);
             chunks.into_iter().map(|c| vec![c]).collect()
         }
-        Vertical::Penalty => overlap_split(chunks),
+        Dedup::Penalty => overlap_split(chunks),
     };
     let columns = runs.iter().map(|run| read_run(run, ValueOf::Sum)).collect::<Result<Vec<Column>, Error>>()?;
     let all_floats = columns.iter().all(|c| matches!(c, Column::Floats(_)));
@@ -148,10 +142,10 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Vertical) -> Result<Vec<
     cut_samples(&samples, integers)
 }
 
-fn merge_columns<C: crate::SampleColumn>(columns: Vec<C>, how: Vertical) -> C {
+fn merge_columns<C: crate::SampleColumn>(columns: Vec<C>, how: Dedup) -> C {
     match how {
-        Vertical::Chain => chain(columns),
-        Vertical::Penalty => penalty(columns),
+        Dedup::Chain => chain(columns),
+        Dedup::Penalty => penalty(columns),
     }
 }
 

@@ -15,8 +15,6 @@ pub(crate) struct Reading {
     /// Labels that tell replicas apart and are taken away; empty without deduplication.
     pub(crate) replica_labels: Vec<String>,
     pub(crate) partial_response: PartialResponse,
-    /// The longest window of downsampled data, in milliseconds; 0 = raw only.
-    pub(crate) max_resolution_ms: i64,
     pub(crate) shard: Option<Shard>,
 }
 
@@ -63,10 +61,6 @@ impl SeriesSource for StoreSource {
             })
             .flatten()
             .boxed()
-    }
-
-    fn max_resolution_ms(&self) -> i64 {
-        self.reading.max_resolution_ms
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
-use engine::{Dedup, Detail, Engine, EngineSettings, Grid, Query, SeriesSource};
+use engine::{Detail, Engine, EngineSettings, Grid, Query, SeriesSource};
 use promql::ParserOptions;
 use promql::ast::{AggregateOp, Expr, ExprKind};
 
@@ -50,7 +50,8 @@ impl Ours {
             grid,
             lookback_ms: LOOKBACK_MS,
             dynamic_lookback: true,
-            dedup: Dedup::Off,
+            dedup: None,
+            max_resolution_ms: 0,
             timeout: Duration::from_secs(60),
             source: Arc::clone(&self.source),
             detail: Detail::default(),

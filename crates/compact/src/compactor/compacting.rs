@@ -5,14 +5,12 @@ use std::sync::Arc;
 use block::marker::reason;
 use block::sync::{Synced, SyncedBlock};
 use futures::StreamExt;
-use merge::Vertical;
 use tsdb::meta::BlockMeta;
 
 use super::{Compactor, Event};
 use crate::group::{Group, groups, index_size};
 use crate::inspect::{Damage, damage};
 use crate::marks::{CONFLICTING, Exclusion};
-use crate::settings::DedupFunc;
 use crate::{Error, Result, compaction, report};
 
 impl Compactor {
@@ -47,10 +45,7 @@ impl Compactor {
             let job = compaction::Job {
                 blocks: &blocks,
                 labels: &group.labels,
-                how: match self.settings.dedup {
-                    DedupFunc::Chain => Vertical::Chain,
-                    DedupFunc::Penalty => Vertical::Penalty,
-                },
+                how: self.settings.dedup,
                 merge_conflicting: self.settings.merge_conflicting,
             };
             match job.run(&self.bucket).await {

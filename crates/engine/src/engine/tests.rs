@@ -5,7 +5,7 @@ use model::{Clock, Labels, Sample, SampleValue, SystemClock};
 
 use super::*;
 use crate::source::memory::MemorySource;
-use crate::{Dedup, Detail, Grid, Operation, PointValue, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use crate::{Detail, Grid, Operation, PointValue, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 
 /// A source that never answers, and says when its stream is dropped.
 #[derive(Debug)]
@@ -46,7 +46,8 @@ fn query(text: &str, source: Arc<dyn SeriesSource>) -> Query {
         grid: Grid { start_ms: 0, end_ms: 900_000, step_ms: 10_000 },
         lookback_ms: 300_000,
         dynamic_lookback: true,
-        dedup: Dedup::Off,
+        dedup: None,
+        max_resolution_ms: 0,
         timeout: Duration::from_secs(30),
         source,
         detail: Detail::default(),

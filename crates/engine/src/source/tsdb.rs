@@ -26,8 +26,6 @@ pub struct TsdbSourceSettings {
     pub external_labels: bool,
     /// Labels taken away, so that replicas become one series.
     pub replica_labels: Vec<String>,
-    /// The coarsest window of downsampled blocks wanted, in milliseconds; 0 = raw only.
-    pub max_resolution_ms: i64,
 }
 
 /// Blocks that are open.
@@ -292,10 +290,6 @@ impl Block {
 }
 
 impl SeriesSource for TsdbSource {
-    fn max_resolution_ms(&self) -> i64 {
-        self.settings.max_resolution_ms
-    }
-
     fn select(&self, select: Select) -> SourceStream {
         match self.merged(&select) {
             Err(e) => futures::stream::iter([Err(e)]).boxed(),

@@ -50,6 +50,7 @@ pub(crate) fn chunks_at(samples: &[(i64, f64)], resolution: Resolution) -> Vec<S
 #[derive(Clone, Debug)]
 pub(crate) struct Levels {
     levels: Vec<(Resolution, MemorySource)>,
+    /// What a query over it allows.
     pub(crate) allowed: Resolution,
 }
 
@@ -78,9 +79,5 @@ impl SeriesSource for Levels {
         let more = level.0.millis().saturating_sub(select.max_resolution_ms).max(0);
         let range = model::TimeRange::new(select.range.start - 2 * more, select.range.end + more);
         level.1.select(Select { range, ..select })
-    }
-
-    fn max_resolution_ms(&self) -> i64 {
-        self.allowed.millis()
     }
 }

@@ -18,19 +18,35 @@ pub(crate) fn engine(threads: usize, delayed_name_removal: bool) -> Engine {
     })
 }
 
+/// When and how a query is to be answered.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) grid: Grid,
+    pub(crate) dedup: Option<Dedup>,
+    pub(crate) max_resolution_ms: i64,
+}
+
+impl Asked {
+    /// Of raw samples, as they are.
+    pub(crate) fn raw(grid: Grid) -> Asked {
+        Asked { grid, dedup: None, max_resolution_ms: 0 }
+    }
+}
+
 /// Runs one query with a lookback of five minutes.
 pub(crate) fn run(
     engine: &Engine,
     source: &Arc<dyn SeriesSource>,
     text: &str,
-    (grid, dedup): (Grid, Dedup),
+    asked: Asked,
 ) -> Result<Answer, QueryError> {
     let query = Query {
         text: text.to_owned(),
-        grid,
+        grid: asked.grid,
         lookback_ms: 300_000,
         dynamic_lookback: true,
-        dedup,
+        dedup: asked.dedup,
+        max_resolution_ms: asked.max_resolution_ms,
         timeout: Duration::from_secs(60),
         source: Arc::clone(source),
         detail: Detail::default(),

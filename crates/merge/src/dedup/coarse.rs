@@ -4,7 +4,7 @@
 //! replica for two windows, hours of raw data among them. Windows of one length are the same ones in every replica
 //! instead, so one of each is given, whoever has it.
 
-use super::{Choice, INITIAL_PENALTY_MS, Pick};
+use super::{Dedup, INITIAL_PENALTY_MS, Pick};
 use crate::column::SampleColumn;
 
 /// A span of a column, both ends included, whose samples stand for windows of one length, in milliseconds.
@@ -65,7 +65,7 @@ struct Given {
 }
 
 /// The samples that are given, in order of time; `spans` are those of the replicas.
-pub(super) fn picks<C: SampleColumn>(replicas: &[C], spans: &[Vec<CoarseSpan>], choice: Choice) -> Vec<Pick> {
+pub(super) fn picks<C: SampleColumn>(replicas: &[C], spans: &[Vec<CoarseSpan>], dedup: Dedup) -> Vec<Pick> {
     let side = |(column, spans)| Side { column, spans: Vec::as_slice(spans), at: 0, penalty: 0 };
     let mut sides: Vec<Side<'_, C>> = replicas.iter().zip(spans).map(side).collect();
     let mut picks = Vec::new();
@@ -78,9 +78,9 @@ pub(super) fn picks<C: SampleColumn>(replicas: &[C], spans: &[Vec<CoarseSpan>], 
         picks.push(Pick { t, replica, index: sides[replica].at });
         let window_end = sides[replica].window_end(t);
         let step = given.filter(|given| given.is_raw && window_end.is_none()).map(|given| t.saturating_sub(given.t));
-        let penalty = match choice {
-            Choice::Penalty => step.map_or(INITIAL_PENALTY_MS, |step| step.saturating_mul(2)),
-            Choice::Chain => 0,
+        let penalty = match dedup {
+            Dedup::Penalty => step.map_or(INITIAL_PENALTY_MS, |step| step.saturating_mul(2)),
+            Dedup::Chain => 0,
         };
         sides.iter_mut().for_each(|side| side.penalty = penalty);
         sides[replica].penalty = 0;
@@ -103,10 +103,10 @@ mod tests {
         vec![CoarseSpan { first, last, resolution: HOUR }]
     }
 
-    fn given(replicas: [(&[i64], Vec<CoarseSpan>); 2], choice: Choice) -> Vec<(usize, i64)> {
+    fn given(replicas: [(&[i64], Vec<CoarseSpan>); 2], dedup: Dedup) -> Vec<(usize, i64)> {
         let (columns, spans): (Vec<Floats>, Vec<_>) =
             replicas.into_iter().map(|(times, spans)| (column(times), spans)).unzip();
-        picks(&columns, &spans, choice).into_iter().map(|pick| (pick.replica, pick.t)).collect()
+        picks(&columns, &spans, dedup).into_iter().map(|pick| (pick.replica, pick.t)).collect()
     }
 
     #[test]
@@ -114,9 +114,9 @@ mod tests {
         // the last windows stand at their last raw samples, which differ
         let a = [HOUR - 1, 2 * HOUR - 7_000];
         let b = [HOUR - 1, 2 * HOUR - 3_000, 3 * HOUR - 1];
-        for choice in [Choice::Penalty, Choice::Chain] {
-            let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], choice);
-            assert_eq!(found, [(0, a[0]), (0, a[1]), (1, b[2])], "{choice:?}");
+        for dedup in [Dedup::Penalty, Dedup::Chain] {
+            let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], dedup);
+            assert_eq!(found, [(0, a[0]), (0, a[1]), (1, b[2])], "{dedup:?}");
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
     fn a_missing_window_is_that_of_the_other_replica() {
         let a = [HOUR - 1, 3 * HOUR - 1];
         let b = [HOUR - 1, 2 * HOUR - 1, 3 * HOUR - 1];
-        let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], Choice::Penalty);
+        let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], Dedup::Penalty);
         assert_eq!(found, [(0, a[0]), (1, b[1]), (0, a[1])]);
     }
 
@@ -132,7 +132,7 @@ mod tests {
     fn raw_samples_of_another_replica_begin_where_windows_end() {
         let a = [HOUR - 1, 2 * HOUR - 9_000];
         let b: Vec<i64> = (0..4).map(|i| 2 * HOUR + i * 15_000).collect();
-        let found = given([(&a, hours(0, a[1])), (&b, Vec::new())], Choice::Penalty);
+        let found = given([(&a, hours(0, a[1])), (&b, Vec::new())], Dedup::Penalty);
         assert_eq!(found[2..], b.iter().map(|t| (1, *t)).collect::<Vec<_>>());
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let a: Vec<i64> = (0..4).map(|i| HOUR + i * 15_000).collect();
         let b: Vec<i64> = a.iter().map(|t| t + 4_000).collect();
         let a = [vec![HOUR - 1], a].concat();
-        let found = given([(&a, hours(0, HOUR - 1)), (&b, Vec::new())], Choice::Penalty);
+        let found = given([(&a, hours(0, HOUR - 1)), (&b, Vec::new())], Dedup::Penalty);
         assert_eq!(found, a.iter().map(|t| (0, *t)).collect::<Vec<_>>());
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn windows_that_a_replica_has_in_two_parts_are_both_given() {
         // its histogram was reset in between
         let a = [HOUR + 60_000, 2 * HOUR - 1];
-        let found = given([(&a, hours(0, a[1])), (&a, hours(0, a[1]))], Choice::Penalty);
+        let found = given([(&a, hours(0, a[1])), (&a, hours(0, a[1]))], Dedup::Penalty);
         assert_eq!(found, [(0, a[0]), (0, a[1])]);
     }
 }

@@ -2,7 +2,7 @@
 
 use model::histogram::ResetHint;
 
-use super::{Choice, Pick, Replica, picks, take_only};
+use super::{Dedup, Pick, Replica, picks, take_only};
 
 mod column;
 
@@ -24,14 +24,14 @@ mod tests;
 /// A replica that lags repeats the value given last until it has caught up. Where the samples chosen would jump over a
 /// reset, those on both sides of it are given too. Replicas that stand at other heights, as downsampled ones do whose
 /// earlier resets are added up, are moved to the height of what was given last.
-pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, choice: Choice) -> C {
+pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, dedup: Dedup) -> C {
     replicas.iter_mut().for_each(|replica| replica.column.leave_out_nan());
     let mut columns: Vec<C> = replicas.iter_mut().map(|replica| std::mem::take(&mut replica.column)).collect();
     if let Some(only) = take_only(&mut columns) {
         return only;
     }
     let coarse: Vec<_> = replicas.iter().map(|replica| replica.coarse.clone()).collect();
-    let picks = picks(&columns, &coarse, choice);
+    let picks = picks(&columns, &coarse, dedup);
     for (replica, column) in replicas.iter_mut().zip(columns) {
         replica.column = column;
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::series::{ChunkBytes, ChunkContent};
 use crate::{DownsampledSeries, Downsampler, merge_series_chunks};
 
-const CHOICES: [Choice; 2] = [Choice::Penalty, Choice::Chain];
+const BOTH: [Dedup; 2] = [Dedup::Penalty, Dedup::Chain];
 
 /// A chunk of samples each 30 s from one second to another, whose value is their second.
 fn chunk(from: i64, to: i64, as_histograms: bool) -> SeriesChunk {
@@ -30,8 +30,8 @@ fn chunk(from: i64, to: i64, as_histograms: bool) -> SeriesChunk {
     SeriesChunk::new(times[0], times[times.len() - 1], content)
 }
 
-fn reading(value: ValueOf, choice: Choice) -> ReplicaReading {
-    ReplicaReading { value, range: TimeRange::ALL, choice }
+fn reading(value: ValueOf, dedup: Dedup) -> ReplicaReading {
+    ReplicaReading { value, range: TimeRange::ALL, dedup }
 }
 
 fn seconds(samples: Vec<Sample>) -> Vec<i64> {
@@ -58,12 +58,12 @@ fn interleaved(replica: Option<u64>, offset: i64, as_histograms: bool) -> Vec<Se
 #[test]
 fn interleaved_blocks_of_one_replica_are_read_whole() {
     for as_histograms in [false, true] {
-        for choice in CHOICES {
+        for dedup in BOTH {
             for value in [ValueOf::Sum, ValueOf::Counter] {
                 let chunks = merge_series_chunks(interleaved(Some(7), 0, as_histograms));
-                let column = read_replicas(chunks, reading(value, choice)).unwrap();
+                let column = read_replicas(chunks, reading(value, dedup)).unwrap();
                 let found = seconds(column.into_samples());
-                assert_eq!(found, (0..7200).step_by(15).collect::<Vec<_>>(), "{as_histograms} {choice:?} {value:?}");
+                assert_eq!(found, (0..7200).step_by(15).collect::<Vec<_>>(), "{as_histograms} {dedup:?} {value:?}");
             }
         }
     }
@@ -75,10 +75,10 @@ fn of_two_replicas_in_interleaved_blocks_the_penalty_keeps_one_whole() {
         let mut chunks = interleaved(Some(1), 0, as_histograms);
         chunks.extend(interleaved(Some(2), 4, as_histograms));
         let chunks = merge_series_chunks(chunks);
-        let kept = read_replicas(chunks.clone(), reading(ValueOf::Sum, Choice::Penalty)).unwrap();
-        let alone = read_replicas(interleaved(Some(1), 0, as_histograms), reading(ValueOf::Sum, Choice::Penalty));
+        let kept = read_replicas(chunks.clone(), reading(ValueOf::Sum, Dedup::Penalty)).unwrap();
+        let alone = read_replicas(interleaved(Some(1), 0, as_histograms), reading(ValueOf::Sum, Dedup::Penalty));
         assert_eq!(seconds(kept.into_samples()), seconds(alone.unwrap().into_samples()));
-        let all = read_replicas(chunks, reading(ValueOf::Sum, Choice::Chain)).unwrap();
+        let all = read_replicas(chunks, reading(ValueOf::Sum, Dedup::Chain)).unwrap();
         assert_eq!(all.len(), 960);
     }
 }
@@ -86,7 +86,7 @@ fn of_two_replicas_in_interleaved_blocks_the_penalty_keeps_one_whole() {
 #[test]
 fn where_no_replica_is_named_what_overlaps_counts_as_replicas() {
     let chunks = merge_series_chunks(interleaved(None, 0, false));
-    let column = read_replicas(chunks, reading(ValueOf::Sum, Choice::Penalty)).unwrap();
+    let column = read_replicas(chunks, reading(ValueOf::Sum, Dedup::Penalty)).unwrap();
     assert!(column.len() < 250, "{}", column.len());
 }
 
@@ -100,10 +100,10 @@ fn a_gap_in_downsampled_blocks_of_one_replica_is_filled_by_the_other() {
         chunks.map(|c| c.with_resolution(model::Resolution::FiveMinutes).with_replica(Some(3))).collect()
     };
     let chunks = [downsampled(&[(0, 1800), (3600, 7200)]), downsampled(&[(1800, 3600)])].concat();
-    for choice in CHOICES {
-        let counts = read_replicas(merge_series_chunks(chunks.clone()), reading(ValueOf::Count, choice)).unwrap();
+    for dedup in BOTH {
+        let counts = read_replicas(merge_series_chunks(chunks.clone()), reading(ValueOf::Count, dedup)).unwrap();
         let Column::Floats(counts) = counts else { panic!("histograms") };
-        assert_eq!((counts.len(), counts.values.iter().sum::<f64>()), (24, 240.0), "{choice:?}");
+        assert_eq!((counts.len(), counts.values.iter().sum::<f64>()), (24, 240.0), "{dedup:?}");
     }
 }
 
@@ -118,7 +118,7 @@ fn a_counter_that_overlaps_in_downsampled_blocks_of_one_replica_grows_once() {
     };
     // the same for longer, in batches of other lengths
     let chunks = merge_series_chunks([downsampled(14 * 3600), downsampled(40 * 3600)].concat());
-    let column = read_replicas(chunks, reading(ValueOf::Counter, Choice::Penalty)).unwrap();
+    let column = read_replicas(chunks, reading(ValueOf::Counter, Dedup::Penalty)).unwrap();
     let samples = column.into_samples();
     let count = |s: &Sample| match &s.value {
         SampleValue::Histogram(h) => Arc::clone(h),

@@ -26,7 +26,7 @@ fn decoded(chunks: &[SeriesChunk]) -> Vec<(i64, f64)> {
 #[test]
 fn what_does_not_overlap_passes_as_bytes_and_identical_chunks_once() {
     let (a, b) = (floats(&steps(0, 120, 1, 1.0)), floats(&steps(120, 300, 1, 2.0)));
-    let merged = merge_vertically(vec![b.clone(), a.clone(), a.clone()], Vertical::Chain).unwrap();
+    let merged = merge_vertically(vec![b.clone(), a.clone(), a.clone()], Dedup::Chain).unwrap();
     assert_eq!(merged, [a, b].concat());
 }
 
@@ -34,7 +34,7 @@ fn what_does_not_overlap_passes_as_bytes_and_identical_chunks_once() {
 fn overlap_is_encoded_anew_at_120_samples_and_the_rest_untouched() {
     let (a, b) = (floats(&steps(0, 2000, 10, 1.0)), floats(&steps(605, 1005, 10, 2.0)));
     let later = floats(&steps(2000, 2100, 10, 3.0));
-    let merged = merge_vertically(vec![[a, later.clone()].concat(), b], Vertical::Chain).unwrap();
+    let merged = merge_vertically(vec![[a, later.clone()].concat(), b], Dedup::Chain).unwrap();
     let lengths: Vec<usize> = merged.iter().map(|c| decoded(std::slice::from_ref(c)).len()).collect();
     assert_eq!(lengths, [120, 40, 80, 10]);
     assert_eq!(merged.last(), later.last());
@@ -44,7 +44,7 @@ fn overlap_is_encoded_anew_at_120_samples_and_the_rest_untouched() {
 fn the_penalty_merge_keeps_one_replica() {
     let a = steps(0, 3_600_000, 15_000, 1.0);
     let b = steps(4_000, 3_600_000, 15_000, 2.0);
-    let merged = merge_vertically(vec![floats(&a), floats(&b)], Vertical::Penalty).unwrap();
+    let merged = merge_vertically(vec![floats(&a), floats(&b)], Dedup::Penalty).unwrap();
     assert_eq!(decoded(&merged), a);
 }
 
@@ -55,9 +55,9 @@ fn overlapping_aggregates_are_refused() {
         let content = ChunkContent::Aggregates(Box::new([Some(bytes), None, None, None, None]));
         vec![SeriesChunk::new(0, 1, content)]
     };
-    let refused = merge_vertically(vec![aggregates(b"a"), aggregates(b"b")], Vertical::Penalty);
+    let refused = merge_vertically(vec![aggregates(b"a"), aggregates(b"b")], Dedup::Penalty);
     assert!(matches!(refused, Err(Error::OverlappingAggregates)));
-    assert_eq!(merge_vertically(vec![aggregates(b"a"), aggregates(b"a")], Vertical::Chain).unwrap(), aggregates(b"a"));
+    assert_eq!(merge_vertically(vec![aggregates(b"a"), aggregates(b"a")], Dedup::Chain).unwrap(), aggregates(b"a"));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn integer_histograms_stay_integers() {
     };
     let sample = |t: i64| Sample { t, value: SampleValue::Histogram(Arc::new(histogram(t))) };
     let encode = |from: i64, to: i64| cut_samples(&(from..to).map(sample).collect::<Vec<_>>(), true).unwrap();
-    let merged = merge_vertically(vec![encode(0, 100), encode(50, 150)], Vertical::Chain).unwrap();
+    let merged = merge_vertically(vec![encode(0, 100), encode(50, 150)], Dedup::Chain).unwrap();
     let encodings = merged.iter().map(|c| match &c.content {
         ChunkContent::Raw(raw) => raw.encoding,
         ChunkContent::Aggregates(_) => Encoding::Aggregate,
@@ -186,7 +186,7 @@ proptest! {
         let expected = union(&pieces);
         for order in permutations(chunks.len()) {
             let list: Vec<SeriesChunk> = order.iter().map(|i| chunks[*i].clone()).collect();
-            for how in [Vertical::Chain, Vertical::Penalty] {
+            for how in [Dedup::Chain, Dedup::Penalty] {
                 let merged = merge_vertically(vec![list.clone()], how).unwrap();
                 assert_sorted_and_apart(&merged);
                 prop_assert_eq!(times_of(&merged), expected.clone(), "{:?} {:?}", how, order);
@@ -194,7 +194,7 @@ proptest! {
             // over two blocks
             for cut in 1..list.len() {
                 let lists = vec![list[..cut].to_vec(), list[cut..].to_vec()];
-                let merged = merge_vertically(lists, Vertical::Chain).unwrap();
+                let merged = merge_vertically(lists, Dedup::Chain).unwrap();
                 assert_sorted_and_apart(&merged);
                 prop_assert_eq!(times_of(&merged), expected.clone());
             }
@@ -206,7 +206,7 @@ proptest! {
         pieces in proptest::collection::vec((piece(told()), any::<bool>()), 1..6),
     ) {
         let list = pieces.iter().map(|(p, histograms)| p.chunk(*histograms)).collect();
-        let merged = merge_vertically(vec![list], Vertical::Chain).unwrap();
+        let merged = merge_vertically(vec![list], Dedup::Chain).unwrap();
         assert_sorted_and_apart(&merged);
         let pieces: Vec<Piece> = pieces.into_iter().map(|(p, _)| p).collect();
         prop_assert_eq!(times_of(&merged), union(&pieces));
@@ -219,7 +219,7 @@ proptest! {
     ) {
         let chunks: Vec<SeriesChunk> = pieces.iter().map(|p| p.chunk(histograms)).collect();
         let lists = chunks.iter().map(|c| vec![c.clone()]).collect();
-        let merged = merge_vertically(lists, Vertical::Chain).unwrap();
+        let merged = merge_vertically(lists, Dedup::Chain).unwrap();
         prop_assert!(merged.windows(2).all(|w| w[0].max_time < w[1].min_time));
         prop_assert_eq!(times_of(&merged), union(&pieces));
         let mut sorted = chunks;
@@ -234,7 +234,7 @@ fn what_a_decoded_chunk_holds_beyond_its_span_is_merged_with_what_it_overlaps() 
     // the second reaches back over the first and on over the fourth, which the spans do not tell
     let pieces = [piece(0, 20, (0, 0)), piece(100, 30, (12, 5)), piece(250, 8, (0, 0)), piece(350, 20, (0, 0))];
     let lists = pieces.iter().map(|p| vec![p.chunk(false)]).collect();
-    let merged = merge_vertically(lists, Vertical::Chain).unwrap();
+    let merged = merge_vertically(lists, Dedup::Chain).unwrap();
     assert_sorted_and_apart(&merged);
     assert_eq!(times_of(&merged), union(&pieces));
 }
@@ -249,7 +249,7 @@ proptest! {
         let mut expected: Vec<(i64, f64)> = lists.concat();
         expected.sort_by_key(|s| s.0);
         expected.dedup();
-        let merged = merge_vertically(lists.iter().map(|l| floats(l)).collect(), Vertical::Chain).unwrap();
+        let merged = merge_vertically(lists.iter().map(|l| floats(l)).collect(), Dedup::Chain).unwrap();
         prop_assert!(merged.windows(2).all(|w| w[0].max_time < w[1].min_time));
         prop_assert_eq!(decoded(&merged), expected);
     }

@@ -13,7 +13,9 @@ use crate::source::Reading;
 
 #[derive(Clone, Debug)]
 pub(super) struct Options {
-    pub(super) dedup: Dedup,
+    pub(super) dedup: Option<Dedup>,
+    /// The longest window of downsampled data, in milliseconds; 0 = raw only.
+    pub(super) max_resolution_ms: i64,
     pub(super) reading: Reading,
     pub(super) store_matches: Vec<Vec<Matcher>>,
     pub(super) timeout: Duration,
@@ -39,7 +41,6 @@ impl Options {
             return Err(ApiError::parameter("engine", reason));
         }
         let replica_labels = replica_labels(params, settings)?;
-        let max_resolution_ms = max_resolution(params, settings, auto_resolution_ms)?;
         let lookback_ms = match params.duration("lookback_delta")? {
             Some(ms) if ms <= 0 => {
                 return Err(ApiError::parameter("lookback_delta", "must be a positive duration"));
@@ -48,11 +49,11 @@ impl Options {
             None => i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX),
         };
         Ok(Options {
-            dedup: if replica_labels.is_empty() { Dedup::Off } else { settings.dedup },
+            dedup: (!replica_labels.is_empty()).then_some(settings.dedup),
+            max_resolution_ms: max_resolution(params, settings, auto_resolution_ms)?,
             reading: Reading {
                 replica_labels,
                 partial_response: partial_response(params, settings)?,
-                max_resolution_ms,
                 shard: params.shard()?,
             },
             store_matches: params.selectors("storeMatch[]")?,

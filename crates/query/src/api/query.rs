@@ -127,6 +127,7 @@ impl Api {
             lookback_ms: options.lookback_ms,
             dynamic_lookback: self.settings.dynamic_lookback,
             dedup: options.dedup,
+            max_resolution_ms: options.max_resolution_ms,
             timeout,
             source: Arc::new(StoreSource::new(store, options.reading.clone())),
             detail: Detail { stats: options.stats != Stats::None, analyze: options.analyze },

@@ -54,12 +54,8 @@ async fn an_error_ends_the_stream_and_keeps_its_kind() {
 #[test]
 fn requests_carry_what_the_query_said() {
     let store: Arc<dyn Store> = Arc::new(storeapi::conformance::MemoryStore::from_series(Labels::empty(), Vec::new()));
-    let reading = Reading {
-        replica_labels: vec!["replica".to_owned()],
-        partial_response: PartialResponse::Abort,
-        max_resolution_ms: 300_000,
-        shard: None,
-    };
+    let reading =
+        Reading { replica_labels: vec!["replica".to_owned()], partial_response: PartialResponse::Abort, shard: None };
     let select = Select {
         matchers: Vec::new(),
         range: TimeRange::new(0, 10),

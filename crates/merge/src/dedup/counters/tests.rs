@@ -7,7 +7,7 @@ use proptest::test_runner::RngSeed;
 use super::*;
 use crate::column::Floats;
 
-const BOTH: [Choice; 2] = [Choice::Penalty, Choice::Chain];
+const BOTH: [Dedup; 2] = [Dedup::Penalty, Dedup::Chain];
 
 fn floats(samples: &[(i64, f64)]) -> Floats {
     let (ts, values) = samples.iter().copied().unzip();
@@ -29,8 +29,8 @@ fn each_ten(from: i64, to: i64, value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
 }
 
 /// What becomes of replicas whose times are seconds.
-fn merged(replicas: &[&[(i64, f64)]], choice: Choice) -> Vec<(i64, f64)> {
-    let Floats { ts, values } = counters(replicas.iter().map(|r| replica(&seconds(r))).collect(), choice);
+fn merged(replicas: &[&[(i64, f64)]], dedup: Dedup) -> Vec<(i64, f64)> {
+    let Floats { ts, values } = counters(replicas.iter().map(|r| replica(&seconds(r))).collect(), dedup);
     ts.into_iter().map(|t| t / 1000).zip(values).collect()
 }
 
@@ -46,10 +46,10 @@ fn resets(samples: &[(i64, f64)]) -> usize {
 fn a_reset_that_all_replicas_saw_shows_once() {
     let counter = |t: i64| if t < 100 { 1000.0 + t as f64 } else { (t - 100) as f64 };
     let (a, b, c) = (each_ten(0, 200, counter), each_ten(3, 200, counter), each_ten(7, 200, counter));
-    for choice in BOTH {
-        let all = merged(&[&a, &b, &c], choice);
-        assert_eq!(resets(&all), 1, "{choice:?} {all:?}");
-        assert!(all.iter().all(|(t, v)| *v == counter(*t)), "{choice:?} {all:?}");
+    for dedup in BOTH {
+        let all = merged(&[&a, &b, &c], dedup);
+        assert_eq!(resets(&all), 1, "{dedup:?} {all:?}");
+        assert!(all.iter().all(|(t, v)| *v == counter(*t)), "{dedup:?} {all:?}");
     }
 }
 
@@ -57,10 +57,10 @@ fn a_reset_that_all_replicas_saw_shows_once() {
 fn a_replica_that_began_after_the_reset_stands_at_the_height_of_the_other() {
     let counter = |t: i64| if t < 100 { 100_000.0 + t as f64 } else { (t - 100) as f64 };
     let (a, b) = (each_ten(0, 300, counter), each_ten(207, 300, counter));
-    for choice in BOTH {
+    for dedup in BOTH {
         for replicas in [[&a[..], &b[..]], [&b[..], &a[..]]] {
-            let all = merged(&replicas, choice);
-            assert_eq!((resets(&all), growth(&all)), (1, 90.0 + all[all.len() - 1].1), "{choice:?} {all:?}");
+            let all = merged(&replicas, dedup);
+            assert_eq!((resets(&all), growth(&all)), (1, 90.0 + all[all.len() - 1].1), "{dedup:?} {all:?}");
         }
     }
 }
@@ -70,7 +70,7 @@ fn a_reset_that_the_penalty_jumps_over_shows_with_the_samples_around_it() {
     let counter = |t: i64| if t < 45 { 10.0 + t as f64 } else { 2.0 * (t - 45) as f64 };
     let (a, b) = (each_ten(0, 40, counter), each_ten(5, 200, counter));
     // the first ends at 30, and the second is ignored up to 50, when it stands as high again
-    let all = merged(&[&a, &b], Choice::Penalty);
+    let all = merged(&[&a, &b], Dedup::Penalty);
     assert_eq!(all[3..7], [(30, 40.0), (35, 45.0), (45, 0.0), (55, 20.0)], "{all:?}");
 }
 
@@ -78,12 +78,12 @@ fn a_reset_that_the_penalty_jumps_over_shows_with_the_samples_around_it() {
 fn what_lags_repeats_the_value_before_until_it_has_caught_up() {
     let (ahead, behind) = (|t: i64| t as f64, |t: i64| (t - 8) as f64);
     let (a, b) = (each_ten(10, 60, ahead), each_ten(13, 60, behind));
-    let all = merged(&[&a, &b], Choice::Chain);
+    let all = merged(&[&a, &b], Dedup::Chain);
     assert_eq!(all[..4], [(10, 10.0), (13, 10.0), (20, 20.0), (23, 20.0)]);
     assert_eq!((resets(&all), growth(&all)), (0, 40.0));
     let before: &[(i64, f64)] = &[(10, 20.0), (20, 30.0), (30, 40.0)];
     let after: &[(i64, f64)] = &[(12, 15.0), (22, 25.0), (32, 35.0), (62, 36.0), (72, 46.0), (82, 56.0)];
-    let all = merged(&[before, after], Choice::Penalty);
+    let all = merged(&[before, after], Dedup::Penalty);
     assert_eq!(all[3..], [(62, 40.0), (72, 46.0), (82, 56.0)]);
 }
 
@@ -92,7 +92,7 @@ fn what_lags_over_a_reset_shows_it_no_second_time() {
     // at 101 the second still reads what was before the reset that the first saw at 100
     let a = [(70, 970.0), (85, 985.0), (100, 1.0), (115, 16.0), (130, 31.0)];
     let b = [(71, 970.5), (86, 985.5), (101, 1000.0), (116, 16.5), (131, 31.5)];
-    let all = merged(&[&a, &b], Choice::Chain);
+    let all = merged(&[&a, &b], Dedup::Chain);
     assert_eq!((resets(&all), growth(&all)), (1, 15.5 + 31.5), "{all:?}");
 }
 
@@ -101,18 +101,18 @@ fn without_an_earlier_sample_the_other_replica_tells_of_the_reset() {
     let a = [(0, 50.0), (10, 60.0), (20, 5.0), (30, 100.0)];
     // fast enough to be where the counter was by its second sample
     let b = [(12, 2.0), (22, 70.0), (32, 110.0)];
-    let all = merged(&[&a, &b], Choice::Chain);
+    let all = merged(&[&a, &b], Dedup::Chain);
     assert_eq!((resets(&all), growth(&all)), (1, 10.0 + 110.0), "{all:?}");
     // the first goes on, so the second only lags
     let a = [(0, 50.0), (10, 60.0), (20, 70.0), (30, 80.0)];
     let b = [(12, 58.0), (22, 68.0), (32, 78.0)];
-    let all = merged(&[&a, &b], Choice::Chain);
+    let all = merged(&[&a, &b], Dedup::Chain);
     assert_eq!((resets(&all), growth(&all)), (0, 30.0), "{all:?}");
     // the first has ended: what is far below was reset, what is as high in a moment was not, unless much later
     let a = [(0, 50.0), (10, 60.0)];
-    assert_eq!(resets(&merged(&[&a, &[(14, 3.0), (24, 13.0)]], Choice::Chain)), 1);
-    assert_eq!(resets(&merged(&[&a, &[(14, 58.0), (24, 68.0)]], Choice::Chain)), 0);
-    assert_eq!(resets(&merged(&[&a, &[(41, 58.0), (51, 68.0)]], Choice::Penalty)), 1);
+    assert_eq!(resets(&merged(&[&a, &[(14, 3.0), (24, 13.0)]], Dedup::Chain)), 1);
+    assert_eq!(resets(&merged(&[&a, &[(14, 58.0), (24, 68.0)]], Dedup::Chain)), 0);
+    assert_eq!(resets(&merged(&[&a, &[(41, 58.0), (51, 68.0)]], Dedup::Penalty)), 1);
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn a_second_reset_in_a_gap_of_the_replica_shows_too() {
     let a = [(0, 500.0), (10, 510.0), (20, 4.0), (30, 14.0), (40, 24.0), (50, 34.0)];
     // down from 5 to 90; one reset at 15, the other at 80
     let b = [(5, 505.0), (91, 11.0), (101, 21.0), (111, 31.0), (121, 41.0)];
-    for choice in BOTH {
-        let all = merged(&[&a, &b], choice);
-        assert_eq!((resets(&all), growth(&all)), (2, 10.0 + 34.0 + 41.0), "{choice:?} {all:?}");
+    for dedup in BOTH {
+        let all = merged(&[&a, &b], dedup);
+        assert_eq!((resets(&all), growth(&all)), (2, 10.0 + 34.0 + 41.0), "{dedup:?} {all:?}");
     }
 }
 
@@ -132,20 +132,20 @@ fn replicas_at_other_heights_are_moved() {
     let rise = |height: f64| move |t: i64| height + t as f64;
     let low = each_ten(0, 50, rise(0.0));
     let (high, last) = (each_ten(5, 150, rise(7000.0)), each_ten(8, 300, rise(90.0)));
-    for choice in BOTH {
-        let all = merged(&[&low, &high, &last], choice);
+    for dedup in BOTH {
+        let all = merged(&[&low, &high, &last], dedup);
         let (first, end) = (all[0].0, all[all.len() - 1].0);
-        assert_eq!(resets(&all), 0, "{choice:?} {all:?}");
+        assert_eq!(resets(&all), 0, "{dedup:?} {all:?}");
         let off = growth(&all) - (end - first) as f64;
         // a replica that begins is taken to stand where the one before it stood last
-        assert!((-8.0..1e-9).contains(&off), "{choice:?} {off} {all:?}");
+        assert!((-8.0..1e-9).contains(&off), "{dedup:?} {off} {all:?}");
     }
 }
 
 #[test]
 fn nan_is_left_out() {
     let a = [(0, 1.0), (10, f64::NAN), (20, 3.0), (30, model::STALE_NAN)];
-    let all = merged(&[&a, &[(5, 2.0)]], Choice::Chain);
+    let all = merged(&[&a, &[(5, 2.0)]], Dedup::Chain);
     assert_eq!(all, [(0, 1.0), (5, 2.0), (20, 3.0)]);
 }
 
@@ -158,10 +158,10 @@ fn where_chunks_may_be_of_two_replicas_the_others_say_what_is_a_reset() {
         coarse: Vec::new(),
     };
     let other = replica(&seconds(&[(81, 79.0), (120, 120.0), (140, 140.0)]));
-    let out = counters(vec![swapped([80.0, 100.0, 99.0, 121.0]), other], Choice::Penalty);
+    let out = counters(vec![swapped([80.0, 100.0, 99.0, 121.0]), other], Dedup::Penalty);
     assert_eq!(out.values[..4], [80.0, 100.0, 100.0, 121.0]);
     let agrees = replica(&seconds(&[(81, 79.0), (120, 20.0), (140, 40.0)]));
-    let out = counters(vec![swapped([80.0, 100.0, 1.0, 21.0]), agrees], Choice::Penalty);
+    let out = counters(vec![swapped([80.0, 100.0, 1.0, 21.0]), agrees], Dedup::Penalty);
     assert_eq!(out.values[..4], [80.0, 100.0, 1.0, 21.0]);
 }
 
@@ -189,7 +189,7 @@ fn histograms_say_whether_there_was_a_reset_where_the_replica_changes() {
         histogram(41, 2.5, NotReset),
     ];
     let replica = |column: &Vec<Sample>| Replica::raw(column.clone());
-    let out = counters(vec![replica(&a), replica(&b)], Choice::Chain);
+    let out = counters(vec![replica(&a), replica(&b)], Dedup::Chain);
     let expected = [
         (10, 5.0, Unknown),
         (11, 5.0, NotReset),
@@ -208,7 +208,7 @@ fn histograms_at_other_heights_are_moved() {
     let a: Vec<Sample> = (1..4).map(|i| histogram(i * 10, 1000.0 + i as f64, NotReset)).collect();
     let b: Vec<Sample> = (1..10).map(|i| histogram(i * 10 + 5, i as f64, NotReset)).collect();
     let replica = Replica::raw;
-    let out = counters(vec![replica(a), replica(b)], Choice::Penalty);
+    let out = counters(vec![replica(a), replica(b)], Dedup::Penalty);
     let counts: Vec<f64> = told(&out).iter().map(|s| s.1).collect();
     // 2.5 more than at 30
     assert_eq!(counts, [1001.0, 1002.0, 1003.0, 1005.5, 1006.5, 1007.5, 1008.5, 1009.5]);
@@ -347,17 +347,17 @@ struct Case {
 }
 
 impl Case {
-    fn new(truth: Truth, scrapes: &[Scrapes], choice: Choice) -> Case {
-        Case::delayed(truth, scrapes, choice, |_| 0)
+    fn new(truth: Truth, scrapes: &[Scrapes], dedup: Dedup) -> Case {
+        Case::delayed(truth, scrapes, dedup, |_| 0)
     }
 
     /// The same where a value is read so many milliseconds after the time of its sample.
-    fn delayed(truth: Truth, scrapes: &[Scrapes], choice: Choice, delay: impl Fn(i64) -> i64) -> Case {
+    fn delayed(truth: Truth, scrapes: &[Scrapes], dedup: Dedup, delay: impl Fn(i64) -> i64) -> Case {
         let end = SECONDS as i64 * 1000 - 1;
         let value = |t: i64| truth.value((t + delay(t)).min(end));
         let samples = |s: &Scrapes| s.times().into_iter().map(|t| (t, value(t))).collect();
         let replicas: Vec<Vec<(i64, f64)>> = scrapes.iter().map(samples).collect();
-        let Floats { ts, values } = counters(replicas.iter().map(|r| replica(r)).collect(), choice);
+        let Floats { ts, values } = counters(replicas.iter().map(|r| replica(r)).collect(), dedup);
         Case { truth, replicas, out: ts.into_iter().zip(values).collect() }
     }
 
@@ -433,8 +433,8 @@ proptest! {
         is_chain in any::<bool>(),
         spans in prop::collection::vec((0..3_000_000i64, 60_000..3_000_000i64), 8),
     ) {
-        let choice = if is_chain { Choice::Chain } else { Choice::Penalty };
-        let case = Case::new(truth, &scrapes, choice);
+        let dedup = if is_chain { Dedup::Chain } else { Dedup::Penalty };
+        let case = Case::new(truth, &scrapes, dedup);
         prop_assert!(case.out.windows(2).all(|w| w[0].0 < w[1].0));
         for (begin, length) in spans {
             case.check_resets(begin, begin + length)?;
@@ -447,7 +447,7 @@ proptest! {
         truth in truth(),
         scrapes in prop::collection::vec(scrapes(), 2..4),
     ) {
-        let case = Case::new(Truth { resets: Vec::new(), ..truth }, &scrapes, Choice::Penalty);
+        let case = Case::new(Truth { resets: Vec::new(), ..truth }, &scrapes, Dedup::Penalty);
         let columns = case.replicas.iter().map(|r| floats(r)).collect();
         let out: (Vec<i64>, Vec<f64>) = case.out.into_iter().unzip();
         let expected = crate::penalty(columns);
@@ -467,8 +467,8 @@ proptest! {
         delays in prop::collection::vec(0..SLOWEST, 97),
         spans in prop::collection::vec((0..3_000_000i64, 60_000..3_000_000i64), 8),
     ) {
-        let choice = if is_chain { Choice::Chain } else { Choice::Penalty };
-        let case = Case::delayed(truth, &scrapes, choice, |t| delays[(t % 97) as usize]);
+        let dedup = if is_chain { Dedup::Chain } else { Dedup::Penalty };
+        let case = Case::delayed(truth, &scrapes, dedup, |t| delays[(t % 97) as usize]);
         for (begin, length) in spans {
             case.check_resets(begin, begin + length)?;
         }
