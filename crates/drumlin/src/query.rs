@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use engine::Dedup;
-use query::{About, ConfigSource, EndpointSettings, EndpointSpec, Querier, Settings, WebSettings};
+use query::{About, ConfigSource, EndpointSettings, EndpointSpec, ParserOptions, Querier, Settings, WebSettings};
 use storeapi::client::TlsSettings;
 
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path};
@@ -293,11 +293,13 @@ impl Args {
             default_step: defaults.default_step,
             metadata_default_range: defaults.metadata_range,
             limits: evaluation.request.settings(),
-            experimental_functions: enabled(EXPERIMENTAL_FUNCTIONS),
-            extended_range_selectors: enabled(EXTENDED_RANGE_SELECTORS),
-            fill_modifiers: enabled(FILL_MODIFIERS),
+            language: ParserOptions {
+                experimental_functions: enabled(EXPERIMENTAL_FUNCTIONS),
+                extended_range_selectors: enabled(EXTENDED_RANGE_SELECTORS),
+                fill_modifiers: enabled(FILL_MODIFIERS),
+                extended_rate_functions: evaluation.extended_rate_functions,
+            },
             delayed_name_removal: enabled(DELAYED_NAME_REMOVAL),
-            extended_rate_functions: evaluation.extended_rate_functions,
             budget: self.process.budget(),
             web: self.web_settings(),
             about: About { version: build.version, revision: build.revision, flags },

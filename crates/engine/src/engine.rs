@@ -41,13 +41,8 @@ pub struct EngineSettings {
     /// Samples one query may hold; 0 = no limit.
     pub max_samples: u64,
     pub budget: Budget,
-    pub experimental_functions: bool,
-    /// `anchored` and `smoothed` parse.
-    pub extended_range_selectors: bool,
-    /// `xrate`, `xincrease` and `xdelta` of Thanos' engine parse.
-    pub extended_rate_functions: bool,
-    /// `fill`, `fill_left` and `fill_right` parse.
-    pub fill_modifiers: bool,
+    /// What of the language parses.
+    pub language: ParserOptions,
     /// Keep metric names until the end of evaluation, as Prometheus' feature flag of that name.
     pub delayed_name_removal: bool,
     /// The step of subqueries that name none, in milliseconds.
@@ -61,10 +56,7 @@ impl Default for EngineSettings {
             max_concurrent: 20,
             max_samples: 50_000_000,
             budget: Budget::unlimited(),
-            experimental_functions: false,
-            extended_range_selectors: false,
-            extended_rate_functions: false,
-            fill_modifiers: false,
+            language: ParserOptions::default(),
             delayed_name_removal: false,
             default_subquery_step_ms: 60_000,
         }
@@ -234,14 +226,7 @@ struct Planned {
 
 impl Run {
     fn parse(&self, text: &str) -> Result<Expr, QueryError> {
-        let settings = &self.shared.settings;
-        let options = ParserOptions {
-            experimental_functions: settings.experimental_functions,
-            extended_range_selectors: settings.extended_range_selectors,
-            fill_modifiers: settings.fill_modifiers,
-            extended_rate_functions: settings.extended_rate_functions,
-        };
-        options.parse_expr(text).map_err(|e| QueryError::BadData(e.to_string()))
+        self.shared.settings.language.parse_expr(text).map_err(|e| QueryError::BadData(e.to_string()))
     }
 
     fn plan(&self, query: &Query, expr: &Expr) -> Result<Planned, QueryError> {

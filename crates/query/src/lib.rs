@@ -14,5 +14,6 @@ mod settings;
 mod source;
 
 pub use error::{Error, Kind, Result};
+pub use promql::ParserOptions;
 pub use querier::Querier;
 pub use settings::{About, ConfigSource, EndpointSettings, EndpointSpec, Settings, WebSettings};

@@ -52,10 +52,7 @@ impl Querier {
             max_concurrent: settings.max_concurrent,
             max_samples: settings.max_samples,
             budget: settings.budget.clone(),
-            experimental_functions: settings.experimental_functions,
-            extended_rate_functions: settings.extended_rate_functions,
-            extended_range_selectors: settings.extended_range_selectors,
-            fill_modifiers: settings.fill_modifiers,
+            language: settings.language,
             delayed_name_removal: settings.delayed_name_removal,
             default_subquery_step_ms: i64::try_from(settings.default_evaluation_interval.as_millis())
                 .unwrap_or(i64::MAX),

@@ -106,13 +106,8 @@ pub struct Settings {
     pub metadata_default_range: Duration,
     /// Bounds on what one select may bring.
     pub limits: SeriesLimits,
-    pub experimental_functions: bool,
-    /// `xrate`, `xincrease` and `xdelta`.
-    pub extended_rate_functions: bool,
-    /// `anchored` and `smoothed`.
-    pub extended_range_selectors: bool,
-    /// `fill`, `fill_left` and `fill_right`.
-    pub fill_modifiers: bool,
+    /// What of the language is enabled.
+    pub language: ParserOptions,
     /// Metric names are dropped at the end of a query, not by each function.
     pub delayed_name_removal: bool,
     pub engine_threads: usize,
@@ -140,27 +135,12 @@ impl Default for Settings {
             default_step: Duration::from_secs(1),
             metadata_default_range: Duration::ZERO,
             limits: SeriesLimits::default(),
-            experimental_functions: false,
-            extended_rate_functions: false,
-            extended_range_selectors: false,
-            fill_modifiers: false,
+            language: ParserOptions::default(),
             delayed_name_removal: false,
             engine_threads: std::thread::available_parallelism().map_or(1, usize::from),
             budget: Budget::unlimited(),
             web: WebSettings::default(),
             about: About::default(),
-        }
-    }
-}
-
-impl Settings {
-    /// What of the language is enabled.
-    pub(crate) fn parser_options(&self) -> ParserOptions {
-        ParserOptions {
-            experimental_functions: self.experimental_functions,
-            extended_range_selectors: self.extended_range_selectors,
-            fill_modifiers: self.fill_modifiers,
-            extended_rate_functions: self.extended_rate_functions,
         }
     }
 }

@@ -34,9 +34,7 @@ impl Ours {
     pub(super) fn new(blocks: &[PathBuf], delayed_name_removal: bool) -> Ours {
         let engine = Engine::new(EngineSettings {
             threads: 2,
-            experimental_functions: true,
-            extended_range_selectors: true,
-            fill_modifiers: true,
+            language: ParserOptions::ALL,
             delayed_name_removal,
             ..EngineSettings::default()
         });

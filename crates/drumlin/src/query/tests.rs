@@ -19,8 +19,8 @@ fn defaults_are_those_of_thanos() {
     assert_eq!(settings.timeout, Duration::from_secs(120));
     assert_eq!((settings.max_concurrent, settings.partial_response), (20, true));
     assert_eq!(settings.lookback, Duration::from_secs(300));
-    assert!(settings.dynamic_lookback && !settings.auto_downsampling && !settings.experimental_functions);
-    assert!(!settings.extended_rate_functions);
+    assert!(settings.dynamic_lookback && !settings.auto_downsampling);
+    assert_eq!(settings.language, ParserOptions::default());
     assert_eq!(settings.endpoints.dns_refresh, Duration::from_secs(30));
     assert_eq!(settings.endpoints.info_timeout, Duration::from_secs(5));
     assert_eq!(settings.endpoints.response_timeout, None);
@@ -59,7 +59,7 @@ fn values_reach_the_settings() {
     assert_eq!(given.replica_labels, ["a", "b", "c"]);
     assert_eq!(given.dedup, Dedup::Chain);
     assert_eq!(given.selector_labels.get("x"), Some(&b"y"[..]));
-    assert!(given.experimental_functions && given.extended_rate_functions);
+    assert!(given.language.experimental_functions && given.language.extended_rate_functions);
     assert_eq!(given.web.route_prefix, "/thanos");
     assert_eq!(given.endpoints.response_timeout, Some(Duration::from_secs(10)));
     assert!(settings("--deduplication.func=best").is_err());
@@ -77,7 +77,9 @@ fn tls_towards_endpoints_is_off_unless_asked_for() {
 fn features_are_known_by_the_names_of_prometheus() {
     let of = |words: &str| {
         let s = settings(words).unwrap();
-        [s.experimental_functions, s.extended_range_selectors, s.fill_modifiers, s.delayed_name_removal]
+        let language = s.language;
+        let [functions, selectors] = [language.experimental_functions, language.extended_range_selectors];
+        [functions, selectors, language.fill_modifiers, s.delayed_name_removal]
     };
     assert_eq!(of("--enable-feature=promql-at-modifier"), [false; 4]);
     assert_eq!(of("--enable-feature=promql-extended-range-selectors"), [false, true, false, false]);

@@ -260,7 +260,7 @@ fn a_quantile_asked_for_twice_counts_twice_at_a_single_step() {
     };
     let source = || Arc::new(MemorySource::new([bucket("2", 4.0), bucket("+Inf", 4.0)]).unwrap());
     let settings = |delayed_name_removal| EngineSettings {
-        experimental_functions: true,
+        language: promql::ParserOptions::ALL,
         delayed_name_removal,
         ..EngineSettings::default()
     };

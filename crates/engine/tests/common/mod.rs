@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, Query, QueryError, SeriesSource};
+use promql::ParserOptions;
 
 /// An engine with everything experimental on.
 pub(crate) fn engine(threads: usize, delayed_name_removal: bool) -> Engine {
     Engine::new(EngineSettings {
         threads,
-        experimental_functions: true,
-        extended_range_selectors: true,
-        extended_rate_functions: true,
-        fill_modifiers: true,
+        language: ParserOptions::ALL,
         delayed_name_removal,
         ..EngineSettings::default()
     })

@@ -32,7 +32,7 @@ pub(super) async fn tree(State(api): State<Arc<Api>>, params: Params) -> Result<
 
 fn parse(api: &Api, params: &Params) -> Result<Expr, ApiError> {
     let text = params.get("query").unwrap_or_default();
-    api.settings.parser_options().parse_expr(text).map_err(|e| ApiError::parameter("query", e))
+    api.settings.language.parse_expr(text).map_err(|e| ApiError::parameter("query", e))
 }
 
 /// A node of the syntax tree in the shape that Prometheus' tree view reads.
