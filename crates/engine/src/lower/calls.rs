@@ -12,7 +12,7 @@ use crate::error::QueryError;
 use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
 use crate::ops::histogram::Statistic;
-use crate::ops::map::MapFunction;
+use crate::ops::map::{MapFunction, Named};
 use crate::ops::window::WindowFunction;
 use crate::plan::{Kind, PromNode, PromOp};
 
@@ -43,14 +43,14 @@ impl Lowering {
         }
         if let Some(function) = math::by_name(call.func) {
             let input = self.arg(site, 0)?;
-            return Ok(self.map(MapFunction::Each(function), input, Vec::new()));
+            return Ok(self.map(MapFunction::Each(Named { name: call.func, function }), input, Vec::new()));
         }
         if let Some(function) = calendar::by_name(call.func) {
             let input = match args.is_empty() {
                 true => PromNode::vector(PromOp::Time, Vec::new(), grid),
                 false => self.arg(site, 0)?,
             };
-            return Ok(self.map(MapFunction::Each(function), input, Vec::new()));
+            return Ok(self.map(MapFunction::Each(Named { name: call.func, function }), input, Vec::new()));
         }
         match call.func {
             "time" => Ok(PromNode::scalar(PromOp::Time, Vec::new(), grid)),
@@ -122,7 +122,7 @@ impl Lowering {
     }
 
     fn of_histogram(&self, function: fn(&FloatHistogram) -> f64, site: Site<'_>) -> Result<PromNode> {
-        Ok(self.map(MapFunction::Histogram(function), self.arg(site, 0)?, Vec::new()))
+        Ok(self.map(MapFunction::Histogram(Named { name: site.call.func, function }), self.arg(site, 0)?, Vec::new()))
     }
 
     /// A statistic of the histograms that one argument gives, with others as parameters.

@@ -21,9 +21,10 @@ use crate::exec::{Inputs, Operator};
 /// What happens to a row. Scalars come as further inputs.
 #[derive(Clone, Debug)]
 pub(crate) enum MapFunction {
-    Each(fn(f64) -> f64),
+    /// Of a float.
+    Each(Named<fn(f64) -> f64>),
     /// Of a native histogram; floats have no result.
-    Histogram(fn(&FloatHistogram) -> f64),
+    Histogram(Named<fn(&FloatHistogram) -> f64>),
     Negate,
     /// Leaves histograms out.
     FloatsOnly,
@@ -39,6 +40,13 @@ pub(crate) enum MapFunction {
     Binary(ScalarBinary),
     Replace(labels::Replace),
     Join(labels::Join),
+}
+
+/// A function and its name in the query.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<F> {
+    pub(crate) name: &'static str,
+    pub(crate) function: F,
 }
 
 /// A binary operator one of whose sides is a scalar.
@@ -87,7 +95,7 @@ impl Map {
     fn values(&self, query: &QueryContext, mut rows: Rows, params: &[Vec<f64>]) -> Rows {
         match &self.function {
             MapFunction::Replace(_) | MapFunction::Join(_) => return rows,
-            MapFunction::Histogram(f) => return of_histograms(rows, f),
+            MapFunction::Histogram(f) => return of_histograms(rows, f.function),
             MapFunction::Binary(binary) => return binary.apply(query, rows, &params[0]),
             MapFunction::EvaluationTime => {
                 rows.forget_histograms();
@@ -106,7 +114,7 @@ impl Map {
         }
         rows.drop_histograms();
         match &self.function {
-            MapFunction::Each(f) => rows.values.iter_mut().for_each(|v| *v = f(*v)),
+            MapFunction::Each(Named { function, .. }) => rows.values.iter_mut().for_each(|v| *v = function(*v)),
             MapFunction::Round => each(&mut rows, |k, v| math::round(v, params[0][k])),
             MapFunction::ClampMin => each(&mut rows, |k, v| math::max(params[0][k], v)),
             MapFunction::ClampMax => each(&mut rows, |k, v| math::min(params[0][k], v)),
@@ -180,7 +188,7 @@ fn retain(rows: &mut Rows, keep: impl Fn(usize, f64) -> bool) {
 }
 
 /// The floats that a function makes of histograms.
-fn of_histograms(rows: Rows, f: &fn(&FloatHistogram) -> f64) -> Rows {
+fn of_histograms(rows: Rows, f: fn(&FloatHistogram) -> f64) -> Rows {
     let mut out = Rows::new(rows.steps);
     for row in (0..rows.len()).filter(|row| rows.histograms(*row).is_some()) {
         out.push_empty(rows.series[row], rows.drop_name[row]);
@@ -267,8 +275,7 @@ impl Operator for Map {
 
     fn detail(&self) -> String {
         match &self.function {
-            MapFunction::Each(_) => "function of a value".to_owned(),
-            MapFunction::Histogram(_) => "function of a histogram".to_owned(),
+            MapFunction::Each(Named { name, .. }) | MapFunction::Histogram(Named { name, .. }) => (*name).to_owned(),
             other => format!("{other:?}"),
         }
     }
