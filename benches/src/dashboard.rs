@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
+use engine::testing::{TsdbSource, TsdbSourceSettings};
 use engine::{Engine, EngineSettings};
 use serde_json::json;
 use tokio::runtime::Runtime;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
+use engine::testing::{TsdbSource, TsdbSourceSettings};
 use engine::{Answer, Detail, Engine, EngineSettings, Grid, PointValue, Query, Value};
 use serde_json::json;
 

@@ -192,7 +192,7 @@ mod tests {
     fn context() -> QueryContext {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let around = Surroundings {
-            source: Arc::new(crate::source::memory::MemorySource::default()),
+            source: Arc::new(crate::testing::MemorySource::default()),
             delayed_name_removal: false,
             io: runtime.handle().clone(),
             max_samples: 0,

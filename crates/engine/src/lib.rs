@@ -22,7 +22,8 @@ mod points;
 mod read;
 mod result;
 mod samples;
-pub mod source;
+mod source;
+pub mod testing;
 
 pub use engine::{Engine, EngineSettings};
 pub use error::QueryError;

@@ -1,14 +1,11 @@
 //! Where the engine's series come from.
 
-pub mod memory;
-pub mod tsdb;
-
 use std::fmt;
 
-use ::tsdb::chunk::Aggregate;
 use futures::stream::BoxStream;
 use merge::Series;
 use model::{Matcher, TimeRange};
+use tsdb::chunk::Aggregate;
 
 /// One selector of a query.
 #[derive(Clone, Debug)]

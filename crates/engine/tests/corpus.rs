@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::source::memory::MemorySource;
+use engine::testing::MemorySource;
 use engine::{Answer, Engine, Grid, Point, PointValue, ResultSeries, SeriesSource, Value};
 use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
 use model::{FloatHistogram, Labels, Sample, SampleValue};

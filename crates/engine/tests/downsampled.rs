@@ -230,7 +230,7 @@ fn the_border_to_raw_data_does_not_jump() {
         mixed.push(merge::Series { labels: s.labels, chunks });
     }
     mixed.sort_by(|a, b| a.labels.cmp(&b.labels));
-    let source: Arc<dyn SeriesSource> = Arc::new(engine::source::memory::MemorySource::from_series(mixed));
+    let source: Arc<dyn SeriesSource> = Arc::new(engine::testing::MemorySource::from_series(mixed));
     let near = Grid { start_ms: border - 2 * HOUR, end_ms: border + 2 * HOUR, step_ms: MINUTE };
     let ask = |text: &str| common::run(&common::engine(1, false), &source, text, Asked::raw(near)).unwrap();
     for (text, value) in [

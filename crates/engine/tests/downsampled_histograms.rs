@@ -5,7 +5,7 @@ mod common;
 use common::Asked;
 use std::sync::Arc;
 
-use engine::source::memory::MemorySource;
+use engine::testing::MemorySource;
 use engine::{Dedup, Grid, PointValue, Select, SeriesSource, SourceEvent, Value};
 use futures::StreamExt;
 use merge::{DownsampledSeries, Downsampler, HistogramWindows, Series, SeriesChunk};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
+use engine::testing::{TsdbSource, TsdbSourceSettings};
 use engine::{Answer, Dedup, Engine, Grid, Point, PointValue, QueryError, SeriesSource, Value};
 use serde_json::Value as Json;
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::source::memory::MemorySource;
+use engine::testing::MemorySource;
 use engine::{Grid, PointValue, QueryError, SeriesSource, Value};
 use model::{Labels, Sample, SampleValue};
 use promql::ast::*;

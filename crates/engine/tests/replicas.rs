@@ -7,7 +7,7 @@ mod points;
 use common::Asked;
 use std::sync::Arc;
 
-use engine::source::memory::MemorySource;
+use engine::testing::MemorySource;
 use engine::{Dedup, Grid, Select, SeriesSource, SourceEvent, SourceStream};
 use futures::StreamExt;
 use merge::{Series, SeriesChunk, merge_series_chunks};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::source::tsdb::{TsdbSource, TsdbSourceSettings};
+use engine::testing::{TsdbSource, TsdbSourceSettings};
 use engine::{Detail, Engine, EngineSettings, Grid, Query, SeriesSource};
 use promql::ParserOptions;
 use promql::ast::{AggregateOp, Expr, ExprKind};

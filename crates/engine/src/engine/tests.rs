@@ -4,7 +4,7 @@ use futures::StreamExt;
 use model::{Clock, Labels, Sample, SampleValue, SystemClock};
 
 use super::*;
-use crate::source::memory::MemorySource;
+use crate::testing::MemorySource;
 use crate::{Detail, Grid, Operation, PointValue, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 
 /// A source that never answers, and says when its stream is dropped.

@@ -1,7 +1,7 @@
 //! Series that are there at some of the three resolutions.
 
 use bytes::Bytes;
-use engine::source::memory::MemorySource;
+use engine::testing::MemorySource;
 use engine::{Select, SeriesSource, SourceStream};
 use merge::{ChunkBytes, ChunkContent, DownsampledSeries, Downsampler, Series, SeriesChunk};
 use model::{Labels, Resolution};

@@ -133,7 +133,7 @@ async fn histograms_stand_beside_floats() {
 /// Rows of the engine are written another way than lists of points, to the same end.
 #[tokio::test]
 async fn rows_of_the_engine_are_written_as_their_points() {
-    use engine::source::memory::MemorySource;
+    use engine::testing::MemorySource;
     use model::{Sample, SampleValue};
     let series = |i: i64| {
         let kept = move |k: &i64| (k * 7 + i) % 5 != 0;

@@ -1,4 +1,4 @@
-//! TSDB blocks in local folders as a source: for tests, benches and tools. Files are read whole.
+//! TSDB blocks in local folders. Files are read whole.
 
 use std::fs;
 use std::path::Path;

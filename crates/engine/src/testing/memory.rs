@@ -1,4 +1,4 @@
-//! Series in memory as a source: for tests and for queries over what a process just made.
+//! Series in memory.
 
 use std::sync::Arc;
 
