@@ -10,6 +10,7 @@ use promql::kernels::aggregate::Aggregate as AggregateKind;
 use crate::context::QueryContext;
 use crate::exec::{BatchOperator, PromExec};
 use crate::grid::StepGrid;
+use crate::ops::absent::Absent;
 use crate::ops::aggregate::Aggregate;
 use crate::ops::count_values::CountValues;
 use crate::ops::distinct::{Distinct, Equal};
@@ -20,10 +21,10 @@ use crate::ops::join::Join;
 use crate::ops::map::{Map, MapFunction};
 use crate::ops::quantile::Quantile;
 use crate::ops::raw::{Frame, RawSelector, RawSubquery};
+use crate::ops::scalar::{Empty, Number, Repeat, Scalar};
 use crate::ops::scan::SeriesScan;
 use crate::ops::select_k::{Choice, SelectK};
 use crate::ops::set::SetOperation;
-use crate::ops::source::{Absent, Empty, Repeat, Scalar, Source};
 use crate::ops::window::{SelectorWindow, SubqueryWindow, WindowSpec};
 use crate::read::Reading;
 use crate::samples::Attribution;
@@ -122,8 +123,8 @@ impl PromNode {
 fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOperator> {
     let (steps, count) = (grid.steps(), grid.count);
     match op {
-        PromOp::Number(value) => Arc::new(Source { steps, value: Some(value) }),
-        PromOp::Time => Arc::new(Source { steps, value: None }),
+        PromOp::Number(value) => Arc::new(Number { steps, value: Some(value) }),
+        PromOp::Time => Arc::new(Number { steps, value: None }),
         PromOp::Empty => Arc::new(Empty { steps: count }),
         PromOp::Selector { spec, select, reading } => {
             Arc::new(SelectorWindow::new(spec, SeriesScan::new(select), reading, query.workers))

@@ -1,4 +1,4 @@
-//! Operators that make rows from numbers and time, and between scalars and vectors.
+//! Scalars: numbers, the time, the value of a vector of one row, and what is the same at every step.
 
 use std::sync::Arc;
 
@@ -6,7 +6,6 @@ use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
 use promql::kernels::Column;
-use promql::kernels::steps::StepSet;
 use promql::kernels::window::Steps;
 
 use crate::batch::{RowStream, Rows};
@@ -14,13 +13,13 @@ use crate::exec::{Inputs, Operator, once};
 
 /// One row without labels: a number, or the time in seconds.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct Number {
     pub(crate) steps: Steps,
     /// `None` is `time()`.
     pub(crate) value: Option<f64>,
 }
 
-impl Operator for Source {
+impl Operator for Number {
     fn name(&self) -> &'static str {
         "Source"
     }
@@ -64,50 +63,6 @@ impl Operator for Empty {
 
     fn run(self: Arc<Self>, _: usize, _: Inputs) -> Result<RowStream> {
         Ok(futures::stream::empty().boxed())
-    }
-}
-
-/// `absent`: 1 at the steps where the input has nothing.
-#[derive(Debug)]
-pub(crate) struct Absent {
-    pub(crate) steps: usize,
-    pub(crate) labels: Labels,
-}
-
-impl Operator for Absent {
-    fn name(&self) -> &'static str {
-        "Absent"
-    }
-
-    fn steps(&self) -> usize {
-        self.steps
-    }
-
-    fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
-        Ok(once(async move {
-            let steps = self.steps;
-            let seen = inputs
-                .on_partitions(0, |mut input| async move {
-                    let mut seen = StepSet::none(steps);
-                    while let Some(rows) = input.try_next().await? {
-                        for row in 0..rows.len() {
-                            seen.add(rows.present(row));
-                        }
-                    }
-                    Ok(seen)
-                })
-                .await?;
-            let mut rows = Rows::new(self.steps);
-            rows.push_empty(inputs.query.add_labels([self.labels.clone()]), false);
-            let Column { values, mut present } = rows.row_mut(0);
-            values.fill(1.0);
-            present.fill(steps);
-            seen.iter().for_each(|seen| present.subtract(seen.view()));
-            if present.is_empty() {
-                rows.pop();
-            }
-            Ok(rows)
-        }))
     }
 }
 
