@@ -10,6 +10,8 @@ mod error;
 mod histogram;
 mod labels;
 mod matcher;
+#[cfg(test)]
+mod private_fields;
 pub mod remote_read;
 
 pub use chunk::{prometheus_encoding, prometheus_encoding_from_wire, thanos_encoding, thanos_encoding_from_wire};
