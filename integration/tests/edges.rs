@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// `cargo` with the workspace's lock file and no network.
-fn cargo(args: &[&str]) -> String {
+pub(crate) fn cargo(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .args(args)
         .args(["--locked", "--offline"])

@@ -1,6 +1,7 @@
 //! The end-to-end tests, one binary. With the feature `peers` most of them run against real Prometheus, Thanos and
 //! MinIO.
 
+mod dependencies;
 mod edges;
 mod resolutions;
 
