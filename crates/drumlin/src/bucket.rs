@@ -11,8 +11,8 @@ use crate::process::Context;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Bucket")]
 pub(crate) struct BucketArgs {
-    /// The bucket as YAML: `{type: S3|GCS|AZURE|FILESYSTEM, config: {…}, prefix: …}`; $(NAME) takes a variable of the
-    /// environment.
+    /// The bucket as YAML: `{type: S3|GCS|AZURE|FILESYSTEM, config: {…}, prefix: …}`; $(NAME) is replaced by an
+    /// environment variable.
     #[arg(id = "objstore.config", long = "objstore.config", value_name = "CONTENT")]
     config: Option<String>,
     /// A file with that YAML.
@@ -45,7 +45,7 @@ impl BucketArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Which blocks")]
 pub(crate) struct SelectorArgs {
-    /// Only blocks whose external labels survive these relabelings, as YAML; `__block_id` is there too.
+    /// Use only blocks whose external labels these relabelings keep, as YAML; `__block_id` can be used too.
     #[arg(id = "selector.relabel-config", long = "selector.relabel-config", value_name = "CONTENT")]
     relabel: Option<String>,
     /// A file with that YAML.

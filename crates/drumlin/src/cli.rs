@@ -12,9 +12,9 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcomma
 use crate::{compact, demo, query, sidecar, store};
 use kingpin::{Effect, Foreign};
 
-/// Years of Prometheus metrics in object storage, answered in PromQL.
+/// Keeps years of Prometheus metrics in object storage and answers PromQL over them.
 ///
-/// Speaks Thanos' protocols and takes Thanos' flags: in a Thanos deployment, swap the image and keep the manifests.
+/// Uses Thanos' protocols and accepts Thanos' flags: in a Thanos deployment, swap the image and keep the manifests.
 #[derive(Debug, Parser)]
 #[command(name = "drumlin", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {

@@ -14,7 +14,7 @@ use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, duration, split_commas};
 use crate::process::{Context, Ended, Offer};
 
-/// Flags of `thanos compact` that we accept and do not act on.
+/// Flags of `thanos compact` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("block-discovery-strategy"),
     Foreign::value("block-files-concurrency"),
@@ -38,11 +38,11 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::switch("disable-admin-operations"),
 ];
 
-/// Merges, downsamples and cleans the blocks of a bucket, once or again and again.
+/// Merges, downsamples and cleans up the blocks of a bucket, once or continuously.
 #[derive(Debug, clap::Args)]
 #[command(
-    mut_arg("min-time", |arg| arg.help("Leave older blocks alone: a time, or an offset from now such as -6w")),
-    mut_arg("max-time", |arg| arg.help("Leave newer blocks alone"))
+    mut_arg("min-time", |arg| arg.help("Ignore older blocks: a time, or an offset from now such as -6w")),
+    mut_arg("max-time", |arg| arg.help("Ignore newer blocks"))
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -64,13 +64,13 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Work")]
 struct WorkArgs {
-    /// Keep running and look for work again and again; otherwise do all there is and end.
+    /// Keep running and look for work repeatedly; otherwise do all the work there is and exit.
     #[arg(id = "wait", long = "wait", short = 'w')]
     wait: bool,
-    /// The pause between two looks.
+    /// How long to wait before looking for work again.
     #[arg(id = "wait-interval", long = "wait-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     wait_interval: Duration,
-    /// Where small files are cached; blocks never touch the disk.
+    /// Where small files are cached; blocks are never stored on disk.
     #[arg(id = "data-dir", long = "data-dir", default_value = "./data", value_name = "FOLDER")]
     data_dir: String,
     /// Do not downsample.
@@ -79,13 +79,13 @@ struct WorkArgs {
     /// How downsampled blocks are stored: parquet, thanos (for fleets with Thanos store gateways), or both.
     #[arg(id = "downsample.format", long = "downsample.format", default_value = "parquet", value_name = "FORMAT")]
     downsample_format: String,
-    /// Groups of blocks compacted at a time.
+    /// Number of groups of blocks compacted at a time.
     #[arg(id = "compact.concurrency", long = "compact.concurrency", default_value_t = 1, value_name = "N")]
     compact_concurrency: usize,
-    /// Blocks downsampled at a time.
+    /// Number of blocks downsampled at a time.
     #[arg(id = "downsample.concurrency", long = "downsample.concurrency", default_value_t = 1, value_name = "N")]
     downsample_concurrency: usize,
-    /// Descriptions of blocks fetched at a time.
+    /// Number of meta.json files fetched at a time.
     #[arg(
         id = "block-meta-fetch-concurrency",
         long = "block-meta-fetch-concurrency",
@@ -101,7 +101,7 @@ struct WorkArgs {
         hide = true
     )]
     max_index_size: ByteSize,
-    /// How replicas in overlapping blocks are merged: penalty takes one and switches at gaps; empty keeps all samples.
+    /// How replicas in overlapping blocks are merged: penalty uses one and switches at gaps; empty keeps all samples.
     #[arg(
         id = "deduplication.func",
         long = "deduplication.func",
@@ -110,11 +110,11 @@ struct WorkArgs {
         hide_default_value = true
     )]
     dedup: String,
-    /// An external label by which replicas differ; it is removed from merged blocks. Repeatable, or with commas.
+    /// An external label in which replicas differ; it is removed from merged blocks. Repeatable, or separated by commas.
     #[arg(id = "deduplication.replica-label", long = "deduplication.replica-label", value_name = "LABEL")]
     replica_label: Vec<String>,
-    /// Merge overlapping blocks of equal external labels although they say different things of the same instants, as
-    /// two servers with the same labels do. They can never be told apart again; without it they are left unmerged.
+    /// Merge overlapping blocks with equal external labels even if their samples contradict each other, as those of two
+    /// servers with the same labels do. They can never be separated again; without this flag they are left unmerged.
     #[arg(id = "compact.merge-conflicting", long = "compact.merge-conflicting")]
     merge_conflicting: bool,
 }
@@ -122,19 +122,19 @@ struct WorkArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "How long data stays")]
 struct KeepingArgs {
-    /// How long raw data stays; 0d keeps it for ever.
+    /// How long to keep raw data; 0d keeps it forever.
     #[arg(id = "retention.resolution-raw", long = "retention.resolution-raw", default_value = "0d", value_name = "DURATION", value_parser = duration)]
     retention_raw: Duration,
-    /// How long data of 5-minute windows stays.
+    /// How long to keep data with 5-minute windows.
     #[arg(id = "retention.resolution-5m", long = "retention.resolution-5m", default_value = "0d", value_name = "DURATION", value_parser = duration)]
     retention_5m: Duration,
-    /// How long data of 1-hour windows stays.
+    /// How long to keep data with 1-hour windows.
     #[arg(id = "retention.resolution-1h", long = "retention.resolution-1h", default_value = "0d", value_name = "DURATION", value_parser = duration)]
     retention_1h: Duration,
-    /// How long a block stays after it was marked for deletion, so that nobody who reads it is surprised.
+    /// How long to keep a block after marking it for deletion, so that processes still reading it can finish.
     #[arg(id = "delete-delay", long = "delete-delay", default_value = "48h", value_name = "DURATION", value_parser = duration)]
     delete_delay: Duration,
-    /// How old a block must be before it is touched, so that its upload is surely done.
+    /// Minimum age of a block before it is used, so that its upload is certain to be complete.
     #[arg(id = "consistency-delay", long = "consistency-delay", default_value = "30m", value_name = "DURATION", value_parser = duration)]
     consistency_delay: Duration,
 }

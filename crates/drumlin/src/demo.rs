@@ -8,26 +8,26 @@ use demo::Settings;
 use crate::cli::common::ProcessArgs;
 use crate::process::{self, Context};
 
-/// Runs a whole fleet on synthetic data in this process: two clusters, a bucket on the disk, compactor, store gateway
-/// and querier. Nothing has to be installed or configured.
+/// Runs a whole fleet on synthetic data in one process: two clusters, a bucket on disk, compactor, store gateway and
+/// querier. Nothing has to be installed or configured.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the bucket is kept; a temporary folder if not given. A folder that holds an earlier demo is served again.
+    /// Folder of the bucket; by default a temporary one. A folder from an earlier demo is served again.
     #[arg(id = "data-dir", long = "data-dir", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// How many days the data reaches back.
+    /// How many days of data to generate.
     #[arg(id = "days", long = "days", default_value_t = 30, value_name = "N")]
     days: u32,
-    /// Another seed makes another fleet.
+    /// Seed of the generator; a different seed makes a different fleet.
     #[arg(id = "seed", long = "seed", default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// Hold everything against what the generator knows, then end: exit code 0 if all is well.
+    /// Compare all answers with what the generator knows, then exit with code 0 if they agree.
     #[arg(id = "check", long = "check")]
     check: bool,
-    /// A Prometheus of yours that a sidecar is put next to.
+    /// URL of a Prometheus of yours to add to the fleet, with a sidecar.
     #[arg(id = "prometheus.url", long = "prometheus.url", value_name = "URL")]
     prometheus_url: Option<String>,
-    /// Where the querier answers HTTP.
+    /// Address on which the querier serves HTTP.
     #[arg(id = "http-address", long = "http-address", default_value = "127.0.0.1:10902", value_name = "ADDRESS")]
     http_address: String,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use crate::cli::kingpin::Foreign;
 use crate::cli::values::{duration, label, labels, split_commas};
 use crate::process::{self, Context, Offer};
 
-/// Flags of `thanos query` that we accept and do not act on.
+/// Flags of `thanos query` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("grpc-client-tls-min-version"),
     Foreign::value("grpc-compression"),
@@ -56,7 +56,7 @@ const DELAYED_NAME_REMOVAL: &str = "promql-delayed-name-removal";
 /// What `--enable-feature` knows; names are those of Prometheus.
 const FEATURES: [&str; 4] = [EXPERIMENTAL_FUNCTIONS, EXTENDED_RANGE_SELECTORS, FILL_MODIFIERS, DELAYED_NAME_REMOVAL];
 
-/// Answers PromQL over many sidecars, store gateways and queriers.
+/// Answers PromQL queries over many sidecars, store gateways and queriers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -80,47 +80,47 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Endpoints")]
 struct EndpointArgs {
-    /// A sidecar, store gateway or querier to ask: host:port, or a name to look up: dns+host:port (A and AAAA
+    /// A sidecar, store gateway or querier to query: host:port, or a name to look up: dns+host:port (A and AAAA
     /// records), dnssrv+_grpc._tcp.name (SRV records), dnssrvnoa+name, dnsdualstack+host:port. Repeatable.
     #[arg(id = "endpoint", long = "endpoint", value_name = "ENDPOINT")]
     endpoint: Vec<String>,
-    /// Asked even while it does not answer, so that its absence is never silent. Repeatable.
+    /// An endpoint that is queried even while it is down, so that its absence is never silent. Repeatable.
     #[arg(id = "endpoint-strict", long = "endpoint-strict", value_name = "ENDPOINT")]
     endpoint_strict: Vec<String>,
-    /// One name in front of several equal servers, of which any may answer. Repeatable.
+    /// One name for several equivalent servers, any of which may answer. Repeatable.
     #[arg(id = "endpoint-group", long = "endpoint-group", value_name = "ENDPOINT")]
     endpoint_group: Vec<String>,
-    /// A group that is asked even while it does not answer. Repeatable.
+    /// A group that is queried even while it is down. Repeatable.
     #[arg(id = "endpoint-group-strict", long = "endpoint-group-strict", value_name = "ENDPOINT")]
     endpoint_group_strict: Vec<String>,
     /// Endpoints as YAML: `endpoints: [{address: …, strict: …, group: …, client_config: {tls_config: …}}]`.
     #[arg(id = "endpoint.sd-config", long = "endpoint.sd-config", value_name = "CONTENT")]
     sd_config: Option<String>,
-    /// A file with that YAML; read again while the process runs.
+    /// A file with that YAML, reread while the process runs.
     #[arg(id = "endpoint.sd-config-file", long = "endpoint.sd-config-file", value_name = "FILE")]
     sd_config_file: Option<String>,
-    /// How often that file is read again.
+    /// How often that file is reread.
     #[arg(id = "endpoint.sd-config-reload-interval", long = "endpoint.sd-config-reload-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     sd_config_reload: Duration,
-    /// Files in the format of Prometheus' file discovery; the last part may hold a *. Repeatable.
+    /// Files in the format of Prometheus' file discovery; the file name may contain a *. Repeatable.
     #[arg(id = "store.sd-files", long = "store.sd-files", value_name = "FILE")]
     sd_files: Vec<PathBuf>,
-    /// How often those files are read again.
+    /// How often those files are reread.
     #[arg(id = "store.sd-interval", long = "store.sd-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     sd_interval: Duration,
     /// How often names are looked up again.
     #[arg(id = "store.sd-dns-interval", long = "store.sd-dns-interval", default_value = "30s", value_name = "DURATION", value_parser = duration)]
     dns_interval: Duration,
-    /// How long an endpoint that stopped answering stays known; until then answers warn that its data is missing.
+    /// How long an endpoint that stopped responding is remembered; until then, answers warn that its data is missing.
     #[arg(id = "store.unhealthy-timeout", long = "store.unhealthy-timeout", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     unhealthy_timeout: Duration,
     /// How long an endpoint may take to describe itself, and how often it is asked.
     #[arg(id = "endpoint.info-timeout", long = "endpoint.info-timeout", default_value = "5s", value_name = "DURATION", value_parser = duration, hide = true)]
     info_timeout: Duration,
-    /// An endpoint that sends nothing for this long is left out of the answer; 0 waits as long as the query may take.
+    /// An endpoint that sends nothing for this long is left out of the answer; 0 waits until the query times out.
     #[arg(id = "store.response-timeout", long = "store.response-timeout", default_value = "0ms", value_name = "DURATION", value_parser = duration)]
     response_timeout: Duration,
-    /// A label this querier adds to what it says of itself, as name="value". Repeatable.
+    /// A label that this querier adds when it describes itself, as name="value". Repeatable.
     #[arg(id = "selector-label", long = "selector-label", value_name = "LABEL", value_parser = label)]
     selector_label: Vec<(String, String)>,
 }
@@ -128,40 +128,40 @@ struct EndpointArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     next_help_heading = "Replicas, limits and time",
-    mut_arg("store.limits.request-series", |arg| arg.help("Series one selector of a query may bring; 0 for no limit")),
+    mut_arg("store.limits.request-series", |arg| arg.help("Maximum series per selector of a query; 0 for no limit")),
     mut_arg("store.limits.request-samples", |arg| {
-        arg.help("Samples one selector of a query may bring, counted as 120 per chunk; 0 for no limit")
+        arg.help("Maximum samples per selector of a query, counted as 120 per chunk; 0 for no limit")
     })
 )]
 struct EvaluationArgs {
-    /// A label by which replicas of one series differ, and along which they are merged. Repeatable, or with commas.
+    /// A label in which replicas differ and along which they are merged. Repeatable, or separated by commas.
     #[arg(id = "query.replica-label", long = "query.replica-label", value_name = "LABEL")]
     replica_label: Vec<String>,
-    /// How replicas are merged: penalty takes one and switches at gaps, chain interleaves all samples.
+    /// How replicas are merged: penalty uses one and switches at gaps, chain interleaves all samples.
     #[arg(id = "deduplication.func", long = "deduplication.func", default_value = "penalty", value_name = "FUNCTION")]
     dedup: String,
-    /// Longest time a query may take.
+    /// Maximum time a query may take.
     #[arg(id = "query.timeout", long = "query.timeout", default_value = "2m", value_name = "DURATION", value_parser = duration)]
     timeout: Duration,
-    /// Queries evaluated at once; more wait.
+    /// Maximum number of queries evaluated at once; others wait.
     #[arg(id = "query.max-concurrent", long = "query.max-concurrent", default_value_t = 20, value_name = "N")]
     max_concurrent: usize,
-    /// Samples one query may hold at once, as Prometheus counts them; 0 for no limit.
+    /// Maximum number of samples a query may hold at once, as Prometheus counts them; 0 for no limit.
     #[arg(id = "query.max-samples", long = "query.max-samples", default_value_t = 50_000_000, value_name = "N")]
     max_samples: u64,
     #[command(flatten)]
     request: RequestLimitArgs,
-    /// How far back the last sample of a series counts.
+    /// How long the last sample of a series remains current.
     #[arg(id = "query.lookback-delta", long = "query.lookback-delta", default_value = "5m", value_name = "DURATION", value_parser = duration)]
     lookback: Duration,
-    /// Look back over whole windows where downsampled data is read.
+    /// Look back over whole windows when downsampled data is read.
     #[arg(id = "query.dynamic-lookback-delta", long = "query.dynamic-lookback-delta", default_value_t = true, action = clap::ArgAction::Set, hide = true)]
     dynamic_lookback: bool,
-    /// Features of Prometheus to enable, with commas: promql-experimental-functions, promql-extended-range-selectors
+    /// Features of Prometheus to enable, separated by commas: promql-experimental-functions, promql-extended-range-selectors
     /// (anchored, smoothed), promql-binop-fill-modifiers, promql-delayed-name-removal.
     #[arg(id = "enable-feature", long = "enable-feature", value_name = "FEATURE")]
     enable_feature: Vec<String>,
-    /// Let queries call xrate, xincrease and xdelta: rates that begin at the last sample before their range.
+    /// Enable xrate, xincrease and xdelta, which start at the last sample before their range.
     #[arg(id = "query.enable-x-functions", long = "query.enable-x-functions")]
     extended_rate_functions: bool,
 }
@@ -169,22 +169,22 @@ struct EvaluationArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What requests mean that do not say")]
 struct DefaultArgs {
-    /// Answer with what can be had, and warn, when an endpoint fails; otherwise fail.
+    /// When an endpoint fails, return the data that is available, with a warning; otherwise the query fails.
     #[arg(id = "query.partial-response", long = "query.partial-response", default_value_t = true, action = clap::ArgAction::Set)]
     partial_response: bool,
-    /// Let range queries read downsampled data with windows up to a fifth of their step.
+    /// Let range queries read downsampled data with windows of up to a fifth of their step.
     #[arg(id = "query.auto-downsampling", long = "query.auto-downsampling")]
     auto_downsampling: bool,
-    /// Longest windows of downsampled data that instant queries read.
+    /// Maximum window of downsampled data that instant queries read.
     #[arg(id = "query.instant.default.max_source_resolution", long = "query.instant.default.max_source_resolution", default_value = "0s", value_name = "DURATION", value_parser = duration, hide = true)]
     instant_resolution: Duration,
-    /// Step of subqueries that name none.
+    /// Step of subqueries that do not specify one.
     #[arg(id = "query.default-evaluation-interval", long = "query.default-evaluation-interval", default_value = "1m", value_name = "DURATION", value_parser = duration)]
     default_evaluation_interval: Duration,
-    /// Smallest step of range queries that name none.
+    /// Minimum step of range queries that do not specify one.
     #[arg(id = "query.default-step", long = "query.default-step", default_value = "1s", value_name = "DURATION", value_parser = duration)]
     default_step: Duration,
-    /// How far back label and series calls look; 0 for everything.
+    /// How far back requests for labels and series look by default; 0 for everything.
     #[arg(id = "query.metadata.default-time-range", long = "query.metadata.default-time-range", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     metadata_range: Duration,
 }
@@ -192,13 +192,13 @@ struct DefaultArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "TLS towards endpoints")]
 struct ClientArgs {
-    /// Speak TLS with endpoints.
+    /// Use TLS for connections to endpoints.
     #[arg(id = "grpc-client-tls-secure", long = "grpc-client-tls-secure")]
     secure: bool,
-    /// Take any certificate. Only for tests.
+    /// Accept any certificate. For tests only.
     #[arg(id = "grpc-client-tls-skip-verify", long = "grpc-client-tls-skip-verify")]
     skip_verify: bool,
-    /// Certificate to show to endpoints.
+    /// Certificate to present to endpoints.
     #[arg(
         id = "grpc-client-tls-cert",
         long = "grpc-client-tls-cert",
@@ -225,7 +225,7 @@ struct ClientArgs {
         hide_default_value = true
     )]
     ca: String,
-    /// The name endpoints' certificates must have, where it is not their host's.
+    /// The name that endpoints' certificates must have, if it differs from their host name.
     #[arg(
         id = "grpc-client-server-name",
         long = "grpc-client-server-name",
@@ -239,7 +239,7 @@ struct ClientArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Web")]
 struct WebArgs {
-    /// Path under which everything is served; that of --web.external-prefix if not given.
+    /// Path under which everything is served; by default that of --web.external-prefix.
     #[arg(
         id = "web.route-prefix",
         long = "web.route-prefix",
@@ -257,7 +257,7 @@ struct WebArgs {
         hide_default_value = true
     )]
     external_prefix: String,
-    /// Let only pages of the same origin ask.
+    /// Accept requests from web pages of the same origin only.
     #[arg(id = "web.disable-cors", long = "web.disable-cors")]
     disable_cors: bool,
 }

@@ -15,10 +15,10 @@ use crate::cli::kingpin::Foreign;
 use crate::cli::values::{TimeOrOffset, duration};
 use crate::process::{Context, store_offer};
 
-/// Flags of `thanos sidecar` that we accept and do not act on.
+/// Flags of `thanos sidecar` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[Foreign::value("reloader.process-name")];
 
-/// Serves the recent data of one Prometheus, and ships its finished blocks to a bucket.
+/// Serves the recent data of a Prometheus and uploads its finished blocks to a bucket.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -42,19 +42,19 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Prometheus")]
 struct PrometheusArgs {
-    /// Where Prometheus answers HTTP, with its path prefix if it has one.
+    /// URL of Prometheus, with its path prefix if it has one.
     #[arg(id = "prometheus.url", long = "prometheus.url", default_value = "http://localhost:9090", value_name = "URL")]
     url: String,
-    /// How to authenticate to it and which certificates to trust, as YAML.
+    /// How to authenticate to Prometheus and which certificates to trust, as YAML.
     #[arg(id = "prometheus.http-client", long = "prometheus.http-client", value_name = "CONTENT")]
     http_client: Option<String>,
     /// A file with that YAML.
     #[arg(id = "prometheus.http-client-file", long = "prometheus.http-client-file", value_name = "FILE")]
     http_client_file: Option<String>,
-    /// How long to wait for it to come up before giving up.
+    /// How long to wait for Prometheus to become ready before giving up.
     #[arg(id = "prometheus.ready_timeout", long = "prometheus.ready_timeout", default_value = "10m", value_name = "DURATION", value_parser = duration)]
     ready_timeout: Duration,
-    /// How often its external labels are read.
+    /// How often the external labels of Prometheus are read.
     #[arg(id = "prometheus.get_config_interval", long = "prometheus.get_config_interval", default_value = "30s", value_name = "DURATION", value_parser = duration)]
     get_config_interval: Duration,
     /// How long reading them may take.
@@ -68,10 +68,10 @@ struct ShipperArgs {
     /// Prometheus' data folder.
     #[arg(id = "tsdb.path", long = "tsdb.path", default_value = "./data", value_name = "FOLDER")]
     tsdb_path: PathBuf,
-    /// Also ship blocks that Prometheus compacted, such as those from before there was a sidecar.
+    /// Also upload blocks that Prometheus compacted, such as those from before the sidecar was added.
     #[arg(id = "shipper.upload-compacted", long = "shipper.upload-compacted")]
     upload_compacted: bool,
-    /// Files of a block uploaded at a time; 0 for one.
+    /// Number of files of a block uploaded at a time; 0 means one.
     #[arg(
         id = "shipper.upload-concurrency",
         long = "shipper.upload-concurrency",
@@ -79,7 +79,7 @@ struct ShipperArgs {
         value_name = "N"
     )]
     upload_concurrency: usize,
-    /// Name of the file in the data folder that says what was shipped; Prometheus may read it.
+    /// Name of the file in the data folder that records what was uploaded; Prometheus can be told to read it.
     #[arg(
         id = "shipper.meta-file-name",
         long = "shipper.meta-file-name",
@@ -87,13 +87,13 @@ struct ShipperArgs {
         value_name = "NAME"
     )]
     meta_file_name: String,
-    /// Ship although Prometheus compacts its blocks itself.
+    /// Upload blocks even though Prometheus compacts its blocks itself.
     #[arg(id = "shipper.ignore-unequal-block-size", long = "shipper.ignore-unequal-block-size", hide = true)]
     ignore_unequal_block_size: bool,
-    /// Ship newer blocks although an older one failed.
+    /// Upload newer blocks even though an older one failed.
     #[arg(id = "shipper.allow-out-of-order-uploads", long = "shipper.allow-out-of-order-uploads", hide = true)]
     allow_out_of_order_uploads: bool,
-    /// Pass over blocks whose description cannot be read.
+    /// Skip blocks whose meta.json cannot be read.
     #[arg(id = "shipper.skip-corrupted-blocks", long = "shipper.skip-corrupted-blocks", hide = true)]
     skip_corrupted_blocks: bool,
 }
@@ -101,7 +101,7 @@ struct ShipperArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Reloading Prometheus")]
 struct ReloaderArgs {
-    /// Prometheus' configuration, watched; Prometheus is asked to reload when it changes.
+    /// Prometheus' configuration file to watch; Prometheus is told to reload when it changes.
     #[arg(
         id = "reloader.config-file",
         long = "reloader.config-file",
@@ -110,7 +110,7 @@ struct ReloaderArgs {
         hide_default_value = true
     )]
     config_file: String,
-    /// Where the configuration is written with $(NAME) replaced by variables of the environment.
+    /// Where to write the configuration with $(NAME) replaced by environment variables.
     #[arg(
         id = "reloader.config-envsubst-file",
         long = "reloader.config-envsubst-file",
@@ -119,16 +119,16 @@ struct ReloaderArgs {
         hide_default_value = true
     )]
     output_file: String,
-    /// A folder of rule files, watched. Repeatable.
+    /// A folder of rule files to watch. Repeatable.
     #[arg(id = "reloader.rule-dir", long = "reloader.rule-dir", value_name = "FOLDER")]
     rule_dir: Vec<PathBuf>,
-    /// How often files are looked at; 0 looks once.
+    /// How often the files are checked; 0 checks once.
     #[arg(id = "reloader.watch-interval", long = "reloader.watch-interval", default_value = "3m", value_name = "DURATION", value_parser = duration)]
     watch_interval: Duration,
-    /// The pause before a reload that failed is tried again.
+    /// How long to wait before retrying a failed reload.
     #[arg(id = "reloader.retry-interval", long = "reloader.retry-interval", default_value = "5s", value_name = "DURATION", value_parser = duration)]
     retry_interval: Duration,
-    /// How Prometheus is asked to reload: http.
+    /// How Prometheus is told to reload: http.
     #[arg(id = "reloader.method", long = "reloader.method", default_value = "http", value_name = "METHOD")]
     method: String,
 }
@@ -156,7 +156,7 @@ impl ReloaderArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Serving data")]
 struct ServingArgs {
-    /// Serve nothing older: a time, or an offset from now such as -2h.
+    /// Serve no older data than this: a time, or an offset from now such as -2h.
     #[arg(
         id = "min-time",
         long = "min-time",

@@ -11,7 +11,7 @@ use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, TimeOrOffset, duration};
 use crate::process::{Context, store_offer};
 
-/// Flags of `thanos store` that we accept and do not act on.
+/// Flags of `thanos store` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::switch("cache-index-header"),
     Foreign::value("index-cache.config"),
@@ -65,20 +65,20 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(
     next_help_heading = "Which blocks",
-    mut_arg("min-time", |arg| arg.help("Serve nothing older: a time, or an offset from now such as -6w")),
-    mut_arg("max-time", |arg| arg.help("Serve nothing newer"))
+    mut_arg("min-time", |arg| arg.help("Serve no older data than this: a time, or an offset from now such as -6w")),
+    mut_arg("max-time", |arg| arg.help("Serve no newer data than this"))
 )]
 struct BlockArgs {
-    /// Where descriptions of blocks are cached over restarts.
+    /// Where meta.json files are cached across restarts.
     #[arg(id = "data-dir", long = "data-dir", default_value = "./data", value_name = "FOLDER")]
     data_dir: String,
     /// How often the bucket is listed.
     #[arg(id = "sync-block-duration", long = "sync-block-duration", default_value = "15m", value_name = "DURATION", value_parser = duration)]
     sync_interval: Duration,
-    /// Blocks opened at a time.
+    /// Number of blocks opened at a time.
     #[arg(id = "block-sync-concurrency", long = "block-sync-concurrency", default_value_t = 20, value_name = "N")]
     open_concurrency: usize,
-    /// Descriptions of blocks fetched at a time.
+    /// Number of meta.json files fetched at a time.
     #[arg(
         id = "block-meta-fetch-concurrency",
         long = "block-meta-fetch-concurrency",
@@ -88,10 +88,10 @@ struct BlockArgs {
     meta_concurrency: usize,
     #[command(flatten)]
     time: TimeArgs,
-    /// How old a block must be before it is served.
+    /// Minimum age of a block before it is served.
     #[arg(id = "consistency-delay", long = "consistency-delay", default_value = "0s", value_name = "DURATION", value_parser = duration)]
     consistency_delay: Duration,
-    /// How long blocks marked for deletion are still served.
+    /// How long blocks that are marked for deletion continue to be served.
     #[arg(id = "ignore-deletion-marks-delay", long = "ignore-deletion-marks-delay", default_value = "24h", value_name = "DURATION", value_parser = duration)]
     ignore_deletion_marks_delay: Duration,
 }
@@ -99,10 +99,10 @@ struct BlockArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// Memory for indices and footers of blocks.
+    /// Memory for index headers and Parquet footers of blocks.
     #[arg(id = "index-cache-size", long = "index-cache-size", default_value = "250MB", value_name = "SIZE")]
     index_cache_size: ByteSize,
-    /// Requests answered at a time; more wait.
+    /// Maximum number of requests answered at a time; others wait.
     #[arg(
         id = "store.grpc.series-max-concurrency",
         long = "store.grpc.series-max-concurrency",
@@ -112,7 +112,7 @@ struct LimitArgs {
     series_max_concurrency: usize,
     #[command(flatten)]
     request: RequestLimitArgs,
-    /// Bytes one request may fetch from the bucket; 0 for no limit.
+    /// Maximum bytes a request may fetch from the bucket; 0 for no limit.
     #[arg(
         id = "store.grpc.downloaded-bytes-limit",
         long = "store.grpc.downloaded-bytes-limit",

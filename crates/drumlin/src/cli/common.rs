@@ -29,14 +29,14 @@ pub(crate) const FOREIGN_GRPC: &[Foreign] =
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logs and memory")]
 pub(crate) struct ProcessArgs {
-    /// Least severe level that is logged: debug, info, warn or error.
+    /// Minimum level of log messages: debug, info, warn or error.
     #[arg(id = "log.level", long = "log.level", default_value = "info", value_name = "LEVEL")]
     log_level: String,
-    /// How log lines look: logfmt or json.
+    /// Format of log lines: logfmt or json.
     #[arg(id = "log.format", long = "log.format", default_value = "logfmt", value_name = "FORMAT")]
     log_format: String,
-    /// Memory that queries and caches may use together, such as 4GB; three quarters of what the container or the
-    /// machine has, if not given.
+    /// Memory that queries and caches may use together, such as 4GB; by default three quarters of the container's limit
+    /// or of the machine's memory.
     #[arg(id = "memory-budget", long = "memory-budget", value_name = "SIZE")]
     memory_budget: Option<ByteSize>,
 }
@@ -54,10 +54,10 @@ impl ProcessArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "HTTP server")]
 pub(crate) struct HttpArgs {
-    /// Where to serve the HTTP API, health and metrics; port 0 takes any free port and logs it.
+    /// Address of the HTTP API, health and metrics; port 0 picks a free port and logs it.
     #[arg(id = "http-address", long = "http-address", default_value = "0.0.0.0:10902", value_name = "ADDRESS")]
     address: String,
-    /// How long requests under way may take once the process is told to stop.
+    /// How long to let running requests finish when the process is told to stop.
     #[arg(id = "http-grace-period", long = "http-grace-period", default_value = "2m", value_name = "DURATION", value_parser = duration)]
     grace: Duration,
     /// Web configuration file with TLS settings, in the format of Prometheus' exporter toolkit.
@@ -80,13 +80,13 @@ impl HttpArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "gRPC server")]
 pub(crate) struct GrpcArgs {
-    /// Where to serve StoreAPI, for queriers.
+    /// Address on which StoreAPI is served to queriers.
     #[arg(id = "grpc-address", long = "grpc-address", default_value = "0.0.0.0:10901", value_name = "ADDRESS")]
     address: String,
-    /// How long streams under way may take once the process is told to stop.
+    /// How long to let running streams finish when the process is told to stop.
     #[arg(id = "grpc-grace-period", long = "grpc-grace-period", default_value = "2m", value_name = "DURATION", value_parser = duration)]
     grace: Duration,
-    /// Certificate to serve with, in PEM; read again when it changes.
+    /// Server certificate, in PEM; reloaded when it changes.
     #[arg(
         id = "grpc-server-tls-cert",
         long = "grpc-server-tls-cert",
@@ -95,7 +95,7 @@ pub(crate) struct GrpcArgs {
         hide_default_value = true
     )]
     cert: String,
-    /// Key of the certificate.
+    /// Private key of the certificate.
     #[arg(
         id = "grpc-server-tls-key",
         long = "grpc-server-tls-key",
@@ -104,7 +104,7 @@ pub(crate) struct GrpcArgs {
         hide_default_value = true
     )]
     key: String,
-    /// Only clients with a certificate signed by this one are served.
+    /// Accept only clients with a certificate signed by this CA.
     #[arg(
         id = "grpc-server-tls-client-ca",
         long = "grpc-server-tls-client-ca",
@@ -113,7 +113,7 @@ pub(crate) struct GrpcArgs {
         hide_default_value = true
     )]
     client_ca: String,
-    /// Oldest version of TLS that is spoken: 1.2 or 1.3.
+    /// Minimum TLS version: 1.2 or 1.3.
     #[arg(
         id = "grpc-server-tls-min-version",
         long = "grpc-server-tls-min-version",
@@ -121,7 +121,7 @@ pub(crate) struct GrpcArgs {
         value_name = "VERSION"
     )]
     min_version: String,
-    /// Connections are closed after this time, so that clients spread anew.
+    /// Close connections after this time, so that clients spread over servers again.
     #[arg(id = "grpc-server-max-connection-age", long = "grpc-server-max-connection-age", default_value = "60m", value_name = "DURATION", value_parser = duration)]
     max_connection_age: Duration,
 }
@@ -175,7 +175,7 @@ pub(crate) struct TimeArgs {
 /// What one request to StoreAPI may take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RequestLimitArgs {
-    /// Series one request may bring; 0 for no limit.
+    /// Maximum series per request; 0 for no limit.
     #[arg(
         id = "store.limits.request-series",
         long = "store.limits.request-series",
@@ -183,7 +183,7 @@ pub(crate) struct RequestLimitArgs {
         value_name = "N"
     )]
     series: u64,
-    /// Samples one request may bring, counted as 120 per chunk; 0 for no limit.
+    /// Maximum samples per request, counted as 120 per chunk; 0 for no limit.
     #[arg(
         id = "store.limits.request-samples",
         long = "store.limits.request-samples",
