@@ -64,9 +64,11 @@ pub fn gather_files(dir: &Path) -> Result<Vec<File>> {
 pub async fn delete_block(bucket: &Bucket, location: &BlockLocation) -> Result<()> {
     bucket.delete(&location.meta()).await?;
     let mark = location.file(DeletionMark::FILE);
-    let objects: Vec<_> = bucket.list(Some(location.dir())).map_ok(|object| object.location).try_collect().await?;
-    futures::stream::iter(objects.iter().filter(|path| **path != mark))
-        .map(|path| bucket.delete(path))
+    let objects = bucket.list(Some(location.dir())).map_ok(|object| object.location);
+    let mut objects: Vec<_> = objects.try_collect().await?;
+    objects.retain(|path| *path != mark);
+    futures::stream::iter(objects)
+        .map(|path| async move { bucket.delete(&path).await })
         .buffer_unordered(8)
         .try_collect::<Vec<()>>()
         .await?;

@@ -6,15 +6,20 @@ mod compacting;
 mod downsampling;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
 use block::Bucket;
 use block::SyncMetrics;
 use block::sync::{
     ConsistencyDelay, Deduplicate, FetcherSettings, MetaFetcher, RelabelFilter, RemoveReplicaLabels, Synced,
     TimePartition,
 };
+use futures::FutureExt;
 use model::Clock;
 use prometheus::Registry;
+use serve::{Component, Served};
+use tokio::sync::watch;
 use tsdb::meta::BlockMeta;
 
 use crate::changes::Changes;
@@ -42,6 +47,7 @@ pub struct Compactor {
     metrics: Metrics,
     marks: MarkWriter,
     changes: Changes,
+    registry: Registry,
     on_event: Arc<dyn Fn(&Event) + Send + Sync>,
 }
 
@@ -63,6 +69,7 @@ impl Compactor {
             clock,
             metrics,
             changes,
+            registry: registry.clone(),
             on_event: Arc::new(|_| {}),
         })
     }
@@ -105,14 +112,31 @@ impl Compactor {
         Ok(())
     }
 
-    /// Runs again and again until the future is dropped; a failed iteration is logged and tried again.
-    pub async fn run(&self) {
+    /// The work as the settings want it: once, or again and again. Always ready, and without an API of its own.
+    pub fn into_component(self) -> Component {
+        let (ready_sender, ready) = watch::channel(true);
+        let served = Served { routes: Router::new(), services: None, registry: self.registry.clone(), ready };
+        let run = async move {
+            // before the first write depends on it
+            self.bucket.probe_create_only().await;
+            match self.settings.wait {
+                Some(pause) => self.repeat(pause).await,
+                None => self.run_once().await?,
+            }
+            drop(ready_sender);
+            Ok(())
+        };
+        Component { served, run: run.boxed() }
+    }
+
+    /// Goes on until the future is dropped; a failed iteration is logged and tried again.
+    async fn repeat(&self, pause: Duration) {
         loop {
             if let Err(e) = self.run_once().await {
                 self.metrics.retries.inc();
                 tracing::error!(error = %e, "the iteration is incomplete, the next one goes on");
             }
-            self.clock.sleep(self.settings.wait_interval).await;
+            self.clock.sleep(pause).await;
         }
     }
 

@@ -9,7 +9,7 @@ use block::LoadedTombstones;
 use block::reader::{BlockReader, BlockSeries, HeaderCache, ReaderSettings};
 use block::sync::SyncedBlock;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use merge::{ChunkContent, Dedup, KWay, SeriesChunk, Step, merge_vertically};
 use model::{BlockId, Labels};
 use tsdb::chunk;
@@ -69,7 +69,7 @@ impl Input {
     pub(crate) async fn open_all(bucket: &Bucket, blocks: &[SyncedBlock]) -> Result<Vec<Input>> {
         /// Files of tombstones fetched at a time.
         const PARALLEL: usize = 16;
-        let opened = blocks.iter().map(|block| Input::open(bucket, block));
+        let opened: Vec<_> = blocks.iter().map(|block| Input::open(bucket, block).boxed()).collect();
         futures::stream::iter(opened).buffered(PARALLEL).try_collect().await
     }
 

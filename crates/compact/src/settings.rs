@@ -68,8 +68,8 @@ pub struct Settings {
     pub meta_fetch_concurrency: usize,
     /// Bytes of index beyond which blocks are not merged further.
     pub max_index_size: u64,
-    /// The pause between iterations when it keeps running.
-    pub wait_interval: Duration,
+    /// The pause between iterations; `None`: one iteration, and the work is done.
+    pub wait: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -92,7 +92,7 @@ impl Default for Settings {
             downsample_workers: 2,
             meta_fetch_concurrency: 32,
             max_index_size: 64 << 30,
-            wait_interval: HOUR / 12,
+            wait: None,
         }
     }
 }

@@ -5,17 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use block::Bucket;
 use model::{Budget, Clock, Labels};
-use prometheus::Registry;
 use query::{EndpointSettings, EndpointSpec, Querier};
 use serve::{Component, GrpcSettings, HttpSettings, Server};
-use storeapi::info::{Capabilities, InfoService};
-use storeapi::server::StoreService;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::service::Routes;
 
 use crate::Settings;
 
@@ -75,15 +69,15 @@ fn listeners(http_address: &str) -> serve::Settings {
     }
 }
 
-async fn start(
-    settings: serve::Settings,
-    component: Component,
-    work: impl Future<Output = ()> + Send + 'static,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Process> {
-    let mut ready = component.ready.clone();
-    let server = Server::start(settings, component, Arc::clone(clock)).await?;
-    let work = tokio::spawn(work);
+async fn start(settings: serve::Settings, component: Component, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
+    let Component { served, run } = component;
+    let mut ready = served.ready.clone();
+    let server = Server::start(settings, served, Arc::clone(clock)).await?;
+    let work = tokio::spawn(async move {
+        if let Err(error) = run.await {
+            tracing::error!(%error, "a component of the demo ended");
+        }
+    });
     let became_ready = async { ready.wait_for(|ready| *ready).await.map(|_| ()) };
     tokio::time::timeout(READY_WITHIN, became_ready)
         .await
@@ -92,38 +86,23 @@ async fn start(
     Ok(Process { server, work })
 }
 
-/// A component that speaks StoreAPI and nothing else.
-fn store_component(services: Routes, ready: watch::Receiver<bool>, registry: Registry) -> Component {
-    Component { routes: Router::new(), services: Some(services), descriptors: Querier::descriptors(), registry, ready }
-}
-
 async fn gateway(settings: &Settings, bucket: &Bucket, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
     let registry = serve::registry(&settings.build)?;
     let gateway = store::Gateway::new(store::Settings::default(), bucket.clone(), &registry, Arc::clone(clock))?;
-    let component = store_component(gateway.services(), gateway.ready(), registry);
-    start(listeners(ANY_PORT), component, gateway.run(), clock).await
+    start(listeners(ANY_PORT), gateway.into_component(), clock).await
 }
 
 /// Beside the user's Prometheus; it ships nothing, because the bucket is not the user's.
 async fn sidecar(settings: &Settings, url: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
-    let registry = serve::registry(&settings.build)?;
     let parts = sidecar::Parts {
         clock: Arc::clone(clock),
         budget: Budget::unlimited(),
-        registry: registry.clone(),
+        registry: serve::registry(&settings.build)?,
         bucket: None,
     };
     let sidecar_settings = sidecar::Settings { prometheus_url: url.to_owned(), ..sidecar::Settings::default() };
     let sidecar = sidecar::Sidecar::new(sidecar_settings, parts)?;
-    let run = sidecar.run;
-    let work = async move {
-        if let Err(error) = run.await {
-            tracing::error!(%error, "the sidecar ended");
-        }
-    };
-    let info = InfoService::serve(Arc::clone(&sidecar.store), Capabilities::default());
-    let services = Routes::new(StoreService::serve(sidecar.store)).add_service(info);
-    start(listeners(ANY_PORT), store_component(services, sidecar.ready, registry), work, clock).await
+    start(listeners(ANY_PORT), sidecar.into_component(), clock).await
 }
 
 async fn querier(settings: &Settings, endpoints: Vec<String>, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
@@ -143,12 +122,5 @@ async fn querier(settings: &Settings, endpoints: Vec<String>, clock: &Arc<dyn Cl
         ..query::Settings::default()
     };
     let querier = Querier::new(querier_settings, &registry, Arc::clone(clock))?;
-    let component = Component {
-        routes: querier.routes(),
-        services: Some(querier.services()),
-        descriptors: Querier::descriptors(),
-        registry,
-        ready: querier.ready(),
-    };
-    start(listeners(&settings.http_address), component, querier.run(), clock).await
+    start(listeners(&settings.http_address), querier.into_component(), clock).await
 }

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use axum::Router;
 use compact::{Compactor, Dedup, DownsampleFormat, Retention, Settings};
 use model::{TimeRange, TimestampMs};
-use tokio::sync::watch;
 
 use crate::bucket::{BucketArgs, SelectorArgs};
 use crate::cli::common::{HttpArgs, ProcessArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, duration, split_commas};
-use crate::process::{Context, Ended, Offer};
+use crate::process::{Context, Ended};
 
 /// Flags of `thanos compact` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -177,7 +175,7 @@ impl Args {
             downsample_workers: std::thread::available_parallelism().map_or(1, usize::from),
             meta_fetch_concurrency: self.work.meta_fetch_concurrency,
             max_index_size: self.work.max_index_size.0,
-            wait_interval: self.work.wait_interval,
+            wait: self.work.wait.then_some(self.work.wait_interval),
         })
     }
 }
@@ -185,23 +183,9 @@ impl Args {
 pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
     let settings = args.settings(context.clock.now())?;
     let bucket = args.bucket.require(&context)?;
-    let probed = bucket.clone();
     let compactor = Compactor::new(bucket, settings, context.clock.clone(), &context.registry)?;
-    let (ready, readiness) = watch::channel(true);
-    let offer = Offer { routes: Router::new(), services: None, descriptors: Vec::new(), ready: readiness };
     let listeners = serve::Settings { http: args.http.settings(), grpc: None };
-    let work = async {
-        // before the first write depends on it
-        probed.probe_create_only().await;
-        if args.work.wait {
-            compactor.run().await;
-        } else {
-            compactor.run_once().await?;
-        }
-        drop(ready);
-        Ok(())
-    };
-    match context.serve(listeners, offer, work).await? {
+    match context.serve(listeners, compactor.into_component()).await? {
         Ended::Stopped if !args.work.wait => {
             bail!("stopped before all was done; the next run goes on where this one was")
         }

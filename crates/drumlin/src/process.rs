@@ -5,16 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use axum::Router;
 use model::{Clock, SystemClock};
 use prometheus::Registry;
-use query::Querier;
 use serve::{BuildInfo, Component, Server, Shutdown};
-use storeapi::Store;
-use storeapi::info::{Capabilities, InfoService};
-use storeapi::server::StoreService;
-use tokio::sync::watch;
-use tonic::service::Routes;
 
 /// What a subcommand gets to work with.
 pub(crate) struct Context {
@@ -75,25 +68,6 @@ impl Start {
     }
 }
 
-/// What a component offers, in the types that `serve` takes.
-pub(crate) struct Offer {
-    pub(crate) routes: Router,
-    pub(crate) services: Option<Routes>,
-    pub(crate) descriptors: Vec<&'static [u8]>,
-    pub(crate) ready: watch::Receiver<bool>,
-}
-
-/// The offer of a component that speaks StoreAPI and has no HTTP API of its own.
-pub(crate) fn store_offer(store: Arc<dyn Store>, ready: watch::Receiver<bool>) -> Offer {
-    let info = InfoService::serve(Arc::clone(&store), Capabilities::default());
-    Offer {
-        routes: Router::new(),
-        services: Some(Routes::new(StoreService::serve(store)).add_service(info)),
-        descriptors: Querier::descriptors(),
-        ready,
-    }
-}
-
 /// Why a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -105,22 +79,11 @@ pub(crate) enum Ended {
 
 impl Context {
     /// Serves a component until its work ends or the process is told to stop, whichever is first.
-    pub(crate) async fn serve(
-        self,
-        settings: serve::Settings,
-        offer: Offer,
-        work: impl Future<Output = Result<()>>,
-    ) -> Result<Ended> {
-        let component = Component {
-            routes: offer.routes,
-            services: offer.services,
-            descriptors: offer.descriptors,
-            registry: self.registry,
-            ready: offer.ready,
-        };
-        let server = Server::start(settings, component, self.clock).await?;
+    pub(crate) async fn serve(self, settings: serve::Settings, component: Component) -> Result<Ended> {
+        let Component { served, run } = component;
+        let server = Server::start(settings, served, self.clock).await?;
         let ended = tokio::select! {
-            ended = work => ended.map(|()| Ended::Done),
+            ended = run => ended.map(|()| Ended::Done).map_err(anyhow::Error::from_boxed),
             () = self.shutdown.stopped() => Ok(Ended::Stopped),
         };
         server.stop().await;

@@ -11,7 +11,7 @@ use storeapi::client::TlsSettings;
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{duration, label, labels, split_commas};
-use crate::process::{self, Context, Offer};
+use crate::process::{self, Context};
 
 /// Flags of `thanos query` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -382,18 +382,8 @@ impl Args {
 pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
     let settings = args.settings(context.flags.clone())?;
     let querier = Querier::new(settings, &context.registry, context.clock.clone())?;
-    let offer = Offer {
-        routes: querier.routes(),
-        services: Some(querier.services()),
-        descriptors: Querier::descriptors(),
-        ready: querier.ready(),
-    };
     let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
-    let work = async {
-        querier.run().await;
-        Ok(())
-    };
-    context.serve(listeners, offer, work).await?;
+    context.serve(listeners, querier.into_component()).await?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::bucket::BucketArgs;
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, content, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{TimeOrOffset, duration};
-use crate::process::{Context, store_offer};
+use crate::process::Context;
 
 /// Flags of `thanos sidecar` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[Foreign::value("reloader.process-name")];
@@ -213,10 +213,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
         bucket: args.bucket.open(&context)?,
     };
     let sidecar = Sidecar::new(settings, parts)?;
-    let offer = store_offer(sidecar.store, sidecar.ready);
     let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
-    let work = async { Ok(sidecar.run.await?) };
-    context.serve(listeners, offer, work).await?;
+    context.serve(listeners, sidecar.into_component()).await?;
     Ok(())
 }
 

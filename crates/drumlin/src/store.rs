@@ -9,7 +9,7 @@ use crate::bucket::{BucketArgs, SelectorArgs};
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, TimeOrOffset, duration};
-use crate::process::{Context, store_offer};
+use crate::process::Context;
 
 /// Flags of `thanos store` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -159,13 +159,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
     let settings = args.settings()?;
     let bucket = args.bucket.require(&context)?;
     let gateway = Gateway::new(settings, bucket, &context.registry, context.clock.clone())?;
-    let offer = store_offer(gateway.store(), gateway.ready());
     let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
-    let work = async {
-        gateway.run().await;
-        Ok(())
-    };
-    context.serve(listeners, offer, work).await?;
+    context.serve(listeners, gateway.into_component()).await?;
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! The parts of a querier, put together.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,13 +8,12 @@ use engine::{Engine, EngineSettings};
 use futures::FutureExt;
 use model::Clock;
 use prometheus::Registry;
+use serve::{Component, Served};
 use storeapi::client::{ClientSettings, GrpcStore};
 use storeapi::fanout::{Fanout, FanoutSettings};
-use storeapi::info::{Capabilities, InfoService};
-use storeapi::server::StoreService;
+use storeapi::info::Capabilities;
 use storeapi::{Limited, Store};
 use tokio::sync::watch;
-use tonic::service::Routes;
 
 use crate::api::{self, Api, Evaluation};
 use crate::endpoints::{Connect, Discovery, EndpointSet, Lookup, Measured, SystemLookup, Timeouts};
@@ -26,8 +24,9 @@ use crate::{Result, Settings};
 /// A querier before it runs.
 pub struct Querier {
     routes: Router,
-    store: Arc<Fanout>,
-    limited: Arc<Limited>,
+    /// Everything behind the endpoints as one store.
+    store: Arc<dyn Store>,
+    registry: Registry,
     ready: watch::Sender<bool>,
     endpoints: Arc<EndpointSet>,
     discovery: Discovery,
@@ -81,73 +80,68 @@ impl Querier {
             budget: settings.budget.clone(),
         };
         let fanout = Fanout::new(Arc::clone(&endpoints) as _, fanout_settings, Arc::clone(&clock));
-        let limited = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
+        let store = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
         let gate = Gate::new(settings.max_concurrent, metrics.clone(), Arc::clone(&clock));
         let routes = api::router(Api {
             started: clock.now(),
             settings,
             evaluation: parts.evaluation,
-            fanout: fanout.clone(),
+            fanout,
             endpoints: Arc::clone(&endpoints),
             gate,
             metrics,
             clock: Arc::clone(&clock),
         });
-        let ready = watch::Sender::new(false);
-        Ok(Querier { routes, store: Arc::new(fanout), limited, ready, endpoints, discovery, clock })
+        let (registry, ready) = (registry.clone(), watch::Sender::new(false));
+        Ok(Querier { routes, store, registry, ready, endpoints, discovery, clock })
     }
 
-    /// The HTTP API.
-    pub fn routes(&self) -> Router {
-        self.routes.clone()
+    /// The HTTP API, and StoreAPI for queriers above this one. Ready once the first discovery is done and every endpoint
+    /// was asked.
+    pub fn into_component(self) -> Component {
+        let Querier { routes, store, registry, ready, endpoints, discovery, clock } = self;
+        let served = Served {
+            routes,
+            services: Some(storeapi::server::services(store, Capabilities::default())),
+            registry,
+            ready: ready.subscribe(),
+        };
+        let work = Work { ready, endpoints, discovery, clock };
+        Component { served, run: work.run().map(Ok).boxed() }
     }
+}
 
-    /// StoreAPI and Info, for queriers above this one.
-    pub fn services(&self) -> Routes {
-        let info: Arc<dyn Store> = Arc::clone(&self.store) as _;
-        Routes::new(StoreService::serve(Arc::clone(&self.limited) as _))
-            .add_service(InfoService::serve(info, Capabilities::default()))
-    }
+/// Keeps finding and asking endpoints.
+struct Work {
+    ready: watch::Sender<bool>,
+    endpoints: Arc<EndpointSet>,
+    discovery: Discovery,
+    clock: Arc<dyn Clock>,
+}
 
-    /// Descriptors of the services, for reflection.
-    pub fn descriptors() -> Vec<&'static [u8]> {
-        vec![wire::FILE_DESCRIPTOR_SET]
-    }
-
-    /// True once the first discovery is done and every endpoint was asked.
-    pub fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
-    }
-
-    /// Everything behind the endpoints as one store.
-    pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.limited) as _
-    }
-
-    /// Keeps finding and asking endpoints; never ends by itself.
-    pub fn run(self) -> impl Future<Output = ()> + Send {
-        let Querier { ready, endpoints, mut discovery, clock, .. } = self;
-        async move {
-            endpoints.update(discovery.targets().await);
-            endpoints.poll().await;
-            ready.send_replace(true);
-            let polling = async {
-                loop {
-                    clock.sleep(endpoints.poll_interval()).await;
+impl Work {
+    /// Never ends by itself.
+    async fn run(self) {
+        let Work { ready, endpoints, mut discovery, clock } = self;
+        endpoints.update(discovery.targets().await);
+        endpoints.poll().await;
+        ready.send_replace(true);
+        let polling = async {
+            loop {
+                clock.sleep(endpoints.poll_interval()).await;
+                endpoints.poll().await;
+            }
+        };
+        let discovering = async {
+            loop {
+                clock.sleep(discovery.interval()).await;
+                if endpoints.update(discovery.targets().await) {
+                    // what is new is asked at once, not at the next round
                     endpoints.poll().await;
                 }
-            };
-            let discovering = async {
-                loop {
-                    clock.sleep(discovery.interval()).await;
-                    if endpoints.update(discovery.targets().await) {
-                        // what is new is asked at once, not at the next round
-                        endpoints.poll().await;
-                    }
-                }
-            };
-            futures::future::join(polling, discovering).await;
-        }
+            }
+        };
+        futures::future::join(polling, discovering).await;
     }
 }
 

@@ -11,26 +11,22 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::{Error, Result};
+use crate::{Error, Result, Services};
 
 pub(crate) use metrics::MetricsLayer;
 
 /// Adds `grpc.health.v1.Health` and both versions of server reflection.
-pub(crate) fn with_health_and_reflection(
-    services: Routes,
-    descriptors: &[&'static [u8]],
-) -> Result<(Routes, HealthReporter)> {
+pub(crate) fn with_health_and_reflection(services: Services) -> Result<(Routes, HealthReporter)> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let builder = || {
         let all = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        descriptors.iter().fold(all, |builder, set| builder.register_encoded_file_descriptor_set(set))
+        services.descriptors.iter().fold(all, |builder, set| builder.register_encoded_file_descriptor_set(set))
     };
     let failed = |e: tonic_reflection::server::Error| Error::Start { what: "grpc reflection", reason: e.to_string() };
-    let services = services
-        .add_service(health)
-        .add_service(builder().build_v1().map_err(failed)?)
-        .add_service(builder().build_v1alpha().map_err(failed)?);
+    let reflection = builder().build_v1().map_err(failed)?;
+    let older_reflection = builder().build_v1alpha().map_err(failed)?;
+    let services = services.routes.add_service(health).add_service(reflection).add_service(older_reflection);
     Ok((services, reporter))
 }
 

@@ -9,17 +9,15 @@ use std::time::Duration;
 
 use axum::Router;
 use model::Clock;
-use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
 
 use crate::http::{Accepted, Dispatch, MetricsLayer, Own};
 use crate::metrics::{GrpcMetrics, HttpMetrics};
 use crate::tls::Reloader;
-use crate::{Error, Result, Shutdown, TlsFiles, address, conn, grpc, http};
+use crate::{Error, Result, Served, Services, Shutdown, TlsFiles, address, conn, grpc, http};
 
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
@@ -47,20 +45,6 @@ pub struct Settings {
     pub grpc: Option<GrpcSettings>,
 }
 
-/// What a component wants served.
-#[derive(Debug)]
-pub struct Component {
-    /// The HTTP API; health and metrics are added.
-    pub routes: Router,
-    /// gRPC services; health and reflection are added.
-    pub services: Option<Routes>,
-    /// Encoded descriptor sets of the services, for reflection.
-    pub descriptors: Vec<&'static [u8]>,
-    pub registry: Registry,
-    /// Whether the component can do its work; probes and `grpc.health.v1` follow it.
-    pub ready: watch::Receiver<bool>,
-}
-
 /// Running listeners.
 #[derive(Debug)]
 pub struct Server {
@@ -75,27 +59,26 @@ pub struct Server {
 impl Server {
     /// Binds the addresses, loads certificates and starts serving; fails before anything is served. Component work
     /// runs on the current runtime, the HTTP listener with health and metrics on a thread of its own.
-    pub async fn start(settings: Settings, component: Component, clock: Arc<dyn Clock>) -> Result<Server> {
+    pub async fn start(settings: Settings, served: Served, clock: Arc<dyn Clock>) -> Result<Server> {
         let shutdown = Shutdown::new();
-        let grpc = match (settings.grpc, component.services) {
+        let grpc = match (settings.grpc, served.services) {
             (Some(grpc_settings), Some(services)) => {
                 let parts = GrpcParts {
                     services,
-                    descriptors: component.descriptors,
-                    metrics: GrpcMetrics::register(&component.registry)?,
-                    ready: component.ready.clone(),
+                    metrics: GrpcMetrics::register(&served.registry)?,
+                    ready: served.ready.clone(),
                     clock: Arc::clone(&clock),
                 };
                 Some(start_grpc(grpc_settings, parts, shutdown.clone())?)
             }
             _ => None,
         };
-        let metrics = HttpMetrics::register(&component.registry)?;
+        let metrics = HttpMetrics::register(&served.registry)?;
         // a component without an API of its own answers in JSON all the same
-        let routes = component.routes;
+        let routes = served.routes;
         let routes = if routes.has_routes() { routes } else { routes.fallback(http::not_found) };
         let routes = routes.layer(MetricsLayer { metrics, clock });
-        let own = Own { registry: component.registry, ready: component.ready };
+        let own = Own { registry: served.registry, ready: served.ready };
         let grace = settings.http.grace;
         let app = http::router(own, Dispatch { routes, main: Handle::current() });
         let (http_addr, http) = start_http(settings.http, app, shutdown.clone())?;
@@ -179,8 +162,7 @@ fn start_http(settings: HttpSettings, app: Router, shutdown: Shutdown) -> Result
 }
 
 struct GrpcParts {
-    services: Routes,
-    descriptors: Vec<&'static [u8]>,
+    services: Services,
     metrics: GrpcMetrics,
     ready: watch::Receiver<bool>,
     clock: Arc<dyn Clock>,
@@ -196,8 +178,8 @@ fn start_grpc(
     let failed = |e: std::io::Error| Error::Start { what: "grpc server", reason: e.to_string() };
     let local = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let methods: HashMap<String, bool> = grpc::methods(&parts.descriptors)?;
-    let (services, reporter) = grpc::with_health_and_reflection(parts.services, &parts.descriptors)?;
+    let methods: HashMap<String, bool> = grpc::methods(&parts.services.descriptors)?;
+    let (services, reporter) = grpc::with_health_and_reflection(parts.services)?;
     let layer = grpc::MetricsLayer { metrics: parts.metrics, clock: parts.clock, methods: Arc::new(methods) };
     let mut builder = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(60)))

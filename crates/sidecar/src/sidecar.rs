@@ -4,11 +4,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use block::ship::Shipper;
 use block::{Bucket, ShipperMetrics};
+use futures::TryFutureExt;
 use futures::future::{BoxFuture, Either, FutureExt, select};
 use model::{Budget, Clock};
 use prometheus::Registry;
+use serve::{Component, Served};
+use storeapi::info::Capabilities;
 use storeapi::{Limited, Store};
 use tokio::sync::watch;
 
@@ -32,14 +36,13 @@ pub struct Parts {
     pub bucket: Option<Bucket>,
 }
 
-/// A sidecar: what it serves, whether it can, and its work.
+/// A sidecar before it runs.
 pub struct Sidecar {
-    /// To be served over gRPC, with its info.
-    pub store: Arc<dyn Store>,
-    /// Whether the external labels are known and Prometheus answered when last asked.
-    pub ready: watch::Receiver<bool>,
-    /// Ends only with an error. May be dropped at any instant.
-    pub run: BoxFuture<'static, Result<()>>,
+    store: Arc<dyn Store>,
+    registry: Registry,
+    ready: watch::Receiver<bool>,
+    work: Arc<Work>,
+    reloader: Option<Reloader>,
 }
 
 impl Sidecar {
@@ -71,7 +74,16 @@ impl Sidecar {
         let store: Arc<dyn Store> = Arc::new(Limited::new(Arc::new(store), settings.limits));
         let ready = state.readiness();
         let work = Arc::new(Work { settings, client, state, shipper, metrics, clock: parts.clock });
-        Ok(Sidecar { store, ready, run: run(work, reloader).boxed() })
+        Ok(Sidecar { store, registry: parts.registry, ready, work, reloader })
+    }
+
+    /// StoreAPI over Prometheus. Ready while the external labels are known and Prometheus answers; the work ends only
+    /// with an error.
+    pub fn into_component(self) -> Component {
+        let Sidecar { store, registry, ready, work, reloader } = self;
+        let services = Some(storeapi::server::services(store, Capabilities::default()));
+        let served = Served { routes: Router::new(), services, registry, ready };
+        Component { served, run: run(work, reloader).err_into().boxed() }
     }
 }
 

@@ -5,19 +5,20 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use block::sync::{
     ConsistencyDelay, Deduplicate, FetcherSettings, Filter, IgnoreDeletionMark, MetaFetcher, RelabelFilter, Synced,
     TimePartition, UnreadMarks,
 };
 use block::{Bucket, HeaderCache, Path, SyncMetrics, TombstoneCache};
+use futures::FutureExt;
 use model::{Clock, Reservation};
 use parquet_block::FooterCache;
 use prometheus::Registry;
-use storeapi::info::{Capabilities, InfoService};
-use storeapi::server::StoreService;
+use serve::{Component, Served};
+use storeapi::info::Capabilities;
 use storeapi::{Limited, SeriesLimits, Store};
 use tokio::sync::{Semaphore, watch};
-use tonic::service::Routes;
 
 use crate::catalog::Catalog;
 use crate::gate::Gate;
@@ -43,6 +44,7 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     fetcher: MetaFetcher,
     settings: Settings,
+    registry: Registry,
     ready: watch::Sender<bool>,
     /// Folders whose `meta.json` was not usable at the last sync.
     broken: Mutex<HashSet<Path>>,
@@ -91,8 +93,17 @@ impl Gateway {
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join(META_FOLDER)),
         };
         let fetcher = MetaFetcher::new(bucket, fetcher_settings, SyncMetrics::new(registry)?);
-        let (ready, broken) = (watch::Sender::new(false), Mutex::default());
-        Ok(Gateway { shared, current, store, fetcher, settings, ready, broken, _caches: caches })
+        Ok(Gateway {
+            shared,
+            current,
+            store,
+            fetcher,
+            settings,
+            registry: registry.clone(),
+            ready: watch::Sender::new(false),
+            broken: Mutex::default(),
+            _caches: caches,
+        })
     }
 
     /// All blocks in service as one store; `Unavailable` until the first sync is done.
@@ -100,14 +111,19 @@ impl Gateway {
         Arc::clone(&self.store)
     }
 
-    /// StoreAPI and Info.
-    pub fn services(&self) -> Routes {
-        Routes::new(StoreService::serve(self.store()))
-            .add_service(InfoService::serve(self.store(), Capabilities::default()))
+    /// StoreAPI over the blocks. Ready once the first sync is done.
+    pub fn into_component(self) -> Component {
+        let served = Served {
+            routes: Router::new(),
+            services: Some(storeapi::server::services(self.store(), Capabilities::default())),
+            registry: self.registry.clone(),
+            ready: self.ready(),
+        };
+        Component { served, run: self.run().map(Ok).boxed() }
     }
 
     /// True once the first sync is done.
-    pub fn ready(&self) -> watch::Receiver<bool> {
+    pub(crate) fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
@@ -150,7 +166,7 @@ impl Gateway {
     }
 
     /// Keeps looking what blocks there are; never ends by itself.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let interval = self.settings.sync_interval;
         let mut retry = FIRST_RETRY;
         loop {

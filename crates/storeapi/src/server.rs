@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use merge::Series;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use wire::thanos as pb;
 use wire::thanos::series_response::Result as Part;
@@ -14,10 +15,20 @@ use wire::thanos::store_server::StoreServer;
 
 use crate::client::DEFAULT_MAX_MESSAGE_BYTES;
 use crate::convert;
+use crate::info::{Capabilities, InfoService};
 use crate::{Error, Frame, FrameStream, Kind, Store};
 
 /// A batch ends at this many bytes of chunks, however few series it has: messages stay small for both ends.
 const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// StoreAPI and Info over one store, as a process serves them.
+pub fn services(store: Arc<dyn Store>, capabilities: Capabilities) -> serve::Services {
+    let info = InfoService::serve(Arc::clone(&store), capabilities);
+    serve::Services {
+        routes: Routes::new(StoreService::serve(store)).add_service(info),
+        descriptors: vec![wire::FILE_DESCRIPTOR_SET],
+    }
+}
 
 /// Serves a store. A panic inside it is a warning of that answer, not the end of the process.
 #[derive(Clone)]

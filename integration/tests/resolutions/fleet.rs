@@ -143,11 +143,12 @@ async fn querier(addresses: &[SocketAddr], selector_labels: Labels) -> (Router, 
         ..query::Settings::default()
     };
     let querier = Querier::new(settings, &Registry::new(), clock()).expect("settings of a querier");
-    let (routes, services, mut ready) = (querier.routes(), querier.services(), querier.ready());
-    tokio::spawn(querier.run());
-    let ready = tokio::time::timeout(Duration::from_secs(60), ready.wait_for(|ready| *ready)).await;
+    let component = querier.into_component();
+    let (mut served, work) = (component.served, component.run);
+    tokio::spawn(work);
+    let ready = tokio::time::timeout(Duration::from_secs(60), served.ready.wait_for(|ready| *ready)).await;
     ready.expect("the querier is ready soon").expect("the querier runs");
-    (routes, services)
+    (served.routes, served.services.expect("a querier serves StoreAPI").routes)
 }
 
 fn sidecar(holding: &Holding) -> Arc<dyn Store> {

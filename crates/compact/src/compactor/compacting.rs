@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use block::marker::reason;
 use block::sync::{Synced, SyncedBlock};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tsdb::meta::BlockMeta;
 
 use super::{Compactor, Event};
@@ -21,7 +21,7 @@ impl Compactor {
         self.metrics.todo_compaction_blocks.set(planned.iter().sum::<usize>() as i64);
         let all = groups.len();
         let failed = futures::stream::iter(groups)
-            .map(|group| self.compact_group(group))
+            .map(|group| self.compact_group(group).boxed())
             .buffer_unordered(self.settings.compact_concurrency.max(1))
             .filter(|done| std::future::ready(!done))
             .count()

@@ -6,8 +6,11 @@ use http::Request;
 use http_body_util::BodyExt;
 use model::{Labels, SystemClock};
 use storeapi::conformance::{Dataset, MemoryStore, Samples};
+use storeapi::info::InfoService;
+use storeapi::server::StoreService;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::*;
@@ -50,10 +53,11 @@ async fn querier(addresses: &[SocketAddr]) -> (Router, Routes) {
         ..Settings::default()
     };
     let querier = Querier::new(settings, &Registry::new(), clock()).unwrap();
-    let (routes, services, mut ready) = (querier.routes(), querier.services(), querier.ready());
-    tokio::spawn(querier.run());
+    let Component { served, run } = querier.into_component();
+    let Served { routes, services, mut ready, .. } = served;
+    tokio::spawn(run);
     tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
-    (routes, services)
+    (routes, services.unwrap().routes)
 }
 
 async fn get(routes: &Router, path: &str) -> serde_json::Value {
@@ -107,8 +111,9 @@ async fn a_missing_endpoint_is_named_or_fails_the_query() {
     let endpoints = EndpointSettings { specs, ..EndpointSettings::default() };
     let settings = Settings { endpoints, engine_threads: 1, ..Settings::default() };
     let querier = Querier::new(settings, &Registry::new(), clock()).unwrap();
-    let (routes, mut ready) = (querier.routes(), querier.ready());
-    tokio::spawn(querier.run());
+    let Component { served, run } = querier.into_component();
+    let Served { routes, mut ready, .. } = served;
+    tokio::spawn(run);
     tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
     let partial = get(&routes, "/api/v1/query?query=requests_total&time=300").await;
     assert_eq!(partial["data"]["result"][0]["value"][1], "20", "{partial}");

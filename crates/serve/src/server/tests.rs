@@ -4,6 +4,7 @@ use std::path::Path;
 
 use axum::routing::get;
 use model::SystemClock;
+use tonic::service::Routes;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -27,14 +28,9 @@ fn settings(tls: Option<TlsFiles>) -> Settings {
 async fn start(routes: Router, tls: Option<TlsFiles>) -> (Server, watch::Sender<bool>) {
     let build = crate::BuildInfo { version: "1.2.3".to_owned(), revision: "abc".to_owned() };
     let (ready_sender, ready) = watch::channel(false);
-    let component = Component {
-        routes,
-        services: Some(Routes::default()),
-        descriptors: vec![tonic_health::pb::FILE_DESCRIPTOR_SET],
-        registry: crate::registry(&build).unwrap(),
-        ready,
-    };
-    (Server::start(settings(tls), component, clock()).await.unwrap(), ready_sender)
+    let services = Services { routes: Routes::default(), descriptors: vec![tonic_health::pb::FILE_DESCRIPTOR_SET] };
+    let served = Served { routes, services: Some(services), registry: crate::registry(&build).unwrap(), ready };
+    (Server::start(settings(tls), served, clock()).await.unwrap(), ready_sender)
 }
 
 /// Status code and body of a GET, on a connection of its own.

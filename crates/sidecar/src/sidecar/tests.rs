@@ -25,6 +25,12 @@ async fn sidecar_of(fake: Arc<FakePrometheus>, bucket: Option<Bucket>) -> (Sidec
     (Sidecar::new(settings, parts).unwrap(), registry)
 }
 
+/// What its work ends with.
+async fn failure(sidecar: Sidecar) -> Error {
+    let failure = sidecar.into_component().run.await.unwrap_err();
+    *failure.downcast().unwrap()
+}
+
 fn memory_bucket() -> Bucket {
     counted_bucket(&Registry::new())
 }
@@ -44,9 +50,9 @@ fn gauge(registry: &Registry, name: &str) -> f64 {
 async fn it_is_ready_while_prometheus_answers() {
     let fake = fake(&[("cluster", "a")]);
     let (sidecar, registry) = sidecar_of(Arc::clone(&fake), None).await;
-    let Sidecar { store, mut ready, run } = sidecar;
+    let (store, mut ready) = (Arc::clone(&sidecar.store), sidecar.ready.clone());
     assert!(store.info().await.is_err());
-    let running = tokio::spawn(run);
+    let running = tokio::spawn(sidecar.into_component().run);
     let within = Duration::from_secs(20);
     tokio::time::timeout(within, ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
     let info = store.info().await.unwrap();
@@ -69,10 +75,11 @@ async fn it_is_ready_while_prometheus_answers() {
 #[tokio::test]
 async fn a_prometheus_without_external_labels_is_refused() {
     let (sidecar, _) = sidecar_of(fake(&[]), None).await;
-    let error = sidecar.run.await.unwrap_err();
+    let ready = sidecar.ready.clone();
+    let error = failure(sidecar).await;
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("global: {external_labels: {"), "{error}");
-    assert!(!*sidecar.ready.borrow());
+    assert!(!*ready.borrow());
 }
 
 #[tokio::test]
@@ -81,7 +88,7 @@ async fn a_prometheus_that_compacts_is_refused_when_blocks_are_shipped() {
         FakePrometheus::new(Dataset { external: Labels::from_pairs([("cluster", "a")]), series: Vec::new() });
     compacting.flags.insert("storage.tsdb.max-block-duration".to_owned(), "1d12h".to_owned());
     let (sidecar, _) = sidecar_of(Arc::new(compacting), Some(memory_bucket())).await;
-    let error = sidecar.run.await.unwrap_err();
+    let error = failure(sidecar).await;
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("--storage.tsdb.max-block-duration=1d12h"), "{error}");
 }
@@ -110,7 +117,7 @@ async fn the_bucket_is_tried_out_before_anything_is_shipped() {
         registry: registry.clone(),
         bucket: Some(counted_bucket(&registry)),
     };
-    let running = tokio::spawn(Sidecar::new(settings, parts).unwrap().run);
+    let running = tokio::spawn(Sidecar::new(settings, parts).unwrap().into_component().run);
     let probed = async {
         while operations(&registry, "delete") < 1.0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -130,7 +137,7 @@ async fn the_shipper_does_not_wait_for_ever() {
         registry: Registry::new(),
         bucket: Some(memory_bucket()),
     };
-    let error = Sidecar::new(settings, parts).unwrap().run.await.unwrap_err();
+    let error = failure(Sidecar::new(settings, parts).unwrap()).await;
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.to_string().starts_with("Prometheus did not get ready within 600s: "), "{error}");
 }

@@ -1,0 +1,46 @@
+//! What every component is to the process around it.
+
+use std::fmt;
+
+use axum::Router;
+use futures::future::BoxFuture;
+use prometheus::Registry;
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+/// Why the work of a component ended before it was done.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A component that is ready to start: what is served while it works, and its work.
+pub struct Component {
+    pub served: Served,
+    /// Ends when there is nothing left to do, or with what makes going on useless; most components never end by
+    /// themselves. May be dropped at any instant.
+    pub run: BoxFuture<'static, Result<(), Failure>>,
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component").field("served", &self.served).finish_non_exhaustive()
+    }
+}
+
+/// What a component wants served.
+#[derive(Debug)]
+pub struct Served {
+    /// The HTTP API; health and metrics are added. Empty for a component that has none.
+    pub routes: Router,
+    /// `None` for a component without gRPC.
+    pub services: Option<Services>,
+    pub registry: Registry,
+    /// Whether the component can do its work; probes and `grpc.health.v1` follow it.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// gRPC services; health and reflection are added.
+#[derive(Clone, Debug)]
+pub struct Services {
+    pub routes: Routes,
+    /// The encoded `FileDescriptorSet`s that describe them, for reflection.
+    pub descriptors: Vec<&'static [u8]>,
+}
