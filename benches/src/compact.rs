@@ -1,5 +1,5 @@
-//! One run of `drumlin compact`, or of a peer that takes the same flags, over a copy of a bucket behind an object
-//! server: what it took, what it read and wrote, what it needed locally and in memory.
+//! One run of `drumlin compact`, or of a peer that takes the same flags, over a copy of a bucket, behind an object server
+//! or as a folder: what it took, what it read and wrote, what it needed locally and in memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// A binary whose `compact` subcommand is measured instead of ours
     #[arg(long)]
     peer: Option<PathBuf>,
+    /// Let the compactor use the folder itself, without an object server: nothing is counted then
+    #[arg(long)]
+    folder: bool,
     /// One more flag for `compact`, such as --flag=--downsampling.disable
     #[arg(long = "flag", allow_hyphen_values = true)]
     flags: Vec<String>,
@@ -39,7 +42,8 @@ async fn measure(args: &Args) -> Result<()> {
     let store = Arc::new(LocalFileSystem::new_with_prefix(&copy)?);
     let server = ObjectServer::start(store, ServerSettings::default()).await?;
     let (config, data) = (folder.path().join("objstore.yml"), folder.path().join("data"));
-    std::fs::write(&config, server.s3_config())?;
+    let folder_config = format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", copy.display());
+    std::fs::write(&config, if args.folder { folder_config } else { server.s3_config() })?;
 
     let binary = match &args.peer {
         Some(peer) => peer.clone(),

@@ -9,6 +9,10 @@ use model::{Clock, SystemClock};
 use prometheus::Registry;
 use serve::{BuildInfo, Component, Server, Shutdown};
 
+/// Threads for reading files and decoding, at most. As many as a bucket that is a folder is asked for at once would be
+/// hundreds, each with a stack.
+const BLOCKING_THREADS: usize = 32;
+
 /// What a subcommand gets to work with.
 pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
@@ -50,8 +54,11 @@ impl Start {
             let flags = self.without_effect.join(" ");
             tracing::warn!(flags, "these flags are accepted for compatibility and have no effect");
         }
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .context("start the async runtime")?;
         let ended = runtime.block_on(async {
             let context = Context {
                 clock: Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span)))),
