@@ -26,21 +26,21 @@ struct Side<'a, C> {
 }
 
 impl<C: SampleColumn> Side<'_, C> {
-    /// The end of the window that a sample stands for; `None` of a raw one.
-    fn window_end(&self, t: i64) -> Option<i64> {
+    /// The window that a sample stands for; `None` of a raw one.
+    fn window(&self, t: i64) -> Option<Window> {
         let after = self.spans.partition_point(|span| span.first <= t);
         let span = self.spans[..after].iter().rev().find(|span| t <= span.last)?;
-        Some(t.div_euclid(span.resolution).saturating_add(1).saturating_mul(span.resolution) - 1)
+        Some(Window { resolution: span.resolution, number: t.div_euclid(span.resolution) })
     }
 
     /// Moves to the first sample that may be given after `given`, and gives its time.
     fn seek(&mut self, given: Option<Given>, is_same: bool) -> Option<i64> {
         let behind = |side: &Self, t: i64| {
             let Some(given) = given else { return false };
-            match side.window_end(t) {
-                _ if is_same => t <= given.t,
-                Some(_) => t <= given.window_end,
+            match side.window(t) {
+                _ if is_same || t <= given.t => t <= given.t,
                 None => t <= given.t.saturating_add(side.penalty),
+                window => window == given.window,
             }
         };
         while self.at < self.column.len() {
@@ -54,14 +54,21 @@ impl<C: SampleColumn> Side<'_, C> {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Window {
+    /// Its length in milliseconds.
+    resolution: i64,
+    /// Counted from the epoch.
+    number: i64,
+}
+
 /// The sample given last.
 #[derive(Clone, Copy)]
 struct Given {
     t: i64,
     replica: usize,
-    is_raw: bool,
-    /// Of a raw sample its own time.
-    window_end: i64,
+    /// `None` of a raw sample.
+    window: Option<Window>,
 }
 
 /// The samples that are given, in order of time; `spans` are those of the replicas.
@@ -76,15 +83,15 @@ pub(super) fn picks<C: SampleColumn>(replicas: &[C], spans: &[Vec<CoarseSpan>], 
         let next = next.filter_map(|(replica, side)| side.seek(given, is_same(replica)).map(|t| (t, replica)));
         let Some((t, replica)) = next.min() else { return picks };
         picks.push(Pick { t, replica, index: sides[replica].at });
-        let window_end = sides[replica].window_end(t);
-        let step = given.filter(|given| given.is_raw && window_end.is_none()).map(|given| t.saturating_sub(given.t));
+        let window = sides[replica].window(t);
+        let step = given.filter(|given| given.window.or(window).is_none()).map(|given| t.saturating_sub(given.t));
         let penalty = match dedup {
             Dedup::Penalty => step.map_or(INITIAL_PENALTY_MS, |step| step.saturating_mul(2)),
             Dedup::Chain => 0,
         };
         sides.iter_mut().for_each(|side| side.penalty = penalty);
         sides[replica].penalty = 0;
-        given = Some(Given { t, replica, is_raw: window_end.is_none(), window_end: window_end.unwrap_or(t) });
+        given = Some(Given { t, replica, window });
     }
 }
 
@@ -143,6 +150,16 @@ mod tests {
         let a = [vec![HOUR - 1], a].concat();
         let found = given([(&a, hours(0, HOUR - 1)), (&b, Vec::new())], Dedup::Penalty);
         assert_eq!(found, a.iter().map(|t| (0, *t)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn finer_windows_go_on_where_a_coarse_one_is_cut() {
+        let minutes = |minutes: i64| minutes * 60_000;
+        let a = [HOUR + minutes(20)];
+        let b: Vec<i64> = (5..=8).map(|i| HOUR + minutes(5 * i) - 1).collect();
+        let finer = vec![CoarseSpan { first: b[0], last: b[3], resolution: minutes(5) }];
+        let found = given([(&a, hours(0, a[0])), (&b, finer)], Dedup::Penalty);
+        assert_eq!(found[1..], b.iter().map(|t| (1, *t)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -200,6 +200,10 @@ impl Decision {
 
     /// The spans in which chunks of a resolution count that come from an endpoint known to have them.
     fn keep_known(&self, resolution: Resolution, wanted: &Wanted<'_>) -> Spans {
+        if resolution > wanted.coarsest && self.answers.of(resolution).is_empty() {
+            // outside of the range it would stand beside what answers
+            return Spans::default();
+        }
         let kept = Spans::all().without(&self.answers.of_others(resolution));
         if resolution <= wanted.coarsest { kept } else { kept.without(&self.perhaps) }
     }
