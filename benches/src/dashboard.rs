@@ -8,6 +8,7 @@ use engine::testing::{TsdbSource, TsdbSourceSettings};
 use engine::{Engine, EngineSettings};
 use serde_json::json;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::engine::{Line, block_folders, read_queries};
@@ -27,8 +28,8 @@ pub(crate) struct Args {
     /// Of the engine
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Queries that the engine evaluates at once; more wait
-    #[arg(long, default_value_t = EngineSettings::default().max_concurrent)]
+    /// Queries that are evaluated at once, as a querier's gate lets through; more wait
+    #[arg(long, default_value_t = 20)]
     concurrent: usize,
     /// Each panel alone and all at once so many times
     #[arg(long, default_value_t = 5)]
@@ -101,6 +102,7 @@ impl Panel {
 
 struct Ours {
     engine: Arc<Engine>,
+    gate: Arc<Semaphore>,
     source: Arc<TsdbSource>,
     /// Looks series up; as many threads as processors, as in the querier.
     runtime: Runtime,
@@ -108,15 +110,11 @@ struct Ours {
 
 impl Ours {
     fn open(args: &Args) -> Result<Ours> {
-        let settings = EngineSettings {
-            threads: args.threads,
-            max_concurrent: args.concurrent,
-            max_samples: 0,
-            ..EngineSettings::default()
-        };
+        let settings = EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let source = Arc::new(TsdbSource::open(block_folders(&args.blocks)?, TsdbSourceSettings::default())?);
-        Ok(Ours { engine: Arc::new(Engine::new(settings)), source, runtime })
+        let gate = Arc::new(Semaphore::new(args.concurrent.max(1)));
+        Ok(Ours { engine: Arc::new(Engine::new(settings)), gate, source, runtime })
     }
 
     /// Best and median of text to plan, in microseconds.
@@ -149,17 +147,21 @@ impl Ours {
             let mut asked = JoinSet::new();
             for (i, line) in lines.iter().enumerate() {
                 let (engine, query) = (Arc::clone(&self.engine), line.query(&self.source));
+                let gate = Arc::clone(&self.gate);
                 asked.spawn(async move {
+                    // nobody closes it
+                    let _place = gate.acquire().await;
+                    let queue_ms = seconds_since(start) * 1e3;
                     let answer = engine.query(query).await;
-                    (i, seconds_since(start) * 1e3, answer)
+                    (i, Ran { ms: seconds_since(start) * 1e3, queue_ms }, answer)
                 });
             }
             let mut ran = vec![None; lines.len()];
             while let Some(joined) = asked.join_next().await {
-                let (i, ms, answer) = joined?;
+                let (i, one, answer) = joined?;
                 let stats = answer.map_err(|e| anyhow!("{}: {e}", lines[i].text))?.stats;
                 ensure!(stats.decoded_samples > 0, "{}: a panel without data measures nothing", lines[i].text);
-                ran[i] = Some(Ran { ms, queue_ms: stats.queue_seconds * 1e3 });
+                ran[i] = Some(one);
             }
             ran.into_iter().collect::<Option<Vec<Ran>>>().context("a panel has no answer")
         })

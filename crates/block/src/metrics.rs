@@ -1,9 +1,7 @@
 //! The metrics of this crate, under the names that Thanos' dashboards and alerts know.
 
-use prometheus::core::Collector;
-use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, Registry, exponential_buckets,
-};
+use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, Registry};
+use serve::{Registrar, exponential};
 
 use crate::{Error, Kind, Result};
 
@@ -20,71 +18,44 @@ pub struct BucketMetrics {
 
 impl BucketMetrics {
     pub fn new(registry: &Registry) -> Result<BucketMetrics> {
+        BucketMetrics::register(registry).map_err(|e| Error::new(Kind::Internal, e.to_string()))
+    }
+
+    fn register(registry: &Registry) -> serve::Result<BucketMetrics> {
+        let new = Registrar::new(registry);
         let labels = ["bucket", "operation"];
-        let durations = vec![0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
-        let sizes = exponential_buckets(32768.0, 2.0, 16).map_err(|e| internal(&e))?;
         Ok(BucketMetrics {
-            operations: register(
-                registry,
-                CounterVec::new(
-                    Opts::new(
-                        "thanos_objstore_bucket_operations_total",
-                        "Total number of all attempted operations against a bucket.",
-                    ),
-                    &labels,
-                ),
+            operations: new.counters(
+                "thanos_objstore_bucket_operations_total",
+                "Total number of all attempted operations against a bucket.",
+                &labels,
             )?,
-            failures: register(
-                registry,
-                CounterVec::new(
-                    Opts::new(
-                        "thanos_objstore_bucket_operation_failures_total",
-                        "Operations against a bucket that failed; an object that is not there is no failure.",
-                    ),
-                    &labels,
-                ),
+            failures: new.counters(
+                "thanos_objstore_bucket_operation_failures_total",
+                "Operations against a bucket that failed; an object that is not there is no failure.",
+                &labels,
             )?,
-            duration: register(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "thanos_objstore_bucket_operation_duration_seconds",
-                        "How long successful operations against the bucket took.",
-                    )
-                    .buckets(durations),
-                    &labels,
-                ),
+            duration: new.histograms(
+                "thanos_objstore_bucket_operation_duration_seconds",
+                "How long successful operations against the bucket took.",
+                &[0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0],
+                &labels,
             )?,
-            fetched_bytes: register(
-                registry,
-                CounterVec::new(
-                    Opts::new(
-                        "thanos_objstore_bucket_operation_fetched_bytes_total",
-                        "Bytes fetched from the bucket, per operation.",
-                    ),
-                    &labels,
-                ),
+            fetched_bytes: new.counters(
+                "thanos_objstore_bucket_operation_fetched_bytes_total",
+                "Bytes fetched from the bucket, per operation.",
+                &labels,
             )?,
-            transferred_bytes: register(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "thanos_objstore_bucket_operation_transferred_bytes",
-                        "Bytes transferred from or to the bucket, per operation.",
-                    )
-                    .buckets(sizes),
-                    &labels,
-                ),
+            transferred_bytes: new.histograms(
+                "thanos_objstore_bucket_operation_transferred_bytes",
+                "Bytes transferred from or to the bucket, per operation.",
+                &exponential(32768.0, 2.0, 16),
+                &labels,
             )?,
-            last_upload: register(
-                registry,
-                GaugeVec::new(
-                    Opts::new(
-                        "thanos_objstore_bucket_last_successful_upload_time",
-                        "Unix time in seconds of the last successful upload to the bucket.",
-                    ),
-                    &["bucket"],
-                ),
+            last_upload: new.gauges(
+                "thanos_objstore_bucket_last_successful_upload_time",
+                "Unix time in seconds of the last successful upload to the bucket.",
+                &["bucket"],
             )?,
         })
     }
@@ -124,42 +95,29 @@ pub struct SyncMetrics {
 
 impl SyncMetrics {
     pub fn new(registry: &Registry) -> Result<SyncMetrics> {
-        let durations = vec![0.01, 1.0, 10.0, 100.0, 300.0, 600.0, 1000.0];
+        SyncMetrics::register(registry).map_err(|e| Error::new(Kind::Internal, e.to_string()))
+    }
+
+    fn register(registry: &Registry) -> serve::Result<SyncMetrics> {
+        let new = Registrar::new(registry);
         Ok(SyncMetrics {
-            syncs: register(
-                registry,
-                Counter::new("thanos_blocks_meta_syncs_total", "Total blocks metadata synchronization attempts."),
+            syncs: new.counter("thanos_blocks_meta_syncs_total", "Total blocks metadata synchronization attempts.")?,
+            failures: new
+                .counter("thanos_blocks_meta_sync_failures_total", "Total blocks metadata synchronization failures.")?,
+            duration: new.histogram(
+                "thanos_blocks_meta_sync_duration_seconds",
+                "Duration of the blocks metadata synchronization in seconds.",
+                &[0.01, 1.0, 10.0, 100.0, 300.0, 600.0, 1000.0],
             )?,
-            failures: register(
-                registry,
-                Counter::new(
-                    "thanos_blocks_meta_sync_failures_total",
-                    "Total blocks metadata synchronization failures.",
-                ),
+            synced: new.gauges(
+                "thanos_blocks_meta_synced",
+                "Number of block metadata synced, by what became of them.",
+                &["state"],
             )?,
-            duration: register(
-                registry,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "thanos_blocks_meta_sync_duration_seconds",
-                        "Duration of the blocks metadata synchronization in seconds.",
-                    )
-                    .buckets(durations),
-                ),
-            )?,
-            synced: register(
-                registry,
-                GaugeVec::new(
-                    Opts::new("thanos_blocks_meta_synced", "Number of block metadata synced, by what became of them."),
-                    &["state"],
-                ),
-            )?,
-            modified: register(
-                registry,
-                GaugeVec::new(
-                    Opts::new("thanos_blocks_meta_modified", "Number of blocks whose metadata was changed in memory."),
-                    &["modified"],
-                ),
+            modified: new.gauges(
+                "thanos_blocks_meta_modified",
+                "Number of blocks whose metadata was changed in memory.",
+                &["modified"],
             )?,
         })
     }
@@ -180,33 +138,22 @@ impl ShipperMetrics {
     /// # Errors
     /// `Internal` when they are registered already.
     pub fn new(registry: &Registry) -> Result<ShipperMetrics> {
-        let counter = |name: &str, help: &str| register(registry, Counter::new(name, help));
+        ShipperMetrics::register(registry).map_err(|e| Error::new(Kind::Internal, e.to_string()))
+    }
+
+    fn register(registry: &Registry) -> serve::Result<ShipperMetrics> {
+        let new = Registrar::new(registry);
         Ok(ShipperMetrics {
-            dir_syncs: counter("thanos_shipper_dir_syncs_total", "Times the TSDB folder was looked through.")?,
-            dir_sync_failures: counter(
-                "thanos_shipper_dir_sync_failures_total",
-                "Times looking through the TSDB folder failed.",
-            )?,
-            uploads: counter("thanos_shipper_uploads_total", "Blocks uploaded.")?,
-            upload_failures: counter("thanos_shipper_upload_failures_total", "Blocks whose upload failed.")?,
-            corrupted_blocks: counter("thanos_shipper_corrupted_blocks_total", "Blocks found to be corrupted.")?,
-            upload_compacted_done: register(
-                registry,
-                Gauge::new(
-                    "thanos_shipper_upload_compacted_done",
-                    "1 once all compacted blocks of the TSDB folder are uploaded.",
-                ),
+            dir_syncs: new.counter("thanos_shipper_dir_syncs_total", "Times the TSDB folder was looked through.")?,
+            dir_sync_failures: new
+                .counter("thanos_shipper_dir_sync_failures_total", "Times looking through the TSDB folder failed.")?,
+            uploads: new.counter("thanos_shipper_uploads_total", "Blocks uploaded.")?,
+            upload_failures: new.counter("thanos_shipper_upload_failures_total", "Blocks whose upload failed.")?,
+            corrupted_blocks: new.counter("thanos_shipper_corrupted_blocks_total", "Blocks found to be corrupted.")?,
+            upload_compacted_done: new.gauge(
+                "thanos_shipper_upload_compacted_done",
+                "1 once all compacted blocks of the TSDB folder are uploaded.",
             )?,
         })
     }
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> Result<C> {
-    let metric = metric.map_err(|e| internal(&e))?;
-    registry.register(Box::new(metric.clone())).map_err(|e| internal(&e))?;
-    Ok(metric)
-}
-
-fn internal(error: &prometheus::Error) -> Error {
-    Error::new(Kind::Internal, format!("registering metrics: {error}"))
 }

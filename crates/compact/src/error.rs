@@ -62,8 +62,8 @@ pub enum Error {
     InputGone { id: BlockId },
     #[error("{0}")]
     Settings(String),
-    #[error("registering metrics: {0}")]
-    Metrics(prometheus::Error),
+    #[error("{0}")]
+    Metrics(serve::Error),
     #[error("{failed} of {all} groups of blocks failed; the others are done")]
     Groups { failed: usize, all: usize },
     /// Blocks that are listed could not be looked at.
@@ -147,6 +147,13 @@ impl Error {
 impl From<block::Error> for Error {
     fn from(source: block::Error) -> Error {
         Error::Bucket(source)
+    }
+}
+
+/// The only thing that fails of what `serve` does for a compactor is registering its metrics.
+impl From<serve::Error> for Error {
+    fn from(source: serve::Error) -> Error {
+        Error::Metrics(source)
     }
 }
 

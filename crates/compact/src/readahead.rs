@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use model::{BlockId, Labels};
-use tokio::task::JoinHandle;
+use serve::Task;
 use tsdb::meta::BlockMeta;
 
 use crate::{Error, Result};
@@ -69,17 +69,8 @@ struct BlockStream {
 
 enum Next {
     Waits(Batches),
-    UnderWay(Task),
+    UnderWay(Task<Read>),
     Ended,
-}
-
-/// A task that ends with this value.
-struct Task(JoinHandle<Read>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl BlockStreams {
@@ -120,9 +111,9 @@ impl BlockStreams {
         let source = &mut self.sources[at];
         let (rest, batch) = match std::mem::replace(&mut source.next, Next::Ended) {
             Next::Ended => return Ok(None),
-            Next::UnderWay(mut task) => {
+            Next::UnderWay(task) => {
                 self.under_way -= 1;
-                (&mut task.0).await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
+                task.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
             }
             Next::Waits(batches) => {
                 self.waiting.remove(&(source.last.clone(), at));
@@ -157,7 +148,7 @@ impl BlockStreams {
         {
             let source = &mut self.sources[at];
             if let Next::Waits(batches) = std::mem::replace(&mut source.next, Next::Ended) {
-                source.next = Next::UnderWay(Task(tokio::spawn(read(batches))));
+                source.next = Next::UnderWay(Task::spawn(read(batches)));
                 self.under_way += 1;
             }
         }

@@ -8,8 +8,7 @@ use anyhow::Context;
 use block::Bucket;
 use model::{Budget, Clock, Labels};
 use query::{EndpointSettings, EndpointSpec, Querier};
-use serve::{Component, GrpcSettings, HttpSettings, Server};
-use tokio::task::JoinHandle;
+use serve::{Component, GrpcSettings, HttpSettings, Server, Task};
 
 use crate::Settings;
 
@@ -21,7 +20,7 @@ const REPLICA_LABEL: &str = "replica";
 /// One component, listening and working.
 struct Process {
     server: Server,
-    work: JoinHandle<()>,
+    work: Task<()>,
 }
 
 /// All of them, the querier last.
@@ -55,7 +54,7 @@ impl Processes {
     pub(crate) async fn stop(self) {
         let Processes { stores, querier } = self;
         for process in std::iter::once(querier).chain(stores) {
-            process.work.abort();
+            drop(process.work);
             process.server.stop().await;
         }
     }
@@ -73,7 +72,7 @@ async fn start(settings: serve::Settings, component: Component, clock: &Arc<dyn 
     let Component { served, run } = component;
     let mut ready = served.ready.clone();
     let server = Server::start(settings, served, Arc::clone(clock)).await?;
-    let work = tokio::spawn(async move {
+    let work = Task::spawn(async move {
         if let Err(error) = run.await {
             tracing::error!(%error, "a component of the demo ended");
         }

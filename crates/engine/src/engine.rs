@@ -1,4 +1,4 @@
-//! The engine: admission, parsing, planning, running, answering.
+//! The engine: parsing, planning, running, answering. How many queries run at once is for whoever asks to bound.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,6 @@ use model::Budget;
 use promql::ast::{Expr, ExprKind};
 use promql::{ParserOptions, quote};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -36,8 +35,6 @@ use crate::samples::{Attribution, SampleCounter};
 pub struct EngineSettings {
     /// Threads of the pool that decodes and evaluates.
     pub threads: usize,
-    /// Queries evaluated at once; more wait.
-    pub max_concurrent: usize,
     /// Samples one query may hold; 0 = no limit.
     pub max_samples: u64,
     pub budget: Budget,
@@ -53,7 +50,6 @@ impl Default for EngineSettings {
     fn default() -> EngineSettings {
         EngineSettings {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            max_concurrent: 20,
             max_samples: 50_000_000,
             budget: Budget::unlimited(),
             language: ParserOptions::default(),
@@ -84,7 +80,6 @@ pub struct Engine {
 #[derive(Debug)]
 struct Shared {
     settings: EngineSettings,
-    running: Arc<Semaphore>,
     environment: Arc<RuntimeEnv>,
     /// DataFusion's, as it comes; made once, because it has hundreds of options.
     config: SessionConfig,
@@ -104,8 +99,7 @@ impl Engine {
             .build()
             .expect("starting the threads of the query engine");
         let environment = RuntimeEnvBuilder::new().build_arc().expect("a runtime without disks or stores");
-        let running = Arc::new(Semaphore::new(settings.max_concurrent.max(1)));
-        let shared = Shared { settings, running, environment, config: SessionConfig::new() };
+        let shared = Shared { settings, environment, config: SessionConfig::new() };
         Engine { shared: Arc::new(shared), pool: Some(pool) }
     }
 
@@ -123,29 +117,14 @@ impl Engine {
     pub async fn query(&self, query: Query) -> Result<Answer, QueryError> {
         let pool = self.handle();
         let io = Handle::try_current().unwrap_or_else(|_| pool.clone());
-        let running = Arc::clone(&self.shared.running);
-        let came = Instant::now();
-        let deadline = came + query.timeout;
+        let deadline = Instant::now() + query.timeout;
         let stop = Stop { left: Arc::default(), deadline: Some(deadline) };
         let left = Arc::clone(&stop.left);
         let run = Run { shared: Arc::clone(&self.shared), io, stop };
         let quick = query.text.len() <= QUICK_TEXT && !query.text.contains('~');
         let mut work = Box::pin(async move {
-            let _permit = match Arc::clone(&running).try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_) => match tokio::time::timeout_at(deadline, running.acquire_owned()).await {
-                    Ok(Ok(permit)) => permit,
-                    _ => return Err(QueryError::Timeout("query timed out in query queue".to_owned())),
-                },
-            };
-            let waited = came.elapsed();
-            match tokio::time::timeout_at(deadline, run.answer(query)).await {
-                Ok(answer) => answer.map(|mut answer| {
-                    answer.stats.queue_seconds = waited.as_secs_f64();
-                    answer
-                }),
-                Err(_) => Err(QueryError::Timeout(TIMED_OUT.to_owned())),
-            }
+            let answer = tokio::time::timeout_at(deadline, run.answer(query)).await;
+            answer.unwrap_or_else(|_| Err(QueryError::Timeout(TIMED_OUT.to_owned())))
         });
         if quick && let Some(answer) = first_turn(&pool, &mut work)? {
             return answer;
@@ -289,7 +268,6 @@ impl Run {
         let stats = Stats {
             peak_samples: context.held(),
             decoded_samples: context.decoded(),
-            queue_seconds: 0.0,
             plan_seconds: planned.as_secs_f64(),
             eval_seconds: (ran - planned).as_secs_f64(),
             sort_seconds: (began.elapsed() - ran).as_secs_f64(),

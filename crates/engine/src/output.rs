@@ -62,8 +62,6 @@ pub struct Stats {
     pub peak_samples: u64,
     /// Raw samples decoded.
     pub decoded_samples: u64,
-    /// Waiting for other queries to end.
-    pub queue_seconds: f64,
     /// Parsing and planning.
     pub plan_seconds: f64,
     /// Running the plan.

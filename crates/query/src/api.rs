@@ -22,12 +22,12 @@ use engine::{Answer, Operation, Query, QueryError};
 use futures::future::BoxFuture;
 use http::{HeaderName, Method, header};
 use model::{Clock, TimestampMs};
+use serve::Gate;
 use storeapi::fanout::Fanout;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::endpoints::EndpointSet;
-use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 

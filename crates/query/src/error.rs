@@ -35,8 +35,9 @@ impl Error {
     }
 }
 
-impl From<prometheus::Error> for Error {
-    fn from(error: prometheus::Error) -> Error {
+/// The only thing that fails of what `serve` does for a querier is registering its metrics.
+impl From<serve::Error> for Error {
+    fn from(error: serve::Error) -> Error {
         Error::Start { what: "metrics", reason: error.to_string() }
     }
 }

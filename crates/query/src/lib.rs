@@ -7,7 +7,6 @@
 mod api;
 mod endpoints;
 mod error;
-mod gate;
 mod metrics;
 mod querier;
 mod settings;

@@ -8,7 +8,7 @@ use engine::{Engine, EngineSettings};
 use futures::FutureExt;
 use model::Clock;
 use prometheus::Registry;
-use serve::{Component, Served};
+use serve::{Component, Gate, Served};
 use storeapi::client::{ClientSettings, GrpcStore};
 use storeapi::fanout::{Fanout, FanoutSettings};
 use storeapi::info::Capabilities;
@@ -17,7 +17,6 @@ use tokio::sync::watch;
 
 use crate::api::{self, Api, Evaluation};
 use crate::endpoints::{Connect, Discovery, EndpointSet, Lookup, Measured, SystemLookup, Timeouts};
-use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::{Result, Settings};
 
@@ -48,7 +47,6 @@ impl Querier {
     pub fn new(settings: Settings, registry: &Registry, clock: Arc<dyn Clock>) -> Result<Querier> {
         let engine = Arc::new(Engine::new(EngineSettings {
             threads: settings.engine_threads,
-            max_concurrent: settings.max_concurrent,
             max_samples: settings.max_samples,
             budget: settings.budget.clone(),
             language: settings.language,
@@ -81,7 +79,7 @@ impl Querier {
         };
         let fanout = Fanout::new(Arc::clone(&endpoints) as _, fanout_settings, Arc::clone(&clock));
         let store = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
-        let gate = Gate::new(settings.max_concurrent, metrics.clone(), Arc::clone(&clock));
+        let gate = Gate::new(settings.max_concurrent, metrics.gate.clone(), Arc::clone(&clock));
         let routes = api::router(Api {
             started: clock.now(),
             settings,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use engine::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 use futures::{StreamExt, stream};
 use merge::Series;
+use serve::Pass;
 use storeapi::{AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store};
 
 /// How one query reads.
@@ -22,6 +23,9 @@ pub(crate) struct Reading {
 pub(crate) struct StoreSource {
     store: Arc<dyn Store>,
     reading: Reading,
+    /// The query's place behind the gate. The engine holds its source for as long as anything of the query runs, also
+    /// when whoever asked has gone.
+    _pass: Option<Pass>,
 }
 
 impl fmt::Debug for StoreSource {
@@ -31,8 +35,8 @@ impl fmt::Debug for StoreSource {
 }
 
 impl StoreSource {
-    pub(crate) fn new(store: Arc<dyn Store>, reading: Reading) -> StoreSource {
-        StoreSource { store, reading }
+    pub(crate) fn new(store: Arc<dyn Store>, reading: Reading, pass: Option<Pass>) -> StoreSource {
+        StoreSource { store, reading, _pass: pass }
     }
 
     fn request(&self, select: Select) -> SeriesRequest {

@@ -27,6 +27,8 @@ pub enum Error {
     LogLevel(String),
     #[error("log format {0:?}: expected one of logfmt, json, journald")]
     LogFormat(String),
+    #[error("register metric {name}: {reason}")]
+    Metric { name: String, reason: String },
     #[error("start {what}: {reason}")]
     Start { what: &'static str, reason: String },
 }
@@ -38,7 +40,7 @@ impl Error {
                 Kind::Invalid
             }
             Error::Listen { .. } | Error::Tls { .. } => Kind::Unavailable,
-            Error::Start { .. } => Kind::Internal,
+            Error::Metric { .. } | Error::Start { .. } => Kind::Internal,
         }
     }
 }

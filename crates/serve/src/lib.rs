@@ -4,23 +4,32 @@
 //! No component is known here. Each gives a [`Component`]: its work, and the routes, gRPC services, registry and
 //! readiness signal that [`Server::start`] serves until it is told to stop. Health and metrics live on a runtime of
 //! their own, so that a probe is answered while queries keep every other thread busy.
+//!
+//! What components need for being served is here too, once: [`Registrar`] for their metrics, [`Gate`] in front of what
+//! must not be done too often at once, [`Task`] for work that ends with whoever waits for it.
 
 mod address;
 mod component;
 mod conn;
 mod error;
+mod gate;
 mod grpc;
 mod http;
 pub mod logs;
 mod metrics;
+mod registrar;
 mod server;
 mod shutdown;
+mod task;
 mod tls;
 
 pub use component::{Component, Failure, Served, Services};
 pub use error::{Error, Kind, Result};
+pub use gate::{Gate, GateMetrics, Pass};
 pub use http::not_found;
 pub use metrics::{BuildInfo, registry};
+pub use registrar::{Registrar, exponential};
 pub use server::{GrpcSettings, HttpSettings, Server, Settings};
 pub use shutdown::Shutdown;
+pub use task::Task;
 pub use tls::{TlsFiles, TlsVersion};

@@ -70,6 +70,13 @@ impl From<block::Error> for Error {
     }
 }
 
+/// The only thing that fails of what `serve` does for a sidecar is registering its metrics.
+impl From<serve::Error> for Error {
+    fn from(error: serve::Error) -> Error {
+        Error::new(Kind::Internal, error.to_string())
+    }
+}
+
 impl From<wire::Error> for Error {
     fn from(error: wire::Error) -> Error {
         let kind = match error.kind() {

@@ -41,8 +41,9 @@ impl From<block::Error> for Error {
     }
 }
 
-impl From<prometheus::Error> for Error {
-    fn from(error: prometheus::Error) -> Error {
-        Error::new(Kind::Internal, format!("registering metrics: {error}"))
+/// The only thing that fails of what `serve` does for a gateway is registering its metrics.
+impl From<serve::Error> for Error {
+    fn from(error: serve::Error) -> Error {
+        Error::new(Kind::Internal, error.to_string())
     }
 }

@@ -15,13 +15,12 @@ use futures::FutureExt;
 use model::{Clock, Reservation};
 use parquet_block::FooterCache;
 use prometheus::Registry;
-use serve::{Component, Served};
+use serve::{Component, Gate, Served};
 use storeapi::info::Capabilities;
 use storeapi::{Limited, SeriesLimits, Store};
 use tokio::sync::{Semaphore, watch};
 
 use crate::catalog::Catalog;
-use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 use crate::store::{BucketStore, Current};
@@ -82,7 +81,7 @@ impl Gateway {
             clock: Arc::clone(&clock),
         });
         let current = Arc::new(Current::default());
-        let gate = Gate::new(settings.series_max_concurrency, metrics, clock);
+        let gate = Gate::new(settings.series_max_concurrency, metrics.gate.clone(), clock);
         let mut store: Arc<dyn Store> =
             Arc::new(BucketStore { shared: Arc::clone(&shared), current: Arc::clone(&current), gate });
         if settings.limits != SeriesLimits::default() {

@@ -14,7 +14,6 @@ mod choice;
 mod context;
 mod error;
 mod fetch;
-mod gate;
 mod gateway;
 mod metadata;
 mod metrics;
@@ -23,7 +22,6 @@ mod settings;
 mod shared;
 mod source;
 mod store;
-mod task;
 mod warnings;
 
 pub use error::{Error, Kind, Result};

@@ -1,9 +1,7 @@
 //! The metrics of a gateway, under the names Thanos' dashboards and alerts know.
 
-use prometheus::core::Collector;
-use prometheus::{
-    Counter, CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, Opts, Registry, exponential_buckets,
-};
+use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, Registry};
+use serve::{GateMetrics, Registrar, exponential};
 
 use crate::Result;
 
@@ -29,10 +27,7 @@ pub(crate) struct Metrics {
     pub(crate) merge: Histogram,
     pub(crate) chunk_size: Histogram,
     pub(crate) dropped: CounterVec,
-    pub(crate) gate_seconds: Histogram,
-    pub(crate) gate_total: Counter,
-    pub(crate) gate_in_flight: Gauge,
-    pub(crate) gate_max: Gauge,
+    pub(crate) gate: GateMetrics,
     pub(crate) cache_requests: Counter,
     pub(crate) cache_hits: Counter,
     pub(crate) cache_added: Counter,
@@ -43,11 +38,12 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Result<Metrics> {
-        let r = Registrar(registry);
-        let seconds = vec![0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
-        let things = exponential_buckets(1.0, 2.0, 28)?;
-        let bytes = exponential_buckets(1024.0, 4.0, 14)?;
-        let cache = |name, help| r.counter_vec(name, help, "item_type").map(|vec| vec.with_label_values(&[HEADER]));
+        let r = Registrar::new(registry);
+        let seconds = [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
+        let things = exponential(1.0, 2.0, 28);
+        let bytes = exponential(1024.0, 4.0, 14);
+        let cache = |name, help| r.counters(name, help, &["item_type"]).map(|vec| vec.with_label_values(&[HEADER]));
+        let cache_gauge = |name, help| r.gauges(name, help, &["item_type"]).map(|vec| vec.with_label_values(&[HEADER]));
         let metrics = Metrics {
             loads: r.counter("thanos_bucket_store_block_loads_total", "Blocks taken into service.")?,
             load_failures: r.counter(
@@ -64,78 +60,80 @@ impl Metrics {
                 "thanos_bucket_store_blocks_last_loaded_timestamp_seconds",
                 "When the blocks of the bucket were last found, in Unix seconds.",
             )?,
-            data_touched: r.histogram_vec(
-                ("thanos_bucket_store_series_data_touched", "Items of a kind that a request looked at."),
-                "data_type",
-                things.clone(),
+            data_touched: r.histograms(
+                "thanos_bucket_store_series_data_touched",
+                "Items of a kind that a request looked at.",
+                &things,
+                &["data_type"],
             )?,
-            data_fetched: r.histogram_vec(
-                ("thanos_bucket_store_series_data_fetched", "Items of a kind that a request fetched."),
-                "data_type",
-                things,
+            data_fetched: r.histograms(
+                "thanos_bucket_store_series_data_fetched",
+                "Items of a kind that a request fetched.",
+                &things,
+                &["data_type"],
             )?,
-            size_touched: r.histogram_vec(
-                ("thanos_bucket_store_series_data_size_touched_bytes", "Bytes of a kind that a request looked at."),
-                "data_type",
-                bytes.clone(),
+            size_touched: r.histograms(
+                "thanos_bucket_store_series_data_size_touched_bytes",
+                "Bytes of a kind that a request looked at.",
+                &bytes,
+                &["data_type"],
             )?,
-            size_fetched: r.histogram_vec(
-                ("thanos_bucket_store_series_data_size_fetched_bytes", "Bytes of a kind that a request fetched."),
-                "data_type",
-                bytes,
+            size_fetched: r.histograms(
+                "thanos_bucket_store_series_data_size_fetched_bytes",
+                "Bytes of a kind that a request fetched.",
+                &bytes,
+                &["data_type"],
             )?,
             blocks_queried: r.histogram(
                 "thanos_bucket_store_series_blocks_queried",
                 "Blocks that a series request read.",
-                exponential_buckets(1.0, 2.0, 10)?,
+                &exponential(1.0, 2.0, 10),
             )?,
             result_series: r.histogram(
                 "thanos_bucket_store_series_result_series",
                 "Series in the answer to a request.",
-                exponential_buckets(1.0, 2.0, 15)?,
+                &exponential(1.0, 2.0, 15),
             )?,
             get_all: r.histogram(
                 "thanos_bucket_store_series_get_all_duration_seconds",
                 "Seconds until every block gave its first series.",
-                seconds.clone(),
+                &seconds,
             )?,
             merge: r.histogram(
                 "thanos_bucket_store_series_merge_duration_seconds",
                 "Seconds it took to merge the series of all blocks, chunks fetched.",
-                seconds.clone(),
+                &seconds,
             )?,
             chunk_size: r.histogram(
                 "thanos_bucket_store_sent_chunk_size_bytes",
                 "Bytes of the chunks sent.",
-                vec![32.0, 256.0, 512.0, 1024.0, 32.0 * 1024.0, 256.0 * 1024.0, 512.0 * 1024.0],
+                &[32.0, 256.0, 512.0, 1024.0, 32.0 * 1024.0, 256.0 * 1024.0, 512.0 * 1024.0],
             )?,
-            dropped: r.counter_vec(
+            dropped: r.counters(
                 "thanos_bucket_store_queries_dropped_total",
                 "Requests that were ended because they exceeded a limit.",
-                "reason",
+                &["reason"],
             )?,
-            gate_seconds: r.histogram(
-                "thanos_bucket_store_series_gate_duration_seconds",
-                "Seconds requests waited at the gate.",
-                vec![0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0],
-            )?,
-            gate_total: r.counter("thanos_bucket_store_series_gate_queries_total", "Requests that passed the gate.")?,
-            gate_in_flight: r
-                .gauge("thanos_bucket_store_series_gate_queries_in_flight", "Requests being answered now.")?,
-            gate_max: r.gauge(
-                "thanos_bucket_store_series_gate_queries_max",
-                "Most requests that are answered at once; more wait.",
-            )?,
+            gate: GateMetrics {
+                seconds: r.histogram(
+                    "thanos_bucket_store_series_gate_duration_seconds",
+                    "Seconds requests waited at the gate.",
+                    &[0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0],
+                )?,
+                total: r.counter("thanos_bucket_store_series_gate_queries_total", "Requests that passed the gate.")?,
+                in_flight: r
+                    .gauge("thanos_bucket_store_series_gate_queries_in_flight", "Requests being answered now.")?,
+                max: r.gauge(
+                    "thanos_bucket_store_series_gate_queries_max",
+                    "Most requests that are answered at once; more wait.",
+                )?,
+            },
             cache_requests: cache("thanos_store_index_cache_requests_total", "Look-ups in the index cache.")?,
             cache_hits: cache("thanos_store_index_cache_hits_total", "Look-ups that found what they wanted.")?,
             cache_added: cache("thanos_store_index_cache_items_added_total", "Items put into the index cache.")?,
             cache_evicted: cache("thanos_store_index_cache_items_evicted_total", "Items the cache had no room for.")?,
-            cache_items: r.gauge_of("thanos_store_index_cache_items", "Items in the index cache.", HEADER)?,
-            cache_bytes: r.gauge_of(
-                "thanos_store_index_cache_items_size_bytes",
-                "Bytes in the index cache.",
-                HEADER,
-            )?,
+            cache_items: cache_gauge("thanos_store_index_cache_items", "Items in the index cache.")?,
+            cache_bytes: cache_gauge("thanos_store_index_cache_items_size_bytes", "Bytes in the index cache.")?,
         };
         metrics.dropped.with_label_values(&["bytes"]);
         for kind in ["postings", "series", "chunks"] {
@@ -144,39 +142,5 @@ impl Metrics {
             }
         }
         Ok(metrics)
-    }
-}
-
-struct Registrar<'a>(&'a Registry);
-
-impl Registrar<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<Counter> {
-        self.add(Counter::new(name, help)?)
-    }
-
-    fn counter_vec(&self, name: &str, help: &str, label: &str) -> Result<CounterVec> {
-        self.add(CounterVec::new(Opts::new(name, help), &[label])?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<Gauge> {
-        self.add(Gauge::new(name, help)?)
-    }
-
-    fn gauge_of(&self, name: &str, help: &str, item_type: &str) -> Result<Gauge> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &["item_type"])?;
-        Ok(self.add(vec)?.with_label_values(&[item_type]))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Result<Histogram> {
-        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?)
-    }
-
-    fn histogram_vec(&self, (name, help): (&str, &str), label: &str, buckets: Vec<f64>) -> Result<HistogramVec> {
-        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label])?)
     }
 }

@@ -7,14 +7,13 @@ use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
 use merge::{KWay, Step};
 use model::{Labels, Reservation};
-use storeapi::{Error, Frame, FrameStream, Result};
+use serve::{Pass, Task};
+use storeapi::{Error, Frame, FrameStream, Kind, Result};
 
 use crate::catalog::Pick;
 use crate::context::Context;
 use crate::fetch::{Fetched, Fetcher, Joined, Stored};
-use crate::gate::Pass;
 use crate::source::{BlockSource, Content, Head, Plan};
-use crate::task::Task;
 use crate::warnings::Warnings;
 
 /// Series whose labels wait in memory, of all blocks of a request together, about.
@@ -131,7 +130,8 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
         });
         async move {
             let (notes, task) = task?;
-            Ok((notes, task.join().await??))
+            let fetched = task.await.map_err(|e| Error::new(Kind::Internal, format!("reading blocks: {e}")))?;
+            Ok((notes, fetched?))
         }
     };
     merged.map(fetch).buffered(FETCH_AHEAD).boxed()

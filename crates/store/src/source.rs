@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use merge::SeriesChunk;
 use model::{Labels, Reservation};
 use parquet_block::ParquetBlock;
+use serve::Task;
 use storeapi::{AggregateKind, Carried, Incoming, LabelChange, ResortByRun, Result, SeriesRequest};
 use tokio::sync::mpsc;
 use tsdb::chunk::Aggregate;
@@ -20,7 +21,6 @@ use crate::block_error::BlockError;
 use crate::catalog::{Pick, ServedBlock};
 use crate::context::Context;
 use crate::shared::Shared;
-use crate::task::Task;
 use crate::warnings::Warnings;
 
 /// Batches that wait for the merge; one more is being read.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use model::Resolution;
+use serve::Gate;
 use storeapi::{
     Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
     SeriesRequest, Store, StoreInfo,
@@ -13,7 +14,6 @@ use storeapi::{
 use crate::catalog::Catalog;
 use crate::choice::Wanted;
 use crate::context::Context;
-use crate::gate::Gate;
 use crate::metadata;
 use crate::series::{answer, batch_series};
 use crate::shared::Shared;
@@ -81,7 +81,7 @@ impl Store for BucketStore {
         if picks.is_empty() {
             return Ok(unseen.boxed());
         }
-        let pass = self.gate.pass().await;
+        let pass = self.gate.enter().await;
         let context = Arc::new(self.context(request.partial_response));
         // A shard leaves out series, so that a limit says little of how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };

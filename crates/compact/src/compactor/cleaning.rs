@@ -40,7 +40,7 @@ impl Compactor {
     /// Marks what is older than its retention; what is marked takes part in nothing more.
     pub(super) async fn apply_retention(&self, synced: &mut Synced) {
         let mut gone = Vec::new();
-        let (mut expired, mut waiting) = (0, Vec::new());
+        let (mut expired, mut waiting) = (0_u32, Vec::new());
         let retention = Retention::new(&self.settings, synced, self.clock.now().0);
         for block in &synced.blocks {
             let goes = match retention.verdict(block) {
@@ -63,7 +63,7 @@ impl Compactor {
             let blocks = waiting.len();
             tracing::warn!(blocks, %first, "retention is over, but blocks are kept until their 5m and 1h copies exist");
         }
-        self.metrics.todo_deletion_blocks.set(expired);
+        self.metrics.todo_deletion_blocks.set(f64::from(expired));
         synced.blocks.retain(|b| !gone.contains(&b.location));
     }
 

@@ -17,8 +17,8 @@ impl Compactor {
     pub(super) async fn compact(&self, synced: &Synced) -> Result<()> {
         let groups = groups(&synced.blocks, self.settings.merge_conflicting);
         let planned: Vec<usize> = groups.iter().map(|g| g.plan().len()).collect();
-        self.metrics.todo_compactions.set(planned.iter().filter(|n| **n > 0).count() as i64);
-        self.metrics.todo_compaction_blocks.set(planned.iter().sum::<usize>() as i64);
+        self.metrics.todo_compactions.set(planned.iter().filter(|n| **n > 0).count() as f64);
+        self.metrics.todo_compaction_blocks.set(planned.iter().sum::<usize>() as f64);
         let all = groups.len();
         let failed = futures::stream::iter(groups)
             .map(|group| self.compact_group(group).boxed())

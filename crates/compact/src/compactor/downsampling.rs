@@ -40,7 +40,7 @@ impl Compactor {
 
     /// Returns how many failed.
     async fn downsample_all(&self, work: Vec<DownsampleWork>, format: OutputFormat) -> usize {
-        self.metrics.todo_downsample_blocks.set(work.len() as i64);
+        self.metrics.todo_downsample_blocks.set(work.len() as f64);
         futures::stream::iter(work)
             .map(|work| async move { self.downsample_block(&work, format).await })
             .buffer_unordered(self.settings.downsample_concurrency.max(1))

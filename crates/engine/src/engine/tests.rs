@@ -106,22 +106,6 @@ fn dropping_the_future_ends_the_work() {
 }
 
 #[test]
-fn a_query_waits_for_its_turn() {
-    let engine = engine(EngineSettings { max_concurrent: 1, ..EngineSettings::default() });
-    let (sender, _receiver) = tokio::sync::mpsc::channel(1);
-    let mut first = Box::pin(engine.query(query("up", Arc::new(Hanging(sender)))));
-    let waker = futures::task::noop_waker();
-    let mut context = std::task::Context::from_waker(&waker);
-    assert!(first.as_mut().poll(&mut context).is_pending());
-    while engine.shared.running.available_permits() > 0 {
-        std::thread::yield_now();
-    }
-    let second = Query { timeout: Duration::from_millis(50), ..query("1", counters(0)) };
-    let error = run(&engine, second).unwrap_err();
-    assert!(matches!(&error, QueryError::Timeout(t) if t == "query timed out in query queue"), "{error:?}");
-}
-
-#[test]
 fn words_and_failures_of_the_source_reach_the_caller() {
     let engine = engine(EngineSettings::default());
     let words = vec![Ok(SourceEvent::Warning("one is down".to_owned())), Ok(SourceEvent::Info("5m served".to_owned()))];

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use engine::{Answer, Detail, Grid, Query, ResultSeries, Value};
 use futures::stream;
+use serve::Pass;
 use storeapi::fanout::Scope;
 use storeapi::{Limited, Store};
 
@@ -78,6 +79,13 @@ fn range_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError
     Ok((Grid { start_ms, end_ms, step_ms }, Options::parse(params, &api.settings, step_ms / 5)?))
 }
 
+/// When a query may begin.
+struct Turn {
+    /// What is left of its time.
+    timeout: Duration,
+    pass: Option<Pass>,
+}
+
 impl Api {
     async fn evaluate(&self, params: &Params, grid: Grid, options: Options) -> Result<Response, ApiError> {
         let came = self.clock.monotonic();
@@ -86,16 +94,15 @@ impl Api {
             () = self.clock.sleep(options.timeout) => return Err(ApiError::timeout("query timed out in query queue")),
         };
         let waited = self.clock.monotonic().saturating_sub(came);
-        let query = self.query(params, grid, &options, options.timeout.saturating_sub(waited));
-        let mut answer = (self.evaluation.run)(query).await?;
-        drop(pass);
-        answer.stats.queue_seconds += waited.as_secs_f64();
+        let turn = Turn { timeout: options.timeout.saturating_sub(waited), pass: Some(pass) };
+        let mut answer = (self.evaluation.run)(self.query(params, grid, &options, turn)).await?;
         truncate(&mut answer, options.limit);
         let notes = Notes { warnings: std::mem::take(&mut answer.warnings), infos: std::mem::take(&mut answer.infos) };
         let mut tail = Json::default();
         if options.stats != Stats::None {
             let total = self.clock.monotonic().saturating_sub(came);
-            statistics::write(&mut tail, &answer.stats, grid, (options.stats, total));
+            let told = statistics::Told { stats: &answer.stats, grid, waited, total };
+            statistics::write(&mut tail, told, options.stats);
         }
         if let Some(analysis) = &answer.stats.analysis {
             tail.raw(r#","analysis":"#);
@@ -108,7 +115,9 @@ impl Api {
     }
 
     fn explain(&self, params: &Params, grid: Grid, options: &Options) -> Result<Response, ApiError> {
-        let operation = (self.evaluation.explain)(&self.query(params, grid, options, options.timeout))?;
+        // nothing is evaluated, so that there is nothing to wait for
+        let turn = Turn { timeout: options.timeout, pass: None };
+        let operation = (self.evaluation.explain)(&self.query(params, grid, options, turn))?;
         let mut json = Json::default();
         json.raw(r#"{"status":"success","data":"#);
         statistics::write_plan(&mut json, &operation);
@@ -116,7 +125,8 @@ impl Api {
         Ok(json_response(Body::from(json.0)))
     }
 
-    fn query(&self, params: &Params, grid: Grid, options: &Options, timeout: Duration) -> Query {
+    fn query(&self, params: &Params, grid: Grid, options: &Options, turn: Turn) -> Query {
+        let Turn { timeout, pass } = turn;
         // endpoints that hang are given up a little before the query is, so that it ends with what the others sent
         let scope = Scope { store_matches: options.store_matches.clone(), deadline: Some(timeout.mul_f64(0.9)) };
         let store: Arc<dyn Store> = Arc::new(self.fanout.scoped(scope));
@@ -129,7 +139,7 @@ impl Api {
             dedup: options.dedup,
             max_resolution_ms: options.max_resolution_ms,
             timeout,
-            source: Arc::new(StoreSource::new(store, options.reading.clone())),
+            source: Arc::new(StoreSource::new(store, options.reading.clone(), pass)),
             detail: Detail { stats: options.stats != Stats::None, analyze: options.analyze },
         }
     }

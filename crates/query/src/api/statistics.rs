@@ -7,8 +7,19 @@ use engine::{Grid, Measured, Operation, Stats};
 use super::json::Json;
 use super::options;
 
+/// What there is to tell of an answered query.
+pub(super) struct Told<'a> {
+    pub(super) stats: &'a Stats,
+    pub(super) grid: Grid,
+    /// For other queries to end.
+    pub(super) waited: Duration,
+    /// From when the request came.
+    pub(super) total: Duration,
+}
+
 /// `,"stats":{…}`; strict clients read no other shape.
-pub(super) fn write(json: &mut Json, stats: &Stats, grid: Grid, (wanted, total): (options::Stats, Duration)) {
+pub(super) fn write(json: &mut Json, told: Told<'_>, wanted: options::Stats) {
+    let Told { stats, grid, waited, total } = told;
     let evaluation = stats.plan_seconds + stats.eval_seconds + stats.sort_seconds;
     json.raw(r#","stats":{"timings":{"#);
     for (name, seconds) in [
@@ -16,7 +27,7 @@ pub(super) fn write(json: &mut Json, stats: &Stats, grid: Grid, (wanted, total):
         (r#","resultSortTime":"#, stats.sort_seconds),
         (r#","queryPreparationTime":"#, stats.plan_seconds),
         (r#","innerEvalTime":"#, stats.eval_seconds),
-        (r#","execQueueTime":"#, stats.queue_seconds),
+        (r#","execQueueTime":"#, waited.as_secs_f64()),
         (r#","execTotalTime":"#, total.as_secs_f64()),
     ] {
         json.raw(name);

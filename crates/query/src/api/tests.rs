@@ -24,16 +24,17 @@ pub(super) fn answer(value: Value) -> Answer {
 /// The API over one store in memory, with an engine that gives the same answer to everything.
 pub(super) struct Fixture {
     router: Router,
-    queries: Arc<Mutex<Vec<Query>>>,
+    /// The last one: it keeps its place behind the gate.
+    query: Arc<Mutex<Option<Query>>>,
 }
 
 impl Fixture {
     pub(super) async fn new(settings: Settings, canned: Result<Answer, QueryError>) -> Fixture {
-        let queries = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&queries);
+        let query = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&query);
         let evaluation = Evaluation {
             run: Box::new(move |query| {
-                seen.lock().unwrap().push(query);
+                *seen.lock().unwrap() = Some(query);
                 let canned = canned.clone();
                 async move { canned }.boxed()
             }),
@@ -42,7 +43,7 @@ impl Fixture {
                 Ok(Operation { name: "Window: \"x\"".to_owned(), measured: None, inputs: vec![leaf] })
             }),
         };
-        Fixture { router: Fixture::with(settings, evaluation).await, queries }
+        Fixture { router: Fixture::with(settings, evaluation).await, query }
     }
 
     async fn with(settings: Settings, evaluation: Evaluation) -> Router {
@@ -67,7 +68,7 @@ impl Fixture {
             evaluation,
             fanout: Fanout::new(Arc::clone(&endpoints) as _, FanoutSettings::default(), Arc::clone(&clock)),
             endpoints,
-            gate: Gate::new(settings.max_concurrent, metrics.clone(), Arc::clone(&clock)),
+            gate: Gate::new(settings.max_concurrent, metrics.gate.clone(), Arc::clone(&clock)),
             metrics,
             clock,
             settings,
@@ -89,7 +90,7 @@ impl Fixture {
     }
 
     fn last_query(&self) -> Query {
-        self.queries.lock().unwrap().last().unwrap().clone()
+        self.query.lock().unwrap().clone().unwrap()
     }
 }
 
@@ -165,7 +166,7 @@ async fn wrong_parameters_get_prometheus_texts() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {body}");
         assert_eq!(error_of(&body), ("bad_data".to_owned(), expected.to_owned()), "{path}");
     }
-    assert!(f.queries.lock().unwrap().is_empty());
+    assert!(f.query.lock().unwrap().is_none());
 }
 
 #[tokio::test]
@@ -310,7 +311,7 @@ async fn plans_are_trees_of_names() {
     assert_eq!(f.json("/api/v1/query_explain?query=up").await["data"], tree);
     assert_eq!(f.json("/api/v1/query_range_explain?query=up&start=1&end=2&step=1").await["data"], tree);
     assert_eq!(f.get("/api/v1/query_range_explain?query=up&end=2&step=1").await.0, StatusCode::BAD_REQUEST);
-    assert!(f.queries.lock().unwrap().is_empty());
+    assert!(f.query.lock().unwrap().is_none());
 }
 
 #[tokio::test]
@@ -338,7 +339,7 @@ async fn queries_are_parsed_and_formatted_without_being_run() {
     let (status, body) = f.get("/api/v1/parse_query?query=sum(").await;
     let expected = r#"invalid parameter "query": 1:5: parse error: unclosed left parenthesis"#;
     assert_eq!((status, error_of(&body).1.as_str()), (StatusCode::BAD_REQUEST, expected));
-    assert!(f.queries.lock().unwrap().is_empty());
+    assert!(f.query.lock().unwrap().is_none());
 }
 
 /// Answers nothing and says when nobody waits any more.
@@ -464,12 +465,33 @@ async fn everything_moves_under_the_prefix() {
 
 #[tokio::test]
 async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
-    let metrics = Metrics::register(&Registry::new()).unwrap();
-    let gate = Gate::new(1, metrics.clone(), Arc::clone(&clock));
-    let pass = gate.enter().await;
-    assert_eq!((metrics.gate_in_flight.get(), metrics.gate_max.get()), (1, 1));
-    assert!(gate.enter().now_or_never().is_none());
-    drop(pass);
-    assert!(gate.enter().now_or_never().is_some());
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let holding = Arc::clone(&held);
+    let evaluation = Evaluation {
+        run: Box::new(move |query| {
+            let holding = Arc::clone(&holding);
+            async move {
+                if query.text == "slow" {
+                    holding.lock().unwrap().push(query);
+                    std::future::pending::<()>().await;
+                }
+                Ok(one())
+            }
+            .boxed()
+        }),
+        explain: Box::new(|_| Err(QueryError::Canceled(String::new()))),
+    };
+    let router = Fixture::with(Settings { max_concurrent: 1, ..Settings::default() }, evaluation).await;
+    let ask = |query: &str| {
+        let request = Request::get(format!("/api/v1/query?query={query}&timeout=50ms"));
+        router.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    // whoever asked has gone, the engine has not let go
+    assert!(ask("slow").now_or_never().is_none());
+    let (status, body) = text(ask("quick").await.unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let expected = ("timeout".to_owned(), "query timed out in query queue".to_owned());
+    assert_eq!(error_of(&body), expected);
+    held.lock().unwrap().clear();
+    assert_eq!(ask("quick").await.unwrap().status(), StatusCode::OK);
 }

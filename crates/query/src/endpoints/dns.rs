@@ -252,7 +252,7 @@ mod tests {
         }
         broken.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(resolver.resolve("dns+six:1").await, ["[fd00::1]:1"]);
-        assert_eq!(metrics.dns_failures.get(), 1);
+        assert_eq!(metrics.dns_failures.get(), 1.0);
     }
 
     #[test]

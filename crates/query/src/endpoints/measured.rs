@@ -134,12 +134,12 @@ mod tests {
             metrics.client_handled.with_label_values(&[kind, service, method, code]).get()
         };
         store.info().await.unwrap();
-        assert_eq!(handled("Info", "OK"), 1);
+        assert_eq!(handled("Info", "OK"), 1.0);
         let frames: Vec<_> = store.series(request()).await.unwrap().collect().await;
         assert!(frames.is_empty());
-        assert_eq!(handled("Series", "OK"), 1);
+        assert_eq!(handled("Series", "OK"), 1.0);
         drop(store.series(request()).await.unwrap());
-        assert_eq!(handled("Series", "Canceled"), 1);
-        assert_eq!(metrics.client_started.with_label_values(&["server_stream", STORE, "Series"]).get(), 2);
+        assert_eq!(handled("Series", "Canceled"), 1.0);
+        assert_eq!(metrics.client_started.with_label_values(&["server_stream", STORE, "Series"]).get(), 2.0);
     }
 }

@@ -166,7 +166,7 @@ impl EndpointSet {
     }
 
     fn report(&self) {
-        let mut counts: HashMap<(String, &'static str), i64> = HashMap::new();
+        let mut counts: HashMap<(String, &'static str), u32> = HashMap::new();
         for endpoint in self.read().values() {
             let health = endpoint.health();
             if let (Some(info), None) = (&health.info, &health.error) {
@@ -176,7 +176,7 @@ impl EndpointSet {
         }
         self.metrics.connections.reset();
         for ((labels, component), count) in counts {
-            self.metrics.connections.with_label_values(&[labels.as_str(), component]).set(count);
+            self.metrics.connections.with_label_values(&[labels.as_str(), component]).set(f64::from(count));
         }
     }
 

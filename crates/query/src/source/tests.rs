@@ -62,7 +62,7 @@ fn requests_carry_what_the_query_said() {
         max_resolution_ms: 300_000,
         aggregates: vec![Aggregate::Counter],
     };
-    let request = StoreSource::new(store, reading).request(select);
+    let request = StoreSource::new(store, reading, None).request(select);
     assert_eq!(request.aggregates, [AggregateKind::Of(Aggregate::Counter)]);
     assert_eq!(request.without_replica_labels, ["replica"]);
     assert_eq!((request.partial_response, request.max_resolution_ms), (PartialResponse::Abort, 300_000));

@@ -18,10 +18,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 use tower::{Service, ServiceExt};
 
 use super::json_error;
+use crate::Task;
 
 /// Frames that may wait for a slow client.
 const FRAMES: usize = 8;
@@ -45,7 +45,7 @@ impl Service<Request<Body>> for Dispatch {
         let (head_sender, head) = oneshot::channel();
         let (frame_sender, frames) = mpsc::channel(FRAMES);
         let routes = self.routes.clone();
-        let task = self.main.spawn(async move {
+        let task = Task::spawn_on(&self.main, async move {
             let Ok(response) = routes.oneshot(request).await;
             let (parts, mut body) = response.into_parts();
             let hint = body.size_hint();
@@ -58,10 +58,9 @@ impl Service<Request<Body>> for Dispatch {
                 }
             }
         });
-        let guard = AbortOnDrop(task.abort_handle());
         async move {
             Ok(match head.await {
-                Ok((parts, hint)) => Response::from_parts(parts, Body::new(Relayed { frames, hint, _guard: guard })),
+                Ok((parts, hint)) => Response::from_parts(parts, Body::new(Relayed { frames, hint, _task: task })),
                 // the handler panicked; the panic hook has said where
                 Err(_) => {
                     json_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the handler of this request failed")
@@ -72,21 +71,12 @@ impl Service<Request<Body>> for Dispatch {
     }
 }
 
-#[derive(Debug)]
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// The frames of a body made on the main runtime.
 #[derive(Debug)]
 struct Relayed {
     frames: mpsc::Receiver<Result<Frame<axum::body::Bytes>, axum::Error>>,
     hint: SizeHint,
-    _guard: AbortOnDrop,
+    _task: Task<()>,
 }
 
 impl http_body::Body for Relayed {

@@ -12,7 +12,7 @@ use axum::response::Response;
 use futures::FutureExt;
 use http::{Request, header};
 use model::Clock;
-use prometheus::IntGauge;
+use prometheus::Gauge;
 use tower::{Layer, Service};
 
 use crate::metrics::HttpMetrics;
@@ -77,10 +77,10 @@ where
 }
 
 /// Counts down also when the client goes away before the answer.
-struct InFlight(IntGauge);
+struct InFlight(Gauge);
 
 impl InFlight {
-    fn enter(gauge: IntGauge) -> InFlight {
+    fn enter(gauge: Gauge) -> InFlight {
         gauge.inc();
         InFlight(gauge)
     }

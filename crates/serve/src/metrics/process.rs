@@ -9,7 +9,7 @@ use prometheus::{Counter, Gauge};
 /// Clock ticks per second of `/proc`; the kernel's ABI fixes it on every architecture we run on.
 const TICKS: f64 = 100.0;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Process {
     cpu_seconds: Counter,
     open_fds: Gauge,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{Either, select};
 use model::{Budget, Clock, Labels};
+use serve::Task;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::Endpoint;
 use crate::{Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, Series, SeriesRequest, Shard};
@@ -55,7 +55,7 @@ impl Patience {
 pub(super) struct Feed {
     pub(super) endpoint: Arc<Endpoint>,
     frames: mpsc::Receiver<Result<Frame>>,
-    reader: JoinHandle<()>,
+    _reader: Task<()>,
 }
 
 impl Feed {
@@ -63,18 +63,12 @@ impl Feed {
     pub(super) fn open(endpoint: Arc<Endpoint>, request: SeriesRequest, budget: &Budget, patience: Patience) -> Feed {
         let (sender, frames) = mpsc::channel(READ_AHEAD);
         let (request, adapter) = Adapter::split(&endpoint, request, budget);
-        let reader = tokio::spawn(read(Arc::clone(&endpoint), request, adapter, sender, patience));
-        Feed { endpoint, frames, reader }
+        let reader = Task::spawn(read(Arc::clone(&endpoint), request, adapter, sender, patience));
+        Feed { endpoint, frames, _reader: reader }
     }
 
     pub(super) async fn next(&mut self) -> Option<Result<Frame>> {
         self.frames.recv().await
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.reader.abort();
     }
 }
 

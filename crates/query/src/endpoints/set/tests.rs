@@ -113,7 +113,7 @@ async fn an_endpoint_is_asked_once_it_described_itself() {
     f.set.poll().await;
     assert_eq!(f.set.endpoints().len(), 1);
     let labels = r#"{cluster="a"}"#;
-    assert_eq!(f.metrics.connections.with_label_values(&[labels, "sidecar"]).get(), 1);
+    assert_eq!(f.metrics.connections.with_label_values(&[labels, "sidecar"]).get(), 1.0);
     f.set.update(vec![]);
     assert!(f.set.endpoints().is_empty());
 }
