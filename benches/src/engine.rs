@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::testing::{TsdbSource, TsdbSourceSettings};
-use engine::{Answer, Detail, Engine, EngineSettings, Grid, PointValue, Query, Value};
+use engine::{Answer, Detail, Engine, EngineSettings, Query};
+use promql::value::{Grid, PointValue, Value};
 use serde_json::json;
 
 use crate::measure::{MemoryWatch, clock, cpu_seconds, keep_to_cores, seconds_since};

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use promql::value::{Point, PointValue, ResultSeries};
 use serde_json::Value;
+use serve::Task;
 use tokio::net::TcpStream;
 
 /// One series of an answer.
@@ -103,14 +105,23 @@ impl Api {
         for (name, value) in times {
             form += &format!("&{name}={}", encoded(value));
         }
-        let answer = self.call("POST", path, form).await.with_context(|| format!("ask {query}"))?;
-        parse(&answer).with_context(|| format!("read the answer to {query}"))
+        let (_, body) = self.send("POST", path, form).await.with_context(|| format!("ask {query}"))?;
+        parse(&body).with_context(|| format!("read the answer to {query}"))
     }
 
     async fn call(&self, method: &str, path: &str, form: String) -> anyhow::Result<Value> {
+        let (status, body) = self.send(method, path, form).await?;
+        let body: Value = serde_json::from_slice(&body).with_context(|| format!("{path}: HTTP {status}, no JSON"))?;
+        if status != StatusCode::OK {
+            bail!("{path}: HTTP {status}: {}", body["error"].as_str().unwrap_or("no error text"));
+        }
+        Ok(body)
+    }
+
+    async fn send(&self, method: &str, path: &str, form: String) -> anyhow::Result<(StatusCode, Bytes)> {
         let stream = TcpStream::connect(self.address).await.with_context(|| format!("connect to {}", self.address))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
+        let _connection = Task::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -119,53 +130,35 @@ impl Api {
             .body(Full::new(Bytes::from(form)))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        connection.abort();
-        let body: Value = serde_json::from_slice(&body).with_context(|| format!("{path}: HTTP {status}, no JSON"))?;
-        if status != StatusCode::OK {
-            bail!("{path}: HTTP {status}: {}", body["error"].as_str().unwrap_or("no error text"));
-        }
-        Ok(body)
+        Ok((status, response.into_body().collect().await?.to_bytes()))
     }
 }
 
-fn parse(answer: &Value) -> anyhow::Result<Answer> {
-    let texts = |key: &str| -> Vec<String> {
-        let list = answer[key].as_array().map(Vec::as_slice).unwrap_or_default();
-        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    let result = &answer["data"]["result"];
-    let series = match answer["data"]["resultType"].as_str() {
-        Some("scalar") => vec![Series { labels: BTreeMap::new(), points: vec![point(result)?] }],
-        Some("vector" | "matrix") => {
-            result.as_array().context("result is no list")?.iter().map(one_series).collect::<anyhow::Result<_>>()?
+/// The floats of an answer; native histograms are none of ours.
+fn parse(body: &[u8]) -> anyhow::Result<Answer> {
+    let http_api::Answer { value, notes } = http_api::read_answer(body)?;
+    let series = match value {
+        promql::value::Value::Scalar { t_ms, value } => {
+            vec![Series { labels: BTreeMap::new(), points: vec![(t_ms, value)] }]
         }
-        other => bail!("result type {other:?}"),
+        promql::value::Value::String { .. } => bail!("a string is no series"),
+        promql::value::Value::Vector(series) | promql::value::Value::Matrix(series) => {
+            series.iter().map(one_series).collect::<anyhow::Result<_>>()?
+        }
     };
-    Ok(Answer { series, warnings: texts("warnings") })
+    Ok(Answer { series, warnings: notes.warnings })
 }
 
-fn one_series(series: &Value) -> anyhow::Result<Series> {
-    let labels = series["metric"].as_object().context("series without labels")?;
-    let labels = labels.iter().map(|(n, v)| (n.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
-    let points = match (&series["value"], series["values"].as_array()) {
-        (_, Some(values)) => values.iter().map(point).collect::<anyhow::Result<_>>()?,
-        (Value::Null, None) => bail!("series without float values"),
-        (value, None) => vec![point(value)?],
+fn one_series(series: &ResultSeries) -> anyhow::Result<Series> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let float = |point: Point| match point.value {
+        PointValue::Float(value) => Ok((point.t_ms, value)),
+        PointValue::Histogram(_) => bail!("{} has native histograms", series.labels),
     };
-    Ok(Series { labels, points })
-}
-
-/// `[seconds, "value"]`.
-fn point(pair: &Value) -> anyhow::Result<(i64, f64)> {
-    let t = pair[0].as_f64().context("point without time")?;
-    let value = pair[1].as_str().context("point without value")?;
-    let value = match value {
-        "+Inf" => f64::INFINITY,
-        "-Inf" => f64::NEG_INFINITY,
-        number => number.parse().with_context(|| format!("value {number:?}"))?,
-    };
-    Ok(((t * 1000.0).round() as i64, value))
+    Ok(Series {
+        labels: series.labels.iter().map(|(name, value)| (text(name), text(value))).collect(),
+        points: series.points.iter().map(float).collect::<anyhow::Result<_>>()?,
+    })
 }
 
 /// Of times after 1970.
@@ -192,17 +185,18 @@ mod tests {
 
     #[test]
     fn answers_are_read_whatever_their_type() {
-        let vector = json!({"data": {"resultType": "vector", "result": [
-            {"metric": {"a": "b"}, "value": [1.5, "+Inf"]}]}, "warnings": ["w"]});
-        let answer = parse(&vector).unwrap();
+        let parse = |data: Value, warnings: Value| {
+            parse(json!({"status": "success", "data": data, "warnings": warnings}).to_string().as_bytes())
+        };
+        let vector = json!({"resultType": "vector", "result": [{"metric": {"a": "b"}, "value": [1.5, "+Inf"]}]});
+        let answer = parse(vector, json!(["w"])).unwrap();
         assert_eq!(answer.series[0].points, [(1500, f64::INFINITY)]);
         assert_eq!((answer.series[0].label("a"), answer.warnings), ("b", vec!["w".to_owned()]));
-        let matrix = json!({"data": {"resultType": "matrix", "result": [
-            {"metric": {}, "values": [[1, "1"], [2, "2.5"]]}]}});
-        assert_eq!(parse(&matrix).unwrap().series[0].points, [(1000, 1.0), (2000, 2.5)]);
-        let scalar = json!({"data": {"resultType": "scalar", "result": [3, "4"]}});
-        assert_eq!(parse(&scalar).unwrap().series[0].value(), 4.0);
-        assert!(parse(&json!({"data": {"resultType": "string", "result": [3, "x"]}})).is_err());
+        let matrix = json!({"resultType": "matrix", "result": [{"metric": {}, "values": [[1, "1"], [2, "2.5"]]}]});
+        assert_eq!(parse(matrix, json!([])).unwrap().series[0].points, [(1000, 1.0), (2000, 2.5)]);
+        let scalar = json!({"resultType": "scalar", "result": [3, "4"]});
+        assert_eq!(parse(scalar, Value::Null).unwrap().series[0].value(), 4.0);
+        assert!(parse(json!({"resultType": "string", "result": [3, "x"]}), json!([])).is_err());
     }
 
     #[test]

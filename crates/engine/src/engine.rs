@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use model::Budget;
 use promql::ast::{Expr, ExprKind};
+use promql::value::Value;
 use promql::{ParserOptions, quote};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::AbortHandle;
@@ -26,7 +27,7 @@ use crate::exec::rows_of;
 use crate::lower::{Lowering, Times};
 use crate::memory::QueryMemory;
 use crate::operation::Operation;
-use crate::output::{Answer, Detail, Query, Stats, Value};
+use crate::output::{Answer, Detail, Query, Stats};
 use crate::result::{self, Collected, Part, Shape};
 use crate::samples::{Attribution, SampleCounter};
 

@@ -14,11 +14,12 @@ use promql::kernels::aggregate::Aggregate as AggregateKind;
 use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison, is_set};
 use promql::kernels::labels::check_count_values_label;
 use promql::kernels::window::Steps;
+use promql::value::Grid;
 
 use crate::context::METADATA_LABELS;
 use crate::downsampled::Treatment;
 use crate::error::QueryError;
-use crate::grid::{Grid, StepGrid};
+use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use merge::Dedup;
-use model::Labels;
+use promql::value::{Grid, Value};
 
-use crate::grid::Grid;
 use crate::operation::Operation;
-use crate::points::Points;
 use crate::samples::SampleCounts;
 use crate::source::SeriesSource;
 
@@ -38,21 +36,6 @@ pub struct Detail {
     pub stats: bool,
     /// Measure each operator.
     pub analyze: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ResultSeries {
-    pub labels: Labels,
-    pub points: Points,
-}
-
-/// The value of a query. A vector's series have one point each.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    Scalar { t_ms: i64, value: f64 },
-    String { t_ms: i64, value: String },
-    Vector(Vec<ResultSeries>),
-    Matrix(Vec<ResultSeries>),
 }
 
 /// What evaluating cost, as Prometheus counts it.

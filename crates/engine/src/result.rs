@@ -7,15 +7,13 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
 use model::Labels;
 use promql::ast::{AggregateOp, Expr, ExprKind, Span, ValueType};
+use promql::value::{Grid, Point, PointValue, Points, PointsView, ResultSeries, StepRows, Value};
 
 use crate::batch::Rows;
 use crate::context::QueryContext;
 use crate::error::QueryError;
-use crate::grid::Grid;
 use crate::lower::sorts::is_sort;
 use crate::ops::raw::raw_series;
-use crate::output::{ResultSeries, Value};
-use crate::points::{Point, PointValue, Points, ResultRows};
 
 /// What a plan gave, with the memory it is charged to.
 pub(crate) type Collected = Vec<(Part, MemoryReservation)>;
@@ -31,6 +29,24 @@ impl Part {
         match self {
             Part::Rows(rows) => rows.bytes(),
             Part::Raw(batch) => batch.get_array_memory_size(),
+        }
+    }
+}
+
+/// Rows of a result, charged to their query until the last of their series is dropped.
+struct ResultRows {
+    rows: Rows,
+    grid: Grid,
+    _memory: MemoryReservation,
+}
+
+impl StepRows for ResultRows {
+    fn view(&self, row: usize) -> PointsView<'_> {
+        PointsView::Steps {
+            grid: self.grid,
+            values: self.rows.values(row),
+            present: self.rows.present(row),
+            histograms: self.rows.histograms(row),
         }
     }
 }
@@ -113,8 +129,8 @@ pub(crate) fn value(collected: Collected, shape: &Shape, context: &QueryContext,
             }
         };
         let labels = context.labels_of(&rows);
-        let rows = Arc::new(ResultRows { rows, grid, _memory: memory });
-        let of_row = |(row, labels)| ResultSeries { labels, points: Points::of_row(&rows, row) };
+        let rows: Arc<dyn StepRows> = Arc::new(ResultRows { rows, grid, _memory: memory });
+        let of_row = |(row, labels)| ResultSeries { labels, points: Points::of_row(Arc::clone(&rows), row) };
         series.extend(labels.into_iter().enumerate().map(of_row));
     }
     if shape.is_raw() {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::testing::MemorySource;
-use engine::{Answer, Engine, Grid, Point, PointValue, ResultSeries, SeriesSource, Value};
+use engine::{Answer, Engine, SeriesSource};
 use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
 use model::{FloatHistogram, Labels, Sample, SampleValue};
 use promql::ParserOptions;
@@ -20,6 +20,7 @@ use promql::ast::{At, Expr, ExprKind};
 use promql::testlang::{
     Command, Eval, EvalTimes, ExpectKind, ExpectText, HistogramValue, Load, SequenceValue, parse_test,
 };
+use promql::value::{Grid, Point, PointValue, ResultSeries, Value};
 
 /// The environment variable that names the folder of the upstream files where they do not lie beside the repository.
 const CORPUS_FOLDER: &str = "PROMQL_CORPUS";

@@ -9,10 +9,11 @@ mod points;
 use common::Asked;
 use std::sync::Arc;
 
-use engine::{Answer, Grid, SeriesSource};
+use engine::{Answer, SeriesSource};
 use levels::{Levels, RawSeries};
 use model::{Labels, Resolution};
 use points::points;
+use promql::value::Grid;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;

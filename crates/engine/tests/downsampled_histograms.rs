@@ -6,11 +6,12 @@ use common::Asked;
 use std::sync::Arc;
 
 use engine::testing::MemorySource;
-use engine::{Dedup, Grid, PointValue, Select, SeriesSource, SourceEvent, Value};
+use engine::{Dedup, Select, SeriesSource, SourceEvent};
 use futures::StreamExt;
 use merge::{DownsampledSeries, Downsampler, HistogramWindows, Series, SeriesChunk};
 use model::histogram::{ResetHint, Span};
 use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
+use promql::value::{Grid, PointValue, Value};
 
 const MINUTE: i64 = 60_000;
 
@@ -91,7 +92,7 @@ fn ask(source: &Arc<dyn SeriesSource>, text: &str, dedup: Option<Dedup>) -> Vec<
     let grid = Grid { start_ms: 400 * MINUTE, end_ms: 700 * MINUTE, step_ms: MINUTE };
     let answer = common::run(&common::engine(1, false), source, text, Asked { dedup, ..Asked::raw(grid) }).unwrap();
     let Value::Matrix(series) = &answer.value else { panic!("{:?}", answer.value) };
-    let value = |p: engine::Point| match p.value {
+    let value = |p: promql::value::Point| match p.value {
         PointValue::Float(v) => (p.t_ms, v),
         PointValue::Histogram(_) => panic!("a histogram"),
     };

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::testing::{TsdbSource, TsdbSourceSettings};
-use engine::{Answer, Dedup, Engine, Grid, Point, PointValue, QueryError, SeriesSource, Value};
+use engine::{Answer, Dedup, Engine, QueryError, SeriesSource};
+use promql::value::{Grid, Point, PointValue, Value};
 use serde_json::Value as Json;
 
 /// Golden data: the full set where it lies beside the repository, else the copies in it.
@@ -109,7 +110,7 @@ fn answered(answer: &Answer) -> (Vec<String>, Samples) {
         }
         Value::Vector(series) | Value::Matrix(series) => series,
     };
-    let points = |s: &engine::ResultSeries| s.points.iter().map(|p| own_sample(&p)).collect();
+    let points = |s: &promql::value::ResultSeries| s.points.iter().map(|p| own_sample(&p)).collect();
     let order = series.iter().map(|s| s.labels.to_string()).collect();
     (order, series.iter().map(|s| (s.labels.to_string(), points(s))).collect())
 }

@@ -9,11 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::testing::MemorySource;
-use engine::{Grid, PointValue, QueryError, SeriesSource, Value};
+use engine::{QueryError, SeriesSource};
 use model::{Labels, Sample, SampleValue};
 use promql::ast::*;
 use promql::functions::FUNCTIONS;
 use promql::testlang::{Command, Eval, ExpectKind, ExpectText, MODIFIERS, modifiers_of, parse_test};
+use promql::value::{Grid, PointValue, Value};
 use promql::{MAX_DEPTH, MAX_NESTING, ParserOptions};
 
 /// Start timestamps are not kept.

@@ -8,11 +8,12 @@ use common::Asked;
 use std::sync::Arc;
 
 use engine::testing::MemorySource;
-use engine::{Dedup, Grid, Select, SeriesSource, SourceEvent, SourceStream};
+use engine::{Dedup, Select, SeriesSource, SourceEvent, SourceStream};
 use futures::StreamExt;
 use merge::{Series, SeriesChunk, merge_series_chunks};
 use model::{FloatHistogram, Labels, Sample, SampleValue};
 use points::points;
+use promql::value::Grid;
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;

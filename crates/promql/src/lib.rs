@@ -1,5 +1,6 @@
 //! PromQL without execution: lexer and parser with spans and Prometheus' error texts, a printer that round-trips,
-//! the table of functions, and the pure numeric kernels of functions and aggregations (slices in, slices out).
+//! the table of functions, the pure numeric kernels of functions and aggregations (slices in, slices out), and the
+//! values that answers are made of.
 //!
 //! Semantics: Prometheus 3.15. Times and durations are milliseconds unless a name says otherwise.
 
@@ -15,6 +16,7 @@ mod parser;
 mod printer;
 mod quote;
 pub mod testlang;
+pub mod value;
 mod walk;
 
 pub use durations::{DurationError, format_duration, parse_duration};

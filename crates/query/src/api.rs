@@ -1,13 +1,10 @@
 //! Prometheus' HTTP API with Thanos' parameters.
 
-mod answer;
-mod json;
+mod error;
 mod metadata;
 mod options;
-mod params;
 mod parse;
 mod query;
-mod series;
 mod statistics;
 mod status;
 
@@ -15,29 +12,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::response::Redirect;
 use axum::routing::get;
 use engine::{Answer, Operation, Query, QueryError};
 use futures::future::BoxFuture;
-use http::{HeaderName, Method, header};
+use http_api::{Cors, normal_prefix, with_layers};
 use model::{Clock, TimestampMs};
 use serve::Gate;
 use storeapi::fanout::Fanout;
-use tower_http::compression::CompressionLayer;
-use tower_http::cors::{Any, CorsLayer};
 
 use crate::endpoints::EndpointSet;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 
-use answer::ApiError;
-
 /// The release of Thanos whose API this is.
 const THANOS_VERSION: &str = "0.42.0";
-
-/// Forms larger than this are refused, as Go does.
-const MAX_FORM_BYTES: usize = 10 << 20;
 
 type Run = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, QueryError>> + Send + Sync>;
 type Explain = Box<dyn Fn(&Query) -> Result<Operation, QueryError> + Send + Sync>;
@@ -97,29 +86,8 @@ pub(crate) fn router(api: Api) -> Router {
         let redirect = async move || Redirect::to(&home);
         routes.route(&prefix, get(redirect.clone())).route("/", get(redirect))
     };
-    let routes = routes.method_not_allowed_fallback(async || ApiError::method_not_allowed()).with_state(Arc::new(api));
-    let routes = routes
-        .fallback(async || ApiError::not_found())
-        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
-        .layer(CompressionLayer::new());
-    if web.disable_cors { routes } else { routes.layer(cors()) }
-}
-
-/// `/a/b/` and `a/b` are `/a/b`; `/` is nothing.
-fn normal_prefix(prefix: &str) -> String {
-    let inner = prefix.trim_matches('/');
-    if inner.is_empty() { String::new() } else { format!("/{inner}") }
-}
-
-/// Anyone may ask from a browser, as with Prometheus and Thanos.
-fn cors() -> CorsLayer {
-    let allowed: [HeaderName; 5] =
-        [header::ACCEPT, header::ACCEPT_ENCODING, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN];
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
-        .allow_headers(allowed)
-        .expose_headers([header::DATE])
+    let cors = if web.disable_cors { Cors::SameOrigin } else { Cors::Anyone };
+    with_layers(routes, cors).with_state(Arc::new(api))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ mod stretch;
 
 use std::fmt;
 
-use engine::Grid;
+use promql::value::Grid;
 use promql::{ParserOptions, QueryTimes, needed_time_range};
 use synthetic::Rng;
 

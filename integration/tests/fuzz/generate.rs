@@ -7,8 +7,8 @@ mod selectors;
 
 use std::collections::BTreeSet;
 
-use engine::Grid;
 use promql::ast::{AggregateOp, ValueType};
+use promql::value::Grid;
 use synthetic::Rng;
 
 use super::data::{END_MS, START_MS};

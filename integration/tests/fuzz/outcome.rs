@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use engine::{Answer, PointValue, QueryError, ResultSeries};
+use engine::{Answer, QueryError};
 use model::{FloatHistogram, Labels};
+use promql::value::{PointValue, ResultSeries};
 use serde_json::Value;
 
 use crate::harness::answers::same_number;
@@ -266,16 +267,16 @@ pub(super) fn ours(result: Result<Answer, QueryError>) -> Outcome {
     };
     let alone = |point| BTreeMap::from([(String::new(), vec![point])]);
     let (value_type, list) = match answer.value {
-        engine::Value::Scalar { t_ms, value } => {
+        promql::value::Value::Scalar { t_ms, value } => {
             success.series = alone((t_ms, Point::Float(value)));
             ("scalar", Vec::new())
         }
-        engine::Value::String { t_ms, value } => {
+        promql::value::Value::String { t_ms, value } => {
             success.series = alone((t_ms, Point::Text(value)));
             ("string", Vec::new())
         }
-        engine::Value::Vector(list) => ("vector", list),
-        engine::Value::Matrix(list) => ("matrix", list),
+        promql::value::Value::Vector(list) => ("vector", list),
+        promql::value::Value::Matrix(list) => ("matrix", list),
     };
     success.value_type = value_type.to_owned();
     for ResultSeries { labels, points } in list {

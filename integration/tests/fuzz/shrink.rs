@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use engine::Grid;
 use promql::ast::{AggregateOp, At, BinaryOp, Expr, ExprKind, ValueType};
+use promql::value::Grid;
 use promql::{ParserOptions, QueryTimes, needed_time_range, visit_selectors};
 
 use super::data::{Series, load_command};

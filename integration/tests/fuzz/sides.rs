@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::testing::{TsdbSource, TsdbSourceSettings};
-use engine::{Detail, Engine, EngineSettings, Grid, Query, SeriesSource};
+use engine::{Detail, Engine, EngineSettings, Query, SeriesSource};
 use promql::ParserOptions;
 use promql::ast::{AggregateOp, Expr, ExprKind};
+use promql::value::Grid;
 
 use super::outcome::{self, Exactness, Outcome};
 use crate::harness::fleet::{Prometheus, PrometheusSettings};

@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use model::{Clock, Labels, Sample, SampleValue, SystemClock};
+use promql::value::{Grid, PointValue};
 
 use super::*;
 use crate::testing::MemorySource;
-use crate::{Detail, Grid, Operation, PointValue, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use crate::{Detail, Operation, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 
 /// A source that never answers, and says when its stream is dropped.
 #[derive(Debug)]

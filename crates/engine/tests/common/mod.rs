@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Grid, Query, QueryError, SeriesSource};
+use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Query, QueryError, SeriesSource};
 use promql::ParserOptions;
+use promql::value::Grid;
 
 /// An engine with everything experimental on.
 pub(crate) fn engine(threads: usize, delayed_name_removal: bool) -> Engine {

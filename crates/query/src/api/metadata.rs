@@ -7,14 +7,14 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use futures::StreamExt;
 use futures::future::try_join_all;
+use http_api::{ApiError, Notes, Params, TRUNCATED, success};
 use model::{Labels, Matcher, TimeRange};
 use storeapi::fanout::{Fanout, Scope};
 use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, SeriesRequest, Store};
 
 use super::Api;
-use super::answer::{ApiError, Notes, TRUNCATED, success};
+use super::error::of_store;
 use super::options::{partial_response, replica_labels};
-use super::params::Params;
 
 /// What metadata calls share.
 struct Call {
@@ -111,7 +111,7 @@ pub(super) async fn labels(State(api): State<Arc<Api>>, params: Params) -> Resul
             limit: call.asked_limit(),
         })
     };
-    let answers = try_join_all(call.selectors_or_all().into_iter().map(ask)).await?;
+    let answers = try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
     Ok(call.answer_strings(answers))
 }
 
@@ -132,7 +132,7 @@ pub(super) async fn label_values(
             limit: call.asked_limit(),
         })
     };
-    let answers = try_join_all(call.selectors_or_all().into_iter().map(ask)).await?;
+    let answers = try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
     Ok(call.answer_strings(answers))
 }
 
@@ -156,7 +156,7 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
         };
         collect_labels(&call.fanout, request)
     };
-    let answers = try_join_all(call.selectors.iter().cloned().map(ask)).await?;
+    let answers = try_join_all(call.selectors.iter().cloned().map(ask)).await.map_err(of_store)?;
     let (mut found, mut notes) = (BTreeSet::new(), Notes::default());
     for (labels, warnings) in answers {
         found.extend(labels);

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use engine::Dedup;
+use http_api::{ApiError, Params, ShardInfo};
 use model::Matcher;
-use storeapi::PartialResponse;
+use storeapi::{PartialResponse, Shard};
 
-use super::answer::ApiError;
-use super::params::Params;
 use crate::settings::Settings;
 use crate::source::Reading;
 
@@ -54,7 +53,7 @@ impl Options {
             reading: Reading {
                 replica_labels,
                 partial_response: partial_response(params, settings)?,
-                shard: params.shard()?,
+                shard: params.shard()?.map(shard),
             },
             store_matches: params.selectors("storeMatch[]")?,
             timeout: params.timeout(settings.timeout)?,
@@ -68,6 +67,10 @@ impl Options {
             analyze: params.bool("analyze", false)?,
         })
     }
+}
+
+fn shard(info: ShardInfo) -> Shard {
+    Shard { index: info.shard_index, total: info.total_shards, by: info.by, labels: info.labels }
 }
 
 /// Empty unless the request wants replicas merged.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use http_api::{ApiError, Json, Params, json_response};
 use model::Matcher;
 use promql::ast::*;
 use promql::functions::Function;
@@ -12,9 +13,6 @@ use promql::kernels::format::plain;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{ApiError, json_response};
-use super::json::Json;
-use super::params::Params;
 
 pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let expr = parse(&api, &params)?;
@@ -22,7 +20,7 @@ pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Resul
     json.raw(r#"{"status":"success","data":"#);
     json.string(expr.pretty().as_bytes());
     json.raw("}");
-    Ok(json_response(Body::from(json.0)))
+    Ok(json_response(Body::from(json.into_bytes())))
 }
 
 pub(super) async fn tree(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {

@@ -3,29 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use engine::{Answer, Detail, Grid, Query, ResultSeries, Value};
-use futures::stream;
+use engine::{Answer, Detail, Query};
+use http_api::{ApiError, Json, Notes, Params, TRUNCATED, json_response, stream_result, with_notes};
+use promql::value::{Grid, Value};
 use serve::Pass;
 use storeapi::fanout::Scope;
 use storeapi::{Limited, Store};
 
 use super::Api;
-use super::answer::{ApiError, Notes, TRUNCATED, json_response, with_notes};
-use super::json::Json;
+use super::error::of_query;
 use super::options::{Options, Stats};
-use super::params::Params;
-use super::series::SeriesWriter;
 use super::statistics;
 use crate::source::StoreSource;
 
 /// Points per series at most, as Prometheus allows.
 const MAX_POINTS: i64 = 11_000;
-
-/// Answers are sent in pieces of about this many bytes.
-const PIECE: usize = 64 << 10;
 
 pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let (grid, options) = instant_request(&api, &params)?;
@@ -95,7 +90,7 @@ impl Api {
         };
         let waited = self.clock.monotonic().saturating_sub(came);
         let turn = Turn { timeout: options.timeout.saturating_sub(waited), pass: Some(pass) };
-        let mut answer = (self.evaluation.run)(self.query(params, grid, &options, turn)).await?;
+        let mut answer = (self.evaluation.run)(self.query(params, grid, &options, turn)).await.map_err(of_query)?;
         truncate(&mut answer, options.limit);
         let notes = Notes { warnings: std::mem::take(&mut answer.warnings), infos: std::mem::take(&mut answer.infos) };
         let mut tail = Json::default();
@@ -111,18 +106,18 @@ impl Api {
         tail.raw("}");
         notes.write(&mut tail);
         tail.raw("}");
-        Ok(with_notes(json_response(stream_answer(answer.value, tail)), &notes))
+        Ok(with_notes(json_response(stream_result(answer.value, tail)), &notes))
     }
 
     fn explain(&self, params: &Params, grid: Grid, options: &Options) -> Result<Response, ApiError> {
         // nothing is evaluated, so that there is nothing to wait for
         let turn = Turn { timeout: options.timeout, pass: None };
-        let operation = (self.evaluation.explain)(&self.query(params, grid, options, turn))?;
+        let operation = (self.evaluation.explain)(&self.query(params, grid, options, turn)).map_err(of_query)?;
         let mut json = Json::default();
         json.raw(r#"{"status":"success","data":"#);
         statistics::write_plan(&mut json, &operation);
         json.raw("}");
-        Ok(json_response(Body::from(json.0)))
+        Ok(json_response(Body::from(json.into_bytes())))
     }
 
     fn query(&self, params: &Params, grid: Grid, options: &Options, turn: Turn) -> Query {
@@ -154,84 +149,5 @@ fn truncate(answer: &mut Answer, limit: u64) {
     }
 }
 
-/// The answer's JSON in pieces, each made when the client took the one before. `tail` follows the result.
-fn stream_answer(value: Value, tail: Json) -> Body {
-    let mut head = Json::default();
-    head.raw(r#"{"status":"success","data":{"resultType":"#);
-    let (kind, series) = match value {
-        Value::Scalar { t_ms, value } => {
-            head.raw(r#""scalar","result":["#);
-            head.timestamp(t_ms);
-            head.raw(",");
-            head.float(value);
-            ("", Vec::new())
-        }
-        Value::String { t_ms, value } => {
-            head.raw(r#""string","result":["#);
-            head.timestamp(t_ms);
-            head.raw(",");
-            head.string(value.as_bytes());
-            ("", Vec::new())
-        }
-        Value::Vector(series) => (r#""vector","result":["#, series),
-        Value::Matrix(series) => (r#""matrix","result":["#, series),
-    };
-    let vector = kind.starts_with(r#""vector"#);
-    head.raw(kind);
-    let pieces = Pieces {
-        buffer: head,
-        series: series.into_iter(),
-        vector,
-        writer: SeriesWriter::default(),
-        first: true,
-        tail: Some(tail),
-    };
-    Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, std::convert::Infallible>)))
-}
-
-struct Pieces {
-    buffer: Json,
-    series: std::vec::IntoIter<ResultSeries>,
-    vector: bool,
-    writer: SeriesWriter,
-    first: bool,
-    tail: Option<Json>,
-}
-
-impl Iterator for Pieces {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        while self.buffer.0.len() < PIECE {
-            let Some(series) = self.series.next() else { break };
-            self.buffer.comma(usize::from(!std::mem::replace(&mut self.first, false)));
-            if self.vector {
-                write_sample(&mut self.buffer, &series);
-            } else {
-                self.writer.write(&mut self.buffer, &series);
-            }
-        }
-        if self.series.as_slice().is_empty()
-            && let Some(tail) = self.tail.take()
-        {
-            self.buffer.raw("]");
-            self.buffer.0.extend_from_slice(&tail.0);
-        }
-        let piece = std::mem::take(&mut self.buffer.0);
-        (!piece.is_empty()).then(|| Bytes::from(piece))
-    }
-}
-
-/// `{"metric":{…},"value":[…]}`
-fn write_sample(json: &mut Json, series: &ResultSeries) {
-    json.raw(r#"{"metric":"#);
-    json.labels(&series.labels);
-    if let Some(point) = series.points.first() {
-        let is_float = matches!(point.value, engine::PointValue::Float(_));
-        json.raw(if is_float { r#","value":"# } else { r#","histogram":"# });
-        json.point(&point);
-    }
-    json.raw("}");
-}
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use engine::{Grid, Measured, Operation, Stats};
+use engine::{Measured, Operation, Stats};
+use http_api::Json;
+use promql::value::Grid;
 
-use super::json::Json;
 use super::options;
 
 /// What there is to tell of an answered query.

@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{Html, Response};
+use http_api::{ApiError, Json, Notes, Params, success};
 use model::rfc3339;
 
 use super::Api;
-use super::answer::{ApiError, Notes, success};
-use super::json::Json;
-use super::params::Params;
 use crate::endpoints::EndpointStatus;
 
 pub(super) async fn stores(State(api): State<Arc<Api>>) -> Response {

@@ -2,12 +2,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::{Dedup, Detail, Grid, Measured, Point, PointValue, ResultSeries, SampleCounts, Stats, Value};
+use engine::{Dedup, Detail, Measured, SampleCounts, Stats};
 use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use model::{Labels, SystemClock};
 use prometheus::Registry;
+use promql::value::{Grid, Point, PointValue, ResultSeries, Value};
 use serde_json::json;
 use storeapi::Store;
 use storeapi::conformance::{Dataset, MemoryStore};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use engine::Grid;
 use model::{Matcher, Resolution, TimeRange};
 use promql::ast::{Call, Expr, ExprKind, VectorSelector};
+use promql::value::Grid;
 
 use super::super::outcome::{Outcome, Point};
 use super::super::sides;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket as BlockBucket, BucketMetrics, BucketSettings};
 use compact::{DownsampleJob, OutputFormat};
-use engine::Grid;
 use model::{Labels, Resolution, SystemClock, TimeRange};
 use object_store::local::LocalFileSystem;
+use promql::value::Grid;
 use synthetic::{BLOCK_MS, Rng};
 use tsdb::meta::BlockMeta;
 

@@ -1,72 +1,29 @@
-use engine::{Point, PointValue};
+use http_api::SeriesWriter;
 use model::histogram::Span;
 use model::{FloatHistogram, Labels};
+use promql::value::{Point, PointValue, ResultSeries};
 use serde_json::Value as Json;
 
 use super::super::tests::{Fixture, answer};
 use super::*;
 use crate::Settings;
 
-fn point(value: &Json) -> Point {
-    let t_ms = (value[0].as_f64().unwrap() * 1000.0).round() as i64;
-    let text = value[1].as_str().unwrap();
-    let number = match text {
-        "+Inf" => f64::INFINITY,
-        "-Inf" => f64::NEG_INFINITY,
-        other => other.parse().unwrap(),
-    };
-    Point { t_ms, value: PointValue::Float(number) }
+/// Bodies recorded from a running Prometheus.
+fn recorded() -> impl Iterator<Item = Json> {
+    let recorded = include_str!("../../../../http-api/tests/data/answers.jsonl");
+    recorded.lines().map(|line| serde_json::from_str(line).unwrap())
 }
 
-fn series(value: &Json) -> ResultSeries {
-    let metric = value["metric"].as_object().unwrap();
-    let labels = Labels::from_pairs(metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap())));
-    let points = match value.get("values") {
-        Some(values) => values.as_array().unwrap().iter().map(point).collect(),
-        None => vec![point(&value["value"])],
-    };
-    ResultSeries { labels, points: points.into() }
-}
-
-fn strings(value: &Json) -> Vec<String> {
-    value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
-}
-
-/// The answer an engine must have given for this body.
-fn answer_of(body: &Json) -> Answer {
-    let result = &body["data"]["result"];
-    let all = || result.as_array().unwrap().iter().map(series).collect();
-    let mut answer = answer(match body["data"]["resultType"].as_str().unwrap() {
-        "vector" => Value::Vector(all()),
-        "matrix" => Value::Matrix(all()),
-        "scalar" => {
-            let point = point(result);
-            let PointValue::Float(value) = point.value else { unreachable!("made above") };
-            Value::Scalar { t_ms: point.t_ms, value }
-        }
-        _ => Value::String { t_ms: point_time(result), value: result[1].as_str().unwrap().to_owned() },
-    });
-    answer.warnings = strings(&body["warnings"]);
-    answer.infos = strings(&body["infos"]);
-    answer
-}
-
-fn point_time(value: &Json) -> i64 {
-    (value[0].as_f64().unwrap() * 1000.0).round() as i64
-}
-
-/// Bodies recorded from a running Prometheus come back as they were, every digit.
+/// They come back as they were, every digit.
 #[tokio::test]
 async fn answers_are_written_as_prometheus_writes_them() {
-    let recorded = include_str!("../../../tests/data/answers.jsonl");
     let mut compared = 0;
-    for line in recorded.lines() {
-        let line: Json = serde_json::from_str(line).unwrap();
-        if line["code"] != 200 {
-            continue;
-        }
+    for line in recorded().filter(|line| line["code"] == 200) {
         let body = &line["body"];
-        let fixture = Fixture::new(Settings::default(), Ok(answer_of(body))).await;
+        let read = http_api::read_answer(body.to_string().as_bytes()).unwrap();
+        let mut given = answer(read.value);
+        (given.warnings, given.infos) = (read.notes.warnings, read.notes.infos);
+        let fixture = Fixture::new(Settings::default(), Ok(given)).await;
         let (status, written) = fixture.get("/api/v1/query?query=x").await;
         assert_eq!(status.as_u16(), 200);
         assert_eq!(&serde_json::from_str::<Json>(&written).unwrap(), body, "{}", line["params"]["query"]);
@@ -78,9 +35,8 @@ async fn answers_are_written_as_prometheus_writes_them() {
 /// Errors of the evaluation keep their texts on the way through.
 #[tokio::test]
 async fn errors_are_written_as_prometheus_writes_them() {
-    let recorded = include_str!("../../../tests/data/answers.jsonl");
     let mut compared = 0;
-    for line in recorded.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()) {
+    for line in recorded() {
         let body = &line["body"];
         let Some(text) = body["error"].as_str() else { continue };
         let error = match body["errorType"].as_str().unwrap() {
@@ -163,33 +119,11 @@ async fn rows_of_the_engine_are_written_as_their_points() {
     let mut writer = SeriesWriter::default();
     for row in rows {
         let listed = ResultSeries { labels: row.labels.clone(), points: row.points.iter().collect() };
-        let (mut one, mut other) = (super::Json::default(), super::Json::default());
+        let (mut one, mut other) = (http_api::Json::default(), http_api::Json::default());
         writer.write(&mut one, &row);
         SeriesWriter::default().write(&mut other, &listed);
-        assert!(one.0.len() > 1000);
-        assert_eq!(String::from_utf8(one.0).unwrap(), String::from_utf8(other.0).unwrap());
+        let (one, other) = (one.into_bytes(), other.into_bytes());
+        assert!(one.len() > 1000);
+        assert_eq!(String::from_utf8(one).unwrap(), String::from_utf8(other).unwrap());
     }
-}
-
-#[test]
-fn big_answers_come_in_pieces_that_join_to_one_document() {
-    let labels = |i: usize| Labels::from_pairs([("i", i.to_string())]);
-    let points = || (0..200).map(|t| Point { t_ms: t * 1000, value: PointValue::Float(t as f64) }).collect();
-    let series: Vec<_> = (0..100).map(|i| ResultSeries { labels: labels(i), points: points() }).collect();
-    let mut tail = super::Json::default();
-    tail.raw("}}");
-    let mut head = super::Json::default();
-    head.raw(r#"{"data":{"result":["#);
-    let pieces = Pieces {
-        buffer: head,
-        series: series.into_iter(),
-        vector: false,
-        writer: SeriesWriter::default(),
-        first: true,
-        tail: Some(tail),
-    };
-    let pieces: Vec<Bytes> = pieces.collect();
-    assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.len() < 2 * PIECE));
-    let document: Json = serde_json::from_slice(&pieces.concat()).unwrap();
-    assert_eq!(document["data"]["result"].as_array().unwrap().len(), 100);
 }

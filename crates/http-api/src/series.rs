@@ -1,13 +1,13 @@
 //! The series of a range query as JSON: most of an answer's bytes.
 
-use engine::{Grid, PointValue, PointsView, ResultSeries};
 use promql::kernels::steps::StepsView;
+use promql::value::{Grid, PointValue, PointsView, ResultSeries};
 
-use super::json::Json;
+use crate::Json;
 
 /// Writes one series after the other. All have the same steps, whose times are written once and then copied.
 #[derive(Debug, Default)]
-pub(super) struct SeriesWriter {
+pub struct SeriesWriter {
     grid: Option<Grid>,
     /// `,[<time>,` for every step so far asked for, and where each ends.
     times: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct SeriesWriter {
 
 impl SeriesWriter {
     /// `{"metric":{…},"values":[[…],…],"histograms":[[…],…]}`, each list left out when empty.
-    pub(super) fn write(&mut self, json: &mut Json, series: &ResultSeries) {
+    pub fn write(&mut self, json: &mut Json, series: &ResultSeries) {
         json.raw(r#"{"metric":"#);
         json.labels(&series.labels);
         match series.points.view() {

@@ -3,17 +3,23 @@
 
 use std::io::Write;
 
-use engine::{Point, PointValue};
 use model::{FloatHistogram, Labels};
 use promql::format_float_general;
 use promql::kernels::format::plain;
+use promql::value::{Point, PointValue};
 
 /// Appends to a buffer. Writing to memory cannot fail.
 #[derive(Debug, Default)]
-pub(crate) struct Json(pub(crate) Vec<u8>);
+pub struct Json(pub(crate) Vec<u8>);
 
 impl Json {
-    pub(crate) fn raw(&mut self, text: &str) {
+    /// What was written so far.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Text that is JSON already.
+    pub fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
     }
 
@@ -22,17 +28,17 @@ impl Json {
         let _ = write!(self.0, "{value}");
     }
 
-    pub(crate) fn integer(&mut self, value: i64) {
+    pub fn integer(&mut self, value: i64) {
         self.display(value);
     }
 
     /// A finite number.
-    pub(crate) fn number(&mut self, value: f64) {
+    pub fn number(&mut self, value: f64) {
         self.display(value);
     }
 
     /// A string; bytes that are no UTF-8 become U+FFFD.
-    pub(crate) fn string(&mut self, bytes: &[u8]) {
+    pub fn string(&mut self, bytes: &[u8]) {
         self.0.push(b'"');
         for chunk in bytes.utf8_chunks() {
             self.escaped(chunk.valid());
@@ -64,7 +70,7 @@ impl Json {
     }
 
     /// `{"name":"value",…}` in order of names.
-    pub(crate) fn labels(&mut self, labels: &Labels) {
+    pub fn labels(&mut self, labels: &Labels) {
         self.0.push(b'{');
         for (i, (name, value)) in labels.iter().enumerate() {
             self.comma(i);
@@ -76,13 +82,14 @@ impl Json {
     }
 
     /// A comma before all items but the first.
-    pub(crate) fn comma(&mut self, index: usize) {
+    pub fn comma(&mut self, index: usize) {
         if index > 0 {
             self.0.push(b',');
         }
     }
 
-    pub(crate) fn strings<S: AsRef<[u8]>>(&mut self, items: impl IntoIterator<Item = S>) {
+    /// `["…",…]`
+    pub fn strings<S: AsRef<[u8]>>(&mut self, items: impl IntoIterator<Item = S>) {
         self.0.push(b'[');
         for (i, item) in items.into_iter().enumerate() {
             self.comma(i);
@@ -92,7 +99,7 @@ impl Json {
     }
 
     /// Milliseconds as seconds: `1435781451.781`, `1435781451`.
-    pub(crate) fn timestamp(&mut self, ms: i64) {
+    pub fn timestamp(&mut self, ms: i64) {
         if ms < 0 {
             self.0.push(b'-');
         }
@@ -105,7 +112,7 @@ impl Json {
     }
 
     /// A sample's value in quotes, as Go's `strconv.FormatFloat` writes it: an exponent only below 1e-6 and from 1e21.
-    pub(crate) fn float(&mut self, value: f64) {
+    pub fn float(&mut self, value: f64) {
         self.0.push(b'"');
         let size = value.abs();
         if (1e-5..1e16).contains(&size) {
@@ -126,7 +133,7 @@ impl Json {
     }
 
     /// `[seconds,"value"]` or `[seconds,{…}]`.
-    pub(crate) fn point(&mut self, point: &Point) {
+    pub fn point(&mut self, point: &Point) {
         self.0.push(b'[');
         self.timestamp(point.t_ms);
         self.0.push(b',');

@@ -1,27 +1,12 @@
-//! The points of a result series: a view of the row the engine made, not a copy.
+//! The points of a result series: a list, or a view of what an engine made.
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::execution::memory_pool::MemoryReservation;
 use model::FloatHistogram;
-use promql::kernels::steps::StepsView;
 
-use crate::batch::Rows;
-use crate::grid::Grid;
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum PointValue {
-    Float(f64),
-    Histogram(Arc<FloatHistogram>),
-}
-
-/// A float or a histogram at a time in milliseconds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Point {
-    pub t_ms: i64,
-    pub value: PointValue,
-}
+use super::{Grid, Point, PointValue};
+use crate::kernels::steps::StepsView;
 
 /// The points of one series in order of time.
 #[derive(Clone)]
@@ -29,15 +14,15 @@ pub struct Points(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Row { rows: Arc<ResultRows>, row: usize },
+    Row { rows: Arc<dyn StepRows>, row: usize },
     List(Vec<Point>),
 }
 
-/// Rows of a result, charged to their query until the last of their series is dropped.
-pub(crate) struct ResultRows {
-    pub(crate) rows: Rows,
-    pub(crate) grid: Grid,
-    pub(crate) _memory: MemoryReservation,
+/// Rows of points over the steps of a grid, held by whoever evaluated them. They live until the last of their series is
+/// dropped.
+pub trait StepRows: Send + Sync {
+    /// A row as [`PointsView::Steps`]; a list will do too.
+    fn view(&self, row: usize) -> PointsView<'_>;
 }
 
 /// How the points are held, for those who read many.
@@ -54,18 +39,14 @@ pub enum PointsView<'a> {
 }
 
 impl Points {
-    pub(crate) fn of_row(rows: &Arc<ResultRows>, row: usize) -> Points {
-        Points(Repr::Row { rows: Arc::clone(rows), row })
+    /// One row of these, without a copy.
+    pub fn of_row(rows: Arc<dyn StepRows>, row: usize) -> Points {
+        Points(Repr::Row { rows, row })
     }
 
     pub fn view(&self) -> PointsView<'_> {
         match &self.0 {
-            Repr::Row { rows, row } => PointsView::Steps {
-                grid: rows.grid,
-                values: rows.rows.values(*row),
-                present: rows.rows.present(*row),
-                histograms: rows.rows.histograms(*row),
-            },
+            Repr::Row { rows, row } => rows.view(*row),
             Repr::List(points) => PointsView::List(points),
         }
     }

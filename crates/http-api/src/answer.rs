@@ -4,77 +4,62 @@ use std::fmt::Display;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use engine::QueryError;
 use http::{HeaderValue, StatusCode, header};
-use storeapi::Kind;
 
-use super::json::Json;
+use crate::Json;
 
-pub(super) const TRUNCATED: &str = "results truncated due to limit";
+/// The warning of an answer that a limit of the request cut off.
+pub const TRUNCATED: &str = "results truncated due to limit";
 
 /// An error as the API reports it.
 #[derive(Debug)]
-pub(crate) struct ApiError {
+pub struct ApiError {
     status: StatusCode,
     kind: &'static str,
     message: String,
 }
 
 impl ApiError {
-    pub(crate) fn bad_data(message: impl Into<String>) -> ApiError {
+    /// The request cannot be understood: 400.
+    pub fn bad_data(message: impl Into<String>) -> ApiError {
         ApiError { status: StatusCode::BAD_REQUEST, kind: "bad_data", message: message.into() }
     }
 
-    pub(crate) fn parameter(name: &str, reason: impl Display) -> ApiError {
+    /// A parameter cannot be understood: 400.
+    pub fn parameter(name: &str, reason: impl Display) -> ApiError {
         ApiError::bad_data(format!("invalid parameter \"{name}\": {reason}"))
     }
 
-    pub(crate) fn execution(message: impl Into<String>) -> ApiError {
+    /// It was understood and failed: 422.
+    pub fn execution(message: impl Into<String>) -> ApiError {
         ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, kind: "execution", message: message.into() }
     }
 
-    pub(crate) fn timeout(message: impl Into<String>) -> ApiError {
+    /// It took too long: 503.
+    pub fn timeout(message: impl Into<String>) -> ApiError {
         ApiError { status: StatusCode::SERVICE_UNAVAILABLE, kind: "timeout", message: message.into() }
     }
 
-    pub(crate) fn internal(message: impl Into<String>) -> ApiError {
+    /// It was given up: 503.
+    pub fn canceled(message: impl Into<String>) -> ApiError {
+        ApiError { status: StatusCode::SERVICE_UNAVAILABLE, kind: "canceled", message: message.into() }
+    }
+
+    /// A defect of ours: 500.
+    pub fn internal(message: impl Into<String>) -> ApiError {
         ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "internal", message: message.into() }
     }
 
-    pub(crate) fn not_found() -> ApiError {
+    /// No such path: 404.
+    pub fn not_found() -> ApiError {
         let message = "404 page not found".to_owned();
         ApiError { status: StatusCode::NOT_FOUND, kind: "not_found", message }
     }
 
-    pub(crate) fn method_not_allowed() -> ApiError {
+    /// The path is served, but not with this method: 405.
+    pub fn method_not_allowed() -> ApiError {
         let message = "method not allowed".to_owned();
         ApiError { status: StatusCode::METHOD_NOT_ALLOWED, kind: "bad_data", message }
-    }
-}
-
-impl From<QueryError> for ApiError {
-    fn from(error: QueryError) -> ApiError {
-        match error {
-            QueryError::BadData(reason) => ApiError::parameter("query", reason),
-            QueryError::Execution(message) => ApiError::execution(message),
-            QueryError::Timeout(message) => ApiError::timeout(message),
-            QueryError::Canceled(message) => {
-                ApiError { status: StatusCode::SERVICE_UNAVAILABLE, kind: "canceled", message }
-            }
-            QueryError::Internal(message) => ApiError::internal(message),
-        }
-    }
-}
-
-impl From<storeapi::Error> for ApiError {
-    fn from(error: storeapi::Error) -> ApiError {
-        let message = error.to_string();
-        match error.kind() {
-            Kind::Invalid => ApiError::bad_data(message),
-            Kind::Timeout => ApiError::timeout(message),
-            Kind::Limit | Kind::Unavailable | Kind::Aborted | Kind::Corrupt => ApiError::execution(message),
-            Kind::Internal => ApiError::internal(message),
-        }
     }
 }
 
@@ -93,10 +78,10 @@ impl IntoResponse for ApiError {
 }
 
 /// What stands beside the data of an answer.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Notes {
-    pub(crate) warnings: Vec<String>,
-    pub(crate) infos: Vec<String>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    pub warnings: Vec<String>,
+    pub infos: Vec<String>,
 }
 
 impl Notes {
@@ -107,7 +92,7 @@ impl Notes {
     }
 
     /// `,"warnings":[…],"infos":[…]`, each left out when empty.
-    pub(crate) fn write(&self, json: &mut Json) {
+    pub fn write(&self, json: &mut Json) {
         for (name, notes) in [(r#","warnings":"#, &self.warnings), (r#","infos":"#, &self.infos)] {
             if !notes.is_empty() {
                 json.raw(name);
@@ -118,7 +103,7 @@ impl Notes {
 }
 
 /// A whole answer whose data `write` writes.
-pub(crate) fn success(notes: &Notes, write: impl FnOnce(&mut Json)) -> Response {
+pub fn success(notes: &Notes, write: impl FnOnce(&mut Json)) -> Response {
     let mut json = Json::default();
     json.raw(r#"{"status":"success","data":"#);
     write(&mut json);
@@ -128,14 +113,15 @@ pub(crate) fn success(notes: &Notes, write: impl FnOnce(&mut Json)) -> Response 
 }
 
 /// Keeps caches from holding an answer that lacks something.
-pub(crate) fn with_notes(mut response: Response, notes: &Notes) -> Response {
+pub fn with_notes(mut response: Response, notes: &Notes) -> Response {
     if notes.is_partial() {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
 }
 
-pub(crate) fn json_response(body: Body) -> Response {
+/// A successful response of this JSON.
+pub fn json_response(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

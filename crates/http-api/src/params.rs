@@ -7,15 +7,14 @@ use axum::extract::{FromRequest, Query, Request};
 use http::{Method, header};
 use model::{Matcher, TimestampMs, rfc3339};
 use promql::{parse_duration, parse_selector, quote};
-use storeapi::Shard;
 
-use super::answer::ApiError;
+use crate::ApiError;
 
 type Pairs = Vec<(String, String)>;
 
 /// All parameters in the order Go reads them: the form first, so that it wins where one value is wanted.
 #[derive(Debug, Default)]
-pub(crate) struct Params(Pairs);
+pub struct Params(Pairs);
 
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
@@ -37,38 +36,39 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
 impl Params {
     /// The first value; an empty one counts as absent, as everywhere in Prometheus' API.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    /// All values of a parameter that may be given more than once.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Milliseconds of a Unix time in seconds or of RFC 3339 text.
-    pub(crate) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let invalid = |e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"));
         self.get(name).map(|text| parse_time(text).map_err(invalid)).transpose()
     }
 
     /// As [`Params::time`], but missing is wrong; Prometheus words it otherwise.
-    pub(crate) fn required_time(&self, name: &str) -> Result<i64, ApiError> {
+    pub fn required_time(&self, name: &str) -> Result<i64, ApiError> {
         parse_time(self.get(name).unwrap_or_default()).map_err(|e| ApiError::parameter(name, e))
     }
 
     /// Milliseconds of a number of seconds or of a duration such as `1h30m`.
-    pub(crate) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.get(name).map(|text| parse_span(text).map_err(|e| ApiError::parameter(name, e))).transpose()
     }
 
     /// A time limit no longer than `longest`.
-    pub(crate) fn timeout(&self, longest: Duration) -> Result<Duration, ApiError> {
+    pub fn timeout(&self, longest: Duration) -> Result<Duration, ApiError> {
         let given = self.duration("timeout")?.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
         Ok(given.map_or(longest, |given| given.min(longest)))
     }
 
     /// Go's spellings of truth.
-    pub(crate) fn bool(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+    pub fn bool(&self, name: &str, default: bool) -> Result<bool, ApiError> {
         match self.get(name) {
             None => Ok(default),
             Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
@@ -80,7 +80,7 @@ impl Params {
     }
 
     /// 0 means no limit.
-    pub(crate) fn limit(&self) -> Result<u64, ApiError> {
+    pub fn limit(&self) -> Result<u64, ApiError> {
         let Some(text) = self.get("limit") else { return Ok(0) };
         let limit: i64 = text.parse().map_err(|_| {
             let reason = format!("strconv.Atoi: parsing {}: invalid syntax", quote(text.as_bytes()));
@@ -90,7 +90,7 @@ impl Params {
     }
 
     /// For metric metadata, where a negative limit means all.
-    pub(crate) fn limit_or_all(&self) -> Result<Option<u64>, ApiError> {
+    pub fn limit_or_all(&self) -> Result<Option<u64>, ApiError> {
         match self.get("limit") {
             None => Ok(None),
             Some(text) => match text.parse::<i64>() {
@@ -101,33 +101,32 @@ impl Params {
     }
 
     /// The selectors of `match[]` for label calls, where Prometheus does not name the parameter.
-    pub(crate) fn label_selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    pub fn label_selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         self.all("match[]").map(|text| parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string()))).collect()
     }
 
     /// The selectors of a parameter such as `match[]`.
-    pub(crate) fn selectors(&self, name: &str) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    pub fn selectors(&self, name: &str) -> Result<Vec<Vec<Matcher>>, ApiError> {
         self.all(name).map(|text| parse_selector(text).map_err(|e| ApiError::parameter(name, e))).collect()
     }
 
-    /// As JSON, spelt as Thanos' frontend sends it.
-    pub(crate) fn shard(&self) -> Result<Option<Shard>, ApiError> {
-        #[derive(serde::Deserialize)]
-        #[serde(default)]
-        #[derive(Default)]
-        struct ShardInfo {
-            shard_index: u64,
-            total_shards: u64,
-            by: bool,
-            labels: Vec<String>,
-        }
+    /// Which part of the series is asked for; `None`: all of them.
+    pub fn shard(&self) -> Result<Option<ShardInfo>, ApiError> {
         let Some(text) = self.get("shard_info") else { return Ok(None) };
         let info: ShardInfo = serde_json::from_str(text).map_err(|e| ApiError::parameter("shard_info", e))?;
-        if info.total_shards == 0 {
-            return Ok(None);
-        }
-        Ok(Some(Shard { index: info.shard_index, total: info.total_shards, by: info.by, labels: info.labels }))
+        Ok(Some(info).filter(|info| info.total_shards > 0))
     }
+}
+
+/// One of the parts that the series of a query are divided into, as Thanos' frontend spells it in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct ShardInfo {
+    pub shard_index: u64,
+    pub total_shards: u64,
+    /// Whether series are divided by `labels`, or by all others.
+    pub by: bool,
+    pub labels: Vec<String>,
 }
 
 /// Seconds furthest from the epoch: those of the times that Prometheus knows, which clients send back.
@@ -211,8 +210,9 @@ mod tests {
         assert!(given.bool("partial_response", true).is_err());
         assert!(given.limit().is_err());
         let given = params(&[("shard_info", r#"{"shard_index":1,"total_shards":3,"by":true,"labels":["a"]}"#)]);
-        let shard = Shard { index: 1, total: 3, by: true, labels: vec!["a".to_owned()] };
+        let shard = ShardInfo { shard_index: 1, total_shards: 3, by: true, labels: vec!["a".to_owned()] };
         assert_eq!(given.shard().unwrap(), Some(shard));
+        assert_eq!(params(&[("shard_info", "{}")]).shard().unwrap(), None);
         assert!(params(&[("shard_info", "{")]).shard().is_err());
     }
 
