@@ -5,12 +5,10 @@
 
 mod config;
 mod discovery;
-mod dns;
 mod measured;
 mod set;
 
 pub(crate) use discovery::Discovery;
-pub(crate) use dns::{Lookup, SystemLookup};
 pub(crate) use measured::Measured;
 pub(crate) use set::{Connect, EndpointSet, EndpointStatus, Timeouts};
 

@@ -1,15 +1,15 @@
 //! The metrics of a querier, under the names Thanos' dashboards and alerts know.
 
-use prometheus::{Counter, CounterVec, GaugeVec, Histogram, HistogramVec, Registry};
+use prometheus::{CounterVec, GaugeVec, Histogram, HistogramVec, Registry};
 use serve::{GateMetrics, Registrar};
+use upstream::dns::DnsMetrics;
 
 use crate::Result;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     pub(crate) gate: GateMetrics,
-    pub(crate) dns_lookups: Counter,
-    pub(crate) dns_failures: Counter,
+    pub(crate) dns: DnsMetrics,
     pub(crate) connections: GaugeVec,
     pub(crate) range_seconds: Histogram,
     pub(crate) client_started: CounterVec,
@@ -36,9 +36,11 @@ impl Metrics {
                     &[0.01, 0.05, 0.1, 0.25, 0.6, 1.0, 2.0, 3.5, 5.0, 10.0],
                 )?,
             },
-            dns_lookups: new.counter("thanos_query_store_apis_dns_lookups_total", "DNS lookups of endpoints.")?,
-            dns_failures: new
-                .counter("thanos_query_store_apis_dns_failures_total", "DNS lookups of endpoints that failed.")?,
+            dns: DnsMetrics {
+                lookups: new.counter("thanos_query_store_apis_dns_lookups_total", "DNS lookups of endpoints.")?,
+                failures: new
+                    .counter("thanos_query_store_apis_dns_failures_total", "DNS lookups of endpoints that failed.")?,
+            },
             connections: new.gauges(
                 "thanos_store_nodes_grpc_connections",
                 "Healthy endpoints by their external labels and kind.",

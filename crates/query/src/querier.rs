@@ -14,9 +14,10 @@ use storeapi::fanout::{Fanout, FanoutSettings};
 use storeapi::info::Capabilities;
 use storeapi::{Limited, Store};
 use tokio::sync::watch;
+use upstream::dns::{Lookup, SystemLookup};
 
 use crate::api::{self, Api, Evaluation};
-use crate::endpoints::{Connect, Discovery, EndpointSet, Lookup, Measured, SystemLookup, Timeouts};
+use crate::endpoints::{Connect, Discovery, EndpointSet, Measured, Timeouts};
 use crate::metrics::Metrics;
 use crate::{Result, Settings};
 

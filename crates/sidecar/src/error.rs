@@ -77,32 +77,20 @@ impl From<serve::Error> for Error {
     }
 }
 
-impl From<wire::Error> for Error {
-    fn from(error: wire::Error) -> Error {
+impl From<upstream::Error> for Error {
+    fn from(error: upstream::Error) -> Error {
         let kind = match error.kind() {
-            wire::Kind::Invalid => Kind::Invalid,
-            wire::Kind::Corrupt => Kind::Corrupt,
-            wire::Kind::Limit => Kind::Limit,
+            upstream::Kind::Invalid => Kind::Invalid,
+            upstream::Kind::Unavailable => Kind::Unavailable,
+            upstream::Kind::Limit => Kind::Limit,
+            upstream::Kind::Corrupt => Kind::Corrupt,
+            upstream::Kind::Internal => Kind::Internal,
         };
         Error::new(kind, error.to_string())
     }
 }
 
-impl From<model::BudgetExceeded> for Error {
-    fn from(error: model::BudgetExceeded) -> Error {
-        Error::new(Kind::Limit, error.to_string())
-    }
-}
-
-/// A request to Prometheus that got no whole answer.
-impl From<reqwest::Error> for Error {
-    fn from(error: reqwest::Error) -> Error {
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        Error::new(Kind::Unavailable, message)
-    }
+/// What Prometheus did not answer, as an error of the store.
+pub(crate) fn of_store(error: upstream::Error) -> storeapi::Error {
+    Error::from(error).into()
 }

@@ -4,10 +4,8 @@
 //! blocks are hard-linked out of the TSDB folder and uploaded once. It never runs PromQL and never changes the TSDB
 //! folder but for `thanos/` and `thanos.shipper.json` in it. Times are milliseconds.
 
-mod client;
 mod error;
 mod flags;
-mod http_client;
 mod metrics;
 mod reloader;
 mod settings;
@@ -17,7 +15,6 @@ mod store;
 #[cfg(test)]
 mod testing;
 
-pub use client::PrometheusClient;
 pub use error::{Error, Kind, Result};
 pub use reloader::ReloaderSettings;
 pub use settings::{MinTime, Settings};

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Clock;
+use upstream::PrometheusClient;
 
-use crate::client::PrometheusClient;
 use crate::metrics::ReloaderMetrics;
 use crate::{Error, Kind, Result};
 
@@ -105,7 +105,7 @@ impl Reloader {
         if let Err(error) = self.client.reload().await {
             self.metrics.reload_failures.inc();
             self.metrics.last_reload_successful.set(0.0);
-            return Err(error);
+            return Err(error.into());
         }
         self.metrics.last_reload_successful.set(1.0);
         self.metrics.last_reload_success.set(self.clock.now().0 as f64 / 1000.0);

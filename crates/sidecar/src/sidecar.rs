@@ -15,8 +15,8 @@ use serve::{Component, Served};
 use storeapi::info::Capabilities;
 use storeapi::{Limited, Store};
 use tokio::sync::watch;
+use upstream::{HttpClient, PrometheusClient};
 
-use crate::client::PrometheusClient;
 use crate::metrics::{ReloaderMetrics, SidecarMetrics};
 use crate::reloader::Reloader;
 use crate::settings::Settings;
@@ -49,7 +49,9 @@ impl Sidecar {
     /// # Errors
     /// `Invalid` for settings that cannot be used.
     pub fn new(settings: Settings, parts: Parts) -> Result<Sidecar> {
-        let client = PrometheusClient::new(&settings.prometheus_url, &settings.http_client, parts.budget.clone())?;
+        let http = HttpClient::new(&settings.http_client).map_err(|e| e.context("--prometheus.http-client"))?;
+        let client = PrometheusClient::new(&settings.prometheus_url, http, parts.budget.clone());
+        let client = client.map_err(|e| e.context("--prometheus.url"))?;
         let state = Arc::new(State::new(settings.min_time, Arc::clone(&parts.clock)));
         let store = PrometheusStore::new(client.clone(), Arc::clone(&state), parts.budget);
         let shipper = match parts.bucket {
@@ -138,7 +140,7 @@ impl Work {
             }
             self.clock.sleep(STARTUP_RETRY).await;
         }
-        let version = self.in_time(self.client.version()).await.unwrap_or_else(|_| "unknown".to_owned());
+        let version = self.in_time(self.client.version().err_into()).await.unwrap_or_else(|_| "unknown".to_owned());
         tracing::info!(external_labels = %self.state.external_labels(), version, "prometheus is ready");
         Ok(())
     }
@@ -153,7 +155,7 @@ impl Work {
     }
 
     async fn validate_flags(&self) -> Result<()> {
-        match self.client.flags().await {
+        match self.client.flags().await.map_err(Error::from) {
             Ok(flags) => flags::check(&flags, &self.settings),
             Err(error) if error.kind() == Kind::Invalid => {
                 tracing::warn!(%error, "Prometheus does not tell its flags; not checking that it leaves blocks alone");

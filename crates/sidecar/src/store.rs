@@ -15,8 +15,9 @@ use storeapi::{
     LabelValuesRequest, Metadata, ResortByRun, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series,
     match_external,
 };
+use upstream::{PrometheusClient, RemoteRead};
 
-use crate::client::{PrometheusClient, RemoteRead};
+use crate::error::of_store;
 use crate::state::State;
 
 /// Series per frame.
@@ -69,7 +70,7 @@ impl PrometheusStore {
         matchers: &[Matcher],
         change: &LabelChange,
     ) -> Result<FrameStream> {
-        let sets = self.client.series(matchers, request.range).await?;
+        let sets = self.client.series(matchers, request.range).await.map_err(of_store)?;
         let mut reservation = self.budget.reserve("label sets of Prometheus");
         reservation.grow(sets.iter().map(|l| l.as_packed().len() as u64).sum()).map_err(Error::from)?;
         let mut sets: Vec<Labels> = sets.iter().map(|labels| change.apply(labels)).collect();
@@ -128,11 +129,11 @@ impl Store for PrometheusStore {
         if request.skip_chunks {
             return self.bare_series(&request, &matchers, &change).await;
         }
-        let read = async { self.client.remote_read(&matchers, request.range).await.map_err(Error::from) };
+        let read = async { self.client.remote_read(&matchers, request.range).await.map_err(of_store) };
         let (read, incoming) = futures::join!(read, self.incoming(&change, request.range));
         let source = match read? {
-            RemoteRead::Chunked(response) => read::RemoteSeries::frames(response),
-            RemoteRead::Samples(response) => read::RemoteSeries::samples(response, &self.budget).await?,
+            RemoteRead::Chunked(body) => read::RemoteSeries::frames(body),
+            RemoteRead::Samples(body) => read::RemoteSeries::samples(body, &self.budget).await?,
         };
         let sorter = ResortByRun::new(change, incoming, self.budget.reserve("sorting series of Prometheus"));
         Ok(read::stream(source, sorter, external, &request))
@@ -144,7 +145,7 @@ impl Store for PrometheusStore {
         let Some(matchers) = match_external(&request.matchers, &external).filter(|_| !range.is_empty()) else {
             return Ok(Metadata::default());
         };
-        let names = self.client.label_names(&matchers, range, 0).await?;
+        let names = self.client.label_names(&matchers, range, 0).await.map_err(of_store)?;
         if names.is_empty() {
             return Ok(Metadata::default());
         }
@@ -165,11 +166,12 @@ impl Store for PrometheusStore {
         };
         if let Some(value) = external.get(&request.label) {
             // The one value there is, where any series is.
-            let some = !self.client.label_names(&matchers, range, 1).await?.is_empty();
+            let some = !self.client.label_names(&matchers, range, 1).await.map_err(of_store)?.is_empty();
             let value = some.then(|| String::from_utf8_lossy(value).into_owned());
             return Ok(limited(value.into_iter().collect(), request.limit));
         }
-        let values = self.client.label_values(&request.label, &matchers, range, request.limit).await?;
+        let values = self.client.label_values(&request.label, &matchers, range, request.limit).await;
+        let values = values.map_err(of_store)?;
         Ok(limited(values.into_iter().filter(|v| !v.is_empty()).collect(), request.limit))
     }
 }

@@ -1,19 +1,19 @@
-//! Endpoints from text: the YAML of `--endpoint.sd-config` and the files of `--store.sd-files`.
-
-use std::path::{Path, PathBuf};
+//! Endpoints from the YAML of `--endpoint.sd-config`.
 
 use serde::Deserialize;
+use serde_yaml_ng::Value;
 use storeapi::client::TlsSettings;
+use upstream::{Section, TlsConfig};
 
 use crate::settings::EndpointSpec;
 use crate::{Error, Result};
 
-use super::dns;
+use super::discovery::validate;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
-    default_client_config: Option<Client>,
+    default_client_config: Option<Value>,
     endpoints: Vec<Entry>,
 }
 
@@ -28,48 +28,35 @@ struct Entry {
     /// How Go's client balances within a group; ours has nothing to set.
     #[serde(default)]
     service_config: String,
-    client_config: Option<Client>,
+    client_config: Option<Value>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+const CLIENT_KEYS: [&str; 3] = ["tls_config", "server_name", "compression"];
+const TLS_KEYS: [&str; 6] = ["enabled", "insecure_skip_verify", "cert_file", "key_file", "ca_file", "min_version"];
+
+/// What a `client_config` says.
+#[derive(Clone, Debug, Default)]
 struct Client {
-    tls_config: Tls,
-    server_name: String,
-    compression: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Tls {
-    enabled: Option<bool>,
-    insecure_skip_verify: Option<bool>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    ca_file: Option<PathBuf>,
-    min_version: Option<String>,
+    tls: Option<TlsSettings>,
+    compresses: bool,
 }
 
 impl Client {
-    /// TLS is on when it is enabled, or when any of its settings is given and it is not disabled.
-    fn tls(&self) -> Option<TlsSettings> {
-        let tls = &self.tls_config;
-        let given = tls.insecure_skip_verify.is_some()
-            || tls.cert_file.is_some()
-            || tls.key_file.is_some()
-            || tls.ca_file.is_some();
-        tls.enabled.unwrap_or(given).then(|| TlsSettings {
-            ca: non_empty(tls.ca_file.clone()),
-            cert: non_empty(tls.cert_file.clone()),
-            key: non_empty(tls.key_file.clone()),
-            server_name: self.server_name.clone(),
-            skip_verify: tls.insecure_skip_verify.unwrap_or_default(),
+    fn parse(value: &Value) -> upstream::Result<Client> {
+        let section = Section::new("client_config", Some(value), &CLIENT_KEYS)?;
+        let tls = TlsConfig::of(&section.section("tls_config", &TLS_KEYS)?)?;
+        let server_name = section.text("server_name")?.unwrap_or_default();
+        Ok(Client {
+            compresses: section.text("compression")?.is_some_and(|name| name != "none"),
+            tls: tls.is_wanted().then_some(TlsSettings {
+                ca: tls.ca_file,
+                cert: tls.cert_file,
+                key: tls.key_file,
+                server_name,
+                skip_verify: tls.insecure_skip_verify.unwrap_or_default(),
+            }),
         })
     }
-}
-
-fn non_empty(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Endpoints of the YAML. `origin` names the text in errors.
@@ -79,13 +66,15 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
         return Ok(Vec::new());
     }
     let file: File = serde_yaml_ng::from_str(text).map_err(|e| failed(e.to_string()))?;
+    let client_of = |value: Option<&Value>| value.map(Client::parse).transpose().map_err(|e| failed(e.to_string()));
+    let default = client_of(file.default_client_config.as_ref())?.unwrap_or_default();
     let mut specs = Vec::with_capacity(file.endpoints.len());
     for entry in file.endpoints {
         if !entry.service_config.is_empty() {
             tracing::debug!(endpoint = entry.address, "service_config has no effect");
         }
-        let client = entry.client_config.or_else(|| file.default_client_config.clone());
-        if client.as_ref().is_some_and(|c| !matches!(c.compression.as_str(), "" | "none")) {
+        let client = client_of(entry.client_config.as_ref())?.unwrap_or_else(|| default.clone());
+        if client.compresses {
             tracing::warn!(endpoint = entry.address, "compression of requests has no effect");
         }
         if entry.strict && dns_scheme(&entry.address) && !entry.group {
@@ -94,46 +83,14 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
                 entry.address
             )));
         }
-        dns::validate(&entry.address)?;
-        let tls = client.and_then(|client| client.tls());
-        specs.push(EndpointSpec { address: entry.address, strict: entry.strict, group: entry.group, tls });
+        validate(&entry.address)?;
+        specs.push(EndpointSpec { address: entry.address, strict: entry.strict, group: entry.group, tls: client.tls });
     }
     Ok(specs)
 }
 
 fn dns_scheme(address: &str) -> bool {
     address.contains('+')
-}
-
-#[derive(Deserialize)]
-struct Group {
-    targets: Vec<String>,
-}
-
-/// Targets of a file in the format of Prometheus' file discovery, JSON or YAML. Labels mean nothing here.
-pub(super) fn read_sd_file(path: &Path) -> Result<Vec<EndpointSpec>> {
-    let failed = |reason: String| Error::Read { path: path.display().to_string(), reason };
-    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-    // JSON is YAML too
-    let groups: Vec<Group> = serde_yaml_ng::from_str(&text).map_err(|e| failed(e.to_string()))?;
-    let targets = groups.into_iter().flat_map(|group| group.targets);
-    Ok(targets.map(|address| EndpointSpec { address, ..EndpointSpec::default() }).collect())
-}
-
-/// The files a path stands for: its last part may hold `*`.
-pub(super) fn matching_files(pattern: &Path) -> Vec<PathBuf> {
-    let name = pattern.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let Some((head, tail)) = name.split_once('*') else { return vec![pattern.to_owned()] };
-    let folder = pattern.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let fits = |name: &str| name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail);
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(fits))
-        .map(|entry| entry.path())
-        .collect();
-    files.sort();
-    files
 }
 
 #[cfg(test)]
@@ -166,20 +123,8 @@ endpoints:
         assert!(
             parse("endpoints: [{address: dns+a:1, strict: true}]", "x").unwrap_err().to_string().contains("strict")
         );
+        let unknown = "endpoints: [{address: a:1, client_config: {tls_config: {ca: x}}}]";
+        assert!(parse(unknown, "x").unwrap_err().to_string().contains(r#"unknown key "ca" in tls_config"#));
         assert!(parse("", "x").unwrap().is_empty());
-    }
-
-    #[test]
-    fn file_discovery_reads_json_and_yaml_by_pattern() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.json"), r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}]"#).unwrap();
-        std::fs::write(dir.path().join("b.yml"), "- targets: ['c:3']\n").unwrap();
-        assert_eq!(matching_files(&dir.path().join("*.json")), [dir.path().join("a.json")]);
-        assert_eq!(matching_files(&dir.path().join("b.yml")), [dir.path().join("b.yml")]);
-        let addresses = |name| -> Vec<String> {
-            read_sd_file(&dir.path().join(name)).unwrap().into_iter().map(|s| s.address).collect()
-        };
-        assert_eq!(addresses("a.json"), ["a:1", "b:2"]);
-        assert_eq!(addresses("b.yml"), ["c:3"]);
     }
 }

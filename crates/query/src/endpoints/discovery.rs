@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Clock;
+use upstream::dns::{self, Lookup, Resolver};
+use upstream::files;
 
-use super::dns::{self, Resolver};
-use super::{Lookup, Target, config};
-use crate::Result;
+use super::{Target, config};
 use crate::metrics::Metrics;
 use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec};
+use crate::{Error, Result};
 
 /// Knows all sources of endpoints, and what each said last: a file that became unreadable changes nothing.
 #[derive(Debug)]
@@ -32,13 +33,13 @@ impl Discovery {
         clock: Arc<dyn Clock>,
     ) -> Result<Discovery> {
         for spec in &settings.specs {
-            dns::validate(&spec.address)?;
+            validate(&spec.address)?;
         }
         let from_config = match &settings.config {
             Some(source) => read_config(source)?,
             None => Vec::new(),
         };
-        let resolver = Resolver::new(lookup, metrics);
+        let resolver = Resolver::new(lookup, metrics.dns);
         let config_read = Some(clock.monotonic());
         Ok(Discovery { settings, resolver, clock, from_config, from_files: Vec::new(), config_read, files_read: None })
     }
@@ -94,11 +95,19 @@ impl Discovery {
     }
 }
 
+/// Checks the address of an endpoint without looking anything up.
+pub(super) fn validate(address: &str) -> Result<()> {
+    let invalid = |reason: &str| Error::Endpoint { address: address.to_owned(), reason: reason.to_owned() };
+    dns::validate(address).map_err(invalid)
+}
+
 fn read_files(settings: &EndpointSettings) -> Result<Vec<EndpointSpec>> {
-    let files = settings.sd_files.iter().flat_map(|pattern| config::matching_files(pattern));
+    let found = settings.sd_files.iter().flat_map(|pattern| files::matching_files(pattern));
     let mut specs = Vec::new();
-    for file in files {
-        specs.extend(config::read_sd_file(&file)?);
+    for file in found {
+        let failed = |e: upstream::Error| Error::Read { path: file.display().to_string(), reason: e.to_string() };
+        let targets = files::targets(&file).map_err(failed)?;
+        specs.extend(targets.into_iter().map(|address| EndpointSpec { address, ..EndpointSpec::default() }));
     }
     Ok(specs)
 }
@@ -109,7 +118,7 @@ fn read_config(source: &ConfigSource) -> Result<Vec<EndpointSpec>> {
         ConfigSource::File(path) => {
             let origin = path.display().to_string();
             let text = std::fs::read_to_string(path)
-                .map_err(|e| crate::Error::Read { path: origin.clone(), reason: e.to_string() })?;
+                .map_err(|e| Error::Read { path: origin.clone(), reason: e.to_string() })?;
             config::parse(&text, &origin)
         }
     }

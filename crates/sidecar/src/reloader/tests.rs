@@ -4,6 +4,7 @@ use model::Budget;
 use prometheus::Registry;
 use storeapi::conformance::Dataset;
 use tempfile::TempDir;
+use upstream::HttpClient;
 
 use super::*;
 use crate::testing::{FakePrometheus, clock};
@@ -41,7 +42,7 @@ async fn setting() -> Setting {
         environment: environment(),
         ..ReloaderSettings::default()
     };
-    let client = PrometheusClient::new(&url, "", Budget::unlimited()).unwrap();
+    let client = PrometheusClient::new(&url, HttpClient::new("").unwrap(), Budget::unlimited()).unwrap();
     let reloader = Reloader::new(settings, client, clock(), ReloaderMetrics::new(&Registry::new()).unwrap());
     Setting { dir, fake, reloader }
 }

@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 
 use futures::{StreamExt, stream};
 use model::{Budget, Labels, Reservation};
-use reqwest::Response;
 use storeapi::{
     Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, Series, SeriesChunk, SeriesRequest, Shard,
 };
+use upstream::Body;
 use wire::prometheus as pb;
 use wire::remote_read::FrameDecoder;
 
 use super::{FRAME_SERIES, chunks, rechunk};
-use crate::client::read_body;
+use crate::error::of_store;
 
 /// A frame ends at this many bytes of chunks.
 const FRAME_BYTES: usize = 1 << 20;
@@ -23,7 +23,7 @@ const MAX_SAMPLES_BYTES: usize = 2 << 30;
 /// Where series come from.
 pub(super) enum RemoteSeries {
     Frames {
-        body: Response,
+        body: Body,
         decoder: FrameDecoder,
     },
     /// The whole answer, which `_held` accounts for.
@@ -34,13 +34,13 @@ pub(super) enum RemoteSeries {
 }
 
 impl RemoteSeries {
-    pub(super) fn frames(body: Response) -> RemoteSeries {
+    pub(super) fn frames(body: Body) -> RemoteSeries {
         RemoteSeries::Frames { body, decoder: FrameDecoder::default() }
     }
 
-    pub(super) async fn samples(body: Response, budget: &Budget) -> Result<RemoteSeries> {
+    pub(super) async fn samples(body: Body, budget: &Budget) -> Result<RemoteSeries> {
         let mut held = budget.reserve("answer to a remote read without streaming");
-        let body = read_body(body, &mut held).await?;
+        let body = body.read(&mut held).await.map_err(of_store)?;
         let limit = usize::try_from(budget.limit().saturating_sub(budget.used())).unwrap_or(usize::MAX);
         let message = wire::remote_read::decode_samples(&body, limit.min(MAX_SAMPLES_BYTES))?;
         let mut results = message.results.into_iter();
@@ -60,7 +60,7 @@ impl RemoteSeries {
                 if let Some(message) = decoder.next_message()? {
                     return Ok(Some(message.chunked_series.into_iter().map(Received::Chunks).collect()));
                 }
-                match body.chunk().await.map_err(|e| Error::from(crate::Error::from(e)))? {
+                match body.piece().await.map_err(of_store)? {
                     Some(piece) => decoder.feed(&piece),
                     None => {
                         decoder.finish()?;

@@ -11,7 +11,7 @@ const OPTIONS: Options = Options { start: 1_700_000_000_000, refuses_external_ma
 async fn store_of(fake: Arc<FakePrometheus>, min_time: i64) -> PrometheusStore {
     let external = fake.data.external.clone();
     let url = fake.serve().await;
-    let client = PrometheusClient::new(&url, "", Budget::unlimited()).unwrap();
+    let client = PrometheusClient::new(&url, upstream::HttpClient::new("").unwrap(), Budget::unlimited()).unwrap();
     let state = State::new(MinTime::At(TimestampMs(min_time)), clock());
     state.set_labels(external);
     state.set_ready(true);

@@ -1,12 +1,12 @@
-//! The HTTP client to Prometheus, and `--prometheus.http-client`, its YAML configuration.
+//! An HTTP client with credentials and TLS, from a YAML configuration in Thanos' format.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
-use serde_yaml_ng::Value;
 
-use crate::{Error, Kind, Result};
+use crate::config::{Section, TlsConfig, invalid, parse};
+use crate::{Error, Result};
 
 const KEYS: [&str; 5] = ["basic_auth", "bearer_token", "bearer_token_file", "tls_config", "transport_config"];
 const BASIC_AUTH_KEYS: [&str; 3] = ["username", "password", "password_file"];
@@ -25,7 +25,7 @@ const TRANSPORT_KEYS: [&str; 9] = [
 
 /// A client that shows its credentials with each request.
 #[derive(Clone)]
-pub(crate) struct HttpClient {
+pub struct HttpClient {
     client: reqwest::Client,
     auth: Auth,
 }
@@ -63,11 +63,11 @@ impl Secret {
 }
 
 impl HttpClient {
-    /// From the YAML of `--prometheus.http-client`; empty = no credentials.
+    /// From a YAML document; empty = no credentials, and the machine's roots.
     ///
     /// # Errors
     /// `Invalid`, naming the key.
-    pub(crate) fn new(config: &str) -> Result<HttpClient> {
+    pub fn new(config: &str) -> Result<HttpClient> {
         // Fails when the process chose one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let root = parse(config)?;
@@ -77,13 +77,13 @@ impl HttpClient {
             .pool_idle_timeout(Duration::from_secs(90))
             .tcp_nodelay(true)
             .user_agent(concat!("drumlin/", env!("CARGO_PKG_VERSION")));
-        let tls = root.section("tls_config", &TLS_KEYS)?;
+        let tls = TlsConfig::of(&root.section("tls_config", &TLS_KEYS)?)?;
         let builder = with_tls(builder, &tls)?;
         let transport = root.section("transport_config", &TRANSPORT_KEYS)?;
         if transport.present() {
-            tracing::warn!("transport_config of --prometheus.http-client has no effect");
+            tracing::warn!("transport_config of the HTTP client has no effect");
         }
-        let client = builder.build().map_err(|e| Error::from(e).context("building the HTTP client for Prometheus"))?;
+        let client = builder.build().map_err(|e| Error::from(e).context("building the HTTP client"))?;
         Ok(HttpClient { client, auth: auth(&root)? })
     }
 
@@ -104,47 +104,38 @@ impl HttpClient {
     }
 }
 
-fn parse(config: &str) -> Result<Option<Value>> {
-    if config.trim().is_empty() {
-        return Ok(None);
-    }
-    // The parser's message may quote the text, and the text may hold secrets; only the place is told.
-    serde_yaml_ng::from_str(config).map(Some).map_err(|e| {
-        let at = e.location().map(|l| format!(" at line {}, column {}", l.line(), l.column())).unwrap_or_default();
-        invalid(format!("not valid YAML{at}"))
-    })
-}
-
-fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Section<'_>) -> Result<reqwest::ClientBuilder> {
-    if tls.boolean("insecure_skip_verify")? {
+fn with_tls(mut builder: reqwest::ClientBuilder, tls: &TlsConfig) -> Result<reqwest::ClientBuilder> {
+    if tls.insecure_skip_verify.unwrap_or_default() {
         builder = builder.danger_accept_invalid_certs(true).tls_built_in_root_certs(false);
     }
-    if let Some(path) = tls.text("ca_file")? {
-        let pem = read("tls_config.ca_file", &path)?;
+    if let Some(path) = &tls.ca_file {
+        let pem = read("tls_config.ca_file", path)?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|e| invalid(format!("tls_config.ca_file {path}: {e}")))?;
+            .map_err(|e| invalid(format!("tls_config.ca_file {}: {e}", path.display())))?;
         builder = builder.tls_built_in_root_certs(false);
         builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
     }
-    match (tls.text("cert_file")?, tls.text("key_file")?) {
+    match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => {
-            let mut pem = read("tls_config.cert_file", &cert)?;
-            pem.extend(read("tls_config.key_file", &key)?);
-            let identity = reqwest::Identity::from_pem(&pem)
-                .map_err(|e| invalid(format!("tls_config.cert_file {cert} and key_file {key}: {e}")))?;
+            let mut pem = read("tls_config.cert_file", cert)?;
+            pem.extend(read("tls_config.key_file", key)?);
+            let identity = reqwest::Identity::from_pem(&pem).map_err(|e| {
+                let (cert, key) = (cert.display(), key.display());
+                invalid(format!("tls_config.cert_file {cert} and key_file {key}: {e}"))
+            })?;
             builder = builder.identity(identity);
         }
         (None, None) => {}
         _ => return Err(invalid("tls_config needs cert_file and key_file, both or none".to_owned())),
     }
-    if tls.text("server_name")?.is_some() {
-        return Err(invalid("tls_config.server_name is not supported; use the name in --prometheus.url".to_owned()));
+    if tls.server_name.is_some() {
+        return Err(invalid("tls_config.server_name is not supported; use the name in the URL".to_owned()));
     }
     Ok(builder)
 }
 
-fn read(key: &str, path: &str) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::local(&format!("reading {key}"), Path::new(path), &e))
+fn read(key: &str, path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::local(&format!("reading {key}"), path, &e))
 }
 
 fn auth(root: &Section<'_>) -> Result<Auth> {
@@ -168,62 +159,6 @@ fn secret(section: &Section<'_>, inline: &str, file: &str) -> Result<Option<Secr
         (None, Some(path)) => Ok(Some(Secret::File(PathBuf::from(path)))),
         (None, None) => Ok(None),
     }
-}
-
-/// A mapping of the YAML whose keys are known.
-struct Section<'a> {
-    name: String,
-    value: Option<&'a Value>,
-}
-
-impl<'a> Section<'a> {
-    fn new(name: &str, value: Option<&'a Value>, known: &[&str]) -> Result<Section<'a>> {
-        let value = value.filter(|v| !v.is_null());
-        if let Some(value) = value {
-            let shown = if name.is_empty() { "the document" } else { name };
-            let mapping = value.as_mapping().ok_or_else(|| invalid(format!("{shown} is not a mapping")))?;
-            for key in mapping.keys() {
-                let key = key.as_str().unwrap_or("?");
-                if !known.contains(&key) {
-                    return Err(unknown_key(name, key, known));
-                }
-            }
-        }
-        Ok(Section { name: name.to_owned(), value })
-    }
-
-    fn section(&self, key: &str, known: &[&str]) -> Result<Section<'a>> {
-        Section::new(key, self.value.and_then(|v| v.get(key)), known)
-    }
-
-    fn present(&self) -> bool {
-        self.value.is_some()
-    }
-
-    fn text(&self, key: &str) -> Result<Option<String>> {
-        let Some(value) = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null()) else { return Ok(None) };
-        let text = value.as_str().ok_or_else(|| invalid(format!("{} is not a string", self.path(key))))?;
-        Ok(Some(text.to_owned()).filter(|t| !t.is_empty()))
-    }
-
-    fn boolean(&self, key: &str) -> Result<bool> {
-        let Some(value) = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null()) else { return Ok(false) };
-        value.as_bool().ok_or_else(|| invalid(format!("{} is not true or false", self.path(key))))
-    }
-
-    fn path(&self, key: &str) -> String {
-        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
-    }
-}
-
-fn unknown_key(section: &str, key: &str, known: &[&str]) -> Error {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-    let place = if section.is_empty() { String::new() } else { format!(" in {section}") };
-    invalid(format!("unknown key {key:?}{place}; the nearest known one is {:?}", nearest.unwrap_or(&"")))
-}
-
-fn invalid(reason: String) -> Error {
-    Error::new(Kind::Invalid, format!("--prometheus.http-client: {reason}"))
 }
 
 #[cfg(test)]
@@ -255,12 +190,9 @@ mod tests {
     #[test]
     fn unknown_keys_are_named_with_the_nearest() {
         let error = |config: &str| HttpClient::new(config).unwrap_err().to_string();
-        assert_eq!(
-            error("basic_aut: {}"),
-            r#"--prometheus.http-client: unknown key "basic_aut"; the nearest known one is "basic_auth""#
-        );
+        assert_eq!(error("basic_aut: {}"), r#"unknown key "basic_aut"; the nearest known one is "basic_auth""#);
         assert!(error("tls_config: {ca: x}").contains(r#"unknown key "ca" in tls_config"#));
-        assert!(error("bearer_token: [").starts_with("--prometheus.http-client: not valid YAML"));
+        assert!(error("bearer_token: [").starts_with("not valid YAML"));
         assert!(!error("bearer_token: 's3cret").contains("s3cret"));
         assert!(error("{bearer_token: a, basic_auth: {username: b}}").contains("exclude each other"));
     }

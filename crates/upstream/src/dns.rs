@@ -7,17 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
-
-use crate::metrics::Metrics;
-use crate::{Error, Result};
+use prometheus::Counter;
 
 /// The questions asked of DNS. A name that does not exist has no answers; an error means nobody knows.
 #[async_trait]
-pub(crate) trait Lookup: Send + Sync + fmt::Debug {
-    async fn ipv4(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String>;
-    async fn ipv6(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String>;
+pub trait Lookup: Send + Sync + fmt::Debug {
+    async fn ipv4(&self, host: &str) -> Result<Vec<IpAddr>, String>;
+    async fn ipv6(&self, host: &str) -> Result<Vec<IpAddr>, String>;
     /// Targets and ports of SRV records.
-    async fn services(&self, name: &str) -> std::result::Result<Vec<(String, u16)>, String>;
+    async fn services(&self, name: &str) -> Result<Vec<(String, u16)>, String>;
 }
 
 /// How an address is to be resolved.
@@ -47,14 +45,16 @@ fn scheme(address: &str) -> Option<(Scheme, &str)> {
 }
 
 /// Checks an address without looking anything up.
-pub(super) fn validate(address: &str) -> Result<()> {
-    let invalid = |reason: &str| Err(Error::Endpoint { address: address.to_owned(), reason: reason.to_owned() });
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate(address: &str) -> Result<(), &'static str> {
     match scheme(address) {
-        Some((_, "")) => invalid("a name must follow the +"),
-        Some((Scheme::Host | Scheme::DualStack, name)) if split_port(name).is_none() => invalid("expected host:port"),
+        Some((_, "")) => Err("a name must follow the +"),
+        Some((Scheme::Host | Scheme::DualStack, name)) if split_port(name).is_none() => Err("expected host:port"),
         Some(_) => Ok(()),
-        None if address.contains('+') => invalid("expected dns+, dnsdualstack+, dnssrv+ or dnssrvnoa+"),
-        None if split_port(address).is_none() => invalid("expected host:port"),
+        None if address.contains('+') => Err("expected dns+, dnsdualstack+, dnssrv+ or dnssrvnoa+"),
+        None if split_port(address).is_none() => Err("expected host:port"),
         None => Ok(()),
     }
 }
@@ -64,23 +64,30 @@ fn split_port(name: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok().filter(|_| !host.is_empty())?))
 }
 
+/// What look-ups tell. Each component makes these under its own names.
+#[derive(Clone, Debug)]
+pub struct DnsMetrics {
+    pub lookups: Counter,
+    pub failures: Counter,
+}
+
 /// Resolves addresses, and remembers the last answer for when DNS does not give one.
 #[derive(Debug)]
-pub(super) struct Resolver {
+pub struct Resolver {
     lookup: Box<dyn Lookup>,
-    metrics: Metrics,
+    metrics: DnsMetrics,
     known: HashMap<String, Vec<String>>,
 }
 
 impl Resolver {
-    pub(super) fn new(lookup: Box<dyn Lookup>, metrics: Metrics) -> Resolver {
+    pub fn new(lookup: Box<dyn Lookup>, metrics: DnsMetrics) -> Resolver {
         Resolver { lookup, metrics, known: HashMap::new() }
     }
 
     /// The addresses `host:port` that `address` stands for.
-    pub(super) async fn resolve(&mut self, address: &str) -> Vec<String> {
+    pub async fn resolve(&mut self, address: &str) -> Vec<String> {
         let Some((scheme, name)) = scheme(address) else { return vec![address.to_owned()] };
-        self.metrics.dns_lookups.inc();
+        self.metrics.lookups.inc();
         match self.ask(scheme, name).await {
             Ok(mut addresses) => {
                 addresses.sort();
@@ -92,14 +99,14 @@ impl Resolver {
                 addresses
             }
             Err(error) => {
-                self.metrics.dns_failures.inc();
+                self.metrics.failures.inc();
                 tracing::warn!(endpoint = address, error, "look up endpoint, keeping what was known");
                 self.known.get(address).cloned().unwrap_or_default()
             }
         }
     }
 
-    async fn ask(&self, scheme: Scheme, name: &str) -> std::result::Result<Vec<String>, String> {
+    async fn ask(&self, scheme: Scheme, name: &str) -> Result<Vec<String>, String> {
         match scheme {
             Scheme::Host | Scheme::DualStack => {
                 let (host, port) = split_port(name).ok_or("expected host:port")?;
@@ -122,7 +129,7 @@ impl Resolver {
         }
     }
 
-    async fn hosts(&self, host: &str, port: u16, both: bool) -> std::result::Result<Vec<String>, String> {
+    async fn hosts(&self, host: &str, port: u16, both: bool) -> Result<Vec<String>, String> {
         let mut ips = self.lookup.ipv4(host).await?;
         if both || ips.is_empty() {
             ips.extend(self.lookup.ipv6(host).await?);
@@ -132,8 +139,8 @@ impl Resolver {
 }
 
 /// DNS as the system's configuration says. Where that cannot be read, each lookup says so: who uses no names needs none.
-pub(crate) struct SystemLookup {
-    resolver: std::result::Result<TokioResolver, String>,
+pub struct SystemLookup {
+    resolver: Result<TokioResolver, String>,
 }
 
 impl fmt::Debug for SystemLookup {
@@ -142,25 +149,31 @@ impl fmt::Debug for SystemLookup {
     }
 }
 
+impl Default for SystemLookup {
+    fn default() -> SystemLookup {
+        SystemLookup::new()
+    }
+}
+
 impl SystemLookup {
-    pub(crate) fn new() -> SystemLookup {
+    pub fn new() -> SystemLookup {
         let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
         SystemLookup { resolver: resolver.map_err(|e| format!("read the system's dns configuration: {e}")) }
     }
 
-    fn resolver(&self) -> std::result::Result<&TokioResolver, String> {
+    fn resolver(&self) -> Result<&TokioResolver, String> {
         self.resolver.as_ref().map_err(Clone::clone)
     }
 }
 
 /// No such name, and a name without such records, are answers.
-fn none_if_absent<T>(error: &hickory_resolver::net::NetError) -> std::result::Result<Vec<T>, String> {
+fn none_if_absent<T>(error: &hickory_resolver::net::NetError) -> Result<Vec<T>, String> {
     if error.is_no_records_found() || error.is_nx_domain() { Ok(Vec::new()) } else { Err(error.to_string()) }
 }
 
 #[async_trait]
 impl Lookup for SystemLookup {
-    async fn ipv4(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+    async fn ipv4(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![ip]);
         }
@@ -170,14 +183,14 @@ impl Lookup for SystemLookup {
         }
     }
 
-    async fn ipv6(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+    async fn ipv6(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         match self.resolver()?.ipv6_lookup(host).await {
             Ok(found) => Ok(found.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
             Err(error) => none_if_absent(&error),
         }
     }
 
-    async fn services(&self, name: &str) -> std::result::Result<Vec<(String, u16)>, String> {
+    async fn services(&self, name: &str) -> Result<Vec<(String, u16)>, String> {
         let found = match self.resolver()?.srv_lookup(name).await {
             Ok(found) => found,
             Err(error) => return none_if_absent(&error),
@@ -192,8 +205,6 @@ impl Lookup for SystemLookup {
 
 #[cfg(test)]
 mod tests {
-    use prometheus::Registry;
-
     use super::*;
 
     #[derive(Debug)]
@@ -202,7 +213,7 @@ mod tests {
     }
 
     impl Zone {
-        fn answer<T>(&self, answer: Vec<T>) -> std::result::Result<Vec<T>, String> {
+        fn answer<T>(&self, answer: Vec<T>) -> Result<Vec<T>, String> {
             let broken = self.broken.load(std::sync::atomic::Ordering::Relaxed);
             if broken { Err("server failure".to_owned()) } else { Ok(answer) }
         }
@@ -210,7 +221,7 @@ mod tests {
 
     #[async_trait]
     impl Lookup for Zone {
-        async fn ipv4(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+        async fn ipv4(&self, host: &str) -> Result<Vec<IpAddr>, String> {
             self.answer(match host {
                 "both" => vec!["10.0.0.2".parse().unwrap(), "10.0.0.1".parse().unwrap()],
                 "pod-0" => vec!["10.1.0.1".parse().unwrap()],
@@ -218,14 +229,14 @@ mod tests {
             })
         }
 
-        async fn ipv6(&self, host: &str) -> std::result::Result<Vec<IpAddr>, String> {
+        async fn ipv6(&self, host: &str) -> Result<Vec<IpAddr>, String> {
             self.answer(match host {
                 "both" | "six" => vec!["fd00::1".parse().unwrap()],
                 _ => vec![],
             })
         }
 
-        async fn services(&self, name: &str) -> std::result::Result<Vec<(String, u16)>, String> {
+        async fn services(&self, name: &str) -> Result<Vec<(String, u16)>, String> {
             self.answer(match name {
                 "_grpc._tcp.x" => vec![("pod-0".to_owned(), 10901)],
                 _ => vec![],
@@ -236,7 +247,8 @@ mod tests {
     #[tokio::test]
     async fn each_scheme_resolves_and_failures_keep_the_last_answer() {
         let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let counter = |name: &str| Counter::new(name, "Counted.").unwrap();
+        let metrics = DnsMetrics { lookups: counter("lookups"), failures: counter("failures") };
         let mut resolver = Resolver::new(Box::new(Zone { broken: broken.clone() }), metrics.clone());
         for (address, expected) in [
             ("localhost:1", vec!["localhost:1"]),
@@ -252,7 +264,7 @@ mod tests {
         }
         broken.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(resolver.resolve("dns+six:1").await, ["[fd00::1]:1"]);
-        assert_eq!(metrics.dns_failures.get(), 1.0);
+        assert_eq!(metrics.failures.get(), 1.0);
     }
 
     #[test]

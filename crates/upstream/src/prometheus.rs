@@ -1,4 +1,4 @@
-//! Prometheus' HTTP API, as far as the sidecar needs it. Any server that speaks it will do.
+//! A client of Prometheus' HTTP API, for metadata, configuration and remote read. Any server that speaks it will do.
 
 mod body;
 mod selector;
@@ -11,10 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wire::prometheus as pb;
 
-use crate::http_client::HttpClient;
-use crate::{Error, Kind, Result};
+use crate::{Error, HttpClient, Kind, Result};
 
-pub(crate) use body::read_body;
+pub use body::Body;
 
 /// `/metrics` of a Prometheus beyond this size is not read to the end.
 const MAX_METRICS_BYTES: u64 = 64 << 20;
@@ -31,11 +30,11 @@ pub struct PrometheusClient {
 }
 
 /// The answer to a remote read, not yet read.
-pub(crate) enum RemoteRead {
+pub enum RemoteRead {
     /// Frames, to be taken from the body as they come.
-    Chunked(Response),
+    Chunked(Body),
     /// One message with decoded samples.
-    Samples(Response),
+    Samples(Body),
 }
 
 #[derive(Deserialize)]
@@ -69,18 +68,17 @@ struct BuildInfo {
 }
 
 impl PrometheusClient {
-    /// `url` may have a path prefix; `http_client` is the YAML of `--prometheus.http-client`. Bodies that must be held
-    /// whole are charged to `budget`.
+    /// `url` may have a path prefix. Bodies that must be held whole are charged to `budget`.
     ///
     /// # Errors
-    /// `Invalid` for a URL or configuration that cannot be used.
-    pub fn new(url: &str, http_client: &str, budget: Budget) -> Result<PrometheusClient> {
+    /// `Invalid` for a URL that cannot be used.
+    pub fn new(url: &str, http: HttpClient, budget: Budget) -> Result<PrometheusClient> {
         let parsed = reqwest::Url::parse(url).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
         if parsed.is_none() {
-            return Err(Error::new(Kind::Invalid, format!("--prometheus.url {url:?} is not an HTTP URL")));
+            return Err(Error::new(Kind::Invalid, format!("{url:?} is not an HTTP URL")));
         }
         let base = url.trim_end_matches('/').to_owned();
-        Ok(PrometheusClient { http: HttpClient::new(http_client)?, base, budget })
+        Ok(PrometheusClient { http, base, budget })
     }
 
     /// The labels that identify this Prometheus; empty when it has none.
@@ -155,7 +153,7 @@ impl PrometheusClient {
     }
 
     /// Starts a remote read; frames are preferred.
-    pub(crate) async fn remote_read(&self, matchers: &[Matcher], range: TimeRange) -> Result<RemoteRead> {
+    pub async fn remote_read(&self, matchers: &[Matcher], range: TimeRange) -> Result<RemoteRead> {
         let request = pb::ReadRequest {
             queries: vec![pb::Query {
                 start_timestamp_ms: range.start,
@@ -178,10 +176,10 @@ impl PrometheusClient {
         let response = checked(request.send().await?).await?;
         let content_type = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
         if content_type.starts_with(wire::remote_read::CONTENT_TYPE_CHUNKED) {
-            return Ok(RemoteRead::Chunked(response));
+            return Ok(RemoteRead::Chunked(Body(response)));
         }
         if content_type.starts_with("application/x-protobuf") {
-            return Ok(RemoteRead::Samples(response));
+            return Ok(RemoteRead::Samples(Body(response)));
         }
         let message = format!("remote read answered with content type {content_type:?}, which is not known");
         Err(Error::new(Kind::Invalid, message))
@@ -191,7 +189,7 @@ impl PrometheusClient {
         let request = self.http.get(&format!("{}{path}", self.base))?.query(query);
         let response = checked(request.send().await?).await?;
         let mut reservation = self.budget.reserve(format!("answer of Prometheus {path}"));
-        let body = read_body(response, &mut reservation).await?;
+        let body = Body(response).read(&mut reservation).await?;
         let envelope: Envelope<T> = serde_json::from_slice(&body)
             .map_err(|e| Error::new(Kind::Corrupt, format!("reading the answer of Prometheus {path}: {e}")))?;
         envelope.data.filter(|_| envelope.status == "success").ok_or_else(|| {
@@ -256,7 +254,7 @@ mod tests {
     #[test]
     fn urls_that_are_none_are_refused() {
         for url in ["localhost:9090", "ftp://x", "http://"] {
-            let error = PrometheusClient::new(url, "", Budget::unlimited()).unwrap_err();
+            let error = PrometheusClient::new(url, HttpClient::new("").unwrap(), Budget::unlimited()).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{url}");
         }
     }

@@ -1,0 +1,17 @@
+//! The client side: which servers there are, and how they are asked.
+//!
+//! Names and files become addresses ([`dns`], [`files`]); [`HttpClient`] shows the credentials of its YAML
+//! configuration; [`PrometheusClient`] speaks Prometheus' HTTP API and remote read. Connections of gRPC are
+//! `storeapi`'s; their configuration is read here too. Times are milliseconds.
+
+mod config;
+pub mod dns;
+mod error;
+pub mod files;
+mod http;
+mod prometheus;
+
+pub use self::prometheus::{Body, PrometheusClient, RemoteRead};
+pub use config::{Section, TlsConfig};
+pub use error::{Error, Kind, Result};
+pub use http::HttpClient;
