@@ -205,14 +205,24 @@ pub(crate) async fn replicas_once(fleet: &Fleet, api: &Api) -> Vec<Check> {
     for cluster in fleet.clusters() {
         let name = cluster.name();
         let up = cluster.series().iter().filter(|s| s.metric() == "up" && s.life().contains(t)).count();
-        let result = count_up(api, (name, t), (up, fleet.settings().replicas.len())).await;
+        let cluster = Scraped { name, targets: up, replicas: fleet.settings().replicas.len() };
+        let result = count_up(api, cluster, t).await;
         checks.push(Check::new(format!("replicas of {name} are counted once"), result));
     }
     checks
 }
 
-async fn count_up(api: &Api, (cluster, t): (&str, i64), (targets, replicas): (usize, usize)) -> anyhow::Result<String> {
-    let query = format!("count(up{{cluster=\"{cluster}\"}})");
+/// A cluster, and how much of it is scraped at a time.
+struct Scraped<'a> {
+    name: &'a str,
+    targets: usize,
+    /// Servers that scrape each of them.
+    replicas: usize,
+}
+
+async fn count_up(api: &Api, cluster: Scraped<'_>, t: i64) -> anyhow::Result<String> {
+    let Scraped { name, targets, replicas } = cluster;
+    let query = format!("count(up{{cluster=\"{name}\"}})");
     let once = api.instant(&query, t, Reading::RAW).await?;
     let each = api.instant(&query, t, Reading { dedup: false, ..Reading::RAW }).await?;
     let value = |answer: &Answer| answer.series.first().map_or(0.0, |series| series.value());

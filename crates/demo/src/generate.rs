@@ -29,6 +29,13 @@ impl Written {
     }
 }
 
+/// The blocks that are to be written.
+pub(crate) struct Work {
+    pub(crate) fleet: Fleet,
+    pub(crate) folder: PathBuf,
+    pub(crate) threads: usize,
+}
+
 /// Threads that write all blocks. Dropped early, it makes them stop and waits for the blocks they are at, so that
 /// nothing is written to a folder that is about to be removed.
 pub(crate) struct Writer {
@@ -38,12 +45,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes to `folder` on so many threads; calls `progress` after each block.
-    pub(crate) fn start(
-        fleet: Fleet,
-        folder: PathBuf,
-        (threads, progress): (usize, impl Fn() + Send + Sync + 'static),
-    ) -> Writer {
+    /// Starts writing; calls `progress` after each block.
+    pub(crate) fn start(work: Work, progress: impl Fn() + Send + Sync + 'static) -> Writer {
+        let Work { fleet, folder, threads } = work;
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, written) = oneshot::channel();
         let stopped = Arc::clone(&stop);
@@ -148,7 +152,7 @@ mod tests {
             // only the first block is waited for
             let _ = first.try_send(());
         };
-        let writer = Writer::start(fleet, folder.path().to_owned(), (2, progress));
+        let writer = Writer::start(Work { fleet, folder: folder.path().to_owned(), threads: 2 }, progress);
         is_written.recv().await.unwrap();
         drop(writer);
         let blocks = std::fs::read_dir(folder.path()).unwrap().count();
@@ -161,7 +165,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let range = TimeRange::new(0, 2 * synthetic::BLOCK_MS);
         let fleet = Fleet::new(synthetic::Settings::kubernetes(1, range)).unwrap();
-        let written = Writer::start(fleet.clone(), folder.path().to_owned(), (2, || {})).written().await.unwrap();
+        let work = Work { fleet: fleet.clone(), folder: folder.path().to_owned(), threads: 2 };
+        let written = Writer::start(work, || {}).written().await.unwrap();
         let counts = fleet.replicas().iter().flat_map(|r| fleet.counts(r, range).into_values().collect::<Vec<_>>());
         assert_eq!(written.samples, counts.map(|c| c.samples + c.stale_markers).sum::<u64>());
         assert_eq!(written.blocks, std::fs::read_dir(folder.path()).unwrap().count() as u64);

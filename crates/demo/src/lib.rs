@@ -29,7 +29,7 @@ use synthetic::{BLOCK_MS, Fleet};
 use api::Api;
 use checks::Check;
 use folder::Folder;
-use generate::Writer;
+use generate::{Work, Writer};
 use inventory::Inventory;
 use processes::Processes;
 
@@ -94,7 +94,7 @@ async fn demo(settings: &Settings, clock: &Arc<dyn Clock>, shutdown: &Shutdown) 
     let api = Api::new(processes.http_address());
     let TimeRange { start, end } = fleet.settings().range;
     let now = end.min(clock.now().0);
-    for answered in questions::ask_all(&api, (start, now)).await? {
+    for answered in questions::ask_all(&api, TimeRange::new(start, now)).await? {
         println!("\n{}", answered.text.trim_end());
         anyhow::ensure!(answered.series > 0, "a question has no answer");
     }
@@ -149,7 +149,8 @@ async fn generate(settings: &Settings, clock: &Arc<dyn Clock>, fleet: &Fleet, fo
     );
     let bar = progress::bar("writing raw blocks", (fleet.block_ranges().count() * fleet.replicas().len()) as u64);
     let ticks = bar.clone();
-    let writer = Writer::start(fleet.clone(), folder.bucket(), (settings.threads, move || ticks.inc(1)));
+    let work = Work { fleet: fleet.clone(), folder: folder.bucket(), threads: settings.threads };
+    let writer = Writer::start(work, move || ticks.inc(1));
     let written = writer.written().await?;
     bar.finish_and_clear();
     println!(

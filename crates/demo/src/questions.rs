@@ -1,6 +1,9 @@
 //! Three questions over the whole span, answered in the terminal.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
+
+use model::TimeRange;
 
 use crate::api::{Answer, Api, Reading, Span};
 
@@ -65,7 +68,8 @@ pub(crate) struct Answered {
 }
 
 /// Asks all questions over the span, one after the other.
-pub(crate) async fn ask_all(api: &Api, (start, end): (i64, i64)) -> anyhow::Result<Vec<Answered>> {
+pub(crate) async fn ask_all(api: &Api, over: TimeRange) -> anyhow::Result<Vec<Answered>> {
+    let TimeRange { start, end } = over;
     // whole hours, so that windows of an hour answer
     let step = ((end - start) / COLUMNS / 3_600_000).max(1) * 3_600_000;
     let span = Span { start: start + step, end, step };
@@ -87,7 +91,7 @@ fn show(question: &Question, query: &str, answer: &Answer) -> String {
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let name = series.label(question.label);
         let _ =
-            writeln!(text, "  {name:width$}  {}  mean {}", sparkline(&values, (low, high)), question.unit.show(mean));
+            writeln!(text, "  {name:width$}  {}  mean {}", sparkline(&values, low..=high), question.unit.show(mean));
     }
     for warning in &answer.warnings {
         let _ = writeln!(text, "  warning: {warning}");
@@ -95,7 +99,8 @@ fn show(question: &Question, query: &str, answer: &Answer) -> String {
     text
 }
 
-fn sparkline(values: &[f64], (low, high): (f64, f64)) -> String {
+fn sparkline(values: &[f64], bounds: RangeInclusive<f64>) -> String {
+    let (low, high) = bounds.into_inner();
     let height = |value: f64| match high > low {
         true => ((value - low) / (high - low) * (BARS.len() - 1) as f64).round() as usize,
         false => 0,
@@ -110,8 +115,8 @@ mod tests {
 
     #[test]
     fn answers_are_drawn_from_least_to_greatest() {
-        assert_eq!(sparkline(&[0.0, 1.0, 2.0], (0.0, 2.0)), "▁▅█");
-        assert_eq!(sparkline(&[3.0, 3.0], (3.0, 3.0)), "▁▁");
+        assert_eq!(sparkline(&[0.0, 1.0, 2.0], 0.0..=2.0), "▁▅█");
+        assert_eq!(sparkline(&[3.0, 3.0], 3.0..=3.0), "▁▁");
         let labels = [("cluster".to_owned(), "eu".to_owned())].into();
         let series = vec![Series { labels, points: vec![(0, 0.1), (1, f64::NAN), (2, 0.3)] }];
         let text = show(&QUESTIONS[2], "q", &Answer { series, warnings: vec!["w".into()] });
