@@ -78,7 +78,7 @@ fn series(
     let series = |item| match item {
         Item::Series(series) => {
             let labels = series.metric.0.clone();
-            Ok(ResultSeries { points: points(series)?, labels })
+            Ok(ResultSeries { points: points(*series)?, labels })
         }
         Item::Time(_) | Item::Text(_) => Err(senseless("an item of the result is no series")),
     };

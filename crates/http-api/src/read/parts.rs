@@ -40,7 +40,7 @@ pub(super) struct Data {
 pub(super) enum Item {
     Time(Seconds),
     Text(String),
-    Series(Series),
+    Series(Box<Series>),
 }
 
 /// A vector's series has `value` or `histogram`, a matrix's `values` and `histograms`.
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-        Series::deserialize(MapAccessDeserializer::new(map)).map(Item::Series)
+        Series::deserialize(MapAccessDeserializer::new(map)).map(|series| Item::Series(Box::new(series)))
     }
 }
 
