@@ -40,6 +40,7 @@ impl Options {
             return Err(ApiError::parameter("engine", reason));
         }
         let replica_labels = replica_labels(params, settings)?;
+        let max_resolution_ms = max_resolution(params, settings, auto_resolution_ms)?;
         let lookback_ms = match params.duration("lookback_delta")? {
             Some(ms) if ms <= 0 => {
                 return Err(ApiError::parameter("lookback_delta", "must be a positive duration"));
@@ -49,7 +50,7 @@ impl Options {
         };
         Ok(Options {
             dedup: (!replica_labels.is_empty()).then_some(settings.dedup),
-            max_resolution_ms: max_resolution(params, settings, auto_resolution_ms)?,
+            max_resolution_ms,
             reading: Reading {
                 replica_labels,
                 partial_response: partial_response(params, settings)?,
