@@ -19,7 +19,8 @@ pub(crate) struct Args {
     /// A folder of block folders
     #[arg(long)]
     blocks: PathBuf,
-    /// Queries to plan, not to run: lines `start end step query`, times in seconds, step 0 for an instant query
+    /// Queries to plan, not to run: lines `start end step query`, times in seconds, step 0 for an
+    /// instant query
     #[arg(long)]
     queries: PathBuf,
     /// Panels to ask all at once, in such lines
@@ -94,7 +95,8 @@ impl Panel {
         median(self.runs.iter().map(|ran| ran.ms))
     }
 
-    /// When it would be ready if all panels went on at the same pace: after its own work and as much of each other's.
+    /// When it would be ready if all panels went on at the same pace: after its own work and as
+    /// much of each other's.
     fn fair_ms(&self, all: &[Panel]) -> f64 {
         all.iter().map(|other| other.alone_ms.min(self.alone_ms)).sum()
     }
@@ -110,9 +112,13 @@ struct Ours {
 
 impl Ours {
     fn open(args: &Args) -> Result<Ours> {
-        let settings = EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
+        let settings =
+            EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let source = Arc::new(TsdbSource::open(block_folders(&args.blocks)?, TsdbSourceSettings::default())?);
+        let source = Arc::new(TsdbSource::open(
+            block_folders(&args.blocks)?,
+            TsdbSourceSettings::default(),
+        )?);
         let gate = Arc::new(Semaphore::new(args.concurrent.max(1)));
         Ok(Ours { engine: Arc::new(Engine::new(settings)), gate, source, runtime })
     }
@@ -136,7 +142,8 @@ impl Ours {
         let one = [Arc::clone(line)];
         // what is first touched takes longer
         self.crowd(&one)?;
-        let times = (0..runs.max(1)).map(|_| Ok(self.crowd(&one)?[0].ms)).collect::<Result<Vec<_>>>()?;
+        let times =
+            (0..runs.max(1)).map(|_| Ok(self.crowd(&one)?[0].ms)).collect::<Result<Vec<_>>>()?;
         Ok(median(times))
     }
 
@@ -160,7 +167,11 @@ impl Ours {
             while let Some(joined) = asked.join_next().await {
                 let (i, one, answer) = joined?;
                 let stats = answer.map_err(|e| anyhow!("{}: {e}", lines[i].text))?.stats;
-                ensure!(stats.decoded_samples > 0, "{}: a panel without data measures nothing", lines[i].text);
+                ensure!(
+                    stats.decoded_samples > 0,
+                    "{}: a panel without data measures nothing",
+                    lines[i].text
+                );
                 ran[i] = Some(one);
             }
             ran.into_iter().collect::<Option<Vec<Ran>>>().context("a panel has no answer")
@@ -183,13 +194,15 @@ fn print(args: &Args, panels: &[Panel], crowds: &[Vec<Ran>], peak_mib: f64) {
         finished.sort_by(f64::total_cmp);
         finished
     };
-    let of_crowds = |place: &dyn Fn(&[f64]) -> f64| median(crowds.iter().map(|crowd| place(&finished(crowd))));
+    let of_crowds =
+        |place: &dyn Fn(&[f64]) -> f64| median(crowds.iter().map(|crowd| place(&finished(crowd))));
     let last = of_crowds(&|finished| finished[finished.len() - 1]);
     let alone: f64 = panels.iter().map(|panel| panel.alone_ms).sum();
     let mut by_cost: Vec<&Panel> = panels.iter().collect();
     by_cost.sort_by(|a, b| a.alone_ms.total_cmp(&b.alone_ms));
     let cheapest = &by_cost[..CHEAPEST];
-    let slowest = |time: &dyn Fn(&Panel) -> f64| cheapest.iter().map(|panel| time(panel)).fold(0.0, f64::max);
+    let slowest =
+        |time: &dyn Fn(&Panel) -> f64| cheapest.iter().map(|panel| time(panel)).fold(0.0, f64::max);
     let line = json!({
         "bench": "dashboard", "panels": panels.len(), "threads": args.threads, "concurrent": args.concurrent,
         "alone_sum_ms": alone, "makespan_ms": last, "first_ms": of_crowds(&|finished| finished[0]),

@@ -29,8 +29,8 @@ pub(crate) struct Args {
     block_hours: i64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Also a block of one sample at either end of the time, which overlaps all others, so that a compactor merges all
-    /// of them at once
+    /// Also a block of one sample at either end of the time, which overlaps all others, so that a
+    /// compactor merges all of them at once
     #[arg(long)]
     hull: bool,
 }
@@ -53,7 +53,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let id = BlockId::from_parts(range.end as u64, u128::from(args.seed));
         let external_labels = Some(replica.external_labels().clone());
         let description = BlockDescription { id, range, external_labels };
-        let meta = testkit::write_block(&args.out, &Window::new(&fleet, replica, range), description);
+        let meta =
+            testkit::write_block(&args.out, &Window::new(&fleet, replica, range), description);
         samples += meta.stats.num_samples;
         blocks += 1;
         at = range.end;

@@ -32,7 +32,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let resolution = Resolution::ALL.into_iter().find(|r| r.to_string() == args.resolution && *r != Resolution::Raw);
+    let resolution = Resolution::ALL
+        .into_iter()
+        .find(|r| r.to_string() == args.resolution && *r != Resolution::Raw);
     let resolution = resolution.context("--resolution: expected 5m or 1h")?;
     let meta = BlockMeta::from_json(&std::fs::read(args.block.join("meta.json"))?)?;
     let folder = tempfile::tempdir()?;
@@ -50,7 +52,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let memory = MemoryWatch::of_self();
     let (start, cpu) = (clock().monotonic(), cpu_seconds());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let written = runtime.block_on(job.run(&bucket))?;
     let (seconds, cpu) = (seconds_since(start), cpu_seconds() - cpu);
     let bytes = folder_bytes(&folder.path().join("parquet"));

@@ -1,4 +1,5 @@
-//! Queries over open blocks, timed from text to result by our engine and then by Go's, one query after the other.
+//! Queries over open blocks, timed from text to result by our engine and then by Go's, one query
+//! after the other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub(crate) struct Args {
     /// The best of so many runs counts, or of those of half a second where that is more
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Only this line of the queries, from 1; a process of its own shows what memory one query takes
+    /// Only this line of the queries, from 1; a process of its own shows what memory one query
+    /// takes
     #[arg(long)]
     only: Option<usize>,
     /// Times Prometheus' engine and promql-engine too: `build`, or the folder that has them
@@ -48,8 +50,13 @@ pub(crate) struct Line {
 
 pub(crate) fn read_queries(path: &Path) -> Result<Vec<Line>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|line| parse(line).with_context(|| format!("line {line:?}: expected `start end step query`"))).collect()
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            parse(line).with_context(|| format!("line {line:?}: expected `start end step query`"))
+        })
+        .collect()
 }
 
 fn parse(line: &str) -> Option<Line> {
@@ -79,7 +86,8 @@ impl Line {
 
 /// The block folders below a folder.
 pub(crate) fn block_folders(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
     let folders = entries.flatten().map(|e| e.path()).filter(|p| p.join("meta.json").exists());
     let mut folders: Vec<PathBuf> = folders.collect();
     folders.sort();
@@ -101,12 +109,14 @@ pub(crate) struct Run {
 impl Run {
     /// Whether the other run found the same, but for the order that points were added up in.
     fn agrees(&self, other: &Run) -> bool {
-        self.points == other.points && (self.sum - other.sum).abs() <= 1e-8 * self.sum.abs().max(other.sum.abs())
+        self.points == other.points
+            && (self.sum - other.sum).abs() <= 1e-8 * self.sum.abs().max(other.sum.abs())
     }
 }
 
-/// The shorter times of each kind of so many runs, or of those of half a second where that is more, and how many there
-/// were. All runs of one engine come in a row: in turns, short ones would find a cache full of another's data.
+/// The shorter times of each kind of so many runs, or of those of half a second where that is more,
+/// and how many there were. All runs of one engine come in a row: in turns, short ones would find a
+/// cache full of another's data.
 fn best_of(least: usize, mut run: impl FnMut() -> Result<Run>) -> Result<(Run, usize)> {
     let start = clock().monotonic();
     let (mut best, mut runs) = (run()?, 1);
@@ -127,8 +137,10 @@ struct Ours {
 impl Ours {
     fn open(args: &Args) -> Result<Ours> {
         let source = TsdbSource::open(block_folders(&args.blocks)?, TsdbSourceSettings::default())?;
-        let settings = EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
-        // blocks on disk need neither connections nor timers, which would make waking this thread dearer
+        let settings =
+            EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
+        // blocks on disk need neither connections nor timers, which would make waking this thread
+        // dearer
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         Ok(Ours { engine: Engine::new(settings), source: Arc::new(source), runtime })
     }
@@ -154,7 +166,8 @@ fn total(answer: &Answer) -> (usize, f64) {
         PointValue::Float(value) => value,
         PointValue::Histogram(histogram) => histogram.sum,
     });
-    let add = |(points, sum), value: f64| (points + 1, if value.is_finite() { sum + value } else { sum });
+    let add =
+        |(points, sum), value: f64| (points + 1, if value.is_finite() { sum + value } else { sum });
     values.fold((0, 0.0), add)
 }
 
@@ -181,8 +194,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Ok(run)
         })?;
         let peak_mib = memory.peak_mib();
-        let best_of_peers: Vec<Run> =
-            peers.iter_mut().map(|peer| Ok(best_of(args.runs, || peer.run(&line))?.0)).collect::<Result<_>>()?;
+        let best_of_peers: Vec<Run> = peers
+            .iter_mut()
+            .map(|peer| Ok(best_of(args.runs, || peer.run(&line))?.0))
+            .collect::<Result<_>>()?;
         let mut json = json!({
             "engine": "drumlin", "query": line.text, "start": line.start, "end": line.end, "step": line.step,
             "ms": best.ms, "cpu_ms": best.cpu_ms, "runs": runs, "out": best.points, "samples": decoded, "threads": args.threads,
@@ -216,18 +231,29 @@ impl Table {
 
     fn print(&self, peers: &[Peer]) {
         let names: Vec<&str> = peers.iter().map(|peer| peer.name).collect();
-        println!("\n| query | here | {} | ratio to the faster | the same of CPU time |", names.join(" | "));
+        println!(
+            "\n| query | here | {} | ratio to the faster | the same of CPU time |",
+            names.join(" | ")
+        );
         println!("|---|---|{}---|---|", "---|".repeat(names.len()));
         let (mut wall, mut cpu) = (Vec::new(), Vec::new());
         for (query, ours, peers) in &self.rows {
             // a figure for another result would be none
-            let cell = |run: &Run| format!("{}{}", millis(run.ms), if ours.agrees(run) { "" } else { ", differs" });
+            let cell = |run: &Run| {
+                format!("{}{}", millis(run.ms), if ours.agrees(run) { "" } else { ", differs" })
+            };
             let cells: Vec<String> = peers.iter().map(cell).collect();
-            let least = |time: fn(&Run) -> f64| peers.iter().map(time).fold(f64::INFINITY, f64::min) / time(ours);
+            let least = |time: fn(&Run) -> f64| {
+                peers.iter().map(time).fold(f64::INFINITY, f64::min) / time(ours)
+            };
             let (by_wall, by_cpu) = (least(|run| run.ms), least(|run| run.cpu_ms));
             wall.push(by_wall);
             cpu.push(by_cpu);
-            println!("| {query} | {} | {} | {by_wall:.1}× | {by_cpu:.1}× |", millis(ours.ms), cells.join(" | "));
+            println!(
+                "| {query} | {} | {} | {by_wall:.1}× | {by_cpu:.1}× |",
+                millis(ours.ms),
+                cells.join(" | ")
+            );
         }
         let (wall, cpu) = (geometric_mean(&wall), geometric_mean(&cpu));
         println!("| geometric mean |{} {wall:.1}× | {cpu:.1}× |", " |".repeat(names.len() + 1));

@@ -1,5 +1,5 @@
-//! Queries through a store gateway over an object server with latency: `drumlin store`, or a peer that takes the same
-//! flags, behind `drumlin query`.
+//! Queries through a store gateway over an object server with latency: `drumlin store`, or a peer
+//! that takes the same flags, behind `drumlin query`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +35,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 async fn measure(args: &Args) -> Result<()> {
-    let settings = ServerSettings { latency: Duration::from_millis(args.latency_ms), ..ServerSettings::default() };
+    let settings = ServerSettings {
+        latency: Duration::from_millis(args.latency_ms),
+        ..ServerSettings::default()
+    };
     let store = Arc::new(LocalFileSystem::new_with_prefix(&args.bucket)?);
     let server = ObjectServer::start(store, settings).await?;
     let client = reqwest::Client::new();

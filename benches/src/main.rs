@@ -1,5 +1,6 @@
-//! `cargo run --release -p benches -- NAME …`: measurements as JSON lines on standard output, each with the peak of
-//! anonymous memory. `README.md` beside this has the figures and the commands that gave them.
+//! `cargo run --release -p benches -- NAME …`: measurements as JSON lines on standard output, each
+//! with the peak of anonymous memory. `README.md` beside this has the figures and the commands that
+//! gave them.
 
 mod compact;
 mod dashboard;
@@ -19,7 +20,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// As `drumlin` is set, so that benches measure what it does.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static CONFIGURATION: &[u8; 70] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4\0";
+static CONFIGURATION: &[u8; 70] =
+    b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4\0";
 
 #[derive(Parser)]
 #[command(about = "Measures speed and memory; prints JSON lines")]

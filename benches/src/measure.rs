@@ -30,11 +30,12 @@ pub(crate) fn cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// Keeps this thread, and whatever threads and processes it starts from now on, to so many of its cores, so that one
-/// thread of work with helpers beside it does not pass for one core.
+/// Keeps this thread, and whatever threads and processes it starts from now on, to so many of its
+/// cores, so that one thread of work with helpers beside it does not pass for one core.
 pub(crate) fn keep_to_cores(cores: usize) -> Result<()> {
     let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: a cpu_set_t is plain data; both calls get its size, and the macros stay below CPU_SETSIZE.
+    // SAFETY: a cpu_set_t is plain data; both calls get its size, and the macros stay below
+    // CPU_SETSIZE.
     let kept = unsafe {
         let (mut allowed, mut kept) = (std::mem::zeroed::<libc::cpu_set_t>(), std::mem::zeroed());
         let asked = libc::sched_getaffinity(0, size, &mut allowed);
@@ -42,7 +43,11 @@ pub(crate) fn keep_to_cores(cores: usize) -> Result<()> {
         usable.take(cores.max(1)).for_each(|cpu| libc::CPU_SET(cpu, &mut kept));
         asked == 0 && libc::sched_setaffinity(0, size, &kept) == 0
     };
-    if kept { Ok(()) } else { Err(std::io::Error::last_os_error()).context("keep to some of the cores") }
+    if kept {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error()).context("keep to some of the cores")
+    }
 }
 
 /// What another process took so far, all threads.
@@ -50,7 +55,8 @@ pub(crate) fn keep_to_cores(cores: usize) -> Result<()> {
 pub(crate) struct Taken {
     pub(crate) user_seconds: f64,
     pub(crate) system_seconds: f64,
-    /// Page faults that needed no reading: memory touched for the first time, or again after it was given back.
+    /// Page faults that needed no reading: memory touched for the first time, or again after it was
+    /// given back.
     pub(crate) minor_faults: u64,
 }
 
@@ -61,7 +67,11 @@ impl Taken {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
         let seconds = |at: usize| Some(number(at)? as f64 / 100.0);
-        Some(Taken { user_seconds: seconds(11)?, system_seconds: seconds(12)?, minor_faults: number(7)? })
+        Some(Taken {
+            user_seconds: seconds(11)?,
+            system_seconds: seconds(12)?,
+            minor_faults: number(7)?,
+        })
     }
 }
 
@@ -86,7 +96,8 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Watches the anonymous memory and the threads of a process every few milliseconds and keeps the peaks.
+/// Watches the anonymous memory and the threads of a process every few milliseconds and keeps the
+/// peaks.
 pub(crate) struct MemoryWatch {
     pid: String,
     stop: Arc<AtomicBool>,
@@ -107,7 +118,8 @@ impl MemoryWatch {
     fn of(pid: String) -> MemoryWatch {
         let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let peak_threads = Arc::new(AtomicU64::new(0));
-        let (stopped, highest, most) = (Arc::clone(&stop), Arc::clone(&peak), Arc::clone(&peak_threads));
+        let (stopped, highest, most) =
+            (Arc::clone(&stop), Arc::clone(&peak), Arc::clone(&peak_threads));
         let watched = pid.clone();
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {

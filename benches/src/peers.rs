@@ -9,8 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::engine::{Line, Run};
 
 /// What the program in `integration/peers/engines` is built with.
-const BUILDS: [(&str, &[&str]); 2] =
-    [("prometheus", &[]), ("promql-engine", &["-modfile=promql-engine.mod", "-tags", "promql_engine"])];
+const BUILDS: [(&str, &[&str]); 2] = [
+    ("prometheus", &[]),
+    ("promql-engine", &["-modfile=promql-engine.mod", "-tags", "promql_engine"]),
+];
 
 /// An engine at work; it ends with this value.
 pub(crate) struct Peer {
@@ -31,14 +33,21 @@ fn file_name(name: &str) -> String {
 }
 
 fn build() -> Result<PathBuf> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("integration").join("peers/engines");
+    let module =
+        Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("integration").join("peers/engines");
     // beside the folder of this binary's profile, as the peers of the integration tests
     let own = std::env::current_exe()?;
-    let folder = own.ancestors().nth(2).context("this binary lies in no target folder")?.join("peers");
+    let folder =
+        own.ancestors().nth(2).context("this binary lies in no target folder")?.join("peers");
     for (name, flags) in BUILDS {
         let binary = folder.join(file_name(name));
-        let status =
-            Command::new("go").args(["build", "-o"]).arg(&binary).args(flags).arg(".").current_dir(&module).status();
+        let status = Command::new("go")
+            .args(["build", "-o"])
+            .arg(&binary)
+            .args(flags)
+            .arg(".")
+            .current_dir(&module)
+            .status();
         let status = status.context("run go")?;
         ensure!(status.success(), "go build of {name} ended with {status}");
     }
@@ -49,7 +58,11 @@ impl Peer {
     fn start(name: &'static str, folder: &Path, blocks: &Path, threads: usize) -> Result<Peer> {
         let binary = folder.join(file_name(name));
         let mut command = Command::new(&binary);
-        command.arg(blocks).env("GOMAXPROCS", threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .arg(blocks)
+            .env("GOMAXPROCS", threads.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
         let (questions, answers) = (child.stdin.take(), child.stdout.take());
         let questions = questions.context("no standard input")?;
@@ -61,12 +74,14 @@ impl Peer {
         writeln!(self.questions, "{} {} {} {}", line.start, line.end, line.step, line.text)?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer).with_context(|| format!("{} gave no answer", self.name))?;
+        let answer: serde_json::Value = serde_json::from_str(&answer)
+            .with_context(|| format!("{} gave no answer", self.name))?;
         if let Some(error) = answer["error"].as_str() {
             bail!("{}: {}: {error}", self.name, line.text);
         }
-        let number = |field: &str| answer[field].as_f64().with_context(|| format!("{}: no {field}", self.name));
+        let number = |field: &str| {
+            answer[field].as_f64().with_context(|| format!("{}: no {field}", self.name))
+        };
         Ok(Run {
             ms: number("ms")?,
             cpu_ms: number("cpu_ms")?,

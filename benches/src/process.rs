@@ -65,6 +65,10 @@ pub(crate) fn free_port() -> Result<u16> {
 /// The `drumlin` that was built beside this bench.
 pub(crate) fn drumlin() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("drumlin");
-    anyhow::ensure!(path.exists(), "{} is missing: run `cargo build --release -p drumlin` first", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "{} is missing: run `cargo build --release -p drumlin` first",
+        path.display()
+    );
     Ok(path)
 }

@@ -18,7 +18,8 @@ const FILES: [&str; 9] = [
 ];
 
 fn main() -> io::Result<()> {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../proto");
+    let root =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let descriptors = protox::compile(FILES, [&root]).map_err(io::Error::other)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));

@@ -1,4 +1,5 @@
-//! Broken bytes, peers that are away and words that are wrong: a clear error, nothing lost, everything else served.
+//! Broken bytes, peers that are away and words that are wrong: a clear error, nothing lost,
+//! everything else served.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -46,21 +47,27 @@ const DAMAGES: &[Damage] = &[
     ("flipped bits in the index", |block| flip_bits(&block.join("index"), 64)),
     ("a truncated chunk segment", |block| truncate(&block.join("chunks/000001"), 100)),
     ("flipped bits in the chunks", |block| flip_bits(&block.join("chunks/000001"), 64)),
-    ("a missing chunk segment", |block| std::fs::remove_file(block.join("chunks/000001")).expect("remove it")),
+    ("a missing chunk segment", |block| {
+        std::fs::remove_file(block.join("chunks/000001")).expect("remove it")
+    }),
     ("a truncated meta.json", |block| truncate(&block.join("meta.json"), 60)),
     ("flipped bits in meta.json", |block| flip_bits(&block.join("meta.json"), 40)),
 ];
 
-/// The replicas, as `cluster-replica`, of which a querier finds float series at the instant, and its warnings.
+/// The replicas, as `cluster-replica`, of which a querier finds float series at the instant, and
+/// its warnings.
 fn replicas_seen(querier: &Component) -> (Vec<String>, String) {
     // every float series there is, so that no broken chunk goes unread
     let query = "count by (cluster, replica) ({__name__=~\".+\", __name__!~\"rpc_.+|queue_.+\"})";
     let fields = [("query", query), ("time", &INSTANT.to_string())];
     let body = http::api(&querier.http, "/api/v1/query", &fields).expect("an answer");
     assert_eq!(body["status"], "success", "{body}");
-    let label = |series: &Value, name: &str| series["metric"][name].as_str().unwrap_or_default().to_owned();
+    let label =
+        |series: &Value, name: &str| series["metric"][name].as_str().unwrap_or_default().to_owned();
     let result = body["data"]["result"].as_array().expect("a vector");
-    let seen = result.iter().map(|series| format!("{}-{}", label(series, "cluster"), label(series, "replica")));
+    let seen = result
+        .iter()
+        .map(|series| format!("{}-{}", label(series, "cluster"), label(series, "replica")));
     (seen.collect(), body["warnings"].to_string())
 }
 
@@ -74,7 +81,8 @@ fn a_broken_block_is_named_and_all_others_are_served() {
         for replica in golden::REPLICAS {
             bucket.fill(&golden::raw(replica));
         }
-        let broken = golden::raw("us-1")[1].file_name().expect("a block id").to_string_lossy().into_owned();
+        let broken =
+            golden::raw("us-1")[1].file_name().expect("a block id").to_string_lossy().into_owned();
         damage(&bucket.path().join(&broken));
         let keys = bucket.keys();
         let args = store_args(folder.path(), &bucket.config);
@@ -106,11 +114,13 @@ fn a_compactor_leaves_a_broken_block_alone_and_goes_on_with_the_others() {
         let folder = scratch();
         let bucket = Bucket::folder(folder.path());
         bucket.fill(&made.folders);
-        let broken = made.folders[1].file_name().expect("a block id").to_string_lossy().into_owned();
+        let broken =
+            made.folders[1].file_name().expect("a block id").to_string_lossy().into_owned();
         damage(&bucket.path().join(&broken));
         let left: Vec<PathBuf> = files_below(&bucket.path().join(&broken));
         let args = compact_args(folder.path(), &bucket.config);
-        let mut compactor = Component::start_unready(binaries, Maker::Drumlin, folder.path(), "compact", &args);
+        let mut compactor =
+            Component::start_unready(binaries, Maker::Drumlin, folder.path(), "compact", &args);
         let status = compactor.process.wait(Duration::from_secs(120));
         let log = compactor.process.log();
         if status.code().is_none() || log.contains("panicked") {
@@ -127,7 +137,8 @@ fn a_compactor_leaves_a_broken_block_alone_and_goes_on_with_the_others() {
             defects.push(format!("{what}: the broken block is to be deleted"));
         }
         // replica b: 8 blocks of 2h become one of 8h and its rest
-        let of_b = |id: &&String| made.folders[8..].iter().any(|block| block.ends_with(id.as_str()));
+        let of_b =
+            |id: &&String| made.folders[8..].iter().any(|block| block.ends_with(id.as_str()));
         let live = bucket.live_blocks();
         if live.iter().filter(of_b).count() == 8 {
             defects.push(format!("{what}: the other replica was not compacted"));
@@ -147,17 +158,27 @@ fn a_broken_parquet_file_is_named_and_all_else_is_served() {
     let time = made.end();
     let ask = |querier: &Component| {
         let query = "sum by (replica) (sum_over_time(up[50h]))";
-        let fields = [("query", query), ("time", &time.to_string()), ("max_source_resolution", "5m")];
+        let fields =
+            [("query", query), ("time", &time.to_string()), ("max_source_resolution", "5m")];
         http::api(&querier.http, "/api/v1/query", &fields).expect("an answer")
     };
     let sums = |body: &Value| -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let result = body["data"]["result"].as_array().cloned().unwrap_or_default();
-        result.iter().map(|series| (text(&series["metric"]["replica"]), text(&series["value"][1]))).collect()
+        result
+            .iter()
+            .map(|series| (text(&series["metric"]["replica"]), text(&series["value"][1])))
+            .collect()
     };
     let start = |name: &str| {
         let folder = folder.path().join(name);
-        let store = Component::start(binaries, Maker::Drumlin, &folder, "store", &store_args(&folder, &bucket.config));
+        let store = Component::start(
+            binaries,
+            Maker::Drumlin,
+            &folder,
+            "store",
+            &store_args(&folder, &bucket.config),
+        );
         let querier = query(binaries, Maker::Drumlin, &folder, &[&store.grpc], &[]);
         (store, querier)
     };
@@ -170,18 +191,22 @@ fn a_broken_parquet_file_is_named_and_all_else_is_served() {
     let metas: Vec<PathBuf> = files_below(&bucket.path().join("parquet"));
     let replica = |file: &Path| {
         let meta = file.parent().expect("a folder").join("meta.json");
-        let meta: Value = serde_json::from_slice(&std::fs::read(meta).expect("read meta.json")).expect("JSON");
+        let meta: Value =
+            serde_json::from_slice(&std::fs::read(meta).expect("read meta.json")).expect("JSON");
         meta["thanos"]["labels"]["replica"].as_str().unwrap_or_default().to_owned()
     };
     let files = metas.iter().filter(|file| file.to_string_lossy().ends_with(".samples.parquet"));
-    let victims: Vec<PathBuf> =
-        files.map(|file| bucket.path().join("parquet").join(file)).filter(|file| replica(file) == "a").collect();
+    let victims: Vec<PathBuf> = files
+        .map(|file| bucket.path().join("parquet").join(file))
+        .filter(|file| replica(file) == "a")
+        .collect();
     assert!(!victims.is_empty(), "no Parquet file of replica a: {metas:?}");
     for (what, damage) in [
         ("a truncated footer", (|file| truncate(file, size(file) - 20)) as fn(&Path)),
         ("flipped bits", |file| flip_bits(file, 100)),
     ] {
-        let originals: Vec<Vec<u8>> = victims.iter().map(|file| std::fs::read(file).expect("read")).collect();
+        let originals: Vec<Vec<u8>> =
+            victims.iter().map(|file| std::fs::read(file).expect("read")).collect();
         victims.iter().for_each(|file| damage(file));
         let (store, querier) = start(what.rsplit(' ').next().unwrap_or_default());
         let body = ask(&querier);
@@ -189,11 +214,15 @@ fn a_broken_parquet_file_is_named_and_all_else_is_served() {
         assert!(seen.contains(&whole[1]), "{what}: replica b as before: {body}");
         let said = format!("{}{}", body["warnings"], store.process.log());
         let named = victims.iter().any(|file| {
-            let block = file.parent().and_then(Path::file_name).expect("a block id").to_string_lossy();
+            let block =
+                file.parent().and_then(Path::file_name).expect("a block id").to_string_lossy();
             said.contains(block.as_ref())
         });
         // served from finer data, or said to be missing; never a wrong number without a word
-        assert!(named || seen == whole, "{what}: {seen:?}, not {whole:?}, and nobody says why: {said}");
+        assert!(
+            named || seen == whole,
+            "{what}: {seen:?}, not {whole:?}, and nobody says why: {said}"
+        );
         for (file, bytes) in victims.iter().zip(originals) {
             std::fs::write(file, bytes).expect("mend the file");
         }
@@ -208,8 +237,12 @@ fn a_sidecar_follows_its_prometheus_down_and_up_again() {
     let mut prometheus = golden_prometheus(binaries, folder.path());
     prometheus.stop();
     let mut args = sidecar_args(&prometheus, None);
-    args.extend(["--prometheus.get_config_interval=1s".to_owned(), "--prometheus.get_config_timeout=1s".to_owned()]);
-    let mut sidecar = Component::start_unready(binaries, Maker::Drumlin, folder.path(), "sidecar", &args);
+    args.extend([
+        "--prometheus.get_config_interval=1s".to_owned(),
+        "--prometheus.get_config_timeout=1s".to_owned(),
+    ]);
+    let mut sidecar =
+        Component::start_unready(binaries, Maker::Drumlin, folder.path(), "sidecar", &args);
     sidecar.process.wait_ready(&format!("{}/-/healthy", sidecar.http));
     let ready = format!("{}/-/ready", sidecar.http);
     assert_eq!(http::get(&ready).expect("an answer").code, 503, "ready without Prometheus");
@@ -241,7 +274,8 @@ fn a_sidecar_follows_its_prometheus_down_and_up_again() {
     poll("answers come again", Duration::from_secs(30), answered);
 }
 
-/// Two golden replicas behind two endpoints, of which one hangs: the other's data comes, with a warning.
+/// Two golden replicas behind two endpoints, of which one hangs: the other's data comes, with a
+/// warning.
 #[test]
 fn an_endpoint_that_hangs_costs_its_own_data_only() {
     let Some(binaries) = binaries() else { return };
@@ -251,20 +285,35 @@ fn an_endpoint_that_hangs_costs_its_own_data_only() {
         std::fs::create_dir_all(&folder).expect("a folder");
         let bucket = Bucket::folder(&folder);
         bucket.fill(&golden::raw(replica));
-        Component::start(binaries, Maker::Drumlin, &folder, "store", &store_args(&folder, &bucket.config))
+        Component::start(
+            binaries,
+            Maker::Drumlin,
+            &folder,
+            "store",
+            &store_args(&folder, &bucket.config),
+        )
     });
     let endpoints = [stores[0].grpc.as_str(), stores[1].grpc.as_str()];
     let querier = query(binaries, Maker::Drumlin, folder.path(), &endpoints, &[]);
     let ask = |partial: &str| {
         let time = INSTANT.to_string();
-        let fields =
-            [("query", "count by (cluster) (up)"), ("time", &time), ("timeout", "3s"), ("partial_response", partial)];
-        let fields: Vec<(String, String)> = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let fields = [
+            ("query", "count by (cluster) (up)"),
+            ("time", &time),
+            ("timeout", "3s"),
+            ("partial_response", partial),
+        ];
+        let fields: Vec<(String, String)> =
+            fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let started = now();
-        let answer = http::post_form(&format!("{}/api/v1/query", querier.http), &fields).expect("an answer");
+        let answer =
+            http::post_form(&format!("{}/api/v1/query", querier.http), &fields).expect("an answer");
         (answer, started.elapsed())
     };
-    assert_eq!(ask("true").0.json().expect("JSON")["data"]["result"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        ask("true").0.json().expect("JSON")["data"]["result"].as_array().map(Vec::len),
+        Some(2)
+    );
 
     stores[1].process.pause(true);
     let (answer, took) = ask("true");
@@ -272,12 +321,19 @@ fn an_endpoint_that_hangs_costs_its_own_data_only() {
     assert!(took < Duration::from_secs(10), "took {took:?}: {body}");
     assert_eq!(body["status"], "success", "{body}");
     assert_eq!(body["data"]["result"][0]["metric"]["cluster"], "eu", "{body}");
-    assert!(body["warnings"].to_string().contains(&stores[1].grpc), "no warning names the endpoint: {body}");
+    assert!(
+        body["warnings"].to_string().contains(&stores[1].grpc),
+        "no warning names the endpoint: {body}"
+    );
     assert_eq!(answer.header("cache-control"), "no-store", "a partial answer must not be cached");
     let (answer, took) = ask("false");
     assert!(took < Duration::from_secs(10), "took {took:?}");
     assert_ne!(answer.code, 200, "without partial answers it fails: {}", answer.text());
-    assert!(answer.text().contains(&stores[1].grpc), "the error names the endpoint: {}", answer.text());
+    assert!(
+        answer.text().contains(&stores[1].grpc),
+        "the error names the endpoint: {}",
+        answer.text()
+    );
 
     stores[1].process.pause(false);
     poll("both answer again", Duration::from_secs(60), || {
@@ -287,7 +343,8 @@ fn an_endpoint_that_hangs_costs_its_own_data_only() {
     });
 }
 
-/// An endpoint that takes connections and never says a word does not keep the querier from being ready.
+/// An endpoint that takes connections and never says a word does not keep the querier from being
+/// ready.
 #[test]
 fn an_endpoint_that_never_speaks_does_not_stop_a_querier() {
     let Some(binaries) = binaries() else { return };
@@ -311,8 +368,13 @@ fn a_prometheus_that_hangs_ends_no_querier() {
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
     let prometheus = golden_prometheus(binaries, folder.path());
-    let sidecar =
-        Component::start(binaries, Maker::Drumlin, folder.path(), "sidecar", &sidecar_args(&prometheus, None));
+    let sidecar = Component::start(
+        binaries,
+        Maker::Drumlin,
+        folder.path(),
+        "sidecar",
+        &sidecar_args(&prometheus, None),
+    );
     let querier = query(binaries, Maker::Drumlin, folder.path(), &[&sidecar.grpc], &[]);
     prometheus.pause(true);
     let started = now();
@@ -348,26 +410,54 @@ fn wrong_words_at_start_are_named_with_the_nearest_right_one() {
     let broken = config("broken.yml", "type: [S3\n");
     let certificate = config(
         "certificate.yml",
-        "type: S3\nconfig:\n  bucket: b\n  endpoint: localhost:1\n  http_config:\n    tls_config:\n      cert_file: /c\n      key_file: /k\n",
+        "type: S3\nconfig:\n  bucket: b\n  endpoint: localhost:1\n  http_config:\n    \
+         tls_config:\n      cert_file: /c\n      key_file: /k\n",
     );
-    let fine = config("fine.yml", &format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", folder.path().display()));
+    let fine = config(
+        "fine.yml",
+        &format!("type: FILESYSTEM\nconfig:\n  directory: {}\n", folder.path().display()),
+    );
     let address = "--http-address=127.0.0.1:0";
     let cases: &[(&[&str], &[&str])] = &[
-        (&["sidecar", "--promtheus.url=http://localhost:1"], &["--promtheus.url", "--prometheus.url"]),
-        (&["store", "--sync-block-durations=1s"], &["--sync-block-durations", "--sync-block-duration"]),
-        (&["query", "--query.replica-lable=replica"], &["--query.replica-lable", "--query.replica-label"]),
-        (&["compact", "--retention.resolution-row=1d"], &["--retention.resolution-row", "--retention.resolution-raw"]),
+        (
+            &["sidecar", "--promtheus.url=http://localhost:1"],
+            &["--promtheus.url", "--prometheus.url"],
+        ),
+        (
+            &["store", "--sync-block-durations=1s"],
+            &["--sync-block-durations", "--sync-block-duration"],
+        ),
+        (
+            &["query", "--query.replica-lable=replica"],
+            &["--query.replica-lable", "--query.replica-label"],
+        ),
+        (
+            &["compact", "--retention.resolution-row=1d"],
+            &["--retention.resolution-row", "--retention.resolution-raw"],
+        ),
         (&["querry"], &["querry", "query"]),
         (&["query", "--query.timeout=soon"], &["--query.timeout", "soon"]),
-        (&["query", "--deduplication.func=best", address], &["--deduplication.func", "best", "penalty"]),
+        (
+            &["query", "--deduplication.func=best", address],
+            &["--deduplication.func", "best", "penalty"],
+        ),
         (&["store", address, &typo], &["bukcet", "bucket"]),
         (&["store", address, &kind], &["S4", "S3"]),
         (&["store", address, &other], &["SWIFT", "not supported"]),
         (&["store", address, &broken], &["YAML"]),
         (&["store", address, &certificate], &["cert_file"]),
-        (&["store", address, "--objstore.config-file=/nowhere/objstore.yml"], &["/nowhere/objstore.yml"]),
-        (&["compact", address, &fine, "--retention.resolution-raw=1d"], &["--retention.resolution-raw", "40h"]),
-        (&["compact", address, &fine, "--retention.resolution-5m=2d"], &["--retention.resolution-5m", "10d"]),
+        (
+            &["store", address, "--objstore.config-file=/nowhere/objstore.yml"],
+            &["/nowhere/objstore.yml"],
+        ),
+        (
+            &["compact", address, &fine, "--retention.resolution-raw=1d"],
+            &["--retention.resolution-raw", "40h"],
+        ),
+        (
+            &["compact", address, &fine, "--retention.resolution-5m=2d"],
+            &["--retention.resolution-5m", "10d"],
+        ),
     ];
     let mut defects = Vec::new();
     for (args, words) in cases {
@@ -377,7 +467,10 @@ fn wrong_words_at_start_are_named_with_the_nearest_right_one() {
             defects.push(format!("{args:?} was accepted"));
         }
         defects.extend(
-            words.iter().filter(|word| !said.contains(**word)).map(|word| format!("{args:?}: no {word:?} in: {said}")),
+            words
+                .iter()
+                .filter(|word| !said.contains(**word))
+                .map(|word| format!("{args:?}: no {word:?} in: {said}")),
         );
     }
     assert!(defects.is_empty(), "{defects:#?}");
@@ -388,9 +481,14 @@ fn wrong_words_at_start_are_named_with_the_nearest_right_one() {
 fn a_sidecar_refuses_a_prometheus_without_external_labels() {
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
-    let prometheus = Prometheus::start(binaries, &folder.path().join("prometheus"), &PrometheusSettings::default());
+    let prometheus = Prometheus::start(
+        binaries,
+        &folder.path().join("prometheus"),
+        &PrometheusSettings::default(),
+    );
     let args = sidecar_args(&prometheus, None);
-    let mut sidecar = Component::start_unready(binaries, Maker::Drumlin, folder.path(), "sidecar", &args);
+    let mut sidecar =
+        Component::start_unready(binaries, Maker::Drumlin, folder.path(), "sidecar", &args);
     let status = sidecar.process.wait(Duration::from_secs(60));
     let log = sidecar.process.log();
     assert!(!status.success(), "accepted: {log}");
@@ -403,8 +501,13 @@ fn bad_requests_get_the_words_of_prometheus() {
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
     let prometheus = golden_prometheus(binaries, folder.path());
-    let sidecar =
-        Component::start(binaries, Maker::Drumlin, folder.path(), "sidecar", &sidecar_args(&prometheus, None));
+    let sidecar = Component::start(
+        binaries,
+        Maker::Drumlin,
+        folder.path(),
+        "sidecar",
+        &sidecar_args(&prometheus, None),
+    );
     let querier = query(binaries, Maker::Drumlin, folder.path(), &[&sidecar.grpc], &[]);
     let texts = [
         "",
@@ -449,9 +552,12 @@ fn bad_requests_get_the_words_of_prometheus() {
         "é",
         "up{é=\"1\"}",
     ];
-    let mut requests: Vec<(&str, Vec<(&str, &str)>)> =
-        texts.iter().map(|text| ("/api/v1/query", vec![("query", *text), ("time", "1767234600")])).collect();
-    let range = |start, end, step| vec![("query", "up"), ("start", start), ("end", end), ("step", step)];
+    let mut requests: Vec<(&str, Vec<(&str, &str)>)> = texts
+        .iter()
+        .map(|text| ("/api/v1/query", vec![("query", *text), ("time", "1767234600")]))
+        .collect();
+    let range =
+        |start, end, step| vec![("query", "up"), ("start", start), ("end", end), ("step", step)];
     requests.extend([
         ("/api/v1/query", vec![]),
         ("/api/v1/query", vec![("query", "up"), ("time", "yesterday")]),
@@ -471,9 +577,11 @@ fn bad_requests_get_the_words_of_prometheus() {
     ]);
     let mut defects = Vec::new();
     for (path, fields) in &requests {
-        let fields: Vec<(String, String)> = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let fields: Vec<(String, String)> =
+            fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let ask = |base: &str| {
-            let answer = http::get(&format!("{base}{path}?{}", http::encode(&fields))).expect("an answer");
+            let answer =
+                http::get(&format!("{base}{path}?{}", http::encode(&fields))).expect("an answer");
             let body = answer.json().unwrap_or(Value::Null);
             let said = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
             (answer.code, said("status"), said("errorType"), said("error"))

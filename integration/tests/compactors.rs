@@ -1,7 +1,9 @@
-//! The differential against Thanos' compactor: what lives in a bucket after each of the two has worked on a copy.
+//! The differential against Thanos' compactor: what lives in a bucket after each of the two has
+//! worked on a copy.
 //!
-//! Thanos is a contract, not an oracle: a shape says what has to live after ours, and where theirs leaves something else
-//! it says exactly what, and why ours is right. The table is printed as it stands in `integration/README.md`.
+//! Thanos is a contract, not an oracle: a shape says what has to live after ours, and where theirs
+//! leaves something else it says exactly what, and why ours is right. The table is printed as it
+//! stands in `integration/README.md`.
 
 mod gateway;
 mod living;
@@ -81,7 +83,13 @@ pub(crate) fn case(name: &str) -> PathBuf {
     folder
 }
 
-fn start(binaries: &Binaries, maker: Maker, folder: &Path, objstore: &Path, args: &[&str]) -> Component {
+fn start(
+    binaries: &Binaries,
+    maker: Maker,
+    folder: &Path,
+    objstore: &Path,
+    args: &[&str],
+) -> Component {
     let mut all = compact_args(folder, objstore);
     if maker == Maker::Thanos {
         // otherwise what it gives up on keeps it idle for ever
@@ -92,7 +100,13 @@ fn start(binaries: &Binaries, maker: Maker, folder: &Path, objstore: &Path, args
 }
 
 /// Runs a compactor over the bucket once more; says whether it ended well, and what it logged.
-fn run(binaries: &Binaries, maker: Maker, folder: &Path, objstore: &Path, args: &[&str]) -> (bool, String) {
+fn run(
+    binaries: &Binaries,
+    maker: Maker,
+    folder: &Path,
+    objstore: &Path,
+    args: &[&str],
+) -> (bool, String) {
     let mut compactor = start(binaries, maker, folder, objstore, args);
     let status = compactor.process.wait(LIMIT);
     let log = compactor.process.log();
@@ -110,11 +124,13 @@ fn work(binaries: &Binaries, maker: Maker, folder: &Path, shape: &Shape) -> Left
         Maker::Drumlin => args.extend(shape.our_args),
         Maker::Thanos => args.extend(shape.their_args),
     }
-    let mut left = Left { living: Vec::new(), leftovers: 0, ending: Ending::Well, log: String::new() };
+    let mut left =
+        Left { living: Vec::new(), leftovers: 0, ending: Ending::Well, log: String::new() };
     if maker == Maker::Thanos && matches!(shape.theirs, Theirs::NeverEnds { .. }) {
         let mut compactor = start(binaries, maker, folder, &bucket.config, &args);
         std::thread::sleep(FOR_EVER);
-        left.ending = if compactor.process.ended().is_none() { Ending::Never } else { Ending::Well };
+        left.ending =
+            if compactor.process.ended().is_none() { Ending::Never } else { Ending::Well };
         left.log = compactor.process.log();
         return left;
     }
@@ -132,7 +148,11 @@ fn work(binaries: &Binaries, maker: Maker, folder: &Path, shape: &Shape) -> Left
         args.push("--delete-delay=0s");
         run(binaries, maker, folder, &bucket.config, &args);
         let cleaned = living(bucket.path());
-        assert_eq!(left.living, cleaned, "{}: once what is marked is deleted\n{}", shape.name, left.log);
+        assert_eq!(
+            left.living, cleaned,
+            "{}: once what is marked is deleted\n{}",
+            shape.name, left.log
+        );
     }
     left
 }
@@ -148,7 +168,11 @@ fn compare(binaries: &Binaries, shape: &Shape) -> (Option<String>, String) {
             let tail: Vec<&str> = left.log.lines().rev().take(30).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
             let (got, tail) = (left.lines(), tail.join("\n"));
-            let _ = write!(defect, "{}: {whose}: got {got:#?}, not {want:#?}; log:\n{tail}\n", shape.name);
+            let _ = write!(
+                defect,
+                "{}: {whose}: got {got:#?}, not {want:#?}; log:\n{tail}\n",
+                shape.name
+            );
         }
     };
     hold("drumlin", shape.ours, &ours);
@@ -156,8 +180,15 @@ fn compare(binaries: &Binaries, shape: &Shape) -> (Option<String>, String) {
         Theirs::Same => {
             hold("thanos", shape.ours, &theirs);
             if ours.living != theirs.living {
-                let full = |left: &Left| left.living.iter().map(Living::in_full).collect::<Vec<_>>();
-                let _ = write!(defect, "{}: {:#?}\nis not\n{:#?}", shape.name, full(&ours), full(&theirs));
+                let full =
+                    |left: &Left| left.living.iter().map(Living::in_full).collect::<Vec<_>>();
+                let _ = write!(
+                    defect,
+                    "{}: {:#?}\nis not\n{:#?}",
+                    shape.name,
+                    full(&ours),
+                    full(&theirs)
+                );
             }
             "same"
         }
@@ -186,7 +217,8 @@ fn row(shape: &Shape, ours: &Left, theirs: &Left, why: &str) -> String {
             Ending::WithError => ", ends with an error",
             Ending::Never => return "never ends".to_owned(),
         };
-        let disorder = if left.living.iter().any(Living::is_out_of_order) { ", out of order" } else { "" };
+        let disorder =
+            if left.living.iter().any(Living::is_out_of_order) { ", out of order" } else { "" };
         let leftovers = if left.leftovers > 0 { ", one left over" } else { "" };
         format!("{samples} in {blocks}{leftovers}{disorder}{ending}")
     };
@@ -198,15 +230,18 @@ fn what_lives_is_what_thanos_leaves_or_better_for_a_stated_reason() {
     let Some(binaries) = binaries() else { return };
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..SHAPES.len()).collect());
     let done = Mutex::new(Vec::new());
-    let lock = |queue: &Mutex<VecDeque<usize>>| queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let lock = |queue: &Mutex<VecDeque<usize>>| {
+        queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    };
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(at) = lock(&queue) {
                     let shape = &SHAPES[at];
                     let compared = std::panic::catch_unwind(|| compare(binaries, shape));
-                    let compared = compared
-                        .unwrap_or_else(|_| (Some(format!("{}: see the panic above", shape.name)), String::new()));
+                    let compared = compared.unwrap_or_else(|_| {
+                        (Some(format!("{}: see the panic above", shape.name)), String::new())
+                    });
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((at, compared));
                 }
             });
@@ -217,6 +252,12 @@ fn what_lives_is_what_thanos_leaves_or_better_for_a_stated_reason() {
     println!("| bucket | ours: samples in blocks | Thanos' | who is right |\n|---|---|---|---|");
     done.iter().for_each(|(_, (_, row))| println!("{row}"));
     let defects: Vec<&str> = done.iter().filter_map(|(_, (defect, _))| defect.as_deref()).collect();
-    assert!(defects.is_empty(), "{} of {} shapes:\n{}", defects.len(), SHAPES.len(), defects.join("\n"));
+    assert!(
+        defects.is_empty(),
+        "{} of {} shapes:\n{}",
+        defects.len(),
+        SHAPES.len(),
+        defects.join("\n")
+    );
     assert!(done.len() == SHAPES.len() && SHAPES.len() >= 16, "{} shapes", done.len());
 }

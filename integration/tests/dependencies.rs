@@ -24,7 +24,10 @@ fn allowed(kind: &str) -> BTreeSet<&'static str> {
 fn host() -> String {
     let output = std::process::Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let text = String::from_utf8(output.stdout).expect("rustc prints UTF-8");
-    text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
+    text.lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .expect("rustc names its host")
+        .to_owned()
 }
 
 /// Each package's name and version with its licence expression.
@@ -95,25 +98,43 @@ impl<'a> Terms<'a> {
 fn licences_are_those_of_the_list() {
     let (all, list) = (licences(), allowed("licence"));
     let refused = |list: &BTreeSet<&str>| -> Vec<String> {
-        all.iter().filter(|(_, l)| !is_met(l, list)).map(|(package, l)| format!("{package}: {l:?}")).collect()
+        all.iter()
+            .filter(|(_, l)| !is_met(l, list))
+            .map(|(package, l)| format!("{package}: {l:?}"))
+            .collect()
     };
     assert!(all.len() > 100, "cargo names only {} packages", all.len());
-    assert_eq!(refused(&list), Vec::<String>::new(), "under no licence of integration/dependencies.txt");
+    assert_eq!(
+        refused(&list),
+        Vec::<String>::new(),
+        "under no licence of integration/dependencies.txt"
+    );
     for licence in &list {
         let without = list.iter().copied().filter(|l| l != licence).collect();
-        assert!(!refused(&without).is_empty(), "no crate needs the licence {licence}: remove the line");
+        assert!(
+            !refused(&without).is_empty(),
+            "no crate needs the licence {licence}: remove the line"
+        );
     }
 }
 
 #[test]
 fn licence_expressions_are_read_as_spdx_means_them() {
     let list = BTreeSet::from(["MIT", "Apache-2.0"]);
-    for met in ["MIT", "MIT OR GPL-3.0", "GPL-3.0/MIT", "(GPL-3.0 OR MIT) AND Apache-2.0", "GPL-3.0 OR MIT AND MIT"] {
+    for met in [
+        "MIT",
+        "MIT OR GPL-3.0",
+        "GPL-3.0/MIT",
+        "(GPL-3.0 OR MIT) AND Apache-2.0",
+        "GPL-3.0 OR MIT AND MIT",
+    ] {
         assert!(is_met(met, &list), "{met}");
     }
     let with_exception = "Apache-2.0 WITH LLVM-exception AND MIT";
     assert!(is_met(with_exception, &list));
-    for refused in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT OR GPL-3.0) AND GPL-3.0", "MIT GPL-3.0", "(MIT"] {
+    for refused in
+        ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT OR GPL-3.0) AND GPL-3.0", "MIT GPL-3.0", "(MIT"]
+    {
         assert!(!is_met(refused, &list), "{refused:?}");
     }
 }
@@ -127,12 +148,19 @@ fn locked(key: &str) -> impl Iterator<Item = &'static str> {
 #[test]
 fn crates_come_from_the_allowed_sources() {
     let sources: BTreeSet<&str> = locked("source").collect();
-    assert_eq!(sources, allowed("source"), "sources in Cargo.lock, and those of integration/dependencies.txt");
+    assert_eq!(
+        sources,
+        allowed("source"),
+        "sources in Cargo.lock, and those of integration/dependencies.txt"
+    );
 }
 
 /// What versions are compatible with: the first part that is not 0, and those before it.
 fn compatible(version: &str) -> &str {
-    let end = version.match_indices('.').map(|(at, _)| at).find(|at| version[..*at].bytes().any(|b| b > b'0'));
+    let end = version
+        .match_indices('.')
+        .map(|(at, _)| at)
+        .find(|at| version[..*at].bytes().any(|b| b > b'0'));
     &version[..end.unwrap_or(version.len())]
 }
 
@@ -146,15 +174,16 @@ fn doubled_crates_are_those_of_the_list() {
     versions.retain(|_, of_one| of_one.len() > 1);
     let mut listed = BTreeMap::new();
     for line in allowed("doubled") {
-        let (crates, reason) = line.split_once(": ").expect("a crate, its versions, a colon, the reason");
+        let (crates, reason) =
+            line.split_once(": ").expect("a crate, its versions, a colon, the reason");
         let mut words = crates.split(' ');
         let name = words.next().expect("split gives at least one");
         assert!(!reason.trim().is_empty(), "{name} is doubled without a reason");
         listed.insert(name, words.collect::<Vec<_>>());
     }
-    versions
-        .values_mut()
-        .for_each(|of_one| of_one.sort_by_key(|v| v.split('.').map(|p| p.parse().unwrap_or(0)).collect::<Vec<u32>>()));
+    versions.values_mut().for_each(|of_one| {
+        of_one.sort_by_key(|v| v.split('.').map(|p| p.parse().unwrap_or(0)).collect::<Vec<u32>>())
+    });
     assert_eq!(versions, listed, "doubled in Cargo.lock, and in integration/dependencies.txt");
 }
 
@@ -172,6 +201,9 @@ fn any_crate_resolves_the_features_of_the_workspace_beside_drumlin() {
     for name in ["model", "tsdb", "wire", "block", "storeapi", "engine", "store", "query", "demo"] {
         let some = resolved(&["-p", name, "-p", "drumlin"]);
         let other: Vec<_> = some.difference(&all).collect();
-        assert!(other.is_empty(), "resolved otherwise for {name} than for the workspace: {other:#?}");
+        assert!(
+            other.is_empty(),
+            "resolved otherwise for {name} than for the workspace: {other:#?}"
+        );
     }
 }

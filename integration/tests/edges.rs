@@ -1,4 +1,5 @@
-//! Holds the crates' dependencies to `edges.txt`: direct ones by `cargo metadata`, deep ones by `cargo tree`.
+//! Holds the crates' dependencies to `edges.txt`: direct ones by `cargo metadata`, deep ones by
+//! `cargo tree`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -10,7 +11,8 @@ pub(crate) fn cargo(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .args(args)
         .args(["--locked", "--offline"])
-        // where a user's configuration unifies features over the workspace, the tree of one crate shows all
+        // where a user's configuration unifies features over the workspace, the tree of one crate
+        // shows all
         .env("CARGO_RESOLVER_FEATURE_UNIFICATION", "selected")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
@@ -27,11 +29,14 @@ struct Rules {
 fn rules() -> Rules {
     let mut rules = Rules { allowed: BTreeMap::new(), forbidden: Vec::new() };
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    for line in include_str!("../edges.txt").lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+    for line in
+        include_str!("../edges.txt").lines().filter(|l| !l.is_empty() && !l.starts_with('#'))
+    {
         if let Some((name, packages)) = line.split_once(" -x ") {
             rules.forbidden.push((name.to_owned(), words(packages)));
         } else {
-            let (name, uses) = line.split_once(':').expect("a crate, a colon, the crates it may use");
+            let (name, uses) =
+                line.split_once(':').expect("a crate, a colon, the crates it may use");
             rules.allowed.insert(name.to_owned(), words(uses).into_iter().collect());
         }
     }
@@ -40,7 +45,8 @@ fn rules() -> Rules {
 
 #[test]
 fn crates_use_only_what_the_table_allows() {
-    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--no-deps"])).unwrap();
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--no-deps"])).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let own: BTreeSet<&str> = packages.iter().map(|p| p["name"].as_str().unwrap()).collect();
     let rules = rules();
@@ -68,7 +74,12 @@ fn heavy_crates_stay_behind_their_fences() {
     for (name, forbidden) in rules().forbidden {
         let tree = cargo(&["tree", "-e", "normal", "--prefix", "none", "-p", &name]);
         let present: BTreeSet<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
-        broken.extend(forbidden.iter().filter(|f| present.contains(f.as_str())).map(|f| format!("{name} holds {f}")));
+        broken.extend(
+            forbidden
+                .iter()
+                .filter(|f| present.contains(f.as_str()))
+                .map(|f| format!("{name} holds {f}")),
+        );
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
@@ -76,7 +87,8 @@ fn heavy_crates_stay_behind_their_fences() {
 /// One version of each crate that the architecture names: two would not share types.
 #[test]
 fn named_crates_have_one_version() {
-    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
+    let lock =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
     let named = [
         "arrow",
         "parquet",

@@ -1,4 +1,5 @@
-//! The Parquet files that the compactor writes open in DuckDB, Polars and pyarrow, and hold what the generator made.
+//! The Parquet files that the compactor writes open in DuckDB, Polars and pyarrow, and hold what
+//! the generator made.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,15 @@ struct Known {
 
 impl Known {
     fn new(kind: Kind) -> Known {
-        Known { kind, count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, growth: 0.0, last: None }
+        Known {
+            kind,
+            count: 0,
+            sum: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            growth: 0.0,
+            last: None,
+        }
     }
 
     /// Takes a sample; those that are no numbers are in no window.
@@ -63,7 +72,8 @@ type Truth = BTreeMap<String, Known>;
 /// Labels as sorted JSON without spaces.
 fn key(labels: &Labels) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let sorted: BTreeMap<String, String> = labels.iter().map(|(name, value)| (text(name), text(value))).collect();
+    let sorted: BTreeMap<String, String> =
+        labels.iter().map(|(name, value)| (text(name), text(value))).collect();
     serde_json::to_string(&sorted).expect("labels are text")
 }
 
@@ -77,17 +87,19 @@ fn fleet_truth(blocks: &Blocks, truth: &mut Truth) {
             if samples.is_empty() {
                 continue;
             }
-            let known = truth.entry(key(series.labels())).or_insert_with(|| Known::new(series.kind()));
+            let known =
+                truth.entry(key(series.labels())).or_insert_with(|| Known::new(series.kind()));
             samples.floats.iter().for_each(|value| known.push(*value));
-            known.count +=
-                (samples.histograms.len() - if samples.histograms.is_empty() { 0 } else { samples.stale.len() }) as u64;
+            known.count += (samples.histograms.len()
+                - if samples.histograms.is_empty() { 0 } else { samples.stale.len() })
+                as u64;
         }
     }
     truth.retain(|_, known| known.count > 0);
 }
 
-/// A block of two days with what real targets do seldom: resets at any sample, values that are no numbers, stale
-/// markers, huge and tiny and negative values.
+/// A block of two days with what real targets do seldom: resets at any sample, values that are no
+/// numbers, stale markers, huge and tiny and negative values.
 fn odd_block(folder: &Path, truth: &mut Truth) -> PathBuf {
     const STEP_MS: i64 = 30_000;
     let range = TimeRange::new(START_MS, START_MS + 2 * 24 * 3_600_000);
@@ -100,7 +112,11 @@ fn odd_block(folder: &Path, truth: &mut Truth) -> PathBuf {
             let (mut ts, mut values, mut total) = (Vec::new(), Vec::new(), 0.0);
             let mut t = range.start + rng.between_ms(0, STEP_MS);
             while t < range.end {
-                total = if rng.unit() < 0.003 { 0.0 } else { total + (rng.between(0.0, 500.0)).round() / 100.0 };
+                total = if rng.unit() < 0.003 {
+                    0.0
+                } else {
+                    total + (rng.between(0.0, 500.0)).round() / 100.0
+                };
                 let value = match rng.next_u64() % 100 {
                     0 => f64::NAN,
                     1 => STALE_NAN,
@@ -119,7 +135,8 @@ fn odd_block(folder: &Path, truth: &mut Truth) -> PathBuf {
     }
     let id = BlockId::from_parts(range.end as u64, 7);
     let external_labels = Some(Labels::from_pairs([("cluster", "odd"), ("replica", "a")]));
-    let files = builder.finish(BlockDescription { id, range, external_labels }).expect("series in order");
+    let files =
+        builder.finish(BlockDescription { id, range, external_labels }).expect("series in order");
     files.save(folder).expect("write the block");
     folder.join(id.to_string())
 }
@@ -156,7 +173,8 @@ fn duckdb_polars_and_pyarrow_read_our_files() {
     let bucket = Bucket::folder(folder.path());
     bucket.fill(blocks.folders.iter().chain([&odd]));
     compact_once(binaries, Maker::Drumlin, folder.path(), &bucket, &[]);
-    let known: BTreeMap<&String, Value> = truth.iter().map(|(key, known)| (key, known.json())).collect();
+    let known: BTreeMap<&String, Value> =
+        truth.iter().map(|(key, known)| (key, known.json())).collect();
     let file = folder.path().join("truth.json");
     std::fs::write(&file, serde_json::to_vec(&known).expect("JSON")).expect("write the truth");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/elsewhere.py");

@@ -1,5 +1,6 @@
-//! The main job: two clusters with a real Prometheus each, their blocks in one bucket, compacted and downsampled, and
-//! one querier over all of it. On a folder, on S3 and on GCS' protocol, with the same assertions.
+//! The main job: two clusters with a real Prometheus each, their blocks in one bucket, compacted
+//! and downsampled, and one querier over all of it. On a folder, on S3 and on GCS' protocol, with
+//! the same assertions.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +15,8 @@ use crate::harness::answers::same_number;
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::{Bucket, Kind};
 use crate::harness::fleet::{
-    Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query, sidecar_args, store_args,
+    Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query,
+    sidecar_args, store_args,
 };
 use crate::harness::process::run;
 use crate::harness::synthetic_blocks::START_MS;
@@ -38,7 +40,8 @@ fn backfilled_sum() -> f64 {
     (0..SERIES).flat_map(|series| (0..SAMPLES).map(move |i| backfilled(series, i) as f64)).sum()
 }
 
-/// What `increase` over all of it would find, were the scrapes endless: every step up, whatever the resets.
+/// What `increase` over all of it would find, were the scrapes endless: every step up, whatever the
+/// resets.
 fn backfilled_growth() -> f64 {
     let step = |series: u64, i: u64| {
         let (before, after) = (backfilled(series, i - 1), backfilled(series, i));
@@ -57,7 +60,10 @@ fn backfill(binaries: &Binaries, folder: &Path) -> Vec<std::path::PathBuf> {
     for series in 0..SERIES {
         for i in 0..SAMPLES {
             let t = START_MS as u64 / 1000 + i * STEP_S;
-            text.push_str(&format!("backfilled_total{{shard=\"{series}\"}} {} {t}\n", backfilled(series, i)));
+            text.push_str(&format!(
+                "backfilled_total{{shard=\"{series}\"}} {} {t}\n",
+                backfilled(series, i)
+            ));
         }
     }
     text.push_str("# EOF\n");
@@ -92,8 +98,10 @@ impl Exporter {
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request);
                 let scrape = counter.fetch_add(1, Ordering::Relaxed) + 1;
-                let body = format!("# TYPE exported_scrapes counter\nexported_scrapes_total {scrape}\n");
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+                let body =
+                    format!("# TYPE exported_scrapes counter\nexported_scrapes_total {scrape}\n");
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; \
+                    version=0.0.4\r\nConnection: close\r\n";
                 let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
             }
         });
@@ -128,8 +136,13 @@ fn scrape(prometheus: &Prometheus, component: &Component) {
 
 /// Runs the compactor once.
 fn compact(binaries: &Binaries, folder: &Path, bucket: &Bucket) {
-    let mut compactor =
-        Component::start_unready(binaries, Maker::Drumlin, folder, "compact", &compact_args(folder, &bucket.config));
+    let mut compactor = Component::start_unready(
+        binaries,
+        Maker::Drumlin,
+        folder,
+        "compact",
+        &compact_args(folder, &bucket.config),
+    );
     let status = compactor.process.wait(Duration::from_secs(120));
     assert!(status.success(), "compact: {status}\n{}", compactor.process.log());
 }
@@ -142,7 +155,9 @@ fn assert_backfill(querier: &str, resolution: &str) {
         let fields = [("query", query), ("time", &time), ("max_source_resolution", resolution)];
         let body = http::api(querier, "/api/v1/query", &fields)?;
         ensure!(body["status"] == "success" && body["warnings"].is_null(), "{query}: {body}");
-        let value = body["data"]["result"][0]["value"][1].as_str().with_context(|| format!("{query}: {body}"))?;
+        let value = body["data"]["result"][0]["value"][1]
+            .as_str()
+            .with_context(|| format!("{query}: {body}"))?;
         Ok(value.parse()?)
     };
     for cluster in CLUSTERS {
@@ -155,17 +170,25 @@ fn assert_backfill(querier: &str, resolution: &str) {
         assert_eq!(max, (199 * SERIES) as f64, "maximum of {cluster} at {resolution}");
         let growth = ask(&format!("sum(increase({series}))")).expect("an increase");
         let (truth, scrape) = (backfilled_growth(), (1..=SERIES).sum::<u64>() as f64);
-        assert!((growth - truth).abs() <= 2.0 * scrape, "increase of {cluster} at {resolution}: {growth}, not {truth}");
+        assert!(
+            (growth - truth).abs() <= 2.0 * scrape,
+            "increase of {cluster} at {resolution}: {growth}, not {truth}"
+        );
     }
 }
 
 /// What holds of the head's samples: our own metrics and the exporter's.
 fn wait_for_head(querier: &str, exporter: &Exporter) {
     poll("the heads' samples are answered", Duration::from_secs(60), || {
-        let body = http::api(querier, "/api/v1/query", &[("query", "count by (cluster, job) (up == 1)")])?;
+        let body =
+            http::api(querier, "/api/v1/query", &[("query", "count by (cluster, job) (up == 1)")])?;
         let result = body["data"]["result"].as_array().context("a vector")?;
         ensure!(result.len() == 4, "two jobs of two clusters: {body}");
-        let body = http::api(querier, "/api/v1/query", &[("query", "max by (cluster) (exported_scrapes_total)")])?;
+        let body = http::api(
+            querier,
+            "/api/v1/query",
+            &[("query", "max by (cluster) (exported_scrapes_total)")],
+        )?;
         let result = body["data"]["result"].as_array().context("a vector")?;
         ensure!(result.len() == 2, "both clusters scrape the exporter: {body}");
         let most = exporter.scrapes.load(Ordering::Relaxed) as f64;
@@ -175,7 +198,10 @@ fn wait_for_head(querier: &str, exporter: &Exporter) {
         }
         let own = "count by (cluster) (thanos_sidecar_prometheus_up == 1)";
         let body = http::api(querier, "/api/v1/query", &[("query", own)])?;
-        ensure!(body["data"]["result"].as_array().is_some_and(|r| r.len() == 2), "our own metrics: {body}");
+        ensure!(
+            body["data"]["result"].as_array().is_some_and(|r| r.len() == 2),
+            "our own metrics: {body}"
+        );
         Ok(())
     });
 }
@@ -191,7 +217,13 @@ fn main_job(kind: Kind) {
         .zip(CLUSTERS)
         .map(|(prometheus, name)| {
             let args = sidecar_args(prometheus, Some(&bucket.config));
-            let sidecar = Component::start(binaries, Maker::Drumlin, &folder.path().join(name), "sidecar", &args);
+            let sidecar = Component::start(
+                binaries,
+                Maker::Drumlin,
+                &folder.path().join(name),
+                "sidecar",
+                &args,
+            );
             scrape(prometheus, &sidecar);
             sidecar
         })
@@ -206,16 +238,31 @@ fn main_job(kind: Kind) {
     });
     let args = store_args(folder.path(), &bucket.config);
     let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
-    let endpoints: Vec<&str> = sidecars.iter().chain([&store]).map(|component| component.grpc.as_str()).collect();
-    let querier = query(binaries, Maker::Drumlin, folder.path(), &endpoints, &["--query.replica-label=replica"]);
+    let endpoints: Vec<&str> =
+        sidecars.iter().chain([&store]).map(|component| component.grpc.as_str()).collect();
+    let querier = query(
+        binaries,
+        Maker::Drumlin,
+        folder.path(),
+        &endpoints,
+        &["--query.replica-label=replica"],
+    );
     wait_for_head(&querier.http, &exporter);
     assert_backfill(&querier.http, "0s");
 
     compact(binaries, folder.path(), &bucket);
     let keys = bucket.keys();
-    let parquet = |key: &&String| key.starts_with("parquet/v1/") && key.ends_with(".samples.parquet");
-    assert!(keys.iter().filter(parquet).count() >= 2, "each cluster's two days are downsampled: {keys:#?}");
-    assert!(bucket.live_blocks().len() < backfill, "blocks were merged: {:?}", bucket.live_blocks());
+    let parquet =
+        |key: &&String| key.starts_with("parquet/v1/") && key.ends_with(".samples.parquet");
+    assert!(
+        keys.iter().filter(parquet).count() >= 2,
+        "each cluster's two days are downsampled: {keys:#?}"
+    );
+    assert!(
+        bucket.live_blocks().len() < backfill,
+        "blocks were merged: {:?}",
+        bucket.live_blocks()
+    );
     // everything, and then only what is in the bucket
     assert_backfill(&querier.http, "0s");
     let bucket_only = query(
@@ -227,8 +274,10 @@ fn main_job(kind: Kind) {
     );
     poll("the store has the compacted blocks", Duration::from_secs(30), || {
         let metrics = store.metrics();
-        let loaded =
-            metrics.lines().find_map(|l| l.strip_prefix("thanos_bucket_store_blocks_loaded ")).context("blocks")?;
+        let loaded = metrics
+            .lines()
+            .find_map(|l| l.strip_prefix("thanos_bucket_store_blocks_loaded "))
+            .context("blocks")?;
         ensure!(loaded.parse::<f64>()? < backfill as f64, "{loaded} blocks are loaded");
         Ok(())
     });

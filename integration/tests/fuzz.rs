@@ -1,8 +1,9 @@
-//! Random expressions over awkward data, evaluated by our engine and by a real Prometheus, must come to the same.
+//! Random expressions over awkward data, evaluated by our engine and by a real Prometheus, must
+//! come to the same.
 //!
-//! `DRUMLIN_FUZZ_COUNT=20000 DRUMLIN_FUZZ_SEED=7 cargo test -p integration --features peers --test integration fuzz --
-//! --nocapture` runs more of them, or others; `DRUMLIN_FUZZ_FIRST` begins at another number. A case depends on nothing
-//! but its seed and number.
+//! `DRUMLIN_FUZZ_COUNT=20000 DRUMLIN_FUZZ_SEED=7 cargo test -p integration --features peers --test
+//! integration fuzz -- --nocapture` runs more of them, or others; `DRUMLIN_FUZZ_FIRST` begins at
+//! another number. A case depends on nothing but its seed and number.
 
 mod coarse;
 mod data;
@@ -26,7 +27,8 @@ use sides::Sides;
 
 const SEED: u64 = 4;
 const COUNT: u64 = 2000;
-/// Every so many cases one is evaluated with names removed at the end, as `promql-delayed-name-removal` does it.
+/// Every so many cases one is evaluated with names removed at the end, as
+/// `promql-delayed-name-removal` does it.
 const DELAYED_EVERY: u64 = 8;
 /// More failures than this are counted and not shrunk.
 const MAX_SHRUNK: usize = 12;
@@ -38,7 +40,8 @@ struct Tally {
     non_empty: usize,
     both_failed: usize,
     coverage: Coverage,
-    /// Which of equal values is chosen, on which side of a step a rounded value falls, in which order is added.
+    /// Which of equal values is chosen, on which side of a step a rounded value falls, in which
+    /// order is added.
     chance: BTreeMap<&'static str, Vec<String>>,
     /// What our engine said it cannot do, with one example.
     not_supported: BTreeMap<String, (usize, String)>,
@@ -57,8 +60,11 @@ fn random_expressions_are_answered_as_prometheus_does() {
     let folder = scratch();
     let series = data::series(seed);
     let blocks = data::write_blocks(&folder.path().join("blocks"), &series, &data::two_hours());
-    let compacted = data::write_blocks(&folder.path().join("compacted"), &series, &data::compacted());
-    let start = |name: &str, delayed| Sides::start(&program, &folder.path().join(name), (&blocks, &compacted), delayed);
+    let compacted =
+        data::write_blocks(&folder.path().join("compacted"), &series, &data::compacted());
+    let start = |name: &str, delayed| {
+        Sides::start(&program, &folder.path().join(name), (&blocks, &compacted), delayed)
+    };
     let (plain, delayed) = (start("plain", false), start("delayed", true));
     let mut tally = Tally::default();
     for number in first..first + count {
@@ -66,9 +72,25 @@ fn random_expressions_are_answered_as_prometheus_does() {
         tally.check(number, sides, &generate::case(seed, number), &series);
     }
     println!("{tally}");
-    assert_eq!(tally.wrong, 0, "{} of {} differ:\n\n{}", tally.wrong, tally.cases, tally.reports.join("\n\n"));
-    assert!(tally.not_supported.is_empty(), "{} things are not supported", tally.not_supported.len());
-    assert!(tally.non_empty * 100 >= tally.cases * 70, "only {} of {} gave anything", tally.non_empty, tally.cases);
+    assert_eq!(
+        tally.wrong,
+        0,
+        "{} of {} differ:\n\n{}",
+        tally.wrong,
+        tally.cases,
+        tally.reports.join("\n\n")
+    );
+    assert!(
+        tally.not_supported.is_empty(),
+        "{} things are not supported",
+        tally.not_supported.len()
+    );
+    assert!(
+        tally.non_empty * 100 >= tally.cases * 70,
+        "only {} of {} gave anything",
+        tally.non_empty,
+        tally.cases
+    );
     let missing = tally.coverage.missing();
     assert!(count < COUNT || missing.is_empty(), "never seen to work: {missing:?}");
 }
@@ -96,10 +118,12 @@ impl Tally {
             return;
         }
         let difference = want.difference(&got, Exactness::Close);
-        let difference = difference.or_else(|| sides.wrong_order(&case.text, case.grid, &want, &got));
+        let difference =
+            difference.or_else(|| sides.wrong_order(&case.text, case.grid, &want, &got));
         let both = difference.is_none() && want.is_non_empty();
         self.non_empty += usize::from(both);
-        self.both_failed += usize::from(matches!((&want, &got), (Outcome::Failed { .. }, Outcome::Failed { .. })));
+        self.both_failed +=
+            usize::from(matches!((&want, &got), (Outcome::Failed { .. }, Outcome::Failed { .. })));
         if let Ok(expr) = ParserOptions::ALL.parse_expr(&case.text) {
             self.coverage.add(&expr, both);
         }
@@ -122,7 +146,10 @@ impl Tally {
         match shrink::shrink(sides, case) {
             Verdict::Wrong(small) => {
                 self.wrong += 1;
-                self.reports.push(format!("{named}\n  {difference}\n{}", shrink::report(sides, &small, series)));
+                self.reports.push(format!(
+                    "{named}\n  {difference}\n{}",
+                    shrink::report(sides, &small, series)
+                ));
             }
             Verdict::Chance(why, small) => {
                 self.chance.entry(why).or_default().push(format!("{number}: {}", small.text))
@@ -137,7 +164,8 @@ impl fmt::Display for Tally {
         writeln!(f, "non-empty successes / expressions with it:\n{}", self.coverage)?;
         writeln!(
             f,
-            "{cases} expressions: {} non-empty successes ({percent} %), {} errors on both sides, {} wrong",
+            "{cases} expressions: {} non-empty successes ({percent} %), {} errors on both sides, \
+             {} wrong",
             self.non_empty, self.both_failed, self.wrong
         )?;
         for (why, cases) in &self.chance {

@@ -1,4 +1,5 @@
-//! Our processes, wired as in production, give the answers that were recorded from Prometheus and Thanos.
+//! Our processes, wired as in production, give the answers that were recorded from Prometheus and
+//! Thanos.
 
 use std::path::Path;
 
@@ -6,7 +7,9 @@ use crate::harness::answers::{Asked, Source, Tally};
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
 use crate::harness::fleet::{Component, Maker, query, sidecar_args, store_args};
-use crate::harness::golden_server::{GoldenBehindSidecar, SERVER_LABEL, golden_prometheus, wait_for_upload};
+use crate::harness::golden_server::{
+    GoldenBehindSidecar, SERVER_LABEL, golden_prometheus, wait_for_upload,
+};
 use crate::harness::{golden, http, scratch};
 
 #[test]
@@ -26,7 +29,8 @@ fn answers_of_prometheus_come_through_sidecar_store_and_querier() {
 
     let recorded = golden::answers("prometheus_answers");
     assert_eq!(recorded.len(), 334);
-    Tally::of(&querier.http, &recorded, Source::Prometheus, Asked::Drumlin).assert_all_equal("prometheus_answers");
+    Tally::of(&querier.http, &recorded, Source::Prometheus, Asked::Drumlin)
+        .assert_all_equal("prometheus_answers");
 }
 
 /// The bucket of all golden replicas behind a store gateway of ours.
@@ -35,7 +39,13 @@ fn all_replicas(binaries: &Binaries, folder: &Path) -> (Bucket, Component) {
     for replica in golden::REPLICAS {
         bucket.fill(&golden::raw(replica));
     }
-    let store = Component::start(binaries, Maker::Drumlin, folder, "store", &store_args(folder, &bucket.config));
+    let store = Component::start(
+        binaries,
+        Maker::Drumlin,
+        folder,
+        "store",
+        &store_args(folder, &bucket.config),
+    );
     (bucket, store)
 }
 
@@ -53,10 +63,16 @@ fn dedup_answers_and_metadata_of_thanos_come_through_store_and_querier() {
         Tally::of(&querier.http, &recorded, Source::Thanos, Asked::Drumlin).assert_all_equal(name);
     }
     let metadata = golden::answers("thanos_metadata");
-    Tally::of(&querier.http, &metadata, Source::Thanos, Asked::Drumlin).assert_all_equal("thanos_metadata");
+    Tally::of(&querier.http, &metadata, Source::Thanos, Asked::Drumlin)
+        .assert_all_equal("thanos_metadata");
 
-    let chain =
-        query(binaries, Maker::Drumlin, folder.path(), &endpoints, &[replica_label, "--deduplication.func=chain"]);
+    let chain = query(
+        binaries,
+        Maker::Drumlin,
+        folder.path(),
+        &endpoints,
+        &[replica_label, "--deduplication.func=chain"],
+    );
     let recorded = golden::answers("thanos_dedup_chain_answers");
     assert_eq!(recorded.len(), 60);
     let tally = Tally::of(&chain.http, &recorded, Source::Thanos, Asked::Drumlin);
@@ -97,20 +113,33 @@ fn downsampled_answers_of_thanos_come_through_store_and_querier() {
     bucket.fill(&blocks);
     let args = store_args(folder.path(), &bucket.config);
     let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
-    let querier = query(binaries, Maker::Drumlin, folder.path(), &[&store.grpc], &["--query.replica-label=replica"]);
+    let querier = query(
+        binaries,
+        Maker::Drumlin,
+        folder.path(),
+        &[&store.grpc],
+        &["--query.replica-label=replica"],
+    );
     for resolution in ["0s", "5m", "1h"] {
         let name = format!("thanos_downsampled_{resolution}_answers");
         let recorded = golden::answers(&name);
         assert_eq!(recorded.len(), 52);
-        let is_any = |line: &golden::Recorded, begins: &[&str]| begins.iter().any(|b| line.query().starts_with(b));
-        let (as_raw, others): (Vec<_>, Vec<_>) = recorded.into_iter().partition(|line| is_any(line, &AS_RAW));
+        let is_any = |line: &golden::Recorded, begins: &[&str]| {
+            begins.iter().any(|b| line.query().starts_with(b))
+        };
+        let (as_raw, others): (Vec<_>, Vec<_>) =
+            recorded.into_iter().partition(|line| is_any(line, &AS_RAW));
         for line in &as_raw {
             let ask = |resolution: &str| {
                 let fields = line.fields.iter().map(|(name, value)| {
-                    (name.as_str(), if name == "max_source_resolution" { resolution } else { value.as_str() })
+                    (
+                        name.as_str(),
+                        if name == "max_source_resolution" { resolution } else { value.as_str() },
+                    )
                 });
                 let fields: Vec<(&str, &str)> = fields.collect();
-                http::api(&querier.http, &line.path, &fields).expect("an answer")["data"]["result"].clone()
+                http::api(&querier.http, &line.path, &fields).expect("an answer")["data"]["result"]
+                    .clone()
             };
             assert_eq!(ask(resolution), ask("0s"), "{} at {resolution}", line.name());
         }
@@ -121,9 +150,10 @@ fn downsampled_answers_of_thanos_come_through_store_and_querier() {
     }
 }
 
-/// Where Thanos' answers are not those of the raw samples and ours are, at any resolution; the engine's golden test
-/// says why and holds them to the raw answers.
-const AS_RAW: [&str; 4] = ["resets(", "quantile_over_time(", "stddev_over_time(", "count_over_time("];
+/// Where Thanos' answers are not those of the raw samples and ours are, at any resolution; the
+/// engine's golden test says why and holds them to the raw answers.
+const AS_RAW: [&str; 4] =
+    ["resets(", "quantile_over_time(", "stddev_over_time(", "count_over_time("];
 
 /// Where ours are nearer to the raw answers at times; the engine's golden test holds them to that.
 const NEARER: [&str; 2] = ["increase(http_requests_total", "avg_over_time("];

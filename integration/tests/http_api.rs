@@ -1,4 +1,5 @@
-//! What the HTTP API tells of a query besides its value is what Prometheus tells: tree, layout, statistics.
+//! What the HTTP API tells of a query besides its value is what Prometheus tells: tree, layout,
+//! statistics.
 
 use serde_json::Value;
 
@@ -40,11 +41,16 @@ const EXPRESSIONS: &[&str] = &[
     "time()",
     "label_join(up, \"dst\", \",\", \"a\", \"b\")",
     "round(up)",
-    "histogram_quantile(0.9, sum by (le, namespace, handler) (rate(http_request_duration_seconds_bucket[5m])))",
-    "sum by (namespace) (rate(http_requests_total{status=~\"5..\"}[5m])) / sum by (namespace) (rate(http_requests_total[5m])) > 0.05",
-    "max_over_time((sum by (namespace) (rate(http_requests_total[5m])) / on (namespace) group_left () sum(http_requests_total))[1d:5m])",
-    "label_replace(avg by (namespace) (rate(http_request_duration_seconds_sum[5m])), \"destination\", \"$1\", \"namespace\", \"(.*)\")",
-    "-(sum by (namespace) (rate(http_requests_total{status=~\"5..\"}[5m])) + sum by (namespace) (rate(http_requests_total[5m])))",
+    "histogram_quantile(0.9, sum by (le, namespace, handler) \
+     (rate(http_request_duration_seconds_bucket[5m])))",
+    "sum by (namespace) (rate(http_requests_total{status=~\"5..\"}[5m])) / sum by (namespace) \
+     (rate(http_requests_total[5m])) > 0.05",
+    "max_over_time((sum by (namespace) (rate(http_requests_total[5m])) / on (namespace) group_left \
+     () sum(http_requests_total))[1d:5m])",
+    "label_replace(avg by (namespace) (rate(http_request_duration_seconds_sum[5m])), \
+     \"destination\", \"$1\", \"namespace\", \"(.*)\")",
+    "-(sum by (namespace) (rate(http_requests_total{status=~\"5..\"}[5m])) + sum by (namespace) \
+     (rate(http_requests_total[5m])))",
     // errors
     "",
     "up{",
@@ -63,7 +69,8 @@ fn expressions_are_parsed_and_formatted_as_prometheus_does() {
         for expression in EXPRESSIONS {
             let ask = |server: &str| -> (u16, Value) {
                 let fields = [("query".to_owned(), (*expression).to_owned())];
-                let answer = http::post_form(&format!("{server}{path}"), &fields).expect("an answer");
+                let answer =
+                    http::post_form(&format!("{server}{path}"), &fields).expect("an answer");
                 (answer.code, answer.json().expect("JSON"))
             };
             assert_eq!(ask(&querier.http), ask(&prometheus.url), "{path} {expression}");
@@ -103,19 +110,27 @@ const COUNTED: &[&str] = &[
 fn samples_are_counted_as_prometheus_counts_them() {
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
-    let GoldenBehindSidecar { prometheus, querier, .. } = &GoldenBehindSidecar::start(binaries, folder.path());
+    let GoldenBehindSidecar { prometheus, querier, .. } =
+        &GoldenBehindSidecar::start(binaries, folder.path());
     let recorded = golden::answers("prometheus_answers");
     let range = recorded.iter().find(|line| line.is_range()).expect("a range query");
-    let times = ["start", "end", "step"].map(|name| (name.to_owned(), range.field(name).to_owned()));
+    let times =
+        ["start", "end", "step"].map(|name| (name.to_owned(), range.field(name).to_owned()));
     let mut differing = Vec::new();
     let (mut compared, mut same_peaks) = (0, 0);
-    let instant =
-        |text: &&'static str| ("/api/v1/query", *text, vec![("time".to_owned(), range.field("end").to_owned())]);
+    let instant = |text: &&'static str| {
+        ("/api/v1/query", *text, vec![("time".to_owned(), range.field("end").to_owned())])
+    };
     let ranges = COUNTED.iter().map(|text| ("/api/v1/query_range", *text, times.to_vec()));
-    let instants = COUNTED.iter().chain(&["http_requests_total[5m]", "rpc_latency_seconds[5m]"]).map(instant);
-    let subquery: [&'static str; 2] = ["(http_requests_total @ 1)[5m:1m]", "rate(http_requests_total[5m])[10m:1m]"];
+    let instants =
+        COUNTED.iter().chain(&["http_requests_total[5m]", "rpc_latency_seconds[5m]"]).map(instant);
+    let subquery: [&'static str; 2] =
+        ["(http_requests_total @ 1)[5m:1m]", "rate(http_requests_total[5m])[10m:1m]"];
     for (path, text, mut fields) in ranges.chain(instants).chain(subquery.iter().map(instant)) {
-        fields.extend([("query".to_owned(), text.to_owned()), ("stats".to_owned(), "all".to_owned())]);
+        fields.extend([
+            ("query".to_owned(), text.to_owned()),
+            ("stats".to_owned(), "all".to_owned()),
+        ]);
         let ask = |server: &str| -> Value {
             let answer = http::post_form(&format!("{server}{path}"), &fields).expect("an answer");
             let mut samples = answer.json().expect("JSON")["data"]["stats"]["samples"].take();
@@ -131,5 +146,10 @@ fn samples_are_counted_as_prometheus_counts_them() {
         }
     }
     println!("{compared} queries, {same_peaks} with the same peak");
-    assert!(differing.is_empty(), "{} of {compared} differ:\n{}", differing.len(), differing.join("\n"));
+    assert!(
+        differing.is_empty(),
+        "{} of {compared} differ:\n{}",
+        differing.len(),
+        differing.join("\n")
+    );
 }

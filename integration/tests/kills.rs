@@ -1,7 +1,8 @@
-//! Processes killed with no chance to tidy up, at seeded moments: what they leave is what an undisturbed run leaves.
+//! Processes killed with no chance to tidy up, at seeded moments: what they leave is what an
+//! undisturbed run leaves.
 //!
-//! The bucket is served from memory by `testkit`, which counts requests: a kill comes after so many writes, so that it
-//! lies within the work however fast the machine is.
+//! The bucket is served from memory by `testkit`, which counts requests: a kill comes after so many
+//! writes, so that it lies within the work however fast the machine is.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use testkit::{ObjectServer, ServerSettings};
 
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::fleet::{
-    Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query, sidecar_args, store_args,
+    Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query,
+    sidecar_args, store_args,
 };
 use crate::harness::process::Process;
 use crate::harness::synthetic_blocks::Blocks;
@@ -37,9 +39,12 @@ impl Counted {
         std::fs::create_dir_all(folder).expect("a folder");
         let store = Arc::new(InMemory::new());
         // enough latency for a kill to land between two requests
-        let settings = ServerSettings { latency: Duration::from_millis(3), ..ServerSettings::default() };
+        let settings =
+            ServerSettings { latency: Duration::from_millis(3), ..ServerSettings::default() };
         let served: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
-        let server = runtime().block_on(ObjectServer::start(served, settings)).expect("the object server starts");
+        let server = runtime()
+            .block_on(ObjectServer::start(served, settings))
+            .expect("the object server starts");
         let config = folder.join("objstore.yml");
         std::fs::write(&config, server.s3_config()).expect("write objstore.yml");
         Counted { server, store, config }
@@ -52,7 +57,9 @@ impl Counted {
             for file in files_below(block) {
                 let bytes = std::fs::read(block.join(&file)).expect("read the block");
                 let key = format!("{id}/{}", file.display()).as_str().into();
-                runtime().block_on(bucket.store.put(&key, PutPayload::from(bytes))).expect("memory takes it");
+                runtime()
+                    .block_on(bucket.store.put(&key, PutPayload::from(bytes)))
+                    .expect("memory takes it");
             }
         }
         bucket
@@ -95,7 +102,8 @@ fn assert_no_broken_promise(objects: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// What must be the same after any number of kills: every object, but for times that tell when something was done.
+/// What must be the same after any number of kills: every object, but for times that tell when
+/// something was done.
 fn lasting(objects: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>> {
     let complete = |key: &str| {
         let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -136,8 +144,14 @@ fn assert_same(what: &str, want: &BTreeMap<String, Vec<u8>>, got: &BTreeMap<Stri
     }
 }
 
-/// Lets the process work until it has written `writes` times, then kills it; `false` when `done` came first.
-fn kill_after(mut process: Process, bucket: &Counted, writes: u64, mut done: impl FnMut(&mut Process) -> bool) -> bool {
+/// Lets the process work until it has written `writes` times, then kills it; `false` when `done`
+/// came first.
+fn kill_after(
+    mut process: Process,
+    bucket: &Counted,
+    writes: u64,
+    mut done: impl FnMut(&mut Process) -> bool,
+) -> bool {
     let target = bucket.writes() + writes;
     let deadline = now() + Duration::from_secs(120);
     loop {
@@ -155,7 +169,13 @@ fn kill_after(mut process: Process, bucket: &Counted, writes: u64, mut done: imp
 
 /// Totals over the bucket's data, as a querier of ours gives them.
 fn answers(binaries: &Binaries, folder: &Path, bucket: &Counted, blocks: &Blocks) -> Vec<Value> {
-    let store = Component::start(binaries, Maker::Drumlin, folder, "store", &store_args(folder, &bucket.config));
+    let store = Component::start(
+        binaries,
+        Maker::Drumlin,
+        folder,
+        "store",
+        &store_args(folder, &bucket.config),
+    );
     let querier = query(binaries, Maker::Drumlin, folder, &[&store.grpc], &[]);
     let queries = [
         "sum by (replica) (count_over_time(up[60h]))",
@@ -190,7 +210,8 @@ fn forget_shipped(prometheus: &Prometheus) {
 }
 
 fn shipped(bucket: &Counted) -> usize {
-    let listed: Vec<_> = runtime().block_on(bucket.store.list(None).try_collect()).expect("memory can be listed");
+    let listed: Vec<_> =
+        runtime().block_on(bucket.store.list(None).try_collect()).expect("memory can be listed");
     listed.iter().filter(|object| object.location.as_ref().ends_with("/meta.json")).count()
 }
 
@@ -206,7 +227,9 @@ fn a_sidecar_killed_while_it_ships_loses_and_doubles_nothing() {
     };
     let count = blocks.folders.len();
     let undisturbed = Counted::new(&folder.path().join("undisturbed"));
-    assert!(!kill_after(start(&undisturbed), &undisturbed, u64::MAX / 2, |_| shipped(&undisturbed) == count));
+    assert!(!kill_after(start(&undisturbed), &undisturbed, u64::MAX / 2, |_| shipped(
+        &undisturbed
+    ) == count));
     let want = lasting(&undisturbed.objects());
     let want_answers = answers(binaries, &folder.path().join("undisturbed"), &undisturbed, &blocks);
 
@@ -226,13 +249,24 @@ fn a_sidecar_killed_while_it_ships_loses_and_doubles_nothing() {
             assert_no_broken_promise(&bucket.objects());
         }
         assert_same(&format!("after {kills} kills"), &want, &lasting(&bucket.objects()));
-        assert_eq!(want_answers, answers(binaries, &round, &bucket, &blocks), "after {kills} kills");
+        assert_eq!(
+            want_answers,
+            answers(binaries, &round, &bucket, &blocks),
+            "after {kills} kills"
+        );
     }
     println!("{kills} kills of a sidecar");
 }
 
 fn start_compactor(binaries: &Binaries, folder: &Path, bucket: &Counted) -> Process {
-    Component::start_unready(binaries, Maker::Drumlin, folder, "compact", &compact_args(folder, &bucket.config)).process
+    Component::start_unready(
+        binaries,
+        Maker::Drumlin,
+        folder,
+        "compact",
+        &compact_args(folder, &bucket.config),
+    )
+    .process
 }
 
 fn has_ended(process: &mut Process) -> bool {
@@ -255,7 +289,11 @@ fn a_compactor_killed_at_any_moment_leaves_what_an_undisturbed_one_leaves() {
     assert!(!kill_after(process, &undisturbed, u64::MAX / 2, has_ended));
     let all_writes = undisturbed.writes();
     let want = lasting(&undisturbed.objects());
-    assert!(want.keys().any(|key| key.starts_with("parquet/")), "nothing was downsampled: {:?}", want.keys());
+    assert!(
+        want.keys().any(|key| key.starts_with("parquet/")),
+        "nothing was downsampled: {:?}",
+        want.keys()
+    );
     let want_answers = answers(binaries, &folder.path().join("undisturbed"), &undisturbed, &blocks);
 
     let mut rng = Rng::new(0xc0ffee);
@@ -272,7 +310,11 @@ fn a_compactor_killed_at_any_moment_leaves_what_an_undisturbed_one_leaves() {
             assert_no_broken_promise(&bucket.objects());
         }
         assert_same(&format!("after {kills} kills"), &want, &lasting(&bucket.objects()));
-        assert_eq!(want_answers, answers(binaries, &round, &bucket, &blocks), "after {kills} kills");
+        assert_eq!(
+            want_answers,
+            answers(binaries, &round, &bucket, &blocks),
+            "after {kills} kills"
+        );
     }
     println!("{kills} kills of a compactor, {all_writes} writes undisturbed");
 }
@@ -287,7 +329,8 @@ fn two_compactors_at_once_lose_and_double_nothing() {
     assert!(!kill_after(process, &alone, u64::MAX / 2, has_ended));
 
     let bucket = Counted::with_blocks(&folder.path().join("both"), &blocks);
-    let mut pair = ["one", "two"].map(|name| start_compactor(binaries, &folder.path().join(name), &bucket));
+    let mut pair =
+        ["one", "two"].map(|name| start_compactor(binaries, &folder.path().join(name), &bucket));
     for process in &mut pair {
         let status = process.wait(Duration::from_secs(180));
         assert!(status.success(), "compact: {status}\n{}", process.log());
@@ -295,5 +338,9 @@ fn two_compactors_at_once_lose_and_double_nothing() {
     assert_no_broken_promise(&bucket.objects());
     assert_same("two at once", &lasting(&alone.objects()), &lasting(&bucket.objects()));
     let alone = answers(binaries, &folder.path().join("alone"), &alone, &blocks);
-    assert_eq!(alone, answers(binaries, &folder.path().join("both"), &bucket, &blocks), "two at once");
+    assert_eq!(
+        alone,
+        answers(binaries, &folder.path().join("both"), &bucket, &blocks),
+        "two at once"
+    );
 }

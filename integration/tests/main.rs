@@ -1,5 +1,5 @@
-//! The end-to-end tests, one binary. With the feature `peers` most of them run against real Prometheus, Thanos and
-//! MinIO.
+//! The end-to-end tests, one binary. With the feature `peers` most of them run against real
+//! Prometheus, Thanos and MinIO.
 
 mod dependencies;
 mod edges;

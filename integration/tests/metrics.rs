@@ -117,7 +117,8 @@ const QUERY: &[&str] = &[
 /// Names in the text format: of families, and of their samples.
 fn names(text: &str) -> BTreeSet<&str> {
     let name = |line: &'_ str| -> Option<usize> { line.find(['{', ' ']) };
-    let samples = text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| name(l).map(|end| &l[..end]));
+    let samples =
+        text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| name(l).map(|end| &l[..end]));
     let families = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next());
     samples.chain(families).collect()
 }
@@ -142,12 +143,14 @@ fn every_name_is_in_the_live_metrics() {
     wait_for_upload(&bucket);
     let args = store_args(folder.path(), &bucket.config);
     let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
-    let querier = query(binaries, Maker::Drumlin, folder.path(), &[&sidecar.grpc, &store.grpc], &[]);
+    let querier =
+        query(binaries, Maker::Drumlin, folder.path(), &[&sidecar.grpc, &store.grpc], &[]);
     let mut args = compact_args(folder.path(), &bucket.config);
     args.push("--wait".to_owned());
     let compactor = Component::start(binaries, Maker::Drumlin, folder.path(), "compact", &args);
     // some series of requests exist only after one; a second querier asks the first over gRPC
-    let outer = query(binaries, Maker::Drumlin, &folder.path().join("outer"), &[&querier.grpc], &[]);
+    let outer =
+        query(binaries, Maker::Drumlin, &folder.path().join("outer"), &[&querier.grpc], &[]);
     let answered = http::instant(&outer.http, "up", 1_767_234_600.0).expect("an answer");
     assert!(!answered.is_empty());
 

@@ -11,7 +11,8 @@ use crate::harness::answers::{Asked, Source, Tally, same_data};
 use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
 use crate::harness::fleet::{
-    Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query, sidecar_args, store_args,
+    Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query,
+    sidecar_args, store_args,
 };
 use crate::harness::golden::Recorded;
 use crate::harness::golden_server::{SERVER_LABEL, golden_prometheus, wait_for_upload};
@@ -19,7 +20,8 @@ use crate::harness::process::run;
 use crate::harness::synthetic_blocks::Blocks;
 use crate::harness::{golden, http, poll, scratch};
 
-/// Queries that Thanos' querier answers otherwise than Prometheus whatever it reads from, as its PromQL is older.
+/// Queries that Thanos' querier answers otherwise than Prometheus whatever it reads from, as its
+/// PromQL is older.
 const THANOS_DIFFERS: &[&str] = &[
     // takes its series by a hash of their labels
     "limit_ratio(0.3, http_requests_total)",
@@ -50,7 +52,8 @@ fn golden_list(binaries: &Binaries, folder: &Path, querier: Maker, endpoint: &st
     let mut recorded = golden::answers("prometheus_answers");
     match querier {
         Maker::Drumlin => {
-            let tally = Tally::of(&querier_process.http, &recorded, Source::Prometheus, Asked::Drumlin);
+            let tally =
+                Tally::of(&querier_process.http, &recorded, Source::Prometheus, Asked::Drumlin);
             tally.assert_all_equal(what);
         }
         Maker::Thanos => {
@@ -68,12 +71,30 @@ fn a_thanos_querier_reads_our_sidecar_and_our_store() {
     let shipped = ship(binaries, Maker::Drumlin, folder.path());
     let args = store_args(folder.path(), &shipped.bucket.config);
     let store = Component::start(binaries, Maker::Drumlin, folder.path(), "store", &args);
-    golden_list(binaries, folder.path(), Maker::Thanos, &shipped.sidecar.grpc, "thanos query over drumlin sidecar");
-    golden_list(binaries, folder.path(), Maker::Thanos, &store.grpc, "thanos query over drumlin store");
+    golden_list(
+        binaries,
+        folder.path(),
+        Maker::Thanos,
+        &shipped.sidecar.grpc,
+        "thanos query over drumlin sidecar",
+    );
+    golden_list(
+        binaries,
+        folder.path(),
+        Maker::Thanos,
+        &store.grpc,
+        "thanos query over drumlin store",
+    );
     let theirs = folder.path().join("theirs");
     let args = store_args(&theirs, &shipped.bucket.config);
     let store = Component::start(binaries, Maker::Thanos, &theirs, "store", &args);
-    golden_list(binaries, &theirs, Maker::Thanos, &store.grpc, "thanos store over what drumlin sidecar shipped");
+    golden_list(
+        binaries,
+        &theirs,
+        Maker::Thanos,
+        &store.grpc,
+        "thanos store over what drumlin sidecar shipped",
+    );
 }
 
 #[test]
@@ -83,16 +104,34 @@ fn our_querier_reads_a_thanos_sidecar_and_a_thanos_store() {
     let shipped = ship(binaries, Maker::Thanos, folder.path());
     let args = store_args(folder.path(), &shipped.bucket.config);
     let store = Component::start(binaries, Maker::Thanos, folder.path(), "store", &args);
-    golden_list(binaries, folder.path(), Maker::Drumlin, &shipped.sidecar.grpc, "drumlin query over thanos sidecar");
-    golden_list(binaries, folder.path(), Maker::Drumlin, &store.grpc, "drumlin query over thanos store");
+    golden_list(
+        binaries,
+        folder.path(),
+        Maker::Drumlin,
+        &shipped.sidecar.grpc,
+        "drumlin query over thanos sidecar",
+    );
+    golden_list(
+        binaries,
+        folder.path(),
+        Maker::Drumlin,
+        &store.grpc,
+        "drumlin query over thanos store",
+    );
     let ours = folder.path().join("ours");
     let args = store_args(&ours, &shipped.bucket.config);
     let store = Component::start(binaries, Maker::Drumlin, &ours, "store", &args);
-    golden_list(binaries, &ours, Maker::Drumlin, &store.grpc, "drumlin store over what thanos sidecar shipped");
+    golden_list(
+        binaries,
+        &ours,
+        Maker::Drumlin,
+        &store.grpc,
+        "drumlin store over what thanos sidecar shipped",
+    );
 }
 
-/// What one querier over one endpoint says of labels and series if nobody names times, and of selectors that external
-/// labels decide.
+/// What one querier over one endpoint says of labels and series if nobody names times, and of
+/// selectors that external labels decide.
 fn everything_of(binaries: &Binaries, folder: &Path, endpoint: &str, time: &str) -> Vec<Value> {
     let querier = query(binaries, Maker::Drumlin, folder, &[endpoint], &[]);
     let selector = format!("{{{SERVER_LABEL}=\"eu-0\"}}");
@@ -129,7 +168,12 @@ fn labels_without_times_and_selectors_of_external_labels_are_the_same_over_all_s
     let args = store_args(&ours, &shipped.bucket.config);
     let store = Component::start(binaries, Maker::Drumlin, &ours, "store", &args);
     let recorded = golden::answers("prometheus_answers");
-    let time = recorded.iter().find(|line| line.is_range()).expect("a range query").field("end").to_owned();
+    let time = recorded
+        .iter()
+        .find(|line| line.is_range())
+        .expect("a range query")
+        .field("end")
+        .to_owned();
     let endpoints = [("theirs", &shipped.sidecar), ("sidecar", &sidecar), ("store", &store)];
     let answers = endpoints.map(|(name, endpoint)| {
         let folder = folder.path().join(name);
@@ -142,8 +186,8 @@ fn labels_without_times_and_selectors_of_external_labels_are_the_same_over_all_s
 
 /// Queries whose answers must be the same whoever answers them, at one resolution.
 ///
-/// Over downsampled data only what does not depend on which spans are downsampled already: PromQL counts windows there,
-/// and takes increases between them.
+/// Over downsampled data only what does not depend on which spans are downsampled already: PromQL
+/// counts windows there, and takes increases between them.
 fn questions(blocks: &Blocks, resolution: &str) -> Vec<Vec<(String, String)>> {
     let mut queries = Vec::new();
     for function in ["sum_over_time", "max_over_time", "min_over_time"] {
@@ -153,12 +197,16 @@ fn questions(blocks: &Blocks, resolution: &str) -> Vec<Vec<(String, String)>> {
     if resolution == "0s" {
         queries.push("sum by (job) (count_over_time(node_load1[60h]))".to_owned());
         queries.push("sum by (status) (increase(http_requests_total[48h]))".to_owned());
-        queries.push("sum by (le) (increase(http_request_duration_seconds_bucket[48h]))".to_owned());
+        queries
+            .push("sum by (le) (increase(http_request_duration_seconds_bucket[48h]))".to_owned());
         queries.push("count by (job) (up)".to_owned());
     }
     let fields = |query: String| {
-        let fields =
-            [("query", query), ("time", blocks.end().to_string()), ("max_source_resolution", resolution.into())];
+        let fields = [
+            ("query", query),
+            ("time", blocks.end().to_string()),
+            ("max_source_resolution", resolution.into()),
+        ];
         fields.map(|(name, value)| (name.to_owned(), value)).to_vec()
     };
     queries.into_iter().map(fields).collect()
@@ -169,7 +217,8 @@ fn questions(blocks: &Blocks, resolution: &str) -> Vec<Vec<(String, String)>> {
 fn ask(querier: &Component, blocks: &Blocks, resolution: &str) -> Vec<Recorded> {
     let ask = |fields: Vec<(String, String)>| {
         let path = "/api/v1/query".to_owned();
-        let answer = http::post_form(&format!("{}{path}", querier.http), &fields).expect("an answer");
+        let answer =
+            http::post_form(&format!("{}{path}", querier.http), &fields).expect("an answer");
         let body = answer.json().expect("JSON");
         let recorded = Recorded { path, fields, code: answer.code, body };
         let (name, body) = (recorded.name(), &recorded.body);
@@ -185,13 +234,20 @@ fn ask(querier: &Component, blocks: &Blocks, resolution: &str) -> Vec<Recorded> 
 fn assert_same_answers(what: &str, want: &[Recorded], got: &[Recorded]) {
     assert_eq!(want.len(), got.len());
     for (want, got) in want.iter().zip(got) {
-        same_data(want, &got.body["data"]).unwrap_or_else(|e| panic!("{what}: {}: {e:#}", want.name()));
+        same_data(want, &got.body["data"])
+            .unwrap_or_else(|e| panic!("{what}: {}: {e:#}", want.name()));
     }
 }
 
 /// Runs a compactor once; it has to succeed.
 #[track_caller]
-pub(crate) fn compact_once(binaries: &Binaries, maker: Maker, folder: &Path, bucket: &Bucket, args: &[&str]) {
+pub(crate) fn compact_once(
+    binaries: &Binaries,
+    maker: Maker,
+    folder: &Path,
+    bucket: &Bucket,
+    args: &[&str],
+) {
     let mut all = compact_args(folder, &bucket.config);
     all.extend(args.iter().map(|arg| (*arg).to_owned()));
     let mut compactor = Component::start_unready(binaries, maker, folder, "compact", &all);
@@ -201,15 +257,23 @@ pub(crate) fn compact_once(binaries: &Binaries, maker: Maker, folder: &Path, buc
 }
 
 /// A querier with a store gateway over the bucket.
-fn reader(binaries: &Binaries, maker: Maker, folder: &Path, bucket: &Bucket) -> (Component, Component) {
+fn reader(
+    binaries: &Binaries,
+    maker: Maker,
+    folder: &Path,
+    bucket: &Bucket,
+) -> (Component, Component) {
     let folder = folder.join(format!("{maker:?}"));
-    let store = Component::start(binaries, maker, &folder, "store", &store_args(&folder, &bucket.config));
-    let querier = query(binaries, maker, &folder, &[&store.grpc], &["--query.replica-label=replica"]);
+    let store =
+        Component::start(binaries, maker, &folder, "store", &store_args(&folder, &bucket.config));
+    let querier =
+        query(binaries, maker, &folder, &[&store.grpc], &["--query.replica-label=replica"]);
     (store, querier)
 }
 
-/// What our compactor wrote is an ordinary bucket to Thanos: its store serves it, its compactor goes on with it, its
-/// verifier finds nothing. And what its compactor leaves is an ordinary bucket to us.
+/// What our compactor wrote is an ordinary bucket to Thanos: its store serves it, its compactor
+/// goes on with it, its verifier finds nothing. And what its compactor leaves is an ordinary bucket
+/// to us.
 #[test]
 fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
     let Some(binaries) = binaries() else { return };
@@ -218,7 +282,8 @@ fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
     let bucket = Bucket::folder(folder.path());
     bucket.fill(&blocks.folders);
     let raw = {
-        let (_store, querier) = reader(binaries, Maker::Thanos, &folder.path().join("before"), &bucket);
+        let (_store, querier) =
+            reader(binaries, Maker::Thanos, &folder.path().join("before"), &bucket);
         ask(&querier, &blocks, "0s")
     };
 
@@ -227,8 +292,10 @@ fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
     let written = bucket.live_blocks();
     assert!(written.len() < 30, "nothing was compacted: {written:?}");
     {
-        let (_store, thanos) = reader(binaries, Maker::Thanos, &folder.path().join("after"), &bucket);
-        let (_store, drumlin) = reader(binaries, Maker::Drumlin, &folder.path().join("after"), &bucket);
+        let (_store, thanos) =
+            reader(binaries, Maker::Thanos, &folder.path().join("after"), &bucket);
+        let (_store, drumlin) =
+            reader(binaries, Maker::Drumlin, &folder.path().join("after"), &bucket);
         assert_same_answers("thanos after our compactor", &raw, &ask(&thanos, &blocks, "0s"));
         assert_same_answers("drumlin after our compactor", &raw, &ask(&drumlin, &blocks, "0s"));
         let downsampled = ask(&thanos, &blocks, "5m");
@@ -252,11 +319,19 @@ fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
 #[track_caller]
 fn verify(binaries: &Binaries, bucket: &Bucket) {
     let config = format!("--objstore.config-file={}", bucket.config.display());
-    let issues = ["index_known_issues", "overlapped_blocks", "duplicated_compaction"].map(|i| format!("--issues={i}"));
-    let args = ["tools", "bucket", "verify"].map(str::to_owned).into_iter().chain([config]).chain(issues.clone());
+    let issues = ["index_known_issues", "overlapped_blocks", "duplicated_compaction"]
+        .map(|i| format!("--issues={i}"));
+    let args = ["tools", "bucket", "verify"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([config])
+        .chain(issues.clone());
     let verified = run(&binaries.thanos(), args).expect_success("thanos tools bucket verify");
-    let found: Vec<&str> =
-        verified.errors.lines().filter(|l| l.contains("level=warn") || l.contains("level=error")).collect();
+    let found: Vec<&str> = verified
+        .errors
+        .lines()
+        .filter(|l| l.contains("level=warn") || l.contains("level=error"))
+        .collect();
     assert!(found.is_empty(), "thanos tools bucket verify: {found:#?}");
     let started = verified.errors.matches("started verifying issue").count();
     let completed = verified.errors.contains("verify task completed");
@@ -282,8 +357,8 @@ fn shipped_by_us(binaries: &Binaries, folder: &Path, blocks: &Blocks) -> Bucket 
     bucket
 }
 
-/// The other way round: Thanos' compactor works on what our sidecar shipped, and our components go on with what it
-/// wrote.
+/// The other way round: Thanos' compactor works on what our sidecar shipped, and our components go
+/// on with what it wrote.
 #[test]
 fn we_read_and_compact_what_the_compactor_of_thanos_wrote() {
     let Some(binaries) = binaries() else { return };
@@ -291,14 +366,16 @@ fn we_read_and_compact_what_the_compactor_of_thanos_wrote() {
     let blocks = Blocks::write(&folder.path().join("made"), 12, 30, &["a"]);
     let bucket = shipped_by_us(binaries, folder.path(), &blocks);
     let raw = {
-        let (_store, querier) = reader(binaries, Maker::Thanos, &folder.path().join("before"), &bucket);
+        let (_store, querier) =
+            reader(binaries, Maker::Thanos, &folder.path().join("before"), &bucket);
         ask(&querier, &blocks, "0s")
     };
     compact_once(binaries, Maker::Thanos, &folder.path().join("first"), &bucket, &[]);
     let (_store, thanos) = reader(binaries, Maker::Thanos, &folder.path().join("after"), &bucket);
     let downsampled = ask(&thanos, &blocks, "5m");
     {
-        let (_store, drumlin) = reader(binaries, Maker::Drumlin, &folder.path().join("after"), &bucket);
+        let (_store, drumlin) =
+            reader(binaries, Maker::Drumlin, &folder.path().join("after"), &bucket);
         assert_same_answers("drumlin after thanos compact", &raw, &ask(&drumlin, &blocks, "0s"));
         assert_same_answers("drumlin at 5m of thanos", &downsampled, &ask(&drumlin, &blocks, "5m"));
     }

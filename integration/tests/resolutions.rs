@@ -1,5 +1,5 @@
-//! Fleets whose stores hold the same streams at different resolutions answer as Prometheus does over all raw samples,
-//! wherever raw samples are anywhere.
+//! Fleets whose stores hold the same streams at different resolutions answer as Prometheus does
+//! over all raw samples, wherever raw samples are anywhere.
 
 mod downs;
 mod fleet;
@@ -55,7 +55,10 @@ async fn raw_data_anywhere_is_what_answers() {
                 let answer = fleet.instant(query, *time, &[]).await;
                 let what = format!("{query} with raw data in a {kind:?} and {coarse:?} beside it");
                 assert_eq!(single(&answer), *expected, "{what}: {answer}");
-                assert!(answer["warnings"].is_null() && answer["infos"].is_null(), "{what}: {answer}");
+                assert!(
+                    answer["warnings"].is_null() && answer["infos"].is_null(),
+                    "{what}: {answer}"
+                );
             }
         }
     }
@@ -65,30 +68,39 @@ async fn raw_data_anywhere_is_what_answers() {
 #[tokio::test]
 async fn where_raw_data_ends_coarser_data_goes_on() {
     let border = END - 2 * DAY;
-    for (kind, begins) in [(Kind::Gateway, border), (Kind::Sidecar, border), (Kind::Sidecar, border + 17 * MINUTE)] {
+    for (kind, begins) in
+        [(Kind::Gateway, border), (Kind::Sidecar, border), (Kind::Sidecar, border + 17 * MINUTE)]
+    {
         for resolution in [FiveMinutes, OneHour] {
             let stores = [raw(kind, TimeRange::new(begins, END)), gateway(resolution, all())];
             let fleet = Fleet::start(&stores).await;
             let what = format!("{resolution} before {begins} of a {kind:?}");
             // all samples once, though a window of coarse data holds the border
-            let two_days = fleet.instant(r#"sum_over_time(g{k="ten"}[2d])"#, border + DAY, &[]).await;
+            let two_days =
+                fleet.instant(r#"sum_over_time(g{k="ten"}[2d])"#, border + DAY, &[]).await;
             let sum: f64 = single(&two_days).parse().unwrap();
             assert!((sum - 28_800.0).abs() <= 10.0, "{what}: {two_days}");
-            let grown = fleet.instant(r#"increase(c_total{k="reset"}[2d])"#, border + DAY, &[]).await;
+            let grown =
+                fleet.instant(r#"increase(c_total{k="reset"}[2d])"#, border + DAY, &[]).await;
             let grown: f64 = single(&grown).parse().unwrap();
-            // 60 a minute, but for resets, and for the first window of coarse data, whose growth nothing before it tells
+            // 60 a minute, but for resets, and for the first window of coarse data, whose growth
+            // nothing before it tells
             let truth = 2880.0 * 60.0;
             assert!(grown > 0.97 * truth && grown <= truth, "{what}: {grown}");
-            assert!(two_days["infos"].to_string().contains(&format!("served {resolution} data")), "{what}: {two_days}");
-            let late = fleet.instant(r#"count_over_time(g{k="ten"}[30m])"#, begins + HOUR, &[]).await;
+            assert!(
+                two_days["infos"].to_string().contains(&format!("served {resolution} data")),
+                "{what}: {two_days}"
+            );
+            let late =
+                fleet.instant(r#"count_over_time(g{k="ten"}[30m])"#, begins + HOUR, &[]).await;
             assert_eq!(single(&late), "30", "{what}: {late}");
             assert!(late["infos"].is_null(), "{what}: {late}");
         }
     }
 }
 
-/// Sessions last from minute 20 to 30 of every hour, and the window of coarse data that tells of one stands at the end of
-/// the hour. Pods live one, two and three hours, one after the other.
+/// Sessions last from minute 20 to 30 of every hour, and the window of coarse data that tells of
+/// one stands at the end of the hour. Pods live one, two and three hours, one after the other.
 #[tokio::test]
 async fn series_that_ended_are_not_revived() {
     let border = END - 2 * DAY;
@@ -98,7 +110,8 @@ async fn series_that_ended_are_not_revived() {
         let fleet = Fleet::start(&stores).await;
         for query in ["count(pod)", "count(session)", "session"] {
             let times = (border + 10 * MINUTE, END - MINUTE, 5 * MINUTE);
-            let (answer, expected) = (fleet.range(query, times, &[]).await, truth.range(query, times, &[]).await);
+            let (answer, expected) =
+                (fleet.range(query, times, &[]).await, truth.range(query, times, &[]).await);
             assert_eq!(answer["data"], expected["data"], "{query}, {resolution}");
             let points = expected["data"]["result"][0]["values"].as_array().unwrap().len();
             assert!(points >= 48 * 2, "{query}: {points}");
@@ -106,13 +119,18 @@ async fn series_that_ended_are_not_revived() {
     }
 }
 
-/// At up to 1h it makes no difference whether one gateway holds everything or each resolution has its own.
+/// At up to 1h it makes no difference whether one gateway holds everything or each resolution has
+/// its own.
 #[tokio::test]
 async fn of_what_is_allowed_the_same_answers_whoever_holds_it() {
-    let held =
-        [(Raw, TimeRange::new(START + DAY, END)), (FiveMinutes, all()), (OneHour, TimeRange::new(START, END - DAY))];
+    let held = [
+        (Raw, TimeRange::new(START + DAY, END)),
+        (FiveMinutes, all()),
+        (OneHour, TimeRange::new(START, END - DAY)),
+    ];
     let together = Holding { kind: Kind::Gateway, external: CLUSTER, held: held.to_vec() };
-    let apart: Vec<Holding> = held.iter().map(|(resolution, range)| gateway(*resolution, *range)).collect();
+    let apart: Vec<Holding> =
+        held.iter().map(|(resolution, range)| gateway(*resolution, *range)).collect();
     let (one, many) = (Fleet::start(&[together]).await, Fleet::start(&apart).await);
     for resolution in ["0s", "5m", "1h"] {
         for query in [
@@ -126,12 +144,17 @@ async fn of_what_is_allowed_the_same_answers_whoever_holds_it() {
             let (expected, answer) =
                 (one.range(query, times, &options).await, many.range(query, times, &options).await);
             assert_eq!(answer["data"], expected["data"], "{query} at {resolution}");
-            assert_eq!(expected["data"]["result"].as_array().unwrap().len(), 1, "{query} at {resolution}: {expected}");
+            assert_eq!(
+                expected["data"]["result"].as_array().unwrap().len(),
+                1,
+                "{query} at {resolution}: {expected}"
+            );
         }
     }
 }
 
-/// Replicas are one stream: the coarse data of the one does not stand beside the raw data of the other.
+/// Replicas are one stream: the coarse data of the one does not stand beside the raw data of the
+/// other.
 #[tokio::test]
 async fn the_raw_data_of_one_replica_answers_for_both() {
     let other: &[(&str, &str)] = &[("cluster", "eu"), ("replica", "b")];
@@ -142,7 +165,11 @@ async fn the_raw_data_of_one_replica_answers_for_both() {
         assert_eq!(single(&answer), *expected, "{query}: {answer}");
     }
     let apart = fleet.instant(r#"g{k="ten"}"#, NOON, &[("dedup", "false")]).await;
-    assert_eq!(apart["data"]["result"].as_array().unwrap().len(), 2, "told apart, each has what it has: {apart}");
+    assert_eq!(
+        apart["data"]["result"].as_array().unwrap().len(),
+        2,
+        "told apart, each has what it has: {apart}"
+    );
     let cluster: &[(&str, &str)] = &[("cluster", "us"), ("replica", "b")];
     let elsewhere = Holding { external: cluster, ..gateway(FiveMinutes, all()) };
     let fleet = Fleet::start(&[raw(Kind::Sidecar, all()), elsewhere]).await;
@@ -152,7 +179,10 @@ async fn the_raw_data_of_one_replica_answers_for_both() {
 
 #[tokio::test]
 async fn a_querier_above_decides_as_one_over_all_stores_does() {
-    let stores = [raw(Kind::Sidecar, TimeRange::new(END - 2 * DAY + 17 * MINUTE, END)), gateway(OneHour, all())];
+    let stores = [
+        raw(Kind::Sidecar, TimeRange::new(END - 2 * DAY + 17 * MINUTE, END)),
+        gateway(OneHour, all()),
+    ];
     let flat = Fleet::start(&stores).await;
     let stacked = Fleet::start_stacked(&stores).await;
     for query in [
@@ -161,7 +191,8 @@ async fn a_querier_above_decides_as_one_over_all_stores_does() {
         r#"max_over_time(g{k="saw"}[30m])"#,
     ] {
         let times = (END - 3 * DAY, END - MINUTE, 30 * MINUTE);
-        let (expected, answer) = (flat.range(query, times, &[]).await, stacked.range(query, times, &[]).await);
+        let (expected, answer) =
+            (flat.range(query, times, &[]).await, stacked.range(query, times, &[]).await);
         assert_eq!(answer["data"], expected["data"], "{query}");
     }
     for (query, time, expected) in TRUTH {
@@ -170,7 +201,8 @@ async fn a_querier_above_decides_as_one_over_all_stores_does() {
     }
 }
 
-/// A gateway that tells nothing of resolutions is expected to have raw data, and stands in where nobody else has any.
+/// A gateway that tells nothing of resolutions is expected to have raw data, and stands in where
+/// nobody else has any.
 #[tokio::test]
 async fn gateways_of_before_are_asked_as_they_were() {
     let old = Holding { kind: Kind::OldGateway, ..gateway(FiveMinutes, all()) };

@@ -43,8 +43,9 @@ pub struct BucketSettings {
     pub coalesce_max: u64,
     /// Ranged reads in flight per call.
     pub parallel_ranges: usize,
-    /// Attempts per operation, the first included, where a passing failure allows another. The clients of S3, GCS
-    /// and Azure retry requests themselves; this also covers bodies that break off.
+    /// Attempts per operation, the first included, where a passing failure allows another. The
+    /// clients of S3, GCS and Azure retry requests themselves; this also covers bodies that break
+    /// off.
     pub attempts: u32,
     /// The pause before the second attempt; doubles from then on.
     pub backoff: Duration,
@@ -76,7 +77,8 @@ impl Default for BucketSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
     Created,
-    /// Something is there. No proof that another wrote it: a store may say so of our own write after a retry.
+    /// Something is there. No proof that another wrote it: a store may say so of our own write
+    /// after a retry.
     AlreadyExists,
 }
 
@@ -110,8 +112,9 @@ impl Bucket {
         Bucket { inner: Arc::new(Inner { store, settings, metrics, clock }) }
     }
 
-    /// In a bucket that is a folder, removes what uploads left that broke off longer ago than `age`; says how many
-    /// files. Other buckets clear such parts away by rules of their own, and nothing is done.
+    /// In a bucket that is a folder, removes what uploads left that broke off longer ago than
+    /// `age`; says how many files. Other buckets clear such parts away by rules of their own, and
+    /// nothing is done.
     pub async fn sweep_torn_uploads(&self, age: Duration) -> Result<usize> {
         let Some(folder) = self.inner.settings.folder.clone() else { return Ok(0) };
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -133,14 +136,18 @@ impl Bucket {
         &self.inner.clock
     }
 
-    /// The store beneath, for readers that bring their own ranged reads. What goes there is not counted.
+    /// The store beneath, for readers that bring their own ranged reads. What goes there is not
+    /// counted.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.inner.store
     }
 
     /// A whole object.
     pub async fn get(&self, path: &Path) -> Result<Bytes> {
-        self.counted("get", path, "fetching", |store| async move { store.get(path).await?.bytes().await }).await
+        self.counted("get", path, "fetching", |store| async move {
+            store.get(path).await?.bytes().await
+        })
+        .await
     }
 
     pub async fn get_if_exists(&self, path: &Path) -> Result<Option<Bytes>> {
@@ -165,15 +172,23 @@ impl Bucket {
         fetched
     }
 
-    /// Parts of an object, in the order asked for; neighbours are fetched together and several at a time.
+    /// Parts of an object, in the order asked for; neighbours are fetched together and several at a
+    /// time.
     pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.get_ranges_within(path, ranges, self.inner.settings.coalesce_gap).await
     }
 
-    /// As [`get_ranges`](Bucket::get_ranges), joining only what lies closer together than `gap` bytes.
-    pub async fn get_ranges_within(&self, path: &Path, ranges: &[Range<u64>], gap: u64) -> Result<Vec<Bytes>> {
+    /// As [`get_ranges`](Bucket::get_ranges), joining only what lies closer together than `gap`
+    /// bytes.
+    pub async fn get_ranges_within(
+        &self,
+        path: &Path,
+        ranges: &[Range<u64>],
+        gap: u64,
+    ) -> Result<Vec<Bytes>> {
         let settings = &self.inner.settings;
-        let plan = coalesce::Plan::new(ranges, gap.min(settings.coalesce_gap), settings.coalesce_max);
+        let plan =
+            coalesce::Plan::new(ranges, gap.min(settings.coalesce_gap), settings.coalesce_max);
         let fetched: Vec<Bytes> = futures::stream::iter(plan.fetches().to_vec())
             .map(|range| self.get_range(path, range))
             .buffered(settings.parallel_ranges.max(1))
@@ -183,11 +198,19 @@ impl Bucket {
     }
 
     pub async fn head(&self, path: &Path) -> Result<ObjectMeta> {
-        self.counted("attributes", path, "looking up", |store| async move { store.head(path).await }).await
+        self.counted(
+            "attributes",
+            path,
+            "looking up",
+            |store| async move { store.head(path).await },
+        )
+        .await
     }
 
     pub async fn exists(&self, path: &Path) -> Result<bool> {
-        let found = self.counted("exists", path, "looking up", |store| async move { store.head(path).await }).await;
+        let found = self
+            .counted("exists", path, "looking up", |store| async move { store.head(path).await })
+            .await;
         Ok(absent_as_none(found)?.is_some())
     }
 
@@ -203,13 +226,18 @@ impl Bucket {
         Ok(())
     }
 
-    /// Writes an object unless there is one. Is not tried again after a failure: the caller must look what is there.
+    /// Writes an object unless there is one. Is not tried again after a failure: the caller must
+    /// look what is there.
     ///
     /// # Errors
-    /// `Unsupported` when the store has no create-only writes. From the first such answer on nothing is sent any more.
+    /// `Unsupported` when the store has no create-only writes. From the first such answer on
+    /// nothing is sent any more.
     pub async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
         if !self.hints().has_create_only() {
-            return Err(Error::new(Kind::Unsupported, format!("creating {path}: the store has no create-only writes")));
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("creating {path}: the store has no create-only writes"),
+            ));
         }
         let len = bytes.len();
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -222,7 +250,10 @@ impl Bucket {
                 self.uploaded(len);
                 Ok(PutOutcome::Created)
             }
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => {
                 self.succeeded(&labels, start);
                 Ok(PutOutcome::AlreadyExists)
             }
@@ -238,8 +269,8 @@ impl Bucket {
         }
     }
 
-    /// Writes an object unless there is one; where the store cannot do both at once, by looking first. Two writers at
-    /// the same time may then both have written.
+    /// Writes an object unless there is one; where the store cannot do both at once, by looking
+    /// first. Two writers at the same time may then both have written.
     pub async fn put_unless_there(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
         match self.put_if_absent(path, bytes.clone()).await {
             Err(e) if e.kind() == Kind::Unsupported => {}
@@ -259,7 +290,10 @@ impl Bucket {
         match self.probe_conditional_put(&Path::from(PROBE)).await {
             Ok(true) => {}
             Ok(false) => self.lacks_create_only("the second write of a probe was no refusal"),
-            Err(e) => tracing::warn!(error = %e, "it could not be tried out whether the bucket has create-only writes"),
+            Err(e) => {
+                tracing::warn!(error = %e, "it could not be tried out whether the bucket has \
+                    create-only writes")
+            }
         }
     }
 
@@ -271,7 +305,9 @@ impl Bucket {
         let works = match write().await {
             // another process probes, or one was ended in the middle of it or may not delete
             Ok(PutOutcome::AlreadyExists) => return Ok(true),
-            Ok(PutOutcome::Created) => write().await.map(|outcome| outcome == PutOutcome::AlreadyExists),
+            Ok(PutOutcome::Created) => {
+                write().await.map(|outcome| outcome == PutOutcome::AlreadyExists)
+            }
             Err(e) if e.kind() == Kind::Unsupported => Err(e),
             // it may be another's by now
             Err(e) => return Err(e),
@@ -291,8 +327,9 @@ impl Bucket {
             tracing::warn!(
                 bucket = self.name(),
                 reason,
-                "the bucket has no create-only writes: outputs and marks are looked up and then written, so that two \
-                 compactors at once may write the same twice; run one at a time"
+                "the bucket has no create-only writes: outputs and marks are looked up and then \
+                 written, so that two compactors at once may write the same twice; run one at a \
+                 time"
             );
         }
     }
@@ -302,8 +339,8 @@ impl Bucket {
         &self.inner.settings.hints
     }
 
-    /// Removes the markers of a folder that listings have shown, such as consoles make. Azure's client cannot name
-    /// them, and nothing happens there.
+    /// Removes the markers of a folder that listings have shown, such as consoles make. Azure's
+    /// client cannot name them, and nothing happens there.
     pub async fn delete_markers(&self, folder: &Path) -> Result<()> {
         for marker in self.hints().take_markers(folder) {
             self.delete(&marker).await?;
@@ -323,7 +360,9 @@ impl Bucket {
 
     /// Removes an object; fine when there is none.
     pub async fn delete(&self, path: &Path) -> Result<()> {
-        let deleted = self.counted("delete", path, "deleting", |store| async move { store.delete(path).await }).await;
+        let deleted = self
+            .counted("delete", path, "deleting", |store| async move { store.delete(path).await })
+            .await;
         absent_as_none(deleted).map(|_| ())
     }
 
@@ -347,9 +386,12 @@ impl Bucket {
     pub async fn list_dir(&self, prefix: Option<&Path>) -> Result<(Vec<String>, Vec<ObjectMeta>)> {
         let shown = prefix.cloned().unwrap_or_default();
         let list = self
-            .counted("iter", &shown, "listing", |store| async move { store.list_with_delimiter(prefix).await })
+            .counted("iter", &shown, "listing", |store| async move {
+                store.list_with_delimiter(prefix).await
+            })
             .await?;
-        let dirs = list.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
+        let dirs =
+            list.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
         Ok((dirs, list.objects))
     }
 
@@ -390,7 +432,8 @@ impl Bucket {
                     if error.kind() != Kind::Unavailable || attempts == 0 {
                         return Err(error);
                     }
-                    tracing::debug!(object = %path, operation, error = %e, "operation failed, trying again");
+                    tracing::debug!(object = %path, operation, error = %e, "operation failed, \
+                        trying again");
                     clock.sleep(pause).await;
                     pause *= 2;
                 }

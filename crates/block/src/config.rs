@@ -1,8 +1,9 @@
 //! `objstore.yml`: which bucket, where and with which credentials, as Thanos reads it.
 //!
-//! The file is held against a table of every documented key. A key that is not in it is an error that names the
-//! nearest one. Of the rest some are used, some have no effect here (a warning when they are set), and some would
-//! weaken security or change data if they were ignored: those are errors when they are set.
+//! The file is held against a table of every documented key. A key that is not in it is an error
+//! that names the nearest one. Of the rest some are used, some have no effect here (a warning when
+//! they are set), and some would weaken security or change data if they were ignored: those are
+//! errors when they are set.
 
 mod env;
 mod fields;
@@ -49,10 +50,16 @@ impl Provider {
         }
         let text = match upper.as_str() {
             "SWIFT" | "COS" | "ALIYUNOSS" | "BOS" | "OCI" | "OBS" => {
-                format!("object store type {upper} is not supported yet (supported: S3, GCS, AZURE, FILESYSTEM)")
+                format!(
+                    "object store type {upper} is not supported yet (supported: S3, GCS, AZURE, \
+                     FILESYSTEM)"
+                )
             }
-            "" => "object store configuration: \"type\" is missing (S3, GCS, AZURE or FILESYSTEM)".to_owned(),
-            _ => format!("object store type {name:?} is unknown (supported: S3, GCS, AZURE, FILESYSTEM)"),
+            "" => "object store configuration: \"type\" is missing (S3, GCS, AZURE or FILESYSTEM)"
+                .to_owned(),
+            _ => format!(
+                "object store type {name:?} is unknown (supported: S3, GCS, AZURE, FILESYSTEM)"
+            ),
         };
         Err(Error::new(Kind::Invalid, text))
     }
@@ -79,18 +86,25 @@ impl fmt::Debug for ObjectStoreConfig {
 }
 
 impl ObjectStoreConfig {
-    /// Reads the YAML text; `$(NAME)` is replaced from `environment`, which is also where credentials that are not in
-    /// the file come from.
+    /// Reads the YAML text; `$(NAME)` is replaced from `environment`, which is also where
+    /// credentials that are not in the file come from.
     pub fn parse(yaml: &str, environment: &Environment) -> Result<ObjectStoreConfig> {
         let text = env::substitute(yaml, environment)?;
-        let root: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text)
-            .map_err(|e| Error::new(Kind::Invalid, format!("object store configuration is no valid YAML: {e}")))?;
+        let root: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).map_err(|e| {
+            Error::new(Kind::Invalid, format!("object store configuration is no valid YAML: {e}"))
+        })?;
         let provider = Provider::from_name(&parse::provider_name(&root)?)?;
         let mut values = parse::Values::default();
         let mut warnings = Vec::new();
         parse::check(&root, &fields::top(provider), "", &mut values, &mut warnings)?;
         let prefix = values.get("prefix").unwrap_or_default().trim_matches('/').to_owned();
-        let config = ObjectStoreConfig { provider, prefix, values, warnings, environment: environment.clone() };
+        let config = ObjectStoreConfig {
+            provider,
+            prefix,
+            values,
+            warnings,
+            environment: environment.clone(),
+        };
         if provider != Provider::Filesystem {
             prefixed::check(&config.prefix)?;
         }
@@ -119,7 +133,8 @@ impl ObjectStoreConfig {
 
     /// The folder of a FILESYSTEM bucket, prefix included.
     pub fn directory(&self) -> Option<PathBuf> {
-        let folder = (self.provider == Provider::Filesystem).then(|| PathBuf::from(self.bucket_name()))?;
+        let folder =
+            (self.provider == Provider::Filesystem).then(|| PathBuf::from(self.bucket_name()))?;
         Some(if self.prefix.is_empty() { folder } else { filesystem::join(&folder, &self.prefix) })
     }
 
@@ -128,7 +143,8 @@ impl ObjectStoreConfig {
         self.store_with(&Hints::default())
     }
 
-    /// As [`build_store`](ObjectStoreConfig::build_store); what is learnt of the store goes to the hints.
+    /// As [`build_store`](ObjectStoreConfig::build_store); what is learnt of the store goes to the
+    /// hints.
     fn store_with(&self, hints: &Hints) -> Result<Arc<dyn object_store::ObjectStore>> {
         let store = providers::build(self, hints)?;
         // a folder's prefix is part of its path
@@ -145,7 +161,10 @@ impl ObjectStoreConfig {
             folder: self.directory(),
             ..BucketSettings::default()
         };
-        let part_size = self.values.number("config.part_size")?.or(self.values.number("config.chunk_size_bytes")?);
+        let part_size = self
+            .values
+            .number("config.part_size")?
+            .or(self.values.number("config.chunk_size_bytes")?);
         if let Some(part_size) = part_size.filter(|n| *n > 0) {
             // S3 refuses parts below 5 MiB; above 1 GiB memory is wasted
             settings.part_size = part_size.clamp(5 << 20, 1 << 30) as usize;

@@ -7,7 +7,8 @@ pub enum Kind {
     NotFound,
     /// A create-only write met an object.
     AlreadyExists,
-    /// The bucket cannot be reached or answered with a passing failure, retries included; later it may work.
+    /// The bucket cannot be reached or answered with a passing failure, retries included; later it
+    /// may work.
     Unavailable,
     /// The bucket refuses: credentials or rights.
     Denied,
@@ -15,7 +16,8 @@ pub enum Kind {
     Corrupt,
     /// Stored bytes are of a version or encoding that is not known here.
     Unsupported,
-    /// Series came in disorder where that could not be mended any more; a block read again is sorted first.
+    /// Series came in disorder where that could not be mended any more; a block read again is
+    /// sorted first.
     Unordered,
     /// What is asked for takes more memory than there is for it.
     Limit,
@@ -27,7 +29,8 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Names the object and what was attempted. The cause is part of the message, so that one line tells all.
+/// Names the object and what was attempted. The cause is part of the message, so that one line
+/// tells all.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -49,7 +52,11 @@ impl Error {
         Error { message: format!("{attempt}: {}", self.message), ..self }
     }
 
-    pub(crate) fn store(attempt: &str, path: &object_store::path::Path, error: &object_store::Error) -> Error {
+    pub(crate) fn store(
+        attempt: &str,
+        path: &object_store::path::Path,
+        error: &object_store::Error,
+    ) -> Error {
         use object_store::Error as E;
         let kind = match error {
             E::NotFound { .. } => Kind::NotFound,
@@ -73,7 +80,11 @@ impl Error {
     }
 
     pub(crate) fn local(attempt: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
-        let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Internal };
+        let kind = if error.kind() == std::io::ErrorKind::NotFound {
+            Kind::NotFound
+        } else {
+            Kind::Internal
+        };
         Error::new(kind, format!("{attempt} {}: {error}", path.display()))
     }
 }

@@ -54,7 +54,10 @@ struct Read<'a> {
 
 /// What holds for every meta, whoever wrote it.
 fn synced<'a>() -> [Predicate<Placed<'a>>; 2] {
-    [Predicate { name: "usable-fields", unmet: usable_fields }, Predicate { name: "id-of-folder", unmet: id_of_folder }]
+    [
+        Predicate { name: "usable-fields", unmet: usable_fields },
+        Predicate { name: "id-of-folder", unmet: id_of_folder },
+    ]
 }
 
 /// What holds for a block of a TSDB that is uploaded as it is.
@@ -139,7 +142,8 @@ fn usable_fields(block: &Placed<'_>) -> Option<String> {
 
 fn id_of_folder(block: &Placed<'_>) -> Option<String> {
     let (stated, folder) = (block.meta.ulid, block.location.id());
-    (stated != folder).then(|| format!("in {} lies the meta.json of block {stated}", block.location))
+    (stated != folder)
+        .then(|| format!("in {} lies the meta.json of block {stated}", block.location))
 }
 
 fn external_labels(block: &Placed<'_>) -> Option<String> {
@@ -155,7 +159,9 @@ fn format_of_folder(made: &Made<'_>) -> Option<String> {
 
 /// Whether a block is whole is found out by these names and sizes.
 fn files_listed(made: &Made<'_>) -> Option<String> {
-    let Some(thanos) = &made.meta.thanos else { return Some("there is no section \"thanos\"".into()) };
+    let Some(thanos) = &made.meta.thanos else {
+        return Some("there is no section \"thanos\"".into());
+    };
     let mut names = BTreeSet::new();
     for file in &thanos.files {
         if !names.insert(file.rel_path.as_str()) {

@@ -40,14 +40,16 @@ impl BlockLocation {
         BlockLocation { id, dir: Path::from(dir), parquet: true }
     }
 
-    /// Which block an object belongs to, and its path within the block's folder; `None` for what is no block's.
+    /// Which block an object belongs to, and its path within the block's folder; `None` for what is
+    /// no block's.
     pub fn of_object(path: &Path) -> Option<(BlockLocation, String)> {
         let parts: Vec<PathPart<'_>> = path.parts().collect();
         let named = |at: usize| parts.get(at)?.as_ref().parse::<BlockId>().ok();
         let (id, depth, parquet) = match named(0) {
             Some(id) => (id, 1, false),
             None => {
-                let in_root = parts.len() > 5 && parts[0].as_ref() == "parquet" && parts[1].as_ref() == "v1";
+                let in_root =
+                    parts.len() > 5 && parts[0].as_ref() == "parquet" && parts[1].as_ref() == "v1";
                 (named(4).filter(|_| in_root)?, 5, true)
             }
         };
@@ -112,19 +114,33 @@ mod tests {
     fn objects_find_their_block_and_back() {
         let id: BlockId = ID.parse().unwrap();
         let tsdb = BlockLocation::tsdb(id);
-        let parquet = BlockLocation::parquet(&Labels::from_pairs([("a", "b")]), Resolution::OneHour, id);
-        assert!(parquet.to_string().starts_with("parquet/v1/") && parquet.to_string().ends_with(&format!("/1h/{ID}")));
+        let parquet =
+            BlockLocation::parquet(&Labels::from_pairs([("a", "b")]), Resolution::OneHour, id);
+        assert!(
+            parquet.to_string().starts_with("parquet/v1/")
+                && parquet.to_string().ends_with(&format!("/1h/{ID}"))
+        );
         for location in [tsdb, parquet] {
-            assert_eq!(BlockLocation::of_object(&location.meta()), Some((location.clone(), "meta.json".into())));
+            assert_eq!(
+                BlockLocation::of_object(&location.meta()),
+                Some((location.clone(), "meta.json".into()))
+            );
             let segment = location.segment(12);
-            assert_eq!(BlockLocation::of_object(&segment), Some((location, "chunks/000012".into())));
+            assert_eq!(
+                BlockLocation::of_object(&segment),
+                Some((location, "chunks/000012".into()))
+            );
         }
     }
 
     #[test]
     fn other_objects_are_no_blocks() {
-        for path in ["debug/metas/x.json", "parquet/v2/h/5m/01M81HXX0GS6A2F69HCM1Y84FY/meta.json", "lease/a/1", "notes"]
-        {
+        for path in [
+            "debug/metas/x.json",
+            "parquet/v2/h/5m/01M81HXX0GS6A2F69HCM1Y84FY/meta.json",
+            "lease/a/1",
+            "notes",
+        ] {
             assert_eq!(BlockLocation::of_object(&Path::from(path)), None, "{path}");
         }
     }

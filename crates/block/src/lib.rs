@@ -2,9 +2,9 @@
 //! shipping of the blocks of a TSDB folder, sync of block metas with Thanos' filters, ranged reads
 //! of TSDB blocks, and what must hold of a block's `meta.json`.
 //!
-//! This is the async driver of the formats in `tsdb`: it decides what to fetch, when and how much at a time. It does
-//! not decide which blocks answer a query or are compacted; that is the components' part. Sizes are bytes, times
-//! milliseconds.
+//! This is the async driver of the formats in `tsdb`: it decides what to fetch, when and how much
+//! at a time. It does not decide which blocks answer a query or are compacted; that is the
+//! components' part. Sizes are bytes, times milliseconds.
 
 pub mod bucket;
 pub mod config;
@@ -27,7 +27,8 @@ pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
 pub use metrics::{BucketMetrics, ShipperMetrics, SyncMetrics};
 pub use reader::{
-    BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery, StoredCounts,
+    BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery,
+    StoredCounts,
 };
 pub use tombstones::{LoadedTombstones, TombstoneCache, load_tombstones};
 

@@ -53,21 +53,48 @@ pub struct NoDownsampleMark {
 
 impl DeletionMark {
     pub fn new(id: BlockId, time: TimestampMs, details: impl Into<String>) -> DeletionMark {
-        DeletionMark { id, version: 1, details: details.into(), deletion_time: time.0.div_euclid(1000) }
+        DeletionMark {
+            id,
+            version: 1,
+            details: details.into(),
+            deletion_time: time.0.div_euclid(1000),
+        }
     }
 }
 
 impl NoCompactMark {
-    pub fn new(id: BlockId, time: TimestampMs, reason: &str, details: impl Into<String>) -> NoCompactMark {
+    pub fn new(
+        id: BlockId,
+        time: TimestampMs,
+        reason: &str,
+        details: impl Into<String>,
+    ) -> NoCompactMark {
         let no_compact_time = time.0.div_euclid(1000);
-        NoCompactMark { id, version: 1, details: details.into(), no_compact_time, reason: reason.into() }
+        NoCompactMark {
+            id,
+            version: 1,
+            details: details.into(),
+            no_compact_time,
+            reason: reason.into(),
+        }
     }
 }
 
 impl NoDownsampleMark {
-    pub fn new(id: BlockId, time: TimestampMs, reason: &str, details: impl Into<String>) -> NoDownsampleMark {
+    pub fn new(
+        id: BlockId,
+        time: TimestampMs,
+        reason: &str,
+        details: impl Into<String>,
+    ) -> NoDownsampleMark {
         let no_downsample_time = time.0.div_euclid(1000);
-        NoDownsampleMark { id, version: 1, details: details.into(), no_downsample_time, reason: reason.into() }
+        NoDownsampleMark {
+            id,
+            version: 1,
+            details: details.into(),
+            no_downsample_time,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -78,17 +105,27 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
 
     fn version(&self) -> u32;
 
-    /// Writes the mark unless there is one; says whether it was written. An existing mark is never overwritten.
-    fn write(&self, bucket: &Bucket, location: &BlockLocation) -> impl Future<Output = Result<bool>> + Send {
+    /// Writes the mark unless there is one; says whether it was written. An existing mark is never
+    /// overwritten.
+    fn write(
+        &self,
+        bucket: &Bucket,
+        location: &BlockLocation,
+    ) -> impl Future<Output = Result<bool>> + Send {
         async {
             let path = location.file(Self::FILE);
-            let outcome = bucket.put_unless_there(&path, tsdb::meta::to_marker_json(self).into()).await?;
+            let outcome =
+                bucket.put_unless_there(&path, tsdb::meta::to_marker_json(self).into()).await?;
             Ok(outcome == PutOutcome::Created)
         }
     }
 
-    /// Reads the mark; `None` when there is none, an error of kind `Corrupt` or `Unsupported` when it is unusable.
-    fn read(bucket: &Bucket, location: &BlockLocation) -> impl Future<Output = Result<Option<Self>>> + Send {
+    /// Reads the mark; `None` when there is none, an error of kind `Corrupt` or `Unsupported` when
+    /// it is unusable.
+    fn read(
+        bucket: &Bucket,
+        location: &BlockLocation,
+    ) -> impl Future<Output = Result<Option<Self>>> + Send {
         async {
             let path = location.file(Self::FILE);
             let Some(bytes) = bucket.get_if_exists(&path).await? else { return Ok(None) };
@@ -98,8 +135,8 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
 
     /// Reads the bytes of the mark at `path`; errors as those of [`read`](Marker::read).
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let mark: Self =
-            serde_json::from_slice(bytes).map_err(|e| Error::new(Kind::Corrupt, format!("reading {path}: {e}")))?;
+        let mark: Self = serde_json::from_slice(bytes)
+            .map_err(|e| Error::new(Kind::Corrupt, format!("reading {path}: {e}")))?;
         if mark.version() != 1 {
             let text = format!("reading {path}: version {} (only 1 is known)", mark.version());
             return Err(Error::new(Kind::Unsupported, text));
@@ -108,7 +145,10 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
     }
 
     /// Takes the mark away; fine when there is none.
-    fn remove(bucket: &Bucket, location: &BlockLocation) -> impl Future<Output = Result<()>> + Send {
+    fn remove(
+        bucket: &Bucket,
+        location: &BlockLocation,
+    ) -> impl Future<Output = Result<()>> + Send {
         async { bucket.delete(&location.file(Self::FILE)).await }
     }
 }
@@ -150,7 +190,12 @@ mod tests {
         assert_eq!(DeletionMark::read(&bucket, &location).await.unwrap(), None);
         let mark = DeletionMark::new(id, TimestampMs(5_999), "source of compacted block");
         assert!(mark.write(&bucket, &location).await.unwrap());
-        assert!(!DeletionMark::new(id, TimestampMs(0), "later").write(&bucket, &location).await.unwrap());
+        assert!(
+            !DeletionMark::new(id, TimestampMs(0), "later")
+                .write(&bucket, &location)
+                .await
+                .unwrap()
+        );
         assert_eq!(DeletionMark::read(&bucket, &location).await.unwrap(), Some(mark));
         let bytes = bucket.get(&location.file("deletion-mark.json")).await.unwrap();
         let expected = r#"{"id":"01M81HXX0GS6A2F69HCM1Y84FY","version":1,"details":"source of compacted block","deletion_time":5}"#;
@@ -165,9 +210,15 @@ mod tests {
         let location = BlockLocation::tsdb("01M81HXX0GS6A2F69HCM1Y84FY".parse().unwrap());
         let path = location.file(NoCompactMark::FILE);
         bucket.put(&path, "{".into()).await.unwrap();
-        assert_eq!(NoCompactMark::read(&bucket, &location).await.unwrap_err().kind(), Kind::Corrupt);
+        assert_eq!(
+            NoCompactMark::read(&bucket, &location).await.unwrap_err().kind(),
+            Kind::Corrupt
+        );
         let other = r#"{"id":"01M81HXX0GS6A2F69HCM1Y84FY","version":2,"no_compact_time":1,"reason":"manual"}"#;
         bucket.put(&path, other.into()).await.unwrap();
-        assert_eq!(NoCompactMark::read(&bucket, &location).await.unwrap_err().kind(), Kind::Unsupported);
+        assert_eq!(
+            NoCompactMark::read(&bucket, &location).await.unwrap_err().kind(),
+            Kind::Unsupported
+        );
     }
 }

@@ -32,7 +32,8 @@ impl BucketMetrics {
             )?,
             failures: new.counters(
                 "thanos_objstore_bucket_operation_failures_total",
-                "Operations against a bucket that failed; an object that is not there is no failure.",
+                "Operations against a bucket that failed; an object that is not there is no \
+                 failure.",
                 &labels,
             )?,
             duration: new.histograms(
@@ -62,10 +63,12 @@ impl BucketMetrics {
 }
 
 /// The values of the label `operation`.
-const OPERATIONS: [&str; 7] = ["iter", "get", "get_range", "exists", "upload", "delete", "attributes"];
+const OPERATIONS: [&str; 7] =
+    ["iter", "get", "get_range", "exists", "upload", "delete", "attributes"];
 
 impl BucketMetrics {
-    /// Shows every series of the bucket from the start, so that rates and alerts have a zero to begin with.
+    /// Shows every series of the bucket from the start, so that rates and alerts have a zero to
+    /// begin with.
     pub(crate) fn show(&self, bucket: &str) {
         for operation in OPERATIONS {
             let labels = [bucket, operation];
@@ -101,9 +104,14 @@ impl SyncMetrics {
     fn register(registry: &Registry) -> serve::Result<SyncMetrics> {
         let new = Registrar::new(registry);
         Ok(SyncMetrics {
-            syncs: new.counter("thanos_blocks_meta_syncs_total", "Total blocks metadata synchronization attempts.")?,
-            failures: new
-                .counter("thanos_blocks_meta_sync_failures_total", "Total blocks metadata synchronization failures.")?,
+            syncs: new.counter(
+                "thanos_blocks_meta_syncs_total",
+                "Total blocks metadata synchronization attempts.",
+            )?,
+            failures: new.counter(
+                "thanos_blocks_meta_sync_failures_total",
+                "Total blocks metadata synchronization failures.",
+            )?,
             duration: new.histogram(
                 "thanos_blocks_meta_sync_duration_seconds",
                 "Duration of the blocks metadata synchronization in seconds.",
@@ -144,12 +152,21 @@ impl ShipperMetrics {
     fn register(registry: &Registry) -> serve::Result<ShipperMetrics> {
         let new = Registrar::new(registry);
         Ok(ShipperMetrics {
-            dir_syncs: new.counter("thanos_shipper_dir_syncs_total", "Times the TSDB folder was looked through.")?,
-            dir_sync_failures: new
-                .counter("thanos_shipper_dir_sync_failures_total", "Times looking through the TSDB folder failed.")?,
+            dir_syncs: new.counter(
+                "thanos_shipper_dir_syncs_total",
+                "Times the TSDB folder was looked through.",
+            )?,
+            dir_sync_failures: new.counter(
+                "thanos_shipper_dir_sync_failures_total",
+                "Times looking through the TSDB folder failed.",
+            )?,
             uploads: new.counter("thanos_shipper_uploads_total", "Blocks uploaded.")?,
-            upload_failures: new.counter("thanos_shipper_upload_failures_total", "Blocks whose upload failed.")?,
-            corrupted_blocks: new.counter("thanos_shipper_corrupted_blocks_total", "Blocks found to be corrupted.")?,
+            upload_failures: new
+                .counter("thanos_shipper_upload_failures_total", "Blocks whose upload failed.")?,
+            corrupted_blocks: new.counter(
+                "thanos_shipper_corrupted_blocks_total",
+                "Blocks found to be corrupted.",
+            )?,
             upload_compacted_done: new.gauge(
                 "thanos_shipper_upload_compacted_done",
                 "1 once all compacted blocks of the TSDB folder are uploaded.",

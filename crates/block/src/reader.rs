@@ -1,8 +1,9 @@
 //! Reads a TSDB block in a bucket by ranges: header → postings → series entries → chunks.
 //!
-//! Nothing is kept but the index header, in a cache that is bounded in bytes. Series come as streams of batches in
-//! order of labels, which but for odd blocks is that of the index; a whole-block scan is the same stream without matchers, and then reads the index and the
-//! segments front to back in long ranges.
+//! Nothing is kept but the index header, in a cache that is bounded in bytes. Series come as
+//! streams of batches in order of labels, which but for odd blocks is that of the index; a
+//! whole-block scan is the same stream without matchers, and then reads the index and the segments
+//! front to back in long ranges.
 
 mod chunks;
 mod entries;
@@ -42,7 +43,8 @@ pub struct ReaderSettings {
     pub batch_bytes: u64,
     /// Batches of either kind under way at a time; memory is about this many times `batch_bytes`.
     pub prefetch: usize,
-    /// Bytes of series entries that are sorted in memory, at most, where a block has its series in disorder.
+    /// Bytes of series entries that are sorted in memory, at most, where a block has its series in
+    /// disorder.
     pub sorted_bytes: u64,
 }
 
@@ -149,13 +151,15 @@ pub struct BlockSeries {
 #[derive(Clone, Debug, Default)]
 pub struct SeriesBatch {
     pub series: Vec<BlockSeries>,
-    /// Series that could not be read, because an entry or a chunk is broken; they are not among `series`.
+    /// Series that could not be read, because an entry or a chunk is broken; they are not among
+    /// `series`.
     pub errors: Vec<Error>,
     pub stored: StoredCounts,
 }
 
-/// What a block holds of the series and chunks asked for, before tombstones: of a whole block what its `meta.json`
-/// counts. Series that could not be read do not count, and of labels alone there are no samples.
+/// What a block holds of the series and chunks asked for, before tombstones: of a whole block what
+/// its `meta.json` counts. Series that could not be read do not count, and of labels alone there
+/// are no samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoredCounts {
     pub series: u64,
@@ -178,7 +182,10 @@ impl ReadStats {
     /// All bytes; without what was read only because it lay between.
     pub fn bytes(&self) -> u64 {
         let ReadStats { header_bytes, postings_bytes, series_bytes, chunk_bytes, .. } = self;
-        [header_bytes, postings_bytes, series_bytes, chunk_bytes].iter().map(|n| n.load(Ordering::Relaxed)).sum()
+        [header_bytes, postings_bytes, series_bytes, chunk_bytes]
+            .iter()
+            .map(|n| n.load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -213,7 +220,12 @@ struct Inner {
 
 impl BlockReader {
     /// Nothing is read yet.
-    pub fn new(bucket: Bucket, meta: Arc<BlockMeta>, headers: HeaderCache, settings: ReaderSettings) -> BlockReader {
+    pub fn new(
+        bucket: Bucket,
+        meta: Arc<BlockMeta>,
+        headers: HeaderCache,
+        settings: ReaderSettings,
+    ) -> BlockReader {
         let location = BlockLocation::tsdb(meta.ulid);
         let inner = Inner { bucket, location, meta, headers, settings };
         BlockReader {
@@ -241,8 +253,9 @@ impl BlockReader {
         BlockReader { budget: Some(budget), ..self }
     }
 
-    /// The same block, its series sorted before any is given out: for one whose series came
-    /// [in disorder](Kind::Unordered). Readers that share the header cache of the one that noticed do so by themselves.
+    /// The same block, its series sorted before any is given out: for one whose series came [in
+    /// disorder](Kind::Unordered). Readers that share the header cache of the one that noticed do
+    /// so by themselves.
     pub fn sorting(self) -> BlockReader {
         BlockReader { sorts: true, ..self }
     }
@@ -270,9 +283,10 @@ impl BlockReader {
         self.inner.headers.get(self.inner.meta.ulid, load).await
     }
 
-    /// Matching series with their chunks, in order of labels; equal ones, which an odd block may hold, come one after
-    /// the other. An error ends the stream: the bucket failed, the header or postings are broken, or the block has its
-    /// series in an order that showed too late ([`Kind::Unordered`]: read it again).
+    /// Matching series with their chunks, in order of labels; equal ones, which an odd block may
+    /// hold, come one after the other. An error ends the stream: the bucket failed, the header or
+    /// postings are broken, or the block has its series in an order that showed too late
+    /// ([`Kind::Unordered`]: read it again).
     pub fn series(&self, query: SeriesQuery) -> BoxStream<'static, Result<SeriesBatch>> {
         let skip_chunks = query.skip_chunks;
         let entries = self.in_order(self.stored_entries(query));
@@ -280,7 +294,8 @@ impl BlockReader {
             return entries.map_ok(without_chunks).boxed();
         }
         let reader = self.clone();
-        let (batch_bytes, prefetch) = (self.inner.settings.batch_bytes, self.inner.settings.prefetch.max(1));
+        let (batch_bytes, prefetch) =
+            (self.inner.settings.batch_bytes, self.inner.settings.prefetch.max(1));
         filled(entries, batch_bytes)
             .map(move |batch: Result<EntryBatch>| {
                 let reader = reader.clone();
@@ -295,7 +310,8 @@ impl BlockReader {
             .boxed()
     }
 
-    /// Ranges of a file of this block. What is read only because it lies between is little against the whole block.
+    /// Ranges of a file of this block. What is read only because it lies between is little against
+    /// the whole block.
     async fn fetch(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let files = self.inner.meta.thanos.iter().flat_map(|t| &t.files);
         let gap = match files.map(|f| f.size_bytes).sum::<u64>() {
@@ -313,7 +329,8 @@ impl BlockReader {
 fn without_chunks(batch: EntryBatch) -> SeriesBatch {
     let stored = StoredCounts { series: batch.entries.len() as u64, samples: 0 };
     let EntryBatch { entries, errors } = without_deleted(batch);
-    let series = entries.into_iter().map(|e| BlockSeries { labels: e.labels, chunks: Vec::new() }).collect();
+    let series =
+        entries.into_iter().map(|e| BlockSeries { labels: e.labels, chunks: Vec::new() }).collect();
     SeriesBatch { series, errors, stored }
 }
 
@@ -329,7 +346,8 @@ fn without_deleted(mut batch: EntryBatch) -> EntryBatch {
     batch
 }
 
-/// The same entries in batches that cost about so many bytes once their chunks are read, one series at least.
+/// The same entries in batches that cost about so many bytes once their chunks are read, one series
+/// at least.
 fn filled(
     entries: BoxStream<'static, Result<EntryBatch>>,
     bytes: u64,
@@ -356,19 +374,25 @@ fn filled(
     stream::try_unfold((entries.fuse(), VecDeque::new()), step)
 }
 
-/// Decoding that takes long leaves the threads that do I/O, for no more threads than there are cores: a compaction
-/// reads hundreds of blocks at a time.
-async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+/// Decoding that takes long leaves the threads that do I/O, for no more threads than there are
+/// cores: a compaction reads hundreds of blocks at a time.
+async fn offload<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     /// Takes about half a millisecond to decode.
     const LONG: usize = 256 << 10;
     if bytes < LONG {
         return Ok(work());
     }
-    static AT_A_TIME: LazyLock<Semaphore> =
-        LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+    static AT_A_TIME: LazyLock<Semaphore> = LazyLock::new(|| {
+        Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))
+    });
     // it is never closed
     let _permit = AT_A_TIME.acquire().await;
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::new(Kind::Internal, format!("decoding: {e}")))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::new(Kind::Internal, format!("decoding: {e}")))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Ships finished blocks of the TSDB folder to the bucket, each once, oldest first.
 //!
-//! A block is hard-linked into `<tsdb>/thanos/upload/<ULID>` first, so that Prometheus may delete it while it is
-//! uploaded; then chunks, index and `meta.json` go up in this order. What was shipped stands in `thanos.shipper.json`,
-//! which saves asking the bucket and tells a Prometheus that waits for it what it may compact. Killed at any instant,
-//! the next run finds either a block without `meta.json` in the bucket, which it uploads again, or a whole one, which
-//! it only notes.
+//! A block is hard-linked into `<tsdb>/thanos/upload/<ULID>` first, so that Prometheus may delete
+//! it while it is uploaded; then chunks, index and `meta.json` go up in this order. What was
+//! shipped stands in `thanos.shipper.json`, which saves asking the bucket and tells a Prometheus
+//! that waits for it what it may compact. Killed at any instant, the next run finds either a block
+//! without `meta.json` in the bucket, which it uploads again, or a whole one, which it only notes.
 
 mod ledger;
 mod local;
@@ -90,8 +90,8 @@ impl Shipper {
     /// Uploads every block that is not in the bucket yet and says how many it were.
     ///
     /// # Errors
-    /// The first failure, unless out-of-order uploads are allowed: then all blocks are tried and the error counts the
-    /// failed ones.
+    /// The first failure, unless out-of-order uploads are allowed: then all blocks are tried and
+    /// the error counts the failed ones.
     pub async fn sync(&self, external: &Labels) -> Result<u64> {
         let result = self.sync_blocks(external).await;
         match &result {
@@ -108,7 +108,10 @@ impl Shipper {
 
     async fn sync_blocks(&self, external: &Labels) -> Result<u64> {
         if external.is_empty() {
-            return Err(Error::new(Kind::Unavailable, "shipping blocks: the external labels are not known yet"));
+            return Err(Error::new(
+                Kind::Unavailable,
+                "shipping blocks: the external labels are not known yet",
+            ));
         }
         let settings = &self.settings;
         let path = settings.meta_file();
@@ -136,7 +139,10 @@ impl Shipper {
         }
         ledger.save().await?;
         if failed > 0 {
-            return Err(Error::new(Kind::Unavailable, format!("shipping blocks: {failed} blocks failed")));
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("shipping blocks: {failed} blocks failed"),
+            ));
         }
         Ok(uploaded)
     }
@@ -150,7 +156,10 @@ impl Shipper {
         overlaps: &mut OverlapCheck,
     ) -> Result<bool> {
         let compacted = meta.compaction.level > 1;
-        if ledger.holds(meta.ulid) || meta.stats.num_samples == 0 || (compacted && !self.settings.upload_compacted) {
+        if ledger.holds(meta.ulid)
+            || meta.stats.num_samples == 0
+            || (compacted && !self.settings.upload_compacted)
+        {
             return Ok(false);
         }
         if self.bucket.exists(&BlockLocation::tsdb(meta.ulid).meta()).await? {
@@ -175,9 +184,12 @@ impl Shipper {
         let tsdb_path = self.settings.tsdb_path.clone();
         let meta = with_thanos_section(meta, external, self.settings.source);
         let (dir, meta) = run_blocking(move || local::link_for_upload(&tsdb_path, meta)).await?;
-        let (bucket, concurrency, from) = (self.bucket.clone(), self.settings.upload_concurrency, dir.clone());
-        let sent =
-            run_pinned(move || async move { upload::upload_block_dir(&bucket, &from, &meta, concurrency).await }).await;
+        let (bucket, concurrency, from) =
+            (self.bucket.clone(), self.settings.upload_concurrency, dir.clone());
+        let sent = run_pinned(move || async move {
+            upload::upload_block_dir(&bucket, &from, &meta, concurrency).await
+        })
+        .await;
         let cleaned = run_blocking(move || local::remove_dir(&dir)).await;
         sent?;
         cleaned
@@ -195,13 +207,17 @@ fn with_thanos_section(meta: &BlockMeta, external: &Labels, source: &str) -> Blo
 }
 
 /// File work, off the threads that serve.
-async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(Error::new(Kind::Internal, format!("file work of the shipper: {e}"))))
+    done.unwrap_or_else(|e| {
+        Err(Error::new(Kind::Internal, format!("file work of the shipper: {e}")))
+    })
 }
 
-/// Drives a future that cannot move between threads, such as an upload of several files at a time, on one thread of its
-/// own. Dropping the returned future ends it.
+/// Drives a future that cannot move between threads, such as an upload of several files at a time,
+/// on one thread of its own. Dropping the returned future ends it.
 async fn run_pinned<T, Work, Made>(make: Made) -> Result<T>
 where
     T: Send + 'static,

@@ -1,8 +1,9 @@
-//! Which blocks there are: one listing of the bucket, metas of new blocks fetched and kept, and the filters by which
-//! components choose among them.
+//! Which blocks there are: one listing of the bucket, metas of new blocks fetched and kept, and the
+//! filters by which components choose among them.
 //!
-//! A block's `meta.json` never changes once written, so it is fetched once (and kept in a local folder, if there is
-//! one, over restarts). Markers come and go: they are seen in the listing and fetched again when they change.
+//! A block's `meta.json` never changes once written, so it is fetched once (and kept in a local
+//! folder, if there is one, over restarts). Markers come and go: they are seen in the listing and
+//! fetched again when they change.
 
 mod fetch;
 mod filter;
@@ -20,8 +21,8 @@ use crate::marker::{DeletionMark, NoCompactMark, NoDownsampleMark};
 
 pub use fetch::{FetcherSettings, MetaFetcher};
 pub use filter::{
-    ConsistencyDelay, Deduplicate, Filter, IgnoreDeletionMark, RelabelFilter, RemoveReplicaLabels, TimePartition,
-    UnreadMarks,
+    ConsistencyDelay, Deduplicate, Filter, IgnoreDeletionMark, RelabelFilter, RemoveReplicaLabels,
+    TimePartition, UnreadMarks,
 };
 pub use relabel::{RelabelConfig, parse_relabel_configs};
 
@@ -81,7 +82,8 @@ impl SyncedBlock {
     }
 }
 
-/// A block's folder without `meta.json`: an upload under way, or one that broke off, or a deletion that did.
+/// A block's folder without `meta.json`: an upload under way, or one that broke off, or a deletion
+/// that did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialBlock {
     pub location: BlockLocation,
@@ -97,11 +99,11 @@ pub struct BrokenBlock {
     pub error: Error,
 }
 
-/// A block that is listed and could not be looked at: its `meta.json` is known from no earlier sync, or one of its
-/// marks is not, and the bucket did not give it.
+/// A block that is listed and could not be looked at: its `meta.json` is known from no earlier
+/// sync, or one of its marks is not, and the bucket did not give it.
 ///
-/// All its samples are older than the time in its id: a block is made after its samples, and the ids of compaction's
-/// outputs take the time of their latest parent.
+/// All its samples are older than the time in its id: a block is made after its samples, and the
+/// ids of compaction's outputs take the time of their latest parent.
 #[derive(Clone, Debug)]
 pub struct UnseenBlock {
     pub location: BlockLocation,
@@ -119,8 +121,8 @@ pub struct Synced {
     pub broken: Vec<BrokenBlock>,
     /// What is missing above, so that whoever acts on the absence of a block must hold back.
     pub unseen: Vec<UnseenBlock>,
-    /// Blocks that the duplicate filter took out: all their sources are in another block, which is not marked for
-    /// deletion.
+    /// Blocks that the duplicate filter took out: all their sources are in another block, which is
+    /// not marked for deletion.
     pub duplicates: Vec<SyncedBlock>,
     /// Blocks with a deletion mark, whether or not they are among `blocks`.
     pub marked_for_deletion: Vec<SyncedBlock>,

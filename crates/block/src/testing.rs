@@ -107,7 +107,8 @@ pub(crate) const FIXTURE: Fixture = Fixture {
 };
 
 pub(crate) fn fixture_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tsdb/tests/data/raw/01M81HXMY0XQF1A6MF7S68NK18")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../tsdb/tests/data/raw/01M81HXMY0XQF1A6MF7S68NK18")
 }
 
 pub(crate) fn fixture_meta() -> BlockMeta {

@@ -28,7 +28,10 @@ pub struct LoadedTombstones {
 ///
 /// # Errors
 /// `Corrupt`, `Unsupported` for what is no such file; those of the bucket.
-pub async fn load_tombstones(bucket: &Bucket, location: &BlockLocation) -> Result<Option<LoadedTombstones>> {
+pub async fn load_tombstones(
+    bucket: &Bucket,
+    location: &BlockLocation,
+) -> Result<Option<LoadedTombstones>> {
     let bytes = match bucket.get_range(&location.tombstones(), 0..MAX_BYTES + 1).await {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == Kind::NotFound => return Ok(None),
@@ -39,7 +42,10 @@ pub async fn load_tombstones(bucket: &Bucket, location: &BlockLocation) -> Resul
         return Err(Error::new(Kind::Corrupt, format!("{object}: more than {MAX_BYTES} bytes")));
     }
     let tombstones = Tombstones::parse(&bytes).map_err(|e| Error::format(object, &e))?;
-    Ok(Some(LoadedTombstones { tombstones: Arc::new(tombstones), digest: Sha256::digest(&bytes).into() }))
+    Ok(Some(LoadedTombstones {
+        tombstones: Arc::new(tombstones),
+        digest: Sha256::digest(&bytes).into(),
+    }))
 }
 
 /// Tombstones by block and writing of its file, bounded in bytes. Cloning shares it.
@@ -51,11 +57,14 @@ type Version = (u64, i64, Option<String>);
 
 impl TombstoneCache {
     pub fn new(capacity_bytes: u64) -> TombstoneCache {
-        let weigh = |_: &(BlockId, Version), t: &Arc<Tombstones>| u32::try_from(t.memory()).unwrap_or(u32::MAX);
+        let weigh = |_: &(BlockId, Version), t: &Arc<Tombstones>| {
+            u32::try_from(t.memory()).unwrap_or(u32::MAX)
+        };
         TombstoneCache(Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build())
     }
 
-    /// What a block's file says that a sync saw in this `version`; nothing is deleted where it is gone by now.
+    /// What a block's file says that a sync saw in this `version`; nothing is deleted where it is
+    /// gone by now.
     ///
     /// # Errors
     /// As [`load_tombstones`].
@@ -76,6 +85,8 @@ impl TombstoneCache {
 
 impl fmt::Debug for TombstoneCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TombstoneCache").field("bytes", &self.0.weighted_size()).finish_non_exhaustive()
+        f.debug_struct("TombstoneCache")
+            .field("bytes", &self.0.weighted_size())
+            .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
-//! Blocks in and out of a bucket: the order of uploads and deletes, and what an interrupted one leaves.
+//! Blocks in and out of a bucket: the order of uploads and deletes, and what an interrupted one
+//! leaves.
 //!
-//! A block exists when its `meta.json` exists. So that file is written last and deleted first; the deletion mark goes
-//! last of all, so that an interrupted deletion is taken up again.
+//! A block exists when its `meta.json` exists. So that file is written last and deleted first; the
+//! deletion mark goes last of all, so that an interrupted deletion is taken up again.
 
 use std::path::Path;
 
@@ -12,15 +13,23 @@ use crate::layout::{BlockLocation, INDEX_FILE};
 use crate::marker::{DeletionMark, Marker};
 use crate::{Bucket, Error, Kind, Result, invariants};
 
-/// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (so many at a time), index, then
-/// `meta.json`, which is `meta` with the upload time and the lists of files and segments set. Returns the meta as written. What an
-/// interrupted upload leaves is overwritten by the next.
-pub async fn upload_block_dir(bucket: &Bucket, dir: &Path, meta: &BlockMeta, concurrency: usize) -> Result<BlockMeta> {
+/// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (so many at a
+/// time), index, then `meta.json`, which is `meta` with the upload time and the lists of files and
+/// segments set. Returns the meta as written. What an interrupted upload leaves is overwritten by
+/// the next.
+pub async fn upload_block_dir(
+    bucket: &Bucket,
+    dir: &Path,
+    meta: &BlockMeta,
+    concurrency: usize,
+) -> Result<BlockMeta> {
     let location = BlockLocation::tsdb(meta.ulid);
     let files = gather_files(dir)?;
-    invariants::of_upload(&location, meta).map_err(|unmet| Error::new(Kind::Invalid, unmet.to_string()))?;
+    invariants::of_upload(&location, meta)
+        .map_err(|unmet| Error::new(Kind::Invalid, unmet.to_string()))?;
     let mut thanos = meta.thanos.clone().unwrap_or_default();
-    let segments: Vec<&str> = files.iter().map(|f| f.rel_path.as_str()).filter(|f| f.starts_with("chunks/")).collect();
+    let segments: Vec<&str> =
+        files.iter().map(|f| f.rel_path.as_str()).filter(|f| f.starts_with("chunks/")).collect();
     futures::stream::iter(&segments)
         .map(|segment| {
             let path = location.file(segment);
@@ -30,7 +39,8 @@ pub async fn upload_block_dir(bucket: &Bucket, dir: &Path, meta: &BlockMeta, con
         .try_collect::<Vec<u64>>()
         .await?;
     bucket.upload_file(&location.index(), &dir.join(INDEX_FILE)).await?;
-    thanos.segment_files = segments.iter().filter_map(|f| f.strip_prefix("chunks/")).map(str::to_owned).collect();
+    thanos.segment_files =
+        segments.iter().filter_map(|f| f.strip_prefix("chunks/")).map(str::to_owned).collect();
     thanos.files = files;
     thanos.index_stats.get_or_insert_default();
     thanos.set_upload_time(bucket.clock().now());
@@ -39,28 +49,34 @@ pub async fn upload_block_dir(bucket: &Bucket, dir: &Path, meta: &BlockMeta, con
     Ok(meta)
 }
 
-/// The files of the block in a local folder as `meta.json` lists them: chunks, index, and `meta.json` without a size.
+/// The files of the block in a local folder as `meta.json` lists them: chunks, index, and
+/// `meta.json` without a size.
 pub fn gather_files(dir: &Path) -> Result<Vec<File>> {
     let chunks = dir.join("chunks");
     let mut files = vec![File { rel_path: META_FILE.into(), size_bytes: 0, hash: None }];
     for entry in std::fs::read_dir(&chunks).map_err(|e| Error::local("listing", &chunks, &e))? {
         let entry = entry.map_err(|e| Error::local("listing", &chunks, &e))?;
-        let size_bytes = entry.metadata().map_err(|e| Error::local("looking up", &entry.path(), &e))?.len();
+        let size_bytes =
+            entry.metadata().map_err(|e| Error::local("looking up", &entry.path(), &e))?.len();
         let name = entry.file_name();
         // tools leave other files there at times
-        let Some(name) = name.to_str().filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) else {
+        let Some(name) =
+            name.to_str().filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        else {
             continue;
         };
         files.push(File { rel_path: format!("chunks/{name}"), size_bytes, hash: None });
     }
     let index = dir.join(INDEX_FILE);
-    let size_bytes = std::fs::metadata(&index).map_err(|e| Error::local("looking up", &index, &e))?.len();
+    let size_bytes =
+        std::fs::metadata(&index).map_err(|e| Error::local("looking up", &index, &e))?.len();
     files.push(File { rel_path: INDEX_FILE.into(), size_bytes, hash: None });
     files.sort_by(|a, b| a.rel_path.cmp(&b.rel_path));
     Ok(files)
 }
 
-/// Deletes a block: `meta.json`, then everything else, markers of its folders too, the deletion mark last.
+/// Deletes a block: `meta.json`, then everything else, markers of its folders too, the deletion
+/// mark last.
 pub async fn delete_block(bucket: &Bucket, location: &BlockLocation) -> Result<()> {
     bucket.delete(&location.meta()).await?;
     let mark = location.file(DeletionMark::FILE);

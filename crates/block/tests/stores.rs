@@ -1,5 +1,5 @@
-//! The same life of blocks over every kind of store: in memory, in a folder, over S3's and GCS' protocols, and over a
-//! store that fails now and then.
+//! The same life of blocks over every kind of store: in memory, in a folder, over S3's and GCS'
+//! protocols, and over a store that fails now and then.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,15 @@ use block::object_store::memory::InMemory;
 use block::sync::{Deduplicate, FetcherSettings, MetaFetcher};
 use block::upload::{delete_block, upload_block_dir};
 use block::{
-    BlockLocation, BlockReader, BlockSeries, Bucket, BucketMetrics, BucketSettings, HeaderCache, PutOutcome,
-    ReaderSettings, SeriesQuery, SyncMetrics,
+    BlockLocation, BlockReader, BlockSeries, Bucket, BucketMetrics, BucketSettings, HeaderCache,
+    PutOutcome, ReaderSettings, SeriesQuery, SyncMetrics,
 };
 use futures::TryStreamExt;
 use model::{BlockId, Clock, Matcher, SystemClock, TimestampMs};
 use prometheus::Registry;
-use testkit::{CountingObjects, CreateOnly, FailingObjects, FaultPlan, ObjectServer, ServerSettings};
+use testkit::{
+    CountingObjects, CreateOnly, FailingObjects, FaultPlan, ObjectServer, ServerSettings,
+};
 use tsdb::meta::BlockMeta;
 
 fn fixture(kind: &str, id: &str) -> PathBuf {
@@ -35,7 +37,8 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 fn over(store: Arc<dyn ObjectStore>) -> Bucket {
-    let settings = BucketSettings { attempts: 8, backoff: Duration::from_millis(1), ..Default::default() };
+    let settings =
+        BucketSettings { attempts: 8, backoff: Duration::from_millis(1), ..Default::default() };
     Bucket::new(store, settings, BucketMetrics::new(&Registry::new()).unwrap(), clock())
 }
 
@@ -81,7 +84,8 @@ async fn live(bucket: &Bucket) -> BTreeMap<BlockId, Vec<BlockSeries>> {
     for found in &synced.blocks {
         let series = read(bucket, Arc::clone(&found.meta), SeriesQuery::all()).await;
         assert_eq!(series.len() as u64, found.meta.stats.num_series);
-        let one = SeriesQuery { matchers: vec![Matcher::equal("__name__", "up")], ..SeriesQuery::all() };
+        let one =
+            SeriesQuery { matchers: vec![Matcher::equal("__name__", "up")], ..SeriesQuery::all() };
         let up = read(bucket, Arc::clone(&found.meta), one).await;
         let expected = series.iter().filter(|s| s.labels.metric_name() == Some(b"up"));
         assert!(up.iter().eq(expected));
@@ -127,7 +131,10 @@ async fn every_store_serves_the_same_blocks() {
     let expected = live(&over(Arc::new(InMemory::new()))).await;
 
     let folder = tempfile::tempdir().unwrap();
-    let yaml = format!("type: FILESYSTEM\nprefix: p/q\nconfig:\n  directory: {}\n", folder.path().display());
+    let yaml = format!(
+        "type: FILESYSTEM\nprefix: p/q\nconfig:\n  directory: {}\n",
+        folder.path().display()
+    );
     let bucket = configured(&yaml);
     create_only_writes_hold(&bucket).await;
     parts_arrive(&bucket).await;
@@ -135,13 +142,18 @@ async fn every_store_serves_the_same_blocks() {
     assert!(folder.path().join("p/q").is_dir());
     std::fs::write(folder.path().join("p/q/torn#3"), "x").unwrap();
     assert_eq!(bucket.sweep_torn_uploads(Duration::from_secs(3600)).await.unwrap(), 0);
-    let written = std::fs::File::options().write(true).open(folder.path().join("p/q/torn#3")).unwrap();
+    let written =
+        std::fs::File::options().write(true).open(folder.path().join("p/q/torn#3")).unwrap();
     written.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(bucket.sweep_torn_uploads(Duration::from_secs(3600)).await.unwrap(), 1);
 
     for prefix in ["", "prefix: a/b\n"] {
-        let server = ObjectServer::start(Arc::new(InMemory::new()), ServerSettings::default()).await.unwrap();
-        for (config, part_size) in [(server.s3_config(), "part_size"), (server.gcs_config(), "chunk_size_bytes")] {
+        let server = ObjectServer::start(Arc::new(InMemory::new()), ServerSettings::default())
+            .await
+            .unwrap();
+        for (config, part_size) in
+            [(server.s3_config(), "part_size"), (server.gcs_config(), "chunk_size_bytes")]
+        {
             let bucket = configured(&format!("{config}  {part_size}: 5242880\n{prefix}"));
             create_only_writes_hold(&bucket).await;
             parts_arrive(&bucket).await;
@@ -176,7 +188,9 @@ async fn bad_names_in_a_bucket_are_ignored() {
                 upload(&bucket, &dir).await;
             }
             let [first, second] = &both_are_found(&bucket).await[..] else { panic!("two blocks") };
-            let whole = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") };
+            let whole = |key: &str| {
+                if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
+            };
             let markers = ["", "chunks/"].map(|below| whole(&format!("{first}/{below}")));
             let kept = [
                 format!("{second}/"),
@@ -194,10 +208,18 @@ async fn bad_names_in_a_bucket_are_ignored() {
             }
             let before = bucket.hints().ignored_names();
             both_are_found(&bucket).await;
-            assert!(bucket.hints().ignored_names() >= before + 10, "{}", bucket.hints().ignored_names());
+            assert!(
+                bucket.hints().ignored_names() >= before + 10,
+                "{}",
+                bucket.hints().ignored_names()
+            );
             delete_block(&bucket, first).await.unwrap();
             kept.sort();
-            assert_eq!(server.odd_keys().await, kept, "the markers went with their block, and nothing else");
+            assert_eq!(
+                server.odd_keys().await,
+                kept,
+                "the markers went with their block, and nothing else"
+            );
             let left = fetcher(&bucket).fetch(&[]).await.unwrap();
             assert_eq!((left.blocks.len(), left.partial.len()), (1, 0));
             delete_block(&bucket, second).await.unwrap();
@@ -210,7 +232,10 @@ async fn bad_names_in_a_bucket_are_ignored() {
 async fn bad_names_in_a_folder_are_ignored() {
     use std::os::unix::ffi::OsStrExt;
     let folder = tempfile::tempdir().unwrap();
-    let bucket = configured(&format!("type: FILESYSTEM\nconfig: {{directory: {}}}\n", folder.path().display()));
+    let bucket = configured(&format!(
+        "type: FILESYSTEM\nconfig: {{directory: {}}}\n",
+        folder.path().display()
+    ));
     for dir in fixtures() {
         upload(&bucket, &dir).await;
     }
@@ -224,21 +249,26 @@ async fn bad_names_in_a_folder_are_ignored() {
     assert!(bucket.hints().ignored_names() >= 4);
 }
 
-/// A prefix names the place that it names to Thanos: the text between the outer `/` and then a `/`; of a folder what
-/// Go's `filepath.Join` makes of it.
+/// A prefix names the place that it names to Thanos: the text between the outer `/` and then a `/`;
+/// of a folder what Go's `filepath.Join` makes of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_names_the_same_place_as_to_thanos() {
     for (given, place) in [("~ü %#*", "~ü %#*"), ("/a/~/", "a/~"), ("a//b", "a//b"), ("//", "")] {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let server = ObjectServer::start(Arc::clone(&inner), ServerSettings::default()).await.unwrap();
+        let server =
+            ObjectServer::start(Arc::clone(&inner), ServerSettings::default()).await.unwrap();
         for config in [server.s3_config(), server.gcs_config()] {
             let bucket = configured(&format!("{config}prefix: '{given}'\n"));
             upload(&bucket, &fixtures()[0]).await;
             upload(&bucket, &fixtures()[1]).await;
             let found = both_are_found(&bucket).await;
-            let meta =
-                if place.is_empty() { found[0].meta().to_string() } else { format!("{place}/{}", found[0].meta()) };
-            let objects: Vec<_> = inner.list(None).map_ok(|o| o.location.to_string()).try_collect().await.unwrap();
+            let meta = if place.is_empty() {
+                found[0].meta().to_string()
+            } else {
+                format!("{place}/{}", found[0].meta())
+            };
+            let objects: Vec<_> =
+                inner.list(None).map_ok(|o| o.location.to_string()).try_collect().await.unwrap();
             let keys = [objects, server.odd_keys().await].concat();
             assert!(keys.contains(&meta), "{given}: {meta} of {keys:?}");
             assert_eq!(keys.len(), 6, "{keys:?}");
@@ -246,12 +276,19 @@ async fn a_prefix_names_the_same_place_as_to_thanos() {
             for location in &found {
                 delete_block(&bucket, location).await.unwrap();
             }
-            assert!(inner.list(None).try_next().await.unwrap().is_none() && server.odd_keys().await.is_empty());
+            assert!(
+                inner.list(None).try_next().await.unwrap().is_none()
+                    && server.odd_keys().await.is_empty()
+            );
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    for (given, place) in [("~ü %#*", "~ü %#*"), ("a//b/./c/", "a/b/c"), ("x/../y", "y"), ("/", "")] {
-        let yaml = format!("type: FILESYSTEM\nprefix: '{given}'\nconfig:\n  directory: {}\n", folder.path().display());
+    for (given, place) in [("~ü %#*", "~ü %#*"), ("a//b/./c/", "a/b/c"), ("x/../y", "y"), ("/", "")]
+    {
+        let yaml = format!(
+            "type: FILESYSTEM\nprefix: '{given}'\nconfig:\n  directory: {}\n",
+            folder.path().display()
+        );
         let bucket = configured(&yaml);
         upload(&bucket, &fixtures()[0]).await;
         upload(&bucket, &fixtures()[1]).await;
@@ -290,7 +327,11 @@ async fn without_create_only_writes_marks_are_looked_up_first() {
             assert!(bucket.list(None).try_next().await.unwrap().is_none(), "the probe is removed");
             server.reset_counts();
             let refused = bucket.put_if_absent(&path, "x".into()).await.unwrap_err();
-            assert_eq!((refused.kind(), server.counts().requests), (block::Kind::Unsupported, 0), "it is remembered");
+            assert_eq!(
+                (refused.kind(), server.counts().requests),
+                (block::Kind::Unsupported, 0),
+                "it is remembered"
+            );
 
             let meta = upload(&bucket, &fixtures()[0]).await;
             let location = BlockLocation::tsdb(meta.ulid);
@@ -300,7 +341,10 @@ async fn without_create_only_writes_marks_are_looked_up_first() {
             assert!(!later.write(&bucket, &location).await.unwrap());
             assert_eq!(DeletionMark::read(&bucket, &location).await.unwrap(), Some(first));
             assert!(
-                NoCompactMark::new(meta.ulid, TimestampMs(1), "manual", "").write(&bucket, &location).await.unwrap()
+                NoCompactMark::new(meta.ulid, TimestampMs(1), "manual", "")
+                    .write(&bucket, &location)
+                    .await
+                    .unwrap()
             );
             delete_block(&bucket, &location).await.unwrap();
         }
@@ -338,18 +382,24 @@ async fn passing_failures_change_nothing() {
     }
 }
 
-/// An upload that was cut off anywhere leaves no `meta.json` without its files, and the next one completes it.
+/// An upload that was cut off anywhere leaves no `meta.json` without its files, and the next one
+/// completes it.
 #[tokio::test]
 async fn an_interrupted_upload_is_no_block() {
     let dir = &fixtures()[0];
     let meta = BlockMeta::from_json(&std::fs::read(dir.join("meta.json")).unwrap()).unwrap();
     for alive in 0..3 {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let dying = over(Arc::new(FailingObjects::new(Arc::clone(&inner), FaultPlan::killed_after(alive))));
+        let dying =
+            over(Arc::new(FailingObjects::new(Arc::clone(&inner), FaultPlan::killed_after(alive))));
         assert!(upload_block_dir(&dying, dir, &meta, 1).await.is_err());
         let bucket = over(inner);
         let synced = fetcher(&bucket).fetch(&[]).await.unwrap();
-        assert_eq!((synced.blocks.len(), synced.partial.len()), (0, usize::from(alive > 0)), "{alive}");
+        assert_eq!(
+            (synced.blocks.len(), synced.partial.len()),
+            (0, usize::from(alive > 0)),
+            "{alive}"
+        );
         upload(&bucket, dir).await;
         assert_eq!(fetcher(&bucket).fetch(&[]).await.unwrap().blocks.len(), 1);
     }
@@ -372,7 +422,8 @@ async fn a_sync_costs_one_listing_and_one_read_per_new_block() {
     assert_eq!((second.gets, second.lists, second.heads), (2, 2, 0));
 }
 
-/// A flipped bit anywhere is an error of the block or of some series; what is served is as it was written.
+/// A flipped bit anywhere is an error of the block or of some series; what is served is as it was
+/// written.
 #[tokio::test]
 async fn flipped_bits_never_pass_for_data() {
     let bucket = over(Arc::new(InMemory::new()));
@@ -389,8 +440,12 @@ async fn flipped_bits_never_pass_for_data() {
         let at = (dice >> 33) as usize % bytes.len();
         bytes[at] ^= 1 << (dice >> 20 & 7);
         bucket.put(&path, bytes.into()).await.unwrap();
-        let reader =
-            BlockReader::new(bucket.clone(), Arc::clone(&meta), HeaderCache::new(0), ReaderSettings::default());
+        let reader = BlockReader::new(
+            bucket.clone(),
+            Arc::clone(&meta),
+            HeaderCache::new(0),
+            ReaderSettings::default(),
+        );
         if let Ok(batches) = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await {
             let errors: usize = batches.iter().map(|b| b.errors.len()).sum();
             let series: Vec<BlockSeries> = batches.into_iter().flat_map(|b| b.series).collect();

@@ -1,4 +1,5 @@
-//! Whether a listing of the bucket still holds. A bucket of many blocks takes thousands of requests to list.
+//! Whether a listing of the bucket still holds. A bucket of many blocks takes thousands of requests
+//! to list.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,9 @@
 //! How an output becomes a block: one create-only write of its `meta.json`, after everything else.
 //!
-//! "Already exists" proves nothing by itself, as stores say so of our own write when they applied it and still
-//! reported a failure. So the meta that is there is read back: the same inputs and results are success, since equal
-//! inputs give equal bytes; nothing there is a passing conflict and tried again; anything else is a conflict of ids.
+//! "Already exists" proves nothing by itself, as stores say so of our own write when they applied
+//! it and still reported a failure. So the meta that is there is read back: the same inputs and
+//! results are success, since equal inputs give equal bytes; nothing there is a passing conflict
+//! and tried again; anything else is a conflict of ids.
 
 use block::invariants::Made;
 use block::{Bucket, PutOutcome};
@@ -33,7 +34,8 @@ pub(crate) async fn commit(bucket: &Bucket, made: &Made<'_>) -> Result<Committed
             Ok(PutOutcome::Created) => return Ok(Committed::Created),
             Ok(PutOutcome::AlreadyExists) => {}
             Err(e) if e.kind() == block::Kind::Unsupported => {
-                // a store without conditional writes: equal ids mean equal bytes, so overwriting is harmless
+                // a store without conditional writes: equal ids mean equal bytes, so overwriting is
+                // harmless
                 bucket.put(&path, bytes.clone()).await?;
                 return Ok(Committed::Created);
             }
@@ -46,13 +48,19 @@ pub(crate) async fn commit(bucket: &Bucket, made: &Made<'_>) -> Result<Committed
             _ => Err(Error::Conflict { id: meta.ulid }),
         };
     }
-    let gone = || block::Error::new(block::Kind::Unavailable, format!("creating {path}: neither written nor there"));
+    let gone = || {
+        block::Error::new(
+            block::Kind::Unavailable,
+            format!("creating {path}: neither written nor there"),
+        )
+    };
     Err(last.unwrap_or_else(gone).into())
 }
 
 /// Equal in everything but the time of upload.
 fn is_same(a: &BlockMeta, b: &BlockMeta) -> bool {
-    let files = |meta: &BlockMeta| meta.thanos.as_ref().map(|t| (t.files.clone(), t.labels.clone()));
+    let files =
+        |meta: &BlockMeta| meta.thanos.as_ref().map(|t| (t.files.clone(), t.labels.clone()));
     a.ulid == b.ulid
         && (a.min_time, a.max_time) == (b.min_time, b.max_time)
         && a.stats == b.stats

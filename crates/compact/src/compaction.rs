@@ -43,7 +43,8 @@ impl Job<'_> {
     /// Writes the output and reads it back, so that the inputs may be marked for deletion.
     ///
     /// # Errors
-    /// The bucket fails, an input is damaged, or the blocks are not of one server; then nothing is committed.
+    /// The bucket fails, an input is damaged, or the blocks are not of one server; then nothing is
+    /// committed.
     pub(crate) async fn run(&self, bucket: &Bucket) -> Result<Done> {
         let overlapping = self.overlapping();
         let inputs = Input::open_all(bucket, self.blocks).await?;
@@ -65,14 +66,21 @@ impl Job<'_> {
         let meta = self.meta(id, &written);
         self.check_inputs_stay(bucket).await?;
         let inputs: Vec<&BlockMeta> = self.metas().map(|meta| &**meta).collect();
-        let made = Made { location: &written.location, meta: &meta, labels: self.labels, inputs: &inputs };
+        let made =
+            Made { location: &written.location, meta: &meta, labels: self.labels, inputs: &inputs };
         let committed = commit(bucket, &made).await?;
         read_back(bucket, &written.location, &meta).await?;
         let was_there = committed == Committed::AlreadyThere;
         Ok(Done { output: Some(Arc::new(meta)), overlapping, was_there })
     }
 
-    async fn write(&self, bucket: &Bucket, inputs: &[Input], id: BlockId, headers: HeaderCache) -> Result<Written> {
+    async fn write(
+        &self,
+        bucket: &Bucket,
+        inputs: &[Input],
+        id: BlockId,
+        headers: HeaderCache,
+    ) -> Result<Written> {
         let mut inputs = Inputs::new(bucket, inputs, self.how, &headers);
         if self.must_agree() {
             inputs = inputs.refusing_conflicts();
@@ -85,21 +93,24 @@ impl Job<'_> {
         output.finish().await
     }
 
-    /// Whether the blocks should be of one server: replicas, told apart by a label that was taken away, need not agree.
+    /// Whether the blocks should be of one server: replicas, told apart by a label that was taken
+    /// away, need not agree.
     fn must_agree(&self) -> bool {
         let is_raw = self.blocks.iter().all(|b| b.resolution() == model::Resolution::Raw);
         let one_stream = self.blocks.iter().all(|b| b.meta.external_labels() == *self.labels);
         is_raw && one_stream && !self.merge_conflicting
     }
 
-    /// An input that somebody marked meanwhile is to be gone: what holds its samples must not come into being now.
+    /// An input that somebody marked meanwhile is to be gone: what holds its samples must not come
+    /// into being now.
     async fn check_inputs_stay(&self, bucket: &Bucket) -> Result<()> {
         /// Marks looked for at a time.
         const PARALLEL: usize = 16;
         let gone = |block: &SyncedBlock| {
             let (location, id) = (block.location.clone(), block.id());
             async move {
-                let stays = bucket.exists(&location.meta()).await? && !is_marked(bucket, &location).await?;
+                let stays =
+                    bucket.exists(&location.meta()).await? && !is_marked(bucket, &location).await?;
                 if stays { Ok(()) } else { Err(Error::InputGone { id }) }
             }
         };
@@ -142,7 +153,8 @@ impl Job<'_> {
     fn meta(&self, id: BlockId, written: &Written) -> BlockMeta {
         let mut parents: Vec<_> = self.metas().map(|b| descriptor(b)).collect();
         parents.sort_by_key(|p| (p.min_time, p.ulid));
-        let sources: BTreeSet<BlockId> = self.metas().flat_map(|b| b.sources().iter().copied()).collect();
+        let sources: BTreeSet<BlockId> =
+            self.metas().flat_map(|b| b.sources().iter().copied()).collect();
         let level = self.metas().map(|b| b.compaction.level).max().unwrap_or(0).saturating_add(1);
         let thanos = Thanos {
             version: 1,
@@ -160,7 +172,12 @@ impl Job<'_> {
             min_time: self.metas().map(|b| b.min_time).min().unwrap_or(0),
             max_time: self.metas().map(|b| b.max_time).max().unwrap_or(0),
             stats: written.stats.clone(),
-            compaction: Compaction { level, sources: sources.into_iter().collect(), parents, ..Compaction::default() },
+            compaction: Compaction {
+                level,
+                sources: sources.into_iter().collect(),
+                parents,
+                ..Compaction::default()
+            },
             version: 1,
             thanos: Some(thanos),
             format: None,

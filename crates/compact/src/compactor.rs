@@ -1,5 +1,5 @@
-//! One iteration over a bucket: clean, retain, compact, downsample, collect garbage. Each part goes on when another
-//! fails, and each group of blocks when another group does.
+//! One iteration over a bucket: clean, retain, compact, downsample, collect garbage. Each part goes
+//! on when another fails, and each group of blocks when another group does.
 
 mod cleaning;
 mod compacting;
@@ -12,8 +12,8 @@ use axum::Router;
 use block::Bucket;
 use block::SyncMetrics;
 use block::sync::{
-    ConsistencyDelay, Deduplicate, FetcherSettings, MetaFetcher, RelabelFilter, RemoveReplicaLabels, Synced,
-    TimePartition,
+    ConsistencyDelay, Deduplicate, FetcherSettings, MetaFetcher, RelabelFilter,
+    RemoveReplicaLabels, Synced, TimePartition,
 };
 use futures::FutureExt;
 use model::Clock;
@@ -54,7 +54,12 @@ pub struct Compactor {
 impl Compactor {
     /// # Errors
     /// Settings that contradict themselves.
-    pub fn new(bucket: Bucket, settings: Settings, clock: Arc<dyn Clock>, registry: &Registry) -> Result<Compactor> {
+    pub fn new(
+        bucket: Bucket,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> Result<Compactor> {
         settings.validate()?;
         let fetcher_settings = FetcherSettings {
             concurrency: settings.meta_fetch_concurrency,
@@ -62,8 +67,17 @@ impl Compactor {
         };
         let (metrics, changes) = (Metrics::new(registry)?, Changes::default());
         Ok(Compactor {
-            fetcher: MetaFetcher::new(bucket.clone(), fetcher_settings, SyncMetrics::new(registry)?),
-            marks: MarkWriter::new(bucket.clone(), Arc::clone(&clock), metrics.clone(), changes.clone()),
+            fetcher: MetaFetcher::new(
+                bucket.clone(),
+                fetcher_settings,
+                SyncMetrics::new(registry)?,
+            ),
+            marks: MarkWriter::new(
+                bucket.clone(),
+                Arc::clone(&clock),
+                metrics.clone(),
+                changes.clone(),
+            ),
             bucket,
             settings,
             clock,
@@ -84,8 +98,8 @@ impl Compactor {
     /// Does all that is to do now.
     ///
     /// # Errors
-    /// When the bucket could not be listed, some blocks could not be looked at, or some group failed; all others are
-    /// done all the same.
+    /// When the bucket could not be listed, some blocks could not be looked at, or some group
+    /// failed; all others are done all the same.
     pub async fn run_once(&self) -> Result<()> {
         let before = self.changes.count();
         let mut synced = self.sync().await?;
@@ -112,10 +126,16 @@ impl Compactor {
         Ok(())
     }
 
-    /// The work as the settings want it: once, or again and again. Always ready, and without an API of its own.
+    /// The work as the settings want it: once, or again and again. Always ready, and without an API
+    /// of its own.
     pub fn into_component(self) -> Component {
         let (ready_sender, ready) = watch::channel(true);
-        let served = Served { routes: Router::new(), services: None, registry: self.registry.clone(), ready };
+        let served = Served {
+            routes: Router::new(),
+            services: None,
+            registry: self.registry.clone(),
+            ready,
+        };
         let run = async move {
             // before the first write depends on it
             self.bucket.probe_create_only().await;
@@ -143,10 +163,16 @@ impl Compactor {
     async fn sync(&self) -> Result<Synced> {
         let settings = &self.settings;
         let time = TimePartition { range: settings.range };
-        let selector = RelabelFilter { configs: settings.selector.clone(), without: settings.replica_labels.clone() };
+        let selector = RelabelFilter {
+            configs: settings.selector.clone(),
+            without: settings.replica_labels.clone(),
+        };
         let fresh = ConsistencyDelay { delay: settings.consistency_delay };
         let replicas = RemoveReplicaLabels { labels: settings.replica_labels.clone() };
-        let synced = self.fetcher.fetch(&[&time, &selector, &fresh, &Unmarked, &replicas, &Deduplicate]).await?;
+        let synced = self
+            .fetcher
+            .fetch(&[&time, &selector, &fresh, &Unmarked, &replicas, &Deduplicate])
+            .await?;
         self.changes.settle();
         Ok(synced)
     }
@@ -163,5 +189,9 @@ impl Compactor {
 /// Blocks that could not be looked at leave the work incomplete.
 fn all_were_seen(synced: &Synced) -> Result<()> {
     let Some(first) = synced.unseen.first() else { return Ok(()) };
-    Err(Error::Unseen { count: synced.unseen.len(), first: first.location.id(), source: first.error.clone() })
+    Err(Error::Unseen {
+        count: synced.unseen.len(),
+        first: first.location.id(),
+        source: first.error.clone(),
+    })
 }

@@ -1,8 +1,8 @@
 //! Two Prometheus servers that were given the same external labels by mistake.
 //!
-//! Their blocks overlap as those of one server with late samples do, and merged they could never be told apart again.
-//! But one server does not say two things of one instant: where the samples that two blocks hold at equal times differ
-//! again and again, the blocks are of two servers.
+//! Their blocks overlap as those of one server with late samples do, and merged they could never be
+//! told apart again. But one server does not say two things of one instant: where the samples that
+//! two blocks hold at equal times differ again and again, the blocks are of two servers.
 
 use merge::Agreement;
 
@@ -63,7 +63,9 @@ mod tests {
         assert!(settled(&[(0, 0), (0, 0)]), "no sample at equal times says nothing");
         assert!(settled(&[(100, 1), (100, 1)]), "a sample in a hundred is tolerated");
         assert!(!settled(&[(100, 2), (100, 0)]), "half of the series differ");
-        let one_in = |n: usize| -> Vec<(u64, u64)> { (0..n).map(|i| (240, if i == 0 { 240 } else { 0 })).collect() };
+        let one_in = |n: usize| -> Vec<(u64, u64)> {
+            (0..n).map(|i| (240, if i == 0 { 240 } else { 0 })).collect()
+        };
         assert!(settled(&one_in(10)), "one series in ten is tolerated");
         assert!(!settled(&one_in(9)));
     }

@@ -1,7 +1,7 @@
 //! Writes the 5m and 1h copies of a block in one pass over it.
 //!
-//! Batches of series are decoded and aggregated on threads of their own, several at a time and in order; what comes
-//! out goes straight into uploads.
+//! Batches of series are decoded and aggregated on threads of their own, several at a time and in
+//! order; what comes out goes straight into uploads.
 
 use std::sync::Arc;
 
@@ -25,7 +25,8 @@ use crate::{Error, Result};
 /// Encoded bytes of the series that are aggregated as one piece of work.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// One block to read and what to write of it. Outputs have ids and bytes that depend on the input alone.
+/// One block to read and what to write of it. Outputs have ids and bytes that depend on the input
+/// alone.
 pub struct Job<'a> {
     pub input: &'a SyncedBlock,
     /// External labels of the group.
@@ -56,12 +57,16 @@ impl Job<'_> {
         let mut done = Vec::new();
         let mut wanted = Vec::new();
         for resolution in self.resolutions {
-            let location = |redo| self.location(*resolution, self.output_id(&input, *resolution, redo));
+            let location =
+                |redo| self.location(*resolution, self.output_id(&input, *resolution, redo));
             let is_ours = |found: &BlockMeta| self.is_output(found, *resolution);
             match (Row { location: &location, is_ours: &is_ours }).find(bucket).await? {
                 OutputPlace::Taken(meta) => done.push(Arc::new(*meta)),
                 OutputPlace::Free { redo } => {
-                    wanted.push(Wanted { resolution: *resolution, id: self.output_id(&input, *resolution, redo) });
+                    wanted.push(Wanted {
+                        resolution: *resolution,
+                        id: self.output_id(&input, *resolution, redo),
+                    });
                 }
             }
         }
@@ -80,7 +85,8 @@ impl Job<'_> {
         for meta in written {
             let location = self.location(meta.resolution(), meta.ulid);
             let inputs = [&*self.input.meta];
-            let made = Made { location: &location, meta: &meta, labels: self.labels, inputs: &inputs };
+            let made =
+                Made { location: &location, meta: &meta, labels: self.labels, inputs: &inputs };
             commit(bucket, &made).await?;
             read_back(bucket, &location, &meta).await?;
             done.push(Arc::new(meta));
@@ -110,10 +116,17 @@ impl Job<'_> {
     /// Whether a block with an id of ours is a copy of the input.
     fn is_output(&self, found: &BlockMeta, resolution: Resolution) -> bool {
         let input = &self.input.meta;
-        found.resolution() == resolution && found.range() == input.range() && found.sources() == input.sources()
+        found.resolution() == resolution
+            && found.range() == input.range()
+            && found.sources() == input.sources()
     }
 
-    async fn write_parquet(&self, bucket: &Bucket, inputs: Inputs, wanted: &[Wanted]) -> Result<Vec<BlockMeta>> {
+    async fn write_parquet(
+        &self,
+        bucket: &Bucket,
+        inputs: Inputs,
+        wanted: &[Wanted],
+    ) -> Result<Vec<BlockMeta>> {
         let open = |wanted: &Wanted| {
             let description = BlockDescription {
                 id: wanted.id,
@@ -121,7 +134,11 @@ impl Job<'_> {
                 external_labels: self.labels.clone(),
                 sources: self.input.meta.sources().to_vec(),
             };
-            ParquetBlockWriter::create(bucket.clone(), self.location(wanted.resolution, wanted.id), description)
+            ParquetBlockWriter::create(
+                bucket.clone(),
+                self.location(wanted.resolution, wanted.id),
+                description,
+            )
         };
         let mut writers: Vec<_> = wanted.iter().map(open).collect();
         let mut batches = self.windows(inputs, wanted).await?;
@@ -142,7 +159,12 @@ impl Job<'_> {
         Ok(metas)
     }
 
-    async fn write_tsdb(&self, bucket: &Bucket, mut inputs: Inputs, wanted: &[Wanted]) -> Result<Vec<BlockMeta>> {
+    async fn write_tsdb(
+        &self,
+        bucket: &Bucket,
+        mut inputs: Inputs,
+        wanted: &[Wanted],
+    ) -> Result<Vec<BlockMeta>> {
         let symbols = inputs.symbols().await?;
         let mut outputs = Vec::new();
         for wanted in wanted {
@@ -185,12 +207,17 @@ impl Job<'_> {
             ..Thanos::default()
         };
         let stats = BlockStats { num_tombstones: 0, ..input.stats.clone() };
-        let compaction = Compaction { sources: input.sources().to_vec(), ..input.compaction.clone() };
+        let compaction =
+            Compaction { sources: input.sources().to_vec(), ..input.compaction.clone() };
         BlockMeta { ulid: wanted.id, stats, compaction, thanos: Some(thanos), ..input.clone() }
     }
 
     /// The windows of every series, batch by batch in order.
-    async fn windows(&self, inputs: Inputs, wanted: &[Wanted]) -> Result<BoxStream<'static, Result<Vec<Windows>>>> {
+    async fn windows(
+        &self,
+        inputs: Inputs,
+        wanted: &[Wanted],
+    ) -> Result<BoxStream<'static, Result<Vec<Windows>>>> {
         let (from, id) = (self.input.resolution(), self.input.id());
         let wanted: Arc<[Resolution]> = wanted.iter().map(|w| w.resolution).collect();
         let batches = batched(inputs.series().await?);
@@ -207,7 +234,9 @@ impl Job<'_> {
 }
 
 /// Gathers series until they make a piece of work worth a thread.
-fn batched(series: BoxStream<'static, Result<MergedSeries>>) -> BoxStream<'static, Result<Vec<MergedSeries>>> {
+fn batched(
+    series: BoxStream<'static, Result<MergedSeries>>,
+) -> BoxStream<'static, Result<Vec<MergedSeries>>> {
     let step = |mut series: BoxStream<'static, Result<MergedSeries>>| async move {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES
@@ -221,8 +250,13 @@ fn batched(series: BoxStream<'static, Result<MergedSeries>>) -> BoxStream<'stati
     futures::stream::try_unfold(series, step).boxed()
 }
 
-/// The windows of each series at each wanted resolution. Each is made of the next finer one, as Thanos makes them.
-fn aggregate(batch: Vec<MergedSeries>, from: Resolution, wanted: &[Resolution]) -> Result<Vec<Windows>> {
+/// The windows of each series at each wanted resolution. Each is made of the next finer one, as
+/// Thanos makes them.
+fn aggregate(
+    batch: Vec<MergedSeries>,
+    from: Resolution,
+    wanted: &[Resolution],
+) -> Result<Vec<Windows>> {
     let mut to_5m = Downsampler::new(Resolution::FiveMinutes);
     let mut to_1h = Downsampler::new(Resolution::OneHour);
     let mut out = Vec::with_capacity(batch.len());

@@ -1,8 +1,9 @@
 //! Which raw blocks still lack their downsampled copies.
 //!
-//! Parquet: a raw block of at least 40 h (the 2 d blocks and up) is downsampled at once; shorter ones when the 2 d
-//! range they lie in ended more than 2 d ago, because then nothing will complete it any more. Thanos' own blocks
-//! follow Thanos' rules: 5m from raw blocks of at least 40 h, 1h from 5m blocks of at least 10 d.
+//! Parquet: a raw block of at least 40 h (the 2 d blocks and up) is downsampled at once; shorter
+//! ones when the 2 d range they lie in ended more than 2 d ago, because then nothing will complete
+//! it any more. Thanos' own blocks follow Thanos' rules: 5m from raw blocks of at least 40 h, 1h
+//! from 5m blocks of at least 10 d.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,11 @@ pub(crate) struct Downsampling<'a> {
 }
 
 /// What to write as Parquet. `raw` and `parquet` are the blocks of one label set.
-pub(crate) fn plan_parquet<'a>(raw: &[&'a BlockMeta], parquet: &[&BlockMeta], now_ms: i64) -> Vec<Downsampling<'a>> {
+pub(crate) fn plan_parquet<'a>(
+    raw: &[&'a BlockMeta],
+    parquet: &[&BlockMeta],
+    now_ms: i64,
+) -> Vec<Downsampling<'a>> {
     let due = |block: &BlockMeta| {
         let range_end = (block.max_time - 1).div_euclid(2 * DAY_MS) * 2 * DAY_MS + 2 * DAY_MS;
         span(block) >= MIN_RAW_SPAN_MS || range_end.saturating_add(2 * DAY_MS) < now_ms
@@ -33,7 +38,8 @@ pub(crate) fn plan_parquet<'a>(raw: &[&'a BlockMeta], parquet: &[&BlockMeta], no
     let mut work = Vec::new();
     for input in raw.iter().filter(|b| b.resolution() == Resolution::Raw && due(b)) {
         let lacking = |resolution: &Resolution| !is_covered(input, parquet, *resolution);
-        let resolutions: Vec<_> = [Resolution::FiveMinutes, Resolution::OneHour].into_iter().filter(lacking).collect();
+        let resolutions: Vec<_> =
+            [Resolution::FiveMinutes, Resolution::OneHour].into_iter().filter(lacking).collect();
         if !resolutions.is_empty() {
             work.push(Downsampling { input, resolutions });
         }
@@ -41,7 +47,8 @@ pub(crate) fn plan_parquet<'a>(raw: &[&'a BlockMeta], parquet: &[&BlockMeta], no
     work
 }
 
-/// What to write as Thanos' downsampled blocks. `blocks` are all TSDB blocks of one label set, of every resolution.
+/// What to write as Thanos' downsampled blocks. `blocks` are all TSDB blocks of one label set, of
+/// every resolution.
 pub(crate) fn plan_thanos<'a>(blocks: &[&'a BlockMeta]) -> Vec<Downsampling<'a>> {
     let mut work = Vec::new();
     for input in blocks {
@@ -103,7 +110,11 @@ mod tests {
         let five_and_hour = vec![Resolution::FiveMinutes, Resolution::OneHour];
         let planned = plan_parquet(&both, &[], 57 * HOUR_MS);
         assert_eq!(planned, [Downsampling { input: &long, resolutions: five_and_hour.clone() }]);
-        assert_eq!(plan_parquet(&both, &[], 144 * HOUR_MS).len(), 1, "the range may still be completed");
+        assert_eq!(
+            plan_parquet(&both, &[], 144 * HOUR_MS).len(),
+            1,
+            "the range may still be completed"
+        );
         assert_eq!(plan_parquet(&both, &[], 144 * HOUR_MS + 1).len(), 2);
     }
 
@@ -113,7 +124,11 @@ mod tests {
         let part = block(Resolution::FiveMinutes, (0, 48), &[1]);
         let whole = block(Resolution::OneHour, (0, 336), &[1, 2, 3]);
         let planned = plan_parquet(&[&raw], &[&part, &whole], 0);
-        assert_eq!(planned[0].resolutions, [Resolution::FiveMinutes], "a copy of a part does not count");
+        assert_eq!(
+            planned[0].resolutions,
+            [Resolution::FiveMinutes],
+            "a copy of a part does not count"
+        );
     }
 
     #[test]
@@ -123,7 +138,10 @@ mod tests {
         let short = block(Resolution::Raw, (336, 344), &[3]);
         assert_eq!(plan_thanos(&[&raw, &short])[0].resolutions, [Resolution::FiveMinutes]);
         let planned = plan_thanos(&[&raw, &five, &short]);
-        assert_eq!(planned, [Downsampling { input: &five, resolutions: vec![Resolution::OneHour] }]);
+        assert_eq!(
+            planned,
+            [Downsampling { input: &five, resolutions: vec![Resolution::OneHour] }]
+        );
         let half = block(Resolution::FiveMinutes, (0, 168), &[1]);
         let other = block(Resolution::FiveMinutes, (168, 336), &[2]);
         let planned = plan_thanos(&[&raw, &half, &other]);

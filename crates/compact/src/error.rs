@@ -32,7 +32,8 @@ pub enum Error {
     #[error("block={id}: {source}")]
     Block { id: BlockId, source: Box<Error> },
     #[error(
-        "block={id}: another block with this id but other content is in the bucket; it is left alone and the sources stay"
+        "block={id}: another block with this id but other content is in the bucket; it is left \
+         alone and the sources stay"
     )]
     Conflict { id: BlockId },
     /// The block holds more or less than it says of itself.
@@ -48,17 +49,20 @@ pub enum Error {
     #[error("block={id}: reading it back from the bucket: {reason}; nothing was deleted")]
     ReadBack { id: BlockId, reason: String },
     #[error(
-        "block={id}: {tried} blocks of the same sources are there and none can be used; the next cleaning removes those that are marked"
+        "block={id}: {tried} blocks of the same sources are there and none can be used; the next \
+         cleaning removes those that are marked"
     )]
     NoPlace { id: BlockId, tried: u32 },
     /// The blocks are of two Prometheus servers with the same external labels.
     #[error(
-        "{differing} of {common} series that the blocks have in common differ at equal times, so they are of different \
-         servers with the same external labels"
+        "{differing} of {common} series that the blocks have in common differ at equal times, so \
+         they are of different servers with the same external labels"
     )]
     Conflicting { common: u64, differing: u64 },
     /// An input was marked for deletion, or deleted, while it was read.
-    #[error("block={id}: it was marked for deletion while it was read; what is left is planned anew")]
+    #[error(
+        "block={id}: it was marked for deletion while it was read; what is left is planned anew"
+    )]
     InputGone { id: BlockId },
     #[error("{0}")]
     Settings(String),
@@ -68,7 +72,8 @@ pub enum Error {
     Groups { failed: usize, all: usize },
     /// Blocks that are listed could not be looked at.
     #[error(
-        "{count} blocks of the bucket could not be looked at, the first is block={first}: {source}; the others are done"
+        "{count} blocks of the bucket could not be looked at, the first is block={first}: \
+         {source}; the others are done"
     )]
     Unseen { count: usize, first: BlockId, source: block::Error },
 }
@@ -77,17 +82,24 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Bucket(e) => match e.kind() {
-                block::Kind::Corrupt | block::Kind::Unsupported | block::Kind::NotFound => Kind::Corrupt,
+                block::Kind::Corrupt | block::Kind::Unsupported | block::Kind::NotFound => {
+                    Kind::Corrupt
+                }
                 block::Kind::Invalid | block::Kind::Denied | block::Kind::Limit => Kind::Invalid,
                 block::Kind::Internal => Kind::Internal,
-                block::Kind::Unavailable | block::Kind::AlreadyExists | block::Kind::Unordered => Kind::Retry,
+                block::Kind::Unavailable | block::Kind::AlreadyExists | block::Kind::Unordered => {
+                    Kind::Retry
+                }
             },
             Error::Format(e) => match e.kind() {
                 tsdb::Kind::Corrupt | tsdb::Kind::Unsupported => Kind::Corrupt,
                 tsdb::Kind::Limit | tsdb::Kind::Invalid => Kind::Internal,
             },
             Error::Merge(_) | Error::Conflict { .. } | Error::Miscounted(_) => Kind::Corrupt,
-            Error::Parquet(_) | Error::ReadBack { .. } | Error::InputGone { .. } | Error::Unseen { .. } => Kind::Retry,
+            Error::Parquet(_)
+            | Error::ReadBack { .. }
+            | Error::InputGone { .. }
+            | Error::Unseen { .. } => Kind::Retry,
             Error::Block { source, .. } => source.kind(),
             Error::Settings(_) | Error::Conflicting { .. } | Error::NoPlace { .. } => Kind::Invalid,
             Error::Unsound { .. } | Error::Unmet(_) | Error::Metrics(_) => Kind::Internal,
@@ -113,7 +125,8 @@ impl Error {
         }
     }
 
-    /// The series of a block showed themselves out of order too late; read again, it is sorted first.
+    /// The series of a block showed themselves out of order too late; read again, it is sorted
+    /// first.
     pub(crate) fn is_disorder(&self) -> bool {
         match self {
             Error::Bucket(e) => e.kind() == block::Kind::Unordered,

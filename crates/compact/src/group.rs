@@ -17,13 +17,14 @@ pub(crate) struct Group {
     pub(crate) labels: Labels,
     pub(crate) resolution: Resolution,
     pub(crate) blocks: Vec<SyncedBlock>,
-    /// Blocks that take no part until the next look at the bucket, because of what went wrong with them.
+    /// Blocks that take no part until the next look at the bucket, because of what went wrong with
+    /// them.
     set_aside: BTreeSet<BlockId>,
     merge_conflicting: bool,
 }
 
-/// TSDB blocks in groups, ordered by resolution and labels. With `merge_conflicting`, marks that say that blocks
-/// contradict each other do not count.
+/// TSDB blocks in groups, ordered by resolution and labels. With `merge_conflicting`, marks that
+/// say that blocks contradict each other do not count.
 pub(crate) fn groups(blocks: &[SyncedBlock], merge_conflicting: bool) -> Vec<Group> {
     let mut groups: BTreeMap<(Resolution, Labels), Vec<SyncedBlock>> = BTreeMap::new();
     for block in blocks.iter().filter(|b| !b.location.is_parquet()) {
@@ -40,12 +41,14 @@ impl Group {
     /// The blocks to compact together next; empty when nothing is to do.
     pub(crate) fn plan(&self) -> Vec<SyncedBlock> {
         let metas: Vec<&BlockMeta> = self.blocks.iter().map(|b| &*b.meta).collect();
-        let planned: BTreeSet<BlockId> = planner::plan(&metas, &self.excluded()).iter().map(|b| b.ulid).collect();
+        let planned: BTreeSet<BlockId> =
+            planner::plan(&metas, &self.excluded()).iter().map(|b| b.ulid).collect();
         self.blocks.iter().filter(|b| planned.contains(&b.id())).cloned().collect()
     }
 
     fn excluded(&self) -> BTreeSet<BlockId> {
-        let counts = |mark: &NoCompactMark| !(self.merge_conflicting && mark.reason == marks::CONFLICTING);
+        let counts =
+            |mark: &NoCompactMark| !(self.merge_conflicting && mark.reason == marks::CONFLICTING);
         let marked = self.blocks.iter().filter(|b| b.no_compact_mark.as_ref().is_some_and(counts));
         marked.map(SyncedBlock::id).chain(self.set_aside.iter().copied()).collect()
     }

@@ -1,7 +1,8 @@
 //! The ids of what compaction and downsampling write.
 //!
-//! An output's ULID is a function of everything its bytes depend on, so that two compactors at the same time, or one
-//! that was killed and begins again, write the same bytes to the same place and correctness needs no lock.
+//! An output's ULID is a function of everything its bytes depend on, so that two compactors at the
+//! same time, or one that was killed and begins again, write the same bytes to the same place and
+//! correctness needs no lock.
 
 use model::{BlockId, Labels, Resolution};
 use sha2::{Digest, Sha256};
@@ -44,12 +45,14 @@ pub(crate) struct Identity<'a> {
     pub(crate) format: OutputFormat,
     /// Settings that change bytes, written out: the dedup function, for one.
     pub(crate) settings: &'a str,
-    /// How many outputs of the same parents are in the bucket that are of no use: marked for deletion, as a rule.
+    /// How many outputs of the same parents are in the bucket that are of no use: marked for
+    /// deletion, as a rule.
     pub(crate) redo: u32,
 }
 
 impl Identity<'_> {
-    /// Time: the latest of the parents'. Entropy: 80 bits of SHA-256 over the rest, each part with its length.
+    /// Time: the latest of the parents'. Entropy: 80 bits of SHA-256 over the rest, each part with
+    /// its length.
     pub(crate) fn block_id(&self) -> BlockId {
         let mut parents = self.parents.to_vec();
         parents.sort_unstable();
@@ -102,8 +105,14 @@ mod tests {
         let id = identity(&[a, b], &labels).block_id();
         assert_eq!(id, identity(&[b, a], &labels).block_id());
         assert_eq!(id.time_ms(), 9);
-        assert_ne!(id, Identity { resolution: Resolution::OneHour, ..identity(&[a, b], &labels) }.block_id());
-        assert_ne!(id, Identity { format: OutputFormat::Parquet, ..identity(&[a, b], &labels) }.block_id());
+        assert_ne!(
+            id,
+            Identity { resolution: Resolution::OneHour, ..identity(&[a, b], &labels) }.block_id()
+        );
+        assert_ne!(
+            id,
+            Identity { format: OutputFormat::Parquet, ..identity(&[a, b], &labels) }.block_id()
+        );
         assert_ne!(id, Identity { settings: "penalty", ..identity(&[a, b], &labels) }.block_id());
         assert_ne!(id, identity(&[a, b], &Labels::from_pairs([("cluster", "b")])).block_id());
         assert_ne!(id, identity(&[a], &labels).block_id());

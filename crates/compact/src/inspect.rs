@@ -34,15 +34,16 @@ pub(crate) async fn damage(bucket: &Bucket, block: &SyncedBlock, error: &Error) 
         (_, Ok(false), _) | (_, _, Ok(true)) => Damage::Gone,
         (Err(e), Ok(true), Ok(false)) if e.kind() == Kind::Corrupt => Damage::Proven,
         (Ok(()), Ok(true), Ok(false)) => {
-            tracing::warn!(block = %block.id(), "the block was read well the second time, the next run tries again");
+            tracing::warn!(block = %block.id(), "the block was read well the second time, the next \
+                run tries again");
             Damage::NotFound
         }
         _ => Damage::Unknown,
     }
 }
 
-/// Reads every series and decodes every sample of a block. An error of kind `Corrupt` that comes twice is damage; one
-/// that does not come again was none.
+/// Reads every series and decodes every sample of a block. An error of kind `Corrupt` that comes
+/// twice is damage; one that does not come again was none.
 async fn inspect(bucket: &Bucket, block: &SyncedBlock) -> Result<()> {
     let input = Input::open(bucket, block).await?;
     in_order(1, |headers| read(bucket, &input, headers)).await

@@ -1,5 +1,5 @@
-//! Marks and deletions, with their counts and log lines. None of them stops an iteration: what fails is tried again by
-//! the next.
+//! Marks and deletions, with their counts and log lines. None of them stops an iteration: what
+//! fails is tried again by the next.
 
 use std::sync::Arc;
 
@@ -35,7 +35,12 @@ pub(crate) struct MarkWriter {
 
 impl MarkWriter {
     /// What is written and deleted is noted in `changes`.
-    pub(crate) fn new(bucket: Bucket, clock: Arc<dyn Clock>, metrics: Metrics, changes: Changes) -> MarkWriter {
+    pub(crate) fn new(
+        bucket: Bucket,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        changes: Changes,
+    ) -> MarkWriter {
         MarkWriter { bucket, clock, metrics, changes }
     }
 
@@ -62,7 +67,8 @@ impl MarkWriter {
             // taken back, or set anew
             Ok(_) => {}
             Err(e) => {
-                tracing::warn!(block = %location, error = %e, "block is not deleted: its mark could not be read again");
+                tracing::warn!(block = %location, error = %e, "block is not deleted: its mark \
+                    could not be read again");
             }
         }
     }
@@ -73,7 +79,8 @@ impl MarkWriter {
             Ok(false) => self.delete(location, "upload broke off").await,
             Ok(true) => {}
             Err(e) => {
-                tracing::warn!(block = %location, error = %e, "leftovers are not deleted: it is not known whether they are");
+                tracing::warn!(block = %location, error = %e, "leftovers are not deleted: it is \
+                    not known whether they are");
             }
         }
     }
@@ -87,14 +94,16 @@ impl MarkWriter {
             }
             Err(e) => {
                 self.metrics.cleanup_failures.inc();
-                tracing::warn!(block = %location, error = %e, "block could not be deleted, the next run tries again");
+                tracing::warn!(block = %location, error = %e, "block could not be deleted, the \
+                    next run tries again");
             }
         }
     }
 
     /// Keeps a block out of compaction.
     pub(crate) async fn exclude(&self, block: &SyncedBlock, why: &Exclusion<'_>) {
-        let mark = NoCompactMark::new(block.id(), self.clock.now(), why.reason, why.details.as_str());
+        let mark =
+            NoCompactMark::new(block.id(), self.clock.now(), why.reason, why.details.as_str());
         self.write(&mark, &block.location, why.reason).await;
     }
 
@@ -105,14 +114,23 @@ impl MarkWriter {
     }
 
     /// Keeps a block that is damaged from being downsampled; says whether that is settled.
-    pub(crate) async fn exclude_from_downsampling(&self, block: &SyncedBlock, error: &Error) -> bool {
+    pub(crate) async fn exclude_from_downsampling(
+        &self,
+        block: &SyncedBlock,
+        error: &Error,
+    ) -> bool {
         let details = format!("{error}; {}", mends(error));
         let mark = NoDownsampleMark::new(block.id(), self.clock.now(), CORRUPT, details);
         self.write(&mark, &block.location, CORRUPT).await.is_some()
     }
 
     /// `Some(true)`: written; `Some(false)`: there already; `None`: could not be written.
-    async fn write<M: Marker>(&self, mark: &M, location: &BlockLocation, why: &str) -> Option<bool> {
+    async fn write<M: Marker>(
+        &self,
+        mark: &M,
+        location: &BlockLocation,
+        why: &str,
+    ) -> Option<bool> {
         self.changes.note();
         match mark.write(&self.bucket, location).await {
             Ok(written) => {
@@ -123,7 +141,8 @@ impl MarkWriter {
                 Some(written)
             }
             Err(e) => {
-                tracing::warn!(block = %location, marker = M::FILE, error = %e, "mark could not be written");
+                tracing::warn!(block = %location, marker = M::FILE, error = %e, "mark could not be \
+                    written");
                 None
             }
         }
@@ -138,13 +157,18 @@ fn mends(error: &Error) -> &'static str {
     if error.is_overlap_of_aggregates() {
         return "its downsampled chunks overlap; it is served as it is";
     }
-    "read twice with this result; restore its files and remove this mark, or delete it if its data is not needed"
+    "read twice with this result; restore its files and remove this mark, or delete it if its data \
+     is not needed"
 }
 
 /// The value of the label `reason` of `thanos_compact_blocks_marked_total`.
 fn label_of(why: &str) -> &str {
     match why {
-        reason::INDEX_SIZE | reason::OUT_OF_ORDER_CHUNK | reason::DOWNSAMPLE_VERTICAL | CORRUPT | CONFLICTING => why,
+        reason::INDEX_SIZE
+        | reason::OUT_OF_ORDER_CHUNK
+        | reason::DOWNSAMPLE_VERTICAL
+        | CORRUPT
+        | CONFLICTING => why,
         _ => "",
     }
 }

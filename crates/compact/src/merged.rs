@@ -1,5 +1,6 @@
-//! The series of several blocks as one stream in order of labels, and what must hold of it: every block gives as many
-//! series and samples as its `meta.json` says, and merging neither invents nor drops any.
+//! The series of several blocks as one stream in order of labels, and what must hold of it: every
+//! block gives as many series and samples as its `meta.json` says, and merging neither invents nor
+//! drops any.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::{Error, Result};
 /// Headers that are read, and in memory as they lie in the index, at a time.
 const HEADERS_AT_A_TIME: usize = 8;
 
-/// Does a job again where a block's series showed themselves out of order in the middle of it: from then on `headers`
-/// has the block sorted first. Each block can show that once.
+/// Does a job again where a block's series showed themselves out of order in the middle of it: from
+/// then on `headers` has the block sorted first. Each block can show that once.
 pub(crate) async fn in_order<T, F: Future<Output = Result<T>>>(
     inputs: usize,
     job: impl Fn(HeaderCache) -> F,
@@ -69,7 +70,8 @@ impl Input {
     pub(crate) async fn open_all(bucket: &Bucket, blocks: &[SyncedBlock]) -> Result<Vec<Input>> {
         /// Files of tombstones fetched at a time.
         const PARALLEL: usize = 16;
-        let opened: Vec<_> = blocks.iter().map(|block| Input::open(bucket, block).boxed()).collect();
+        let opened: Vec<_> =
+            blocks.iter().map(|block| Input::open(bucket, block).boxed()).collect();
         futures::stream::iter(opened).buffered(PARALLEL).try_collect().await
     }
 
@@ -81,7 +83,12 @@ impl Input {
         Parent { id: self.id(), tombstones: self.tombstones.as_ref().map(|t| t.digest) }
     }
 
-    fn reader(&self, bucket: &Bucket, headers: HeaderCache, settings: ReaderSettings) -> BlockReader {
+    fn reader(
+        &self,
+        bucket: &Bucket,
+        headers: HeaderCache,
+        settings: ReaderSettings,
+    ) -> BlockReader {
         let reader = BlockReader::new(bucket.clone(), Arc::clone(&self.meta), headers, settings);
         match &self.tombstones {
             Some(loaded) => reader.deleting(Arc::clone(&loaded.tombstones)),
@@ -99,8 +106,14 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// The order of `inputs` decides between equal samples of overlapping blocks, so they are sorted by id.
-    pub(crate) fn new(bucket: &Bucket, inputs: &[Input], how: Dedup, headers: &HeaderCache) -> Inputs {
+    /// The order of `inputs` decides between equal samples of overlapping blocks, so they are
+    /// sorted by id.
+    pub(crate) fn new(
+        bucket: &Bucket,
+        inputs: &[Input],
+        how: Dedup,
+        headers: &HeaderCache,
+    ) -> Inputs {
         let settings = readahead::settings(inputs.len());
         Inputs::of(inputs.iter().map(|input| input.reader(bucket, headers.clone(), settings)), how)
     }
@@ -111,7 +124,8 @@ impl Inputs {
         Inputs { readers, how, symbols: None, conflicts: None }
     }
 
-    /// Ends the stream with an error where the blocks contradict each other too often to be of one Prometheus.
+    /// Ends the stream with an error where the blocks contradict each other too often to be of one
+    /// Prometheus.
     pub(crate) fn refusing_conflicts(self) -> Inputs {
         Inputs { conflicts: Some(Conflicts::default()), ..self }
     }
@@ -125,9 +139,13 @@ impl Inputs {
         let mut headers = Vec::with_capacity(self.readers.len());
         for readers in self.readers.chunks(HEADERS_AT_A_TIME) {
             let read = readers.iter().map(|reader| async {
-                reader.scan_header().await.map_err(|e| Error::of_block(reader.meta().ulid)(e.into()))
+                reader
+                    .scan_header()
+                    .await
+                    .map_err(|e| Error::of_block(reader.meta().ulid)(e.into()))
             });
-            let (rest, symbols) = futures::future::try_join_all(read).await?.into_iter().map(Header::split).unzip();
+            let (rest, symbols) =
+                futures::future::try_join_all(read).await?.into_iter().map(Header::split).unzip();
             let rest: Vec<Header> = rest;
             headers.extend(rest);
             union.add(symbols)?;
@@ -135,14 +153,16 @@ impl Inputs {
         let (table, parts) = union.finish();
         let readers = std::mem::take(&mut self.readers).into_iter().zip(headers).zip(parts);
         self.readers = readers
-            .map(|((reader, header), symbols)| reader.with_header(Arc::new(header.with_symbols(symbols))))
+            .map(|((reader, header), symbols)| {
+                reader.with_header(Arc::new(header.with_symbols(symbols)))
+            })
             .collect();
         self.symbols = Some(Arc::clone(&table));
         Ok(table)
     }
 
-    /// The series, merged. A broken series ends the stream with an error that names its block: an output that lacks
-    /// it would lose it for good.
+    /// The series, merged. A broken series ends the stream with an error that names its block: an
+    /// output that lacks it would lose it for good.
     pub(crate) async fn series(mut self) -> Result<BoxStream<'static, Result<MergedSeries>>> {
         self.symbols().await?;
         let mut sources = BlockStreams::new(&self.readers);
@@ -152,7 +172,9 @@ impl Inputs {
         }
         let heads = KWay::new(heads, |a, b| a.labels.cmp(&b.labels), |a, b| a.labels == b.labels);
         let merge = SeriesMerge { sources, heads, how: self.how, conflicts: self.conflicts };
-        let step = |mut merge: SeriesMerge| async move { Ok(merge.next().await?.map(|series| (series, merge))) };
+        let step = |mut merge: SeriesMerge| async move {
+            Ok(merge.next().await?.map(|series| (series, merge)))
+        };
         Ok(futures::stream::try_unfold(merge, step).boxed())
     }
 }
@@ -203,7 +225,8 @@ impl SeriesMerge {
     }
 }
 
-/// One list of chunks of a series per block becomes one, and no sample is lost or made up on the way.
+/// One list of chunks of a series per block becomes one, and no sample is lost or made up on the
+/// way.
 fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChunk>> {
     // one block's own chunks do not overlap, as a rule; merging settles those that do
     if lists.len() == 1 && is_in_order(&lists[0]) {
@@ -214,7 +237,8 @@ fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChu
     let came_out = samples(&merged)?;
     if came_out < bounds.least || came_out > bounds.all || !is_in_order(&merged) {
         let Bounds { least, all } = bounds;
-        let reason = format!("{came_out} samples came out of {all} of a series, {least} at least were to");
+        let reason =
+            format!("{came_out} samples came out of {all} of a series, {least} at least were to");
         return Err(Error::Unsound { reason });
     }
     Ok(merged)
@@ -258,7 +282,8 @@ pub(crate) fn samples(chunks: &[SeriesChunk]) -> Result<u64> {
 }
 
 fn are_overlapping(lists: &[Vec<SeriesChunk>]) -> bool {
-    let mut spans: Vec<(i64, i64)> = lists.iter().flatten().map(|c| (c.min_time, c.max_time)).collect();
+    let mut spans: Vec<(i64, i64)> =
+        lists.iter().flatten().map(|c| (c.min_time, c.max_time)).collect();
     spans.sort_unstable();
     spans.windows(2).any(|pair| pair[1].0 <= pair[0].1)
 }
@@ -268,7 +293,9 @@ fn is_in_order(chunks: &[SeriesChunk]) -> bool {
 }
 
 fn in_memory_form(series: BlockSeries) -> Result<Vec<SeriesChunk>> {
-    let form = |c: block::reader::BlockChunk| SeriesChunk::from_stored((c.min_time, c.max_time), c.encoding, c.data);
+    let form = |c: block::reader::BlockChunk| {
+        SeriesChunk::from_stored((c.min_time, c.max_time), c.encoding, c.data)
+    };
     Ok(series.chunks.into_iter().map(form).collect::<std::result::Result<_, tsdb::Error>>()?)
 }
 

@@ -35,11 +35,17 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Result<Metrics> {
         let new = Registrar::new(registry);
         // never set: nothing here halts the whole compactor, alerts on it stay silent
-        new.gauge("thanos_compact_halted", "Set to 1 if the compactor halted due to an unexpected error.")?;
+        new.gauge(
+            "thanos_compact_halted",
+            "Set to 1 if the compactor halted due to an unexpected error.",
+        )?;
         Ok(Metrics {
-            iterations: new
-                .counter("thanos_compact_iterations_total", "Iterations that were executed successfully.")?,
-            retries: new.counter("thanos_compact_retries_total", "Retries after retriable errors.")?,
+            iterations: new.counter(
+                "thanos_compact_iterations_total",
+                "Iterations that were executed successfully.",
+            )?,
+            retries: new
+                .counter("thanos_compact_retries_total", "Retries after retriable errors.")?,
             runs_started: by_resolution(
                 new,
                 "thanos_compact_group_compaction_runs_started_total",
@@ -65,7 +71,11 @@ impl Metrics {
                 "thanos_compact_group_vertical_compactions_total",
                 "Compactions of overlapping blocks that made a new block.",
             )?,
-            downsamplings: by_resolution(new, "thanos_compact_downsample_total", "Blocks downsampled.")?,
+            downsamplings: by_resolution(
+                new,
+                "thanos_compact_downsample_total",
+                "Blocks downsampled.",
+            )?,
             downsampling_failures: by_resolution(
                 new,
                 "thanos_compact_downsample_failures_total",
@@ -75,38 +85,54 @@ impl Metrics {
                 "thanos_compact_garbage_collected_blocks_total",
                 "Blocks marked for deletion because others hold all they hold.",
             )?,
-            garbage_collections: new
-                .counter("thanos_compact_garbage_collection_total", "Garbage collection operations.")?,
-            garbage_collection_failures: new
-                .counter("thanos_compact_garbage_collection_failures_total", "Failed garbage collection operations.")?,
+            garbage_collections: new.counter(
+                "thanos_compact_garbage_collection_total",
+                "Garbage collection operations.",
+            )?,
+            garbage_collection_failures: new.counter(
+                "thanos_compact_garbage_collection_failures_total",
+                "Failed garbage collection operations.",
+            )?,
             garbage_collection_duration: new.histogram(
                 "thanos_compact_garbage_collection_duration_seconds",
                 "Time garbage collections took.",
                 DEFAULT_BUCKETS,
             )?,
             cleaned: new.counter("thanos_compact_blocks_cleaned_total", "Blocks deleted.")?,
-            cleanup_failures: new
-                .counter("thanos_compact_block_cleanup_failures_total", "Failures to delete blocks.")?,
+            cleanup_failures: new.counter(
+                "thanos_compact_block_cleanup_failures_total",
+                "Failures to delete blocks.",
+            )?,
             marked: marked(new)?,
             marked_for_deletion: new.counter(
                 "thanos_compact_blocks_marked_for_deletion_total",
                 "Blocks marked for deletion by the compactor.",
             )?,
-            todo_compactions: new.gauge("thanos_compact_todo_compactions", "Compactions planned.")?,
-            todo_compaction_blocks: new
-                .gauge("thanos_compact_todo_compaction_blocks", "Blocks planned to be compacted.")?,
-            todo_downsample_blocks: new
-                .gauge("thanos_compact_todo_downsample_blocks", "Blocks planned to be downsampled.")?,
-            todo_deletion_blocks: new
-                .gauge("thanos_compact_todo_deletion_blocks", "Blocks that retention is to delete.")?,
+            todo_compactions: new
+                .gauge("thanos_compact_todo_compactions", "Compactions planned.")?,
+            todo_compaction_blocks: new.gauge(
+                "thanos_compact_todo_compaction_blocks",
+                "Blocks planned to be compacted.",
+            )?,
+            todo_downsample_blocks: new.gauge(
+                "thanos_compact_todo_downsample_blocks",
+                "Blocks planned to be downsampled.",
+            )?,
+            todo_deletion_blocks: new.gauge(
+                "thanos_compact_todo_deletion_blocks",
+                "Blocks that retention is to delete.",
+            )?,
         })
     }
 }
 
 /// There from the start, so that the first increase is seen as one.
 fn marked(new: Registrar<'_>) -> Result<CounterVec> {
-    let marked =
-        new.counters("thanos_compact_blocks_marked_total", "Blocks marked by the compactor.", &["marker", "reason"])?;
+    let marked = new.counters(
+        "thanos_compact_blocks_marked_total",
+        "Blocks marked by the compactor.",
+        &["marker", "reason"],
+    )?;
     marked.with_label_values(&[DeletionMark::FILE, ""]);
     Ok(marked)
 }

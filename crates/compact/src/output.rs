@@ -1,5 +1,5 @@
-//! A TSDB block written straight into the bucket: chunks and index go out as parts while series come in, so that
-//! neither memory nor a local disk grows with the block.
+//! A TSDB block written straight into the bucket: chunks and index go out as parts while series
+//! come in, so that neither memory nor a local disk grows with the block.
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ pub(crate) struct Written {
     pub(crate) files: Vec<File>,
 }
 
-/// A block under way. Dropped before [`finish`](TsdbOutput::finish), it leaves nothing that a reader would see.
+/// A block under way. Dropped before [`finish`](TsdbOutput::finish), it leaves nothing that a
+/// reader would see.
 pub(crate) struct TsdbOutput {
     bucket: Bucket,
     location: BlockLocation,
@@ -41,7 +42,11 @@ pub(crate) struct TsdbOutput {
 
 impl TsdbOutput {
     /// `symbols`: every name and value of labels that will come.
-    pub(crate) fn create(bucket: &Bucket, id: BlockId, symbols: Arc<SymbolTable>) -> Result<TsdbOutput> {
+    pub(crate) fn create(
+        bucket: &Bucket,
+        id: BlockId,
+        symbols: Arc<SymbolTable>,
+    ) -> Result<TsdbOutput> {
         let location = BlockLocation::tsdb(id);
         Ok(TsdbOutput {
             index: IndexWriter::with_symbols(symbols)?,
@@ -66,9 +71,14 @@ impl TsdbOutput {
             let (encoding, data) = series_chunk.stored_form();
             let before = self.segments.pending_len();
             let reference = self.segments.push(encoding, &data)?.to_raw();
-            self.chunk_max_size = self.chunk_max_size.max((self.segments.pending_len() - before) as u64);
+            self.chunk_max_size =
+                self.chunk_max_size.max((self.segments.pending_len() - before) as u64);
             self.count(encoding, series_chunk, &data)?;
-            metas.push(ChunkMeta { reference, min_time: series_chunk.min_time, max_time: series_chunk.max_time });
+            metas.push(ChunkMeta {
+                reference,
+                min_time: series_chunk.min_time,
+                max_time: series_chunk.max_time,
+            });
             if self.segments.pending_len() >= FLUSH_BYTES {
                 self.flush_segments().await?;
             }
@@ -83,7 +93,9 @@ impl TsdbOutput {
     fn count(&mut self, encoding: Encoding, chunk: &SeriesChunk, data: &[u8]) -> Result<()> {
         self.stats.num_chunks += 1;
         let (samples, is_histogram) = match &chunk.content {
-            ChunkContent::Raw(_) => (chunk::num_samples(encoding, data)? as u64, encoding.is_histogram()),
+            ChunkContent::Raw(_) => {
+                (chunk::num_samples(encoding, data)? as u64, encoding.is_histogram())
+            }
             ChunkContent::Aggregates(parts) => {
                 let part = parts.iter().flatten().next();
                 let samples = part.map_or(Ok(0), |p| chunk::num_samples(p.encoding, &p.data))?;
@@ -100,7 +112,8 @@ impl TsdbOutput {
 
     async fn flush_segments(&mut self) -> Result<()> {
         while let Some(piece) = self.segments.take() {
-            let (_, upload) = match self.segment_upload.take_if(|(open, _)| *open == piece.segment) {
+            let (_, upload) = match self.segment_upload.take_if(|(open, _)| *open == piece.segment)
+            {
                 Some(open) => self.segment_upload.insert(open),
                 None => {
                     self.finish_segment().await?;
@@ -128,8 +141,10 @@ impl TsdbOutput {
         self.flush_segments().await?;
         self.finish_segment().await?;
         self.stats.num_series = self.index.series();
-        let index_stats =
-            IndexStats { series_max_size: self.index.max_series_size(), chunk_max_size: self.chunk_max_size };
+        let index_stats = IndexStats {
+            series_max_size: self.index.max_series_size(),
+            chunk_max_size: self.chunk_max_size,
+        };
         self.index_upload.write(&self.index.take_output()).await?;
         for piece in self.index.finish() {
             self.index_upload.write(&piece?).await?;

@@ -1,8 +1,8 @@
 //! Where an output goes, and whether one that is in the bucket can be relied on.
 //!
-//! An output's id follows from its inputs, so an earlier run may have written it already. That counts only if it is
-//! whole and not marked for deletion: a block that somebody is about to delete covers nothing. Then the output gets the
-//! next id of its row, which no cleaner is after.
+//! An output's id follows from its inputs, so an earlier run may have written it already. That
+//! counts only if it is whole and not marked for deletion: a block that somebody is about to delete
+//! covers nothing. Then the output gets the next id of its row, which no cleaner is after.
 
 use block::marker::{DeletionMark, Marker};
 use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
@@ -43,10 +43,12 @@ impl Row<'_> {
             match look_at(bucket, &location).await? {
                 Found::Nothing => return Ok(OutputPlace::Free { redo }),
                 Found::Marked => {
-                    tracing::info!(block = %location, "the output is there but marked for deletion, it is written anew");
+                    tracing::info!(block = %location, "the output is there but marked for \
+                        deletion, it is written anew");
                 }
                 Found::Block(meta) if !(self.is_ours)(&meta) => {
-                    tracing::warn!(block = %location, "a block with other inputs has the id of the output");
+                    tracing::warn!(block = %location, "a block with other inputs has the id of the \
+                        output");
                 }
                 Found::Block(meta) => {
                     if is_whole(bucket, &location, &meta).await? {
@@ -60,17 +62,20 @@ impl Row<'_> {
     }
 }
 
-/// Whether an output of ours that is in the bucket is whole. One that is damaged in two fresh reads is marked for
-/// deletion, so that it covers nothing: what it was made of is at hand.
+/// Whether an output of ours that is in the bucket is whole. One that is damaged in two fresh reads
+/// is marked for deletion, so that it covers nothing: what it was made of is at hand.
 async fn is_whole(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -> Result<bool> {
     for _ in 0..2 {
         match read_back(bucket, location, meta).await {
             Ok(()) => return Ok(true),
             Err(e) if !e.is_damage() => return Err(e),
-            Err(e) => tracing::warn!(block = %location, error = %e, "the output is there but damaged"),
+            Err(e) => {
+                tracing::warn!(block = %location, error = %e, "the output is there but damaged")
+            }
         }
     }
-    let mark = DeletionMark::new(meta.ulid, bucket.clock().now(), "damaged output; its sources are there");
+    let mark =
+        DeletionMark::new(meta.ulid, bucket.clock().now(), "damaged output; its sources are there");
     mark.write(bucket, location).await?;
     Ok(false)
 }
@@ -85,8 +90,11 @@ async fn look_at(bucket: &Bucket, location: &BlockLocation) -> Result<Found> {
     if is_marked(bucket, location).await? {
         return Ok(Found::Marked);
     }
-    let Some(bytes) = bucket.get_if_exists(&location.meta()).await? else { return Ok(Found::Nothing) };
-    let meta = BlockMeta::from_json(&bytes).map_err(|e| Error::of_block(location.id())(e.into()))?;
+    let Some(bytes) = bucket.get_if_exists(&location.meta()).await? else {
+        return Ok(Found::Nothing);
+    };
+    let meta =
+        BlockMeta::from_json(&bytes).map_err(|e| Error::of_block(location.id())(e.into()))?;
     Ok(Found::Block(Box::new(meta)))
 }
 
@@ -95,13 +103,18 @@ pub(crate) async fn is_marked(bucket: &Bucket, location: &BlockLocation) -> Resu
     Ok(bucket.exists(&location.file(DeletionMark::FILE)).await?)
 }
 
-/// Looks at a block in the bucket afresh: it must be there, unmarked, with every file that `meta` lists at its full
-/// length, and its index must hold as many series and chunks as `meta` says. Nothing is marked or deleted on the
-/// strength of a block that has not passed this.
-pub(crate) async fn read_back(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -> Result<()> {
+/// Looks at a block in the bucket afresh: it must be there, unmarked, with every file that `meta`
+/// lists at its full length, and its index must hold as many series and chunks as `meta` says.
+/// Nothing is marked or deleted on the strength of a block that has not passed this.
+pub(crate) async fn read_back(
+    bucket: &Bucket,
+    location: &BlockLocation,
+    meta: &BlockMeta,
+) -> Result<()> {
     let damaged = |reason: String| Error::ReadBack { id: meta.ulid, reason };
     match look_at(bucket, location).await? {
-        Found::Block(stored) if stored.compaction == meta.compaction && stored.stats == meta.stats => {}
+        Found::Block(stored)
+            if stored.compaction == meta.compaction && stored.stats == meta.stats => {}
         Found::Block(_) => return Err(damaged("its meta.json is another one".into())),
         Found::Marked => return Err(damaged("it is marked for deletion".into())),
         Found::Nothing => return Err(damaged("its meta.json is not there".into())),
@@ -111,10 +124,13 @@ pub(crate) async fn read_back(bucket: &Bucket, location: &BlockLocation, meta: &
         match bucket.head(&path).await {
             Ok(object) if object.size == file.size_bytes => {}
             Ok(object) => {
-                let reason = format!("{path} has {} bytes instead of {}", object.size, file.size_bytes);
+                let reason =
+                    format!("{path} has {} bytes instead of {}", object.size, file.size_bytes);
                 return Err(damaged(reason));
             }
-            Err(e) if e.kind() == block::Kind::NotFound => return Err(damaged(format!("{path} is not there"))),
+            Err(e) if e.kind() == block::Kind::NotFound => {
+                return Err(damaged(format!("{path} is not there")));
+            }
             Err(e) => return Err(e.into()),
         }
     }
@@ -126,10 +142,13 @@ pub(crate) async fn read_back(bucket: &Bucket, location: &BlockLocation, meta: &
 
 async fn count_index(bucket: &Bucket, meta: &BlockMeta) -> Result<()> {
     let headers = HeaderCache::new(HEADER_CACHE_BYTES);
-    let reader = BlockReader::new(bucket.clone(), meta.clone().into(), headers, ReaderSettings::default());
+    let reader =
+        BlockReader::new(bucket.clone(), meta.clone().into(), headers, ReaderSettings::default());
     let mut batches = reader.entries(SeriesQuery::all());
     let (mut series, mut chunks) = (0, 0);
-    while let Some(batch) = batches.try_next().await.map_err(|e| Error::of_block(meta.ulid)(e.into()))? {
+    while let Some(batch) =
+        batches.try_next().await.map_err(|e| Error::of_block(meta.ulid)(e.into()))?
+    {
         if let Some(error) = batch.errors.into_iter().next() {
             return Err(Error::of_block(meta.ulid)(error.into()));
         }

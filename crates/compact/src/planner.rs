@@ -1,8 +1,9 @@
 //! Which blocks of one group to compact next.
 //!
-//! The rules are those of Prometheus' leveled planner as Thanos applies it to a bucket, so that a bucket ends with the
-//! same raw blocks whichever compactor tends it: overlapping blocks first, then the smallest range that is complete,
-//! then blocks with many tombstones. The newest block is left alone: more may still belong to its range.
+//! The rules are those of Prometheus' leveled planner as Thanos applies it to a bucket, so that a
+//! bucket ends with the same raw blocks whichever compactor tends it: overlapping blocks first,
+//! then the smallest range that is complete, then blocks with many tombstones. The newest block is
+//! left alone: more may still belong to its range.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +19,16 @@ pub(crate) const RANGES_MS: [i64; 4] = [2 * HOUR_MS, 8 * HOUR_MS, 48 * HOUR_MS, 
 const TOMBSTONE_MIN_RANGE_MS: i64 = 8 * HOUR_MS;
 const TOMBSTONE_MIN_SHARE: f64 = 0.05;
 
-/// The blocks to compact together next; empty when nothing is to do. `blocks` are one group's, in any order;
-/// `no_compact` are those that carry a no-compact mark.
-pub(crate) fn plan<'a>(blocks: &[&'a BlockMeta], no_compact: &BTreeSet<BlockId>) -> Vec<&'a BlockMeta> {
+/// The blocks to compact together next; empty when nothing is to do. `blocks` are one group's, in
+/// any order; `no_compact` are those that carry a no-compact mark.
+pub(crate) fn plan<'a>(
+    blocks: &[&'a BlockMeta],
+    no_compact: &BTreeSet<BlockId>,
+) -> Vec<&'a BlockMeta> {
     let mut all = blocks.to_vec();
     all.sort_by_key(|b| (b.min_time, b.max_time, b.ulid));
-    let mut included: Vec<&BlockMeta> = all.iter().copied().filter(|b| !no_compact.contains(&b.ulid)).collect();
+    let mut included: Vec<&BlockMeta> =
+        all.iter().copied().filter(|b| !no_compact.contains(&b.ulid)).collect();
 
     let overlapping = first_overlap(&included);
     if !overlapping.is_empty() {
@@ -60,8 +65,12 @@ fn first_overlap<'a>(sorted: &[&'a BlockMeta]) -> Vec<&'a BlockMeta> {
     run
 }
 
-/// The blocks of the first range, smallest ranges first, that is full or lies before the newest block.
-fn complete_range<'a>(sorted: &[&'a BlockMeta], no_compact: &BTreeSet<BlockId>) -> Vec<&'a BlockMeta> {
+/// The blocks of the first range, smallest ranges first, that is full or lies before the newest
+/// block.
+fn complete_range<'a>(
+    sorted: &[&'a BlockMeta],
+    no_compact: &BTreeSet<BlockId>,
+) -> Vec<&'a BlockMeta> {
     let Some(newest) = sorted.last() else { return Vec::new() };
     for range_ms in RANGES_MS {
         for part in split_by_range(sorted, range_ms) {
@@ -100,7 +109,8 @@ fn split_by_range<'a>(sorted: &[&'a BlockMeta], range_ms: i64) -> Vec<Vec<&'a Bl
 fn many_tombstones<'a>(sorted: &[&'a BlockMeta]) -> Vec<&'a BlockMeta> {
     let long_enough = |b: &&&BlockMeta| b.max_time - b.min_time >= TOMBSTONE_MIN_RANGE_MS;
     let share = |b: &BlockMeta| b.stats.num_tombstones as f64 / (b.stats.num_series + 1) as f64;
-    let found = sorted.iter().rev().take_while(long_enough).find(|b| share(b) > TOMBSTONE_MIN_SHARE);
+    let found =
+        sorted.iter().rev().take_while(long_enough).find(|b| share(b) > TOMBSTONE_MIN_SHARE);
     found.map(|b| vec![*b]).unwrap_or_default()
 }
 

@@ -1,8 +1,10 @@
-//! Many sorted streams side by side, with a bounded number of bytes in memory whatever their number.
+//! Many sorted streams side by side, with a bounded number of bytes in memory whatever their
+//! number.
 //!
-//! A merge takes from all of its sources at once, so each has a batch in memory. What is read ahead beyond that goes
-//! where it is needed next: of sorted sources that is the one whose batch ends with the smallest key (forecasting:
-//! Knuth, The Art of Computer Programming, volume 3, 5.4.6). So few batches under way do for any number of sources.
+//! A merge takes from all of its sources at once, so each has a batch in memory. What is read ahead
+//! beyond that goes where it is needed next: of sorted sources that is the one whose batch ends
+//! with the smallest key (forecasting: Knuth, The Art of Computer Programming, volume 3, 5.4.6). So
+//! few batches under way do for any number of sources.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -171,8 +173,8 @@ async fn read(mut batches: Batches) -> Read {
     (batches, batch)
 }
 
-/// Copies the chunks of the last series of a batch. It is merged when the next batch is in memory already, and would
-/// keep all that was fetched with it until then.
+/// Copies the chunks of the last series of a batch. It is merged when the next batch is in memory
+/// already, and would keep all that was fetched with it until then.
 fn detach(series: &mut BlockSeries) {
     for chunk in &mut series.chunks {
         chunk.data = Bytes::copy_from_slice(&chunk.data);

@@ -48,7 +48,11 @@ impl Described {
     fn of(meta: &BlockMeta) -> Described {
         let time = |ms| rfc3339::format(TimestampMs(ms));
         let files = meta.thanos.iter().flat_map(|t| &t.files);
-        Described { from: time(meta.min_time), to: time(meta.max_time), bytes: files.map(|f| f.size_bytes).sum() }
+        Described {
+            from: time(meta.min_time),
+            to: time(meta.max_time),
+            bytes: files.map(|f| f.size_bytes).sum(),
+        }
     }
 }
 

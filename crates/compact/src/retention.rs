@@ -1,7 +1,7 @@
 //! Which blocks are older than their retention, and whether they may go.
 //!
-//! Finer data goes once its coarser copies are there, whole and unmarked, or where none can ever be made; otherwise it
-//! stays, because it is all that is left of its time.
+//! Finer data goes once its coarser copies are there, whole and unmarked, or where none can ever be
+//! made; otherwise it stays, because it is all that is left of its time.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,9 @@ impl<'a> Retention<'a> {
     }
 
     pub(crate) fn verdict(&self, block: &SyncedBlock) -> Verdict {
-        let Some(kept) = self.settings.retention.of(block.resolution()) else { return Verdict::Keep };
+        let Some(kept) = self.settings.retention.of(block.resolution()) else {
+            return Verdict::Keep;
+        };
         let kept_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         if block.meta.max_time.saturating_add(kept_ms) >= self.now_ms {
             return Verdict::Keep;
@@ -81,14 +83,17 @@ impl<'a> Retention<'a> {
         missing.retain(|resolution| self.copy_of(block, *resolution).is_none());
         // Thanos' own 1h blocks are made of the 5m ones, which wait for them in their turn
         let five_minutes = self.copy_of(block, Resolution::FiveMinutes);
-        if !self.settings.writes_parquet() && five_minutes.is_some_and(|b| !b.location.is_parquet()) {
-            missing.retain(|resolution| *resolution != Resolution::OneHour || block.resolution() != Resolution::Raw);
+        if !self.settings.writes_parquet() && five_minutes.is_some_and(|b| !b.location.is_parquet())
+        {
+            missing.retain(|resolution| {
+                *resolution != Resolution::OneHour || block.resolution() != Resolution::Raw
+            });
         }
         missing
     }
 
-    /// Why coarser copies can never be made. Blocks that could not be looked at might complete a range, so nothing is
-    /// said to be at its end while there are any.
+    /// Why coarser copies can never be made. Blocks that could not be looked at might complete a
+    /// range, so nothing is said to be at its end while there are any.
     fn why_never(&self, block: &SyncedBlock) -> Option<&'static str> {
         if block.no_downsample_mark.is_some() {
             return Some("it is marked not to be downsampled");
@@ -111,8 +116,8 @@ impl<'a> Retention<'a> {
     }
 }
 
-/// The resolutions that must hold what a block held before it may go. Parquet's 5m and 1h copies are both made of raw
-/// data, so that neither needs the other.
+/// The resolutions that must hold what a block held before it may go. Parquet's 5m and 1h copies
+/// are both made of raw data, so that neither needs the other.
 fn needed(block: &SyncedBlock) -> &'static [Resolution] {
     match block.resolution() {
         Resolution::Raw => &[Resolution::FiveMinutes, Resolution::OneHour],

@@ -103,15 +103,16 @@ impl Settings {
         if !self.downsampling {
             return Ok(());
         }
-        let too_short = |kept: Duration, least_ms: i64| !kept.is_zero() && (kept.as_millis() as i64) < least_ms;
+        let too_short =
+            |kept: Duration, least_ms: i64| !kept.is_zero() && (kept.as_millis() as i64) < least_ms;
         if too_short(self.retention.raw, MIN_RAW_SPAN_MS) {
-            let text = "--retention.resolution-raw is below 40h: raw blocks would go before they are downsampled; \
-                        raise it or set --downsampling.disable";
+            let text = "--retention.resolution-raw is below 40h: raw blocks would go before they \
+                are downsampled; raise it or set --downsampling.disable";
             return Err(Error::Settings(text.into()));
         }
         if too_short(self.retention.five_minutes, MIN_5M_SPAN_MS) {
-            let text = "--retention.resolution-5m is below 10d: 5m blocks would go before their 1h copies exist; \
-                        raise it or set --downsampling.disable";
+            let text = "--retention.resolution-5m is below 10d: 5m blocks would go before their 1h \
+                copies exist; raise it or set --downsampling.disable";
             return Err(Error::Settings(text.into()));
         }
         Ok(())
@@ -139,8 +140,20 @@ mod tests {
         };
         assert!(with(hours(0), hours(0)).validate().is_ok());
         assert!(with(hours(40), hours(240)).validate().is_ok());
-        assert!(with(hours(39), hours(0)).validate().unwrap_err().to_string().contains("resolution-raw"));
-        assert!(with(hours(0), hours(239)).validate().unwrap_err().to_string().contains("resolution-5m"));
+        assert!(
+            with(hours(39), hours(0))
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("resolution-raw")
+        );
+        assert!(
+            with(hours(0), hours(239))
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("resolution-5m")
+        );
         assert!(Settings { downsampling: false, ..with(hours(1), hours(1)) }.validate().is_ok());
     }
 }

@@ -3,9 +3,9 @@
 use block::sync::{Filter, Synced, state};
 use model::TimestampMs;
 
-/// Without blocks marked for deletion, from the moment of the mark. Whoever set it wants the block gone: it is no cover
-/// for another block, no copy that lets finer data go, and nothing new is made of it. When the mark is taken back, the
-/// block is as before.
+/// Without blocks marked for deletion, from the moment of the mark. Whoever set it wants the block
+/// gone: it is no cover for another block, no copy that lets finer data go, and nothing new is made
+/// of it. When the mark is taken back, the block is as before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unmarked;
 

@@ -1,5 +1,5 @@
-//! The compactor over buckets as stores and other clients make them: without create-only writes, and with names that
-//! are no paths.
+//! The compactor over buckets as stores and other clients make them: without create-only writes,
+//! and with names that are no paths.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -87,7 +87,8 @@ impl Served {
     async fn compact(&self, settings: Settings) {
         let settings = Settings { consistency_delay: Duration::ZERO, ..settings };
         let bucket = self.bucket.clone();
-        let compactor = Compactor::new(bucket, settings, Arc::new(StillClock), &Registry::new()).unwrap();
+        let compactor =
+            Compactor::new(bucket, settings, Arc::new(StillClock), &Registry::new()).unwrap();
         compactor.run_once().await.unwrap();
     }
 
@@ -126,7 +127,8 @@ async fn a_store_without_create_only_writes_is_compacted_like_any_other() {
             }
             weak.compact(Settings::default()).await;
             let objects = weak.objects().await;
-            let keys = |objects: &BTreeMap<String, Vec<u8>>| objects.keys().cloned().collect::<Vec<_>>();
+            let keys =
+                |objects: &BTreeMap<String, Vec<u8>>| objects.keys().cloned().collect::<Vec<_>>();
             assert_eq!(keys(&objects), keys(&expected), "{create_only:?}");
             // the clock stands, so the times in metas and marks are equal too
             assert!(objects == expected, "{create_only:?}");
@@ -159,7 +161,9 @@ async fn names_that_are_no_paths_stop_nothing_and_markers_go_with_their_block() 
     let (kept, gone): (Vec<&str>, Vec<&str>) =
         sources.into_iter().partition(|source| expected.contains_key(&format!("{source}/index")));
     assert_eq!((kept.len(), gone.len()), (4, 8));
-    left.extend(kept.iter().flat_map(|source| ["/", "/chunks/"].map(|marker| format!("{source}{marker}"))));
+    left.extend(
+        kept.iter().flat_map(|source| ["/", "/chunks/"].map(|marker| format!("{source}{marker}"))),
+    );
     left.sort();
     assert_eq!(untidy.server.odd_keys().await, left);
 }

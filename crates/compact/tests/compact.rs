@@ -1,5 +1,5 @@
-//! The compactor over buckets of synthetic blocks: what it leaves, what it must never lose, what a kill at any instant
-//! and a second compactor may not change.
+//! The compactor over buckets of synthetic blocks: what it leaves, what it must never lose, what a
+//! kill at any instant and a second compactor may not change.
 
 mod cases;
 mod histories;
@@ -30,7 +30,10 @@ async fn two_hour_blocks_grow_and_lose_no_sample() {
     assert_eq!(world.samples().await, before, "samples per series");
     // the 2d range is closed, the ranges after it too as far as newer blocks stand behind them
     assert_eq!(after.raw_spans_hours("eu", "a"), [48, 8, 8, 2, 2, 2, 2]);
-    assert_eq!(after.copies("eu", "a", Resolution::FiveMinutes), after.copies("eu", "a", Resolution::OneHour));
+    assert_eq!(
+        after.copies("eu", "a", Resolution::FiveMinutes),
+        after.copies("eu", "a", Resolution::OneHour)
+    );
     assert_eq!(after.copies("eu", "a", Resolution::FiveMinutes), [TimeRange::new(0, 2 * DAY_MS)]);
     let again = Blocks::of(&world).await;
     world.compactor(Settings::default()).run_once().await.unwrap();
@@ -43,16 +46,23 @@ async fn replicas_are_merged_when_told_to() {
     let replica_labels = vec!["replica".to_owned()];
     for dedup in [Dedup::Chain, Dedup::Penalty] {
         let world = world.copied().await;
-        let settings = Settings { replica_labels: replica_labels.clone(), dedup, ..Settings::default() };
+        let settings =
+            Settings { replica_labels: replica_labels.clone(), dedup, ..Settings::default() };
         world.compactor(settings).run_once().await.unwrap();
         let blocks = Blocks::of(&world).await;
-        assert!(blocks.raw.keys().all(|labels| !labels.contains("replica")), "{:?}", blocks.raw.keys());
+        assert!(
+            blocks.raw.keys().all(|labels| !labels.contains("replica")),
+            "{:?}",
+            blocks.raw.keys()
+        );
         let merged = world.samples().await;
         let count: u64 = merged.values().sum();
         let single: u64 = World::with_days(1, 1).await.samples().await.values().sum();
         match dedup {
             Dedup::Chain => assert!(count > single * 3 / 2, "{count} of both replicas"),
-            Dedup::Penalty => assert!(count < single * 11 / 10, "{count} is about one replica's {single}"),
+            Dedup::Penalty => {
+                assert!(count < single * 11 / 10, "{count} is about one replica's {single}")
+            }
         }
     }
 }
@@ -148,14 +158,18 @@ async fn downsampled_blocks_of_replicas_are_no_damage() {
     let merging = Settings { replica_labels, dedup: Dedup::Penalty, ..thanos };
     world.compactor(merging).run_once().await.unwrap();
     let live = world.live().await;
-    let five_minutes: Vec<_> = live.values().filter(|m| m.resolution() == Resolution::FiveMinutes).collect();
+    let five_minutes: Vec<_> =
+        live.values().filter(|m| m.resolution() == Resolution::FiveMinutes).collect();
     assert_eq!(five_minutes.len(), 4, "of each replica of each cluster, as they were");
     let mut marks = 0;
     for meta in five_minutes {
         let path = format!("{}/no-compact-mark.json", meta.ulid);
         if world.exists(&path).await {
             let mark = world.text(&path).await;
-            assert!(mark.contains("downsample-vertical-compaction") && !mark.contains("delete"), "{mark}");
+            assert!(
+                mark.contains("downsample-vertical-compaction") && !mark.contains("delete"),
+                "{mark}"
+            );
             marks += 1;
         }
     }
@@ -175,20 +189,31 @@ async fn raw_data_stays_while_a_copy_is_damaged() {
     let retention = Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() };
     world.compactor(Settings { retention, ..Settings::default() }).run_once().await.unwrap();
     let after = world.samples().await;
-    let cluster = copy.external_labels().get("cluster").map(|c| String::from_utf8_lossy(c).into_owned()).unwrap();
+    let cluster = copy
+        .external_labels()
+        .get("cluster")
+        .map(|c| String::from_utf8_lossy(c).into_owned())
+        .unwrap();
     let has_all = |cluster: &str| {
         let of_cluster = |labels: &str| labels.contains(&format!("cluster=\"{cluster}\""));
-        before.iter().filter(|(labels, _)| of_cluster(labels)).all(|(labels, n)| after.get(labels) == Some(n))
+        before
+            .iter()
+            .filter(|(labels, _)| of_cluster(labels))
+            .all(|(labels, n)| after.get(labels) == Some(n))
     };
     assert!(has_all(&cluster), "{file} of the 1h copy of {cluster} is gone");
-    assert!(!has_all(if cluster == "eu" { "us" } else { "eu" }), "the other cluster's copies are whole");
+    assert!(
+        !has_all(if cluster == "eu" { "us" } else { "eu" }),
+        "the other cluster's copies are whole"
+    );
 }
 
 #[tokio::test]
 async fn blocks_that_are_not_to_be_downsampled_expire() {
     let world = World::with_days(1, 1).await;
     for id in world.blocks_of("eu", "a").await {
-        let mark = format!(r#"{{"id":"{id}","version":1,"no_downsample_time":1,"reason":"manual"}}"#);
+        let mark =
+            format!(r#"{{"id":"{id}","version":1,"no_downsample_time":1,"reason":"manual"}}"#);
         world.put_bytes(&format!("{id}/no-downsample-mark.json"), mark.into_bytes()).await;
     }
     world.advance(Duration::from_secs(50 * 3600));
@@ -196,7 +221,11 @@ async fn blocks_that_are_not_to_be_downsampled_expire() {
     world.compactor(Settings { retention, ..Settings::default() }).run_once().await.unwrap();
     let blocks = Blocks::of(&world).await;
     assert_eq!(blocks.raw.keys().filter(|labels| labels.contains("eu")).count(), 0);
-    assert_eq!(blocks.raw.keys().filter(|labels| labels.contains("us")).count(), 1, "these wait for their copies");
+    assert_eq!(
+        blocks.raw.keys().filter(|labels| labels.contains("us")).count(),
+        1,
+        "these wait for their copies"
+    );
 }
 
 #[tokio::test]
@@ -218,7 +247,10 @@ async fn retention_waits_for_the_copies() {
     world.advance(Duration::from_secs(41 * 3600));
     world.compactor(settings.clone()).run_once().await.unwrap();
     let first = Blocks::of(&world).await;
-    assert!(first.raw_spans_hours("eu", "a").contains(&48), "no copies existed when retention was applied");
+    assert!(
+        first.raw_spans_hours("eu", "a").contains(&48),
+        "no copies existed when retention was applied"
+    );
     world.compactor(settings).run_once().await.unwrap();
     let second = Blocks::of(&world).await;
     assert!(!second.raw_spans_hours("eu", "a").contains(&48));
@@ -231,7 +263,8 @@ async fn old_leftovers_are_downsampled_although_nothing_completes_them() {
     world.advance(Duration::from_secs(10 * 24 * 3600));
     world.compactor(Settings::default()).run_once().await.unwrap();
     let blocks = Blocks::of(&world).await;
-    let covered: i64 = blocks.copies("eu", "a", Resolution::OneHour).iter().map(|r| r.duration_ms()).sum();
+    let covered: i64 =
+        blocks.copies("eu", "a", Resolution::OneHour).iter().map(|r| r.duration_ms()).sum();
     assert_eq!(covered, DAY_MS);
 }
 
@@ -241,7 +274,10 @@ async fn abandoned_uploads_and_marked_blocks_are_cleaned() {
     world.put("01ARZ3NDEKTSV4RRFFQ69G5FAV/chunks/000001", b"half").await;
     let settings = || Settings { consistency_delay: Duration::ZERO, ..Settings::default() };
     world.compactor(settings()).run_once().await.unwrap();
-    assert!(world.exists("01ARZ3NDEKTSV4RRFFQ69G5FAV/chunks/000001").await, "it may still be under way");
+    assert!(
+        world.exists("01ARZ3NDEKTSV4RRFFQ69G5FAV/chunks/000001").await,
+        "it may still be under way"
+    );
     let marked = world.marked().await;
     assert!(!marked.is_empty());
     world.advance_past_uploads(Duration::from_secs(49 * 3600));
@@ -255,21 +291,32 @@ async fn abandoned_uploads_and_marked_blocks_are_cleaned() {
 #[tokio::test]
 async fn thanos_blocks_and_both_formats() {
     let world = World::with_days(3, 1).await;
-    for (format, parquet, tsdb) in [(DownsampleFormat::Thanos, 0, 1), (DownsampleFormat::Both, 1, 1)] {
+    for (format, parquet, tsdb) in
+        [(DownsampleFormat::Thanos, 0, 1), (DownsampleFormat::Both, 1, 1)]
+    {
         let world = world.copied().await;
-        world.compactor(Settings { downsample_format: format, ..Settings::default() }).run_once().await.unwrap();
+        world
+            .compactor(Settings { downsample_format: format, ..Settings::default() })
+            .run_once()
+            .await
+            .unwrap();
         let blocks = Blocks::of(&world).await;
         assert_eq!(blocks.copies("eu", "a", Resolution::FiveMinutes).len(), parquet, "{format:?}");
-        assert_eq!(blocks.thanos_copies("eu", "a", Resolution::FiveMinutes).len(), tsdb, "{format:?}");
+        assert_eq!(
+            blocks.thanos_copies("eu", "a", Resolution::FiveMinutes).len(),
+            tsdb,
+            "{format:?}"
+        );
         assert_eq!(blocks.thanos_copies("eu", "a", Resolution::OneHour), [], "below ten days");
     }
 }
 
-/// Thanos' compactor made these blocks of the same raw block; only ids differ. The blocks are too large for this
-/// repository, so this runs where the golden data lies beside it.
+/// Thanos' compactor made these blocks of the same raw block; only ids differ. The blocks are too
+/// large for this repository, so this runs where the golden data lies beside it.
 #[tokio::test]
 async fn downsampled_blocks_have_the_chunks_that_thanos_writes() {
-    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/golden/downsampled");
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/data/golden/downsampled");
     if !golden.exists() {
         println!("skipped: no golden data at {}", golden.display());
         return;
@@ -280,31 +327,47 @@ async fn downsampled_blocks_have_the_chunks_that_thanos_writes() {
         .run_once()
         .await
         .unwrap();
-    let theirs =
-        [("01M81HXWQFQ2GBAYGTHD5KSMEG", Resolution::FiveMinutes), ("01M81HXX0GS6A2F69HCM1Y84FY", Resolution::OneHour)];
+    let theirs = [
+        ("01M81HXWQFQ2GBAYGTHD5KSMEG", Resolution::FiveMinutes),
+        ("01M81HXX0GS6A2F69HCM1Y84FY", Resolution::OneHour),
+    ];
     for (id, resolution) in theirs {
         let ours = world.downsampled(resolution).await;
         let read = |file: &str| std::fs::read(golden.join(id).join(file)).unwrap();
         let own = |file: &str| format!("{}/{file}", ours.ulid);
-        let (index, segment) = (world.bytes(&own("index")).await, world.bytes(&own("chunks/000001")).await);
+        let (index, segment) =
+            (world.bytes(&own("index")).await, world.bytes(&own("chunks/000001")).await);
         let chunks = chunks_of(index.into(), segment.into());
         let expected = chunks_of(read("index").into(), read("chunks/000001").into());
         assert!(chunks.keys().eq(expected.keys()), "{resolution}");
-        let differing: Vec<_> = chunks.iter().filter(|(labels, chunks)| expected[*labels] != **chunks).collect();
-        assert!(differing.iter().all(|(_, chunks)| begins_after_reset(chunks)), "{resolution}: {differing:?}");
+        let differing: Vec<_> =
+            chunks.iter().filter(|(labels, chunks)| expected[*labels] != **chunks).collect();
+        assert!(
+            differing.iter().all(|(_, chunks)| begins_after_reset(chunks)),
+            "{resolution}: {differing:?}"
+        );
         assert!(differing.len() < 5, "{resolution}: {}", differing.len());
         let expected = tsdb::meta::BlockMeta::from_json(&read("meta.json")).unwrap();
-        assert_eq!((ours.stats.num_series, ours.compaction), (expected.stats.num_series, expected.compaction));
-        // Thanos takes the distance between chunks of one series for their size, which leaves each series' last out
+        assert_eq!(
+            (ours.stats.num_series, ours.compaction),
+            (expected.stats.num_series, expected.compaction)
+        );
+        // Thanos takes the distance between chunks of one series for their size, which leaves each
+        // series' last out
         let largest = chunks.values().flatten().map(SeriesChunk::size).max().unwrap();
-        assert!(ours.thanos.unwrap().index_stats.unwrap().chunk_max_size >= largest as u64, "{resolution}");
+        assert!(
+            ours.thanos.unwrap().index_stats.unwrap().chunk_max_size >= largest as u64,
+            "{resolution}"
+        );
     }
 }
 
 /// The chunks of a block by the labels of their series.
 fn chunks_of(index: Bytes, segment: Bytes) -> BTreeMap<String, Vec<SeriesChunk>> {
     let chunk = |meta: &tsdb::index::ChunkMeta| {
-        let record = tsdb::segment::parse_record(&segment[(meta.reference & 0xffff_ffff) as usize..]).unwrap();
+        let record =
+            tsdb::segment::parse_record(&segment[(meta.reference & 0xffff_ffff) as usize..])
+                .unwrap();
         let data = segment.slice_ref(record.data);
         SeriesChunk::from_stored((meta.min_time, meta.max_time), record.encoding, data).unwrap()
     };
@@ -321,7 +384,8 @@ async fn settings_and_groups_are_kept_apart() {
     let world = World::with_days(1, 2).await;
     world.compactor(Settings::default()).run_once().await.unwrap();
     let blocks = Blocks::of(&world).await;
-    let labels: BTreeMap<_, _> = blocks.raw.iter().map(|(labels, spans)| (labels.as_str(), spans.len())).collect();
+    let labels: BTreeMap<_, _> =
+        blocks.raw.iter().map(|(labels, spans)| (labels.as_str(), spans.len())).collect();
     assert_eq!(labels.len(), 4, "two clusters of two replicas: {labels:?}");
     assert!(labels.values().all(|n| *n == 6), "{labels:?}");
 }
@@ -335,8 +399,16 @@ async fn the_bucket_is_listed_again_only_after_changes() {
     {
         let world = fresh.copied().await;
         let settings = Settings { downsample_format, ..Settings::default() };
-        assert_eq!(world.run_counting_listings(settings.clone()).await, busy, "{downsample_format:?}");
-        assert_eq!(world.run_counting_listings(settings).await, 1, "{downsample_format:?}: nothing is left to do");
+        assert_eq!(
+            world.run_counting_listings(settings.clone()).await,
+            busy,
+            "{downsample_format:?}"
+        );
+        assert_eq!(
+            world.run_counting_listings(settings).await,
+            1,
+            "{downsample_format:?}: nothing is left to do"
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a compaction of very many blocks at once takes: memory that their number and size do not raise, and few
-//! threads. Alone in this binary, because it counts every allocation of the process.
+//! What a compaction of very many blocks at once takes: memory that their number and size do not
+//! raise, and few threads. Alone in this binary, because it counts every allocation of the process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -104,13 +104,18 @@ fn threads() -> usize {
 fn a_hundred_and_ninety_two_blocks_at_once_take_bounded_memory_and_few_threads() {
     const MIB: usize = 1 << 20;
     let folder = tempfile::tempdir().unwrap();
-    let data: u64 = (0..BLOCKS).map(|at| write_block(folder.path(), at)).chain([write_hull(folder.path())]).sum();
+    let data: u64 = (0..BLOCKS)
+        .map(|at| write_block(folder.path(), at))
+        .chain([write_hull(folder.path())])
+        .sum();
     assert!(data as usize > 320 * MIB, "{data} bytes are too few to tell");
 
-    let store = CountingObjects::new(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap()));
+    let store =
+        CountingObjects::new(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap()));
     let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
     let metrics = BucketMetrics::new(&Registry::new()).unwrap();
-    let bucket = Bucket::new(Arc::new(store.clone()), BucketSettings::default(), metrics, clock.clone());
+    let bucket =
+        Bucket::new(Arc::new(store.clone()), BucketSettings::default(), metrics, clock.clone());
     // fetching metas from a folder takes a thread each, before there is anything to compact
     let settings = Settings {
         consistency_delay: Duration::ZERO,
@@ -132,7 +137,8 @@ fn a_hundred_and_ninety_two_blocks_at_once_take_bounded_memory_and_few_threads()
     });
     let before = ALLOCATED.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(compactor.run_once()).unwrap();
     done.store(true, Ordering::Relaxed);
     watch.join().unwrap();
@@ -144,7 +150,8 @@ fn a_hundred_and_ninety_two_blocks_at_once_take_bounded_memory_and_few_threads()
     let (threads, gets) = (most.load(Ordering::Relaxed), store.counts().gets);
     println!("{peak} MiB, {threads} threads, {gets} reads for {} MiB", data as usize / MIB);
     assert!(peak <= 192, "{peak} MiB");
-    // how many readers wait at once depends on how fast they are served; it does not grow with the blocks
+    // how many readers wait at once depends on how fast they are served; it does not grow with the
+    // blocks
     assert!(threads <= 64, "{threads} threads");
     assert!(gets <= 40 * BLOCKS as u64, "{gets} reads");
 }

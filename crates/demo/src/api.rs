@@ -71,19 +71,36 @@ impl Api {
         Api { address }
     }
 
-    pub(crate) async fn instant(&self, query: &str, t_ms: i64, reading: Reading) -> anyhow::Result<Answer> {
+    pub(crate) async fn instant(
+        &self,
+        query: &str,
+        t_ms: i64,
+        reading: Reading,
+    ) -> anyhow::Result<Answer> {
         let time = seconds(t_ms);
         self.ask("/api/v1/query", query, &[("time", &time)], reading).await
     }
 
-    pub(crate) async fn range(&self, query: &str, span: Span, reading: Reading) -> anyhow::Result<Answer> {
+    pub(crate) async fn range(
+        &self,
+        query: &str,
+        span: Span,
+        reading: Reading,
+    ) -> anyhow::Result<Answer> {
         let (start, end, step) = (seconds(span.start), seconds(span.end), seconds(span.step));
-        self.ask("/api/v1/query_range", query, &[("start", &start), ("end", &end), ("step", &step)], reading).await
+        self.ask(
+            "/api/v1/query_range",
+            query,
+            &[("start", &start), ("end", &end), ("step", &step)],
+            reading,
+        )
+        .await
     }
 
     /// The values of a label over all time.
     pub(crate) async fn label_values(&self, label: &str) -> anyhow::Result<Vec<String>> {
-        let data = self.call("GET", &format!("/api/v1/label/{label}/values"), String::new()).await?;
+        let data =
+            self.call("GET", &format!("/api/v1/label/{label}/values"), String::new()).await?;
         let values = data["data"].as_array().context("label values are no list")?;
         Ok(values.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
@@ -99,28 +116,45 @@ impl Api {
         Ok(kinds.iter().map(|(kind, stores)| (kind.clone(), healthy(stores))).collect())
     }
 
-    async fn ask(&self, path: &str, query: &str, times: &[(&str, &str)], reading: Reading) -> anyhow::Result<Answer> {
-        let mut form = format!("query={}&max_source_resolution={}", encoded(query), reading.resolution);
+    async fn ask(
+        &self,
+        path: &str,
+        query: &str,
+        times: &[(&str, &str)],
+        reading: Reading,
+    ) -> anyhow::Result<Answer> {
+        let mut form =
+            format!("query={}&max_source_resolution={}", encoded(query), reading.resolution);
         form += &format!("&dedup={}", reading.dedup);
         for (name, value) in times {
             form += &format!("&{name}={}", encoded(value));
         }
-        let (_, body) = self.send("POST", path, form).await.with_context(|| format!("ask {query}"))?;
+        let (_, body) =
+            self.send("POST", path, form).await.with_context(|| format!("ask {query}"))?;
         parse(&body).with_context(|| format!("read the answer to {query}"))
     }
 
     async fn call(&self, method: &str, path: &str, form: String) -> anyhow::Result<Value> {
         let (status, body) = self.send(method, path, form).await?;
-        let body: Value = serde_json::from_slice(&body).with_context(|| format!("{path}: HTTP {status}, no JSON"))?;
+        let body: Value = serde_json::from_slice(&body)
+            .with_context(|| format!("{path}: HTTP {status}, no JSON"))?;
         if status != StatusCode::OK {
             bail!("{path}: HTTP {status}: {}", body["error"].as_str().unwrap_or("no error text"));
         }
         Ok(body)
     }
 
-    async fn send(&self, method: &str, path: &str, form: String) -> anyhow::Result<(StatusCode, Bytes)> {
-        let stream = TcpStream::connect(self.address).await.with_context(|| format!("connect to {}", self.address))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        form: String,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let stream = TcpStream::connect(self.address)
+            .await
+            .with_context(|| format!("connect to {}", self.address))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let _connection = Task::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -171,7 +205,9 @@ fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => out.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                out.push(char::from(byte))
+            }
             other => out.push_str(&format!("%{other:02X}")),
         }
     }
@@ -186,7 +222,11 @@ mod tests {
     #[test]
     fn answers_are_read_whatever_their_type() {
         let parse = |data: Value, warnings: Value| {
-            parse(json!({"status": "success", "data": data, "warnings": warnings}).to_string().as_bytes())
+            parse(
+                json!({"status": "success", "data": data, "warnings": warnings})
+                    .to_string()
+                    .as_bytes(),
+            )
         };
         let vector = json!({"resultType": "vector", "result": [{"metric": {"a": "b"}, "value": [1.5, "+Inf"]}]});
         let answer = parse(vector, json!(["w"])).unwrap();

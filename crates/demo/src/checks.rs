@@ -51,7 +51,9 @@ pub(crate) fn raw_samples(fleet: &Fleet, found: &anyhow::Result<Counts>, when: &
         Ok(found) => same_counts(&of_cluster(&expected, cluster), &of_cluster(found, cluster)),
         Err(error) => bail!("{error:#}"),
     };
-    clusters(fleet).map(|name| Check::new(format!("samples of {name} {when}"), compare(name))).collect()
+    clusters(fleet)
+        .map(|name| Check::new(format!("samples of {name} {when}"), compare(name)))
+        .collect()
 }
 
 fn clusters(fleet: &Fleet) -> impl Iterator<Item = &str> {
@@ -62,13 +64,17 @@ fn counts_of(fleet: &Fleet, count: impl Fn(&Replica) -> BTreeMap<String, u64>) -
     let replicas = fleet.replicas().iter();
     replicas
         .flat_map(|replica| {
-            count(replica).into_iter().map(|(metric, n)| ((replica.external_labels().clone(), metric), n))
+            count(replica)
+                .into_iter()
+                .map(|(metric, n)| ((replica.external_labels().clone(), metric), n))
         })
         .collect()
 }
 
 fn of_cluster(counts: &Counts, cluster: &str) -> Counts {
-    let inside = counts.iter().filter(|((external, _), _)| external.get("cluster") == Some(cluster.as_bytes()));
+    let inside = counts
+        .iter()
+        .filter(|((external, _), _)| external.get("cluster") == Some(cluster.as_bytes()));
     inside.map(|(key, count)| (key.clone(), *count)).collect()
 }
 
@@ -84,11 +90,18 @@ fn same_counts(expected: &Counts, found: &Counts) -> anyhow::Result<String> {
 }
 
 /// Every series of a resolution against the generator: samples, sum, least and greatest value.
-pub(crate) fn downsampled(fleet: &Fleet, resolution: Resolution, found: &anyhow::Result<Downsampled>) -> Vec<Check> {
+pub(crate) fn downsampled(
+    fleet: &Fleet,
+    resolution: Resolution,
+    found: &anyhow::Result<Downsampled>,
+) -> Vec<Check> {
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            return vec![Check::new(format!("Parquet of {resolution}"), Err(anyhow::anyhow!("{error:#}")))];
+            return vec![Check::new(
+                format!("Parquet of {resolution}"),
+                Err(anyhow::anyhow!("{error:#}")),
+            )];
         }
     };
     let mut checks = Vec::new();
@@ -104,7 +117,8 @@ pub(crate) fn downsampled(fleet: &Fleet, resolution: Resolution, found: &anyhow:
     }
     for name in clusters(fleet) {
         let in_cluster = |external: &Labels| external.get("cluster") == Some(name.as_bytes());
-        let of: Truths = truths.iter().filter(|(key, _)| in_cluster(&key.0)).map(|(k, t)| (k, *t)).collect();
+        let of: Truths =
+            truths.iter().filter(|(key, _)| in_cluster(&key.0)).map(|(k, t)| (k, *t)).collect();
         let counts = same_counts(&true_counts(&of), &of_cluster(&found.samples(), name));
         checks.push(Check::new(format!("samples of {name} in Parquet of {resolution}"), counts));
         let aspects: [(&str, Aspect); 3] = [
@@ -140,7 +154,9 @@ fn joined(spans: &[TimeRange]) -> Vec<TimeRange> {
 /// Series of which only stale markers fell into the span have no windows.
 fn true_counts(truths: &Truths<'_>) -> Counts {
     let mut counts = Counts::new();
-    for ((external, labels), (_, truth)) in truths.iter().filter(|(_, (_, truth))| truth.samples > 0) {
+    for ((external, labels), (_, truth)) in
+        truths.iter().filter(|(_, (_, truth))| truth.samples > 0)
+    {
         let metric = String::from_utf8_lossy(labels.metric_name().unwrap_or_default()).into_owned();
         *counts.entry((external.clone(), metric)).or_default() += truth.samples;
     }
@@ -165,12 +181,15 @@ fn close(a: f64, b: f64) -> bool {
     a == b || (a - b).abs() <= RELATIVE_ERROR * a.abs().max(b.abs())
 }
 
-/// Growth over a day of counters, as the querier finds it, within what one scrape interval holds (per reset: what
-/// came between the last scrape before it and the first after).
+/// Growth over a day of counters, as the querier finds it, within what one scrape interval holds
+/// (per reset: what came between the last scrape before it and the first after).
 pub(crate) async fn increases(fleet: &Fleet, api: &Api) -> Vec<Check> {
     let mut checks = Vec::new();
     for metric in ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"] {
-        checks.push(Check::new(format!("increase({metric}[1d])"), increase(fleet, api, metric).await));
+        checks.push(Check::new(
+            format!("increase({metric}[1d])"),
+            increase(fleet, api, metric).await,
+        ));
     }
     checks
 }
@@ -183,14 +202,23 @@ async fn increase(fleet: &Fleet, api: &Api, metric: &str) -> anyhow::Result<Stri
     for cluster in fleet.clusters() {
         for series in cluster.series().iter().filter(|series| series.metric() == metric) {
             let truth = fleet.growth(series, day).unwrap_or_default();
-            let instance = series.labels().get("instance").map(String::from_utf8_lossy).unwrap_or_default();
-            let is_it =
-                |s: &&crate::api::Series| s.label("cluster") == cluster.name() && s.label("instance") == instance;
-            let Some(seen) = answer.series.iter().find(is_it) else { bail!("no answer for {}", series.labels()) };
+            let instance =
+                series.labels().get("instance").map(String::from_utf8_lossy).unwrap_or_default();
+            let is_it = |s: &&crate::api::Series| {
+                s.label("cluster") == cluster.name() && s.label("instance") == instance
+            };
+            let Some(seen) = answer.series.iter().find(is_it) else {
+                bail!("no answer for {}", series.labels())
+            };
             let per_scrape = truth * fleet.settings().scrape_interval_ms as f64 / DAY_MS as f64;
             let off = (seen.value() - truth).abs() / per_scrape;
             let allowed = (1 + fleet.resets(series, day)) as f64;
-            ensure!(off <= allowed, "{}: truly {truth}, answered {}: {off:.2} scrapes", series.labels(), seen.value());
+            ensure!(
+                off <= allowed,
+                "{}: truly {truth}, answered {}: {off:.2} scrapes",
+                series.labels(),
+                seen.value()
+            );
             (compared, worst) = (compared + 1, worst.max(off));
         }
     }
@@ -204,7 +232,8 @@ pub(crate) async fn replicas_once(fleet: &Fleet, api: &Api) -> Vec<Check> {
     let mut checks = Vec::new();
     for cluster in fleet.clusters() {
         let name = cluster.name();
-        let up = cluster.series().iter().filter(|s| s.metric() == "up" && s.life().contains(t)).count();
+        let up =
+            cluster.series().iter().filter(|s| s.metric() == "up" && s.life().contains(t)).count();
         let cluster = Scraped { name, targets: up, replicas: fleet.settings().replicas.len() };
         let result = count_up(api, cluster, t).await;
         checks.push(Check::new(format!("replicas of {name} are counted once"), result));
@@ -264,7 +293,10 @@ pub(crate) async fn topology(fleet: &Fleet, api: &Api) -> Vec<Check> {
         ensure!(stores.get("store").copied() == Some(1), "{stores:?}");
         anyhow::Ok("the store gateway answers".to_owned())
     };
-    vec![Check::new("label values of cluster", known.await), Check::new("endpoints of the querier", healthy.await)]
+    vec![
+        Check::new("label values of cluster", known.await),
+        Check::new("endpoints of the querier", healthy.await),
+    ]
 }
 
 #[cfg(test)]

@@ -20,9 +20,11 @@ pub(crate) struct Folder {
 impl Folder {
     pub(crate) fn open(chosen: Option<PathBuf>) -> anyhow::Result<Folder> {
         let is_temporary = chosen.is_none();
-        let temporary = || std::env::temp_dir().join(format!("drumlin-demo-{}", std::process::id()));
+        let temporary =
+            || std::env::temp_dir().join(format!("drumlin-demo-{}", std::process::id()));
         let folder = Folder { path: chosen.unwrap_or_else(temporary), is_temporary };
-        std::fs::create_dir_all(folder.bucket()).with_context(|| format!("create {}", folder.path.display()))?;
+        std::fs::create_dir_all(folder.bucket())
+            .with_context(|| format!("create {}", folder.path.display()))?;
         Ok(folder)
     }
 
@@ -46,14 +48,16 @@ impl Folder {
                 let is_empty = std::fs::read_dir(self.bucket())?.next().is_none();
                 anyhow::ensure!(
                     is_empty,
-                    "{} holds blocks of a demo that was not finished; remove it or name an empty --data-dir",
+                    "{} holds blocks of a demo that was not finished; remove it or name an empty \
+                     --data-dir",
                     self.bucket().display()
                 );
                 return Ok(None);
             }
             Err(e) => return Err(e).with_context(|| format!("read {}", name.display())),
         };
-        let note: Value = serde_json::from_slice(&text).with_context(|| format!("read {}", name.display()))?;
+        let note: Value =
+            serde_json::from_slice(&text).with_context(|| format!("read {}", name.display()))?;
         anyhow::ensure!(
             note["seed"] == settings.seed && note["days"] == settings.days,
             "{} holds a demo of --seed={} --days={}; ask for that or name an empty --data-dir",

@@ -1,4 +1,5 @@
-//! Writes the fleet's raw blocks into the bucket's folder, as its sidecars would have uploaded them.
+//! Writes the fleet's raw blocks into the bucket's folder, as its sidecars would have uploaded
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,8 +37,8 @@ pub(crate) struct Work {
     pub(crate) threads: usize,
 }
 
-/// Threads that write all blocks. Dropped early, it makes them stop and waits for the blocks they are at, so that
-/// nothing is written to a folder that is about to be removed.
+/// Threads that write all blocks. Dropped early, it makes them stop and waits for the blocks they
+/// are at, so that nothing is written to a folder that is about to be removed.
 pub(crate) struct Writer {
     stop: Arc<AtomicBool>,
     written: oneshot::Receiver<anyhow::Result<Written>>,
@@ -77,22 +78,26 @@ impl Drop for Writer {
     }
 }
 
-/// Writes all blocks of all replicas on `threads` threads, until `go_on`, asked after each block, says no. Ids depend
-/// on the fleet alone.
+/// Writes all blocks of all replicas on `threads` threads, until `go_on`, asked after each block,
+/// says no. Ids depend on the fleet alone.
 fn write_blocks(
     fleet: &Fleet,
     folder: &Path,
     threads: usize,
     go_on: impl Fn() -> bool + Sync,
 ) -> anyhow::Result<Written> {
-    let jobs: Vec<(&Replica, TimeRange)> =
-        fleet.block_ranges().flat_map(|range| fleet.replicas().iter().map(move |replica| (replica, range))).collect();
+    let jobs: Vec<(&Replica, TimeRange)> = fleet
+        .block_ranges()
+        .flat_map(|range| fleet.replicas().iter().map(move |replica| (replica, range)))
+        .collect();
     let (next, total) = (AtomicUsize::new(0), Mutex::new(Written::default()));
     let work = || {
         let (mut samples, mut written) = (Samples::default(), Written::default());
         while let Some((replica, range)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let files = block(fleet, replica, *range, &mut samples)?;
-            files.save(folder).with_context(|| format!("write block={} to {}", files.meta.ulid, folder.display()))?;
+            files.save(folder).with_context(|| {
+                format!("write block={} to {}", files.meta.ulid, folder.display())
+            })?;
             written.add(&files);
             if !go_on() {
                 break;
@@ -103,7 +108,8 @@ fn write_blocks(
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
         for worker in workers {
-            let written = worker.join().map_err(|_| anyhow::anyhow!("a writer of blocks panicked"))??;
+            let written =
+                worker.join().map_err(|_| anyhow::anyhow!("a writer of blocks panicked"))??;
             let mut total = total.lock().unwrap_or_else(|e| e.into_inner());
             total.blocks += written.blocks;
             total.samples += written.samples;
@@ -114,7 +120,12 @@ fn write_blocks(
     })
 }
 
-fn block(fleet: &Fleet, replica: &Replica, range: TimeRange, samples: &mut Samples) -> anyhow::Result<BlockFiles> {
+fn block(
+    fleet: &Fleet,
+    replica: &Replica,
+    range: TimeRange,
+    samples: &mut Samples,
+) -> anyhow::Result<BlockFiles> {
     let window = Window::new(fleet, replica, range);
     let mut builder = BlockBuilder::new();
     for series in window.series() {
@@ -126,13 +137,18 @@ fn block(fleet: &Fleet, replica: &Replica, range: TimeRange, samples: &mut Sampl
         }
     }
     let external_labels = Some(replica.external_labels().clone());
-    Ok(builder.finish(BlockDescription { id: block_id(fleet, replica, range), range, external_labels })?)
+    Ok(builder.finish(BlockDescription {
+        id: block_id(fleet, replica, range),
+        range,
+        external_labels,
+    })?)
 }
 
-/// A Prometheus server makes a block when its span is over. The newest one here ends in the future, and blocks from
-/// there count as not finished yet: ids are of the span's start.
+/// A Prometheus server makes a block when its span is over. The newest one here ends in the future,
+/// and blocks from there count as not finished yet: ids are of the span's start.
 fn block_id(fleet: &Fleet, replica: &Replica, range: TimeRange) -> BlockId {
-    let seed = fleet.settings().seed ^ replica.external_labels().hash64() ^ range.start.cast_unsigned();
+    let seed =
+        fleet.settings().seed ^ replica.external_labels().hash64() ^ range.start.cast_unsigned();
     let mut rng = Rng::new(seed);
     let entropy = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
     BlockId::from_parts(range.start.cast_unsigned(), entropy)
@@ -152,7 +168,8 @@ mod tests {
             // only the first block is waited for
             let _ = first.try_send(());
         };
-        let writer = Writer::start(Work { fleet, folder: folder.path().to_owned(), threads: 2 }, progress);
+        let writer =
+            Writer::start(Work { fleet, folder: folder.path().to_owned(), threads: 2 }, progress);
         is_written.recv().await.unwrap();
         drop(writer);
         let blocks = std::fs::read_dir(folder.path()).unwrap().count();
@@ -167,7 +184,10 @@ mod tests {
         let fleet = Fleet::new(synthetic::Settings::kubernetes(1, range)).unwrap();
         let work = Work { fleet: fleet.clone(), folder: folder.path().to_owned(), threads: 2 };
         let written = Writer::start(work, || {}).written().await.unwrap();
-        let counts = fleet.replicas().iter().flat_map(|r| fleet.counts(r, range).into_values().collect::<Vec<_>>());
+        let counts = fleet
+            .replicas()
+            .iter()
+            .flat_map(|r| fleet.counts(r, range).into_values().collect::<Vec<_>>());
         assert_eq!(written.samples, counts.map(|c| c.samples + c.stale_markers).sum::<u64>());
         assert_eq!(written.blocks, std::fs::read_dir(folder.path()).unwrap().count() as u64);
     }

@@ -56,13 +56,22 @@ pub(crate) struct Inventory {
 impl Inventory {
     pub(crate) async fn take(bucket: &Bucket) -> anyhow::Result<Inventory> {
         let registry = Registry::new();
-        let fetcher = MetaFetcher::new(bucket.clone(), FetcherSettings::default(), SyncMetrics::new(&registry)?);
-        let synced = fetcher.fetch(&[&Deduplicate]).await.context("list the blocks of the bucket")?;
+        let fetcher = MetaFetcher::new(
+            bucket.clone(),
+            FetcherSettings::default(),
+            SyncMetrics::new(&registry)?,
+        );
+        let synced =
+            fetcher.fetch(&[&Deduplicate]).await.context("list the blocks of the bucket")?;
         if let Some(broken) = synced.broken.first() {
             anyhow::bail!("block={} is broken: {}", broken.location.dir(), broken.error);
         }
         if let Some(unseen) = synced.unseen.first() {
-            anyhow::bail!("block={} could not be looked at: {}", unseen.location.dir(), unseen.error);
+            anyhow::bail!(
+                "block={} could not be looked at: {}",
+                unseen.location.dir(),
+                unseen.error
+            );
         }
         Ok(Inventory { bucket: bucket.clone(), blocks: synced.blocks })
     }
@@ -72,7 +81,9 @@ impl Inventory {
     }
 
     fn parquet(&self, resolution: Resolution) -> impl Iterator<Item = &SyncedBlock> {
-        self.blocks.iter().filter(move |block| block.location.is_parquet() && block.resolution() == resolution)
+        self.blocks
+            .iter()
+            .filter(move |block| block.location.is_parquet() && block.resolution() == resolution)
     }
 
     pub(crate) fn raw_size(&self) -> Size {
@@ -104,7 +115,8 @@ impl Inventory {
                     for chunk in &series.chunks {
                         samples += num_samples(chunk.encoding, &chunk.data)? as u64;
                     }
-                    *counts.entry((block.labels.clone(), metric(&series.labels))).or_default() += samples;
+                    *counts.entry((block.labels.clone(), metric(&series.labels))).or_default() +=
+                        samples;
                 }
             }
         }
@@ -117,7 +129,8 @@ impl Inventory {
         let mut all = Downsampled::default();
         for block in self.parquet(resolution) {
             all.spans.entry(block.labels.clone()).or_default().push(block.range());
-            let parquet = ParquetBlock::open(&self.bucket, &block.location, &block.meta, &footers).await?;
+            let parquet =
+                ParquetBlock::open(&self.bucket, &block.location, &block.meta, &footers).await?;
             let mut batches = parquet.scan();
             while let Some(batch) = batches.next().await {
                 for (labels, windows) in batch? {
@@ -130,7 +143,10 @@ impl Inventory {
 }
 
 fn size_of<'a>(blocks: impl Iterator<Item = &'a SyncedBlock>) -> Size {
-    blocks.fold(Size::default(), |size, block| Size { blocks: size.blocks + 1, bytes: size.bytes + block.bytes })
+    blocks.fold(Size::default(), |size, block| Size {
+        blocks: size.blocks + 1,
+        bytes: size.bytes + block.bytes,
+    })
 }
 
 impl Downsampled {
@@ -155,7 +171,8 @@ impl Downsampled {
     pub(crate) fn samples(&self) -> Counts {
         let mut counts = Counts::new();
         let floats = self.floats.iter().map(|(key, series)| (key, series.count));
-        for ((external, labels), samples) in floats.chain(self.histograms.iter().map(|(key, samples)| (key, *samples)))
+        for ((external, labels), samples) in
+            floats.chain(self.histograms.iter().map(|(key, samples)| (key, *samples)))
         {
             *counts.entry((external.clone(), metric(labels))).or_default() += samples;
         }

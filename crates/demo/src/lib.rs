@@ -1,9 +1,9 @@
-//! The whole fleet in one process: synthetic clusters in a bucket on the disk, compacted and downsampled, served by a
-//! store gateway and a querier over real sockets on loopback.
+//! The whole fleet in one process: synthetic clusters in a bucket on the disk, compacted and
+//! downsampled, served by a store gateway and a querier over real sockets on loopback.
 //!
-//! It wires components as `drumlin` does for single processes and adds nothing to them. What it knows of its own is
-//! what the generator wrote, which `--check` holds against what the bucket and the querier say. Times are
-//! milliseconds, sizes bytes.
+//! It wires components as `drumlin` does for single processes and adds nothing to them. What it
+//! knows of its own is what the generator wrote, which `--check` holds against what the bucket and
+//! the querier say. Times are milliseconds, sizes bytes.
 
 mod api;
 mod checks;
@@ -41,8 +41,8 @@ const LEAST_DAYS_TO_CHECK: u32 = 6;
 /// What the demo is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the bucket is kept; `None` for a temporary folder that goes with the process. A folder that holds an
-    /// earlier demo of the same seed and length is served again as it is.
+    /// Where the bucket is kept; `None` for a temporary folder that goes with the process. A folder
+    /// that holds an earlier demo of the same seed and length is served again as it is.
     pub data_dir: Option<PathBuf>,
     /// How far the data reaches back.
     pub days: u32,
@@ -62,18 +62,27 @@ pub struct Settings {
 ///
 /// # Errors
 /// When a part fails, and when a check does.
-pub async fn run(settings: Settings, clock: Arc<dyn Clock>, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     tokio::select! {
         ended = demo(&settings, &clock, &shutdown) => ended,
         () = shutdown.stopped() => Ok(()),
     }
 }
 
-async fn demo(settings: &Settings, clock: &Arc<dyn Clock>, shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn demo(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
     anyhow::ensure!(settings.days >= 1, "--days must be at least 1");
     anyhow::ensure!(
         !settings.check || settings.days >= LEAST_DAYS_TO_CHECK,
-        "--check needs --days={LEAST_DAYS_TO_CHECK} or more: fewer hold no block that is downsampled"
+        "--check needs --days={LEAST_DAYS_TO_CHECK} or more: fewer hold no block that is \
+         downsampled"
     );
     let started = clock.monotonic();
     let folder = Folder::open(settings.data_dir.clone())?;
@@ -113,7 +122,11 @@ async fn demo(settings: &Settings, clock: &Arc<dyn Clock>, shutdown: &Shutdown) 
 }
 
 /// The fleet of the folder's data, or a new one that ends with the two hours that are now.
-fn fleet(settings: &Settings, clock: &Arc<dyn Clock>, folder: &Folder) -> anyhow::Result<(Fleet, bool)> {
+fn fleet(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    folder: &Folder,
+) -> anyhow::Result<(Fleet, bool)> {
     let kept = folder.kept(settings)?;
     anyhow::ensure!(
         kept.is_none() || !settings.check,
@@ -136,7 +149,12 @@ fn open_bucket(folder: &Folder, clock: &Arc<dyn Clock>) -> anyhow::Result<Bucket
     Ok(config.build(BucketMetrics::new(&Registry::new())?, Arc::clone(clock))?)
 }
 
-async fn generate(settings: &Settings, clock: &Arc<dyn Clock>, fleet: &Fleet, folder: &Folder) -> anyhow::Result<()> {
+async fn generate(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    fleet: &Fleet,
+    folder: &Folder,
+) -> anyhow::Result<()> {
     let started = clock.monotonic();
     let clusters: Vec<&str> = fleet.clusters().iter().map(|cluster| cluster.name()).collect();
     println!(
@@ -147,7 +165,10 @@ async fn generate(settings: &Settings, clock: &Arc<dyn Clock>, fleet: &Fleet, fo
         settings.seed,
         folder.path().display()
     );
-    let bar = progress::bar("writing raw blocks", (fleet.block_ranges().count() * fleet.replicas().len()) as u64);
+    let bar = progress::bar(
+        "writing raw blocks",
+        (fleet.block_ranges().count() * fleet.replicas().len()) as u64,
+    );
     let ticks = bar.clone();
     let work = Work { fleet: fleet.clone(), folder: folder.bucket(), threads: settings.threads };
     let writer = Writer::start(work, move || ticks.inc(1));
@@ -163,7 +184,11 @@ async fn generate(settings: &Settings, clock: &Arc<dyn Clock>, fleet: &Fleet, fo
     Ok(())
 }
 
-async fn compact(settings: &Settings, clock: &Arc<dyn Clock>, bucket: &Bucket) -> anyhow::Result<()> {
+async fn compact(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    bucket: &Bucket,
+) -> anyhow::Result<()> {
     let started = clock.monotonic();
     let compaction = compact::Settings {
         // what was just written is whole, and nobody reads what was replaced
@@ -176,8 +201,9 @@ async fn compact(settings: &Settings, clock: &Arc<dyn Clock>, bucket: &Bucket) -
     };
     let spinner = progress::spinner("compacting, downsampling");
     let ticks = spinner.clone();
-    let compactor = compact::Compactor::new(bucket.clone(), compaction, Arc::clone(clock), &Registry::new())?
-        .with_progress(Arc::new(move |_| ticks.inc(1)));
+    let compactor =
+        compact::Compactor::new(bucket.clone(), compaction, Arc::clone(clock), &Registry::new())?
+            .with_progress(Arc::new(move |_| ticks.inc(1)));
     compactor.run_once().await.context("compact the bucket")?;
     spinner.finish_and_clear();
     println!("compacted  and downsampled in {}", seconds(clock.monotonic() - started));
@@ -190,16 +216,28 @@ async fn summary(bucket: &Bucket) -> anyhow::Result<()> {
     println!("bucket     {} raw blocks, {}", raw.blocks, size(raw.bytes));
     for resolution in [Resolution::FiveMinutes, Resolution::OneHour] {
         let parquet = inventory.parquet_size(resolution);
-        println!("           {} Parquet blocks of {resolution}, {}", parquet.blocks, size(parquet.bytes));
+        println!(
+            "           {} Parquet blocks of {resolution}, {}",
+            parquet.blocks,
+            size(parquet.bytes)
+        );
     }
     Ok(())
 }
 
-async fn check(fleet: &Fleet, bucket: &Bucket, api: &Api, checks: &mut Vec<Check>) -> anyhow::Result<()> {
+async fn check(
+    fleet: &Fleet,
+    bucket: &Bucket,
+    api: &Api,
+    checks: &mut Vec<Check>,
+) -> anyhow::Result<()> {
     let inventory = Inventory::take(bucket).await?;
     report(checks, checks::raw_samples(fleet, &inventory.raw_samples().await, "after compaction"));
     for resolution in [Resolution::FiveMinutes, Resolution::OneHour] {
-        report(checks, checks::downsampled(fleet, resolution, &inventory.downsampled(resolution).await));
+        report(
+            checks,
+            checks::downsampled(fleet, resolution, &inventory.downsampled(resolution).await),
+        );
     }
     report(checks, checks::topology(fleet, api).await);
     report(checks, checks::replicas_once(fleet, api).await);

@@ -1,4 +1,5 @@
-//! Store gateway, querier and, if asked for, a sidecar: as separate servers that know each other by address alone.
+//! Store gateway, querier and, if asked for, a sidecar: as separate servers that know each other by
+//! address alone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,9 +37,14 @@ impl Processes {
         bucket: &Bucket,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<Processes> {
-        let mut stores = vec![gateway(settings, bucket, clock).await.context("start the store gateway")?];
+        let mut stores =
+            vec![gateway(settings, bucket, clock).await.context("start the store gateway")?];
         if let Some(url) = &settings.prometheus_url {
-            stores.push(sidecar(settings, url, clock).await.with_context(|| format!("start a sidecar of {url}"))?);
+            stores.push(
+                sidecar(settings, url, clock)
+                    .await
+                    .with_context(|| format!("start a sidecar of {url}"))?,
+            );
         }
         let endpoints = stores.iter().filter_map(|process| process.server.grpc_addr());
         let endpoints: Vec<String> = endpoints.map(|address| address.to_string()).collect();
@@ -64,11 +70,20 @@ fn listeners(http_address: &str) -> serve::Settings {
     let grace = Duration::from_secs(1);
     serve::Settings {
         http: HttpSettings { address: http_address.to_owned(), grace, config: None },
-        grpc: Some(GrpcSettings { address: ANY_PORT.to_owned(), grace, tls: None, max_connection_age: None }),
+        grpc: Some(GrpcSettings {
+            address: ANY_PORT.to_owned(),
+            grace,
+            tls: None,
+            max_connection_age: None,
+        }),
     }
 }
 
-async fn start(settings: serve::Settings, component: Component, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
+async fn start(
+    settings: serve::Settings,
+    component: Component,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Process> {
     let Component { served, run } = component;
     let mut ready = served.ready.clone();
     let server = Server::start(settings, served, Arc::clone(clock)).await?;
@@ -85,28 +100,47 @@ async fn start(settings: serve::Settings, component: Component, clock: &Arc<dyn 
     Ok(Process { server, work })
 }
 
-async fn gateway(settings: &Settings, bucket: &Bucket, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
+async fn gateway(
+    settings: &Settings,
+    bucket: &Bucket,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Process> {
     let registry = serve::registry(&settings.build)?;
-    let gateway = store::Gateway::new(store::Settings::default(), bucket.clone(), &registry, Arc::clone(clock))?;
+    let gateway = store::Gateway::new(
+        store::Settings::default(),
+        bucket.clone(),
+        &registry,
+        Arc::clone(clock),
+    )?;
     start(listeners(ANY_PORT), gateway.into_component(), clock).await
 }
 
 /// Beside the user's Prometheus; it ships nothing, because the bucket is not the user's.
-async fn sidecar(settings: &Settings, url: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
+async fn sidecar(
+    settings: &Settings,
+    url: &str,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Process> {
     let parts = sidecar::Parts {
         clock: Arc::clone(clock),
         budget: Budget::unlimited(),
         registry: serve::registry(&settings.build)?,
         bucket: None,
     };
-    let sidecar_settings = sidecar::Settings { prometheus_url: url.to_owned(), ..sidecar::Settings::default() };
+    let sidecar_settings =
+        sidecar::Settings { prometheus_url: url.to_owned(), ..sidecar::Settings::default() };
     let sidecar = sidecar::Sidecar::new(sidecar_settings, parts)?;
     start(listeners(ANY_PORT), sidecar.into_component(), clock).await
 }
 
-async fn querier(settings: &Settings, endpoints: Vec<String>, clock: &Arc<dyn Clock>) -> anyhow::Result<Process> {
+async fn querier(
+    settings: &Settings,
+    endpoints: Vec<String>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Process> {
     let registry = serve::registry(&settings.build)?;
-    let specs = endpoints.into_iter().map(|address| EndpointSpec { address, ..EndpointSpec::default() });
+    let specs =
+        endpoints.into_iter().map(|address| EndpointSpec { address, ..EndpointSpec::default() });
     let querier_settings = query::Settings {
         endpoints: EndpointSettings { specs: specs.collect(), ..EndpointSettings::default() },
         replica_labels: vec![REPLICA_LABEL.to_owned()],

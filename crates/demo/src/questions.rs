@@ -45,7 +45,8 @@ const QUESTIONS: [Question; 3] = [
     },
     Question {
         words: "99th percentile of request durations by cluster",
-        query: "histogram_quantile(0.99, sum by (cluster, le) (rate(http_request_duration_seconds_bucket[{window}])))",
+        query: "histogram_quantile(0.99, sum by (cluster, le) \
+            (rate(http_request_duration_seconds_bucket[{window}])))",
         label: "cluster",
         unit: Unit::Seconds,
     },
@@ -77,21 +78,34 @@ pub(crate) async fn ask_all(api: &Api, over: TimeRange) -> anyhow::Result<Vec<An
     for question in &QUESTIONS {
         let query = question.query.replace("{window}", &format!("{}h", step / 3_600_000));
         let answer = api.range(&query, span, Reading::COARSE).await?;
-        answers.push(Answered { text: show(question, &query, &answer), series: answer.series.len() });
+        answers
+            .push(Answered { text: show(question, &query, &answer), series: answer.series.len() });
     }
     Ok(answers)
 }
 
 fn show(question: &Question, query: &str, answer: &Answer) -> String {
     let mut text = format!("{}\n  {query}\n", question.words);
-    let width = answer.series.iter().map(|series| series.label(question.label).len()).max().unwrap_or_default();
+    let width = answer
+        .series
+        .iter()
+        .map(|series| series.label(question.label).len())
+        .max()
+        .unwrap_or_default();
     for series in &answer.series {
-        let values: Vec<f64> = series.points.iter().map(|point| point.1).filter(|v| v.is_finite()).collect();
-        let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+        let values: Vec<f64> =
+            series.points.iter().map(|point| point.1).filter(|v| v.is_finite()).collect();
+        let (low, high) = values
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let name = series.label(question.label);
-        let _ =
-            writeln!(text, "  {name:width$}  {}  mean {}", sparkline(&values, low..=high), question.unit.show(mean));
+        let _ = writeln!(
+            text,
+            "  {name:width$}  {}  mean {}",
+            sparkline(&values, low..=high),
+            question.unit.show(mean)
+        );
     }
     for warning in &answer.warnings {
         let _ = writeln!(text, "  warning: {warning}");

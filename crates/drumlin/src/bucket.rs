@@ -11,8 +11,8 @@ use crate::process::Context;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Bucket")]
 pub(crate) struct BucketArgs {
-    /// The bucket as YAML: `{type: S3|GCS|AZURE|FILESYSTEM, config: {…}, prefix: …}`; $(NAME) is replaced by an
-    /// environment variable.
+    /// The bucket as YAML: `{type: S3|GCS|AZURE|FILESYSTEM, config: {…}, prefix: …}`; $(NAME) is
+    /// replaced by an environment variable.
     #[arg(id = "objstore.config", long = "objstore.config", value_name = "CONTENT")]
     config: Option<String>,
     /// A file with that YAML.
@@ -23,13 +23,19 @@ pub(crate) struct BucketArgs {
 impl BucketArgs {
     /// The bucket, if one is configured.
     pub(crate) fn open(&self, context: &Context) -> Result<Option<Bucket>> {
-        let Some(yaml) = content("objstore.config", &self.config, &self.config_file)? else { return Ok(None) };
+        let Some(yaml) = content("objstore.config", &self.config, &self.config_file)? else {
+            return Ok(None);
+        };
         let config = ObjectStoreConfig::parse(&yaml, &context.environment)?;
         for warning in config.warnings() {
             tracing::warn!(warning, "object store configuration");
         }
         let bucket = config.build(BucketMetrics::new(&context.registry)?, context.clock.clone())?;
-        tracing::info!(provider = config.provider().as_str(), bucket = config.bucket_name(), "using bucket");
+        tracing::info!(
+            provider = config.provider().as_str(),
+            bucket = config.bucket_name(),
+            "using bucket"
+        );
         Ok(Some(bucket))
     }
 
@@ -45,11 +51,20 @@ impl BucketArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Which blocks")]
 pub(crate) struct SelectorArgs {
-    /// Use only blocks whose external labels these relabelings keep, as YAML; `__block_id` can be used too.
-    #[arg(id = "selector.relabel-config", long = "selector.relabel-config", value_name = "CONTENT")]
+    /// Use only blocks whose external labels these relabelings keep, as YAML; `__block_id` can be
+    /// used too.
+    #[arg(
+        id = "selector.relabel-config",
+        long = "selector.relabel-config",
+        value_name = "CONTENT"
+    )]
     relabel: Option<String>,
     /// A file with that YAML.
-    #[arg(id = "selector.relabel-config-file", long = "selector.relabel-config-file", value_name = "FILE")]
+    #[arg(
+        id = "selector.relabel-config-file",
+        long = "selector.relabel-config-file",
+        value_name = "FILE"
+    )]
     relabel_file: Option<String>,
 }
 

@@ -14,9 +14,16 @@ use kingpin::{Effect, Foreign};
 
 /// Keeps years of Prometheus metrics in object storage and answers PromQL over them.
 ///
-/// Uses Thanos' protocols and accepts Thanos' flags: in a Thanos deployment, swap the image and keep the manifests.
+/// Uses Thanos' protocols and accepts Thanos' flags: in a Thanos deployment, swap the image and
+/// keep the manifests.
 #[derive(Debug, Parser)]
-#[command(name = "drumlin", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "drumlin",
+    version,
+    max_term_width = 120,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     subcommand: Subcommands,
@@ -72,10 +79,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     let matches = command.try_get_matches_from_mut(args)?;
     let parsed = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let Some((name, matches)) = matches.subcommand() else {
-        return Err(command.error(clap::error::ErrorKind::MissingSubcommand, "a subcommand is required"));
+        return Err(
+            command.error(clap::error::ErrorKind::MissingSubcommand, "a subcommand is required")
+        );
     };
     if let Some(flag) = kingpin::given(matches, foreign(name), Effect::Refused).first() {
-        let text = format!("--{flag} is not supported yet; it would change what is answered, so it is not ignored");
+        let text = format!(
+            "--{flag} is not supported yet; it would change what is answered, so it is not ignored"
+        );
         return Err(command.error(clap::error::ErrorKind::ValueValidation, text));
     }
     let without_effect = kingpin::given(matches, foreign(name), Effect::None);
@@ -89,10 +100,16 @@ fn flag_values(command: &Command, matches: &ArgMatches) -> BTreeMap<String, Stri
     for arg in command.get_arguments() {
         let Some(name) = arg.get_long() else { continue };
         let Ok(Some(values)) = matches.try_get_raw(arg.get_id().as_str()) else { continue };
-        let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
-        let secret = name.ends_with(".config") || name.ends_with("-config") || name.ends_with(".http-client");
-        let shown =
-            if secret && !values.iter().all(String::is_empty) { "<hidden>".to_owned() } else { values.join(",") };
+        let values: Vec<String> =
+            values.map(|value| value.to_string_lossy().into_owned()).collect();
+        let secret = name.ends_with(".config")
+            || name.ends_with("-config")
+            || name.ends_with(".http-client");
+        let shown = if secret && !values.iter().all(String::is_empty) {
+            "<hidden>".to_owned()
+        } else {
+            values.join(",")
+        };
         flags.insert(name.to_owned(), shown);
     }
     flags

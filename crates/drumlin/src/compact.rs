@@ -39,7 +39,8 @@ pub(crate) const FOREIGN: &[Foreign] = &[
 /// Merges, downsamples and cleans up the blocks of a bucket, once or continuously.
 #[derive(Debug, clap::Args)]
 #[command(
-    mut_arg("min-time", |arg| arg.help("Ignore older blocks: a time, or an offset from now such as -6w")),
+    mut_arg("min-time", |arg| arg.help("Ignore older blocks: a time, or an offset from now such as \
+        -6w")),
     mut_arg("max-time", |arg| arg.help("Ignore newer blocks"))
 )]
 pub(crate) struct Args {
@@ -66,7 +67,13 @@ struct WorkArgs {
     #[arg(id = "wait", long = "wait", short = 'w')]
     wait: bool,
     /// How long to wait before looking for work again.
-    #[arg(id = "wait-interval", long = "wait-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "wait-interval",
+        long = "wait-interval",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     wait_interval: Duration,
     /// Where small files are cached; blocks are never stored on disk.
     #[arg(id = "data-dir", long = "data-dir", default_value = "./data", value_name = "FOLDER")]
@@ -74,14 +81,30 @@ struct WorkArgs {
     /// Do not downsample.
     #[arg(id = "downsampling.disable", long = "downsampling.disable")]
     downsampling_disable: bool,
-    /// How downsampled blocks are stored: parquet, thanos (for fleets with Thanos store gateways), or both.
-    #[arg(id = "downsample.format", long = "downsample.format", default_value = "parquet", value_name = "FORMAT")]
+    /// How downsampled blocks are stored: parquet, thanos (for fleets with Thanos store gateways),
+    /// or both.
+    #[arg(
+        id = "downsample.format",
+        long = "downsample.format",
+        default_value = "parquet",
+        value_name = "FORMAT"
+    )]
     downsample_format: String,
     /// Number of groups of blocks compacted at a time.
-    #[arg(id = "compact.concurrency", long = "compact.concurrency", default_value_t = 1, value_name = "N")]
+    #[arg(
+        id = "compact.concurrency",
+        long = "compact.concurrency",
+        default_value_t = 1,
+        value_name = "N"
+    )]
     compact_concurrency: usize,
     /// Number of blocks downsampled at a time.
-    #[arg(id = "downsample.concurrency", long = "downsample.concurrency", default_value_t = 1, value_name = "N")]
+    #[arg(
+        id = "downsample.concurrency",
+        long = "downsample.concurrency",
+        default_value_t = 1,
+        value_name = "N"
+    )]
     downsample_concurrency: usize,
     /// Number of meta.json files fetched at a time.
     #[arg(
@@ -99,7 +122,8 @@ struct WorkArgs {
         hide = true
     )]
     max_index_size: ByteSize,
-    /// How replicas in overlapping blocks are merged: penalty uses one and switches at gaps; empty keeps all samples.
+    /// How replicas in overlapping blocks are merged: penalty uses one and switches at gaps; empty
+    /// keeps all samples.
     #[arg(
         id = "deduplication.func",
         long = "deduplication.func",
@@ -108,11 +132,17 @@ struct WorkArgs {
         hide_default_value = true
     )]
     dedup: String,
-    /// An external label in which replicas differ; it is removed from merged blocks. Repeatable, or separated by commas.
-    #[arg(id = "deduplication.replica-label", long = "deduplication.replica-label", value_name = "LABEL")]
+    /// An external label in which replicas differ; it is removed from merged blocks. Repeatable, or
+    /// separated by commas.
+    #[arg(
+        id = "deduplication.replica-label",
+        long = "deduplication.replica-label",
+        value_name = "LABEL"
+    )]
     replica_label: Vec<String>,
-    /// Merge overlapping blocks with equal external labels even if their samples contradict each other, as those of two
-    /// servers with the same labels do. They can never be separated again; without this flag they are left unmerged.
+    /// Merge overlapping blocks with equal external labels even if their samples contradict each
+    /// other, as those of two servers with the same labels do. They can never be separated again;
+    /// without this flag they are left unmerged.
     #[arg(id = "compact.merge-conflicting", long = "compact.merge-conflicting")]
     merge_conflicting: bool,
 }
@@ -121,19 +151,50 @@ struct WorkArgs {
 #[command(next_help_heading = "How long data stays")]
 struct KeepingArgs {
     /// How long to keep raw data; 0d keeps it forever.
-    #[arg(id = "retention.resolution-raw", long = "retention.resolution-raw", default_value = "0d", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "retention.resolution-raw",
+        long = "retention.resolution-raw",
+        default_value = "0d",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     retention_raw: Duration,
     /// How long to keep data with 5-minute windows.
-    #[arg(id = "retention.resolution-5m", long = "retention.resolution-5m", default_value = "0d", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "retention.resolution-5m",
+        long = "retention.resolution-5m",
+        default_value = "0d",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     retention_5m: Duration,
     /// How long to keep data with 1-hour windows.
-    #[arg(id = "retention.resolution-1h", long = "retention.resolution-1h", default_value = "0d", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "retention.resolution-1h",
+        long = "retention.resolution-1h",
+        default_value = "0d",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     retention_1h: Duration,
-    /// How long to keep a block after marking it for deletion, so that processes still reading it can finish.
-    #[arg(id = "delete-delay", long = "delete-delay", default_value = "48h", value_name = "DURATION", value_parser = duration)]
+    /// How long to keep a block after marking it for deletion, so that processes still reading it
+    /// can finish.
+    #[arg(
+        id = "delete-delay",
+        long = "delete-delay",
+        default_value = "48h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     delete_delay: Duration,
     /// Minimum age of a block before it is used, so that its upload is certain to be complete.
-    #[arg(id = "consistency-delay", long = "consistency-delay", default_value = "30m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "consistency-delay",
+        long = "consistency-delay",
+        default_value = "30m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     consistency_delay: Duration,
 }
 
@@ -206,7 +267,8 @@ mod tests {
     }
 
     fn settings(words: &str) -> Result<Settings> {
-        let line = Line::try_parse_from(std::iter::once("compact").chain(words.split_whitespace()))?;
+        let line =
+            Line::try_parse_from(std::iter::once("compact").chain(words.split_whitespace()))?;
         line.args.settings(TimestampMs(1_000_000_000_000))
     }
 

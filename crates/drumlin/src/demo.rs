@@ -8,11 +8,12 @@ use demo::Settings;
 use crate::cli::common::ProcessArgs;
 use crate::process::{self, Context};
 
-/// Runs a whole fleet on synthetic data in one process: two clusters, a bucket on disk, compactor, store gateway and
-/// querier. Nothing has to be installed or configured.
+/// Runs a whole fleet on synthetic data in one process: two clusters, a bucket on disk, compactor,
+/// store gateway and querier. Nothing has to be installed or configured.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of the bucket; by default a temporary one. A folder from an earlier demo is served again.
+    /// Folder of the bucket; by default a temporary one. A folder from an earlier demo is served
+    /// again.
     #[arg(id = "data-dir", long = "data-dir", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// How many days of data to generate.
@@ -28,7 +29,12 @@ pub(crate) struct Args {
     #[arg(id = "prometheus.url", long = "prometheus.url", value_name = "URL")]
     prometheus_url: Option<String>,
     /// Address on which the querier serves HTTP.
-    #[arg(id = "http-address", long = "http-address", default_value = "127.0.0.1:10902", value_name = "ADDRESS")]
+    #[arg(
+        id = "http-address",
+        long = "http-address",
+        default_value = "127.0.0.1:10902",
+        value_name = "ADDRESS"
+    )]
     http_address: String,
     #[command(flatten)]
     process: ProcessArgs,

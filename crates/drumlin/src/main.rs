@@ -1,5 +1,5 @@
-//! One binary for every component: flags become a component's `Settings`, the component becomes listeners. Nothing
-//! else happens here.
+//! One binary for every component: flags become a component's `Settings`, the component becomes
+//! listeners. Nothing else happens here.
 
 mod allocator;
 mod bucket;
@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     match run(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // beside the log, so that it is seen whatever the log level is, and before the log is there
+            // beside the log, so that it is seen whatever the log level is, and before the log is
+            // there
             eprintln!("drumlin: error: {error:#}");
             ExitCode::FAILURE
         }

@@ -5,7 +5,8 @@ use std::fs;
 /// Three quarters of the container's limit, or of the machine's memory where there is none.
 pub(crate) fn default_budget() -> u64 {
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let container = limits.iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min();
+    let container =
+        limits.iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min();
     let available: u64 = container.into_iter().chain(machine()).min().unwrap_or(u64::MAX);
     available / 4 * 3
 }

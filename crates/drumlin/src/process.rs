@@ -1,4 +1,5 @@
-//! What every subcommand does around its component: logs, runtime, clock, registry, signals, listeners.
+//! What every subcommand does around its component: logs, runtime, clock, registry, signals,
+//! listeners.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,8 +10,8 @@ use model::{Clock, SystemClock};
 use prometheus::Registry;
 use serve::{BuildInfo, Component, Server, Shutdown};
 
-/// Threads for reading files and decoding, at most. As many as a bucket that is a folder is asked for at once would be
-/// hundreds, each with a stack.
+/// Threads for reading files and decoding, at most. As many as a bucket that is a folder is asked
+/// for at once would be hundreds, each with a stack.
 const BLOCKING_THREADS: usize = 32;
 
 /// What a subcommand gets to work with.
@@ -39,7 +40,8 @@ pub(crate) fn build_info() -> BuildInfo {
 impl Start {
     pub(crate) fn new(flags: BTreeMap<String, String>, without_effect: Vec<&'static str>) -> Start {
         // variables that are no UTF-8 can be neither names nor values of ours
-        let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let environment = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Start { flags, without_effect, environment: environment.collect() }
     }
 
@@ -86,7 +88,11 @@ pub(crate) enum Ended {
 
 impl Context {
     /// Serves a component until its work ends or the process is told to stop, whichever is first.
-    pub(crate) async fn serve(self, settings: serve::Settings, component: Component) -> Result<Ended> {
+    pub(crate) async fn serve(
+        self,
+        settings: serve::Settings,
+        component: Component,
+    ) -> Result<Ended> {
         let Component { served, run } = component;
         let server = Server::start(settings, served, self.clock).await?;
         let ended = tokio::select! {

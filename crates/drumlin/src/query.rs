@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use engine::Dedup;
-use query::{About, ConfigSource, EndpointSettings, EndpointSpec, ParserOptions, Querier, Settings, WebSettings};
+use query::{
+    About, ConfigSource, EndpointSettings, EndpointSpec, ParserOptions, Querier, Settings,
+    WebSettings,
+};
 use storeapi::client::TlsSettings;
 
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path};
@@ -54,7 +57,8 @@ const FILL_MODIFIERS: &str = "promql-binop-fill-modifiers";
 const DELAYED_NAME_REMOVAL: &str = "promql-delayed-name-removal";
 
 /// What `--enable-feature` knows; names are those of Prometheus.
-const FEATURES: [&str; 4] = [EXPERIMENTAL_FUNCTIONS, EXTENDED_RANGE_SELECTORS, FILL_MODIFIERS, DELAYED_NAME_REMOVAL];
+const FEATURES: [&str; 4] =
+    [EXPERIMENTAL_FUNCTIONS, EXTENDED_RANGE_SELECTORS, FILL_MODIFIERS, DELAYED_NAME_REMOVAL];
 
 /// Answers PromQL queries over many sidecars, store gateways and queriers.
 #[derive(Debug, clap::Args)]
@@ -80,11 +84,13 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Endpoints")]
 struct EndpointArgs {
-    /// A sidecar, store gateway or querier to query: host:port, or a name to look up: dns+host:port (A and AAAA
-    /// records), dnssrv+_grpc._tcp.name (SRV records), dnssrvnoa+name, dnsdualstack+host:port. Repeatable.
+    /// A sidecar, store gateway or querier to query: host:port, or a name to look up: dns+host:port
+    /// (A and AAAA records), dnssrv+_grpc._tcp.name (SRV records), dnssrvnoa+name,
+    /// dnsdualstack+host:port. Repeatable.
     #[arg(id = "endpoint", long = "endpoint", value_name = "ENDPOINT")]
     endpoint: Vec<String>,
-    /// An endpoint that is queried even while it is down, so that its absence is never silent. Repeatable.
+    /// An endpoint that is queried even while it is down, so that its absence is never silent.
+    /// Repeatable.
     #[arg(id = "endpoint-strict", long = "endpoint-strict", value_name = "ENDPOINT")]
     endpoint_strict: Vec<String>,
     /// One name for several equivalent servers, any of which may answer. Repeatable.
@@ -93,72 +99,157 @@ struct EndpointArgs {
     /// A group that is queried even while it is down. Repeatable.
     #[arg(id = "endpoint-group-strict", long = "endpoint-group-strict", value_name = "ENDPOINT")]
     endpoint_group_strict: Vec<String>,
-    /// Endpoints as YAML: `endpoints: [{address: …, strict: …, group: …, client_config: {tls_config: …}}]`.
+    /// Endpoints as YAML: `endpoints: [{address: …, strict: …, group: …, client_config:
+    /// {tls_config: …}}]`.
     #[arg(id = "endpoint.sd-config", long = "endpoint.sd-config", value_name = "CONTENT")]
     sd_config: Option<String>,
     /// A file with that YAML, reread while the process runs.
     #[arg(id = "endpoint.sd-config-file", long = "endpoint.sd-config-file", value_name = "FILE")]
     sd_config_file: Option<String>,
     /// How often that file is reread.
-    #[arg(id = "endpoint.sd-config-reload-interval", long = "endpoint.sd-config-reload-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "endpoint.sd-config-reload-interval",
+        long = "endpoint.sd-config-reload-interval",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     sd_config_reload: Duration,
-    /// Files in the format of Prometheus' file discovery; the file name may contain a *. Repeatable.
+    /// Files in the format of Prometheus' file discovery; the file name may contain a *.
+    /// Repeatable.
     #[arg(id = "store.sd-files", long = "store.sd-files", value_name = "FILE")]
     sd_files: Vec<PathBuf>,
     /// How often those files are reread.
-    #[arg(id = "store.sd-interval", long = "store.sd-interval", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "store.sd-interval",
+        long = "store.sd-interval",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     sd_interval: Duration,
     /// How often names are looked up again.
-    #[arg(id = "store.sd-dns-interval", long = "store.sd-dns-interval", default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "store.sd-dns-interval",
+        long = "store.sd-dns-interval",
+        default_value = "30s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     dns_interval: Duration,
-    /// How long an endpoint that stopped responding is remembered; until then, answers warn that its data is missing.
-    #[arg(id = "store.unhealthy-timeout", long = "store.unhealthy-timeout", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    /// How long an endpoint that stopped responding is remembered; until then, answers warn that
+    /// its data is missing.
+    #[arg(
+        id = "store.unhealthy-timeout",
+        long = "store.unhealthy-timeout",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     unhealthy_timeout: Duration,
     /// How long an endpoint may take to describe itself, and how often it is asked.
-    #[arg(id = "endpoint.info-timeout", long = "endpoint.info-timeout", default_value = "5s", value_name = "DURATION", value_parser = duration, hide = true)]
+    #[arg(
+        id = "endpoint.info-timeout",
+        long = "endpoint.info-timeout",
+        default_value = "5s",
+        value_name = "DURATION",
+        value_parser = duration,
+        hide = true
+    )]
     info_timeout: Duration,
-    /// An endpoint that sends nothing for this long is left out of the answer; 0 waits until the query times out.
-    #[arg(id = "store.response-timeout", long = "store.response-timeout", default_value = "0ms", value_name = "DURATION", value_parser = duration)]
+    /// An endpoint that sends nothing for this long is left out of the answer; 0 waits until the
+    /// query times out.
+    #[arg(
+        id = "store.response-timeout",
+        long = "store.response-timeout",
+        default_value = "0ms",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     response_timeout: Duration,
     /// A label that this querier adds when it describes itself, as name="value". Repeatable.
-    #[arg(id = "selector-label", long = "selector-label", value_name = "LABEL", value_parser = label)]
+    #[arg(
+        id = "selector-label",
+        long = "selector-label",
+        value_name = "LABEL",
+        value_parser = label
+    )]
     selector_label: Vec<(String, String)>,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(
     next_help_heading = "Replicas, limits and time",
-    mut_arg("store.limits.request-series", |arg| arg.help("Maximum series per selector of a query; 0 for no limit")),
+    mut_arg("store.limits.request-series", |arg| arg.help("Maximum series per selector of a query; \
+        0 for no limit")),
     mut_arg("store.limits.request-samples", |arg| {
-        arg.help("Maximum samples per selector of a query, counted as 120 per chunk; 0 for no limit")
+        arg.help("Maximum samples per selector of a query, counted as 120 per chunk; 0 for no \
+            limit")
     })
 )]
 struct EvaluationArgs {
-    /// A label in which replicas differ and along which they are merged. Repeatable, or separated by commas.
+    /// A label in which replicas differ and along which they are merged. Repeatable, or separated
+    /// by commas.
     #[arg(id = "query.replica-label", long = "query.replica-label", value_name = "LABEL")]
     replica_label: Vec<String>,
-    /// How replicas are merged: penalty uses one and switches at gaps, chain interleaves all samples.
-    #[arg(id = "deduplication.func", long = "deduplication.func", default_value = "penalty", value_name = "FUNCTION")]
+    /// How replicas are merged: penalty uses one and switches at gaps, chain interleaves all
+    /// samples.
+    #[arg(
+        id = "deduplication.func",
+        long = "deduplication.func",
+        default_value = "penalty",
+        value_name = "FUNCTION"
+    )]
     dedup: String,
     /// Maximum time a query may take.
-    #[arg(id = "query.timeout", long = "query.timeout", default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "query.timeout",
+        long = "query.timeout",
+        default_value = "2m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     timeout: Duration,
     /// Maximum number of queries evaluated at once; others wait.
-    #[arg(id = "query.max-concurrent", long = "query.max-concurrent", default_value_t = 20, value_name = "N")]
+    #[arg(
+        id = "query.max-concurrent",
+        long = "query.max-concurrent",
+        default_value_t = 20,
+        value_name = "N"
+    )]
     max_concurrent: usize,
-    /// Maximum number of samples a query may hold at once, as Prometheus counts them; 0 for no limit.
-    #[arg(id = "query.max-samples", long = "query.max-samples", default_value_t = 50_000_000, value_name = "N")]
+    /// Maximum number of samples a query may hold at once, as Prometheus counts them; 0 for no
+    /// limit.
+    #[arg(
+        id = "query.max-samples",
+        long = "query.max-samples",
+        default_value_t = 50_000_000,
+        value_name = "N"
+    )]
     max_samples: u64,
     #[command(flatten)]
     request: RequestLimitArgs,
     /// How long the last sample of a series remains current.
-    #[arg(id = "query.lookback-delta", long = "query.lookback-delta", default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "query.lookback-delta",
+        long = "query.lookback-delta",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     lookback: Duration,
     /// Look back over whole windows when downsampled data is read.
-    #[arg(id = "query.dynamic-lookback-delta", long = "query.dynamic-lookback-delta", default_value_t = true, action = clap::ArgAction::Set, hide = true)]
+    #[arg(
+        id = "query.dynamic-lookback-delta",
+        long = "query.dynamic-lookback-delta",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        hide = true
+    )]
     dynamic_lookback: bool,
-    /// Features of Prometheus to enable, separated by commas: promql-experimental-functions, promql-extended-range-selectors
-    /// (anchored, smoothed), promql-binop-fill-modifiers, promql-delayed-name-removal.
+    /// Features of Prometheus to enable, separated by commas: promql-experimental-functions,
+    /// promql-extended-range-selectors (anchored, smoothed), promql-binop-fill-modifiers,
+    /// promql-delayed-name-removal.
     #[arg(id = "enable-feature", long = "enable-feature", value_name = "FEATURE")]
     enable_feature: Vec<String>,
     /// Enable xrate, xincrease and xdelta, which start at the last sample before their range.
@@ -169,23 +260,54 @@ struct EvaluationArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What requests mean that do not say")]
 struct DefaultArgs {
-    /// When an endpoint fails, return the data that is available, with a warning; otherwise the query fails.
-    #[arg(id = "query.partial-response", long = "query.partial-response", default_value_t = true, action = clap::ArgAction::Set)]
+    /// When an endpoint fails, return the data that is available, with a warning; otherwise the
+    /// query fails.
+    #[arg(
+        id = "query.partial-response",
+        long = "query.partial-response",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
     partial_response: bool,
     /// Let range queries read downsampled data with windows of up to a fifth of their step.
     #[arg(id = "query.auto-downsampling", long = "query.auto-downsampling")]
     auto_downsampling: bool,
     /// Maximum window of downsampled data that instant queries read.
-    #[arg(id = "query.instant.default.max_source_resolution", long = "query.instant.default.max_source_resolution", default_value = "0s", value_name = "DURATION", value_parser = duration, hide = true)]
+    #[arg(
+        id = "query.instant.default.max_source_resolution",
+        long = "query.instant.default.max_source_resolution",
+        default_value = "0s",
+        value_name = "DURATION",
+        value_parser = duration,
+        hide = true
+    )]
     instant_resolution: Duration,
     /// Step of subqueries that do not specify one.
-    #[arg(id = "query.default-evaluation-interval", long = "query.default-evaluation-interval", default_value = "1m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "query.default-evaluation-interval",
+        long = "query.default-evaluation-interval",
+        default_value = "1m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     default_evaluation_interval: Duration,
     /// Minimum step of range queries that do not specify one.
-    #[arg(id = "query.default-step", long = "query.default-step", default_value = "1s", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "query.default-step",
+        long = "query.default-step",
+        default_value = "1s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     default_step: Duration,
     /// How far back requests for labels and series look by default; 0 for everything.
-    #[arg(id = "query.metadata.default-time-range", long = "query.metadata.default-time-range", default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "query.metadata.default-time-range",
+        long = "query.metadata.default-time-range",
+        default_value = "0s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     metadata_range: Duration,
 }
 
@@ -337,18 +459,29 @@ impl Args {
             (&args.endpoint_group, false, true),
             (&args.endpoint_group_strict, true, true),
         ];
-        let spec =
-            |address: &String, strict, group| EndpointSpec { address: address.clone(), strict, group, tls: None };
+        let spec = |address: &String, strict, group| EndpointSpec {
+            address: address.clone(),
+            strict,
+            group,
+            tls: None,
+        };
         let specs: Vec<EndpointSpec> = kinds
             .into_iter()
-            .flat_map(|(addresses, strict, group)| addresses.iter().map(move |address| spec(address, strict, group)))
+            .flat_map(|(addresses, strict, group)| {
+                addresses.iter().map(move |address| spec(address, strict, group))
+            })
             .collect();
         if let Some(name) = args.endpoint_strict.iter().find(|address| address.contains('+')) {
-            bail!("--endpoint-strict={name}: a strict endpoint must be one address, not a name to look up");
+            bail!(
+                "--endpoint-strict={name}: a strict endpoint must be one address, not a name to \
+                 look up"
+            );
         }
         let file = args.sd_config_file.as_deref().and_then(path);
         let config = match (args.sd_config.as_ref().filter(|text| !text.is_empty()), file) {
-            (Some(_), Some(_)) => bail!("--endpoint.sd-config and --endpoint.sd-config-file are both given; give one"),
+            (Some(_), Some(_)) => {
+                bail!("--endpoint.sd-config and --endpoint.sd-config-file are both given; give one")
+            }
             (Some(text), None) => Some(ConfigSource::Inline(text.clone())),
             (None, Some(file)) => Some(ConfigSource::File(file)),
             (None, None) => None,
@@ -382,7 +515,8 @@ impl Args {
 pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
     let settings = args.settings(context.flags.clone())?;
     let querier = Querier::new(settings, &context.registry, context.clock.clone())?;
-    let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
+    let listeners =
+        serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
     context.serve(listeners, querier.into_component()).await?;
     Ok(())
 }

@@ -43,22 +43,49 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Prometheus")]
 struct PrometheusArgs {
     /// URL of Prometheus, with its path prefix if it has one.
-    #[arg(id = "prometheus.url", long = "prometheus.url", default_value = "http://localhost:9090", value_name = "URL")]
+    #[arg(
+        id = "prometheus.url",
+        long = "prometheus.url",
+        default_value = "http://localhost:9090",
+        value_name = "URL"
+    )]
     url: String,
     /// How to authenticate to Prometheus and which certificates to trust, as YAML.
     #[arg(id = "prometheus.http-client", long = "prometheus.http-client", value_name = "CONTENT")]
     http_client: Option<String>,
     /// A file with that YAML.
-    #[arg(id = "prometheus.http-client-file", long = "prometheus.http-client-file", value_name = "FILE")]
+    #[arg(
+        id = "prometheus.http-client-file",
+        long = "prometheus.http-client-file",
+        value_name = "FILE"
+    )]
     http_client_file: Option<String>,
     /// How long to wait for Prometheus to become ready before giving up.
-    #[arg(id = "prometheus.ready_timeout", long = "prometheus.ready_timeout", default_value = "10m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "prometheus.ready_timeout",
+        long = "prometheus.ready_timeout",
+        default_value = "10m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     ready_timeout: Duration,
     /// How often the external labels of Prometheus are read.
-    #[arg(id = "prometheus.get_config_interval", long = "prometheus.get_config_interval", default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "prometheus.get_config_interval",
+        long = "prometheus.get_config_interval",
+        default_value = "30s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     get_config_interval: Duration,
     /// How long reading them may take.
-    #[arg(id = "prometheus.get_config_timeout", long = "prometheus.get_config_timeout", default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "prometheus.get_config_timeout",
+        long = "prometheus.get_config_timeout",
+        default_value = "30s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     get_config_timeout: Duration,
 }
 
@@ -68,7 +95,8 @@ struct ShipperArgs {
     /// Prometheus' data folder.
     #[arg(id = "tsdb.path", long = "tsdb.path", default_value = "./data", value_name = "FOLDER")]
     tsdb_path: PathBuf,
-    /// Also upload blocks that Prometheus compacted, such as those from before the sidecar was added.
+    /// Also upload blocks that Prometheus compacted, such as those from before the sidecar was
+    /// added.
     #[arg(id = "shipper.upload-compacted", long = "shipper.upload-compacted")]
     upload_compacted: bool,
     /// Number of files of a block uploaded at a time; 0 means one.
@@ -79,7 +107,8 @@ struct ShipperArgs {
         value_name = "N"
     )]
     upload_concurrency: usize,
-    /// Name of the file in the data folder that records what was uploaded; Prometheus can be told to read it.
+    /// Name of the file in the data folder that records what was uploaded; Prometheus can be told
+    /// to read it.
     #[arg(
         id = "shipper.meta-file-name",
         long = "shipper.meta-file-name",
@@ -88,13 +117,25 @@ struct ShipperArgs {
     )]
     meta_file_name: String,
     /// Upload blocks even though Prometheus compacts its blocks itself.
-    #[arg(id = "shipper.ignore-unequal-block-size", long = "shipper.ignore-unequal-block-size", hide = true)]
+    #[arg(
+        id = "shipper.ignore-unequal-block-size",
+        long = "shipper.ignore-unequal-block-size",
+        hide = true
+    )]
     ignore_unequal_block_size: bool,
     /// Upload newer blocks even though an older one failed.
-    #[arg(id = "shipper.allow-out-of-order-uploads", long = "shipper.allow-out-of-order-uploads", hide = true)]
+    #[arg(
+        id = "shipper.allow-out-of-order-uploads",
+        long = "shipper.allow-out-of-order-uploads",
+        hide = true
+    )]
     allow_out_of_order_uploads: bool,
     /// Skip blocks whose meta.json cannot be read.
-    #[arg(id = "shipper.skip-corrupted-blocks", long = "shipper.skip-corrupted-blocks", hide = true)]
+    #[arg(
+        id = "shipper.skip-corrupted-blocks",
+        long = "shipper.skip-corrupted-blocks",
+        hide = true
+    )]
     skip_corrupted_blocks: bool,
 }
 
@@ -123,13 +164,30 @@ struct ReloaderArgs {
     #[arg(id = "reloader.rule-dir", long = "reloader.rule-dir", value_name = "FOLDER")]
     rule_dir: Vec<PathBuf>,
     /// How often the files are checked; 0 checks once.
-    #[arg(id = "reloader.watch-interval", long = "reloader.watch-interval", default_value = "3m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "reloader.watch-interval",
+        long = "reloader.watch-interval",
+        default_value = "3m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     watch_interval: Duration,
     /// How long to wait before retrying a failed reload.
-    #[arg(id = "reloader.retry-interval", long = "reloader.retry-interval", default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "reloader.retry-interval",
+        long = "reloader.retry-interval",
+        default_value = "5s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     retry_interval: Duration,
     /// How Prometheus is told to reload: http.
-    #[arg(id = "reloader.method", long = "reloader.method", default_value = "http", value_name = "METHOD")]
+    #[arg(
+        id = "reloader.method",
+        long = "reloader.method",
+        default_value = "http",
+        value_name = "METHOD"
+    )]
     method: String,
 }
 
@@ -145,7 +203,8 @@ impl ReloaderArgs {
         };
         if self.method != "http" && settings.is_active() {
             bail!(
-                "--reloader.method={}: only http is supported; start Prometheus with --web.enable-lifecycle",
+                "--reloader.method={}: only http is supported; start Prometheus with \
+                 --web.enable-lifecycle",
                 self.method
             );
         }
@@ -174,9 +233,17 @@ impl Args {
         &self.process
     }
 
-    fn settings(&self, now: TimestampMs, environment: &BTreeMap<String, String>) -> Result<Settings> {
+    fn settings(
+        &self,
+        now: TimestampMs,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Settings> {
         let (prometheus, shipper, serving) = (&self.prometheus, &self.shipper, &self.serving);
-        let http_client = content("prometheus.http-client", &prometheus.http_client, &prometheus.http_client_file)?;
+        let http_client = content(
+            "prometheus.http-client",
+            &prometheus.http_client,
+            &prometheus.http_client_file,
+        )?;
         Ok(Settings {
             prometheus_url: prometheus.url.clone(),
             http_client: http_client.unwrap_or_default(),
@@ -184,7 +251,9 @@ impl Args {
             get_config_interval: prometheus.get_config_interval,
             get_config_timeout: prometheus.get_config_timeout,
             min_time: match serving.min_time {
-                TimeOrOffset::Offset(ms) if ms < 0 => MinTime::Before(Duration::from_millis(ms.unsigned_abs())),
+                TimeOrOffset::Offset(ms) if ms < 0 => {
+                    MinTime::Before(Duration::from_millis(ms.unsigned_abs()))
+                }
                 other => MinTime::At(TimestampMs(other.at(now))),
             },
             limits: serving.request.settings(),
@@ -213,7 +282,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
         bucket: args.bucket.open(&context)?,
     };
     let sidecar = Sidecar::new(settings, parts)?;
-    let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
+    let listeners =
+        serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
     context.serve(listeners, sidecar.into_component()).await?;
     Ok(())
 }
@@ -244,10 +314,15 @@ mod tests {
         assert_eq!(settings.shipper.tsdb_path, PathBuf::from("/prometheus"));
         assert!(settings.shipper.upload_compacted);
         assert_eq!(settings.ready_timeout, Duration::from_secs(60));
-        let signal = Line::try_parse_from(["sidecar", "--reloader.method=signal", "--reloader.rule-dir=/r"]).unwrap();
+        let signal =
+            Line::try_parse_from(["sidecar", "--reloader.method=signal", "--reloader.rule-dir=/r"])
+                .unwrap();
         assert!(signal.args.settings(TimestampMs(0), &BTreeMap::new()).is_err());
-        let defaults =
-            Line::try_parse_from(["sidecar"]).unwrap().args.settings(TimestampMs(0), &BTreeMap::new()).unwrap();
+        let defaults = Line::try_parse_from(["sidecar"])
+            .unwrap()
+            .args
+            .settings(TimestampMs(0), &BTreeMap::new())
+            .unwrap();
         assert_eq!(defaults.shipper, ShipperSettings::default());
     }
 }

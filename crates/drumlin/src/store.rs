@@ -65,7 +65,8 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(
     next_help_heading = "Which blocks",
-    mut_arg("min-time", |arg| arg.help("Serve no older data than this: a time, or an offset from now such as -6w")),
+    mut_arg("min-time", |arg| arg.help("Serve no older data than this: a time, or an offset from \
+        now such as -6w")),
     mut_arg("max-time", |arg| arg.help("Serve no newer data than this"))
 )]
 struct BlockArgs {
@@ -73,10 +74,21 @@ struct BlockArgs {
     #[arg(id = "data-dir", long = "data-dir", default_value = "./data", value_name = "FOLDER")]
     data_dir: String,
     /// How often the bucket is listed.
-    #[arg(id = "sync-block-duration", long = "sync-block-duration", default_value = "15m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "sync-block-duration",
+        long = "sync-block-duration",
+        default_value = "15m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     sync_interval: Duration,
     /// Number of blocks opened at a time.
-    #[arg(id = "block-sync-concurrency", long = "block-sync-concurrency", default_value_t = 20, value_name = "N")]
+    #[arg(
+        id = "block-sync-concurrency",
+        long = "block-sync-concurrency",
+        default_value_t = 20,
+        value_name = "N"
+    )]
     open_concurrency: usize,
     /// Number of meta.json files fetched at a time.
     #[arg(
@@ -89,10 +101,22 @@ struct BlockArgs {
     #[command(flatten)]
     time: TimeArgs,
     /// Minimum age of a block before it is served.
-    #[arg(id = "consistency-delay", long = "consistency-delay", default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "consistency-delay",
+        long = "consistency-delay",
+        default_value = "0s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     consistency_delay: Duration,
     /// How long blocks that are marked for deletion continue to be served.
-    #[arg(id = "ignore-deletion-marks-delay", long = "ignore-deletion-marks-delay", default_value = "24h", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "ignore-deletion-marks-delay",
+        long = "ignore-deletion-marks-delay",
+        default_value = "24h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     ignore_deletion_marks_delay: Duration,
 }
 
@@ -100,7 +124,12 @@ struct BlockArgs {
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
     /// Memory for index headers and Parquet footers of blocks.
-    #[arg(id = "index-cache-size", long = "index-cache-size", default_value = "250MB", value_name = "SIZE")]
+    #[arg(
+        id = "index-cache-size",
+        long = "index-cache-size",
+        default_value = "250MB",
+        value_name = "SIZE"
+    )]
     index_cache_size: ByteSize,
     /// Maximum number of requests answered at a time; others wait.
     #[arg(
@@ -159,7 +188,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
     let settings = args.settings()?;
     let bucket = args.bucket.require(&context)?;
     let gateway = Gateway::new(settings, bucket, &context.registry, context.clock.clone())?;
-    let listeners = serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
+    let listeners =
+        serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
     context.serve(listeners, gateway.into_component()).await?;
     Ok(())
 }
@@ -178,9 +208,10 @@ mod tests {
 
     #[test]
     fn values_reach_the_settings() {
-        let words = "store --data-dir=/var/d --index-cache-size=1GB --min-time=-6w --store.limits.request-series=7 \
-                     --sync-block-duration=3m";
-        let settings = Line::try_parse_from(words.split_whitespace()).unwrap().args.settings().unwrap();
+        let words = "store --data-dir=/var/d --index-cache-size=1GB --min-time=-6w \
+            --store.limits.request-series=7 --sync-block-duration=3m";
+        let settings =
+            Line::try_parse_from(words.split_whitespace()).unwrap().args.settings().unwrap();
         assert_eq!(settings.data_dir, Some("/var/d".into()));
         assert_eq!(settings.index_cache_bytes, 1 << 30);
         assert_eq!(settings.min_time, TimeBound::FromNow(-6 * 7 * 86_400_000));

@@ -69,7 +69,10 @@ fn of_metric(name: &str) -> String {
 
 /// What is said of a bucket of a metric without a bound.
 pub(crate) fn bad_bucket_label(metric: &str, le: &str) -> String {
-    format!("bucket label \"le\" is missing or has a malformed value of {le:?}{}", of_metric(metric))
+    format!(
+        "bucket label \"le\" is missing or has a malformed value of {le:?}{}",
+        of_metric(metric)
+    )
 }
 
 impl Annotations {
@@ -91,11 +94,22 @@ impl Annotations {
     }
 
     pub(crate) fn bad_quantile(&mut self, text: &str, span: Span, q: f64) {
-        self.warn(text, span, format!("quantile value should be between 0 and 1, got {}", format_float_general(q)));
+        self.warn(
+            text,
+            span,
+            format!("quantile value should be between 0 and 1, got {}", format_float_general(q)),
+        );
     }
 
-    /// Buckets of a metric were raised at a time; reported once per metric with the extent of all times.
-    pub(crate) fn forced_monotonicity(&mut self, span: Span, name: &str, at_ms: i64, range: ForcedMonotonicity) {
+    /// Buckets of a metric were raised at a time; reported once per metric with the extent of all
+    /// times.
+    pub(crate) fn forced_monotonicity(
+        &mut self,
+        span: Span,
+        name: &str,
+        at_ms: i64,
+        range: ForcedMonotonicity,
+    ) {
         let fresh = Forced { span, range, count: 0, first_ms: at_ms, last_ms: at_ms };
         let entry = self.forced.entry(name.to_owned()).or_insert(fresh);
         entry.count += 1;
@@ -111,7 +125,8 @@ impl Annotations {
         for (name, f) in std::mem::take(&mut self.forced) {
             let docs = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
             let message = format!(
-                "input to histogram_quantile needed to be fixed for monotonicity (see {docs}){}, from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
+                "input to histogram_quantile needed to be fixed for monotonicity (see {docs}){}, \
+                 from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
                 of_metric(&name),
                 format_float_general(f.range.min_bucket),
                 format_float_general(f.range.max_bucket),
@@ -126,7 +141,9 @@ impl Annotations {
             if list.is_empty() && source.is_empty() {
                 return Vec::new();
             }
-            let own = list.into_iter().map(|(message, place)| format!("PromQL {kind}: {message} ({})", place.position));
+            let own = list
+                .into_iter()
+                .map(|(message, place)| format!("PromQL {kind}: {message} ({})", place.position));
             own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
         };
         let [warnings, infos] = self.source;

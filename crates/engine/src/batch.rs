@@ -1,9 +1,10 @@
 //! The series-columnar batch: one row per series over all steps of its grid.
 //!
-//! Operators work on [`Rows`], whose sets of steps start every row at a word of their own. As Arrow, for other operators and for
-//! measuring, it is `series: UInt32, drop_name: Boolean, values: FixedSizeList<Float64, steps>, histograms: UInt32`, where
-//! the validity of the list's child says at which steps there is a sample; NaN is data. `series` is an id in the query's
-//! label table, `histograms` one in its table of histograms, null for the rows of floats that nearly all are.
+//! Operators work on [`Rows`], whose sets of steps start every row at a word of their own. As
+//! Arrow, for other operators and for measuring, it is `series: UInt32, drop_name: Boolean, values:
+//! FixedSizeList<Float64, steps>, histograms: UInt32`, where the validity of the list's child says
+//! at which steps there is a sample; NaN is data. `series` is an id in the query's label table,
+//! `histograms` one in its table of histograms, null for the rows of floats that nearly all are.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +12,9 @@ use datafusion::arrow::array::{
     Array, AsArray, BooleanArray, FixedSizeListArray, Float64Array, RecordBatch, UInt32Array,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type};
+use datafusion::arrow::datatypes::{
+    DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type,
+};
 use datafusion::common::Result;
 use futures::stream::BoxStream;
 use model::FloatHistogram;
@@ -27,7 +30,8 @@ const TARGET_VALUES: usize = 65_536;
 pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
 pub(crate) type RowStream = BoxStream<'static, Result<Rows>>;
 
-/// Rows of series over the steps of one grid. A present step is a histogram where the row has one for it, else a float.
+/// Rows of series over the steps of one grid. A present step is a histogram where the row has one
+/// for it, else a float.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) steps: usize,
@@ -102,7 +106,8 @@ impl Rows {
         self.histograms.iter().any(Option::is_some)
     }
 
-    /// The histograms of a row that may have some; those at steps that are not present do not count.
+    /// The histograms of a row that may have some; those at steps that are not present do not
+    /// count.
     pub(crate) fn histograms(&self, row: usize) -> Option<&[Option<Arc<FloatHistogram>>]> {
         self.histograms.get(row)?.as_deref()
     }
@@ -113,7 +118,11 @@ impl Rows {
     }
 
     /// Calls `f` with every present step of a row that is a histogram.
-    pub(crate) fn for_each_histogram<'a>(&'a self, row: usize, mut f: impl FnMut(usize, &'a Arc<FloatHistogram>)) {
+    pub(crate) fn for_each_histogram<'a>(
+        &'a self,
+        row: usize,
+        mut f: impl FnMut(usize, &'a Arc<FloatHistogram>),
+    ) {
         let Some(histograms) = self.histograms(row) else { return };
         self.present(row).for_each(|step| {
             if let Some(histogram) = &histograms[step] {
@@ -147,7 +156,9 @@ impl Rows {
 
     /// Changes every histogram.
     pub(crate) fn map_histograms(&mut self, f: impl Fn(&FloatHistogram) -> Arc<FloatHistogram>) {
-        for histogram in self.histograms.iter_mut().flatten().flat_map(|row| row.iter_mut()).flatten() {
+        for histogram in
+            self.histograms.iter_mut().flatten().flat_map(|row| row.iter_mut()).flatten()
+        {
             *histogram = f(histogram);
         }
     }
@@ -259,23 +270,33 @@ impl Rows {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let histograms: usize = self.histograms.iter().flatten().map(|row| histogram_bytes(row)).sum();
-        size_of_val(&self.values[..]) + size_of_val(self.present.words()) + self.len() * 5 + histograms
+        let histograms: usize =
+            self.histograms.iter().flatten().map(|row| histogram_bytes(row)).sum();
+        size_of_val(&self.values[..])
+            + size_of_val(self.present.words())
+            + self.len() * 5
+            + histograms
     }
 
     pub(crate) fn schema(steps: usize) -> SchemaRef {
-        let values = Field::new("values", DataType::FixedSizeList(value_field(), steps as i32), false);
+        let values =
+            Field::new("values", DataType::FixedSizeList(value_field(), steps as i32), false);
         let [series, drop_name, histograms] = FIELDS.each_ref().map(Arc::clone);
         Arc::new(Schema::new(vec![series, drop_name, Arc::new(values), histograms]))
     }
 
     /// The Arrow form; values are moved, bitmaps packed, histograms left in the table.
-    pub(crate) fn into_batch(self, schema: SchemaRef, table: &HistogramTable) -> Result<RecordBatch> {
+    pub(crate) fn into_batch(
+        self,
+        schema: SchemaRef,
+        table: &HistogramTable,
+    ) -> Result<RecordBatch> {
         let cells = self.len() * self.steps;
         let packed = pack(&self.present, self.steps, self.len());
         let validity = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(packed), 0, cells));
         let values = Float64Array::try_new(ScalarBuffer::from(self.values), Some(validity))?;
-        let list = FixedSizeListArray::try_new(value_field(), self.steps as i32, Arc::new(values), None)?;
+        let list =
+            FixedSizeListArray::try_new(value_field(), self.steps as i32, Arc::new(values), None)?;
         let series = UInt32Array::from(self.series);
         let drop_name = BooleanArray::from(self.drop_name);
         let histograms = match self.histograms.is_empty() {
@@ -306,7 +327,10 @@ impl Rows {
             None => unpack(&BooleanBuffer::new_set(series.len() * steps), steps, series.len()),
         };
         let present = StepSets::from_words(steps, present);
-        let values = values.into_inner().into_vec::<f64>().unwrap_or_else(|b| b.typed_data::<f64>().to_vec());
+        let values = values
+            .into_inner()
+            .into_vec::<f64>()
+            .unwrap_or_else(|b| b.typed_data::<f64>().to_vec());
         Rows { steps, series, drop_name, values, present, histograms }
     }
 }
@@ -322,7 +346,8 @@ static FIELDS: LazyLock<[FieldRef; 3]> = LazyLock::new(|| {
 });
 
 fn value_field() -> FieldRef {
-    static VALUE: LazyLock<FieldRef> = LazyLock::new(|| Arc::new(Field::new_list_field(DataType::Float64, true)));
+    static VALUE: LazyLock<FieldRef> =
+        LazyLock::new(|| Arc::new(Field::new_list_field(DataType::Float64, true)));
     Arc::clone(&VALUE)
 }
 

@@ -23,7 +23,8 @@ pub(crate) const TIMED_OUT: &str = "query timed out in expression evaluation";
 /// What a series loses when it is no longer the metric it was: the name and what the name is about.
 pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
-/// Everything of a query that is not in its plan: labels by id, annotations, counters, limits, the source.
+/// Everything of a query that is not in its plan: labels by id, annotations, counters, limits, the
+/// source.
 #[derive(Debug)]
 pub(crate) struct QueryContext {
     pub(crate) text: String,
@@ -58,7 +59,8 @@ pub(crate) struct Surroundings {
     pub(crate) stop: Stop,
 }
 
-/// When a query ends before it has an answer. Awaiting work is dropped then; loops that do not await have to look.
+/// When a query ends before it has an answer. Awaiting work is dropped then; loops that do not
+/// await have to look.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {
     /// Nobody waits for the answer any more.
@@ -79,7 +81,16 @@ impl QueryContext {
     }
 
     pub(crate) fn new(text: String, around: Surroundings) -> QueryContext {
-        let Surroundings { source, delayed_name_removal, io, max_samples, workers, samples, analyze, stop } = around;
+        let Surroundings {
+            source,
+            delayed_name_removal,
+            io,
+            max_samples,
+            workers,
+            samples,
+            analyze,
+            stop,
+        } = around;
         QueryContext {
             text,
             source,
@@ -145,7 +156,8 @@ impl QueryContext {
         }
     }
 
-    /// The name a message about a series gives, where names still stand when functions are evaluated.
+    /// The name a message about a series gives, where names still stand when functions are
+    /// evaluated.
     pub(crate) fn late_name(&self, labels: &Labels) -> String {
         if self.delayed_name_removal { metric_name(labels) } else { String::new() }
     }
@@ -158,7 +170,8 @@ impl QueryContext {
     pub(crate) fn hold(&self, points: u64) -> Result<()> {
         let held = self.held_samples.fetch_add(points, Ordering::Relaxed) + points;
         if self.max_samples > 0 && held > self.max_samples {
-            let text = "query processing would load too many samples into memory in query execution";
+            let text =
+                "query processing would load too many samples into memory in query execution";
             return Err(execution(text));
         }
         Ok(())
@@ -174,7 +187,11 @@ impl QueryContext {
 
     /// Takes the metric name away now, or marks the row when names are dropped at the end.
     pub(crate) fn drop_name(&self, labels: &Labels) -> (Labels, bool) {
-        if self.delayed_name_removal { (labels.clone(), true) } else { (labels.without(&METADATA_LABELS), false) }
+        if self.delayed_name_removal {
+            (labels.clone(), true)
+        } else {
+            (labels.without(&METADATA_LABELS), false)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! How functions are answered over downsampled data: which aggregate stands for samples, how coarse data may be, and
-//! what becomes of windows where only coarser data exists. `docs/downsampled-answers.md` tells users the same, with the
-//! bounds of the answers.
+//! How functions are answered over downsampled data: which aggregate stands for samples, how coarse
+//! data may be, and what becomes of windows where only coarser data exists.
+//! `docs/downsampled-answers.md` tells users the same, with the bounds of the answers.
 
 use merge::ValueOf;
 use model::Resolution;
@@ -52,8 +52,8 @@ pub(crate) enum Rise {
 }
 
 impl Treatment {
-    /// By the function or aggregation over a selector, as the query names it. `directly`: nothing stands between, so
-    /// that an aggregate of the samples can be used as such.
+    /// By the function or aggregation over a selector, as the query names it. `directly`: nothing
+    /// stands between, so that an aggregate of the samples can be used as such.
     pub(crate) fn of(function: &str, directly: bool) -> Treatment {
         use Coarsest::{Any, HalfRange, Range, Raw};
         let around = Short::Filled(Filling::Around);
@@ -71,7 +71,9 @@ impl Treatment {
             "xrate" | "xincrease" => new(ValueOf::Counter, HalfRange, Short::Fixed),
             "xdelta" => new(ValueOf::Average, HalfRange, Short::Fixed),
             "delta" => new(ValueOf::Average, HalfRange, Short::Rise(Rise::InRange)),
-            "deriv" | "predict_linear" | "double_exponential_smoothing" => new(ValueOf::Average, HalfRange, pair),
+            "deriv" | "predict_linear" | "double_exponential_smoothing" => {
+                new(ValueOf::Average, HalfRange, pair)
+            }
             // replicas are merged as those of counters are; the aggregate rises for ever
             "resets" => counter(Raw, pair),
             "idelta" | "changes" => new(ValueOf::Average, Raw, pair),
@@ -98,8 +100,8 @@ impl Treatment {
         Treatment { short: Short::Fixed, ..self }
     }
 
-    /// The coarsest resolution to ask for, in milliseconds, where `allowed_ms` is what the user allows; `range_ms` is 0
-    /// for instant selectors.
+    /// The coarsest resolution to ask for, in milliseconds, where `allowed_ms` is what the user
+    /// allows; `range_ms` is 0 for instant selectors.
     pub(crate) fn max_resolution_ms(self, allowed_ms: i64, range_ms: i64) -> i64 {
         match self.coarsest {
             Coarsest::Any => allowed_ms,
@@ -114,7 +116,8 @@ impl Treatment {
         if self.value == ValueOf::Average { ValueAt::Middle } else { ValueAt::End }
     }
 
-    /// Whether coarser data than asked for makes the answer another one than asked for, not a blurred one.
+    /// Whether coarser data than asked for makes the answer another one than asked for, not a
+    /// blurred one.
     pub(crate) fn needs_raw(self) -> bool {
         self.coarsest == Coarsest::Raw
     }
@@ -146,8 +149,9 @@ mod tests {
 
     #[test]
     fn the_range_bounds_how_coarse_data_may_be() {
-        let coarsest =
-            |function, range_ms, allowed_ms| Treatment::of(function, true).max_resolution_ms(allowed_ms, range_ms);
+        let coarsest = |function, range_ms, allowed_ms| {
+            Treatment::of(function, true).max_resolution_ms(allowed_ms, range_ms)
+        };
         assert_eq!(coarsest("rate", 1_200_000, 3_600_000), 600_000);
         assert_eq!(coarsest("rate", 7_200_000, 300_000), 300_000);
         assert_eq!(coarsest("sum_over_time", 1_200_000, 3_600_000), 1_200_000);

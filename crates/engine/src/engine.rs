@@ -1,4 +1,5 @@
-//! The engine: parsing, planning, running, answering. How many queries run at once is for whoever asks to bound.
+//! The engine: parsing, planning, running, answering. How many queries run at once is for whoever
+//! asks to bound.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,8 +61,8 @@ impl Default for EngineSettings {
     }
 }
 
-/// Of every thread of an engine: operators wait for their inputs within each other, as deep as the parser lets queries
-/// nest. Only what is used takes memory.
+/// Of every thread of an engine: operators wait for their inputs within each other, as deep as the
+/// parser lets queries nest. Only what is used takes memory.
 const STACK_BYTES: usize = 32 << 20;
 
 /// Bytes of a text, without regexes, that is parsed and planned in a moment.
@@ -99,7 +100,8 @@ impl Engine {
             .enable_time()
             .build()
             .expect("starting the threads of the query engine");
-        let environment = RuntimeEnvBuilder::new().build_arc().expect("a runtime without disks or stores");
+        let environment =
+            RuntimeEnvBuilder::new().build_arc().expect("a runtime without disks or stores");
         let shared = Shared { settings, environment, config: SessionConfig::new() };
         Engine { shared: Arc::new(shared), pool: Some(pool) }
     }
@@ -110,8 +112,9 @@ impl Engine {
 
     /// Evaluates a query. Dropping the future ends the work.
     ///
-    /// Evaluates on the engine's own threads, which drive the source too; its connections and timers belong to the runtime
-    /// this is called from. Only what is done before the first series comes may be done on the caller's thread.
+    /// Evaluates on the engine's own threads, which drive the source too; its connections and
+    /// timers belong to the runtime this is called from. Only what is done before the first series
+    /// comes may be done on the caller's thread.
     ///
     /// # Errors
     /// By kind: see [`QueryError`]; texts are Prometheus' where it has one.
@@ -144,7 +147,8 @@ impl Engine {
     /// # Errors
     /// As of [`Engine::query`], before it runs.
     pub fn explain(&self, query: &Query) -> Result<Operation, QueryError> {
-        let run = Run { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
+        let run =
+            Run { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
         let expr = run.parse(&query.text)?;
         if let ExprKind::String(literal) = &expr.unwrap_parens().kind {
             let name = format!("String: {}", quote(&literal.value));
@@ -168,9 +172,13 @@ impl Drop for Engine {
     }
 }
 
-/// Runs a query on this thread until it has something to wait for or much to do, which takes microseconds: what reads no
-/// series is answered sooner than another thread is woken. What it spawns goes to the pool.
-fn first_turn<F: Future + Unpin>(pool: &Handle, work: &mut F) -> Result<Option<F::Output>, QueryError> {
+/// Runs a query on this thread until it has something to wait for or much to do, which takes
+/// microseconds: what reads no series is answered sooner than another thread is woken. What it
+/// spawns goes to the pool.
+fn first_turn<F: Future + Unpin>(
+    pool: &Handle,
+    work: &mut F,
+) -> Result<Option<F::Output>, QueryError> {
     let _pool = pool.enter();
     let turn = catch_unwind(AssertUnwindSafe(|| work.now_or_never()));
     turn.map_err(|_| QueryError::Internal("evaluating the query: panicked".to_owned()))
@@ -206,12 +214,18 @@ struct Planned {
 
 impl Run {
     fn parse(&self, text: &str) -> Result<Expr, QueryError> {
-        self.shared.settings.language.parse_expr(text).map_err(|e| QueryError::BadData(e.to_string()))
+        self.shared
+            .settings
+            .language
+            .parse_expr(text)
+            .map_err(|e| QueryError::BadData(e.to_string()))
     }
 
     fn plan(&self, query: &Query, expr: &Expr) -> Result<Planned, QueryError> {
         if query.grid.steps() == 0 {
-            return Err(QueryError::BadData("end timestamp must not be before start time".to_owned()));
+            return Err(QueryError::BadData(
+                "end timestamp must not be before start time".to_owned(),
+            ));
         }
         let settings = &self.shared.settings;
         let lowering = Lowering {
@@ -225,7 +239,11 @@ impl Run {
             dynamic_lookback: query.dynamic_lookback,
             in_param: false,
             counted: Attribution::QUERY,
-            max_steps: if settings.max_samples == 0 { 1 << 26 } else { settings.max_samples.min(1 << 26) },
+            max_steps: if settings.max_samples == 0 {
+                1 << 26
+            } else {
+                settings.max_samples.min(1 << 26)
+            },
         };
         let around = Surroundings {
             source: Arc::clone(&query.source),
@@ -233,7 +251,8 @@ impl Run {
             io: self.io.clone(),
             max_samples: settings.max_samples,
             workers: settings.threads.max(1),
-            samples: (query.detail != Detail::default()).then(|| SampleCounter::new(query.grid.steps())),
+            samples: (query.detail != Detail::default())
+                .then(|| SampleCounter::new(query.grid.steps())),
             analyze: query.detail.analyze,
             stop: self.stop.clone(),
         };
@@ -254,13 +273,19 @@ impl Run {
         {
             let value = String::from_utf8_lossy(&literal.value).into_owned();
             let value = Value::String { t_ms: query.grid.start_ms, value };
-            return Ok(Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() });
+            return Ok(Answer {
+                value,
+                warnings: Vec::new(),
+                infos: Vec::new(),
+                stats: Stats::default(),
+            });
         }
         let Planned { plan, least_bytes, steps, context, shape } = self.plan(&query, &expr)?;
         if steps > QUICK_STEPS {
             tokio::task::yield_now().await;
         }
-        let memory: Arc<dyn MemoryPool> = Arc::new(QueryMemory::admit(&self.shared.settings.budget, least_bytes)?);
+        let memory: Arc<dyn MemoryPool> =
+            Arc::new(QueryMemory::admit(&self.shared.settings.budget, least_bytes)?);
         let planned = began.elapsed();
         let collected = self.run(Arc::clone(&plan), &context, &shape, &memory).await?;
         let ran = began.elapsed();
@@ -305,8 +330,11 @@ impl Run {
         ));
         let start = |partition| {
             let parts = match shape.is_raw() {
-                true => plan.execute(partition, Arc::clone(&task)).map(|batches| batches.map_ok(Part::Raw).boxed()),
-                false => rows_of(&plan, partition, &task, context).map(|rows| rows.map_ok(Part::Rows).boxed()),
+                true => plan
+                    .execute(partition, Arc::clone(&task))
+                    .map(|batches| batches.map_ok(Part::Raw).boxed()),
+                false => rows_of(&plan, partition, &task, context)
+                    .map(|rows| rows.map_ok(Part::Rows).boxed()),
             };
             let memory = MemoryConsumer::new("result").register(pool);
             Ok::<_, QueryError>(gather(parts.map_err(query_error)?, memory))
@@ -321,7 +349,8 @@ impl Run {
         }
         let mut collected = Vec::new();
         while let Some(joined) = partitions.join_next().await {
-            let parts = joined.map_err(|e| QueryError::Internal(format!("evaluating the query: {e}")))?;
+            let parts =
+                joined.map_err(|e| QueryError::Internal(format!("evaluating the query: {e}")))?;
             collected.extend(parts.map_err(query_error)?);
         }
         Ok(collected)

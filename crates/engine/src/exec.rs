@@ -1,8 +1,9 @@
 //! Our operators as DataFusion execution plans.
 //!
-//! [`Operator`] is what an operator over [`Rows`] must say and do, [`BatchOperator`] what anything in a plan must;
-//! [`PromExec`] is the one shell that makes it an `ExecutionPlan` with partitions, metrics and a place in EXPLAIN.
-//! [`rows_of`] reads a plan without making Arrow's batches of rows that our operators hand to each other.
+//! [`Operator`] is what an operator over [`Rows`] must say and do, [`BatchOperator`] what anything
+//! in a plan must; [`PromExec`] is the one shell that makes it an `ExecutionPlan` with partitions,
+//! metrics and a place in EXPLAIN. [`rows_of`] reads a plan without making Arrow's batches of rows
+//! that our operators hand to each other.
 
 use std::fmt;
 use std::pin::pin;
@@ -18,8 +19,8 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
-    PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
+    Partitioning, PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream,
 };
 use futures::future::{Either, select};
 use futures::{Stream, StreamExt, TryFutureExt, TryStreamExt};
@@ -112,7 +113,8 @@ impl PromExec {
         inputs: Vec<Arc<dyn ExecutionPlan>>,
         query: Arc<QueryContext>,
     ) -> Arc<dyn ExecutionPlan> {
-        let counts: Vec<usize> = inputs.iter().map(|i| i.output_partitioning().partition_count()).collect();
+        let counts: Vec<usize> =
+            inputs.iter().map(|i| i.output_partitioning().partition_count()).collect();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(operator.schema()),
             Partitioning::UnknownPartitioning(operator.partitions(&counts)),
@@ -124,12 +126,18 @@ impl PromExec {
     }
 
     fn inputs(&self, task: Arc<TaskContext>, meter: Option<Meter>) -> Inputs {
-        Inputs { plans: self.inputs.clone(), task, query: Arc::clone(&self.query), schema: self.schema(), meter }
+        Inputs {
+            plans: self.inputs.clone(),
+            task,
+            query: Arc::clone(&self.query),
+            schema: self.schema(),
+            meter,
+        }
     }
 }
 
-/// The rows that one partition of a plan gives. From one of our operators to the next they go as they are, unless they
-/// are measured on the way; to others they go as Arrow's batches.
+/// The rows that one partition of a plan gives. From one of our operators to the next they go as
+/// they are, unless they are measured on the way; to others they go as Arrow's batches.
 pub(crate) fn rows_of(
     plan: &Arc<dyn ExecutionPlan>,
     partition: usize,
@@ -185,11 +193,21 @@ impl ExecutionPlan for PromExec {
         Ok(PromExec::plan(Arc::clone(&self.operator), children, Arc::clone(&self.query)))
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(
+            children,
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        )
     }
 
-    fn execute(&self, partition: usize, task: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        task: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let meter = self.query.analyze.then(|| Meter::new(&self.metrics, partition));
         let inputs = self.inputs(task, meter.clone());
         let mut batches = Arc::clone(&self.operator).batches(partition, inputs)?;
@@ -246,8 +264,8 @@ impl Inputs {
         rows_of(&self.plans[input], partition, &self.task, &self.query)
     }
 
-    /// Runs `work` on every partition of an input at once and gives the results in order of partitions. Dropping the
-    /// future ends the work.
+    /// Runs `work` on every partition of an input at once and gives the results in order of
+    /// partitions. Dropping the future ends the work.
     pub(crate) async fn on_partitions<T, F, W>(&self, input: usize, work: W) -> Result<Vec<T>>
     where
         T: Send + 'static,
@@ -260,7 +278,9 @@ impl Inputs {
         }
         let mut tasks = JoinSet::new();
         for partition in 0..partitions {
-            let work = Box::pin(work(self.rows(input, partition)?).map_ok(move |result| (partition, result)));
+            let work = Box::pin(
+                work(self.rows(input, partition)?).map_ok(move |result| (partition, result)),
+            );
             match &self.meter {
                 Some(meter) => tasks.spawn(meter.future(work)),
                 None => tasks.spawn(work),
@@ -275,12 +295,21 @@ impl Inputs {
     }
 
     /// All rows of an input in one batch, charged to `memory`.
-    pub(crate) async fn collect(&self, input: usize, steps: usize, memory: &MemoryReservation) -> Result<Rows> {
+    pub(crate) async fn collect(
+        &self,
+        input: usize,
+        steps: usize,
+        memory: &MemoryReservation,
+    ) -> Result<Rows> {
         Ok(Rows::concat(steps, self.collect_batches(input, memory).await?))
     }
 
     /// All rows of an input, charged to `memory`.
-    pub(crate) async fn collect_batches(&self, input: usize, memory: &MemoryReservation) -> Result<Vec<Rows>> {
+    pub(crate) async fn collect_batches(
+        &self,
+        input: usize,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Rows>> {
         let parts = self.on_partitions(input, |rows| rows.try_collect::<Vec<Rows>>()).await?;
         let batches: Vec<Rows> = parts.into_iter().flatten().collect();
         for batch in &batches {
@@ -289,9 +318,13 @@ impl Inputs {
         Ok(batches)
     }
 
-    /// All rows of both sides of an operator, read at the same time. Where both fail the left side's error counts,
-    /// whichever came first.
-    pub(crate) async fn collect_sides(&self, steps: usize, memory: &MemoryReservation) -> Result<(Rows, Rows)> {
+    /// All rows of both sides of an operator, read at the same time. Where both fail the left
+    /// side's error counts, whichever came first.
+    pub(crate) async fn collect_sides(
+        &self,
+        steps: usize,
+        memory: &MemoryReservation,
+    ) -> Result<(Rows, Rows)> {
         let left = pin!(self.collect(0, steps, memory));
         let right = pin!(self.collect(1, steps, memory));
         match select(left, right).await {
@@ -300,8 +333,13 @@ impl Inputs {
         }
     }
 
-    /// The values of the scalar inputs from `first` on, one list of steps each; computed once for all partitions.
-    pub(crate) async fn scalars(&self, first: usize, cell: &OnceCell<Vec<Vec<f64>>>) -> Result<Vec<Vec<f64>>> {
+    /// The values of the scalar inputs from `first` on, one list of steps each; computed once for
+    /// all partitions.
+    pub(crate) async fn scalars(
+        &self,
+        first: usize,
+        cell: &OnceCell<Vec<Vec<f64>>>,
+    ) -> Result<Vec<Vec<f64>>> {
         let compute = || async {
             let mut scalars = Vec::new();
             for input in first..self.len() {

@@ -1,13 +1,14 @@
 //! From the syntax tree to the logical plan.
 //!
-//! Every node gets the steps it is evaluated at: subqueries have steps of their own, and what `@` pins to one time is
-//! evaluated once and repeated. Offsets and `@` are resolved here; operators know absolute times only.
+//! Every node gets the steps it is evaluated at: subqueries have steps of their own, and what `@`
+//! pins to one time is evaluated once and repeated. Offsets and `@` are resolved here; operators
+//! know absolute times only.
 
 use merge::Dedup;
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Resolution, TimeRange};
 use promql::ast::{
-    AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind, Extension,
-    MatrixSelector, Span, Subquery, Unary, VectorSelector,
+    AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, Duration, Expr, ExprKind,
+    Extension, MatrixSelector, Span, Subquery, Unary, VectorSelector,
 };
 use promql::functions;
 use promql::kernels::aggregate::Aggregate as AggregateKind;
@@ -51,8 +52,8 @@ pub(crate) struct Lowering {
     pub(crate) delayed_name_removal: bool,
     /// Steps a subquery may have.
     pub(crate) max_steps: u64,
-    /// The times that selectors here are evaluated for, as wide as Prometheus asks its storage: which samples a
-    /// replica begins with decides how replicas are merged.
+    /// The times that selectors here are evaluated for, as wide as Prometheus asks its storage:
+    /// which samples a replica begins with decides how replicas are merged.
     pub(crate) asked: Times,
     /// The coarsest resolution the user allows.
     pub(crate) max_resolution_ms: i64,
@@ -60,8 +61,9 @@ pub(crate) struct Lowering {
     pub(crate) dynamic_lookback: bool,
     /// Which steps of the query the samples count for that are read here.
     pub(crate) counted: Attribution,
-    /// Inside the parameter of an aggregation, where Prometheus does not resolve `@`: `start()` and `end()` are not
-    /// seen there, and the time of an instant selector goes on from its `@` with the steps.
+    /// Inside the parameter of an aggregation, where Prometheus does not resolve `@`: `start()` and
+    /// `end()` are not seen there, and the time of an instant selector goes on from its `@` with
+    /// the steps.
     pub(crate) in_param: bool,
 }
 
@@ -135,7 +137,11 @@ impl Lowering {
     /// The names that were to go are dropped.
     fn at_the_end(&self, node: PromNode) -> PromNode {
         let (grid, drop_names) = (node.grid, self.delayed_name_removal);
-        PromNode::vector(PromOp::Distinct { drop_names, equal: Equal::AtOtherSteps }, vec![node], grid)
+        PromNode::vector(
+            PromOp::Distinct { drop_names, equal: Equal::AtOtherSteps },
+            vec![node],
+            grid,
+        )
     }
 
     fn raw(&self, expr: &Expr, grid: StepGrid) -> Result<PromNode> {
@@ -144,27 +150,46 @@ impl Lowering {
             RangeSource::Selector { select, reading } => {
                 // samples are given as they are
                 let reading = Reading { treatment: reading.treatment.fixed(), ..reading };
-                let frame = input.extension.map(|extension| Frame::new(extension, &input.steps, input.range));
+                let frame = input
+                    .extension
+                    .map(|extension| Frame::new(extension, &input.steps, input.range));
                 let counted = self.counted.clone();
-                PromNode::vector(PromOp::RawSelector { select: *select, reading, frame, counted }, Vec::new(), grid)
+                PromNode::vector(
+                    PromOp::RawSelector { select: *select, reading, frame, counted },
+                    Vec::new(),
+                    grid,
+                )
             }
             RangeSource::Subquery { inner: Some(inner) } => {
                 let inner_grid = inner.grid;
-                PromNode::vector(PromOp::RawSubquery { inner: inner_grid }, vec![self.at_the_end(*inner)], grid)
+                PromNode::vector(
+                    PromOp::RawSubquery { inner: inner_grid },
+                    vec![self.at_the_end(*inner)],
+                    grid,
+                )
             }
-            RangeSource::Subquery { inner: None } => PromNode::vector(PromOp::Empty, Vec::new(), grid),
+            RangeSource::Subquery { inner: None } => {
+                PromNode::vector(PromOp::Empty, Vec::new(), grid)
+            }
         })
     }
 
     fn lower(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
-        let literal = matches!(expr.unwrap_parens().kind, ExprKind::Number(_) | ExprKind::String(_));
+        let literal =
+            matches!(expr.unwrap_parens().kind, ExprKind::Number(_) | ExprKind::String(_));
         if grid.count > 1 && !literal && self.is_invariant(expr) {
             let once = Lowering { counted: self.counted.repeated(grid.count), ..self.clone() };
             let once = once.lower_at(expr, StepGrid::at(grid.start), above)?;
             let (kind, one_name) = (once.kind, once.one_name);
             let op = match once.op {
                 PromOp::Number(value) => {
-                    return Ok(PromNode { op: PromOp::Number(value), inputs: Vec::new(), grid, kind, one_name });
+                    return Ok(PromNode {
+                        op: PromOp::Number(value),
+                        inputs: Vec::new(),
+                        grid,
+                        kind,
+                        one_name,
+                    });
                 }
                 _ => PromOp::Repeat,
             };
@@ -176,11 +201,15 @@ impl Lowering {
     fn lower_at(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
         let place = Place { span: expr.span, grid, above };
         match &expr.kind {
-            ExprKind::Number(number) => Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid)),
+            ExprKind::Number(number) => {
+                Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid))
+            }
             ExprKind::Paren(inner) => self.lower(inner, grid, above),
             ExprKind::Vector(selector) => {
                 let function = match selector.extension {
-                    Some(Extension::Smoothed) => WindowFunction::Smoothed { lookback: self.lookback_ms },
+                    Some(Extension::Smoothed) => {
+                        WindowFunction::Smoothed { lookback: self.lookback_ms }
+                    }
                     _ => WindowFunction::Instant,
                 };
                 self.selector(selector, function, place)
@@ -190,7 +219,9 @@ impl Lowering {
             ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, place),
             ExprKind::Call(call) => self.call(call, grid, above),
             ExprKind::String(_) | ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
-                Err(QueryError::Internal("a range vector or string stands where a value is needed".to_owned()))
+                Err(QueryError::Internal(
+                    "a range vector or string stands where a value is needed".to_owned(),
+                ))
             }
         }
     }
@@ -236,7 +267,13 @@ impl Lowering {
     }
 
     /// A selector's select, and how its samples are read; `range_ms` is 0 for instant selectors.
-    fn select(&self, selector: &VectorSelector, range: TimeRange, above: &Above, range_ms: i64) -> (Select, Reading) {
+    fn select(
+        &self,
+        selector: &VectorSelector,
+        range: TimeRange,
+        above: &Above,
+        range_ms: i64,
+    ) -> (Select, Reading) {
         let treatment = Treatment::of(&above.function, !above.indirectly);
         let treatment = if selector.extension.is_some() { treatment.fixed() } else { treatment };
         let max_resolution_ms = treatment.max_resolution_ms(self.max_resolution_ms, range_ms);
@@ -256,10 +293,18 @@ impl Lowering {
         let (start, end) = (range.start.saturating_sub(apart), range.end.saturating_add(apart));
         let range = TimeRange { start, end };
         let aggregates = treatment.aggregates();
-        (Select { matchers: selector.matchers.clone(), range, max_resolution_ms, aggregates }, reading)
+        (
+            Select { matchers: selector.matchers.clone(), range, max_resolution_ms, aggregates },
+            reading,
+        )
     }
 
-    fn selector(&self, selector: &VectorSelector, function: WindowFunction, place: Place<'_>) -> Result<PromNode> {
+    fn selector(
+        &self,
+        selector: &VectorSelector,
+        function: WindowFunction,
+        place: Place<'_>,
+    ) -> Result<PromNode> {
         let Place { span, grid, above } = place;
         let offset = self.offset(&selector.offset)?;
         let steps = self.instants(selector, &function, grid, offset);
@@ -286,12 +331,21 @@ impl Lowering {
     }
 
     /// The times at which an instant selector is looked at.
-    fn instants(&self, selector: &VectorSelector, function: &WindowFunction, grid: StepGrid, offset: i64) -> Steps {
+    fn instants(
+        &self,
+        selector: &VectorSelector,
+        function: &WindowFunction,
+        grid: StepGrid,
+        offset: i64,
+    ) -> Steps {
         let (steps, first, _) = self.windows(grid, selector.at, offset);
         match (steps.fixed, function) {
-            // Beside `@`, Prometheus' `timestamp` forgets the offset, though not to read samples by it.
+            // Beside `@`, Prometheus' `timestamp` forgets the offset, though not to read samples by
+            // it.
             (Some(_), WindowFunction::Timestamp) => Steps { offset: 0, ..steps },
-            (Some(_), _) if self.in_param => Steps { offset: grid.start.saturating_sub(first), fixed: None, ..steps },
+            (Some(_), _) if self.in_param => {
+                Steps { offset: grid.start.saturating_sub(first), fixed: None, ..steps }
+            }
             _ => steps,
         }
     }
@@ -327,8 +381,9 @@ impl Lowering {
         let offset = self.offset(&subquery.offset)?;
         let (steps, first, mut last) = self.windows(grid, subquery.at, offset);
         if self.fixed(subquery.at).is_some() {
-            // The window is the same at all steps. Where the call over it is not, Prometheus evaluates the subquery as far
-            // beyond the window as the last step is after the first, and tells of what it meets there.
+            // The window is the same at all steps. Where the call over it is not, Prometheus
+            // evaluates the subquery as far beyond the window as the last step is after the first,
+            // and tells of what it meets there.
             let steps_after_first = i64::try_from(grid.count - 1).unwrap_or(i64::MAX);
             last = last.saturating_add(grid.step.saturating_mul(steps_after_first));
         }
@@ -339,7 +394,8 @@ impl Lowering {
         if last >= start {
             let count = last.saturating_sub(start) as u64 / step as u64 + 1;
             if count > self.max_steps {
-                let text = "query processing would load too many samples into memory in query execution";
+                let text =
+                    "query processing would load too many samples into memory in query execution";
                 return Err(QueryError::Execution(text.to_owned()));
             }
             let around = self.fixed(subquery.at).map_or(self.asked, Times::at);
@@ -374,16 +430,19 @@ impl Lowering {
             ExprKind::Subquery(subquery) => subquery.at.is_some(),
             // The second argument of `info` is not evaluated.
             ExprKind::Call(call) if call.func == "info" => {
-                self.is_invariant(&call.args[0]) && self.info_times(&call.args[0]).is_ok_and(|times| times.is_some())
+                self.is_invariant(&call.args[0])
+                    && self.info_times(&call.args[0]).is_ok_and(|times| times.is_some())
             }
             // Of a selector it gives the samples' own times, of anything else those of evaluation.
             ExprKind::Call(call) if call.func == "timestamp" => {
-                matches!(call.args[0].unwrap_parens().kind, ExprKind::Vector(_)) && self.is_invariant(&call.args[0])
+                matches!(call.args[0].unwrap_parens().kind, ExprKind::Vector(_))
+                    && self.is_invariant(&call.args[0])
             }
             ExprKind::Call(call) => {
                 // what only depends on the query is a number to it
                 let constant = matches!(call.func, "start" | "end" | "range" | "step");
-                let safe = constant || functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
+                let safe = constant
+                    || functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
                 safe && call.args.iter().all(|a| self.is_invariant(a))
             }
             // whatever its parameter, which then counts at the first step alone
@@ -432,7 +491,8 @@ impl Lowering {
         let side = above.side(op);
         let left = self.lower(&binary.lhs, grid, &side)?;
         let right = self.lower(&binary.rhs, grid, &side)?;
-        let function = ScalarBinary { op, return_bool: binary.return_bool, scalar_left: false, span };
+        let function =
+            ScalarBinary { op, return_bool: binary.return_bool, scalar_left: false, span };
         match (left.kind, right.kind) {
             (Kind::Scalar, Kind::Scalar) => {
                 if let (PromOp::Number(a), PromOp::Number(b)) = (&left.op, &right.op) {
@@ -442,14 +502,19 @@ impl Lowering {
                     };
                     return Ok(PromNode::scalar(PromOp::Number(value), Vec::new(), grid));
                 }
-                let function = MapFunction::Binary(ScalarBinary { return_bool: is_comparison(op), ..function });
+                let function = MapFunction::Binary(ScalarBinary {
+                    return_bool: is_comparison(op),
+                    ..function
+                });
                 Ok(self.map(function, left, vec![right]))
             }
             (Kind::Vector, Kind::Scalar) => Ok(self.with_scalar(function, left, right)),
             (Kind::Scalar, Kind::Vector) => {
                 Ok(self.with_scalar(ScalarBinary { scalar_left: true, ..function }, right, left))
             }
-            (Kind::Vector, Kind::Vector) => Ok(self.between_vectors(binary, span, Sides { left, right })),
+            (Kind::Vector, Kind::Vector) => {
+                Ok(self.between_vectors(binary, span, Sides { left, right }))
+            }
         }
     }
 
@@ -457,7 +522,8 @@ impl Lowering {
         let function = MapFunction::Binary(binary);
         if !changes_metric(binary.op) && !binary.return_bool {
             let (grid, one_name) = (vector.grid, vector.one_name);
-            return PromNode::vector(PromOp::Map(function), vec![vector, scalar], grid).with_one_name(one_name);
+            return PromNode::vector(PromOp::Map(function), vec![vector, scalar], grid)
+                .with_one_name(one_name);
         }
         self.map(function, vector, vec![scalar])
     }
@@ -478,21 +544,24 @@ impl Lowering {
             let one_name = !is_or && left.one_name;
             let matching = Grouping { labels: matching.labels, without: !matching.on };
             let node = PromNode::vector(PromOp::Set { op, matching }, vec![left, right], grid);
-            // Series of both sides may have the same labels. Only names that go later may make them equal at one step.
+            // Series of both sides may have the same labels. Only names that go later may make them
+            // equal at one step.
             let merged = is_or && !(self.delayed_name_removal && grid.count == 1);
             let node = if merged { distinct(node, Equal::AtOtherSteps) } else { node };
             return node.with_one_name(one_name);
         }
         let many = if matching.cardinality == Cardinality::OneToMany { &right } else { &left };
         let keeps_name = !changes_metric(op) && !binary.return_bool;
-        let one_name = !matching.include.iter().any(|l| l == METRIC_NAME) && (!keeps_name || many.one_name);
+        let one_name =
+            !matching.include.iter().any(|l| l == METRIC_NAME) && (!keeps_name || many.one_name);
         let op = PromOp::Join { op, return_bool: binary.return_bool, matching, span };
         PromNode::vector(op, vec![left, right], grid).with_one_name(one_name)
     }
 
     fn aggregation(&self, aggregation: &Aggregation, place: Place<'_>) -> Result<PromNode> {
         let Place { span, grid, above } = place;
-        let grouping = Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
+        let grouping =
+            Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
         let by_name = !grouping.without && grouping.labels.iter().any(|l| l == METRIC_NAME);
         let simple = match aggregation.op {
             AggregateOp::Sum => Some(AggregateKind::Sum),
@@ -505,17 +574,21 @@ impl Lowering {
             AggregateOp::Stdvar => Some(AggregateKind::Stdvar),
             _ => None,
         };
-        let mut input = self.lower(&aggregation.expr, grid, &above.function(aggregation.op.as_str()))?;
+        let mut input =
+            self.lower(&aggregation.expr, grid, &above.function(aggregation.op.as_str()))?;
         if let Some(kind) = simple {
             let by_metadata = grouping.labels.iter().any(|l| METADATA_LABELS.contains(&l.as_str()));
             if let PromOp::Selector { spec, .. } = &mut input.op {
                 spec.names_matter = grouping.without || by_metadata;
             }
-            let op = PromOp::Aggregate { kind, grouping, span: aggregation.expr.unwrap_parens().span };
+            let op =
+                PromOp::Aggregate { kind, grouping, span: aggregation.expr.unwrap_parens().span };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(!by_name));
         }
         let param = aggregation.param.as_deref();
-        let Some(param) = param else { return Err(QueryError::Internal("a parameter is missing".to_owned())) };
+        let Some(param) = param else {
+            return Err(QueryError::Internal("a parameter is missing".to_owned()));
+        };
         if aggregation.op == AggregateOp::CountValues {
             let label = string(param)?;
             check_count_values_label(label).map_err(QueryError::Execution)?;
@@ -527,9 +600,14 @@ impl Lowering {
         let inside = Lowering { in_param: true, ..self.clone() };
         let scalar = inside.lower(param, grid, &above.parameter())?;
         let (op, one_name) = match aggregation.op {
-            AggregateOp::Quantile => {
-                (PromOp::Quantile { grouping, span: aggregation.expr.unwrap_parens().span, param_span }, !by_name)
-            }
+            AggregateOp::Quantile => (
+                PromOp::Quantile {
+                    grouping,
+                    span: aggregation.expr.unwrap_parens().span,
+                    param_span,
+                },
+                !by_name,
+            ),
             other => {
                 let choice = match other {
                     AggregateOp::Bottomk => Choice::Smallest,
@@ -544,7 +622,13 @@ impl Lowering {
     }
 
     /// A function over its windows.
-    fn window(&self, function: WindowFunction, input: RangeInput, call: &Call, params: Vec<PromNode>) -> PromNode {
+    fn window(
+        &self,
+        function: WindowFunction,
+        input: RangeInput,
+        call: &Call,
+        params: Vec<PromNode>,
+    ) -> PromNode {
         let is_range = |e: &&Expr| matches!(e.kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
         let args = || call.args.iter().map(Expr::unwrap_parens);
         // Prometheus tells the first argument whatever it is, and forgets where subqueries stand.
@@ -566,7 +650,8 @@ impl Lowering {
         let (grid, one_name, keeps_name) = (input.grid, input.one_name, spec.keeps_name());
         let node = match input.node {
             RangeSource::Selector { select, reading } => {
-                let edges_only = matches!(function, WindowFunction::Range(range) if range.looks_at_edges_only());
+                let edges_only =
+                    matches!(function, WindowFunction::Range(range) if range.looks_at_edges_only());
                 let reading = Reading { edges_only, ..reading };
                 PromNode::vector(PromOp::Selector { spec, select: *select, reading }, params, grid)
             }
@@ -576,15 +661,17 @@ impl Lowering {
                 inputs.extend(params);
                 PromNode::vector(PromOp::Subquery { spec, inner: inner_grid }, inputs, grid)
             }
-            RangeSource::Subquery { inner: None } => PromNode::vector(PromOp::Empty, Vec::new(), grid),
+            RangeSource::Subquery { inner: None } => {
+                PromNode::vector(PromOp::Empty, Vec::new(), grid)
+            }
         };
         let node = node.with_one_name(one_name);
         if keeps_name { node } else { self.named_if(node, Equal::Never) }
     }
 }
 
-/// When a subquery is evaluated first: its steps are multiples of the step since the epoch, this one after the window's
-/// open start.
+/// When a subquery is evaluated first: its steps are multiples of the step since the epoch, this
+/// one after the window's open start.
 fn first_inside(begin: i64, step: i64) -> i64 {
     let first = begin / step * step;
     if first <= begin { first.saturating_add(step) } else { first }

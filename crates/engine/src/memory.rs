@@ -9,8 +9,9 @@ use model::{Budget, BudgetExceeded, Reservation};
 
 use crate::error::{QueryError, fail};
 
-/// Charges what the operators of one query hold to a [`Budget`]. What the plan needs at least is reserved before it
-/// runs, so that a query that cannot fit does no work, and one that is admitted gets that far.
+/// Charges what the operators of one query hold to a [`Budget`]. What the plan needs at least is
+/// reserved before it runs, so that a query that cannot fit does no work, and one that is admitted
+/// gets that far.
 #[derive(Debug)]
 pub(crate) struct QueryMemory {
     budget: Budget,
@@ -49,8 +50,9 @@ impl QueryMemory {
 fn refused(exceeded: &BudgetExceeded, needed: u64, estimate: u64) -> QueryError {
     let BudgetExceeded { used, limit, .. } = exceeded;
     QueryError::Execution(format!(
-        "the query needs {needed} bytes (estimated before it ran: at least {estimate}), but {used} of the {limit} bytes \
-         of the memory budget are in use; raise --memory-budget or ask for less"
+        "the query needs {needed} bytes (estimated before it ran: at least {estimate}), but {used} \
+         of the {limit} bytes of the memory budget are in use; raise --memory-budget or ask for \
+         less"
     ))
 }
 

@@ -1,7 +1,7 @@
 //! The operators of a query as EXPLAIN shows them, and what each did when the query is analyzed.
 //!
-//! Time is what tasks spent in an operator, all workers together, with the operators below it that run in the same
-//! task. Without analysis nothing is measured.
+//! Time is what tasks spent in an operator, all workers together, with the operators below it that
+//! run in the same task. Without analysis nothing is measured.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -46,7 +46,11 @@ impl Operation {
         Operation {
             name: Name(plan).to_string(),
             measured: analyzed.then(|| measured(plan)),
-            inputs: plan.children().into_iter().map(|input| Operation::of(input.as_ref(), analyzed)).collect(),
+            inputs: plan
+                .children()
+                .into_iter()
+                .map(|input| Operation::of(input.as_ref(), analyzed))
+                .collect(),
         }
     }
 }
@@ -102,7 +106,10 @@ impl Meter {
     }
 
     /// A task of the operator.
-    pub(crate) fn future<F: Future + Unpin>(&self, mut task: F) -> impl Future<Output = F::Output> + use<F> {
+    pub(crate) fn future<F: Future + Unpin>(
+        &self,
+        mut task: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
         let busy = self.busy.clone();
         std::future::poll_fn(move |context| {
             let _timer = busy.timer();
@@ -116,8 +123,12 @@ impl Meter {
         // samples lie in the last list of a batch
         let points = batch.columns().iter().rev().find_map(|column| {
             let any = column.as_any();
-            let steps = any.downcast_ref::<datafusion::arrow::array::FixedSizeListArray>().map(|list| list.values());
-            steps.or_else(|| any.downcast_ref::<datafusion::arrow::array::ListArray>().map(|list| list.values()))
+            let steps = any
+                .downcast_ref::<datafusion::arrow::array::FixedSizeListArray>()
+                .map(|list| list.values());
+            steps.or_else(|| {
+                any.downcast_ref::<datafusion::arrow::array::ListArray>().map(|list| list.values())
+            })
         });
         self.points.add(points.map_or(0, |values| values.len() - values.null_count()));
     }
@@ -131,7 +142,10 @@ struct Metered {
 impl Stream for Metered {
     type Item = Result<RecordBatch>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<RecordBatch>>> {
         let this = &mut *self;
         let timer = this.meter.busy.timer();
         let polled = this.inner.poll_next_unpin(context);

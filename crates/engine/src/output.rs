@@ -16,11 +16,11 @@ pub struct Query {
     pub text: String,
     pub grid: Grid,
     pub lookback_ms: i64,
-    /// Lookback bridges the windows of downsampled data that the user allows, however long; where only such data
-    /// exists, it always does.
+    /// Lookback bridges the windows of downsampled data that the user allows, however long; where
+    /// only such data exists, it always does.
     pub dynamic_lookback: bool,
-    /// How samples of replicas become one series; `None` where series have none: of what overlaps the first chunk
-    /// wins.
+    /// How samples of replicas become one series; `None` where series have none: of what overlaps
+    /// the first chunk wins.
     pub dedup: Option<Dedup>,
     /// The coarsest resolution the user allows, in milliseconds; 0 = raw only.
     pub max_resolution_ms: i64,

@@ -86,8 +86,8 @@ impl PromNode {
         self
     }
 
-    /// Bytes that running this node and what is below it takes at least: a row per worker, or per group where one is
-    /// all that is known.
+    /// Bytes that running this node and what is below it takes at least: a row per worker, or per
+    /// group where one is all that is known.
     pub(crate) fn least_bytes(&self, workers: usize) -> u64 {
         let row = self.grid.count as u64 * 8;
         let workers = workers as u64;
@@ -104,12 +104,16 @@ impl PromNode {
             | PromOp::Distinct { .. } => row,
             _ => 0,
         };
-        self.inputs.iter().fold(own, |sum, input| sum.saturating_add(input.least_bytes(workers as usize)))
+        self.inputs
+            .iter()
+            .fold(own, |sum, input| sum.saturating_add(input.least_bytes(workers as usize)))
     }
 
     /// Steps of this node and of all below it, added up.
     pub(crate) fn steps_in_all(&self) -> usize {
-        self.inputs.iter().fold(self.grid.count, |sum, input| sum.saturating_add(input.steps_in_all()))
+        self.inputs
+            .iter()
+            .fold(self.grid.count, |sum, input| sum.saturating_add(input.steps_in_all()))
     }
 
     /// The execution plan of this node and what is below it.
@@ -135,25 +139,36 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOp
         }
         PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner }),
         PromOp::Map(function) => Arc::new(Map::new(function, steps)),
-        PromOp::Aggregate { kind, grouping, span } => Arc::new(Aggregate { kind, grouping, span, steps: count }),
+        PromOp::Aggregate { kind, grouping, span } => {
+            Arc::new(Aggregate { kind, grouping, span, steps: count })
+        }
         PromOp::Quantile { grouping, span, param_span } => {
             Arc::new(Quantile { grouping, steps: count, span, param_span })
         }
-        PromOp::CountValues { grouping, label } => Arc::new(CountValues { grouping, label, steps: count }),
+        PromOp::CountValues { grouping, label } => {
+            Arc::new(CountValues { grouping, label, steps: count })
+        }
         PromOp::SelectK { choice, grouping, span, param_span } => {
             Arc::new(SelectK { choice, span, param_span, grouping, steps: count })
         }
         PromOp::Histogram { statistic, span, param_spans } => {
             Arc::new(HistogramStatistic { steps, statistic, span, param_spans })
         }
-        PromOp::Join { op, return_bool, matching, span } => {
-            Arc::new(Join { op, return_bool, matching, span, steps: count, keep_names: query.delayed_name_removal })
-        }
+        PromOp::Join { op, return_bool, matching, span } => Arc::new(Join {
+            op,
+            return_bool,
+            matching,
+            span,
+            steps: count,
+            keep_names: query.delayed_name_removal,
+        }),
         PromOp::Set { op, matching } => Arc::new(SetOperation { op, matching, steps: count }),
         PromOp::Info(spec) => Arc::new(Info { spec: *spec }),
         PromOp::Absent(labels) => Arc::new(Absent { steps: count, labels }),
         PromOp::Scalar => Arc::new(Scalar { steps: count }),
         PromOp::Repeat => Arc::new(Repeat { steps: count }),
-        PromOp::Distinct { drop_names, equal } => Arc::new(Distinct { steps: count, drop_names, equal }),
+        PromOp::Distinct { drop_names, equal } => {
+            Arc::new(Distinct { steps: count, drop_names, equal })
+        }
     }
 }

@@ -1,9 +1,11 @@
-//! From the chunks of a series to its samples: decode, choose the aggregate, stitch counters, deduplicate replicas.
+//! From the chunks of a series to its samples: decode, choose the aggregate, stitch counters,
+//! deduplicate replicas.
 
 use std::sync::Arc;
 
 use merge::{
-    ChunkBytes, ChunkContent, Column, Dedup, Floats, ReplicaReading, SeriesChunk, ValueOf, read_replicas, read_run,
+    ChunkBytes, ChunkContent, Column, Dedup, Floats, ReplicaReading, SeriesChunk, ValueOf,
+    read_replicas, read_run,
 };
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
@@ -31,10 +33,11 @@ pub(crate) struct Reading {
     pub(crate) fill_above_ms: i64,
     /// The coarsest resolution that was asked for.
     pub(crate) max_resolution_ms: i64,
-    /// Only the first and last samples of windows are looked at, and whether a counter was reset between them.
+    /// Only the first and last samples of windows are looked at, and whether a counter was reset
+    /// between them.
     pub(crate) edges_only: bool,
-    /// Where the stretches end that Prometheus buffers step by step, and how long they are; `None` where it buffers
-    /// all.
+    /// Where the stretches end that Prometheus buffers step by step, and how long they are; `None`
+    /// where it buffers all.
     pub(crate) buffered: Option<(Steps, i64)>,
 }
 
@@ -117,9 +120,18 @@ impl HistogramColumn {
 impl Reader {
     pub(crate) fn new(reading: Reading) -> Reader {
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
-        let moving = reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
+        let moving =
+            reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
         let edges = moving.map(|(steps, length)| WindowEdges::new(&steps, length));
-        Reader { reading, stretches: Vec::new(), weights: Vec::new(), floats, histograms, spare: Vec::new(), edges }
+        Reader {
+            reading,
+            stretches: Vec::new(),
+            weights: Vec::new(),
+            floats,
+            histograms,
+            spare: Vec::new(),
+            edges,
+        }
     }
 
     pub(crate) fn samples(&self) -> SeriesSamples<'_> {
@@ -128,7 +140,11 @@ impl Reader {
     }
 
     /// Reads the samples of the series inside the range, stale markers included.
-    pub(crate) fn read(&mut self, labels: &Labels, mut chunks: Vec<SeriesChunk>) -> Result<(), QueryError> {
+    pub(crate) fn read(
+        &mut self,
+        labels: &Labels,
+        mut chunks: Vec<SeriesChunk>,
+    ) -> Result<(), QueryError> {
         self.floats.clear();
         self.keep_spare();
         self.histograms.clear();
@@ -139,7 +155,8 @@ impl Reader {
         self.look_for_coarse_data(&chunks);
         let range = self.range();
         chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
-        let failed = |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {labels}: {e}"));
+        let failed =
+            |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {labels}: {e}"));
         if is_plain(&chunks) {
             for chunk in &chunks {
                 if let ChunkContent::Raw(raw) = &chunk.content {
@@ -149,7 +166,8 @@ impl Reader {
             self.trim();
         } else {
             if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
-                let counts = self.read_replicas(chunks.clone(), ValueOf::Count).map_err(|e| failed(&e))?;
+                let counts =
+                    self.read_replicas(chunks.clone(), ValueOf::Count).map_err(|e| failed(&e))?;
                 if let Column::Floats(counts) = counts {
                     self.weights = counts.values;
                 }
@@ -177,9 +195,11 @@ impl Reader {
         Ok(())
     }
 
-    /// What the series just read has of downsampled data, if any whose windows may have to be filled.
+    /// What the series just read has of downsampled data, if any whose windows may have to be
+    /// filled.
     pub(crate) fn coarse(&self) -> Option<Coarse<'_>> {
-        let coarse = Coarse { reading: &self.reading, stretches: &self.stretches, weights: &self.weights };
+        let coarse =
+            Coarse { reading: &self.reading, stretches: &self.stretches, weights: &self.weights };
         (!self.stretches.is_empty()).then_some(coarse)
     }
 
@@ -215,11 +235,22 @@ impl Reader {
 
     fn decode(&mut self, raw: &ChunkBytes) -> Result<(), tsdb::Error> {
         if !raw.encoding.is_histogram() {
-            return decode_floats(raw.encoding, &raw.data, &mut self.floats.ts, &mut self.floats.values);
+            return decode_floats(
+                raw.encoding,
+                &raw.data,
+                &mut self.floats.ts,
+                &mut self.floats.values,
+            );
         }
         let HistogramColumn { ts, values } = &mut self.histograms;
         let Some(edges) = self.edges.as_mut().filter(|_| self.stretches.is_empty()) else {
-            return decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, |_, _| true);
+            return decode_shared_histograms(
+                raw.encoding,
+                &raw.data,
+                (ts, values),
+                &mut self.spare,
+                |_, _| true,
+            );
         };
         let begin = values.len();
         let is_read = |t, next| edges.contain(t, next);
@@ -227,19 +258,27 @@ impl Reader {
         if !values[begin..].iter().any(|h| h.is_stale()) {
             return Ok(());
         }
-        // Where a window ends with a marker, the histogram before is looked at instead. Markers are rare.
+        // Where a window ends with a marker, the histogram before is looked at instead. Markers are
+        // rare.
         ts.truncate(begin);
         values.truncate(begin);
-        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, |_, _| true)
+        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, |_, _| {
+            true
+        })
     }
 
-    /// Keeps the histograms of the series before to be written over; those not looked at are there more than once.
+    /// Keeps the histograms of the series before to be written over; those not looked at are there
+    /// more than once.
     fn keep_spare(&mut self) {
         self.histograms.values.dedup_by(|next, kept| Arc::ptr_eq(next, kept));
         self.spare.append(&mut self.histograms.values);
     }
 
-    fn read_replicas(&self, chunks: Vec<SeriesChunk>, value: ValueOf) -> Result<Column, merge::Error> {
+    fn read_replicas(
+        &self,
+        chunks: Vec<SeriesChunk>,
+        value: ValueOf,
+    ) -> Result<Column, merge::Error> {
         let range = self.range();
         if let Some(dedup) = self.reading.dedup {
             return read_replicas(chunks, ReplicaReading { value, range, dedup });
@@ -249,8 +288,9 @@ impl Reader {
         Ok(column)
     }
 
-    /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards, so it becomes a hint;
-    /// not of the first sample after a gap between windows, because Prometheus jumps over those.
+    /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards,
+    /// so it becomes a hint; not of the first sample after a gap between windows, because
+    /// Prometheus jumps over those.
     fn drop_buckets(&mut self) {
         let mut before: Option<Arc<FloatHistogram>> = None;
         let after_gaps = self.samples_after_gaps();
@@ -260,9 +300,11 @@ impl Reader {
             }
             let FloatHistogram { schema, mut hint, count, sum, .. } = **value;
             if let (ResetHint::Unknown, Some(before), false) = (hint, &before, value.is_stale()) {
-                hint = if value.detect_reset(before) { ResetHint::Reset } else { ResetHint::NotReset };
+                hint =
+                    if value.detect_reset(before) { ResetHint::Reset } else { ResetHint::NotReset };
             }
-            let totals = Arc::new(FloatHistogram { schema, hint, count, sum, ..FloatHistogram::default() });
+            let totals =
+                Arc::new(FloatHistogram { schema, hint, count, sum, ..FloatHistogram::default() });
             let whole = std::mem::replace(value, totals);
             if !whole.is_stale() {
                 before = Some(whole);
@@ -270,9 +312,11 @@ impl Reader {
         }
     }
 
-    /// The histograms that begin a stretch which starts after all that the stretch before it has led to.
+    /// The histograms that begin a stretch which starts after all that the stretch before it has
+    /// led to.
     fn samples_after_gaps(&self) -> Vec<usize> {
-        let buffered = self.reading.buffered.filter(|(s, length)| s.fixed.is_none() && s.step > *length);
+        let buffered =
+            self.reading.buffered.filter(|(s, length)| s.fixed.is_none() && s.step > *length);
         let Some((steps, length)) = buffered else { return Vec::new() };
         let from = |ts: &[i64], t: i64| ts.partition_point(|x| *x < t);
         let (floats, histograms) = (&self.floats.ts, &self.histograms.ts);
@@ -333,7 +377,9 @@ fn retain<T>(ts: &mut Vec<i64>, values: &mut Vec<T>, keep: impl Fn(&T) -> bool) 
 /// Raw chunks one after the other: the shape of nearly all series.
 fn is_plain(chunks: &[SeriesChunk]) -> bool {
     let raw = |c: &SeriesChunk| match &c.content {
-        ChunkContent::Raw(raw) => matches!(raw.encoding, Encoding::Xor | Encoding::Xor2) || raw.encoding.is_histogram(),
+        ChunkContent::Raw(raw) => {
+            matches!(raw.encoding, Encoding::Xor | Encoding::Xor2) || raw.encoding.is_histogram()
+        }
         ChunkContent::Aggregates(_) => false,
     };
     chunks.iter().all(raw) && chunks.windows(2).all(|w| w[0].max_time < w[1].min_time)

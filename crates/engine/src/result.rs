@@ -1,4 +1,5 @@
-//! From the last batches to the answer: what kind of value it is and in which order its series stand.
+//! From the last batches to the answer: what kind of value it is and in which order its series
+//! stand.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -71,7 +72,11 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Judges the root of a query.
-    pub(crate) fn of(expr: &Expr, grid: Grid, pointless_sort: Option<Span>) -> Result<Shape, QueryError> {
+    pub(crate) fn of(
+        expr: &Expr,
+        grid: Grid,
+        pointless_sort: Option<Span>,
+    ) -> Result<Shape, QueryError> {
         let value = expr.value_type();
         if !grid.is_instant() && matches!(value, ValueType::Matrix | ValueType::String) {
             return Err(QueryError::BadData(format!(
@@ -93,7 +98,8 @@ impl Shape {
 
     pub(crate) fn annotate(&self, context: &QueryContext) {
         if let Some(span) = self.pointless_sort {
-            let message = "sort is ineffective for range queries since results are always ordered by labels";
+            let message =
+                "sort is ineffective for range queries since results are always ordered by labels";
             context.annotate().warn(&context.text, span, message);
         }
     }
@@ -112,13 +118,20 @@ fn order(expr: &Expr) -> Order {
             });
             Order::ByLabels { names: names.collect(), descending }
         }
-        ExprKind::Aggregate(a) if matches!(a.op, AggregateOp::Topk | AggregateOp::Bottomk) => Order::AsEvaluated,
+        ExprKind::Aggregate(a) if matches!(a.op, AggregateOp::Topk | AggregateOp::Bottomk) => {
+            Order::AsEvaluated
+        }
         _ => Order::Labels,
     }
 }
 
 /// The value of a query from what its plan gave.
-pub(crate) fn value(collected: Collected, shape: &Shape, context: &QueryContext, grid: Grid) -> Value {
+pub(crate) fn value(
+    collected: Collected,
+    shape: &Shape,
+    context: &QueryContext,
+    grid: Grid,
+) -> Value {
     let mut series = Vec::new();
     for (part, memory) in collected {
         let rows = match part {
@@ -130,7 +143,8 @@ pub(crate) fn value(collected: Collected, shape: &Shape, context: &QueryContext,
         };
         let labels = context.labels_of(&rows);
         let rows: Arc<dyn StepRows> = Arc::new(ResultRows { rows, grid, _memory: memory });
-        let of_row = |(row, labels)| ResultSeries { labels, points: Points::of_row(Arc::clone(&rows), row) };
+        let of_row =
+            |(row, labels)| ResultSeries { labels, points: Points::of_row(Arc::clone(&rows), row) };
         series.extend(labels.into_iter().enumerate().map(of_row));
     }
     if shape.is_raw() {
@@ -146,7 +160,10 @@ pub(crate) fn value(collected: Collected, shape: &Shape, context: &QueryContext,
     if grid.is_instant() { Value::Vector(series) } else { Value::Matrix(series) }
 }
 
-fn raw<'a>(batch: &RecordBatch, context: &'a QueryContext) -> impl Iterator<Item = ResultSeries> + use<'a> {
+fn raw<'a>(
+    batch: &RecordBatch,
+    context: &'a QueryContext,
+) -> impl Iterator<Item = ResultSeries> + use<'a> {
     raw_series(batch, context).into_iter().map(|series| {
         let histogram = |i: usize| series.histograms.as_ref().and_then(|h| h[i].clone());
         let point = |(i, (t_ms, v)): (usize, (&i64, &f64))| Point {
@@ -206,7 +223,8 @@ fn natural(a: &[u8], b: &[u8]) -> Ordering {
         let (x, rest_a) = chunk(a);
         let (y, rest_b) = chunk(b);
         let order = if x[0].is_ascii_digit() && y[0].is_ascii_digit() {
-            let number = |digits: &[u8]| digits.iter().position(|d| *d != b'0').unwrap_or(digits.len());
+            let number =
+                |digits: &[u8]| digits.iter().position(|d| *d != b'0').unwrap_or(digits.len());
             let (i, j) = (&x[number(x)..], &y[number(y)..]);
             i.len().cmp(&j.len()).then_with(|| i.cmp(j)).then_with(|| x.len().cmp(&y.len()))
         } else {

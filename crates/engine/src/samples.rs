@@ -1,9 +1,10 @@
 //! Samples as Prometheus counts them in the statistics of a query.
 //!
-//! *Total* is how many samples selectors and windows look at: each step counts its whole window, so that a step costs
-//! as much as an instant query at its time. *Read* counts a sample once, at the first step whose window holds it. A
-//! histogram counts as many samples as fit in its bytes, 16 to one. *Peak* is the most that Prometheus would hold at
-//! once; only what selectors and windows hold is in it, not what operators above them copy.
+//! *Total* is how many samples selectors and windows look at: each step counts its whole window, so
+//! that a step costs as much as an instant query at its time. *Read* counts a sample once, at the
+//! first step whose window holds it. A histogram counts as many samples as fit in its bytes, 16 to
+//! one. *Peak* is the most that Prometheus would hold at once; only what selectors and windows hold
+//! is in it, not what operators above them copy.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,7 +69,8 @@ impl SubqueryReads {
         if outer.count <= 1 {
             return self.then.step(0);
         }
-        let t = self.inner.start.saturating_add(self.inner.step * k as i64).saturating_add(self.offset);
+        let t =
+            self.inner.start.saturating_add(self.inner.step * k as i64).saturating_add(self.offset);
         // the first step at or after it
         let after = t.saturating_sub(outer.start).max(0) as u64;
         let step = after.div_ceil(outer.step.unsigned_abs()).min(outer.count as u64 - 1);
@@ -92,7 +94,13 @@ impl Attribution {
     }
 
     /// Of a subquery's steps, at which a function has windows, or which are the value of the query.
-    pub(crate) fn subquery(&self, inner: StepGrid, outer: StepGrid, offset: i64, range: i64) -> Attribution {
+    pub(crate) fn subquery(
+        &self,
+        inner: StepGrid,
+        outer: StepGrid,
+        offset: i64,
+        range: i64,
+    ) -> Attribution {
         if self.totals == Totals::Value {
             return Attribution { totals: Totals::First(1), reads: Reads::First };
         }
@@ -101,7 +109,8 @@ impl Attribution {
     }
 
     /// Of a range vector that is the value of the query.
-    pub(crate) const VALUE: Attribution = Attribution { totals: Totals::Value, reads: Reads::First };
+    pub(crate) const VALUE: Attribution =
+        Attribution { totals: Totals::Value, reads: Reads::First };
 }
 
 /// What was counted for a query.
@@ -121,7 +130,11 @@ pub(crate) struct SampleCounter(Mutex<SampleCounts>);
 impl SampleCounter {
     pub(crate) fn new(steps: usize) -> SampleCounter {
         let (total_per_step, read_per_step) = (vec![0; steps], vec![0; steps]);
-        SampleCounter(Mutex::new(SampleCounts { total_per_step, read_per_step, ..SampleCounts::default() }))
+        SampleCounter(Mutex::new(SampleCounts {
+            total_per_step,
+            read_per_step,
+            ..SampleCounts::default()
+        }))
     }
 
     pub(crate) fn counts(&self) -> SampleCounts {
@@ -145,7 +158,8 @@ impl SampleCounter {
             }
         }
         for (k, n) in tally.reads.iter().enumerate().filter(|(_, n)| **n > 0) {
-            if let Some(step) = at.reads.step(k).and_then(|step| counts.read_per_step.get_mut(step)) {
+            if let Some(step) = at.reads.step(k).and_then(|step| counts.read_per_step.get_mut(step))
+            {
                 *step += n;
                 counts.read += n;
             }
@@ -191,7 +205,11 @@ impl Tally {
     }
 
     /// The windows of a series of histograms.
-    pub(crate) fn histogram_windows(&mut self, bounds: &[Bounds], histograms: &[Arc<FloatHistogram>]) {
+    pub(crate) fn histogram_windows(
+        &mut self,
+        bounds: &[Bounds],
+        histograms: &[Arc<FloatHistogram>],
+    ) {
         let mut sum = 0;
         self.sizes.clear();
         self.sizes.push(0);
@@ -235,7 +253,9 @@ impl Tally {
 /// As how many samples a histogram counts.
 fn size(histogram: &FloatHistogram) -> u64 {
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-    let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len();
+    let buckets = histogram.positive_buckets.len()
+        + histogram.negative_buckets.len()
+        + histogram.custom_values.len();
     // the bytes of Prometheus' struct
     (168 + (spans + buckets) * 8 + 8) as u64 / 16
 }

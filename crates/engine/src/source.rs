@@ -13,9 +13,10 @@ pub struct Select {
     pub matchers: Vec<Matcher>,
     /// Samples that can matter; windows, lookback, offset and `@` are in it.
     pub range: TimeRange,
-    /// The coarsest resolution wanted, in milliseconds: what the user allows and the range bears. Coarser data is
-    /// better than none, where there is nothing else; it reaches beyond the range by two of its windows before, and by
-    /// one after, because what short windows are filled with stands there.
+    /// The coarsest resolution wanted, in milliseconds: what the user allows and the range bears.
+    /// Coarser data is better than none, where there is nothing else; it reaches beyond the range
+    /// by two of its windows before, and by one after, because what short windows are filled with
+    /// stands there.
     pub max_resolution_ms: i64,
     /// What is read of downsampled chunks.
     pub aggregates: Vec<Aggregate>,
@@ -24,8 +25,9 @@ pub struct Select {
 /// A piece of a source's answer.
 #[derive(Clone, Debug)]
 pub enum SourceEvent {
-    /// Some series in order of their labels; each series whole, each label set once. Chunks of several replicas may
-    /// overlap when the query deduplicates; the engine does that after decoding.
+    /// Some series in order of their labels; each series whole, each label set once. Chunks of
+    /// several replicas may overlap when the query deduplicates; the engine does that after
+    /// decoding.
     Series(Vec<Series>),
     Warning(String),
     Info(String),

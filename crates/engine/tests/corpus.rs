@@ -1,8 +1,10 @@
-//! Runs PromQL test files: our own in `tests/promql`, and the upstream corpus where it lies beside the repository.
+//! Runs PromQL test files: our own in `tests/promql`, and the upstream corpus where it lies beside
+//! the repository.
 //!
-//! As upstream's runner does, each instant evaluation is also run with `@` on every selector at other times, and all
-//! of those as the middle of a range query. An evaluation passes when all its variants do. Start timestamps are not
-//! kept: what does not pass after they were loaded is listed. Everything else that does not pass is a failure.
+//! As upstream's runner does, each instant evaluation is also run with `@` on every selector at
+//! other times, and all of those as the middle of a range query. An evaluation passes when all its
+//! variants do. Start timestamps are not kept: what does not pass after they were loaded is listed.
+//! Everything else that does not pass is a failure.
 
 mod common;
 
@@ -18,15 +20,17 @@ use model::{FloatHistogram, Labels, Sample, SampleValue};
 use promql::ParserOptions;
 use promql::ast::{At, Expr, ExprKind};
 use promql::testlang::{
-    Command, Eval, EvalTimes, ExpectKind, ExpectText, HistogramValue, Load, SequenceValue, parse_test,
+    Command, Eval, EvalTimes, ExpectKind, ExpectText, HistogramValue, Load, SequenceValue,
+    parse_test,
 };
 use promql::value::{Grid, Point, PointValue, ResultSeries, Value};
 
-/// The environment variable that names the folder of the upstream files where they do not lie beside the repository.
+/// The environment variable that names the folder of the upstream files where they do not lie
+/// beside the repository.
 const CORPUS_FOLDER: &str = "PROMQL_CORPUS";
 
-/// The file for which names are dropped at once, as is Prometheus' default. For all others they are at the end, for which
-/// the upstream files are written.
+/// The file for which names are dropped at once, as is Prometheus' default. For all others they are
+/// at the end, for which the upstream files are written.
 const DROPPING_AT_ONCE: &str = "names_dropped_at_once.test";
 
 /// Of the upstream evaluations, those that must pass: all but the ones about start timestamps.
@@ -39,7 +43,8 @@ struct Storage {
     incomplete: bool,
 }
 
-/// Classic histograms on their way to native ones with custom buckets, by labels without `le` and time.
+/// Classic histograms on their way to native ones with custom buckets, by labels without `le` and
+/// time.
 #[derive(Default)]
 struct Classic(BTreeMap<(Labels, i64), ClassicHistogram>);
 
@@ -86,7 +91,10 @@ impl ClassicHistogram {
             self.buckets.push((f64::INFINITY, count));
         }
         let mut below = 0.0;
-        let counts = self.buckets.iter().map(|(_, cumulative)| cumulative - std::mem::replace(&mut below, *cumulative));
+        let counts = self
+            .buckets
+            .iter()
+            .map(|(_, cumulative)| cumulative - std::mem::replace(&mut below, *cumulative));
         FloatHistogram {
             schema: CUSTOM_BUCKETS_SCHEMA,
             count,
@@ -126,7 +134,10 @@ impl Storage {
 
     fn source(&self) -> Arc<dyn SeriesSource> {
         let sample = |(t, value): (&i64, &SampleValue)| Sample { t: *t, value: value.clone() };
-        let series = self.series.iter().map(|(labels, samples)| (labels.clone(), samples.iter().map(sample).collect()));
+        let series = self
+            .series
+            .iter()
+            .map(|(labels, samples)| (labels.clone(), samples.iter().map(sample).collect()));
         Arc::new(MemorySource::new(series).unwrap())
     }
 }
@@ -152,11 +163,14 @@ fn variants(eval: &Eval) -> Vec<Variant> {
         let mut safe = true;
         pin(&mut expr, at, &mut safe);
         if safe {
-            let others = if at == 0 { vec![-1000, 0, 1000] } else { vec![-10 * at, 0, at / 5, at, 10 * at] };
+            let others =
+                if at == 0 { vec![-1000, 0, 1000] } else { vec![-10 * at, 0, at / 5, at, 10 * at] };
             times.extend(others.into_iter().map(|t| (expr.to_string(), t)));
         }
     }
-    let as_range = parsed.is_some_and(|e| is_vector(&e)) && eval.result.range.is_none() && eval.result.string.is_none();
+    let as_range = parsed.is_some_and(|e| is_vector(&e))
+        && eval.result.range.is_none()
+        && eval.result.string.is_none();
     let mut all = Vec::new();
     for (text, t) in times {
         all.push(Variant { text: text.clone(), grid: Grid::instant(t), middle: None });
@@ -172,7 +186,8 @@ fn variants(eval: &Eval) -> Vec<Variant> {
 fn is_vector(expr: &Expr) -> bool {
     let text = expr.to_string();
     let of_query = ["start()", "end()", "step()", "range()"].iter().any(|f| text.contains(f));
-    let ranged = matches!(expr.kind, ExprKind::Matrix(_) | ExprKind::Subquery(_) | ExprKind::String(_));
+    let ranged =
+        matches!(expr.kind, ExprKind::Matrix(_) | ExprKind::Subquery(_) | ExprKind::String(_));
     !of_query && !ranged
 }
 
@@ -191,7 +206,8 @@ fn pin(expr: &mut Expr, t: i64, safe: &mut bool) {
             pin(&mut inner, t, safe);
         }
         ExprKind::Call(call) => {
-            *safe &= !promql::functions::lookup(call.func).is_some_and(|f| f.is_at_modifier_unsafe());
+            *safe &=
+                !promql::functions::lookup(call.func).is_some_and(|f| f.is_at_modifier_unsafe());
             call.args.iter_mut().for_each(|a| pin(a, t, safe));
         }
         ExprKind::Aggregate(a) => {
@@ -230,11 +246,17 @@ fn matches(text: &ExpectText, actual: &str) -> bool {
     }
 }
 
-fn check_texts(eval: &Eval, some: ExpectKind, none: ExpectKind, actual: &[String]) -> Option<String> {
+fn check_texts(
+    eval: &Eval,
+    some: ExpectKind,
+    none: ExpectKind,
+    actual: &[String],
+) -> Option<String> {
     if eval.expects(none) && !actual.is_empty() {
         return Some(format!("unexpected {actual:?}"));
     }
-    let wanted: Vec<&ExpectText> = eval.expectations.iter().filter(|e| e.kind == some).map(|e| &e.text).collect();
+    let wanted: Vec<&ExpectText> =
+        eval.expectations.iter().filter(|e| e.kind == some).map(|e| &e.text).collect();
     if wanted.is_empty() {
         return None;
     }
@@ -268,7 +290,8 @@ fn same_histogram(wanted: &HistogramValue, got: &FloatHistogram) -> bool {
     let (mut a, mut b) = ((*wanted.histogram).clone(), got.clone());
     a.compact(0);
     b.compact(0);
-    let all_close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
+    let all_close =
+        |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
     a.schema == b.schema
         && a.zero_threshold == b.zero_threshold
         && a.custom_values == b.custom_values
@@ -280,19 +303,26 @@ fn same_histogram(wanted: &HistogramValue, got: &FloatHistogram) -> bool {
         && (!wanted.hint_written || a.hint == b.hint)
 }
 
-fn check_series(wanted: &[(Labels, Vec<(i64, SequenceValue)>)], got: &[ResultSeries], ordered: bool) -> Option<String> {
+fn check_series(
+    wanted: &[(Labels, Vec<(i64, SequenceValue)>)],
+    got: &[ResultSeries],
+    ordered: bool,
+) -> Option<String> {
     let wanted: Vec<_> = wanted.iter().filter(|w| !w.1.is_empty()).collect();
     if wanted.len() != got.len() {
         let labels: Vec<_> = got.iter().map(|s| &s.labels).collect();
         return Some(format!("{} series, not {}: {labels:?}", got.len(), wanted.len()));
     }
     for (i, (labels, points)) in wanted.iter().enumerate() {
-        let Some(at) = got.iter().position(|s| s.labels == *labels) else { return Some(format!("no series {labels}")) };
+        let Some(at) = got.iter().position(|s| s.labels == *labels) else {
+            return Some(format!("no series {labels}"));
+        };
         if ordered && at != i {
             return Some(format!("{labels} stands at {at}, not {i}"));
         }
         let own = &got[at].points;
-        let same = |(a, b): (&(i64, SequenceValue), Point)| a.0 == b.t_ms && same_value(&a.1, &b.value);
+        let same =
+            |(a, b): (&(i64, SequenceValue), Point)| a.0 == b.t_ms && same_value(&a.1, &b.value);
         if own.len() != points.len() || !points.iter().zip(own.iter()).all(same) {
             return Some(format!("{labels}: {own:?}, not {points:?}"));
         }
@@ -303,7 +333,9 @@ fn check_series(wanted: &[(Labels, Vec<(i64, SequenceValue)>)], got: &[ResultSer
 fn check_value(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String> {
     let times: Box<dyn Fn(usize) -> i64> = match (eval.result.range, eval.times, variant.middle) {
         (Some((from, _, step)), ..) => Box::new(move |i| from + step * i as i64),
-        (None, EvalTimes::Range { start, step, .. }, _) => Box::new(move |i| start + step * i as i64),
+        (None, EvalTimes::Range { start, step, .. }, _) => {
+            Box::new(move |i| start + step * i as i64)
+        }
         (None, _, Some(middle)) => Box::new(move |_| middle),
         (None, _, None) => Box::new(|_| variant.grid.start_ms),
     };
@@ -313,7 +345,9 @@ fn check_value(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String
     }
     if let Some(scalar) = eval.result.scalar {
         return match (&answer.value, variant.middle) {
-            (Value::Scalar { value, .. }, None) => (!close(scalar, *value)).then(|| format!("{value}, not {scalar}")),
+            (Value::Scalar { value, .. }, None) => {
+                (!close(scalar, *value)).then(|| format!("{value}, not {scalar}"))
+            }
             (Value::Matrix(series), Some(_)) => {
                 let wanted = [(Labels::empty(), vec![(times(0), SequenceValue::Float(scalar))])];
                 check_series(&wanted, &middle(series, variant), false)
@@ -338,7 +372,9 @@ fn check_value(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String
 fn middle(series: &[ResultSeries], variant: &Variant) -> Vec<ResultSeries> {
     let mut series = series.to_vec();
     if let Some(t) = variant.middle {
-        series.iter_mut().for_each(|s| s.points = s.points.iter().filter(|p| p.t_ms == t).collect());
+        series
+            .iter_mut()
+            .for_each(|s| s.points = s.points.iter().filter(|p| p.t_ms == t).collect());
         series.retain(|s| !s.points.is_empty());
     }
     series
@@ -358,13 +394,15 @@ fn check(engine: &Engine, source: &Arc<dyn SeriesSource>, eval: &Eval) -> Option
     for variant in variants(eval) {
         let fault = match common::run(engine, source, &variant.text, Asked::raw(variant.grid)) {
             Err(error) => {
-                let wanted: Vec<_> = eval.expectations.iter().filter(|e| e.kind == ExpectKind::Fail).collect();
+                let wanted: Vec<_> =
+                    eval.expectations.iter().filter(|e| e.kind == ExpectKind::Fail).collect();
                 let text = error.to_string();
                 let met = !wanted.is_empty() && wanted.iter().all(|w| matches(&w.text, &text));
                 (!met).then(|| format!("error {text}"))
             }
             Ok(_) if eval.expects(ExpectKind::Fail) => Some("no error".to_owned()),
-            Ok(answer) => check_value(eval, &variant, &answer).or_else(|| check_annotations(eval, &variant, &answer)),
+            Ok(answer) => check_value(eval, &variant, &answer)
+                .or_else(|| check_annotations(eval, &variant, &answer)),
         };
         // Positions in annotations are those of the original text.
         if let Some(fault) = fault {
@@ -396,7 +434,8 @@ impl Tally {
 
 fn run_file(engine: &Engine, path: &Path) -> Tally {
     let file = path.file_name().unwrap().to_str().unwrap().to_owned();
-    let commands = parse_test(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let commands = parse_test(&std::fs::read_to_string(path).unwrap())
+        .unwrap_or_else(|e| panic!("{file}: {e}"));
     let mut storage = Storage::default();
     let mut source = storage.source();
     let mut tally = Tally::default();
@@ -423,7 +462,8 @@ fn run_file(engine: &Engine, path: &Path) -> Tally {
 
 fn run_folder(folder: &Path) -> Tally {
     let (at_the_end, at_once) = (common::engine(1, true), common::engine(1, false));
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "test"));
     files.sort();
     let mut total = Tally::default();

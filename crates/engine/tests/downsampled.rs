@@ -34,8 +34,14 @@ fn minutes() -> impl Iterator<Item = (i64, i64)> {
 
 fn downs() -> Vec<RawSeries> {
     let mut all = vec![
-        series(&[("__name__", "c_total"), ("k", "even")], minutes().map(|(i, t)| (t, 60.0 * i as f64))),
-        series(&[("__name__", "c_total"), ("k", "reset")], minutes().map(|(i, t)| (t, 60.0 * (i % 1000) as f64))),
+        series(
+            &[("__name__", "c_total"), ("k", "even")],
+            minutes().map(|(i, t)| (t, 60.0 * i as f64)),
+        ),
+        series(
+            &[("__name__", "c_total"), ("k", "reset")],
+            minutes().map(|(i, t)| (t, 60.0 * (i % 1000) as f64)),
+        ),
         series(&[("__name__", "g"), ("k", "ten")], minutes().map(|(_, t)| (t, 10.0))),
         series(&[("__name__", "g"), ("k", "saw")], minutes().map(|(i, t)| (t, (i % 60) as f64))),
     ];
@@ -70,12 +76,14 @@ fn grid() -> Grid {
     Grid { start_ms: T0 - 2 * DAY, end_ms: T0 - DAY, step_ms: 7 * MINUTE }
 }
 
-/// Every step is this, but for the minute by which the last window of a chunk is shorter than the others.
+/// Every step is this, but for the minute by which the last window of a chunk is shorter than the
+/// others.
 fn every(answer: &Answer, steps: usize, value: f64) {
     let points = points(answer);
     assert_eq!(points.len(), steps);
     let exact = points.iter().filter(|(_, v)| (v - value).abs() <= value.abs() * 0.02).count();
-    let wrong: Vec<_> = points.iter().filter(|(_, v)| (v - value).abs() > value.abs() * 0.25).collect();
+    let wrong: Vec<_> =
+        points.iter().filter(|(_, v)| (v - value).abs() > value.abs() * 0.25).collect();
     assert!(wrong.is_empty(), "not {value}: {wrong:?}");
     assert!(exact * 10 >= steps * 9, "only {exact} of {steps} are {value}: {points:?}");
 }
@@ -103,7 +111,10 @@ fn what_was_scaled_or_widened_is_said_once() {
     let infos = |text: &str| ask(&source, text, grid()).infos;
     assert_eq!(
         infos(r#"increase(c_total{k="even"}[5m])"#),
-        ["PromQL info: increase over 5m scaled from windows of 1h where only data of 1h resolution exists (1:10)"]
+        [
+            "PromQL info: increase over 5m scaled from windows of 1h where only data of 1h resolution \
+             exists (1:10)"
+        ]
     );
     assert_eq!(
         infos(r#"max_over_time(g{k="saw"}[5m])"#),
@@ -126,8 +137,8 @@ fn what_no_aggregate_tells_warns_once_and_leaves_no_gap() {
         assert_eq!(points(&answer).len(), grid().steps(), "{function}");
         let position = function.len() + 2;
         let text = format!(
-            "PromQL warning: {function} needs raw samples where only data of 1h resolution exists: the answer is of its \
-             windows (1:{position})"
+            "PromQL warning: {function} needs raw samples where only data of 1h resolution exists: \
+             the answer is of its windows (1:{position})"
         );
         assert_eq!(answer.warnings, [text]);
     }
@@ -174,20 +185,26 @@ fn an_aggregate_is_chosen_by_what_is_done_to_the_samples_themselves() {
 #[test]
 fn short_lives_have_a_rate_at_any_resolution() {
     let raw = Levels::new(&downs(), &[Raw], Raw);
-    for (levels, allowed) in [(&[OneHour][..], Raw), (&[OneHour], OneHour), (&[FiveMinutes], FiveMinutes)] {
+    for (levels, allowed) in
+        [(&[OneHour][..], Raw), (&[OneHour], OneHour), (&[FiveMinutes], FiveMinutes)]
+    {
         let source = Levels::new(&downs(), levels, allowed);
         for hours in 1..=8_i64 {
             let begin = T0 - 2 * DAY + 13 * MINUTE;
             // one minute after its second sample to its last
-            let grid =
-                Grid { start_ms: begin + 2 * MINUTE, end_ms: begin + (hours * 60 - 1) * MINUTE, step_ms: MINUTE };
+            let grid = Grid {
+                start_ms: begin + 2 * MINUTE,
+                end_ms: begin + (hours * 60 - 1) * MINUTE,
+                step_ms: MINUTE,
+            };
             let text = format!(r#"rate(life_total{{hours="{hours}"}}[5m])"#);
             let answer = ask(&source, &text, grid);
             let found = points(&answer);
             assert_eq!(found.len(), grid.steps(), "{hours} h, {levels:?}, {allowed:?}");
             // the last sample of a window has the time of its end, which is up to a minute too late
             let exact = points(&ask(&raw, &text, grid));
-            let off: Vec<_> = found.iter().zip(&exact).filter(|(a, b)| (a.1 - b.1).abs() > 0.1001).collect();
+            let off: Vec<_> =
+                found.iter().zip(&exact).filter(|(a, b)| (a.1 - b.1).abs() > 0.1001).collect();
             assert!(off.is_empty(), "{hours} h, {levels:?}: {off:?}");
         }
     }
@@ -199,7 +216,8 @@ fn series_that_ended_are_not_looked_back_to() {
     let at = Grid { start_ms: T0 - DAY + 2 * HOUR, end_ms: T0 - HOUR, step_ms: MINUTE };
     for (only, allowed) in [(OneHour, OneHour), (OneHour, Raw), (FiveMinutes, FiveMinutes)] {
         let source = Levels::new(&downs(), &[only], allowed);
-        let (most, found) = (points(&ask(&exact, "sum(sessions)", at)), points(&ask(&source, "sum(sessions)", at)));
+        let (most, found) =
+            (points(&ask(&exact, "sum(sessions)", at)), points(&ask(&source, "sum(sessions)", at)));
         for ((t, exact), (_, coarse)) in most.iter().zip(&found) {
             assert!(coarse <= exact, "at {t}: {coarse} sessions of {exact}");
         }
@@ -209,7 +227,12 @@ fn series_that_ended_are_not_looked_back_to() {
         points(&ask(source, r#"pod{pod="9"}"#, at)).len()
     };
     let coarse = Levels::new(&downs(), &[FiveMinutes], FiveMinutes);
-    assert!(pods(&coarse) <= pods(&exact) && pods(&coarse) >= pods(&exact) - 5, "{} {}", pods(&coarse), pods(&exact));
+    assert!(
+        pods(&coarse) <= pods(&exact) && pods(&coarse) >= pods(&exact) - 5,
+        "{} {}",
+        pods(&coarse),
+        pods(&exact)
+    );
 }
 
 #[test]
@@ -217,7 +240,10 @@ fn the_border_to_raw_data_does_not_jump() {
     let border = T0 - 2 * DAY + 12 * HOUR;
     let old: Vec<RawSeries> = downs()
         .into_iter()
-        .map(|s| RawSeries { samples: s.samples.into_iter().filter(|(t, _)| *t < border).collect(), ..s })
+        .map(|s| RawSeries {
+            samples: s.samples.into_iter().filter(|(t, _)| *t < border).collect(),
+            ..s
+        })
         .filter(|s| !s.samples.is_empty())
         .collect();
     let mut mixed = Vec::new();
@@ -233,7 +259,9 @@ fn the_border_to_raw_data_does_not_jump() {
     mixed.sort_by(|a, b| a.labels.cmp(&b.labels));
     let source: Arc<dyn SeriesSource> = Arc::new(engine::testing::MemorySource::from_series(mixed));
     let near = Grid { start_ms: border - 2 * HOUR, end_ms: border + 2 * HOUR, step_ms: MINUTE };
-    let ask = |text: &str| common::run(&common::engine(1, false), &source, text, Asked::raw(near)).unwrap();
+    let ask = |text: &str| {
+        common::run(&common::engine(1, false), &source, text, Asked::raw(near)).unwrap()
+    };
     for (text, value) in [
         (r#"increase(c_total{k="even"}[5m])"#, 300.0),
         (r#"rate(c_total{k="even"}[5m])"#, 1.0),

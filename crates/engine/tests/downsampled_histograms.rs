@@ -15,13 +15,14 @@ use promql::value::{Grid, PointValue, Value};
 
 const MINUTE: i64 = 60_000;
 
-/// Two days of scrapes each 15 s of a counter that grows by four each, with other buckets every time, and is reset in
-/// minute 430.
+/// Two days of scrapes each 15 s of a counter that grows by four each, with other buckets every
+/// time, and is reset in minute 430.
 fn raw() -> Vec<Sample> {
     let reset = 430 * MINUTE;
     let sample = |i: i64| {
         let t = i * 15_000;
-        let count = if t < reset { 4000.0 + 4.0 * i as f64 } else { ((t - reset) / 15_000 * 4) as f64 };
+        let count =
+            if t < reset { 4000.0 + 4.0 * i as f64 } else { ((t - reset) / 15_000 * 4) as f64 };
         let low = (count / 3.0).floor();
         let histogram = FloatHistogram {
             count,
@@ -44,7 +45,12 @@ fn raw_source() -> Arc<dyn SeriesSource> {
 }
 
 fn raw_chunks() -> Vec<SeriesChunk> {
-    let select = Select { matchers: Vec::new(), range: TimeRange::ALL, max_resolution_ms: 0, aggregates: Vec::new() };
+    let select = Select {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        max_resolution_ms: 0,
+        aggregates: Vec::new(),
+    };
     let events: Vec<_> = futures::executor::block_on(raw_source().select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {
         SourceEvent::Series(series) => series,
@@ -53,8 +59,8 @@ fn raw_chunks() -> Vec<SeriesChunk> {
     series.flat_map(|series| series.chunks).collect()
 }
 
-/// Batches with resets in them, as Thanos makes them: the total goes on over a reset, and the next batch begins with
-/// what the counter stands at.
+/// Batches with resets in them, as Thanos makes them: the total goes on over a reset, and the next
+/// batch begins with what the counter stands at.
 fn without_cuts(windows: &HistogramWindows) -> DownsampledSeries {
     let mut joined = windows.clone();
     let is_cut = |start: usize| start > 0 && windows.counter[start].hint == ResetHint::Reset;
@@ -73,7 +79,9 @@ fn without_cuts(windows: &HistogramWindows) -> DownsampledSeries {
 fn downsampled() -> [(&'static str, Resolution, DownsampledSeries); 4] {
     let coarser = |fine: &DownsampledSeries| {
         let mut coarse = DownsampledSeries::default();
-        Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, fine, &mut coarse).unwrap();
+        Downsampler::new(Resolution::OneHour)
+            .coarser(Resolution::FiveMinutes, fine, &mut coarse)
+            .unwrap();
         coarse
     };
     let mut fine = DownsampledSeries::default();
@@ -90,7 +98,9 @@ fn downsampled() -> [(&'static str, Resolution, DownsampledSeries); 4] {
 
 fn ask(source: &Arc<dyn SeriesSource>, text: &str, dedup: Option<Dedup>) -> Vec<(i64, f64)> {
     let grid = Grid { start_ms: 400 * MINUTE, end_ms: 700 * MINUTE, step_ms: MINUTE };
-    let answer = common::run(&common::engine(1, false), source, text, Asked { dedup, ..Asked::raw(grid) }).unwrap();
+    let answer =
+        common::run(&common::engine(1, false), source, text, Asked { dedup, ..Asked::raw(grid) })
+            .unwrap();
     let Value::Matrix(series) = &answer.value else { panic!("{:?}", answer.value) };
     let value = |p: promql::value::Point| match p.value {
         PointValue::Float(v) => (p.t_ms, v),
@@ -102,11 +112,18 @@ fn ask(source: &Arc<dyn SeriesSource>, text: &str, dedup: Option<Dedup>) -> Vec<
 #[test]
 fn a_reset_is_counted_once_at_every_step_around_it() {
     for (whose, resolution, windows) in downsampled() {
-        let chunks = windows.to_chunks().unwrap().into_iter().map(|c| c.with_resolution(resolution)).collect();
+        let chunks = windows
+            .to_chunks()
+            .unwrap()
+            .into_iter()
+            .map(|c| c.with_resolution(resolution))
+            .collect();
         let series = Series { labels: labels(), chunks };
         let source: Arc<dyn SeriesSource> = Arc::new(MemorySource::from_series(vec![series]));
         let range = if resolution == Resolution::OneHour { "4h" } else { "30m" };
-        for (function, dedup) in [("rate", None), ("increase", Some(Dedup::Penalty)), ("rate", Some(Dedup::Chain))] {
+        for (function, dedup) in
+            [("rate", None), ("increase", Some(Dedup::Penalty)), ("rate", Some(Dedup::Chain))]
+        {
             for of in ["histogram_count", "histogram_sum"] {
                 let text = format!("{of}({function}(h[{range}]))");
                 let (truth, got) = (ask(&raw_source(), &text, None), ask(&source, &text, dedup));
@@ -114,7 +131,10 @@ fn a_reset_is_counted_once_at_every_step_around_it() {
                 for ((t, expected), (_, v)) in truth.into_iter().zip(got) {
                     let off = v / expected - 1.0;
                     let minute = t / MINUTE;
-                    assert!(off.abs() < 0.02, "{whose} {resolution:?} {text}: {v}, not {expected} in minute {minute}");
+                    assert!(
+                        off.abs() < 0.02,
+                        "{whose} {resolution:?} {text}: {v}, not {expected} in minute {minute}"
+                    );
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! Answers recorded from Prometheus and Thanos over the golden blocks.
 //!
-//! Compared as their README asks: label sets exactly, values within 1e-9 relative, NaN equal to NaN, order only where
-//! PromQL defines one. The copies in this repository are a part of the full set, which is used where it is at hand.
+//! Compared as their README asks: label sets exactly, values within 1e-9 relative, NaN equal to
+//! NaN, order only where PromQL defines one. The copies in this repository are a part of the full
+//! set, which is used where it is at hand.
 
 mod common;
 
@@ -18,20 +19,24 @@ use serde_json::Value as Json;
 /// Golden data: the full set where it lies beside the repository, else the copies in it.
 fn golden(file: &str) -> Option<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let candidates = [here.join("../../../shared/data/golden").join(file), here.join("tests/data/golden").join(file)];
+    let candidates = [
+        here.join("../../../shared/data/golden").join(file),
+        here.join("tests/data/golden").join(file),
+    ];
     candidates.into_iter().find(|p| p.exists())
 }
 
 /// All block folders under a folder of golden data.
 fn blocks(folder: &Path) -> Vec<PathBuf> {
-    let mut blocks: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut blocks: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     blocks.retain(|b| b.join("meta.json").exists());
     blocks.sort();
     blocks
 }
 
-/// The time in milliseconds, and either one number, or count and sum of a histogram and four numbers of each bucket: which
-/// bounds are inclusive, lower bound, upper bound, count.
+/// The time in milliseconds, and either one number, or count and sum of a histogram and four
+/// numbers of each bucket: which bounds are inclusive, lower bound, upper bound, count.
 type Sample = (i64, Vec<f64>);
 /// By labels.
 type Samples = BTreeMap<String, Vec<Sample>>;
@@ -88,10 +93,15 @@ fn recorded(data: &Json) -> (Vec<String>, Samples) {
     let mut order = Vec::new();
     for series in result.as_array().unwrap() {
         let metric = series["metric"].as_object().unwrap();
-        let labels = model::Labels::from_pairs(metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap())));
+        let labels = model::Labels::from_pairs(
+            metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap())),
+        );
         let list = |key: &str| series.get(key).and_then(Json::as_array).into_iter().flatten();
-        let mut points: Vec<Sample> = series.get("value").into_iter().chain(list("values")).map(pair).collect();
-        points.extend(series.get("histogram").into_iter().chain(list("histograms")).map(recorded_histogram));
+        let mut points: Vec<Sample> =
+            series.get("value").into_iter().chain(list("values")).map(pair).collect();
+        points.extend(
+            series.get("histogram").into_iter().chain(list("histograms")).map(recorded_histogram),
+        );
         points.sort_by_key(|(t, _)| *t);
         order.push(labels.to_string());
         samples.insert(labels.to_string(), points);
@@ -102,15 +112,22 @@ fn recorded(data: &Json) -> (Vec<String>, Samples) {
 fn answered(answer: &Answer) -> (Vec<String>, Samples) {
     let series = match &answer.value {
         Value::Scalar { t_ms, value } => {
-            return (vec![String::new()], BTreeMap::from([(String::new(), vec![(*t_ms, vec![*value])])]));
+            return (
+                vec![String::new()],
+                BTreeMap::from([(String::new(), vec![(*t_ms, vec![*value])])]),
+            );
         }
         Value::String { t_ms, value } => {
             let value = value.parse().unwrap_or(f64::NAN);
-            return (vec![String::new()], BTreeMap::from([(String::new(), vec![(*t_ms, vec![value])])]));
+            return (
+                vec![String::new()],
+                BTreeMap::from([(String::new(), vec![(*t_ms, vec![value])])]),
+            );
         }
         Value::Vector(series) | Value::Matrix(series) => series,
     };
-    let points = |s: &promql::value::ResultSeries| s.points.iter().map(|p| own_sample(&p)).collect();
+    let points =
+        |s: &promql::value::ResultSeries| s.points.iter().map(|p| own_sample(&p)).collect();
     let order = series.iter().map(|s| s.labels.to_string()).collect();
     (order, series.iter().map(|s| (s.labels.to_string(), points(s))).collect())
 }
@@ -119,14 +136,20 @@ fn close(a: f64, b: f64) -> bool {
     a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
 }
 
-/// Thanos divides the buckets of an averaged histogram anew whenever it looks at them, so that what it answers is no
-/// histogram: of those whose buckets do not add up to the count, everything but the bucket counts is compared.
+/// Thanos divides the buckets of an averaged histogram anew whenever it looks at them, so that what
+/// it answers is no histogram: of those whose buckets do not add up to the count, everything but
+/// the bucket counts is compared.
 fn same_numbers(expected: &[f64], got: &[f64]) -> bool {
     let is_bucket_count = |i: usize| i >= 2 && (i - 2) % 4 == 3;
-    let total: f64 = expected.iter().enumerate().filter(|(i, _)| is_bucket_count(*i)).map(|(_, v)| v).sum();
+    let total: f64 =
+        expected.iter().enumerate().filter(|(i, _)| is_bucket_count(*i)).map(|(_, v)| v).sum();
     let spoilt = expected.len() > 2 && (total - expected[0]).abs() > 1e-6 * expected[0].abs();
     expected.len() == got.len()
-        && expected.iter().zip(got).enumerate().all(|(i, (a, b))| (spoilt && is_bucket_count(i)) || close(*a, *b))
+        && expected
+            .iter()
+            .zip(got)
+            .enumerate()
+            .all(|(i, (a, b))| (spoilt && is_bucket_count(i)) || close(*a, *b))
 }
 
 fn difference(expected: &Samples, got: &Samples) -> Option<String> {
@@ -141,12 +164,17 @@ fn difference(expected: &Samples, got: &Samples) -> Option<String> {
             }
         }
     }
-    got.keys().find(|labels| !expected.contains_key(*labels)).map(|labels| format!("series {labels} too much"))
+    got.keys()
+        .find(|labels| !expected.contains_key(*labels))
+        .map(|labels| format!("series {labels} too much"))
 }
 
 /// Which of tied series `topk` takes, and every order but that of sorts, is free.
 fn has_defined_order(query: &str, range: bool) -> bool {
-    !range && (query.starts_with("sort") || query.starts_with("topk(") || query.starts_with("bottomk("))
+    !range
+        && (query.starts_with("sort")
+            || query.starts_with("topk(")
+            || query.starts_with("bottomk("))
 }
 
 fn texts(body: &Json, key: &str) -> Vec<String> {
@@ -188,11 +216,14 @@ impl Tally {
             (_, Err(error)) => {
                 let text = body["error"].as_str().unwrap();
                 let own = match &error {
-                    QueryError::BadData(text) => ("bad_data", format!("invalid parameter \"query\": {text}")),
+                    QueryError::BadData(text) => {
+                        ("bad_data", format!("invalid parameter \"query\": {text}"))
+                    }
                     QueryError::Execution(text) => ("execution", text.clone()),
                     other => ("other", other.to_string()),
                 };
-                let same = own.0 == body["errorType"].as_str().unwrap() && (thanos || own.1 == text);
+                let same =
+                    own.0 == body["errorType"].as_str().unwrap() && (thanos || own.1 == text);
                 (!same).then(|| format!("error {own:?}, not {text}"))
             }
         };
@@ -205,7 +236,9 @@ impl Tally {
     fn compare(&self, line: &Json, query: &str, answer: &Answer, thanos: bool) -> Option<String> {
         let body = &line["body"];
         if body["data"]["resultType"] == "string" {
-            let Value::String { value, .. } = &answer.value else { return Some("no string".to_owned()) };
+            let Value::String { value, .. } = &answer.value else {
+                return Some("no string".to_owned());
+            };
             return (body["data"]["result"][1] != value.as_str()).then(|| value.clone());
         }
         let (order, expected) = recorded(&body["data"]);
@@ -214,11 +247,17 @@ impl Tally {
             return Some(difference);
         }
         // Series of equal values may stand in any order.
-        let values = |order: &[String]| order.iter().map(|l| format!("{:?}", own[l])).collect::<Vec<_>>();
-        if has_defined_order(query, line["params"].get("start").is_some()) && values(&order) != values(&own_order) {
+        let values =
+            |order: &[String]| order.iter().map(|l| format!("{:?}", own[l])).collect::<Vec<_>>();
+        if has_defined_order(query, line["params"].get("start").is_some())
+            && values(&order) != values(&own_order)
+        {
             return Some(format!("order {own_order:?}, not {order:?}"));
         }
-        if !thanos && (texts(body, "warnings") != cut(&answer.warnings) || texts(body, "infos") != cut(&answer.infos)) {
+        if !thanos
+            && (texts(body, "warnings") != cut(&answer.warnings)
+                || texts(body, "infos") != cut(&answer.infos))
+        {
             return Some(format!("annotations {:?} {:?}", answer.warnings, answer.infos));
         }
         None
@@ -227,7 +266,12 @@ impl Tally {
     /// Fails on any wrong answer.
     fn finish(self, what: &str) {
         println!("{what}: {} equal, {} wrong", self.equal, self.wrong.len());
-        assert!(self.wrong.is_empty(), "{what}: {} wrong\n{}", self.wrong.len(), self.wrong.join("\n"));
+        assert!(
+            self.wrong.is_empty(),
+            "{what}: {} wrong\n{}",
+            self.wrong.len(),
+            self.wrong.join("\n")
+        );
         assert!(self.equal > 0, "{what}: nothing was compared");
     }
 }
@@ -251,7 +295,12 @@ fn open(folders: &[&str], settings: TsdbSourceSettings) -> Arc<dyn SeriesSource>
 
 const ALL_RAW: [&str; 4] = ["raw/eu-0", "raw/eu-1", "raw/us-0", "raw/us-1"];
 
-fn thanos(engine: &Engine, file: &str, source: &Arc<dyn SeriesSource>, dedup: Option<Dedup>) -> Tally {
+fn thanos(
+    engine: &Engine,
+    file: &str,
+    source: &Arc<dyn SeriesSource>,
+    dedup: Option<Dedup>,
+) -> Tally {
     let mut tally = Tally::default();
     for line in lines(file) {
         let text = line["params"]["query"].as_str().unwrap();
@@ -283,21 +332,32 @@ fn replicas(labels: &[&str]) -> TsdbSourceSettings {
 #[test]
 fn thanos_penalty_answers() {
     let source = open(&ALL_RAW, replicas(&["replica"]));
-    thanos(&common::engine(2, false), "thanos_dedup_penalty_answers.jsonl", &source, Some(Dedup::Penalty))
-        .finish("thanos_dedup_penalty");
+    thanos(
+        &common::engine(2, false),
+        "thanos_dedup_penalty_answers.jsonl",
+        &source,
+        Some(Dedup::Penalty),
+    )
+    .finish("thanos_dedup_penalty");
 }
 
 #[test]
 fn thanos_chain_answers() {
     let source = open(&ALL_RAW, replicas(&["replica"]));
-    thanos(&common::engine(2, false), "thanos_dedup_chain_answers.jsonl", &source, Some(Dedup::Chain))
-        .finish("thanos_dedup_chain");
+    thanos(
+        &common::engine(2, false),
+        "thanos_dedup_chain_answers.jsonl",
+        &source,
+        Some(Dedup::Chain),
+    )
+    .finish("thanos_dedup_chain");
 }
 
 #[test]
 fn thanos_answers_without_dedup() {
     let source = open(&ALL_RAW, replicas(&[]));
-    thanos(&common::engine(2, false), "thanos_nodedup_answers.jsonl", &source, None).finish("thanos_nodedup");
+    thanos(&common::engine(2, false), "thanos_nodedup_answers.jsonl", &source, None)
+        .finish("thanos_nodedup");
 }
 
 #[test]
@@ -322,7 +382,11 @@ fn thanos_downsampled_answers() {
                 assert_eq!(answered(&result.unwrap()), answered(&truth), "{text} at {name}");
             } else if name != "0s" && NEARER.iter().any(|begin| text.starts_with(begin)) {
                 let truth = common::run(&engine, &raw, text, Asked::raw(grid)).unwrap();
-                are_nearer(&recorded(&line["body"]["data"]).1, &answered(&result.unwrap()).1, &answered(&truth).1);
+                are_nearer(
+                    &recorded(&line["body"]["data"]).1,
+                    &answered(&result.unwrap()).1,
+                    &answered(&truth).1,
+                );
             } else {
                 tally.check(&line, result, true);
             }
@@ -331,9 +395,9 @@ fn thanos_downsampled_answers() {
     }
 }
 
-/// Where a range of few windows holds the border of two chunks, Thanos takes the two samples that stand close together
-/// there for how far apart all of them are, and falls short or goes beyond what was counted. Its means take windows
-/// with few samples for as much as those with many.
+/// Where a range of few windows holds the border of two chunks, Thanos takes the two samples that
+/// stand close together there for how far apart all of them are, and falls short or goes beyond
+/// what was counted. Its means take windows with few samples for as much as those with many.
 const NEARER: [&str; 2] = ["increase(http_requests_total", "avg_over_time("];
 
 /// Ours are Thanos' answers, or nearer to those of the raw samples.
@@ -341,14 +405,20 @@ fn are_nearer(thanos: &Samples, ours: &Samples, raw: &Samples) {
     assert!(!thanos.is_empty() && thanos.keys().eq(ours.keys()), "{:?}", ours.keys());
     for (labels, theirs) in thanos {
         for ((t, theirs), (own_t, own)) in theirs.iter().zip(&ours[labels]) {
-            let truth = raw[labels].iter().find(|(raw_t, _)| raw_t == t).map_or(f64::NAN, |(_, v)| v[0]);
+            let truth =
+                raw[labels].iter().find(|(raw_t, _)| raw_t == t).map_or(f64::NAN, |(_, v)| v[0]);
             let (theirs, own) = (theirs[0], own[0]);
             let same = (theirs - own).abs() <= 1e-9 * theirs.abs();
-            assert!(t == own_t && (same || (own - truth).abs() < (theirs - truth).abs()), "{labels} at {t}: {own}");
+            assert!(
+                t == own_t && (same || (own - truth).abs() < (theirs - truth).abs()),
+                "{labels} at {t}: {own}"
+            );
         }
     }
 }
 
-/// Where Thanos' answers are not those of the raw samples and ours are: it evens out resets when it merges replicas,
-/// takes quantiles and deviations of averages, and counts windows instead of samples.
-const AS_RAW: [&str; 4] = ["resets(", "quantile_over_time(", "stddev_over_time(", "count_over_time("];
+/// Where Thanos' answers are not those of the raw samples and ours are: it evens out resets when it
+/// merges replicas, takes quantiles and deviations of averages, and counts windows instead of
+/// samples.
+const AS_RAW: [&str; 4] =
+    ["resets(", "quantile_over_time(", "stddev_over_time(", "count_over_time("];

@@ -1,5 +1,6 @@
-//! That our own test files hold the whole language: every function, aggregation, operator and modifier in an evaluation
-//! that succeeds, and every error of evaluation. And that a query which nests as deep as the parser lets it is evaluated.
+//! That our own test files hold the whole language: every function, aggregation, operator and
+//! modifier in an evaluation that succeeds, and every error of evaluation. And that a query which
+//! nests as deep as the parser lets it is evaluated.
 
 mod common;
 
@@ -13,14 +14,17 @@ use engine::{QueryError, SeriesSource};
 use model::{Labels, Sample, SampleValue};
 use promql::ast::*;
 use promql::functions::FUNCTIONS;
-use promql::testlang::{Command, Eval, ExpectKind, ExpectText, MODIFIERS, modifiers_of, parse_test};
+use promql::testlang::{
+    Command, Eval, ExpectKind, ExpectText, MODIFIERS, modifiers_of, parse_test,
+};
 use promql::value::{Grid, PointValue, Value};
 use promql::{MAX_DEPTH, MAX_NESTING, ParserOptions};
 
 /// Start timestamps are not kept.
 const OUT_OF_SCOPE: [&str; 1] = ["start_timestamp"];
 
-/// Texts of errors that depend on the data or on values; those of the parser have files of their own.
+/// Texts of errors that depend on the data or on values; those of the parser have files of their
+/// own.
 const ERRORS: [&str; 17] = [
     "vector cannot contain metrics with the same labelset",
     "many-to-many matching not allowed: matching labels must be unique on one side",
@@ -68,14 +72,19 @@ impl Seen {
         self.modifiers.extend(modifiers_of(expr));
         match &expr.kind {
             ExprKind::Call(call) => _ = self.functions.insert(call.func),
-            ExprKind::Aggregate(aggregation) => _ = self.aggregations.insert(aggregation.op.as_str()),
+            ExprKind::Aggregate(aggregation) => {
+                _ = self.aggregations.insert(aggregation.op.as_str())
+            }
             ExprKind::Binary(binary) => _ = self.operators.insert(binary.op.as_str()),
             _ => {}
         }
     }
 }
 
-fn missing(all: impl IntoIterator<Item = &'static str>, seen: &BTreeSet<&'static str>) -> Vec<&'static str> {
+fn missing(
+    all: impl IntoIterator<Item = &'static str>,
+    seen: &BTreeSet<&'static str>,
+) -> Vec<&'static str> {
     all.into_iter().filter(|name| !seen.contains(name)).collect()
 }
 
@@ -83,7 +92,9 @@ fn missing(all: impl IntoIterator<Item = &'static str>, seen: &BTreeSet<&'static
 fn the_files_hold_the_whole_language() {
     let mut seen = Seen::default();
     for eval in evaluations().iter().filter(|eval| !eval.expects(ExpectKind::Fail)) {
-        let expr = ParserOptions::ALL.parse_expr(&eval.text).unwrap_or_else(|e| panic!("{}: {e}", eval.text));
+        let expr = ParserOptions::ALL
+            .parse_expr(&eval.text)
+            .unwrap_or_else(|e| panic!("{}: {e}", eval.text));
         expr.walk(&mut |expr| {
             seen.expression(expr);
             true
@@ -108,15 +119,20 @@ fn the_files_hold_every_error_of_evaluation() {
             ExpectText::Regex(pattern) => Some(pattern.replace('\\', "")),
         })
         .collect();
-    let unseen: Vec<&str> = ERRORS.into_iter().filter(|e| !texts.iter().any(|text| text.contains(e))).collect();
+    let unseen: Vec<&str> =
+        ERRORS.into_iter().filter(|e| !texts.iter().any(|text| text.contains(e))).collect();
     assert_eq!(unseen, [""; 0]);
 }
 
 /// The value of a query over one series `a` whose only sample is 1.
 fn value_of(text: &str) -> Result<f64, QueryError> {
-    let series = (Labels::from_pairs([("__name__", "a")]), vec![Sample { t: 0, value: SampleValue::Float(1.0) }]);
+    let series = (
+        Labels::from_pairs([("__name__", "a")]),
+        vec![Sample { t: 0, value: SampleValue::Float(1.0) }],
+    );
     let source: Arc<dyn SeriesSource> = Arc::new(MemorySource::new([series]).unwrap());
-    let answer = common::run(&common::engine(1, false), &source, text, Asked::raw(Grid::instant(0)))?;
+    let answer =
+        common::run(&common::engine(1, false), &source, text, Asked::raw(Grid::instant(0)))?;
     match answer.value {
         Value::Scalar { value, .. } => Ok(value),
         Value::Vector(series) => match series[0].points.first().unwrap().value {
@@ -135,8 +151,9 @@ fn on_a_small_stack(run: impl FnOnce() + Send + 'static) {
 #[test]
 fn what_the_parser_takes_is_evaluated() {
     on_a_small_stack(|| {
-        let nested =
-            |open: &str, close: &str, levels: usize| format!("{}a{}", open.repeat(levels), close.repeat(levels));
+        let nested = |open: &str, close: &str, levels: usize| {
+            format!("{}a{}", open.repeat(levels), close.repeat(levels))
+        };
         for (text, value) in [
             (format!("{}a", "a + ".repeat(MAX_DEPTH - 2)), (MAX_DEPTH - 1) as f64),
             (format!("{}1", "1 + ".repeat(MAX_DEPTH - 2)), (MAX_DEPTH - 1) as f64),

@@ -30,7 +30,8 @@ fn scraped(from: i64, to: i64, value: impl Fn(i64) -> f64) -> Vec<Sample> {
 fn as_histograms(samples: &[Sample]) -> Vec<Sample> {
     let histogram = |sample: &Sample| {
         let SampleValue::Float(count) = sample.value else { panic!("a histogram") };
-        let histogram = FloatHistogram { count, zero_count: count, sum: count, ..FloatHistogram::default() };
+        let histogram =
+            FloatHistogram { count, zero_count: count, sum: count, ..FloatHistogram::default() };
         Sample { t: sample.t, value: SampleValue::Histogram(Arc::new(histogram)) }
     };
     samples.iter().map(histogram).collect()
@@ -39,8 +40,12 @@ fn as_histograms(samples: &[Sample]) -> Vec<Sample> {
 /// The chunks of a series of these samples.
 fn chunks(samples: Vec<Sample>) -> Vec<SeriesChunk> {
     let source = MemorySource::new([(Labels::from_pairs([("__name__", "x")]), samples)]).unwrap();
-    let select =
-        Select { matchers: Vec::new(), range: model::TimeRange::ALL, max_resolution_ms: 0, aggregates: Vec::new() };
+    let select = Select {
+        matchers: Vec::new(),
+        range: model::TimeRange::ALL,
+        max_resolution_ms: 0,
+        aggregates: Vec::new(),
+    };
     let events: Vec<_> = futures::executor::block_on(source.select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {
         SourceEvent::Series(series) => series,
@@ -67,7 +72,12 @@ impl SeriesSource for Replicas {
     }
 }
 
-fn ask(source: &Arc<dyn SeriesSource>, text: &str, grid: Grid, dedup: Option<Dedup>) -> Vec<(i64, f64)> {
+fn ask(
+    source: &Arc<dyn SeriesSource>,
+    text: &str,
+    grid: Grid,
+    dedup: Option<Dedup>,
+) -> Vec<(i64, f64)> {
     let asked = Asked { dedup, ..Asked::raw(grid) };
     let answer = common::run(&common::engine(1, false), source, text, asked).unwrap();
     points(&answer)
@@ -77,7 +87,8 @@ fn each_minute(from: i64, to: i64) -> Grid {
     Grid { start_ms: from * MINUTE, end_ms: to * MINUTE, step_ms: MINUTE }
 }
 
-/// One counter that rises by one a second and is reset after half an hour; the other replica begins after that.
+/// One counter that rises by one a second and is reset after half an hour; the other replica begins
+/// after that.
 fn reset_before_the_other_replica_began() -> [Vec<Sample>; 2] {
     let counter = |t: i64| if t < 1800 { 100_000.0 + t as f64 } else { (t - 1800) as f64 };
     [scraped(0, 3600, counter), scraped(2407, 3600, counter)]
@@ -90,14 +101,18 @@ fn a_replica_that_began_after_a_reset_makes_no_others() {
     for (replicas, of) in [(floats, "x"), (histograms, "histogram_count")] {
         let source = Replicas::source(&replicas.map(chunks));
         for dedup in ALL {
-            let rate = if of == "x" { "rate(x[5m])".to_owned() } else { format!("{of}(rate(x[5m]))") };
+            let rate =
+                if of == "x" { "rate(x[5m])".to_owned() } else { format!("{of}(rate(x[5m]))") };
             let rates = ask(&source, &rate, each_minute(45, 59), dedup);
             assert_eq!(rates.len(), 15);
             assert!(rates.iter().all(|(_, v)| (v - 1.0).abs() < 1e-9), "{of} {dedup:?} {rates:?}");
-            // The fifteen seconds before the reset are in no sample, and where samples come to stand closer to each
-            // other the window's edge is further away than they are.
+            // The fifteen seconds before the reset are in no sample, and where samples come to
+            // stand closer to each other the window's edge is further away than they are.
             let before = ask(&source, &rate, each_minute(6, 44), dedup);
-            assert!(before.iter().all(|(_, v)| (0.94..1.0 + 1e-9).contains(v)), "{of} {dedup:?} {before:?}");
+            assert!(
+                before.iter().all(|(_, v)| (0.94..1.0 + 1e-9).contains(v)),
+                "{of} {dedup:?} {before:?}"
+            );
             let resets = ask(&source, "resets(x[1h])", Grid::instant(HOUR - 1), dedup);
             assert_eq!(resets, [(HOUR - 1, 1.0)], "{of} {dedup:?}");
         }
@@ -109,24 +124,31 @@ fn a_reset_while_a_replica_is_down_is_neither_hidden_nor_counted_again() {
     // reset every 100 minutes; the replicas are down in turns, one of them at each reset
     let counter = |t: i64| (t % 6000) as f64 * 2.0;
     let up = |samples: Vec<Sample>, down: &[(i64, i64)]| -> Vec<Sample> {
-        let is_up = |s: &Sample| !down.iter().any(|(from, to)| (from * MINUTE..to * MINUTE).contains(&s.t));
+        let is_up =
+            |s: &Sample| !down.iter().any(|(from, to)| (from * MINUTE..to * MINUTE).contains(&s.t));
         samples.into_iter().filter(is_up).collect()
     };
     let a = up(scraped(0, 36_000, counter), &[(90, 115), (295, 310)]);
     let b = up(scraped(4, 36_000, counter), &[(150, 160), (198, 203), (399, 430)]);
     for histograms in [false, true] {
-        let of = |samples: &Vec<Sample>| if histograms { as_histograms(samples) } else { samples.clone() };
+        let of = |samples: &Vec<Sample>| {
+            if histograms { as_histograms(samples) } else { samples.clone() }
+        };
         let each = [of(&a), of(&b)].map(chunks);
         let alone = each.each_ref().map(|chunks| Replicas::source(std::slice::from_ref(chunks)));
         let both = Replicas::source(&each);
-        let count = |text: String| if histograms { format!("histogram_count({text})") } else { text };
+        let count =
+            |text: String| if histograms { format!("histogram_count({text})") } else { text };
         for dedup in ALL {
             let grid = Grid { start_ms: 6 * HOUR, end_ms: 10 * HOUR, step_ms: MINUTE };
             let seen = alone.each_ref().map(|source| ask(source, "resets(x[6h])", grid, dedup));
             let merged = ask(&both, "resets(x[6h])", grid, dedup);
             assert_eq!((seen[0].len(), seen[1].len(), merged.len()), (241, 241, 241));
             for ((a, b), (t, resets)) in seen[0].iter().zip(&seen[1]).zip(merged) {
-                assert!(resets >= a.1.min(b.1) && resets <= a.1.max(b.1), "{dedup:?} {a:?} {b:?} {resets} at {t}");
+                assert!(
+                    resets >= a.1.min(b.1) && resets <= a.1.max(b.1),
+                    "{dedup:?} {a:?} {b:?} {resets} at {t}"
+                );
             }
             // 7200 an hour, but for what was grown since the last sample before each reset
             let grown = ask(&both, &count("increase(x[6h])".to_owned()), grid, dedup);
@@ -140,15 +162,26 @@ fn a_reset_while_a_replica_is_down_is_neither_hidden_nor_counted_again() {
 fn blocks_of_one_stream(replica: u64, offset: i64) -> [Vec<SeriesChunk>; 2] {
     let every_other = |phase: i64| -> Vec<Sample> {
         let all = scraped(offset, 7200 + offset, |t| t as f64);
-        all.into_iter().enumerate().filter(|(i, _)| *i as i64 % 2 == phase).map(|(_, sample)| sample).collect()
+        all.into_iter()
+            .enumerate()
+            .filter(|(i, _)| *i as i64 % 2 == phase)
+            .map(|(_, sample)| sample)
+            .collect()
     };
-    [0, 1].map(|phase| chunks(every_other(phase)).into_iter().map(|chunk| chunk.with_replica(Some(replica))).collect())
+    [0, 1].map(|phase| {
+        chunks(every_other(phase))
+            .into_iter()
+            .map(|chunk| chunk.with_replica(Some(replica)))
+            .collect()
+    })
 }
 
 #[test]
 fn interleaved_blocks_of_one_stream_are_counted_whole() {
     let at_end = Grid::instant(7200 * SECOND - 1);
-    let count = |source: &Arc<dyn SeriesSource>, dedup| ask(source, "count_over_time(x[2h])", at_end, dedup)[0].1;
+    let count = |source: &Arc<dyn SeriesSource>, dedup| {
+        ask(source, "count_over_time(x[2h])", at_end, dedup)[0].1
+    };
     let one = Replicas::source(&blocks_of_one_stream(1, 0));
     for dedup in [None].into_iter().chain(ALL) {
         assert_eq!(count(&one, dedup), 480.0, "{dedup:?}");

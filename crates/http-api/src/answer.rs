@@ -32,22 +32,38 @@ impl ApiError {
 
     /// It was understood and failed: 422.
     pub fn execution(message: impl Into<String>) -> ApiError {
-        ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, kind: "execution", message: message.into() }
+        ApiError {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            kind: "execution",
+            message: message.into(),
+        }
     }
 
     /// It took too long: 503.
     pub fn timeout(message: impl Into<String>) -> ApiError {
-        ApiError { status: StatusCode::SERVICE_UNAVAILABLE, kind: "timeout", message: message.into() }
+        ApiError {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: "timeout",
+            message: message.into(),
+        }
     }
 
     /// It was given up: 503.
     pub fn canceled(message: impl Into<String>) -> ApiError {
-        ApiError { status: StatusCode::SERVICE_UNAVAILABLE, kind: "canceled", message: message.into() }
+        ApiError {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: "canceled",
+            message: message.into(),
+        }
     }
 
     /// A defect of ours: 500.
     pub fn internal(message: impl Into<String>) -> ApiError {
-        ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "internal", message: message.into() }
+        ApiError {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            kind: "internal",
+            message: message.into(),
+        }
     }
 
     /// No such path: 404.
@@ -85,8 +101,8 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Whether something is missing that may be there at the next call. Notes of PromQL belong to the query, and a
-    /// limit to the request: the same call has the same answer.
+    /// Whether something is missing that may be there at the next call. Notes of PromQL belong to
+    /// the query, and a limit to the request: the same call has the same answer.
     pub(crate) fn is_partial(&self) -> bool {
         self.warnings.iter().any(|warning| !warning.starts_with("PromQL ") && warning != TRUNCATED)
     }
@@ -123,6 +139,8 @@ pub fn with_notes(mut response: Response, notes: &Notes) -> Response {
 /// A successful response of this JSON.
 pub fn json_response(body: Body) -> Response {
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -1,5 +1,5 @@
-//! JSON as Prometheus writes it, by hand: sample values are strings of the shortest decimal that reads back the same,
-//! timestamps are seconds with up to three decimals.
+//! JSON as Prometheus writes it, by hand: sample values are strings of the shortest decimal that
+//! reads back the same, timestamps are seconds with up to three decimals.
 
 use std::io::Write;
 
@@ -111,7 +111,8 @@ impl Json {
         }
     }
 
-    /// A sample's value in quotes, as Go's `strconv.FormatFloat` writes it: an exponent only below 1e-6 and from 1e21.
+    /// A sample's value in quotes, as Go's `strconv.FormatFloat` writes it: an exponent only below
+    /// 1e-6 and from 1e21.
     pub fn float(&mut self, value: f64) {
         self.0.push(b'"');
         let size = value.abs();
@@ -144,8 +145,9 @@ impl Json {
         self.0.push(b']');
     }
 
-    /// Count, sum and every bucket that holds anything: `[boundaries,"lower","upper","count"]`, where boundaries say
-    /// which ends belong to the bucket: 0 the upper, 1 the lower, 2 none, 3 both.
+    /// Count, sum and every bucket that holds anything: `[boundaries,"lower","upper","count"]`,
+    /// where boundaries say which ends belong to the bucket: 0 the upper, 1 the lower, 2 none, 3
+    /// both.
     fn histogram(&mut self, histogram: &FloatHistogram) {
         self.raw(r#"{"count":"#);
         self.float(histogram.count);
@@ -229,16 +231,23 @@ mod tests {
 
     #[test]
     fn timestamps_are_seconds_with_three_decimals_or_none() {
-        for (ms, text) in
-            [(1_435_781_451_781, "1435781451.781"), (5000, "5"), (50, "0.050"), (-1500, "-1.500"), (0, "0")]
-        {
+        for (ms, text) in [
+            (1_435_781_451_781, "1435781451.781"),
+            (5000, "5"),
+            (50, "0.050"),
+            (-1500, "-1.500"),
+            (0, "0"),
+        ] {
             assert_eq!(written(|json| json.timestamp(ms)), text);
         }
     }
 
     #[test]
     fn strings_are_escaped_and_always_utf8() {
-        assert_eq!(written(|json| json.string(b"a\"\\\n\x01\xff\xc3\xa9<")), "\"a\\\"\\\\\\n\\u0001\u{fffd}é<\"");
+        assert_eq!(
+            written(|json| json.string(b"a\"\\\n\x01\xff\xc3\xa9<")),
+            "\"a\\\"\\\\\\n\\u0001\u{fffd}é<\""
+        );
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub enum Cors {
     SameOrigin,
 }
 
-/// Errors in JSON for paths and methods that are not served, a limit on forms, compression and CORS.
+/// Errors in JSON for paths and methods that are not served, a limit on forms, compression and
+/// CORS.
 pub fn with_layers<S: Clone + Send + Sync + 'static>(routes: Router<S>, cors: Cors) -> Router<S> {
     let routes = routes
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
@@ -33,8 +34,13 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(routes: Router<S>, cors: Co
 }
 
 fn anyone() -> CorsLayer {
-    let allowed: [HeaderName; 5] =
-        [header::ACCEPT, header::ACCEPT_ENCODING, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN];
+    let allowed: [HeaderName; 5] = [
+        header::ACCEPT,
+        header::ACCEPT_ENCODING,
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::ORIGIN,
+    ];
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
@@ -60,16 +66,20 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_served_is_an_error_of_the_api() {
         let routes = with_layers(Router::<()>::new().route("/a", get(async || "a")), Cors::Anyone);
-        for (request, status) in
-            [(Request::get("/b"), StatusCode::NOT_FOUND), (Request::delete("/a"), StatusCode::METHOD_NOT_ALLOWED)]
-        {
-            let response = routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        for (request, status) in [
+            (Request::get("/b"), StatusCode::NOT_FOUND),
+            (Request::delete("/a"), StatusCode::METHOD_NOT_ALLOWED),
+        ] {
+            let response =
+                routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
             assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         }
-        let routes = with_layers(Router::<()>::new().route("/a", get(async || "a")), Cors::SameOrigin);
-        let response = routes.oneshot(Request::get("/a").body(Body::empty()).unwrap()).await.unwrap();
+        let routes =
+            with_layers(Router::<()>::new().route("/a", get(async || "a")), Cors::SameOrigin);
+        let response =
+            routes.oneshot(Request::get("/a").body(Body::empty()).unwrap()).await.unwrap();
         assert!(!response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
     }
 

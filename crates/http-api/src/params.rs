@@ -12,7 +12,8 @@ use crate::ApiError;
 
 type Pairs = Vec<(String, String)>;
 
-/// All parameters in the order Go reads them: the form first, so that it wins where one value is wanted.
+/// All parameters in the order Go reads them: the form first, so that it wins where one value is
+/// wanted.
 #[derive(Debug, Default)]
 pub struct Params(Pairs);
 
@@ -20,13 +21,19 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Params, ApiError> {
-        let failed = |reason: String| ApiError::bad_data(format!("error parsing form values: {reason}"));
-        let Query(url) = Query::<Pairs>::try_from_uri(request.uri()).map_err(|e| failed(e.body_text()))?;
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_form = content_type.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
+        let failed =
+            |reason: String| ApiError::bad_data(format!("error parsing form values: {reason}"));
+        let Query(url) =
+            Query::<Pairs>::try_from_uri(request.uri()).map_err(|e| failed(e.body_text()))?;
+        let content_type =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_form =
+            content_type.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
         let mut pairs = Vec::new();
         if request.method() == Method::POST && is_form {
-            let Form(form) = Form::<Pairs>::from_request(request, state).await.map_err(|e| failed(e.body_text()))?;
+            let Form(form) = Form::<Pairs>::from_request(request, state)
+                .await
+                .map_err(|e| failed(e.body_text()))?;
             pairs = form;
         }
         pairs.extend(url);
@@ -37,7 +44,11 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 impl Params {
     /// The first value; an empty one counts as absent, as everywhere in Prometheus' API.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// All values of a parameter that may be given more than once.
@@ -47,7 +58,8 @@ impl Params {
 
     /// Milliseconds of a Unix time in seconds or of RFC 3339 text.
     pub fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let invalid = |e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"));
+        let invalid =
+            |e| ApiError::parameter(name, format!("invalid time value for '{name}': {e}"));
         self.get(name).map(|text| parse_time(text).map_err(invalid)).transpose()
     }
 
@@ -58,12 +70,16 @@ impl Params {
 
     /// Milliseconds of a number of seconds or of a duration such as `1h30m`.
     pub fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|text| parse_span(text).map_err(|e| ApiError::parameter(name, e))).transpose()
+        self.get(name)
+            .map(|text| parse_span(text).map_err(|e| ApiError::parameter(name, e)))
+            .transpose()
     }
 
     /// A time limit no longer than `longest`.
     pub fn timeout(&self, longest: Duration) -> Result<Duration, ApiError> {
-        let given = self.duration("timeout")?.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
+        let given = self
+            .duration("timeout")?
+            .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
         Ok(given.map_or(longest, |given| given.min(longest)))
     }
 
@@ -73,9 +89,10 @@ impl Params {
             None => Ok(default),
             Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
             Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-            Some(other) => {
-                Err(ApiError::parameter(name, format!("cannot parse {} to a bool", quote(other.as_bytes()))))
-            }
+            Some(other) => Err(ApiError::parameter(
+                name,
+                format!("cannot parse {} to a bool", quote(other.as_bytes())),
+            )),
         }
     }
 
@@ -83,7 +100,8 @@ impl Params {
     pub fn limit(&self) -> Result<u64, ApiError> {
         let Some(text) = self.get("limit") else { return Ok(0) };
         let limit: i64 = text.parse().map_err(|_| {
-            let reason = format!("strconv.Atoi: parsing {}: invalid syntax", quote(text.as_bytes()));
+            let reason =
+                format!("strconv.Atoi: parsing {}: invalid syntax", quote(text.as_bytes()));
             ApiError::parameter("limit", reason)
         })?;
         u64::try_from(limit).map_err(|_| ApiError::parameter("limit", "limit must be non-negative"))
@@ -102,23 +120,29 @@ impl Params {
 
     /// The selectors of `match[]` for label calls, where Prometheus does not name the parameter.
     pub fn label_selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        self.all("match[]").map(|text| parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string()))).collect()
+        self.all("match[]")
+            .map(|text| parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string())))
+            .collect()
     }
 
     /// The selectors of a parameter such as `match[]`.
     pub fn selectors(&self, name: &str) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        self.all(name).map(|text| parse_selector(text).map_err(|e| ApiError::parameter(name, e))).collect()
+        self.all(name)
+            .map(|text| parse_selector(text).map_err(|e| ApiError::parameter(name, e)))
+            .collect()
     }
 
     /// Which part of the series is asked for; `None`: all of them.
     pub fn shard(&self) -> Result<Option<ShardInfo>, ApiError> {
         let Some(text) = self.get("shard_info") else { return Ok(None) };
-        let info: ShardInfo = serde_json::from_str(text).map_err(|e| ApiError::parameter("shard_info", e))?;
+        let info: ShardInfo =
+            serde_json::from_str(text).map_err(|e| ApiError::parameter("shard_info", e))?;
         Ok(Some(info).filter(|info| info.total_shards > 0))
     }
 }
 
-/// One of the parts that the series of a query are divided into, as Thanos' frontend spells it in JSON.
+/// One of the parts that the series of a query are divided into, as Thanos' frontend spells it in
+/// JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default)]
 pub struct ShardInfo {
@@ -129,7 +153,8 @@ pub struct ShardInfo {
     pub labels: Vec<String>,
 }
 
-/// Seconds furthest from the epoch: those of the times that Prometheus knows, which clients send back.
+/// Seconds furthest from the epoch: those of the times that Prometheus knows, which clients send
+/// back.
 const MAX_SECONDS: f64 = 9_223_309_901_257_974.0;
 
 fn parse_time(text: &str) -> Result<i64, String> {
@@ -190,7 +215,10 @@ mod tests {
             assert_eq!(parse_time(text), Ok(ms), "{text}");
         }
         for text in ["", "x", "NaN", "Inf", "1e300", "-9223309901257976", "2026-01-01"] {
-            assert_eq!(parse_time(text).unwrap_err(), format!("cannot parse \"{text}\" to a valid timestamp"));
+            assert_eq!(
+                parse_time(text).unwrap_err(),
+                format!("cannot parse \"{text}\" to a valid timestamp")
+            );
         }
     }
 
@@ -209,8 +237,12 @@ mod tests {
         assert!(given.bool("absent", true).unwrap());
         assert!(given.bool("partial_response", true).is_err());
         assert!(given.limit().is_err());
-        let given = params(&[("shard_info", r#"{"shard_index":1,"total_shards":3,"by":true,"labels":["a"]}"#)]);
-        let shard = ShardInfo { shard_index: 1, total_shards: 3, by: true, labels: vec!["a".to_owned()] };
+        let given = params(&[(
+            "shard_info",
+            r#"{"shard_index":1,"total_shards":3,"by":true,"labels":["a"]}"#,
+        )]);
+        let shard =
+            ShardInfo { shard_index: 1, total_shards: 3, by: true, labels: vec!["a".to_owned()] };
         assert_eq!(given.shard().unwrap(), Some(shard));
         assert_eq!(params(&[("shard_info", "{}")]).shard().unwrap(), None);
         assert!(params(&[("shard_info", "{")]).shard().is_err());
@@ -219,7 +251,10 @@ mod tests {
     #[test]
     fn timeouts_only_get_shorter() {
         let longest = Duration::from_secs(120);
-        assert_eq!(params(&[("timeout", "10s")]).timeout(longest).unwrap(), Duration::from_secs(10));
+        assert_eq!(
+            params(&[("timeout", "10s")]).timeout(longest).unwrap(),
+            Duration::from_secs(10)
+        );
         assert_eq!(params(&[("timeout", "1h")]).timeout(longest).unwrap(), longest);
         assert_eq!(params(&[]).timeout(longest).unwrap(), longest);
     }

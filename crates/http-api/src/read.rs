@@ -29,9 +29,10 @@ pub enum ReadError {
     Senseless(String),
 }
 
-/// Reads the body of an answer to `query` or `query_range`, whatever its HTTP status. What else than value and notes it
-/// holds is skipped. Native histograms become ones that are written as they were: the JSON names buckets by their bounds
-/// and leaves out empty ones, the counter reset and the schema.
+/// Reads the body of an answer to `query` or `query_range`, whatever its HTTP status. What else
+/// than value and notes it holds is skipped. Native histograms become ones that are written as they
+/// were: the JSON names buckets by their bounds and leaves out empty ones, the counter reset and
+/// the schema.
 ///
 /// # Errors
 /// When the server refused, and when the body is no such answer.
@@ -90,8 +91,12 @@ fn sample(series: Series) -> Result<Points, ReadError> {
     let point = match (series.value, series.histogram) {
         (Some(float), None) => float.into(),
         (None, Some(histogram)) => histogram.into(),
-        (None, None) => return Err(senseless(format!("{} has neither value nor histogram", series.metric.0))),
-        (Some(_), Some(_)) => return Err(senseless(format!("{} has both a value and a histogram", series.metric.0))),
+        (None, None) => {
+            return Err(senseless(format!("{} has neither value nor histogram", series.metric.0)));
+        }
+        (Some(_), Some(_)) => {
+            return Err(senseless(format!("{} has both a value and a histogram", series.metric.0)));
+        }
     };
     Ok(vec![point].into())
 }
@@ -102,7 +107,8 @@ fn points(series: Series) -> Points {
     if series.histograms.is_empty() {
         return floats.collect();
     }
-    let mut points: Vec<Point> = floats.chain(series.histograms.into_iter().map(Point::from)).collect();
+    let mut points: Vec<Point> =
+        floats.chain(series.histograms.into_iter().map(Point::from)).collect();
     points.sort_by_key(|point| point.t_ms);
     points.into()
 }

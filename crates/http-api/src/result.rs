@@ -9,8 +9,8 @@ use crate::{Json, SeriesWriter};
 /// Answers are sent in pieces of about this many bytes.
 const PIECE: usize = 64 << 10;
 
-/// The body of a successful answer in pieces, each made when the client took the one before. `tail` is what follows the
-/// result, the two closing braces included.
+/// The body of a successful answer in pieces, each made when the client took the one before. `tail`
+/// is what follows the result, the two closing braces included.
 pub fn stream_result(value: Value, tail: Json) -> Body {
     let mut head = Json::default();
     head.raw(r#"{"status":"success","data":{"resultType":"#);
@@ -100,8 +100,11 @@ mod tests {
     #[test]
     fn big_answers_come_in_pieces_that_join_to_one_document() {
         let labels = |i: usize| Labels::from_pairs([("i", i.to_string())]);
-        let points = || (0..200).map(|t| Point { t_ms: t * 1000, value: PointValue::Float(t as f64) }).collect();
-        let series: Vec<_> = (0..100).map(|i| ResultSeries { labels: labels(i), points: points() }).collect();
+        let points = || {
+            (0..200).map(|t| Point { t_ms: t * 1000, value: PointValue::Float(t as f64) }).collect()
+        };
+        let series: Vec<_> =
+            (0..100).map(|i| ResultSeries { labels: labels(i), points: points() }).collect();
         let mut tail = Json::default();
         tail.raw("}}");
         let mut head = Json::default();

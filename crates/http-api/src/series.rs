@@ -5,7 +5,8 @@ use promql::value::{Grid, PointValue, PointsView, ResultSeries};
 
 use crate::Json;
 
-/// Writes one series after the other. All have the same steps, whose times are written once and then copied.
+/// Writes one series after the other. All have the same steps, whose times are written once and
+/// then copied.
 #[derive(Debug, Default)]
 pub struct SeriesWriter {
     grid: Option<Grid>,
@@ -64,7 +65,8 @@ impl SeriesWriter {
 
 fn mixed(json: &mut Json, series: &ResultSeries) {
     for (name, floats) in [(r#","values":["#, true), (r#","histograms":["#, false)] {
-        let points = series.points.iter().filter(|p| matches!(p.value, PointValue::Float(_)) == floats);
+        let points =
+            series.points.iter().filter(|p| matches!(p.value, PointValue::Float(_)) == floats);
         let mut empty = true;
         for point in points {
             json.raw(if empty { name } else { "," });

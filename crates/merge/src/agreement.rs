@@ -14,7 +14,8 @@ use crate::series::{ChunkContent, SeriesChunk};
 #[cfg(test)]
 mod tests;
 
-/// The samples of one series that two or more sources hold at equal timestamps. Sums over many series add up.
+/// The samples of one series that two or more sources hold at equal timestamps. Sums over many
+/// series add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
     /// Timestamps at which two or more sources have a sample.
@@ -23,11 +24,13 @@ pub struct Agreement {
     pub differing: u64,
 }
 
-/// Compares what each of several sources (a list of chunks per block, in any order) holds of one series.
+/// Compares what each of several sources (a list of chunks per block, in any order) holds of one
+/// series.
 ///
-/// Floats are the same bit by bit, histograms by content; a float is never the same as a histogram. Of downsampled
-/// chunks a window is a sample, and its sum the value. Where the chunks of one list overlap, the list has the sample
-/// of that which begins first. Only what overlaps is decoded, and identical chunks are not.
+/// Floats are the same bit by bit, histograms by content; a float is never the same as a histogram.
+/// Of downsampled chunks a window is a sample, and its sum the value. Where the chunks of one list
+/// overlap, the list has the sample of that which begins first. Only what overlaps is decoded, and
+/// identical chunks are not.
 ///
 /// # Errors
 /// Damaged chunks, and downsampled ones without a sum.
@@ -78,7 +81,9 @@ impl Value {
         match (self, other) {
             (Value::Float(a), Value::Float(b)) => a == b,
             (Value::Histogram(a), Value::Histogram(b)) => Arc::ptr_eq(a, b) || a.same_data(b),
-            (Value::Float(_), Value::Histogram(_)) | (Value::Histogram(_), Value::Float(_)) => false,
+            (Value::Float(_), Value::Histogram(_)) | (Value::Histogram(_), Value::Float(_)) => {
+                false
+            }
         }
     }
 }
@@ -137,7 +142,11 @@ fn append(column: &Column, list: usize, samples: &mut Vec<HeldSample>) {
     match column {
         Column::Floats(floats) => {
             let floats = floats.ts.iter().zip(&floats.values);
-            samples.extend(floats.map(|(t, v)| HeldSample { t: *t, list, value: Value::Float(v.to_bits()) }));
+            samples.extend(floats.map(|(t, v)| HeldSample {
+                t: *t,
+                list,
+                value: Value::Float(v.to_bits()),
+            }));
         }
         Column::Mixed(mixed) => samples.extend(mixed.iter().map(|sample| {
             let value = match &sample.value {

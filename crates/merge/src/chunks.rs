@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
-/// The chunks that several sources hold of one series, one source after the other: identical ones once, sorted by
-/// `(min_time, max_time)`.
+/// The chunks that several sources hold of one series, one source after the other: identical ones
+/// once, sorted by `(min_time, max_time)`.
 ///
-/// Chunks of equal spans stand in the order in which Thanos' proxy puts them (`AggrChunk.Compare`), because the
-/// penalty dedup after it prefers the first of two replicas.
+/// Chunks of equal spans stand in the order in which Thanos' proxy puts them (`AggrChunk.Compare`),
+/// because the penalty dedup after it prefers the first of two replicas.
 pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
     let strictly_sorted = chunks.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
     if !strictly_sorted {
@@ -26,21 +26,24 @@ pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
     chunks
 }
 
-/// By span; then raw before downsampled, present before absent, lower encoding first, greater bytes first.
+/// By span; then raw before downsampled, present before absent, lower encoding first, greater bytes
+/// first.
 pub(crate) fn compare_chunks(a: &SeriesChunk, b: &SeriesChunk) -> Ordering {
-    (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time)).then_with(|| match (&a.content, &b.content) {
-        (ChunkContent::Raw(a), ChunkContent::Raw(b)) => compare_bytes(a, b),
-        (ChunkContent::Raw(_), ChunkContent::Aggregates(_)) => Ordering::Less,
-        (ChunkContent::Aggregates(_), ChunkContent::Raw(_)) => Ordering::Greater,
-        (ChunkContent::Aggregates(a), ChunkContent::Aggregates(b)) => a
-            .iter()
-            .zip(b.iter())
-            .map(|pair| match pair {
-                (Some(a), Some(b)) => compare_bytes(a, b),
-                (a, b) => b.is_some().cmp(&a.is_some()),
-            })
-            .find(|o| o.is_ne())
-            .unwrap_or(Ordering::Equal),
+    (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time)).then_with(|| {
+        match (&a.content, &b.content) {
+            (ChunkContent::Raw(a), ChunkContent::Raw(b)) => compare_bytes(a, b),
+            (ChunkContent::Raw(_), ChunkContent::Aggregates(_)) => Ordering::Less,
+            (ChunkContent::Aggregates(_), ChunkContent::Raw(_)) => Ordering::Greater,
+            (ChunkContent::Aggregates(a), ChunkContent::Aggregates(b)) => a
+                .iter()
+                .zip(b.iter())
+                .map(|pair| match pair {
+                    (Some(a), Some(b)) => compare_bytes(a, b),
+                    (a, b) => b.is_some().cmp(&a.is_some()),
+                })
+                .find(|o| o.is_ne())
+                .unwrap_or(Ordering::Equal),
+        }
     })
 }
 
@@ -48,12 +51,14 @@ fn compare_bytes(a: &ChunkBytes, b: &ChunkBytes) -> Ordering {
     a.encoding.cmp(&b.encoding).then_with(|| b.data.cmp(&a.data))
 }
 
-/// Splits sorted, possibly overlapping chunks of one series into runs that then count as replicas, as Thanos'
-/// `NewOverlapSplit` does: each chunk joins the first run that ends before it begins, else it opens a new one.
+/// Splits sorted, possibly overlapping chunks of one series into runs that then count as replicas,
+/// as Thanos' `NewOverlapSplit` does: each chunk joins the first run that ends before it begins,
+/// else it opens a new one.
 ///
-/// Chunks that are known to be of one replica are no replicas of each other: where they overlap, they join the same run,
-/// and are merged by time when it is read. Downsampled ones always do: their samples lie so far apart that a change from
-/// one run to another, which the penalty delays by two of them, would be a gap.
+/// Chunks that are known to be of one replica are no replicas of each other: where they overlap,
+/// they join the same run, and are merged by time when it is read. Downsampled ones always do:
+/// their samples lie so far apart that a change from one run to another, which the penalty delays
+/// by two of them, would be a gap.
 pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
     let overlap = chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time);
     if !overlap {
@@ -76,9 +81,11 @@ struct Run {
 }
 
 impl Run {
-    /// Whether the chunk is of the replica that the run ends with, and must not be taken for one of another.
+    /// Whether the chunk is of the replica that the run ends with, and must not be taken for one of
+    /// another.
     fn goes_on_with(&self, chunk: &SeriesChunk) -> bool {
-        let goes_on = self.end >= chunk.min_time || matches!(chunk.content, ChunkContent::Aggregates(_));
+        let goes_on =
+            self.end >= chunk.min_time || matches!(chunk.content, ChunkContent::Aggregates(_));
         goes_on && self.chunks.last().is_some_and(|last| last.is_of_replica_of(chunk))
     }
 
@@ -108,14 +115,20 @@ mod tests {
             [chunk(0, 9, b"z"), chunk(0, 8, b"a")],
         ];
         let merged = merge_series_chunks(sources.concat());
-        let expected =
-            vec![chunk(0, 8, b"a"), chunk(0, 9, b"z"), chunk(0, 9, b"a"), chunk(5, 14, b"c"), chunk(10, 19, b"b")];
+        let expected = vec![
+            chunk(0, 8, b"a"),
+            chunk(0, 9, b"z"),
+            chunk(0, 9, b"a"),
+            chunk(5, 14, b"c"),
+            chunk(10, 19, b"b"),
+        ];
         assert_eq!(merged, expected);
     }
 
     #[test]
     fn aggregates_differ_by_any_of_them() {
-        let part = |data| Some(ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(data) });
+        let part =
+            |data| Some(ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(data) });
         let aggregates = |parts| SeriesChunk::new(0, 1, ChunkContent::Aggregates(Box::new(parts)));
         let a = aggregates([part(b"c"), part(b"s"), None, None, None]);
         let b = aggregates([part(b"c"), None, None, None, None]);
@@ -124,8 +137,13 @@ mod tests {
 
     #[test]
     fn overlapping_chunks_spread_over_the_first_free_run() {
-        let chunks =
-            vec![chunk(0, 10, b"a"), chunk(1, 11, b"b"), chunk(11, 20, b"c"), chunk(12, 30, b"d"), chunk(13, 14, b"e")];
+        let chunks = vec![
+            chunk(0, 10, b"a"),
+            chunk(1, 11, b"b"),
+            chunk(11, 20, b"c"),
+            chunk(12, 30, b"d"),
+            chunk(13, 14, b"e"),
+        ];
         let runs = overlap_split(chunks.clone());
         let expected = vec![
             vec![chunks[0].clone(), chunks[2].clone()],
@@ -137,11 +155,19 @@ mod tests {
 
     #[test]
     fn overlapping_chunks_of_one_replica_are_no_replicas_of_each_other() {
-        let of = |replica: u64, min_time, max_time, data| chunk(min_time, max_time, data).with_replica(Some(replica));
-        let chunks =
-            vec![of(1, 0, 10, b"a"), of(2, 1, 12, b"b"), of(1, 5, 30, b"c"), of(2, 12, 14, b"d"), of(1, 31, 40, b"e")];
-        let split =
-            |places: [&[usize]; 2]| places.map(|run| run.iter().map(|i| chunks[*i].clone()).collect::<Vec<_>>());
+        let of = |replica: u64, min_time, max_time, data| {
+            chunk(min_time, max_time, data).with_replica(Some(replica))
+        };
+        let chunks = vec![
+            of(1, 0, 10, b"a"),
+            of(2, 1, 12, b"b"),
+            of(1, 5, 30, b"c"),
+            of(2, 12, 14, b"d"),
+            of(1, 31, 40, b"e"),
+        ];
+        let split = |places: [&[usize]; 2]| {
+            places.map(|run| run.iter().map(|i| chunks[*i].clone()).collect::<Vec<_>>())
+        };
         assert_eq!(overlap_split(chunks.clone()), split([&[0, 2, 4], &[1, 3]]));
         // where nobody says so, they may be replicas
         let mut unknown = chunks.clone();

@@ -33,7 +33,8 @@ impl Floats {
     }
 }
 
-/// The samples of one series: floats alone, which is nearly always, or with histograms between them.
+/// The samples of one series: floats alone, which is nearly always, or with histograms between
+/// them.
 #[derive(Clone, Debug)]
 pub enum Column {
     Floats(Floats),
@@ -69,9 +70,11 @@ impl Column {
     pub fn into_samples(self) -> Vec<Sample> {
         match self {
             Column::Mixed(samples) => samples,
-            Column::Floats(Floats { ts, values }) => {
-                ts.into_iter().zip(values).map(|(t, v)| Sample { t, value: SampleValue::Float(v) }).collect()
-            }
+            Column::Floats(Floats { ts, values }) => ts
+                .into_iter()
+                .zip(values)
+                .map(|(t, v)| Sample { t, value: SampleValue::Float(v) })
+                .collect(),
         }
     }
 
@@ -105,8 +108,9 @@ pub trait SampleColumn: Default {
 
     fn time(&self, i: usize) -> i64;
 
-    /// Appends sample `i` of `from`. Unless it is `consecutive`, that is, the neighbour in `from` of the sample
-    /// appended before it, nothing is known any more of a counter reset between the two.
+    /// Appends sample `i` of `from`. Unless it is `consecutive`, that is, the neighbour in `from`
+    /// of the sample appended before it, nothing is known any more of a counter reset between the
+    /// two.
     fn push_from(&mut self, from: &Self, i: usize, consecutive: bool);
 
     /// The index of the first sample after `t`.
@@ -117,7 +121,8 @@ pub trait SampleColumn: Default {
     /// Leaves only the samples inside `range`.
     fn trim(&mut self, range: TimeRange);
 
-    /// Whether both hold the same times and, bit by bit, the same floats; false when there is a histogram.
+    /// Whether both hold the same times and, bit by bit, the same floats; false when there is a
+    /// histogram.
     fn same_floats(&self, other: &Self) -> bool;
 }
 
@@ -161,7 +166,8 @@ impl SampleColumn for Floats {
     }
 
     fn same_floats(&self, other: &Floats) -> bool {
-        self.ts == other.ts && self.values.iter().zip(&other.values).all(|(a, b)| a.to_bits() == b.to_bits())
+        self.ts == other.ts
+            && self.values.iter().zip(&other.values).all(|(a, b)| a.to_bits() == b.to_bits())
     }
 }
 
@@ -189,7 +195,9 @@ impl SampleColumn for Vec<Sample> {
     fn same_floats(&self, other: &Vec<Sample>) -> bool {
         Vec::len(self) == Vec::len(other)
             && self.iter().zip(other).all(|(a, b)| match (&a.value, &b.value) {
-                (SampleValue::Float(x), SampleValue::Float(y)) => a.t == b.t && x.to_bits() == y.to_bits(),
+                (SampleValue::Float(x), SampleValue::Float(y)) => {
+                    a.t == b.t && x.to_bits() == y.to_bits()
+                }
                 _ => false,
             })
     }

@@ -6,12 +6,13 @@ use crate::column::Floats;
 
 pub(crate) use histograms::{Border, ChunkKind, Ended, HistogramStitch, lift_over, plus};
 
-/// Adds up a counter over its chunks in time order as Thanos' `ApplyCounterResetsSeriesIterator` does, so that resets
-/// inside and between chunks no longer show.
+/// Adds up a counter over its chunks in time order as Thanos' `ApplyCounterResetsSeriesIterator`
+/// does, so that resets inside and between chunks no longer show.
 ///
-/// A downsampled counter chunk begins with the first raw sample of its batch and repeats its last time with the last
-/// raw value: the pair by which a reset between two chunks is recognised. Raw chunks have neither, and need neither.
-/// NaN (stale ones too) and whatever goes back in time is skipped.
+/// A downsampled counter chunk begins with the first raw sample of its batch and repeats its last
+/// time with the last raw value: the pair by which a reset between two chunks is recognised. Raw
+/// chunks have neither, and need neither. NaN (stale ones too) and whatever goes back in time is
+/// skipped.
 #[derive(Clone, Debug, Default)]
 pub struct CounterStitch {
     started: bool,
@@ -87,7 +88,8 @@ mod tests {
 
     #[test]
     fn the_last_raw_value_tells_of_a_reset_between_chunks() {
-        // The batch ended at 60 in total while the raw counter, reset once, stood at 20: 25 is no reset, 15 is one.
+        // The batch ended at 60 in total while the raw counter, reset once, stood at 20: 25 is no
+        // reset, 15 is one.
         let first: &[(i64, f64)] = &[(10, 40.0), (100, 50.0), (200, 60.0), (200, 20.0)];
         let goes_on = stitch(&[first, &[(210, 25.0), (300, 30.0), (300, 30.0)]]);
         assert_eq!(goes_on, [(10, 40.0), (100, 50.0), (200, 60.0), (210, 65.0), (300, 70.0)]);

@@ -1,17 +1,19 @@
 //! Chunks cut to a span of time, where the time of a stream is shared between resolutions.
 //!
-//! A window of downsampled data is a span, not a point: at time `t` it stands for the samples since the last multiple
-//! of its length. Where a cut falls into it, the window becomes shorter: its count and sum shrink with its length, its
-//! minimum and maximum stay as bounds. Counters are totals at points in time, of which those inside stay as they are.
-//! That a counter grows over a cut by exactly as much as it did takes its raw value there. A chunk tells it of all
-//! windows after its last reset, for what resets have taken in all is the total at the last of them, and where there
-//! was none; else the samples on the other side of the cut tell it.
+//! A window of downsampled data is a span, not a point: at time `t` it stands for the samples since
+//! the last multiple of its length. Where a cut falls into it, the window becomes shorter: its
+//! count and sum shrink with its length, its minimum and maximum stay as bounds. Counters are
+//! totals at points in time, of which those inside stay as they are. That a counter grows over a
+//! cut by exactly as much as it did takes its raw value there. A chunk tells it of all windows
+//! after its last reset, for what resets have taken in all is the total at the last of them, and
+//! where there was none; else the samples on the other side of the cut tell it.
 
 use bytes::Bytes;
 use model::histogram::ResetHint;
 use model::{Resolution, TimeRange};
 use tsdb::chunk::{
-    self, Aggregate, Encoding, FloatHistogramEncoder, Pushed, XorEncoder, decode_floats, decode_histograms,
+    self, Aggregate, Encoding, FloatHistogramEncoder, Pushed, XorEncoder, decode_floats,
+    decode_histograms,
 };
 use tsdb::tombstones::Interval;
 
@@ -27,28 +29,37 @@ const LEAST_SHARE: f64 = 1.0 / 60.0;
 /// Sums of floats are off by less than this part of them.
 const ROUNDING: f64 = 1e-9;
 
-/// The closed span whose samples a chunk stands for: of a downsampled one it begins where its first window does.
+/// The closed span whose samples a chunk stands for: of a downsampled one it begins where its first
+/// window does.
 pub fn covered_span(chunk: &SeriesChunk) -> (i64, i64) {
     let start = window_start(chunk.min_time, chunk.resolution());
-    // only a chunk that was cut begins elsewhere than at the end of a window, unless that window is its last
-    let ends_window = window_start(chunk.min_time.saturating_add(1), chunk.resolution()) > chunk.min_time;
+    // only a chunk that was cut begins elsewhere than at the end of a window, unless that window is
+    // its last
+    let ends_window =
+        window_start(chunk.min_time.saturating_add(1), chunk.resolution()) > chunk.min_time;
     let whole = ends_window || chunk.min_time == chunk.max_time;
     (if whole { start } else { chunk.min_time }, chunk.max_time)
 }
 
-/// The part of a chunk inside of `range`: nothing, one chunk, or of raw histograms now and then several. `beside` are
-/// the chunks of the series, in order, that answer for other time.
+/// The part of a chunk inside of `range`: nothing, one chunk, or of raw histograms now and then
+/// several. `beside` are the chunks of the series, in order, that answer for other time.
 ///
 /// # Errors
 /// Corrupt data.
-pub fn cut(chunk: &SeriesChunk, range: TimeRange, beside: &[SeriesChunk]) -> Result<Vec<SeriesChunk>, Error> {
+pub fn cut(
+    chunk: &SeriesChunk,
+    range: TimeRange,
+    beside: &[SeriesChunk],
+) -> Result<Vec<SeriesChunk>, Error> {
     let (from, to) = covered_span(chunk);
     if range.start <= from && to <= range.last() {
         return Ok(vec![chunk.clone()]);
     }
     match &chunk.content {
         ChunkContent::Raw(raw) => cut_raw(chunk, raw, range),
-        ChunkContent::Aggregates(_) => Ok(cut_aggregates(chunk, range, beside)?.into_iter().collect()),
+        ChunkContent::Aggregates(_) => {
+            Ok(cut_aggregates(chunk, range, beside)?.into_iter().collect())
+        }
     }
 }
 
@@ -59,7 +70,11 @@ fn window_start(t: i64, resolution: Resolution) -> i64 {
     }
 }
 
-fn cut_raw(chunk: &SeriesChunk, raw: &ChunkBytes, range: TimeRange) -> Result<Vec<SeriesChunk>, Error> {
+fn cut_raw(
+    chunk: &SeriesChunk,
+    raw: &ChunkBytes,
+    range: TimeRange,
+) -> Result<Vec<SeriesChunk>, Error> {
     let mut outside = Vec::with_capacity(2);
     if range.start > i64::MIN {
         outside.push(Interval { min_time: i64::MIN, max_time: range.start - 1 });
@@ -67,15 +82,22 @@ fn cut_raw(chunk: &SeriesChunk, raw: &ChunkBytes, range: TimeRange) -> Result<Ve
     if range.last() < i64::MAX {
         outside.push(Interval { min_time: range.last() + 1, max_time: i64::MAX });
     }
-    let Some(left) = chunk::cut(raw.encoding, &raw.data, &outside)? else { return Ok(vec![chunk.clone()]) };
+    let Some(left) = chunk::cut(raw.encoding, &raw.data, &outside)? else {
+        return Ok(vec![chunk.clone()]);
+    };
     let made = |part: chunk::Transcoded| {
-        let content = ChunkContent::Raw(ChunkBytes { encoding: part.encoding, data: Bytes::from(part.data) });
+        let content =
+            ChunkContent::Raw(ChunkBytes { encoding: part.encoding, data: Bytes::from(part.data) });
         SeriesChunk::new(part.min_time, part.max_time, content).with_replica(chunk.replica)
     };
     Ok(left.into_iter().map(made).collect())
 }
 
-fn cut_aggregates(chunk: &SeriesChunk, range: TimeRange, beside: &[SeriesChunk]) -> Result<Option<SeriesChunk>, Error> {
+fn cut_aggregates(
+    chunk: &SeriesChunk,
+    range: TimeRange,
+    beside: &[SeriesChunk],
+) -> Result<Option<SeriesChunk>, Error> {
     let resolution = chunk.resolution();
     let counts = chunk.aggregate(Aggregate::Count).map(floats).transpose()?;
     let from = covered_span(chunk).0;
@@ -86,7 +108,9 @@ fn cut_aggregates(chunk: &SeriesChunk, range: TimeRange, beside: &[SeriesChunk])
         let Some(bytes) = chunk.aggregate(aggregate) else { continue };
         let part = match (aggregate, bytes.encoding.is_histogram()) {
             (_, true) => cut_histograms(aggregate, bytes, &windows)?,
-            (Aggregate::Counter, false) => Counter::of(resolution, floats(bytes)?).cut(range, beside)?,
+            (Aggregate::Counter, false) => {
+                Counter::of(resolution, floats(bytes)?).cut(range, beside)?
+            }
             (_, false) => cut_floats(aggregate, bytes, &windows)?,
         };
         parts[aggregate as usize] = Some(part.bytes);
@@ -96,15 +120,20 @@ fn cut_aggregates(chunk: &SeriesChunk, range: TimeRange, beside: &[SeriesChunk])
     }
     let cut = |(first, last): (i64, i64)| {
         // where the first window begins that is shorter than its resolution says
-        let first = if window_start(first, resolution).max(from) < range.start { range.start } else { first };
-        let cut = SeriesChunk::new(first, last, ChunkContent::Aggregates(parts)).with_resolution(resolution);
+        let first = if window_start(first, resolution).max(from) < range.start {
+            range.start
+        } else {
+            first
+        };
+        let cut = SeriesChunk::new(first, last, ChunkContent::Aggregates(parts))
+            .with_resolution(resolution);
         cut.with_replica(chunk.replica)
     };
     Ok(span.map(cut))
 }
 
-/// What is left of one aggregate, and the times of its first and last window. A chunk of nothing stays where nothing
-/// is left: readers of an aggregate fail where it is missing.
+/// What is left of one aggregate, and the times of its first and last window. A chunk of nothing
+/// stays where nothing is left: readers of an aggregate fail where it is missing.
 struct Part {
     bytes: ChunkBytes,
     span: Option<(i64, i64)>,
@@ -125,7 +154,11 @@ fn cut_floats(aggregate: Aggregate, bytes: &ChunkBytes, windows: &Windows) -> Re
     Ok(encoded(&left))
 }
 
-fn cut_histograms(aggregate: Aggregate, bytes: &ChunkBytes, windows: &Windows) -> Result<Part, Error> {
+fn cut_histograms(
+    aggregate: Aggregate,
+    bytes: &ChunkBytes,
+    windows: &Windows,
+) -> Result<Part, Error> {
     let (mut ts, mut histograms) = (Vec::new(), Vec::new());
     decode_histograms(bytes.encoding, &bytes.data, &mut ts, &mut histograms)?;
     let counter = aggregate == Aggregate::Counter;
@@ -147,12 +180,15 @@ fn cut_histograms(aggregate: Aggregate, bytes: &ChunkBytes, windows: &Windows) -
             none => none.insert(FloatHistogramEncoder::new(header()?)),
         };
         if matches!(encoder.push(t, &histogram)?, Pushed::NewChunk(_)) {
-            return Err(Error::Downsample("histograms of one downsampled chunk that fit into no chunk".into()));
+            return Err(Error::Downsample(
+                "histograms of one downsampled chunk that fit into no chunk".into(),
+            ));
         }
         span = Some((span.map_or(t, |(first, _)| first), t));
     }
     let Some(encoder) = encoder else { return Ok(encoded(&Floats::default())) };
-    let bytes = ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) };
+    let bytes =
+        ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) };
     Ok(Part { bytes, span })
 }
 
@@ -200,7 +236,8 @@ impl Windows {
         if share >= 1.0 {
             return Some(Window { t, share: 1.0 });
         }
-        let count = self.counts.as_ref().and_then(|c| c.ts.binary_search(&t).ok().map(|at| c.values[at]));
+        let count =
+            self.counts.as_ref().and_then(|c| c.ts.binary_search(&t).ok().map(|at| c.values[at]));
         let share = match count.filter(|count| *count >= 1.0) {
             // whole samples, so that averages stay
             Some(count) => (count * share).round() / count,
@@ -251,7 +288,8 @@ impl Counter {
 
     fn cut(&self, range: TimeRange, beside: &[SeriesChunk]) -> Result<Part, Error> {
         let Floats { ts, values } = &self.totals;
-        let (from, to) = (ts.partition_point(|t| *t < range.start), ts.partition_point(|t| *t <= range.last()));
+        let (from, to) =
+            (ts.partition_point(|t| *t < range.start), ts.partition_point(|t| *t <= range.last()));
         let front = self.front.filter(|(t, _)| range.contains(*t));
         let windows = from..to.max(from);
         let mut left = Floats::default();
@@ -282,8 +320,9 @@ impl Counter {
         Ok(Part { span: part.span.map(|(front, last)| (first.unwrap_or(front), last)), ..part })
     }
 
-    /// The value to go on from at the end of window `i`, the first that is left after a cut at `start`: so much above
-    /// the last sample before the cut as the counter grew, because a reset between the two need not show.
+    /// The value to go on from at the end of window `i`, the first that is left after a cut at
+    /// `start`: so much above the last sample before the cut as the counter grew, because a reset
+    /// between the two need not show.
     fn begin(&self, i: usize, start: i64, beside: &[SeriesChunk]) -> Result<f64, Error> {
         let total = self.totals.values[i];
         if self.lost == 0.0 {
@@ -313,17 +352,21 @@ impl Counter {
         if let Some(raw) = raw {
             return Ok(End { more: 0.0, raw });
         }
-        let after = Beside { range: TimeRange::from_closed(end, self.totals.ts[next]), reach_back: false };
-        let (column, _) = after.stitched(beside.iter().filter(|c| c.resolution() < self.resolution))?;
+        let after =
+            Beside { range: TimeRange::from_closed(end, self.totals.ts[next]), reach_back: false };
+        let (column, _) =
+            after.stitched(beside.iter().filter(|c| c.resolution() < self.resolution))?;
         let (Some(first), Some(last)) = (column.values.first(), column.values.last()) else {
-            // the first raw sample of a chunk of no finer windows; how much it grew until then nothing tells
+            // the first raw sample of a chunk of no finer windows; how much it grew until then
+            // nothing tells
             let (coarse, _) = after.stitched(beside.iter())?;
             return Ok(End { more: 0.0, raw: coarse.values.first().copied().unwrap_or(total) });
         };
         let grown = (self.totals.values[next] - total - (last - first)).max(0.0);
         Ok(match grown <= *first {
             true => End { more: 0.0, raw: first - grown },
-            // a reset before the first sample, which then counts from nothing; what came before the reset is more
+            // a reset before the first sample, which then counts from nothing; what came before the
+            // reset is more
             false => End { more: grown - first, raw: grown },
         })
     }
@@ -380,7 +423,8 @@ impl Beside {
                 continue;
             }
             let Floats { ts, values } = floats(bytes)?;
-            // with the window that the end of the range falls into: who is longer ends with its last sample
+            // with the window that the end of the range falls into: who is longer ends with its
+            // last sample
             let begins = |t: i64| window_start(t, chunk.resolution()).max(range.start);
             let inside = |t: &i64| (reach_back || *t >= range.start) && begins(*t) <= range.last();
             let (from, to) = (ts.iter().position(inside), ts.iter().rposition(inside));

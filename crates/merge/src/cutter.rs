@@ -93,7 +93,9 @@ impl Encoder {
         match sample {
             SampleRef::Float(_) => Encoder::Floats(XorEncoder::new()),
             SampleRef::Histogram(_) => Encoder::Histograms(HistogramEncoder::new(header)),
-            SampleRef::FloatHistogram(_) => Encoder::FloatHistograms(FloatHistogramEncoder::new(header)),
+            SampleRef::FloatHistogram(_) => {
+                Encoder::FloatHistograms(FloatHistogramEncoder::new(header))
+            }
         }
     }
 
@@ -105,7 +107,9 @@ impl Encoder {
                 Ok(Some(Pushed::Appended))
             }
             (Encoder::Histograms(encoder), SampleRef::Histogram(h)) => encoder.push(t, h).map(Some),
-            (Encoder::FloatHistograms(encoder), SampleRef::FloatHistogram(h)) => encoder.push(t, h).map(Some),
+            (Encoder::FloatHistograms(encoder), SampleRef::FloatHistogram(h)) => {
+                encoder.push(t, h).map(Some)
+            }
             _ => Ok(None),
         }
     }

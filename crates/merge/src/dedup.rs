@@ -1,7 +1,8 @@
-//! Replica dedup on decoded columns: penalty and chain, sample by sample as Thanos and Prometheus choose.
+//! Replica dedup on decoded columns: penalty and chain, sample by sample as Thanos and Prometheus
+//! choose.
 //!
-//! Which samples are given is decided by their times alone, for gauges and counters alike; what becomes of the values of
-//! counters is told at [`counters`].
+//! Which samples are given is decided by their times alone, for gauges and counters alike; what
+//! becomes of the values of counters is told at [`counters`].
 
 mod coarse;
 mod counters;
@@ -14,14 +15,16 @@ pub use counters::{CounterColumn, counters};
 #[cfg(test)]
 mod tests;
 
-/// How long the other replica is ignored after the first sample, when no scrape interval is known yet.
+/// How long the other replica is ignored after the first sample, when no scrape interval is known
+/// yet.
 const INITIAL_PENALTY_MS: i64 = 5000;
 
-/// Which samples of several replicas of a series are given: at query time, and where compaction merges blocks.
+/// Which samples of several replicas of a series are given: at query time, and where compaction
+/// merges blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dedup {
-    /// Those of one replica, and of another only where the first has a gap of more than twice its last step: Thanos'
-    /// `dedupSeriesIterator`, folded over the replicas from the left.
+    /// Those of one replica, and of another only where the first has a gap of more than twice its
+    /// last step: Thanos' `dedupSeriesIterator`, folded over the replicas from the left.
     Penalty,
     /// All; of equal times one, chosen as Prometheus' `chainSampleIterator` does.
     Chain,
@@ -31,7 +34,8 @@ pub enum Dedup {
 #[derive(Clone, Debug, Default)]
 pub struct Replica<C> {
     pub column: C,
-    /// When the column goes on with a chunk that may be of another replica than the one before it, in order of time.
+    /// When the column goes on with a chunk that may be of another replica than the one before it,
+    /// in order of time.
     pub joints: Vec<i64>,
     /// Which of its samples are of downsampled windows, in order of time.
     pub coarse: Vec<CoarseSpan>,
@@ -75,7 +79,8 @@ fn split<C>(replicas: Vec<Replica<C>>) -> (Vec<C>, Vec<Vec<CoarseSpan>>) {
     replicas.into_iter().map(|replica| (replica.column, replica.coarse)).unzip()
 }
 
-/// What to give where there is nothing to choose from: no samples, one replica, or the same floats in all of them.
+/// What to give where there is nothing to choose from: no samples, one replica, or the same floats
+/// in all of them.
 fn take_only<C: SampleColumn>(replicas: &mut Vec<C>) -> Option<C> {
     let mut filled = (0..replicas.len()).filter(|i| !replicas[*i].is_empty());
     let Some(first) = filled.next() else { return Some(C::default()) };
@@ -114,7 +119,9 @@ fn penalty_picks<C: SampleColumn>(replicas: &[C]) -> Vec<Pick> {
     let Some(first) = runs.next() else { return Vec::new() };
     match runs.next() {
         None => (0..first.len()).map(|at| first.pick(at)).collect(),
-        Some(second) => runs.fold(take_turns(&first, &second), |picks, next| take_turns(&picks, &next)),
+        Some(second) => {
+            runs.fold(take_turns(&first, &second), |picks, next| take_turns(&picks, &next))
+        }
     }
 }
 
@@ -206,7 +213,8 @@ fn take_turns<A: Run, B: Run>(a: &A, b: &B) -> Vec<Pick> {
             (None, Some(of_b)) => (false, of_b),
         };
         let both = times.0.is_some() && times.1.is_some();
-        let penalty = last.map_or(INITIAL_PENALTY_MS, |last| 2i64.saturating_mul(t.saturating_sub(last)));
+        let penalty =
+            last.map_or(INITIAL_PENALTY_MS, |last| 2i64.saturating_mul(t.saturating_sub(last)));
         if a_chosen {
             picks.push(a.run.pick(a.at));
             a.penalty = 0;
@@ -223,7 +231,8 @@ fn take_turns<A: Run, B: Run>(a: &A, b: &B) -> Vec<Pick> {
 /// Follows Go's heap, so that equal times are resolved alike.
 fn chain_picks<C: SampleColumn>(replicas: &[C]) -> Vec<Pick> {
     let mut picks: Vec<Pick> = Vec::with_capacity(replicas.iter().map(SampleColumn::len).sum());
-    // (index of the replica, index of its present sample); the heap is ordered by the samples' times.
+    // (index of the replica, index of its present sample); the heap is ordered by the samples'
+    // times.
     let mut heap: Vec<(usize, usize)> = Vec::with_capacity(replicas.len());
     let time = |(replica, at): (usize, usize)| replicas[replica].time(at);
     for (i, replica) in replicas.iter().enumerate().skip(1) {
@@ -259,7 +268,11 @@ fn chain_picks<C: SampleColumn>(replicas: &[C]) -> Vec<Pick> {
     }
 }
 
-fn heap_push(heap: &mut Vec<(usize, usize)>, item: (usize, usize), time: impl Fn((usize, usize)) -> i64) {
+fn heap_push(
+    heap: &mut Vec<(usize, usize)>,
+    item: (usize, usize),
+    time: impl Fn((usize, usize)) -> i64,
+) {
     heap.push(item);
     let mut at = heap.len() - 1;
     while at > 0 {
@@ -273,7 +286,10 @@ fn heap_push(heap: &mut Vec<(usize, usize)>, item: (usize, usize), time: impl Fn
 }
 
 /// The heap must not be empty.
-fn heap_pop(heap: &mut Vec<(usize, usize)>, time: impl Fn((usize, usize)) -> i64) -> (usize, usize) {
+fn heap_pop(
+    heap: &mut Vec<(usize, usize)>,
+    time: impl Fn((usize, usize)) -> i64,
+) -> (usize, usize) {
     let top = heap.swap_remove(0);
     let mut at = 0;
     loop {

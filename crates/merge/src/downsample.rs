@@ -1,11 +1,12 @@
-//! Window aggregation for downsampling, sample by sample and bit by bit as Thanos' compactor does it (`pkg/compact/
-//! downsample`): raw to 5m, 5m to 1h.
+//! Window aggregation for downsampling, sample by sample and bit by bit as Thanos' compactor does
+//! it (`pkg/compact/ downsample`): raw to 5m, 5m to 1h.
 //!
-//! A series is cut into *batches* of at most about 140 windows; Thanos stores one AggrChunk per batch. Inside a batch
-//! `counter` is the running total since the batch's first sample, resets added; the first and the last raw sample of
-//! the batch stand beside it, so that readers see a reset between two batches. Native histograms have no such samples:
-//! unlike Thanos', their batches end at a reset, so that a total is what the counter stood at. A window's time is its
-//! last millisecond, in a batch's last window the batch's last sample.
+//! A series is cut into *batches* of at most about 140 windows; Thanos stores one AggrChunk per
+//! batch. Inside a batch `counter` is the running total since the batch's first sample, resets
+//! added; the first and the last raw sample of the batch stand beside it, so that readers see a
+//! reset between two batches. Native histograms have no such samples: unlike Thanos', their batches
+//! end at a reset, so that a total is what the counter stood at. A window's time is its last
+//! millisecond, in a batch's last window the batch's last sample.
 
 mod aggregate;
 mod histogram;
@@ -48,15 +49,19 @@ impl DownsampledSeries {
         self.histograms.clear();
     }
 
-    /// The chunks that Thanos would store: one AggrChunk per batch, in order of time, sub-chunks encoded as XOR and
-    /// float histogram.
+    /// The chunks that Thanos would store: one AggrChunk per batch, in order of time, sub-chunks
+    /// encoded as XOR and float histogram.
     pub fn to_chunks(&self) -> Result<Vec<SeriesChunk>, Error> {
         self.chunks_within(TimeRange::ALL, &Aggregate::ALL)
     }
 
-    /// As [`to_chunks`](Self::to_chunks), but only the chunks that overlap `range` and of those only the aggregates
-    /// wanted; the columns of the other aggregates may be empty.
-    pub fn chunks_within(&self, range: TimeRange, wanted: &[Aggregate]) -> Result<Vec<SeriesChunk>, Error> {
+    /// As [`to_chunks`](Self::to_chunks), but only the chunks that overlap `range` and of those
+    /// only the aggregates wanted; the columns of the other aggregates may be empty.
+    pub fn chunks_within(
+        &self,
+        range: TimeRange,
+        wanted: &[Aggregate],
+    ) -> Result<Vec<SeriesChunk>, Error> {
         let mut chunks = Vec::new();
         for b in 0..self.floats.batches.len() {
             let rows = self.floats.batch_rows(b);
@@ -74,18 +79,25 @@ impl DownsampledSeries {
         Ok(chunks)
     }
 
-    /// The other way round. Raw chunks, which real downsampled blocks hold at times, are downsampled to `resolution`.
-    pub fn from_chunks(chunks: &[SeriesChunk], resolution: Resolution) -> Result<DownsampledSeries, Error> {
+    /// The other way round. Raw chunks, which real downsampled blocks hold at times, are
+    /// downsampled to `resolution`.
+    pub fn from_chunks(
+        chunks: &[SeriesChunk],
+        resolution: Resolution,
+    ) -> Result<DownsampledSeries, Error> {
         let mut out = DownsampledSeries::default();
         for chunk in chunks {
             match &chunk.content {
                 ChunkContent::Raw(_) => {
-                    Downsampler::new(resolution).append_raw(std::slice::from_ref(chunk), &mut out)?;
+                    Downsampler::new(resolution)
+                        .append_raw(std::slice::from_ref(chunk), &mut out)?;
                 }
                 ChunkContent::Aggregates(_) if histogram::is_histogram_chunk(chunk) => {
                     out.histograms.push_chunk(chunk)?;
                 }
-                ChunkContent::Aggregates(_) => out.floats.push_columns(&AggregateColumns::decode(chunk)?)?,
+                ChunkContent::Aggregates(_) => {
+                    out.floats.push_columns(&AggregateColumns::decode(chunk)?)?
+                }
             }
         }
         Ok(out)
@@ -111,15 +123,19 @@ impl Downsampler {
         }
     }
 
-    /// Replaces `out` by the windows of a series' raw chunks, which must be sorted and must not overlap. Stale markers
-    /// and NaN are left out.
-    pub fn raw(&mut self, chunks: &[SeriesChunk], out: &mut DownsampledSeries) -> Result<(), Error> {
+    /// Replaces `out` by the windows of a series' raw chunks, which must be sorted and must not
+    /// overlap. Stale markers and NaN are left out.
+    pub fn raw(
+        &mut self,
+        chunks: &[SeriesChunk],
+        out: &mut DownsampledSeries,
+    ) -> Result<(), Error> {
         out.clear();
         self.append_raw(chunks, out)
     }
 
-    /// Replaces `out` by the windows made of the finer windows `input`, which have resolution `from`. Batches are
-    /// joined, never cut.
+    /// Replaces `out` by the windows made of the finer windows `input`, which have resolution
+    /// `from`. Batches are joined, never cut.
     pub fn coarser(
         &mut self,
         from: Resolution,
@@ -127,8 +143,10 @@ impl Downsampler {
         out: &mut DownsampledSeries,
     ) -> Result<(), Error> {
         out.clear();
-        let floats = (0..input.floats.batches.len()).map(|b| (input.floats.batch_start(b), false, b));
-        let histograms = (0..input.histograms.batches.len()).map(|b| (input.histograms.batch_start(b), true, b));
+        let floats =
+            (0..input.floats.batches.len()).map(|b| (input.floats.batch_start(b), false, b));
+        let histograms =
+            (0..input.histograms.batches.len()).map(|b| (input.histograms.batch_start(b), true, b));
         let mut order: Vec<_> = floats.chain(histograms).collect();
         order.sort_unstable();
         // Floats and histograms take turns as runs, each batched for itself.
@@ -151,7 +169,11 @@ impl Downsampler {
         Ok(())
     }
 
-    fn append_raw(&mut self, chunks: &[SeriesChunk], out: &mut DownsampledSeries) -> Result<(), Error> {
+    fn append_raw(
+        &mut self,
+        chunks: &[SeriesChunk],
+        out: &mut DownsampledSeries,
+    ) -> Result<(), Error> {
         let mut last_max = None::<i64>;
         for chunk in chunks {
             if let Some(end) = last_max.filter(|end| *end >= chunk.min_time) {
@@ -159,7 +181,9 @@ impl Downsampler {
             }
             last_max = Some(chunk.max_time);
             let ChunkContent::Raw(bytes) = &chunk.content else {
-                return Err(Error::Downsample("a chunk of the raw series is downsampled already".into()));
+                return Err(Error::Downsample(
+                    "a chunk of the raw series is downsampled already".into(),
+                ));
             };
             if bytes.encoding.is_histogram() {
                 self.flush_floats(out);
@@ -169,7 +193,12 @@ impl Downsampler {
             } else {
                 self.histograms.flush(self.resolution_ms, &mut out.histograms)?;
                 let before = self.floats.len();
-                decode_floats(bytes.encoding, &bytes.data, &mut self.floats.ts, &mut self.floats.values)?;
+                decode_floats(
+                    bytes.encoding,
+                    &bytes.data,
+                    &mut self.floats.ts,
+                    &mut self.floats.values,
+                )?;
                 drop_stale(&mut self.floats, before);
             }
         }
@@ -191,7 +220,8 @@ fn overlaps(ts: &[i64], range: TimeRange) -> bool {
 /// Removes stale markers and samples that go back in time from index `from` on.
 fn drop_stale(floats: &mut Floats, from: usize) {
     let (ts, values) = (&floats.ts[from..], &floats.values[from..]);
-    let clean = ts.windows(2).all(|w| w[0] <= w[1]) && !values.iter().any(|v| model::is_stale_nan(*v));
+    let clean =
+        ts.windows(2).all(|w| w[0] <= w[1]) && !values.iter().any(|v| model::is_stale_nan(*v));
     if clean {
         return;
     }
@@ -212,9 +242,13 @@ fn window_end(t: i64, resolution_ms: i64) -> i64 {
     t.saturating_sub(t.rem_euclid(resolution_ms)).saturating_add(resolution_ms - 1)
 }
 
-/// Calls `each` with the time and the index range of every window of the sorted, non-empty `ts`. The last window's
-/// time is cut to the last sample, so that batches never overlap.
-fn for_each_window(ts: &[i64], resolution_ms: i64, mut each: impl FnMut(i64, std::ops::Range<usize>)) {
+/// Calls `each` with the time and the index range of every window of the sorted, non-empty `ts`.
+/// The last window's time is cut to the last sample, so that batches never overlap.
+fn for_each_window(
+    ts: &[i64],
+    resolution_ms: i64,
+    mut each: impl FnMut(i64, std::ops::Range<usize>),
+) {
     let Some(&last_t) = ts.last() else { return };
     let mut start = 0;
     while start < ts.len() {
@@ -225,7 +259,8 @@ fn for_each_window(ts: &[i64], resolution_ms: i64, mut each: impl FnMut(i64, std
     }
 }
 
-/// How many batches a series is cut into: the fewest that keep the windows its samples can fill at 140 or less each.
+/// How many batches a series is cut into: the fewest that keep the windows its samples can fill at
+/// 140 or less each.
 fn batch_count(span: (i64, i64), input_ms: i64, output_ms: i64, samples: usize) -> usize {
     let width = span.1.saturating_sub(span.0);
     let full = (samples as f64 / (width as f64 / input_ms as f64)).min(1.0);

@@ -26,7 +26,9 @@ pub enum Error {
     CountSumDiffer,
     #[error("reading the {aggregate} of a downsampled chunk that lacks it")]
     MissingAggregate { aggregate: &'static str },
-    #[error("merging overlapping downsampled chunks sample by sample, which only the penalty merge can")]
+    #[error(
+        "merging overlapping downsampled chunks sample by sample, which only the penalty merge can"
+    )]
     OverlappingAggregates,
     #[error("downsampling chunks that overlap: one ends at {end}, the next begins at {start}")]
     OverlappingInput { end: i64, start: i64 },

@@ -48,7 +48,11 @@ pub enum Step {
 impl<T> KWay<T> {
     /// One head per source; `None` for a source that is empty. `is_equal` agrees with `order`, and
     /// may be cheaper.
-    pub fn new(heads: Vec<Option<T>>, order: fn(&T, &T) -> Ordering, is_equal: fn(&T, &T) -> bool) -> KWay<T> {
+    pub fn new(
+        heads: Vec<Option<T>>,
+        order: fn(&T, &T) -> Ordering,
+        is_equal: fn(&T, &T) -> bool,
+    ) -> KWay<T> {
         KWay { tree: LoserTree::with_order(heads, order), is_equal, group: Vec::new() }
     }
 
@@ -56,7 +60,9 @@ impl<T> KWay<T> {
     pub fn step(&self) -> Step {
         match (self.tree.peek(), self.group.first()) {
             (Some((source, _)), None) => Step::Pull(source),
-            (Some((source, head)), Some((_, first))) if (self.is_equal)(head, first) => Step::Pull(source),
+            (Some((source, head)), Some((_, first))) if (self.is_equal)(head, first) => {
+                Step::Pull(source)
+            }
             (_, Some(_)) => Step::Group,
             (None, None) => Step::End,
         }

@@ -3,8 +3,9 @@
 //! merge of the compactor, window aggregation for downsampling, cutting samples into chunks
 //! ([`ChunkCutter`]), and how far sources agree ([`agreement`]).
 //!
-//! Synchronous and pure: chunks and columns in, chunks and columns out. No I/O, no labels of replicas (callers drop
-//! those), no knowledge of blocks. Times are milliseconds; spans of chunks are closed.
+//! Synchronous and pure: chunks and columns in, chunks and columns out. No I/O, no labels of
+//! replicas (callers drop those), no knowledge of blocks. Times are milliseconds; spans of chunks
+//! are closed.
 
 mod agreement;
 mod chunks;
@@ -28,7 +29,9 @@ pub use column::{Column, Floats, SampleColumn};
 pub use counter::CounterStitch;
 pub use cut::{covered_span, cut};
 pub use cutter::{ChunkCutter, SAMPLES_PER_CHUNK, SampleRef};
-pub use dedup::{CoarseSpan, CounterColumn, Dedup, Replica, chain, counters, deduplicated, penalty};
+pub use dedup::{
+    CoarseSpan, CounterColumn, Dedup, Replica, chain, counters, deduplicated, penalty,
+};
 pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, Windows};
 pub use error::{Error, ErrorKind};
 pub use kway::{KWay, Step};

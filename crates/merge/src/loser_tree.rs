@@ -1,10 +1,12 @@
-//! The core of every k-way merge: a tournament tree that remembers the losers, so that replacing the winner costs
-//! one comparison per level (Knuth, The Art of Computer Programming, volume 3, 5.4.1).
+//! The core of every k-way merge: a tournament tree that remembers the losers, so that replacing
+//! the winner costs one comparison per level (Knuth, The Art of Computer Programming, volume 3,
+//! 5.4.1).
 
 use std::cmp::Ordering;
 
-/// Merges `k` sorted sources of which it holds only the heads. It never pulls: the caller takes the smallest head
-/// out and hands in the next one of the same source, so that iterators and async streams drive it alike.
+/// Merges `k` sorted sources of which it holds only the heads. It never pulls: the caller takes the
+/// smallest head out and hands in the next one of the same source, so that iterators and async
+/// streams drive it alike.
 ///
 /// ```
 /// let mut sources = [vec![1, 4].into_iter(), vec![2, 3].into_iter()];
@@ -18,13 +20,15 @@ use std::cmp::Ordering;
 #[derive(Debug)]
 pub struct LoserTree<T, C = fn(&T, &T) -> Ordering> {
     heads: Vec<Option<T>>,
-    /// `losers[0]` is the winner; below it a heap-shaped tree of the source that lost at each match.
+    /// `losers[0]` is the winner; below it a heap-shaped tree of the source that lost at each
+    /// match.
     losers: Vec<usize>,
     compare: C,
 }
 
 impl<T: Ord> LoserTree<T> {
-    /// One head per source; `None` for a source that is empty. Of equal heads the earlier source's comes first.
+    /// One head per source; `None` for a source that is empty. Of equal heads the earlier source's
+    /// comes first.
     pub fn new(heads: Vec<Option<T>>) -> LoserTree<T> {
         LoserTree::with_order(heads, T::cmp)
     }
@@ -50,8 +54,8 @@ impl<T, C: Fn(&T, &T) -> Ordering> LoserTree<T, C> {
         Some((winner, self.heads[winner].as_ref()?))
     }
 
-    /// Takes the smallest head out and puts the next one of the same source in its place; `None` ends that source.
-    /// Does nothing when all are exhausted.
+    /// Takes the smallest head out and puts the next one of the same source in its place; `None`
+    /// ends that source. Does nothing when all are exhausted.
     pub fn replace(&mut self, next: Option<T>) -> Option<T> {
         let mut winner = self.winner()?;
         let taken = std::mem::replace(&mut self.heads[winner], next);
@@ -68,7 +72,8 @@ impl<T, C: Fn(&T, &T) -> Ordering> LoserTree<T, C> {
 
     fn play_all(&mut self) {
         let k = self.heads.len();
-        // Sources are the leaves k..2k of an implicit binary tree; inner nodes 1..k hold first winners, then losers.
+        // Sources are the leaves k..2k of an implicit binary tree; inner nodes 1..k hold first
+        // winners, then losers.
         let mut winners: Vec<usize> = (0..2 * k).map(|node| node.saturating_sub(k)).collect();
         for node in (1..k).rev() {
             let (left, right) = (winners[2 * node], winners[2 * node + 1]);

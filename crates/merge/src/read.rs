@@ -10,17 +10,19 @@ use crate::counter::{ChunkKind, CounterStitch, HistogramStitch};
 use crate::error::Error;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
-/// Which value of a downsampled chunk stands for its samples. Raw chunks give their samples whatever is asked for,
-/// except that [`ValueOf::Counter`] stitches them to downsampled ones beside them, and [`ValueOf::Count`] counts them.
+/// Which value of a downsampled chunk stands for its samples. Raw chunks give their samples
+/// whatever is asked for, except that [`ValueOf::Counter`] stitches them to downsampled ones beside
+/// them, and [`ValueOf::Count`] counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueOf {
-    /// How many samples there are: of a raw sample one, be it a float or a histogram; stale markers stay.
+    /// How many samples there are: of a raw sample one, be it a float or a histogram; stale markers
+    /// stay.
     Count,
     Sum,
     Min,
     Max,
-    /// For `rate`, `irate`, `increase`, `resets`: raw samples as they are; where there are downsampled chunks, one rising
-    /// column, see [`CounterStitch`].
+    /// For `rate`, `irate`, `increase`, `resets`: raw samples as they are; where there are
+    /// downsampled chunks, one rising column, see [`CounterStitch`].
     Counter,
     /// Sum divided by count: for everything that names no aggregate.
     Average,
@@ -38,11 +40,12 @@ impl ValueOf {
     }
 }
 
-/// Decodes a run of chunks, sorted and as a rule without overlap ([`overlap_split`](crate::overlap_split)), into one
-/// column. Where chunks reach into each other, be it that they overlap or that a span does not tell of all samples, the
-/// column has the times of all, and of equal times the sample of the first chunk; of downsampled ones every window
-/// once. Of a counter that is downsampled, and of chunks of other resolutions than those before, the part is skipped
-/// that reaches back before the end of what came before it.
+/// Decodes a run of chunks, sorted and as a rule without overlap
+/// ([`overlap_split`](crate::overlap_split)), into one column. Where chunks reach into each other,
+/// be it that they overlap or that a span does not tell of all samples, the column has the times of
+/// all, and of equal times the sample of the first chunk; of downsampled ones every window once. Of
+/// a counter that is downsampled, and of chunks of other resolutions than those before, the part is
+/// skipped that reaches back before the end of what came before it.
 pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error> {
     let is_raw = |chunk: &SeriesChunk| matches!(chunk.content, ChunkContent::Raw(_));
     if value == ValueOf::Counter && !chunks.iter().all(is_raw) {
@@ -82,15 +85,23 @@ fn wanted(chunk: &SeriesChunk, value: ValueOf) -> Result<&ChunkBytes, Error> {
 fn append(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
     if chunk.encoding.is_histogram() {
         let (mut ts, mut histograms) = (Vec::new(), Vec::new());
-        decode_shared_histograms(chunk.encoding, &chunk.data, (&mut ts, &mut histograms), &mut Vec::new(), |_, _| {
-            true
-        })?;
+        decode_shared_histograms(
+            chunk.encoding,
+            &chunk.data,
+            (&mut ts, &mut histograms),
+            &mut Vec::new(),
+            |_, _| true,
+        )?;
         let histograms = ts.into_iter().zip(histograms);
-        column.mixed().extend(histograms.map(|(t, h)| Sample { t, value: SampleValue::Histogram(h) }));
+        column
+            .mixed()
+            .extend(histograms.map(|(t, h)| Sample { t, value: SampleValue::Histogram(h) }));
         return Ok(());
     }
     match column {
-        Column::Floats(floats) => decode_floats(chunk.encoding, &chunk.data, &mut floats.ts, &mut floats.values)?,
+        Column::Floats(floats) => {
+            decode_floats(chunk.encoding, &chunk.data, &mut floats.ts, &mut floats.values)?
+        }
         Column::Mixed(samples) => {
             let mut floats = Floats::default();
             decode_floats(chunk.encoding, &chunk.data, &mut floats.ts, &mut floats.values)?;
@@ -107,7 +118,9 @@ fn append_ones(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
     let one = |value: f64| if model::is_stale_nan(value) { value } else { 1.0 };
     let mut ones = Floats::default();
     match samples {
-        Column::Floats(floats) => floats.ts.iter().zip(floats.values).for_each(|(t, v)| ones.push(*t, one(v))),
+        Column::Floats(floats) => {
+            floats.ts.iter().zip(floats.values).for_each(|(t, v)| ones.push(*t, one(v)))
+        }
         Column::Mixed(samples) => samples.iter().for_each(|sample| match &sample.value {
             SampleValue::Float(value) => ones.push(sample.t, one(*value)),
             SampleValue::Histogram(histogram) => ones.push(sample.t, one(histogram.sum)),
@@ -161,20 +174,23 @@ fn append_average(chunk: &SeriesChunk, column: &mut Column) -> Result<(), Error>
 fn skip_overlap(column: &mut Column, from: usize, last: i64) {
     match column {
         Column::Floats(floats) => {
-            let new = floats.ts[from..].iter().position(|t| *t > last).unwrap_or(floats.ts.len() - from);
+            let new =
+                floats.ts[from..].iter().position(|t| *t > last).unwrap_or(floats.ts.len() - from);
             if new > 0 {
                 floats.ts.drain(from..from + new);
                 floats.values.drain(from..from + new);
             }
         }
         Column::Mixed(samples) => {
-            let new = samples[from..].iter().position(|s| s.t > last).unwrap_or(samples.len() - from);
+            let new =
+                samples[from..].iter().position(|s| s.t > last).unwrap_or(samples.len() - from);
             samples.drain(from..from + new);
         }
     }
 }
 
-/// Puts the samples from index `from` on, which as a rule are all after `last`, the one before them, to their places.
+/// Puts the samples from index `from` on, which as a rule are all after `last`, the one before
+/// them, to their places.
 fn weave(column: &mut Column, from: usize, last: i64, resolution: Resolution) {
     match column {
         Column::Floats(floats) => {
@@ -192,13 +208,16 @@ fn weave(column: &mut Column, from: usize, last: i64, resolution: Resolution) {
 
 fn weave_column<C: SampleColumn>(column: &mut C, from: usize, resolution: Resolution) {
     let old = std::mem::take(column);
-    // a batch's last window ends with its last sample, where another batch may go on to the window's end
+    // a batch's last window ends with its last sample, where another batch may go on to the
+    // window's end
     let window = |i: usize| old.time(i).div_euclid(resolution.millis().max(1));
     let (mut i, mut j) = (0, from);
     // the one appended before, to tell neighbours
     let mut before = None;
     while i < from || j < old.len() {
-        let is_there = |j: usize| (i > 0 && window(i - 1) == window(j)) || (i < from && window(i) == window(j));
+        let is_there = |j: usize| {
+            (i > 0 && window(i - 1) == window(j)) || (i < from && window(i) == window(j))
+        };
         if j < old.len() && is_there(j) {
             j += 1;
             continue;

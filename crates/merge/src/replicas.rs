@@ -21,8 +21,8 @@ pub struct ReplicaReading {
     pub dedup: Dedup,
 }
 
-/// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which are told from each other by
-/// [`overlap_split`].
+/// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which are
+/// told from each other by [`overlap_split`].
 ///
 /// # Errors
 /// Damaged chunks, and downsampled ones without the value.
@@ -37,15 +37,20 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
         return Ok(replicas.swap_remove(0).column);
     }
     if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
-        let floats = replicas.into_iter().filter_map(|Replica { column, joints, coarse }| match column {
-            Column::Floats(column) => Some(Replica { column, joints, coarse }),
-            Column::Mixed(_) => None,
-        });
+        let floats =
+            replicas.into_iter().filter_map(|Replica { column, joints, coarse }| match column {
+                Column::Floats(column) => Some(Replica { column, joints, coarse }),
+                Column::Mixed(_) => None,
+            });
         return Ok(Column::Floats(merged(floats.collect(), reading)));
     }
     let samples = replicas
         .into_iter()
-        .map(|Replica { column, joints, coarse }| Replica { column: column.into_samples(), joints, coarse })
+        .map(|Replica { column, joints, coarse }| Replica {
+            column: column.into_samples(),
+            joints,
+            coarse,
+        })
         .collect();
     Ok(Column::Mixed(merged(samples, reading)))
 }
@@ -61,7 +66,11 @@ fn merged<C: CounterColumn>(replicas: Vec<Replica<C>>, reading: ReplicaReading) 
 fn coarse_spans(run: &[SeriesChunk]) -> Vec<CoarseSpan> {
     let spans = run.iter().filter_map(|chunk| {
         let resolution = chunk.resolution().millis();
-        (resolution > 0).then_some(CoarseSpan { first: chunk.min_time, last: chunk.max_time, resolution })
+        (resolution > 0).then_some(CoarseSpan {
+            first: chunk.min_time,
+            last: chunk.max_time,
+            resolution,
+        })
     });
     spans.collect()
 }

@@ -1,4 +1,5 @@
-//! A series as it travels from sidecars and gateways to the engine: labels and still-encoded chunks.
+//! A series as it travels from sidecars and gateways to the engine: labels and still-encoded
+//! chunks.
 
 use std::borrow::Cow;
 
@@ -17,7 +18,8 @@ pub struct ChunkBytes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChunkContent {
     Raw(ChunkBytes),
-    /// Indexed by [`Aggregate`]; `None` where an aggregate was not asked for or does not exist. Never `Encoding::Aggregate` inside.
+    /// Indexed by [`Aggregate`]; `None` where an aggregate was not asked for or does not exist.
+    /// Never `Encoding::Aggregate` inside.
     Aggregates(Box<[Option<ChunkBytes>; 5]>),
 }
 
@@ -26,10 +28,11 @@ pub enum ChunkContent {
 pub struct SeriesChunk {
     pub min_time: i64,
     pub max_time: i64,
-    /// Of a downsampled chunk, how long its windows are; `None` where nobody said so, and of raw chunks.
+    /// Of a downsampled chunk, how long its windows are; `None` where nobody said so, and of raw
+    /// chunks.
     pub resolution: Option<Resolution>,
-    /// Which of the replicas that became one series it is of, where that is said: equal numbers are one replica, a hash of
-    /// the labels that told them apart.
+    /// Which of the replicas that became one series it is of, where that is said: equal numbers are
+    /// one replica, a hash of the labels that told them apart.
     pub replica: Option<u64>,
     pub content: ChunkContent,
 }
@@ -58,15 +61,16 @@ impl SeriesChunk {
         self.replica.is_some() && self.replica == other.replica
     }
 
-    /// How long the windows of a downsampled chunk are; `Raw` for raw ones. Where nobody said it, as Thanos' stores do
-    /// not, it is guessed by how far windows stand apart: a chunk of a single one counts as five minutes.
+    /// How long the windows of a downsampled chunk are; `Raw` for raw ones. Where nobody said it,
+    /// as Thanos' stores do not, it is guessed by how far windows stand apart: a chunk of a single
+    /// one counts as five minutes.
     pub fn resolution(&self) -> Resolution {
         let ChunkContent::Aggregates(parts) = &self.content else { return Resolution::Raw };
         self.resolution.unwrap_or_else(|| self.guess(parts))
     }
 
-    /// The same, where nobody was asked for windows longer than `most_ms`: who does not say how long they are does not
-    /// send longer ones.
+    /// The same, where nobody was asked for windows longer than `most_ms`: who does not say how
+    /// long they are does not send longer ones.
     pub fn resolution_within(&self, most_ms: i64) -> Resolution {
         let most = Resolution::coarsest_within(most_ms);
         let known = self.resolution.is_some() || most == Resolution::Raw;
@@ -74,7 +78,8 @@ impl SeriesChunk {
     }
 
     fn guess(&self, parts: &[Option<ChunkBytes>; 5]) -> Resolution {
-        let samples = |part: &ChunkBytes| chunk::num_samples(part.encoding, &part.data).unwrap_or(0);
+        let samples =
+            |part: &ChunkBytes| chunk::num_samples(part.encoding, &part.data).unwrap_or(0);
         let counter = parts[Aggregate::Counter as usize].as_ref();
         let others = parts[..Aggregate::Counter as usize].iter().flatten().next();
         // a counter of floats has its first and its last raw sample beside one of each window
@@ -89,19 +94,31 @@ impl SeriesChunk {
             return Resolution::FiveMinutes;
         }
         let apart = self.max_time.saturating_sub(self.min_time) / gaps;
-        if apart >= Resolution::OneHour.millis() / 2 { Resolution::OneHour } else { Resolution::FiveMinutes }
+        if apart >= Resolution::OneHour.millis() / 2 {
+            Resolution::OneHour
+        } else {
+            Resolution::FiveMinutes
+        }
     }
 
     /// From a chunk as a segment holds it; an AggrChunk is taken apart without copying.
     ///
     /// # Errors
     /// A damaged AggrChunk.
-    pub fn from_stored(span: (i64, i64), encoding: Encoding, data: Bytes) -> Result<SeriesChunk, tsdb::Error> {
+    pub fn from_stored(
+        span: (i64, i64),
+        encoding: Encoding,
+        data: Bytes,
+    ) -> Result<SeriesChunk, tsdb::Error> {
         let content = match encoding {
             Encoding::Aggregate => {
                 let parts = chunk::split_aggregates(&data)?;
-                let owned = parts
-                    .map(|part| part.map(|(encoding, bytes)| ChunkBytes { encoding, data: data.slice_ref(bytes) }));
+                let owned = parts.map(|part| {
+                    part.map(|(encoding, bytes)| ChunkBytes {
+                        encoding,
+                        data: data.slice_ref(bytes),
+                    })
+                });
                 ChunkContent::Aggregates(Box::new(owned))
             }
             _ => ChunkContent::Raw(ChunkBytes { encoding, data }),
@@ -114,7 +131,8 @@ impl SeriesChunk {
         match &self.content {
             ChunkContent::Raw(raw) => (raw.encoding, Cow::Borrowed(&raw.data[..])),
             ChunkContent::Aggregates(parts) => {
-                let borrowed = parts.each_ref().map(|p| p.as_ref().map(|p| (p.encoding, &p.data[..])));
+                let borrowed =
+                    parts.each_ref().map(|p| p.as_ref().map(|p| (p.encoding, &p.data[..])));
                 (Encoding::Aggregate, Cow::Owned(chunk::join_aggregates(&borrowed)))
             }
         }

@@ -1,5 +1,5 @@
-//! Dedup merge: the chunks that several blocks hold of one series become one run without overlap, as Prometheus'
-//! compacting merger makes it. What does not overlap passes through as bytes.
+//! Dedup merge: the chunks that several blocks hold of one series become one run without overlap,
+//! as Prometheus' compacting merger makes it. What does not overlap passes through as bytes.
 
 use std::cmp::Ordering;
 
@@ -19,21 +19,25 @@ use crate::series::{ChunkContent, SeriesChunk};
 #[cfg(test)]
 mod tests;
 
-/// Merges one list of chunks per block. Lists may be in any order and overlap in themselves; the result is sorted,
-/// without overlap, and the same for the same lists in the same order. What overlaps within a list is no replica of
-/// itself: of it all samples stay, whichever way the lists are merged.
+/// Merges one list of chunks per block. Lists may be in any order and overlap in themselves; the
+/// result is sorted, without overlap, and the same for the same lists in the same order. What
+/// overlaps within a list is no replica of itself: of it all samples stay, whichever way the lists
+/// are merged.
 ///
-/// [`Dedup::Chain`] is for the same data twice: of the replicas' gauges and counters it makes a mix.
-/// [`Dedup::Penalty`] does not raise counters here. Overlapping chunks are first sorted into runs as at query time, so
-/// that both ways give the same samples.
+/// [`Dedup::Chain`] is for the same data twice: of the replicas' gauges and counters it makes a
+/// mix. [`Dedup::Penalty`] does not raise counters here. Overlapping chunks are first sorted into
+/// runs as at query time, so that both ways give the same samples.
 ///
-/// What lies alone passes as bytes: its span is believed. Where chunks that are decoded turn out to hold samples
-/// beyond their spans, what these overlap is merged with them.
+/// What lies alone passes as bytes: its span is believed. Where chunks that are decoded turn out to
+/// hold samples beyond their spans, what these overlap is merged with them.
 ///
 /// # Errors
-/// Damaged chunks, and downsampled chunks that overlap without being identical: batches cannot be mixed sample by
-/// sample without losing the raw values at their borders.
-pub fn merge_vertically(lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChunk>, Error> {
+/// Damaged chunks, and downsampled chunks that overlap without being identical: batches cannot be
+/// mixed sample by sample without losing the raw values at their borders.
+pub fn merge_vertically(
+    lists: Vec<Vec<SeriesChunk>>,
+    how: Dedup,
+) -> Result<Vec<SeriesChunk>, Error> {
     let mut merged: Vec<SeriesChunk> = Vec::with_capacity(lists.iter().map(Vec::len).sum());
     let lists = lists.into_iter().map(|list| settled(list, how)).collect::<Result<_, Error>>()?;
     let mut sources = ChunkLists::new(lists);
@@ -116,7 +120,8 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<Ser
         match &chunk.content {
             ChunkContent::Aggregates(_) => return Err(Error::OverlappingAggregates),
             ChunkContent::Raw(raw) => {
-                integers &= !matches!(raw.encoding, Encoding::FloatHistogram | Encoding::FloatHistogramSt);
+                integers &=
+                    !matches!(raw.encoding, Encoding::FloatHistogram | Encoding::FloatHistogramSt);
             }
         }
     }
@@ -128,7 +133,10 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<Ser
         }
         Dedup::Penalty => overlap_split(chunks),
     };
-    let columns = runs.iter().map(|run| read_run(run, ValueOf::Sum)).collect::<Result<Vec<Column>, Error>>()?;
+    let columns = runs
+        .iter()
+        .map(|run| read_run(run, ValueOf::Sum))
+        .collect::<Result<Vec<Column>, Error>>()?;
     let all_floats = columns.iter().all(|c| matches!(c, Column::Floats(_)));
     if all_floats {
         let columns = columns.into_iter().filter_map(|c| match c {

@@ -32,12 +32,18 @@ fn check(all: &[GoldenSeries]) {
     for GoldenSeries { labels, raw, five_minutes, one_hour } in all {
         to_fine.raw(raw, &mut fine).unwrap();
         to_coarse.coarser(Resolution::FiveMinutes, &fine, &mut coarse).unwrap();
-        let decoded = DownsampledSeries::from_chunks(five_minutes, Resolution::FiveMinutes).unwrap();
+        let decoded =
+            DownsampledSeries::from_chunks(five_minutes, Resolution::FiveMinutes).unwrap();
         assert_same(labels, &decoded.to_chunks().unwrap(), five_minutes);
         if has_histogram_resets(&fine) {
             assert_same_but_for_resets(labels, &fine.to_chunks().unwrap(), five_minutes);
             assert_same_but_for_resets(labels, &coarse.to_chunks().unwrap(), one_hour);
-            check_growth(labels, raw, &[fine.to_chunks().unwrap(), coarse.to_chunks().unwrap()], five_minutes);
+            check_growth(
+                labels,
+                raw,
+                &[fine.to_chunks().unwrap(), coarse.to_chunks().unwrap()],
+                five_minutes,
+            );
             continue;
         }
         assert_same(labels, &fine.to_chunks().unwrap(), five_minutes);
@@ -54,23 +60,35 @@ fn has_histogram_resets(series: &DownsampledSeries) -> bool {
     series.histograms.counter.iter().any(|h| h.hint == ResetHint::Reset)
 }
 
-/// Where a counter of native histograms was reset, Thanos' chunks go on with a total that the counter does not have, and
-/// the next one begins below it, which all readers take for a reset. Ours end there. What lies before the first reset is
-/// the same byte for byte, and so are the numbers of samples in all.
+/// Where a counter of native histograms was reset, Thanos' chunks go on with a total that the
+/// counter does not have, and the next one begins below it, which all readers take for a reset.
+/// Ours end there. What lies before the first reset is the same byte for byte, and so are the
+/// numbers of samples in all.
 fn assert_same_but_for_resets(labels: &Labels, ours: &[SeriesChunk], golden: &[SeriesChunk]) {
     let samples = |chunks: &[SeriesChunk]| -> f64 {
-        let Column::Floats(counts) = merge::read_run(chunks, ValueOf::Count).unwrap() else { panic!("{labels}") };
+        let Column::Floats(counts) = merge::read_run(chunks, ValueOf::Count).unwrap() else {
+            panic!("{labels}")
+        };
         counts.values.iter().sum()
     };
     assert_eq!(samples(ours), samples(golden), "{labels}");
-    let differs = ours.iter().zip(golden).position(|(a, b)| a.max_time != b.max_time).expect("a chunk ends at a reset");
+    let differs = ours
+        .iter()
+        .zip(golden)
+        .position(|(a, b)| a.max_time != b.max_time)
+        .expect("a chunk ends at a reset");
     assert_same(labels, &ours[..differs], &golden[..differs]);
     let counter = ours[differs + 1].aggregate(Aggregate::Counter).unwrap();
     assert_eq!(reset_hint(counter.encoding, &counter.data), Ok(ResetHint::Reset), "{labels}");
 }
 
 /// Ours grows by what the raw counter grew, what Thanos made of it by about as much, as we read it.
-fn check_growth(labels: &Labels, raw: &[SeriesChunk], ours: &[Vec<SeriesChunk>], golden: &[SeriesChunk]) {
+fn check_growth(
+    labels: &Labels,
+    raw: &[SeriesChunk],
+    ours: &[Vec<SeriesChunk>],
+    golden: &[SeriesChunk],
+) {
     for chunks in ours {
         let begin = chunks[0].min_time;
         assert_eq!(observed(chunks, begin), observed(raw, begin), "{labels}");
@@ -97,11 +115,18 @@ fn observed(chunks: &[SeriesChunk], begin: i64) -> f64 {
 }
 
 fn assert_same(labels: &Labels, ours: &[SeriesChunk], golden: &[SeriesChunk]) {
-    let spans = |chunks: &[SeriesChunk]| chunks.iter().map(|c| (c.min_time, c.max_time)).collect::<Vec<_>>();
+    let spans = |chunks: &[SeriesChunk]| {
+        chunks.iter().map(|c| (c.min_time, c.max_time)).collect::<Vec<_>>()
+    };
     assert_eq!(spans(ours), spans(golden), "{labels}");
     for (a, b) in ours.iter().zip(golden) {
         for aggregate in Aggregate::ALL {
-            assert_eq!(a.aggregate(aggregate), b.aggregate(aggregate), "{labels} {aggregate:?} at {}", a.min_time);
+            assert_eq!(
+                a.aggregate(aggregate),
+                b.aggregate(aggregate),
+                "{labels} {aggregate:?} at {}",
+                a.min_time
+            );
         }
     }
 }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
-/// A block's ULID: 48 bits of time in milliseconds, 80 bits of entropy; prints as 26 characters of Crockford base 32.
+/// A block's ULID: 48 bits of time in milliseconds, 80 bits of entropy; prints as 26 characters of
+/// Crockford base 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(Ulid);
 

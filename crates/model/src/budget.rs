@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A reservation would exceed the budget.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "{what} needs {wanted} bytes, but {used} of the {limit} bytes of the memory budget are in use; raise --memory-budget or ask for less"
+    "{what} needs {wanted} bytes, but {used} of the {limit} bytes of the memory budget are in use; \
+     raise --memory-budget or ask for less"
 )]
 pub struct BudgetExceeded {
     pub what: String,
@@ -28,7 +29,11 @@ pub struct Budget(Arc<Pool>);
 
 impl Budget {
     pub fn new(limit_bytes: u64) -> Budget {
-        Budget(Arc::new(Pool { limit: limit_bytes, used: AtomicU64::new(0), peak: AtomicU64::new(0) }))
+        Budget(Arc::new(Pool {
+            limit: limit_bytes,
+            used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+        }))
     }
 
     pub fn unlimited() -> Budget {
@@ -78,7 +83,9 @@ impl Reservation {
                 self.bytes += bytes;
                 Ok(())
             }
-            Err(used) => Err(BudgetExceeded { what: self.what.clone(), wanted: bytes, used, limit }),
+            Err(used) => {
+                Err(BudgetExceeded { what: self.what.clone(), wanted: bytes, used, limit })
+            }
         }
     }
 

@@ -20,7 +20,8 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
 type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The machine's clock. Sleeping belongs to the async runtime, which is handed in, so that this crate needs none.
+/// The machine's clock. Sleeping belongs to the async runtime, which is handed in, so that this
+/// crate needs none.
 #[derive(Clone, Copy)]
 pub struct SystemClock {
     sleep: Sleep,
@@ -41,7 +42,8 @@ impl std::fmt::Debug for SystemClock {
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn now(&self) -> TimestampMs {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 

@@ -1,10 +1,12 @@
-//! Regular expressions of Go's `regexp/syntax` (RE2 with Perl extensions), which PromQL and StoreAPI matchers use,
-//! rewritten for the `regex` crate. Refused ones are refused with Go's texts.
+//! Regular expressions of Go's `regexp/syntax` (RE2 with Perl extensions), which PromQL and
+//! StoreAPI matchers use, rewritten for the `regex` crate. Refused ones are refused with Go's
+//! texts.
 //!
-//! What differs between the two: braces that are no repeat count are literal in Go; `\d`, `\w`, `\s` and `\b` know
-//! ASCII only; `\Q…\E`; `\C` and back references are errors; `&&`, `--` and `[` within brackets are plain characters;
-//! stacked repetitions such as `a**` are errors, and so are repeat counts whose product is above 1000; flags may be
-//! given twice, names of groups too and with a digit first; `\p` knows categories and scripts by their plain names.
+//! What differs between the two: braces that are no repeat count are literal in Go; `\d`, `\w`,
+//! `\s` and `\b` know ASCII only; `\Q…\E`; `\C` and back references are errors; `&&`, `--` and `[`
+//! within brackets are plain characters; stacked repetitions such as `a**` are errors, and so are
+//! repeat counts whose product is above 1000; flags may be given twice, names of groups too and
+//! with a digit first; `\p` knows categories and scripts by their plain names.
 
 use std::collections::HashSet;
 
@@ -19,8 +21,8 @@ mod unicode;
 /// A compiled expression takes at most this much memory.
 const MAX_BYTES: usize = 32 << 20;
 
-/// How deep groups, repetitions and the like nest at most. Go allows 1000; compiling those takes more stack than a
-/// thread of a runtime has.
+/// How deep groups, repetitions and the like nest at most. Go allows 1000; compiling those takes
+/// more stack than a thread of a runtime has.
 const MAX_DEPTH: u32 = 250;
 
 /// What [`cost`] counts for the smallest expression, ...
@@ -37,8 +39,8 @@ const MAX_REPEAT: u32 = 1000;
 
 /// The crate knows the same ones, and writes them and their negation alike.
 const POSIX_CLASSES: [&str; 14] = [
-    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
-    "xdigit",
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
 ];
 
 type Result<T> = std::result::Result<T, String>;
@@ -59,7 +61,8 @@ pub fn compile(pattern: &str) -> Result<Regex> {
     build(&translate(pattern)?, pattern)
 }
 
-/// About how many microseconds compiling takes, rather too many than too few; 0 for what is refused.
+/// About how many microseconds compiling takes, rather too many than too few; 0 for what is
+/// refused.
 pub fn cost(pattern: &str) -> u64 {
     let mut translator = Translator { pattern, ..Translator::default() };
     if translator.run().is_err() {
@@ -91,7 +94,11 @@ fn build(translated: &str, pattern: &str) -> Result<Regex> {
 /// # Errors
 /// Go's text without its prefix, such as ``missing closing ): `(` ``.
 pub fn translate(pattern: &str) -> Result<String> {
-    let mut translator = Translator { pattern, out: String::with_capacity(pattern.len() + 8), ..Translator::default() };
+    let mut translator = Translator {
+        pattern,
+        out: String::with_capacity(pattern.len() + 8),
+        ..Translator::default()
+    };
     translator.run()?;
     Ok(translator.out)
 }
@@ -108,7 +115,8 @@ struct Translator<'a> {
     names: HashSet<&'a str>,
     /// Where the search for the end of a POSIX class failed: there is none behind.
     no_class_end: bool,
-    /// Flags such as `(?i)` that are not written yet: Go lets a repetition behind them repeat what stands before them.
+    /// Flags such as `(?i)` that are not written yet: Go lets a repetition behind them repeat what
+    /// stands before them.
     flags: String,
     /// What wide classes cost beside their text, each taken once.
     wide: u64,
@@ -158,7 +166,8 @@ impl<'a> Translator<'a> {
     }
 
     fn run(&mut self) -> Result<()> {
-        // Whether something stands to the left that can be repeated, and where a repetition right to the left began.
+        // Whether something stands to the left that can be repeated, and where a repetition right
+        // to the left began.
         let (mut repeatable, mut last_repeat) = (false, None);
         while let Some(c) = self.peek() {
             let start = self.pos;
@@ -179,7 +188,11 @@ impl<'a> Translator<'a> {
             }
             repeatable = self.item(c, repeatable)?;
         }
-        if self.open.is_empty() { Ok(()) } else { Err(format!("missing closing ): `{}`", self.pattern)) }
+        if self.open.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("missing closing ): `{}`", self.pattern))
+        }
     }
 
     /// Reads anything but a repetition; whether one may follow.
@@ -200,7 +213,9 @@ impl<'a> Translator<'a> {
                 return Ok(false);
             }
             ')' => {
-                let Some(outer) = self.open.pop() else { return Err(format!("unexpected ): `{}`", self.pattern)) };
+                let Some(outer) = self.open.pop() else {
+                    return Err(format!("unexpected ): `{}`", self.pattern));
+                };
                 let last = self.group.repeats;
                 self.group = Group { repeats: outer.repeats.max(last), last };
                 self.copy();
@@ -250,8 +265,15 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Ends a repetition that began at `start` and is copied but for a lazy mark; gives back where it began.
-    fn repetition(&mut self, start: usize, after: Option<usize>, repeatable: bool, count: u32) -> Result<usize> {
+    /// Ends a repetition that began at `start` and is copied but for a lazy mark; gives back where
+    /// it began.
+    fn repetition(
+        &mut self,
+        start: usize,
+        after: Option<usize>,
+        repeatable: bool,
+        count: u32,
+    ) -> Result<usize> {
         if self.peek() == Some('?') {
             self.copy();
         }
@@ -270,7 +292,8 @@ impl<'a> Translator<'a> {
         Ok(start)
     }
 
-    /// Copies `{n}`, `{n,}` or `{n,m}` and gives the larger number; anything else leaves the brace to be literal.
+    /// Copies `{n}`, `{n,}` or `{n,m}` and gives the larger number; anything else leaves the brace
+    /// to be literal.
     fn repeat_count(&mut self) -> Result<Option<u32>> {
         let start = self.pos;
         let inside = |b: &u8| b.is_ascii_digit() || *b == b',';
@@ -280,7 +303,8 @@ impl<'a> Translator<'a> {
             return Ok(None);
         }
         let number = |digits: &str| {
-            let plain = digits == "0" || !digits.is_empty() && !digits.starts_with('0') && !digits.contains(',');
+            let plain = digits == "0"
+                || !digits.is_empty() && !digits.starts_with('0') && !digits.contains(',');
             plain.then(|| digits.parse().unwrap_or(u32::MAX))
         };
         let (min, max) = match inner.split_once(',') {
@@ -300,7 +324,8 @@ impl<'a> Translator<'a> {
     /// `(?i)`, `(?i:`, `(?P<name>` and `(?<name>`; whether a group was opened.
     fn group_flags(&mut self) -> Result<bool> {
         let start = self.pos;
-        let named = |prefix: &&str| self.rest().starts_with(prefix) && self.rest().len() > prefix.len();
+        let named =
+            |prefix: &&str| self.rest().starts_with(prefix) && self.rest().len() > prefix.len();
         let named = ["(?P<", "(?<"].into_iter().find(named);
         if let Some(prefix) = named {
             let Some(end) = self.rest().find('>') else {
@@ -325,7 +350,8 @@ impl<'a> Translator<'a> {
         self.plain_flags(start)
     }
 
-    /// Flags behind `(?`, of which the last counts where one is given twice; whether a group was opened.
+    /// Flags behind `(?`, of which the last counts where one is given twice; whether a group was
+    /// opened.
     fn plain_flags(&mut self, start: usize) -> Result<bool> {
         let (mut on, mut off) = (String::new(), String::new());
         let (mut negated, mut any) = (false, false);
@@ -397,7 +423,8 @@ impl<'a> Translator<'a> {
     /// `\d`, `\pL` and their like, as a class of its own or as part of one.
     fn named_class(&mut self, inside: bool) -> Result<Option<String>> {
         let start = self.pos;
-        let Some(letter) = self.rest().chars().nth(1).filter(|_| self.rest().starts_with('\\')) else {
+        let Some(letter) = self.rest().chars().nth(1).filter(|_| self.rest().starts_with('\\'))
+        else {
             return Ok(None);
         };
         let (members, negated) = match letter {
@@ -455,7 +482,9 @@ impl<'a> Translator<'a> {
             return Err("trailing backslash at end of expression: ``".to_owned());
         };
         let code = match c {
-            '0'..='7' if c == '0' || matches!(self.peek(), Some('0'..='7')) => self.digits(c.to_digit(8), 8, 2),
+            '0'..='7' if c == '0' || matches!(self.peek(), Some('0'..='7')) => {
+                self.digits(c.to_digit(8), 8, 2)
+            }
             'x' => self.hexadecimal(),
             'a' => Some(7),
             'f' => Some(12),
@@ -527,7 +556,10 @@ impl<'a> Translator<'a> {
             let at = self.pos;
             let low = self.class_char(start)?;
             self.literal(low);
-            if self.rest().starts_with('-') && self.rest().len() >= 2 && !self.rest().starts_with("-]") {
+            if self.rest().starts_with('-')
+                && self.rest().len() >= 2
+                && !self.rest().starts_with("-]")
+            {
                 self.copy();
                 let high = self.class_char(start)?;
                 if high < low {

@@ -1,9 +1,9 @@
 //! Native histograms and their arithmetic, as Prometheus' `model/histogram` defines them.
 //!
-//! A float histogram is the form to compute with; integer histograms exist inside chunks and on remote read's wire.
-//! Its buckets are absolute counts (integer ones are deltas), laid out by spans: the bucket `i` of an exponential
-//! schema `s` reaches from `2^((i-1) * 2^-s)`, exclusive, to `2^(i * 2^-s)`, inclusive; the bucket `i` of custom ones
-//! ends at `custom_values[i]`.
+//! A float histogram is the form to compute with; integer histograms exist inside chunks and on
+//! remote read's wire. Its buckets are absolute counts (integer ones are deltas), laid out by
+//! spans: the bucket `i` of an exponential schema `s` reaches from `2^((i-1) * 2^-s)`, exclusive,
+//! to `2^(i * 2^-s)`, inclusive; the bucket `i` of custom ones ends at `custom_values[i]`.
 
 mod arithmetic;
 mod bounds;
@@ -30,8 +30,8 @@ pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 pub const MIN_SCHEMA: i32 = -4;
 pub const MAX_SCHEMA: i32 = 8;
 
-/// Whether a histogram of this schema can be read. Schemas `-9..=52` are reserved: finer ones than [`MAX_SCHEMA`] are
-/// reduced to it by whoever reads them.
+/// Whether a histogram of this schema can be read. Schemas `-9..=52` are reserved: finer ones than
+/// [`MAX_SCHEMA`] are reduced to it by whoever reads them.
 pub fn is_known_schema(schema: i32) -> bool {
     schema == CUSTOM_BUCKETS_SCHEMA || (-9..=52).contains(&schema)
 }
@@ -53,8 +53,8 @@ pub struct Span {
     pub length: u32,
 }
 
-/// A histogram of float counts. Exponential schemas -4..=8, or [`CUSTOM_BUCKETS_SCHEMA`] with `custom_values` as the
-/// upper bounds of the positive buckets.
+/// A histogram of float counts. Exponential schemas -4..=8, or [`CUSTOM_BUCKETS_SCHEMA`] with
+/// `custom_values` as the upper bounds of the positive buckets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FloatHistogram {
     pub schema: i32,
@@ -80,8 +80,8 @@ impl FloatHistogram {
         crate::is_stale_nan(self.sum)
     }
 
-    /// Whether both hold the same data: bit by bit, but for NaNs, which are all alike, and whatever empty spans the layout
-    /// has. Hints do not count.
+    /// Whether both hold the same data: bit by bit, but for NaNs, which are all alike, and whatever
+    /// empty spans the layout has. Hints do not count.
     pub fn same_data(&self, other: &FloatHistogram) -> bool {
         // of the bits of a NaN that was computed nothing is certain
         let same = |(x, y): (&f64, &f64)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
@@ -104,7 +104,11 @@ mod tests {
 
     #[test]
     fn data_is_the_same_bit_by_bit_but_for_nans() {
-        let of = |sum: f64| FloatHistogram { sum, positive_buckets: vec![sum], ..FloatHistogram::default() };
+        let of = |sum: f64| FloatHistogram {
+            sum,
+            positive_buckets: vec![sum],
+            ..FloatHistogram::default()
+        };
         assert!(of(f64::NAN).same_data(&of(-f64::NAN)));
         assert!(!of(f64::NAN).same_data(&of(1.0)));
         assert!(!of(0.0).same_data(&of(-0.0)));

@@ -1,8 +1,8 @@
 //! Label sets, packed in one buffer.
 //!
-//! Layout: for each label, sorted by name, `uvarint len | name | uvarint len | value`. Names and values are bytes,
-//! not UTF-8: Prometheus' strings are. Order is Prometheus' `labels.Compare`: name, then value, pair by pair, a
-//! shorter set that is a prefix first.
+//! Layout: for each label, sorted by name, `uvarint len | name | uvarint len | value`. Names and
+//! values are bytes, not UTF-8: Prometheus' strings are. Order is Prometheus' `labels.Compare`:
+//! name, then value, pair by pair, a shorter set that is a prefix first.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -28,7 +28,9 @@ impl Labels {
     }
 
     /// Sorts the pairs by name; of equal names the last wins; empty values are left out.
-    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
+    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Labels {
         let mut builder = LabelsBuilder::default();
         for (name, value) in pairs {
             builder.set(name.as_ref(), value.as_ref());
@@ -36,7 +38,8 @@ impl Labels {
         builder.build()
     }
 
-    /// Pairs that are already sorted by name, without doubles and without empty values; the hot path of readers.
+    /// Pairs that are already sorted by name, without doubles and without empty values; the hot
+    /// path of readers.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Labels {
         let mut packed = Vec::with_capacity(128);
         for (name, value) in pairs {
@@ -123,7 +126,8 @@ impl Labels {
                     }
                 },
             };
-            let (name, value) = if take_over { b.next().expect("peeked") } else { a.next().expect("peeked") };
+            let (name, value) =
+                if take_over { b.next().expect("peeked") } else { a.next().expect("peeked") };
             push_pair(&mut packed, name, value);
         }
         Labels(Arc::from(packed))
@@ -150,8 +154,8 @@ impl Labels {
 }
 
 impl Labels {
-    /// xxh64 over every name and value behind its length (one byte, or 0xFF and three bytes from 255 on), as
-    /// Prometheus 3 hashes label sets in memory; `limit_ratio` chooses series by it.
+    /// xxh64 over every name and value behind its length (one byte, or 0xFF and three bytes from
+    /// 255 on), as Prometheus 3 hashes label sets in memory; `limit_ratio` chooses series by it.
     pub fn length_prefixed_hash64(&self) -> u64 {
         let mut hasher = Xxh64::new(0);
         for bytes in self.iter().flat_map(|(name, value)| [name, value]) {
@@ -217,7 +221,11 @@ impl fmt::Display for Labels {
                 f.write_str(", ")?;
             }
             let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-            if is_legacy_name(&name) { write!(f, "{name}={value:?}")? } else { write!(f, "{name:?}={value:?}")? }
+            if is_legacy_name(&name) {
+                write!(f, "{name}={value:?}")?
+            } else {
+                write!(f, "{name:?}={value:?}")?
+            }
         }
         f.write_str("}")
     }

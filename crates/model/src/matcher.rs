@@ -56,14 +56,21 @@ impl Matcher {
     ///
     /// # Errors
     /// The reason is Go's text where Go refuses the expression too.
-    pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Result<Matcher, MatcherError> {
+    pub fn new(
+        op: MatchOp,
+        name: impl Into<String>,
+        value: impl Into<Vec<u8>>,
+    ) -> Result<Matcher, MatcherError> {
         let (name, value) = (name.into(), value.into());
         let (mut regex, mut literals) = (None, None);
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
             literals = literal_alternatives(&value);
             if literals.is_none() {
                 let compiled = pattern(&value).and_then(go_regex::compile_anchored);
-                let refused = |reason| MatcherError { pattern: String::from_utf8_lossy(&value).into_owned(), reason };
+                let refused = |reason| MatcherError {
+                    pattern: String::from_utf8_lossy(&value).into_owned(),
+                    reason,
+                };
                 regex = Some(compiled.map_err(refused)?);
             }
         }
@@ -71,13 +78,20 @@ impl Matcher {
     }
 
     pub fn equal(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Matcher {
-        Matcher { name: name.into(), value: value.into(), op: MatchOp::Equal, regex: None, literals: None }
+        Matcher {
+            name: name.into(),
+            value: value.into(),
+            op: MatchOp::Equal,
+            regex: None,
+            literals: None,
+        }
     }
 
-    /// About how many microseconds it takes [`new`](Matcher::new) to compile a matcher with this regex: none for an
-    /// alternation of literals, or where it does not compile.
+    /// About how many microseconds it takes [`new`](Matcher::new) to compile a matcher with this
+    /// regex: none for an alternation of literals, or where it does not compile.
     pub fn regex_cost(value: &[u8]) -> u64 {
-        let compiled = if literal_alternatives(value).is_some() { None } else { pattern(value).ok() };
+        let compiled =
+            if literal_alternatives(value).is_some() { None } else { pattern(value).ok() };
         compiled.map_or(0, go_regex::cost)
     }
 
@@ -99,7 +113,8 @@ impl Matcher {
         self.matches(b"")
     }
 
-    /// The only values that can satisfy a positive matcher, where they are few and known: `=` and `a|b|c`.
+    /// The only values that can satisfy a positive matcher, where they are few and known: `=` and
+    /// `a|b|c`.
     pub fn set_matches(&self) -> Option<Vec<&[u8]>> {
         match self.op {
             MatchOp::Equal => Some(vec![&self.value]),
@@ -126,8 +141,9 @@ fn literal_alternatives(pattern: &[u8]) -> Option<Vec<Vec<u8>>> {
 
 /// The text of a regex, or Go's reason where it is none.
 fn pattern(value: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(value)
-        .map_err(|e| format!("invalid UTF-8: `{}`", String::from_utf8_lossy(&value[e.valid_up_to()..])))
+    std::str::from_utf8(value).map_err(|e| {
+        format!("invalid UTF-8: `{}`", String::from_utf8_lossy(&value[e.valid_up_to()..]))
+    })
 }
 
 impl PartialEq for Matcher {
@@ -178,7 +194,14 @@ mod tests {
 
     #[test]
     fn only_what_is_compiled_costs() {
-        assert_eq!([Matcher::regex_cost(b"a|b"), Matcher::regex_cost(b"\xff.*"), Matcher::regex_cost(b"(")], [0; 3]);
+        assert_eq!(
+            [
+                Matcher::regex_cost(b"a|b"),
+                Matcher::regex_cost(b"\xff.*"),
+                Matcher::regex_cost(b"(")
+            ],
+            [0; 3]
+        );
         assert!(Matcher::regex_cost(b"a.*") > 0);
     }
 

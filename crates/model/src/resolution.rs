@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::time::TimeRange;
 
-/// How far apart the samples of a block stand at least: raw as scraped, or one aggregate per window.
+/// How far apart the samples of a block stand at least: raw as scraped, or one aggregate per
+/// window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resolution {
     Raw,
@@ -13,7 +14,8 @@ pub enum Resolution {
 }
 
 impl Resolution {
-    pub const ALL: [Resolution; 3] = [Resolution::Raw, Resolution::FiveMinutes, Resolution::OneHour];
+    pub const ALL: [Resolution; 3] =
+        [Resolution::Raw, Resolution::FiveMinutes, Resolution::OneHour];
 
     /// The window in milliseconds, as `meta.json` states it: 0 for raw.
     pub fn millis(self) -> i64 {
@@ -24,7 +26,8 @@ impl Resolution {
         }
     }
 
-    /// `range` and the rest of the window that its end falls into: a window stands at its end for the samples before.
+    /// `range` and the rest of the window that its end falls into: a window stands at its end for
+    /// the samples before.
     pub fn to_whole_windows(self, range: TimeRange) -> TimeRange {
         match self.millis() {
             length if length > 0 && range.end < i64::MAX => {
@@ -36,8 +39,8 @@ impl Resolution {
         }
     }
 
-    /// `range` with the windows beside it that tell whether and how series go on inside a window: two before it and one
-    /// behind.
+    /// `range` with the windows beside it that tell whether and how series go on inside a window:
+    /// two before it and one behind.
     pub fn with_neighbours(self, range: TimeRange) -> TimeRange {
         let length = self.millis();
         TimeRange::new(range.start.saturating_sub(2 * length), range.end.saturating_add(length))
@@ -71,7 +74,10 @@ mod tests {
     fn neighbours_are_two_windows_before_and_one_behind() {
         let range = TimeRange::new(10_000_000, 20_000_000);
         assert_eq!(Resolution::Raw.with_neighbours(range), range);
-        assert_eq!(Resolution::FiveMinutes.with_neighbours(range), TimeRange::new(9_400_000, 20_300_000));
+        assert_eq!(
+            Resolution::FiveMinutes.with_neighbours(range),
+            TimeRange::new(9_400_000, 20_300_000)
+        );
         assert_eq!(Resolution::OneHour.with_neighbours(TimeRange::ALL), TimeRange::ALL);
     }
 

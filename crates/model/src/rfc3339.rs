@@ -1,5 +1,5 @@
-//! Points of time as RFC 3339 text, proleptic Gregorian calendar, to the millisecond. The year 0000 counts: flags spell
-//! "from the beginning" with it.
+//! Points of time as RFC 3339 text, proleptic Gregorian calendar, to the millisecond. The year 0000
+//! counts: flags spell "from the beginning" with it.
 
 use crate::time::TimestampMs;
 
@@ -24,7 +24,11 @@ pub fn parse(text: &str) -> Option<TimestampMs> {
     let (date, clock) = text.split_once(['T', 't'])?;
     let mut date = date.split('-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    if date.next().is_some() || !(0..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if date.next().is_some()
+        || !(0..=9999).contains(&year)
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+    {
         return None;
     }
     let zone_at = clock.find(['Z', 'z', '+', '-'])?;
@@ -41,7 +45,11 @@ pub fn parse(text: &str) -> Option<TimestampMs> {
     let (whole, fraction) = clock.split_once('.').unwrap_or((clock, ""));
     let mut whole = whole.split(':').map(|part| part.parse::<i64>().ok());
     let (h, m, s) = (whole.next()??, whole.next()??, whole.next()??);
-    if whole.next().is_some() || !(0..24).contains(&h) || !(0..60).contains(&m) || !(0..=60).contains(&s) {
+    if whole.next().is_some()
+        || !(0..24).contains(&h)
+        || !(0..60).contains(&m)
+        || !(0..=60).contains(&s)
+    {
         return None;
     }
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
@@ -52,18 +60,21 @@ pub fn parse(text: &str) -> Option<TimestampMs> {
     Some(TimestampMs(days_from_civil(year, month, day) * DAY_MS + ms))
 }
 
-/// Days since 1970-01-01. Years are counted from March, so that the leap day is the last of its year.
+/// Days since 1970-01-01. Years are counted from March, so that the leap day is the last of its
+/// year.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month = (month + 9) % 12;
     let day_of_year = (153 * month + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
+        - 719_468
 }
 
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
@@ -91,9 +102,14 @@ mod tests {
 
     #[test]
     fn broken_times_are_none() {
-        for text in
-            ["", "2026", "2026-13-01T00:00:00Z", "2026-01-01T00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00.é1Z"]
-        {
+        for text in [
+            "",
+            "2026",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00.é1Z",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::histogram::FloatHistogram;
 
-/// The bits of the NaN by which Prometheus marks that a series ended. Only these bits mean that; other NaNs are data.
+/// The bits of the NaN by which Prometheus marks that a series ended. Only these bits mean that;
+/// other NaNs are data.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 pub const STALE_NAN: f64 = f64::from_bits(STALE_NAN_BITS);
 

@@ -10,7 +10,9 @@ use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata}
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
@@ -37,8 +39,8 @@ fn candidates(data_type: &DataType) -> &'static [Layout] {
     }
 }
 
-/// Bytes in pieces of a size, so that a row group on its way out is in memory once: what grows as a whole is copied to
-/// memory twice as large again and again.
+/// Bytes in pieces of a size, so that a row group on its way out is in memory once: what grows as a
+/// whole is copied to memory twice as large again and again.
 #[derive(Debug, Default)]
 struct Pieces(Vec<Vec<u8>>);
 
@@ -71,12 +73,20 @@ pub(crate) struct FileEncoder {
 }
 
 impl FileEncoder {
-    pub(crate) fn new(schema: SchemaRef, metadata: Vec<KeyValue>, group_bytes: usize) -> Result<FileEncoder> {
+    pub(crate) fn new(
+        schema: SchemaRef,
+        metadata: Vec<KeyValue>,
+        group_bytes: usize,
+    ) -> Result<FileEncoder> {
         let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
-        let mut properties = base_properties().set_key_value_metadata(Some(metadata.clone())).build();
+        let mut properties =
+            base_properties().set_key_value_metadata(Some(metadata.clone())).build();
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
-        let file =
-            SerializedFileWriter::new(Pieces::default(), parquet_schema.root_schema_ptr(), Arc::new(properties))?;
+        let file = SerializedFileWriter::new(
+            Pieces::default(),
+            parquet_schema.root_schema_ptr(),
+            Arc::new(properties),
+        )?;
         Ok(FileEncoder { schema, metadata, file, group: None, group_bytes, rows: 0 })
     }
 
@@ -90,8 +100,8 @@ impl FileEncoder {
         self.file.bytes_written()
     }
 
-    /// Encodes rows. The first batch of a row group decides its encodings. A row group ends after a batch only, so a
-    /// series whose rows share a batch never spans two.
+    /// Encodes rows. The first batch of a row group decides its encodings. A row group ends after a
+    /// batch only, so a series whose rows share a batch never spans two.
     pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         if self.group.is_none() {
             let properties = self.choose(batch)?;
@@ -101,7 +111,10 @@ impl FileEncoder {
         let mut writer = writers.iter_mut();
         for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
             for leaf in compute_leaves(field, column)? {
-                writer.next().ok_or_else(|| ParquetError::General("more leaves than columns".into()))?.write(&leaf)?;
+                writer
+                    .next()
+                    .ok_or_else(|| ParquetError::General("more leaves than columns".into()))?
+                    .write(&leaf)?;
             }
         }
         self.rows += batch.num_rows() as u64;
@@ -132,19 +145,24 @@ impl FileEncoder {
         Ok(())
     }
 
-    /// Properties differ between row groups in encodings only, which stand in the row group's own metadata.
+    /// Properties differ between row groups in encodings only, which stand in the row group's own
+    /// metadata.
     fn column_writers(&self, properties: WriterProperties) -> Result<Vec<ArrowColumnWriter>> {
         let schema = self.file.schema_descr().root_schema_ptr();
         let template = SerializedFileWriter::new(Vec::<u8>::new(), schema, Arc::new(properties))?;
-        ArrowRowGroupWriterFactory::new(&template, Arc::clone(&self.schema)).create_column_writers(0)
+        ArrowRowGroupWriterFactory::new(&template, Arc::clone(&self.schema))
+            .create_column_writers(0)
     }
 
     fn choose(&self, batch: &RecordBatch) -> Result<WriterProperties> {
         let mut properties = base_properties().set_key_value_metadata(Some(self.metadata.clone()));
         for (i, descriptor) in self.file.schema_descr().columns().iter().enumerate() {
             let top = descriptor.path().parts()[0].as_str();
-            let (_, field) =
-                self.schema.fields().find(top).ok_or_else(|| ParquetError::General(format!("no column {top}")))?;
+            let (_, field) = self
+                .schema
+                .fields()
+                .find(top)
+                .ok_or_else(|| ParquetError::General(format!("no column {top}")))?;
             let layout = if descriptor.path().parts().len() > 1 {
                 Layout::Dictionary
             } else {
@@ -156,8 +174,10 @@ impl FileEncoder {
             properties = set_layout(properties, descriptor.path().clone(), layout);
             if *field.data_type() == DataType::Float64 || descriptor.path().parts().len() > 1 {
                 // Minima of values prune nothing that a query asks for.
-                properties =
-                    properties.set_column_statistics_enabled(descriptor.path().clone(), EnabledStatistics::None);
+                properties = properties.set_column_statistics_enabled(
+                    descriptor.path().clone(),
+                    EnabledStatistics::None,
+                );
             }
         }
         Ok(properties.build())
@@ -178,21 +198,29 @@ fn base_properties() -> WriterPropertiesBuilder {
         .set_statistics_enabled(EnabledStatistics::Page)
 }
 
-fn set_layout(properties: WriterPropertiesBuilder, column: ColumnPath, layout: Layout) -> WriterPropertiesBuilder {
+fn set_layout(
+    properties: WriterPropertiesBuilder,
+    column: ColumnPath,
+    layout: Layout,
+) -> WriterPropertiesBuilder {
     let encoding = match layout {
         Layout::Dictionary => return properties.set_column_dictionary_enabled(column, true),
         Layout::Plain => Encoding::PLAIN,
         Layout::ByteStreamSplit => Encoding::BYTE_STREAM_SPLIT,
         Layout::Delta => Encoding::DELTA_BINARY_PACKED,
     };
-    properties.set_column_dictionary_enabled(column.clone(), false).set_column_encoding(column, encoding)
+    properties
+        .set_column_dictionary_enabled(column.clone(), false)
+        .set_column_encoding(column, encoding)
 }
 
 /// Up to four pages spread over the column.
 fn pages(column: &ArrayRef) -> Vec<ArrayRef> {
     let pages = column.len().div_ceil(PAGE_ROWS);
     let step = pages.div_ceil(4).max(1);
-    let slice = |page: usize| column.slice(page * PAGE_ROWS, PAGE_ROWS.min(column.len() - page * PAGE_ROWS));
+    let slice = |page: usize| {
+        column.slice(page * PAGE_ROWS, PAGE_ROWS.min(column.len() - page * PAGE_ROWS))
+    };
     (0..pages).step_by(step).map(slice).collect()
 }
 
@@ -204,7 +232,8 @@ fn smallest(layouts: &[Layout], data_type: &DataType, pages: &[ArrayRef]) -> Res
     let mut best = None;
     for layout in layouts {
         let column = ColumnPath::from("trial");
-        let properties = set_layout(base_properties(), column, *layout).set_statistics_enabled(EnabledStatistics::None);
+        let properties = set_layout(base_properties(), column, *layout)
+            .set_statistics_enabled(EnabledStatistics::None);
         let template = SerializedFileWriter::new(
             Vec::<u8>::new(),
             parquet_schema.root_schema_ptr(),

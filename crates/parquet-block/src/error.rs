@@ -55,7 +55,10 @@ impl Error {
         }
     }
 
-    pub(crate) fn parquet(doing: &'static str, file: impl ToString) -> impl FnOnce(ParquetError) -> Error {
+    pub(crate) fn parquet(
+        doing: &'static str,
+        file: impl ToString,
+    ) -> impl FnOnce(ParquetError) -> Error {
         move |source| Error::Parquet { doing, file: file.to_string(), source }
     }
 
@@ -71,7 +74,9 @@ fn bucket_kind(error: &block::Error) -> ErrorKind {
         Kind::Corrupt => ErrorKind::Corrupt,
         Kind::Unsupported => ErrorKind::Unsupported,
         Kind::AlreadyExists | Kind::Invalid | Kind::Limit => ErrorKind::Invalid,
-        Kind::Unavailable | Kind::Denied | Kind::Internal | Kind::Unordered => ErrorKind::Unavailable,
+        Kind::Unavailable | Kind::Denied | Kind::Internal | Kind::Unordered => {
+            ErrorKind::Unavailable
+        }
     }
 }
 

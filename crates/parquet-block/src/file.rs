@@ -13,7 +13,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
-use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{
+    AsyncFileReader, MetadataFetch, ParquetRecordBatchStreamBuilder,
+};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
@@ -46,7 +48,12 @@ pub(crate) type Rows = Vec<Range<usize>>;
 
 impl BlockFile {
     /// Reads the footer, as a rule by one request.
-    pub(crate) async fn open(bucket: Bucket, path: Path, size: u64, cache: &FooterCache) -> Result<BlockFile, Error> {
+    pub(crate) async fn open(
+        bucket: Bucket,
+        path: Path,
+        size: u64,
+        cache: &FooterCache,
+    ) -> Result<BlockFile, Error> {
         let key = path.to_string();
         let footer = match cache.0.get(&key).await {
             Some(footer) => footer,
@@ -58,9 +65,16 @@ impl BlockFile {
         };
         check_rows(footer.metadata(), size).map_err(|reason| Error::corrupt(&path, reason))?;
         let pairs = footer.metadata().file_metadata().key_value_metadata();
-        let format = pairs.into_iter().flatten().find(|kv| kv.key == "drumlin.format").and_then(|kv| kv.value.clone());
+        let format = pairs
+            .into_iter()
+            .flatten()
+            .find(|kv| kv.key == "drumlin.format")
+            .and_then(|kv| kv.value.clone());
         if format.as_deref() != Some(FORMAT) {
-            return Err(Error::Unsupported { file: path.to_string(), found: format.unwrap_or_default() });
+            return Err(Error::Unsupported {
+                file: path.to_string(),
+                found: format.unwrap_or_default(),
+            });
         }
         Ok(BlockFile { bucket, path, footer })
     }
@@ -78,10 +92,17 @@ impl BlockFile {
     }
 
     /// The given rows of the given columns, in order; columns that the file lacks are left out.
-    pub(crate) async fn read(&self, columns: &[&str], rows: &[Range<usize>]) -> Result<RecordBatch, Error> {
+    pub(crate) async fn read(
+        &self,
+        columns: &[&str],
+        rows: &[Range<usize>],
+    ) -> Result<RecordBatch, Error> {
         let fields = self.schema().fields();
-        let roots: Vec<usize> = (0..fields.len()).filter(|i| columns.contains(&fields[*i].name().as_str())).collect();
-        let projected = Arc::new(Schema::new(roots.iter().map(|i| Arc::clone(&fields[*i])).collect::<Vec<_>>()));
+        let roots: Vec<usize> =
+            (0..fields.len()).filter(|i| columns.contains(&fields[*i].name().as_str())).collect();
+        let projected = Arc::new(Schema::new(
+            roots.iter().map(|i| Arc::clone(&fields[*i])).collect::<Vec<_>>(),
+        ));
         let wanted: usize = rows.iter().map(Range::len).sum();
         if wanted == 0 || roots.is_empty() {
             return Ok(RecordBatch::new_empty(projected));
@@ -90,10 +111,14 @@ impl BlockFile {
         let batches = work.await.map_err(|_| self.damaged("the decoder gave up"))??;
         let batch = match <[RecordBatch; 1]>::try_from(batches) {
             Ok([batch]) => batch,
-            Err(batches) => concat_batches(&projected, &batches).map_err(|e| self.damaged(e.to_string()))?,
+            Err(batches) => {
+                concat_batches(&projected, &batches).map_err(|e| self.damaged(e.to_string()))?
+            }
         };
         if batch.num_rows() != wanted {
-            return Err(self.damaged(format!("{} rows where {wanted} were asked for", batch.num_rows())));
+            return Err(
+                self.damaged(format!("{} rows where {wanted} were asked for", batch.num_rows()))
+            );
         }
         Ok(batch)
     }
@@ -111,7 +136,8 @@ impl BlockFile {
         let failed = || Error::parquet("reading", &self.path);
         let (groups, selection) = self.select(rows)?;
         let reader = RangedReader { bucket: self.bucket.clone(), path: self.path.clone() };
-        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.footer.clone());
+        let builder =
+            ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.footer.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let mut stream = builder
             .with_projection(mask)
@@ -122,7 +148,8 @@ impl BlockFile {
             .map_err(failed())?;
         let mut batches = Vec::new();
         while let Some(group) = stream.next_row_group().await.map_err(failed())? {
-            let decoded = tokio::task::spawn_blocking(move || group.collect::<Result<Vec<_>, _>>()).await;
+            let decoded =
+                tokio::task::spawn_blocking(move || group.collect::<Result<Vec<_>, _>>()).await;
             let decoded = decoded.map_err(|_| self.damaged("the decoder gave up"))?;
             batches.append(&mut decoded.map_err(|e| failed()(e.into()))?);
         }
@@ -134,12 +161,14 @@ impl BlockFile {
         let (mut groups, mut ranges) = (Vec::new(), Vec::new());
         let (mut start, mut kept) = (0, 0);
         for (i, group) in self.footer.metadata().row_groups().iter().enumerate() {
-            let len = usize::try_from(group.num_rows()).map_err(|_| self.damaged("a row group of negative length"))?;
+            let len = usize::try_from(group.num_rows())
+                .map_err(|_| self.damaged("a row group of negative length"))?;
             let end = start + len;
             let before = ranges.len();
             let first = rows.partition_point(|r| r.end <= start);
             for range in rows[first..].iter().take_while(|r| r.start < end) {
-                ranges.push(range.start.max(start) - start + kept..range.end.min(end) - start + kept);
+                ranges
+                    .push(range.start.max(start) - start + kept..range.end.min(end) - start + kept);
             }
             if ranges.len() > before {
                 groups.push(i);
@@ -167,8 +196,13 @@ fn check_rows(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
     }
 }
 
-async fn read_footer(bucket: &Bucket, path: &Path, size: u64) -> Result<ArrowReaderMetadata, Error> {
-    // Footer and page index grow with the file; what is fetched too much costs less than a second request.
+async fn read_footer(
+    bucket: &Bucket,
+    path: &Path,
+    size: u64,
+) -> Result<ArrowReaderMetadata, Error> {
+    // Footer and page index grow with the file; what is fetched too much costs less than a second
+    // request.
     let hint = (size / 64).clamp(32 << 10, 1 << 20) as usize;
     let options = ArrowReaderOptions::new()
         .with_column_index_policy(PageIndexPolicy::Skip)
@@ -202,11 +236,17 @@ impl AsyncFileReader for RangedReader {
         async move { self.bucket.get_range(&self.path, range).await.map_err(external) }.boxed()
     }
 
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         async move {
             let fetched = self.bucket.get_ranges(&self.path, &ranges).await.map_err(external)?;
             // A file shorter than its footer says would make the decoder panic.
-            let short = ranges.iter().zip(&fetched).any(|(range, bytes)| bytes.len() as u64 != range.end - range.start);
+            let short = ranges
+                .iter()
+                .zip(&fetched)
+                .any(|(range, bytes)| bytes.len() as u64 != range.end - range.start);
             if short || fetched.len() != ranges.len() {
                 return Err(ParquetError::EOF(format!("{} ends before its pages", self.path)));
             }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use arrow::array::MapArray;
 use arrow::array::cast::AsArray;
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, DictionaryArray, Int32Array, Int64Array, MapBuilder, RecordBatch,
-    StringArray, StringBuilder, TimestampMillisecondArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, BinaryArray, BinaryBuilder, DictionaryArray, Int32Array, Int64Array,
+    MapBuilder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondArray, UInt32Array,
+    UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use arrow::error::ArrowError;
@@ -15,8 +16,8 @@ use model::{Labels, LabelsBuilder};
 
 use crate::schema;
 
-/// Label names beyond the most frequent ones of this number share one MAP column: each column costs its part of the
-/// footer.
+/// Label names beyond the most frequent ones of this number share one MAP column: each column costs
+/// its part of the footer.
 const MAX_LABEL_COLUMNS: usize = 1000;
 
 /// What a series row says of where its windows are.
@@ -121,7 +122,11 @@ impl SeriesBuilder {
         let mut fields = schema::series_head();
         let (columns, rest) = split_rare(self.columns);
         for (name, column) in columns {
-            fields.push(Field::new(format!("{}{name}", schema::LABEL_PREFIX), schema::dictionary(), true));
+            fields.push(Field::new(
+                format!("{}{name}", schema::LABEL_PREFIX),
+                schema::dictionary(),
+                true,
+            ));
             arrays.push(column.into_array(n)?);
         }
         if !rest.is_empty() {
@@ -131,7 +136,8 @@ impl SeriesBuilder {
         }
         if !self.packed.is_empty() {
             let mut packed = BinaryBuilder::new();
-            (0..n).for_each(|row| packed.append_option(self.packed.get(&row).map(Labels::as_packed)));
+            (0..n)
+                .for_each(|row| packed.append_option(self.packed.get(&row).map(Labels::as_packed)));
             fields.push(Field::new(schema::PACKED, DataType::Binary, true));
             arrays.push(Arc::new(packed.finish()));
         }
@@ -188,13 +194,21 @@ pub(crate) fn read_labels(batch: &RecordBatch) -> Result<Vec<Labels>, ArrowError
                 builders[row].set(name, value);
             })?;
         } else if field.name() == schema::PACKED {
-            let bytes = array.as_any().downcast_ref::<BinaryArray>().ok_or_else(|| wrong_type(field.name()))?;
-            for (row, slot) in packed.iter_mut().enumerate().filter(|(row, _)| bytes.is_valid(*row)) {
+            let bytes = array
+                .as_any()
+                .downcast_ref::<BinaryArray>()
+                .ok_or_else(|| wrong_type(field.name()))?;
+            for (row, slot) in packed.iter_mut().enumerate().filter(|(row, _)| bytes.is_valid(*row))
+            {
                 *slot = Some(unpack(bytes.value(row)).ok_or_else(|| wrong_type(field.name()))?);
             }
         }
     }
-    Ok(builders.into_iter().zip(packed).map(|(builder, packed)| packed.unwrap_or_else(|| builder.build())).collect())
+    Ok(builders
+        .into_iter()
+        .zip(packed)
+        .map(|(builder, packed)| packed.unwrap_or_else(|| builder.build()))
+        .collect())
 }
 
 /// Reads the packed form of labels (`uvarint len | bytes`, names and values in turn).
@@ -223,7 +237,10 @@ fn unpack(mut bytes: &[u8]) -> Option<Labels> {
 }
 
 /// Calls `each` with row, name and value of every label in the MAP column.
-pub(crate) fn each_rest_label(array: &ArrayRef, mut each: impl FnMut(usize, &str, &str)) -> Result<(), ArrowError> {
+pub(crate) fn each_rest_label(
+    array: &ArrayRef,
+    mut each: impl FnMut(usize, &str, &str),
+) -> Result<(), ArrowError> {
     let map = array.as_map_opt().ok_or_else(|| wrong_type(schema::REST))?;
     let (names, values) = (map.keys().as_string_opt::<i32>(), map.values().as_string_opt::<i32>());
     let (Some(names), Some(values)) = (names, values) else { return Err(wrong_type(schema::REST)) };
@@ -248,8 +265,10 @@ pub(crate) struct StringColumn<'a> {
 
 impl<'a> StringColumn<'a> {
     pub(crate) fn new(array: &'a ArrayRef) -> Result<StringColumn<'a>, ArrowError> {
-        let dictionary = array.as_dictionary_opt::<Int32Type>().ok_or_else(|| wrong_type("of labels"))?;
-        let values = dictionary.values().as_string_opt::<i32>().ok_or_else(|| wrong_type("of labels"))?;
+        let dictionary =
+            array.as_dictionary_opt::<Int32Type>().ok_or_else(|| wrong_type("of labels"))?;
+        let values =
+            dictionary.values().as_string_opt::<i32>().ok_or_else(|| wrong_type("of labels"))?;
         Ok(StringColumn { keys: dictionary.keys(), values })
     }
 
@@ -257,15 +276,22 @@ impl<'a> StringColumn<'a> {
         if self.keys.is_null(row) {
             return None;
         }
-        usize::try_from(self.keys.value(row)).ok().filter(|k| *k < self.values.len()).map(|k| self.values.value(k))
+        usize::try_from(self.keys.value(row))
+            .ok()
+            .filter(|k| *k < self.values.len())
+            .map(|k| self.values.value(k))
     }
 
-    /// For each distinct value whether `keep` takes it, then for each row; `empty` is the answer for rows without.
+    /// For each distinct value whether `keep` takes it, then for each row; `empty` is the answer
+    /// for rows without.
     pub(crate) fn filter(&self, empty: bool, keep: impl Fn(&str) -> bool) -> Vec<bool> {
         let kept: Vec<bool> = (0..self.values.len()).map(|i| keep(self.values.value(i))).collect();
         let row = |row| match self.keys.is_null(row) {
             true => empty,
-            false => usize::try_from(self.keys.value(row)).ok().and_then(|k| kept.get(k).copied()).unwrap_or(false),
+            false => usize::try_from(self.keys.value(row))
+                .ok()
+                .and_then(|k| kept.get(k).copied())
+                .unwrap_or(false),
         };
         (0..self.keys.len()).map(row).collect()
     }
@@ -277,10 +303,13 @@ pub(crate) fn read_rows(batch: &RecordBatch) -> Result<Vec<SeriesRow>, ArrowErro
     let integers = |name: &str| -> Result<Vec<i64>, ArrowError> {
         let array = column(name)?;
         match array.data_type() {
-            DataType::Int64 => Ok(array.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()),
-            DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, _) => {
-                Ok(array.as_primitive::<arrow::datatypes::TimestampMillisecondType>().values().to_vec())
+            DataType::Int64 => {
+                Ok(array.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec())
             }
+            DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, _) => Ok(array
+                .as_primitive::<arrow::datatypes::TimestampMillisecondType>()
+                .values()
+                .to_vec()),
             _ => Err(wrong_type(name)),
         }
     };

@@ -43,7 +43,10 @@ struct Shard {
 
 impl std::fmt::Debug for ParquetBlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ParquetBlock").field("id", &self.id).field("shards", &self.shards.len()).finish()
+        f.debug_struct("ParquetBlock")
+            .field("id", &self.id)
+            .field("shards", &self.shards.len())
+            .finish()
     }
 }
 
@@ -88,19 +91,31 @@ impl ParquetBlock {
             let path = location.file(&name);
             async move {
                 match size {
-                    Some(size) => BlockFile::open(bucket.clone(), path, size, cache).await.map(Some),
+                    Some(size) => {
+                        BlockFile::open(bucket.clone(), path, size, cache).await.map(Some)
+                    }
                     None => Ok(None),
                 }
             }
         };
         let shards = sizes.iter().filter(|(name, _)| name.ends_with(".series.parquet")).count();
         let opened = futures::stream::iter(0..shards).map(|shard| {
-            let files =
-                futures::future::try_join3(open("series", shard), open("samples", shard), open("histograms", shard));
+            let files = futures::future::try_join3(
+                open("series", shard),
+                open("samples", shard),
+                open("histograms", shard),
+            );
             async move {
-                let missing = || Error::corrupt(location.meta(), format!("the files of shard {shard} are not listed"));
+                let missing = || {
+                    Error::corrupt(
+                        location.meta(),
+                        format!("the files of shard {shard} are not listed"),
+                    )
+                };
                 let (series, samples, histograms) = files.await?;
-                let (Some(series), Some(samples)) = (series, samples) else { return Err(missing()) };
+                let (Some(series), Some(samples)) = (series, samples) else {
+                    return Err(missing());
+                };
                 Ok(Shard { series, samples, histograms })
             }
         });
@@ -112,11 +127,15 @@ impl ParquetBlock {
         self.id
     }
 
-    /// The matching series in order of their labels, a batch at a time, with the AggrChunks that overlap the range,
-    /// exactly as Thanos would have stored them. Series without any are left out.
+    /// The matching series in order of their labels, a batch at a time, with the AggrChunks that
+    /// overlap the range, exactly as Thanos would have stored them. Series without any are left
+    /// out.
     pub fn series(&self, request: WindowQuery) -> BoxStream<'static, Result<Vec<Series>, Error>> {
         let request = Arc::new(request);
-        let (block, limit) = (self.clone(), if request.skip_chunks { SERIES_AT_ONCE * QUERY_ROWS } else { QUERY_ROWS });
+        let (block, limit) = (
+            self.clone(),
+            if request.skip_chunks { SERIES_AT_ONCE * QUERY_ROWS } else { QUERY_ROWS },
+        );
         let groups = self.groups(Arc::new(request.matchers.clone()), request.range, limit);
         let read = move |group: Group| {
             let (block, request) = (block.clone(), Arc::clone(&request));
@@ -125,15 +144,18 @@ impl ParquetBlock {
         groups.map_ok(read).try_buffered(GROUPS_AHEAD).boxed()
     }
 
-    /// Every series with all its windows, in order of labels: what coarser downsampling starts from.
+    /// Every series with all its windows, in order of labels: what coarser downsampling starts
+    /// from.
     pub fn scan(&self) -> BoxStream<'static, Result<Vec<SeriesWindows>, Error>> {
         let block = self.clone();
         let groups = self.groups(Arc::new(Vec::new()), TimeRange::ALL, SCAN_ROWS);
         let read = move |group: Group| {
             let block = block.clone();
             async move {
-                let (labels, windows) =
-                    futures::try_join!(block.read_labels(&group), block.read_windows(&group, &Aggregate::ALL))?;
+                let (labels, windows) = futures::try_join!(
+                    block.read_labels(&group),
+                    block.read_windows(&group, &Aggregate::ALL)
+                )?;
                 Ok(labels.into_iter().zip(windows).collect())
             }
         };
@@ -144,22 +166,33 @@ impl ParquetBlock {
     pub async fn label_names(&self, matchers: &[Matcher]) -> Result<Vec<String>, Error> {
         let mut names = BTreeSet::new();
         for shard in self.shards.iter() {
-            let whole = matchers.is_empty() && shard.series.schema().field_with_name(schema::REST).is_err();
+            let whole =
+                matchers.is_empty() && shard.series.schema().field_with_name(schema::REST).is_err();
             if whole {
                 let fields = shard.series.schema().fields().iter();
-                names.extend(fields.filter_map(|f| f.name().strip_prefix(schema::LABEL_PREFIX)).map(str::to_owned));
+                names.extend(
+                    fields
+                        .filter_map(|f| f.name().strip_prefix(schema::LABEL_PREFIX))
+                        .map(str::to_owned),
+                );
                 continue;
             }
             let rows = shard.matching(matchers).await?;
             for labels in shard.labels(&rows).await? {
-                names.extend(labels.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()));
+                names.extend(
+                    labels.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()),
+                );
             }
         }
         Ok(names.into_iter().collect())
     }
 
     /// The values of a label among matching series, sorted.
-    pub async fn label_values(&self, name: &str, matchers: &[Matcher]) -> Result<Vec<String>, Error> {
+    pub async fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+    ) -> Result<Vec<String>, Error> {
         let mut values = BTreeSet::new();
         for shard in self.shards.iter() {
             let rows = shard.matching(matchers).await?;
@@ -209,17 +242,28 @@ impl ParquetBlock {
         self.shards[group.shard].labels(&ranges(&group.rows)).await
     }
 
-    async fn read_chunks(&self, group: Group, request: &Arc<WindowQuery>) -> Result<Vec<Series>, Error> {
+    async fn read_chunks(
+        &self,
+        group: Group,
+        request: &Arc<WindowQuery>,
+    ) -> Result<Vec<Series>, Error> {
         if request.skip_chunks {
             let labels = self.read_labels(&group).await?.into_iter();
             return Ok(labels.map(|labels| Series { labels, chunks: Vec::new() }).collect());
         }
-        let (labels, windows) =
-            futures::try_join!(self.read_labels(&group), self.read_windows(&group, &request.aggregates))?;
+        let (labels, windows) = futures::try_join!(
+            self.read_labels(&group),
+            self.read_windows(&group, &request.aggregates)
+        )?;
         let request = Arc::clone(request);
         let encode = move || {
-            let chunks = |windows: &DownsampledSeries| windows.chunks_within(request.range, &request.aggregates);
-            let series = labels.into_iter().zip(&windows).map(|(labels, w)| Ok(Series { labels, chunks: chunks(w)? }));
+            let chunks = |windows: &DownsampledSeries| {
+                windows.chunks_within(request.range, &request.aggregates)
+            };
+            let series = labels
+                .into_iter()
+                .zip(&windows)
+                .map(|(labels, w)| Ok(Series { labels, chunks: chunks(w)? }));
             let series = series.collect::<Result<Vec<_>, merge::Error>>();
             series.map(|all| all.into_iter().filter(|s| !s.chunks.is_empty()).collect())
         };
@@ -229,14 +273,19 @@ impl ParquetBlock {
         encoded.map_err(|source| Error::Chunks { file: file.to_string(), source })
     }
 
-    async fn read_windows(&self, group: &Group, aggregates: &[Aggregate]) -> Result<Vec<DownsampledSeries>, Error> {
+    async fn read_windows(
+        &self,
+        group: &Group,
+        aggregates: &[Aggregate],
+    ) -> Result<Vec<DownsampledSeries>, Error> {
         let shard = &self.shards[group.shard];
         let floats = spans(&group.positions, shard.samples.rows(), |p| (p.first_row, p.rows));
         let floats = floats.map_err(|reason| shard.series.damaged(reason))?;
         let (columns, float_rows) = (sample_columns(aggregates), merged(&floats));
         let samples = shard.samples.read(&columns, &float_rows);
         let histogram_rows = shard.histograms.as_ref().map_or(0, BlockFile::rows);
-        let spans = spans(&group.positions, histogram_rows, |p| (p.histogram_first_row, p.histogram_rows));
+        let spans =
+            spans(&group.positions, histogram_rows, |p| (p.histogram_first_row, p.histogram_rows));
         let histograms = spans.map_err(|reason| shard.series.damaged(reason))?;
         let all = [schema::T, schema::BATCH_START, schema::COUNT, schema::COUNTER, schema::SUM];
         let histogram_batch = async {
@@ -256,7 +305,9 @@ impl Shard {
         let mut rows: Rows = std::iter::once(0..self.series.rows()).collect();
         let mut matchers: Vec<&Matcher> = matchers.iter().collect();
         // What narrows most comes first, so that the other columns are read for few pages only.
-        matchers.sort_by_key(|m| (m.name != model::METRIC_NAME, m.set_matches().is_none(), m.matches_empty()));
+        matchers.sort_by_key(|m| {
+            (m.name != model::METRIC_NAME, m.set_matches().is_none(), m.matches_empty())
+        });
         for same_label in matchers.chunk_by(|a, b| a.name == b.name) {
             if rows.iter().all(Range::is_empty) {
                 return Ok(Vec::new());
@@ -291,7 +342,8 @@ impl Shard {
             each_rest_label(array, set).map_err(damaged)?;
             kept
         };
-        let kept: Vec<usize> = rows.into_iter().flatten().zip(kept).filter(|(_, k)| *k).map(|(row, _)| row).collect();
+        let kept: Vec<usize> =
+            rows.into_iter().flatten().zip(kept).filter(|(_, k)| *k).map(|(row, _)| row).collect();
         Ok(ranges(&kept))
     }
 
@@ -304,7 +356,9 @@ impl Shard {
 
     async fn labels(&self, rows: &[Range<usize>]) -> Result<Vec<Labels>, Error> {
         let fields = self.series.schema().fields().iter().map(|f| f.name().as_str());
-        let is_label = |n: &&str| n.starts_with(schema::LABEL_PREFIX) || [schema::REST, schema::PACKED].contains(n);
+        let is_label = |n: &&str| {
+            n.starts_with(schema::LABEL_PREFIX) || [schema::REST, schema::PACKED].contains(n)
+        };
         let columns: Vec<&str> = fields.filter(is_label).collect();
         let batch = self.series.read(&columns, rows).await?;
         if columns.is_empty() {
@@ -322,7 +376,11 @@ impl Shard {
         histograms: &[Range<usize>],
     ) -> Result<Vec<DownsampledSeries>, Error> {
         let damaged = |e: arrow::error::ArrowError| self.samples.damaged(e.to_string());
-        let columns = if samples.num_rows() > 0 { Some(SampleColumns::new(samples).map_err(damaged)?) } else { None };
+        let columns = if samples.num_rows() > 0 {
+            Some(SampleColumns::new(samples).map_err(damaged)?)
+        } else {
+            None
+        };
         let (mut sample_at, mut histogram_at) = (0, 0);
         let mut all = Vec::with_capacity(floats.len());
         for (float_rows, histogram_rows) in floats.iter().zip(histograms) {
@@ -368,7 +426,8 @@ fn cut(shard: usize, rows: Vec<(usize, SeriesRow)>, limit: usize) -> Vec<Group> 
     let mut groups: Vec<Group> = Vec::new();
     let mut weight = usize::MAX;
     for (row, position) in rows {
-        let own = position.rows.max(0) as usize + position.histogram_rows.max(0) as usize * HISTOGRAM_WEIGHT;
+        let own = position.rows.max(0) as usize
+            + position.histogram_rows.max(0) as usize * HISTOGRAM_WEIGHT;
         let full = groups.last().is_none_or(|g| g.rows.len() >= SERIES_AT_ONCE);
         if full || weight.saturating_add(own) > limit {
             groups.push(Group { shard, rows: Vec::new(), positions: Vec::new() });
@@ -384,14 +443,22 @@ fn cut(shard: usize, rows: Vec<(usize, SeriesRow)>, limit: usize) -> Vec<Group> 
 }
 
 /// Where the windows of each series are, checked against the length of their file.
-fn spans(positions: &[SeriesRow], file_rows: usize, of: impl Fn(&SeriesRow) -> (i64, i64)) -> Result<Rows, String> {
+fn spans(
+    positions: &[SeriesRow],
+    file_rows: usize,
+    of: impl Fn(&SeriesRow) -> (i64, i64),
+) -> Result<Rows, String> {
     let mut end = 0;
     let span = |position: &SeriesRow| {
         let (first, rows) = of(position);
-        let range =
-            usize::try_from(first).ok().zip(usize::try_from(rows).ok()).and_then(|(f, r)| Some(f..f.checked_add(r)?));
+        let range = usize::try_from(first)
+            .ok()
+            .zip(usize::try_from(rows).ok())
+            .and_then(|(f, r)| Some(f..f.checked_add(r)?));
         let range = range.filter(|r| r.is_empty() || (r.start >= end && r.end <= file_rows));
-        let range = range.ok_or_else(|| format!("a series claims {rows} rows from row {first} of {file_rows}"))?;
+        let range = range.ok_or_else(|| {
+            format!("a series claims {rows} rows from row {first} of {file_rows}")
+        })?;
         end = end.max(range.end);
         Ok(range)
     };

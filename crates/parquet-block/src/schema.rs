@@ -49,7 +49,10 @@ impl BlockDescription {
             ("drumlin.format", FORMAT.to_owned()),
             ("drumlin.block", self.id.to_string()),
             ("drumlin.resolution_ms", self.resolution.millis().to_string()),
-            ("drumlin.external_labels", serde_json::json!(self.external_labels.to_text()).to_string()),
+            (
+                "drumlin.external_labels",
+                serde_json::json!(self.external_labels.to_text()).to_string(),
+            ),
             ("drumlin.sources", serde_json::json!(sources).to_string()),
             ("drumlin.counter", "NULL means: equal to max; coalesce(counter, max)".to_owned()),
         ];
@@ -61,7 +64,8 @@ pub(crate) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-/// The float windows. `t` to `max` are neighbours, so that what `rate()` needs is one range of bytes.
+/// The float windows. `t` to `max` are neighbours, so that what `rate()` needs is one range of
+/// bytes.
 pub(crate) fn samples() -> SchemaRef {
     let value = |name, nullable| Field::new(name, DataType::Float64, nullable);
     Arc::new(Schema::new(vec![
@@ -79,7 +83,10 @@ pub(crate) fn samples() -> SchemaRef {
 }
 
 pub(crate) fn span_fields() -> Fields {
-    Fields::from(vec![Field::new("offset", DataType::Int32, false), Field::new("length", DataType::UInt32, false)])
+    Fields::from(vec![
+        Field::new("offset", DataType::Int32, false),
+        Field::new("length", DataType::UInt32, false),
+    ])
 }
 
 fn list(item: DataType) -> DataType {

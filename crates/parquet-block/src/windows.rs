@@ -9,7 +9,9 @@ use arrow::array::{
     TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, TimestampMillisecondType, UInt32Type};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int32Type, TimestampMillisecondType, UInt32Type,
+};
 use arrow::error::ArrowError;
 use merge::{Batch, HistogramWindows, Windows};
 use model::FloatHistogram;
@@ -27,7 +29,9 @@ fn floats(values: Vec<f64>, nulls: Option<NullBuffer>) -> ArrayRef {
 }
 
 fn counts(counts: Vec<u32>) -> ArrayRef {
-    Arc::new(Int32Array::from_iter_values(counts.into_iter().map(|c| i32::try_from(c).unwrap_or(i32::MAX))))
+    Arc::new(Int32Array::from_iter_values(
+        counts.into_iter().map(|c| i32::try_from(c).unwrap_or(i32::MAX)),
+    ))
 }
 
 /// Rows of the samples file that wait to be encoded.
@@ -58,7 +62,8 @@ impl SampleRows {
     pub(crate) fn into_batch(self) -> Result<RecordBatch, ArrowError> {
         let Windows { t, count, sum, min, max, counter, batches } = self.windows;
         let rows = t.len();
-        let (mut first_t, mut first_v, mut last_v) = (vec![0; rows], vec![0.0; rows], vec![0.0; rows]);
+        let (mut first_t, mut first_v, mut last_v) =
+            (vec![0; rows], vec![0.0; rows], vec![0.0; rows]);
         let mut starts = vec![false; rows];
         for batch in &batches {
             starts[batch.start] = true;
@@ -66,7 +71,8 @@ impl SampleRows {
                 (batch.first_t, batch.first_v, batch.last_v);
         }
         let starts = NullBuffer::from(starts);
-        let differs: Vec<bool> = counter.iter().zip(&max).map(|(c, m)| c.to_bits() != m.to_bits()).collect();
+        let differs: Vec<bool> =
+            counter.iter().zip(&max).map(|(c, m)| c.to_bits() != m.to_bits()).collect();
         let arrays = vec![
             Arc::new(UInt32Array::from(self.series)) as ArrayRef,
             timestamps(t, None),
@@ -125,7 +131,8 @@ fn histogram_array(histograms: &[FloatHistogram]) -> Result<StructArray, ArrowEr
     let integers = |value: fn(&FloatHistogram) -> i32| -> ArrayRef {
         Arc::new(Int32Array::from_iter_values(histograms.iter().map(value)))
     };
-    let values = |value: fn(&FloatHistogram) -> f64| floats(histograms.iter().map(value).collect(), None);
+    let values =
+        |value: fn(&FloatHistogram) -> f64| floats(histograms.iter().map(value).collect(), None);
     let hint = |h: &FloatHistogram| match h.hint {
         ResetHint::Unknown => 0,
         ResetHint::Reset => 1,
@@ -148,14 +155,20 @@ fn histogram_array(histograms: &[FloatHistogram]) -> Result<StructArray, ArrowEr
     StructArray::try_new(schema::histogram_fields(), arrays, None)
 }
 
-fn float_lists(histograms: &[FloatHistogram], value: fn(&FloatHistogram) -> &Vec<f64>) -> Result<ArrayRef, ArrowError> {
+fn float_lists(
+    histograms: &[FloatHistogram],
+    value: fn(&FloatHistogram) -> &Vec<f64>,
+) -> Result<ArrayRef, ArrowError> {
     let offsets = OffsetBuffer::from_lengths(histograms.iter().map(|h| value(h).len()));
     let items = histograms.iter().flat_map(|h| value(h).iter().copied()).collect();
     let field = Arc::new(Field::new("item", DataType::Float64, false));
     Ok(Arc::new(ListArray::try_new(field, offsets, floats(items, None), None)?))
 }
 
-fn span_lists(histograms: &[FloatHistogram], value: fn(&FloatHistogram) -> &Vec<Span>) -> Result<ArrayRef, ArrowError> {
+fn span_lists(
+    histograms: &[FloatHistogram],
+    value: fn(&FloatHistogram) -> &Vec<Span>,
+) -> Result<ArrayRef, ArrowError> {
     let offsets = OffsetBuffer::from_lengths(histograms.iter().map(|h| value(h).len()));
     let spans = || histograms.iter().flat_map(|h| value(h).iter());
     let arrays: Vec<ArrayRef> = vec![
@@ -183,11 +196,15 @@ impl<'a> SampleColumns<'a> {
     pub(crate) fn new(batch: &'a RecordBatch) -> Result<SampleColumns<'a>, ArrowError> {
         let float_array = |name: &str| -> Result<Option<&'a Float64Array>, ArrowError> {
             let column = batch.column_by_name(name);
-            column.map(|c| c.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_type(name))).transpose()
+            column
+                .map(|c| c.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_type(name)))
+                .transpose()
         };
         let values = |name| Ok::<_, ArrowError>(float_array(name)?.map(|a| &a.values()[..]));
         let times = |name: &str| {
-            let column = batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<TimestampMillisecondType>());
+            let column = batch
+                .column_by_name(name)
+                .and_then(|c| c.as_primitive_opt::<TimestampMillisecondType>());
             column.ok_or_else(|| wrong_type(name))
         };
         let count = batch.column_by_name(schema::COUNT);
@@ -196,7 +213,11 @@ impl<'a> SampleColumns<'a> {
             first_t: times(schema::FIRST_T)?,
             borders: values(schema::FIRST_V)?.zip(values(schema::LAST_V)?),
             count: match count {
-                Some(c) => Some(c.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong_type(schema::COUNT))?.values()),
+                Some(c) => Some(
+                    c.as_primitive_opt::<Int32Type>()
+                        .ok_or_else(|| wrong_type(schema::COUNT))?
+                        .values(),
+                ),
                 None => None,
             },
             counter: float_array(schema::COUNTER)?,
@@ -208,21 +229,26 @@ impl<'a> SampleColumns<'a> {
 
     /// The windows of these rows, which are one series'. Columns that were not read are left empty.
     pub(crate) fn windows(&self, rows: Range<usize>) -> Windows {
-        let slice = |column: Option<&[f64]>| column.map_or_else(Vec::new, |c| c[rows.clone()].to_vec());
+        let slice =
+            |column: Option<&[f64]>| column.map_or_else(Vec::new, |c| c[rows.clone()].to_vec());
         let counter = match (self.counter, self.max) {
-            (Some(counter), Some(max)) => {
-                rows.clone().map(|row| if counter.is_null(row) { max[row] } else { counter.value(row) }).collect()
-            }
+            (Some(counter), Some(max)) => rows
+                .clone()
+                .map(|row| if counter.is_null(row) { max[row] } else { counter.value(row) })
+                .collect(),
             _ => Vec::new(),
         };
         let batch = |row: usize| {
-            let (first_v, last_v) =
-                self.borders.map_or((model::STALE_NAN, model::STALE_NAN), |(f, l)| (f[row], l[row]));
+            let (first_v, last_v) = self
+                .borders
+                .map_or((model::STALE_NAN, model::STALE_NAN), |(f, l)| (f[row], l[row]));
             Batch { start: row - rows.start, first_t: self.first_t.value(row), first_v, last_v }
         };
         Windows {
             t: self.t[rows.clone()].to_vec(),
-            count: self.count.map_or_else(Vec::new, |c| c[rows.clone()].iter().map(|c| c.unsigned_abs()).collect()),
+            count: self.count.map_or_else(Vec::new, |c| {
+                c[rows.clone()].iter().map(|c| c.unsigned_abs()).collect()
+            }),
             sum: slice(self.sum),
             min: slice(self.min),
             max: slice(self.max),
@@ -233,25 +259,44 @@ impl<'a> SampleColumns<'a> {
 }
 
 /// The windows of these rows of a batch of the histograms file, which are one series'.
-pub(crate) fn read_histograms(batch: &RecordBatch, rows: Range<usize>) -> Result<HistogramWindows, ArrowError> {
+pub(crate) fn read_histograms(
+    batch: &RecordBatch,
+    rows: Range<usize>,
+) -> Result<HistogramWindows, ArrowError> {
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong_type(name));
-    let t = column(schema::T)?.as_primitive_opt::<TimestampMillisecondType>().ok_or_else(|| wrong_type(schema::T))?;
-    let starts = column(schema::BATCH_START)?.as_boolean_opt().ok_or_else(|| wrong_type(schema::BATCH_START))?;
-    let count = column(schema::COUNT)?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong_type(schema::COUNT))?;
+    let t = column(schema::T)?
+        .as_primitive_opt::<TimestampMillisecondType>()
+        .ok_or_else(|| wrong_type(schema::T))?;
+    let starts = column(schema::BATCH_START)?
+        .as_boolean_opt()
+        .ok_or_else(|| wrong_type(schema::BATCH_START))?;
+    let count = column(schema::COUNT)?
+        .as_primitive_opt::<Int32Type>()
+        .ok_or_else(|| wrong_type(schema::COUNT))?;
     Ok(HistogramWindows {
         t: t.values()[rows.clone()].to_vec(),
         count: count.values()[rows.clone()].iter().map(|c| c.unsigned_abs()).collect(),
         sum: read_histogram_column(column(schema::SUM)?, rows.clone())?,
         counter: read_histogram_column(column(schema::COUNTER)?, rows.clone())?,
-        batches: rows.clone().filter(|row| starts.value(*row)).map(|row| row - rows.start).collect(),
+        batches: rows
+            .clone()
+            .filter(|row| starts.value(*row))
+            .map(|row| row - rows.start)
+            .collect(),
     })
 }
 
-fn read_histogram_column(array: &ArrayRef, rows: Range<usize>) -> Result<Vec<FloatHistogram>, ArrowError> {
+fn read_histogram_column(
+    array: &ArrayRef,
+    rows: Range<usize>,
+) -> Result<Vec<FloatHistogram>, ArrowError> {
     let all = array.as_struct_opt().ok_or_else(|| wrong_type("of histograms"))?;
     let column = |name: &str| all.column_by_name(name).ok_or_else(|| wrong_type(name));
-    let integers = |name: &str| column(name)?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong_type(name));
-    let values = |name: &str| column(name)?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_type(name));
+    let integers =
+        |name: &str| column(name)?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong_type(name));
+    let values = |name: &str| {
+        column(name)?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_type(name))
+    };
     let list = |name: &str| column(name)?.as_list_opt::<i32>().ok_or_else(|| wrong_type(name));
     let (schemas, hints) = (integers("schema")?, integers("hint")?);
     let (zero_threshold, zero_count) = (values("zero_threshold")?, values("zero_count")?);
@@ -259,7 +304,8 @@ fn read_histogram_column(array: &ArrayRef, rows: Range<usize>) -> Result<Vec<Flo
     let lists = [list("positive_buckets")?, list("negative_buckets")?, list("custom_values")?];
     let spans = [list("positive_spans")?, list("negative_spans")?];
     let read = |row: usize| -> Result<FloatHistogram, ArrowError> {
-        let [positive_buckets, negative_buckets, custom_values] = [0, 1, 2].map(|i| list_floats(lists[i], row));
+        let [positive_buckets, negative_buckets, custom_values] =
+            [0, 1, 2].map(|i| list_floats(lists[i], row));
         let [positive_spans, negative_spans] = [0, 1].map(|i| list_spans(spans[i], row));
         Ok(FloatHistogram {
             schema: schemas.value(row),
@@ -285,7 +331,11 @@ fn read_histogram_column(array: &ArrayRef, rows: Range<usize>) -> Result<Vec<Flo
 
 fn list_floats(list: &ListArray, row: usize) -> Result<Vec<f64>, ArrowError> {
     let items = list.value(row);
-    Ok(items.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_type("of buckets"))?.values().to_vec())
+    Ok(items
+        .as_primitive_opt::<Float64Type>()
+        .ok_or_else(|| wrong_type("of buckets"))?
+        .values()
+        .to_vec())
 }
 
 fn list_spans(list: &ListArray, row: usize) -> Result<Vec<Span>, ArrowError> {
@@ -293,7 +343,9 @@ fn list_spans(list: &ListArray, row: usize) -> Result<Vec<Span>, ArrowError> {
     let spans = items.as_struct_opt().ok_or_else(|| wrong_type("of spans"))?;
     let offsets = spans.column_by_name("offset").and_then(|c| c.as_primitive_opt::<Int32Type>());
     let lengths = spans.column_by_name("length").and_then(|c| c.as_primitive_opt::<UInt32Type>());
-    let (Some(offsets), Some(lengths)) = (offsets, lengths) else { return Err(wrong_type("of spans")) };
+    let (Some(offsets), Some(lengths)) = (offsets, lengths) else {
+        return Err(wrong_type("of spans"));
+    };
     Ok(offsets
         .values()
         .iter()

@@ -58,16 +58,20 @@ impl Stats {
         meta.stats.num_float_samples = self.rows;
         meta.stats.num_histogram_samples = self.histogram_rows;
         if let Some(thanos) = &mut meta.thanos {
-            let file = |(name, size): &(String, u64)| File { rel_path: name.clone(), size_bytes: *size, hash: None };
+            let file = |(name, size): &(String, u64)| File {
+                rel_path: name.clone(),
+                size_bytes: *size,
+                hash: None,
+            };
             thanos.files = self.files.iter().map(file).collect();
             thanos.segment_files.clear();
         }
     }
 }
 
-/// A block on its way into a bucket. Nothing of it counts until its `meta.json` is there, which the caller writes last
-/// (create-only, [`Stats::describe`] fills it in). Dropped before [`finish`](ParquetBlockWriter::finish), it leaves
-/// files behind that no reader looks at.
+/// A block on its way into a bucket. Nothing of it counts until its `meta.json` is there, which the
+/// caller writes last (create-only, [`Stats::describe`] fills it in). Dropped before
+/// [`finish`](ParquetBlockWriter::finish), it leaves files behind that no reader looks at.
 pub struct ParquetBlockWriter {
     bucket: Bucket,
     location: BlockLocation,
@@ -94,12 +98,18 @@ struct Upload {
 
 impl std::fmt::Debug for ParquetBlockWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ParquetBlockWriter").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("ParquetBlockWriter")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
 impl ParquetBlockWriter {
-    pub fn create(bucket: Bucket, location: BlockLocation, description: BlockDescription) -> ParquetBlockWriter {
+    pub fn create(
+        bucket: Bucket,
+        location: BlockLocation,
+        description: BlockDescription,
+    ) -> ParquetBlockWriter {
         ParquetBlockWriter {
             bucket,
             location,
@@ -122,8 +132,13 @@ impl ParquetBlockWriter {
         self
     }
 
-    /// Adds the next series. Labels must come in rising order; a series without windows is left out.
-    pub async fn push_series(&mut self, labels: &Labels, windows: &DownsampledSeries) -> Result<(), Error> {
+    /// Adds the next series. Labels must come in rising order; a series without windows is left
+    /// out.
+    pub async fn push_series(
+        &mut self,
+        labels: &Labels,
+        windows: &DownsampledSeries,
+    ) -> Result<(), Error> {
         if windows.is_empty() {
             return Ok(());
         }
@@ -141,9 +156,17 @@ impl ParquetBlockWriter {
         let (floats, histograms) = (&windows.floats, &windows.histograms);
         let id = self.series.len() as u32;
         let times = || {
-            floats.t.first().into_iter().chain(floats.t.last()).chain(histograms.t.first()).chain(histograms.t.last())
+            floats
+                .t
+                .first()
+                .into_iter()
+                .chain(floats.t.last())
+                .chain(histograms.t.first())
+                .chain(histograms.t.last())
         };
-        let rows_of = |upload: &Option<Upload>, waiting: usize| upload.as_ref().map_or(0, |u| u.rows) + waiting as u64;
+        let rows_of = |upload: &Option<Upload>, waiting: usize| {
+            upload.as_ref().map_or(0, |u| u.rows) + waiting as u64
+        };
         self.series.push(
             labels,
             SeriesRow {
@@ -185,7 +208,12 @@ impl ParquetBlockWriter {
         let rows = std::mem::take(&mut self.sample_rows);
         let mut upload = self.samples.take().unwrap_or_else(|| self.upload("samples"));
         let (metadata, group) = (self.description.metadata(), self.limits.row_group_bytes);
-        upload.push(move || FileEncoder::new(schema::samples(), metadata, group), move || rows.into_batch()).await?;
+        upload
+            .push(
+                move || FileEncoder::new(schema::samples(), metadata, group),
+                move || rows.into_batch(),
+            )
+            .await?;
         self.samples = Some(upload);
         Ok(())
     }
@@ -194,13 +222,19 @@ impl ParquetBlockWriter {
         let rows = std::mem::take(&mut self.histogram_rows);
         let mut upload = self.histograms.take().unwrap_or_else(|| self.upload("histograms"));
         let (metadata, group) = (self.description.metadata(), self.limits.row_group_bytes);
-        upload.push(move || FileEncoder::new(schema::histograms(), metadata, group), move || rows.into_batch()).await?;
+        upload
+            .push(
+                move || FileEncoder::new(schema::histograms(), metadata, group),
+                move || rows.into_batch(),
+            )
+            .await?;
         self.histograms = Some(upload);
         Ok(())
     }
 
     async fn end_shard(&mut self) -> Result<(), Error> {
-        // The first shard's files exist even in an empty block, so that a reader finds what `meta.json` promises.
+        // The first shard's files exist even in an empty block, so that a reader finds what
+        // `meta.json` promises.
         if self.series.len() == 0 && self.shard > 0 {
             return Ok(());
         }
@@ -216,7 +250,9 @@ impl ParquetBlockWriter {
         let batch = blocking(move || series.finish()).await.map_err(|e| upload.arrow(e))?;
         let schema = batch.schema();
         upload.push(move || FileEncoder::new(schema, metadata, group), move || Ok(batch)).await?;
-        for upload in [Some(upload), self.samples.take(), self.histograms.take()].into_iter().flatten() {
+        for upload in
+            [Some(upload), self.samples.take(), self.histograms.take()].into_iter().flatten()
+        {
             let file = upload.finish().await?;
             self.stats.files.push(file);
         }
@@ -272,7 +308,9 @@ impl Upload {
 
     async fn finish(mut self) -> Result<(String, u64), Error> {
         if let Some(encoder) = self.encoder.take() {
-            let tail = blocking(move || encoder.finish()).await.map_err(Error::parquet("encoding", &self.name))?;
+            let tail = blocking(move || encoder.finish())
+                .await
+                .map_err(Error::parquet("encoding", &self.name))?;
             self.put(tail).await?;
         }
         let bytes = self.sink.finish().await?;

@@ -1,5 +1,5 @@
-//! Blocks written and read back: the chunks that come out are Thanos', byte for byte but where histograms were reset, and
-//! the files are small.
+//! Blocks written and read back: the chunks that come out are Thanos', byte for byte but where
+//! histograms were reset, and the files are small.
 
 #[path = "../../merge/tests/support/mod.rs"]
 mod support;
@@ -19,7 +19,8 @@ use model::{BlockId, Clock, Labels, MatchOp, Matcher, Resolution, TimeRange, Tim
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet_block::{
-    BlockDescription, ErrorKind, FORMAT, FooterCache, ParquetBlock, ParquetBlockWriter, ShardLimits, Stats, WindowQuery,
+    BlockDescription, ErrorKind, FORMAT, FooterCache, ParquetBlock, ParquetBlockWriter,
+    ShardLimits, Stats, WindowQuery,
 };
 use resets::begins_after_reset;
 use support::GoldenSeries;
@@ -56,7 +57,11 @@ fn external() -> Labels {
     Labels::from_pairs([("cluster", "eu"), ("replica", "0")])
 }
 
-async fn write(series: &[(Labels, DownsampledSeries)], resolution: Resolution, limits: ShardLimits) -> Written {
+async fn write(
+    series: &[(Labels, DownsampledSeries)],
+    resolution: Resolution,
+    limits: ShardLimits,
+) -> Written {
     let store = Arc::new(InMemory::new());
     let registry = prometheus::Registry::new();
     let metrics = BucketMetrics::new(&registry).unwrap();
@@ -64,8 +69,10 @@ async fn write(series: &[(Labels, DownsampledSeries)], resolution: Resolution, l
     let bucket = Bucket::new(over, BucketSettings::default(), metrics, Arc::new(StoppedClock));
     let id = BlockId::from_parts(1_768_435_200_000, 7);
     let location = BlockLocation::parquet(&external(), resolution, id);
-    let description = BlockDescription { id, resolution, external_labels: external(), sources: vec![id] };
-    let mut writer = ParquetBlockWriter::create(bucket.clone(), location.clone(), description).with_limits(limits);
+    let description =
+        BlockDescription { id, resolution, external_labels: external(), sources: vec![id] };
+    let mut writer = ParquetBlockWriter::create(bucket.clone(), location.clone(), description)
+        .with_limits(limits);
     for (labels, windows) in series {
         writer.push_series(labels, windows).await.unwrap();
     }
@@ -87,10 +94,11 @@ impl Written {
     /// Reading requests to the bucket so far.
     fn gets(&self) -> f64 {
         let families = self.registry.gather();
-        let operations = families.iter().filter(|f| f.name() == "thanos_objstore_bucket_operations_total");
-        let gets = operations
-            .flat_map(|f| f.get_metric())
-            .filter(|m| m.get_label().iter().any(|l| l.name() == "operation" && l.value().starts_with("get")));
+        let operations =
+            families.iter().filter(|f| f.name() == "thanos_objstore_bucket_operations_total");
+        let gets = operations.flat_map(|f| f.get_metric()).filter(|m| {
+            m.get_label().iter().any(|l| l.name() == "operation" && l.value().starts_with("get"))
+        });
         gets.map(|m| m.get_counter().get_value()).sum()
     }
 }
@@ -108,7 +116,12 @@ fn downsample(all: &[GoldenSeries]) -> Vec<(Labels, DownsampledSeries)> {
 }
 
 fn everything() -> WindowQuery {
-    WindowQuery { matchers: Vec::new(), range: TimeRange::ALL, aggregates: Aggregate::ALL.to_vec(), skip_chunks: false }
+    WindowQuery {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        aggregates: Aggregate::ALL.to_vec(),
+        skip_chunks: false,
+    }
 }
 
 async fn read(block: &ParquetBlock, request: WindowQuery) -> Vec<Series> {
@@ -116,7 +129,11 @@ async fn read(block: &ParquetBlock, request: WindowQuery) -> Vec<Series> {
 }
 
 /// What was written comes back, and it is what Thanos wrote.
-fn assert_golden(ours: &[Series], golden: &[GoldenSeries], written: &[(Labels, DownsampledSeries)]) {
+fn assert_golden(
+    ours: &[Series],
+    golden: &[GoldenSeries],
+    written: &[(Labels, DownsampledSeries)],
+) {
     assert_eq!(ours.len(), golden.len());
     assert!(ours.windows(2).all(|w| w[0].labels < w[1].labels));
     let mut reset = 0;
@@ -151,7 +168,9 @@ async fn raw_to_parquet_to_chunks_gives_thanos_bytes() {
     let scanned: Vec<(Labels, DownsampledSeries)> = block.scan().try_concat().await.unwrap();
     let mut coarse = DownsampledSeries::default();
     for (labels, windows) in &scanned {
-        Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, windows, &mut coarse).unwrap();
+        Downsampler::new(Resolution::OneHour)
+            .coarser(Resolution::FiveMinutes, windows, &mut coarse)
+            .unwrap();
         let expected = golden.iter().find(|g| g.labels == *labels).unwrap();
         let chunks = coarse.to_chunks().unwrap();
         if !begins_after_reset(&chunks) {
@@ -187,20 +206,27 @@ async fn whole_blocks_come_back_and_are_smaller_than_thanos() {
         let kept = blocks.series.iter().filter(|s| keep(s));
         kept.flat_map(|s| &s.five_minutes).map(|c| c.size() + 25).sum()
     };
-    let float_only = write(&floats(&windows), Resolution::FiveMinutes, ShardLimits::default()).await;
-    let is_float = |s: &GoldenSeries| windows.iter().any(|(l, w)| *l == s.labels && w.histograms.is_empty());
+    let float_only =
+        write(&floats(&windows), Resolution::FiveMinutes, ShardLimits::default()).await;
+    let is_float =
+        |s: &GoldenSeries| windows.iter().any(|(l, w)| *l == s.labels && w.histograms.is_empty());
     // Thanos' bytes of the float series: all of the block but the chunks of the histograms.
     let thanos = thanos_whole - chunk_bytes(&|s| !is_float(s));
     let ratio = float_only.stats.bytes() as f64 / thanos as f64;
     let whole = written.stats.bytes() as f64 / thanos_whole as f64;
-    println!("floats: {} of {thanos} bytes, {ratio:.3}; whole block {whole:.3}", float_only.stats.bytes());
+    println!(
+        "floats: {} of {thanos} bytes, {ratio:.3}; whole block {whole:.3}",
+        float_only.stats.bytes()
+    );
     println!("{:?}", written.stats.files);
     assert!(ratio <= 0.75, "{ratio}");
 }
 
 #[tokio::test]
 async fn requests_are_few() {
-    let written = write(&downsample(&support::excerpt()), Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written =
+        write(&downsample(&support::excerpt()), Resolution::FiveMinutes, ShardLimits::default())
+            .await;
     let cache = FooterCache::new(1 << 20);
     let open = || ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache);
     let block = open().await.unwrap();
@@ -220,36 +246,54 @@ async fn requests_are_few() {
 #[tokio::test]
 async fn matchers_ranges_and_aggregates_select() {
     let golden = support::excerpt();
-    let written = write(&downsample(&golden), Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written =
+        write(&downsample(&golden), Resolution::FiveMinutes, ShardLimits::default()).await;
     let block = written.open().await;
     let matching = |matchers: Vec<Matcher>| WindowQuery { matchers, ..everything() };
     let names = |series: &[Series]| -> Vec<String> {
-        series.iter().map(|s| String::from_utf8(s.labels.metric_name().unwrap().to_vec()).unwrap()).collect()
+        series
+            .iter()
+            .map(|s| String::from_utf8(s.labels.metric_name().unwrap().to_vec()).unwrap())
+            .collect()
     };
 
     let one = read(&block, matching(vec![Matcher::equal("__name__", "http_requests_total")])).await;
     assert_eq!(names(&one), ["http_requests_total"]);
     let rpc = Matcher::new(MatchOp::Regex, "__name__", "rpc_.*").unwrap();
     let not_size = Matcher::new(MatchOp::NotEqual, "__name__", "rpc_size_bytes").unwrap();
-    assert_eq!(names(&read(&block, matching(vec![rpc.clone(), not_size])).await), ["rpc_latency_seconds"]);
+    assert_eq!(
+        names(&read(&block, matching(vec![rpc.clone(), not_size])).await),
+        ["rpc_latency_seconds"]
+    );
     assert!(read(&block, matching(vec![Matcher::equal("nosuch", "x")])).await.is_empty());
-    assert_eq!(read(&block, matching(vec![Matcher::equal("nosuch", "")])).await.len(), golden.len());
+    assert_eq!(
+        read(&block, matching(vec![Matcher::equal("nosuch", "")])).await.len(),
+        golden.len()
+    );
     let no_le = Matcher::new(MatchOp::NotEqual, "le", "").unwrap();
-    assert_eq!(names(&read(&block, matching(vec![no_le])).await), ["http_request_duration_seconds_bucket"]);
+    assert_eq!(
+        names(&read(&block, matching(vec![no_le])).await),
+        ["http_request_duration_seconds_bucket"]
+    );
 
-    let day = TimeRange::new(1_767_225_600_000 + 5 * 86_400_000, 1_767_225_600_000 + 6 * 86_400_000);
+    let day =
+        TimeRange::new(1_767_225_600_000 + 5 * 86_400_000, 1_767_225_600_000 + 6 * 86_400_000);
     let request = WindowQuery { range: day, aggregates: vec![Aggregate::Counter], ..everything() };
     for series in read(&block, request).await {
         let expected = golden.iter().find(|g| g.labels == series.labels).unwrap();
-        let inside: Vec<_> =
-            expected.five_minutes.iter().filter(|c| day.overlaps_closed(c.min_time, c.max_time)).collect();
+        let inside: Vec<_> = expected
+            .five_minutes
+            .iter()
+            .filter(|c| day.overlaps_closed(c.min_time, c.max_time))
+            .collect();
         assert_eq!(series.chunks.len(), inside.len());
         for (ours, golden) in series.chunks.iter().zip(inside) {
             assert_eq!(ours.aggregate(Aggregate::Counter), golden.aggregate(Aggregate::Counter));
             assert_eq!(ours.aggregate(Aggregate::Sum), None);
         }
     }
-    let later = WindowQuery { range: TimeRange::new(1_900_000_000_000, 1_900_000_000_001), ..everything() };
+    let later =
+        WindowQuery { range: TimeRange::new(1_900_000_000_000, 1_900_000_000_001), ..everything() };
     assert!(read(&block, later).await.is_empty());
     let bare = read(&block, WindowQuery { skip_chunks: true, ..everything() }).await;
     assert!(bare.len() == golden.len() && bare.iter().all(|s| s.chunks.is_empty()));
@@ -258,7 +302,10 @@ async fn matchers_ranges_and_aggregates_select() {
         block.label_values("__name__", std::slice::from_ref(&rpc)).await.unwrap(),
         ["rpc_latency_seconds", "rpc_size_bytes"]
     );
-    assert_eq!(block.label_names(&[rpc]).await.unwrap(), ["__name__", "instance", "job", "namespace"]);
+    assert_eq!(
+        block.label_names(&[rpc]).await.unwrap(),
+        ["__name__", "instance", "job", "namespace"]
+    );
     assert!(block.label_names(&[]).await.unwrap().contains(&"le".to_owned()));
 }
 
@@ -269,16 +316,24 @@ fn many(series: usize, windows: i64) -> Vec<(Labels, DownsampledSeries)> {
         sum: (0..windows).map(|w| (w * i as i64) as f64).collect(),
         min: vec![0.25; windows as usize],
         max: (0..windows).map(|w| w as f64).collect(),
-        counter: (0..windows).map(|w| if w < 25 { w as f64 } else { (w + i as i64) as f64 }).collect(),
+        counter: (0..windows)
+            .map(|w| if w < 25 { w as f64 } else { (w + i as i64) as f64 })
+            .collect(),
         batches: vec![
             merge::Batch { start: 0, first_t: 10, first_v: 0.0, last_v: 1.0 },
             merge::Batch { start: 30, first_t: 30 * 300_000, first_v: f64::INFINITY, last_v: -0.0 },
         ],
     };
     let one = |i: usize| {
-        let mut labels = vec![("__name__".to_owned(), format!("m{:05}", i / 7)), ("i".to_owned(), i.to_string())];
+        let mut labels = vec![
+            ("__name__".to_owned(), format!("m{:05}", i / 7)),
+            ("i".to_owned(), i.to_string()),
+        ];
         labels.push((format!("rare_{i}"), "x".to_owned()));
-        (Labels::from_pairs(labels), DownsampledSeries { floats: windows_of(i), ..DownsampledSeries::default() })
+        (
+            Labels::from_pairs(labels),
+            DownsampledSeries { floats: windows_of(i), ..DownsampledSeries::default() },
+        )
     };
     let mut all: Vec<_> = (0..series).map(one).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -306,13 +361,21 @@ async fn row_groups_do_not_show() {
 #[tokio::test]
 async fn shards_and_rare_labels_do_not_show() {
     let all = many(1500, 50);
-    let written = write(&all, Resolution::FiveMinutes, ShardLimits { series: 1200, ..ShardLimits::default() }).await;
+    let written = write(
+        &all,
+        Resolution::FiveMinutes,
+        ShardLimits { series: 1200, ..ShardLimits::default() },
+    )
+    .await;
     assert_eq!(written.stats.files.len(), 4);
     let block = written.open().await;
     let scanned: Vec<(Labels, DownsampledSeries)> = block.scan().try_concat().await.unwrap();
     assert!(scanned == all);
     for rare in [7, 1200, 1499] {
-        let request = WindowQuery { matchers: vec![Matcher::equal(format!("rare_{rare}"), "x")], ..everything() };
+        let request = WindowQuery {
+            matchers: vec![Matcher::equal(format!("rare_{rare}"), "x")],
+            ..everything()
+        };
         let found = read(&block, request).await;
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].labels.get("i"), Some(rare.to_string().as_bytes()));
@@ -327,7 +390,8 @@ async fn labels_that_are_no_utf8_survive() {
     all[1].0 = all[1].0.with("i", b"\xff\xfe");
     all.sort_by(|a, b| a.0.cmp(&b.0));
     let written = write(&all, Resolution::FiveMinutes, ShardLimits::default()).await;
-    let scanned: Vec<(Labels, DownsampledSeries)> = written.open().await.scan().try_concat().await.unwrap();
+    let scanned: Vec<(Labels, DownsampledSeries)> =
+        written.open().await.scan().try_concat().await.unwrap();
     assert!(scanned == all);
 }
 
@@ -337,16 +401,26 @@ async fn series_out_of_order_are_refused() {
     let written = write(&[], Resolution::FiveMinutes, ShardLimits::default()).await;
     assert!(read(&written.open().await, everything()).await.is_empty());
     let id = BlockId::from_parts(1, 1);
-    let description =
-        BlockDescription { id, resolution: Resolution::FiveMinutes, external_labels: external(), sources: vec![] };
-    let mut writer = ParquetBlockWriter::create(written.bucket.clone(), written.location.clone(), description);
+    let description = BlockDescription {
+        id,
+        resolution: Resolution::FiveMinutes,
+        external_labels: external(),
+        sources: vec![],
+    };
+    let mut writer =
+        ParquetBlockWriter::create(written.bucket.clone(), written.location.clone(), description);
     writer.push_series(&all[1].0, &all[1].1).await.unwrap();
-    assert_eq!(writer.push_series(&all[0].0, &all[0].1).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(
+        writer.push_series(&all[0].0, &all[0].1).await.unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
 }
 
 #[tokio::test]
 async fn damage_is_an_error_that_names_the_file() {
-    let written = write(&downsample(&support::excerpt()), Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written =
+        write(&downsample(&support::excerpt()), Resolution::FiveMinutes, ShardLimits::default())
+            .await;
     let path = written.location.file("0.samples.parquet");
     let good = written.store.get(&path).await.unwrap().bytes().await.unwrap();
     let mut errors = 0;
@@ -357,21 +431,33 @@ async fn damage_is_an_error_that_names_the_file() {
         written.store.put(&path, bad.into()).await.unwrap();
         let cache = FooterCache::new(1 << 20);
         let outcome = async {
-            let block = ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache).await?;
+            let block =
+                ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache)
+                    .await?;
             block.series(everything()).try_collect::<Vec<_>>().await
         };
         if let Err(e) = outcome.await {
-            let known = matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Unavailable);
+            let known = matches!(
+                e.kind(),
+                ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Unavailable
+            );
             assert!(known && e.to_string().contains("parquet"), "{e:?}");
             errors += 1;
         }
     }
-    // Pages carry no checksums: damage that still decompresses gives other values. It must never panic.
+    // Pages carry no checksums: damage that still decompresses gives other values. It must never
+    // panic.
     assert!(errors >= 10, "{errors} of 40 damaged files were noticed");
     written.store.put(&path, good.slice(..good.len() / 2).into()).await.unwrap();
     let cache = FooterCache::new(1 << 20);
-    assert!(ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache).await.is_err());
+    assert!(
+        ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache)
+            .await
+            .is_err()
+    );
     written.store.delete(&path).await.unwrap();
-    let gone = ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache).await.unwrap_err();
+    let gone = ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache)
+        .await
+        .unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound);
 }

@@ -71,8 +71,8 @@ pub struct StringLiteral {
     pub value: Vec<u8>,
 }
 
-/// A duration as written: a constant, or arithmetic that is evaluated once the query's step and range are known.
-/// [`Duration::resolve`] gives the milliseconds of either.
+/// A duration as written: a constant, or arithmetic that is evaluated once the query's step and
+/// range are known. [`Duration::resolve`] gives the milliseconds of either.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Duration {
     /// Milliseconds, when the duration is a plain number or duration.

@@ -1,4 +1,5 @@
-//! Type checks, in the order in which Prometheus makes them: children first, and the first error is the one told.
+//! Type checks, in the order in which Prometheus makes them: children first, and the first error is
+//! the one told.
 
 use std::collections::HashSet;
 
@@ -11,8 +12,8 @@ use crate::quote::quote;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
-/// Checks the tree and settles what depends on types: vector matching exists between vectors only, and set operators
-/// match many to many.
+/// Checks the tree and settles what depends on types: vector matching exists between vectors only,
+/// and set operators match many to many.
 pub(crate) fn check(text: &str, expr: &mut Expr) -> Result<ValueType> {
     Checker { text }.expr(expr)
 }
@@ -52,7 +53,10 @@ impl Checker<'_> {
                     ValueType::Matrix => "matrix",
                     ValueType::String => "string",
                 };
-                self.fail(span, format!("subquery is only allowed on instant vector, got {found} instead"))
+                self.fail(
+                    span,
+                    format!("subquery is only allowed on instant vector, got {found} instead"),
+                )
             }
             ExprKind::Paren(inner) => self.expr(inner),
             ExprKind::Unary(unary) => {
@@ -60,12 +64,15 @@ impl Checker<'_> {
                 if matches!(found, ValueType::Scalar | ValueType::Vector) {
                     return Ok(found);
                 }
-                let allowed = "unary expression only allowed on expressions of type scalar or instant vector";
+                let allowed =
+                    "unary expression only allowed on expressions of type scalar or instant vector";
                 self.fail(span, format!("{allowed}, got {}", quote(found.documented().as_bytes())))
             }
             ExprKind::Aggregate(aggregation) => {
                 self.expect(&mut aggregation.expr, ValueType::Vector, "aggregation expression")?;
-                if let (Some(param), Some(wanted)) = (&mut aggregation.param, aggregation.op.param_type()) {
+                if let (Some(param), Some(wanted)) =
+                    (&mut aggregation.param, aggregation.op.param_type())
+                {
                     self.expect(param, wanted, "aggregation parameter")?;
                 }
                 Ok(ValueType::Vector)
@@ -84,7 +91,12 @@ impl Checker<'_> {
         self.fail(expr.span, format!("expected type {wanted} in {place}, got {found}"))
     }
 
-    fn selector(&self, span: Span, selector: &VectorSelector, may_be_empty: bool) -> Result<ValueType> {
+    fn selector(
+        &self,
+        span: Span,
+        selector: &VectorSelector,
+        may_be_empty: bool,
+    ) -> Result<ValueType> {
         if let Some(name) = &selector.name {
             // The last matcher is the one of the name before the braces.
             let inner = &selector.matchers[..selector.matchers.len().saturating_sub(1)];
@@ -109,13 +121,16 @@ impl Checker<'_> {
         for (i, arg) in call.args.iter_mut().enumerate() {
             let Some(wanted) = function.arg_type(i) else { break };
             let found = match &arg.kind {
-                ExprKind::Vector(selector) => self.selector(arg.span, selector, function.name == "info" && i == 1)?,
+                ExprKind::Vector(selector) => {
+                    self.selector(arg.span, selector, function.name == "info" && i == 1)?
+                }
                 _ => self.expr(arg)?,
             };
             if found != wanted {
                 let (wanted, found) = (wanted.documented(), found.documented());
                 let place = format!("call to function {}", quote(function.name.as_bytes()));
-                return self.fail(arg.span, format!("expected type {wanted} in {place}, got {found}"));
+                return self
+                    .fail(arg.span, format!("expected type {wanted} in {place}, got {found}"));
             }
         }
         Ok(function.return_type)
@@ -124,7 +139,10 @@ impl Checker<'_> {
     fn argument_count(&self, span: Span, function: &Function, count: usize) -> Result<()> {
         let (listed, name) = (function.arg_types.len(), quote(function.name.as_bytes()));
         let fail = |bound: &str, n: usize| {
-            self.fail(span, format!("expected {bound}{n} argument(s) in call to {name}, got {count}"))
+            self.fail(
+                span,
+                format!("expected {bound}{n} argument(s) in call to {name}, got {count}"),
+            )
         };
         if function.variadic == 0 {
             return if listed == count { Ok(()) } else { fail("", listed) };
@@ -138,18 +156,21 @@ impl Checker<'_> {
         }
     }
 
-    /// The second argument of `info` holds matchers of info metrics' labels, so it may match everything.
+    /// The second argument of `info` holds matchers of info metrics' labels, so it may match
+    /// everything.
     fn info_selector(&self, span: Span, selector: &Expr) -> Result<()> {
         let found = selector.value_type();
         if found != ValueType::Vector {
             let (wanted, found) = (ValueType::Vector.documented(), found.documented());
-            return self.fail(span, format!("expected type {wanted} in call to function \"info\", got {found}"));
+            return self.fail(
+                span,
+                format!("expected type {wanted} in call to function \"info\", got {found}"),
+            );
         }
         match &selector.kind {
             ExprKind::Vector(vector) if vector.name.is_none() => Ok(()),
-            ExprKind::Vector(_) => {
-                self.fail(selector.span, "expected label selectors only, got vector selector instead")
-            }
+            ExprKind::Vector(_) => self
+                .fail(selector.span, "expected label selectors only, got vector selector instead"),
             _ => self.fail(selector.span, "expected label selectors only"),
         }
     }
@@ -170,11 +191,17 @@ impl Checker<'_> {
             && let Some(label) = in_both(m)
         {
             let label = quote(label.as_bytes());
-            return self.fail(operator, format!("label {label} must not occur in ON and GROUP clause at once"));
+            return self.fail(
+                operator,
+                format!("label {label} must not occur in ON and GROUP clause at once"),
+            );
         }
         for (side, found) in [(&binary.lhs, left), (&binary.rhs, right)] {
             if !matches!(found, ValueType::Scalar | ValueType::Vector) {
-                return self.fail(side.span, "binary expression must contain only scalar and instant vector types");
+                return self.fail(
+                    side.span,
+                    "binary expression must contain only scalar and instant vector types",
+                );
             }
         }
         self.matching(span, binary, left == ValueType::Vector && right == ValueType::Vector)?;
@@ -190,11 +217,15 @@ impl Checker<'_> {
                 return self.fail(span, "vector matching only allowed between instant vectors");
             }
             if fills {
-                return self.fail(span, "filling in missing series only allowed between instant vectors");
+                return self
+                    .fail(span, "filling in missing series only allowed between instant vectors");
             }
             if op.is_set_operator() {
                 let op = quote(op.as_str().as_bytes());
-                return self.fail(span, format!("set operator {op} not allowed in binary scalar expression"));
+                return self.fail(
+                    span,
+                    format!("set operator {op} not allowed in binary scalar expression"),
+                );
             }
             binary.matching = None;
         } else if op.is_set_operator() {
@@ -213,7 +244,8 @@ impl Checker<'_> {
     /// From the operator on, blanks around it left out.
     fn operator_span(&self, binary: &Binary) -> Span {
         let text = self.text.as_bytes();
-        let (mut start, mut end) = (binary.lhs.span.end.min(text.len()), binary.rhs.span.start.min(text.len()));
+        let (mut start, mut end) =
+            (binary.lhs.span.end.min(text.len()), binary.rhs.span.start.min(text.len()));
         let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r');
         while text.get(start).is_some_and(blank) {
             start += 1;

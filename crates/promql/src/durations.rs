@@ -21,9 +21,11 @@ const UNITS: [(&str, i64); 7] = [
     ("ms", 1),
 ];
 
-/// Milliseconds of a duration such as `1d12h`, units from the largest to the smallest; `0` needs no unit.
+/// Milliseconds of a duration such as `1d12h`, units from the largest to the smallest; `0` needs no
+/// unit.
 pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
-    let invalid = || DurationError(format!("not a valid duration string: {}", quote(text.as_bytes())));
+    let invalid =
+        || DurationError(format!("not a valid duration string: {}", quote(text.as_bytes())));
     let out_of_range = || DurationError("duration out of range".to_owned());
     match text {
         "0" => return Ok(0),
@@ -45,8 +47,14 @@ pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
             return Err(DurationError(format!("unknown unit {unit} in duration {text}")));
         }
         let at = units.iter().position(|(name, _)| *name == unit).ok_or_else(invalid)?;
-        let millis = i64::try_from(count).ok().and_then(|n| n.checked_mul(units[at].1)).ok_or_else(out_of_range)?;
-        total = total.checked_add(millis).filter(|ms| *ms <= i64::MAX / 1_000_000).ok_or_else(out_of_range)?;
+        let millis = i64::try_from(count)
+            .ok()
+            .and_then(|n| n.checked_mul(units[at].1))
+            .ok_or_else(out_of_range)?;
+        total = total
+            .checked_add(millis)
+            .filter(|ms| *ms <= i64::MAX / 1_000_000)
+            .ok_or_else(out_of_range)?;
         units = &units[at + 1..];
     }
     Ok(total)
@@ -70,13 +78,15 @@ pub fn format_duration(millis: i64) -> String {
     out
 }
 
-/// Seconds of a duration literal. Whole seconds and the rest are added as Go adds them, for the same last bit.
+/// Seconds of a duration literal. Whole seconds and the rest are added as Go adds them, for the
+/// same last bit.
 pub(crate) fn literal_seconds(millis: i64) -> f64 {
     (millis / 1000) as f64 + (millis % 1000 * 1_000_000) as f64 / 1e9
 }
 
-/// Whole milliseconds of a literal. Plain numbers are rounded to nanoseconds, then cut off; what was written as a
-/// duration has whole milliseconds, which must not be lost to the precision of seconds.
+/// Whole milliseconds of a literal. Plain numbers are rounded to nanoseconds, then cut off; what
+/// was written as a duration has whole milliseconds, which must not be lost to the precision of
+/// seconds.
 pub(crate) fn literal_millis(literal: NumberLiteral) -> i64 {
     if literal.is_duration {
         (literal.value * 1000.0).round() as i64
@@ -86,8 +96,8 @@ pub(crate) fn literal_millis(literal: NumberLiteral) -> i64 {
 }
 
 impl Duration {
-    /// Milliseconds, given the step and the range (end minus start) of the query in milliseconds; both are 0 for
-    /// instant queries. May be negative, as offsets may.
+    /// Milliseconds, given the step and the range (end minus start) of the query in milliseconds;
+    /// both are 0 for instant queries. May be negative, as offsets may.
     ///
     /// # Errors
     /// Division by zero, and results that are not finite or beyond 292 years.
@@ -147,7 +157,10 @@ impl DurationExpr {
                     BinaryOp::Mod => a % b,
                     BinaryOp::Pow => a.powf(b),
                     other => {
-                        return fail(self.span, &format!("operator {} has no meaning for durations", other.as_str()));
+                        return fail(
+                            self.span,
+                            &format!("operator {} has no meaning for durations", other.as_str()),
+                        );
                     }
                 }
             }

@@ -13,7 +13,8 @@ pub enum ErrorKind {
     Limit,
 }
 
-/// The first thing wrong with a text. Prints as `1:7: parse error: unexpected …`: line, column in bytes, both from 1.
+/// The first thing wrong with a text. Prints as `1:7: parse error: unexpected …`: line, column in
+/// bytes, both from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ParseError {
     pub message: String,
@@ -24,7 +25,12 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    pub(crate) fn new(kind: ErrorKind, text: &str, span: Span, message: impl Into<String>) -> ParseError {
+    pub(crate) fn new(
+        kind: ErrorKind,
+        text: &str,
+        span: Span,
+        message: impl Into<String>,
+    ) -> ParseError {
         let before = &text.as_bytes()[..span.start.min(text.len())];
         let line = 1 + before.iter().filter(|&&b| b == b'\n').count();
         let column = 1 + before.iter().rev().take_while(|&&b| b != b'\n').count();

@@ -1,6 +1,7 @@
 //! The table of functions: names, argument types and what must be known of them to plan a query.
 //!
-//! Names and signatures are those of Prometheus 3.15, plus `xrate`, `xincrease` and `xdelta` of Thanos' engine.
+//! Names and signatures are those of Prometheus 3.15, plus `xrate`, `xincrease` and `xdelta` of
+//! Thanos' engine.
 
 use crate::ast::ValueType::{self, Matrix, Scalar, String, Vector};
 
@@ -19,8 +20,8 @@ pub enum Gate {
 pub struct Function {
     pub name: &'static str,
     pub arg_types: &'static [ValueType],
-    /// 0: exactly the arguments of `arg_types`. Otherwise the last of them may be left out, and at most `variadic`
-    /// arguments follow those before it; negative means any number.
+    /// 0: exactly the arguments of `arg_types`. Otherwise the last of them may be left out, and at
+    /// most `variadic` arguments follow those before it; negative means any number.
     pub variadic: i32,
     pub return_type: ValueType,
     pub gate: Gate,
@@ -37,7 +38,8 @@ impl Function {
         self
     }
 
-    /// The type of the argument at `index`; those past the end of a variadic function repeat the last.
+    /// The type of the argument at `index`; those past the end of a variadic function repeat the
+    /// last.
     pub fn arg_type(&self, index: usize) -> Option<ValueType> {
         match self.arg_types.get(index) {
             Some(arg_type) => Some(*arg_type),
@@ -46,7 +48,8 @@ impl Function {
         }
     }
 
-    /// Whether the result depends on the time of evaluation even when all arguments are fixed by `@`.
+    /// Whether the result depends on the time of evaluation even when all arguments are fixed by
+    /// `@`.
     pub fn is_at_modifier_unsafe(&self) -> bool {
         matches!(
             self.name,
@@ -80,7 +83,11 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
     FUNCTIONS.binary_search_by(|f| f.name.cmp(name)).ok().map(|i| &FUNCTIONS[i])
 }
 
-const fn f(name: &'static str, arg_types: &'static [ValueType], return_type: ValueType) -> Function {
+const fn f(
+    name: &'static str,
+    arg_types: &'static [ValueType],
+    return_type: ValueType,
+) -> Function {
     Function { name, arg_types, variadic: 0, return_type, gate: Gate::None }
 }
 
@@ -120,7 +127,9 @@ pub static FUNCTIONS: [Function; 93] = [
     f("histogram_count", &[Vector], Vector),
     f("histogram_fraction", &[Scalar, Scalar, Vector], Vector),
     f("histogram_quantile", &[Scalar, Vector], Vector),
-    f("histogram_quantiles", &[Vector, String, Scalar, Scalar], Vector).variadic(9).gate(Gate::Experimental),
+    f("histogram_quantiles", &[Vector, String, Scalar, Scalar], Vector)
+        .variadic(9)
+        .gate(Gate::Experimental),
     f("histogram_stddev", &[Vector], Vector),
     f("histogram_stdvar", &[Vector], Vector),
     f("histogram_sum", &[Vector], Vector),
@@ -203,6 +212,8 @@ mod tests {
 
     #[test]
     fn gated_lists_name_functions_of_the_table() {
-        assert!(ANCHORED_FUNCTIONS.iter().chain(&SMOOTHED_FUNCTIONS).all(|name| lookup(name).is_some()));
+        assert!(
+            ANCHORED_FUNCTIONS.iter().chain(&SMOOTHED_FUNCTIONS).all(|name| lookup(name).is_some())
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! The numbers behind functions and aggregations: slices in, slices out, no labels and no I/O.
 //!
-//! Range functions work on one series at a time over all steps of a query: [`window`] finds the samples of every
-//! step with two cursors, [`range`] evaluates a function over them, [`mixed`] where some are histograms. Which steps
-//! have a value is a set of [`steps`]. Results are those of Prometheus 3.15; sums are compensated (Neumaier) where
-//! Prometheus compensates. Timestamps are milliseconds.
+//! Range functions work on one series at a time over all steps of a query: [`window`] finds the
+//! samples of every step with two cursors, [`range`] evaluates a function over them, [`mixed`]
+//! where some are histograms. Which steps have a value is a set of [`steps`]. Results are those of
+//! Prometheus 3.15; sums are compensated (Neumaier) where Prometheus compensates. Timestamps are
+//! milliseconds.
 
 pub mod aggregate;
 pub mod aggregate_histogram;
@@ -50,8 +51,8 @@ impl Column<'_> {
     }
 }
 
-/// A row that may hold histograms too. Where a step is present, it has the histogram of `histograms` if there is one
-/// there, else the float of `values`.
+/// A row that may hold histograms too. Where a step is present, it has the histogram of
+/// `histograms` if there is one there, else the float of `values`.
 #[derive(Debug)]
 pub struct MixedColumn<'a> {
     pub values: &'a mut [f64],

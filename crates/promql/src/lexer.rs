@@ -1,5 +1,5 @@
-//! Text to tokens. What a character means depends on whether braces or brackets are open, so the lexer keeps that
-//! state; it reads only as far as the parser asks.
+//! Text to tokens. What a character means depends on whether braces or brackets are open, so the
+//! lexer keeps that state; it reads only as far as the parser asks.
 
 use crate::ast::{AggregateOp, BinaryOp, Span};
 use crate::quote::{describe_char, quote, quote_char};
@@ -195,7 +195,9 @@ impl<'a> Lexer<'a> {
             '=' => Ok(Kind::Equal),
             '!' => match self.bump() {
                 Some('=') => Ok(Kind::Operator(BinaryOp::Ne)),
-                other => self.error(format!("unexpected character after '!': {}", quote_char(other))),
+                other => {
+                    self.error(format!("unexpected character after '!': {}", quote_char(other)))
+                }
             },
             '<' if self.eat('=') => Ok(Kind::Operator(BinaryOp::Le)),
             '<' if self.eat('/') => Ok(Kind::Operator(BinaryOp::TrimUpper)),
@@ -244,7 +246,8 @@ impl<'a> Lexer<'a> {
                     self.paren_depth = depth;
                     Kind::RightParen
                 }
-                // The parenthesis is a token of its own for the parser, so the error belongs to what follows.
+                // The parenthesis is a token of its own for the parser, so the error belongs to
+                // what follows.
                 None => return self.error_behind("unexpected right parenthesis ')'"),
             },
             '0'..='9' => self.number_or_duration()?,
@@ -263,8 +266,12 @@ impl<'a> Lexer<'a> {
                 (self.bracket_open, self.in_duration, self.got_colon) = (false, false, false);
                 Ok(Kind::RightBracket)
             }
-            ':' if !self.got_duration => self.error_behind("unexpected colon before duration in duration expression"),
-            ':' if self.got_colon => self.error_behind("unexpected repeated colon in duration expression"),
+            ':' if !self.got_duration => {
+                self.error_behind("unexpected colon before duration in duration expression")
+            }
+            ':' if self.got_colon => {
+                self.error_behind("unexpected repeated colon in duration expression")
+            }
             ':' => {
                 self.got_colon = true;
                 Ok(Kind::Colon)
@@ -274,23 +281,32 @@ impl<'a> Lexer<'a> {
                     (self.got_duration, self.in_duration) = (true, false);
                     Ok(kind)
                 }
-                None => self.error(format!("unexpected character in duration expression: {}", quote_char(Some(c)))),
+                None => self.error(format!(
+                    "unexpected character in duration expression: {}",
+                    quote_char(Some(c))
+                )),
             },
             c => match (self.arithmetic(c)?, self.duration_keyword(c)) {
                 (Some(kind), _) | (None, Some(kind)) => Ok(kind),
-                _ => self.error(format!("unexpected character in duration expression: {}", quote_char(Some(c)))),
+                _ => self.error(format!(
+                    "unexpected character in duration expression: {}",
+                    quote_char(Some(c))
+                )),
             },
         }
     }
 
-    /// `step`, `range`, `min_of` or `max_of` where only duration arithmetic may stand; `first` has been read.
+    /// `step`, `range`, `min_of` or `max_of` where only duration arithmetic may stand; `first` has
+    /// been read.
     fn duration_keyword(&mut self, first: char) -> Option<Kind> {
         if !matches!(first.to_ascii_lowercase(), 's' | 'r' | 'm') {
             return None;
         }
         self.eat_while(is_alpha);
         match keyword(&self.input[self.start..self.pos])? {
-            kind @ Kind::Keyword(Keyword::Step | Keyword::Range | Keyword::MaxOf | Keyword::MinOf) => Some(kind),
+            kind @ Kind::Keyword(
+                Keyword::Step | Keyword::Range | Keyword::MaxOf | Keyword::MinOf,
+            ) => Some(kind),
             _ => None,
         }
     }
@@ -304,14 +320,17 @@ impl<'a> Lexer<'a> {
                 self.got_colon = true;
                 return Ok(Kind::Colon);
             }
-            let unexpected = format!("unexpected character: {}, expected ':'", quote_char(Some(first)));
+            let unexpected =
+                format!("unexpected character: {}, expected ':'", quote_char(Some(first)));
             return self.duration_keyword(first).map_or_else(|| self.error(unexpected), Ok);
         }
         self.eat_while(|c| is_alpha(c) || c.is_ascii_digit() || c == ':');
         let word = &self.input[self.start..self.pos];
         match keyword(word) {
             // Metrics may be named `fill`, so it takes the parenthesis to make the keyword.
-            Some(Kind::Keyword(k)) if k.is_fill() && !self.followed_by_paren() => Ok(Kind::Identifier),
+            Some(Kind::Keyword(k)) if k.is_fill() && !self.followed_by_paren() => {
+                Ok(Kind::Identifier)
+            }
             Some(kind) => Ok(kind),
             None if word.contains(':') => Ok(Kind::MetricIdentifier),
             None => Ok(Kind::Identifier),
@@ -339,7 +358,10 @@ impl<'a> Lexer<'a> {
             '!' => match self.bump() {
                 Some('~') => Ok(Kind::RegexNoMatch),
                 Some('=') => Ok(Kind::Operator(BinaryOp::Ne)),
-                other => self.error(format!("unexpected character after '!' inside braces: {}", quote_char(other))),
+                other => self.error(format!(
+                    "unexpected character after '!' inside braces: {}",
+                    quote_char(other)
+                )),
             },
             '{' => self.error("unexpected left brace '{'"),
             '}' => {
@@ -393,7 +415,8 @@ impl<'a> Lexer<'a> {
                 return self.error("escape sequence not terminated");
             };
             let Some(digit) = c.to_digit(radix) else {
-                return self.error(format!("illegal character {} in escape sequence", describe_char(c)));
+                return self
+                    .error(format!("illegal character {} in escape sequence", describe_char(c)));
             };
             code = code.wrapping_mul(radix).wrapping_add(digit);
         }
@@ -416,8 +439,9 @@ impl<'a> Lexer<'a> {
         self.error(format!("bad number or duration syntax: {text}"))
     }
 
-    /// Digits with at most one dot and one exponent, neither beside another nor beside an underscore. When it is no
-    /// number, the position stays where that showed, because a duration may go on from there.
+    /// Digits with at most one dot and one exponent, neither beside another nor beside an
+    /// underscore. When it is no number, the position stays where that showed, because a duration
+    /// may go on from there.
     fn scan_number(&mut self) -> bool {
         let hex = self.eat('0') && self.eat_if(|c| matches!(c, 'x' | 'X'));
         if hex {
@@ -428,7 +452,9 @@ impl<'a> Lexer<'a> {
         let (mut dot, mut exponent) = (false, false);
         self.eat('.');
         self.eat_if(is_digit);
-        while let Some(c) = self.peek().filter(|&c| is_digit(c) || is_exponent(c) || matches!(c, '.' | '_')) {
+        while let Some(c) =
+            self.peek().filter(|&c| is_digit(c) || is_exponent(c) || matches!(c, '.' | '_'))
+        {
             if (c == '.' && dot) || (is_exponent(c) && exponent) {
                 self.bump();
                 return false;
@@ -455,7 +481,8 @@ impl<'a> Lexer<'a> {
         !self.peek().is_some_and(|c| is_alpha(c) || c.is_ascii_digit())
     }
 
-    /// The units of a duration whose first digits have been read: `5m`, `1h30m`. Order is checked later.
+    /// The units of a duration whose first digits have been read: `5m`, `1h30m`. Order is checked
+    /// later.
     fn scan_duration_units(&mut self) -> bool {
         if !self.eat_if(|c| matches!(c, 's' | 'm' | 'h' | 'd' | 'w' | 'y')) {
             return false;

@@ -1,6 +1,6 @@
-//! PromQL without execution: lexer and parser with spans and Prometheus' error texts, a printer that round-trips,
-//! the table of functions, the pure numeric kernels of functions and aggregations (slices in, slices out), and the
-//! values that answers are made of.
+//! PromQL without execution: lexer and parser with spans and Prometheus' error texts, a printer
+//! that round-trips, the table of functions, the pure numeric kernels of functions and aggregations
+//! (slices in, slices out), and the values that answers are made of.
 //!
 //! Semantics: Prometheus 3.15. Times and durations are milliseconds unless a name says otherwise.
 
@@ -21,7 +21,9 @@ mod walk;
 
 pub use durations::{DurationError, format_duration, parse_duration};
 pub use error::{ErrorKind, ParseError};
-pub use parser::{MAX_DEPTH, MAX_NESTING, MAX_TEXT_BYTES, ParserOptions, parse_expr, parse_selector};
+pub use parser::{
+    MAX_DEPTH, MAX_NESTING, MAX_TEXT_BYTES, ParserOptions, parse_expr, parse_selector,
+};
 pub use printer::print_matcher;
 pub use quote::{format_float_general, quote, unquote};
 pub use walk::{QueryTimes, SelectorVisit, needed_time_range, visit_selectors};

@@ -1,5 +1,5 @@
-//! Number literals as Go reads them: decimal, hexadecimal, octal and binary integers, floats, underscores, `Inf` and
-//! `NaN`.
+//! Number literals as Go reads them: decimal, hexadecimal, octal and binary integers, floats,
+//! underscores, `Inf` and `NaN`.
 
 use crate::quote::quote;
 
@@ -11,16 +11,22 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
     if let Some(integer) = parse_integer(text) {
         return Ok(integer as f64);
     }
-    let failure =
-        |why| Err(format!("error parsing number: strconv.ParseFloat: parsing {}: {why}", quote(text.as_bytes())));
+    let failure = |why| {
+        Err(format!(
+            "error parsing number: strconv.ParseFloat: parsing {}: {why}",
+            quote(text.as_bytes())
+        ))
+    };
     if text.eq_ignore_ascii_case("nan") {
         return Ok(NAN);
     }
     if text.eq_ignore_ascii_case("inf") {
         return Ok(f64::INFINITY);
     }
-    // What is left of prefixed numbers is no integer of 64 bits, and a hexadecimal float needs a `p` exponent.
-    let decimal = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b'_'));
+    // What is left of prefixed numbers is no integer of 64 bits, and a hexadecimal float needs a
+    // `p` exponent.
+    let decimal =
+        text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b'_'));
     if !decimal || !underscores_separate_digits(text) {
         return failure("invalid syntax");
     }
@@ -98,7 +104,10 @@ mod tests {
     #[test]
     fn what_go_refuses_is_refused_with_its_text() {
         let text = parse_number("1e400").unwrap_err();
-        assert_eq!(text, "error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range");
+        assert_eq!(
+            text,
+            "error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range"
+        );
         for text in [".5.5", "0xfffffffffffffffff", "0x", "1__0", "1_"] {
             assert!(parse_number(text).unwrap_err().ends_with("invalid syntax"), "{text}");
         }

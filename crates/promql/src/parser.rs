@@ -1,8 +1,9 @@
 //! Recursive descent with precedence climbing.
 //!
-//! Which error a wrong text gets depends on how far it was read when the error showed: the parser looks at a next
-//! token only where the grammar needs one, as the grammar of Prometheus (an LALR(1) grammar with error productions)
-//! does. The innermost construct that knows a better text gives the context of an unexpected token.
+//! Which error a wrong text gets depends on how far it was read when the error showed: the parser
+//! looks at a next token only where the grammar needs one, as the grammar of Prometheus (an LALR(1)
+//! grammar with error productions) does. The innermost construct that knows a better text gives the
+//! context of an unexpected token.
 
 mod durations;
 mod selectors;
@@ -25,12 +26,13 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Expressions whose tree is higher are refused, so that walking the tree by recursion is safe.
 pub const MAX_DEPTH: usize = 512;
 
-/// Expressions nested deeper are refused: reading one takes more stack than walking it. Chains such as `a + b + c` are
-/// high but do not nest.
+/// Expressions nested deeper are refused: reading one takes more stack than walking it. Chains such
+/// as `a + b + c` are high but do not nest.
 pub const MAX_NESTING: usize = 200;
 
 /// Texts are refused whose regular expressions would take longer to compile, in microseconds as
-/// [`Matcher::regex_cost`] reckons them: there is room for two thousand plain ones, or one of half a megabyte.
+/// [`Matcher::regex_cost`] reckons them: there is room for two thousand plain ones, or one of half
+/// a megabyte.
 const MAX_REGEX_COST: u64 = 500_000;
 
 /// Which parts of the language are enabled beyond the stable ones.
@@ -68,13 +70,14 @@ impl ParserOptions {
     }
 }
 
-/// Parses and type-checks an expression of the stable language; [`ParserOptions::parse_expr`] takes more.
+/// Parses and type-checks an expression of the stable language; [`ParserOptions::parse_expr`] takes
+/// more.
 pub fn parse_expr(text: &str) -> Result<Expr> {
     ParserOptions::default().parse_expr(text)
 }
 
-/// Parses an instant vector selector without modifiers, as `match[]` parameters hold it. That one of the matchers
-/// refuses the empty string is not checked.
+/// Parses an instant vector selector without modifiers, as `match[]` parameters hold it. That one
+/// of the matchers refuses the empty string is not checked.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>> {
     let mut parser = Parser::new(text, ParserOptions::default())?;
     let token = parser.next()?;
@@ -119,7 +122,8 @@ struct Context {
 
 const TOP: Context = Context { place: "", expected: "" };
 const AGGREGATION: Context = Context { place: "aggregation", expected: "" };
-const OFFSET: Context = Context { place: "offset", expected: "number, duration, step(), or range()" };
+const OFFSET: Context =
+    Context { place: "offset", expected: "number, duration, step(), or range()" };
 const AT: Context = Context { place: "@", expected: "timestamp" };
 
 /// An expression and the height of its tree.
@@ -141,11 +145,20 @@ pub(crate) struct Parser<'a> {
 impl<'a> Parser<'a> {
     pub(crate) fn new(text: &'a str, options: ParserOptions) -> Result<Parser<'a>> {
         if text.len() > MAX_TEXT_BYTES {
-            let message = format!("text of {} bytes is longer than {MAX_TEXT_BYTES} bytes", text.len());
+            let message =
+                format!("text of {} bytes is longer than {MAX_TEXT_BYTES} bytes", text.len());
             return Err(ParseError::new(ErrorKind::Limit, text, Span::default(), message));
         }
         let lexer = Lexer::new(text);
-        Ok(Parser { lexer, options, peeked: None, context: TOP, depth: 0, last_end: 0, regex_cost: 0 })
+        Ok(Parser {
+            lexer,
+            options,
+            peeked: None,
+            context: TOP,
+            depth: 0,
+            last_end: 0,
+            regex_cost: 0,
+        })
     }
 
     fn text(&self, span: Span) -> &'a str {
@@ -188,7 +201,11 @@ impl<'a> Parser<'a> {
     }
 
     /// Runs `read` with another context for unexpected tokens.
-    fn within<T>(&mut self, context: Context, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    fn within<T>(
+        &mut self,
+        context: Context,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
         let outer = std::mem::replace(&mut self.context, context);
         let result = read(self)?;
         self.context = outer;
@@ -234,7 +251,9 @@ impl<'a> Parser<'a> {
             Kind::Duration => format!("duration {}", shortened()),
             Kind::Keyword(k) if !k.is_contextual() => format!("<{text}>"),
             Kind::Aggregate(_) => format!("<aggr:{text}>"),
-            Kind::Operator(_) | Kind::At | Kind::RegexMatch | Kind::RegexNoMatch => format!("<op:{text}>"),
+            Kind::Operator(_) | Kind::At | Kind::RegexMatch | Kind::RegexNoMatch => {
+                format!("<op:{text}>")
+            }
             _ => shortened(),
         }
     }
@@ -280,7 +299,9 @@ impl<'a> Parser<'a> {
             let span = Span { start: lhs.span.start, end: rhs.span.end };
             let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
             if fills && !self.options.fill_modifiers {
-                return Err(self.error(span, "binop fill modifiers are experimental and not enabled"));
+                return Err(
+                    self.error(span, "binop fill modifiers are experimental and not enabled")
+                );
             }
             height = self.check_height(span, 1 + height.max(rhs_height))?;
             let (lhs_box, rhs) = (Box::new(lhs), Box::new(rhs));
@@ -291,7 +312,8 @@ impl<'a> Parser<'a> {
         Ok((lhs, height))
     }
 
-    /// A unary expression, or a primary one with its modifiers; those bind tighter than any operator.
+    /// A unary expression, or a primary one with its modifiers; those bind tighter than any
+    /// operator.
     fn operand(&mut self) -> Result<Tree> {
         let token = self.next()?;
         if let Kind::Operator(op @ (BinaryOp::Add | BinaryOp::Sub)) = token.kind {
@@ -333,7 +355,10 @@ impl<'a> Parser<'a> {
         let span = Span { start, end: inner.span.end };
         if let ExprKind::Number(number) = inner.kind {
             let value = if negate { negated(number.value) } else { number.value };
-            return Ok((Expr { kind: ExprKind::Number(NumberLiteral { value, ..number }), span }, height));
+            return Ok((
+                Expr { kind: ExprKind::Number(NumberLiteral { value, ..number }), span },
+                height,
+            ));
         }
         let height = self.check_height(span, height + 1)?;
         Ok((Expr { kind: ExprKind::Unary(Unary { negate, expr: Box::new(inner) }), span }, height))
@@ -382,13 +407,16 @@ impl<'a> Parser<'a> {
         } else {
             parse_number(text)
         };
-        value.map(|value| NumberLiteral { value, is_duration }).map_err(|message| self.error(token.span, message))
+        value
+            .map(|value| NumberLiteral { value, is_duration })
+            .map_err(|message| self.error(token.span, message))
     }
 
     fn string(&mut self, token: Token) -> Result<Vec<u8>> {
         let text = self.text(token.span);
         unquote(text).ok_or_else(|| {
-            let message = format!("error unquoting string {}: invalid syntax", quote(text.as_bytes()));
+            let message =
+                format!("error unquoting string {}: invalid syntax", quote(text.as_bytes()));
             self.error(token.span, message)
         })
     }
@@ -405,7 +433,9 @@ impl<'a> Parser<'a> {
         }
         let span = Span { start: name.start, end: self.last_end };
         let height = self.check_height(span, height + 1)?;
-        if let ("label_replace", Some(ExprKind::String(regex))) = (found.name, args.get(4).map(|arg| &arg.kind)) {
+        if let ("label_replace", Some(ExprKind::String(regex))) =
+            (found.name, args.get(4).map(|arg| &arg.kind))
+        {
             self.charge_regex(args[4].span, &regex.value)?;
         }
         Ok((Expr { kind: ExprKind::Call(Call { func: found.name, args }), span }, height))
@@ -427,7 +457,9 @@ impl<'a> Parser<'a> {
             }
             let comma = self.expect(Kind::Comma)?;
             if !starts_an_expression(self.peek()?.kind) {
-                return Err(self.error(comma.span, "trailing commas not allowed in function call args"));
+                return Err(
+                    self.error(comma.span, "trailing commas not allowed in function call args")
+                );
             }
         }
     }
@@ -505,12 +537,16 @@ impl<'a> Parser<'a> {
             Ok(name) if !name.is_empty() => Ok(name),
             other => {
                 let bytes = other.map_or_else(|e| e.into_bytes(), String::into_bytes);
-                Err(self.error(token.span, format!("invalid label name for grouping: {}", quote(&bytes))))
+                Err(self.error(
+                    token.span,
+                    format!("invalid label name for grouping: {}", quote(&bytes)),
+                ))
             }
         }
     }
 
-    /// `bool`, `on`/`ignoring`, `group_left`/`group_right` and the fill modifiers behind a binary operator.
+    /// `bool`, `on`/`ignoring`, `group_left`/`group_right` and the fill modifiers behind a binary
+    /// operator.
     fn binary_modifiers(&mut self) -> Result<(VectorMatching, bool)> {
         let mut matching = VectorMatching {
             cardinality: Cardinality::OneToOne,
@@ -525,10 +561,12 @@ impl<'a> Parser<'a> {
             self.next()?;
             matching.on = k == Keyword::On;
             matching.labels = self.grouping()?;
-            if let Kind::Keyword(k @ (Keyword::GroupLeft | Keyword::GroupRight)) = self.peek()?.kind {
+            if let Kind::Keyword(k @ (Keyword::GroupLeft | Keyword::GroupRight)) = self.peek()?.kind
+            {
                 self.next()?;
                 let left = k == Keyword::GroupLeft;
-                matching.cardinality = if left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
+                matching.cardinality =
+                    if left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
                 // The list may be left out, but only before an operand.
                 let next = self.peek()?.kind;
                 if next == Kind::LeftParen || !starts_an_expression(next) {
@@ -608,7 +646,10 @@ fn names_a_label(kind: Kind) -> bool {
 }
 
 fn starts_an_expression(kind: Kind) -> bool {
-    let literal = matches!(kind, Kind::Number | Kind::Duration | Kind::String | Kind::LeftParen | Kind::LeftBrace);
+    let literal = matches!(
+        kind,
+        Kind::Number | Kind::Duration | Kind::String | Kind::LeftParen | Kind::LeftBrace
+    );
     literal || matches!(kind, Kind::Operator(BinaryOp::Add | BinaryOp::Sub)) || names_a_metric(kind)
 }
 

@@ -1,4 +1,5 @@
-//! Expressions as text: on one line as Prometheus prints them, and broken into lines as `format_query` does.
+//! Expressions as text: on one line as Prometheus prints them, and broken into lines as
+//! `format_query` does.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -19,7 +20,9 @@ impl Display for Expr {
             ExprKind::String(string) => f.write_str(&quote(&string.value)),
             ExprKind::Vector(selector) => vector(f, selector),
             ExprKind::Matrix(matrix) => matrix_selector(f, matrix),
-            ExprKind::Subquery(subquery) => write!(f, "{}{}", subquery.expr, SubquerySuffix(subquery)),
+            ExprKind::Subquery(subquery) => {
+                write!(f, "{}{}", subquery.expr, SubquerySuffix(subquery))
+            }
             ExprKind::Call(call) => {
                 write!(f, "{}(", call.func)?;
                 for (i, arg) in call.args.iter().enumerate() {
@@ -34,7 +37,9 @@ impl Display for Expr {
                 }
                 write!(f, "{})", aggregation.expr)
             }
-            ExprKind::Binary(binary) => write!(f, "{} {} {}", binary.lhs, OperatorText(binary), binary.rhs),
+            ExprKind::Binary(binary) => {
+                write!(f, "{} {} {}", binary.lhs, OperatorText(binary), binary.rhs)
+            }
             ExprKind::Unary(unary) => write!(f, "{}{}", sign(unary), unary.expr),
             ExprKind::Paren(inner) => write!(f, "({inner})"),
         }
@@ -85,7 +90,9 @@ impl Display for OffsetText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
             None => Ok(()),
-            Some(Duration { expr: Some(expr), .. }) if needs_parens(expr) => write!(f, " offset ({expr})"),
+            Some(Duration { expr: Some(expr), .. }) if needs_parens(expr) => {
+                write!(f, " offset ({expr})")
+            }
             Some(offset) => write!(f, " offset {offset}"),
         }
     }
@@ -140,7 +147,9 @@ fn matrix_selector(f: &mut Formatter<'_>, matrix: &MatrixSelector) -> fmt::Resul
 
 fn name_and_matchers(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Result {
     let name = selector.name.as_deref().unwrap_or("");
-    let is_name = |m: &Matcher| m.name == METRIC_NAME && m.op() == MatchOp::Equal && m.value == name.as_bytes();
+    let is_name = |m: &Matcher| {
+        m.name == METRIC_NAME && m.op() == MatchOp::Equal && m.value == name.as_bytes()
+    };
     let shown = selector.matchers.iter().filter(|m| name.is_empty() || !is_name(m));
     let mut matchers: Vec<String> = shown.map(print_matcher).collect();
     matchers.sort_unstable();
@@ -158,7 +167,9 @@ struct LabelName<'a>(&'a str);
 
 impl Display for LabelName<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let plain = |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
+        let plain = |(i, b): (usize, u8)| {
+            b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit())
+        };
         if !self.0.is_empty() && self.0.bytes().enumerate().all(plain) {
             return f.write_str(self.0);
         }
@@ -212,7 +223,9 @@ impl Display for OperatorText<'_> {
             labels(f, group, &matching.include)?;
         }
         match (matching.fill_left, matching.fill_right) {
-            (Some(left), Some(right)) if left == right => write!(f, " fill ({})", format_float_general(left)),
+            (Some(left), Some(right)) if left == right => {
+                write!(f, " fill ({})", format_float_general(left))
+            }
             (left, right) => {
                 if let Some(left) = left {
                     write!(f, " fill_left ({})", format_float_general(left))?;

@@ -1,9 +1,10 @@
-//! Quoting and unquoting of strings and characters, and numbers as text, as Go's `strconv` and `fmt` do them: error
-//! texts and printed expressions depend on it to the byte.
+//! Quoting and unquoting of strings and characters, and numbers as text, as Go's `strconv` and
+//! `fmt` do them: error texts and printed expressions depend on it to the byte.
 
 use crate::kernels::format::{Decimal, plain, shortest};
 
-/// Quotes with double quotes; bytes that are no UTF-8 become `\xff`, unprintable characters `\u202a`.
+/// Quotes with double quotes; bytes that are no UTF-8 become `\xff`, unprintable characters
+/// `\u202a`.
 pub fn quote(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
     out.push('"');
@@ -46,7 +47,9 @@ fn push_char(out: &mut String, c: char, quote: char) {
         '\t' => out.push_str("\\t"),
         '\x0b' => out.push_str("\\v"),
         c if is_printable(c) => out.push(c),
-        c if u32::from(c) < 0x20 || c == '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+        c if u32::from(c) < 0x20 || c == '\x7f' => {
+            out.push_str(&format!("\\x{:02x}", u32::from(c)))
+        }
         c if u32::from(c) < 0x10000 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
         c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
     }
@@ -57,14 +60,16 @@ fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return (' '..='~').contains(&c);
     }
-    // The standard library escapes unprintable characters, and combining ones only at the start of a string.
+    // The standard library escapes unprintable characters, and combining ones only at the start of
+    // a string.
     let mut probe = String::from("a");
     probe.push(c);
     !probe.escape_debug().any(|escaped| escaped == '\\')
 }
 
-/// The bytes that a quoted string stands for, `None` if it is malformed. `\xff` and `\377` are single bytes; within
-/// back quotes nothing is escaped; single and double quotes differ only in the quote that must be escaped.
+/// The bytes that a quoted string stands for, `None` if it is malformed. `\xff` and `\377` are
+/// single bytes; within back quotes nothing is escaped; single and double quotes differ only in the
+/// quote that must be escaped.
 pub fn unquote(text: &str) -> Option<Vec<u8>> {
     let quote = text.bytes().next()?;
     let inner = text.get(1..)?.strip_suffix(char::from(quote))?;
@@ -116,7 +121,9 @@ fn unescape(inner: &str, quote: u8) -> Option<Vec<u8>> {
 fn take_digits(rest: &mut &[u8], count: usize, radix: u32) -> Option<u32> {
     let (digits, after) = rest.split_at_checked(count)?;
     *rest = after;
-    digits.iter().try_fold(0u32, |n, d| n.checked_mul(radix)?.checked_add(char::from(*d).to_digit(radix)?))
+    digits
+        .iter()
+        .try_fold(0u32, |n, d| n.checked_mul(radix)?.checked_add(char::from(*d).to_digit(radix)?))
 }
 
 fn push_code_point(out: &mut Vec<u8>, code: u32) -> Option<()> {
@@ -124,7 +131,8 @@ fn push_code_point(out: &mut Vec<u8>, code: u32) -> Option<()> {
     Some(())
 }
 
-/// As [`plain`], with an exponent of at least two digits below 1e-4 and from 1e6, as Go's `%v` and `%g` print.
+/// As [`plain`], with an exponent of at least two digits below 1e-4 and from 1e6, as Go's `%v` and
+/// `%g` print.
 pub fn format_float_general(value: f64) -> String {
     let Some(Decimal { negative, digits, point }) = shortest(value) else { return plain(value) };
     let exponent = point - 1;
@@ -133,7 +141,11 @@ pub fn format_float_general(value: f64) -> String {
     }
     let (first, rest) = digits.split_at(1);
     let (sign, point) = (if negative { "-" } else { "" }, if rest.is_empty() { "" } else { "." });
-    format!("{sign}{first}{point}{rest}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    format!(
+        "{sign}{first}{point}{rest}e{}{:02}",
+        if exponent < 0 { '-' } else { '+' },
+        exponent.abs()
+    )
 }
 
 #[cfg(test)]

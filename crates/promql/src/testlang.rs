@@ -1,4 +1,5 @@
-//! The language of Prometheus' `.test` files: what to load, what to evaluate and what to expect. Parsing only.
+//! The language of Prometheus' `.test` files: what to load, what to evaluate and what to expect.
+//! Parsing only.
 //!
 //! Times are milliseconds; the time zero of a test is the Unix epoch.
 
@@ -109,7 +110,8 @@ impl Eval {
 /// The first line that is no part of the language.
 pub fn parse_test(text: &str) -> Result<Vec<Command>> {
     // Comments end a block as empty lines do.
-    let lines: Vec<&str> = text.lines().map(str::trim).map(|l| if l.starts_with('#') { "" } else { l }).collect();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).map(|l| if l.starts_with('#') { "" } else { l }).collect();
     let mut reader = Reader { lines, at: 0 };
     let mut commands = Vec::new();
     while let Some(line) = reader.next_line() {
@@ -118,7 +120,9 @@ pub fn parse_test(text: &str) -> Result<Vec<Command>> {
             "" => {}
             "clear" => commands.push(Command::Clear),
             w if w.starts_with("load") => commands.push(Command::Load(reader.load(line)?)),
-            w if w.starts_with("eval") => commands.push(Command::Eval(Box::new(reader.eval(line)?))),
+            w if w.starts_with("eval") => {
+                commands.push(Command::Eval(Box::new(reader.eval(line)?)))
+            }
             _ => return reader.fail(format!("invalid command {line:?}")),
         }
     }
@@ -162,28 +166,42 @@ impl<'a> Reader<'a> {
             "load_with_nhcb" => true,
             _ => return self.fail("invalid load command, want load[_with_nhcb] <step>"),
         };
-        let mut load = Load { line: self.at, interval_ms: self.duration(step)?, with_nhcb, series: Vec::new() };
+        let mut load = Load {
+            line: self.at,
+            interval_ms: self.duration(step)?,
+            with_nhcb,
+            series: Vec::new(),
+        };
         let mut pending = None;
         while let Some(line) = self.block_line() {
             if let Some(metric) = split_word(line).0.strip_suffix("@st") {
                 let offsets = series::parse_start_offsets(split_word(line).1);
-                let offsets = offsets.or_else(|e| self.fail(format!("start timestamps {line:?}: {e}")))?;
+                let offsets =
+                    offsets.or_else(|e| self.fail(format!("start timestamps {line:?}: {e}")))?;
                 pending = Some((self.series(metric)?.labels, offsets));
                 continue;
             }
             let description = self.series(line)?;
             let start_offsets_ms = match pending.take() {
                 Some((labels, offsets))
-                    if labels == description.labels && offsets.len() == description.values.len() =>
+                    if labels == description.labels
+                        && offsets.len() == description.values.len() =>
                 {
                     Some(offsets)
                 }
-                Some(_) => return self.fail("start timestamps do not fit the samples in the line below them"),
+                Some(_) => {
+                    return self
+                        .fail("start timestamps do not fit the samples in the line below them");
+                }
                 None => None,
             };
             load.series.push(LoadedSeries { description, start_offsets_ms });
         }
-        if pending.is_some() { self.fail("start timestamps without samples in the line below them") } else { Ok(load) }
+        if pending.is_some() {
+            self.fail("start timestamps without samples in the line below them")
+        } else {
+            Ok(load)
+        }
     }
 
     fn eval(&mut self, line: &'a str) -> Result<Eval> {
@@ -230,7 +248,10 @@ impl<'a> Reader<'a> {
                 }
                 Ok((EvalTimes::Range { start: values[0], end: values[1], step: values[2] }, text))
             }
-            _ => self.fail("invalid evaluation, want instant at <time> <query> or range from <> to <> step <> <query>"),
+            _ => self.fail(
+                "invalid evaluation, want instant at <time> <query> or range from <> to <> step <> \
+                 <query>",
+            ),
         }
     }
 
@@ -258,7 +279,10 @@ impl<'a> Reader<'a> {
         ] {
             if let Some(text) = line.strip_prefix(prefix).filter(|_| fails) {
                 eval.expectations.retain(|e| e.kind != ExpectKind::Fail);
-                eval.expectations.push(Expectation { kind: ExpectKind::Fail, text: make(text.trim().to_owned()) });
+                eval.expectations.push(Expectation {
+                    kind: ExpectKind::Fail,
+                    text: make(text.trim().to_owned()),
+                });
                 return Ok(true);
             }
         }
@@ -267,7 +291,8 @@ impl<'a> Reader<'a> {
             eval.result.range = Some((values[0], values[1], values[2]));
         } else if let Some(quoted) = line.strip_prefix("expect string") {
             let string = unquote(quoted.trim());
-            eval.result.string = Some(string.map_or_else(|| self.fail("expected string is not quoted"), Ok)?);
+            eval.result.string =
+                Some(string.map_or_else(|| self.fail("expected string is not quoted"), Ok)?);
         } else if let Some(rest) = line.strip_prefix("expect ") {
             eval.expectations.push(self.expectation(rest)?);
         } else if let Ok(value) = parse_signed_number(line) {
@@ -277,7 +302,9 @@ impl<'a> Reader<'a> {
             let series = self.series(line)?;
             let instant = matches!(eval.times, EvalTimes::Instant { .. });
             if instant && series.values.len() > 1 && eval.result.range.is_none() {
-                return self.fail("an instant evaluation gives one value unless a range vector is expected");
+                return self.fail(
+                    "an instant evaluation gives one value unless a range vector is expected",
+                );
             }
             eval.result.series.push(series);
         }

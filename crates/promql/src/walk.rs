@@ -6,11 +6,14 @@ use crate::ast::*;
 use crate::durations::DurationError;
 
 impl Expr {
-    /// Calls `f` with every direct operand, in the order of evaluation: the expression of an aggregation before its
-    /// parameter.
+    /// Calls `f` with every direct operand, in the order of evaluation: the expression of an
+    /// aggregation before its parameter.
     pub fn for_each_child<'a>(&'a self, mut f: impl FnMut(&'a Expr)) {
         match &self.kind {
-            ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Vector(_) | ExprKind::Matrix(_) => {}
+            ExprKind::Number(_)
+            | ExprKind::String(_)
+            | ExprKind::Vector(_)
+            | ExprKind::Matrix(_) => {}
             ExprKind::Subquery(subquery) => f(&subquery.expr),
             ExprKind::Call(call) => call.args.iter().for_each(f),
             ExprKind::Aggregate(aggregation) => {
@@ -29,7 +32,10 @@ impl Expr {
     /// As [`Expr::for_each_child`], with operands that may be changed.
     pub fn for_each_child_mut(&mut self, mut f: impl FnMut(&mut Expr)) {
         match &mut self.kind {
-            ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Vector(_) | ExprKind::Matrix(_) => {}
+            ExprKind::Number(_)
+            | ExprKind::String(_)
+            | ExprKind::Vector(_)
+            | ExprKind::Matrix(_) => {}
             ExprKind::Subquery(subquery) => f(&mut subquery.expr),
             ExprKind::Call(call) => call.args.iter_mut().for_each(f),
             ExprKind::Aggregate(aggregation) => {
@@ -45,7 +51,8 @@ impl Expr {
         }
     }
 
-    /// Visits every expression, parents first; below one for which `f` gives `false` nothing is visited.
+    /// Visits every expression, parents first; below one for which `f` gives `false` nothing is
+    /// visited.
     pub fn walk<'a>(&'a self, f: &mut impl FnMut(&'a Expr) -> bool) {
         if f(self) {
             self.for_each_child(|child| child.walk(f));
@@ -75,10 +82,17 @@ pub struct SelectorVisit<'a> {
 pub fn visit_selectors<'a>(expr: &'a Expr, f: &mut dyn FnMut(SelectorVisit<'_>)) {
     fn visit<'a>(expr: &'a Expr, path: &mut Vec<&'a Expr>, f: &mut dyn FnMut(SelectorVisit<'_>)) {
         match &expr.kind {
-            ExprKind::Vector(selector) => f(SelectorVisit { selector, span: expr.span, range: None, path }),
+            ExprKind::Vector(selector) => {
+                f(SelectorVisit { selector, span: expr.span, range: None, path })
+            }
             ExprKind::Matrix(matrix) => {
                 let range = Some(&matrix.range);
-                f(SelectorVisit { selector: &matrix.selector, span: matrix.selector_span, range, path });
+                f(SelectorVisit {
+                    selector: &matrix.selector,
+                    span: matrix.selector_span,
+                    range,
+                    path,
+                });
             }
             _ => {
                 path.push(expr);
@@ -120,8 +134,8 @@ impl QueryTimes {
 }
 
 impl SelectorVisit<'_> {
-    /// The span of time whose samples evaluation may look at. Windows are open to the left: a sample exactly a range
-    /// or lookback before the first step is not needed.
+    /// The span of time whose samples evaluation may look at. Windows are open to the left: a
+    /// sample exactly a range or lookback before the first step is not needed.
     ///
     /// # Errors
     /// Duration arithmetic without a value.
@@ -136,7 +150,8 @@ impl SelectorVisit<'_> {
                 (end, offset, range) = (start, 0, 0);
             }
             offset = offset.saturating_add(times.offset(&subquery.offset)?);
-            range = range.saturating_add(subquery.range.resolve_positive(times.step, times.range())?);
+            range =
+                range.saturating_add(subquery.range.resolve_positive(times.step, times.range())?);
         }
         if let Some(at) = self.selector.at {
             start = times.resolve_at(at);
@@ -165,13 +180,19 @@ impl SelectorVisit<'_> {
 ///
 /// # Errors
 /// Duration arithmetic without a value.
-pub fn needed_time_range(expr: &Expr, times: &QueryTimes) -> Result<Option<TimeRange>, DurationError> {
+pub fn needed_time_range(
+    expr: &Expr,
+    times: &QueryTimes,
+) -> Result<Option<TimeRange>, DurationError> {
     let mut needed: Result<Option<TimeRange>, DurationError> = Ok(None);
     visit_selectors(expr, &mut |visit| {
         let Ok(so_far) = needed else { return };
-        needed = visit
-            .time_range(times)
-            .map(|own| Some(so_far.map_or(own, |all| TimeRange::new(all.start.min(own.start), all.end.max(own.end)))));
+        needed =
+            visit.time_range(times).map(|own| {
+                Some(so_far.map_or(own, |all| {
+                    TimeRange::new(all.start.min(own.start), all.end.max(own.end))
+                }))
+            });
     });
     needed
 }
@@ -181,7 +202,8 @@ mod tests {
     use super::*;
     use crate::ParserOptions;
 
-    const TIMES: QueryTimes = QueryTimes { start: 1_000_000, end: 2_000_000, step: 10_000, lookback: 300_000 };
+    const TIMES: QueryTimes =
+        QueryTimes { start: 1_000_000, end: 2_000_000, step: 10_000, lookback: 300_000 };
 
     fn needed(text: &str) -> (i64, i64) {
         let expr = ParserOptions::ALL.parse_expr(text).unwrap();
@@ -220,7 +242,10 @@ mod tests {
         let error = needed_time_range(&expr, &TIMES).unwrap_err();
         assert_eq!(error.to_string(), "4:12: duration must be greater than 0");
         let expr = ParserOptions::ALL.parse_expr("foo offset (1m / (step() - 10s))").unwrap();
-        assert_eq!(needed_time_range(&expr, &TIMES).unwrap_err().to_string(), "12:30: division by zero");
+        assert_eq!(
+            needed_time_range(&expr, &TIMES).unwrap_err().to_string(),
+            "12:30: division by zero"
+        );
     }
 
     #[test]

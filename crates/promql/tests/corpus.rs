@@ -1,4 +1,5 @@
-//! The test files of Prometheus, where they are present, are read whole: every command, series and query.
+//! The test files of Prometheus, where they are present, are read whole: every command, series and
+//! query.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,8 @@ use promql::testlang::{Command, parse_test};
 #[test]
 fn every_query_of_the_upstream_corpus_parses_and_prints_and_reads_back() {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/promqltest");
-    let folder = std::env::var_os("DRUMLIN_PROMQLTEST_DIR").map_or_else(|| PathBuf::from(beside), PathBuf::from);
+    let folder = std::env::var_os("DRUMLIN_PROMQLTEST_DIR")
+        .map_or_else(|| PathBuf::from(beside), PathBuf::from);
     let Ok(entries) = std::fs::read_dir(&folder) else {
         println!("skipped: no upstream corpus beside the repository");
         return;

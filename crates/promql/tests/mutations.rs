@@ -1,5 +1,5 @@
-//! A bounded run of what the fuzz targets check: every expression below and many broken variants of each. The run is
-//! the same every time.
+//! A bounded run of what the fuzz targets check: every expression below and many broken variants of
+//! each. The run is the same every time.
 
 use promql::{ParserOptions, QueryTimes};
 
@@ -113,14 +113,25 @@ fn expressions_survive_printing_and_broken_ones_break_nothing() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let (mut valid, mut broken) = (0, 0);
     for expression in &expressions {
-        assert!(check(expression), "{expression:?}: {:?}", ParserOptions::ALL.parse_expr(expression));
+        assert!(
+            check(expression),
+            "{expression:?}: {:?}",
+            ParserOptions::ALL.parse_expr(expression)
+        );
         for _ in 0..VARIANTS_OF_EACH {
             let other = expressions[random.below(expressions.len())];
-            let counter = if check(&mutated(expression, other, &mut random)) { &mut valid } else { &mut broken };
+            let counter = if check(&mutated(expression, other, &mut random)) {
+                &mut valid
+            } else {
+                &mut broken
+            };
             *counter += 1;
         }
     }
-    assert!(valid > 2_000 && broken > 10_000, "the mutations test one side only: {valid} valid, {broken} broken");
+    assert!(
+        valid > 2_000 && broken > 10_000,
+        "the mutations test one side only: {valid} valid, {broken} broken"
+    );
 }
 
 #[test]

@@ -9,7 +9,9 @@ fn errors_are_those_of_prometheus() {
     let cases: Vec<(&str, &str)> = REFUSED
         .split("\n\n")
         .skip(1)
-        .map(|case| case.trim_end_matches('\n').split_once("\n    ").unwrap_or_else(|| panic!("{case:?}")))
+        .map(|case| {
+            case.trim_end_matches('\n').split_once("\n    ").unwrap_or_else(|| panic!("{case:?}"))
+        })
         .collect();
     assert!(cases.len() > 100);
     let wrong: Vec<String> = cases

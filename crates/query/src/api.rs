@@ -79,7 +79,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/status/runtimeinfo", get(status::runtime_info));
     let prefix = normal_prefix(&web.route_prefix);
     let home = format!("{prefix}/");
-    let routes = Router::new().nest(&format!("{prefix}/api/v1"), v1).route(&home, get(status::landing));
+    let routes =
+        Router::new().nest(&format!("{prefix}/api/v1"), v1).route(&home, get(status::landing));
     let routes = if prefix.is_empty() {
         routes
     } else {

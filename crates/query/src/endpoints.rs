@@ -1,7 +1,8 @@
 //! Which endpoints there are, what they hold and whether they answer.
 //!
-//! Discovery turns what is configured into addresses: static ones, DNS names, files. The set connects to each, asks
-//! it every few seconds to describe itself, and hands the healthy ones to queries.
+//! Discovery turns what is configured into addresses: static ones, DNS names, files. The set
+//! connects to each, asks it every few seconds to describe itself, and hands the healthy ones to
+//! queries.
 
 mod config;
 mod discovery;

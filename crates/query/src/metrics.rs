@@ -23,13 +23,18 @@ impl Metrics {
         let method = ["grpc_type", "grpc_service", "grpc_method"];
         Ok(Metrics {
             gate: GateMetrics {
-                in_flight: new
-                    .gauge("thanos_query_concurrent_gate_queries_in_flight", "Queries being evaluated now.")?,
+                in_flight: new.gauge(
+                    "thanos_query_concurrent_gate_queries_in_flight",
+                    "Queries being evaluated now.",
+                )?,
                 max: new.gauge(
                     "thanos_query_concurrent_gate_queries_max",
                     "Most queries that are evaluated at once; more wait.",
                 )?,
-                total: new.counter("thanos_query_concurrent_gate_queries_total", "Queries that passed the gate.")?,
+                total: new.counter(
+                    "thanos_query_concurrent_gate_queries_total",
+                    "Queries that passed the gate.",
+                )?,
                 seconds: new.histogram(
                     "thanos_query_concurrent_gate_duration_seconds",
                     "Seconds queries waited at the gate.",
@@ -37,9 +42,14 @@ impl Metrics {
                 )?,
             },
             dns: DnsMetrics {
-                lookups: new.counter("thanos_query_store_apis_dns_lookups_total", "DNS lookups of endpoints.")?,
-                failures: new
-                    .counter("thanos_query_store_apis_dns_failures_total", "DNS lookups of endpoints that failed.")?,
+                lookups: new.counter(
+                    "thanos_query_store_apis_dns_lookups_total",
+                    "DNS lookups of endpoints.",
+                )?,
+                failures: new.counter(
+                    "thanos_query_store_apis_dns_failures_total",
+                    "DNS lookups of endpoints that failed.",
+                )?,
             },
             connections: new.gauges(
                 "thanos_store_nodes_grpc_connections",
@@ -51,7 +61,11 @@ impl Metrics {
                 "Seconds between start and end of range queries.",
                 &RANGE_SECONDS.map(f64::from),
             )?,
-            client_started: new.counters("grpc_client_started_total", "RPCs started on endpoints.", &method)?,
+            client_started: new.counters(
+                "grpc_client_started_total",
+                "RPCs started on endpoints.",
+                &method,
+            )?,
             client_handled: new.counters(
                 "grpc_client_handled_total",
                 "RPCs on endpoints that ended, whatever their outcome.",
@@ -68,4 +82,5 @@ impl Metrics {
 }
 
 /// From a quarter of an hour to three months.
-const RANGE_SECONDS: [u32; 11] = [900, 1800, 3600, 7200, 21600, 43200, 86400, 172_800, 604_800, 2_592_000, 7_776_000];
+const RANGE_SECONDS: [u32; 11] =
+    [900, 1800, 3600, 7200, 21600, 43200, 86400, 172_800, 604_800, 2_592_000, 7_776_000];

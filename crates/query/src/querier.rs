@@ -40,8 +40,8 @@ impl fmt::Debug for Querier {
 }
 
 impl Querier {
-    /// Reads the configuration of endpoints and makes the engine; connects to nobody yet. Must be called on a tokio
-    /// runtime.
+    /// Reads the configuration of endpoints and makes the engine; connects to nobody yet. Must be
+    /// called on a tokio runtime.
     ///
     /// # Errors
     /// `Invalid` for settings that cannot be used.
@@ -52,8 +52,10 @@ impl Querier {
             budget: settings.budget.clone(),
             language: settings.language,
             delayed_name_removal: settings.delayed_name_removal,
-            default_subquery_step_ms: i64::try_from(settings.default_evaluation_interval.as_millis())
-                .unwrap_or(i64::MAX),
+            default_subquery_step_ms: i64::try_from(
+                settings.default_evaluation_interval.as_millis(),
+            )
+            .unwrap_or(i64::MAX),
         }));
         let planner = Arc::clone(&engine);
         let evaluation = Evaluation {
@@ -63,16 +65,37 @@ impl Querier {
             }),
             explain: Box::new(move |query| planner.explain(query)),
         };
-        Querier::with_parts(settings, registry, clock, Parts { evaluation, lookup: Box::new(SystemLookup::new()) })
+        Querier::with_parts(
+            settings,
+            registry,
+            clock,
+            Parts { evaluation, lookup: Box::new(SystemLookup::new()) },
+        )
     }
 
-    fn with_parts(settings: Settings, registry: &Registry, clock: Arc<dyn Clock>, parts: Parts) -> Result<Querier> {
+    fn with_parts(
+        settings: Settings,
+        registry: &Registry,
+        clock: Arc<dyn Clock>,
+        parts: Parts,
+    ) -> Result<Querier> {
         let metrics = Metrics::register(registry)?;
-        let timeouts =
-            Timeouts { info: settings.endpoints.info_timeout, unhealthy: settings.endpoints.unhealthy_timeout };
-        let discovery = Discovery::new(settings.endpoints.clone(), parts.lookup, metrics.clone(), Arc::clone(&clock))?;
-        let endpoints =
-            Arc::new(EndpointSet::new(connect(&metrics, &clock), timeouts, metrics.clone(), Arc::clone(&clock)));
+        let timeouts = Timeouts {
+            info: settings.endpoints.info_timeout,
+            unhealthy: settings.endpoints.unhealthy_timeout,
+        };
+        let discovery = Discovery::new(
+            settings.endpoints.clone(),
+            parts.lookup,
+            metrics.clone(),
+            Arc::clone(&clock),
+        )?;
+        let endpoints = Arc::new(EndpointSet::new(
+            connect(&metrics, &clock),
+            timeouts,
+            metrics.clone(),
+            Arc::clone(&clock),
+        ));
         let fanout_settings = FanoutSettings {
             response_timeout: settings.endpoints.response_timeout.unwrap_or_default(),
             selector_labels: settings.selector_labels.clone(),
@@ -95,8 +118,8 @@ impl Querier {
         Ok(Querier { routes, store, registry, ready, endpoints, discovery, clock })
     }
 
-    /// The HTTP API, and StoreAPI for queriers above this one. Ready once the first discovery is done and every endpoint
-    /// was asked.
+    /// The HTTP API, and StoreAPI for queriers above this one. Ready once the first discovery is
+    /// done and every endpoint was asked.
     pub fn into_component(self) -> Component {
         let Querier { routes, store, registry, ready, endpoints, discovery, clock } = self;
         let served = Served {
@@ -153,7 +176,8 @@ struct Parts {
 fn connect(metrics: &Metrics, clock: &Arc<dyn Clock>) -> Connect {
     let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
     Box::new(move |target| {
-        let settings = ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
+        let settings =
+            ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
         let store = Arc::new(GrpcStore::new(&settings)?);
         Ok(Arc::new(Measured::new(store, metrics.clone(), Arc::clone(&clock))))
     })

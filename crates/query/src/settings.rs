@@ -14,7 +14,8 @@ use storeapi::client::TlsSettings;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSpec {
     pub address: String,
-    /// Queried even while it does not answer, so that its absence is an error or a warning from the first second.
+    /// Queried even while it does not answer, so that its absence is an error or a warning from the
+    /// first second.
     pub strict: bool,
     /// One address in front of several equal servers.
     pub group: bool,

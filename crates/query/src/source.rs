@@ -8,7 +8,9 @@ use engine::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 use futures::{StreamExt, stream};
 use merge::Series;
 use serve::Pass;
-use storeapi::{AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store};
+use storeapi::{
+    AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store,
+};
 
 /// How one query reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +25,8 @@ pub(crate) struct Reading {
 pub(crate) struct StoreSource {
     store: Arc<dyn Store>,
     reading: Reading,
-    /// The query's place behind the gate. The engine holds its source for as long as anything of the query runs, also
-    /// when whoever asked has gone.
+    /// The query's place behind the gate. The engine holds its source for as long as anything of
+    /// the query runs, also when whoever asked has gone.
     _pass: Option<Pass>,
 }
 
@@ -76,7 +78,8 @@ fn source_error(error: storeapi::Error) -> SourceError {
     }
 }
 
-/// Series may go on in the next frame; the engine wants each whole. So the last of a frame waits for the next one.
+/// Series may go on in the next frame; the engine wants each whole. So the last of a frame waits
+/// for the next one.
 struct Joiner {
     frames: FrameStream,
     held: Option<Series>,
@@ -96,7 +99,9 @@ fn whole_series(frames: FrameStream) -> SourceStream {
             }
             match joiner.frames.next().await {
                 Some(Ok(Frame::Series(series))) => joiner.push(series),
-                Some(Ok(Frame::Warning(text))) => joiner.ready.push_back(SourceEvent::Warning(text)),
+                Some(Ok(Frame::Warning(text))) => {
+                    joiner.ready.push_back(SourceEvent::Warning(text))
+                }
                 Some(Ok(Frame::Info(text))) => joiner.ready.push_back(SourceEvent::Info(text)),
                 Some(Err(error)) => {
                     joiner.ended = true;
@@ -104,7 +109,9 @@ fn whole_series(frames: FrameStream) -> SourceStream {
                 }
                 None => {
                     joiner.ended = true;
-                    joiner.ready.extend(joiner.held.take().map(|last| SourceEvent::Series(vec![last])));
+                    joiner
+                        .ready
+                        .extend(joiner.held.take().map(|last| SourceEvent::Series(vec![last])));
                 }
             }
         }

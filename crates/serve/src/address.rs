@@ -4,10 +4,11 @@ use std::net::TcpListener;
 
 use crate::{Error, Result};
 
-/// Binds at once, so that the caller knows the port when it asked for port 0. An empty host means every interface,
-/// IPv6 included where the machine has it.
+/// Binds at once, so that the caller knows the port when it asked for port 0. An empty host means
+/// every interface, IPv6 included where the machine has it.
 pub(crate) fn bind(address: &str) -> Result<TcpListener> {
-    let (host, port) = split(address).ok_or_else(|| Error::Address { address: address.to_owned() })?;
+    let (host, port) =
+        split(address).ok_or_else(|| Error::Address { address: address.to_owned() })?;
     let listener = if host.is_empty() {
         TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))
     } else {

@@ -45,9 +45,12 @@ impl Connected for Conn {
     }
 }
 
-/// Accepts on a task of the current runtime until the receiver is dropped. Handshakes run beside each other, so that
-/// one slow client holds up nobody.
-pub(crate) fn accept(listener: TcpListener, tls: Option<Arc<Reloader>>) -> mpsc::Receiver<(Conn, SocketAddr)> {
+/// Accepts on a task of the current runtime until the receiver is dropped. Handshakes run beside
+/// each other, so that one slow client holds up nobody.
+pub(crate) fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<Reloader>>,
+) -> mpsc::Receiver<(Conn, SocketAddr)> {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     tokio::spawn(async move {
         loop {
@@ -99,7 +102,11 @@ async fn handshake(
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Conn::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Conn::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -108,7 +115,11 @@ impl AsyncRead for Conn {
 }
 
 impl AsyncWrite for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Conn::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Conn::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

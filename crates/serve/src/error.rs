@@ -36,9 +36,10 @@ pub enum Error {
 impl Error {
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Address { .. } | Error::HttpConfig { .. } | Error::LogLevel(_) | Error::LogFormat(_) => {
-                Kind::Invalid
-            }
+            Error::Address { .. }
+            | Error::HttpConfig { .. }
+            | Error::LogLevel(_)
+            | Error::LogFormat(_) => Kind::Invalid,
             Error::Listen { .. } | Error::Tls { .. } => Kind::Unavailable,
             Error::Metric { .. } | Error::Start { .. } => Kind::Internal,
         }

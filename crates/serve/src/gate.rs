@@ -40,7 +40,8 @@ impl Gate {
         Gate { permits: Arc::new(Semaphore::new(max)), metrics, clock }
     }
 
-    /// Waits for a place, first come first served. Who stops waiting loses the turn and nothing else.
+    /// Waits for a place, first come first served. Who stops waiting loses the turn and nothing
+    /// else.
     pub async fn enter(&self) -> Pass {
         let came = self.clock.monotonic();
         // nobody closes it, so that it cannot fail

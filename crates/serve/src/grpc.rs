@@ -21,19 +21,31 @@ pub(crate) fn with_health_and_reflection(services: Services) -> Result<(Routes, 
     let builder = || {
         let all = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        services.descriptors.iter().fold(all, |builder, set| builder.register_encoded_file_descriptor_set(set))
+        services
+            .descriptors
+            .iter()
+            .fold(all, |builder, set| builder.register_encoded_file_descriptor_set(set))
     };
-    let failed = |e: tonic_reflection::server::Error| Error::Start { what: "grpc reflection", reason: e.to_string() };
+    let failed = |e: tonic_reflection::server::Error| Error::Start {
+        what: "grpc reflection",
+        reason: e.to_string(),
+    };
     let reflection = builder().build_v1().map_err(failed)?;
     let older_reflection = builder().build_v1alpha().map_err(failed)?;
-    let services = services.routes.add_service(health).add_service(reflection).add_service(older_reflection);
+    let services =
+        services.routes.add_service(health).add_service(reflection).add_service(older_reflection);
     Ok((services, reporter))
 }
 
-/// Keeps the health service saying what the readiness signal says, until the signal's owner is gone.
+/// Keeps the health service saying what the readiness signal says, until the signal's owner is
+/// gone.
 pub(crate) async fn follow_readiness(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
     loop {
-        let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if *ready.borrow_and_update() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         reporter.set_service_status("", status).await;
         if ready.changed().await.is_err() {
             return;

@@ -1,4 +1,5 @@
-//! The HTTP side: health and metrics on the server's own runtime, everything else handed to the main one.
+//! The HTTP side: health and metrics on the server's own runtime, everything else handed to the
+//! main one.
 
 mod config;
 mod dispatch;
@@ -28,8 +29,8 @@ pub(crate) struct Own {
     pub(crate) ready: watch::Receiver<bool>,
 }
 
-/// The answer to a path nobody serves: JSON, because clients of the API parse whatever comes, with the words by which
-/// they tell a missing endpoint from a failing one.
+/// The answer to a path nobody serves: JSON, because clients of the API parse whatever comes, with
+/// the words by which they tell a missing endpoint from a failing one.
 pub async fn not_found() -> Response {
     json_error(StatusCode::NOT_FOUND, "not_found", "404 page not found")
 }
@@ -59,7 +60,8 @@ async fn ready(State(own): State<Arc<Own>>) -> Response {
 
 async fn metrics(State(own): State<Arc<Own>>) -> Response {
     match TextEncoder::new().encode_to_string(&own.registry.gather()) {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+            .into_response(),
         Err(error) => {
             tracing::error!(%error, "encode metrics");
             (StatusCode::INTERNAL_SERVER_ERROR, "encode metrics\n").into_response()

@@ -1,12 +1,14 @@
-//! What every process serves alike: HTTP and gRPC listeners with TLS, `/-/healthy`, `/-/ready` and `/metrics`,
-//! `grpc.health.v1` and reflection, request metrics, logs and graceful shutdown.
+//! What every process serves alike: HTTP and gRPC listeners with TLS, `/-/healthy`, `/-/ready` and
+//! `/metrics`, `grpc.health.v1` and reflection, request metrics, logs and graceful shutdown.
 //!
-//! No component is known here. Each gives a [`Component`]: its work, and the routes, gRPC services, registry and
-//! readiness signal that [`Server::start`] serves until it is told to stop. Health and metrics live on a runtime of
-//! their own, so that a probe is answered while queries keep every other thread busy.
+//! No component is known here. Each gives a [`Component`]: its work, and the routes, gRPC services,
+//! registry and readiness signal that [`Server::start`] serves until it is told to stop. Health and
+//! metrics live on a runtime of their own, so that a probe is answered while queries keep every
+//! other thread busy.
 //!
-//! What components need for being served is here too, once: [`Registrar`] for their metrics, [`Gate`] in front of what
-//! must not be done too often at once, [`Task`] for work that ends with whoever waits for it.
+//! What components need for being served is here too, once: [`Registrar`] for their metrics,
+//! [`Gate`] in front of what must not be done too often at once, [`Task`] for work that ends with
+//! whoever waits for it.
 
 mod address;
 mod component;

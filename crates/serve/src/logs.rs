@@ -50,12 +50,19 @@ pub fn init(settings: &Settings) -> Result<()> {
             registry.with(tracing_logfmt::builder().layer().with_writer(std::io::stderr)).try_init()
         }
         Format::Json => registry
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
     };
     installed.map_err(|e| Error::Start { what: "logger", reason: e.to_string() })?;
     if settings.format == Format::Journald {
-        tracing::warn!("log format journald is written as logfmt to stderr, where journald picks it up");
+        tracing::warn!(
+            "log format journald is written as logfmt to stderr, where journald picks it up"
+        );
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -65,14 +72,23 @@ pub fn init(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Own crates at the level asked for; the chatter of HTTP/2, TLS and DNS libraries from warnings on.
+/// Own crates at the level asked for; the chatter of HTTP/2, TLS and DNS libraries from warnings
+/// on.
 fn filter(level: &str) -> Result<EnvFilter> {
     if !matches!(level, "debug" | "info" | "warn" | "error") {
         return Err(Error::LogLevel(level.to_owned()));
     }
     let quiet = if level == "error" { "error" } else { "warn" };
-    let libraries =
-        ["h2", "hyper", "hyper_util", "hickory_net", "hickory_proto", "hickory_resolver", "rustls", "tower"];
+    let libraries = [
+        "h2",
+        "hyper",
+        "hyper_util",
+        "hickory_net",
+        "hickory_proto",
+        "hickory_resolver",
+        "rustls",
+        "tower",
+    ];
     let directives = libraries.map(|library| format!("{library}={quiet}")).join(",");
     EnvFilter::try_new(format!("{level},{directives}"))
         .map_err(|e| Error::Start { what: "log filter", reason: e.to_string() })

@@ -18,18 +18,22 @@ pub fn registry(build: &BuildInfo) -> Result<Registry> {
     let registry = Registry::new();
     let new = Registrar::new(&registry);
     let labels = ["version", "revision", "branch", "goversion"];
-    let info = new.gauges("thanos_build_info", "Always 1; the labels say which build runs.", &labels)?;
+    let info =
+        new.gauges("thanos_build_info", "Always 1; the labels say which build runs.", &labels)?;
     info.with_label_values(&[build.version.as_str(), build.revision.as_str(), "", "rust"]).set(1.0);
     new.add("process_*", process::Process::new())?;
     Ok(registry)
 }
 
 /// Seconds; the upper ones are where alerts on slow queries look.
-const REQUEST_SECONDS: [f64; 17] =
-    [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0, 720.0];
+const REQUEST_SECONDS: [f64; 17] = [
+    0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0,
+    720.0,
+];
 
 /// Bytes, from 256 to 16 MiB in powers of four.
-const SIZES: [f64; 9] = [256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
+const SIZES: [f64; 9] =
+    [256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
 
 #[derive(Clone, Debug)]
 pub(crate) struct HttpMetrics {
@@ -52,14 +56,23 @@ impl HttpMetrics {
                 &REQUEST_SECONDS,
                 &labels,
             )?,
-            request_bytes: new.histograms("http_request_size_bytes", "Size of request bodies.", &SIZES, &labels)?,
+            request_bytes: new.histograms(
+                "http_request_size_bytes",
+                "Size of request bodies.",
+                &SIZES,
+                &labels,
+            )?,
             response_bytes: new.histograms(
                 "http_response_size_bytes",
                 "Size of answers whose length is known.",
                 &SIZES,
                 &labels,
             )?,
-            in_flight: new.gauges("http_inflight_requests", "HTTP requests being answered.", &["handler", "method"])?,
+            in_flight: new.gauges(
+                "http_inflight_requests",
+                "HTTP requests being answered.",
+                &["handler", "method"],
+            )?,
         })
     }
 }
@@ -76,7 +89,11 @@ impl GrpcMetrics {
         let new = Registrar::new(registry);
         let method = ["grpc_type", "grpc_service", "grpc_method"];
         Ok(GrpcMetrics {
-            started: new.counters("grpc_server_started_total", "RPCs started on the server.", &method)?,
+            started: new.counters(
+                "grpc_server_started_total",
+                "RPCs started on the server.",
+                &method,
+            )?,
             handled: new.counters(
                 "grpc_server_handled_total",
                 "RPCs completed on the server, whatever their outcome.",

@@ -1,12 +1,14 @@
 //! Metrics, made and registered in one go.
 
 use prometheus::core::Collector;
-use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, Registry};
+use prometheus::{
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, Registry,
+};
 
 use crate::{Error, Result};
 
-/// Makes metrics that are in a registry from the start. Names are given whole, so that whoever sees one on a dashboard
-/// finds the line that made it.
+/// Makes metrics that are in a registry from the start. Names are given whole, so that whoever sees
+/// one on a dashboard finds the line that made it.
 ///
 /// Every method fails with `Internal` when the name is no metric's or taken already.
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +39,34 @@ impl<'a> Registrar<'a> {
 
     /// `buckets` are the upper bounds, ascending, without infinity.
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
-        self.add(name, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+        self.add(
+            name,
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())),
+        )
     }
 
     /// A histogram per value of the labels.
-    pub fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> Result<HistogramVec> {
-        self.add(name, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+    pub fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        labels: &[&str],
+    ) -> Result<HistogramVec> {
+        self.add(
+            name,
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels),
+        )
     }
 
     /// A metric of another kind. `name` is only for the error.
-    pub fn add<C: Collector + Clone + 'static>(&self, name: &str, metric: prometheus::Result<C>) -> Result<C> {
-        let failed = |e: prometheus::Error| Error::Metric { name: name.to_owned(), reason: e.to_string() };
+    pub fn add<C: Collector + Clone + 'static>(
+        &self,
+        name: &str,
+        metric: prometheus::Result<C>,
+    ) -> Result<C> {
+        let failed =
+            |e: prometheus::Error| Error::Metric { name: name.to_owned(), reason: e.to_string() };
         let metric = metric.map_err(failed)?;
         self.registry.register(Box::new(metric.clone())).map_err(failed)?;
         Ok(metric)
@@ -71,7 +90,9 @@ mod tests {
         new.gauges("b", "B.", &["of"]).unwrap().with_label_values(&["x"]).set(2.0);
         new.histogram("c", "C.", &exponential(1.0, 2.0, 3)).unwrap().observe(3.0);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        for line in ["a_total 1\n", "b{of=\"x\"} 2\n", "c_bucket{le=\"2\"} 0\nc_bucket{le=\"4\"} 1\n"] {
+        for line in
+            ["a_total 1\n", "b{of=\"x\"} 2\n", "c_bucket{le=\"2\"} 0\nc_bucket{le=\"4\"} 1\n"]
+        {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
     }

@@ -57,9 +57,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the addresses, loads certificates and starts serving; fails before anything is served. Component work
-    /// runs on the current runtime, the HTTP listener with health and metrics on a thread of its own.
-    pub async fn start(settings: Settings, served: Served, clock: Arc<dyn Clock>) -> Result<Server> {
+    /// Binds the addresses, loads certificates and starts serving; fails before anything is served.
+    /// Component work runs on the current runtime, the HTTP listener with health and metrics on a
+    /// thread of its own.
+    pub async fn start(
+        settings: Settings,
+        served: Served,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Server> {
         let shutdown = Shutdown::new();
         let grpc = match (settings.grpc, served.services) {
             (Some(grpc_settings), Some(services)) => {
@@ -120,7 +125,12 @@ impl Drop for Server {
 }
 
 /// Resolves when `done` does, or `grace` after the shutdown, whichever is first.
-async fn within_grace(done: impl Future<Output = ()>, shutdown: Shutdown, grace: Duration, what: &'static str) {
+async fn within_grace(
+    done: impl Future<Output = ()>,
+    shutdown: Shutdown,
+    grace: Duration,
+    what: &'static str,
+) {
     let over = async {
         shutdown.stopped().await;
         tokio::time::sleep(grace).await;
@@ -131,15 +141,22 @@ async fn within_grace(done: impl Future<Output = ()>, shutdown: Shutdown, grace:
     }
 }
 
-fn start_http(settings: HttpSettings, app: Router, shutdown: Shutdown) -> Result<(SocketAddr, JoinHandle<()>)> {
+fn start_http(
+    settings: HttpSettings,
+    app: Router,
+    shutdown: Shutdown,
+) -> Result<(SocketAddr, JoinHandle<()>)> {
     let tls = match &settings.config {
-        Some(path) => http::web_config(path)?.map(|files| Reloader::new(files, &[b"h2", b"http/1.1"])).transpose()?,
+        Some(path) => http::web_config(path)?
+            .map(|files| Reloader::new(files, &[b"h2", b"http/1.1"]))
+            .transpose()?,
         None => None,
     };
     let listener = address::bind(&settings.address)?;
     let failed = |e: std::io::Error| Error::Start { what: "http server", reason: e.to_string() };
     let local = listener.local_addr().map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let grace = settings.grace;
     let serve = async move {
         let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -148,7 +165,8 @@ fn start_http(settings: HttpSettings, app: Router, shutdown: Shutdown) -> Result
         };
         let accepted = Accepted { connections: conn::accept(listener, tls.map(Arc::new)), local };
         let stop = shutdown.clone();
-        let served = axum::serve(accepted, app).with_graceful_shutdown(async move { stop.stopped().await });
+        let served =
+            axum::serve(accepted, app).with_graceful_shutdown(async move { stop.stopped().await });
         let done = async {
             if let Err(error) = served.await {
                 tracing::error!(%error, "serve http");
@@ -156,8 +174,10 @@ fn start_http(settings: HttpSettings, app: Router, shutdown: Shutdown) -> Result
         };
         within_grace(done, shutdown, grace, "http").await;
     };
-    let thread =
-        std::thread::Builder::new().name("http".to_owned()).spawn(move || runtime.block_on(serve)).map_err(failed)?;
+    let thread = std::thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || runtime.block_on(serve))
+        .map_err(failed)?;
     Ok((local, thread))
 }
 
@@ -180,7 +200,11 @@ fn start_grpc(
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let methods: HashMap<String, bool> = grpc::methods(&parts.services.descriptors)?;
     let (services, reporter) = grpc::with_health_and_reflection(parts.services)?;
-    let layer = grpc::MetricsLayer { metrics: parts.metrics, clock: parts.clock, methods: Arc::new(methods) };
+    let layer = grpc::MetricsLayer {
+        metrics: parts.metrics,
+        clock: parts.clock,
+        methods: Arc::new(methods),
+    };
     let mut builder = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)));

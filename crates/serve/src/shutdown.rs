@@ -15,12 +15,15 @@ impl Shutdown {
         Shutdown { sender: watch::Sender::new(false) }
     }
 
-    /// Stops on SIGTERM and SIGINT. A second signal ends the process at once, for those who do not want to wait for
-    /// the grace periods.
+    /// Stops on SIGTERM and SIGINT. A second signal ends the process at once, for those who do not
+    /// want to wait for the grace periods.
     pub fn on_signals() -> Result<Shutdown> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|e| Error::Start { what: "signal handler", reason: e.to_string() });
-        let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let listen = |kind| {
+            signal(kind).map_err(|e| Error::Start { what: "signal handler", reason: e.to_string() })
+        };
+        let (mut terminate, mut interrupt) =
+            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         tokio::spawn(async move {

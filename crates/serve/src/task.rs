@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 
-/// A task that is aborted when this is dropped. Awaiting it gives what the task ends with, or how it panicked.
+/// A task that is aborted when this is dropped. Awaiting it gives what the task ends with, or how
+/// it panicked.
 #[derive(Debug)]
 pub struct Task<T>(JoinHandle<T>);
 

@@ -28,8 +28,9 @@ pub struct TlsFiles {
     pub min_version: TlsVersion,
 }
 
-/// Hands out the server configuration of the files as they are now. Files that became unreadable or do not fit
-/// together leave the last good configuration in place: rotating writes several files one after the other.
+/// Hands out the server configuration of the files as they are now. Files that became unreadable or
+/// do not fit together leave the last good configuration in place: rotating writes several files
+/// one after the other.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     files: TlsFiles,
@@ -45,7 +46,8 @@ struct Loaded {
 
 impl Reloader {
     pub(crate) fn new(files: TlsFiles, alpn: &'static [&'static [u8]]) -> Result<Reloader> {
-        let loaded = Mutex::new(Loaded { changed: changed_at(&files), config: load(&files, alpn)? });
+        let loaded =
+            Mutex::new(Loaded { changed: changed_at(&files), config: load(&files, alpn)? });
         Ok(Reloader { files, alpn, loaded })
     }
 
@@ -70,13 +72,22 @@ impl Reloader {
 
 fn changed_at(files: &TlsFiles) -> Vec<Option<SystemTime>> {
     let paths = [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()];
-    paths.into_iter().flatten().map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok()).collect()
+    paths
+        .into_iter()
+        .flatten()
+        .map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
+        .collect()
 }
 
 fn load(files: &TlsFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>> {
-    let failed = |what, path: &Path, reason: String| Error::Tls { what, path: path.display().to_string(), reason };
+    let failed = |what, path: &Path, reason: String| Error::Tls {
+        what,
+        path: path.display().to_string(),
+        reason,
+    };
     let chain = read_certificates("certificate", &files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| failed("private key", &files.key, e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|e| failed("private key", &files.key, e.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions: &[&rustls::SupportedProtocolVersion] = match files.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
@@ -98,8 +109,9 @@ fn load(files: &TlsFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config =
-        builder.with_single_cert(chain, key).map_err(|e| failed("certificate", &files.cert, e.to_string()))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|e| failed("certificate", &files.cert, e.to_string()))?;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -59,10 +59,14 @@ impl From<Error> for storeapi::Error {
 impl From<block::Error> for Error {
     fn from(error: block::Error) -> Error {
         let kind = match error.kind() {
-            block::Kind::Unavailable | block::Kind::NotFound | block::Kind::AlreadyExists | block::Kind::Unordered => {
-                Kind::Unavailable
-            }
-            block::Kind::Denied | block::Kind::Invalid | block::Kind::Unsupported | block::Kind::Limit => Kind::Invalid,
+            block::Kind::Unavailable
+            | block::Kind::NotFound
+            | block::Kind::AlreadyExists
+            | block::Kind::Unordered => Kind::Unavailable,
+            block::Kind::Denied
+            | block::Kind::Invalid
+            | block::Kind::Unsupported
+            | block::Kind::Limit => Kind::Invalid,
             block::Kind::Corrupt => Kind::Corrupt,
             block::Kind::Internal => Kind::Internal,
         };

@@ -11,14 +11,16 @@ const MIN_BLOCK: &str = "storage.tsdb.min-block-duration";
 const MAX_BLOCK: &str = "storage.tsdb.max-block-duration";
 const DELAY_COMPACT: &str = "storage.tsdb.delay-compact-file.path";
 
-/// Prometheus must not compact blocks away before they are shipped: either its blocks never grow, or it waits for what
-/// the shipper writes down.
+/// Prometheus must not compact blocks away before they are shipped: either its blocks never grow,
+/// or it waits for what the shipper writes down.
 ///
 /// # Errors
 /// `Invalid`, saying which flags of Prometheus to set.
 pub(crate) fn check(flags: &BTreeMap<String, String>, settings: &Settings) -> Result<()> {
     let (Some(min), Some(max)) = (flags.get(MIN_BLOCK), flags.get(MAX_BLOCK)) else {
-        tracing::warn!("Prometheus does not tell its block durations; not checking that it leaves blocks alone");
+        tracing::warn!(
+            "Prometheus does not tell its block durations; not checking that it leaves blocks alone"
+        );
         return Ok(());
     };
     let delay_file = flags.get(DELAY_COMPACT).filter(|path| !path.is_empty());
@@ -26,16 +28,16 @@ pub(crate) fn check(flags: &BTreeMap<String, String>, settings: &Settings) -> Re
         let ours = settings.shipper.meta_file();
         if !same_file(Path::new(path), &ours) {
             let message = format!(
-                "Prometheus waits for {path} before it compacts (--{DELAY_COMPACT}), but the shipper writes {}; \
-                 set both to the same file",
+                "Prometheus waits for {path} before it compacts (--{DELAY_COMPACT}), but the \
+                 shipper writes {}; set both to the same file",
                 ours.display()
             );
             return Err(Error::new(Kind::Invalid, message));
         }
     } else if parse_duration(min) != parse_duration(max) {
         let message = format!(
-            "Prometheus compacts its blocks (--{MIN_BLOCK}={min}, --{MAX_BLOCK}={max}), which may remove them before \
-             they are shipped; set both to 2h, or --{DELAY_COMPACT}={}",
+            "Prometheus compacts its blocks (--{MIN_BLOCK}={min}, --{MAX_BLOCK}={max}), which may \
+             remove them before they are shipped; set both to 2h, or --{DELAY_COMPACT}={}",
             settings.shipper.meta_file().display()
         );
         if !settings.ignore_unequal_block_size {
@@ -44,7 +46,8 @@ pub(crate) fn check(flags: &BTreeMap<String, String>, settings: &Settings) -> Re
         tracing::warn!("{message}");
     }
     if parse_duration(min) != Some(Duration::from_secs(2 * 3600)) {
-        tracing::warn!(block_duration = %min, "Prometheus' blocks do not span 2h, which is what is recommended");
+        tracing::warn!(block_duration = %min, "Prometheus' blocks do not span 2h, which is what is \
+            recommended");
     }
     Ok(())
 }
@@ -53,7 +56,8 @@ pub(crate) fn check(flags: &BTreeMap<String, String>, settings: &Settings) -> Re
 fn same_file(theirs: &Path, ours: &Path) -> bool {
     let parent = |path: &Path| path.parent().and_then(|dir| dir.canonicalize().ok());
     theirs == ours
-        || (theirs.file_name() == ours.file_name() && parent(theirs).is_some_and(|p| Some(p) == parent(ours)))
+        || (theirs.file_name() == ours.file_name()
+            && parent(theirs).is_some_and(|p| Some(p) == parent(ours)))
 }
 
 /// Prometheus' notation: `2h`, `1d12h`, `1h30m`.
@@ -87,7 +91,9 @@ mod tests {
     use super::*;
 
     fn flags(min: &str, max: &str, delay: &str) -> BTreeMap<String, String> {
-        [(MIN_BLOCK, min), (MAX_BLOCK, max), (DELAY_COMPACT, delay)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        [(MIN_BLOCK, min), (MAX_BLOCK, max), (DELAY_COMPACT, delay)]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into()
     }
 
     #[test]
@@ -102,14 +108,17 @@ mod tests {
 
     #[test]
     fn a_compacting_prometheus_is_refused_unless_it_waits_for_us() {
-        let shipper = ShipperSettings { tsdb_path: "/prometheus".into(), ..ShipperSettings::default() };
+        let shipper =
+            ShipperSettings { tsdb_path: "/prometheus".into(), ..ShipperSettings::default() };
         let settings = Settings { shipper, ..Settings::default() };
         assert!(check(&flags("2h", "2h", ""), &settings).is_ok());
         assert!(check(&flags("2h", "120m", ""), &settings).is_ok());
         let error = check(&flags("2h", "1d12h", ""), &settings).unwrap_err().to_string();
         assert!(error.contains("--storage.tsdb.max-block-duration=1d12h"), "{error}");
         assert!(check(&flags("2h", "1d12h", "/prometheus/thanos.shipper.json"), &settings).is_ok());
-        let error = check(&flags("2h", "1d12h", "/other/thanos.shipper.json"), &settings).unwrap_err().to_string();
+        let error = check(&flags("2h", "1d12h", "/other/thanos.shipper.json"), &settings)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("the shipper writes /prometheus/thanos.shipper.json"), "{error}");
         let ignoring = Settings { ignore_unequal_block_size: true, ..settings };
         assert!(check(&flags("2h", "1d12h", ""), &ignoring).is_ok());

@@ -1,8 +1,10 @@
-//! The process next to one Prometheus: serves its recent data over StoreAPI and ships its finished blocks.
+//! The process next to one Prometheus: serves its recent data over StoreAPI and ships its finished
+//! blocks.
 //!
-//! It holds no data of its own. Series are streamed from Prometheus' remote read with chunks passed through as bytes;
-//! blocks are hard-linked out of the TSDB folder and uploaded once. It never runs PromQL and never changes the TSDB
-//! folder but for `thanos/` and `thanos.shipper.json` in it. Times are milliseconds.
+//! It holds no data of its own. Series are streamed from Prometheus' remote read with chunks passed
+//! through as bytes; blocks are hard-linked out of the TSDB folder and uploaded once. It never runs
+//! PromQL and never changes the TSDB folder but for `thanos/` and `thanos.shipper.json` in it.
+//! Times are milliseconds.
 
 mod error;
 mod flags;

@@ -15,8 +15,10 @@ impl SidecarMetrics {
     pub(crate) fn new(registry: &Registry) -> Result<SidecarMetrics> {
         let new = Registrar::new(registry);
         Ok(SidecarMetrics {
-            prometheus_up: new
-                .gauge("thanos_sidecar_prometheus_up", "1 if the sidecar can reach its Prometheus, else 0.")?,
+            prometheus_up: new.gauge(
+                "thanos_sidecar_prometheus_up",
+                "1 if the sidecar can reach its Prometheus, else 0.",
+            )?,
             last_heartbeat: new.gauge(
                 "thanos_sidecar_last_heartbeat_success_time_seconds",
                 "Unix time in seconds at which Prometheus last answered.",
@@ -47,13 +49,16 @@ impl ReloaderMetrics {
                 "thanos_sidecar_reloader_config_apply_operations_failed_total",
                 "Times looking through the watched files failed.",
             )?,
-            reloads: new.counter("thanos_sidecar_reloader_reloads_total", "Reloads asked of Prometheus.")?,
+            reloads: new
+                .counter("thanos_sidecar_reloader_reloads_total", "Reloads asked of Prometheus.")?,
             reload_failures: new.counter(
                 "thanos_sidecar_reloader_reloads_failed_total",
                 "Reloads that Prometheus refused or did not answer.",
             )?,
-            last_reload_successful: new
-                .gauge("thanos_sidecar_reloader_last_reload_successful", "1 if the last reload succeeded, else 0.")?,
+            last_reload_successful: new.gauge(
+                "thanos_sidecar_reloader_last_reload_successful",
+                "1 if the last reload succeeded, else 0.",
+            )?,
             last_reload_success: new.gauge(
                 "thanos_sidecar_reloader_last_reload_success_timestamp_seconds",
                 "Unix time in seconds of the last successful reload.",

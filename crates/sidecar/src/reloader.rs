@@ -1,7 +1,8 @@
-//! Keeps Prometheus' configuration current: expands `$(NAME)` from the environment into the file Prometheus reads, and
-//! asks for a reload whenever that file or a rule file changed.
+//! Keeps Prometheus' configuration current: expands `$(NAME)` from the environment into the file
+//! Prometheus reads, and asks for a reload whenever that file or a rule file changed.
 //!
-//! Files are looked at every watch interval; a reload that fails is tried again every retry interval.
+//! Files are looked at every watch interval; a reload that fails is tried again every retry
+//! interval.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,7 +81,9 @@ impl Reloader {
     pub(crate) async fn run(mut self) -> std::convert::Infallible {
         loop {
             let pause = match self.apply().await {
-                Ok(()) if self.settings.watch_interval.is_zero() => return std::future::pending().await,
+                Ok(()) if self.settings.watch_interval.is_zero() => {
+                    return std::future::pending().await;
+                }
                 Ok(()) => self.settings.watch_interval,
                 Err(error) => {
                     tracing::warn!(%error, "apply the configuration of prometheus; trying again");
@@ -91,12 +94,15 @@ impl Reloader {
         }
     }
 
-    /// Brings the output file up to date, and Prometheus when anything changed since it last loaded.
+    /// Brings the output file up to date, and Prometheus when anything changed since it last
+    /// loaded.
     pub(crate) async fn apply(&mut self) -> Result<()> {
         self.metrics.apply_operations.inc();
         let settings = Arc::clone(&self.settings);
         let done = tokio::task::spawn_blocking(move || refresh(&settings)).await;
-        let found = done.unwrap_or_else(|e| Err(Error::new(Kind::Internal, format!("file work of the reloader: {e}"))));
+        let found = done.unwrap_or_else(|e| {
+            Err(Error::new(Kind::Internal, format!("file work of the reloader: {e}")))
+        });
         let found = found.inspect_err(|_| self.metrics.apply_failures.inc())?;
         if self.loaded == Some(found) {
             return Ok(());
@@ -121,12 +127,14 @@ fn refresh(settings: &ReloaderSettings) -> Result<u64> {
     if let Some(path) = &settings.config_file {
         let text = fs::read(path).map_err(|e| Error::local("reading", path, &e))?;
         if text.starts_with(&[0x1f, 0x8b]) {
-            let message = format!("{} is compressed with gzip, which is not supported", path.display());
+            let message =
+                format!("{} is compressed with gzip, which is not supported", path.display());
             return Err(Error::new(Kind::Invalid, message));
         }
         let text = match &settings.output_file {
             Some(output) => {
-                let expanded = expand(&text, &settings.environment).map_err(|name| unset_variable(path, &name))?;
+                let expanded = expand(&text, &settings.environment)
+                    .map_err(|name| unset_variable(path, &name))?;
                 replace(output, &expanded)?;
                 expanded
             }
@@ -141,12 +149,16 @@ fn refresh(settings: &ReloaderSettings) -> Result<u64> {
 }
 
 fn unset_variable(path: &Path, name: &str) -> Error {
-    let message = format!("{} refers to the environment variable {name:?}, which is not set", path.display());
+    let message =
+        format!("{} refers to the environment variable {name:?}, which is not set", path.display());
     Error::new(Kind::Invalid, message)
 }
 
 /// Replaces each `$(NAME)`; the name of a variable that is not set is the error.
-fn expand(text: &[u8], environment: &BTreeMap<String, String>) -> std::result::Result<Vec<u8>, String> {
+fn expand(
+    text: &[u8],
+    environment: &BTreeMap<String, String>,
+) -> std::result::Result<Vec<u8>, String> {
     let mut expanded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.windows(2).position(|w| w == b"$(") {

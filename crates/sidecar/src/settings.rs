@@ -21,7 +21,9 @@ impl MinTime {
     pub fn as_of(self, now: TimestampMs) -> i64 {
         match self {
             MinTime::At(time) => time.0,
-            MinTime::Before(span) => now.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+            MinTime::Before(span) => {
+                now.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+            }
         }
     }
 }

@@ -49,7 +49,8 @@ impl Sidecar {
     /// # Errors
     /// `Invalid` for settings that cannot be used.
     pub fn new(settings: Settings, parts: Parts) -> Result<Sidecar> {
-        let http = HttpClient::new(&settings.http_client).map_err(|e| e.context("--prometheus.http-client"))?;
+        let http = HttpClient::new(&settings.http_client)
+            .map_err(|e| e.context("--prometheus.http-client"))?;
         let client = PrometheusClient::new(&settings.prometheus_url, http, parts.budget.clone());
         let client = client.map_err(|e| e.context("--prometheus.url"))?;
         let state = Arc::new(State::new(settings.min_time, Arc::clone(&parts.clock)));
@@ -79,8 +80,8 @@ impl Sidecar {
         Ok(Sidecar { store, registry: parts.registry, ready, work, reloader })
     }
 
-    /// StoreAPI over Prometheus. Ready while the external labels are known and Prometheus answers; the work ends only
-    /// with an error.
+    /// StoreAPI over Prometheus. Ready while the external labels are known and Prometheus answers;
+    /// the work ends only with an error.
     pub fn into_component(self) -> Component {
         let Sidecar { store, registry, ready, work, reloader } = self;
         let services = Some(storeapi::server::services(store, Capabilities::default()));
@@ -89,7 +90,8 @@ impl Sidecar {
     }
 }
 
-/// The reloader works from the first moment: Prometheus may wait for its configuration to be written.
+/// The reloader works from the first moment: Prometheus may wait for its configuration to be
+/// written.
 async fn run(work: Arc<Work>, reloader: Option<Reloader>) -> Result<()> {
     let reloading: BoxFuture<'static, Infallible> = match reloader {
         Some(reloader) => reloader.run().boxed(),
@@ -121,27 +123,36 @@ impl Work {
         }
     }
 
-    /// Retries until Prometheus answers; a shipper gives up after the ready timeout, so that someone notices.
+    /// Retries until Prometheus answers; a shipper gives up after the ready timeout, so that
+    /// someone notices.
     async fn wait_for_prometheus(&self) -> Result<()> {
         let deadline = self.clock.monotonic().saturating_add(self.settings.ready_timeout);
         let mut validated = self.shipper.is_none();
         loop {
             match self.in_time(self.greet(&mut validated)).await {
-                Ok(()) if self.state.external_labels().is_empty() => return Err(no_external_labels()),
+                Ok(()) if self.state.external_labels().is_empty() => {
+                    return Err(no_external_labels());
+                }
                 Ok(()) => break,
                 Err(error) if error.kind() == Kind::Invalid && !validated => return Err(error),
                 Err(error) => {
                     if self.shipper.is_some() && self.clock.monotonic() >= deadline {
                         let waited = self.settings.ready_timeout;
-                        return Err(error.context(format_args!("Prometheus did not get ready within {waited:?}")));
+                        return Err(error.context(format_args!(
+                            "Prometheus did not get ready within {waited:?}"
+                        )));
                     }
                     tracing::warn!(%error, "fetch external labels; is Prometheus running? retrying");
                 }
             }
             self.clock.sleep(STARTUP_RETRY).await;
         }
-        let version = self.in_time(self.client.version().err_into()).await.unwrap_or_else(|_| "unknown".to_owned());
-        tracing::info!(external_labels = %self.state.external_labels(), version, "prometheus is ready");
+        let version = self
+            .in_time(self.client.version().err_into())
+            .await
+            .unwrap_or_else(|_| "unknown".to_owned());
+        tracing::info!(external_labels = %self.state.external_labels(), version, "prometheus is \
+            ready");
         Ok(())
     }
 
@@ -158,7 +169,8 @@ impl Work {
         match self.client.flags().await.map_err(Error::from) {
             Ok(flags) => flags::check(&flags, &self.settings),
             Err(error) if error.kind() == Kind::Invalid => {
-                tracing::warn!(%error, "Prometheus does not tell its flags; not checking that it leaves blocks alone");
+                tracing::warn!(%error, "Prometheus does not tell its flags; not checking that it \
+                    leaves blocks alone");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -171,7 +183,8 @@ impl Work {
         if let Some(lowest) = self.client.lowest_timestamp().await? {
             self.state.set_lowest(lowest);
         }
-        // A Prometheus that loses its labels keeps those it had: series without them could not be told apart.
+        // A Prometheus that loses its labels keeps those it had: series without them could not be
+        // told apart.
         let ready = !labels.is_empty();
         if ready {
             self.state.set_labels(labels);
@@ -210,16 +223,18 @@ impl Work {
         let span = self.settings.get_config_timeout;
         match select(std::pin::pin!(work), self.clock.sleep(span)).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(_) => {
-                Err(Error::new(Kind::Unavailable, format!("Prometheus did not answer within {span:?}")))
-            }
+            Either::Right(_) => Err(Error::new(
+                Kind::Unavailable,
+                format!("Prometheus did not answer within {span:?}"),
+            )),
         }
     }
 }
 
 fn no_external_labels() -> Error {
-    let message = "Prometheus has no external labels, so its data could not be told from that of others; add to \
-                   prometheus.yml: global: {external_labels: {cluster: <name>, replica: <name>}}";
+    let message = "Prometheus has no external labels, so its data could not be told from that of \
+        others; add to prometheus.yml: global: {external_labels: {cluster: <name>, replica: \
+        <name>}}";
     Error::new(Kind::Invalid, message)
 }
 

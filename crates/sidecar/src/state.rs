@@ -48,7 +48,8 @@ impl State {
     }
 
     pub(crate) fn set_labels(&self, external_labels: Labels) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).external_labels = external_labels;
+        self.known.write().unwrap_or_else(PoisonError::into_inner).external_labels =
+            external_labels;
     }
 
     pub(crate) fn set_lowest(&self, lowest: i64) {

@@ -1,4 +1,5 @@
-//! Prometheus as a [`Store`]: remote read with chunks passed through as bytes, metadata from its HTTP API.
+//! Prometheus as a [`Store`]: remote read with chunks passed through as bytes, metadata from its
+//! HTTP API.
 
 mod chunks;
 mod read;
@@ -11,9 +12,9 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use model::{Budget, Labels, Matcher, TimeRange};
 use storeapi::{
-    ComponentType, Coverage, Error, Frame, FrameStream, Incoming, Kind, LabelChange, LabelNamesRequest,
-    LabelValuesRequest, Metadata, ResortByRun, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series,
-    match_external,
+    ComponentType, Coverage, Error, Frame, FrameStream, Incoming, Kind, LabelChange,
+    LabelNamesRequest, LabelValuesRequest, Metadata, ResortByRun, Result, SeriesRequest, Store,
+    StoreInfo, TsdbInfo, any_series, match_external,
 };
 use upstream::{PrometheusClient, RemoteRead};
 
@@ -33,14 +34,21 @@ pub(crate) struct PrometheusStore {
 
 impl PrometheusStore {
     /// Sorting and answers without frames are charged to `budget`.
-    pub(crate) fn new(client: PrometheusClient, state: Arc<State>, budget: Budget) -> PrometheusStore {
+    pub(crate) fn new(
+        client: PrometheusClient,
+        state: Arc<State>,
+        budget: Budget,
+    ) -> PrometheusStore {
         PrometheusStore { client, state, budget }
     }
 
     fn ready_labels(&self) -> Result<Labels> {
         let labels = self.state.external_labels();
         if labels.is_empty() {
-            return Err(Error::new(Kind::Unavailable, "the external labels of Prometheus are not known yet"));
+            return Err(Error::new(
+                Kind::Unavailable,
+                "the external labels of Prometheus are not known yet",
+            ));
         }
         Ok(labels)
     }
@@ -50,11 +58,13 @@ impl PrometheusStore {
         TimeRange::new(range.start.max(self.state.min_time()), range.end)
     }
 
-    /// Whether series of this range may carry labels that will be laid over or taken away. Any doubt means yes: then
-    /// runs of series are held back for sorting.
+    /// Whether series of this range may carry labels that will be laid over or taken away. Any
+    /// doubt means yes: then runs of series are held back for sorting.
     async fn incoming(&self, change: &LabelChange, range: TimeRange) -> Incoming {
         match self.client.label_names(&[], range, 0).await {
-            Ok(names) if !names.iter().any(|name| change.touches(name.as_bytes())) => Incoming::Untouched,
+            Ok(names) if !names.iter().any(|name| change.touches(name.as_bytes())) => {
+                Incoming::Untouched
+            }
             Ok(_) => Incoming::Any,
             Err(error) => {
                 tracing::debug!(%error, "label names of prometheus are not known");
@@ -72,7 +82,9 @@ impl PrometheusStore {
     ) -> Result<FrameStream> {
         let sets = self.client.series(matchers, request.range).await.map_err(of_store)?;
         let mut reservation = self.budget.reserve("label sets of Prometheus");
-        reservation.grow(sets.iter().map(|l| l.as_packed().len() as u64).sum()).map_err(Error::from)?;
+        reservation
+            .grow(sets.iter().map(|l| l.as_packed().len() as u64).sum())
+            .map_err(Error::from)?;
         let mut sets: Vec<Labels> = sets.iter().map(|labels| change.apply(labels)).collect();
         sets.sort_unstable();
         sets.dedup();
@@ -82,11 +94,16 @@ impl PrometheusStore {
         if request.limit > 0 {
             sets.truncate(usize::try_from(request.limit).unwrap_or(usize::MAX));
         }
-        let bare = |labels: &Labels| storeapi::Series { labels: labels.clone(), chunks: Vec::new() };
-        let frames = stream::unfold((sets.into_iter(), reservation), move |(mut sets, reservation)| async move {
-            let some: Vec<storeapi::Series> = sets.by_ref().take(FRAME_SERIES).map(|l| bare(&l)).collect();
-            (!some.is_empty()).then_some((Ok(Frame::Series(some)), (sets, reservation)))
-        });
+        let bare =
+            |labels: &Labels| storeapi::Series { labels: labels.clone(), chunks: Vec::new() };
+        let frames = stream::unfold(
+            (sets.into_iter(), reservation),
+            move |(mut sets, reservation)| async move {
+                let some: Vec<storeapi::Series> =
+                    sets.by_ref().take(FRAME_SERIES).map(|l| bare(&l)).collect();
+                (!some.is_empty()).then_some((Ok(Frame::Series(some)), (sets, reservation)))
+            },
+        );
         Ok(frames.boxed())
     }
 }
@@ -129,20 +146,24 @@ impl Store for PrometheusStore {
         if request.skip_chunks {
             return self.bare_series(&request, &matchers, &change).await;
         }
-        let read = async { self.client.remote_read(&matchers, request.range).await.map_err(of_store) };
+        let read =
+            async { self.client.remote_read(&matchers, request.range).await.map_err(of_store) };
         let (read, incoming) = futures::join!(read, self.incoming(&change, request.range));
         let source = match read? {
             RemoteRead::Chunked(body) => read::RemoteSeries::frames(body),
             RemoteRead::Samples(body) => read::RemoteSeries::samples(body, &self.budget).await?,
         };
-        let sorter = ResortByRun::new(change, incoming, self.budget.reserve("sorting series of Prometheus"));
+        let sorter =
+            ResortByRun::new(change, incoming, self.budget.reserve("sorting series of Prometheus"));
         Ok(read::stream(source, sorter, external, &request))
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let external = self.ready_labels()?;
         let range = self.clamp(request.range);
-        let Some(matchers) = match_external(&request.matchers, &external).filter(|_| !range.is_empty()) else {
+        let Some(matchers) =
+            match_external(&request.matchers, &external).filter(|_| !range.is_empty())
+        else {
             return Ok(Metadata::default());
         };
         let names = self.client.label_names(&matchers, range, 0).await.map_err(of_store)?;
@@ -150,7 +171,10 @@ impl Store for PrometheusStore {
             return Ok(Metadata::default());
         }
         let own = external.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
-        let all = names.into_iter().chain(own).filter(|name| !request.without_replica_labels.contains(name));
+        let all = names
+            .into_iter()
+            .chain(own)
+            .filter(|name| !request.without_replica_labels.contains(name));
         Ok(limited(all.collect(), request.limit))
     }
 
@@ -161,16 +185,19 @@ impl Store for PrometheusStore {
         let external = self.ready_labels()?;
         let range = self.clamp(request.range);
         let nothing = range.is_empty() || request.without_replica_labels.contains(&request.label);
-        let Some(matchers) = match_external(&request.matchers, &external).filter(|_| !nothing) else {
+        let Some(matchers) = match_external(&request.matchers, &external).filter(|_| !nothing)
+        else {
             return Ok(Metadata::default());
         };
         if let Some(value) = external.get(&request.label) {
             // The one value there is, where any series is.
-            let some = !self.client.label_names(&matchers, range, 1).await.map_err(of_store)?.is_empty();
+            let some =
+                !self.client.label_names(&matchers, range, 1).await.map_err(of_store)?.is_empty();
             let value = some.then(|| String::from_utf8_lossy(value).into_owned());
             return Ok(limited(value.into_iter().collect(), request.limit));
         }
-        let values = self.client.label_values(&request.label, &matchers, range, request.limit).await;
+        let values =
+            self.client.label_values(&request.label, &matchers, range, request.limit).await;
         let values = values.map_err(of_store)?;
         Ok(limited(values.into_iter().filter(|v| !v.is_empty()).collect(), request.limit))
     }

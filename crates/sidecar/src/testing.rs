@@ -84,7 +84,11 @@ impl FakePrometheus {
 
 type Fake = State<Arc<FakePrometheus>>;
 
-async fn only_when_up(State(fake): Fake, request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+async fn only_when_up(
+    State(fake): Fake,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
     if fake.up.load(Ordering::Relaxed) {
         return next.run(request).await;
     }
@@ -98,7 +102,8 @@ fn success(data: serde_json::Value) -> Response {
 async fn config(State(fake): Fake) -> Response {
     let mut yaml = String::from("global:\n  scrape_interval: 15s\n  external_labels:\n");
     for (name, value) in fake.data.external.iter() {
-        yaml += &format!("    {}: {}\n", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        yaml +=
+            &format!("    {}: {}\n", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
     }
     success(json!({"yaml": yaml + "scrape_configs: []\n"}))
 }
@@ -127,14 +132,23 @@ async fn series(State(fake): Fake, RawQuery(query): RawQuery) -> Response {
 async fn label_names(State(fake): Fake, RawQuery(query): RawQuery) -> Response {
     let (matchers, range, limit) = parameters(query);
     let found = fake.matching(&matchers, range);
-    let names = found.iter().flat_map(|(l, _)| l.iter().map(|(n, _)| String::from_utf8_lossy(n).into_owned()));
+    let names = found
+        .iter()
+        .flat_map(|(l, _)| l.iter().map(|(n, _)| String::from_utf8_lossy(n).into_owned()));
     success(json!(names.collect::<BTreeSet<_>>().into_iter().take(limit).collect::<Vec<_>>()))
 }
 
-async fn label_values(State(fake): Fake, Path(name): Path<String>, RawQuery(query): RawQuery) -> Response {
+async fn label_values(
+    State(fake): Fake,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let (matchers, range, limit) = parameters(query);
     let found = fake.matching(&matchers, range);
-    let values = found.iter().filter_map(|(l, _)| l.get(&name)).map(|v| String::from_utf8_lossy(v).into_owned());
+    let values = found
+        .iter()
+        .filter_map(|(l, _)| l.get(&name))
+        .map(|v| String::from_utf8_lossy(v).into_owned());
     success(json!(values.collect::<BTreeSet<_>>().into_iter().take(limit).collect::<Vec<_>>()))
 }
 
@@ -144,7 +158,11 @@ fn parameters(query: Option<String>) -> (Vec<Matcher>, TimeRange, usize) {
     let one = |name: &str| pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let ms = |name: &str| (one(name).unwrap().parse::<f64>().unwrap() * 1000.0).round() as i64;
     let limit = one("limit").map_or(usize::MAX, |l| l.parse().unwrap());
-    (one("match[]").map(selector).unwrap_or_default(), TimeRange::from_closed(ms("start"), ms("end")), limit)
+    (
+        one("match[]").map(selector).unwrap_or_default(),
+        TimeRange::from_closed(ms("start"), ms("end")),
+        limit,
+    )
 }
 
 /// Reads what the client writes: `{name="value",…}` without escapes.
@@ -165,10 +183,12 @@ fn selector(text: &str) -> Vec<Matcher> {
     inner.split(',').map(one).collect()
 }
 
-/// As Prometheus does it: external labels are added after sorting, the series' own win; one frame per few chunks.
+/// As Prometheus does it: external labels are added after sorting, the series' own win; one frame
+/// per few chunks.
 async fn read(State(fake): Fake, body: Bytes) -> Response {
     use prost::Message;
-    let request = pb::ReadRequest::decode(&remote_read::decompress(&body, 1 << 20).unwrap()[..]).unwrap();
+    let request =
+        pb::ReadRequest::decode(&remote_read::decompress(&body, 1 << 20).unwrap()[..]).unwrap();
     let query = &request.queries[0];
     let matchers = wire::matchers_from_wire(&query.matchers).unwrap();
     let range = TimeRange::from_closed(query.start_timestamp_ms, query.end_timestamp_ms);
@@ -187,11 +207,14 @@ async fn read(State(fake): Fake, body: Bytes) -> Response {
                 .collect(),
             ..pb::TimeSeries::default()
         });
-        let answer = pb::ReadResponse { results: vec![pb::QueryResult { timeseries: timeseries.collect() }] };
+        let answer = pb::ReadResponse {
+            results: vec![pb::QueryResult { timeseries: timeseries.collect() }],
+        };
         let body = snap::raw::Encoder::new().compress_vec(&answer.encode_to_vec()).unwrap();
         return ([(header::CONTENT_TYPE, "application/x-protobuf")], body).into_response();
     }
-    let frames: Vec<_> = found.into_iter().flat_map(|(labels, samples)| frames(&labels, &samples, range)).collect();
+    let frames: Vec<_> =
+        found.into_iter().flat_map(|(labels, samples)| frames(&labels, &samples, range)).collect();
     let body = Body::from_stream(stream::iter(frames).map(Ok::<_, std::io::Error>));
     ([(header::CONTENT_TYPE, remote_read::CONTENT_TYPE_CHUNKED)], body).into_response()
 }
@@ -205,12 +228,21 @@ fn frames(labels: &Labels, samples: &Samples, range: TimeRange) -> Vec<Vec<u8>> 
         .map(|c| {
             let ChunkContent::Raw(raw) = &c.content else { panic!("raw chunks were made") };
             let r#type = wire::prometheus_encoding(raw.encoding);
-            pb::Chunk { min_time_ms: c.min_time, max_time_ms: c.max_time, r#type, data: raw.data.clone() }
+            pb::Chunk {
+                min_time_ms: c.min_time,
+                max_time_ms: c.max_time,
+                r#type,
+                data: raw.data.clone(),
+            }
         })
         .collect();
     let frame = |chunks: &[pb::Chunk]| {
-        let series = pb::ChunkedSeries { labels: wire::labels_to_wire(labels), chunks: chunks.to_vec() };
-        remote_read::encode_frame(&pb::ChunkedReadResponse { chunked_series: vec![series], query_index: 0 })
+        let series =
+            pb::ChunkedSeries { labels: wire::labels_to_wire(labels), chunks: chunks.to_vec() };
+        remote_read::encode_frame(&pb::ChunkedReadResponse {
+            chunked_series: vec![series],
+            query_index: 0,
+        })
     };
     chunks.chunks(2).map(frame).collect()
 }

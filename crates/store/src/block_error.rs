@@ -22,7 +22,9 @@ impl BlockError {
         match self {
             BlockError::Request(error) => error.kind(),
             BlockError::Tsdb(error) => match error.kind() {
-                block::Kind::Unavailable | block::Kind::Denied | block::Kind::Unordered => Kind::Unavailable,
+                block::Kind::Unavailable | block::Kind::Denied | block::Kind::Unordered => {
+                    Kind::Unavailable
+                }
                 block::Kind::Limit => Kind::Limit,
                 block::Kind::Internal => Kind::Internal,
                 // What the catalog lists is there and readable, unless it is broken.

@@ -39,10 +39,16 @@ impl Group {
     /// Where there is data of each resolution.
     fn coverage(&self) -> Coverage {
         let of = |resolution| {
-            let spans = self.spans.iter().filter(|span| span.resolution == resolution).map(|span| span.range);
+            let spans = self
+                .spans
+                .iter()
+                .filter(|span| span.resolution == resolution)
+                .map(|span| span.range);
             spans.collect::<Spans>().at_most(Coverage::MAX_SPANS)
         };
-        Resolution::ALL.into_iter().fold(Coverage::default(), |all, resolution| all.with(resolution, of(resolution)))
+        Resolution::ALL
+            .into_iter()
+            .fold(Coverage::default(), |all, resolution| all.with(resolution, of(resolution)))
     }
 }
 
@@ -94,7 +100,11 @@ impl Catalog {
                 let tombstones = b.tombstones.clone();
                 Arc::new(ServedBlock { location, meta, labels: labels.clone(), tombstones })
             };
-            Group { spans: kept.iter().map(span).collect(), blocks: kept.iter().map(served).collect(), labels }
+            Group {
+                spans: kept.iter().map(span).collect(),
+                blocks: kept.iter().map(served).collect(),
+                labels,
+            }
         };
         Catalog { groups: by_labels.into_iter().map(group).collect(), unseen: Vec::new(), limit }
     }
@@ -107,8 +117,8 @@ impl Catalog {
                 before: location.id().time_ms().cast_signed(),
                 parquet: location.is_parquet(),
                 warning: format!(
-                    "block={location} could not be looked at, so that its series may be missing: {error}; it is tried \
-                     again every few seconds"
+                    "block={location} could not be looked at, so that its series may be missing: \
+                     {error}; it is tried again every few seconds"
                 ),
             }
         };
@@ -120,12 +130,14 @@ impl Catalog {
         !self.unseen.is_empty()
     }
 
-    /// What an answer must say of blocks that may hold some of it. Their labels are unknown, so matchers exclude none.
+    /// What an answer must say of blocks that may hold some of it. Their labels are unknown, so
+    /// matchers exclude none.
     pub(crate) fn unseen_warnings(&self, wanted: &Wanted) -> impl Iterator<Item = &str> {
         let range = wanted.range.intersect(self.limit);
         let raw_only = wanted.coarsest == Resolution::Raw && wanted.fallback.is_empty();
-        let concerns =
-            move |unseen: &&Unseen| !range.is_empty() && range.start < unseen.before && !(unseen.parquet && raw_only);
+        let concerns = move |unseen: &&Unseen| {
+            !range.is_empty() && range.start < unseen.before && !(unseen.parquet && raw_only)
+        };
         self.unseen.iter().filter(concerns).map(|unseen| unseen.warning.as_str())
     }
 
@@ -154,8 +166,8 @@ impl Catalog {
         picks
     }
 
-    /// What the gateway says of itself: adjacent and overlapping spans of a label set are one, whatever their
-    /// resolutions, which are told beside them.
+    /// What the gateway says of itself: adjacent and overlapping spans of a label set are one,
+    /// whatever their resolutions, which are told beside them.
     pub(crate) fn info(&self) -> StoreInfo {
         // Nothing to serve touches no range at all.
         let mut range = TimeRange::new(i64::MAX, i64::MIN);
@@ -163,7 +175,10 @@ impl Catalog {
         for group in &self.groups {
             let mut joined: Vec<TsdbInfo> = Vec::new();
             for span in &group.spans {
-                range = TimeRange::new(range.start.min(span.range.start), range.end.max(span.range.end));
+                range = TimeRange::new(
+                    range.start.min(span.range.start),
+                    range.end.max(span.range.end),
+                );
                 match joined.last_mut().filter(|last| span.range.start <= last.range.end) {
                     Some(last) => last.range.end = last.range.end.max(span.range.end),
                     None => joined.push(TsdbInfo::new(group.labels.clone(), span.range)),
@@ -178,7 +193,8 @@ impl Catalog {
         }
         let mut label_sets: Vec<Labels> = self.groups.iter().map(|g| g.labels.clone()).collect();
         if let Some(before) = self.unseen.iter().map(|unseen| unseen.before).max() {
-            // Who asks only stores that may have something must ask this one, to be told what is missing.
+            // Who asks only stores that may have something must ask this one, to be told what is
+            // missing.
             let unknown = TimeRange::new(i64::MIN, before);
             range = TimeRange::new(unknown.start, range.end.max(unknown.end));
             label_sets.push(Labels::empty());
@@ -206,9 +222,10 @@ fn short(text: &str) -> String {
     }
 }
 
-/// Of the copies of downsampled data in the two formats one: of two blocks of a resolution where one has all sources
-/// of the other the one with more, and of equals the Parquet block, of which less need be read. What is marked for
-/// deletion hides nothing. Within one format the sync has done the same.
+/// Of the copies of downsampled data in the two formats one: of two blocks of a resolution where
+/// one has all sources of the other the one with more, and of equals the Parquet block, of which
+/// less need be read. What is marked for deletion hides nothing. Within one format the sync has
+/// done the same.
 fn without_copies(blocks: Vec<&SyncedBlock>) -> Vec<&SyncedBlock> {
     let formats: BTreeSet<(Resolution, bool)> =
         blocks.iter().map(|b| (b.resolution(), b.location.is_parquet())).collect();
@@ -218,7 +235,9 @@ fn without_copies(blocks: Vec<&SyncedBlock>) -> Vec<&SyncedBlock> {
     }
     let mut blocks = blocks;
     let marked = |b: &SyncedBlock| b.deletion_mark.is_some();
-    blocks.sort_by_key(|b| (marked(b), std::cmp::Reverse(b.sources().len()), !b.location.is_parquet(), b.id()));
+    blocks.sort_by_key(|b| {
+        (marked(b), std::cmp::Reverse(b.sources().len()), !b.location.is_parquet(), b.id())
+    });
     let mut kept: Vec<(&SyncedBlock, HashSet<BlockId>)> = Vec::new();
     for block in blocks {
         let covered = mixed(block.resolution())

@@ -1,8 +1,8 @@
 //! Which blocks answer a span of time.
 //!
-//! Per span: the coarsest resolution that is allowed; where it has no block, the next finer (Thanos'
-//! `bucketBlockSet.getFor`); and only where nothing allowed exists, the next coarser, if the caller takes that. A block
-//! that fills gaps answers for the gaps alone.
+//! Per span: the coarsest resolution that is allowed; where it has no block, the next finer
+//! (Thanos' `bucketBlockSet.getFor`); and only where nothing allowed exists, the next coarser, if
+//! the caller takes that. A block that fills gaps answers for the gaps alone.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -31,8 +31,8 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Where data comes coarser than allowed, its windows are longer than what is asked of them, and those beside the
-    /// range are read too.
+    /// Where data comes coarser than allowed, its windows are longer than what is asked of them,
+    /// and those beside the range are read too.
     ///
     /// Queriers that know of resolutions ask for that reach themselves, and then it is doubled,
     /// which costs a window at either end. It stays: one that was built before they did asks for
@@ -48,20 +48,22 @@ impl Wanted {
     }
 }
 
-/// The block at `index` answers for `range`, which lies within what was wanted, coarser data than allowed a little
-/// beyond it.
+/// The block at `index` answers for `range`, which lies within what was wanted, coarser data than
+/// allowed a little beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) index: usize,
     pub(crate) range: TimeRange,
 }
 
-/// Chooses among the blocks of one set of external labels, sorted by the start of their ranges. Choices come in the
-/// same order.
+/// Chooses among the blocks of one set of external labels, sorted by the start of their ranges.
+/// Choices come in the same order.
 pub(crate) fn choose(spans: &[Candidate], wanted: &Wanted) -> Vec<Chosen> {
     let mut chosen = Filled(BTreeMap::new());
     let mut gaps = if wanted.range.is_empty() { Vec::new() } else { vec![wanted.range] };
-    let of = |resolution: Resolution, keep: &dyn Fn(&Candidate) -> bool| -> Vec<(usize, TimeRange)> {
+    let of = |resolution: Resolution,
+              keep: &dyn Fn(&Candidate) -> bool|
+     -> Vec<(usize, TimeRange)> {
         let kept = spans.iter().enumerate().filter(|(_, s)| s.resolution == resolution && keep(s));
         kept.map(|(index, s)| (index, s.range)).collect()
     };
@@ -70,17 +72,23 @@ pub(crate) fn choose(spans: &[Candidate], wanted: &Wanted) -> Vec<Chosen> {
     for resolution in allowed.into_iter().rev() {
         gaps = chosen.fill(&gaps, &of(resolution, &|_| true));
     }
-    let mut gaps: Vec<TimeRange> = gaps.into_iter().collect::<Spans>().intersect(&wanted.fallback).iter().collect();
+    let mut gaps: Vec<TimeRange> =
+        gaps.into_iter().collect::<Spans>().intersect(&wanted.fallback).iter().collect();
     if !gaps.is_empty() {
         // What is marked for deletion is no reason to leave out another.
         let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest && !s.marked);
         let known: HashSet<BlockId> = finer.flat_map(|s| s.sources.iter().copied()).collect();
-        // A block made of nothing but blocks that are there has nothing to add: where they have a gap, so has it.
-        let adds = |span: &Candidate| span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s));
+        // A block made of nothing but blocks that are there has nothing to add: where they have a
+        // gap, so has it.
+        let adds = |span: &Candidate| {
+            span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s))
+        };
         for resolution in coarser {
-            let reaching: Vec<TimeRange> = gaps.iter().map(|gap| wanted.with_reach(*gap, resolution)).collect();
+            let reaching: Vec<TimeRange> =
+                gaps.iter().map(|gap| wanted.with_reach(*gap, resolution)).collect();
             let open = chosen.fill(&reaching, &of(resolution, &adds)).into_iter();
-            gaps = open.map(|gap| gap.intersect(wanted.range)).filter(|gap| !gap.is_empty()).collect();
+            gaps =
+                open.map(|gap| gap.intersect(wanted.range)).filter(|gap| !gap.is_empty()).collect();
         }
     }
     let choice = |(index, range): (usize, TimeRange)| {

@@ -55,7 +55,10 @@ impl Context {
             return Ok(());
         }
         self.shared.metrics.dropped.with_label_values(&["bytes"]).inc();
-        Err(Error::new(Kind::Limit, format!("exceeded bytes limit: limit {limit} violated (got {got})")))
+        Err(Error::new(
+            Kind::Limit,
+            format!("exceeded bytes limit: limit {limit} violated (got {got})"),
+        ))
     }
 
     pub(crate) fn found_disorder(&self) {

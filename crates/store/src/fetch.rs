@@ -1,4 +1,5 @@
-//! Chunks of merged series: fetched block by block for a batch of series, put into the form that travels.
+//! Chunks of merged series: fetched block by block for a batch of series, put into the form that
+//! travels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,7 +89,11 @@ struct BatchPlace {
 }
 
 impl Fetcher {
-    pub(crate) fn new(blocks: Vec<Arc<ServedBlock>>, plan: &Plan, context: Arc<Context>) -> Fetcher {
+    pub(crate) fn new(
+        blocks: Vec<Arc<ServedBlock>>,
+        plan: &Plan,
+        context: Arc<Context>,
+    ) -> Fetcher {
         let fetch_block = |block: Arc<ServedBlock>| {
             let reader = plan.reader(&block, &context);
             FetchBlock { reader, block, failed: AtomicBool::new(false) }
@@ -144,18 +149,27 @@ impl Fetcher {
     }
 
     /// The chunks by the place of their series, and what is broken.
-    async fn fetch_part(&self, at: usize, part: Part) -> Result<(Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>)> {
+    async fn fetch_part(
+        &self,
+        at: usize,
+        part: Part,
+    ) -> Result<(Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>)> {
         let FetchBlock { block, reader, failed } = &self.blocks[at];
         if failed.load(Ordering::Relaxed) {
             return Ok((Vec::new(), Vec::new()));
         }
-        let wanted: Vec<(BatchPlace, Labels)> =
-            part.places.iter().copied().zip(part.entries.iter().map(|e| e.labels.clone())).collect();
+        let wanted: Vec<(BatchPlace, Labels)> = part
+            .places
+            .iter()
+            .copied()
+            .zip(part.entries.iter().map(|e| e.labels.clone()))
+            .collect();
         let read = match reader.read_chunks(part.entries).await {
             Ok(read) => read,
             Err(error) => {
                 let told = failed.swap(true, Ordering::Relaxed);
-                let failure = (!told).then(|| self.context.block_failed(block, &BlockError::Tsdb(error)));
+                let failure =
+                    (!told).then(|| self.context.block_failed(block, &BlockError::Tsdb(error)));
                 return Ok((Vec::new(), failure.into_iter().collect()));
             }
         };
@@ -169,8 +183,10 @@ impl Fetcher {
         let block = Arc::clone(block);
         if transcodes {
             // decoding and encoding takes longer than a thread that does I/O has time for
-            let work = tokio::task::spawn_blocking(move || convert.batch(&block, wanted, read)).await;
-            return work.map_err(|e| Error::new(Kind::Internal, format!("transcoding chunks: {e}")));
+            let work =
+                tokio::task::spawn_blocking(move || convert.batch(&block, wanted, read)).await;
+            return work
+                .map_err(|e| Error::new(Kind::Internal, format!("transcoding chunks: {e}")));
         }
         Ok(convert.batch(&block, wanted, read))
     }
@@ -196,7 +212,9 @@ impl Convert {
         wanted: Vec<(BatchPlace, Labels)>,
         read: SeriesBatch,
     ) -> (Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>) {
-        let left_out = |e: &dyn std::fmt::Display| Error::new(Kind::Corrupt, format!("a series is left out: {e}"));
+        let left_out = |e: &dyn std::fmt::Display| {
+            Error::new(Kind::Corrupt, format!("a series is left out: {e}"))
+        };
         let mut failures: Vec<Error> = read.errors.iter().map(|e| left_out(e)).collect();
         let mut found = Vec::with_capacity(read.series.len());
         let mut wanted = wanted.into_iter();
@@ -207,10 +225,14 @@ impl Convert {
                 chunks.into_iter().map(|chunk| self.chunk(chunk)).collect();
             match converted {
                 Ok(converted) => {
-                    let chunks = converted.into_iter().flatten().map(|chunk| chunk.with_replica(place.replica));
+                    let chunks = converted
+                        .into_iter()
+                        .flatten()
+                        .map(|chunk| chunk.with_replica(place.replica));
                     found.push((place.series, chunks.collect()));
                 }
-                Err(e) => failures.push(left_out(&format_args!("block={} series {labels}: {e}", block.id()))),
+                Err(e) => failures
+                    .push(left_out(&format_args!("block={} series {labels}: {e}", block.id()))),
             }
         }
         (found, failures)
@@ -221,11 +243,13 @@ impl Convert {
         if encoding.needs_transcoding() && !self.newer_encodings {
             let transcoded = transcode(encoding, &data)?.into_iter();
             return transcoded
-                .map(|t| SeriesChunk::from_stored((t.min_time, t.max_time), t.encoding, t.data.into()))
+                .map(|t| {
+                    SeriesChunk::from_stored((t.min_time, t.max_time), t.encoding, t.data.into())
+                })
                 .collect();
         }
-        let mut travelling =
-            SeriesChunk::from_stored((min_time, max_time), encoding, data)?.with_resolution(self.resolution);
+        let mut travelling = SeriesChunk::from_stored((min_time, max_time), encoding, data)?
+            .with_resolution(self.resolution);
         if let ChunkContent::Aggregates(parts) = &mut travelling.content {
             for aggregate in Aggregate::ALL.into_iter().filter(|a| !self.aggregates.contains(a)) {
                 parts[aggregate as usize] = None;
@@ -238,7 +262,10 @@ impl Convert {
 impl Fetched {
     /// Labels alone.
     pub(crate) fn bare(batch: Vec<Joined>, reservation: Reservation) -> Fetched {
-        let series = batch.into_iter().map(|joined| Series { labels: joined.labels, chunks: Vec::new() }).collect();
+        let series = batch
+            .into_iter()
+            .map(|joined| Series { labels: joined.labels, chunks: Vec::new() })
+            .collect();
         Fetched { series, failures: Vec::new(), reservation }
     }
 }

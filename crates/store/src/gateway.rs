@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use block::sync::{
-    ConsistencyDelay, Deduplicate, FetcherSettings, Filter, IgnoreDeletionMark, MetaFetcher, RelabelFilter, Synced,
-    TimePartition, UnreadMarks,
+    ConsistencyDelay, Deduplicate, FetcherSettings, Filter, IgnoreDeletionMark, MetaFetcher,
+    RelabelFilter, Synced, TimePartition, UnreadMarks,
 };
 use block::{Bucket, HeaderCache, Path, SyncMetrics, TombstoneCache};
 use futures::FutureExt;
@@ -29,7 +29,8 @@ use crate::{Error, Kind, Result, Settings};
 /// Where metas are kept in the data folder, as Thanos names it.
 const META_FOLDER: &str = "meta-syncer";
 
-/// The pauses before the first sync is tried again, and one that left out blocks it could not look at.
+/// The pauses before the first sync is tried again, and one that left out blocks it could not look
+/// at.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -61,7 +62,12 @@ impl Gateway {
     ///
     /// # Errors
     /// `Invalid` for settings that contradict each other or do not fit into the memory budget.
-    pub fn new(settings: Settings, bucket: Bucket, registry: &Registry, clock: Arc<dyn Clock>) -> Result<Gateway> {
+    pub fn new(
+        settings: Settings,
+        bucket: Bucket,
+        registry: &Registry,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Gateway> {
         settings.validate(clock.now())?;
         let metrics = Metrics::register(registry)?;
         let cache_bytes = settings.index_cache_bytes.min(settings.budget.limit() / CACHE_SHARE);
@@ -82,8 +88,11 @@ impl Gateway {
         });
         let current = Arc::new(Current::default());
         let gate = Gate::new(settings.series_max_concurrency, metrics.gate.clone(), clock);
-        let mut store: Arc<dyn Store> =
-            Arc::new(BucketStore { shared: Arc::clone(&shared), current: Arc::clone(&current), gate });
+        let mut store: Arc<dyn Store> = Arc::new(BucketStore {
+            shared: Arc::clone(&shared),
+            current: Arc::clone(&current),
+            gate,
+        });
         if settings.limits != SeriesLimits::default() {
             store = Arc::new(Limited::new(store, settings.limits));
         }
@@ -140,7 +149,8 @@ impl Gateway {
         let consistency = ConsistencyDelay { delay: settings.consistency_delay };
         let deletion = IgnoreDeletionMark { delay: settings.ignore_deletion_marks_delay };
         // Thanos' order: what is about to be deleted must not hide what it was made of.
-        let filters: [&dyn Filter; 6] = [&UnreadMarks, &time, &relabel, &consistency, &deletion, &Deduplicate];
+        let filters: [&dyn Filter; 6] =
+            [&UnreadMarks, &time, &relabel, &consistency, &deletion, &Deduplicate];
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
         let catalog = Catalog::new(&synced.blocks, settings.range(now)).with_unseen(&synced.unseen);
@@ -151,11 +161,15 @@ impl Gateway {
         let old = self.current.replace(catalog);
         let new = self.current.get();
         let (old, new) = (old.as_deref(), new.as_deref());
-        let (before, after) =
-            (old.map(Catalog::folders).unwrap_or_default(), new.map(Catalog::folders).unwrap_or_default());
+        let (before, after) = (
+            old.map(Catalog::folders).unwrap_or_default(),
+            new.map(Catalog::folders).unwrap_or_default(),
+        );
         metrics.loads.inc_by(after.difference(&before).count() as f64);
         metrics.drops.inc_by(before.difference(&after).count() as f64);
-        for block in old.iter().flat_map(|c| c.blocks()).filter(|b| !after.contains(b.location.dir())) {
+        for block in
+            old.iter().flat_map(|c| c.blocks()).filter(|b| !after.contains(b.location.dir()))
+        {
             self.shared.forget(block.id()).await;
         }
         let (broken, unseen) = (synced.broken.len(), synced.unseen.len());
@@ -190,7 +204,8 @@ impl Gateway {
     fn count_broken(&self, synced: &Synced) {
         let broken = synced.broken.iter().map(|b| &b.location);
         let unseen = synced.unseen.iter().map(|b| &b.location);
-        let found: HashSet<Path> = broken.chain(unseen).map(|location| location.dir().clone()).collect();
+        let found: HashSet<Path> =
+            broken.chain(unseen).map(|location| location.dir().clone()).collect();
         let mut known = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.metrics.load_failures.inc_by(found.difference(&known).count() as f64);
         *known = found;

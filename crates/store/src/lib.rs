@@ -1,12 +1,14 @@
-//! The store gateway: StoreAPI over the blocks of a bucket, raw and downsampled, TSDB and Parquet alike.
+//! The store gateway: StoreAPI over the blocks of a bucket, raw and downsampled, TSDB and Parquet
+//! alike.
 //!
-//! A loop keeps a catalog of the blocks there are. A request picks for each set of external labels the blocks that
-//! answer its span of time at the resolution it allows, merges their series by labels, and only then fetches chunks, a
-//! bounded batch at a time. What is wrong with one block is a warning; the others are served.
+//! A loop keeps a catalog of the blocks there are. A request picks for each set of external labels
+//! the blocks that answer its span of time at the resolution it allows, merges their series by
+//! labels, and only then fetches chunks, a bounded batch at a time. What is wrong with one block is
+//! a warning; the others are served.
 //!
-//! What it is not: no samples are decoded here except of encodings that the caller cannot read; replicas are not
-//! merged; nothing is written to the bucket. Nothing resident grows with the number of blocks but their metas. Times
-//! are milliseconds, ranges half-open.
+//! What it is not: no samples are decoded here except of encodings that the caller cannot read;
+//! replicas are not merged; nothing is written to the bucket. Nothing resident grows with the
+//! number of blocks but their metas. Times are milliseconds, ranges half-open.
 
 mod block_error;
 mod catalog;

@@ -20,13 +20,18 @@ const PARALLEL_BLOCKS: usize = 32;
 
 type Found = std::result::Result<Vec<String>, BlockError>;
 
-/// Labels are the same at every resolution: the finest has all series, the others stand in where it is gone.
+/// Labels are the same at every resolution: the finest has all series, the others stand in where it
+/// is gone.
 pub(crate) fn everything(range: TimeRange) -> Wanted {
     Wanted { range, coarsest: Resolution::Raw, fallback: Spans::all() }
 }
 
 /// The names of labels, external ones too, of matching series.
-pub(crate) async fn label_names(catalog: &Catalog, request: LabelNamesRequest, context: &Context) -> Result<Metadata> {
+pub(crate) async fn label_names(
+    catalog: &Catalog,
+    request: LabelNamesRequest,
+    context: &Context,
+) -> Result<Metadata> {
     let picks = catalog.pick(&request.matchers, &everything(request.range));
     let removed = &request.without_replica_labels;
     let one = |pick: Pick| async move {
@@ -37,7 +42,8 @@ pub(crate) async fn label_names(catalog: &Catalog, request: LabelNamesRequest, c
         names.retain(|name| !removed.contains(name));
         Ok(names)
     };
-    let answers = stream::iter(picks).map(one).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
+    let answers =
+        stream::iter(picks).map(one).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
     union(answers, context, request.limit)
 }
 
@@ -61,7 +67,8 @@ pub(crate) async fn label_values(
         }
     }
     let label = &request.label;
-    let values = |pick: Pick| async move { values_of(&pick, label, context).await.map_err(|e| (e, pick)) };
+    let values =
+        |pick: Pick| async move { values_of(&pick, label, context).await.map_err(|e| (e, pick)) };
     let external = |(labels, picks): (Labels, Vec<Pick>)| async move {
         let value = text(labels.get(label).unwrap_or_default());
         let mut answers = Vec::new();
@@ -78,8 +85,16 @@ pub(crate) async fn label_values(
         }
         answers
     };
-    let inside = stream::iter(inside).map(values).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
-    let external = stream::iter(groups).map(external).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
+    let inside = stream::iter(inside)
+        .map(values)
+        .buffer_unordered(PARALLEL_BLOCKS)
+        .collect::<Vec<_>>()
+        .await;
+    let external = stream::iter(groups)
+        .map(external)
+        .buffer_unordered(PARALLEL_BLOCKS)
+        .collect::<Vec<_>>()
+        .await;
     let answers = inside.into_iter().chain(external.into_iter().flatten()).collect();
     union(answers, context, request.limit)
 }
@@ -95,7 +110,10 @@ async fn names_of(pick: &Pick, context: &Context) -> Found {
 
 async fn values_of(pick: &Pick, label: &str, context: &Context) -> Found {
     if pick.block.location.is_parquet() {
-        return Ok(open_parquet(&pick.block, context).await?.label_values(label, &pick.matchers).await?);
+        return Ok(open_parquet(&pick.block, context)
+            .await?
+            .label_values(label, &pick.matchers)
+            .await?);
     }
     let reader = tsdb_reader(&pick.block, context, ReaderSettings::default());
     open_tsdb(&reader, context).await?;
@@ -112,8 +130,12 @@ async fn any_series(pick: &Pick, context: &Context) -> std::result::Result<bool,
     let matchers = pick.matchers.to_vec();
     if pick.block.location.is_parquet() {
         let parquet = open_parquet(&pick.block, context).await?;
-        let request =
-            parquet_block::WindowQuery { matchers, range: pick.range, aggregates: Vec::new(), skip_chunks: true };
+        let request = parquet_block::WindowQuery {
+            matchers,
+            range: pick.range,
+            aggregates: Vec::new(),
+            skip_chunks: true,
+        };
         let mut groups = parquet.series(request);
         while let Some(group) = groups.try_next().await? {
             if !group.is_empty() {
@@ -125,7 +147,8 @@ async fn any_series(pick: &Pick, context: &Context) -> std::result::Result<bool,
     let settings = ReaderSettings { batch_series: FEW, prefetch: 1, ..ReaderSettings::default() };
     let reader = tsdb_reader(&pick.block, context, settings);
     open_tsdb(&reader, context).await?;
-    let mut entries = reader.entries(SeriesQuery { matchers, range: pick.range, skip_chunks: true });
+    let mut entries =
+        reader.entries(SeriesQuery { matchers, range: pick.range, skip_chunks: true });
     while let Some(batch) = entries.try_next().await? {
         if !batch.entries.is_empty() {
             return Ok(true);

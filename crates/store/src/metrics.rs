@@ -39,18 +39,26 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Result<Metrics> {
         let r = Registrar::new(registry);
-        let seconds = [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
+        let seconds =
+            [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
         let things = exponential(1.0, 2.0, 28);
         let bytes = exponential(1024.0, 4.0, 14);
-        let cache = |name, help| r.counters(name, help, &["item_type"]).map(|vec| vec.with_label_values(&[HEADER]));
-        let cache_gauge = |name, help| r.gauges(name, help, &["item_type"]).map(|vec| vec.with_label_values(&[HEADER]));
+        let cache = |name, help| {
+            r.counters(name, help, &["item_type"]).map(|vec| vec.with_label_values(&[HEADER]))
+        };
+        let cache_gauge = |name, help| {
+            r.gauges(name, help, &["item_type"]).map(|vec| vec.with_label_values(&[HEADER]))
+        };
         let metrics = Metrics {
-            loads: r.counter("thanos_bucket_store_block_loads_total", "Blocks taken into service.")?,
+            loads: r
+                .counter("thanos_bucket_store_block_loads_total", "Blocks taken into service.")?,
             load_failures: r.counter(
                 "thanos_bucket_store_block_load_failures_total",
-                "Blocks left out of service or of an answer because they are broken or could not be read.",
+                "Blocks left out of service or of an answer because they are broken or could not \
+                 be read.",
             )?,
-            drops: r.counter("thanos_bucket_store_block_drops_total", "Blocks taken out of service.")?,
+            drops: r
+                .counter("thanos_bucket_store_block_drops_total", "Blocks taken out of service.")?,
             _drop_failures: r.counter(
                 "thanos_bucket_store_block_drop_failures_total",
                 "Blocks that could not be taken out of service.",
@@ -120,24 +128,52 @@ impl Metrics {
                     "Seconds requests waited at the gate.",
                     &[0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0],
                 )?,
-                total: r.counter("thanos_bucket_store_series_gate_queries_total", "Requests that passed the gate.")?,
-                in_flight: r
-                    .gauge("thanos_bucket_store_series_gate_queries_in_flight", "Requests being answered now.")?,
+                total: r.counter(
+                    "thanos_bucket_store_series_gate_queries_total",
+                    "Requests that passed the gate.",
+                )?,
+                in_flight: r.gauge(
+                    "thanos_bucket_store_series_gate_queries_in_flight",
+                    "Requests being answered now.",
+                )?,
                 max: r.gauge(
                     "thanos_bucket_store_series_gate_queries_max",
                     "Most requests that are answered at once; more wait.",
                 )?,
             },
-            cache_requests: cache("thanos_store_index_cache_requests_total", "Look-ups in the index cache.")?,
-            cache_hits: cache("thanos_store_index_cache_hits_total", "Look-ups that found what they wanted.")?,
-            cache_added: cache("thanos_store_index_cache_items_added_total", "Items put into the index cache.")?,
-            cache_evicted: cache("thanos_store_index_cache_items_evicted_total", "Items the cache had no room for.")?,
-            cache_items: cache_gauge("thanos_store_index_cache_items", "Items in the index cache.")?,
-            cache_bytes: cache_gauge("thanos_store_index_cache_items_size_bytes", "Bytes in the index cache.")?,
+            cache_requests: cache(
+                "thanos_store_index_cache_requests_total",
+                "Look-ups in the index cache.",
+            )?,
+            cache_hits: cache(
+                "thanos_store_index_cache_hits_total",
+                "Look-ups that found what they wanted.",
+            )?,
+            cache_added: cache(
+                "thanos_store_index_cache_items_added_total",
+                "Items put into the index cache.",
+            )?,
+            cache_evicted: cache(
+                "thanos_store_index_cache_items_evicted_total",
+                "Items the cache had no room for.",
+            )?,
+            cache_items: cache_gauge(
+                "thanos_store_index_cache_items",
+                "Items in the index cache.",
+            )?,
+            cache_bytes: cache_gauge(
+                "thanos_store_index_cache_items_size_bytes",
+                "Bytes in the index cache.",
+            )?,
         };
         metrics.dropped.with_label_values(&["bytes"]);
         for kind in ["postings", "series", "chunks"] {
-            for vec in [&metrics.data_touched, &metrics.data_fetched, &metrics.size_touched, &metrics.size_fetched] {
+            for vec in [
+                &metrics.data_touched,
+                &metrics.data_fetched,
+                &metrics.size_touched,
+                &metrics.size_fetched,
+            ] {
                 vec.with_label_values(&[kind]);
             }
         }

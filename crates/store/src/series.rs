@@ -22,8 +22,8 @@ const SERIES_AHEAD: usize = 128 << 10;
 const MIN_BATCH_SERIES: usize = 128;
 const MAX_BATCH_SERIES: usize = 2048;
 
-/// Bytes of chunks fetched at a time: at least so many, more where they come from many blocks, so that there are not
-/// many small requests.
+/// Bytes of chunks fetched at a time: at least so many, more where they come from many blocks, so
+/// that there are not many small requests.
 const MIN_FETCH_BYTES: u64 = 8 << 20;
 const MAX_FETCH_BYTES: u64 = 64 << 20;
 const FETCH_BYTES_PER_BLOCK: u64 = 256 << 10;
@@ -43,7 +43,12 @@ pub(crate) fn batch_series(blocks: usize, limit: u64) -> usize {
 }
 
 /// Streams the series of these blocks. `pass` is given back when the stream ends or is dropped.
-pub(crate) fn answer(picks: Vec<Pick>, plan: Plan, context: Arc<Context>, pass: Pass) -> FrameStream {
+pub(crate) fn answer(
+    picks: Vec<Pick>,
+    plan: Plan,
+    context: Arc<Context>,
+    pass: Pass,
+) -> FrameStream {
     context.shared.metrics.blocks_queried.observe(picks.len() as f64);
     context.sent_series(0);
     let beginning = Beginning { times: picks.len(), picks, plan: Arc::new(plan) };
@@ -80,9 +85,11 @@ impl Beginning {
     fn steps(&self, context: &Arc<Context>) -> Steps {
         let (plan, limit) = (&self.plan, self.plan.request.limit);
         let blocks: Vec<_> = self.picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
-        let fetch_bytes = (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
+        let fetch_bytes =
+            (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
         let fetcher = Arc::new(Fetcher::new(blocks, plan, Arc::clone(context)));
-        let open = |pick: &Pick| BlockSource::open(pick.clone(), Arc::clone(plan), Arc::clone(context));
+        let open =
+            |pick: &Pick| BlockSource::open(pick.clone(), Arc::clone(plan), Arc::clone(context));
         let merge = BlockMerge {
             sources: self.picks.iter().map(open).collect(),
             heads: None,
@@ -122,7 +129,10 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
         let task = step.map(|MergedBatch { notes, batch }| {
             let fetch = async move {
                 if skip_chunks {
-                    return Ok(Fetched::bare(batch, context.shared.budget.reserve("labels of an answer")));
+                    return Ok(Fetched::bare(
+                        batch,
+                        context.shared.budget.reserve("labels of an answer"),
+                    ));
                 }
                 fetcher.fetch(batch).await
             };
@@ -130,7 +140,9 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
         });
         async move {
             let (notes, task) = task?;
-            let fetched = task.await.map_err(|e| Error::new(Kind::Internal, format!("reading blocks: {e}")))?;
+            let fetched = task
+                .await
+                .map_err(|e| Error::new(Kind::Internal, format!("reading blocks: {e}")))?;
             Ok((notes, fetched?))
         }
     };
@@ -273,7 +285,8 @@ impl Answer {
         }
     }
 
-    /// A block turned out to have its series in another order than that of labels; this time it is sorted first.
+    /// A block turned out to have its series in another order than that of labels; this time it is
+    /// sorted first.
     fn begin_anew(&mut self) -> bool {
         let Some(beginning) = self.beginning.as_mut().filter(|b| b.times > 0) else { return false };
         beginning.times -= 1;

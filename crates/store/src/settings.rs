@@ -86,7 +86,9 @@ impl Settings {
     pub(crate) fn validate(&self, now: TimestampMs) -> Result<()> {
         let (min, max) = (self.min_time.at(now), self.max_time.at(now));
         if min > max {
-            let text = format!("--min-time ({min} ms) is after --max-time ({max} ms): no block could be served");
+            let text = format!(
+                "--min-time ({min} ms) is after --max-time ({max} ms): no block could be served"
+            );
             return Err(Error::new(Kind::Invalid, text));
         }
         Ok(())
@@ -105,7 +107,10 @@ mod tests {
             max_time: TimeBound::FromNow(-hour),
             ..Settings::default()
         };
-        assert_eq!(settings.range(TimestampMs(10 * hour)), TimeRange::from_closed(8 * hour, 9 * hour));
+        assert_eq!(
+            settings.range(TimestampMs(10 * hour)),
+            TimeRange::from_closed(8 * hour, 9 * hour)
+        );
         assert!(settings.validate(TimestampMs(0)).is_ok());
         let crossed = Settings { max_time: TimeBound::At(TimestampMs(0)), ..settings };
         let error = crossed.validate(TimestampMs(10 * hour)).unwrap_err();

@@ -1,7 +1,8 @@
 //! The series of one block in the order of their final labels, read ahead by a task of its own.
 //!
-//! Of TSDB blocks only labels and the places of chunks: series are sorted, filtered and merged before any chunk is
-//! fetched. Parquet blocks give their windows with the labels, a bounded group of series at a time.
+//! Of TSDB blocks only labels and the places of chunks: series are sorted, filtered and merged
+//! before any chunk is fetched. Parquet blocks give their windows with the labels, a bounded group
+//! of series at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -76,7 +77,11 @@ impl BlockSource {
     }
 
     /// The next series. What is wrong with the block goes to `notes`, unless it ends the request.
-    pub(crate) async fn next(&mut self, context: &Context, notes: &mut Warnings) -> Result<Option<Head>> {
+    pub(crate) async fn next(
+        &mut self,
+        context: &Context,
+        notes: &mut Warnings,
+    ) -> Result<Option<Head>> {
         loop {
             if let Some(head) = self.heads.next() {
                 return Ok(Some(head));
@@ -94,7 +99,10 @@ impl BlockSource {
                 Some(Err(BlockError::Request(error))) => notes.fail(error)?,
                 Some(Err(BlockError::Tsdb(error))) if error.kind() == block::Kind::Unordered => {
                     context.found_disorder();
-                    notes.warn(format!("block={} is left out from here on: {error}", self.block.id()))?;
+                    notes.warn(format!(
+                        "block={} is left out from here on: {error}",
+                        self.block.id()
+                    ))?;
                 }
                 Some(Err(error)) => notes.fail(context.block_failed(&self.block, &error))?,
             }
@@ -132,17 +140,30 @@ impl Plan {
     }
 
     pub(crate) fn reader(&self, block: &ServedBlock, context: &Context) -> BlockReader {
-        let settings = ReaderSettings { batch_series: self.batch_series, prefetch: 1, ..ReaderSettings::default() };
+        let settings = ReaderSettings {
+            batch_series: self.batch_series,
+            prefetch: 1,
+            ..ReaderSettings::default()
+        };
         tsdb_reader(block, context, settings)
     }
 }
 
 /// A reader whose reads count for the request.
-pub(crate) fn tsdb_reader(block: &ServedBlock, context: &Context, settings: ReaderSettings) -> BlockReader {
+pub(crate) fn tsdb_reader(
+    block: &ServedBlock,
+    context: &Context,
+    settings: ReaderSettings,
+) -> BlockReader {
     let shared = &context.shared;
-    BlockReader::new(shared.bucket.clone(), Arc::clone(&block.meta), shared.headers.clone(), settings)
-        .counting(Arc::clone(&context.stats))
-        .charging(shared.budget.clone())
+    BlockReader::new(
+        shared.bucket.clone(),
+        Arc::clone(&block.meta),
+        shared.headers.clone(),
+        settings,
+    )
+    .counting(Arc::clone(&context.stats))
+    .charging(shared.budget.clone())
 }
 
 /// The same without what is deleted, as the last sync saw it.
@@ -194,7 +215,11 @@ struct BlockTask {
 
 impl BlockTask {
     async fn run(&self) -> std::result::Result<(), BlockError> {
-        if self.pick.block.location.is_parquet() { self.read_parquet().await } else { self.read_tsdb().await }
+        if self.pick.block.location.is_parquet() {
+            self.read_parquet().await
+        } else {
+            self.read_tsdb().await
+        }
     }
 
     async fn read_tsdb(&self) -> std::result::Result<(), BlockError> {
@@ -215,7 +240,8 @@ impl BlockTask {
             for entry in batch.entries {
                 sorter.push(&entry.labels.clone(), Content::Stored(entry, None))?;
             }
-            let broken = batch.errors.iter().map(|e| format!("a series is left out: {e}")).collect();
+            let broken =
+                batch.errors.iter().map(|e| format!("a series is left out: {e}")).collect();
             if !self.send(self.sorted(&mut sorter)?, broken).await? {
                 return Ok(());
             }
@@ -227,7 +253,8 @@ impl BlockTask {
 
     async fn read_parquet(&self) -> std::result::Result<(), BlockError> {
         let parquet = open_parquet(&self.pick.block, &self.context).await?;
-        let names = if self.change.is_identity() { Vec::new() } else { parquet.label_names(&[]).await? };
+        let names =
+            if self.change.is_identity() { Vec::new() } else { parquet.label_names(&[]).await? };
         let touched = names.iter().any(|name| self.change.touches(name.as_bytes()));
         let mut sorter = self.sorter(touched);
         let request = parquet_block::WindowQuery {
@@ -242,7 +269,11 @@ impl BlockTask {
             stats.series.fetch_add(group.len() as u64, Ordering::Relaxed);
             for mut series in group {
                 let resolution = self.pick.block.meta.resolution();
-                series.chunks = series.chunks.into_iter().map(|chunk| chunk.with_resolution(resolution)).collect();
+                series.chunks = series
+                    .chunks
+                    .into_iter()
+                    .map(|chunk| chunk.with_resolution(resolution))
+                    .collect();
                 stats.chunks.fetch_add(series.chunks.len() as u64, Ordering::Relaxed);
                 let bytes: usize = series.chunks.iter().map(SeriesChunk::size).sum();
                 stats.chunk_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -277,7 +308,11 @@ impl BlockTask {
     }
 
     /// Says whether anybody still listens.
-    async fn send(&self, heads: Vec<Head>, broken: Vec<String>) -> std::result::Result<bool, BlockError> {
+    async fn send(
+        &self,
+        heads: Vec<Head>,
+        broken: Vec<String>,
+    ) -> std::result::Result<bool, BlockError> {
         if heads.is_empty() && broken.is_empty() {
             return Ok(!self.sender.is_closed());
         }
@@ -292,8 +327,12 @@ impl Head {
     /// Bytes in memory, about.
     fn weight(&self) -> u64 {
         let content = match &self.content {
-            Content::Stored(entry, _) => entry.labels.as_packed().len() + size_of_val(&entry.chunks[..]),
-            Content::Ready(chunks) => chunks.iter().map(|c| c.size() + size_of::<SeriesChunk>()).sum(),
+            Content::Stored(entry, _) => {
+                entry.labels.as_packed().len() + size_of_val(&entry.chunks[..])
+            }
+            Content::Ready(chunks) => {
+                chunks.iter().map(|c| c.size() + size_of::<SeriesChunk>()).sum()
+            }
         };
         (size_of::<Head>() + self.labels.as_packed().len() + content) as u64
     }

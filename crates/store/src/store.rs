@@ -7,8 +7,8 @@ use futures::{StreamExt, stream};
 use model::Resolution;
 use serve::Gate;
 use storeapi::{
-    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
-    SeriesRequest, Store, StoreInfo,
+    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
+    PartialResponse, Result, SeriesRequest, Store, StoreInfo,
 };
 
 use crate::catalog::Catalog;
@@ -44,11 +44,13 @@ pub(crate) struct BucketStore {
 
 impl BucketStore {
     fn catalog(&self) -> Result<Arc<Catalog>> {
-        let not_ready = || Error::new(Kind::Unavailable, "Not ready: the first sync of the bucket is not done");
+        let not_ready =
+            || Error::new(Kind::Unavailable, "Not ready: the first sync of the bucket is not done");
         self.current.get().ok_or_else(not_ready)
     }
 
-    /// What the answer must say of blocks that could not be looked at; under `Abort` that is its end.
+    /// What the answer must say of blocks that could not be looked at; under `Abort` that is its
+    /// end.
     fn unseen(catalog: &Catalog, wanted: &Wanted, strategy: PartialResponse) -> Result<Vec<Frame>> {
         let mut notes = Warnings::new(strategy);
         for warning in catalog.unseen_warnings(wanted) {
@@ -91,7 +93,8 @@ impl Store for BucketStore {
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        let unseen = Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
+        let unseen =
+            Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
         Ok(with_warnings(unseen, metadata::label_names(&catalog, request, &context).await?))
     }
 
@@ -100,7 +103,8 @@ impl Store for BucketStore {
             return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
         }
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        let unseen = Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
+        let unseen =
+            Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
         Ok(with_warnings(unseen, metadata::label_values(&catalog, request, &context).await?))
     }
 }

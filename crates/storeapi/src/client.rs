@@ -1,7 +1,7 @@
 //! A store behind a gRPC connection: Thanos' `thanos.Store` and `thanos.info.Info`, or ours.
 //!
-//! The connection is made when it is first needed and made again when it broke; a peer that is away is an error of the
-//! request, never of the constructor.
+//! The connection is made when it is first needed and made again when it broke; a peer that is away
+//! is an error of the request, never of the constructor.
 
 mod verifier;
 
@@ -19,8 +19,8 @@ use wire::thanos::store_client::StoreClient;
 use crate::convert;
 use crate::info::{EndpointInfo, endpoint_info_from_wire};
 use crate::{
-    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
-    SeriesRequest, Store, StoreInfo,
+    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
+    PartialResponse, Result, SeriesRequest, Store, StoreInfo,
 };
 
 /// Go peers allow messages up to 2 GiB; this bounds what one message may make us allocate.
@@ -92,7 +92,8 @@ impl GrpcStore {
 
     /// Everything the endpoint says it offers. Fails while it is not ready.
     pub async fn endpoint_info(&self) -> Result<EndpointInfo> {
-        let mut client = InfoClient::new(self.channel()).max_decoding_message_size(self.max_message_bytes);
+        let mut client =
+            InfoClient::new(self.channel()).max_decoding_message_size(self.max_message_bytes);
         let response = client.info(pb::info::InfoRequest {}).await?;
         Ok(endpoint_info_from_wire(response.into_inner()))
     }
@@ -110,7 +111,9 @@ impl GrpcStore {
 /// `Invalid` for an address or TLS files that cannot be used.
 pub fn channel(settings: &ClientSettings) -> Result<Channel> {
     let address = &settings.address;
-    let invalid = |e: tonic::transport::Error| Error::new(Kind::Invalid, format!("endpoint {address}: {}", causes(&e)));
+    let invalid = |e: tonic::transport::Error| {
+        Error::new(Kind::Invalid, format!("endpoint {address}: {}", causes(&e)))
+    };
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let mut endpoint = Channel::from_shared(format!("{scheme}://{address}"))
         .map_err(|e| Error::new(Kind::Invalid, format!("endpoint {address}: {e}")))?
@@ -125,7 +128,9 @@ pub fn channel(settings: &ClientSettings) -> Result<Channel> {
     if let Some(tls) = &settings.tls {
         let config = tls_config(address, tls)?;
         endpoint = if tls.skip_verify {
-            endpoint.tls_config_with_verifier(config, Arc::new(verifier::AnyCertificate::new())).map_err(invalid)?
+            endpoint
+                .tls_config_with_verifier(config, Arc::new(verifier::AnyCertificate::new()))
+                .map_err(invalid)?
         } else {
             endpoint.tls_config(config).map_err(invalid)?
         };
@@ -135,23 +140,33 @@ pub fn channel(settings: &ClientSettings) -> Result<Channel> {
 
 fn tls_config(address: &str, tls: &TlsSettings) -> Result<ClientTlsConfig> {
     let read = |what: &str, path: &PathBuf| {
-        let failed = |e| Error::new(Kind::Invalid, format!("endpoint {address}: read {what} {}: {e}", path.display()));
+        let failed = |e| {
+            Error::new(
+                Kind::Invalid,
+                format!("endpoint {address}: read {what} {}: {e}", path.display()),
+            )
+        };
         std::fs::read(path).map_err(failed)
     };
     let mut config = ClientTlsConfig::new();
     if !tls.skip_verify {
         config = match &tls.ca {
-            Some(path) => config.ca_certificate(Certificate::from_pem(read("ca certificate", path)?)),
+            Some(path) => {
+                config.ca_certificate(Certificate::from_pem(read("ca certificate", path)?))
+            }
             None => config.with_native_roots(),
         };
     }
     match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
-            config = config.identity(Identity::from_pem(read("certificate", cert)?, read("key", key)?));
+            config =
+                config.identity(Identity::from_pem(read("certificate", cert)?, read("key", key)?));
         }
         (None, None) => {}
         _ => {
-            let message = format!("endpoint {address}: a client certificate needs both its certificate and its key");
+            let message = format!(
+                "endpoint {address}: a client certificate needs both its certificate and its key"
+            );
             return Err(Error::new(Kind::Invalid, message));
         }
     }
@@ -175,7 +190,9 @@ fn causes(error: &dyn std::error::Error) -> String {
 impl Store for GrpcStore {
     async fn info(&self) -> Result<StoreInfo> {
         let info = self.endpoint_info().await?;
-        info.store.ok_or_else(|| Error::new(Kind::Invalid, format!("endpoint {} offers no StoreAPI", self.address)))
+        info.store.ok_or_else(|| {
+            Error::new(Kind::Invalid, format!("endpoint {} offers no StoreAPI", self.address))
+        })
     }
 
     async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
@@ -190,12 +207,17 @@ impl Store for GrpcStore {
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
-        let response = self.client().label_names(convert::names_request_to_wire(&request)).await?.into_inner();
+        let response =
+            self.client().label_names(convert::names_request_to_wire(&request)).await?.into_inner();
         Ok(convert::metadata_from_wire(&response.names, &response.warnings))
     }
 
     async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
-        let response = self.client().label_values(convert::values_request_to_wire(&request)).await?.into_inner();
+        let response = self
+            .client()
+            .label_values(convert::values_request_to_wire(&request))
+            .await?
+            .into_inner();
         Ok(convert::metadata_from_wire(&response.values, &response.warnings))
     }
 }

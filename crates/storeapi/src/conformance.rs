@@ -1,8 +1,9 @@
-//! What every [`Store`] must do, as a test suite: each implementation makes stores from the datasets given here and is
-//! held to a naive evaluation of the same requests.
+//! What every [`Store`] must do, as a test suite: each implementation makes stores from the
+//! datasets given here and is held to a naive evaluation of the same requests.
 //!
-//! The cases follow the behaviour that Thanos holds its own stores to: external labels win and are matched like any
-//! other label, replica labels are taken away before sorting, label names and values come from matching series only.
+//! The cases follow the behaviour that Thanos holds its own stores to: external labels win and are
+//! matched like any other label, replica labels are taken away before sorting, label names and
+//! values come from matching series only.
 
 mod memory;
 
@@ -16,7 +17,10 @@ use model::{Labels, MatchOp, Matcher, TimeRange};
 
 pub use memory::{MemoryStore, float_series};
 
-use crate::{Frame, Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Shard, Store};
+use crate::{
+    Frame, Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Shard,
+    Store,
+};
 
 /// `(timestamp in ms, value)` in order of time.
 pub type Samples = Vec<(i64, f64)>;
@@ -34,11 +38,13 @@ pub struct Dataset {
 pub struct Options {
     /// Time of the first sample, in milliseconds.
     pub start: i64,
-    /// A request whose matchers are all decided by external labels is refused, as by Thanos' sidecars, or answered.
+    /// A request whose matchers are all decided by external labels is refused, as by Thanos'
+    /// sidecars, or answered.
     pub refuses_external_matchers_only: bool,
 }
 
-/// The label the suite asks to be taken away in every request; implementations may add it to the external labels.
+/// The label the suite asks to be taken away in every request; implementations may add it to the
+/// external labels.
 pub const REPLICA: &str = "replica";
 
 /// Samples of a series lie this far apart.
@@ -65,11 +71,17 @@ where
 
 async fn empty_store(store: &Arc<dyn Store>) {
     let range = TimeRange::from_closed(i64::MIN, i64::MAX);
-    let names = store.label_names(names_request(range, vec![matcher("foo", "=", "bar")])).await.expect("label names");
+    let names = store
+        .label_names(names_request(range, vec![matcher("foo", "=", "bar")]))
+        .await
+        .expect("label names");
     assert!(names.values.is_empty(), "an empty store has label names: {names:?}");
     let request = SeriesRequest::new(range, vec![matcher("foo", "=", "bar")]);
     assert_eq!(collect(store, request).await.0, [], "an empty store has series");
-    let unnamed = store.label_values(values_request("", range, vec![])).await.expect_err("label values of no label");
+    let unnamed = store
+        .label_values(values_request("", range, vec![]))
+        .await
+        .expect_err("label values of no label");
     assert_eq!(unnamed.kind(), Kind::Invalid);
     assert!(unnamed.to_string().contains("label name parameter cannot be empty"), "{unnamed}");
 }
@@ -189,7 +201,13 @@ fn selectors() -> Vec<Vec<Matcher>> {
 
 fn names_request(range: TimeRange, matchers: Vec<Matcher>) -> LabelNamesRequest {
     let without_replica_labels = vec![REPLICA.to_owned()];
-    LabelNamesRequest { range, matchers, partial_response: PartialResponse::Abort, without_replica_labels, limit: 0 }
+    LabelNamesRequest {
+        range,
+        matchers,
+        partial_response: PartialResponse::Abort,
+        without_replica_labels,
+        limit: 0,
+    }
 }
 
 fn values_request(label: &str, range: TimeRange, matchers: Vec<Matcher>) -> LabelValuesRequest {
@@ -237,12 +255,19 @@ async fn collect(store: &Arc<dyn Store>, request: SeriesRequest) -> (Vec<Series>
 fn decoded(series: &Series, range: TimeRange) -> Vec<(i64, u64)> {
     let mut all = BTreeSet::new();
     for chunk in &series.chunks {
-        let ChunkContent::Raw(raw) = &chunk.content else { panic!("{}: a raw store sent aggregates", series.labels) };
+        let ChunkContent::Raw(raw) = &chunk.content else {
+            panic!("{}: a raw store sent aggregates", series.labels)
+        };
         let (mut ts, mut values) = (Vec::new(), Vec::new());
         tsdb::chunk::decode_floats(raw.encoding, &raw.data, &mut ts, &mut values)
             .unwrap_or_else(|e| panic!("{}: {e}", series.labels));
         let span = (ts.first().copied(), ts.last().copied());
-        assert_eq!(span, (Some(chunk.min_time), Some(chunk.max_time)), "{}: times of a chunk", series.labels);
+        assert_eq!(
+            span,
+            (Some(chunk.min_time), Some(chunk.max_time)),
+            "{}: times of a chunk",
+            series.labels
+        );
         all.extend(ts.into_iter().zip(values.iter().map(|v| v.to_bits())));
     }
     all.into_iter().filter(|(t, _)| range.contains(*t)).collect()
@@ -268,8 +293,11 @@ impl Suite {
         for (labels, samples) in &self.data.series {
             let seen = labels.overlaid(&self.data.external);
             let hit = matchers.iter().all(|m| m.matches(seen.get(&m.name).unwrap_or_default()));
-            let inside: Vec<_> =
-                samples.iter().filter(|(t, _)| range.contains(*t)).map(|(t, v)| (*t, v.to_bits())).collect();
+            let inside: Vec<_> = samples
+                .iter()
+                .filter(|(t, _)| range.contains(*t))
+                .map(|(t, v)| (*t, v.to_bits()))
+                .collect();
             if hit && !inside.is_empty() {
                 all.push((seen.without(&[REPLICA]), inside));
             }
@@ -286,11 +314,13 @@ impl Suite {
         let range = self.everything();
         for matchers in selectors() {
             let expected = self.expected(&matchers, range);
-            let (got, warnings) = collect(&self.store, series_request(range, matchers.clone())).await;
+            let (got, warnings) =
+                collect(&self.store, series_request(range, matchers.clone())).await;
             assert_eq!(warnings, [""; 0], "{}: {matchers:?}", self.case);
             let got: Expected = got.iter().map(|s| (s.labels.clone(), decoded(s, range))).collect();
             assert_eq!(got, expected, "{}: {matchers:?}", self.case);
-            let request = SeriesRequest { skip_chunks: true, ..series_request(range, matchers.clone()) };
+            let request =
+                SeriesRequest { skip_chunks: true, ..series_request(range, matchers.clone()) };
             let (bare, _) = collect(&self.store, request).await;
             assert!(
                 bare.iter().all(|s| s.chunks.is_empty()),
@@ -305,12 +335,18 @@ impl Suite {
 
     /// Ends are inclusive on the wire; nothing is found where nothing is.
     async fn ranges(&self) {
-        let (start, matchers) = (self.options.start, vec![matcher("absent", "=", ""), matcher("nope", "=", "")]);
-        for (from, to) in [(start, start), (start + 1, start + STEP_MS - 1), (start + STEP_MS, start + 3 * STEP_MS)] {
+        let (start, matchers) =
+            (self.options.start, vec![matcher("absent", "=", ""), matcher("nope", "=", "")]);
+        for (from, to) in [
+            (start, start),
+            (start + 1, start + STEP_MS - 1),
+            (start + STEP_MS, start + 3 * STEP_MS),
+        ] {
             let range = TimeRange::from_closed(from, to);
             let (got, _) = collect(&self.store, series_request(range, matchers.clone())).await;
             let got: Expected = got.iter().map(|s| (s.labels.clone(), decoded(s, range))).collect();
-            let got: Expected = got.into_iter().filter(|(_, samples)| !samples.is_empty()).collect();
+            let got: Expected =
+                got.into_iter().filter(|(_, samples)| !samples.is_empty()).collect();
             assert_eq!(got, self.expected(&matchers, range), "{}: {range:?}", self.case);
         }
         let before = TimeRange::from_closed(start - 100_000_000, start - 90_000_000);
@@ -322,16 +358,32 @@ impl Suite {
         let range = self.everything();
         for matchers in selectors().into_iter().chain([vec![]]) {
             let expected = self.expected(&matchers, range);
-            let names: BTreeSet<String> =
-                expected.iter().flat_map(|(l, _)| l.iter().map(|(n, _)| text(n)).collect::<Vec<_>>()).collect();
+            let names: BTreeSet<String> = expected
+                .iter()
+                .flat_map(|(l, _)| l.iter().map(|(n, _)| text(n)).collect::<Vec<_>>())
+                .collect();
             let answer = self.store.label_names(names_request(range, matchers.clone())).await;
-            let answer = answer.unwrap_or_else(|e| panic!("{}: label names {matchers:?}: {e}", self.case));
-            assert_eq!(answer.values, Vec::from_iter(names), "{}: label names {matchers:?}", self.case);
+            let answer =
+                answer.unwrap_or_else(|e| panic!("{}: label names {matchers:?}: {e}", self.case));
+            assert_eq!(
+                answer.values,
+                Vec::from_iter(names),
+                "{}: label names {matchers:?}",
+                self.case
+            );
             for label in ["region", "foo", "bar", "n", "i", "__name__", "missing", REPLICA] {
-                let values: BTreeSet<String> = expected.iter().filter_map(|(l, _)| l.get(label).map(text)).collect();
-                let answer = self.store.label_values(values_request(label, range, matchers.clone())).await;
-                let answer = answer.unwrap_or_else(|e| panic!("{}: {label} {matchers:?}: {e}", self.case));
-                assert_eq!(answer.values, Vec::from_iter(values), "{}: values of {label} {matchers:?}", self.case);
+                let values: BTreeSet<String> =
+                    expected.iter().filter_map(|(l, _)| l.get(label).map(text)).collect();
+                let answer =
+                    self.store.label_values(values_request(label, range, matchers.clone())).await;
+                let answer =
+                    answer.unwrap_or_else(|e| panic!("{}: {label} {matchers:?}: {e}", self.case));
+                assert_eq!(
+                    answer.values,
+                    Vec::from_iter(values),
+                    "{}: values of {label} {matchers:?}",
+                    self.case
+                );
             }
         }
     }
@@ -345,23 +397,34 @@ impl Suite {
             Err(error) => Err(error),
         };
         if self.options.refuses_external_matchers_only {
-            let error = first.err().unwrap_or_else(|| panic!("{}: matchers on external labels alone", self.case));
+            let error = first
+                .err()
+                .unwrap_or_else(|| panic!("{}: matchers on external labels alone", self.case));
             assert_eq!(error.kind(), Kind::Invalid, "{error}");
             assert!(error.to_string().contains("no matchers specified"), "{error}");
         } else {
-            assert!(first.is_ok_and(|frame| frame.is_some()), "{}: matchers on external labels alone", self.case);
+            assert!(
+                first.is_ok_and(|frame| frame.is_some()),
+                "{}: matchers on external labels alone",
+                self.case
+            );
         }
     }
 
     async fn limits_and_shards(&self) {
         let (range, matchers) = (self.everything(), vec![matcher("absent", "=", "")]);
-        let all: Vec<Labels> = self.expected(&matchers, range).into_iter().map(|(labels, _)| labels).collect();
+        let all: Vec<Labels> =
+            self.expected(&matchers, range).into_iter().map(|(labels, _)| labels).collect();
         let request = SeriesRequest { limit: 1, ..series_request(range, matchers.clone()) };
         let (got, _) = collect(&self.store, request).await;
         let got: Vec<Labels> = got.into_iter().map(|s| s.labels).collect();
         assert_eq!(got, all[..1], "{}: limit", self.case);
         let values = LabelValuesRequest { limit: 1, ..values_request("foo", range, vec![]) };
-        assert!(self.store.label_values(values).await.expect("label values").values.len() <= 1, "{}", self.case);
+        assert!(
+            self.store.label_values(values).await.expect("label values").values.len() <= 1,
+            "{}",
+            self.case
+        );
 
         if !self.store.info().await.expect("info").supports_sharding {
             return;
@@ -371,7 +434,10 @@ impl Suite {
             let mut union = Vec::new();
             for index in 0..3 {
                 let shard = Shard { index, total: 3, by, labels: labels.clone() };
-                let request = SeriesRequest { shard: Some(shard.clone()), ..series_request(range, matchers.clone()) };
+                let request = SeriesRequest {
+                    shard: Some(shard.clone()),
+                    ..series_request(range, matchers.clone())
+                };
                 let (got, _) = collect(&self.store, request).await;
                 assert!(got.iter().all(|s| shard.holds(&s.labels)), "{}: {shard:?}", self.case);
                 union.extend(got.into_iter().map(|s| s.labels));

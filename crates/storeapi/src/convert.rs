@@ -1,4 +1,5 @@
-//! Between the wire's messages and the domain's types. Closed ranges become half-open here, and nowhere else.
+//! Between the wire's messages and the domain's types. Closed ranges become half-open here, and
+//! nowhere else.
 
 use bytes::Bytes;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
@@ -7,15 +8,15 @@ use tsdb::chunk::Aggregate;
 use wire::thanos as pb;
 
 use crate::{
-    AggregateKind, Error, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, Result,
-    SeriesRequest, Shard, Spans,
+    AggregateKind, Error, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse,
+    Result, SeriesRequest, Shard, Spans,
 };
 
 /// A shard count beyond this is a mistake of the caller.
 const MAX_SHARDS: i64 = 1 << 20;
 
-/// Both ends of a closed range of the wire. Beyond the times that Prometheus knows it overflows, and a Thanos sidecar
-/// over it then answers nothing.
+/// Both ends of a closed range of the wire. Beyond the times that Prometheus knows it overflows,
+/// and a Thanos sidecar over it then answers nothing.
 fn asked_times(range: TimeRange) -> (i64, i64) {
     let known = |t: i64| t.clamp(TimestampMs::PROMETHEUS_MIN.0, TimestampMs::PROMETHEUS_MAX.0);
     (known(range.start), known(range.last()))
@@ -31,13 +32,17 @@ pub(crate) fn spans_from_wire(messages: &[pb::TimeSpan]) -> Spans {
 
 pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<SeriesRequest> {
     let range = TimeRange::from_closed(message.min_time, message.max_time);
-    let aggregates = message.aggregates.iter().map(|a| aggregate_from_wire(*a)).collect::<Result<_>>()?;
+    let aggregates =
+        message.aggregates.iter().map(|a| aggregate_from_wire(*a)).collect::<Result<_>>()?;
     Ok(SeriesRequest {
         range,
         matchers: wire::matchers_from_wire(&message.matchers)?,
         max_resolution_ms: message.max_resolution_window.max(0),
         aggregates,
-        partial_response: partial_response(message.partial_response_strategy, message.partial_response_disabled),
+        partial_response: partial_response(
+            message.partial_response_strategy,
+            message.partial_response_disabled,
+        ),
         skip_chunks: message.skip_chunks,
         without_replica_labels: message.without_replica_labels,
         shard: message.shard_info.map(shard_from_wire).transpose()?.flatten(),
@@ -81,7 +86,10 @@ pub(crate) fn names_request_from_wire(message: pb::LabelNamesRequest) -> Result<
     Ok(LabelNamesRequest {
         range: TimeRange::from_closed(message.start, message.end),
         matchers: wire::matchers_from_wire(&message.matchers)?,
-        partial_response: partial_response(message.partial_response_strategy, message.partial_response_disabled),
+        partial_response: partial_response(
+            message.partial_response_strategy,
+            message.partial_response_disabled,
+        ),
         without_replica_labels: message.without_replica_labels,
         limit: u64::try_from(message.limit).unwrap_or(0),
     })
@@ -101,7 +109,9 @@ pub(crate) fn names_request_to_wire(request: &LabelNamesRequest) -> pb::LabelNam
     }
 }
 
-pub(crate) fn values_request_from_wire(message: pb::LabelValuesRequest) -> Result<LabelValuesRequest> {
+pub(crate) fn values_request_from_wire(
+    message: pb::LabelValuesRequest,
+) -> Result<LabelValuesRequest> {
     if message.label.is_empty() {
         return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
     }
@@ -109,7 +119,10 @@ pub(crate) fn values_request_from_wire(message: pb::LabelValuesRequest) -> Resul
         label: wire::text(&message.label),
         range: TimeRange::from_closed(message.start, message.end),
         matchers: wire::matchers_from_wire(&message.matchers)?,
-        partial_response: partial_response(message.partial_response_strategy, message.partial_response_disabled),
+        partial_response: partial_response(
+            message.partial_response_strategy,
+            message.partial_response_disabled,
+        ),
         without_replica_labels: message.without_replica_labels,
         limit: u64::try_from(message.limit).unwrap_or(0),
     })
@@ -154,18 +167,24 @@ pub(crate) fn series_from_wire(message: pb::Series) -> Result<Series> {
     let labels = wire::labels_from_wire(&message.labels);
     let mut chunks = Vec::with_capacity(message.chunks.len());
     for chunk in message.chunks {
-        let converted = chunk_from_wire(chunk).map_err(|e| Error::from(e).context(format_args!("series {labels}")))?;
+        let converted = chunk_from_wire(chunk)
+            .map_err(|e| Error::from(e).context(format_args!("series {labels}")))?;
         chunks.extend(converted);
     }
     Ok(Series { labels, chunks })
 }
 
 fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
-    let part = |c: ChunkBytes| pb::Chunk { r#type: wire::thanos_encoding(c.encoding), data: c.data, hash: 0 };
+    let part = |c: ChunkBytes| pb::Chunk {
+        r#type: wire::thanos_encoding(c.encoding),
+        data: c.data,
+        hash: 0,
+    };
     let resolution_ms = chunk.resolution.map_or(0, Resolution::millis);
     let (min_time, max_time) = (chunk.min_time, chunk.max_time);
     let replica = chunk.replica.unwrap_or(0);
-    let mut message = pb::AggrChunk { min_time, max_time, resolution_ms, replica, ..pb::AggrChunk::default() };
+    let mut message =
+        pb::AggrChunk { min_time, max_time, resolution_ms, replica, ..pb::AggrChunk::default() };
     match chunk.content {
         ChunkContent::Raw(raw) => message.raw = Some(part(raw)),
         ChunkContent::Aggregates(parts) => {
@@ -183,7 +202,10 @@ fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
 /// `None` for a chunk that holds nothing at all.
 fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> {
     let part = |c: Option<pb::Chunk>| -> wire::Result<Option<ChunkBytes>> {
-        c.map(|c| Ok(ChunkBytes { encoding: wire::thanos_encoding_from_wire(c.r#type)?, data: c.data })).transpose()
+        c.map(|c| {
+            Ok(ChunkBytes { encoding: wire::thanos_encoding_from_wire(c.r#type)?, data: c.data })
+        })
+        .transpose()
     };
     let content = if message.raw.is_some() {
         part(message.raw)?.map(ChunkContent::Raw)
@@ -197,10 +219,12 @@ fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> 
         parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
     };
     // 0 in either: a peer that does not say it
-    let resolution = Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
+    let resolution =
+        Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
     Ok(content.map(|content| {
         let replica = Some(message.replica).filter(|replica| *replica != 0);
-        let chunk = SeriesChunk::new(message.min_time, message.max_time, content).with_replica(replica);
+        let chunk =
+            SeriesChunk::new(message.min_time, message.max_time, content).with_replica(replica);
         match resolution {
             Some(resolution) => chunk.with_resolution(resolution),
             None => chunk,
@@ -221,8 +245,9 @@ fn strategy(partial_response: PartialResponse) -> i32 {
 }
 
 fn aggregate_from_wire(number: i32) -> Result<AggregateKind> {
-    let known = pb::Aggr::try_from(number)
-        .map_err(|_| Error::new(Kind::Invalid, format!("unknown aggregate {number} in the series request")))?;
+    let known = pb::Aggr::try_from(number).map_err(|_| {
+        Error::new(Kind::Invalid, format!("unknown aggregate {number} in the series request"))
+    })?;
     Ok(match known {
         pb::Aggr::Raw => AggregateKind::Raw,
         pb::Aggr::Count => AggregateKind::Of(Aggregate::Count),
@@ -251,9 +276,17 @@ fn shard_from_wire(message: pb::ShardInfo) -> Result<Option<Shard>> {
         return Ok(None);
     }
     if index < 0 || index >= total || total > MAX_SHARDS {
-        return Err(Error::new(Kind::Invalid, format!("shard {index} of {total} in the series request is impossible")));
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("shard {index} of {total} in the series request is impossible"),
+        ));
     }
-    Ok(Some(Shard { index: index as u64, total: total as u64, by: message.by, labels: message.labels }))
+    Ok(Some(Shard {
+        index: index as u64,
+        total: total as u64,
+        by: message.by,
+        labels: message.labels,
+    }))
 }
 
 #[cfg(test)]
@@ -315,8 +348,10 @@ mod tests {
 
     #[test]
     fn raw_and_aggregated_chunks_survive_the_round_trip() {
-        let bytes =
-            |text: &'static str| ChunkBytes { encoding: Encoding::Xor, data: Bytes::from_static(text.as_bytes()) };
+        let bytes = |text: &'static str| ChunkBytes {
+            encoding: Encoding::Xor,
+            data: Bytes::from_static(text.as_bytes()),
+        };
         let mut parts = Box::<[Option<ChunkBytes>; 5]>::default();
         parts[Aggregate::Min as usize] = Some(bytes("min"));
         parts[Aggregate::Counter as usize] =
@@ -324,7 +359,8 @@ mod tests {
         let series = Series {
             labels: Labels::from_pairs([("a", "1")]),
             chunks: vec![
-                SeriesChunk::new(1, 2, ChunkContent::Raw(bytes("raw"))).with_replica(Some(u64::MAX)),
+                SeriesChunk::new(1, 2, ChunkContent::Raw(bytes("raw")))
+                    .with_replica(Some(u64::MAX)),
                 SeriesChunk::new(3, 4, ChunkContent::Aggregates(parts)),
             ],
         };
@@ -344,7 +380,12 @@ mod tests {
 
     #[test]
     fn impossible_shards_are_refused() {
-        let shard = |shard_index, total_shards| pb::ShardInfo { shard_index, total_shards, by: true, labels: vec![] };
+        let shard = |shard_index, total_shards| pb::ShardInfo {
+            shard_index,
+            total_shards,
+            by: true,
+            labels: vec![],
+        };
         assert!(shard_from_wire(shard(0, 0)).unwrap().is_none());
         assert!(shard_from_wire(shard(3, 3)).is_err());
         assert!(shard_from_wire(shard(-1, 3)).is_err());

@@ -9,7 +9,8 @@ use crate::Spans;
 pub struct Coverage([Spans; 3]);
 
 impl Coverage {
-    /// Spans per resolution that are told of a stretch; those of more gaps are told with the shortest filled.
+    /// Spans per resolution that are told of a stretch; those of more gaps are told with the
+    /// shortest filled.
     pub const MAX_SPANS: usize = 256;
 
     /// Raw data of a span.

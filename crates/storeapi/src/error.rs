@@ -70,12 +70,18 @@ impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Error {
         use tonic::Code;
         let kind = match status.code() {
-            Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::Unimplemented => Kind::Invalid,
+            Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::FailedPrecondition
+            | Code::Unimplemented => Kind::Invalid,
             Code::DeadlineExceeded => Kind::Timeout,
             Code::ResourceExhausted => Kind::Limit,
             Code::Aborted => Kind::Aborted,
             Code::DataLoss => Kind::Corrupt,
-            Code::Unavailable | Code::Cancelled | Code::Unauthenticated | Code::PermissionDenied => Kind::Unavailable,
+            Code::Unavailable
+            | Code::Cancelled
+            | Code::Unauthenticated
+            | Code::PermissionDenied => Kind::Unavailable,
             // Go peers answer Unknown for any plain error, such as "not ready".
             Code::Unknown | Code::NotFound | Code::AlreadyExists | Code::Ok => Kind::Unavailable,
             Code::Internal => Kind::Internal,

@@ -1,9 +1,10 @@
 //! One store over many: asks those that can hold a match, all at once, and merges what they stream.
 //!
-//! Nothing is buffered but a frame or two per endpoint: each endpoint is read by a task of its own, the merge takes the
-//! smallest series of all heads, joins equal label sets and drops identical chunks. An endpoint that fails is a warning
-//! that names it, or the end of the request where partial answers are refused. Which resolution answers for what time is
-//! decided once for all endpoints (`plan`).
+//! Nothing is buffered but a frame or two per endpoint: each endpoint is read by a task of its own,
+//! the merge takes the smallest series of all heads, joins equal label sets and drops identical
+//! chunks. An endpoint that fails is a warning that names it, or the end of the request where
+//! partial answers are refused. Which resolution answers for what time is decided once for all
+//! endpoints (`plan`).
 
 mod child;
 mod joined;
@@ -21,8 +22,9 @@ use model::{Budget, Clock, Labels, Matcher, Resolution, TimeRange};
 
 use self::plan::{Part, Plan, Wanted};
 use crate::{
-    ComponentType, Coverage, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
-    PartialResponse, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series, label_sets_match, match_external,
+    ComponentType, Coverage, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest,
+    Metadata, PartialResponse, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series,
+    label_sets_match, match_external,
 };
 
 /// A store, what it last said of itself, and how to name it in warnings.
@@ -35,7 +37,10 @@ pub struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("address", &self.address).field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .field("info", &self.info)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,12 +55,14 @@ impl Endpoints for Vec<Arc<Endpoint>> {
     }
 }
 
-/// How a fan-out behaves. The memory it needs to sort for endpoints that cannot is charged to `budget`.
+/// How a fan-out behaves. The memory it needs to sort for endpoints that cannot is charged to
+/// `budget`.
 #[derive(Clone, Debug)]
 pub struct FanoutSettings {
     /// An endpoint that sends nothing for this long is given up; zero = never.
     pub response_timeout: Duration,
-    /// Labels of the fan-out itself, announced with every label set and matched before anyone is asked.
+    /// Labels of the fan-out itself, announced with every label set and matched before anyone is
+    /// asked.
     pub selector_labels: Labels,
     pub budget: Budget,
 }
@@ -75,7 +82,8 @@ impl Default for FanoutSettings {
 pub struct Scope {
     /// Only endpoints whose `__address__` satisfies one of these selectors; empty = all.
     pub store_matches: Vec<Vec<Matcher>>,
-    /// Endpoints that are not done after this long are given up, so that the caller gets what the others sent.
+    /// Endpoints that are not done after this long are given up, so that the caller gets what the
+    /// others sent.
     pub deadline: Option<Duration>,
 }
 
@@ -89,7 +97,11 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    pub fn new(endpoints: Arc<dyn Endpoints>, settings: FanoutSettings, clock: Arc<dyn Clock>) -> Fanout {
+    pub fn new(
+        endpoints: Arc<dyn Endpoints>,
+        settings: FanoutSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Fanout {
         Fanout { endpoints, settings: Arc::new(settings), scope: Arc::new(Scope::default()), clock }
     }
 
@@ -99,15 +111,26 @@ impl Fanout {
     }
 
     /// Whom to ask what. `None`: the selector labels contradict.
-    fn select(&self, matchers: &[Matcher], range: TimeRange, strategy: PartialResponse) -> Result<Option<Selected>> {
-        let Some(matchers) = match_external(matchers, &self.settings.selector_labels) else { return Ok(None) };
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        strategy: PartialResponse,
+    ) -> Result<Option<Selected>> {
+        let Some(matchers) = match_external(matchers, &self.settings.selector_labels) else {
+            return Ok(None);
+        };
         let all = self.endpoints.endpoints();
         if all.is_empty() && strategy == PartialResponse::Abort {
             return Err(Error::new(Kind::Unavailable, "No StoreAPIs available"));
         }
         let may_answer = |e: &Arc<Endpoint>| {
             let address_wanted = self.scope.store_matches.is_empty()
-                || self.scope.store_matches.iter().any(|selector| address_matches(&e.address, selector));
+                || self
+                    .scope
+                    .store_matches
+                    .iter()
+                    .any(|selector| address_matches(&e.address, selector));
             address_wanted
                 && range.overlaps_closed(e.info.range.start, e.info.range.last())
                 && label_sets_match(&e.info.label_sets, &matchers)
@@ -132,7 +155,8 @@ struct Selected {
     endpoints: Vec<Arc<Endpoint>>,
 }
 
-/// What each endpoint is asked. Labels are the same at every resolution: who wants no more asks all for all time.
+/// What each endpoint is asked. Labels are the same at every resolution: who wants no more asks all
+/// for all time.
 fn plan_of(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> Plan {
     let fallback = request.fallback();
     if request.skip_chunks {
@@ -166,11 +190,13 @@ fn request_of(endpoint: &Endpoint, part: Part, request: &SeriesRequest) -> Serie
     }
 }
 
-/// Whether an endpoint may refuse a request because external labels decide all matchers, as Thanos' sidecars do. Who
-/// tells its coverage does not.
+/// Whether an endpoint may refuse a request because external labels decide all matchers, as Thanos'
+/// sidecars do. Who tells its coverage does not.
 fn refuses(info: &StoreInfo, matchers: &[Matcher]) -> bool {
-    let decides = |labels: &Labels| matchers.iter().all(|matcher| labels.get(&matcher.name).is_some());
-    info.tsdb_infos.iter().all(|tsdb| tsdb.coverage.is_none()) && info.label_sets.iter().any(decides)
+    let decides =
+        |labels: &Labels| matchers.iter().all(|matcher| labels.get(&matcher.name).is_some());
+    info.tsdb_infos.iter().all(|tsdb| tsdb.coverage.is_none())
+        && info.label_sets.iter().any(decides)
 }
 
 /// What a fan-out announces of the data behind an endpoint.
@@ -194,7 +220,8 @@ impl Store for Fanout {
     /// The union of what the endpoints hold.
     async fn info(&self) -> Result<StoreInfo> {
         let endpoints = self.endpoints.endpoints();
-        let mut label_sets: Vec<Labels> = endpoints.iter().flat_map(|e| e.info.label_sets.clone()).collect();
+        let mut label_sets: Vec<Labels> =
+            endpoints.iter().flat_map(|e| e.info.label_sets.clone()).collect();
         if endpoints.iter().any(|e| e.info.label_sets.is_empty()) {
             // One that may hold anything; an empty set contradicts no matcher.
             label_sets.push(Labels::empty());
@@ -206,7 +233,8 @@ impl Store for Fanout {
         }
         label_sets.sort();
         label_sets.dedup();
-        let ranges: Vec<TimeRange> = endpoints.iter().map(|e| e.info.range).filter(|r| !r.is_empty()).collect();
+        let ranges: Vec<TimeRange> =
+            endpoints.iter().map(|e| e.info.range).filter(|r| !r.is_empty()).collect();
         let range = TimeRange::new(
             ranges.iter().map(|r| r.start).min().unwrap_or(i64::MIN),
             ranges.iter().map(|r| r.end).max().unwrap_or(i64::MAX),
@@ -230,17 +258,24 @@ impl Store for Fanout {
             return Err(Error::new(Kind::Invalid, "no matchers specified"));
         }
         let selected = self.select(&request.matchers, request.range, request.partial_response)?;
-        let Some(Selected { matchers, endpoints }) = selected else { return Ok(futures::stream::empty().boxed()) };
+        let Some(Selected { matchers, endpoints }) = selected else {
+            return Ok(futures::stream::empty().boxed());
+        };
         let (mut request, mut endpoints) = (SeriesRequest { matchers, ..request }, endpoints);
         let mut plan = plan_of(&endpoints, &request);
         if let Some(coarser) = plan.coarser {
-            // whether and how series go on inside a window is told by what is beside it, be it coarse or not
+            // whether and how series go on inside a window is told by what is beside it, be it
+            // coarse or not
             request.range = coarser.with_neighbours(request.range);
-            let reached = self.select(&request.matchers, request.range, request.partial_response)?;
+            let reached =
+                self.select(&request.matchers, request.range, request.partial_response)?;
             endpoints = reached.map_or(endpoints, |reached| reached.endpoints);
             plan = plan_of(&endpoints, &request);
         }
-        let asked = endpoints.into_iter().zip(plan.parts).filter_map(|(endpoint, part)| Some((endpoint, part?)));
+        let asked = endpoints
+            .into_iter()
+            .zip(plan.parts)
+            .filter_map(|(endpoint, part)| Some((endpoint, part?)));
         let feeds = asked.map(|(endpoint, part)| {
             let keep = part.keep.clone();
             let request = request_of(&endpoint, part, &request);
@@ -251,7 +286,9 @@ impl Store for Fanout {
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let selected = self.select(&request.matchers, request.range, request.partial_response)?;
-        let Some(Selected { matchers, endpoints }) = selected else { return Ok(Metadata::default()) };
+        let Some(Selected { matchers, endpoints }) = selected else {
+            return Ok(Metadata::default());
+        };
         let (strategy, limit) = (request.partial_response, request.limit);
         let request = LabelNamesRequest { matchers, ..request };
         let ask = |endpoint: Arc<Endpoint>| {
@@ -266,7 +303,11 @@ impl Store for Fanout {
         let answers = metadata::ask_all(endpoints, &self.limits(), ask).await;
         let mut union = metadata::union(answers, strategy, 0)?;
         if !union.values.is_empty() {
-            let own = self.settings.selector_labels.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+            let own = self
+                .settings
+                .selector_labels
+                .iter()
+                .map(|(name, _)| String::from_utf8_lossy(name).into_owned());
             union.values.extend(own.filter(|name| !request.without_replica_labels.contains(name)));
         }
         Ok(metadata::finish(union, limit))
@@ -280,7 +321,9 @@ impl Store for Fanout {
             return Ok(Metadata::default());
         }
         let selected = self.select(&request.matchers, request.range, request.partial_response)?;
-        let Some(Selected { matchers, endpoints }) = selected else { return Ok(Metadata::default()) };
+        let Some(Selected { matchers, endpoints }) = selected else {
+            return Ok(Metadata::default());
+        };
         let (strategy, limit) = (request.partial_response, request.limit);
         let request = LabelValuesRequest { matchers, ..request };
         let ask = |endpoint: Arc<Endpoint>| {

@@ -47,7 +47,10 @@ impl InfoService {
 
 #[tonic::async_trait]
 impl pb::info_server::Info for InfoService {
-    async fn info(&self, _request: Request<pb::InfoRequest>) -> Result<Response<pb::InfoResponse>, Status> {
+    async fn info(
+        &self,
+        _request: Request<pb::InfoRequest>,
+    ) -> Result<Response<pb::InfoResponse>, Status> {
         let store = self.store.info().await?;
         Ok(Response::new(info_to_wire(&store, &self.capabilities)))
     }
@@ -75,7 +78,9 @@ fn info_to_wire(store: &StoreInfo, capabilities: &Capabilities) -> pb::InfoRespo
         rules: capabilities.rules.then_some(pb::RulesInfo {}),
         metric_metadata: capabilities.metric_metadata.then_some(pb::MetricMetadataInfo {}),
         targets: capabilities.targets.then_some(pb::TargetsInfo {}),
-        exemplars: capabilities.exemplars.map(|r| pb::ExemplarsInfo { min_time: r.start, max_time: r.last() }),
+        exemplars: capabilities
+            .exemplars
+            .map(|r| pb::ExemplarsInfo { min_time: r.start, max_time: r.last() }),
         query: capabilities.query.then_some(pb::QueryApiInfo {}),
         status: capabilities.status.then_some(pb::StatusInfo {}),
     }
@@ -99,7 +104,8 @@ fn coverage_from_wire(message: &pb::Coverage) -> Coverage {
 
 pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> EndpointInfo {
     let component = ComponentType::from_name(&message.component_type);
-    let label_sets: Vec<Labels> = message.label_sets.iter().map(|set| wire::labels_from_set(Some(set))).collect();
+    let label_sets: Vec<Labels> =
+        message.label_sets.iter().map(|set| wire::labels_from_set(Some(set))).collect();
     let tsdb_info = |info: &pb::TsdbInfo| TsdbInfo {
         labels: wire::labels_from_set(info.labels.as_ref()),
         range: TimeRange::from_closed(info.min_time, info.max_time),
@@ -146,7 +152,11 @@ mod tests {
             supports_without_replica_labels: true,
             tsdb_infos: vec![TsdbInfo { announced: vec!["tier".to_owned()], ..covered }, unsaid],
         };
-        let capabilities = Capabilities { exemplars: Some(TimeRange::new(1, 10)), query: true, ..Default::default() };
+        let capabilities = Capabilities {
+            exemplars: Some(TimeRange::new(1, 10)),
+            query: true,
+            ..Default::default()
+        };
         let message = info_to_wire(&store, &capabilities);
         assert_eq!(message.store.as_ref().map(|s| s.max_time), Some(i64::MAX));
         let back = endpoint_info_from_wire(message);

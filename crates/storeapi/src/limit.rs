@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 
 use crate::{
-    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result, SeriesRequest, Store,
-    StoreInfo,
+    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result,
+    SeriesRequest, Store, StoreInfo,
 };
 
 /// Samples are counted as Thanos counts them: 120 per chunk, without decoding.
@@ -48,7 +48,8 @@ impl Store for Limited {
         let counted = stream.map(move |frame| {
             if let Ok(Frame::Series(series)) = &frame {
                 seen.series += series.len() as u64;
-                seen.samples += series.iter().map(|s| s.chunks.len() as u64 * SAMPLES_PER_CHUNK).sum::<u64>();
+                seen.samples +=
+                    series.iter().map(|s| s.chunks.len() as u64 * SAMPLES_PER_CHUNK).sum::<u64>();
                 check("series", limits.series, seen.series)?;
                 check("samples", limits.samples, seen.samples)?;
             }
@@ -70,7 +71,10 @@ fn check(what: &str, limit: u64, got: u64) -> Result<()> {
     if limit == 0 || got <= limit {
         return Ok(());
     }
-    Err(Error::new(Kind::Limit, format!("failed to send {what}: limit {limit} violated (got {got})")))
+    Err(Error::new(
+        Kind::Limit,
+        format!("failed to send {what}: limit {limit} violated (got {got})"),
+    ))
 }
 
 /// Ends a stream at its first error and drops what is behind it.

@@ -33,7 +33,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Whether the final label set of a series belongs to this shard: xxh64 over `name 0xFF value 0xFF`.
+    /// Whether the final label set of a series belongs to this shard: xxh64 over `name 0xFF value
+    /// 0xFF`.
     pub fn holds(&self, labels: &Labels) -> bool {
         if self.total <= 1 {
             return true;

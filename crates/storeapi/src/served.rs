@@ -15,7 +15,9 @@ impl ServedCoarse {
     pub fn note(&mut self, resolution: Resolution, min_time: i64, max_time: i64) {
         for (coarse, span) in COARSE.into_iter().zip(&mut self.0) {
             if coarse == resolution {
-                let hull = |s: TimeRange| TimeRange::from_closed(s.start.min(min_time), s.last().max(max_time));
+                let hull = |s: TimeRange| {
+                    TimeRange::from_closed(s.start.min(min_time), s.last().max(max_time))
+                };
                 *span = Some(span.map_or(TimeRange::from_closed(min_time, max_time), hull));
             }
         }
@@ -33,7 +35,10 @@ impl ServedCoarse {
     pub fn infos(&self) -> Vec<Frame> {
         let info = |(resolution, span): (Resolution, Option<TimeRange>)| {
             let span = span?;
-            let (from, to) = (rfc3339::format(TimestampMs(span.start)), rfc3339::format(TimestampMs(span.last())));
+            let (from, to) = (
+                rfc3339::format(TimestampMs(span.start)),
+                rfc3339::format(TimestampMs(span.last())),
+            );
             Some(Frame::Info(format!("served {resolution} data for {from} to {to}")))
         };
         COARSE.into_iter().zip(self.0).filter_map(info).collect()

@@ -18,7 +18,8 @@ use crate::convert;
 use crate::info::{Capabilities, InfoService};
 use crate::{Error, Frame, FrameStream, Kind, Store};
 
-/// A batch ends at this many bytes of chunks, however few series it has: messages stay small for both ends.
+/// A batch ends at this many bytes of chunks, however few series it has: messages stay small for
+/// both ends.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// StoreAPI and Info over one store, as a process serves them.
@@ -49,7 +50,10 @@ impl StoreService {
 impl pb::store_server::Store for StoreService {
     type SeriesStream = BoxStream<'static, Result<pb::SeriesResponse, Status>>;
 
-    async fn series(&self, request: Request<pb::SeriesRequest>) -> Result<Response<Self::SeriesStream>, Status> {
+    async fn series(
+        &self,
+        request: Request<pb::SeriesRequest>,
+    ) -> Result<Response<Self::SeriesStream>, Status> {
         let message = request.into_inner();
         let infos = message.accepts_infos;
         let request = convert::series_request_from_wire(message)?;
@@ -67,8 +71,12 @@ impl pb::store_server::Store for StoreService {
         request: Request<pb::LabelNamesRequest>,
     ) -> Result<Response<pb::LabelNamesResponse>, Status> {
         let request = convert::names_request_from_wire(request.into_inner())?;
-        let answer = AssertUnwindSafe(self.store.label_names(request)).catch_unwind().await.map_err(panic_status)??;
-        let (names, warnings) = (convert::bytes_list(answer.values), convert::bytes_list(answer.warnings));
+        let answer = AssertUnwindSafe(self.store.label_names(request))
+            .catch_unwind()
+            .await
+            .map_err(panic_status)??;
+        let (names, warnings) =
+            (convert::bytes_list(answer.values), convert::bytes_list(answer.warnings));
         Ok(Response::new(pb::LabelNamesResponse { names, warnings, hints: None }))
     }
 
@@ -77,9 +85,12 @@ impl pb::store_server::Store for StoreService {
         request: Request<pb::LabelValuesRequest>,
     ) -> Result<Response<pb::LabelValuesResponse>, Status> {
         let request = convert::values_request_from_wire(request.into_inner())?;
-        let answer =
-            AssertUnwindSafe(self.store.label_values(request)).catch_unwind().await.map_err(panic_status)??;
-        let (values, warnings) = (convert::bytes_list(answer.values), convert::bytes_list(answer.warnings));
+        let answer = AssertUnwindSafe(self.store.label_values(request))
+            .catch_unwind()
+            .await
+            .map_err(panic_status)??;
+        let (values, warnings) =
+            (convert::bytes_list(answer.values), convert::bytes_list(answer.warnings));
         Ok(Response::new(pb::LabelValuesResponse { values, warnings, hints: None }))
     }
 }
@@ -105,7 +116,10 @@ fn panic_status(panic: Box<dyn Any + Send>) -> Status {
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("unknown cause").to_owned()
 }
 
@@ -153,7 +167,8 @@ impl Batcher {
                 return Some(after);
             }
             while let Some(series) = self.incoming.next() {
-                self.batch_bytes += series.chunks.iter().map(merge::SeriesChunk::size).sum::<usize>();
+                self.batch_bytes +=
+                    series.chunks.iter().map(merge::SeriesChunk::size).sum::<usize>();
                 self.batch.push(convert::series_to_wire(series));
                 if self.batch.len() >= self.batch_size || self.batch_bytes >= MAX_BATCH_BYTES {
                     return self.flush().map(Ok);

@@ -1,8 +1,9 @@
 //! Keeping series in order while their labels change.
 //!
-//! A source gives series sorted by the labels it stores; StoreAPI wants them sorted after external labels are laid over
-//! and replica labels taken away. Both changes touch names from some smallest one on, so only the run of series that
-//! agree on every label before that name can change places. Only that run is held back, charged to the budget.
+//! A source gives series sorted by the labels it stores; StoreAPI wants them sorted after external
+//! labels are laid over and replica labels taken away. Both changes touch names from some smallest
+//! one on, so only the run of series that agree on every label before that name can change places.
+//! Only that run is held back, charged to the budget.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -27,15 +28,19 @@ impl LabelChange {
         remove.sort_unstable();
         remove.dedup();
         let removed = external.iter().filter(|(name, _)| is_among(&remove, name));
-        LabelChange { overlay: external.without(&remove), removed: Labels::from_sorted(removed), remove }
+        LabelChange {
+            overlay: external.without(&remove),
+            removed: Labels::from_sorted(removed),
+            remove,
+        }
     }
 
     pub fn apply(&self, labels: &Labels) -> Labels {
         labels.without(&self.remove).overlaid(&self.overlay)
     }
 
-    /// The number of the replica that a series is of: a hash of the labels that are taken away, the same for all that
-    /// have the same. None where none are to be taken away.
+    /// The number of the replica that a series is of: a hash of the labels that are taken away, the
+    /// same for all that have the same. None where none are to be taken away.
     pub fn replica(&self, labels: &Labels) -> Option<u64> {
         if self.remove.is_empty() {
             return None;
@@ -59,7 +64,8 @@ impl LabelChange {
     }
 
     fn first_name(&self) -> Option<&[u8]> {
-        let (added, removed) = (self.overlay.iter().next().map(|(name, _)| name), self.remove.first());
+        let (added, removed) =
+            (self.overlay.iter().next().map(|(name, _)| name), self.remove.first());
         match (added, removed.map(|r| r.as_bytes())) {
             (Some(a), Some(r)) => Some(a.min(r)),
             (a, r) => a.or(r),
@@ -69,16 +75,20 @@ impl LabelChange {
     /// No series that follows `labels` in the source's order can end up before this label set.
     fn lower_bound(&self, labels: &Labels, incoming: Incoming) -> Labels {
         if incoming == Incoming::Untouched {
-            // Labels that nobody carries are only added. Two series then change places only when one of them ends
-            // where the other goes on; so what is added beyond the last label must not count.
+            // Labels that nobody carries are only added. Two series then change places only when
+            // one of them ends where the other goes on; so what is added beyond the last label must
+            // not count.
             let Some((last, _)) = labels.iter().last() else { return Labels::empty() };
-            let inner = Labels::from_sorted(self.overlay.iter().take_while(|(name, _)| *name < last));
+            let inner =
+                Labels::from_sorted(self.overlay.iter().take_while(|(name, _)| *name < last));
             return labels.overlaid(&inner);
         }
         let Some(first) = self.first_name() else { return labels.clone() };
-        // Without a label that is always there, a series may lose all labels from `first` on, and then sorts before
-        // every longer one. The metric name is what it still shares with its run.
-        let keep = |name: &[u8]| name < first && (!self.overlay.is_empty() || name <= METRIC_NAME.as_bytes());
+        // Without a label that is always there, a series may lose all labels from `first` on, and
+        // then sorts before every longer one. The metric name is what it still shares with its run.
+        let keep = |name: &[u8]| {
+            name < first && (!self.overlay.is_empty() || name <= METRIC_NAME.as_bytes())
+        };
         Labels::from_sorted(labels.iter().take_while(|(name, _)| keep(name)))
     }
 }
@@ -90,7 +100,8 @@ fn is_among(names: &[String], name: &[u8]) -> bool {
 /// What is known of the labels that series will bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// None carries a label that is laid over or taken away; then hardly anything need be held back.
+    /// None carries a label that is laid over or taken away; then hardly anything need be held
+    /// back.
     Untouched,
     /// Any may.
     Any,
@@ -139,7 +150,11 @@ struct Held<T> {
 
 impl<T: Carried> ResortByRun<T> {
     /// What is held back is charged to `reservation`.
-    pub fn new(change: LabelChange, incoming: Incoming, reservation: Reservation) -> ResortByRun<T> {
+    pub fn new(
+        change: LabelChange,
+        incoming: Incoming,
+        reservation: Reservation,
+    ) -> ResortByRun<T> {
         let (held, last) = (BinaryHeap::new(), Labels::empty());
         ResortByRun { change, incoming, held, bound: None, last, count: 0, reservation }
     }
@@ -172,7 +187,8 @@ impl<T: Carried> ResortByRun<T> {
     /// order they were pushed.
     ///
     /// # Errors
-    /// `Unavailable` when the source broke its order or its promise, and the place of a series is already passed.
+    /// `Unavailable` when the source broke its order or its promise, and the place of a series is
+    /// already passed.
     pub fn pop(&mut self) -> Result<Option<(Labels, T)>> {
         let certain = match (self.held.peek(), &self.bound) {
             (None, _) => false,
@@ -182,10 +198,13 @@ impl<T: Carried> ResortByRun<T> {
         if !certain {
             return Ok(None);
         }
-        let Some(Reverse(Held { labels, weight, carried, .. })) = self.held.pop() else { return Ok(None) };
+        let Some(Reverse(Held { labels, weight, carried, .. })) = self.held.pop() else {
+            return Ok(None);
+        };
         self.reservation.shrink(weight);
         if labels < self.last {
-            let message = format!("series {labels} came after {}, which sorts behind it", self.last);
+            let message =
+                format!("series {labels} came after {}, which sorts behind it", self.last);
             return Err(Error::new(Kind::Unavailable, message));
         }
         self.last = labels.clone();

@@ -84,14 +84,16 @@ impl Spans {
         self.0[from..].iter().copied().take_while(move |span| span.start <= max)
     }
 
-    /// The same points and, where there are more than `most` spans, those of the shortest gaps between them.
+    /// The same points and, where there are more than `most` spans, those of the shortest gaps
+    /// between them.
     #[must_use]
     pub fn at_most(self, most: usize) -> Spans {
         let surplus = self.0.len().saturating_sub(most.max(1));
         if surplus == 0 {
             return self;
         }
-        let mut gaps: Vec<TimeRange> = self.0.windows(2).map(|w| TimeRange::new(w[0].end, w[1].start)).collect();
+        let mut gaps: Vec<TimeRange> =
+            self.0.windows(2).map(|w| TimeRange::new(w[0].end, w[1].start)).collect();
         gaps.sort_by_key(|gap| gap.duration_ms());
         gaps.truncate(surplus);
         self.iter().chain(gaps).collect()
@@ -174,6 +176,9 @@ mod tests {
         assert_eq!(Spans::all().without(&later), Spans::from(TimeRange::new(i64::MIN, 7)));
         assert!(Spans::all().cover_closed(i64::MIN, i64::MAX) && !later.cover_closed(6, 8));
         assert!(later.cover_closed(7, i64::MAX));
-        assert_eq!(later.union(&Spans::from(TimeRange::new(0, 7))).hull(), Some(TimeRange::new(0, i64::MAX)));
+        assert_eq!(
+            later.union(&Spans::from(TimeRange::new(0, 7))).hull(),
+            Some(TimeRange::new(0, i64::MAX))
+        );
     }
 }

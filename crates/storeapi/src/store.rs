@@ -40,7 +40,10 @@ impl ComponentType {
 
     pub fn from_name(name: &str) -> ComponentType {
         use ComponentType::*;
-        [Sidecar, Store, Receive, Rule, Query].into_iter().find(|c| c.as_str() == name).unwrap_or(Unknown)
+        [Sidecar, Store, Receive, Rule, Query]
+            .into_iter()
+            .find(|c| c.as_str() == name)
+            .unwrap_or(Unknown)
     }
 }
 
@@ -57,7 +60,8 @@ pub struct TsdbInfo {
     pub range: TimeRange,
     /// What of it is there at which resolution; `None` where the store does not say.
     pub coverage: Option<Coverage>,
-    /// Names of labels of the set that series do not carry: those of queriers, which are only announced.
+    /// Names of labels of the set that series do not carry: those of queriers, which are only
+    /// announced.
     pub announced: Vec<String>,
 }
 
@@ -86,17 +90,18 @@ pub struct StoreInfo {
 }
 
 impl StoreInfo {
-    /// The label sets of which the store tells no more, for which it may have data at any time. One without any label
-    /// set may have data of any.
+    /// The label sets of which the store tells no more, for which it may have data at any time. One
+    /// without any label set may have data of any.
     pub(crate) fn untold(&self) -> Vec<TsdbInfo> {
         let told: HashSet<&Labels> = self.tsdb_infos.iter().map(|tsdb| &tsdb.labels).collect();
         let anything = self.label_sets.is_empty().then(Labels::empty);
-        let untold = self.label_sets.iter().cloned().chain(anything).filter(|labels| !told.contains(labels));
+        let untold =
+            self.label_sets.iter().cloned().chain(anything).filter(|labels| !told.contains(labels));
         untold.map(|labels| TsdbInfo::new(labels, self.range)).collect()
     }
 
-    /// The same store, which is still to be asked but not to be relied upon: nobody need hold back because of what it
-    /// has.
+    /// The same store, which is still to be asked but not to be relied upon: nobody need hold back
+    /// because of what it has.
     #[must_use]
     pub fn covering_nothing(mut self) -> StoreInfo {
         self.tsdb_infos.extend(self.untold());
@@ -128,9 +133,10 @@ pub struct Metadata {
 
 /// Something that holds series and answers for them.
 ///
-/// Series come sorted by their final label set: external labels laid over, `without_replica_labels` taken away.
-/// Chunks may reach beyond the range asked for and are never trimmed. Times and the rules of external labels, limits
-/// and errors are those of Thanos' StoreAPI; the conformance suite holds every implementation to them.
+/// Series come sorted by their final label set: external labels laid over, `without_replica_labels`
+/// taken away. Chunks may reach beyond the range asked for and are never trimmed. Times and the
+/// rules of external labels, limits and errors are those of Thanos' StoreAPI; the conformance suite
+/// holds every implementation to them.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// What this store holds now; `Unavailable` until it is ready to answer.

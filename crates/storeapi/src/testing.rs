@@ -1,4 +1,5 @@
-//! What the tests of this crate share: a clock on tokio's time, stores behind a real socket, stores that misbehave.
+//! What the tests of this crate share: a clock on tokio's time, stores behind a real socket, stores
+//! that misbehave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::fanout::{Endpoint, Fanout, FanoutSettings};
 use crate::info::{Capabilities, InfoService};
 use crate::server::StoreService;
 use crate::{
-    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result, SeriesRequest, Store,
-    StoreInfo,
+    Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result,
+    SeriesRequest, Store, StoreInfo,
 };
 
 pub(crate) fn clock() -> Arc<SystemClock> {
@@ -93,7 +94,9 @@ impl Store for Faulty {
             match fault {
                 Fault::Panic => panic!("a defect"),
                 Fault::Hang => std::future::pending::<Result<Frame>>().await,
-                Fault::Refuse | Fault::BreakOff => Err(Error::new(Kind::Unavailable, "connection lost")),
+                Fault::Refuse | Fault::BreakOff => {
+                    Err(Error::new(Kind::Unavailable, "connection lost"))
+                }
             }
         });
         Ok(some.chain(end).boxed())

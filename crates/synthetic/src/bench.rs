@@ -1,5 +1,5 @@
-//! The shape that measurements are taken on: what a large server's blocks look like. Pods come and go; else nothing
-//! disturbs it.
+//! The shape that measurements are taken on: what a large server's blocks look like. Pods come and
+//! go; else nothing disturbs it.
 
 use std::sync::Arc;
 
@@ -51,7 +51,11 @@ pub(crate) fn build(builder: &mut ClusterBuilder) {
 }
 
 fn flow(builder: &mut ClusterBuilder, slowest: f64, fastest: f64) -> Flow {
-    Flow { seed: builder.rng.next_u64(), rate: builder.rng.between(slowest, fastest), origin_ms: builder.range.start }
+    Flow {
+        seed: builder.rng.next_u64(),
+        rate: builder.rng.between(slowest, fastest),
+        origin_ms: builder.range.start,
+    }
 }
 
 fn counters(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
@@ -60,7 +64,12 @@ fn counters(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
             let rate = if status == "200" { (200.0, 2000.0) } else { (5.0, 50.0) };
             let part = Part { flow: flow(builder, rate.0, rate.1), scale: 1.0, quantum: 1.0 };
             let labels = [("handler", handler), ("status", status)];
-            builder.series(target, "http_requests_total", &labels, Signal::Counter { part, starts: starts.clone() });
+            builder.series(
+                target,
+                "http_requests_total",
+                &labels,
+                Signal::Counter { part, starts: starts.clone() },
+            );
         }
     }
 }
@@ -98,8 +107,11 @@ fn native(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
 }
 
 fn node(builder: &mut ClusterBuilder, i: usize) {
-    let labels =
-        [("instance", format!("10.1.0.{i}:9100")), ("job", "node".to_owned()), ("node", format!("node-{i:03}"))];
+    let labels = [
+        ("instance", format!("10.1.0.{i}:9100")),
+        ("job", "node".to_owned()),
+        ("node", format!("node-{i:03}")),
+    ];
     let target = builder.target(Labels::from_pairs(labels), TimeRange::ALL, Vec::new());
     let seed = builder.rng.next_u64();
     let mean = builder.rng.between(1.0, 12.0);
@@ -116,19 +128,22 @@ fn node(builder: &mut ClusterBuilder, i: usize) {
     builder.series(&target, "node_load1", &[], Signal::Gauge(load));
 }
 
-/// Pods of two containers that live between four and twelve hours; another takes the place of each that ends.
+/// Pods of two containers that live between four and twelve hours; another takes the place of each
+/// that ends.
 fn pods(builder: &mut ClusterBuilder) {
     const MIB: f64 = (1u64 << 20) as f64;
     let mut target = |instance: &str, job: &str| {
         let labels = Labels::from_pairs([("instance", instance), ("job", job)]);
         builder.target(labels, TimeRange::ALL, Vec::new())
     };
-    let (state, kubelet) = (target("10.3.0.1:8080", "kube-state-metrics"), target("10.3.0.2:10250", "kubelet"));
+    let (state, kubelet) =
+        (target("10.3.0.1:8080", "kube-state-metrics"), target("10.3.0.2:10250", "kubelet"));
     for place in 0..PODS {
         let namespace = format!("team-{}", place % NAMESPACES);
         let mut start = builder.range.start - builder.rng.between_ms(0, 4 * HOUR_MS);
         while start < builder.range.end {
-            let life = TimeRange::new(start, start + builder.rng.between_ms(4 * HOUR_MS, 12 * HOUR_MS));
+            let life =
+                TimeRange::new(start, start + builder.rng.between_ms(4 * HOUR_MS, 12 * HOUR_MS));
             start = life.end;
             let pod = format!("worker-{place:03}-{:05x}", builder.rng.next_u64() & 0xf_ffff);
             let node = format!("node-{:03}", builder.rng.next_u64() % INSTANCES as u64);
@@ -139,9 +154,23 @@ fn pods(builder: &mut ClusterBuilder) {
                 let seed = builder.rng.next_u64();
                 let mean = builder.rng.between(32.0, 2048.0).round() * MIB;
                 let (swing, drift, noise) = (mean * 0.2, mean * 0.1, mean * 0.02);
-                let wave = Wave { seed, mean, swing, drift, noise, min: 0.0, max: mean * 2.0, quantum: 4096.0 };
+                let wave = Wave {
+                    seed,
+                    mean,
+                    swing,
+                    drift,
+                    noise,
+                    min: 0.0,
+                    max: mean * 2.0,
+                    quantum: 4096.0,
+                };
                 let labels = [&of_pod[..], &[("container", container)]].concat();
-                builder.push(&kubelet, "container_memory_working_set_bytes", &labels, (life, Signal::Gauge(wave)));
+                builder.push(
+                    &kubelet,
+                    "container_memory_working_set_bytes",
+                    &labels,
+                    (life, Signal::Gauge(wave)),
+                );
             }
         }
     }

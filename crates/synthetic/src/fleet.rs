@@ -17,7 +17,8 @@ pub enum ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(
-        "fleet range=[{start}, {end}): both ends must be multiples of {BLOCK_MS} ms, with at least one block between"
+        "fleet range=[{start}, {end}): both ends must be multiples of {BLOCK_MS} ms, with at least \
+         one block between"
     )]
     Range { start: i64, end: i64 },
     #[error("fleet scrape interval={0} ms: must be between 1 s and 1 h")]
@@ -35,13 +36,14 @@ impl Error {
 /// What the fleet looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
-    /// A kube-prometheus-stack: about 520 series at any time, pods that come and go, restarts, outages, gaps, native
-    /// histograms.
+    /// A kube-prometheus-stack: about 520 series at any time, pods that come and go, restarts,
+    /// outages, gaps, native histograms.
     #[default]
     Kubernetes,
-    /// 10,000 series at any time: 2,000 of `http_requests_total`, 2,400 of `http_request_duration_seconds_bucket`, 100
-    /// of the native histogram `rpc_duration_seconds`, 100 of `node_load1`, 600 of pods that come and go, and 48 gauges
-    /// with 100 series each. No gaps.
+    /// 10,000 series at any time: 2,000 of `http_requests_total`, 2,400 of
+    /// `http_request_duration_seconds_bucket`, 100 of the native histogram `rpc_duration_seconds`,
+    /// 100 of `node_load1`, 600 of pods that come and go, and 48 gauges with 100 series each. No
+    /// gaps.
     Bench,
 }
 
@@ -130,7 +132,10 @@ impl SeriesSpec {
 
     /// The name of the metric.
     pub fn metric(&self) -> &str {
-        self.labels.metric_name().and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+        self.labels
+            .metric_name()
+            .and_then(|name| std::str::from_utf8(name).ok())
+            .unwrap_or_default()
     }
 
     /// When the series exists. Samples lie inside, but for one stale marker right after.
@@ -141,7 +146,9 @@ impl SeriesSpec {
     pub fn kind(&self) -> Kind {
         match self.signal {
             Signal::Counter { .. } | Signal::Mixture { .. } | Signal::Restarts(_) => Kind::Counter,
-            Signal::Constant(_) | Signal::Up | Signal::StartTime(_) | Signal::Gauge(_) => Kind::Gauge,
+            Signal::Constant(_) | Signal::Up | Signal::StartTime(_) | Signal::Gauge(_) => {
+                Kind::Gauge
+            }
             Signal::Native { .. } => Kind::Histogram,
         }
     }
@@ -250,12 +257,18 @@ impl Fleet {
         (start..end).step_by(BLOCK_MS as usize).map(|t| TimeRange::new(t, t + BLOCK_MS))
     }
 
-    /// The scrapes of every target of the replica's cluster in `range`, or of `only` one; none for targets that do not
-    /// live then.
-    pub(crate) fn scrapes(&self, replica: &Replica, range: TimeRange, only: Option<usize>) -> Vec<Scrapes> {
+    /// The scrapes of every target of the replica's cluster in `range`, or of `only` one; none for
+    /// targets that do not live then.
+    pub(crate) fn scrapes(
+        &self,
+        replica: &Replica,
+        range: TimeRange,
+        only: Option<usize>,
+    ) -> Vec<Scrapes> {
         let interval_ms = self.settings.scrape_interval_ms;
         let of_target = |(index, target): (usize, &Target)| {
-            // one scrape more on each side: the one before says what went stale, the one after marks it
+            // one scrape more on each side: the one before says what went stale, the one after
+            // marks it
             let life = TimeRange::new(
                 target.life.start.saturating_sub(2 * interval_ms),
                 target.life.end.saturating_add(2 * interval_ms),
@@ -264,7 +277,8 @@ impl Fleet {
                 return Scrapes::default();
             }
             let seed = rng::hash(replica.seed, target.seed);
-            Schedule { interval_ms, seed, gaps: &replica.gaps, outages: &target.outages }.scrapes(range)
+            Schedule { interval_ms, seed, gaps: &replica.gaps, outages: &target.outages }
+                .scrapes(range)
         };
         self.clusters[replica.cluster].targets.iter().enumerate().map(of_target).collect()
     }
@@ -279,7 +293,8 @@ fn gaps(settings: &Settings, seed: u64) -> Vec<TimeRange> {
     let interval = settings.scrape_interval_ms;
     // none in the last hour, so that the newest instant is whole
     let range = TimeRange::new(settings.range.start, settings.range.end - 3_600_000);
-    let mut spans = schedule::random_spans(&mut rng, range, 48 * 3_600_000, (2 * interval, 5 * interval));
+    let mut spans =
+        schedule::random_spans(&mut rng, range, 48 * 3_600_000, (2 * interval, 5 * interval));
     spans.extend(schedule::random_spans(&mut rng, range, 240 * 3_600_000, (900_000, 2_700_000)));
     spans.sort_by_key(|span| span.start);
     let mut disjoint: Vec<TimeRange> = Vec::with_capacity(spans.len());
@@ -315,18 +330,34 @@ impl ClusterBuilder {
         ClusterBuilder { rng, range, seed, targets: Vec::new(), series: Vec::new() }
     }
 
-    pub(crate) fn target(&mut self, labels: Labels, life: TimeRange, outages: Vec<TimeRange>) -> TargetRef {
+    pub(crate) fn target(
+        &mut self,
+        labels: Labels,
+        life: TimeRange,
+        outages: Vec<TimeRange>,
+    ) -> TargetRef {
         let index = self.targets.len();
-        self.targets.push(Target { seed: rng::derive(self.seed, &labels.to_string()), life, outages });
+        self.targets.push(Target {
+            seed: rng::derive(self.seed, &labels.to_string()),
+            life,
+            outages,
+        });
         TargetRef { index, labels, life }
     }
 
     /// Adds a series of `target` with `labels` laid over the target's own.
-    pub(crate) fn series(&mut self, target: &TargetRef, name: &str, labels: &[(&str, &str)], signal: Signal) {
+    pub(crate) fn series(
+        &mut self,
+        target: &TargetRef,
+        name: &str,
+        labels: &[(&str, &str)],
+        signal: Signal,
+    ) {
         self.push(target, name, labels, (target.life, signal));
     }
 
-    /// As [`ClusterBuilder::series`], for something that lives shorter than the target that tells of it.
+    /// As [`ClusterBuilder::series`], for something that lives shorter than the target that tells
+    /// of it.
     pub(crate) fn push(
         &mut self,
         target: &TargetRef,
@@ -348,7 +379,12 @@ impl ClusterBuilder {
     }
 
     /// The series a Prometheus records of the scrapes themselves.
-    pub(crate) fn scrape_series(&mut self, target: &TargetRef, samples_per_scrape: f64, duration: Signal) {
+    pub(crate) fn scrape_series(
+        &mut self,
+        target: &TargetRef,
+        samples_per_scrape: f64,
+        duration: Signal,
+    ) {
         let from = self.series.len();
         self.series(target, "up", &[], Signal::Up);
         self.series(target, "scrape_samples_scraped", &[], Signal::Constant(samples_per_scrape));
@@ -360,7 +396,10 @@ impl ClusterBuilder {
 
     fn finish(mut self, name: &str) -> Cluster {
         self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        debug_assert!(self.series.windows(2).all(|w| w[0].labels != w[1].labels), "two series with the same labels");
+        debug_assert!(
+            self.series.windows(2).all(|w| w[0].labels != w[1].labels),
+            "two series with the same labels"
+        );
         Cluster { name: name.to_owned(), targets: self.targets, series: self.series }
     }
 }

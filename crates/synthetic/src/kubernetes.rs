@@ -1,9 +1,10 @@
 //! The shape of a kube-prometheus-stack.
 //!
-//! Per cluster: four nodes (node-exporter, cAdvisor in the kubelet), kube-state-metrics, a blackbox exporter with six
-//! probes of which one never succeeds, and 21 pods in three namespaces. Four pods serve HTTP. The pods of deployments
-//! are replaced every day or two under new names; containers restart, nodes reboot, targets fail to answer for
-//! minutes. The first node is always more than 90 % busy.
+//! Per cluster: four nodes (node-exporter, cAdvisor in the kubelet), kube-state-metrics, a blackbox
+//! exporter with six probes of which one never succeeds, and 21 pods in three namespaces. Four pods
+//! serve HTTP. The pods of deployments are replaced every day or two under new names; containers
+//! restart, nodes reboot, targets fail to answer for minutes. The first node is always more than 90
+//! % busy.
 
 use std::sync::Arc;
 
@@ -42,7 +43,13 @@ const fn deployment(
     Workload { namespace, name, pods, churns: true, cpu_cores, memory_mib }
 }
 
-const fn stable(namespace: &'static str, name: &'static str, pods: usize, cpu_cores: f64, memory_mib: f64) -> Workload {
+const fn stable(
+    namespace: &'static str,
+    name: &'static str,
+    pods: usize,
+    cpu_cores: f64,
+    memory_mib: f64,
+) -> Workload {
     Workload { namespace, name, pods, churns: false, cpu_cores, memory_mib }
 }
 
@@ -81,7 +88,13 @@ struct Pod<'a> {
 
 pub(crate) fn build(builder: &mut ClusterBuilder, cluster: &str) {
     let nodes: Vec<Node> = (0..NODES).map(|i| node(builder, cluster, i)).collect();
-    let state = target(builder, "kube-state-metrics", "10.0.2.9:8080", &[("namespace", "monitoring")], 240.0);
+    let state = target(
+        builder,
+        "kube-state-metrics",
+        "10.0.2.9:8080",
+        &[("namespace", "monitoring")],
+        240.0,
+    );
     for node in &nodes {
         let labels = [("node", node.name.as_str()), ("internal_ip", node.address.as_str())];
         builder.series(&state, "kube_node_info", &labels, Signal::Constant(1.0));
@@ -119,7 +132,8 @@ fn target_of(
     (job, instance, labels): (&str, &str, &[(&str, &str)]),
     (life, samples_per_scrape): (TimeRange, f64),
 ) -> TargetRef {
-    let all = Labels::from_pairs(labels.iter().copied().chain([("job", job), ("instance", instance)]));
+    let all =
+        Labels::from_pairs(labels.iter().copied().chain([("job", job), ("instance", instance)]));
     // ends before the last hour, so that the newest instant shows a healthy fleet
     let quiet = TimeRange::new(builder.range.start, builder.range.end - HOUR_MS);
     let outages = schedule::random_spans(&mut builder.rng, quiet, 6 * DAY_MS, (90_000, 900_000));
@@ -168,8 +182,12 @@ fn starts(rng: &mut Rng, first_ms: i64, until_ms: i64, every_ms: i64) -> Starts 
 fn node(builder: &mut ClusterBuilder, cluster: &str, i: usize) -> Node {
     let (name, address) = (format!("{cluster}-node-{i}"), format!("10.0.1.{}", 10 + i));
     let pod = format!("node-exporter-{}", builder.rng.suffix(5));
-    let labels =
-        [("namespace", "monitoring"), ("pod", pod.as_str()), ("container", "node-exporter"), ("endpoint", "metrics")];
+    let labels = [
+        ("namespace", "monitoring"),
+        ("pod", pod.as_str()),
+        ("container", "node-exporter"),
+        ("endpoint", "metrics"),
+    ];
     let exporter = target(builder, "node-exporter", &format!("{address}:9100"), &labels, 19.0);
     let first = builder.range.start - builder.rng.between_ms(DAY_MS, 10 * DAY_MS);
     let until = builder.range.end;
@@ -197,9 +215,12 @@ fn node(builder: &mut ClusterBuilder, cluster: &str, i: usize) -> Node {
 fn node_cpu(builder: &mut ClusterBuilder, exporter: &TargetRef, i: usize, boots: &Starts) {
     let busy = if i == 0 { 0.97 } else { builder.rng.between(0.2, 0.45) };
     for cpu in ["0", "1"] {
-        for (mode, share) in
-            [("idle", 1.0 - busy), ("user", busy * 0.7), ("system", busy * 0.25), ("iowait", busy * 0.05)]
-        {
+        for (mode, share) in [
+            ("idle", 1.0 - busy),
+            ("user", busy * 0.7),
+            ("system", busy * 0.25),
+            ("iowait", busy * 0.05),
+        ] {
             let flow = flow(builder, share);
             let labels = [("cpu", cpu), ("mode", mode)];
             builder.series(exporter, "node_cpu_seconds_total", &labels, counter(flow, 0.01, boots));
@@ -225,7 +246,8 @@ fn generations<'a>(
     workload: &'a Workload,
     (ordinal, slot): (usize, usize),
 ) -> Vec<Pod<'a>> {
-    let (requested_cpu, requested_memory) = (workload.cpu_cores * 1.5, (workload.memory_mib * 1.4).round() * MIB);
+    let (requested_cpu, requested_memory) =
+        (workload.cpu_cores * 1.5, (workload.memory_mib * 1.4).round() * MIB);
     let pod = |name, address, life: TimeRange, starts| Pod {
         workload,
         name,
@@ -241,7 +263,12 @@ fn generations<'a>(
     if !workload.churns {
         let starts = starts(&mut builder.rng, born - 5 * DAY_MS, range.end, 9 * DAY_MS);
         let life = TimeRange::new(born - 5 * DAY_MS, i64::MAX);
-        return vec![pod(format!("{}-{ordinal}", workload.name), format!("10.1.0.{slot}"), life, starts)];
+        return vec![pod(
+            format!("{}-{ordinal}", workload.name),
+            format!("10.1.0.{slot}"),
+            life,
+            starts,
+        )];
     }
     while born < range.end {
         let mut dies = born + builder.rng.between_ms(16 * HOUR_MS, 52 * HOUR_MS);
@@ -264,15 +291,29 @@ fn pod_resources(builder: &mut ClusterBuilder, node: &Node, pod: &Pod<'_>) {
     let memory = gauge(&mut builder.rng, pod.workload.memory_mib * MIB, PAGE);
     let on_disk_cache = Wave { mean: memory.mean * 1.2, ..memory };
     for (container, image, share) in [(pod.workload.name, image.as_str(), 1.0), ("", "", 1.02)] {
-        let labels =
-            [("namespace", pod.workload.namespace), ("pod", &pod.name), ("container", container), ("image", image)];
+        let labels = [
+            ("namespace", pod.workload.namespace),
+            ("pod", &pod.name),
+            ("container", container),
+            ("image", image),
+        ];
         let part = Part { flow: seconds, scale: share, quantum: 1e-6 };
         let cpu = Signal::Counter { part, starts: Arc::clone(&pod.starts) };
         builder.push(&node.kubelet, "container_cpu_usage_seconds_total", &labels, (pod.life, cpu));
         let scaled = |wave: Wave| Signal::Gauge(Wave { mean: wave.mean * share, ..wave });
-        builder.push(&node.kubelet, "container_memory_working_set_bytes", &labels, (pod.life, scaled(memory)));
+        builder.push(
+            &node.kubelet,
+            "container_memory_working_set_bytes",
+            &labels,
+            (pod.life, scaled(memory)),
+        );
         if !container.is_empty() {
-            builder.push(&node.kubelet, "container_memory_usage_bytes", &labels, (pod.life, scaled(on_disk_cache)));
+            builder.push(
+                &node.kubelet,
+                "container_memory_usage_bytes",
+                &labels,
+                (pod.life, scaled(on_disk_cache)),
+            );
         }
     }
 }
@@ -281,13 +322,26 @@ fn pod_resources(builder: &mut ClusterBuilder, node: &Node, pod: &Pod<'_>) {
 fn pod_state(builder: &mut ClusterBuilder, (state, node): (&TargetRef, &Node), pod: &Pod<'_>) {
     let of_pod = [("namespace", pod.workload.namespace), ("pod", pod.name.as_str())];
     let of_container = [of_pod[0], of_pod[1], ("container", pod.workload.name)];
-    let info = [of_pod[0], of_pod[1], ("node", &node.name), ("pod_ip", &pod.address), ("host_ip", &node.address)];
+    let info = [
+        of_pod[0],
+        of_pod[1],
+        ("node", &node.name),
+        ("pod_ip", &pod.address),
+        ("host_ip", &node.address),
+    ];
     builder.push(state, "kube_pod_info", &info, (pod.life, Signal::Constant(1.0)));
     let running = [of_pod[0], of_pod[1], ("phase", "Running")];
     builder.push(state, "kube_pod_status_phase", &running, (pod.life, Signal::Constant(1.0)));
     let restarts = Signal::Restarts(Arc::clone(&pod.starts));
-    builder.push(state, "kube_pod_container_status_restarts_total", &of_container, (pod.life, restarts));
-    for (resource, unit, requested) in [("cpu", "core", pod.requested_cpu), ("memory", "byte", pod.requested_memory)] {
+    builder.push(
+        state,
+        "kube_pod_container_status_restarts_total",
+        &of_container,
+        (pod.life, restarts),
+    );
+    for (resource, unit, requested) in
+        [("cpu", "core", pod.requested_cpu), ("memory", "byte", pod.requested_memory)]
+    {
         let labels = [
             of_container[0],
             of_container[1],
@@ -301,14 +355,17 @@ fn pod_state(builder: &mut ClusterBuilder, (state, node): (&TargetRef, &Node), p
     }
 }
 
-const HANDLERS: [(&str, &str, f64); 2] = [("GET", "/api/products", 24.0), ("POST", "/api/orders", 5.0)];
+const HANDLERS: [(&str, &str, f64); 2] =
+    [("GET", "/api/products", 24.0), ("POST", "/api/orders", 5.0)];
 const STATUSES: [(&str, f64); 4] = [("200", 0.955), ("404", 0.032), ("500", 0.009), ("503", 0.004)];
 const BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-/// Medians in seconds and share of the requests that need a cache and of those that need the database.
+/// Medians in seconds and share of the requests that need a cache and of those that need the
+/// database.
 const FAST: (f64, f64) = (0.018, 0.93);
 const SLOW: (f64, f64) = (0.22, 0.07);
 
-/// The share of durations up to `seconds` when half of them are up to `median`: log-logistic with shape 2.5.
+/// The share of durations up to `seconds` when half of them are up to `median`: log-logistic with
+/// shape 2.5.
 fn share_up_to(seconds: f64, median: f64) -> f64 {
     1.0 / (1.0 + (median / seconds).powf(2.5))
 }
@@ -321,8 +378,12 @@ fn mean_of(median: f64) -> f64 {
 
 /// What a pod of the HTTP service exposes.
 fn http_service(builder: &mut ClusterBuilder, pod: &Pod<'_>) {
-    let labels =
-        [("namespace", pod.workload.namespace), ("pod", pod.name.as_str()), ("service", API), ("endpoint", "http")];
+    let labels = [
+        ("namespace", pod.workload.namespace),
+        ("pod", pod.name.as_str()),
+        ("service", API),
+        ("endpoint", "http"),
+    ];
     let instance = format!("{}:8080", pod.address);
     let target = target_of(builder, (API, &instance, &labels), (pod.life, 36.0));
     for (method, handler, rate) in HANDLERS {
@@ -330,7 +391,12 @@ fn http_service(builder: &mut ClusterBuilder, pod: &Pod<'_>) {
         for (status, share) in STATUSES {
             let flow = flow(builder, rate * share);
             let labels = [labels[0], labels[1], ("status", status)];
-            builder.series(&target, "http_requests_total", &labels, counter(flow, 1.0, &pod.starts));
+            builder.series(
+                &target,
+                "http_requests_total",
+                &labels,
+                counter(flow, 1.0, &pod.starts),
+            );
         }
         let parts = (flow(builder, rate * FAST.1), flow(builder, rate * SLOW.1));
         classic_histogram(builder, (&target, &labels), parts, &pod.starts);
@@ -342,7 +408,12 @@ fn http_service(builder: &mut ClusterBuilder, pod: &Pod<'_>) {
     }
     let goroutines = gauge(&mut builder.rng, 64.0, 1.0);
     builder.series(&target, "go_goroutines", &[], Signal::Gauge(goroutines));
-    builder.series(&target, "process_start_time_seconds", &[], Signal::StartTime(Arc::clone(&pod.starts)));
+    builder.series(
+        &target,
+        "process_start_time_seconds",
+        &[],
+        Signal::StartTime(Arc::clone(&pod.starts)),
+    );
 }
 
 fn classic_histogram(
@@ -352,17 +423,26 @@ fn classic_histogram(
     starts: &Starts,
 ) {
     let mixture = |of_fast: f64, of_slow: f64, quantum| Signal::Mixture {
-        parts: [Part { flow: fast, scale: of_fast, quantum }, Part { flow: slow, scale: of_slow, quantum }],
+        parts: [
+            Part { flow: fast, scale: of_fast, quantum },
+            Part { flow: slow, scale: of_slow, quantum },
+        ],
         starts: Arc::clone(starts),
     };
     for bound in BOUNDS {
         let le = bound.to_string();
-        let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("le", le.as_str())]).collect();
+        let labels: Vec<(&str, &str)> =
+            labels.iter().copied().chain([("le", le.as_str())]).collect();
         let bucket = mixture(share_up_to(bound, FAST.0), share_up_to(bound, SLOW.0), 1.0);
         builder.series(target, "http_request_duration_seconds_bucket", &labels, bucket);
     }
     let infinite: Vec<(&str, &str)> = labels.iter().copied().chain([("le", "+Inf")]).collect();
-    builder.series(target, "http_request_duration_seconds_bucket", &infinite, mixture(1.0, 1.0, 1.0));
+    builder.series(
+        target,
+        "http_request_duration_seconds_bucket",
+        &infinite,
+        mixture(1.0, 1.0, 1.0),
+    );
     builder.series(target, "http_request_duration_seconds_count", labels, mixture(1.0, 1.0, 1.0));
     let sum = mixture(mean_of(FAST.0), mean_of(SLOW.0), 1e-6);
     builder.series(target, "http_request_duration_seconds_sum", labels, sum);
@@ -389,7 +469,12 @@ fn probes(builder: &mut ClusterBuilder, cluster: &str) {
         let succeeds = i < 5;
         let url = format!("https://{host}.{cluster}.example.com");
         let target = target(builder, "blackbox", &url, &[("namespace", "monitoring")], 3.0);
-        builder.series(&target, "probe_success", &[], Signal::Constant(f64::from(u8::from(succeeds))));
+        builder.series(
+            &target,
+            "probe_success",
+            &[],
+            Signal::Constant(f64::from(u8::from(succeeds))),
+        );
         let status = if succeeds { 200.0 } else { 0.0 };
         builder.series(&target, "probe_http_status_code", &[], Signal::Constant(status));
         let duration = gauge(&mut builder.rng, if succeeds { 0.12 } else { 9.5 }, 1e-6);

@@ -1,6 +1,7 @@
 //! Random numbers that depend on a seed alone.
 //!
-//! Source of the algorithm: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+//! Source of the algorithm: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+//! generators", 2014).
 
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -31,7 +32,8 @@ pub(crate) fn hash_unit(seed: u64, n: i64) -> f64 {
 
 /// A seed for the thing called `name` under `seed`.
 pub(crate) fn derive(seed: u64, name: &str) -> u64 {
-    name.bytes().fold(scramble(seed ^ GOLDEN_GAMMA), |state, byte| scramble(state ^ u64::from(byte)))
+    name.bytes()
+        .fold(scramble(seed ^ GOLDEN_GAMMA), |state, byte| scramble(state ^ u64::from(byte)))
 }
 
 /// A stream of random numbers from one seed.
@@ -68,7 +70,9 @@ impl Rng {
     /// `len` characters as Kubernetes appends them to names.
     pub(crate) fn suffix(&mut self, len: usize) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-        (0..len).map(|_| char::from(ALPHABET[(self.next_u64() % ALPHABET.len() as u64) as usize])).collect()
+        (0..len)
+            .map(|_| char::from(ALPHABET[(self.next_u64() % ALPHABET.len() as u64) as usize]))
+            .collect()
     }
 }
 
@@ -76,12 +80,16 @@ impl Rng {
 mod tests {
     use super::*;
 
-    /// The first outputs of SplitMix64 for seed 1234567, as its authors' reference program prints them.
+    /// The first outputs of SplitMix64 for seed 1234567, as its authors' reference program prints
+    /// them.
     #[test]
     fn the_stream_is_splitmix64() {
         let mut rng = Rng::new(1_234_567);
         let first: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            first,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(crate) enum Outcome {
     Ok,
 }
 
-/// The scrapes of one target by one replica. Scrape `k` happens at `k × interval + offset`, now and then some
-/// milliseconds late.
+/// The scrapes of one target by one replica. Scrape `k` happens at `k × interval + offset`, now and
+/// then some milliseconds late.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule<'a> {
     pub(crate) interval_ms: i64,
@@ -70,7 +70,8 @@ impl Schedule<'_> {
             k += 1;
         }
         let len = (range.duration_ms() / self.interval_ms) as usize + 2;
-        let mut scrapes = Scrapes { ts: Vec::with_capacity(len), outcomes: Vec::with_capacity(len), clean: true };
+        let mut scrapes =
+            Scrapes { ts: Vec::with_capacity(len), outcomes: Vec::with_capacity(len), clean: true };
         loop {
             let t = self.time(k);
             if t >= range.end {
@@ -91,8 +92,14 @@ fn within(spans: &[TimeRange], t: i64) -> bool {
     after > 0 && spans[after - 1].contains(t)
 }
 
-/// Sorted, disjoint spans in `range`: about one in `every_ms`, each of a length in `[shortest_ms, longest_ms)`.
-pub(crate) fn random_spans(rng: &mut Rng, range: TimeRange, every_ms: i64, lengths_ms: (i64, i64)) -> Vec<TimeRange> {
+/// Sorted, disjoint spans in `range`: about one in `every_ms`, each of a length in `[shortest_ms,
+/// longest_ms)`.
+pub(crate) fn random_spans(
+    rng: &mut Rng,
+    range: TimeRange,
+    every_ms: i64,
+    lengths_ms: (i64, i64),
+) -> Vec<TimeRange> {
     let mut spans = Vec::new();
     let mut t = range.start;
     loop {
@@ -120,7 +127,11 @@ mod tests {
         let whole = s.scrapes(TimeRange::new(0, 7_200_000));
         let first = s.scrapes(TimeRange::new(0, 3_600_000));
         let second = s.scrapes(TimeRange::new(3_600_000, 7_200_000));
-        assert_eq!(first.ts.last(), second.ts.first(), "a window starts with the last scrape before it");
+        assert_eq!(
+            first.ts.last(),
+            second.ts.first(),
+            "a window starts with the last scrape before it"
+        );
         assert_eq!(whole.ts, [&first.ts[..], &second.ts[1..]].concat());
         assert!(whole.ts[0] < 0 && whole.ts[1] >= 0);
         assert!(whole.ts.windows(2).all(|w| w[0] < w[1]));

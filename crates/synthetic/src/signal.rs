@@ -1,7 +1,8 @@
 //! What a series would read at an instant: closed functions of a seed and a time.
 //!
-//! Curves are straight between knots five minutes apart; a knot is a daily wave plus noise that depends on the seed
-//! and the knot's number. Between knots a second, finer noise moves from one 15-second slot to the next.
+//! Curves are straight between knots five minutes apart; a knot is a daily wave plus noise that
+//! depends on the seed and the knot's number. Between knots a second, finer noise moves from one
+//! 15-second slot to the next.
 
 use std::sync::Arc;
 
@@ -13,13 +14,14 @@ const KNOT_MS: i64 = 300_000;
 const SLOT_MS: i64 = 15_000;
 const DAY_S: f64 = 86_400.0;
 
-/// How strongly a flow's speed moves, as shares of its mean speed. Together below 1, so that it never runs backwards.
+/// How strongly a flow's speed moves, as shares of its mean speed. Together below 1, so that it
+/// never runs backwards.
 const FLOW_WAVE: f64 = 0.5;
 const FLOW_KNOT_NOISE: f64 = 0.2;
 const FLOW_SLOT_NOISE: f64 = 0.25;
 
-/// Something that only ever grows: requests served, seconds used. Its zero is at `origin_ms` and means nothing; a
-/// counter reads the growth since its process started.
+/// Something that only ever grows: requests served, seconds used. Its zero is at `origin_ms` and
+/// means nothing; a counter reads the growth since its process started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
     pub(crate) seed: u64,
@@ -55,7 +57,13 @@ struct FlowCursor {
 
 impl FlowCursor {
     fn new(flow: Flow) -> FlowCursor {
-        FlowCursor { flow, slot_seed: flow.seed ^ 0x0073_6c6f_7473_0000, knot: i64::MIN, base: 0.0, slope: 0.0 }
+        FlowCursor {
+            flow,
+            slot_seed: flow.seed ^ 0x0073_6c6f_7473_0000,
+            knot: i64::MIN,
+            base: 0.0,
+            slope: 0.0,
+        }
     }
 
     #[inline]
@@ -68,14 +76,17 @@ impl FlowCursor {
             self.slope = (self.flow.knot(knot + 1) - self.base) / KNOT_MS as f64;
         }
         let slot = t.div_euclid(SLOT_MS);
-        let (a, b) = (rng::hash_unit(self.slot_seed, slot), rng::hash_unit(self.slot_seed, slot + 1));
+        let (a, b) =
+            (rng::hash_unit(self.slot_seed, slot), rng::hash_unit(self.slot_seed, slot + 1));
         let along = t.rem_euclid(SLOT_MS) as f64 / SLOT_MS as f64;
-        let noise = FLOW_SLOT_NOISE * self.flow.rate * (SLOT_MS as f64 / 1000.0) * (a + (b - a) * along);
+        let noise =
+            FLOW_SLOT_NOISE * self.flow.rate * (SLOT_MS as f64 / 1000.0) * (a + (b - a) * along);
         self.base + self.slope * t.rem_euclid(KNOT_MS) as f64 + noise
     }
 }
 
-/// A share of a flow as a counter shows it: growth since the process started × `scale`, cut down to whole `quantum`s.
+/// A share of a flow as a counter shows it: growth since the process started × `scale`, cut down to
+/// whole `quantum`s.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
     pub(crate) flow: Flow,
@@ -90,7 +101,8 @@ impl Part {
     }
 }
 
-/// When the process behind a counter started, sorted; the first start lies before anything that is read.
+/// When the process behind a counter started, sorted; the first start lies before anything that is
+/// read.
 pub(crate) type Starts = Arc<[i64]>;
 
 /// Calls `read(i, growth)` with the growth of `flow` since the last start at or before `ts[i]`.
@@ -147,8 +159,8 @@ impl Wave {
     }
 }
 
-/// A native histogram with exponential buckets of one schema: the fast and the slow part of a flow of observations,
-/// spread over fixed buckets.
+/// A native histogram with exponential buckets of one schema: the fast and the slow part of a flow
+/// of observations, spread over fixed buckets.
 #[derive(Clone, Debug)]
 pub(crate) struct Native {
     pub(crate) schema: i32,
@@ -166,8 +178,10 @@ impl Native {
         let (mut count, mut sum, mut before) = (0, 0.0, 0);
         let mut deltas = Vec::with_capacity(self.shares.len());
         for (i, (of_fast, of_slow)) in self.shares.iter().enumerate() {
-            let in_bucket = part(self.fast, *of_fast).reading(fast) + part(self.slow, *of_slow).reading(slow);
-            let middle = (f64::from(self.first_bucket + i as i32) - 0.5) / f64::from(self.schema).exp2();
+            let in_bucket =
+                part(self.fast, *of_fast).reading(fast) + part(self.slow, *of_slow).reading(slow);
+            let middle =
+                (f64::from(self.first_bucket + i as i32) - 0.5) / f64::from(self.schema).exp2();
             sum += in_bucket * middle.exp2();
             let in_bucket = in_bucket as i64;
             count += in_bucket as u64;
@@ -227,7 +241,9 @@ impl Signal {
             Signal::Constant(value) => out.resize(from + ts.len(), *value),
             Signal::Up => out.resize(from + ts.len(), 1.0),
             Signal::Restarts(starts) => {
-                out.extend(ts.iter().map(|t| starts.partition_point(|s| s <= t).saturating_sub(1) as f64));
+                out.extend(
+                    ts.iter().map(|t| starts.partition_point(|s| s <= t).saturating_sub(1) as f64),
+                );
             }
             Signal::StartTime(starts) => out.extend(ts.iter().map(|t| {
                 let at = starts.partition_point(|s| s <= t).saturating_sub(1);
@@ -250,13 +266,19 @@ impl Signal {
     /// When the process behind a counter that restarts from zero started; empty for all else.
     pub(crate) fn starts(&self) -> &[i64] {
         match self {
-            Signal::Counter { starts, .. } | Signal::Mixture { starts, .. } | Signal::Native { starts, .. } => starts,
-            Signal::Constant(_) | Signal::Up | Signal::Restarts(_) | Signal::StartTime(_) | Signal::Gauge(_) => &[],
+            Signal::Counter { starts, .. }
+            | Signal::Mixture { starts, .. }
+            | Signal::Native { starts, .. } => starts,
+            Signal::Constant(_)
+            | Signal::Up
+            | Signal::Restarts(_)
+            | Signal::StartTime(_)
+            | Signal::Gauge(_) => &[],
         }
     }
 
-    /// How much a counter truly grew in `[start_ms, end_ms]`, resets or not, before rounding to quanta; `None` for
-    /// what is no counter. A native histogram's count of observations.
+    /// How much a counter truly grew in `[start_ms, end_ms]`, resets or not, before rounding to
+    /// quanta; `None` for what is no counter. A native histogram's count of observations.
     pub(crate) fn growth(&self, start_ms: i64, end_ms: i64) -> Option<f64> {
         let grown = |part: &Part| (part.flow.at(end_ms) - part.flow.at(start_ms)) * part.scale;
         match self {
@@ -267,7 +289,8 @@ impl Signal {
                 Some(until(end_ms) - until(start_ms))
             }
             Signal::Native { native, .. } => {
-                let shares = native.shares.iter().fold((0.0, 0.0), |sum, s| (sum.0 + s.0, sum.1 + s.1));
+                let shares =
+                    native.shares.iter().fold((0.0, 0.0), |sum, s| (sum.0 + s.0, sum.1 + s.1));
                 let fast = Part { flow: native.fast, scale: shares.0, quantum: 1.0 };
                 let slow = Part { flow: native.slow, scale: shares.1, quantum: 1.0 };
                 Some(grown(&fast) + grown(&slow))
@@ -304,19 +327,32 @@ mod tests {
         let ts: Vec<i64> = (1..100).map(|i| i * 10_000).collect();
         let mut values = Vec::new();
         signal.fill(&ts, &mut values);
-        let drops: Vec<i64> =
-            ts.windows(2).zip(values.windows(2)).filter(|(_, v)| v[1] < v[0]).map(|(t, _)| t[1]).collect();
+        let drops: Vec<i64> = ts
+            .windows(2)
+            .zip(values.windows(2))
+            .filter(|(_, v)| v[1] < v[0])
+            .map(|(t, _)| t[1])
+            .collect();
         assert_eq!(drops, [500_000]);
         assert_eq!(values[49], 0.0);
-        let gained: f64 = values.windows(2).map(|v| if v[1] < v[0] { v[1] } else { v[1] - v[0] }).sum();
+        let gained: f64 =
+            values.windows(2).map(|v| if v[1] < v[0] { v[1] } else { v[1] - v[0] }).sum();
         let truth = signal.growth(10_000, 990_000).unwrap();
         assert!((gained - truth).abs() < 3.0 * 2.0 * 10.0 * 2.0, "gained {gained}, truly {truth}");
     }
 
     #[test]
     fn gauges_stay_in_bounds_on_their_quanta() {
-        let wave =
-            Wave { seed: 1, mean: 50.0, swing: 40.0, drift: 20.0, noise: 5.0, min: 0.0, max: 96.0, quantum: 0.5 };
+        let wave = Wave {
+            seed: 1,
+            mean: 50.0,
+            swing: 40.0,
+            drift: 20.0,
+            noise: 5.0,
+            min: 0.0,
+            max: 96.0,
+            quantum: 0.5,
+        };
         let ts: Vec<i64> = (0..5000).map(|i| i * 30_000).collect();
         let mut values = Vec::new();
         Signal::Gauge(wave).fill(&ts, &mut values);

@@ -33,8 +33,14 @@ fn bits(values: &[f64]) -> Vec<u64> {
 fn settings_that_describe_no_fleet_are_refused() {
     let good = Settings::kubernetes(1, TimeRange::new(0, BLOCK_MS));
     let refused = |settings: Settings| Fleet::new(settings).unwrap_err();
-    assert!(matches!(refused(Settings { range: TimeRange::new(0, 0), ..good.clone() }), Error::Range { .. }));
-    assert!(matches!(refused(Settings { range: TimeRange::new(1, BLOCK_MS), ..good.clone() }), Error::Range { .. }));
+    assert!(matches!(
+        refused(Settings { range: TimeRange::new(0, 0), ..good.clone() }),
+        Error::Range { .. }
+    ));
+    assert!(matches!(
+        refused(Settings { range: TimeRange::new(1, BLOCK_MS), ..good.clone() }),
+        Error::Range { .. }
+    ));
     assert_eq!(refused(Settings { scrape_interval_ms: 5, ..good.clone() }), Error::Interval(5));
     assert_eq!(refused(Settings { clusters: vec![], ..good.clone() }), Error::Empty("clusters"));
     assert_eq!(refused(Settings { replicas: vec![], ..good }).kind(), ErrorKind::Invalid);
@@ -66,7 +72,10 @@ fn windows_of_any_length_join_to_the_same_series() {
     let fleet = kubernetes(2);
     let replica = &fleet.replicas()[1];
     for series in fleet.clusters()[0].series().iter().step_by(17) {
-        let (short, long) = (joined(&fleet, replica, series, BLOCK_MS), joined(&fleet, replica, series, 2 * DAY_MS));
+        let (short, long) = (
+            joined(&fleet, replica, series, BLOCK_MS),
+            joined(&fleet, replica, series, 2 * DAY_MS),
+        );
         assert_eq!(short.ts, long.ts, "{}", series.labels());
         assert_eq!(short.stale, long.stale, "{}", series.labels());
         assert_eq!(bits(&short.floats), bits(&long.floats), "{}", series.labels());
@@ -80,7 +89,10 @@ fn windows_of_any_length_join_to_the_same_series() {
 fn five_hundred_series_are_there_at_any_time() {
     let fleet = kubernetes(4);
     for cluster in fleet.clusters() {
-        assert!(cluster.series().windows(2).all(|w| w[0].labels() < w[1].labels()), "sorted and unique");
+        assert!(
+            cluster.series().windows(2).all(|w| w[0].labels() < w[1].labels()),
+            "sorted and unique"
+        );
         for t in (START..START + 4 * DAY_MS).step_by(1_800_000) {
             let alive = cluster.series().iter().filter(|series| series.life().contains(t)).count();
             assert!((500..560).contains(&alive), "{alive} series");
@@ -132,11 +144,17 @@ fn a_series_that_ends_is_marked_once_by_every_server_that_looked() {
 fn replicas_see_the_same_truth_at_other_instants() {
     let fleet = kubernetes(1);
     let (a, b) = (&fleet.replicas()[0], &fleet.replicas()[1]);
-    let series = fleet.clusters()[0].series().iter().find(|s| s.metric() == "node_memory_MemAvailable_bytes").unwrap();
+    let series = fleet.clusters()[0]
+        .series()
+        .iter()
+        .find(|s| s.metric() == "node_memory_MemAvailable_bytes")
+        .unwrap();
     let (of_a, of_b) = (joined(&fleet, a, series, DAY_MS), joined(&fleet, b, series, DAY_MS));
     assert!(of_a.ts.iter().filter(|t| of_b.ts.contains(t)).count() < 50, "other offsets");
-    let (truth_a, truth_b) = (fleet.truth(a, series, TimeRange::ALL), fleet.truth(b, series, TimeRange::ALL));
-    let (mean_a, mean_b) = (truth_a.sum / truth_a.samples as f64, truth_b.sum / truth_b.samples as f64);
+    let (truth_a, truth_b) =
+        (fleet.truth(a, series, TimeRange::ALL), fleet.truth(b, series, TimeRange::ALL));
+    let (mean_a, mean_b) =
+        (truth_a.sum / truth_a.samples as f64, truth_b.sum / truth_b.samples as f64);
     assert!((mean_a / mean_b - 1.0).abs() < 0.01);
     assert!((truth_a.max / truth_b.max - 1.0).abs() < 0.05);
 }
@@ -187,7 +205,9 @@ fn counters_gain_what_the_truth_says_within_a_scrape_per_reset() {
     let fleet = kubernetes(3);
     let replica = &fleet.replicas()[0];
     let mut resets = 0;
-    for series in fleet.clusters()[0].series().iter().filter(|s| s.metric() == "http_requests_total") {
+    for series in
+        fleet.clusters()[0].series().iter().filter(|s| s.metric() == "http_requests_total")
+    {
         let samples = joined(&fleet, replica, series, DAY_MS);
         let live: Vec<(i64, f64)> = (0..samples.len())
             .filter(|i| !samples.stale.contains(i))
@@ -280,16 +300,20 @@ fn the_fleet_has_what_the_alerts_look_for() {
     let fleet = kubernetes(1);
     for cluster in fleet.clusters() {
         let has = |metric: &str, name: &str, value: &str| {
-            cluster.series().iter().any(|s| s.metric() == metric && s.labels().get(name) == Some(value.as_bytes()))
+            cluster
+                .series()
+                .iter()
+                .any(|s| s.metric() == metric && s.labels().get(name) == Some(value.as_bytes()))
         };
         assert!(has("http_requests_total", "status", "503"));
         assert!(has("node_cpu_seconds_total", "mode", "idle"));
         assert!(has("kube_pod_container_resource_requests", "resource", "cpu"));
         assert!(has("node_filesystem_avail_bytes", "fstype", "tmpfs"));
-        let failing = cluster.series().iter().filter(|s| s.metric() == "probe_success").filter(|s| {
-            let truth = fleet.truth(&fleet.replicas()[0], s, TimeRange::ALL);
-            truth.max == 0.0
-        });
+        let failing =
+            cluster.series().iter().filter(|s| s.metric() == "probe_success").filter(|s| {
+                let truth = fleet.truth(&fleet.replicas()[0], s, TimeRange::ALL);
+                truth.max == 0.0
+            });
         assert!(failing.count() >= 1);
         let idle = cluster.series().iter().filter(|s| s.labels().get("mode") == Some(b"idle"));
         let busiest = idle
@@ -298,7 +322,8 @@ fn the_fleet_has_what_the_alerts_look_for() {
         assert!(busiest / (DAY_MS as f64 / 2000.0) < 0.06, "one node is more than 90 % busy");
     }
     assert_eq!(kubernetes_queries().count(), 20);
-    let metrics: BTreeSet<&str> = fleet.clusters()[0].series().iter().map(SeriesSpec::metric).collect();
+    let metrics: BTreeSet<&str> =
+        fleet.clusters()[0].series().iter().map(SeriesSpec::metric).collect();
     for query in kubernetes_queries() {
         assert!(metrics.iter().any(|metric| query.contains(metric)), "no metric for {query}");
     }
@@ -325,7 +350,9 @@ fn the_bench_shape_is_ten_thousand_series_at_any_time() {
     let range = fleet.block_ranges().nth(5).unwrap();
     let window = Window::new(&fleet, &fleet.replicas()[0], range);
     let mut samples = Samples::default();
-    for series in window.series().filter(|s| s.life().start <= START && s.life().end > range.end).step_by(97) {
+    for series in
+        window.series().filter(|s| s.life().start <= START && s.life().end > range.end).step_by(97)
+    {
         window.samples(series, &mut samples);
         assert!((479..=481).contains(&samples.len()), "{} samples", samples.len());
         assert!(samples.stale.is_empty());

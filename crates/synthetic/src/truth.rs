@@ -7,8 +7,8 @@ use model::TimeRange;
 use crate::fleet::{Fleet, Replica, SeriesSpec};
 use crate::window::{Samples, Window};
 
-/// What one server recorded of one series over a span of time. Stale markers are counted apart and are in nothing
-/// else.
+/// What one server recorded of one series over a span of time. Stale markers are counted apart and
+/// are in nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truth {
     /// Samples, stale markers left out.
@@ -68,7 +68,9 @@ const STRETCH_MS: i64 = 24 * 3_600_000;
 
 fn stretches(fleet: &Fleet, range: TimeRange) -> impl Iterator<Item = TimeRange> + use<> {
     let TimeRange { start, end } = range.intersect(fleet.settings().range);
-    (start..end).step_by(STRETCH_MS as usize).map(move |t| TimeRange::new(t, end.min(t + STRETCH_MS)))
+    (start..end)
+        .step_by(STRETCH_MS as usize)
+        .map(move |t| TimeRange::new(t, end.min(t + STRETCH_MS)))
 }
 
 impl Fleet {
@@ -83,15 +85,17 @@ impl Fleet {
         truth
     }
 
-    /// What `replica` recorded of each series of its cluster in `range`, sorted by labels; series of which it recorded
-    /// nothing are left out.
+    /// What `replica` recorded of each series of its cluster in `range`, sorted by labels; series
+    /// of which it recorded nothing are left out.
     pub fn truths(&self, replica: &Replica, range: TimeRange) -> Vec<(&SeriesSpec, Truth)> {
         let all = self.clusters()[replica.cluster()].series();
         let mut truths = vec![Truth::empty(); all.len()];
         let mut samples = Samples::default();
         for stretch in stretches(self, range) {
             let window = Window::new(self, replica, stretch);
-            for (series, truth) in all.iter().zip(&mut truths).filter(|(series, _)| window.may_hold(series)) {
+            for (series, truth) in
+                all.iter().zip(&mut truths).filter(|(series, _)| window.may_hold(series))
+            {
                 window.samples(series, &mut samples);
                 truth.add(&samples);
             }
@@ -111,8 +115,9 @@ impl Fleet {
         counts
     }
 
-    /// How much the counter truly grew in the closed span `[start, end]` while it lived, whatever resets hid and
-    /// before it is rounded to what it counts in; of a native histogram, its observations. `None` for gauges.
+    /// How much the counter truly grew in the closed span `[start, end]` while it lived, whatever
+    /// resets hid and before it is rounded to what it counts in; of a native histogram, its
+    /// observations. `None` for gauges.
     pub fn growth(&self, series: &SeriesSpec, span: TimeRange) -> Option<f64> {
         let alive = span.intersect(series.life());
         if alive.is_empty() {
@@ -121,7 +126,8 @@ impl Fleet {
         series.signal.growth(alive.start, alive.end)
     }
 
-    /// How often the process behind the counter started in `range`, which sets it to zero; 0 for what is no counter.
+    /// How often the process behind the counter started in `range`, which sets it to zero; 0 for
+    /// what is no counter.
     pub fn resets(&self, series: &SeriesSpec, range: TimeRange) -> usize {
         series.signal.starts().iter().filter(|start| range.contains(**start)).count()
     }

@@ -7,8 +7,8 @@ use crate::fleet::{Fleet, Replica, SeriesSpec};
 use crate::schedule::{Outcome, Scrapes};
 use crate::signal::Signal;
 
-/// The samples of one series, reused from one to the next. Either `floats` or `histograms` is as long as `ts`, the
-/// other is empty.
+/// The samples of one series, reused from one to the next. Either `floats` or `histograms` is as
+/// long as `ts`, the other is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     pub ts: Vec<i64>,
@@ -46,11 +46,21 @@ pub struct Window<'a> {
 
 impl<'a> Window<'a> {
     pub fn new(fleet: &'a Fleet, replica: &Replica, range: TimeRange) -> Window<'a> {
-        Window { fleet, cluster: replica.cluster(), range, scrapes: fleet.scrapes(replica, range, None) }
+        Window {
+            fleet,
+            cluster: replica.cluster(),
+            range,
+            scrapes: fleet.scrapes(replica, range, None),
+        }
     }
 
     /// A window that knows of one series, and of the others of its target, alone.
-    pub(crate) fn of_series(fleet: &'a Fleet, replica: &Replica, range: TimeRange, series: &SeriesSpec) -> Window<'a> {
+    pub(crate) fn of_series(
+        fleet: &'a Fleet,
+        replica: &Replica,
+        range: TimeRange,
+        series: &SeriesSpec,
+    ) -> Window<'a> {
         let scrapes = fleet.scrapes(replica, range, Some(series.target));
         Window { fleet, cluster: replica.cluster(), range, scrapes }
     }
@@ -90,7 +100,9 @@ impl<'a> Window<'a> {
         }
         for &i in &out.stale {
             match out.histograms.get_mut(i) {
-                Some(histogram) => *histogram = Histogram { sum: STALE_NAN, ..Histogram::default() },
+                Some(histogram) => {
+                    *histogram = Histogram { sum: STALE_NAN, ..Histogram::default() }
+                }
                 None => out.floats[i] = STALE_NAN,
             }
         }

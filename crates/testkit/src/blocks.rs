@@ -24,17 +24,22 @@ pub fn write_block(folder: &Path, window: &Window<'_>, description: BlockDescrip
         pushed.expect("synthetic samples fit into chunks");
     }
     let files = builder.finish(description).expect("synthetic series come in order");
-    files.save(folder).unwrap_or_else(|e| panic!("write block {} to {}: {e}", files.meta.ulid, folder.display()));
+    files
+        .save(folder)
+        .unwrap_or_else(|e| panic!("write block {} to {}: {e}", files.meta.ulid, folder.display()));
     files.meta
 }
 
-/// Writes all 2h blocks of `replica` into `folder`, with its external labels; ids are a function of fleet and span.
+/// Writes all 2h blocks of `replica` into `folder`, with its external labels; ids are a function of
+/// fleet and span.
 ///
 /// # Panics
 /// When the folder cannot be written.
 pub fn write_fleet(folder: &Path, fleet: &Fleet, replica: &Replica) -> Vec<BlockMeta> {
     let write = |range: model::TimeRange| {
-        let mut rng = Rng::new(fleet.settings().seed ^ replica.external_labels().hash64() ^ range.start as u64);
+        let mut rng = Rng::new(
+            fleet.settings().seed ^ replica.external_labels().hash64() ^ range.start as u64,
+        );
         let entropy = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
         let description = BlockDescription {
             id: BlockId::from_parts(range.end as u64, entropy),
@@ -59,10 +64,15 @@ mod tests {
         let replica = &fleet.replicas()[3];
         let metas = write_fleet(folder.path(), &fleet, replica);
         assert_eq!(metas.len(), 2);
-        let counted: u64 = fleet.counts(replica, TimeRange::ALL).values().map(|c| c.samples + c.stale_markers).sum();
+        let counted: u64 = fleet
+            .counts(replica, TimeRange::ALL)
+            .values()
+            .map(|c| c.samples + c.stale_markers)
+            .sum();
         assert_eq!(metas.iter().map(|m| m.stats.num_samples).sum::<u64>(), counted);
         for meta in &metas {
-            let text = std::fs::read(folder.path().join(meta.ulid.to_string()).join("meta.json")).unwrap();
+            let text =
+                std::fs::read(folder.path().join(meta.ulid.to_string()).join("meta.json")).unwrap();
             assert_eq!(&BlockMeta::from_json(&text).unwrap(), meta);
             assert_eq!(meta.external_labels(), *replica.external_labels());
         }

@@ -11,8 +11,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 use crate::faults::Op;
@@ -95,12 +95,21 @@ impl fmt::Display for CountingObjects {
 
 #[async_trait]
 impl ObjectStore for CountingObjects {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
         self.counters.written(Op::Put, &payload);
         self.inner.put_opts(location, payload, opts).await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.counters.count(Op::CreateMultipart, 1);
         let inner = self.inner.put_multipart_opts(location, opts).await?;
         Ok(Box::new(CountingUpload { inner, counters: Arc::clone(&self.counters) }))
@@ -111,7 +120,9 @@ impl ObjectStore for CountingObjects {
         self.counters.count(if head { Op::Head } else { Op::Get }, 1);
         let result = self.inner.get_opts(location, options).await?;
         if !head {
-            self.counters.bytes_read.fetch_add(result.range.end - result.range.start, Ordering::Relaxed);
+            self.counters
+                .bytes_read
+                .fetch_add(result.range.end - result.range.start, Ordering::Relaxed);
         }
         Ok(result)
     }
@@ -123,7 +134,10 @@ impl ObjectStore for CountingObjects {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         let counters = Arc::clone(&self.counters);
         self.inner.delete_stream(locations.inspect(move |_| counters.count(Op::Delete, 1)).boxed())
     }
@@ -133,7 +147,11 @@ impl ObjectStore for CountingObjects {
         self.inner.list(prefix)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.counters.count(Op::List, 1);
         self.inner.list_with_offset(prefix, offset)
     }

@@ -9,8 +9,9 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
 };
 
 use crate::faults::{Fault, FaultPlan, Op};
@@ -18,7 +19,8 @@ use crate::faults::{Fault, FaultPlan, Op};
 /// How many of the newest objects a stale listing does not know.
 const STALE_OBJECTS: usize = 8;
 
-/// Fails operations as a [`FaultPlan`] says, before or after they were done. Cloning shares plan and store.
+/// Fails operations as a [`FaultPlan`] says, before or after they were done. Cloning shares plan
+/// and store.
 #[derive(Clone, Debug)]
 pub struct FailingObjects {
     inner: Arc<dyn ObjectStore>,
@@ -43,9 +45,13 @@ impl FailingObjects {
     fn hidden(&self, prefix: Option<&Path>) -> Result<Vec<Path>> {
         match self.plan.draw(Op::List, prefix.map_or("", |p| p.as_ref())) {
             None | Some(Fault::AppliedButUnavailable | Fault::Flipped) => Ok(Vec::new()),
-            Some(Fault::StaleList) => {
-                Ok(self.newest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect())
-            }
+            Some(Fault::StaleList) => Ok(self
+                .newest
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned()
+                .collect()),
             Some(fault) => Err(failure(Op::List, fault)),
         }
     }
@@ -60,7 +66,11 @@ fn failure(op: Op, fault: Fault) -> Error {
 }
 
 /// Runs a write under a fault: not at all, or done and then denied.
-async fn under<T>(op: Op, fault: Option<Fault>, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
+async fn under<T>(
+    op: Op,
+    fault: Option<Fault>,
+    write: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
     match fault {
         None | Some(Fault::StaleList | Fault::Flipped) => write.await,
         Some(fault @ Fault::AppliedButUnavailable) => {
@@ -75,7 +85,12 @@ async fn under<T>(op: Op, fault: Option<Fault>, write: impl Future<Output = Resu
 fn torn(result: GetResult) -> GetResult {
     let GetResult { payload, meta, range, attributes } = result;
     let half = (range.end - range.start) / 2;
-    let whole = GetResult { payload, meta: meta.clone(), range: range.clone(), attributes: attributes.clone() };
+    let whole = GetResult {
+        payload,
+        meta: meta.clone(),
+        range: range.clone(),
+        attributes: attributes.clone(),
+    };
     let mut left = half as usize;
     let first = whole.into_stream().map_ok(move |mut bytes| {
         bytes.truncate(left);
@@ -83,14 +98,24 @@ fn torn(result: GetResult) -> GetResult {
         bytes
     });
     let broken = futures::stream::once(async { Err(failure(Op::Get, Fault::Torn)) });
-    GetResult { payload: GetResultPayload::Stream(first.chain(broken).boxed()), meta, range, attributes }
+    GetResult {
+        payload: GetResultPayload::Stream(first.chain(broken).boxed()),
+        meta,
+        range,
+        attributes,
+    }
 }
 
 /// The whole body, one byte of it wrong.
 fn flipped(result: GetResult) -> GetResult {
     let GetResult { payload, meta, range, attributes } = result;
     let middle = (range.end - range.start) as usize / 2;
-    let whole = GetResult { payload, meta: meta.clone(), range: range.clone(), attributes: attributes.clone() };
+    let whole = GetResult {
+        payload,
+        meta: meta.clone(),
+        range: range.clone(),
+        attributes: attributes.clone(),
+    };
     let mut passed = 0;
     let body = whole.into_stream().map_ok(move |bytes| {
         let mut bytes = bytes.to_vec();
@@ -111,7 +136,12 @@ impl fmt::Display for FailingObjects {
 
 #[async_trait]
 impl ObjectStore for FailingObjects {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
         let fault = self.plan.draw(Op::Put, location.as_ref());
         let put = async {
             let result = self.inner.put_opts(location, payload, opts).await;
@@ -121,9 +151,15 @@ impl ObjectStore for FailingObjects {
         under(Op::Put, fault, put).await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         let fault = self.plan.draw(Op::CreateMultipart, location.as_ref());
-        let inner = under(Op::CreateMultipart, fault, self.inner.put_multipart_opts(location, opts)).await?;
+        let inner =
+            under(Op::CreateMultipart, fault, self.inner.put_multipart_opts(location, opts))
+                .await?;
         Ok(Box::new(FailingUpload { inner, store: self.clone(), location: location.clone() }))
     }
 
@@ -131,14 +167,21 @@ impl ObjectStore for FailingObjects {
         let op = if options.head { Op::Head } else { Op::Get };
         match self.plan.draw(op, location.as_ref()) {
             None | Some(Fault::StaleList) => self.inner.get_opts(location, options).await,
-            Some(Fault::Torn) if op == Op::Get => Ok(torn(self.inner.get_opts(location, options).await?)),
-            Some(Fault::Flipped) if op == Op::Get => Ok(flipped(self.inner.get_opts(location, options).await?)),
+            Some(Fault::Torn) if op == Op::Get => {
+                Ok(torn(self.inner.get_opts(location, options).await?))
+            }
+            Some(Fault::Flipped) if op == Op::Get => {
+                Ok(flipped(self.inner.get_opts(location, options).await?))
+            }
             Some(Fault::Flipped) => self.inner.get_opts(location, options).await,
             Some(fault) => Err(failure(op, fault)),
         }
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         let store = self.clone();
         let delete = move |location: Result<Path>| {
             let store = store.clone();
@@ -161,7 +204,8 @@ impl ObjectStore for FailingObjects {
         match self.hidden(prefix) {
             Err(error) => futures::stream::once(async { Err(error) }).boxed(),
             Ok(hidden) => {
-                let known = move |meta: &ObjectMeta| std::future::ready(!hidden.contains(&meta.location));
+                let known =
+                    move |meta: &ObjectMeta| std::future::ready(!hidden.contains(&meta.location));
                 self.inner.list(prefix).try_filter(known).boxed()
             }
         }
@@ -215,7 +259,10 @@ mod tests {
 
     fn failing(fault: Fault, op: Op) -> (Arc<InMemory>, FailingObjects) {
         let inner = Arc::new(InMemory::new());
-        let store = FailingObjects::new(inner.clone(), FaultPlan::new(move |call| (call.op == op).then_some(fault)));
+        let store = FailingObjects::new(
+            inner.clone(),
+            FaultPlan::new(move |call| (call.op == op).then_some(fault)),
+        );
         (inner, store)
     }
 

@@ -58,10 +58,11 @@ pub enum Fault {
     Denied,
     /// It happens, and the caller is told that it did not.
     AppliedButUnavailable,
-    /// The connection breaks half way: a reader gets half of the body, a writer's body is thrown away.
+    /// The connection breaks half way: a reader gets half of the body, a writer's body is thrown
+    /// away.
     Torn,
-    /// A reader gets the body with one byte wrong, in its middle. Other operations go well; an object server has no
-    /// such fault, as connections have checksums.
+    /// A reader gets the body with one byte wrong, in its middle. Other operations go well; an
+    /// object server has no such fault, as connections have checksums.
     Flipped,
     /// A listing that does not know the newest objects yet. Other operations go well.
     StaleList,
@@ -81,14 +82,18 @@ impl FaultPlan {
         FaultPlan::new(|_| None)
     }
 
-    pub fn new(plan: impl Fn(&ObjectCall<'_>) -> Option<Fault> + Send + Sync + 'static) -> FaultPlan {
+    pub fn new(
+        plan: impl Fn(&ObjectCall<'_>) -> Option<Fault> + Send + Sync + 'static,
+    ) -> FaultPlan {
         FaultPlan { calls: Arc::default(), plan: Arc::new(plan) }
     }
 
-    /// About `per_mille` of a thousand operations fail, with a fault that fits the operation; the seed decides.
+    /// About `per_mille` of a thousand operations fail, with a fault that fits the operation; the
+    /// seed decides.
     pub fn seeded(seed: u64, per_mille: u64) -> FaultPlan {
         FaultPlan::new(move |call| {
-            let dice = synthetic::Rng::new(seed ^ call.number.wrapping_mul(0x2545_f491_4f6c_dd1d)).next_u64();
+            let dice = synthetic::Rng::new(seed ^ call.number.wrapping_mul(0x2545_f491_4f6c_dd1d))
+                .next_u64();
             if dice % 1000 >= per_mille {
                 return None;
             }
@@ -101,7 +106,8 @@ impl FaultPlan {
         })
     }
 
-    /// Everything goes well `alive` times; then nothing happens any more, as if the process had been killed.
+    /// Everything goes well `alive` times; then nothing happens any more, as if the process had
+    /// been killed.
     pub fn killed_after(alive: u64) -> FaultPlan {
         FaultPlan::new(move |call| (call.number >= alive).then_some(Fault::Unavailable))
     }
@@ -138,7 +144,10 @@ mod tests {
         assert_eq!(faults, draw());
         let failed = faults.iter().flatten().count();
         assert!((400..600).contains(&failed), "{failed} of 5000");
-        assert!(faults.contains(&Some(Fault::AppliedButUnavailable)) && faults.contains(&Some(Fault::StaleList)));
+        assert!(
+            faults.contains(&Some(Fault::AppliedButUnavailable))
+                && faults.contains(&Some(Fault::StaleList))
+        );
     }
 
     #[test]

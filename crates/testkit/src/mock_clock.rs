@@ -21,7 +21,11 @@ pub struct MockClock(Arc<Mutex<State>>);
 
 impl MockClock {
     pub fn new(now: TimestampMs) -> MockClock {
-        MockClock(Arc::new(Mutex::new(State { now_ms: now.0, monotonic: Duration::ZERO, sleepers: Vec::new() })))
+        MockClock(Arc::new(Mutex::new(State {
+            now_ms: now.0,
+            monotonic: Duration::ZERO,
+            sleepers: Vec::new(),
+        })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -34,7 +38,8 @@ impl MockClock {
         state.monotonic += span;
         state.now_ms += span.as_millis() as i64;
         let now = state.monotonic;
-        let (over, sleeping) = std::mem::take(&mut state.sleepers).into_iter().partition(|s| s.0 <= now);
+        let (over, sleeping) =
+            std::mem::take(&mut state.sleepers).into_iter().partition(|s| s.0 <= now);
         state.sleepers = sleeping;
         drop(state);
         let over: Vec<(Duration, oneshot::Sender<()>)> = over;
@@ -94,7 +99,10 @@ mod tests {
         assert!((&mut short).now_or_never().is_none());
         clock.advance(Duration::from_secs(2));
         assert!((&mut short).now_or_never().is_some() && (&mut long).now_or_never().is_none());
-        assert_eq!((clock.now(), clock.monotonic(), clock.sleepers()), (TimestampMs(3_000), Duration::from_secs(2), 1));
+        assert_eq!(
+            (clock.now(), clock.monotonic(), clock.sleepers()),
+            (TimestampMs(3_000), Duration::from_secs(2), 1)
+        );
     }
 
     #[test]

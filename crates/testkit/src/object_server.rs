@@ -1,9 +1,9 @@
 //! An HTTP server in front of any `ObjectStore`, for clients of S3 and of GCS.
 //!
-//! It speaks the parts of S3's XML API (path style) and of GCS' XML API that the two have in common or that
-//! `object_store` uses: objects with ranges and preconditions, ListObjectsV2, multipart uploads, multi-object delete,
-//! copies. Signatures and tokens are accepted unchecked. Every request can be delayed and can fail as a [`FaultPlan`]
-//! says; all are counted.
+//! It speaks the parts of S3's XML API (path style) and of GCS' XML API that the two have in common
+//! or that `object_store` uses: objects with ranges and preconditions, ListObjectsV2, multipart
+//! uploads, multi-object delete, copies. Signatures and tokens are accepted unchecked. Every
+//! request can be delayed and can fail as a [`FaultPlan`] says; all are counted.
 //!
 //! Sources: Amazon's "S3 API Reference", Google's "Cloud Storage XML API".
 
@@ -137,7 +137,10 @@ pub struct ObjectServer {
 
 impl ObjectServer {
     /// Serves `store` on a free port of the loopback interface, on the runtime of the caller.
-    pub async fn start(store: Arc<dyn ObjectStore>, settings: ServerSettings) -> Result<ObjectServer, ServerError> {
+    pub async fn start(
+        store: Arc<dyn ObjectStore>,
+        settings: ServerSettings,
+    ) -> Result<ObjectServer, ServerError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -169,7 +172,8 @@ impl ObjectServer {
     pub fn s3_config(&self) -> String {
         let bucket = &self.shared.settings.bucket;
         format!(
-            "type: S3\nconfig:\n  bucket: {bucket}\n  endpoint: {}\n  insecure: true\n  region: us-east-1\n  \
+            "type: S3\nconfig:\n  bucket: {bucket}\n  endpoint: {}\n  insecure: true\n  region: \
+             us-east-1\n  \
              bucket_lookup_type: path\n  access_key: test\n  secret_key: test-secret\n",
             self.address
         )
@@ -186,7 +190,10 @@ impl ObjectServer {
     /// An `objstore.yml` for this bucket over GCS.
     pub fn gcs_config(&self) -> String {
         let bucket = &self.shared.settings.bucket;
-        format!("type: GCS\nconfig:\n  bucket: {bucket}\n  service_account: '{}'\n", self.gcs_service_account())
+        format!(
+            "type: GCS\nconfig:\n  bucket: {bucket}\n  service_account: '{}'\n",
+            self.gcs_service_account()
+        )
     }
 
     /// Writes an object under any key, as only other clients can.
@@ -197,8 +204,10 @@ impl ObjectServer {
 
     /// The keys that are no paths of the store.
     pub async fn odd_keys(&self) -> Vec<String> {
-        let objects: Vec<ObjectMeta> = self.shared.odd.list(None).try_collect().await.expect("memory lists");
-        let mut keys: Vec<String> = objects.iter().map(|meta| objects::odd_key(&meta.location)).collect();
+        let objects: Vec<ObjectMeta> =
+            self.shared.odd.list(None).try_collect().await.expect("memory lists");
+        let mut keys: Vec<String> =
+            objects.iter().map(|meta| objects::odd_key(&meta.location)).collect();
         keys.sort();
         keys
     }
@@ -292,7 +301,10 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
     response
 }
 
-async fn handle(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response<Body> {
+async fn handle(
+    State(shared): State<Arc<Shared>>,
+    request: axum::extract::Request,
+) -> Response<Body> {
     if !shared.settings.latency.is_zero() {
         tokio::time::sleep(shared.settings.latency).await;
     }
@@ -305,17 +317,27 @@ async fn handle(State(shared): State<Arc<Shared>>, request: axum::extract::Reque
 async fn serve(shared: Arc<Shared>, request: axum::extract::Request) -> Answer {
     let request = Request::read(request).await?;
     if request.bucket != shared.settings.bucket {
-        return Err(Failure::new(StatusCode::NOT_FOUND, "NoSuchBucket", format!("bucket {:?}", request.bucket)));
+        return Err(Failure::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchBucket",
+            format!("bucket {:?}", request.bucket),
+        ));
     }
     let Some(op) = request.op() else {
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "no such operation here"));
+        return Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "no such operation here",
+        ));
     };
     shared.counters.ops[op as usize].fetch_add(1, Ordering::Relaxed);
     shared.counters.bytes_in.fetch_add(request.body.len() as u64, Ordering::Relaxed);
     let fault = shared.settings.faults.draw(op, &request.key);
     match fault {
         Some(Fault::Unavailable) => return Err(Failure::unavailable()),
-        Some(Fault::Denied) => return Err(Failure::new(StatusCode::FORBIDDEN, "AccessDenied", "access denied")),
+        Some(Fault::Denied) => {
+            return Err(Failure::new(StatusCode::FORBIDDEN, "AccessDenied", "access denied"));
+        }
         Some(Fault::Torn) if op != Op::Get => return Ok(objects::broken_off()),
         _ => {}
     }

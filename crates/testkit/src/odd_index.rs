@@ -1,4 +1,5 @@
-//! Indices that no writer of ours would write: series out of order, labels out of order or twice, chunks out of order.
+//! Indices that no writer of ours would write: series out of order, labels out of order or twice,
+//! chunks out of order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,8 @@ pub struct OddSeries {
 
 /// The bytes of an index of version 2 that has these series as they come, whatever their order.
 pub fn odd_index(series: &[OddSeries]) -> Vec<u8> {
-    let strings: BTreeSet<&str> = series.iter().flat_map(|s| &s.labels).flat_map(|(n, v)| [&**n, &**v]).collect();
+    let strings: BTreeSet<&str> =
+        series.iter().flat_map(|s| &s.labels).flat_map(|(n, v)| [&**n, &**v]).collect();
     let symbol: BTreeMap<&str, u64> = strings.iter().copied().zip(0..).collect();
     let mut out = vec![0xba, 0xaa, 0xd7, 0x00, 2];
     let mut toc = [out.len() as u64, 0, 0, 0, 0, 0];

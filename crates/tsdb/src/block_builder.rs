@@ -1,7 +1,7 @@
 //! Builds one raw block in memory, as a Prometheus server would have cut it from its head.
 //!
-//! For blocks of hours, such as synthetic and test data; a compactor streams instead. Samples are encoded here, 120 to
-//! a chunk, series must come in order of their labels.
+//! For blocks of hours, such as synthetic and test data; a compactor streams instead. Samples are
+//! encoded here, 120 to a chunk, series must come in order of their labels.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,10 @@ use rustc_hash::FxHashSet;
 use crate::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
 use crate::error::Error;
 use crate::index::{ChunkMeta, IndexWriter};
-use crate::meta::{BlockMeta, BlockStats, Compaction, Downsample, File, IndexStats, META_FILE, SOURCE_SIDECAR, Thanos};
+use crate::meta::{
+    BlockMeta, BlockStats, Compaction, Downsample, File, IndexStats, META_FILE, SOURCE_SIDECAR,
+    Thanos,
+};
 use crate::segment::{SegmentWriter, segment_name};
 
 /// How many samples Prometheus aims to put into a chunk.
@@ -42,8 +45,14 @@ impl BlockBuilder {
         BlockBuilder::default()
     }
 
-    /// Adds a series of floats: `ts` in milliseconds, ascending, as many `values`. Without samples it is left out.
-    pub fn push_floats(&mut self, labels: &Labels, ts: &[i64], values: &[f64]) -> Result<(), Error> {
+    /// Adds a series of floats: `ts` in milliseconds, ascending, as many `values`. Without samples
+    /// it is left out.
+    pub fn push_floats(
+        &mut self,
+        labels: &Labels,
+        ts: &[i64],
+        values: &[f64],
+    ) -> Result<(), Error> {
         assert_eq!(ts.len(), values.len(), "as many values as timestamps");
         let mut chunks = Vec::with_capacity(ts.len().div_ceil(SAMPLES_PER_CHUNK));
         for (ts, values) in ts.chunks(SAMPLES_PER_CHUNK).zip(values.chunks(SAMPLES_PER_CHUNK)) {
@@ -58,8 +67,14 @@ impl BlockBuilder {
         Ok(())
     }
 
-    /// Adds a series of integer histograms; chunks also end where the format asks for it, such as at resets.
-    pub fn push_histograms(&mut self, labels: &Labels, ts: &[i64], histograms: &[Histogram]) -> Result<(), Error> {
+    /// Adds a series of integer histograms; chunks also end where the format asks for it, such as
+    /// at resets.
+    pub fn push_histograms(
+        &mut self,
+        labels: &Labels,
+        ts: &[i64],
+        histograms: &[Histogram],
+    ) -> Result<(), Error> {
         assert_eq!(ts.len(), histograms.len(), "as many histograms as timestamps");
         let mut chunks = Vec::new();
         let mut encoder = HistogramEncoder::new(ResetHint::Unknown);
@@ -85,7 +100,8 @@ impl BlockBuilder {
         Ok(())
     }
 
-    /// Adds a series of floats and float histograms as they come; a chunk also ends where the kind changes.
+    /// Adds a series of floats and float histograms as they come; a chunk also ends where the kind
+    /// changes.
     pub fn push_samples(&mut self, labels: &Labels, samples: &[Sample]) -> Result<(), Error> {
         let mut chunks = Vec::new();
         let is_float = |sample: &Sample| matches!(sample.value, SampleValue::Float(_));
@@ -114,7 +130,11 @@ impl BlockBuilder {
         self.chunk(Encoding::Xor, &encoder.finish(), &times(samples))
     }
 
-    fn float_histogram_chunks(&mut self, samples: &[Sample], chunks: &mut Vec<ChunkMeta>) -> Result<(), Error> {
+    fn float_histogram_chunks(
+        &mut self,
+        samples: &[Sample],
+        chunks: &mut Vec<ChunkMeta>,
+    ) -> Result<(), Error> {
         let mut encoder = FloatHistogramEncoder::new(ResetHint::Unknown);
         let mut first = 0;
         for (i, sample) in samples.iter().enumerate() {
@@ -126,12 +146,20 @@ impl BlockBuilder {
             }
             if let Some(header) = header {
                 let done = std::mem::replace(&mut encoder, FloatHistogramEncoder::new(header));
-                chunks.push(self.chunk(Encoding::FloatHistogram, &done.finish(), &times(&samples[first..i]))?);
+                chunks.push(self.chunk(
+                    Encoding::FloatHistogram,
+                    &done.finish(),
+                    &times(&samples[first..i]),
+                )?);
                 first = i;
                 encoder.push(sample.t, histogram)?;
             }
         }
-        chunks.push(self.chunk(Encoding::FloatHistogram, &encoder.finish(), &times(&samples[first..]))?);
+        chunks.push(self.chunk(
+            Encoding::FloatHistogram,
+            &encoder.finish(),
+            &times(&samples[first..]),
+        )?);
         Ok(())
     }
 
@@ -172,7 +200,10 @@ impl BlockBuilder {
         for (labels, chunks) in &self.series {
             writer.push(labels, chunks)?;
         }
-        let stats = IndexStats { series_max_size: writer.max_series_size(), chunk_max_size: self.chunk_max_size };
+        let stats = IndexStats {
+            series_max_size: writer.max_series_size(),
+            chunk_max_size: self.chunk_max_size,
+        };
         let mut index = Vec::new();
         for piece in writer.finish() {
             index.extend_from_slice(&piece?);
@@ -198,9 +229,13 @@ impl BlockBuilder {
     ) -> BlockMeta {
         let BlockDescription { id, range, external_labels } = description;
         let names: Vec<String> = (0..segments.len() as u32).map(segment_name).collect();
-        let file = |rel_path: String, size: usize| File { rel_path, size_bytes: size as u64, hash: None };
-        let mut files: Vec<File> =
-            names.iter().zip(segments).map(|(name, bytes)| file(format!("chunks/{name}"), bytes.len())).collect();
+        let file =
+            |rel_path: String, size: usize| File { rel_path, size_bytes: size as u64, hash: None };
+        let mut files: Vec<File> = names
+            .iter()
+            .zip(segments)
+            .map(|(name, bytes)| file(format!("chunks/{name}"), bytes.len()))
+            .collect();
         files.push(file("index".into(), index.len()));
         files.push(file(META_FILE.into(), 0));
         let thanos = external_labels.map(|labels| Thanos {
@@ -246,7 +281,8 @@ impl BlockFiles {
         self.segments.iter().chain([&self.index]).map(|file| file.len() as u64).sum()
     }
 
-    /// Writes the block's folder `<folder>/<ULID>`, `meta.json` last, so that an interrupted write is no block.
+    /// Writes the block's folder `<folder>/<ULID>`, `meta.json` last, so that an interrupted write
+    /// is no block.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         let folder = folder.join(self.meta.ulid.to_string());
         let chunks = folder.join("chunks");

@@ -1,7 +1,8 @@
 //! Chunks: compressed runs of samples of one series.
 //!
-//! All functions work on a chunk's *data*: what stands between the encoding byte and the checksum in a segment, and
-//! what StoreAPI and remote read carry. Timestamps are milliseconds. Bit streams run from the highest bit down.
+//! All functions work on a chunk's *data*: what stands between the encoding byte and the checksum
+//! in a segment, and what StoreAPI and remote read carry. Timestamps are milliseconds. Bit streams
+//! run from the highest bit down.
 
 mod aggregate;
 mod bits;
@@ -99,12 +100,18 @@ impl Aggregate {
         [Aggregate::Count, Aggregate::Sum, Aggregate::Min, Aggregate::Max, Aggregate::Counter];
 }
 
-/// Appends the samples of a float chunk (XOR, XOR2); appends nothing when it fails. Timestamps are in milliseconds.
+/// Appends the samples of a float chunk (XOR, XOR2); appends nothing when it fails. Timestamps are
+/// in milliseconds.
 ///
 /// # Errors
 /// Corrupt data, and chunks of another kind.
 #[inline]
-pub fn decode_floats(encoding: Encoding, data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), Error> {
+pub fn decode_floats(
+    encoding: Encoding,
+    data: &[u8],
+    ts: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+) -> Result<(), Error> {
     match encoding {
         Encoding::Xor => xor::decode(data, ts, values),
         Encoding::Xor2 => xor2::decode(data, ts, values),
@@ -112,8 +119,9 @@ pub fn decode_floats(encoding: Encoding, data: &[u8], ts: &mut Vec<i64>, values:
     }
 }
 
-/// Appends the samples of a histogram chunk, integer counts as floats; appends nothing when it fails. The first hint is
-/// `Unknown` unless the chunk holds gauges, because the chunk before may be missing; see [`reset_hint`].
+/// Appends the samples of a histogram chunk, integer counts as floats; appends nothing when it
+/// fails. The first hint is `Unknown` unless the chunk holds gauges, because the chunk before may
+/// be missing; see [`reset_hint`].
 ///
 /// # Errors
 /// Corrupt data, schemas that are not known, and chunks of another kind.
@@ -133,9 +141,10 @@ pub fn decode_histograms(
 
 /// As [`decode_histograms`], into pointers that can be shared.
 ///
-/// Takes `spare` ones, whose histograms nobody needs any more, before it allocates others. `is_read(t, next)` says
-/// whether anybody looks at the histogram at `t`, which one at `next` follows; it is asked about all but the last, in
-/// order. Others are the histogram before them once more, unless they are gauges or stale, or what is before them is.
+/// Takes `spare` ones, whose histograms nobody needs any more, before it allocates others.
+/// `is_read(t, next)` says whether anybody looks at the histogram at `t`, which one at `next`
+/// follows; it is asked about all but the last, in order. Others are the histogram before them once
+/// more, unless they are gauges or stale, or what is before them is.
 ///
 /// # Errors
 /// As [`decode_histograms`].
@@ -149,17 +158,24 @@ pub fn decode_shared_histograms(
     check_is_histogram(encoding)?;
     histogram::decode_floats(encoding, data, (ts, values), |sample, before| {
         let is_read = sample.next().is_none_or(|next| is_read(sample.t(), next));
-        if let Some(before) = before.last().filter(|before| !is_read && sample.goes_on() && !before.is_stale()) {
+        if let Some(before) =
+            before.last().filter(|before| !is_read && sample.goes_on() && !before.is_stale())
+        {
             return Arc::clone(before);
         }
-        let mut histogram = spare.pop().filter(|spare| Arc::strong_count(spare) == 1).unwrap_or_default();
+        let mut histogram =
+            spare.pop().filter(|spare| Arc::strong_count(spare) == 1).unwrap_or_default();
         sample.fill(Arc::make_mut(&mut histogram));
         histogram
     })
 }
 
 fn check_is_histogram(encoding: Encoding) -> Result<(), Error> {
-    if encoding.is_histogram() { Ok(()) } else { Err(Error::WrongEncoding { wanted: "histograms", encoding }) }
+    if encoding.is_histogram() {
+        Ok(())
+    } else {
+        Err(Error::WrongEncoding { wanted: "histograms", encoding })
+    }
 }
 
 /// As [`decode_histograms`], of chunks with integer counts only.
@@ -204,7 +220,8 @@ pub fn stored_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
     }
 }
 
-/// What the header of a histogram chunk says of a counter reset between the chunk before it and its first sample.
+/// What the header of a histogram chunk says of a counter reset between the chunk before it and its
+/// first sample.
 ///
 /// # Errors
 /// When the header is truncated, and for chunks of another kind.

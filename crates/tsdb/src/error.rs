@@ -15,13 +15,15 @@ pub enum Kind {
     Invalid,
 }
 
-/// Why bytes could not be read or written. `what` names the object, such as "chunk" or "index postings"; `offset`
-/// counts bytes from the start of the file or slice that was handed in.
+/// Why bytes could not be read or written. `what` names the object, such as "chunk" or "index
+/// postings"; `offset` counts bytes from the start of the file or slice that was handed in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{what}: truncated at offset {offset}")]
     Truncated { what: &'static str, offset: u64 },
-    #[error("{what}: checksum mismatch at offset {offset}: stored {stored:08x}, computed {computed:08x}")]
+    #[error(
+        "{what}: checksum mismatch at offset {offset}: stored {stored:08x}, computed {computed:08x}"
+    )]
     Checksum { what: &'static str, offset: u64, stored: u32, computed: u32 },
     #[error("{what}: corrupt at offset {offset}: {reason}")]
     Corrupt { what: &'static str, offset: u64, reason: String },
@@ -40,7 +42,9 @@ pub enum Error {
 impl Error {
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Truncated { .. } | Error::Checksum { .. } | Error::Corrupt { .. } => Kind::Corrupt,
+            Error::Truncated { .. } | Error::Checksum { .. } | Error::Corrupt { .. } => {
+                Kind::Corrupt
+            }
             Error::UnknownEncoding { .. } | Error::Unsupported { .. } => Kind::Unsupported,
             Error::Limit { .. } => Kind::Limit,
             Error::WrongEncoding { .. } | Error::Invalid { .. } => Kind::Invalid,

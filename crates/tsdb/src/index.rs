@@ -1,4 +1,5 @@
-//! The index of a block: which series there are, where their chunks lie, and which series have which label.
+//! The index of a block: which series there are, where their chunks lie, and which series have
+//! which label.
 //!
 //! ```text
 //! ┌──────────────────────────────┐
@@ -12,13 +13,14 @@
 //! │ table of contents            │  6 × u64 │ crc
 //! └──────────────────────────────┘
 //! ```
-//! Integers are big endian, checksums CRC-32C over the bytes between length and checksum. A series' id is its offset
-//! divided by 16; in version 1 it is the offset itself, and symbols are referred to by offset instead of by ordinal.
-//! Source: Prometheus' `tsdb/docs/format/index.md`.
+//! Integers are big endian, checksums CRC-32C over the bytes between length and checksum. A series'
+//! id is its offset divided by 16; in version 1 it is the offset itself, and symbols are referred
+//! to by offset instead of by ordinal. Source: Prometheus' `tsdb/docs/format/index.md`.
 //!
-//! Reading goes by ranges: a [`HeaderLoader`] says what it needs and makes a [`Header`], which knows where postings
-//! lie; [`Header::plan`] turns matchers into ranges of postings and then into ids; a [`SeriesParser`] reads
-//! entries. [`Index`] does all that on a whole file in memory. [`IndexWriter`] writes version 2.
+//! Reading goes by ranges: a [`HeaderLoader`] says what it needs and makes a [`Header`], which
+//! knows where postings lie; [`Header::plan`] turns matchers into ranges of postings and then into
+//! ids; a [`SeriesParser`] reads entries. [`Index`] does all that on a whole file in memory.
+//! [`IndexWriter`] writes version 2.
 
 mod cursor;
 mod header;
@@ -49,14 +51,17 @@ use crate::error::Error;
 /// The first four bytes of an index.
 pub const MAGIC: u32 = 0xbaaa_d700;
 
-/// Series entries start at multiples of this many bytes, which is also the unit of their ids (not in version 1).
+/// Series entries start at multiples of this many bytes, which is also the unit of their ids (not
+/// in version 1).
 pub const SERIES_ALIGNMENT: u64 = 16;
 
-/// Reads a long postings list piece by piece: while [`need`](PostingsPieces::need) names a range, fetch and
-/// [`feed`](PostingsPieces::feed) it. What it gives out counts only once it is all read: the checksum comes last.
+/// Reads a long postings list piece by piece: while [`need`](PostingsPieces::need) names a range,
+/// fetch and [`feed`](PostingsPieces::feed) it. What it gives out counts only once it is all read:
+/// the checksum comes last.
 #[derive(Debug)]
 pub struct PostingsPieces {
-    /// Of the list with its length and checksum; the end is what the index's table says until the length is known.
+    /// Of the list with its length and checksum; the end is what the index's table says until the
+    /// length is known.
     rest: Range<u64>,
     offset: u64,
     is_open: bool,
@@ -92,7 +97,9 @@ impl PostingsPieces {
             let len = u64::from(piece.u32()?);
             let count = piece.u32()?;
             if len != 4 + 4 * u64::from(count) {
-                return Err(piece.corrupt(format!("{count} ids in {} bytes", len.saturating_sub(4))));
+                return Err(
+                    piece.corrupt(format!("{count} ids in {} bytes", len.saturating_sub(4)))
+                );
             }
             let end = self.offset.saturating_add(4 + len + 4);
             if end > self.rest.end {
@@ -105,7 +112,8 @@ impl PostingsPieces {
         let raw = piece.take(whole * 4)?;
         self.crc = crc32c::crc32c_append(self.crc, raw);
         self.ids_left -= whole;
-        let mut ids: Vec<u32> = raw.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut ids: Vec<u32> =
+            raw.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
         if !self.last.into_iter().chain(ids.iter().copied()).is_sorted() {
             return Err(piece.corrupt("ids are not sorted"));
         }
@@ -119,7 +127,12 @@ impl PostingsPieces {
         match piece.u32() {
             Ok(stored) if self.ids_left == 0 => {
                 if stored != self.crc {
-                    return Err(Error::Checksum { what: POSTINGS, offset: self.offset, stored, computed: self.crc });
+                    return Err(Error::Checksum {
+                        what: POSTINGS,
+                        offset: self.offset,
+                        stored,
+                        computed: self.crc,
+                    });
                 }
                 self.rest.start = self.rest.end;
             }
@@ -130,8 +143,8 @@ impl PostingsPieces {
     }
 }
 
-/// Reads one postings list that lies at `offset` of the index; `bytes` may go on beyond it. Its ids come sorted and
-/// once each: where a series has a name twice, the writer may have listed it twice.
+/// Reads one postings list that lies at `offset` of the index; `bytes` may go on beyond it. Its ids
+/// come sorted and once each: where a series has a name twice, the writer may have listed it twice.
 pub fn parse_postings(bytes: &[u8], offset: u64) -> Result<Vec<u32>, Error> {
     let mut list = cursor::section(POSTINGS, bytes, offset)?;
     let count = list.u32()?;
@@ -139,7 +152,8 @@ pub fn parse_postings(bytes: &[u8], offset: u64) -> Result<Vec<u32>, Error> {
     if ids.len() as u64 != u64::from(count) * 4 {
         return Err(list.corrupt(format!("{count} ids in {} bytes", ids.len())));
     }
-    let mut ids: Vec<u32> = ids.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let mut ids: Vec<u32> =
+        ids.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
     if ids.windows(2).any(|w| w[0] >= w[1]) {
         ids.sort_unstable();
         ids.dedup();

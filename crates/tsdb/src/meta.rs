@@ -1,8 +1,10 @@
-//! `meta.json`: what a block is, as Prometheus' `tsdb.BlockMeta` and Thanos' `metadata.Meta` state it.
+//! `meta.json`: what a block is, as Prometheus' `tsdb.BlockMeta` and Thanos' `metadata.Meta` state
+//! it.
 //!
-//! Field names, their order, what is left out when empty, tabs and the final newline are those of Thanos 0.42, so that
-//! a file read and written again has the same bytes. Fields that are not known here are kept and written after the
-//! known ones. Times are milliseconds since the Unix epoch, `maxTime` is exclusive.
+//! Field names, their order, what is left out when empty, tabs and the final newline are those of
+//! Thanos 0.42, so that a file read and written again has the same bytes. Fields that are not known
+//! here are kept and written after the known ones. Times are milliseconds since the Unix epoch,
+//! `maxTime` is exclusive.
 
 mod json;
 
@@ -39,7 +41,8 @@ pub struct BlockMeta {
     /// Absent in blocks that Prometheus wrote and no Thanos component has touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thanos: Option<Thanos>,
-    /// How the block's data is kept, where that is not chunks and index: set on Parquet blocks only.
+    /// How the block's data is kept, where that is not chunks and index: set on Parquet blocks
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     #[serde(flatten)]
@@ -70,7 +73,8 @@ pub struct Compaction {
     /// How many compactions lie behind the block at most; 1 for a block of the head.
     #[serde(default)]
     pub level: u32,
-    /// Every block of level 1 that went into this one, as the file states it; decisions ask [`BlockMeta::sources`].
+    /// Every block of level 1 that went into this one, as the file states it; decisions ask
+    /// [`BlockMeta::sources`].
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<BlockId>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -165,7 +169,8 @@ pub struct Rewrite {
     pub relabels_applied: Vec<Value>,
 }
 
-/// The largest series entry and chunk of the block in bytes, by which readers size their requests; 0 = unknown.
+/// The largest series entry and chunk of the block in bytes, by which readers size their requests;
+/// 0 = unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IndexStats {
@@ -178,7 +183,8 @@ pub struct IndexStats {
 impl BlockMeta {
     /// Reads `meta.json`; refuses what does not [validate](BlockMeta::validate).
     pub fn from_json(bytes: &[u8]) -> Result<BlockMeta, Error> {
-        let meta: BlockMeta = serde_json::from_slice(bytes).map_err(|e| Error::corrupt(META_FILE, 0, e.to_string()))?;
+        let meta: BlockMeta = serde_json::from_slice(bytes)
+            .map_err(|e| Error::corrupt(META_FILE, 0, e.to_string()))?;
         meta.validate()?;
         Ok(meta)
     }
@@ -194,7 +200,8 @@ impl BlockMeta {
         }
         if let Some(thanos) = &self.thanos {
             if thanos.version > 1 {
-                let what = format!("version {} of section \"thanos\" (only 1 is known)", thanos.version);
+                let what =
+                    format!("version {} of section \"thanos\" (only 1 is known)", thanos.version);
                 return Err(unsupported(what));
             }
             if Resolution::from_millis(thanos.downsample.resolution).is_none() {
@@ -214,8 +221,9 @@ impl BlockMeta {
         json::to_go_json(self, json::Style::Tabs)
     }
 
-    /// Every block of level 1 that went into this one. A block that names none (`null`, empty or left out, as tools
-    /// write it) is its own source: it holds what no other block is known to hold.
+    /// Every block of level 1 that went into this one. A block that names none (`null`, empty or
+    /// left out, as tools write it) is its own source: it holds what no other block is known to
+    /// hold.
     pub fn sources(&self) -> &[BlockId] {
         match self.compaction.sources.as_slice() {
             [] => std::slice::from_ref(&self.ulid),
@@ -276,7 +284,9 @@ fn is_false(b: &bool) -> bool {
 }
 
 /// Go writes `null` for a nil slice or map.
-fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 

@@ -1,8 +1,10 @@
 //! Postings: sorted lists of series ids without doubles, and the set operations on them.
 //!
-//! A list is a plain `Vec<u32>`, because that is what queries walk afterwards; 40 MB for a block of 10 M series.
+//! A list is a plain `Vec<u32>`, because that is what queries walk afterwards; 40 MB for a block of
+//! 10 M series.
 
-/// Keeps in `list` what is also in `other`. Costs O(smaller × log larger) where the sizes differ much.
+/// Keeps in `list` what is also in `other`. Costs O(smaller × log larger) where the sizes differ
+/// much.
 pub fn intersect(list: &mut Vec<u32>, other: &[u32]) {
     if list.len() / 16 > other.len() {
         let mut rest = list.as_slice();

@@ -4,8 +4,8 @@
 //! u32 BE magic 0x85bd40dd | version 1 | three zero bytes | records
 //! record:  uvarint len | encoding byte | len bytes of data | u32 BE crc32c of encoding and data
 //! ```
-//! A chunk reference is `(file number - 1) << 32 | offset of the record in the file`. Source of the format:
-//! `tsdb/docs/format/chunks.md` of Prometheus.
+//! A chunk reference is `(file number - 1) << 32 | offset of the record in the file`. Source of the
+//! format: `tsdb/docs/format/chunks.md` of Prometheus.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,8 @@ const CRC_LEN: usize = 4;
 /// A length takes at most this many bytes.
 const MAX_LEN_LEN: usize = 5;
 
-/// Where a chunk is: `segment` counts files from 0 (`000001`), `offset` is in bytes from the start of the file.
+/// Where a chunk is: `segment` counts files from 0 (`000001`), `offset` is in bytes from the start
+/// of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkRef {
     pub segment: u32,
@@ -80,7 +81,8 @@ pub fn record_len(bytes: &[u8]) -> Result<usize, Error> {
     Ok(len_len + 1 + data_len + CRC_LEN)
 }
 
-/// The record that `bytes` begin with; more bytes may follow. Offsets in errors count from the start of `bytes`.
+/// The record that `bytes` begin with; more bytes may follow. Offsets in errors count from the
+/// start of `bytes`.
 ///
 /// # Errors
 /// Truncated bytes, a wrong checksum, an unknown encoding.
@@ -92,10 +94,15 @@ pub fn parse_record(bytes: &[u8]) -> Result<Record<'_>, Error> {
     let stored = u32::from_be_bytes(crc.try_into().expect("four bytes"));
     let computed = crc32c::crc32c(body);
     if stored != computed {
-        return Err(Error::Checksum { what: WHAT, offset: (len - CRC_LEN) as u64, stored, computed });
+        return Err(Error::Checksum {
+            what: WHAT,
+            offset: (len - CRC_LEN) as u64,
+            stored,
+            computed,
+        });
     }
-    let encoding =
-        Encoding::from_byte(body[0]).ok_or(Error::UnknownEncoding { encoding: body[0], offset: len_len as u64 })?;
+    let encoding = Encoding::from_byte(body[0])
+        .ok_or(Error::UnknownEncoding { encoding: body[0], offset: len_len as u64 })?;
     Ok(Record { encoding, data: &body[1..], len })
 }
 
@@ -109,8 +116,8 @@ fn read_len(bytes: &[u8]) -> Result<(usize, usize), Error> {
     }
 }
 
-/// Lays chunks out in segments. It does no I/O: the caller [takes](Self::take) the bytes as they come and appends them
-/// to the files.
+/// Lays chunks out in segments. It does no I/O: the caller [takes](Self::take) the bytes as they
+/// come and appends them to the files.
 #[derive(Debug)]
 pub struct SegmentWriter {
     pending: VecDeque<SegmentBytes>,

@@ -1,4 +1,5 @@
-//! Tombstones: spans of time in which samples of a series are deleted; the file `tombstones` of a block.
+//! Tombstones: spans of time in which samples of a series are deleted; the file `tombstones` of a
+//! block.
 //!
 //! ```text
 //! u32 BE magic 0x0130ba30 | version 1 | entries | u32 BE crc32c of the entries
@@ -55,19 +56,28 @@ impl Tombstones {
             return Err(Error::corrupt(WHAT, 0, "magic number is not that of tombstones"));
         }
         if header[4] != HEADER[4] {
-            return Err(Error::Unsupported { what: WHAT, reason: format!("version {}", header[4]) });
+            return Err(Error::Unsupported {
+                what: WHAT,
+                reason: format!("version {}", header[4]),
+            });
         }
         let stored = u32::from_be_bytes(crc.try_into().expect("four bytes"));
         let computed = crc32c::crc32c(entries);
         if stored != computed {
-            return Err(Error::Checksum { what: WHAT, offset: body.len() as u64, stored, computed });
+            return Err(Error::Checksum {
+                what: WHAT,
+                offset: body.len() as u64,
+                stored,
+                computed,
+            });
         }
         let mut all = Vec::new();
         while !entries.is_empty() {
             let entry = take_entry(&mut entries);
             all.push(entry.ok_or(Error::truncated(WHAT, body.len() - entries.len()))?);
         }
-        // in order, so that each joins the last of its series: a file in any other would take square time
+        // in order, so that each joins the last of its series: a file in any other would take
+        // square time
         all.sort_unstable();
         let mut tombstones = Tombstones::default();
         all.into_iter().for_each(|(series, interval)| tombstones.add(series, interval));
@@ -79,7 +89,8 @@ impl Tombstones {
         /// What a map keeps for an entry, about.
         const SERIES: usize = 48;
         let intervals = |v: &Vec<Interval>| v.capacity() * size_of::<Interval>();
-        size_of::<Tombstones>() + self.intervals.values().map(|v| SERIES + intervals(v)).sum::<usize>()
+        size_of::<Tombstones>()
+            + self.intervals.values().map(|v| SERIES + intervals(v)).sum::<usize>()
     }
 
     /// The file's bytes, entries in order of series and time.
@@ -97,14 +108,17 @@ impl Tombstones {
         bytes
     }
 
-    /// Deletes a span of a series; it becomes one with those it overlaps or touches. An empty span does nothing.
+    /// Deletes a span of a series; it becomes one with those it overlaps or touches. An empty span
+    /// does nothing.
     pub fn add(&mut self, series: u64, interval: Interval) {
         if interval.min_time > interval.max_time {
             return;
         }
         let intervals = self.intervals.entry(series).or_default();
-        let from = intervals.partition_point(|old| old.max_time.saturating_add(1) < interval.min_time);
-        let to = intervals.partition_point(|old| old.min_time <= interval.max_time.saturating_add(1));
+        let from =
+            intervals.partition_point(|old| old.max_time.saturating_add(1) < interval.min_time);
+        let to =
+            intervals.partition_point(|old| old.min_time <= interval.max_time.saturating_add(1));
         let mut merged = interval;
         for old in &intervals[from..to.max(from)] {
             merged.min_time = merged.min_time.min(old.min_time);

@@ -1,15 +1,19 @@
-//! Variable-length integers as Go's `encoding/binary` writes them: seven bits per byte, low ones first; signed ones
-//! in zigzag form.
+//! Variable-length integers as Go's `encoding/binary` writes them: seven bits per byte, low ones
+//! first; signed ones in zigzag form.
 
-/// The value and the number of bytes it took; `None` when the bytes end early or the value exceeds 64 bits.
+/// The value and the number of bytes it took; `None` when the bytes end early or the value exceeds
+/// 64 bits.
 #[inline]
 pub(crate) fn read_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
     match *bytes {
         [first, ..] if first < 0x80 => Some((u64::from(first), 1)),
-        [first, second, ..] if second < 0x80 => Some((u64::from(first & 0x7f) | u64::from(second) << 7, 2)),
-        [first, second, third, ..] if third < 0x80 => {
-            Some((u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7 | u64::from(third) << 14, 3))
+        [first, second, ..] if second < 0x80 => {
+            Some((u64::from(first & 0x7f) | u64::from(second) << 7, 2))
         }
+        [first, second, third, ..] if third < 0x80 => Some((
+            u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7 | u64::from(third) << 14,
+            3,
+        )),
         _ => read_long_uvarint(bytes),
     }
 }

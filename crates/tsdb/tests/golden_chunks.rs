@@ -19,7 +19,8 @@ fn block_folders() -> Vec<PathBuf> {
 
 fn blocks() -> Vec<PathBuf> {
     let folders = block_folders();
-    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder of blocks"));
+    let entries =
+        folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder of blocks"));
     entries.map(|entry| entry.expect("a block").path()).collect()
 }
 
@@ -57,7 +58,8 @@ fn reencode(encoding: Encoding, data: &[u8]) -> Vec<u8> {
         Encoding::FloatHistogram => {
             let mut values = Vec::new();
             chunk::decode_histograms(encoding, data, &mut ts, &mut values).unwrap();
-            let mut encoder = FloatHistogramEncoder::new(chunk::reset_hint(encoding, data).unwrap());
+            let mut encoder =
+                FloatHistogramEncoder::new(chunk::reset_hint(encoding, data).unwrap());
             for (t, histogram) in ts.iter().zip(&values) {
                 assert_eq!(encoder.push(*t, histogram).unwrap(), Pushed::Appended);
             }
@@ -65,8 +67,10 @@ fn reencode(encoding: Encoding, data: &[u8]) -> Vec<u8> {
         }
         Encoding::Aggregate => {
             let parts = chunk::split_aggregates(data).unwrap();
-            let again = parts.map(|part| part.map(|(encoding, sub)| (encoding, reencode(encoding, sub))));
-            let borrowed = [0, 1, 2, 3, 4].map(|i| again[i].as_ref().map(|(e, sub)| (*e, sub.as_slice())));
+            let again =
+                parts.map(|part| part.map(|(encoding, sub)| (encoding, reencode(encoding, sub))));
+            let borrowed =
+                [0, 1, 2, 3, 4].map(|i| again[i].as_ref().map(|(e, sub)| (*e, sub.as_slice())));
             chunk::join_aggregates(&borrowed)
         }
         other => panic!("the golden blocks have no {other} chunks"),
@@ -91,7 +95,9 @@ fn every_golden_chunk_and_segment_is_written_again_byte_for_byte() {
         let written = writer.take().unwrap().bytes;
         assert!(written == bytes && writer.take().is_none());
     }
-    for encoding in [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram, Encoding::Aggregate] {
+    for encoding in
+        [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram, Encoding::Aggregate]
+    {
         assert!(seen.get(&encoding).is_some_and(|n| *n > 10), "{encoding}: {seen:?}");
     }
 }
@@ -109,7 +115,8 @@ fn histograms_of_golden_chunks_say_what_is_known_of_resets() {
             }
             let (mut ts, mut values) = (Vec::new(), Vec::new());
             chunk::decode_histograms(record.encoding, record.data, &mut ts, &mut values).unwrap();
-            let gauge = chunk::reset_hint(record.encoding, record.data).unwrap() == ResetHint::Gauge;
+            let gauge =
+                chunk::reset_hint(record.encoding, record.data).unwrap() == ResetHint::Gauge;
             gauges += usize::from(gauge);
             for (i, histogram) in values.iter().enumerate().filter(|(_, h)| !h.is_stale()) {
                 let expected = match i {
@@ -120,8 +127,12 @@ fn histograms_of_golden_chunks_say_what_is_known_of_resets() {
                 assert_eq!(histogram.hint, expected);
             }
             for pair in values.windows(2).filter(|pair| !gauge && !pair[1].is_stale()) {
-                let unhinted = model::FloatHistogram { hint: ResetHint::Unknown, ..pair[1].clone() };
-                assert!(!unhinted.detect_reset(&pair[0]), "a chunk of counters has no resets inside");
+                let unhinted =
+                    model::FloatHistogram { hint: ResetHint::Unknown, ..pair[1].clone() };
+                assert!(
+                    !unhinted.detect_reset(&pair[0]),
+                    "a chunk of counters has no resets inside"
+                );
             }
         }
     }
@@ -130,7 +141,8 @@ fn histograms_of_golden_chunks_say_what_is_known_of_resets() {
 
 #[test]
 fn golden_tombstones_are_written_again_byte_for_byte() {
-    let files = blocks().into_iter().filter_map(|block| std::fs::read(block.join("tombstones")).ok());
+    let files =
+        blocks().into_iter().filter_map(|block| std::fs::read(block.join("tombstones")).ok());
     let mut count = 0;
     for bytes in files {
         let tombstones = Tombstones::parse(&bytes).unwrap();
@@ -173,18 +185,29 @@ fn chunks_that_gain_buckets_are_recoded_as_prometheus_does() {
             let again = match record.encoding {
                 Encoding::Histogram => {
                     let mut values = Vec::new();
-                    chunk::decode_integer_histograms(record.encoding, record.data, &mut ts, &mut values).unwrap();
-                    let mut encoder = HistogramEncoder::new(chunk::reset_hint(record.encoding, record.data).unwrap());
+                    chunk::decode_integer_histograms(
+                        record.encoding,
+                        record.data,
+                        &mut ts,
+                        &mut values,
+                    )
+                    .unwrap();
+                    let mut encoder = HistogramEncoder::new(
+                        chunk::reset_hint(record.encoding, record.data).unwrap(),
+                    );
                     for (t, histogram) in ts.iter().zip(&values) {
                         let sparse = without_empty_buckets(histogram);
-                        grown += usize::from(sparse.positive_buckets.len() < histogram.positive_buckets.len());
+                        grown += usize::from(
+                            sparse.positive_buckets.len() < histogram.positive_buckets.len(),
+                        );
                         assert_eq!(encoder.push(*t, &sparse).unwrap(), Pushed::Appended);
                     }
                     encoder.finish()
                 }
                 Encoding::FloatHistogram => {
                     let mut values = Vec::new();
-                    chunk::decode_histograms(record.encoding, record.data, &mut ts, &mut values).unwrap();
+                    chunk::decode_histograms(record.encoding, record.data, &mut ts, &mut values)
+                        .unwrap();
                     let header = chunk::reset_hint(record.encoding, record.data).unwrap();
                     let mut encoder = FloatHistogramEncoder::new(header);
                     for (t, histogram) in ts.iter().zip(&mut values) {

@@ -35,8 +35,8 @@ impl TlsConfig {
         })
     }
 
-    /// Whether TLS is to be used where it need not be: when it is enabled, or any of its settings is given and it is
-    /// not disabled.
+    /// Whether TLS is to be used where it need not be: when it is enabled, or any of its settings
+    /// is given and it is not disabled.
     pub fn is_wanted(&self) -> bool {
         let files = [&self.ca_file, &self.cert_file, &self.key_file];
         let given = self.insecure_skip_verify.is_some() || files.iter().any(|file| file.is_some());
@@ -49,9 +49,13 @@ pub(crate) fn parse(config: &str) -> Result<Option<Value>> {
     if config.trim().is_empty() {
         return Ok(None);
     }
-    // The parser's message may quote the text, and the text may hold secrets; only the place is told.
+    // The parser's message may quote the text, and the text may hold secrets; only the place is
+    // told.
     serde_yaml_ng::from_str(config).map(Some).map_err(|e| {
-        let at = e.location().map(|l| format!(" at line {}, column {}", l.line(), l.column())).unwrap_or_default();
+        let at = e
+            .location()
+            .map(|l| format!(" at line {}, column {}", l.line(), l.column()))
+            .unwrap_or_default();
         invalid(format!("not valid YAML{at}"))
     })
 }
@@ -72,7 +76,8 @@ impl<'a> Section<'a> {
         let value = value.filter(|v| !v.is_null());
         if let Some(value) = value {
             let shown = if name.is_empty() { "the document" } else { name };
-            let mapping = value.as_mapping().ok_or_else(|| invalid(format!("{shown} is not a mapping")))?;
+            let mapping =
+                value.as_mapping().ok_or_else(|| invalid(format!("{shown} is not a mapping")))?;
             for key in mapping.keys() {
                 let key = key.as_str().unwrap_or("?");
                 if !known.contains(&key) {
@@ -95,15 +100,23 @@ impl<'a> Section<'a> {
 
     /// A text; an empty one counts as absent.
     pub fn text(&self, key: &str) -> Result<Option<String>> {
-        let Some(value) = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null()) else { return Ok(None) };
-        let text = value.as_str().ok_or_else(|| invalid(format!("{} is not a string", self.path(key))))?;
+        let Some(value) = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null()) else {
+            return Ok(None);
+        };
+        let text =
+            value.as_str().ok_or_else(|| invalid(format!("{} is not a string", self.path(key))))?;
         Ok(Some(text.to_owned()).filter(|t| !t.is_empty()))
     }
 
     /// Whether it is true; `None` where the key is not there.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
-        let Some(value) = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null()) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| invalid(format!("{} is not true or false", self.path(key))))
+        let Some(value) = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null()) else {
+            return Ok(None);
+        };
+        value
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| invalid(format!("{} is not true or false", self.path(key))))
     }
 
     fn path(&self, key: &str) -> String {
@@ -112,9 +125,14 @@ impl<'a> Section<'a> {
 }
 
 fn unknown_key(section: &str, key: &str, known: &[&str]) -> Error {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+    let nearest = known
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
     let place = if section.is_empty() { String::new() } else { format!(" in {section}") };
-    invalid(format!("unknown key {key:?}{place}; the nearest known one is {:?}", nearest.unwrap_or(&"")))
+    invalid(format!(
+        "unknown key {key:?}{place}; the nearest known one is {:?}",
+        nearest.unwrap_or(&"")
+    ))
 }
 
 pub(crate) fn invalid(reason: String) -> Error {

@@ -9,7 +9,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use prometheus::Counter;
 
-/// The questions asked of DNS. A name that does not exist has no answers; an error means nobody knows.
+/// The questions asked of DNS. A name that does not exist has no answers; an error means nobody
+/// knows.
 #[async_trait]
 pub trait Lookup: Send + Sync + fmt::Debug {
     async fn ipv4(&self, host: &str) -> Result<Vec<IpAddr>, String>;
@@ -51,7 +52,9 @@ fn scheme(address: &str) -> Option<(Scheme, &str)> {
 pub fn validate(address: &str) -> Result<(), &'static str> {
     match scheme(address) {
         Some((_, "")) => Err("a name must follow the +"),
-        Some((Scheme::Host | Scheme::DualStack, name)) if split_port(name).is_none() => Err("expected host:port"),
+        Some((Scheme::Host | Scheme::DualStack, name)) if split_port(name).is_none() => {
+            Err("expected host:port")
+        }
         Some(_) => Ok(()),
         None if address.contains('+') => Err("expected dns+, dnsdualstack+, dnssrv+ or dnssrvnoa+"),
         None if split_port(address).is_none() => Err("expected host:port"),
@@ -100,7 +103,11 @@ impl Resolver {
             }
             Err(error) => {
                 self.metrics.failures.inc();
-                tracing::warn!(endpoint = address, error, "look up endpoint, keeping what was known");
+                tracing::warn!(
+                    endpoint = address,
+                    error,
+                    "look up endpoint, keeping what was known"
+                );
                 self.known.get(address).cloned().unwrap_or_default()
             }
         }
@@ -114,7 +121,8 @@ impl Resolver {
             }
             Scheme::Service | Scheme::ServiceNames => {
                 // a port behind the name overrides those of the records
-                let (name, port) = split_port(name).map_or((name, None), |(name, port)| (name, Some(port)));
+                let (name, port) =
+                    split_port(name).map_or((name, None), |(name, port)| (name, Some(port)));
                 let mut addresses = Vec::new();
                 for (target, record_port) in self.lookup.services(name).await? {
                     let port = port.unwrap_or(record_port);
@@ -138,7 +146,8 @@ impl Resolver {
     }
 }
 
-/// DNS as the system's configuration says. Where that cannot be read, each lookup says so: who uses no names needs none.
+/// DNS as the system's configuration says. Where that cannot be read, each lookup says so: who uses
+/// no names needs none.
 pub struct SystemLookup {
     resolver: Result<TokioResolver, String>,
 }
@@ -158,7 +167,9 @@ impl Default for SystemLookup {
 impl SystemLookup {
     pub fn new() -> SystemLookup {
         let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
-        SystemLookup { resolver: resolver.map_err(|e| format!("read the system's dns configuration: {e}")) }
+        SystemLookup {
+            resolver: resolver.map_err(|e| format!("read the system's dns configuration: {e}")),
+        }
     }
 
     fn resolver(&self) -> Result<&TokioResolver, String> {
@@ -168,7 +179,11 @@ impl SystemLookup {
 
 /// No such name, and a name without such records, are answers.
 fn none_if_absent<T>(error: &hickory_resolver::net::NetError) -> Result<Vec<T>, String> {
-    if error.is_no_records_found() || error.is_nx_domain() { Ok(Vec::new()) } else { Err(error.to_string()) }
+    if error.is_no_records_found() || error.is_nx_domain() {
+        Ok(Vec::new())
+    } else {
+        Err(error.to_string())
+    }
 }
 
 #[async_trait]
@@ -196,7 +211,9 @@ impl Lookup for SystemLookup {
             Err(error) => return none_if_absent(&error),
         };
         let service = |data: &RData| match data {
-            RData::SRV(srv) => Some((srv.target.to_utf8().trim_end_matches('.').to_owned(), srv.port)),
+            RData::SRV(srv) => {
+                Some((srv.target.to_utf8().trim_end_matches('.').to_owned(), srv.port))
+            }
             _ => None,
         };
         Ok(found.answers().iter().filter_map(|record| service(&record.data)).collect())
@@ -249,7 +266,8 @@ mod tests {
         let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let counter = |name: &str| Counter::new(name, "Counted.").unwrap();
         let metrics = DnsMetrics { lookups: counter("lookups"), failures: counter("failures") };
-        let mut resolver = Resolver::new(Box::new(Zone { broken: broken.clone() }), metrics.clone());
+        let mut resolver =
+            Resolver::new(Box::new(Zone { broken: broken.clone() }), metrics.clone());
         for (address, expected) in [
             ("localhost:1", vec!["localhost:1"]),
             ("dns+both:1", vec!["10.0.0.1:1", "10.0.0.2:1"]),

@@ -29,7 +29,9 @@ pub fn matching_files(pattern: &Path) -> Vec<PathBuf> {
     let Some((head, tail)) = name.split_once('*') else { return vec![pattern.to_owned()] };
     let folder = pattern.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let fits = |name: &str| name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail);
+    let fits = |name: &str| {
+        name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
+    };
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .filter(|entry| entry.file_name().to_str().is_some_and(fits))
@@ -46,7 +48,11 @@ mod tests {
     #[test]
     fn file_discovery_reads_json_and_yaml_by_pattern() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.json"), r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}]"#).unwrap();
+        std::fs::write(
+            dir.path().join("a.json"),
+            r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}]"#,
+        )
+        .unwrap();
         std::fs::write(dir.path().join("b.yml"), "- targets: ['c:3']\n").unwrap();
         assert_eq!(matching_files(&dir.path().join("*.json")), [dir.path().join("a.json")]);
         assert_eq!(matching_files(&dir.path().join("b.yml")), [dir.path().join("b.yml")]);

@@ -8,9 +8,11 @@ use reqwest::RequestBuilder;
 use crate::config::{Section, TlsConfig, invalid, parse};
 use crate::{Error, Result};
 
-const KEYS: [&str; 5] = ["basic_auth", "bearer_token", "bearer_token_file", "tls_config", "transport_config"];
+const KEYS: [&str; 5] =
+    ["basic_auth", "bearer_token", "bearer_token_file", "tls_config", "transport_config"];
 const BASIC_AUTH_KEYS: [&str; 3] = ["username", "password", "password_file"];
-const TLS_KEYS: [&str; 5] = ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"];
+const TLS_KEYS: [&str; 5] =
+    ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"];
 const TRANSPORT_KEYS: [&str; 9] = [
     "max_idle_conns",
     "max_idle_conns_per_host",
@@ -55,7 +57,8 @@ impl Secret {
         match self {
             Secret::Inline(text) => Ok(text.clone()),
             Secret::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::local("reading secret", path, &e))?;
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| Error::local("reading secret", path, &e))?;
                 Ok(text.trim().to_owned())
             }
         }
@@ -83,7 +86,8 @@ impl HttpClient {
         if transport.present() {
             tracing::warn!("transport_config of the HTTP client has no effect");
         }
-        let client = builder.build().map_err(|e| Error::from(e).context("building the HTTP client"))?;
+        let client =
+            builder.build().map_err(|e| Error::from(e).context("building the HTTP client"))?;
         Ok(HttpClient { client, auth: auth(&root)? })
     }
 
@@ -98,13 +102,18 @@ impl HttpClient {
     fn signed(&self, request: RequestBuilder) -> Result<RequestBuilder> {
         Ok(match &self.auth {
             Auth::None => request,
-            Auth::Basic { username, password } => request.basic_auth(username, Some(password.read()?)),
+            Auth::Basic { username, password } => {
+                request.basic_auth(username, Some(password.read()?))
+            }
             Auth::Bearer(token) => request.bearer_auth(token.read()?),
         })
     }
 }
 
-fn with_tls(mut builder: reqwest::ClientBuilder, tls: &TlsConfig) -> Result<reqwest::ClientBuilder> {
+fn with_tls(
+    mut builder: reqwest::ClientBuilder,
+    tls: &TlsConfig,
+) -> Result<reqwest::ClientBuilder> {
     if tls.insecure_skip_verify.unwrap_or_default() {
         builder = builder.danger_accept_invalid_certs(true).tls_built_in_root_certs(false);
     }
@@ -113,7 +122,8 @@ fn with_tls(mut builder: reqwest::ClientBuilder, tls: &TlsConfig) -> Result<reqw
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|e| invalid(format!("tls_config.ca_file {}: {e}", path.display())))?;
         builder = builder.tls_built_in_root_certs(false);
-        builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        builder =
+            certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
     }
     match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => {
@@ -126,10 +136,16 @@ fn with_tls(mut builder: reqwest::ClientBuilder, tls: &TlsConfig) -> Result<reqw
             builder = builder.identity(identity);
         }
         (None, None) => {}
-        _ => return Err(invalid("tls_config needs cert_file and key_file, both or none".to_owned())),
+        _ => {
+            return Err(invalid(
+                "tls_config needs cert_file and key_file, both or none".to_owned(),
+            ));
+        }
     }
     if tls.server_name.is_some() {
-        return Err(invalid("tls_config.server_name is not supported; use the name in the URL".to_owned()));
+        return Err(invalid(
+            "tls_config.server_name is not supported; use the name in the URL".to_owned(),
+        ));
     }
     Ok(builder)
 }
@@ -146,7 +162,8 @@ fn auth(root: &Section<'_>) -> Result<Auth> {
             return Err(invalid("basic_auth and bearer_token exclude each other".to_owned()));
         }
         let username = basic.text("username")?.unwrap_or_default();
-        let password = secret(&basic, "password", "password_file")?.unwrap_or(Secret::Inline(String::new()));
+        let password =
+            secret(&basic, "password", "password_file")?.unwrap_or(Secret::Inline(String::new()));
         return Ok(Auth::Basic { username, password });
     }
     Ok(bearer.map_or(Auth::None, Auth::Bearer))
@@ -190,10 +207,15 @@ mod tests {
     #[test]
     fn unknown_keys_are_named_with_the_nearest() {
         let error = |config: &str| HttpClient::new(config).unwrap_err().to_string();
-        assert_eq!(error("basic_aut: {}"), r#"unknown key "basic_aut"; the nearest known one is "basic_auth""#);
+        assert_eq!(
+            error("basic_aut: {}"),
+            r#"unknown key "basic_aut"; the nearest known one is "basic_auth""#
+        );
         assert!(error("tls_config: {ca: x}").contains(r#"unknown key "ca" in tls_config"#));
         assert!(error("bearer_token: [").starts_with("not valid YAML"));
         assert!(!error("bearer_token: 's3cret").contains("s3cret"));
-        assert!(error("{bearer_token: a, basic_auth: {username: b}}").contains("exclude each other"));
+        assert!(
+            error("{bearer_token: a, basic_auth: {username: b}}").contains("exclude each other")
+        );
     }
 }

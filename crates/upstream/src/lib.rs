@@ -1,8 +1,9 @@
 //! The client side: which servers there are, and how they are asked.
 //!
-//! Names and files become addresses ([`dns`], [`files`]); [`HttpClient`] shows the credentials of its YAML
-//! configuration; [`PrometheusClient`] speaks Prometheus' HTTP API and remote read. Connections of gRPC are
-//! `storeapi`'s; their configuration is read here too. Times are milliseconds.
+//! Names and files become addresses ([`dns`], [`files`]); [`HttpClient`] shows the credentials of
+//! its YAML configuration; [`PrometheusClient`] speaks Prometheus' HTTP API and remote read.
+//! Connections of gRPC are `storeapi`'s; their configuration is read here too. Times are
+//! milliseconds.
 
 mod config;
 pub mod dns;

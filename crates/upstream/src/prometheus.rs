@@ -1,4 +1,5 @@
-//! A client of Prometheus' HTTP API, for metadata, configuration and remote read. Any server that speaks it will do.
+//! A client of Prometheus' HTTP API, for metadata, configuration and remote read. Any server that
+//! speaks it will do.
 
 mod body;
 mod selector;
@@ -73,7 +74,9 @@ impl PrometheusClient {
     /// # Errors
     /// `Invalid` for a URL that cannot be used.
     pub fn new(url: &str, http: HttpClient, budget: Budget) -> Result<PrometheusClient> {
-        let parsed = reqwest::Url::parse(url).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+        let parsed = reqwest::Url::parse(url)
+            .ok()
+            .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
         if parsed.is_none() {
             return Err(Error::new(Kind::Invalid, format!("{url:?} is not an HTTP URL")));
         }
@@ -84,8 +87,9 @@ impl PrometheusClient {
     /// The labels that identify this Prometheus; empty when it has none.
     pub async fn external_labels(&self) -> Result<Labels> {
         let config: ConfigData = self.api("/api/v1/status/config", &[]).await?;
-        let file: ConfigFile = serde_yaml_ng::from_str(&config.yaml)
-            .map_err(|e| Error::new(Kind::Corrupt, format!("reading Prometheus' configuration: {e}")))?;
+        let file: ConfigFile = serde_yaml_ng::from_str(&config.yaml).map_err(|e| {
+            Error::new(Kind::Corrupt, format!("reading Prometheus' configuration: {e}"))
+        })?;
         Ok(Labels::from_pairs(file.global.and_then(|g| g.external_labels).unwrap_or_default()))
     }
 
@@ -98,9 +102,11 @@ impl PrometheusClient {
         Ok(self.api::<BuildInfo>("/api/v1/status/buildinfo", &[]).await?.version)
     }
 
-    /// The time of the oldest sample in milliseconds; `None` when Prometheus does not tell or has none.
+    /// The time of the oldest sample in milliseconds; `None` when Prometheus does not tell or has
+    /// none.
     pub async fn lowest_timestamp(&self) -> Result<Option<i64>> {
-        let mut response = checked(self.http.get(&format!("{}/metrics", self.base))?.send().await?).await?;
+        let mut response =
+            checked(self.http.get(&format!("{}/metrics", self.base))?.send().await?).await?;
         let (mut line, mut read) = (Vec::new(), 0u64);
         while let Some(piece) = response.chunk().await? {
             read += piece.len() as u64;
@@ -130,7 +136,12 @@ impl PrometheusClient {
     }
 
     /// Names of labels of matching series; without matchers, of all. At most `limit`, 0 = all.
-    pub async fn label_names(&self, matchers: &[Matcher], range: TimeRange, limit: u64) -> Result<Vec<String>> {
+    pub async fn label_names(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: u64,
+    ) -> Result<Vec<String>> {
         self.api("/api/v1/labels", &metadata_query(matchers, range, limit)).await
     }
 
@@ -174,14 +185,19 @@ impl PrometheusClient {
             .header("X-Prometheus-Remote-Read-Version", "0.1.0")
             .body(wire::remote_read::encode_request(&request)?);
         let response = checked(request.send().await?).await?;
-        let content_type = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let content_type = response
+            .headers()
+            .get("content-type")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         if content_type.starts_with(wire::remote_read::CONTENT_TYPE_CHUNKED) {
             return Ok(RemoteRead::Chunked(Body(response)));
         }
         if content_type.starts_with("application/x-protobuf") {
             return Ok(RemoteRead::Samples(Body(response)));
         }
-        let message = format!("remote read answered with content type {content_type:?}, which is not known");
+        let message =
+            format!("remote read answered with content type {content_type:?}, which is not known");
         Err(Error::new(Kind::Invalid, message))
     }
 
@@ -190,15 +206,23 @@ impl PrometheusClient {
         let response = checked(request.send().await?).await?;
         let mut reservation = self.budget.reserve(format!("answer of Prometheus {path}"));
         let body = Body(response).read(&mut reservation).await?;
-        let envelope: Envelope<T> = serde_json::from_slice(&body)
-            .map_err(|e| Error::new(Kind::Corrupt, format!("reading the answer of Prometheus {path}: {e}")))?;
+        let envelope: Envelope<T> = serde_json::from_slice(&body).map_err(|e| {
+            Error::new(Kind::Corrupt, format!("reading the answer of Prometheus {path}: {e}"))
+        })?;
         envelope.data.filter(|_| envelope.status == "success").ok_or_else(|| {
-            Error::new(Kind::Unavailable, format!("Prometheus {path} answered {}: {}", envelope.status, envelope.error))
+            Error::new(
+                Kind::Unavailable,
+                format!("Prometheus {path} answered {}: {}", envelope.status, envelope.error),
+            )
         })
     }
 }
 
-fn metadata_query(matchers: &[Matcher], range: TimeRange, limit: u64) -> Vec<(&'static str, String)> {
+fn metadata_query(
+    matchers: &[Matcher],
+    range: TimeRange,
+    limit: u64,
+) -> Vec<(&'static str, String)> {
     let mut query = selector::time_query(range);
     if !matchers.is_empty() {
         query.push(("match[]", selector::selector(matchers)));
@@ -218,7 +242,9 @@ async fn checked(response: Response) -> Result<Response> {
     let path = response.url().path().to_owned();
     let text = body::first_words(response).await;
     let kind = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT => Kind::Unavailable,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT => {
+            Kind::Unavailable
+        }
         StatusCode::TOO_MANY_REQUESTS => Kind::Limit,
         _ if text.contains("exceeded sample limit") => Kind::Limit,
         _ if status.is_client_error() => Kind::Invalid,
@@ -246,7 +272,10 @@ mod tests {
             lowest_of_line(b"prometheus_tsdb_lowest_timestamp_seconds 1.7672256e+09"),
             Some(Some(1_767_225_600_000))
         );
-        assert_eq!(lowest_of_line(b"prometheus_tsdb_lowest_timestamp_seconds 9.223372036854776e+15"), Some(None));
+        assert_eq!(
+            lowest_of_line(b"prometheus_tsdb_lowest_timestamp_seconds 9.223372036854776e+15"),
+            Some(None)
+        );
         assert_eq!(lowest_of_line(b"# HELP prometheus_tsdb_lowest_timestamp_seconds Lowest"), None);
         assert_eq!(lowest_of_line(b"prometheus_tsdb_lowest_timestamp 1"), None);
     }
@@ -254,7 +283,9 @@ mod tests {
     #[test]
     fn urls_that_are_none_are_refused() {
         for url in ["localhost:9090", "ftp://x", "http://"] {
-            let error = PrometheusClient::new(url, HttpClient::new("").unwrap(), Budget::unlimited()).unwrap_err();
+            let error =
+                PrometheusClient::new(url, HttpClient::new("").unwrap(), Budget::unlimited())
+                    .unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{url}");
         }
     }

@@ -1,4 +1,5 @@
-//! Chunk encodings: Prometheus numbers them by the byte in a segment file, Thanos by that byte minus one.
+//! Chunk encodings: Prometheus numbers them by the byte in a segment file, Thanos by that byte
+//! minus one.
 
 use tsdb::chunk::Encoding;
 

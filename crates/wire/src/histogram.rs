@@ -142,15 +142,22 @@ mod tests {
             reset_hint: WireHint::Yes as i32,
             ..message()
         };
-        let NativeHistogram::Float(histogram) = histogram_from_wire(&message) else { panic!("not floats") };
+        let NativeHistogram::Float(histogram) = histogram_from_wire(&message) else {
+            panic!("not floats")
+        };
         assert_eq!((histogram.count, histogram.zero_count), (6.5, 0.5));
-        assert_eq!((histogram.positive_buckets, histogram.negative_buckets), (vec![3.0, 2.0], vec![1.0]));
+        assert_eq!(
+            (histogram.positive_buckets, histogram.negative_buckets),
+            (vec![3.0, 2.0], vec![1.0])
+        );
         assert_eq!(histogram.hint, ResetHint::Reset);
     }
 
     #[test]
     fn what_states_no_count_is_an_empty_one_of_integers() {
-        let NativeHistogram::Integer(histogram) = histogram_from_wire(&message()) else { panic!("floats") };
+        let NativeHistogram::Integer(histogram) = histogram_from_wire(&message()) else {
+            panic!("floats")
+        };
         assert_eq!((histogram.count, histogram.zero_count), (0, 0));
     }
 }

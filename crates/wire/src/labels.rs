@@ -32,7 +32,8 @@ macro_rules! pair {
 
 pair!(thanos::Label, prometheus::Label, prometheus_copy::Label);
 
-/// Peers send labels sorted and unique; whoever does not gets them sorted here, the last of a double name winning.
+/// Peers send labels sorted and unique; whoever does not gets them sorted here, the last of a
+/// double name winning.
 pub fn labels_from_wire<P: Pair>(pairs: &[P]) -> Labels {
     let sorted = pairs.windows(2).all(|w| w[0].name() < w[1].name());
     if sorted && pairs.iter().all(|p| !p.value().is_empty()) {

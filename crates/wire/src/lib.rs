@@ -1,9 +1,10 @@
-//! Protobuf messages and gRPC services of Thanos' APIs and of Prometheus' remote read, with conversions to the
-//! model's types.
+//! Protobuf messages and gRPC services of Thanos' APIs and of Prometheus' remote read, with
+//! conversions to the model's types.
 //!
-//! The messages are generated from `proto/` at build time. What they mean (ordering, limits, partial answers) belongs
-//! to `storeapi` and the components; here is only what stands in the bytes. Label names and values are bytes, not
-//! UTF-8. Times are milliseconds since the epoch, ranges on the wire are closed.
+//! The messages are generated from `proto/` at build time. What they mean (ordering, limits,
+//! partial answers) belongs to `storeapi` and the components; here is only what stands in the
+//! bytes. Label names and values are bytes, not UTF-8. Times are milliseconds since the epoch,
+//! ranges on the wire are closed.
 
 mod chunk;
 mod error;
@@ -14,7 +15,9 @@ mod matcher;
 mod private_fields;
 pub mod remote_read;
 
-pub use chunk::{prometheus_encoding, prometheus_encoding_from_wire, thanos_encoding, thanos_encoding_from_wire};
+pub use chunk::{
+    prometheus_encoding, prometheus_encoding_from_wire, thanos_encoding, thanos_encoding_from_wire,
+};
 pub use error::{Error, Kind, Result};
 pub use histogram::{NativeHistogram, histogram_from_wire};
 pub use labels::{Pair, label_set, labels_from_set, labels_from_wire, labels_to_wire, text};

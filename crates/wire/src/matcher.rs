@@ -5,7 +5,8 @@ use model::{MatchOp, Matcher};
 
 use crate::{Error, Result, prometheus, thanos};
 
-/// A generated matcher message. Thanos and Prometheus each have their own, of the same shape and numbers.
+/// A generated matcher message. Thanos and Prometheus each have their own, of the same shape and
+/// numbers.
 pub trait WireMatcher {
     fn parts(&self) -> (i32, &Bytes, &Bytes);
     fn from_parts(kind: i32, name: Bytes, value: Bytes) -> Self;
@@ -27,7 +28,8 @@ macro_rules! wire_matcher {
 
 wire_matcher!(thanos::LabelMatcher, prometheus::LabelMatcher);
 
-/// Fails on an unknown type, on a name that is no UTF-8 and on a regular expression that does not compile.
+/// Fails on an unknown type, on a name that is no UTF-8 and on a regular expression that does not
+/// compile.
 pub fn matcher_from_wire<M: WireMatcher>(message: &M) -> Result<Matcher> {
     let (kind, name, value) = message.parts();
     let name = std::str::from_utf8(name)
@@ -39,7 +41,8 @@ pub fn matcher_from_wire<M: WireMatcher>(message: &M) -> Result<Matcher> {
         3 => MatchOp::NotRegex,
         _ => return Err(Error::MatcherType { name: name.to_owned(), kind }),
     };
-    Matcher::new(op, name, &value[..]).map_err(|source| Error::MatcherRegex { name: name.to_owned(), source })
+    Matcher::new(op, name, &value[..])
+        .map_err(|source| Error::MatcherRegex { name: name.to_owned(), source })
 }
 
 pub fn matchers_from_wire<M: WireMatcher>(messages: &[M]) -> Result<Vec<Matcher>> {
@@ -54,7 +57,11 @@ pub fn matchers_to_wire<M: WireMatcher>(matchers: &[Matcher]) -> Vec<M> {
             MatchOp::Regex => 2,
             MatchOp::NotRegex => 3,
         };
-        M::from_parts(kind, Bytes::copy_from_slice(m.name.as_bytes()), Bytes::copy_from_slice(&m.value))
+        M::from_parts(
+            kind,
+            Bytes::copy_from_slice(m.name.as_bytes()),
+            Bytes::copy_from_slice(&m.value),
+        )
     };
     matchers.iter().map(message).collect()
 }
@@ -65,10 +72,11 @@ mod tests {
 
     #[test]
     fn every_operator_survives_the_round_trip() {
-        let matchers: Vec<Matcher> = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex]
-            .into_iter()
-            .map(|op| Matcher::new(op, "a", "x|y").unwrap())
-            .collect();
+        let matchers: Vec<Matcher> =
+            [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex]
+                .into_iter()
+                .map(|op| Matcher::new(op, "a", "x|y").unwrap())
+                .collect();
         let wire: Vec<thanos::LabelMatcher> = matchers_to_wire(&matchers);
         assert_eq!(matchers_from_wire(&wire).unwrap(), matchers);
     }
@@ -76,12 +84,22 @@ mod tests {
     #[test]
     fn impossible_matchers_are_refused_by_name() {
         let read = |kind, name: &'static [u8], value: &'static [u8]| {
-            let m = thanos::LabelMatcher::from_parts(kind, Bytes::from_static(name), Bytes::from_static(value));
+            let m = thanos::LabelMatcher::from_parts(
+                kind,
+                Bytes::from_static(name),
+                Bytes::from_static(value),
+            );
             matcher_from_wire(&m).map_err(|error| error.to_string())
         };
-        assert_eq!(read(9, b"job", b"x"), Err(r#"matcher on label "job": unknown type 9"#.to_owned()));
+        assert_eq!(
+            read(9, b"job", b"x"),
+            Err(r#"matcher on label "job": unknown type 9"#.to_owned())
+        );
         assert!(read(2, b"job", b"(").unwrap_err().starts_with(r#"matcher on label "job": "#));
-        assert_eq!(read(0, b"\xff", b"x"), Err("matcher name: \"\u{fffd}\" is not valid UTF-8".to_owned()));
+        assert_eq!(
+            read(0, b"\xff", b"x"),
+            Err("matcher name: \"\u{fffd}\" is not valid UTF-8".to_owned())
+        );
         assert!(read(0, b"job", b"\xff").is_ok());
     }
 }

@@ -55,13 +55,16 @@ fn in_protos() -> BTreeSet<Field> {
 
 /// The cells of each row below the table's head.
 fn rows() -> Vec<Vec<&'static str>> {
-    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let cells =
+        |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
     TABLE.lines().filter(|line| line.starts_with('|')).skip(2).map(cells).collect()
 }
 
 #[test]
 fn every_private_field_is_in_the_table_and_the_other_way_round() {
-    let code = |cell: &str| cell.strip_prefix('`').and_then(|c| c.strip_suffix('`')).unwrap_or(cell).to_owned();
+    let code = |cell: &str| {
+        cell.strip_prefix('`').and_then(|c| c.strip_suffix('`')).unwrap_or(cell).to_owned()
+    };
     let stated = rows().into_iter().map(|row| Field {
         message: code(row[0]),
         name: code(row[1]),
@@ -72,7 +75,10 @@ fn every_private_field_is_in_the_table_and_the_other_way_round() {
     let missing: Vec<_> = actual.difference(&stated).collect();
     let unknown: Vec<_> = stated.difference(&actual).collect();
     assert!(!actual.is_empty(), "no private field was found in proto/");
-    assert!(missing.is_empty() && unknown.is_empty(), "proto/PRIVATE.md lacks {missing:#?}, and has {unknown:#?}");
+    assert!(
+        missing.is_empty() && unknown.is_empty(),
+        "proto/PRIVATE.md lacks {missing:#?}, and has {unknown:#?}"
+    );
     assert_eq!(rows().len(), actual.len(), "a row stands twice in proto/PRIVATE.md");
 }
 
@@ -82,7 +88,11 @@ fn every_row_says_since_when_and_what_absence_means() {
         let field = row[1];
         assert_eq!(row.len(), 7, "{field}: {row:?}");
         let version: Vec<_> = row[4].split('.').map(str::parse::<u32>).collect();
-        assert!(version.len() == 3 && version.iter().all(Result::is_ok), "{field}: {} is no version", row[4]);
+        assert!(
+            version.len() == 3 && version.iter().all(Result::is_ok),
+            "{field}: {} is no version",
+            row[4]
+        );
         assert!(!row[5].is_empty() && !row[6].is_empty(), "{field} has an empty cell");
     }
 }

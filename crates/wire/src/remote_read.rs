@@ -1,8 +1,9 @@
 //! The bodies of Prometheus' remote read.
 //!
-//! A request is a snappy block of `ReadRequest`. The answer is a snappy block of `ReadResponse` (type SAMPLES) or a run
-//! of frames (type STREAMED_XOR_CHUNKS), each `uvarint length | crc32c of the message, big-endian | message`, where a
-//! message is a `ChunkedReadResponse`. Format: Prometheus' documentation of remote read.
+//! A request is a snappy block of `ReadRequest`. The answer is a snappy block of `ReadResponse`
+//! (type SAMPLES) or a run of frames (type STREAMED_XOR_CHUNKS), each `uvarint length | crc32c of
+//! the message, big-endian | message`, where a message is a `ChunkedReadResponse`. Format:
+//! Prometheus' documentation of remote read.
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
@@ -14,13 +15,16 @@ use crate::{Error, Result};
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 
 /// The content type of an answer in frames.
-pub const CONTENT_TYPE_CHUNKED: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+pub const CONTENT_TYPE_CHUNKED: &str =
+    "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
 
 const CHECKSUM_BYTES: usize = 4;
 
 /// The body of a request.
 pub fn encode_request(request: &ReadRequest) -> Result<Vec<u8>> {
-    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).map_err(|e| Error::Snappy(e.to_string()))
+    snap::raw::Encoder::new()
+        .compress_vec(&request.encode_to_vec())
+        .map_err(|e| Error::Snappy(e.to_string()))
 }
 
 /// Reads the answer of type SAMPLES; `limit` bounds it decompressed, in bytes.
@@ -30,7 +34,8 @@ pub fn decode_samples(body: &[u8], limit: usize) -> Result<ReadResponse> {
         .map_err(|e| Error::Decode { message: "ReadResponse", reason: e.to_string() })
 }
 
-/// A snappy block whose decompressed length, which comes from outside, is checked before it is allocated.
+/// A snappy block whose decompressed length, which comes from outside, is checked before it is
+/// allocated.
 pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>> {
     let len = snap::raw::decompress_len(body).map_err(|e| Error::Snappy(e.to_string()))?;
     if len > limit {
@@ -39,7 +44,8 @@ pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>> {
     snap::raw::Decoder::new().decompress_vec(body).map_err(|e| Error::Snappy(e.to_string()))
 }
 
-/// Takes the frames out of a body that arrives in pieces. Chunks of a decoded message share its buffer.
+/// Takes the frames out of a body that arrives in pieces. Chunks of a decoded message share its
+/// buffer.
 #[derive(Debug)]
 pub struct FrameDecoder {
     buffer: BytesMut,
@@ -70,7 +76,10 @@ impl FrameDecoder {
     pub fn next_message(&mut self) -> Result<Option<ChunkedReadResponse>> {
         let Some((len, prefix)) = read_length(&self.buffer)? else { return Ok(None) };
         let limit = self.max_frame;
-        let body = usize::try_from(len).ok().filter(|l| *l <= limit).ok_or(Error::FrameTooLong { len, limit })?;
+        let body = usize::try_from(len)
+            .ok()
+            .filter(|l| *l <= limit)
+            .ok_or(Error::FrameTooLong { len, limit })?;
         let whole = prefix + CHECKSUM_BYTES + body;
         if self.buffer.len() < whole {
             self.buffer.reserve(whole - self.buffer.len());

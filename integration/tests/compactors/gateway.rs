@@ -1,4 +1,5 @@
-//! What a gateway and a querier of ours answer over buckets in rare states, before the compactor and after it.
+//! What a gateway and a querier of ours answer over buckets in rare states, before the compactor
+//! and after it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,12 +26,19 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn start(binaries: &Binaries, folder: &Path, objstore: &Path) -> Reader {
-        let store = Component::start(binaries, Maker::Drumlin, folder, "store", &store_args(folder, objstore));
+        let store = Component::start(
+            binaries,
+            Maker::Drumlin,
+            folder,
+            "store",
+            &store_args(folder, objstore),
+        );
         let querier = query(binaries, Maker::Drumlin, folder, &[&store.grpc], &[]);
         Reader { _store: store, querier }
     }
 
-    /// How many samples there are in the `hours` up to `end`, in hours since [`DAY_MS`], and the warnings.
+    /// How many samples there are in the `hours` up to `end`, in hours since [`DAY_MS`], and the
+    /// warnings.
     pub(super) fn count(&self, hours: i64, end: i64, partial: &str) -> Result<(u64, String)> {
         // one by one: without their names, some series have equal labels
         let count = |name: &&str| format!("(sum(count_over_time({name}[{hours}h])) or vector(0))");
@@ -45,8 +53,13 @@ impl Reader {
         let body = http::api(&self.querier.http, "/api/v1/query", &fields)?;
         ensure!(body["status"] == "success", "{body}");
         let value = &body["data"]["result"][0]["value"][1];
-        let samples = if value.is_null() { 0 } else { value.as_str().context("a number as text")?.parse()? };
-        let warnings = if body["warnings"].is_null() { String::new() } else { body["warnings"].to_string() };
+        let samples = if value.is_null() {
+            0
+        } else {
+            value.as_str().context("a number as text")?.parse()?
+        };
+        let warnings =
+            if body["warnings"].is_null() { String::new() } else { body["warnings"].to_string() };
         Ok((samples, warnings))
     }
 
@@ -138,7 +151,11 @@ fn check_hidden(binaries: &Binaries, fault: Fault) {
     // its data is older than its id, which is of 6 h
     for partial in ["true", "false"] {
         let (samples, warnings) = reader.count(3, 12, partial).expect("an answer about later data");
-        assert_eq!((samples, warnings.as_str()), (3 * 12 * 4 - 4, ""), "{fault:?}: after the hidden block");
+        assert_eq!(
+            (samples, warnings.as_str()),
+            (3 * 12 * 4 - 4, ""),
+            "{fault:?}: after the hidden block"
+        );
     }
 
     bucket.hidden.show_all();

@@ -1,4 +1,5 @@
-//! What lives in a bucket: its blocks without a deletion mark, and how many samples their chunks hold.
+//! What lives in a bucket: its blocks without a deletion mark, and how many samples their chunks
+//! hold.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +33,8 @@ pub(super) struct Living {
 
 impl fmt::Display for Living {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let labels: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let labels: Vec<String> =
+            self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let hours = |t: i64| (t - DAY_MS) / HOUR_MS;
         let (start, end) = (hours(self.range.0), hours(self.range.1));
         write!(f, "{} {start}h-{end}h", labels.join(","))?;
@@ -78,9 +80,13 @@ fn read(block: &Path) -> Living {
     let meta = BlockMeta::from_json(&bytes).unwrap_or_else(|e| panic!("{}: {e}", block.display()));
     let segments = segments(block);
     // A block that nobody rewrote may have an index that lies; what its chunks hold is still there.
-    let counted =
-        if meta.source() == SOURCE_COMPACTOR { by_index(block, &segments) } else { by_segments(block, &segments) };
-    let mut sources: Vec<String> = meta.compaction.sources.iter().map(ToString::to_string).collect();
+    let counted = if meta.source() == SOURCE_COMPACTOR {
+        by_index(block, &segments)
+    } else {
+        by_segments(block, &segments)
+    };
+    let mut sources: Vec<String> =
+        meta.compaction.sources.iter().map(ToString::to_string).collect();
     sources.sort();
     Living {
         labels: meta.thanos.as_ref().map(|thanos| thanos.labels.clone()).unwrap_or_default(),
@@ -101,7 +107,11 @@ struct Counted {
 
 fn segments(block: &Path) -> Vec<Vec<u8>> {
     let file = |number: u32| block.join("chunks").join(segment_name(number));
-    (0..).map(file).take_while(|file| file.exists()).map(|file| std::fs::read(file).expect("read a segment")).collect()
+    (0..)
+        .map(file)
+        .take_while(|file| file.exists())
+        .map(|file| std::fs::read(file).expect("read a segment"))
+        .collect()
 }
 
 /// Every chunk there is, one after the other.
@@ -111,7 +121,8 @@ fn by_segments(block: &Path, segments: &[Vec<u8>]) -> Counted {
         let mut rest = &segment[SEGMENT_HEADER..];
         while !rest.is_empty() {
             let record = parse_record(rest).unwrap_or_else(|e| panic!("{}: {e}", block.display()));
-            samples += num_samples(record.encoding, record.data).expect("the head of a chunk") as u64;
+            samples +=
+                num_samples(record.encoding, record.data).expect("the head of a chunk") as u64;
             rest = &rest[record.len..];
         }
     }
@@ -134,11 +145,12 @@ fn count_series(series: &SeriesEntry, segments: &[Vec<u8>], counted: &mut Counte
     let (mut times, mut floats, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
     for chunk in &series.chunks {
         let ChunkRef { segment, offset } = ChunkRef::from_raw(chunk.reference);
-        let record =
-            parse_record(&segments[segment as usize][offset as usize..]).expect("a chunk where the index says");
+        let record = parse_record(&segments[segment as usize][offset as usize..])
+            .expect("a chunk where the index says");
         let decoded = match record.encoding {
             Encoding::Aggregate => {
-                counted.samples += num_samples(record.encoding, record.data).expect("the head of a chunk") as u64;
+                counted.samples +=
+                    num_samples(record.encoding, record.data).expect("the head of a chunk") as u64;
                 Ok(())
             }
             encoding if encoding.is_histogram() => {

@@ -17,7 +17,8 @@ use crate::harness::files_below;
 pub(super) const DAY_MS: i64 = 1_792_627_200_000;
 pub(super) const HOUR_MS: i64 = 3_600_000;
 
-const SERIES: [(&str, &str); 4] = [("lat_total", "3"), ("reqs_total", "1"), ("temp", "2"), ("up", "0")];
+const SERIES: [(&str, &str); 4] =
+    [("lat_total", "3"), ("reqs_total", "1"), ("temp", "2"), ("up", "0")];
 
 /// What the series of a block hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +99,9 @@ impl Made {
         }
         let id = BlockId::from_parts(range.end as u64, self.number);
         let external_labels = Some(Labels::from_pairs(self.labels.iter().copied()));
-        let mut files =
-            builder.finish(BlockDescription { id, range, external_labels }).expect("series in order of labels");
+        let mut files = builder
+            .finish(BlockDescription { id, range, external_labels })
+            .expect("series in order of labels");
         if !self.parents.is_empty() {
             files.meta.compaction.level = 2;
             files.meta.compaction.sources = self.parents.iter().map(|parent| parent.ulid).collect();
@@ -116,8 +118,11 @@ impl Made {
         match self.content {
             Content::Nothing => {}
             Content::Histograms => {
-                let histograms: Vec<Histogram> = times.iter().map(|t| histogram(minutes(t) as u64)).collect();
-                builder.push_histograms(labels, times, &histograms).expect("samples in order of time");
+                let histograms: Vec<Histogram> =
+                    times.iter().map(|t| histogram(minutes(t) as u64)).collect();
+                builder
+                    .push_histograms(labels, times, &histograms)
+                    .expect("samples in order of time");
             }
             Content::Floats | Content::OtherFloats => {
                 let more = if self.content == Content::OtherFloats { 0.5 } else { 0.0 };
@@ -159,12 +164,16 @@ pub(super) fn mark_no_compact(bucket: &Path, id: BlockId) {
 /// Marks a block for deletion as if that had been done some hours ago.
 pub(super) fn mark_deleted(bucket: &Path, id: BlockId, hours_ago: i64) {
     let time = now_s() - hours_ago * 3600;
-    let mark = json!({"id": id.to_string(), "version": 1, "details": "test", "deletion_time": time});
+    let mark =
+        json!({"id": id.to_string(), "version": 1, "details": "test", "deletion_time": time});
     write_mark(bucket, id, "deletion-mark.json", &mark);
 }
 
 /// Makes all files of a block look as if they had been written some hours ago.
-#[expect(clippy::disallowed_methods, reason = "processes under test hold files against the real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "processes under test hold files against the real time"
+)]
 pub(super) fn age(bucket: &Path, id: &str, hours: u64) {
     let then = SystemTime::now() - Duration::from_secs(hours * 3600);
     let block = bucket.join(id);

@@ -22,7 +22,8 @@ fn check_hidden(binaries: &Binaries, fault: Fault) {
     let blocks = stream(&filled, &Made::new(0..2), 6);
     let bucket = Served::start(folder.path(), &filled, fault, Duration::ZERO);
     let before = bucket.keys();
-    let compact = |name: &str| run(binaries, Maker::Drumlin, &folder.path().join(name), &bucket.config, RAW);
+    let compact =
+        |name: &str| run(binaries, Maker::Drumlin, &folder.path().join(name), &bucket.config, RAW);
 
     bucket.hidden.hide(blocks.iter().map(|block| block.ulid.to_string()));
     let (succeeded, log) = compact("all");
@@ -35,7 +36,8 @@ fn check_hidden(binaries: &Binaries, fault: Fault) {
     let (succeeded, log) = compact("one");
     assert!(!succeeded, "{fault:?}: it saw a part and ended well\n{log}");
     assert!(log.contains(&hidden), "{fault:?}: the log does not name {hidden}\n{log}");
-    let lost: Vec<String> = before.iter().filter(|key| !bucket.keys().contains(key)).cloned().collect();
+    let lost: Vec<String> =
+        before.iter().filter(|key| !bucket.keys().contains(key)).cloned().collect();
     assert!(lost.is_empty(), "{fault:?}: deleted while a part was hidden: {lost:?}");
 
     bucket.hidden.show_all();
@@ -61,9 +63,11 @@ fn a_run_that_was_stopped_half_way_did_not_end_well() {
     let filled = folder.path().join("filled");
     stream(&filled, &Made::new(0..2), 37);
     // enough latency for the signal to arrive between two requests
-    let bucket = Served::start(folder.path(), &filled, Fault::Unavailable, Duration::from_millis(20));
+    let bucket =
+        Served::start(folder.path(), &filled, Fault::Unavailable, Duration::from_millis(20));
     let args = compact_args(folder.path(), &bucket.config);
-    let mut compactor = Component::start_unready(binaries, Maker::Drumlin, folder.path(), "compact", &args);
+    let mut compactor =
+        Component::start_unready(binaries, Maker::Drumlin, folder.path(), "compact", &args);
     let deadline = now() + Duration::from_secs(60);
     while bucket.server.counts().puts < 4 {
         assert!(compactor.process.ended().is_none(), "it ended: {}", compactor.process.log());
@@ -86,7 +90,8 @@ fn a_run_without_work_says_so() {
     let folder = scratch();
     let bucket = Bucket::folder(folder.path());
     stream(bucket.path(), &Made::new(0..2), 5);
-    let compact = |name: &str| run(binaries, Maker::Drumlin, &folder.path().join(name), &bucket.config, RAW);
+    let compact =
+        |name: &str| run(binaries, Maker::Drumlin, &folder.path().join(name), &bucket.config, RAW);
     let (succeeded, log) = compact("first");
     assert!(succeeded && !log.contains("nothing to do"), "there was work: {log}");
     let (succeeded, log) = compact("second");

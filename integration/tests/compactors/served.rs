@@ -54,7 +54,9 @@ impl Served {
         });
         let settings = ServerSettings { faults, latency, ..ServerSettings::default() };
         let served: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
-        let server = runtime().block_on(ObjectServer::start(served, settings)).expect("the object server starts");
+        let server = runtime()
+            .block_on(ObjectServer::start(served, settings))
+            .expect("the object server starts");
         let config = folder.join("objstore.yml");
         std::fs::write(&config, server.s3_config()).expect("write objstore.yml");
         Served { server, config, hidden, store }
@@ -62,8 +64,10 @@ impl Served {
 
     /// The keys of all objects, sorted.
     pub(super) fn keys(&self) -> Vec<String> {
-        let listed: Vec<_> = runtime().block_on(self.store.list(None).try_collect()).expect("memory can be listed");
-        let mut keys: Vec<String> = listed.into_iter().map(|object| object.location.to_string()).collect();
+        let listed: Vec<_> =
+            runtime().block_on(self.store.list(None).try_collect()).expect("memory can be listed");
+        let mut keys: Vec<String> =
+            listed.into_iter().map(|object| object.location.to_string()).collect();
         keys.sort();
         keys
     }

@@ -1,6 +1,7 @@
 //! The shapes of buckets, and what has to live after a compactor.
 //!
-//! A line is a block that lives: external labels, hours since 2026-10-22, level and number of sources, samples.
+//! A line is a block that lives: external labels, hours since 2026-10-22, level and number of
+//! sources, samples.
 
 use std::path::Path;
 
@@ -39,8 +40,15 @@ pub(super) enum Theirs {
 const RAW: &[&str] = &["--downsampling.disable"];
 const VERTICAL: &[&str] = &["--downsampling.disable", "--compact.enable-vertical-compaction"];
 
-const PLAIN: Shape =
-    Shape { name: "", fill: |_| {}, args: RAW, our_args: &[], their_args: &[], ours: &[], theirs: Theirs::Same };
+const PLAIN: Shape = Shape {
+    name: "",
+    fill: |_| {},
+    args: RAW,
+    our_args: &[],
+    their_args: &[],
+    ours: &[],
+    theirs: Theirs::Same,
+};
 
 fn copy(name: &str, bucket: &Path) {
     copy_folder(&case(name), bucket);
@@ -61,7 +69,8 @@ pub(super) const SHAPES: &[Shape] = &[
         name: "a block rewritten for its tombstones",
         fill: |bucket| copy("1-tombstone-rewrite", bucket),
         theirs: Theirs::NeverEnds {
-            why: "we: theirs marks both the block and what it made of it, and makes that anew for ever",
+            why: "we: theirs marks both the block and what it made of it, and makes that anew for \
+                ever",
         },
         ours: &[
             "cluster=a 0h-8h level 2 of 1: 384",
@@ -89,7 +98,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 10h-12h level 1 of 1: 96",
                 "ends with an error",
             ],
-            why: "we: sorted, the chunks are whole; theirs stops at the block until told to skip it",
+            why: "we: sorted, the chunks are whole; theirs stops at the block until told to skip \
+                it",
         },
         ..PLAIN
     },
@@ -118,7 +128,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 26h-28h level 1 of 1: 96",
                 "cluster=a 28h-30h level 1 of 1: 96",
             ],
-            why: "we: what goes soon covers nothing; theirs takes the sources for its duplicates, and all of 0 h to 8 h is lost",
+            why: "we: what goes soon covers nothing; theirs takes the sources for its duplicates, \
+                and all of 0 h to 8 h is lost",
         },
         ..PLAIN
     },
@@ -151,7 +162,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 12h-14h level 1 of 1: 96",
                 "cluster=a 14h-16h level 1 of 1: 96",
             ],
-            why: "we: such a block is its own source; theirs takes it for a duplicate of any other, and its 120 samples are lost",
+            why: "we: such a block is its own source; theirs takes it for a duplicate of any \
+                other, and its 120 samples are lost",
         },
         ..PLAIN
     },
@@ -171,7 +183,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 8h-10h level 1 of 1: 96",
                 "cluster=a 10h-12h level 1 of 1: 96",
             ],
-            why: "we: what was read is held against `meta.json`, and the block is left alone; theirs loses its 96 samples and ends well",
+            why: "we: what was read is held against `meta.json`, and the block is left alone; \
+                theirs loses its 96 samples and ends well",
         },
         ..PLAIN
     },
@@ -236,7 +249,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 12h-14h level 1 of 1: 96",
                 "cluster=a 14h-16h level 1 of 1: 96",
             ],
-            why: "both keep every sample; we leave a block alone whose `meta.json` and data disagree, theirs looks at neither",
+            why: "both keep every sample; we leave a block alone whose `meta.json` and data \
+                disagree, theirs looks at neither",
         },
         ..PLAIN
     },
@@ -262,7 +276,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 14h-16h level 1 of 1: 96",
                 "ends with an error",
             ],
-            why: "we: sorted, the labels are those of a series like any other; theirs fails at the block in every run",
+            why: "we: sorted, the labels are those of a series like any other; theirs fails at the \
+                block in every run",
         },
         ..PLAIN
     },
@@ -320,7 +335,11 @@ pub(super) const SHAPES: &[Shape] = &[
                 stream(bucket, &first.labels(&[("cluster", "a"), ("replica", replica)]), 5);
             }
         },
-        args: &["--downsampling.disable", "--deduplication.func=penalty", "--deduplication.replica-label=replica"],
+        args: &[
+            "--downsampling.disable",
+            "--deduplication.func=penalty",
+            "--deduplication.replica-label=replica",
+        ],
         ours: &["cluster=a 0h-8h level 3 of 8: 1920", "cluster=a 8h-10h level 2 of 2: 480"],
         ..PLAIN
     },
@@ -382,7 +401,8 @@ pub(super) const SHAPES: &[Shape] = &[
         ],
         theirs: Theirs::Differs {
             leaves: &["cluster=a 0h-8h level 3 of 8: 384", "cluster=a 8h-10h level 2 of 2: 96"],
-            why: "we: two servers are not one; theirs takes one of two values at every instant, and 480 samples are lost",
+            why: "we: two servers are not one; theirs takes one of two values at every instant, \
+                and 480 samples are lost",
         },
         ..PLAIN
     },

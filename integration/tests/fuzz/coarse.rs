@@ -1,12 +1,14 @@
-//! The same expressions over a fleet whose history is split at random into raw, 5m and 1h data, replicas, a sidecar and
-//! gateways, beside Prometheus on all raw samples.
+//! The same expressions over a fleet whose history is split at random into raw, 5m and 1h data,
+//! replicas, a sidecar and gateways, beside Prometheus on all raw samples.
 //!
-//! Time is stretched eightfold, so that two hours of data become sixteen. Where only raw data answers, the values are
-//! those of Prometheus. Elsewhere the selectors of the expression are asked for with the functions right over them:
-//! what comes back lies within what Prometheus gives on the raw samples around, and there is no gap and nothing
-//! too much. The bounds are those of `docs/downsampled-answers.md`.
+//! Time is stretched eightfold, so that two hours of data become sixteen. Where only raw data
+//! answers, the values are those of Prometheus. Elsewhere the selectors of the expression are asked
+//! for with the functions right over them: what comes back lies within what Prometheus gives on the
+//! raw samples around, and there is no gap and nothing too much. The bounds are those of
+//! `docs/downsampled-answers.md`.
 //!
-//! `DRUMLIN_COARSE_COUNT=5000 DRUMLIN_FUZZ_SEED=7` runs more expressions, or others; `DRUMLIN_COARSE_ONLY=855` that one.
+//! `DRUMLIN_COARSE_COUNT=5000 DRUMLIN_FUZZ_SEED=7` runs more expressions, or others;
+//! `DRUMLIN_COARSE_ONLY=855` that one.
 
 mod bounds;
 mod fleet;
@@ -58,13 +60,22 @@ fn a_fleet_split_into_resolutions_answers_within_its_bounds() {
     let (seed, count) = (number("DRUMLIN_FUZZ_SEED", SEED), number("DRUMLIN_COARSE_COUNT", COUNT));
     println!("DRUMLIN_FUZZ_SEED={seed} DRUMLIN_COARSE_COUNT={count}");
     let folder = scratch();
-    let series: Vec<data::Series> = data::series(seed).iter().map(|s| s.stretched(stretch::FACTOR)).collect();
+    let series: Vec<data::Series> =
+        data::series(seed).iter().map(|s| s.stretched(stretch::FACTOR)).collect();
     let levels = Levels::write(&folder.path().join("levels"), &series);
-    let settings = PrometheusSettings { blocks: levels.plain.clone(), features: features(), ..Default::default() };
-    let truth = Truth { prometheus: Prometheus::start(binaries, &folder.path().join("truth"), &settings), series };
+    let settings = PrometheusSettings {
+        blocks: levels.plain.clone(),
+        features: features(),
+        ..Default::default()
+    };
+    let truth = Truth {
+        prometheus: Prometheus::start(binaries, &folder.path().join("truth"), &settings),
+        series,
+    };
     let mut tally = Tally::default();
     let mut fleet = None;
-    let only = std::env::var("DRUMLIN_COARSE_ONLY").ok().map(|only| only.parse().expect("a number"));
+    let only =
+        std::env::var("DRUMLIN_COARSE_ONLY").ok().map(|only| only.parse().expect("a number"));
     for number in only.map_or(0..count, |only| only..only + 1) {
         let first = number - number % PER_FLEET;
         if number == first || fleet.is_none() {
@@ -82,7 +93,10 @@ fn a_fleet_split_into_resolutions_answers_within_its_bounds() {
     println!("{tally}");
     let wrong = tally.wrong.len();
     assert_eq!(wrong, 0, "{wrong} of {count} are wrong:\n\n{}", tally.wrong.join("\n\n"));
-    assert!(only.is_some() || tally.exact_non_empty > 0 && tally.checked.values > 0, "nothing was compared");
+    assert!(
+        only.is_some() || tally.exact_non_empty > 0 && tally.checked.values > 0,
+        "nothing was compared"
+    );
 }
 
 fn features() -> Vec<String> {
@@ -97,8 +111,14 @@ impl Tally {
             return;
         };
         let grid = case.grid;
-        let expr = ParserOptions::ALL.parse_expr(&case.text).expect("what was printed can be parsed");
-        let times = QueryTimes { start: grid.start_ms, end: grid.end_ms, step: grid.step_ms, lookback: LOOKBACK_MS };
+        let expr =
+            ParserOptions::ALL.parse_expr(&case.text).expect("what was printed can be parsed");
+        let times = QueryTimes {
+            start: grid.start_ms,
+            end: grid.end_ms,
+            step: grid.step_ms,
+            lookback: LOOKBACK_MS,
+        };
         let needed = needed_time_range(&expr, &times).expect("durations without arithmetic");
         let named = format!("{number}: {} {grid:?} at {allowed}, {}", case.text, fleet.split);
         if needed.is_none_or(|range| fleet.split.is_raw_alone(range)) {
@@ -106,11 +126,17 @@ impl Tally {
             let got = fleet.ask(&case.text, grid, allowed);
             self.exact += 1;
             self.exact_non_empty += usize::from(want.is_non_empty());
-            // what Prometheus leaves to chance is told apart by the comparison of one engine with the other
-            let difference = if want.is_peer_bug() { None } else { want.difference(&got, Exactness::CloseValues) };
+            // what Prometheus leaves to chance is told apart by the comparison of one engine with
+            // the other
+            let difference = if want.is_peer_bug() {
+                None
+            } else {
+                want.difference(&got, Exactness::CloseValues)
+            };
             let undecided = |difference: String| {
                 let again = || sides::ask(&truth.prometheus.url, &case.text, grid, &[]);
-                let chance = (0..24).any(|_| want.difference(&again(), Exactness::CloseValues).is_some());
+                let chance =
+                    (0..24).any(|_| want.difference(&again(), Exactness::CloseValues).is_some());
                 let own = fleet.raw.evaluate(&case.text, grid);
                 let same_engine = own.difference(&got, Exactness::CloseValues).is_none();
                 (!chance && !same_engine).then_some(difference)
@@ -123,14 +149,17 @@ impl Tally {
         self.bounded += 1;
         for leaf in bounds::leaves(&expr) {
             let got = fleet.ask(&leaf.text, grid, allowed);
-            if let Err(fault) = bounds::check(&leaf, (truth, &fleet.split), grid, &got, &mut self.checked) {
+            if let Err(fault) =
+                bounds::check(&leaf, (truth, &fleet.split), grid, &got, &mut self.checked)
+            {
                 self.wrong.push(format!("{named}\n  {}: {fault}", leaf.text));
             }
         }
         // the whole must not fail where Prometheus does not
-        if let (Outcome::Success(_), Outcome::Failed { text, .. }) =
-            (sides::ask(&truth.prometheus.url, &case.text, grid, &[]), fleet.ask(&case.text, grid, allowed))
-            && !bounds::may_fail(&text)
+        if let (Outcome::Success(_), Outcome::Failed { text, .. }) = (
+            sides::ask(&truth.prometheus.url, &case.text, grid, &[]),
+            fleet.ask(&case.text, grid, allowed),
+        ) && !bounds::may_fail(&text)
         {
             self.wrong.push(format!("{named}\n  fails: {text}"));
         }
@@ -141,7 +170,8 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} answered by raw data alone, {} of them with values; {} with coarser data; {} not stretched; {} wrong",
+            "{} answered by raw data alone, {} of them with values; {} with coarser data; {} not \
+             stretched; {} wrong",
             self.exact,
             self.exact_non_empty,
             self.bounded,

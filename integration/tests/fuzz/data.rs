@@ -1,13 +1,16 @@
 //! The generated series: what is awkward about real ones, in a few dozen of them.
 //!
-//! Time begins at the epoch and all samples lie on a grid of five seconds, so that a `.test` file can hold them.
+//! Time begins at the epoch and all samples lie on a grid of five seconds, so that a `.test` file
+//! can hold them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint, spans_of};
-use model::{BlockId, FloatHistogram, Labels, METRIC_NAME, STALE_NAN, Sample, SampleValue, TimeRange};
+use model::{
+    BlockId, FloatHistogram, Labels, METRIC_NAME, STALE_NAN, Sample, SampleValue, TimeRange,
+};
 use synthetic::{BLOCK_MS, Rng};
 use tsdb::block_builder::{BlockBuilder, BlockDescription};
 
@@ -106,13 +109,19 @@ pub(super) struct Series {
 impl Series {
     /// The samples in a span of time.
     pub(super) fn within(&self, range: TimeRange) -> Series {
-        let samples = self.samples.iter().filter(|sample| range.contains(sample.t)).cloned().collect();
+        let samples =
+            self.samples.iter().filter(|sample| range.contains(sample.t)).cloned().collect();
         Series { labels: self.labels.clone(), samples, integers: self.integers }
     }
 
     /// The same samples, as many times further apart.
     pub(super) fn stretched(&self, factor: i64) -> Series {
-        let samples = self.samples.iter().cloned().map(|sample| Sample { t: sample.t * factor, ..sample }).collect();
+        let samples = self
+            .samples
+            .iter()
+            .cloned()
+            .map(|sample| Sample { t: sample.t * factor, ..sample })
+            .collect();
         Series { labels: self.labels.clone(), samples, integers: self.integers }
     }
 }
@@ -130,7 +139,10 @@ pub(super) fn series(seed: u64) -> Vec<Series> {
                 labels.push((key_name(key), value));
                 labels
             };
-            combinations = combinations.iter().flat_map(|c| values_of(key).iter().map(|v| extend(c, v))).collect();
+            combinations = combinations
+                .iter()
+                .flat_map(|c| values_of(key).iter().map(|v| extend(c, v)))
+                .collect();
         }
         for (index, labels) in combinations.into_iter().enumerate() {
             let mut rng = Rng::new(seed ^ Labels::from_pairs(labels.iter().copied()).hash64());
@@ -172,12 +184,17 @@ impl Maker<'_> {
             _ => {
                 let times = self.times();
                 let values = self.values(times.len());
-                all.push(Series { labels: labels.clone(), samples: self.with_stale(&times, &values), integers: false });
+                all.push(Series {
+                    labels: labels.clone(),
+                    samples: self.with_stale(&times, &values),
+                    integers: false,
+                });
             }
         }
     }
 
-    /// When it was scraped: every 15 or 30 seconds, with single scrapes missing, and in some series a long gap.
+    /// When it was scraped: every 15 or 30 seconds, with single scrapes missing, and in some series
+    /// a long gap.
     fn times(&mut self) -> Vec<i64> {
         let interval = match self.metric.kind {
             Kind::Sparse => 120_000,
@@ -188,7 +205,8 @@ impl Maker<'_> {
         let begins = if self.index % 4 == 3 { self.rng.between_ms(0, 40) * 60_000 } else { 0 };
         let ends = if self.index % 5 == 4 { self.rng.between_ms(0, 30) * 60_000 } else { 0 };
         let gap = START_MS + self.rng.between_ms(20, 100) * 60_000;
-        let gap_end = gap + if self.index % 2 == 1 { self.rng.between_ms(2, 12) * 60_000 } else { 0 };
+        let gap_end =
+            gap + if self.index % 2 == 1 { self.rng.between_ms(2, 12) * 60_000 } else { 0 };
         let mut times = Vec::new();
         let mut t = START_MS + begins + offset;
         while t <= END_MS - ends {
@@ -235,10 +253,12 @@ impl Maker<'_> {
         samples
     }
 
-    /// The classic buckets of one histogram; one handler lacks +Inf, one has buckets that are not monotonic.
+    /// The classic buckets of one histogram; one handler lacks +Inf, one has buckets that are not
+    /// monotonic.
     fn buckets(&mut self, labels: &Labels, all: &mut Vec<Series>) {
         let times = self.times();
-        let (odd, open) = (labels.get("handler") == Some(b"odd"), labels.get("handler") == Some(b"open"));
+        let (odd, open) =
+            (labels.get("handler") == Some(b"odd"), labels.get("handler") == Some(b"open"));
         let bounds = values_of("le");
         let mut counts = vec![0.0; bounds.len()];
         let mut columns: Vec<Vec<f64>> = vec![Vec::new(); bounds.len()];
@@ -252,7 +272,11 @@ impl Maker<'_> {
             let mut total = 0.0;
             for (column, count) in columns.iter_mut().zip(&counts) {
                 total += count;
-                let flaw = if odd && self.rng.unit() < 0.2 { self.rng.between_ms(0, 9) as f64 } else { 0.0 };
+                let flaw = if odd && self.rng.unit() < 0.2 {
+                    self.rng.between_ms(0, 9) as f64
+                } else {
+                    0.0
+                };
                 column.push(total - flaw);
             }
         }
@@ -267,7 +291,8 @@ impl Maker<'_> {
     /// A version that is replaced by the next one at some time.
     fn info(&mut self, labels: &Labels, all: &mut Vec<Series>) {
         let change = START_MS + self.rng.between_ms(10, 110) * 60_000;
-        let times: Vec<i64> = (0..).map(|i| START_MS + i * 15_000).take_while(|t| *t <= END_MS).collect();
+        let times: Vec<i64> =
+            (0..).map(|i| START_MS + i * 15_000).take_while(|t| *t <= END_MS).collect();
         let border = times.partition_point(|t| *t < change);
         for (version, times) in [("1.0", &times[..border]), ("1.1", &times[border..])] {
             let mut samples: Vec<Sample> =
@@ -297,7 +322,8 @@ impl Maker<'_> {
             let next = times.get(i + 1).copied().unwrap_or(END_MS);
             if self.index % 4 < 2 && next - t > 90_000 {
                 let stale = FloatHistogram { sum: STALE_NAN, ..FloatHistogram::default() };
-                samples.push(Sample { t: t + 15_000, value: SampleValue::Histogram(Arc::new(stale)) });
+                samples
+                    .push(Sample { t: t + 15_000, value: SampleValue::Histogram(Arc::new(stale)) });
             }
         }
         samples
@@ -378,12 +404,15 @@ impl Native {
     fn histogram(&self) -> FloatHistogram {
         let seen = |counts: &[f64]| {
             let filled = counts.iter().zip(self.first..).filter(|(count, _)| **count > 0.0);
-            let (counts, indices): (Vec<f64>, Vec<i32>) = filled.map(|(count, index)| (*count, index)).unzip();
+            let (counts, indices): (Vec<f64>, Vec<i32>) =
+                filled.map(|(count, index)| (*count, index)).unzip();
             (spans_of(indices), counts)
         };
         let (positive_spans, positive_buckets) = seen(&self.positive);
         let (negative_spans, negative_buckets) = seen(&self.negative);
-        let count = self.zero_count + positive_buckets.iter().sum::<f64>() + negative_buckets.iter().sum::<f64>();
+        let count = self.zero_count
+            + positive_buckets.iter().sum::<f64>()
+            + negative_buckets.iter().sum::<f64>();
         FloatHistogram {
             schema: self.schema,
             hint: if self.gauge { ResetHint::Gauge } else { ResetHint::Unknown },
@@ -445,16 +474,26 @@ pub(super) fn write_labelled_blocks(
     write(folder, series, ranges, Some(external_labels))
 }
 
-fn write(folder: &Path, series: &[Series], ranges: &[TimeRange], external_labels: Option<&Labels>) -> Vec<PathBuf> {
+fn write(
+    folder: &Path,
+    series: &[Series],
+    ranges: &[TimeRange],
+    external_labels: Option<&Labels>,
+) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for range in ranges.iter().copied() {
         let mut builder = BlockBuilder::new();
         for series in series {
-            push(&mut builder, &series.within(range)).unwrap_or_else(|e| panic!("{}: {e}", series.labels));
+            push(&mut builder, &series.within(range))
+                .unwrap_or_else(|e| panic!("{}: {e}", series.labels));
         }
         let entropy = external_labels.map_or(1, |labels| u128::from(labels.hash64()));
         let id = BlockId::from_parts(range.end as u64, entropy);
-        let files = builder.finish(BlockDescription { id, range, external_labels: external_labels.cloned() });
+        let files = builder.finish(BlockDescription {
+            id,
+            range,
+            external_labels: external_labels.cloned(),
+        });
         files.expect("series in order").save(folder).expect("a block is written");
         folders.push(folder.join(id.to_string()));
     }
@@ -505,7 +544,8 @@ fn histogram_text(h: &FloatHistogram) -> String {
         let indices: Vec<i32> = model::histogram::bucket_indices(spans).collect();
         let first = indices.first().copied().unwrap_or(0);
         let last = indices.last().map_or(first, |last| last + 1);
-        let count = |index: i32| indices.iter().position(|i| *i == index).map_or(0.0, |at| counts[at]);
+        let count =
+            |index: i32| indices.iter().position(|i| *i == index).map_or(0.0, |at| counts[at]);
         let counts: Vec<String> = (first..last).map(|index| count(index).to_string()).collect();
         (first, counts.join(" "))
     };

@@ -20,13 +20,15 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Feature::Function(name) => write!(f, "{name}()"),
-            Feature::Aggregation(name) | Feature::Operator(name) | Feature::Modifier(name) => f.write_str(name),
+            Feature::Aggregation(name) | Feature::Operator(name) | Feature::Modifier(name) => {
+                f.write_str(name)
+            }
         }
     }
 }
 
-/// The functions that are generated: not those of Thanos alone, and not the one of start timestamps, which our engine
-/// leaves out.
+/// The functions that are generated: not those of Thanos alone, and not the one of start
+/// timestamps, which our engine leaves out.
 pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
     FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate && f.name != "start_timestamp")
 }
@@ -64,7 +66,9 @@ fn own(expr: &Expr, used: &mut BTreeSet<Feature>) {
     used.extend(modifiers_of(expr).into_iter().map(Feature::Modifier));
     match &expr.kind {
         ExprKind::Call(call) => _ = used.insert(Feature::Function(call.func)),
-        ExprKind::Aggregate(aggregation) => _ = used.insert(Feature::Aggregation(aggregation.op.as_str())),
+        ExprKind::Aggregate(aggregation) => {
+            _ = used.insert(Feature::Aggregation(aggregation.op.as_str()))
+        }
         ExprKind::Binary(binary) => _ = used.insert(operator(binary.op)),
         _ => {}
     }
@@ -87,7 +91,8 @@ impl Coverage {
 
     /// The features that no expression with a non-empty answer has.
     pub(super) fn missing(&self) -> Vec<Feature> {
-        let answered = |feature: &Feature| self.seen.get(feature).map_or(0, |(_, answered)| *answered);
+        let answered =
+            |feature: &Feature| self.seen.get(feature).map_or(0, |(_, answered)| *answered);
         all().into_iter().filter(|feature| answered(feature) == 0).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! Random expressions, built so that most of them have an answer: the generator knows which labels tell the series of
-//! what it built apart, and whether they are floats or histograms.
+//! Random expressions, built so that most of them have an answer: the generator knows which labels
+//! tell the series of what it built apart, and whether they are floats or histograms.
 
 mod calls;
 mod operators;
@@ -85,7 +85,8 @@ impl Generator {
         list[self.below(list.len())]
     }
 
-    /// Half of the queries are instant ones; times lie on samples, between them, and just outside of the data.
+    /// Half of the queries are instant ones; times lie on samples, between them, and just outside
+    /// of the data.
     fn grid(&mut self) -> Grid {
         let round = self.pick(&[1, 1_000, 5_000, 60_000]);
         let start_ms = self.rng.between_ms(START_MS + 60_000, END_MS + 60_000) / round * round;
@@ -95,7 +96,8 @@ impl Generator {
         let step_ms = self.pick(&[5_000, 15_000, 30_000, 60_000, 60_000, 97_000, 180_000, 777]);
         let steps = self.rng.between_ms(10, 60);
         // most of the grid lies where there is data
-        let start_ms = start_ms.min(END_MS - steps * step_ms / 2).max(START_MS - 120_000) / round * round;
+        let start_ms =
+            start_ms.min(END_MS - steps * step_ms / 2).max(START_MS - 120_000) / round * round;
         Grid { start_ms, end_ms: start_ms + steps * step_ms + self.pick(&[0, 0, 333]), step_ms }
     }
 
@@ -124,7 +126,8 @@ impl Generator {
                 format!("({}) {op} {number}", built.text)
             }
             p if p < 0.22 => {
-                let (function, range) = (self.pick(&["max_over_time", "avg_over_time", "changes"]), self.short_range());
+                let (function, range) =
+                    (self.pick(&["max_over_time", "avg_over_time", "changes"]), self.short_range());
                 format!("{function}(({})[{range}:1m])", built.text)
             }
             p if p < 0.28 => {
@@ -145,14 +148,26 @@ impl Generator {
             "anchored" | "smoothed" => self.extended(name),
             "subquery" | "subquery without step" | "subquery offset" | "subquery @" => {
                 let inner = self.floats(depth - 1);
-                let (range, step) = (self.range_duration(), if name == "subquery without step" { "" } else { "30s" });
+                let (range, step) = (
+                    self.range_duration(),
+                    if name == "subquery without step" { "" } else { "30s" },
+                );
                 let modifier = match name {
-                    "subquery offset" => self.any_modifier(&["offset", "offset -", "offset expression"]),
+                    "subquery offset" => {
+                        self.any_modifier(&["offset", "offset -", "offset expression"])
+                    }
                     "subquery @" => self.any_modifier(&["@ time", "@ start()", "@ end()"]),
                     _ => String::new(),
                 };
-                let function = self.pick(&["sum_over_time", "min_over_time", "rate", "last_over_time", "deriv"]);
-                let text = format!("{function}({}[{range}:{step}]{modifier})", in_parens(&inner.text));
+                let function = self.pick(&[
+                    "sum_over_time",
+                    "min_over_time",
+                    "rate",
+                    "last_over_time",
+                    "deriv",
+                ]);
+                let text =
+                    format!("{function}({}[{range}:{step}]{modifier})", in_parens(&inner.text));
                 inner.wrapped(text)
             }
             "by" | "without" => {
@@ -162,7 +177,8 @@ impl Generator {
             }
             "unary -" | "unary +" => {
                 let inner = self.floats(depth - 1);
-                let text = format!("{}{}", name.trim_start_matches("unary "), in_parens(&inner.text));
+                let text =
+                    format!("{}{}", name.trim_start_matches("unary "), in_parens(&inner.text));
                 inner.wrapped(text)
             }
             matching => self.matched(matching, depth),
@@ -200,7 +216,8 @@ impl Generator {
                 self.aggregation(op, depth)
             }
             _ => {
-                let (arithmetic, others) = (["+", "-", "*", "/", "%", "^", "atan2"], ["and", "or", "unless"]);
+                let (arithmetic, others) =
+                    (["+", "-", "*", "/", "%", "^", "atan2"], ["and", "or", "unless"]);
                 let comparisons = ["==", "!=", ">", "<", ">=", "<="];
                 let op = match self.rng.unit() {
                     p if p < 0.5 => self.pick(&arithmetic),
@@ -214,7 +231,9 @@ impl Generator {
 
     /// A function of vectors with such arguments.
     fn function_where(&mut self, wanted: impl Fn(&[ValueType]) -> bool) -> &'static str {
-        let fits = |f: &&promql::functions::Function| !is_scalar(f.name) && f.name != "absent" && wanted(f.arg_types);
+        let fits = |f: &&promql::functions::Function| {
+            !is_scalar(f.name) && f.name != "absent" && wanted(f.arg_types)
+        };
         let names: Vec<&'static str> = feature::functions().filter(fits).map(|f| f.name).collect();
         self.pick(&names)
     }
@@ -227,7 +246,8 @@ impl Generator {
             p if p < 0.2 => self.selector(Content::Histograms),
             p if p < 0.6 => {
                 let counters = ["rate", "increase", "rate", "delta", "irate", "idelta"];
-                let others = ["sum_over_time", "avg_over_time", "last_over_time", "first_over_time"];
+                let others =
+                    ["sum_over_time", "avg_over_time", "last_over_time", "first_over_time"];
                 let name = if self.chance(0.6) { self.pick(&counters) } else { self.pick(&others) };
                 let (range, keys) = self.range(depth - 1, Content::Histograms, name);
                 Vector::new(format!("{name}({range})"), keys)
@@ -257,7 +277,10 @@ impl Generator {
 
     /// A number as it may be written.
     fn number(&mut self) -> &'static str {
-        self.pick(&["0", "1", "2", "0.5", "3", "10", "-1", "7.25", "1e3", "0x1F", "Inf", "-Inf", "NaN", "5m", "1_000"])
+        self.pick(&[
+            "0", "1", "2", "0.5", "3", "10", "-1", "7.25", "1e3", "0x1F", "Inf", "-Inf", "NaN",
+            "5m", "1_000",
+        ])
     }
 
     fn scalar(&mut self, depth: u32) -> String {
@@ -266,12 +289,18 @@ impl Generator {
         }
         match self.rng.unit() {
             p if p < 0.5 => {
-                let names = ["time", "pi", "start", "end", "range", "step", "max_of", "min_of", "scalar", "scalar"];
+                let names = [
+                    "time", "pi", "start", "end", "range", "step", "max_of", "min_of", "scalar",
+                    "scalar",
+                ];
                 let name = self.pick(&names);
                 self.scalar_call(name, depth)
             }
             p if p < 0.9 => {
-                let ops = ["+", "-", "*", "/", "%", "^", "atan2", "== bool", "< bool", ">= bool", "!= bool"];
+                let ops = [
+                    "+", "-", "*", "/", "%", "^", "atan2", "== bool", "< bool", ">= bool",
+                    "!= bool",
+                ];
                 let (a, b, op) = (self.scalar(depth - 1), self.scalar(depth - 1), self.pick(&ops));
                 // without parentheses around it, what is around it takes its operands by precedence
                 if self.chance(0.2) { format!("{a} {op} {b}") } else { format!("({a} {op} {b})") }
@@ -282,7 +311,9 @@ impl Generator {
 
     fn scalar_call(&mut self, name: &str, depth: u32) -> String {
         match name {
-            "max_of" | "min_of" => format!("{name}({}, {})", self.scalar(depth - 1), self.scalar(depth - 1)),
+            "max_of" | "min_of" => {
+                format!("{name}({}, {})", self.scalar(depth - 1), self.scalar(depth - 1))
+            }
             "scalar" => {
                 let inner = self.floats(depth - 1);
                 let op = self.pick(&["sum", "max", "avg", "count"]);

@@ -59,23 +59,29 @@ impl Point {
         match self {
             Point::Float(value) => vec![*value],
             Point::Text(_) => Vec::new(),
-            Point::Histogram { totals, buckets } => totals.iter().chain(buckets.iter().flatten()).copied().collect(),
+            Point::Histogram { totals, buckets } => {
+                totals.iter().chain(buckets.iter().flatten()).copied().collect()
+            }
         }
     }
 
-    /// Without the buckets that hold nothing but what rounding left of a sum that comes to zero: whether there is any
-    /// depends on the order in which it was added up.
+    /// Without the buckets that hold nothing but what rounding left of a sum that comes to zero:
+    /// whether there is any depends on the order in which it was added up.
     fn without_residues(&self) -> Point {
         let Point::Histogram { totals, buckets } = self else { return self.clone() };
         let all: f64 = buckets.iter().map(|[.., count]| count.abs()).sum();
         let residue = |[.., count]: &[f64; 4]| count.abs() <= RESIDUE * all;
-        Point::Histogram { totals: *totals, buckets: buckets.iter().filter(|b| !residue(b)).copied().collect() }
+        Point::Histogram {
+            totals: *totals,
+            buckets: buckets.iter().filter(|b| !residue(b)).copied().collect(),
+        }
     }
 
     fn same(&self, other: &Point, equal: fn(f64, f64) -> bool) -> bool {
         match (self, other) {
             (Point::Text(a), Point::Text(b)) => a == b,
-            (Point::Float(_), Point::Float(_)) | (Point::Histogram { .. }, Point::Histogram { .. }) => {
+            (Point::Float(_), Point::Float(_))
+            | (Point::Histogram { .. }, Point::Histogram { .. }) => {
                 let (a, b) = (self.numbers(), other.numbers());
                 a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| equal(*a, *b))
             }
@@ -121,9 +127,11 @@ impl Outcome {
 
     /// A panic inside the real one: nothing that could be equalled.
     pub(super) fn is_peer_bug(&self) -> bool {
-        // the second is what it panics with when it prints a histogram of custom buckets that was made NaN
+        // the second is what it panics with when it prints a histogram of custom buckets that was
+        // made NaN
         let panics = |text: &str| {
-            text.starts_with("unexpected error: ") || text == "histograms with custom buckets have no zero bucket"
+            text.starts_with("unexpected error: ")
+                || text == "histograms with custom buckets have no zero bucket"
         };
         matches!(self, Outcome::Failed { text, .. } if panics(text))
     }
@@ -135,16 +143,22 @@ impl Outcome {
                 let same = kind == own_kind && same_text(comparable(text), comparable(own));
                 (!same).then(|| format!("error {own_kind}: {own}\n  not {kind}: {text}"))
             }
-            (Outcome::Failed { text, .. }, Outcome::Success(_)) => Some(format!("no error, not {text}")),
+            (Outcome::Failed { text, .. }, Outcome::Success(_)) => {
+                Some(format!("no error, not {text}"))
+            }
             (Outcome::Success(_), Outcome::Failed { text, .. }) => Some(format!("error {text}")),
             (Outcome::Success(want), Outcome::Success(got)) => want.difference(got, exactness),
         }
     }
 }
 
-/// An error text without what is in no defined order: which match group is met first, and the series listed of it.
+/// An error text without what is in no defined order: which match group is met first, and the
+/// series listed of it.
 fn comparable(text: &str) -> &str {
-    let cut = ["for the match group", "matching labels must be unique"].iter().filter_map(|mark| text.find(mark)).min();
+    let cut = ["for the match group", "matching labels must be unique"]
+        .iter()
+        .filter_map(|mark| text.find(mark))
+        .min();
     cut.map_or(text, |at| &text[..at])
 }
 
@@ -158,10 +172,12 @@ impl Success {
         }
         let equal = if exactness == Exactness::Values { identical } else { same_number };
         for (labels, points) in &self.series {
-            let Some(own) = got.series.get(labels) else { return Some(format!("no series {labels}")) };
+            let Some(own) = got.series.get(labels) else {
+                return Some(format!("no series {labels}"));
+            };
             let same = |((t, a), (own_t, b)): &(&(i64, Point), &(i64, Point))| {
-                let residues =
-                    exactness != Exactness::Values && a.without_residues().same(&b.without_residues(), equal);
+                let residues = exactness != Exactness::Values
+                    && a.without_residues().same(&b.without_residues(), equal);
                 t == own_t && (a.same(b, equal) || residues)
             };
             if let Some((want, own)) = points.iter().zip(own).find(|pair| !same(pair)) {
@@ -177,7 +193,9 @@ impl Success {
         if exactness != Exactness::Close {
             return None;
         }
-        for (what, want, own) in [("warnings", &self.warnings, &got.warnings), ("infos", &self.infos, &got.infos)] {
+        for (what, want, own) in
+            [("warnings", &self.warnings, &got.warnings), ("infos", &self.infos, &got.infos)]
+        {
             if !same_annotations(want, own) {
                 return Some(format!("{what} {own:#?}\n  not {want:#?}"));
             }
@@ -193,8 +211,9 @@ impl Success {
 
     /// Whether some histogram holds a NaN.
     pub(super) fn has_unclear_histograms(&self) -> bool {
-        let unclear =
-            |point: &Point| matches!(point, Point::Histogram { .. }) && point.numbers().iter().any(|n| n.is_nan());
+        let unclear = |point: &Point| {
+            matches!(point, Point::Histogram { .. }) && point.numbers().iter().any(|n| n.is_nan())
+        };
         self.series.values().flatten().any(|(_, point)| unclear(point))
     }
 
@@ -221,7 +240,8 @@ impl Success {
 
 fn same_annotations(want: &BTreeSet<String>, own: &BTreeSet<String>) -> bool {
     // Prometheus shows some of many, whichever its map gives first
-    let shown: BTreeSet<&String> = want.iter().filter(|text| !text.contains("annotations omitted")).collect();
+    let shown: BTreeSet<&String> =
+        want.iter().filter(|text| !text.contains("annotations omitted")).collect();
     if shown.len() < want.len() {
         return own.len() > SHOWN_ANNOTATIONS && shown.iter().all(|text| own.contains(*text));
     }
@@ -309,12 +329,20 @@ pub(super) fn theirs(body: &Value) -> Result<Outcome> {
     if body["status"] == "error" {
         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
         let error = text("error");
-        let error = error.strip_prefix("invalid parameter \"query\": ").unwrap_or(&error).to_owned();
+        let error =
+            error.strip_prefix("invalid parameter \"query\": ").unwrap_or(&error).to_owned();
         return Ok(Outcome::Failed { kind: text("errorType"), text: error });
     }
-    let list = |key: &str| annotations(body[key].as_array().into_iter().flatten().filter_map(Value::as_str));
+    let list = |key: &str| {
+        annotations(body[key].as_array().into_iter().flatten().filter_map(Value::as_str))
+    };
     let value_type = body["data"]["resultType"].as_str().context("a type")?.to_owned();
-    let mut success = Success { warnings: list("warnings"), infos: list("infos"), value_type, ..Success::default() };
+    let mut success = Success {
+        warnings: list("warnings"),
+        infos: list("infos"),
+        value_type,
+        ..Success::default()
+    };
     let result = &body["data"]["result"];
     match success.value_type.as_str() {
         "scalar" => _ = success.series.insert(String::new(), vec![float_point(result)?]),
@@ -335,7 +363,9 @@ pub(super) fn theirs(body: &Value) -> Result<Outcome> {
 
 fn series(entry: &Value) -> Result<(Labels, Vec<(i64, Point)>)> {
     let metric = entry["metric"].as_object().context("labels")?;
-    let labels = Labels::from_pairs(metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())));
+    let labels = Labels::from_pairs(
+        metric.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())),
+    );
     let mut points = Vec::new();
     for (one, many, read) in [
         ("value", "values", float_point as fn(&Value) -> Result<(i64, Point)>),

@@ -1,4 +1,5 @@
-//! Makes a failing case small, tells a fault from chance, and writes what is left as a `.test` case.
+//! Makes a failing case small, tells a fault from chance, and writes what is left as a `.test`
+//! case.
 
 use std::fmt::Write as _;
 
@@ -18,7 +19,8 @@ const MAX_STEPS: usize = 10_000;
 
 pub(super) enum Verdict {
     Wrong(Case),
-    /// The operands are the same on both sides within rounding, and what is done with them is not continuous.
+    /// The operands are the same on both sides within rounding, and what is done with them is not
+    /// continuous.
     Chance(&'static str, Case),
 }
 
@@ -50,7 +52,8 @@ fn difference(sides: &Sides, case: &Case) -> Option<String> {
     if got.not_supported().is_some() || want.is_peer_bug() {
         return None;
     }
-    want.difference(&got, Exactness::Close).or_else(|| sides.wrong_order(&case.text, case.grid, &want, &got))
+    want.difference(&got, Exactness::Close)
+        .or_else(|| sides.wrong_order(&case.text, case.grid, &want, &got))
 }
 
 fn differs(sides: &Sides, case: &Case) -> bool {
@@ -69,13 +72,17 @@ fn candidates(case: &Case) -> Vec<Case> {
     let mut subqueries = Vec::new();
     each_subquery(&expr, &mut |subquery| {
         let grid = subquery_grid(subquery, case.grid).filter(|grid| grid.steps() <= MAX_STEPS);
-        subqueries.extend(grid.map(|grid| Case { text: subquery.expr.unwrap_parens().to_string(), grid }));
+        subqueries.extend(
+            grid.map(|grid| Case { text: subquery.expr.unwrap_parens().to_string(), grid }),
+        );
     });
     all.append(&mut subqueries);
     let mut inner = Vec::new();
     expr.for_each_child(|child| inner.push(child));
     for part in inner {
-        if case.grid.is_instant() || matches!(part.value_type(), ValueType::Vector | ValueType::Scalar) {
+        if case.grid.is_instant()
+            || matches!(part.value_type(), ValueType::Vector | ValueType::Scalar)
+        {
             all.push(with_text(part.unwrap_parens().to_string()));
         }
     }
@@ -85,8 +92,12 @@ fn candidates(case: &Case) -> Vec<Case> {
     if !case.grid.is_instant() {
         let steps = case.grid.steps() as i64;
         let at = |step: i64| case.grid.start_ms + step * case.grid.step_ms;
-        all.extend((0..steps).map(|step| Case { text: case.text.clone(), grid: Grid::instant(at(step)) }));
-        for (first, last) in [(0, steps / 2), (steps / 2, steps - 1), (1, steps - 1), (0, steps - 2)] {
+        all.extend(
+            (0..steps).map(|step| Case { text: case.text.clone(), grid: Grid::instant(at(step)) }),
+        );
+        for (first, last) in
+            [(0, steps / 2), (steps / 2, steps - 1), (1, steps - 1), (0, steps - 2)]
+        {
             let grid = Grid { start_ms: at(first), end_ms: at(last), step_ms: case.grid.step_ms };
             if first <= last && grid.steps() < steps as usize {
                 all.push(Case { text: case.text.clone(), grid });
@@ -176,8 +187,12 @@ fn simpler(expr: &Expr) -> Vec<Expr> {
         _ => {}
     });
     with(&|kind| match kind {
-        ExprKind::Vector(selector) if selector.matchers.len() > 1 => _ = selector.matchers.remove(0),
-        ExprKind::Matrix(matrix) if matrix.selector.matchers.len() > 1 => _ = matrix.selector.matchers.remove(0),
+        ExprKind::Vector(selector) if selector.matchers.len() > 1 => {
+            _ = selector.matchers.remove(0)
+        }
+        ExprKind::Matrix(matrix) if matrix.selector.matchers.len() > 1 => {
+            _ = matrix.selector.matchers.remove(0)
+        }
         _ => {}
     });
     all
@@ -208,7 +223,8 @@ fn chance(sides: &Sides, case: &Case) -> Option<&'static str> {
         tied |= want.success().is_some_and(|success| success.has_ties());
         unclear |= want.success().is_some_and(|success| success.has_unclear_histograms());
     }
-    // Prometheus compares NaNs in histograms bit by bit, and which sign one has hangs on how its code was compiled.
+    // Prometheus compares NaNs in histograms bit by bit, and which sign one has hangs on how its
+    // code was compiled.
     if unclear && compares_histograms(expr) {
         return Some("signs of NaNs in histograms");
     }
@@ -288,7 +304,8 @@ pub(super) fn report(sides: &Sides, case: &Case, series: &[Series]) -> String {
         Outcome::Failed { text: error, .. } => _ = writeln!(text, "  expect fail msg:{error}"),
         Outcome::Success(success) => {
             for (labels, points) in &success.series {
-                let points: Vec<String> = points.iter().map(|(_, point)| point_text(point)).collect();
+                let points: Vec<String> =
+                    points.iter().map(|(_, point)| point_text(point)).collect();
                 let _ = writeln!(text, "  {labels} {}", points.join(" "));
             }
         }
@@ -300,21 +317,28 @@ fn point_text(point: &Point) -> String {
     match point {
         Point::Float(value) => value.to_string(),
         Point::Text(text) => format!("{text:?}"),
-        Point::Histogram { totals, buckets } => format!("<count {}, sum {}, {buckets:?}>", totals[0], totals[1]),
+        Point::Histogram { totals, buckets } => {
+            format!("<count {}, sum {}, {buckets:?}>", totals[0], totals[1])
+        }
     }
 }
 
 /// The series and samples that the selectors of the case need.
 fn needed_data(case: &Case, series: &[Series]) -> String {
     let Some(expr) = parse(&case.text) else { return String::new() };
-    let times =
-        QueryTimes { start: case.grid.start_ms, end: case.grid.end_ms, step: case.grid.step_ms, lookback: 300_000 };
+    let times = QueryTimes {
+        start: case.grid.start_ms,
+        end: case.grid.end_ms,
+        step: case.grid.step_ms,
+        lookback: 300_000,
+    };
     let Ok(Some(range)) = needed_time_range(&expr, &times) else { return String::new() };
     let mut wanted = Vec::new();
     for series in series {
         let mut selected = false;
         visit_selectors(&expr, &mut |visit| {
-            let matches = |m: &model::Matcher| m.matches(series.labels.get(&m.name).unwrap_or_default());
+            let matches =
+                |m: &model::Matcher| m.matches(series.labels.get(&m.name).unwrap_or_default());
             selected |= visit.selector.matchers.iter().all(matches);
         });
         let needed = series.within(range);

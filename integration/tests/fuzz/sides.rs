@@ -1,4 +1,5 @@
-//! The two that are compared: our engine in this process, and a Prometheus server over the same blocks.
+//! The two that are compared: our engine in this process, and a Prometheus server over the same
+//! blocks.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +40,8 @@ impl Ours {
             delayed_name_removal,
             ..EngineSettings::default()
         });
-        let source = TsdbSource::open(blocks, TsdbSourceSettings::default()).expect("blocks that were just written");
+        let source = TsdbSource::open(blocks, TsdbSourceSettings::default())
+            .expect("blocks that were just written");
         Ours { engine, source: Arc::new(source) }
     }
 
@@ -60,7 +62,8 @@ impl Ours {
 }
 
 impl Sides {
-    /// Starts both, with all experimental parts of the language. The samples are given as blocks and as one block.
+    /// Starts both, with all experimental parts of the language. The samples are given as blocks
+    /// and as one block.
     pub(super) fn start(
         program: &Path,
         folder: &Path,
@@ -79,7 +82,8 @@ impl Sides {
             };
             Prometheus::start_program(program.to_owned(), &folder.join(name), &settings)
         };
-        let (prometheus, compacted) = (prometheus("blocks", blocks), prometheus("compacted", compacted));
+        let (prometheus, compacted) =
+            (prometheus("blocks", blocks), prometheus("compacted", compacted));
         Sides { prometheus, compacted, ours: Ours::new(blocks, delayed_name_removal) }
     }
 
@@ -88,23 +92,38 @@ impl Sides {
         (theirs(&self.prometheus, text, grid), self.ours.evaluate(text, grid))
     }
 
-    /// Whether Prometheus, asked again, gives other answers itself: in range queries it goes through the series of
-    /// some operands in the random order of a map, and what it adds up then depends on that.
+    /// Whether Prometheus, asked again, gives other answers itself: in range queries it goes
+    /// through the series of some operands in the random order of a map, and what it adds up then
+    /// depends on that.
     pub(super) fn is_undecided(&self, text: &str, grid: Grid, want: &Outcome) -> bool {
         let again = |_| theirs(&self.prometheus, text, grid);
         (0..ASKED_AGAIN).map(again).any(|again| want.difference(&again, Exactness::Close).is_some())
     }
 
-    /// Whether Prometheus warns otherwise, and as we do, once the same samples lie in one block. It does not know what
-    /// comes before a histogram that it jumps to in a series of several blocks; of one block it knows. So whether a
-    /// reset in the same window contradicts it depends on what was compacted when.
-    pub(super) fn depends_on_blocks(&self, text: &str, grid: Grid, want: &Outcome, got: &Outcome) -> bool {
+    /// Whether Prometheus warns otherwise, and as we do, once the same samples lie in one block. It
+    /// does not know what comes before a histogram that it jumps to in a series of several blocks;
+    /// of one block it knows. So whether a reset in the same window contradicts it depends on what
+    /// was compacted when.
+    pub(super) fn depends_on_blocks(
+        &self,
+        text: &str,
+        grid: Grid,
+        want: &Outcome,
+        got: &Outcome,
+    ) -> bool {
         let same_values = want.difference(got, Exactness::CloseValues).is_none();
-        same_values && theirs(&self.compacted, text, grid).difference(got, Exactness::Close).is_none()
+        same_values
+            && theirs(&self.compacted, text, grid).difference(got, Exactness::Close).is_none()
     }
 
     /// Series in another order, where PromQL defines one.
-    pub(super) fn wrong_order(&self, text: &str, grid: Grid, want: &Outcome, got: &Outcome) -> Option<String> {
+    pub(super) fn wrong_order(
+        &self,
+        text: &str,
+        grid: Grid,
+        want: &Outcome,
+        got: &Outcome,
+    ) -> Option<String> {
         let expr = ParserOptions::ALL.parse_expr(text).ok()?;
         if !grid.is_instant() || !is_ordered(expr.unwrap_parens()) {
             return None;
@@ -142,21 +161,28 @@ pub(super) fn ask(url: &str, text: &str, grid: Grid, more: &[(&str, &str)]) -> O
     outcome::theirs(&body).unwrap_or_else(|e| panic!("{text}: {e:#}: {body}"))
 }
 
-/// The labels by which `sort_by_label` and its opposite sort. Where some series lack one, theirs compares as neither
-/// more nor less than any other, and the order is what the sorting algorithm makes of that.
+/// The labels by which `sort_by_label` and its opposite sort. Where some series lack one, theirs
+/// compares as neither more nor less than any other, and the order is what the sorting algorithm
+/// makes of that.
 fn sort_labels(expr: &Expr) -> Vec<String> {
     let ExprKind::Call(call) = &expr.kind else { return Vec::new() };
     let text = |arg: &Expr| match &arg.unwrap_parens().kind {
         ExprKind::String(literal) => Some(String::from_utf8_lossy(&literal.value).into_owned()),
         _ => None,
     };
-    if call.func.starts_with("sort_by_label") { call.args.iter().filter_map(text).collect() } else { Vec::new() }
+    if call.func.starts_with("sort_by_label") {
+        call.args.iter().filter_map(text).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 fn is_ordered(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Call(call) => call.func.starts_with("sort"),
-        ExprKind::Aggregate(aggregation) => matches!(aggregation.op, AggregateOp::Topk | AggregateOp::Bottomk),
+        ExprKind::Aggregate(aggregation) => {
+            matches!(aggregation.op, AggregateOp::Topk | AggregateOp::Bottomk)
+        }
         _ => false,
     }
 }

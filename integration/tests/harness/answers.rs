@@ -1,8 +1,9 @@
 //! How an answer is held against a recorded one.
 //!
-//! Label sets exactly, values within 1e-9 relative (sums may be taken in another order), NaN equal to NaN, order only
-//! where PromQL defines one, texts of parse errors exactly. Prometheus' texts count; of what Thanos recorded, only code
-//! and type of errors do, as it words some of them otherwise.
+//! Label sets exactly, values within 1e-9 relative (sums may be taken in another order), NaN equal
+//! to NaN, order only where PromQL defines one, texts of parse errors exactly. Prometheus' texts
+//! count; of what Thanos recorded, only code and type of errors do, as it words some of them
+//! otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +51,13 @@ impl Tally {
     pub(crate) fn assert_all_equal(&self, what: &str) {
         println!("{what}: {} equal", self.equal);
         let wrong = &self.wrong;
-        assert!(wrong.is_empty(), "{what}: {} wrong, {} equal:\n{}", wrong.len(), self.equal, wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{what}: {} wrong, {} equal:\n{}",
+            wrong.len(),
+            self.equal,
+            wrong.join("\n")
+        );
         assert!(self.equal > 0, "{what}: nothing was compared");
     }
 }
@@ -84,7 +91,12 @@ fn short(body: &Value) -> String {
 
 fn same_error(line: &Recorded, body: &Value, source: Source) -> Result<()> {
     let (want, got) = (&line.body, body);
-    ensure!(got["errorType"] == want["errorType"], "error type {}, not {}", got["errorType"], want["errorType"]);
+    ensure!(
+        got["errorType"] == want["errorType"],
+        "error type {}, not {}",
+        got["errorType"],
+        want["errorType"]
+    );
     if source == Source::Prometheus {
         let text = |body: &Value| body["error"].as_str().map(unordered).unwrap_or_default();
         ensure!(text(got) == text(want), "error {}, not {}", got["error"], want["error"]);
@@ -94,17 +106,22 @@ fn same_error(line: &Recorded, body: &Value, source: Source) -> Result<()> {
 
 /// The text with the series that it lists in a fixed order: matching errors name two in any order.
 fn unordered(text: &str) -> Vec<String> {
-    let (Some(open), Some(close)) = (text.find('['), text.rfind(']')) else { return vec![text.to_owned()] };
-    let mut parts: Vec<String> = text[open + 1..close].split("}, ").map(|s| s.trim_end_matches('}').into()).collect();
+    let (Some(open), Some(close)) = (text.find('['), text.rfind(']')) else {
+        return vec![text.to_owned()];
+    };
+    let mut parts: Vec<String> =
+        text[open + 1..close].split("}, ").map(|s| s.trim_end_matches('}').into()).collect();
     parts.sort();
     parts.extend([text[..open].to_owned(), text[close..].to_owned()]);
     parts
 }
 
-/// Compares warnings and infos; Thanos knows no infos and reports them among the warnings, without positions.
+/// Compares warnings and infos; Thanos knows no infos and reports them among the warnings, without
+/// positions.
 fn same_annotations(line: &Recorded, body: &Value, source: Source) -> Result<()> {
     let texts = |body: &Value, keys: &[&str]| -> BTreeSet<String> {
-        let list = keys.iter().filter_map(|key| body[*key].as_array()).flatten().filter_map(Value::as_str);
+        let list =
+            keys.iter().filter_map(|key| body[*key].as_array()).flatten().filter_map(Value::as_str);
         // three infos count samples in a way that only Prometheus' own merge produces
         let cut = list.map(|text| text.split(", from buckets").next().unwrap_or_default());
         let position = if source == Source::Thanos { " (1:" } else { "\n" };
@@ -117,9 +134,11 @@ fn same_annotations(line: &Recorded, body: &Value, source: Source) -> Result<()>
         }
         return Ok(());
     }
-    let (want, got) = (texts(&line.body, &["warnings", "infos"]), texts(body, &["warnings", "infos"]));
+    let (want, got) =
+        (texts(&line.body, &["warnings", "infos"]), texts(body, &["warnings", "infos"]));
     // what Thanos' older PromQL does not say, and what only we do
-    let of_ours = |text: &&String| text.contains("sort is ineffective") || text.starts_with("served ");
+    let of_ours =
+        |text: &&String| text.contains("sort is ineffective") || text.starts_with("served ");
     ensure!(want.is_subset(&got), "annotations {got:?}, not {want:?}");
     let surplus: Vec<&String> = got.difference(&want).filter(|text| !of_ours(text)).collect();
     ensure!(surplus.is_empty(), "annotations {surplus:?} too much");
@@ -129,14 +148,21 @@ fn same_annotations(line: &Recorded, body: &Value, source: Source) -> Result<()>
 /// Compares what a query gave.
 pub(crate) fn same_data(line: &Recorded, got: &Value) -> Result<()> {
     let want = &line.body["data"];
-    ensure!(got["resultType"] == want["resultType"], "type {}, not {}", got["resultType"], want["resultType"]);
+    ensure!(
+        got["resultType"] == want["resultType"],
+        "type {}, not {}",
+        got["resultType"],
+        want["resultType"]
+    );
     let (want, got) = (&want["result"], &got["result"]);
     if !matches!(line.body["data"]["resultType"].as_str(), Some("vector" | "matrix")) {
         return close(want, got);
     }
     if let Err(difference) = same_series(want, got) {
         // which of tied series they take is free
-        let chooses = ["topk(", "bottomk(", "limitk(", "limit_ratio("].iter().any(|f| line.query().contains(f));
+        let chooses = ["topk(", "bottomk(", "limitk(", "limit_ratio("]
+            .iter()
+            .any(|f| line.query().contains(f));
         if !chooses || points(want) != points(got) {
             return Err(difference);
         }
@@ -144,7 +170,12 @@ pub(crate) fn same_data(line: &Recorded, got: &Value) -> Result<()> {
     if has_defined_order(line) {
         // tied series may stand in any order
         let values = |result: &Value| -> Vec<String> {
-            result.as_array().into_iter().flatten().map(|series| series["value"][1].to_string()).collect()
+            result
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|series| series["value"][1].to_string())
+                .collect()
         };
         ensure!(values(want) == values(got), "order {:?}, not {:?}", values(got), values(want));
     }
@@ -152,7 +183,8 @@ pub(crate) fn same_data(line: &Recorded, got: &Value) -> Result<()> {
 }
 
 fn has_defined_order(line: &Recorded) -> bool {
-    !line.is_range() && ["sort", "topk(", "bottomk("].iter().any(|start| line.query().starts_with(start))
+    !line.is_range()
+        && ["sort", "topk(", "bottomk("].iter().any(|start| line.query().starts_with(start))
 }
 
 /// The points of all series, however they are spread over them.
@@ -171,7 +203,8 @@ fn by_labels(result: &Value) -> Result<BTreeMap<String, &Value>> {
     let mut series = BTreeMap::new();
     for entry in result.as_array().context("a list of series")? {
         let metric = entry["metric"].as_object().context("labels")?;
-        let labels: BTreeMap<&str, String> = metric.iter().map(|(k, v)| (k.as_str(), v.to_string())).collect();
+        let labels: BTreeMap<&str, String> =
+            metric.iter().map(|(k, v)| (k.as_str(), v.to_string())).collect();
         let labels = format!("{labels:?}");
         ensure!(series.insert(labels.clone(), entry).is_none(), "{labels} twice");
     }
@@ -194,8 +227,9 @@ fn same_series(want: &Value, got: &Value) -> Result<()> {
     }
 }
 
-/// Thanos divides the buckets of an averaged histogram anew whenever it looks at them, so that what it answers is no
-/// histogram: of those whose buckets do not add up to the count, everything but the bucket counts is compared.
+/// Thanos divides the buckets of an averaged histogram anew whenever it looks at them, so that what
+/// it answers is no histogram: of those whose buckets do not add up to the count, everything but
+/// the bucket counts is compared.
 fn forget_spoilt_buckets(want: &mut Value, got: &mut Value) {
     if let (Value::Array(want), Value::Array(got)) = (&mut *want, &mut *got) {
         want.iter_mut().zip(got).for_each(|(want, got)| forget_spoilt_buckets(want, got));
@@ -203,7 +237,8 @@ fn forget_spoilt_buckets(want: &mut Value, got: &mut Value) {
     }
     let number = |v: &Value| v.as_str().and_then(as_number).unwrap_or(f64::NAN);
     let buckets = want["buckets"].as_array().into_iter().flatten();
-    let (total, count) = (buckets.map(|bucket| number(&bucket[3])).sum::<f64>(), number(&want["count"]));
+    let (total, count) =
+        (buckets.map(|bucket| number(&bucket[3])).sum::<f64>(), number(&want["count"]));
     if want["buckets"].is_array() && (total - count).abs() > 1e-6 * count {
         for histogram in [want, got] {
             for bucket in histogram["buckets"].as_array_mut().into_iter().flatten() {
@@ -273,7 +308,8 @@ fn same_metadata(want: &Value, got: &Value) -> Result<()> {
 fn canonical(entry: &Value) -> String {
     match entry.as_object() {
         Some(labels) => {
-            let sorted: BTreeMap<&str, String> = labels.iter().map(|(k, v)| (k.as_str(), v.to_string())).collect();
+            let sorted: BTreeMap<&str, String> =
+                labels.iter().map(|(k, v)| (k.as_str(), v.to_string())).collect();
             format!("{sorted:?}")
         }
         None => entry.to_string(),

@@ -1,4 +1,5 @@
-//! The binaries under test: ours, built by cargo now, and the peers, built by Go where they are missing.
+//! The binaries under test: ours, built by cargo now, and the peers, built by Go where they are
+//! missing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +35,12 @@ const PEERS: [Peer; 4] = [
         name: "thanos",
         package: "github.com/thanos-io/thanos/cmd/thanos",
         // without slicelabels it crashes on the first gRPC call
-        flags: &["-tags", "netgo,slicelabels", "-ldflags", "-X github.com/prometheus/common/version.Version=0.42.4"],
+        flags: &[
+            "-tags",
+            "netgo,slicelabels",
+            "-ldflags",
+            "-X github.com/prometheus/common/version.Version=0.42.4",
+        ],
     },
     Peer { module: "minio", name: "minio", package: "github.com/minio/minio", flags: &[] },
 ];
@@ -63,7 +69,8 @@ impl Binaries {
     }
 }
 
-/// Builds what is missing, once. `None` where Go is missing, which is said in one line and is a failure in CI.
+/// Builds what is missing, once. `None` where Go is missing, which is said in one line and is a
+/// failure in CI.
 pub(crate) fn binaries() -> Option<&'static Binaries> {
     static BINARIES: OnceLock<Option<Binaries>> = OnceLock::new();
     BINARIES.get_or_init(build).as_ref()
@@ -86,14 +93,17 @@ fn build_peers(wanted: impl Fn(&Peer) -> bool) -> Option<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let peers = target_folder().join("peers");
-    let missing: Vec<&Peer> = PEERS.iter().filter(|peer| wanted(peer) && is_outdated(peer, &peers)).collect();
+    let missing: Vec<&Peer> =
+        PEERS.iter().filter(|peer| wanted(peer) && is_outdated(peer, &peers)).collect();
     if !missing.is_empty() && Command::new("go").arg("version").output().is_err() {
         let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         assert!(!in_ci, "go is missing, so the peers cannot be built");
         // past the capture of test output: who runs the suite has to see it
         use std::io::Write as _;
-        let _ =
-            writeln!(std::io::stderr(), "peer suite skipped: go is missing, so Prometheus and Thanos cannot be built");
+        let _ = writeln!(
+            std::io::stderr(),
+            "peer suite skipped: go is missing, so Prometheus and Thanos cannot be built"
+        );
         return None;
     }
     for peer in missing {
@@ -106,7 +116,8 @@ fn build_peers(wanted: impl Fn(&Peer) -> bool) -> Option<PathBuf> {
 fn is_outdated(peer: &Peer, folder: &Path) -> bool {
     let changed = |path: PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let module = root().join("integration/peers").join(peer.module).join("go.mod");
-    changed(folder.join(peer.name)).is_none_or(|built| changed(module).is_some_and(|asked| asked > built))
+    changed(folder.join(peer.name))
+        .is_none_or(|built| changed(module).is_some_and(|asked| asked > built))
 }
 
 fn build_peer(peer: &Peer, folder: &Path) {
@@ -118,12 +129,18 @@ fn build_peer(peer: &Peer, folder: &Path) {
         .current_dir(root().join("integration/peers").join(peer.module))
         .output()
         .expect("go runs");
-    assert!(output.status.success(), "build {}: {}", peer.package, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "build {}: {}",
+        peer.package,
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// `cargo` in the profile of this test, so that its work is shared with the test's own build.
 fn cargo(args: &[&str]) -> Vec<Value> {
-    let output = Command::new(env!("CARGO")).args(args).current_dir(root()).output().expect("cargo runs");
+    let output =
+        Command::new(env!("CARGO")).args(args).current_dir(root()).output().expect("cargo runs");
     assert!(output.status.success(), "cargo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("cargo prints UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("cargo prints JSON")).collect()
@@ -135,8 +152,8 @@ pub(crate) fn target_folder() -> PathBuf {
 }
 
 fn build_drumlin() -> PathBuf {
-    // The same selection as the test's own build, test target and all: only then are the features of dependencies the
-    // same, and nothing is built twice.
+    // The same selection as the test's own build, test target and all: only then are the features
+    // of dependencies the same, and nothing is built twice.
     let mut args = vec!["build", "--workspace", "--bin", "drumlin", "--test", "integration"];
     args.extend(["--features", "integration/peers", "--locked", "--message-format=json"]);
     if !cfg!(debug_assertions) {

@@ -60,14 +60,16 @@ impl Bucket {
         let data = folder.join("minio");
         // a folder in MinIO's root is a bucket
         std::fs::create_dir_all(data.join("blocks")).expect("a folder for the bucket");
-        let (address, console) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+        let (address, console) =
+            (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
         let mut command = Command::new(binaries.minio());
         command.args(["server", "--address", &address, "--console-address", &console]).arg(&data);
         command.env("MINIO_ROOT_USER", "drumlin").env("MINIO_ROOT_PASSWORD", "drumlin-secret");
         let mut process = Process::start_command("minio", command, folder);
         process.wait_ready(&format!("http://{address}/minio/health/ready"));
         let config = format!(
-            "type: S3\nconfig:\n  bucket: blocks\n  endpoint: {address}\n  insecure: true\n  region: us-east-1\n  \
+            "type: S3\nconfig:\n  bucket: blocks\n  endpoint: {address}\n  insecure: true\n  \
+             region: us-east-1\n  \
              bucket_lookup_type: path\n  access_key: drumlin\n  secret_key: drumlin-secret\n"
         );
         let store = AmazonS3Builder::new()
@@ -98,8 +100,11 @@ impl Bucket {
 
     /// The keys of all objects, sorted.
     pub(crate) fn keys(&self) -> Vec<String> {
-        let listed: Vec<_> = runtime().block_on(self.store.list(None).try_collect()).expect("the bucket can be listed");
-        let mut keys: Vec<String> = listed.into_iter().map(|object| object.location.to_string()).collect();
+        let listed: Vec<_> = runtime()
+            .block_on(self.store.list(None).try_collect())
+            .expect("the bucket can be listed");
+        let mut keys: Vec<String> =
+            listed.into_iter().map(|object| object.location.to_string()).collect();
         keys.sort();
         keys
     }

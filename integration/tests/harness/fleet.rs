@@ -60,11 +60,19 @@ pub(crate) fn external_labels(labels: &[(&str, &str)]) -> Vec<(String, String)> 
 }
 
 impl Prometheus {
-    pub(crate) fn start(binaries: &Binaries, folder: &Path, settings: &PrometheusSettings) -> Prometheus {
+    pub(crate) fn start(
+        binaries: &Binaries,
+        folder: &Path,
+        settings: &PrometheusSettings,
+    ) -> Prometheus {
         Prometheus::start_program(binaries.prometheus(), folder, settings)
     }
 
-    pub(crate) fn start_program(program: PathBuf, folder: &Path, settings: &PrometheusSettings) -> Prometheus {
+    pub(crate) fn start_program(
+        program: PathBuf,
+        folder: &Path,
+        settings: &PrometheusSettings,
+    ) -> Prometheus {
         std::fs::create_dir_all(folder).expect("a folder for Prometheus");
         let data = folder.join("data");
         for block in &settings.blocks {
@@ -73,7 +81,8 @@ impl Prometheus {
         let config = folder.join("prometheus.yml");
         std::fs::write(&config, prometheus_config(settings)).expect("write prometheus.yml");
         let address = format!("127.0.0.1:{}", free_port());
-        let duration = if settings.block_duration.is_empty() { "2h" } else { &settings.block_duration };
+        let duration =
+            if settings.block_duration.is_empty() { "2h" } else { &settings.block_duration };
         let mut args = vec![
             format!("--config.file={}", config.display()),
             format!("--storage.tsdb.path={}", data.display()),
@@ -154,13 +163,15 @@ impl Component {
         args: &[String],
     ) -> Component {
         std::fs::create_dir_all(folder).expect("a folder for the component");
-        let (http, grpc) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+        let (http, grpc) =
+            (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
         let mut all = vec![subcommand.to_owned(), format!("--http-address={http}")];
         if subcommand != "compact" {
             all.push(format!("--grpc-address={grpc}"));
         }
         all.extend_from_slice(args);
-        let process = Process::start(&maker.name(subcommand), &maker.program(binaries), folder, &all);
+        let process =
+            Process::start(&maker.name(subcommand), &maker.program(binaries), folder, &all);
         Component { process, http: format!("http://{http}"), grpc }
     }
 
@@ -170,8 +181,10 @@ impl Component {
 }
 
 pub(crate) fn sidecar_args(prometheus: &Prometheus, objstore: Option<&Path>) -> Vec<String> {
-    let mut args =
-        vec![format!("--prometheus.url={}", prometheus.url), format!("--tsdb.path={}", prometheus.data.display())];
+    let mut args = vec![
+        format!("--prometheus.url={}", prometheus.url),
+        format!("--tsdb.path={}", prometheus.data.display()),
+    ];
     args.extend(objstore.map(|file| format!("--objstore.config-file={}", file.display())));
     args
 }
@@ -193,8 +206,15 @@ pub(crate) fn compact_args(folder: &Path, objstore: &Path) -> Vec<String> {
 }
 
 /// Starts a querier and waits until it knows all endpoints to be healthy.
-pub(crate) fn query(binaries: &Binaries, maker: Maker, folder: &Path, endpoints: &[&str], args: &[&str]) -> Component {
-    let mut all: Vec<String> = endpoints.iter().map(|endpoint| format!("--endpoint={endpoint}")).collect();
+pub(crate) fn query(
+    binaries: &Binaries,
+    maker: Maker,
+    folder: &Path,
+    endpoints: &[&str],
+    args: &[&str],
+) -> Component {
+    let mut all: Vec<String> =
+        endpoints.iter().map(|endpoint| format!("--endpoint={endpoint}")).collect();
     all.push("--enable-feature=promql-experimental-functions".to_owned());
     all.extend(args.iter().map(|arg| (*arg).to_owned()));
     let querier = Component::start(binaries, maker, folder, "query", &all);

@@ -1,7 +1,7 @@
 //! Blocks and answers recorded from real Prometheus and Thanos.
 //!
-//! Raw blocks and all answers are in this repository; the downsampled blocks, 12 MB, are not, and are looked for
-//! beside it.
+//! Raw blocks and all answers are in this repository; the downsampled blocks, 12 MB, are not, and
+//! are looked for beside it.
 
 use std::path::PathBuf;
 
@@ -58,7 +58,8 @@ impl Recorded {
 /// The recorded answers of `<name>.jsonl`.
 pub(crate) fn answers(name: &str) -> Vec<Recorded> {
     let path = root().join("integration/testdata").join(format!("{name}.jsonl"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
+    let text =
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
     text.lines().map(Recorded::parse).collect()
 }
 

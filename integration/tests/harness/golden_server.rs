@@ -5,29 +5,36 @@ use std::time::Duration;
 
 use super::binaries::Binaries;
 use super::bucket::Bucket;
-use super::fleet::{Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args};
+use super::fleet::{
+    Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args,
+};
 use super::{copy_folder, golden, poll};
 
-/// The name of the one external label of the golden Prometheus. Queriers take it for a replica label, so that it is
-/// in no answer, as it is in none that Prometheus itself gave.
+/// The name of the one external label of the golden Prometheus. Queriers take it for a replica
+/// label, so that it is in no answer, as it is in none that Prometheus itself gave.
 pub(crate) const SERVER_LABEL: &str = "server";
 
 pub(crate) fn golden_prometheus(binaries: &Binaries, folder: &Path) -> Prometheus {
     let settings = PrometheusSettings {
         external_labels: external_labels(&[(SERVER_LABEL, "eu-0")]),
-        blocks: golden::raw("eu-0").iter().map(|block| without_thanos(block, &folder.join("blocks"))).collect(),
+        blocks: golden::raw("eu-0")
+            .iter()
+            .map(|block| without_thanos(block, &folder.join("blocks")))
+            .collect(),
         ..PrometheusSettings::default()
     };
     Prometheus::start(binaries, &folder.join("prometheus"), &settings)
 }
 
-/// A copy of a block as Prometheus alone would have left it: what a sidecar wrote into `meta.json` is taken out.
+/// A copy of a block as Prometheus alone would have left it: what a sidecar wrote into `meta.json`
+/// is taken out.
 fn without_thanos(block: &Path, folder: &Path) -> PathBuf {
     let copy = folder.join(block.file_name().expect("a block id"));
     copy_folder(block, &copy);
     let meta = copy.join("meta.json");
     let mut value: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&meta).expect("read meta.json")).expect("meta.json is JSON");
+        serde_json::from_slice(&std::fs::read(&meta).expect("read meta.json"))
+            .expect("meta.json is JSON");
     value.as_object_mut().expect("an object").remove("thanos").expect("a thanos section");
     std::fs::write(&meta, value.to_string()).expect("write meta.json");
     copy
@@ -53,7 +60,13 @@ pub(crate) struct GoldenBehindSidecar {
 impl GoldenBehindSidecar {
     pub(crate) fn start(binaries: &Binaries, folder: &Path) -> GoldenBehindSidecar {
         let prometheus = golden_prometheus(binaries, folder);
-        let sidecar = Component::start(binaries, Maker::Drumlin, folder, "sidecar", &sidecar_args(&prometheus, None));
+        let sidecar = Component::start(
+            binaries,
+            Maker::Drumlin,
+            folder,
+            "sidecar",
+            &sidecar_args(&prometheus, None),
+        );
         let replica_label = format!("--query.replica-label={SERVER_LABEL}");
         let querier = query(binaries, Maker::Drumlin, folder, &[&sidecar.grpc], &[&replica_label]);
         GoldenBehindSidecar { prometheus, _sidecar: sidecar, querier }

@@ -30,7 +30,8 @@ impl Answer {
     }
 
     pub(crate) fn json(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body).with_context(|| format!("{} with no JSON: {}", self.code, self.text()))
+        serde_json::from_slice(&self.body)
+            .with_context(|| format!("{} with no JSON: {}", self.code, self.text()))
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
@@ -51,7 +52,8 @@ fn request(method: Method, url: &str, form: Option<String>) -> Result<Answer> {
     let sent = async {
         let rest = url.strip_prefix("http://").context("a URL with http://")?;
         let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let stream = TcpStream::connect(host).await.with_context(|| format!("connect to {host}"))?;
+        let stream =
+            TcpStream::connect(host).await.with_context(|| format!("connect to {host}"))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
         let mut builder = Request::builder().method(method).uri(path).header(HOST, host);
@@ -61,11 +63,14 @@ fn request(method: Method, url: &str, form: Option<String>) -> Result<Answer> {
         let request = builder.body(Full::new(Bytes::from(form.unwrap_or_default())))?;
         let response = sender.send_request(request).await.with_context(|| format!("ask {url}"))?;
         let (head, body) = response.into_parts();
-        let body = body.collect().await.with_context(|| format!("read the answer of {url}"))?.to_bytes();
+        let body =
+            body.collect().await.with_context(|| format!("read the answer of {url}"))?.to_bytes();
         driver.abort();
         Ok(Answer { code: head.status.as_u16(), headers: head.headers, body })
     };
-    runtime().block_on(async { tokio::time::timeout(LIMIT, sent).await.with_context(|| format!("ask {url}"))? })
+    runtime().block_on(async {
+        tokio::time::timeout(LIMIT, sent).await.with_context(|| format!("ask {url}"))?
+    })
 }
 
 pub(crate) fn encode(fields: &[(String, String)]) -> String {
@@ -80,12 +85,17 @@ pub(crate) fn encode(fields: &[(String, String)]) -> String {
         }
         out
     };
-    fields.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
+    fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 /// What a Prometheus API answers, whatever the code.
 pub(crate) fn api(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Value> {
-    let fields: Vec<(String, String)> = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let fields: Vec<(String, String)> =
+        fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     get(&format!("{base}{path}?{}", encode(&fields)))?.json()
 }
 

@@ -1,5 +1,5 @@
-//! What the scenarios share: peers and our own binary, processes that end with the test, HTTP, golden data and how
-//! answers are compared.
+//! What the scenarios share: peers and our own binary, processes that end with the test, HTTP,
+//! golden data and how answers are compared.
 
 pub(crate) mod answers;
 pub(crate) mod binaries;
@@ -24,7 +24,11 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime starts")
     })
 }
 
@@ -36,7 +40,11 @@ pub(crate) fn now() -> Instant {
 
 /// Asks until there is an answer or `limit` is over; then fails with what the last attempt said.
 #[track_caller]
-pub(crate) fn poll<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> anyhow::Result<T>) -> T {
+pub(crate) fn poll<T>(
+    what: &str,
+    limit: Duration,
+    mut attempt: impl FnMut() -> anyhow::Result<T>,
+) -> T {
     let deadline = now() + limit;
     loop {
         match attempt() {
@@ -50,13 +58,15 @@ pub(crate) fn poll<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> 
 /// Copies a folder with all that is in it.
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap_or_else(|e| panic!("create {}: {e}", to.display()));
-    for entry in std::fs::read_dir(from).unwrap_or_else(|e| panic!("list {}: {e}", from.display())) {
+    for entry in std::fs::read_dir(from).unwrap_or_else(|e| panic!("list {}: {e}", from.display()))
+    {
         let entry = entry.expect("a listed entry");
         let target = to.join(entry.file_name());
         if entry.file_type().expect("a type").is_dir() {
             copy_folder(&entry.path(), &target);
         } else {
-            std::fs::copy(entry.path(), &target).unwrap_or_else(|e| panic!("copy to {}: {e}", target.display()));
+            std::fs::copy(entry.path(), &target)
+                .unwrap_or_else(|e| panic!("copy to {}: {e}", target.display()));
         }
     }
 }
@@ -72,8 +82,10 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     }
     let mut found = Vec::new();
     walk(folder, &mut found);
-    let mut relative: Vec<PathBuf> =
-        found.iter().map(|path| path.strip_prefix(folder).expect("below the folder").to_owned()).collect();
+    let mut relative: Vec<PathBuf> = found
+        .iter()
+        .map(|path| path.strip_prefix(folder).expect("below the folder").to_owned())
+        .collect();
     relative.sort();
     relative
 }
@@ -82,7 +94,8 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn block_ids(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut ids: Vec<String> = names.filter(|name| name.parse::<model::BlockId>().is_ok()).collect();
+    let mut ids: Vec<String> =
+        names.filter(|name| name.parse::<model::BlockId>().is_ok()).collect();
     ids.sort();
     ids
 }

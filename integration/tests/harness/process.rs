@@ -17,8 +17,8 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A free port of the loopback interface.
 ///
-/// Taken from below the range out of which the kernel serves port 0, so that no connection of another test sits on it
-/// by the time the process binds it.
+/// Taken from below the range out of which the kernel serves port 0, so that no connection of
+/// another test sits on it by the time the process binds it.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;
@@ -101,7 +101,13 @@ impl Process {
                 panic!("{ended:#}");
             }
             let answer = http::get(url)?;
-            ensure!(answer.code == 200, "{url} answers {} {}; log:\n{}", answer.code, answer.text(), self.tail());
+            ensure!(
+                answer.code == 200,
+                "{url} answers {} {}; log:\n{}",
+                answer.code,
+                answer.text(),
+                self.tail()
+            );
             ensure!(now() <= deadline, "too late");
             Ok(())
         });
@@ -127,7 +133,8 @@ impl Process {
 
     /// Asks it to end in order.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        // SAFETY: a plain system call; the process is our child and not yet waited for, so the id is its own
+        // SAFETY: a plain system call; the process is our child and not yet waited for, so the id
+        // is its own
         let sent = unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
         assert_eq!(sent, 0, "{} can be told to end", self.name);
         self.wait(Duration::from_secs(30))

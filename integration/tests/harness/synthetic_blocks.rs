@@ -26,8 +26,11 @@ impl Blocks {
         };
         let fleet = Fleet::new(settings).expect("a fleet of whole blocks");
         std::fs::create_dir_all(folder).expect("a folder for blocks");
-        let metas: Vec<_> =
-            fleet.replicas().iter().flat_map(|replica| testkit::write_fleet(folder, &fleet, replica)).collect();
+        let metas: Vec<_> = fleet
+            .replicas()
+            .iter()
+            .flat_map(|replica| testkit::write_fleet(folder, &fleet, replica))
+            .collect();
         let folders = metas.iter().map(|meta| folder.join(meta.ulid.to_string())).collect();
         Blocks { fleet, folders }
     }

@@ -21,7 +21,8 @@ use storeapi::conformance::{Dataset, MemoryStore};
 use storeapi::info::{Capabilities, InfoService};
 use storeapi::server::StoreService;
 use storeapi::{
-    Coverage, FrameStream, LabelNamesRequest, LabelValuesRequest, Metadata, SeriesRequest, Spans, Store, StoreInfo,
+    Coverage, FrameStream, LabelNamesRequest, LabelValuesRequest, Metadata, SeriesRequest, Spans,
+    Store, StoreInfo,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -36,10 +37,12 @@ use super::downs;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Gateway,
-    /// One that tells nothing of resolutions and knows no spans to which coarser data is restricted.
+    /// One that tells nothing of resolutions and knows no spans to which coarser data is
+    /// restricted.
     OldGateway,
     Sidecar,
-    /// One that tells nothing of resolutions and refuses matchers on external labels alone, as that of Thanos.
+    /// One that tells nothing of resolutions and refuses matchers on external labels alone, as that
+    /// of Thanos.
     OldSidecar,
 }
 
@@ -87,7 +90,12 @@ impl Fleet {
     }
 
     /// From, to, step.
-    pub(super) async fn range(&self, query: &str, times: (i64, i64, i64), options: &[(&str, &str)]) -> Value {
+    pub(super) async fn range(
+        &self,
+        query: &str,
+        times: (i64, i64, i64),
+        options: &[(&str, &str)],
+    ) -> Value {
         let [start, end, step] = [times.0, times.1, times.2].map(|ms| (ms / 1000).to_string());
         let fields = [("query", query), ("start", &start), ("end", &end), ("step", &step)];
         self.get("query_range", &[&fields, options].concat()).await
@@ -95,9 +103,12 @@ impl Fleet {
 
     async fn get(&self, path: &str, fields: &[(&str, &str)]) -> Value {
         let encoded = |text: &str| text.bytes().map(|b| format!("%{b:02x}")).collect::<String>();
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let request = Request::get(format!("/api/v1/{path}?{}", fields.join("&"))).body(Body::empty());
-        let response = self.querier.clone().oneshot(request.expect("a request")).await.expect("an answer");
+        let fields: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let request =
+            Request::get(format!("/api/v1/{path}?{}", fields.join("&"))).body(Body::empty());
+        let response =
+            self.querier.clone().oneshot(request.expect("a request")).await.expect("an answer");
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         serde_json::from_slice(&body).expect("JSON")
     }
@@ -119,7 +130,9 @@ async fn serve_all(stores: &[Holding], folder: &Path) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for (number, holding) in stores.iter().enumerate() {
         let store = match holding.kind {
-            Kind::Gateway | Kind::OldGateway => gateway(holding, &folder.join(number.to_string())).await,
+            Kind::Gateway | Kind::OldGateway => {
+                gateway(holding, &folder.join(number.to_string())).await
+            }
             Kind::Sidecar | Kind::OldSidecar => sidecar(holding),
         };
         let store: Arc<dyn Store> = match holding.kind {
@@ -134,9 +147,15 @@ async fn serve_all(stores: &[Holding], folder: &Path) -> Vec<SocketAddr> {
 
 /// A querier that has asked each endpoint what it holds, by HTTP and by StoreAPI.
 async fn querier(addresses: &[SocketAddr], selector_labels: Labels) -> (Router, Routes) {
-    let spec = |address: &SocketAddr| EndpointSpec { address: address.to_string(), ..EndpointSpec::default() };
+    let spec = |address: &SocketAddr| EndpointSpec {
+        address: address.to_string(),
+        ..EndpointSpec::default()
+    };
     let settings = query::Settings {
-        endpoints: EndpointSettings { specs: addresses.iter().map(spec).collect(), ..EndpointSettings::default() },
+        endpoints: EndpointSettings {
+            specs: addresses.iter().map(spec).collect(),
+            ..EndpointSettings::default()
+        },
         replica_labels: vec!["replica".to_owned()],
         selector_labels,
         engine_threads: 1,
@@ -146,24 +165,30 @@ async fn querier(addresses: &[SocketAddr], selector_labels: Labels) -> (Router, 
     let component = querier.into_component();
     let (mut served, work) = (component.served, component.run);
     tokio::spawn(work);
-    let ready = tokio::time::timeout(Duration::from_secs(60), served.ready.wait_for(|ready| *ready)).await;
+    let ready =
+        tokio::time::timeout(Duration::from_secs(60), served.ready.wait_for(|ready| *ready)).await;
     ready.expect("the querier is ready soon").expect("the querier runs");
     (served.routes, served.services.expect("a querier serves StoreAPI").routes)
 }
 
 fn sidecar(holding: &Holding) -> Arc<dyn Store> {
-    let [(Resolution::Raw, range)] = holding.held[..] else { panic!("a sidecar with {:?}", holding.held) };
-    let mut store = MemoryStore::new(&Dataset { external: holding.external(), series: downs::series(range) });
+    let [(Resolution::Raw, range)] = holding.held[..] else {
+        panic!("a sidecar with {:?}", holding.held)
+    };
+    let mut store =
+        MemoryStore::new(&Dataset { external: holding.external(), series: downs::series(range) });
     store.info.range = TimeRange::new(range.start, i64::MAX);
     store.info.tsdb_infos[0].range = store.info.range;
-    store.info.tsdb_infos[0].coverage = (holding.kind == Kind::Sidecar).then(|| Coverage::raw(store.info.range));
+    store.info.tsdb_infos[0].coverage =
+        (holding.kind == Kind::Sidecar).then(|| Coverage::raw(store.info.range));
     Arc::new(store)
 }
 
 async fn gateway(holding: &Holding, folder: &Path) -> Arc<dyn Store> {
     std::fs::create_dir_all(folder).expect("a folder for the bucket");
     let yaml = format!("type: FILESYSTEM\nconfig:\n  directory: '{}'\n", folder.display());
-    let config = ObjectStoreConfig::parse(&yaml, &Default::default()).expect("a folder is a bucket");
+    let config =
+        ObjectStoreConfig::parse(&yaml, &Default::default()).expect("a folder is a bucket");
     let metrics = BucketMetrics::new(&Registry::new()).expect("metrics");
     let bucket = config.build(metrics, clock()).expect("a bucket");
     for (number, (resolution, range)) in holding.held.iter().enumerate() {
@@ -173,7 +198,8 @@ async fn gateway(holding: &Holding, folder: &Path) -> Arc<dyn Store> {
             _ => write_downsampled(&bucket, (id, *resolution), *range, holding.external()).await,
         }
     }
-    let gateway = Gateway::new(store::Settings::default(), bucket, &Registry::new(), clock()).expect("a gateway");
+    let gateway = Gateway::new(store::Settings::default(), bucket, &Registry::new(), clock())
+        .expect("a gateway");
     gateway.sync().await.expect("the bucket can be listed");
     gateway.store()
 }
@@ -195,11 +221,18 @@ async fn write_downsampled(
     external: Labels,
 ) {
     let location = BlockLocation::parquet(&external, resolution, id);
-    let description =
-        parquet_block::BlockDescription { id, resolution, external_labels: external.clone(), sources: vec![id] };
+    let description = parquet_block::BlockDescription {
+        id,
+        resolution,
+        external_labels: external.clone(),
+        sources: vec![id],
+    };
     let mut writer = ParquetBlockWriter::create(bucket.clone(), location.clone(), description);
     for (labels, samples) in downs::series(range) {
-        writer.push_series(&labels, &downs::downsampled(&samples, resolution)).await.expect("series in order");
+        writer
+            .push_series(&labels, &downs::downsampled(&samples, resolution))
+            .await
+            .expect("series in order");
     }
     let mut meta = meta(id, resolution, range, &external);
     writer.finish().await.expect("the files are written").describe(&mut meta);
@@ -208,7 +241,8 @@ async fn write_downsampled(
 
 fn meta(id: BlockId, resolution: Resolution, range: TimeRange, external: &Labels) -> BlockMeta {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let labels: serde_json::Map<String, Value> = external.iter().map(|(n, v)| (text(n), text(v).into())).collect();
+    let labels: serde_json::Map<String, Value> =
+        external.iter().map(|(n, v)| (text(n), text(v).into())).collect();
     let json = serde_json::json!({
         "ulid": id.to_string(), "minTime": range.start, "maxTime": range.end, "version": 1, "stats": {},
         "compaction": {"level": 1, "sources": [id.to_string()]},

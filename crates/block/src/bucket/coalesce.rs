@@ -14,7 +14,8 @@ pub(super) struct Plan {
 impl Plan {
     /// Ranges closer than `gap` are joined as long as the result is no longer than `max`.
     pub(super) fn new(wanted: &[Range<u64>], gap: u64, max: u64) -> Plan {
-        let mut sorted: Vec<Range<u64>> = wanted.iter().filter(|r| r.start < r.end).cloned().collect();
+        let mut sorted: Vec<Range<u64>> =
+            wanted.iter().filter(|r| r.start < r.end).cloned().collect();
         sorted.sort_unstable_by_key(|r| (r.start, r.end));
         let mut fetches: Vec<Range<u64>> = Vec::new();
         for range in sorted {
@@ -22,7 +23,8 @@ impl Plan {
                 // what overlaps must be one, however long: each range wanted is cut from one fetch
                 Some(last)
                     if range.start < last.end
-                        || (range.start - last.end <= gap && range.end.saturating_sub(last.start) <= max) =>
+                        || (range.start - last.end <= gap
+                            && range.end.saturating_sub(last.start) <= max) =>
                 {
                     last.end = last.end.max(range.end);
                 }
@@ -40,11 +42,14 @@ impl Plan {
     pub(super) fn cut(&self, fetched: &[Bytes]) -> Vec<Bytes> {
         let cut = |range: &Range<u64>| {
             let at = self.fetches.partition_point(|f| f.end < range.end);
-            let Some((fetch, bytes)) = self.fetches.get(at).zip(fetched.get(at)) else { return Bytes::new() };
+            let Some((fetch, bytes)) = self.fetches.get(at).zip(fetched.get(at)) else {
+                return Bytes::new();
+            };
             if range.start < fetch.start {
                 return Bytes::new();
             }
-            let clamp = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            let clamp =
+                |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             let (from, to) = (clamp(range.start - fetch.start), clamp(range.end - fetch.start));
             bytes.slice(from..to.max(from))
         };

@@ -1,5 +1,5 @@
-//! What a bucket in a folder needs beyond the library: listings that a bad name or a loop of links does not end, and
-//! the removal of files `name#n` that torn uploads leave and no listing shows.
+//! What a bucket in a folder needs beyond the library: listings that a bad name or a loop of links
+//! does not end, and the removal of files `name#n` that torn uploads leave and no listing shows.
 
 use std::fmt;
 use std::io;
@@ -13,8 +13,8 @@ use model::TimestampMs;
 use object_store::local::LocalFileSystem;
 use object_store::path::{Path as ObjectPath, PathPart};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
 use super::hints::Hints;
@@ -23,10 +23,13 @@ use crate::{Error, Result};
 /// Links followed on the way to a file; what lies behind more is ignored.
 const MOST_LINKS: usize = 8;
 
-/// The folder that a prefix below another names: Go's `filepath.Join`, which is Thanos' rule for folders.
+/// The folder that a prefix below another names: Go's `filepath.Join`, which is Thanos' rule for
+/// folders.
 pub(crate) fn join(folder: &Path, prefix: &str) -> PathBuf {
     let mut joined = PathBuf::new();
-    for component in folder.components().chain(Path::new(prefix).components().filter(|c| !is_root(*c))) {
+    for component in
+        folder.components().chain(Path::new(prefix).components().filter(|c| !is_root(*c)))
+    {
         match component {
             Component::CurDir => {}
             Component::ParentDir if joined.file_name().is_some() => {
@@ -66,11 +69,13 @@ impl FolderStore {
         prefix: Option<&ObjectPath>,
         deep: bool,
     ) -> impl Future<Output = object_store::Result<ListResult>> + Send + use<> {
-        let walk = Walk { root: self.root.clone(), prefix: prefix.cloned().unwrap_or_default(), deep };
+        let walk =
+            Walk { root: self.root.clone(), prefix: prefix.cloned().unwrap_or_default(), deep };
         let hints = self.hints.clone();
         async move {
             let walked = tokio::task::spawn_blocking(move || walk.run()).await;
-            let (found, ignored) = walked.map_err(|source| object_store::Error::JoinError { source })??;
+            let (found, ignored) =
+                walked.map_err(|source| object_store::Error::JoinError { source })??;
             hints.ignore(&ignored);
             Ok(found)
         }
@@ -109,7 +114,11 @@ impl ObjectStore for FolderStore {
         self.inner.put_multipart_opts(path, options).await
     }
 
-    async fn get_opts(&self, path: &ObjectPath, options: GetOptions) -> object_store::Result<GetResult> {
+    async fn get_opts(
+        &self,
+        path: &ObjectPath,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
         self.inner.get_opts(path, options).await
     }
 
@@ -128,16 +137,29 @@ impl ObjectStore for FolderStore {
         self.inner.delete_stream(paths)
     }
 
-    fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        let objects = self.look(prefix, true).map_ok(|found| futures::stream::iter(found.objects.into_iter().map(Ok)));
+    fn list(
+        &self,
+        prefix: Option<&ObjectPath>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let objects = self
+            .look(prefix, true)
+            .map_ok(|found| futures::stream::iter(found.objects.into_iter().map(Ok)));
         objects.try_flatten_stream().boxed()
     }
 
-    async fn list_with_delimiter(&self, prefix: Option<&ObjectPath>) -> object_store::Result<ListResult> {
+    async fn list_with_delimiter(
+        &self,
+        prefix: Option<&ObjectPath>,
+    ) -> object_store::Result<ListResult> {
         self.look(prefix, false).await
     }
 
-    async fn copy_opts(&self, from: &ObjectPath, to: &ObjectPath, options: CopyOptions) -> object_store::Result<()> {
+    async fn copy_opts(
+        &self,
+        from: &ObjectPath,
+        to: &ObjectPath,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
         self.inner.copy_opts(from, to, options).await
     }
 }
@@ -170,14 +192,16 @@ enum Found {
 impl Walk {
     /// What is there and the names that were left out.
     fn run(self) -> object_store::Result<(ListResult, Vec<String>)> {
-        let path = self.prefix.parts().fold(self.root.clone(), |path, part| path.join(part.as_ref()));
+        let path =
+            self.prefix.parts().fold(self.root.clone(), |path, part| path.join(part.as_ref()));
         let mut open = vec![Folder { path, object: self.prefix.clone(), behind_links: Vec::new() }];
         let mut list = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
         let mut ignored = Vec::new();
         while let Some(folder) = open.pop() {
             let entries = match std::fs::read_dir(&folder.path) {
                 Ok(entries) => entries,
-                // nothing below this prefix, or removed meanwhile; a bucket whose folder is gone is no empty bucket
+                // nothing below this prefix, or removed meanwhile; a bucket whose folder is gone is
+                // no empty bucket
                 Err(e) if is_gone(&e) && folder.path != self.root => continue,
                 Err(e) => return Err(failed(&folder.path, e)),
             };
@@ -202,7 +226,11 @@ impl Walk {
     }
 }
 
-fn look_at(entry: &std::fs::DirEntry, within: &Folder, object: ObjectPath) -> object_store::Result<Found> {
+fn look_at(
+    entry: &std::fs::DirEntry,
+    within: &Folder,
+    object: ObjectPath,
+) -> object_store::Result<Found> {
     let path = entry.path();
     let kind = match entry.file_type() {
         Ok(kind) => kind,
@@ -224,7 +252,9 @@ fn look_at(entry: &std::fs::DirEntry, within: &Folder, object: ObjectPath) -> ob
     }
     let mut behind_links = within.behind_links.clone();
     if kind.is_symlink() {
-        let (Ok(here), Ok(there)) = (std::fs::canonicalize(&within.path), std::fs::canonicalize(&path)) else {
+        let (Ok(here), Ok(there)) =
+            (std::fs::canonicalize(&within.path), std::fs::canonicalize(&path))
+        else {
             return Ok(Found::Nothing);
         };
         behind_links.push(here);
@@ -240,16 +270,24 @@ fn described(location: ObjectPath, metadata: &std::fs::Metadata) -> ObjectMeta {
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     let nanos = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let e_tag = Some(format!("{nanos:x}-{:x}", metadata.len()));
-    ObjectMeta { location, last_modified: modified.into(), size: metadata.len(), e_tag, version: None }
+    ObjectMeta {
+        location,
+        last_modified: modified.into(),
+        size: metadata.len(),
+        e_tag,
+        version: None,
+    }
 }
 
-/// Whether a create-only write failed because the filesystem (FAT, some mounts of other machines) knows no hard links.
+/// Whether a create-only write failed because the filesystem (FAT, some mounts of other machines)
+/// knows no hard links.
 fn needs_links(error: &object_store::Error) -> bool {
     const EPERM: i32 = 1;
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(EPERM);
+            return error.kind() == io::ErrorKind::Unsupported
+                || error.raw_os_error() == Some(EPERM);
         }
         cause = error.source();
     }
@@ -264,17 +302,19 @@ fn is_gone(error: &io::Error) -> bool {
 fn failed(path: &Path, error: io::Error) -> object_store::Error {
     let text = format!("listing {}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            object_store::Error::PermissionDenied { path: path.display().to_string(), source: text.into() }
-        }
+        io::ErrorKind::PermissionDenied => object_store::Error::PermissionDenied {
+            path: path.display().to_string(),
+            source: text.into(),
+        },
         _ => object_store::Error::Generic { store: "folder", source: text.into() },
     }
 }
 
-/// Removes files `name#<digits>` below `root` that were last written before `older_than`; says how many.
-/// Younger ones may belong to an upload of another process that is still under way.
+/// Removes files `name#<digits>` below `root` that were last written before `older_than`; says how
+/// many. Younger ones may belong to an upload of another process that is still under way.
 pub(super) fn sweep_torn_uploads(root: &Path, older_than: TimestampMs) -> Result<usize> {
-    let limit = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(older_than.0).unwrap_or(0));
+    let limit =
+        SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(older_than.0).unwrap_or(0));
     let mut folders = vec![root.to_path_buf()];
     let mut swept = 0;
     while let Some(folder) = folders.pop() {
@@ -344,8 +384,12 @@ mod tests {
     async fn listed(store: &FolderStore, prefix: Option<&str>) -> Vec<String> {
         use futures::TryStreamExt;
         let prefix = prefix.map(ObjectPath::from);
-        let mut names: Vec<String> =
-            store.list(prefix.as_ref()).map_ok(|object| object.location.to_string()).try_collect().await.unwrap();
+        let mut names: Vec<String> = store
+            .list(prefix.as_ref())
+            .map_ok(|object| object.location.to_string())
+            .try_collect()
+            .await
+            .unwrap();
         names.sort();
         names
     }
@@ -364,8 +408,12 @@ mod tests {
             std::fs::write(at(file), "x").unwrap();
         }
         std::fs::write(root.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
-        for (target, link) in [("..", "a/b/up"), ("self", "self"), ("nowhere", "dangling"), ("../elsewhere", "a/there")]
-        {
+        for (target, link) in [
+            ("..", "a/b/up"),
+            ("self", "self"),
+            ("nowhere", "dangling"),
+            ("../elsewhere", "a/there"),
+        ] {
             symlink(target, at(link)).unwrap();
         }
         symlink(at("x/y"), at("elsewhere/y")).unwrap();
@@ -404,9 +452,14 @@ mod tests {
             std::fs::write(folder.join(name), "x").unwrap();
         }
         assert_eq!(sweep_torn_uploads(root.path(), TimestampMs(0)).unwrap(), 0);
-        assert_eq!(sweep_torn_uploads(root.path(), TimestampMs(i64::from(u32::MAX) * 1000)).unwrap(), 2);
-        let mut left: Vec<_> =
-            std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(
+            sweep_torn_uploads(root.path(), TimestampMs(i64::from(u32::MAX) * 1000)).unwrap(),
+            2
+        );
+        let mut left: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         assert_eq!(left, ["000001", "odd#", "odd#x"]);
     }

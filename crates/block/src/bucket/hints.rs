@@ -1,5 +1,5 @@
-//! What is learnt of a store beside its answers: names it holds that are no paths, and that it has no create-only
-//! writes.
+//! What is learnt of a store beside its answers: names it holds that are no paths, and that it has
+//! no create-only writes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,8 @@ struct Inner {
     no_create_only: AtomicBool,
 }
 
-/// Whether a name can be a path here: no empty part, no `.` or `..`, no control character, no `/` at either end.
+/// Whether a name can be a path here: no empty part, no `.` or `..`, no control character, no `/`
+/// at either end.
 pub(super) fn is_clean(name: &str) -> bool {
     // the client strips a leading or trailing `/`, which would make another object of it
     Path::parse(name).is_ok_and(|path| path.as_ref() == name && !name.is_empty())
@@ -38,7 +39,8 @@ impl Hints {
     pub(super) fn ignore(&self, names: &[String]) {
         let Some(first) = names.first() else { return };
         self.0.ignored.fetch_add(names.len() as u64, Ordering::Relaxed);
-        tracing::debug!(names = names.len(), first = ?first, "names in the bucket that are no paths are ignored");
+        tracing::debug!(names = names.len(), first = ?first, "names in the bucket that are no \
+            paths are ignored");
         let mut markers = self.markers();
         for name in names {
             let folder = name.strip_suffix('/').is_some_and(is_clean);
@@ -48,13 +50,16 @@ impl Hints {
         }
     }
 
-    /// The directory markers that listings showed of a folder: its own and those below. They are forgotten, as
-    /// whoever asks removes them.
+    /// The directory markers that listings showed of a folder: its own and those below. They are
+    /// forgotten, as whoever asks removes them.
     pub(super) fn take_markers(&self, folder: &Path) -> Vec<Path> {
         let mut markers = self.markers();
         let first = format!("{folder}/");
-        let found: Vec<String> =
-            markers.range(first.clone()..).take_while(|name| name.starts_with(&first)).cloned().collect();
+        let found: Vec<String> = markers
+            .range(first.clone()..)
+            .take_while(|name| name.starts_with(&first))
+            .cloned()
+            .collect();
         for name in &found {
             markers.remove(name);
         }
@@ -86,7 +91,9 @@ mod tests {
         for name in ["a", "a/b", "ü/~/%2F/#*", "a b", "a/b.", "...", "%2E"] {
             assert!(is_clean(name), "{name:?}");
         }
-        for name in ["", "/", "/a", "a/", "a//b", "a/./b", "..", "../a", "a/..", "a\nb", "a\u{1}", "\u{7f}"] {
+        for name in
+            ["", "/", "/a", "a/", "a//b", "a/./b", "..", "../a", "a/..", "a\nb", "a\u{1}", "\u{7f}"]
+        {
             assert!(!is_clean(name), "{name:?}");
         }
     }
@@ -94,7 +101,8 @@ mod tests {
     #[test]
     fn markers_are_found_by_folder_and_forgotten() {
         let hints = Hints::default();
-        let names = ["a/chunks/", "a/", "ab/", "a//", "/", "x\n/", "a/../", "bad\n"].map(str::to_owned);
+        let names =
+            ["a/chunks/", "a/", "ab/", "a//", "/", "x\n/", "a/../", "bad\n"].map(str::to_owned);
         hints.ignore(&names);
         assert_eq!(hints.ignored_names(), 8);
         let found = hints.take_markers(&Path::from("a"));

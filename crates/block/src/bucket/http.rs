@@ -1,11 +1,12 @@
-//! Between the clients of S3, GCS and Azure and the network: makes pages of listings fit for the client, and notes
-//! what their errors have no kind for.
+//! Between the clients of S3, GCS and Azure and the network: makes pages of listings fit for the
+//! client, and notes what their errors have no kind for.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    ReqwestConnector,
 };
 
 use super::hints::{Hints, is_clean};
@@ -32,7 +33,11 @@ impl Connector {
 impl<C: HttpConnector> HttpConnector for Connector<C> {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let inner = self.inner.connect(options)?;
-        Ok(HttpClient::new(Service { inner, prefix: self.prefix.clone(), hints: self.hints.clone() }))
+        Ok(HttpClient::new(Service {
+            inner,
+            prefix: self.prefix.clone(),
+            hints: self.hints.clone(),
+        }))
     }
 }
 
@@ -59,12 +64,15 @@ impl Asked {
             let mut pairs = request.uri().query().unwrap_or_default().split('&');
             pairs.any(|pair| pair == name || pair.strip_suffix('=') == Some(name))
         };
-        let header =
-            |name: &str, value: &str| request.headers().get(name).is_some_and(|v| v.as_bytes() == value.as_bytes());
+        let header = |name: &str, value: &str| {
+            request.headers().get(name).is_some_and(|v| v.as_bytes() == value.as_bytes())
+        };
         match request.method().as_str() {
             "GET" if has("list-type=2") || has("comp=list") => Asked::Listing,
             "POST" if has("delete") => Asked::Deletion,
-            "PUT" | "POST" if header("if-none-match", "*") || header("x-goog-if-generation-match", "0") => {
+            "PUT" | "POST"
+                if header("if-none-match", "*") || header("x-goog-if-generation-match", "0") =>
+            {
                 Asked::CreateOnlyWrite
             }
             _ => Asked::Other,
@@ -91,7 +99,8 @@ impl Service {
     async fn listed(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let (mut parts, body) = response.into_parts();
         let body = body.bytes().await?;
-        let page = std::str::from_utf8(&body).ok().and_then(|text| list_page::clean(text, &self.prefix));
+        let page =
+            std::str::from_utf8(&body).ok().and_then(|text| list_page::clean(text, &self.prefix));
         let Some(page) = page else { return Ok(HttpResponse::from_parts(parts, body.into())) };
         self.hints.ignore(&page.ignored);
         parts.headers.remove("content-length");
@@ -122,7 +131,8 @@ impl Service {
     }
 }
 
-/// Whether a 400 is about the condition. Others tell of credentials, times and bodies that are wrong.
+/// Whether a 400 is about the condition. Others tell of credentials, times and bodies that are
+/// wrong.
 fn refuses_condition(body: &str) -> bool {
     const CODES: [&str; 7] = [
         "NotImplemented",
@@ -133,15 +143,18 @@ fn refuses_condition(body: &str) -> bool {
         "InvalidRequest",
         "MethodNotAllowed",
     ];
-    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code.trim());
+    let code = body
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"))
+        .map(|(code, _)| code.trim());
     match code {
         Some(code) => CODES.contains(&code),
         None => body.to_lowercase().contains("if-none-match"),
     }
 }
 
-/// The client looks for a path in what it asked to delete and does not expect one that is none, which a directory
-/// marker is: then the whole request failed.
+/// The client looks for a path in what it asked to delete and does not expect one that is none,
+/// which a directory marker is: then the whole request failed.
 async fn deleted(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (mut parts, body) = response.into_parts();
     let body: Bytes = body.bytes().await?;

@@ -1,8 +1,9 @@
 //! A page of a listing as S3, GCS and Azure answer it, with only what is a path here.
 //!
-//! The client reads a page as a whole: one key with an empty part, `..` or a control character makes it an error, and
-//! a key that ends in `/` becomes another object's. So such entries are taken out before the client sees the page. The
-//! prefix of the bucket is taken off the keys at the same time, because a prefix such as `a//b` is no path either.
+//! The client reads a page as a whole: one key with an empty part, `..` or a control character
+//! makes it an error, and a key that ends in `/` becomes another object's. So such entries are
+//! taken out before the client sees the page. The prefix of the bucket is taken off the keys at the
+//! same time, because a prefix such as `a//b` is no path either.
 //!
 //! ```text
 //! <Contents><Key>…   <CommonPrefixes><Prefix>…     S3, GCS
@@ -37,7 +38,8 @@ struct Entry {
     is_folder: bool,
 }
 
-/// Rewrites a page; `prefix` has no `/` at either end. `None` when the page is no XML: then the client tells.
+/// Rewrites a page; `prefix` has no `/` at either end. `None` when the page is no XML: then the
+/// client tells.
 pub(super) fn clean(page: &str, prefix: &str) -> Option<Page> {
     let mut cleaned = Page { text: String::with_capacity(page.len()), ignored: Vec::new() };
     let mut done = 0;
@@ -53,7 +55,8 @@ pub(super) fn clean(page: &str, prefix: &str) -> Option<Page> {
             done = entry.whole.end;
             continue;
         };
-        let path = if entry.is_folder { relative.strip_suffix('/').unwrap_or(relative) } else { relative };
+        let path =
+            if entry.is_folder { relative.strip_suffix('/').unwrap_or(relative) } else { relative };
         if !is_clean(path) {
             cleaned.text += &page[done..entry.whole.start];
             done = entry.whole.end;
@@ -109,7 +112,8 @@ fn walk(page: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Option<Ve
                 let name = std::str::from_utf8(tag.local_name().into_inner()).ok()?.to_owned();
                 if let Some(child) = name_of(&name) {
                     let is_folder = matches!(name.as_str(), "CommonPrefixes" | "BlobPrefix");
-                    let entry = Entry { whole: start..start, name_at: end..end, name: None, is_folder };
+                    let entry =
+                        Entry { whole: start..start, name_at: end..end, name: None, is_folder };
                     open = Some((entry, child, 0));
                 }
             }

@@ -13,8 +13,9 @@ use crate::{Error, Result};
 /// Parts in flight per upload.
 const PARALLEL_PARTS: usize = 2;
 
-/// An object that is being written front to back. Nothing is visible until [`finish`](MultipartWriter::finish);
-/// dropped before, it leaves at most parts that the store clears away by its own rules.
+/// An object that is being written front to back. Nothing is visible until
+/// [`finish`](MultipartWriter::finish); dropped before, it leaves at most parts that the store
+/// clears away by its own rules.
 #[derive(Debug)]
 pub struct MultipartWriter {
     bucket: Bucket,
@@ -22,8 +23,8 @@ pub struct MultipartWriter {
     upload: Option<Box<dyn MultipartUpload>>,
     pending: BytesMut,
     parts: FuturesUnordered<UploadPart>,
-    /// The bytes of parts under way. Once the store lets go of them, the next part is gathered in the same memory:
-    /// fresh memory costs a page fault every 4 KiB.
+    /// The bytes of parts under way. Once the store lets go of them, the next part is gathered in
+    /// the same memory: fresh memory costs a page fault every 4 KiB.
     sent: Vec<Bytes>,
     written: u64,
 }
@@ -84,9 +85,10 @@ impl MultipartWriter {
     pub async fn abort(mut self) -> Result<()> {
         self.parts.clear();
         match self.upload.take() {
-            Some(mut upload) => {
-                upload.abort().await.map_err(|e| Error::store("aborting the upload of", &self.path, &e))
-            }
+            Some(mut upload) => upload
+                .abort()
+                .await
+                .map_err(|e| Error::store("aborting the upload of", &self.path, &e)),
             None => Ok(()),
         }
     }
@@ -133,7 +135,11 @@ impl MultipartWriter {
     }
 }
 
-pub(super) async fn upload_file(bucket: &Bucket, path: &Path, local: &std::path::Path) -> Result<u64> {
+pub(super) async fn upload_file(
+    bucket: &Bucket,
+    path: &Path,
+    local: &std::path::Path,
+) -> Result<u64> {
     let broken = |e: std::io::Error| Error::local("reading", local, &e);
     let mut file = tokio::fs::File::open(local).await.map_err(broken)?;
     let size = file.metadata().await.map_err(broken)?.len();

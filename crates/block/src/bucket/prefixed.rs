@@ -1,7 +1,8 @@
 //! A store below a prefix, for stores whose listings come without it.
 //!
-//! The library's own decorator writes some characters of a prefix otherwise than they are, drops empty parts, and takes
-//! the prefix off listings, which ours come without already (see `list_page`).
+//! The library's own decorator writes some characters of a prefix otherwise than they are, drops
+//! empty parts, and takes the prefix off listings, which ours come without already (see
+//! `list_page`).
 
 use std::fmt;
 
@@ -10,8 +11,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::{Path, PathPart};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use crate::{Error, Kind};
@@ -41,7 +42,8 @@ impl Prefix {
     }
 }
 
-/// The parts of a text as they are; the library's own conversions would encode some of their characters.
+/// The parts of a text as they are; the library's own conversions would encode some of their
+/// characters.
 fn joined(base: Path, text: &str) -> Path {
     text.split('/').filter_map(|part| PathPart::parse(part).ok()).fold(base, Path::join)
 }
@@ -60,8 +62,8 @@ pub(crate) fn check(prefix: &str) -> crate::Result<()> {
     let bad = prefix.split('/').find(|part| PathPart::parse(part).is_err());
     let Some(part) = bad else { return Ok(()) };
     let text = format!(
-        "object store configuration: prefix {prefix:?} has the part {part:?}, which HTTP clients take out of the names \
-         of objects; move the objects below a prefix without it"
+        "object store configuration: prefix {prefix:?} has the part {part:?}, which HTTP clients \
+         take out of the names of objects; move the objects below a prefix without it"
     );
     Err(Error::new(Kind::Invalid, text))
 }
@@ -74,11 +76,20 @@ impl<S: ObjectStore> fmt::Display for Prefixed<S> {
 
 #[async_trait]
 impl<S: ObjectStore> ObjectStore for Prefixed<S> {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         self.store.put_opts(&self.prefix.full(path), payload, options).await
     }
 
-    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.store.put_multipart_opts(&self.prefix.full(path), options).await
     }
 
@@ -88,14 +99,23 @@ impl<S: ObjectStore> ObjectStore for Prefixed<S> {
         Ok(result)
     }
 
-    async fn get_ranges(&self, path: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
+    async fn get_ranges(
+        &self,
+        path: &Path,
+        ranges: &[std::ops::Range<u64>],
+    ) -> Result<Vec<bytes::Bytes>> {
         self.store.get_ranges(&self.prefix.full(path), ranges).await
     }
 
-    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         let (prefix, cut) = (self.prefix.clone(), self.prefix.0.as_ref().len() + 1);
-        let deleted = self.store.delete_stream(paths.map_ok(move |path| prefix.full(&path)).boxed());
-        let relative = move |path: Path| joined(Path::ROOT, path.as_ref().get(cut..).unwrap_or_default());
+        let deleted =
+            self.store.delete_stream(paths.map_ok(move |path| prefix.full(&path)).boxed());
+        let relative =
+            move |path: Path| joined(Path::ROOT, path.as_ref().get(cut..).unwrap_or_default());
         deleted.map_ok(relative).boxed()
     }
 

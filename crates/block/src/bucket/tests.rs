@@ -2,7 +2,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use object_store::memory::InMemory;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions,
+    PutPayload, PutResult,
 };
 use prometheus::Registry;
 
@@ -24,7 +25,12 @@ impl fmt::Display for Flaky {
 
 #[async_trait::async_trait]
 impl ObjectStore for Flaky {
-    async fn put_opts(&self, p: &Path, b: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
+    async fn put_opts(
+        &self,
+        p: &Path,
+        b: PutPayload,
+        o: PutOptions,
+    ) -> object_store::Result<PutResult> {
         self.inner.put_opts(p, b, o).await
     }
 
@@ -37,7 +43,10 @@ impl ObjectStore for Flaky {
     }
 
     async fn get_opts(&self, p: &Path, o: GetOptions) -> object_store::Result<GetResult> {
-        let failing = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+        let failing = self
+            .failures
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok();
         if failing {
             return Err(object_store::Error::Generic { store: "flaky", source: "503".into() });
         }
@@ -74,7 +83,8 @@ fn flaky(failures: u32) -> (Bucket, Registry) {
 fn metric(registry: &Registry, name: &str, operation: &str) -> f64 {
     let families = registry.gather();
     let Some(family) = families.iter().find(|f| f.name() == name) else { return 0.0 };
-    let of_operation = |m: &&prometheus::proto::Metric| m.get_label().iter().any(|l| l.value() == operation);
+    let of_operation =
+        |m: &&prometheus::proto::Metric| m.get_label().iter().any(|l| l.value() == operation);
     family.get_metric().iter().filter(of_operation).map(|m| m.get_counter().get_value()).sum()
 }
 
@@ -86,7 +96,10 @@ async fn passing_failures_are_tried_again_and_counted() {
     assert_eq!(bucket.get(&path).await.unwrap(), "data");
     assert_eq!(metric(&registry, "thanos_objstore_bucket_operations_total", "get"), 4.0);
     assert_eq!(metric(&registry, "thanos_objstore_bucket_operation_failures_total", "get"), 3.0);
-    assert_eq!(metric(&registry, "thanos_objstore_bucket_operation_fetched_bytes_total", "get"), 4.0);
+    assert_eq!(
+        metric(&registry, "thanos_objstore_bucket_operation_fetched_bytes_total", "get"),
+        4.0
+    );
     assert_eq!(metric(&registry, "thanos_objstore_bucket_operations_total", "upload"), 1.0);
 }
 
@@ -132,7 +145,10 @@ async fn exercise(bucket: Bucket) {
     let ranges = [5..10, 2_000_000..2_000_100, 0..3, 2_999_990..3_000_050, 9_000_000..9_000_001];
     let parts = bucket.get_ranges(&Path::from("long"), &ranges).await.unwrap();
     for (range, part) in ranges.iter().zip(parts) {
-        assert_eq!(part, long[(range.start as usize).min(long.len())..(range.end as usize).min(long.len())]);
+        assert_eq!(
+            part,
+            long[(range.start as usize).min(long.len())..(range.end as usize).min(long.len())]
+        );
     }
     let aborted = bucket.multipart(&Path::from("aborted"));
     aborted.abort().await.unwrap();
@@ -167,7 +183,8 @@ async fn a_local_file_goes_up_in_parts() {
     let bucket = with_small_parts(Arc::new(InMemory::new()));
     assert_eq!(bucket.upload_file(&Path::from("f"), &file).await.unwrap(), bytes.len() as u64);
     assert!(bucket.get(&Path::from("f")).await.unwrap() == bytes);
-    let missing = bucket.upload_file(&Path::from("f"), &folder.path().join("nope")).await.unwrap_err();
+    let missing =
+        bucket.upload_file(&Path::from("f"), &folder.path().join("nope")).await.unwrap_err();
     assert_eq!(missing.kind(), Kind::NotFound);
     assert_eq!(testing::memory_bucket().name(), "bucket");
 }

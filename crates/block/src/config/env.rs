@@ -11,7 +11,9 @@ pub(super) fn substitute(text: &str, environment: &Environment) -> Result<String
         let (before, after) = rest.split_at(at);
         out.push_str(before);
         let name_and_rest = &after[2..];
-        let end = name_and_rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name_and_rest.len());
+        let end = name_and_rest
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(name_and_rest.len());
         if end == 0 || !name_and_rest[end..].starts_with(')') {
             out.push_str("$(");
             rest = name_and_rest;
@@ -19,8 +21,10 @@ pub(super) fn substitute(text: &str, environment: &Environment) -> Result<String
         }
         let name = &name_and_rest[..end];
         let Some(value) = environment.get(name) else {
-            let text =
-                format!("object store configuration refers to the environment variable {name}, which is not set");
+            let text = format!(
+                "object store configuration refers to the environment variable {name}, which is \
+                 not set"
+            );
             return Err(Error::new(Kind::Invalid, text));
         };
         out.push_str(value);

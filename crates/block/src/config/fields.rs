@@ -82,7 +82,10 @@ fn s3() -> Vec<Field> {
         field("session_token", Text, Used),
         ignored("put_user_metadata", Map, "objects are written without user metadata"),
         http_config(),
-        section("trace", vec![ignored("enable", Switch, "requests are logged at --log.level=debug instead")]),
+        section(
+            "trace",
+            vec![ignored("enable", Switch, "requests are logged at --log.level=debug instead")],
+        ),
         ignored("list_objects_version", Text, "objects are always listed by version 2"),
         field("bucket_lookup_type", Text, Used),
         field("send_content_md5", Switch, Used),
@@ -127,7 +130,10 @@ fn azure() -> Vec<Field> {
         field("endpoint", Text, Used),
         field("user_assigned_id", Text, Used),
         field("max_retries", Number, Used),
-        section("reader_config", vec![ignored("max_retry_requests", Number, "max_retries covers reads too")]),
+        section(
+            "reader_config",
+            vec![ignored("max_retry_requests", Number, "max_retries covers reads too")],
+        ),
         section(
             "pipeline_config",
             vec![
@@ -161,7 +167,11 @@ fn http_config() -> Field {
                     field("ca_file", Text, Used),
                     field("cert_file", Text, Refused(certificate)),
                     field("key_file", Text, Refused(certificate)),
-                    field("server_name", Text, Refused("the name in the certificate must be that of the endpoint")),
+                    field(
+                        "server_name",
+                        Text,
+                        Refused("the name in the certificate must be that of the endpoint"),
+                    ),
                     field("insecure_skip_verify", Switch, Used),
                 ],
             ),

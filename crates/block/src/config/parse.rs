@@ -8,7 +8,8 @@ use serde_yaml_ng::Value;
 use super::fields::{Effect, Field, Shape};
 use crate::{Error, Kind, Result};
 
-/// Scalars by their path, such as `config.http_config.insecure_skip_verify`. Empty ones are not there.
+/// Scalars by their path, such as `config.http_config.insecure_skip_verify`. Empty ones are not
+/// there.
 #[derive(Clone, Default)]
 pub(super) struct Values(BTreeMap<String, String>);
 
@@ -26,12 +27,16 @@ impl Values {
     }
 
     pub(super) fn number(&self, path: &str) -> Result<Option<u64>> {
-        let parse = |text: &str| text.parse().map_err(|_| wrong(path, "a whole number that is not negative"));
+        let parse = |text: &str| {
+            text.parse().map_err(|_| wrong(path, "a whole number that is not negative"))
+        };
         self.get(path).map(parse).transpose()
     }
 
     pub(super) fn duration(&self, path: &str) -> Result<Option<Duration>> {
-        let parse = |text: &str| parse_duration(text).ok_or_else(|| wrong(path, "a duration such as 90s or 1m30s"));
+        let parse = |text: &str| {
+            parse_duration(text).ok_or_else(|| wrong(path, "a duration such as 90s or 1m30s"))
+        };
         self.get(path).map(parse).transpose()
     }
 }
@@ -62,7 +67,9 @@ pub(super) fn check(
             return Err(wrong(prefix, "a mapping whose keys are text"));
         };
         let path = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
-        let Some(field) = fields.iter().find(|f| f.name == key) else { return Err(unknown(&path, key, fields)) };
+        let Some(field) = fields.iter().find(|f| f.name == key) else {
+            return Err(unknown(&path, key, fields));
+        };
         if let Shape::Section(inner) = &field.shape {
             check(value, inner, &path, values, warnings)?;
             continue;
@@ -73,7 +80,9 @@ pub(super) fn check(
         }
         match field.effect {
             Effect::Used => {}
-            Effect::None(why) => warnings.push(format!("object store configuration: {path} has no effect: {why}")),
+            Effect::None(why) => {
+                warnings.push(format!("object store configuration: {path} has no effect: {why}"))
+            }
             Effect::Refused(why) => {
                 let text = format!("object store configuration: {path} cannot be honoured: {why}");
                 return Err(Error::new(Kind::Invalid, text));
@@ -129,7 +138,10 @@ fn unknown(path: &str, key: &str, fields: &[Field]) -> Error {
         .filter(|(likeness, _)| *likeness > 0.7);
     let hint = match nearest {
         Some((_, name)) => format!("; did you mean {name:?}?"),
-        None => format!("; known here: {}", fields.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")),
+        None => format!(
+            "; known here: {}",
+            fields.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")
+        ),
     };
     Error::new(Kind::Invalid, format!("object store configuration: unknown key {path:?}{hint}"))
 }

@@ -55,7 +55,8 @@ pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
         if values.is_on("config.aws_sdk_auth") && values.get("config.access_key").is_some() {
             return Err(invalid("config.aws_sdk_auth and config.access_key exclude each other"));
         }
-        if let Some(kind @ ("SSE-S3" | "SSE-KMS" | "SSE-C")) = values.get("config.sse_config.type") {
+        if let Some(kind @ ("SSE-S3" | "SSE-KMS" | "SSE-C")) = values.get("config.sse_config.type")
+        {
             let (needed, key) = match kind {
                 "SSE-KMS" => ("kms_key_id", values.get("config.sse_config.kms_key_id")),
                 "SSE-C" => ("encryption_key", values.get("config.sse_config.encryption_key")),
@@ -65,24 +66,31 @@ pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
                 return Err(invalid(format!("config.sse_config of type {kind} needs {needed}")));
             }
         } else if let Some(other) = values.get("config.sse_config.type") {
-            return Err(invalid(format!("config.sse_config.type {other:?} is not SSE-S3, SSE-KMS or SSE-C")));
+            return Err(invalid(format!(
+                "config.sse_config.type {other:?} is not SSE-S3, SSE-KMS or SSE-C"
+            )));
         }
         if let Some(other) = values.get("config.bucket_lookup_type")
             && !matches!(other, "auto" | "virtual-hosted" | "path")
         {
-            return Err(invalid(format!("config.bucket_lookup_type {other:?} is not auto, virtual-hosted or path")));
+            return Err(invalid(format!(
+                "config.bucket_lookup_type {other:?} is not auto, virtual-hosted or path"
+            )));
         }
     }
     if config.provider == Provider::Azure
         && values.get("config.storage_account").is_none()
         && values.get("config.storage_connection_string").is_none()
     {
-        return Err(invalid("config.storage_account or config.storage_connection_string is missing"));
+        return Err(invalid(
+            "config.storage_account or config.storage_connection_string is missing",
+        ));
     }
     Ok(())
 }
 
-/// The store; listings of a folder and of buckets over HTTP come without the prefix, other calls take it still.
+/// The store; listings of a folder and of buckets over HTTP come without the prefix, other calls
+/// take it still.
 pub(super) fn build(config: &ObjectStoreConfig, hints: &Hints) -> Result<Arc<dyn ObjectStore>> {
     let connector = Connector::new(&config.prefix, hints.clone());
     build_over(config, connector, hints)
@@ -95,12 +103,19 @@ fn build_over(
 ) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e: object_store::Error| invalid(e.to_string());
     Ok(match config.provider {
-        Provider::S3 => Arc::new(s3(config)?.with_http_connector(connector).build().map_err(failed)?),
-        Provider::Gcs => Arc::new(gcs(config)?.with_http_connector(connector).build().map_err(failed)?),
-        Provider::Azure => Arc::new(azure(config)?.with_http_connector(connector).build().map_err(failed)?),
+        Provider::S3 => {
+            Arc::new(s3(config)?.with_http_connector(connector).build().map_err(failed)?)
+        }
+        Provider::Gcs => {
+            Arc::new(gcs(config)?.with_http_connector(connector).build().map_err(failed)?)
+        }
+        Provider::Azure => {
+            Arc::new(azure(config)?.with_http_connector(connector).build().map_err(failed)?)
+        }
         Provider::Filesystem => {
             let folder = config.directory().unwrap_or_default();
-            std::fs::create_dir_all(&folder).map_err(|e| Error::local("creating the bucket's folder", &folder, &e))?;
+            std::fs::create_dir_all(&folder)
+                .map_err(|e| Error::local("creating the bucket's folder", &folder, &e))?;
             Arc::new(FolderStore::new(&folder, hints.clone()).map_err(failed)?)
         }
     })
@@ -118,7 +133,11 @@ fn s3(config: &ObjectStoreConfig) -> Result<AmazonS3Builder> {
         // certificates do not cover names with dots before the endpoint
         _ => endpoint.contains("amazonaws.com") && (insecure || !bucket.contains('.')),
     };
-    let url = if virtual_hosted { format!("{scheme}://{bucket}.{endpoint}") } else { format!("{scheme}://{endpoint}") };
+    let url = if virtual_hosted {
+        format!("{scheme}://{bucket}.{endpoint}")
+    } else {
+        format!("{scheme}://{endpoint}")
+    };
     let region = values
         .get("config.region")
         .or_else(|| region_of(endpoint))
@@ -147,7 +166,8 @@ fn s3(config: &ObjectStoreConfig) -> Result<AmazonS3Builder> {
     encryption(builder, config)
 }
 
-/// Keys, the token of a Kubernetes service account, or a container's credentials, as the AWS SDKs read them.
+/// Keys, the token of a Kubernetes service account, or a container's credentials, as the AWS SDKs
+/// read them.
 fn aws_environment(mut builder: AmazonS3Builder, config: &ObjectStoreConfig) -> AmazonS3Builder {
     for name in AWS_VARIABLES {
         if let Some(value) = config.environment.get(name)
@@ -163,15 +183,18 @@ fn encryption(builder: AmazonS3Builder, config: &ObjectStoreConfig) -> Result<Am
     let values = &config.values;
     Ok(match values.get("config.sse_config.type") {
         Some("SSE-S3") => {
-            let key = "aws_server_side_encryption".parse::<AmazonS3ConfigKey>().map_err(|e| invalid(e.to_string()))?;
+            let key = "aws_server_side_encryption"
+                .parse::<AmazonS3ConfigKey>()
+                .map_err(|e| invalid(e.to_string()))?;
             builder.with_config(key, "AES256")
         }
-        Some("SSE-KMS") => {
-            builder.with_sse_kms_encryption(values.get("config.sse_config.kms_key_id").unwrap_or_default())
-        }
+        Some("SSE-KMS") => builder.with_sse_kms_encryption(
+            values.get("config.sse_config.kms_key_id").unwrap_or_default(),
+        ),
         Some("SSE-C") => {
             let path = values.get("config.sse_config.encryption_key").unwrap_or_default();
-            let key = std::fs::read(path).map_err(|e| Error::local("reading the key", path.as_ref(), &e))?;
+            let key = std::fs::read(path)
+                .map_err(|e| Error::local("reading the key", path.as_ref(), &e))?;
             builder.with_ssec_encryption(base64::engine::general_purpose::STANDARD.encode(key))
         }
         _ => builder,
@@ -181,7 +204,8 @@ fn encryption(builder: AmazonS3Builder, config: &ObjectStoreConfig) -> Result<Am
 /// `s3.eu-west-1.amazonaws.com` and `s3-eu-west-1.amazonaws.com` name their region.
 fn region_of(endpoint: &str) -> Option<&str> {
     let host = endpoint.split(':').next()?;
-    let name = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+    let name =
+        host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
     let region = name.strip_prefix("s3.").or_else(|| name.strip_prefix("s3-"))?;
     let region = region.strip_prefix("dualstack.").unwrap_or(region);
     (region.contains('-') && !region.contains('.')).then_some(region)
@@ -205,9 +229,13 @@ fn gcs(config: &ObjectStoreConfig) -> Result<GoogleCloudStorageBuilder> {
 
 fn azure(config: &ObjectStoreConfig) -> Result<MicrosoftAzureBuilder> {
     let values = &config.values;
-    let connection = connection_string(values.get("config.storage_connection_string").unwrap_or_default());
-    let from_connection = |name: &str| connection.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-    let Some(account) = values.get("config.storage_account").or_else(|| from_connection("AccountName")) else {
+    let connection =
+        connection_string(values.get("config.storage_connection_string").unwrap_or_default());
+    let from_connection =
+        |name: &str| connection.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    let Some(account) =
+        values.get("config.storage_account").or_else(|| from_connection("AccountName"))
+    else {
         return Err(invalid("config.storage_connection_string names no AccountName"));
     };
     let blob_endpoint = from_connection("BlobEndpoint").map(str::to_owned);
@@ -225,7 +253,9 @@ fn azure(config: &ObjectStoreConfig) -> Result<MicrosoftAzureBuilder> {
     if let Some(url) = url {
         builder = builder.with_endpoint(url);
     }
-    if let Some(key) = values.get("config.storage_account_key").or_else(|| from_connection("AccountKey")) {
+    if let Some(key) =
+        values.get("config.storage_account_key").or_else(|| from_connection("AccountKey"))
+    {
         return Ok(builder.with_access_key(key));
     }
     if let Some(signature) = from_connection("SharedAccessSignature") {
@@ -233,12 +263,21 @@ fn azure(config: &ObjectStoreConfig) -> Result<MicrosoftAzureBuilder> {
     }
     let environment = |name: &str| config.environment.get(name).map(String::as_str);
     for (value, key) in [
-        (values.get("config.az_tenant_id").or(environment("AZURE_TENANT_ID")), AzureConfigKey::AuthorityId),
         (
-            values.get("config.client_id").or(values.get("config.user_assigned_id")).or(environment("AZURE_CLIENT_ID")),
+            values.get("config.az_tenant_id").or(environment("AZURE_TENANT_ID")),
+            AzureConfigKey::AuthorityId,
+        ),
+        (
+            values
+                .get("config.client_id")
+                .or(values.get("config.user_assigned_id"))
+                .or(environment("AZURE_CLIENT_ID")),
             AzureConfigKey::ClientId,
         ),
-        (values.get("config.client_secret").or(environment("AZURE_CLIENT_SECRET")), AzureConfigKey::ClientSecret),
+        (
+            values.get("config.client_secret").or(environment("AZURE_CLIENT_SECRET")),
+            AzureConfigKey::ClientSecret,
+        ),
         (environment("AZURE_FEDERATED_TOKEN_FILE"), AzureConfigKey::FederatedTokenFile),
     ] {
         if let Some(value) = value {
@@ -254,7 +293,11 @@ fn connection_string(text: &str) -> Vec<(&str, &str)> {
 
 fn retry(config: &ObjectStoreConfig) -> Result<RetryConfig> {
     let values = &config.values;
-    let mut retry = RetryConfig { max_retries: 5, retry_timeout: REQUEST_TIMEOUT, backoff: BackoffConfig::default() };
+    let mut retry = RetryConfig {
+        max_retries: 5,
+        retry_timeout: REQUEST_TIMEOUT,
+        backoff: BackoffConfig::default(),
+    };
     let tries = values.number("config.pipeline_config.max_tries")?;
     if let Some(retries) = values.number("config.max_retries")?.or(tries) {
         retry.max_retries = retries.min(100) as usize;
@@ -270,7 +313,8 @@ fn retry(config: &ObjectStoreConfig) -> Result<RetryConfig> {
 
 fn client_options(config: &ObjectStoreConfig, allow_http: bool) -> Result<ClientOptions> {
     let values = &config.values;
-    let mut options = ClientOptions::new().with_allow_http(allow_http).with_timeout(REQUEST_TIMEOUT);
+    let mut options =
+        ClientOptions::new().with_allow_http(allow_http).with_timeout(REQUEST_TIMEOUT);
     if let Some(timeout) = values.duration("config.http_config.idle_conn_timeout")? {
         options = options.with_pool_idle_timeout(timeout);
     }
@@ -280,12 +324,16 @@ fn client_options(config: &ObjectStoreConfig, allow_http: bool) -> Result<Client
     if let Some(idle) = values.number("config.http_config.max_idle_conns_per_host")? {
         options = options.with_pool_max_idle_per_host(idle.min(100_000) as usize);
     }
-    let unverified = ["config.http_config.insecure_skip_verify", "config.http_config.tls_config.insecure_skip_verify"];
+    let unverified = [
+        "config.http_config.insecure_skip_verify",
+        "config.http_config.tls_config.insecure_skip_verify",
+    ];
     if unverified.iter().any(|path| values.is_on(path)) {
         options = options.with_allow_invalid_certificates(true);
     }
     if let Some(path) = values.get("config.http_config.tls_config.ca_file") {
-        let pem = std::fs::read(path).map_err(|e| Error::local("reading certificates from", path.as_ref(), &e))?;
+        let pem = std::fs::read(path)
+            .map_err(|e| Error::local("reading certificates from", path.as_ref(), &e))?;
         let certificates = Certificate::from_pem_bundle(&pem)
             .map_err(|e| invalid(format!("config.http_config.tls_config.ca_file {path}: {e}")))?;
         options = certificates.into_iter().fold(options, ClientOptions::with_root_certificate);

@@ -2,7 +2,8 @@ use super::*;
 use crate::testing::TestClock;
 
 fn parse(yaml: &str) -> Result<ObjectStoreConfig> {
-    let environment = [("KEY", "from-env"), ("SECRET", "hush")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let environment =
+        [("KEY", "from-env"), ("SECRET", "hush")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     ObjectStoreConfig::parse(yaml, &environment.into())
 }
 
@@ -53,7 +54,10 @@ fn every_field_of_s3_is_known() {
     let config = parse(S3).unwrap();
     assert_eq!((config.provider(), config.bucket_name()), (Provider::S3, "metrics"));
     let named = |word: &str| config.warnings().iter().filter(|w| w.contains(word)).count();
-    assert_eq!((named("trace.enable"), named("response_header_timeout"), named("hedging")), (1, 1, 0));
+    assert_eq!(
+        (named("trace.enable"), named("response_header_timeout"), named("hedging")),
+        (1, 1, 0)
+    );
     assert_eq!(config.warnings().len(), 4, "{:?}", config.warnings());
     let metrics = BucketMetrics::new(&prometheus::Registry::new()).unwrap();
     let bucket = config.build(metrics, TestClock::new()).unwrap();
@@ -66,7 +70,8 @@ fn every_field_of_s3_is_known() {
 fn every_field_of_gcs_azure_and_filesystem_is_known() {
     let account = r#"{"private_key":"k","private_key_id":"i","client_email":"e","gcs_base_url":"http://localhost:1","disable_oauth":true}"#;
     let gcs = format!(
-        "type: GCS\nconfig:\n  bucket: b\n  service_account: '{account}'\n  use_grpc: true\n  grpc_conn_pool_size: 2\n  \
+        "type: GCS\nconfig:\n  bucket: b\n  service_account: '{account}'\n  use_grpc: true\n  \
+         grpc_conn_pool_size: 2\n  \
          http_config: {{}}\n  chunk_size_bytes: 8388608\n  max_retries: 1\n"
     );
     let config = parse(&gcs).unwrap();
@@ -101,7 +106,11 @@ config:
 
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("bucket");
-    let config = parse(&format!("type: filesystem\nconfig:\n  directory: {}\nprefix: p\n", folder.display())).unwrap();
+    let config = parse(&format!(
+        "type: filesystem\nconfig:\n  directory: {}\nprefix: p\n",
+        folder.display()
+    ))
+    .unwrap();
     assert_eq!(config.directory(), Some(folder.join("p")));
     config.build_store().unwrap();
     assert!(folder.is_dir());
@@ -110,9 +119,16 @@ config:
 #[test]
 fn an_unknown_key_is_named_with_the_nearest() {
     let text = refused("type: S3\nconfig: {bucket: b, endpoint: e, acces_key: a}");
-    assert!(text.contains("config.acces_key") && text.contains("did you mean \"access_key\""), "{text}");
-    let text = refused("type: S3\nconfig: {bucket: b, endpoint: e, http_config: {tls_config: {ca: x}}}");
-    assert!(text.contains("config.http_config.tls_config.ca") && text.contains("ca_file"), "{text}");
+    assert!(
+        text.contains("config.acces_key") && text.contains("did you mean \"access_key\""),
+        "{text}"
+    );
+    let text =
+        refused("type: S3\nconfig: {bucket: b, endpoint: e, http_config: {tls_config: {ca: x}}}");
+    assert!(
+        text.contains("config.http_config.tls_config.ca") && text.contains("ca_file"),
+        "{text}"
+    );
     assert!(refused("type: S3\nconfg: {}").contains("did you mean \"config\""));
 }
 
@@ -145,7 +161,10 @@ fn types_and_missing_fields() {
 #[test]
 fn text_that_only_looks_like_a_reference_stays() {
     let environment = Environment::from([("A".to_owned(), "1".to_owned())]);
-    assert_eq!(env::substitute("$(A) $A $(A $( ) $(b-c)", &environment).unwrap(), "1 $A $(A $( ) $(b-c)");
+    assert_eq!(
+        env::substitute("$(A) $A $(A $( ) $(b-c)", &environment).unwrap(),
+        "1 $A $(A $( ) $(b-c)"
+    );
 }
 
 #[test]
@@ -154,8 +173,10 @@ fn credentials_of_the_environment_reach_the_client() {
     for name in providers::AWS_VARIABLES {
         assert!(name.to_lowercase().parse::<AmazonS3ConfigKey>().is_ok(), "{name}");
     }
-    let environment = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")];
+    let environment =
+        [("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")];
     let environment = environment.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-    let yaml = "type: S3\nconfig: {bucket: b, endpoint: s3.eu-west-1.amazonaws.com, aws_sdk_auth: true}";
+    let yaml =
+        "type: S3\nconfig: {bucket: b, endpoint: s3.eu-west-1.amazonaws.com, aws_sdk_auth: true}";
     ObjectStoreConfig::parse(yaml, &environment).unwrap().build_store().unwrap();
 }

@@ -38,7 +38,8 @@ fn file(name: &str, size_bytes: u64) -> File {
 
 /// What a compaction of the inputs 1 and 2 makes.
 fn merged() -> BlockMeta {
-    let parent = |m: BlockMeta| BlockDesc { ulid: m.ulid, min_time: m.min_time, max_time: m.max_time };
+    let parent =
+        |m: BlockMeta| BlockDesc { ulid: m.ulid, min_time: m.min_time, max_time: m.max_time };
     let compaction = Compaction {
         level: 2,
         sources: vec![id(1), id(2)],
@@ -51,9 +52,21 @@ fn merged() -> BlockMeta {
         files: vec![file("chunks/000001", 9), file("index", 9), file(META_FILE, 0)],
         ..Thanos::default()
     };
-    let stats =
-        BlockStats { num_samples: 20, num_float_samples: 20, num_series: 2, num_chunks: 4, ..BlockStats::default() };
-    BlockMeta { ulid: id(9), max_time: input(2).max_time, stats, compaction, thanos: Some(thanos), ..input(1) }
+    let stats = BlockStats {
+        num_samples: 20,
+        num_float_samples: 20,
+        num_series: 2,
+        num_chunks: 4,
+        ..BlockStats::default()
+    };
+    BlockMeta {
+        ulid: id(9),
+        max_time: input(2).max_time,
+        stats,
+        compaction,
+        thanos: Some(thanos),
+        ..input(1)
+    }
 }
 
 /// What downsampling of the input 1 makes.
@@ -64,7 +77,12 @@ fn downsampled() -> BlockMeta {
         files: vec![file("series.parquet", 9)],
         ..Thanos::default()
     };
-    let stats = BlockStats { num_samples: 3, num_float_samples: 2, num_histogram_samples: 1, ..BlockStats::default() };
+    let stats = BlockStats {
+        num_samples: 3,
+        num_float_samples: 2,
+        num_histogram_samples: 1,
+        ..BlockStats::default()
+    };
     let format = Some("parquet/1".to_owned());
     BlockMeta { ulid: id(9), thanos: Some(thanos), stats, format, ..input(1) }
 }
@@ -167,7 +185,10 @@ fn what_others_wrote_may_be_odd() {
     assert_eq!(of_synced(&location, &odd), Ok(()));
     let unmet = of_upload(&location, &odd).unwrap_err();
     assert_eq!(unmet.predicate, "external-labels");
-    let text = format!("block={}: external-labels does not hold: section \"thanos\" names no external labels", id(1));
+    let text = format!(
+        "block={}: external-labels does not hold: section \"thanos\" names no external labels",
+        id(1)
+    );
     assert_eq!(unmet.to_string(), text);
 }
 

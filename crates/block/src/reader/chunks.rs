@@ -12,7 +12,8 @@ use super::{BlockChunk, BlockReader, BlockSeries, ChunkSpan, Entry, SeriesBatch,
 use crate::{Error, Result};
 
 impl BlockReader {
-    /// Fetches the chunks of these series, all at once; a series with a broken chunk becomes an error of the batch.
+    /// Fetches the chunks of these series, all at once; a series with a broken chunk becomes an
+    /// error of the batch.
     pub async fn read_chunks(&self, entries: Vec<Entry>) -> Result<SeriesBatch> {
         let spans: Vec<ChunkSpan> = entries.iter().flat_map(|e| e.chunks.iter().copied()).collect();
         let fetched = self.fetch_records(&spans).await?;
@@ -25,7 +26,8 @@ impl BlockReader {
 
     /// The record of each chunk, in the order asked for.
     async fn fetch_records(&self, spans: &[ChunkSpan]) -> Result<Vec<Bytes>> {
-        let wanted: Vec<(u64, u64)> = spans.iter().map(|s| (s.reference, u64::from(s.len))).collect();
+        let wanted: Vec<(u64, u64)> =
+            spans.iter().map(|s| (s.reference, u64::from(s.len))).collect();
         let mut fetched = self.fetch_by_reference(&wanted).await?;
         // chunks longer than guessed
         let mut long = Vec::new();
@@ -72,7 +74,8 @@ impl BlockReader {
     }
 
     fn assemble(&self, entries: Vec<Entry>, fetched: Vec<Bytes>) -> SeriesBatch {
-        let mut batch = SeriesBatch { series: Vec::with_capacity(entries.len()), ..SeriesBatch::default() };
+        let mut batch =
+            SeriesBatch { series: Vec::with_capacity(entries.len()), ..SeriesBatch::default() };
         let mut records = fetched.into_iter();
         for entry in entries {
             let parts = records.by_ref().take(entry.chunks.len());
@@ -91,7 +94,11 @@ impl BlockReader {
     }
 
     /// The chunks of a series without what is deleted, and how many samples are stored.
-    fn assemble_series(&self, entry: &Entry, records: impl Iterator<Item = Bytes>) -> Result<(Vec<BlockChunk>, u64)> {
+    fn assemble_series(
+        &self,
+        entry: &Entry,
+        records: impl Iterator<Item = Bytes>,
+    ) -> Result<(Vec<BlockChunk>, u64)> {
         let mut chunks = Vec::with_capacity(entry.chunks.len());
         let (mut samples, mut first_broken, mut after_gap) = (0, None, false);
         for (span, bytes) in entry.chunks.iter().zip(records) {
@@ -141,11 +148,17 @@ impl BlockReader {
 }
 
 /// What tombstones leave of a chunk; of most nothing is deleted.
-fn left_of(chunk: BlockChunk, entry: &Entry, span: &ChunkSpan) -> std::result::Result<Vec<BlockChunk>, tsdb::Error> {
+fn left_of(
+    chunk: BlockChunk,
+    entry: &Entry,
+    span: &ChunkSpan,
+) -> std::result::Result<Vec<BlockChunk>, tsdb::Error> {
     if entry.is_deleted(span) {
         return Ok(Vec::new());
     }
-    let Some(left) = cut(chunk.encoding, &chunk.data, entry.deleted())? else { return Ok(vec![chunk]) };
+    let Some(left) = cut(chunk.encoding, &chunk.data, entry.deleted())? else {
+        return Ok(vec![chunk]);
+    };
     let chunk = |c: Transcoded| BlockChunk {
         min_time: c.min_time,
         max_time: c.max_time,

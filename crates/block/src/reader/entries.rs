@@ -8,14 +8,20 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use model::{Matcher, TimeRange};
 use object_store::path::Path;
-use tsdb::index::{Header, HeaderLoader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings};
+use tsdb::index::{
+    Header, HeaderLoader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings,
+};
 use tsdb::tombstones::Interval;
 
-use super::{BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload, without_deleted};
+use super::{
+    BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload,
+    without_deleted,
+};
 use crate::layout::INDEX_FILE;
 use crate::{Kind, Result};
 
-/// An entry may be longer than guessed; beyond this the guess is not stretched to the next entry known.
+/// An entry may be longer than guessed; beyond this the guess is not stretched to the next entry
+/// known.
 const MAX_GUESS: u64 = 64 << 10;
 
 /// Bytes of the list of all series that are fetched at a time.
@@ -23,39 +29,49 @@ const MIN_POSTINGS_PAGE: u64 = 4 << 10;
 const MAX_POSTINGS_PAGE: u64 = 8 << 20;
 
 impl BlockReader {
-    /// The size that `meta.json` states spares a request, but it may be wrong, or that of another index.
+    /// The size that `meta.json` states spares a request, but it may be wrong, or that of another
+    /// index.
     pub(super) async fn load_header(&self) -> Result<Header> {
         self.load_header_by(|loader| loader).await
     }
 
-    /// The header for a scan of all series, which knows no other postings. It is not put into the cache, where others
-    /// would find it.
+    /// The header for a scan of all series, which knows no other postings. It is not put into the
+    /// cache, where others would find it.
     pub async fn scan_header(&self) -> Result<Header> {
         self.load_header_by(HeaderLoader::for_scan).await
     }
 
     async fn load_header_by(&self, how: fn(HeaderLoader) -> HeaderLoader) -> Result<Header> {
         let path = self.inner.location.index();
-        let stated = self.inner.meta.thanos.iter().flat_map(|t| &t.files).find(|f| f.rel_path == INDEX_FILE);
+        let stated =
+            self.inner.meta.thanos.iter().flat_map(|t| &t.files).find(|f| f.rel_path == INDEX_FILE);
         let stated = stated.map(|f| f.size_bytes).filter(|size| *size > 0);
         let Some(size) = stated else {
             let size = self.inner.bucket.head(&path).await?.size;
             return self.load_header_of(&path, size, how).await;
         };
         match self.load_header_of(&path, size, how).await {
-            Err(e) if e.kind() == Kind::Corrupt => match self.inner.bucket.head(&path).await?.size {
-                true_size if true_size == size => Err(e),
-                true_size => {
-                    let id = self.inner.meta.ulid;
-                    tracing::debug!(block = %id, size, true_size, "the index has another size than stated");
-                    self.load_header_of(&path, true_size, how).await
+            Err(e) if e.kind() == Kind::Corrupt => {
+                match self.inner.bucket.head(&path).await?.size {
+                    true_size if true_size == size => Err(e),
+                    true_size => {
+                        let id = self.inner.meta.ulid;
+                        tracing::debug!(block = %id, size, true_size, "the index has another size \
+                            than stated");
+                        self.load_header_of(&path, true_size, how).await
+                    }
                 }
-            },
+            }
             loaded => loaded,
         }
     }
 
-    async fn load_header_of(&self, path: &Path, size: u64, how: fn(HeaderLoader) -> HeaderLoader) -> Result<Header> {
+    async fn load_header_of(
+        &self,
+        path: &Path,
+        size: u64,
+        how: fn(HeaderLoader) -> HeaderLoader,
+    ) -> Result<Header> {
         let mut loader = how(HeaderLoader::new(size).map_err(|e| self.index_error(&e))?);
         loop {
             let need = loader.need();
@@ -70,25 +86,33 @@ impl BlockReader {
         }
     }
 
-    /// Matching series with the places of their chunks, in batches. With `skip_chunks` too, a series must have a chunk
-    /// that touches the range. What is wholly deleted is left out. In order, as [`series`](BlockReader::series).
+    /// Matching series with the places of their chunks, in batches. With `skip_chunks` too, a
+    /// series must have a chunk that touches the range. What is wholly deleted is left out. In
+    /// order, as [`series`](BlockReader::series).
     pub fn entries(&self, query: SeriesQuery) -> BoxStream<'static, Result<EntryBatch>> {
         self.in_order(self.stored_entries(query)).map_ok(without_deleted).boxed()
     }
 
     /// As [`entries`](BlockReader::entries), also what is deleted, in the order of the index.
-    pub(super) fn stored_entries(&self, query: SeriesQuery) -> BoxStream<'static, Result<EntryBatch>> {
+    pub(super) fn stored_entries(
+        &self,
+        query: SeriesQuery,
+    ) -> BoxStream<'static, Result<EntryBatch>> {
         let (reader, prefetch) = (self.clone(), self.inner.settings.prefetch.max(1));
         let batches = async move {
             let header = reader.header().await?;
             let (pages, residual) = reader.find_by_pages(&header, &query.matchers).await?;
-            let filter = Arc::new(Filter { residual, matchers: query.matchers, range: query.range });
+            let filter =
+                Arc::new(Filter { residual, matchers: query.matchers, range: query.range });
             let (cutter, of_pages) = (reader.clone(), Arc::clone(&header));
             let batches = pages
-                .map_ok(move |page| futures::stream::iter(cutter.cut(&of_pages, page).into_iter().map(Ok)))
+                .map_ok(move |page| {
+                    futures::stream::iter(cutter.cut(&of_pages, page).into_iter().map(Ok))
+                })
                 .try_flatten()
                 .map(move |ids| {
-                    let (reader, header, filter) = (reader.clone(), Arc::clone(&header), Arc::clone(&filter));
+                    let (reader, header, filter) =
+                        (reader.clone(), Arc::clone(&header), Arc::clone(&filter));
                     async move {
                         let fetched = reader.fetch_entries(&header, ids?).await?;
                         Ok(reader.parse_by_steps(header, fetched, filter))
@@ -101,8 +125,8 @@ impl BlockReader {
         batches.into_stream().try_flatten().boxed()
     }
 
-    /// The ids of matching series, and the matchers that their labels must still be held against. A list of all
-    /// series, which may be long, comes in pages.
+    /// The ids of matching series, and the matchers that their labels must still be held against. A
+    /// list of all series, which may be long, comes in pages.
     async fn find_by_pages(
         &self,
         header: &Arc<Header>,
@@ -122,14 +146,18 @@ impl BlockReader {
         struct State {
             reader: BlockReader,
             pieces: PostingsPieces,
-            /// The last id of a page begins the next one, so that each page knows what comes after it.
+            /// The last id of a page begins the next one, so that each page knows what comes after
+            /// it.
             carried: Option<u32>,
         }
-        let page_bytes = (self.inner.settings.index_bytes / 4).clamp(MIN_POSTINGS_PAGE, MAX_POSTINGS_PAGE);
-        let state = State { reader: self.clone(), pieces: PostingsPieces::new(range), carried: None };
+        let page_bytes =
+            (self.inner.settings.index_bytes / 4).clamp(MIN_POSTINGS_PAGE, MAX_POSTINGS_PAGE);
+        let state =
+            State { reader: self.clone(), pieces: PostingsPieces::new(range), carried: None };
         let step = move |mut state: State| async move {
             while let Some(range) = state.pieces.need(page_bytes) {
-                let fetched = state.reader.fetch(&state.reader.inner.location.index(), &[range]).await?;
+                let fetched =
+                    state.reader.fetch(&state.reader.inner.location.index(), &[range]).await?;
                 let bytes = fetched.first().map_or(&[][..], |bytes| bytes);
                 count(&state.reader.stats.postings_bytes, bytes.len() as u64);
                 let read = state.pieces.feed(bytes).map_err(|e| state.reader.index_error(&e))?;
@@ -154,9 +182,14 @@ impl BlockReader {
         let (mut from, mut bytes) = (0, 0u64);
         for (at, id) in page.ids.iter().enumerate() {
             let next = page.ids.get(at + 1).copied().or(page.after);
-            let room = next.map_or(guess, |next| header.series_offset(next).saturating_sub(header.series_offset(*id)));
+            let room = next.map_or(guess, |next| {
+                header.series_offset(next).saturating_sub(header.series_offset(*id))
+            });
             let cost = room.min(guess);
-            if at > from && (at - from >= settings.batch_series.max(1) || bytes + cost > settings.index_bytes) {
+            if at > from
+                && (at - from >= settings.batch_series.max(1)
+                    || bytes + cost > settings.index_bytes)
+            {
                 parts.push(Ids { ids: page.ids[from..at].to_vec(), after: Some(*id) });
                 (from, bytes) = (at, 0);
             }
@@ -171,13 +204,23 @@ impl BlockReader {
     /// An upper bound for an entry, as a rule: the largest one's size, where `meta.json` states it.
     fn entry_guess(&self, header: &Header) -> u64 {
         let section = header.series_section();
-        let stated = self.inner.meta.thanos.as_ref().and_then(|t| t.index_stats).map_or(0, |s| s.series_max_size);
+        let stated = self
+            .inner
+            .meta
+            .thanos
+            .as_ref()
+            .and_then(|t| t.index_stats)
+            .map_or(0, |s| s.series_max_size);
         let average = (section.end - section.start) / header.series_count().max(1);
         if stated > 0 { stated } else { (average * 4).max(256) }.min(MAX_GUESS)
     }
 
     /// The ids of matching series, and the matchers that their labels must still be held against.
-    pub(super) async fn find(&self, header: &Arc<Header>, matchers: &[Matcher]) -> Result<(Vec<u32>, Vec<Matcher>)> {
+    pub(super) async fn find(
+        &self,
+        header: &Arc<Header>,
+        matchers: &[Matcher],
+    ) -> Result<(Vec<u32>, Vec<Matcher>)> {
         let plan = header.plan(matchers);
         let lists = self.fetch_postings(plan.ranges()).await?;
         let residual = plan.residual().to_vec();
@@ -201,7 +244,11 @@ impl BlockReader {
         parsed.await?.map_err(|e| self.index_error(&e))
     }
 
-    async fn fetch_entries(&self, header: &Arc<Header>, Ids { ids, after }: Ids) -> Result<Fetched> {
+    async fn fetch_entries(
+        &self,
+        header: &Arc<Header>,
+        Ids { ids, after }: Ids,
+    ) -> Result<Fetched> {
         let path = self.inner.location.index();
         let ranges = self.entry_ranges(header, &ids, after);
         let mut fetched = self.fetch(&path, &ranges).await?;
@@ -212,8 +259,15 @@ impl BlockReader {
                 && len > bytes.len() as u64
             {
                 let start = ranges[at].start;
-                let next = ids.get(at + 1).copied().or(after).map_or(u64::MAX, |id| header.series_offset(id));
-                let end = start.saturating_add(len.min(MAX_RECORD)).min(next).min(header.series_section().end);
+                let next = ids
+                    .get(at + 1)
+                    .copied()
+                    .or(after)
+                    .map_or(u64::MAX, |id| header.series_offset(id));
+                let end = start
+                    .saturating_add(len.min(MAX_RECORD))
+                    .min(next)
+                    .min(header.series_section().end);
                 if end > ranges[at].end {
                     long.push((at, start..end));
                 }
@@ -229,7 +283,8 @@ impl BlockReader {
         Ok(Fetched { ids, bytes: fetched })
     }
 
-    /// Decodes an eighth of what may be fetched at a time: decoded entries are several times as large.
+    /// Decodes an eighth of what may be fetched at a time: decoded entries are several times as
+    /// large.
     fn parse_by_steps(
         self,
         header: Arc<Header>,
@@ -251,13 +306,23 @@ impl BlockReader {
             let start = header.series_offset(*id);
             let next = next.map_or(section.end, |id| header.series_offset(id));
             // up to a near neighbour the length is certain
-            let end = if next.saturating_sub(start) <= MAX_GUESS { next } else { start.saturating_add(guess) };
+            let end = if next.saturating_sub(start) <= MAX_GUESS {
+                next
+            } else {
+                start.saturating_add(guess)
+            };
             start..end.min(section.end).max(start)
         };
         ids.iter().zip(nexts).map(range).collect()
     }
 
-    fn parse_entries(&self, header: Arc<Header>, ids: &[u32], fetched: &[Bytes], filter: &Filter) -> EntryBatch {
+    fn parse_entries(
+        &self,
+        header: Arc<Header>,
+        ids: &[u32],
+        fetched: &[Bytes],
+        filter: &Filter,
+    ) -> EntryBatch {
         let mut batch = EntryBatch::default();
         let mut sound: Vec<(u32, SeriesEntry)> = Vec::with_capacity(ids.len());
         let mut parser = SeriesParser::new(header);
@@ -267,24 +332,39 @@ impl BlockReader {
                 Err(e) => batch.errors.push(self.index_error(&e)),
             }
         }
-        let mut references: Vec<u64> = sound.iter().flat_map(|(_, e)| e.chunks.iter().map(|c| c.reference)).collect();
+        let mut references: Vec<u64> =
+            sound.iter().flat_map(|(_, e)| e.chunks.iter().map(|c| c.reference)).collect();
         references.sort_unstable();
         let guess = self.chunk_guess();
         let span = |chunk: &tsdb::index::ChunkMeta| {
             let next = references.get(references.partition_point(|r| *r <= chunk.reference));
-            let room = next.map_or(MAX_RECORD, |next| (next - chunk.reference).min(MAX_RECORD)) as u32;
+            let room =
+                next.map_or(MAX_RECORD, |next| (next - chunk.reference).min(MAX_RECORD)) as u32;
             // up to a near neighbour the length is certain
             let len = if u64::from(room) <= MAX_GUESS { room } else { guess };
-            ChunkSpan { min_time: chunk.min_time, max_time: chunk.max_time, reference: chunk.reference, len, room }
+            ChunkSpan {
+                min_time: chunk.min_time,
+                max_time: chunk.max_time,
+                reference: chunk.reference,
+                len,
+                room,
+            }
         };
         for (id, entry) in &sound {
             if !filter.matches(entry) {
                 continue;
             }
-            let touching = entry.chunks.iter().filter(|c| filter.range.overlaps_closed(c.min_time, c.max_time));
+            let touching = entry
+                .chunks
+                .iter()
+                .filter(|c| filter.range.overlaps_closed(c.min_time, c.max_time));
             let chunks: Vec<ChunkSpan> = touching.map(span).collect();
             if !chunks.is_empty() {
-                batch.entries.push(Entry { labels: entry.labels.clone(), chunks, deleted: self.deleted(*id) });
+                batch.entries.push(Entry {
+                    labels: entry.labels.clone(),
+                    chunks,
+                    deleted: self.deleted(*id),
+                });
             }
         }
         batch
@@ -296,14 +376,20 @@ impl BlockReader {
         (!intervals.is_empty()).then(|| intervals.into())
     }
 
-    /// Bytes of a chunk whose successor is not known: the largest one's, where `meta.json` states it.
+    /// Bytes of a chunk whose successor is not known: the largest one's, where `meta.json` states
+    /// it.
     fn chunk_guess(&self) -> u32 {
         let meta = &self.inner.meta;
         let Some(thanos) = &meta.thanos else { return 2048 };
         if let Some(stats) = thanos.index_stats.filter(|s| s.chunk_max_size > 0) {
             return stats.chunk_max_size.min(MAX_GUESS) as u32;
         }
-        let bytes: u64 = thanos.files.iter().filter(|f| f.rel_path.starts_with("chunks/")).map(|f| f.size_bytes).sum();
+        let bytes: u64 = thanos
+            .files
+            .iter()
+            .filter(|f| f.rel_path.starts_with("chunks/"))
+            .map(|f| f.size_bytes)
+            .sum();
         if bytes == 0 || meta.stats.num_chunks == 0 {
             return 2048;
         }

@@ -21,7 +21,8 @@ pub struct HeaderCache {
 
 impl HeaderCache {
     pub fn new(capacity_bytes: u64) -> HeaderCache {
-        let weigh = |_: &BlockId, header: &Arc<Header>| u32::try_from(header.memory()).unwrap_or(u32::MAX);
+        let weigh =
+            |_: &BlockId, header: &Arc<Header>| u32::try_from(header.memory()).unwrap_or(u32::MAX);
         let headers = Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build();
         HeaderCache { headers, unordered: Arc::default() }
     }

@@ -43,7 +43,8 @@ impl BlockReader {
         if matchers.is_empty() {
             return Ok(header.label_values(name).map(|(value, _)| value.to_vec()).collect());
         }
-        let postings: u64 = header.label_values(name).map(|(_, range)| range.end - range.start).sum();
+        let postings: u64 =
+            header.label_values(name).map(|(_, range)| range.end - range.start).sum();
         if postings == 0 {
             return Ok(Vec::new());
         }
@@ -64,7 +65,12 @@ impl BlockReader {
     }
 
     /// The values that have one of the series `ids`.
-    async fn values_by_postings(&self, header: &Arc<Header>, name: &[u8], ids: &[u32]) -> Result<Vec<Vec<u8>>> {
+    async fn values_by_postings(
+        &self,
+        header: &Arc<Header>,
+        name: &[u8],
+        ids: &[u32],
+    ) -> Result<Vec<Vec<u8>>> {
         let mut found = Vec::new();
         let mut batch: Vec<(Vec<u8>, Range<u64>)> = Vec::new();
         let mut bytes = 0;
@@ -87,9 +93,15 @@ impl BlockReader {
         Ok(found)
     }
 
-    /// Labels only. A broken entry is an error here: the answer would lack names without a sign of it.
-    async fn for_matching(&self, matchers: &[Matcher], mut each: impl FnMut(&EntryBatch)) -> Result<()> {
-        let query = SeriesQuery { matchers: matchers.to_vec(), range: TimeRange::ALL, skip_chunks: true };
+    /// Labels only. A broken entry is an error here: the answer would lack names without a sign of
+    /// it.
+    async fn for_matching(
+        &self,
+        matchers: &[Matcher],
+        mut each: impl FnMut(&EntryBatch),
+    ) -> Result<()> {
+        let query =
+            SeriesQuery { matchers: matchers.to_vec(), range: TimeRange::ALL, skip_chunks: true };
         let mut batches = self.stored_entries(query).map_ok(without_deleted);
         while let Some(batch) = batches.try_next().await? {
             if let Some(error) = batch.errors.first() {

@@ -1,9 +1,10 @@
 //! Series in order of their labels, also those of a block whose index has them in another.
 //!
-//! Who merges relies on that order, and an index almost always has it: its writers refuse any other. So entries pass
-//! as they come and are compared with the one before. Where the first batch is not in order, all entries are read and
-//! sorted before any is given out. Where that shows only later, what was given out cannot be taken back: the stream
-//! ends, and the block is remembered, so that from then on it is sorted from the start.
+//! Who merges relies on that order, and an index almost always has it: its writers refuse any
+//! other. So entries pass as they come and are compared with the one before. Where the first batch
+//! is not in order, all entries are read and sorted before any is given out. Where that shows only
+//! later, what was given out cannot be taken back: the stream ends, and the block is remembered, so
+//! that from then on it is sorted from the start.
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -20,13 +21,15 @@ impl BlockReader {
     ) -> BoxStream<'static, Result<EntryBatch>> {
         let sorts = self.sorts || self.inner.headers.is_unordered(self.inner.meta.ulid);
         let ordering = Ordering { reader: self.clone(), entries, last: None, sorts, sorted: None };
-        let step = |mut ordering: Ordering| async move { Ok(ordering.next().await?.map(|batch| (batch, ordering))) };
+        let step = |mut ordering: Ordering| async move {
+            Ok(ordering.next().await?.map(|batch| (batch, ordering)))
+        };
         futures::stream::try_unfold(ordering, step).boxed()
     }
 
-    /// Whether the index has all series in order, by one pass over its entries. Where it has not, readers that share
-    /// the header cache sort them from now on: so who met [`Kind::Unordered`] in one of many blocks begins anew but
-    /// once.
+    /// Whether the index has all series in order, by one pass over its entries. Where it has not,
+    /// readers that share the header cache sort them from now on: so who met [`Kind::Unordered`] in
+    /// one of many blocks begins anew but once.
     pub async fn check_order(&self) -> Result<bool> {
         let mut entries = self.stored_entries(SeriesQuery::all());
         let mut last: Option<Labels> = None;
@@ -87,7 +90,8 @@ impl Ordering {
     async fn sort(&mut self, first: EntryBatch) -> Result<Sorted> {
         let id = self.reader.inner.meta.ulid;
         tracing::warn!(block = %id, "series of a block are not in order and are sorted to be read");
-        let mut held = self.reader.budget.as_ref().map(|b| b.reserve(format!("sorting series of block={id}")));
+        let mut held =
+            self.reader.budget.as_ref().map(|b| b.reserve(format!("sorting series of block={id}")));
         let (mut all, mut bytes, mut next) = (EntryBatch::default(), 0, Some(first));
         while let Some(mut batch) = next {
             let more: u64 = batch.entries.iter().map(Entry::memory).sum();
@@ -95,8 +99,8 @@ impl Ordering {
             let limit = self.reader.inner.settings.sorted_bytes;
             if bytes > limit {
                 let text = format!(
-                    "block={id} index: series are not in order, and more than the {limit} bytes of them that are \
-                     sorted in memory; have the block rewritten"
+                    "block={id} index: series are not in order, and more than the {limit} bytes of \
+                     them that are sorted in memory; have the block rewritten"
                 );
                 return Err(Error::new(Kind::Corrupt, text));
             }
@@ -131,7 +135,9 @@ impl Sorted {
 impl Entry {
     /// Bytes in memory, about.
     fn memory(&self) -> u64 {
-        (size_of::<Entry>() + self.labels.as_packed().len() + self.chunks.len() * size_of::<ChunkSpan>()) as u64
+        (size_of::<Entry>()
+            + self.labels.as_packed().len()
+            + self.chunks.len() * size_of::<ChunkSpan>()) as u64
     }
 }
 

@@ -25,7 +25,8 @@ impl Uploaded {
     async fn new(dir: &std::path::Path, settings: BucketSettings) -> Uploaded {
         let registry = Registry::new();
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let bucket = Bucket::new(store, settings, BucketMetrics::new(&registry).unwrap(), TestClock::new());
+        let bucket =
+            Bucket::new(store, settings, BucketMetrics::new(&registry).unwrap(), TestClock::new());
         let meta = BlockMeta::from_json(&std::fs::read(dir.join("meta.json")).unwrap()).unwrap();
         let meta = upload::upload_block_dir(&bucket, dir, &meta, 2).await.unwrap();
         let bytes = meta.thanos.as_ref().unwrap().files.iter().map(|f| f.size_bytes).sum();
@@ -40,7 +41,12 @@ impl Uploaded {
             prefetch: 2,
             ..ReaderSettings::default()
         };
-        BlockReader::new(self.bucket.clone(), Arc::clone(&self.meta), HeaderCache::new(1 << 20), settings)
+        BlockReader::new(
+            self.bucket.clone(),
+            Arc::clone(&self.meta),
+            HeaderCache::new(1 << 20),
+            settings,
+        )
     }
 
     /// (ranged reads, bytes they fetched)
@@ -48,7 +54,9 @@ impl Uploaded {
         let counter = |name: &str| {
             let families = self.registry.gather();
             let family = families.iter().find(|f| f.name() == name)?.clone();
-            let ranged = |m: &&prometheus::proto::Metric| m.get_label().iter().any(|l| l.value() == "get_range");
+            let ranged = |m: &&prometheus::proto::Metric| {
+                m.get_label().iter().any(|l| l.value() == "get_range")
+            };
             family.get_metric().iter().find(ranged).map(|m| m.get_counter().get_value())
         };
         let reads = counter("thanos_objstore_bucket_operations_total").unwrap_or_default();
@@ -72,7 +80,8 @@ async fn large() -> Uploaded {
     series.sort();
     let ts: Vec<i64> = (0..240).map(|i| 1_767_225_600_000 + i * 30_000).collect();
     for (at, labels) in series.iter().enumerate() {
-        let values: Vec<f64> = (0..240).map(|i| ((i * 7919 + at * 31) % 1000) as f64 / 8.0).collect();
+        let values: Vec<f64> =
+            (0..240).map(|i| ((i * 7919 + at * 31) % 1000) as f64 / 8.0).collect();
         builder.push_floats(labels, &ts, &values).unwrap();
     }
     let description = BlockDescription {
@@ -105,10 +114,16 @@ async fn a_full_scan_gives_every_series_and_chunk() {
     let (series, errors) = collect(&block.reader(), SeriesQuery::all()).await;
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(series.len() as u64, block.meta.stats.num_series);
-    assert_eq!(series.iter().map(|s| s.chunks.len() as u64).sum::<u64>(), block.meta.stats.num_chunks);
+    assert_eq!(
+        series.iter().map(|s| s.chunks.len() as u64).sum::<u64>(),
+        block.meta.stats.num_chunks
+    );
     assert!(series.windows(2).all(|w| w[0].labels < w[1].labels));
-    let samples: usize =
-        series.iter().flat_map(|s| &s.chunks).map(|c| tsdb::chunk::num_samples(c.encoding, &c.data).unwrap()).sum();
+    let samples: usize = series
+        .iter()
+        .flat_map(|s| &s.chunks)
+        .map(|c| tsdb::chunk::num_samples(c.encoding, &c.data).unwrap())
+        .sum();
     assert_eq!(samples as u64, block.meta.stats.num_samples);
 }
 
@@ -127,14 +142,18 @@ async fn matchers_range_and_skip_chunks() {
         .filter(|s| matchers.iter().all(|m| m.matches(s.labels.get(&m.name).unwrap_or_default())))
         .map(|s| {
             let touching = |c: &&BlockChunk| half.overlaps_closed(c.min_time, c.max_time);
-            BlockSeries { labels: s.labels.clone(), chunks: s.chunks.iter().filter(touching).cloned().collect() }
+            BlockSeries {
+                labels: s.labels.clone(),
+                chunks: s.chunks.iter().filter(touching).cloned().collect(),
+            }
         })
         .filter(|s| !s.chunks.is_empty())
         .collect();
     assert!(!expected.is_empty());
     let query = SeriesQuery { matchers, range: half, skip_chunks: false };
     assert_eq!(collect(&reader, query.clone()).await.0, expected);
-    let (labels_only, _) = collect(&reader, SeriesQuery { skip_chunks: true, ..query.clone() }).await;
+    let (labels_only, _) =
+        collect(&reader, SeriesQuery { skip_chunks: true, ..query.clone() }).await;
     assert!(labels_only.iter().map(|s| &s.labels).eq(expected.iter().map(|s| &s.labels)));
     assert!(labels_only.iter().all(|s| s.chunks.is_empty()));
     let elsewhere = SeriesQuery { range: TimeRange::new(0, 1), ..query };
@@ -146,7 +165,8 @@ async fn names_and_values() {
     let block = fixture().await;
     let reader = block.reader();
     let (all, _) = collect(&reader, SeriesQuery::all()).await;
-    for matchers in [Vec::new(), equal("__name__", "up"), equal("job", "api"), equal("job", "nope")] {
+    for matchers in [Vec::new(), equal("__name__", "up"), equal("job", "api"), equal("job", "nope")]
+    {
         let mut expected = BTreeMap::<Vec<u8>, std::collections::BTreeSet<Vec<u8>>>::new();
         for series in &all {
             if matchers.iter().all(|m| m.matches(series.labels.get(&m.name).unwrap_or_default())) {
@@ -180,7 +200,8 @@ async fn a_query_for_one_series_reads_little() {
     let block = large().await;
     let reader = block.reader();
     let (series, errors) =
-        collect(&reader, SeriesQuery { matchers: equal("pod", "pod-00777"), ..SeriesQuery::all() }).await;
+        collect(&reader, SeriesQuery { matchers: equal("pod", "pod-00777"), ..SeriesQuery::all() })
+            .await;
     assert!(errors.is_empty());
     assert_eq!(series.len(), 1);
     let (reads, bytes) = block.fetched();
@@ -192,7 +213,12 @@ async fn a_query_for_one_series_reads_little() {
 async fn a_full_scan_reads_in_order_by_few_requests() {
     let block = large().await;
     let settings = ReaderSettings { batch_bytes: 256 << 10, ..ReaderSettings::default() };
-    let reader = BlockReader::new(block.bucket.clone(), Arc::clone(&block.meta), HeaderCache::new(0), settings);
+    let reader = BlockReader::new(
+        block.bucket.clone(),
+        Arc::clone(&block.meta),
+        HeaderCache::new(0),
+        settings,
+    );
     let (series, _) = collect(&reader, SeriesQuery::all()).await;
     assert_eq!(series.len(), 2000);
     let (reads, bytes) = block.fetched();
@@ -205,9 +231,17 @@ async fn a_scan_gives_the_same_however_much_is_read_at_a_time() {
     let block = large().await;
     let (expected, _) = collect(&block.reader(), SeriesQuery::all()).await;
     assert_eq!(expected.len(), 2000);
-    for (index_bytes, batch_bytes, prefetch) in [(1, 4000, 1), (3000, 1, 3), (1 << 20, 1 << 20, 1), (9000, 70_000, 2)] {
-        let settings = ReaderSettings { index_bytes, batch_bytes, prefetch, ..ReaderSettings::default() };
-        let reader = BlockReader::new(block.bucket.clone(), Arc::clone(&block.meta), HeaderCache::new(0), settings);
+    for (index_bytes, batch_bytes, prefetch) in
+        [(1, 4000, 1), (3000, 1, 3), (1 << 20, 1 << 20, 1), (9000, 70_000, 2)]
+    {
+        let settings =
+            ReaderSettings { index_bytes, batch_bytes, prefetch, ..ReaderSettings::default() };
+        let reader = BlockReader::new(
+            block.bucket.clone(),
+            Arc::clone(&block.meta),
+            HeaderCache::new(0),
+            settings,
+        );
         let header = Arc::new(reader.scan_header().await.unwrap());
         for reader in [reader.clone(), reader.with_header(header)] {
             let (series, errors) = collect(&reader, SeriesQuery::all()).await;
@@ -220,12 +254,24 @@ async fn a_scan_gives_the_same_however_much_is_read_at_a_time() {
 async fn batches_are_as_large_as_asked_for() {
     let block = large().await;
     for batch_bytes in [10_000, 100_000] {
-        let settings = ReaderSettings { batch_bytes, index_bytes: 8000, ..ReaderSettings::default() };
-        let reader = BlockReader::new(block.bucket.clone(), Arc::clone(&block.meta), HeaderCache::new(0), settings);
-        let batches: Vec<SeriesBatch> = reader.series(SeriesQuery::all()).try_collect().await.unwrap();
+        let settings =
+            ReaderSettings { batch_bytes, index_bytes: 8000, ..ReaderSettings::default() };
+        let reader = BlockReader::new(
+            block.bucket.clone(),
+            Arc::clone(&block.meta),
+            HeaderCache::new(0),
+            settings,
+        );
+        let batches: Vec<SeriesBatch> =
+            reader.series(SeriesQuery::all()).try_collect().await.unwrap();
         let cost = |b: &SeriesBatch| -> usize {
-            let chunks = b.series.iter().flat_map(|s| &s.chunks).map(|c| c.data.len() + size_of::<BlockChunk>());
-            chunks.sum::<usize>() + b.series.iter().map(|s| s.labels.as_packed().len()).sum::<usize>()
+            let chunks = b
+                .series
+                .iter()
+                .flat_map(|s| &s.chunks)
+                .map(|c| c.data.len() + size_of::<BlockChunk>());
+            chunks.sum::<usize>()
+                + b.series.iter().map(|s| s.labels.as_packed().len()).sum::<usize>()
         };
         let (last, full) = batches.split_last().unwrap();
         assert!(full.iter().chain([last]).all(|b| cost(b) as u64 <= batch_bytes));
@@ -247,11 +293,19 @@ async fn a_broken_list_of_all_series_ends_the_scan() {
     bytes[list.end as usize - 2] ^= 1;
     block.bucket.put(&path, bytes.into()).await.unwrap();
     let settings = ReaderSettings { index_bytes: 9000, ..ReaderSettings::default() };
-    let reader = BlockReader::new(block.bucket.clone(), Arc::clone(&block.meta), HeaderCache::new(0), settings);
+    let reader = BlockReader::new(
+        block.bucket.clone(),
+        Arc::clone(&block.meta),
+        HeaderCache::new(0),
+        settings,
+    );
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     let text = error.to_string();
-    assert!(text.contains(&block.meta.ulid.to_string()) && text.contains("index postings"), "{text}");
+    assert!(
+        text.contains(&block.meta.ulid.to_string()) && text.contains("index postings"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -267,12 +321,20 @@ async fn a_broken_chunk_costs_its_series_only() {
     assert_eq!((series.len(), errors.len()), (all.len() - 1, 1));
     assert_eq!(errors[0].kind(), Kind::Corrupt);
     let text = errors[0].to_string();
-    assert!(text.contains(&format!("block={}", block.meta.ulid)) && text.contains("checksum"), "{text}");
+    assert!(
+        text.contains(&format!("block={}", block.meta.ulid)) && text.contains("checksum"),
+        "{text}"
+    );
 
     bytes.truncate(200_000);
     block.bucket.put(&path, bytes.into()).await.unwrap();
     let (series, errors) = collect(&reader, SeriesQuery::all()).await;
-    assert!(!series.is_empty() && series.len() + errors.len() == all.len(), "{} {}", series.len(), errors.len());
+    assert!(
+        !series.is_empty() && series.len() + errors.len() == all.len(),
+        "{} {}",
+        series.len(),
+        errors.len()
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! `thanos.shipper.json`: which blocks were shipped.
 //!
-//! `{"version": 1, "uploaded": [ULIDs]}`, indented by tabs with a newline at the end, `null` for none; only blocks that
-//! still lie in the TSDB folder. Prometheus reads it while we write it, so a new one replaces the old one whole.
+//! `{"version": 1, "uploaded": [ULIDs]}`, indented by tabs with a newline at the end, `null` for
+//! none; only blocks that still lie in the TSDB folder. Prometheus reads it while we write it, so a
+//! new one replaces the old one whole.
 
 use std::fs::File;
 use std::io::Write;
@@ -48,7 +49,8 @@ impl Ledger {
 
     /// Writes the file if it would change.
     pub(super) async fn save(&mut self) -> Result<()> {
-        let uploaded: Vec<BlockId> = self.local.iter().copied().filter(|id| self.shipped.contains(id)).collect();
+        let uploaded: Vec<BlockId> =
+            self.local.iter().copied().filter(|id| self.shipped.contains(id)).collect();
         let bytes = document(uploaded);
         if self.saved.as_ref() == Some(&bytes) {
             return Ok(());
@@ -71,9 +73,12 @@ pub(super) fn read(path: &Path) -> Ids {
         }
     };
     match serde_json::from_slice::<Document>(&bytes) {
-        Ok(document) if document.version == VERSION => document.uploaded.unwrap_or_default().into_iter().collect(),
+        Ok(document) if document.version == VERSION => {
+            document.uploaded.unwrap_or_default().into_iter().collect()
+        }
         Ok(document) => {
-            tracing::warn!(file = %path.display(), version = document.version, "unknown version of shipper file");
+            tracing::warn!(file = %path.display(), version = document.version, "unknown version of \
+                shipper file");
             Ids::new()
         }
         Err(error) => {
@@ -84,7 +89,8 @@ pub(super) fn read(path: &Path) -> Ids {
 }
 
 fn document(uploaded: Vec<BlockId>) -> Vec<u8> {
-    let document = Document { version: VERSION, uploaded: Some(uploaded).filter(|u| !u.is_empty()) };
+    let document =
+        Document { version: VERSION, uploaded: Some(uploaded).filter(|u| !u.is_empty()) };
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     document
@@ -114,9 +120,11 @@ mod tests {
     #[test]
     fn the_file_has_the_bytes_that_thanos_writes() {
         assert_eq!(document(vec![]), b"{\n\t\"version\": 1,\n\t\"uploaded\": null\n}\n");
-        let ids: Vec<BlockId> =
-            ["01M81HXMY0XQF1A6MF7S68NK18", "01M81HXMZYSNVAVNH9TD4YA0FP"].map(|id| id.parse().unwrap()).to_vec();
-        let expected = "{\n\t\"version\": 1,\n\t\"uploaded\": [\n\t\t\"01M81HXMY0XQF1A6MF7S68NK18\",\n\t\t\"01M81HXMZYSNVAVNH9TD4YA0FP\"\n\t]\n}\n";
+        let ids: Vec<BlockId> = ["01M81HXMY0XQF1A6MF7S68NK18", "01M81HXMZYSNVAVNH9TD4YA0FP"]
+            .map(|id| id.parse().unwrap())
+            .to_vec();
+        let expected = "{\n\t\"version\": 1,\n\t\"uploaded\": \
+            [\n\t\t\"01M81HXMY0XQF1A6MF7S68NK18\",\n\t\t\"01M81HXMZYSNVAVNH9TD4YA0FP\"\n\t]\n}\n";
         assert_eq!(String::from_utf8(document(ids)).unwrap(), expected);
     }
 
@@ -129,7 +137,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert!(read(&path).is_empty(), "{text}");
         }
-        replace(&path, r#"{"version": 1, "uploaded": ["01M81HXMY0XQF1A6MF7S68NK18"]}"#.as_bytes()).unwrap();
+        replace(&path, r#"{"version": 1, "uploaded": ["01M81HXMY0XQF1A6MF7S68NK18"]}"#.as_bytes())
+            .unwrap();
         assert_eq!(read(&path).len(), 1);
     }
 }

@@ -31,7 +31,10 @@ impl Local {
         let mut local = Local { blocks: Vec::new(), corrupted: 0 };
         for entry in fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<BlockId>().ok()) else { continue };
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<BlockId>().ok())
+            else {
+                continue;
+            };
             if !entry.file_type().map_err(failed)?.is_dir() {
                 continue;
             }
@@ -58,15 +61,20 @@ fn read_meta(id: BlockId, dir: &Path) -> Result<Option<BlockMeta>> {
         Err(e) if e.kind() == ErrorKind::NotFound && !dir.exists() => return Ok(None),
         Err(e) => return Err(Error::local(&format!("block {id}: reading"), &path, &e)),
     };
-    let meta = BlockMeta::from_json(&bytes)
-        .map_err(|e| Error::new(Kind::Corrupt, format!("block {id}: reading {}: {e}", path.display())))?;
+    let meta = BlockMeta::from_json(&bytes).map_err(|e| {
+        Error::new(Kind::Corrupt, format!("block {id}: reading {}: {e}", path.display()))
+    })?;
     invariants::of_synced(&BlockLocation::tsdb(id), &meta)
         .map_err(|unmet| Error::new(Kind::Corrupt, unmet.to_string()))?;
     Ok(Some(meta))
 }
 
-/// Links a block's files to where Prometheus does not delete them, and names its segments in the meta.
-pub(super) fn link_for_upload(tsdb_path: &Path, mut meta: BlockMeta) -> Result<(PathBuf, BlockMeta)> {
+/// Links a block's files to where Prometheus does not delete them, and names its segments in the
+/// meta.
+pub(super) fn link_for_upload(
+    tsdb_path: &Path,
+    mut meta: BlockMeta,
+) -> Result<(PathBuf, BlockMeta)> {
     let source = tsdb_path.join(meta.ulid.to_string());
     let target = tsdb_path.join("thanos").join("upload").join(meta.ulid.to_string());
     // What an interrupted upload left.
@@ -81,7 +89,11 @@ pub(super) fn link_for_upload(tsdb_path: &Path, mut meta: BlockMeta) -> Result<(
         link(&segments, &chunks, &name)?;
     }
     let files = gather_files(&target)?;
-    let names = files.iter().filter_map(|f| f.rel_path.strip_prefix("chunks/")).map(str::to_owned).collect();
+    let names = files
+        .iter()
+        .filter_map(|f| f.rel_path.strip_prefix("chunks/"))
+        .map(str::to_owned)
+        .collect();
     if let Some(thanos) = &mut meta.thanos {
         thanos.segment_files = names;
     }

@@ -1,4 +1,5 @@
-//! Whether a block that Prometheus compacted overlaps what the bucket already holds of the same Prometheus.
+//! Whether a block that Prometheus compacted overlaps what the bucket already holds of the same
+//! Prometheus.
 
 use model::{BlockId, Labels};
 use tsdb::meta::{BlockDesc, BlockMeta};
@@ -26,13 +27,16 @@ impl OverlapCheck {
             None => self.fetch().await?,
         };
         let range = meta.range();
-        let other = known.iter().find(|o| o.ulid != meta.ulid && o.min_time < range.end && range.start < o.max_time);
+        let other = known
+            .iter()
+            .find(|o| o.ulid != meta.ulid && o.min_time < range.end && range.start < o.max_time);
         let result = match other {
             None => Ok(()),
             Some(other) => Err(Error::new(
                 Kind::Invalid,
                 format!(
-                    "compacted block {} overlaps block {} in the bucket; ship blocks before Prometheus compacts them",
+                    "compacted block {} overlaps block {} in the bucket; ship blocks before \
+                     Prometheus compacts them",
                     meta.ulid, other.ulid
                 ),
             )),
@@ -46,11 +50,19 @@ impl OverlapCheck {
         let mut known = Vec::new();
         for id in dirs.iter().filter_map(|dir| dir.trim_end_matches('/').parse::<BlockId>().ok()) {
             // A block without meta.json is none.
-            let Some(bytes) = self.bucket.get_if_exists(&BlockLocation::tsdb(id).meta()).await? else { continue };
-            let meta = BlockMeta::from_json(&bytes)
-                .map_err(|e| Error::new(Kind::Corrupt, format!("block {id}: reading its meta.json: {e}")))?;
+            let Some(bytes) = self.bucket.get_if_exists(&BlockLocation::tsdb(id).meta()).await?
+            else {
+                continue;
+            };
+            let meta = BlockMeta::from_json(&bytes).map_err(|e| {
+                Error::new(Kind::Corrupt, format!("block {id}: reading its meta.json: {e}"))
+            })?;
             if meta.external_labels() == self.external {
-                known.push(BlockDesc { ulid: id, min_time: meta.min_time, max_time: meta.max_time });
+                known.push(BlockDesc {
+                    ulid: id,
+                    min_time: meta.min_time,
+                    max_time: meta.max_time,
+                });
             }
         }
         Ok(known)

@@ -24,7 +24,10 @@ impl Setting {
         }
         std::fs::create_dir_all(tsdb.path().join("wal")).unwrap();
         let bucket = memory_bucket();
-        let settings = adapt(ShipperSettings { tsdb_path: tsdb.path().to_owned(), ..ShipperSettings::default() });
+        let settings = adapt(ShipperSettings {
+            tsdb_path: tsdb.path().to_owned(),
+            ..ShipperSettings::default()
+        });
         let metrics = ShipperMetrics::new(&Registry::new()).unwrap();
         let shipper = Shipper::new(settings, bucket.clone(), metrics);
         Setting { tsdb, bucket, shipper }
@@ -80,15 +83,24 @@ async fn blocks_are_shipped_once_with_what_thanos_adds() {
     let id = BLOCKS[0].parse().unwrap();
     let shipped = setting.bucket.get(&BlockLocation::tsdb(id).meta()).await.unwrap();
     let thanos = BlockMeta::from_json(&shipped).unwrap().thanos.unwrap();
-    assert_eq!(thanos.labels.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>(), ["cluster=eu", "replica=0"]);
-    assert_eq!((thanos.source.as_str(), thanos.segment_files), ("sidecar", vec!["000001".to_owned()]));
+    assert_eq!(
+        thanos.labels.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>(),
+        ["cluster=eu", "replica=0"]
+    );
+    assert_eq!(
+        (thanos.source.as_str(), thanos.segment_files),
+        ("sidecar", vec!["000001".to_owned()])
+    );
     let files: Vec<&str> = thanos.files.iter().map(|f| f.rel_path.as_str()).collect();
     assert_eq!(files, ["chunks/000001", "index", "meta.json"]);
     assert!(thanos.upload_time.is_some());
 
     assert_eq!(setting.sync().await.unwrap(), 0);
     let local = std::fs::read(setting.tsdb.path().join(BLOCKS[0]).join("meta.json")).unwrap();
-    assert!(BlockMeta::from_json(&local).unwrap().thanos.is_none(), "Prometheus' own file was changed");
+    assert!(
+        BlockMeta::from_json(&local).unwrap().thanos.is_none(),
+        "Prometheus' own file was changed"
+    );
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use model::{BlockId, TimestampMs};
 use object_store::ObjectMeta;
 use tsdb::meta::{BlockMeta, META_FILE};
 
-use super::{BrokenBlock, Filter, ObjectVersion, PartialBlock, Synced, SyncedBlock, UnseenBlock, state};
+use super::{
+    BrokenBlock, Filter, ObjectVersion, PartialBlock, Synced, SyncedBlock, UnseenBlock, state,
+};
 use crate::layout::{BlockLocation, TOMBSTONES_FILE};
 use crate::marker::{DeletionMark, Marker, NoCompactMark, NoDownsampleMark};
 use crate::metrics::SyncMetrics;
@@ -19,7 +21,8 @@ use crate::{Bucket, Error, Kind, Result, invariants};
 /// A larger `meta.json` is broken; those of blocks with thousands of sources take some 100 KiB.
 const MAX_META: u64 = 16 << 20;
 
-/// A file of tombstones that names none is magic number, version and checksum; Prometheus leaves it in every block.
+/// A file of tombstones that names none is magic number, version and checksum; Prometheus leaves it
+/// in every block.
 const EMPTY_TOMBSTONES: u64 = 9;
 
 /// How metas are fetched.
@@ -27,7 +30,8 @@ const EMPTY_TOMBSTONES: u64 = 9;
 pub struct FetcherSettings {
     /// Metas and marks fetched at a time.
     pub concurrency: usize,
-    /// Where metas are kept over restarts, as `<folder>/<ULID>/meta.json`; Thanos' `meta-syncer` folder.
+    /// Where metas are kept over restarts, as `<folder>/<ULID>/meta.json`; Thanos' `meta-syncer`
+    /// folder.
     pub cache_dir: Option<PathBuf>,
 }
 
@@ -104,8 +108,8 @@ impl MetaFetcher {
         MetaFetcher { bucket, settings, metrics, metas, marks, left_out, cache_failed }
     }
 
-    /// Lists the bucket and puts its blocks through the filters, in their order. Fails only if listing does; what is
-    /// wrong with one block stands in the result.
+    /// Lists the bucket and puts its blocks through the filters, in their order. Fails only if
+    /// listing does; what is wrong with one block stands in the result.
     pub async fn fetch(&self, filters: &[&dyn Filter]) -> Result<Synced> {
         let clock = self.bucket.clock();
         let start = clock.monotonic();
@@ -117,7 +121,8 @@ impl MetaFetcher {
                 return Err(e);
             }
         };
-        synced.marked_for_deletion = synced.blocks.iter().filter(|b| b.deletion_mark.is_some()).cloned().collect();
+        synced.marked_for_deletion =
+            synced.blocks.iter().filter(|b| b.deletion_mark.is_some()).cloned().collect();
         let now = clock.now();
         for filter in filters {
             filter.apply(&mut synced, now);
@@ -135,8 +140,12 @@ impl MetaFetcher {
             let count = synced.states.get(state).copied().unwrap_or_default();
             self.metrics.synced.with_label_values(&[state]).set(count as f64);
         }
-        let modified = synced.states.remove(super::filter::REPLICA_LABEL_REMOVED).unwrap_or_default();
-        self.metrics.modified.with_label_values(&[super::filter::REPLICA_LABEL_REMOVED]).set(modified as f64);
+        let modified =
+            synced.states.remove(super::filter::REPLICA_LABEL_REMOVED).unwrap_or_default();
+        self.metrics
+            .modified
+            .with_label_values(&[super::filter::REPLICA_LABEL_REMOVED])
+            .set(modified as f64);
         self.metrics.duration.observe(clock.monotonic().saturating_sub(start).as_secs_f64());
         Ok(synced)
     }
@@ -224,7 +233,9 @@ impl MetaFetcher {
         let mut blocks: BTreeMap<BlockLocation, Listed> = BTreeMap::new();
         let mut objects = self.bucket.list(None);
         while let Some(object) = objects.try_next().await? {
-            let Some((location, file)) = BlockLocation::of_object(&object.location) else { continue };
+            let Some((location, file)) = BlockLocation::of_object(&object.location) else {
+                continue;
+            };
             blocks.entry(location).or_default().add(&file, &object);
         }
         Ok(blocks)
@@ -234,7 +245,9 @@ impl MetaFetcher {
         let meta = match self.load_meta(&location, listed.meta_size.unwrap_or_default()).await {
             Ok(meta) => meta,
             Err(NoMeta::Gone) => return Loaded::Gone,
-            Err(NoMeta::Unseen(error)) => return Loaded::Unseen(UnseenBlock { location, error, known: None }),
+            Err(NoMeta::Unseen(error)) => {
+                return Loaded::Unseen(UnseenBlock { location, error, known: None });
+            }
             Err(NoMeta::Broken(error)) => return Loaded::Broken(BrokenBlock { location, error }),
         };
         let (marks, failure) = self.load_marks(&location, listed).await;
@@ -255,13 +268,19 @@ impl MetaFetcher {
     }
 
     /// A meta that is known is used whatever the bucket says, as it never changes.
-    async fn load_meta(&self, location: &BlockLocation, size: u64) -> std::result::Result<Arc<BlockMeta>, NoMeta> {
+    async fn load_meta(
+        &self,
+        location: &BlockLocation,
+        size: u64,
+    ) -> std::result::Result<Arc<BlockMeta>, NoMeta> {
         if let Some(meta) = lock(&self.metas).get(location) {
             return Ok(Arc::clone(meta));
         }
         let cached = self.cached_path(location);
         let local = match &cached {
-            Some(path) => tokio::fs::read(path).await.ok().and_then(|bytes| BlockMeta::from_json(&bytes).ok()),
+            Some(path) => {
+                tokio::fs::read(path).await.ok().and_then(|bytes| BlockMeta::from_json(&bytes).ok())
+            }
             None => None,
         };
         let meta = match local.filter(|meta| invariants::of_synced(location, meta).is_ok()) {
@@ -273,7 +292,11 @@ impl MetaFetcher {
         Ok(meta)
     }
 
-    async fn fetch_meta(&self, location: &BlockLocation, size: u64) -> std::result::Result<BlockMeta, NoMeta> {
+    async fn fetch_meta(
+        &self,
+        location: &BlockLocation,
+        size: u64,
+    ) -> std::result::Result<BlockMeta, NoMeta> {
         let broken = |text: String| NoMeta::Broken(Error::new(Kind::Corrupt, text));
         if size > MAX_META {
             return Err(broken(format!("reading {}: {size} bytes are too many", location.meta())));
@@ -282,7 +305,8 @@ impl MetaFetcher {
             Kind::NotFound => NoMeta::Gone,
             _ => NoMeta::Unseen(e),
         })?;
-        let meta = BlockMeta::from_json(&bytes).map_err(|e| NoMeta::Broken(Error::format(location, &e)))?;
+        let meta = BlockMeta::from_json(&bytes)
+            .map_err(|e| NoMeta::Broken(Error::format(location, &e)))?;
         invariants::of_synced(location, &meta).map_err(|unmet| broken(unmet.to_string()))?;
         if let Some(path) = self.cached_path(location)
             && let Err(error) = keep(&path, &bytes).await
@@ -302,7 +326,8 @@ impl MetaFetcher {
         tracing::warn!(
             %file,
             %error,
-            "the data folder cannot be written: after a restart the meta.json of every block is fetched anew"
+            "the data folder cannot be written: after a restart the meta.json of every block is \
+             fetched anew"
         );
     }
 
@@ -313,19 +338,30 @@ impl MetaFetcher {
     }
 
     /// What is known of the marks, and the failure if that is not all.
-    async fn load_marks(&self, location: &BlockLocation, listed: &Listed) -> (BlockMarks, Option<Error>) {
+    async fn load_marks(
+        &self,
+        location: &BlockLocation,
+        listed: &Listed,
+    ) -> (BlockMarks, Option<Error>) {
         let known = lock(&self.marks).get(location).cloned().unwrap_or_default();
         let mut failure = None;
         let marks = BlockMarks {
-            deletion: self.load_mark(location, &listed.deletion, known.deletion, &mut failure).await,
-            no_compact: self.load_mark(location, &listed.no_compact, known.no_compact, &mut failure).await,
-            no_downsample: self.load_mark(location, &listed.no_downsample, known.no_downsample, &mut failure).await,
+            deletion: self
+                .load_mark(location, &listed.deletion, known.deletion, &mut failure)
+                .await,
+            no_compact: self
+                .load_mark(location, &listed.no_compact, known.no_compact, &mut failure)
+                .await,
+            no_downsample: self
+                .load_mark(location, &listed.no_downsample, known.no_downsample, &mut failure)
+                .await,
         };
         lock(&self.marks).insert(location.clone(), marks.clone());
         (marks, failure)
     }
 
-    /// Reads a mark that is new or was written again. What was read last stands in where the bucket does not answer.
+    /// Reads a mark that is new or was written again. What was read last stands in where the bucket
+    /// does not answer.
     async fn load_mark<M: Marker>(
         &self,
         location: &BlockLocation,
@@ -338,7 +374,12 @@ impl MetaFetcher {
             return known;
         }
         let path = location.file(M::FILE);
-        let mark = match self.bucket.get_if_exists(&path).await.map(|b| b.map(|b| M::parse(&path, &b))) {
+        let mark = match self
+            .bucket
+            .get_if_exists(&path)
+            .await
+            .map(|b| b.map(|b| M::parse(&path, &b)))
+        {
             Ok(None) => None,
             Ok(Some(Ok(mark))) => Some(mark),
             Ok(Some(Err(e))) => {
@@ -360,7 +401,8 @@ impl Listed {
         let modified_ms = object.last_modified.timestamp_millis();
         self.newest = self.newest.max(modified_ms);
         self.bytes += object.size;
-        let version = || Some(ObjectVersion { size: object.size, modified_ms, e_tag: object.e_tag.clone() });
+        let version =
+            || Some(ObjectVersion { size: object.size, modified_ms, e_tag: object.e_tag.clone() });
         match file {
             META_FILE => self.meta_size = Some(object.size),
             DeletionMark::FILE => self.deletion = version(),
@@ -390,7 +432,9 @@ async fn keep(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
 fn forget_others(folder: &std::path::Path, known: &BTreeSet<BlockId>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let id = entry.file_name().to_str().and_then(|name| name.parse::<BlockId>().ok());
-        if id.is_some_and(|id| !known.contains(&id)) && std::fs::remove_file(entry.path().join(META_FILE)).is_ok() {
+        if id.is_some_and(|id| !known.contains(&id))
+            && std::fs::remove_file(entry.path().join(META_FILE)).is_ok()
+        {
             // stays if something else is in it
             let _ = std::fs::remove_dir(entry.path());
         }

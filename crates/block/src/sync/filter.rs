@@ -19,7 +19,11 @@ pub trait Filter: Send + Sync + fmt::Debug {
     fn apply(&self, synced: &mut Synced, now: TimestampMs);
 }
 
-fn keep_if(synced: &mut Synced, state: &'static str, keep: impl Fn(&SyncedBlock) -> bool) -> Vec<SyncedBlock> {
+fn keep_if(
+    synced: &mut Synced,
+    state: &'static str,
+    keep: impl Fn(&SyncedBlock) -> bool,
+) -> Vec<SyncedBlock> {
     let (kept, out) = std::mem::take(&mut synced.blocks).into_iter().partition(keep);
     synced.blocks = kept;
     let out: Vec<SyncedBlock> = out;
@@ -41,7 +45,8 @@ impl Filter for TimePartition {
     }
 }
 
-/// Only blocks whose external labels, with `__block_id`, survive the relabel configs (`--selector.relabel-config`).
+/// Only blocks whose external labels, with `__block_id`, survive the relabel configs
+/// (`--selector.relabel-config`).
 #[derive(Clone, Debug)]
 pub struct RelabelFilter {
     pub configs: Vec<RelabelConfig>,
@@ -61,8 +66,8 @@ impl Filter for RelabelFilter {
     }
 }
 
-/// Only blocks older than the delay, so that eventually consistent stores show all their files. What compactors and
-/// repairs wrote is complete when its meta is seen.
+/// Only blocks older than the delay, so that eventually consistent stores show all their files.
+/// What compactors and repairs wrote is complete when its meta is seen.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsistencyDelay {
     pub delay: Duration,
@@ -74,14 +79,15 @@ impl Filter for ConsistencyDelay {
         keep_if(synced, state::TOO_FRESH, |b| {
             let uploaded = b.meta.thanos.as_ref().and_then(|t| t.upload_time_ms());
             let born = uploaded.map_or(b.id().time_ms().cast_signed(), |t| t.0);
-            let complete = matches!(b.meta.source(), "bucket.repair" | "compactor" | "compactor.repair");
+            let complete =
+                matches!(b.meta.source(), "bucket.repair" | "compactor" | "compactor.repair");
             complete || now.0.saturating_sub(born) >= delay
         });
     }
 }
 
-/// Without blocks whose deletion mark is older than the delay. The delay gives those who serve the block time to see
-/// what replaced it.
+/// Without blocks whose deletion mark is older than the delay. The delay gives those who serve the
+/// block time to see what replaced it.
 #[derive(Clone, Copy, Debug)]
 pub struct IgnoreDeletionMark {
     pub delay: Duration,
@@ -92,7 +98,9 @@ impl Filter for IgnoreDeletionMark {
         let delay = i64::try_from(self.delay.as_secs()).unwrap_or(i64::MAX);
         let now = now.0.div_euclid(1000);
         keep_if(synced, state::MARKED_FOR_DELETION, |b| {
-            b.deletion_mark.as_ref().is_none_or(|mark| now.saturating_sub(mark.deletion_time) <= delay)
+            b.deletion_mark
+                .as_ref()
+                .is_none_or(|mark| now.saturating_sub(mark.deletion_time) <= delay)
         });
     }
 }
@@ -112,14 +120,15 @@ impl Filter for RemoveReplicaLabels {
                 continue;
             }
             // a block must have some external label
-            block.labels = if removed.is_empty() { removed.with(first, "deduped") } else { removed };
+            block.labels =
+                if removed.is_empty() { removed.with(first, "deduped") } else { removed };
             *synced.states.entry(REPLICA_LABEL_REMOVED).or_default() += 1;
         }
     }
 }
 
-/// Takes a block of which only a mark could not be read for one that was marked for deletion just now: it is served,
-/// and it is no cover for others. For those who do nothing but read.
+/// Takes a block of which only a mark could not be read for one that was marked for deletion just
+/// now: it is served, and it is no cover for others. For those who do nothing but read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UnreadMarks;
 
@@ -137,18 +146,19 @@ impl Filter for UnreadMarks {
     }
 }
 
-/// Without blocks all of whose sources are in another block of the same labels, resolution and format. They go to
-/// [`Synced::duplicates`].
+/// Without blocks all of whose sources are in another block of the same labels, resolution and
+/// format. They go to [`Synced::duplicates`].
 ///
-/// What is marked for deletion is no cover for anything. Of blocks with equal sources the better one is kept: one
-/// without a mark, then the one that was made of the other, then the one with more rewrites, then of a higher
-/// compaction level, then with the smaller id.
+/// What is marked for deletion is no cover for anything. Of blocks with equal sources the better
+/// one is kept: one without a mark, then the one that was made of the other, then the one with more
+/// rewrites, then of a higher compaction level, then with the smaller id.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deduplicate;
 
 impl Filter for Deduplicate {
     fn apply(&self, synced: &mut Synced, _now: TimestampMs) {
-        let mut groups: BTreeMap<_, BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>> =
+            BTreeMap::new();
         for block in &synced.blocks {
             let key = (block.labels.as_packed(), block.resolution(), block.location.is_parquet());
             let sources = block.sources().iter().copied().collect();
@@ -188,7 +198,8 @@ fn duplicates_of(by_sources: BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>) -> 
     duplicates
 }
 
-/// Of blocks with equal sources the one that stands for all; `None` when every one is marked for deletion.
+/// Of blocks with equal sources the one that stands for all; `None` when every one is marked for
+/// deletion.
 fn best_of<'a>(equals: &[&'a SyncedBlock]) -> Option<&'a SyncedBlock> {
     let replaced = replaced_among(equals);
     let rewrites = |b: &SyncedBlock| b.meta.thanos.as_ref().map_or(0, |t| t.rewrites.len());

@@ -52,7 +52,8 @@ struct Yaml {
 
 /// Reads a YAML list of relabel configs; empty text is an empty list.
 pub fn parse_relabel_configs(yaml: &str) -> Result<Vec<RelabelConfig>> {
-    let list: Option<Vec<Yaml>> = serde_yaml_ng::from_str(yaml).map_err(|e| invalid(format!("{e}")))?;
+    let list: Option<Vec<Yaml>> =
+        serde_yaml_ng::from_str(yaml).map_err(|e| invalid(format!("{e}")))?;
     list.unwrap_or_default().into_iter().map(RelabelConfig::from_yaml).collect()
 }
 
@@ -63,18 +64,23 @@ fn invalid(text: String) -> Error {
 impl RelabelConfig {
     fn from_yaml(yaml: Yaml) -> Result<RelabelConfig> {
         let name = yaml.action.unwrap_or_else(|| "replace".into()).to_lowercase();
-        let action: Action =
-            serde_yaml_ng::from_str(&name).map_err(|_| invalid(format!("unknown relabel action {name:?}")))?;
+        let action: Action = serde_yaml_ng::from_str(&name)
+            .map_err(|_| invalid(format!("unknown relabel action {name:?}")))?;
         let pattern = yaml.regex.unwrap_or_else(|| "(.*)".into());
-        let regex =
-            go_regex::compile(&format!("^(?s:{pattern})$")).map_err(|e| invalid(format!("regex {pattern:?}: {e}")))?;
+        let regex = go_regex::compile(&format!("^(?s:{pattern})$"))
+            .map_err(|e| invalid(format!("regex {pattern:?}: {e}")))?;
         use Action::*;
         if action == HashMod && yaml.modulus == 0 {
-            return Err(invalid("relabel configuration for hashmod requires non-zero modulus".into()));
+            return Err(invalid(
+                "relabel configuration for hashmod requires non-zero modulus".into(),
+            ));
         }
-        let needs_target = matches!(action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
+        let needs_target =
+            matches!(action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
         if needs_target && yaml.target_label.is_empty() {
-            return Err(invalid(format!("relabel configuration for {name} action requires 'target_label' value")));
+            return Err(invalid(format!(
+                "relabel configuration for {name} action requires 'target_label' value"
+            )));
         }
         Ok(RelabelConfig {
             source_labels: yaml.source_labels,
@@ -90,7 +96,12 @@ impl RelabelConfig {
     /// `None` when the rule drops the label set.
     fn apply(&self, labels: Labels) -> Option<Labels> {
         let value = |name: &str| labels.get(name).unwrap_or_default();
-        let joined = self.source_labels.iter().map(|n| value(n)).collect::<Vec<_>>().join(self.separator.as_bytes());
+        let joined = self
+            .source_labels
+            .iter()
+            .map(|n| value(n))
+            .collect::<Vec<_>>()
+            .join(self.separator.as_bytes());
         let kept = match self.action {
             Action::Keep => self.regex.is_match(&joined),
             Action::Drop => !self.regex.is_match(&joined),
@@ -107,7 +118,8 @@ impl RelabelConfig {
             Action::HashMod => {
                 let digest = Md5::digest(&joined);
                 let tail: [u8; 8] = digest[8..].try_into().expect("MD5 has 16 bytes");
-                labels.with(&self.target_label, (u64::from_be_bytes(tail) % self.modulus).to_string())
+                labels
+                    .with(&self.target_label, (u64::from_be_bytes(tail) % self.modulus).to_string())
             }
             Action::Lowercase => labels.with(&self.target_label, text(&joined).to_lowercase()),
             Action::Uppercase => labels.with(&self.target_label, text(&joined).to_uppercase()),
@@ -171,27 +183,32 @@ mod tests {
             ("[{action: keepequal, source_labels: [cluster], target_label: tier}]", None),
             ("[{action: dropequal, source_labels: [cluster], target_label: tier}]", Some(all)),
             (
-                "[{source_labels: [cluster], regex: '(..)-(.)', target_label: r, replacement: '${2}x$1'}, {action: labelkeep, regex: r}]",
+                "[{source_labels: [cluster], regex: '(..)-(.)', target_label: r, replacement: \
+                 '${2}x$1'}, {action: labelkeep, regex: r}]",
                 Some(r#"{r="1xeu"}"#),
             ),
             ("[{action: labeldrop, regex: '[Z].*|tier'}]", Some(r#"{cluster="eu-1"}"#)),
             (
-                "[{action: labelmap, regex: 'cl(.*)', replacement: 'm_$1'}, {action: labelkeep, regex: 'm_.*'}]",
+                "[{action: labelmap, regex: 'cl(.*)', replacement: 'm_$1'}, {action: labelkeep, \
+                 regex: 'm_.*'}]",
                 Some(r#"{m_uster="eu-1"}"#),
             ),
             (
-                "[{action: uppercase, source_labels: [tier], target_label: tier}, {action: labelkeep, regex: tier}]",
+                "[{action: uppercase, source_labels: [tier], target_label: tier}, {action: \
+                 labelkeep, regex: tier}]",
                 Some(r#"{tier="GOLD"}"#),
             ),
             (
-                "[{action: Lowercase, source_labels: [Zone], target_label: z}, {action: labelkeep, regex: z}]",
+                "[{action: Lowercase, source_labels: [Zone], target_label: z}, {action: labelkeep, \
+                 regex: z}]",
                 Some(r#"{z="a"}"#),
             ),
             // Go's expressions: a brace that begins no count is a brace, digits are those of ASCII
             ("[{action: keep, source_labels: [cluster], regex: 'eu-\\d|{a}'}]", Some(all)),
             ("[{action: drop, source_labels: [cluster], regex: '\\Qeu-1\\E'}]", None),
             (
-                "[{source_labels: [tier], regex: '(?P<t>.*)', target_label: '${t}_x', replacement: '$1-$'}, {action: labelkeep, regex: gold_x}]",
+                "[{source_labels: [tier], regex: '(?P<t>.*)', target_label: '${t}_x', replacement: \
+                 '$1-$'}, {action: labelkeep, regex: gold_x}]",
                 Some(r#"{gold_x="gold-$"}"#),
             ),
             ("", Some(all)),
@@ -203,7 +220,8 @@ mod tests {
     /// MD5("foo") = acbd18db4cc2f85cedef654fccc4a4d8; its last 8 bytes modulo 1000.
     #[test]
     fn hashmod_is_that_of_prometheus() {
-        let yaml = "[{action: hashmod, source_labels: [a], target_label: shard, modulus: 1000}, {action: labelkeep, regex: shard}]";
+        let yaml = "[{action: hashmod, source_labels: [a], target_label: shard, modulus: 1000}, \
+            {action: labelkeep, regex: shard}]";
         let expected = 0xedef_654f_ccc4_a4d8_u64 % 1000;
         assert_eq!(run(yaml, &[("a", "foo")]), Some(format!("{{shard=\"{expected}\"}}")));
     }

@@ -7,8 +7,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use prometheus::Registry;
 use tsdb::meta::{Compaction, Downsample, Thanos};
@@ -22,14 +22,19 @@ fn id(n: u64) -> BlockId {
 }
 
 fn meta(n: u64, labels: &[(&str, &str)], sources: &[u64]) -> BlockMeta {
-    let labels: BTreeMap<String, String> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let labels: BTreeMap<String, String> =
+        labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let hours = i64::try_from(n).unwrap() * 7_200_000;
     BlockMeta {
         ulid: id(n),
         min_time: hours,
         max_time: hours + 7_200_000,
         stats: Default::default(),
-        compaction: Compaction { level: 1, sources: sources.iter().map(|s| id(*s)).collect(), ..Compaction::default() },
+        compaction: Compaction {
+            level: 1,
+            sources: sources.iter().map(|s| id(*s)).collect(),
+            ..Compaction::default()
+        },
         version: 1,
         thanos: Some(Thanos { labels, source: "sidecar".into(), ..Thanos::default() }),
         format: None,
@@ -86,7 +91,10 @@ async fn blocks_partial_and_broken_ones_and_strangers() {
     assert_eq!(synced.blocks[1].location, parquet_at);
     assert_eq!(synced.blocks[1].resolution(), Resolution::FiveMinutes);
     assert_eq!(synced.partial.len(), 1);
-    assert_eq!((synced.partial[0].location.id(), synced.partial[0].has_deletion_mark), (id(3), false));
+    assert_eq!(
+        (synced.partial[0].location.id(), synced.partial[0].has_deletion_mark),
+        (id(3), false)
+    );
     assert_eq!(synced.broken.iter().map(|b| b.location.id()).collect::<Vec<_>>(), [id(4), id(5)]);
     assert!(synced.broken.iter().all(|b| b.error.kind() == Kind::Corrupt));
     let expected = [(state::CORRUPTED_META, 2), (state::LOADED, 2), (state::NO_META, 1)];
@@ -103,7 +111,8 @@ async fn metas_are_fetched_once_and_kept_over_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = testing::memory_bucket();
     let location = put(&bucket, &meta(1, &[("a", "b")], &[1])).await;
-    let settings = FetcherSettings { cache_dir: Some(folder.path().to_owned()), ..FetcherSettings::default() };
+    let settings =
+        FetcherSettings { cache_dir: Some(folder.path().to_owned()), ..FetcherSettings::default() };
     let (first, _) = fetcher(&bucket, settings.clone());
     assert_eq!(first.fetch(&[]).await.unwrap().blocks.len(), 1);
     // a change would be noticed only by those who fetch again
@@ -134,12 +143,18 @@ async fn marks_come_and_go() {
     let filter = IgnoreDeletionMark { delay: Duration::from_secs(60) };
     let synced = fetcher.fetch(&[&filter]).await.unwrap();
     let block = &synced.blocks[0];
-    assert_eq!((block.deletion_mark.as_ref(), block.no_downsample_mark.as_ref()), (Some(&mark), None));
+    assert_eq!(
+        (block.deletion_mark.as_ref(), block.no_downsample_mark.as_ref()),
+        (Some(&mark), None)
+    );
     assert_eq!(synced.states[state::MARKED_FOR_NO_COMPACT], 1);
     bucket.clock().sleep(Duration::from_secs(61)).await;
     let synced = fetcher.fetch(&[&filter]).await.unwrap();
     assert!(synced.blocks.is_empty());
-    assert_eq!((synced.states[state::MARKED_FOR_DELETION], synced.marked_for_deletion.len()), (1, 1));
+    assert_eq!(
+        (synced.states[state::MARKED_FOR_DELETION], synced.marked_for_deletion.len()),
+        (1, 1)
+    );
     DeletionMark::remove(&bucket, &location).await.unwrap();
     assert_eq!(fetcher.fetch(&[&filter]).await.unwrap().blocks.len(), 1);
 }
@@ -155,11 +170,15 @@ async fn deleted_spans_are_seen_where_there_are_any() {
     bucket.put(&file(2), vec![0; 10].into()).await.unwrap();
     let (fetcher, _) = fetcher(&bucket, FetcherSettings::default());
     let first = fetcher.fetch(&[]).await.unwrap();
-    let sizes: Vec<Option<u64>> = first.blocks.iter().map(|b| b.tombstones.as_ref().map(|t| t.size)).collect();
+    let sizes: Vec<Option<u64>> =
+        first.blocks.iter().map(|b| b.tombstones.as_ref().map(|t| t.size)).collect();
     assert_eq!(sizes, [None, Some(10), None]);
     bucket.put(&file(2), vec![1; 10].into()).await.unwrap();
     let second = fetcher.fetch(&[]).await.unwrap();
-    assert_ne!(first.blocks[1].tombstones, second.blocks[1].tombstones, "written again, so another version");
+    assert_ne!(
+        first.blocks[1].tombstones, second.blocks[1].tombstones,
+        "written again, so another version"
+    );
     bucket.delete(&file(2)).await.unwrap();
     assert!(fetcher.fetch(&[]).await.unwrap().blocks.iter().all(|b| b.tombstones.is_none()));
 }
@@ -173,7 +192,8 @@ struct Refusing {
 
 impl Refusing {
     fn refuse(&self, words: &[(&str, Kind)]) {
-        *self.words.lock().unwrap() = words.iter().map(|(word, kind)| ((*word).to_owned(), *kind)).collect();
+        *self.words.lock().unwrap() =
+            words.iter().map(|(word, kind)| ((*word).to_owned(), *kind)).collect();
     }
 }
 
@@ -185,7 +205,12 @@ impl fmt::Display for Refusing {
 
 #[async_trait::async_trait]
 impl ObjectStore for Refusing {
-    async fn put_opts(&self, p: &Path, b: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
+    async fn put_opts(
+        &self,
+        p: &Path,
+        b: PutPayload,
+        o: PutOptions,
+    ) -> object_store::Result<PutResult> {
         self.inner.put_opts(p, b, o).await
     }
 
@@ -198,14 +223,22 @@ impl ObjectStore for Refusing {
     }
 
     async fn get_opts(&self, p: &Path, o: GetOptions) -> object_store::Result<GetResult> {
-        let refused =
-            self.words.lock().unwrap().iter().find(|(word, _)| p.as_ref().contains(word.as_str())).map(|w| w.1);
+        let refused = self
+            .words
+            .lock()
+            .unwrap()
+            .iter()
+            .find(|(word, _)| p.as_ref().contains(word.as_str()))
+            .map(|w| w.1);
         match refused {
             None => self.inner.get_opts(p, o).await,
-            Some(Kind::Denied) => {
-                Err(object_store::Error::PermissionDenied { path: p.to_string(), source: "403".into() })
+            Some(Kind::Denied) => Err(object_store::Error::PermissionDenied {
+                path: p.to_string(),
+                source: "403".into(),
+            }),
+            Some(_) => {
+                Err(object_store::Error::Generic { store: "refusing", source: "503".into() })
             }
-            Some(_) => Err(object_store::Error::Generic { store: "refusing", source: "503".into() }),
         }
     }
 
@@ -251,13 +284,23 @@ async fn a_block_that_cannot_be_looked_at_is_unseen_and_not_broken() {
         let listening = lines.listen();
         fetcher.fetch(&[]).await.unwrap();
         let synced = fetcher.fetch(&[]).await.unwrap();
-        assert_eq!((ids(&synced.blocks), unseen(&synced)), (vec![id(1), id(3)], vec![(id(2), kind)]));
+        assert_eq!(
+            (ids(&synced.blocks), unseen(&synced)),
+            (vec![id(1), id(3)], vec![(id(2), kind)])
+        );
         assert!(synced.broken.is_empty() && synced.unseen[0].known.is_none());
-        assert!(synced.unseen[0].error.to_string().contains(&id(2).to_string()), "{}", synced.unseen[0].error);
+        assert!(
+            synced.unseen[0].error.to_string().contains(&id(2).to_string()),
+            "{}",
+            synced.unseen[0].error
+        );
         assert_eq!((synced.states[state::FAILED], synced.states[state::CORRUPTED_META]), (1, 0));
         store.refuse(&[]);
         let synced = fetcher.fetch(&[]).await.unwrap();
-        assert_eq!((synced.blocks.len(), synced.unseen.len(), synced.states[state::FAILED]), (3, 0, 0));
+        assert_eq!(
+            (synced.blocks.len(), synced.unseen.len(), synced.states[state::FAILED]),
+            (3, 0, 0)
+        );
         fetcher.fetch(&[]).await.unwrap();
         drop(listening);
         assert_eq!((lines.warnings(), lines.infos()), (1, 1), "one line per change, not per sync");
@@ -285,7 +328,10 @@ async fn a_mark_that_was_read_stands_in_while_the_bucket_fails() {
     store.refuse(&[]);
     assert_eq!(fetcher.fetch(&[]).await.unwrap().blocks[0].deletion_mark.as_ref(), Some(&mark));
     let later = DeletionMark::new(id(1), now, "second");
-    bucket.put(&location.file(DeletionMark::FILE), tsdb::meta::to_marker_json(&later).into()).await.unwrap();
+    bucket
+        .put(&location.file(DeletionMark::FILE), tsdb::meta::to_marker_json(&later).into())
+        .await
+        .unwrap();
     NoCompactMark::new(id(1), now, "manual", "").write(&bucket, &location).await.unwrap();
     store.refuse(&[("deletion-mark", Kind::Unavailable)]);
     let synced = fetcher.fetch(&[]).await.unwrap();
@@ -304,7 +350,10 @@ async fn a_data_folder_that_cannot_be_written_costs_the_cache_alone() {
         put(&bucket, &meta(n, &[("a", "b")], &[n])).await;
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let settings = FetcherSettings { cache_dir: Some(file.path().join("meta-syncer")), ..FetcherSettings::default() };
+    let settings = FetcherSettings {
+        cache_dir: Some(file.path().join("meta-syncer")),
+        ..FetcherSettings::default()
+    };
     let (fetcher, _) = fetcher(&bucket, settings);
     let lines = testing::Lines::default();
     let _listening = lines.listen();
@@ -329,9 +378,13 @@ async fn the_time_partition_keeps_what_reaches_in() {
 #[tokio::test]
 async fn relabelling_sees_labels_and_block_id() {
     let metas = [meta(1, &[("c", "eu"), ("replica", "0")], &[1]), meta(2, &[("c", "us")], &[2])];
-    let filter =
-        |yaml: &str| RelabelFilter { configs: parse_relabel_configs(yaml).unwrap(), without: vec!["replica".into()] };
-    let synced = filtered(&metas, &filter("[{action: keep, source_labels: [c, replica], regex: 'eu;'}]")).await;
+    let filter = |yaml: &str| RelabelFilter {
+        configs: parse_relabel_configs(yaml).unwrap(),
+        without: vec!["replica".into()],
+    };
+    let synced =
+        filtered(&metas, &filter("[{action: keep, source_labels: [c, replica], regex: 'eu;'}]"))
+            .await;
     assert_eq!((ids(&synced.blocks), synced.states[state::LABEL_EXCLUDED]), (vec![id(1)], 1));
     let by_id = format!("[{{action: drop, source_labels: [__block_id], regex: {}}}]", id(1));
     assert_eq!(ids(&filtered(&metas, &filter(&by_id)).await.blocks), [id(2)]);
@@ -352,8 +405,13 @@ async fn fresh_blocks_wait_unless_a_compactor_made_them() {
 
 #[tokio::test]
 async fn replica_labels_go() {
-    let metas = [meta(1, &[("c", "eu"), ("r", "0")], &[1]), meta(2, &[("r", "1")], &[2]), meta(3, &[("c", "x")], &[3])];
-    let synced = filtered(&metas, &RemoveReplicaLabels { labels: vec!["r".into(), "q".into()] }).await;
+    let metas = [
+        meta(1, &[("c", "eu"), ("r", "0")], &[1]),
+        meta(2, &[("r", "1")], &[2]),
+        meta(3, &[("c", "x")], &[3]),
+    ];
+    let synced =
+        filtered(&metas, &RemoveReplicaLabels { labels: vec!["r".into(), "q".into()] }).await;
     let labels: Vec<String> = synced.blocks.iter().map(|b| b.labels.to_string()).collect();
     assert_eq!(labels, [r#"{c="eu"}"#, r#"{r="deduped"}"#, r#"{c="x"}"#]);
     assert!(!synced.states.contains_key("replica-label-removed"));

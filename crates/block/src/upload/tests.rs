@@ -6,7 +6,8 @@ use super::*;
 use crate::testing::{self, FIXTURE};
 
 async fn objects(bucket: &Bucket) -> Vec<String> {
-    let mut paths: Vec<String> = bucket.list(None).map_ok(|o| o.location.to_string()).try_collect().await.unwrap();
+    let mut paths: Vec<String> =
+        bucket.list(None).map_ok(|o| o.location.to_string()).try_collect().await.unwrap();
     paths.sort();
     paths
 }
@@ -32,7 +33,10 @@ async fn a_block_goes_up_and_comes_down_again() {
     assert_eq!(thanos.files[1].size_bytes, FIXTURE.index.len() as u64);
 
     let location = BlockLocation::tsdb(meta.ulid);
-    DeletionMark::new(meta.ulid, bucket.clock().now(), "test").write(&bucket, &location).await.unwrap();
+    DeletionMark::new(meta.ulid, bucket.clock().now(), "test")
+        .write(&bucket, &location)
+        .await
+        .unwrap();
     delete_block(&bucket, &location).await.unwrap();
     assert_eq!(objects(&bucket).await, Vec::<String>::new());
 }

@@ -1,4 +1,5 @@
-//! What goes: blocks marked long enough ago, leftovers, blocks beyond their retention, blocks that others cover.
+//! What goes: blocks marked long enough ago, leftovers, blocks beyond their retention, blocks that
+//! others cover.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use crate::downsample_plan;
 use crate::place::read_back;
 use crate::retention::{Retention, Verdict};
 
-/// A block's folder without `meta.json` is taken for an upload under way until its newest object is this old.
+/// A block's folder without `meta.json` is taken for an upload under way until its newest object is
+/// this old.
 const PARTIAL_UPLOAD_AGE_MS: i64 = 48 * 3_600_000;
 
 impl Compactor {
@@ -33,7 +35,8 @@ impl Compactor {
         }
         let age = Duration::from_millis(PARTIAL_UPLOAD_AGE_MS as u64);
         if let Err(e) = self.bucket.sweep_torn_uploads(age).await {
-            tracing::warn!(error = %e, "files of torn uploads could not be removed, the next run tries again");
+            tracing::warn!(error = %e, "files of torn uploads could not be removed, the next run \
+                tries again");
         }
     }
 
@@ -48,7 +51,8 @@ impl Compactor {
                 Verdict::Waits => false,
                 Verdict::Copied => self.are_whole(&retention.copies_of(block)).await,
                 Verdict::WithoutCopies(why) => {
-                    tracing::info!(block = %block.id(), why, "retention applies although no coarser copies are there");
+                    tracing::info!(block = %block.id(), why, "retention applies although no \
+                        coarser copies are there");
                     true
                 }
             };
@@ -61,7 +65,8 @@ impl Compactor {
         }
         if let Some(first) = waiting.first() {
             let blocks = waiting.len();
-            tracing::warn!(blocks, %first, "retention is over, but blocks are kept until their 5m and 1h copies exist");
+            tracing::warn!(blocks, %first, "retention is over, but blocks are kept until their 5m \
+                and 1h copies exist");
         }
         self.metrics.todo_deletion_blocks.set(f64::from(expired));
         synced.blocks.retain(|b| !gone.contains(&b.location));
@@ -71,7 +76,8 @@ impl Compactor {
     async fn are_whole(&self, blocks: &[&SyncedBlock]) -> bool {
         for block in blocks {
             if let Err(e) = read_back(&self.bucket, &block.location, &block.meta).await {
-                tracing::warn!(block = %block.location, error = %e, "nothing is deleted on the strength of this block");
+                tracing::warn!(block = %block.location, error = %e, "nothing is deleted on the \
+                    strength of this block");
                 return false;
             }
         }

@@ -56,7 +56,10 @@ impl Compactor {
                         self.metrics.vertical_compactions.with_label_values(&by_resolution).inc();
                     }
                     self.replace(&mut group, &blocks, done.output.as_ref()).await;
-                    (self.on_event)(&Event::Compacted { output: done.output, inputs: blocks.len() });
+                    (self.on_event)(&Event::Compacted {
+                        output: done.output,
+                        inputs: blocks.len(),
+                    });
                 }
                 Err(e) => {
                     self.metrics.compaction_failures.with_label_values(&by_resolution).inc();
@@ -75,13 +78,21 @@ impl Compactor {
     /// Takes what failed out of the group, so that the rest can go on.
     async fn settle(&self, group: &mut Group, blocks: &[SyncedBlock], error: &Error) -> Settled {
         if error.is_overlap_of_aggregates() {
-            let details = "overlapping downsampled blocks cannot be merged; they are served as they are".to_owned();
-            self.exclude_all(group, blocks, Exclusion { reason: reason::DOWNSAMPLE_VERTICAL, details }).await;
+            let details =
+                "overlapping downsampled blocks cannot be merged; they are served as they are"
+                    .to_owned();
+            self.exclude_all(
+                group,
+                blocks,
+                Exclusion { reason: reason::DOWNSAMPLE_VERTICAL, details },
+            )
+            .await;
             return Settled::Yes;
         }
         if let Error::Conflicting { .. } = error {
             let details = format!(
-                "{error}; give each server external labels of its own; --compact.merge-conflicting merges them all the same"
+                "{error}; give each server external labels of its own; --compact.merge-conflicting \
+                 merges them all the same"
             );
             self.exclude_all(group, blocks, Exclusion { reason: CONFLICTING, details }).await;
             return Settled::Yes;
@@ -90,7 +101,9 @@ impl Compactor {
             group.remove(*id);
             return Settled::Yes;
         }
-        let Some(block) = blocks.iter().find(|b| Some(b.id()) == error.block()) else { return Settled::No };
+        let Some(block) = blocks.iter().find(|b| Some(b.id()) == error.block()) else {
+            return Settled::No;
+        };
         match damage(&self.bucket, block, error).await {
             Damage::Proven => {
                 self.marks.quarantine(block, error).await;
@@ -116,8 +129,8 @@ impl Compactor {
         }
     }
 
-    /// The next blocks to merge. Where their indices together would be too large, the largest is excluded for good and
-    /// the rest planned anew.
+    /// The next blocks to merge. Where their indices together would be too large, the largest is
+    /// excluded for good and the rest planned anew.
     async fn next_plan(&self, group: &mut Group) -> Vec<SyncedBlock> {
         loop {
             let blocks = group.plan();
@@ -126,14 +139,21 @@ impl Compactor {
             if total < self.settings.max_index_size / 100 * 85 {
                 return blocks;
             }
-            let Some(largest) = blocks.iter().max_by_key(|b| index_size(&b.meta)) else { return blocks };
+            let Some(largest) = blocks.iter().max_by_key(|b| index_size(&b.meta)) else {
+                return blocks;
+            };
             let details = "the merged index would be too large".to_owned();
             self.marks.exclude(largest, &Exclusion { reason: reason::INDEX_SIZE, details }).await;
             group.mark_no_compact(largest.id(), self.clock.now());
         }
     }
 
-    async fn replace(&self, group: &mut Group, inputs: &[SyncedBlock], output: Option<&Arc<BlockMeta>>) {
+    async fn replace(
+        &self,
+        group: &mut Group,
+        inputs: &[SyncedBlock],
+        output: Option<&Arc<BlockMeta>>,
+    ) {
         for input in inputs {
             group.remove(input.id());
             self.marks.delete_later(input, "source of compacted block").await;

@@ -21,7 +21,9 @@ impl Compactor {
             self.sync_after_changes(synced).await?;
             let (tsdb, parquet) = split_formats(synced);
             let now = self.clock.now().0;
-            let work = plan_by_labels(&tsdb, &parquet, |raw, copies| downsample_plan::plan_parquet(raw, copies, now));
+            let work = plan_by_labels(&tsdb, &parquet, |raw, copies| {
+                downsample_plan::plan_parquet(raw, copies, now)
+            });
             all += work.len();
             failed += self.downsample_all(work, OutputFormat::Parquet).await;
         }
@@ -30,7 +32,8 @@ impl Compactor {
             for _ in 0..2 {
                 self.sync_after_changes(synced).await?;
                 let (tsdb, _) = split_formats(synced);
-                let work = plan_by_labels(&tsdb, &[], |blocks, _| downsample_plan::plan_thanos(blocks));
+                let work =
+                    plan_by_labels(&tsdb, &[], |blocks, _| downsample_plan::plan_thanos(blocks));
                 all += work.len();
                 failed += self.downsample_all(work, OutputFormat::Tsdb).await;
             }
@@ -105,10 +108,15 @@ fn plan_by_labels(
     let mut work = Vec::new();
     for (labels, blocks) in by_labels {
         let metas: Vec<&BlockMeta> = blocks.iter().map(|b| &*b.meta).collect();
-        let copies: Vec<&BlockMeta> = parquet.iter().filter(|b| b.labels == *labels).map(|b| &*b.meta).collect();
+        let copies: Vec<&BlockMeta> =
+            parquet.iter().filter(|b| b.labels == *labels).map(|b| &*b.meta).collect();
         for Downsampling { input, resolutions } in plan(&metas, &copies) {
             let input = blocks.iter().find(|b| b.id() == input.ulid).map(|b| SyncedBlock::clone(b));
-            work.extend(input.map(|input| DownsampleWork { input, labels: labels.clone(), resolutions }));
+            work.extend(input.map(|input| DownsampleWork {
+                input,
+                labels: labels.clone(),
+                resolutions,
+            }));
         }
     }
     work

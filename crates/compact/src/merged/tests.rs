@@ -44,8 +44,9 @@ async fn blocks(count: i64) -> (Bucket, Vec<Arc<BlockMeta>>) {
 type Merged = (Vec<Vec<u8>>, Vec<MergedSeries>);
 
 async fn merged(bucket: &Bucket, metas: &[Arc<BlockMeta>], settings: ReaderSettings) -> Merged {
-    let open =
-        |meta: &Arc<BlockMeta>| BlockReader::new(bucket.clone(), Arc::clone(meta), HeaderCache::new(0), settings);
+    let open = |meta: &Arc<BlockMeta>| {
+        BlockReader::new(bucket.clone(), Arc::clone(meta), HeaderCache::new(0), settings)
+    };
     let mut inputs = Inputs::of(metas.iter().map(open), Dedup::Chain);
     let symbols = inputs.symbols().await.unwrap().iter().map(<[u8]>::to_vec).collect();
     (symbols, inputs.series().await.unwrap().try_collect().await.unwrap())
@@ -56,10 +57,14 @@ async fn what_is_merged_does_not_depend_on_how_much_is_read_at_a_time() {
     let (bucket, metas) = blocks(4).await;
     let expected = merged(&bucket, &metas, readahead::settings(metas.len())).await;
     assert!(expected.1.len() > 100 && expected.1.windows(2).all(|w| w[0].0 < w[1].0));
-    for (index_bytes, batch_bytes) in [(1, 1), (500, 40_000), (100_000, 2000), (u64::MAX, u64::MAX)] {
+    for (index_bytes, batch_bytes) in [(1, 1), (500, 40_000), (100_000, 2000), (u64::MAX, u64::MAX)]
+    {
         let settings = ReaderSettings { index_bytes, batch_bytes, ..readahead::settings(1) };
         let read = merged(&bucket, &metas, settings).await;
-        assert!(read == expected, "{index_bytes} bytes of index and {batch_bytes} bytes of chunks at a time");
+        assert!(
+            read == expected,
+            "{index_bytes} bytes of index and {batch_bytes} bytes of chunks at a time"
+        );
     }
 }
 
@@ -70,7 +75,8 @@ async fn the_symbols_are_those_of_all_blocks() {
     let (symbols, _) = merged(&bucket, &metas, settings).await;
     let mut expected = Vec::new();
     for meta in &metas {
-        let reader = BlockReader::new(bucket.clone(), Arc::clone(meta), HeaderCache::new(0), settings);
+        let reader =
+            BlockReader::new(bucket.clone(), Arc::clone(meta), HeaderCache::new(0), settings);
         expected.extend(reader.header().await.unwrap().symbols().iter().map(<[u8]>::to_vec));
     }
     expected.sort_unstable();

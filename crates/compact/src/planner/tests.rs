@@ -12,7 +12,8 @@ fn block(n: u128, min_time: i64, max_time: i64) -> BlockMeta {
 
 /// Blocks of the given hours, numbered from 0; the numbers that the planner picks.
 fn picks(hours: &[(i64, i64)], excluded: &[usize]) -> Vec<usize> {
-    let blocks: Vec<_> = hours.iter().enumerate().map(|(n, (a, b))| block(n as u128, a * H, b * H)).collect();
+    let blocks: Vec<_> =
+        hours.iter().enumerate().map(|(n, (a, b))| block(n as u128, a * H, b * H)).collect();
     picks_of(&blocks, excluded)
 }
 
@@ -28,7 +29,11 @@ fn nothing_to_do_for_none_one_or_an_open_range() {
     assert_eq!(picks(&[], &[]), [0; 0]);
     assert_eq!(picks(&[(0, 2)], &[]), [0; 0]);
     assert_eq!(picks(&[(0, 2), (2, 4), (4, 6)], &[]), [0; 0]);
-    assert_eq!(picks(&[(0, 2), (2, 4), (4, 6), (6, 8)], &[]), [0; 0], "the newest block closes no range");
+    assert_eq!(
+        picks(&[(0, 2), (2, 4), (4, 6), (6, 8)], &[]),
+        [0; 0],
+        "the newest block closes no range"
+    );
 }
 
 #[test]
@@ -38,7 +43,11 @@ fn a_full_range_is_compacted_once_a_newer_block_is_there() {
 
 #[test]
 fn a_range_with_gaps_is_compacted_once_it_is_past() {
-    assert_eq!(picks(&[(0, 2), (4, 6), (8, 10)], &[]), [0; 0], "the block before the newest must be past the range");
+    assert_eq!(
+        picks(&[(0, 2), (4, 6), (8, 10)], &[]),
+        [0; 0],
+        "the block before the newest must be past the range"
+    );
     assert_eq!(picks(&[(0, 2), (4, 6), (8, 10), (10, 12)], &[]), [0, 1]);
 }
 
@@ -46,14 +55,21 @@ fn a_range_with_gaps_is_compacted_once_it_is_past() {
 fn smaller_ranges_go_first_and_alignment_is_kept() {
     assert_eq!(picks(&[(0, 8), (8, 16), (16, 18), (18, 20), (24, 26), (26, 28)], &[]), [2, 3]);
     assert_eq!(picks(&[(6, 8), (8, 10), (10, 12), (16, 18), (18, 20)], &[]), [1, 2]);
-    assert_eq!(picks(&[(0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (40, 48), (48, 56)], &[]), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(
+        picks(&[(0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (40, 48), (48, 56)], &[]),
+        [0, 1, 2, 3, 4, 5]
+    );
 }
 
 #[test]
 fn overlaps_go_first_even_with_the_newest_block() {
     assert_eq!(picks(&[(0, 2), (2, 4), (3, 5), (5, 7)], &[]), [1, 2]);
     assert_eq!(picks(&[(0, 2), (0, 2)], &[]), [0, 1]);
-    assert_eq!(picks(&[(0, 10), (2, 3), (9, 12), (20, 30), (25, 26)], &[]), [0, 1, 2], "one run at a time");
+    assert_eq!(
+        picks(&[(0, 10), (2, 3), (9, 12), (20, 30), (25, 26)], &[]),
+        [0, 1, 2],
+        "one run at a time"
+    );
 }
 
 #[test]

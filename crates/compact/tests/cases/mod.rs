@@ -1,5 +1,5 @@
-//! Small buckets in rare states, most of them found in public bug reports. What Thanos' compactor makes of the same
-//! buckets stands in the differential table of the peer suite.
+//! Small buckets in rare states, most of them found in public bug reports. What Thanos' compactor
+//! makes of the same buckets stands in the differential table of the peer suite.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +14,13 @@ use crate::support::{HOUR_MS, World};
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/testdata/cases/buckets").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../integration/testdata/cases/buckets")
+        .join(name)
 }
 
-/// A bucket of the collection, three days after its last sample; deletion marks in it are 30 hours old.
+/// A bucket of the collection, three days after its last sample; deletion marks in it are 30 hours
+/// old.
 async fn case(name: &str) -> World {
     let world = World::of_whole_folder(&folder(name), 0).await;
     let all = world.live().await.into_values().chain(world.marked_blocks().await.into_values());
@@ -48,7 +51,11 @@ async fn keeps_all(name: &str, samples: usize) -> World {
     let before = world.contents().await;
     assert_eq!(before.len(), samples, "{name}: at first");
     run_thrice(&world).await;
-    assert!(world.contents().await == before, "{name}: {} samples of {samples} are left", world.contents().await.len());
+    assert!(
+        world.contents().await == before,
+        "{name}: {} samples of {samples} are left",
+        world.contents().await.len()
+    );
     world
 }
 
@@ -106,7 +113,10 @@ async fn a_block_that_gives_more_than_it_says_is_left_alone_and_the_rest_goes_on
     let marks = quarantined(&world).await;
     assert_eq!(marks.len(), 1, "{marks:?}");
     assert_eq!(marks[0].0.to_string(), "01M5H33SR0E89748PQ50XBB8W3");
-    assert!(world.live().await.values().any(|m| m.compaction.level > 1), "the others are compacted");
+    assert!(
+        world.live().await.values().any(|m| m.compaction.level > 1),
+        "the others are compacted"
+    );
 }
 
 #[tokio::test]
@@ -123,7 +133,10 @@ async fn deleted_samples_stay_deleted() {
 async fn the_rest_of_a_deletion_is_cleaned_up() {
     let world = case("8-partial-with-mark").await;
     world.compactor(settings()).run_once().await.unwrap();
-    assert!(!world.objects("01M5GNE5V062J47AD0T5K545GC").await.is_empty(), "it may be an upload under way");
+    assert!(
+        !world.objects("01M5GNE5V062J47AD0T5K545GC").await.is_empty(),
+        "it may be an upload under way"
+    );
     world.advance_past_uploads(Duration::from_secs(49 * 3600));
     world.compactor(settings()).run_once().await.unwrap();
     assert_eq!(world.objects("01M5GNE5V062J47AD0T5K545GC").await, [""; 0]);
@@ -131,7 +144,9 @@ async fn the_rest_of_a_deletion_is_cleaned_up() {
 
 #[tokio::test]
 async fn odd_blocks_that_can_be_read_are_compacted() {
-    for name in ["9-series-unsorted", "11-labels-unsorted", "12-label-name-twice", "13-wrong-index-size"] {
+    for name in
+        ["9-series-unsorted", "11-labels-unsorted", "12-label-name-twice", "13-wrong-index-size"]
+    {
         let world = case(name).await;
         let before = world.contents().await;
         run_thrice(&world).await;
@@ -157,7 +172,12 @@ async fn ended_streams_expire_in_every_format() {
 }
 
 /// A block of one series whose values are `value` of the time.
-async fn upload(world: &World, id: u128, range: TimeRange, value: impl Fn(i64) -> f64) -> BlockMeta {
+async fn upload(
+    world: &World,
+    id: u128,
+    range: TimeRange,
+    value: impl Fn(i64) -> f64,
+) -> BlockMeta {
     let ts: Vec<i64> = (range.start..range.end).step_by(60_000).collect();
     let values: Vec<f64> = ts.iter().map(|t| value(*t)).collect();
     let mut builder = BlockBuilder::new();
@@ -186,7 +206,11 @@ async fn two_servers_with_equal_labels_are_not_merged() {
         let marks = quarantined(&world).await;
         assert_eq!(marks.len(), 2);
         for (_, mark) in &marks {
-            assert!(mark.contains("conflicting-samples") && mark.contains("--compact.merge-conflicting"), "{mark}");
+            assert!(
+                mark.contains("conflicting-samples")
+                    && mark.contains("--compact.merge-conflicting"),
+                "{mark}"
+            );
         }
     }
     world.compactor(Settings { merge_conflicting: true, ..settings() }).run_once().await.unwrap();

@@ -1,6 +1,7 @@
-//! Random histories of a bucket: uploads, late blocks, replicas, tombstones, marks put on and taken back, kills,
-//! faults, retention, compactions done again. After every run the live samples must be those that were live before it,
-//! but for what was deleted on purpose or is beyond its retention and has its coarser copies.
+//! Random histories of a bucket: uploads, late blocks, replicas, tombstones, marks put on and taken
+//! back, kills, faults, retention, compactions done again. After every run the live samples must be
+//! those that were live before it, but for what was deleted on purpose or is beyond its retention
+//! and has its coarser copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -80,11 +81,17 @@ impl History {
             replica_labels: vec!["replica".into()],
             retention: match pick(2) {
                 0 => Retention::default(),
-                _ => Retention { raw: Duration::from_millis(RETENTION_MS as u64), ..Retention::default() },
+                _ => Retention {
+                    raw: Duration::from_millis(RETENTION_MS as u64),
+                    ..Retention::default()
+                },
             },
             delete_delay: Duration::from_secs([0, 48 * 3600][pick(2) as usize]),
-            downsample_format: [DownsampleFormat::Parquet, DownsampleFormat::Thanos, DownsampleFormat::Both]
-                [pick(3) as usize],
+            downsample_format: [
+                DownsampleFormat::Parquet,
+                DownsampleFormat::Thanos,
+                DownsampleFormat::Both,
+            ][pick(3) as usize],
             ..Settings::default()
         };
         let log = format!(
@@ -92,7 +99,8 @@ impl History {
             settings.retention.raw, settings.delete_delay, settings.downsample_format
         );
         let streams = [("a", "0"), ("a", "1"), ("b", "0")];
-        let labels = |(cluster, replica)| Labels::from_pairs([("cluster", cluster), ("replica", replica)]);
+        let labels =
+            |(cluster, replica)| Labels::from_pairs([("cluster", cluster), ("replica", replica)]);
         History {
             seed,
             rng,
@@ -139,7 +147,9 @@ impl History {
             "unmark" => return self.unmark().await,
             "redo" => return self.redo().await,
             "tombstones" => return self.tombstones().await,
-            "no-downsample" => return self.exclude("no-downsample-mark.json", "no_downsample_time").await,
+            "no-downsample" => {
+                return self.exclude("no-downsample-mark.json", "no_downsample_time").await;
+            }
             "no-compact" => return self.exclude("no-compact-mark.json", "no_compact_time").await,
             "wait" => self.wait(),
             "run" => self.run(kind, FaultPlan::none()).await,
@@ -220,13 +230,17 @@ impl History {
     async fn redo(&mut self) -> bool {
         let marked = self.world.marked_blocks().await;
         let live = self.world.live().await;
-        let parents = |meta: &BlockMeta| -> Vec<BlockId> { meta.compaction.parents.iter().map(|p| p.ulid).collect() };
+        let parents = |meta: &BlockMeta| -> Vec<BlockId> {
+            meta.compaction.parents.iter().map(|p| p.ulid).collect()
+        };
         let all_marked = |meta: &BlockMeta| {
             let parents = parents(meta);
             !parents.is_empty() && parents.iter().all(|id| marked.contains_key(&id.to_string()))
         };
-        let outputs: Vec<_> =
-            live.iter().filter(|(_, meta)| meta.resolution() == Resolution::Raw && all_marked(meta)).collect();
+        let outputs: Vec<_> = live
+            .iter()
+            .filter(|(_, meta)| meta.resolution() == Resolution::Raw && all_marked(meta))
+            .collect();
         if outputs.is_empty() {
             return false;
         }
@@ -242,13 +256,15 @@ impl History {
     /// Deletes a span of some series of a block.
     async fn tombstones(&mut self) -> bool {
         let live = self.world.live().await;
-        let raw: Vec<_> = live.values().filter(|m| m.resolution() == Resolution::Raw).cloned().collect();
+        let raw: Vec<_> =
+            live.values().filter(|m| m.resolution() == Resolution::Raw).cloned().collect();
         if raw.is_empty() {
             return false;
         }
         let meta = &raw[self.pick(raw.len())];
         let start = meta.min_time + self.pick(24) as i64 * SCRAPE_MS / 2;
-        let interval = Interval { min_time: start, max_time: start + self.pick(8) as i64 * SCRAPE_MS };
+        let interval =
+            Interval { min_time: start, max_time: start + self.pick(8) as i64 * SCRAPE_MS };
         let name = format!("m{}", self.pick(3));
         self.note(format_args!("tombstones of {name} in {} {interval:?}", meta.ulid));
         let deleted = self.world.add_tombstones(meta, &name, interval).await;
@@ -293,8 +309,10 @@ impl History {
             let known = before.get(key);
             assert_eq!(known, Some(value), "{}  sample {key:?} came into being", self.log);
         }
-        let gone: Vec<&(String, i64)> =
-            before.keys().filter(|key| !after.contains_key(*key) && !self.tombstoned.contains(*key)).collect();
+        let gone: Vec<&(String, i64)> = before
+            .keys()
+            .filter(|key| !after.contains_key(*key) && !self.tombstoned.contains(*key))
+            .collect();
         if gone.is_empty() {
             return;
         }
@@ -305,17 +323,23 @@ impl History {
             assert!(expired, "{}  sample {series} at {t} was lost (seed {})", self.log, self.seed);
             let covered = |resolution| copies.iter().any(|c| c.covers(resolution, series, *t));
             let kept = covered(Resolution::FiveMinutes) || self.may_lack_copies();
-            assert!(kept, "{}  sample {series} at {t} went without a copy (seed {})", self.log, self.seed);
+            assert!(
+                kept,
+                "{}  sample {series} at {t} went without a copy (seed {})",
+                self.log, self.seed
+            );
         }
     }
 
     /// Thanos' blocks are made of long blocks only, and marks can forbid any.
     fn may_lack_copies(&self) -> bool {
-        self.settings.downsample_format == DownsampleFormat::Thanos || self.done.contains(&"no-downsample")
+        self.settings.downsample_format == DownsampleFormat::Thanos
+            || self.done.contains(&"no-downsample")
     }
 }
 
-/// What is uploaded: samples whose values follow from series and time alone, so that replicas and late blocks agree.
+/// What is uploaded: samples whose values follow from series and time alone, so that replicas and
+/// late blocks agree.
 struct Block<'a> {
     id: BlockId,
     range: TimeRange,

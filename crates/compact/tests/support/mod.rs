@@ -44,7 +44,8 @@ impl Clock for StillClock {
     }
 }
 
-/// Live samples by series, external labels but for `replica` among its labels, and time; the value as bits.
+/// Live samples by series, external labels but for `replica` among its labels, and time; the value
+/// as bits.
 pub(crate) type Samples = BTreeMap<(String, i64), u64>;
 
 /// What a downsampled block stands for.
@@ -81,7 +82,10 @@ impl World {
         }
         let store = InMemory::new();
         copy_folder(folder.path(), folder.path(), &store).await;
-        World { store: Arc::new(store), clock: Arc::new(StillClock(AtomicI64::new(range.end + HOUR_MS))) }
+        World {
+            store: Arc::new(store),
+            clock: Arc::new(StillClock(AtomicI64::new(range.end + HOUR_MS))),
+        }
     }
 
     /// Nothing at the beginning of time.
@@ -102,7 +106,8 @@ impl World {
         for id in ids {
             copy_folder(folder, &folder.join(id), &store).await;
         }
-        let world = World { store: Arc::new(store), clock: Arc::new(StillClock(AtomicI64::new(0))) };
+        let world =
+            World { store: Arc::new(store), clock: Arc::new(StillClock(AtomicI64::new(0))) };
         let end = world.live().await.values().map(|m| m.max_time).max().unwrap_or(0);
         world.clock.0.store(end + 24 * HOUR_MS, Ordering::Relaxed);
         world
@@ -110,7 +115,8 @@ impl World {
 
     /// The only live block of a resolution.
     pub(crate) async fn downsampled(&self, resolution: Resolution) -> BlockMeta {
-        let mut found: Vec<_> = self.live().await.into_values().filter(|m| m.resolution() == resolution).collect();
+        let mut found: Vec<_> =
+            self.live().await.into_values().filter(|m| m.resolution() == resolution).collect();
         assert_eq!(found.len(), 1, "{resolution}");
         found.remove(0)
     }
@@ -126,7 +132,10 @@ impl World {
             let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
             copy.put(&path, bytes.into()).await.unwrap();
         }
-        World { store: Arc::new(copy), clock: Arc::new(StillClock(AtomicI64::new(self.clock.now().0))) }
+        World {
+            store: Arc::new(copy),
+            clock: Arc::new(StillClock(AtomicI64::new(self.clock.now().0))),
+        }
     }
 
     fn bucket(&self, store: Arc<dyn ObjectStore>) -> Bucket {
@@ -160,12 +169,19 @@ impl World {
     /// A run that goes well; how many times it listed the bucket or a part of it.
     pub(crate) async fn run_counting_listings(&self, settings: Settings) -> u64 {
         let counting = Arc::new(CountingObjects::new(Arc::clone(&self.store)));
-        self.compactor_over(Arc::clone(&counting) as Arc<dyn ObjectStore>, settings).run_once().await.unwrap();
+        self.compactor_over(Arc::clone(&counting) as Arc<dyn ObjectStore>, settings)
+            .run_once()
+            .await
+            .unwrap();
         counting.counts().lists
     }
 
     /// A run that may meet faults.
-    pub(crate) async fn run_under(&self, plan: FaultPlan, settings: Settings) -> compact::Result<()> {
+    pub(crate) async fn run_under(
+        &self,
+        plan: FaultPlan,
+        settings: Settings,
+    ) -> compact::Result<()> {
         let failing = Arc::new(FailingObjects::new(Arc::clone(&self.store), plan));
         self.compactor_over(failing, settings).run_once().await
     }
@@ -208,7 +224,12 @@ impl World {
     }
 
     /// Deletes a span of one series of a block; says which live samples that are.
-    pub(crate) async fn add_tombstones(&self, meta: &BlockMeta, name: &str, interval: Interval) -> Vec<(String, i64)> {
+    pub(crate) async fn add_tombstones(
+        &self,
+        meta: &BlockMeta,
+        name: &str,
+        interval: Interval,
+    ) -> Vec<(String, i64)> {
         let path = format!("{}/tombstones", meta.ulid);
         let mut tombstones = match self.exists(&path).await {
             true => Tombstones::parse(&self.bytes(&path).await).unwrap(),
@@ -249,8 +270,15 @@ impl World {
     pub(crate) async fn samples_of(&self, meta: &BlockMeta) -> Vec<(model::Labels, i64, f64)> {
         let bucket = self.bucket(Arc::clone(&self.store));
         let headers = HeaderCache::new(1 << 20);
-        let mut reader = BlockReader::new(bucket.clone(), Arc::new(meta.clone()), headers, ReaderSettings::default());
-        if let Some(loaded) = block::load_tombstones(&bucket, &BlockLocation::tsdb(meta.ulid)).await.unwrap() {
+        let mut reader = BlockReader::new(
+            bucket.clone(),
+            Arc::new(meta.clone()),
+            headers,
+            ReaderSettings::default(),
+        );
+        if let Some(loaded) =
+            block::load_tombstones(&bucket, &BlockLocation::tsdb(meta.ulid)).await.unwrap()
+        {
             reader = reader.deleting(loaded.tombstones);
         }
         let mut samples = Vec::new();
@@ -260,8 +288,11 @@ impl World {
             for series in batch.series {
                 for chunk in series.chunks {
                     let (mut ts, mut values) = (Vec::new(), Vec::new());
-                    tsdb::chunk::decode_floats(chunk.encoding, &chunk.data, &mut ts, &mut values).unwrap();
-                    samples.extend(ts.into_iter().zip(values).map(|(t, v)| (series.labels.clone(), t, v)));
+                    tsdb::chunk::decode_floats(chunk.encoding, &chunk.data, &mut ts, &mut values)
+                        .unwrap();
+                    samples.extend(
+                        ts.into_iter().zip(values).map(|(t, v)| (series.labels.clone(), t, v)),
+                    );
                 }
             }
         }
@@ -271,7 +302,11 @@ impl World {
     /// The downsampled blocks that are live.
     pub(crate) async fn copies(&self) -> Vec<Copy> {
         let live = self.live().await.into_values().filter(|m| m.resolution() != Resolution::Raw);
-        let copy = |m: BlockMeta| Copy { labels: external(&m), resolution: m.resolution(), range: m.range() };
+        let copy = |m: BlockMeta| Copy {
+            labels: external(&m),
+            resolution: m.resolution(),
+            range: m.range(),
+        };
         live.map(copy).collect()
     }
 
@@ -280,7 +315,8 @@ impl World {
         let mut marked = BTreeMap::new();
         for folder in self.marked().await {
             if self.exists(&format!("{folder}/meta.json")).await {
-                let meta = BlockMeta::from_json(&self.bytes(&format!("{folder}/meta.json")).await).unwrap();
+                let meta = BlockMeta::from_json(&self.bytes(&format!("{folder}/meta.json")).await)
+                    .unwrap();
                 marked.insert(folder, meta);
             }
         }
@@ -298,7 +334,8 @@ impl World {
     }
 
     async fn paths(&self) -> Vec<Path> {
-        let mut paths: Vec<Path> = self.store.list(None).map_ok(|o| o.location).try_collect().await.unwrap();
+        let mut paths: Vec<Path> =
+            self.store.list(None).map_ok(|o| o.location).try_collect().await.unwrap();
         paths.sort();
         paths
     }
@@ -325,10 +362,14 @@ impl World {
         let live = self.live().await;
         let mut state = BTreeMap::new();
         for path in self.paths().await {
-            let folder = live.keys().find(|folder| path.as_ref().starts_with(&format!("{folder}/")));
+            let folder =
+                live.keys().find(|folder| path.as_ref().starts_with(&format!("{folder}/")));
             if folder.is_some() {
                 let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
-                state.insert(path.to_string(), model::Labels::from_pairs([("bytes", &bytes[..])]).hash64());
+                state.insert(
+                    path.to_string(),
+                    model::Labels::from_pairs([("bytes", &bytes[..])]).hash64(),
+                );
             }
         }
         state
@@ -338,18 +379,30 @@ impl World {
     pub(crate) async fn samples(&self) -> BTreeMap<String, u64> {
         let bucket = self.bucket(Arc::clone(&self.store));
         let mut samples = BTreeMap::new();
-        for meta in self.live().await.into_values().filter(|m| m.resolution() == Resolution::Raw && m.format.is_none())
+        for meta in self
+            .live()
+            .await
+            .into_values()
+            .filter(|m| m.resolution() == Resolution::Raw && m.format.is_none())
         {
             let external = meta.external_labels();
             let headers = HeaderCache::new(1 << 20);
-            let reader = BlockReader::new(bucket.clone(), Arc::new(meta), headers, ReaderSettings::default());
+            let reader = BlockReader::new(
+                bucket.clone(),
+                Arc::new(meta),
+                headers,
+                ReaderSettings::default(),
+            );
             let mut batches = reader.series(SeriesQuery::all());
             while let Some(batch) = batches.try_next().await.unwrap() {
                 assert!(batch.errors.is_empty(), "{:?}", batch.errors);
                 for series in batch.series {
-                    let count = |c: &block::reader::BlockChunk| tsdb::chunk::num_samples(c.encoding, &c.data).unwrap();
+                    let count = |c: &block::reader::BlockChunk| {
+                        tsdb::chunk::num_samples(c.encoding, &c.data).unwrap()
+                    };
                     let n: usize = series.chunks.iter().map(count).sum();
-                    *samples.entry(series.labels.overlaid(&external).to_string()).or_default() += n as u64;
+                    *samples.entry(series.labels.overlaid(&external).to_string()).or_default() +=
+                        n as u64;
                 }
             }
         }
@@ -359,7 +412,8 @@ impl World {
     /// The raw blocks of one server, oldest first.
     pub(crate) async fn blocks_of(&self, cluster: &str, replica: &str) -> Vec<BlockId> {
         let labels = model::Labels::from_pairs([("cluster", cluster), ("replica", replica)]);
-        let mut metas: Vec<_> = self.live().await.into_values().filter(|m| m.external_labels() == labels).collect();
+        let mut metas: Vec<_> =
+            self.live().await.into_values().filter(|m| m.external_labels() == labels).collect();
         metas.sort_by_key(|m| m.min_time);
         metas.iter().map(|m| m.ulid).collect()
     }
@@ -394,7 +448,11 @@ impl World {
 
     pub(crate) async fn objects(&self, folder: &str) -> Vec<String> {
         let paths = self.paths().await;
-        paths.iter().map(|p| p.to_string()).filter(|p| p.starts_with(&format!("{folder}/"))).collect()
+        paths
+            .iter()
+            .map(|p| p.to_string())
+            .filter(|p| p.starts_with(&format!("{folder}/")))
+            .collect()
     }
 }
 
@@ -442,7 +500,11 @@ impl Blocks {
             };
             spans.push(meta.range());
         }
-        let all = blocks.raw.values_mut().chain(blocks.parquet.values_mut()).chain(blocks.thanos.values_mut());
+        let all = blocks
+            .raw
+            .values_mut()
+            .chain(blocks.parquet.values_mut())
+            .chain(blocks.thanos.values_mut());
         all.for_each(|spans| spans.sort_by_key(|r| r.start));
         blocks
     }
@@ -451,11 +513,21 @@ impl Blocks {
         self.raw[&labels(cluster, replica)].iter().map(|r| r.duration_ms() / HOUR_MS).collect()
     }
 
-    pub(crate) fn copies(&self, cluster: &str, replica: &str, resolution: Resolution) -> Vec<TimeRange> {
+    pub(crate) fn copies(
+        &self,
+        cluster: &str,
+        replica: &str,
+        resolution: Resolution,
+    ) -> Vec<TimeRange> {
         self.parquet.get(&(labels(cluster, replica), resolution)).cloned().unwrap_or_default()
     }
 
-    pub(crate) fn thanos_copies(&self, cluster: &str, replica: &str, resolution: Resolution) -> Vec<TimeRange> {
+    pub(crate) fn thanos_copies(
+        &self,
+        cluster: &str,
+        replica: &str,
+        resolution: Resolution,
+    ) -> Vec<TimeRange> {
         self.thanos.get(&(labels(cluster, replica), resolution)).cloned().unwrap_or_default()
     }
 }

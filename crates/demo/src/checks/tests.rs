@@ -5,14 +5,18 @@ fn external(cluster: &str) -> Labels {
 }
 
 fn counts(entries: &[(&str, &str, u64)]) -> Counts {
-    entries.iter().map(|(cluster, metric, n)| ((external(cluster), (*metric).to_owned()), *n)).collect()
+    entries
+        .iter()
+        .map(|(cluster, metric, n)| ((external(cluster), (*metric).to_owned()), *n))
+        .collect()
 }
 
 #[test]
 fn one_sample_too_few_fails() {
     let expected = counts(&[("eu", "up", 10), ("eu", "probe_success", 5)]);
     assert!(same_counts(&expected, &expected).is_ok());
-    let few = same_counts(&expected, &counts(&[("eu", "up", 9), ("eu", "probe_success", 5)])).unwrap_err();
+    let few = same_counts(&expected, &counts(&[("eu", "up", 9), ("eu", "probe_success", 5)]))
+        .unwrap_err();
     assert!(few.to_string().contains("up"), "{few}");
     assert!(same_counts(&expected, &counts(&[("eu", "up", 10)])).is_err(), "a metric is missing");
     let more = counts(&[("eu", "up", 10), ("eu", "probe_success", 5), ("eu", "x", 1)]);

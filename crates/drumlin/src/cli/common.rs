@@ -35,15 +35,18 @@ pub(crate) struct ProcessArgs {
     /// Format of log lines: logfmt or json.
     #[arg(id = "log.format", long = "log.format", default_value = "logfmt", value_name = "FORMAT")]
     log_format: String,
-    /// Memory that queries and caches may use together, such as 4GB; by default three quarters of the container's limit
-    /// or of the machine's memory.
+    /// Memory that queries and caches may use together, such as 4GB; by default three quarters of
+    /// the container's limit or of the machine's memory.
     #[arg(id = "memory-budget", long = "memory-budget", value_name = "SIZE")]
     memory_budget: Option<ByteSize>,
 }
 
 impl ProcessArgs {
     pub(crate) fn log_settings(&self) -> Result<serve::logs::Settings> {
-        Ok(serve::logs::Settings { level: self.log_level.clone(), format: self.log_format.parse()? })
+        Ok(serve::logs::Settings {
+            level: self.log_level.clone(),
+            format: self.log_format.parse()?,
+        })
     }
 
     pub(crate) fn budget(&self) -> Budget {
@@ -55,10 +58,21 @@ impl ProcessArgs {
 #[command(next_help_heading = "HTTP server")]
 pub(crate) struct HttpArgs {
     /// Address of the HTTP API, health and metrics; port 0 picks a free port and logs it.
-    #[arg(id = "http-address", long = "http-address", default_value = "0.0.0.0:10902", value_name = "ADDRESS")]
+    #[arg(
+        id = "http-address",
+        long = "http-address",
+        default_value = "0.0.0.0:10902",
+        value_name = "ADDRESS"
+    )]
     address: String,
     /// How long to let running requests finish when the process is told to stop.
-    #[arg(id = "http-grace-period", long = "http-grace-period", default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "http-grace-period",
+        long = "http-grace-period",
+        default_value = "2m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     grace: Duration,
     /// Web configuration file with TLS settings, in the format of Prometheus' exporter toolkit.
     #[arg(
@@ -73,7 +87,11 @@ pub(crate) struct HttpArgs {
 
 impl HttpArgs {
     pub(crate) fn settings(&self) -> serve::HttpSettings {
-        serve::HttpSettings { address: self.address.clone(), grace: self.grace, config: path(&self.config) }
+        serve::HttpSettings {
+            address: self.address.clone(),
+            grace: self.grace,
+            config: path(&self.config),
+        }
     }
 }
 
@@ -81,10 +99,21 @@ impl HttpArgs {
 #[command(next_help_heading = "gRPC server")]
 pub(crate) struct GrpcArgs {
     /// Address on which StoreAPI is served to queriers.
-    #[arg(id = "grpc-address", long = "grpc-address", default_value = "0.0.0.0:10901", value_name = "ADDRESS")]
+    #[arg(
+        id = "grpc-address",
+        long = "grpc-address",
+        default_value = "0.0.0.0:10901",
+        value_name = "ADDRESS"
+    )]
     address: String,
     /// How long to let running streams finish when the process is told to stop.
-    #[arg(id = "grpc-grace-period", long = "grpc-grace-period", default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "grpc-grace-period",
+        long = "grpc-grace-period",
+        default_value = "2m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     grace: Duration,
     /// Server certificate, in PEM; reloaded when it changes.
     #[arg(
@@ -122,7 +151,13 @@ pub(crate) struct GrpcArgs {
     )]
     min_version: String,
     /// Close connections after this time, so that clients spread over servers again.
-    #[arg(id = "grpc-server-max-connection-age", long = "grpc-server-max-connection-age", default_value = "60m", value_name = "DURATION", value_parser = duration)]
+    #[arg(
+        id = "grpc-server-max-connection-age",
+        long = "grpc-server-max-connection-age",
+        default_value = "60m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     max_connection_age: Duration,
 }
 
@@ -136,9 +171,14 @@ impl GrpcArgs {
         };
         let tls = match (path(&self.cert), path(&self.key), path(&self.client_ca)) {
             (None, None, None) => None,
-            (Some(cert), Some(key), client_ca) => Some(serve::TlsFiles { cert, key, client_ca, min_version }),
+            (Some(cert), Some(key), client_ca) => {
+                Some(serve::TlsFiles { cert, key, client_ca, min_version })
+            }
             (None, None, Some(_)) => {
-                bail!("--grpc-server-tls-client-ca needs --grpc-server-tls-cert and --grpc-server-tls-key")
+                bail!(
+                    "--grpc-server-tls-client-ca needs --grpc-server-tls-cert and \
+                     --grpc-server-tls-key"
+                )
             }
             _ => bail!("--grpc-server-tls-cert and --grpc-server-tls-key must be given together"),
         };
@@ -204,8 +244,13 @@ pub(crate) fn path(text: &str) -> Option<PathBuf> {
     Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
 }
 
-/// The text of a pair of flags `--name` (content) and `--name-file` (path), of which one may be given.
-pub(crate) fn content(name: &str, content: &Option<String>, file: &Option<String>) -> Result<Option<String>> {
+/// The text of a pair of flags `--name` (content) and `--name-file` (path), of which one may be
+/// given.
+pub(crate) fn content(
+    name: &str,
+    content: &Option<String>,
+    file: &Option<String>,
+) -> Result<Option<String>> {
     let content = content.as_ref().filter(|text| !text.is_empty());
     match (content, file.as_deref().and_then(path)) {
         (Some(_), Some(_)) => bail!("--{name} and --{name}-file are both given; give one"),

@@ -1,5 +1,5 @@
-//! Thanos' command line is kingpin's, which differs from clap's: `--no-flag`, `--flag=false`, flags that are accepted
-//! only for the sake of old manifests.
+//! Thanos' command line is kingpin's, which differs from clap's: `--no-flag`, `--flag=false`, flags
+//! that are accepted only for the sake of old manifests.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -48,22 +48,31 @@ pub(crate) fn accept(command: Command, foreign: &'static [&'static [Foreign]]) -
         command.arg(if flag.switch {
             arg.action(ArgAction::SetTrue)
         } else {
-            arg.action(ArgAction::Append).value_parser(clap::value_parser!(String)).allow_hyphen_values(true)
+            arg.action(ArgAction::Append)
+                .value_parser(clap::value_parser!(String))
+                .allow_hyphen_values(true)
         })
     })
 }
 
 /// Lets every switch be given as `--flag`, `--flag=true` and `--flag=false`.
 pub(crate) fn kingpin_switches(command: Command) -> Command {
-    let names: Vec<String> = command.get_subcommands().map(|subcommand| subcommand.get_name().to_owned()).collect();
-    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |c| c.mut_args(kingpin_switch)))
+    let names: Vec<String> =
+        command.get_subcommands().map(|subcommand| subcommand.get_name().to_owned()).collect();
+    names
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, |c| c.mut_args(kingpin_switch)))
 }
 
 fn kingpin_switch(arg: Arg) -> Arg {
     if !is_switch(&arg) {
         return arg;
     }
-    let default = if arg.get_default_values().first().is_some_and(|v| v == "true") { "true" } else { "false" };
+    let default = if arg.get_default_values().first().is_some_and(|v| v == "true") {
+        "true"
+    } else {
+        "false"
+    };
     arg.action(ArgAction::Set)
         .num_args(0..=1)
         .require_equals(true)
@@ -85,25 +94,38 @@ fn is_switch(arg: &Arg) -> bool {
 
 /// `--no-x` as `--x=false`, where the subcommand has a switch `x`.
 pub(crate) fn rewrite_negations(command: &Command, args: Vec<OsString>) -> Vec<OsString> {
-    let chosen = args.iter().skip(1).filter_map(|arg| arg.to_str()).find_map(|arg| command.find_subcommand(arg));
+    let chosen = args
+        .iter()
+        .skip(1)
+        .filter_map(|arg| arg.to_str())
+        .find_map(|arg| command.find_subcommand(arg));
     let Some(chosen) = chosen else { return args };
-    let is_known = |name: &str| chosen.get_arguments().any(|arg| arg.get_long() == Some(name) && is_switch(arg));
+    let is_known = |name: &str| {
+        chosen.get_arguments().any(|arg| arg.get_long() == Some(name) && is_switch(arg))
+    };
     let rewrite = |arg: OsString| {
-        let name = arg.to_str().and_then(|text| text.strip_prefix("--no-")).filter(|name| is_known(name));
+        let name =
+            arg.to_str().and_then(|text| text.strip_prefix("--no-")).filter(|name| is_known(name));
         name.map(|name| OsString::from(format!("--{name}=false"))).unwrap_or(arg)
     };
     args.into_iter().map(rewrite).collect()
 }
 
 /// The foreign flags of this effect that the user gave.
-pub(crate) fn given(matches: &ArgMatches, foreign: &[&[Foreign]], effect: Effect) -> Vec<&'static str> {
+pub(crate) fn given(
+    matches: &ArgMatches,
+    foreign: &[&[Foreign]],
+    effect: Effect,
+) -> Vec<&'static str> {
     let used = |flag: &&Foreign| {
         let on_command_line = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
         // a switch that is turned off asks for nothing, and neither does an empty value
         let asks = if flag.switch {
             matches.get_one::<bool>(flag.name) == Some(&true)
         } else {
-            matches.get_many::<String>(flag.name).is_some_and(|mut values| values.any(|value| !value.is_empty()))
+            matches
+                .get_many::<String>(flag.name)
+                .is_some_and(|mut values| values.any(|value| !value.is_empty()))
         };
         flag.effect == effect && on_command_line && asks
     };

@@ -26,7 +26,10 @@ fn an_unknown_flag_names_the_nearest() {
     let error = parse_words("query --query.replica-labels=a").unwrap_err();
     assert_eq!(error.exit_code(), 2);
     let text = error.to_string();
-    assert!(text.contains("--query.replica-labels") && text.contains("'--query.replica-label'"), "{text}");
+    assert!(
+        text.contains("--query.replica-labels") && text.contains("'--query.replica-label'"),
+        "{text}"
+    );
     assert_eq!(parse_words("qery").unwrap_err().exit_code(), 2);
     assert_eq!(parse_words("--version").unwrap_err().exit_code(), 0);
 }
@@ -40,11 +43,15 @@ fn wrong_values_name_the_flag() {
 #[test]
 fn flags_without_effect_are_accepted_and_reported_together() {
     let parsed = parse_words(
-        "query --query.mode=local --tracing.config= --enable-auto-gomemlimit --no-rule.partial-response \
-         --query.conn-metric.label=external_labels --query.conn-metric.label store_type",
+        "query --query.mode=local --tracing.config= --enable-auto-gomemlimit \
+         --no-rule.partial-response --query.conn-metric.label=external_labels \
+         --query.conn-metric.label store_type",
     )
     .unwrap();
-    assert_eq!(parsed.without_effect, ["enable-auto-gomemlimit", "query.mode", "query.conn-metric.label"]);
+    assert_eq!(
+        parsed.without_effect,
+        ["enable-auto-gomemlimit", "query.mode", "query.conn-metric.label"]
+    );
 }
 
 #[test]
@@ -75,25 +82,29 @@ fn help_has_headings_and_hides_what_has_no_effect() {
 #[test]
 fn the_operators_sidecar_arguments_parse() {
     let parsed = parse_words(
-        "sidecar --prometheus.url=http://localhost:9090/ --prometheus.http-client-file=/etc/secret/http.yaml \
-         --grpc-address=:10901 --http-address=:10902 --grpc-server-tls-cert=/c --grpc-server-tls-key=/k \
-         --grpc-server-tls-client-ca=/ca --objstore.config-file=/etc/objstore.yml --tsdb.path=/prometheus \
-         --tracing.config-file=/t.yml --log.level=info --log.format=logfmt --min-time=-2h \
-         --prometheus.ready_timeout=10m --prometheus.get_config_timeout=30s --prometheus.get_config_interval=30s \
-         --shipper.upload-compacted --hash-func=SHA256 --store.limits.request-series=0 \
-         --store.limits.request-samples=0 --grpc-server-max-connection-age=60m --grpc-server-tls-min-version=1.3 \
+        "sidecar --prometheus.url=http://localhost:9090/ \
+         --prometheus.http-client-file=/etc/secret/http.yaml --grpc-address=:10901 \
+         --http-address=:10902 --grpc-server-tls-cert=/c --grpc-server-tls-key=/k \
+         --grpc-server-tls-client-ca=/ca --objstore.config-file=/etc/objstore.yml \
+         --tsdb.path=/prometheus --tracing.config-file=/t.yml --log.level=info --log.format=logfmt \
+         --min-time=-2h --prometheus.ready_timeout=10m --prometheus.get_config_timeout=30s \
+         --prometheus.get_config_interval=30s --shipper.upload-compacted --hash-func=SHA256 \
+         --store.limits.request-series=0 --store.limits.request-samples=0 \
+         --grpc-server-max-connection-age=60m --grpc-server-tls-min-version=1.3 \
          --enable-auto-gomemlimit --auto-gomemlimit.ratio=0.9 --request.logging-config= \
-         --reloader.watch-interval=3m --reloader.config-file= --http-grace-period=2m --grpc-grace-period=2m",
+         --reloader.watch-interval=3m --reloader.config-file= --http-grace-period=2m \
+         --grpc-grace-period=2m",
     )
     .unwrap();
     assert!(matches!(parsed.subcommand, Subcommands::Sidecar(_)));
     assert_eq!(parsed.flags["grpc-address"], ":10901");
-    let operator = "sidecar --objstore.config=type:x --tracing.config=y --prometheus.http-client={\"a\":1} \
-                    --grpc-address=127.0.0.1:10901";
+    let operator = "sidecar --objstore.config=type:x --tracing.config=y \
+        --prometheus.http-client={\"a\":1} --grpc-address=127.0.0.1:10901";
     assert_eq!(parse_words(operator).unwrap().flags["objstore.config"], "<hidden>");
 }
 
-/// Every flag of the four components that Thanos documents is accepted, each with a value that fits it.
+/// Every flag of the four components that Thanos documents is accepted, each with a value that fits
+/// it.
 #[test]
 fn every_documented_flag_of_thanos_is_accepted() {
     for line in include_str!("../../tests/data/thanos_flags.txt").lines() {
@@ -101,7 +112,9 @@ fn every_documented_flag_of_thanos_is_accepted() {
         let words = format!("{subcommand} {flag}");
         match parse_words(&words) {
             Ok(_) => {}
-            Err(error) => assert!(error.to_string().contains("is not supported yet"), "{words}: {error}"),
+            Err(error) => {
+                assert!(error.to_string().contains("is not supported yet"), "{words}: {error}")
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Values of flags, spelt as Thanos' flags are: Go's and Prometheus' durations, binary sizes, times and offsets.
+//! Values of flags, spelt as Thanos' flags are: Go's and Prometheus' durations, binary sizes, times
+//! and offsets.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -100,17 +101,20 @@ impl FromStr for TimeOrOffset {
         if let Some(time) = rfc3339::parse(text) {
             return Ok(TimeOrOffset::At(time));
         }
-        signed_millis(text)
-            .map(TimeOrOffset::Offset)
-            .ok_or_else(|| "expected a time such as 2026-01-01T00:00:00Z or an offset such as -2h".to_owned())
+        signed_millis(text).map(TimeOrOffset::Offset).ok_or_else(|| {
+            "expected a time such as 2026-01-01T00:00:00Z or an offset such as -2h".to_owned()
+        })
     }
 }
 
 /// `name="value"` or `name=value`.
 pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     let invalid = || "expected name=\"value\"".to_owned();
-    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(invalid)?;
-    let Some(quoted) = value.strip_prefix('"') else { return Ok((name.to_owned(), value.to_owned())) };
+    let (name, value) =
+        text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(invalid)?;
+    let Some(quoted) = value.strip_prefix('"') else {
+        return Ok((name.to_owned(), value.to_owned()));
+    };
     let escaped = quoted.strip_suffix('"').ok_or_else(invalid)?;
     let (mut value, mut letters) = (String::new(), escaped.chars());
     while let Some(letter) = letters.next() {
@@ -174,7 +178,9 @@ mod tests {
 
     #[test]
     fn sizes_are_binary() {
-        for (text, bytes) in [("0", 0), ("250MB", 250 << 20), ("2GB", 2 << 30), ("64GiB", 64 << 30), ("1.5KB", 1536)] {
+        for (text, bytes) in
+            [("0", 0), ("250MB", 250 << 20), ("2GB", 2 << 30), ("64GiB", 64 << 30), ("1.5KB", 1536)]
+        {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         assert!("lots".parse::<ByteSize>().is_err() && "1XB".parse::<ByteSize>().is_err());

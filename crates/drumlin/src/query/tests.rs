@@ -52,8 +52,9 @@ fn endpoints_come_in_four_kinds() {
 #[test]
 fn values_reach_the_settings() {
     let given = settings(
-        "--query.replica-label=a,b --query.replica-label=c --deduplication.func=chain --selector-label=x=\"y\" \
-         --enable-feature=promql-experimental-functions --query.enable-x-functions --web.external-prefix=/thanos --store.response-timeout=10s",
+        "--query.replica-label=a,b --query.replica-label=c --deduplication.func=chain \
+         --selector-label=x=\"y\" --enable-feature=promql-experimental-functions \
+         --query.enable-x-functions --web.external-prefix=/thanos --store.response-timeout=10s",
     )
     .unwrap();
     assert_eq!(given.replica_labels, ["a", "b", "c"]);
@@ -69,7 +70,11 @@ fn values_reach_the_settings() {
 #[test]
 fn tls_towards_endpoints_is_off_unless_asked_for() {
     assert!(settings("--grpc-client-tls-ca=/ca.pem").unwrap().endpoints.tls.is_none());
-    let tls = settings("--grpc-client-tls-secure --grpc-client-tls-ca=/ca.pem").unwrap().endpoints.tls.unwrap();
+    let tls = settings("--grpc-client-tls-secure --grpc-client-tls-ca=/ca.pem")
+        .unwrap()
+        .endpoints
+        .tls
+        .unwrap();
     assert_eq!(tls.ca, Some("/ca.pem".into()));
 }
 
@@ -78,11 +83,15 @@ fn features_are_known_by_the_names_of_prometheus() {
     let of = |words: &str| {
         let s = settings(words).unwrap();
         let language = s.language;
-        let [functions, selectors] = [language.experimental_functions, language.extended_range_selectors];
+        let [functions, selectors] =
+            [language.experimental_functions, language.extended_range_selectors];
         [functions, selectors, language.fill_modifiers, s.delayed_name_removal]
     };
     assert_eq!(of("--enable-feature=promql-at-modifier"), [false; 4]);
     assert_eq!(of("--enable-feature=promql-extended-range-selectors"), [false, true, false, false]);
     let two = "--enable-feature=promql-binop-fill-modifiers,promql-experimental-functions";
-    assert_eq!(of(&format!("{two} --enable-feature=promql-delayed-name-removal")), [true, false, true, true]);
+    assert_eq!(
+        of(&format!("{two} --enable-feature=promql-delayed-name-removal")),
+        [true, false, true, true]
+    );
 }

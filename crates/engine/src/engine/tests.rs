@@ -78,7 +78,10 @@ fn a_query_over_the_memory_budget_is_refused_and_gives_everything_back() {
     let budget = Budget::new(60_000);
     let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
     let error = run(&engine, query("sum by (i) (c_total)", counters(50))).unwrap_err();
-    assert!(matches!(&error, QueryError::Execution(t) if t.contains("60000 bytes of the memory budget")), "{error:?}");
+    assert!(
+        matches!(&error, QueryError::Execution(t) if t.contains("60000 bytes of the memory budget")),
+        "{error:?}"
+    );
     assert_eq!(budget.used(), 0);
     assert!(run(&engine, query("sum(c_total)", counters(50))).is_ok());
     assert_eq!(budget.used(), 0);
@@ -88,9 +91,13 @@ fn a_query_over_the_memory_budget_is_refused_and_gives_everything_back() {
 fn a_source_that_hangs_ends_with_the_timeout_and_is_let_go() {
     let engine = engine(EngineSettings::default());
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-    let hanging = Query { timeout: Duration::from_millis(50), ..query("up", Arc::new(Hanging(sender))) };
+    let hanging =
+        Query { timeout: Duration::from_millis(50), ..query("up", Arc::new(Hanging(sender))) };
     let error = run(&engine, hanging).unwrap_err();
-    assert!(matches!(&error, QueryError::Timeout(t) if t == "query timed out in expression evaluation"), "{error:?}");
+    assert!(
+        matches!(&error, QueryError::Timeout(t) if t == "query timed out in expression evaluation"),
+        "{error:?}"
+    );
     // The channel closes once the last sender, inside the stream, is gone.
     assert_eq!(futures::executor::block_on(receiver.recv()), None);
 }
@@ -109,12 +116,21 @@ fn dropping_the_future_ends_the_work() {
 #[test]
 fn words_and_failures_of_the_source_reach_the_caller() {
     let engine = engine(EngineSettings::default());
-    let words = vec![Ok(SourceEvent::Warning("one is down".to_owned())), Ok(SourceEvent::Info("5m served".to_owned()))];
+    let words = vec![
+        Ok(SourceEvent::Warning("one is down".to_owned())),
+        Ok(SourceEvent::Info("5m served".to_owned())),
+    ];
     let answer = run(&engine, query("up", Arc::new(Scripted(words)))).unwrap();
-    assert_eq!((answer.warnings, answer.infos), (vec!["one is down".to_owned()], vec!["5m served".to_owned()]));
+    assert_eq!(
+        (answer.warnings, answer.infos),
+        (vec!["one is down".to_owned()], vec!["5m served".to_owned()])
+    );
     let failed = vec![Err(SourceError::Failed("store is gone".to_owned()))];
     let error = run(&engine, query("sum(up)", Arc::new(Scripted(failed)))).unwrap_err();
-    assert!(matches!(&error, QueryError::Execution(t) if t == "expanding series: store is gone"), "{error:?}");
+    assert!(
+        matches!(&error, QueryError::Execution(t) if t == "expanding series: store is gone"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -127,7 +143,10 @@ fn a_corrupt_chunk_is_an_error_that_names_the_series() {
     let engine = engine(EngineSettings::default());
     let source = Arc::new(MemorySource::from_series(vec![series]));
     let error = run(&engine, query("broken", source)).unwrap_err();
-    assert!(matches!(&error, QueryError::Execution(t) if t.starts_with("series {__name__=\"broken\"}: ")), "{error:?}");
+    assert!(
+        matches!(&error, QueryError::Execution(t) if t.starts_with("series {__name__=\"broken\"}: ")),
+        "{error:?}"
+    );
 }
 
 fn each(operation: &Operation, visit: &mut impl FnMut(&Operation)) {
@@ -147,12 +166,23 @@ fn an_analyzed_query_tells_what_each_operator_did() {
     each(&answer.stats.analysis.unwrap(), &mut |operation| {
         let m = operation.measured.unwrap();
         assert!(m.seconds > 0.0 && (m.series == 0) == (m.bytes == 0), "{operation:?}");
-        seen.push((operation.name.split(':').next().unwrap_or_default().to_owned(), m.series, m.points, m.samples > 0));
+        seen.push((
+            operation.name.split(':').next().unwrap_or_default().to_owned(),
+            m.series,
+            m.points,
+            m.samples > 0,
+        ));
     });
     // rates of 0.1 are not over 1
-    let expected =
-        [("Distinct", 0, 0), ("Map", 0, 0), ("Aggregate", 3, 3 * 90), ("Window", 3, 3 * 90), ("Source", 1, 91)];
-    let expected: Vec<_> = expected.map(|(name, s, p)| (name.to_owned(), s, p, name == "Window")).into();
+    let expected = [
+        ("Distinct", 0, 0),
+        ("Map", 0, 0),
+        ("Aggregate", 3, 3 * 90),
+        ("Window", 3, 3 * 90),
+        ("Source", 1, 91),
+    ];
+    let expected: Vec<_> =
+        expected.map(|(name, s, p)| (name.to_owned(), s, p, name == "Window")).into();
     assert_eq!(seen, expected);
     let plain = run(&engine, query("c_total", counters(3))).unwrap();
     assert_eq!((plain.stats.analysis, plain.stats.samples), (None, None));
@@ -161,13 +191,17 @@ fn an_analyzed_query_tells_what_each_operator_did() {
 #[test]
 fn a_query_that_cannot_fit_is_refused_before_it_reads() {
     let budget = Budget::new(1_000_000);
-    let settings = EngineSettings { budget: budget.clone(), max_samples: 0, ..EngineSettings::default() };
+    let settings =
+        EngineSettings { budget: budget.clone(), max_samples: 0, ..EngineSettings::default() };
     let engine = engine(settings);
     let (sender, _receiver) = tokio::sync::mpsc::channel(1);
     let text = "max_over_time(sum(c_total)[1d:1s])";
     let error = run(&engine, query(text, Arc::new(Hanging(sender)))).unwrap_err();
     let expected = "(estimated before it ran: at least";
-    assert!(matches!(&error, QueryError::Execution(t) if t.contains(expected) && t.contains("1000000")), "{error:?}");
+    assert!(
+        matches!(&error, QueryError::Execution(t) if t.contains(expected) && t.contains("1000000")),
+        "{error:?}"
+    );
     assert_eq!(budget.used(), 0);
 }
 
@@ -192,7 +226,8 @@ impl SeriesSource for Endless {
 }
 
 fn until(mut done: impl FnMut() -> bool) {
-    let deadline = SystemClock::new(|_| Box::pin(std::future::pending())).monotonic() + Duration::from_secs(30);
+    let deadline = SystemClock::new(|_| Box::pin(std::future::pending())).monotonic()
+        + Duration::from_secs(30);
     while !done() {
         assert!(SystemClock::new(|_| Box::pin(std::future::pending())).monotonic() < deadline);
         std::thread::sleep(Duration::from_millis(1));
@@ -205,7 +240,8 @@ fn work_ends_within_100_ms_after_nobody_waits_for_it() {
     let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = || taken.load(std::sync::atomic::Ordering::Relaxed);
     for text in ["rate(c_total[5m])", "sum(rate(c_total[5m]))", "quantile(0.5, c_total)"] {
-        let mut running = Box::pin(engine.query(query(text, Arc::new(Endless(Arc::clone(&taken))))));
+        let mut running =
+            Box::pin(engine.query(query(text, Arc::new(Endless(Arc::clone(&taken))))));
         let waker = futures::task::noop_waker();
         let before = count();
         assert!(running.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
@@ -220,14 +256,17 @@ fn work_ends_within_100_ms_after_nobody_waits_for_it() {
 
 #[test]
 fn a_cheap_query_does_not_wait_for_heavy_ones_on_one_thread() {
-    let engine = Engine::new(EngineSettings { threads: 1, max_samples: 0, ..EngineSettings::default() });
+    let engine =
+        Engine::new(EngineSettings { threads: 1, max_samples: 0, ..EngineSettings::default() });
     let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let waker = futures::task::noop_waker();
     let heavy: Vec<_> = (0..5)
         .map(|_| {
             let endless = Arc::new(Endless(Arc::clone(&taken)));
             let mut running = Box::pin(engine.query(query("sum(rate(c_total[5m]))", endless)));
-            assert!(running.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            assert!(
+                running.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending()
+            );
             running
         })
         .collect();
@@ -236,7 +275,8 @@ fn a_cheap_query_does_not_wait_for_heavy_ones_on_one_thread() {
     drop(heavy);
 }
 
-/// Until names are dropped nothing is wrong with equal series at a single step; at several they are found out.
+/// Until names are dropped nothing is wrong with equal series at a single step; at several they are
+/// found out.
 #[test]
 fn a_quantile_asked_for_twice_counts_twice_at_a_single_step() {
     let bucket = |le: &str, count: f64| {
@@ -251,7 +291,8 @@ fn a_quantile_asked_for_twice_counts_twice_at_a_single_step() {
     };
     let answer = |delayed, text, end_ms| {
         let grid = Grid { start_ms: 0, end_ms, step_ms: end_ms };
-        run(&engine(settings(delayed)), Query { grid, ..query(text, source()) }).map(|answer| answer.value)
+        run(&engine(settings(delayed)), Query { grid, ..query(text, source()) })
+            .map(|answer| answer.value)
     };
     let text = r#"sum(histogram_quantiles(b, "q", 0.5, 0.5))"#;
     let Ok(Value::Vector(series)) = answer(true, text, 0) else { panic!("no vector") };
@@ -282,14 +323,20 @@ fn the_plan_can_be_shown() {
 #[test]
 fn odd_times_are_errors_or_empty_but_no_panic() {
     let engine = engine(EngineSettings::default());
-    let backwards = Query { grid: Grid { start_ms: 10, end_ms: 0, step_ms: 1 }, ..query("1", counters(0)) };
+    let backwards =
+        Query { grid: Grid { start_ms: 10, end_ms: 0, step_ms: 1 }, ..query("1", counters(0)) };
     assert!(matches!(run(&engine, backwards), Err(QueryError::BadData(_))));
     for t in [i64::MIN, i64::MAX] {
-        for text in ["c_total", "rate(c_total[5m])", "sum_over_time(c_total[5m:1m] offset 1w)", "time()"] {
+        for text in
+            ["c_total", "rate(c_total[5m])", "sum_over_time(c_total[5m:1m] offset 1w)", "time()"]
+        {
             let odd = Query { grid: Grid::instant(t), ..query(text, counters(2)) };
             // Whatever it says, it says it.
             let answer = run(&engine, odd).unwrap();
-            assert!(matches!(answer.value, Value::Vector(v) if v.is_empty()) || text == "time()", "{text} at {t}");
+            assert!(
+                matches!(answer.value, Value::Vector(v) if v.is_empty()) || text == "time()",
+                "{text} at {t}"
+            );
         }
     }
 }
@@ -299,11 +346,15 @@ fn bad_text_and_bad_types_are_bad_data() {
     let engine = engine(EngineSettings::default());
     let error = run(&engine, query("sum(", counters(0))).unwrap_err();
     assert!(
-        matches!(&error, QueryError::BadData(t) if t == "1:5: parse error: unclosed left parenthesis"),
+        matches!(&error, QueryError::BadData(t) if t == "1:5: parse error: unclosed left \
+            parenthesis"),
         "{error:?}"
     );
     let error = run(&engine, query("c_total[5m]", counters(0))).unwrap_err();
-    assert!(matches!(&error, QueryError::BadData(t) if t.starts_with("invalid expression type \"range vector\"")));
+    assert!(
+        matches!(&error, QueryError::BadData(t) if t.starts_with("invalid expression type \"range \
+            vector\""))
+    );
 }
 
 #[test]

@@ -53,8 +53,8 @@ impl Above {
         Above { histograms: self.histograms, ..Above::default() }
     }
 
-    /// Count and sum of histograms are asked for, and nothing that needs their buckets: neither functions that read
-    /// them nor subqueries.
+    /// Count and sum of histograms are asked for, and nothing that needs their buckets: neither
+    /// functions that read them nor subqueries.
     pub(super) fn wants_totals_only(&self) -> bool {
         self.histograms.totals && !self.histograms.buckets
     }
@@ -73,6 +73,8 @@ mod tests {
         assert!(count.side(BinaryOp::Add).indirect().function("sum").wants_totals_only());
         assert!(!count.side(BinaryOp::TrimLower).wants_totals_only());
         assert!(!count.subquery().function("rate").wants_totals_only());
-        assert!(!top.function("histogram_quantile").function("histogram_count").wants_totals_only());
+        assert!(
+            !top.function("histogram_quantile").function("histogram_count").wants_totals_only()
+        );
     }
 }

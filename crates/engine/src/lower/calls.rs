@@ -43,14 +43,22 @@ impl Lowering {
         }
         if let Some(function) = math::by_name(call.func) {
             let input = self.arg(site, 0)?;
-            return Ok(self.map(MapFunction::Each(Named { name: call.func, function }), input, Vec::new()));
+            return Ok(self.map(
+                MapFunction::Each(Named { name: call.func, function }),
+                input,
+                Vec::new(),
+            ));
         }
         if let Some(function) = calendar::by_name(call.func) {
             let input = match args.is_empty() {
                 true => PromNode::vector(PromOp::Time, Vec::new(), grid),
                 false => self.arg(site, 0)?,
             };
-            return Ok(self.map(MapFunction::Each(Named { name: call.func, function }), input, Vec::new()));
+            return Ok(self.map(
+                MapFunction::Each(Named { name: call.func, function }),
+                input,
+                Vec::new(),
+            ));
         }
         match call.func {
             "time" => Ok(PromNode::scalar(PromOp::Time, Vec::new(), grid)),
@@ -80,8 +88,12 @@ impl Lowering {
                 let params = vec![self.arg(site, 1)?, self.arg(site, 2)?];
                 Ok(self.map(MapFunction::Clamp, self.arg(site, 0)?, params))
             }
-            "clamp_min" => Ok(self.map(MapFunction::ClampMin, self.arg(site, 0)?, vec![self.arg(site, 1)?])),
-            "clamp_max" => Ok(self.map(MapFunction::ClampMax, self.arg(site, 0)?, vec![self.arg(site, 1)?])),
+            "clamp_min" => {
+                Ok(self.map(MapFunction::ClampMin, self.arg(site, 0)?, vec![self.arg(site, 1)?]))
+            }
+            "clamp_max" => {
+                Ok(self.map(MapFunction::ClampMax, self.arg(site, 0)?, vec![self.arg(site, 1)?]))
+            }
             "label_replace" | "label_join" => self.label_call(site),
             // Order is of the result alone.
             "sort_by_label" | "sort_by_label_desc" => self.arg(site, 0),
@@ -96,12 +108,16 @@ impl Lowering {
             "histogram_avg" => self.of_histogram(native::average, site),
             "histogram_stddev" => self.of_histogram(native::stddev, site),
             "histogram_stdvar" => self.of_histogram(native::stdvar, site),
-            "histogram_quantile" => {
-                self.histogram_statistic(Statistic::Quantile, site, Operands { histograms: 1, params: &[0] })
-            }
-            "histogram_fraction" => {
-                self.histogram_statistic(Statistic::Fraction, site, Operands { histograms: 2, params: &[0, 1] })
-            }
+            "histogram_quantile" => self.histogram_statistic(
+                Statistic::Quantile,
+                site,
+                Operands { histograms: 1, params: &[0] },
+            ),
+            "histogram_fraction" => self.histogram_statistic(
+                Statistic::Fraction,
+                site,
+                Operands { histograms: 2, params: &[0, 1] },
+            ),
             "histogram_quantiles" => {
                 let label = string(&args[1])?.to_vec();
                 let quantiles: Vec<usize> = (2..args.len()).collect();
@@ -114,19 +130,33 @@ impl Lowering {
             "info" => self.info(site),
             "start" | "end" | "step" | "range" | "min_of" | "max_of" => self.query_time(site),
             "start_timestamp" => {
-                let text = "start_timestamp() is not supported: start timestamps of samples are not kept";
+                let text =
+                    "start_timestamp() is not supported: start timestamps of samples are not kept";
                 Err(QueryError::Execution(text.to_owned()))
             }
             other => Err(QueryError::Internal(format!("{other}() has no evaluation"))),
         }
     }
 
-    fn of_histogram(&self, function: fn(&FloatHistogram) -> f64, site: Site<'_>) -> Result<PromNode> {
-        Ok(self.map(MapFunction::Histogram(Named { name: site.call.func, function }), self.arg(site, 0)?, Vec::new()))
+    fn of_histogram(
+        &self,
+        function: fn(&FloatHistogram) -> f64,
+        site: Site<'_>,
+    ) -> Result<PromNode> {
+        Ok(self.map(
+            MapFunction::Histogram(Named { name: site.call.func, function }),
+            self.arg(site, 0)?,
+            Vec::new(),
+        ))
     }
 
     /// A statistic of the histograms that one argument gives, with others as parameters.
-    fn histogram_statistic(&self, statistic: Statistic, site: Site<'_>, operands: Operands<'_>) -> Result<PromNode> {
+    fn histogram_statistic(
+        &self,
+        statistic: Statistic,
+        site: Site<'_>,
+        operands: Operands<'_>,
+    ) -> Result<PromNode> {
         let Operands { histograms, params } = operands;
         let mut inputs = vec![self.arg(site, histograms)?];
         let one_name = inputs[0].one_name;
@@ -142,13 +172,17 @@ impl Lowering {
     pub(super) fn arg(&self, site: Site<'_>, index: usize) -> Result<PromNode> {
         match site.call.args.get(index) {
             Some(arg) => self.lower(arg, site.grid, site.above),
-            None => Err(QueryError::Internal(format!("an argument of {}() is missing", site.call.func))),
+            None => {
+                Err(QueryError::Internal(format!("an argument of {}() is missing", site.call.func)))
+            }
         }
     }
 
     fn range_call(&self, function: WindowFunction, site: Site<'_>) -> Result<PromNode> {
         let Site { call, grid, above } = site;
-        let is_range = |e: &&Expr| matches!(e.unwrap_parens().kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
+        let is_range = |e: &&Expr| {
+            matches!(e.unwrap_parens().kind, ExprKind::Matrix(_) | ExprKind::Subquery(_))
+        };
         let Some(range) = call.args.iter().find(is_range) else {
             return Err(QueryError::Internal(format!("{}() needs a range vector", call.func)));
         };
@@ -187,9 +221,15 @@ impl Lowering {
                 Replace::new([destination, replacement, source, regex]).map(MapFunction::Replace)
             }
             ("label_join", [destination, separator, sources @ ..]) => {
-                Join::new(destination, separator, sources.iter().map(|s| s.to_vec()).collect()).map(MapFunction::Join)
+                Join::new(destination, separator, sources.iter().map(|s| s.to_vec()).collect())
+                    .map(MapFunction::Join)
             }
-            _ => return Err(QueryError::Internal(format!("an argument of {}() is missing", call.func))),
+            _ => {
+                return Err(QueryError::Internal(format!(
+                    "an argument of {}() is missing",
+                    call.func
+                )));
+            }
         };
         let function = function.map_err(QueryError::Execution)?;
         let input = self.arg(site, 0)?;
@@ -200,7 +240,8 @@ impl Lowering {
     /// Functions of the query's own times, and of two numbers.
     fn query_time(&self, site: Site<'_>) -> Result<PromNode> {
         let Site { call, grid, .. } = site;
-        let seconds = |ms: i64| Ok(PromNode::scalar(PromOp::Number(ms as f64 / 1000.0), Vec::new(), grid));
+        let seconds =
+            |ms: i64| Ok(PromNode::scalar(PromOp::Number(ms as f64 / 1000.0), Vec::new(), grid));
         match call.func {
             "start" => seconds(self.grid.start_ms),
             "end" => seconds(self.grid.end_ms),
@@ -209,7 +250,8 @@ impl Lowering {
             "range" => seconds(self.grid.end_ms.saturating_sub(self.grid.start_ms)),
             name => {
                 let (a, b) = (self.arg(site, 0)?, self.arg(site, 1)?);
-                let function = if name == "min_of" { MapFunction::ClampMax } else { MapFunction::ClampMin };
+                let function =
+                    if name == "min_of" { MapFunction::ClampMax } else { MapFunction::ClampMin };
                 Ok(self.map(function, a, vec![b]))
             }
         }

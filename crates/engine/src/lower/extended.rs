@@ -1,4 +1,5 @@
-//! Ranges that reach past their borders: of `anchored` and `smoothed` selectors, and of Thanos' `xrate`.
+//! Ranges that reach past their borders: of `anchored` and `smoothed` selectors, and of Thanos'
+//! `xrate`.
 
 use promql::ast::Extension;
 use promql::functions::{ANCHORED_FUNCTIONS, SMOOTHED_FUNCTIONS};
@@ -10,7 +11,8 @@ use crate::error::QueryError;
 use crate::ops::window::WindowFunction;
 
 impl Lowering {
-    /// How far before and after its range a selector is read; `function` is the one around it, if any.
+    /// How far before and after its range a selector is read; `function` is the one around it, if
+    /// any.
     pub(super) fn reach(&self, extension: Option<Extension>, function: &str) -> Result<Reach> {
         let Some(extension) = extension else {
             let before = if ExtendedRate::from_name(function).is_some() { REACH_MS } else { 0 };
@@ -22,7 +24,8 @@ impl Lowering {
                 Extension::Smoothed => ("smoothed", &SMOOTHED_FUNCTIONS[..]),
             };
             let functions = functions.join(", ");
-            let text = format!("{name} modifier can only be used with: {functions} - not with {function}");
+            let text =
+                format!("{name} modifier can only be used with: {functions} - not with {function}");
             return Err(QueryError::Execution(text));
         }
         let after = if extension == Extension::Smoothed { self.lookback_ms } else { 0 };
@@ -30,12 +33,24 @@ impl Lowering {
     }
 
     /// What a function is over this range.
-    pub(super) fn of_range(&self, function: WindowFunction, input: &RangeInput, name: &str) -> Result<WindowFunction> {
-        if matches!((function, &input.node), (WindowFunction::Reaching(_), RangeSource::Subquery { .. })) {
+    pub(super) fn of_range(
+        &self,
+        function: WindowFunction,
+        input: &RangeInput,
+        name: &str,
+    ) -> Result<WindowFunction> {
+        if matches!(
+            (function, &input.node),
+            (WindowFunction::Reaching(_), RangeSource::Subquery { .. })
+        ) {
             // Its windows would reach past the steps of the subquery.
             return Err(QueryError::Execution(format!("{name}() of a subquery is not supported")));
         }
-        let extended = input.extension.and_then(|extension| ExtendedFunction::from_name(name, extension));
-        Ok(extended.map_or(function, |function| WindowFunction::Extended { function, lookback: self.lookback_ms }))
+        let extended =
+            input.extension.and_then(|extension| ExtendedFunction::from_name(name, extension));
+        Ok(extended.map_or(function, |function| WindowFunction::Extended {
+            function,
+            lookback: self.lookback_ms,
+        }))
     }
 }

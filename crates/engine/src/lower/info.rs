@@ -16,7 +16,8 @@ use crate::source::Select;
 
 const TARGET_INFO: &str = "target_info";
 
-/// When a selector reads its samples: a fixed time if `@` pins it, and the offset from it or from the step.
+/// When a selector reads its samples: a fixed time if `@` pins it, and the offset from it or from
+/// the step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadTimes {
     fixed: Option<i64>,
@@ -49,7 +50,8 @@ impl Lowering {
             Some(ExprKind::Vector(selector)) => selector.matchers.clone(),
             _ => Vec::new(),
         };
-        let (names, data): (Vec<_>, Vec<_>) = matchers.into_iter().partition(|m| m.name == METRIC_NAME);
+        let (names, data): (Vec<_>, Vec<_>) =
+            matchers.into_iter().partition(|m| m.name == METRIC_NAME);
         let times = self.info_times(&call.args[0])?.unwrap_or(ReadTimes { fixed: None, offset: 0 });
         let reach = Reach { before: self.lookback_ms, after: 0 };
         let range = self.samples(times.fixed.map(At::Millis), times.offset, reach);
@@ -90,8 +92,8 @@ impl Lowering {
         Ok(PromNode::vector(PromOp::Info(Box::new(spec)), vec![base], grid).with_one_name(one_name))
     }
 
-    /// When all selectors that a vector comes from read, if that is the same for all: then info metrics are read as of
-    /// then too.
+    /// When all selectors that a vector comes from read, if that is the same for all: then info
+    /// metrics are read as of then too.
     pub(super) fn info_times(&self, expr: &Expr) -> Result<Option<ReadTimes>> {
         let mut seen = Seen::default();
         self.collect_times(expr, &mut Vec::new(), &mut seen)?;
@@ -99,7 +101,12 @@ impl Lowering {
     }
 
     /// Says whether there is a selector.
-    fn collect_times<'a>(&self, expr: &'a Expr, around: &mut Vec<&'a Subquery>, seen: &mut Seen) -> Result<bool> {
+    fn collect_times<'a>(
+        &self,
+        expr: &'a Expr,
+        around: &mut Vec<&'a Subquery>,
+        seen: &mut Seen,
+    ) -> Result<bool> {
         if !matches!(expr.value_type(), ValueType::Vector | ValueType::Matrix) {
             return Ok(false);
         }
@@ -109,7 +116,10 @@ impl Lowering {
             _ => None,
         };
         if let Some(selector) = selector {
-            let mut times = ReadTimes { fixed: self.fixed(selector.at), offset: self.offset(&selector.offset)? };
+            let mut times = ReadTimes {
+                fixed: self.fixed(selector.at),
+                offset: self.offset(&selector.offset)?,
+            };
             for subquery in around.iter().rev() {
                 if times.fixed.is_none() {
                     times.offset = times.offset.saturating_add(self.offset(&subquery.offset)?);
@@ -141,7 +151,8 @@ impl Lowering {
     }
 }
 
-/// What the names of info metrics must match. Where it is only said what they are not, they end in `_info`.
+/// What the names of info metrics must match. Where it is only said what they are not, they end in
+/// `_info`.
 fn info_names(matchers: Vec<Matcher>) -> Result<Vec<Matcher>> {
     if matchers.is_empty() {
         return Ok(vec![Matcher::equal(METRIC_NAME, TARGET_INFO)]);
@@ -149,6 +160,7 @@ fn info_names(matchers: Vec<Matcher>) -> Result<Vec<Matcher>> {
     if matchers.iter().any(|m| !m.op().is_negative()) {
         return Ok(matchers);
     }
-    let any = Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info").map_err(|e| QueryError::Internal(e.to_string()))?;
+    let any = Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info")
+        .map_err(|e| QueryError::Internal(e.to_string()))?;
     Ok(std::iter::once(any).chain(matchers).collect())
 }

@@ -9,8 +9,8 @@ pub(crate) fn is_sort(name: &str) -> bool {
 }
 
 impl Lowering {
-    /// The last sort, in the order of evaluation, with more than one step. What `@` pins has one step alone; what is
-    /// inside a subquery has the subquery's steps, also in an instant query.
+    /// The last sort, in the order of evaluation, with more than one step. What `@` pins has one
+    /// step alone; what is inside a subquery has the subquery's steps, also in an instant query.
     pub(crate) fn pointless_sort(&self, expr: &Expr) -> Option<Span> {
         self.last_sort(expr, self.asked)
     }
@@ -25,19 +25,24 @@ impl Lowering {
             _ => expr.for_each_child(|child| found = self.last_sort(child, times).or(found)),
         }
         match &expr.kind {
-            ExprKind::Call(call) if is_sort(call.func) && times.first != times.last && !self.is_invariant(expr) => {
+            ExprKind::Call(call)
+                if is_sort(call.func) && times.first != times.last && !self.is_invariant(expr) =>
+            {
                 Some(expr.span)
             }
             _ => found,
         }
     }
 
-    /// The first time at which a subquery's expression is evaluated, and the end of its evaluation; `None` if it never
-    /// is, because no multiple of its step lies inside.
+    /// The first time at which a subquery's expression is evaluated, and the end of its evaluation;
+    /// `None` if it never is, because no multiple of its step lies inside.
     fn times_inside(&self, subquery: &Subquery, around: Times) -> Option<Times> {
         let around = self.fixed(subquery.at).map_or(around, Times::at);
         let offset = self.offset(&subquery.offset).ok()?;
-        let begin = around.first.saturating_sub(offset).saturating_sub(self.duration(&subquery.range, true).ok()?);
+        let begin = around
+            .first
+            .saturating_sub(offset)
+            .saturating_sub(self.duration(&subquery.range, true).ok()?);
         let first = first_inside(begin, self.subquery_step(subquery).ok()?);
         let last = around.last.saturating_sub(offset);
         (first <= last).then_some(Times { first, last })

@@ -58,7 +58,10 @@ impl Aggregate {
             ids.clear();
             inputs.query.for_each_labels(&batch, |row, labels| {
                 let is_empty = batch.present(row).is_empty();
-                ids.push((!is_empty).then(|| partial.groups.of(&self.grouping, labels, batch.drop_name[row])));
+                ids.push(
+                    (!is_empty)
+                        .then(|| partial.groups.of(&self.grouping, labels, batch.drop_name[row])),
+                );
             });
             if partial.groups.len() > partial.cells.groups() {
                 let new = partial.groups.len() - partial.cells.groups();
@@ -80,7 +83,11 @@ impl Aggregate {
                 let Added { bytes, notes } = self.add_histograms(&batch, row, cells);
                 memory.try_grow(bytes)?;
                 if !notes.is_empty() {
-                    inputs.query.note(&notes, self.span, &metric_name(&inputs.query.label(batch.series[row])));
+                    inputs.query.note(
+                        &notes,
+                        self.span,
+                        &metric_name(&inputs.query.label(batch.series[row])),
+                    );
                 }
             }
         }
@@ -175,7 +182,12 @@ impl Operator for Aggregate {
     }
 
     fn detail(&self) -> String {
-        format!("{:?} {} {:?}", self.kind, if self.grouping.without { "without" } else { "by" }, self.grouping.labels)
+        format!(
+            "{:?} {} {:?}",
+            self.kind,
+            if self.grouping.without { "without" } else { "by" },
+            self.grouping.labels
+        )
     }
 
     fn steps(&self) -> usize {
@@ -184,7 +196,9 @@ impl Operator for Aggregate {
 
     fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
         Ok(once(async move {
-            let partials = inputs.on_partitions(0, |rows| Arc::clone(&self).partial(inputs.clone(), rows)).await?;
+            let partials = inputs
+                .on_partitions(0, |rows| Arc::clone(&self).partial(inputs.clone(), rows))
+                .await?;
             let rows = self.finish(&inputs, partials);
             Ok(rows)
         }))

@@ -22,8 +22,8 @@ pub(crate) struct CountValues {
 }
 
 impl CountValues {
-    /// The labels of a value in a group. The value's label may be one of the grouping's: it replaces that, or goes
-    /// `without` it, and groups become one.
+    /// The labels of a value in a group. The value's label may be one of the grouping's: it
+    /// replaces that, or goes `without` it, and groups become one.
     fn labels_of(&self, group: &Labels, value: &str) -> Labels {
         let labels = group.with(&self.label, value);
         if self.grouping.without { self.grouping.labels_of(&labels) } else { labels }
@@ -72,7 +72,13 @@ struct Counts<'a> {
 impl Counts<'_> {
     fn of(operator: &CountValues) -> Counts<'_> {
         let (row_of_labels, row_of_value) = (HashMap::new(), HashMap::new());
-        Counts { operator, rows: Rows::new(operator.steps), labels: Vec::new(), row_of_labels, row_of_value }
+        Counts {
+            operator,
+            rows: Rows::new(operator.steps),
+            labels: Vec::new(),
+            row_of_labels,
+            row_of_value,
+        }
     }
 
     /// Counts the values of a row of a group.

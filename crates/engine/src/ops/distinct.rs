@@ -43,7 +43,10 @@ impl Operator for Distinct {
 
     fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
         let batches = futures::stream::once(async move { self.batches(inputs).await });
-        Ok(batches.map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok))).try_flatten().boxed())
+        Ok(batches
+            .map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed())
     }
 }
 
@@ -52,7 +55,8 @@ impl Distinct {
     async fn batches(&self, inputs: Inputs) -> Result<Vec<Rows>> {
         let memory = inputs.reserve("series");
         let mut batches = inputs.collect_batches(0, &memory).await?;
-        let mut labels: Vec<Labels> = batches.iter().flat_map(|rows| inputs.query.labels_of(rows)).collect();
+        let mut labels: Vec<Labels> =
+            batches.iter().flat_map(|rows| inputs.query.labels_of(rows)).collect();
         if self.drop_names {
             let dropped = batches.iter().flat_map(|rows| &rows.drop_name);
             for (labels, _) in labels.iter_mut().zip(dropped).filter(|(_, dropped)| **dropped) {
@@ -68,7 +72,11 @@ impl Distinct {
         if self.drop_names {
             let mut labels = labels.into_iter();
             for rows in &mut batches {
-                super::map::relabel(&inputs.query, rows, labels.by_ref().take(rows.len()).collect());
+                super::map::relabel(
+                    &inputs.query,
+                    rows,
+                    labels.by_ref().take(rows.len()).collect(),
+                );
                 rows.drop_name.fill(false);
             }
         }

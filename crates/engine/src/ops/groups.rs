@@ -72,7 +72,11 @@ impl Groups {
 }
 
 /// The groups of collected rows, and the rows of each.
-pub(crate) fn group_rows(query: &QueryContext, grouping: &Grouping, rows: &Rows) -> (Groups, Vec<Vec<usize>>) {
+pub(crate) fn group_rows(
+    query: &QueryContext,
+    grouping: &Grouping,
+    rows: &Rows,
+) -> (Groups, Vec<Vec<usize>>) {
     let mut groups = Groups::default();
     let mut members: Vec<Vec<usize>> = Vec::new();
     query.for_each_labels(rows, |row, labels| {
@@ -100,8 +104,8 @@ pub(crate) fn ignore_histograms(query: &QueryContext, rows: &mut Rows, of: OfFlo
     }
 }
 
-/// The least and the greatest: of the parameters of all steps only these are warned of. NaN where there is one, unless
-/// an infinity is all there can be.
+/// The least and the greatest: of the parameters of all steps only these are warned of. NaN where
+/// there is one, unless an infinity is all there can be.
 pub(crate) fn extremes(values: &[f64]) -> (f64, f64) {
     let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
     (fold(math::min), fold(math::max))

@@ -1,4 +1,5 @@
-//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`, over classic buckets and native histograms.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`, over classic buckets and
+//! native histograms.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ pub(crate) struct HistogramStatistic {
     pub(crate) param_spans: Vec<Span>,
 }
 
-/// A classic histogram: upper bound and row of its buckets, and the row of the native histogram with its labels.
+/// A classic histogram: upper bound and row of its buckets, and the row of the native histogram
+/// with its labels.
 struct Classic {
     labels: Labels,
     buckets: Vec<(f64, usize)>,
@@ -128,7 +130,9 @@ impl Evaluation<'_> {
             });
             classics[at].buckets.push((upper, row));
         }
-        for (row, labels) in labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some()) {
+        for (row, labels) in
+            labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some())
+        {
             if let Some(at) = found.get(labels) {
                 classics[*at].native = Some(row);
             }
@@ -141,14 +145,18 @@ impl Evaluation<'_> {
         let rows = self.rows;
         let classic_of: HashMap<usize, &Classic> =
             classics.iter().filter_map(|classic| Some((classic.native?, classic))).collect();
-        for (row, labels) in labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some()) {
+        for (row, labels) in
+            labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some())
+        {
             self.query.check_alive()?;
             self.out.latest.clear();
             let beside = classic_of.get(&row);
             let mut notes = Notes::default();
             for step in rows.present(row) {
                 let Some(histogram) = rows.histogram(row, step) else { continue };
-                if beside.is_some_and(|c| c.buckets.iter().any(|(_, bucket)| is_float(rows, *bucket, step))) {
+                if beside.is_some_and(|c| {
+                    c.buckets.iter().any(|(_, bucket)| is_float(rows, *bucket, step))
+                }) {
                     notes.push(Note::MixedClassicAndNative);
                     continue;
                 }
@@ -173,7 +181,12 @@ impl Evaluation<'_> {
                 }
                 buckets.clear();
                 let there = classic.buckets.iter().filter(|(_, row)| is_float(rows, *row, step));
-                buckets.extend(there.map(|(upper, row)| Bucket { upper: *upper, count: rows.values(*row)[step] }));
+                buckets.extend(
+                    there.map(|(upper, row)| Bucket {
+                        upper: *upper,
+                        count: rows.values(*row)[step],
+                    }),
+                );
                 if !buckets.is_empty() {
                     let at = At { labels: &classic.labels, drop_name: false, step };
                     self.step(at, Input::Classic(&mut buckets), &mut Notes::default())?;
@@ -200,8 +213,14 @@ impl Evaluation<'_> {
                 Input::Classic(buckets) => {
                     let (value, forced) = bucket_quantile(q, buckets);
                     if let Some(forced) = forced {
-                        let (name, at_ms) = (self.query.late_name(at.labels), operator.steps.eval(step));
-                        self.query.annotate().forced_monotonicity(operator.span, &name, at_ms, forced);
+                        let (name, at_ms) =
+                            (self.query.late_name(at.labels), operator.steps.eval(step));
+                        self.query.annotate().forced_monotonicity(
+                            operator.span,
+                            &name,
+                            at_ms,
+                            forced,
+                        );
                     }
                     value
                 }
@@ -222,7 +241,8 @@ struct Output<'a> {
     rows: Rows,
     labels: Vec<Labels>,
     row_of: HashMap<(Labels, Option<u64>), usize>,
-    /// Of the histogram being evaluated, for each parameter the quantile at the step before and its row.
+    /// Of the histogram being evaluated, for each parameter the quantile at the step before and its
+    /// row.
     latest: Vec<(Option<u64>, usize)>,
 }
 
@@ -267,7 +287,8 @@ impl Output<'_> {
             }
         };
         if self.rows.is_present(row, at.step) {
-            // equal labels at a single step are found out about when names are dropped, if that is at the end
+            // equal labels at a single step are found out about when names are dropped, if that is
+            // at the end
             if !(self.query.delayed_name_removal && self.rows.steps == 1) {
                 return Err(execution(SAME_LABELSET));
             }

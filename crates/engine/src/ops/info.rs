@@ -1,7 +1,8 @@
 //! `info()`: adds the labels of info metrics to series with the same `instance` and `job`.
 //!
-//! Which info metrics are read is known once the series are: the selects are made here, for the values of `instance`
-//! and `job` that occur. A series is matched by labels once; which info series it is enriched by at a step is a bitmap.
+//! Which info metrics are read is known once the series are: the selects are made here, for the
+//! values of `instance` and `job` that occur. A series is matched by labels once; which info series
+//! it is enriched by at a step is a bitmap.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -85,7 +86,12 @@ impl Info {
             self.spec.names.iter().all(|m| m.matches(name))
         };
         let enriched: Vec<bool> = base.labels.iter().map(|labels| !is_info(labels)).collect();
-        let identities = base.labels.iter().zip(&enriched).filter(|(_, e)| **e).map(|(labels, _)| identity(labels));
+        let identities = base
+            .labels
+            .iter()
+            .zip(&enriched)
+            .filter(|(_, e)| **e)
+            .map(|(labels, _)| identity(labels));
         let mut info = Side { rows: Rows::new(self.steps()), labels: Vec::new() };
         for matchers in identifying_matchers(identities) {
             self.read(inputs, matchers, &mut info, &memory).await?;
@@ -145,13 +151,19 @@ impl Info {
         }
         let mut added: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
         for row in &choice.rows {
-            for (name, value) in info[*row].iter().filter(|(name, _)| *name != METRIC_NAME.as_bytes()) {
-                let wanted = self.spec.data.is_empty() || self.spec.data.iter().any(|m| m.name.as_bytes() == name);
+            for (name, value) in
+                info[*row].iter().filter(|(name, _)| *name != METRIC_NAME.as_bytes())
+            {
+                let wanted = self.spec.data.is_empty()
+                    || self.spec.data.iter().any(|m| m.name.as_bytes() == name);
                 if !wanted || labels.get(name).is_some() {
                     continue;
                 }
                 if *added.entry(name).or_insert(value) != value {
-                    return Err(execution(format!("conflicting label: {}", String::from_utf8_lossy(name))));
+                    return Err(execution(format!(
+                        "conflicting label: {}",
+                        String::from_utf8_lossy(name)
+                    )));
                 }
             }
         }
@@ -163,8 +175,8 @@ impl Info {
     }
 }
 
-/// Sets of matchers for the info series that series with these values may have, one set for each of `instance`, `job`
-/// and both that occurs.
+/// Sets of matchers for the info series that series with these values may have, one set for each of
+/// `instance`, `job` and both that occurs.
 fn identifying_matchers<'a>(identities: impl Iterator<Item = Identity<'a>>) -> Vec<Vec<Matcher>> {
     let mut groups: BTreeMap<[bool; 2], [BTreeSet<&str>; 2]> = BTreeMap::new();
     for values in identities {
@@ -177,18 +189,23 @@ fn identifying_matchers<'a>(identities: impl Iterator<Item = Identity<'a>>) -> V
             group[1].insert(job);
         }
     }
-    let set = |group: &[BTreeSet<&str>; 2]| IDENTIFYING.iter().zip(group).map(|(name, v)| one_of(name, v)).collect();
+    let set = |group: &[BTreeSet<&str>; 2]| {
+        IDENTIFYING.iter().zip(group).map(|(name, v)| one_of(name, v)).collect()
+    };
     groups.values().map(set).collect()
 }
 
-/// A matcher of any of the values. Where there are too many for a regex it lets through whatever has the label.
+/// A matcher of any of the values. Where there are too many for a regex it lets through whatever
+/// has the label.
 fn one_of(name: &str, values: &BTreeSet<&str>) -> Matcher {
     if let (1, Some(value)) = (values.len(), values.first()) {
         return Matcher::equal(name, *value);
     }
     let literals: Vec<String> = values.iter().map(|value| quote_regex(value)).collect();
     let any = || Matcher::new(MatchOp::NotEqual, name, "");
-    Matcher::new(MatchOp::Regex, name, literals.join("|")).or_else(|_| any()).unwrap_or(Matcher::equal(name, ""))
+    Matcher::new(MatchOp::Regex, name, literals.join("|"))
+        .or_else(|_| any())
+        .unwrap_or(Matcher::equal(name, ""))
 }
 
 fn quote_regex(text: &str) -> String {
@@ -220,7 +237,10 @@ fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<
         let mut choices = vec![Choice { rows: Vec::new(), steps: StepSet::all(info.rows.steps) }];
         for rows in metrics.values() {
             match newest(&info.rows, rows, looked_at.view()) {
-                Ok(newest) => choices = choices.into_iter().flat_map(|choice| split(choice, &newest)).collect(),
+                Ok(newest) => {
+                    choices =
+                        choices.into_iter().flat_map(|choice| split(choice, &newest)).collect()
+                }
                 Err(found) => {
                     let place = |c: &Conflict| (c.step, c.new);
                     conflict = conflict.into_iter().chain([found]).min_by_key(place);
@@ -235,7 +255,8 @@ fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<
             let at = |row: usize| (info.rows.values(row)[step] * 1000.0).round();
             let (existing_labels, new_labels) = (&info.labels[existing], &info.labels[new]);
             Err(execution(format!(
-                "found duplicate series for info metric: existing {existing_labels} @ {}, new {new_labels} @ {}",
+                "found duplicate series for info metric: existing {existing_labels} @ {}, new \
+                 {new_labels} @ {}",
                 at(existing),
                 at(new)
             )))
@@ -244,7 +265,11 @@ fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<
 }
 
 /// Which of the info series of one metric and identity have the newest sample, and when.
-fn newest(info: &Rows, rows: &[usize], looked_at: StepsView<'_>) -> std::result::Result<Vec<Newest>, Conflict> {
+fn newest(
+    info: &Rows,
+    rows: &[usize],
+    looked_at: StepsView<'_>,
+) -> std::result::Result<Vec<Newest>, Conflict> {
     if let [row] = rows {
         return Ok(vec![Newest { row: *row, steps: info.present(*row).to_set() }]);
     }
@@ -255,7 +280,9 @@ fn newest(info: &Rows, rows: &[usize], looked_at: StepsView<'_>) -> std::result:
         for (i, row) in rows.iter().enumerate().filter(|(_, row)| info.is_present(**row, step)) {
             let value = |i: usize| info.values(rows[i])[step];
             match best {
-                Some(b) if value(b) == value(i) => return Err(Conflict { step, existing: rows[b], new: *row }),
+                Some(b) if value(b) == value(i) => {
+                    return Err(Conflict { step, existing: rows[b], new: *row });
+                }
                 Some(b) if value(b) > value(i) => {}
                 _ => best = Some(i),
             }

@@ -1,7 +1,7 @@
 //! Arithmetic and comparison between vectors.
 //!
-//! Series are matched by labels once, not per step; what Prometheus checks per step (that the "one" side is one) is
-//! checked by intersecting bitmaps.
+//! Series are matched by labels once, not per step; what Prometheus checks per step (that the "one"
+//! side is one) is checked by intersecting bitmaps.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,9 +24,11 @@ use crate::exec::{Inputs, Operator, once};
 
 mod pair;
 
-const MANY_TO_ONE: &str = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+const MANY_TO_ONE: &str =
+    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
 
-const GROUPED_TWICE: &str = "multiple matches for labels: grouping labels must ensure unique matches";
+const GROUPED_TWICE: &str =
+    "multiple matches for labels: grouping labels must ensure unique matches";
 
 /// A binary operator between two vectors.
 #[derive(Debug)]
@@ -87,7 +89,8 @@ struct Output {
     fault: Option<Fault>,
 }
 
-/// Why there is no result. Prometheus goes step by step and stops at the first fault: of two that one is told.
+/// Why there is no result. Prometheus goes step by step and stops at the first fault: of two that
+/// one is told.
 #[derive(Debug)]
 struct Fault {
     step: usize,
@@ -133,7 +136,12 @@ impl Join {
     }
 
     fn combining(&self) -> Combining {
-        Combining { op: self.op, return_bool: self.return_bool, one_is_left: self.one_is_left(), steps: self.steps }
+        Combining {
+            op: self.op,
+            return_bool: self.return_bool,
+            one_is_left: self.one_is_left(),
+            steps: self.steps,
+        }
     }
 
     fn one_is_left(&self) -> bool {
@@ -148,10 +156,12 @@ impl Join {
         let left = Side::new(inputs, left, &of_left, count);
         let right = Side::new(inputs, right, &of_right, count);
         let (many, one) = if self.one_is_left() { (right, left) } else { (left, right) };
-        // With the sides swapped for `group_right` Prometheus leaves the fill values where they were.
+        // With the sides swapped for `group_right` Prometheus leaves the fill values where they
+        // were.
         let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let mut out = Output {
-            // mostly a row per series of this side; what grows by doubling is copied and paged in more than once
+            // mostly a row per series of this side; what grows by doubling is copied and paged in
+            // more than once
             rows: Rows::with_capacity(self.steps, many.rows.len()),
             labels: Vec::new(),
             by_labels: HashMap::new(),
@@ -163,7 +173,8 @@ impl Join {
         };
         // Where one whole side is empty nothing is looked at, unless either is filled in.
         let fills = fill_many.is_some() || fill_one.is_some();
-        let looked_at = if fills { many.any.or(one.any.view()) } else { many.any.and(one.any.view()) };
+        let looked_at =
+            if fills { many.any.or(one.any.view()) } else { many.any.and(one.any.view()) };
         for signature in 0..count {
             self.check_one(&mut out, &one, &one.members[signature], &looked_at);
             out.matched.clear();
@@ -171,19 +182,32 @@ impl Join {
                 inputs.query.check_alive()?;
                 for other in &one.members[signature] {
                     let mask = many.rows.present(*row).and(one.rows.present(*other));
-                    let pair = Pair { many: many.operand(*row), one: one.operand(*other), mask: mask.view() };
+                    let pair = Pair {
+                        many: many.operand(*row),
+                        one: one.operand(*other),
+                        mask: mask.view(),
+                    };
                     self.add(&mut out, signature, pair);
                 }
                 if let Some(fill) = fill_one {
-                    let mask = many.rows.present(*row).minus(one.union(&one.members[signature]).view());
-                    let pair = Pair { many: many.operand(*row), one: Operand::Fill(fill), mask: mask.view() };
+                    let mask =
+                        many.rows.present(*row).minus(one.union(&one.members[signature]).view());
+                    let pair = Pair {
+                        many: many.operand(*row),
+                        one: Operand::Fill(fill),
+                        mask: mask.view(),
+                    };
                     self.add(&mut out, signature, pair);
                 }
             }
             if let Some(fill) = fill_many {
                 for other in &one.members[signature] {
                     let mask = one.rows.present(*other).minus(out.matched.view());
-                    let pair = Pair { many: Operand::Fill(fill), one: one.operand(*other), mask: mask.view() };
+                    let pair = Pair {
+                        many: Operand::Fill(fill),
+                        one: one.operand(*other),
+                        mask: mask.view(),
+                    };
                     self.add(&mut out, signature, pair);
                 }
             }
@@ -208,7 +232,9 @@ impl Join {
                     let group = self.match_group(first);
                     let side = if self.one_is_left() { "left" } else { "right" };
                     format!(
-                        "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side"
+                        "found duplicate series for the match group {group} on the {side} \
+                         hand-side of the operation: [{first}, {second}];many-to-many matching not \
+                         allowed: matching labels must be unique on one side"
                     )
                 });
             }
@@ -265,7 +291,11 @@ impl Join {
         if valid.is_empty() || (one_to_one && kept.is_empty()) {
             return;
         }
-        let row = out.row(self.result_labels(pair.many.labels(), pair.one.labels()), signature, self.return_bool);
+        let row = out.row(
+            self.result_labels(pair.many.labels(), pair.one.labels()),
+            signature,
+            self.return_bool,
+        );
         if out.signature[row] == signature {
             let twice = out.taken[row].and(valid);
             out.fault(&twice, Check::Matches, || GROUPED_TWICE.to_owned());

@@ -101,7 +101,10 @@ impl Map {
                 rows.forget_histograms();
                 for row in 0..rows.len() {
                     let values = rows.row_mut(row).values;
-                    values.iter_mut().enumerate().for_each(|(k, v)| *v = self.steps.eval(k) as f64 / 1000.0);
+                    values
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(k, v)| *v = self.steps.eval(k) as f64 / 1000.0);
                 }
                 return rows;
             }
@@ -114,7 +117,9 @@ impl Map {
         }
         rows.drop_histograms();
         match &self.function {
-            MapFunction::Each(Named { function, .. }) => rows.values.iter_mut().for_each(|v| *v = function(*v)),
+            MapFunction::Each(Named { function, .. }) => {
+                rows.values.iter_mut().for_each(|v| *v = function(*v))
+            }
             MapFunction::Round => each(&mut rows, |k, v| math::round(v, params[0][k])),
             MapFunction::ClampMin => each(&mut rows, |k, v| math::max(params[0][k], v)),
             MapFunction::ClampMax => each(&mut rows, |k, v| math::min(params[0][k], v)),
@@ -229,7 +234,11 @@ impl ScalarBinary {
             let (a, b) = sides(k, v);
             compare(op, a, b).unwrap_or(false)
         };
-        if return_bool { each(rows, |k, v| f64::from(u8::from(holds(k, v)))) } else { retain(rows, holds) }
+        if return_bool {
+            each(rows, |k, v| f64::from(u8::from(holds(k, v))))
+        } else {
+            retain(rows, holds)
+        }
     }
 
     /// Step by step, for rows that may hold histograms.
@@ -238,12 +247,15 @@ impl ScalarBinary {
             for step in rows.present(row).to_set().view() {
                 let vector = rows.sample(row, step);
                 let scalar = Operand::Float(scalar[step]);
-                let (left, right) = if self.scalar_left { (scalar, vector) } else { (vector, scalar) };
+                let (left, right) =
+                    if self.scalar_left { (scalar, vector) } else { (vector, scalar) };
                 let result = if compare(self.op, 0.0, 0.0).is_none() {
                     native::binary(self.op, left, right, notes)
                 } else {
                     match native::compare(self.op, left, right, notes) {
-                        Some(holds) if self.return_bool => Some(Value::Float(f64::from(u8::from(holds)))),
+                        Some(holds) if self.return_bool => {
+                            Some(Value::Float(f64::from(u8::from(holds))))
+                        }
                         // The vector's value stays, whichever side it is on.
                         Some(true) => Some(vector.into()),
                         _ => None,
@@ -275,7 +287,9 @@ impl Operator for Map {
 
     fn detail(&self) -> String {
         match &self.function {
-            MapFunction::Each(Named { name, .. }) | MapFunction::Histogram(Named { name, .. }) => (*name).to_owned(),
+            MapFunction::Each(Named { name, .. }) | MapFunction::Histogram(Named { name, .. }) => {
+                (*name).to_owned()
+            }
             other => format!("{other:?}"),
         }
     }
@@ -292,7 +306,9 @@ impl Operator for Map {
         let input = inputs.rows(0, partition)?;
         let start = async move {
             let params = inputs.scalars(1, &self.params).await?;
-            Ok::<_, DataFusionError>(input.map_ok(move |rows| self.apply(&inputs.query, rows, &params)))
+            Ok::<_, DataFusionError>(
+                input.map_ok(move |rows| self.apply(&inputs.query, rows, &params)),
+            )
         };
         Ok(futures::stream::once(start).try_flatten().boxed())
     }

@@ -35,17 +35,26 @@ impl Operator for Quantile {
         Ok(once(async move {
             let memory = inputs.reserve("quantile");
             let mut rows = inputs.collect(0, self.steps, &memory).await?;
-            ignore_histograms(&inputs.query, &mut rows, OfFloats { name: "quantile", span: self.span });
+            ignore_histograms(
+                &inputs.query,
+                &mut rows,
+                OfFloats { name: "quantile", span: self.span },
+            );
             let rows = without_empty(rows);
             let q = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
             let (lowest, highest) = extremes(&q);
-            let judged = [(f64::NAN, q.iter().any(|q| q.is_nan())), (lowest, lowest < 0.0), (highest, highest > 1.0)];
+            let judged = [
+                (f64::NAN, q.iter().any(|q| q.is_nan())),
+                (lowest, lowest < 0.0),
+                (highest, highest > 1.0),
+            ];
             for (bad, _) in judged.into_iter().filter(|(_, is_bad)| *is_bad) {
                 inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
             }
             let (groups, members) = group_rows(&inputs.query, &self.grouping, &rows);
             let order_of_groups = groups.sorted();
-            let first = inputs.query.add_labels(order_of_groups.iter().map(|g| groups.labels[*g].clone()));
+            let first =
+                inputs.query.add_labels(order_of_groups.iter().map(|g| groups.labels[*g].clone()));
             let mut out = Rows::new(self.steps);
             let mut sorted = Vec::new();
             for (i, group) in order_of_groups.iter().enumerate() {

@@ -5,9 +5,13 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{
+    Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array,
+};
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type,
+};
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use merge::Series;
@@ -70,7 +74,8 @@ impl RawRows {
     /// Brings histograms between the floats from `begin` on, in order of time.
     fn merge(&mut self, begin: usize, histograms: HistogramSamples<'_>) -> Histograms {
         let floats = self.t.drain(begin..).zip(self.v.drain(begin..)).map(|(t, v)| (t, v, None));
-        let histograms = histograms.t.iter().zip(histograms.h).map(|(t, h)| (*t, 0.0, Some(Arc::clone(h))));
+        let histograms =
+            histograms.t.iter().zip(histograms.h).map(|(t, h)| (*t, 0.0, Some(Arc::clone(h))));
         let mut all: Vec<_> = floats.chain(histograms).collect();
         all.sort_by_key(|(t, ..)| *t);
         self.t.extend(all.iter().map(|(t, ..)| *t));
@@ -88,9 +93,14 @@ impl RawRows {
         let v = Arc::new(Float64Array::new(ScalarBuffer::from(self.v), None));
         let t = ListArray::try_new(item(DataType::Int64), offsets(), t, None)?;
         let v = ListArray::try_new(item(DataType::Float64), offsets(), v, None)?;
-        let histograms = self.histograms.into_iter().map(|row| row.map(|row| query.histograms.put(row)));
-        let columns: [Arc<dyn Array>; 4] =
-            [Arc::new(ids), Arc::new(t), Arc::new(v), Arc::new(histograms.collect::<UInt32Array>())];
+        let histograms =
+            self.histograms.into_iter().map(|row| row.map(|row| query.histograms.put(row)));
+        let columns: [Arc<dyn Array>; 4] = [
+            Arc::new(ids),
+            Arc::new(t),
+            Arc::new(v),
+            Arc::new(histograms.collect::<UInt32Array>()),
+        ];
         Ok(RecordBatch::try_new(schema(), columns.into())?)
     }
 }
@@ -112,7 +122,10 @@ pub(crate) fn raw_series(batch: &RecordBatch, query: &QueryContext) -> Vec<RawSe
         series: *id,
         t: t.value(i).as_primitive::<Int64Type>().values().to_vec(),
         v: v.value(i).as_primitive::<Float64Type>().values().to_vec(),
-        histograms: histograms.is_valid(i).then(|| query.histograms.take(histograms.value(i))).flatten(),
+        histograms: histograms
+            .is_valid(i)
+            .then(|| query.histograms.take(histograms.value(i)))
+            .flatten(),
     };
     ids.values().iter().enumerate().map(row).collect()
 }
@@ -170,28 +183,32 @@ impl BatchOperator for RawSelector {
     fn batches(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
         let reader = Reader::new(self.reading.clone());
         let state = (self, inputs, reader);
-        let batches = futures::stream::try_unfold(state, |(operator, inputs, mut reader)| async move {
-            let Some(batch) = operator.scan.next(&inputs.query).await? else { return Ok(None) };
-            let mut rows = RawRows::default();
-            let mut tally = Tally::new(1, false);
-            for Series { labels, chunks } in batch {
-                reader.read(&labels, chunks).map_err(fail)?;
-                inputs.query.count_decoded(reader.samples().len());
-                reader.drop_stale();
-                let framed = operator.frame.map(|frame| frame.apply(reader.samples())).transpose()?;
-                let samples = match &framed {
-                    None => reader.samples(),
-                    Some((t, v)) => SeriesSamples { floats: Samples { t, v }, histograms: NO_HISTOGRAMS },
-                };
-                tally.range(samples.floats.t.len(), samples.histograms.h);
-                rows.push(labels, samples);
-            }
-            if let Some(counter) = &inputs.query.samples {
-                inputs.count_samples(tally.flush(counter, &operator.counted));
-            }
-            tokio::task::yield_now().await;
-            Ok(Some((rows.into_batch(&inputs.query)?, (operator, inputs, reader))))
-        });
+        let batches =
+            futures::stream::try_unfold(state, |(operator, inputs, mut reader)| async move {
+                let Some(batch) = operator.scan.next(&inputs.query).await? else { return Ok(None) };
+                let mut rows = RawRows::default();
+                let mut tally = Tally::new(1, false);
+                for Series { labels, chunks } in batch {
+                    reader.read(&labels, chunks).map_err(fail)?;
+                    inputs.query.count_decoded(reader.samples().len());
+                    reader.drop_stale();
+                    let framed =
+                        operator.frame.map(|frame| frame.apply(reader.samples())).transpose()?;
+                    let samples = match &framed {
+                        None => reader.samples(),
+                        Some((t, v)) => {
+                            SeriesSamples { floats: Samples { t, v }, histograms: NO_HISTOGRAMS }
+                        }
+                    };
+                    tally.range(samples.floats.t.len(), samples.histograms.h);
+                    rows.push(labels, samples);
+                }
+                if let Some(counter) = &inputs.query.samples {
+                    inputs.count_samples(tally.flush(counter, &operator.counted));
+                }
+                tokio::task::yield_now().await;
+                Ok(Some((rows.into_batch(&inputs.query)?, (operator, inputs, reader))))
+            });
         Ok(batches.boxed())
     }
 }

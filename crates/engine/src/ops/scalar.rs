@@ -1,4 +1,5 @@
-//! Scalars: numbers, the time, the value of a vector of one row, and what is the same at every step.
+//! Scalars: numbers, the time, the value of a vector of one row, and what is the same at every
+//! step.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! `topk`, `bottomk`, `limitk` and `limit_ratio`: some rows of each group, with only the steps at which they are taken.
+//! `topk`, `bottomk`, `limitk` and `limit_ratio`: some rows of each group, with only the steps at
+//! which they are taken.
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ pub(crate) enum Choice {
     Ratio,
 }
 
-/// Input 1 is k, or the ratio. At a single step `topk` and `bottomk` give rows best first within their group.
+/// Input 1 is k, or the ratio. At a single step `topk` and `bottomk` give rows best first within
+/// their group.
 #[derive(Debug)]
 pub(crate) struct SelectK {
     pub(crate) choice: Choice,
@@ -38,7 +40,13 @@ pub(crate) struct SelectK {
 }
 
 impl SelectK {
-    fn select(&self, inputs: &Inputs, rows: &Rows, groups: &[Vec<usize>], k: &[usize]) -> Result<Rows> {
+    fn select(
+        &self,
+        inputs: &Inputs,
+        rows: &Rows,
+        groups: &[Vec<usize>],
+        k: &[usize],
+    ) -> Result<Rows> {
         let mut present = StepSets::with_len(self.steps, rows.len());
         let mut order = Vec::new();
         let mut take = |row: usize, step: usize| {
@@ -46,7 +54,8 @@ impl SelectK {
             order.push(row);
         };
         for members in groups {
-            // row by row, because going from row to row at each step would miss the cache every time
+            // row by row, because going from row to row at each step would miss the cache every
+            // time
             if self.choice == Choice::First {
                 let mut taken = vec![0; k.len()];
                 for row in members {
@@ -79,18 +88,27 @@ impl SelectK {
         Ok(masked(rows, &order, &present))
     }
 
-    /// The part of the series that a ratio names; the parts of `r` and `r - 1` are each other's complement.
+    /// The part of the series that a ratio names; the parts of `r` and `r - 1` are each other's
+    /// complement.
     fn sample(&self, inputs: &Inputs, rows: &Rows, ratios: &[f64]) -> Result<Rows> {
         let mut present = StepSets::with_len(self.steps, rows.len());
-        let place: Vec<f64> =
-            inputs.query.labels_of(rows).iter().map(|l| l.length_prefixed_hash64() as f64 / u64::MAX as f64).collect();
+        let place: Vec<f64> = inputs
+            .query
+            .labels_of(rows)
+            .iter()
+            .map(|l| l.length_prefixed_hash64() as f64 / u64::MAX as f64)
+            .collect();
         let (lowest, highest) = extremes(ratios);
         if ratios.iter().any(|ratio| ratio.is_nan()) {
             return Err(execution("Ratio value is NaN"));
         }
-        for (bad, _) in [(lowest, lowest < -1.0), (highest, highest > 1.0)].into_iter().filter(|(_, is_bad)| *is_bad) {
+        for (bad, _) in [(lowest, lowest < -1.0), (highest, highest > 1.0)]
+            .into_iter()
+            .filter(|(_, is_bad)| *is_bad)
+        {
             let (got, cap) = (format_float_general(bad), bad.signum());
-            let message = format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
+            let message =
+                format!("ratio value should be between -1 and 1, got {got}, capping to {cap}");
             inputs.query.annotate().warn(&inputs.query.text, self.param_span, message);
         }
         for (step, ratio) in ratios.iter().enumerate() {
@@ -116,8 +134,8 @@ fn masked(rows: &Rows, order: &[usize], present: &StepSets) -> Rows {
     without_empty(out)
 }
 
-/// k of every step as a whole number, 0 where it selects nothing. Whether one is out of range matters only if any
-/// selects something.
+/// k of every step as a whole number, 0 where it selects nothing. Whether one is out of range
+/// matters only if any selects something.
 fn whole(ks: &[f64]) -> Result<Vec<usize>> {
     let (min, max) = extremes(ks);
     if max < 1.0 {
@@ -127,11 +145,17 @@ fn whole(ks: &[f64]) -> Result<Vec<usize>> {
         return Err(execution("Parameter value is NaN"));
     }
     if min <= i64::MIN as f64 {
-        return Err(execution(format!("Scalar value {} underflows int64", format_float_general(min))));
+        return Err(execution(format!(
+            "Scalar value {} underflows int64",
+            format_float_general(min)
+        )));
     }
     // the largest float below 2^63
     if max >= 9_223_372_036_854_774_784.0 {
-        return Err(execution(format!("Scalar value {} overflows int64", format_float_general(max))));
+        return Err(execution(format!(
+            "Scalar value {} overflows int64",
+            format_float_general(max)
+        )));
     }
     Ok(ks.iter().map(|k| (*k as i64).max(0) as usize).collect())
 }
@@ -170,12 +194,14 @@ impl Operator for SelectK {
     }
 }
 
-/// Sorts the rows of each group by labels, so that ties fall the same way every time, and the groups by their first
-/// rows: in the order in which Prometheus meets them.
+/// Sorts the rows of each group by labels, so that ties fall the same way every time, and the
+/// groups by their first rows: in the order in which Prometheus meets them.
 fn in_label_order(inputs: &Inputs, rows: &Rows, members: &mut [Vec<usize>]) {
     let labels = inputs.query.labels_of(rows);
     for rows in members.iter_mut() {
         rows.sort_by(|a, b| labels[*a].cmp(&labels[*b]));
     }
-    members.sort_by(|a, b| a.first().map(|row| &labels[*row]).cmp(&b.first().map(|row| &labels[*row])));
+    members.sort_by(|a, b| {
+        a.first().map(|row| &labels[*row]).cmp(&b.first().map(|row| &labels[*row]))
+    });
 }

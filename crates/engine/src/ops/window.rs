@@ -32,7 +32,12 @@ pub(crate) struct SelectorWindow {
 }
 
 impl SelectorWindow {
-    pub(crate) fn new(spec: WindowSpec, scan: SeriesScan, reading: Reading, workers: usize) -> SelectorWindow {
+    pub(crate) fn new(
+        spec: WindowSpec,
+        scan: SeriesScan,
+        reading: Reading,
+        workers: usize,
+    ) -> SelectorWindow {
         SelectorWindow { spec: Arc::new(spec), scan, reading, workers, params: OnceCell::new() }
     }
 }
@@ -107,7 +112,12 @@ impl Operator for SelectorWindow {
             let params = inputs.scalars(0, &self.params).await?;
             let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params, false);
             let reader = Reader::new(self.reading.clone());
-            let worker = SelectorWorker { operator: self, evaluator, reader, pending: Vec::new().into_iter() };
+            let worker = SelectorWorker {
+                operator: self,
+                evaluator,
+                reader,
+                pending: Vec::new().into_iter(),
+            };
             Ok::<_, DataFusionError>(futures::stream::try_unfold(worker, SelectorWorker::next))
         };
         Ok(futures::stream::once(start).try_flatten().boxed())

@@ -2,7 +2,8 @@
 
 use promql::kernels::window::Steps;
 
-/// Tells the first and last samples of windows from those between. Series after series, each in order of time.
+/// Tells the first and last samples of windows from those between. Series after series, each in
+/// order of time.
 #[derive(Debug)]
 pub(super) struct WindowEdges {
     ends: Marks,
@@ -26,7 +27,12 @@ impl WindowEdges {
         let last = steps.count.saturating_sub(1);
         let marks = |back: i64| {
             let first = steps.end(0).saturating_sub(back);
-            Marks { first, step: steps.step.max(1), last: steps.end(last).saturating_sub(back), next: first }
+            Marks {
+                first,
+                step: steps.step.max(1),
+                last: steps.end(last).saturating_sub(back),
+                next: first,
+            }
         };
         // the window is open at its start
         WindowEdges { ends: marks(0), starts: marks(window_ms), before_start: false }
@@ -39,8 +45,9 @@ impl WindowEdges {
         self.starts.next = self.starts.first;
     }
 
-    /// Whether the sample at `t`, which is followed by one at `next`, is the first or the last one of a window. Of the
-    /// first sample asked about this is not known, nor of one whose neighbour before was not asked about.
+    /// Whether the sample at `t`, which is followed by one at `next`, is the first or the last one
+    /// of a window. Of the first sample asked about this is not known, nor of one whose neighbour
+    /// before was not asked about.
     pub(super) fn contain(&mut self, t: i64, next: i64) -> bool {
         let first = std::mem::replace(&mut self.before_start, self.starts.are_within(t, next));
         self.ends.are_within(t, next) || first

@@ -25,7 +25,9 @@ impl MemorySource {
     ///
     /// # Errors
     /// Histograms whose spans and buckets do not agree.
-    pub fn new(series: impl IntoIterator<Item = (Labels, Vec<Sample>)>) -> Result<MemorySource, SourceError> {
+    pub fn new(
+        series: impl IntoIterator<Item = (Labels, Vec<Sample>)>,
+    ) -> Result<MemorySource, SourceError> {
         let mut encoded = Vec::new();
         for (labels, samples) in series {
             let failed = |e: tsdb::Error| SourceError::Failed(format!("encoding {labels}: {e}"));
@@ -47,7 +49,11 @@ fn encode(samples: &[Sample]) -> Result<Vec<SeriesChunk>, tsdb::Error> {
     let mut chunks = Vec::new();
     for run in samples.chunk_by(|a, b| is_float(a) == is_float(b)) {
         for part in run.chunks(SAMPLES_PER_CHUNK) {
-            if is_float(&part[0]) { chunks.push(floats(part)) } else { histograms(part, &mut chunks)? }
+            if is_float(&part[0]) {
+                chunks.push(floats(part))
+            } else {
+                histograms(part, &mut chunks)?
+            }
         }
     }
     Ok(chunks)
@@ -87,7 +93,10 @@ fn histograms(samples: &[Sample], chunks: &mut Vec<SeriesChunk>) -> Result<(), t
 impl SeriesSource for MemorySource {
     fn select(&self, select: Select) -> SourceStream {
         let wanted = |series: &&Series| {
-            select.matchers.iter().all(|m| m.matches(series.labels.get(&m.name).unwrap_or_default()))
+            select
+                .matchers
+                .iter()
+                .all(|m| m.matches(series.labels.get(&m.name).unwrap_or_default()))
         };
         let mut found = Vec::new();
         for series in self.series.iter().filter(wanted) {

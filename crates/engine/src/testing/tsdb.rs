@@ -14,8 +14,8 @@ use tsdb::segment::{ChunkRef, parse_record, segment_name};
 
 use crate::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
 
-/// Series of an event at most, and chunks after which it ends: enough to do for a worker, and not so much that the others
-/// wait for its last one.
+/// Series of an event at most, and chunks after which it ends: enough to do for a worker, and not
+/// so much that the others wait for its last one.
 const BATCH_SERIES: usize = 64;
 const BATCH_CHUNKS: usize = 512;
 
@@ -65,16 +65,19 @@ impl TsdbSource {
         folders: impl IntoIterator<Item = P>,
         settings: TsdbSourceSettings,
     ) -> Result<TsdbSource, SourceError> {
-        let blocks = folders.into_iter().map(|f| Block::open(f.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let blocks =
+            folders.into_iter().map(|f| Block::open(f.as_ref())).collect::<Result<Vec<_>, _>>()?;
         Ok(TsdbSource { blocks: Arc::new(blocks), settings })
     }
 
-    /// The blocks that answer: per time the coarsest resolution that is wanted, finer where that is missing.
+    /// The blocks that answer: per time the coarsest resolution that is wanted, finer where that is
+    /// missing.
     fn chosen(&self, select: &Select) -> Vec<usize> {
         let mut wanted: Vec<usize> = (0..self.blocks.len()).collect();
         wanted.retain(|b| {
             let meta = &self.blocks[*b].meta;
-            meta.resolution().millis() <= select.max_resolution_ms && meta.range().overlaps(select.range)
+            meta.resolution().millis() <= select.max_resolution_ms
+                && meta.range().overlaps(select.range)
         });
         wanted.sort_by_key(|b| std::cmp::Reverse(self.blocks[*b].meta.resolution()));
         let mut chosen: Vec<usize> = Vec::new();
@@ -98,7 +101,8 @@ impl TsdbSource {
     /// What one block has.
     fn series_of(&self, b: usize, select: &Select) -> Result<BlockSeries, SourceError> {
         let block = &self.blocks[b];
-        let external = if self.settings.external_labels { block.external.clone() } else { Labels::empty() };
+        let external =
+            if self.settings.external_labels { block.external.clone() } else { Labels::empty() };
         // Matchers on external labels are answered by the block, the others by its index.
         let (outer, inner): (Vec<_>, Vec<_>) =
             select.matchers.iter().cloned().partition(|m| external.get(&m.name).is_some());
@@ -170,7 +174,11 @@ impl Iterator for LookUp {
             };
             entry.chunks.retain(|c| self.range.overlaps_closed(c.min_time, c.max_time));
             if !entry.chunks.is_empty() {
-                return Some(Ok(Found { labels: entry.labels, chunks: entry.chunks, replicas: Vec::new() }));
+                return Some(Ok(Found {
+                    labels: entry.labels,
+                    chunks: entry.chunks,
+                    replicas: Vec::new(),
+                }));
             }
         }
         None
@@ -213,7 +221,8 @@ impl MergedSeries {
         let least = match self.heads.as_slice() {
             [] => return Ok(None),
             [_] => 0,
-            heads => (1..heads.len()).fold(0, |a, b| if heads[b].next.labels < heads[a].next.labels { b } else { a }),
+            heads => (1..heads.len())
+                .fold(0, |a, b| if heads[b].next.labels < heads[a].next.labels { b } else { a }),
         };
         let mut chunks = Vec::new();
         let labels = self.take(least, &mut chunks)?;
@@ -262,7 +271,9 @@ impl MergedSeries {
 impl Block {
     fn open(folder: &Path) -> Result<Block, SourceError> {
         let name = folder.display().to_string();
-        let read = |file: &str| fs::read(folder.join(file)).map_err(|e| failed(&format!("{name}/{file}"), &e));
+        let read = |file: &str| {
+            fs::read(folder.join(file)).map_err(|e| failed(&format!("{name}/{file}"), &e))
+        };
         let meta = BlockMeta::from_json(&read("meta.json")?).map_err(|e| failed(&name, &e))?;
         let index = Index::open(Bytes::from(read("index")?)).map_err(|e| failed(&name, &e))?;
         let mut segments = Vec::new();
@@ -279,7 +290,8 @@ impl Block {
 
     fn chunk(&self, meta: &ChunkMeta) -> Result<SeriesChunk, SourceError> {
         let at = ChunkRef::from_raw(meta.reference);
-        let missing = || SourceError::Failed(format!("{}: a chunk lies outside its segment", self.name));
+        let missing =
+            || SourceError::Failed(format!("{}: a chunk lies outside its segment", self.name));
         let segment = self.segments.get(at.segment as usize).ok_or_else(missing)?;
         let bytes = segment.get(at.offset as usize..).ok_or_else(missing)?;
         let record = parse_record(bytes).map_err(|e| failed(&self.name, &e))?;

@@ -19,7 +19,10 @@ pub(crate) fn raw_chunks(samples: &[(i64, f64)]) -> Vec<SeriesChunk> {
     let chunk = |samples: &[(i64, f64)]| {
         let mut encoder = XorEncoder::new();
         samples.iter().for_each(|(t, v)| encoder.push(*t, *v));
-        let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data: Bytes::from(encoder.finish()) });
+        let content = ChunkContent::Raw(ChunkBytes {
+            encoding: Encoding::Xor,
+            data: Bytes::from(encoder.finish()),
+        });
         SeriesChunk::new(samples[0].0, samples[samples.len() - 1].0, content)
     };
     samples.chunks(120).map(chunk).collect()
@@ -38,15 +41,17 @@ pub(crate) fn chunks_at(samples: &[(i64, f64)], resolution: Resolution) -> Vec<S
         Resolution::OneHour => {
             Downsampler::new(Resolution::FiveMinutes).raw(&chunks, &mut five).unwrap();
             let mut hours = DownsampledSeries::default();
-            Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &five, &mut hours).unwrap();
+            Downsampler::new(Resolution::OneHour)
+                .coarser(Resolution::FiveMinutes, &five, &mut hours)
+                .unwrap();
             hours
         }
     };
     windows.to_chunks().unwrap().into_iter().map(|c| c.with_resolution(resolution)).collect()
 }
 
-/// The same series at several resolutions: answers by the coarsest that is asked for, else the next finer, else the next
-/// coarser.
+/// The same series at several resolutions: answers by the coarsest that is asked for, else the next
+/// finer, else the next coarser.
 #[derive(Clone, Debug)]
 pub(crate) struct Levels {
     levels: Vec<(Resolution, MemorySource)>,
@@ -55,7 +60,11 @@ pub(crate) struct Levels {
 }
 
 impl Levels {
-    pub(crate) fn new(series: &[RawSeries], resolutions: &[Resolution], allowed: Resolution) -> Levels {
+    pub(crate) fn new(
+        series: &[RawSeries],
+        resolutions: &[Resolution],
+        allowed: Resolution,
+    ) -> Levels {
         let level = |resolution: &Resolution| {
             let of = |s: &RawSeries| {
                 let chunks = chunks_at(&s.samples, *resolution);
@@ -73,7 +82,8 @@ impl Levels {
 
 impl SeriesSource for Levels {
     fn select(&self, select: Select) -> SourceStream {
-        let asked = |level: &&(Resolution, MemorySource)| level.0.millis() <= select.max_resolution_ms;
+        let asked =
+            |level: &&(Resolution, MemorySource)| level.0.millis() <= select.max_resolution_ms;
         let level = self.levels.iter().rev().find(asked).unwrap_or(&self.levels[0]);
         // stores reach beyond what was asked for where their windows are longer than the range
         let more = level.0.millis().saturating_sub(select.max_resolution_ms).max(0);

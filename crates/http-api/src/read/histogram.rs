@@ -1,7 +1,8 @@
 //! Native histograms from the buckets that JSON names.
 //!
-//! An answer gives a bucket by its bounds, not by schema and index, and only if it holds something. So the layout is
-//! looked for in which exactly these bounds are buckets. What is found is written again as it was read.
+//! An answer gives a bucket by its bounds, not by schema and index, and only if it holds something.
+//! So the layout is looked for in which exactly these bounds are buckets. What is found is written
+//! again as it was read.
 
 use model::FloatHistogram;
 use model::histogram::{Bucket, CUSTOM_BUCKETS_SCHEMA, MAX_SCHEMA, MIN_SCHEMA, Span, spans_of};
@@ -17,7 +18,8 @@ pub(super) struct HistogramJson {
     buckets: Vec<BucketJson>,
 }
 
-/// Which ends belong to the bucket (0 the upper, 1 the lower, 2 none, 3 both), lower and upper bound, count.
+/// Which ends belong to the bucket (0 the upper, 1 the lower, 2 none, 3 both), lower and upper
+/// bound, count.
 #[derive(serde::Deserialize)]
 #[serde(expecting = "a bucket: which ends it includes, its bounds and its count")]
 struct BucketJson(u8, Number, Number, Number);
@@ -39,9 +41,17 @@ impl Given {
             1 => (true, false),
             2 => (false, false),
             3 => (true, true),
-            other => return Err(format!("a bucket includes the ends {other}, expected 0, 1, 2 or 3")),
+            other => {
+                return Err(format!("a bucket includes the ends {other}, expected 0, 1, 2 or 3"));
+            }
         };
-        Ok(Given { lower: lower.0, upper: upper.0, lower_inclusive, upper_inclusive, count: count.0 })
+        Ok(Given {
+            lower: lower.0,
+            upper: upper.0,
+            lower_inclusive,
+            upper_inclusive,
+            count: count.0,
+        })
     }
 
     fn is(&self, bucket: &Bucket) -> bool {
@@ -49,11 +59,15 @@ impl Given {
         same(self.lower, bucket.lower)
             && same(self.upper, bucket.upper)
             && same(self.count, bucket.count)
-            && (self.lower_inclusive, self.upper_inclusive) == (bucket.lower_inclusive, bucket.upper_inclusive)
+            && (self.lower_inclusive, self.upper_inclusive)
+                == (bucket.lower_inclusive, bucket.upper_inclusive)
     }
 
     fn is_zero_bucket(&self) -> bool {
-        self.lower_inclusive && self.upper_inclusive && self.lower == -self.upper && self.upper.is_finite()
+        self.lower_inclusive
+            && self.upper_inclusive
+            && self.lower == -self.upper
+            && self.upper.is_finite()
     }
 }
 
@@ -63,7 +77,9 @@ pub(super) fn from_json(json: &HistogramJson) -> Result<FloatHistogram, String> 
     let mut given = json.buckets.iter().map(Given::of).collect::<Result<Vec<_>, _>>()?;
     given.retain(|bucket| bucket.count != 0.0);
     let fits = |layout: &FloatHistogram| written_as(layout, &given);
-    let of_any_schema = |zero: ZeroBucket| schemas().filter_map(|schema| exponential(&given, schema, zero)).find(fits);
+    let of_any_schema = |zero: ZeroBucket| {
+        schemas().filter_map(|schema| exponential(&given, schema, zero)).find(fits)
+    };
     let layout = of_any_schema(ZeroBucket::named(&given))
         .or_else(|| custom(&given).filter(fits))
         .or_else(|| of_any_schema(ZeroBucket::cutting(&given)?))
@@ -99,7 +115,8 @@ impl ZeroBucket {
 /// Whether the buckets that an answer names of this histogram are the given ones.
 fn written_as(layout: &FloatHistogram, given: &[Given]) -> bool {
     let buckets = layout.all_buckets().into_iter().filter(|bucket| bucket.count != 0.0);
-    buckets.clone().count() == given.len() && buckets.zip(given).all(|(bucket, given)| given.is(&bucket))
+    buckets.clone().count() == given.len()
+        && buckets.zip(given).all(|(bucket, given)| given.is(&bucket))
 }
 
 /// The layout of an exponential schema, where every bound is near to one of its own.
@@ -147,19 +164,26 @@ impl Side {
 fn index_of(bound: f64, schema: i32) -> Option<i32> {
     let per_power = 2f64.powi(schema);
     // what is above the greatest finite bound ends nowhere
-    let index = if bound == f64::INFINITY { (1024.0 * per_power).floor() + 1.0 } else { bound.log2() * per_power };
+    let index = if bound == f64::INFINITY {
+        (1024.0 * per_power).floor() + 1.0
+    } else {
+        bound.log2() * per_power
+    };
     let nearest = index.round();
-    ((index - nearest).abs() < 1e-6 && nearest.abs() < f64::from(i32::MAX)).then_some(nearest as i32)
+    ((index - nearest).abs() < 1e-6 && nearest.abs() < f64::from(i32::MAX))
+        .then_some(nearest as i32)
 }
 
 /// The layout whose boundaries are all bounds that are named.
 fn custom(given: &[Given]) -> Option<FloatHistogram> {
-    let mut bounds: Vec<f64> = given.iter().flat_map(|bucket| [bucket.lower, bucket.upper]).collect();
+    let mut bounds: Vec<f64> =
+        given.iter().flat_map(|bucket| [bucket.lower, bucket.upper]).collect();
     bounds.retain(|bound| bound.is_finite());
     bounds.sort_by(f64::total_cmp);
     bounds.dedup();
     let index = |upper: f64| bounds.partition_point(|bound| *bound < upper) as i32;
-    let buckets: Vec<(i32, f64)> = given.iter().map(|bucket| (index(bucket.upper), bucket.count)).collect();
+    let buckets: Vec<(i32, f64)> =
+        given.iter().map(|bucket| (index(bucket.upper), bucket.count)).collect();
     let Side { spans, counts } = Side::of(&buckets)?;
     Some(FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,

@@ -134,7 +134,8 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-        Series::deserialize(MapAccessDeserializer::new(map)).map(|series| Item::Series(Box::new(series)))
+        Series::deserialize(MapAccessDeserializer::new(map))
+            .map(|series| Item::Series(Box::new(series)))
     }
 }
 
@@ -154,7 +155,8 @@ impl Visitor<'_> for SecondsVisitor {
     }
 
     fn visit_u64<E: Error>(self, seconds: u64) -> Result<Seconds, E> {
-        i64::try_from(seconds).map_or_else(|_| Err(too_far(seconds)), |seconds| self.visit_i64(seconds))
+        i64::try_from(seconds)
+            .map_or_else(|_| Err(too_far(seconds)), |seconds| self.visit_i64(seconds))
     }
 
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<Seconds, E> {
@@ -162,7 +164,8 @@ impl Visitor<'_> for SecondsVisitor {
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Seconds, E> {
-        // whole seconds and the rest apart: so far from the epoch that milliseconds are none of a float, they stay whole
+        // whole seconds and the rest apart: so far from the epoch that milliseconds are none of a
+        // float, they stay whole
         let whole = seconds.trunc();
         if whole.abs() >= i64::MAX as f64 / 1000.0 {
             return Err(too_far(seconds));

@@ -52,7 +52,10 @@ fn recorded_answers_are_read() {
                 answers += 1;
             }
             Err(ReadError::Refused { kind, message }) => {
-                assert_eq!((body["errorType"].as_str(), body["error"].as_str()), (Some(&*kind), Some(&*message)));
+                assert_eq!(
+                    (body["errorType"].as_str(), body["error"].as_str()),
+                    (Some(&*kind), Some(&*message))
+                );
                 errors += 1;
             }
             Err(other) => panic!("{other:?}: {body}"),
@@ -64,7 +67,10 @@ fn recorded_answers_are_read() {
 #[test]
 fn errors_are_read_as_they_were_written() {
     for (error, expected) in [
-        (ApiError::parameter("query", "nothing \"there\""), "bad_data: invalid parameter \"query\": nothing \"there\""),
+        (
+            ApiError::parameter("query", "nothing \"there\""),
+            "bad_data: invalid parameter \"query\": nothing \"there\"",
+        ),
         (ApiError::timeout("too late"), "timeout: too late"),
         (ApiError::execution("no\nsense"), "execution: no\nsense"),
         (ApiError::not_found(), "not_found: 404 page not found"),
@@ -77,7 +83,9 @@ fn errors_are_read_as_they_were_written() {
 #[test]
 fn what_is_wrong_is_named() {
     let series = |points: &str| {
-        format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{}},{points}}}]}}}}"#)
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{}},{points}}}]}}}}"#
+        )
     };
     let result = |kind: &str, items: &str| {
         format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":[{items}]}}}}"#)
@@ -92,7 +100,9 @@ fn what_is_wrong_is_named() {
         (series(r#""values":[[1e300,"1"]]"#), "too far from the epoch"),
         (series(r#""histograms":[[1,{"count":"1"}]]"#), "missing field `sum`"),
         (
-            series(r#""histograms":[[1,{"count":"1","sum":"1","buckets":[[0,"1","3","1"],[0,"2","4","1"]]}]]"#),
+            series(
+                r#""histograms":[[1,{"count":"1","sum":"1","buckets":[[0,"1","3","1"],[0,"2","4","1"]]}]]"#,
+            ),
             "the buckets of a histogram are not those of any schema",
         ),
         (
@@ -149,7 +159,9 @@ fn the_layout_of_a_histogram_is_found() {
     for histogram in [exponential, custom, extreme, base.clone()] {
         let point = Point { t_ms: 1000, value: PointValue::Histogram(Arc::new(histogram.clone())) };
         let series = ResultSeries { labels: Labels::empty(), points: vec![point].into() };
-        let Value::Vector(series) = read_back(Value::Vector(vec![series])) else { panic!("a vector") };
+        let Value::Vector(series) = read_back(Value::Vector(vec![series])) else {
+            panic!("a vector")
+        };
         let Some(PointValue::Histogram(read)) = series[0].points.first().map(|p| p.value) else {
             panic!("a histogram")
         };
@@ -185,34 +197,40 @@ fn any_histogram() -> impl Strategy<Value = FloatHistogram> {
     let count = || prop_oneof![Just(0.0), 0.5..1e9];
     let side = move || prop::collection::vec((0_i32..4, count()), 0..6);
     let exponential = (-4_i32..=8, side(), side(), (0_u32..3, count()), (any_float(), any_float()));
-    let exponential = exponential.prop_map(|(schema, positive, negative, (threshold, zero_count), (count, sum))| {
-        let spans = |side: &[(i32, f64)]| side.iter().map(|(offset, _)| Span { offset: *offset, length: 1 }).collect();
-        let counts = |side: &[(i32, f64)]| side.iter().map(|(_, count)| *count).collect();
-        FloatHistogram {
-            schema,
-            zero_threshold: [0.0, 1e-128, 0.001][threshold as usize],
-            zero_count,
-            count,
-            sum,
-            positive_spans: spans(&positive),
-            positive_buckets: counts(&positive),
-            negative_spans: spans(&negative),
-            negative_buckets: counts(&negative),
-            ..FloatHistogram::default()
-        }
-    });
+    let exponential = exponential.prop_map(
+        |(schema, positive, negative, (threshold, zero_count), (count, sum))| {
+            let spans = |side: &[(i32, f64)]| {
+                side.iter().map(|(offset, _)| Span { offset: *offset, length: 1 }).collect()
+            };
+            let counts = |side: &[(i32, f64)]| side.iter().map(|(_, count)| *count).collect();
+            FloatHistogram {
+                schema,
+                zero_threshold: [0.0, 1e-128, 0.001][threshold as usize],
+                zero_count,
+                count,
+                sum,
+                positive_spans: spans(&positive),
+                positive_buckets: counts(&positive),
+                negative_spans: spans(&negative),
+                negative_buckets: counts(&negative),
+                ..FloatHistogram::default()
+            }
+        },
+    );
     let bounds = prop::collection::btree_set(-1000_i32..1000, 0..6);
-    let custom = (bounds, prop::collection::vec(count(), 7), any_float()).prop_map(|(bounds, counts, sum)| {
-        let buckets = bounds.len() + 1;
-        FloatHistogram {
-            schema: CUSTOM_BUCKETS_SCHEMA,
-            sum,
-            positive_spans: vec![Span { offset: 0, length: buckets as u32 }],
-            positive_buckets: counts[..buckets].to_vec(),
-            custom_values: bounds.into_iter().map(|bound| f64::from(bound) / 8.0).collect(),
-            ..FloatHistogram::default()
-        }
-    });
+    let custom = (bounds, prop::collection::vec(count(), 7), any_float()).prop_map(
+        |(bounds, counts, sum)| {
+            let buckets = bounds.len() + 1;
+            FloatHistogram {
+                schema: CUSTOM_BUCKETS_SCHEMA,
+                sum,
+                positive_spans: vec![Span { offset: 0, length: buckets as u32 }],
+                positive_buckets: counts[..buckets].to_vec(),
+                custom_values: bounds.into_iter().map(|bound| f64::from(bound) / 8.0).collect(),
+                ..FloatHistogram::default()
+            }
+        },
+    );
     prop_oneof![exponential, custom]
 }
 
@@ -226,13 +244,18 @@ fn any_value() -> impl Strategy<Value = PointValue> {
 fn any_series(points: std::ops::Range<usize>) -> impl Strategy<Value = Vec<ResultSeries>> {
     let labels = prop::collection::btree_map("[a-z_]{1,8}", "\\PC{1,12}", 0..4);
     let points = prop::collection::vec((1_i64..100_000, any_value()), points);
-    let series = (labels, -1_000_000_000_000_i64..4_000_000_000_000, points).prop_map(|(labels, mut t_ms, points)| {
-        let mut point = |(gap, value): (i64, PointValue)| {
-            t_ms += gap;
-            Point { t_ms, value }
-        };
-        ResultSeries { labels: Labels::from_pairs(labels), points: points.into_iter().map(&mut point).collect() }
-    });
+    let series = (labels, -1_000_000_000_000_i64..4_000_000_000_000, points).prop_map(
+        |(labels, mut t_ms, points)| {
+            let mut point = |(gap, value): (i64, PointValue)| {
+                t_ms += gap;
+                Point { t_ms, value }
+            };
+            ResultSeries {
+                labels: Labels::from_pairs(labels),
+                points: points.into_iter().map(&mut point).collect(),
+            }
+        },
+    );
     prop::collection::vec(series, 0..5)
 }
 
@@ -245,7 +268,8 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         any_series(1..9).prop_map(Value::Matrix),
     ];
     let texts = || prop::collection::vec(any::<String>(), 0..3);
-    (value, texts(), texts()).prop_map(|(value, warnings, infos)| Answer { value, notes: Notes { warnings, infos } })
+    (value, texts(), texts())
+        .prop_map(|(value, warnings, infos)| Answer { value, notes: Notes { warnings, infos } })
 }
 
 proptest! {

@@ -44,7 +44,15 @@ fn undecodable(span: (i64, i64), samples: u8) -> SeriesChunk {
 fn samples_at_equal_times_are_compared_bit_by_bit() {
     let nan = f64::from_bits(0x7ff8_0000_0000_0001);
     let a = floats(&[(0, 1.0), (10, 2.0), (20, model::STALE_NAN), (30, nan), (40, 0.0), (50, 5.0)]);
-    let b = floats(&[(5, 1.0), (10, 2.0), (20, model::STALE_NAN), (30, nan), (40, -0.0), (50, 6.0), (60, 1.0)]);
+    let b = floats(&[
+        (5, 1.0),
+        (10, 2.0),
+        (20, model::STALE_NAN),
+        (30, nan),
+        (40, -0.0),
+        (50, 6.0),
+        (60, 1.0),
+    ]);
     assert_eq!(agreement(&[vec![a.clone()], vec![b]]).unwrap(), of(5, 2));
     let other_nan = floats(&[(20, nan), (30, nan), (31, 0.0)]);
     assert_eq!(agreement(&[vec![a], vec![other_nan]]).unwrap(), of(2, 1));
@@ -113,7 +121,8 @@ fn windows_of_downsampled_chunks_are_compared_by_their_sums() {
     assert!(matches!(refused, Err(Error::MissingAggregate { .. })));
 }
 
-/// Samples of one list: rising times on a grid of few points, few values, cut into chunks and shuffled.
+/// Samples of one list: rising times on a grid of few points, few values, cut into chunks and
+/// shuffled.
 fn list() -> impl Strategy<Value = (Vec<(i64, f64)>, Vec<SeriesChunk>)> {
     let samples = proptest::collection::vec((1..4i64, 0..3u8), 0..60);
     (samples, 1..20usize, any::<u64>()).prop_map(|(steps, size, order)| {

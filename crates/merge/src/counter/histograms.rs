@@ -8,15 +8,18 @@ use model::{FloatHistogram, Resolution, Sample, SampleValue};
 #[cfg(test)]
 mod tests;
 
-/// More than so many windows' growth is not what a counter holds at the end of the window in which it was reset.
+/// More than so many windows' growth is not what a counter holds at the end of the window in which
+/// it was reset.
 const MOST_WINDOWS: f64 = 3.0;
 
-/// Puts the chunks of a downsampled counter of native histograms together, so that a reset shows where there was one.
+/// Puts the chunks of a downsampled counter of native histograms together, so that a reset shows
+/// where there was one.
 ///
-/// A chunk holds the running total since its batch began, resets added, and unlike one of floats no last raw sample. So
-/// after a batch with a reset in it the next one begins below, though the counter went on. Batches of ours end at a reset
-/// and the next one says so by its header; of others it is told by how much the counter grows in a window, see
-/// [`Ended::border`]. What follows such a border is lifted.
+/// A chunk holds the running total since its batch began, resets added, and unlike one of floats no
+/// last raw sample. So after a batch with a reset in it the next one begins below, though the
+/// counter went on. Batches of ours end at a reset and the next one says so by its header; of
+/// others it is told by how much the counter grows in a window, see [`Ended::border`]. What follows
+/// such a border is lifted.
 #[derive(Debug, Default)]
 pub(crate) struct HistogramStitch {
     last: Option<Last>,
@@ -56,7 +59,8 @@ pub(crate) enum Border {
     /// The counter went on.
     None,
     Reset,
-    /// The counter went on and grew by so much, though the next chunk begins below the end of this one.
+    /// The counter went on and grew by so much, though the next chunk begins below the end of this
+    /// one.
     Step(FloatHistogram),
 }
 
@@ -64,15 +68,24 @@ impl Ended {
     /// One with these totals.
     pub(crate) fn of(totals: &[FloatHistogram]) -> Option<Ended> {
         let (last, before) = totals.split_last()?;
-        Some(Ended { last: last.clone(), growth: before.last().and_then(|before| less(last, before)), is_raw: false })
+        Some(Ended {
+            last: last.clone(),
+            growth: before.last().and_then(|before| less(last, before)),
+            is_raw: false,
+        })
     }
 
     /// What lies between this chunk and one that begins with `first` and `second`.
     ///
-    /// A counter that was reset at the border holds at the end of its first window no more than it grows in one. If it
-    /// holds several times of what it grows in the windows around, it went on, and a reset is in the total of the chunk
-    /// before.
-    pub(crate) fn border(&self, header: ResetHint, first: &FloatHistogram, second: Option<&FloatHistogram>) -> Border {
+    /// A counter that was reset at the border holds at the end of its first window no more than it
+    /// grows in one. If it holds several times of what it grows in the windows around, it went on,
+    /// and a reset is in the total of the chunk before.
+    pub(crate) fn border(
+        &self,
+        header: ResetHint,
+        first: &FloatHistogram,
+        second: Option<&FloatHistogram>,
+    ) -> Border {
         if header == ResetHint::Reset {
             return Border::Reset;
         }
@@ -82,28 +95,38 @@ impl Ended {
         if self.is_raw {
             return Border::Reset;
         }
-        let next = second.filter(|second| !second.detect_reset(first)).and_then(|second| less(second, first));
+        let next = second
+            .filter(|second| !second.detect_reset(first))
+            .and_then(|second| less(second, first));
         let grown = next.iter().chain(&self.growth).map(|growth| growth.count).reduce(f64::max);
         match (grown, next.or_else(|| self.growth.clone())) {
-            (Some(grown), Some(growth)) if first.count > grown * MOST_WINDOWS => Border::Step(growth),
+            (Some(grown), Some(growth)) if first.count > grown * MOST_WINDOWS => {
+                Border::Step(growth)
+            }
             _ => Border::Reset,
         }
     }
 }
 
 impl HistogramStitch {
-    /// Lifts the samples of the next chunk, and removes those that reach back before the end of the one before it. True
-    /// if what was given last is to be taken back: it is the part of a window before a reset, which the first of the
-    /// samples holds then too. Windows that stand closer than others would shorten the rates around them.
+    /// Lifts the samples of the next chunk, and removes those that reach back before the end of the
+    /// one before it. True if what was given last is to be taken back: it is the part of a window
+    /// before a reset, which the first of the samples holds then too. Windows that stand closer
+    /// than others would shorten the rates around them.
     pub(crate) fn stitch(&mut self, samples: &mut Vec<Sample>, chunk: ChunkKind) -> bool {
-        let from = self.last.as_ref().map_or(0, |last| samples.partition_point(|sample| sample.t <= last.t));
+        let from = self
+            .last
+            .as_ref()
+            .map_or(0, |last| samples.partition_point(|sample| sample.t <= last.t));
         let own = samples[..from].iter().rev().find_map(counted).cloned();
         samples.drain(..from);
         if chunk.header == ResetHint::Gauge {
             (self.last, self.lift) = (None, None);
             return false;
         }
-        let Some(at) = samples.iter().position(|sample| counted(sample).is_some()) else { return false };
+        let Some(at) = samples.iter().position(|sample| counted(sample).is_some()) else {
+            return false;
+        };
         let mut following = samples[at..].iter().filter_map(counted);
         let (first, second) = (following.next().cloned(), following.next().map(|h| &**h));
         let mut takes_back = false;
@@ -118,7 +141,8 @@ impl HistogramStitch {
             self.lift = match border {
                 Border::None => self.lift.take(),
                 Border::Reset => {
-                    let part = last.growth.clone().filter(|_| last.is_in_window_of(samples[at].t, chunk));
+                    let part =
+                        last.growth.clone().filter(|_| last.is_in_window_of(samples[at].t, chunk));
                     takes_back = part.is_some();
                     part
                 }
@@ -135,17 +159,22 @@ impl HistogramStitch {
         let mut ended = samples.iter().rev().filter_map(counted);
         let (last, before) = (ended.next().cloned(), ended.next().cloned());
         let Some(last) = last else { return };
-        let growth = before.filter(|before| !last.detect_reset(before)).and_then(|before| less(&last, &before));
+        let growth = before
+            .filter(|before| !last.detect_reset(before))
+            .and_then(|before| less(&last, &before));
         if let Some(lift) = &self.lift {
             for sample in samples.iter_mut() {
-                if let Some(lifted) = counted(sample).and_then(|h| plus(h, lift).map(|l| with_hint(&l.into(), h.hint)))
+                if let Some(lifted) = counted(sample)
+                    .and_then(|h| plus(h, lift).map(|l| with_hint(&l.into(), h.hint)))
                 {
                     sample.value = SampleValue::Histogram(lifted);
                 }
             }
         }
         let mut given = samples.iter().rev().filter_map(counted).cloned();
-        let (Some(end), Some(t)) = (given.next(), samples.last().map(|sample| sample.t)) else { return };
+        let (Some(end), Some(t)) = (given.next(), samples.last().map(|sample| sample.t)) else {
+            return;
+        };
         let before = given.next().or_else(|| self.last.take().map(|last| last.given));
         let counts_as = match before {
             _ if end.hint == ResetHint::Reset => Some((*end).clone()),
@@ -174,7 +203,8 @@ pub(crate) fn lift_over(
     first: &FloatHistogram,
 ) -> Option<FloatHistogram> {
     let lift = less(&plus(given, growth)?, first)?;
-    let is_nothing = lift.count == 0.0 && lift.positive_buckets.iter().chain(&lift.negative_buckets).all(|c| *c == 0.0);
+    let is_nothing = lift.count == 0.0
+        && lift.positive_buckets.iter().chain(&lift.negative_buckets).all(|c| *c == 0.0);
     (!is_nothing).then_some(lift)
 }
 

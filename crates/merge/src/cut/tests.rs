@@ -13,7 +13,10 @@ const HOUR: i64 = 60 * MINUTE;
 fn raw_chunk(samples: &[(i64, f64)]) -> SeriesChunk {
     let mut encoder = XorEncoder::new();
     samples.iter().for_each(|(t, v)| encoder.push(*t, *v));
-    let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data: Bytes::from(encoder.finish()) });
+    let content = ChunkContent::Raw(ChunkBytes {
+        encoding: Encoding::Xor,
+        data: Bytes::from(encoder.finish()),
+    });
     SeriesChunk::new(samples[0].0, samples[samples.len() - 1].0, content)
 }
 
@@ -22,7 +25,9 @@ fn downsampled(samples: &[(i64, f64)], resolution: Resolution) -> Vec<SeriesChun
     Downsampler::new(Resolution::FiveMinutes).raw(&[raw_chunk(samples)], &mut fine).unwrap();
     let mut out = DownsampledSeries::default();
     match resolution {
-        Resolution::OneHour => Downsampler::new(resolution).coarser(Resolution::FiveMinutes, &fine, &mut out).unwrap(),
+        Resolution::OneHour => {
+            Downsampler::new(resolution).coarser(Resolution::FiveMinutes, &fine, &mut out).unwrap()
+        }
         _ => out = fine,
     }
     out.to_chunks().unwrap().into_iter().map(|c| c.with_resolution(resolution)).collect()
@@ -49,7 +54,10 @@ fn minutes(value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
 fn a_chunk_inside_stays_as_it_is_and_one_outside_goes() {
     let samples = minutes(|i| i as f64);
     for chunk in [raw_chunk(&samples), downsampled(&samples, Resolution::OneHour).remove(0)] {
-        assert_eq!(cut(&chunk, TimeRange::new(0, 180 * MINUTE), &[]).unwrap(), std::slice::from_ref(&chunk));
+        assert_eq!(
+            cut(&chunk, TimeRange::new(0, 180 * MINUTE), &[]).unwrap(),
+            std::slice::from_ref(&chunk)
+        );
         assert_eq!(cut(&chunk, TimeRange::ALL, &[]).unwrap(), std::slice::from_ref(&chunk));
         assert_eq!(cut(&chunk, TimeRange::new(3 * HOUR, 4 * HOUR), &[]).unwrap(), []);
     }
@@ -57,7 +65,9 @@ fn a_chunk_inside_stays_as_it_is_and_one_outside_goes() {
 
 #[test]
 fn raw_chunks_lose_the_samples_outside() {
-    let left = cut(&raw_chunk(&minutes(|i| i as f64)), TimeRange::new(10 * MINUTE, 12 * MINUTE), &[]).unwrap();
+    let left =
+        cut(&raw_chunk(&minutes(|i| i as f64)), TimeRange::new(10 * MINUTE, 12 * MINUTE), &[])
+            .unwrap();
     assert_eq!(read(&left, ValueOf::Average), [(10 * MINUTE, 10.0), (11 * MINUTE, 11.0)]);
     assert_eq!((left[0].min_time, left[0].max_time), (10 * MINUTE, 11 * MINUTE));
 }
@@ -72,7 +82,10 @@ fn at_the_border_of_a_window_all_aggregates_are_whole() {
     assert_eq!(read(&left, ValueOf::Min), [(t, 60.0)]);
     assert_eq!(read(&left, ValueOf::Max), [(t, 119.0)]);
     assert_eq!(read(&left, ValueOf::Counter), [(t, 119.0)]);
-    assert_eq!((left[0].min_time, left[0].max_time, left[0].resolution()), (t, t, Resolution::OneHour));
+    assert_eq!(
+        (left[0].min_time, left[0].max_time, left[0].resolution()),
+        (t, t, Resolution::OneHour)
+    );
 }
 
 #[test]
@@ -90,7 +103,8 @@ fn a_window_that_is_cut_ends_at_the_cut_and_shrinks_with_its_length() {
     assert_eq!(read(&after, ValueOf::Sum), [(2 * HOUR - 1, 450.0)]);
 }
 
-/// The other side of the cut begins seconds before or after a window does: nobody is missing a sample.
+/// The other side of the cut begins seconds before or after a window does: nobody is missing a
+/// sample.
 #[test]
 fn a_sliver_of_a_window_is_no_window() {
     let sliver = TimeRange::new(HOUR - 1000, HOUR + 7000);
@@ -100,7 +114,8 @@ fn a_sliver_of_a_window_is_no_window() {
     assert_eq!(read(&cut_all(&with_count, sliver), ValueOf::Count), []);
     let ChunkContent::Aggregates(mut parts) = with_count[0].content.clone() else { panic!("raw") };
     parts = Box::new([None, None, None, parts[Aggregate::Max as usize].take(), None]);
-    let only_max = SeriesChunk { content: ChunkContent::Aggregates(parts), ..with_count[0].clone() };
+    let only_max =
+        SeriesChunk { content: ChunkContent::Aggregates(parts), ..with_count[0].clone() };
     assert_eq!(cut(&only_max, sliver, &[]).unwrap(), []);
     assert_eq!(cut(&only_max, TimeRange::new(HOUR, 2 * HOUR), &[]).unwrap().len(), 1);
 }
@@ -114,7 +129,8 @@ fn increase(chunks: &[SeriesChunk]) -> f64 {
 /// The chunks on the one side of a cut and, as they know them, those of the other.
 fn over_a_cut(coarse: &[SeriesChunk], range: TimeRange, raw: &[(i64, f64)]) -> Vec<SeriesChunk> {
     let raw: Vec<SeriesChunk> = raw.chunks(7).map(raw_chunk).collect();
-    let mut all: Vec<SeriesChunk> = coarse.iter().flat_map(|chunk| cut(chunk, range, &raw).unwrap()).collect();
+    let mut all: Vec<SeriesChunk> =
+        coarse.iter().flat_map(|chunk| cut(chunk, range, &raw).unwrap()).collect();
     all.extend(raw);
     all.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
     all
@@ -124,8 +140,13 @@ fn over_a_cut(coarse: &[SeriesChunk], range: TimeRange, raw: &[(i64, f64)]) -> V
 fn a_counter_grows_over_a_cut_as_much_as_it_did_whatever_its_resets() {
     // it restarts at minutes 50, 70 and 130
     let starts = [0, 50, 70, 130];
-    let value =
-        |i: i64| if i < 50 { 1000.0 + i as f64 } else { (i - starts.into_iter().rfind(|s| *s <= i).unwrap()) as f64 };
+    let value = |i: i64| {
+        if i < 50 {
+            1000.0 + i as f64
+        } else {
+            (i - starts.into_iter().rfind(|s| *s <= i).unwrap()) as f64
+        }
+    };
     let samples = minutes(value);
     let total = increase(&[raw_chunk(&samples)]);
     assert_eq!(total, 49.0 + 19.0 + 59.0 + 49.0);
@@ -142,24 +163,30 @@ fn a_counter_grows_over_a_cut_as_much_as_it_did_whatever_its_resets() {
     }
 }
 
-/// A chunk of longer windows tells its first raw sample: a minute of growth is not known, and no reset is made up.
+/// A chunk of longer windows tells its first raw sample: a minute of growth is not known, and no
+/// reset is made up.
 #[test]
 fn a_counter_goes_on_into_longer_windows() {
     let samples = minutes(|i| (i % 25) as f64 + 500.0);
     let fine = downsampled(&samples, Resolution::FiveMinutes);
     let coarse = downsampled(&samples[120..], Resolution::OneHour);
     let total = increase(&[raw_chunk(&samples)]);
-    let mut run: Vec<SeriesChunk> =
-        fine.iter().flat_map(|chunk| cut(chunk, TimeRange::new(i64::MIN, 2 * HOUR), &coarse).unwrap()).collect();
+    let mut run: Vec<SeriesChunk> = fine
+        .iter()
+        .flat_map(|chunk| cut(chunk, TimeRange::new(i64::MIN, 2 * HOUR), &coarse).unwrap())
+        .collect();
     run.extend(coarse);
     assert!((increase(&run) - total).abs() <= 1.0, "{} of {total}", increase(&run));
     let coarse = downsampled(&samples[..120], Resolution::OneHour);
-    let fine = fine.iter().flat_map(|chunk| cut(chunk, TimeRange::new(2 * HOUR, i64::MAX), &coarse).unwrap());
+    let fine = fine
+        .iter()
+        .flat_map(|chunk| cut(chunk, TimeRange::new(2 * HOUR, i64::MAX), &coarse).unwrap());
     let run = [coarse.clone(), fine.collect()].concat();
     assert!((increase(&run) - total).abs() <= 1.0, "{} of {total}", increase(&run));
 }
 
-/// Without samples on the other side, a chunk still knows the raw value wherever at most one reset lies before the cut.
+/// Without samples on the other side, a chunk still knows the raw value wherever at most one reset
+/// lies before the cut.
 #[test]
 fn a_counter_with_one_reset_is_cut_by_what_its_chunk_tells() {
     let samples = minutes(|i| (if i < 90 { i + 1000 } else { i - 89 }) as f64);
@@ -187,15 +214,20 @@ fn native_histograms_are_cut_as_floats_are() {
     for i in 0..180 {
         assert_eq!(encoder.push(i * MINUTE, &histogram(i as f64)).unwrap(), Pushed::Appended);
     }
-    let bytes = ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) };
+    let bytes =
+        ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) };
     let raw = SeriesChunk::new(0, 179 * MINUTE, ChunkContent::Raw(bytes));
     let (mut fine, mut coarse) = (DownsampledSeries::default(), DownsampledSeries::default());
     Downsampler::new(Resolution::FiveMinutes).raw(std::slice::from_ref(&raw), &mut fine).unwrap();
-    Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &fine, &mut coarse).unwrap();
+    Downsampler::new(Resolution::OneHour)
+        .coarser(Resolution::FiveMinutes, &fine, &mut coarse)
+        .unwrap();
     let chunks = coarse.to_chunks().unwrap();
     let chunk = chunks[0].clone().with_resolution(Resolution::OneHour);
     let cut_at = HOUR + 30 * MINUTE;
-    let [left] = &cut(&chunk, TimeRange::new(0, cut_at), &[]).unwrap()[..] else { panic!("not one chunk") };
+    let [left] = &cut(&chunk, TimeRange::new(0, cut_at), &[]).unwrap()[..] else {
+        panic!("not one chunk")
+    };
     let column = |aggregate| {
         let bytes = left.aggregate(aggregate).unwrap();
         let (mut ts, mut values) = (Vec::new(), Vec::new());
@@ -205,8 +237,13 @@ fn native_histograms_are_cut_as_floats_are() {
     let sum = |range: std::ops::Range<i64>| range.sum::<i64>() as f64;
     assert_eq!(column(Aggregate::Sum), [(HOUR - 1, sum(0..60)), (cut_at - 1, sum(60..120) / 2.0)]);
     assert_eq!(column(Aggregate::Counter), [(HOUR - 1, 59.0)]);
-    assert_eq!(read(std::slice::from_ref(left), ValueOf::Count), [(HOUR - 1, 60.0), (cut_at - 1, 30.0)]);
-    let [raw] = &cut(&raw, TimeRange::new(cut_at, i64::MAX), &[]).unwrap()[..] else { panic!("not one chunk") };
+    assert_eq!(
+        read(std::slice::from_ref(left), ValueOf::Count),
+        [(HOUR - 1, 60.0), (cut_at - 1, 30.0)]
+    );
+    let [raw] = &cut(&raw, TimeRange::new(cut_at, i64::MAX), &[]).unwrap()[..] else {
+        panic!("not one chunk")
+    };
     assert_eq!((raw.min_time, raw.max_time), (cut_at, 179 * MINUTE));
 }
 

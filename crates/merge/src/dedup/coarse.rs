@@ -1,13 +1,14 @@
 //! Which samples are given where some replicas hold downsampled windows.
 //!
-//! How far apart samples are tells nothing of scrapes there: Thanos' penalty of twice the last step would hide another
-//! replica for two windows, hours of raw data among them. Windows of one length are the same ones in every replica
-//! instead, so one of each is given, whoever has it.
+//! How far apart samples are tells nothing of scrapes there: Thanos' penalty of twice the last step
+//! would hide another replica for two windows, hours of raw data among them. Windows of one length
+//! are the same ones in every replica instead, so one of each is given, whoever has it.
 
 use super::{Dedup, INITIAL_PENALTY_MS, Pick};
 use crate::column::SampleColumn;
 
-/// A span of a column, both ends included, whose samples stand for windows of one length, in milliseconds.
+/// A span of a column, both ends included, whose samples stand for windows of one length, in
+/// milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoarseSpan {
     pub first: i64,
@@ -72,7 +73,11 @@ struct Given {
 }
 
 /// The samples that are given, in order of time; `spans` are those of the replicas.
-pub(super) fn picks<C: SampleColumn>(replicas: &[C], spans: &[Vec<CoarseSpan>], dedup: Dedup) -> Vec<Pick> {
+pub(super) fn picks<C: SampleColumn>(
+    replicas: &[C],
+    spans: &[Vec<CoarseSpan>],
+    dedup: Dedup,
+) -> Vec<Pick> {
     let side = |(column, spans)| Side { column, spans: Vec::as_slice(spans), at: 0, penalty: 0 };
     let mut sides: Vec<Side<'_, C>> = replicas.iter().zip(spans).map(side).collect();
     let mut picks = Vec::new();
@@ -80,11 +85,14 @@ pub(super) fn picks<C: SampleColumn>(replicas: &[C], spans: &[Vec<CoarseSpan>], 
     loop {
         let is_same = |replica: usize| given.is_some_and(|given| given.replica == replica);
         let next = sides.iter_mut().enumerate();
-        let next = next.filter_map(|(replica, side)| side.seek(given, is_same(replica)).map(|t| (t, replica)));
+        let next = next
+            .filter_map(|(replica, side)| side.seek(given, is_same(replica)).map(|t| (t, replica)));
         let Some((t, replica)) = next.min() else { return picks };
         picks.push(Pick { t, replica, index: sides[replica].at });
         let window = sides[replica].window(t);
-        let step = given.filter(|given| given.window.or(window).is_none()).map(|given| t.saturating_sub(given.t));
+        let step = given
+            .filter(|given| given.window.or(window).is_none())
+            .map(|given| t.saturating_sub(given.t));
         let penalty = match dedup {
             Dedup::Penalty => step.map_or(INITIAL_PENALTY_MS, |step| step.saturating_mul(2)),
             Dedup::Chain => 0,

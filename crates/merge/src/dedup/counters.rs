@@ -11,22 +11,26 @@ pub use column::CounterColumn;
 #[cfg(test)]
 mod tests;
 
-/// Merges the replicas of one counter into one, so that neither its increase nor its resets are other than what the
-/// replicas saw. What is NaN is left out.
+/// Merges the replicas of one counter into one, so that neither its increase nor its resets are
+/// other than what the replicas saw. What is NaN is left out.
 ///
-/// All replicas watch the same counter, so their values are given as they are. Where another replica goes on and its
-/// value is below the one given last, either the counter was reset between the two or the replica lags, by a scrape at
-/// most: a value is read some time after the time of its sample. Its own record tells which: it has a sample at or before the one given last, and between its own samples a counter falls by a reset
-/// only. A reset that two replicas saw at overlapping times is one, and shows once. Where the replica has no sample so
-/// early, that of the replica it takes over from tells; where that has ended, a replica whose next sample is as high as
-/// what was given last only lagged.
+/// All replicas watch the same counter, so their values are given as they are. Where another
+/// replica goes on and its value is below the one given last, either the counter was reset between
+/// the two or the replica lags, by a scrape at most: a value is read some time after the time of
+/// its sample. Its own record tells which: it has a sample at or before the one given last, and
+/// between its own samples a counter falls by a reset only. A reset that two replicas saw at
+/// overlapping times is one, and shows once. Where the replica has no sample so early, that of the
+/// replica it takes over from tells; where that has ended, a replica whose next sample is as high
+/// as what was given last only lagged.
 ///
-/// A replica that lags repeats the value given last until it has caught up. Where the samples chosen would jump over a
-/// reset, those on both sides of it are given too. Replicas that stand at other heights, as downsampled ones do whose
-/// earlier resets are added up, are moved to the height of what was given last.
+/// A replica that lags repeats the value given last until it has caught up. Where the samples
+/// chosen would jump over a reset, those on both sides of it are given too. Replicas that stand at
+/// other heights, as downsampled ones do whose earlier resets are added up, are moved to the height
+/// of what was given last.
 pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, dedup: Dedup) -> C {
     replicas.iter_mut().for_each(|replica| replica.column.leave_out_nan());
-    let mut columns: Vec<C> = replicas.iter_mut().map(|replica| std::mem::take(&mut replica.column)).collect();
+    let mut columns: Vec<C> =
+        replicas.iter_mut().map(|replica| std::mem::take(&mut replica.column)).collect();
     if let Some(only) = take_only(&mut columns) {
         return only;
     }
@@ -160,8 +164,8 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         *ahead
     }
 
-    /// Where a reset lies between what was given last and `pick`, if it has to show and can; `begin` is the first
-    /// sample of the replica after what was given last.
+    /// Where a reset lies between what was given last and `pick`, if it has to show and can;
+    /// `begin` is the first sample of the replica after what was given last.
     fn reset_between(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> Option<Between> {
         let Pick { replica, index, t } = pick;
         let column = &self.replicas[replica].column;
@@ -179,7 +183,10 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
             return self.was_ahead(given, replica, begin - 1).then_some(span);
         }
         // heights are no more than about right
-        if !C::fell(&column.value(index), &self.replicas[given.pick.replica].column.value(given.pick.index)) {
+        if !C::fell(
+            &column.value(index),
+            &self.replicas[given.pick.replica].column.value(given.pick.index),
+        ) {
             return None;
         }
         let lags = t - given.pick.t <= self.scrape(replica, index).unwrap_or(i64::MAX);
@@ -192,17 +199,20 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         shows.then_some(span)
     }
 
-    /// Whether the reset that the replica saw right before `pick` shows already: it is the one that another replica saw,
-    /// or what was given last is less than what the replica had before.
+    /// Whether the reset that the replica saw right before `pick` shows already: it is the one that
+    /// another replica saw, or what was given last is less than what the replica had before.
     fn is_shown(&self, given: &Given<C::Value>, pick: Pick) -> bool {
         let (column, before) = (&self.replicas[pick.replica].column, pick.index - 1);
         let t = column.time(before);
-        let is_passed = || t <= given.pick.t && C::fell(&given.value, &self.lifted(pick.replica, column.value(before)));
+        let is_passed = || {
+            t <= given.pick.t
+                && C::fell(&given.value, &self.lifted(pick.replica, column.value(before)))
+        };
         self.late[pick.replica] || self.shown.is_some_and(|shown| t < shown.to) || is_passed()
     }
 
-    /// Whether the replica saw a reset right before its sample `before` which the one that gave the last sample, a moment
-    /// later, had yet to see.
+    /// Whether the replica saw a reset right before its sample `before` which the one that gave the
+    /// last sample, a moment later, had yet to see.
     fn was_ahead(&self, given: &Given<C::Value>, replica: usize, before: usize) -> bool {
         let column = &self.replicas[replica].column;
         let is_recent = || {
@@ -213,8 +223,8 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         before > self.looked_at[replica] && self.is_reset(replica, before) && is_recent()
     }
 
-    /// Whether sample `at` of a replica is about a scrape after the one before it. If so the counter cannot have been
-    /// reset in between without that being seen.
+    /// Whether sample `at` of a replica is about a scrape after the one before it. If so the
+    /// counter cannot have been reset in between without that being seen.
     fn is_close(&self, replica: usize, at: usize) -> bool {
         let column = &self.replicas[replica].column;
         let step = column.time(at) - column.time(at - 1);
@@ -225,11 +235,14 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
     fn scrape(&self, replica: usize, at: usize) -> Option<i64> {
         let column = &self.replicas[replica].column;
         let last = (at + 1).min(column.len() - 1);
-        (at.saturating_sub(1)..=last).filter(|i| *i > 0).map(|i| column.time(i) - column.time(i - 1)).min()
+        (at.saturating_sub(1)..=last)
+            .filter(|i| *i > 0)
+            .map(|i| column.time(i) - column.time(i - 1))
+            .min()
     }
 
-    /// What the others tell of the time between what was given last and `pick`, which is lower: first the replica that
-    /// gave the last sample.
+    /// What the others tell of the time between what was given last and `pick`, which is lower:
+    /// first the replica that gave the last sample.
     fn told_by_others(&self, given: &Given<C::Value>, pick: Pick) -> Told {
         if self.late[given.pick.replica] {
             // it has yet to see the reset that shows
@@ -249,7 +262,8 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
             }
         }
         let span = Between { after: given.pick.t, to: pick.t };
-        let others = (0..self.replicas.len()).filter(|other| *other != pick.replica && *other != given.pick.replica);
+        let others = (0..self.replicas.len())
+            .filter(|other| *other != pick.replica && *other != given.pick.replica);
         let seen: Vec<bool> = others.filter_map(|other| self.saw_another(other, span)).collect();
         match &seen[..] {
             [] => Told::Nothing,
@@ -258,8 +272,8 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         }
     }
 
-    /// Whether a replica that saw a reset in a span of time, or over it, which does not show yet, saw it between two
-    /// scrapes.
+    /// Whether a replica that saw a reset in a span of time, or over it, which does not show yet,
+    /// saw it between two scrapes.
     fn saw_another(&self, replica: usize, span: Between) -> Option<bool> {
         if self.late[replica] {
             return None;
@@ -272,23 +286,35 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         Some(self.is_close(replica, at))
     }
 
-    /// Whether a reset that lies somewhere near is before `pick`: what is as high in a moment and lacks little lags.
+    /// Whether a reset that lies somewhere near is before `pick`: what is as high in a moment and
+    /// lacks little lags.
     fn is_after_reset(&self, given: &Given<C::Value>, pick: Pick) -> bool {
         let value = self.replicas[pick.replica].column.value(pick.index);
-        let is_low = C::height(&value, &given.value).is_some_and(|lacking| C::fell(&value, &lacking));
+        let is_low =
+            C::height(&value, &given.value).is_some_and(|lacking| C::fell(&value, &lacking));
         !self.is_reset_next(pick) && (is_low || !self.catches_up(pick, &given.value))
     }
 
-    /// Whether the next sample of the replica is as high as `level`, or the counter is reset before it: so what lags.
+    /// Whether the next sample of the replica is as high as `level`, or the counter is reset before
+    /// it: so what lags.
     fn catches_up(&self, pick: Pick, level: &C::Value) -> bool {
         let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
-        next < column.len() && (self.is_reset(pick.replica, next) || !C::fell(&column.value(next), level))
+        next < column.len()
+            && (self.is_reset(pick.replica, next) || !C::fell(&column.value(next), level))
     }
 
     /// What to give for `pick`, where no reset has to show before it.
-    fn without_reset(&mut self, given: Given<C::Value>, pick: Pick, begin: usize) -> Given<C::Value> {
+    fn without_reset(
+        &mut self,
+        given: Given<C::Value>,
+        pick: Pick,
+        begin: usize,
+    ) -> Given<C::Value> {
         let Pick { replica, index, .. } = pick;
-        if given.pick.replica != replica && self.is_reset_next(pick) && self.is_too_high(&given, pick, begin) {
+        if given.pick.replica != replica
+            && self.is_reset_next(pick)
+            && self.is_too_high(&given, pick, begin)
+        {
             // it has yet to see the reset that shows
             self.late[replica] = true;
             return Given { pick, is_held: true, ..given };
@@ -300,12 +326,17 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
             self.heights[replica] = None;
             self.late[replica] = false;
         } else if given.pick.replica != replica && self.is_too_high(&given, pick, begin) {
-            self.heights[replica] = C::height(&self.standing(pick, begin, given.pick.t), &given.value);
+            self.heights[replica] =
+                C::height(&self.standing(pick, begin, given.pick.t), &given.value);
         }
         let mut lifted = self.lifted(replica, value.clone());
         if C::fell(&lifted, &given.value) && self.stays_below(pick, &given.value) {
             // it stands lower, instead of only lagging
-            let standing = if is_after_reset { value.clone() } else { self.standing(pick, begin, given.pick.t) };
+            let standing = if is_after_reset {
+                value.clone()
+            } else {
+                self.standing(pick, begin, given.pick.t)
+            };
             self.heights[replica] = C::height(&standing, &given.value);
             lifted = self.lifted(replica, value);
         }
@@ -313,8 +344,8 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         Given { pick, value: if is_held { given.value } else { lifted }, is_held }
     }
 
-    /// Whether the sample after `pick` is still less than `level`. Not where another reset comes first: before that a
-    /// counter of the same height lags.
+    /// Whether the sample after `pick` is still less than `level`. Not where another reset comes
+    /// first: before that a counter of the same height lags.
     fn stays_below(&self, pick: Pick, level: &C::Value) -> bool {
         let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
         next < column.len()
@@ -322,8 +353,8 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
             && C::fell(&self.lifted(pick.replica, column.value(next)), level)
     }
 
-    /// Whether the replica stands higher than the others: than another does soon, if there is one, and than what was given
-    /// last already before that was given.
+    /// Whether the replica stands higher than the others: than another does soon, if there is one,
+    /// and than what was given last already before that was given.
     fn is_too_high(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> bool {
         let column = &self.replicas[pick.replica].column;
         let reached = self.next_of_another(given, pick);
@@ -343,34 +374,41 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         }
     }
 
-    /// What another replica has a scrape after `pick`, which may be ahead by as much, without a reset since what was given
-    /// last: preferably the one that gave that.
+    /// What another replica has a scrape after `pick`, which may be ahead by as much, without a
+    /// reset since what was given last: preferably the one that gave that.
     fn next_of_another(&self, given: &Given<C::Value>, pick: Pick) -> Option<C::Value> {
-        let others = (0..self.replicas.len()).filter(|other| *other != pick.replica && *other != given.pick.replica);
+        let others = (0..self.replicas.len())
+            .filter(|other| *other != pick.replica && *other != given.pick.replica);
         let mut replicas = std::iter::once(given.pick.replica).chain(others);
         let until = pick.t.saturating_add(self.scrape(pick.replica, pick.index).unwrap_or(0));
         replicas.find_map(|replica| {
             let column = &self.replicas[replica].column;
             let begin = column.first_after(given.pick.t);
-            let at = (begin..column.len()).find(|at| column.time(*at) >= until).filter(|_| begin > 0)?;
-            let goes_on = (begin..=at).all(|at| !self.is_reset(replica, at) && self.is_close(replica, at));
+            let at =
+                (begin..column.len()).find(|at| column.time(*at) >= until).filter(|_| begin > 0)?;
+            let goes_on =
+                (begin..=at).all(|at| !self.is_reset(replica, at) && self.is_close(replica, at));
             goes_on.then(|| self.lifted(replica, column.value(at)))
         })
     }
 
-    /// Whether the sample `before` of the replica was taken before the reset that was shown last, and `pick` was not: it
-    /// may lag by a scrape.
+    /// Whether the sample `before` of the replica was taken before the reset that was shown last,
+    /// and `pick` was not: it may lag by a scrape.
     fn is_before_reset(&self, before: usize, pick: Pick) -> bool {
         let column = &self.replicas[pick.replica].column;
         let next = pick.index + 1;
         self.shown.is_some_and(|shown| {
-            let scrape = if next < column.len() { column.time(next) - pick.t } else { shown.to - shown.after };
+            let scrape = if next < column.len() {
+                column.time(next) - pick.t
+            } else {
+                shown.to - shown.after
+            };
             column.time(before) < shown.to && pick.t - shown.to > scrape
         })
     }
 
-    /// Where the replica that gives `pick` stood at `t`, on the line between its samples; `begin` is the first after
-    /// that. The value of the pick where it has none before.
+    /// Where the replica that gives `pick` stood at `t`, on the line between its samples; `begin`
+    /// is the first after that. The value of the pick where it has none before.
     fn standing(&self, pick: Pick, begin: usize, t: i64) -> C::Value {
         let column = &self.replicas[pick.replica].column;
         let Some(before) = begin.checked_sub(1) else { return column.value(pick.index) };
@@ -391,8 +429,8 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         next < self.replicas[pick.replica].column.len() && self.is_reset(pick.replica, next)
     }
 
-    /// Whether the counter was reset between two neighbours of a column. Where they may be of two replicas, one of
-    /// which lags, the other columns have a say.
+    /// Whether the counter was reset between two neighbours of a column. Where they may be of two
+    /// replicas, one of which lags, the other columns have a say.
     fn is_reset(&self, replica: usize, at: usize) -> bool {
         let Replica { column, joints, .. } = &self.replicas[replica];
         if !column.is_reset(at) {
@@ -404,7 +442,9 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     fn others_agree(&self, replica: usize, span: Between) -> bool {
         let mut is_denied = false;
-        for (_, Replica { column, .. }) in self.replicas.iter().enumerate().filter(|(other, _)| *other != replica) {
+        for (_, Replica { column, .. }) in
+            self.replicas.iter().enumerate().filter(|(other, _)| *other != replica)
+        {
             let begin = column.first_after(span.after);
             let end = column.first_after(span.to - 1);
             let reaches = end < column.len();

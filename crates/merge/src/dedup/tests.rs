@@ -24,11 +24,27 @@ fn one_replica_and_identical_ones_pass_untouched() {
 
 #[test]
 fn the_other_replica_fills_a_gap_after_its_penalty() {
-    let a = floats(&[(10_000, 1.0), (20_000, 1.0), (30_000, 1.0), (80_000, 1.0), (90_000, 1.0), (100_000, 1.0)]);
-    let b = floats(&[(12_000, 2.0), (22_000, 2.0), (32_000, 2.0), (42_000, 2.0), (52_000, 2.0), (62_000, 2.0)]);
+    let a = floats(&[
+        (10_000, 1.0),
+        (20_000, 1.0),
+        (30_000, 1.0),
+        (80_000, 1.0),
+        (90_000, 1.0),
+        (100_000, 1.0),
+    ]);
+    let b = floats(&[
+        (12_000, 2.0),
+        (22_000, 2.0),
+        (32_000, 2.0),
+        (42_000, 2.0),
+        (52_000, 2.0),
+        (62_000, 2.0),
+    ]);
     let out = penalty(vec![a, b]);
-    // After 30 s the other one is tried from 50 s on; the 22 s gap then bars the first one until 96 s.
-    let expected = [(10_000, 1.0), (20_000, 1.0), (30_000, 1.0), (52_000, 2.0), (62_000, 2.0), (100_000, 1.0)];
+    // After 30 s the other one is tried from 50 s on; the 22 s gap then bars the first one until 96
+    // s.
+    let expected =
+        [(10_000, 1.0), (20_000, 1.0), (30_000, 1.0), (52_000, 2.0), (62_000, 2.0), (100_000, 1.0)];
     assert_eq!(out, floats(&expected));
 }
 
@@ -43,11 +59,23 @@ fn equal_times_go_to_the_first_replica() {
 #[test]
 fn histograms_lose_their_hint_where_the_replica_changes() {
     let h = |t, hint| {
-        let value = SampleValue::Histogram(Arc::new(FloatHistogram { hint, count: t as f64, ..Default::default() }));
+        let value = SampleValue::Histogram(Arc::new(FloatHistogram {
+            hint,
+            count: t as f64,
+            ..Default::default()
+        }));
         Sample { t, value }
     };
-    let a = vec![h(10_000, ResetHint::Unknown), h(20_000, ResetHint::NotReset), h(30_000, ResetHint::NotReset)];
-    let b = vec![h(11_000, ResetHint::Reset), h(62_000, ResetHint::NotReset), h(72_000, ResetHint::Gauge)];
+    let a = vec![
+        h(10_000, ResetHint::Unknown),
+        h(20_000, ResetHint::NotReset),
+        h(30_000, ResetHint::NotReset),
+    ];
+    let b = vec![
+        h(11_000, ResetHint::Reset),
+        h(62_000, ResetHint::NotReset),
+        h(72_000, ResetHint::Gauge),
+    ];
     let hints = |samples: Vec<Sample>| -> Vec<(i64, ResetHint)> {
         let hint = |s: &Sample| match &s.value {
             SampleValue::Histogram(h) => (s.t, h.hint),
@@ -57,7 +85,13 @@ fn histograms_lose_their_hint_where_the_replica_changes() {
     };
     use ResetHint::*;
     let merged = penalty(vec![a.clone(), b.clone()]);
-    let expected = [(10_000, Unknown), (20_000, NotReset), (30_000, NotReset), (62_000, Unknown), (72_000, Gauge)];
+    let expected = [
+        (10_000, Unknown),
+        (20_000, NotReset),
+        (30_000, NotReset),
+        (62_000, Unknown),
+        (72_000, Gauge),
+    ];
     assert_eq!(hints(merged), expected);
     let expected = [
         (10_000, Unknown),
@@ -70,8 +104,8 @@ fn histograms_lose_their_hint_where_the_replica_changes() {
     assert_eq!(hints(chain(vec![a, b])), expected);
 }
 
-/// The iterator of Thanos for two replicas that are no counters, word for word as its rules are told: seek both past
-/// the last time and their penalties, take the earlier, punish the other.
+/// The iterator of Thanos for two replicas that are no counters, word for word as its rules are
+/// told: seek both past the last time and their penalties, take the earlier, punish the other.
 fn naive_penalty(a: &Floats, b: &Floats) -> Floats {
     let seek = |c: &Floats, t: i64| c.ts.iter().position(|x| *x >= t);
     let (mut out, mut last, mut pen_a, mut pen_b) = (Floats::default(), None::<i64>, 0, 0);

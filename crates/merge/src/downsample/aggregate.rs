@@ -9,8 +9,8 @@ use crate::counter::CounterStitch;
 use crate::error::Error;
 use crate::series::{ChunkBytes, SeriesChunk};
 
-/// The decoded float sub-chunks of one AggrChunk, indexed by [`Aggregate`]. The counter has its first raw sample in
-/// front and its last time twice, the second time with the last raw value.
+/// The decoded float sub-chunks of one AggrChunk, indexed by [`Aggregate`]. The counter has its
+/// first raw sample in front and its last time twice, the second time with the last raw value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct AggregateColumns {
     pub(super) columns: [Option<Floats>; 5],
@@ -56,9 +56,13 @@ pub(super) fn columns(ts: &[i64], values: &[f64]) -> impl Iterator<Item = (i64, 
     ts.iter().copied().zip(values.iter().copied())
 }
 
-/// Joins neighbouring chunks of windows of `input_ms` into fewer ones of windows of `output_ms`. Chunks are never
-/// cut: only at their borders are the raw values of the counter known.
-pub(super) fn coarser(chunks: &[AggregateColumns], input_ms: i64, output_ms: i64) -> Vec<AggregateColumns> {
+/// Joins neighbouring chunks of windows of `input_ms` into fewer ones of windows of `output_ms`.
+/// Chunks are never cut: only at their borders are the raw values of the counter known.
+pub(super) fn coarser(
+    chunks: &[AggregateColumns],
+    input_ms: i64,
+    output_ms: i64,
+) -> Vec<AggregateColumns> {
     let spans: Vec<_> = chunks.iter().filter_map(AggregateColumns::span).collect();
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Vec::new() };
     let windows = chunks.iter().map(AggregateColumns::windows).sum();

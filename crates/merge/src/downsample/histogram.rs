@@ -1,11 +1,15 @@
-//! Native histogram windows: count, sum and counter per window; no minimum, no maximum, no raw border samples.
+//! Native histogram windows: count, sum and counter per window; no minimum, no maximum, no raw
+//! border samples.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 use model::FloatHistogram;
 use model::histogram::{HistogramError, ResetHint};
-use tsdb::chunk::{Aggregate, Encoding, FloatHistogramEncoder, Pushed, decode_floats, decode_histograms, reset_hint};
+use tsdb::chunk::{
+    Aggregate, Encoding, FloatHistogramEncoder, Pushed, decode_floats, decode_histograms,
+    reset_hint,
+};
 
 use super::aggregate::encode_xor;
 use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, for_each_window, window_end};
@@ -24,8 +28,8 @@ pub struct HistogramWindows {
     pub sum: Vec<FloatHistogram>,
     /// The running total since the batch began; of gauges, the last sample.
     pub counter: Vec<FloatHistogram>,
-    /// The row of each batch's first window. A batch ends at a reset, so that its total is what the counter stood at;
-    /// the first window after the reset says so by its hint.
+    /// The row of each batch's first window. A batch ends at a reset, so that its total is what the
+    /// counter stood at; the first window after the reset says so by its hint.
     pub batches: Vec<usize>,
 }
 
@@ -55,9 +59,10 @@ impl HistogramWindows {
         self.t[self.batches[b]]
     }
 
-    /// Appends the AggrChunk of batch `b` to `chunks`; several, where a histogram cannot follow the one before it in a
-    /// chunk. Thanos drops what went before then, which loses windows of 1h counters: a 5m counter starts anew in each
-    /// batch, and nothing tells a histogram's last raw value.
+    /// Appends the AggrChunk of batch `b` to `chunks`; several, where a histogram cannot follow the
+    /// one before it in a chunk. Thanos drops what went before then, which loses windows of 1h
+    /// counters: a 5m counter starts anew in each batch, and nothing tells a histogram's last raw
+    /// value.
     pub(super) fn encode_batch(
         &self,
         b: usize,
@@ -69,7 +74,8 @@ impl HistogramWindows {
         let mut header = ResetHint::NotReset;
         while start < end {
             let mut counter = encode_histograms(self, start..end, &self.counter, header)?;
-            let sum = encode_histograms(self, start..start + counter.taken, &self.sum, ResetHint::Gauge)?;
+            let sum =
+                encode_histograms(self, start..start + counter.taken, &self.sum, ResetHint::Gauge)?;
             let rows = start..start + sum.taken;
             if sum.taken < counter.taken {
                 counter = encode_histograms(self, rows.clone(), &self.counter, header)?;
@@ -97,7 +103,11 @@ impl HistogramWindows {
     /// Appends a batch that comes as an AggrChunk.
     pub(super) fn push_chunk(&mut self, chunk: &SeriesChunk) -> Result<(), Error> {
         let part = |aggregate| {
-            let missing = || Error::Downsample("a downsampled histogram chunk lacks count, sum or counter".into());
+            let missing = || {
+                Error::Downsample(
+                    "a downsampled histogram chunk lacks count, sum or counter".into(),
+                )
+            };
             chunk.aggregate(aggregate).ok_or_else(missing)
         };
         let (mut ts, mut counts) = (Vec::new(), Vec::new());
@@ -117,7 +127,9 @@ impl HistogramWindows {
         }
         let counter = part(Aggregate::Counter)?;
         let is_after_reset = reset_hint(counter.encoding, &counter.data)? == ResetHint::Reset;
-        if let Some(first) = decoded.last_mut().and_then(|counters| counters.first_mut()).filter(|_| is_after_reset) {
+        if let Some(first) =
+            decoded.last_mut().and_then(|counters| counters.first_mut()).filter(|_| is_after_reset)
+        {
             first.hint = ResetHint::Reset;
         }
         if ts.is_empty() {
@@ -165,11 +177,13 @@ fn encode_histograms(
             Pushed::Appended => taken += 1,
         }
     }
-    let bytes = ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) };
+    let bytes =
+        ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) };
     Ok(EncodedHistograms { bytes, taken, next_header })
 }
 
-/// Raw histograms that are downsampled together: their buckets are of one kind, and if custom, have equal bounds.
+/// Raw histograms that are downsampled together: their buckets are of one kind, and if custom, have
+/// equal bounds.
 #[derive(Debug, Default)]
 pub(super) struct HistogramRun {
     ts: Vec<i64>,
@@ -177,8 +191,8 @@ pub(super) struct HistogramRun {
 }
 
 impl HistogramRun {
-    /// Takes the samples of one chunk, without stale markers and what goes back in time. A change of the kind of
-    /// buckets ends the run before it.
+    /// Takes the samples of one chunk, without stale markers and what goes back in time. A change
+    /// of the kind of buckets ends the run before it.
     pub(super) fn extend(
         &mut self,
         ts: Vec<i64>,
@@ -206,11 +220,19 @@ impl HistogramRun {
     }
 
     /// Appends the windows of the run and begins a new one.
-    pub(super) fn flush(&mut self, resolution_ms: i64, out: &mut HistogramWindows) -> Result<(), Error> {
+    pub(super) fn flush(
+        &mut self,
+        resolution_ms: i64,
+        out: &mut HistogramWindows,
+    ) -> Result<(), Error> {
         let (Some(&first), Some(&last)) = (self.ts.first(), self.ts.last()) else { return Ok(()) };
-        let batches = batch_count((first, last), ASSUMED_RAW_INTERVAL_MS, resolution_ms, self.ts.len());
+        let batches =
+            batch_count((first, last), ASSUMED_RAW_INTERVAL_MS, resolution_ms, self.ts.len());
         let batch_size = self.ts.len() / batches + 1;
-        let mut samples = std::mem::take(&mut self.ts).into_iter().zip(std::mem::take(&mut self.histograms)).peekable();
+        let mut samples = std::mem::take(&mut self.ts)
+            .into_iter()
+            .zip(std::mem::take(&mut self.histograms))
+            .peekable();
         let (mut ts, mut batch) = (Vec::new(), Vec::new());
         let mut before = None;
         while samples.peek().is_some() {
@@ -218,7 +240,9 @@ impl HistogramRun {
             batch.clear();
             let (mut taken, mut window) = (0, i64::MIN);
             // A batch that ends inside a window takes the rest of it along.
-            while let Some((t, histogram)) = samples.next_if(|(t, _)| taken < batch_size || *t <= window) {
+            while let Some((t, histogram)) =
+                samples.next_if(|(t, _)| taken < batch_size || *t <= window)
+            {
                 if taken < batch_size {
                     window = window_end(t, resolution_ms);
                 }
@@ -228,7 +252,11 @@ impl HistogramRun {
                     batch.push(histogram);
                 }
             }
-            downsample_batch(Stretch { ts: &ts, histograms: &batch, resolution_ms }, before.as_ref(), out)?;
+            downsample_batch(
+                Stretch { ts: &ts, histograms: &batch, resolution_ms },
+                before.as_ref(),
+                out,
+            )?;
             before = batch.pop().or(before);
         }
         Ok(())
@@ -249,8 +277,8 @@ impl<'a> Stretch<'a> {
     }
 }
 
-/// Appends a batch of raw histograms as one or, where the counter was reset in between, several. `before` is the
-/// histogram before them.
+/// Appends a batch of raw histograms as one or, where the counter was reset in between, several.
+/// `before` is the histogram before them.
 fn downsample_batch(
     batch: Stretch<'_>,
     before: Option<&FloatHistogram>,
@@ -260,15 +288,17 @@ fn downsample_batch(
     if first.hint == ResetHint::Gauge {
         return append_batch(batch, ResetHint::Gauge, out);
     }
-    let is_reset =
-        |now: &FloatHistogram, before: &FloatHistogram| now.hint != ResetHint::Gauge && now.detect_reset(before);
+    let is_reset = |now: &FloatHistogram, before: &FloatHistogram| {
+        now.hint != ResetHint::Gauge && now.detect_reset(before)
+    };
     let mut hint = ResetHint::Unknown;
     if before.is_some_and(|before| is_reset(first, before)) {
         hint = ResetHint::Reset;
     }
     let mut start = 0;
     for at in 1..=batch.histograms.len() {
-        let ends = at == batch.histograms.len() || is_reset(&batch.histograms[at], &batch.histograms[at - 1]);
+        let ends = at == batch.histograms.len()
+            || is_reset(&batch.histograms[at], &batch.histograms[at - 1]);
         if ends {
             append_batch(batch.rows(start..at), hint, out)?;
             (start, hint) = (at, ResetHint::Reset);
@@ -277,9 +307,13 @@ fn downsample_batch(
     Ok(())
 }
 
-/// Appends the windows of histograms among which the counter was not reset; `hint` says what was before them, or that
-/// they are gauges.
-fn append_batch(batch: Stretch<'_>, hint: ResetHint, out: &mut HistogramWindows) -> Result<(), Error> {
+/// Appends the windows of histograms among which the counter was not reset; `hint` says what was
+/// before them, or that they are gauges.
+fn append_batch(
+    batch: Stretch<'_>,
+    hint: ResetHint,
+    out: &mut HistogramWindows,
+) -> Result<(), Error> {
     append_totals(batch, hint, out)?;
     out.sum.extend(sums(batch).map_err(failed)?);
     for_each_window(batch.ts, batch.resolution_ms, |_, rows| out.count.push(rows.len() as u32));
@@ -287,7 +321,11 @@ fn append_batch(batch: Stretch<'_>, hint: ResetHint, out: &mut HistogramWindows)
 }
 
 /// Begins a batch with the times and counters of its windows.
-fn append_totals(batch: Stretch<'_>, hint: ResetHint, out: &mut HistogramWindows) -> Result<(), Error> {
+fn append_totals(
+    batch: Stretch<'_>,
+    hint: ResetHint,
+    out: &mut HistogramWindows,
+) -> Result<(), Error> {
     let (t, counter) = total(batch).map_err(failed)?;
     out.batches.push(out.t.len());
     out.t.extend(t);
@@ -295,19 +333,23 @@ fn append_totals(batch: Stretch<'_>, hint: ResetHint, out: &mut HistogramWindows
     Ok(())
 }
 
-/// Joins the given batches of windows of `resolutions.0` ms into batches of windows of `resolutions.1` ms.
+/// Joins the given batches of windows of `resolutions.0` ms into batches of windows of
+/// `resolutions.1` ms.
 pub(super) fn coarser(
     input: &HistogramWindows,
     batches: Range<usize>,
     resolutions: (i64, i64),
     out: &mut HistogramWindows,
 ) -> Result<(), Error> {
-    let rows = |batches: Range<usize>| input.batch_rows(batches.start).start..input.batch_rows(batches.end - 1).end;
+    let rows = |batches: Range<usize>| {
+        input.batch_rows(batches.start).start..input.batch_rows(batches.end - 1).end
+    };
     let all = rows(batches.clone());
     let span = (input.t[all.start], input.t[all.end - 1]);
     let target = batch_count(span, resolutions.0, resolutions.1, all.len());
     // a batch after a reset counts with the one before it, from which it was cut
-    let is_cut = |b: usize| b > batches.start && input.counter[input.batches[b]].hint == ResetHint::Reset;
+    let is_cut =
+        |b: usize| b > batches.start && input.counter[input.batches[b]].hint == ResetHint::Reset;
     let mut begins: Vec<usize> = batches.clone().filter(|b| !is_cut(*b)).collect();
     begins = begins.iter().copied().step_by((begins.len() / target).max(1)).collect();
     let ends = begins.iter().skip(1).copied().chain([batches.end]);
@@ -373,15 +415,20 @@ impl Counters {
         } else if let (Border::Step(growth), Some(last)) = (border, self.values.last()) {
             self.lift = lift_over(last, &growth, first);
         }
-        let lifted =
-            |h: &FloatHistogram| self.lift.as_ref().and_then(|lift| plus(h, lift)).unwrap_or_else(|| h.clone());
+        let lifted = |h: &FloatHistogram| {
+            self.lift.as_ref().and_then(|lift| plus(h, lift)).unwrap_or_else(|| h.clone())
+        };
         self.values.extend(batch.iter().map(lifted));
         self.ended = (!gauge).then(|| Ended::of(batch)).flatten();
     }
 
     fn parts(&self) -> Vec<Part> {
         let ends = self.begins.iter().skip(1).map(|begin| begin.0).chain([self.values.len()]);
-        self.begins.iter().zip(ends).map(|((begin, hint), end)| Part { rows: *begin..end, hint: *hint }).collect()
+        self.begins
+            .iter()
+            .zip(ends)
+            .map(|((begin, hint), end)| Part { rows: *begin..end, hint: *hint })
+            .collect()
     }
 }
 
@@ -414,7 +461,10 @@ struct Running {
     previous: FloatHistogram,
 }
 
-fn add_to_total(state: &mut Option<Running>, histogram: FloatHistogram) -> Result<(), HistogramError> {
+fn add_to_total(
+    state: &mut Option<Running>,
+    histogram: FloatHistogram,
+) -> Result<(), HistogramError> {
     let Some(Running { total, previous }) = state else {
         *state = Some(Running { total: histogram.clone(), previous: histogram });
         return Ok(());
@@ -451,7 +501,8 @@ fn min_schema(histograms: &[FloatHistogram]) -> i32 {
     histograms.iter().map(|h| h.schema).min().unwrap_or(0)
 }
 
-/// The hints of a batch's counters: `first`, unless they are gauges, is what is known of a reset before them.
+/// The hints of a batch's counters: `first`, unless they are gauges, is what is known of a reset
+/// before them.
 fn with_hints(mut counters: Vec<FloatHistogram>, first: ResetHint) -> Vec<FloatHistogram> {
     for (i, counter) in counters.iter_mut().enumerate() {
         counter.hint = match i {

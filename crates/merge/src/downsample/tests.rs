@@ -24,7 +24,13 @@ fn five_minutes(samples: &[(i64, f64)]) -> DownsampledSeries {
 
 #[test]
 fn windows_end_on_their_last_millisecond_and_the_last_at_the_last_sample() {
-    let out = five_minutes(&[(10_000, 1.0), (290_000, 5.0), (300_000, 2.0), (310_000, f64::NAN), (320_000, 4.0)]);
+    let out = five_minutes(&[
+        (10_000, 1.0),
+        (290_000, 5.0),
+        (300_000, 2.0),
+        (310_000, f64::NAN),
+        (320_000, 4.0),
+    ]);
     let expected = Windows {
         t: vec![299_999, 320_000],
         count: vec![2, 2],
@@ -46,7 +52,8 @@ fn a_series_of_stale_markers_alone_has_no_windows() {
 #[test]
 fn overlapping_input_is_refused() {
     let chunks = [raw_chunk(&[(0, 1.0), (10, 1.0)]), raw_chunk(&[(10, 1.0)])];
-    let refused = Downsampler::new(Resolution::FiveMinutes).raw(&chunks, &mut DownsampledSeries::default());
+    let refused =
+        Downsampler::new(Resolution::FiveMinutes).raw(&chunks, &mut DownsampledSeries::default());
     assert!(matches!(refused, Err(Error::OverlappingInput { end: 10, start: 10 })), "{refused:?}");
 }
 
@@ -127,14 +134,19 @@ fn raw_histograms(samples: &[(i64, f64)]) -> Vec<SeriesChunk> {
     let mut begin = 0;
     let mut encoder = FloatHistogramEncoder::new(ResetHint::Unknown);
     let mut finish = |encoder: FloatHistogramEncoder, samples: &[(i64, f64)]| {
-        let content =
-            ChunkContent::Raw(ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) });
+        let content = ChunkContent::Raw(ChunkBytes {
+            encoding: Encoding::FloatHistogram,
+            data: Bytes::from(encoder.finish()),
+        });
         chunks.push(SeriesChunk::new(samples[0].0, samples[samples.len() - 1].0, content));
     };
     for (i, (t, count)) in samples.iter().enumerate() {
         let full = i - begin == 120;
-        let pushed =
-            if full { Pushed::NewChunk(ResetHint::Unknown) } else { encoder.push(*t, &histogram(*count)).unwrap() };
+        let pushed = if full {
+            Pushed::NewChunk(ResetHint::Unknown)
+        } else {
+            encoder.push(*t, &histogram(*count)).unwrap()
+        };
         if let Pushed::NewChunk(header) = pushed {
             let full = std::mem::replace(&mut encoder, FloatHistogramEncoder::new(header));
             finish(full, &samples[begin..i]);
@@ -167,7 +179,9 @@ fn total(growth: &[(i64, f64)], after: i64, until: i64) -> f64 {
 /// Two days of scrapes each 15 s, of a counter that grows by four each and is reset in minute 430.
 fn two_days_with_a_reset() -> Vec<(i64, f64)> {
     let reset = 430 * 60_000 + 7_000;
-    let count = |t: i64| if t < reset { 1000.0 + (t / 15_000 * 4) as f64 } else { ((t - reset) / 15_000 * 4) as f64 };
+    let count = |t: i64| {
+        if t < reset { 1000.0 + (t / 15_000 * 4) as f64 } else { ((t - reset) / 15_000 * 4) as f64 }
+    };
     (0..48 * 240).map(|i| (i * 15_000, count(i * 15_000))).collect()
 }
 
@@ -179,7 +193,9 @@ fn to_fine(raw: &[SeriesChunk]) -> DownsampledSeries {
 
 fn to_coarse(fine: &DownsampledSeries) -> DownsampledSeries {
     let mut coarse = DownsampledSeries::default();
-    Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, fine, &mut coarse).unwrap();
+    Downsampler::new(Resolution::OneHour)
+        .coarser(Resolution::FiveMinutes, fine, &mut coarse)
+        .unwrap();
     coarse
 }
 
@@ -199,9 +215,14 @@ fn a_counter_of_histograms_grows_as_the_raw_one_at_every_window() {
         let samples: u32 = windows.histograms.count.iter().sum();
         assert_eq!(samples as usize, two_days_with_a_reset().len());
         // the chunks tell all that the windows do
-        assert_eq!(DownsampledSeries::from_chunks(&chunks, Resolution::FiveMinutes).unwrap(), *windows);
+        assert_eq!(
+            DownsampledSeries::from_chunks(&chunks, Resolution::FiveMinutes).unwrap(),
+            *windows
+        );
     }
-    let resets = |w: &DownsampledSeries| w.histograms.counter.iter().filter(|h| h.hint == ResetHint::Reset).count();
+    let resets = |w: &DownsampledSeries| {
+        w.histograms.counter.iter().filter(|h| h.hint == ResetHint::Reset).count()
+    };
     assert_eq!((resets(&fine), resets(&coarse)), (1, 1));
 }
 
@@ -226,14 +247,20 @@ fn without_cuts(windows: &HistogramWindows) -> HistogramWindows {
 fn batches_with_a_reset_in_them_are_read_without_another_one_after_it() {
     let raw = raw_histograms(&two_days_with_a_reset());
     let (truth, fine) = (grown(&raw), to_fine(&raw));
-    let theirs = DownsampledSeries { histograms: without_cuts(&fine.histograms), ..DownsampledSeries::default() };
+    let theirs = DownsampledSeries {
+        histograms: without_cuts(&fine.histograms),
+        ..DownsampledSeries::default()
+    };
     let coarse = to_coarse(&theirs);
     for windows in [&theirs, &coarse] {
         assert!(windows.histograms.counter.iter().all(|h| h.hint != ResetHint::Reset));
         let mut before = windows.histograms.t[0];
         for (t, by) in grown(&windows.to_chunks().unwrap()) {
             let true_growth = total(&truth, before, t);
-            assert!((by - true_growth).abs() <= 0.01 * true_growth, "{by}, not {true_growth} from {before} to {t}");
+            assert!(
+                (by - true_growth).abs() <= 0.01 * true_growth,
+                "{by}, not {true_growth} from {before} to {t}"
+            );
             before = t;
         }
     }

@@ -15,7 +15,8 @@ use crate::series::{ChunkContent, SeriesChunk};
 pub struct Batch {
     /// The row of its first window.
     pub start: usize,
-    /// The first raw sample: time in milliseconds and value. The stale NaN as value: no window has a counter.
+    /// The first raw sample: time in milliseconds and value. The stale NaN as value: no window has
+    /// a counter.
     pub first_t: i64,
     pub first_v: f64,
     /// The last raw value.
@@ -88,10 +89,15 @@ impl Windows {
                 Aggregate::Max => Some(encode_xor(columns(ts, &self.max[rows.clone()]))),
                 Aggregate::Counter if model::is_stale_nan(batch.first_v) => None,
                 Aggregate::Counter => {
-                    let totals = || columns(ts, &self.counter[rows.clone()]).filter(|(_, v)| !model::is_stale_nan(*v));
+                    let totals = || {
+                        columns(ts, &self.counter[rows.clone()])
+                            .filter(|(_, v)| !model::is_stale_nan(*v))
+                    };
                     let last_t = totals().last().map_or(batch.first_t, |(t, _)| t);
                     let ends = ((batch.first_t, batch.first_v), (last_t, batch.last_v));
-                    Some(encode_xor(std::iter::once(ends.0).chain(totals()).chain(std::iter::once(ends.1))))
+                    Some(encode_xor(
+                        std::iter::once(ends.0).chain(totals()).chain(std::iter::once(ends.1)),
+                    ))
                 }
             };
         }
@@ -105,7 +111,8 @@ impl Windows {
         let ts = &self.t[rows.clone()];
         let column = |values: Vec<f64>| Some(Floats { ts: ts.to_vec(), values });
         let counts = self.count[rows.clone()].iter().map(|c| f64::from(*c)).collect();
-        let [sum, min, max] = [&self.sum, &self.min, &self.max].map(|c| column(c[rows.clone()].to_vec()));
+        let [sum, min, max] =
+            [&self.sum, &self.min, &self.max].map(|c| column(c[rows.clone()].to_vec()));
         let counter = (!model::is_stale_nan(batch.first_v)).then(|| {
             let mut counter = Floats::default();
             counter.push(batch.first_t, batch.first_v);
@@ -132,20 +139,26 @@ impl Windows {
         if count.is_empty() {
             return Ok(());
         }
-        let mut batch =
-            Batch { start: self.len(), first_t: count.ts[0], first_v: model::STALE_NAN, last_v: model::STALE_NAN };
+        let mut batch = Batch {
+            start: self.len(),
+            first_t: count.ts[0],
+            first_v: model::STALE_NAN,
+            last_v: model::STALE_NAN,
+        };
         let mut totals: &[f64] = &[];
         let mut times: &[i64] = &[];
         if let Some(Floats { ts, values }) = counter.as_ref().filter(|c| !c.is_empty()) {
             if ts.len() < 3 {
                 return Err(wrong("has a counter without first and last sample"));
             }
-            batch = Batch { first_t: ts[0], first_v: values[0], last_v: values[ts.len() - 1], ..batch };
+            batch =
+                Batch { first_t: ts[0], first_v: values[0], last_v: values[ts.len() - 1], ..batch };
             (times, totals) = (&ts[1..ts.len() - 1], &values[1..ts.len() - 1]);
         }
         for (i, &t) in count.ts.iter().enumerate() {
             // The counter's last window may end earlier when the counter became NaN before it.
-            let has_total = times.first().is_some_and(|first| *first == t || (times.len() == 1 && *first < t));
+            let has_total =
+                times.first().is_some_and(|first| *first == t || (times.len() == 1 && *first < t));
             let value = if has_total { totals[0] } else { model::STALE_NAN };
             if has_total {
                 (times, totals) = (&times[1..], &totals[1..]);
@@ -172,7 +185,8 @@ impl Windows {
     }
 }
 
-/// Appends the windows of raw samples without stale markers; other NaN is left out here, after the batches are cut.
+/// Appends the windows of raw samples without stale markers; other NaN is left out here, after the
+/// batches are cut.
 pub(super) fn downsample_raw(floats: &Floats, resolution_ms: i64, out: &mut Windows) {
     let Floats { ts, values } = floats;
     let (Some(&first), Some(&last)) = (ts.first(), ts.last()) else { return };
@@ -191,7 +205,11 @@ pub(super) fn downsample_raw(floats: &Floats, resolution_ms: i64, out: &mut Wind
         start = end;
         if batch_values.iter().any(|v| v.is_nan()) {
             clean.clear();
-            batch_ts.iter().zip(batch_values).filter(|(_, v)| !v.is_nan()).for_each(|(t, v)| clean.push(*t, *v));
+            batch_ts
+                .iter()
+                .zip(batch_values)
+                .filter(|(_, v)| !v.is_nan())
+                .for_each(|(t, v)| clean.push(*t, *v));
             downsample_batch(&clean.ts, &clean.values, resolution_ms, out);
         } else {
             downsample_batch(batch_ts, batch_values, resolution_ms, out);
@@ -202,7 +220,12 @@ pub(super) fn downsample_raw(floats: &Floats, resolution_ms: i64, out: &mut Wind
 /// One batch of samples, none of them NaN.
 fn downsample_batch(ts: &[i64], values: &[f64], resolution_ms: i64, out: &mut Windows) {
     let ([first_t, ..], [first_v, .., last_v] | [first_v @ last_v]) = (ts, values) else { return };
-    out.batches.push(Batch { start: out.len(), first_t: *first_t, first_v: *first_v, last_v: *last_v });
+    out.batches.push(Batch {
+        start: out.len(),
+        first_t: *first_t,
+        first_v: *first_v,
+        last_v: *last_v,
+    });
     let (mut counter, mut last) = (*first_v, *first_v);
     super::for_each_window(ts, resolution_ms, |t, rows| {
         let values = &values[rows.clone()];

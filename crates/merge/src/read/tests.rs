@@ -25,7 +25,17 @@ fn raw_chunks_that_reach_into_each_other_keep_all_times_and_the_first_of_equal_o
         chunk((30, 50), &[(30, 6.0), (40, 7.0), (50, 8.0)]),
         chunk((70, 80), &[(70, 9.0), (80, 10.0)]),
     ];
-    let expected = [(0, 1.0), (10, 2.0), (20, 3.0), (30, 6.0), (40, 4.0), (50, 8.0), (60, 5.0), (70, 9.0), (80, 10.0)];
+    let expected = [
+        (0, 1.0),
+        (10, 2.0),
+        (20, 3.0),
+        (30, 6.0),
+        (40, 4.0),
+        (50, 8.0),
+        (60, 5.0),
+        (70, 9.0),
+        (80, 10.0),
+    ];
     for value in [ValueOf::Average, ValueOf::Sum, ValueOf::Max] {
         assert_eq!(read(&run, value), expected);
     }
@@ -33,8 +43,10 @@ fn raw_chunks_that_reach_into_each_other_keep_all_times_and_the_first_of_equal_o
 
 #[test]
 fn raw_counters_are_read_as_they_are() {
-    let run =
-        [chunk((0, 20), &[(0, 10.0), (20, 20.0), (40, 30.0), (60, 40.0)]), chunk((30, 50), &[(30, 25.0), (50, 5.0)])];
+    let run = [
+        chunk((0, 20), &[(0, 10.0), (20, 20.0), (40, 30.0), (60, 40.0)]),
+        chunk((30, 50), &[(30, 25.0), (50, 5.0)]),
+    ];
     let expected = [(0, 10.0), (20, 20.0), (30, 25.0), (40, 30.0), (50, 5.0), (60, 40.0)];
     assert_eq!(read(&run, ValueOf::Counter), expected);
 }
@@ -42,7 +54,9 @@ fn raw_counters_are_read_as_they_are() {
 #[test]
 fn beside_downsampled_chunks_what_reaches_back_is_skipped() {
     let raw = chunk((0, 50), &[(0, 1.0), (50, 2.0)]);
-    let ChunkContent::Raw(sum) = chunk((0, 0), &[(40, 3.0), (80, 4.0)]).content else { panic!("raw") };
+    let ChunkContent::Raw(sum) = chunk((0, 0), &[(40, 3.0), (80, 4.0)]).content else {
+        panic!("raw")
+    };
     let content = ChunkContent::Aggregates(Box::new([None, Some(sum), None, None, None]));
     let aggregates = SeriesChunk::new(40, 80, content);
     assert_eq!(read(&[raw, aggregates], ValueOf::Sum), [(0, 1.0), (50, 2.0), (80, 4.0)]);
@@ -58,10 +72,19 @@ fn sums(span: (i64, i64), windows: &[(i64, f64)]) -> SeriesChunk {
 fn of_overlapping_downsampled_chunks_every_window_is_read_once() {
     const W: i64 = 300_000;
     // the first has a gap, and its last window ends with its last sample
-    let first = sums((W - 1, 6 * W - 20_000), &[(W - 1, 1.0), (2 * W - 1, 2.0), (6 * W - 20_000, 6.0)]);
-    let second =
-        sums((2 * W - 1, 7 * W - 1), &[(2 * W - 1, 20.0), (3 * W - 1, 30.0), (6 * W - 1, 60.0), (7 * W - 1, 70.0)]);
-    let expected = [(W - 1, 1.0), (2 * W - 1, 2.0), (3 * W - 1, 30.0), (6 * W - 20_000, 6.0), (7 * W - 1, 70.0)];
+    let first =
+        sums((W - 1, 6 * W - 20_000), &[(W - 1, 1.0), (2 * W - 1, 2.0), (6 * W - 20_000, 6.0)]);
+    let second = sums(
+        (2 * W - 1, 7 * W - 1),
+        &[(2 * W - 1, 20.0), (3 * W - 1, 30.0), (6 * W - 1, 60.0), (7 * W - 1, 70.0)],
+    );
+    let expected = [
+        (W - 1, 1.0),
+        (2 * W - 1, 2.0),
+        (3 * W - 1, 30.0),
+        (6 * W - 20_000, 6.0),
+        (7 * W - 1, 70.0),
+    ];
     assert_eq!(read(&[first, second], ValueOf::Sum), expected);
 }
 

@@ -19,7 +19,8 @@ fn chunk(from: i64, to: i64, as_histograms: bool) -> SeriesChunk {
     let mut histograms = FloatHistogramEncoder::new(ResetHint::Unknown);
     for t in &times {
         floats.push(*t, value(*t));
-        let histogram = FloatHistogram { count: value(*t), zero_count: value(*t), ..FloatHistogram::default() };
+        let histogram =
+            FloatHistogram { count: value(*t), zero_count: value(*t), ..FloatHistogram::default() };
         histograms.push(*t, &histogram).unwrap();
     }
     let (encoding, data) = match as_histograms {
@@ -49,9 +50,9 @@ fn seconds(samples: Vec<Sample>) -> Vec<i64> {
 /// Every other sample in one block, the rest in another, three times over.
 fn interleaved(replica: Option<u64>, offset: i64, as_histograms: bool) -> Vec<SeriesChunk> {
     let spans = [(0, 3600), (3600, 4800), (4800, 7200)];
-    let both = spans
-        .iter()
-        .flat_map(|(from, to)| [0, 15].map(|after| chunk(from + after + offset, to + offset, as_histograms)));
+    let both = spans.iter().flat_map(|(from, to)| {
+        [0, 15].map(|after| chunk(from + after + offset, to + offset, as_histograms))
+    });
     both.map(|chunk| chunk.with_replica(replica)).collect()
 }
 
@@ -63,7 +64,11 @@ fn interleaved_blocks_of_one_replica_are_read_whole() {
                 let chunks = merge_series_chunks(interleaved(Some(7), 0, as_histograms));
                 let column = read_replicas(chunks, reading(value, dedup)).unwrap();
                 let found = seconds(column.into_samples());
-                assert_eq!(found, (0..7200).step_by(15).collect::<Vec<_>>(), "{as_histograms} {dedup:?} {value:?}");
+                assert_eq!(
+                    found,
+                    (0..7200).step_by(15).collect::<Vec<_>>(),
+                    "{as_histograms} {dedup:?} {value:?}"
+                );
             }
         }
     }
@@ -76,7 +81,10 @@ fn of_two_replicas_in_interleaved_blocks_the_penalty_keeps_one_whole() {
         chunks.extend(interleaved(Some(2), 4, as_histograms));
         let chunks = merge_series_chunks(chunks);
         let kept = read_replicas(chunks.clone(), reading(ValueOf::Sum, Dedup::Penalty)).unwrap();
-        let alone = read_replicas(interleaved(Some(1), 0, as_histograms), reading(ValueOf::Sum, Dedup::Penalty));
+        let alone = read_replicas(
+            interleaved(Some(1), 0, as_histograms),
+            reading(ValueOf::Sum, Dedup::Penalty),
+        );
         assert_eq!(seconds(kept.into_samples()), seconds(alone.unwrap().into_samples()));
         let all = read_replicas(chunks, reading(ValueOf::Sum, Dedup::Chain)).unwrap();
         assert_eq!(all.len(), 960);
@@ -93,15 +101,20 @@ fn where_no_replica_is_named_what_overlaps_counts_as_replicas() {
 #[test]
 fn a_gap_in_downsampled_blocks_of_one_replica_is_filled_by_the_other() {
     let downsampled = |spans: &[(i64, i64)]| -> Vec<SeriesChunk> {
-        let raw: Vec<SeriesChunk> = spans.iter().map(|(from, to)| chunk(*from, *to, false)).collect();
+        let raw: Vec<SeriesChunk> =
+            spans.iter().map(|(from, to)| chunk(*from, *to, false)).collect();
         let mut windows = DownsampledSeries::default();
         Downsampler::new(model::Resolution::FiveMinutes).raw(&raw, &mut windows).unwrap();
         let chunks = windows.to_chunks().unwrap().into_iter();
-        chunks.map(|c| c.with_resolution(model::Resolution::FiveMinutes).with_replica(Some(3))).collect()
+        chunks
+            .map(|c| c.with_resolution(model::Resolution::FiveMinutes).with_replica(Some(3)))
+            .collect()
     };
     let chunks = [downsampled(&[(0, 1800), (3600, 7200)]), downsampled(&[(1800, 3600)])].concat();
     for dedup in BOTH {
-        let counts = read_replicas(merge_series_chunks(chunks.clone()), reading(ValueOf::Count, dedup)).unwrap();
+        let counts =
+            read_replicas(merge_series_chunks(chunks.clone()), reading(ValueOf::Count, dedup))
+                .unwrap();
         let Column::Floats(counts) = counts else { panic!("histograms") };
         assert_eq!((counts.len(), counts.values.iter().sum::<f64>()), (24, 240.0), "{dedup:?}");
     }
@@ -110,11 +123,14 @@ fn a_gap_in_downsampled_blocks_of_one_replica_is_filled_by_the_other() {
 #[test]
 fn a_counter_that_overlaps_in_downsampled_blocks_of_one_replica_grows_once() {
     let downsampled = |to: i64| -> Vec<SeriesChunk> {
-        let raw: Vec<SeriesChunk> = (0..to / 3600).map(|hour| chunk(hour * 3600, hour * 3600 + 3600, true)).collect();
+        let raw: Vec<SeriesChunk> =
+            (0..to / 3600).map(|hour| chunk(hour * 3600, hour * 3600 + 3600, true)).collect();
         let mut windows = DownsampledSeries::default();
         Downsampler::new(model::Resolution::FiveMinutes).raw(&raw, &mut windows).unwrap();
         let chunks = windows.to_chunks().unwrap().into_iter();
-        chunks.map(|c| c.with_resolution(model::Resolution::FiveMinutes).with_replica(Some(3))).collect()
+        chunks
+            .map(|c| c.with_resolution(model::Resolution::FiveMinutes).with_replica(Some(3)))
+            .collect()
     };
     // the same for longer, in batches of other lengths
     let chunks = merge_series_chunks([downsampled(14 * 3600), downsampled(40 * 3600)].concat());

@@ -35,7 +35,8 @@ fn overlap_is_encoded_anew_at_120_samples_and_the_rest_untouched() {
     let (a, b) = (floats(&steps(0, 2000, 10, 1.0)), floats(&steps(605, 1005, 10, 2.0)));
     let later = floats(&steps(2000, 2100, 10, 3.0));
     let merged = merge_vertically(vec![[a, later.clone()].concat(), b], Dedup::Chain).unwrap();
-    let lengths: Vec<usize> = merged.iter().map(|c| decoded(std::slice::from_ref(c)).len()).collect();
+    let lengths: Vec<usize> =
+        merged.iter().map(|c| decoded(std::slice::from_ref(c)).len()).collect();
     assert_eq!(lengths, [120, 40, 80, 10]);
     assert_eq!(merged.last(), later.last());
 }
@@ -57,7 +58,10 @@ fn overlapping_aggregates_are_refused() {
     };
     let refused = merge_vertically(vec![aggregates(b"a"), aggregates(b"b")], Dedup::Penalty);
     assert!(matches!(refused, Err(Error::OverlappingAggregates)));
-    assert_eq!(merge_vertically(vec![aggregates(b"a"), aggregates(b"a")], Dedup::Chain).unwrap(), aggregates(b"a"));
+    assert_eq!(
+        merge_vertically(vec![aggregates(b"a"), aggregates(b"a")], Dedup::Chain).unwrap(),
+        aggregates(b"a")
+    );
 }
 
 #[test]
@@ -70,7 +74,9 @@ fn integer_histograms_stay_integers() {
         ..FloatHistogram::default()
     };
     let sample = |t: i64| Sample { t, value: SampleValue::Histogram(Arc::new(histogram(t))) };
-    let encode = |from: i64, to: i64| cut_samples(&(from..to).map(sample).collect::<Vec<_>>(), true).unwrap();
+    let encode = |from: i64, to: i64| {
+        cut_samples(&(from..to).map(sample).collect::<Vec<_>>(), true).unwrap()
+    };
     let merged = merge_vertically(vec![encode(0, 100), encode(50, 150)], Dedup::Chain).unwrap();
     let encodings = merged.iter().map(|c| match &c.content {
         ChunkContent::Raw(raw) => raw.encoding,
@@ -105,7 +111,8 @@ impl Piece {
     fn chunk(&self, histograms: bool) -> SeriesChunk {
         let mut out = match histograms {
             true => {
-                let sample = |t| Sample { t, value: SampleValue::Histogram(Arc::new(histogram_at(t))) };
+                let sample =
+                    |t| Sample { t, value: SampleValue::Histogram(Arc::new(histogram_at(t))) };
                 cut_samples(&self.times().map(sample).collect::<Vec<_>>(), true).unwrap()
             }
             false => {
@@ -131,7 +138,12 @@ fn histogram_at(t: i64) -> FloatHistogram {
 }
 
 fn piece(untold: impl Strategy<Value = (i64, i64)>) -> impl Strategy<Value = Piece> {
-    (0i64..300, 1i64..5, 1i64..40, untold).prop_map(|(start, step, count, untold)| Piece { start, step, count, untold })
+    (0i64..300, 1i64..5, 1i64..40, untold).prop_map(|(start, step, count, untold)| Piece {
+        start,
+        step,
+        count,
+        untold,
+    })
 }
 
 fn told() -> impl Strategy<Value = (i64, i64)> {
@@ -146,7 +158,9 @@ fn permutations(of: usize) -> Vec<Vec<usize>> {
     if of == 0 {
         return vec![Vec::new()];
     }
-    let insert = |shorter: Vec<usize>| (0..of).map(move |at| [&shorter[..at], &[of - 1], &shorter[at..]].concat());
+    let insert = |shorter: Vec<usize>| {
+        (0..of).map(move |at| [&shorter[..at], &[of - 1], &shorter[at..]].concat())
+    };
     permutations(of - 1).into_iter().flat_map(insert).collect()
 }
 
@@ -224,7 +238,8 @@ proptest! {
         prop_assert_eq!(times_of(&merged), union(&pieces));
         let mut sorted = chunks;
         sorted.sort_by(by_span);
-        prop_assert_eq!(times_of(&sorted), union(&pieces), "the samples of a run that nobody merged");
+        prop_assert_eq!(times_of(&sorted), union(&pieces), "the samples of a run that nobody \
+            merged");
     }
 }
 
@@ -232,7 +247,12 @@ proptest! {
 fn what_a_decoded_chunk_holds_beyond_its_span_is_merged_with_what_it_overlaps() {
     let piece = |start, count, untold| Piece { start, step: 10, count, untold };
     // the second reaches back over the first and on over the fourth, which the spans do not tell
-    let pieces = [piece(0, 20, (0, 0)), piece(100, 30, (12, 5)), piece(250, 8, (0, 0)), piece(350, 20, (0, 0))];
+    let pieces = [
+        piece(0, 20, (0, 0)),
+        piece(100, 30, (12, 5)),
+        piece(250, 8, (0, 0)),
+        piece(350, 20, (0, 0)),
+    ];
     let lists = pieces.iter().map(|p| vec![p.chunk(false)]).collect();
     let merged = merge_vertically(lists, Dedup::Chain).unwrap();
     assert_sorted_and_apart(&merged);

@@ -1,4 +1,5 @@
-//! Golden series for the tests of this crate and of `parquet-block`: what Thanos 0.42 compacted and downsampled.
+//! Golden series for the tests of this crate and of `parquet-block`: what Thanos 0.42 compacted and
+//! downsampled.
 
 use std::path::{Path, PathBuf};
 
@@ -15,17 +16,18 @@ pub(crate) struct GoldenSeries {
     pub(crate) one_hour: Vec<SeriesChunk>,
 }
 
-/// Six series over 14 days, kept in this repository: a counter with resets, a gauge, a classic bucket, and native
-/// histograms with integer, float gauge and custom buckets.
+/// Six series over 14 days, kept in this repository: a counter with resets, a gauge, a classic
+/// bucket, and native histograms with integer, float gauge and custom buckets.
 ///
-/// The file is a sequence of series. Each has a line of labels, as pairs of strings of `u16 length | bytes` after a
-/// `u16` count, then for each resolution a `u32` count of chunks of `i64 min | i64 max | u8 encoding | u32 length |
-/// data`; integers are big endian.
+/// The file is a sequence of series. Each has a line of labels, as pairs of strings of `u16 length
+/// | bytes` after a `u16` count, then for each resolution a `u32` count of chunks of `i64 min | i64
+/// max | u8 encoding | u32 length | data`; integers are big endian.
 pub(crate) fn excerpt() -> Vec<GoldenSeries> {
     let mut data = Bytes::from_static(include_bytes!("../data/downsampled.golden"));
     let mut all = Vec::new();
     while data.has_remaining() {
-        let pairs: Vec<(Bytes, Bytes)> = (0..data.get_u16()).map(|_| (text(&mut data), text(&mut data))).collect();
+        let pairs: Vec<(Bytes, Bytes)> =
+            (0..data.get_u16()).map(|_| (text(&mut data), text(&mut data))).collect();
         all.push(GoldenSeries {
             labels: Labels::from_pairs(pairs),
             raw: chunks(&mut data),
@@ -72,7 +74,8 @@ pub(crate) struct GoldenBlocks {
 }
 
 pub(crate) fn blocks() -> Option<GoldenBlocks> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/golden/downsampled");
+    let folder =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/golden/downsampled");
     let read = |id: &str| {
         let folder = folder.join(id);
         folder.is_dir().then(|| block(&folder))
@@ -93,10 +96,13 @@ pub(crate) fn blocks() -> Option<GoldenBlocks> {
 }
 
 fn block(folder: &Path) -> Vec<(Labels, Vec<SeriesChunk>)> {
-    let index = tsdb::index::Index::open(Bytes::from(std::fs::read(folder.join("index")).unwrap())).unwrap();
+    let index = tsdb::index::Index::open(Bytes::from(std::fs::read(folder.join("index")).unwrap()))
+        .unwrap();
     let segment = Bytes::from(std::fs::read(folder.join("chunks/000001")).unwrap());
     let chunk = |meta: &tsdb::index::ChunkMeta| {
-        let record = tsdb::segment::parse_record(&segment[(meta.reference & 0xffff_ffff) as usize..]).unwrap();
+        let record =
+            tsdb::segment::parse_record(&segment[(meta.reference & 0xffff_ffff) as usize..])
+                .unwrap();
         let content = content(record.encoding, segment.slice_ref(record.data));
         SeriesChunk::new(meta.min_time, meta.max_time, content)
     };

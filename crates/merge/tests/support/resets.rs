@@ -4,7 +4,8 @@ use merge::SeriesChunk;
 use model::histogram::ResetHint;
 use tsdb::chunk::{Aggregate, reset_hint};
 
-/// Whether a counter of native histograms was reset: where Thanos' chunks go on over that, ours end.
+/// Whether a counter of native histograms was reset: where Thanos' chunks go on over that, ours
+/// end.
 pub(crate) fn begins_after_reset(chunks: &[SeriesChunk]) -> bool {
     let counters = chunks.iter().filter_map(|chunk| chunk.aggregate(Aggregate::Counter));
     let mut histograms = counters.filter(|counter| counter.encoding.is_histogram());

@@ -2,9 +2,10 @@
 
 use super::Captures;
 
-/// Replaces `$1`, `${1}`, `$name` and `${name}` by what the groups matched, and `$$` by a dollar, as Go does: a name is
-/// as long as letters, digits and underscores go, also in braces, and a dollar before anything else stands for itself.
-/// Groups that are not there, or matched nothing, are empty.
+/// Replaces `$1`, `${1}`, `$name` and `${name}` by what the groups matched, and `$$` by a dollar,
+/// as Go does: a name is as long as letters, digits and underscores go, also in braces, and a
+/// dollar before anything else stands for itself. Groups that are not there, or matched nothing,
+/// are empty.
 pub fn expand(captures: &Captures<'_>, template: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), template);
     while let Some(at) = rest.iter().position(|b| *b == b'$') {
@@ -37,7 +38,8 @@ fn group_name(text: &[u8]) -> Option<(&str, &[u8])> {
 
 /// What a group matched: by number, unless that has a leading zero, else by name.
 fn group<'a>(captures: &Captures<'a>, name: &str) -> Option<&'a [u8]> {
-    let number = if name.len() > 1 && name.starts_with('0') { None } else { name.parse::<usize>().ok() };
+    let number =
+        if name.len() > 1 && name.starts_with('0') { None } else { name.parse::<usize>().ok() };
     let found = number.map_or_else(|| captures.name(name), |number| captures.get(number));
     found.map(|group| group.as_bytes())
 }
@@ -58,7 +60,11 @@ mod tests {
             ("${1", "${1"),
             ("${}$-", "${}$-"),
         ] {
-            assert_eq!(String::from_utf8(expand(&captures, template.as_bytes())).unwrap(), expected, "{template}");
+            assert_eq!(
+                String::from_utf8(expand(&captures, template.as_bytes())).unwrap(),
+                expected,
+                "{template}"
+            );
         }
     }
 }

@@ -25,7 +25,8 @@ impl FloatHistogram {
         }
     }
 
-    /// As [`mul`](Self::mul), dividing. Division by zero leaves no buckets, only infinite (or NaN) totals.
+    /// As [`mul`](Self::mul), dividing. Division by zero leaves no buckets, only infinite (or NaN)
+    /// totals.
     pub fn div(&mut self, divisor: f64) {
         self.scale(|value| value / divisor);
         if divisor == 0.0 {
@@ -47,8 +48,8 @@ impl FloatHistogram {
         }
     }
 
-    /// Adds `other`. The result has the coarser schema, a zero bucket that holds both, and the buckets of both; empty
-    /// buckets may remain until it is [compacted](Self::compact).
+    /// Adds `other`. The result has the coarser schema, a zero bucket that holds both, and the
+    /// buckets of both; empty buckets may remain until it is [compacted](Self::compact).
     ///
     /// # Errors
     /// When one has custom buckets and the other exponential ones.
@@ -56,19 +57,21 @@ impl FloatHistogram {
         self.combine(other, 1.0)
     }
 
-    /// As [`add`](Self::add), subtracting; the hint is treated alike, so that means can be taken incrementally.
-    /// PromQL's operator `-` makes the result a gauge on top of this.
+    /// As [`add`](Self::add), subtracting; the hint is treated alike, so that means can be taken
+    /// incrementally. PromQL's operator `-` makes the result a gauge on top of this.
     pub fn sub(&mut self, other: &FloatHistogram) -> Result<Reconciled, HistogramError> {
         self.combine(other, -1.0)
     }
 
-    /// A copy less `other`, with the same hint, where both have the same buckets: what [`sub`](Self::sub) would make of a
-    /// copy, in one pass. None where they differ.
+    /// A copy less `other`, with the same hint, where both have the same buckets: what
+    /// [`sub`](Self::sub) would make of a copy, in one pass. None where they differ.
     pub fn minus_alike(&self, other: &FloatHistogram) -> Option<FloatHistogram> {
         if !self.same_layout(other) || !other.clear_of_zero_bucket(self.zero_threshold) {
             return None;
         }
-        let less = |own: &[f64], other: &[f64]| own.iter().zip(other).map(|(own, other)| own - other).collect();
+        let less = |own: &[f64], other: &[f64]| {
+            own.iter().zip(other).map(|(own, other)| own - other).collect()
+        };
         Some(FloatHistogram {
             schema: self.schema,
             hint: self.hint,
@@ -88,10 +91,18 @@ impl FloatHistogram {
         if self.uses_custom_buckets() != other.uses_custom_buckets() {
             return Err(HistogramError::IncompatibleSchemas);
         }
-        let mut done = Reconciled { reset_hints_collided: self.merge_hint(other.hint), ..Reconciled::default() };
+        let mut done = Reconciled {
+            reset_hints_collided: self.merge_hint(other.hint),
+            ..Reconciled::default()
+        };
         if self.uses_custom_buckets() {
             if self.custom_values == other.custom_values {
-                combine_side(&mut self.positive_spans, &mut self.positive_buckets, other.positive(), sign);
+                combine_side(
+                    &mut self.positive_spans,
+                    &mut self.positive_buckets,
+                    other.positive(),
+                    sign,
+                );
             } else {
                 done.custom_bounds_intersected = true;
                 self.combine_intersected(other, sign);
@@ -121,8 +132,18 @@ impl FloatHistogram {
     fn combine_exponential(&mut self, other: &FloatHistogram, sign: f64) {
         self.reduce_resolution(other.schema);
         if self.schema == other.schema && other.clear_of_zero_bucket(self.zero_threshold) {
-            combine_side(&mut self.positive_spans, &mut self.positive_buckets, other.positive(), sign);
-            combine_side(&mut self.negative_spans, &mut self.negative_buckets, other.negative(), sign);
+            combine_side(
+                &mut self.positive_spans,
+                &mut self.positive_buckets,
+                other.positive(),
+                sign,
+            );
+            combine_side(
+                &mut self.negative_spans,
+                &mut self.negative_buckets,
+                other.negative(),
+                sign,
+            );
             return;
         }
         let (positive, negative) = other.outside_zero_bucket(self.schema, self.zero_threshold);
@@ -132,9 +153,13 @@ impl FloatHistogram {
         (self.negative_spans, self.negative_buckets) = (side.spans, side.counts);
     }
 
-    /// The positive and negative buckets in the coarser `schema`, without those inside a zero bucket of `threshold`,
-    /// which holds what is in them.
-    pub(super) fn outside_zero_bucket(&self, schema: i32, threshold: f64) -> (IndexedCounts, IndexedCounts) {
+    /// The positive and negative buckets in the coarser `schema`, without those inside a zero
+    /// bucket of `threshold`, which holds what is in them.
+    pub(super) fn outside_zero_bucket(
+        &self,
+        schema: i32,
+        threshold: f64,
+    ) -> (IndexedCounts, IndexedCounts) {
         let steps = self.schema.abs_diff(schema.min(self.schema));
         let inside = |index: i32| exponential_bound(index, schema) <= threshold;
         let outside = |side: Side<'_>| {
@@ -152,21 +177,29 @@ impl FloatHistogram {
         self.onto_bounds(&bounds).for_each(|(index, count)| counts[index] += count);
         other.onto_bounds(&bounds).for_each(|(index, count)| counts[index] += sign * count);
         let mut side = SideBuilder::with_capacity(counts.len());
-        side.extend(counts.iter().enumerate().filter(|(_, c)| **c != 0.0).map(|(i, c)| (i as i32, *c)));
+        side.extend(
+            counts.iter().enumerate().filter(|(_, c)| **c != 0.0).map(|(i, c)| (i as i32, *c)),
+        );
         (self.positive_spans, self.positive_buckets) = (side.spans, side.counts);
         self.custom_values = bounds;
     }
 
     /// The custom buckets with the index each has among `bounds`, which are some of its own.
-    pub(super) fn onto_bounds<'a>(&'a self, bounds: &'a [f64]) -> impl Iterator<Item = (usize, f64)> + 'a {
+    pub(super) fn onto_bounds<'a>(
+        &'a self,
+        bounds: &'a [f64],
+    ) -> impl Iterator<Item = (usize, f64)> + 'a {
         self.positive().iter().map(|(index, count)| {
             let upper = usize::try_from(index).ok().and_then(|i| self.custom_values.get(i));
-            (upper.map_or(bounds.len(), |upper| bounds.partition_point(|bound| bound < upper)), count)
+            (
+                upper.map_or(bounds.len(), |upper| bounds.partition_point(|bound| bound < upper)),
+                count,
+            )
         })
     }
 
-    /// Widens the zero bucket of `self` until it can hold that of `other` without cutting through a populated bucket
-    /// of either. Returns what the zero count of `other` is at that width.
+    /// Widens the zero bucket of `self` until it can hold that of `other` without cutting through a
+    /// populated bucket of either. Returns what the zero count of `other` is at that width.
     pub(super) fn reconcile_zero_bucket(&mut self, other: &FloatHistogram) -> f64 {
         let (mut count, mut threshold) = (other.zero_count, other.zero_threshold);
         while threshold != self.zero_threshold {
@@ -184,7 +217,8 @@ impl FloatHistogram {
         count
     }
 
-    /// The zero count for the wider `threshold`, which grows to the end of a populated bucket that it cuts through.
+    /// The zero count for the wider `threshold`, which grows to the end of a populated bucket that
+    /// it cuts through.
     pub(super) fn zero_count_within(&self, threshold: f64) -> (f64, f64) {
         if threshold == self.zero_threshold {
             return (self.zero_count, threshold);
@@ -224,7 +258,8 @@ impl FloatHistogram {
         self.compact(0);
     }
 
-    /// Merges buckets so that the schema becomes `schema`. Does nothing where it is not finer, and to custom buckets.
+    /// Merges buckets so that the schema becomes `schema`. Does nothing where it is not finer, and
+    /// to custom buckets.
     pub fn reduce_resolution(&mut self, schema: i32) {
         if self.uses_custom_buckets() || self.schema <= schema {
             return;
@@ -235,7 +270,9 @@ impl FloatHistogram {
             (&mut self.negative_spans, &mut self.negative_buckets),
         ] {
             let mut side = SideBuilder::with_capacity(counts.len());
-            side.extend(indexed(spans, counts).map(|(index, count)| (reduced_index(index, steps), count)));
+            side.extend(
+                indexed(spans, counts).map(|(index, count)| (reduced_index(index, steps), count)),
+            );
             (*spans, *counts) = (side.spans, side.counts);
         }
         self.schema = schema;
@@ -248,8 +285,8 @@ impl FloatHistogram {
         copy
     }
 
-    /// Drops empty buckets. Only gaps of at most `max_empty` buckets between populated ones are kept as empty buckets,
-    /// so that two spans become one.
+    /// Drops empty buckets. Only gaps of at most `max_empty` buckets between populated ones are
+    /// kept as empty buckets, so that two spans become one.
     pub fn compact(&mut self, max_empty: usize) {
         compact_side(&mut self.positive_spans, &mut self.positive_buckets, max_empty);
         compact_side(&mut self.negative_spans, &mut self.negative_buckets, max_empty);
@@ -293,7 +330,10 @@ fn combine_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, other: Side<'_>, s
     }
 }
 
-fn signed(buckets: impl Iterator<Item = (i32, f64)>, sign: f64) -> impl Iterator<Item = (i32, f64)> {
+fn signed(
+    buckets: impl Iterator<Item = (i32, f64)>,
+    sign: f64,
+) -> impl Iterator<Item = (i32, f64)> {
     buckets.map(move |(index, count)| (index, sign * count))
 }
 

@@ -17,14 +17,19 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The part of the bucket's width at or below `v`, which lies strictly between its finite bounds: on a linear
-    /// scale, or on the logarithmic one of exponential buckets.
+    /// The part of the bucket's width at or below `v`, which lies strictly between its finite
+    /// bounds: on a linear scale, or on the logarithmic one of exponential buckets.
     pub fn fraction_below(&self, v: f64, linear: bool) -> f64 {
         if linear {
             return (v - self.lower) / (self.upper - self.lower);
         }
-        let (lower, upper, v_log) = (self.lower.abs().log2(), self.upper.abs().log2(), v.abs().log2());
-        if v > 0.0 { (v_log - lower) / (upper - lower) } else { 1.0 - (v_log - upper) / (lower - upper) }
+        let (lower, upper, v_log) =
+            (self.lower.abs().log2(), self.upper.abs().log2(), v.abs().log2());
+        if v > 0.0 {
+            (v_log - lower) / (upper - lower)
+        } else {
+            1.0 - (v_log - upper) / (lower - upper)
+        }
     }
 }
 
@@ -54,7 +59,8 @@ impl UnboundedBucket {
 }
 
 impl FloatHistogram {
-    /// Positive buckets, from the one next to the zero bucket up. Empty ones that the spans name are included.
+    /// Positive buckets, from the one next to the zero bucket up. Empty ones that the spans name
+    /// are included.
     pub fn positive_buckets(&self) -> impl Iterator<Item = Bucket> + Clone + '_ {
         self.buckets_of(&self.positive_spans, &self.positive_buckets, true)
     }
@@ -76,23 +82,28 @@ impl FloatHistogram {
         }
     }
 
-    /// All buckets in ascending order of their bounds, the zero bucket only if it is populated. A bucket that reaches
-    /// into the zero bucket begins (ends) at the zero threshold.
+    /// All buckets in ascending order of their bounds, the zero bucket only if it is populated. A
+    /// bucket that reaches into the zero bucket begins (ends) at the zero threshold.
     pub fn all_buckets(&self) -> Vec<Bucket> {
         self.ascending().map(|unbounded| self.bounded(unbounded)).collect()
     }
 
-    /// All buckets as [`all_buckets`](Self::all_buckets) gives them, without the cost of their bounds.
+    /// All buckets as [`all_buckets`](Self::all_buckets) gives them, without the cost of their
+    /// bounds.
     pub fn ascending(&self) -> impl Iterator<Item = UnboundedBucket> + Clone + '_ {
-        let negative = rev_indexed(&self.negative_spans, &self.negative_buckets).map(UnboundedBucket::negative);
-        let positive = indexed(&self.positive_spans, &self.positive_buckets).map(UnboundedBucket::positive);
+        let negative = rev_indexed(&self.negative_spans, &self.negative_buckets)
+            .map(UnboundedBucket::negative);
+        let positive =
+            indexed(&self.positive_spans, &self.positive_buckets).map(UnboundedBucket::positive);
         negative.chain(self.populated_zero_bucket()).chain(positive)
     }
 
     /// As [`ascending`](Self::ascending), from the highest bucket down.
     pub fn descending(&self) -> impl Iterator<Item = UnboundedBucket> + Clone + '_ {
-        let negative = indexed(&self.negative_spans, &self.negative_buckets).map(UnboundedBucket::negative);
-        let positive = rev_indexed(&self.positive_spans, &self.positive_buckets).map(UnboundedBucket::positive);
+        let negative =
+            indexed(&self.negative_spans, &self.negative_buckets).map(UnboundedBucket::negative);
+        let positive = rev_indexed(&self.positive_spans, &self.positive_buckets)
+            .map(UnboundedBucket::positive);
         positive.chain(self.populated_zero_bucket()).chain(negative)
     }
 
@@ -114,7 +125,11 @@ impl FloatHistogram {
     }
 
     fn populated_zero_bucket(&self) -> Option<UnboundedBucket> {
-        (self.zero_count > 0.0).then_some(UnboundedBucket { count: self.zero_count, part: Part::Zero, index: 0 })
+        (self.zero_count > 0.0).then_some(UnboundedBucket {
+            count: self.zero_count,
+            part: Part::Zero,
+            index: 0,
+        })
     }
 
     fn buckets_of<'a>(

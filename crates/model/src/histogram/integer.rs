@@ -5,8 +5,8 @@ use std::num::Wrapping;
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, ResetHint, Span};
 
-/// A histogram of integer counts. Buckets are *deltas*: each is the difference to the bucket before it on its side.
-/// For computing, turn it into a [`FloatHistogram`].
+/// A histogram of integer counts. Buckets are *deltas*: each is the difference to the bucket before
+/// it on its side. For computing, turn it into a [`FloatHistogram`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
     pub schema: i32,
@@ -45,7 +45,8 @@ impl Histogram {
         }
     }
 
-    /// Merges buckets so that the schema becomes `schema`. Does nothing where it is not finer, and to custom buckets.
+    /// Merges buckets so that the schema becomes `schema`. Does nothing where it is not finer, and
+    /// to custom buckets.
     pub fn reduce_resolution(&mut self, schema: i32) {
         if self.schema <= schema {
             return;
@@ -58,7 +59,9 @@ impl Histogram {
             // bytes from outside may say anything, and their sums too
             let counts: Vec<Wrapping<i64>> = absolute(deltas).map(Wrapping).collect();
             let mut side = SideBuilder::with_capacity(counts.len());
-            side.extend(indexed(spans, &counts).map(|(index, count)| (reduced_index(index, steps), count)));
+            side.extend(
+                indexed(spans, &counts).map(|(index, count)| (reduced_index(index, steps), count)),
+            );
             let merged: Vec<i64> = side.counts.iter().map(|count| count.0).collect();
             (*spans, *deltas) = (side.spans, deltas_of(&merged));
         }

@@ -1,4 +1,5 @@
-//! Counts of histograms whose buckets are the same, or some of the same: they are combined in place.
+//! Counts of histograms whose buckets are the same, or some of the same: they are combined in
+//! place.
 
 use super::arithmetic::Side;
 use super::bounds::exponential_bound;
@@ -6,7 +7,8 @@ use super::side::{bucket_count, bucket_indices};
 use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
 
 impl FloatHistogram {
-    /// Whether both have the same buckets, the zero bucket included, so that counts can be compared one by one.
+    /// Whether both have the same buckets, the zero bucket included, so that counts can be compared
+    /// one by one.
     pub(super) fn same_layout(&self, other: &FloatHistogram) -> bool {
         self.schema == other.schema
             && self.zero_threshold == other.zero_threshold
@@ -20,14 +22,18 @@ impl FloatHistogram {
     /// Whether no bucket of this schema ends inside a zero bucket of `threshold`.
     pub(super) fn clear_of_zero_bucket(&self, threshold: f64) -> bool {
         let clear = |spans: &[Span]| {
-            bucket_indices(spans).next().is_none_or(|first| exponential_bound(first, self.schema) > threshold)
+            bucket_indices(spans)
+                .next()
+                .is_none_or(|first| exponential_bound(first, self.schema) > threshold)
         };
-        self.schema == CUSTOM_BUCKETS_SCHEMA || (clear(&self.positive_spans) && clear(&self.negative_spans))
+        self.schema == CUSTOM_BUCKETS_SCHEMA
+            || (clear(&self.positive_spans) && clear(&self.negative_spans))
     }
 }
 
-/// Combines every count of `other` with the count of the same bucket in `counts`. Returns false, with nothing changed,
-/// where `other` has a bucket that `spans` do not name in one run with its neighbours.
+/// Combines every count of `other` with the count of the same bucket in `counts`. Returns false,
+/// with nothing changed, where `other` has a bucket that `spans` do not name in one run with its
+/// neighbours.
 pub(super) fn combine_contained<T>(
     spans: &[Span],
     counts: &mut [T],
@@ -73,8 +79,8 @@ fn runs(spans: &[Span]) -> impl Iterator<Item = Run> + '_ {
     })
 }
 
-/// Calls `each(at, from, length)` for every run of `other` that lies within one run of `spans`, with where its counts
-/// begin in both. Stops with false at the first that does not.
+/// Calls `each(at, from, length)` for every run of `other` that lies within one run of `spans`,
+/// with where its counts begin in both. Stops with false at the first that does not.
 fn place(spans: &[Span], other: &[Span], mut each: impl FnMut(usize, usize, usize)) -> bool {
     let mut own = runs(spans);
     let mut within = own.next();

@@ -6,8 +6,8 @@ use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, ResetHint};
 
 impl FloatHistogram {
-    /// Whether the counter was reset between `previous` and this histogram: the hint if it knows, else whether this one
-    /// [is below](Self::is_below). Gauges are treated as counters.
+    /// Whether the counter was reset between `previous` and this histogram: the hint if it knows,
+    /// else whether this one [is below](Self::is_below). Gauges are treated as counters.
     pub fn detect_reset(&self, previous: &FloatHistogram) -> bool {
         match self.hint {
             ResetHint::Reset => true,
@@ -16,9 +16,9 @@ impl FloatHistogram {
         }
     }
 
-    /// Whether any count but the sum is lower than in `previous` or a populated bucket of it is gone. A finer schema, a
-    /// narrower zero bucket, and a zero threshold that cuts through a populated bucket of `previous` come with a reset
-    /// only. The hint is not asked.
+    /// Whether any count but the sum is lower than in `previous` or a populated bucket of it is
+    /// gone. A finer schema, a narrower zero bucket, and a zero threshold that cuts through a
+    /// populated bucket of `previous` come with a reset only. The hint is not asked.
     pub fn is_below(&self, previous: &FloatHistogram) -> bool {
         if self.count < previous.count {
             return true;
@@ -47,23 +47,29 @@ impl FloatHistogram {
 
     /// Whether no count of `previous`, which has the same layout, went down.
     fn no_bucket_fell(&self, previous: &FloatHistogram) -> bool {
-        let fell = |now: &[f64], before: &[f64]| now.iter().zip(before).any(|(now, before)| now < before);
+        let fell =
+            |now: &[f64], before: &[f64]| now.iter().zip(before).any(|(now, before)| now < before);
         !(self.zero_count < previous.zero_count
             || fell(&self.positive_buckets, &previous.positive_buckets)
             || fell(&self.negative_buckets, &previous.negative_buckets))
     }
 
-    /// Whether a bucket outside the zero bucket lost observations; `before` is merged to this schema first.
+    /// Whether a bucket outside the zero bucket lost observations; `before` is merged to this
+    /// schema first.
     fn side_reset(&self, now: Side<'_>, before_schema: i32, before: Side<'_>) -> bool {
         let mut coarse = SideBuilder::with_capacity(before.counts.len());
         let steps = before_schema.abs_diff(self.schema);
         coarse.extend(before.iter().map(|(index, count)| (reduced_index(index, steps), count)));
         let in_zero_bucket = |index: i32| {
             let zero = self.zero_threshold;
-            !self.uses_custom_buckets() && zero != 0.0 && exponential_bound(index, self.schema) <= zero
+            !self.uses_custom_buckets()
+                && zero != 0.0
+                && exponential_bound(index, self.schema) <= zero
         };
         let mut now = now.iter().peekable();
-        for (index, count) in indexed(&coarse.spans, &coarse.counts).skip_while(|&(index, _)| in_zero_bucket(index)) {
+        for (index, count) in
+            indexed(&coarse.spans, &coarse.counts).skip_while(|&(index, _)| in_zero_bucket(index))
+        {
             while now.next_if(|&(i, _)| i < index).is_some() {}
             let lost = match now.peek() {
                 Some(&(i, current)) if i == index => current < count,
@@ -76,7 +82,8 @@ impl FloatHistogram {
         false
     }
 
-    /// With other bounds than before, only the counts between bounds that both have can be compared.
+    /// With other bounds than before, only the counts between bounds that both have can be
+    /// compared.
     fn reset_in_common_bounds(&self, previous: &FloatHistogram) -> bool {
         let bounds = intersect(&self.custom_values, &previous.custom_values);
         let rolled_up = |histogram: &FloatHistogram| {

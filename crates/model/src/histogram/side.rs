@@ -20,13 +20,20 @@ pub fn bucket_indices(spans: &[Span]) -> impl Iterator<Item = i32> + Clone + '_ 
 }
 
 /// Every bucket with its index; ends with the shorter of spans and counts.
-pub(super) fn indexed<'a, T: Copy>(spans: &'a [Span], counts: &'a [T]) -> impl Iterator<Item = (i32, T)> + Clone + 'a {
+pub(super) fn indexed<'a, T: Copy>(
+    spans: &'a [Span],
+    counts: &'a [T],
+) -> impl Iterator<Item = (i32, T)> + Clone + 'a {
     bucket_indices(spans).zip(counts.iter().copied())
 }
 
 /// As [`indexed`] when spans and counts agree, from the last bucket to the first.
-pub(super) fn rev_indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + Clone + 'a {
-    let after = |end: i32, span: &Span| end.wrapping_add(span.offset).wrapping_add(span.length as i32);
+pub(super) fn rev_indexed<'a>(
+    spans: &'a [Span],
+    counts: &'a [f64],
+) -> impl Iterator<Item = (i32, f64)> + Clone + 'a {
+    let after =
+        |end: i32, span: &Span| end.wrapping_add(span.offset).wrapping_add(span.length as i32);
     let mut end = spans.iter().fold(0i32, after);
     let indices = spans.iter().rev().flat_map(move |span| {
         let last = end.wrapping_sub(1);

@@ -8,8 +8,8 @@ use super::layout::combine_contained;
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, HistogramError, Span};
 
-/// A sum of histograms that keeps, for every count, what rounding took away (Kahan's algorithm with Neumaier's change),
-/// as PromQL's `sum` and `avg` need it.
+/// A sum of histograms that keeps, for every count, what rounding took away (Kahan's algorithm with
+/// Neumaier's change), as PromQL's `sum` and `avg` need it.
 #[derive(Clone, Debug)]
 pub struct HistogramSum {
     /// Its buckets are empty: they are in `positive` and `negative`.
@@ -64,7 +64,14 @@ impl HistogramSum {
         let mut totals = first;
         let positive = Side::take(&mut totals.positive_spans, &mut totals.positive_buckets);
         let negative = Side::take(&mut totals.negative_spans, &mut totals.negative_buckets);
-        HistogramSum { totals, lost_zero_count: 0.0, lost_count: 0.0, lost_sum: 0.0, positive, negative }
+        HistogramSum {
+            totals,
+            lost_zero_count: 0.0,
+            lost_count: 0.0,
+            lost_sum: 0.0,
+            positive,
+            negative,
+        }
     }
 
     /// Adds a histogram; layouts are reconciled as [`FloatHistogram::add`] does.
@@ -75,7 +82,10 @@ impl HistogramSum {
         if self.totals.uses_custom_buckets() != other.uses_custom_buckets() {
             return Err(HistogramError::IncompatibleSchemas);
         }
-        let mut done = Reconciled { reset_hints_collided: self.totals.merge_hint(other.hint), ..Reconciled::default() };
+        let mut done = Reconciled {
+            reset_hints_collided: self.totals.merge_hint(other.hint),
+            ..Reconciled::default()
+        };
         add_to(&mut self.totals.count, &mut self.lost_count, other.count);
         add_to(&mut self.totals.sum, &mut self.lost_sum, other.sum);
         if !self.totals.uses_custom_buckets() {
@@ -144,16 +154,17 @@ impl HistogramSum {
 
     /// The sums, and what they lost.
     fn into_parts(self) -> (FloatHistogram, FloatHistogram) {
-        let part = |of: fn(&Compensated) -> f64, zero_count: f64, count: f64, sum: f64| FloatHistogram {
-            zero_count,
-            count,
-            sum,
-            positive_spans: self.positive.spans.clone(),
-            negative_spans: self.negative.spans.clone(),
-            positive_buckets: self.positive.counts.iter().map(of).collect(),
-            negative_buckets: self.negative.counts.iter().map(of).collect(),
-            ..self.totals.clone()
-        };
+        let part =
+            |of: fn(&Compensated) -> f64, zero_count: f64, count: f64, sum: f64| FloatHistogram {
+                zero_count,
+                count,
+                sum,
+                positive_spans: self.positive.spans.clone(),
+                negative_spans: self.negative.spans.clone(),
+                positive_buckets: self.positive.counts.iter().map(of).collect(),
+                negative_buckets: self.negative.counts.iter().map(of).collect(),
+                ..self.totals.clone()
+            };
         let lost = part(|count| count.lost, self.lost_zero_count, self.lost_count, self.lost_sum);
         (part(|count| count.sum, self.totals.zero_count, self.totals.count, self.totals.sum), lost)
     }
@@ -171,12 +182,15 @@ impl HistogramSum {
             self.negative.reduce(steps);
             self.totals.schema = other.schema;
         }
-        if other.schema == self.totals.schema && other.clear_of_zero_bucket(self.totals.zero_threshold) {
+        if other.schema == self.totals.schema
+            && other.clear_of_zero_bucket(self.totals.zero_threshold)
+        {
             self.positive.add_side(other.positive());
             self.negative.add_side(other.negative());
             return;
         }
-        let (positive, negative) = other.outside_zero_bucket(self.totals.schema, self.totals.zero_threshold);
+        let (positive, negative) =
+            other.outside_zero_bucket(self.totals.schema, self.totals.zero_threshold);
         self.positive.add(positive.into_iter());
         self.negative.add(negative.into_iter());
     }
@@ -211,10 +225,15 @@ impl HistogramSum {
         let mut counts = vec![Compensated::default(); bounds.len() + 1];
         for (index, count) in indexed(&self.positive.spans, &self.positive.counts) {
             let upper = usize::try_from(index).ok().and_then(|i| self.totals.custom_values.get(i));
-            counts[upper.map_or(bounds.len(), |upper| bounds.partition_point(|bound| bound < upper))] += count;
+            counts[upper
+                .map_or(bounds.len(), |upper| bounds.partition_point(|bound| bound < upper))] +=
+                count;
         }
         other.onto_bounds(&bounds).for_each(|(index, count)| counts[index] += count.into());
-        let populated = counts.into_iter().enumerate().filter(|(_, count)| count.sum != 0.0 || count.lost != 0.0);
+        let populated = counts
+            .into_iter()
+            .enumerate()
+            .filter(|(_, count)| count.sum != 0.0 || count.lost != 0.0);
         let mut side = SideBuilder::with_capacity(bounds.len() + 1);
         side.extend(populated.map(|(i, count)| (i as i32, count)));
         self.positive = Side { spans: side.spans, counts: side.counts };
@@ -233,14 +252,18 @@ impl Side {
     }
 
     fn add_side(&mut self, other: arithmetic::Side<'_>) {
-        let add = |count: &mut Compensated, value: f64| add_to(&mut count.sum, &mut count.lost, value);
+        let add =
+            |count: &mut Compensated, value: f64| add_to(&mut count.sum, &mut count.lost, value);
         if !combine_contained(&self.spans, &mut self.counts, other, add) {
             self.add(other.iter());
         }
     }
 
     fn add(&mut self, other: impl Iterator<Item = (i32, f64)>) {
-        self.replace(merge(indexed(&self.spans, &self.counts), other.map(|(index, count)| (index, count.into()))));
+        self.replace(merge(
+            indexed(&self.spans, &self.counts),
+            other.map(|(index, count)| (index, count.into())),
+        ));
     }
 
     fn reduce(&mut self, steps: u32) {
@@ -253,7 +276,11 @@ impl Side {
     /// Drops the first buckets; returns what they had lost.
     fn drop_first_while(&mut self, inside: impl Fn(i32) -> bool) -> f64 {
         let buckets = indexed(&self.spans, &self.counts);
-        let lost = buckets.clone().take_while(|(index, _)| inside(*index)).map(|(_, count)| count.lost).sum();
+        let lost = buckets
+            .clone()
+            .take_while(|(index, _)| inside(*index))
+            .map(|(_, count)| count.lost)
+            .sum();
         let mut rest = SideBuilder::with_capacity(self.counts.len());
         rest.extend(buckets.skip_while(|(index, _)| inside(*index)));
         self.replace(rest);

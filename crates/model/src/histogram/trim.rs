@@ -29,8 +29,8 @@ enum Layout {
 }
 
 impl FloatHistogram {
-    /// Keeps the observations up to `bound`. The bucket the bound lies in is interpolated; count and sum are estimated
-    /// anew from the buckets as soon as any of them lost something.
+    /// Keeps the observations up to `bound`. The bucket the bound lies in is interpolated; count
+    /// and sum are estimated anew from the buckets as soon as any of them lost something.
     pub fn trim_upper(&mut self, bound: f64) {
         self.trim(Keep::Below, bound);
     }
@@ -41,8 +41,10 @@ impl FloatHistogram {
     }
 
     fn trim(&mut self, keep: Keep, bound: f64) {
-        let positive_layout = if self.uses_custom_buckets() { Layout::Linear } else { Layout::Positive };
-        let negative_layout = if self.uses_custom_buckets() { Layout::Linear } else { Layout::Negative };
+        let positive_layout =
+            if self.uses_custom_buckets() { Layout::Linear } else { Layout::Positive };
+        let negative_layout =
+            if self.uses_custom_buckets() { Layout::Linear } else { Layout::Negative };
         let positive: Vec<Bucket> = self.positive_buckets().collect();
         let negative: Vec<Bucket> = self.negative_buckets().collect();
         let mut trimmed = Trimmed::default();
@@ -104,7 +106,8 @@ fn trim_bucket(bucket: &Bucket, keep: Keep, bound: f64, layout: Layout) -> Kept 
         return trim_lowest(bucket, keep, bound);
     }
     if bucket.upper == f64::INFINITY {
-        // where its observations lie is unknown, so they are all taken to be at the bound or beyond it
+        // where its observations lie is unknown, so they are all taken to be at the bound or beyond
+        // it
         return match keep {
             Keep::Above if bound >= bucket.lower => Kept { count: bucket.count, at: bound },
             Keep::Above | Keep::Below => NOTHING,
@@ -113,19 +116,25 @@ fn trim_bucket(bucket: &Bucket, keep: Keep, bound: f64, layout: Layout) -> Kept 
     let below = bucket.count * bucket.fraction_below(bound, layout == Layout::Linear);
     match keep {
         Keep::Below => Kept { count: below, at: middle(bucket.lower, bound, layout) },
-        Keep::Above => Kept { count: bucket.count - below, at: middle(bound, bucket.upper, layout) },
+        Keep::Above => {
+            Kept { count: bucket.count - below, at: middle(bound, bucket.upper, layout) }
+        }
     }
 }
 
-/// A bucket without lower bound begins at 0 if it ends above; if not, its observations are taken to be low.
+/// A bucket without lower bound begins at 0 if it ends above; if not, its observations are taken to
+/// be low.
 fn trim_lowest(bucket: &Bucket, keep: Keep, bound: f64) -> Kept {
     let from_zero = bucket.upper > 0.0 && bucket.upper.is_finite();
     match keep {
-        Keep::Below if bound > 0.0 && from_zero => Kept { count: bucket.count * bound / bucket.upper, at: bound / 2.0 },
-        Keep::Below if bucket.upper <= 0.0 => Kept { count: bucket.count, at: bound },
-        Keep::Above if bound >= 0.0 && from_zero => {
-            Kept { count: bucket.count * (1.0 - bound / bucket.upper), at: (bound + bucket.upper) / 2.0 }
+        Keep::Below if bound > 0.0 && from_zero => {
+            Kept { count: bucket.count * bound / bucket.upper, at: bound / 2.0 }
         }
+        Keep::Below if bucket.upper <= 0.0 => Kept { count: bucket.count, at: bound },
+        Keep::Above if bound >= 0.0 && from_zero => Kept {
+            count: bucket.count * (1.0 - bound / bucket.upper),
+            at: (bound + bucket.upper) / 2.0,
+        },
         Keep::Below | Keep::Above => NOTHING,
     }
 }
@@ -136,10 +145,14 @@ fn trim_zero_bucket(bucket: Bucket, keep: Keep, bound: f64) -> Kept {
     match keep {
         Keep::Below if bound <= lower => NOTHING,
         Keep::Below if bound >= upper => whole,
-        Keep::Below => Kept { count: count * ((bound - lower) / (upper - lower)), at: (lower + bound) / 2.0 },
+        Keep::Below => {
+            Kept { count: count * ((bound - lower) / (upper - lower)), at: (lower + bound) / 2.0 }
+        }
         Keep::Above if bound <= lower => whole,
         Keep::Above if bound >= upper => NOTHING,
-        Keep::Above => Kept { count: count * ((upper - bound) / (upper - lower)), at: (bound + upper) / 2.0 },
+        Keep::Above => {
+            Kept { count: count * ((upper - bound) / (upper - lower)), at: (bound + upper) / 2.0 }
+        }
     }
 }
 

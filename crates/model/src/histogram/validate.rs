@@ -4,8 +4,8 @@ use super::side::bucket_count;
 use super::{FloatHistogram, HistogramError, MAX_SCHEMA, MIN_SCHEMA, Span};
 
 impl FloatHistogram {
-    /// Checks that spans and buckets agree, that no count is negative and that only fields of the schema are used.
-    /// That `count` covers the buckets is not checked: rounding may break it.
+    /// Checks that spans and buckets agree, that no count is negative and that only fields of the
+    /// schema are used. That `count` covers the buckets is not checked: rounding may break it.
     pub fn validate(&self) -> Result<(), HistogramError> {
         if self.uses_custom_buckets() {
             self.validate_custom()?;
@@ -13,7 +13,11 @@ impl FloatHistogram {
             validate_side("positive", &self.positive_spans, &self.positive_buckets)?;
             validate_side("negative", &self.negative_spans, &self.negative_buckets)?;
             if self.zero_count < 0.0 {
-                return Err(HistogramError::NegativeBucket { side: "zero", number: 1, count: self.zero_count });
+                return Err(HistogramError::NegativeBucket {
+                    side: "zero",
+                    number: 1,
+                    count: self.zero_count,
+                });
             }
             if !self.custom_values.is_empty() {
                 return Err(HistogramError::UnexpectedBounds);
@@ -47,9 +51,14 @@ impl FloatHistogram {
             validate_side("positive", &self.positive_spans, &self.positive_buckets)?;
             let first = self.positive_spans.first().map_or(0, |span| span.offset);
             if first < 0 {
-                return Err(HistogramError::NegativeOffset { side: "positive", number: 1, offset: first });
+                return Err(HistogramError::NegativeOffset {
+                    side: "positive",
+                    number: 1,
+                    offset: first,
+                });
             }
-            let reach: u64 = self.positive_spans.iter().map(|s| s.offset as u64 + u64::from(s.length)).sum();
+            let reach: u64 =
+                self.positive_spans.iter().map(|s| s.offset as u64 + u64::from(s.length)).sum();
             if reach <= bounds.len() as u64 + 1 {
                 return Ok(());
             }
@@ -62,7 +71,11 @@ impl FloatHistogram {
 fn validate_side(side: &'static str, spans: &[Span], counts: &[f64]) -> Result<(), HistogramError> {
     for (i, span) in spans.iter().enumerate().skip(1) {
         if span.offset < 0 {
-            return Err(HistogramError::NegativeOffset { side, number: i + 1, offset: span.offset });
+            return Err(HistogramError::NegativeOffset {
+                side,
+                number: i + 1,
+                offset: span.offset,
+            });
         }
     }
     let named = bucket_count(spans);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{Labels, push_bytes};
 
-/// Packs label sets that come one after the other, each as pairs of references to the strings of one table, as in an
-/// index. Neighbours share most labels: what a set has in the same place as the one before is copied, not looked up.
+/// Packs label sets that come one after the other, each as pairs of references to the strings of
+/// one table, as in an index. Neighbours share most labels: what a set has in the same place as the
+/// one before is copied, not looked up.
 #[derive(Debug, Default)]
 pub struct LabelsPacker {
     set: PackedSet,
@@ -29,8 +30,9 @@ struct Pair {
 }
 
 impl LabelsPacker {
-    /// The set of these references to names and values; `look_up` must give the same string whenever it is asked for the
-    /// same reference. Empty values are left out. `None` when the names are not in order, or not different.
+    /// The set of these references to names and values; `look_up` must give the same string
+    /// whenever it is asked for the same reference. Empty values are left out. `None` when the
+    /// names are not in order, or not different.
     ///
     /// # Errors
     /// The first one of `references` or `look_up`.
@@ -59,25 +61,37 @@ impl LabelsPacker {
         let mut same_names = true;
         for (place, pair) in references.into_iter().enumerate() {
             let (name, value) = pair?;
-            let alike = before.pairs.get(place).filter(|pair| pair.name == name && !pair.packed_name.is_empty());
+            let alike = before
+                .pairs
+                .get(place)
+                .filter(|pair| pair.name == name && !pair.packed_name.is_empty());
             same_names &= alike.is_some();
             let from = bytes.len();
             let mut name_end = from;
             if let Some(same) = alike.filter(|pair| pair.value == value) {
-                bytes.extend_from_slice(&before.bytes[same.packed_name.start..same.packed_value.end]);
+                bytes.extend_from_slice(
+                    &before.bytes[same.packed_name.start..same.packed_value.end],
+                );
                 name_end += same.packed_name.len();
             } else {
                 let text = look_up(value)?;
                 if !text.is_empty() {
                     match alike {
-                        Some(pair) => bytes.extend_from_slice(&before.bytes[pair.packed_name.clone()]),
+                        Some(pair) => {
+                            bytes.extend_from_slice(&before.bytes[pair.packed_name.clone()])
+                        }
                         None => push_bytes(bytes, look_up(name)?),
                     }
                     name_end = bytes.len();
                     push_bytes(bytes, text);
                 }
             }
-            pairs.push(Pair { name, value, packed_name: from..name_end, packed_value: name_end..bytes.len() });
+            pairs.push(Pair {
+                name,
+                value,
+                packed_name: from..name_end,
+                packed_value: name_end..bytes.len(),
+            });
         }
         let labels = Labels(Arc::from(bytes.as_slice()));
         // names that were all in order before are so again, whichever are left out now

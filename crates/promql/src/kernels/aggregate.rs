@@ -15,8 +15,8 @@ pub enum Aggregate {
     Stdvar,
 }
 
-/// The state of an aggregation for a number of groups. What `a`, `b` and `n` hold depends on the kind: sum,
-/// compensation and count; or squared distances, mean and count.
+/// The state of an aggregation for a number of groups. What `a`, `b` and `n` hold depends on the
+/// kind: sum, compensation and count; or squared distances, mean and count.
 #[derive(Debug)]
 pub struct Cells {
     kind: Aggregate,
@@ -25,14 +25,23 @@ pub struct Cells {
     b: Vec<f64>,
     n: Vec<f64>,
     present: StepSets,
-    /// Cells of `Avg` that went over to the incremental mean because their sum overflowed; no sets until one does.
+    /// Cells of `Avg` that went over to the incremental mean because their sum overflowed; no sets
+    /// until one does.
     incremental: StepSets,
 }
 
 impl Cells {
     pub fn new(kind: Aggregate, steps: usize) -> Cells {
         let (a, b, n) = (Vec::new(), Vec::new(), Vec::new());
-        Cells { kind, steps, a, b, n, present: StepSets::new(steps), incremental: StepSets::new(steps) }
+        Cells {
+            kind,
+            steps,
+            a,
+            b,
+            n,
+            present: StepSets::new(steps),
+            incremental: StepSets::new(steps),
+        }
     }
 
     pub fn groups(&self) -> usize {
@@ -41,7 +50,8 @@ impl Cells {
 
     /// Bytes of one group.
     pub fn bytes_per_group(kind: Aggregate, steps: usize) -> usize {
-        steps * 8 * (1 + usize::from(Cells::has_b(kind)) + usize::from(Cells::has_n(kind))) + steps::words(steps) * 8
+        steps * 8 * (1 + usize::from(Cells::has_b(kind)) + usize::from(Cells::has_n(kind)))
+            + steps::words(steps) * 8
     }
 
     fn has_b(kind: Aggregate) -> bool {
@@ -76,7 +86,9 @@ impl Cells {
             Aggregate::Sum => self.add_sum(group, values, present),
             Aggregate::Count => self.each(group, present, |cells, at, _| cells.a[at] += 1.0),
             Aggregate::Group => self.each(group, present, |cells, at, _| cells.a[at] = 1.0),
-            Aggregate::Avg => self.each(group, present, |cells, at, k| cells.add_avg(at, values[k])),
+            Aggregate::Avg => {
+                self.each(group, present, |cells, at, k| cells.add_avg(at, values[k]))
+            }
             Aggregate::Min => self.each_seen(group, present, |cells, at, k, seen| {
                 if !seen || values[k] < cells.a[at] || cells.a[at].is_nan() {
                     cells.a[at] = values[k];
@@ -87,18 +99,20 @@ impl Cells {
                     cells.a[at] = values[k];
                 }
             }),
-            Aggregate::Stddev | Aggregate::Stdvar => self.each_seen(group, present, |cells, at, k, seen| {
-                let v = values[k];
-                if seen {
-                    cells.n[at] += 1.0;
-                    let delta = v - cells.b[at];
-                    cells.b[at] += delta / cells.n[at];
-                    cells.a[at] += delta * (v - cells.b[at]);
-                } else {
-                    (cells.n[at], cells.b[at]) = (1.0, v);
-                    cells.a[at] = if v.is_finite() { 0.0 } else { f64::NAN };
-                }
-            }),
+            Aggregate::Stddev | Aggregate::Stdvar => {
+                self.each_seen(group, present, |cells, at, k, seen| {
+                    let v = values[k];
+                    if seen {
+                        cells.n[at] += 1.0;
+                        let delta = v - cells.b[at];
+                        cells.b[at] += delta / cells.n[at];
+                        cells.a[at] += delta * (v - cells.b[at]);
+                    } else {
+                        (cells.n[at], cells.b[at]) = (1.0, v);
+                        cells.a[at] = if v.is_finite() { 0.0 } else { f64::NAN };
+                    }
+                })
+            }
         }
         self.present.get_mut(group).add(present);
     }
@@ -110,23 +124,36 @@ impl Cells {
         for (from, bits) in present.by_word() {
             if bits == full_word(from, self.steps) {
                 let to = (from + WORD_STEPS).min(self.steps);
-                for ((a, b), v) in a[from..to].iter_mut().zip(&mut b[from..to]).zip(&values[from..to]) {
+                for ((a, b), v) in
+                    a[from..to].iter_mut().zip(&mut b[from..to]).zip(&values[from..to])
+                {
                     (*a, *b) = kahan::add(*v, *a, *b);
                 }
             } else {
                 for_each_bit(bits, |k| {
-                    (a[from + k], b[from + k]) = kahan::add(values[from + k], a[from + k], b[from + k])
+                    (a[from + k], b[from + k]) =
+                        kahan::add(values[from + k], a[from + k], b[from + k])
                 });
             }
         }
     }
 
-    fn each(&mut self, group: usize, present: StepsView<'_>, mut f: impl FnMut(&mut Cells, usize, usize)) {
+    fn each(
+        &mut self,
+        group: usize,
+        present: StepsView<'_>,
+        mut f: impl FnMut(&mut Cells, usize, usize),
+    ) {
         let at = group * self.steps;
         present.for_each(|k| f(self, at + k, k));
     }
 
-    fn each_seen(&mut self, group: usize, present: StepsView<'_>, mut f: impl FnMut(&mut Cells, usize, usize, bool)) {
+    fn each_seen(
+        &mut self,
+        group: usize,
+        present: StepsView<'_>,
+        mut f: impl FnMut(&mut Cells, usize, usize, bool),
+    ) {
         let at = group * self.steps;
         for (from, bits) in present.by_word() {
             let seen = self.present.get(group).word_at(from);
@@ -200,7 +227,8 @@ impl Cells {
             Aggregate::Min | Aggregate::Max => {}
             Aggregate::Sum => {
                 let (s, c) = kahan::add(y, x, self.b[at]);
-                (self.a[at], self.b[at]) = (s, if s.is_infinite() { 0.0 } else { c + other.b[src] });
+                (self.a[at], self.b[at]) =
+                    (s, if s.is_infinite() { 0.0 } else { c + other.b[src] });
             }
             Aggregate::Avg => self.merge_avg(at, other, src),
             Aggregate::Stddev | Aggregate::Stdvar => {
@@ -222,8 +250,9 @@ impl Cells {
                 return;
             }
         }
-        let mean =
-            |sum: f64, c: f64, count: f64, is_mean: bool| if is_mean { sum + c } else { sum / count + c / count };
+        let mean = |sum: f64, c: f64, count: f64, is_mean: bool| {
+            if is_mean { sum + c } else { sum / count + c / count }
+        };
         let own = mean(self.a[at], self.b[at], n, self.is_incremental(at));
         let their = mean(other.a[src], other.b[src], m, other.is_incremental(src));
         self.set_incremental(at);

@@ -1,5 +1,5 @@
-//! `sum` and `avg` of the histograms of one group at one step; also of one window, for `sum_over_time` and
-//! `avg_over_time`.
+//! `sum` and `avg` of the histograms of one group at one step; also of one window, for
+//! `sum_over_time` and `avg_over_time`.
 
 use model::histogram::{FloatHistogram, HistogramError, HistogramSum, Reconciled, ResetHint};
 
@@ -8,8 +8,8 @@ use super::notes::{Note, Notes, Operation};
 /// Below this no sum of two can overflow.
 const SAFE: f64 = f64::MAX / 4.0;
 
-/// A compensated sum or mean of histograms. The mean is the sum divided by the number of histograms, until the sum
-/// would overflow; from there on the mean itself is kept.
+/// A compensated sum or mean of histograms. The mean is the sum divided by the number of
+/// histograms, until the sum would overflow; from there on the mean itself is kept.
 ///
 /// Floats of the group are the caller's: a group that has both kinds has no result and is noted as
 /// [`Note::MixedFloatsAndHistogramsInAggregation`], without a call of [`finish`](Self::finish).
@@ -43,7 +43,8 @@ impl HistogramAggregate {
         }
     }
 
-    /// Adds a histogram. What is noted here names the metric of the series that the histogram is of.
+    /// Adds a histogram. What is noted here names the metric of the series that the histogram is
+    /// of.
     pub fn add(&mut self, histogram: &FloatHistogram, notes: &mut Notes) {
         if self.incompatible {
             return;
@@ -62,7 +63,12 @@ impl HistogramAggregate {
             return;
         };
         let done = if self.avg {
-            let mut mean = Mean { sum, added: self.added, is_mean: &mut self.is_mean, magnitude: &mut self.magnitude };
+            let mut mean = Mean {
+                sum,
+                added: self.added,
+                is_mean: &mut self.is_mean,
+                magnitude: &mut self.magnitude,
+            };
             mean.add(histogram)
         } else {
             sum.add(histogram)
@@ -88,7 +94,8 @@ impl HistogramAggregate {
         self.magnitude += other.magnitude;
         let overflows = self.magnitude.is_nan() || self.magnitude >= SAFE;
         if self.avg && (self.is_mean || other.is_mean || overflows) {
-            for (sum, is_mean, own) in [(&mut *sum, self.is_mean, self.added), (&mut their, other.is_mean, other.added)]
+            for (sum, is_mean, own) in
+                [(&mut *sum, self.is_mean, self.added), (&mut their, other.is_mean, other.added)]
             {
                 if !is_mean {
                     sum.div(own);
@@ -115,7 +122,8 @@ impl HistogramAggregate {
         }
     }
 
-    /// The result without empty buckets; `None` where there was none to add, or where they did not fit together.
+    /// The result without empty buckets; `None` where there was none to add, or where they did not
+    /// fit together.
     pub fn finish(self, notes: &mut Notes) -> Option<FloatHistogram> {
         let mut result = self.finish_as_is(notes)?;
         result.compact(0);
@@ -173,7 +181,10 @@ fn magnitude(histogram: &FloatHistogram) -> f64 {
         return f64::INFINITY;
     }
     let buckets = histogram.positive_buckets.iter().chain(&histogram.negative_buckets);
-    buckets.chain([&histogram.zero_count, &histogram.count, &histogram.sum]).map(|value| value.abs()).sum()
+    buckets
+        .chain([&histogram.zero_count, &histogram.count, &histogram.sum])
+        .map(|value| value.abs())
+        .sum()
 }
 
 #[cfg(test)]

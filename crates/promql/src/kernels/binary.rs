@@ -2,7 +2,8 @@
 
 use crate::ast::BinaryOp;
 
-/// The value of an arithmetic operator; comparisons and set operators are NaN here and evaluated by [`compare`].
+/// The value of an arithmetic operator; comparisons and set operators are NaN here and evaluated by
+/// [`compare`].
 #[inline]
 pub fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
     match op {

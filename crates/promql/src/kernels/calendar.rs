@@ -22,9 +22,10 @@ pub fn by_name(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// Whole seconds. What is no 64-bit number of seconds, NaN too, is 2^63, far in the future: so it comes out of the
-/// conversion that x86 processors do, and of the calendar of Go, which has no times so far in the past. Times less far
-/// that are before that calendar's begin are taken to be in the future likewise.
+/// Whole seconds. What is no 64-bit number of seconds, NaN too, is 2^63, far in the future: so it
+/// comes out of the conversion that x86 processors do, and of the calendar of Go, which has no
+/// times so far in the past. Times less far that are before that calendar's begin are taken to be
+/// in the future likewise.
 fn seconds(v: f64) -> i128 {
     const BEFORE_1970: i128 = (292_277_022_400 / 400 * 146_097 + 306) * 86_400 + 62_135_596_800;
     let in_range = v >= i64::MIN as f64 && v < -(i64::MIN as f64);
@@ -36,13 +37,14 @@ fn days(v: f64) -> i64 {
     seconds(v).div_euclid(86_400) as i64
 }
 
-/// Year, month and day of a number of days since 1970-01-01 in the proleptic Gregorian calendar, by eras of 400 years
-/// that begin in March.
+/// Year, month and day of a number of days since 1970-01-01 in the proleptic Gregorian calendar, by
+/// eras of 400 years that begin in March.
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;

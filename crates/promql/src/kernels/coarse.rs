@@ -1,14 +1,17 @@
 //! Windows over downsampled data that is too coarse for them.
 //!
-//! A downsampled sample stands for a whole window of raw ones. Windows begin at multiples of their length; a sample has
-//! the time of the end of its window, or, where nothing follows in its chunk, that of the last raw sample. Where a range
-//! is shorter than such windows, it holds none or one of them by chance. What is asked is then read from the windows
-//! around: sums and counts take their share of them, rates and differences go straight from sample to sample, anything
-//! else is that of the window. A series goes on between two samples of neighbouring windows, and has ended otherwise.
+//! A downsampled sample stands for a whole window of raw ones. Windows begin at multiples of their
+//! length; a sample has the time of the end of its window, or, where nothing follows in its chunk,
+//! that of the last raw sample. Where a range is shorter than such windows, it holds none or one of
+//! them by chance. What is asked is then read from the windows around: sums and counts take their
+//! share of them, rates and differences go straight from sample to sample, anything else is that of
+//! the window. A series goes on between two samples of neighbouring windows, and has ended
+//! otherwise.
 
 use super::window::Bounds;
 
-/// Neighbouring windows of one length; times are those of their samples, both included, in milliseconds.
+/// Neighbouring windows of one length; times are those of their samples, both included, in
+/// milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     pub first: i64,
@@ -78,11 +81,12 @@ impl CoarseTimes<'_> {
             return false;
         }
         let resolution = self.resolution(i).max(self.resolution(i + 1));
-        resolution > 0 && self.t[i + 1].div_euclid(resolution) - self.t[i].div_euclid(resolution) <= 1
+        resolution > 0
+            && self.t[i + 1].div_euclid(resolution) - self.t[i].div_euclid(resolution) <= 1
     }
 
-    /// The samples that tell of a window, where those inside tell too little; `None` where those do, and where there
-    /// are none at all.
+    /// The samples that tell of a window, where those inside tell too little; `None` where those
+    /// do, and where there are none at all.
     pub fn fill(&self, window: Window, filling: Filling) -> Option<Bounds> {
         let (lo, hi) = window.lo_and_hi();
         let bounds = |lo: usize, hi: usize| Some(Bounds { lo: lo as u32, hi: hi as u32 });
@@ -96,7 +100,8 @@ impl CoarseTimes<'_> {
                 match inside {
                     0 if next => bounds(hi, hi + 1),
                     0 if goes_on() => bounds(last, hi),
-                    // what the window holds is whole, or the end of it lies in a window that is longer than it
+                    // what the window holds is whole, or the end of it lies in a window that is
+                    // longer than it
                     1.. if next && self.resolution(hi) > window.range => bounds(lo, hi + 1),
                     _ => None,
                 }
@@ -110,17 +115,20 @@ impl CoarseTimes<'_> {
         }
     }
 
-    /// Whether a window holds nothing, or there are windows inside or around it that are longer than `most`.
+    /// Whether a window holds nothing, or there are windows inside or around it that are longer
+    /// than `most`.
     pub fn is_short(&self, window: Window, most: i64) -> bool {
         let (lo, hi) = window.lo_and_hi();
         let longer = |i: usize| i < self.t.len() && self.resolution(i) > most;
-        let around = || [lo.checked_sub(1), Some(lo), hi.checked_sub(1), Some(hi)].into_iter().flatten();
+        let around =
+            || [lo.checked_sub(1), Some(lo), hi.checked_sub(1), Some(hi)].into_iter().flatten();
         !self.t.is_empty() && (lo == hi || around().any(longer))
     }
 
-    /// Whether a series that goes on beyond both ends of a window stands there at distances so different that their mean
-    /// tells nothing of how far it reaches beyond its samples: they are of several resolutions, or few and with a chunk's
-    /// last and the next one's first raw sample among them.
+    /// Whether a series that goes on beyond both ends of a window stands there at distances so
+    /// different that their mean tells nothing of how far it reaches beyond its samples: they are
+    /// of several resolutions, or few and with a chunk's last and the next one's first raw sample
+    /// among them.
     pub fn is_uneven(&self, window: Window) -> bool {
         const FEW: usize = 12;
         let (lo, hi) = window.lo_and_hi();
@@ -147,8 +155,8 @@ impl CoarseTimes<'_> {
         }
     }
 
-    /// The samples, by index, of whose windows a part falls into this one, and which part, as if what each stands for
-    /// were spread evenly.
+    /// The samples, by index, of whose windows a part falls into this one, and which part, as if
+    /// what each stands for were spread evenly.
     pub fn shares(&self, window: Window) -> impl Iterator<Item = (usize, f64)> + '_ {
         let of = (window.lo_and_hi().0..self.t.len()).map_while(move |i| {
             let begin = self.begin(i);
@@ -169,7 +177,8 @@ impl CoarseTimes<'_> {
         (end.min(t) - from.max(begin)).max(0) as f64 / (t - begin).max(1) as f64
     }
 
-    /// The time between sample `i` and a later one, in milliseconds: what lies between what their values are of.
+    /// The time between sample `i` and a later one, in milliseconds: what lies between what their
+    /// values are of.
     pub fn apart(&self, i: usize, later: usize, at: ValueAt) -> i64 {
         let time = |i: usize| match at {
             ValueAt::End => self.t[i],
@@ -178,7 +187,8 @@ impl CoarseTimes<'_> {
         time(later) - time(i)
     }
 
-    /// How much a series rises in a window, straight from sample to sample; `None` where it does not live.
+    /// How much a series rises in a window, straight from sample to sample; `None` where it does
+    /// not live.
     pub fn rise_of(&self, values: &[f64], window: Window, at: ValueAt) -> Option<f64> {
         let (from, end) = (window.start(), window.end);
         let lo = window.lo_and_hi().0.saturating_sub(1);
@@ -189,7 +199,9 @@ impl CoarseTimes<'_> {
         let parts = linked.filter_map(|i| {
             let (t0, t1) = (self.t[i], self.t[i + 1]);
             let inside = end.min(t1) - from.max(t0);
-            (inside > 0).then(|| (values[i + 1] - values[i]) * (inside as f64 / self.apart(i, i + 1, at) as f64))
+            (inside > 0).then(|| {
+                (values[i + 1] - values[i]) * (inside as f64 / self.apart(i, i + 1, at) as f64)
+            })
         });
         parts.reduce(|a, b| a + b)
     }

@@ -1,8 +1,9 @@
 //! Functions of `anchored` and `smoothed` selectors.
 //!
-//! Both look past their range by the lookback. An anchored range begins with the last sample at or before its start and
-//! is not extrapolated. A smoothed one has values at its borders that are interpolated between the samples on both
-//! sides of them. Windows here are those that [`reach`] gives, wider than the range.
+//! Both look past their range by the lookback. An anchored range begins with the last sample at or
+//! before its start and is not extrapolated. A smoothed one has values at its borders that are
+//! interpolated between the samples on both sides of them. Windows here are those that [`reach`]
+//! gives, wider than the range.
 
 use std::sync::Arc;
 
@@ -59,9 +60,10 @@ pub fn reach(extension: Extension, steps: &Steps, range: i64, lookback: i64) -> 
     let longer = range.saturating_add(lookback);
     match extension {
         Extension::Anchored => (*steps, longer),
-        Extension::Smoothed => {
-            (Steps { offset: steps.offset.saturating_sub(lookback), ..*steps }, longer.saturating_add(lookback))
-        }
+        Extension::Smoothed => (
+            Steps { offset: steps.offset.saturating_sub(lookback), ..*steps },
+            longer.saturating_add(lookback),
+        ),
     }
 }
 
@@ -87,7 +89,9 @@ struct BorderValues<T> {
 }
 
 /// The windows of floats and of histograms with their ranges, step by step.
-fn windows<'a>(input: &'a MixedInput<'_>) -> impl Iterator<Item = (usize, Range, Bounds, Bounds)> + use<'a> {
+fn windows<'a>(
+    input: &'a MixedInput<'_>,
+) -> impl Iterator<Item = (usize, Range, Bounds, Bounds)> + use<'a> {
     let bounds = input.float_bounds.iter().zip(input.histogram_bounds);
     bounds.enumerate().map(|(k, (floats, histograms))| {
         let end = input.steps.end(k);
@@ -95,8 +99,8 @@ fn windows<'a>(input: &'a MixedInput<'_>) -> impl Iterator<Item = (usize, Range,
     })
 }
 
-/// Evaluates `function` at every step; `out` must come without any value present. The bounds are those of the windows
-/// that [`reach`] gives, steps and range those of the ranges.
+/// Evaluates `function` at every step; `out` must come without any value present. The bounds are
+/// those of the windows that [`reach`] gives, steps and range those of the ranges.
 pub fn evaluate(
     function: ExtendedFunction,
     input: MixedInput<'_>,
@@ -108,9 +112,15 @@ pub fn evaluate(
         ExtendedFunction::Anchored(kind) => {
             differences(Difference { kind, smoothed: false }, input, resets, notes, out)
         }
-        ExtendedFunction::Smoothed(kind) => differences(Difference { kind, smoothed: true }, input, resets, notes, out),
-        ExtendedFunction::Changes => events(input, is_change, |before, now| !now.same_data(before), out),
-        ExtendedFunction::Resets => events(input, is_reset, |before, now| now.detect_reset(before), out),
+        ExtendedFunction::Smoothed(kind) => {
+            differences(Difference { kind, smoothed: true }, input, resets, notes, out)
+        }
+        ExtendedFunction::Changes => {
+            events(input, is_change, |before, now| !now.same_data(before), out)
+        }
+        ExtendedFunction::Resets => {
+            events(input, is_reset, |before, now| now.detect_reset(before), out)
+        }
     }
 }
 
@@ -129,11 +139,18 @@ impl Difference {
     /// The samples at the borders of the range; `None` where nothing is inside it.
     fn borders(self, t: &[i64], window: Bounds, range: Range) -> Option<Borders> {
         let borders = borders(t, window, range, self.smoothed);
-        let outside = t[borders.last] <= range.start || (self.smoothed && t[borders.first] > range.end);
+        let outside =
+            t[borders.last] <= range.start || (self.smoothed && t[borders.first] > range.end);
         (!outside).then_some(borders)
     }
 
-    fn border_values(self, samples: Samples<'_>, borders: Borders, window: Bounds, range: Range) -> BorderValues<f64> {
+    fn border_values(
+        self,
+        samples: Samples<'_>,
+        borders: Borders,
+        window: Bounds,
+        range: Range,
+    ) -> BorderValues<f64> {
         let (Borders { first, last }, is_counter) = (borders, self.is_counter());
         let left = if self.smoothed && samples.t[first] < range.start {
             interpolate(samples, first, range.start, is_counter)
@@ -149,8 +166,8 @@ impl Difference {
     }
 }
 
-/// The last sample at or before the start of the range, or else the first there is; and the last sample, or for
-/// smoothed ranges the first one at or after the end.
+/// The last sample at or before the start of the range, or else the first there is; and the last
+/// sample, or for smoothed ranges the first one at or after the end.
 fn borders(t: &[i64], window: Bounds, range: Range, smoothed: bool) -> Borders {
     let (lo, last) = (window.lo as usize, window.hi as usize - 1);
     let first = lo + t[lo..last].partition_point(|x| *x <= range.start).saturating_sub(1);
@@ -178,9 +195,13 @@ fn differences(
                 }
             }
             (true, false) => {
-                let increase = histograms::difference(difference, input.histograms, histograms, range, notes);
+                let increase =
+                    histograms::difference(difference, input.histograms, histograms, range, notes);
                 if let Some(increase) = increase {
-                    out.set_histogram(k, Arc::new(histograms::finished(increase, difference.kind, seconds)));
+                    out.set_histogram(
+                        k,
+                        Arc::new(histograms::finished(increase, difference.kind, seconds)),
+                    );
                 }
             }
         }
@@ -206,16 +227,24 @@ fn of_floats(
     Some(increase + correction(values, samples.v, from..to, resets))
 }
 
-/// The value at time `t` between the samples `at` and `at + 1`. A counter that was reset between them began at zero.
+/// The value at time `t` between the samples `at` and `at + 1`. A counter that was reset between
+/// them began at zero.
 fn interpolate(samples: Samples<'_>, at: usize, t: i64, is_counter: bool) -> f64 {
     let (before, after) = (samples.v[at], samples.v[at + 1]);
     let from = if is_counter && after < before { 0.0 } else { before };
     from + (after - from) * (t - samples.t[at]) as f64 / (samples.t[at + 1] - samples.t[at]) as f64
 }
 
-/// What the resets from one border over the samples inside to the other add to a counter's difference.
-fn correction(borders: BorderValues<f64>, v: &[f64], inside: std::ops::Range<usize>, resets: &Resets) -> f64 {
-    let (BorderValues { left, right }, std::ops::Range { start: from, end: to }) = (borders, inside);
+/// What the resets from one border over the samples inside to the other add to a counter's
+/// difference.
+fn correction(
+    borders: BorderValues<f64>,
+    v: &[f64],
+    inside: std::ops::Range<usize>,
+    resets: &Resets,
+) -> f64 {
+    let (BorderValues { left, right }, std::ops::Range { start: from, end: to }) =
+        (borders, inside);
     if from >= to {
         return if right < left { left } else { 0.0 };
     }
@@ -224,8 +253,8 @@ fn correction(borders: BorderValues<f64>, v: &[f64], inside: std::ops::Range<usi
     if right < v[to - 1] { sum + v[to - 1] } else { sum }
 }
 
-/// Counts the events between neighbours from the anchor on, of whichever kind those are; where one is a float and the
-/// other a histogram there always is one.
+/// Counts the events between neighbours from the anchor on, of whichever kind those are; where one
+/// is a float and the other a histogram there always is one.
 fn events(
     input: MixedInput<'_>,
     of_floats: fn(f64, f64) -> bool,
@@ -238,7 +267,8 @@ fn events(
     let (mut f, mut h, mut count) = (0, 0, 0u32);
     let mut was_float = None;
     while f + h < total {
-        let is_float = h >= histograms.t.len() || (f < floats.t.len() && floats.t[f] < histograms.t[h]);
+        let is_float =
+            h >= histograms.t.len() || (f < floats.t.len() && floats.t[f] < histograms.t[h]);
         count += u32::from(match (was_float, is_float) {
             (None, _) => false,
             (Some(true), true) => of_floats(floats.v[f - 1], floats.v[f]),
@@ -264,8 +294,8 @@ fn events(
     }
 }
 
-/// The smoothed instant value at every step: between the samples around it, or that of the last sample where none
-/// follows. The windows are those that [`reach`] gives for a range of no length.
+/// The smoothed instant value at every step: between the samples around it, or that of the last
+/// sample where none follows. The windows are those that [`reach`] gives for a range of no length.
 pub fn smoothed_instant(input: MixedInput<'_>, notes: &mut Notes, out: &mut MixedColumn<'_>) {
     for (k, Range { end: at, .. }, floats, histograms) in windows(&input) {
         match (floats.is_empty(), histograms.is_empty()) {

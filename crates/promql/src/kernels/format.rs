@@ -18,7 +18,9 @@ pub fn plain(v: f64) -> String {
     let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
     match usize::try_from(point) {
         Ok(0) | Err(_) => format!("{sign}0.{}{digits}", zeros(-point)),
-        Ok(point) if point < digits.len() => format!("{sign}{}.{}", &digits[..point], &digits[point..]),
+        Ok(point) if point < digits.len() => {
+            format!("{sign}{}.{}", &digits[..point], &digits[point..])
+        }
         Ok(_) => format!("{sign}{digits}{}", zeros(point - digits.len() as i32)),
     }
 }
@@ -30,8 +32,9 @@ pub(crate) struct Decimal {
     pub(crate) point: i32,
 }
 
-/// The decimal of the fewest digits that reads back as `v`, and of two that are equally near the one with an even last
-/// digit, which is where Rust's own choice differs from Go's; `None` if `v` is zero or not finite.
+/// The decimal of the fewest digits that reads back as `v`, and of two that are equally near the
+/// one with an even last digit, which is where Rust's own choice differs from Go's; `None` if `v`
+/// is zero or not finite.
 pub(crate) fn shortest(v: f64) -> Option<Decimal> {
     if v == 0.0 || !v.is_finite() {
         return None;
@@ -45,7 +48,8 @@ pub(crate) fn shortest(v: f64) -> Option<Decimal> {
     Some(Decimal { negative: v < 0.0, digits, point: exponent.parse::<i32>().ok()? + 1 })
 }
 
-/// A number as OpenMetrics writes it: with a point or an exponent, so that `1` is `1.0`. Zeros have no sign.
+/// A number as OpenMetrics writes it: with a point or an exponent, so that `1` is `1.0`. Zeros have
+/// no sign.
 pub fn open_metrics(v: f64) -> String {
     let v = if v == 0.0 { 0.0 } else { v };
     let text = format_float_general(v);
@@ -69,9 +73,12 @@ pub fn histogram_text(histogram: &FloatHistogram) -> String {
 }
 
 fn bucket_text(bucket: &Bucket) -> String {
-    let (open, close) =
-        (if bucket.lower_inclusive { '[' } else { '(' }, if bucket.upper_inclusive { ']' } else { ')' });
-    let [lower, upper, count] = [bucket.lower, bucket.upper, bucket.count].map(format_float_general);
+    let (open, close) = (
+        if bucket.lower_inclusive { '[' } else { '(' },
+        if bucket.upper_inclusive { ']' } else { ')' },
+    );
+    let [lower, upper, count] =
+        [bucket.lower, bucket.upper, bucket.count].map(format_float_general);
     format!("{open}{lower},{upper}{close}:{count}")
 }
 
@@ -90,8 +97,8 @@ mod tests {
         assert_eq!(open_metrics(f64::INFINITY), "+Inf");
     }
 
-    /// Lines of bits, `strconv.FormatFloat(v, 'f', -1, 64)` and the same with `'g'`, as Go printed them: ties between
-    /// two shortest decimals, powers of two, and others.
+    /// Lines of bits, `strconv.FormatFloat(v, 'f', -1, 64)` and the same with `'g'`, as Go printed
+    /// them: ties between two shortest decimals, powers of two, and others.
     #[test]
     fn floats_print_the_digits_that_go_prints() {
         for line in include_str!("../../tests/data/go_floats.txt").lines() {

@@ -20,8 +20,8 @@ pub struct ForcedMonotonicity {
     pub max_diff: f64,
 }
 
-/// The φ-quantile of the buckets, which are sorted and repaired in place. NaN without a `+Inf` bucket, with fewer
-/// than two buckets, or without observations.
+/// The φ-quantile of the buckets, which are sorted and repaired in place. NaN without a `+Inf`
+/// bucket, with fewer than two buckets, or without observations.
 pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<ForcedMonotonicity>) {
     if q.is_nan() || buckets.is_empty() {
         return (f64::NAN, None);
@@ -42,8 +42,10 @@ pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
         return (f64::NAN, forced);
     }
     let rank = q * observations;
-    // a rank that is not a number, of a count that is none or 0 of infinitely many, is beyond all of them
-    let at = buckets[..last].partition_point(|b| matches!(b.count.partial_cmp(&rank), None | Some(Ordering::Less)));
+    // a rank that is not a number, of a count that is none or 0 of infinitely many, is beyond all
+    // of them
+    let at = buckets[..last]
+        .partition_point(|b| matches!(b.count.partial_cmp(&rank), None | Some(Ordering::Less)));
     if at == last {
         return (buckets[last - 1].upper, forced);
     }
@@ -59,10 +61,11 @@ pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
     (below.upper + (upper - below.upper) * part, forced)
 }
 
-/// The part of the observations between two bounds; the buckets are sorted in place, not repaired. NaN without a
-/// `+Inf` bucket or without observations.
+/// The part of the observations between two bounds; the buckets are sorted in place, not repaired.
+/// NaN without a `+Inf` bucket or without observations.
 ///
-/// The first bucket begins at 0 if it ends above. One without lower bound counts as a whole for any bound inside.
+/// The first bucket begins at 0 if it ends above. One without lower bound counts as a whole for any
+/// bound inside.
 pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     if buckets.is_empty() || !normalise(buckets) {
         return f64::NAN;
@@ -138,7 +141,11 @@ fn make_monotonic(buckets: &mut [Bucket]) -> Option<ForcedMonotonicity> {
         }
         if now < before {
             let diff = before - now;
-            let first = ForcedMonotonicity { min_bucket: bucket.upper, max_bucket: bucket.upper, max_diff: diff };
+            let first = ForcedMonotonicity {
+                min_bucket: bucket.upper,
+                max_bucket: bucket.upper,
+                max_diff: diff,
+            };
             let entry = forced.get_or_insert(first);
             entry.max_bucket = bucket.upper;
             entry.max_diff = entry.max_diff.max(diff);
@@ -170,7 +177,13 @@ mod tests {
     use super::*;
 
     fn quantile(q: f64, buckets: &[(f64, f64)]) -> (f64, Option<ForcedMonotonicity>) {
-        bucket_quantile(q, &mut buckets.iter().map(|(upper, count)| Bucket { upper: *upper, count: *count }).collect())
+        bucket_quantile(
+            q,
+            &mut buckets
+                .iter()
+                .map(|(upper, count)| Bucket { upper: *upper, count: *count })
+                .collect(),
+        )
     }
 
     #[test]
@@ -183,7 +196,8 @@ mod tests {
     }
 
     fn fraction(lower: f64, upper: f64, buckets: &[(f64, f64)]) -> f64 {
-        let mut buckets = buckets.iter().map(|(upper, count)| Bucket { upper: *upper, count: *count }).collect();
+        let mut buckets =
+            buckets.iter().map(|(upper, count)| Bucket { upper: *upper, count: *count }).collect();
         bucket_fraction(lower, upper, &mut buckets)
     }
 
@@ -213,7 +227,10 @@ mod tests {
     fn falls_are_repaired_and_reported() {
         let (v, forced) = quantile(0.5, &[(1.0, 4.0), (2.0, 3.0), (f64::INFINITY, 8.0)]);
         assert_eq!(v, 1.0);
-        assert_eq!(forced, Some(ForcedMonotonicity { min_bucket: 2.0, max_bucket: 2.0, max_diff: 1.0 }));
+        assert_eq!(
+            forced,
+            Some(ForcedMonotonicity { min_bucket: 2.0, max_bucket: 2.0, max_diff: 1.0 })
+        );
         let tiny = 10.0 * (1.0 - 1e-14);
         assert_eq!(quantile(0.5, &[(1.0, 10.0), (2.0, tiny), (f64::INFINITY, 12.0)]).1, None);
     }
@@ -226,7 +243,8 @@ mod tests {
             let mut count = 0.0;
             let bucket = |(i, own): (usize, u8)| {
                 count += f64::from(own);
-                let upper = if i == last { f64::INFINITY } else { f64::from(first) + i as f64 * 0.75 };
+                let upper =
+                    if i == last { f64::INFINITY } else { f64::from(first) + i as f64 * 0.75 };
                 (upper, count)
             };
             observations.into_iter().enumerate().map(bucket).collect()

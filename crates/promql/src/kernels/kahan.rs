@@ -1,5 +1,5 @@
-//! Compensated summation: Neumaier's variant, with the compensation dropped when the sum overflows, as Prometheus
-//! does it, and sums in double-double precision for prefix sums.
+//! Compensated summation: Neumaier's variant, with the compensation dropped when the sum overflows,
+//! as Prometheus does it, and sums in double-double precision for prefix sums.
 
 /// Adds `x` to the sum `(s, c)`; the value of the sum is `s + c`.
 #[inline(always)]
@@ -78,8 +78,8 @@ fn incremental_mean(values: &[f64], from: usize, mut mean: f64, mut c: f64) -> f
 #[inline]
 pub fn mean_step(x: f64, count: f64, mean: f64, c: f64) -> (f64, f64) {
     if mean.is_infinite() {
-        // An infinite mean stays what it is unless a NaN or the opposite infinity arrives; subtracting it from
-        // itself would make a NaN.
+        // An infinite mean stays what it is unless a NaN or the opposite infinity arrives;
+        // subtracting it from itself would make a NaN.
         if (x.is_infinite() && (mean > 0.0) == (x > 0.0)) || x.is_finite() {
             return (mean, c);
         }

@@ -26,7 +26,8 @@ impl Replace {
             let name = String::from_utf8_lossy(destination);
             return Err(format!("invalid destination label name in label_replace(): {name}"));
         }
-        let (destination, replacement, source) = (destination.to_vec(), replacement.to_vec(), source.to_vec());
+        let (destination, replacement, source) =
+            (destination.to_vec(), replacement.to_vec(), source.to_vec());
         Ok(Replace { destination, replacement, source, regex })
     }
 
@@ -51,10 +52,17 @@ pub struct Join {
 
 impl Join {
     /// Errors are Prometheus' texts.
-    pub fn new(destination: &[u8], separator: &[u8], sources: Vec<Vec<u8>>) -> Result<Join, String> {
+    pub fn new(
+        destination: &[u8],
+        separator: &[u8],
+        sources: Vec<Vec<u8>>,
+    ) -> Result<Join, String> {
         for source in &sources {
             if !is_valid_name(source) {
-                return Err(format!("invalid source label name in label_join(): {}", String::from_utf8_lossy(source)));
+                return Err(format!(
+                    "invalid source label name in label_join(): {}",
+                    String::from_utf8_lossy(source)
+                ));
             }
         }
         if !is_valid_name(destination) {
@@ -69,7 +77,8 @@ impl Join {
     }
 
     pub fn apply(&self, labels: &Labels) -> Labels {
-        let values: Vec<&[u8]> = self.sources.iter().map(|s| labels.get(s).unwrap_or_default()).collect();
+        let values: Vec<&[u8]> =
+            self.sources.iter().map(|s| labels.get(s).unwrap_or_default()).collect();
         labels.with(&self.destination, values.join(&self.separator[..]))
     }
 }
@@ -92,8 +101,13 @@ mod tests {
     fn groups_are_put_in_and_mismatches_leave_alone() {
         let labels = Labels::from_pairs([("instance", "a:9100")]);
         let replace = Replace::new([b"host", b"$1-x", b"instance", b"(.*):.*"]).unwrap();
-        assert_eq!(replace.apply(&labels).unwrap().to_string(), r#"{host="a-x", instance="a:9100"}"#);
-        assert!(Replace::new([b"host", b"$1", b"instance", b"z"]).unwrap().apply(&labels).is_none());
+        assert_eq!(
+            replace.apply(&labels).unwrap().to_string(),
+            r#"{host="a-x", instance="a:9100"}"#
+        );
+        assert!(
+            Replace::new([b"host", b"$1", b"instance", b"z"]).unwrap().apply(&labels).is_none()
+        );
         assert!(Replace::new([b"", b"$1", b"instance", b"z"]).is_err());
         assert!(Replace::new([b"a", b"$1", b"instance", b"("]).is_err());
     }
@@ -101,7 +115,8 @@ mod tests {
     #[test]
     fn joins_missing_labels_as_empty() {
         let labels = Labels::from_pairs([("a", "1"), ("c", "3")]);
-        let join = Join::new(b"d", b"-", vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]).unwrap();
+        let join =
+            Join::new(b"d", b"-", vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]).unwrap();
         assert_eq!(join.apply(&labels).get("d"), Some(&b"1--3"[..]));
     }
 }

@@ -35,7 +35,8 @@ pub fn by_name(name: &str) -> Option<Function> {
     })
 }
 
-/// Near 1 as Go, whose square of the cosine rounds away what the arc is told from: up to the eighth digit of it.
+/// Near 1 as Go, whose square of the cosine rounds away what the arc is told from: up to the eighth
+/// digit of it.
 fn acos(v: f64) -> f64 {
     use std::f64::consts::FRAC_PI_2;
     if v > 0.7 { FRAC_PI_2 - (FRAC_PI_2 - ((1.0 - v * v).sqrt() / v).atan()) } else { v.acos() }

@@ -1,8 +1,9 @@
 //! Range functions over series that have histograms, alone or beside floats.
 //!
-//! A window of one kind has the result of that kind, a window of both what Prometheus makes of it: some functions
-//! count both, some take the floats only, some have no result. What is noted stands at the call's first argument (also
-//! for `quantile_over_time`, whose range vector is the second) and names the metric of the series.
+//! A window of one kind has the result of that kind, a window of both what Prometheus makes of it:
+//! some functions count both, some take the floats only, some have no result. What is noted stands
+//! at the call's first argument (also for `quantile_over_time`, whose range vector is the second)
+//! and names the metric of the series.
 
 mod events;
 mod rate;
@@ -17,8 +18,8 @@ use super::range::{self, Buffers, Input, RangeFunction};
 use super::window::{Bounds, HistogramSamples, Samples, Steps};
 use super::{MixedColumn, Param};
 
-/// One series, its windows and the parameters of the function, in order of the call's arguments. There are as many
-/// bounds of floats and of histograms as steps.
+/// One series, its windows and the parameters of the function, in order of the call's arguments.
+/// There are as many bounds of floats and of histograms as steps.
 #[derive(Clone, Copy, Debug)]
 pub struct MixedInput<'a> {
     pub floats: Samples<'a>,
@@ -39,7 +40,8 @@ pub(super) struct Scratch {
     events: events::Scratch,
 }
 
-/// Evaluates `function` at every step; `out` must come without any value present. Stale markers are not in the input.
+/// Evaluates `function` at every step; `out` must come without any value present. Stale markers are
+/// not in the input.
 pub fn evaluate(
     function: RangeFunction,
     input: MixedInput<'_>,
@@ -49,7 +51,12 @@ pub fn evaluate(
 ) {
     use RangeFunction::*;
     if input.histograms.t.is_empty() {
-        return range::evaluate(function, input.floats_in(input.float_bounds), buffers, &mut out.floats());
+        return range::evaluate(
+            function,
+            input.floats_in(input.float_bounds),
+            buffers,
+            &mut out.floats(),
+        );
     }
     match function {
         Rate | Increase | Delta | Sum | Avg => one_kind(function, input, buffers, notes, out),
@@ -57,12 +64,18 @@ pub fn evaluate(
         Idelta => rate::instant::<false>(&input, notes, out),
         Changes => events::changes(&input, &mut buffers.mixed.events, out),
         Resets => events::resets(&input, &mut buffers.mixed.events, out),
-        Count => each(&input, out, |window, out, k| out.set_float(k, (window.f.len() + window.h.len()) as f64)),
+        Count => each(&input, out, |window, out, k| {
+            out.set_float(k, (window.f.len() + window.h.len()) as f64)
+        }),
         Present => each(&input, out, |_, out, k| out.set_float(k, 1.0)),
         First => each(&input, out, |window, out, k| input.set(out, k, input.first(window))),
         Last => each(&input, out, |window, out, k| input.set(out, k, input.last(window))),
-        TsOfFirst => each(&input, out, |window, out, k| out.set_float(k, seconds(input.time(input.first(window))))),
-        TsOfLast => each(&input, out, |window, out, k| out.set_float(k, seconds(input.time(input.last(window))))),
+        TsOfFirst => each(&input, out, |window, out, k| {
+            out.set_float(k, seconds(input.time(input.first(window))))
+        }),
+        TsOfLast => each(&input, out, |window, out, k| {
+            out.set_float(k, seconds(input.time(input.last(window))))
+        }),
         Deriv
         | PredictLinear
         | DoubleExponentialSmoothing
@@ -75,16 +88,24 @@ pub fn evaluate(
         | TsOfMin
         | TsOfMax => {
             let windows = input.float_bounds.iter().zip(input.histogram_bounds);
-            if windows.clone().any(|(floats, histograms)| !floats.is_empty() && !histograms.is_empty()) {
+            if windows
+                .clone()
+                .any(|(floats, histograms)| !floats.is_empty() && !histograms.is_empty())
+            {
                 notes.push(Note::IgnoredInMixedRange);
             }
-            range::evaluate(function, input.floats_in(input.float_bounds), buffers, &mut out.floats());
+            range::evaluate(
+                function,
+                input.floats_in(input.float_bounds),
+                buffers,
+                &mut out.floats(),
+            );
         }
     }
 }
 
-/// The instant value at every step: the latest sample of its lookback window, unless that is a stale marker.
-/// With `TIME` the second of that sample instead.
+/// The instant value at every step: the latest sample of its lookback window, unless that is a
+/// stale marker. With `TIME` the second of that sample instead.
 pub fn lookback<const TIME: bool>(input: MixedInput<'_>, out: &mut MixedColumn<'_>) {
     each(&input, out, |window, out, k| {
         let last = input.last(window);
@@ -119,7 +140,11 @@ fn one_kind(
             if mixed {
                 notes.push(Note::MixedFloatsAndHistograms);
             }
-            float_bounds.push(if mixed { Bounds { lo: floats.lo, hi: floats.lo } } else { *floats });
+            float_bounds.push(if mixed {
+                Bounds { lo: floats.lo, hi: floats.lo }
+            } else {
+                *floats
+            });
         }
         range::evaluate(function, input.floats_in(&float_bounds), buffers, &mut out.floats());
         buffers.mixed.float_bounds = float_bounds;
@@ -165,8 +190,14 @@ enum Place {
 }
 
 /// Calls `f` for every window that has a sample.
-fn each<'o>(input: &MixedInput<'_>, out: &mut MixedColumn<'o>, mut f: impl FnMut(Window, &mut MixedColumn<'o>, usize)) {
-    for (k, (floats, histograms)) in input.float_bounds.iter().zip(input.histogram_bounds).enumerate() {
+fn each<'o>(
+    input: &MixedInput<'_>,
+    out: &mut MixedColumn<'o>,
+    mut f: impl FnMut(Window, &mut MixedColumn<'o>, usize),
+) {
+    for (k, (floats, histograms)) in
+        input.float_bounds.iter().zip(input.histogram_bounds).enumerate()
+    {
         if !floats.is_empty() || !histograms.is_empty() {
             f(Window { f: *floats, h: *histograms }, out, k);
         }
@@ -179,7 +210,13 @@ fn seconds(t: i64) -> f64 {
 
 impl<'a> MixedInput<'a> {
     fn floats_in(&self, bounds: &'a [Bounds]) -> Input<'a> {
-        Input { samples: self.floats, bounds, steps: self.steps, range: self.range, params: self.params }
+        Input {
+            samples: self.floats,
+            bounds,
+            steps: self.steps,
+            range: self.range,
+            params: self.params,
+        }
     }
 
     /// The windows that hold histograms only, with their steps.
@@ -200,7 +237,9 @@ impl<'a> MixedInput<'a> {
     /// The earliest sample of a window that is not empty.
     fn first(&self, window: Window) -> Place {
         let (float, histogram) = (window.f.lo as usize, window.h.lo as usize);
-        if window.h.is_empty() || (!window.f.is_empty() && self.floats.t[float] < self.histograms.t[histogram]) {
+        if window.h.is_empty()
+            || (!window.f.is_empty() && self.floats.t[float] < self.histograms.t[histogram])
+        {
             return Place::Float(float);
         }
         Place::Histogram(histogram)
@@ -212,7 +251,9 @@ impl<'a> MixedInput<'a> {
             return Place::Float(window.f.hi as usize - 1);
         }
         let histogram = window.h.hi as usize - 1;
-        if !window.f.is_empty() && self.histograms.t[histogram] < self.floats.t[window.f.hi as usize - 1] {
+        if !window.f.is_empty()
+            && self.histograms.t[histogram] < self.floats.t[window.f.hi as usize - 1]
+        {
             return Place::Float(window.f.hi as usize - 1);
         }
         Place::Histogram(histogram)

@@ -11,11 +11,17 @@ use super::notes::{Note, Notes};
 pub use operators::{Operand, Value, binary, compare, negate};
 
 /// What a walk over the buckets of a histogram that has none ends with.
-const NO_BUCKET: Bucket =
-    Bucket { lower: 0.0, upper: 0.0, lower_inclusive: false, upper_inclusive: false, count: 0.0, index: 0 };
+const NO_BUCKET: Bucket = Bucket {
+    lower: 0.0,
+    upper: 0.0,
+    lower_inclusive: false,
+    upper_inclusive: false,
+    count: 0.0,
+    index: 0,
+};
 
-/// The φ-quantile: exponential interpolation inside exponential buckets, linear inside custom ones and the zero
-/// bucket. NaN without observations; ±Inf where φ is outside of `[0, 1]`.
+/// The φ-quantile: exponential interpolation inside exponential buckets, linear inside custom ones
+/// and the zero bucket. NaN without observations; ±Inf where φ is outside of `[0, 1]`.
 ///
 /// Observations of NaN are in no bucket. They count as larger than any other.
 pub fn quantile(q: f64, h: &FloatHistogram, notes: &mut Notes) -> f64 {
@@ -82,8 +88,12 @@ fn quantile_at(
     interpolate(&bucket, into_bucket / bucket.count, h.uses_custom_buckets())
 }
 
-/// Takes buckets until they hold `rank` observations; gives the last taken and what all of them hold.
-fn walk_to(rank: f64, buckets: &mut impl Iterator<Item = UnboundedBucket>) -> (Option<UnboundedBucket>, f64) {
+/// Takes buckets until they hold `rank` observations; gives the last taken and what all of them
+/// hold.
+fn walk_to(
+    rank: f64,
+    buckets: &mut impl Iterator<Item = UnboundedBucket>,
+) -> (Option<UnboundedBucket>, f64) {
     let (mut last, mut count) = (None, 0.0);
     for bucket in buckets {
         last = Some(bucket);
@@ -100,7 +110,8 @@ fn at_most(v: f64, limit: f64) -> f64 {
     if v > limit { limit } else { v }
 }
 
-/// Beside positive buckets only, or negative ones only, the zero bucket holds only those of its side.
+/// Beside positive buckets only, or negative ones only, the zero bucket holds only those of its
+/// side.
 fn end_at_zero_beside_one_side(zero_bucket: &mut Bucket, h: &FloatHistogram) {
     match (h.negative_buckets.is_empty(), h.positive_buckets.is_empty()) {
         (true, false) => zero_bucket.lower = 0.0,
@@ -123,8 +134,8 @@ fn interpolate(bucket: &Bucket, fraction: f64, custom: bool) -> f64 {
     }
 }
 
-/// The part of the observations between two bounds, interpolated as [`quantile`] does, but that a custom bucket around
-/// zero is taken to begin there. Observations of NaN are between no bounds.
+/// The part of the observations between two bounds, interpolated as [`quantile`] does, but that a
+/// custom bucket around zero is taken to begin there. Observations of NaN are between no bounds.
 pub fn fraction(lower: f64, upper: f64, h: &FloatHistogram, notes: &mut Notes) -> f64 {
     if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;
@@ -205,8 +216,8 @@ pub fn stddev(h: &FloatHistogram) -> f64 {
     stdvar(h).sqrt()
 }
 
-/// The variance, with the observations of a bucket taken to be in its middle: the geometric one of exponential
-/// buckets, the arithmetic one of custom ones, zero of those around it.
+/// The variance, with the observations of a bucket taken to be in its middle: the geometric one of
+/// exponential buckets, the arithmetic one of custom ones, zero of those around it.
 pub fn stdvar(h: &FloatHistogram) -> f64 {
     let mean = h.sum / h.count;
     let (mut squares, mut lost) = (0.0, 0.0);

@@ -1,4 +1,5 @@
-//! What a kernel has to say about its input besides the result. Texts are those of Prometheus' annotations.
+//! What a kernel has to say about its input besides the result. Texts are those of Prometheus'
+//! annotations.
 
 use std::collections::{BTreeSet, btree_set};
 
@@ -25,9 +26,9 @@ pub enum SampleKind {
     Histogram,
 }
 
-/// A warning or an info about native histograms, or about a mix of them with floats. Those of range functions stand at
-/// the call's first argument, those of aggregations at the aggregated expression, those of operators at the whole
-/// operation.
+/// A warning or an info about native histograms, or about a mix of them with floats. Those of range
+/// functions stand at the call's first argument, those of aggregations at the aggregated
+/// expression, those of operators at the whole operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Note {
     /// Floats and histograms in one range, where the function can only be of one kind.
@@ -100,36 +101,55 @@ impl Note {
             MixedFloatsAndHistogramsInAggregation => {
                 "encountered a mix of histograms and floats for aggregation".to_owned()
             }
-            MixedClassicAndNative => of_metric("vector contains a mix of classic and native histograms", metric_name),
-            NotACounterHistogram => format!("this native histogram metric is not a counter: {}", name()),
-            NotAGaugeHistogram => format!("this native histogram metric is not a gauge: {}", name()),
+            MixedClassicAndNative => {
+                of_metric("vector contains a mix of classic and native histograms", metric_name)
+            }
+            NotACounterHistogram => {
+                format!("this native histogram metric is not a counter: {}", name())
+            }
+            NotAGaugeHistogram => {
+                format!("this native histogram metric is not a gauge: {}", name())
+            }
             MixedExponentialAndCustom => format!(
-                "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
+                "vector contains a mix of histograms with exponential and custom buckets schemas \
+                 for metric name {}",
                 name()
             ),
             IncompatibleBucketLayout(op) => {
-                format!("incompatible bucket layout encountered for binary operator {}", op.as_str())
+                format!(
+                    "incompatible bucket layout encountered for binary operator {}",
+                    op.as_str()
+                )
             }
             CounterResetCollision(operation) => {
                 format!("conflicting counter resets during histogram {}", operation.name())
             }
             IncompatibleTypes(left, op, right) => {
                 let (left, op, right) = (left.name(), op.as_str(), right.name());
-                format!("incompatible sample types encountered for binary operator \"{op}\": {left} {op} {right}")
+                format!(
+                    "incompatible sample types encountered for binary operator \"{op}\": {left} \
+                     {op} {right}"
+                )
             }
-            IgnoredInAggregation(aggregation) => format!("ignored histogram in {aggregation} aggregation"),
+            IgnoredInAggregation(aggregation) => {
+                format!("ignored histogram in {aggregation} aggregation")
+            }
             IgnoredInMixedRange => format!(
-                "ignored histograms in a range containing both floats and histograms for metric name {}",
+                "ignored histograms in a range containing both floats and histograms for metric \
+                 name {}",
                 name()
             ),
-            QuantileOfNanIsNan => {
-                of_metric("input to histogram_quantile has NaN observations, result is NaN", metric_name)
-            }
-            QuantileSkewedByNan => {
-                of_metric("input to histogram_quantile has NaN observations, result is skewed higher", metric_name)
-            }
+            QuantileOfNanIsNan => of_metric(
+                "input to histogram_quantile has NaN observations, result is NaN",
+                metric_name,
+            ),
+            QuantileSkewedByNan => of_metric(
+                "input to histogram_quantile has NaN observations, result is skewed higher",
+                metric_name,
+            ),
             FractionExcludesNan => of_metric(
-                "input to histogram_fraction has NaN observations, which are excluded from all fractions",
+                "input to histogram_fraction has NaN observations, which are excluded from all \
+                 fractions",
                 metric_name,
             ),
             MismatchedCustomBuckets(operation) => {
@@ -228,8 +248,16 @@ mod tests {
                 Severity::Warning,
                 r#"vector contains a mix of classic and native histograms for metric name "m""#,
             ),
-            (NotACounterHistogram, Severity::Warning, r#"this native histogram metric is not a counter: "m""#),
-            (NotAGaugeHistogram, Severity::Warning, r#"this native histogram metric is not a gauge: "m""#),
+            (
+                NotACounterHistogram,
+                Severity::Warning,
+                r#"this native histogram metric is not a counter: "m""#,
+            ),
+            (
+                NotAGaugeHistogram,
+                Severity::Warning,
+                r#"this native histogram metric is not a gauge: "m""#,
+            ),
             (
                 MixedExponentialAndCustom,
                 Severity::Warning,
@@ -250,7 +278,11 @@ mod tests {
                 Severity::Info,
                 r#"incompatible sample types encountered for binary operator ">/": float >/ histogram"#,
             ),
-            (IgnoredInAggregation("stddev"), Severity::Info, "ignored histogram in stddev aggregation"),
+            (
+                IgnoredInAggregation("stddev"),
+                Severity::Info,
+                "ignored histogram in stddev aggregation",
+            ),
             (
                 IgnoredInMixedRange,
                 Severity::Info,
@@ -286,8 +318,14 @@ mod tests {
 
     #[test]
     fn without_a_name_some_texts_end_before_it() {
-        assert_eq!(Note::MixedClassicAndNative.message(""), "vector contains a mix of classic and native histograms");
-        assert_eq!(Note::NotAGaugeHistogram.message(""), r#"this native histogram metric is not a gauge: """#);
+        assert_eq!(
+            Note::MixedClassicAndNative.message(""),
+            "vector contains a mix of classic and native histograms"
+        );
+        assert_eq!(
+            Note::NotAGaugeHistogram.message(""),
+            r#"this native histogram metric is not a gauge: """#
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `topk` and `bottomk`: the k best of a group at one step.
 
-/// Keeps the k best values seen, the best first. NaN is worse than any number; of equal values the earlier stays.
+/// Keeps the k best values seen, the best first. NaN is worse than any number; of equal values the
+/// earlier stays.
 #[derive(Clone, Debug, Default)]
 pub struct Best {
     kept: Vec<(f64, u32)>,
@@ -41,7 +42,8 @@ mod tests {
     use super::*;
 
     fn value() -> impl Strategy<Value = f64> {
-        let odd = prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(-0.0)];
+        let odd =
+            prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(-0.0)];
         prop_oneof![4 => (-5..5i32).prop_map(f64::from), 1 => odd]
     }
 

@@ -1,7 +1,9 @@
-//! The `*_over_time` functions: sums and means by prefix sums, extremes by a monotone queue, quantiles by a sorted
-//! window, so that a step costs the samples that enter and leave, not the samples inside.
+//! The `*_over_time` functions: sums and means by prefix sums, extremes by a monotone queue,
+//! quantiles by a sorted window, so that a step costs the samples that enter and leave, not the
+//! samples inside.
 //!
-//! Where the windows do not overlap much, or a value is not finite, each window is computed on its own.
+//! Where the windows do not overlap much, or a value is not finite, each window is computed on its
+//! own.
 
 use super::Column;
 use super::Param;
@@ -18,13 +20,19 @@ pub struct Scratch {
     deviations: Vec<f64>,
 }
 
-/// Whether incremental evaluation pays: the windows together hold several times the samples of the series.
+/// Whether incremental evaluation pays: the windows together hold several times the samples of the
+/// series.
 fn overlaps(samples: Samples<'_>, bounds: &[Bounds]) -> bool {
     let total: usize = bounds.iter().map(|b| b.len()).sum();
     total > 3 * samples.v.len()
 }
 
-fn each(samples: Samples<'_>, bounds: &[Bounds], out: &mut Column<'_>, mut f: impl FnMut(&[f64]) -> f64) {
+fn each(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    out: &mut Column<'_>,
+    mut f: impl FnMut(&[f64]) -> f64,
+) {
     for (k, window) in bounds.iter().enumerate() {
         if !window.is_empty() {
             out.set(k, f(&samples.v[window.range()]));
@@ -81,7 +89,13 @@ pub fn variance_of(values: &[f64]) -> f64 {
 }
 
 /// `stdvar_over_time`, or its root.
-pub fn variance(samples: Samples<'_>, bounds: &[Bounds], root: bool, scratch: &mut Scratch, out: &mut Column<'_>) {
+pub fn variance(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    root: bool,
+    scratch: &mut Scratch,
+    out: &mut Column<'_>,
+) {
     let finish = |v: f64| if root { v.sqrt() } else { v };
     // Around the mean of the series, so that the squares stay small beside the variance.
     let center = kahan::mean(samples.v);
@@ -119,8 +133,8 @@ fn prefix_of_squares(values: &[f64], center: f64, into: &mut Vec<Double>) -> boo
     (sum.hi + sum.lo).is_finite()
 }
 
-/// `min_over_time` (`MAX` false) and `max_over_time`, and with `TIME` the second at which the last of them stood.
-/// NaN counts only where nothing else is in the window.
+/// `min_over_time` (`MAX` false) and `max_over_time`, and with `TIME` the second at which the last
+/// of them stood. NaN counts only where nothing else is in the window.
 pub fn extreme<const MAX: bool, const TIME: bool>(
     samples: Samples<'_>,
     bounds: &[Bounds],
@@ -130,7 +144,8 @@ pub fn extreme<const MAX: bool, const TIME: bool>(
     let queue = &mut scratch.queue;
     queue.clear();
     let (mut head, mut next) = (0, 0usize);
-    // For the time of an extreme the latest of equals counts, so an equal newcomer replaces those before it.
+    // For the time of an extreme the latest of equals counts, so an equal newcomer replaces those
+    // before it.
     let gives_way = |old: f64, new: f64| if MAX { old <= new } else { old >= new };
     for (k, window) in bounds.iter().enumerate() {
         if window.is_empty() {
@@ -140,7 +155,8 @@ pub fn extreme<const MAX: bool, const TIME: bool>(
         while next < window.hi as usize {
             let v = samples.v[next];
             if !v.is_nan() {
-                while queue.len() > head && gives_way(samples.v[queue[queue.len() - 1] as usize], v) {
+                while queue.len() > head && gives_way(samples.v[queue[queue.len() - 1] as usize], v)
+                {
                     queue.pop();
                 }
                 queue.push(next as u32);
@@ -157,7 +173,13 @@ pub fn extreme<const MAX: bool, const TIME: bool>(
 }
 
 /// `quantile_over_time`.
-pub fn quantile(samples: Samples<'_>, bounds: &[Bounds], q: Param<'_>, scratch: &mut Scratch, out: &mut Column<'_>) {
+pub fn quantile(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    q: Param<'_>,
+    scratch: &mut Scratch,
+    out: &mut Column<'_>,
+) {
     let sorted = &mut scratch.sorted;
     sorted.clear();
     if !overlaps(samples, bounds) {

@@ -71,8 +71,8 @@ impl RangeFunction {
         })
     }
 
-    /// Whether of the histograms of a window only the first and the last matter, and those before and after resets: what
-    /// stands between them may be anything that says it is no reset.
+    /// Whether of the histograms of a window only the first and the last matter, and those before
+    /// and after resets: what stands between them may be anything that says it is no reset.
     pub fn looks_at_edges_only(self) -> bool {
         matches!(self, RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta)
     }
@@ -109,7 +109,12 @@ pub struct Input<'a> {
 }
 
 /// Evaluates `function` at every step; `out` must come without any value present.
-pub fn evaluate(function: RangeFunction, input: Input<'_>, buffers: &mut Buffers, out: &mut Column<'_>) {
+pub fn evaluate(
+    function: RangeFunction,
+    input: Input<'_>,
+    buffers: &mut Buffers,
+    out: &mut Column<'_>,
+) {
     use RangeFunction::*;
     let Input { samples, bounds, steps, range, params } = input;
     let windowed = Windowed { samples, bounds, steps, range };
@@ -150,17 +155,25 @@ pub fn evaluate(function: RangeFunction, input: Input<'_>, buffers: &mut Buffers
 }
 
 #[inline(always)]
-fn each(input: Input<'_>, at_least: usize, out: &mut Column<'_>, f: impl Fn(usize, Samples<'_>) -> f64) {
+fn each(
+    input: Input<'_>,
+    at_least: usize,
+    out: &mut Column<'_>,
+    f: impl Fn(usize, Samples<'_>) -> f64,
+) {
     for (k, window) in input.bounds.iter().enumerate() {
         if window.len() >= at_least {
             let range = window.range();
-            out.set(k, f(k, Samples { t: &input.samples.t[range.clone()], v: &input.samples.v[range] }));
+            out.set(
+                k,
+                f(k, Samples { t: &input.samples.t[range.clone()], v: &input.samples.v[range] }),
+            );
         }
     }
 }
 
-/// The instant value at every step: the latest sample of its lookback window, unless that is a stale marker.
-/// With `TIME` the second of that sample instead.
+/// The instant value at every step: the latest sample of its lookback window, unless that is a
+/// stale marker. With `TIME` the second of that sample instead.
 pub fn lookback<const TIME: bool>(samples: Samples<'_>, bounds: &[Bounds], out: &mut Column<'_>) {
     for (k, window) in bounds.iter().enumerate() {
         if window.is_empty() {

@@ -30,7 +30,8 @@ impl Resets {
         let (before, now) = (&v[..v.len().saturating_sub(1)], v.get(1..).unwrap_or_default());
         for (stretch, (before, now)) in before.chunks(LANES).zip(now.chunks(LANES)).enumerate() {
             // most stretches have none, which several comparisons at a time find out
-            let falls = before.iter().zip(now).fold(false, |falls, (before, now)| falls | (now < before));
+            let falls =
+                before.iter().zip(now).fold(false, |falls, (before, now)| falls | (now < before));
             if falls {
                 self.find_in(stretch * LANES, before, now);
             }
@@ -68,12 +69,13 @@ impl Resets {
         self.corrected(difference, a, b.max(a))
     }
 
-    /// A counter's difference with the resets `a..b`, added one by one as Prometheus does: where values differ much in
-    /// size, the order decides what is left of the small ones.
+    /// A counter's difference with the resets `a..b`, added one by one as Prometheus does: where
+    /// values differ much in size, the order decides what is left of the small ones.
     #[inline(always)]
     fn corrected(&self, difference: f64, a: usize, b: usize) -> f64 {
         if b - a > DIRECT_RESETS && !self.negative {
-            let (sum, total) = (self.total[b - 1] - self.total[a] + self.from[a], self.total[b - 1]);
+            let (sum, total) =
+                (self.total[b - 1] - self.total[a] + self.from[a], self.total[b - 1]);
             if sum.is_finite() && sum >= total * LEAST_SHARE {
                 return difference + sum;
             }
@@ -91,14 +93,20 @@ pub enum Extrapolation {
 }
 
 /// The difference over each window, extrapolated to its borders as Prometheus does it.
-pub fn extrapolated(kind: Extrapolation, input: Windowed<'_>, resets: &mut Resets, out: &mut Column<'_>) {
+pub fn extrapolated(
+    kind: Extrapolation,
+    input: Windowed<'_>,
+    resets: &mut Resets,
+    out: &mut Column<'_>,
+) {
     match kind {
         Extrapolation::Rate => counter::<true>(input, resets, out),
         Extrapolation::Increase => counter::<false>(input, resets, out),
         Extrapolation::Delta => {
             for (k, window) in input.bounds.iter().enumerate() {
                 if window.len() >= 2 {
-                    let difference = last(input.samples, *window) - input.samples.v[window.lo as usize];
+                    let difference =
+                        last(input.samples, *window) - input.samples.v[window.lo as usize];
                     out.set(k, difference * sampled(&input, k, *window).factor(None));
                 }
             }
@@ -122,8 +130,8 @@ const FEW_WINDOWS: usize = 8;
 /// Steps that are worked on together: those of one word of the bitmap.
 const LANES: usize = WORD_STEPS;
 
-/// What the rates of some windows are computed from, column by column, so that the divisions run several at a time.
-/// Times are in milliseconds. A lane without a window holds numbers that give 0.
+/// What the rates of some windows are computed from, column by column, so that the divisions run
+/// several at a time. Times are in milliseconds. A lane without a window holds numbers that give 0.
 struct Block {
     first: [f64; LANES],
     increase: [f64; LANES],
@@ -140,7 +148,8 @@ impl Block {
     }
 
     fn clear_lane(&mut self, lane: usize) {
-        (self.first[lane], self.increase[lane], self.to_start[lane], self.to_end[lane]) = (0.0, 0.0, 0.0, 0.0);
+        (self.first[lane], self.increase[lane], self.to_start[lane], self.to_end[lane]) =
+            (0.0, 0.0, 0.0, 0.0);
         (self.sampled[lane], self.gaps[lane]) = (1.0, 1.0);
     }
 
@@ -230,7 +239,8 @@ fn sampled(input: &Windowed<'_>, k: usize, window: Bounds) -> Sampled {
     }
 }
 
-/// When the samples of a window are: its first and last one, how many there are, the window's end and length.
+/// When the samples of a window are: its first and last one, how many there are, the window's end
+/// and length.
 pub(super) struct Sampled {
     pub(super) first: i64,
     pub(super) last: i64,
@@ -240,8 +250,8 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// How much longer than the span of its samples the window counts as. For counters (first value and increase
-    /// given) never so long that the counter would have been below zero at its start.
+    /// How much longer than the span of its samples the window counts as. For counters (first value
+    /// and increase given) never so long that the counter would have been below zero at its start.
     #[inline(always)]
     pub(super) fn factor(self, counter: Option<(f64, f64)>) -> f64 {
         let mut to_start = (self.first - (self.end - self.range)) as f64 / 1000.0;
@@ -283,15 +293,22 @@ pub fn instant<const RATE: bool>(samples: Samples<'_>, bounds: &[Bounds], out: &
     }
 }
 
-/// The difference of two values `interval` milliseconds apart; per second and with a reset put right for `RATE`.
+/// The difference of two values `interval` milliseconds apart; per second and with a reset put
+/// right for `RATE`.
 #[inline(always)]
 pub(super) fn instant_difference<const RATE: bool>(before: f64, now: f64, interval: i64) -> f64 {
     let difference = if RATE && now < before { now } else { now - before };
     if RATE { difference / (interval as f64 / 1000.0) } else { difference }
 }
 
-/// Counts the events between neighbours in each window: falls for `resets`, differences for `changes`.
-pub fn count_events(samples: Samples<'_>, bounds: &[Bounds], event: fn(f64, f64) -> bool, out: &mut Column<'_>) {
+/// Counts the events between neighbours in each window: falls for `resets`, differences for
+/// `changes`.
+pub fn count_events(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    event: fn(f64, f64) -> bool,
+    out: &mut Column<'_>,
+) {
     let mut before = Vec::with_capacity(samples.v.len());
     let mut count = 0u32;
     for (i, now) in samples.v.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Sets of steps as bitmaps: bit `k % 64` of word `k / 64` says whether step `k` is in.
 //!
-//! Bits beyond the last step are zero, so that whole words can be compared and counted. What runs per step goes word by
-//! word ([`StepSet::by_word`], [`for_each_bit`]).
+//! Bits beyond the last step are zero, so that whole words can be compared and counted. What runs
+//! per step goes word by word ([`StepSet::by_word`], [`for_each_bit`]).
 
 /// Steps that a word holds.
 pub const WORD_STEPS: usize = 64;
@@ -149,7 +149,9 @@ impl<W: AsRef<[u64]>> StepSet<W> {
 
     #[inline(always)]
     fn combined(&self, other: StepsView<'_>, f: impl Fn(u64, u64) -> u64) -> StepSet {
-        StepSet(self.words().iter().zip(other.words()).map(|(own, other)| f(*own, *other)).collect())
+        StepSet(
+            self.words().iter().zip(other.words()).map(|(own, other)| f(*own, *other)).collect(),
+        )
     }
 }
 

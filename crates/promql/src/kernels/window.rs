@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use model::histogram::FloatHistogram;
 
-/// The samples of one series, sorted by time, without stale markers where a range function reads them.
+/// The samples of one series, sorted by time, without stale markers where a range function reads
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct Samples<'a> {
     pub t: &'a [i64],
     pub v: &'a [f64],
 }
 
-/// The histograms of one series, sorted by time. A series has either a float or a histogram at one time.
+/// The histograms of one series, sorted by time. A series has either a float or a histogram at one
+/// time.
 #[derive(Clone, Copy, Debug)]
 pub struct HistogramSamples<'a> {
     pub t: &'a [i64],
@@ -67,8 +69,8 @@ impl Steps {
     }
 }
 
-/// Finds the samples in `(end - range, end]` for every step. Two cursors that expect the advance of the step before,
-/// so that a regular series costs a few comparisons per step.
+/// Finds the samples in `(end - range, end]` for every step. Two cursors that expect the advance of
+/// the step before, so that a regular series costs a few comparisons per step.
 pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
     out.clear();
     out.reserve(steps.count);
@@ -103,7 +105,8 @@ pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
     out.resize(steps.count, Bounds { lo: t.len() as u32, hi: t.len() as u32 });
 }
 
-/// How many of the times are `bound` or before. Often all or none: of a series, only what a query looks at is decoded.
+/// How many of the times are `bound` or before. Often all or none: of a series, only what a query
+/// looks at is decoded.
 fn count_up_to(t: &[i64], bound: i64) -> usize {
     match (t.first(), t.last()) {
         (Some(first), _) if *first > bound => 0,
@@ -112,7 +115,8 @@ fn count_up_to(t: &[i64], bound: i64) -> usize {
     }
 }
 
-/// The steps whose window may hold samples; a series that lives for part of the time costs nothing at the others.
+/// The steps whose window may hold samples; a series that lives for part of the time costs nothing
+/// at the others.
 fn alive(t: &[i64], steps: &Steps, range: i64) -> std::ops::Range<usize> {
     let (Some(oldest), Some(newest)) = (t.first(), t.last()) else { return 0..0 };
     let first_step = |wanted: &dyn Fn(i64) -> bool| {

@@ -1,8 +1,9 @@
-//! `xrate`, `xincrease` and `xdelta` of Thanos' engine: differences that begin at the last sample before the range and
-//! are extrapolated only where the samples cover the range.
+//! `xrate`, `xincrease` and `xdelta` of Thanos' engine: differences that begin at the last sample
+//! before the range and are extrapolated only where the samples cover the range.
 //!
-//! Each step is computed from its own window. Thanos' engine carries samples from step to step and, where exactly one
-//! sample lies between two ranges, takes the one before it as the beginning; its instant queries do not.
+//! Each step is computed from its own window. Thanos' engine carries samples from step to step and,
+//! where exactly one sample lies between two ranges, takes the one before it as the beginning; its
+//! instant queries do not.
 
 use super::Column;
 use super::rate::Resets;
@@ -42,7 +43,12 @@ pub struct Reaching<'a> {
 }
 
 /// Evaluates `function` at every step; `out` must come without any value present.
-pub fn evaluate(function: ExtendedRate, input: Reaching<'_>, resets: &mut Resets, out: &mut Column<'_>) {
+pub fn evaluate(
+    function: ExtendedRate,
+    input: Reaching<'_>,
+    resets: &mut Resets,
+    out: &mut Column<'_>,
+) {
     let Samples { t, v } = input.samples;
     resets.find(v);
     let mut changes = 0u32;
@@ -78,7 +84,12 @@ struct Stretch {
     end: i64,
 }
 
-fn difference(function: ExtendedRate, stretch: Stretch, input: &Reaching<'_>, resets: &Resets) -> f64 {
+fn difference(
+    function: ExtendedRate,
+    stretch: Stretch,
+    input: &Reaching<'_>,
+    resets: &Resets,
+) -> f64 {
     let Stretch { mut first, last, start, end } = stretch;
     let Samples { t, v } = input.samples;
     let extrapolates = function != ExtendedRate::Increase;

@@ -6,8 +6,8 @@ use crate::durations::MAX_SECONDS;
 use crate::lexer::{Keyword, Kind, Token};
 
 impl Parser<'_> {
-    /// What stands behind `offset`. Only arithmetic that begins with a parenthesis goes on past its first operand:
-    /// `foo offset 5m + 1` adds 1 to the shifted selector.
+    /// What stands behind `offset`. Only arithmetic that begins with a parenthesis goes on past its
+    /// first operand: `foo offset 5m + 1` adds 1 to the shifted selector.
     pub(super) fn offset_duration(&mut self) -> Result<DurationExpr> {
         let token = self.next()?;
         match token.kind {
@@ -53,22 +53,33 @@ impl Parser<'_> {
         Ok(expr)
     }
 
-    fn duration_operators(&mut self, mut lhs: DurationExpr, min_precedence: u8) -> Result<DurationExpr> {
+    fn duration_operators(
+        &mut self,
+        mut lhs: DurationExpr,
+        min_precedence: u8,
+    ) -> Result<DurationExpr> {
         let mut height = self.depth;
         while let Kind::Operator(op) = self.peek()?.kind {
             use BinaryOp::*;
-            if !matches!(op, Add | Sub | Mul | Div | Mod | Pow) || op.precedence() < min_precedence {
+            if !matches!(op, Add | Sub | Mul | Div | Mod | Pow) || op.precedence() < min_precedence
+            {
                 break;
             }
             let token = self.next()?;
-            let rhs = self.duration_expr(if op == Pow { op.precedence() } else { op.precedence() + 1 })?;
-            if let (Div | Mod, DurationExprKind::Number(NumberLiteral { value: 0.0, .. })) = (op, &rhs.kind) {
+            let rhs =
+                self.duration_expr(if op == Pow { op.precedence() } else { op.precedence() + 1 })?;
+            if let (Div | Mod, DurationExprKind::Number(NumberLiteral { value: 0.0, .. })) =
+                (op, &rhs.kind)
+            {
                 let what = if op == Div { "division by zero" } else { "modulo by zero" };
                 return Err(self.error(token.span, what));
             }
             let span = Span { start: lhs.span.start, end: rhs.span.end };
             height = self.check_height(span, height + 1)?;
-            lhs = DurationExpr { kind: DurationExprKind::Binary(op, Box::new(lhs), Box::new(rhs)), span };
+            lhs = DurationExpr {
+                kind: DurationExprKind::Binary(op, Box::new(lhs), Box::new(rhs)),
+                span,
+            };
         }
         Ok(lhs)
     }
@@ -102,7 +113,11 @@ impl Parser<'_> {
         self.expect(Kind::RightParen)?;
         // Errors name the arguments, as for an operator.
         let span = Span { start: a.span.start, end: b.span.end };
-        let kind = if keyword == Keyword::MinOf { DurationExprKind::Min(a, b) } else { DurationExprKind::Max(a, b) };
+        let kind = if keyword == Keyword::MinOf {
+            DurationExprKind::Min(a, b)
+        } else {
+            DurationExprKind::Max(a, b)
+        };
         Ok(DurationExpr { kind, span })
     }
 
@@ -120,19 +135,31 @@ impl Parser<'_> {
     }
 
     /// The sign of a plain number becomes part of it; a plus before anything else is nothing.
-    fn signed_duration(&mut self, sign: Token, negate: bool, inner: DurationExpr) -> Result<DurationExpr> {
+    fn signed_duration(
+        &mut self,
+        sign: Token,
+        negate: bool,
+        inner: DurationExpr,
+    ) -> Result<DurationExpr> {
         let span = Span { start: sign.span.start, end: inner.span.end };
         match inner.kind {
             DurationExprKind::Number(number) => {
                 let value = if negate { negated(number.value) } else { number.value };
                 self.duration_in_range(span, NumberLiteral { value, ..number }, sign.span)
             }
-            _ if negate => Ok(DurationExpr { kind: DurationExprKind::Negate(Box::new(inner)), span }),
+            _ if negate => {
+                Ok(DurationExpr { kind: DurationExprKind::Negate(Box::new(inner)), span })
+            }
             _ => Ok(inner),
         }
     }
 
-    fn duration_in_range(&self, span: Span, number: NumberLiteral, blame: Span) -> Result<DurationExpr> {
+    fn duration_in_range(
+        &self,
+        span: Span,
+        number: NumberLiteral,
+        blame: Span,
+    ) -> Result<DurationExpr> {
         if number.value.is_nan() || number.value.abs() > MAX_SECONDS {
             return Err(self.error(blame, "duration out of range"));
         }

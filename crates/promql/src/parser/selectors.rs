@@ -1,4 +1,5 @@
-//! Selectors and what may follow them: matchers, ranges, subqueries, `@`, `offset`, `anchored` and `smoothed`.
+//! Selectors and what may follow them: matchers, ranges, subqueries, `@`, `offset`, `anchored` and
+//! `smoothed`.
 
 use model::{LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
@@ -66,12 +67,14 @@ impl Parser<'_> {
         let span = Span { start: token.span.start, end: value.span.end };
         let value = self.string(value)?;
         // Names of labels are UTF-8 in every store, so that no others can be asked for.
-        let name = String::from_utf8(name)
-            .map_err(|e| self.error(token.span, format!("{} is not valid UTF-8", quote(e.as_bytes()))))?;
+        let name = String::from_utf8(name).map_err(|e| {
+            self.error(token.span, format!("{} is not valid UTF-8", quote(e.as_bytes())))
+        })?;
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
             self.charge_regex(span, &value)?;
         }
-        Matcher::new(op, name, value).map_err(|e| self.error(span, format!("error parsing regexp: {}", e.reason)))
+        Matcher::new(op, name, value)
+            .map_err(|e| self.error(span, format!("error parsing regexp: {}", e.reason)))
     }
 
     /// `a="b", "c.d"="e"` up to and with the closing brace; a lone string is the metric's name.
@@ -117,7 +120,11 @@ impl Parser<'_> {
         }
         let number = context("subquery selector", "number, duration, step(), range(), or \"]\"");
         let step = self.within(number, |p| {
-            if p.peek()?.kind == Kind::RightBracket { Ok(None) } else { p.positive_duration().map(Some) }
+            if p.peek()?.kind == Kind::RightBracket {
+                Ok(None)
+            } else {
+                p.positive_duration().map(Some)
+            }
         })?;
         self.within(context("subquery selector", "\"]\""), |p| p.expect(Kind::RightBracket))?;
         let span = Span { start: expr.span.start, end: self.last_end };
@@ -135,9 +142,10 @@ impl Parser<'_> {
             ExprKind::Vector(vector) if vector.at.is_some() => {
                 Err(self.error(brackets, "no @ modifiers allowed before range"))
             }
-            ExprKind::Vector(selector) => {
-                Ok(Expr { kind: ExprKind::Matrix(MatrixSelector { selector, selector_span, range }), span })
-            }
+            ExprKind::Vector(selector) => Ok(Expr {
+                kind: ExprKind::Matrix(MatrixSelector { selector, selector_span, range }),
+                span,
+            }),
             _ => Err(self.error(brackets, "ranges only allowed for vector selectors")),
         }
     }
@@ -160,7 +168,9 @@ impl Parser<'_> {
             ExprKind::Subquery(subquery) => &mut subquery.offset,
             _ => {
                 let wanted = "an instant vector selector or range vector selector or a subquery";
-                return Err(self.error(expr.span, format!("offset modifier must be preceded by {wanted}")));
+                return Err(
+                    self.error(expr.span, format!("offset modifier must be preceded by {wanted}"))
+                );
             }
         };
         if slot.is_some() {
@@ -183,9 +193,14 @@ impl Parser<'_> {
             Ok((At::Millis((seconds * 1000.0).round() as i64), seconds))
         })?;
         if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 {
-            let printed =
-                if seconds.is_finite() { format!("{seconds:.6}") } else { crate::kernels::format::plain(seconds) };
-            return Err(self.error(expr.span, format!("timestamp out of bounds for @ modifier: {printed}")));
+            let printed = if seconds.is_finite() {
+                format!("{seconds:.6}")
+            } else {
+                crate::kernels::format::plain(seconds)
+            };
+            return Err(
+                self.error(expr.span, format!("timestamp out of bounds for @ modifier: {printed}"))
+            );
         }
         let slot = match &mut expr.kind {
             ExprKind::Vector(selector) => &mut selector.at,
@@ -193,7 +208,9 @@ impl Parser<'_> {
             ExprKind::Subquery(subquery) => &mut subquery.at,
             _ => {
                 let wanted = "an instant vector selector or range vector selector or a subquery";
-                return Err(self.error(expr.span, format!("@ modifier must be preceded by {wanted}")));
+                return Err(
+                    self.error(expr.span, format!("@ modifier must be preceded by {wanted}"))
+                );
             }
         };
         if slot.is_some() {
@@ -210,18 +227,23 @@ impl Parser<'_> {
             Extension::Smoothed => "smoothed",
         };
         if !self.options.extended_range_selectors {
-            return Err(self.error(expr.span, format!("{name} modifier is experimental and not enabled")));
+            return Err(
+                self.error(expr.span, format!("{name} modifier is experimental and not enabled"))
+            );
         }
         let slot = match &mut expr.kind {
             ExprKind::Vector(selector) => &mut selector.extension,
             ExprKind::Matrix(matrix) => &mut matrix.selector.extension,
             ExprKind::Subquery(_) => {
-                return Err(self.error(expr.span, format!("{name} modifier is not supported for subqueries")));
+                return Err(self
+                    .error(expr.span, format!("{name} modifier is not supported for subqueries")));
             }
             _ => return Err(self.error(expr.span, format!("{name} modifier not implemented"))),
         };
         if slot.is_some_and(|set| set != extension) {
-            return Err(self.error(expr.span, "anchored and smoothed modifiers cannot be used together"));
+            return Err(
+                self.error(expr.span, "anchored and smoothed modifiers cannot be used together")
+            );
         }
         *slot = Some(extension);
         Ok(())
@@ -231,7 +253,9 @@ impl Parser<'_> {
 fn to_duration(expr: DurationExpr) -> Duration {
     let span = expr.span;
     match expr.kind {
-        DurationExprKind::Number(n) => Duration { millis: Some(literal_millis(n)), expr: None, span },
+        DurationExprKind::Number(n) => {
+            Duration { millis: Some(literal_millis(n)), expr: None, span }
+        }
         _ => Duration { millis: None, expr: Some(Box::new(expr)), span },
     }
 }

@@ -58,18 +58,32 @@ fn errors_of_a_real_server() {
     for (query, error) in [
         ("sum(", "1:5: parse error: unclosed left parenthesis"),
         ("up{", "1:4: parse error: unexpected end of input inside braces"),
-        ("rate(up)", "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector"),
+        (
+            "rate(up)",
+            "1:6: parse error: expected type range vector in call to function \"rate\", got \
+             instant vector",
+        ),
         ("foo bar", "1:5: parse error: unexpected identifier \"bar\""),
         ("sum by (", "1:9: parse error: unclosed left parenthesis"),
-        ("up[5m] + 1", "1:1: parse error: binary expression must contain only scalar and instant vector types"),
+        (
+            "up[5m] + 1",
+            "1:1: parse error: binary expression must contain only scalar and instant vector types",
+        ),
         ("up{job=~\"(\"}", "1:4: parse error: error parsing regexp: missing closing ): `(`"),
         ("nonexistent_fn(up)", "1:1: parse error: unknown function with name \"nonexistent_fn\""),
         (
             "up offset",
-            "1:10: parse error: unexpected end of input in offset, expected number, duration, step(), or range()",
+            "1:10: parse error: unexpected end of input in offset, expected number, duration, \
+             step(), or range()",
         ),
-        ("topk(up, up)", "1:6: parse error: expected type scalar in aggregation parameter, got instant vector"),
-        ("1 and up", "1:1: parse error: set operator \"and\" not allowed in binary scalar expression"),
+        (
+            "topk(up, up)",
+            "1:6: parse error: expected type scalar in aggregation parameter, got instant vector",
+        ),
+        (
+            "1 and up",
+            "1:1: parse error: set operator \"and\" not allowed in binary scalar expression",
+        ),
     ] {
         assert_eq!(parse_expr(query).unwrap_err().to_string(), error);
     }
@@ -111,8 +125,14 @@ fn what_matching_means_is_settled_by_types() {
     assert_eq!(matching("a + b").unwrap().cardinality, Cardinality::OneToOne);
     assert_eq!(matching("a or b").unwrap().cardinality, Cardinality::ManyToMany);
     let grouped = matching("a * on (x) group_right (y) fill_left (2) b").unwrap();
-    assert_eq!((grouped.cardinality, grouped.on, grouped.fill_left), (Cardinality::OneToMany, true, Some(2.0)));
-    assert_eq!((grouped.labels, grouped.include, grouped.fill_right), (vec!["x".into()], vec!["y".into()], None));
+    assert_eq!(
+        (grouped.cardinality, grouped.on, grouped.fill_left),
+        (Cardinality::OneToMany, true, Some(2.0))
+    );
+    assert_eq!(
+        (grouped.labels, grouped.include, grouped.fill_right),
+        (vec!["x".into()], vec!["y".into()], None)
+    );
 }
 
 #[test]
@@ -130,9 +150,17 @@ fn literals_keep_their_bits_and_bytes() {
 
 #[test]
 fn constant_durations_are_known_at_once() {
-    let ExprKind::Matrix(matrix) = parse("foo[1h30m] offset -1.5").unwrap().kind else { panic!("no range") };
-    assert_eq!((matrix.range.millis, matrix.selector.offset.unwrap().millis), (Some(5_400_000), Some(-1500)));
-    let ExprKind::Matrix(matrix) = parse("foo[step() * 3 + min_of(range(), 1s)]").unwrap().kind else { panic!() };
+    let ExprKind::Matrix(matrix) = parse("foo[1h30m] offset -1.5").unwrap().kind else {
+        panic!("no range")
+    };
+    assert_eq!(
+        (matrix.range.millis, matrix.selector.offset.unwrap().millis),
+        (Some(5_400_000), Some(-1500))
+    );
+    let ExprKind::Matrix(matrix) = parse("foo[step() * 3 + min_of(range(), 1s)]").unwrap().kind
+    else {
+        panic!()
+    };
     assert_eq!(matrix.range.millis, None);
     assert_eq!(matrix.range.resolve_positive(10_000, 500), Ok(30_500));
 }
@@ -159,8 +187,11 @@ fn nesting_and_length_are_bounded() {
 fn the_cost_of_regexes_is_bounded_before_they_are_compiled() {
     let selector = |matcher: &str, count| format!("x{{{}}}", vec![matcher; count].join(","));
     let replace = r#"label_replace(x, "a", "b", "c", "\\pL{1000}")"#;
-    for text in [selector(r#"a=~"b.*""#, 58_000), selector(r#"a!~"\\pL{400}""#, 10_000), vec![replace; 16].join(" + ")]
-    {
+    for text in [
+        selector(r#"a=~"b.*""#, 58_000),
+        selector(r#"a!~"\\pL{400}""#, 10_000),
+        vec![replace; 16].join(" + "),
+    ] {
         assert_eq!(parse(&text).unwrap_err().kind(), ErrorKind::Limit, "{}", &text[..20]);
     }
     let longest = format!(r#"x{{a=~"({})"}}"#, vec!["host-1"; 20_000].join("|"));

@@ -49,7 +49,10 @@ pub fn modifiers_of(expr: &Expr) -> Vec<&'static str> {
         }
         ExprKind::Subquery(subquery) => {
             let computed = |duration: &Duration| duration.expr.is_some();
-            add("range expression", computed(&subquery.range) || subquery.step.as_ref().is_some_and(computed));
+            add(
+                "range expression",
+                computed(&subquery.range) || subquery.step.as_ref().is_some_and(computed),
+            );
             add("subquery", subquery.step.is_some());
             add("subquery without step", subquery.step.is_none());
             add("subquery offset", subquery.offset.is_some());

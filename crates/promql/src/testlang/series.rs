@@ -127,7 +127,8 @@ impl<'a> Items<'a> {
         let value = match word {
             "stale" => return Ok(STALE_NAN),
             "" => {
-                let mut digits = self.take_while(|c| matches!(c, '0'..='9' | '.' | '_' | 'e' | 'E')).to_owned();
+                let mut digits =
+                    self.take_while(|c| matches!(c, '0'..='9' | '.' | '_' | 'e' | 'E')).to_owned();
                 if digits.ends_with(['e', 'E']) && self.rest.starts_with(['+', '-']) {
                     let (sign, rest) = self.rest.split_at(1);
                     self.rest = rest;
@@ -135,9 +136,13 @@ impl<'a> Items<'a> {
                 }
                 parse_number(&digits)?
             }
-            word if word.eq_ignore_ascii_case("inf") || word.eq_ignore_ascii_case("nan") => parse_number(word)?,
+            word if word.eq_ignore_ascii_case("inf") || word.eq_ignore_ascii_case("nan") => {
+                parse_number(word)?
+            }
             word => {
-                return Err(format!("unexpected identifier {word:?} in series values, expected number or \"stale\""));
+                return Err(format!(
+                    "unexpected identifier {word:?} in series values, expected number or \"stale\""
+                ));
             }
         };
         Ok(if negative { -value } else { value })
@@ -161,7 +166,9 @@ impl<'a> Items<'a> {
             if let Some(step) = step.as_ref().filter(|_| i > 0) {
                 if histogram.schema > step.schema {
                     let (from, to) = (step.schema, histogram.schema);
-                    return Err(format!("error combining histograms: cannot merge from schema {from} to {to}"));
+                    return Err(format!(
+                        "error combining histograms: cannot merge from schema {from} to {to}"
+                    ));
                 }
                 let combined = if subtract { histogram.sub(step) } else { histogram.add(step) };
                 combined.map_err(|e| e.to_string())?;
@@ -261,14 +268,19 @@ fn integer(text: &str) -> Result<i32> {
 fn number(text: &str) -> Result<f64> {
     let mut items = Items { rest: text };
     let value = items.number()?;
-    if items.rest.is_empty() { Ok(value) } else { Err(format!("invalid number {text:?} in histogram description")) }
+    if items.rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(format!("invalid number {text:?} in histogram description"))
+    }
 }
 
 fn numbers(text: &str) -> Result<Vec<f64>> {
     text.split([' ', '\t']).filter(|word| !word.is_empty()).map(number).collect()
 }
 
-/// Start timestamps relative to their samples, in milliseconds: `_`, `_x3`, `-1m`, `-1mx3`, `-30s-1mx2`.
+/// Start timestamps relative to their samples, in milliseconds: `_`, `_x3`, `-1m`, `-1mx3`,
+/// `-30s-1mx2`.
 pub(super) fn parse_start_offsets(text: &str) -> Result<Vec<Option<i64>>> {
     let mut offsets = Vec::new();
     let mut items = Items { rest: text };
@@ -278,7 +290,8 @@ pub(super) fn parse_start_offsets(text: &str) -> Result<Vec<Option<i64>>> {
             continue;
         }
         let mut offset = signed_duration(&mut items)?;
-        let step = if items.rest.starts_with(['+', '-']) { signed_duration(&mut items)? } else { 0 };
+        let step =
+            if items.rest.starts_with(['+', '-']) { signed_duration(&mut items)? } else { 0 };
         for _ in 0..=items.times()?.unwrap_or(0) {
             offsets.push(Some(offset));
             offset += step;

@@ -15,13 +15,18 @@ fn values(text: &str) -> String {
             )
         }
     };
-    format!("{:?}: {}", series.labels, series.values.iter().map(print).collect::<Vec<_>>().join(" "))
+    format!(
+        "{:?}: {}",
+        series.labels,
+        series.values.iter().map(print).collect::<Vec<_>>().join(" ")
+    )
 }
 
 #[test]
 fn values_repeat_and_grow() {
     let text = r#"m{a="b",} 1 2x1 1+2x2 10-5x2 -3 _ _x2 stale Inf -Inf 1e-2 +1.5e+1x0"#;
-    expect![[r#"{__name__="m", a="b"}: 1 2 2 1 3 5 10 5 0 -3 _ _ _ stale inf -inf 0.01 15"#]].assert_eq(&values(text));
+    expect![[r#"{__name__="m", a="b"}: 1 2 2 1 3 5 10 5 0 -3 _ _ _ stale inf -inf 0.01 15"#]]
+        .assert_eq(&values(text));
     expect![[r#"{__name__="sum"}: 0 1"#]].assert_eq(&values("sum 0 1"));
     expect![[r#"{__name__="a b", "x.y"="z"}: "#]].assert_eq(&values(r#"{"a b", "x.y"='z'}"#));
     expect!["{}: 5"].assert_eq(&values("{} 5"));
@@ -35,8 +40,14 @@ fn histograms_are_read_with_their_buckets() {
     assert_eq!(series.values.len(), 3);
     let SequenceValue::Histogram(first) = &series.values[0] else { panic!("no histogram") };
     let h = &first.histogram;
-    assert_eq!((h.schema, h.sum, h.count, h.zero_count, h.zero_threshold), (1, -3.0, 22.0, 1.0, 0.1));
-    assert_eq!((&h.positive_buckets[..], &h.negative_buckets[..]), (&[2.0, 3.0, 4.0][..], &[5.0, 6.0][..]));
+    assert_eq!(
+        (h.schema, h.sum, h.count, h.zero_count, h.zero_threshold),
+        (1, -3.0, 22.0, 1.0, 0.1)
+    );
+    assert_eq!(
+        (&h.positive_buckets[..], &h.negative_buckets[..]),
+        (&[2.0, 3.0, 4.0][..], &[5.0, 6.0][..])
+    );
     assert_eq!((h.positive_spans[0].offset, h.negative_spans[0].length), (-1, 2));
     expect![[r#"{__name__="m"}: h(count 1 sum 2 Unknown hint false) h(count 2 sum 3 Unknown hint false) h(count 3 sum 4 Unknown hint false)"#]]
         .assert_eq(&values("m {{count:1 sum:2 buckets:[1]}}+{{count:1 sum:1 buckets:[1]}}x2"));
@@ -111,13 +122,21 @@ fn files_are_read_command_by_command() {
         .map(|command| match command {
             Command::Clear => "clear".to_owned(),
             Command::Load(load) => {
-                let starts = load.series.iter().map(|s| s.start_offsets_ms.clone()).collect::<Vec<_>>();
-                format!("{} load {} nhcb {} {starts:?}", load.line, load.interval_ms, load.with_nhcb)
+                let starts =
+                    load.series.iter().map(|s| s.start_offsets_ms.clone()).collect::<Vec<_>>();
+                format!(
+                    "{} load {} nhcb {} {starts:?}",
+                    load.line, load.interval_ms, load.with_nhcb
+                )
             }
             Command::Eval(eval) => {
                 let result = &eval.result;
-                let found = (result.string.is_some(), result.scalar, result.range, result.series.len());
-                format!("{} {:?} {} {:?} {found:?}", eval.line, eval.times, eval.text, eval.expectations)
+                let found =
+                    (result.string.is_some(), result.scalar, result.range, result.series.len());
+                format!(
+                    "{} {:?} {} {:?} {found:?}",
+                    eval.line, eval.times, eval.text, eval.expectations
+                )
             }
         })
         .collect();
@@ -138,7 +157,10 @@ fn broken_files_name_the_line() {
     for (text, message) in [
         ("\nfoo", "line 2: invalid command \"foo\""),
         ("load x", "line 1: invalid duration \"x\": not a valid duration string: \"x\""),
-        ("eval instant at 5m sum(", "line 1: query \"sum(\": 1:5: parse error: unclosed left parenthesis"),
+        (
+            "eval instant at 5m sum(",
+            "line 1: query \"sum(\": 1:5: parse error: unclosed left parenthesis",
+        ),
         ("eval instant 5m foo", "line 1: want \"at\", found \"5m\""),
         ("load 1m\n m@st _\n", "line 2: start timestamps without samples in the line below them"),
     ] {

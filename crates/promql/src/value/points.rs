@@ -18,8 +18,8 @@ enum Repr {
     List(Vec<Point>),
 }
 
-/// Rows of points over the steps of a grid, held by whoever evaluated them. They live until the last of their series is
-/// dropped.
+/// Rows of points over the steps of a grid, held by whoever evaluated them. They live until the
+/// last of their series is dropped.
 pub trait StepRows: Send + Sync {
     /// A row as [`PointsView::Steps`]; a list will do too.
     fn view(&self, row: usize) -> PointsView<'_>;

@@ -10,7 +10,9 @@ use futures::future::try_join_all;
 use http_api::{ApiError, Notes, Params, TRUNCATED, success};
 use model::{Labels, Matcher, TimeRange};
 use storeapi::fanout::{Fanout, Scope};
-use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, SeriesRequest, Store};
+use storeapi::{
+    Frame, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, SeriesRequest, Store,
+};
 
 use super::Api;
 use super::error::of_store;
@@ -35,9 +37,14 @@ impl Call {
         Call::parse(api, params, params.selectors("match[]"))
     }
 
-    fn parse(api: &Api, params: &Params, selectors: Result<Vec<Vec<Matcher>>, ApiError>) -> Result<Call, ApiError> {
+    fn parse(
+        api: &Api,
+        params: &Params,
+        selectors: Result<Vec<Vec<Matcher>>, ApiError>,
+    ) -> Result<Call, ApiError> {
         let (start, end) = (params.time("start")?, params.time("end")?);
-        let window = i64::try_from(api.settings.metadata_default_range.as_millis()).unwrap_or(i64::MAX);
+        let window =
+            i64::try_from(api.settings.metadata_default_range.as_millis()).unwrap_or(i64::MAX);
         let (start, end) = if window == 0 {
             (start.unwrap_or(i64::MIN), end.unwrap_or(i64::MAX))
         } else {
@@ -83,7 +90,8 @@ impl Call {
     fn wanted(&self, found: usize, notes: &mut Notes) -> usize {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if limit == 0 || found <= limit {
-            // endpoints say so too when they were asked for one more than wanted; then nothing is missing
+            // endpoints say so too when they were asked for one more than wanted; then nothing is
+            // missing
             return found;
         }
         add_new(&mut notes.warnings, vec![TRUNCATED.to_owned()]);
@@ -99,7 +107,10 @@ fn add_new(warnings: &mut Vec<String>, new: Vec<String>) {
     }
 }
 
-pub(super) async fn labels(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn labels(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let call = Call::of_labels(&api, &params)?;
     let ask = |matchers| {
         call.fanout.label_names(LabelNamesRequest {
@@ -111,7 +122,8 @@ pub(super) async fn labels(State(api): State<Arc<Api>>, params: Params) -> Resul
             limit: call.asked_limit(),
         })
     };
-    let answers = try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
+    let answers =
+        try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
     Ok(call.answer_strings(answers))
 }
 
@@ -120,7 +132,8 @@ pub(super) async fn label_values(
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let label = unescape_name(&name).ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
+    let label = unescape_name(&name)
+        .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
     let call = Call::of_labels(&api, &params)?;
     let ask = |matchers| {
         call.fanout.label_values(LabelValuesRequest {
@@ -132,17 +145,24 @@ pub(super) async fn label_values(
             limit: call.asked_limit(),
         })
     };
-    let answers = try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
+    let answers =
+        try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
     Ok(call.answer_strings(answers))
 }
 
-pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn series(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let call = Call::of_series(&api, &params)?;
     if call.selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     if call.selectors.iter().any(|matchers| matchers.iter().all(Matcher::matches_empty)) {
-        return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
+        return Err(ApiError::parameter(
+            "match[]",
+            "match[] must contain at least one non-empty matcher",
+        ));
     }
     let without_replica_labels = replica_labels(&params, &api.settings)?;
     let ask = |matchers| {
@@ -173,7 +193,10 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
     }))
 }
 
-async fn collect_labels(fanout: &Fanout, request: SeriesRequest) -> storeapi::Result<(Vec<Labels>, Vec<String>)> {
+async fn collect_labels(
+    fanout: &Fanout,
+    request: SeriesRequest,
+) -> storeapi::Result<(Vec<Labels>, Vec<String>)> {
     let mut frames = fanout.series(request).await?;
     let (mut labels, mut warnings) = (Vec::new(), Vec::new());
     while let Some(frame) = frames.next().await {
@@ -187,9 +210,12 @@ async fn collect_labels(fanout: &Fanout, request: SeriesRequest) -> storeapi::Re
     Ok((labels, warnings))
 }
 
-/// Names with the prefix `U__` spell UTF-8 in the letters of older label names: `_2e_` is a dot, `__` an underscore.
+/// Names with the prefix `U__` spell UTF-8 in the letters of older label names: `_2e_` is a dot,
+/// `__` an underscore.
 fn unescape_name(name: &str) -> Option<String> {
-    let Some(mut rest) = name.strip_prefix("U__") else { return Some(name.to_owned()).filter(|n| !n.is_empty()) };
+    let Some(mut rest) = name.strip_prefix("U__") else {
+        return Some(name.to_owned()).filter(|n| !n.is_empty());
+    };
     let mut unescaped = String::with_capacity(rest.len());
     while let Some(at) = rest.find('_') {
         unescaped.push_str(&rest[..at]);

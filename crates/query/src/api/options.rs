@@ -34,8 +34,14 @@ pub(super) enum Stats {
 
 impl Options {
     /// `auto_resolution_ms` is what `auto` means for this request.
-    pub(super) fn parse(params: &Params, settings: &Settings, auto_resolution_ms: i64) -> Result<Options, ApiError> {
-        if let Some(engine) = params.get("engine").filter(|engine| !matches!(*engine, "prometheus" | "thanos")) {
+    pub(super) fn parse(
+        params: &Params,
+        settings: &Settings,
+        auto_resolution_ms: i64,
+    ) -> Result<Options, ApiError> {
+        if let Some(engine) =
+            params.get("engine").filter(|engine| !matches!(*engine, "prometheus" | "thanos"))
+        {
             let reason = format!("unknown engine {engine:?}, expected prometheus or thanos");
             return Err(ApiError::parameter("engine", reason));
         }
@@ -75,16 +81,25 @@ fn shard(info: ShardInfo) -> Shard {
 }
 
 /// Empty unless the request wants replicas merged.
-pub(super) fn replica_labels(params: &Params, settings: &Settings) -> Result<Vec<String>, ApiError> {
+pub(super) fn replica_labels(
+    params: &Params,
+    settings: &Settings,
+) -> Result<Vec<String>, ApiError> {
     if !params.bool("dedup", true)? {
         return Ok(Vec::new());
     }
-    let given: Vec<String> =
-        params.all("replicaLabels[]").filter(|label| !label.is_empty()).map(str::to_owned).collect();
+    let given: Vec<String> = params
+        .all("replicaLabels[]")
+        .filter(|label| !label.is_empty())
+        .map(str::to_owned)
+        .collect();
     Ok(if given.is_empty() { settings.replica_labels.clone() } else { given })
 }
 
-pub(super) fn partial_response(params: &Params, settings: &Settings) -> Result<PartialResponse, ApiError> {
+pub(super) fn partial_response(
+    params: &Params,
+    settings: &Settings,
+) -> Result<PartialResponse, ApiError> {
     let partial = params.bool("partial_response", settings.partial_response)?;
     Ok(if partial { PartialResponse::Warn } else { PartialResponse::Abort })
 }

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 
 use super::Api;
 
-pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn format(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let expr = parse(&api, &params)?;
     let mut json = Json::default();
     json.raw(r#"{"status":"success","data":"#);
@@ -23,7 +26,10 @@ pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Resul
     Ok(json_response(Body::from(json.into_bytes())))
 }
 
-pub(super) async fn tree(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn tree(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let answer = json!({ "status": "success", "data": node(&parse(&api, &params)?) });
     Ok(json_response(Body::from(answer.to_string())))
 }

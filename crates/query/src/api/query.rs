@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use engine::{Answer, Detail, Query};
-use http_api::{ApiError, Json, Notes, Params, TRUNCATED, json_response, stream_result, with_notes};
+use http_api::{
+    ApiError, Json, Notes, Params, TRUNCATED, json_response, stream_result, with_notes,
+};
 use promql::value::{Grid, Value};
 use serve::Pass;
 use storeapi::fanout::Scope;
@@ -22,30 +24,43 @@ use crate::source::StoreSource;
 /// Points per series at most, as Prometheus allows.
 const MAX_POINTS: i64 = 11_000;
 
-pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn instant(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let (grid, options) = instant_request(&api, &params)?;
     api.evaluate(&params, grid, options).await
 }
 
-pub(super) async fn instant_explain(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn instant_explain(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let (grid, options) = instant_request(&api, &params)?;
     api.explain(&params, grid, &options)
 }
 
-pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn range(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let (grid, options) = range_request(&api, &params)?;
     api.metrics.range_seconds.observe(grid.end_ms.saturating_sub(grid.start_ms) as f64 / 1000.0);
     api.evaluate(&params, grid, options).await
 }
 
-pub(super) async fn range_explain(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn range_explain(
+    State(api): State<Arc<Api>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let (grid, options) = range_request(&api, &params)?;
     api.explain(&params, grid, &options)
 }
 
 fn instant_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError> {
     let time = params.time("time")?.unwrap_or_else(|| api.clock.now().0);
-    let auto = i64::try_from(api.settings.instant_max_source_resolution.as_millis()).unwrap_or(i64::MAX);
+    let auto =
+        i64::try_from(api.settings.instant_max_source_resolution.as_millis()).unwrap_or(i64::MAX);
     Ok((Grid::instant(time), Options::parse(params, &api.settings, auto)?))
 }
 
@@ -58,17 +73,19 @@ fn range_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError
         Some(_) => params.duration("step")?.unwrap_or_default(),
         // Thanos' default: 250 points, and not below the smallest step
         None => {
-            let default_step = i64::try_from(api.settings.default_step.as_millis()).unwrap_or(i64::MAX);
+            let default_step =
+                i64::try_from(api.settings.default_step.as_millis()).unwrap_or(i64::MAX);
             end_ms.saturating_sub(start_ms).div_euclid(250).max(default_step)
         }
     };
     if step_ms <= 0 {
-        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        let reason = "zero or negative query resolution step widths are not accepted. Try a \
+            positive integer";
         return Err(ApiError::parameter("step", reason));
     }
     if end_ms.saturating_sub(start_ms) / step_ms > MAX_POINTS {
-        let text = "exceeded maximum resolution of 11,000 points per timeseries. \
-                    Try decreasing the query resolution (?step=XX)";
+        let text = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing \
+                    the query resolution (?step=XX)";
         return Err(ApiError::bad_data(text));
     }
     Ok((Grid { start_ms, end_ms, step_ms }, Options::parse(params, &api.settings, step_ms / 5)?))
@@ -82,7 +99,12 @@ struct Turn {
 }
 
 impl Api {
-    async fn evaluate(&self, params: &Params, grid: Grid, options: Options) -> Result<Response, ApiError> {
+    async fn evaluate(
+        &self,
+        params: &Params,
+        grid: Grid,
+        options: Options,
+    ) -> Result<Response, ApiError> {
         let came = self.clock.monotonic();
         let pass = tokio::select! {
             pass = self.gate.enter() => pass,
@@ -90,9 +112,14 @@ impl Api {
         };
         let waited = self.clock.monotonic().saturating_sub(came);
         let turn = Turn { timeout: options.timeout.saturating_sub(waited), pass: Some(pass) };
-        let mut answer = (self.evaluation.run)(self.query(params, grid, &options, turn)).await.map_err(of_query)?;
+        let mut answer = (self.evaluation.run)(self.query(params, grid, &options, turn))
+            .await
+            .map_err(of_query)?;
         truncate(&mut answer, options.limit);
-        let notes = Notes { warnings: std::mem::take(&mut answer.warnings), infos: std::mem::take(&mut answer.infos) };
+        let notes = Notes {
+            warnings: std::mem::take(&mut answer.warnings),
+            infos: std::mem::take(&mut answer.infos),
+        };
         let mut tail = Json::default();
         if options.stats != Stats::None {
             let total = self.clock.monotonic().saturating_sub(came);
@@ -109,10 +136,16 @@ impl Api {
         Ok(with_notes(json_response(stream_result(answer.value, tail)), &notes))
     }
 
-    fn explain(&self, params: &Params, grid: Grid, options: &Options) -> Result<Response, ApiError> {
+    fn explain(
+        &self,
+        params: &Params,
+        grid: Grid,
+        options: &Options,
+    ) -> Result<Response, ApiError> {
         // nothing is evaluated, so that there is nothing to wait for
         let turn = Turn { timeout: options.timeout, pass: None };
-        let operation = (self.evaluation.explain)(&self.query(params, grid, options, turn)).map_err(of_query)?;
+        let operation = (self.evaluation.explain)(&self.query(params, grid, options, turn))
+            .map_err(of_query)?;
         let mut json = Json::default();
         json.raw(r#"{"status":"success","data":"#);
         statistics::write_plan(&mut json, &operation);
@@ -122,8 +155,12 @@ impl Api {
 
     fn query(&self, params: &Params, grid: Grid, options: &Options, turn: Turn) -> Query {
         let Turn { timeout, pass } = turn;
-        // endpoints that hang are given up a little before the query is, so that it ends with what the others sent
-        let scope = Scope { store_matches: options.store_matches.clone(), deadline: Some(timeout.mul_f64(0.9)) };
+        // endpoints that hang are given up a little before the query is, so that it ends with what
+        // the others sent
+        let scope = Scope {
+            store_matches: options.store_matches.clone(),
+            deadline: Some(timeout.mul_f64(0.9)),
+        };
         let store: Arc<dyn Store> = Arc::new(self.fanout.scoped(scope));
         let store = Arc::new(Limited::new(store, self.settings.limits));
         Query {

@@ -63,7 +63,8 @@ pub(super) fn write_plan(json: &mut Json, operation: &Operation) {
     json.raw("}");
 }
 
-/// The same with what was measured: Thanos' fields, which include those of the operators below, then our own.
+/// The same with what was measured: Thanos' fields, which include those of the operators below,
+/// then our own.
 pub(super) fn write_analysis(json: &mut Json, operation: &Operation) {
     let measured = operation.measured.unwrap_or_default();
     json.raw(r#"{"name":"#);
@@ -93,7 +94,8 @@ fn children(json: &mut Json, operation: &Operation, write: fn(&mut Json, &Operat
 }
 
 fn samples(operation: &Operation) -> u64 {
-    operation.measured.unwrap_or_default().samples + operation.inputs.iter().map(samples).sum::<u64>()
+    operation.measured.unwrap_or_default().samples
+        + operation.inputs.iter().map(samples).sum::<u64>()
 }
 
 fn most_points(operation: &Operation) -> u64 {

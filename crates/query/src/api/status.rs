@@ -67,8 +67,8 @@ fn object<'a>(json: &mut Json, fields: impl IntoIterator<Item = (&'a str, String
     json.raw("}");
 }
 
-/// Grafana decides by this which features a server has: the version is one of Thanos', ours stands behind the plus, and
-/// `features` must not be there, as it would mean another product.
+/// Grafana decides by this which features a server has: the version is one of Thanos', ours stands
+/// behind the plus, and `features` must not be there, as it would mean another product.
 pub(super) async fn build_info(State(api): State<Arc<Api>>) -> Response {
     let about = &api.settings.about;
     let fields = [
@@ -147,13 +147,16 @@ pub(super) async fn landing(State(api): State<Arc<Api>>) -> Html<String> {
         &api.settings.web.external_prefix
     };
     let link = |path: &str| format!(r#"<li><a href="{prefix}{path}">{path}</a></li>"#);
-    let links: String = ["/api/v1/stores", "/api/v1/status/buildinfo", "/api/v1/status/flags", "/api/v1/labels"]
-        .into_iter()
-        .map(link)
-        .collect();
+    let links: String =
+        ["/api/v1/stores", "/api/v1/status/buildinfo", "/api/v1/status/flags", "/api/v1/labels"]
+            .into_iter()
+            .map(link)
+            .collect();
     Html(format!(
         "<!doctype html><title>Drumlin query</title><h1>Drumlin query</h1>\
-         <p>This is a Prometheus-compatible query API. Add <code>{prefix}/</code> to Grafana as a Prometheus data \
-         source, or ask it directly: <code>{prefix}/api/v1/query?query=up</code>.</p><ul>{links}</ul>"
+         <p>This is a Prometheus-compatible query API. Add <code>{prefix}/</code> to Grafana as a \
+         Prometheus data \
+         source, or ask it directly: \
+         <code>{prefix}/api/v1/query?query=up</code>.</p><ul>{links}</ul>"
     ))
 }

@@ -40,17 +40,24 @@ impl Fixture {
                 async move { canned }.boxed()
             }),
             explain: Box::new(|query| {
-                let leaf = Operation { name: query.text.clone(), measured: None, inputs: Vec::new() };
-                Ok(Operation { name: "Window: \"x\"".to_owned(), measured: None, inputs: vec![leaf] })
+                let leaf =
+                    Operation { name: query.text.clone(), measured: None, inputs: Vec::new() };
+                Ok(Operation {
+                    name: "Window: \"x\"".to_owned(),
+                    measured: None,
+                    inputs: vec![leaf],
+                })
             }),
         };
         Fixture { router: Fixture::with(settings, evaluation).await, query }
     }
 
     async fn with(settings: Settings, evaluation: Evaluation) -> Router {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
+        let clock: Arc<dyn Clock> =
+            Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
         let metrics = Metrics::register(&Registry::new()).unwrap();
-        let series = |pairs: &[(&str, &str)]| (Labels::from_pairs(pairs.iter().copied()), vec![(1000, 1.0)]);
+        let series =
+            |pairs: &[(&str, &str)]| (Labels::from_pairs(pairs.iter().copied()), vec![(1000, 1.0)]);
         let store = MemoryStore::new(&Dataset {
             external: Labels::from_pairs([("cluster", "a"), ("replica", "0")]),
             series: vec![
@@ -60,14 +67,20 @@ impl Fixture {
             ],
         });
         let connect = Box::new(move |_: &Target| Ok(Arc::new(store.clone()) as Arc<dyn Store>));
-        let timeouts = Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
-        let endpoints = Arc::new(EndpointSet::new(connect, timeouts, metrics.clone(), Arc::clone(&clock)));
+        let timeouts =
+            Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
+        let endpoints =
+            Arc::new(EndpointSet::new(connect, timeouts, metrics.clone(), Arc::clone(&clock)));
         endpoints.update(vec![Target { address: "a:1".to_owned(), strict: false, tls: None }]);
         endpoints.poll().await;
         router(Api {
             started: TimestampMs(0),
             evaluation,
-            fanout: Fanout::new(Arc::clone(&endpoints) as _, FanoutSettings::default(), Arc::clone(&clock)),
+            fanout: Fanout::new(
+                Arc::clone(&endpoints) as _,
+                FanoutSettings::default(),
+                Arc::clone(&clock),
+            ),
             endpoints,
             gate: Gate::new(settings.max_concurrent, metrics.gate.clone(), Arc::clone(&clock)),
             metrics,
@@ -103,7 +116,10 @@ async fn text(response: Response<Body>) -> (StatusCode, String) {
 
 fn one() -> Answer {
     let point = Point { t_ms: 1_500, value: PointValue::Float(0.5) };
-    answer(Value::Vector(vec![ResultSeries { labels: Labels::from_pairs([("a", "b")]), points: vec![point].into() }]))
+    answer(Value::Vector(vec![ResultSeries {
+        labels: Labels::from_pairs([("a", "b")]),
+        points: vec![point].into(),
+    }]))
 }
 
 async fn fixture() -> Fixture {
@@ -135,8 +151,14 @@ async fn wrong_parameters_get_prometheus_texts() {
             "query?query=up&time=x",
             r#"invalid parameter "time": invalid time value for 'time': cannot parse "x" to a valid timestamp"#,
         ),
-        ("query?query=up&timeout=x", r#"invalid parameter "timeout": cannot parse "x" to a valid duration"#),
-        ("query_range?query=up&end=1&step=1", r#"invalid parameter "start": cannot parse "" to a valid timestamp"#),
+        (
+            "query?query=up&timeout=x",
+            r#"invalid parameter "timeout": cannot parse "x" to a valid duration"#,
+        ),
+        (
+            "query_range?query=up&end=1&step=1",
+            r#"invalid parameter "start": cannot parse "" to a valid timestamp"#,
+        ),
         (
             "query_range?query=up&start=2&end=1&step=1",
             r#"invalid parameter "end": end timestamp must not be before start time"#,
@@ -147,10 +169,14 @@ async fn wrong_parameters_get_prometheus_texts() {
         ),
         (
             "query_range?query=up&start=0&end=11001&step=1",
-            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query \
+             resolution (?step=XX)",
         ),
         ("query?query=up&limit=-1", r#"invalid parameter "limit": limit must be non-negative"#),
-        ("query?query=up&dedup=maybe", r#"invalid parameter "dedup": cannot parse "maybe" to a bool"#),
+        (
+            "query?query=up&dedup=maybe",
+            r#"invalid parameter "dedup": cannot parse "maybe" to a bool"#,
+        ),
         ("series", "no match[] parameter provided"),
         (
             "series?match[]={a=~%22.*%22}",
@@ -184,7 +210,8 @@ async fn errors_of_queries_have_the_status_of_their_kind() {
         (QueryError::Canceled("c".into()), 503, "canceled", "c"),
         (QueryError::Internal("i".into()), 500, "internal", "i"),
     ] {
-        let (code, body) = Fixture::new(Settings::default(), Err(error)).await.get("/api/v1/query?query=x").await;
+        let (code, body) =
+            Fixture::new(Settings::default(), Err(error)).await.get("/api/v1/query?query=x").await;
         assert_eq!(code.as_u16(), status);
         assert_eq!(error_of(&body), (kind.to_owned(), text.to_owned()));
     }
@@ -198,7 +225,8 @@ async fn every_failure_is_json() {
         assert_eq!(status, StatusCode::NOT_FOUND);
         assert!(error_of(&body).1.contains("page not found"));
     }
-    let (status, body) = text(f.send(Request::delete("/api/v1/query").body(Body::empty()).unwrap()).await).await;
+    let (status, body) =
+        text(f.send(Request::delete("/api/v1/query").body(Body::empty()).unwrap()).await).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     error_of(&body);
 }
@@ -206,17 +234,24 @@ async fn every_failure_is_json() {
 #[tokio::test]
 async fn parameters_shape_the_query() {
     let replica = || vec!["replica".to_owned()];
-    let f = Fixture::new(Settings { replica_labels: replica(), ..Settings::default() }, Ok(one())).await;
+    let f = Fixture::new(Settings { replica_labels: replica(), ..Settings::default() }, Ok(one()))
+        .await;
     f.get("/api/v1/query?query=up&time=4").await;
     let query = f.last_query();
-    assert_eq!((query.text.as_str(), query.grid, query.dedup), ("up", Grid::instant(4000), Some(Dedup::Penalty)));
+    assert_eq!(
+        (query.text.as_str(), query.grid, query.dedup),
+        ("up", Grid::instant(4000), Some(Dedup::Penalty))
+    );
     assert_eq!((query.lookback_ms, query.max_resolution_ms), (300_000, 0));
     let source = format!("{:?}", query.source);
     assert!(source.contains(r#"replica_labels: ["replica"], partial_response: Warn"#), "{source}");
 
     f.get("/api/v1/query?query=up&dedup=0&partial_response=false&max_source_resolution=1h&timeout=10s").await;
     let query = f.last_query();
-    assert_eq!((query.dedup, query.lookback_ms, query.max_resolution_ms), (None, 300_000, 3_600_000));
+    assert_eq!(
+        (query.dedup, query.lookback_ms, query.max_resolution_ms),
+        (None, 300_000, 3_600_000)
+    );
     assert!(query.timeout <= Duration::from_secs(10));
     let source = format!("{:?}", query.source);
     assert!(source.contains("replica_labels: [], partial_response: Abort"), "{source}");
@@ -225,7 +260,10 @@ async fn parameters_shape_the_query() {
     let query = f.last_query();
     assert_eq!(query.grid, Grid { start_ms: 0, end_ms: 25_000_000, step_ms: 100_000 });
     let source = format!("{:?}", query.source);
-    assert!(source.contains(r#"replica_labels: ["pod"]"#) && query.max_resolution_ms == 20_000, "{source}");
+    assert!(
+        source.contains(r#"replica_labels: ["pod"]"#) && query.max_resolution_ms == 20_000,
+        "{source}"
+    );
 
     f.get("/api/v1/query?query=up&lookback_delta=1m").await;
     assert_eq!(f.last_query().lookback_ms, 60_000);
@@ -249,43 +287,66 @@ async fn partial_answers_are_not_cached_and_notes_are_apart() {
     partial.warnings.push("endpoint x is down".to_owned());
     partial.infos.push("PromQL info: hint".to_owned());
     let f = Fixture::new(Settings::default(), Ok(partial)).await;
-    let response = f.send(Request::get("/api/v1/query?query=up").body(Body::empty()).unwrap()).await;
+    let response =
+        f.send(Request::get("/api/v1/query?query=up").body(Body::empty()).unwrap()).await;
     assert_eq!(response.headers()["cache-control"], "no-store");
     assert_eq!(response.headers()["content-type"], "application/json");
     let (_, body) = text(response).await;
-    assert!(body.ends_with(r#"}]},"warnings":["endpoint x is down"],"infos":["PromQL info: hint"]}"#), "{body}");
+    assert!(
+        body.ends_with(r#"}]},"warnings":["endpoint x is down"],"infos":["PromQL info: hint"]}"#),
+        "{body}"
+    );
 
     let mut promql = one();
     promql.warnings.push("PromQL warning: quantile".to_owned());
     let f = Fixture::new(Settings::default(), Ok(promql)).await;
-    let response = f.send(Request::get("/api/v1/query?query=up").body(Body::empty()).unwrap()).await;
+    let response =
+        f.send(Request::get("/api/v1/query?query=up").body(Body::empty()).unwrap()).await;
     assert!(!response.headers().contains_key("cache-control"));
 }
 
 #[tokio::test]
 async fn limits_cut_and_say_so() {
-    let series = |name| ResultSeries { labels: Labels::from_pairs([("a", name)]), points: Vec::new().into() };
+    let series = |name| ResultSeries {
+        labels: Labels::from_pairs([("a", name)]),
+        points: Vec::new().into(),
+    };
     let two = answer(Value::Matrix(vec![series("1"), series("2")]));
     let f = Fixture::new(Settings::default(), Ok(two)).await;
     let body = f.json("/api/v1/query_range?query=up&start=0&end=1&step=1&limit=1").await;
     assert_eq!(body["data"]["result"], json!([{"metric": {"a": "1"}}]));
     assert_eq!(body["warnings"], json!(["results truncated due to limit"]));
-    assert_eq!(f.json("/api/v1/query_range?query=up&start=0&end=1&step=1&limit=2").await.get("warnings"), None);
+    assert_eq!(
+        f.json("/api/v1/query_range?query=up&start=0&end=1&step=1&limit=2").await.get("warnings"),
+        None
+    );
 }
 
 #[tokio::test]
 async fn stats_and_analysis_come_on_request() {
     let mut counted = one();
-    let measured = |samples, points| Some(Measured { seconds: 0.0015, series: 1, points, bytes: 9, samples });
-    let window = Operation { name: "Window".to_owned(), measured: measured(7, 4), inputs: Vec::new() };
+    let measured =
+        |samples, points| Some(Measured { seconds: 0.0015, series: 1, points, bytes: 9, samples });
+    let window =
+        Operation { name: "Window".to_owned(), measured: measured(7, 4), inputs: Vec::new() };
     counted.stats = Stats {
         peak_samples: 3,
-        samples: Some(SampleCounts { total: 7, read: 2, total_per_step: vec![3, 4], read_per_step: vec![2, 0] }),
-        analysis: Some(Operation { name: "Aggregate".to_owned(), measured: measured(0, 1), inputs: vec![window] }),
+        samples: Some(SampleCounts {
+            total: 7,
+            read: 2,
+            total_per_step: vec![3, 4],
+            read_per_step: vec![2, 0],
+        }),
+        analysis: Some(Operation {
+            name: "Aggregate".to_owned(),
+            measured: measured(0, 1),
+            inputs: vec![window],
+        }),
         ..Stats::default()
     };
     let f = Fixture::new(Settings::default(), Ok(counted)).await;
-    let body = f.json("/api/v1/query_range?query=up&start=1.5&end=3&step=1&stats=true&analyze=1").await;
+    let body =
+        f.json("/api/v1/query_range?query=up&start=1.5&end=3&step=1&stats=true&analyze=1").await;
     assert_eq!(f.last_query().detail, Detail { stats: true, analyze: true });
     let data = &body["data"];
     assert!(data["stats"]["timings"]["evalTotalTime"].is_number());
@@ -310,8 +371,14 @@ async fn plans_are_trees_of_names() {
     let f = fixture().await;
     let tree = json!({"name": "Window: \"x\"", "children": [{"name": "up"}]});
     assert_eq!(f.json("/api/v1/query_explain?query=up").await["data"], tree);
-    assert_eq!(f.json("/api/v1/query_range_explain?query=up&start=1&end=2&step=1").await["data"], tree);
-    assert_eq!(f.get("/api/v1/query_range_explain?query=up&end=2&step=1").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        f.json("/api/v1/query_range_explain?query=up&start=1&end=2&step=1").await["data"],
+        tree
+    );
+    assert_eq!(
+        f.get("/api/v1/query_range_explain?query=up&end=2&step=1").await.0,
+        StatusCode::BAD_REQUEST
+    );
     assert!(f.query.lock().unwrap().is_none());
 }
 
@@ -319,10 +386,18 @@ async fn plans_are_trees_of_names() {
 async fn queries_are_parsed_and_formatted_without_being_run() {
     let f = fixture().await;
     let long = format!("sum({}){}", "a".repeat(60), "%2Bb".repeat(20));
-    let formatted = f.json(&format!("/api/v1/format_query?query={long}")).await["data"].as_str().unwrap().to_owned();
+    let formatted = f.json(&format!("/api/v1/format_query?query={long}")).await["data"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let lines: Vec<&str> = formatted.lines().collect();
-    assert!(lines.len() > 2 && lines[0].trim_start().starts_with("sum(aaa") && lines[1].trim() == "+", "{formatted}");
-    let tree = f.json("/api/v1/parse_query?query=-sum%20by(x)(rate(up{a!=%22b%22}[5m]%20offset%201m))").await;
+    assert!(
+        lines.len() > 2 && lines[0].trim_start().starts_with("sum(aaa") && lines[1].trim() == "+",
+        "{formatted}"
+    );
+    let tree = f
+        .json("/api/v1/parse_query?query=-sum%20by(x)(rate(up{a!=%22b%22}[5m]%20offset%201m))")
+        .await;
     let selector = json!({
         "type": "matrixSelector", "name": "up", "range": 300_000, "rangeExpr": null, "offset": 60_000, "offsetExpr": null,
         "matchers": [
@@ -331,7 +406,8 @@ async fn queries_are_parsed_and_formatted_without_being_run() {
         ],
         "timestamp": null, "startOrEnd": null, "anchored": false, "smoothed": false,
     });
-    let rate = json!({"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"});
+    let rate =
+        json!({"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"});
     let call = json!({"type": "call", "func": rate, "args": [selector]});
     let sum = json!({
         "type": "aggregation", "op": "sum", "expr": call, "param": null, "grouping": ["x"], "without": false,
@@ -353,7 +429,10 @@ fn hanging(dropped: tokio::sync::mpsc::Sender<()>) -> Evaluation {
         };
         waiting.boxed()
     };
-    Evaluation { run: Box::new(run), explain: Box::new(|_| Err(QueryError::Internal("none".to_owned()))) }
+    Evaluation {
+        run: Box::new(run),
+        explain: Box::new(|_| Err(QueryError::Internal("none".to_owned()))),
+    }
 }
 
 #[tokio::test]
@@ -366,14 +445,19 @@ async fn a_client_that_goes_away_ends_its_query() {
     let server = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let service = hyper_util::service::TowerToHyperService::new(router);
-        let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let builder =
+            hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
         let _ = builder.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
     });
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /api/v1/query?query=up HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(100), ended.recv()).await.is_err(), "it has not begun");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), ended.recv()).await.is_err(),
+        "it has not begun"
+    );
     drop(client);
-    // the channel closes when the query's future is dropped, the router being held by the connection alone
+    // the channel closes when the query's future is dropped, the router being held by the
+    // connection alone
     assert_eq!(tokio::time::timeout(Duration::from_millis(100), ended.recv()).await, Ok(None));
     server.await.unwrap();
 }
@@ -381,22 +465,27 @@ async fn a_client_that_goes_away_ends_its_query() {
 #[tokio::test]
 async fn metadata_is_the_union_of_endpoints() {
     let replica = || vec!["replica".to_owned()];
-    let f = Fixture::new(Settings { replica_labels: replica(), ..Settings::default() }, Ok(one())).await;
+    let f = Fixture::new(Settings { replica_labels: replica(), ..Settings::default() }, Ok(one()))
+        .await;
     let labels = json!(["__name__", "cluster", "job", "replica", "status.code"]);
     assert_eq!(f.json("/api/v1/labels").await["data"], labels);
     assert_eq!(f.json("/api/v1/label/job/values").await["data"], json!(["node", "web"]));
-    assert_eq!(f.json("/api/v1/label/job/values?match[]={%22http.requests%22}").await["data"], json!(["web"]));
+    assert_eq!(
+        f.json("/api/v1/label/job/values?match[]={%22http.requests%22}").await["data"],
+        json!(["web"])
+    );
     assert_eq!(f.json("/api/v1/label/U__status_2e_code/values").await["data"], json!(["200"]));
     assert_eq!(f.json("/api/v1/label/status.code/values").await["data"], json!(["200"]));
     assert_eq!(f.json("/api/v1/label/nope/values").await, json!({"status": "success", "data": []}));
-    let series =
-        json!([{"__name__": "up", "cluster": "a", "job": "node"}, {"__name__": "up", "cluster": "a", "job": "web"}]);
+    let series = json!([{"__name__": "up", "cluster": "a", "job": "node"}, {"__name__": "up", "cluster": "a", "job": "web"}]);
     assert_eq!(f.json("/api/v1/series?match[]=up&match[]=up{job=%22web%22}").await["data"], series);
     let with_replicas = f.json("/api/v1/series?match[]=up{job=%22web%22}&dedup=false").await;
-    assert_eq!(with_replicas["data"], json!([{"__name__": "up", "cluster": "a", "job": "web", "replica": "0"}]));
+    assert_eq!(
+        with_replicas["data"],
+        json!([{"__name__": "up", "cluster": "a", "job": "web", "replica": "0"}])
+    );
     let limited = f.json("/api/v1/labels?limit=2").await;
-    let warned =
-        json!({"status": "success", "data": ["__name__", "cluster"], "warnings": ["results truncated due to limit"]});
+    let warned = json!({"status": "success", "data": ["__name__", "cluster"], "warnings": ["results truncated due to limit"]});
     assert_eq!(limited, warned);
     assert_eq!(f.json("/api/v1/labels?limit=5").await.get("warnings"), None);
     // the bounds that Prometheus' own clients send for all of time
@@ -406,7 +495,10 @@ async fn metadata_is_the_union_of_endpoints() {
     ] {
         assert_eq!(f.json(&format!("/api/v1/labels?{bounds}")).await["data"], labels, "{bounds}");
     }
-    assert_eq!(f.json("/api/v1/labels?storeMatch[]={__address__=%22b:1%22}").await["data"], json!([]));
+    assert_eq!(
+        f.json("/api/v1/labels?storeMatch[]={__address__=%22b:1%22}").await["data"],
+        json!([])
+    );
 }
 
 #[tokio::test]
@@ -417,11 +509,15 @@ async fn grafana_finds_what_it_probes() {
     assert_eq!(build["data"].get("features"), None);
     f.json("/api/v1/status/flags").await;
     assert_eq!(f.json("/api/v1/status/runtimeinfo").await["data"]["application"], "drumlin");
-    let exemplars = f.json("/api/v1/query_exemplars?query=test&start=1700000000000&end=1700000001000").await;
+    let exemplars =
+        f.json("/api/v1/query_exemplars?query=test&start=1700000000000&end=1700000001000").await;
     assert_eq!(exemplars["data"], json!([]));
     for path in ["rules", "alerts", "targets", "metadata"] {
         let body = f.json(&format!("/api/v1/{path}")).await;
-        assert!(body["warnings"][0].as_str().unwrap().contains("not collected from endpoints yet"), "{path}");
+        assert!(
+            body["warnings"][0].as_str().unwrap().contains("not collected from endpoints yet"),
+            "{path}"
+        );
     }
     let store = &f.json("/api/v1/stores").await["data"]["sidecar"][0];
     assert_eq!((&store["name"], &store["lastError"]), (&json!("a:1"), &json!(null)));
@@ -450,7 +546,10 @@ async fn gzip_and_cors() {
     assert!(response.headers()["access-control-allow-methods"].to_str().unwrap().contains("POST"));
     let web = crate::WebSettings { disable_cors: true, ..Default::default() };
     let closed = Fixture::new(Settings { web, ..Settings::default() }, Ok(one())).await;
-    let request = Request::get("/api/v1/stores").header("origin", "http://grafana").body(Body::empty()).unwrap();
+    let request = Request::get("/api/v1/stores")
+        .header("origin", "http://grafana")
+        .body(Body::empty())
+        .unwrap();
     assert!(!closed.send(request).await.headers().contains_key("access-control-allow-origin"));
 }
 
@@ -482,7 +581,8 @@ async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
         }),
         explain: Box::new(|_| Err(QueryError::Canceled(String::new()))),
     };
-    let router = Fixture::with(Settings { max_concurrent: 1, ..Settings::default() }, evaluation).await;
+    let router =
+        Fixture::with(Settings { max_concurrent: 1, ..Settings::default() }, evaluation).await;
     let ask = |query: &str| {
         let request = Request::get(format!("/api/v1/query?query={query}&timeout=50ms"));
         router.clone().oneshot(request.body(Body::empty()).unwrap())

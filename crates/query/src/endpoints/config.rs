@@ -32,7 +32,8 @@ struct Entry {
 }
 
 const CLIENT_KEYS: [&str; 3] = ["tls_config", "server_name", "compression"];
-const TLS_KEYS: [&str; 6] = ["enabled", "insecure_skip_verify", "cert_file", "key_file", "ca_file", "min_version"];
+const TLS_KEYS: [&str; 6] =
+    ["enabled", "insecure_skip_verify", "cert_file", "key_file", "ca_file", "min_version"];
 
 /// What a `client_config` says.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +67,9 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
         return Ok(Vec::new());
     }
     let file: File = serde_yaml_ng::from_str(text).map_err(|e| failed(e.to_string()))?;
-    let client_of = |value: Option<&Value>| value.map(Client::parse).transpose().map_err(|e| failed(e.to_string()));
+    let client_of = |value: Option<&Value>| {
+        value.map(Client::parse).transpose().map_err(|e| failed(e.to_string()))
+    };
     let default = client_of(file.default_client_config.as_ref())?.unwrap_or_default();
     let mut specs = Vec::with_capacity(file.endpoints.len());
     for entry in file.endpoints {
@@ -84,7 +87,12 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
             )));
         }
         validate(&entry.address)?;
-        specs.push(EndpointSpec { address: entry.address, strict: entry.strict, group: entry.group, tls: client.tls });
+        specs.push(EndpointSpec {
+            address: entry.address,
+            strict: entry.strict,
+            group: entry.group,
+            tls: client.tls,
+        });
     }
     Ok(specs)
 }
@@ -118,13 +126,31 @@ endpoints:
 
     #[test]
     fn mistakes_are_named() {
-        assert!(parse("endpoints: [{adress: a:1}]", "x.yml").unwrap_err().to_string().contains("adress"));
-        assert!(parse("endpoints: [{address: a}]", "x.yml").unwrap_err().to_string().contains("host:port"));
         assert!(
-            parse("endpoints: [{address: dns+a:1, strict: true}]", "x").unwrap_err().to_string().contains("strict")
+            parse("endpoints: [{adress: a:1}]", "x.yml")
+                .unwrap_err()
+                .to_string()
+                .contains("adress")
+        );
+        assert!(
+            parse("endpoints: [{address: a}]", "x.yml")
+                .unwrap_err()
+                .to_string()
+                .contains("host:port")
+        );
+        assert!(
+            parse("endpoints: [{address: dns+a:1, strict: true}]", "x")
+                .unwrap_err()
+                .to_string()
+                .contains("strict")
         );
         let unknown = "endpoints: [{address: a:1, client_config: {tls_config: {ca: x}}}]";
-        assert!(parse(unknown, "x").unwrap_err().to_string().contains(r#"unknown key "ca" in tls_config"#));
+        assert!(
+            parse(unknown, "x")
+                .unwrap_err()
+                .to_string()
+                .contains(r#"unknown key "ca" in tls_config"#)
+        );
         assert!(parse("", "x").unwrap().is_empty());
     }
 }

@@ -12,7 +12,8 @@ use crate::metrics::Metrics;
 use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec};
 use crate::{Error, Result};
 
-/// Knows all sources of endpoints, and what each said last: a file that became unreadable changes nothing.
+/// Knows all sources of endpoints, and what each said last: a file that became unreadable changes
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     settings: EndpointSettings,
@@ -41,7 +42,15 @@ impl Discovery {
         };
         let resolver = Resolver::new(lookup, metrics.dns);
         let config_read = Some(clock.monotonic());
-        Ok(Discovery { settings, resolver, clock, from_config, from_files: Vec::new(), config_read, files_read: None })
+        Ok(Discovery {
+            settings,
+            resolver,
+            clock,
+            from_config,
+            from_files: Vec::new(),
+            config_read,
+            files_read: None,
+        })
     }
 
     pub(crate) fn interval(&self) -> Duration {
@@ -57,7 +66,12 @@ impl Discovery {
         for spec in specs {
             let addresses = if spec.group {
                 // one channel to the name: its servers are equal, whichever answers
-                vec![spec.address.split_once('+').map_or(spec.address.as_str(), |(_, name)| name).to_owned()]
+                vec![
+                    spec.address
+                        .split_once('+')
+                        .map_or(spec.address.as_str(), |(_, name)| name)
+                        .to_owned(),
+                ]
             } else {
                 self.resolver.resolve(&spec.address).await
             };
@@ -75,21 +89,29 @@ impl Discovery {
 
     fn reread(&mut self) {
         let now = self.clock.monotonic();
-        let due = |read: Option<Duration>, every: Duration| read.is_none_or(|read| now.saturating_sub(read) >= every);
+        let due = |read: Option<Duration>, every: Duration| {
+            read.is_none_or(|read| now.saturating_sub(read) >= every)
+        };
         if let Some(source @ ConfigSource::File(_)) = &self.settings.config
             && due(self.config_read, self.settings.config_reload)
         {
             self.config_read = Some(now);
             match read_config(source) {
                 Ok(specs) => self.from_config = specs,
-                Err(error) => tracing::warn!(%error, "reload endpoint configuration, keeping the last good one"),
+                Err(error) => {
+                    tracing::warn!(%error, "reload endpoint configuration, keeping the last good \
+                        one")
+                }
             }
         }
-        if !self.settings.sd_files.is_empty() && due(self.files_read, self.settings.sd_files_reload) {
+        if !self.settings.sd_files.is_empty() && due(self.files_read, self.settings.sd_files_reload)
+        {
             self.files_read = Some(now);
             match read_files(&self.settings) {
                 Ok(specs) => self.from_files = specs,
-                Err(error) => tracing::warn!(%error, "reload endpoint files, keeping what they said last"),
+                Err(error) => {
+                    tracing::warn!(%error, "reload endpoint files, keeping what they said last")
+                }
             }
         }
     }
@@ -97,7 +119,8 @@ impl Discovery {
 
 /// Checks the address of an endpoint without looking anything up.
 pub(super) fn validate(address: &str) -> Result<()> {
-    let invalid = |reason: &str| Error::Endpoint { address: address.to_owned(), reason: reason.to_owned() };
+    let invalid =
+        |reason: &str| Error::Endpoint { address: address.to_owned(), reason: reason.to_owned() };
     dns::validate(address).map_err(invalid)
 }
 
@@ -105,9 +128,14 @@ fn read_files(settings: &EndpointSettings) -> Result<Vec<EndpointSpec>> {
     let found = settings.sd_files.iter().flat_map(|pattern| files::matching_files(pattern));
     let mut specs = Vec::new();
     for file in found {
-        let failed = |e: upstream::Error| Error::Read { path: file.display().to_string(), reason: e.to_string() };
+        let failed = |e: upstream::Error| Error::Read {
+            path: file.display().to_string(),
+            reason: e.to_string(),
+        };
         let targets = files::targets(&file).map_err(failed)?;
-        specs.extend(targets.into_iter().map(|address| EndpointSpec { address, ..EndpointSpec::default() }));
+        specs.extend(
+            targets.into_iter().map(|address| EndpointSpec { address, ..EndpointSpec::default() }),
+        );
     }
     Ok(specs)
 }

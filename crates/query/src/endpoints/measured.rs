@@ -1,4 +1,5 @@
-//! `grpc_client_started_total`, `grpc_client_handled_total` and `grpc_client_handling_seconds` of calls to endpoints.
+//! `grpc_client_started_total`, `grpc_client_handled_total` and `grpc_client_handling_seconds` of
+//! calls to endpoints.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use model::Clock;
 use storeapi::{
-    Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result, SeriesRequest, Store, StoreInfo,
+    Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result,
+    SeriesRequest, Store, StoreInfo,
 };
 
 use crate::metrics::Metrics;
@@ -140,6 +142,9 @@ mod tests {
         assert_eq!(handled("Series", "OK"), 1.0);
         drop(store.series(request()).await.unwrap());
         assert_eq!(handled("Series", "Canceled"), 1.0);
-        assert_eq!(metrics.client_started.with_label_values(&["server_stream", STORE, "Series"]).get(), 2.0);
+        assert_eq!(
+            metrics.client_started.with_label_values(&["server_stream", STORE, "Series"]).get(),
+            2.0
+        );
     }
 }

@@ -10,8 +10,8 @@ use futures::future::join_all;
 use model::{Clock, Labels, TimeRange, TimestampMs};
 use storeapi::fanout::{Endpoint, Endpoints};
 use storeapi::{
-    ComponentType, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, SeriesRequest, Store,
-    StoreInfo,
+    ComponentType, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
+    SeriesRequest, Store, StoreInfo,
 };
 
 use super::Target;
@@ -64,7 +64,9 @@ pub(crate) struct EndpointSet {
 
 impl fmt::Debug for EndpointSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointSet").field("addresses", &self.read().keys()).finish_non_exhaustive()
+        f.debug_struct("EndpointSet")
+            .field("addresses", &self.read().keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +78,12 @@ pub(crate) struct Timeouts {
 }
 
 impl EndpointSet {
-    pub(crate) fn new(connect: Connect, timeouts: Timeouts, metrics: Metrics, clock: Arc<dyn Clock>) -> EndpointSet {
+    pub(crate) fn new(
+        connect: Connect,
+        timeouts: Timeouts,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+    ) -> EndpointSet {
         let Timeouts { info, unhealthy } = timeouts;
         EndpointSet {
             endpoints: RwLock::default(),
@@ -96,7 +103,8 @@ impl EndpointSet {
         self.info_timeout
     }
 
-    /// Makes the set hold exactly these; those that stay keep their connection and health. Tells whether any is new.
+    /// Makes the set hold exactly these; those that stay keep their connection and health. Tells
+    /// whether any is new.
     pub(crate) fn update(&self, targets: Vec<Target>) -> bool {
         let mut any_new = false;
         let mut known = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +119,10 @@ impl EndpointSet {
                     tracing::info!(endpoint = target.address, "adding endpoint");
                     any_new = true;
                     let (added, address) = (self.clock.monotonic(), target.address.clone());
-                    next.insert(address, Arc::new(Member { target, store, added, health: Mutex::default() }));
+                    next.insert(
+                        address,
+                        Arc::new(Member { target, store, added, health: Mutex::default() }),
+                    );
                 }
                 Err(error) => tracing::warn!(endpoint = target.address, %error, "open endpoint"),
             }
@@ -162,7 +173,8 @@ impl EndpointSet {
     /// Whether an endpoint that does not answer should be forgotten until it does.
     fn is_lost(&self, endpoint: &Member, health: &Health) -> bool {
         let since = health.answered.unwrap_or(endpoint.added);
-        health.error.is_some() && self.clock.monotonic().saturating_sub(since) > self.unhealthy_timeout
+        health.error.is_some()
+            && self.clock.monotonic().saturating_sub(since) > self.unhealthy_timeout
     }
 
     fn report(&self) {
@@ -176,7 +188,10 @@ impl EndpointSet {
         }
         self.metrics.connections.reset();
         for ((labels, component), count) in counts {
-            self.metrics.connections.with_label_values(&[labels.as_str(), component]).set(f64::from(count));
+            self.metrics
+                .connections
+                .with_label_values(&[labels.as_str(), component])
+                .set(f64::from(count));
         }
     }
 
@@ -200,9 +215,9 @@ impl EndpointSet {
     }
 }
 
-/// The endpoints a query must ask. One that described itself before and does not answer now is among them: its data is
-/// missing from the answer, and the answer must say so. A strict one is asked even if it never described itself, as if
-/// it held everything.
+/// The endpoints a query must ask. One that described itself before and does not answer now is
+/// among them: its data is missing from the answer, and the answer must say so. A strict one is
+/// asked even if it never described itself, as if it held everything.
 impl Endpoints for EndpointSet {
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let mut endpoints = Vec::new();
@@ -219,7 +234,9 @@ impl Endpoints for EndpointSet {
             };
             let (store, info): (Arc<dyn Store>, StoreInfo) = match health.error {
                 // others answer for what it has, as far as they can
-                Some(reason) if !strict => (Arc::new(Down { info: info.clone(), reason }), info.covering_nothing()),
+                Some(reason) if !strict => {
+                    (Arc::new(Down { info: info.clone(), reason }), info.covering_nothing())
+                }
                 _ => (Arc::clone(&member.store), info),
             };
             endpoints.push(Arc::new(Endpoint { address: address.clone(), store, info }));
@@ -228,7 +245,8 @@ impl Endpoints for EndpointSet {
     }
 }
 
-/// Stands in for an endpoint that does not answer: fails at once instead of making each query find out again.
+/// Stands in for an endpoint that does not answer: fails at once instead of making each query find
+/// out again.
 struct Down {
     info: StoreInfo,
     reason: String,

@@ -36,7 +36,10 @@ async fn serve_replica(replica: &str) -> SocketAddr {
 async fn serve_samples(replica: &str, samples: Samples) -> SocketAddr {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(&Dataset {
         external: Labels::from_pairs([("cluster", "a"), ("replica", replica)]),
-        series: vec![(Labels::from_pairs([("__name__", "requests_total"), ("job", "web")]), samples)],
+        series: vec![(
+            Labels::from_pairs([("__name__", "requests_total"), ("job", "web")]),
+            samples,
+        )],
     }));
     let info = InfoService::serve(Arc::clone(&store), Capabilities::default());
     serve(Routes::new(StoreService::serve(store)).add_service(info)).await
@@ -56,7 +59,10 @@ async fn querier(addresses: &[SocketAddr]) -> (Router, Routes) {
     let Component { served, run } = querier.into_component();
     let Served { routes, services, mut ready, .. } = served;
     tokio::spawn(run);
-    tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready))
+        .await
+        .unwrap()
+        .unwrap();
     (routes, services.unwrap().routes)
 }
 
@@ -75,7 +81,8 @@ async fn queriers_stack_over_real_sockets_and_count_replicas_once() {
         let body = get(routes, "/api/v1/query?query=sum(requests_total)&time=300").await;
         let expected = serde_json::json!([{"metric": {}, "value": [300, "20"]}]);
         assert_eq!(body["data"]["result"], expected, "{body}");
-        let body = get(routes, "/api/v1/query?query=count(requests_total)&time=300&dedup=false").await;
+        let body =
+            get(routes, "/api/v1/query?query=count(requests_total)&time=300&dedup=false").await;
         assert_eq!(body["data"]["result"][0]["value"][1], "2", "{body}");
     }
     let stores = get(&upper, "/api/v1/stores").await;
@@ -85,9 +92,11 @@ async fn queriers_stack_over_real_sockets_and_count_replicas_once() {
 
 #[tokio::test]
 async fn what_two_stores_hold_of_one_replica_is_merged_by_time() {
-    let every_other =
-        |phase: i64| -> Samples { (0..240).map(|i| i * 2 + phase).map(|i| (i * 15_000, i as f64)).collect() };
-    let stores = [serve_samples("0", every_other(0)).await, serve_samples("0", every_other(1)).await];
+    let every_other = |phase: i64| -> Samples {
+        (0..240).map(|i| i * 2 + phase).map(|i| (i * 15_000, i as f64)).collect()
+    };
+    let stores =
+        [serve_samples("0", every_other(0)).await, serve_samples("0", every_other(1)).await];
     let (lower, services) = querier(&stores).await;
     let (upper, _) = querier(&[serve(services).await]).await;
     let counted = |query: &'static str, routes: Router| async move {
@@ -96,7 +105,10 @@ async fn what_two_stores_hold_of_one_replica_is_merged_by_time() {
     };
     for routes in [lower, upper] {
         assert_eq!(counted("count_over_time(requests_total[2h])", routes.clone()).await, "480");
-        assert_eq!(counted("count_over_time(requests_total[2h])&dedup=false", routes.clone()).await, "480");
+        assert_eq!(
+            counted("count_over_time(requests_total[2h])&dedup=false", routes.clone()).await,
+            "480"
+        );
         assert_eq!(counted("rate(requests_total[5m])*15", routes).await, "1");
     }
 }
@@ -105,8 +117,11 @@ async fn what_two_stores_hold_of_one_replica_is_merged_by_time() {
 async fn a_missing_endpoint_is_named_or_fails_the_query() {
     let there = serve_replica("0").await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let spec =
-        |address: SocketAddr, strict| EndpointSpec { address: address.to_string(), strict, ..Default::default() };
+    let spec = |address: SocketAddr, strict| EndpointSpec {
+        address: address.to_string(),
+        strict,
+        ..Default::default()
+    };
     let specs = vec![spec(there, false), spec(gone, true)];
     let endpoints = EndpointSettings { specs, ..EndpointSettings::default() };
     let settings = Settings { endpoints, engine_threads: 1, ..Settings::default() };
@@ -114,11 +129,15 @@ async fn a_missing_endpoint_is_named_or_fails_the_query() {
     let Component { served, run } = querier.into_component();
     let Served { routes, mut ready, .. } = served;
     tokio::spawn(run);
-    tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready))
+        .await
+        .unwrap()
+        .unwrap();
     let partial = get(&routes, "/api/v1/query?query=requests_total&time=300").await;
     assert_eq!(partial["data"]["result"][0]["value"][1], "20", "{partial}");
     assert!(partial["warnings"][0].as_str().unwrap().contains(&gone.to_string()), "{partial}");
-    let refused = get(&routes, "/api/v1/query?query=requests_total&time=300&partial_response=false").await;
+    let refused =
+        get(&routes, "/api/v1/query?query=requests_total&time=300&partial_response=false").await;
     assert_eq!(refused["status"], "error");
     assert!(refused["error"].as_str().unwrap().contains(&gone.to_string()), "{refused}");
 }

@@ -46,16 +46,25 @@ async fn a_series_over_several_frames_becomes_whole_and_sorted() {
 #[tokio::test]
 async fn an_error_ends_the_stream_and_keeps_its_kind() {
     let error = storeapi::Error::new(Kind::Limit, "too much");
-    let events = collect(vec![Ok(Frame::Series(vec![series("a", 0)])), Err(error), Ok(Frame::Series(vec![]))]).await;
+    let events = collect(vec![
+        Ok(Frame::Series(vec![series("a", 0)])),
+        Err(error),
+        Ok(Frame::Series(vec![])),
+    ])
+    .await;
     assert_eq!(events.len(), 1);
     assert!(matches!(&events[0], Err(SourceError::Limit(text)) if text == "too much"));
 }
 
 #[test]
 fn requests_carry_what_the_query_said() {
-    let store: Arc<dyn Store> = Arc::new(storeapi::conformance::MemoryStore::from_series(Labels::empty(), Vec::new()));
-    let reading =
-        Reading { replica_labels: vec!["replica".to_owned()], partial_response: PartialResponse::Abort, shard: None };
+    let store: Arc<dyn Store> =
+        Arc::new(storeapi::conformance::MemoryStore::from_series(Labels::empty(), Vec::new()));
+    let reading = Reading {
+        replica_labels: vec!["replica".to_owned()],
+        partial_response: PartialResponse::Abort,
+        shard: None,
+    };
     let select = Select {
         matchers: Vec::new(),
         range: TimeRange::new(0, 10),
@@ -65,6 +74,9 @@ fn requests_carry_what_the_query_said() {
     let request = StoreSource::new(store, reading, None).request(select);
     assert_eq!(request.aggregates, [AggregateKind::Of(Aggregate::Counter)]);
     assert_eq!(request.without_replica_labels, ["replica"]);
-    assert_eq!((request.partial_response, request.max_resolution_ms), (PartialResponse::Abort, 300_000));
+    assert_eq!(
+        (request.partial_response, request.max_resolution_ms),
+        (PartialResponse::Abort, 300_000)
+    );
     assert!(request.newer_encodings && request.coarser_fallback && !request.skip_chunks);
 }

@@ -21,8 +21,8 @@ use crate::metrics::GrpcMetrics;
 pub(crate) struct MetricsLayer {
     pub(crate) metrics: GrpcMetrics,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Known methods by path, and whether they stream their answer. Others share one label: paths come from outside
-    /// and would be endless series.
+    /// Known methods by path, and whether they stream their answer. Others share one label: paths
+    /// come from outside and would be endless series.
     pub(crate) methods: Arc<HashMap<String, bool>>,
 }
 
@@ -70,7 +70,8 @@ where
     }
 }
 
-/// One call from its start to its end. A call that is dropped unfinished was given up by the client.
+/// One call from its start to its end. A call that is dropped unfinished was given up by the
+/// client.
 struct Call {
     metrics: GrpcMetrics,
     clock: Arc<dyn Clock>,
@@ -113,7 +114,10 @@ impl Call {
         let labels = [self.kind, &self.service, &self.method];
         let seconds = self.clock.monotonic().saturating_sub(self.started).as_secs_f64();
         self.metrics.seconds.with_label_values(&labels).observe(seconds);
-        self.metrics.handled.with_label_values(&[labels[0], labels[1], labels[2], code_name(code)]).inc();
+        self.metrics
+            .handled
+            .with_label_values(&[labels[0], labels[1], labels[2], code_name(code)])
+            .inc();
     }
 }
 
@@ -133,7 +137,10 @@ impl http_body::Body for Counted {
     type Data = <Body as http_body::Body>::Data;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {

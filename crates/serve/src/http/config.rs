@@ -25,7 +25,8 @@ struct Tls {
     prefer_server_cipher_suites: bool,
 }
 
-/// Reads the file. What it asks for and we cannot do is an error, never silence: it is there to keep people out.
+/// Reads the file. What it asks for and we cannot do is an error, never silence: it is there to
+/// keep people out.
 pub(crate) fn web_config(path: &Path) -> Result<Option<TlsFiles>> {
     let failed = |reason: String| Error::HttpConfig { path: path.display().to_string(), reason };
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
@@ -35,7 +36,8 @@ pub(crate) fn web_config(path: &Path) -> Result<Option<TlsFiles>> {
     let file: File = serde_yaml_ng::from_str(&text).map_err(|e| failed(e.to_string()))?;
     if !file.basic_auth_users.is_empty() {
         return Err(failed(
-            "basic_auth_users is not supported yet; put a proxy in front that authenticates".to_owned(),
+            "basic_auth_users is not supported yet; put a proxy in front that authenticates"
+                .to_owned(),
         ));
     }
     if !file.http_server_config.is_empty() {
@@ -49,7 +51,9 @@ pub(crate) fn web_config(path: &Path) -> Result<Option<TlsFiles>> {
         "" | "NoClientCert" => tls.client_ca_file.is_some(),
         "RequireAndVerifyClientCert" => true,
         other => {
-            return Err(failed(format!("client_auth_type {other} is not supported; use RequireAndVerifyClientCert")));
+            return Err(failed(format!(
+                "client_auth_type {other} is not supported; use RequireAndVerifyClientCert"
+            )));
         }
     };
     if require_client && tls.client_ca_file.is_none() {
@@ -58,7 +62,11 @@ pub(crate) fn web_config(path: &Path) -> Result<Option<TlsFiles>> {
     let min_version = match tls.min_version.as_deref() {
         None | Some("TLS12") => TlsVersion::V1_2,
         Some("TLS13") => TlsVersion::V1_3,
-        Some(other) => return Err(failed(format!("min_version {other} is not supported; use TLS12 or TLS13"))),
+        Some(other) => {
+            return Err(failed(format!(
+                "min_version {other} is not supported; use TLS12 or TLS13"
+            )));
+        }
     };
     // relative to the file, as the exporter toolkit reads them
     let beside = |file: PathBuf| path.parent().map(|dir| dir.join(&file)).unwrap_or(file);
@@ -83,7 +91,8 @@ mod tests {
 
     #[test]
     fn tls_files_are_beside_the_file() {
-        let files = parse("tls_server_config: {cert_file: a.pem, key_file: /k.pem}").unwrap().unwrap();
+        let files =
+            parse("tls_server_config: {cert_file: a.pem, key_file: /k.pem}").unwrap().unwrap();
         assert!(files.cert.is_absolute() && files.cert.ends_with("a.pem"));
         assert_eq!(files.key, Path::new("/k.pem"));
         assert_eq!(files.min_version, TlsVersion::V1_2);
@@ -91,9 +100,16 @@ mod tests {
 
     #[test]
     fn what_would_weaken_security_is_refused() {
-        assert!(parse("basic_auth_users: {alice: x}").unwrap_err().to_string().contains("basic_auth_users"));
+        assert!(
+            parse("basic_auth_users: {alice: x}")
+                .unwrap_err()
+                .to_string()
+                .contains("basic_auth_users")
+        );
         assert!(parse("tls_server_config: {client_auth_type: RequestClientCert}").is_err());
-        assert!(parse("tls_server_confg: {}").unwrap_err().to_string().contains("tls_server_confg"));
+        assert!(
+            parse("tls_server_confg: {}").unwrap_err().to_string().contains("tls_server_confg")
+        );
         assert!(parse("").unwrap().is_none());
     }
 }

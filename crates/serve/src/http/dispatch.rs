@@ -1,8 +1,9 @@
 //! From the runtime of the listener to the main runtime and back.
 //!
-//! The listener's thread must never wait for a component, or probes would. So the component's router runs, body
-//! included, as a task of the main runtime; the frames of its answer come back through a bounded channel. When the
-//! client goes away the connection drops the answer, and that ends the task.
+//! The listener's thread must never wait for a component, or probes would. So the component's
+//! router runs, body included, as a task of the main runtime; the frames of its answer come back
+//! through a bounded channel. When the client goes away the connection drops the answer, and that
+//! ends the task.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -60,11 +61,15 @@ impl Service<Request<Body>> for Dispatch {
         });
         async move {
             Ok(match head.await {
-                Ok((parts, hint)) => Response::from_parts(parts, Body::new(Relayed { frames, hint, _task: task })),
-                // the handler panicked; the panic hook has said where
-                Err(_) => {
-                    json_error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the handler of this request failed")
+                Ok((parts, hint)) => {
+                    Response::from_parts(parts, Body::new(Relayed { frames, hint, _task: task }))
                 }
+                // the handler panicked; the panic hook has said where
+                Err(_) => json_error(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "the handler of this request failed",
+                ),
             })
         }
         .boxed()

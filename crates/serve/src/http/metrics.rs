@@ -52,10 +52,12 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let MetricsLayer { metrics, clock } = self.layer.clone();
-        let handler = handler_name(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+        let handler =
+            handler_name(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
         let method = method_name(request.method());
         let request_bytes = content_length(request.headers());
-        let in_flight = InFlight::enter(metrics.in_flight.with_label_values(&[handler.as_str(), method]));
+        let in_flight =
+            InFlight::enter(metrics.in_flight.with_label_values(&[handler.as_str(), method]));
         let started = clock.monotonic();
         let answer = self.inner.call(request);
         async move {
@@ -65,7 +67,10 @@ where
             metrics.requests.with_label_values(&labels).inc();
             let seconds = clock.monotonic().saturating_sub(started).as_secs_f64();
             metrics.seconds.with_label_values(&labels).observe(seconds);
-            metrics.request_bytes.with_label_values(&labels).observe(request_bytes.unwrap_or_default());
+            metrics
+                .request_bytes
+                .with_label_values(&labels)
+                .observe(request_bytes.unwrap_or_default());
             if let Some(bytes) = content_length(response.headers()) {
                 metrics.response_bytes.with_label_values(&labels).observe(bytes);
             }
@@ -109,12 +114,13 @@ fn content_length(headers: &http::HeaderMap) -> Option<f64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// `/api/v1/query_range` is `query_range`, `/api/v1/label/{name}/values` is `label_values`. Only routes count, never
-/// raw paths: those come from outside and would be endless series.
+/// `/api/v1/query_range` is `query_range`, `/api/v1/label/{name}/values` is `label_values`. Only
+/// routes count, never raw paths: those come from outside and would be endless series.
 fn handler_name(route: Option<&str>) -> String {
     let Some(route) = route else { return "other".to_owned() };
     let route = route.split_once("/api/v1/").map_or(route, |(_, rest)| rest);
-    let words: Vec<&str> = route.split('/').filter(|part| !part.is_empty() && !part.starts_with('{')).collect();
+    let words: Vec<&str> =
+        route.split('/').filter(|part| !part.is_empty() && !part.starts_with('{')).collect();
     if words.is_empty() { "root".to_owned() } else { words.join("_") }
 }
 

@@ -23,13 +23,22 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn new() -> prometheus::Result<Process> {
         let process = Process {
-            cpu_seconds: Counter::new("process_cpu_seconds_total", "User and system CPU time spent, in seconds.")?,
+            cpu_seconds: Counter::new(
+                "process_cpu_seconds_total",
+                "User and system CPU time spent, in seconds.",
+            )?,
             open_fds: Gauge::new("process_open_fds", "Open file descriptors.")?,
             max_fds: Gauge::new("process_max_fds", "Most file descriptors that may be open.")?,
             virtual_bytes: Gauge::new("process_virtual_memory_bytes", "Virtual memory, in bytes.")?,
-            resident_bytes: Gauge::new("process_resident_memory_bytes", "Resident memory, in bytes.")?,
+            resident_bytes: Gauge::new(
+                "process_resident_memory_bytes",
+                "Resident memory, in bytes.",
+            )?,
             threads: Gauge::new("process_threads", "Operating system threads.")?,
-            start_seconds: Gauge::new("process_start_time_seconds", "Start of the process, in Unix seconds.")?,
+            start_seconds: Gauge::new(
+                "process_start_time_seconds",
+                "Start of the process, in Unix seconds.",
+            )?,
         };
         process.start_seconds.set(start_time().unwrap_or_default());
         Ok(process)
@@ -43,8 +52,10 @@ impl Process {
             self.open_fds.set(entries.count() as f64);
         }
         if let Ok(limits) = fs::read_to_string("/proc/self/limits") {
-            let soft =
-                limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(3));
+            let soft = limits
+                .lines()
+                .find(|l| l.starts_with("Max open files"))
+                .and_then(|l| l.split_whitespace().nth(3));
             self.max_fds.set(soft.and_then(|n| n.parse().ok()).unwrap_or_default());
         }
         if let Ok(status) = fs::read_to_string("/proc/self/status") {
@@ -55,7 +66,14 @@ impl Process {
     }
 
     fn gauges(&self) -> [&Gauge; 6] {
-        [&self.open_fds, &self.max_fds, &self.virtual_bytes, &self.resident_bytes, &self.threads, &self.start_seconds]
+        [
+            &self.open_fds,
+            &self.max_fds,
+            &self.virtual_bytes,
+            &self.resident_bytes,
+            &self.threads,
+            &self.start_seconds,
+        ]
     }
 }
 
@@ -66,16 +84,23 @@ impl Collector for Process {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.refresh();
-        self.gauges().into_iter().flat_map(Collector::collect).chain(self.cpu_seconds.collect()).collect()
+        self.gauges()
+            .into_iter()
+            .flat_map(Collector::collect)
+            .chain(self.cpu_seconds.collect())
+            .collect()
     }
 }
 
 fn status_field(status: &str, name: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or_default()
+    line.and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse().ok())
+        .unwrap_or_default()
 }
 
-/// The fields of `/proc/self/stat` after the command's name, which may hold spaces and parentheses itself.
+/// The fields of `/proc/self/stat` after the command's name, which may hold spaces and parentheses
+/// itself.
 fn stat_field(index_from_state: usize) -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(index_from_state)?.parse().ok()
@@ -87,7 +112,8 @@ fn cpu_seconds() -> Option<f64> {
 
 fn start_time() -> Option<f64> {
     let boot = fs::read_to_string("/proc/stat").ok()?;
-    let boot: f64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let boot: f64 =
+        boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(boot + stat_field(19)? / TICKS)
 }
 

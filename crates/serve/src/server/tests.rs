@@ -21,15 +21,28 @@ fn settings(tls: Option<TlsFiles>) -> Settings {
     let grace = Duration::from_secs(5);
     Settings {
         http: HttpSettings { address: "127.0.0.1:0".to_owned(), grace, config: None },
-        grpc: Some(GrpcSettings { address: "127.0.0.1:0".to_owned(), grace, tls, max_connection_age: None }),
+        grpc: Some(GrpcSettings {
+            address: "127.0.0.1:0".to_owned(),
+            grace,
+            tls,
+            max_connection_age: None,
+        }),
     }
 }
 
 async fn start(routes: Router, tls: Option<TlsFiles>) -> (Server, watch::Sender<bool>) {
     let build = crate::BuildInfo { version: "1.2.3".to_owned(), revision: "abc".to_owned() };
     let (ready_sender, ready) = watch::channel(false);
-    let services = Services { routes: Routes::default(), descriptors: vec![tonic_health::pb::FILE_DESCRIPTOR_SET] };
-    let served = Served { routes, services: Some(services), registry: crate::registry(&build).unwrap(), ready };
+    let services = Services {
+        routes: Routes::default(),
+        descriptors: vec![tonic_health::pb::FILE_DESCRIPTOR_SET],
+    };
+    let served = Served {
+        routes,
+        services: Some(services),
+        registry: crate::registry(&build).unwrap(),
+        ready,
+    };
     (Server::start(settings(tls), served, clock()).await.unwrap(), ready_sender)
 }
 
@@ -50,7 +63,8 @@ async fn fetch(address: SocketAddr, path: &'static str) -> (u16, String) {
 
 #[tokio::test]
 async fn health_readiness_and_metrics_are_served() {
-    let (server, ready) = start(Router::new().route("/api/v1/ping", get(async || "pong")), None).await;
+    let (server, ready) =
+        start(Router::new().route("/api/v1/ping", get(async || "pong")), None).await;
     let http = server.http_addr();
     assert_eq!(fetch(http, "/-/healthy").await.0, 200);
     assert_eq!(fetch(http, "/-/ready").await.0, 503);
@@ -77,7 +91,11 @@ async fn a_failing_handler_answers_in_json() {
     let routes = Router::new().route("/api/v1/broken", get(broken)).fallback(crate::not_found);
     let (server, _ready) = start(routes, None).await;
     let (code, body) = fetch(server.http_addr(), "/api/v1/broken").await;
-    assert_eq!((code, body.starts_with(r#"{"status":"error","errorType":"internal""#)), (500, true), "{body}");
+    assert_eq!(
+        (code, body.starts_with(r#"{"status":"error","errorType":"internal""#)),
+        (500, true),
+        "{body}"
+    );
     let (code, body) = fetch(server.http_addr(), "/nope").await;
     assert_eq!((code, body.contains("page not found")), (404, true), "{body}");
 }
@@ -92,8 +110,11 @@ async fn probes_are_answered_while_the_main_runtime_is_stuck() {
 #[tokio::test]
 async fn grpc_health_follows_readiness_and_is_counted() {
     let (server, ready) = start(Router::new(), None).await;
-    let channel =
-        Channel::from_shared(format!("http://{}", server.grpc_addr().unwrap())).unwrap().connect().await.unwrap();
+    let channel = Channel::from_shared(format!("http://{}", server.grpc_addr().unwrap()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let mut health = HealthClient::new(channel);
     let request = || HealthCheckRequest { service: String::new() };
     let mut statuses = health.watch(request()).await.unwrap().into_inner();
@@ -103,7 +124,10 @@ async fn grpc_health_follows_readiness_and_is_counted() {
     });
     deadline.await.unwrap();
     drop(statuses);
-    assert_eq!(health.check(request()).await.unwrap().into_inner().status(), ServingStatus::Serving);
+    assert_eq!(
+        health.check(request()).await.unwrap().into_inner().status(),
+        ServingStatus::Serving
+    );
     let (_, metrics) = fetch(server.http_addr(), "/metrics").await;
     let handled = r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Check",grpc_service="grpc.health.v1.Health",grpc_type="unary"} 1"#;
     assert!(metrics.contains(handled), "{metrics}");
@@ -125,8 +149,14 @@ async fn mutual_tls_lets_in_only_those_with_a_certificate() {
     let address = format!("https://localhost:{}", server.grpc_addr().unwrap().port());
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem")));
     let check = async |tls: ClientTlsConfig| {
-        let channel = Channel::from_shared(address.clone()).unwrap().tls_config(tls).unwrap().connect().await?;
-        let answer = HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?;
+        let channel = Channel::from_shared(address.clone())
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+            .connect()
+            .await?;
+        let answer =
+            HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?;
         Ok::<_, Box<dyn std::error::Error>>(answer.into_inner().status())
     };
     assert!(check(tls.clone()).await.is_err());

@@ -4,7 +4,8 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Sets a file's time of change explicitly: two writes in one tick of the file system's clock would look like one.
+/// Sets a file's time of change explicitly: two writes in one tick of the file system's clock would
+/// look like one.
 fn copy(from: &str, to: &Path, changed_seconds: u64) {
     std::fs::copy(data(from), to).unwrap();
     let changed = std::time::UNIX_EPOCH + std::time::Duration::from_secs(changed_seconds);
@@ -40,7 +41,8 @@ fn a_missing_or_empty_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
-    let with_cert = |cert: PathBuf| TlsFiles { cert, key: data("server-key.pem"), ..TlsFiles::default() };
+    let with_cert =
+        |cert: PathBuf| TlsFiles { cert, key: data("server-key.pem"), ..TlsFiles::default() };
     let error = Reloader::new(with_cert(empty), &[]).unwrap_err().to_string();
     assert!(error.contains("empty.pem") && error.contains("no certificate"), "{error}");
     let error = Reloader::new(with_cert(data("none.pem")), &[]).unwrap_err().to_string();

@@ -15,7 +15,8 @@ fn environment() -> BTreeMap<String, String> {
 
 #[test]
 fn variables_are_expanded_and_nothing_else() {
-    let expanded = |text: &str| expand(text.as_bytes(), &environment()).map(|b| String::from_utf8(b).unwrap());
+    let expanded =
+        |text: &str| expand(text.as_bytes(), &environment()).map(|b| String::from_utf8(b).unwrap());
     assert_eq!(expanded("x: $(HOST):90, $(HOST)").unwrap(), "x: a.example:90, a.example");
     for kept in ["$HOST", "${HOST}", "$(", "$()", "$(9)", "$(no end", "$(a b)", "cost $1"] {
         assert_eq!(expanded(kept).unwrap(), kept);
@@ -42,8 +43,10 @@ async fn setting() -> Setting {
         environment: environment(),
         ..ReloaderSettings::default()
     };
-    let client = PrometheusClient::new(&url, HttpClient::new("").unwrap(), Budget::unlimited()).unwrap();
-    let reloader = Reloader::new(settings, client, clock(), ReloaderMetrics::new(&Registry::new()).unwrap());
+    let client =
+        PrometheusClient::new(&url, HttpClient::new("").unwrap(), Budget::unlimited()).unwrap();
+    let reloader =
+        Reloader::new(settings, client, clock(), ReloaderMetrics::new(&Registry::new()).unwrap());
     Setting { dir, fake, reloader }
 }
 
@@ -81,7 +84,10 @@ async fn what_cannot_be_expanded_is_named() {
     let Setting { dir, fake, mut reloader } = setting().await;
     fs::write(dir.path().join("in.yml"), "$(NOT_SET)").unwrap();
     let error = reloader.apply().await.unwrap_err().to_string();
-    assert!(error.ends_with(r#"in.yml refers to the environment variable "NOT_SET", which is not set"#), "{error}");
+    assert!(
+        error.ends_with(r#"in.yml refers to the environment variable "NOT_SET", which is not set"#),
+        "{error}"
+    );
     assert!(!dir.path().join("out.yml").exists());
     assert_eq!(fake.reloads.load(Ordering::Relaxed), 0);
 }

@@ -21,7 +21,8 @@ async fn sidecar_of(fake: Arc<FakePrometheus>, bucket: Option<Bucket>) -> (Sidec
         ..Settings::default()
     };
     let registry = Registry::new();
-    let parts = Parts { clock: clock(), budget: Budget::unlimited(), registry: registry.clone(), bucket };
+    let parts =
+        Parts { clock: clock(), budget: Budget::unlimited(), registry: registry.clone(), bucket };
     (Sidecar::new(settings, parts).unwrap(), registry)
 }
 
@@ -84,8 +85,10 @@ async fn a_prometheus_without_external_labels_is_refused() {
 
 #[tokio::test]
 async fn a_prometheus_that_compacts_is_refused_when_blocks_are_shipped() {
-    let mut compacting =
-        FakePrometheus::new(Dataset { external: Labels::from_pairs([("cluster", "a")]), series: Vec::new() });
+    let mut compacting = FakePrometheus::new(Dataset {
+        external: Labels::from_pairs([("cluster", "a")]),
+        series: Vec::new(),
+    });
     compacting.flags.insert("storage.tsdb.max-block-duration".to_owned(), "1d12h".to_owned());
     let (sidecar, _) = sidecar_of(Arc::new(compacting), Some(memory_bucket())).await;
     let error = failure(sidecar).await;
@@ -98,7 +101,8 @@ fn operations(registry: &Registry, operation: &str) -> f64 {
     let families = registry.gather();
     let family = families.iter().find(|f| f.name() == "thanos_objstore_bucket_operations_total");
     let all = family.unwrap().get_metric();
-    let is_it = |m: &&prometheus::proto::Metric| m.get_label().iter().any(|l| l.value() == operation);
+    let is_it =
+        |m: &&prometheus::proto::Metric| m.get_label().iter().any(|l| l.value() == operation);
     all.iter().filter(is_it).map(|m| m.get_counter().get_value()).sum()
 }
 
@@ -107,7 +111,10 @@ async fn the_bucket_is_tried_out_before_anything_is_shipped() {
     let tsdb = tempfile::tempdir().unwrap();
     let settings = Settings {
         prometheus_url: fake(&[("cluster", "a")]).serve().await,
-        shipper: ShipperSettings { tsdb_path: tsdb.path().to_owned(), ..ShipperSettings::default() },
+        shipper: ShipperSettings {
+            tsdb_path: tsdb.path().to_owned(),
+            ..ShipperSettings::default()
+        },
         ..Settings::default()
     };
     let registry = Registry::new();
@@ -130,7 +137,8 @@ async fn the_bucket_is_tried_out_before_anything_is_shipped() {
 
 #[tokio::test(start_paused = true)]
 async fn the_shipper_does_not_wait_for_ever() {
-    let settings = Settings { prometheus_url: "http://127.0.0.1:1".to_owned(), ..Settings::default() };
+    let settings =
+        Settings { prometheus_url: "http://127.0.0.1:1".to_owned(), ..Settings::default() };
     let parts = Parts {
         clock: Arc::new(Hurried),
         budget: Budget::unlimited(),

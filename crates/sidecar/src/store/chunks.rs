@@ -4,7 +4,8 @@ use bytes::Bytes;
 use storeapi::{ChunkBytes, ChunkContent, Error, Kind, Result, SeriesChunk};
 use wire::prometheus as pb;
 
-/// Bytes pass through; encodings that Go peers cannot read are rewritten unless the caller reads them.
+/// Bytes pass through; encodings that Go peers cannot read are rewritten unless the caller reads
+/// them.
 pub(super) fn from_wire(chunks: Vec<pb::Chunk>, newer_encodings: bool) -> Result<Vec<SeriesChunk>> {
     let mut converted = Vec::with_capacity(chunks.len());
     for chunk in chunks {
@@ -14,7 +15,8 @@ pub(super) fn from_wire(chunks: Vec<pb::Chunk>, newer_encodings: bool) -> Result
             converted.push(SeriesChunk::new(chunk.min_time_ms, chunk.max_time_ms, content));
             continue;
         }
-        let corrupt = |e| Error::new(Kind::Corrupt, format!("rewriting a chunk of encoding {encoding}: {e}"));
+        let corrupt =
+            |e| Error::new(Kind::Corrupt, format!("rewriting a chunk of encoding {encoding}: {e}"));
         for chunk in tsdb::chunk::transcode(encoding, &chunk.data).map_err(corrupt)? {
             let bytes = ChunkBytes { encoding: chunk.encoding, data: Bytes::from(chunk.data) };
             let content = ChunkContent::Raw(bytes);
@@ -36,7 +38,10 @@ mod tests {
     fn bytes_pass_through_and_newer_encodings_only_to_those_who_read_them() {
         let passed = from_wire(chunk(1, b"anything"), false).unwrap();
         let ChunkContent::Raw(raw) = &passed[0].content else { panic!("not raw") };
-        assert_eq!((&raw.data[..], passed[0].min_time, passed[0].max_time), (&b"anything"[..], 1, 2));
+        assert_eq!(
+            (&raw.data[..], passed[0].min_time, passed[0].max_time),
+            (&b"anything"[..], 1, 2)
+        );
         assert_eq!(from_wire(chunk(4, b"anything"), true).unwrap().len(), 1);
         let error = from_wire(chunk(4, b"\x00"), false).unwrap_err();
         assert!(error.to_string().starts_with("rewriting a chunk of encoding XOR2: "), "{error}");
@@ -44,6 +49,9 @@ mod tests {
 
     #[test]
     fn an_unknown_encoding_is_an_error() {
-        assert_eq!(from_wire(chunk(9, b""), true).unwrap_err().to_string(), "unknown chunk encoding 9");
+        assert_eq!(
+            from_wire(chunk(9, b""), true).unwrap_err().to_string(),
+            "unknown chunk encoding 9"
+        );
     }
 }

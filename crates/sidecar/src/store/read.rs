@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use futures::{StreamExt, stream};
 use model::{Budget, Labels, Reservation};
 use storeapi::{
-    Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, Series, SeriesChunk, SeriesRequest, Shard,
+    Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, Series, SeriesChunk,
+    SeriesRequest, Shard,
 };
 use upstream::Body;
 use wire::prometheus as pb;
@@ -41,13 +42,18 @@ impl RemoteSeries {
     pub(super) async fn samples(body: Body, budget: &Budget) -> Result<RemoteSeries> {
         let mut held = budget.reserve("answer to a remote read without streaming");
         let body = body.read(&mut held).await.map_err(of_store)?;
-        let limit = usize::try_from(budget.limit().saturating_sub(budget.used())).unwrap_or(usize::MAX);
+        let limit =
+            usize::try_from(budget.limit().saturating_sub(budget.used())).unwrap_or(usize::MAX);
         let message = wire::remote_read::decode_samples(&body, limit.min(MAX_SAMPLES_BYTES))?;
         let mut results = message.results.into_iter();
         let (Some(result), None) = (results.next(), results.next()) else {
-            return Err(Error::new(Kind::Corrupt, "remote read answered with other than one result"));
+            return Err(Error::new(
+                Kind::Corrupt,
+                "remote read answered with other than one result",
+            ));
         };
-        let samples: usize = result.timeseries.iter().map(|s| s.samples.len() + 8 * s.histograms.len()).sum();
+        let samples: usize =
+            result.timeseries.iter().map(|s| s.samples.len() + 8 * s.histograms.len()).sum();
         held.resize((samples * size_of::<pb::Sample>()) as u64)?;
         Ok(RemoteSeries::Samples { series: result.timeseries.into_iter(), _held: held })
     }
@@ -55,10 +61,14 @@ impl RemoteSeries {
     /// The next series that arrived together; `None` at the end.
     async fn next(&mut self) -> Result<Option<Vec<Received>>> {
         match self {
-            RemoteSeries::Samples { series, .. } => Ok(series.next().map(|one| vec![Received::Samples(one)])),
+            RemoteSeries::Samples { series, .. } => {
+                Ok(series.next().map(|one| vec![Received::Samples(one)]))
+            }
             RemoteSeries::Frames { body, decoder } => loop {
                 if let Some(message) = decoder.next_message()? {
-                    return Ok(Some(message.chunked_series.into_iter().map(Received::Chunks).collect()));
+                    return Ok(Some(
+                        message.chunked_series.into_iter().map(Received::Chunks).collect(),
+                    ));
                 }
                 match body.piece().await.map_err(of_store)? {
                     Some(piece) => decoder.feed(&piece),
@@ -177,20 +187,22 @@ impl Reader {
 
     fn convert(&self, incoming: Received) -> Result<Series> {
         let (labels, chunks) = match incoming {
-            Received::Chunks(series) => {
-                (wire::labels_from_wire(&series.labels), chunks::from_wire(series.chunks, self.newer_encodings))
-            }
-            Received::Samples(series) => {
-                (wire::labels_from_wire(&series.labels), rechunk::encode(&series.samples, &series.histograms))
-            }
+            Received::Chunks(series) => (
+                wire::labels_from_wire(&series.labels),
+                chunks::from_wire(series.chunks, self.newer_encodings),
+            ),
+            Received::Samples(series) => (
+                wire::labels_from_wire(&series.labels),
+                rechunk::encode(&series.samples, &series.histograms),
+            ),
         };
         let chunks = chunks.map_err(|e| e.context(format_args!("series {labels}")))?;
         Ok(Series { labels: without_external(&labels, &self.external), chunks })
     }
 }
 
-/// Prometheus adds its external labels to what remote read returns, after sorting. Without them the order is right
-/// again.
+/// Prometheus adds its external labels to what remote read returns, after sorting. Without them the
+/// order is right again.
 fn without_external(labels: &Labels, external: &Labels) -> Labels {
     if !external.iter().any(|(name, value)| labels.get(name) == Some(value)) {
         return labels.clone();

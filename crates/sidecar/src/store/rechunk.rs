@@ -22,9 +22,13 @@ impl Point<'_> {
 }
 
 /// Chunks of at most 120 samples of one kind, in order of time, without overlap.
-pub(super) fn encode(samples: &[pb::Sample], histograms: &[pb::Histogram]) -> Result<Vec<SeriesChunk>> {
+pub(super) fn encode(
+    samples: &[pb::Sample],
+    histograms: &[pb::Histogram],
+) -> Result<Vec<SeriesChunk>> {
     let floats = samples.iter().map(Point::Float);
-    let mut points: Vec<Point<'_>> = floats.chain(histograms.iter().map(Point::Histogram)).collect();
+    let mut points: Vec<Point<'_>> =
+        floats.chain(histograms.iter().map(Point::Histogram)).collect();
     points.sort_by_key(Point::time);
     let mut cutter = ChunkCutter::new();
     for point in points {
@@ -38,7 +42,9 @@ fn push(cutter: &mut ChunkCutter, point: Point<'_>) -> std::result::Result<(), m
         Point::Float(sample) => cutter.push(sample.timestamp, SampleRef::Float(sample.value)),
         Point::Histogram(message) => match histogram_from_wire(message) {
             NativeHistogram::Integer(h) => cutter.push(message.timestamp, SampleRef::Histogram(&h)),
-            NativeHistogram::Float(h) => cutter.push(message.timestamp, SampleRef::FloatHistogram(&h)),
+            NativeHistogram::Float(h) => {
+                cutter.push(message.timestamp, SampleRef::FloatHistogram(&h))
+            }
         },
     }
 }

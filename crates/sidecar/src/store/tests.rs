@@ -6,12 +6,15 @@ use super::*;
 use crate::settings::MinTime;
 use crate::testing::{FakePrometheus, clock};
 
-const OPTIONS: Options = Options { start: 1_700_000_000_000, refuses_external_matchers_only: false };
+const OPTIONS: Options =
+    Options { start: 1_700_000_000_000, refuses_external_matchers_only: false };
 
 async fn store_of(fake: Arc<FakePrometheus>, min_time: i64) -> PrometheusStore {
     let external = fake.data.external.clone();
     let url = fake.serve().await;
-    let client = PrometheusClient::new(&url, upstream::HttpClient::new("").unwrap(), Budget::unlimited()).unwrap();
+    let client =
+        PrometheusClient::new(&url, upstream::HttpClient::new("").unwrap(), Budget::unlimited())
+            .unwrap();
     let state = State::new(MinTime::At(TimestampMs(min_time)), clock());
     state.set_labels(external);
     state.set_ready(true);
@@ -48,7 +51,10 @@ fn data(series: usize) -> storeapi::conformance::Dataset {
 
 fn request(range: TimeRange) -> SeriesRequest {
     let matchers = vec![Matcher::equal("__name__", "up")];
-    SeriesRequest { partial_response: PartialResponse::Abort, ..SeriesRequest::new(range, matchers) }
+    SeriesRequest {
+        partial_response: PartialResponse::Abort,
+        ..SeriesRequest::new(range, matchers)
+    }
 }
 
 async fn frames(store: &PrometheusStore, request: SeriesRequest) -> Vec<storeapi::Result<Frame>> {
@@ -71,7 +77,8 @@ async fn external_labels_alone_select_all_and_no_matchers_nothing() {
     let mut data = data(2);
     data.series.push((Labels::from_pairs([("pod", "nameless")]), vec![(1_000_000, 1.0)]));
     let store = store_of(Arc::new(FakePrometheus::new(data)), 0).await;
-    let cluster = SeriesRequest { matchers: vec![Matcher::equal("cluster", "a")], ..request(TimeRange::ALL) };
+    let cluster =
+        SeriesRequest { matchers: vec![Matcher::equal("cluster", "a")], ..request(TimeRange::ALL) };
     let series = async |request| {
         let found = frames(&store, request).await.into_iter().map(|frame| match frame.unwrap() {
             Frame::Series(series) => series.len(),
@@ -81,7 +88,8 @@ async fn external_labels_alone_select_all_and_no_matchers_nothing() {
     };
     assert_eq!(series(cluster.clone()).await, 3, "a series without a name is one");
     assert_eq!(series(SeriesRequest { skip_chunks: true, ..cluster.clone() }).await, 2);
-    let nothing = frames(&store, SeriesRequest { matchers: Vec::new(), ..cluster }).await.pop().unwrap();
+    let nothing =
+        frames(&store, SeriesRequest { matchers: Vec::new(), ..cluster }).await.pop().unwrap();
     assert_eq!(nothing.unwrap_err().kind(), Kind::Invalid);
 }
 
@@ -128,6 +136,7 @@ async fn what_prometheus_says_of_an_error_is_told() {
     let store = store_of(fake, 0).await;
     let error = frames(&store, request(TimeRange::ALL)).await.pop().unwrap().unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
-    let expected = "Prometheus /prefix/api/v1/read answered 503 Service Unavailable: Service Unavailable";
+    let expected =
+        "Prometheus /prefix/api/v1/read answered 503 Service Unavailable: Service Unavailable";
     assert_eq!(error.to_string(), expected);
 }

@@ -13,8 +13,11 @@ fn synced(n: u128, resolution: Resolution, parquet: bool, sources: &[u128]) -> S
     let mut meta = BlockMeta::from_json(json.as_bytes()).unwrap();
     meta.compaction.sources = sources.iter().map(|n| id(*n)).collect();
     let labels = meta.external_labels();
-    let location =
-        if parquet { BlockLocation::parquet(&labels, resolution, id(n)) } else { BlockLocation::tsdb(id(n)) };
+    let location = if parquet {
+        BlockLocation::parquet(&labels, resolution, id(n))
+    } else {
+        BlockLocation::tsdb(id(n))
+    };
     SyncedBlock {
         location,
         labels,
@@ -27,13 +30,18 @@ fn synced(n: u128, resolution: Resolution, parquet: bool, sources: &[u128]) -> S
     }
 }
 
-/// The numbers of the blocks that are served of these (number, is Parquet, sources) at one resolution.
+/// The numbers of the blocks that are served of these (number, is Parquet, sources) at one
+/// resolution.
 fn kept(resolution: Resolution, blocks: &[(u128, bool, &[u128])]) -> Vec<u128> {
     kept_with_marks(resolution, blocks, &[])
 }
 
 /// As [`kept`], where the blocks of these numbers are to be deleted.
-fn kept_with_marks(resolution: Resolution, blocks: &[(u128, bool, &[u128])], marked: &[u128]) -> Vec<u128> {
+fn kept_with_marks(
+    resolution: Resolution,
+    blocks: &[(u128, bool, &[u128])],
+    marked: &[u128],
+) -> Vec<u128> {
     let one = |(n, parquet, sources): &(u128, bool, &[u128])| {
         let mut block = synced(*n, resolution, *parquet, sources);
         let mark = DeletionMark::new(block.id(), TimestampMs(0), "test");
@@ -42,7 +50,9 @@ fn kept_with_marks(resolution: Resolution, blocks: &[(u128, bool, &[u128])], mar
     };
     let all: Vec<SyncedBlock> = blocks.iter().map(one).collect();
     let catalog = Catalog::new(&all, TimeRange::ALL);
-    let number = |b: &Arc<ServedBlock>| blocks.iter().find(|(n, ..)| BlockId::from_parts(0, *n) == b.id()).unwrap().0;
+    let number = |b: &Arc<ServedBlock>| {
+        blocks.iter().find(|(n, ..)| BlockId::from_parts(0, *n) == b.id()).unwrap().0
+    };
     let mut numbers: Vec<u128> = catalog.blocks().map(number).collect();
     numbers.sort_unstable();
     numbers
@@ -54,10 +64,18 @@ fn of_two_formats_the_one_that_holds_more_is_kept_and_of_equals_parquet() {
     assert_eq!(kept(r, &[(1, false, &[1, 2]), (2, true, &[1, 2])]), [2]);
     assert_eq!(kept(r, &[(1, false, &[1, 2, 3]), (2, true, &[1, 2])]), [1]);
     assert_eq!(kept(r, &[(1, false, &[1]), (2, false, &[2]), (3, true, &[1, 2])]), [3]);
-    assert_eq!(kept(r, &[(1, false, &[1, 4]), (2, true, &[1, 2])]), [1, 2], "each has something of its own");
+    assert_eq!(
+        kept(r, &[(1, false, &[1, 4]), (2, true, &[1, 2])]),
+        [1, 2],
+        "each has something of its own"
+    );
     assert_eq!(kept(r, &[(1, false, &[]), (2, true, &[])]), [1, 2], "each is its own source");
     assert_eq!(kept(r, &[(1, false, &[]), (2, true, &[1])]), [2]);
-    assert_eq!(kept(r, &[(1, true, &[1]), (2, true, &[1, 2])]), [1, 2], "one format is the sync's business");
+    assert_eq!(
+        kept(r, &[(1, true, &[1]), (2, true, &[1, 2])]),
+        [1, 2],
+        "one format is the sync's business"
+    );
 }
 
 #[test]
@@ -75,13 +93,18 @@ fn a_marked_copy_hides_no_unmarked_one() {
 fn other_labels_are_other_groups() {
     let mut other = synced(2, Resolution::FiveMinutes, true, &[1]);
     other.labels = Labels::from_pairs([("a", "c")]);
-    let catalog = Catalog::new(&[synced(1, Resolution::FiveMinutes, false, &[1]), other], TimeRange::ALL);
+    let catalog =
+        Catalog::new(&[synced(1, Resolution::FiveMinutes, false, &[1]), other], TimeRange::ALL);
     assert_eq!(catalog.blocks().count(), 2);
-    let wanted = Wanted { range: TimeRange::ALL, coarsest: Resolution::OneHour, fallback: Spans::default() };
+    let wanted =
+        Wanted { range: TimeRange::ALL, coarsest: Resolution::OneHour, fallback: Spans::default() };
     let matchers = [Matcher::equal("a", "c"), Matcher::equal("x", "y")];
     let picks = catalog.pick(&matchers, &wanted);
     let [pick] = &picks[..] else { panic!("{picks:?}") };
-    assert_eq!((pick.block.labels.to_string(), &pick.matchers[..]), (r#"{a="c"}"#.into(), &matchers[1..]));
+    assert_eq!(
+        (pick.block.labels.to_string(), &pick.matchers[..]),
+        (r#"{a="c"}"#.into(), &matchers[1..])
+    );
 }
 
 fn spanning(n: u128, resolution: Resolution, range: (i64, i64)) -> SyncedBlock {
@@ -103,10 +126,14 @@ fn what_is_said_of_resolutions_has_the_gaps_they_have() {
         spanning(5, OneHour, (60, 80)),
     ];
     let info = Catalog::new(&blocks, TimeRange::new(5, 70)).info();
-    let spans = |spans: &[(i64, i64)]| spans.iter().map(|(start, end)| TimeRange::new(*start, *end)).collect::<Spans>();
+    let spans = |spans: &[(i64, i64)]| {
+        spans.iter().map(|(start, end)| TimeRange::new(*start, *end)).collect::<Spans>()
+    };
     let [first, second] = &info.tsdb_infos[..] else { panic!("{info:?}") };
     assert_eq!((first.range, second.range), (TimeRange::new(0, 50), TimeRange::new(60, 80)));
-    let fine = Coverage::default().with(Raw, spans(&[(5, 20), (30, 40)])).with(FiveMinutes, spans(&[(5, 50)]));
+    let fine = Coverage::default()
+        .with(Raw, spans(&[(5, 20), (30, 40)]))
+        .with(FiveMinutes, spans(&[(5, 50)]));
     assert_eq!(first.coverage, Some(fine));
     assert_eq!(second.coverage, Some(Coverage::default().with(OneHour, spans(&[(60, 70)]))));
 }

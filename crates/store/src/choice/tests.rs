@@ -2,16 +2,22 @@ use super::*;
 
 const HOUR: i64 = 3_600_000;
 
-/// `5m 0-48 a,b` is a block of that resolution over those hours, made of blocks named `a` and `b`; with `marked` after
-/// it is to be deleted.
+/// `5m 0-48 a,b` is a block of that resolution over those hours, made of blocks named `a` and `b`;
+/// with `marked` after it is to be deleted.
 fn spans(text: &str) -> Vec<Candidate> {
     let parse = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let resolution = Resolution::ALL.into_iter().find(|r| r.to_string() == words[0]).unwrap();
         let sources = words.get(2).map_or(Vec::new(), |s| s.split(',').map(source).collect());
-        Candidate { range: range(words[1]), resolution, sources, marked: words.get(3) == Some(&"marked") }
+        Candidate {
+            range: range(words[1]),
+            resolution,
+            sources,
+            marked: words.get(3) == Some(&"marked"),
+        }
     };
-    let mut all: Vec<Candidate> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse).collect();
+    let mut all: Vec<Candidate> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse).collect();
     all.sort_by_key(|s| s.range.start);
     all
 }
@@ -30,12 +36,24 @@ fn hours(range: TimeRange) -> String {
 }
 
 /// What is chosen, as `resolution block for span` of what is asked for.
-fn check(blocks: &str, request: &str, coarsest: Resolution, coarser_fallback: bool, expected: &[&str]) {
+fn check(
+    blocks: &str,
+    request: &str,
+    coarsest: Resolution,
+    coarser_fallback: bool,
+    expected: &[&str],
+) {
     let fallback = if coarser_fallback { Spans::all() } else { Spans::default() };
     check_within(blocks, request, coarsest, fallback, expected);
 }
 
-fn check_within(blocks: &str, request: &str, coarsest: Resolution, fallback: Spans, expected: &[&str]) {
+fn check_within(
+    blocks: &str,
+    request: &str,
+    coarsest: Resolution,
+    fallback: Spans,
+    expected: &[&str],
+) {
     let (spans, wanted) = (spans(blocks), range(request));
     let chosen = choose(&spans, &Wanted { range: wanted, coarsest, fallback });
     let shown: Vec<String> = chosen
@@ -66,7 +84,13 @@ fn only_blocks_that_touch_the_range_are_chosen() {
 
 #[test]
 fn overlapping_blocks_of_one_resolution_are_all_chosen() {
-    check("raw 0-4\nraw 2-6\nraw 3-5", "3-4", Raw, false, &["raw 0-4 for 3-4", "raw 2-6 for 3-4", "raw 3-5 for 3-4"]);
+    check(
+        "raw 0-4\nraw 2-6\nraw 3-5",
+        "3-4",
+        Raw,
+        false,
+        &["raw 0-4 for 3-4", "raw 2-6 for 3-4", "raw 3-5 for 3-4"],
+    );
 }
 
 #[test]
@@ -77,14 +101,24 @@ fn the_coarsest_allowed_resolution_wins_and_finer_ones_fill_its_gaps() {
         "0-150",
         OneHour,
         false,
-        &["1h 0-48 for 0-150", "5m 48-96 for 48-150", "raw 96-144 for 96-150", "raw 144-146 for 96-150"],
+        &[
+            "1h 0-48 for 0-150",
+            "5m 48-96 for 48-150",
+            "raw 96-144 for 96-150",
+            "raw 144-146 for 96-150",
+        ],
     );
     check(
         blocks,
         "10-150",
         FiveMinutes,
         false,
-        &["5m 0-48 for 10-150", "5m 48-96 for 10-150", "raw 96-144 for 96-150", "raw 144-146 for 96-150"],
+        &[
+            "5m 0-48 for 10-150",
+            "5m 48-96 for 10-150",
+            "raw 96-144 for 96-150",
+            "raw 144-146 for 96-150",
+        ],
     );
     check(blocks, "10-50", Raw, true, &["raw 0-48 for 10-50", "raw 48-96 for 10-50"]);
 }
@@ -106,28 +140,49 @@ fn coarser_blocks_serve_only_where_nothing_allowed_exists_and_only_when_asked() 
     let blocks = "5m 0-48 a,b\n1h 0-48 a,b\nraw 48-96 c";
     check(blocks, "0-96", Raw, false, &["raw 48-96 for 0-96"]);
     check(blocks, "0-96", Raw, true, &["5m 0-48 for 0-48", "raw 48-96 for 0-96"]);
-    check("1h 0-48 a,b\nraw 48-96 c", "0-96", FiveMinutes, true, &["1h 0-48 for 0-48", "raw 48-96 for 0-96"]);
+    check(
+        "1h 0-48 a,b\nraw 48-96 c",
+        "0-96",
+        FiveMinutes,
+        true,
+        &["1h 0-48 for 0-48", "raw 48-96 for 0-96"],
+    );
 }
 
-/// Prometheus was down from 2 to 4: the 5m block over the whole span knows nothing of that time either.
+/// Prometheus was down from 2 to 4: the 5m block over the whole span knows nothing of that time
+/// either.
 #[test]
 fn a_gap_that_coarser_blocks_have_too_is_left_open() {
-    check("raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &["raw 0-2 for 0-6", "raw 4-6 for 0-6"]);
+    check(
+        "raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b",
+        "0-6",
+        Raw,
+        true,
+        &["raw 0-2 for 0-6", "raw 4-6 for 0-6"],
+    );
     check("raw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &["5m 0-6 for 0-4", "raw 4-6 for 0-6"]);
 }
 
-/// The block over all that is about to go says nothing of what the coarser one holds between those that stay.
+/// The block over all that is about to go says nothing of what the coarser one holds between those
+/// that stay.
 #[test]
 fn what_is_marked_for_deletion_is_no_reason_to_leave_out_a_coarser_block() {
     let chosen = ["raw 0-2 for 0-6", "5m 0-6 for 2-4", "raw 4-6 for 0-6"];
     check("raw 0-2 a marked\nraw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &chosen);
-    check("raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b marked", "0-6", Raw, true, &["raw 0-2 for 0-6", "raw 4-6 for 0-6"]);
+    check(
+        "raw 0-2 a\nraw 4-6 b\n5m 0-6 a,b marked",
+        "0-6",
+        Raw,
+        true,
+        &["raw 0-2 for 0-6", "raw 4-6 for 0-6"],
+    );
 }
 
 #[test]
 fn a_gap_that_ends_in_a_window_is_answered_to_the_end_of_that_window() {
     let minutes = |start: i64, end: i64| TimeRange::new(start * 60_000, end * 60_000);
-    let block = |range, resolution| Candidate { range, resolution, sources: Vec::new(), marked: false };
+    let block =
+        |range, resolution| Candidate { range, resolution, sources: Vec::new(), marked: false };
     let blocks = [block(minutes(0, 180), OneHour), block(minutes(75, 180), Raw)];
     let wanted = |end| Wanted { range: minutes(0, end), coarsest: Raw, fallback: Spans::all() };
     assert_eq!(choose(&blocks, &wanted(180))[0], Chosen { index: 0, range: minutes(-120, 120) });
@@ -137,7 +192,8 @@ fn a_gap_that_ends_in_a_window_is_answered_to_the_end_of_that_window() {
 #[test]
 fn coarser_blocks_reach_beyond_the_range_by_their_windows() {
     let blocks = spans("1h 0-48\n1h 48-96\nraw 96-144");
-    let wanted = |text: &str, coarsest| Wanted { range: range(text), coarsest, fallback: Spans::all() };
+    let wanted =
+        |text: &str, coarsest| Wanted { range: range(text), coarsest, fallback: Spans::all() };
     let chosen = choose(&blocks, &wanted("49-50", Raw));
     let reach = |index| Chosen { index, range: TimeRange::new(47 * HOUR, 51 * HOUR) };
     assert_eq!(chosen, [reach(0), reach(1)]);
@@ -151,7 +207,13 @@ fn coarser_blocks_serve_only_the_spans_they_are_asked_for() {
     let within = |texts: &[&str]| texts.iter().map(|t| range(t)).collect::<Spans>();
     let raw = "raw 96-144 for 0-144";
     check_within(blocks, "0-144", Raw, within(&["10-20"]), &["5m 0-48 for 10-20", raw]);
-    check_within(blocks, "0-144", Raw, within(&["40-60", "90-120"]), &["5m 0-48 for 40-60", "5m 48-96 for 40-96", raw]);
+    check_within(
+        blocks,
+        "0-144",
+        Raw,
+        within(&["40-60", "90-120"]),
+        &["5m 0-48 for 40-60", "5m 48-96 for 40-96", raw],
+    );
     check_within(blocks, "0-144", Raw, within(&["100-120"]), &[raw]);
     check_within(
         blocks,

@@ -17,7 +17,8 @@ const OPTIONS: Options = Options { start: START, refuses_external_matchers_only:
 async fn replicas_in_blocks_of_their_own_pass_the_suite() {
     conformance::run(OPTIONS, |data: Dataset| async move {
         let bucket = TestBucket::new();
-        let stored: Vec<Series> = data.series.iter().map(|(l, s)| float_series(l.clone(), s)).collect();
+        let stored: Vec<Series> =
+            data.series.iter().map(|(l, s)| float_series(l.clone(), s)).collect();
         for (n, replica) in ["r1", "r2"].into_iter().enumerate().filter(|_| !stored.is_empty()) {
             let make = Make::raw(n as u128, hours(0, 2), stored.clone());
             let external = data.external.with(conformance::REPLICA, replica);
@@ -39,9 +40,11 @@ async fn series_cut_over_blocks_pass_the_suite() {
             let part = |samples: &Samples| -> Samples {
                 samples.iter().copied().filter(|(t, _)| range.contains(*t)).collect()
             };
-            let stored = data.series.iter().map(|(l, s)| (l, part(s))).filter(|(_, s)| !s.is_empty());
+            let stored =
+                data.series.iter().map(|(l, s)| (l, part(s))).filter(|(_, s)| !s.is_empty());
             let stored = stored.map(|(l, s)| float_series(l.clone(), &s)).collect();
-            let make = Make { external: data.external.clone(), ..Make::raw(n as u128, range, stored) };
+            let make =
+                Make { external: data.external.clone(), ..Make::raw(n as u128, range, stored) };
             bucket.tsdb(&make).await;
         }
         bucket.served().await
@@ -51,7 +54,8 @@ async fn series_cut_over_blocks_pass_the_suite() {
 
 /// What the block holds, as it was stored, with external labels.
 fn stored_chunks(series: &[Series], external: &Labels) -> Vec<Series> {
-    let over = |s: &Series| Series { labels: s.labels.overlaid(external), chunks: s.chunks.clone() };
+    let over =
+        |s: &Series| Series { labels: s.labels.overlaid(external), chunks: s.chunks.clone() };
     let mut all: Vec<Series> = series.iter().map(over).collect();
     all.sort_by(|a, b| a.labels.cmp(&b.labels));
     all
@@ -60,8 +64,9 @@ fn stored_chunks(series: &[Series], external: &Labels) -> Vec<Series> {
 #[tokio::test]
 async fn raw_chunks_pass_through_as_they_are() {
     let bucket = TestBucket::new();
-    let all: Vec<Series> =
-        (0..5).map(|i| series(&[("__name__", "up"), ("pod", &i.to_string())], &samples(hours(0, 2), 1.0))).collect();
+    let all: Vec<Series> = (0..5)
+        .map(|i| series(&[("__name__", "up"), ("pod", &i.to_string())], &samples(hours(0, 2), 1.0)))
+        .collect();
     let make = Make::raw(1, hours(0, 2), all.clone());
     bucket.tsdb(&make).await;
     let answer = ask(&bucket.served().await, everything(hours(0, 2))).await;
@@ -77,7 +82,10 @@ async fn a_block_of_prometheus_is_served_to_the_last_chunk() {
     let store = bucket.served().await;
     let answer = ask(&store, everything(TimeRange::ALL)).await;
     assert_eq!(answer.series.len() as u64, meta.stats.num_series);
-    assert_eq!(answer.series.iter().map(|s| s.chunks.len() as u64).sum::<u64>(), meta.stats.num_chunks);
+    assert_eq!(
+        answer.series.iter().map(|s| s.chunks.len() as u64).sum::<u64>(),
+        meta.stats.num_chunks
+    );
     let external = meta.external_labels();
     assert!(answer.series.iter().all(|s| external.iter().all(|(n, v)| s.labels.get(n) == Some(v))));
     let info = store.info().await.unwrap();
@@ -90,7 +98,12 @@ async fn many_series_come_in_order_and_whole() {
     let bucket = TestBucket::new();
     let block = |n: i64, pods: std::ops::Range<u32>| {
         let at = START + n * HOUR;
-        let one = |pod: u32| series(&[("__name__", "up"), ("pod", &format!("{pod:05}"))], &vec![(at, f64::from(pod))]);
+        let one = |pod: u32| {
+            series(
+                &[("__name__", "up"), ("pod", &format!("{pod:05}"))],
+                &vec![(at, f64::from(pod))],
+            )
+        };
         Make::raw(n as u128 + 1, hours(n, n + 1), pods.map(one).collect())
     };
     bucket.tsdb(&block(0, 0..6000)).await;
@@ -112,24 +125,33 @@ async fn many_series_come_in_order_and_whole() {
 async fn few_bytes_are_read_for_one_series() {
     let bucket = TestBucket::new();
     let one = |i: u64| {
-        let noise = |t: i64| ((t as u64 ^ i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / 7.0;
+        let noise =
+            |t: i64| ((t as u64 ^ i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / 7.0;
         let (name, pod) = (format!("metric_{}", i % 20), format!("pod-{i:05}"));
-        let samples: Samples = samples(hours(0, 2), 0.0).into_iter().map(|(t, _)| (t, noise(t))).collect();
+        let samples: Samples =
+            samples(hours(0, 2), 0.0).into_iter().map(|(t, _)| (t, noise(t))).collect();
         series(&[("__name__", &name), ("job", "node"), ("pod", &pod)], &samples)
     };
     let location = bucket.tsdb(&Make::raw(1, hours(0, 2), (0..3000).map(one).collect())).await;
-    let size = bucket.get(&location.index()).await.len() + bucket.get(&location.segment(1)).await.len();
+    let size =
+        bucket.get(&location.index()).await.len() + bucket.get(&location.segment(1)).await.len();
     let store = bucket.served().await;
     let matchers = vec![Matcher::equal("__name__", "metric_7"), Matcher::equal("pod", "pod-00027")];
     bucket.store.reset();
     let answer = ask(&store, SeriesRequest::new(hours(0, 2), matchers.clone())).await;
-    assert_eq!(names(&answer), [r#"{__name__="metric_7", cluster="eu", job="node", pod="pod-00027"}"#]);
+    assert_eq!(
+        names(&answer),
+        [r#"{__name__="metric_7", cluster="eu", job="node", pod="pod-00027"}"#]
+    );
     let cold = bucket.store.counts();
     assert!(cold.bytes_read * 10 <= size as u64, "{} of {size} bytes", cold.bytes_read);
     bucket.store.reset();
     ask(&store, SeriesRequest::new(hours(0, 2), matchers)).await;
     let warm = bucket.store.counts();
-    assert!(warm.gets < cold.gets && warm.bytes_read * 3 < cold.bytes_read, "{warm:?} after {cold:?}");
+    assert!(
+        warm.gets < cold.gets && warm.bytes_read * 3 < cold.bytes_read,
+        "{warm:?} after {cold:?}"
+    );
     assert_eq!(bucket.metric("thanos_store_index_cache_hits_total"), Some(1.0));
     assert_eq!(bucket.metric("thanos_store_index_cache_items_added_total"), Some(1.0));
 }
@@ -144,14 +166,16 @@ fn xor2_chunk(t: i64, value: f64) -> SeriesChunk {
     }
     data.push(zigzag as u8);
     data.extend_from_slice(&value.to_be_bytes());
-    let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor2, data: Bytes::from(data) });
+    let content =
+        ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor2, data: Bytes::from(data) });
     SeriesChunk::new(t, t, content)
 }
 
 #[tokio::test]
 async fn newer_encodings_are_recoded_unless_the_caller_reads_them() {
     let bucket = TestBucket::new();
-    let newer = Series { labels: labels(&[("__name__", "a")]), chunks: vec![xor2_chunk(START + 5, 2.5)] };
+    let newer =
+        Series { labels: labels(&[("__name__", "a")]), chunks: vec![xor2_chunk(START + 5, 2.5)] };
     bucket.tsdb(&Make::raw(1, hours(0, 2), vec![newer.clone()])).await;
     let store = bucket.served().await;
     let plain = ask(&store, everything(hours(0, 2))).await;
@@ -175,10 +199,20 @@ fn values(label: &str, matchers: Vec<Matcher>) -> LabelValuesRequest {
 #[tokio::test]
 async fn labels_come_from_blocks_of_all_kinds() {
     let bucket = TestBucket::new();
-    let old =
-        Make::raw(1, hours(0, 24), vec![series(&[("__name__", "old"), ("pod", "a")], &samples(hours(0, 24), 1.0))]);
-    bucket.parquet(&old.at(2, model::Resolution::FiveMinutes).of(&[("cluster", "eu"), ("replica", "0")])).await;
-    let new = vec![series(&[("__name__", "new"), ("node", "n"), ("zone", "z")], &samples(hours(24, 26), 1.0))];
+    let old = Make::raw(
+        1,
+        hours(0, 24),
+        vec![series(&[("__name__", "old"), ("pod", "a")], &samples(hours(0, 24), 1.0))],
+    );
+    bucket
+        .parquet(
+            &old.at(2, model::Resolution::FiveMinutes).of(&[("cluster", "eu"), ("replica", "0")]),
+        )
+        .await;
+    let new = vec![series(
+        &[("__name__", "new"), ("node", "n"), ("zone", "z")],
+        &samples(hours(24, 26), 1.0),
+    )];
     bucket.tsdb(&Make::raw(3, hours(24, 26), new).of(&[("cluster", "us"), ("replica", "0")])).await;
     let store = bucket.served().await;
     let get = |label: &'static str, matchers| {
@@ -189,7 +223,10 @@ async fn labels_come_from_blocks_of_all_kinds() {
     assert_eq!(get("cluster", vec![]).await, ["eu", "us"]);
     assert_eq!(get("replica", vec![]).await, [""; 0]);
     assert_eq!(get("cluster", vec![Matcher::equal("pod", "a")]).await, ["eu"]);
-    assert_eq!(get("cluster", vec![Matcher::equal("node", "n"), Matcher::equal("cluster", "eu")]).await, [""; 0]);
+    assert_eq!(
+        get("cluster", vec![Matcher::equal("node", "n"), Matcher::equal("cluster", "eu")]).await,
+        [""; 0]
+    );
     assert_eq!(get("zone", vec![matcher("cluster", "u.")]).await, ["z"]);
     let names = |matchers, range| LabelNamesRequest {
         range,
@@ -202,32 +239,55 @@ async fn labels_come_from_blocks_of_all_kinds() {
     assert_eq!(all, ["__name__", "cluster", "node", "pod", "zone"]);
     let old = store.label_names(names(vec![], hours(0, 1))).await.unwrap().values;
     assert_eq!(old, ["__name__", "cluster", "pod"]);
-    let none = store.label_names(names(vec![Matcher::equal("pod", "b")], hours(0, 48))).await.unwrap().values;
+    let none = store
+        .label_names(names(vec![Matcher::equal("pod", "b")], hours(0, 48)))
+        .await
+        .unwrap()
+        .values;
     assert_eq!(none, [""; 0]);
 }
 
 #[tokio::test]
 async fn chunks_say_of_which_replica_they_are_where_its_labels_are_taken_away() {
     let bucket = TestBucket::new();
-    let every_other =
-        |phase: usize| -> Samples { samples(hours(0, 2), 1.0).into_iter().skip(phase).step_by(2).collect() };
+    let every_other = |phase: usize| -> Samples {
+        samples(hours(0, 2), 1.0).into_iter().skip(phase).step_by(2).collect()
+    };
     for (n, (phase, replica)) in [(0, "a"), (1, "a"), (0, "b")].into_iter().enumerate() {
-        let make = Make::raw(n as u128, hours(0, 2), vec![series(&[("__name__", "up")], &every_other(phase))]);
+        let make = Make::raw(
+            n as u128,
+            hours(0, 2),
+            vec![series(&[("__name__", "up")], &every_other(phase))],
+        );
         bucket.tsdb(&make.of(&[("cluster", "eu"), ("replica", replica)])).await;
     }
-    let make = Make::raw(3, hours(2, 4), vec![series(&[("__name__", "up")], &samples(hours(2, 4), 1.0))]);
-    let coarse = make.of(&[("cluster", "eu"), ("replica", "b")]).at(4, model::Resolution::FiveMinutes);
+    let make =
+        Make::raw(3, hours(2, 4), vec![series(&[("__name__", "up")], &samples(hours(2, 4), 1.0))]);
+    let coarse =
+        make.of(&[("cluster", "eu"), ("replica", "b")]).at(4, model::Resolution::FiveMinutes);
     bucket.parquet(&coarse).await;
     let store = bucket.served().await;
     let request = SeriesRequest { max_resolution_ms: 300_000, ..everything(hours(0, 4)) };
     let apart = ask(&store, request.clone()).await;
     assert!(apart.series.iter().flat_map(|s| &s.chunks).all(|c| c.replica.is_none()));
-    let together = ask(&store, SeriesRequest { without_replica_labels: vec!["replica".to_owned()], ..request }).await;
+    let together = ask(
+        &store,
+        SeriesRequest { without_replica_labels: vec!["replica".to_owned()], ..request },
+    )
+    .await;
     assert_eq!(names(&together), [r#"{__name__="up", cluster="eu"}"#]);
     let of = |replica: &str| Some(labels(&[("replica", replica)]).hash64());
     // the first two blocks are one replica's, of which the second begins a minute later
-    let found: Vec<_> = together.series[0].chunks.iter().map(|c| ((c.min_time - START) / 60_000, c.replica)).collect();
+    let found: Vec<_> = together.series[0]
+        .chunks
+        .iter()
+        .map(|c| ((c.min_time - START) / 60_000, c.replica))
+        .collect();
     let count = |replica: &str| found.iter().filter(|(_, r)| *r == of(replica)).count();
-    assert_eq!((count("a"), count("b"), found.len()), (2, 1, 3), "identical chunks are one: {found:?}");
+    assert_eq!(
+        (count("a"), count("b"), found.len()),
+        (2, 1, 3),
+        "identical chunks are one: {found:?}"
+    );
     assert!(found[..2].iter().all(|(_, replica)| *replica == of("a")), "{found:?}");
 }

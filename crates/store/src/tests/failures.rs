@@ -10,7 +10,11 @@ use crate::Settings;
 async fn two_blocks(bucket: &TestBucket) -> (block::BlockLocation, block::BlockLocation) {
     let pods = |cluster: &str| -> Vec<merge::Series> {
         let name = |i: i32| format!("{cluster}-{i}");
-        (0..20).map(|i| series(&[("__name__", "up"), ("pod", &name(i))], &samples(hours(0, 2), i.into()))).collect()
+        (0..20)
+            .map(|i| {
+                series(&[("__name__", "up"), ("pod", &name(i))], &samples(hours(0, 2), i.into()))
+            })
+            .collect()
     };
     let eu = bucket.tsdb(&Make::raw(1, hours(0, 2), pods("eu"))).await;
     let us = bucket.tsdb(&Make::raw(2, hours(0, 2), pods("us")).of(&[("cluster", "us")])).await;
@@ -76,7 +80,10 @@ async fn a_broken_chunk_costs_its_series_alone() {
     let answer = ask(&store, everything(hours(0, 2))).await;
     assert_eq!(answer.series.len(), 39);
     let [warning] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
-    assert!(warning.starts_with("a series is left out: block=") && warning.contains("pod=\"eu-"), "{warning}");
+    assert!(
+        warning.starts_with("a series is left out: block=") && warning.contains("pod=\"eu-"),
+        "{warning}"
+    );
     let error = try_ask(&store, abort(everything(hours(0, 2)))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Aborted);
 }
@@ -90,7 +97,11 @@ async fn a_broken_meta_costs_its_block_alone() {
     gateway.sync().await.unwrap();
     gateway.sync().await.unwrap();
     assert_eq!(ask(&gateway.store(), everything(hours(0, 2))).await.series.len(), 20);
-    assert_eq!(bucket.metric("thanos_bucket_store_block_load_failures_total"), Some(1.0), "once, not per sync");
+    assert_eq!(
+        bucket.metric("thanos_bucket_store_block_load_failures_total"),
+        Some(1.0),
+        "once, not per sync"
+    );
     assert_eq!(bucket.metric("thanos_bucket_store_block_loads_total"), Some(1.0));
 }
 
@@ -104,7 +115,8 @@ async fn a_broken_parquet_block_is_left_out() {
         let bucket = TestBucket::new();
         two_blocks(&bucket).await;
         let old = vec![series(&[("__name__", "up"), ("pod", "old")], &samples(hours(-24, 0), 1.0))];
-        let location = bucket.parquet(&Make::raw(7, hours(-24, 0), old).at(8, Resolution::FiveMinutes)).await;
+        let location =
+            bucket.parquet(&Make::raw(7, hours(-24, 0), old).at(8, Resolution::FiveMinutes)).await;
         let mut bytes = bucket.get(&location.file(file)).await;
         change_footer(&mut bytes);
         bucket.put(&location.file(file), bytes).await;
@@ -112,7 +124,11 @@ async fn a_broken_parquet_block_is_left_out() {
         let request = SeriesRequest { max_resolution_ms: 300_000, ..everything(hours(-24, 2)) };
         let answer = ask(&store, request).await;
         assert_eq!(answer.series.len(), 40);
-        assert!(answer.warnings[0].contains(&format!("block={} is left out", id(8))), "{:?}", answer.warnings);
+        assert!(
+            answer.warnings[0].contains(&format!("block={} is left out", id(8))),
+            "{:?}",
+            answer.warnings
+        );
     }
 }
 
@@ -141,15 +157,21 @@ async fn labels_of_broken_blocks_are_missed_with_a_warning() {
 async fn limits_end_a_request_whatever_the_strategy() {
     let bucket = TestBucket::new();
     two_blocks(&bucket).await;
-    let series = Settings { limits: SeriesLimits { series: 10, samples: 0 }, ..Settings::default() };
-    let error = try_ask(&bucket.served_with(series).await, everything(hours(0, 2))).await.unwrap_err();
+    let series =
+        Settings { limits: SeriesLimits { series: 10, samples: 0 }, ..Settings::default() };
+    let error =
+        try_ask(&bucket.served_with(series).await, everything(hours(0, 2))).await.unwrap_err();
     assert_eq!(error.to_string(), "failed to send series: limit 10 violated (got 40)");
     let bucket = TestBucket::new();
     two_blocks(&bucket).await;
     let bytes = Settings { downloaded_bytes_limit: 1000, ..Settings::default() };
-    let error = try_ask(&bucket.served_with(bytes).await, everything(hours(0, 2))).await.unwrap_err();
+    let error =
+        try_ask(&bucket.served_with(bytes).await, everything(hours(0, 2))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Limit);
-    assert!(error.to_string().starts_with("exceeded bytes limit: limit 1000 violated (got "), "{error}");
+    assert!(
+        error.to_string().starts_with("exceeded bytes limit: limit 1000 violated (got "),
+        "{error}"
+    );
     assert!(bucket.metric("thanos_bucket_store_queries_dropped_total") >= Some(1.0));
 }
 

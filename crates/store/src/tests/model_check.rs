@@ -33,7 +33,13 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::option::of(0u64..3),
         any::<bool>(),
     )
-        .prop_map(|(blocks, remove, limit, shard, skip_chunks)| Case { blocks, remove, limit, shard, skip_chunks })
+        .prop_map(|(blocks, remove, limit, shard, skip_chunks)| Case {
+            blocks,
+            remove,
+            limit,
+            shard,
+            skip_chunks,
+        })
 }
 
 fn external(group: usize) -> Labels {
@@ -53,7 +59,8 @@ fn inner(values: &[u8]) -> Labels {
 async fn check(case: Case) {
     let bucket = TestBucket::new();
     let remove: Vec<String> = case.remove.iter().map(|i| NAMES[*i].to_owned()).collect();
-    let shard = case.shard.map(|index| Shard { index, total: 3, by: false, labels: vec!["s".into()] });
+    let shard =
+        case.shard.map(|index| Shard { index, total: 3, by: false, labels: vec!["s".into()] });
     let mut expected: BTreeMap<Labels, BTreeSet<i64>> = BTreeMap::new();
     for (n, (group, series)) in case.blocks.iter().enumerate() {
         let from = 2 * n as i64;
@@ -67,7 +74,10 @@ async fn check(case: Case) {
                 expected.entry(finally).or_default().insert(t);
             }
         }
-        let make = Make { external: external(*group), ..Make::raw(n as u128 + 1, hours(from, from + 2), stored) };
+        let make = Make {
+            external: external(*group),
+            ..Make::raw(n as u128 + 1, hours(from, from + 2), stored)
+        };
         bucket.tsdb(&make).await;
     }
     let not_two = Matcher::new(model::MatchOp::NotEqual, "a", "2").unwrap();

@@ -62,7 +62,8 @@ async fn deleted_samples_are_not_served_and_a_changed_file_is_seen_after_the_nex
             l if l.contains("reqs_total") => 7,
             _ => return false,
         };
-        meta.range().contains(t) && deleted.get(series).iter().any(|i| i.min_time <= t && t <= i.max_time)
+        meta.range().contains(t)
+            && deleted.get(series).iter().any(|i| i.min_time <= t && t <= i.max_time)
     };
     let mut expected = stored.clone();
     expected.iter_mut().for_each(|(labels, samples)| samples.retain(|(t, _)| !gone(labels, *t)));
@@ -70,7 +71,9 @@ async fn deleted_samples_are_not_served_and_a_changed_file_is_seen_after_the_nex
 
     // all of one block
     let mut tombstones = Tombstones::default();
-    [5, 7, 9, 11].into_iter().for_each(|id| tombstones.add(id, Interval { min_time: i64::MIN, max_time: i64::MAX }));
+    [5, 7, 9, 11]
+        .into_iter()
+        .for_each(|id| tombstones.add(id, Interval { min_time: i64::MIN, max_time: i64::MAX }));
     bucket.put(&BlockLocation::tsdb(meta.ulid).tombstones(), tombstones.to_bytes()).await;
     gateway.sync().await.unwrap();
     assert_eq!(count(&served(&ask(&store, all()).await)), 2304 - 4 * 96);
@@ -88,7 +91,10 @@ async fn a_block_with_a_broken_tombstones_file_is_left_out() {
     bucket.put(&BlockLocation::tsdb(metas[0].ulid).tombstones(), vec![7; 20]).await;
     let answer = ask(&bucket.served().await, all()).await;
     let [warning] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
-    assert!(warning.contains(&metas[0].ulid.to_string()) && warning.contains("tombstones"), "{warning}");
+    assert!(
+        warning.contains(&metas[0].ulid.to_string()) && warning.contains("tombstones"),
+        "{warning}"
+    );
 }
 
 /// What is served of the block of a bucket that is not as it should be.
@@ -98,7 +104,10 @@ async fn served_of(case: &str) -> Served {
     let answer = ask(&bucket.served().await, all()).await;
     for series in &answer.series {
         let spans = series.chunks.iter().map(|c| (c.min_time, c.max_time));
-        assert!(spans.clone().is_sorted() && series.chunks.iter().all(|c| matches!(c.content, ChunkContent::Raw(_))));
+        assert!(
+            spans.clone().is_sorted()
+                && series.chunks.iter().all(|c| matches!(c.content, ChunkContent::Raw(_)))
+        );
     }
     served(&answer)
 }
@@ -109,12 +118,22 @@ async fn blocks_with_disorder_in_their_index_are_served_whole() {
         ("2-ooo-chunks", &[r#"{__name__="bad", cluster="a"}"#][..]),
         (
             "11-labels-unsorted",
-            &[r#"{__name__="a", b="1", cluster="a"}"#, r#"{__name__="zz", cluster="a", cmd="1", job="x"}"#],
+            &[
+                r#"{__name__="a", b="1", cluster="a"}"#,
+                r#"{__name__="zz", cluster="a", cmd="1", job="x"}"#,
+            ],
         ),
-        ("12-label-name-twice", &[r#"{__name__="a", cluster="a", ns="1"}"#, r#"{__name__="b", cluster="a"}"#]),
+        (
+            "12-label-name-twice",
+            &[r#"{__name__="a", cluster="a", ns="1"}"#, r#"{__name__="b", cluster="a"}"#],
+        ),
         (
             "9-series-unsorted",
-            &[r#"{__name__="a", cluster="a"}"#, r#"{__name__="b", cluster="a"}"#, r#"{__name__="c", cluster="a"}"#],
+            &[
+                r#"{__name__="a", cluster="a"}"#,
+                r#"{__name__="b", cluster="a"}"#,
+                r#"{__name__="c", cluster="a"}"#,
+            ],
         ),
         ("13-wrong-index-size", &[r#"{__name__="a", cluster="a"}"#]),
     ] {
@@ -133,7 +152,8 @@ async fn blocks_with_disorder_in_their_index_are_served_whole() {
 async fn late_disorder(series: usize) -> TestBucket {
     let bucket = TestBucket::new();
     let samples = samples(hours(0, 2), 1.0);
-    let one = Make::raw(1, hours(0, 2), vec![super::support::series(&[("__name__", "up")], &samples)]);
+    let one =
+        Make::raw(1, hours(0, 2), vec![super::support::series(&[("__name__", "up")], &samples)]);
     let location = bucket.tsdb(&one).await;
     let span = (8, hours(0, 2).start, hours(0, 2).end - 60_000);
     let named = |i: usize| OddSeries {
@@ -150,7 +170,9 @@ async fn disorder_that_shows_before_anything_was_given_costs_nothing() {
     let bucket = late_disorder(3000).await;
     let store = bucket.served().await;
     for strategy in [PartialResponse::Abort, PartialResponse::Warn] {
-        let answer = ask(&store, SeriesRequest { partial_response: strategy, skip_chunks: true, ..all() }).await;
+        let answer =
+            ask(&store, SeriesRequest { partial_response: strategy, skip_chunks: true, ..all() })
+                .await;
         assert_eq!(answer.series.len(), 3000);
         assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
         assert!(names(&answer)[0].contains("000000"), "{}", names(&answer)[0]);
@@ -169,7 +191,10 @@ async fn disorder_that_shows_too_late_is_told_and_the_next_answer_is_whole() {
             Ok(answer) => {
                 assert_eq!(strategy, PartialResponse::Warn);
                 let [warning] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
-                assert!(warning.contains(&format!("block={} is left out from here on", id(1))), "{warning}");
+                assert!(
+                    warning.contains(&format!("block={} is left out from here on", id(1))),
+                    "{warning}"
+                );
                 assert!(answer.series.len() < SERIES);
             }
             Err(error) => {

@@ -20,8 +20,10 @@ fn request(range: TimeRange, max_resolution_ms: i64, coarser_fallback: bool) -> 
 
 /// Raw for two days, 5m for the first of them.
 async fn two_days(bucket: &TestBucket) {
-    let (first, second) =
-        (Make::raw(1, hours(0, 24), up(hours(0, 24))), Make::raw(2, hours(24, 48), up(hours(24, 48))));
+    let (first, second) = (
+        Make::raw(1, hours(0, 24), up(hours(0, 24))),
+        Make::raw(2, hours(24, 48), up(hours(24, 48))),
+    );
     bucket.tsdb(&first).await;
     bucket.tsdb(&second).await;
     bucket.parquet(&first.at(3, Resolution::FiveMinutes)).await;
@@ -37,7 +39,10 @@ async fn coarse_data_serves_where_it_exists_and_raw_fills_the_rest() {
     let kinds = kinds(&answer.series[0]);
     assert!(kinds.iter().all(|(kind, hour)| (*kind == "aggregates") == (*hour < 24)), "{kinds:?}");
     assert!(kinds.iter().any(|k| k.0 == "raw") && kinds.iter().any(|k| k.0 == "aggregates"));
-    assert_eq!(answer.infos, ["served 5m data for 2026-01-01T00:04:59.999Z to 2026-01-01T23:59:00Z"]);
+    assert_eq!(
+        answer.infos,
+        ["served 5m data for 2026-01-01T00:04:59.999Z to 2026-01-01T23:59:00Z"]
+    );
     let raw = ask(&store, request(hours(0, 48), 0, false)).await;
     assert_eq!(raw_samples(&raw.series[0]).len(), 48 * 60);
     assert_eq!(raw.infos, [""; 0]);
@@ -54,9 +59,11 @@ async fn only_the_aggregates_asked_for_are_sent() {
         } else {
             bucket_of_one.tsdb(&make).await
         };
-        let answer = ask(&bucket_of_one.served().await, request(hours(0, 24), FIVE_MINUTES, false)).await;
+        let answer =
+            ask(&bucket_of_one.served().await, request(hours(0, 24), FIVE_MINUTES, false)).await;
         for chunk in &answer.series[0].chunks {
-            let has: Vec<bool> = Aggregate::ALL.iter().map(|a| chunk.aggregate(*a).is_some()).collect();
+            let has: Vec<bool> =
+                Aggregate::ALL.iter().map(|a| chunk.aggregate(*a).is_some()).collect();
             assert_eq!(has, [true, true, false, false, false], "parquet: {parquet}");
         }
     }
@@ -65,7 +72,10 @@ async fn only_the_aggregates_asked_for_are_sent() {
     let parquet = ask(&bucket.served().await, request(hours(0, 24), FIVE_MINUTES, false)).await;
     let other = TestBucket::new();
     other.tsdb(&make).await;
-    assert_eq!(ask(&other.served().await, request(hours(0, 24), FIVE_MINUTES, false)).await.series, parquet.series);
+    assert_eq!(
+        ask(&other.served().await, request(hours(0, 24), FIVE_MINUTES, false)).await.series,
+        parquet.series
+    );
 }
 
 #[tokio::test]
@@ -80,7 +90,9 @@ async fn where_raw_is_gone_coarser_data_serves_those_who_take_it() {
     assert!(kinds(&without.series[0]).iter().all(|(kind, hour)| *kind == "raw" && *hour >= 24));
     assert_eq!(without.infos, [""; 0]);
     let with = ask(&store, request(hours(0, 48), 0, true)).await;
-    assert!(kinds(&with.series[0]).iter().all(|(kind, hour)| (*kind == "aggregates") == (*hour < 24)));
+    assert!(
+        kinds(&with.series[0]).iter().all(|(kind, hour)| (*kind == "aggregates") == (*hour < 24))
+    );
     assert!(with.infos[0].starts_with("served 5m data"), "{:?}", with.infos);
     assert_eq!(with.infos.len(), 1);
     let bare = SeriesRequest { skip_chunks: true, ..request(hours(0, 24), 0, true) };
@@ -103,12 +115,21 @@ async fn of_two_copies_of_the_same_data_one_is_served() {
     assert_eq!(bucket.metric("thanos_bucket_store_blocks_loaded"), Some(2.0));
     bucket.store.reset();
     ask(&gateway.store(), request(hours(0, 24), FIVE_MINUTES, false)).await;
-    assert_eq!(bucket.metric("thanos_store_index_cache_requests_total"), Some(0.0), "the Parquet copy of 5m");
+    assert_eq!(
+        bucket.metric("thanos_store_index_cache_requests_total"),
+        Some(0.0),
+        "the Parquet copy of 5m"
+    );
     ask(&gateway.store(), request(hours(0, 24), HOUR, false)).await;
-    assert_eq!(bucket.metric("thanos_store_index_cache_requests_total"), Some(1.0), "the TSDB block of 1h");
+    assert_eq!(
+        bucket.metric("thanos_store_index_cache_requests_total"),
+        Some(1.0),
+        "the TSDB block of 1h"
+    );
 }
 
-/// Internal labels that external ones hide, and replica labels in the data, reorder series of Parquet blocks too.
+/// Internal labels that external ones hide, and replica labels in the data, reorder series of
+/// Parquet blocks too.
 #[tokio::test]
 async fn parquet_series_are_sorted_by_their_final_labels() {
     let bucket = TestBucket::new();
@@ -122,8 +143,10 @@ async fn parquet_series_are_sorted_by_their_final_labels() {
         one(&[("__name__", "b"), ("replica", "2"), ("y", "1")]),
     ];
     bucket.parquet(&Make::raw(1, range, all).at(2, Resolution::FiveMinutes)).await;
-    let request =
-        SeriesRequest { without_replica_labels: vec!["replica".into()], ..request(range, FIVE_MINUTES, false) };
+    let request = SeriesRequest {
+        without_replica_labels: vec!["replica".into()],
+        ..request(range, FIVE_MINUTES, false)
+    };
     let answer = ask(&bucket.served().await, request).await;
     let expected = [
         r#"{__name__="a", cluster="eu", pod="x"}"#,
@@ -143,19 +166,31 @@ async fn a_downsampled_block_of_thanos_is_served_as_it_is() {
     let store = bucket.served().await;
     let aggregates = vec![AggregateKind::Of(Aggregate::Counter)];
     let counters = SeriesRequest { aggregates, ..request(TimeRange::ALL, HOUR, false) };
-    let (all, counters) =
-        (ask(&store, SeriesRequest { aggregates: vec![], ..counters.clone() }).await, ask(&store, counters).await);
+    let (all, counters) = (
+        ask(&store, SeriesRequest { aggregates: vec![], ..counters.clone() }).await,
+        ask(&store, counters).await,
+    );
     assert_eq!(all.series.len() as u64, meta.stats.num_series);
-    assert_eq!(all.series.iter().map(|s| s.chunks.len() as u64).sum::<u64>(), meta.stats.num_chunks);
+    assert_eq!(
+        all.series.iter().map(|s| s.chunks.len() as u64).sum::<u64>(),
+        meta.stats.num_chunks
+    );
     for (whole, part) in all.series.iter().zip(&counters.series) {
         assert_eq!(whole.labels, part.labels);
         for (whole, part) in whole.chunks.iter().zip(&part.chunks) {
             assert_eq!(whole.aggregate(Aggregate::Counter), part.aggregate(Aggregate::Counter));
             let ChunkContent::Aggregates(parts) = &part.content else { panic!("a raw chunk") };
-            assert_eq!(parts.iter().flatten().count(), usize::from(part.aggregate(Aggregate::Counter).is_some()));
+            assert_eq!(
+                parts.iter().flatten().count(),
+                usize::from(part.aggregate(Aggregate::Counter).is_some())
+            );
         }
     }
-    assert!(counters.infos[0].starts_with("served 1h data for 2026-01-01T"), "{:?}", counters.infos);
+    assert!(
+        counters.infos[0].starts_with("served 1h data for 2026-01-01T"),
+        "{:?}",
+        counters.infos
+    );
     assert_eq!(all.series[0].labels.get("cluster"), meta.external_labels().get("cluster"));
     assert_ne!(meta.external_labels(), Labels::empty());
 }

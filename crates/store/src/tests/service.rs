@@ -11,7 +11,11 @@ use super::support::*;
 use crate::{Settings, TimeBound};
 
 fn one(n: u128, from: i64, to: i64) -> Make {
-    Make::raw(n, hours(from, to), vec![series(&[("__name__", "up")], &samples(hours(from, to), 1.0))])
+    Make::raw(
+        n,
+        hours(from, to),
+        vec![series(&[("__name__", "up")], &samples(hours(from, to), 1.0))],
+    )
 }
 
 #[tokio::test]
@@ -22,7 +26,10 @@ async fn nothing_is_answered_before_the_first_sync() {
     let (store, ready) = (gateway.store(), gateway.ready());
     assert!(!*ready.borrow());
     assert_eq!(store.info().await.unwrap_err().kind(), Kind::Unavailable);
-    assert_eq!(try_ask(&store, everything(hours(0, 2))).await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(
+        try_ask(&store, everything(hours(0, 2))).await.unwrap_err().kind(),
+        Kind::Unavailable
+    );
     gateway.sync().await.unwrap();
     assert!(*ready.borrow());
     assert_eq!(ask(&store, everything(hours(0, 2))).await.series.len(), 1);
@@ -46,7 +53,8 @@ async fn info_joins_adjacent_blocks_of_a_label_set() {
     bucket.tsdb(&one(6, 20, 22).of(&[("cluster", "us")])).await;
     let info = bucket.served().await.info().await.unwrap();
     assert_eq!(info.component, ComponentType::Store);
-    let joined: Vec<(String, TimeRange)> = info.tsdb_infos.iter().map(|i| (i.labels.to_string(), i.range)).collect();
+    let joined: Vec<(String, TimeRange)> =
+        info.tsdb_infos.iter().map(|i| (i.labels.to_string(), i.range)).collect();
     let (eu, us) = (r#"{cluster="eu"}"#.to_owned(), r#"{cluster="us"}"#.to_owned());
     assert_eq!(joined, [(eu.clone(), hours(0, 4)), (eu, hours(6, 8)), (us, hours(20, 22))]);
     assert_eq!((info.label_sets.len(), info.range), (2, hours(0, 22)));
@@ -84,7 +92,9 @@ async fn blocks_outside_of_the_time_or_relabelled_away_are_not_served() {
     bucket.tsdb(&one(1, 0, 2)).await;
     bucket.tsdb(&one(2, 10, 12)).await;
     bucket.tsdb(&one(3, 10, 12).of(&[("cluster", "us")])).await;
-    let relabel = block::sync::parse_relabel_configs("[{action: keep, source_labels: [cluster], regex: eu}]").unwrap();
+    let relabel =
+        block::sync::parse_relabel_configs("[{action: keep, source_labels: [cluster], regex: eu}]")
+            .unwrap();
     let min_time = TimeBound::At(TimestampMs(START + 5 * HOUR));
     let store = bucket.served_with(Settings { min_time, relabel, ..Settings::default() }).await;
     let info = store.info().await.unwrap();
@@ -92,7 +102,11 @@ async fn blocks_outside_of_the_time_or_relabelled_away_are_not_served() {
     let max_time = TimeBound::At(TimestampMs(START + 11 * HOUR - 1));
     let bucket = TestBucket { registry: prometheus::Registry::new(), ..bucket };
     let store = bucket.served_with(Settings { min_time, max_time, ..Settings::default() }).await;
-    assert_eq!(store.info().await.unwrap().range, hours(10, 11), "blocks reach beyond the time that is served");
+    assert_eq!(
+        store.info().await.unwrap().range,
+        hours(10, 11),
+        "blocks reach beyond the time that is served"
+    );
     assert!(ask(&store, everything(hours(11, 12))).await.series.is_empty());
 }
 
@@ -112,7 +126,8 @@ async fn a_compacted_block_replaces_its_sources() {
 async fn more_requests_than_the_gate_lets_through_wait() {
     let bucket = TestBucket::new();
     bucket.tsdb(&one(1, 0, 2)).await;
-    let store = bucket.served_with(Settings { series_max_concurrency: 1, ..Settings::default() }).await;
+    let store =
+        bucket.served_with(Settings { series_max_concurrency: 1, ..Settings::default() }).await;
     let held = store.series(everything(hours(0, 2))).await.unwrap();
     let waiting = tokio::spawn({
         let store = Arc::clone(&store);

@@ -63,7 +63,14 @@ impl Make {
     /// A raw block of `cluster="eu"`.
     pub(super) fn raw(n: u128, range: TimeRange, series: Vec<Series>) -> Make {
         let external = labels(&[("cluster", "eu")]);
-        Make { id: id(n), range, external, sources: vec![id(n)], resolution: Resolution::Raw, series }
+        Make {
+            id: id(n),
+            range,
+            external,
+            sources: vec![id(n)],
+            resolution: Resolution::Raw,
+            series,
+        }
     }
 
     /// Its series downsampled, as the block `n`.
@@ -78,10 +85,13 @@ impl Make {
     fn downsampled(&self) -> Vec<(Labels, DownsampledSeries)> {
         let mut fine = Downsampler::new(Resolution::FiveMinutes);
         let one = |series: &Series| {
-            let (mut out, mut coarse) = (DownsampledSeries::default(), DownsampledSeries::default());
+            let (mut out, mut coarse) =
+                (DownsampledSeries::default(), DownsampledSeries::default());
             fine.raw(&series.chunks, &mut out).unwrap();
             if self.resolution == Resolution::OneHour {
-                Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &out, &mut coarse).unwrap();
+                Downsampler::new(Resolution::OneHour)
+                    .coarser(Resolution::FiveMinutes, &out, &mut coarse)
+                    .unwrap();
                 out = coarse;
             }
             (series.labels.clone(), out)
@@ -139,23 +149,34 @@ impl TestBucket {
     }
 
     pub(super) fn with_clock(clock: Arc<dyn Clock>) -> TestBucket {
-        TestBucket { store: CountingObjects::new(Arc::new(InMemory::new())), registry: Registry::new(), clock }
+        TestBucket {
+            store: CountingObjects::new(Arc::new(InMemory::new())),
+            registry: Registry::new(),
+            clock,
+        }
     }
 
     fn bucket(&self, registry: &Registry) -> Bucket {
         let metrics = BucketMetrics::new(registry).unwrap();
-        Bucket::new(Arc::new(self.store.clone()), BucketSettings::default(), metrics, Arc::clone(&self.clock))
+        Bucket::new(
+            Arc::new(self.store.clone()),
+            BucketSettings::default(),
+            metrics,
+            Arc::clone(&self.clock),
+        )
     }
 
     pub(super) fn gateway(&self, settings: Settings) -> Gateway {
-        Gateway::new(settings, self.bucket(&self.registry), &self.registry, Arc::clone(&self.clock)).unwrap()
+        Gateway::new(settings, self.bucket(&self.registry), &self.registry, Arc::clone(&self.clock))
+            .unwrap()
     }
 
     /// A gateway whose requests to the bucket fail as planned.
     pub(super) fn failing_gateway(&self, settings: Settings, plan: FaultPlan) -> Gateway {
         let store = Arc::new(FailingObjects::new(Arc::new(self.store.clone()), plan));
         let metrics = BucketMetrics::new(&self.registry).unwrap();
-        let quick = BucketSettings { backoff: Duration::from_millis(1), ..BucketSettings::default() };
+        let quick =
+            BucketSettings { backoff: Duration::from_millis(1), ..BucketSettings::default() };
         let bucket = Bucket::new(store, quick, metrics, Arc::clone(&self.clock));
         Gateway::new(settings, bucket, &self.registry, Arc::clone(&self.clock)).unwrap()
     }
@@ -209,9 +230,13 @@ impl TestBucket {
             segment.extend_from_slice(&piece.bytes);
         }
         let mut meta = make.meta();
-        let file =
-            |name: &str, bytes: &[u8]| File { rel_path: name.into(), size_bytes: bytes.len() as u64, hash: None };
-        meta.thanos.as_mut().unwrap().files = vec![file("chunks/000001", &segment), file("index", &index)];
+        let file = |name: &str, bytes: &[u8]| File {
+            rel_path: name.into(),
+            size_bytes: bytes.len() as u64,
+            hash: None,
+        };
+        meta.thanos.as_mut().unwrap().files =
+            vec![file("chunks/000001", &segment), file("index", &index)];
         self.put(&location.segment(1), segment).await;
         self.put(&location.index(), index).await;
         self.put(&location.meta(), meta.to_json()).await;
@@ -227,7 +252,11 @@ impl TestBucket {
             external_labels: make.external.clone(),
             sources: make.sources.clone(),
         };
-        let mut writer = ParquetBlockWriter::create(self.bucket(&Registry::new()), location.clone(), description);
+        let mut writer = ParquetBlockWriter::create(
+            self.bucket(&Registry::new()),
+            location.clone(),
+            description,
+        );
         for (labels, windows) in make.downsampled() {
             writer.push_series(&labels, &windows).await.unwrap();
         }
@@ -239,7 +268,8 @@ impl TestBucket {
 
     /// Copies a block's folder that lies beside the TSDB crate.
     pub(super) async fn fixture(&self, folder: &str) -> BlockMeta {
-        let folder = FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../tsdb/tests/data").join(folder);
+        let folder =
+            FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../tsdb/tests/data").join(folder);
         let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
         let meta = BlockMeta::from_json(&read("meta.json")).unwrap();
         let location = BlockLocation::tsdb(meta.ulid);
@@ -251,13 +281,17 @@ impl TestBucket {
 
     /// Copies the blocks of a bucket among the cases that beginnings of their ids name.
     pub(super) async fn case(&self, name: &str, ids: &[&str]) -> Vec<BlockMeta> {
-        let folder = FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/testdata/cases/buckets");
+        let folder = FsPath::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../integration/testdata/cases/buckets");
         let mut metas = Vec::new();
         for id in ids {
-            let mut blocks = std::fs::read_dir(folder.join(name)).unwrap().map(|block| block.unwrap());
-            let block = blocks.find(|block| block.file_name().to_str().unwrap().starts_with(id)).unwrap();
+            let mut blocks =
+                std::fs::read_dir(folder.join(name)).unwrap().map(|block| block.unwrap());
+            let block =
+                blocks.find(|block| block.file_name().to_str().unwrap().starts_with(id)).unwrap();
             let folder = block.path();
-            let meta = BlockMeta::from_json(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
+            let meta =
+                BlockMeta::from_json(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
             for name in ["chunks/000001", "index", "meta.json", "tombstones"] {
                 if let Ok(bytes) = std::fs::read(folder.join(name)) {
                     self.put(&BlockLocation::tsdb(meta.ulid).file(name), bytes).await;
@@ -273,7 +307,9 @@ impl TestBucket {
         let families = self.registry.gather();
         let family = families.iter().find(|f| f.name() == name)?;
         let value = |m: &prometheus::proto::Metric| {
-            m.get_counter().get_value() + m.get_gauge().get_value() + m.get_histogram().get_sample_count() as f64
+            m.get_counter().get_value()
+                + m.get_gauge().get_value()
+                + m.get_histogram().get_sample_count() as f64
         };
         Some(family.get_metric().iter().map(value).sum())
     }
@@ -287,7 +323,10 @@ pub(super) struct Answer {
     pub(super) infos: Vec<String>,
 }
 
-pub(super) async fn try_ask(store: &Arc<dyn Store>, request: SeriesRequest) -> storeapi::Result<Answer> {
+pub(super) async fn try_ask(
+    store: &Arc<dyn Store>,
+    request: SeriesRequest,
+) -> storeapi::Result<Answer> {
     let mut frames = store.series(request).await?;
     let mut answer = Answer::default();
     while let Some(frame) = frames.next().await {
@@ -333,7 +372,8 @@ pub(super) fn kinds(series: &Series) -> Vec<(&'static str, i64)> {
         ChunkContent::Raw(_) => "raw",
         ChunkContent::Aggregates(_) => "aggregates",
     };
-    let mut all: Vec<_> = series.chunks.iter().map(|c| (kind(c), (c.min_time - START) / HOUR)).collect();
+    let mut all: Vec<_> =
+        series.chunks.iter().map(|c| (kind(c), (c.min_time - START) / HOUR)).collect();
     all.dedup();
     all
 }

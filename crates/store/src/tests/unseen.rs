@@ -1,4 +1,5 @@
-//! Blocks that are listed and could not be looked at: whoever might miss them is told, and nobody else.
+//! Blocks that are listed and could not be looked at: whoever might miss them is told, and nobody
+//! else.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,9 @@ use block::BlockLocation;
 use block::marker::{DeletionMark, Marker};
 use model::{BlockId, Matcher, Resolution, TimeRange, TimestampMs};
 use storeapi::conformance::Samples;
-use storeapi::{Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Store};
+use storeapi::{
+    Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Store,
+};
 use testkit::{Fault, FaultPlan, MockClock, Op};
 
 use super::support::*;
@@ -25,13 +28,15 @@ fn born(n: u128, range: TimeRange) -> BlockId {
 fn one(n: u128, from: i64, to: i64) -> Make {
     let range = TimeRange::new(START + from * MINUTE, START + to * MINUTE);
     let samples: Samples = (from..to).step_by(5).map(|m| (START + m * MINUTE, m as f64)).collect();
-    let make = Make::raw(n, range, vec![series(&[("__name__", "up"), ("n", &n.to_string())], &samples)]);
+    let make =
+        Make::raw(n, range, vec![series(&[("__name__", "up"), ("n", &n.to_string())], &samples)]);
     Make { id: born(n, range), sources: vec![born(n, range)], ..make }
 }
 
 /// Twelve hours, 144 samples: 48, 25 and 71.
 async fn three_blocks(bucket: &TestBucket) -> [BlockLocation; 3] {
-    let [a, b, c] = [(1, 0, 240), (2, 240, 365), (3, 365, 720)].map(|(n, from, to)| one(n, from, to));
+    let [a, b, c] =
+        [(1, 0, 240), (2, 240, 365), (3, 365, 720)].map(|(n, from, to)| one(n, from, to));
     [bucket.tsdb(&a).await, bucket.tsdb(&b).await, bucket.tsdb(&c).await]
 }
 
@@ -93,12 +98,16 @@ async fn what_an_unseen_block_may_hold_is_missed_with_a_warning() {
         try_ask(&store, abort(everything(later))).await.unwrap();
         assert_told(&store, &unseen, TimeRange::new(later.start - 1, later.end)).await;
 
-        // its labels are unknown, so no matcher excludes it, and nobody need be asked for it in vain
+        // its labels are unknown, so no matcher excludes it, and nobody need be asked for it in
+        // vain
         let request = SeriesRequest::new(all, vec![Matcher::equal("cluster", "elsewhere")]);
         let answer = ask(&store, request).await;
         assert_eq!((answer.series.len(), answer.warnings.len()), (0, 1));
         let info = store.info().await.unwrap();
-        assert!(storeapi::label_sets_match(&info.label_sets, &[Matcher::equal("cluster", "elsewhere")]));
+        assert!(storeapi::label_sets_match(
+            &info.label_sets,
+            &[Matcher::equal("cluster", "elsewhere")]
+        ));
         assert!(info.range.contains(START - HOUR) && info.range.end == all.end);
 
         refused.set(None);
@@ -143,9 +152,21 @@ async fn names_and_values_tell_of_unseen_blocks_too() {
     let (all, later) = (hours(0, 12), TimeRange::new(START + 365 * MINUTE, START + 12 * HOUR));
     let answer = store.label_values(values(all, PartialResponse::Warn)).await.unwrap();
     assert_eq!((answer.values, answer.warnings.len()), (vec!["1".to_owned(), "3".to_owned()], 1));
-    assert_eq!(store.label_names(names(all, PartialResponse::Warn)).await.unwrap().warnings.len(), 1);
-    assert!(store.label_values(values(later, PartialResponse::Abort)).await.unwrap().warnings.is_empty());
-    assert!(store.label_names(names(later, PartialResponse::Abort)).await.unwrap().warnings.is_empty());
+    assert_eq!(
+        store.label_names(names(all, PartialResponse::Warn)).await.unwrap().warnings.len(),
+        1
+    );
+    assert!(
+        store
+            .label_values(values(later, PartialResponse::Abort))
+            .await
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+    assert!(
+        store.label_names(names(later, PartialResponse::Abort)).await.unwrap().warnings.is_empty()
+    );
     for error in [
         store.label_values(values(all, PartialResponse::Abort)).await.unwrap_err(),
         store.label_names(names(all, PartialResponse::Abort)).await.unwrap_err(),
@@ -162,7 +183,10 @@ async fn unseen_blocks_are_tried_again_soon() {
     let failing = Arc::new(AtomicBool::new(true));
     let plan = FaultPlan::new({
         let (failing, folder) = (Arc::clone(&failing), unseen.to_string());
-        move |call| (call.key.starts_with(&folder) && failing.load(Ordering::Relaxed)).then_some(Fault::Denied)
+        move |call| {
+            (call.key.starts_with(&folder) && failing.load(Ordering::Relaxed))
+                .then_some(Fault::Denied)
+        }
     });
     let settings = Settings { sync_interval: Duration::from_secs(3 * 3600), ..Settings::default() };
     let gateway = bucket.failing_gateway(settings, plan);
@@ -201,10 +225,15 @@ async fn only_those_who_may_miss_an_unseen_block_are_told() {
     let refused = Refused::default();
     refused.set(Some((unseen.dir().as_ref(), Fault::Denied)));
     let min_time = TimeBound::At(TimestampMs(START + 365 * MINUTE));
-    let gateway = bucket.failing_gateway(Settings { min_time, ..Settings::default() }, refused.plan());
+    let gateway =
+        bucket.failing_gateway(Settings { min_time, ..Settings::default() }, refused.plan());
     gateway.sync().await.unwrap();
     let answer = ask(&gateway.store(), everything(hours(0, 12))).await;
-    assert_eq!((samples_of(&answer), answer.warnings.len()), (71, 0), "this gateway does not serve that time");
+    assert_eq!(
+        (samples_of(&answer), answer.warnings.len()),
+        (71, 0),
+        "this gateway does not serve that time"
+    );
 
     let bucket = TestBucket::new();
     three_blocks(&bucket).await;

@@ -27,7 +27,9 @@ async fn frames(store: &GrpcStore, request: SeriesRequest) -> Vec<Result<Frame>>
 #[tokio::test]
 async fn series_are_batched_as_asked() {
     let remote = served(Arc::new(store(10))).await;
-    for (batch_size, sizes) in [(0, vec![1; 10]), (1, vec![1; 10]), (4, vec![4, 4, 2]), (64, vec![10])] {
+    for (batch_size, sizes) in
+        [(0, vec![1; 10]), (1, vec![1; 10]), (4, vec![4, 4, 2]), (64, vec![10])]
+    {
         let got = frames(&remote, SeriesRequest { batch_size, ..request() }).await;
         let got: Vec<usize> = got
             .into_iter()
@@ -55,7 +57,8 @@ async fn errors_keep_their_kind_across_the_wire() {
     let got = frames(&remote, request()).await;
     let error = got.last().unwrap().as_ref().unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Unavailable, "connection lost"));
-    let all_external = SeriesRequest::new(TimeRange::new(0, 5000), vec![Matcher::equal("region", "eu")]);
+    let all_external =
+        SeriesRequest::new(TimeRange::new(0, 5000), vec![Matcher::equal("region", "eu")]);
     let error = remote.series(all_external).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Invalid);
 }
@@ -81,11 +84,17 @@ async fn a_peer_that_is_away_is_an_error_of_the_request() {
 
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
-    assert_eq!(GrpcStore::new(&ClientSettings::new("no such\thost")).unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(
+        GrpcStore::new(&ClientSettings::new("no such\thost")).unwrap_err().kind(),
+        Kind::Invalid
+    );
     let tls = TlsSettings { cert: Some("a.pem".into()), ..TlsSettings::default() };
     let half = ClientSettings { tls: Some(tls), ..ClientSettings::new("localhost:1") };
     let error = GrpcStore::new(&half).unwrap_err().to_string();
-    assert_eq!(error, "endpoint localhost:1: a client certificate needs both its certificate and its key");
+    assert_eq!(
+        error,
+        "endpoint localhost:1: a client certificate needs both its certificate and its key"
+    );
     let tls = TlsSettings { ca: Some("absent.pem".into()), ..TlsSettings::default() };
     let absent = ClientSettings { tls: Some(tls), ..ClientSettings::new("localhost:1") };
     let error = GrpcStore::new(&absent).unwrap_err().to_string();

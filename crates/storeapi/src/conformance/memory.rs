@@ -7,8 +7,9 @@ use model::{Labels, Matcher, TimeRange};
 
 use super::Dataset;
 use crate::{
-    ComponentType, Error, Frame, FrameStream, Kind, LabelChange, LabelNamesRequest, LabelValuesRequest, Metadata,
-    Result, SeriesRequest, Store, StoreInfo, TsdbInfo, match_external,
+    ComponentType, Error, Frame, FrameStream, Kind, LabelChange, LabelNamesRequest,
+    LabelValuesRequest, Metadata, Result, SeriesRequest, Store, StoreInfo, TsdbInfo,
+    match_external,
 };
 
 /// Encodes samples as chunks of at most 120.
@@ -31,7 +32,8 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     pub fn new(data: &Dataset) -> MemoryStore {
-        let series: Vec<Series> = data.series.iter().map(|(l, samples)| float_series(l.clone(), samples)).collect();
+        let series: Vec<Series> =
+            data.series.iter().map(|(l, samples)| float_series(l.clone(), samples)).collect();
         MemoryStore::from_series(data.external.clone(), series)
     }
 
@@ -58,14 +60,18 @@ impl MemoryStore {
     fn select(&self, matchers: &[Matcher], range: TimeRange, remove: &[String]) -> Vec<Series> {
         let Some(matchers) = match_external(matchers, &self.external) else { return Vec::new() };
         let change = LabelChange::new(&self.external, remove);
-        let hit = |s: &&Series| matchers.iter().all(|m| m.matches(s.labels.get(&m.name).unwrap_or_default()));
+        let hit = |s: &&Series| {
+            matchers.iter().all(|m| m.matches(s.labels.get(&m.name).unwrap_or_default()))
+        };
         let cut = |s: &Series| {
             let inside = |c: &&SeriesChunk| range.overlaps_closed(c.min_time, c.max_time);
             let replica = change.replica(&s.labels);
-            let chunks = s.chunks.iter().filter(inside).cloned().map(|c| c.with_replica(replica)).collect();
+            let chunks =
+                s.chunks.iter().filter(inside).cloned().map(|c| c.with_replica(replica)).collect();
             Series { labels: change.apply(&s.labels), chunks }
         };
-        let mut all: Vec<Series> = self.series.iter().filter(hit).map(cut).filter(|s| !s.chunks.is_empty()).collect();
+        let mut all: Vec<Series> =
+            self.series.iter().filter(hit).map(cut).filter(|s| !s.chunks.is_empty()).collect();
         all.sort_by(|a, b| a.labels.cmp(&b.labels));
         all
     }
@@ -80,7 +86,10 @@ impl Store for MemoryStore {
     async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
         let decided = match_external(&request.matchers, &self.external);
         if decided.is_some_and(|left| left.is_empty()) {
-            return Err(Error::new(Kind::Invalid, "no matchers specified (excluding external labels)"));
+            return Err(Error::new(
+                Kind::Invalid,
+                "no matchers specified (excluding external labels)",
+            ));
         }
         let supported = self.info.supports_without_replica_labels;
         let remove = if supported { &request.without_replica_labels[..] } else { &[] };
@@ -100,7 +109,9 @@ impl Store for MemoryStore {
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let series = self.select(&request.matchers, request.range, &request.without_replica_labels);
-        let names = series.iter().flat_map(|s| s.labels.iter().map(|(name, _)| name.to_vec()).collect::<Vec<_>>());
+        let names = series
+            .iter()
+            .flat_map(|s| s.labels.iter().map(|(name, _)| name.to_vec()).collect::<Vec<_>>());
         Ok(metadata(names, request.limit))
     }
 

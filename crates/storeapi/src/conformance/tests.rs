@@ -13,7 +13,8 @@ async fn memory_conforms() {
 
 #[tokio::test]
 async fn a_store_behind_grpc_conforms() {
-    run(OPTIONS, async |data| served(Arc::new(MemoryStore::new(&data))).await as Arc<dyn Store>).await;
+    run(OPTIONS, async |data| served(Arc::new(MemoryStore::new(&data))).await as Arc<dyn Store>)
+        .await;
 }
 
 fn with_replica(data: &Dataset, replica: &str) -> MemoryStore {
@@ -23,8 +24,10 @@ fn with_replica(data: &Dataset, replica: &str) -> MemoryStore {
 
 #[tokio::test]
 async fn a_fanout_over_two_replicas_conforms() {
-    run(ANSWERS, async |data| fanout_of(vec![with_replica(&data, "r1"), with_replica(&data, "r2")]) as Arc<dyn Store>)
-        .await;
+    run(ANSWERS, async |data| {
+        fanout_of(vec![with_replica(&data, "r1"), with_replica(&data, "r2")]) as Arc<dyn Store>
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! One endpoint's part of a fan-out: read on a task of its own, put into order where the endpoint cannot.
+//! One endpoint's part of a fan-out: read on a task of its own, put into order where the endpoint
+//! cannot.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use serve::Task;
 use tokio::sync::mpsc;
 
 use super::Endpoint;
-use crate::{Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, Series, SeriesRequest, Shard};
+use crate::{
+    Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, Series, SeriesRequest, Shard,
+};
 
 /// Frames read ahead per endpoint: enough to decode while the merge works, little to hold.
 const READ_AHEAD: usize = 4;
@@ -46,7 +49,9 @@ impl Patience {
         let Some(span) = self.silence else { return Ok(work.await) };
         match select(std::pin::pin!(work), self.clock.sleep(span)).await {
             Either::Left((answer, _)) => Ok(answer),
-            Either::Right(_) => Err(Error::new(Kind::Timeout, format!("failed to receive any data in {span:?}"))),
+            Either::Right(_) => {
+                Err(Error::new(Kind::Timeout, format!("failed to receive any data in {span:?}")))
+            }
         }
     }
 }
@@ -60,7 +65,12 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Starts to read at once. Errors come through the feed.
-    pub(super) fn open(endpoint: Arc<Endpoint>, request: SeriesRequest, budget: &Budget, patience: Patience) -> Feed {
+    pub(super) fn open(
+        endpoint: Arc<Endpoint>,
+        request: SeriesRequest,
+        budget: &Budget,
+        patience: Patience,
+    ) -> Feed {
         let (sender, frames) = mpsc::channel(READ_AHEAD);
         let (request, adapter) = Adapter::split(&endpoint, request, budget);
         let reader = Task::spawn(read(Arc::clone(&endpoint), request, adapter, sender, patience));
@@ -114,7 +124,8 @@ async fn copy(
     Ok(())
 }
 
-/// Does what an endpoint says it cannot: takes replica labels away and sorts again, filters by shard.
+/// Does what an endpoint says it cannot: takes replica labels away and sorts again, filters by
+/// shard.
 struct Adapter {
     sorter: Option<ResortByRun>,
     shard: Option<Shard>,
@@ -123,10 +134,19 @@ struct Adapter {
 
 impl Adapter {
     /// The request the endpoint can answer, and the rest of the work.
-    fn split(endpoint: &Endpoint, mut request: SeriesRequest, budget: &Budget) -> (SeriesRequest, Adapter) {
+    fn split(
+        endpoint: &Endpoint,
+        mut request: SeriesRequest,
+        budget: &Budget,
+    ) -> (SeriesRequest, Adapter) {
         let (mut sorter, mut shard) = (None, None);
-        if !endpoint.info.supports_without_replica_labels && !request.without_replica_labels.is_empty() {
-            let change = LabelChange::new(&Labels::empty(), &std::mem::take(&mut request.without_replica_labels));
+        if !endpoint.info.supports_without_replica_labels
+            && !request.without_replica_labels.is_empty()
+        {
+            let change = LabelChange::new(
+                &Labels::empty(),
+                &std::mem::take(&mut request.without_replica_labels),
+            );
             let reservation = budget.reserve(format!("sorting series of {}", endpoint.address));
             sorter = Some(ResortByRun::new(change, Incoming::Any, reservation));
         }
@@ -144,7 +164,10 @@ impl Adapter {
         let Frame::Series(mut series) = frame else { return Ok(vec![frame]) };
         for one in &series {
             if one.labels < self.last {
-                let message = format!("series {} came after {}, which sorts behind it", one.labels, self.last);
+                let message = format!(
+                    "series {} came after {}, which sorts behind it",
+                    one.labels, self.last
+                );
                 return Err(Error::new(Kind::Unavailable, message));
             }
             self.last = one.labels.clone();

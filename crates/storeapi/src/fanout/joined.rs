@@ -46,7 +46,10 @@ impl Joined {
         let counts = keep.of(&self.labels);
         for chunk in chunks {
             let (resolution, (from, to)) = (chunk.resolution(), merge::covered_span(&chunk));
-            match counts.map(|counts| counts.of(resolution)).filter(|spans| !spans.cover_closed(from, to)) {
+            match counts
+                .map(|counts| counts.of(resolution))
+                .filter(|spans| !spans.cover_closed(from, to))
+            {
                 None => {
                     self.served.note(resolution, chunk.min_time, chunk.max_time);
                     self.whole.push(chunk);
@@ -82,7 +85,8 @@ impl Joined {
             for span in spans {
                 match merge::cut(&chunk, span, &beside) {
                     Ok(left) => {
-                        left.iter().for_each(|c| self.served.note(resolution, c.min_time, c.max_time));
+                        left.iter()
+                            .for_each(|c| self.served.note(resolution, c.min_time, c.max_time));
                         self.whole.extend(left);
                     }
                     Err(e) => {

@@ -35,12 +35,17 @@ where
 }
 
 /// The union, not yet sorted; failures are warnings or the end of it.
-pub(super) fn union(answers: Vec<Result<Metadata>>, strategy: PartialResponse, limit: u64) -> Result<Metadata> {
+pub(super) fn union(
+    answers: Vec<Result<Metadata>>,
+    strategy: PartialResponse,
+    limit: u64,
+) -> Result<Metadata> {
     let mut union = Metadata::default();
     for answer in answers {
         match answer {
             Ok(answer) => {
-                if let (PartialResponse::Abort, Some(warning)) = (strategy, answer.warnings.first()) {
+                if let (PartialResponse::Abort, Some(warning)) = (strategy, answer.warnings.first())
+                {
                     return Err(Error::new(Kind::Aborted, warning.clone()));
                 }
                 union.values.extend(answer.values);

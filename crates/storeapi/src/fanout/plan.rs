@@ -1,22 +1,27 @@
-//! Who is asked for what span of time, and what of the answers counts: decided once for all endpoints of a request.
+//! Who is asked for what span of time, and what of the answers counts: decided once for all
+//! endpoints of a request.
 //!
-//! A *stream* is the data of one set of external labels, replica labels aside when these are taken away: replicas are
-//! one. For each stream, every point in time is given to one resolution:
+//! A *stream* is the data of one set of external labels, replica labels aside when these are taken
+//! away: replicas are one. For each stream, every point in time is given to one resolution:
 //!
-//! 1. the coarsest that is allowed, where any endpoint has data of it; where none has, the next finer;
-//! 2. only where no endpoint has allowed data, and coarser data is better than nothing to the caller, the next coarser.
+//! 1. the coarsest that is allowed, where any endpoint has data of it; where none has, the next
+//!    finer;
+//! 2. only where no endpoint has allowed data, and coarser data is better than nothing to the
+//!    caller, the next coarser.
 //!
-//! So an answer does not depend on how data is spread over endpoints. Endpoints whose data does not count are not
-//! asked, or not for that time; what they send beyond is cut away ([`Keep`]), to the millisecond, because chunks come
-//! whole. Of the window of coarse data into which a border falls, the part counts that finer data does not cover
-//! ([`merge::cut`]): no sample counts twice, none is missing, finer samples that are allowed all count, and no coarse
-//! window stands beside them. The same stream seen by two label sets that differ in more than replica labels is two
-//! streams: that both hold the very same series is rare, and holding the one back for the other would be a gap.
+//! So an answer does not depend on how data is spread over endpoints. Endpoints whose data does not
+//! count are not asked, or not for that time; what they send beyond is cut away ([`Keep`]), to the
+//! millisecond, because chunks come whole. Of the window of coarse data into which a border falls,
+//! the part counts that finer data does not cover ([`merge::cut`]): no sample counts twice, none is
+//! missing, finer samples that are allowed all count, and no coarse window stands beside them. The
+//! same stream seen by two label sets that differ in more than replica labels is two streams: that
+//! both hold the very same series is rare, and holding the one back for the other would be a gap.
 //!
-//! Not all endpoints say which resolutions they have. Sidecars, receivers and rulers are known to have raw data alone.
-//! Of others that do not say it, such as Thanos' store gateways, raw data is expected: nobody is asked for coarser data
-//! in their stead. They themselves may send coarser data, should they know how to, where nobody is known to have
-//! allowed data. An endpoint that does not know its labels holds nobody back.
+//! Not all endpoints say which resolutions they have. Sidecars, receivers and rulers are known to
+//! have raw data alone. Of others that do not say it, such as Thanos' store gateways, raw data is
+//! expected: nobody is asked for coarser data in their stead. They themselves may send coarser
+//! data, should they know how to, where nobody is known to have allowed data. An endpoint that does
+//! not know its labels holds nobody back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,7 +56,8 @@ pub(super) struct Part {
     pub(super) keep: Option<Arc<Keep>>,
 }
 
-/// What counts of the chunks that an endpoint sends, by stream: of each resolution those in some spans.
+/// What counts of the chunks that an endpoint sends, by stream: of each resolution those in some
+/// spans.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Keep(Vec<Shape>);
 
@@ -64,10 +70,11 @@ struct Shape {
 }
 
 impl Keep {
-    /// What counts of a series with these final labels; `None`: all of it. Where label sets of several streams are in
-    /// it, it is of the one with most labels.
+    /// What counts of a series with these final labels; `None`: all of it. Where label sets of
+    /// several streams are in it, it is of the one with most labels.
     pub(super) fn of(&self, series: &Labels) -> Option<&Coverage> {
-        let found = self.0.iter().find_map(|shape| shape.streams.get(&series.keep(&shape.names)))?;
+        let found =
+            self.0.iter().find_map(|shape| shape.streams.get(&series.keep(&shape.names)))?;
         found.as_deref()
     }
 
@@ -100,12 +107,15 @@ pub(super) struct Plan {
 
 pub(super) fn plan(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> Plan {
     let all: Vec<Holdings> = infos.iter().map(|info| holdings(info, wanted)).collect();
-    if wanted.coarsest == Resolution::Raw && !all.iter().flatten().any(|(_, h)| h.may_fall_back(wanted)) {
+    if wanted.coarsest == Resolution::Raw
+        && !all.iter().flatten().any(|(_, h)| h.may_fall_back(wanted))
+    {
         let raw = Part { range: wanted.range, coarser_within: Spans::default(), keep: None };
         return Plan { parts: vec![Some(raw); infos.len()], coarser: None };
     }
     let fleet = Fleet::new(&all, wanted);
-    let answers = |r: &Resolution| fleet.streams.values().any(|decision| !decision.answers.of(*r).is_empty());
+    let answers =
+        |r: &Resolution| fleet.streams.values().any(|decision| !decision.answers.of(*r).is_empty());
     let coarser = Resolution::ALL.into_iter().filter(|r| *r > wanted.coarsest).rfind(answers);
     Plan { parts: all.iter().map(|held| fleet.part(held, wanted)).collect(), coarser }
 }
@@ -119,7 +129,8 @@ struct Holding {
 }
 
 impl Holding {
-    /// Whether it could be asked for coarser data, whatever others have, if raw data alone is allowed.
+    /// Whether it could be asked for coarser data, whatever others have, if raw data alone is
+    /// allowed.
     fn may_fall_back(&self, wanted: &Wanted<'_>) -> bool {
         let coarser = self.known.of_others(Resolution::Raw).without(self.known.of(Resolution::Raw));
         !coarser.union(&self.perhaps).intersect(&wanted.fallback).is_empty()
@@ -154,7 +165,9 @@ fn holding(component: ComponentType, tsdb: &TsdbInfo, wanted: TimeRange) -> Hold
     let range = tsdb.range.intersect(wanted);
     match &tsdb.coverage {
         Some(coverage) => Holding { known: coverage.within(range), ..Holding::default() },
-        None if component.is_raw_alone() => Holding { known: Coverage::raw(range), ..Holding::default() },
+        None if component.is_raw_alone() => {
+            Holding { known: Coverage::raw(range), ..Holding::default() }
+        }
         None => Holding { perhaps: range.into(), ..Holding::default() },
     }
 }
@@ -198,7 +211,8 @@ impl Decision {
         Decision { answers, certain, perhaps: stream.perhaps, lacking }
     }
 
-    /// The spans in which chunks of a resolution count that come from an endpoint known to have them.
+    /// The spans in which chunks of a resolution count that come from an endpoint known to have
+    /// them.
     fn keep_known(&self, resolution: Resolution, wanted: &Wanted<'_>) -> Spans {
         if resolution > wanted.coarsest && self.answers.of(resolution).is_empty() {
             // outside of the range it would stand beside what answers
@@ -221,9 +235,11 @@ impl<'a> Fleet<'a> {
                 streams.entry(stream).or_default().add(holding.clone());
             }
         }
-        let decided = streams.into_iter().map(|(stream, whole)| (stream, Decision::of(whole, wanted)));
+        let decided =
+            streams.into_iter().map(|(stream, whole)| (stream, Decision::of(whole, wanted)));
         let streams: HashMap<&Labels, Decision> = decided.collect();
-        let mut lacking_somewhere: Spans = streams.values().flat_map(|d| d.lacking.iter()).collect();
+        let mut lacking_somewhere: Spans =
+            streams.values().flat_map(|d| d.lacking.iter()).collect();
         if streams.is_empty() {
             lacking_somewhere = wanted.range.into();
         }
@@ -237,10 +253,13 @@ impl<'a> Fleet<'a> {
     fn part(&self, held: &Holdings, wanted: &Wanted<'_>) -> Option<Part> {
         let mut range = wanted.range;
         if !held.is_empty() {
-            let useful = held.iter().flat_map(|(stream, holding)| useful(holding, self.decision(stream), range));
+            let useful = held
+                .iter()
+                .flat_map(|(stream, holding)| useful(holding, self.decision(stream), range));
             range = useful.collect::<Spans>().hull()?;
         }
-        let within = held.iter().flat_map(|(stream, holding)| self.coarser_within(stream, holding, wanted));
+        let within =
+            held.iter().flat_map(|(stream, holding)| self.coarser_within(stream, holding, wanted));
         let within = within.map(|span| span.intersect(wanted.range)).collect::<Spans>();
         let reach = within.hull().map_or(range.end, |hull| hull.end.max(range.end));
         let keep = self.keep(held, wanted);
@@ -251,7 +270,12 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    fn coarser_within(&self, stream: &Option<Labels>, holding: &Holding, wanted: &Wanted<'_>) -> Spans {
+    fn coarser_within(
+        &self,
+        stream: &Option<Labels>,
+        holding: &Holding,
+        wanted: &Wanted<'_>,
+    ) -> Spans {
         let decision = self.decision(stream);
         let lacking = decision.map_or(&self.lacking_somewhere, |d| &d.lacking);
         let perhaps = holding.perhaps.intersect(lacking).intersect(&wanted.fallback);
@@ -269,13 +293,14 @@ impl<'a> Fleet<'a> {
         for (stream, holding) in held {
             let (Some(labels), Some(decision)) = (stream, self.decision(stream)) else { continue };
             let certain = holding.perhaps.is_empty();
-            let counts = Resolution::ALL.into_iter().fold(Coverage::default(), |all, resolution| {
-                let spans = match certain {
-                    true => decision.keep_known(resolution, wanted),
-                    false => decision.keep_perhaps(resolution),
-                };
-                all.with(resolution, spans)
-            });
+            let counts =
+                Resolution::ALL.into_iter().fold(Coverage::default(), |all, resolution| {
+                    let spans = match certain {
+                        true => decision.keep_known(resolution, wanted),
+                        false => decision.keep_perhaps(resolution),
+                    };
+                    all.with(resolution, spans)
+                });
             // what may come and does not count
             let is_cut = |r: &Resolution| match certain {
                 true => !holding.known.of(*r).without(counts.of(*r)).is_empty(),
@@ -292,10 +317,14 @@ impl<'a> Fleet<'a> {
 fn useful(holding: &Holding, decision: Option<&Decision>, range: TimeRange) -> Spans {
     let all = Spans::from(range);
     // one that is not to be relied upon is asked all the same, to be told why
-    let Some(decision) = decision.filter(|_| holding.perhaps.is_empty() && !holding.known.is_empty()) else {
+    let Some(decision) =
+        decision.filter(|_| holding.perhaps.is_empty() && !holding.known.is_empty())
+    else {
         return all;
     };
-    let others = Resolution::ALL.into_iter().flat_map(|r| decision.answers.of(r).without(holding.known.of(r)));
+    let others = Resolution::ALL
+        .into_iter()
+        .flat_map(|r| decision.answers.of(r).without(holding.known.of(r)));
     all.without(&others.collect())
 }
 

@@ -19,9 +19,15 @@ const FRAME_SERIES: usize = 64;
 /// A frame ends at this many bytes of chunks.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// Merges the feeds, of which all chunks count or those that are to be kept; at most `limit` series, 0 = all.
-pub(super) fn merge(feeds: Vec<(Feed, Option<Arc<Keep>>)>, strategy: PartialResponse, limit: u64) -> FrameStream {
-    let source = |(feed, keep)| EndpointSource { feed: Some(feed), keep, series: Vec::new().into_iter() };
+/// Merges the feeds, of which all chunks count or those that are to be kept; at most `limit`
+/// series, 0 = all.
+pub(super) fn merge(
+    feeds: Vec<(Feed, Option<Arc<Keep>>)>,
+    strategy: PartialResponse,
+    limit: u64,
+) -> FrameStream {
+    let source =
+        |(feed, keep)| EndpointSource { feed: Some(feed), keep, series: Vec::new().into_iter() };
     let merge = EndpointMerge {
         sources: feeds.into_iter().map(source).collect(),
         heads: None,
@@ -61,18 +67,24 @@ impl EndpointSource {
         let mut pulled = Pulled::default();
         loop {
             pulled.head = self.series.next();
-            let Some(feed) = self.feed.as_mut().filter(|_| pulled.head.is_none()) else { return Ok(pulled) };
+            let Some(feed) = self.feed.as_mut().filter(|_| pulled.head.is_none()) else {
+                return Ok(pulled);
+            };
             match feed.next().await {
                 None => self.feed = None,
                 Some(Ok(Frame::Series(series))) => self.series = series.into_iter(),
                 Some(Ok(Frame::Warning(text))) if strategy == PartialResponse::Abort => {
-                    return Err(Error::new(Kind::Aborted, format!("{}: {text}", feed.endpoint.address)));
+                    return Err(Error::new(
+                        Kind::Aborted,
+                        format!("{}: {text}", feed.endpoint.address),
+                    ));
                 }
                 // what was served is said of what is kept
                 Some(Ok(Frame::Info(_))) if self.keep.is_some() => {}
                 Some(Ok(note)) => pulled.notes.push(note),
                 Some(Err(error)) => {
-                    let error = error.context(format_args!("receive series from {}", feed.endpoint.address));
+                    let error = error
+                        .context(format_args!("receive series from {}", feed.endpoint.address));
                     if strategy == PartialResponse::Abort {
                         return Err(error.aborting());
                     }
@@ -104,7 +116,9 @@ impl EndpointMerge {
             let (mut joined, mut bytes) = (Vec::with_capacity(FRAME_SERIES), 0);
             while self.notes.is_empty() && joined.len() < FRAME_SERIES && bytes < FRAME_BYTES {
                 let wanted = self.left > joined.len() as u64;
-                let Some(series) = (if wanted { self.join_next().await? } else { None }) else { break };
+                let Some(series) = (if wanted { self.join_next().await? } else { None }) else {
+                    break;
+                };
                 bytes += series.size();
                 joined.push(series);
             }
@@ -142,7 +156,9 @@ impl EndpointMerge {
             self.served.add(&served);
             all.extend(series);
             match error {
-                Some(error) if self.strategy == PartialResponse::Abort => return Err(error.aborting()),
+                Some(error) if self.strategy == PartialResponse::Abort => {
+                    return Err(error.aborting());
+                }
                 Some(error) => self.notes.push_back(Frame::Warning(error.to_string())),
                 None => {}
             }
@@ -153,7 +169,8 @@ impl EndpointMerge {
     /// Waits for the first series of every source, all at once.
     async fn start(&mut self) -> Result<KWay<Series>> {
         let strategy = self.strategy;
-        let pulled = try_join_all(self.sources.iter_mut().map(|source| source.pull(strategy))).await?;
+        let pulled =
+            try_join_all(self.sources.iter_mut().map(|source| source.pull(strategy))).await?;
         let mut heads = Vec::with_capacity(pulled.len());
         for one in pulled {
             heads.push(one.head);

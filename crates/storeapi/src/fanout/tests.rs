@@ -21,7 +21,10 @@ fn store(region: &str, names: &[&str]) -> MemoryStore {
 
 fn request(strategy: PartialResponse) -> SeriesRequest {
     let any = Matcher::new(model::MatchOp::Regex, "__name__", ".+").unwrap();
-    SeriesRequest { partial_response: strategy, ..SeriesRequest::new(TimeRange::new(0, 10_000), vec![any]) }
+    SeriesRequest {
+        partial_response: strategy,
+        ..SeriesRequest::new(TimeRange::new(0, 10_000), vec![any])
+    }
 }
 
 async fn answer(store: &dyn Store, request: SeriesRequest) -> Result<(Vec<String>, Vec<String>)> {
@@ -54,7 +57,10 @@ async fn a_failing_endpoint_is_a_warning_that_names_it_and_the_rest_is_served() 
     assert_eq!(series, [r#"{__name__="a", region="good"}"#, r#"{__name__="c", region="good"}"#]);
     assert_eq!(warnings, ["receive series from bad:2: not today"]);
     let error = answer(&fanout, request(PartialResponse::Abort)).await.unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Aborted, "receive series from bad:2: not today"));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (Kind::Aborted, "receive series from bad:2: not today")
+    );
 }
 
 #[tokio::test]
@@ -63,12 +69,16 @@ async fn what_came_before_a_stream_broke_is_kept() {
     let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
     assert_eq!(series.len(), 4);
     assert_eq!(warnings, ["receive series from bad:2: connection lost"]);
-    assert_eq!(answer(&fanout, request(PartialResponse::Abort)).await.unwrap_err().kind(), Kind::Aborted);
+    assert_eq!(
+        answer(&fanout, request(PartialResponse::Abort)).await.unwrap_err().kind(),
+        Kind::Aborted
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_falls_silent_is_given_up() {
-    let settings = FanoutSettings { response_timeout: Duration::from_secs(3), ..FanoutSettings::default() };
+    let settings =
+        FanoutSettings { response_timeout: Duration::from_secs(3), ..FanoutSettings::default() };
     let fanout = faulty_fanout(Fault::Hang, settings);
     let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
     assert_eq!(series.len(), 4);
@@ -148,7 +158,8 @@ async fn an_endpoint_that_sends_series_out_of_order_is_named() {
 #[tokio::test]
 async fn info_is_the_union_and_carries_the_selector_labels() {
     let stores = [store("a", &["x"]), store("b", &["x"])];
-    let endpoints: Vec<_> = stores.iter().map(|s| endpoint("e", Arc::new(s.clone()), s.info.clone())).collect();
+    let endpoints: Vec<_> =
+        stores.iter().map(|s| endpoint("e", Arc::new(s.clone()), s.info.clone())).collect();
     let selector_labels = Labels::from_pairs([("tier", "1")]);
     let settings = FanoutSettings { selector_labels, ..FanoutSettings::default() };
     let fanout = Fanout::new(Arc::new(endpoints), settings, clock());
@@ -169,7 +180,8 @@ async fn matchers_on_external_and_selector_labels_alone_are_answered() {
             series: vec![(Labels::from_pairs([("pod", "nameless")]), vec![(1000, 1.0)])],
         }),
     ];
-    let endpoints: Vec<_> = stores.iter().map(|s| endpoint("e", Arc::new(s.clone()), s.info.clone())).collect();
+    let endpoints: Vec<_> =
+        stores.iter().map(|s| endpoint("e", Arc::new(s.clone()), s.info.clone())).collect();
     let selector_labels = Labels::from_pairs([("tier", "1")]);
     let settings = FanoutSettings { selector_labels, ..FanoutSettings::default() };
     let fanout = Fanout::new(Arc::new(endpoints), settings, clock());
@@ -184,7 +196,8 @@ async fn matchers_on_external_and_selector_labels_alone_are_answered() {
         assert_eq!(answer(&fanout, wanted).await.unwrap().0, expected);
     }
     let labels_alone = SeriesRequest { skip_chunks: true, ..request(PartialResponse::Abort) };
-    let labels_alone = SeriesRequest { matchers: vec![Matcher::equal("region", "a")], ..labels_alone };
+    let labels_alone =
+        SeriesRequest { matchers: vec![Matcher::equal("region", "a")], ..labels_alone };
     assert_eq!(answer(&fanout, labels_alone).await.unwrap().0, [a]);
     let nothing = SeriesRequest { matchers: Vec::new(), ..request(PartialResponse::Abort) };
     assert_eq!(answer(&fanout, nothing).await.unwrap_err().kind(), Kind::Invalid);
@@ -195,7 +208,8 @@ fn shared_series() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {
 }
 
 proptest! {
-    /// However series and chunks are spread over stores: each label set comes once, in order, with each chunk once.
+    /// However series and chunks are spread over stores: each label set comes once, in order, with
+    /// each chunk once.
     #[test]
     fn spread_series_come_together(spread in shared_series()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -4,9 +4,14 @@ use proptest::prelude::*;
 use super::*;
 
 /// Feeds sorted label sets and collects what comes out, with the most that was held at once.
-fn run(mut input: Vec<Labels>, change: &LabelChange, incoming: Incoming) -> Result<(Vec<Labels>, usize)> {
+fn run(
+    mut input: Vec<Labels>,
+    change: &LabelChange,
+    incoming: Incoming,
+) -> Result<(Vec<Labels>, usize)> {
     input.sort();
-    let mut sorter: ResortByRun = ResortByRun::new(change.clone(), incoming, Budget::unlimited().reserve("test"));
+    let mut sorter: ResortByRun =
+        ResortByRun::new(change.clone(), incoming, Budget::unlimited().reserve("test"));
     let (mut out, mut most) = (Vec::new(), 0);
     for labels in input {
         sorter.push(&labels, Vec::new())?;
@@ -62,8 +67,11 @@ proptest! {
 
 #[test]
 fn only_the_run_is_held_back() {
-    let series = |name: &str, pod: usize| Labels::from_pairs([("__name__", name), ("pod", &pod.to_string())]);
-    let input: Vec<Labels> = (0..100).flat_map(|pod| [series("a", pod), series("b", pod)]).collect();
+    let series = |name: &str, pod: usize| {
+        Labels::from_pairs([("__name__", name), ("pod", &pod.to_string())])
+    };
+    let input: Vec<Labels> =
+        (0..100).flat_map(|pod| [series("a", pod), series("b", pod)]).collect();
     let change = LabelChange::new(&Labels::from_pairs([("cluster", "c")]), &[]);
     assert_eq!(run(input.clone(), &change, Incoming::Any).unwrap().1, 100);
     assert_eq!(run(input, &change, Incoming::Untouched).unwrap().1, 0);
@@ -83,20 +91,34 @@ fn a_run_over_budget_is_an_error() {
 #[test]
 fn a_broken_promise_is_found() {
     let change = LabelChange::new(&Labels::from_pairs([("b", "5")]), &[]);
-    let input = vec![Labels::from_pairs([("b", "7"), ("c", "2")]), Labels::from_pairs([("b", "8"), ("c", "1")])];
-    assert_eq!(run(input.clone(), &change, Incoming::Untouched).unwrap_err().kind(), Kind::Unavailable);
+    let input = vec![
+        Labels::from_pairs([("b", "7"), ("c", "2")]),
+        Labels::from_pairs([("b", "8"), ("c", "1")]),
+    ];
+    assert_eq!(
+        run(input.clone(), &change, Incoming::Untouched).unwrap_err().kind(),
+        Kind::Unavailable
+    );
     assert!(run(input, &change, Incoming::Any).is_ok());
 }
 
 #[test]
 fn series_of_one_replica_have_its_number_wherever_its_labels_were() {
     let remove = ["replica".to_owned(), "az".to_owned()];
-    let external = LabelChange::new(&Labels::from_pairs([("cluster", "eu"), ("replica", "a")]), &remove);
+    let external =
+        LabelChange::new(&Labels::from_pairs([("cluster", "eu"), ("replica", "a")]), &remove);
     let inside = LabelChange::new(&Labels::empty(), &remove);
     let up = Labels::from_pairs([("__name__", "up")]);
     let replica = external.replica(&up);
     assert!(replica.is_some());
-    assert_eq!(inside.replica(&Labels::from_pairs([("__name__", "up"), ("cluster", "eu"), ("replica", "a")])), replica);
+    assert_eq!(
+        inside.replica(&Labels::from_pairs([
+            ("__name__", "up"),
+            ("cluster", "eu"),
+            ("replica", "a")
+        ])),
+        replica
+    );
     // an external label is laid over one of the series
     assert_eq!(external.replica(&up.with("replica", "z")), replica);
     let others = [up.with("replica", "b"), up.with("az", "1").with("replica", "a"), up.clone()];

@@ -21,15 +21,21 @@ enum Entry {
 pub(super) async fn list(shared: &Shared, request: &Request, stale: bool) -> Answer {
     let prefix = request.query("prefix").unwrap_or_default();
     let delimiter = request.query("delimiter").filter(|d| !d.is_empty());
-    let after = request.query("continuation-token").or_else(|| request.query("start-after")).unwrap_or_default();
+    let after = request
+        .query("continuation-token")
+        .or_else(|| request.query("start-after"))
+        .unwrap_or_default();
     let asked = request.query("max-keys").map(str::parse::<usize>).transpose();
-    let asked = asked.map_err(|e| Failure::invalid(format!("max-keys: {e}")))?.unwrap_or(usize::MAX);
+    let asked =
+        asked.map_err(|e| Failure::invalid(format!("max-keys: {e}")))?.unwrap_or(usize::MAX);
     let limit = asked.min(shared.settings.page_size);
     let hidden = if stale { shared.newest() } else { Vec::new() };
     let entries = entries(shared, prefix, delimiter).await?;
     let mut page = String::new();
     let (mut shown, mut last, mut more) = (0, String::new(), false);
-    for (key, entry) in entries.into_iter().filter(|(key, _)| key.as_str() > after && !hidden.contains(key)) {
+    for (key, entry) in
+        entries.into_iter().filter(|(key, _)| key.as_str() > after && !hidden.contains(key))
+    {
         if shown == limit {
             more = true;
             break;
@@ -44,20 +50,26 @@ pub(super) async fn list(shared: &Shared, request: &Request, stale: bool) -> Ans
     if more {
         inner += &xml::element("NextContinuationToken", &last);
     }
-    let mut response = respond(StatusCode::OK, Body::from(xml::document("ListBucketResult", &(inner + &page))));
+    let mut response =
+        respond(StatusCode::OK, Body::from(xml::document("ListBucketResult", &(inner + &page))));
     xml::mark(&mut response);
     Ok(response)
 }
 
 /// All there is under a prefix of characters, folded at the delimiter, sorted by key.
-async fn entries(shared: &Shared, prefix: &str, delimiter: Option<&str>) -> Result<Vec<(String, Entry)>, Failure> {
+async fn entries(
+    shared: &Shared,
+    prefix: &str,
+    delimiter: Option<&str>,
+) -> Result<Vec<(String, Entry)>, Failure> {
     // the stores know prefixes of whole path segments only
     let folder = prefix.rsplit_once('/').and_then(|(folder, _)| Path::parse(folder).ok());
     let objects: Vec<ObjectMeta> = shared.store.list(folder.as_ref()).try_collect().await?;
     let odd: Vec<ObjectMeta> = shared.odd.list(None).try_collect().await?;
     let odd = odd.into_iter().map(|meta| (odd_key(&meta.location), meta));
     let (mut entries, mut prefixes) = (Vec::new(), BTreeSet::new());
-    for (key, meta) in objects.into_iter().map(|meta| (meta.location.to_string(), meta)).chain(odd) {
+    for (key, meta) in objects.into_iter().map(|meta| (meta.location.to_string(), meta)).chain(odd)
+    {
         let Some(rest) = key.strip_prefix(prefix) else { continue };
         match delimiter.and_then(|d| rest.find(d).map(|at| prefix.len() + at + d.len())) {
             Some(end) => {
@@ -73,11 +85,16 @@ async fn entries(shared: &Shared, prefix: &str, delimiter: Option<&str>) -> Resu
 
 fn rendered(key: &str, entry: &Entry) -> String {
     match entry {
-        Entry::Prefix(prefix) => format!("<CommonPrefixes>{}</CommonPrefixes>", xml::element("Prefix", prefix)),
+        Entry::Prefix(prefix) => {
+            format!("<CommonPrefixes>{}</CommonPrefixes>", xml::element("Prefix", prefix))
+        }
         Entry::Object(meta) => format!(
             "<Contents>{}{}{}{}</Contents>",
             xml::element("Key", key),
-            xml::element("LastModified", &meta.last_modified.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()),
+            xml::element(
+                "LastModified",
+                &meta.last_modified.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+            ),
             xml::element("ETag", &quoted(meta.e_tag.as_deref().unwrap_or_default())),
             xml::element("Size", &meta.size.to_string()),
         ),

@@ -39,7 +39,11 @@ impl Uploads {
 
 fn no_such_upload(request: &Request) -> Failure {
     let id = request.query("uploadId").unwrap_or_default();
-    Failure::new(StatusCode::NOT_FOUND, "NoSuchUpload", format!("upload {id:?} of {:?}", request.key))
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        "NoSuchUpload",
+        format!("upload {id:?} of {:?}", request.key),
+    )
 }
 
 pub(super) fn create(shared: &Shared, request: &Request) -> Answer {
@@ -49,16 +53,25 @@ pub(super) fn create(shared: &Shared, request: &Request) -> Answer {
     uploads.1.insert(id.clone(), Upload { key: request.key.clone(), parts: BTreeMap::new() });
     let inner = xml::element("Bucket", &request.bucket) + &xml::element("Key", &request.key);
     let inner = inner + &xml::element("UploadId", &id);
-    let mut response = respond(StatusCode::OK, Body::from(xml::document("InitiateMultipartUploadResult", &inner)));
+    let mut response =
+        respond(StatusCode::OK, Body::from(xml::document("InitiateMultipartUploadResult", &inner)));
     xml::mark(&mut response);
     Ok(response)
 }
 
 pub(super) fn put_part(shared: &Shared, request: Request) -> Answer {
-    let number = request.query("partNumber").and_then(|n| n.parse().ok()).filter(|n| (1..=10_000).contains(n));
-    let number: u32 = number.ok_or_else(|| Failure::invalid("part number must be between 1 and 10000"))?;
+    let number = request
+        .query("partNumber")
+        .and_then(|n| n.parse().ok())
+        .filter(|n| (1..=10_000).contains(n));
+    let number: u32 =
+        number.ok_or_else(|| Failure::invalid("part number must be between 1 and 10000"))?;
     if request.copy_source().is_some() {
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "parts copied from objects"));
+        return Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "parts copied from objects",
+        ));
     }
     let mut uploads = shared.uploads.lock();
     uploads.0 += 1;
@@ -99,7 +112,8 @@ fn named_parts(upload: &Upload, document: &str) -> Result<PutPayload, Failure> {
 }
 
 pub(super) async fn complete(shared: &Shared, request: &Request) -> Answer {
-    let document = std::str::from_utf8(&request.body).map_err(|e| Failure::invalid(format!("complete: {e}")))?;
+    let document = std::str::from_utf8(&request.body)
+        .map_err(|e| Failure::invalid(format!("complete: {e}")))?;
     let id = request.query("uploadId").unwrap_or_default();
     let payload = {
         let uploads = shared.uploads.lock();
@@ -114,7 +128,8 @@ pub(super) async fn complete(shared: &Shared, request: &Request) -> Answer {
     let e_tag = result.e_tag.as_deref().unwrap_or_default();
     let inner = xml::element("Bucket", &request.bucket) + &xml::element("Key", &request.key);
     let inner = inner + &xml::element("ETag", &quoted(e_tag));
-    let mut response = respond(StatusCode::OK, Body::from(xml::document("CompleteMultipartUploadResult", &inner)));
+    let mut response =
+        respond(StatusCode::OK, Body::from(xml::document("CompleteMultipartUploadResult", &inner)));
     set_version(&mut response, Some(e_tag))?;
     xml::mark(&mut response);
     Ok(response)

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyMode, CopyOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutResult,
+    CopyMode, CopyOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMode, PutOptions, PutResult,
 };
 
 use super::request::{GENERATION, Request, percent_decoded};
 use super::{Answer, CreateOnly, Failure, Ordering, Shared, respond, xml};
 
-/// Where an object is: in the store, or beside it when its key is no path, under its bytes in hexadecimal.
+/// Where an object is: in the store, or beside it when its key is no path, under its bytes in
+/// hexadecimal.
 pub(super) fn place<'a>(shared: &'a Shared, key: &str) -> (&'a dyn ObjectStore, Path) {
     match Path::parse(key) {
         Ok(path) if path.as_ref() == key => (&*shared.store, path),
@@ -30,19 +31,25 @@ pub(super) fn odd_key(path: &Path) -> String {
 
 /// A response whose body breaks off, so that the client sees a broken connection.
 pub(super) fn broken_off() -> Response<Body> {
-    let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("broken off as planned")) });
+    let broken = futures::stream::once(async {
+        Err::<Bytes, _>(std::io::Error::other("broken off as planned"))
+    });
     let mut response = respond(StatusCode::OK, Body::from_stream(broken));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(1));
     response
 }
 
 fn value(text: &str) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_str(text)
-        .map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", e.to_string()))
+    HeaderValue::from_str(text).map_err(|e| {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", e.to_string())
+    })
 }
 
 /// Sets ETag and generation, which say the same.
-pub(super) fn set_version(response: &mut Response<Body>, e_tag: Option<&str>) -> Result<(), Failure> {
+pub(super) fn set_version(
+    response: &mut Response<Body>,
+    e_tag: Option<&str>,
+) -> Result<(), Failure> {
     let e_tag = e_tag.unwrap_or_default();
     response.headers_mut().insert(header::ETAG, value(&quoted(e_tag))?);
     response.headers_mut().insert("x-goog-generation", value(&format!("{GENERATION}{e_tag}"))?);
@@ -57,7 +64,10 @@ pub(super) async fn get(shared: &Shared, request: &Request, torn: bool) -> Answe
     let options = GetOptions {
         if_match: request.header("if-match").map(unquoted),
         if_none_match: request.header("if-none-match").map(unquoted),
-        if_modified_since: request.header("if-modified-since").and_then(iso_date).and_then(|date| date.parse().ok()),
+        if_modified_since: request
+            .header("if-modified-since")
+            .and_then(iso_date)
+            .and_then(|date| date.parse().ok()),
         if_unmodified_since: request
             .header("if-unmodified-since")
             .and_then(iso_date)
@@ -78,10 +88,18 @@ pub(super) async fn get(shared: &Shared, request: &Request, torn: bool) -> Answe
         other => other?,
     };
     let e_tag = result.meta.e_tag.as_deref().unwrap_or_default();
-    if request.query("generation").is_some_and(|asked| asked.strip_prefix(GENERATION) != Some(e_tag)) {
-        return Err(Failure::new(StatusCode::NOT_FOUND, "NoSuchKey", format!("{key}: older generations are not kept")));
+    if request
+        .query("generation")
+        .is_some_and(|asked| asked.strip_prefix(GENERATION) != Some(e_tag))
+    {
+        return Err(Failure::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchKey",
+            format!("{key}: older generations are not kept"),
+        ));
     }
-    let mut response = respond(if ranged { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }, Body::empty());
+    let mut response =
+        respond(if ranged { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }, Body::empty());
     set_version(&mut response, Some(e_tag))?;
     set_range(&mut response, &result.meta, &result.range, ranged)?;
     if !request.is_head() {
@@ -123,7 +141,8 @@ fn body(result: GetResult, torn: bool) -> Body {
         left -= bytes.len();
         bytes
     });
-    let broken = futures::stream::once(async { Err(std::io::Error::other("broken off as planned")) });
+    let broken =
+        futures::stream::once(async { Err(std::io::Error::other("broken off as planned")) });
     Body::from_stream(first.chain(broken))
 }
 
@@ -131,9 +150,11 @@ fn unquoted(tag: &str) -> String {
     tag.trim_matches('"').to_owned()
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` as the end of that second: the stores know times more finely than HTTP does.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` as the end of that second: the stores know times more finely
+/// than HTTP does.
 fn iso_date(http: &str) -> Option<String> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = http.split(' ').skip(1);
     let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let month = MONTHS.iter().position(|m| *m == month)? + 1;
@@ -146,7 +167,9 @@ fn range(text: &str) -> Result<GetRange, Failure> {
         Some(match (first, last) {
             ("", suffix) => GetRange::Suffix(suffix.parse().ok()?),
             (first, "") => GetRange::Offset(first.parse().ok()?),
-            (first, last) => GetRange::Bounded(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?),
+            (first, last) => {
+                GetRange::Bounded(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
+            }
         })
     };
     parse().ok_or_else(|| Failure::invalid(format!("range {text:?}")))
@@ -179,20 +202,23 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Answer {
 }
 
 pub(super) async fn copy(shared: &Shared, request: &Request) -> Answer {
-    let source = percent_decoded(request.copy_source().unwrap_or_default().trim_start_matches('/'), false)?;
+    let source =
+        percent_decoded(request.copy_source().unwrap_or_default().trim_start_matches('/'), false)?;
     let Some((_, key)) = source.split_once('/') else {
         return Err(Failure::invalid(format!("copy source {source:?}")));
     };
-    let create =
-        request.header("x-goog-if-generation-match") == Some("0") || request.header("if-none-match") == Some("*");
+    let create = request.header("x-goog-if-generation-match") == Some("0")
+        || request.header("if-none-match") == Some("*");
     let mode = if create { CopyMode::Create } else { CopyMode::Overwrite };
-    let path = |key: &str| Path::parse(key).map_err(|e| Failure::from(object_store::Error::from(e)));
+    let path =
+        |key: &str| Path::parse(key).map_err(|e| Failure::from(object_store::Error::from(e)));
     let (from, to) = (path(key)?, path(&request.key)?);
     shared.store.copy_opts(&from, &to, CopyOptions { mode, ..CopyOptions::default() }).await?;
     shared.wrote(&request.key);
     let meta = shared.store.head(&to).await?;
     let e_tag = xml::element("ETag", &quoted(meta.e_tag.as_deref().unwrap_or_default()));
-    let mut response = respond(StatusCode::OK, Body::from(xml::document("CopyObjectResult", &e_tag)));
+    let mut response =
+        respond(StatusCode::OK, Body::from(xml::document("CopyObjectResult", &e_tag)));
     xml::mark(&mut response);
     Ok(response)
 }
@@ -210,7 +236,8 @@ pub(super) async fn delete(shared: &Shared, request: &Request) -> Answer {
 }
 
 pub(super) async fn delete_many(shared: &Shared, request: &Request) -> Answer {
-    let document = std::str::from_utf8(&request.body).map_err(|e| Failure::invalid(format!("delete: {e}")))?;
+    let document =
+        std::str::from_utf8(&request.body).map_err(|e| Failure::invalid(format!("delete: {e}")))?;
     let mut results = String::new();
     for key in xml::texts(document, "Key") {
         let (store, path) = place(shared, &key);
@@ -218,7 +245,8 @@ pub(super) async fn delete_many(shared: &Shared, request: &Request) -> Answer {
         let key = xml::element("Key", &key);
         match deleted {
             Err(failure) if failure.status != StatusCode::NOT_FOUND => {
-                let (code, message) = (xml::element("Code", failure.code), xml::element("Message", &failure.message));
+                let (code, message) =
+                    (xml::element("Code", failure.code), xml::element("Message", &failure.message));
                 results += &format!("<Error>{key}{code}{message}</Error>");
             }
             _ => results += &format!("<Deleted>{key}</Deleted>"),

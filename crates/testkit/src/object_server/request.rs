@@ -36,7 +36,9 @@ impl Request {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             query.push((percent_decoded(name, true)?, percent_decoded(value, true)?));
         }
-        let body = to_bytes(body, LARGEST_BODY).await.map_err(|e| Failure::invalid(format!("read body: {e}")))?;
+        let body = to_bytes(body, LARGEST_BODY)
+            .await
+            .map_err(|e| Failure::invalid(format!("read body: {e}")))?;
         Ok(Request { method: parts.method, bucket, key, query, headers: parts.headers, body })
     }
 
@@ -76,9 +78,12 @@ impl Request {
         self.header("x-amz-copy-source").or_else(|| self.header("x-goog-copy-source"))
     }
 
-    /// The condition of a write. Generation 0 means no object, so that every other begins with [`GENERATION`].
+    /// The condition of a write. Generation 0 means no object, so that every other begins with
+    /// [`GENERATION`].
     pub(super) fn put_mode(&self) -> Result<PutMode, Failure> {
-        let update = |tag: &str| PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None });
+        let update = |tag: &str| {
+            PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None })
+        };
         if let Some(generation) = self.header("x-goog-if-generation-match") {
             return Ok(match generation.strip_prefix(GENERATION) {
                 Some(tag) => update(tag),

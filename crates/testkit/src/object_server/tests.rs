@@ -9,14 +9,15 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
-    RetryConfig, UpdateVersion, WriteMultipart,
+    BackoffConfig, ClientOptions, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt,
+    PutMode, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
 
 use super::*;
 
 fn retries() -> RetryConfig {
-    let backoff = BackoffConfig { init_backoff: Duration::from_millis(1), ..BackoffConfig::default() };
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(1), ..BackoffConfig::default() };
     RetryConfig { backoff, max_retries: 5, ..RetryConfig::default() }
 }
 
@@ -43,8 +44,12 @@ fn gcs(server: &ObjectServer) -> Arc<dyn ObjectStore> {
 }
 
 /// Both clients over a server with `settings`, each with a bucket of its own.
-async fn clients(settings: &ServerSettings) -> Vec<(&'static str, ObjectServer, Arc<dyn ObjectStore>)> {
-    let start = || async { ObjectServer::start(Arc::new(InMemory::new()), settings.clone()).await.unwrap() };
+async fn clients(
+    settings: &ServerSettings,
+) -> Vec<(&'static str, ObjectServer, Arc<dyn ObjectStore>)> {
+    let start = || async {
+        ObjectServer::start(Arc::new(InMemory::new()), settings.clone()).await.unwrap()
+    };
     let (for_s3, for_gcs) = (start().await, start().await);
     let (s3, gcs) = (s3(&for_s3), gcs(&for_gcs));
     vec![("S3", for_s3, s3), ("GCS", for_gcs, gcs)]
@@ -61,7 +66,12 @@ async fn text(store: &dyn ObjectStore, key: &str) -> String {
 
 async fn keys(store: &dyn ObjectStore, prefix: Option<&str>) -> Vec<String> {
     let prefix = prefix.map(Path::from);
-    store.list(prefix.as_ref()).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap()
+    store
+        .list(prefix.as_ref())
+        .map_ok(|meta| meta.location.to_string())
+        .try_collect()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -97,13 +107,21 @@ async fn reads_are_conditional() {
         let tag = store.put(&path, payload("1")).await.unwrap().e_tag.unwrap();
         let get = |options: GetOptions| store.get_opts(&path, options);
         get(GetOptions { if_match: Some(tag.clone()), ..GetOptions::default() }).await.unwrap();
-        let other = get(GetOptions { if_match: Some("\"other\"".into()), ..GetOptions::default() }).await.unwrap_err();
+        let other = get(GetOptions { if_match: Some("\"other\"".into()), ..GetOptions::default() })
+            .await
+            .unwrap_err();
         assert!(matches!(other, Error::Precondition { .. }), "{name}: {other}");
-        let same = get(GetOptions { if_none_match: Some(tag), ..GetOptions::default() }).await.unwrap_err();
+        let same = get(GetOptions { if_none_match: Some(tag), ..GetOptions::default() })
+            .await
+            .unwrap_err();
         assert!(matches!(same, Error::NotModified { .. }), "{name}: {same}");
         let modified = store.head(&path).await.unwrap().last_modified;
-        get(GetOptions { if_unmodified_since: Some(modified), ..GetOptions::default() }).await.unwrap();
-        let since = get(GetOptions { if_modified_since: Some(modified), ..GetOptions::default() }).await.unwrap_err();
+        get(GetOptions { if_unmodified_since: Some(modified), ..GetOptions::default() })
+            .await
+            .unwrap();
+        let since = get(GetOptions { if_modified_since: Some(modified), ..GetOptions::default() })
+            .await
+            .unwrap_err();
         assert!(matches!(since, Error::NotModified { .. }), "{name}: {since}");
     }
 }
@@ -120,8 +138,12 @@ async fn listings_have_pages_prefixes_and_folders() {
         assert_eq!(keys(&*store, None).await, all, "{name}");
         assert_eq!(server.counts().lists, 3, "{name}: three pages");
         assert_eq!(keys(&*store, Some("a")).await, ["a/1", "a/2", "a/b/3"]);
-        let offset: Vec<_> = store.list_with_offset(None, &Path::from("b/5")).try_collect().await.unwrap();
-        assert_eq!(offset.iter().map(|m| m.location.to_string()).collect::<Vec<_>>(), ["b/6", "c", "d"]);
+        let offset: Vec<_> =
+            store.list_with_offset(None, &Path::from("b/5")).try_collect().await.unwrap();
+        assert_eq!(
+            offset.iter().map(|m| m.location.to_string()).collect::<Vec<_>>(),
+            ["b/6", "c", "d"]
+        );
         let folders = store.list_with_delimiter(None).await.unwrap();
         assert_eq!(folders.common_prefixes, [Path::from("a"), Path::from("ab"), Path::from("b")]);
         assert_eq!(folders.objects.len(), 2);
@@ -147,7 +169,8 @@ async fn writes_are_conditional() {
         let again = store.put_opts(&path, payload("2"), PutMode::Create.into()).await.unwrap_err();
         assert!(matches!(again, Error::AlreadyExists { .. }), "{name}: {again}");
         let update = |version: &object_store::PutResult, text| {
-            let version = UpdateVersion { e_tag: version.e_tag.clone(), version: version.version.clone() };
+            let version =
+                UpdateVersion { e_tag: version.e_tag.clone(), version: version.version.clone() };
             store.put_opts(&path, payload(text), PutMode::Update(version).into())
         };
         let second = update(&first, "3").await.unwrap();
@@ -165,7 +188,12 @@ async fn only_one_of_many_creators_wins() {
     for (name, _server, store) in clients(&ServerSettings::default()).await {
         let creators = (0..8).map(|_| {
             let store = Arc::clone(&store);
-            async move { store.put_opts(&Path::from("once"), payload("x"), PutMode::Create.into()).await.is_ok() }
+            async move {
+                store
+                    .put_opts(&Path::from("once"), payload("x"), PutMode::Create.into())
+                    .await
+                    .is_ok()
+            }
         });
         let won = futures::future::join_all(creators).await.into_iter().filter(|won| *won).count();
         assert_eq!(won, 1, "{name}");
@@ -194,7 +222,8 @@ async fn multipart_uploads_appear_at_once_and_whole() {
 
 #[tokio::test]
 async fn clients_get_over_passing_faults() {
-    let settings = ServerSettings { faults: FaultPlan::seeded(11, 150), ..ServerSettings::default() };
+    let settings =
+        ServerSettings { faults: FaultPlan::seeded(11, 150), ..ServerSettings::default() };
     for (name, server, store) in clients(&settings).await {
         for i in 0..40 {
             let path = Path::from(format!("{i:02}"));
@@ -220,8 +249,13 @@ async fn a_denied_write_was_done_all_the_same() {
 
 #[tokio::test]
 async fn listings_can_be_stale() {
-    let faults = FaultPlan::new(|call| (call.op == Op::List && call.number < 12).then_some(Fault::StaleList));
-    let server = ObjectServer::start(Arc::new(InMemory::new()), ServerSettings { faults, ..Default::default() });
+    let faults = FaultPlan::new(|call| {
+        (call.op == Op::List && call.number < 12).then_some(Fault::StaleList)
+    });
+    let server = ObjectServer::start(
+        Arc::new(InMemory::new()),
+        ServerSettings { faults, ..Default::default() },
+    );
     let server = server.await.unwrap();
     let store = s3(&server);
     for i in 0..11 {
@@ -233,7 +267,8 @@ async fn listings_can_be_stale() {
 
 #[tokio::test]
 async fn every_request_takes_its_time() {
-    let settings = ServerSettings { latency: Duration::from_millis(30), ..ServerSettings::default() };
+    let settings =
+        ServerSettings { latency: Duration::from_millis(30), ..ServerSettings::default() };
     let server = ObjectServer::start(Arc::new(InMemory::new()), settings).await.unwrap();
     let before = tokio::time::Instant::now();
     assert!(s3(&server).head(&Path::from("k")).await.is_err());
@@ -251,6 +286,9 @@ async fn a_folder_can_be_served() {
         assert_eq!(keys(&*store, None).await, ["block/meta.json"]);
         assert_eq!(text(&*store, "block/meta.json").await, "{}");
     }
-    s3(&server).put_opts(&Path::from("block/index"), payload("i"), PutMode::Create.into()).await.unwrap();
+    s3(&server)
+        .put_opts(&Path::from("block/index"), payload("i"), PutMode::Create.into())
+        .await
+        .unwrap();
     assert_eq!(std::fs::read(folder.path().join("block/index")).unwrap(), b"i");
 }

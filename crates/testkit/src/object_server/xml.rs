@@ -73,7 +73,9 @@ pub(super) fn element(name: &str, text: &str) -> String {
 }
 
 pub(super) fn mark<B>(response: &mut Response<B>) {
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
 }
 
 #[cfg(test)]

@@ -71,26 +71,38 @@ fn what_was_pushed_is_read_back() {
     }
     assert_eq!((read_ts, read_values), (ts, values));
     let (labels, ts, histograms) = histogram_series();
-    assert_eq!((&all[1].labels, all[1].chunks.len()), (&labels, 3), "a reset at the 200th begins a chunk");
+    assert_eq!(
+        (&all[1].labels, all[1].chunks.len()),
+        (&labels, 3),
+        "a reset at the 200th begins a chunk"
+    );
     let (mut read_ts, mut read) = (Vec::new(), Vec::new());
     for chunk in &all[1].chunks {
         let record = record(chunk);
         decode_integer_histograms(record.encoding, record.data, &mut read_ts, &mut read).unwrap();
     }
     assert_eq!(read_ts, ts);
-    assert!(read.iter().zip(&histograms).all(|(a, b)| a.sum == b.sum && a.positive_buckets == b.positive_buckets));
+    assert!(
+        read.iter()
+            .zip(&histograms)
+            .all(|(a, b)| a.sum == b.sum && a.positive_buckets == b.positive_buckets)
+    );
 }
 
 #[test]
 fn the_meta_says_what_is_there() {
     let files = build();
     let BlockMeta { stats, thanos, compaction, .. } = &files.meta;
-    assert_eq!((stats.num_samples, stats.num_float_samples, stats.num_histogram_samples), (600, 300, 300));
+    assert_eq!(
+        (stats.num_samples, stats.num_float_samples, stats.num_histogram_samples),
+        (600, 300, 300)
+    );
     assert_eq!((stats.num_series, stats.num_chunks), (2, 6));
     assert_eq!((compaction.level, &compaction.sources[..]), (1, &[files.meta.ulid][..]));
     let thanos = thanos.as_ref().unwrap();
     assert_eq!(thanos.labels["cluster"], "eu");
-    let paths: Vec<(&str, u64)> = thanos.files.iter().map(|f| (f.rel_path.as_str(), f.size_bytes)).collect();
+    let paths: Vec<(&str, u64)> =
+        thanos.files.iter().map(|f| (f.rel_path.as_str(), f.size_bytes)).collect();
     let sizes = (files.segments[0].len() as u64, files.index.len() as u64);
     assert_eq!(paths, [("chunks/000001", sizes.0), ("index", sizes.1), ("meta.json", 0)]);
     assert_eq!(files.bytes(), sizes.0 + sizes.1);
@@ -125,18 +137,23 @@ fn mixed_samples_are_read_back() {
         10..40 => SampleValue::Histogram(Arc::new(histogram(i).to_float())),
         _ => SampleValue::Float(i as f64),
     };
-    let samples: Vec<Sample> = (0..200).map(|i| Sample { t: i * 15_000, value: value(i) }).collect();
+    let samples: Vec<Sample> =
+        (0..200).map(|i| Sample { t: i * 15_000, value: value(i) }).collect();
     let mut builder = BlockBuilder::new();
     builder.push_samples(&Labels::from_pairs([("__name__", "a")]), &samples).unwrap();
     let files = builder.finish(description()).unwrap();
     let stats = &files.meta.stats;
-    assert_eq!((stats.num_samples, stats.num_float_samples, stats.num_histogram_samples), (200, 170, 30));
+    assert_eq!(
+        (stats.num_samples, stats.num_float_samples, stats.num_histogram_samples),
+        (200, 170, 30)
+    );
     let index = Index::open(files.index.clone().into()).unwrap();
     let series = index.all_series().unwrap().next().unwrap().unwrap();
     let mut read = Vec::new();
     for chunk in &series.chunks {
         let at = ChunkRef::from_raw(chunk.reference);
-        let record = parse_record(&files.segments[at.segment as usize][at.offset as usize..]).unwrap();
+        let record =
+            parse_record(&files.segments[at.segment as usize][at.offset as usize..]).unwrap();
         if record.encoding == Encoding::Xor {
             let (mut ts, mut values) = (Vec::new(), Vec::new());
             decode_floats(record.encoding, record.data, &mut ts, &mut values).unwrap();

@@ -1,4 +1,5 @@
-//! Thanos' AggrChunk (encoding 0xff): the aggregates of downsampled samples, each a chunk of its own.
+//! Thanos' AggrChunk (encoding 0xff): the aggregates of downsampled samples, each a chunk of its
+//! own.
 //!
 //! ```text
 //! five times, in the order of `Aggregate`:  uvarint len | encoding byte | len bytes of data
@@ -31,8 +32,12 @@ pub fn split_aggregates(data: &[u8]) -> Result<Aggregates<'_>, Error> {
         let byte = *rest.first().ok_or(Error::truncated(WHAT, at))?;
         let end = usize::try_from(len).ok().and_then(|len| len.checked_add(1));
         let sub = end.and_then(|end| rest.get(1..end)).ok_or(Error::truncated(WHAT, at))?;
-        let encoding = Encoding::from_byte(byte).filter(|encoding| *encoding != Encoding::Aggregate);
-        *part = Some((encoding.ok_or(Error::UnknownEncoding { encoding: byte, offset: at as u64 })?, sub));
+        let encoding =
+            Encoding::from_byte(byte).filter(|encoding| *encoding != Encoding::Aggregate);
+        *part = Some((
+            encoding.ok_or(Error::UnknownEncoding { encoding: byte, offset: at as u64 })?,
+            sub,
+        ));
         at += sub.len() + 1;
     }
     Ok(parts)
@@ -40,7 +45,8 @@ pub fn split_aggregates(data: &[u8]) -> Result<Aggregates<'_>, Error> {
 
 /// The data of the AggrChunk of these sub-chunks; an empty one is as good as none.
 pub fn join_aggregates(parts: &Aggregates<'_>) -> Vec<u8> {
-    let mut data = Vec::with_capacity(parts.iter().flatten().map(|(_, sub)| sub.len() + 4).sum::<usize>() + 5);
+    let mut data =
+        Vec::with_capacity(parts.iter().flatten().map(|(_, sub)| sub.len() + 4).sum::<usize>() + 5);
     for part in parts {
         match part {
             Some((encoding, sub)) if !sub.is_empty() => {
@@ -71,7 +77,8 @@ mod tests {
     #[test]
     fn absent_aggregates_stay_absent_and_damage_is_named() {
         let xor = [0u8, 1, 2, 3];
-        let parts: Aggregates<'_> = [Some((Encoding::Xor, &xor)), None, None, Some((Encoding::Xor, &[])), None];
+        let parts: Aggregates<'_> =
+            [Some((Encoding::Xor, &xor)), None, None, Some((Encoding::Xor, &[])), None];
         let data = join_aggregates(&parts);
         assert_eq!(data, [4, 1, 0, 1, 2, 3, 0, 0, 0, 0]);
         assert_eq!(split_aggregates(&data).unwrap(), [parts[0], None, None, None, None]);

@@ -2,18 +2,19 @@
 
 use std::hint::select_unpredictable;
 
-/// Reads bits from a slice. Past the end it reads zeros; [`BitReader::overrun`] tells, so that the hot path need not
-/// ask for every bit.
+/// Reads bits from a slice. Past the end it reads zeros; [`BitReader::overrun`] tells, so that the
+/// hot path need not ask for every bit.
 ///
-/// Rare cases are functions that take and give a reader by value: were its address taken, it would live in memory
-/// instead of registers, and reading would cost half as much again.
+/// Rare cases are functions that take and give a reader by value: were its address taken, it would
+/// live in memory instead of registers, and reading would cost half as much again.
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     /// What is still to be loaded.
     rest: &'a [u8],
     /// Bytes that were loaded as zeros, because there are no more.
     missing: usize,
-    /// The next bits, the first one highest. Bits below `valid` are either zero or what the next load will bring.
+    /// The next bits, the first one highest. Bits below `valid` are either zero or what the next
+    /// load will bring.
     buffer: u64,
     valid: u32,
 }
@@ -64,11 +65,12 @@ impl<'a> BitReader<'a> {
         self.valid -= n;
     }
 
-    /// Consumes one bit if that is 0, five if they begin with 10, nine if they begin with 11, of the valid bits. `length`
-    /// says the same in a number.
+    /// Consumes one bit if that is 0, five if they begin with 10, nine if they begin with 11, of
+    /// the valid bits. `length` says the same in a number.
     ///
-    /// All three are tried and one is chosen: what is read next waits for few simple instructions, not for `length`.
-    /// `zero` is 0, which the compiler must not know, or it makes one shift by a chosen length of it.
+    /// All three are tried and one is chosen: what is read next waits for few simple instructions,
+    /// not for `length`. `zero` is 0, which the compiler must not know, or it makes one shift by a
+    /// chosen length of it.
     #[inline(always)]
     pub(super) fn consume_by_prefix(&mut self, length: u32, zero: u64) {
         let (long, longer) = (self.buffer >= 1 << 63, self.buffer >= 3 << 62);
@@ -109,7 +111,8 @@ impl<'a> BitReader<'a> {
         self.read(1) == 1
     }
 
-    /// How many of the next bits are ones, at most `max` (up to 8), consuming them and the zero that ends them.
+    /// How many of the next bits are ones, at most `max` (up to 8), consuming them and the zero
+    /// that ends them.
     #[inline(always)]
     pub(super) fn read_ones(&mut self, max: u32) -> u32 {
         if self.valid < 8 {

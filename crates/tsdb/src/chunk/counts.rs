@@ -1,4 +1,5 @@
-//! The two forms of counts in histogram chunks: integers, coded as deltas of deltas, and floats, coded as XOR.
+//! The two forms of counts in histogram chunks: integers, coded as deltas of deltas, and floats,
+//! coded as XOR.
 
 use std::hint::black_box;
 
@@ -16,8 +17,8 @@ pub(super) enum Field {
     Bucket,
 }
 
-/// How the counts of one form are coded. What a bucket *stores* is its absolute count for floats, and the difference
-/// to the bucket before it for integers.
+/// How the counts of one form are coded. What a bucket *stores* is its absolute count for floats,
+/// and the difference to the bucket before it for integers.
 pub(super) trait Count: Copy + Default + PartialOrd {
     /// What a reader keeps of a field from sample to sample.
     type Read;
@@ -37,7 +38,11 @@ pub(super) trait Count: Copy + Default + PartialOrd {
 
     /// The absolute counts of one side's buckets in the next sample; `None` when one is malformed.
     #[inline(always)]
-    fn read_side(reader: &mut BitReader<'_>, states: &mut [Self::Read], counts: &mut [Self]) -> Option<()> {
+    fn read_side(
+        reader: &mut BitReader<'_>,
+        states: &mut [Self::Read],
+        counts: &mut [Self],
+    ) -> Option<()> {
         let mut before = Self::default();
         for (state, count) in states.iter_mut().zip(counts) {
             before = Self::from_stored(Self::read_next(reader, state)?, before);
@@ -96,15 +101,20 @@ impl Count for i64 {
     }
 
     #[inline(always)]
-    fn read_side(reader: &mut BitReader<'_>, states: &mut [Delta], counts: &mut [i64]) -> Option<()> {
+    fn read_side(
+        reader: &mut BitReader<'_>,
+        states: &mut [Delta],
+        counts: &mut [i64],
+    ) -> Option<()> {
         let zero = black_box(0);
         let mut before = 0i64;
         let mut set = |state: &mut Delta, change: i64, count: &mut i64| {
             before = before.wrapping_add(state.advance(change));
             *count = before;
         };
-        for (states, counts) in
-            states.chunks_mut(varbit::SMALL_PER_REFILL).zip(counts.chunks_mut(varbit::SMALL_PER_REFILL))
+        for (states, counts) in states
+            .chunks_mut(varbit::SMALL_PER_REFILL)
+            .zip(counts.chunks_mut(varbit::SMALL_PER_REFILL))
         {
             reader.refill();
             for (state, count) in states.iter_mut().zip(counts) {

@@ -4,21 +4,26 @@ use model::histogram::ResetHint;
 
 use super::transcode::{float_histograms, floats, integer_histograms};
 use super::{
-    Aggregate, Encoding, Transcoded, decode_floats, decode_histograms, decode_integer_histograms, histogram,
-    join_aggregates, reset_hint, split_aggregates,
+    Aggregate, Encoding, Transcoded, decode_floats, decode_histograms, decode_integer_histograms,
+    histogram, join_aggregates, reset_hint, split_aggregates,
 };
 use crate::Error;
 use crate::tombstones::{Interval, covers};
 
-/// What is left of a chunk without the samples in the `deleted` spans, which ascend; `None` when that is all of it.
+/// What is left of a chunk without the samples in the `deleted` spans, which ascend; `None` when
+/// that is all of it.
 ///
-/// What is left is encoded anew, mostly as one chunk, none where nothing is left. Encodings 4, 5 and 6 become 1, 2 and
-/// 3, for whose start times nobody here has a use. Of an AggrChunk a window goes if its time is deleted, out of all
-/// aggregates alike.
+/// What is left is encoded anew, mostly as one chunk, none where nothing is left. Encodings 4, 5
+/// and 6 become 1, 2 and 3, for whose start times nobody here has a use. Of an AggrChunk a window
+/// goes if its time is deleted, out of all aggregates alike.
 ///
 /// # Errors
 /// Corrupt data.
-pub fn cut(encoding: Encoding, data: &[u8], deleted: &[Interval]) -> Result<Option<Vec<Transcoded>>, Error> {
+pub fn cut(
+    encoding: Encoding,
+    data: &[u8],
+    deleted: &[Interval],
+) -> Result<Option<Vec<Transcoded>>, Error> {
     let mut ts = Vec::new();
     match encoding {
         Encoding::Aggregate => cut_aggregates(data, deleted),
@@ -30,20 +35,24 @@ pub fn cut(encoding: Encoding, data: &[u8], deleted: &[Interval]) -> Result<Opti
         Encoding::Histogram | Encoding::HistogramSt => {
             let mut values = Vec::new();
             decode_integer_histograms(encoding, data, &mut ts, &mut values)?;
-            let Some(begin) = retain(&mut ts, &mut values, |t| !covers(deleted, t)) else { return Ok(None) };
+            let Some(begin) = retain(&mut ts, &mut values, |t| !covers(deleted, t)) else {
+                return Ok(None);
+            };
             integer_histograms(begin.header(encoding, data)?, &ts, &values).map(Some)
         }
         Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
             let mut values = Vec::new();
             decode_histograms(encoding, data, &mut ts, &mut values)?;
-            let Some(begin) = retain(&mut ts, &mut values, |t| !covers(deleted, t)) else { return Ok(None) };
+            let Some(begin) = retain(&mut ts, &mut values, |t| !covers(deleted, t)) else {
+                return Ok(None);
+            };
             float_histograms(begin.header(encoding, data)?, &ts, &values).map(Some)
         }
     }
 }
 
-/// A histogram chunk whose header no longer says that no counter was reset before it, for when the chunk that it means
-/// is gone; `None` when it does not say so.
+/// A histogram chunk whose header no longer says that no counter was reset before it, for when the
+/// chunk that it means is gone; `None` when it does not say so.
 pub fn forget_reset(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>> {
     if !encoding.is_histogram() || reset_hint(encoding, data) != Ok(ResetHint::NotReset) {
         return None;
@@ -61,8 +70,8 @@ enum Begin {
 }
 
 impl Begin {
-    /// What the header may still say of a reset before the first sample. The samples inside a chunk follow each other
-    /// without one, so that only those that are gone from the front count.
+    /// What the header may still say of a reset before the first sample. The samples inside a chunk
+    /// follow each other without one, so that only those that are gone from the front count.
     fn header(self, encoding: Encoding, data: &[u8]) -> Result<ResetHint, Error> {
         Ok(match (self, reset_hint(encoding, data)?) {
             (Begin::AsBefore, hint) | (_, hint @ ResetHint::Gauge) => hint,
@@ -82,7 +91,8 @@ fn retain<V>(ts: &mut Vec<i64>, values: &mut Vec<V>, keep: impl Fn(i64) -> bool)
 
 fn cut_aggregates(data: &[u8], deleted: &[Interval]) -> Result<Option<Vec<Transcoded>>, Error> {
     let parts = split_aggregates(data)?;
-    let windows = match parts[Aggregate::Count as usize].or(parts.iter().flatten().next().copied()) {
+    let windows = match parts[Aggregate::Count as usize].or(parts.iter().flatten().next().copied())
+    {
         Some((encoding, data)) => times(encoding, data)?,
         None => return Ok(None),
     };
@@ -93,7 +103,8 @@ fn cut_aggregates(data: &[u8], deleted: &[Interval]) -> Result<Option<Vec<Transc
     let (Some(min_time), Some(max_time)) = (left.first().copied(), left.last().copied()) else {
         return Ok(Some(Vec::new()));
     };
-    // the counter's first raw sample, and its last window where it became NaN, stand before the end of their window
+    // the counter's first raw sample, and its last window where it became NaN, stand before the end
+    // of their window
     let keep = |t: i64| match windows.get(windows.partition_point(|w| *w < t)) {
         Some(window) => !covers(deleted, *window),
         None => !covers(deleted, t),
@@ -104,7 +115,9 @@ fn cut_aggregates(data: &[u8], deleted: &[Interval]) -> Result<Option<Vec<Transc
             *to = cut_part(aggregate, encoding, data, keep)?;
         }
     }
-    let borrowed = cut_parts.each_ref().map(|part| part.as_ref().map(|(encoding, data)| (*encoding, &data[..])));
+    let borrowed = cut_parts
+        .each_ref()
+        .map(|part| part.as_ref().map(|(encoding, data)| (*encoding, &data[..])));
     let data = join_aggregates(&borrowed);
     Ok(Some(vec![Transcoded { encoding: Encoding::Aggregate, data, min_time, max_time }]))
 }
@@ -150,8 +163,9 @@ fn cut_part(
     Ok(first.map(|chunk| (chunk.encoding, chunk.data)))
 }
 
-/// As [`retain`]. A counter has its first raw sample in front of its windows, and behind them the time of the last
-/// once more with the last raw value; where those are gone, the outermost windows left stand for them.
+/// As [`retain`]. A counter has its first raw sample in front of its windows, and behind them the
+/// time of the last once more with the last raw value; where those are gone, the outermost windows
+/// left stand for them.
 fn retain_counter(ts: &mut Vec<i64>, values: &mut Vec<f64>, keep: impl Fn(i64) -> bool) {
     let framed = ts.len() >= 3 && ts[ts.len() - 1] == ts[ts.len() - 2];
     if !framed {

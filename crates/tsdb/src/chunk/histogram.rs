@@ -1,4 +1,5 @@
-//! Encodings 2, 3, 5 and 6: native histograms of integer and float counts, without and with start times. Reading.
+//! Encodings 2, 3, 5 and 6: native histograms of integer and float counts, without and with start
+//! times. Reading.
 //!
 //! ```text
 //! 2, 3:  u16 BE samples                          | reset flags, 2 bits of a byte | layout | samples
@@ -6,9 +7,10 @@
 //! sample: t | count | zero count | sum | positive buckets | negative buckets
 //! flags: 00 unknown | 10 reset | 01 no reset | 11 gauge
 //! ```
-//! `t` is a varbit_int, first as is, then as delta of deltas. The sum is a float64 first, then XOR. Counts are varbit
-//! integers (integer form: totals unsigned at first, buckets as differences to the bucket before; then deltas of
-//! deltas) or as the sum (float form). A stale sample (by its sum) has no buckets.
+//! `t` is a varbit_int, first as is, then as delta of deltas. The sum is a float64 first, then XOR.
+//! Counts are varbit integers (integer form: totals unsigned at first, buckets as differences to
+//! the bucket before; then deltas of deltas) or as the sum (float form). A stale sample (by its
+//! sum) has no buckets.
 
 use model::FloatHistogram;
 use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, MAX_SCHEMA, ResetHint, bucket_count};
@@ -39,9 +41,11 @@ impl Header {
         let &[b0, b1, b2, ..] = data else { return Err(Error::truncated(WHAT, data.len())) };
         let samples = usize::from(u16::from_be_bytes([b0, b1]));
         Ok(match encoding {
-            Encoding::HistogramSt | Encoding::FloatHistogramSt => {
-                Header { samples: samples & 0x3fff, hint: hint_of(b0), start_times: StartTimes::from_header(b2) }
-            }
+            Encoding::HistogramSt | Encoding::FloatHistogramSt => Header {
+                samples: samples & 0x3fff,
+                hint: hint_of(b0),
+                start_times: StartTimes::from_header(b2),
+            },
             _ => Header { samples, hint: hint_of(b2), start_times: StartTimes::default() },
         })
     }
@@ -74,7 +78,8 @@ pub(super) fn flags_of(hint: ResetHint) -> u8 {
     bits << 6
 }
 
-/// One decoded sample. Buckets are absolute counts and belong to the spans of the layout; a stale sample has none.
+/// One decoded sample. Buckets are absolute counts and belong to the spans of the layout; a stale
+/// sample has none.
 pub(super) struct Sample<'a, C> {
     pub(super) t: i64,
     /// The time of the sample after it.
@@ -95,7 +100,11 @@ impl<C> Sample<'_, C> {
 }
 
 /// Hands every sample of the chunk to `emit`.
-pub(super) fn decode<C: Count>(header: Header, data: &[u8], mut emit: impl FnMut(Sample<'_, C>)) -> Result<(), Error> {
+pub(super) fn decode<C: Count>(
+    header: Header,
+    data: &[u8],
+    mut emit: impl FnMut(Sample<'_, C>),
+) -> Result<(), Error> {
     if header.samples == 0 {
         return Ok(());
     }
@@ -160,12 +169,14 @@ impl<C: Count> Fields<C> {
         let count = C::read_first(reader, Field::Total);
         let zero_count = C::read_first(reader, Field::Total);
         let sum = XorState { bits: reader.read(64), ..XorState::default() };
-        let buckets: Vec<C::Read> = (0..layout.buckets()).map(|_| C::read_first(reader, Field::Bucket)).collect();
+        let buckets: Vec<C::Read> =
+            (0..layout.buckets()).map(|_| C::read_first(reader, Field::Bucket)).collect();
         let positive = bucket_count(&layout.positive_spans);
         let mut absolute = Vec::with_capacity(buckets.len());
         let mut before = C::default();
         for (i, bucket) in buckets.iter().enumerate() {
-            before = C::from_stored(C::value(bucket), if i == positive { C::default() } else { before });
+            before =
+                C::from_stored(C::value(bucket), if i == positive { C::default() } else { before });
             absolute.push(before);
         }
         Fields { t, count, zero_count, sum, buckets, absolute, positive }
@@ -198,8 +209,8 @@ pub(super) enum AnySample<'a> {
     Floats(Sample<'a, f64>),
 }
 
-/// Appends the samples of a chunk of encoding 2, 3, 5 or 6, as `histogram` makes them of what it gets and of those
-/// appended so far; appends nothing when it fails.
+/// Appends the samples of a chunk of encoding 2, 3, 5 or 6, as `histogram` makes them of what it
+/// gets and of those appended so far; appends nothing when it fails.
 pub(super) fn decode_floats<H>(
     encoding: Encoding,
     data: &[u8],
@@ -257,7 +268,9 @@ impl AnySample<'_> {
                 let totals = (sample.count as u64 as f64, sample.zero_count as u64 as f64);
                 fill(histogram, sample, totals, |count| count as f64);
             }
-            AnySample::Floats(sample) => fill(histogram, sample, (sample.count, sample.zero_count), |count| count),
+            AnySample::Floats(sample) => {
+                fill(histogram, sample, (sample.count, sample.zero_count), |count| count)
+            }
         }
     }
 }
@@ -288,9 +301,10 @@ fn fill<C: Copy>(
     if histogram.custom_values != layout.custom_values {
         histogram.custom_values.clone_from(&layout.custom_values);
     }
-    for (to, from) in
-        [(&mut histogram.positive_buckets, sample.positive), (&mut histogram.negative_buckets, sample.negative)]
-    {
+    for (to, from) in [
+        (&mut histogram.positive_buckets, sample.positive),
+        (&mut histogram.negative_buckets, sample.negative),
+    ] {
         to.clear();
         to.extend(from.iter().map(|count| float(*count)));
     }

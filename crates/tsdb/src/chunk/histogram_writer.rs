@@ -1,4 +1,5 @@
-//! Writing of encodings 2 and 3, with Prometheus' rules for when a chunk must end and when it must be recoded.
+//! Writing of encodings 2 and 3, with Prometheus' rules for when a chunk must end and when it must
+//! be recoded.
 
 use std::borrow::Cow;
 
@@ -18,7 +19,8 @@ use crate::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     Appended,
-    /// It does not belong into this chunk and was not appended: push it into a new encoder with this header.
+    /// It does not belong into this chunk and was not appended: push it into a new encoder with
+    /// this header.
     NewChunk(ResetHint),
 }
 
@@ -71,14 +73,25 @@ struct Last<C> {
 
 impl<C: Count> Writer<C> {
     fn new(encoding: Encoding, header: ResetHint) -> Writer<C> {
-        Writer { encoding, header, samples: 0, out: BitWriter::from_bytes(vec![0; HEADER_LEN]), state: None }
+        Writer {
+            encoding,
+            header,
+            samples: 0,
+            out: BitWriter::from_bytes(vec![0; HEADER_LEN]),
+            state: None,
+        }
     }
 
     fn push(&mut self, input: Input<'_, C>) -> Result<Pushed, Error> {
         let named = |spans: &[Span], counts: &[C]| bucket_count(spans) == counts.len();
         let layout = &input.layout;
-        if !named(&layout.positive_spans, &input.positive) || !named(&layout.negative_spans, &input.negative) {
-            return Err(Error::Invalid { what: WHAT, reason: "spans and buckets of a histogram differ".into() });
+        if !named(&layout.positive_spans, &input.positive)
+            || !named(&layout.negative_spans, &input.negative)
+        {
+            return Err(Error::Invalid {
+                what: WHAT,
+                reason: "spans and buckets of a histogram differ".into(),
+            });
         }
         assert!(self.samples < u16::MAX, "a histogram chunk holds at most 65535 samples");
         let Some(state) = &self.state else {
@@ -89,7 +102,11 @@ impl<C: Count> Writer<C> {
             return Ok(Pushed::Appended);
         };
         let gauge = input.hint == ResetHint::Gauge;
-        let fit = if gauge { state.fit_gauge(self.header, &input) } else { state.fit_counter(self.header, &input) };
+        let fit = if gauge {
+            state.fit_gauge(self.header, &input)
+        } else {
+            state.fit_counter(self.header, &input)
+        };
         match fit {
             Fit::NewChunk(header) => return Ok(Pushed::NewChunk(header)),
             Fit::AsIs => self.append(&input),
@@ -98,29 +115,45 @@ impl<C: Count> Writer<C> {
         Ok(Pushed::Appended)
     }
 
-    /// Appends a histogram whose buckets differ from the chunk's: it gets the chunk's empty buckets, and the chunk is
-    /// recoded if the histogram has new ones.
-    fn append_merged(&mut self, mut input: Input<'_, C>, positive: Overlap, negative: Overlap) -> Result<(), Error> {
+    /// Appends a histogram whose buckets differ from the chunk's: it gets the chunk's empty
+    /// buckets, and the chunk is recoded if the histogram has new ones.
+    fn append_merged(
+        &mut self,
+        mut input: Input<'_, C>,
+        positive: Overlap,
+        negative: Overlap,
+    ) -> Result<(), Error> {
         let old = &self.state.as_ref().expect("a chunk with samples has a state").layout;
         let recode = positive.new_buckets || negative.new_buckets;
         let layout = if recode {
             let gauge = input.hint == ResetHint::Gauge;
             let lacking = (positive.lacks_buckets, negative.lacks_buckets);
             // of a gauge, both sides are normalized as soon as one lacks a bucket
-            let normalize = if gauge { (lacking.0 || lacking.1, lacking.0 || lacking.1) } else { lacking };
+            let normalize =
+                if gauge { (lacking.0 || lacking.1, lacking.0 || lacking.1) } else { lacking };
             let merged = |old: &[Span], new: &[Span], normalize: bool| {
                 if normalize { union(old, new) } else { new.to_vec() }
             };
             Layout {
-                positive_spans: merged(&old.positive_spans, &input.layout.positive_spans, normalize.0),
-                negative_spans: merged(&old.negative_spans, &input.layout.negative_spans, normalize.1),
+                positive_spans: merged(
+                    &old.positive_spans,
+                    &input.layout.positive_spans,
+                    normalize.0,
+                ),
+                negative_spans: merged(
+                    &old.negative_spans,
+                    &input.layout.negative_spans,
+                    normalize.1,
+                ),
                 ..old.clone()
             }
         } else {
             old.clone()
         };
-        input.positive = spread(&input.layout.positive_spans, &input.positive, &layout.positive_spans).into();
-        input.negative = spread(&input.layout.negative_spans, &input.negative, &layout.negative_spans).into();
+        input.positive =
+            spread(&input.layout.positive_spans, &input.positive, &layout.positive_spans).into();
+        input.negative =
+            spread(&input.layout.negative_spans, &input.negative, &layout.negative_spans).into();
         if recode {
             self.recode(&layout)?;
         }
@@ -141,8 +174,18 @@ impl<C: Count> Writer<C> {
                 count: sample.count,
                 zero_count: sample.zero_count,
                 sum: sample.sum,
-                positive: spread(&sample.layout.positive_spans, sample.positive, &layout.positive_spans).into(),
-                negative: spread(&sample.layout.negative_spans, sample.negative, &layout.negative_spans).into(),
+                positive: spread(
+                    &sample.layout.positive_spans,
+                    sample.positive,
+                    &layout.positive_spans,
+                )
+                .into(),
+                negative: spread(
+                    &sample.layout.negative_spans,
+                    sample.negative,
+                    &layout.negative_spans,
+                )
+                .into(),
             });
         })
     }
@@ -170,12 +213,17 @@ impl<C: Count> State<C> {
     fn put_first(out: &mut BitWriter, input: &Input<'_, C>) -> State<C> {
         let stale = input.is_stale();
         let layout = if stale { Layout::default() } else { input.layout.clone().into_owned() };
-        let (count, zero_count) = if stale { Default::default() } else { (input.count, input.zero_count) };
-        let (positive, negative) =
-            if stale { Default::default() } else { (input.positive.to_vec(), input.negative.to_vec()) };
+        let (count, zero_count) =
+            if stale { Default::default() } else { (input.count, input.zero_count) };
+        let (positive, negative) = if stale {
+            Default::default()
+        } else {
+            (input.positive.to_vec(), input.negative.to_vec())
+        };
         layout.put(out);
         varbit::put_int(out, input.t);
-        let counts = (C::put_first(out, Field::Total, count), C::put_first(out, Field::Total, zero_count));
+        let counts =
+            (C::put_first(out, Field::Total, count), C::put_first(out, Field::Total, zero_count));
         out.put(input.sum.to_bits(), 64);
         let mut buckets = Vec::with_capacity(positive.len() + negative.len());
         for stored in stored(&positive).chain(stored(&negative)) {
@@ -206,7 +254,9 @@ impl<C: Count> State<C> {
         C::put_next(out, &mut self.count, input.count);
         C::put_next(out, &mut self.zero_count, input.zero_count);
         self.sum.put(out, input.sum);
-        for (state, stored) in self.buckets.iter_mut().zip(stored(&input.positive).chain(stored(&input.negative))) {
+        for (state, stored) in
+            self.buckets.iter_mut().zip(stored(&input.positive).chain(stored(&input.negative)))
+        {
             C::put_next(out, state, stored);
         }
         let last = &mut self.last;
@@ -235,7 +285,9 @@ impl<C: Count> State<C> {
         if self.scale_differs(&input.layout) {
             return Fit::NewChunk(Unknown);
         }
-        if self.layout.custom_values != input.layout.custom_values || input.zero_count < self.last.zero_count {
+        if self.layout.custom_values != input.layout.custom_values
+            || input.zero_count < self.last.zero_count
+        {
             return Fit::NewChunk(Reset);
         }
         let (positive, negative) = self.overlaps(input);
@@ -252,7 +304,8 @@ impl<C: Count> State<C> {
         if input.is_stale() {
             return Fit::AsIs;
         }
-        let differs = self.scale_differs(&input.layout) || self.layout.custom_values != input.layout.custom_values;
+        let differs = self.scale_differs(&input.layout)
+            || self.layout.custom_values != input.layout.custom_values;
         if model::is_stale_nan(self.sum.value()) || differs {
             return Fit::NewChunk(ResetHint::Gauge);
         }
@@ -267,8 +320,14 @@ impl<C: Count> State<C> {
     fn overlaps(&self, input: &Input<'_, C>) -> (Overlap, Overlap) {
         let (old, new) = (&self.layout, &input.layout);
         (
-            overlap((&old.positive_spans, &self.last.positive), (&new.positive_spans, &input.positive)),
-            overlap((&old.negative_spans, &self.last.negative), (&new.negative_spans, &input.negative)),
+            overlap(
+                (&old.positive_spans, &self.last.positive),
+                (&new.positive_spans, &input.positive),
+            ),
+            overlap(
+                (&old.negative_spans, &self.last.negative),
+                (&new.negative_spans, &input.negative),
+            ),
         )
     }
 }
@@ -291,7 +350,11 @@ enum Fit {
 
 impl Fit {
     fn of(positive: Overlap, negative: Overlap) -> Fit {
-        if positive.same() && negative.same() { Fit::AsIs } else { Fit::Layouts { positive, negative } }
+        if positive.same() && negative.same() {
+            Fit::AsIs
+        } else {
+            Fit::Layouts { positive, negative }
+        }
     }
 }
 
@@ -352,7 +415,8 @@ fn union(old: &[Span], new: &[Span]) -> Vec<Span> {
 /// The counts of `from` in the layout `to`, which has all their buckets and maybe more.
 fn spread<C: Count>(from: &[Span], counts: &[C], to: &[Span]) -> Vec<C> {
     let mut counts = bucket_indices(from).zip(counts).peekable();
-    let take = |index: i32| counts.next_if(|&(i, _)| i == index).map_or(C::default(), |(_, count)| *count);
+    let take =
+        |index: i32| counts.next_if(|&(i, _)| i == index).map_or(C::default(), |(_, count)| *count);
     bucket_indices(to).map(take).collect()
 }
 
@@ -366,8 +430,8 @@ impl Default for HistogramEncoder {
 }
 
 impl HistogramEncoder {
-    /// `header` says what is known of a counter reset between the chunk before and this one; the first histogram's
-    /// hint overrules it if it says reset or gauge.
+    /// `header` says what is known of a counter reset between the chunk before and this one; the
+    /// first histogram's hint overrules it if it says reset or gauge.
     pub fn new(header: ResetHint) -> HistogramEncoder {
         HistogramEncoder(Writer::new(Encoding::Histogram, header))
     }

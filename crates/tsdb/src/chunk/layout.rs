@@ -13,7 +13,8 @@ use super::bits::{BitReader, BitWriter};
 use super::varbit;
 use crate::Error;
 
-/// Decoded samples repeat spans and bounds, which are in the chunk only once. Real chunks are far below this.
+/// Decoded samples repeat spans and bounds, which are in the chunk only once. Real chunks are far
+/// below this.
 const MAX_REPEATED: usize = 1 << 22;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,20 +28,38 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Reads the layout of a chunk of `samples` samples in `len` bytes.
-    pub(super) fn read(reader: &mut BitReader<'_>, samples: usize, len: usize) -> Result<Layout, Error> {
+    pub(super) fn read(
+        reader: &mut BitReader<'_>,
+        samples: usize,
+        len: usize,
+    ) -> Result<Layout, Error> {
         let zero_threshold = read_zero_threshold(reader);
         let schema = varbit::read_int(reader);
-        let Some(schema) = i32::try_from(schema).ok().filter(|schema| is_known_schema(*schema)) else {
-            return Err(Error::Unsupported { what: WHAT, reason: format!("histogram schema {schema}") });
+        let Some(schema) = i32::try_from(schema).ok().filter(|schema| is_known_schema(*schema))
+        else {
+            return Err(Error::Unsupported {
+                what: WHAT,
+                reason: format!("histogram schema {schema}"),
+            });
         };
         let positive_spans = read_spans(reader, len)?;
         let negative_spans = read_spans(reader, len)?;
-        let custom_values = if schema == CUSTOM_BUCKETS_SCHEMA { read_custom_bounds(reader, len)? } else { Vec::new() };
-        let layout = Layout { schema, zero_threshold, positive_spans, negative_spans, custom_values };
+        let custom_values = if schema == CUSTOM_BUCKETS_SCHEMA {
+            read_custom_bounds(reader, len)?
+        } else {
+            Vec::new()
+        };
+        let layout =
+            Layout { schema, zero_threshold, positive_spans, negative_spans, custom_values };
         if layout.buckets() > len * 8 {
-            return Err(Error::corrupt(WHAT, 0, format!("{} buckets in {len} bytes", layout.buckets())));
+            return Err(Error::corrupt(
+                WHAT,
+                0,
+                format!("{} buckets in {len} bytes", layout.buckets()),
+            ));
         }
-        let repeated = layout.positive_spans.len() + layout.negative_spans.len() + layout.custom_values.len();
+        let repeated =
+            layout.positive_spans.len() + layout.negative_spans.len() + layout.custom_values.len();
         if repeated.saturating_mul(samples) > MAX_REPEATED {
             let reason = format!("{samples} histograms of {repeated} spans and bounds each");
             return Err(Error::Limit { what: WHAT, reason });
@@ -84,7 +103,11 @@ fn read_spans(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<Span>, Error
     for _ in 0..count {
         let (length, offset) = (varbit::read_uint(reader), varbit::read_int(reader));
         let (Ok(length), Ok(offset)) = (u32::try_from(length), i32::try_from(offset)) else {
-            return Err(Error::corrupt(WHAT, 0, format!("span of offset {offset} and length {length}")));
+            return Err(Error::corrupt(
+                WHAT,
+                0,
+                format!("span of offset {offset} and length {length}"),
+            ));
         };
         spans.push(Span { offset, length });
     }

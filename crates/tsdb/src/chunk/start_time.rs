@@ -1,4 +1,5 @@
-//! Start timestamps, which encodings 4 to 6 may store after each sample. They are read over: nothing here uses them.
+//! Start timestamps, which encodings 4 to 6 may store after each sample. They are read over:
+//! nothing here uses them.
 //!
 //! ```text
 //! header byte: bit 7 first known | bits 0..=6 changed on
@@ -23,7 +24,11 @@ impl StartTimes {
     /// Reads over what follows the sample `index`.
     #[inline]
     pub(super) fn skip(self, reader: &mut BitReader<'_>, index: usize) {
-        let is_stored = if index == 0 { self.first_known } else { self.changed_on > 0 && index >= self.changed_on };
+        let is_stored = if index == 0 {
+            self.first_known
+        } else {
+            self.changed_on > 0 && index >= self.changed_on
+        };
         if is_stored {
             *reader = skip_one(*reader, index);
         }

@@ -4,12 +4,13 @@ use model::FloatHistogram;
 use model::histogram::{Histogram, ResetHint};
 
 use super::{
-    Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder, decode_floats, decode_histograms,
-    decode_integer_histograms, reset_hint,
+    Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder, decode_floats,
+    decode_histograms, decode_integer_histograms, reset_hint,
 };
 use crate::Error;
 
-/// A chunk encoded anew, in an encoding that every peer reads, with the closed span of its samples in milliseconds.
+/// A chunk encoded anew, in an encoding that every peer reads, with the closed span of its samples
+/// in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcoded {
     pub encoding: Encoding,
@@ -18,8 +19,8 @@ pub struct Transcoded {
     pub max_time: i64,
 }
 
-/// Rewrites a chunk of encoding 4, 5 or 6 as chunks of encoding 1, 2 or 3; start times are lost. No samples give no
-/// chunks.
+/// Rewrites a chunk of encoding 4, 5 or 6 as chunks of encoding 1, 2 or 3; start times are lost. No
+/// samples give no chunks.
 ///
 /// # Errors
 /// Corrupt data, and chunks that [need no transcoding](Encoding::needs_transcoding).
@@ -69,7 +70,12 @@ pub(super) fn float_histograms(
     values: &[FloatHistogram],
 ) -> Result<Vec<Transcoded>, Error> {
     let push = |encoder: &mut FloatHistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
-    runs(Encoding::FloatHistogram, header, ts, (FloatHistogramEncoder::new, push, FloatHistogramEncoder::finish))
+    runs(
+        Encoding::FloatHistogram,
+        header,
+        ts,
+        (FloatHistogramEncoder::new, push, FloatHistogramEncoder::finish),
+    )
 }
 
 /// Encodes histograms into as many chunks as the encoder wants.

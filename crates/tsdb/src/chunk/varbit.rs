@@ -18,8 +18,9 @@ use super::xor::{fits, sign_extend};
 /// Bits after a prefix of so many ones.
 const WIDTHS: [u32; 8] = [0, 3, 6, 9, 12, 18, 25, 56];
 
-/// What an integer is made of that begins with a byte. Masks instead of widths, because a shift by a width costs as much
-/// as three other instructions, and no comparisons, of which the compiler would make branches.
+/// What an integer is made of that begins with a byte. Masks instead of widths, because a shift by
+/// a width costs as much as three other instructions, and no comparisons, of which the compiler
+/// would make branches.
 #[derive(Clone, Copy)]
 struct Form {
     /// The bits of prefix and integer.
@@ -28,7 +29,8 @@ struct Form {
     mask: u32,
 }
 
-/// By the byte that an integer begins with. The two widest forms are longer than what can be read at once.
+/// By the byte that an integer begins with. The two widest forms are longer than what can be read
+/// at once.
 const FORMS: [Form; 256] = {
     let mut forms = [Form { length: u32::MAX, mask: 0 }; 256];
     let mut byte = 0;
@@ -77,8 +79,8 @@ const SMALLS: [Small; 1 << SMALL] = {
     smalls
 };
 
-/// Reads an integer that is probably small; nine bits must be valid, and as many are valid after it as if it were small.
-/// For `zero` see [`BitReader::consume_by_prefix`].
+/// Reads an integer that is probably small; nine bits must be valid, and as many are valid after it
+/// as if it were small. For `zero` see [`BitReader::consume_by_prefix`].
 #[inline(always)]
 pub(super) fn read_small_int(reader: &mut BitReader<'_>, zero: u64) -> i64 {
     let bits = reader.peek(SMALL);
@@ -100,8 +102,8 @@ fn read_large(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
 
 /// Reads an integer that is mostly among the valid bits.
 ///
-/// There is no branch on the width, which no processor can guess, up to 25 bits. How far the reader moves comes from one
-/// look into a table, because each integer waits for that.
+/// There is no branch on the width, which no processor can guess, up to 25 bits. How far the reader
+/// moves comes from one look into a table, because each integer waits for that.
 #[inline(always)]
 pub(super) fn read_int_of_valid(reader: &mut BitReader<'_>) -> i64 {
     // a prefix that is not valid to its end is longer than what is valid, whatever follows

@@ -41,7 +41,8 @@ impl Window {
         64 - self.length - self.trailing
     }
 
-    /// Reads `5 bits leading | 6 bits length`, for which 11 bits must be valid; `None` if they exceed 64 bits.
+    /// Reads `5 bits leading | 6 bits length`, for which 11 bits must be valid; `None` if they
+    /// exceed 64 bits.
     #[inline(always)]
     pub(super) fn read(reader: &mut BitReader<'_>) -> Option<Window> {
         let head = reader.peek(11) as u32;
@@ -120,7 +121,10 @@ impl XorWriter {
             }
             _ => {
                 self.window = Some(fresh);
-                out.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(fresh.length() & 0x3f), 13);
+                out.put(
+                    0b11 << 11 | u64::from(leading) << 6 | u64::from(fresh.length() & 0x3f),
+                    13,
+                );
                 out.put(delta >> trailing, fresh.length());
             }
         }
@@ -146,7 +150,8 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     }
     let (delta, len) = read_uvarint(&data[at..]).ok_or(Error::truncated(WHAT, at))?;
     at += len;
-    // every further sample takes two bits or more: a larger count is a lie and must not be allocated for
+    // every further sample takes two bits or more: a larger count is a lie and must not be
+    // allocated for
     if count - 2 > (data.len() - at) * 4 {
         return Err(Error::corrupt(WHAT, 0, format!("{count} samples in {} bytes", data.len())));
     }
@@ -162,12 +167,21 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     let second = state.read(&mut reader);
     (new_ts[1], new_values[1]) = (t, second.unwrap_or_default());
     let decoded = second.is_some()
-        && decode_rest(&mut reader, (t, delta as i64, state), &mut new_ts[2..], &mut new_values[2..])
+        && decode_rest(
+            &mut reader,
+            (t, delta as i64, state),
+            &mut new_ts[2..],
+            &mut new_values[2..],
+        )
         && !reader.overrun();
     if !decoded {
         ts.truncate(old_ts);
         values.truncate(old_values);
-        let reason = if reader.overrun() { "more samples than bits" } else { "more than 64 significant bits" };
+        let reason = if reader.overrun() {
+            "more samples than bits"
+        } else {
+            "more than 64 significant bits"
+        };
         return Err(Error::corrupt(WHAT, at, reason));
     }
     Ok(())
@@ -217,7 +231,8 @@ fn read_dod(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
     (reader, if n == 64 { bits as i64 } else { sign_extend(bits, n) })
 }
 
-/// Of `n` bits, only values *above* half are negative: Prometheus' ranges are `-(2^(n-1)-1) ..= 2^(n-1)`.
+/// Of `n` bits, only values *above* half are negative: Prometheus' ranges are `-(2^(n-1)-1) ..=
+/// 2^(n-1)`.
 #[inline]
 pub(super) const fn sign_extend(bits: u64, n: u32) -> i64 {
     let bits = bits as i64;
@@ -260,7 +275,13 @@ impl Default for XorEncoder {
 
 impl XorEncoder {
     pub fn new() -> XorEncoder {
-        XorEncoder { out: BitWriter::from_bytes(vec![0, 0]), count: 0, t: 0, delta: 0, state: XorWriter::new(0.0) }
+        XorEncoder {
+            out: BitWriter::from_bytes(vec![0, 0]),
+            count: 0,
+            t: 0,
+            delta: 0,
+            state: XorWriter::new(0.0),
+        }
     }
 
     /// Appends a sample at `t` milliseconds.

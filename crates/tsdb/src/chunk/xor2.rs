@@ -11,8 +11,8 @@
 //! value:  0 unchanged | 10 + bits inside the window | 110 + new window | 111 stale
 //! changed:  0 + bits inside the window | 1 + new window
 //! ```
-//! Each sample may be followed by its [start time](super::start_time). A stale value does not become the one that the
-//! next is compared with.
+//! Each sample may be followed by its [start time](super::start_time). A stale value does not
+//! become the one that the next is compared with.
 
 use model::STALE_NAN;
 
@@ -36,7 +36,8 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     let (old_ts, old_values) = (ts.len(), values.len());
     ts.reserve(count);
     values.reserve(count);
-    let mut decoder = Decoder { reader: BitReader::new(body), t: 0, delta: 0, state: XorState::default() };
+    let mut decoder =
+        Decoder { reader: BitReader::new(body), t: 0, delta: 0, state: XorState::default() };
     let start_times = StartTimes::from_header(*header);
     let mut malformed = false;
     for index in 0..count {
@@ -51,7 +52,8 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     if malformed || decoder.reader.overrun() {
         ts.truncate(old_ts);
         values.truncate(old_values);
-        let reason = if malformed { "more than 64 significant bits" } else { "more samples than bits" };
+        let reason =
+            if malformed { "more than 64 significant bits" } else { "more samples than bits" };
         return Err(Error::corrupt(WHAT, 3, reason));
     }
     Ok(())

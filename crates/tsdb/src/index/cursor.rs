@@ -83,12 +83,20 @@ impl<'a> Cursor<'a> {
 
     #[cold]
     fn bad_varint(&self) -> Error {
-        if self.rest().len() < 10 { self.truncated() } else { self.corrupt("varint of more than 64 bits") }
+        if self.rest().len() < 10 {
+            self.truncated()
+        } else {
+            self.corrupt("varint of more than 64 bits")
+        }
     }
 }
 
 /// The content of `len u32 │ content │ crc u32` at the front of `bytes`, checked.
-pub(super) fn section<'a>(what: &'static str, bytes: &'a [u8], base: u64) -> Result<Cursor<'a>, Error> {
+pub(super) fn section<'a>(
+    what: &'static str,
+    bytes: &'a [u8],
+    base: u64,
+) -> Result<Cursor<'a>, Error> {
     let mut cursor = Cursor::new(what, bytes, base);
     let len = cursor.u32()?;
     let content_at = cursor.offset();
@@ -98,7 +106,12 @@ pub(super) fn section<'a>(what: &'static str, bytes: &'a [u8], base: u64) -> Res
     Ok(Cursor::new(what, content, content_at))
 }
 
-pub(super) fn check(what: &'static str, offset: u64, content: &[u8], stored: u32) -> Result<(), Error> {
+pub(super) fn check(
+    what: &'static str,
+    offset: u64,
+    content: &[u8],
+    stored: u32,
+) -> Result<(), Error> {
     let computed = crc32c::crc32c(content);
     if computed != stored {
         return Err(Error::Checksum { what, offset, stored, computed });

@@ -1,4 +1,5 @@
-//! What must be known of an index before anything can be looked up in it: Thanos' index-header, in memory only.
+//! What must be known of an index before anything can be looked up in it: Thanos' index-header, in
+//! memory only.
 
 use std::ops::Range;
 
@@ -72,7 +73,8 @@ impl Header {
         series::entry_len(bytes, self.series_offset(id))
     }
 
-    /// Takes the symbols out, for a [`SymbolUnion`](super::SymbolUnion) to give them back in another form.
+    /// Takes the symbols out, for a [`SymbolUnion`](super::SymbolUnion) to give them back in
+    /// another form.
     pub fn split(self) -> (Header, Symbols) {
         (Header { symbols: Symbols::default(), ..self }, self.symbols)
     }
@@ -89,9 +91,9 @@ impl Header {
     }
 }
 
-/// Makes a [`Header`] from ranges of an index that somebody else fetches:
-/// while [`need`](HeaderLoader::need) is not empty, fetch and [`feed`](HeaderLoader::feed); at most two rounds and
-/// three ranges.
+/// Makes a [`Header`] from ranges of an index that somebody else fetches: while
+/// [`need`](HeaderLoader::need) is not empty, fetch and [`feed`](HeaderLoader::feed); at most two
+/// rounds and three ranges.
 #[derive(Debug)]
 pub struct HeaderLoader {
     size: u64,
@@ -120,8 +122,8 @@ impl HeaderLoader {
         Ok(HeaderLoader { size, stage: Stage::Tail, scan: false })
     }
 
-    /// For who reads all series and asks for no label: the header knows no postings but those of all series, and the
-    /// checksum of the postings offset table is not looked at.
+    /// For who reads all series and asks for no label: the header knows no postings but those of
+    /// all series, and the checksum of the postings offset table is not looked at.
     #[must_use]
     pub fn for_scan(self) -> HeaderLoader {
         HeaderLoader { scan: true, ..self }
@@ -149,7 +151,10 @@ impl HeaderLoader {
         let need = self.need();
         for (range, bytes) in need.iter().zip(fetched) {
             if bytes.len() as u64 != range.end - range.start {
-                return Err(Error::Truncated { what: WHAT, offset: range.start + bytes.len() as u64 });
+                return Err(Error::Truncated {
+                    what: WHAT,
+                    offset: range.start + bytes.len() as u64,
+                });
             }
         }
         if fetched.len() != need.len() {
@@ -192,11 +197,14 @@ impl HeaderLoader {
     pub fn finish(self) -> Result<Header, Error> {
         match self.stage {
             Stage::Done(header) => Ok(*header),
-            _ => Err(Error::Invalid { what: WHAT, reason: "not everything it needs was fed".into() }),
+            _ => {
+                Err(Error::Invalid { what: WHAT, reason: "not everything it needs was fed".into() })
+            }
         }
     }
 
-    /// A guess that takes in most postings offset tables without reading much more than them: 1/64 of the file.
+    /// A guess that takes in most postings offset tables without reading much more than them: 1/64
+    /// of the file.
     fn tail(&self) -> Range<u64> {
         let most = if self.scan { 4 << 10 } else { 1 << 20 };
         let len = (self.size / 64).clamp(4 << 10, most).min(self.size);
@@ -224,14 +232,19 @@ impl HeaderLoader {
         let mut preamble = Cursor::new(WHAT, head, 0);
         let magic = preamble.u32()?;
         if magic != MAGIC {
-            return Err(preamble.corrupt(format!("magic number {magic:08x} instead of {MAGIC:08x}")));
+            return Err(
+                preamble.corrupt(format!("magic number {magic:08x} instead of {MAGIC:08x}"))
+            );
         }
         let version = preamble.take(1)?[0];
         if !(1..=3).contains(&version) {
             return Err(Error::Unsupported { what: "index", reason: format!("version {version}") });
         }
         let symbols_at = toc.symbols;
-        let Some(section) = usize::try_from(symbols_at).ok().filter(|at| *at <= head.len()).map(|at| head.slice(at..))
+        let Some(section) = usize::try_from(symbols_at)
+            .ok()
+            .filter(|at| *at <= head.len())
+            .map(|at| head.slice(at..))
         else {
             return Err(preamble.truncated());
         };

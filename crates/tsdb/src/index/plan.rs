@@ -1,8 +1,9 @@
 //! From matchers to postings.
 //!
-//! A series satisfies a matcher that the empty value fails only if it has the label with a matching value; one that
-//! the empty value satisfies, unless it has the label with another value. So the answer is: of the series that every
-//! matcher of the first kind keeps (all series, if there is none), those that no matcher of the second kind removes.
+//! A series satisfies a matcher that the empty value fails only if it has the label with a matching
+//! value; one that the empty value satisfies, unless it has the label with another value. So the
+//! answer is: of the series that every matcher of the first kind keeps (all series, if there is
+//! none), those that no matcher of the second kind removes.
 
 use std::ops::Range;
 
@@ -20,7 +21,8 @@ const SERIES_COST: u64 = 128;
 /// Which postings lists answer a set of matchers.
 #[derive(Clone, Debug, Default)]
 pub struct PostingsPlan {
-    /// One of these lists per matcher of the first kind must hold the series; indices into `ranges`.
+    /// One of these lists per matcher of the first kind must hold the series; indices into
+    /// `ranges`.
     keep: Vec<Range<usize>>,
     /// None of these may hold it.
     remove: Vec<Range<usize>>,
@@ -62,12 +64,17 @@ impl Header {
         let name = matcher.name.as_bytes();
         match matcher.set_matches() {
             Some(values) => {
-                let mut lists: Vec<_> = values.iter().filter_map(|value| self.postings_range(name, value)).collect();
+                let mut lists: Vec<_> =
+                    values.iter().filter_map(|value| self.postings_range(name, value)).collect();
                 lists.sort_unstable_by_key(|r| r.start);
                 lists.dedup();
                 lists
             }
-            None => self.label_values(name).filter(|(value, _)| matcher.matches(value)).map(|(_, list)| list).collect(),
+            None => self
+                .label_values(name)
+                .filter(|(value, _)| matcher.matches(value))
+                .map(|(_, list)| list)
+                .collect(),
         }
     }
 
@@ -77,7 +84,11 @@ impl Header {
         match matcher.op() {
             MatchOp::NotEqual => self.postings_range(name, &matcher.value).into_iter().collect(),
             MatchOp::Regex if matcher.value == b".*" => Vec::new(),
-            _ => self.label_values(name).filter(|(value, _)| !matcher.matches(value)).map(|(_, list)| list).collect(),
+            _ => self
+                .label_values(name)
+                .filter(|(value, _)| !matcher.matches(value))
+                .map(|(_, list)| list)
+                .collect(),
         }
     }
 }
@@ -102,8 +113,10 @@ impl PostingsPlan {
             plan.ranges.push(range);
             plan.keep.push(0..1);
         }
-        for (kept, (matcher, lists)) in
-            keep.into_iter().map(|group| (true, group)).chain(remove.into_iter().map(|group| (false, group)))
+        for (kept, (matcher, lists)) in keep
+            .into_iter()
+            .map(|group| (true, group))
+            .chain(remove.into_iter().map(|group| (false, group)))
         {
             if !plan.keep.is_empty() && bytes_of(&lists) > worth {
                 plan.residual.push(matcher.clone());
@@ -127,14 +140,16 @@ impl PostingsPlan {
         &self.residual
     }
 
-    /// The ids of the series, sorted; `lists` are the postings of [`ranges`](PostingsPlan::ranges), in that order.
+    /// The ids of the series, sorted; `lists` are the postings of [`ranges`](PostingsPlan::ranges),
+    /// in that order.
     pub fn evaluate(&self, mut lists: Vec<Vec<u32>>) -> Vec<u32> {
         if self.nothing || lists.len() != self.ranges.len() {
             debug_assert!(self.nothing, "one list per range");
             return Vec::new();
         }
-        let mut group =
-            |range: &Range<usize>| postings::union(lists[range.clone()].iter_mut().map(std::mem::take).collect());
+        let mut group = |range: &Range<usize>| {
+            postings::union(lists[range.clone()].iter_mut().map(std::mem::take).collect())
+        };
         let mut keep = self.keep.iter();
         let mut ids = keep.next().map(&mut group).unwrap_or_default();
         for range in keep {

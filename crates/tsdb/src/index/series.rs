@@ -10,7 +10,8 @@ use crate::error::Error;
 
 const WHAT: &str = "index series";
 
-/// A chunk of a series: where it lies (`segment << 32 | offset`) and the closed span of its samples in milliseconds.
+/// A chunk of a series: where it lies (`segment << 32 | offset`) and the closed span of its samples
+/// in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkMeta {
     pub reference: u64,
@@ -24,11 +25,13 @@ pub struct SeriesEntry {
     pub labels: Labels,
     /// In order of time.
     pub chunks: Vec<ChunkMeta>,
-    /// A name stands twice in the index. Of its values the first counts, but the postings of each hold the series.
+    /// A name stands twice in the index. Of its values the first counts, but the postings of each
+    /// hold the series.
     pub has_doubles: bool,
 }
 
-/// The length in bytes of the entry at the front of `bytes`, or at least that many are needed to tell.
+/// The length in bytes of the entry at the front of `bytes`, or at least that many are needed to
+/// tell.
 pub(super) fn entry_len(bytes: &[u8], offset: u64) -> Result<u64, Error> {
     let mut cursor = Cursor::new(WHAT, bytes, offset);
     let len = cursor.uvarint()?;
@@ -51,8 +54,9 @@ impl SeriesParser {
         &self.header
     }
 
-    /// Reads the entry of series `id`; `bytes` start at its offset and may go on beyond it. Labels and chunks come
-    /// sorted, whatever their order in the index: Prometheus' readers take them as they are, and so do Thanos'.
+    /// Reads the entry of series `id`; `bytes` start at its offset and may go on beyond it. Labels
+    /// and chunks come sorted, whatever their order in the index: Prometheus' readers take them as
+    /// they are, and so do Thanos'.
     ///
     /// # Errors
     /// Truncated bytes, a wrong checksum, labels that have no symbol, chunks out of range.
@@ -83,9 +87,13 @@ impl SeriesParser {
     }
 }
 
-/// Labels that are not in order, or not different: of a name that stands twice the first value counts, as for Go's
-/// `labels.Get`.
-fn sort_labels(mut content: Cursor<'_>, count: u64, symbols: &Symbols) -> Result<(Labels, bool), Error> {
+/// Labels that are not in order, or not different: of a name that stands twice the first value
+/// counts, as for Go's `labels.Get`.
+fn sort_labels(
+    mut content: Cursor<'_>,
+    count: u64,
+    symbols: &Symbols,
+) -> Result<(Labels, bool), Error> {
     let mut pairs = Vec::new();
     for _ in 0..count {
         let (name, value) = (symbols.get(content.uvarint()?)?, symbols.get(content.uvarint()?)?);
@@ -105,7 +113,8 @@ fn sort_labels(mut content: Cursor<'_>, count: u64, symbols: &Symbols) -> Result
 fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
     let count = content.uvarint()?;
     // three bytes per chunk at least
-    let mut chunks: Vec<ChunkMeta> = Vec::with_capacity((count as usize).min(content.rest().len() / 3));
+    let mut chunks: Vec<ChunkMeta> =
+        Vec::with_capacity((count as usize).min(content.rest().len() / 3));
     for i in 0..count {
         let (min_time, span, reference);
         match chunks.last() {
@@ -121,7 +130,8 @@ fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
                 reference = last.reference.checked_add_signed(content.varint()?);
             }
         }
-        let (Some(max_time), Some(reference)) = (min_time.checked_add_unsigned(span), reference) else {
+        let (Some(max_time), Some(reference)) = (min_time.checked_add_unsigned(span), reference)
+        else {
             return Err(content.corrupt(format!("chunk {i}: time or reference out of range")));
         };
         chunks.push(ChunkMeta { reference, min_time, max_time });

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::{SymbolTable, Symbols};
 use crate::error::Error;
 
-/// Makes one table of the symbols of many indexes. Each index then keeps a bit per symbol of the table instead of its
-/// own strings: blocks of one server have most of them in common, and a compaction reads hundreds of blocks together.
+/// Makes one table of the symbols of many indexes. Each index then keeps a bit per symbol of the
+/// table instead of its own strings: blocks of one server have most of them in common, and a
+/// compaction reads hundreds of blocks together.
 #[derive(Debug, Default)]
 pub struct SymbolUnion {
     table: SymbolTable,
@@ -27,7 +28,8 @@ impl SymbolUnion {
         SymbolUnion::default()
     }
 
-    /// Adds the symbols of some indexes. Each call goes over the whole table, so it is best given several at a time.
+    /// Adds the symbols of some indexes. Each call goes over the whole table, so it is best given
+    /// several at a time.
     ///
     /// # Errors
     /// When all symbols together exceed 4 GiB.
@@ -42,9 +44,11 @@ impl SymbolUnion {
                 *places = places.iter().filter_map(|at| moved.get(at as usize).copied()).collect();
             }
         }
-        self.parts.extend(more.into_iter().zip(places).map(|(symbols, places)| match symbols.in_order() {
-            true => Part::Shared(places),
-            false => Part::Own(symbols),
+        self.parts.extend(more.into_iter().zip(places).map(|(symbols, places)| {
+            match symbols.in_order() {
+                true => Part::Shared(places),
+                false => Part::Own(symbols),
+            }
         }));
         self.table = table;
         Ok(())
@@ -79,7 +83,10 @@ fn ascending(symbols: &Symbols) -> Strings<'_> {
 fn merge(mut sources: Vec<Strings<'_>>) -> Result<(SymbolTable, Vec<Places>), Error> {
     let mut table = SymbolTable::default();
     let mut places: Vec<Places> = sources.iter().map(|_| Places::default()).collect();
-    let first = sources.iter_mut().enumerate().filter_map(|(at, source)| Some(Reverse((source.next()?, at))));
+    let first = sources
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(at, source)| Some(Reverse((source.next()?, at))));
     let mut heads: BinaryHeap<_> = first.collect();
     let mut last = None;
     while let Some(mut head) = heads.peek_mut() {
@@ -152,7 +159,8 @@ impl Places {
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.words.iter().enumerate().flat_map(|(at, word)| {
             let bits = std::iter::successors(Some(*word), |word| Some(word & word.wrapping_sub(1)));
-            bits.take_while(|word| *word != 0).map(move |word| at as u32 * 64 + word.trailing_zeros())
+            bits.take_while(|word| *word != 0)
+                .map(move |word| at as u32 * 64 + word.trailing_zeros())
         })
     }
 
@@ -238,7 +246,8 @@ mod tests {
 
     #[test]
     fn memory_goes_by_the_different_strings() {
-        let strings: BTreeSet<String> = (0..4000).map(|i| format!("a value of some label {i:05}")).collect();
+        let strings: BTreeSet<String> =
+            (0..4000).map(|i| format!("a value of some label {i:05}")).collect();
         let own = symbols(&strings).memory();
         let mut union = SymbolUnion::new();
         for _ in 0..8 {

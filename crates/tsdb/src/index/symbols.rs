@@ -12,7 +12,8 @@ use crate::varint::read_uvarint;
 
 const WHAT: &str = "index symbols";
 
-/// The offset of every so many symbols is kept: a byte of memory per symbol and few strings to skip per lookup.
+/// The offset of every so many symbols is kept: a byte of memory per symbol and few strings to skip
+/// per lookup.
 const SAMPLING: usize = 4;
 
 /// The symbols of an index.
@@ -36,7 +37,8 @@ struct Own {
     strings: Bytes,
     samples: Vec<u32>,
     count: u32,
-    /// In version 1 symbols are referred to by the offset in the file; this is the one of the first.
+    /// In version 1 symbols are referred to by the offset in the file; this is the one of the
+    /// first.
     by_offset_from: Option<u64>,
 }
 
@@ -71,9 +73,9 @@ impl Symbols {
     pub fn get(&self, reference: u64) -> Result<&[u8], Error> {
         let found = match &self.0 {
             Repr::Own(own) => own.find(reference),
-            Repr::Shared { table, places } => {
-                u32::try_from(reference).ok().and_then(|reference| table.get(places.nth(reference)?))
-            }
+            Repr::Shared { table, places } => u32::try_from(reference)
+                .ok()
+                .and_then(|reference| table.get(places.nth(reference)?)),
         };
         found.ok_or_else(|| Error::Corrupt {
             what: WHAT,
@@ -86,7 +88,9 @@ impl Symbols {
     pub fn iter(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
         match &self.0 {
             Repr::Own(own) => Box::new(own.iter()),
-            Repr::Shared { table, places } => Box::new(places.iter().filter_map(|place| table.get(place))),
+            Repr::Shared { table, places } => {
+                Box::new(places.iter().filter_map(|place| table.get(place)))
+            }
         }
     }
 

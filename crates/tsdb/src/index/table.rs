@@ -1,7 +1,9 @@
-//! The postings offset table in memory: for every label name its values, and where their postings lie.
+//! The postings offset table in memory: for every label name its values, and where their postings
+//! lie.
 //!
 //! Not kept as it lies in the file, where each entry repeats the name: per name one buffer of
-//! `uvarint len │ value │ uvarint offset │ uvarint length`, sorted by value, with the place of every 16th.
+//! `uvarint len │ value │ uvarint offset │ uvarint length`, sorted by value, with the place of
+//! every 16th.
 
 use std::ops::Range;
 
@@ -41,12 +43,14 @@ impl PostingsTable {
         }
     }
 
-    /// Reads the list of all series alone, from the front of the section; `None` when it does not stand there, or the
-    /// bytes end too early.
+    /// Reads the list of all series alone, from the front of the section; `None` when it does not
+    /// stand there, or the bytes end too early.
     pub(super) fn parse_first(section: &[u8], offset: u64, end: u64) -> Option<PostingsTable> {
         let mut content = Cursor::new(WHAT, section, offset);
         let (_len, count) = (content.u32().ok()?, content.u32().ok()?);
-        let all = parse_entry(&mut content).ok().filter(|(name, value, _)| name.is_empty() && value.is_empty())?;
+        let all = parse_entry(&mut content)
+            .ok()
+            .filter(|(name, value, _)| name.is_empty() && value.is_empty())?;
         let next = match count {
             1 => end,
             _ => parse_entry(&mut content).ok()?.2,
@@ -61,7 +65,11 @@ impl PostingsTable {
     }
 
     /// `None` when names, values or offsets do not ascend.
-    fn parse_ordered(content: &mut Cursor<'_>, count: u32, end: u64) -> Result<Option<PostingsTable>, Error> {
+    fn parse_ordered(
+        content: &mut Cursor<'_>,
+        count: u32,
+        end: u64,
+    ) -> Result<Option<PostingsTable>, Error> {
         let mut table = PostingsTable::default();
         let mut previous: Option<Entry<'_>> = None;
         for _ in 0..count {
@@ -76,7 +84,9 @@ impl PostingsTable {
         }
         if let Some(last) = previous {
             if last.2 >= end {
-                return Err(content.corrupt(format!("postings at {} lie beyond their section", last.2)));
+                return Err(
+                    content.corrupt(format!("postings at {} lie beyond their section", last.2))
+                );
             }
             table.push(last, end);
         }
@@ -87,7 +97,11 @@ impl PostingsTable {
         Ok(Some(table))
     }
 
-    fn parse_unordered(mut content: Cursor<'_>, count: u32, end: u64) -> Result<PostingsTable, Error> {
+    fn parse_unordered(
+        mut content: Cursor<'_>,
+        count: u32,
+        end: u64,
+    ) -> Result<PostingsTable, Error> {
         let mut entries = Vec::new();
         for _ in 0..count {
             entries.push(parse_entry(&mut content)?);
@@ -103,7 +117,9 @@ impl PostingsTable {
         for entry in entries {
             let next = starts.partition_point(|s| *s <= entry.2);
             let Some(end) = starts.get(next) else {
-                return Err(content.corrupt(format!("postings at {} lie beyond their section", entry.2)));
+                return Err(
+                    content.corrupt(format!("postings at {} lie beyond their section", entry.2))
+                );
             };
             table.push(entry, *end);
         }
@@ -116,7 +132,12 @@ impl PostingsTable {
             if let Some(last) = self.names.last_mut() {
                 last.shrink();
             }
-            self.names.push(Values { name: name.into(), packed: Vec::new(), samples: Vec::new(), count: 0 });
+            self.names.push(Values {
+                name: name.into(),
+                packed: Vec::new(),
+                samples: Vec::new(),
+                count: 0,
+            });
         }
         let values = self.names.last_mut().expect("pushed above");
         if values.count.is_multiple_of(SAMPLING) {
@@ -158,13 +179,17 @@ impl PostingsTable {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.names.iter().map(|v| v.name.len() + v.packed.len() + 4 * v.samples.len() + size_of::<Values>()).sum()
+        self.names
+            .iter()
+            .map(|v| v.name.len() + v.packed.len() + 4 * v.samples.len() + size_of::<Values>())
+            .sum()
     }
 }
 
 impl Values {
     fn find(&self, value: &[u8]) -> Option<Range<u64>> {
-        let sampled = |at: &u32| next_value(&mut &self.packed[*at as usize..]).map_or(&[][..], |v| v.0);
+        let sampled =
+            |at: &u32| next_value(&mut &self.packed[*at as usize..]).map_or(&[][..], |v| v.0);
         let after = self.samples.partition_point(|at| sampled(at) <= value);
         let mut packed = &self.packed[self.samples[after.checked_sub(1)?] as usize..];
         while let Some((candidate, range)) = next_value(&mut packed) {

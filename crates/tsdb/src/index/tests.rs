@@ -30,7 +30,8 @@ fn matcher(op: &str, name: &str, value: &str) -> Matcher {
 fn golden_indices_read_whole() {
     for (bytes, series) in [(SMALL, 72), (AGGR, 276)] {
         let index = open(bytes);
-        let entries: Vec<SeriesEntry> = index.all_series().unwrap().collect::<Result<_, _>>().unwrap();
+        let entries: Vec<SeriesEntry> =
+            index.all_series().unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(entries.len(), series);
         assert_eq!(index.header().series_count(), series as u64);
         assert!(entries.windows(2).all(|w| w[0].labels < w[1].labels));
@@ -41,7 +42,8 @@ fn golden_indices_read_whole() {
 #[test]
 fn label_names_and_values_are_those_of_the_series() {
     let index = open(RAW);
-    let mut names = std::collections::BTreeMap::<Vec<u8>, std::collections::BTreeSet<Vec<u8>>>::new();
+    let mut names =
+        std::collections::BTreeMap::<Vec<u8>, std::collections::BTreeSet<Vec<u8>>>::new();
     for entry in index.all_series().unwrap() {
         for (name, value) in entry.unwrap().labels.iter() {
             names.entry(name.to_vec()).or_default().insert(value.to_vec());
@@ -87,10 +89,15 @@ fn matchers_select_what_their_definition_says() {
         for b in &zoo {
             for c in &zoo {
                 let matchers = [a.clone(), b.clone(), c.clone()];
-                let satisfied =
-                    |l: &model::Labels| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or_default()));
-                let expected: Vec<u32> =
-                    all.iter().zip(&labels).filter(|(_, l)| satisfied(l)).map(|(id, _)| *id).collect();
+                let satisfied = |l: &model::Labels| {
+                    matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or_default()))
+                };
+                let expected: Vec<u32> = all
+                    .iter()
+                    .zip(&labels)
+                    .filter(|(_, l)| satisfied(l))
+                    .map(|(id, _)| *id)
+                    .collect();
                 assert_eq!(index.postings(&matchers).unwrap(), expected, "{matchers:?}");
                 answers += usize::from(!expected.is_empty());
             }
@@ -115,8 +122,10 @@ fn load(mut loader: HeaderLoader, index: &[u8]) -> (Header, Vec<std::ops::Range<
     while !loader.need().is_empty() {
         let need = loader.need();
         fetched.extend(need.clone());
-        let bytes: Vec<Bytes> =
-            need.iter().map(|r| Bytes::copy_from_slice(&index[r.start as usize..r.end as usize])).collect();
+        let bytes: Vec<Bytes> = need
+            .iter()
+            .map(|r| Bytes::copy_from_slice(&index[r.start as usize..r.end as usize]))
+            .collect();
         loader.feed(&bytes).unwrap();
     }
     (loader.finish().unwrap(), fetched)
@@ -133,7 +142,8 @@ fn the_header_needs_three_ranges_and_little_else() {
 fn the_header_for_a_scan_knows_the_list_of_all_series_and_no_other() {
     for index in GOLDEN {
         let (whole, _) = load(HeaderLoader::new(index.len() as u64).unwrap(), index);
-        let (header, fetched) = load(HeaderLoader::new(index.len() as u64).unwrap().for_scan(), index);
+        let (header, fetched) =
+            load(HeaderLoader::new(index.len() as u64).unwrap().for_scan(), index);
         assert!(fetched.len() <= 3, "{fetched:?}");
         assert_eq!(header.postings_range(b"", b""), whole.postings_range(b"", b""));
         assert_eq!(header.series_count(), whole.series_count());
@@ -183,7 +193,8 @@ fn corruption_is_an_error_that_names_section_and_offset() {
     let broken = |at: usize| {
         let mut bytes = RAW.to_vec();
         bytes[at] ^= 0x10;
-        Index::open(bytes.into()).and_then(|i| i.all_series()?.collect::<Result<Vec<_>, _>>().map(|_| ()))
+        Index::open(bytes.into())
+            .and_then(|i| i.all_series()?.collect::<Result<Vec<_>, _>>().map(|_| ()))
     };
     let toc = *open(RAW).header().toc();
     let text = |at: u64| broken(at as usize).unwrap_err().to_string();
@@ -194,7 +205,11 @@ fn corruption_is_an_error_that_names_section_and_offset() {
         "{}",
         text(toc.symbols + 20)
     );
-    assert!(text(toc.series + 20).contains("index series: checksum mismatch at offset"), "{}", text(toc.series + 20));
+    assert!(
+        text(toc.series + 20).contains("index series: checksum mismatch at offset"),
+        "{}",
+        text(toc.series + 20)
+    );
     assert!(text(toc.postings + 10).contains("index postings"), "{}", text(toc.postings + 10));
     let table = toc.postings_offset_table + 30;
     assert!(text(table).contains("index postings offset table"), "{}", text(table));
@@ -277,11 +292,13 @@ proptest! {
     }
 }
 
-/// Lists of a label that nearly all series share are not fetched where another matcher leaves few series.
+/// Lists of a label that nearly all series share are not fetched where another matcher leaves few
+/// series.
 #[test]
 fn long_lists_are_tested_on_the_series_instead() {
     let values: Vec<String> = (0..40_000).map(|i| format!("{i:05}")).collect();
-    let mut symbols: Vec<&str> = values.iter().map(String::as_str).chain(["all", "common", "rare", "unique"]).collect();
+    let mut symbols: Vec<&str> =
+        values.iter().map(String::as_str).chain(["all", "common", "rare", "unique"]).collect();
     symbols.sort_unstable();
     let mut writer = IndexWriter::new(symbols).unwrap();
     for value in &values {
@@ -328,12 +345,16 @@ fn odd_entry(labels: &[(u64, u64)], chunks: &[ChunkMeta]) -> Vec<u8> {
     for chunk in chunks {
         match before {
             None => put_varint(&mut body, chunk.min_time),
-            Some(before) => put_uvarint(&mut body, chunk.min_time.wrapping_sub(before.max_time).cast_unsigned()),
+            Some(before) => {
+                put_uvarint(&mut body, chunk.min_time.wrapping_sub(before.max_time).cast_unsigned())
+            }
         }
         put_uvarint(&mut body, (chunk.max_time - chunk.min_time).cast_unsigned());
         match before {
             None => put_uvarint(&mut body, chunk.reference),
-            Some(before) => put_varint(&mut body, chunk.reference.wrapping_sub(before.reference).cast_signed()),
+            Some(before) => {
+                put_varint(&mut body, chunk.reference.wrapping_sub(before.reference).cast_signed())
+            }
         }
         before = Some(chunk);
     }

@@ -37,7 +37,11 @@ impl Toc {
         let stored = cursor.u32()?;
         cursor::check(WHAT, base, &bytes[..Toc::SIZE as usize - 4], stored)?;
         if toc.starts().iter().any(|start| *start > base) {
-            return Err(Error::Corrupt { what: WHAT, offset: base, reason: "a section starts beyond the end".into() });
+            return Err(Error::Corrupt {
+                what: WHAT,
+                offset: base,
+                reason: "a section starts beyond the end".into(),
+            });
         }
         if toc.symbols == 0 || toc.postings_offset_table == 0 {
             let reason = "no symbols or no postings offset table".into();
@@ -47,7 +51,14 @@ impl Toc {
     }
 
     fn starts(&self) -> [u64; 6] {
-        let Toc { symbols, series, label_indices, label_offset_table, postings, postings_offset_table } = *self;
+        let Toc {
+            symbols,
+            series,
+            label_indices,
+            label_offset_table,
+            postings,
+            postings_offset_table,
+        } = *self;
         [symbols, series, label_indices, label_offset_table, postings, postings_offset_table]
     }
 

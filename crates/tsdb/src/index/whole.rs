@@ -38,7 +38,8 @@ impl Index {
             if need.is_empty() {
                 break;
             }
-            let fetched: Vec<Bytes> = need.iter().map(|r| bytes.slice(r.start as usize..r.end as usize)).collect();
+            let fetched: Vec<Bytes> =
+                need.iter().map(|r| bytes.slice(r.start as usize..r.end as usize)).collect();
             loader.feed(&fetched)?;
         }
         Ok(Index { header: Arc::new(loader.finish()?), bytes })
@@ -48,17 +49,23 @@ impl Index {
         &self.header
     }
 
-    /// The ids of the series that satisfy all matchers, in the order of the block, which is that of their labels.
+    /// The ids of the series that satisfy all matchers, in the order of the block, which is that of
+    /// their labels.
     pub fn postings(&self, matchers: &[Matcher]) -> Result<Vec<u32>, Error> {
         let plan = self.header.plan(matchers);
-        let lists = plan.ranges().iter().map(|r| parse_postings(from(&self.bytes, r.start), r.start));
+        let lists =
+            plan.ranges().iter().map(|r| parse_postings(from(&self.bytes, r.start), r.start));
         let mut ids = plan.evaluate(lists.collect::<Result<_, _>>()?);
         if !plan.residual().is_empty() {
             let mut kept = Vec::with_capacity(ids.len());
             let mut reader = self.series_reader();
             for id in ids {
                 let labels = reader.series(id)?.labels;
-                if plan.residual().iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default())) {
+                if plan
+                    .residual()
+                    .iter()
+                    .all(|m| m.matches(labels.get(&m.name).unwrap_or_default()))
+                {
                     kept.push(id);
                 }
             }
@@ -68,7 +75,10 @@ impl Index {
     }
 
     pub fn series_reader(&self) -> SeriesReader {
-        SeriesReader { bytes: self.bytes.clone(), parser: SeriesParser::new(Arc::clone(&self.header)) }
+        SeriesReader {
+            bytes: self.bytes.clone(),
+            parser: SeriesParser::new(Arc::clone(&self.header)),
+        }
     }
 
     /// One series; several are read faster by one [reader](Index::series_reader).
@@ -97,7 +107,11 @@ impl Index {
     /// Sorted values of a label of matching series.
     pub fn label_values(&self, name: &str, matchers: &[Matcher]) -> Result<Vec<Vec<u8>>, Error> {
         if matchers.is_empty() {
-            return Ok(self.header.label_values(name.as_bytes()).map(|(value, _)| value.to_vec()).collect());
+            return Ok(self
+                .header
+                .label_values(name.as_bytes())
+                .map(|(value, _)| value.to_vec())
+                .collect());
         }
         let (mut values, mut reader) = (BTreeSet::new(), self.series_reader());
         for id in self.postings(matchers)? {

@@ -1,4 +1,5 @@
-//! Writes an index of version 2, as Prometheus 3 does: without label indices and without the label offset table.
+//! Writes an index of version 2, as Prometheus 3 does: without label indices and without the label
+//! offset table.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ const PIECE: usize = 1 << 20;
 
 /// Writes an index front to back: symbols at once, then series as they come, then the tail.
 ///
-/// Output gathers in memory until [`take_output`](IndexWriter::take_output). What stays is the symbols and the
-/// postings (one to two bytes per label of a series).
+/// Output gathers in memory until [`take_output`](IndexWriter::take_output). What stays is the
+/// symbols and the postings (one to two bytes per label of a series).
 #[derive(Debug)]
 pub struct IndexWriter {
     out: Vec<u8>,
@@ -26,7 +27,8 @@ pub struct IndexWriter {
     toc: Toc,
     symbols: Arc<SymbolTable>,
     lists: Vec<List>,
-    /// (name reference, value reference) → index in `lists`; the list of all series is the first of `lists`.
+    /// (name reference, value reference) → index in `lists`; the list of all series is the first of
+    /// `lists`.
     by_label: FxHashMap<(u32, u32), u32>,
     last: Option<Labels>,
     last_lists: Vec<(u32, u32, u32)>,
@@ -35,7 +37,8 @@ pub struct IndexWriter {
 }
 
 impl IndexWriter {
-    /// `symbols` are all names and values of labels that will come, sorted by bytes without doubles.
+    /// `symbols` are all names and values of labels that will come, sorted by bytes without
+    /// doubles.
     pub fn new<S: AsRef<[u8]>>(symbols: impl IntoIterator<Item = S>) -> Result<IndexWriter, Error> {
         IndexWriter::with_symbols(Arc::new(SymbolTable::new(symbols)?))
     }
@@ -65,13 +68,18 @@ impl IndexWriter {
     /// Adds a series; label sets must ascend. Returns its id.
     pub fn push(&mut self, labels: &Labels, chunks: &[ChunkMeta]) -> Result<u32, Error> {
         if self.last.as_ref().is_some_and(|last| last >= labels) {
-            let reason = format!("series {labels} does not come after {}", self.last.clone().unwrap_or_default());
+            let reason = format!(
+                "series {labels} does not come after {}",
+                self.last.clone().unwrap_or_default()
+            );
             return Err(Error::Invalid { what: WHAT, reason });
         }
         let lists = self.lists_of(labels)?;
         self.pad(SERIES_ALIGNMENT);
-        let id = u32::try_from(self.position / SERIES_ALIGNMENT)
-            .map_err(|_| Error::Limit { what: WHAT, reason: "the index would exceed 64 GiB".into() })?;
+        let id = u32::try_from(self.position / SERIES_ALIGNMENT).map_err(|_| Error::Limit {
+            what: WHAT,
+            reason: "the index would exceed 64 GiB".into(),
+        })?;
         self.write_entry(&lists, chunks)?;
         self.lists[0].push(id);
         for (_, _, list) in &lists {
@@ -146,7 +154,11 @@ impl IndexWriter {
         Ok(refs)
     }
 
-    fn write_entry(&mut self, labels: &[(u32, u32, u32)], chunks: &[ChunkMeta]) -> Result<(), Error> {
+    fn write_entry(
+        &mut self,
+        labels: &[(u32, u32, u32)],
+        chunks: &[ChunkMeta],
+    ) -> Result<(), Error> {
         let mut entry = Vec::with_capacity(16 + labels.len() * 6 + chunks.len() * 8);
         put_uvarint(&mut entry, labels.len() as u64);
         for (name, value, _) in labels {
@@ -156,7 +168,8 @@ impl IndexWriter {
         put_uvarint(&mut entry, chunks.len() as u64);
         let mut last: Option<&ChunkMeta> = None;
         for chunk in chunks {
-            let Ok(span) = u64::try_from(i128::from(chunk.max_time) - i128::from(chunk.min_time)) else {
+            let Ok(span) = u64::try_from(i128::from(chunk.max_time) - i128::from(chunk.min_time))
+            else {
                 let reason = format!("a chunk from {} to {}", chunk.min_time, chunk.max_time);
                 return Err(Error::Invalid { what: WHAT, reason });
             };
@@ -167,9 +180,15 @@ impl IndexWriter {
                     put_uvarint(&mut entry, chunk.reference);
                 }
                 Some(last) => {
-                    put_uvarint(&mut entry, chunk.min_time.wrapping_sub(last.max_time).cast_unsigned());
+                    put_uvarint(
+                        &mut entry,
+                        chunk.min_time.wrapping_sub(last.max_time).cast_unsigned(),
+                    );
                     put_uvarint(&mut entry, span);
-                    put_varint(&mut entry, chunk.reference.wrapping_sub(last.reference).cast_signed());
+                    put_varint(
+                        &mut entry,
+                        chunk.reference.wrapping_sub(last.reference).cast_signed(),
+                    );
                 }
             }
             last = Some(chunk);
@@ -275,8 +294,10 @@ impl IndexTail {
     fn start_table(&mut self) -> Result<(), Error> {
         self.writer.toc.postings_offset_table = self.writer.position;
         self.writer.toc.label_offset_table = self.writer.position;
-        let len = u32::try_from(self.table_len)
-            .map_err(|_| Error::Limit { what: WHAT, reason: "the postings offset table would exceed 4 GiB".into() })?;
+        let len = u32::try_from(self.table_len).map_err(|_| Error::Limit {
+            what: WHAT,
+            reason: "the postings offset table would exceed 4 GiB".into(),
+        })?;
         self.writer.out.extend_from_slice(&len.to_be_bytes());
         self.append_summed(&(self.keys.len() as u32).to_be_bytes());
         Ok(())
@@ -286,7 +307,9 @@ impl IndexTail {
         let symbols = &self.writer.symbols;
         let (name, value) = match key.name {
             None => (&[][..], &[][..]),
-            Some(name) => (symbols.get(name).unwrap_or_default(), symbols.get(key.value).unwrap_or_default()),
+            Some(name) => {
+                (symbols.get(name).unwrap_or_default(), symbols.get(key.value).unwrap_or_default())
+            }
         };
         let mut entry = Vec::with_capacity(name.len() + value.len() + 12);
         put_uvarint(&mut entry, 2);
@@ -330,7 +353,8 @@ impl List {
         }
     }
 
-    /// Of the list in the index: length, count, ids, checksum; a multiple of 4, so no padding comes between lists.
+    /// Of the list in the index: length, count, ids, checksum; a multiple of 4, so no padding comes
+    /// between lists.
     fn section_len(&self) -> u64 {
         12 + 4 * u64::from(self.count)
     }

@@ -25,7 +25,11 @@ pub(super) fn to_go_json<T: Serialize>(value: &T, style: Style) -> Vec<u8> {
     out
 }
 
-fn write<T: Serialize, F: Formatter>(value: &T, out: &mut Vec<u8>, layout: F) -> serde_json::Result<()> {
+fn write<T: Serialize, F: Formatter>(
+    value: &T,
+    out: &mut Vec<u8>,
+    layout: F,
+) -> serde_json::Result<()> {
     value.serialize(&mut serde_json::Serializer::with_formatter(out, GoEscapes(layout)))
 }
 
@@ -33,7 +37,11 @@ fn write<T: Serialize, F: Formatter>(value: &T, out: &mut Vec<u8>, layout: F) ->
 struct GoEscapes<F>(F);
 
 impl<F: Formatter> Formatter for GoEscapes<F> {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
         let mut rest = fragment;
         while let Some(at) = rest.find(special) {
@@ -53,7 +61,11 @@ impl<F: Formatter> Formatter for GoEscapes<F> {
         self.0.end_array(writer)
     }
 
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_array_value(writer, first)
     }
 
@@ -69,7 +81,11 @@ impl<F: Formatter> Formatter for GoEscapes<F> {
         self.0.end_object(writer)
     }
 
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_object_key(writer, first)
     }
 

@@ -13,17 +13,22 @@ fn what_thanos_wrote_comes_back_byte_for_byte() {
 
 #[test]
 fn unknown_fields_are_kept() {
-    let text = COMPACTED.replacen("\"version\": 1,", "\"version\": 1,\n\"later\": {\"a\": [1, null]},", 1).replacen(
-        "\"source\": \"compactor\",",
-        "\"source\": \"compactor\",\"extensions\": {\"k\": 1.5}, \"new\": true,",
-        1,
-    );
+    let text = COMPACTED
+        .replacen("\"version\": 1,", "\"version\": 1,\n\"later\": {\"a\": [1, null]},", 1)
+        .replacen(
+            "\"source\": \"compactor\",",
+            "\"source\": \"compactor\",\"extensions\": {\"k\": 1.5}, \"new\": true,",
+            1,
+        );
     let meta = BlockMeta::from_json(text.as_bytes()).unwrap();
     let again = BlockMeta::from_json(&meta.to_json()).unwrap();
     assert_eq!(meta, again);
     assert_eq!(again.unknown["later"]["a"][0], 1);
     let thanos = again.thanos.unwrap();
-    assert_eq!((thanos.extensions.unwrap()["k"].clone(), thanos.unknown["new"].clone()), (1.5.into(), true.into()));
+    assert_eq!(
+        (thanos.extensions.unwrap()["k"].clone(), thanos.unknown["new"].clone()),
+        (1.5.into(), true.into())
+    );
 }
 
 #[test]

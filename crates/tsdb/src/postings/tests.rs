@@ -7,7 +7,8 @@ use super::*;
 fn ids() -> impl Strategy<Value = Vec<u32>> {
     let spread = prop_oneof![Just(20u32), Just(1000), Just(u32::MAX)];
     (spread, 0..200usize).prop_flat_map(|(max, len)| {
-        proptest::collection::btree_set(0..max, 0..=len.min(max as usize)).prop_map(|s| s.into_iter().collect())
+        proptest::collection::btree_set(0..max, 0..=len.min(max as usize))
+            .prop_map(|s| s.into_iter().collect())
     })
 }
 

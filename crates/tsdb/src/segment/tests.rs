@@ -14,7 +14,8 @@ fn written(writer: &mut SegmentWriter) -> Vec<Vec<u8>> {
 #[test]
 fn segments_are_cut_before_they_grow_too_large() {
     let mut writer = SegmentWriter::with_max_len(100);
-    let refs: Vec<ChunkRef> = (0..10u8).map(|i| writer.push(Encoding::Xor, &[i; 25]).unwrap()).collect();
+    let refs: Vec<ChunkRef> =
+        (0..10u8).map(|i| writer.push(Encoding::Xor, &[i; 25]).unwrap()).collect();
     let segments = written(&mut writer);
     assert_eq!(segments.len(), 5);
     for (i, at) in refs.iter().enumerate() {

@@ -88,8 +88,10 @@ mod tests {
 
     #[test]
     fn selectors_are_promql() {
-        let matchers =
-            [Matcher::equal("job", "a\"b\\c\nd"), Matcher::new(MatchOp::NotRegex, "http.status", "5..").unwrap()];
+        let matchers = [
+            Matcher::equal("job", "a\"b\\c\nd"),
+            Matcher::new(MatchOp::NotRegex, "http.status", "5..").unwrap(),
+        ];
         assert_eq!(selector(&matchers), r#"{job="a\"b\\c\nd","http.status"!~"5.."}"#);
     }
 

@@ -64,7 +64,10 @@ fn a_body_that_ends_inside_a_frame_is_an_error() {
     let mut decoder = FrameDecoder::default();
     decoder.feed(&frame[..50]);
     assert_eq!(decoder.next_message().unwrap(), None);
-    assert_eq!(decoder.finish().unwrap_err().to_string(), "remote read ended inside a frame, 50 bytes are left over");
+    assert_eq!(
+        decoder.finish().unwrap_err().to_string(),
+        "remote read ended inside a frame, 50 bytes are left over"
+    );
 }
 
 #[test]
@@ -72,14 +75,22 @@ fn a_frame_length_beyond_belief_is_refused_before_it_is_read() {
     let mut decoder = FrameDecoder::new(1000);
     decoder.feed(&[0xff, 0xff, 0x7f]);
     let error = decoder.next_message().unwrap_err();
-    assert_eq!(error.to_string(), "remote read frame of 2097151 bytes exceeds the limit of 1000 bytes");
+    assert_eq!(
+        error.to_string(),
+        "remote read frame of 2097151 bytes exceeds the limit of 1000 bytes"
+    );
     assert_eq!(error.kind(), crate::Kind::Limit);
 }
 
 #[test]
 fn requests_are_snappy_blocks_and_bombs_are_refused() {
     let request = ReadRequest {
-        queries: vec![Query { start_timestamp_ms: 1, end_timestamp_ms: 2, matchers: Vec::new(), hints: None }],
+        queries: vec![Query {
+            start_timestamp_ms: 1,
+            end_timestamp_ms: 2,
+            matchers: Vec::new(),
+            hints: None,
+        }],
         accepted_response_types: vec![1, 0],
     };
     let body = encode_request(&request).unwrap();

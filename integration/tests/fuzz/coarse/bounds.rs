@@ -1,4 +1,5 @@
-//! What functions may give over downsampled data, by what Prometheus gives on the raw samples around.
+//! What functions may give over downsampled data, by what Prometheus gives on the raw samples
+//! around.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,12 +57,14 @@ impl fmt::Display for Checked {
             "{} values within their bounds, {} there without bounds, {} rightly not there",
             self.values, self.unbounded, self.absent
         )?;
-        let counts: Vec<String> = self.by_function.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let counts: Vec<String> =
+            self.by_function.iter().map(|(name, count)| format!("{name} {count}")).collect();
         write!(f, "{}", counts.join(", "))
     }
 }
 
-/// All selectors that stand alone or as the samples of a function, without `@`: that only says when.
+/// All selectors that stand alone or as the samples of a function, without `@`: that only says
+/// when.
 pub(super) fn leaves(expr: &Expr) -> Vec<Leaf> {
     let mut found: Vec<Leaf> = Vec::new();
     walk(expr, &mut found);
@@ -107,7 +110,9 @@ fn of_matrix(expr: &Expr, call: &Call) -> Option<Leaf> {
         }
     }
     let (range, offset, matchers) = leaf?;
-    let text = Expr { kind: ExprKind::Call(Call { func: call.func, args: args.clone() }), ..expr.clone() }.to_string();
+    let text =
+        Expr { kind: ExprKind::Call(Call { func: call.func, args: args.clone() }), ..expr.clone() }
+            .to_string();
     Some(Leaf { text, function: call.func.to_owned(), args, matchers, range, offset })
 }
 
@@ -124,7 +129,8 @@ impl Leaf {
         format!("{}({})", self.function, args.join(", "))
     }
 
-    /// What raw samples have to give around the same time, by the length of the windows that answer.
+    /// What raw samples have to give around the same time, by the length of the windows that
+    /// answer.
     fn boundings(&self, resolution: Resolution) -> Vec<Bounding> {
         let new = |text: String| Bounding { text, scale: 1.0 };
         let (range, window) = (self.range, resolution.millis());
@@ -133,11 +139,14 @@ impl Leaf {
             // where a series begins inside a window, the mean is that of a part of the range
             "avg_over_time" => all.push(new(self.over(STEP_MS))),
             // of the windows that end in the range
-            "min_over_time" | "max_over_time" if range > window => all.push(new(self.over(range - window))),
+            "min_over_time" | "max_over_time" if range > window => {
+                all.push(new(self.over(range - window)))
+            }
             // the windows that lie in the range stand for all of it
             "rate" | "increase" | "delta" if range > window => {
                 let inside = (range - 2 * window).max(window);
-                let scale = if self.function == "rate" { 1.0 } else { range as f64 / inside as f64 };
+                let scale =
+                    if self.function == "rate" { 1.0 } else { range as f64 / inside as f64 };
                 all.push(Bounding { text: self.over(inside), scale });
             }
             _ => {}
@@ -146,7 +155,8 @@ impl Leaf {
     }
 }
 
-/// What is computed of samples that no aggregate holds: that it is there is all that is promised, with a warning.
+/// What is computed of samples that no aggregate holds: that it is there is all that is promised,
+/// with a warning.
 fn is_unbounded(function: &str) -> bool {
     let needs_raw = ["changes", "resets", "idelta"].contains(&function);
     let spread = ["quantile_over_time", "stddev_over_time", "stdvar_over_time", "mad_over_time"];
@@ -175,11 +185,13 @@ pub(super) fn check(
     got: &Outcome,
     checked: &mut Checked,
 ) -> Result<(), String> {
-    // a series of floats and histograms in turn is, window by window, of the kind it was of more often
+    // a series of floats and histograms in turn is, window by window, of the kind it was of more
+    // often
     if leaf.function == "absent_over_time" || leaf.text.contains("switching") {
         return Ok(());
     }
-    let read = TimeRange::new(grid.start_ms - leaf.offset - leaf.range, grid.end_ms - leaf.offset + 1);
+    let read =
+        TimeRange::new(grid.start_ms - leaf.offset - leaf.range, grid.end_ms - leaf.offset + 1);
     let far = TimeRange::new(read.start - 7_200_000, read.end + 7_200_000);
     let resolution = split.coarsest(far);
     let reach = 2 * resolution.millis() + leaf.range;
@@ -204,7 +216,9 @@ pub(super) fn check(
             points.into_iter().map(|(t, point)| (t, point.scaled(*scale))).collect()
         };
         let raw: Vec<Vec<(i64, Point)>> = raw.iter().map(of_series).collect();
-        let Some(scrapes) = scrapes.get(labels) else { return Err(format!("{labels}: of no series")) };
+        let Some(scrapes) = scrapes.get(labels) else {
+            return Err(format!("{labels}: of no series"));
+        };
         bound.check(&Compared { labels, scrapes, raw: &raw, got }, grid, checked)?;
     }
     Ok(())
@@ -230,18 +244,28 @@ struct Compared<'a> {
 }
 
 impl Bound<'_> {
-    fn check(&self, series: &Compared<'_>, grid: Grid, checked: &mut Checked) -> Result<(), String> {
+    fn check(
+        &self,
+        series: &Compared<'_>,
+        grid: Grid,
+        checked: &mut Checked,
+    ) -> Result<(), String> {
         let Compared { labels, raw, got, .. } = series;
         for k in 0..grid.steps() {
             let t = grid.start_ms + grid.step_ms * k as i64;
             let near = self.near(&raw[0], t);
             match got.iter().find(|(at, _)| *at == t) {
                 None if self.is_whole(series, near) && !self.is_beginning(series, t) => {
-                    return Err(format!("{labels}: a gap at {t}, where {} raw answers are", near.len()));
+                    return Err(format!(
+                        "{labels}: a gap at {t}, where {} raw answers are",
+                        near.len()
+                    ));
                 }
                 None => checked.absent += 1,
                 // in a range of one scrape raw samples have no rate, and windows do
-                Some(_) if near.is_empty() && self.leaf.range < 2 * self.interval(series, t) => checked.unbounded += 1,
+                Some(_) if near.is_empty() && self.leaf.range < 2 * self.interval(series, t) => {
+                    checked.unbounded += 1
+                }
                 Some((_, value)) if near.is_empty() => {
                     return Err(format!("{labels}: {value:?} at {t}, where nothing is"));
                 }
@@ -258,7 +282,8 @@ impl Bound<'_> {
         &points[from..to]
     }
 
-    /// Whether raw samples answer at every time around. Windows without what is NaN may be missing between others.
+    /// Whether raw samples answer at every time around. Windows without what is NaN may be missing
+    /// between others.
     fn is_whole(&self, series: &Compared<'_>, near: &[(i64, Point)]) -> bool {
         near.len() as i64 > 2 * self.reach / STEP_MS && !self.has_nan(series)
     }
@@ -268,13 +293,19 @@ impl Bound<'_> {
         self.leaf.text.contains("weird") || series.labels.contains("weird")
     }
 
-    /// Whether a series begins in the window that holds the time: it is known from the window's end on.
+    /// Whether a series begins in the window that holds the time: it is known from the window's end
+    /// on.
     fn is_beginning(&self, series: &Compared<'_>, t: i64) -> bool {
         let t = t - self.leaf.offset;
         self.split.coarse_at(t).any(|resolution| series.scrapes.begins_at(t, resolution))
     }
 
-    fn value(&self, series: &Compared<'_>, (t, value): (i64, &Point), checked: &mut Checked) -> Result<(), String> {
+    fn value(
+        &self,
+        series: &Compared<'_>,
+        (t, value): (i64, &Point),
+        checked: &mut Checked,
+    ) -> Result<(), String> {
         let labels = series.labels;
         let number = |point: &Point| match point {
             Point::Float(value) => Some(*value),
@@ -287,18 +318,26 @@ impl Bound<'_> {
         let mixed = near().any(|(_, point)| kinds(point) != kinds(value));
         let finite = numbers.iter().all(|n| n.is_finite());
         let Some(own) = number(value) else { return Ok(()) };
-        if mixed || !finite || is_unbounded(&self.leaf.function) || self.is_no_counter(series) || self.has_nan(series) {
+        if mixed
+            || !finite
+            || is_unbounded(&self.leaf.function)
+            || self.is_no_counter(series)
+            || self.has_nan(series)
+        {
             checked.unbounded += 1;
             return Ok(());
         }
-        let (mut low, mut high) = numbers.iter().fold((f64::MAX, f64::MIN), |(l, h), n| (l.min(*n), h.max(*n)));
+        let (mut low, mut high) =
+            numbers.iter().fold((f64::MAX, f64::MIN), |(l, h), n| (l.min(*n), h.max(*n)));
         let slack = low.abs().max(high.abs()) * self.share(series, t) + self.late();
         // of the first window of a series, what lies before its sample does not count
         if self.adds_up() {
             (low, high) = (low.min(0.0), high.max(0.0));
         }
         if own < low - slack || own > high + slack || own.is_nan() {
-            return Err(format!("{labels}: {own} at {t}, not within {low} to {high} give or take {slack}"));
+            return Err(format!(
+                "{labels}: {own} at {t}, not within {low} to {high} give or take {slack}"
+            ));
         }
         checked.values += 1;
         let name = if self.leaf.function.is_empty() { "selector" } else { &self.leaf.function };
@@ -307,20 +346,30 @@ impl Bound<'_> {
     }
 
     fn adds_up(&self) -> bool {
-        ["sum_over_time", "count_over_time", "rate", "increase", "delta"].contains(&self.leaf.function.as_str())
+        ["sum_over_time", "count_over_time", "rate", "increase", "delta"]
+            .contains(&self.leaf.function.as_str())
     }
 
     /// What falls is taken for resets, which every window has one of at least.
     fn is_no_counter(&self, series: &Compared<'_>) -> bool {
         let of_counters = ["rate", "increase", "irate"].contains(&self.leaf.function.as_str());
-        let names = ["_total", "_bucket", "_sum", "_count", "latency_seconds", "rpc_seconds", "http.size.bytes"];
+        let names = [
+            "_total",
+            "_bucket",
+            "_sum",
+            "_count",
+            "latency_seconds",
+            "rpc_seconds",
+            "http.size.bytes",
+        ];
         let has_flaws = self.leaf.text.contains("_bucket") && series.labels.contains("odd");
         of_counters && (has_flaws || !names.iter().any(|name| self.leaf.text.contains(name)))
     }
 
-    /// Which part of a value it may be off by. The last sample of a window has the time of its end, so that each end of
-    /// a difference may be a scrape interval too late; in the last window of a chunk that is much of a short time. Of
-    /// what is added up in a range there may be one sample more or less.
+    /// Which part of a value it may be off by. The last sample of a window has the time of its end,
+    /// so that each end of a difference may be a scrape interval too late; in the last window of a
+    /// chunk that is much of a short time. Of what is added up in a range there may be one sample
+    /// more or less.
     fn share(&self, series: &Compared<'_>, t: i64) -> f64 {
         let nearby = self.nearby(series, t, self.finest);
         let interval = nearby.interval.max(INTERVAL_MS) as f64;
@@ -328,7 +377,8 @@ impl Bound<'_> {
             true => 2.0 * interval / nearby.part.max(STEP_MS) as f64,
             false => 0.0,
         };
-        let counted = self.leaf.function.starts_with("sum_") || self.leaf.function.starts_with("count_");
+        let counted =
+            self.leaf.function.starts_with("sum_") || self.leaf.function.starts_with("count_");
         let share = if counted { ends.max(interval / self.leaf.range as f64) } else { ends };
         share + 1e-9
     }

@@ -20,7 +20,9 @@ use super::stretch::FACTOR;
 use crate::harness::binaries::Binaries;
 use crate::harness::bucket::Bucket;
 use crate::harness::fleet::store_args;
-use crate::harness::fleet::{Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args};
+use crate::harness::fleet::{
+    Component, Maker, Prometheus, PrometheusSettings, external_labels, query, sidecar_args,
+};
 use crate::harness::{copy_folder, files_below, runtime};
 
 const REPLICAS: [&str; 2] = ["a", "b"];
@@ -53,7 +55,9 @@ impl Levels {
             // one replica's compactor writes Parquet, the other's Thanos' blocks
             let format = if replica == 0 { OutputFormat::Parquet } else { OutputFormat::Tsdb };
             let downsampled = |(slot, block): (usize, &PathBuf)| {
-                COARSE.map(|r| downsample(&at.join(format!("{slot}-{r}")), block, &labels, (r, format)))
+                COARSE.map(|r| {
+                    downsample(&at.join(format!("{slot}-{r}")), block, &labels, (r, format))
+                })
             };
             levels.coarse.push(raw.iter().enumerate().map(downsampled).collect());
             levels.raw.push(raw);
@@ -63,7 +67,12 @@ impl Levels {
 }
 
 /// A bucket folder with nothing in it but the coarser copy of a block.
-fn downsample(bucket: &Path, raw: &Path, labels: &Labels, (resolution, format): (Resolution, OutputFormat)) -> PathBuf {
+fn downsample(
+    bucket: &Path,
+    raw: &Path,
+    labels: &Labels,
+    (resolution, format): (Resolution, OutputFormat),
+) -> PathBuf {
     let id = raw.file_name().expect("a block id");
     copy_folder(raw, &bucket.join(id));
     let store = Arc::new(LocalFileSystem::new_with_prefix(bucket).expect("a folder"));
@@ -144,17 +153,17 @@ impl Split {
     /// Whether all data there is of a span, and of an hour and more around it, is raw.
     pub(super) fn is_raw_alone(&self, range: TimeRange) -> bool {
         let around = TimeRange::new(range.start - 7_200_000, range.end + 7_200_000);
-        slots()
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.overlaps(around))
-            .all(|(slot, _)| self.has(slot, Resolution::Raw) && !COARSE.into_iter().any(|r| self.has(slot, r)))
+        slots().iter().enumerate().filter(|(_, slot)| slot.overlaps(around)).all(|(slot, _)| {
+            self.has(slot, Resolution::Raw) && !COARSE.into_iter().any(|r| self.has(slot, r))
+        })
     }
 
     /// The resolutions of the downsampled data there is of a time.
     pub(super) fn coarse_at(&self, t: i64) -> impl Iterator<Item = Resolution> {
         let slot = slots().iter().position(|slot| slot.contains(t));
-        COARSE.into_iter().filter(move |resolution| slot.is_some_and(|slot| self.has(slot, *resolution)))
+        COARSE
+            .into_iter()
+            .filter(move |resolution| slot.is_some_and(|slot| self.has(slot, *resolution)))
     }
 
     /// The coarsest resolution there is of a span.
@@ -169,7 +178,9 @@ impl Split {
 
     fn resolutions(&self, range: TimeRange) -> impl Iterator<Item = Resolution> {
         let within = slots().into_iter().enumerate().filter(move |(_, slot)| slot.overlaps(range));
-        within.flat_map(move |(slot, _)| Resolution::ALL.into_iter().filter(move |r| self.has(slot, *r)))
+        within.flat_map(move |(slot, _)| {
+            Resolution::ALL.into_iter().filter(move |r| self.has(slot, *r))
+        })
     }
 }
 
@@ -196,7 +207,12 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn start(binaries: &Binaries, folder: &Path, levels: &Levels, split: Split) -> Fleet {
+    pub(super) fn start(
+        binaries: &Binaries,
+        folder: &Path,
+        levels: &Levels,
+        split: Split,
+    ) -> Fleet {
         let (mut stores, mut buckets) = (Vec::new(), Vec::new());
         for gateway in 0..2 {
             let at = folder.join(format!("gateway-{gateway}"));
@@ -204,7 +220,13 @@ impl Fleet {
             for held in split.held.iter().filter(|held| held.gateway == gateway) {
                 fill(bucket.path(), levels, held);
             }
-            stores.push(Component::start(binaries, Maker::Drumlin, &at, "store", &store_args(&at, &bucket.config)));
+            stores.push(Component::start(
+                binaries,
+                Maker::Drumlin,
+                &at,
+                "store",
+                &store_args(&at, &bucket.config),
+            ));
             buckets.push(bucket);
         }
         let blocks = levels.plain[split.sidecar_from.min(levels.plain.len())..].to_vec();
@@ -217,11 +239,18 @@ impl Fleet {
             };
             let prometheus = Prometheus::start(binaries, &at, &settings);
             let args = sidecar_args(&prometheus, None);
-            stores.push(Component::start(binaries, Maker::Drumlin, &folder.join("sidecar"), "sidecar", &args));
+            stores.push(Component::start(
+                binaries,
+                Maker::Drumlin,
+                &folder.join("sidecar"),
+                "sidecar",
+                &args,
+            ));
             prometheus
         });
         let endpoints: Vec<&str> = stores.iter().map(|store| store.grpc.as_str()).collect();
-        let features = super::features().iter().map(|f| format!("--enable-feature={f}")).collect::<Vec<_>>();
+        let features =
+            super::features().iter().map(|f| format!("--enable-feature={f}")).collect::<Vec<_>>();
         let mut args = vec!["--query.replica-label=replica"];
         args.extend(features.iter().map(String::as_str));
         let querier = query(binaries, Maker::Drumlin, &folder.join("query"), &endpoints, &args);

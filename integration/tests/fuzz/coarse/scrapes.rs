@@ -1,5 +1,6 @@
-//! When the raw samples of a series were taken. What downsampled data tells of a time depends on it: how far apart
-//! samples are, where a life begins inside a window, and how much of its last window a chunk covers.
+//! When the raw samples of a series were taken. What downsampled data tells of a time depends on
+//! it: how far apart samples are, where a life begins inside a window, and how much of its last
+//! window a chunk covers.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,9 @@ impl Scrapes {
     pub(super) fn of(all: &[Series], matchers: &[Matcher]) -> BTreeMap<String, Scrapes> {
         let mut found: BTreeMap<String, Scrapes> = BTreeMap::new();
         let matches = |series: &&Series| {
-            matchers.iter().all(|matcher| matcher.matches(series.labels.get(&matcher.name).unwrap_or_default()))
+            matchers.iter().all(|matcher| {
+                matcher.matches(series.labels.get(&matcher.name).unwrap_or_default())
+            })
         };
         for series in all.iter().filter(matches) {
             for labels in [series.labels.clone(), series.labels.without(&[METRIC_NAME])] {
@@ -63,12 +66,14 @@ impl Scrapes {
         self.times.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(0)
     }
 
-    /// Whether a time lies in the first window of a life, before the end that the window's sample stands at.
+    /// Whether a time lies in the first window of a life, before the end that the window's sample
+    /// stands at.
     pub(super) fn begins_at(&self, t: i64, resolution: Resolution) -> bool {
         let window = |t: i64| t.div_euclid(resolution.millis());
         let first = self.times.partition_point(|at| window(*at) < window(t));
         let lives = self.times.get(first).is_some_and(|at| window(*at) == window(t));
-        lives && first.checked_sub(1).is_none_or(|before| window(t) - window(self.times[before]) > 1)
+        lives
+            && first.checked_sub(1).is_none_or(|before| window(t) - window(self.times[before]) > 1)
     }
 
     pub(super) fn nearby(&self, range: TimeRange, resolution: Resolution) -> Nearby {
@@ -78,7 +83,8 @@ impl Scrapes {
         let mut nearby = Nearby { interval: 0, part: length };
         for (i, t) in self.times[..to].iter().enumerate().skip(from) {
             let next = self.times.get(i + 1).copied();
-            let goes_on = next.is_some_and(|next| next.div_euclid(length) - t.div_euclid(length) <= 1);
+            let goes_on =
+                next.is_some_and(|next| next.div_euclid(length) - t.div_euclid(length) <= 1);
             match next {
                 Some(next) if goes_on => nearby.interval = nearby.interval.max(next - t),
                 _ => {}

@@ -2,7 +2,8 @@
 
 use super::{Content, Generator, Keys, Vector, in_parens};
 
-/// What `sort` and its likes give is only kept at the root, and so is the order of `absent`'s labels.
+/// What `sort` and its likes give is only kept at the root, and so is the order of `absent`'s
+/// labels.
 const OVER_HISTOGRAMS: [&str; 18] = [
     "rate",
     "increase",
@@ -42,24 +43,34 @@ impl Generator {
             }
             "round" => {
                 let nearest = self.pick(&["", "0.5", "10", "0.1", "-2", "1e-3"]);
-                let arguments = if nearest.is_empty() { Vec::new() } else { vec![nearest.to_owned()] };
+                let arguments =
+                    if nearest.is_empty() { Vec::new() } else { vec![nearest.to_owned()] };
                 self.with_scalars(name, depth, content, &arguments)
             }
-            "day_of_month" | "day_of_week" | "day_of_year" | "days_in_month" | "hour" | "minute" | "month" | "year" => {
-                self.calendar(name, depth)
+            "day_of_month" | "day_of_week" | "day_of_year" | "days_in_month" | "hour"
+            | "minute" | "month" | "year" => self.calendar(name, depth),
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                self.buckets_call(name, depth)
             }
-            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.buckets_call(name, depth),
-            "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev" | "histogram_stdvar" => {
+            "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev"
+            | "histogram_stdvar" => {
                 let content = if self.chance(0.95) { Content::Histograms } else { Content::Floats };
                 self.with_scalars(name, depth, content, &[])
             }
             "info" => self.info(depth),
             "label_join" | "label_replace" => self.relabelled(name, depth, content),
             "sort_by_label" | "sort_by_label_desc" => {
-                let label = self.pick(&["\"job\"", "\"instance\"", "\"job\", \"instance\"", "\"nosuch\", \"job\""]);
+                let label = self.pick(&[
+                    "\"job\"",
+                    "\"instance\"",
+                    "\"job\", \"instance\"",
+                    "\"nosuch\", \"job\"",
+                ]);
                 self.with_scalars(name, depth, content, &[label.to_owned()])
             }
-            _ if promql::functions::lookup(name).is_some_and(|f| f.arg_types == [promql::ast::ValueType::Vector]) => {
+            _ if promql::functions::lookup(name)
+                .is_some_and(|f| f.arg_types == [promql::ast::ValueType::Vector]) =>
+            {
                 self.with_scalars(name, depth, content, &[])
             }
             _ => self.over_range(name, depth, content),
@@ -67,7 +78,13 @@ impl Generator {
     }
 
     /// `name(vector, scalars…)`.
-    fn with_scalars(&mut self, name: &str, depth: u32, content: Content, scalars: &[String]) -> Vector {
+    fn with_scalars(
+        &mut self,
+        name: &str,
+        depth: u32,
+        content: Content,
+        scalars: &[String],
+    ) -> Vector {
         let inner = self.vector(depth - 1, content);
         let rest: String = scalars.iter().map(|scalar| format!(", {scalar}")).collect();
         let text = format!("{name}({}{rest})", inner.text);
@@ -106,7 +123,9 @@ impl Generator {
         let text = match self.below(4) {
             0 if over_time => format!("{name}({}[{range}:])", in_parens(&inner.text)),
             0 => format!("{name}({})", inner.text),
-            1 if over_time => format!("{name}(nosuch{{job=\"api\",instance=~\"1|0\",zone!=\"\"}}[{range}])"),
+            1 if over_time => {
+                format!("{name}(nosuch{{job=\"api\",instance=~\"1|0\",zone!=\"\"}}[{range}])")
+            }
             1 => format!("{name}(nosuch{{job=\"api\",job=\"web\",zone=\"a\"}})"),
             _ if over_time => format!("{name}(sparse{{job=\"api\",instance=\"1\"}}[2m])"),
             _ => format!("{name}({} > Inf)", in_parens(&inner.text)),
@@ -150,7 +169,8 @@ impl Generator {
     }
 
     fn info(&mut self, depth: u32) -> Vector {
-        let metrics = ["load1", "bytes_total", "temperature", "level", "http_requests_total", "sparse"];
+        let metrics =
+            ["load1", "bytes_total", "temperature", "level", "http_requests_total", "sparse"];
         let inner = match self.rng.unit() {
             p if p < 0.5 => {
                 let name = self.pick(&metrics);
@@ -181,9 +201,11 @@ impl Generator {
     fn relabelled(&mut self, name: &str, depth: u32, content: Content) -> Vector {
         let inner = self.vector(depth - 1, content);
         let arguments: &[&str] = match name {
-            "label_join" => {
-                &["\"joined\", \"-\", \"job\", \"instance\"", "\"joined\", \"\", \"job\"", "\"joined\", \"x\""]
-            }
+            "label_join" => &[
+                "\"joined\", \"-\", \"job\", \"instance\"",
+                "\"joined\", \"\", \"job\"",
+                "\"joined\", \"x\"",
+            ],
             _ => &[
                 "\"short\", \"$1\", \"job\", \"(.).*\"",
                 "\"short\", \"${1}x$2\", \"instance\", \"(.*)\"",

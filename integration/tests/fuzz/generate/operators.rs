@@ -57,10 +57,17 @@ impl Generator {
     }
 
     /// `op [by|without (labels)] ([parameter,] inner)`.
-    pub(super) fn grouped(&mut self, op: &str, parameter: &str, inner: Vector, modifier: Option<&str>) -> Vector {
+    pub(super) fn grouped(
+        &mut self,
+        op: &str,
+        parameter: &str,
+        inner: Vector,
+        modifier: Option<&str>,
+    ) -> Vector {
         let keeps_series = ["topk", "bottomk", "limitk", "limit_ratio"].contains(&op);
         let known: Vec<&'static str> = inner.keys.iter().copied().collect();
-        let chosen: Vec<&'static str> = known.iter().copied().filter(|_| self.chance(0.5)).collect();
+        let chosen: Vec<&'static str> =
+            known.iter().copied().filter(|_| self.chance(0.5)).collect();
         let modifier = match modifier {
             Some(modifier) => modifier,
             None => self.pick(&["", "by", "by", "without"]),
@@ -70,12 +77,17 @@ impl Generator {
             named = self.pick(&["job", "nosuch", "__name__"]).to_owned();
         }
         let rest: Keys = match modifier {
-            "by" => named.split(", ").filter_map(|n| known.iter().copied().find(|key| *key == n)).collect(),
+            "by" => named
+                .split(", ")
+                .filter_map(|n| known.iter().copied().find(|key| *key == n))
+                .collect(),
             "without" => known.iter().copied().filter(|key| !chosen.contains(key)).collect(),
             _ => Keys::new(),
         };
-        let head = if modifier.is_empty() { String::new() } else { format!(" {modifier} ({named})") };
-        let arguments = if parameter.is_empty() { inner.text } else { format!("{parameter}, {}", inner.text) };
+        let head =
+            if modifier.is_empty() { String::new() } else { format!(" {modifier} ({named})") };
+        let arguments =
+            if parameter.is_empty() { inner.text } else { format!("{parameter}, {}", inner.text) };
         // the grouping may stand before or behind the operand
         let text = match self.chance(0.8) {
             true => format!("{op}{head} ({arguments})"),
@@ -91,7 +103,9 @@ impl Generator {
         if trims {
             let left = self.histograms(depth - 1);
             let bound = match self.chance(0.8) {
-                true => self.pick(&["0.5", "1", "2.7", "5", "0", "-1", "Inf", "0.001", "12"]).to_owned(),
+                true => {
+                    self.pick(&["0.5", "1", "2.7", "5", "0", "-1", "Inf", "0.001", "12"]).to_owned()
+                }
                 false => self.scalar(depth - 1),
             };
             let text = format!("{} {} {bound}", in_parens(&left.text), op.as_str());
@@ -109,8 +123,11 @@ impl Generator {
         let (vector, scalar) = (self.floats(depth - 1), self.scalar(depth - 1));
         let bool = if op.is_comparison() && self.chance(0.4) { " bool" } else { "" };
         let (own, op) = (in_parens(&vector.text), op.as_str());
-        let text =
-            if self.chance(0.6) { format!("{own} {op}{bool} {scalar}") } else { format!("{scalar} {op}{bool} {own}") };
+        let text = if self.chance(0.6) {
+            format!("{own} {op}{bool} {scalar}")
+        } else {
+            format!("{scalar} {op}{bool} {own}")
+        };
         vector.wrapped(text)
     }
 
@@ -123,7 +140,9 @@ impl Generator {
         };
         let bool = if op.is_comparison() && self.chance(0.3) { " bool" } else { "" };
         let fill = match self.rng.unit() {
-            p if p < 0.08 && !op.is_set_operator() => self.pick(&["fill", "fill_left", "fill_right"]),
+            p if p < 0.08 && !op.is_set_operator() => {
+                self.pick(&["fill", "fill_left", "fill_right"])
+            }
             _ => "",
         };
         self.join((op, bool), left, right, ("", fill))
@@ -145,9 +164,12 @@ impl Generator {
             }
             "on" | "ignoring" => self.join((op, ""), left, right, (modifier, "")),
             grouping => {
-                let many = self.selector_with_keys(&["job", "instance", "code"], "http_requests_total");
+                let many =
+                    self.selector_with_keys(&["job", "instance", "code"], "http_requests_total");
                 let one = match grouping {
-                    "group_x with labels" => self.selector_with_keys(&["job", "instance"], "target_info"),
+                    "group_x with labels" => {
+                        self.selector_with_keys(&["job", "instance"], "target_info")
+                    }
                     _ => self.selector_with_keys(&["job", "instance"], "load1"),
                 };
                 let (many, one) = (many.text, one.text);
@@ -155,7 +177,10 @@ impl Generator {
                 let text = match grouping {
                     "group_left" => format!("{many} {op} on (job, instance) group_left () {one}"),
                     "group_right" => format!("{one} {op} ignoring (code) group_right () {many}"),
-                    _ => format!("rate({many}[5m]) {op} on (job, instance) group_left (version, region) {one}"),
+                    _ => format!(
+                        "rate({many}[5m]) {op} on (job, instance) group_left (version, region) \
+                         {one}"
+                    ),
                 };
                 Vector { text, keys: Keys::from(["job", "instance", "code"]), extra: true }
             }
@@ -181,7 +206,8 @@ impl Generator {
         // neither has all labels of the other: the right side loses those that it has alone
         if !set && !common.is_superset(&left.keys) && !common.is_superset(&right.keys) {
             let by: Vec<&str> = common.iter().copied().collect();
-            right = Vector::new(format!("max by ({}) ({})", by.join(", "), right.text), common.clone());
+            right =
+                Vector::new(format!("max by ({}) ({})", by.join(", "), right.text), common.clone());
         }
         let list = |keys: &Keys| keys.iter().copied().collect::<Vec<_>>().join(", ");
         let mut matching = String::new();
@@ -209,8 +235,8 @@ impl Generator {
             let (many, one) = if many_left { (&left, &right) } else { (&right, &left) };
             let side = if many_left { "group_left" } else { "group_right" };
             let surplus: Keys = many.keys.difference(&one.keys).copied().collect();
-            let ignoring =
-                wanted == "ignoring" || (wanted.is_empty() && !left.extra && !right.extra && self.chance(0.4));
+            let ignoring = wanted == "ignoring"
+                || (wanted.is_empty() && !left.extra && !right.extra && self.chance(0.4));
             matching = match ignoring {
                 true => format!(" ignoring ({}) {side} ()", list(&surplus)),
                 false => format!(" on ({}) {side} ()", list(&one.keys)),
@@ -222,7 +248,8 @@ impl Generator {
             matching.push_str(&format!(" {fill} ({})", self.pick(&["0", "1.5", "-3", "NaN"])));
         }
         left.text = in_parens(&left.text);
-        let text = format!("{} {}{bool}{matching} {}", left.text, op.as_str(), in_parens(&right.text));
+        let text =
+            format!("{} {}{bool}{matching} {}", left.text, op.as_str(), in_parens(&right.text));
         Vector { text, keys, extra }
     }
 }

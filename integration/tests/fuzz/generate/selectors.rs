@@ -3,7 +3,8 @@
 use super::super::data::{Kind, METRICS, Metric, values_of};
 use super::{Content, Generator, Keys, Vector, in_parens};
 
-const COMPUTED_RANGES: [&str; 5] = ["2m + 3m", "step() + 4m", "max_of(step(), 5m)", "5m * 2", "(10m - 15s)"];
+const COMPUTED_RANGES: [&str; 5] =
+    ["2m + 3m", "step() + 4m", "max_of(step(), 5m)", "5m * 2", "(10m - 15s)"];
 
 fn content_of(kind: Kind) -> Content {
     match kind {
@@ -20,9 +21,12 @@ impl Generator {
 
     /// The metric for a function: counters for those that want them, mostly.
     fn metric_for(&mut self, content: Content, function: &str) -> &'static Metric {
-        let counters = ["rate", "increase", "irate", "resets"].contains(&function) && self.chance(0.7);
+        let counters =
+            ["rate", "increase", "irate", "resets"].contains(&function) && self.chance(0.7);
         match content {
-            Content::Floats if counters => self.metric(|kind| matches!(kind, Kind::Counter | Kind::Bucket)),
+            Content::Floats if counters => {
+                self.metric(|kind| matches!(kind, Kind::Counter | Kind::Bucket))
+            }
             Content::Floats => self.metric(|kind| content_of(kind) == Content::Floats),
             Content::Histograms if self.chance(0.1) => self.metric(|kind| kind == Kind::Switching),
             Content::Histograms if counters => {
@@ -42,11 +46,18 @@ impl Generator {
             }
         }
         if self.chance(0.05) {
-            matchers.push(self.pick(&["nosuch=\"\"", "job!=\"\"", "job=~\".+\"", "job!~\"x.*\""]).to_owned());
+            matchers.push(
+                self.pick(&["nosuch=\"\"", "job!=\"\"", "job=~\".+\"", "job!~\"x.*\""]).to_owned(),
+            );
         }
-        let braces = if matchers.is_empty() { String::new() } else { format!("{{{}}}", matchers.join(",")) };
+        let braces =
+            if matchers.is_empty() { String::new() } else { format!("{{{}}}", matchers.join(",")) };
         let text = if quoted { braces } else { format!("{}{braces}", metric.name) };
-        Vector { text, keys: metric.keys.iter().copied().collect(), extra: metric.kind == Kind::Info }
+        Vector {
+            text,
+            keys: metric.keys.iter().copied().collect(),
+            extra: metric.kind == Kind::Info,
+        }
     }
 
     fn matcher(&mut self, key: &str) -> String {
@@ -81,7 +92,12 @@ impl Generator {
     fn time_modifiers(&mut self) -> String {
         let mut text = String::new();
         if self.chance(0.1) {
-            text.push_str(&self.any_modifier(&["offset", "offset", "offset -", "offset expression"]));
+            text.push_str(&self.any_modifier(&[
+                "offset",
+                "offset",
+                "offset -",
+                "offset expression",
+            ]));
         }
         if self.chance(0.07) {
             let at = self.any_modifier(&["@ time", "@ start()", "@ end()"]);
@@ -97,13 +113,24 @@ impl Generator {
 
     fn modifier_text(&mut self, name: &str) -> String {
         match name {
-            "offset" => format!(" offset {}", self.pick(&["1m", "17s", "5m", "20m", "1h", "15000ms", "90"])),
+            "offset" => {
+                format!(" offset {}", self.pick(&["1m", "17s", "5m", "20m", "1h", "15000ms", "90"]))
+            }
             "offset -" => format!(" offset -{}", self.pick(&["1m", "45s", "10m"])),
             "offset expression" => {
-                let texts = ["(1m + 30s)", "(step() + 1s)", "(5m - 10s)", "-(30s * 2)", "min_of(2m, 90s)", "(2m / 3)"];
+                let texts = [
+                    "(1m + 30s)",
+                    "(step() + 1s)",
+                    "(5m - 10s)",
+                    "-(30s * 2)",
+                    "min_of(2m, 90s)",
+                    "(2m / 3)",
+                ];
                 format!(" offset {}", self.pick(&texts))
             }
-            "@ time" => format!(" @ {}", self.pick(&["7200", "5400.5", "9000", "7199.999", "4000"])),
+            "@ time" => {
+                format!(" @ {}", self.pick(&["7200", "5400.5", "9000", "7199.999", "4000"]))
+            }
             at => format!(" {at}"),
         }
     }
@@ -132,7 +159,8 @@ impl Generator {
     }
 
     fn in_a_function(&mut self, vector: Vector, range: &str, modifiers: &str) -> Vector {
-        let function = self.pick(&["last_over_time", "increase", "count_over_time", "avg_over_time"]);
+        let function =
+            self.pick(&["last_over_time", "increase", "count_over_time", "avg_over_time"]);
         let text = format!("{function}({}[{range}]{modifiers})", vector.text);
         vector.wrapped(text)
     }
@@ -179,7 +207,9 @@ impl Generator {
         let metric = self.metric_for(content, function);
         let vector = self.plain(metric);
         let extension = match function {
-            "rate" | "increase" | "delta" if self.chance(0.08) => self.pick(&[" anchored", " smoothed"]),
+            "rate" | "increase" | "delta" if self.chance(0.08) => {
+                self.pick(&[" anchored", " smoothed"])
+            }
             "changes" | "resets" if self.chance(0.08) => " anchored",
             _ => "",
         };
@@ -187,7 +217,8 @@ impl Generator {
         (format!("{}[{range}]{extension}{modifiers}", vector.text), vector.keys)
     }
 
-    /// Series of values that are all different, in the order of their labels: what an operator gives comes in any.
+    /// Series of values that are all different, in the order of their labels: what an operator
+    /// gives comes in any.
     pub(super) fn ordered(&mut self) -> Vector {
         let metric = self.metric(|kind| matches!(kind, Kind::Gauge | Kind::Counter));
         let vector = self.plain(metric);
@@ -217,7 +248,8 @@ impl Generator {
         if self.chance(0.1) {
             vector.text = vector.text.replacen("latency_seconds_bucket", "", 1);
             let rest = vector.text.trim_start_matches('{').trim_end_matches('}').to_owned();
-            vector.text = format!("{{__name__=~\"latency_seconds(_bucket)?\",{rest}}}").replace(",}", "}");
+            vector.text =
+                format!("{{__name__=~\"latency_seconds(_bucket)?\",{rest}}}").replace(",}", "}");
         }
         vector.keys.remove("le");
         let range = self.pick(&["5m", "10m", "2m"]);

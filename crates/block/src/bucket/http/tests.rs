@@ -44,7 +44,8 @@ impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let line = format!("{} {}", request.method(), request.uri().path_and_query().unwrap());
         self.asked.lock().unwrap().push(line);
-        let (status, body) = self.answers.lock().unwrap().pop_front().unwrap_or((200, String::new()));
+        let (status, body) =
+            self.answers.lock().unwrap().pop_front().unwrap_or((200, String::new()));
         let length = body.len().to_string();
         let mut response = HttpResponse::new(body.into());
         *response.status_mut() = status.try_into().unwrap();
@@ -68,26 +69,38 @@ fn connector(wire: &Wire, prefix: &str) -> Connector<Wire> {
 
 fn s3(connector: Connector<Wire>) -> Arc<dyn ObjectStore> {
     let retry = RetryConfig { max_retries: 3, ..RetryConfig::default() };
-    let builder = AmazonS3Builder::new().with_bucket_name("b").with_region("r").with_endpoint("https://s3.test");
+    let builder = AmazonS3Builder::new()
+        .with_bucket_name("b")
+        .with_region("r")
+        .with_endpoint("https://s3.test");
     let builder = builder.with_access_key_id("a").with_secret_access_key("s").with_retry(retry);
     Arc::new(builder.with_http_connector(connector).build().unwrap())
 }
 
 fn gcs(connector: Connector<Wire>) -> Arc<dyn ObjectStore> {
     let account = r#"{"gcs_base_url":"https://gcs.test","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#;
-    let builder = GoogleCloudStorageBuilder::new().with_bucket_name("b").with_service_account_key(account);
+    let builder =
+        GoogleCloudStorageBuilder::new().with_bucket_name("b").with_service_account_key(account);
     Arc::new(builder.with_http_connector(connector).build().unwrap())
 }
 
 fn azure(connector: Connector<Wire>) -> Arc<dyn ObjectStore> {
-    let builder = MicrosoftAzureBuilder::new().with_account("acc").with_container_name("b").with_access_key("a2V5");
+    let builder = MicrosoftAzureBuilder::new()
+        .with_account("acc")
+        .with_container_name("b")
+        .with_access_key("a2V5");
     Arc::new(builder.with_http_connector(connector).build().unwrap())
 }
 
 /// What Thanos asks for below these prefixes: the prefix to the letter, a `/`, the name.
 #[tokio::test]
 async fn a_prefix_is_taken_to_the_letter_by_every_client() {
-    let prefixes = [("plain/p", "plain/p"), ("~ü%#*", "%7E%C3%BC%25%23%2A"), ("a//b", "a//b"), ("a b", "a%20b")];
+    let prefixes = [
+        ("plain/p", "plain/p"),
+        ("~ü%#*", "%7E%C3%BC%25%23%2A"),
+        ("a//b", "a//b"),
+        ("a b", "a%20b"),
+    ];
     for make in [s3, gcs, azure] {
         for (prefix, encoded) in prefixes {
             let wire = Wire::default();
@@ -95,7 +108,8 @@ async fn a_prefix_is_taken_to_the_letter_by_every_client() {
             store.put(&Path::from("x/y"), "z".into()).await.unwrap();
             let asked = wire.asked().concat();
             // which characters are encoded is the client's business
-            let plain = |text: &str| text.replace("%2F", "/").replace("%7E", "~").replace("%2A", "*");
+            let plain =
+                |text: &str| text.replace("%2F", "/").replace("%7E", "~").replace("%2A", "*");
             let path = asked.split(['?', ' ']).nth(1).unwrap();
             assert_eq!(plain(path), plain(&format!("/b/{encoded}/x/y")), "{prefix}: {asked}");
         }
@@ -109,7 +123,9 @@ async fn a_prefix_is_taken_to_the_letter_by_every_client() {
 const PAGE: &str = "<ListBucketResult><IsTruncated>false</IsTruncated>ENTRIES</ListBucketResult>";
 
 fn entry(key: &str) -> String {
-    format!("<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00Z</LastModified><Size>1</Size></Contents>")
+    format!(
+        "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00Z</LastModified><Size>1</Size></Contents>"
+    )
 }
 
 #[tokio::test]
@@ -119,17 +135,22 @@ async fn listings_come_without_the_prefix_and_without_bad_names() {
         let connector = connector(&wire, prefix);
         let hints = connector.hints.clone();
         let store = Prefixed::new(s3(connector), prefix).unwrap();
-        let keys =
-            ["x/meta.json", "x/", "x/chunks/", "../x", "x//y", "x&#10;y"].map(|k| entry(&format!("{prefix}/{k}")));
+        let keys = ["x/meta.json", "x/", "x/chunks/", "../x", "x//y", "x&#10;y"]
+            .map(|k| entry(&format!("{prefix}/{k}")));
         wire.will_answer(200, &PAGE.replace("ENTRIES", &keys.concat()));
-        let listed: Vec<String> =
-            store.list(Some(&Path::from("x"))).map_ok(|o| o.location.to_string()).try_collect().await.unwrap();
+        let listed: Vec<String> = store
+            .list(Some(&Path::from("x")))
+            .map_ok(|o| o.location.to_string())
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(listed, ["x/meta.json"]);
         assert_eq!(hints.ignored_names(), 5);
         let asked = wire.asked().concat();
         let encoded = prefix.replace('/', "%2F");
         assert!(asked.replace("%7E", "~").contains(&format!("prefix={encoded}%2Fx%2F")), "{asked}");
-        let markers: Vec<String> = hints.take_markers(&Path::from("x")).iter().map(Path::to_string).collect();
+        let markers: Vec<String> =
+            hints.take_markers(&Path::from("x")).iter().map(Path::to_string).collect();
         assert_eq!(markers, ["x/chunks/", "x/"]);
     }
 }
@@ -137,7 +158,12 @@ async fn listings_come_without_the_prefix_and_without_bad_names() {
 fn bucket(wire: &Wire, make: fn(Connector<Wire>) -> Arc<dyn ObjectStore>) -> Bucket {
     let connector = connector(wire, "");
     let settings = BucketSettings { hints: connector.hints.clone(), ..BucketSettings::default() };
-    Bucket::new(make(connector), settings, BucketMetrics::new(&Registry::new()).unwrap(), TestClock::new())
+    Bucket::new(
+        make(connector),
+        settings,
+        BucketMetrics::new(&Registry::new()).unwrap(),
+        TestClock::new(),
+    )
 }
 
 fn code(code: &str) -> String {
@@ -186,7 +212,10 @@ async fn other_failures_of_create_only_writes_stay_what_they_are() {
         wire.will_answer(status, &body);
         let error = bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
-        assert_eq!(bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap(), PutOutcome::Created);
+        assert_eq!(
+            bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap(),
+            PutOutcome::Created
+        );
     }
     // a plain write that meets 501 says nothing of create-only ones
     let wire = Wire::default();
@@ -194,7 +223,10 @@ async fn other_failures_of_create_only_writes_stay_what_they_are() {
     wire.will_answer(405, "");
     let options = object_store::PutOptions { mode: PutMode::Overwrite, ..Default::default() };
     bucket.store().put_opts(&Path::from("x"), "1".into(), options).await.unwrap_err();
-    assert_eq!(bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap(), PutOutcome::Created);
+    assert_eq!(
+        bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap(),
+        PutOutcome::Created
+    );
 }
 
 /// Old Ceph takes no notice of the condition.
@@ -206,7 +238,10 @@ async fn a_store_that_ignores_the_condition_is_found_by_the_probe() {
     let asked = wire.asked();
     assert!(asked[0].starts_with("PUT /b/drumlin%2Dprobe%2F"), "{asked:?}");
     assert!(asked[2].starts_with("DELETE /b/drumlin%2Dprobe%2F"), "{asked:?}");
-    assert_eq!(bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap_err().kind(), Kind::Unsupported);
+    assert_eq!(
+        bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap_err().kind(),
+        Kind::Unsupported
+    );
 
     let sound = Wire::default();
     let bucket = super::tests::bucket(&sound, gcs);
@@ -214,7 +249,10 @@ async fn a_store_that_ignores_the_condition_is_found_by_the_probe() {
     sound.will_answer(412, "");
     bucket.probe_create_only().await;
     assert_eq!(sound.asked().len(), 3);
-    assert_eq!(bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap(), PutOutcome::Created);
+    assert_eq!(
+        bucket.put_if_absent(&Path::from("x"), "1".into()).await.unwrap(),
+        PutOutcome::Created
+    );
 }
 
 /// The client would look for `x` among what it asked to delete, where there is `x/` only.
@@ -222,8 +260,7 @@ async fn a_store_that_ignores_the_condition_is_found_by_the_probe() {
 async fn a_marker_that_may_not_be_deleted_is_an_error() {
     let wire = Wire::default();
     let bucket = bucket(&wire, s3);
-    let answer =
-        "<DeleteResult><Error><Key>x/</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>";
+    let answer = "<DeleteResult><Error><Key>x/</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>";
     for _ in 0..4 {
         wire.will_answer(200, answer);
     }

@@ -5,13 +5,15 @@ use super::*;
 fn object(key: &str) -> String {
     format!(
         "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
-         <ETag>&quot;e&quot;</ETag><Owner><ID>i</ID><Key>no name</Key></Owner><Size>1</Size></Contents>"
+         <ETag>&quot;e&quot;</ETag><Owner><ID>i</ID><Key>no \
+         name</Key></Owner><Size>1</Size></Contents>"
     )
 }
 
 fn page(entries: &[String]) -> String {
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult \
+         xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          <Name>bucket</Name><Prefix>a//b/</Prefix><IsTruncated>false</IsTruncated>{}</ListBucketResult>",
         entries.concat()
     )
@@ -23,7 +25,8 @@ fn folder(name: &str) -> String {
 
 #[test]
 fn a_clean_page_stays_as_it_is() {
-    let text = page(&[object("x/meta.json"), object("ü/&amp;~%#*"), folder("x/"), object("a b&#39;")]);
+    let text =
+        page(&[object("x/meta.json"), object("ü/&amp;~%#*"), folder("x/"), object("a b&#39;")]);
     assert_eq!(clean(&text, "").unwrap(), Page { text, ignored: Vec::new() });
     assert_eq!(clean("", "").unwrap().text, "");
     assert_eq!(clean("<a><b></a>", ""), None, "the client says what is wrong with it");
@@ -31,7 +34,8 @@ fn a_clean_page_stays_as_it_is() {
 
 #[test]
 fn entries_that_are_no_paths_go_and_the_others_stay() {
-    let bad = ["x//y", "../x", "x/./y", "x&#10;y", "x&#xD;", "/x", "x/", "x/chunks/", "&#x1;", "&what;"];
+    let bad =
+        ["x//y", "../x", "x/./y", "x&#10;y", "x&#xD;", "/x", "x/", "x/chunks/", "&#x1;", "&what;"];
     let folders = ["/", "../", "x//", "x&#x9;/"];
     let mut entries = Vec::new();
     for key in bad {
@@ -43,7 +47,8 @@ fn entries_that_are_no_paths_go_and_the_others_stay() {
     let expected = [vec![object("good/a"); bad.len()], vec![folder("good/")]].concat();
     assert_eq!(cleaned.text, page(&expected));
     let ignored: Vec<&str> = cleaned.ignored.iter().map(String::as_str).collect();
-    let names = ["x//y", "../x", "x/./y", "x\ny", "x\r", "/x", "x/", "x/chunks/", "\u{1}", "&what;"];
+    let names =
+        ["x//y", "../x", "x/./y", "x\ny", "x\r", "/x", "x/", "x/chunks/", "\u{1}", "&what;"];
     assert_eq!(ignored, [&names[..], &["/", "../", "x//", "x\t/"]].concat());
 }
 
@@ -58,9 +63,13 @@ fn the_prefix_goes_whatever_it_looks_like() {
 
 #[test]
 fn azure_names_its_entries_otherwise() {
-    let blob = |name: &str| format!("<Blob><Name>{name}</Name><Properties><Name>p</Name></Properties></Blob>");
+    let blob = |name: &str| {
+        format!("<Blob><Name>{name}</Name><Properties><Name>p</Name></Properties></Blob>")
+    };
     let prefix = |name: &str| format!("<BlobPrefix><Name>{name}</Name></BlobPrefix>");
-    let page = |inner: String| format!("<EnumerationResults><Blobs>{inner}</Blobs><NextMarker /></EnumerationResults>");
+    let page = |inner: String| {
+        format!("<EnumerationResults><Blobs>{inner}</Blobs><NextMarker /></EnumerationResults>")
+    };
     let text = page([blob("x//y"), blob("p/x"), prefix("p/x/"), prefix("p//")].concat());
     let cleaned = clean(&text, "p").unwrap();
     assert_eq!(cleaned.text, page([blob("x"), prefix("x/")].concat()));

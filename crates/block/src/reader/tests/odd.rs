@@ -53,11 +53,15 @@ impl Case {
 
     /// The blocks of a bucket that beginnings of their ids name.
     async fn some(bucket: &str, ids: &[&str]) -> Vec<Case> {
-        let folder = format!("{}/../../integration/testdata/cases/buckets/{bucket}", env!("CARGO_MANIFEST_DIR"));
+        let folder = format!(
+            "{}/../../integration/testdata/cases/buckets/{bucket}",
+            env!("CARGO_MANIFEST_DIR")
+        );
         let mut cases = Vec::new();
         for id in ids {
             let mut blocks = std::fs::read_dir(&folder).unwrap().map(|block| block.unwrap());
-            let block = blocks.find(|block| block.file_name().to_str().unwrap().starts_with(id)).unwrap();
+            let block =
+                blocks.find(|block| block.file_name().to_str().unwrap().starts_with(id)).unwrap();
             cases.push(Case::new(&block.path()).await);
         }
         cases
@@ -79,7 +83,12 @@ impl Case {
     }
 
     fn reader_with(&self, settings: ReaderSettings) -> BlockReader {
-        BlockReader::new(self.bucket.clone(), Arc::new(self.meta.clone()), HeaderCache::new(1 << 20), settings)
+        BlockReader::new(
+            self.bucket.clone(),
+            Arc::new(self.meta.clone()),
+            HeaderCache::new(1 << 20),
+            settings,
+        )
     }
 
     fn location(&self) -> BlockLocation {
@@ -118,7 +127,10 @@ async fn chunks_out_of_order_come_in_order() {
 async fn labels_out_of_order_or_twice_are_served_sorted_and_once() {
     let case = Case::odd("11-labels-unsorted").await;
     let (series, stored) = whole(&case.reader()).await;
-    assert_eq!(label_sets(&series), [r#"{__name__="a", b="1"}"#, r#"{__name__="zz", cmd="1", job="x"}"#]);
+    assert_eq!(
+        label_sets(&series),
+        [r#"{__name__="a", b="1"}"#, r#"{__name__="zz", cmd="1", job="x"}"#]
+    );
     assert_eq!(stored, StoredCounts { series: 2, samples: 240 });
     let one = SeriesQuery { matchers: equal("job", "x"), ..SeriesQuery::all() };
     assert_eq!(collect(&case.reader(), one).await.0, series[1..]);
@@ -136,7 +148,10 @@ async fn labels_out_of_order_or_twice_are_served_sorted_and_once() {
 async fn series_out_of_order_come_in_order() {
     let case = Case::odd("9-series-unsorted").await;
     let (series, stored) = whole(&case.reader()).await;
-    assert_eq!(label_sets(&series), [r#"{__name__="a"}"#, r#"{__name__="b"}"#, r#"{__name__="c"}"#]);
+    assert_eq!(
+        label_sets(&series),
+        [r#"{__name__="a"}"#, r#"{__name__="b"}"#, r#"{__name__="c"}"#]
+    );
     assert_eq!(stored, StoredCounts { series: 3, samples: 360 });
     assert!(all_samples(&series).iter().all(|(_, samples)| samples.len() == 120));
 }
@@ -145,7 +160,11 @@ async fn series_out_of_order_come_in_order() {
 async fn disorder_that_shows_late_is_an_error_once_and_sorted_from_then_on() {
     let case = Case::odd("9-series-unsorted").await;
     let sorted = whole(&case.reader()).await;
-    let reader = case.reader_with(ReaderSettings { batch_series: 1, prefetch: 1, ..ReaderSettings::default() });
+    let reader = case.reader_with(ReaderSettings {
+        batch_series: 1,
+        prefetch: 1,
+        ..ReaderSettings::default()
+    });
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unordered);
     assert!(error.to_string().contains(&format!("block={}", case.meta.ulid)), "{error}");
@@ -165,11 +184,15 @@ async fn disorder_that_shows_late_is_an_error_once_and_sorted_from_then_on() {
 #[tokio::test]
 async fn sorting_is_bounded() {
     let case = Case::odd("9-series-unsorted").await;
-    let reader = case.reader_with(ReaderSettings { sorted_bytes: 200, ..ReaderSettings::default() });
+    let reader =
+        case.reader_with(ReaderSettings { sorted_bytes: 200, ..ReaderSettings::default() });
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     let text = error.to_string();
-    assert!(text.contains(&format!("block={}", case.meta.ulid)) && text.contains("not in order"), "{text}");
+    assert!(
+        text.contains(&format!("block={}", case.meta.ulid)) && text.contains("not in order"),
+        "{text}"
+    );
     let budget = Budget::new(200);
     let reader = case.reader().charging(budget.clone());
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
@@ -187,7 +210,8 @@ async fn the_stated_size_of_an_index_is_not_trusted() {
     assert_eq!((label_sets(&series), stored.samples), (vec![r#"{__name__="a"}"#.to_owned()], 120));
     let sound = fixture().await;
     let (expected, _) = whole(&sound.reader()).await;
-    let true_size = sound.bucket.head(&BlockLocation::tsdb(sound.meta.ulid).index()).await.unwrap().size;
+    let true_size =
+        sound.bucket.head(&BlockLocation::tsdb(sound.meta.ulid).index()).await.unwrap().size;
     for size in [0, 1, 60, true_size - 1, true_size + 1, true_size * 3, u64::MAX / 2] {
         let mut meta = (*sound.meta).clone();
         let files = &mut meta.thanos.as_mut().unwrap().files;
@@ -217,11 +241,13 @@ async fn what_a_tombstones_file_deletes_is_gone() {
 async fn only_what_is_deleted_goes_of_floats_and_histograms() {
     let block = fixture().await;
     let (all, _) = whole(&block.reader()).await;
-    let entries: Vec<EntryBatch> = block.reader().entries(SeriesQuery::all()).try_collect().await.unwrap();
+    let entries: Vec<EntryBatch> =
+        block.reader().entries(SeriesQuery::all()).try_collect().await.unwrap();
     let header = block.reader().header().await.unwrap();
     let (ids, _) = block.reader().find(&header, &[]).await.unwrap();
     assert_eq!(ids.len(), all.len());
-    let span = |entry: &Entry| (entry.chunks[0].min_time, entry.chunks[entry.chunks.len() - 1].max_time);
+    let span =
+        |entry: &Entry| (entry.chunks[0].min_time, entry.chunks[entry.chunks.len() - 1].max_time);
     let mut tombstones = Tombstones::default();
     for (i, (id, entry)) in ids.iter().zip(entries.iter().flat_map(|b| &b.entries)).enumerate() {
         let (first, last) = span(entry);
@@ -238,8 +264,12 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
         let samples: Samples = samples.into_iter().filter(|(t, _)| !covers(deleted, *t)).collect();
         (!samples.is_empty()).then_some((labels, samples))
     };
-    let expected: Vec<(Labels, Samples)> = all_samples(&all).into_iter().enumerate().filter_map(left).collect();
-    assert!(expected.len() < all.len() && all.iter().any(|s| s.chunks.iter().any(|c| c.encoding.is_histogram())));
+    let expected: Vec<(Labels, Samples)> =
+        all_samples(&all).into_iter().enumerate().filter_map(left).collect();
+    assert!(
+        expected.len() < all.len()
+            && all.iter().any(|s| s.chunks.iter().any(|c| c.encoding.is_histogram()))
+    );
     let reader = block.reader().deleting(Arc::new(tombstones.clone()));
     let (series, stored) = whole(&reader).await;
     assert_eq!(all_samples(&series), expected);
@@ -249,8 +279,12 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
         let samples = samples(chunk);
         assert_eq!((chunk.min_time, chunk.max_time), (samples[0].0, samples[samples.len() - 1].0));
     }
-    let (labels_only, errors) = collect(&reader, SeriesQuery { skip_chunks: true, ..SeriesQuery::all() }).await;
-    assert!(errors.is_empty() && labels_only.iter().map(|s| &s.labels).eq(expected.iter().map(|(labels, _)| labels)));
+    let (labels_only, errors) =
+        collect(&reader, SeriesQuery { skip_chunks: true, ..SeriesQuery::all() }).await;
+    assert!(
+        errors.is_empty()
+            && labels_only.iter().map(|s| &s.labels).eq(expected.iter().map(|(labels, _)| labels))
+    );
     let entries: Vec<EntryBatch> = reader.entries(SeriesQuery::all()).try_collect().await.unwrap();
     let entries: Vec<Entry> = entries.into_iter().flat_map(|b| b.entries).collect();
     assert!(entries.iter().map(|e| &e.labels).eq(expected.iter().map(|(labels, _)| labels)));
@@ -275,20 +309,25 @@ async fn a_tombstones_file_is_checked_and_cached_by_version() {
     assert_ne!(load_tombstones(bucket, &location).await.unwrap().unwrap().digest, loaded.digest);
     assert_ne!(*cache.get(bucket, &location, &version(1)).await.unwrap(), tombstones);
     assert_eq!(*cache.get(bucket, &location, &version(2)).await.unwrap(), tombstones);
-    for (bytes, reason) in [(b"nonsense".to_vec(), "truncated"), (vec![0; (64 << 20) + 1], "more than 67108864 bytes")]
+    for (bytes, reason) in
+        [(b"nonsense".to_vec(), "truncated"), (vec![0; (64 << 20) + 1], "more than 67108864 bytes")]
     {
         bucket.put(&location.tombstones(), bytes.into()).await.unwrap();
         let error = load_tombstones(bucket, &location).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
         let text = error.to_string();
-        assert!(text.contains(&format!("block={}", case.meta.ulid)) && text.contains(reason), "{text}");
+        assert!(
+            text.contains(&format!("block={}", case.meta.ulid)) && text.contains(reason),
+            "{text}"
+        );
     }
     bucket.delete(&location.tombstones()).await.unwrap();
     assert!(load_tombstones(bucket, &location).await.unwrap().is_none());
     assert!(cache.get(bucket, &location, &version(3)).await.unwrap().is_empty());
 }
 
-/// Labels as they are to stand in the index, and the first time of each chunk with how many steps follow it.
+/// Labels as they are to stand in the index, and the first time of each chunk with how many steps
+/// follow it.
 type Odd = (Vec<(String, String)>, Vec<(i64, i64)>);
 
 /// Labels, and the span of each chunk.
@@ -311,7 +350,9 @@ async fn odd_block(series: &[Odd]) -> (Case, Vec<Spans>) {
         sorted.sort_unstable();
         odd.push(OddSeries { labels: labels.clone(), chunks });
         // the last pair of a name wins there, so that they go in backwards
-        let labels = Labels::from_pairs(labels.iter().rev().filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n, v)));
+        let labels = Labels::from_pairs(
+            labels.iter().rev().filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n, v)),
+        );
         if !sorted.is_empty() {
             expected.push((labels, sorted));
         }
@@ -321,7 +362,8 @@ async fn odd_block(series: &[Odd]) -> (Case, Vec<Spans>) {
     let mut meta = testing::fixture_meta();
     let location = BlockLocation::tsdb(meta.ulid);
     let index = odd_index(&odd);
-    let file = |rel_path: &str, size| File { rel_path: rel_path.into(), size_bytes: size, hash: None };
+    let file =
+        |rel_path: &str, size| File { rel_path: rel_path.into(), size_bytes: size, hash: None };
     if let Some(thanos) = &mut meta.thanos {
         (thanos.files, thanos.index_stats) = (vec![file("index", index.len() as u64)], None);
     }
@@ -335,7 +377,8 @@ async fn odd_block(series: &[Odd]) -> (Case, Vec<Spans>) {
 }
 
 fn spans_of(series: Vec<BlockSeries>) -> Vec<Spans> {
-    let spans = |s: BlockSeries| (s.labels, s.chunks.iter().map(|c| (c.min_time, c.max_time)).collect());
+    let spans =
+        |s: BlockSeries| (s.labels, s.chunks.iter().map(|c| (c.min_time, c.max_time)).collect());
     // equal labels stand in the order of the index
     let mut all: Vec<Spans> = series.into_iter().map(spans).collect();
     assert!(all.is_sorted_by_key(|(labels, _)| labels.clone()));

@@ -85,15 +85,27 @@ fn marked(make: Make) -> Make {
 #[test]
 fn a_marked_block_covers_nothing() {
     assert_eq!(kept(&[of(1, &[1]), of(2, &[2]), marked(of(3, &[1, 2]))]), [1, 2, 3]);
-    assert_eq!(kept(&[marked(of(1, &[1])), of(2, &[2]), of(3, &[1, 2])]), [3], "but it is covered as any other");
-    assert_eq!(kept(&[marked(of(1, &[1])), marked(of(2, &[1]))]), [1, 2], "not even what is marked too");
+    assert_eq!(
+        kept(&[marked(of(1, &[1])), of(2, &[2]), of(3, &[1, 2])]),
+        [3],
+        "but it is covered as any other"
+    );
+    assert_eq!(
+        kept(&[marked(of(1, &[1])), marked(of(2, &[1]))]),
+        [1, 2],
+        "not even what is marked too"
+    );
     assert_eq!(kept(&[of(1, &[1]), marked(of(2, &[1, 2])), of(3, &[1, 2, 3])]), [3]);
     assert_eq!(kept(&[of(1, &[1]), marked(of(2, &[1, 2, 3])), of(3, &[1, 2])]), [2, 3]);
 }
 
 #[test]
 fn blocks_without_sources_are_their_own() {
-    assert_eq!(kept(&[of(1, &[]), of(2, &[]), of(3, &[2, 4])]), [1, 3], "the second went into the third");
+    assert_eq!(
+        kept(&[of(1, &[]), of(2, &[]), of(3, &[2, 4])]),
+        [1, 3],
+        "the second went into the third"
+    );
     assert_eq!(kept(&[of(1, &[]), of(2, &[]), of(3, &[4])]), [1, 2, 3]);
 }
 
@@ -103,8 +115,16 @@ fn of_equals_the_one_that_was_made_of_the_other_is_kept() {
     let rewritten = |id: u64, parent: u64| Make { parents: vec![parent], level: 2, ..of(id, &[1]) };
     assert_eq!(kept(&[of(1, &[1]), rewritten(2, 1)]), [2]);
     assert_eq!(kept(&[of(2, &[1]), rewritten(1, 2)]), [1], "whichever id is smaller");
-    assert_eq!(kept(&[marked(of(1, &[1])), rewritten(2, 1)]), [2], "the input is marked, as it goes");
-    assert_eq!(kept(&[of(1, &[1]), marked(rewritten(2, 1))]), [1], "the output is marked: it is no cover");
+    assert_eq!(
+        kept(&[marked(of(1, &[1])), rewritten(2, 1)]),
+        [2],
+        "the input is marked, as it goes"
+    );
+    assert_eq!(
+        kept(&[of(1, &[1]), marked(rewritten(2, 1))]),
+        [1],
+        "the output is marked: it is no cover"
+    );
     assert_eq!(kept(&[of(1, &[1]), rewritten(2, 1), rewritten(3, 2)]), [3]);
     let way = [of(1, &[1]), marked(rewritten(2, 1)), rewritten(3, 2)];
     assert_eq!(kept(&way), [3], "by way of a marked one too");
@@ -115,7 +135,14 @@ fn of_equals_the_one_that_was_made_of_the_other_is_kept() {
 #[test]
 fn then_rewrites_then_level_then_the_smaller_id() {
     let base = of(1, &[1, 2]);
-    assert_eq!(kept(&[base.clone(), Make { rewrites: 1, ..of(2, &[2, 1]) }, Make { level: 9, ..of(3, &[1, 2]) }]), [2]);
+    assert_eq!(
+        kept(&[
+            base.clone(),
+            Make { rewrites: 1, ..of(2, &[2, 1]) },
+            Make { level: 9, ..of(3, &[1, 2]) }
+        ]),
+        [2]
+    );
     assert_eq!(kept(&[base.clone(), Make { level: 2, ..of(2, &[1, 2]) }]), [2]);
     assert_eq!(kept(&[of(7, &[1, 2]), base, of(4, &[1, 2, 2])]), [1]);
     // metas may say anything
@@ -135,7 +162,8 @@ fn a_block_with_an_unread_mark_is_kept_and_covers_nothing() {
     };
     let nothing = UnseenBlock { known: None, ..unseen(&of(9, &[9])) };
     let blocks = vec![block(&of(1, &[1]))];
-    let mut synced = Synced { blocks, unseen: vec![unseen(&of(2, &[1, 2])), nothing], ..Synced::default() };
+    let mut synced =
+        Synced { blocks, unseen: vec![unseen(&of(2, &[1, 2])), nothing], ..Synced::default() };
     UnreadMarks.apply(&mut synced, NOW);
     Deduplicate.apply(&mut synced, NOW);
     assert_eq!(synced.blocks.iter().map(number).collect::<Vec<_>>(), [1, 2]);
@@ -149,15 +177,18 @@ fn sources_of(make: &Make) -> BTreeSet<u64> {
 /// Whether `other` stands for `one`, as the rule is told.
 fn covers(other: &Make, one: &Make, all: &[Make]) -> bool {
     let (theirs, ours) = (sources_of(other), sources_of(one));
-    if other.id == one.id || other.marked || other.labels != one.labels || !ours.is_subset(&theirs) {
+    if other.id == one.id || other.marked || other.labels != one.labels || !ours.is_subset(&theirs)
+    {
         return false;
     }
     if theirs != ours || one.marked {
         return true;
     }
-    let equals: Vec<&Make> = all.iter().filter(|m| m.labels == one.labels && sources_of(m) == ours).collect();
+    let equals: Vec<&Make> =
+        all.iter().filter(|m| m.labels == one.labels && sources_of(m) == ours).collect();
     let rank = |m: &Make| {
-        let replaced = equals.iter().any(|e| !e.marked && e.id != m.id && made_of(e, m.id, &equals, 20));
+        let replaced =
+            equals.iter().any(|e| !e.marked && e.id != m.id && made_of(e, m.id, &equals, 20));
         (replaced, std::cmp::Reverse((m.rewrites, m.level)), m.id)
     };
     rank(other) < rank(one)
@@ -167,15 +198,24 @@ fn made_of(make: &Make, ancestor: u64, equals: &[&Make], depth: usize) -> bool {
     depth > 0
         && make.parents.iter().filter(|p| **p != make.id).any(|parent| {
             let next = equals.iter().find(|e| e.id == *parent);
-            next.is_some_and(|next| next.id == ancestor || made_of(next, ancestor, equals, depth - 1))
+            next.is_some_and(|next| {
+                next.id == ancestor || made_of(next, ancestor, equals, depth - 1)
+            })
         })
 }
 
 fn any_block() -> impl Strategy<Value = Make> {
     let few = || prop::collection::vec(1..6u64, 0..4);
     let parents = prop::collection::vec(1..12u64, 0..2);
-    (few(), parents, 0..2usize, 1..3u32, prop::bool::weighted(0.3), prop::sample::select(vec!["x", "y"])).prop_map(
-        |(sources, parents, rewrites, level, marked, labels)| Make {
+    (
+        few(),
+        parents,
+        0..2usize,
+        1..3u32,
+        prop::bool::weighted(0.3),
+        prop::sample::select(vec!["x", "y"]),
+    )
+        .prop_map(|(sources, parents, rewrites, level, marked, labels)| Make {
             id: 0,
             sources,
             parents,
@@ -183,8 +223,7 @@ fn any_block() -> impl Strategy<Value = Make> {
             level,
             marked,
             labels,
-        },
-    )
+        })
 }
 
 proptest! {

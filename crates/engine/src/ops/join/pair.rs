@@ -78,7 +78,8 @@ pub(super) struct Pair<'a> {
     pub(super) mask: StepsView<'a>,
 }
 
-/// The order of pairs at a step: by the series of the "many" side, and those that fill in for one behind them.
+/// The order of pairs at a step: by the series of the "many" side, and those that fill in for one
+/// behind them.
 type PairOrder = (bool, usize);
 
 impl Pair<'_> {
@@ -130,7 +131,8 @@ pub(super) struct Combined<'a> {
     values: Computed<'a>,
     /// The steps at which there is a value.
     pub(super) kept: Mask<'a>,
-    /// The steps at which the operator is defined; a comparison that does not hold gives no value there.
+    /// The steps at which the operator is defined; a comparison that does not hold gives no value
+    /// there.
     pub(super) valid: Mask<'a>,
 }
 
@@ -157,7 +159,9 @@ impl Combined<'_> {
                 present.add(kept);
             }
             Computed::Mixed(result) => {
-                result.into_iter().for_each(|(step, value)| rows.set_sample(row, step, Some(value)));
+                result
+                    .into_iter()
+                    .for_each(|(step, value)| rows.set_sample(row, step, Some(value)));
             }
         }
     }
@@ -198,7 +202,11 @@ impl Combining {
             result[step] = if self.return_bool { f64::from(u8::from(holds)) } else { a };
             holds || self.return_bool
         });
-        Combined { values: Computed::Floats(result), kept: Mask::Own(kept), valid: Mask::Whole(mask) }
+        Combined {
+            values: Computed::Floats(result),
+            kept: Mask::Own(kept),
+            valid: Mask::Whole(mask),
+        }
     }
 
     fn mixed<'a>(self, pair: Pair<'a>, last: &mut LastNotes) -> Combined<'a> {
@@ -211,7 +219,8 @@ impl Combining {
             let (x, y) = (left.sample(step), right.sample(step));
             let mut notes = Notes::default();
             let value = if self.return_bool {
-                native::compare(self.op, x, y, &mut notes).map(|holds| Value::Float(f64::from(u8::from(holds))))
+                native::compare(self.op, x, y, &mut notes)
+                    .map(|holds| Value::Float(f64::from(u8::from(holds))))
             } else {
                 native::binary(self.op, x, y, &mut notes)
             };

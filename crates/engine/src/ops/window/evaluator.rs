@@ -54,7 +54,8 @@ pub(super) struct Evaluator {
     counts: bool,
 }
 
-/// The rows of the batch that is being made, charged to the query in steps: many series are a few bytes each.
+/// The rows of the batch that is being made, charged to the query in steps: many series are a few
+/// bytes each.
 struct Charge {
     reservation: MemoryReservation,
     held: usize,
@@ -70,7 +71,9 @@ impl Charge {
             return Ok(());
         }
         // near the limit of the budget, what is really needed decides
-        self.reservation.try_grow(lacking.max(Self::STEP)).or_else(|_| self.reservation.try_grow(lacking))
+        self.reservation
+            .try_grow(lacking.max(Self::STEP))
+            .or_else(|_| self.reservation.try_grow(lacking))
     }
 
     fn release(&mut self) {
@@ -79,12 +82,17 @@ impl Charge {
     }
 }
 
-/// Bytes of histograms a batch holds at least before it is passed on, so that their memory is used again while it is
-/// in the cache.
+/// Bytes of histograms a batch holds at least before it is passed on, so that their memory is used
+/// again while it is in the cache.
 const TARGET_HISTOGRAM_BYTES: usize = 1 << 20;
 
 impl Evaluator {
-    pub(super) fn new(spec: Arc<WindowSpec>, inputs: &Inputs, params: Vec<Vec<f64>>, of_subquery: bool) -> Evaluator {
+    pub(super) fn new(
+        spec: Arc<WindowSpec>,
+        inputs: &Inputs,
+        params: Vec<Vec<f64>>,
+        of_subquery: bool,
+    ) -> Evaluator {
         Evaluator {
             query: Arc::clone(&inputs.query),
             inputs: inputs.clone(),
@@ -125,7 +133,8 @@ impl Evaluator {
             self.note_counter(&labels);
         }
         // messages about histograms name what is left of a series
-        let keeps_name = self.spec.keeps_name() || (!self.spec.names_matter && samples.histograms.t.is_empty());
+        let keeps_name =
+            self.spec.keeps_name() || (!self.spec.names_matter && samples.histograms.t.is_empty());
         if keeps_name {
             self.labels.push(labels);
         } else {
@@ -156,7 +165,12 @@ impl Evaluator {
     }
 
     /// Applies the function to the samples that the bounds name.
-    pub(super) fn apply(&mut self, row: usize, labels: &Labels, samples: SeriesSamples<'_>) -> Result<()> {
+    pub(super) fn apply(
+        &mut self,
+        row: usize,
+        labels: &Labels,
+        samples: SeriesSamples<'_>,
+    ) -> Result<()> {
         self.check_params()?;
         self.memory.hold(self.spec.steps.count * 8)?;
         match samples.histograms.t.is_empty() {
@@ -175,13 +189,19 @@ impl Evaluator {
                 range::lookback::<true>(samples, &self.bounds, &mut column);
             }
             WindowFunction::Range(function) => {
-                let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
+                let params: Vec<Param<'_>> =
+                    self.params.iter().map(|p| Param::PerStep(p)).collect();
                 let (bounds, steps) = (&self.bounds[..], &spec.steps);
                 let input = Input { samples, bounds, steps, range: spec.range, params: &params };
                 range::evaluate(counting(function, counts), input, &mut self.buffers, &mut column);
             }
             WindowFunction::Reaching(function) => {
-                let input = Reaching { samples, bounds: &self.bounds, steps: &spec.steps, range: spec.range };
+                let input = Reaching {
+                    samples,
+                    bounds: &self.bounds,
+                    steps: &spec.steps,
+                    range: spec.range,
+                };
                 xrate::evaluate(function, input, self.buffers.resets(), &mut column);
             }
             WindowFunction::Extended { .. } | WindowFunction::Smoothed { .. } => {
@@ -195,7 +215,11 @@ impl Evaluator {
                     range: spec.range,
                     params: &[],
                 };
-                let mut out = MixedColumn { values: column.values, present: column.present, histograms: &mut [] };
+                let mut out = MixedColumn {
+                    values: column.values,
+                    present: column.present,
+                    histograms: &mut [],
+                };
                 // Only histograms give cause for notes.
                 let notes = &mut Notes::default();
                 match spec.function {
@@ -233,15 +257,21 @@ impl Evaluator {
             WindowFunction::Extended { function, .. } => {
                 extended::evaluate(function, input, self.buffers.resets(), &mut notes, &mut column);
             }
-            WindowFunction::Smoothed { .. } => extended::smoothed_instant(input, &mut notes, &mut column),
+            WindowFunction::Smoothed { .. } => {
+                extended::smoothed_instant(input, &mut notes, &mut column)
+            }
             WindowFunction::Seen => {
                 if has_latest_histogram(input) {
-                    return Err(execution(format!("this should be an info metric, with float samples: {labels}")));
+                    return Err(execution(format!(
+                        "this should be an info metric, with float samples: {labels}"
+                    )));
                 }
                 mixed::lookback::<true>(input, &mut column);
             }
             WindowFunction::Reaching(_) => {
-                return Err(execution("native histograms are not supported in extended range functions"));
+                return Err(execution(
+                    "native histograms are not supported in extended range functions",
+                ));
             }
         }
         let held = histogram_bytes(column.histograms);
@@ -258,11 +288,14 @@ impl Evaluator {
             return;
         }
         let Some(name) = labels.metric_name() else { return };
-        let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s.as_bytes()));
+        let is_counter =
+            ["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s.as_bytes()));
         if !is_counter && self.not_counters.insert(name.to_vec()) {
             let name = String::from_utf8_lossy(name);
-            let message =
-                format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}");
+            let message = format!(
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \
+                 {name:?}"
+            );
             self.query.annotate().info(&self.query.text, self.spec.span, message);
         }
     }
@@ -281,7 +314,9 @@ impl Evaluator {
                 for (which, values) in ["smoothing", "trend"].iter().zip(&self.params) {
                     if let Some(bad) = values.iter().find(|v| !(**v > 0.0 && **v < 1.0)) {
                         let short = if *which == "smoothing" { "sf" } else { "tf" };
-                        let text = format!("invalid {which} factor. Expected: 0 < {short} < 1, got: {bad:.6}");
+                        let text = format!(
+                            "invalid {which} factor. Expected: 0 < {short} < 1, got: {bad:.6}"
+                        );
                         return Err(execution(text));
                     }
                 }
@@ -297,7 +332,8 @@ impl Evaluator {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.out.len() >= Rows::target_rows(self.spec.steps.count) || self.histogram_bytes >= TARGET_HISTOGRAM_BYTES
+        self.out.len() >= Rows::target_rows(self.spec.steps.count)
+            || self.histogram_bytes >= TARGET_HISTOGRAM_BYTES
     }
 
     fn count(&mut self, rows: &Rows) {
@@ -312,7 +348,11 @@ impl Evaluator {
     pub(super) fn take(&mut self) -> Result<Rows> {
         let steps = self.spec.steps.count;
         // after a full batch another one is likely
-        let next = if self.is_full() { Rows::with_capacity(steps, self.out.len()) } else { Rows::new(steps) };
+        let next = if self.is_full() {
+            Rows::with_capacity(steps, self.out.len())
+        } else {
+            Rows::new(steps)
+        };
         let mut rows = std::mem::replace(&mut self.out, next);
         let first = self.query.add_labels(self.labels.drain(..));
         for (i, id) in rows.series.iter_mut().enumerate() {

@@ -1,5 +1,5 @@
-//! Steps whose windows tell too little of data that is coarser than they are; what becomes of them is said in
-//! [`downsampled`](crate::downsampled).
+//! Steps whose windows tell too little of data that is coarser than they are; what becomes of them
+//! is said in [`downsampled`](crate::downsampled).
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl Filled<'_> {
 }
 
 impl Evaluator {
-    /// Fills the steps of a row that was evaluated as asked, and says so where the data is not what was asked for.
+    /// Fills the steps of a row that was evaluated as asked, and says so where the data is not what
+    /// was asked for.
     pub(super) fn fill(
         &mut self,
         row: usize,
@@ -87,17 +88,23 @@ impl Evaluator {
         if reading.treatment.needs_raw() && any {
             let function = &reading.function;
             let text = format!(
-                "{function} needs raw samples where only data of {resolution} resolution exists: the answer is of its \
-                 windows"
+                "{function} needs raw samples where only data of {resolution} resolution exists: \
+                 the answer is of its windows"
             );
             query.annotate().warn(&query.text, spec.span, text);
         } else if filled {
-            let (asked, resolution_length) = (format_duration(spec.range), format_duration(resolution_ms));
+            let (asked, resolution_length) =
+                (format_duration(spec.range), format_duration(resolution_ms));
             let what = match reading.treatment.short {
                 Short::Share | Short::Rise(Rise::InRange) => {
-                    format!("{} over {asked} scaled from windows of {resolution_length}", reading.function)
+                    format!(
+                        "{} over {asked} scaled from windows of {resolution_length}",
+                        reading.function
+                    )
                 }
-                _ if spec.name.is_empty() => format!("lookback of {asked} widened to {resolution_length}"),
+                _ if spec.name.is_empty() => {
+                    format!("lookback of {asked} widened to {resolution_length}")
+                }
                 _ => format!("range of {asked} widened to {resolution_length}"),
             };
             let text = format!("{what} where only data of {resolution} resolution exists");
@@ -124,9 +131,11 @@ impl Evaluator {
         }
         let mut any = false;
         for k in 0..count {
-            let (of_floats, of_histograms) = (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            let (of_floats, of_histograms) =
+                (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
             let fill = |times: CoarseTimes<'_>, window: Window| {
-                let is_enough = both && of_floats.samples.len() + of_histograms.samples.len() >= enough;
+                let is_enough =
+                    both && of_floats.samples.len() + of_histograms.samples.len() >= enough;
                 if is_enough { None } else { times.fill(window, how) }.unwrap_or_default()
             };
             self.bounds[k] = fill(series.float_times(), of_floats);
@@ -146,10 +155,12 @@ impl Evaluator {
         let at = coarse.reading.treatment.value_at();
         let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
         for k in 0..self.spec.steps.count {
-            let (of_floats, of_histograms) = (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            let (of_floats, of_histograms) =
+                (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
             if float_times.is_short(of_floats, range / 2) || float_times.is_uneven(of_floats) {
                 let scale = if rise == Rise::PerSecond { 1000.0 / range as f64 } else { 1.0 };
-                let value = float_times.rise_of(floats.v, of_floats, at).map(|v| Value::Float(v * scale));
+                let value =
+                    float_times.rise_of(floats.v, of_floats, at).map(|v| Value::Float(v * scale));
                 self.out.set_sample(row, k, value);
             } else if let Some(pair) = histogram_times.fill(of_histograms, Filling::Pair) {
                 let apart = histogram_times.apart(pair.lo as usize, pair.hi as usize - 1, at);
@@ -162,7 +173,11 @@ impl Evaluator {
     }
 
     /// The rise between two histograms, resets seen.
-    fn histogram_rise(&mut self, of: HistogramPair<'_>, labels: &Labels) -> Option<Arc<FloatHistogram>> {
+    fn histogram_rise(
+        &mut self,
+        of: HistogramPair<'_>,
+        labels: &Labels,
+    ) -> Option<Arc<FloatHistogram>> {
         let HistogramPair { histograms, pair, rise, apart } = of;
         let super::WindowFunction::Range(function) = self.spec.function else { return None };
         let (first, last) = (histograms.t[pair.lo as usize], histograms.t[pair.hi as usize - 1]);
@@ -205,7 +220,8 @@ impl Evaluator {
         histogram
     }
 
-    /// Takes means of the windows around, each by its share of samples. `asked` are the bounds of the windows as asked.
+    /// Takes means of the windows around, each by its share of samples. `asked` are the bounds of
+    /// the windows as asked.
     fn fill_means(&mut self, series: Filled<'_>, asked: &[Bounds]) {
         let Filled { row, floats, coarse: Coarse { weights, .. }, .. } = series;
         // histograms have none, and are counted beside the floats of a series that has both
@@ -213,11 +229,13 @@ impl Evaluator {
             return;
         }
         let times = series.float_times();
-        let weighted: Vec<f64> = floats.v.iter().zip(weights).map(|(value, weight)| value * weight).collect();
+        let weighted: Vec<f64> =
+            floats.v.iter().zip(weights).map(|(value, weight)| value * weight).collect();
         for k in 0..self.spec.steps.count {
             let window = self.window(asked, k);
             if times.is_short(window, 0)
-                && let (Some(sum), Some(count)) = (times.share_of(&weighted, window), times.share_of(weights, window))
+                && let (Some(sum), Some(count)) =
+                    (times.share_of(&weighted, window), times.share_of(weights, window))
             {
                 self.out.set_sample(row, k, Some(Value::Float(sum / count)));
             }
@@ -229,7 +247,8 @@ impl Evaluator {
         let Filled { row, labels, floats, histograms, .. } = series;
         let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
         for k in 0..self.spec.steps.count {
-            let (of_floats, of_histograms) = (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            let (of_floats, of_histograms) =
+                (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
             if float_times.is_short(of_floats, 0) {
                 let value = float_times.share_of(floats.v, of_floats).map(Value::Float);
                 self.out.set_sample(row, k, value);
@@ -241,7 +260,8 @@ impl Evaluator {
                     t.push(histograms.t[i]);
                     h.push(Arc::new(part));
                 }
-                let window = Window { samples: Bounds { lo: 0, hi: h.len() as u32 }, ..of_histograms };
+                let window =
+                    Window { samples: Bounds { lo: 0, hi: h.len() as u32 }, ..of_histograms };
                 let parts = HistogramSamples { t: &t, h: &h };
                 let sum = match h.is_empty() {
                     true => None,

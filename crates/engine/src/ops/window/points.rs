@@ -10,7 +10,8 @@ use crate::batch::Rows;
 use crate::grid::StepGrid;
 use crate::read::{HistogramColumn, SeriesSamples};
 
-/// A subquery's steps skip and repeat samples, so that what those say of counter resets is worth nothing.
+/// A subquery's steps skip and repeat samples, so that what those say of counter resets is worth
+/// nothing.
 fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
     match histogram.hint {
         ResetHint::Unknown | ResetHint::Gauge => Arc::clone(histogram),
@@ -30,7 +31,10 @@ pub(crate) struct Points {
 
 impl Points {
     pub(crate) fn samples(&self) -> SeriesSamples<'_> {
-        SeriesSamples { floats: Samples { t: &self.t, v: &self.v }, histograms: self.histograms.samples() }
+        SeriesSamples {
+            floats: Samples { t: &self.t, v: &self.v },
+            histograms: self.histograms.samples(),
+        }
     }
 
     /// Reads a row of this grid.

@@ -46,15 +46,20 @@ pub(crate) struct WindowSpec {
     pub(crate) param_span: Span,
     /// Which steps of the query its samples count for.
     pub(crate) counted: Attribution,
-    /// What comes next looks at the metric names, so they have to go where the function takes them away.
+    /// What comes next looks at the metric names, so they have to go where the function takes them
+    /// away.
     pub(crate) names_matter: bool,
 }
 
 impl WindowSpec {
     pub(crate) fn keeps_name(&self) -> bool {
         match self.function {
-            WindowFunction::Instant | WindowFunction::Seen | WindowFunction::Smoothed { .. } => true,
-            WindowFunction::Timestamp | WindowFunction::Extended { .. } | WindowFunction::Reaching(_) => false,
+            WindowFunction::Instant | WindowFunction::Seen | WindowFunction::Smoothed { .. } => {
+                true
+            }
+            WindowFunction::Timestamp
+            | WindowFunction::Extended { .. }
+            | WindowFunction::Reaching(_) => false,
             WindowFunction::Range(function) => function.keeps_name(),
         }
     }
@@ -66,7 +71,10 @@ impl WindowSpec {
     }
 
     pub(super) fn reads_stale(&self) -> bool {
-        matches!(self.function, WindowFunction::Instant | WindowFunction::Timestamp | WindowFunction::Seen)
+        matches!(
+            self.function,
+            WindowFunction::Instant | WindowFunction::Timestamp | WindowFunction::Seen
+        )
     }
 
     /// Where the windows end that hold the samples needed, and how far those reach back.
@@ -75,7 +83,9 @@ impl WindowSpec {
             WindowFunction::Extended { function, lookback } => {
                 extended::reach(function.extension(), &self.steps, self.range, lookback)
             }
-            WindowFunction::Smoothed { lookback } => extended::reach(Extension::Smoothed, &self.steps, 0, lookback),
+            WindowFunction::Smoothed { lookback } => {
+                extended::reach(Extension::Smoothed, &self.steps, 0, lookback)
+            }
             WindowFunction::Reaching(_) => (self.steps, self.range.saturating_add(xrate::REACH_MS)),
             _ => (self.steps, self.range),
         }

@@ -6,13 +6,15 @@ const TIME: i64 = 3000;
 fn samples(samples: &[(i64, f64)]) -> Vec<Sample> {
     let sample = |(i, (t, count)): (usize, &(i64, f64))| {
         let hint = if i == 0 { ResetHint::Unknown } else { ResetHint::NotReset };
-        let histogram = FloatHistogram { hint, count: *count, zero_count: *count, ..FloatHistogram::default() };
+        let histogram =
+            FloatHistogram { hint, count: *count, zero_count: *count, ..FloatHistogram::default() };
         Sample { t: t * TIME, value: SampleValue::Histogram(Arc::new(histogram)) }
     };
     samples.iter().enumerate().map(sample).collect()
 }
 
-const TOTALS: ChunkKind = ChunkKind { header: ResetHint::NotReset, resolution: Resolution::FiveMinutes };
+const TOTALS: ChunkKind =
+    ChunkKind { header: ResetHint::NotReset, resolution: Resolution::FiveMinutes };
 const RAW: ChunkKind = ChunkKind { resolution: Resolution::Raw, ..TOTALS };
 
 /// Counts, each with whether it says that there was a reset before it.
@@ -26,21 +28,40 @@ fn stitched(chunks: &[(&[(i64, f64)], ChunkKind)]) -> Vec<(i64, f64, bool)> {
         }
         all.append(&mut chunk);
     }
-    let told = all.iter().filter_map(|s| counted(s).map(|h| (s.t / TIME, h.count, h.hint == ResetHint::Reset)));
+    let told = all
+        .iter()
+        .filter_map(|s| counted(s).map(|h| (s.t / TIME, h.count, h.hint == ResetHint::Reset)));
     for pair in all.windows(2).filter_map(|w| counted(&w[0]).zip(counted(&w[1]))) {
-        assert_eq!(pair.1.detect_reset(pair.0), pair.1.hint == ResetHint::Reset, "a reader must not have to guess");
+        assert_eq!(
+            pair.1.detect_reset(pair.0),
+            pair.1.hint == ResetHint::Reset,
+            "a reader must not have to guess"
+        );
     }
     told.collect()
 }
 
 /// A batch in which the counter, which grows by ten a window, was reset when it stood at 60.
-const WITH_RESET: (&[(i64, f64)], ChunkKind) = (&[(100, 60.0), (200, 70.0), (300, 130.0), (400, 140.0)], TOTALS);
+const WITH_RESET: (&[(i64, f64)], ChunkKind) =
+    (&[(100, 60.0), (200, 70.0), (300, 130.0), (400, 140.0)], TOTALS);
 
 #[test]
 fn a_total_that_begins_below_the_one_before_goes_on_where_it_holds_many_windows() {
-    let out = stitched(&[WITH_RESET, (&[(500, 90.0), (600, 100.0)], TOTALS), (&[(700, 110.0), (800, 120.0)], TOTALS)]);
-    let expected =
-        [(100, 60.0), (200, 70.0), (300, 130.0), (400, 140.0), (500, 150.0), (600, 160.0), (700, 170.0), (800, 180.0)];
+    let out = stitched(&[
+        WITH_RESET,
+        (&[(500, 90.0), (600, 100.0)], TOTALS),
+        (&[(700, 110.0), (800, 120.0)], TOTALS),
+    ]);
+    let expected = [
+        (100, 60.0),
+        (200, 70.0),
+        (300, 130.0),
+        (400, 140.0),
+        (500, 150.0),
+        (600, 160.0),
+        (700, 170.0),
+        (800, 180.0),
+    ];
     assert_eq!(out, expected.map(|(t, count)| (t, count, false)));
     // a single window tells by those before
     let out = stitched(&[WITH_RESET, (&[(500, 90.0)], TOTALS)]);
@@ -52,7 +73,11 @@ fn a_total_of_about_a_window_is_that_of_a_counter_reset_at_the_border() {
     let out = stitched(&[WITH_RESET, (&[(500, 8.0), (600, 18.0)], TOTALS)]);
     assert_eq!(out[4..], [(500, 8.0, true), (600, 18.0, false)]);
     // what was lifted before is not after a reset
-    let out = stitched(&[WITH_RESET, (&[(500, 90.0), (600, 100.0)], TOTALS), (&[(700, 3.0), (800, 13.0)], TOTALS)]);
+    let out = stitched(&[
+        WITH_RESET,
+        (&[(500, 90.0), (600, 100.0)], TOTALS),
+        (&[(700, 3.0), (800, 13.0)], TOTALS),
+    ]);
     assert_eq!(out[5..], [(600, 160.0, false), (700, 3.0, true), (800, 13.0, false)]);
 }
 
@@ -68,7 +93,10 @@ fn the_part_of_a_window_before_a_reset_is_in_the_window() {
     let expected = [(299, 30.0, false), (399, 11.0, true), (499, 21.0, false)];
     assert_eq!(stitched(&[before, between, after])[1..], expected);
     // how much the first window of all grew is not known
-    assert_eq!(stitched(&[(&[(340, 34.0)], TOTALS), after])[..2], [(340, 34.0, false), (399, 5.0, true)]);
+    assert_eq!(
+        stitched(&[(&[(340, 34.0)], TOTALS), after])[..2],
+        [(340, 34.0, false), (399, 5.0, true)]
+    );
 }
 
 #[test]
@@ -90,7 +118,8 @@ fn raw_chunks_fall_by_resets_only_but_after_a_total() {
 
 #[test]
 fn totals_that_overlap_go_on_by_their_own_growth() {
-    let out = stitched(&[WITH_RESET, (&[(300, 70.0), (400, 80.0), (500, 95.0), (600, 100.0)], TOTALS)]);
+    let out =
+        stitched(&[WITH_RESET, (&[(300, 70.0), (400, 80.0), (500, 95.0), (600, 100.0)], TOTALS)]);
     assert_eq!(out[3..], [(400, 140.0, false), (500, 155.0, false), (600, 160.0, false)]);
     let out = stitched(&[WITH_RESET, (&[(350, 70.0), (390, 80.0)], TOTALS)]);
     assert_eq!(out.len(), 4);

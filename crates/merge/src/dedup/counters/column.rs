@@ -71,7 +71,10 @@ impl CounterColumn for Floats {
     fn leave_out_nan(&mut self) {
         if self.values.iter().any(|v| v.is_nan()) {
             let (ts, values) = (std::mem::take(&mut self.ts), std::mem::take(&mut self.values));
-            ts.into_iter().zip(values).filter(|(_, v)| !v.is_nan()).for_each(|(t, v)| self.push(t, v));
+            ts.into_iter()
+                .zip(values)
+                .filter(|(_, v)| !v.is_nan())
+                .for_each(|(t, v)| self.push(t, v));
         }
     }
 }
@@ -105,7 +108,9 @@ impl CounterColumn for Vec<Sample> {
 
     fn height(from: &SampleValue, to: &SampleValue) -> Option<SampleValue> {
         match (from, to) {
-            (SampleValue::Float(from), SampleValue::Float(to)) => Some(SampleValue::Float(to - from)),
+            (SampleValue::Float(from), SampleValue::Float(to)) => {
+                Some(SampleValue::Float(to - from))
+            }
             (SampleValue::Histogram(from), SampleValue::Histogram(to)) => {
                 let mut height = (**to).clone();
                 height.sub(from).ok()?;

@@ -30,7 +30,8 @@ fn each_ten(from: i64, to: i64, value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
 
 /// What becomes of replicas whose times are seconds.
 fn merged(replicas: &[&[(i64, f64)]], dedup: Dedup) -> Vec<(i64, f64)> {
-    let Floats { ts, values } = counters(replicas.iter().map(|r| replica(&seconds(r))).collect(), dedup);
+    let Floats { ts, values } =
+        counters(replicas.iter().map(|r| replica(&seconds(r))).collect(), dedup);
     ts.into_iter().map(|t| t / 1000).zip(values).collect()
 }
 
@@ -45,7 +46,8 @@ fn resets(samples: &[(i64, f64)]) -> usize {
 #[test]
 fn a_reset_that_all_replicas_saw_shows_once() {
     let counter = |t: i64| if t < 100 { 1000.0 + t as f64 } else { (t - 100) as f64 };
-    let (a, b, c) = (each_ten(0, 200, counter), each_ten(3, 200, counter), each_ten(7, 200, counter));
+    let (a, b, c) =
+        (each_ten(0, 200, counter), each_ten(3, 200, counter), each_ten(7, 200, counter));
     for dedup in BOTH {
         let all = merged(&[&a, &b, &c], dedup);
         assert_eq!(resets(&all), 1, "{dedup:?} {all:?}");
@@ -60,7 +62,11 @@ fn a_replica_that_began_after_the_reset_stands_at_the_height_of_the_other() {
     for dedup in BOTH {
         for replicas in [[&a[..], &b[..]], [&b[..], &a[..]]] {
             let all = merged(&replicas, dedup);
-            assert_eq!((resets(&all), growth(&all)), (1, 90.0 + all[all.len() - 1].1), "{dedup:?} {all:?}");
+            assert_eq!(
+                (resets(&all), growth(&all)),
+                (1, 90.0 + all[all.len() - 1].1),
+                "{dedup:?} {all:?}"
+            );
         }
     }
 }
@@ -82,7 +88,8 @@ fn what_lags_repeats_the_value_before_until_it_has_caught_up() {
     assert_eq!(all[..4], [(10, 10.0), (13, 10.0), (20, 20.0), (23, 20.0)]);
     assert_eq!((resets(&all), growth(&all)), (0, 40.0));
     let before: &[(i64, f64)] = &[(10, 20.0), (20, 30.0), (30, 40.0)];
-    let after: &[(i64, f64)] = &[(12, 15.0), (22, 25.0), (32, 35.0), (62, 36.0), (72, 46.0), (82, 56.0)];
+    let after: &[(i64, f64)] =
+        &[(12, 15.0), (22, 25.0), (32, 35.0), (62, 36.0), (72, 46.0), (82, 56.0)];
     let all = merged(&[before, after], Dedup::Penalty);
     assert_eq!(all[3..], [(62, 40.0), (72, 46.0), (82, 56.0)]);
 }
@@ -108,7 +115,8 @@ fn without_an_earlier_sample_the_other_replica_tells_of_the_reset() {
     let b = [(12, 58.0), (22, 68.0), (32, 78.0)];
     let all = merged(&[&a, &b], Dedup::Chain);
     assert_eq!((resets(&all), growth(&all)), (0, 30.0), "{all:?}");
-    // the first has ended: what is far below was reset, what is as high in a moment was not, unless much later
+    // the first has ended: what is far below was reset, what is as high in a moment was not, unless
+    // much later
     let a = [(0, 50.0), (10, 60.0)];
     assert_eq!(resets(&merged(&[&a, &[(14, 3.0), (24, 13.0)]], Dedup::Chain)), 1);
     assert_eq!(resets(&merged(&[&a, &[(14, 58.0), (24, 68.0)]], Dedup::Chain)), 0);
@@ -181,7 +189,11 @@ fn told(samples: &[Sample]) -> Vec<(i64, f64, ResetHint)> {
 #[test]
 fn histograms_say_whether_there_was_a_reset_where_the_replica_changes() {
     use ResetHint::*;
-    let a = vec![histogram(10, 5.0, Unknown), histogram(20, 6.0, NotReset), histogram(30, 1.0, Unknown)];
+    let a = vec![
+        histogram(10, 5.0, Unknown),
+        histogram(20, 6.0, NotReset),
+        histogram(30, 1.0, Unknown),
+    ];
     let b = vec![
         histogram(11, 4.5, Unknown),
         histogram(21, 6.5, NotReset),
@@ -242,7 +254,9 @@ impl Truth {
     /// Whether samples show a reset, and apart from others.
     fn is_seen(&self, reset: i64, samples: &[(i64, f64)]) -> bool {
         let at = samples.partition_point(|s| s.0 < reset);
-        let (Some(before), Some(after)) = (samples[..at].last(), samples.get(at)) else { return false };
+        let (Some(before), Some(after)) = (samples[..at].last(), samples.get(at)) else {
+            return false;
+        };
         after.1 < before.1 && self.resets_within(before.0, after.0).count() == 1
     }
 
@@ -285,12 +299,14 @@ fn truth() -> impl Strategy<Value = Truth> {
             *at += gap * 1000;
             Some(*at)
         };
-        let resets = gaps.into_iter().scan(0, next).filter(|t| *t < SECONDS as i64 * 1000).collect();
+        let resets =
+            gaps.into_iter().scan(0, next).filter(|t| *t < SECONDS as i64 * 1000).collect();
         Truth { grown: growth_of_seconds(seed), resets }
     })
 }
 
-/// How a replica scrapes: from when on, and where it is down for how long and then begins anew, at another time.
+/// How a replica scrapes: from when on, and where it is down for how long and then begins anew, at
+/// another time.
 #[derive(Clone, Debug)]
 struct Scrapes {
     begin: i64,
@@ -352,7 +368,12 @@ impl Case {
     }
 
     /// The same where a value is read so many milliseconds after the time of its sample.
-    fn delayed(truth: Truth, scrapes: &[Scrapes], dedup: Dedup, delay: impl Fn(i64) -> i64) -> Case {
+    fn delayed(
+        truth: Truth,
+        scrapes: &[Scrapes],
+        dedup: Dedup,
+        delay: impl Fn(i64) -> i64,
+    ) -> Case {
         let end = SECONDS as i64 * 1000 - 1;
         let value = |t: i64| truth.value((t + delay(t)).min(end));
         let samples = |s: &Scrapes| s.times().into_iter().map(|t| (t, value(t))).collect();
@@ -364,13 +385,15 @@ impl Case {
     /// Whether a replica does without a sample for longer than it scrapes, in a span.
     fn is_down(samples: &[(i64, f64)], begin: i64, end: i64) -> bool {
         let seen = around(samples, begin, end);
-        let is_late = seen.first().is_none_or(|s| s.0 > begin) || seen.last().is_none_or(|s| s.0 < end);
+        let is_late =
+            seen.first().is_none_or(|s| s.0 > begin) || seen.last().is_none_or(|s| s.0 < end);
         is_late || seen.windows(2).any(|w| w[1].0 - w[0].0 > INTERVAL)
     }
 
-    /// How many resets show in a span: no fewer than in each replica's samples there, no more than in those of one
-    /// replica with its neighbours outside of the span. Only where all replicas were down at one time or another may it
-    /// be more, since each saw what another missed; then it is no more than there were.
+    /// How many resets show in a span: no fewer than in each replica's samples there, no more than
+    /// in those of one replica with its neighbours outside of the span. Only where all replicas
+    /// were down at one time or another may it be more, since each saw what another missed; then it
+    /// is no more than there were.
     fn check_resets(&self, begin: i64, end: i64) -> Result<(), TestCaseError> {
         let shown = resets(within(&self.out, begin, end));
         let least = self.replicas.iter().map(|r| resets(within(r, begin, end))).min().unwrap();
@@ -379,19 +402,23 @@ impl Case {
             true => most.max(self.truth.resets_within(begin, end + SLOWEST).count()),
             false => most,
         };
-        prop_assert!(least <= shown && shown <= most, "{shown} not in {least}..={most} in {begin}..={end}");
+        prop_assert!(
+            least <= shown && shown <= most,
+            "{shown} not in {least}..={most} in {begin}..={end}"
+        );
         Ok(())
     }
 
-    /// How much it grew between the first and the last sample given in a span: no less than each replica's samples
-    /// between these, no more than those and their neighbours of one replica. A reset takes away what was grown since
-    /// the last sample before, of two resets not from one and the same replica the more; and where replicas were down,
-    /// each may have seen what another missed. What the counter truly grew is never exceeded.
+    /// How much it grew between the first and the last sample given in a span: no less than each
+    /// replica's samples between these, no more than those and their neighbours of one replica. A
+    /// reset takes away what was grown since the last sample before, of two resets not from one and
+    /// the same replica the more; and where replicas were down, each may have seen what another
+    /// missed. What the counter truly grew is never exceeded.
     fn check_growth(&self, begin: i64, end: i64) -> Result<(), TestCaseError> {
         let out = within(&self.out, begin, end);
         let (Some((first, _)), Some((last, _))) = (out.first(), out.last()) else { return Ok(()) };
-        // Where a replica takes over after a reset that is in nobody's record, or one with another in it, it is moved to
-        // the height before: what it grows is only about right then.
+        // Where a replica takes over after a reset that is in nobody's record, or one with another
+        // in it, it is moved to the height before: what it grows is only about right then.
         let is_seen = |reset: i64| self.replicas.iter().any(|r| self.truth.is_seen(reset, r));
         if !self.truth.resets_within(0, *last).all(is_seen) {
             return Ok(());
@@ -400,10 +427,12 @@ impl Case {
             prop_assert_eq!(*value, self.truth.value(*t), "at {}", t);
         }
         let grown = growth(out);
-        // by the replica that saw least of it: all that was grown before, where it did not see it at all
+        // by the replica that saw least of it: all that was grown before, where it did not see it
+        // at all
         let lost = |reset: i64| {
             let lost_by = |r: &Vec<(i64, f64)>| {
-                let before = r.iter().rev().find(|s| s.0 < reset).map_or(*first, |s| s.0.max(*first));
+                let before =
+                    r.iter().rev().find(|s| s.0 < reset).map_or(*first, |s| s.0.max(*first));
                 let after = r.iter().find(|s| s.0 >= reset).map_or(*last, |s| s.0.min(*last));
                 let seen = growth(&[before, after].map(|t| (t, self.truth.value(t))));
                 self.truth.grown(after) - self.truth.grown(before) - seen
@@ -412,13 +441,24 @@ impl Case {
         };
         let lost: f64 = self.truth.resets_within(*first, *last).map(lost).sum();
         let truly = self.truth.grown(*last) - self.truth.grown(*first);
-        prop_assert!(truly - lost <= grown && grown <= truly, "{truly} {grown} {lost} in {begin}..={end}");
+        prop_assert!(
+            truly - lost <= grown && grown <= truly,
+            "{truly} {grown} {lost} in {begin}..={end}"
+        );
         let several = self.truth.resets_within(*first - INTERVAL, *last + INTERVAL).count() > 1;
-        let least = self.replicas.iter().map(|r| growth(within(r, *first, *last))).fold(f64::MAX, f64::min);
-        prop_assert!(least - if several { lost } else { 0.0 } <= grown, "{least} {grown} {lost} in {begin}..={end}");
+        let least =
+            self.replicas.iter().map(|r| growth(within(r, *first, *last))).fold(f64::MAX, f64::min);
+        prop_assert!(
+            least - if several { lost } else { 0.0 } <= grown,
+            "{least} {grown} {lost} in {begin}..={end}"
+        );
         if !self.replicas.iter().any(|r| Case::is_down(r, *first, *last)) {
-            let most = self.replicas.iter().map(|r| growth(around(r, *first, *last))).fold(0.0, f64::max);
-            prop_assert!(grown <= most + if several { lost } else { 0.0 }, "{grown} {most} {lost} in {begin}..={end}");
+            let most =
+                self.replicas.iter().map(|r| growth(around(r, *first, *last))).fold(0.0, f64::max);
+            prop_assert!(
+                grown <= most + if several { lost } else { 0.0 },
+                "{grown} {most} {lost} in {begin}..={end}"
+            );
         }
         Ok(())
     }
@@ -456,8 +496,8 @@ proptest! {
 }
 
 proptest! {
-    // Always the same cases: of several hundred thousand one shows a reset twice, where replicas come and go within a
-    // scrape of it and read it in another order than that of their samples.
+    // Always the same cases: of several hundred thousand one shows a reset twice, where replicas
+    // come and go within a scrape of it and read it in another order than that of their samples.
     #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::with_cases(2000) })]
     #[test]
     fn scrapes_that_take_their_time_make_and_hide_no_reset(

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::histogram::{
-    Bucket, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramError, HistogramSum, Reconciled, ResetHint,
-    Span, spans_of,
+    Bucket, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramError, HistogramSum,
+    Reconciled, ResetHint, Span, spans_of,
 };
 
 type Buckets = BTreeMap<i32, f64>;
@@ -20,15 +20,19 @@ fn exponential() -> impl Strategy<Value = FloatHistogram> {
 
 const THRESHOLDS: [f64; 5] = [0.0, 0.25, 0.3, 1.0, 4.0];
 
-/// Two histograms that differ in schema or in zero threshold. With both, a zero bucket that is aligned to the finer
-/// schema may cut through a bucket of the coarser one, and Prometheus counts what is below twice.
+/// Two histograms that differ in schema or in zero threshold. With both, a zero bucket that is
+/// aligned to the finer schema may cut through a bucket of the coarser one, and Prometheus counts
+/// what is below twice.
 fn pair() -> impl Strategy<Value = (FloatHistogram, FloatHistogram)> {
     let schemas = || of_scale(-2..4i32, vec![0.0]);
     let thresholds = || of_scale(1..2i32, THRESHOLDS.to_vec());
     prop_oneof![(schemas(), schemas()), (thresholds(), thresholds())]
 }
 
-fn of_scale(schemas: std::ops::Range<i32>, thresholds: Vec<f64>) -> impl Strategy<Value = FloatHistogram> {
+fn of_scale(
+    schemas: std::ops::Range<i32>,
+    thresholds: Vec<f64>,
+) -> impl Strategy<Value = FloatHistogram> {
     let thresholds = prop::sample::select(thresholds);
     (schemas, thresholds, 0..5u8, buckets(), buckets()).prop_map(
         |(schema, zero_threshold, zero, positive, negative)| {
@@ -56,18 +60,21 @@ fn of_scale(schemas: std::ops::Range<i32>, thresholds: Vec<f64>) -> impl Strateg
 }
 
 fn custom() -> impl Strategy<Value = FloatHistogram> {
-    (prop::collection::btree_set(0..12i32, 1..8), prop::collection::vec(0..5u8, 9)).prop_map(|(bounds, counts)| {
-        let custom_values: Vec<f64> = bounds.into_iter().map(f64::from).collect();
-        let positive_buckets: Vec<f64> = counts[..=custom_values.len()].iter().map(|c| f64::from(*c)).collect();
-        FloatHistogram {
-            schema: CUSTOM_BUCKETS_SCHEMA,
-            count: positive_buckets.iter().sum(),
-            positive_spans: vec![Span { offset: 0, length: positive_buckets.len() as u32 }],
-            positive_buckets,
-            custom_values,
-            ..FloatHistogram::default()
-        }
-    })
+    (prop::collection::btree_set(0..12i32, 1..8), prop::collection::vec(0..5u8, 9)).prop_map(
+        |(bounds, counts)| {
+            let custom_values: Vec<f64> = bounds.into_iter().map(f64::from).collect();
+            let positive_buckets: Vec<f64> =
+                counts[..=custom_values.len()].iter().map(|c| f64::from(*c)).collect();
+            FloatHistogram {
+                schema: CUSTOM_BUCKETS_SCHEMA,
+                count: positive_buckets.iter().sum(),
+                positive_spans: vec![Span { offset: 0, length: positive_buckets.len() as u32 }],
+                positive_buckets,
+                custom_values,
+                ..FloatHistogram::default()
+            }
+        },
+    )
 }
 
 fn populated(buckets: impl Iterator<Item = Bucket>) -> Buckets {
@@ -352,7 +359,8 @@ fn buckets_have_the_bounds_of_their_schema() {
     };
     let all: Vec<_> = histogram.all_buckets().iter().map(|b| (b.lower, b.upper, b.count)).collect();
     // the first positive bucket begins at 0.5, inside the zero bucket
-    let expected = [(-2.0, -1.0, 4.0), (-0.75, 0.75, 1.0), (0.75, 1.0, 1.0), (1.0, 2.0, 2.0), (4.0, 8.0, 3.0)];
+    let expected =
+        [(-2.0, -1.0, 4.0), (-0.75, 0.75, 1.0), (0.75, 1.0, 1.0), (1.0, 2.0, 2.0), (4.0, 8.0, 3.0)];
     assert_eq!(all, expected);
     assert!(histogram.negative_buckets().all(|b| b.lower_inclusive && !b.upper_inclusive));
     assert!(histogram.positive_buckets().all(|b| !b.lower_inclusive && b.upper_inclusive));
@@ -364,7 +372,8 @@ fn buckets_have_the_bounds_of_their_schema() {
         custom_values: vec![0.5, 2.0],
         ..FloatHistogram::default()
     };
-    let all: Vec<_> = custom.all_buckets().iter().map(|b| (b.lower, b.upper, b.lower_inclusive)).collect();
+    let all: Vec<_> =
+        custom.all_buckets().iter().map(|b| (b.lower, b.upper, b.lower_inclusive)).collect();
     let infinity = f64::INFINITY;
     assert_eq!(all, [(-infinity, 0.5, true), (0.5, 2.0, false), (2.0, infinity, false)]);
 }
@@ -383,9 +392,18 @@ fn malformed_histograms_are_named() {
     };
     assert_eq!(good.validate(), Ok(()));
     assert_eq!(broken(&|h| h.schema = 9), Err(HistogramError::Schema(9)));
-    assert!(matches!(broken(&|h| h.positive_buckets.push(1.0)), Err(HistogramError::BucketCount { .. })));
-    assert!(matches!(broken(&|h| h.positive_spans[1].offset = -1), Err(HistogramError::NegativeOffset { .. })));
-    assert!(matches!(broken(&|h| h.positive_buckets[1] = -1.0), Err(HistogramError::NegativeBucket { .. })));
+    assert!(matches!(
+        broken(&|h| h.positive_buckets.push(1.0)),
+        Err(HistogramError::BucketCount { .. })
+    ));
+    assert!(matches!(
+        broken(&|h| h.positive_spans[1].offset = -1),
+        Err(HistogramError::NegativeOffset { .. })
+    ));
+    assert!(matches!(
+        broken(&|h| h.positive_buckets[1] = -1.0),
+        Err(HistogramError::NegativeBucket { .. })
+    ));
     assert!(matches!(broken(&|h| h.count = -1.0), Err(HistogramError::NegativeCount(_))));
     assert_eq!(broken(&|h| h.custom_values.push(1.0)), Err(HistogramError::UnexpectedBounds));
     let custom = |bounds: &[f64]| {
@@ -407,7 +425,11 @@ fn same_data_looks_at_bits_and_not_at_empty_spans() {
         positive_buckets: vec![1.0, 2.0],
         ..FloatHistogram::default()
     };
-    let spans = vec![Span { offset: 0, length: 0 }, Span { offset: 1, length: 1 }, Span { offset: 0, length: 1 }];
+    let spans = vec![
+        Span { offset: 0, length: 0 },
+        Span { offset: 1, length: 1 },
+        Span { offset: 0, length: 1 },
+    ];
     let b = FloatHistogram { positive_spans: spans, hint: ResetHint::Gauge, ..a.clone() };
     assert!(a.same_data(&b));
     assert!(!a.same_data(&FloatHistogram { sum: 0.0, ..a.clone() }));

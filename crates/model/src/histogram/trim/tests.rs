@@ -64,7 +64,10 @@ fn buckets_go_whole_at_their_bounds() {
     // 4 observations around the geometric middle of (1,2], 2 in the middle of [0,0.5]
     assert!(close(cut.sum, 4.0 * 2f64.sqrt() + 2.0 * 0.25));
     let cut = lower(exponential(0.5, 2.0), 2.0);
-    assert_eq!((cut.positive_buckets.as_slice(), cut.count, cut.zero_count), (&[8.0][..], 8.0, 0.0));
+    assert_eq!(
+        (cut.positive_buckets.as_slice(), cut.count, cut.zero_count),
+        (&[8.0][..], 8.0, 0.0)
+    );
     assert_eq!(cut.positive_spans, [Span { offset: 2, length: 1 }]);
     assert!(close(cut.sum, 8.0 * 8f64.sqrt()));
 }

@@ -19,7 +19,11 @@ fn custom(counts: &[f64], bounds: &[f64]) -> FloatHistogram {
     FloatHistogram { custom_values: bounds.to_vec(), ..of(counts, CUSTOM_BUCKETS_SCHEMA) }
 }
 
-fn aggregate(avg: bool, histograms: &[FloatHistogram], notes: &mut Notes) -> Option<FloatHistogram> {
+fn aggregate(
+    avg: bool,
+    histograms: &[FloatHistogram],
+    notes: &mut Notes,
+) -> Option<FloatHistogram> {
     let mut aggregate = HistogramAggregate::new(avg);
     histograms.iter().for_each(|histogram| aggregate.add(histogram, notes));
     aggregate.finish(notes)
@@ -27,7 +31,8 @@ fn aggregate(avg: bool, histograms: &[FloatHistogram], notes: &mut Notes) -> Opt
 
 fn close(a: &FloatHistogram, b: &FloatHistogram) -> bool {
     let close = |a: &[f64], b: &[f64]| {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (a - b).abs() <= 1e-12 * a.abs().max(b.abs()))
+        a.len() == b.len()
+            && a.iter().zip(b).all(|(a, b)| a == b || (a - b).abs() <= 1e-12 * a.abs().max(b.abs()))
     };
     (a.schema, a.hint, &a.positive_spans) == (b.schema, b.hint, &b.positive_spans)
         && close(&[a.count, a.sum], &[b.count, b.sum])
@@ -36,8 +41,9 @@ fn close(a: &FloatHistogram, b: &FloatHistogram) -> bool {
 
 fn histograms() -> impl Strategy<Value = Vec<FloatHistogram>> {
     let histogram = (0..3i32, prop::collection::vec(0..9u8, 1..8));
-    let histogram =
-        histogram.prop_map(|(schema, counts)| of(&counts.into_iter().map(f64::from).collect::<Vec<_>>(), schema));
+    let histogram = histogram.prop_map(|(schema, counts)| {
+        of(&counts.into_iter().map(f64::from).collect::<Vec<_>>(), schema)
+    });
     prop::collection::vec(histogram, 1..12)
 }
 
@@ -103,7 +109,10 @@ fn contradicting_hints_are_noted_once_there_is_a_result() {
     let hints = [ResetHint::Reset, ResetHint::Gauge, ResetHint::NotReset];
     let sum = aggregate(false, &hints.map(hinted), &mut notes).unwrap();
     assert_eq!(sum.hint, ResetHint::Gauge);
-    assert_eq!(notes.iter().copied().collect::<Vec<_>>(), [Note::CounterResetCollision(Operation::Aggregation)]);
+    assert_eq!(
+        notes.iter().copied().collect::<Vec<_>>(),
+        [Note::CounterResetCollision(Operation::Aggregation)]
+    );
     let mut left = HistogramAggregate::new(true);
     left.add(&hinted(ResetHint::Reset), &mut Notes::default());
     let mut right = HistogramAggregate::new(true);
@@ -121,7 +130,10 @@ fn custom_bounds_are_intersected_and_not_mixed_with_exponential_ones() {
         let result = aggregate(avg, &[a.clone(), b.clone()], &mut notes).unwrap();
         let counts: &[f64] = if avg { &[2.0, 3.5] } else { &[4.0, 7.0] };
         assert_eq!((&result.positive_buckets[..], &result.custom_values[..]), (counts, &[2.0][..]));
-        assert_eq!(notes.iter().copied().collect::<Vec<_>>(), [Note::MismatchedCustomBuckets(Operation::Aggregation)]);
+        assert_eq!(
+            notes.iter().copied().collect::<Vec<_>>(),
+            [Note::MismatchedCustomBuckets(Operation::Aggregation)]
+        );
         let mut notes = Notes::default();
         assert_eq!(aggregate(avg, &[a.clone(), of(&[1.0], 1), b.clone()], &mut notes), None);
         assert_eq!(notes.iter().copied().collect::<Vec<_>>(), [Note::MixedExponentialAndCustom]);

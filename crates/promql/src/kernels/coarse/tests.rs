@@ -18,7 +18,10 @@ fn window(t: &[i64], end: i64, range: i64) -> Window {
 }
 
 fn near(value: Option<f64>, expected: f64) {
-    assert!(value.is_some_and(|value| (value - expected).abs() < 1e-3), "{value:?}, not {expected}");
+    assert!(
+        value.is_some_and(|value| (value - expected).abs() < 1e-3),
+        "{value:?}, not {expected}"
+    );
 }
 
 fn coarse<'a>(t: &'a [i64], stretches: &'a [Stretch]) -> CoarseTimes<'a> {
@@ -64,9 +67,15 @@ fn sums_are_shared_evenly_and_add_up() {
     let values = [60.0, 120.0, 180.0, 240.0];
     // on both sides of the border between two hours
     let at = 2 * HOUR + 4 * MINUTE;
-    near(times.share_of(&values, window(&t, at, 10 * MINUTE)), 6.0 / 60.0 * 120.0 + 4.0 / 60.0 * 180.0);
-    let parts: f64 =
-        (0..24).filter_map(|k| times.share_of(&values, window(&t, t[0] + (k + 1) * 5 * MINUTE, 5 * MINUTE))).sum();
+    near(
+        times.share_of(&values, window(&t, at, 10 * MINUTE)),
+        6.0 / 60.0 * 120.0 + 4.0 / 60.0 * 180.0,
+    );
+    let parts: f64 = (0..24)
+        .filter_map(|k| {
+            times.share_of(&values, window(&t, t[0] + (k + 1) * 5 * MINUTE, 5 * MINUTE))
+        })
+        .sum();
     near(Some(parts), 300.0);
 }
 
@@ -87,7 +96,11 @@ fn the_first_window_of_a_life_says_nothing_before_its_sample() {
     let s = stretch(&t);
     let times = coarse(&t, &s);
     for filling in [Filling::Last, Filling::Around, Filling::Pair] {
-        assert_eq!(times.fill(window(&t, 3 * HOUR + 30 * MINUTE, 5 * MINUTE), filling), None, "{filling:?}");
+        assert_eq!(
+            times.fill(window(&t, 3 * HOUR + 30 * MINUTE, 5 * MINUTE), filling),
+            None,
+            "{filling:?}"
+        );
     }
     assert_eq!(times.share_of(&[1.0, 1.0], window(&t, 3 * HOUR + 30 * MINUTE, 5 * MINUTE)), None);
 }
@@ -120,6 +133,9 @@ fn means_rise_from_middle_to_middle() {
     // a line: the means are what it has in the middle
     let values = [1800.0, 5400.0, 7500.0];
     for minute in [65, 100, 119, 121, 125, 130] {
-        near(times.rise_of(&values, window(&t, minute * MINUTE, 5 * MINUTE), ValueAt::Middle), 300.0);
+        near(
+            times.rise_of(&values, window(&t, minute * MINUTE, 5 * MINUTE), ValueAt::Middle),
+            300.0,
+        );
     }
 }

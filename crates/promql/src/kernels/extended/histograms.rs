@@ -31,7 +31,11 @@ pub(super) fn difference(
 }
 
 /// A difference as the function gives it.
-pub(super) fn finished(mut increase: FloatHistogram, kind: Extrapolation, seconds: f64) -> FloatHistogram {
+pub(super) fn finished(
+    mut increase: FloatHistogram,
+    kind: Extrapolation,
+    seconds: f64,
+) -> FloatHistogram {
     if kind == Extrapolation::Rate {
         increase.div(seconds);
     }
@@ -94,7 +98,8 @@ fn note(reconciled: Reconciled, operation: Operation, notes: &mut Notes) {
     }
 }
 
-/// The histogram at time `t` between the samples `at` and `at + 1`. A counter that was reset between them began empty.
+/// The histogram at time `t` between the samples `at` and `at + 1`. A counter that was reset
+/// between them began empty.
 fn interpolate(
     samples: HistogramSamples<'_>,
     at: usize,
@@ -122,11 +127,11 @@ fn interpolate(
     Ok(result)
 }
 
-/// The sum of what the counter was at before each reset in a range; `crossed` says that the left border lies between
-/// the first two histograms.
+/// The sum of what the counter was at before each reset in a range; `crossed` says that the left
+/// border lies between the first two histograms.
 ///
-/// The first and the last histogram are in the borders' values already. Comparing the last one itself would count its
-/// reset twice, because the right border inherits its hint.
+/// The first and the last histogram are in the borders' values already. Comparing the last one
+/// itself would count its reset twice, because the right border inherits its hint.
 fn correction(
     borders: BorderValues<&FloatHistogram>,
     histograms: &[Arc<FloatHistogram>],
@@ -155,7 +160,8 @@ fn correction(
     Ok(sum)
 }
 
-/// The histogram at a time: a sample, or one between the samples around it, or the last one where none follows.
+/// The histogram at a time: a sample, or one between the samples around it, or the last one where
+/// none follows.
 pub(super) fn smoothed(
     samples: HistogramSamples<'_>,
     window: Bounds,
@@ -173,7 +179,10 @@ pub(super) fn smoothed(
     let before = &samples.h[next - 1];
     if !follows {
         // The hint is about the sample before, which the value at this time does not follow.
-        return Some(Arc::new(FloatHistogram { hint: ResetHint::Unknown, ..FloatHistogram::clone(before) }));
+        return Some(Arc::new(FloatHistogram {
+            hint: ResetHint::Unknown,
+            ..FloatHistogram::clone(before)
+        }));
     }
     let is_counter = before.hint != ResetHint::Gauge || samples.h[next].hint != ResetHint::Gauge;
     let mixed = before.uses_custom_buckets() != samples.h[next].uses_custom_buckets();

@@ -9,7 +9,12 @@ use crate::kernels::window::{HistogramSamples, bounds};
 const LOOKBACK: i64 = 40;
 
 /// Values by step of one function over one series.
-fn run(function: ExtendedFunction, samples: (&[i64], &[f64]), steps: &Steps, range: i64) -> Vec<Option<f64>> {
+fn run(
+    function: ExtendedFunction,
+    samples: (&[i64], &[f64]),
+    steps: &Steps,
+    range: i64,
+) -> Vec<Option<f64>> {
     let (wide, length) = reach(function.extension(), steps, range, LOOKBACK);
     let (mut float_bounds, mut histogram_bounds) = (Vec::new(), Vec::new());
     bounds(samples.0, &wide, length, &mut float_bounds);
@@ -25,7 +30,11 @@ fn run(function: ExtendedFunction, samples: (&[i64], &[f64]), steps: &Steps, ran
     };
     let (mut values, mut present) = (vec![0.0; steps.count], StepSet::none(steps.count));
     let mut histograms = vec![None; steps.count];
-    let mut out = MixedColumn { values: &mut values, present: present.view_mut(), histograms: &mut histograms };
+    let mut out = MixedColumn {
+        values: &mut values,
+        present: present.view_mut(),
+        histograms: &mut histograms,
+    };
     evaluate(function, input, &mut Resets::default(), &mut Notes::default(), &mut out);
     (0..steps.count).map(|k| present.contains(k).then_some(values[k])).collect()
 }
@@ -37,17 +46,25 @@ fn between((t1, v1): (i64, f64), (t2, v2): (i64, f64), t: i64, counter: bool) ->
 }
 
 /// The samples a difference is taken over: the border values and what is strictly between.
-fn naive_path(samples: &[(i64, f64)], (start, end): (i64, i64), smoothed: bool, counter: bool) -> Option<Vec<f64>> {
+fn naive_path(
+    samples: &[(i64, f64)],
+    (start, end): (i64, i64),
+    smoothed: bool,
+    counter: bool,
+) -> Option<Vec<f64>> {
     let before = samples.iter().rposition(|s| s.0 <= start && s.0 > start - LOOKBACK);
-    let inside: Vec<usize> = (0..samples.len()).filter(|i| samples[*i].0 > start && samples[*i].0 <= end).collect();
-    let after = samples.iter().position(|s| s.0 > end && s.0 <= end + LOOKBACK).filter(|_| smoothed);
+    let inside: Vec<usize> =
+        (0..samples.len()).filter(|i| samples[*i].0 > start && samples[*i].0 <= end).collect();
+    let after =
+        samples.iter().position(|s| s.0 > end && s.0 <= end + LOOKBACK).filter(|_| smoothed);
     let used: Vec<usize> = before.into_iter().chain(inside.iter().copied()).chain(after).collect();
     if inside.is_empty() && (before.is_none() || after.is_none()) {
         return None;
     }
     let at = |i: usize| samples[used[i]];
     let count = used.len();
-    let left = if smoothed && before.is_some() { between(at(0), at(1), start, counter) } else { at(0).1 };
+    let left =
+        if smoothed && before.is_some() { between(at(0), at(1), start, counter) } else { at(0).1 };
     let exact = inside.last().is_some_and(|i| samples[*i].0 == end);
     let last = if exact && after.is_some() { count - 2 } else { count - 1 };
     let right = match smoothed && at(last).0 > end && last > 0 {
@@ -58,14 +75,23 @@ fn naive_path(samples: &[(i64, f64)], (start, end): (i64, i64), smoothed: bool, 
     Some([left].into_iter().chain(middle).chain([right]).collect())
 }
 
-fn naive(kind: Extrapolation, smoothed: bool, samples: &[(i64, f64)], (start, end): (i64, i64)) -> Option<f64> {
+fn naive(
+    kind: Extrapolation,
+    smoothed: bool,
+    samples: &[(i64, f64)],
+    (start, end): (i64, i64),
+) -> Option<f64> {
     let counter = kind != Extrapolation::Delta;
     let path = naive_path(samples, (start, end), smoothed, counter)?;
     let mut difference = path[path.len() - 1] - path[0];
     if counter {
         difference += path.windows(2).filter(|w| w[1] < w[0]).map(|w| w[0]).sum::<f64>();
     }
-    Some(if kind == Extrapolation::Rate { difference / ((end - start) as f64 / 1000.0) } else { difference })
+    Some(if kind == Extrapolation::Rate {
+        difference / ((end - start) as f64 / 1000.0)
+    } else {
+        difference
+    })
 }
 
 proptest! {
@@ -108,11 +134,20 @@ proptest! {
 #[test]
 fn a_frame_has_values_at_both_borders() {
     let samples = Samples { t: &[0, 10, 20, 30], v: &[1.0, 2.0, 4.0, 8.0] };
-    assert_eq!(framed(samples, Range { start: 5, end: 25 }, false), (vec![5, 10, 20, 25], vec![1.0, 2.0, 4.0, 8.0]));
-    assert_eq!(framed(samples, Range { start: 5, end: 25 }, true), (vec![5, 10, 20, 25], vec![1.5, 2.0, 4.0, 6.0]));
+    assert_eq!(
+        framed(samples, Range { start: 5, end: 25 }, false),
+        (vec![5, 10, 20, 25], vec![1.0, 2.0, 4.0, 8.0])
+    );
+    assert_eq!(
+        framed(samples, Range { start: 5, end: 25 }, true),
+        (vec![5, 10, 20, 25], vec![1.5, 2.0, 4.0, 6.0])
+    );
     assert_eq!(framed(samples, Range { start: 10, end: 20 }, true), (vec![10, 20], vec![2.0, 4.0]));
     assert_eq!(framed(samples, Range { start: 30, end: 40 }, false), (vec![], vec![]));
-    assert_eq!(framed(Samples { t: &[], v: &[] }, Range { start: 0, end: 10 }, true), (vec![], vec![]));
+    assert_eq!(
+        framed(Samples { t: &[], v: &[] }, Range { start: 0, end: 10 }, true),
+        (vec![], vec![])
+    );
 }
 
 fn histogram(count: f64, hint: ResetHint) -> Arc<FloatHistogram> {
@@ -150,7 +185,11 @@ fn of_histograms(
     };
     let (mut values, mut present, mut histograms) = ([0.0], StepSet::none(1), [None]);
     let mut notes = Notes::default();
-    let mut out = MixedColumn { values: &mut values, present: present.view_mut(), histograms: &mut histograms };
+    let mut out = MixedColumn {
+        values: &mut values,
+        present: present.view_mut(),
+        histograms: &mut histograms,
+    };
     evaluate(function, input, &mut Resets::default(), &mut notes, &mut out);
     let count = match &histograms[0] {
         Some(h) => Some(h.count),
@@ -173,6 +212,7 @@ fn histograms_are_interpolated_and_corrected() {
     assert_eq!(of_histograms(anchored, &end, (39, 39)).0, Some(8.0));
     assert_eq!(of_histograms(ExtendedFunction::Resets, &end, (39, 39)).0, Some(1.0));
     assert_eq!(of_histograms(ExtendedFunction::Changes, &end, (39, 39)).0, Some(2.0));
-    let (delta, notes) = of_histograms(ExtendedFunction::Anchored(Extrapolation::Delta), &grown, (20, 20));
+    let (delta, notes) =
+        of_histograms(ExtendedFunction::Anchored(Extrapolation::Delta), &grown, (20, 20));
     assert_eq!((delta, notes.contains(Note::NotAGaugeHistogram)), (Some(3.0), true));
 }

@@ -14,16 +14,24 @@ pub(super) struct Scratch {
 
 pub(super) fn changes(input: &MixedInput<'_>, scratch: &mut Scratch, out: &mut MixedColumn<'_>) {
     count(input, scratch, out, |before, now| match (before, now) {
-        (Place::Float(before), Place::Float(now)) => is_change(input.floats.v[before], input.floats.v[now]),
-        (Place::Histogram(before), Place::Histogram(now)) => !input.histogram(now).same_data(input.histogram(before)),
+        (Place::Float(before), Place::Float(now)) => {
+            is_change(input.floats.v[before], input.floats.v[now])
+        }
+        (Place::Histogram(before), Place::Histogram(now)) => {
+            !input.histogram(now).same_data(input.histogram(before))
+        }
         _ => true,
     });
 }
 
 pub(super) fn resets(input: &MixedInput<'_>, scratch: &mut Scratch, out: &mut MixedColumn<'_>) {
     count(input, scratch, out, |before, now| match (before, now) {
-        (Place::Float(before), Place::Float(now)) => is_reset(input.floats.v[before], input.floats.v[now]),
-        (Place::Histogram(before), Place::Histogram(now)) => input.histogram(now).detect_reset(input.histogram(before)),
+        (Place::Float(before), Place::Float(now)) => {
+            is_reset(input.floats.v[before], input.floats.v[now])
+        }
+        (Place::Histogram(before), Place::Histogram(now)) => {
+            input.histogram(now).detect_reset(input.histogram(before))
+        }
         _ => true,
     });
 }

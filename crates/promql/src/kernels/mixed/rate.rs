@@ -34,7 +34,9 @@ impl Prepared {
             if now.hint == ResetHint::Gauge {
                 self.gauges.push(at as u32);
             }
-            let Some(before) = at.checked_sub(1).map(|before| &histograms[before]) else { continue };
+            let Some(before) = at.checked_sub(1).map(|before| &histograms[before]) else {
+                continue;
+            };
             if now.schema != before.schema {
                 self.schema_changes.push(at as u32);
             }
@@ -62,7 +64,11 @@ pub(super) fn extrapolated(
     let counter = matches!(function, RangeFunction::Rate | RangeFunction::Increase);
     prepared.find(input.histograms.h, counter);
     for (k, window) in input.histogram_windows().filter(|(_, window)| window.len() >= 2) {
-        let difference = if counter { increase(input, window, prepared, notes) } else { delta(input, window, notes) };
+        let difference = if counter {
+            increase(input, window, prepared, notes)
+        } else {
+            delta(input, window, notes)
+        };
         let Some(mut result) = difference else { continue };
         let (first, last) = (window.lo as usize, window.hi as usize - 1);
         let sampled = Sampled {
@@ -72,7 +78,8 @@ pub(super) fn extrapolated(
             end: input.steps.end(k),
             range: input.range,
         };
-        let mut factor = sampled.factor(counter.then(|| (input.histogram(first).count, result.count)));
+        let mut factor =
+            sampled.factor(counter.then(|| (input.histogram(first).count, result.count)));
         if function == RangeFunction::Rate {
             factor /= input.range as f64 / 1000.0;
         }
@@ -83,7 +90,8 @@ pub(super) fn extrapolated(
 
 /// The last histogram of the window less the first, as a gauge.
 fn delta(input: &MixedInput<'_>, window: Bounds, notes: &mut Notes) -> Option<FloatHistogram> {
-    let (first, last) = (input.histogram(window.lo as usize), input.histogram(window.hi as usize - 1));
+    let (first, last) =
+        (input.histogram(window.lo as usize), input.histogram(window.hi as usize - 1));
     // where buckets do not fit, subtraction says so
     let fit = first.uses_custom_buckets() == last.uses_custom_buckets();
     let mut result = last.copy_to_schema(if fit { first.schema } else { last.schema });
@@ -99,7 +107,12 @@ fn delta(input: &MixedInput<'_>, window: Bounds, notes: &mut Notes) -> Option<Fl
 }
 
 /// How much the counter grew over the window, resets put right, as a gauge.
-fn increase(input: &MixedInput<'_>, window: Bounds, prepared: &Prepared, notes: &mut Notes) -> Option<FloatHistogram> {
+fn increase(
+    input: &MixedInput<'_>,
+    window: Bounds,
+    prepared: &Prepared,
+    notes: &mut Notes,
+) -> Option<FloatHistogram> {
     let Bounds { lo, hi } = window;
     let mut resets = within(&prepared.resets, lo + 1, hi);
     // a reset right after the first histogram: that one does not matter, whatever buckets it has
@@ -136,7 +149,8 @@ fn increase(input: &MixedInput<'_>, window: Bounds, prepared: &Prepared, notes: 
     Some(result)
 }
 
-/// The coarsest schema of the window; none, with a note, where exponential and custom buckets are mixed.
+/// The coarsest schema of the window; none, with a note, where exponential and custom buckets are
+/// mixed.
 fn window_schema(
     input: &MixedInput<'_>,
     window: Bounds,
@@ -165,8 +179,8 @@ fn window_schema(
     between.iter().chain([first, last]).map(|histogram| histogram.schema).min()
 }
 
-/// Subtracts a histogram of nothing in place of the first one. It has the buckets of the second, which matters where
-/// custom bounds differ.
+/// Subtracts a histogram of nothing in place of the first one. It has the buckets of the second,
+/// which matters where custom bounds differ.
 fn start_anew(result: &mut FloatHistogram, second: &FloatHistogram, notes: &mut Notes) -> bool {
     if !second.uses_custom_buckets() {
         return true;
@@ -176,7 +190,8 @@ fn start_anew(result: &mut FloatHistogram, second: &FloatHistogram, notes: &mut 
         custom_values: second.custom_values.clone(),
         ..FloatHistogram::default()
     };
-    subtract(result, &nothing, notes) && (!second.detect_reset(&nothing) || add(result, &nothing, notes))
+    subtract(result, &nothing, notes)
+        && (!second.detect_reset(&nothing) || add(result, &nothing, notes))
 }
 
 fn subtract(result: &mut FloatHistogram, other: &FloatHistogram, notes: &mut Notes) -> bool {
@@ -187,8 +202,13 @@ fn add(result: &mut FloatHistogram, other: &FloatHistogram, notes: &mut Notes) -
     compatible(result.add(other), Operation::Addition, notes)
 }
 
-/// Whether the operation could be done. Conflicting hints do not matter: resets are dealt with one by one.
-fn compatible(done: Result<Reconciled, HistogramError>, operation: Operation, notes: &mut Notes) -> bool {
+/// Whether the operation could be done. Conflicting hints do not matter: resets are dealt with one
+/// by one.
+fn compatible(
+    done: Result<Reconciled, HistogramError>,
+    operation: Operation,
+    notes: &mut Notes,
+) -> bool {
     match done {
         Ok(done) => {
             if done.custom_bounds_intersected {
@@ -204,7 +224,11 @@ fn compatible(done: Result<Reconciled, HistogramError>, operation: Operation, no
 }
 
 /// `irate` (per second, resets put right) or else `idelta` of the last two samples of each window.
-pub(super) fn instant<const RATE: bool>(input: &MixedInput<'_>, notes: &mut Notes, out: &mut MixedColumn<'_>) {
+pub(super) fn instant<const RATE: bool>(
+    input: &MixedInput<'_>,
+    notes: &mut Notes,
+    out: &mut MixedColumn<'_>,
+) {
     each(input, out, |window, out, k| {
         if window.f.len() + window.h.len() < 2 {
             return;

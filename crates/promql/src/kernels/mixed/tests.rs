@@ -26,10 +26,17 @@ type Series = Vec<(i64, Value)>;
 const PARAMS: [Param<'static>; 2] = [Param::One(0.4), Param::One(0.3)];
 
 /// Evaluates over all steps and gives the values with the notes.
-fn run(function: RangeFunction, series: &Series, steps: Steps, range: i64) -> (Vec<Option<Value>>, Notes) {
+fn run(
+    function: RangeFunction,
+    series: &Series,
+    steps: Steps,
+    range: i64,
+) -> (Vec<Option<Value>>, Notes) {
     with_input(series, steps, range, |input| {
         let mut notes = Notes::default();
-        let got = columns(steps.count, |out| evaluate(function, input, &mut Buffers::default(), &mut notes, out));
+        let got = columns(steps.count, |out| {
+            evaluate(function, input, &mut Buffers::default(), &mut notes, out)
+        });
         (got, notes)
     })
 }
@@ -37,12 +44,21 @@ fn run(function: RangeFunction, series: &Series, steps: Steps, range: i64) -> (V
 fn columns(steps: usize, fill: impl FnOnce(&mut MixedColumn<'_>)) -> Vec<Option<Value>> {
     let (mut values, mut present) = (vec![0.0; steps], StepSet::none(steps));
     let mut histograms = vec![None; steps];
-    fill(&mut MixedColumn { values: &mut values, present: present.view_mut(), histograms: &mut histograms });
+    fill(&mut MixedColumn {
+        values: &mut values,
+        present: present.view_mut(),
+        histograms: &mut histograms,
+    });
     let value = |k: usize| histograms[k].clone().map_or(Float(values[k]), Histogram);
     (0..steps).map(|k| present.contains(k).then(|| value(k))).collect()
 }
 
-fn with_input<T>(series: &Series, steps: Steps, range: i64, f: impl FnOnce(MixedInput<'_>) -> T) -> T {
+fn with_input<T>(
+    series: &Series,
+    steps: Steps,
+    range: i64,
+    f: impl FnOnce(MixedInput<'_>) -> T,
+) -> T {
     let (mut ft, mut fv, mut ht, mut hv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (t, value) in series {
         match value {
@@ -65,7 +81,10 @@ fn with_input<T>(series: &Series, steps: Steps, range: i64, f: impl FnOnce(Mixed
 }
 
 fn histograms_of(window: &[(i64, Value)]) -> Vec<&FloatHistogram> {
-    window.iter().filter_map(|(_, v)| if let Histogram(h) = v { Some(&**h) } else { None }).collect()
+    window
+        .iter()
+        .filter_map(|(_, v)| if let Histogram(h) = v { Some(&**h) } else { None })
+        .collect()
 }
 
 /// One window, each function from its definition.
@@ -77,8 +96,10 @@ fn naive(
     notes: &mut Notes,
 ) -> Option<Value> {
     use RangeFunction::*;
-    let floats: Vec<(i64, f64)> =
-        window.iter().filter_map(|(t, v)| if let Float(v) = v { Some((*t, *v)) } else { None }).collect();
+    let floats: Vec<(i64, f64)> = window
+        .iter()
+        .filter_map(|(t, v)| if let Float(v) = v { Some((*t, *v)) } else { None })
+        .collect();
     let histograms = histograms_of(window);
     let (first, last) = (window.first()?, window.last()?);
     let mixed = !floats.is_empty() && !histograms.is_empty();
@@ -124,12 +145,18 @@ fn naive(
 }
 
 /// What the kernel of floats, which has its own tests, makes of one window.
-fn float_result(function: RangeFunction, floats: &[(i64, f64)], steps: Steps, range: i64) -> Option<Value> {
+fn float_result(
+    function: RangeFunction,
+    floats: &[(i64, f64)],
+    steps: Steps,
+    range: i64,
+) -> Option<Value> {
     let (t, v): (Vec<i64>, Vec<f64>) = floats.iter().copied().unzip();
     let bounds = [Bounds { lo: 0, hi: t.len() as u32 }];
     let samples = Samples { t: &t, v: &v };
     let input = Input { samples, bounds: &bounds, steps: &steps, range, params: &PARAMS };
-    columns(1, |out| range::evaluate(function, input, &mut Buffers::default(), &mut out.floats())).remove(0)
+    columns(1, |out| range::evaluate(function, input, &mut Buffers::default(), &mut out.floats()))
+        .remove(0)
 }
 
 fn naive_instant(
@@ -141,7 +168,9 @@ fn naive_instant(
 ) -> Option<Value> {
     let rate = function == RangeFunction::Irate;
     match (&window[0].1, &window[1].1) {
-        (Float(a), Float(b)) => float_result(function, &[(window[0].0, *a), (window[1].0, *b)], steps, range),
+        (Float(a), Float(b)) => {
+            float_result(function, &[(window[0].0, *a), (window[1].0, *b)], steps, range)
+        }
         (Histogram(a), Histogram(b)) => {
             let gauges = [a, b].into_iter().filter(|h| h.hint == ResetHint::Gauge).count();
             if rate && gauges > 0 {
@@ -176,7 +205,11 @@ fn naive_instant(
     }
 }
 
-fn naive_sum(histograms: &[&FloatHistogram], avg: bool, notes: &mut Notes) -> Option<FloatHistogram> {
+fn naive_sum(
+    histograms: &[&FloatHistogram],
+    avg: bool,
+    notes: &mut Notes,
+) -> Option<FloatHistogram> {
     let mut sum = histograms[0].clone();
     let mut found = Notes::default();
     for histogram in &histograms[1..] {
@@ -199,7 +232,8 @@ fn naive_sum(histograms: &[&FloatHistogram], avg: bool, notes: &mut Notes) -> Op
     Some(sum)
 }
 
-/// The definition sample by sample, with the first one replaced by nothing where a reset follows it.
+/// The definition sample by sample, with the first one replaced by nothing where a reset follows
+/// it.
 fn naive_rate(
     function: RangeFunction,
     window: &[(i64, Value)],
@@ -260,7 +294,8 @@ fn naive_rate(
     let (t0, t1, end) = (window[0].0, window[window.len() - 1].0, steps.end(0));
     let sampled = (t1 - t0) as f64 / 1000.0;
     let mean = sampled / (window.len() - 1) as f64;
-    let near = |gap: i64| if gap as f64 / 1000.0 >= mean * 1.1 { mean / 2.0 } else { gap as f64 / 1000.0 };
+    let near =
+        |gap: i64| if gap as f64 / 1000.0 >= mean * 1.1 { mean / 2.0 } else { gap as f64 / 1000.0 };
     let mut start = near(t0 - (end - range));
     if counter && result.count > 0.0 && first.count >= 0.0 {
         start = start.min(sampled * (first.count / result.count));
@@ -274,7 +309,9 @@ fn naive_rate(
 
 /// Equal up to rounding and empty buckets.
 fn same(a: &Value, b: &Value) -> bool {
-    let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-10 * a.abs().max(b.abs());
+    let close = |a: f64, b: f64| {
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
+    };
     match (a, b) {
         (Float(a), Float(b)) => close(*a, *b),
         (Histogram(a), Histogram(b)) => {
@@ -283,7 +320,9 @@ fn same(a: &Value, b: &Value) -> bool {
                 compact.compact(0);
                 compact
             });
-            let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
+            let all = |a: &[f64], b: &[f64]| {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b))
+            };
             let totals = |h: &FloatHistogram| [h.zero_count, h.count, h.sum];
             (a.schema, a.hint, a.zero_threshold) == (b.schema, b.hint, b.zero_threshold)
                 && (&a.positive_spans, &a.negative_spans) == (&b.positive_spans, &b.negative_spans)
@@ -302,7 +341,8 @@ fn check(series: &Series, steps: Steps, range: i64) {
         let mut expected_notes = Notes::default();
         for (k, got) in got.iter().enumerate() {
             let end = steps.end(k);
-            let window: Series = series.iter().filter(|(t, _)| *t > end - range && *t <= end).cloned().collect();
+            let window: Series =
+                series.iter().filter(|(t, _)| *t > end - range && *t <= end).cloned().collect();
             let at = Steps { start: steps.eval(k), count: 1, ..steps };
             let expected = naive(function, &window, at, range, &mut expected_notes);
             let equal = match (&expected, got) {
@@ -310,7 +350,10 @@ fn check(series: &Series, steps: Steps, range: i64) {
                 (None, None) => true,
                 _ => false,
             };
-            assert!(equal, "{function:?} at step {k}: expected {expected:?}, got {got:?} of {window:?}");
+            assert!(
+                equal,
+                "{function:?} at step {k}: expected {expected:?}, got {got:?} of {window:?}"
+            );
         }
         assert_eq!(notes, expected_notes, "{function:?} of {series:?}");
     }
@@ -372,7 +415,11 @@ fn hint(odd: u32) -> impl Strategy<Value = ResetHint> {
     prop_oneof![30 => Just(Unknown), odd => prop::sample::select(vec![Reset, NotReset, Gauge])]
 }
 
-fn series(floats: u32, layouts: std::ops::Range<usize>, odd_hints: u32) -> impl Strategy<Value = Series> {
+fn series(
+    floats: u32,
+    layouts: std::ops::Range<usize>,
+    odd_hints: u32,
+) -> impl Strategy<Value = Series> {
     let first = layouts.start;
     let sample = (1i64..30_000, change(floats, layouts), hint(odd_hints));
     prop::collection::vec(sample, 0..60).prop_map(move |samples| {
@@ -381,7 +428,9 @@ fn series(floats: u32, layouts: std::ops::Range<usize>, odd_hints: u32) -> impl 
         for (gap, change, hint) in samples {
             t += gap;
             match change {
-                Change::Grow(by) => counts.iter_mut().zip(by).for_each(|(count, by)| *count += f64::from(by)),
+                Change::Grow(by) => {
+                    counts.iter_mut().zip(by).for_each(|(count, by)| *count += f64::from(by))
+                }
                 Change::Anew(to) => counts = to.map(f64::from),
                 Change::Layout(to) => layout = to,
                 Change::Float(value) => {
@@ -449,10 +498,24 @@ fn each_note_has_its_cause() {
         let mixed = vec![Float(1.0), counter(0)];
         assert_eq!(notes_of(function, mixed), [Note::MixedFloatsAndHistograms], "{function:?}");
     }
-    for function in
-        [Deriv, PredictLinear, DoubleExponentialSmoothing, Min, Max, Stddev, Stdvar, Mad, Quantile, TsOfMin, TsOfMax]
-    {
-        assert_eq!(notes_of(function, vec![Float(1.0), counter(0)]), [Note::IgnoredInMixedRange], "{function:?}");
+    for function in [
+        Deriv,
+        PredictLinear,
+        DoubleExponentialSmoothing,
+        Min,
+        Max,
+        Stddev,
+        Stdvar,
+        Mad,
+        Quantile,
+        TsOfMin,
+        TsOfMax,
+    ] {
+        assert_eq!(
+            notes_of(function, vec![Float(1.0), counter(0)]),
+            [Note::IgnoredInMixedRange],
+            "{function:?}"
+        );
         assert_eq!(notes_of(function, vec![counter(0), counter(0)]), [], "{function:?}");
     }
     for function in [Changes, Resets, Count, First, Last, Present, TsOfFirst, TsOfLast] {
@@ -460,11 +523,20 @@ fn each_note_has_its_cause() {
     }
     for function in [Rate, Increase, Irate] {
         assert_eq!(notes_of(function, vec![counter(0), counter(0)]), []);
-        assert_eq!(notes_of(function, vec![of(0, 1.0, Gauge), counter(0)]), [Note::NotACounterHistogram]);
+        assert_eq!(
+            notes_of(function, vec![of(0, 1.0, Gauge), counter(0)]),
+            [Note::NotACounterHistogram]
+        );
     }
-    assert_eq!(notes_of(Rate, vec![counter(0), of(0, 5.0, Gauge), of(0, 6.0, Unknown)]), [Note::NotACounterHistogram]);
+    assert_eq!(
+        notes_of(Rate, vec![counter(0), of(0, 5.0, Gauge), of(0, 6.0, Unknown)]),
+        [Note::NotACounterHistogram]
+    );
     for function in [Delta, Idelta] {
-        assert_eq!(notes_of(function, vec![of(0, 1.0, Gauge), counter(0)]), [Note::NotAGaugeHistogram]);
+        assert_eq!(
+            notes_of(function, vec![of(0, 1.0, Gauge), counter(0)]),
+            [Note::NotAGaugeHistogram]
+        );
         assert_eq!(notes_of(function, vec![of(0, 1.0, Gauge), of(0, 2.0, Gauge)]), []);
         assert_eq!(
             notes_of(function, vec![counter(0), counter(2)]),
@@ -475,11 +547,20 @@ fn each_note_has_its_cause() {
         );
     }
     for function in [Sum, Avg] {
-        assert_eq!(notes_of(function, vec![counter(0), counter(2)]), [Note::MixedExponentialAndCustom]);
+        assert_eq!(
+            notes_of(function, vec![counter(0), counter(2)]),
+            [Note::MixedExponentialAndCustom]
+        );
         let hints = vec![of(0, 1.0, Reset), of(0, 1.0, NotReset)];
-        assert_eq!(notes_of(function, hints), [Note::CounterResetCollision(Operation::Aggregation)]);
+        assert_eq!(
+            notes_of(function, hints),
+            [Note::CounterResetCollision(Operation::Aggregation)]
+        );
         let bounds = vec![counter(2), counter(3)];
-        assert_eq!(notes_of(function, bounds), [Note::MismatchedCustomBuckets(Operation::Aggregation)]);
+        assert_eq!(
+            notes_of(function, bounds),
+            [Note::MismatchedCustomBuckets(Operation::Aggregation)]
+        );
     }
     // the middle one has other bounds than the result of the other two
     let bounds = vec![counter(2), of(3, 4.0, NotReset), of(2, 1.0, Reset)];
@@ -490,8 +571,11 @@ fn each_note_has_its_cause() {
 
 #[test]
 fn a_reset_after_the_first_sample_hides_its_buckets() {
-    let series =
-        every_10s(vec![of(2, 9.0, ResetHint::Unknown), of(0, 1.0, ResetHint::Reset), of(0, 3.0, ResetHint::Unknown)]);
+    let series = every_10s(vec![
+        of(2, 9.0, ResetHint::Unknown),
+        of(0, 1.0, ResetHint::Reset),
+        of(0, 3.0, ResetHint::Unknown),
+    ]);
     let steps = Steps { start: 30_000, step: 1, count: 1, offset: 0, fixed: None };
     let (got, notes) = run(RangeFunction::Increase, &series, steps, 20_001);
     assert_eq!(notes, Notes::default());
@@ -502,7 +586,12 @@ fn a_reset_after_the_first_sample_hides_its_buckets() {
 
 #[test]
 fn a_difference_is_taken_at_the_coarser_schema() {
-    let first = FloatHistogram { schema: -1, zero_threshold: 0.5, hint: ResetHint::Gauge, ..FloatHistogram::default() };
+    let first = FloatHistogram {
+        schema: -1,
+        zero_threshold: 0.5,
+        hint: ResetHint::Gauge,
+        ..FloatHistogram::default()
+    };
     let last = FloatHistogram {
         schema: 1,
         hint: ResetHint::Gauge,
@@ -518,12 +607,16 @@ fn a_difference_is_taken_at_the_coarser_schema() {
     let Some(Histogram(delta)) = &got[0] else { panic!("no histogram in {got:?}") };
     // the zero bucket cuts through the bucket up to 1 that there is at the coarser schema
     assert_eq!((delta.schema, delta.zero_threshold), (-1, 1.0));
-    assert!((delta.zero_count - 3.0).abs() < 1e-3 && (delta.positive_buckets[0] - 2.0).abs() < 1e-3, "{delta:?}");
+    assert!(
+        (delta.zero_count - 3.0).abs() < 1e-3 && (delta.positive_buckets[0] - 2.0).abs() < 1e-3,
+        "{delta:?}"
+    );
 }
 
 #[test]
 fn stale_markers_end_a_series_of_either_kind() {
-    let stale = Histogram(Arc::new(FloatHistogram { sum: model::STALE_NAN, ..FloatHistogram::default() }));
+    let stale =
+        Histogram(Arc::new(FloatHistogram { sum: model::STALE_NAN, ..FloatHistogram::default() }));
     let series = every_10s(vec![
         of(0, 1.0, ResetHint::Unknown),
         Float(2.0),
@@ -533,10 +626,16 @@ fn stale_markers_end_a_series_of_either_kind() {
     ]);
     let steps = Steps { start: 0, step: 10_000, count: 8, offset: 0, fixed: None };
     let (values, times) = with_input(&series, steps, 25_000, |input| {
-        (columns(8, |out| lookback::<false>(input, out)), columns(8, |out| lookback::<true>(input, out)))
+        (
+            columns(8, |out| lookback::<false>(input, out)),
+            columns(8, |out| lookback::<true>(input, out)),
+        )
     });
     let present: Vec<bool> = values.iter().map(Option::is_some).collect();
     assert_eq!(present, [false, true, true, false, true, false, false, false]);
-    assert!(same(values[1].as_ref().unwrap(), &series[0].1) && same(values[2].as_ref().unwrap(), &Float(2.0)));
+    assert!(
+        same(values[1].as_ref().unwrap(), &series[0].1)
+            && same(values[2].as_ref().unwrap(), &Float(2.0))
+    );
     assert!(same(times[4].as_ref().unwrap(), &Float(40.0)));
 }

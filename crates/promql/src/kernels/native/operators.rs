@@ -47,22 +47,37 @@ impl From<FloatHistogram> for Value {
     }
 }
 
-/// Evaluates any operator but the set operators. Comparisons are filters here: the left side where they hold. No
-/// result where they do not, and where the operator is not defined on the two sides, which is noted.
-pub fn binary(op: BinaryOp, left: Operand<'_>, right: Operand<'_>, notes: &mut Notes) -> Option<Value> {
+/// Evaluates any operator but the set operators. Comparisons are filters here: the left side where
+/// they hold. No result where they do not, and where the operator is not defined on the two sides,
+/// which is noted.
+pub fn binary(
+    op: BinaryOp,
+    left: Operand<'_>,
+    right: Operand<'_>,
+    notes: &mut Notes,
+) -> Option<Value> {
     use BinaryOp::*;
     if op.is_comparison() {
         return compare(op, left, right, notes)?.then(|| left.into());
     }
     Some(match (left, op, right) {
-        (Operand::Float(_), TrimUpper | TrimLower, Operand::Float(_)) => return incompatible(op, left, right, notes),
+        (Operand::Float(_), TrimUpper | TrimLower, Operand::Float(_)) => {
+            return incompatible(op, left, right, notes);
+        }
         (Operand::Float(a), _, Operand::Float(b)) => Value::Float(floats::arithmetic(op, a, b)),
-        (Operand::Histogram(h), Mul, Operand::Float(factor)) | (Operand::Float(factor), Mul, Operand::Histogram(h)) => {
+        (Operand::Histogram(h), Mul, Operand::Float(factor))
+        | (Operand::Float(factor), Mul, Operand::Histogram(h)) => {
             compacted(h, |result| result.mul(factor))
         }
-        (Operand::Histogram(h), Div, Operand::Float(divisor)) => compacted(h, |result| result.div(divisor)),
-        (Operand::Histogram(h), TrimUpper, Operand::Float(bound)) => changed(h, |result| result.trim_upper(bound)),
-        (Operand::Histogram(h), TrimLower, Operand::Float(bound)) => changed(h, |result| result.trim_lower(bound)),
+        (Operand::Histogram(h), Div, Operand::Float(divisor)) => {
+            compacted(h, |result| result.div(divisor))
+        }
+        (Operand::Histogram(h), TrimUpper, Operand::Float(bound)) => {
+            changed(h, |result| result.trim_upper(bound))
+        }
+        (Operand::Histogram(h), TrimLower, Operand::Float(bound)) => {
+            changed(h, |result| result.trim_lower(bound))
+        }
         (Operand::Histogram(a), Add, Operand::Histogram(b)) => {
             return combine(op, Operation::Addition, a, |result| result.add(b), notes);
         }
@@ -73,9 +88,14 @@ pub fn binary(op: BinaryOp, left: Operand<'_>, right: Operand<'_>, notes: &mut N
     })
 }
 
-/// The truth of a comparison; `None`, with a note, where it is not defined on the two sides. Histograms are equal when
-/// they hold the same data.
-pub fn compare(op: BinaryOp, left: Operand<'_>, right: Operand<'_>, notes: &mut Notes) -> Option<bool> {
+/// The truth of a comparison; `None`, with a note, where it is not defined on the two sides.
+/// Histograms are equal when they hold the same data.
+pub fn compare(
+    op: BinaryOp,
+    left: Operand<'_>,
+    right: Operand<'_>,
+    notes: &mut Notes,
+) -> Option<bool> {
     match (left, op, right) {
         (Operand::Float(a), _, Operand::Float(b)) => floats::compare(op, a, b),
         (Operand::Histogram(a), BinaryOp::Eq, Operand::Histogram(b)) => Some(a.same_data(b)),
@@ -91,7 +111,12 @@ pub fn negate(h: &FloatHistogram) -> FloatHistogram {
     negated
 }
 
-fn incompatible<T>(op: BinaryOp, left: Operand<'_>, right: Operand<'_>, notes: &mut Notes) -> Option<T> {
+fn incompatible<T>(
+    op: BinaryOp,
+    left: Operand<'_>,
+    right: Operand<'_>,
+    notes: &mut Notes,
+) -> Option<T> {
     notes.push(Note::IncompatibleTypes(left.kind(), op, right.kind()));
     None
 }
@@ -109,7 +134,8 @@ fn compacted(h: &FloatHistogram, change: impl FnOnce(&mut FloatHistogram)) -> Va
     })
 }
 
-/// A sum or difference. No result where the kinds of buckets differ or what is known of resets contradicts.
+/// A sum or difference. No result where the kinds of buckets differ or what is known of resets
+/// contradicts.
 fn combine(
     op: BinaryOp,
     operation: Operation,

@@ -89,7 +89,8 @@ fn quantiles_of_exponential_buckets_are_on_a_logarithmic_scale() {
 fn quantiles_in_the_zero_bucket_are_on_a_linear_scale_and_on_the_side_of_the_others() {
     assert!(close(q(0.25, &with_zero_bucket(exponential(), 12.0)), 0.25));
     assert!(close(q(0.75, &with_zero_bucket(mirrored(exponential()), 12.0)), -0.25));
-    let only_zero = with_zero_bucket(FloatHistogram { zero_threshold: 0.5, ..FloatHistogram::default() }, 4.0);
+    let only_zero =
+        with_zero_bucket(FloatHistogram { zero_threshold: 0.5, ..FloatHistogram::default() }, 4.0);
     assert!(close(q(0.25, &only_zero), -0.25) && close(q(0.75, &only_zero), 0.25));
 }
 
@@ -99,7 +100,11 @@ fn quantiles_of_custom_buckets_are_on_a_linear_scale_between_finite_bounds() {
     assert!(close(q(0.125, &h), 5.0), "the first bucket begins at 0");
     assert!(close(q(0.5, &h), 15.0));
     assert_eq!(q(0.9, &h), 20.0, "nothing is known above the last bound");
-    assert_eq!(q(0.1, &custom(&[-5.0, 20.0], &[4.0, 8.0])), -5.0, "nothing is known below the first");
+    assert_eq!(
+        q(0.1, &custom(&[-5.0, 20.0], &[4.0, 8.0])),
+        -5.0,
+        "nothing is known below the first"
+    );
 }
 
 #[test]
@@ -121,7 +126,10 @@ fn observations_of_nan_are_above_all_others() {
     assert!(noted(Note::QuantileOfNanIsNan, |notes| quantile(0.9, &h, notes)).is_nan());
     assert!(close(noted(Note::FractionExcludesNan, |notes| fraction(-INF, INF, &h, notes)), 0.75));
     // Prometheus interpolates in the highest bucket, whatever the bucket of the rank
-    assert!(close(noted(Note::QuantileSkewedByNan, |notes| quantile(0.125, &h, notes)), 2f64.powf(1.25)));
+    assert!(close(
+        noted(Note::QuantileSkewedByNan, |notes| quantile(0.125, &h, notes)),
+        2f64.powf(1.25)
+    ));
     let infinities = FloatHistogram { sum: NAN, ..exponential() };
     assert!(close(q(0.9, &infinities), q(0.9, &exponential())));
     assert!(close(between(-INF, 2.0, &infinities), 1.0 / 3.0));
@@ -132,8 +140,13 @@ fn fractions_between_bounds() {
     let h = exponential();
     assert!(close(between(1.0, 2.0, &h), 4.0 / 12.0));
     assert!(close(between(2f64.sqrt(), 8f64.sqrt(), &h), 6.0 / 12.0));
-    assert_eq!((between(-INF, INF, &h), between(5.0, 6.0, &h), between(2.0, 1.0, &h)), (1.0, 0.0, 0.0));
-    assert!(between(NAN, 1.0, &h).is_nan() && between(0.0, 1.0, &FloatHistogram::default()).is_nan());
+    assert_eq!(
+        (between(-INF, INF, &h), between(5.0, 6.0, &h), between(2.0, 1.0, &h)),
+        (1.0, 0.0, 0.0)
+    );
+    assert!(
+        between(NAN, 1.0, &h).is_nan() && between(0.0, 1.0, &FloatHistogram::default()).is_nan()
+    );
     let custom = custom(&[10.0, 20.0], &[4.0, 8.0, 4.0]);
     assert!(close(between(5.0, 15.0, &custom), 6.0 / 16.0));
     assert!(close(between(20.0, 30.0, &custom), 0.0), "the last bucket is not divided");
@@ -163,7 +176,10 @@ fn moments_take_observations_in_the_middle_of_their_bucket() {
     assert_eq!(stdvar(&h), INF, "the first bucket has no lower bound");
     let inner = FloatHistogram { positive_buckets: vec![0.0, 12.0], ..h };
     assert!(close(stdvar(&inner), (15.0 - mean) * (15.0 - mean)));
-    let zero = with_zero_bucket(FloatHistogram { zero_threshold: 0.5, sum: 8.0, ..FloatHistogram::default() }, 4.0);
+    let zero = with_zero_bucket(
+        FloatHistogram { zero_threshold: 0.5, sum: 8.0, ..FloatHistogram::default() },
+        4.0,
+    );
     assert!(close(stdvar(&zero), 4.0));
 }
 
@@ -183,21 +199,37 @@ fn histograms_scale() {
     let h = Arc::new(with_zero_bucket(exponential(), 2.0));
     let doubled = histogram(operate(Operand::Histogram(&h), BinaryOp::Mul, Operand::Float(2.0)));
     assert_eq!((doubled.count, doubled.sum, doubled.zero_count), (28.0, 60.0, 4.0));
-    assert_eq!((doubled.positive_buckets.as_slice(), doubled.hint), (&[8.0, 16.0][..], ResetHint::Unknown));
-    assert_eq!(histogram(operate(Operand::Float(2.0), BinaryOp::Mul, Operand::Histogram(&h))), doubled);
-    assert_eq!(histogram(operate(Operand::Histogram(&h), BinaryOp::Div, Operand::Float(0.5))), doubled);
+    assert_eq!(
+        (doubled.positive_buckets.as_slice(), doubled.hint),
+        (&[8.0, 16.0][..], ResetHint::Unknown)
+    );
+    assert_eq!(
+        histogram(operate(Operand::Float(2.0), BinaryOp::Mul, Operand::Histogram(&h))),
+        doubled
+    );
+    assert_eq!(
+        histogram(operate(Operand::Histogram(&h), BinaryOp::Div, Operand::Float(0.5))),
+        doubled
+    );
     let negative = histogram(operate(Operand::Histogram(&h), BinaryOp::Mul, Operand::Float(-1.0)));
     assert_eq!((negative.hint, &negative), (ResetHint::Gauge, &negate(&h)));
     let nothing = histogram(operate(Operand::Histogram(&h), BinaryOp::Mul, Operand::Float(0.0)));
-    assert_eq!((nothing.count, nothing.positive_buckets.len(), nothing.positive_spans.len()), (0.0, 0, 0));
+    assert_eq!(
+        (nothing.count, nothing.positive_buckets.len(), nothing.positive_spans.len()),
+        (0.0, 0, 0)
+    );
     let infinite = histogram(operate(Operand::Histogram(&h), BinaryOp::Div, Operand::Float(0.0)));
-    assert_eq!((infinite.count, infinite.zero_count, infinite.positive_buckets.len()), (INF, INF, 0));
+    assert_eq!(
+        (infinite.count, infinite.zero_count, infinite.positive_buckets.len()),
+        (INF, INF, 0)
+    );
 }
 
 #[test]
 fn histograms_add_and_subtract() {
     let a = Arc::new(FloatHistogram { hint: ResetHint::Reset, ..exponential() });
-    let b = Arc::new(FloatHistogram { hint: ResetHint::Reset, ..with_zero_bucket(exponential(), 1.0) });
+    let b =
+        Arc::new(FloatHistogram { hint: ResetHint::Reset, ..with_zero_bucket(exponential(), 1.0) });
     let (left, right) = (Operand::Histogram(&a), Operand::Histogram(&b));
     let sum = histogram(operate(left, BinaryOp::Add, right));
     assert_eq!((sum.count, sum.sum, sum.zero_count, sum.hint), (25.0, 60.0, 1.0, ResetHint::Reset));
@@ -210,17 +242,29 @@ fn histograms_add_and_subtract() {
 #[test]
 fn histograms_that_do_not_fit_together_are_noted() {
     let exponential = Arc::new(exponential());
-    let (wide, narrow) = (Arc::new(custom(&[5.0, 10.0], &[1.0, 2.0])), Arc::new(custom(&[10.0], &[4.0])));
-    let (e, w, n) = (Operand::Histogram(&exponential), Operand::Histogram(&wide), Operand::Histogram(&narrow));
-    let none = noted(Note::IncompatibleBucketLayout(BinaryOp::Add), |notes| binary(BinaryOp::Add, e, w, notes));
+    let (wide, narrow) =
+        (Arc::new(custom(&[5.0, 10.0], &[1.0, 2.0])), Arc::new(custom(&[10.0], &[4.0])));
+    let (e, w, n) =
+        (Operand::Histogram(&exponential), Operand::Histogram(&wide), Operand::Histogram(&narrow));
+    let none = noted(Note::IncompatibleBucketLayout(BinaryOp::Add), |notes| {
+        binary(BinaryOp::Add, e, w, notes)
+    });
     assert_eq!(none, None);
-    let none = noted(Note::IncompatibleBucketLayout(BinaryOp::Sub), |notes| binary(BinaryOp::Sub, w, e, notes));
+    let none = noted(Note::IncompatibleBucketLayout(BinaryOp::Sub), |notes| {
+        binary(BinaryOp::Sub, w, e, notes)
+    });
     assert_eq!(none, None);
     let added = Note::MismatchedCustomBuckets(Operation::Addition);
     let sum = histogram(noted(added, |notes| binary(BinaryOp::Add, w, n, notes)));
-    assert_eq!((sum.custom_values.as_slice(), sum.positive_buckets.as_slice()), (&[10.0][..], &[7.0][..]));
+    assert_eq!(
+        (sum.custom_values.as_slice(), sum.positive_buckets.as_slice()),
+        (&[10.0][..], &[7.0][..])
+    );
     let subtracted = Note::MismatchedCustomBuckets(Operation::Subtraction);
-    assert_eq!(histogram(noted(subtracted, |notes| binary(BinaryOp::Sub, w, n, notes))).count, -1.0);
+    assert_eq!(
+        histogram(noted(subtracted, |notes| binary(BinaryOp::Sub, w, n, notes))).count,
+        -1.0
+    );
     let hinted = |hint| Arc::new(FloatHistogram { hint, ..exponential.as_ref().clone() });
     let (reset, not_reset) = (hinted(ResetHint::Reset), hinted(ResetHint::NotReset));
     let (r, m) = (Operand::Histogram(&reset), Operand::Histogram(&not_reset));
@@ -235,22 +279,31 @@ fn comparison_is_of_data() {
     let a = Arc::new(exponential());
     let same = Arc::new(FloatHistogram { hint: ResetHint::Gauge, ..exponential() });
     let other = Arc::new(FloatHistogram { sum: 31.0, ..exponential() });
-    let (left, same, other) = (Operand::Histogram(&a), Operand::Histogram(&same), Operand::Histogram(&other));
+    let (left, same, other) =
+        (Operand::Histogram(&a), Operand::Histogram(&same), Operand::Histogram(&other));
     assert_eq!(operate(left, BinaryOp::Eq, same), Some(Value::Histogram(a.clone())));
     assert_eq!(operate(left, BinaryOp::Eq, other), None);
     assert_eq!(operate(left, BinaryOp::Ne, other), Some(Value::Histogram(a.clone())));
     assert_eq!(operate(left, BinaryOp::Ne, same), None);
-    assert_eq!(operate(Operand::Float(1.0), BinaryOp::Lt, Operand::Float(2.0)), Some(Value::Float(1.0)));
+    assert_eq!(
+        operate(Operand::Float(1.0), BinaryOp::Lt, Operand::Float(2.0)),
+        Some(Value::Float(1.0))
+    );
     assert_eq!(operate(Operand::Float(3.0), BinaryOp::Lt, Operand::Float(2.0)), None);
-    assert_eq!(operate(Operand::Float(3.0), BinaryOp::Sub, Operand::Float(2.0)), Some(Value::Float(1.0)));
+    assert_eq!(
+        operate(Operand::Float(3.0), BinaryOp::Sub, Operand::Float(2.0)),
+        Some(Value::Float(1.0))
+    );
 }
 
 #[test]
 fn trimming_is_of_a_histogram_by_a_float() {
     let h = Arc::new(exponential());
-    let below = histogram(operate(Operand::Histogram(&h), BinaryOp::TrimUpper, Operand::Float(2.0)));
+    let below =
+        histogram(operate(Operand::Histogram(&h), BinaryOp::TrimUpper, Operand::Float(2.0)));
     assert_eq!((below.count, below.positive_buckets.as_slice()), (4.0, &[4.0][..]));
-    let above = histogram(operate(Operand::Histogram(&h), BinaryOp::TrimLower, Operand::Float(2.0)));
+    let above =
+        histogram(operate(Operand::Histogram(&h), BinaryOp::TrimLower, Operand::Float(2.0)));
     assert_eq!((above.count, above.positive_buckets.as_slice()), (8.0, &[8.0][..]));
 }
 
@@ -284,43 +337,48 @@ fn every_operator_either_has_a_result_or_is_noted() {
 
 fn histograms() -> impl Strategy<Value = FloatHistogram> {
     let side = || prop::collection::vec(0..5u8, 0..6);
-    let exponential = (-1..3i32, side(), side(), 0..4u8).prop_map(|(schema, positive, negative, zero)| {
-        let counts = |counts: Vec<u8>| counts.into_iter().map(f64::from).collect::<Vec<_>>();
-        let spans = |counts: &[f64]| vec![Span { offset: -1, length: counts.len() as u32 }];
-        let (positive, negative) = (counts(positive), counts(negative));
-        FloatHistogram {
-            schema,
-            zero_threshold: 0.001,
-            zero_count: f64::from(zero),
-            count: positive.iter().chain(&negative).sum::<f64>() + f64::from(zero),
-            sum: 1.0,
-            positive_spans: spans(&positive),
-            negative_spans: spans(&negative),
-            positive_buckets: positive,
-            negative_buckets: negative,
-            ..FloatHistogram::default()
-        }
-    });
-    let bounded = (prop::collection::btree_set(-20..20i32, 1..6), prop::collection::vec(0..5u8, 7)).prop_map(
-        |(bounds, counts)| {
+    let exponential =
+        (-1..3i32, side(), side(), 0..4u8).prop_map(|(schema, positive, negative, zero)| {
+            let counts = |counts: Vec<u8>| counts.into_iter().map(f64::from).collect::<Vec<_>>();
+            let spans = |counts: &[f64]| vec![Span { offset: -1, length: counts.len() as u32 }];
+            let (positive, negative) = (counts(positive), counts(negative));
+            FloatHistogram {
+                schema,
+                zero_threshold: 0.001,
+                zero_count: f64::from(zero),
+                count: positive.iter().chain(&negative).sum::<f64>() + f64::from(zero),
+                sum: 1.0,
+                positive_spans: spans(&positive),
+                negative_spans: spans(&negative),
+                positive_buckets: positive,
+                negative_buckets: negative,
+                ..FloatHistogram::default()
+            }
+        });
+    let bounded = (prop::collection::btree_set(-20..20i32, 1..6), prop::collection::vec(0..5u8, 7))
+        .prop_map(|(bounds, counts)| {
             let bounds: Vec<f64> = bounds.into_iter().map(f64::from).collect();
-            let counts: Vec<f64> = counts.into_iter().take(bounds.len() + 1).map(f64::from).collect();
+            let counts: Vec<f64> =
+                counts.into_iter().take(bounds.len() + 1).map(f64::from).collect();
             custom(&bounds, &counts)
-        },
-    );
+        });
     prop_oneof![exponential, bounded]
 }
 
 /// Populated buckets from below, with the bounds that quantiles assume; the last may be infinite.
 fn assumed(h: &FloatHistogram) -> Vec<Bucket> {
-    let mut buckets: Vec<Bucket> = h.all_buckets().into_iter().filter(|bucket| bucket.count > 0.0).collect();
+    let mut buckets: Vec<Bucket> =
+        h.all_buckets().into_iter().filter(|bucket| bucket.count > 0.0).collect();
     for bucket in &mut buckets {
         if bucket.lower == -INF && bucket.upper > 0.0
-            || bucket.lower == -0.001 && h.negative_buckets.is_empty() && !h.positive_buckets.is_empty()
+            || bucket.lower == -0.001
+                && h.negative_buckets.is_empty()
+                && !h.positive_buckets.is_empty()
         {
             bucket.lower = 0.0;
         }
-        if bucket.upper == 0.001 && h.positive_buckets.is_empty() && !h.negative_buckets.is_empty() {
+        if bucket.upper == 0.001 && h.positive_buckets.is_empty() && !h.negative_buckets.is_empty()
+        {
             bucket.upper = 0.0;
         }
     }
@@ -352,7 +410,8 @@ proptest! {
     fn fractions_invert_quantiles(h in histograms(), q in 0.01..0.99f64) {
         prop_assume!(h.count > 0.0);
         let value = silent(|notes| quantile(q, &h, notes));
-        // fractions, unlike quantiles, take custom buckets around zero to begin at zero, as Prometheus does
+        // fractions, unlike quantiles, take custom buckets around zero to begin at zero, as
+        // Prometheus does
         let invertible = |b: &Bucket| {
             let bounded = b.lower.is_finite() && b.upper.is_finite();
             bounded && !(h.uses_custom_buckets() && b.lower < 0.0 && b.upper >= 0.0)

@@ -74,7 +74,9 @@ fn quantile(q: f64, values: &[f64]) -> f64 {
     }
     let mut v = values.to_vec();
     // NaN is below everything
-    v.sort_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)));
+    v.sort_by(|a, b| {
+        b.is_nan().cmp(&a.is_nan()).then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))
+    });
     let at = q * (v.len() - 1) as f64;
     let (low, high) = (v[at as usize], v[(at as usize + 1).min(v.len() - 1)]);
     low * (1.0 - at.fract()) + high * at.fract()
@@ -88,7 +90,12 @@ fn variance(values: &[f64]) -> f64 {
 }
 
 /// Every function straight from its definition, over the samples of one window.
-fn naive(name: &str, s: Samples<'_>, step: usize, (end, eval, range): (i64, i64, i64)) -> Option<f64> {
+fn naive(
+    name: &str,
+    s: Samples<'_>,
+    step: usize,
+    (end, eval, range): (i64, i64, i64),
+) -> Option<f64> {
     let (first, last) = (*s.v.first()?, *s.v.last()?);
     let n = s.v.len();
     let pairs = || s.v.windows(2);
@@ -112,19 +119,31 @@ fn naive(name: &str, s: Samples<'_>, step: usize, (end, eval, range): (i64, i64,
         }
         increase * ((sampled + start + stop) / sampled)
     };
-    let needs_two =
-        ["rate", "increase", "delta", "irate", "idelta", "deriv", "predict_linear", "double_exponential_smoothing"];
+    let needs_two = [
+        "rate",
+        "increase",
+        "delta",
+        "irate",
+        "idelta",
+        "deriv",
+        "predict_linear",
+        "double_exponential_smoothing",
+    ];
     if n < 2 && needs_two.contains(&name) {
         return None;
     }
-    let extreme = |best: f64| s.v.iter().rposition(|v| *v == best || (best.is_nan() && v.is_nan())).unwrap();
+    let extreme =
+        |best: f64| s.v.iter().rposition(|v| *v == best || (best.is_nan() && v.is_nan())).unwrap();
     let max = s.v.iter().copied().fold(f64::NAN, f64::max);
     let min = s.v.iter().copied().fold(f64::NAN, f64::min);
     Some(match name {
         "rate" => extrapolate(last - first, true) / (range as f64 / 1000.0),
         "increase" => extrapolate(last - first, true),
         "delta" => extrapolate(last - first, false),
-        "irate" => (if last < s.v[n - 2] { last } else { last - s.v[n - 2] }) / (seconds(n - 1) - seconds(n - 2)),
+        "irate" => {
+            (if last < s.v[n - 2] { last } else { last - s.v[n - 2] })
+                / (seconds(n - 1) - seconds(n - 2))
+        }
         "idelta" => last - s.v[n - 2],
         "deriv" => line(s, eval).0,
         "predict_linear" => {
@@ -132,7 +151,9 @@ fn naive(name: &str, s: Samples<'_>, step: usize, (end, eval, range): (i64, i64,
             slope * AHEAD + now
         }
         "double_exponential_smoothing" => holt(s.v),
-        "changes" => pairs().filter(|p| p[0] != p[1] && !(p[0].is_nan() && p[1].is_nan())).count() as f64,
+        "changes" => {
+            pairs().filter(|p| p[0] != p[1] && !(p[0].is_nan() && p[1].is_nan())).count() as f64
+        }
         "resets" => pairs().filter(|p| p[1] < p[0]).count() as f64,
         "sum_over_time" => kahan::sum(s.v),
         "avg_over_time" => kahan::mean(s.v),
@@ -170,7 +191,8 @@ fn size(name: &str, s: Samples<'_>, eval: i64) -> f64 {
     let (first, last) = (s.t[0], s.t[s.t.len() - 1]);
     match name {
         "deriv" => largest / (last - first) as f64 * 1e3,
-        // Prometheus, too, squares the distance to the time of evaluation, and then subtracts what that adds
+        // Prometheus, too, squares the distance to the time of evaluation, and then subtracts what
+        // that adds
         "predict_linear" => {
             let far = (eval - first).abs() as f64 / (last - first) as f64;
             largest * (1.0 + far).powi(3) * 1e-2
@@ -262,7 +284,11 @@ fn stale_markers_end_a_series() {
     let mut windows = Vec::new();
     bounds(samples.t, &steps, 15, &mut windows);
     let (mut values, mut present) = (vec![0.0; 4], StepSet::none(4));
-    lookback::<false>(samples, &windows, &mut Column { values: &mut values, present: present.view_mut() });
+    lookback::<false>(
+        samples,
+        &windows,
+        &mut Column { values: &mut values, present: present.view_mut() },
+    );
     assert!(present.view().into_iter().eq([0, 2, 3]));
     assert!(values[2].is_nan());
 }

@@ -14,7 +14,10 @@ fn listed(set: StepsView<'_>) -> Vec<usize> {
     let mut listed = Vec::new();
     set.for_each(|k| listed.push(k));
     assert!(set.into_iter().eq(listed.iter().copied()));
-    assert_eq!((set.first(), set.len(), set.is_empty()), (listed.first().copied(), listed.len(), listed.is_empty()));
+    assert_eq!(
+        (set.first(), set.len(), set.is_empty()),
+        (listed.first().copied(), listed.len(), listed.is_empty())
+    );
     listed
 }
 

@@ -30,7 +30,11 @@ fn the_sample_before_the_range_counts() {
     assert_eq!(run(ExtendedRate::Rate, &t, &v, 50_000, 3000), Some(2.0));
     // The samples do not cover the range: nothing is extrapolated.
     assert_eq!(run(ExtendedRate::Rate, &t, &v, 50_000, 100_000), Some(1.0));
-    assert_eq!(run(ExtendedRate::Rate, &t, &v, 50_000, 1500), Some(2.0), "the half second is not counted");
+    assert_eq!(
+        run(ExtendedRate::Rate, &t, &v, 50_000, 1500),
+        Some(2.0),
+        "the half second is not counted"
+    );
 }
 
 #[test]
@@ -45,32 +49,51 @@ fn deltas_are_extrapolated_to_the_range_and_counters_corrected() {
 #[test]
 fn a_counter_that_appears_began_at_zero() {
     assert_eq!(run(ExtendedRate::Increase, &[900_000], &[5.0], 900_000, 60_000), Some(5.0));
-    assert_eq!(run(ExtendedRate::Increase, &[900_000], &[5.0], 960_001, 60_000), Some(0.0), "later it stands still");
+    assert_eq!(
+        run(ExtendedRate::Increase, &[900_000], &[5.0], 960_001, 60_000),
+        Some(0.0),
+        "later it stands still"
+    );
     assert_eq!(run(ExtendedRate::Rate, &[900_000], &[5.0], 900_000, 60_000), Some(0.0));
-    assert_eq!(run(ExtendedRate::Increase, &[0], &[5.0], REACH_MS + 60_000, 60_000), None, "out of reach");
+    assert_eq!(
+        run(ExtendedRate::Increase, &[0], &[5.0], REACH_MS + 60_000, 60_000),
+        None,
+        "out of reach"
+    );
 }
 
 #[test]
 fn a_beginning_far_from_the_range_is_left_out() {
     let (t, v) = ([0, 100_000, 105_000, 110_000], [1.0, 2.0, 4.0, 6.0]);
-    // The samples after it are 5 s apart and begin inside the range, so that nothing is extrapolated either.
+    // The samples after it are 5 s apart and begin inside the range, so that nothing is
+    // extrapolated either.
     assert_eq!(run(ExtendedRate::Delta, &t, &v, 110_000, 20_000), Some(4.0));
     assert_eq!(run(ExtendedRate::Increase, &t, &v, 110_000, 20_000), Some(5.0));
     assert_eq!(run(ExtendedRate::Delta, &t[..2], &v[..2], 201_000, 100_500), Some(0.0));
 }
 
 /// The definition over the samples of one window, the one before the range included.
-fn naive(function: ExtendedRate, samples: &[(i64, f64)], appeared: i64, (end, range): (i64, i64)) -> Option<f64> {
+fn naive(
+    function: ExtendedRate,
+    samples: &[(i64, f64)],
+    appeared: i64,
+    (end, range): (i64, i64),
+) -> Option<f64> {
     let (start, seconds) = (end - range, (range / 1000) as f64);
     let before = samples.iter().rposition(|s| s.0 <= start && s.0 > start - REACH_MS);
     let inside = samples.iter().filter(|s| s.0 > start && s.0 <= end);
-    let mut used: Vec<(i64, f64)> = before.map(|i| samples[i]).into_iter().chain(inside.copied()).collect();
+    let mut used: Vec<(i64, f64)> =
+        before.map(|i| samples[i]).into_iter().chain(inside.copied()).collect();
     let (first, last) = (*used.first()?, *used.last()?);
-    if function == ExtendedRate::Increase && used.iter().all(|s| s.1 == first.1) && end - range <= appeared {
+    if function == ExtendedRate::Increase
+        && used.iter().all(|s| s.1 == first.1)
+        && end - range <= appeared
+    {
         return Some(first.1);
     }
     let gap = |used: &[(i64, f64)]| (last.0 - used[0].0) as f64 / (used.len() as f64 - 1.0);
-    if function != ExtendedRate::Increase && used.len() > 1 && (start - first.0) as f64 > gap(&used) {
+    if function != ExtendedRate::Increase && used.len() > 1 && (start - first.0) as f64 > gap(&used)
+    {
         if used.len() == 2 {
             return Some(0.0);
         }

@@ -9,12 +9,17 @@ fn expr(kind: ExprKind) -> Expr {
     Expr { kind, span: Span::default() }
 }
 
-/// In parentheses where an operator would tear it apart, or become part of the arithmetic of an offset.
+/// In parentheses where an operator would tear it apart, or become part of the arithmetic of an
+/// offset.
 fn operand(inner: Expr) -> Expr {
     let arithmetic = |offset: &Option<Duration>| offset.as_ref().is_some_and(|d| d.expr.is_some());
     match inner.kind {
-        ExprKind::Vector(ref selector) if arithmetic(&selector.offset) => expr(ExprKind::Paren(Box::new(inner))),
-        ExprKind::Binary(_) | ExprKind::Unary(_) | ExprKind::Number(_) => expr(ExprKind::Paren(Box::new(inner))),
+        ExprKind::Vector(ref selector) if arithmetic(&selector.offset) => {
+            expr(ExprKind::Paren(Box::new(inner)))
+        }
+        ExprKind::Binary(_) | ExprKind::Unary(_) | ExprKind::Number(_) => {
+            expr(ExprKind::Paren(Box::new(inner)))
+        }
         _ => inner,
     }
 }
@@ -26,8 +31,10 @@ fn label() -> impl Strategy<Value = String> {
 fn matcher() -> impl Strategy<Value = Matcher> {
     let value = prop_oneof!["[a-z|.*]{0,5}", "[ -~\\n日\u{202a}]{0,5}"];
     (label(), value, 0..4u8).prop_map(|(name, value, op)| {
-        let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][usize::from(op)];
-        Matcher::new(op, name.clone(), value.clone()).unwrap_or_else(|_| Matcher::equal(name, value))
+        let op =
+            [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][usize::from(op)];
+        Matcher::new(op, name.clone(), value.clone())
+            .unwrap_or_else(|_| Matcher::equal(name, value))
     })
 }
 
@@ -42,7 +49,10 @@ fn duration_expr() -> impl Strategy<Value = DurationExpr> {
             value: crate::durations::literal_seconds(ms),
             is_duration: true
         })),
-        (1..1000u32).prop_map(|n| DurationExprKind::Number(NumberLiteral { value: f64::from(n), is_duration: false })),
+        (1..1000u32).prop_map(|n| DurationExprKind::Number(NumberLiteral {
+            value: f64::from(n),
+            is_duration: false
+        })),
         Just(DurationExprKind::Step),
         Just(DurationExprKind::Range),
     ];
@@ -78,23 +88,30 @@ fn duration() -> impl Strategy<Value = Duration> {
 
 fn modifiers() -> impl Strategy<Value = (Option<Duration>, Option<At>)> {
     let negative = (1..100_000_000i64).prop_map(|ms| constant(-ms));
-    let at = prop_oneof![(-100_000_000_000i64..100_000_000_000).prop_map(At::Millis), Just(At::Start), Just(At::End)];
+    let at = prop_oneof![
+        (-100_000_000_000i64..100_000_000_000).prop_map(At::Millis),
+        Just(At::Start),
+        Just(At::End)
+    ];
     (prop::option::of(prop_oneof![duration(), negative]), prop::option::of(at))
 }
 
 fn selector() -> impl Strategy<Value = VectorSelector> {
     let name = prop::option::weighted(0.7, "[a-z_:][a-z0-9_:]{3,6}z");
-    let extension = prop::option::of(prop_oneof![Just(Extension::Anchored), Just(Extension::Smoothed)]);
+    let extension =
+        prop::option::of(prop_oneof![Just(Extension::Anchored), Just(Extension::Smoothed)]);
     let matchers = prop::collection::vec(matcher(), 0..3);
-    (name, matchers, modifiers(), extension).prop_map(|(name, mut matchers, (offset, at), extension)| {
-        matchers.retain(|m| m.name != METRIC_NAME);
-        matchers.push(Matcher::equal(METRIC_NAME, name.as_deref().unwrap_or("unnamed")));
-        // The printer sorts matchers by their text, and the name before the braces comes last.
-        let last = if name.is_some() { matchers.pop() } else { None };
-        matchers.sort_by_key(crate::print_matcher);
-        matchers.extend(last);
-        VectorSelector { name, matchers, offset, at, extension }
-    })
+    (name, matchers, modifiers(), extension).prop_map(
+        |(name, mut matchers, (offset, at), extension)| {
+            matchers.retain(|m| m.name != METRIC_NAME);
+            matchers.push(Matcher::equal(METRIC_NAME, name.as_deref().unwrap_or("unnamed")));
+            // The printer sorts matchers by their text, and the name before the braces comes last.
+            let last = if name.is_some() { matchers.pop() } else { None };
+            matchers.sort_by_key(crate::print_matcher);
+            matchers.extend(last);
+            VectorSelector { name, matchers, offset, at, extension }
+        },
+    )
 }
 
 fn number() -> impl Strategy<Value = NumberLiteral> {
@@ -103,35 +120,50 @@ fn number() -> impl Strategy<Value = NumberLiteral> {
             .prop_filter("NaN has one spelling", |v| !v.is_nan())
             .prop_map(|value| NumberLiteral { value, is_duration: false }),
         Just(NumberLiteral { value: crate::numbers::NAN, is_duration: false }),
-        (-1_000_000_000i64..1_000_000_000).prop_filter("0s has no sign", |ms| *ms != 0).prop_map(|ms| {
-            let value = crate::durations::literal_seconds(ms.abs());
-            NumberLiteral { value: if ms < 0 { -value } else { value }, is_duration: true }
-        }),
+        (-1_000_000_000i64..1_000_000_000).prop_filter("0s has no sign", |ms| *ms != 0).prop_map(
+            |ms| {
+                let value = crate::durations::literal_seconds(ms.abs());
+                NumberLiteral { value: if ms < 0 { -value } else { value }, is_duration: true }
+            }
+        ),
     ]
 }
 
 fn matching() -> impl Strategy<Value = VectorMatching> {
     let labels = || prop::collection::vec(label(), 0..3);
-    let fill = || prop::option::of(any::<f64>().prop_filter("NaN has one spelling", |v| !v.is_nan()));
-    (0..3u8, any::<bool>(), labels(), labels(), fill(), fill()).prop_map(|(card, on, labels, include, left, right)| {
-        let cardinality = [Cardinality::OneToOne, Cardinality::ManyToOne, Cardinality::OneToMany][usize::from(card)];
-        let grouped = cardinality != Cardinality::OneToOne;
-        let include = if grouped { include } else { Vec::new() };
-        let include = include.into_iter().filter(|l| !on || !labels.contains(l)).collect();
-        VectorMatching { cardinality, on, labels, include, fill_left: left, fill_right: right }
-    })
+    let fill =
+        || prop::option::of(any::<f64>().prop_filter("NaN has one spelling", |v| !v.is_nan()));
+    (0..3u8, any::<bool>(), labels(), labels(), fill(), fill()).prop_map(
+        |(card, on, labels, include, left, right)| {
+            let cardinality =
+                [Cardinality::OneToOne, Cardinality::ManyToOne, Cardinality::OneToMany]
+                    [usize::from(card)];
+            let grouped = cardinality != Cardinality::OneToOne;
+            let include = if grouped { include } else { Vec::new() };
+            let include = include.into_iter().filter(|l| !on || !labels.contains(l)).collect();
+            VectorMatching { cardinality, on, labels, include, fill_left: left, fill_right: right }
+        },
+    )
 }
 
 fn vector_op() -> impl Strategy<Value = (BinaryOp, bool, VectorMatching)> {
-    (prop::sample::select(&BinaryOp::ALL[..]), any::<bool>(), matching()).prop_map(|(op, return_bool, matching)| {
-        let matching = if op.is_set_operator() {
-            let (cardinality, include) = (Cardinality::ManyToMany, Vec::new());
-            VectorMatching { cardinality, include, fill_left: None, fill_right: None, ..matching }
-        } else {
-            matching
-        };
-        (op, return_bool && op.is_comparison(), matching)
-    })
+    (prop::sample::select(&BinaryOp::ALL[..]), any::<bool>(), matching()).prop_map(
+        |(op, return_bool, matching)| {
+            let matching = if op.is_set_operator() {
+                let (cardinality, include) = (Cardinality::ManyToMany, Vec::new());
+                VectorMatching {
+                    cardinality,
+                    include,
+                    fill_left: None,
+                    fill_right: None,
+                    ..matching
+                }
+            } else {
+                matching
+            };
+            (op, return_bool && op.is_comparison(), matching)
+        },
+    )
 }
 
 fn aggregation(inner: Expr, op: AggregateOp, grouping: Vec<String>, without: bool) -> Expr {
@@ -146,32 +178,47 @@ fn aggregation(inner: Expr, op: AggregateOp, grouping: Vec<String>, without: boo
 
 fn vector() -> impl Strategy<Value = Expr> {
     let range = (selector(), duration()).prop_map(|(selector, range)| {
-        let matrix = ExprKind::Matrix(MatrixSelector { selector, selector_span: Span::default(), range });
+        let matrix =
+            ExprKind::Matrix(MatrixSelector { selector, selector_span: Span::default(), range });
         expr(ExprKind::Call(Call { func: "rate", args: vec![expr(matrix)] }))
     });
     let leaf = prop_oneof![selector().prop_map(|s| expr(ExprKind::Vector(s))), range];
     leaf.prop_recursive(4, 24, 2, |inner| {
         // Brackets do not take a colon before the first number.
-        let numbered =
-            duration().prop_filter("without a number", |d| d.to_string().contains(|c: char| c.is_ascii_digit()));
-        let subquery = (inner.clone(), numbered, prop::option::of(duration()), modifiers()).prop_map(
-            |(inner, range, step, (offset, at))| {
+        let numbered = duration().prop_filter("without a number", |d| {
+            d.to_string().contains(|c: char| c.is_ascii_digit())
+        });
+        let subquery = (inner.clone(), numbered, prop::option::of(duration()), modifiers())
+            .prop_map(|(inner, range, step, (offset, at))| {
                 let subquery = Subquery { expr: Box::new(operand(inner)), range, step, offset, at };
-                expr(ExprKind::Call(Call { func: "max_over_time", args: vec![expr(ExprKind::Subquery(subquery))] }))
+                expr(ExprKind::Call(Call {
+                    func: "max_over_time",
+                    args: vec![expr(ExprKind::Subquery(subquery))],
+                }))
+            });
+        let binary = (inner.clone(), vector_op(), inner.clone()).prop_map(
+            |(a, (op, return_bool, matching), b)| {
+                let (lhs, rhs) = (Box::new(operand(a)), Box::new(operand(b)));
+                expr(ExprKind::Binary(Binary {
+                    op,
+                    lhs,
+                    rhs,
+                    matching: Some(matching),
+                    return_bool,
+                }))
             },
         );
-        let binary = (inner.clone(), vector_op(), inner.clone()).prop_map(|(a, (op, return_bool, matching), b)| {
-            let (lhs, rhs) = (Box::new(operand(a)), Box::new(operand(b)));
-            expr(ExprKind::Binary(Binary { op, lhs, rhs, matching: Some(matching), return_bool }))
-        });
         let scalar = (number(), inner.clone()).prop_map(|(number, b)| {
             let lhs = Box::new(operand(expr(ExprKind::Number(number))));
             let (op, rhs) = (BinaryOp::Pow, Box::new(operand(b)));
             expr(ExprKind::Binary(Binary { op, lhs, rhs, matching: None, return_bool: false }))
         });
         let labels = prop::collection::vec(label(), 0..3);
-        let aggregated = (inner.clone(), 0..14usize, labels, any::<bool>())
-            .prop_map(|(inner, op, grouping, without)| aggregation(inner, AggregateOp::ALL[op], grouping, without));
+        let aggregated = (inner.clone(), 0..14usize, labels, any::<bool>()).prop_map(
+            |(inner, op, grouping, without)| {
+                aggregation(inner, AggregateOp::ALL[op], grouping, without)
+            },
+        );
         prop_oneof![
             subquery,
             binary,
@@ -198,8 +245,12 @@ fn forget_duration_expr(expr: &mut DurationExpr) {
     expr.span = Span::default();
     match &mut expr.kind {
         DurationExprKind::Number(_) | DurationExprKind::Step | DurationExprKind::Range => {}
-        DurationExprKind::Negate(inner) | DurationExprKind::Paren(inner) => forget_duration_expr(inner),
-        DurationExprKind::Min(a, b) | DurationExprKind::Max(a, b) | DurationExprKind::Binary(_, a, b) => {
+        DurationExprKind::Negate(inner) | DurationExprKind::Paren(inner) => {
+            forget_duration_expr(inner)
+        }
+        DurationExprKind::Min(a, b)
+        | DurationExprKind::Max(a, b)
+        | DurationExprKind::Binary(_, a, b) => {
             forget_duration_expr(a);
             forget_duration_expr(b);
         }

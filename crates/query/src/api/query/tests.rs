@@ -26,7 +26,12 @@ async fn answers_are_written_as_prometheus_writes_them() {
         let fixture = Fixture::new(Settings::default(), Ok(given)).await;
         let (status, written) = fixture.get("/api/v1/query?query=x").await;
         assert_eq!(status.as_u16(), 200);
-        assert_eq!(&serde_json::from_str::<Json>(&written).unwrap(), body, "{}", line["params"]["query"]);
+        assert_eq!(
+            &serde_json::from_str::<Json>(&written).unwrap(),
+            body,
+            "{}",
+            line["params"]["query"]
+        );
         compared += 1;
     }
     assert!(compared >= 15, "{compared}");
@@ -99,7 +104,8 @@ async fn rows_of_the_engine_are_written_as_their_points() {
             _ => SampleValue::Float(k as f64 / 3.0),
         };
         let float = move |k: i64| if i < 3 { SampleValue::Float(k as f64 / 3.0) } else { value(k) };
-        let samples = (0..200).filter(kept).map(|k| Sample { t: k * 1500, value: float(k) }).collect();
+        let samples =
+            (0..200).filter(kept).map(|k| Sample { t: k * 1500, value: float(k) }).collect();
         (Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())]), samples)
     };
     let engine = engine::Engine::new(engine::EngineSettings::default());
@@ -114,11 +120,14 @@ async fn rows_of_the_engine_are_written_as_their_points() {
         source: Arc::new(MemorySource::new((0..6).map(series)).unwrap()),
         detail: Detail::default(),
     };
-    let Value::Matrix(rows) = engine.query(query).await.unwrap().value else { panic!("not a matrix") };
+    let Value::Matrix(rows) = engine.query(query).await.unwrap().value else {
+        panic!("not a matrix")
+    };
     assert_eq!(rows.len(), 6);
     let mut writer = SeriesWriter::default();
     for row in rows {
-        let listed = ResultSeries { labels: row.labels.clone(), points: row.points.iter().collect() };
+        let listed =
+            ResultSeries { labels: row.labels.clone(), points: row.points.iter().collect() };
         let (mut one, mut other) = (http_api::Json::default(), http_api::Json::default());
         writer.write(&mut one, &row);
         SeriesWriter::default().write(&mut other, &listed);

@@ -10,8 +10,9 @@ fn hours(start: i64, end: i64) -> TimeRange {
     TimeRange::new(start * HOUR, end * HOUR)
 }
 
-/// A store and hours as `gateway | cluster=a,replica=0: raw 0-10 5m 0-40 | cluster=b: 1h 20-40`. One with `old` before its name
-/// does not tell resolutions, and a set without labels is data whose labels are not known.
+/// A store and hours as `gateway | cluster=a,replica=0: raw 0-10 5m 0-40 | cluster=b: 1h 20-40`.
+/// One with `old` before its name does not tell resolutions, and a set without labels is data whose
+/// labels are not known.
 fn store(text: &str) -> StoreInfo {
     let mut parts = text.split('|').map(str::trim);
     let name = parts.next().unwrap();
@@ -25,7 +26,11 @@ fn store(text: &str) -> StoreInfo {
             let spans = all.of(resolution).union(&spans_of(pair[1]));
             all.with(resolution, spans)
         });
-        let hull = Resolution::ALL.into_iter().flat_map(|r| coverage.of(r).clone()).collect::<Spans>().hull();
+        let hull = Resolution::ALL
+            .into_iter()
+            .flat_map(|r| coverage.of(r).clone())
+            .collect::<Spans>()
+            .hull();
         let info = TsdbInfo::new(labels(set), hull.unwrap_or(TimeRange::ALL));
         if old { info } else { info.with_coverage(coverage) }
     };
@@ -59,7 +64,8 @@ fn spans_of(text: &str) -> Spans {
 /// Spans inside of the hours 0 to 100.
 fn shown(spans: &Spans) -> String {
     let inside = spans.intersect(&hours(0, 100).into());
-    let texts: Vec<String> = inside.iter().map(|s| format!("{}-{}", s.start / HOUR, s.end / HOUR)).collect();
+    let texts: Vec<String> =
+        inside.iter().map(|s| format!("{}-{}", s.start / HOUR, s.end / HOUR)).collect();
     if texts.is_empty() { "-".to_owned() } else { texts.join(",") }
 }
 
@@ -68,8 +74,8 @@ fn all_of(range: &str, coarsest: Resolution) -> Wanted<'static> {
     Wanted { range, coarsest, fallback: Spans::all(), matchers: &[], replica_labels: &[] }
 }
 
-/// What each store is asked, and what counts of it of a series of `cluster=a`, where that is not all:
-/// `0-100 coarser 0-20 keep raw 20-100 5m 0-20 1h -`.
+/// What each store is asked, and what counts of it of a series of `cluster=a`, where that is not
+/// all: `0-100 coarser 0-20 keep raw 20-100 5m 0-20 1h -`.
 fn check(stores: &[&str], wanted: &Wanted<'_>, expected: &[&str]) {
     let infos: Vec<StoreInfo> = stores.iter().map(|text| store(text)).collect();
     check_infos(&infos, wanted, "cluster=a,pod=x", expected);
@@ -98,7 +104,11 @@ fn where_raw_data_is_all_that_is_wanted_and_there_everybody_is_asked_for_it() {
     let stores = ["sidecar | cluster=a: raw 40-100", "gateway | cluster=a: raw 0-60 5m 0-50"];
     check(&stores, &all_of("0-100", Raw), &["0-100", "0-100"]);
     let stores = ["sidecar | cluster=a: raw 40-100", "gateway | cluster=a: 5m 0-80"];
-    check(&stores, &Wanted { fallback: Spans::default(), ..all_of("0-100", Raw) }, &["0-100", "0-100"]);
+    check(
+        &stores,
+        &Wanted { fallback: Spans::default(), ..all_of("0-100", Raw) },
+        &["0-100", "0-100"],
+    );
     let stores = ["gateway | cluster=a: raw 0-100 | cluster=b: 5m 0-100"];
     let matchers = [Matcher::equal("cluster", "a")];
     check(&stores, &Wanted { matchers: &matchers, ..all_of("0-100", Raw) }, &["0-100"]);
@@ -120,12 +130,16 @@ fn who_has_coarser_data_is_asked_where_nobody_has_allowed_data() {
 #[test]
 fn spans_that_end_in_a_window_are_asked_for_with_that_window() {
     let mut sidecar = store("sidecar | cluster=a: raw 40-100");
-    sidecar.tsdb_infos[0].coverage = Some(Coverage::raw(TimeRange::new(40 * HOUR + 60_000, 100 * HOUR)));
+    sidecar.tsdb_infos[0].coverage =
+        Some(Coverage::raw(TimeRange::new(40 * HOUR + 60_000, 100 * HOUR)));
     for (coarse, end) in [("5m", 40 * HOUR + 300_000), ("1h", 41 * HOUR)] {
         let infos = [sidecar.clone(), store(&format!("gateway | cluster=a: {coarse} 0-80"))];
         let parts = plan(&infos.each_ref(), &all_of("0-100", Raw)).parts;
         let part = parts[1].as_ref().unwrap();
-        assert_eq!((part.range, part.coarser_within.hull()), (TimeRange::new(0, end), Some(part.range)));
+        assert_eq!(
+            (part.range, part.coarser_within.hull()),
+            (TimeRange::new(0, end), Some(part.range))
+        );
     }
 }
 
@@ -165,7 +179,11 @@ fn replicas_are_one_stream_unless_they_are_told_apart() {
 fn other_external_labels_are_other_streams() {
     for other in ["cluster=b", "cluster=a,shard=1", "region=a"] {
         let sidecar = format!("sidecar | {other}: raw 0-100");
-        check(&[&sidecar, "gateway | cluster=a: 5m 0-100"], &all_of("0-100", Raw), &["0-100", "0-100 coarser 0-100"]);
+        check(
+            &[&sidecar, "gateway | cluster=a: 5m 0-100"],
+            &all_of("0-100", Raw),
+            &["0-100", "0-100 coarser 0-100"],
+        );
     }
 }
 
@@ -189,7 +207,10 @@ fn labels_that_queriers_only_announce_are_of_no_stream() {
         info.label_sets = info.tsdb_infos.iter().map(|tsdb| tsdb.labels.clone()).collect();
         info
     };
-    let infos = [querier("hot", "query | cluster=a: raw 50-100"), querier("cold", "query | cluster=a: 5m 0-100")];
+    let infos = [
+        querier("hot", "query | cluster=a: raw 50-100"),
+        querier("cold", "query | cluster=a: 5m 0-100"),
+    ];
     let cold = "0-50 coarser 0-50 keep raw 50-100 5m 0-50 1h -";
     check_infos(&infos, &all_of("0-100", Raw), "cluster=a,pod=x", &["50-100", cold]);
 }
@@ -212,7 +233,11 @@ fn of_gateways_that_tell_nothing_raw_data_is_expected() {
     check(&[old, sidecar], &all_of("0-100", Raw), &[keep, "0-100"]);
     let keep = "0-100 keep raw 50-100 5m 0-50 1h -";
     let new = "gateway | cluster=a: 5m 0-50";
-    check(&[old, new, sidecar], &all_of("0-100", FiveMinutes), &[keep, "0-50", "50-100 keep raw 50-100 5m 0-50 1h -"]);
+    check(
+        &[old, new, sidecar],
+        &all_of("0-100", FiveMinutes),
+        &[keep, "0-50", "50-100 keep raw 50-100 5m 0-50 1h -"],
+    );
 }
 
 /// Such as blocks that could not be looked at.
@@ -221,7 +246,11 @@ fn data_of_unknown_labels_holds_nobody_back() {
     let unknown = "old gateway | : raw 0-100";
     let coarse = "0-100 coarser 0-100";
     check(&["gateway | cluster=a: 5m 0-100", unknown], &all_of("0-100", Raw), &[coarse, coarse]);
-    check(&["gateway | cluster=a: raw 0-50", unknown], &all_of("0-100", Raw), &["0-100", "0-100 coarser 50-100"]);
+    check(
+        &["gateway | cluster=a: raw 0-50", unknown],
+        &all_of("0-100", Raw),
+        &["0-100", "0-100 coarser 50-100"],
+    );
     check(&["gateway | cluster=a: raw 0-100", unknown], &all_of("0-100", Raw), &["0-100", "0-100"]);
 }
 
@@ -245,9 +274,12 @@ fn who_does_not_answer_holds_nobody_back_and_is_asked_all_the_same() {
 
 #[test]
 fn no_more_spans_are_named_than_a_request_can_bear() {
-    let spans: Vec<String> = (0..200).map(|i| format!("{}-{}", i * 10, i * 10 + 5 + i % 2)).collect();
-    let stores =
-        [store("gateway | cluster=a: raw 0-1"), store(&format!("gateway | cluster=a: 5m {}", spans.join(",")))];
+    let spans: Vec<String> =
+        (0..200).map(|i| format!("{}-{}", i * 10, i * 10 + 5 + i % 2)).collect();
+    let stores = [
+        store("gateway | cluster=a: raw 0-1"),
+        store(&format!("gateway | cluster=a: 5m {}", spans.join(","))),
+    ];
     let wanted = all_of("0-3000", Raw);
     let parts = plan(&stores.iter().collect::<Vec<_>>(), &wanted).parts;
     let within = &parts[1].as_ref().unwrap().coarser_within;
@@ -259,32 +291,42 @@ type Made = Vec<(&'static str, Coverage)>;
 
 fn made_store() -> impl Strategy<Value = Made> {
     let spans = || {
-        let span = (0i64..100, 1i64..50).prop_map(|(start, len)| hours(start, (start + len).min(100)));
+        let span =
+            (0i64..100, 1i64..50).prop_map(|(start, len)| hours(start, (start + len).min(100)));
         prop::collection::vec(span, 0..3).prop_map(Spans::from_iter)
     };
-    let coverage = (spans(), spans(), spans())
-        .prop_map(|(raw, five, hour)| Coverage::default().with(Raw, raw).with(FiveMinutes, five).with(OneHour, hour));
-    const SETS: [&str; 4] =
-        ["cluster=a,replica=0", "cluster=a,replica=1", "cluster=b,replica=0", "cluster=a,shard=1,replica=0"];
-    prop::collection::vec((prop::sample::select(&SETS[..]), coverage), 1..4).prop_map(|mut sets: Made| {
-        sets.sort_by_key(|(labels, _)| *labels);
-        sets.dedup_by_key(|(labels, _)| *labels);
-        sets
-    })
+    let coverage = (spans(), spans(), spans()).prop_map(|(raw, five, hour)| {
+        Coverage::default().with(Raw, raw).with(FiveMinutes, five).with(OneHour, hour)
+    });
+    const SETS: [&str; 4] = [
+        "cluster=a,replica=0",
+        "cluster=a,replica=1",
+        "cluster=b,replica=0",
+        "cluster=a,shard=1,replica=0",
+    ];
+    prop::collection::vec((prop::sample::select(&SETS[..]), coverage), 1..4).prop_map(
+        |mut sets: Made| {
+            sets.sort_by_key(|(labels, _)| *labels);
+            sets.dedup_by_key(|(labels, _)| *labels);
+            sets
+        },
+    )
 }
 
 fn info_of(made: &Made) -> StoreInfo {
     let mut info = store("gateway");
     info.label_sets = made.iter().map(|(set, _)| labels(set)).collect();
-    let tsdb =
-        |(set, coverage): &(&str, Coverage)| TsdbInfo::new(labels(set), hours(0, 100)).with_coverage(coverage.clone());
+    let tsdb = |(set, coverage): &(&str, Coverage)| {
+        TsdbInfo::new(labels(set), hours(0, 100)).with_coverage(coverage.clone())
+    };
     info.tsdb_infos = made.iter().map(tsdb).collect();
     info
 }
 
 proptest! {
-    /// However data and resolutions are spread: every point in time is answered if and only if someone has it, by
-    /// allowed data if and only if anyone has that, and never by two resolutions.
+    /// However data and resolutions are spread: every point in time is answered if and only if
+    /// someone has it, by allowed data if and only if anyone has that, and never by two
+    /// resolutions.
     #[test]
     fn one_resolution_answers_whoever_has_it(
         stores in prop::collection::vec(made_store(), 1..5),
@@ -315,7 +357,8 @@ proptest! {
                 };
                 let all: Vec<Coverage> = stores.iter().flat_map(of_stream).collect();
                 let expected = best(&all, falls_back);
-                // all that could come, and what does if each label set answers as its own store would
+                // all that could come, and what does if each label set answers as its own store
+                // would
                 let (mut possible, mut certain) = (Vec::new(), Vec::new());
                 for (made, part) in stores.iter().zip(&parts) {
                     let Some(part) = part else { continue };
@@ -332,7 +375,8 @@ proptest! {
                         certain.extend(own.filter(|r| part.range.contains(t) && counts(*r)));
                     }
                 }
-                prop_assert!(possible.iter().all(|r| Some(*r) == expected), "{stream} at {t}: {possible:?}");
+                prop_assert!(possible.iter().all(|r| Some(*r) == expected), "{stream} at {t}: \
+                    {possible:?}");
                 prop_assert_eq!(certain.first().copied(), expected, "{} at {}", stream, t);
             }
         }

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use merge::{ChunkContent, Column, DownsampledSeries, Downsampler, Floats, Series, SeriesChunk, ValueOf, read_run};
+use merge::{
+    ChunkContent, Column, DownsampledSeries, Downsampler, Floats, Series, SeriesChunk, ValueOf,
+    read_run,
+};
 use model::Resolution;
 use tsdb::chunk::{Aggregate, decode_floats};
 
@@ -50,11 +53,17 @@ impl Held {
                 Downsampler::new(OneHour).coarser(FiveMinutes, &fine, &mut windows).unwrap();
             }
         }
-        windows.to_chunks().unwrap().into_iter().map(|chunk| chunk.with_resolution(self.resolution)).collect()
+        windows
+            .to_chunks()
+            .unwrap()
+            .into_iter()
+            .map(|chunk| chunk.with_resolution(self.resolution))
+            .collect()
     }
 }
 
-/// A store of the series `c`, which chooses what answers as our gateways do, and sends chunks whole.
+/// A store of the series `c`, which chooses what answers as our gateways do, and sends chunks
+/// whole.
 #[derive(Clone, Debug)]
 struct Layered {
     external: Labels,
@@ -66,30 +75,41 @@ struct Layered {
 impl Layered {
     fn new(external: &str, held: &[(Resolution, Range<i64>)]) -> Layered {
         let pairs = external.split(',').filter_map(|pair| pair.split_once('='));
-        let held = held.iter().map(|(resolution, minutes)| Held { resolution: *resolution, minutes: minutes.clone() });
+        let held = held.iter().map(|(resolution, minutes)| Held {
+            resolution: *resolution,
+            minutes: minutes.clone(),
+        });
         Layered { external: Labels::from_pairs(pairs), held: held.collect(), old: false }
     }
 
     fn coverage(&self) -> Coverage {
-        let of = |r: Resolution| self.held.iter().filter(|held| held.resolution == r).map(Held::range).collect();
+        let of = |r: Resolution| {
+            self.held.iter().filter(|held| held.resolution == r).map(Held::range).collect()
+        };
         Resolution::ALL.into_iter().fold(Coverage::default(), |all, r| all.with(r, of(r)))
     }
 
     fn choose(&self, request: &SeriesRequest) -> Vec<SeriesChunk> {
-        let (coverage, coarsest) = (self.coverage(), Resolution::coarsest_within(request.max_resolution_ms));
-        let fallback = if self.old && request.coarser_fallback { Spans::all() } else { request.fallback() };
+        let (coverage, coarsest) =
+            (self.coverage(), Resolution::coarsest_within(request.max_resolution_ms));
+        let fallback =
+            if self.old && request.coarser_fallback { Spans::all() } else { request.fallback() };
         let mut open = Spans::from(request.range);
         let (allowed, coarser): (Vec<Resolution>, Vec<Resolution>) =
             Resolution::ALL.into_iter().partition(|r| *r <= coarsest);
         let mut chunks = Vec::new();
         for resolution in allowed.into_iter().rev().chain(coarser) {
-            let wanted = if resolution > coarsest { open.intersect(&fallback) } else { open.clone() };
+            let wanted =
+                if resolution > coarsest { open.intersect(&fallback) } else { open.clone() };
             let chosen = wanted.intersect(coverage.of(resolution));
             open = open.without(&chosen);
             let held = self.held.iter().filter(|held| held.resolution == resolution);
-            let whole = chosen.iter().map(|span| resolution.to_whole_windows(span).intersect(request.range));
+            let whole = chosen
+                .iter()
+                .map(|span| resolution.to_whole_windows(span).intersect(request.range));
             let chosen: Spans = whole.collect();
-            let touches = |c: &SeriesChunk| chosen.touching(c.min_time, c.max_time).next().is_some();
+            let touches =
+                |c: &SeriesChunk| chosen.touching(c.min_time, c.max_time).next().is_some();
             chunks.extend(held.flat_map(Held::chunks).filter(touches));
         }
         chunks
@@ -99,7 +119,11 @@ impl Layered {
 #[async_trait]
 impl Store for Layered {
     async fn info(&self) -> Result<StoreInfo> {
-        let hull = Resolution::ALL.into_iter().flat_map(|r| self.coverage().of(r).clone()).collect::<Spans>().hull();
+        let hull = Resolution::ALL
+            .into_iter()
+            .flat_map(|r| self.coverage().of(r).clone())
+            .collect::<Spans>()
+            .hull();
         let range = hull.unwrap_or(TimeRange::new(i64::MAX, i64::MIN));
         let told = TsdbInfo::new(self.external.clone(), range);
         Ok(StoreInfo {
@@ -165,7 +189,8 @@ async fn chunks_of(store: &dyn Store, request: SeriesRequest) -> (Vec<SeriesChun
     (chunks, infos)
 }
 
-/// The times of samples and windows inside of a range, with their resolutions and how many samples they stand for.
+/// The times of samples and windows inside of a range, with their resolutions and how many samples
+/// they stand for.
 fn points(chunks: &[SeriesChunk], range: TimeRange) -> Vec<(i64, Resolution, f64)> {
     let mut all = Vec::new();
     for chunk in chunks {
@@ -192,7 +217,9 @@ fn samples_of(chunks: &[SeriesChunk], range: TimeRange) -> f64 {
 }
 
 fn increase(chunks: &[SeriesChunk]) -> f64 {
-    let Column::Floats(Floats { values, .. }) = read_run(chunks, ValueOf::Counter).unwrap() else { panic!("floats") };
+    let Column::Floats(Floats { values, .. }) = read_run(chunks, ValueOf::Counter).unwrap() else {
+        panic!("floats")
+    };
     values.windows(2).map(|w| if w[1] < w[0] { w[1] } else { w[1] - w[0] }).sum()
 }
 
@@ -204,13 +231,22 @@ async fn coarser_data_fills_what_no_store_has_finer_and_nothing_else() {
         let fanout = fanout(&stores).await;
         let (chunks, infos) = chunks_of(&fanout, wanted(1200, Raw)).await;
         let points = points(&chunks, TimeRange::ALL);
-        assert!(points.iter().all(|(t, r, _)| *r == if *t < 600 * MINUTE { coarse } else { Raw }), "{points:?}");
+        assert!(
+            points.iter().all(|(t, r, _)| *r == if *t < 600 * MINUTE { coarse } else { Raw }),
+            "{points:?}"
+        );
         assert_eq!(samples_of(&chunks, TimeRange::ALL), 1200.0);
         assert_eq!(increase(&chunks), growth(0..1200));
         assert_eq!(infos.len(), 1);
-        assert!(infos[0].starts_with(&format!("served {coarse} data for 1970-01-01T00:")), "{infos:?}");
+        assert!(
+            infos[0].starts_with(&format!("served {coarse} data for 1970-01-01T00:")),
+            "{infos:?}"
+        );
         assert!(infos[0].ends_with("to 1970-01-01T09:59:59.999Z"), "{infos:?}");
-        let late = SeriesRequest { range: TimeRange::new(700 * MINUTE, 1200 * MINUTE), ..wanted(1200, Raw) };
+        let late = SeriesRequest {
+            range: TimeRange::new(700 * MINUTE, 1200 * MINUTE),
+            ..wanted(1200, Raw)
+        };
         let (chunks, infos) = chunks_of(&fanout, late).await;
         assert!(chunks.iter().all(|c| c.resolution() == Raw) && infos.is_empty(), "{infos:?}");
     }
@@ -218,7 +254,10 @@ async fn coarser_data_fills_what_no_store_has_finer_and_nothing_else() {
 
 #[tokio::test]
 async fn raw_data_that_begins_inside_of_a_window_leaves_the_part_before_it() {
-    let stores = [Layered::new("cluster=a", &[(Raw, 615..1200)]), Layered::new("cluster=a", &[(OneHour, 0..1200)])];
+    let stores = [
+        Layered::new("cluster=a", &[(Raw, 615..1200)]),
+        Layered::new("cluster=a", &[(OneHour, 0..1200)]),
+    ];
     let (chunks, _) = chunks_of(&fanout(&stores).await, wanted(1200, Raw)).await;
     let before = points(&chunks, TimeRange::new(600 * MINUTE, 615 * MINUTE));
     assert_eq!(before, [(615 * MINUTE - 1, OneHour, 15.0)]);
@@ -230,7 +269,8 @@ async fn raw_data_that_begins_inside_of_a_window_leaves_the_part_before_it() {
 async fn one_gateway_alone_answers_as_many_would() {
     let all = [(Raw, 600..1200), (FiveMinutes, 300..900), (OneHour, 0..700)];
     let together = [Layered::new("cluster=a", &all)];
-    let apart: Vec<Layered> = all.iter().map(|one| Layered::new("cluster=a", std::slice::from_ref(one))).collect();
+    let apart: Vec<Layered> =
+        all.iter().map(|one| Layered::new("cluster=a", std::slice::from_ref(one))).collect();
     for coarsest in Resolution::ALL {
         let (one, one_infos) = chunks_of(&fanout(&together).await, wanted(1200, coarsest)).await;
         let (many, mut many_infos) = chunks_of(&fanout(&apart).await, wanted(1200, coarsest)).await;
@@ -243,15 +283,20 @@ async fn one_gateway_alone_answers_as_many_would() {
 /// What the querier below decides is what the one above does, whatever it announces.
 #[tokio::test]
 async fn queriers_stack() {
-    let (raw, coarse) =
-        (Layered::new("cluster=a", &[(Raw, 615..1200)]), Layered::new("cluster=a", &[(OneHour, 0..900)]));
+    let (raw, coarse) = (
+        Layered::new("cluster=a", &[(Raw, 615..1200)]),
+        Layered::new("cluster=a", &[(OneHour, 0..900)]),
+    );
     let flat = fanout(&[raw.clone(), coarse.clone()]).await;
     let mut endpoints = Vec::new();
     for (tier, store) in [("hot", raw), ("cold", coarse)] {
-        let settings =
-            FanoutSettings { selector_labels: Labels::from_pairs([("tier", tier)]), ..FanoutSettings::default() };
+        let settings = FanoutSettings {
+            selector_labels: Labels::from_pairs([("tier", tier)]),
+            ..FanoutSettings::default()
+        };
         let info = store.info().await.unwrap();
-        let lower = Fanout::new(Arc::new(vec![endpoint("e", Arc::new(store), info)]), settings, clock());
+        let lower =
+            Fanout::new(Arc::new(vec![endpoint("e", Arc::new(store), info)]), settings, clock());
         let info = lower.info().await.unwrap();
         endpoints.push(endpoint("q", Arc::new(lower), info));
     }
@@ -259,20 +304,38 @@ async fn queriers_stack() {
     let (expected, infos) = chunks_of(&flat, wanted(1200, Raw)).await;
     assert_eq!(chunks_of(&upper, wanted(1200, Raw)).await, (expected.clone(), infos));
     let info = flat.info().await.unwrap();
-    let above = Fanout::new(Arc::new(vec![endpoint("q", Arc::new(flat), info)]), FanoutSettings::default(), clock());
-    assert_eq!(chunks_of(&above, wanted(1200, Raw)).await.0, expected, "what was cut is not cut again");
+    let above = Fanout::new(
+        Arc::new(vec![endpoint("q", Arc::new(flat), info)]),
+        FanoutSettings::default(),
+        clock(),
+    );
+    assert_eq!(
+        chunks_of(&above, wanted(1200, Raw)).await.0,
+        expected,
+        "what was cut is not cut again"
+    );
 }
 
 #[tokio::test]
 async fn old_gateways_stand_in_where_nobody_has_allowed_data() {
-    let old = Layered { old: true, ..Layered::new("cluster=a", &[(FiveMinutes, 0..900), (Raw, 800..900)]) };
+    let old = Layered {
+        old: true,
+        ..Layered::new("cluster=a", &[(FiveMinutes, 0..900), (Raw, 800..900)])
+    };
     let raw = Layered::new("cluster=a", &[(Raw, 600..1200)]);
     let (chunks, _) = chunks_of(&fanout(&[old.clone(), raw]).await, wanted(1200, Raw)).await;
     let points = points(&chunks, TimeRange::ALL);
-    assert!(points.iter().all(|(t, r, _)| *r == if *t < 600 * MINUTE { FiveMinutes } else { Raw }), "{points:?}");
+    assert!(
+        points.iter().all(|(t, r, _)| *r == if *t < 600 * MINUTE { FiveMinutes } else { Raw }),
+        "{points:?}"
+    );
     assert_eq!(increase(&chunks), growth(0..1200));
     let (chunks, _) = chunks_of(&fanout(&[old]).await, wanted(1200, Raw)).await;
-    assert_eq!(samples_of(&chunks, TimeRange::new(0, 800 * MINUTE)), 800.0, "alone it decides by itself");
+    assert_eq!(
+        samples_of(&chunks, TimeRange::new(0, 800 * MINUTE)),
+        800.0,
+        "alone it decides by itself"
+    );
 }
 
 /// A querier of before asks for coarser data without a span; each store then decides by itself.
@@ -303,21 +366,27 @@ fn held() -> impl Strategy<Value = (Resolution, Range<i64>)> {
 
 fn stores() -> impl Strategy<Value = Vec<Layered>> {
     let external = prop::sample::select(&["cluster=a,replica=0", "cluster=a,replica=1"][..]);
-    let store = (external, prop::collection::vec(held(), 1..6)).prop_map(|(set, held)| Layered::new(set, &held));
+    let store = (external, prop::collection::vec(held(), 1..6))
+        .prop_map(|(set, held)| Layered::new(set, &held));
     prop::collection::vec(store, 1..5)
 }
 
 /// Which resolution should answer at a minute.
 fn best(stores: &[Layered], minute: i64, coarsest: Resolution) -> Option<Resolution> {
-    let there =
-        |r: &Resolution| stores.iter().flat_map(|s| &s.held).any(|h| h.resolution == *r && h.minutes.contains(&minute));
+    let there = |r: &Resolution| {
+        stores
+            .iter()
+            .flat_map(|s| &s.held)
+            .any(|h| h.resolution == *r && h.minutes.contains(&minute))
+    };
     let allowed = Resolution::ALL.into_iter().rev().filter(|r| *r <= coarsest).find(there);
     allowed.or_else(|| Resolution::ALL.into_iter().filter(|r| *r > coarsest).find(there))
 }
 
 proptest! {
-    /// However data and resolutions are spread over stores: all time that somebody has is answered, by allowed data
-    /// wherever anybody has that, by one resolution at a time; no sample counts twice, and a counter grows as it did.
+    /// However data and resolutions are spread over stores: all time that somebody has is answered,
+    /// by allowed data wherever anybody has that, by one resolution at a time; no sample counts
+    /// twice, and a counter grows as it did.
     #[test]
     fn a_spread_stream_is_answered_once(
         stores in stores(),
@@ -344,7 +413,8 @@ proptest! {
                 let inside = |m: i64| if resolution == OneHour { m % 60 != 0 } else { m % 5 != 0 };
                 let cuts = f64::from(u8::from(inside(begin)) + u8::from(inside(end)));
                 let cuts = if resolution == Raw { 0.0 } else { cuts };
-                prop_assert!((count - run.len() as f64).abs() <= cuts, "{count} from {begin} to {end} at {resolution}");
+                prop_assert!((count - run.len() as f64).abs() <= cuts, "{count} from {begin} to \
+                    {end} at {resolution}");
             }
             begin = end;
         }

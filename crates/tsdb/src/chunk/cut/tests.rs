@@ -14,7 +14,10 @@ const AGGR: [&[u8]; 2] = [
 ];
 
 fn spans(closed: &[(i64, i64)]) -> Vec<Interval> {
-    closed.iter().map(|(min_time, max_time)| Interval { min_time: *min_time, max_time: *max_time }).collect()
+    closed
+        .iter()
+        .map(|(min_time, max_time)| Interval { min_time: *min_time, max_time: *max_time })
+        .collect()
 }
 
 fn float_chunk(samples: impl Iterator<Item = (i64, f64)>) -> Vec<u8> {
@@ -54,7 +57,12 @@ fn what_is_not_touched_stays_as_it_is() {
     assert_eq!(cut(Encoding::Xor, &data, &[]).unwrap(), None);
     assert_eq!(cut(Encoding::Xor, &data, &spans(&[(0, 90)])).unwrap(), Some(Vec::new()));
     assert_eq!(
-        cut(Encoding::Histogram, &histogram_chunk(3, ResetHint::Unknown), &spans(&[(i64::MIN, i64::MAX)])).unwrap(),
+        cut(
+            Encoding::Histogram,
+            &histogram_chunk(3, ResetHint::Unknown),
+            &spans(&[(i64::MIN, i64::MAX)])
+        )
+        .unwrap(),
         Some(Vec::new())
     );
 }
@@ -64,7 +72,8 @@ fn histograms_say_of_resets_only_what_is_still_known() {
     let data = histogram_chunk(6, ResetHint::NotReset);
     let cut_at = |closed| {
         let left = cut(Encoding::Histogram, &data, &spans(&[closed])).unwrap().unwrap();
-        let [Transcoded { encoding: Encoding::Histogram, data, min_time, max_time }] = &left[..] else {
+        let [Transcoded { encoding: Encoding::Histogram, data, min_time, max_time }] = &left[..]
+        else {
             panic!("{left:?}")
         };
         (
@@ -90,7 +99,9 @@ fn float_histograms_are_cut() {
     let at = |i: i64| FloatHistogram { hint: ResetHint::Gauge, ..growing(i).to_float() };
     let mut encoder = FloatHistogramEncoder::new(ResetHint::Unknown);
     (0..6).for_each(|i| assert_eq!(encoder.push(i * 10, &at(i)).unwrap(), Pushed::Appended));
-    let left = cut(Encoding::FloatHistogram, &encoder.finish(), &spans(&[(0, 15), (40, 40)])).unwrap().unwrap();
+    let left = cut(Encoding::FloatHistogram, &encoder.finish(), &spans(&[(0, 15), (40, 40)]))
+        .unwrap()
+        .unwrap();
     let (mut ts, mut values) = (Vec::new(), Vec::new());
     decode_histograms(left[0].encoding, &left[0].data, &mut ts, &mut values).unwrap();
     assert_eq!((left.len(), &ts[..]), (1, &[20, 30, 50][..]));
@@ -115,7 +126,12 @@ fn windows_go_out_of_all_aggregates_alike() {
             let (encoding, count) = parts[Aggregate::Count as usize].unwrap();
             let windows = times(encoding, count).unwrap();
             let [first, .., last] = windows[..] else { continue };
-            for closed in [(first, first), (last, last), (windows[1], windows[windows.len() - 2]), (i64::MIN, first)] {
+            for closed in [
+                (first, first),
+                (last, last),
+                (windows[1], windows[windows.len() - 2]),
+                (i64::MIN, first),
+            ] {
                 check_aggregates(record.data, &windows, spans(&[closed]));
             }
             seen.0 += 1;
@@ -155,7 +171,10 @@ fn check_aggregates(data: &[u8], windows: &[i64], deleted: Vec<Interval>) {
         return;
     }
     let [front, inner @ .., back] = &ts[..] else { panic!("{ts:?}") };
-    assert!(inner == left && *front <= inner[0] && *back == inner[inner.len() - 1], "{ts:?} {left:?}");
+    assert!(
+        inner == left && *front <= inner[0] && *back == inner[inner.len() - 1],
+        "{ts:?} {left:?}"
+    );
     let before = floats_of(encoding, parts[Aggregate::Counter as usize].unwrap().1);
     let after = floats_of(encoding, after);
     if left[0] == windows[0] {

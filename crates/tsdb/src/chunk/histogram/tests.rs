@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::super::bits::BitWriter;
 use super::super::counts::Count;
 use super::super::{
-    Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, cut, decode_histograms, decode_integer_histograms,
-    forget_reset, num_samples, reset_hint, transcode,
+    Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, cut, decode_histograms,
+    decode_integer_histograms, forget_reset, num_samples, reset_hint, transcode,
 };
 use super::*;
 
@@ -22,7 +22,8 @@ fn histogram(positive: &Buckets, negative: &Buckets, zero_count: u64) -> Histogr
         let deltas = counts.iter().zip(before).map(|(count, before)| count - before).collect();
         (spans_of(buckets.keys().copied()), deltas)
     };
-    let ((positive_spans, positive_buckets), (negative_spans, negative_buckets)) = (side(positive), side(negative));
+    let ((positive_spans, positive_buckets), (negative_spans, negative_buckets)) =
+        (side(positive), side(negative));
     let count = positive.values().chain(negative.values()).sum::<i64>() as u64 + zero_count;
     Histogram {
         schema: 3,
@@ -81,7 +82,8 @@ fn encode_floats(samples: &[(i64, FloatHistogram)]) -> Vec<Vec<u8>> {
 
 /// Observations as `(bucket index, number)`.
 type Observations = Vec<(i32, i64)>;
-/// A step of a series: observations into positive, negative and zero buckets, and perhaps an event that ends a chunk.
+/// A step of a series: observations into positive, negative and zero buckets, and perhaps an event
+/// that ends a chunk.
 type Step = (Observations, Observations, u64, u8);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -196,7 +198,8 @@ fn chunks_end_where_prometheus_ends_them() {
         changed
     };
     let pushed = |first: &Histogram, second: &Histogram| {
-        let (mut integers, mut floats) = (HistogramEncoder::default(), FloatHistogramEncoder::default());
+        let (mut integers, mut floats) =
+            (HistogramEncoder::default(), FloatHistogramEncoder::default());
         integers.push(1, first).unwrap();
         floats.push(1, &first.to_float()).unwrap();
         (integers.push(2, second).unwrap(), floats.push(2, &second.to_float()).unwrap())
@@ -213,7 +216,10 @@ fn chunks_end_where_prometheus_ends_them() {
     assert_eq!(pushed(&base(), &with(&|h| h.schema += 1)), new(ResetHint::Unknown));
     assert_eq!(pushed(&base(), &with(&|h| h.zero_threshold = 0.5)), new(ResetHint::Unknown));
     assert_eq!(pushed(&base(), &gauge), new(ResetHint::Gauge));
-    assert_eq!(pushed(&gauge, &base()), (Pushed::NewChunk(ResetHint::NotReset), Pushed::NewChunk(ResetHint::Unknown)));
+    assert_eq!(
+        pushed(&gauge, &base()),
+        (Pushed::NewChunk(ResetHint::NotReset), Pushed::NewChunk(ResetHint::Unknown))
+    );
     assert_eq!(pushed(&base(), &stale), (Pushed::Appended, Pushed::Appended));
     assert_eq!(pushed(&stale, &stale), (Pushed::Appended, Pushed::Appended));
     assert_eq!(pushed(&stale, &base()), new(ResetHint::Unknown));
@@ -238,7 +244,8 @@ fn custom_bounds_come_back_and_their_change_ends_the_chunk() {
     assert_eq!(encoder.push(2, &custom(&bounds)).unwrap(), Pushed::Appended);
     assert_eq!(encoder.push(3, &custom(&bounds[1..])).unwrap(), Pushed::NewChunk(ResetHint::Reset));
     let mut values = Vec::new();
-    decode_integer_histograms(Encoding::Histogram, &encoder.finish(), &mut Vec::new(), &mut values).unwrap();
+    decode_integer_histograms(Encoding::Histogram, &encoder.finish(), &mut Vec::new(), &mut values)
+        .unwrap();
     assert_eq!(values[0], custom(&bounds));
     assert!(values[1].to_float().validate().is_ok());
 }
@@ -255,11 +262,13 @@ fn finer_schemas_than_are_in_use_are_reduced_and_unknown_ones_refused() {
     assert_eq!(integers[0].to_float(), floats[0]);
     fine.schema = 53;
     let data = encode_integers(&[(1, fine)]).remove(0);
-    let error = decode_histograms(Encoding::Histogram, &data, &mut Vec::new(), &mut floats).unwrap_err();
+    let error =
+        decode_histograms(Encoding::Histogram, &data, &mut Vec::new(), &mut floats).unwrap_err();
     assert_eq!(error.to_string(), "histogram chunk: not supported: histogram schema 53");
 }
 
-/// Writes a chunk of encoding 5 or 6 whose histograms have no buckets, with start times as the format says.
+/// Writes a chunk of encoding 5 or 6 whose histograms have no buckets, with start times as the
+/// format says.
 fn with_start_times<C: Count>(samples: &[(i64, Option<i64>, C)], hint: ResetHint) -> Vec<u8> {
     let first_known = samples[0].1.is_some();
     let changed_on = (1..samples.len()).find(|&i| samples[i].1 != samples[i - 1].1).unwrap_or(0);
@@ -308,17 +317,32 @@ fn start_times_are_read_over_and_lost_in_transcoding() {
     for known in [0, 2] {
         let starts = &starts[known..];
         let samples = |i: usize| (10_000 * i as i64 + 5, starts[i]);
-        let integers: Vec<_> = (0..starts.len()).map(|i| (samples(i).0, samples(i).1, 3 * i as i64)).collect();
-        let floats: Vec<_> = (0..starts.len()).map(|i| (samples(i).0, samples(i).1, 1.5 * i as f64)).collect();
+        let integers: Vec<_> =
+            (0..starts.len()).map(|i| (samples(i).0, samples(i).1, 3 * i as i64)).collect();
+        let floats: Vec<_> =
+            (0..starts.len()).map(|i| (samples(i).0, samples(i).1, 1.5 * i as f64)).collect();
         for (encoding, plain, data) in [
-            (Encoding::HistogramSt, Encoding::Histogram, with_start_times(&integers, ResetHint::Reset)),
-            (Encoding::FloatHistogramSt, Encoding::FloatHistogram, with_start_times(&floats, ResetHint::Reset)),
+            (
+                Encoding::HistogramSt,
+                Encoding::Histogram,
+                with_start_times(&integers, ResetHint::Reset),
+            ),
+            (
+                Encoding::FloatHistogramSt,
+                Encoding::FloatHistogram,
+                with_start_times(&floats, ResetHint::Reset),
+            ),
         ] {
             let (mut ts, mut values) = (Vec::new(), Vec::new());
             decode_histograms(encoding, &data, &mut ts, &mut values).unwrap();
             assert_eq!(ts, integers.iter().map(|s| s.0).collect::<Vec<_>>());
             let factor = if plain == Encoding::Histogram { 3.0 } else { 1.5 };
-            assert!(values.iter().enumerate().all(|(i, h)| h.count == factor * i as f64 && h.sum == 1.5));
+            assert!(
+                values
+                    .iter()
+                    .enumerate()
+                    .all(|(i, h)| h.count == factor * i as f64 && h.sum == 1.5)
+            );
             assert_eq!(reset_hint(encoding, &data).unwrap(), ResetHint::Reset);
             let chunks = transcode(encoding, &data).unwrap();
             assert_eq!(chunks.len(), 1);
@@ -341,14 +365,21 @@ fn histograms_with_start_times_are_cut() {
     let deleted = [crate::tombstones::Interval { min_time: t(1), max_time: t(1) }];
     for (encoding, plain, data) in [
         (Encoding::HistogramSt, Encoding::Histogram, with_start_times(&integers, ResetHint::Reset)),
-        (Encoding::FloatHistogramSt, Encoding::FloatHistogram, with_start_times(&floats, ResetHint::Reset)),
+        (
+            Encoding::FloatHistogramSt,
+            Encoding::FloatHistogram,
+            with_start_times(&floats, ResetHint::Reset),
+        ),
     ] {
         let (mut ts, mut values) = (Vec::new(), Vec::new());
         decode_histograms(encoding, &data, &mut ts, &mut values).unwrap();
         ts.remove(1);
         values.remove(1);
         let left = cut(encoding, &data, &deleted).unwrap().unwrap();
-        assert_eq!((left.len(), left[0].encoding, left[0].min_time, left[0].max_time), (1, plain, t(0), t(3)));
+        assert_eq!(
+            (left.len(), left[0].encoding, left[0].min_time, left[0].max_time),
+            (1, plain, t(0), t(3))
+        );
         assert_eq!(reset_hint(plain, &left[0].data).unwrap(), ResetHint::Reset);
         let (mut ts_again, mut again) = (Vec::new(), Vec::new());
         decode_histograms(plain, &left[0].data, &mut ts_again, &mut again).unwrap();

@@ -6,7 +6,8 @@ use super::super::{Encoding, cut, decode_floats, num_samples, transcode, varbit}
 use super::*;
 use crate::varint::{put_uvarint, put_varint};
 
-/// The format written down as simply as it goes: values and start times as the encoder of Prometheus chooses.
+/// The format written down as simply as it goes: values and start times as the encoder of
+/// Prometheus chooses.
 struct Naive {
     out: BitWriter,
     window: Option<(u32, u32)>,
@@ -61,7 +62,8 @@ impl Naive {
 
 fn encode(samples: &[(i64, f64)], starts: &[i64]) -> Vec<u8> {
     let first_known = starts.first().is_some_and(|start| *start != 0);
-    let changed_on = (1..samples.len()).find(|&i| starts[i] != starts[i - 1] || i == 127).unwrap_or(0);
+    let changed_on =
+        (1..samples.len()).find(|&i| starts[i] != starts[i - 1] || i == 127).unwrap_or(0);
     let mut header = (samples.len() as u16).to_be_bytes().to_vec();
     header.push(u8::from(first_known) << 7 | changed_on as u8);
     let mut naive = Naive { out: BitWriter::from_bytes(header), window: None, before: 0.0 };

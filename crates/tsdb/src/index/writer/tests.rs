@@ -39,7 +39,11 @@ fn shared_golden_indices_come_back_byte_for_byte() {
         .flat_map(|blocks| blocks.map(|b| b.unwrap().path().join("index")));
     for path in blocks {
         let golden = std::fs::read(&path).unwrap();
-        assert!(rewrite(&Index::open(golden.clone().into()).unwrap()) == golden, "{}", path.display());
+        assert!(
+            rewrite(&Index::open(golden.clone().into()).unwrap()) == golden,
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -68,7 +72,9 @@ fn model() -> impl Strategy<Value = Model> {
 fn write(model: &Model) -> (Vec<u8>, u64) {
     let symbols: BTreeSet<Vec<u8>> = model
         .iter()
-        .flat_map(|(labels, _)| labels.iter().flat_map(|(n, v)| [n.to_vec(), v.to_vec()]).collect::<Vec<_>>())
+        .flat_map(|(labels, _)| {
+            labels.iter().flat_map(|(n, v)| [n.to_vec(), v.to_vec()]).collect::<Vec<_>>()
+        })
         .collect();
     let mut writer = IndexWriter::new(symbols).unwrap();
     for (labels, chunks) in model {
@@ -80,7 +86,8 @@ fn write(model: &Model) -> (Vec<u8>, u64) {
     (bytes, max)
 }
 
-/// The same series as an index of version 1: offsets instead of ordinals and ids, an unsorted postings table.
+/// The same series as an index of version 1: offsets instead of ordinals and ids, an unsorted
+/// postings table.
 fn write_v1(model: &Model) -> Vec<u8> {
     let mut out = vec![0xba, 0xaa, 0xd7, 0x00, 1];
     let section = |out: &mut Vec<u8>, content: &[u8]| {
@@ -89,7 +96,9 @@ fn write_v1(model: &Model) -> Vec<u8> {
         out.extend_from_slice(&crc32c::crc32c(content).to_be_bytes());
     };
     let mut symbols = std::collections::BTreeMap::new();
-    let all = model.iter().flat_map(|(l, _)| l.iter().flat_map(|(n, v)| [n.to_vec(), v.to_vec()]).collect::<Vec<_>>());
+    let all = model.iter().flat_map(|(l, _)| {
+        l.iter().flat_map(|(n, v)| [n.to_vec(), v.to_vec()]).collect::<Vec<_>>()
+    });
     let all: BTreeSet<Vec<u8>> = all.collect();
     let mut content = (all.len() as u32).to_be_bytes().to_vec();
     for symbol in all {
