@@ -8,6 +8,7 @@ mod list_page;
 mod multipart;
 pub(crate) mod prefixed;
 
+use model::error::in_one_line;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
@@ -121,7 +122,7 @@ impl Bucket {
         let older_than = self.inner.clock.now().saturating_add(-age);
         tokio::task::spawn_blocking(move || filesystem::sweep_torn_uploads(&folder, older_than))
             .await
-            .map_err(|e| Error::new(Kind::Internal, format!("sweeping torn uploads: {e}")))?
+            .map_err(|e| Error::caused(Kind::Internal, "sweeping torn uploads", e))?
     }
 
     pub fn name(&self) -> &str {
@@ -259,12 +260,12 @@ impl Bucket {
             }
             Err(e) => {
                 self.inner.metrics.failures.with_label_values(&labels).inc();
-                let error = Error::store("creating", path, &e);
+                let error = Error::store("creating", path, e);
                 if error.kind() != Kind::Unsupported && self.hints().has_create_only() {
                     return Err(error);
                 }
-                self.lacks_create_only(&error.to_string());
-                Err(Error::new(Kind::Unsupported, error.to_string()))
+                self.lacks_create_only(&in_one_line(&error).to_string());
+                Err(Error::passed(Kind::Unsupported, error))
             }
         }
     }
@@ -291,7 +292,7 @@ impl Bucket {
             Ok(true) => {}
             Ok(false) => self.lacks_create_only("the second write of a probe was no refusal"),
             Err(e) => {
-                tracing::warn!(error = %e, "it could not be tried out whether the bucket has \
+                tracing::warn!(error = %in_one_line(&e), "it could not be tried out whether the bucket has \
                     create-only writes")
             }
         }
@@ -314,7 +315,7 @@ impl Bucket {
         };
         // a store may have written and still said that it did not
         if let Err(e) = self.delete(path).await {
-            tracing::debug!(object = %path, error = %e, "the probe could not be removed");
+            tracing::debug!(object = %path, error = %in_one_line(&e), "the probe could not be removed");
         }
         match works {
             Err(e) if e.kind() == Kind::Unsupported => Ok(false),
@@ -377,7 +378,7 @@ impl Bucket {
             .list(prefix)
             .map_err(move |e| {
                 failures.inc();
-                Error::store("listing", &shown, &e)
+                Error::store("listing", &shown, e)
             })
             .boxed()
     }
@@ -425,14 +426,14 @@ impl Bucket {
                     return Ok(value);
                 }
                 Err(e) => {
-                    let error = Error::store(attempt, path, &e);
+                    let error = Error::store(attempt, path, e);
                     if error.kind() != Kind::NotFound {
                         metrics.failures.with_label_values(&labels).inc();
                     }
                     if error.kind() != Kind::Unavailable || attempts == 0 {
                         return Err(error);
                     }
-                    tracing::debug!(object = %path, operation, error = %e, "operation failed, \
+                    tracing::debug!(object = %path, operation, error = %in_one_line(&error), "operation failed, \
                         trying again");
                     clock.sleep(pause).await;
                     pause *= 2;

@@ -91,7 +91,7 @@ impl ObjectStoreConfig {
     pub fn parse(yaml: &str, environment: &Environment) -> Result<ObjectStoreConfig> {
         let text = env::substitute(yaml, environment)?;
         let root: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).map_err(|e| {
-            Error::new(Kind::Invalid, format!("object store configuration is no valid YAML: {e}"))
+            Error::caused(Kind::Invalid, "object store configuration is no valid YAML", e)
         })?;
         let provider = Provider::from_name(&parse::provider_name(&root)?)?;
         let mut values = parse::Values::default();

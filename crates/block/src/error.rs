@@ -1,5 +1,7 @@
 //! What can go wrong with a bucket and the blocks in it, by what the caller can do about it.
 
+use model::layered_error;
+
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -29,33 +31,16 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Names the object and what was attempted. The cause is part of the message, so that one line
-/// tells all.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    kind: Kind,
-    message: String,
+layered_error! {
+    /// Names the object and what was attempted.
+    pub struct Error(Kind);
 }
 
 impl Error {
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into() }
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// The same, saying what it was a part of.
-    pub(crate) fn context(self, attempt: impl std::fmt::Display) -> Error {
-        Error { message: format!("{attempt}: {}", self.message), ..self }
-    }
-
     pub(crate) fn store(
         attempt: &str,
         path: &object_store::path::Path,
-        error: &object_store::Error,
+        error: object_store::Error,
     ) -> Error {
         use object_store::Error as E;
         let kind = match error {
@@ -67,24 +52,24 @@ impl Error {
             E::JoinError { .. } => Kind::Internal,
             _ => Kind::Unavailable,
         };
-        Error::new(kind, format!("{attempt} {path}: {error}"))
+        Error::caused(kind, format!("{attempt} {path}"), error)
     }
 
-    pub(crate) fn format(object: impl std::fmt::Display, error: &tsdb::Error) -> Error {
+    pub(crate) fn format(object: impl std::fmt::Display, error: tsdb::Error) -> Error {
         let kind = match error.kind() {
             tsdb::Kind::Corrupt => Kind::Corrupt,
             tsdb::Kind::Unsupported => Kind::Unsupported,
             tsdb::Kind::Limit | tsdb::Kind::Invalid => Kind::Invalid,
         };
-        Error::new(kind, format!("{object}: {error}"))
+        Error::caused(kind, object.to_string(), error)
     }
 
-    pub(crate) fn local(attempt: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
+    pub(crate) fn local(attempt: &str, path: &std::path::Path, error: std::io::Error) -> Error {
         let kind = if error.kind() == std::io::ErrorKind::NotFound {
             Kind::NotFound
         } else {
             Kind::Internal
         };
-        Error::new(kind, format!("{attempt} {}: {error}", path.display()))
+        Error::caused(kind, format!("{attempt} {}", path.display()), error)
     }
 }

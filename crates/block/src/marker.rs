@@ -136,7 +136,7 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
     /// Reads the bytes of the mark at `path`; errors as those of [`read`](Marker::read).
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let mark: Self = serde_json::from_slice(bytes)
-            .map_err(|e| Error::new(Kind::Corrupt, format!("reading {path}: {e}")))?;
+            .map_err(|e| Error::caused(Kind::Corrupt, format!("reading {path}"), e))?;
         if mark.version() != 1 {
             let text = format!("reading {path}: version {} (only 1 is known)", mark.version());
             return Err(Error::new(Kind::Unsupported, text));

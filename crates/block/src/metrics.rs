@@ -18,7 +18,7 @@ pub struct BucketMetrics {
 
 impl BucketMetrics {
     pub fn new(registry: &Registry) -> Result<BucketMetrics> {
-        BucketMetrics::register(registry).map_err(|e| Error::new(Kind::Internal, e.to_string()))
+        BucketMetrics::register(registry).map_err(|e| Error::passed(Kind::Internal, e))
     }
 
     fn register(registry: &Registry) -> serve::Result<BucketMetrics> {
@@ -98,7 +98,7 @@ pub struct SyncMetrics {
 
 impl SyncMetrics {
     pub fn new(registry: &Registry) -> Result<SyncMetrics> {
-        SyncMetrics::register(registry).map_err(|e| Error::new(Kind::Internal, e.to_string()))
+        SyncMetrics::register(registry).map_err(|e| Error::passed(Kind::Internal, e))
     }
 
     fn register(registry: &Registry) -> serve::Result<SyncMetrics> {
@@ -146,7 +146,7 @@ impl ShipperMetrics {
     /// # Errors
     /// `Internal` when they are registered already.
     pub fn new(registry: &Registry) -> Result<ShipperMetrics> {
-        ShipperMetrics::register(registry).map_err(|e| Error::new(Kind::Internal, e.to_string()))
+        ShipperMetrics::register(registry).map_err(|e| Error::passed(Kind::Internal, e))
     }
 
     fn register(registry: &Registry) -> serve::Result<ShipperMetrics> {

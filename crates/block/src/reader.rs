@@ -321,8 +321,8 @@ impl BlockReader {
         self.inner.bucket.get_ranges_within(path, ranges, gap).await
     }
 
-    fn index_error(&self, error: &tsdb::Error) -> Error {
-        Error::format(format_args!("block={} index", self.inner.meta.ulid), error)
+    fn index_error(&self, error: tsdb::Error) -> Error {
+        Error::format(format_args!("block={}", self.inner.meta.ulid), error)
     }
 }
 
@@ -392,7 +392,7 @@ async fn offload<T: Send + 'static>(
     let _permit = AT_A_TIME.acquire().await;
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|e| Error::new(Kind::Internal, format!("decoding: {e}")))
+        .map_err(|e| Error::caused(Kind::Internal, "decoding", e))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod ledger;
 mod local;
 mod overlap;
 
+use model::error::in_one_line;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ impl Shipper {
                 Ok(true) => uploaded += 1,
                 Ok(false) => {}
                 Err(error) if settings.allow_out_of_order_uploads => {
-                    tracing::error!(block = %meta.ulid, %error, "ship block");
+                    tracing::error!(block = %meta.ulid, error = %in_one_line(&error), "ship block");
                     failed += 1;
                 }
                 Err(error) => {
@@ -211,9 +212,7 @@ async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| {
-        Err(Error::new(Kind::Internal, format!("file work of the shipper: {e}")))
-    })
+    done.unwrap_or_else(|e| Err(Error::caused(Kind::Internal, "file work of the shipper", e)))
 }
 
 /// Drives a future that cannot move between threads, such as an upload of several files at a time,

@@ -41,7 +41,7 @@ pub async fn load_tombstones(
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::new(Kind::Corrupt, format!("{object}: more than {MAX_BYTES} bytes")));
     }
-    let tombstones = Tombstones::parse(&bytes).map_err(|e| Error::format(object, &e))?;
+    let tombstones = Tombstones::parse(&bytes).map_err(|e| Error::format(object, e))?;
     Ok(Some(LoadedTombstones {
         tombstones: Arc::new(tombstones),
         digest: Sha256::digest(&bytes).into(),

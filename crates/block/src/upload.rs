@@ -25,8 +25,7 @@ pub async fn upload_block_dir(
 ) -> Result<BlockMeta> {
     let location = BlockLocation::tsdb(meta.ulid);
     let files = gather_files(dir)?;
-    invariants::of_upload(&location, meta)
-        .map_err(|unmet| Error::new(Kind::Invalid, unmet.to_string()))?;
+    invariants::of_upload(&location, meta).map_err(|unmet| Error::passed(Kind::Invalid, unmet))?;
     let mut thanos = meta.thanos.clone().unwrap_or_default();
     let segments: Vec<&str> =
         files.iter().map(|f| f.rel_path.as_str()).filter(|f| f.starts_with("chunks/")).collect();
@@ -54,10 +53,10 @@ pub async fn upload_block_dir(
 pub fn gather_files(dir: &Path) -> Result<Vec<File>> {
     let chunks = dir.join("chunks");
     let mut files = vec![File { rel_path: META_FILE.into(), size_bytes: 0, hash: None }];
-    for entry in std::fs::read_dir(&chunks).map_err(|e| Error::local("listing", &chunks, &e))? {
-        let entry = entry.map_err(|e| Error::local("listing", &chunks, &e))?;
+    for entry in std::fs::read_dir(&chunks).map_err(|e| Error::local("listing", &chunks, e))? {
+        let entry = entry.map_err(|e| Error::local("listing", &chunks, e))?;
         let size_bytes =
-            entry.metadata().map_err(|e| Error::local("looking up", &entry.path(), &e))?.len();
+            entry.metadata().map_err(|e| Error::local("looking up", &entry.path(), e))?.len();
         let name = entry.file_name();
         // tools leave other files there at times
         let Some(name) =
@@ -69,7 +68,7 @@ pub fn gather_files(dir: &Path) -> Result<Vec<File>> {
     }
     let index = dir.join(INDEX_FILE);
     let size_bytes =
-        std::fs::metadata(&index).map_err(|e| Error::local("looking up", &index, &e))?.len();
+        std::fs::metadata(&index).map_err(|e| Error::local("looking up", &index, e))?.len();
     files.push(File { rel_path: INDEX_FILE.into(), size_bytes, hash: None });
     files.sort_by(|a, b| a.rel_path.cmp(&b.rel_path));
     Ok(files)

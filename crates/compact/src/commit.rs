@@ -9,6 +9,7 @@ use block::invariants::Made;
 use block::{Bucket, PutOutcome};
 use tsdb::meta::BlockMeta;
 
+use crate::error::Case;
 use crate::{Error, Result};
 
 const ATTEMPTS: usize = 5;
@@ -25,7 +26,7 @@ pub(crate) enum Committed {
 /// # Errors
 /// `Internal` for a meta that says what cannot be; the bucket fails, or another block has the id.
 pub(crate) async fn commit(bucket: &Bucket, made: &Made<'_>) -> Result<Committed> {
-    made.check().map_err(Error::Unmet)?;
+    made.check().map_err(|e| Error(Case::Unmet(e)))?;
     let (path, meta) = (made.location.meta(), made.meta);
     let bytes = bytes::Bytes::from(meta.to_json());
     let mut last = None;
@@ -45,7 +46,7 @@ pub(crate) async fn commit(bucket: &Bucket, made: &Made<'_>) -> Result<Committed
         let Some(stored) = bucket.get_if_exists(&path).await? else { continue };
         return match BlockMeta::from_json(&stored) {
             Ok(stored) if is_same(&stored, meta) => Ok(Committed::AlreadyThere),
-            _ => Err(Error::Conflict { id: meta.ulid }),
+            _ => Err(Error(Case::Conflict { id: meta.ulid })),
         };
     }
     let gone = || {

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use tsdb::meta::{BlockDesc, BlockMeta, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
 
 use crate::commit::{Committed, commit};
+use crate::error::Case;
 use crate::identity::{Identity, OutputFormat, Parent};
 use crate::merged::{Input, Inputs, in_order};
 use crate::output::{TsdbOutput, Written, segment_names};
@@ -111,7 +112,7 @@ impl Job<'_> {
             async move {
                 let stays =
                     bucket.exists(&location.meta()).await? && !is_marked(bucket, &location).await?;
-                if stays { Ok(()) } else { Err(Error::InputGone { id }) }
+                if stays { Ok(()) } else { Err(Error(Case::InputGone { id })) }
             }
         };
         let looks = self.blocks.iter().map(gone).collect::<Vec<_>>();

@@ -5,6 +5,7 @@ mod cleaning;
 mod compacting;
 mod downsampling;
 
+use model::error::in_one_line;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tsdb::meta::BlockMeta;
 
 use crate::changes::Changes;
+use crate::error::Case;
 use crate::marks::MarkWriter;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -154,7 +156,7 @@ impl Compactor {
         loop {
             if let Err(e) = self.run_once().await {
                 self.metrics.retries.inc();
-                tracing::error!(error = %e, "the iteration is incomplete, the next one goes on");
+                tracing::error!(error = %in_one_line(&e), "the iteration is incomplete, the next one goes on");
             }
             self.clock.sleep(pause).await;
         }
@@ -189,9 +191,9 @@ impl Compactor {
 /// Blocks that could not be looked at leave the work incomplete.
 fn all_were_seen(synced: &Synced) -> Result<()> {
     let Some(first) = synced.unseen.first() else { return Ok(()) };
-    Err(Error::Unseen {
+    Err(Error(Case::Unseen {
         count: synced.unseen.len(),
         first: first.location.id(),
         source: first.error.clone(),
-    })
+    }))
 }

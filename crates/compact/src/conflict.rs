@@ -6,6 +6,7 @@
 
 use merge::Agreement;
 
+use crate::error::Case;
 use crate::{Error, Result};
 
 /// Of a series' samples at equal times, the share that may differ.
@@ -39,7 +40,7 @@ impl Conflicts {
     pub(crate) fn settle(&self) -> Result<()> {
         let Conflicts { common, differing } = *self;
         if differing as f64 > common as f64 * TOLERATED_SERIES {
-            return Err(Error::Conflicting { common, differing });
+            return Err(Error(Case::Conflicting { common, differing }));
         }
         Ok(())
     }

@@ -18,18 +18,23 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Names the block and what was attempted.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0}")]
+#[error(transparent)]
+pub struct Error(pub(crate) Case);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Case {
+    #[error(transparent)]
     Bucket(block::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Format(tsdb::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Merge(merge::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Parquet(parquet_block::Error),
     /// An error that belongs to one block.
-    #[error("block={id}: {source}")]
+    #[error("block={id}")]
     Block { id: BlockId, source: Box<Error> },
     #[error(
         "block={id}: another block with this id but other content is in the bucket; it is left \
@@ -37,11 +42,11 @@ pub enum Error {
     )]
     Conflict { id: BlockId },
     /// The block holds more or less than it says of itself.
-    #[error("{0}")]
+    #[error(transparent)]
     Miscounted(Unmet),
     /// What was made says something of itself that cannot be; nothing of it becomes a block.
-    #[error("{0}; nothing was changed, please report this")]
-    Unmet(Unmet),
+    #[error("checking a block that was made; nothing was changed, please report this")]
+    Unmet(#[source] Unmet),
     /// What merging made of a series cannot be right; nothing of it becomes a block.
     #[error("merging blocks: {reason}; nothing was changed, please report this")]
     Unsound { reason: String },
@@ -66,7 +71,7 @@ pub enum Error {
     InputGone { id: BlockId },
     #[error("{0}")]
     Settings(String),
-    #[error("{0}")]
+    #[error(transparent)]
     Metrics(serve::Error),
     #[error("{failed} of {all} groups of blocks failed; the others are done")]
     Groups { failed: usize, all: usize },
@@ -80,8 +85,8 @@ pub enum Error {
 
 impl Error {
     pub fn kind(&self) -> Kind {
-        match self {
-            Error::Bucket(e) => match e.kind() {
+        match &self.0 {
+            Case::Bucket(e) => match e.kind() {
                 block::Kind::Corrupt | block::Kind::Unsupported | block::Kind::NotFound => {
                     Kind::Corrupt
                 }
@@ -91,36 +96,36 @@ impl Error {
                     Kind::Retry
                 }
             },
-            Error::Format(e) => match e.kind() {
+            Case::Format(e) => match e.kind() {
                 tsdb::Kind::Corrupt | tsdb::Kind::Unsupported => Kind::Corrupt,
                 tsdb::Kind::Limit | tsdb::Kind::Invalid => Kind::Internal,
             },
-            Error::Merge(_) | Error::Conflict { .. } | Error::Miscounted(_) => Kind::Corrupt,
-            Error::Parquet(_)
-            | Error::ReadBack { .. }
-            | Error::InputGone { .. }
-            | Error::Unseen { .. } => Kind::Retry,
-            Error::Block { source, .. } => source.kind(),
-            Error::Settings(_) | Error::Conflicting { .. } | Error::NoPlace { .. } => Kind::Invalid,
-            Error::Unsound { .. } | Error::Unmet(_) | Error::Metrics(_) => Kind::Internal,
-            Error::Groups { .. } => Kind::Retry,
+            Case::Merge(_) | Case::Conflict { .. } | Case::Miscounted(_) => Kind::Corrupt,
+            Case::Parquet(_)
+            | Case::ReadBack { .. }
+            | Case::InputGone { .. }
+            | Case::Unseen { .. } => Kind::Retry,
+            Case::Block { source, .. } => source.kind(),
+            Case::Settings(_) | Case::Conflicting { .. } | Case::NoPlace { .. } => Kind::Invalid,
+            Case::Unsound { .. } | Case::Unmet(_) | Case::Metrics(_) => Kind::Internal,
+            Case::Groups { .. } => Kind::Retry,
         }
     }
 
     /// The block that is to blame, where it is known.
     pub fn block(&self) -> Option<BlockId> {
-        match self {
-            Error::Block { id, .. } | Error::Conflict { id } => Some(*id),
-            Error::Miscounted(unmet) | Error::Unmet(unmet) => Some(unmet.block),
+        match &self.0 {
+            Case::Block { id, .. } | Case::Conflict { id } => Some(*id),
+            Case::Miscounted(unmet) | Case::Unmet(unmet) => Some(unmet.block),
             _ => None,
         }
     }
 
     /// Downsampled blocks overlap and cannot be merged; nothing is wrong with any of them.
     pub(crate) fn is_overlap_of_aggregates(&self) -> bool {
-        match self {
-            Error::Merge(merge::Error::OverlappingAggregates) => true,
-            Error::Block { source, .. } => source.is_overlap_of_aggregates(),
+        match &self.0 {
+            Case::Merge(e) => e.is_overlap_of_aggregates(),
+            Case::Block { source, .. } => source.is_overlap_of_aggregates(),
             _ => false,
         }
     }
@@ -128,62 +133,62 @@ impl Error {
     /// The series of a block showed themselves out of order too late; read again, it is sorted
     /// first.
     pub(crate) fn is_disorder(&self) -> bool {
-        match self {
-            Error::Bucket(e) => e.kind() == block::Kind::Unordered,
-            Error::Block { source, .. } => source.is_disorder(),
+        match &self.0 {
+            Case::Bucket(e) => e.kind() == block::Kind::Unordered,
+            Case::Block { source, .. } => source.is_disorder(),
             _ => false,
         }
     }
 
     /// A block holds more or less than its `meta.json` says.
     pub(crate) fn is_miscount(&self) -> bool {
-        match self {
-            Error::Miscounted(_) => true,
-            Error::Block { source, .. } => source.is_miscount(),
+        match &self.0 {
+            Case::Miscounted(_) => true,
+            Case::Block { source, .. } => source.is_miscount(),
             _ => false,
         }
     }
 
     /// Something is wrong with bytes in the bucket, and not with the way to them.
     pub(crate) fn is_damage(&self) -> bool {
-        matches!(self, Error::ReadBack { .. }) || self.kind() == Kind::Corrupt
+        matches!(self.0, Case::ReadBack { .. }) || self.kind() == Kind::Corrupt
     }
 
     pub(crate) fn of_block(id: BlockId) -> impl Fn(Error) -> Error {
         move |source| match source.block() {
             Some(_) => source,
-            None => Error::Block { id, source: Box::new(source) },
+            None => Error(Case::Block { id, source: Box::new(source) }),
         }
     }
 }
 
 impl From<block::Error> for Error {
     fn from(source: block::Error) -> Error {
-        Error::Bucket(source)
+        Error(Case::Bucket(source))
     }
 }
 
 /// The only thing that fails of what `serve` does for a compactor is registering its metrics.
 impl From<serve::Error> for Error {
     fn from(source: serve::Error) -> Error {
-        Error::Metrics(source)
+        Error(Case::Metrics(source))
     }
 }
 
 impl From<tsdb::Error> for Error {
     fn from(source: tsdb::Error) -> Error {
-        Error::Format(source)
+        Error(Case::Format(source))
     }
 }
 
 impl From<merge::Error> for Error {
     fn from(source: merge::Error) -> Error {
-        Error::Merge(source)
+        Error(Case::Merge(source))
     }
 }
 
 impl From<parquet_block::Error> for Error {
     fn from(source: parquet_block::Error) -> Error {
-        Error::Parquet(source)
+        Error(Case::Parquet(source))
     }
 }

@@ -1,6 +1,7 @@
 //! Marks and deletions, with their counts and log lines. None of them stops an iteration: what
 //! fails is tried again by the next.
 
+use model::error::in_one_line;
 use std::sync::Arc;
 
 use block::marker::{DeletionMark, Marker, NoCompactMark, NoDownsampleMark, reason};
@@ -67,7 +68,7 @@ impl MarkWriter {
             // taken back, or set anew
             Ok(_) => {}
             Err(e) => {
-                tracing::warn!(block = %location, error = %e, "block is not deleted: its mark \
+                tracing::warn!(block = %location, error = %in_one_line(&e), "block is not deleted: its mark \
                     could not be read again");
             }
         }
@@ -79,7 +80,7 @@ impl MarkWriter {
             Ok(false) => self.delete(location, "upload broke off").await,
             Ok(true) => {}
             Err(e) => {
-                tracing::warn!(block = %location, error = %e, "leftovers are not deleted: it is \
+                tracing::warn!(block = %location, error = %in_one_line(&e), "leftovers are not deleted: it is \
                     not known whether they are");
             }
         }
@@ -94,7 +95,7 @@ impl MarkWriter {
             }
             Err(e) => {
                 self.metrics.cleanup_failures.inc();
-                tracing::warn!(block = %location, error = %e, "block could not be deleted, the \
+                tracing::warn!(block = %location, error = %in_one_line(&e), "block could not be deleted, the \
                     next run tries again");
             }
         }
@@ -109,7 +110,7 @@ impl MarkWriter {
 
     /// Keeps a block that is damaged out of compaction.
     pub(crate) async fn quarantine(&self, block: &SyncedBlock, error: &Error) {
-        let details = format!("{error}; {}", mends(error));
+        let details = format!("{}; {}", in_one_line(error), mends(error));
         self.exclude(block, &Exclusion { reason: CORRUPT, details }).await;
     }
 
@@ -119,7 +120,7 @@ impl MarkWriter {
         block: &SyncedBlock,
         error: &Error,
     ) -> bool {
-        let details = format!("{error}; {}", mends(error));
+        let details = format!("{}; {}", in_one_line(error), mends(error));
         let mark = NoDownsampleMark::new(block.id(), self.clock.now(), CORRUPT, details);
         self.write(&mark, &block.location, CORRUPT).await.is_some()
     }
@@ -141,7 +142,7 @@ impl MarkWriter {
                 Some(written)
             }
             Err(e) => {
-                tracing::warn!(block = %location, marker = M::FILE, error = %e, "mark could not be \
+                tracing::warn!(block = %location, marker = M::FILE, error = %in_one_line(&e), "mark could not be \
                     written");
                 None
             }

@@ -2,6 +2,7 @@
 //! block gives as many series and samples as its `meta.json` says, and merging neither invents nor
 //! drops any.
 
+use model::error::in_one_line;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use tsdb::index::{Header, SymbolTable, SymbolUnion};
 use tsdb::meta::BlockMeta;
 
 use crate::conflict::Conflicts;
+use crate::error::Case;
 use crate::identity::Parent;
 use crate::readahead::{self, BlockStreams};
 use crate::{Error, Result};
@@ -36,7 +38,7 @@ pub(crate) async fn in_order<T, F: Future<Output = Result<T>>>(
     for _ in 0..inputs {
         match job(headers.clone()).await {
             Err(e) if e.is_disorder() => {
-                tracing::warn!(error = %e, "series are sorted first, and the job is begun anew")
+                tracing::warn!(error = %in_one_line(&e), "series are sorted first, and the job is begun anew")
             }
             done => return done,
         }
@@ -239,7 +241,7 @@ fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChu
         let Bounds { least, all } = bounds;
         let reason =
             format!("{came_out} samples came out of {all} of a series, {least} at least were to");
-        return Err(Error::Unsound { reason });
+        return Err(Error(Case::Unsound { reason }));
     }
     Ok(merged)
 }

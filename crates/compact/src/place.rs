@@ -8,8 +8,10 @@ use block::marker::{DeletionMark, Marker};
 use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
 use block::{BlockLocation, Bucket};
 use futures::TryStreamExt;
+use model::error::in_one_line;
 use tsdb::meta::BlockMeta;
 
+use crate::error::Case;
 use crate::{Error, Result};
 
 /// Outputs of the same inputs that somebody marked for deletion one after the other.
@@ -58,7 +60,7 @@ impl Row<'_> {
             }
         }
         let location = (self.location)(0);
-        Err(Error::NoPlace { id: location.id(), tried: MAX_REDO })
+        Err(Error(Case::NoPlace { id: location.id(), tried: MAX_REDO }))
     }
 }
 
@@ -70,7 +72,7 @@ async fn is_whole(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -
             Ok(()) => return Ok(true),
             Err(e) if !e.is_damage() => return Err(e),
             Err(e) => {
-                tracing::warn!(block = %location, error = %e, "the output is there but damaged")
+                tracing::warn!(block = %location, error = %in_one_line(&e), "the output is there but damaged")
             }
         }
     }
@@ -111,7 +113,7 @@ pub(crate) async fn read_back(
     location: &BlockLocation,
     meta: &BlockMeta,
 ) -> Result<()> {
-    let damaged = |reason: String| Error::ReadBack { id: meta.ulid, reason };
+    let damaged = |reason: String| Error(Case::ReadBack { id: meta.ulid, reason });
     match look_at(bucket, location).await? {
         Found::Block(stored)
             if stored.compaction == meta.compaction && stored.stats == meta.stats => {}
@@ -163,5 +165,5 @@ async fn count_index(bucket: &Bucket, meta: &BlockMeta) -> Result<()> {
         "its index holds {series} series and {chunks} chunks, its meta.json says {} and {}",
         stats.num_series, stats.num_chunks
     );
-    Err(Error::ReadBack { id: meta.ulid, reason })
+    Err(Error(Case::ReadBack { id: meta.ulid, reason }))
 }

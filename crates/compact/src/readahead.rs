@@ -18,6 +18,7 @@ use model::{BlockId, Labels};
 use serve::Task;
 use tsdb::meta::BlockMeta;
 
+use crate::error::Case;
 use crate::{Error, Result};
 
 /// Bytes in batches of all sources together.
@@ -164,7 +165,7 @@ impl BlockStream {
 
     /// Holds what was read of the whole block against its meta.
     fn check(&self) -> Result<()> {
-        invariants::of_read(&self.meta, self.read).map_err(Error::Miscounted)
+        invariants::of_read(&self.meta, self.read).map_err(|e| Error(Case::Miscounted(e)))
     }
 }
 

@@ -8,6 +8,7 @@ use merge::Dedup;
 use model::{Resolution, TimeRange};
 
 use crate::downsample_plan::{MIN_5M_SPAN_MS, MIN_RAW_SPAN_MS};
+use crate::error::Case;
 use crate::{Error, Result};
 
 /// How downsampled blocks are stored.
@@ -108,12 +109,12 @@ impl Settings {
         if too_short(self.retention.raw, MIN_RAW_SPAN_MS) {
             let text = "--retention.resolution-raw is below 40h: raw blocks would go before they \
                 are downsampled; raise it or set --downsampling.disable";
-            return Err(Error::Settings(text.into()));
+            return Err(Error(Case::Settings(text.into())));
         }
         if too_short(self.retention.five_minutes, MIN_5M_SPAN_MS) {
             let text = "--retention.resolution-5m is below 10d: 5m blocks would go before their 1h \
                 copies exist; raise it or set --downsampling.disable";
-            return Err(Error::Settings(text.into()));
+            return Err(Error(Case::Settings(text.into())));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Holds what the bucket and the querier say against what the generator knows.
 
+use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -36,7 +37,7 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.result {
             Ok(seen) => write!(f, "ok    {}: {seen}", self.name),
-            Err(wrong) => write!(f, "FAIL  {}: {wrong:#}", self.name),
+            Err(wrong) => write!(f, "FAIL  {}: {}", self.name, in_one_line(&**wrong)),
         }
     }
 }
@@ -49,7 +50,7 @@ pub(crate) fn raw_samples(fleet: &Fleet, found: &anyhow::Result<Counts>, when: &
     });
     let compare = |cluster: &str| match found {
         Ok(found) => same_counts(&of_cluster(&expected, cluster), &of_cluster(found, cluster)),
-        Err(error) => bail!("{error:#}"),
+        Err(error) => bail!("{}", in_one_line(&**error)),
     };
     clusters(fleet)
         .map(|name| Check::new(format!("samples of {name} {when}"), compare(name)))
@@ -100,7 +101,7 @@ pub(crate) fn downsampled(
         Err(error) => {
             return vec![Check::new(
                 format!("Parquet of {resolution}"),
-                Err(anyhow::anyhow!("{error:#}")),
+                Err(anyhow::anyhow!("{}", in_one_line(&**error))),
             )];
         }
     };

@@ -1,6 +1,7 @@
 //! Store gateway, querier and, if asked for, a sidecar: as separate servers that know each other by
 //! address alone.
 
+use model::error::in_one_line;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +90,7 @@ async fn start(
     let server = Server::start(settings, served, Arc::clone(clock)).await?;
     let work = Task::spawn(async move {
         if let Err(error) = run.await {
-            tracing::error!(%error, "a component of the demo ended");
+            tracing::error!(error = %in_one_line(&*error), "a component of the demo ended");
         }
     });
     let became_ready = async { ready.wait_for(|ready| *ready).await.map(|_| ()) };

@@ -15,6 +15,7 @@ mod store;
 use std::process::ExitCode;
 
 use cli::Subcommands;
+use model::error::in_one_line;
 
 fn main() -> ExitCode {
     let parsed = match cli::parse(std::env::args_os()) {
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // beside the log, so that it is seen whatever the log level is, and before the log is
             // there
-            eprintln!("drumlin: error: {error:#}");
+            eprintln!("drumlin: error: {}", in_one_line(&*error));
             ExitCode::FAILURE
         }
     }

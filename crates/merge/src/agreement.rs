@@ -7,7 +7,7 @@ use tsdb::chunk::{Aggregate, num_samples};
 
 use crate::chunks::compare_chunks;
 use crate::column::Column;
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::read::{ValueOf, read_chunk};
 use crate::series::{ChunkContent, SeriesChunk};
 
@@ -118,9 +118,9 @@ impl Agreement {
 fn samples_of(chunk: &SeriesChunk) -> Result<u64, Error> {
     let bytes = match &chunk.content {
         ChunkContent::Raw(raw) => raw,
-        ChunkContent::Aggregates(_) => {
-            chunk.aggregate(Aggregate::Sum).ok_or(Error::MissingAggregate { aggregate: "sum" })?
-        }
+        ChunkContent::Aggregates(_) => chunk
+            .aggregate(Aggregate::Sum)
+            .ok_or(Error(Case::MissingAggregate { aggregate: "sum" }))?,
     };
     Ok(num_samples(bytes.encoding, &bytes.data)? as u64)
 }

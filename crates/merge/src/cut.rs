@@ -20,7 +20,7 @@ use tsdb::tombstones::Interval;
 use crate::chunks::overlap_split;
 use crate::column::Floats;
 use crate::counter::CounterStitch;
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// Of a window whose count is not known, less than this part is no sample worth keeping.
@@ -180,9 +180,9 @@ fn cut_histograms(
             none => none.insert(FloatHistogramEncoder::new(header()?)),
         };
         if matches!(encoder.push(t, &histogram)?, Pushed::NewChunk(_)) {
-            return Err(Error::Downsample(
+            return Err(Error(Case::Downsample(
                 "histograms of one downsampled chunk that fit into no chunk".into(),
-            ));
+            )));
         }
         span = Some((span.map_or(t, |(first, _)| first), t));
     }

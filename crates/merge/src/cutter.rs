@@ -5,7 +5,7 @@ use model::FloatHistogram;
 use model::histogram::{Histogram, ResetHint};
 use tsdb::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder};
 
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// As many as Prometheus puts into a chunk.
@@ -54,7 +54,7 @@ impl ChunkCutter {
     pub fn push(&mut self, t: i64, sample: SampleRef<'_>) -> Result<(), Error> {
         let mut header = ResetHint::Unknown;
         if let Some(open) = self.open.as_mut().filter(|open| open.samples < SAMPLES_PER_CHUNK) {
-            match open.encoder.push(t, sample).map_err(Error::Encode)? {
+            match open.encoder.push(t, sample).map_err(|e| Error(Case::Encode(e)))? {
                 Some(Pushed::Appended) => {
                     open.max_time = t;
                     open.samples += 1;
@@ -66,9 +66,9 @@ impl ChunkCutter {
         }
         self.close();
         let mut encoder = Encoder::new(sample, header);
-        let pushed = encoder.push(t, sample).map_err(Error::Encode)?;
+        let pushed = encoder.push(t, sample).map_err(|e| Error(Case::Encode(e)))?;
         if pushed != Some(Pushed::Appended) {
-            return Err(Error::FitsNoChunk);
+            return Err(Error(Case::FitsNoChunk));
         }
         self.open = Some(Open { encoder, min_time: t, max_time: t, samples: 1 });
         Ok(())
@@ -192,6 +192,6 @@ mod tests {
     fn a_histogram_whose_buckets_disagree_is_an_error() {
         let broken = Histogram { positive_buckets: vec![1, 2], ..histogram(3) };
         let error = ChunkCutter::new().push(1, SampleRef::Histogram(&broken)).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
+        assert_eq!(error.kind(), crate::Kind::Corrupt);
     }
 }

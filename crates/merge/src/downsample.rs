@@ -16,7 +16,7 @@ use model::{Resolution, TimeRange};
 use tsdb::chunk::{Aggregate, decode_floats, decode_histograms};
 
 use crate::column::Floats;
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::series::{ChunkContent, SeriesChunk};
 
 pub use histogram::HistogramWindows;
@@ -177,13 +177,13 @@ impl Downsampler {
         let mut last_max = None::<i64>;
         for chunk in chunks {
             if let Some(end) = last_max.filter(|end| *end >= chunk.min_time) {
-                return Err(Error::OverlappingInput { end, start: chunk.min_time });
+                return Err(Error(Case::OverlappingInput { end, start: chunk.min_time }));
             }
             last_max = Some(chunk.max_time);
             let ChunkContent::Raw(bytes) = &chunk.content else {
-                return Err(Error::Downsample(
+                return Err(Error(Case::Downsample(
                     "a chunk of the raw series is downsampled already".into(),
-                ));
+                )));
             };
             if bytes.encoding.is_histogram() {
                 self.flush_floats(out);

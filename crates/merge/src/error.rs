@@ -1,10 +1,11 @@
 //! The error of this crate.
 
+use model::histogram::HistogramError;
 use tsdb::Kind as Format;
 
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
+pub enum Kind {
     /// The chunks are damaged or contradict themselves: reading them again gives the same error.
     Corrupt,
     /// The data is sound, but the operation does not exist for it.
@@ -15,11 +16,15 @@ pub enum ErrorKind {
 
 /// Why chunks could not be read or merged.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    #[error("decoding a chunk: {0}")]
-    Decode(#[from] tsdb::Error),
-    #[error("encoding a histogram: {0}")]
-    Encode(tsdb::Error),
+#[error(transparent)]
+pub struct Error(pub(crate) Case);
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Case {
+    #[error("decoding a chunk")]
+    Decode(#[source] tsdb::Error),
+    #[error("encoding a histogram")]
+    Encode(#[source] tsdb::Error),
     #[error("encoding a histogram: it fits into no chunk")]
     FitsNoChunk,
     #[error("averaging a downsampled chunk: its count and sum do not stand at the same times")]
@@ -34,20 +39,33 @@ pub enum Error {
     OverlappingInput { end: i64, start: i64 },
     #[error("downsampling: {0}")]
     Downsample(String),
+    #[error("downsampling: adding up native histograms")]
+    Histograms(#[source] HistogramError),
 }
 
 impl Error {
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Error::Decode(e) => match e.kind() {
-                Format::Corrupt => ErrorKind::Corrupt,
-                Format::Unsupported => ErrorKind::Unsupported,
-                Format::Limit | Format::Invalid => ErrorKind::Invalid,
+    pub fn kind(&self) -> Kind {
+        match &self.0 {
+            Case::Decode(e) => match e.kind() {
+                Format::Corrupt => Kind::Corrupt,
+                Format::Unsupported => Kind::Unsupported,
+                Format::Limit | Format::Invalid => Kind::Invalid,
             },
-            Error::Encode(_) | Error::FitsNoChunk => ErrorKind::Corrupt,
-            Error::CountSumDiffer | Error::Downsample(_) => ErrorKind::Corrupt,
-            Error::MissingAggregate { .. } | Error::OverlappingInput { .. } => ErrorKind::Invalid,
-            Error::OverlappingAggregates => ErrorKind::Unsupported,
+            Case::Encode(_) | Case::FitsNoChunk => Kind::Corrupt,
+            Case::CountSumDiffer | Case::Downsample(_) | Case::Histograms(_) => Kind::Corrupt,
+            Case::MissingAggregate { .. } | Case::OverlappingInput { .. } => Kind::Invalid,
+            Case::OverlappingAggregates => Kind::Unsupported,
         }
+    }
+
+    /// Downsampled chunks overlap where they cannot be merged; nothing is wrong with any of them.
+    pub fn is_overlap_of_aggregates(&self) -> bool {
+        matches!(self.0, Case::OverlappingAggregates)
+    }
+}
+
+impl From<tsdb::Error> for Error {
+    fn from(source: tsdb::Error) -> Error {
+        Error(Case::Decode(source))
     }
 }

@@ -33,7 +33,7 @@ pub use dedup::{
     CoarseSpan, CounterColumn, Dedup, Replica, chain, counters, deduplicated, penalty,
 };
 pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, Windows};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, Kind};
 pub use kway::{KWay, Step};
 pub use loser_tree::LoserTree;
 pub use read::{ValueOf, read_chunk, read_run};

@@ -7,7 +7,7 @@ use tsdb::chunk::{Aggregate, decode_floats, decode_shared_histograms, reset_hint
 
 use crate::column::{Column, Floats, SampleColumn};
 use crate::counter::{ChunkKind, CounterStitch, HistogramStitch};
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// Which value of a downsampled chunk stands for its samples. Raw chunks give their samples
@@ -79,7 +79,7 @@ pub fn read_chunk(chunk: &SeriesChunk, value: ValueOf, column: &mut Column) -> R
 
 fn wanted(chunk: &SeriesChunk, value: ValueOf) -> Result<&ChunkBytes, Error> {
     let (aggregate, name) = value.aggregate();
-    chunk.aggregate(aggregate).ok_or(Error::MissingAggregate { aggregate: name })
+    chunk.aggregate(aggregate).ok_or(Error(Case::MissingAggregate { aggregate: name }))
 }
 
 fn append(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
@@ -140,11 +140,11 @@ fn append_average(chunk: &SeriesChunk, column: &mut Column) -> Result<(), Error>
     let (mut counts, mut sums) = (Column::default(), Column::default());
     append(wanted(chunk, ValueOf::Count)?, &mut counts)?;
     append(wanted(chunk, ValueOf::Sum)?, &mut sums)?;
-    let Column::Floats(counts) = counts else { return Err(Error::CountSumDiffer) };
+    let Column::Floats(counts) = counts else { return Err(Error(Case::CountSumDiffer)) };
     match sums {
         Column::Floats(mut sums) => {
             if sums.ts != counts.ts {
-                return Err(Error::CountSumDiffer);
+                return Err(Error(Case::CountSumDiffer));
             }
             sums.values.iter_mut().zip(&counts.values).for_each(|(sum, count)| *sum /= count);
             match column {
@@ -157,7 +157,7 @@ fn append_average(chunk: &SeriesChunk, column: &mut Column) -> Result<(), Error>
         }
         Column::Mixed(mut sums) => {
             if !sums.iter().map(|s| s.t).eq(counts.ts.iter().copied()) {
-                return Err(Error::CountSumDiffer);
+                return Err(Error(Case::CountSumDiffer));
             }
             for (sample, count) in sums.iter_mut().zip(&counts.values) {
                 if let SampleValue::Histogram(sum) = &mut sample.value {

@@ -11,7 +11,7 @@ use crate::chunks::overlap_split;
 use crate::column::{Column, Floats};
 use crate::cutter::{ChunkCutter, SampleRef};
 use crate::dedup::{Dedup, chain, penalty};
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::loser_tree::LoserTree;
 use crate::read::{ValueOf, read_run};
 use crate::series::{ChunkContent, SeriesChunk};
@@ -118,7 +118,7 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<Ser
     let mut integers = true;
     for chunk in &chunks {
         match &chunk.content {
-            ChunkContent::Aggregates(_) => return Err(Error::OverlappingAggregates),
+            ChunkContent::Aggregates(_) => return Err(Error(Case::OverlappingAggregates)),
             ChunkContent::Raw(raw) => {
                 integers &=
                     !matches!(raw.encoding, Encoding::FloatHistogram | Encoding::FloatHistogramSt);

@@ -4,7 +4,7 @@ use parquet::errors::ParquetError;
 
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
+pub enum Kind {
     /// The bucket failed; the same call may succeed later.
     Unavailable,
     /// A file of the block is missing.
@@ -17,12 +17,17 @@ pub enum ErrorKind {
     Invalid,
 }
 
-/// Why a Parquet block could not be written or read. `file` is the object's path in the bucket.
+/// Why a Parquet block could not be written or read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+#[error(transparent)]
+pub struct Error(pub(crate) Case);
+
+/// `file` is the object's path in the bucket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Case {
     /// The bucket's error names object and attempt itself.
     #[error(transparent)]
-    Bucket(#[from] block::Error),
+    Bucket(block::Error),
     #[error("{doing} {file}")]
     Parquet {
         doing: &'static str,
@@ -45,13 +50,13 @@ pub enum Error {
 }
 
 impl Error {
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Error::Bucket(source) => bucket_kind(source),
-            Error::Parquet { source, .. } => parquet_kind(source),
-            Error::Corrupt { .. } | Error::Chunks { .. } => ErrorKind::Corrupt,
-            Error::Unsupported { .. } => ErrorKind::Unsupported,
-            Error::Invalid(_) => ErrorKind::Invalid,
+    pub fn kind(&self) -> Kind {
+        match &self.0 {
+            Case::Bucket(source) => bucket_kind(source),
+            Case::Parquet { source, .. } => parquet_kind(source),
+            Case::Corrupt { .. } | Case::Chunks { .. } => Kind::Corrupt,
+            Case::Unsupported { .. } => Kind::Unsupported,
+            Case::Invalid(_) => Kind::Invalid,
         }
     }
 
@@ -59,29 +64,35 @@ impl Error {
         doing: &'static str,
         file: impl ToString,
     ) -> impl FnOnce(ParquetError) -> Error {
-        move |source| Error::Parquet { doing, file: file.to_string(), source }
+        move |source| Error(Case::Parquet { doing, file: file.to_string(), source })
     }
 
     pub(crate) fn corrupt(file: impl ToString, reason: impl Into<String>) -> Error {
-        Error::Corrupt { file: file.to_string(), reason: reason.into() }
+        Error(Case::Corrupt { file: file.to_string(), reason: reason.into() })
     }
 }
 
-fn bucket_kind(error: &block::Error) -> ErrorKind {
-    use block::Kind;
+fn bucket_kind(error: &block::Error) -> Kind {
+    use block::Kind as Bucket;
     match error.kind() {
-        Kind::NotFound => ErrorKind::NotFound,
-        Kind::Corrupt => ErrorKind::Corrupt,
-        Kind::Unsupported => ErrorKind::Unsupported,
-        Kind::AlreadyExists | Kind::Invalid | Kind::Limit => ErrorKind::Invalid,
-        Kind::Unavailable | Kind::Denied | Kind::Internal | Kind::Unordered => {
-            ErrorKind::Unavailable
+        Bucket::NotFound => Kind::NotFound,
+        Bucket::Corrupt => Kind::Corrupt,
+        Bucket::Unsupported => Kind::Unsupported,
+        Bucket::AlreadyExists | Bucket::Invalid | Bucket::Limit => Kind::Invalid,
+        Bucket::Unavailable | Bucket::Denied | Bucket::Internal | Bucket::Unordered => {
+            Kind::Unavailable
         }
     }
 }
 
 /// The bucket's errors come wrapped through the Parquet reader.
-fn parquet_kind(error: &ParquetError) -> ErrorKind {
-    let ParquetError::External(inner) = error else { return ErrorKind::Corrupt };
-    inner.downcast_ref::<block::Error>().map_or(ErrorKind::Corrupt, bucket_kind)
+fn parquet_kind(error: &ParquetError) -> Kind {
+    let ParquetError::External(inner) = error else { return Kind::Corrupt };
+    inner.downcast_ref::<block::Error>().map_or(Kind::Corrupt, bucket_kind)
+}
+
+impl From<block::Error> for Error {
+    fn from(source: block::Error) -> Error {
+        Error(Case::Bucket(source))
+    }
 }

@@ -19,7 +19,7 @@ use parquet::arrow::async_reader::{
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::schema::FORMAT;
 
 /// Footers that were read, shared by all blocks of a process; bounded in bytes.
@@ -71,10 +71,10 @@ impl BlockFile {
             .find(|kv| kv.key == "drumlin.format")
             .and_then(|kv| kv.value.clone());
         if format.as_deref() != Some(FORMAT) {
-            return Err(Error::Unsupported {
+            return Err(Error(Case::Unsupported {
                 file: path.to_string(),
                 found: format.unwrap_or_default(),
-            });
+            }));
         }
         Ok(BlockFile { bucket, path, footer })
     }

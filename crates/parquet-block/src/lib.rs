@@ -32,7 +32,7 @@ mod schema;
 mod windows;
 mod writer;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, Kind};
 pub use file::FooterCache;
 pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
 pub use schema::{BlockDescription, FORMAT};

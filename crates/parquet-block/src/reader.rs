@@ -12,7 +12,7 @@ use model::{BlockId, Labels, Matcher, TimeRange};
 use tsdb::chunk::Aggregate;
 use tsdb::meta::BlockMeta;
 
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::file::{BlockFile, FooterCache, Rows};
 use crate::labels::{SeriesRow, StringColumn, each_rest_label, read_labels, read_rows};
 use crate::schema;
@@ -81,7 +81,7 @@ impl ParquetBlock {
     ) -> Result<ParquetBlock, Error> {
         if meta.format.as_deref() != Some(schema::FORMAT) {
             let found = meta.format.clone().unwrap_or_default();
-            return Err(Error::Unsupported { file: location.meta().to_string(), found });
+            return Err(Error(Case::Unsupported { file: location.meta().to_string(), found }));
         }
         let files = meta.thanos.iter().flat_map(|thanos| &thanos.files);
         let sizes: Vec<(&str, u64)> = files.map(|f| (f.rel_path.as_str(), f.size_bytes)).collect();
@@ -270,7 +270,7 @@ impl ParquetBlock {
         let file = self.shards[group.shard].samples.path();
         let encoded = tokio::task::spawn_blocking(encode).await;
         let encoded = encoded.map_err(|_| Error::corrupt(file, "the encoder gave up"))?;
-        encoded.map_err(|source| Error::Chunks { file: file.to_string(), source })
+        encoded.map_err(|source| Error(Case::Chunks { file: file.to_string(), source }))
     }
 
     async fn read_windows(

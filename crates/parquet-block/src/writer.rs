@@ -7,7 +7,7 @@ use model::Labels;
 use tsdb::meta::{BlockMeta, File};
 
 use crate::encoder::{FileEncoder, PAGE_ROWS};
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::labels::{SeriesBuilder, SeriesRow};
 use crate::schema::{self, BlockDescription, FORMAT};
 use crate::windows::{HistogramRows, SampleRows};
@@ -143,7 +143,7 @@ impl ParquetBlockWriter {
             return Ok(());
         }
         if self.last.as_ref().is_some_and(|last| last >= labels) {
-            return Err(Error::Invalid(format!("series {labels} came out of order")));
+            return Err(Error(Case::Invalid(format!("series {labels} came out of order"))));
         }
         self.last = Some(labels.clone());
         let full = self.series.len() >= self.limits.series

@@ -19,8 +19,8 @@ use model::{BlockId, Clock, Labels, MatchOp, Matcher, Resolution, TimeRange, Tim
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet_block::{
-    BlockDescription, ErrorKind, FORMAT, FooterCache, ParquetBlock, ParquetBlockWriter,
-    ShardLimits, Stats, WindowQuery,
+    BlockDescription, FORMAT, FooterCache, Kind, ParquetBlock, ParquetBlockWriter, ShardLimits,
+    Stats, WindowQuery,
 };
 use resets::begins_after_reset;
 use support::GoldenSeries;
@@ -410,10 +410,7 @@ async fn series_out_of_order_are_refused() {
     let mut writer =
         ParquetBlockWriter::create(written.bucket.clone(), written.location.clone(), description);
     writer.push_series(&all[1].0, &all[1].1).await.unwrap();
-    assert_eq!(
-        writer.push_series(&all[0].0, &all[0].1).await.unwrap_err().kind(),
-        ErrorKind::Invalid
-    );
+    assert_eq!(writer.push_series(&all[0].0, &all[0].1).await.unwrap_err().kind(), Kind::Invalid);
 }
 
 #[tokio::test]
@@ -437,10 +434,7 @@ async fn damage_is_an_error_that_names_the_file() {
             block.series(everything()).try_collect::<Vec<_>>().await
         };
         if let Err(e) = outcome.await {
-            let known = matches!(
-                e.kind(),
-                ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Unavailable
-            );
+            let known = matches!(e.kind(), Kind::Corrupt | Kind::Unsupported | Kind::Unavailable);
             assert!(known && e.to_string().contains("parquet"), "{e:?}");
             errors += 1;
         }
@@ -459,5 +453,5 @@ async fn damage_is_an_error_that_names_the_file() {
     let gone = ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache)
         .await
         .unwrap_err();
-    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    assert_eq!(gone.kind(), Kind::NotFound);
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use model::METRIC_NAME;
 
 use crate::ast::*;
-use crate::error::{ErrorKind, ParseError};
+use crate::error::{Kind, ParseError};
 use crate::functions::Function;
 use crate::quote::quote;
 
@@ -33,7 +33,7 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn fail<T>(&self, span: Span, message: impl Into<String>) -> Result<T> {
-        Err(ParseError::new(ErrorKind::Invalid, self.text, span, message))
+        Err(ParseError::new(Kind::Invalid, self.text, span, message))
     }
 
     fn expr(&self, expr: &mut Expr) -> Result<ValueType> {

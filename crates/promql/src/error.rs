@@ -6,7 +6,7 @@ use crate::ast::Span;
 
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
+pub enum Kind {
     /// The text is wrong.
     Invalid,
     /// The text nests deeper or is longer than this parser takes.
@@ -21,12 +21,12 @@ pub struct ParseError {
     pub span: Span,
     /// Line and column of the span's start; `None` in an empty text.
     pub position: Option<(usize, usize)>,
-    kind: ErrorKind,
+    kind: Kind,
 }
 
 impl ParseError {
     pub(crate) fn new(
-        kind: ErrorKind,
+        kind: Kind,
         text: &str,
         span: Span,
         message: impl Into<String>,
@@ -38,7 +38,7 @@ impl ParseError {
         ParseError { message: message.into(), span, position, kind }
     }
 
-    pub fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> Kind {
         self.kind
     }
 }

@@ -20,7 +20,7 @@ pub mod value;
 mod walk;
 
 pub use durations::{DurationError, format_duration, parse_duration};
-pub use error::{ErrorKind, ParseError};
+pub use error::{Kind, ParseError};
 pub use parser::{
     MAX_DEPTH, MAX_NESTING, MAX_TEXT_BYTES, ParserOptions, parse_expr, parse_selector,
 };

@@ -11,7 +11,7 @@ mod selectors;
 use crate::ast::*;
 use crate::check;
 use crate::durations::{literal_seconds, parse_duration};
-use crate::error::{ErrorKind, ParseError};
+use crate::error::{self, ParseError};
 use crate::functions::{self, Gate};
 use crate::lexer::{Keyword, Kind, Lexer, Token};
 use crate::numbers::{NAN, parse_number};
@@ -147,7 +147,7 @@ impl<'a> Parser<'a> {
         if text.len() > MAX_TEXT_BYTES {
             let message =
                 format!("text of {} bytes is longer than {MAX_TEXT_BYTES} bytes", text.len());
-            return Err(ParseError::new(ErrorKind::Limit, text, Span::default(), message));
+            return Err(ParseError::new(error::Kind::Limit, text, Span::default(), message));
         }
         let lexer = Lexer::new(text);
         Ok(Parser {
@@ -171,7 +171,7 @@ impl<'a> Parser<'a> {
         }
         let token = self.lexer.next_token().map_err(|e| {
             let span = Span { start: e.at, end: self.lexer.input().len() };
-            ParseError::new(ErrorKind::Invalid, self.lexer.input(), span, e.message)
+            ParseError::new(error::Kind::Invalid, self.lexer.input(), span, e.message)
         })?;
         self.peeked = Some(token);
         Ok(token)
@@ -213,7 +213,7 @@ impl<'a> Parser<'a> {
     }
 
     fn error(&self, span: Span, message: impl Into<String>) -> ParseError {
-        ParseError::new(ErrorKind::Invalid, self.lexer.input(), span, message)
+        ParseError::new(error::Kind::Invalid, self.lexer.input(), span, message)
     }
 
     /// The error of a next token that has been looked at and fits nowhere.
@@ -271,7 +271,7 @@ impl<'a> Parser<'a> {
 
     fn too_deep(&self, span: Span, levels: usize) -> ParseError {
         let message = format!("expression nests deeper than {levels} levels");
-        ParseError::new(ErrorKind::Limit, self.lexer.input(), span, message)
+        ParseError::new(error::Kind::Limit, self.lexer.input(), span, message)
     }
 
     /// Counts a regular expression that will be compiled, before it is.
@@ -281,7 +281,7 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         let message = "too many or too large regular expressions";
-        Err(ParseError::new(ErrorKind::Limit, self.lexer.input(), span, message))
+        Err(ParseError::new(error::Kind::Limit, self.lexer.input(), span, message))
     }
 
     /// An expression of operators that bind at least as tightly as `min_precedence`.

@@ -1,5 +1,7 @@
 //! What can go wrong before a querier runs.
 
+use model::layered_error;
+
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -13,31 +15,14 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("endpoint {address:?}: {reason}")]
-    Endpoint { address: String, reason: String },
-    #[error("endpoint configuration {origin}: {reason}")]
-    Config { origin: String, reason: String },
-    #[error("read {path}: {reason}")]
-    Read { path: String, reason: String },
-    #[error("start {what}: {reason}")]
-    Start { what: &'static str, reason: String },
-}
-
-impl Error {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Error::Endpoint { .. } | Error::Config { .. } => Kind::Invalid,
-            Error::Read { .. } => Kind::Unavailable,
-            Error::Start { .. } => Kind::Internal,
-        }
-    }
+layered_error! {
+    /// Names the endpoint or file and what was attempted.
+    pub struct Error(Kind);
 }
 
 /// The only thing that fails of what `serve` does for a querier is registering its metrics.
 impl From<serve::Error> for Error {
     fn from(error: serve::Error) -> Error {
-        Error::Start { what: "metrics", reason: error.to_string() }
+        Error::passed(Kind::Internal, error)
     }
 }

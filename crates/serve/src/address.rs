@@ -2,19 +2,21 @@
 
 use std::net::TcpListener;
 
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Binds at once, so that the caller knows the port when it asked for port 0. An empty host means
 /// every interface, IPv6 included where the machine has it.
 pub(crate) fn bind(address: &str) -> Result<TcpListener> {
-    let (host, port) =
-        split(address).ok_or_else(|| Error::Address { address: address.to_owned() })?;
+    let (host, port) = split(address).ok_or_else(|| {
+        let text = format!("address {address:?}: expected host:port or :port");
+        Error::new(Kind::Invalid, text)
+    })?;
     let listener = if host.is_empty() {
         TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))
     } else {
         TcpListener::bind((host, port))
     };
-    let listen_error = |source| Error::Listen { address: address.to_owned(), source };
+    let listen_error = |e| Error::caused(Kind::Unavailable, format!("listen on {address:?}"), e);
     let listener = listener.map_err(listen_error)?;
     listener.set_nonblocking(true).map_err(listen_error)?;
     Ok(listener)

@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::{Error, Result, Services};
+use crate::{Error, Kind, Result, Services};
 
 pub(crate) use metrics::MetricsLayer;
 
@@ -26,9 +26,8 @@ pub(crate) fn with_health_and_reflection(services: Services) -> Result<(Routes, 
             .iter()
             .fold(all, |builder, set| builder.register_encoded_file_descriptor_set(set))
     };
-    let failed = |e: tonic_reflection::server::Error| Error::Start {
-        what: "grpc reflection",
-        reason: e.to_string(),
+    let failed = |e: tonic_reflection::server::Error| {
+        Error::caused(Kind::Internal, "start grpc reflection", e)
     };
     let reflection = builder().build_v1().map_err(failed)?;
     let older_reflection = builder().build_v1alpha().map_err(failed)?;
@@ -58,7 +57,7 @@ pub(crate) fn methods(descriptors: &[&'static [u8]]) -> Result<HashMap<String, b
     let mut methods = HashMap::new();
     for set in descriptors {
         let set = FileDescriptorSet::decode(*set)
-            .map_err(|e| Error::Start { what: "grpc descriptors", reason: e.to_string() })?;
+            .map_err(|e| Error::caused(Kind::Internal, "read grpc descriptors", e))?;
         for file in &set.file {
             for service in &file.service {
                 for method in &service.method {

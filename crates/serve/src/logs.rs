@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Format {
@@ -23,7 +23,10 @@ impl std::str::FromStr for Format {
             "logfmt" => Ok(Format::Logfmt),
             "json" => Ok(Format::Json),
             "journald" => Ok(Format::Journald),
-            other => Err(Error::LogFormat(other.to_owned())),
+            other => {
+                let text = format!("log format {other:?}: expected one of logfmt, json, journald");
+                Err(Error::new(Kind::Invalid, text))
+            }
         }
     }
 }
@@ -58,7 +61,7 @@ pub fn init(settings: &Settings) -> Result<()> {
             )
             .try_init(),
     };
-    installed.map_err(|e| Error::Start { what: "logger", reason: e.to_string() })?;
+    installed.map_err(|e| Error::caused(Kind::Internal, "start logger", e))?;
     if settings.format == Format::Journald {
         tracing::warn!(
             "log format journald is written as logfmt to stderr, where journald picks it up"
@@ -76,7 +79,8 @@ pub fn init(settings: &Settings) -> Result<()> {
 /// on.
 fn filter(level: &str) -> Result<EnvFilter> {
     if !matches!(level, "debug" | "info" | "warn" | "error") {
-        return Err(Error::LogLevel(level.to_owned()));
+        let text = format!("log level {level:?}: expected one of debug, info, warn, error");
+        return Err(Error::new(Kind::Invalid, text));
     }
     let quiet = if level == "error" { "error" } else { "warn" };
     let libraries = [
@@ -91,7 +95,7 @@ fn filter(level: &str) -> Result<EnvFilter> {
     ];
     let directives = libraries.map(|library| format!("{library}={quiet}")).join(",");
     EnvFilter::try_new(format!("{level},{directives}"))
-        .map_err(|e| Error::Start { what: "log filter", reason: e.to_string() })
+        .map_err(|e| Error::caused(Kind::Internal, "start log filter", e))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, Registry,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Makes metrics that are in a registry from the start. Names are given whole, so that whoever sees
 /// one on a dashboard finds the line that made it.
@@ -65,8 +65,9 @@ impl<'a> Registrar<'a> {
         name: &str,
         metric: prometheus::Result<C>,
     ) -> Result<C> {
-        let failed =
-            |e: prometheus::Error| Error::Metric { name: name.to_owned(), reason: e.to_string() };
+        let failed = |e: prometheus::Error| {
+            Error::caused(Kind::Internal, format!("register metric {name}"), e)
+        };
         let metric = metric.map_err(failed)?;
         self.registry.register(Box::new(metric.clone())).map_err(failed)?;
         Ok(metric)

@@ -1,5 +1,6 @@
 //! One process' listeners, from settings to shutdown.
 
+use model::error::in_one_line;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::http::{Accepted, Dispatch, MetricsLayer, Own};
 use crate::metrics::{GrpcMetrics, HttpMetrics};
 use crate::tls::Reloader;
-use crate::{Error, Result, Served, Services, Shutdown, TlsFiles, address, conn, grpc, http};
+use crate::{Error, Kind, Result, Served, Services, Shutdown, TlsFiles, address, conn, grpc, http};
 
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
@@ -153,7 +154,7 @@ fn start_http(
         None => None,
     };
     let listener = address::bind(&settings.address)?;
-    let failed = |e: std::io::Error| Error::Start { what: "http server", reason: e.to_string() };
+    let failed = |e: std::io::Error| Error::caused(Kind::Internal, "start http server", e);
     let local = listener.local_addr().map_err(failed)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -161,7 +162,9 @@ fn start_http(
     let serve = async move {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "register http listener"),
+            Err(error) => {
+                return tracing::error!(error = %in_one_line(&error), "register http listener");
+            }
         };
         let accepted = Accepted { connections: conn::accept(listener, tls.map(Arc::new)), local };
         let stop = shutdown.clone();
@@ -169,7 +172,7 @@ fn start_http(
             axum::serve(accepted, app).with_graceful_shutdown(async move { stop.stopped().await });
         let done = async {
             if let Err(error) = served.await {
-                tracing::error!(%error, "serve http");
+                tracing::error!(error = %in_one_line(&error), "serve http");
             }
         };
         within_grace(done, shutdown, grace, "http").await;
@@ -195,7 +198,7 @@ fn start_grpc(
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
     let tls = settings.tls.map(|files| Reloader::new(files, &[b"h2"])).transpose()?;
     let listener = address::bind(&settings.address)?;
-    let failed = |e: std::io::Error| Error::Start { what: "grpc server", reason: e.to_string() };
+    let failed = |e: std::io::Error| Error::caused(Kind::Internal, "start grpc server", e);
     let local = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let methods: HashMap<String, bool> = grpc::methods(&parts.services.descriptors)?;
@@ -229,7 +232,7 @@ fn start_grpc(
     let task = tokio::spawn(async move {
         let done = async {
             if let Err(error) = served.await {
-                tracing::error!(%error, "serve grpc");
+                tracing::error!(error = %in_one_line(&error), "serve grpc");
             }
         };
         within_grace(done, shutdown, settings.grace, "grpc").await;

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Cloning shares it. Once stopped it stays so.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ impl Shutdown {
     pub fn on_signals() -> Result<Shutdown> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| {
-            signal(kind).map_err(|e| Error::Start { what: "signal handler", reason: e.to_string() })
+            signal(kind).map_err(|e| Error::caused(Kind::Internal, "start signal handler", e))
         };
         let (mut terminate, mut interrupt) =
             (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);

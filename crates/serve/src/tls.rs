@@ -1,5 +1,6 @@
 //! TLS for listeners: rustls with ring, certificates read anew when their files change.
 
+use model::error::in_one_line;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -9,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// The oldest version of TLS a listener speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Reloader {
                     *loaded = Loaded { changed, config };
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "reload tls certificate, keeping the last good one");
+                    tracing::warn!(error = %in_one_line(&error), "reload tls certificate, keeping the last good one");
                     loaded.changed = changed;
                 }
             }
@@ -80,14 +81,9 @@ fn changed_at(files: &TlsFiles) -> Vec<Option<SystemTime>> {
 }
 
 fn load(files: &TlsFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>> {
-    let failed = |what, path: &Path, reason: String| Error::Tls {
-        what,
-        path: path.display().to_string(),
-        reason,
-    };
     let chain = read_certificates("certificate", &files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|e| failed("private key", &files.key, e.to_string()))?;
+        .map_err(|e| failed("private key", &files.key, e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions: &[&rustls::SupportedProtocolVersion] = match files.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
@@ -95,34 +91,37 @@ fn load(files: &TlsFiles, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>> {
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
-        .map_err(|e| failed("tls versions", &files.cert, e.to_string()))?;
+        .map_err(|e| failed("tls versions", &files.cert, e))?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in read_certificates("client ca", path)? {
-                roots.add(certificate).map_err(|e| failed("client ca", path, e.to_string()))?;
+                roots.add(certificate).map_err(|e| failed("client ca", path, e))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()
-                .map_err(|e| failed("client ca", path, e.to_string()))?;
+                .map_err(|e| failed("client ca", path, e))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|e| failed("certificate", &files.cert, e.to_string()))?;
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|e| failed("certificate", &files.cert, e))?;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
-fn read_certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let failed = |reason: String| Error::Tls { what, path: path.display().to_string(), reason };
+fn failed(what: &str, path: &Path, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::caused(Kind::Unavailable, format!("load {what} from {}", path.display()), cause)
+}
+
+fn read_certificates(what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(|items| items.collect::<std::result::Result<_, _>>())
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| failed(what, path, e))?;
     if certificates.is_empty() {
-        return Err(failed("no certificate in the file".to_owned()));
+        let text = format!("load {what} from {}: no certificate in the file", path.display());
+        return Err(Error::new(Kind::Unavailable, text));
     }
     Ok(certificates)
 }

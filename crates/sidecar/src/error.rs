@@ -1,5 +1,7 @@
 //! What can go wrong next to a Prometheus, by what the caller can do about it.
 
+use model::layered_error;
+
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -17,42 +19,27 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Names the object and what was attempted.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    kind: Kind,
-    message: String,
+layered_error! {
+    /// Names the object and what was attempted.
+    pub struct Error(Kind);
 }
 
 impl Error {
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into() }
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    pub(crate) fn context(self, attempt: impl std::fmt::Display) -> Error {
-        Error { kind: self.kind, message: format!("{attempt}: {}", self.message) }
-    }
-
-    pub(crate) fn local(attempt: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
-        Error::new(Kind::Internal, format!("{attempt} {}: {error}", path.display()))
+    pub(crate) fn local(attempt: &str, path: &std::path::Path, error: std::io::Error) -> Error {
+        Error::caused(Kind::Internal, format!("{attempt} {}", path.display()), error)
     }
 }
 
 impl From<Error> for storeapi::Error {
     fn from(error: Error) -> storeapi::Error {
-        let kind = match error.kind {
+        let kind = match error.kind() {
             Kind::Invalid => storeapi::Kind::Invalid,
             Kind::Unavailable => storeapi::Kind::Unavailable,
             Kind::Limit => storeapi::Kind::Limit,
             Kind::Corrupt => storeapi::Kind::Corrupt,
             Kind::Internal => storeapi::Kind::Internal,
         };
-        storeapi::Error::new(kind, error.message)
+        storeapi::Error::passed(kind, error)
     }
 }
 
@@ -70,14 +57,14 @@ impl From<block::Error> for Error {
             block::Kind::Corrupt => Kind::Corrupt,
             block::Kind::Internal => Kind::Internal,
         };
-        Error::new(kind, error.to_string())
+        Error::passed(kind, error)
     }
 }
 
 /// The only thing that fails of what `serve` does for a sidecar is registering its metrics.
 impl From<serve::Error> for Error {
     fn from(error: serve::Error) -> Error {
-        Error::new(Kind::Internal, error.to_string())
+        Error::passed(Kind::Internal, error)
     }
 }
 
@@ -90,7 +77,7 @@ impl From<upstream::Error> for Error {
             upstream::Kind::Corrupt => Kind::Corrupt,
             upstream::Kind::Internal => Kind::Internal,
         };
-        Error::new(kind, error.to_string())
+        Error::passed(kind, error)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Files are looked at every watch interval; a reload that fails is tried again every retry
 //! interval.
 
+use model::error::in_one_line;
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -86,7 +87,7 @@ impl Reloader {
                 }
                 Ok(()) => self.settings.watch_interval,
                 Err(error) => {
-                    tracing::warn!(%error, "apply the configuration of prometheus; trying again");
+                    tracing::warn!(error = %in_one_line(&error), "apply the configuration of prometheus; trying again");
                     self.settings.retry_interval
                 }
             };
@@ -100,9 +101,8 @@ impl Reloader {
         self.metrics.apply_operations.inc();
         let settings = Arc::clone(&self.settings);
         let done = tokio::task::spawn_blocking(move || refresh(&settings)).await;
-        let found = done.unwrap_or_else(|e| {
-            Err(Error::new(Kind::Internal, format!("file work of the reloader: {e}")))
-        });
+        let found = done
+            .unwrap_or_else(|e| Err(Error::caused(Kind::Internal, "file work of the reloader", e)));
         let found = found.inspect_err(|_| self.metrics.apply_failures.inc())?;
         if self.loaded == Some(found) {
             return Ok(());
@@ -125,7 +125,7 @@ impl Reloader {
 fn refresh(settings: &ReloaderSettings) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
     if let Some(path) = &settings.config_file {
-        let text = fs::read(path).map_err(|e| Error::local("reading", path, &e))?;
+        let text = fs::read(path).map_err(|e| Error::local("reading", path, e))?;
         if text.starts_with(&[0x1f, 0x8b]) {
             let message =
                 format!("{} is compressed with gzip, which is not supported", path.display());
@@ -191,11 +191,11 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     temporary.push(".tmp");
     fs::write(&temporary, bytes)
         .and_then(|()| fs::rename(&temporary, path))
-        .map_err(|e| Error::local("writing", path, &e))
+        .map_err(|e| Error::local("writing", path, e))
 }
 
 fn hash_dir(dir: &Path, depth: usize, hasher: &mut DefaultHasher) -> Result<()> {
-    let failed = |e: std::io::Error| Error::local("reading rules in", dir, &e);
+    let failed = |e: std::io::Error| Error::local("reading rules in", dir, e);
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         paths.push(entry.map_err(failed)?.path());
@@ -203,12 +203,12 @@ fn hash_dir(dir: &Path, depth: usize, hasher: &mut DefaultHasher) -> Result<()> 
     paths.sort();
     for path in paths {
         // Kubernetes swaps mounted files by symlinks, so links are followed.
-        let kind = fs::metadata(&path).map_err(|e| Error::local("reading rules in", &path, &e))?;
+        let kind = fs::metadata(&path).map_err(|e| Error::local("reading rules in", &path, e))?;
         if kind.is_dir() && depth > 0 {
             hash_dir(&path, depth - 1, hasher)?;
         } else if kind.is_file() {
             path.hash(hasher);
-            fs::read(&path).map_err(|e| Error::local("reading", &path, &e))?.hash(hasher);
+            fs::read(&path).map_err(|e| Error::local("reading", &path, e))?.hash(hasher);
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The parts of a sidecar put together: heartbeat, store and shipper.
 
+use model::error::in_one_line;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +143,7 @@ impl Work {
                             "Prometheus did not get ready within {waited:?}"
                         )));
                     }
-                    tracing::warn!(%error, "fetch external labels; is Prometheus running? retrying");
+                    tracing::warn!(error = %in_one_line(&error), "fetch external labels; is Prometheus running? retrying");
                 }
             }
             self.clock.sleep(STARTUP_RETRY).await;
@@ -169,7 +170,7 @@ impl Work {
         match self.client.flags().await.map_err(Error::from) {
             Ok(flags) => flags::check(&flags, &self.settings),
             Err(error) if error.kind() == Kind::Invalid => {
-                tracing::warn!(%error, "Prometheus does not tell its flags; not checking that it \
+                tracing::warn!(error = %in_one_line(&error), "Prometheus does not tell its flags; not checking that it \
                     leaves blocks alone");
                 Ok(())
             }
@@ -199,7 +200,7 @@ impl Work {
         loop {
             self.clock.sleep(self.settings.get_config_interval).await;
             if let Err(error) = self.in_time(self.refresh()).await {
-                tracing::warn!(%error, "prometheus does not answer");
+                tracing::warn!(error = %in_one_line(&error), "prometheus does not answer");
                 self.metrics.prometheus_up.set(0.0);
                 self.state.set_ready(false);
             }
@@ -213,7 +214,9 @@ impl Work {
             match shipper.sync(&self.state.external_labels()).await {
                 Ok(0) => {}
                 Ok(uploaded) => tracing::info!(uploaded, "shipped blocks"),
-                Err(error) => tracing::warn!(%error, "ship blocks; trying again"),
+                Err(error) => {
+                    tracing::warn!(error = %in_one_line(&error), "ship blocks; trying again")
+                }
             }
             self.clock.sleep(self.settings.ship_interval).await;
         }

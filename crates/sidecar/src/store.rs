@@ -5,6 +5,7 @@ mod chunks;
 mod read;
 mod rechunk;
 
+use model::error::in_one_line;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ impl PrometheusStore {
             }
             Ok(_) => Incoming::Any,
             Err(error) => {
-                tracing::debug!(%error, "label names of prometheus are not known");
+                tracing::debug!(error = %in_one_line(&error), "label names of prometheus are not known");
                 Incoming::Any
             }
         }

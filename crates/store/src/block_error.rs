@@ -1,7 +1,5 @@
 //! Why a block cannot be read, and who is to blame.
 
-use std::error::Error as _;
-
 use storeapi::{Error, Kind};
 
 /// Why a block cannot be read.
@@ -9,7 +7,7 @@ use storeapi::{Error, Kind};
 pub(crate) enum BlockError {
     #[error(transparent)]
     Tsdb(#[from] block::Error),
-    #[error("{}", in_one_line(.0))]
+    #[error(transparent)]
     Parquet(#[from] parquet_block::Error),
     /// Not the block's fault.
     #[error(transparent)]
@@ -18,7 +16,7 @@ pub(crate) enum BlockError {
 
 impl BlockError {
     pub(crate) fn kind(&self) -> Kind {
-        use parquet_block::ErrorKind as Parquet;
+        use parquet_block::Kind as Parquet;
         match self {
             BlockError::Request(error) => error.kind(),
             BlockError::Tsdb(error) => match error.kind() {
@@ -40,19 +38,8 @@ impl BlockError {
     pub(crate) fn is_missing_file(&self) -> bool {
         match self {
             BlockError::Tsdb(error) => error.kind() == block::Kind::NotFound,
-            BlockError::Parquet(error) => error.kind() == parquet_block::ErrorKind::NotFound,
+            BlockError::Parquet(error) => error.kind() == parquet_block::Kind::NotFound,
             BlockError::Request(_) => false,
         }
     }
-}
-
-/// An error with its causes.
-fn in_one_line(error: &parquet_block::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,5 +1,6 @@
 //! The blocks there are, by their external labels, as one sync found them.
 
+use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -112,7 +113,8 @@ impl Catalog {
     /// With blocks that are there and could not be looked at.
     pub(crate) fn with_unseen(self, unseen: &[UnseenBlock]) -> Catalog {
         let one = |block: &UnseenBlock| {
-            let (location, error) = (&block.location, short(&block.error.to_string()));
+            let (location, error) =
+                (&block.location, short(&in_one_line(&block.error).to_string()));
             Unseen {
                 before: location.id().time_ms().cast_signed(),
                 parquet: location.is_parquet(),

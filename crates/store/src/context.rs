@@ -1,5 +1,6 @@
 //! What the parts of one request share: what was read so far, and what was found on the way.
 
+use model::error::in_one_line;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -91,7 +92,7 @@ impl Context {
     /// A block cannot be read, or no further.
     pub(crate) fn block_failed(&self, block: &ServedBlock, error: &BlockError) -> Error {
         self.shared.metrics.load_failures.inc();
-        let (id, text) = (block.id(), error.to_string());
+        let (id, text) = (block.id(), in_one_line(error).to_string());
         tracing::warn!(block = %id, error = %text, "block is left out of an answer");
         let advice = match error.kind() {
             Kind::Corrupt if error.is_missing_file() => {
@@ -100,7 +101,8 @@ impl Context {
             Kind::Corrupt => "; if that stays so, restore its files",
             _ => "",
         };
-        Error::new(error.kind(), format!("block={id} is left out: {text}{advice}"))
+        let reason = text.strip_prefix(&format!("block={id}: ")).unwrap_or(&text);
+        Error::new(error.kind(), format!("block={id} is left out: {reason}{advice}"))
     }
 }
 

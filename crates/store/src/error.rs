@@ -1,5 +1,7 @@
 //! What can go wrong with setting up a gateway. Answers to requests speak `storeapi::Error`.
 
+use model::layered_error;
+
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -13,21 +15,9 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    kind: Kind,
-    message: String,
-}
-
-impl Error {
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into() }
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
+layered_error! {
+    /// Names the setting or the bucket.
+    pub struct Error(Kind);
 }
 
 impl From<block::Error> for Error {
@@ -37,13 +27,13 @@ impl From<block::Error> for Error {
             block::Kind::Invalid => Kind::Invalid,
             _ => Kind::Unavailable,
         };
-        Error::new(kind, error.to_string())
+        Error::passed(kind, error)
     }
 }
 
 /// The only thing that fails of what `serve` does for a gateway is registering its metrics.
 impl From<serve::Error> for Error {
     fn from(error: serve::Error) -> Error {
-        Error::new(Kind::Internal, error.to_string())
+        Error::passed(Kind::Internal, error)
     }
 }

@@ -185,8 +185,7 @@ impl Fetcher {
             // decoding and encoding takes longer than a thread that does I/O has time for
             let work =
                 tokio::task::spawn_blocking(move || convert.batch(&block, wanted, read)).await;
-            return work
-                .map_err(|e| Error::new(Kind::Internal, format!("transcoding chunks: {e}")));
+            return work.map_err(|e| Error::caused(Kind::Internal, "transcoding chunks", e));
         }
         Ok(convert.batch(&block, wanted, read))
     }
@@ -212,10 +211,9 @@ impl Convert {
         wanted: Vec<(BatchPlace, Labels)>,
         read: SeriesBatch,
     ) -> (Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>) {
-        let left_out = |e: &dyn std::fmt::Display| {
-            Error::new(Kind::Corrupt, format!("a series is left out: {e}"))
-        };
-        let mut failures: Vec<Error> = read.errors.iter().map(|e| left_out(e)).collect();
+        const LEFT_OUT: &str = "a series is left out";
+        let broken = |e| Error::caused(Kind::Corrupt, LEFT_OUT, e);
+        let mut failures: Vec<Error> = read.errors.into_iter().map(broken).collect();
         let mut found = Vec::with_capacity(read.series.len());
         let mut wanted = wanted.into_iter();
         // what is read comes in the order asked for, broken series missing
@@ -231,8 +229,10 @@ impl Convert {
                         .map(|chunk| chunk.with_replica(place.replica));
                     found.push((place.series, chunks.collect()));
                 }
-                Err(e) => failures
-                    .push(left_out(&format_args!("block={} series {labels}: {e}", block.id()))),
+                Err(e) => {
+                    let series = format!("{LEFT_OUT}: block={} series {labels}", block.id());
+                    failures.push(Error::caused(Kind::Corrupt, series, e));
+                }
             }
         }
         (found, failures)

@@ -1,5 +1,6 @@
 //! The parts of a gateway, put together, and the loop that keeps its catalog.
 
+use model::error::in_one_line;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,7 +73,7 @@ impl Gateway {
         let metrics = Metrics::register(registry)?;
         let cache_bytes = settings.index_cache_bytes.min(settings.budget.limit() / CACHE_SHARE);
         let mut caches = settings.budget.reserve("the index cache");
-        caches.grow(cache_bytes).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;
+        caches.grow(cache_bytes).map_err(|e| Error::passed(Kind::Invalid, e))?;
         let (footer_bytes, tombstone_bytes) = (cache_bytes / 4, cache_bytes / 16);
         let shared = Arc::new(Shared {
             bucket: bucket.clone(),
@@ -187,7 +188,7 @@ impl Gateway {
             let soon = match &synced {
                 Ok(()) => self.current.get().is_some_and(|catalog| catalog.has_unseen()),
                 Err(e) => {
-                    tracing::warn!(error = %e, "syncing the blocks of the bucket failed");
+                    tracing::warn!(error = %in_one_line(e), "syncing the blocks of the bucket failed");
                     !*self.ready.borrow()
                 }
             };

@@ -140,9 +140,8 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
         });
         async move {
             let (notes, task) = task?;
-            let fetched = task
-                .await
-                .map_err(|e| Error::new(Kind::Internal, format!("reading blocks: {e}")))?;
+            let fetched =
+                task.await.map_err(|e| Error::caused(Kind::Internal, "reading blocks", e))?;
             Ok((notes, fetched?))
         }
     };

@@ -4,6 +4,7 @@
 //! before any chunk is fetched. Parquet blocks give their windows with the labels, a bounded group
 //! of series at a time.
 
+use model::error::in_one_line;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -100,8 +101,9 @@ impl BlockSource {
                 Some(Err(BlockError::Tsdb(error))) if error.kind() == block::Kind::Unordered => {
                     context.found_disorder();
                     notes.warn(format!(
-                        "block={} is left out from here on: {error}",
-                        self.block.id()
+                        "block={} is left out from here on: {}",
+                        self.block.id(),
+                        in_one_line(&error)
                     ))?;
                 }
                 Some(Err(error)) => notes.fail(context.block_failed(&self.block, &error))?,
@@ -240,8 +242,11 @@ impl BlockTask {
             for entry in batch.entries {
                 sorter.push(&entry.labels.clone(), Content::Stored(entry, None))?;
             }
-            let broken =
-                batch.errors.iter().map(|e| format!("a series is left out: {e}")).collect();
+            let broken = batch
+                .errors
+                .iter()
+                .map(|e| format!("a series is left out: {}", in_one_line(e)))
+                .collect();
             if !self.send(self.sorted(&mut sorter)?, broken).await? {
                 return Ok(());
             }

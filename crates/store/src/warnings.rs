@@ -1,5 +1,6 @@
 //! Warnings of an answer.
 
+use model::error::in_one_line;
 use std::collections::VecDeque;
 
 use storeapi::{Error, Frame, Kind, PartialResponse, Result};
@@ -36,7 +37,7 @@ impl Warnings {
         if matches!(error.kind(), Kind::Limit | Kind::Invalid) {
             return Err(error);
         }
-        self.warn(error.to_string())
+        self.warn(in_one_line(&error).to_string())
     }
 
     pub(crate) fn take(&mut self) -> Vec<Frame> {

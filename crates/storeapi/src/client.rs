@@ -5,6 +5,7 @@
 
 mod verifier;
 
+use model::error::in_one_line;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,12 +112,11 @@ impl GrpcStore {
 /// `Invalid` for an address or TLS files that cannot be used.
 pub fn channel(settings: &ClientSettings) -> Result<Channel> {
     let address = &settings.address;
-    let invalid = |e: tonic::transport::Error| {
-        Error::new(Kind::Invalid, format!("endpoint {address}: {}", causes(&e)))
-    };
+    let invalid =
+        |e: tonic::transport::Error| Error::caused(Kind::Invalid, format!("endpoint {address}"), e);
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let mut endpoint = Channel::from_shared(format!("{scheme}://{address}"))
-        .map_err(|e| Error::new(Kind::Invalid, format!("endpoint {address}: {e}")))?
+        .map_err(|e| Error::caused(Kind::Invalid, format!("endpoint {address}"), e))?
         .connect_timeout(settings.connect_timeout)
         .tcp_nodelay(true)
         // Go servers refuse pings more often than every 10 seconds.
@@ -141,10 +141,8 @@ pub fn channel(settings: &ClientSettings) -> Result<Channel> {
 fn tls_config(address: &str, tls: &TlsSettings) -> Result<ClientTlsConfig> {
     let read = |what: &str, path: &PathBuf| {
         let failed = |e| {
-            Error::new(
-                Kind::Invalid,
-                format!("endpoint {address}: read {what} {}: {e}", path.display()),
-            )
+            let attempt = format!("endpoint {address}: read {what} {}", path.display());
+            Error::caused(Kind::Invalid, attempt, e)
         };
         std::fs::read(path).map_err(failed)
     };
@@ -174,16 +172,6 @@ fn tls_config(address: &str, tls: &TlsSettings) -> Result<ClientTlsConfig> {
         config = config.domain_name(&tls.server_name);
     }
     Ok(config)
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[async_trait]
@@ -238,7 +226,9 @@ fn frames_from_wire(response: pb::SeriesResponse, strategy: PartialResponse) -> 
         match convert::series_from_wire(message) {
             Ok(one) => series.push(one),
             Err(error) if strategy == PartialResponse::Abort => return vec![Err(error)],
-            Err(error) => frames.push(Ok(Frame::Warning(format!("left out: {error}")))),
+            Err(error) => {
+                frames.push(Ok(Frame::Warning(format!("left out: {}", in_one_line(&error)))))
+            }
         }
     }
     if !series.is_empty() {

@@ -1,5 +1,8 @@
 //! What can go wrong with a store, by what the caller can do about it.
 
+use model::error::in_one_line;
+use model::layered_error;
+
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -21,31 +24,18 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    kind: Kind,
-    message: String,
+layered_error! {
+    /// Names the store, series or block, and what was attempted.
+    pub struct Error(Kind);
 }
 
 impl Error {
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into() }
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// The same kind, with what was attempted before the message.
-    pub fn context(self, attempt: impl std::fmt::Display) -> Error {
-        Error { kind: self.kind, message: format!("{attempt}: {}", self.message) }
-    }
-
     /// The failure of a part that ends the whole. A wrong request stays the caller's fault.
     pub(crate) fn aborting(self) -> Error {
-        let kind = if self.kind == Kind::Invalid { Kind::Invalid } else { Kind::Aborted };
-        Error { kind, ..self }
+        match self.kind() {
+            Kind::Invalid => self,
+            _ => Error::passed(Kind::Aborted, self),
+        }
     }
 }
 
@@ -56,13 +46,13 @@ impl From<wire::Error> for Error {
             wire::Kind::Corrupt => Kind::Corrupt,
             wire::Kind::Limit => Kind::Limit,
         };
-        Error::new(kind, error.to_string())
+        Error::passed(kind, error)
     }
 }
 
 impl From<model::BudgetExceeded> for Error {
     fn from(error: model::BudgetExceeded) -> Error {
-        Error::new(Kind::Limit, error.to_string())
+        Error::passed(Kind::Limit, error)
     }
 }
 
@@ -86,23 +76,22 @@ impl From<tonic::Status> for Error {
             Code::Unknown | Code::NotFound | Code::AlreadyExists | Code::Ok => Kind::Unavailable,
             Code::Internal => Kind::Internal,
         };
-        let mut message = status.message().to_owned();
-        let mut source = std::error::Error::source(&status);
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if !message.contains(&text) {
-                message = if message.is_empty() { text } else { format!("{message}: {text}") };
-            }
-            source = cause.source();
-        }
-        Error::new(kind, if message.is_empty() { status.code().to_string() } else { message })
+        // A peer's message is text; only a status that was made here has causes.
+        let causes = std::error::Error::source(&status).map(in_one_line);
+        let message = match (status.message(), causes.map(|causes| causes.to_string())) {
+            ("", None) => status.code().to_string(),
+            ("", Some(causes)) => causes,
+            (message, Some(causes)) if !message.contains(&causes) => format!("{message}: {causes}"),
+            (message, _) => message.to_owned(),
+        };
+        Error::new(kind, message)
     }
 }
 
 impl From<Error> for tonic::Status {
     fn from(error: Error) -> tonic::Status {
         use tonic::Code;
-        let code = match error.kind {
+        let code = match error.kind() {
             Kind::Invalid => Code::InvalidArgument,
             Kind::Unavailable => Code::Unavailable,
             Kind::Limit => Code::ResourceExhausted,
@@ -111,6 +100,6 @@ impl From<Error> for tonic::Status {
             Kind::Corrupt => Code::DataLoss,
             Kind::Internal => Code::Internal,
         };
-        tonic::Status::new(code, error.message)
+        tonic::Status::new(code, in_one_line(&error).to_string())
     }
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use model::FloatHistogram;
 use model::histogram::{Histogram, ResetHint};
 
-use crate::Error;
+use crate::error::{Case, Error};
 
 pub use aggregate::{Aggregates, join_aggregates, split_aggregates};
 pub use cut::{cut, forget_reset};
@@ -115,7 +115,7 @@ pub fn decode_floats(
     match encoding {
         Encoding::Xor => xor::decode(data, ts, values),
         Encoding::Xor2 => xor2::decode(data, ts, values),
-        _ => Err(Error::WrongEncoding { wanted: "floats", encoding }),
+        _ => Err(Error(Case::WrongEncoding { wanted: "floats", encoding })),
     }
 }
 
@@ -174,7 +174,7 @@ fn check_is_histogram(encoding: Encoding) -> Result<(), Error> {
     if encoding.is_histogram() {
         Ok(())
     } else {
-        Err(Error::WrongEncoding { wanted: "histograms", encoding })
+        Err(Error(Case::WrongEncoding { wanted: "histograms", encoding }))
     }
 }
 
@@ -189,7 +189,7 @@ pub fn decode_integer_histograms(
     values: &mut Vec<Histogram>,
 ) -> Result<(), Error> {
     if !matches!(encoding, Encoding::Histogram | Encoding::HistogramSt) {
-        return Err(Error::WrongEncoding { wanted: "integer histograms", encoding });
+        return Err(Error(Case::WrongEncoding { wanted: "integer histograms", encoding }));
     }
     histogram::decode_integers(encoding, data, ts, values)
 }
@@ -227,7 +227,7 @@ pub fn stored_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
 /// When the header is truncated, and for chunks of another kind.
 pub fn reset_hint(encoding: Encoding, data: &[u8]) -> Result<ResetHint, Error> {
     if !encoding.is_histogram() {
-        return Err(Error::WrongEncoding { wanted: "a reset hint", encoding });
+        return Err(Error(Case::WrongEncoding { wanted: "a reset hint", encoding }));
     }
     Ok(histogram::Header::parse(encoding, data)?.hint)
 }

@@ -15,10 +15,15 @@ pub enum Kind {
     Invalid,
 }
 
-/// Why bytes could not be read or written. `what` names the object, such as "chunk" or "index
+/// Why bytes could not be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(pub(crate) Case);
+
+/// `what` names the object, such as "chunk" or "index
 /// postings"; `offset` counts bytes from the start of the file or slice that was handed in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Case {
     #[error("{what}: truncated at offset {offset}")]
     Truncated { what: &'static str, offset: u64 },
     #[error(
@@ -41,21 +46,19 @@ pub enum Error {
 
 impl Error {
     pub fn kind(&self) -> Kind {
-        match self {
-            Error::Truncated { .. } | Error::Checksum { .. } | Error::Corrupt { .. } => {
-                Kind::Corrupt
-            }
-            Error::UnknownEncoding { .. } | Error::Unsupported { .. } => Kind::Unsupported,
-            Error::Limit { .. } => Kind::Limit,
-            Error::WrongEncoding { .. } | Error::Invalid { .. } => Kind::Invalid,
+        match self.0 {
+            Case::Truncated { .. } | Case::Checksum { .. } | Case::Corrupt { .. } => Kind::Corrupt,
+            Case::UnknownEncoding { .. } | Case::Unsupported { .. } => Kind::Unsupported,
+            Case::Limit { .. } => Kind::Limit,
+            Case::WrongEncoding { .. } | Case::Invalid { .. } => Kind::Invalid,
         }
     }
 
     pub(crate) fn truncated(what: &'static str, offset: usize) -> Error {
-        Error::Truncated { what, offset: offset as u64 }
+        Error(Case::Truncated { what, offset: offset as u64 })
     }
 
     pub(crate) fn corrupt(what: &'static str, offset: usize, reason: impl Into<String>) -> Error {
-        Error::Corrupt { what, offset: offset as u64, reason: reason.into() }
+        Error(Case::Corrupt { what, offset: offset as u64, reason: reason.into() })
     }
 }

@@ -46,7 +46,7 @@ pub use writer::{IndexTail, IndexWriter};
 
 use std::ops::Range;
 
-use crate::error::Error;
+use crate::error::{Case, Error};
 
 /// The first four bytes of an index.
 pub const MAGIC: u32 = 0xbaaa_d700;
@@ -127,12 +127,12 @@ impl PostingsPieces {
         match piece.u32() {
             Ok(stored) if self.ids_left == 0 => {
                 if stored != self.crc {
-                    return Err(Error::Checksum {
+                    return Err(Error(Case::Checksum {
                         what: POSTINGS,
                         offset: self.offset,
                         stored,
                         computed: self.crc,
-                    });
+                    }));
                 }
                 self.rest.start = self.rest.end;
             }

@@ -14,7 +14,7 @@ use model::{BlockId, Labels, Resolution, TimeRange, TimestampMs, rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::Error;
+use crate::error::{Case, Error};
 
 /// The name of the file in a block's folder.
 pub const META_FILE: &str = "meta.json";
@@ -268,7 +268,7 @@ pub fn to_marker_json<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 fn unsupported(reason: String) -> Error {
-    Error::Unsupported { what: META_FILE, reason }
+    Error(Case::Unsupported { what: META_FILE, reason })
 }
 
 fn is_zero(n: &u64) -> bool {

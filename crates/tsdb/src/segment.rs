@@ -9,8 +9,8 @@
 
 use std::collections::VecDeque;
 
-use crate::Error;
 use crate::chunk::Encoding;
+use crate::error::{Case, Error};
 use crate::varint::{put_uvarint, read_uvarint};
 
 /// Bytes before the first record.
@@ -59,7 +59,9 @@ pub fn check_header(bytes: &[u8]) -> Result<(), Error> {
     }
     match header[4] {
         1 => Ok(()),
-        version => Err(Error::Unsupported { what: WHAT, reason: format!("version {version}") }),
+        version => {
+            Err(Error(Case::Unsupported { what: WHAT, reason: format!("version {version}") }))
+        }
     }
 }
 
@@ -94,15 +96,15 @@ pub fn parse_record(bytes: &[u8]) -> Result<Record<'_>, Error> {
     let stored = u32::from_be_bytes(crc.try_into().expect("four bytes"));
     let computed = crc32c::crc32c(body);
     if stored != computed {
-        return Err(Error::Checksum {
+        return Err(Error(Case::Checksum {
             what: WHAT,
             offset: (len - CRC_LEN) as u64,
             stored,
             computed,
-        });
+        }));
     }
     let encoding = Encoding::from_byte(body[0])
-        .ok_or(Error::UnknownEncoding { encoding: body[0], offset: len_len as u64 })?;
+        .ok_or(Error(Case::UnknownEncoding { encoding: body[0], offset: len_len as u64 }))?;
     Ok(Record { encoding, data: &body[1..], len })
 }
 
@@ -161,7 +163,7 @@ impl SegmentWriter {
         let most = (MAX_LEN_LEN + 1 + data.len() + CRC_LEN) as u64;
         if HEADER_LEN as u64 + most > self.max_len {
             let reason = format!("a chunk of {} bytes does not fit into a segment", data.len());
-            return Err(Error::Limit { what: WHAT, reason });
+            return Err(Error(Case::Limit { what: WHAT, reason }));
         }
         if self.len > 0 && self.len + most > self.max_len {
             self.segment += 1;

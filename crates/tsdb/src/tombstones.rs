@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::Error;
+use crate::error::{Case, Error};
 use crate::varint::{put_uvarint, put_varint, read_uvarint, read_varint};
 
 const WHAT: &str = "tombstones";
@@ -56,20 +56,20 @@ impl Tombstones {
             return Err(Error::corrupt(WHAT, 0, "magic number is not that of tombstones"));
         }
         if header[4] != HEADER[4] {
-            return Err(Error::Unsupported {
+            return Err(Error(Case::Unsupported {
                 what: WHAT,
                 reason: format!("version {}", header[4]),
-            });
+            }));
         }
         let stored = u32::from_be_bytes(crc.try_into().expect("four bytes"));
         let computed = crc32c::crc32c(entries);
         if stored != computed {
-            return Err(Error::Checksum {
+            return Err(Error(Case::Checksum {
                 what: WHAT,
                 offset: body.len() as u64,
                 stored,
                 computed,
-            });
+            }));
         }
         let mut all = Vec::new();
         while !entries.is_empty() {
@@ -210,10 +210,10 @@ mod tests {
         let good = tombstones.to_bytes();
         let mut bad = good.clone();
         bad[6] ^= 1;
-        assert!(matches!(Tombstones::parse(&bad), Err(Error::Checksum { .. })));
+        assert!(matches!(Tombstones::parse(&bad), Err(Error(Case::Checksum { .. }))));
         bad = good.clone();
         bad[4] = 2;
-        assert!(matches!(Tombstones::parse(&bad), Err(Error::Unsupported { .. })));
-        assert!(matches!(Tombstones::parse(&good[..8]), Err(Error::Truncated { .. })));
+        assert!(matches!(Tombstones::parse(&bad), Err(Error(Case::Unsupported { .. }))));
+        assert!(matches!(Tombstones::parse(&good[..8]), Err(Error(Case::Truncated { .. }))));
     }
 }

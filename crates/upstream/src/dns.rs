@@ -1,5 +1,6 @@
 //! Names that stand for several addresses: `dns+`, `dnsdualstack+`, `dnssrv+`, `dnssrvnoa+`.
 
+use model::error::in_one_line;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -168,7 +169,8 @@ impl SystemLookup {
     pub fn new() -> SystemLookup {
         let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
         SystemLookup {
-            resolver: resolver.map_err(|e| format!("read the system's dns configuration: {e}")),
+            resolver: resolver
+                .map_err(|e| format!("read the system's dns configuration: {}", in_one_line(&e))),
         }
     }
 
@@ -182,7 +184,7 @@ fn none_if_absent<T>(error: &hickory_resolver::net::NetError) -> Result<Vec<T>, 
     if error.is_no_records_found() || error.is_nx_domain() {
         Ok(Vec::new())
     } else {
-        Err(error.to_string())
+        Err(in_one_line(error).to_string())
     }
 }
 

@@ -16,10 +16,10 @@ struct Group {
 /// # Errors
 /// `Unavailable` when it cannot be read now, or is not of this format; the file is not named.
 pub fn targets(path: &Path) -> Result<Vec<String>> {
-    let failed = |reason: String| Error::new(Kind::Unavailable, reason);
-    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|e| Error::passed(Kind::Unavailable, e))?;
     // JSON is YAML too
-    let groups: Vec<Group> = serde_yaml_ng::from_str(&text).map_err(|e| failed(e.to_string()))?;
+    let groups: Vec<Group> =
+        serde_yaml_ng::from_str(&text).map_err(|e| Error::passed(Kind::Unavailable, e))?;
     Ok(groups.into_iter().flat_map(|group| group.targets).collect())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::RequestBuilder;
 
 use crate::config::{Section, TlsConfig, invalid, parse};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 const KEYS: [&str; 5] =
     ["basic_auth", "bearer_token", "bearer_token_file", "tls_config", "transport_config"];
@@ -58,7 +58,7 @@ impl Secret {
             Secret::Inline(text) => Ok(text.clone()),
             Secret::File(path) => {
                 let text = std::fs::read_to_string(path)
-                    .map_err(|e| Error::local("reading secret", path, &e))?;
+                    .map_err(|e| Error::local("reading secret", path, e))?;
                 Ok(text.trim().to_owned())
             }
         }
@@ -119,8 +119,9 @@ fn with_tls(
     }
     if let Some(path) = &tls.ca_file {
         let pem = read("tls_config.ca_file", path)?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|e| invalid(format!("tls_config.ca_file {}: {e}", path.display())))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| {
+            Error::caused(Kind::Invalid, format!("tls_config.ca_file {}", path.display()), e)
+        })?;
         builder = builder.tls_built_in_root_certs(false);
         builder =
             certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
@@ -131,7 +132,8 @@ fn with_tls(
             pem.extend(read("tls_config.key_file", key)?);
             let identity = reqwest::Identity::from_pem(&pem).map_err(|e| {
                 let (cert, key) = (cert.display(), key.display());
-                invalid(format!("tls_config.cert_file {cert} and key_file {key}: {e}"))
+                let attempt = format!("tls_config.cert_file {cert} and key_file {key}");
+                Error::caused(Kind::Invalid, attempt, e)
             })?;
             builder = builder.identity(identity);
         }
@@ -151,7 +153,7 @@ fn with_tls(
 }
 
 fn read(key: &str, path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::local(&format!("reading {key}"), path, &e))
+    std::fs::read(path).map_err(|e| Error::local(&format!("reading {key}"), path, e))
 }
 
 fn auth(root: &Section<'_>) -> Result<Auth> {

@@ -87,9 +87,8 @@ impl PrometheusClient {
     /// The labels that identify this Prometheus; empty when it has none.
     pub async fn external_labels(&self) -> Result<Labels> {
         let config: ConfigData = self.api("/api/v1/status/config", &[]).await?;
-        let file: ConfigFile = serde_yaml_ng::from_str(&config.yaml).map_err(|e| {
-            Error::new(Kind::Corrupt, format!("reading Prometheus' configuration: {e}"))
-        })?;
+        let file: ConfigFile = serde_yaml_ng::from_str(&config.yaml)
+            .map_err(|e| Error::caused(Kind::Corrupt, "reading Prometheus' configuration", e))?;
         Ok(Labels::from_pairs(file.global.and_then(|g| g.external_labels).unwrap_or_default()))
     }
 
@@ -207,7 +206,7 @@ impl PrometheusClient {
         let mut reservation = self.budget.reserve(format!("answer of Prometheus {path}"));
         let body = Body(response).read(&mut reservation).await?;
         let envelope: Envelope<T> = serde_json::from_slice(&body).map_err(|e| {
-            Error::new(Kind::Corrupt, format!("reading the answer of Prometheus {path}: {e}"))
+            Error::caused(Kind::Corrupt, format!("reading the answer of Prometheus {path}"), e)
         })?;
         envelope.data.filter(|_| envelope.status == "success").ok_or_else(|| {
             Error::new(

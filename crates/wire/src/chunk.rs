@@ -3,6 +3,7 @@
 
 use tsdb::chunk::Encoding;
 
+use crate::error::Case;
 use crate::{Error, Result};
 
 /// The number in `thanos.Chunk.type`. An AggrChunk is never sent whole: its parts are.
@@ -11,7 +12,7 @@ pub fn thanos_encoding(encoding: Encoding) -> i32 {
 }
 
 pub fn thanos_encoding_from_wire(number: i32) -> Result<Encoding> {
-    number.checked_add(1).and_then(sample_encoding).ok_or(Error::UnknownEncoding(number))
+    number.checked_add(1).and_then(sample_encoding).ok_or(Error(Case::UnknownEncoding(number)))
 }
 
 /// The number in `prometheus.Chunk.type`.
@@ -20,7 +21,7 @@ pub fn prometheus_encoding(encoding: Encoding) -> i32 {
 }
 
 pub fn prometheus_encoding_from_wire(number: i32) -> Result<Encoding> {
-    sample_encoding(number).ok_or(Error::UnknownEncoding(number))
+    sample_encoding(number).ok_or(Error(Case::UnknownEncoding(number)))
 }
 
 fn sample_encoding(number: i32) -> Option<Encoding> {

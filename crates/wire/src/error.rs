@@ -13,13 +13,18 @@ pub enum Kind {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What a message, or a part of it, was found to be.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
+#[error(transparent)]
+pub struct Error(pub(crate) Case);
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Case {
     #[error("matcher on label {name:?}: unknown type {kind}")]
     MatcherType { name: String, kind: i32 },
     #[error("matcher name: {name:?} is not valid UTF-8")]
     MatcherName { name: String },
-    #[error("matcher on label {name:?}: {source}")]
+    #[error("matcher on label {name:?}")]
     MatcherRegex { name: String, source: model::MatcherError },
     #[error("unknown chunk encoding {0}")]
     UnknownEncoding(i32),
@@ -33,25 +38,25 @@ pub enum Error {
     FrameTruncated(usize),
     #[error("snappy block of {len} bytes exceeds the limit of {limit} bytes")]
     BodyTooLong { len: usize, limit: usize },
-    #[error("decompress snappy block: {0}")]
-    Snappy(String),
-    #[error("decode {message}: {reason}")]
-    Decode { message: &'static str, reason: String },
+    #[error("decompress snappy block")]
+    Snappy(#[source] snap::Error),
+    #[error("decode {message}")]
+    Decode { message: &'static str, source: prost::DecodeError },
 }
 
 impl Error {
     pub fn kind(&self) -> Kind {
-        match self {
-            Error::MatcherType { .. }
-            | Error::MatcherName { .. }
-            | Error::MatcherRegex { .. }
-            | Error::UnknownEncoding(_) => Kind::Invalid,
-            Error::FrameTooLong { .. } | Error::BodyTooLong { .. } => Kind::Limit,
-            Error::FrameLength
-            | Error::FrameChecksum { .. }
-            | Error::FrameTruncated(_)
-            | Error::Snappy(_)
-            | Error::Decode { .. } => Kind::Corrupt,
+        match self.0 {
+            Case::MatcherType { .. }
+            | Case::MatcherName { .. }
+            | Case::MatcherRegex { .. }
+            | Case::UnknownEncoding(_) => Kind::Invalid,
+            Case::FrameTooLong { .. } | Case::BodyTooLong { .. } => Kind::Limit,
+            Case::FrameLength
+            | Case::FrameChecksum { .. }
+            | Case::FrameTruncated(_)
+            | Case::Snappy(_)
+            | Case::Decode { .. } => Kind::Corrupt,
         }
     }
 }

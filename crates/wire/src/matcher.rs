@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use model::{MatchOp, Matcher};
 
+use crate::error::Case;
 use crate::{Error, Result, prometheus, thanos};
 
 /// A generated matcher message. Thanos and Prometheus each have their own, of the same shape and
@@ -32,17 +33,18 @@ wire_matcher!(thanos::LabelMatcher, prometheus::LabelMatcher);
 /// compile.
 pub fn matcher_from_wire<M: WireMatcher>(message: &M) -> Result<Matcher> {
     let (kind, name, value) = message.parts();
-    let name = std::str::from_utf8(name)
-        .map_err(|_| Error::MatcherName { name: String::from_utf8_lossy(name).into_owned() })?;
+    let name = std::str::from_utf8(name).map_err(|_| {
+        Error(Case::MatcherName { name: String::from_utf8_lossy(name).into_owned() })
+    })?;
     let op = match kind {
         0 => MatchOp::Equal,
         1 => MatchOp::NotEqual,
         2 => MatchOp::Regex,
         3 => MatchOp::NotRegex,
-        _ => return Err(Error::MatcherType { name: name.to_owned(), kind }),
+        _ => return Err(Error(Case::MatcherType { name: name.to_owned(), kind })),
     };
     Matcher::new(op, name, &value[..])
-        .map_err(|source| Error::MatcherRegex { name: name.to_owned(), source })
+        .map_err(|source| Error(Case::MatcherRegex { name: name.to_owned(), source }))
 }
 
 pub fn matchers_from_wire<M: WireMatcher>(messages: &[M]) -> Result<Vec<Matcher>> {

@@ -8,6 +8,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 
+use crate::error::Case;
 use crate::prometheus::{ChunkedReadResponse, ReadRequest, ReadResponse};
 use crate::{Error, Result};
 
@@ -22,26 +23,28 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// The body of a request.
 pub fn encode_request(request: &ReadRequest) -> Result<Vec<u8>> {
-    snap::raw::Encoder::new()
-        .compress_vec(&request.encode_to_vec())
-        .map_err(|e| Error::Snappy(e.to_string()))
+    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).map_err(snappy)
 }
 
 /// Reads the answer of type SAMPLES; `limit` bounds it decompressed, in bytes.
 pub fn decode_samples(body: &[u8], limit: usize) -> Result<ReadResponse> {
     let message = decompress(body, limit)?;
     ReadResponse::decode(Bytes::from(message))
-        .map_err(|e| Error::Decode { message: "ReadResponse", reason: e.to_string() })
+        .map_err(|e| Error(Case::Decode { message: "ReadResponse", source: e }))
+}
+
+fn snappy(error: snap::Error) -> Error {
+    Error(Case::Snappy(error))
 }
 
 /// A snappy block whose decompressed length, which comes from outside, is checked before it is
 /// allocated.
 pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>> {
-    let len = snap::raw::decompress_len(body).map_err(|e| Error::Snappy(e.to_string()))?;
+    let len = snap::raw::decompress_len(body).map_err(snappy)?;
     if len > limit {
-        return Err(Error::BodyTooLong { len, limit });
+        return Err(Error(Case::BodyTooLong { len, limit }));
     }
-    snap::raw::Decoder::new().decompress_vec(body).map_err(|e| Error::Snappy(e.to_string()))
+    snap::raw::Decoder::new().decompress_vec(body).map_err(snappy)
 }
 
 /// Takes the frames out of a body that arrives in pieces. Chunks of a decoded message share its
@@ -79,7 +82,7 @@ impl FrameDecoder {
         let body = usize::try_from(len)
             .ok()
             .filter(|l| *l <= limit)
-            .ok_or(Error::FrameTooLong { len, limit })?;
+            .ok_or(Error(Case::FrameTooLong { len, limit }))?;
         let whole = prefix + CHECKSUM_BYTES + body;
         if self.buffer.len() < whole {
             self.buffer.reserve(whole - self.buffer.len());
@@ -90,16 +93,20 @@ impl FrameDecoder {
         let expected = frame.get_u32();
         let found = crc32c::crc32c(&frame);
         if found != expected {
-            return Err(Error::FrameChecksum { found, expected });
+            return Err(Error(Case::FrameChecksum { found, expected }));
         }
         ChunkedReadResponse::decode(frame)
             .map(Some)
-            .map_err(|e| Error::Decode { message: "ChunkedReadResponse", reason: e.to_string() })
+            .map_err(|e| Error(Case::Decode { message: "ChunkedReadResponse", source: e }))
     }
 
     /// To be called at the end of the body: fails when it ended inside a frame.
     pub fn finish(&self) -> Result<()> {
-        if self.buffer.is_empty() { Ok(()) } else { Err(Error::FrameTruncated(self.buffer.len())) }
+        if self.buffer.is_empty() {
+            Ok(())
+        } else {
+            Err(Error(Case::FrameTruncated(self.buffer.len())))
+        }
     }
 }
 
@@ -118,14 +125,14 @@ fn read_length(bytes: &[u8]) -> Result<Option<(u64, usize)>> {
     let mut value = 0u64;
     for (i, byte) in bytes.iter().take(10).enumerate() {
         if i == 9 && *byte > 1 {
-            return Err(Error::FrameLength);
+            return Err(Error(Case::FrameLength));
         }
         value |= u64::from(byte & 0x7f) << (7 * i);
         if *byte < 0x80 {
             return Ok(Some((value, i + 1)));
         }
     }
-    if bytes.len() >= 10 { Err(Error::FrameLength) } else { Ok(None) }
+    if bytes.len() >= 10 { Err(Error(Case::FrameLength)) } else { Ok(None) }
 }
 
 #[cfg(test)]

@@ -300,13 +300,12 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn failed(path: &Path, error: io::Error) -> object_store::Error {
-    let text = format!("listing {}: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => object_store::Error::PermissionDenied {
-            path: path.display().to_string(),
-            source: text.into(),
-        },
-        _ => object_store::Error::Generic { store: "folder", source: text.into() },
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let source = Box::new(Error::local("listing", path, error));
+    if denied {
+        object_store::Error::PermissionDenied { path: path.display().to_string(), source }
+    } else {
+        object_store::Error::Generic { store: "folder", source }
     }
 }
 
@@ -322,10 +321,10 @@ pub(super) fn sweep_torn_uploads(root: &Path, older_than: TimestampMs) -> Result
             Ok(entries) => entries,
             // removed by another process in the meantime
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder != root => continue,
-            Err(e) => return Err(Error::local("listing", &folder, &e)),
+            Err(e) => return Err(Error::local("listing", &folder, e)),
         };
         for entry in entries {
-            let entry = entry.map_err(|e| Error::local("listing", &folder, &e))?;
+            let entry = entry.map_err(|e| Error::local("listing", &folder, e))?;
             // links are not followed
             let Ok(metadata) = entry.metadata() else { continue };
             let path = entry.path();
@@ -335,7 +334,7 @@ pub(super) fn sweep_torn_uploads(root: &Path, older_than: TimestampMs) -> Result
             }
             let old = metadata.modified().is_ok_and(|at| at < limit);
             if old && is_torn_upload(&entry.file_name().to_string_lossy()) {
-                std::fs::remove_file(&path).map_err(|e| Error::local("removing", &path, &e))?;
+                std::fs::remove_file(&path).map_err(|e| Error::local("removing", &path, e))?;
                 swept += 1;
             }
         }

@@ -73,10 +73,10 @@ impl MultipartWriter {
             self.send_part().await?;
         }
         while let Some(part) = self.parts.next().await {
-            part.map_err(|e| self.failed(&e))?;
+            part.map_err(|e| self.failed(e))?;
         }
         let mut upload = self.upload.take().expect("checked above");
-        upload.complete().await.map_err(|e| self.failed(&e))?;
+        upload.complete().await.map_err(|e| self.failed(e))?;
         self.bucket.uploaded(usize::try_from(self.written).unwrap_or(usize::MAX));
         Ok(self.written)
     }
@@ -88,7 +88,7 @@ impl MultipartWriter {
             Some(mut upload) => upload
                 .abort()
                 .await
-                .map_err(|e| Error::store("aborting the upload of", &self.path, &e)),
+                .map_err(|e| Error::store("aborting the upload of", &self.path, e)),
             None => Ok(()),
         }
     }
@@ -98,10 +98,10 @@ impl MultipartWriter {
             let labels = [self.bucket.name(), "upload"];
             self.bucket.inner.metrics.operations.with_label_values(&labels).inc();
             let upload = self.bucket.store().put_multipart(&self.path).await;
-            self.upload = Some(upload.map_err(|e| self.failed(&e))?);
+            self.upload = Some(upload.map_err(|e| self.failed(e))?);
         }
         while self.parts.len() >= PARALLEL_PARTS {
-            self.parts.try_next().await.map_err(|e| self.failed(&e))?;
+            self.parts.try_next().await.map_err(|e| self.failed(e))?;
         }
         let part = std::mem::take(&mut self.pending).freeze();
         self.pending = self.next_buffer(part.len());
@@ -128,7 +128,7 @@ impl MultipartWriter {
         BytesMut::with_capacity(len)
     }
 
-    fn failed(&self, error: &object_store::Error) -> Error {
+    fn failed(&self, error: object_store::Error) -> Error {
         let labels = [self.bucket.name(), "upload"];
         self.bucket.inner.metrics.failures.with_label_values(&labels).inc();
         Error::store("uploading", &self.path, error)
@@ -140,7 +140,7 @@ pub(super) async fn upload_file(
     path: &Path,
     local: &std::path::Path,
 ) -> Result<u64> {
-    let broken = |e: std::io::Error| Error::local("reading", local, &e);
+    let broken = |e: std::io::Error| Error::local("reading", local, e);
     let mut file = tokio::fs::File::open(local).await.map_err(broken)?;
     let size = file.metadata().await.map_err(broken)?.len();
     let part_size = bucket.settings().part_size.max(1);

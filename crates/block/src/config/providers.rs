@@ -36,6 +36,10 @@ fn invalid(text: impl Into<String>) -> Error {
     Error::new(Kind::Invalid, format!("object store configuration: {}", text.into()))
 }
 
+fn refused(error: object_store::Error) -> Error {
+    Error::caused(Kind::Invalid, "object store configuration", error)
+}
+
 /// What can be known to be wrong without building anything.
 pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
     let values = &config.values;
@@ -101,22 +105,21 @@ fn build_over(
     connector: impl HttpConnector,
     hints: &Hints,
 ) -> Result<Arc<dyn ObjectStore>> {
-    let failed = |e: object_store::Error| invalid(e.to_string());
     Ok(match config.provider {
         Provider::S3 => {
-            Arc::new(s3(config)?.with_http_connector(connector).build().map_err(failed)?)
+            Arc::new(s3(config)?.with_http_connector(connector).build().map_err(refused)?)
         }
         Provider::Gcs => {
-            Arc::new(gcs(config)?.with_http_connector(connector).build().map_err(failed)?)
+            Arc::new(gcs(config)?.with_http_connector(connector).build().map_err(refused)?)
         }
         Provider::Azure => {
-            Arc::new(azure(config)?.with_http_connector(connector).build().map_err(failed)?)
+            Arc::new(azure(config)?.with_http_connector(connector).build().map_err(refused)?)
         }
         Provider::Filesystem => {
             let folder = config.directory().unwrap_or_default();
             std::fs::create_dir_all(&folder)
-                .map_err(|e| Error::local("creating the bucket's folder", &folder, &e))?;
-            Arc::new(FolderStore::new(&folder, hints.clone()).map_err(failed)?)
+                .map_err(|e| Error::local("creating the bucket's folder", &folder, e))?;
+            Arc::new(FolderStore::new(&folder, hints.clone()).map_err(refused)?)
         }
     })
 }
@@ -183,9 +186,7 @@ fn encryption(builder: AmazonS3Builder, config: &ObjectStoreConfig) -> Result<Am
     let values = &config.values;
     Ok(match values.get("config.sse_config.type") {
         Some("SSE-S3") => {
-            let key = "aws_server_side_encryption"
-                .parse::<AmazonS3ConfigKey>()
-                .map_err(|e| invalid(e.to_string()))?;
+            let key = "aws_server_side_encryption".parse::<AmazonS3ConfigKey>().map_err(refused)?;
             builder.with_config(key, "AES256")
         }
         Some("SSE-KMS") => builder.with_sse_kms_encryption(
@@ -194,7 +195,7 @@ fn encryption(builder: AmazonS3Builder, config: &ObjectStoreConfig) -> Result<Am
         Some("SSE-C") => {
             let path = values.get("config.sse_config.encryption_key").unwrap_or_default();
             let key = std::fs::read(path)
-                .map_err(|e| Error::local("reading the key", path.as_ref(), &e))?;
+                .map_err(|e| Error::local("reading the key", path.as_ref(), e))?;
             builder.with_ssec_encryption(base64::engine::general_purpose::STANDARD.encode(key))
         }
         _ => builder,
@@ -333,9 +334,11 @@ fn client_options(config: &ObjectStoreConfig, allow_http: bool) -> Result<Client
     }
     if let Some(path) = values.get("config.http_config.tls_config.ca_file") {
         let pem = std::fs::read(path)
-            .map_err(|e| Error::local("reading certificates from", path.as_ref(), &e))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|e| invalid(format!("config.http_config.tls_config.ca_file {path}: {e}")))?;
+            .map_err(|e| Error::local("reading certificates from", path.as_ref(), e))?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| {
+            let attempt = "object store configuration: config.http_config.tls_config.ca_file";
+            Error::caused(Kind::Invalid, format!("{attempt} {path}"), e)
+        })?;
         options = certificates.into_iter().fold(options, ClientOptions::with_root_certificate);
     }
     Ok(options)

@@ -126,7 +126,7 @@ impl BlockReader {
                     }
                     chunks.append(&mut left);
                 }
-                Err(e) => first_broken = first_broken.or(Some(self.chunk_error(entry, span, &e))),
+                Err(e) => first_broken = first_broken.or(Some(self.chunk_error(entry, span, e))),
             }
         }
         match first_broken {
@@ -135,7 +135,7 @@ impl BlockReader {
         }
     }
 
-    fn chunk_error(&self, entry: &Entry, span: &ChunkSpan, error: &tsdb::Error) -> Error {
+    fn chunk_error(&self, entry: &Entry, span: &ChunkSpan, error: tsdb::Error) -> Error {
         let ChunkRef { segment, offset } = ChunkRef::from_raw(span.reference);
         let place = format_args!(
             "block={} series {} chunk at {offset} of segment {:06}",

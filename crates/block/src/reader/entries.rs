@@ -72,17 +72,17 @@ impl BlockReader {
         size: u64,
         how: fn(HeaderLoader) -> HeaderLoader,
     ) -> Result<Header> {
-        let mut loader = how(HeaderLoader::new(size).map_err(|e| self.index_error(&e))?);
+        let mut loader = how(HeaderLoader::new(size).map_err(|e| self.index_error(e))?);
         loop {
             let need = loader.need();
             if need.is_empty() {
-                return loader.finish().map_err(|e| self.index_error(&e));
+                return loader.finish().map_err(|e| self.index_error(e));
             }
             let fetched = self.fetch(path, &need).await?;
             let bytes = fetched.iter().map(Bytes::len).sum();
             count(&self.stats.header_bytes, bytes as u64);
             let fed = offload(bytes, move || loader.feed(&fetched).map(|()| loader)).await?;
-            loader = fed.map_err(|e| self.index_error(&e))?;
+            loader = fed.map_err(|e| self.index_error(e))?;
         }
     }
 
@@ -160,7 +160,7 @@ impl BlockReader {
                     state.reader.fetch(&state.reader.inner.location.index(), &[range]).await?;
                 let bytes = fetched.first().map_or(&[][..], |bytes| bytes);
                 count(&state.reader.stats.postings_bytes, bytes.len() as u64);
-                let read = state.pieces.feed(bytes).map_err(|e| state.reader.index_error(&e))?;
+                let read = state.pieces.feed(bytes).map_err(|e| state.reader.index_error(e))?;
                 let mut ids: Vec<u32> = state.carried.take().into_iter().chain(read).collect();
                 if state.pieces.need(page_bytes).is_some() {
                     state.carried = ids.pop();
@@ -241,7 +241,7 @@ impl BlockReader {
                 .map(|(start, bytes)| parse_postings(bytes, *start))
                 .collect::<std::result::Result<_, _>>()
         });
-        parsed.await?.map_err(|e| self.index_error(&e))
+        parsed.await?.map_err(|e| self.index_error(e))
     }
 
     async fn fetch_entries(
@@ -329,7 +329,7 @@ impl BlockReader {
         for (id, bytes) in ids.iter().zip(fetched) {
             match parser.parse(*id, bytes) {
                 Ok(entry) => sound.push((*id, entry)),
-                Err(e) => batch.errors.push(self.index_error(&e)),
+                Err(e) => batch.errors.push(self.index_error(e)),
             }
         }
         let mut references: Vec<u64> =

@@ -105,7 +105,8 @@ impl Ordering {
                 return Err(Error::new(Kind::Corrupt, text));
             }
             if let Some(held) = &mut held {
-                held.grow(more).map_err(|e| Error::new(Kind::Limit, format!("block={id}: {e}")))?;
+                held.grow(more)
+                    .map_err(|e| Error::caused(Kind::Limit, format!("block={id}"), e))?;
             }
             all.entries.append(&mut batch.entries);
             all.errors.append(&mut batch.errors);

@@ -4,6 +4,7 @@
 //! none; only blocks that still lie in the TSDB folder. Prometheus reads it while we write it, so a
 //! new one replaces the old one whole.
 
+use model::error::in_one_line;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ pub(super) fn read(path: &Path) -> Ids {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(file = %path.display(), %error, "read shipper file, starting anew");
+                tracing::warn!(file = %path.display(), error = %in_one_line(&error), "read shipper file, starting anew");
             }
             return Ids::new();
         }
@@ -82,7 +83,7 @@ pub(super) fn read(path: &Path) -> Ids {
             Ids::new()
         }
         Err(error) => {
-            tracing::warn!(file = %path.display(), %error, "parse shipper file, starting anew");
+            tracing::warn!(file = %path.display(), error = %in_one_line(&error), "parse shipper file, starting anew");
             Ids::new()
         }
     }
@@ -102,7 +103,7 @@ fn document(uploaded: Vec<BlockId>) -> Vec<u8> {
 
 /// Readers see the old file or the new one, also after a crash.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |attempt: &str, e: std::io::Error| Error::local(attempt, path, &e);
+    let failed = |attempt: &str, e: std::io::Error| Error::local(attempt, path, e);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);

@@ -1,5 +1,6 @@
 //! Blocks in Prometheus' folder.
 
+use model::error::in_one_line;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ impl Local {
     /// A block whose `meta.json` cannot be read, unless such are to be skipped.
     pub(super) fn scan(settings: &ShipperSettings) -> Result<Local> {
         let dir = &settings.tsdb_path;
-        let failed = |e: std::io::Error| Error::local("listing", dir, &e);
+        let failed = |e: std::io::Error| Error::local("listing", dir, e);
         let mut local = Local { blocks: Vec::new(), corrupted: 0 };
         for entry in fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -42,7 +43,7 @@ impl Local {
                 Ok(Some(meta)) => local.blocks.push(meta),
                 Ok(None) => {}
                 Err(error) if settings.skip_corrupted_blocks => {
-                    tracing::warn!(block = %id, %error, "skip corrupted block");
+                    tracing::warn!(block = %id, error = %in_one_line(&error), "skip corrupted block");
                     local.corrupted += 1;
                 }
                 Err(error) => return Err(error),
@@ -59,13 +60,12 @@ fn read_meta(id: BlockId, dir: &Path) -> Result<Option<BlockMeta>> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound && !dir.exists() => return Ok(None),
-        Err(e) => return Err(Error::local(&format!("block {id}: reading"), &path, &e)),
+        Err(e) => return Err(Error::local(&format!("block {id}: reading"), &path, e)),
     };
-    let meta = BlockMeta::from_json(&bytes).map_err(|e| {
-        Error::new(Kind::Corrupt, format!("block {id}: reading {}: {e}", path.display()))
-    })?;
+    let meta = BlockMeta::from_json(&bytes)
+        .map_err(|e| Error::format(format_args!("block {id}: reading {}", path.display()), e))?;
     invariants::of_synced(&BlockLocation::tsdb(id), &meta)
-        .map_err(|unmet| Error::new(Kind::Corrupt, unmet.to_string()))?;
+        .map_err(|unmet| Error::passed(Kind::Corrupt, unmet))?;
     Ok(Some(meta))
 }
 
@@ -80,10 +80,10 @@ pub(super) fn link_for_upload(
     // What an interrupted upload left.
     remove_dir(&target)?;
     let chunks = target.join(CHUNKS_DIR);
-    fs::create_dir_all(&chunks).map_err(|e| Error::local("creating", &chunks, &e))?;
+    fs::create_dir_all(&chunks).map_err(|e| Error::local("creating", &chunks, e))?;
     link(&source, &target, INDEX_FILE)?;
     let segments = source.join(CHUNKS_DIR);
-    let failed = |e: std::io::Error| Error::local("listing", &segments, &e);
+    let failed = |e: std::io::Error| Error::local("listing", &segments, e);
     for entry in fs::read_dir(&segments).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         link(&segments, &chunks, &name)?;
@@ -98,19 +98,19 @@ pub(super) fn link_for_upload(
         thanos.segment_files = names;
     }
     let path = target.join(META_FILE);
-    fs::write(&path, meta.to_json()).map_err(|e| Error::local("writing", &path, &e))?;
+    fs::write(&path, meta.to_json()).map_err(|e| Error::local("writing", &path, e))?;
     Ok((target, meta))
 }
 
 fn link(from: &Path, to: &Path, name: impl AsRef<Path>) -> Result<()> {
     let (from, to) = (from.join(&name), to.join(&name));
-    fs::hard_link(&from, &to).map_err(|e| Error::local("linking", &from, &e))
+    fs::hard_link(&from, &to).map_err(|e| Error::local("linking", &from, e))
 }
 
 /// Nothing to remove is no error.
 pub(super) fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::local("removing", dir, &e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::local("removing", dir, e)),
         _ => Ok(()),
     }
 }

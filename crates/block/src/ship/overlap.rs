@@ -54,9 +54,8 @@ impl OverlapCheck {
             else {
                 continue;
             };
-            let meta = BlockMeta::from_json(&bytes).map_err(|e| {
-                Error::new(Kind::Corrupt, format!("block {id}: reading its meta.json: {e}"))
-            })?;
+            let meta = BlockMeta::from_json(&bytes)
+                .map_err(|e| Error::format(format_args!("block {id}: reading its meta.json"), e))?;
             if meta.external_labels() == self.external {
                 known.push(BlockDesc {
                     ulid: id,

@@ -1,5 +1,6 @@
 //! Listing the bucket and fetching metas and marks.
 
+use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -202,9 +203,9 @@ impl MetaFetcher {
                 continue;
             }
             if state == state::FAILED {
-                tracing::warn!(%block, %error, "block could not be looked at, it is tried again");
+                tracing::warn!(%block, error = %in_one_line(error), "block could not be looked at, it is tried again");
             } else {
-                tracing::warn!(%block, %error, "block is left out: its meta.json is not usable");
+                tracing::warn!(%block, error = %in_one_line(error), "block is left out: its meta.json is not usable");
             }
         }
         let seen_again = synced.blocks.iter().filter(|b| known.contains_key(&b.location));
@@ -297,17 +298,18 @@ impl MetaFetcher {
         location: &BlockLocation,
         size: u64,
     ) -> std::result::Result<BlockMeta, NoMeta> {
-        let broken = |text: String| NoMeta::Broken(Error::new(Kind::Corrupt, text));
         if size > MAX_META {
-            return Err(broken(format!("reading {}: {size} bytes are too many", location.meta())));
+            let text = format!("reading {}: {size} bytes are too many", location.meta());
+            return Err(NoMeta::Broken(Error::new(Kind::Corrupt, text)));
         }
         let bytes = self.bucket.get(&location.meta()).await.map_err(|e| match e.kind() {
             Kind::NotFound => NoMeta::Gone,
             _ => NoMeta::Unseen(e),
         })?;
-        let meta = BlockMeta::from_json(&bytes)
-            .map_err(|e| NoMeta::Broken(Error::format(location, &e)))?;
-        invariants::of_synced(location, &meta).map_err(|unmet| broken(unmet.to_string()))?;
+        let meta =
+            BlockMeta::from_json(&bytes).map_err(|e| NoMeta::Broken(Error::format(location, e)))?;
+        invariants::of_synced(location, &meta)
+            .map_err(|unmet| NoMeta::Broken(Error::passed(Kind::Corrupt, unmet)))?;
         if let Some(path) = self.cached_path(location)
             && let Err(error) = keep(&path, &bytes).await
         {
@@ -320,12 +322,12 @@ impl MetaFetcher {
     fn tell_cache_failed(&self, path: &std::path::Path, error: &std::io::Error) {
         let file = path.display();
         if self.cache_failed.swap(true, Ordering::Relaxed) {
-            tracing::debug!(%file, %error, "meta.json could not be kept locally");
+            tracing::debug!(%file, error = %in_one_line(error), "meta.json could not be kept locally");
             return;
         }
         tracing::warn!(
             %file,
-            %error,
+            error = %in_one_line(error),
             "the data folder cannot be written: after a restart the meta.json of every block is \
              fetched anew"
         );
@@ -383,7 +385,7 @@ impl MetaFetcher {
             Ok(None) => None,
             Ok(Some(Ok(mark))) => Some(mark),
             Ok(Some(Err(e))) => {
-                tracing::warn!(block = %location, error = %e, "marker is ignored: it is not usable");
+                tracing::warn!(block = %location, error = %in_one_line(&e), "marker is ignored: it is not usable");
                 None
             }
             Err(_) if known.as_ref().is_some_and(|known| known.mark.is_some()) => return known,

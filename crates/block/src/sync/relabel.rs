@@ -52,8 +52,8 @@ struct Yaml {
 
 /// Reads a YAML list of relabel configs; empty text is an empty list.
 pub fn parse_relabel_configs(yaml: &str) -> Result<Vec<RelabelConfig>> {
-    let list: Option<Vec<Yaml>> =
-        serde_yaml_ng::from_str(yaml).map_err(|e| invalid(format!("{e}")))?;
+    let list: Option<Vec<Yaml>> = serde_yaml_ng::from_str(yaml)
+        .map_err(|e| Error::caused(Kind::Invalid, "relabel config", e))?;
     list.unwrap_or_default().into_iter().map(RelabelConfig::from_yaml).collect()
 }
 
@@ -68,7 +68,7 @@ impl RelabelConfig {
             .map_err(|_| invalid(format!("unknown relabel action {name:?}")))?;
         let pattern = yaml.regex.unwrap_or_else(|| "(.*)".into());
         let regex = go_regex::compile(&format!("^(?s:{pattern})$"))
-            .map_err(|e| invalid(format!("regex {pattern:?}: {e}")))?;
+            .map_err(|reason| invalid(format!("regex {pattern:?}: {reason}")))?;
         use Action::*;
         if action == HashMod && yaml.modulus == 0 {
             return Err(invalid(

@@ -1,6 +1,7 @@
 //! What goes: blocks marked long enough ago, leftovers, blocks beyond their retention, blocks that
 //! others cover.
 
+use model::error::in_one_line;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl Compactor {
         }
         let age = Duration::from_millis(PARTIAL_UPLOAD_AGE_MS as u64);
         if let Err(e) = self.bucket.sweep_torn_uploads(age).await {
-            tracing::warn!(error = %e, "files of torn uploads could not be removed, the next run \
+            tracing::warn!(error = %in_one_line(&e), "files of torn uploads could not be removed, the next run \
                 tries again");
         }
     }
@@ -76,7 +77,7 @@ impl Compactor {
     async fn are_whole(&self, blocks: &[&SyncedBlock]) -> bool {
         for block in blocks {
             if let Err(e) = read_back(&self.bucket, &block.location, &block.meta).await {
-                tracing::warn!(block = %block.location, error = %e, "nothing is deleted on the \
+                tracing::warn!(block = %block.location, error = %in_one_line(&e), "nothing is deleted on the \
                     strength of this block");
                 return false;
             }

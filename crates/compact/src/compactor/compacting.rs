@@ -1,5 +1,6 @@
 //! Compacts every group of blocks, and keeps going when one of them fails.
 
+use model::error::in_one_line;
 use std::sync::Arc;
 
 use block::marker::reason;
@@ -8,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 use tsdb::meta::BlockMeta;
 
 use super::{Compactor, Event};
+use crate::error::Case;
 use crate::group::{Group, groups, index_size};
 use crate::inspect::{Damage, damage};
 use crate::marks::{CONFLICTING, Exclusion};
@@ -26,7 +28,7 @@ impl Compactor {
             .filter(|done| std::future::ready(!done))
             .count()
             .await;
-        if failed == 0 { Ok(()) } else { Err(Error::Groups { failed, all }) }
+        if failed == 0 { Ok(()) } else { Err(Error(Case::Groups { failed, all })) }
     }
 
     /// Compacts until nothing is left to do in the group; says whether all went well.
@@ -63,7 +65,7 @@ impl Compactor {
                 }
                 Err(e) => {
                     self.metrics.compaction_failures.with_label_values(&by_resolution).inc();
-                    tracing::error!(group = %group.labels, resolution, error = %e, "compaction failed");
+                    tracing::error!(group = %group.labels, resolution, error = %in_one_line(&e), "compaction failed");
                     match self.settle(&mut group, &blocks, &e).await {
                         Settled::Yes => {}
                         Settled::WithoutIt => all_well = false,
@@ -89,15 +91,16 @@ impl Compactor {
             .await;
             return Settled::Yes;
         }
-        if let Error::Conflicting { .. } = error {
+        if let Error(Case::Conflicting { .. }) = error {
             let details = format!(
-                "{error}; give each server external labels of its own; --compact.merge-conflicting \
-                 merges them all the same"
+                "{}; give each server external labels of its own; --compact.merge-conflicting \
+                 merges them all the same",
+                in_one_line(error)
             );
             self.exclude_all(group, blocks, Exclusion { reason: CONFLICTING, details }).await;
             return Settled::Yes;
         }
-        if let Error::InputGone { id } = error {
+        if let Error(Case::InputGone { id }) = error {
             group.remove(*id);
             return Settled::Yes;
         }

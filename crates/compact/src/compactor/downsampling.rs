@@ -1,5 +1,6 @@
 //! Writes the downsampled copies that blocks lack.
 
+use model::error::in_one_line;
 use std::collections::BTreeMap;
 
 use block::sync::{Synced, SyncedBlock};
@@ -9,6 +10,7 @@ use tsdb::meta::BlockMeta;
 
 use super::{Compactor, Event};
 use crate::downsample_plan::{self, Downsampling};
+use crate::error::Case;
 use crate::identity::OutputFormat;
 use crate::inspect::{Damage, damage};
 use crate::{Error, Result, downsample, report};
@@ -38,7 +40,7 @@ impl Compactor {
                 failed += self.downsample_all(work, OutputFormat::Tsdb).await;
             }
         }
-        if failed == 0 { Ok(()) } else { Err(Error::Groups { failed, all }) }
+        if failed == 0 { Ok(()) } else { Err(Error(Case::Groups { failed, all })) }
     }
 
     /// Returns how many failed.
@@ -73,7 +75,7 @@ impl Compactor {
             }
             Err(e) => {
                 self.metrics.downsampling_failures.with_label_values(&[&from]).inc();
-                tracing::error!(block = %work.input.id(), error = %e, "downsampling failed");
+                tracing::error!(block = %work.input.id(), error = %in_one_line(&e), "downsampling failed");
                 match damage(&self.bucket, &work.input, &e).await {
                     Damage::Proven => self.marks.exclude_from_downsampling(&work.input, &e).await,
                     Damage::Gone => true,

@@ -73,7 +73,7 @@ fn identical_chunks_and_those_apart_are_not_decoded() {
     assert_eq!(agreement(&lists).unwrap(), of(7, 0));
     // Where another chunk overlaps them they must be.
     let lists = [lists[0].clone(), lists[1].clone(), vec![floats(&[(50, 1.0)])]];
-    assert!(matches!(agreement(&lists), Err(Error::Decode(_))));
+    assert!(matches!(agreement(&lists), Err(Error(Case::Decode(_)))));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn windows_of_downsampled_chunks_are_compared_by_their_sums() {
     let content = ChunkContent::Aggregates(Box::new([None, None, None, None, None]));
     let empty = SeriesChunk { content, ..a };
     let refused = agreement(&[vec![empty.clone()], vec![empty]]);
-    assert!(matches!(refused, Err(Error::MissingAggregate { .. })));
+    assert!(matches!(refused, Err(Error(Case::MissingAggregate { .. }))));
 }
 
 /// Samples of one list: rising times on a grid of few points, few values, cut into chunks and

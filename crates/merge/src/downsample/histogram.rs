@@ -14,7 +14,7 @@ use tsdb::chunk::{
 use super::aggregate::encode_xor;
 use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, for_each_window, window_end};
 use crate::counter::{Border, Ended, lift_over, plus};
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// The windows of a histogram series in order of time, column by column, cut into batches.
@@ -104,9 +104,9 @@ impl HistogramWindows {
     pub(super) fn push_chunk(&mut self, chunk: &SeriesChunk) -> Result<(), Error> {
         let part = |aggregate| {
             let missing = || {
-                Error::Downsample(
+                Error(Case::Downsample(
                     "a downsampled histogram chunk lacks count, sum or counter".into(),
-                )
+                ))
             };
             chunk.aggregate(aggregate).ok_or_else(missing)
         };
@@ -119,9 +119,9 @@ impl HistogramWindows {
             let bytes = part(aggregate)?;
             decode_histograms(bytes.encoding, &bytes.data, &mut times, &mut histograms)?;
             if times != ts {
-                return Err(Error::Downsample(
+                return Err(Error(Case::Downsample(
                     "a downsampled histogram chunk has aggregates at different times".into(),
-                ));
+                )));
             }
             decoded.push(histograms);
         }
@@ -168,7 +168,7 @@ fn encode_histograms(
     for row in rows {
         match encoder.push(windows.t[row], &column[row])? {
             Pushed::NewChunk(_) if taken == 0 => {
-                return Err(Error::Downsample("a histogram that fits into no chunk".into()));
+                return Err(Error(Case::Downsample("a histogram that fits into no chunk".into())));
             }
             Pushed::NewChunk(next) => {
                 next_header = next;
@@ -433,7 +433,7 @@ impl Counters {
 }
 
 fn failed(error: HistogramError) -> Error {
-    Error::Downsample(format!("adding up native histograms: {error}"))
+    Error(Case::Histograms(error))
 }
 
 /// Times and running totals at the end of every window.

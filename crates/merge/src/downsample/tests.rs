@@ -54,7 +54,10 @@ fn overlapping_input_is_refused() {
     let chunks = [raw_chunk(&[(0, 1.0), (10, 1.0)]), raw_chunk(&[(10, 1.0)])];
     let refused =
         Downsampler::new(Resolution::FiveMinutes).raw(&chunks, &mut DownsampledSeries::default());
-    assert!(matches!(refused, Err(Error::OverlappingInput { end: 10, start: 10 })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error(Case::OverlappingInput { end: 10, start: 10 }))),
+        "{refused:?}"
+    );
 }
 
 #[test]

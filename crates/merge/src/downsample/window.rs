@@ -7,7 +7,7 @@ use tsdb::chunk::Aggregate;
 use super::aggregate::{AggregateColumns, columns, encode_xor};
 use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, window_end};
 use crate::column::Floats;
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::series::{ChunkContent, SeriesChunk};
 
 /// Where a batch begins, and the raw samples at its borders.
@@ -129,7 +129,7 @@ impl Windows {
 
     /// Appends a batch that comes as the columns of an AggrChunk.
     pub(super) fn push_columns(&mut self, chunk: &AggregateColumns) -> Result<(), Error> {
-        let wrong = |what: &str| Error::Downsample(format!("a downsampled chunk {what}"));
+        let wrong = |what: &str| Error(Case::Downsample(format!("a downsampled chunk {what}")));
         let [Some(count), Some(sum), Some(min), Some(max), counter] = &chunk.columns else {
             return Err(wrong("lacks count, sum, min or max"));
         };

@@ -57,7 +57,7 @@ fn overlapping_aggregates_are_refused() {
         vec![SeriesChunk::new(0, 1, content)]
     };
     let refused = merge_vertically(vec![aggregates(b"a"), aggregates(b"b")], Dedup::Penalty);
-    assert!(matches!(refused, Err(Error::OverlappingAggregates)));
+    assert!(matches!(refused, Err(Error(Case::OverlappingAggregates))));
     assert_eq!(
         merge_vertically(vec![aggregates(b"a"), aggregates(b"a")], Dedup::Chain).unwrap(),
         aggregates(b"a")

@@ -179,7 +179,7 @@ fn nesting_and_length_are_bounded() {
         format!("foo{}", " ".repeat(MAX_TEXT_BYTES)),
     ];
     for text in deep {
-        assert_eq!(parse(&text).unwrap_err().kind(), ErrorKind::Limit, "{}", &text[..20]);
+        assert_eq!(parse(&text).unwrap_err().kind(), error::Kind::Limit, "{}", &text[..20]);
     }
 }
 
@@ -192,7 +192,7 @@ fn the_cost_of_regexes_is_bounded_before_they_are_compiled() {
         selector(r#"a!~"\\pL{400}""#, 10_000),
         vec![replace; 16].join(" + "),
     ] {
-        assert_eq!(parse(&text).unwrap_err().kind(), ErrorKind::Limit, "{}", &text[..20]);
+        assert_eq!(parse(&text).unwrap_err().kind(), error::Kind::Limit, "{}", &text[..20]);
     }
     let longest = format!(r#"x{{a=~"({})"}}"#, vec!["host-1"; 20_000].join("|"));
     for text in [selector(r#"a=~"b.*""#, 1000), selector(r#"a=~"b|c""#, 58_000), longest] {

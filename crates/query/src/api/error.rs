@@ -2,6 +2,7 @@
 
 use engine::QueryError;
 use http_api::ApiError;
+use model::error::in_one_line;
 use storeapi::Kind;
 
 /// Of the evaluation of a query.
@@ -17,7 +18,7 @@ pub(super) fn of_query(error: QueryError) -> ApiError {
 
 /// Of a call to the stores.
 pub(super) fn of_store(error: storeapi::Error) -> ApiError {
-    let message = error.to_string();
+    let message = in_one_line(&error).to_string();
     match error.kind() {
         Kind::Invalid => ApiError::bad_data(message),
         Kind::Timeout => ApiError::timeout(message),

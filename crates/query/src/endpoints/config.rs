@@ -6,7 +6,7 @@ use storeapi::client::TlsSettings;
 use upstream::{Section, TlsConfig};
 
 use crate::settings::EndpointSpec;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 use super::discovery::validate;
 
@@ -62,13 +62,14 @@ impl Client {
 
 /// Endpoints of the YAML. `origin` names the text in errors.
 pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
-    let failed = |reason: String| Error::Config { origin: origin.to_owned(), reason };
+    let named = || format!("endpoint configuration {origin}");
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let file: File = serde_yaml_ng::from_str(text).map_err(|e| failed(e.to_string()))?;
+    let file: File =
+        serde_yaml_ng::from_str(text).map_err(|e| Error::caused(Kind::Invalid, named(), e))?;
     let client_of = |value: Option<&Value>| {
-        value.map(Client::parse).transpose().map_err(|e| failed(e.to_string()))
+        value.map(Client::parse).transpose().map_err(|e| Error::caused(Kind::Invalid, named(), e))
     };
     let default = client_of(file.default_client_config.as_ref())?.unwrap_or_default();
     let mut specs = Vec::with_capacity(file.endpoints.len());
@@ -81,10 +82,12 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
             tracing::warn!(endpoint = entry.address, "compression of requests has no effect");
         }
         if entry.strict && dns_scheme(&entry.address) && !entry.group {
-            return Err(failed(format!(
-                "endpoint {:?}: a strict endpoint must be one address, not a name to look up",
+            let text = format!(
+                "{}: endpoint {:?}: a strict endpoint must be one address, not a name to look up",
+                named(),
                 entry.address
-            )));
+            );
+            return Err(Error::new(Kind::Invalid, text));
         }
         validate(&entry.address)?;
         specs.push(EndpointSpec {

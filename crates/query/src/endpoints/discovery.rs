@@ -1,5 +1,6 @@
 //! From what is configured to addresses, again and again.
 
+use model::error::in_one_line;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use upstream::files;
 use super::{Target, config};
 use crate::metrics::Metrics;
 use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Knows all sources of endpoints, and what each said last: a file that became unreadable changes
 /// nothing.
@@ -99,7 +100,7 @@ impl Discovery {
             match read_config(source) {
                 Ok(specs) => self.from_config = specs,
                 Err(error) => {
-                    tracing::warn!(%error, "reload endpoint configuration, keeping the last good \
+                    tracing::warn!(error = %in_one_line(&error), "reload endpoint configuration, keeping the last good \
                         one")
                 }
             }
@@ -110,7 +111,7 @@ impl Discovery {
             match read_files(&self.settings) {
                 Ok(specs) => self.from_files = specs,
                 Err(error) => {
-                    tracing::warn!(%error, "reload endpoint files, keeping what they said last")
+                    tracing::warn!(error = %in_one_line(&error), "reload endpoint files, keeping what they said last")
                 }
             }
         }
@@ -120,7 +121,7 @@ impl Discovery {
 /// Checks the address of an endpoint without looking anything up.
 pub(super) fn validate(address: &str) -> Result<()> {
     let invalid =
-        |reason: &str| Error::Endpoint { address: address.to_owned(), reason: reason.to_owned() };
+        |reason: &str| Error::new(Kind::Invalid, format!("endpoint {address:?}: {reason}"));
     dns::validate(address).map_err(invalid)
 }
 
@@ -128,9 +129,8 @@ fn read_files(settings: &EndpointSettings) -> Result<Vec<EndpointSpec>> {
     let found = settings.sd_files.iter().flat_map(|pattern| files::matching_files(pattern));
     let mut specs = Vec::new();
     for file in found {
-        let failed = |e: upstream::Error| Error::Read {
-            path: file.display().to_string(),
-            reason: e.to_string(),
+        let failed = |e: upstream::Error| {
+            Error::caused(Kind::Unavailable, format!("read {}", file.display()), e)
         };
         let targets = files::targets(&file).map_err(failed)?;
         specs.extend(
@@ -146,7 +146,7 @@ fn read_config(source: &ConfigSource) -> Result<Vec<EndpointSpec>> {
         ConfigSource::File(path) => {
             let origin = path.display().to_string();
             let text = std::fs::read_to_string(path)
-                .map_err(|e| Error::Read { path: origin.clone(), reason: e.to_string() })?;
+                .map_err(|e| Error::caused(Kind::Unavailable, format!("read {origin}"), e))?;
             config::parse(&text, &origin)
         }
     }

@@ -1,5 +1,6 @@
 //! The endpoints known now, their health and what they say of themselves.
 
+use model::error::in_one_line;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -124,7 +125,9 @@ impl EndpointSet {
                         Arc::new(Member { target, store, added, health: Mutex::default() }),
                     );
                 }
-                Err(error) => tracing::warn!(endpoint = target.address, %error, "open endpoint"),
+                Err(error) => {
+                    tracing::warn!(endpoint = target.address, error = %in_one_line(&error), "open endpoint")
+                }
             }
         }
         for address in known.keys().filter(|address| !next.contains_key(*address)) {
@@ -163,9 +166,9 @@ impl EndpointSet {
             }
             Err(error) => {
                 if health.error.is_none() {
-                    tracing::warn!(endpoint = address, %error, "endpoint is down");
+                    tracing::warn!(endpoint = address, error = %in_one_line(&error), "endpoint is down");
                 }
-                health.error = Some(error.to_string());
+                health.error = Some(in_one_line(&error).to_string());
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::{Error, Result, TlsFiles, TlsVersion};
+use crate::{Error, Kind, Result, TlsFiles, TlsVersion};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,12 +28,15 @@ struct Tls {
 /// Reads the file. What it asks for and we cannot do is an error, never silence: it is there to
 /// keep people out.
 pub(crate) fn web_config(path: &Path) -> Result<Option<TlsFiles>> {
-    let failed = |reason: String| Error::HttpConfig { path: path.display().to_string(), reason };
-    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let named = || format!("http config {}", path.display());
+    let failed = |reason: String| Error::new(Kind::Invalid, format!("{}: {reason}", named()));
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Error::caused(Kind::Invalid, named(), e))?;
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let file: File = serde_yaml_ng::from_str(&text).map_err(|e| failed(e.to_string()))?;
+    let file: File =
+        serde_yaml_ng::from_str(&text).map_err(|e| Error::caused(Kind::Invalid, named(), e))?;
     if !file.basic_auth_users.is_empty() {
         return Err(failed(
             "basic_auth_users is not supported yet; put a proxy in front that authenticates"

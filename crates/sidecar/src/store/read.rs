@@ -1,5 +1,6 @@
 //! From the body of a remote read to sorted frames.
 
+use model::error::in_one_line;
 use std::collections::VecDeque;
 
 use futures::{StreamExt, stream};
@@ -179,7 +180,7 @@ impl Reader {
                 Ok(series) if series.chunks.is_empty() => {}
                 Ok(series) => self.sorter.push(&series.labels, series.chunks)?,
                 Err(error) if self.strategy == PartialResponse::Abort => return Err(error),
-                Err(error) => self.warnings.push_back(format!("left out: {error}")),
+                Err(error) => self.warnings.push_back(format!("left out: {}", in_one_line(&error))),
             }
         }
         Ok(())

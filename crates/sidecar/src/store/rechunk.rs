@@ -32,7 +32,7 @@ pub(super) fn encode(
     points.sort_by_key(Point::time);
     let mut cutter = ChunkCutter::new();
     for point in points {
-        push(&mut cutter, point).map_err(|e| Error::new(Kind::Corrupt, e.to_string()))?;
+        push(&mut cutter, point).map_err(|e| Error::passed(Kind::Corrupt, e))?;
     }
     Ok(cutter.finish())
 }

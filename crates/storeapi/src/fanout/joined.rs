@@ -90,8 +90,8 @@ impl Joined {
                         self.whole.extend(left);
                     }
                     Err(e) => {
-                        let text = format!("a chunk of series {} is left out: {e}", self.labels);
-                        error = Some(Error::new(Kind::Corrupt, text));
+                        let text = format!("a chunk of series {} is left out", self.labels);
+                        error = Some(Error::caused(Kind::Corrupt, text, e));
                     }
                 }
             }

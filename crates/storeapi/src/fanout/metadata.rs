@@ -1,5 +1,6 @@
 //! Label names and values of many endpoints as one.
 
+use model::error::in_one_line;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ pub(super) fn union(
                 union.warnings.extend(answer.warnings);
             }
             Err(error) if strategy == PartialResponse::Abort => return Err(error.aborting()),
-            Err(error) => union.warnings.push(error.to_string()),
+            Err(error) => union.warnings.push(in_one_line(&error).to_string()),
         }
     }
     Ok(finish(union, limit))

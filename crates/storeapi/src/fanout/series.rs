@@ -1,5 +1,6 @@
 //! The merge of what endpoints stream.
 
+use model::error::in_one_line;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ impl EndpointSource {
                     if strategy == PartialResponse::Abort {
                         return Err(error.aborting());
                     }
-                    pulled.notes.push(Frame::Warning(error.to_string()));
+                    pulled.notes.push(Frame::Warning(in_one_line(&error).to_string()));
                     self.feed = None;
                 }
             }
@@ -147,7 +148,7 @@ impl EndpointMerge {
         let finished = match is_to_cut {
             false => finish(),
             true => {
-                let failed = |e| Error::new(Kind::Internal, format!("cutting chunks: {e}"));
+                let failed = |e| Error::caused(Kind::Internal, "cutting chunks", e);
                 tokio::task::spawn_blocking(finish).await.map_err(failed)?
             }
         };
@@ -159,7 +160,9 @@ impl EndpointMerge {
                 Some(error) if self.strategy == PartialResponse::Abort => {
                     return Err(error.aborting());
                 }
-                Some(error) => self.notes.push_back(Frame::Warning(error.to_string())),
+                Some(error) => {
+                    self.notes.push_back(Frame::Warning(in_one_line(&error).to_string()))
+                }
                 None => {}
             }
         }

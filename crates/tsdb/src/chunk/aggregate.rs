@@ -7,7 +7,7 @@
 //! ```
 
 use super::{Aggregate, Encoding};
-use crate::Error;
+use crate::error::{Case, Error};
 use crate::varint::{put_uvarint, read_uvarint};
 
 const WHAT: &str = "AggrChunk";
@@ -35,7 +35,7 @@ pub fn split_aggregates(data: &[u8]) -> Result<Aggregates<'_>, Error> {
         let encoding =
             Encoding::from_byte(byte).filter(|encoding| *encoding != Encoding::Aggregate);
         *part = Some((
-            encoding.ok_or(Error::UnknownEncoding { encoding: byte, offset: at as u64 })?,
+            encoding.ok_or(Error(Case::UnknownEncoding { encoding: byte, offset: at as u64 }))?,
             sub,
         ));
         at += sub.len() + 1;
@@ -83,8 +83,11 @@ mod tests {
         assert_eq!(data, [4, 1, 0, 1, 2, 3, 0, 0, 0, 0]);
         assert_eq!(split_aggregates(&data).unwrap(), [parts[0], None, None, None, None]);
         assert_eq!(super::super::num_samples(Encoding::Aggregate, &data).unwrap(), 1);
-        assert!(matches!(split_aggregates(&data[..7]), Err(Error::Truncated { .. })));
-        assert!(matches!(split_aggregates(&[1, 0xff, 0]), Err(Error::UnknownEncoding { .. })));
+        assert!(matches!(split_aggregates(&data[..7]), Err(Error(Case::Truncated { .. }))));
+        assert!(matches!(
+            split_aggregates(&[1, 0xff, 0]),
+            Err(Error(Case::UnknownEncoding { .. }))
+        ));
         assert!(super::super::num_samples(Encoding::Aggregate, &[0; 5]).is_err());
     }
 

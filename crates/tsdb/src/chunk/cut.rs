@@ -7,7 +7,7 @@ use super::{
     Aggregate, Encoding, Transcoded, decode_floats, decode_histograms, decode_integer_histograms,
     histogram, join_aggregates, reset_hint, split_aggregates,
 };
-use crate::Error;
+use crate::error::{Case, Error};
 use crate::tombstones::{Interval, covers};
 
 /// What is left of a chunk without the samples in the `deleted` spans, which ascend; `None` when
@@ -158,7 +158,7 @@ fn cut_part(
     let first = encoded.next();
     if encoded.next().is_some() {
         let reason = "a counter histogram of an AggrChunk was reset inside the chunk".into();
-        return Err(Error::Unsupported { what: "deleting windows", reason });
+        return Err(Error(Case::Unsupported { what: "deleting windows", reason }));
     }
     Ok(first.map(|chunk| (chunk.encoding, chunk.data)))
 }

@@ -13,7 +13,7 @@ use super::histogram::{HEADER_LEN, Header, decode, flags_of};
 use super::layout::Layout;
 use super::varbit;
 use super::xor::XorWriter;
-use crate::Error;
+use crate::error::{Case, Error};
 
 /// What became of a pushed histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +88,10 @@ impl<C: Count> Writer<C> {
         if !named(&layout.positive_spans, &input.positive)
             || !named(&layout.negative_spans, &input.negative)
         {
-            return Err(Error::Invalid {
+            return Err(Error(Case::Invalid {
                 what: WHAT,
                 reason: "spans and buckets of a histogram differ".into(),
-            });
+            }));
         }
         assert!(self.samples < u16::MAX, "a histogram chunk holds at most 65535 samples");
         let Some(state) = &self.state else {

@@ -11,7 +11,7 @@ use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span, bucket_count, is_known_schem
 
 use super::bits::{BitReader, BitWriter};
 use super::varbit;
-use crate::Error;
+use crate::error::{Case, Error};
 
 /// Decoded samples repeat spans and bounds, which are in the chunk only once. Real chunks are far
 /// below this.
@@ -37,10 +37,10 @@ impl Layout {
         let schema = varbit::read_int(reader);
         let Some(schema) = i32::try_from(schema).ok().filter(|schema| is_known_schema(*schema))
         else {
-            return Err(Error::Unsupported {
+            return Err(Error(Case::Unsupported {
                 what: WHAT,
                 reason: format!("histogram schema {schema}"),
-            });
+            }));
         };
         let positive_spans = read_spans(reader, len)?;
         let negative_spans = read_spans(reader, len)?;
@@ -62,7 +62,7 @@ impl Layout {
             layout.positive_spans.len() + layout.negative_spans.len() + layout.custom_values.len();
         if repeated.saturating_mul(samples) > MAX_REPEATED {
             let reason = format!("{samples} histograms of {repeated} spans and bounds each");
-            return Err(Error::Limit { what: WHAT, reason });
+            return Err(Error(Case::Limit { what: WHAT, reason }));
         }
         Ok(layout)
     }

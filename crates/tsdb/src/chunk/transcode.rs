@@ -7,7 +7,7 @@ use super::{
     Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder, decode_floats,
     decode_histograms, decode_integer_histograms, reset_hint,
 };
-use crate::Error;
+use crate::error::{Case, Error};
 
 /// A chunk encoded anew, in an encoding that every peer reads, with the closed span of its samples
 /// in milliseconds.
@@ -42,7 +42,7 @@ pub fn transcode(encoding: Encoding, data: &[u8]) -> Result<Vec<Transcoded>, Err
             decode_histograms(encoding, data, &mut ts, &mut values)?;
             float_histograms(reset_hint(encoding, data)?, &ts, &values)
         }
-        _ => Err(Error::WrongEncoding { wanted: "what needs transcoding", encoding }),
+        _ => Err(Error(Case::WrongEncoding { wanted: "what needs transcoding", encoding })),
     }
 }
 

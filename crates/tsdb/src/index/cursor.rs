@@ -1,6 +1,6 @@
 //! Reading front to back with every length checked.
 
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::varint::{read_uvarint, read_varint};
 
 /// A place in bytes that lie at `base` of the index; errors name `what` and the offset in the file.
@@ -35,11 +35,11 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn truncated(&self) -> Error {
-        Error::Truncated { what: self.what, offset: self.offset() }
+        Error(Case::Truncated { what: self.what, offset: self.offset() })
     }
 
     pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
-        Error::Corrupt { what: self.what, offset: self.offset(), reason: reason.into() }
+        Error(Case::Corrupt { what: self.what, offset: self.offset(), reason: reason.into() })
     }
 
     pub(super) fn take(&mut self, len: u64) -> Result<&'a [u8], Error> {
@@ -114,7 +114,7 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let computed = crc32c::crc32c(content);
     if computed != stored {
-        return Err(Error::Checksum { what, offset, stored, computed });
+        return Err(Error(Case::Checksum { what, offset, stored, computed }));
     }
     Ok(())
 }

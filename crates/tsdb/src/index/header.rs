@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::cursor::Cursor;
 use super::table::PostingsTable;
 use super::{MAGIC, SERIES_ALIGNMENT, Symbols, Toc, series};
-use crate::error::Error;
+use crate::error::{Case, Error};
 
 const WHAT: &str = "index header";
 
@@ -117,7 +117,7 @@ impl HeaderLoader {
     /// `size` is that of the whole index in bytes.
     pub fn new(size: u64) -> Result<HeaderLoader, Error> {
         if size < PREAMBLE + Toc::SIZE {
-            return Err(Error::Truncated { what: WHAT, offset: size });
+            return Err(Error(Case::Truncated { what: WHAT, offset: size }));
         }
         Ok(HeaderLoader { size, stage: Stage::Tail, scan: false })
     }
@@ -151,15 +151,15 @@ impl HeaderLoader {
         let need = self.need();
         for (range, bytes) in need.iter().zip(fetched) {
             if bytes.len() as u64 != range.end - range.start {
-                return Err(Error::Truncated {
+                return Err(Error(Case::Truncated {
                     what: WHAT,
                     offset: range.start + bytes.len() as u64,
-                });
+                }));
             }
         }
         if fetched.len() != need.len() {
             let reason = format!("fed {} ranges instead of {}", fetched.len(), need.len());
-            return Err(Error::Invalid { what: WHAT, reason });
+            return Err(Error(Case::Invalid { what: WHAT, reason }));
         }
         match &self.stage {
             Stage::Tail => {
@@ -197,9 +197,10 @@ impl HeaderLoader {
     pub fn finish(self) -> Result<Header, Error> {
         match self.stage {
             Stage::Done(header) => Ok(*header),
-            _ => {
-                Err(Error::Invalid { what: WHAT, reason: "not everything it needs was fed".into() })
-            }
+            _ => Err(Error(Case::Invalid {
+                what: WHAT,
+                reason: "not everything it needs was fed".into(),
+            })),
         }
     }
 
@@ -238,7 +239,10 @@ impl HeaderLoader {
         }
         let version = preamble.take(1)?[0];
         if !(1..=3).contains(&version) {
-            return Err(Error::Unsupported { what: "index", reason: format!("version {version}") });
+            return Err(Error(Case::Unsupported {
+                what: "index",
+                reason: format!("version {version}"),
+            }));
         }
         let symbols_at = toc.symbols;
         let Some(section) = usize::try_from(symbols_at)

@@ -1,6 +1,6 @@
 //! Sorted symbols in memory, found by place or by string.
 
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::varint::put_uvarint;
 
 const WHAT: &str = "index symbols";
@@ -27,7 +27,7 @@ impl SymbolTable {
     pub(super) fn push(&mut self, symbol: &[u8]) -> Result<(), Error> {
         if self.last().is_some_and(|last| last >= symbol) {
             let reason = format!("symbol {:?} is not in order", String::from_utf8_lossy(symbol));
-            return Err(Error::Invalid { what: WHAT, reason });
+            return Err(Error(Case::Invalid { what: WHAT, reason }));
         }
         let end = u32::try_from(self.strings.len() + symbol.len()).map_err(|_| too_many())?;
         self.strings.extend_from_slice(symbol);
@@ -75,7 +75,7 @@ impl SymbolTable {
             return Ok(low);
         }
         let reason = format!("{:?} is not among the symbols", String::from_utf8_lossy(symbol));
-        Err(Error::Invalid { what: WHAT, reason })
+        Err(Error(Case::Invalid { what: WHAT, reason }))
     }
 
     /// Writes the section of an index.
@@ -102,5 +102,5 @@ impl SymbolTable {
 }
 
 fn too_many() -> Error {
-    Error::Limit { what: WHAT, reason: "the symbols would exceed 4 GiB".into() }
+    Error(Case::Limit { what: WHAT, reason: "the symbols would exceed 4 GiB".into() })
 }

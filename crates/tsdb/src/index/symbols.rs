@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::SymbolTable;
 use super::cursor;
 use super::symbol_union::Places;
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::varint::read_uvarint;
 
 const WHAT: &str = "index symbols";
@@ -77,10 +77,12 @@ impl Symbols {
                 .ok()
                 .and_then(|reference| table.get(places.nth(reference)?)),
         };
-        found.ok_or_else(|| Error::Corrupt {
-            what: WHAT,
-            offset: reference,
-            reason: format!("no symbol with reference {reference}"),
+        found.ok_or_else(|| {
+            Error(Case::Corrupt {
+                what: WHAT,
+                offset: reference,
+                reason: format!("no symbol with reference {reference}"),
+            })
         })
     }
 

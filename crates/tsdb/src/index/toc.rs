@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::cursor::{self, Cursor};
-use crate::error::Error;
+use crate::error::{Case, Error};
 
 const WHAT: &str = "index table of contents";
 
@@ -37,15 +37,15 @@ impl Toc {
         let stored = cursor.u32()?;
         cursor::check(WHAT, base, &bytes[..Toc::SIZE as usize - 4], stored)?;
         if toc.starts().iter().any(|start| *start > base) {
-            return Err(Error::Corrupt {
+            return Err(Error(Case::Corrupt {
                 what: WHAT,
                 offset: base,
                 reason: "a section starts beyond the end".into(),
-            });
+            }));
         }
         if toc.symbols == 0 || toc.postings_offset_table == 0 {
             let reason = "no symbols or no postings offset table".into();
-            return Err(Error::Corrupt { what: WHAT, offset: base, reason });
+            return Err(Error(Case::Corrupt { what: WHAT, offset: base, reason }));
         }
         Ok(toc)
     }

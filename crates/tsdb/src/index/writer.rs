@@ -7,7 +7,7 @@ use model::Labels;
 use rustc_hash::FxHashMap;
 
 use super::{ChunkMeta, MAGIC, SERIES_ALIGNMENT, SymbolTable, Toc};
-use crate::error::Error;
+use crate::error::{Case, Error};
 use crate::varint::{put_uvarint, put_varint};
 
 const WHAT: &str = "index writer";
@@ -72,13 +72,12 @@ impl IndexWriter {
                 "series {labels} does not come after {}",
                 self.last.clone().unwrap_or_default()
             );
-            return Err(Error::Invalid { what: WHAT, reason });
+            return Err(Error(Case::Invalid { what: WHAT, reason }));
         }
         let lists = self.lists_of(labels)?;
         self.pad(SERIES_ALIGNMENT);
-        let id = u32::try_from(self.position / SERIES_ALIGNMENT).map_err(|_| Error::Limit {
-            what: WHAT,
-            reason: "the index would exceed 64 GiB".into(),
+        let id = u32::try_from(self.position / SERIES_ALIGNMENT).map_err(|_| {
+            Error(Case::Limit { what: WHAT, reason: "the index would exceed 64 GiB".into() })
         })?;
         self.write_entry(&lists, chunks)?;
         self.lists[0].push(id);
@@ -171,7 +170,7 @@ impl IndexWriter {
             let Ok(span) = u64::try_from(i128::from(chunk.max_time) - i128::from(chunk.min_time))
             else {
                 let reason = format!("a chunk from {} to {}", chunk.min_time, chunk.max_time);
-                return Err(Error::Invalid { what: WHAT, reason });
+                return Err(Error(Case::Invalid { what: WHAT, reason }));
             };
             match last {
                 None => {
@@ -294,9 +293,11 @@ impl IndexTail {
     fn start_table(&mut self) -> Result<(), Error> {
         self.writer.toc.postings_offset_table = self.writer.position;
         self.writer.toc.label_offset_table = self.writer.position;
-        let len = u32::try_from(self.table_len).map_err(|_| Error::Limit {
-            what: WHAT,
-            reason: "the postings offset table would exceed 4 GiB".into(),
+        let len = u32::try_from(self.table_len).map_err(|_| {
+            Error(Case::Limit {
+                what: WHAT,
+                reason: "the postings offset table would exceed 4 GiB".into(),
+            })
         })?;
         self.writer.out.extend_from_slice(&len.to_be_bytes());
         self.append_summed(&(self.keys.len() as u32).to_be_bytes());

@@ -55,7 +55,7 @@ fn a_flipped_bit_is_a_checksum_error() {
     frame[last] ^= 1;
     let mut decoder = FrameDecoder::default();
     decoder.feed(&frame);
-    assert!(matches!(decoder.next_message(), Err(Error::FrameChecksum { .. })));
+    assert!(matches!(decoder.next_message(), Err(Error(Case::FrameChecksum { .. }))));
 }
 
 #[test]

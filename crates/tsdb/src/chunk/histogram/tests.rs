@@ -1,3 +1,4 @@
+use crate::error::Case;
 use std::collections::BTreeMap;
 
 use model::STALE_NAN;
@@ -224,7 +225,10 @@ fn chunks_end_where_prometheus_ends_them() {
     assert_eq!(pushed(&stale, &stale), (Pushed::Appended, Pushed::Appended));
     assert_eq!(pushed(&stale, &base()), new(ResetHint::Unknown));
     let wrong = with(&|h| h.positive_buckets.push(1));
-    assert!(matches!(HistogramEncoder::default().push(1, &wrong), Err(Error::Invalid { .. })));
+    assert!(matches!(
+        HistogramEncoder::default().push(1, &wrong),
+        Err(Error(Case::Invalid { .. }))
+    ));
 }
 
 #[test]
