@@ -10,8 +10,8 @@ use promql::kernels::histogram::ForcedMonotonicity;
 /// What is said of a query besides its value; each text once.
 #[derive(Debug, Default)]
 pub(crate) struct Annotations {
-    warnings: BTreeMap<String, Place>,
-    infos: BTreeMap<String, Place>,
+    warnings: BTreeMap<String, QueryPosition>,
+    infos: BTreeMap<String, QueryPosition>,
     /// A source's own words.
     source: [BTreeSet<String>; 2],
     forced: BTreeMap<String, Forced>,
@@ -19,15 +19,15 @@ pub(crate) struct Annotations {
 
 /// Where in the query something is to be said of.
 #[derive(Debug)]
-struct Place {
+struct QueryPosition {
     span: Span,
     /// `line:column`.
     position: String,
 }
 
-impl Place {
-    fn new(text: &str, span: Span) -> Place {
-        Place { span, position: position(text, span) }
+impl QueryPosition {
+    fn new(text: &str, span: Span) -> QueryPosition {
+        QueryPosition { span, position: position(text, span) }
     }
 
     /// By the order of evaluation: operands before what is done to them, left before right.
@@ -37,7 +37,7 @@ impl Place {
 }
 
 /// Keeps the last place for each text, as Prometheus does.
-fn keep_last(list: &mut BTreeMap<String, Place>, message: &str, place: Place) {
+fn keep_last(list: &mut BTreeMap<String, QueryPosition>, message: &str, place: QueryPosition) {
     match list.get_mut(message) {
         Some(kept) if kept.rank() > place.rank() => {}
         Some(kept) => *kept = place,
@@ -78,11 +78,11 @@ pub(crate) fn bad_bucket_label(metric: &str, le: &str) -> String {
 impl Annotations {
     /// A warning about the expression at `span`.
     pub(crate) fn warn(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
-        keep_last(&mut self.warnings, message.as_ref(), Place::new(text, span));
+        keep_last(&mut self.warnings, message.as_ref(), QueryPosition::new(text, span));
     }
 
     pub(crate) fn info(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
-        keep_last(&mut self.infos, message.as_ref(), Place::new(text, span));
+        keep_last(&mut self.infos, message.as_ref(), QueryPosition::new(text, span));
     }
 
     pub(crate) fn source_warning(&mut self, message: String) {
@@ -137,15 +137,16 @@ impl Annotations {
             );
             self.info(text, f.span, message);
         }
-        let rendered = |kind: &str, list: BTreeMap<String, Place>, source: BTreeSet<String>| {
-            if list.is_empty() && source.is_empty() {
-                return Vec::new();
-            }
-            let own = list
-                .into_iter()
-                .map(|(message, place)| format!("PromQL {kind}: {message} ({})", place.position));
-            own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
-        };
+        let rendered =
+            |kind: &str, list: BTreeMap<String, QueryPosition>, source: BTreeSet<String>| {
+                if list.is_empty() && source.is_empty() {
+                    return Vec::new();
+                }
+                let own = list.into_iter().map(|(message, place)| {
+                    format!("PromQL {kind}: {message} ({})", place.position)
+                });
+                own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
+            };
         let [warnings, infos] = self.source;
         (rendered("warning", self.warnings, warnings), rendered("info", self.infos, infos))
     }

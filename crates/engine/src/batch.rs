@@ -18,9 +18,9 @@ use datafusion::arrow::datatypes::{
 use datafusion::common::Result;
 use futures::stream::BoxStream;
 use model::FloatHistogram;
-use promql::kernels::native::{Operand, Value};
+use promql::kernels::native::{ComputedValue, Operand};
 use promql::kernels::steps::{self, StepSet, StepSets, StepsView, WORD_STEPS};
-use promql::kernels::{Column, MixedColumn};
+use promql::kernels::{FloatColumn, MixedColumn};
 
 use crate::histograms::{HistogramTable, Histograms, histogram_bytes};
 
@@ -81,9 +81,9 @@ impl Rows {
     }
 
     /// A row to change; for rows without histograms.
-    pub(crate) fn row_mut(&mut self, row: usize) -> Column<'_> {
+    pub(crate) fn row_mut(&mut self, row: usize) -> FloatColumn<'_> {
         let steps = row * self.steps..(row + 1) * self.steps;
-        Column { values: &mut self.values[steps], present: self.present.get_mut(row) }
+        FloatColumn { values: &mut self.values[steps], present: self.present.get_mut(row) }
     }
 
     /// A row that may get histograms.
@@ -140,8 +140,8 @@ impl Rows {
     }
 
     /// Sets a step of a row, or takes its sample away.
-    pub(crate) fn set_sample(&mut self, row: usize, step: usize, value: Option<Value>) {
-        if let Some(Value::Histogram(histogram)) = value {
+    pub(crate) fn set_sample(&mut self, row: usize, step: usize, value: Option<ComputedValue>) {
+        if let Some(ComputedValue::Histogram(histogram)) = value {
             return self.mixed_mut(row).set_histogram(step, histogram);
         }
         if let Some(Some(histograms)) = self.histograms.get_mut(row) {
@@ -149,7 +149,7 @@ impl Rows {
         }
         let mut column = self.row_mut(row);
         match value {
-            Some(Value::Float(value)) => column.set(step, value),
+            Some(ComputedValue::Float(value)) => column.set(step, value),
             _ => column.present.remove(step),
         }
     }
@@ -406,7 +406,7 @@ mod tests {
             let mut rows = Rows::new(steps);
             for (i, b) in bits.iter().enumerate() {
                 rows.push_empty(i as u32, b % 2 == 0);
-                let Column { values, mut present } = rows.row_mut(i);
+                let FloatColumn { values, mut present } = rows.row_mut(i);
                 present.fill(steps);
                 present.retain_by_word(|_| b.rotate_left(i as u32) ^ seed);
                 values.iter_mut().enumerate().for_each(|(k, v)| *v = (i * 1000 + k) as f64);

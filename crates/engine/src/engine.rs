@@ -25,11 +25,11 @@ use tokio::time::Instant;
 use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT};
 use crate::error::{QueryError, query_error};
 use crate::exec::rows_of;
+use crate::explain::ExplainedOperator;
 use crate::lower::{Lowering, Times};
 use crate::memory::QueryMemory;
-use crate::operation::Operation;
-use crate::output::{Answer, Detail, Query, Stats};
-use crate::result::{self, Collected, Part, Shape};
+use crate::output::{Answer, Detail, Query, QueryStats};
+use crate::result::{self, AnswerShape, Collected, CollectedPart};
 use crate::samples::{Attribution, SampleCounter};
 
 /// What holds for all queries of a process.
@@ -73,14 +73,14 @@ const QUICK_STEPS: usize = 16;
 /// Evaluates queries on one pool of threads and one DataFusion runtime.
 #[derive(Debug)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
     /// `None` only while the engine is dropped.
     pool: Option<Runtime>,
 }
 
 /// What all queries of an engine have in common.
 #[derive(Debug)]
-struct Shared {
+struct EngineShared {
     settings: EngineSettings,
     environment: Arc<RuntimeEnv>,
     /// DataFusion's, as it comes; made once, because it has hundreds of options.
@@ -102,7 +102,7 @@ impl Engine {
             .expect("starting the threads of the query engine");
         let environment =
             RuntimeEnvBuilder::new().build_arc().expect("a runtime without disks or stores");
-        let shared = Shared { settings, environment, config: SessionConfig::new() };
+        let shared = EngineShared { settings, environment, config: SessionConfig::new() };
         Engine { shared: Arc::new(shared), pool: Some(pool) }
     }
 
@@ -124,7 +124,7 @@ impl Engine {
         let deadline = Instant::now() + query.timeout;
         let stop = Stop { left: Arc::default(), deadline: Some(deadline) };
         let left = Arc::clone(&stop.left);
-        let run = Run { shared: Arc::clone(&self.shared), io, stop };
+        let run = QueryRun { shared: Arc::clone(&self.shared), io, stop };
         let quick = query.text.len() <= QUICK_TEXT && !query.text.contains('~');
         let mut work = Box::pin(async move {
             let answer = tokio::time::timeout_at(deadline, run.answer(query)).await;
@@ -146,16 +146,16 @@ impl Engine {
     ///
     /// # Errors
     /// As of [`Engine::query`], before it runs.
-    pub fn explain(&self, query: &Query) -> Result<Operation, QueryError> {
+    pub fn explain(&self, query: &Query) -> Result<ExplainedOperator, QueryError> {
         let run =
-            Run { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
+            QueryRun { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
         let expr = run.parse(&query.text)?;
         if let ExprKind::String(literal) = &expr.unwrap_parens().kind {
             let name = format!("String: {}", quote(&literal.value));
-            return Ok(Operation { name, measured: None, inputs: Vec::new() });
+            return Ok(ExplainedOperator { name, measured: None, inputs: Vec::new() });
         }
         let planned = run.plan(query, &expr)?;
-        Ok(Operation::of(planned.plan.as_ref(), false))
+        Ok(ExplainedOperator::of(planned.plan.as_ref(), false))
     }
 
     fn handle(&self) -> Handle {
@@ -197,8 +197,8 @@ impl Drop for AbortOnDrop {
 }
 
 /// What one query needs of the engine.
-struct Run {
-    shared: Arc<Shared>,
+struct QueryRun {
+    shared: Arc<EngineShared>,
     io: Handle,
     stop: Stop,
 }
@@ -209,10 +209,10 @@ struct Planned {
     /// Of all operators together.
     steps: usize,
     context: Arc<QueryContext>,
-    shape: Shape,
+    shape: AnswerShape,
 }
 
-impl Run {
+impl QueryRun {
     fn parse(&self, text: &str) -> Result<Expr, QueryError> {
         self.shared
             .settings
@@ -257,7 +257,7 @@ impl Run {
             stop: self.stop.clone(),
         };
         let context = Arc::new(QueryContext::new(query.text.clone(), around));
-        let shape = Shape::of(expr, query.grid, lowering.pointless_sort(expr))?;
+        let shape = AnswerShape::of(expr, query.grid, lowering.pointless_sort(expr))?;
         shape.annotate(&context);
         let node = lowering.root(expr)?;
         let least_bytes = node.least_bytes(context.workers);
@@ -277,7 +277,7 @@ impl Run {
                 value,
                 warnings: Vec::new(),
                 infos: Vec::new(),
-                stats: Stats::default(),
+                stats: QueryStats::default(),
             });
         }
         let Planned { plan, least_bytes, steps, context, shape } = self.plan(&query, &expr)?;
@@ -291,14 +291,14 @@ impl Run {
         let ran = began.elapsed();
         let value = result::value(collected, &shape, &context, query.grid);
         let (warnings, infos) = context.take_annotations().render(&query.text);
-        let stats = Stats {
+        let stats = QueryStats {
             peak_samples: context.held(),
             decoded_samples: context.decoded(),
             plan_seconds: planned.as_secs_f64(),
             eval_seconds: (ran - planned).as_secs_f64(),
             sort_seconds: (began.elapsed() - ran).as_secs_f64(),
             samples: context.samples.as_ref().map(SampleCounter::counts),
-            analysis: query.detail.analyze.then(|| Operation::of(plan.as_ref(), true)),
+            analysis: query.detail.analyze.then(|| ExplainedOperator::of(plan.as_ref(), true)),
         };
         Ok(Answer { value, warnings, infos, stats })
     }
@@ -308,7 +308,7 @@ impl Run {
         &self,
         plan: Arc<dyn ExecutionPlan>,
         context: &Arc<QueryContext>,
-        shape: &Shape,
+        shape: &AnswerShape,
         pool: &Arc<dyn MemoryPool>,
     ) -> Result<Collected, QueryError> {
         let shared = &self.shared;
@@ -332,9 +332,9 @@ impl Run {
             let parts = match shape.is_raw() {
                 true => plan
                     .execute(partition, Arc::clone(&task))
-                    .map(|batches| batches.map_ok(Part::Raw).boxed()),
+                    .map(|batches| batches.map_ok(CollectedPart::Raw).boxed()),
                 false => rows_of(&plan, partition, &task, context)
-                    .map(|rows| rows.map_ok(Part::Rows).boxed()),
+                    .map(|rows| rows.map_ok(CollectedPart::Rows).boxed()),
             };
             let memory = MemoryConsumer::new("result").register(pool);
             Ok::<_, QueryError>(gather(parts.map_err(query_error)?, memory))
@@ -359,7 +359,7 @@ impl Run {
 
 /// All parts of a stream, each charged to `memory`.
 async fn gather(
-    mut parts: BoxStream<'_, Result<Part, DataFusionError>>,
+    mut parts: BoxStream<'_, Result<CollectedPart, DataFusionError>>,
     memory: MemoryReservation,
 ) -> Result<Collected, DataFusionError> {
     let mut collected = Vec::new();

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::batch::{BatchStream, RowStream, Rows};
 use crate::context::QueryContext;
-use crate::operation::Meter;
+use crate::explain::Meter;
 
 /// A physical operator that gives rows over the steps of a grid.
 pub(crate) trait Operator: fmt::Debug + Send + Sync + 'static {

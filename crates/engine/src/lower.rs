@@ -11,7 +11,7 @@ use promql::ast::{
     Extension, MatrixSelector, Span, Subquery, Unary, VectorSelector,
 };
 use promql::functions;
-use promql::kernels::aggregate::Aggregate as AggregateKind;
+use promql::kernels::aggregate::CellKind;
 use promql::kernels::binary::{arithmetic, changes_metric, compare, is_comparison, is_set};
 use promql::kernels::labels::check_count_values_label;
 use promql::kernels::window::Steps;
@@ -24,11 +24,11 @@ use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};
-use crate::ops::raw::Frame;
-use crate::ops::select_k::Choice;
+use crate::ops::raw::RangeBorders;
+use crate::ops::select_k::RowChoice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp};
-use crate::read::Reading;
+use crate::read::SelectorReading;
 use crate::samples::Attribution;
 use crate::source::Select;
 
@@ -89,7 +89,7 @@ struct Reach {
 
 /// Where an expression stands.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct ExprPlace<'a> {
     /// In the query's text.
     span: Span,
     /// When it is evaluated.
@@ -98,7 +98,7 @@ struct Place<'a> {
 }
 
 /// What an operator stands between.
-struct Sides {
+struct OperandNodes {
     left: PromNode,
     right: PromNode,
 }
@@ -114,7 +114,7 @@ struct RangeInput {
 }
 
 enum RangeSource {
-    Selector { select: Box<Select>, reading: Reading },
+    Selector { select: Box<Select>, reading: SelectorReading },
     Subquery { inner: Option<Box<PromNode>> },
 }
 
@@ -149,10 +149,10 @@ impl Lowering {
         Ok(match input.node {
             RangeSource::Selector { select, reading } => {
                 // samples are given as they are
-                let reading = Reading { treatment: reading.treatment.fixed(), ..reading };
+                let reading = SelectorReading { treatment: reading.treatment.fixed(), ..reading };
                 let frame = input
                     .extension
-                    .map(|extension| Frame::new(extension, &input.steps, input.range));
+                    .map(|extension| RangeBorders::new(extension, &input.steps, input.range));
                 let counted = self.counted.clone();
                 PromNode::vector(
                     PromOp::RawSelector { select: *select, reading, frame, counted },
@@ -199,7 +199,7 @@ impl Lowering {
     }
 
     fn lower_at(&self, expr: &Expr, grid: StepGrid, above: &Above) -> Result<PromNode> {
-        let place = Place { span: expr.span, grid, above };
+        let place = ExprPlace { span: expr.span, grid, above };
         match &expr.kind {
             ExprKind::Number(number) => {
                 Ok(PromNode::scalar(PromOp::Number(number.value), Vec::new(), grid))
@@ -273,11 +273,11 @@ impl Lowering {
         range: TimeRange,
         above: &Above,
         range_ms: i64,
-    ) -> (Select, Reading) {
+    ) -> (Select, SelectorReading) {
         let treatment = Treatment::of(&above.function, !above.indirectly);
         let treatment = if selector.extension.is_some() { treatment.fixed() } else { treatment };
         let max_resolution_ms = treatment.max_resolution_ms(self.max_resolution_ms, range_ms);
-        let reading = Reading {
+        let reading = SelectorReading {
             function: above.function.clone(),
             treatment,
             range,
@@ -303,9 +303,9 @@ impl Lowering {
         &self,
         selector: &VectorSelector,
         function: WindowFunction,
-        place: Place<'_>,
+        place: ExprPlace<'_>,
     ) -> Result<PromNode> {
-        let Place { span, grid, above } = place;
+        let ExprPlace { span, grid, above } = place;
         let offset = self.offset(&selector.offset)?;
         let steps = self.instants(selector, &function, grid, offset);
         let smoothed = selector.extension == Some(Extension::Smoothed);
@@ -315,7 +315,7 @@ impl Lowering {
         // of smoothed selectors Prometheus buffers all samples
         let buffered = (!smoothed).then_some((steps, self.lookback_ms));
         let edges_only = function == WindowFunction::Instant;
-        let reading = Reading { buffered, edges_only, ..reading };
+        let reading = SelectorReading { buffered, edges_only, ..reading };
         let spec = WindowSpec {
             function,
             name: String::new(),
@@ -369,7 +369,7 @@ impl Lowering {
         let (select, reading) = self.select(&matrix.selector, samples, above, range);
         let ends = Steps { offset: offset.saturating_sub(after), ..steps };
         let length = range.saturating_add(before).saturating_add(after);
-        let reading = Reading { buffered: Some((ends, length)), ..reading };
+        let reading = SelectorReading { buffered: Some((ends, length)), ..reading };
         let node = RangeSource::Selector { select: Box::new(select), reading };
         let (one_name, extension) = (names_one_metric(&matrix.selector), matrix.selector.extension);
         Ok(RangeInput { range, steps, grid, node, one_name, extension })
@@ -485,8 +485,8 @@ impl Lowering {
         }
     }
 
-    fn binary(&self, binary: &Binary, place: Place<'_>) -> Result<PromNode> {
-        let Place { span, grid, above } = place;
+    fn binary(&self, binary: &Binary, place: ExprPlace<'_>) -> Result<PromNode> {
+        let ExprPlace { span, grid, above } = place;
         let op = binary.op;
         let side = above.side(op);
         let left = self.lower(&binary.lhs, grid, &side)?;
@@ -513,7 +513,7 @@ impl Lowering {
                 Ok(self.with_scalar(ScalarBinary { scalar_left: true, ..function }, right, left))
             }
             (Kind::Vector, Kind::Vector) => {
-                Ok(self.between_vectors(binary, span, Sides { left, right }))
+                Ok(self.between_vectors(binary, span, OperandNodes { left, right }))
             }
         }
     }
@@ -528,8 +528,8 @@ impl Lowering {
         self.map(function, vector, vec![scalar])
     }
 
-    fn between_vectors(&self, binary: &Binary, span: Span, sides: Sides) -> PromNode {
-        let Sides { left, right } = sides;
+    fn between_vectors(&self, binary: &Binary, span: Span, sides: OperandNodes) -> PromNode {
+        let OperandNodes { left, right } = sides;
         let (op, grid) = (binary.op, left.grid);
         let matching = binary.matching.clone().unwrap_or(promql::ast::VectorMatching {
             cardinality: Cardinality::OneToOne,
@@ -558,20 +558,20 @@ impl Lowering {
         PromNode::vector(op, vec![left, right], grid).with_one_name(one_name)
     }
 
-    fn aggregation(&self, aggregation: &Aggregation, place: Place<'_>) -> Result<PromNode> {
-        let Place { span, grid, above } = place;
+    fn aggregation(&self, aggregation: &Aggregation, place: ExprPlace<'_>) -> Result<PromNode> {
+        let ExprPlace { span, grid, above } = place;
         let grouping =
             Grouping { labels: aggregation.grouping.clone(), without: aggregation.without };
         let by_name = !grouping.without && grouping.labels.iter().any(|l| l == METRIC_NAME);
         let simple = match aggregation.op {
-            AggregateOp::Sum => Some(AggregateKind::Sum),
-            AggregateOp::Avg => Some(AggregateKind::Avg),
-            AggregateOp::Min => Some(AggregateKind::Min),
-            AggregateOp::Max => Some(AggregateKind::Max),
-            AggregateOp::Count => Some(AggregateKind::Count),
-            AggregateOp::Group => Some(AggregateKind::Group),
-            AggregateOp::Stddev => Some(AggregateKind::Stddev),
-            AggregateOp::Stdvar => Some(AggregateKind::Stdvar),
+            AggregateOp::Sum => Some(CellKind::Sum),
+            AggregateOp::Avg => Some(CellKind::Avg),
+            AggregateOp::Min => Some(CellKind::Min),
+            AggregateOp::Max => Some(CellKind::Max),
+            AggregateOp::Count => Some(CellKind::Count),
+            AggregateOp::Group => Some(CellKind::Group),
+            AggregateOp::Stddev => Some(CellKind::Stddev),
+            AggregateOp::Stdvar => Some(CellKind::Stdvar),
             _ => None,
         };
         let mut input =
@@ -610,10 +610,10 @@ impl Lowering {
             ),
             other => {
                 let choice = match other {
-                    AggregateOp::Bottomk => Choice::Smallest,
-                    AggregateOp::Limitk => Choice::First,
-                    AggregateOp::LimitRatio => Choice::Ratio,
-                    _ => Choice::Largest,
+                    AggregateOp::Bottomk => RowChoice::Smallest,
+                    AggregateOp::Limitk => RowChoice::First,
+                    AggregateOp::LimitRatio => RowChoice::Ratio,
+                    _ => RowChoice::Largest,
                 };
                 (PromOp::SelectK { choice, grouping, span, param_span }, one_name)
             }
@@ -652,7 +652,7 @@ impl Lowering {
             RangeSource::Selector { select, reading } => {
                 let edges_only =
                     matches!(function, WindowFunction::Range(range) if range.looks_at_edges_only());
-                let reading = Reading { edges_only, ..reading };
+                let reading = SelectorReading { edges_only, ..reading };
                 PromNode::vector(PromOp::Selector { spec, select: *select, reading }, params, grid)
             }
             RangeSource::Subquery { inner: Some(inner) } => {

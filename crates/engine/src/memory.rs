@@ -16,11 +16,11 @@ use crate::error::{QueryError, fail};
 pub(crate) struct QueryMemory {
     budget: Budget,
     estimate: u64,
-    held: Mutex<Held>,
+    held: Mutex<HeldMemory>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldMemory {
     reservation: Reservation,
     used: u64,
 }
@@ -30,15 +30,15 @@ impl QueryMemory {
     pub(crate) fn admit(budget: &Budget, estimate: u64) -> Result<QueryMemory, QueryError> {
         let mut reservation = budget.reserve("the query");
         reservation.grow(estimate).map_err(|e| refused(&e, estimate, estimate))?;
-        let held = Mutex::new(Held { reservation, used: 0 });
+        let held = Mutex::new(HeldMemory { reservation, used: 0 });
         Ok(QueryMemory { budget: budget.clone(), estimate, held })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldMemory> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn resize(&self, held: &mut Held, used: u64) -> Result<(), DataFusionError> {
+    fn resize(&self, held: &mut HeldMemory, used: u64) -> Result<(), DataFusionError> {
         let resized = held.reservation.resize(used.max(self.estimate));
         resized.map_err(|e| fail(refused(&e, used, self.estimate)))?;
         held.used = used;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use merge::Dedup;
 use promql::value::{Grid, Value};
 
-use crate::operation::Operation;
+use crate::explain::ExplainedOperator;
 use crate::samples::SampleCounts;
 use crate::source::SeriesSource;
 
@@ -40,7 +40,7 @@ pub struct Detail {
 
 /// What evaluating cost, as Prometheus counts it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stats {
+pub struct QueryStats {
     /// Points that selectors and windows gave: what Prometheus holds of them at once.
     pub peak_samples: u64,
     /// Raw samples decoded.
@@ -54,7 +54,7 @@ pub struct Stats {
     /// Counted when the query asks for it.
     pub samples: Option<SampleCounts>,
     /// The operators, measured, when the query asks for it.
-    pub analysis: Option<Operation>,
+    pub analysis: Option<ExplainedOperator>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,5 +62,5 @@ pub struct Answer {
     pub value: Value,
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
-    pub stats: Stats,
+    pub stats: QueryStats,
 }

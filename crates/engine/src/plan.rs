@@ -5,13 +5,13 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use model::Labels;
 use promql::ast::{BinaryOp, Span, VectorMatching};
-use promql::kernels::aggregate::Aggregate as AggregateKind;
+use promql::kernels::aggregate::CellKind;
 
 use crate::context::QueryContext;
 use crate::exec::{BatchOperator, PromExec};
 use crate::grid::StepGrid;
 use crate::ops::absent::Absent;
-use crate::ops::aggregate::Aggregate;
+use crate::ops::aggregate::AggregateGroups;
 use crate::ops::count_values::CountValues;
 use crate::ops::distinct::{Distinct, Equal};
 use crate::ops::groups::Grouping;
@@ -20,13 +20,13 @@ use crate::ops::info::{Info, InfoSpec};
 use crate::ops::join::Join;
 use crate::ops::map::{Map, MapFunction};
 use crate::ops::quantile::Quantile;
-use crate::ops::raw::{Frame, RawSelector, RawSubquery};
-use crate::ops::scalar::{Empty, Number, Repeat, Scalar};
+use crate::ops::raw::{RangeBorders, RawSelector, RawSubquery};
+use crate::ops::scalar::{Empty, Repeat, Scalar, ScalarSource};
 use crate::ops::scan::SeriesScan;
-use crate::ops::select_k::{Choice, SelectK};
+use crate::ops::select_k::{RowChoice, SelectK};
 use crate::ops::set::SetOperation;
 use crate::ops::window::{SelectorWindow, SubqueryWindow, WindowSpec};
-use crate::read::Reading;
+use crate::read::SelectorReading;
 use crate::samples::Attribution;
 use crate::source::Select;
 
@@ -42,23 +42,68 @@ pub(crate) enum PromOp {
     Number(f64),
     Time,
     Empty,
-    Selector { spec: WindowSpec, select: Select, reading: Reading },
-    Subquery { spec: WindowSpec, inner: StepGrid },
-    RawSelector { select: Select, reading: Reading, frame: Option<Frame>, counted: Attribution },
-    RawSubquery { inner: StepGrid },
+    Selector {
+        spec: WindowSpec,
+        select: Select,
+        reading: SelectorReading,
+    },
+    Subquery {
+        spec: WindowSpec,
+        inner: StepGrid,
+    },
+    RawSelector {
+        select: Select,
+        reading: SelectorReading,
+        frame: Option<RangeBorders>,
+        counted: Attribution,
+    },
+    RawSubquery {
+        inner: StepGrid,
+    },
     Map(MapFunction),
-    Aggregate { kind: AggregateKind, grouping: Grouping, span: Span },
-    Quantile { grouping: Grouping, span: Span, param_span: Span },
-    CountValues { grouping: Grouping, label: Vec<u8> },
-    SelectK { choice: Choice, grouping: Grouping, span: Span, param_span: Span },
-    Histogram { statistic: Statistic, span: Span, param_spans: Vec<Span> },
-    Join { op: BinaryOp, return_bool: bool, matching: VectorMatching, span: Span },
-    Set { op: BinaryOp, matching: Grouping },
+    Aggregate {
+        kind: CellKind,
+        grouping: Grouping,
+        span: Span,
+    },
+    Quantile {
+        grouping: Grouping,
+        span: Span,
+        param_span: Span,
+    },
+    CountValues {
+        grouping: Grouping,
+        label: Vec<u8>,
+    },
+    SelectK {
+        choice: RowChoice,
+        grouping: Grouping,
+        span: Span,
+        param_span: Span,
+    },
+    Histogram {
+        statistic: Statistic,
+        span: Span,
+        param_spans: Vec<Span>,
+    },
+    Join {
+        op: BinaryOp,
+        return_bool: bool,
+        matching: VectorMatching,
+        span: Span,
+    },
+    Set {
+        op: BinaryOp,
+        matching: Grouping,
+    },
     Info(Box<InfoSpec>),
     Absent(Labels),
     Scalar,
     Repeat,
-    Distinct { drop_names: bool, equal: Equal },
+    Distinct {
+        drop_names: bool,
+        equal: Equal,
+    },
 }
 
 /// A node of the logical plan.
@@ -127,8 +172,8 @@ impl PromNode {
 fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOperator> {
     let (steps, count) = (grid.steps(), grid.count);
     match op {
-        PromOp::Number(value) => Arc::new(Number { steps, value: Some(value) }),
-        PromOp::Time => Arc::new(Number { steps, value: None }),
+        PromOp::Number(value) => Arc::new(ScalarSource { steps, value: Some(value) }),
+        PromOp::Time => Arc::new(ScalarSource { steps, value: None }),
         PromOp::Empty => Arc::new(Empty { steps: count }),
         PromOp::Selector { spec, select, reading } => {
             Arc::new(SelectorWindow::new(spec, SeriesScan::new(select), reading, query.workers))
@@ -140,7 +185,7 @@ fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOp
         PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner }),
         PromOp::Map(function) => Arc::new(Map::new(function, steps)),
         PromOp::Aggregate { kind, grouping, span } => {
-            Arc::new(Aggregate { kind, grouping, span, steps: count })
+            Arc::new(AggregateGroups { kind, grouping, span, steps: count })
         }
         PromOp::Quantile { grouping, span, param_span } => {
             Arc::new(Quantile { grouping, steps: count, span, param_span })

@@ -21,7 +21,7 @@ mod edges;
 
 /// How the samples of a selector are read.
 #[derive(Clone, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct SelectorReading {
     /// The function over the selector, for messages.
     pub(crate) function: String,
     pub(crate) treatment: Treatment,
@@ -44,7 +44,7 @@ pub(crate) struct Reading {
 /// The downsampled part of the series just read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Coarse<'a> {
-    pub(crate) reading: &'a Reading,
+    pub(crate) reading: &'a SelectorReading,
     pub(crate) stretches: &'a [Stretch],
     /// How many samples each float stands for; empty where that is not asked for.
     pub(crate) weights: &'a [f64],
@@ -64,8 +64,8 @@ impl<'a> Coarse<'a> {
 
 /// Reads one series after the other into the same buffers.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    reading: Reading,
+pub(crate) struct SampleReader {
+    reading: SelectorReading,
     stretches: Vec<Stretch>,
     /// How many samples each of the floats stands for, where that is asked for.
     weights: Vec<f64>,
@@ -117,13 +117,13 @@ impl HistogramColumn {
     }
 }
 
-impl Reader {
-    pub(crate) fn new(reading: Reading) -> Reader {
+impl SampleReader {
+    pub(crate) fn new(reading: SelectorReading) -> SampleReader {
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
         let moving =
             reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
         let edges = moving.map(|(steps, length)| WindowEdges::new(&steps, length));
-        Reader {
+        SampleReader {
             reading,
             stretches: Vec::new(),
             weights: Vec::new(),

@@ -17,19 +17,19 @@ use crate::lower::sorts::is_sort;
 use crate::ops::raw::raw_series;
 
 /// What a plan gave, with the memory it is charged to.
-pub(crate) type Collected = Vec<(Part, MemoryReservation)>;
+pub(crate) type Collected = Vec<(CollectedPart, MemoryReservation)>;
 
-pub(crate) enum Part {
+pub(crate) enum CollectedPart {
     Rows(Rows),
     /// Of a range vector: samples.
     Raw(RecordBatch),
 }
 
-impl Part {
+impl CollectedPart {
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Part::Rows(rows) => rows.bytes(),
-            Part::Raw(batch) => batch.get_array_memory_size(),
+            CollectedPart::Rows(rows) => rows.bytes(),
+            CollectedPart::Raw(batch) => batch.get_array_memory_size(),
         }
     }
 }
@@ -63,20 +63,20 @@ enum Order {
 
 /// What the answer looks like.
 #[derive(Clone, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct AnswerShape {
     value: ValueType,
     order: Order,
     /// A sort of what is evaluated at many steps.
     pointless_sort: Option<Span>,
 }
 
-impl Shape {
+impl AnswerShape {
     /// Judges the root of a query.
     pub(crate) fn of(
         expr: &Expr,
         grid: Grid,
         pointless_sort: Option<Span>,
-    ) -> Result<Shape, QueryError> {
+    ) -> Result<AnswerShape, QueryError> {
         let value = expr.value_type();
         if !grid.is_instant() && matches!(value, ValueType::Matrix | ValueType::String) {
             return Err(QueryError::BadData(format!(
@@ -84,7 +84,7 @@ impl Shape {
                 value.documented()
             )));
         }
-        let mut shape = Shape { value, order: Order::Labels, pointless_sort };
+        let mut shape = AnswerShape { value, order: Order::Labels, pointless_sort };
         if grid.is_instant() {
             shape.order = order(expr.unwrap_parens());
         }
@@ -128,15 +128,15 @@ fn order(expr: &Expr) -> Order {
 /// The value of a query from what its plan gave.
 pub(crate) fn value(
     collected: Collected,
-    shape: &Shape,
+    shape: &AnswerShape,
     context: &QueryContext,
     grid: Grid,
 ) -> Value {
     let mut series = Vec::new();
     for (part, memory) in collected {
         let rows = match part {
-            Part::Rows(rows) => rows,
-            Part::Raw(batch) => {
+            CollectedPart::Rows(rows) => rows,
+            CollectedPart::Raw(batch) => {
                 series.extend(raw(&batch, context));
                 continue;
             }

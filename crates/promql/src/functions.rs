@@ -7,7 +7,7 @@ use crate::ast::ValueType::{self, Matrix, Scalar, String, Vector};
 
 /// What must be enabled before a function may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum FeatureGate {
     None,
     /// `--enable-feature=promql-experimental-functions`.
     Experimental,
@@ -24,7 +24,7 @@ pub struct Function {
     /// most `variadic` arguments follow those before it; negative means any number.
     pub variadic: i32,
     pub return_type: ValueType,
-    pub gate: Gate,
+    pub gate: FeatureGate,
 }
 
 impl Function {
@@ -33,7 +33,7 @@ impl Function {
         self
     }
 
-    const fn gate(mut self, gate: Gate) -> Function {
+    const fn gate(mut self, gate: FeatureGate) -> Function {
         self.gate = gate;
         self
     }
@@ -88,7 +88,7 @@ const fn f(
     arg_types: &'static [ValueType],
     return_type: ValueType,
 ) -> Function {
-    Function { name, arg_types, variadic: 0, return_type, gate: Gate::None }
+    Function { name, arg_types, variadic: 0, return_type, gate: FeatureGate::None }
 }
 
 /// All functions, sorted by name.
@@ -118,8 +118,9 @@ pub static FUNCTIONS: [Function; 93] = [
     f("deg", &[Vector], Vector),
     f("delta", &[Matrix], Vector),
     f("deriv", &[Matrix], Vector),
-    f("double_exponential_smoothing", &[Matrix, Scalar, Scalar], Vector).gate(Gate::Experimental),
-    f("end", &[], Scalar).gate(Gate::Experimental),
+    f("double_exponential_smoothing", &[Matrix, Scalar, Scalar], Vector)
+        .gate(FeatureGate::Experimental),
+    f("end", &[], Scalar).gate(FeatureGate::Experimental),
     f("exp", &[Vector], Vector),
     f("first_over_time", &[Matrix], Vector),
     f("floor", &[Vector], Vector),
@@ -129,14 +130,14 @@ pub static FUNCTIONS: [Function; 93] = [
     f("histogram_quantile", &[Scalar, Vector], Vector),
     f("histogram_quantiles", &[Vector, String, Scalar, Scalar], Vector)
         .variadic(9)
-        .gate(Gate::Experimental),
+        .gate(FeatureGate::Experimental),
     f("histogram_stddev", &[Vector], Vector),
     f("histogram_stdvar", &[Vector], Vector),
     f("histogram_sum", &[Vector], Vector),
     f("hour", &[Vector], Vector).variadic(1),
     f("idelta", &[Matrix], Vector),
     f("increase", &[Matrix], Vector),
-    f("info", &[Vector, Vector], Vector).variadic(1).gate(Gate::Experimental),
+    f("info", &[Vector, Vector], Vector).variadic(1).gate(FeatureGate::Experimental),
     f("irate", &[Matrix], Vector),
     f("label_join", &[Vector, String, String, String], Vector).variadic(-1),
     f("label_replace", &[Vector, String, String, String, String], Vector),
@@ -144,10 +145,10 @@ pub static FUNCTIONS: [Function; 93] = [
     f("ln", &[Vector], Vector),
     f("log10", &[Vector], Vector),
     f("log2", &[Vector], Vector),
-    f("mad_over_time", &[Matrix], Vector).gate(Gate::Experimental),
-    f("max_of", &[Scalar, Scalar], Scalar).gate(Gate::Experimental),
+    f("mad_over_time", &[Matrix], Vector).gate(FeatureGate::Experimental),
+    f("max_of", &[Scalar, Scalar], Scalar).gate(FeatureGate::Experimental),
     f("max_over_time", &[Matrix], Vector),
-    f("min_of", &[Scalar, Scalar], Scalar).gate(Gate::Experimental),
+    f("min_of", &[Scalar, Scalar], Scalar).gate(FeatureGate::Experimental),
     f("min_over_time", &[Matrix], Vector),
     f("minute", &[Vector], Vector).variadic(1),
     f("month", &[Vector], Vector).variadic(1),
@@ -156,7 +157,7 @@ pub static FUNCTIONS: [Function; 93] = [
     f("present_over_time", &[Matrix], Vector),
     f("quantile_over_time", &[Scalar, Matrix], Vector),
     f("rad", &[Vector], Vector),
-    f("range", &[], Scalar).gate(Gate::Experimental),
+    f("range", &[], Scalar).gate(FeatureGate::Experimental),
     f("rate", &[Matrix], Vector),
     f("resets", &[Matrix], Vector),
     f("round", &[Vector, Scalar], Vector).variadic(1),
@@ -165,28 +166,28 @@ pub static FUNCTIONS: [Function; 93] = [
     f("sin", &[Vector], Vector),
     f("sinh", &[Vector], Vector),
     f("sort", &[Vector], Vector),
-    f("sort_by_label", &[Vector, String], Vector).variadic(-1).gate(Gate::Experimental),
-    f("sort_by_label_desc", &[Vector, String], Vector).variadic(-1).gate(Gate::Experimental),
+    f("sort_by_label", &[Vector, String], Vector).variadic(-1).gate(FeatureGate::Experimental),
+    f("sort_by_label_desc", &[Vector, String], Vector).variadic(-1).gate(FeatureGate::Experimental),
     f("sort_desc", &[Vector], Vector),
     f("sqrt", &[Vector], Vector),
-    f("start", &[], Scalar).gate(Gate::Experimental),
-    f("start_timestamp", &[Vector], Vector).gate(Gate::Experimental),
+    f("start", &[], Scalar).gate(FeatureGate::Experimental),
+    f("start_timestamp", &[Vector], Vector).gate(FeatureGate::Experimental),
     f("stddev_over_time", &[Matrix], Vector),
     f("stdvar_over_time", &[Matrix], Vector),
-    f("step", &[], Scalar).gate(Gate::Experimental),
+    f("step", &[], Scalar).gate(FeatureGate::Experimental),
     f("sum_over_time", &[Matrix], Vector),
     f("tan", &[Vector], Vector),
     f("tanh", &[Vector], Vector),
     f("time", &[], Scalar),
     f("timestamp", &[Vector], Vector),
-    f("ts_of_first_over_time", &[Matrix], Vector).gate(Gate::Experimental),
-    f("ts_of_last_over_time", &[Matrix], Vector).gate(Gate::Experimental),
-    f("ts_of_max_over_time", &[Matrix], Vector).gate(Gate::Experimental),
-    f("ts_of_min_over_time", &[Matrix], Vector).gate(Gate::Experimental),
+    f("ts_of_first_over_time", &[Matrix], Vector).gate(FeatureGate::Experimental),
+    f("ts_of_last_over_time", &[Matrix], Vector).gate(FeatureGate::Experimental),
+    f("ts_of_max_over_time", &[Matrix], Vector).gate(FeatureGate::Experimental),
+    f("ts_of_min_over_time", &[Matrix], Vector).gate(FeatureGate::Experimental),
     f("vector", &[Scalar], Vector),
-    f("xdelta", &[Matrix], Vector).gate(Gate::ExtendedRate),
-    f("xincrease", &[Matrix], Vector).gate(Gate::ExtendedRate),
-    f("xrate", &[Matrix], Vector).gate(Gate::ExtendedRate),
+    f("xdelta", &[Matrix], Vector).gate(FeatureGate::ExtendedRate),
+    f("xincrease", &[Matrix], Vector).gate(FeatureGate::ExtendedRate),
+    f("xrate", &[Matrix], Vector).gate(FeatureGate::ExtendedRate),
     f("year", &[Vector], Vector).variadic(1),
 ];
 
@@ -197,8 +198,8 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_complete() {
         assert!(FUNCTIONS.windows(2).all(|w| w[0].name < w[1].name));
-        assert_eq!(FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate).count(), 90);
-        assert_eq!(FUNCTIONS.iter().filter(|f| f.gate == Gate::Experimental).count(), 17);
+        assert_eq!(FUNCTIONS.iter().filter(|f| f.gate != FeatureGate::ExtendedRate).count(), 90);
+        assert_eq!(FUNCTIONS.iter().filter(|f| f.gate == FeatureGate::Experimental).count(), 17);
         assert_eq!(lookup("rate").map(|f| f.arg_types), Some(&[Matrix][..]));
         assert_eq!(lookup("Rate"), None);
     }

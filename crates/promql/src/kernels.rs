@@ -37,12 +37,12 @@ use self::steps::StepsMut;
 
 /// A row of values, one per step, and the steps that have one.
 #[derive(Debug)]
-pub struct Column<'a> {
+pub struct FloatColumn<'a> {
     pub values: &'a mut [f64],
     pub present: StepsMut<'a>,
 }
 
-impl Column<'_> {
+impl FloatColumn<'_> {
     /// Sets the value of a step.
     #[inline]
     pub fn set(&mut self, step: usize, value: f64) {
@@ -73,8 +73,8 @@ impl MixedColumn<'_> {
     }
 
     /// The row as one of floats; setting a value there does not remove a histogram.
-    pub fn floats(&mut self) -> Column<'_> {
-        Column { values: self.values, present: self.present.view_mut() }
+    pub fn floats(&mut self) -> FloatColumn<'_> {
+        FloatColumn { values: self.values, present: self.present.view_mut() }
     }
 }
 

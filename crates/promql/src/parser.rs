@@ -12,7 +12,7 @@ use crate::ast::*;
 use crate::check;
 use crate::durations::{literal_seconds, parse_duration};
 use crate::error::{self, ParseError};
-use crate::functions::{self, Gate};
+use crate::functions::{self, FeatureGate};
 use crate::lexer::{Keyword, Kind, Lexer, Token};
 use crate::numbers::{NAN, parse_number};
 use crate::quote::{quote, unquote};
@@ -115,16 +115,16 @@ pub(crate) fn series_labels(text: &str) -> Result<(Labels, usize)> {
 
 /// Where an unexpected token stands, and what could stand there instead.
 #[derive(Clone, Copy)]
-struct Context {
+struct TokenContext {
     place: &'static str,
     expected: &'static str,
 }
 
-const TOP: Context = Context { place: "", expected: "" };
-const AGGREGATION: Context = Context { place: "aggregation", expected: "" };
-const OFFSET: Context =
-    Context { place: "offset", expected: "number, duration, step(), or range()" };
-const AT: Context = Context { place: "@", expected: "timestamp" };
+const TOP: TokenContext = TokenContext { place: "", expected: "" };
+const AGGREGATION: TokenContext = TokenContext { place: "aggregation", expected: "" };
+const OFFSET: TokenContext =
+    TokenContext { place: "offset", expected: "number, duration, step(), or range()" };
+const AT: TokenContext = TokenContext { place: "@", expected: "timestamp" };
 
 /// An expression and the height of its tree.
 type Tree = (Expr, usize);
@@ -133,7 +133,7 @@ pub(crate) struct Parser<'a> {
     lexer: Lexer<'a>,
     options: ParserOptions,
     peeked: Option<Token>,
-    context: Context,
+    context: TokenContext,
     /// How many expressions the one being read is nested in.
     depth: usize,
     /// The end of the last token taken.
@@ -203,7 +203,7 @@ impl<'a> Parser<'a> {
     /// Runs `read` with another context for unexpected tokens.
     fn within<T>(
         &mut self,
-        context: Context,
+        context: TokenContext,
         read: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
         let outer = std::mem::replace(&mut self.context, context);
@@ -426,9 +426,9 @@ impl<'a> Parser<'a> {
         let text = self.text(name);
         let quoted = quote(text.as_bytes());
         let found = functions::lookup(text)
-            .filter(|f| f.gate != Gate::ExtendedRate || self.options.extended_rate_functions)
+            .filter(|f| f.gate != FeatureGate::ExtendedRate || self.options.extended_rate_functions)
             .ok_or_else(|| self.error(name, format!("unknown function with name {quoted}")))?;
-        if found.gate == Gate::Experimental && !self.options.experimental_functions {
+        if found.gate == FeatureGate::Experimental && !self.options.experimental_functions {
             return Err(self.error(name, format!("function {quoted} is not enabled")));
         }
         let span = Span { start: name.start, end: self.last_end };
@@ -509,7 +509,7 @@ impl<'a> Parser<'a> {
 
     /// `(a, "b.c", …)`.
     fn grouping(&mut self) -> Result<Vec<String>> {
-        let context = |expected| Context { place: "grouping opts", expected };
+        let context = |expected| TokenContext { place: "grouping opts", expected };
         self.within(context("\"(\""), |p| p.expect(Kind::LeftParen))?;
         let mut labels = Vec::new();
         loop {

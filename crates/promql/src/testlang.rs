@@ -112,7 +112,7 @@ pub fn parse_test(text: &str) -> Result<Vec<Command>> {
     // Comments end a block as empty lines do.
     let lines: Vec<&str> =
         text.lines().map(str::trim).map(|l| if l.starts_with('#') { "" } else { l }).collect();
-    let mut reader = Reader { lines, at: 0 };
+    let mut reader = ScriptReader { lines, at: 0 };
     let mut commands = Vec::new();
     while let Some(line) = reader.next_line() {
         let word = line.split([' ', '\t']).next().unwrap_or_default().to_ascii_lowercase();
@@ -129,13 +129,13 @@ pub fn parse_test(text: &str) -> Result<Vec<Command>> {
     Ok(commands)
 }
 
-struct Reader<'a> {
+struct ScriptReader<'a> {
     lines: Vec<&'a str>,
     /// The index behind the current line, which is the number of the current line.
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ScriptReader<'a> {
     fn next_line(&mut self) -> Option<&'a str> {
         let line = self.lines.get(self.at)?;
         self.at += 1;

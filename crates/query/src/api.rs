@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
-use engine::{Answer, Operation, Query, QueryError};
+use engine::{Answer, ExplainedOperator, Query, QueryError};
 use futures::future::BoxFuture;
 use http_api::{Cors, normal_prefix, with_layers};
 use model::{Clock, TimestampMs};
@@ -28,17 +28,17 @@ use crate::settings::Settings;
 /// The release of Thanos whose API this is.
 const THANOS_VERSION: &str = "0.42.0";
 
-type Run = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, QueryError>> + Send + Sync>;
-type Explain = Box<dyn Fn(&Query) -> Result<Operation, QueryError> + Send + Sync>;
+type RunQuery = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, QueryError>> + Send + Sync>;
+type ExplainQuery = Box<dyn Fn(&Query) -> Result<ExplainedOperator, QueryError> + Send + Sync>;
 
 /// What is done with queries.
 pub(crate) struct Evaluation {
-    pub(crate) run: Run,
-    pub(crate) explain: Explain,
+    pub(crate) run: RunQuery,
+    pub(crate) explain: ExplainQuery,
 }
 
 /// What the handlers share.
-pub(crate) struct Api {
+pub(crate) struct ApiState {
     pub(crate) settings: Settings,
     pub(crate) evaluation: Evaluation,
     pub(crate) fanout: Fanout,
@@ -49,14 +49,14 @@ pub(crate) struct Api {
     pub(crate) started: TimestampMs,
 }
 
-impl fmt::Debug for Api {
+impl fmt::Debug for ApiState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("ApiState").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 /// All routes, under the prefix of the settings.
-pub(crate) fn router(api: Api) -> Router {
+pub(crate) fn router(api: ApiState) -> Router {
     let web = api.settings.web.clone();
     let v1 = Router::new()
         .route("/query", get(query::instant).post(query::instant))

@@ -6,18 +6,18 @@
 
 mod config;
 mod discovery;
-mod measured;
+mod measured_store;
 mod set;
 
 pub(crate) use discovery::Discovery;
-pub(crate) use measured::Measured;
+pub(crate) use measured_store::MeasuredStore;
 pub(crate) use set::{Connect, EndpointSet, EndpointStatus, Timeouts};
 
 use storeapi::client::TlsSettings;
 
 /// An endpoint to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct ResolvedEndpoint {
     /// `host:port`.
     pub(crate) address: String,
     pub(crate) strict: bool,

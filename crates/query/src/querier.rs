@@ -16,8 +16,8 @@ use storeapi::{Limited, Store};
 use tokio::sync::watch;
 use upstream::dns::{Lookup, SystemLookup};
 
-use crate::api::{self, Api, Evaluation};
-use crate::endpoints::{Connect, Discovery, EndpointSet, Measured, Timeouts};
+use crate::api::{self, ApiState, Evaluation};
+use crate::endpoints::{Connect, Discovery, EndpointSet, MeasuredStore, Timeouts};
 use crate::metrics::Metrics;
 use crate::{Result, Settings};
 
@@ -69,7 +69,7 @@ impl Querier {
             settings,
             registry,
             clock,
-            Parts { evaluation, lookup: Box::new(SystemLookup::new()) },
+            QuerierParts { evaluation, lookup: Box::new(SystemLookup::new()) },
         )
     }
 
@@ -77,7 +77,7 @@ impl Querier {
         settings: Settings,
         registry: &Registry,
         clock: Arc<dyn Clock>,
-        parts: Parts,
+        parts: QuerierParts,
     ) -> Result<Querier> {
         let metrics = Metrics::register(registry)?;
         let timeouts = Timeouts {
@@ -104,7 +104,7 @@ impl Querier {
         let fanout = Fanout::new(Arc::clone(&endpoints) as _, fanout_settings, Arc::clone(&clock));
         let store = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
         let gate = Gate::new(settings.max_concurrent, metrics.gate.clone(), Arc::clone(&clock));
-        let routes = api::router(Api {
+        let routes = api::router(ApiState {
             started: clock.now(),
             settings,
             evaluation: parts.evaluation,
@@ -128,23 +128,23 @@ impl Querier {
             registry,
             ready: ready.subscribe(),
         };
-        let work = Work { ready, endpoints, discovery, clock };
+        let work = EndpointWork { ready, endpoints, discovery, clock };
         Component { served, run: work.run().map(Ok).boxed() }
     }
 }
 
 /// Keeps finding and asking endpoints.
-struct Work {
+struct EndpointWork {
     ready: watch::Sender<bool>,
     endpoints: Arc<EndpointSet>,
     discovery: Discovery,
     clock: Arc<dyn Clock>,
 }
 
-impl Work {
+impl EndpointWork {
     /// Never ends by itself.
     async fn run(self) {
-        let Work { ready, endpoints, mut discovery, clock } = self;
+        let EndpointWork { ready, endpoints, mut discovery, clock } = self;
         endpoints.update(discovery.targets().await);
         endpoints.poll().await;
         ready.send_replace(true);
@@ -168,7 +168,7 @@ impl Work {
 }
 
 /// What tests replace.
-struct Parts {
+struct QuerierParts {
     evaluation: Evaluation,
     lookup: Box<dyn Lookup>,
 }
@@ -179,7 +179,7 @@ fn connect(metrics: &Metrics, clock: &Arc<dyn Clock>) -> Connect {
         let settings =
             ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
         let store = Arc::new(GrpcStore::new(&settings)?);
-        Ok(Arc::new(Measured::new(store, metrics.clone(), Arc::clone(&clock))))
+        Ok(Arc::new(MeasuredStore::new(store, metrics.clone(), Arc::clone(&clock))))
     })
 }
 

@@ -14,7 +14,7 @@ use storeapi::{
 
 /// How one query reads.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Reading {
+pub(crate) struct ReadOptions {
     /// Labels that tell replicas apart and are taken away; empty without deduplication.
     pub(crate) replica_labels: Vec<String>,
     pub(crate) partial_response: PartialResponse,
@@ -24,7 +24,7 @@ pub(crate) struct Reading {
 /// A store, read as one query wants it.
 pub(crate) struct StoreSource {
     store: Arc<dyn Store>,
-    reading: Reading,
+    reading: ReadOptions,
     /// The query's place behind the gate. The engine holds its source for as long as anything of
     /// the query runs, also when whoever asked has gone.
     _pass: Option<Pass>,
@@ -37,7 +37,11 @@ impl fmt::Debug for StoreSource {
 }
 
 impl StoreSource {
-    pub(crate) fn new(store: Arc<dyn Store>, reading: Reading, pass: Option<Pass>) -> StoreSource {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        reading: ReadOptions,
+        pass: Option<Pass>,
+    ) -> StoreSource {
         StoreSource { store, reading, _pass: pass }
     }
 

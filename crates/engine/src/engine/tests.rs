@@ -6,7 +6,9 @@ use promql::value::{Grid, PointValue};
 
 use super::*;
 use crate::testing::MemorySource;
-use crate::{Detail, Operation, Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use crate::{
+    Detail, ExplainedOperator, Select, SeriesSource, SourceError, SourceEvent, SourceStream,
+};
 
 /// A source that never answers, and says when its stream is dropped.
 #[derive(Debug)]
@@ -149,9 +151,9 @@ fn a_corrupt_chunk_is_an_error_that_names_the_series() {
     );
 }
 
-fn each(operation: &Operation, visit: &mut impl FnMut(&Operation)) {
-    visit(operation);
-    operation.inputs.iter().for_each(|input| each(input, visit));
+fn each(operator: &ExplainedOperator, visit: &mut impl FnMut(&ExplainedOperator)) {
+    visit(operator);
+    operator.inputs.iter().for_each(|input| each(input, visit));
 }
 
 #[test]

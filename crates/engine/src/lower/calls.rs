@@ -2,12 +2,12 @@
 
 use model::FloatHistogram;
 use promql::ast::{Call, Expr, ExprKind};
-use promql::kernels::labels::{Join, Replace};
+use promql::kernels::labels::{LabelJoin, LabelReplace};
 use promql::kernels::range::RangeFunction;
 use promql::kernels::xrate::ExtendedRate;
 use promql::kernels::{calendar, math, native};
 
-use super::{Above, Lowering, Place, Result, absent_labels, distinct, string};
+use super::{Above, ExprPlace, Lowering, Result, absent_labels, distinct, string};
 use crate::error::QueryError;
 use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
@@ -198,7 +198,7 @@ impl Lowering {
     fn timestamp(&self, site: Site<'_>) -> Result<PromNode> {
         let arg = &site.call.args[0];
         if let ExprKind::Vector(selector) = &arg.unwrap_parens().kind {
-            let place = Place { span: arg.span, grid: site.grid, above: site.above };
+            let place = ExprPlace { span: arg.span, grid: site.grid, above: site.above };
             return Ok(self.named(self.selector(selector, WindowFunction::Timestamp, place)?));
         }
         let input = self.arg(site, 0)?;
@@ -218,10 +218,11 @@ impl Lowering {
         let texts = call.args[1..].iter().map(string).collect::<Result<Vec<&[u8]>>>()?;
         let function = match (call.func, &texts[..]) {
             ("label_replace", [destination, replacement, source, regex]) => {
-                Replace::new([destination, replacement, source, regex]).map(MapFunction::Replace)
+                LabelReplace::new([destination, replacement, source, regex])
+                    .map(MapFunction::Replace)
             }
             ("label_join", [destination, separator, sources @ ..]) => {
-                Join::new(destination, separator, sources.iter().map(|s| s.to_vec()).collect())
+                LabelJoin::new(destination, separator, sources.iter().map(|s| s.to_vec()).collect())
                     .map(MapFunction::Join)
             }
             _ => {

@@ -11,7 +11,7 @@ use crate::error::QueryError;
 use crate::ops::info::InfoSpec;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{PromNode, PromOp};
-use crate::read::Reading;
+use crate::read::SelectorReading;
 use crate::source::Select;
 
 const TARGET_INFO: &str = "target_info";
@@ -75,7 +75,7 @@ impl Lowering {
                 max_resolution_ms: self.max_resolution_ms,
                 aggregates: treatment.aggregates(),
             },
-            reading: Reading {
+            reading: SelectorReading {
                 function: "info".to_owned(),
                 treatment,
                 range,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use futures::TryStreamExt;
 use model::Labels;
-use promql::kernels::Column;
+use promql::kernels::FloatColumn;
 use promql::kernels::steps::StepSet;
 
 use crate::batch::{RowStream, Rows};
@@ -43,7 +43,7 @@ impl Operator for Absent {
                 .await?;
             let mut rows = Rows::new(self.steps);
             rows.push_empty(inputs.query.add_labels([self.labels.clone()]), false);
-            let Column { values, mut present } = rows.row_mut(0);
+            let FloatColumn { values, mut present } = rows.row_mut(0);
             values.fill(1.0);
             present.fill(steps);
             seen.iter().for_each(|seen| present.subtract(seen.view()));

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use futures::TryStreamExt;
 use promql::ast::Span;
-use promql::kernels::Column;
-use promql::kernels::aggregate::{self, Cells};
+use promql::kernels::FloatColumn;
+use promql::kernels::aggregate::{CellKind, Cells};
 use promql::kernels::aggregate_histogram::HistogramAggregate;
-use promql::kernels::native::Value;
+use promql::kernels::native::ComputedValue;
 use promql::kernels::notes::{Note, Notes};
 
 use super::groups::{Grouping, Groups, OfFloats, ignore_histograms};
@@ -21,15 +21,15 @@ use crate::histograms::histogram_bytes;
 
 /// Aggregates every partition of the input by itself into dense cells, then adds those up.
 #[derive(Debug)]
-pub(crate) struct Aggregate {
-    pub(crate) kind: aggregate::Aggregate,
+pub(crate) struct AggregateGroups {
+    pub(crate) kind: CellKind,
     pub(crate) grouping: Grouping,
     /// What is aggregated.
     pub(crate) span: Span,
     pub(crate) steps: usize,
 }
 
-struct Partial {
+struct PartitionCells {
     groups: Groups,
     cells: Cells,
     /// Of groups that have any, by step.
@@ -45,11 +45,16 @@ struct Added {
     notes: Notes,
 }
 
-impl Aggregate {
-    async fn partial(self: Arc<Self>, inputs: Inputs, mut rows: RowStream) -> Result<Partial> {
+impl AggregateGroups {
+    async fn partial(
+        self: Arc<Self>,
+        inputs: Inputs,
+        mut rows: RowStream,
+    ) -> Result<PartitionCells> {
         let memory = inputs.reserve("aggregation");
         let cells = Cells::new(self.kind, self.steps);
-        let mut partial = Partial { groups: Groups::default(), cells, histograms: HashMap::new() };
+        let mut partial =
+            PartitionCells { groups: Groups::default(), cells, histograms: HashMap::new() };
         let mut ids = Vec::new();
         while let Some(mut batch) = rows.try_next().await? {
             if let Some(name) = self.of_floats_only() {
@@ -96,7 +101,7 @@ impl Aggregate {
 
     /// The name of an aggregation that leaves histograms out.
     fn of_floats_only(&self) -> Option<&'static str> {
-        use aggregate::Aggregate::*;
+        use CellKind::*;
         match self.kind {
             Min => Some("min"),
             Max => Some("max"),
@@ -107,7 +112,7 @@ impl Aggregate {
     }
 
     fn adds_histograms(&self) -> bool {
-        matches!(self.kind, aggregate::Aggregate::Sum | aggregate::Aggregate::Avg)
+        matches!(self.kind, CellKind::Sum | CellKind::Avg)
     }
 
     /// Adds the histograms of a row to its group's.
@@ -116,14 +121,14 @@ impl Aggregate {
         rows.for_each_histogram(row, |step, histogram| {
             let cell = cells[step].get_or_insert_with(|| {
                 bytes += 2 * histogram_bytes(&[Some(Arc::clone(histogram))]);
-                Box::new(HistogramAggregate::new(self.kind == aggregate::Aggregate::Avg))
+                Box::new(HistogramAggregate::new(self.kind == CellKind::Avg))
             });
             cell.add(histogram, &mut notes);
         });
         Added { bytes, notes }
     }
 
-    fn finish(&self, inputs: &Inputs, partials: Vec<Partial>) -> Rows {
+    fn finish(&self, inputs: &Inputs, partials: Vec<PartitionCells>) -> Rows {
         let mut partials = partials.into_iter();
         let Some(mut whole) = partials.next() else { return Rows::new(self.steps) };
         let mut notes = Notes::default();
@@ -143,7 +148,7 @@ impl Aggregate {
         let mut out = Rows::new(self.steps);
         for (i, group) in order.iter().enumerate() {
             out.push_empty(first + i as u32, whole.groups.drop_name[*group]);
-            let Column { values, mut present } = out.row_mut(i);
+            let FloatColumn { values, mut present } = out.row_mut(i);
             whole.cells.finish(*group, values);
             present.copy_from(whole.cells.present(*group));
             for (step, cell) in whole.histograms.remove(group).into_iter().flatten().enumerate() {
@@ -152,7 +157,8 @@ impl Aggregate {
                     notes.push(Note::MixedFloatsAndHistogramsInAggregation);
                     None
                 } else {
-                    cell.finish(&mut notes).map(|histogram| Value::Histogram(Arc::new(histogram)))
+                    cell.finish(&mut notes)
+                        .map(|histogram| ComputedValue::Histogram(Arc::new(histogram)))
                 };
                 out.set_sample(i, step, value);
             }
@@ -176,7 +182,7 @@ fn merge_histograms(whole: &mut HistogramCells, part: HistogramCells, notes: &mu
     }
 }
 
-impl Operator for Aggregate {
+impl Operator for AggregateGroups {
     fn name(&self) -> &'static str {
         "Aggregate"
     }

@@ -44,7 +44,7 @@ impl Operator for CountValues {
             let memory = inputs.reserve("count_values");
             let rows = inputs.collect(0, self.steps, &memory).await?;
             let (groups, members) = group_rows(&inputs.query, &self.grouping, &rows);
-            let mut counts = Counts::of(&self);
+            let mut counts = ValueCounts::of(&self);
             for group in groups.sorted() {
                 counts.row_of_value.clear();
                 for row in &members[group] {
@@ -60,7 +60,7 @@ impl Operator for CountValues {
 }
 
 /// The result as it grows.
-struct Counts<'a> {
+struct ValueCounts<'a> {
     operator: &'a CountValues,
     rows: Rows,
     labels: Vec<Labels>,
@@ -69,10 +69,10 @@ struct Counts<'a> {
     row_of_value: HashMap<String, usize>,
 }
 
-impl Counts<'_> {
-    fn of(operator: &CountValues) -> Counts<'_> {
+impl ValueCounts<'_> {
+    fn of(operator: &CountValues) -> ValueCounts<'_> {
         let (row_of_labels, row_of_value) = (HashMap::new(), HashMap::new());
-        Counts {
+        ValueCounts {
             operator,
             rows: Rows::new(operator.steps),
             labels: Vec::new(),

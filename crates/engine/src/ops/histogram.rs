@@ -8,7 +8,7 @@ use datafusion::common::Result;
 use model::{FloatHistogram, Labels};
 use promql::ast::Span;
 use promql::kernels::format::open_metrics;
-use promql::kernels::histogram::{Bucket, bucket_fraction, bucket_quantile};
+use promql::kernels::histogram::{ClassicBucket, bucket_fraction, bucket_quantile};
 use promql::kernels::native;
 use promql::kernels::notes::{Note, Notes};
 use promql::kernels::window::Steps;
@@ -52,14 +52,14 @@ struct Classic {
 }
 
 /// What is evaluated at one step.
-enum Input<'a> {
+enum HistogramInput<'a> {
     Native(&'a FloatHistogram),
-    Classic(&'a mut Vec<Bucket>),
+    Classic(&'a mut Vec<ClassicBucket>),
 }
 
 /// A histogram at a step.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct HistogramAt<'a> {
     labels: &'a Labels,
     drop_name: bool,
     step: usize,
@@ -67,26 +67,26 @@ struct At<'a> {
 
 /// The parameter that a value is for.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct AskedStatistic<'a> {
     param: usize,
     /// The quantile, and the label that says it, where the result has a series for each.
     quantile: Option<(&'a [u8], f64)>,
 }
 
 /// A statistic of the histograms of some rows.
-struct Evaluation<'a> {
+struct StatisticEvaluation<'a> {
     operator: &'a HistogramStatistic,
     query: &'a QueryContext,
     rows: &'a Rows,
     params: &'a [Vec<f64>],
-    out: Output<'a>,
+    out: StatisticOutput<'a>,
 }
 
 impl HistogramStatistic {
     fn evaluate(&self, query: &QueryContext, rows: &Rows, params: &[Vec<f64>]) -> Result<Rows> {
         self.check_quantiles(query, params);
-        let out = Output::new(query, self.steps.count);
-        let mut evaluation = Evaluation { operator: self, query, rows, params, out };
+        let out = StatisticOutput::new(query, self.steps.count);
+        let mut evaluation = StatisticEvaluation { operator: self, query, rows, params, out };
         let labels = query.labels_of(rows);
         let classics = evaluation.classics(&labels);
         evaluation.natives(&labels, &classics)?;
@@ -108,7 +108,7 @@ impl HistogramStatistic {
     }
 }
 
-impl Evaluation<'_> {
+impl StatisticEvaluation<'_> {
     fn classics(&self, labels: &[Labels]) -> Vec<Classic> {
         let (query, rows) = (self.query, self.rows);
         let mut found: HashMap<Labels, usize> = HashMap::new();
@@ -160,8 +160,8 @@ impl Evaluation<'_> {
                     notes.push(Note::MixedClassicAndNative);
                     continue;
                 }
-                let at = At { labels, drop_name: rows.drop_name[row], step };
-                self.step(at, Input::Native(histogram), &mut notes)?;
+                let at = HistogramAt { labels, drop_name: rows.drop_name[row], step };
+                self.step(at, HistogramInput::Native(histogram), &mut notes)?;
             }
             self.query.note(&notes, self.operator.span, &self.query.late_name(labels));
         }
@@ -181,15 +181,13 @@ impl Evaluation<'_> {
                 }
                 buckets.clear();
                 let there = classic.buckets.iter().filter(|(_, row)| is_float(rows, *row, step));
-                buckets.extend(
-                    there.map(|(upper, row)| Bucket {
-                        upper: *upper,
-                        count: rows.values(*row)[step],
-                    }),
-                );
+                buckets.extend(there.map(|(upper, row)| ClassicBucket {
+                    upper: *upper,
+                    count: rows.values(*row)[step],
+                }));
                 if !buckets.is_empty() {
-                    let at = At { labels: &classic.labels, drop_name: false, step };
-                    self.step(at, Input::Classic(&mut buckets), &mut Notes::default())?;
+                    let at = HistogramAt { labels: &classic.labels, drop_name: false, step };
+                    self.step(at, HistogramInput::Classic(&mut buckets), &mut Notes::default())?;
                 }
             }
         }
@@ -197,20 +195,27 @@ impl Evaluation<'_> {
     }
 
     /// Evaluates one histogram at one step into the rows of its labels.
-    fn step(&mut self, at: At<'_>, mut input: Input<'_>, notes: &mut Notes) -> Result<()> {
+    fn step(
+        &mut self,
+        at: HistogramAt<'_>,
+        mut input: HistogramInput<'_>,
+        notes: &mut Notes,
+    ) -> Result<()> {
         let (operator, params, step) = (self.operator, self.params, at.step);
         if operator.statistic == Statistic::Fraction {
             let (lower, upper) = (params[0][step], params[1][step]);
             let value = match input {
-                Input::Native(histogram) => native::fraction(lower, upper, histogram, notes),
-                Input::Classic(buckets) => bucket_fraction(lower, upper, buckets),
+                HistogramInput::Native(histogram) => {
+                    native::fraction(lower, upper, histogram, notes)
+                }
+                HistogramInput::Classic(buckets) => bucket_fraction(lower, upper, buckets),
             };
-            return self.out.set(at, Asked { param: 0, quantile: None }, value);
+            return self.out.set(at, AskedStatistic { param: 0, quantile: None }, value);
         }
         for (param, q) in params.iter().map(|values| values[step]).enumerate() {
             let value = match &mut input {
-                Input::Native(histogram) => native::quantile(q, histogram, notes),
-                Input::Classic(buckets) => {
+                HistogramInput::Native(histogram) => native::quantile(q, histogram, notes),
+                HistogramInput::Classic(buckets) => {
                     let (value, forced) = bucket_quantile(q, buckets);
                     if let Some(forced) = forced {
                         let (name, at_ms) =
@@ -229,14 +234,14 @@ impl Evaluation<'_> {
                 Statistic::Quantiles { label } => Some((label.as_slice(), q)),
                 _ => None,
             };
-            self.out.set(at, Asked { param, quantile }, value)?;
+            self.out.set(at, AskedStatistic { param, quantile }, value)?;
         }
         Ok(())
     }
 }
 
 /// The rows of the result, by the histogram's labels and the quantile as bits.
-struct Output<'a> {
+struct StatisticOutput<'a> {
     query: &'a QueryContext,
     rows: Rows,
     labels: Vec<Labels>,
@@ -246,14 +251,14 @@ struct Output<'a> {
     latest: Vec<(Option<u64>, usize)>,
 }
 
-impl Output<'_> {
-    fn new(query: &QueryContext, steps: usize) -> Output<'_> {
+impl StatisticOutput<'_> {
+    fn new(query: &QueryContext, steps: usize) -> StatisticOutput<'_> {
         let (labels, row_of, latest) = (Vec::new(), HashMap::new(), Vec::new());
-        Output { query, rows: Rows::new(steps), labels, row_of, latest }
+        StatisticOutput { query, rows: Rows::new(steps), labels, row_of, latest }
     }
 
     /// The row of a histogram and a quantile.
-    fn row(&mut self, at: At<'_>, asked: Asked<'_>) -> usize {
+    fn row(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>) -> usize {
         let key = (at.labels.clone(), asked.quantile.map(|(_, q)| bits(q)));
         match self.row_of.get(&key) {
             Some(row) => *row,
@@ -265,7 +270,7 @@ impl Output<'_> {
         }
     }
 
-    fn fresh_row(&mut self, at: At<'_>, asked: Asked<'_>) -> usize {
+    fn fresh_row(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>) -> usize {
         let (kept, flag) = self.query.drop_name(at.labels);
         self.labels.push(match asked.quantile {
             Some((label, q)) => kept.with(label, open_metrics(q)),
@@ -275,7 +280,7 @@ impl Output<'_> {
         self.labels.len() - 1
     }
 
-    fn set(&mut self, at: At<'_>, asked: Asked<'_>, value: f64) -> Result<()> {
+    fn set(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>, value: f64) -> Result<()> {
         let quantile = asked.quantile.map(|(_, q)| bits(q));
         let mut row = match self.latest.get(asked.param) {
             Some((latest, row)) if *latest == quantile => *row,

@@ -20,7 +20,7 @@ use super::window::{SelectorWindow, WindowSpec};
 use crate::batch::{RowStream, Rows};
 use crate::error::execution;
 use crate::exec::{Inputs, Operator, once};
-use crate::read::Reading;
+use crate::read::SelectorReading;
 use crate::source::Select;
 
 /// The labels that say what an info metric is about.
@@ -35,7 +35,7 @@ pub(crate) struct InfoSpec {
     pub(crate) data: Vec<Matcher>,
     /// How they are read; the matchers are still to come.
     pub(crate) select: Select,
-    pub(crate) reading: Reading,
+    pub(crate) reading: SelectorReading,
     pub(crate) window: WindowSpec,
 }
 
@@ -45,20 +45,20 @@ pub(crate) struct Info {
 }
 
 /// The values of the identifying labels, empty where there is none.
-type Identity<'a> = [&'a [u8]; 2];
+type IdentifyingValues<'a> = [&'a [u8]; 2];
 
-fn identity(labels: &Labels) -> Identity<'_> {
+fn identity(labels: &Labels) -> IdentifyingValues<'_> {
     IDENTIFYING.map(|name| labels.get(name).unwrap_or_default())
 }
 
 /// Series and their labels.
-struct Side {
+struct LabelledRows {
     rows: Rows,
     labels: Vec<Labels>,
 }
 
 /// The info series, one at most per metric, that enrich at some steps.
-struct Choice {
+struct InfoChoice {
     rows: Vec<usize>,
     steps: StepSet,
 }
@@ -80,7 +80,7 @@ impl Info {
     async fn evaluate(&self, inputs: &Inputs) -> Result<Rows> {
         let memory = inputs.reserve("info");
         let rows = inputs.collect(0, self.steps(), &memory).await?;
-        let base = Side { labels: inputs.query.labels_of(&rows), rows };
+        let base = LabelledRows { labels: inputs.query.labels_of(&rows), rows };
         let is_info = |labels: &Labels| {
             let name = labels.metric_name().unwrap_or_default();
             self.spec.names.iter().all(|m| m.matches(name))
@@ -92,12 +92,12 @@ impl Info {
             .zip(&enriched)
             .filter(|(_, e)| **e)
             .map(|(labels, _)| identity(labels));
-        let mut info = Side { rows: Rows::new(self.steps()), labels: Vec::new() };
+        let mut info = LabelledRows { rows: Rows::new(self.steps()), labels: Vec::new() };
         for matchers in identifying_matchers(identities) {
             self.read(inputs, matchers, &mut info, &memory).await?;
         }
         let choices = choices(&base, &info)?;
-        let mut out = Output::new(self.steps());
+        let mut out = EnrichedOutput::new(self.steps());
         for (row, labels) in base.labels.iter().enumerate() {
             let found = choices.get(&identity(labels)).filter(|_| enriched[row]);
             let Some(found) = found else {
@@ -126,7 +126,7 @@ impl Info {
         &self,
         inputs: &Inputs,
         identifying: Vec<Matcher>,
-        info: &mut Side,
+        info: &mut LabelledRows,
         memory: &MemoryReservation,
     ) -> Result<()> {
         let mut select = self.spec.select.clone();
@@ -144,7 +144,12 @@ impl Info {
     }
 
     /// The labels of a series with those of its info series, or `None` where it is left out.
-    fn enrich(&self, labels: &Labels, choice: &Choice, info: &[Labels]) -> Result<Option<Labels>> {
+    fn enrich(
+        &self,
+        labels: &Labels,
+        choice: &InfoChoice,
+        info: &[Labels],
+    ) -> Result<Option<Labels>> {
         if choice.rows.is_empty() {
             let stays = self.spec.data.iter().all(Matcher::matches_empty);
             return Ok(stays.then(|| labels.clone()));
@@ -177,7 +182,9 @@ impl Info {
 
 /// Sets of matchers for the info series that series with these values may have, one set for each of
 /// `instance`, `job` and both that occurs.
-fn identifying_matchers<'a>(identities: impl Iterator<Item = Identity<'a>>) -> Vec<Vec<Matcher>> {
+fn identifying_matchers<'a>(
+    identities: impl Iterator<Item = IdentifyingValues<'a>>,
+) -> Vec<Vec<Matcher>> {
     let mut groups: BTreeMap<[bool; 2], [BTreeSet<&str>; 2]> = BTreeMap::new();
     for values in identities {
         // Labels of info metrics are UTF-8, so that others match none.
@@ -220,12 +227,15 @@ fn quote_regex(text: &str) -> String {
 }
 
 /// What enriches the series of each identity, and when; together the choices cover all steps.
-fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<Choice>>> {
+fn choices<'a>(
+    base: &LabelledRows,
+    info: &'a LabelledRows,
+) -> Result<HashMap<IdentifyingValues<'a>, Vec<InfoChoice>>> {
     let mut looked_at = StepSet::none(info.rows.steps);
     (0..base.rows.len()).for_each(|row| looked_at.add(base.rows.present(row)));
     let mut order: Vec<usize> = (0..info.rows.len()).collect();
     order.sort_by(|a, b| info.labels[*a].cmp(&info.labels[*b]));
-    let mut groups: HashMap<Identity<'a>, BTreeMap<&[u8], Vec<usize>>> = HashMap::new();
+    let mut groups: HashMap<IdentifyingValues<'a>, BTreeMap<&[u8], Vec<usize>>> = HashMap::new();
     for row in order {
         let labels = &info.labels[row];
         let metrics = groups.entry(identity(labels)).or_default();
@@ -234,7 +244,8 @@ fn choices<'a>(base: &Side, info: &'a Side) -> Result<HashMap<Identity<'a>, Vec<
     let mut conflict: Option<Conflict> = None;
     let mut all = HashMap::with_capacity(groups.len());
     for (identity, metrics) in groups {
-        let mut choices = vec![Choice { rows: Vec::new(), steps: StepSet::all(info.rows.steps) }];
+        let mut choices =
+            vec![InfoChoice { rows: Vec::new(), steps: StepSet::all(info.rows.steps) }];
         for rows in metrics.values() {
             match newest(&info.rows, rows, looked_at.view()) {
                 Ok(newest) => {
@@ -295,7 +306,7 @@ fn newest(
 }
 
 /// A choice by which info series of one more metric it goes with, at which of its steps.
-fn split(choice: Choice, newest: &[Newest]) -> Vec<Choice> {
+fn split(choice: InfoChoice, newest: &[Newest]) -> Vec<InfoChoice> {
     let mut parts = Vec::new();
     let mut rest = choice.steps.clone();
     for Newest { row, steps } in newest {
@@ -303,25 +314,25 @@ fn split(choice: Choice, newest: &[Newest]) -> Vec<Choice> {
         if !both.is_empty() {
             rest.subtract(both.view());
             let rows = choice.rows.iter().copied().chain([*row]).collect();
-            parts.push(Choice { rows, steps: both });
+            parts.push(InfoChoice { rows, steps: both });
         }
     }
     if !rest.is_empty() {
-        parts.push(Choice { rows: choice.rows, steps: rest });
+        parts.push(InfoChoice { rows: choice.rows, steps: rest });
     }
     parts
 }
 
 /// The enriched series as they grow.
-struct Output {
+struct EnrichedOutput {
     rows: Rows,
     labels: Vec<Labels>,
     by_labels: HashMap<Labels, usize>,
 }
 
-impl Output {
-    fn new(steps: usize) -> Output {
-        Output { rows: Rows::new(steps), labels: Vec::new(), by_labels: HashMap::new() }
+impl EnrichedOutput {
+    fn new(steps: usize) -> EnrichedOutput {
+        EnrichedOutput { rows: Rows::new(steps), labels: Vec::new(), by_labels: HashMap::new() }
     }
 
     /// Adds some steps of a row of `base` to the series with these labels.

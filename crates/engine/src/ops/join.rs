@@ -12,7 +12,7 @@ use promql::ast::{BinaryOp, Cardinality, Span, VectorMatching};
 use promql::kernels::binary::changes_metric;
 use promql::kernels::steps::StepSet;
 
-use self::pair::{Combining, LastNotes, Operand, Pair};
+use self::pair::{Combining, LastNotes, OperandPair, PairOperand};
 use super::distinct::SAME_LABELSET;
 use super::groups::Grouping;
 use super::map::{relabel, without_empty};
@@ -43,7 +43,7 @@ pub(crate) struct Join {
 }
 
 /// One side of the join.
-struct Side {
+struct JoinSide {
     rows: Rows,
     labels: Vec<Labels>,
     /// The rows of each signature.
@@ -52,19 +52,19 @@ struct Side {
     any: StepSet,
 }
 
-impl Side {
-    fn new(inputs: &Inputs, rows: Rows, signatures: &[u32], count: usize) -> Side {
+impl JoinSide {
+    fn new(inputs: &Inputs, rows: Rows, signatures: &[u32], count: usize) -> JoinSide {
         let mut members = vec![Vec::new(); count];
         let mut any = StepSet::none(rows.steps);
         for (row, signature) in signatures.iter().enumerate() {
             members[*signature as usize].push(row);
             any.add(rows.present(row));
         }
-        Side { labels: inputs.query.labels_of(&rows), rows, members, any }
+        JoinSide { labels: inputs.query.labels_of(&rows), rows, members, any }
     }
 
-    fn operand(&self, row: usize) -> Operand<'_> {
-        Operand::Row { rows: &self.rows, row, labels: &self.labels[row] }
+    fn operand(&self, row: usize) -> PairOperand<'_> {
+        PairOperand::Row { rows: &self.rows, row, labels: &self.labels[row] }
     }
 
     fn union(&self, members: &[usize]) -> StepSet {
@@ -75,7 +75,7 @@ impl Side {
 }
 
 /// The join's output as it grows.
-struct Output {
+struct JoinOutput {
     rows: Rows,
     labels: Vec<Labels>,
     by_labels: HashMap<Labels, usize>,
@@ -86,27 +86,27 @@ struct Output {
     /// The steps at which the signature at hand was matched.
     matched: StepSet,
     last_notes: LastNotes,
-    fault: Option<Fault>,
+    fault: Option<JoinFault>,
 }
 
 /// Why there is no result. Prometheus goes step by step and stops at the first fault: of two that
 /// one is told.
 #[derive(Debug)]
-struct Fault {
+struct JoinFault {
     step: usize,
-    check: Check,
+    check: JoinCheck,
     text: String,
 }
 
 /// The checks in the order in which they are made at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Check {
+enum JoinCheck {
     OneSide,
     Matches,
     Result,
 }
 
-impl Output {
+impl JoinOutput {
     /// The row of some labels. A comparison keeps even a name that an operand was about to lose.
     fn row(&mut self, labels: Labels, signature: usize, of_comparison: bool) -> usize {
         if let Some(row) = self.by_labels.get(&labels) {
@@ -122,10 +122,10 @@ impl Output {
     }
 
     /// Notes a fault at the first step of a mask, if there is one.
-    fn fault(&mut self, mask: &StepSet, check: Check, text: impl FnOnce() -> String) {
+    fn fault(&mut self, mask: &StepSet, check: JoinCheck, text: impl FnOnce() -> String) {
         let Some(step) = mask.first() else { return };
         if self.fault.as_ref().is_none_or(|known| (step, check) < (known.step, known.check)) {
-            self.fault = Some(Fault { step, check, text: text() });
+            self.fault = Some(JoinFault { step, check, text: text() });
         }
     }
 }
@@ -153,13 +153,13 @@ impl Join {
         let of_left = signatures.of(inputs, &self.grouping(), &left);
         let of_right = signatures.of(inputs, &self.grouping(), &right);
         let count = signatures.len();
-        let left = Side::new(inputs, left, &of_left, count);
-        let right = Side::new(inputs, right, &of_right, count);
+        let left = JoinSide::new(inputs, left, &of_left, count);
+        let right = JoinSide::new(inputs, right, &of_right, count);
         let (many, one) = if self.one_is_left() { (right, left) } else { (left, right) };
         // With the sides swapped for `group_right` Prometheus leaves the fill values where they
         // were.
         let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
-        let mut out = Output {
+        let mut out = JoinOutput {
             // mostly a row per series of this side; what grows by doubling is copied and paged in
             // more than once
             rows: Rows::with_capacity(self.steps, many.rows.len()),
@@ -182,7 +182,7 @@ impl Join {
                 inputs.query.check_alive()?;
                 for other in &one.members[signature] {
                     let mask = many.rows.present(*row).and(one.rows.present(*other));
-                    let pair = Pair {
+                    let pair = OperandPair {
                         many: many.operand(*row),
                         one: one.operand(*other),
                         mask: mask.view(),
@@ -192,9 +192,9 @@ impl Join {
                 if let Some(fill) = fill_one {
                     let mask =
                         many.rows.present(*row).minus(one.union(&one.members[signature]).view());
-                    let pair = Pair {
+                    let pair = OperandPair {
                         many: many.operand(*row),
-                        one: Operand::Fill(fill),
+                        one: PairOperand::Fill(fill),
                         mask: mask.view(),
                     };
                     self.add(&mut out, signature, pair);
@@ -203,8 +203,8 @@ impl Join {
             if let Some(fill) = fill_many {
                 for other in &one.members[signature] {
                     let mask = one.rows.present(*other).minus(out.matched.view());
-                    let pair = Pair {
-                        many: Operand::Fill(fill),
+                    let pair = OperandPair {
+                        many: PairOperand::Fill(fill),
                         one: one.operand(*other),
                         mask: mask.view(),
                     };
@@ -221,12 +221,18 @@ impl Join {
     }
 
     /// Two series of the "one" side with the same matching labels at the same step are an error.
-    fn check_one(&self, out: &mut Output, one: &Side, members: &[usize], looked_at: &StepSet) {
+    fn check_one(
+        &self,
+        out: &mut JoinOutput,
+        one: &JoinSide,
+        members: &[usize],
+        looked_at: &StepSet,
+    ) {
         for (i, row) in members.iter().enumerate() {
             for earlier in &members[..i] {
                 let mut overlap = one.rows.present(*row).and(one.rows.present(*earlier));
                 overlap.keep(looked_at.view());
-                out.fault(&overlap, Check::OneSide, || {
+                out.fault(&overlap, JoinCheck::OneSide, || {
                     let (a, b) = (&one.labels[*earlier], &one.labels[*row]);
                     let (first, second) = if a < b { (a, b) } else { (b, a) };
                     let group = self.match_group(first);
@@ -276,7 +282,7 @@ impl Join {
     }
 
     /// Combines the operands of a pair into the output row of their labels.
-    fn add(&self, out: &mut Output, signature: usize, pair: Pair<'_>) {
+    fn add(&self, out: &mut JoinOutput, signature: usize, pair: OperandPair<'_>) {
         if pair.mask.is_empty() {
             return;
         }
@@ -285,7 +291,7 @@ impl Join {
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         if one_to_one {
             let again = out.matched.and(valid);
-            out.fault(&again, Check::Matches, || MANY_TO_ONE.to_owned());
+            out.fault(&again, JoinCheck::Matches, || MANY_TO_ONE.to_owned());
         }
         out.matched.add(valid);
         if valid.is_empty() || (one_to_one && kept.is_empty()) {
@@ -298,11 +304,11 @@ impl Join {
         );
         if out.signature[row] == signature {
             let twice = out.taken[row].and(valid);
-            out.fault(&twice, Check::Matches, || GROUPED_TWICE.to_owned());
+            out.fault(&twice, JoinCheck::Matches, || GROUPED_TWICE.to_owned());
             out.taken[row].add(valid);
         } else {
             let twice = out.rows.present(row).and(kept);
-            out.fault(&twice, Check::Result, || SAME_LABELSET.to_owned());
+            out.fault(&twice, JoinCheck::Result, || SAME_LABELSET.to_owned());
         }
         combined.write(&mut out.rows, row);
     }

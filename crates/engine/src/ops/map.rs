@@ -7,11 +7,11 @@ use futures::{StreamExt, TryStreamExt};
 use model::FloatHistogram;
 use promql::ast::{BinaryOp, Span};
 use promql::kernels::binary::{arithmetic, changes_metric, compare, is_trim};
-use promql::kernels::native::{self, Operand, Value};
+use promql::kernels::native::{self, ComputedValue, Operand};
 use promql::kernels::notes::Notes;
 use promql::kernels::steps::WORD_STEPS;
 use promql::kernels::window::Steps;
-use promql::kernels::{Column, labels, math};
+use promql::kernels::{FloatColumn, labels, math};
 use tokio::sync::OnceCell;
 
 use crate::batch::{RowStream, Rows};
@@ -38,8 +38,8 @@ pub(crate) enum MapFunction {
     ClampMax,
     /// With a scalar on the right, or on the left.
     Binary(ScalarBinary),
-    Replace(labels::Replace),
-    Join(labels::Join),
+    Replace(labels::LabelReplace),
+    Join(labels::LabelJoin),
 }
 
 /// A function and its name in the query.
@@ -181,7 +181,7 @@ fn each(rows: &mut Rows, f: impl Fn(usize, f64) -> f64) {
 /// Takes the steps away where `keep` says no.
 fn retain(rows: &mut Rows, keep: impl Fn(usize, f64) -> bool) {
     for row in 0..rows.len() {
-        let Column { values, mut present } = rows.row_mut(row);
+        let FloatColumn { values, mut present } = rows.row_mut(row);
         present.retain_by_word(|from| {
             let mut kept = 0;
             for (k, v) in values[from..].iter().take(WORD_STEPS).enumerate() {
@@ -254,7 +254,7 @@ impl ScalarBinary {
                 } else {
                     match native::compare(self.op, left, right, notes) {
                         Some(holds) if self.return_bool => {
-                            Some(Value::Float(f64::from(u8::from(holds))))
+                            Some(ComputedValue::Float(f64::from(u8::from(holds))))
                         }
                         // The vector's value stays, whichever side it is on.
                         Some(true) => Some(vector.into()),

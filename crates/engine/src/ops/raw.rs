@@ -21,14 +21,14 @@ use promql::kernels::extended::{Range, framed};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 
 use super::scan::SeriesScan;
-use super::window::Points;
+use super::window::RowPoints;
 use crate::batch::BatchStream;
 use crate::context::QueryContext;
 use crate::error::{execution, fail};
 use crate::exec::{BatchOperator, Inputs};
 use crate::grid::StepGrid;
 use crate::histograms::Histograms;
-use crate::read::{Reader, Reading, SeriesSamples};
+use crate::read::{SampleReader, SelectorReading, SeriesSamples};
 use crate::samples::{Attribution, Tally};
 
 const NO_HISTOGRAMS: HistogramSamples<'static> = HistogramSamples { t: &[], h: &[] };
@@ -134,23 +134,23 @@ pub(crate) fn raw_series(batch: &RecordBatch, query: &QueryContext) -> Vec<RawSe
 #[derive(Debug)]
 pub(crate) struct RawSelector {
     pub(crate) scan: SeriesScan,
-    pub(crate) reading: Reading,
-    pub(crate) frame: Option<Frame>,
+    pub(crate) reading: SelectorReading,
+    pub(crate) frame: Option<RangeBorders>,
     pub(crate) counted: Attribution,
 }
 
 /// The borders of an anchored or smoothed range, at which it gets values.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame {
+pub(crate) struct RangeBorders {
     extension: Extension,
     range: Range,
 }
 
-impl Frame {
+impl RangeBorders {
     /// Of a range of this length at the first step.
-    pub(crate) fn new(extension: Extension, steps: &Steps, range: i64) -> Frame {
+    pub(crate) fn new(extension: Extension, steps: &Steps, range: i64) -> RangeBorders {
         let end = steps.end(0);
-        Frame { extension, range: Range { start: end.saturating_sub(range), end } }
+        RangeBorders { extension, range: Range { start: end.saturating_sub(range), end } }
     }
 
     fn apply(self, samples: SeriesSamples<'_>) -> Result<(Vec<i64>, Vec<f64>)> {
@@ -181,7 +181,7 @@ impl BatchOperator for RawSelector {
     }
 
     fn batches(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let reader = Reader::new(self.reading.clone());
+        let reader = SampleReader::new(self.reading.clone());
         let state = (self, inputs, reader);
         let batches =
             futures::stream::try_unfold(state, |(operator, inputs, mut reader)| async move {
@@ -241,7 +241,7 @@ impl BatchOperator for RawSubquery {
         let input = inputs.rows(0, partition)?;
         let batches = input.and_then(move |rows| {
             let mut raw = RawRows::default();
-            let mut points = Points::default();
+            let mut points = RowPoints::default();
             for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
                 points.read(&rows, row, self.inner);
                 raw.push(labels, points.samples());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
-use promql::kernels::Column;
+use promql::kernels::FloatColumn;
 use promql::kernels::window::Steps;
 
 use crate::batch::{RowStream, Rows};
@@ -14,13 +14,13 @@ use crate::exec::{Inputs, Operator, once};
 
 /// One row without labels: a number, or the time in seconds.
 #[derive(Debug)]
-pub(crate) struct Number {
+pub(crate) struct ScalarSource {
     pub(crate) steps: Steps,
     /// `None` is `time()`.
     pub(crate) value: Option<f64>,
 }
 
-impl Operator for Number {
+impl Operator for ScalarSource {
     fn name(&self) -> &'static str {
         "Source"
     }
@@ -37,7 +37,7 @@ impl Operator for Number {
         Ok(once(async move {
             let mut rows = Rows::new(self.steps.count);
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
-            let Column { values, mut present } = rows.row_mut(0);
+            let FloatColumn { values, mut present } = rows.row_mut(0);
             present.fill(self.steps.count);
             for (k, value) in values.iter_mut().enumerate() {
                 *value = self.value.unwrap_or_else(|| self.steps.eval(k) as f64 / 1000.0);
@@ -89,7 +89,7 @@ impl Operator for Scalar {
             input.drop_histograms();
             let mut rows = Rows::new(self.steps);
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
-            let Column { values, mut present } = rows.row_mut(0);
+            let FloatColumn { values, mut present } = rows.row_mut(0);
             present.fill(self.steps);
             for (k, value) in values.iter_mut().enumerate() {
                 let mut there = (0..input.len()).filter(|row| input.is_present(*row, k));
@@ -129,7 +129,7 @@ impl Operator for Repeat {
             for row in (0..rows.len()).filter(|row| rows.is_present(*row, 0)) {
                 out.push_empty(rows.series[row], rows.drop_name[row]);
                 let at = out.len() - 1;
-                let Column { values, mut present } = out.row_mut(at);
+                let FloatColumn { values, mut present } = out.row_mut(at);
                 values.fill(rows.values(row)[0]);
                 present.fill(self.steps);
                 if let Some(histogram) = rows.histogram(row, 0) {

@@ -15,10 +15,10 @@ use crate::source::{Select, SourceError, SourceEvent, SourceStream};
 /// A selector's series, handed to whichever worker asks next.
 pub(crate) struct SeriesScan {
     pub(crate) select: Select,
-    source: Mutex<State>,
+    source: Mutex<ScanState>,
 }
 
-enum State {
+enum ScanState {
     Unopened,
     Open(SourceStream),
     Ended,
@@ -32,7 +32,7 @@ impl fmt::Debug for SeriesScan {
 
 impl SeriesScan {
     pub(crate) fn new(select: Select) -> SeriesScan {
-        SeriesScan { select, source: Mutex::new(State::Unopened) }
+        SeriesScan { select, source: Mutex::new(ScanState::Unopened) }
     }
 
     /// The next batch of series, or `None` at the end. The first call opens the source.
@@ -46,19 +46,19 @@ impl SeriesScan {
             let event = std::future::poll_fn(|cx| {
                 let _io = query.io.enter();
                 match &mut *source {
-                    State::Open(events) => events.poll_next_unpin(cx),
-                    State::Ended => Poll::Ready(None),
+                    ScanState::Open(events) => events.poll_next_unpin(cx),
+                    ScanState::Ended => Poll::Ready(None),
                     unopened => {
                         let mut events = query.source.select(self.select.clone());
                         let event = events.poll_next_unpin(cx);
-                        *unopened = State::Open(events);
+                        *unopened = ScanState::Open(events);
                         event
                     }
                 }
             });
             match event.await {
                 None => {
-                    *source = State::Ended;
+                    *source = ScanState::Ended;
                     return Ok(None);
                 }
                 Some(Ok(SourceEvent::Series(series))) => {

@@ -18,7 +18,7 @@ use crate::exec::{Inputs, Operator, once};
 
 /// Which rows of a group are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
+pub(crate) enum RowChoice {
     Largest,
     Smallest,
     /// The first in order of labels.
@@ -31,7 +31,7 @@ pub(crate) enum Choice {
 /// their group.
 #[derive(Debug)]
 pub(crate) struct SelectK {
-    pub(crate) choice: Choice,
+    pub(crate) choice: RowChoice,
     /// The whole aggregation.
     pub(crate) span: Span,
     pub(crate) param_span: Span,
@@ -56,7 +56,7 @@ impl SelectK {
         for members in groups {
             // row by row, because going from row to row at each step would miss the cache every
             // time
-            if self.choice == Choice::First {
+            if self.choice == RowChoice::First {
                 let mut taken = vec![0; k.len()];
                 for row in members {
                     rows.present(*row).for_each(|step| {
@@ -68,7 +68,7 @@ impl SelectK {
                 }
                 continue;
             }
-            let bottom = self.choice == Choice::Smallest;
+            let bottom = self.choice == RowChoice::Smallest;
             let mut best = vec![Best::default(); k.len()];
             for row in members {
                 inputs.query.check_alive()?;
@@ -178,13 +178,13 @@ impl Operator for SelectK {
             let memory = inputs.reserve("topk");
             let mut rows = inputs.collect(0, self.steps, &memory).await?;
             let k = inputs.scalars(1, &OnceCell::new()).await?.swap_remove(0);
-            if self.choice == Choice::Ratio {
+            if self.choice == RowChoice::Ratio {
                 let out = self.sample(&inputs, &rows, &k)?;
                 return Ok(out);
             }
             let k = whole(&k)?;
-            let name = if self.choice == Choice::Smallest { "bottomk" } else { "topk" };
-            if self.choice != Choice::First && k.iter().any(|k| *k > 0) {
+            let name = if self.choice == RowChoice::Smallest { "bottomk" } else { "topk" };
+            if self.choice != RowChoice::First && k.iter().any(|k| *k > 0) {
                 ignore_histograms(&inputs.query, &mut rows, OfFloats { name, span: self.span });
             }
             let (_, mut members) = group_rows(&inputs.query, &self.grouping, &rows);

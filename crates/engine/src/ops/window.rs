@@ -6,15 +6,15 @@ use datafusion::common::{DataFusionError, Result};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
-use self::evaluator::{Evaluator, Series};
-pub(crate) use self::points::Points;
+use self::evaluator::{EvaluatedSeries, Evaluator};
+pub(crate) use self::points::RowPoints;
 pub(crate) use self::spec::{WindowFunction, WindowSpec};
 use super::scan::SeriesScan;
 use crate::batch::{RowStream, Rows};
 use crate::error::fail;
 use crate::exec::{Inputs, Operator};
 use crate::grid::StepGrid;
-use crate::read::{Reader, Reading};
+use crate::read::{SampleReader, SelectorReading};
 
 mod evaluator;
 mod fill;
@@ -26,7 +26,7 @@ mod spec;
 pub(crate) struct SelectorWindow {
     spec: Arc<WindowSpec>,
     scan: SeriesScan,
-    reading: Reading,
+    reading: SelectorReading,
     workers: usize,
     params: OnceCell<Vec<Vec<f64>>>,
 }
@@ -35,7 +35,7 @@ impl SelectorWindow {
     pub(crate) fn new(
         spec: WindowSpec,
         scan: SeriesScan,
-        reading: Reading,
+        reading: SelectorReading,
         workers: usize,
     ) -> SelectorWindow {
         SelectorWindow { spec: Arc::new(spec), scan, reading, workers, params: OnceCell::new() }
@@ -48,7 +48,7 @@ const SAMPLES_A_TURN: usize = 1 << 16;
 struct SelectorWorker {
     operator: Arc<SelectorWindow>,
     evaluator: Evaluator,
-    reader: Reader,
+    reader: SampleReader,
     /// Of the last batch of the scan, what is still to be read.
     pending: std::vec::IntoIter<merge::Series>,
 }
@@ -85,7 +85,7 @@ impl SelectorWorker {
             self.reader.drop_stale();
         }
         let (samples, coarse) = (self.reader.samples(), self.reader.coarse());
-        self.evaluator.series(Series { labels, drop_name: false, samples, coarse })?;
+        self.evaluator.series(EvaluatedSeries { labels, drop_name: false, samples, coarse })?;
         Ok(decoded)
     }
 }
@@ -111,7 +111,7 @@ impl Operator for SelectorWindow {
         let start = async move {
             let params = inputs.scalars(0, &self.params).await?;
             let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params, false);
-            let reader = Reader::new(self.reading.clone());
+            let reader = SampleReader::new(self.reading.clone());
             let worker = SelectorWorker {
                 operator: self,
                 evaluator,
@@ -140,11 +140,11 @@ impl SubqueryWindow {
 
     fn batch(&self, rows: &Rows, evaluator: &mut Evaluator) -> Result<()> {
         let labels = evaluator.query.labels_of(rows);
-        let mut points = Points::default();
+        let mut points = RowPoints::default();
         for (row, labels) in labels.into_iter().enumerate() {
             points.read(rows, row, self.inner);
             let (drop_name, samples) = (rows.drop_name[row], points.samples());
-            evaluator.series(Series { labels, drop_name, samples, coarse: None })?;
+            evaluator.series(EvaluatedSeries { labels, drop_name, samples, coarse: None })?;
         }
         Ok(())
     }

@@ -6,15 +6,15 @@ use promql::kernels::window::Steps;
 /// order of time.
 #[derive(Debug)]
 pub(super) struct WindowEdges {
-    ends: Marks,
-    starts: Marks,
+    ends: EvenTimes,
+    starts: EvenTimes,
     /// The sample asked about before was the last before a window.
     before_start: bool,
 }
 
 /// Times at equal distances.
 #[derive(Debug)]
-struct Marks {
+struct EvenTimes {
     first: i64,
     step: i64,
     last: i64,
@@ -27,7 +27,7 @@ impl WindowEdges {
         let last = steps.count.saturating_sub(1);
         let marks = |back: i64| {
             let first = steps.end(0).saturating_sub(back);
-            Marks {
+            EvenTimes {
                 first,
                 step: steps.step.max(1),
                 last: steps.end(last).saturating_sub(back),
@@ -54,7 +54,7 @@ impl WindowEdges {
     }
 }
 
-impl Marks {
+impl EvenTimes {
     /// Whether one is in `from..to`.
     fn are_within(&mut self, from: i64, to: i64) -> bool {
         if self.next < from {

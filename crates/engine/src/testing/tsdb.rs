@@ -31,12 +31,12 @@ pub struct TsdbSourceSettings {
 /// Blocks that are open.
 #[derive(Debug)]
 pub struct TsdbSource {
-    blocks: Arc<Vec<Block>>,
+    blocks: Arc<Vec<OpenBlock>>,
     settings: TsdbSourceSettings,
 }
 
 #[derive(Debug)]
-struct Block {
+struct OpenBlock {
     name: String,
     meta: BlockMeta,
     external: Labels,
@@ -45,7 +45,7 @@ struct Block {
 }
 
 /// A series in a block, before its chunks are looked at.
-struct Found {
+struct IndexedSeries {
     labels: Labels,
     chunks: Vec<ChunkMeta>,
     /// Of each chunk, see [`SeriesChunk::replica`]; empty where no labels were taken away.
@@ -65,8 +65,10 @@ impl TsdbSource {
         folders: impl IntoIterator<Item = P>,
         settings: TsdbSourceSettings,
     ) -> Result<TsdbSource, SourceError> {
-        let blocks =
-            folders.into_iter().map(|f| Block::open(f.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let blocks = folders
+            .into_iter()
+            .map(|f| OpenBlock::open(f.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(TsdbSource { blocks: Arc::new(blocks), settings })
     }
 
@@ -99,7 +101,7 @@ impl TsdbSource {
     }
 
     /// What one block has.
-    fn series_of(&self, b: usize, select: &Select) -> Result<BlockSeries, SourceError> {
+    fn series_of(&self, b: usize, select: &Select) -> Result<SortedSeries, SourceError> {
         let block = &self.blocks[b];
         let external =
             if self.settings.external_labels { block.external.clone() } else { Labels::empty() };
@@ -117,17 +119,17 @@ impl TsdbSource {
             reader: block.index.series_reader(),
         };
         if external.is_empty() && self.settings.replica_labels.is_empty() {
-            return Ok(BlockSeries::AsIndexed(looked_up));
+            return Ok(SortedSeries::AsIndexed(looked_up));
         }
         let mut found = Vec::new();
         for series in looked_up {
-            let Found { labels, chunks, mut replicas } = series?;
+            let IndexedSeries { labels, chunks, mut replicas } = series?;
             let whole = labels.overlaid(&external);
             let labels = whole.without(&self.settings.replica_labels);
             if !self.settings.replica_labels.is_empty() {
                 replicas = vec![whole.hash64(); chunks.len()];
             }
-            found.push(Found { labels, chunks, replicas });
+            found.push(IndexedSeries { labels, chunks, replicas });
         }
         // a block is in order of its own labels, without those that were laid over and taken away
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -139,19 +141,19 @@ impl TsdbSource {
             }
             same
         });
-        Ok(BlockSeries::Relabelled(found.into_iter()))
+        Ok(SortedSeries::Relabelled(found.into_iter()))
     }
 
     /// What all blocks have, looked up as it is asked for.
-    fn merged(&self, select: &Select) -> Result<MergedSeries, SourceError> {
+    fn merged(&self, select: &Select) -> Result<TsdbMerge, SourceError> {
         let mut heads = Vec::new();
         for b in self.chosen(select) {
             let mut rest = self.series_of(b, select)?;
             if let Some(next) = rest.next() {
-                heads.push(Head { block: b, next: next?, rest });
+                heads.push(BlockCursor { block: b, next: next?, rest });
             }
         }
-        Ok(MergedSeries { blocks: Arc::clone(&self.blocks), heads })
+        Ok(TsdbMerge { blocks: Arc::clone(&self.blocks), heads })
     }
 }
 
@@ -164,7 +166,7 @@ struct LookUp {
 }
 
 impl Iterator for LookUp {
-    type Item = Result<Found, SourceError>;
+    type Item = Result<IndexedSeries, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         for id in self.ids.by_ref() {
@@ -174,7 +176,7 @@ impl Iterator for LookUp {
             };
             entry.chunks.retain(|c| self.range.overlaps_closed(c.min_time, c.max_time));
             if !entry.chunks.is_empty() {
-                return Some(Ok(Found {
+                return Some(Ok(IndexedSeries {
                     labels: entry.labels,
                     chunks: entry.chunks,
                     replicas: Vec::new(),
@@ -186,36 +188,36 @@ impl Iterator for LookUp {
 }
 
 /// Series of a block, sorted by the labels they have in the answer.
-enum BlockSeries {
+enum SortedSeries {
     AsIndexed(LookUp),
-    Relabelled(std::vec::IntoIter<Found>),
+    Relabelled(std::vec::IntoIter<IndexedSeries>),
 }
 
-impl Iterator for BlockSeries {
-    type Item = Result<Found, SourceError>;
+impl Iterator for SortedSeries {
+    type Item = Result<IndexedSeries, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            BlockSeries::AsIndexed(series) => series.next(),
-            BlockSeries::Relabelled(series) => series.next().map(Ok),
+            SortedSeries::AsIndexed(series) => series.next(),
+            SortedSeries::Relabelled(series) => series.next().map(Ok),
         }
     }
 }
 
 /// Merges the series of blocks; what is in several becomes one.
-struct MergedSeries {
-    blocks: Arc<Vec<Block>>,
+struct TsdbMerge {
+    blocks: Arc<Vec<OpenBlock>>,
     /// Of every block that has a series left.
-    heads: Vec<Head>,
+    heads: Vec<BlockCursor>,
 }
 
-struct Head {
+struct BlockCursor {
     block: usize,
-    next: Found,
-    rest: BlockSeries,
+    next: IndexedSeries,
+    rest: SortedSeries,
 }
 
-impl MergedSeries {
+impl TsdbMerge {
     /// The series with the smallest labels, with its chunks.
     fn next_series(&mut self) -> Result<Option<Series>, SourceError> {
         let least = match self.heads.as_slice() {
@@ -268,8 +270,8 @@ impl MergedSeries {
     }
 }
 
-impl Block {
-    fn open(folder: &Path) -> Result<Block, SourceError> {
+impl OpenBlock {
+    fn open(folder: &Path) -> Result<OpenBlock, SourceError> {
         let name = folder.display().to_string();
         let read = |file: &str| {
             fs::read(folder.join(file)).map_err(|e| failed(&format!("{name}/{file}"), &e))
@@ -285,7 +287,7 @@ impl Block {
             segments.push(Bytes::from(read(&file)?));
         }
         let external = meta.external_labels();
-        Ok(Block { name, meta, external, index, segments })
+        Ok(OpenBlock { name, meta, external, index, segments })
     }
 
     fn chunk(&self, meta: &ChunkMeta) -> Result<SeriesChunk, SourceError> {

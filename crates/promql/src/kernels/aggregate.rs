@@ -4,7 +4,7 @@ use super::kahan;
 use super::steps::{self, StepSets, StepsView, WORD_STEPS, for_each_bit, full_word};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Aggregate {
+pub enum CellKind {
     Sum,
     Avg,
     Min,
@@ -19,7 +19,7 @@ pub enum Aggregate {
 /// kind: sum, compensation and count; or squared distances, mean and count.
 #[derive(Debug)]
 pub struct Cells {
-    kind: Aggregate,
+    kind: CellKind,
     steps: usize,
     a: Vec<f64>,
     b: Vec<f64>,
@@ -31,7 +31,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    pub fn new(kind: Aggregate, steps: usize) -> Cells {
+    pub fn new(kind: CellKind, steps: usize) -> Cells {
         let (a, b, n) = (Vec::new(), Vec::new(), Vec::new());
         Cells {
             kind,
@@ -49,25 +49,25 @@ impl Cells {
     }
 
     /// Bytes of one group.
-    pub fn bytes_per_group(kind: Aggregate, steps: usize) -> usize {
+    pub fn bytes_per_group(kind: CellKind, steps: usize) -> usize {
         steps * 8 * (1 + usize::from(Cells::has_b(kind)) + usize::from(Cells::has_n(kind)))
             + steps::words(steps) * 8
     }
 
-    fn has_b(kind: Aggregate) -> bool {
-        use Aggregate::*;
+    fn has_b(kind: CellKind) -> bool {
+        use CellKind::*;
         matches!(kind, Sum | Avg | Stddev | Stdvar)
     }
 
-    fn has_n(kind: Aggregate) -> bool {
-        use Aggregate::*;
+    fn has_n(kind: CellKind) -> bool {
+        use CellKind::*;
         matches!(kind, Avg | Stddev | Stdvar)
     }
 
     /// Makes room for groups `0..groups`.
     pub fn grow(&mut self, groups: usize) {
         let cells = groups * self.steps;
-        self.a.resize(cells, if self.kind == Aggregate::Sum { -0.0 } else { 0.0 });
+        self.a.resize(cells, if self.kind == CellKind::Sum { -0.0 } else { 0.0 });
         if Cells::has_b(self.kind) {
             self.b.resize(cells, 0.0);
         }
@@ -83,23 +83,21 @@ impl Cells {
     /// Adds one row to a group.
     pub fn add(&mut self, group: usize, values: &[f64], present: StepsView<'_>) {
         match self.kind {
-            Aggregate::Sum => self.add_sum(group, values, present),
-            Aggregate::Count => self.each(group, present, |cells, at, _| cells.a[at] += 1.0),
-            Aggregate::Group => self.each(group, present, |cells, at, _| cells.a[at] = 1.0),
-            Aggregate::Avg => {
-                self.each(group, present, |cells, at, k| cells.add_avg(at, values[k]))
-            }
-            Aggregate::Min => self.each_seen(group, present, |cells, at, k, seen| {
+            CellKind::Sum => self.add_sum(group, values, present),
+            CellKind::Count => self.each(group, present, |cells, at, _| cells.a[at] += 1.0),
+            CellKind::Group => self.each(group, present, |cells, at, _| cells.a[at] = 1.0),
+            CellKind::Avg => self.each(group, present, |cells, at, k| cells.add_avg(at, values[k])),
+            CellKind::Min => self.each_seen(group, present, |cells, at, k, seen| {
                 if !seen || values[k] < cells.a[at] || cells.a[at].is_nan() {
                     cells.a[at] = values[k];
                 }
             }),
-            Aggregate::Max => self.each_seen(group, present, |cells, at, k, seen| {
+            CellKind::Max => self.each_seen(group, present, |cells, at, k, seen| {
                 if !seen || values[k] > cells.a[at] || cells.a[at].is_nan() {
                     cells.a[at] = values[k];
                 }
             }),
-            Aggregate::Stddev | Aggregate::Stdvar => {
+            CellKind::Stddev | CellKind::Stdvar => {
                 self.each_seen(group, present, |cells, at, k, seen| {
                     let v = values[k];
                     if seen {
@@ -220,18 +218,18 @@ impl Cells {
     fn merge_cell(&mut self, at: usize, other: &Cells, src: usize) {
         let (x, y) = (self.a[at], other.a[src]);
         match self.kind {
-            Aggregate::Count => self.a[at] = x + y,
-            Aggregate::Group => {}
-            Aggregate::Min if y < x || x.is_nan() => self.a[at] = y,
-            Aggregate::Max if y > x || x.is_nan() => self.a[at] = y,
-            Aggregate::Min | Aggregate::Max => {}
-            Aggregate::Sum => {
+            CellKind::Count => self.a[at] = x + y,
+            CellKind::Group => {}
+            CellKind::Min if y < x || x.is_nan() => self.a[at] = y,
+            CellKind::Max if y > x || x.is_nan() => self.a[at] = y,
+            CellKind::Min | CellKind::Max => {}
+            CellKind::Sum => {
                 let (s, c) = kahan::add(y, x, self.b[at]);
                 (self.a[at], self.b[at]) =
                     (s, if s.is_infinite() { 0.0 } else { c + other.b[src] });
             }
-            Aggregate::Avg => self.merge_avg(at, other, src),
-            Aggregate::Stddev | Aggregate::Stdvar => {
+            CellKind::Avg => self.merge_avg(at, other, src),
+            CellKind::Stddev | CellKind::Stdvar => {
                 let (n, m) = (self.n[at], other.n[src]);
                 let delta = other.b[src] - self.b[at];
                 self.b[at] += delta * (m / (n + m));
@@ -272,12 +270,12 @@ impl Cells {
 
     fn value(&self, at: usize) -> f64 {
         match self.kind {
-            Aggregate::Sum if self.a[at].is_infinite() => self.a[at],
-            Aggregate::Sum => self.a[at] + self.b[at],
-            Aggregate::Avg if self.is_incremental(at) => self.a[at] + self.b[at],
-            Aggregate::Avg => self.a[at] / self.n[at] + self.b[at] / self.n[at],
-            Aggregate::Stdvar => self.a[at] / self.n[at],
-            Aggregate::Stddev => (self.a[at] / self.n[at]).sqrt(),
+            CellKind::Sum if self.a[at].is_infinite() => self.a[at],
+            CellKind::Sum => self.a[at] + self.b[at],
+            CellKind::Avg if self.is_incremental(at) => self.a[at] + self.b[at],
+            CellKind::Avg => self.a[at] / self.n[at] + self.b[at] / self.n[at],
+            CellKind::Stdvar => self.a[at] / self.n[at],
+            CellKind::Stddev => (self.a[at] / self.n[at]).sqrt(),
             _ => self.a[at],
         }
     }

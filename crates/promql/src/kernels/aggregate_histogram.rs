@@ -3,7 +3,7 @@
 
 use model::histogram::{FloatHistogram, HistogramError, HistogramSum, Reconciled, ResetHint};
 
-use super::notes::{Note, Notes, Operation};
+use super::notes::{HistogramOperation, Note, Notes};
 
 /// Below this no sum of two can overflow.
 const SAFE: f64 = f64::MAX / 4.0;
@@ -112,7 +112,7 @@ impl HistogramAggregate {
     fn note(&mut self, done: Result<Reconciled, HistogramError>, notes: &mut Notes) {
         match done {
             Ok(done) if done.custom_bounds_intersected => {
-                notes.push(Note::MismatchedCustomBuckets(Operation::Aggregation));
+                notes.push(Note::MismatchedCustomBuckets(HistogramOperation::Aggregation));
             }
             Ok(_) => {}
             Err(_) => {
@@ -134,7 +134,7 @@ impl HistogramAggregate {
     pub(super) fn finish_as_is(self, notes: &mut Notes) -> Option<FloatHistogram> {
         let mut sum = self.sum.filter(|_| !self.incompatible)?;
         if self.reset_seen && self.not_reset_seen {
-            notes.push(Note::CounterResetCollision(Operation::Aggregation));
+            notes.push(Note::CounterResetCollision(HistogramOperation::Aggregation));
         }
         if self.avg && !self.is_mean {
             sum.div(self.added);

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// A bucket of a classic histogram: its upper bound (`le`) and cumulative count.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bucket {
+pub struct ClassicBucket {
     pub upper: f64,
     pub count: f64,
 }
@@ -22,7 +22,10 @@ pub struct ForcedMonotonicity {
 
 /// The φ-quantile of the buckets, which are sorted and repaired in place. NaN without a `+Inf`
 /// bucket, with fewer than two buckets, or without observations.
-pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<ForcedMonotonicity>) {
+pub fn bucket_quantile(
+    q: f64,
+    buckets: &mut Vec<ClassicBucket>,
+) -> (f64, Option<ForcedMonotonicity>) {
     if q.is_nan() || buckets.is_empty() {
         return (f64::NAN, None);
     }
@@ -52,7 +55,7 @@ pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
     if at == 0 && buckets[0].upper <= 0.0 {
         return (buckets[0].upper, forced);
     }
-    let Bucket { upper, count } = buckets[at];
+    let ClassicBucket { upper, count } = buckets[at];
     if at == 0 {
         return (upper * (rank / count), forced);
     }
@@ -66,7 +69,7 @@ pub fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
 ///
 /// The first bucket begins at 0 if it ends above. One without lower bound counts as a whole for any
 /// bound inside.
-pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
+pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<ClassicBucket>) -> f64 {
     if buckets.is_empty() || !normalise(buckets) {
         return f64::NAN;
     }
@@ -85,7 +88,7 @@ pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64
 }
 
 /// The observations below `v`; `None` if it is above all buckets.
-fn observations_below(v: f64, buckets: &[Bucket]) -> Option<f64> {
+fn observations_below(v: f64, buckets: &[ClassicBucket]) -> Option<f64> {
     let mut start = if buckets[0].upper <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
     let mut rank = 0.0;
     for bucket in buckets {
@@ -104,7 +107,7 @@ fn observations_below(v: f64, buckets: &[Bucket]) -> Option<f64> {
 }
 
 /// Sorts the buckets and adds up those with the same bound; whether the highest is `+Inf`.
-fn normalise(buckets: &mut Vec<Bucket>) -> bool {
+fn normalise(buckets: &mut Vec<ClassicBucket>) -> bool {
     buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
     if buckets.last().is_none_or(|last| last.upper != f64::INFINITY) {
         return false;
@@ -114,7 +117,7 @@ fn normalise(buckets: &mut Vec<Bucket>) -> bool {
 }
 
 /// Adds up buckets with the same bound.
-fn coalesce(buckets: &mut Vec<Bucket>) {
+fn coalesce(buckets: &mut Vec<ClassicBucket>) {
     let mut kept = 0;
     for i in 1..buckets.len() {
         if buckets[i].upper == buckets[kept].upper {
@@ -127,7 +130,7 @@ fn coalesce(buckets: &mut Vec<Bucket>) {
     buckets.truncate(kept + 1);
 }
 
-fn make_monotonic(buckets: &mut [Bucket]) -> Option<ForcedMonotonicity> {
+fn make_monotonic(buckets: &mut [ClassicBucket]) -> Option<ForcedMonotonicity> {
     let mut forced: Option<ForcedMonotonicity> = None;
     let mut before = buckets[0].count;
     for bucket in &mut buckets[1..] {
@@ -181,7 +184,7 @@ mod tests {
             q,
             &mut buckets
                 .iter()
-                .map(|(upper, count)| Bucket { upper: *upper, count: *count })
+                .map(|(upper, count)| ClassicBucket { upper: *upper, count: *count })
                 .collect(),
         )
     }
@@ -196,8 +199,10 @@ mod tests {
     }
 
     fn fraction(lower: f64, upper: f64, buckets: &[(f64, f64)]) -> f64 {
-        let mut buckets =
-            buckets.iter().map(|(upper, count)| Bucket { upper: *upper, count: *count }).collect();
+        let mut buckets = buckets
+            .iter()
+            .map(|(upper, count)| ClassicBucket { upper: *upper, count: *count })
+            .collect();
         bucket_fraction(lower, upper, &mut buckets)
     }
 

@@ -7,16 +7,16 @@ use crate::quote::quote;
 
 /// The arguments of `label_replace`, checked.
 #[derive(Clone, Debug)]
-pub struct Replace {
+pub struct LabelReplace {
     destination: Vec<u8>,
     replacement: Vec<u8>,
     source: Vec<u8>,
     regex: Regex,
 }
 
-impl Replace {
+impl LabelReplace {
     /// `args`: destination, replacement, source, regex. Errors are Prometheus' texts.
-    pub fn new(args: [&[u8]; 4]) -> Result<Replace, String> {
+    pub fn new(args: [&[u8]; 4]) -> Result<LabelReplace, String> {
         let [destination, replacement, source, pattern] = args;
         let text = String::from_utf8_lossy(pattern);
         let invalid = || format!("invalid regular expression in label_replace(): {text}");
@@ -28,7 +28,7 @@ impl Replace {
         }
         let (destination, replacement, source) =
             (destination.to_vec(), replacement.to_vec(), source.to_vec());
-        Ok(Replace { destination, replacement, source, regex })
+        Ok(LabelReplace { destination, replacement, source, regex })
     }
 
     pub fn writes_name(&self) -> bool {
@@ -44,19 +44,19 @@ impl Replace {
 
 /// The arguments of `label_join`, checked.
 #[derive(Clone, Debug)]
-pub struct Join {
+pub struct LabelJoin {
     destination: Vec<u8>,
     separator: Vec<u8>,
     sources: Vec<Vec<u8>>,
 }
 
-impl Join {
+impl LabelJoin {
     /// Errors are Prometheus' texts.
     pub fn new(
         destination: &[u8],
         separator: &[u8],
         sources: Vec<Vec<u8>>,
-    ) -> Result<Join, String> {
+    ) -> Result<LabelJoin, String> {
         for source in &sources {
             if !is_valid_name(source) {
                 return Err(format!(
@@ -69,7 +69,7 @@ impl Join {
             let name = String::from_utf8_lossy(destination);
             return Err(format!("invalid destination label name in label_join(): {name}"));
         }
-        Ok(Join { destination: destination.to_vec(), separator: separator.to_vec(), sources })
+        Ok(LabelJoin { destination: destination.to_vec(), separator: separator.to_vec(), sources })
     }
 
     pub fn writes_name(&self) -> bool {
@@ -100,23 +100,26 @@ mod tests {
     #[test]
     fn groups_are_put_in_and_mismatches_leave_alone() {
         let labels = Labels::from_pairs([("instance", "a:9100")]);
-        let replace = Replace::new([b"host", b"$1-x", b"instance", b"(.*):.*"]).unwrap();
+        let replace = LabelReplace::new([b"host", b"$1-x", b"instance", b"(.*):.*"]).unwrap();
         assert_eq!(
             replace.apply(&labels).unwrap().to_string(),
             r#"{host="a-x", instance="a:9100"}"#
         );
         assert!(
-            Replace::new([b"host", b"$1", b"instance", b"z"]).unwrap().apply(&labels).is_none()
+            LabelReplace::new([b"host", b"$1", b"instance", b"z"])
+                .unwrap()
+                .apply(&labels)
+                .is_none()
         );
-        assert!(Replace::new([b"", b"$1", b"instance", b"z"]).is_err());
-        assert!(Replace::new([b"a", b"$1", b"instance", b"("]).is_err());
+        assert!(LabelReplace::new([b"", b"$1", b"instance", b"z"]).is_err());
+        assert!(LabelReplace::new([b"a", b"$1", b"instance", b"("]).is_err());
     }
 
     #[test]
     fn joins_missing_labels_as_empty() {
         let labels = Labels::from_pairs([("a", "1"), ("c", "3")]);
         let join =
-            Join::new(b"d", b"-", vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]).unwrap();
+            LabelJoin::new(b"d", b"-", vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]).unwrap();
         assert_eq!(join.apply(&labels).get("d"), Some(&b"1--3"[..]));
     }
 }

@@ -1,10 +1,10 @@
 //! Functions of one value.
 
 /// A function of a value alone.
-pub type Function = fn(f64) -> f64;
+pub type FloatFunction = fn(f64) -> f64;
 
 /// Functions of one value by their name in PromQL; those of time are in [`super::calendar`].
-pub fn by_name(name: &str) -> Option<Function> {
+pub fn by_name(name: &str) -> Option<FloatFunction> {
     Some(match name {
         "abs" => f64::abs,
         "ceil" => f64::ceil,

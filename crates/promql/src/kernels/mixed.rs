@@ -14,7 +14,7 @@ use model::histogram::FloatHistogram;
 
 use super::aggregate_histogram::HistogramAggregate;
 use super::notes::{Note, Notes};
-use super::range::{self, Buffers, Input, RangeFunction};
+use super::range::{self, Buffers, FloatInput, RangeFunction};
 use super::window::{Bounds, HistogramSamples, Samples, Steps};
 use super::{MixedColumn, Param};
 
@@ -33,11 +33,11 @@ pub struct MixedInput<'a> {
 
 /// Buffers reused from series to series.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
+pub(super) struct MixedScratch {
     /// The windows that hold floats only.
     float_bounds: Vec<Bounds>,
     rate: rate::Prepared,
-    events: events::Scratch,
+    events: events::EventScratch,
 }
 
 /// Evaluates `function` at every step; `out` must come without any value present. Stale markers are
@@ -110,8 +110,8 @@ pub fn lookback<const TIME: bool>(input: MixedInput<'_>, out: &mut MixedColumn<'
     each(&input, out, |window, out, k| {
         let last = input.last(window);
         let stale = match last {
-            Place::Float(at) => model::is_stale_nan(input.floats.v[at]),
-            Place::Histogram(at) => input.histograms.h[at].is_stale(),
+            SampleIndex::Float(at) => model::is_stale_nan(input.floats.v[at]),
+            SampleIndex::Histogram(at) => input.histograms.h[at].is_stale(),
         };
         if stale {
             return;
@@ -177,14 +177,14 @@ fn over_time(input: &MixedInput<'_>, avg: bool, notes: &mut Notes, out: &mut Mix
 
 /// The samples of one step.
 #[derive(Clone, Copy)]
-struct Window {
+struct StepSamples {
     f: Bounds,
     h: Bounds,
 }
 
 /// A sample by its index.
 #[derive(Clone, Copy)]
-enum Place {
+enum SampleIndex {
     Float(usize),
     Histogram(usize),
 }
@@ -193,13 +193,13 @@ enum Place {
 fn each<'o>(
     input: &MixedInput<'_>,
     out: &mut MixedColumn<'o>,
-    mut f: impl FnMut(Window, &mut MixedColumn<'o>, usize),
+    mut f: impl FnMut(StepSamples, &mut MixedColumn<'o>, usize),
 ) {
     for (k, (floats, histograms)) in
         input.float_bounds.iter().zip(input.histogram_bounds).enumerate()
     {
         if !floats.is_empty() || !histograms.is_empty() {
-            f(Window { f: *floats, h: *histograms }, out, k);
+            f(StepSamples { f: *floats, h: *histograms }, out, k);
         }
     }
 }
@@ -209,8 +209,8 @@ fn seconds(t: i64) -> f64 {
 }
 
 impl<'a> MixedInput<'a> {
-    fn floats_in(&self, bounds: &'a [Bounds]) -> Input<'a> {
-        Input {
+    fn floats_in(&self, bounds: &'a [Bounds]) -> FloatInput<'a> {
+        FloatInput {
             samples: self.floats,
             bounds,
             steps: self.steps,
@@ -227,43 +227,43 @@ impl<'a> MixedInput<'a> {
             .map(|(k, (_, h))| (k, *h))
     }
 
-    fn time(&self, place: Place) -> i64 {
+    fn time(&self, place: SampleIndex) -> i64 {
         match place {
-            Place::Float(at) => self.floats.t[at],
-            Place::Histogram(at) => self.histograms.t[at],
+            SampleIndex::Float(at) => self.floats.t[at],
+            SampleIndex::Histogram(at) => self.histograms.t[at],
         }
     }
 
     /// The earliest sample of a window that is not empty.
-    fn first(&self, window: Window) -> Place {
+    fn first(&self, window: StepSamples) -> SampleIndex {
         let (float, histogram) = (window.f.lo as usize, window.h.lo as usize);
         if window.h.is_empty()
             || (!window.f.is_empty() && self.floats.t[float] < self.histograms.t[histogram])
         {
-            return Place::Float(float);
+            return SampleIndex::Float(float);
         }
-        Place::Histogram(histogram)
+        SampleIndex::Histogram(histogram)
     }
 
     /// The latest sample of a window that is not empty.
-    fn last(&self, window: Window) -> Place {
+    fn last(&self, window: StepSamples) -> SampleIndex {
         if window.h.is_empty() {
-            return Place::Float(window.f.hi as usize - 1);
+            return SampleIndex::Float(window.f.hi as usize - 1);
         }
         let histogram = window.h.hi as usize - 1;
         if !window.f.is_empty()
             && self.histograms.t[histogram] < self.floats.t[window.f.hi as usize - 1]
         {
-            return Place::Float(window.f.hi as usize - 1);
+            return SampleIndex::Float(window.f.hi as usize - 1);
         }
-        Place::Histogram(histogram)
+        SampleIndex::Histogram(histogram)
     }
 
     /// The sample as the value of a step.
-    fn set(&self, out: &mut MixedColumn<'_>, k: usize, place: Place) {
+    fn set(&self, out: &mut MixedColumn<'_>, k: usize, place: SampleIndex) {
         match place {
-            Place::Float(at) => out.set_float(k, self.floats.v[at]),
-            Place::Histogram(at) => out.set_histogram(k, Arc::clone(&self.histograms.h[at])),
+            SampleIndex::Float(at) => out.set_float(k, self.floats.v[at]),
+            SampleIndex::Histogram(at) => out.set_histogram(k, Arc::clone(&self.histograms.h[at])),
         }
     }
 

@@ -8,7 +8,7 @@ use model::histogram::{Bucket, UnboundedBucket};
 use super::kahan;
 use super::notes::{Note, Notes};
 
-pub use operators::{Operand, Value, binary, compare, negate};
+pub use operators::{ComputedValue, Operand, binary, compare, negate};
 
 /// What a walk over the buckets of a histogram that has none ends with.
 const NO_BUCKET: Bucket = Bucket {

@@ -14,7 +14,7 @@ pub enum Severity {
 
 /// What was done when two histograms did not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operation {
+pub enum HistogramOperation {
     Addition,
     Subtraction,
     Aggregation,
@@ -42,7 +42,7 @@ pub enum Note {
     NotAGaugeHistogram,
     MixedExponentialAndCustom,
     IncompatibleBucketLayout(BinaryOp),
-    CounterResetCollision(Operation),
+    CounterResetCollision(HistogramOperation),
     IncompatibleTypes(SampleKind, BinaryOp, SampleKind),
     /// The aggregation (named as in PromQL) is of floats only.
     IgnoredInAggregation(&'static str),
@@ -51,7 +51,7 @@ pub enum Note {
     QuantileOfNanIsNan,
     QuantileSkewedByNan,
     FractionExcludesNan,
-    MismatchedCustomBuckets(Operation),
+    MismatchedCustomBuckets(HistogramOperation),
 }
 
 impl Note {
@@ -167,12 +167,12 @@ fn of_metric(text: &str, metric_name: &str) -> String {
     format!("{text} for metric name {}", quote(metric_name.as_bytes()))
 }
 
-impl Operation {
+impl HistogramOperation {
     fn name(self) -> &'static str {
         match self {
-            Operation::Addition => "addition",
-            Operation::Subtraction => "subtraction",
-            Operation::Aggregation => "aggregation",
+            HistogramOperation::Addition => "addition",
+            HistogramOperation::Subtraction => "subtraction",
+            HistogramOperation::Aggregation => "aggregation",
         }
     }
 }
@@ -269,7 +269,7 @@ mod tests {
                 "incompatible bucket layout encountered for binary operator +",
             ),
             (
-                CounterResetCollision(Operation::Addition),
+                CounterResetCollision(HistogramOperation::Addition),
                 Severity::Warning,
                 "conflicting counter resets during histogram addition",
             ),
@@ -304,7 +304,7 @@ mod tests {
                 r#"input to histogram_fraction has NaN observations, which are excluded from all fractions for metric name "m""#,
             ),
             (
-                MismatchedCustomBuckets(Operation::Subtraction),
+                MismatchedCustomBuckets(HistogramOperation::Subtraction),
                 Severity::Info,
                 "mismatched custom buckets were reconciled during subtraction",
             ),

@@ -5,14 +5,14 @@
 //! Where the windows do not overlap much, or a value is not finite, each window is computed on its
 //! own.
 
-use super::Column;
+use super::FloatColumn;
 use super::Param;
 use super::kahan::{self, Double};
 use super::window::{Bounds, Samples};
 
 /// Buffers reused from series to series.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub struct OverTimeScratch {
     first: Vec<Double>,
     second: Vec<Double>,
     queue: Vec<u32>,
@@ -30,7 +30,7 @@ fn overlaps(samples: Samples<'_>, bounds: &[Bounds]) -> bool {
 fn each(
     samples: Samples<'_>,
     bounds: &[Bounds],
-    out: &mut Column<'_>,
+    out: &mut FloatColumn<'_>,
     mut f: impl FnMut(&[f64]) -> f64,
 ) {
     for (k, window) in bounds.iter().enumerate() {
@@ -53,7 +53,12 @@ fn prefix(values: impl Iterator<Item = f64>, into: &mut Vec<Double>) -> bool {
 }
 
 /// `sum_over_time`.
-pub fn sum(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: &mut Column<'_>) {
+pub fn sum(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    scratch: &mut OverTimeScratch,
+    out: &mut FloatColumn<'_>,
+) {
     if !overlaps(samples, bounds) || !prefix(samples.v.iter().copied(), &mut scratch.first) {
         return each(samples, bounds, out, kahan::sum);
     }
@@ -65,7 +70,12 @@ pub fn sum(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: 
 }
 
 /// `avg_over_time`.
-pub fn avg(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: &mut Column<'_>) {
+pub fn avg(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    scratch: &mut OverTimeScratch,
+    out: &mut FloatColumn<'_>,
+) {
     if !overlaps(samples, bounds) || !prefix(samples.v.iter().copied(), &mut scratch.first) {
         return each(samples, bounds, out, kahan::mean);
     }
@@ -93,8 +103,8 @@ pub fn variance(
     samples: Samples<'_>,
     bounds: &[Bounds],
     root: bool,
-    scratch: &mut Scratch,
-    out: &mut Column<'_>,
+    scratch: &mut OverTimeScratch,
+    out: &mut FloatColumn<'_>,
 ) {
     let finish = |v: f64| if root { v.sqrt() } else { v };
     // Around the mean of the series, so that the squares stay small beside the variance.
@@ -138,8 +148,8 @@ fn prefix_of_squares(values: &[f64], center: f64, into: &mut Vec<Double>) -> boo
 pub fn extreme<const MAX: bool, const TIME: bool>(
     samples: Samples<'_>,
     bounds: &[Bounds],
-    scratch: &mut Scratch,
-    out: &mut Column<'_>,
+    scratch: &mut OverTimeScratch,
+    out: &mut FloatColumn<'_>,
 ) {
     let queue = &mut scratch.queue;
     queue.clear();
@@ -177,8 +187,8 @@ pub fn quantile(
     samples: Samples<'_>,
     bounds: &[Bounds],
     q: Param<'_>,
-    scratch: &mut Scratch,
-    out: &mut Column<'_>,
+    scratch: &mut OverTimeScratch,
+    out: &mut FloatColumn<'_>,
 ) {
     let sorted = &mut scratch.sorted;
     sorted.clear();
@@ -243,7 +253,12 @@ pub fn quantile_of_sorted(q: f64, sorted: &[f64]) -> f64 {
 }
 
 /// `mad_over_time`: the median of the distances to the median; NaN when any value is.
-pub fn mad(samples: Samples<'_>, bounds: &[Bounds], scratch: &mut Scratch, out: &mut Column<'_>) {
+pub fn mad(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    scratch: &mut OverTimeScratch,
+    out: &mut FloatColumn<'_>,
+) {
     let (sorted, deviations) = (&mut scratch.sorted, &mut scratch.deviations);
     each(samples, bounds, out, |values| {
         if values.iter().any(|v| v.is_nan()) {

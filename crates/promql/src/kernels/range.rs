@@ -1,9 +1,9 @@
 //! Range functions by name, and their evaluation over the windows of one series.
 
-use super::over_time::{self, Scratch};
+use super::over_time::{self, OverTimeScratch};
 use super::rate::{self, Extrapolation, Resets, Windowed};
 use super::window::{Bounds, Samples, Steps};
-use super::{Column, Param, mixed, regression};
+use super::{FloatColumn, Param, mixed, regression};
 
 /// A function of the samples of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,9 +86,9 @@ impl RangeFunction {
 /// Buffers of one worker, reused from series to series.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    over_time: Scratch,
+    over_time: OverTimeScratch,
     resets: Resets,
-    pub(super) mixed: mixed::Scratch,
+    pub(super) mixed: mixed::MixedScratch,
 }
 
 impl Buffers {
@@ -100,7 +100,7 @@ impl Buffers {
 
 /// One series, its windows and the parameters of the function, in order of the call's arguments.
 #[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
+pub struct FloatInput<'a> {
     pub samples: Samples<'a>,
     pub bounds: &'a [Bounds],
     pub steps: &'a Steps,
@@ -111,12 +111,12 @@ pub struct Input<'a> {
 /// Evaluates `function` at every step; `out` must come without any value present.
 pub fn evaluate(
     function: RangeFunction,
-    input: Input<'_>,
+    input: FloatInput<'_>,
     buffers: &mut Buffers,
-    out: &mut Column<'_>,
+    out: &mut FloatColumn<'_>,
 ) {
     use RangeFunction::*;
-    let Input { samples, bounds, steps, range, params } = input;
+    let FloatInput { samples, bounds, steps, range, params } = input;
     let windowed = Windowed { samples, bounds, steps, range };
     let scratch = &mut buffers.over_time;
     match function {
@@ -156,9 +156,9 @@ pub fn evaluate(
 
 #[inline(always)]
 fn each(
-    input: Input<'_>,
+    input: FloatInput<'_>,
     at_least: usize,
-    out: &mut Column<'_>,
+    out: &mut FloatColumn<'_>,
     f: impl Fn(usize, Samples<'_>) -> f64,
 ) {
     for (k, window) in input.bounds.iter().enumerate() {
@@ -174,7 +174,11 @@ fn each(
 
 /// The instant value at every step: the latest sample of its lookback window, unless that is a
 /// stale marker. With `TIME` the second of that sample instead.
-pub fn lookback<const TIME: bool>(samples: Samples<'_>, bounds: &[Bounds], out: &mut Column<'_>) {
+pub fn lookback<const TIME: bool>(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    out: &mut FloatColumn<'_>,
+) {
     for (k, window) in bounds.iter().enumerate() {
         if window.is_empty() {
             continue;

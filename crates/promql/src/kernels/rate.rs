@@ -1,6 +1,6 @@
 //! `rate`, `increase`, `delta`, `irate`, `idelta`, `resets`, `changes`.
 
-use super::Column;
+use super::FloatColumn;
 use super::steps::WORD_STEPS;
 use super::window::{Bounds, Samples, Steps};
 
@@ -97,7 +97,7 @@ pub fn extrapolated(
     kind: Extrapolation,
     input: Windowed<'_>,
     resets: &mut Resets,
-    out: &mut Column<'_>,
+    out: &mut FloatColumn<'_>,
 ) {
     match kind {
         Extrapolation::Rate => counter::<true>(input, resets, out),
@@ -124,7 +124,7 @@ pub struct Windowed<'a> {
     pub range: i64,
 }
 
-/// So few windows, those of an instant query above all, are not worth the lanes of a [`Block`].
+/// So few windows, those of an instant query above all, are not worth the lanes of a [`RateLanes`].
 const FEW_WINDOWS: usize = 8;
 
 /// Steps that are worked on together: those of one word of the bitmap.
@@ -132,7 +132,7 @@ const LANES: usize = WORD_STEPS;
 
 /// What the rates of some windows are computed from, column by column, so that the divisions run
 /// several at a time. Times are in milliseconds. A lane without a window holds numbers that give 0.
-struct Block {
+struct RateLanes {
     first: [f64; LANES],
     increase: [f64; LANES],
     to_start: [f64; LANES],
@@ -141,10 +141,17 @@ struct Block {
     gaps: [f64; LANES],
 }
 
-impl Block {
-    fn new() -> Block {
+impl RateLanes {
+    fn new() -> RateLanes {
         let (zero, one) = ([0.0; LANES], [1.0; LANES]);
-        Block { first: zero, increase: zero, to_start: zero, to_end: zero, sampled: one, gaps: one }
+        RateLanes {
+            first: zero,
+            increase: zero,
+            to_start: zero,
+            to_end: zero,
+            sampled: one,
+            gaps: one,
+        }
     }
 
     fn clear_lane(&mut self, lane: usize) {
@@ -175,7 +182,7 @@ impl Block {
     }
 }
 
-fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut Column<'_>) {
+fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut FloatColumn<'_>) {
     let Samples { t, v } = input.samples;
     resets.find(v);
     let range_seconds = RATE.then_some(input.range as f64 / 1000.0);
@@ -189,7 +196,7 @@ fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut
         return;
     }
     let mut cursor = (0, 0);
-    let (mut block, mut results) = (Block::new(), [0.0; LANES]);
+    let (mut block, mut results) = (RateLanes::new(), [0.0; LANES]);
     for (word, windows) in input.bounds.chunks(LANES).enumerate() {
         let mut present = 0u64;
         for (lane, window) in windows.iter().enumerate() {
@@ -279,7 +286,11 @@ impl Sampled {
 }
 
 /// `irate` (per second, resets corrected) or `idelta` of the last two samples of each window.
-pub fn instant<const RATE: bool>(samples: Samples<'_>, bounds: &[Bounds], out: &mut Column<'_>) {
+pub fn instant<const RATE: bool>(
+    samples: Samples<'_>,
+    bounds: &[Bounds],
+    out: &mut FloatColumn<'_>,
+) {
     for (k, window) in bounds.iter().enumerate() {
         if window.len() < 2 {
             continue;
@@ -307,7 +318,7 @@ pub fn count_events(
     samples: Samples<'_>,
     bounds: &[Bounds],
     event: fn(f64, f64) -> bool,
-    out: &mut Column<'_>,
+    out: &mut FloatColumn<'_>,
 ) {
     let mut before = Vec::with_capacity(samples.v.len());
     let mut count = 0u32;

@@ -5,7 +5,7 @@
 //! where exactly one sample lies between two ranges, takes the one before it as the beginning; its
 //! instant queries do not.
 
-use super::Column;
+use super::FloatColumn;
 use super::rate::Resets;
 use super::window::{Bounds, Samples, Steps};
 
@@ -47,7 +47,7 @@ pub fn evaluate(
     function: ExtendedRate,
     input: Reaching<'_>,
     resets: &mut Resets,
-    out: &mut Column<'_>,
+    out: &mut FloatColumn<'_>,
 ) {
     let Samples { t, v } = input.samples;
     resets.find(v);
@@ -72,12 +72,12 @@ pub fn evaluate(
             out.set(k, v[first]);
             continue;
         }
-        out.set(k, difference(function, Stretch { first, last, start, end }, &input, resets));
+        out.set(k, difference(function, ReachedRange { first, last, start, end }, &input, resets));
     }
 }
 
 /// A range, open at its start, and the first and the last sample that it is computed of.
-struct Stretch {
+struct ReachedRange {
     first: usize,
     last: usize,
     start: i64,
@@ -86,11 +86,11 @@ struct Stretch {
 
 fn difference(
     function: ExtendedRate,
-    stretch: Stretch,
+    stretch: ReachedRange,
     input: &Reaching<'_>,
     resets: &Resets,
 ) -> f64 {
-    let Stretch { mut first, last, start, end } = stretch;
+    let ReachedRange { mut first, last, start, end } = stretch;
     let Samples { t, v } = input.samples;
     let extrapolates = function != ExtendedRate::Increase;
     let sampled = |first: usize| (t[last] - t[first]) as f64;

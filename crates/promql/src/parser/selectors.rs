@@ -3,7 +3,7 @@
 
 use model::{LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
-use super::{AT, Context, OFFSET, Parser, Result};
+use super::{AT, OFFSET, Parser, Result, TokenContext};
 use crate::ast::*;
 use crate::durations::literal_millis;
 use crate::lexer::{Keyword, Kind, Token};
@@ -27,7 +27,7 @@ impl Parser<'_> {
 
     /// Matchers up to and with the closing brace.
     fn matchers(&mut self) -> Result<Vec<Matcher>> {
-        let context = |expected| Context { place: "label matching", expected };
+        let context = |expected| TokenContext { place: "label matching", expected };
         let mut matchers = Vec::new();
         loop {
             if self.next_if(Kind::RightBrace)?.is_some() {
@@ -109,7 +109,7 @@ impl Parser<'_> {
 
     /// A range or a subquery; `[` at `start` has been taken.
     pub(super) fn brackets(&mut self, expr: Expr, start: usize) -> Result<Expr> {
-        let context = |place, expected| Context { place, expected };
+        let context = |place, expected| TokenContext { place, expected };
         let number = context("subquery or range selector", "number, duration, step(), or range()");
         let range = self.within(number, Self::positive_duration)?;
         let closing = self.within(context("subquery or range", "\":\" or \"]\""), |p| {

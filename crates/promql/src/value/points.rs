@@ -10,10 +10,10 @@ use crate::kernels::steps::StepsView;
 
 /// The points of one series in order of time.
 #[derive(Clone)]
-pub struct Points(Repr);
+pub struct Points(PointsRepr);
 
 #[derive(Clone)]
-enum Repr {
+enum PointsRepr {
     Row { rows: Arc<dyn StepRows>, row: usize },
     List(Vec<Point>),
 }
@@ -41,13 +41,13 @@ pub enum PointsView<'a> {
 impl Points {
     /// One row of these, without a copy.
     pub fn of_row(rows: Arc<dyn StepRows>, row: usize) -> Points {
-        Points(Repr::Row { rows, row })
+        Points(PointsRepr::Row { rows, row })
     }
 
     pub fn view(&self) -> PointsView<'_> {
         match &self.0 {
-            Repr::Row { rows, row } => rows.view(*row),
-            Repr::List(points) => PointsView::List(points),
+            PointsRepr::Row { rows, row } => rows.view(*row),
+            PointsRepr::List(points) => PointsView::List(points),
         }
     }
 
@@ -91,13 +91,13 @@ impl Points {
 
 impl From<Vec<Point>> for Points {
     fn from(points: Vec<Point>) -> Points {
-        Points(Repr::List(points))
+        Points(PointsRepr::List(points))
     }
 }
 
 impl FromIterator<Point> for Points {
     fn from_iter<I: IntoIterator<Item = Point>>(points: I) -> Points {
-        Points(Repr::List(points.into_iter().collect()))
+        Points(PointsRepr::List(points.into_iter().collect()))
     }
 }
 

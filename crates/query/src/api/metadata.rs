@@ -14,12 +14,12 @@ use storeapi::{
     Frame, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, SeriesRequest, Store,
 };
 
-use super::Api;
+use super::ApiState;
 use super::error::of_store;
 use super::options::{partial_response, replica_labels};
 
 /// What metadata calls share.
-struct Call {
+struct MetadataCall {
     range: TimeRange,
     selectors: Vec<Vec<Matcher>>,
     partial_response: PartialResponse,
@@ -28,20 +28,20 @@ struct Call {
     fanout: Fanout,
 }
 
-impl Call {
-    fn of_labels(api: &Api, params: &Params) -> Result<Call, ApiError> {
-        Call::parse(api, params, params.label_selectors())
+impl MetadataCall {
+    fn of_labels(api: &ApiState, params: &Params) -> Result<MetadataCall, ApiError> {
+        MetadataCall::parse(api, params, params.label_selectors())
     }
 
-    fn of_series(api: &Api, params: &Params) -> Result<Call, ApiError> {
-        Call::parse(api, params, params.selectors("match[]"))
+    fn of_series(api: &ApiState, params: &Params) -> Result<MetadataCall, ApiError> {
+        MetadataCall::parse(api, params, params.selectors("match[]"))
     }
 
     fn parse(
-        api: &Api,
+        api: &ApiState,
         params: &Params,
         selectors: Result<Vec<Vec<Matcher>>, ApiError>,
-    ) -> Result<Call, ApiError> {
+    ) -> Result<MetadataCall, ApiError> {
         let (start, end) = (params.time("start")?, params.time("end")?);
         let window =
             i64::try_from(api.settings.metadata_default_range.as_millis()).unwrap_or(i64::MAX);
@@ -56,7 +56,7 @@ impl Call {
         }
         let deadline = Some(api.settings.timeout.mul_f64(0.9));
         let scope = Scope { store_matches: params.selectors("storeMatch[]")?, deadline };
-        Ok(Call {
+        Ok(MetadataCall {
             range: TimeRange::from_closed(start, end),
             selectors: selectors?,
             partial_response: partial_response(params, &api.settings)?,
@@ -108,10 +108,10 @@ fn add_new(warnings: &mut Vec<String>, new: Vec<String>) {
 }
 
 pub(super) async fn labels(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let call = Call::of_labels(&api, &params)?;
+    let call = MetadataCall::of_labels(&api, &params)?;
     let ask = |matchers| {
         call.fanout.label_names(LabelNamesRequest {
             range: call.range,
@@ -128,13 +128,13 @@ pub(super) async fn labels(
 }
 
 pub(super) async fn label_values(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response, ApiError> {
     let label = unescape_name(&name)
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
-    let call = Call::of_labels(&api, &params)?;
+    let call = MetadataCall::of_labels(&api, &params)?;
     let ask = |matchers| {
         call.fanout.label_values(LabelValuesRequest {
             label: label.clone(),
@@ -151,10 +151,10 @@ pub(super) async fn label_values(
 }
 
 pub(super) async fn series(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let call = Call::of_series(&api, &params)?;
+    let call = MetadataCall::of_series(&api, &params)?;
     if call.selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -8,37 +8,37 @@ use model::Matcher;
 use storeapi::{PartialResponse, Shard};
 
 use crate::settings::Settings;
-use crate::source::Reading;
+use crate::source::ReadOptions;
 
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub(super) struct QueryOptions {
     pub(super) dedup: Option<Dedup>,
     /// The longest window of downsampled data, in milliseconds; 0 = raw only.
     pub(super) max_resolution_ms: i64,
-    pub(super) reading: Reading,
+    pub(super) reading: ReadOptions,
     pub(super) store_matches: Vec<Vec<Matcher>>,
     pub(super) timeout: Duration,
     pub(super) lookback_ms: i64,
     pub(super) limit: u64,
-    pub(super) stats: Stats,
+    pub(super) stats: StatsDetail,
     pub(super) analyze: bool,
 }
 
 /// How much of its statistics a request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stats {
+pub(super) enum StatsDetail {
     None,
     Totals,
     PerStep,
 }
 
-impl Options {
+impl QueryOptions {
     /// `auto_resolution_ms` is what `auto` means for this request.
     pub(super) fn parse(
         params: &Params,
         settings: &Settings,
         auto_resolution_ms: i64,
-    ) -> Result<Options, ApiError> {
+    ) -> Result<QueryOptions, ApiError> {
         if let Some(engine) =
             params.get("engine").filter(|engine| !matches!(*engine, "prometheus" | "thanos"))
         {
@@ -54,10 +54,10 @@ impl Options {
             Some(ms) => ms,
             None => i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX),
         };
-        Ok(Options {
+        Ok(QueryOptions {
             dedup: (!replica_labels.is_empty()).then_some(settings.dedup),
             max_resolution_ms,
-            reading: Reading {
+            reading: ReadOptions {
                 replica_labels,
                 partial_response: partial_response(params, settings)?,
                 shard: params.shard()?.map(shard),
@@ -67,9 +67,9 @@ impl Options {
             lookback_ms,
             limit: params.limit()?,
             stats: match params.get("stats") {
-                None => Stats::None,
-                Some("all") => Stats::PerStep,
-                Some(_) => Stats::Totals,
+                None => StatsDetail::None,
+                Some("all") => StatsDetail::PerStep,
+                Some(_) => StatsDetail::Totals,
             },
             analyze: params.bool("analyze", false)?,
         })

@@ -12,10 +12,10 @@ use promql::functions::Function;
 use promql::kernels::format::plain;
 use serde_json::{Value, json};
 
-use super::Api;
+use super::ApiState;
 
 pub(super) async fn format(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
     let expr = parse(&api, &params)?;
@@ -27,14 +27,14 @@ pub(super) async fn format(
 }
 
 pub(super) async fn tree(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
     let answer = json!({ "status": "success", "data": node(&parse(&api, &params)?) });
     Ok(json_response(Body::from(answer.to_string())))
 }
 
-fn parse(api: &Api, params: &Params) -> Result<Expr, ApiError> {
+fn parse(api: &ApiState, params: &Params) -> Result<Expr, ApiError> {
     let text = params.get("query").unwrap_or_default();
     api.settings.language.parse_expr(text).map_err(|e| ApiError::parameter("query", e))
 }

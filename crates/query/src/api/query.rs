@@ -15,9 +15,9 @@ use serve::Pass;
 use storeapi::fanout::Scope;
 use storeapi::{Limited, Store};
 
-use super::Api;
+use super::ApiState;
 use super::error::of_query;
-use super::options::{Options, Stats};
+use super::options::{QueryOptions, StatsDetail};
 use super::statistics;
 use crate::source::StoreSource;
 
@@ -25,7 +25,7 @@ use crate::source::StoreSource;
 const MAX_POINTS: i64 = 11_000;
 
 pub(super) async fn instant(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
     let (grid, options) = instant_request(&api, &params)?;
@@ -33,7 +33,7 @@ pub(super) async fn instant(
 }
 
 pub(super) async fn instant_explain(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
     let (grid, options) = instant_request(&api, &params)?;
@@ -41,7 +41,7 @@ pub(super) async fn instant_explain(
 }
 
 pub(super) async fn range(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
     let (grid, options) = range_request(&api, &params)?;
@@ -50,21 +50,21 @@ pub(super) async fn range(
 }
 
 pub(super) async fn range_explain(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
     let (grid, options) = range_request(&api, &params)?;
     api.explain(&params, grid, &options)
 }
 
-fn instant_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError> {
+fn instant_request(api: &ApiState, params: &Params) -> Result<(Grid, QueryOptions), ApiError> {
     let time = params.time("time")?.unwrap_or_else(|| api.clock.now().0);
     let auto =
         i64::try_from(api.settings.instant_max_source_resolution.as_millis()).unwrap_or(i64::MAX);
-    Ok((Grid::instant(time), Options::parse(params, &api.settings, auto)?))
+    Ok((Grid::instant(time), QueryOptions::parse(params, &api.settings, auto)?))
 }
 
-fn range_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError> {
+fn range_request(api: &ApiState, params: &Params) -> Result<(Grid, QueryOptions), ApiError> {
     let (start_ms, end_ms) = (params.required_time("start")?, params.required_time("end")?);
     if end_ms < start_ms {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
@@ -88,7 +88,10 @@ fn range_request(api: &Api, params: &Params) -> Result<(Grid, Options), ApiError
                     the query resolution (?step=XX)";
         return Err(ApiError::bad_data(text));
     }
-    Ok((Grid { start_ms, end_ms, step_ms }, Options::parse(params, &api.settings, step_ms / 5)?))
+    Ok((
+        Grid { start_ms, end_ms, step_ms },
+        QueryOptions::parse(params, &api.settings, step_ms / 5)?,
+    ))
 }
 
 /// When a query may begin.
@@ -98,12 +101,12 @@ struct Turn {
     pass: Option<Pass>,
 }
 
-impl Api {
+impl ApiState {
     async fn evaluate(
         &self,
         params: &Params,
         grid: Grid,
-        options: Options,
+        options: QueryOptions,
     ) -> Result<Response, ApiError> {
         let came = self.clock.monotonic();
         let pass = tokio::select! {
@@ -121,10 +124,10 @@ impl Api {
             infos: std::mem::take(&mut answer.infos),
         };
         let mut tail = Json::default();
-        if options.stats != Stats::None {
+        if options.stats != StatsDetail::None {
             let total = self.clock.monotonic().saturating_sub(came);
-            let told = statistics::Told { stats: &answer.stats, grid, waited, total };
-            statistics::write(&mut tail, told, options.stats);
+            let answered = statistics::AnsweredQuery { stats: &answer.stats, grid, waited, total };
+            statistics::write(&mut tail, answered, options.stats);
         }
         if let Some(analysis) = &answer.stats.analysis {
             tail.raw(r#","analysis":"#);
@@ -140,7 +143,7 @@ impl Api {
         &self,
         params: &Params,
         grid: Grid,
-        options: &Options,
+        options: &QueryOptions,
     ) -> Result<Response, ApiError> {
         // nothing is evaluated, so that there is nothing to wait for
         let turn = Turn { timeout: options.timeout, pass: None };
@@ -153,7 +156,7 @@ impl Api {
         Ok(json_response(Body::from(json.into_bytes())))
     }
 
-    fn query(&self, params: &Params, grid: Grid, options: &Options, turn: Turn) -> Query {
+    fn query(&self, params: &Params, grid: Grid, options: &QueryOptions, turn: Turn) -> Query {
         let Turn { timeout, pass } = turn;
         // endpoints that hang are given up a little before the query is, so that it ends with what
         // the others sent
@@ -172,7 +175,7 @@ impl Api {
             max_resolution_ms: options.max_resolution_ms,
             timeout,
             source: Arc::new(StoreSource::new(store, options.reading.clone(), pass)),
-            detail: Detail { stats: options.stats != Stats::None, analyze: options.analyze },
+            detail: Detail { stats: options.stats != StatsDetail::None, analyze: options.analyze },
         }
     }
 }

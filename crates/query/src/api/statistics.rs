@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use engine::{Measured, Operation, Stats};
+use engine::{ExplainedOperator, OperatorMeasurement, QueryStats};
 use http_api::Json;
 use promql::value::Grid;
 
 use super::options;
 
 /// What there is to tell of an answered query.
-pub(super) struct Told<'a> {
-    pub(super) stats: &'a Stats,
+pub(super) struct AnsweredQuery<'a> {
+    pub(super) stats: &'a QueryStats,
     pub(super) grid: Grid,
     /// For other queries to end.
     pub(super) waited: Duration,
@@ -19,8 +19,8 @@ pub(super) struct Told<'a> {
 }
 
 /// `,"stats":{…}`; strict clients read no other shape.
-pub(super) fn write(json: &mut Json, told: Told<'_>, wanted: options::Stats) {
-    let Told { stats, grid, waited, total } = told;
+pub(super) fn write(json: &mut Json, answered: AnsweredQuery<'_>, wanted: options::StatsDetail) {
+    let AnsweredQuery { stats, grid, waited, total } = answered;
     let evaluation = stats.plan_seconds + stats.eval_seconds + stats.sort_seconds;
     json.raw(r#","stats":{"timings":{"#);
     for (name, seconds) in [
@@ -40,7 +40,7 @@ pub(super) fn write(json: &mut Json, told: Told<'_>, wanted: options::Stats) {
         ("totalQueryableSamples", &counts.total_per_step, counts.total),
         ("samplesRead", &counts.read_per_step, counts.read),
     ] {
-        if wanted == options::Stats::PerStep {
+        if wanted == options::StatsDetail::PerStep {
             json.raw(&format!(r#""{name}PerStep":["#));
             for (step, count) in counts.iter().enumerate() {
                 json.comma(step);
@@ -56,51 +56,54 @@ pub(super) fn write(json: &mut Json, told: Told<'_>, wanted: options::Stats) {
 }
 
 /// A tree of `name` and `children`.
-pub(super) fn write_plan(json: &mut Json, operation: &Operation) {
+pub(super) fn write_plan(json: &mut Json, operator: &ExplainedOperator) {
     json.raw(r#"{"name":"#);
-    json.string(operation.name.as_bytes());
-    children(json, operation, write_plan);
+    json.string(operator.name.as_bytes());
+    children(json, operator, write_plan);
     json.raw("}");
 }
 
 /// The same with what was measured: Thanos' fields, which include those of the operators below,
 /// then our own.
-pub(super) fn write_analysis(json: &mut Json, operation: &Operation) {
-    let measured = operation.measured.unwrap_or_default();
+pub(super) fn write_analysis(json: &mut Json, operator: &ExplainedOperator) {
+    let measured = operator.measured.unwrap_or_default();
     json.raw(r#"{"name":"#);
-    json.string(operation.name.as_bytes());
+    json.string(operator.name.as_bytes());
     json.raw(r#","executionTime":"#);
     json.string(go_duration(measured.seconds).as_bytes());
-    let Measured { series, points, bytes, .. } = measured;
+    let OperatorMeasurement { series, points, bytes, .. } = measured;
     json.raw(&format!(
         r#","peakSamples":{},"totalSamples":{},"series":{series},"points":{points},"bytes":{bytes}"#,
-        most_points(operation),
-        samples(operation)
+        most_points(operator),
+        samples(operator)
     ));
-    children(json, operation, write_analysis);
+    children(json, operator, write_analysis);
     json.raw("}");
 }
 
-fn children(json: &mut Json, operation: &Operation, write: fn(&mut Json, &Operation)) {
-    if operation.inputs.is_empty() {
+fn children(
+    json: &mut Json,
+    operator: &ExplainedOperator,
+    write: fn(&mut Json, &ExplainedOperator),
+) {
+    if operator.inputs.is_empty() {
         return;
     }
     json.raw(r#","children":["#);
-    for (i, input) in operation.inputs.iter().enumerate() {
+    for (i, input) in operator.inputs.iter().enumerate() {
         json.comma(i);
         write(json, input);
     }
     json.raw("]");
 }
 
-fn samples(operation: &Operation) -> u64 {
-    operation.measured.unwrap_or_default().samples
-        + operation.inputs.iter().map(samples).sum::<u64>()
+fn samples(operator: &ExplainedOperator) -> u64 {
+    operator.measured.unwrap_or_default().samples + operator.inputs.iter().map(samples).sum::<u64>()
 }
 
-fn most_points(operation: &Operation) -> u64 {
-    let below = operation.inputs.iter().map(most_points).max().unwrap_or_default();
-    below.max(operation.measured.unwrap_or_default().points)
+fn most_points(operator: &ExplainedOperator) -> u64 {
+    let below = operator.inputs.iter().map(most_points).max().unwrap_or_default();
+    below.max(operator.measured.unwrap_or_default().points)
 }
 
 /// As Go prints a `time.Duration` below an hour: `1m2.5s`, `1.5s`, `20.000001ms`, `3µs`.

@@ -8,10 +8,10 @@ use axum::response::{Html, Response};
 use http_api::{ApiError, Json, Notes, Params, success};
 use model::rfc3339;
 
-use super::Api;
+use super::ApiState;
 use crate::endpoints::EndpointStatus;
 
-pub(super) async fn stores(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn stores(State(api): State<Arc<ApiState>>) -> Response {
     let mut by_component: BTreeMap<&str, Vec<EndpointStatus>> = BTreeMap::new();
     for status in api.endpoints.statuses() {
         by_component.entry(status.component.as_str()).or_default().push(status);
@@ -69,7 +69,7 @@ fn object<'a>(json: &mut Json, fields: impl IntoIterator<Item = (&'a str, String
 
 /// Grafana decides by this which features a server has: the version is one of Thanos', ours stands
 /// behind the plus, and `features` must not be there, as it would mean another product.
-pub(super) async fn build_info(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn build_info(State(api): State<Arc<ApiState>>) -> Response {
     let about = &api.settings.about;
     let fields = [
         ("version", format!("{}+drumlin.{}", super::THANOS_VERSION, about.version)),
@@ -82,12 +82,12 @@ pub(super) async fn build_info(State(api): State<Arc<Api>>) -> Response {
     success(&Notes::default(), |json| object(json, fields))
 }
 
-pub(super) async fn flags(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn flags(State(api): State<Arc<ApiState>>) -> Response {
     let flags = api.settings.about.flags.iter().map(|(name, value)| (name.as_str(), value.clone()));
     success(&Notes::default(), |json| object(json, flags))
 }
 
-pub(super) async fn runtime_info(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn runtime_info(State(api): State<Arc<ApiState>>) -> Response {
     let folder = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
     let started = rfc3339::format(api.started);
     success(&Notes::default(), |json| {
@@ -140,7 +140,7 @@ pub(super) async fn exemplars(params: Params) -> Result<Response, ApiError> {
     Ok(unfilled("exemplars", "[]"))
 }
 
-pub(super) async fn landing(State(api): State<Arc<Api>>) -> Html<String> {
+pub(super) async fn landing(State(api): State<Arc<ApiState>>) -> Html<String> {
     let prefix = if api.settings.web.external_prefix.is_empty() {
         &api.settings.web.route_prefix
     } else {

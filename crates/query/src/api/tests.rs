@@ -2,7 +2,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::{Dedup, Detail, Measured, SampleCounts, Stats};
+use engine::{Dedup, Detail, OperatorMeasurement, QueryStats, SampleCounts};
 use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -16,10 +16,10 @@ use storeapi::fanout::FanoutSettings;
 use tower::ServiceExt;
 
 use super::*;
-use crate::endpoints::{Target, Timeouts};
+use crate::endpoints::{ResolvedEndpoint, Timeouts};
 
 pub(super) fn answer(value: Value) -> Answer {
-    Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() }
+    Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: QueryStats::default() }
 }
 
 /// The API over one store in memory, with an engine that gives the same answer to everything.
@@ -40,9 +40,12 @@ impl Fixture {
                 async move { canned }.boxed()
             }),
             explain: Box::new(|query| {
-                let leaf =
-                    Operation { name: query.text.clone(), measured: None, inputs: Vec::new() };
-                Ok(Operation {
+                let leaf = ExplainedOperator {
+                    name: query.text.clone(),
+                    measured: None,
+                    inputs: Vec::new(),
+                };
+                Ok(ExplainedOperator {
                     name: "Window: \"x\"".to_owned(),
                     measured: None,
                     inputs: vec![leaf],
@@ -66,14 +69,19 @@ impl Fixture {
                 series(&[("__name__", "http.requests"), ("job", "web"), ("status.code", "200")]),
             ],
         });
-        let connect = Box::new(move |_: &Target| Ok(Arc::new(store.clone()) as Arc<dyn Store>));
+        let connect =
+            Box::new(move |_: &ResolvedEndpoint| Ok(Arc::new(store.clone()) as Arc<dyn Store>));
         let timeouts =
             Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
         let endpoints =
             Arc::new(EndpointSet::new(connect, timeouts, metrics.clone(), Arc::clone(&clock)));
-        endpoints.update(vec![Target { address: "a:1".to_owned(), strict: false, tls: None }]);
+        endpoints.update(vec![ResolvedEndpoint {
+            address: "a:1".to_owned(),
+            strict: false,
+            tls: None,
+        }]);
         endpoints.poll().await;
-        router(Api {
+        router(ApiState {
             started: TimestampMs(0),
             evaluation,
             fanout: Fanout::new(
@@ -325,11 +333,15 @@ async fn limits_cut_and_say_so() {
 #[tokio::test]
 async fn stats_and_analysis_come_on_request() {
     let mut counted = one();
-    let measured =
-        |samples, points| Some(Measured { seconds: 0.0015, series: 1, points, bytes: 9, samples });
-    let window =
-        Operation { name: "Window".to_owned(), measured: measured(7, 4), inputs: Vec::new() };
-    counted.stats = Stats {
+    let measured = |samples, points| {
+        Some(OperatorMeasurement { seconds: 0.0015, series: 1, points, bytes: 9, samples })
+    };
+    let window = ExplainedOperator {
+        name: "Window".to_owned(),
+        measured: measured(7, 4),
+        inputs: Vec::new(),
+    };
+    counted.stats = QueryStats {
         peak_samples: 3,
         samples: Some(SampleCounts {
             total: 7,
@@ -337,12 +349,12 @@ async fn stats_and_analysis_come_on_request() {
             total_per_step: vec![3, 4],
             read_per_step: vec![2, 0],
         }),
-        analysis: Some(Operation {
+        analysis: Some(ExplainedOperator {
             name: "Aggregate".to_owned(),
             measured: measured(0, 1),
             inputs: vec![window],
         }),
-        ..Stats::default()
+        ..QueryStats::default()
     };
     let f = Fixture::new(Settings::default(), Ok(counted)).await;
     let body =

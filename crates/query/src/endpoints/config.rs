@@ -12,14 +12,14 @@ use super::discovery::validate;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct EndpointsFile {
     default_client_config: Option<Value>,
-    endpoints: Vec<Entry>,
+    endpoints: Vec<EndpointEntry>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct EndpointEntry {
     address: String,
     #[serde(default)]
     strict: bool,
@@ -66,7 +66,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let file: File =
+    let file: EndpointsFile =
         serde_yaml_ng::from_str(text).map_err(|e| Error::caused(Kind::Invalid, named(), e))?;
     let client_of = |value: Option<&Value>| {
         value.map(Client::parse).transpose().map_err(|e| Error::caused(Kind::Invalid, named(), e))

@@ -8,7 +8,7 @@ use model::Clock;
 use upstream::dns::{self, Lookup, Resolver};
 use upstream::files;
 
-use super::{Target, config};
+use super::{ResolvedEndpoint, config};
 use crate::metrics::Metrics;
 use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec};
 use crate::{Error, Kind, Result};
@@ -59,11 +59,11 @@ impl Discovery {
     }
 
     /// All endpoints as of now. The first source that names an address decides how it is treated.
-    pub(crate) async fn targets(&mut self) -> Vec<Target> {
+    pub(crate) async fn targets(&mut self) -> Vec<ResolvedEndpoint> {
         self.reread();
         let specs = self.settings.specs.iter().chain(&self.from_config).chain(&self.from_files);
         let specs: Vec<EndpointSpec> = specs.cloned().collect();
-        let mut targets: Vec<Target> = Vec::new();
+        let mut targets: Vec<ResolvedEndpoint> = Vec::new();
         for spec in specs {
             let addresses = if spec.group {
                 // one channel to the name: its servers are equal, whichever answers
@@ -82,7 +82,7 @@ impl Discovery {
                     continue;
                 }
                 let tls = spec.tls.clone().or_else(|| self.settings.tls.clone());
-                targets.push(Target { address, strict: spec.strict, tls });
+                targets.push(ResolvedEndpoint { address, strict: spec.strict, tls });
             }
         }
         targets

@@ -15,11 +15,12 @@ use storeapi::{
     SeriesRequest, Store, StoreInfo,
 };
 
-use super::Target;
+use super::ResolvedEndpoint;
 use crate::metrics::Metrics;
 
 /// Opens an endpoint; cheap, connecting is lazy.
-pub(crate) type Connect = Box<dyn Fn(&Target) -> storeapi::Result<Arc<dyn Store>> + Send + Sync>;
+pub(crate) type Connect =
+    Box<dyn Fn(&ResolvedEndpoint) -> storeapi::Result<Arc<dyn Store>> + Send + Sync>;
 
 #[derive(Clone, Debug, Default)]
 struct Health {
@@ -31,7 +32,7 @@ struct Health {
 }
 
 struct Member {
-    target: Target,
+    target: ResolvedEndpoint,
     store: Arc<dyn Store>,
     added: Duration,
     health: Mutex<Health>,
@@ -106,7 +107,7 @@ impl EndpointSet {
 
     /// Makes the set hold exactly these; those that stay keep their connection and health. Tells
     /// whether any is new.
-    pub(crate) fn update(&self, targets: Vec<Target>) -> bool {
+    pub(crate) fn update(&self, targets: Vec<ResolvedEndpoint>) -> bool {
         let mut any_new = false;
         let mut known = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = BTreeMap::new();

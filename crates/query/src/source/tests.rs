@@ -60,7 +60,7 @@ async fn an_error_ends_the_stream_and_keeps_its_kind() {
 fn requests_carry_what_the_query_said() {
     let store: Arc<dyn Store> =
         Arc::new(storeapi::conformance::MemoryStore::from_series(Labels::empty(), Vec::new()));
-    let reading = Reading {
+    let reading = ReadOptions {
         replica_labels: vec!["replica".to_owned()],
         partial_response: PartialResponse::Abort,
         shard: None,

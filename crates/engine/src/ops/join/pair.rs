@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use model::Labels;
 use promql::ast::BinaryOp;
-use promql::kernels::Column;
+use promql::kernels::FloatColumn;
 use promql::kernels::binary::{arithmetic, compare, is_comparison, is_trim};
-use promql::kernels::native::{self, Value};
+use promql::kernels::native::{self, ComputedValue};
 use promql::kernels::notes::Notes;
 use promql::kernels::steps::{StepSet, StepsView, WORD_STEPS, for_each_bit};
 
@@ -14,67 +14,67 @@ use crate::batch::Rows;
 
 /// One operand of a pair: a row, or a number that fills in for a missing one.
 #[derive(Clone, Copy)]
-pub(super) enum Operand<'a> {
+pub(super) enum PairOperand<'a> {
     Row { rows: &'a Rows, row: usize, labels: &'a Labels },
     Fill(f64),
 }
 
-impl<'a> Operand<'a> {
+impl<'a> PairOperand<'a> {
     pub(super) fn labels(self) -> Option<&'a Labels> {
         match self {
-            Operand::Row { labels, .. } => Some(labels),
-            Operand::Fill(_) => None,
+            PairOperand::Row { labels, .. } => Some(labels),
+            PairOperand::Fill(_) => None,
         }
     }
 
     fn has_histograms(self) -> bool {
-        matches!(self, Operand::Row { rows, row, .. } if rows.histograms(row).is_some())
+        matches!(self, PairOperand::Row { rows, row, .. } if rows.histograms(row).is_some())
     }
 
     fn sample(self, step: usize) -> native::Operand<'a> {
         match self {
-            Operand::Row { rows, row, .. } => rows.sample(row, step),
-            Operand::Fill(value) => native::Operand::Float(value),
+            PairOperand::Row { rows, row, .. } => rows.sample(row, step),
+            PairOperand::Fill(value) => native::Operand::Float(value),
         }
     }
 
-    fn values(self) -> Values<'a> {
+    fn values(self) -> OperandValues<'a> {
         match self {
-            Operand::Row { rows, row, .. } => Values::Row(rows.values(row)),
-            Operand::Fill(value) => Values::Same(value),
+            PairOperand::Row { rows, row, .. } => OperandValues::Row(rows.values(row)),
+            PairOperand::Fill(value) => OperandValues::Same(value),
         }
     }
 }
 
 /// The values of an operand.
 #[derive(Clone, Copy)]
-enum Values<'a> {
+enum OperandValues<'a> {
     Row(&'a [f64]),
     Same(f64),
 }
 
-impl Values<'_> {
+impl OperandValues<'_> {
     #[inline(always)]
     fn at(&self, k: usize) -> f64 {
         match self {
-            Values::Row(values) => values[k],
-            Values::Same(value) => *value,
+            OperandValues::Row(values) => values[k],
+            OperandValues::Same(value) => *value,
         }
     }
 }
 
 /// The values left and right of the operator.
 #[derive(Clone, Copy)]
-struct Sides<'a> {
-    left: Values<'a>,
-    right: Values<'a>,
+struct PairValues<'a> {
+    left: OperandValues<'a>,
+    right: OperandValues<'a>,
 }
 
 /// Two operands, and the steps at which they are combined.
 #[derive(Clone, Copy)]
-pub(super) struct Pair<'a> {
-    pub(super) many: Operand<'a>,
-    pub(super) one: Operand<'a>,
+pub(super) struct OperandPair<'a> {
+    pub(super) many: PairOperand<'a>,
+    pub(super) one: PairOperand<'a>,
     pub(super) mask: StepsView<'a>,
 }
 
@@ -82,12 +82,12 @@ pub(super) struct Pair<'a> {
 /// behind them.
 type PairOrder = (bool, usize);
 
-impl Pair<'_> {
+impl OperandPair<'_> {
     fn order(self) -> PairOrder {
         match (self.many, self.one) {
-            (Operand::Row { row, .. }, _) => (false, row),
-            (_, Operand::Row { row, .. }) => (true, row),
-            (Operand::Fill(_), Operand::Fill(_)) => (true, usize::MAX),
+            (PairOperand::Row { row, .. }, _) => (false, row),
+            (_, PairOperand::Row { row, .. }) => (true, row),
+            (PairOperand::Fill(_), PairOperand::Fill(_)) => (true, usize::MAX),
         }
     }
 }
@@ -138,9 +138,9 @@ pub(super) struct Combined<'a> {
 
 /// The values of a pair: yet to be computed, at all steps, or those that there are.
 enum Computed<'a> {
-    Arithmetic(BinaryOp, Sides<'a>),
+    Arithmetic(BinaryOp, PairValues<'a>),
     Floats(Vec<f64>),
-    Mixed(Vec<(usize, Value)>),
+    Mixed(Vec<(usize, ComputedValue)>),
 }
 
 impl Combined<'_> {
@@ -149,12 +149,12 @@ impl Combined<'_> {
         let kept = self.kept.view();
         match self.values {
             Computed::Arithmetic(op, sides) => {
-                let Column { values, mut present } = rows.row_mut(row);
+                let FloatColumn { values, mut present } = rows.row_mut(row);
                 compute(op, sides, kept, values);
                 present.add(kept);
             }
             Computed::Floats(result) => {
-                let Column { values, mut present } = rows.row_mut(row);
+                let FloatColumn { values, mut present } = rows.row_mut(row);
                 kept.for_each(|step| values[step] = result[step]);
                 present.add(kept);
             }
@@ -179,13 +179,13 @@ pub(super) struct Combining {
 
 impl Combining {
     /// Combines the operands of a pair; where they may be histograms notes go to `last`.
-    pub(super) fn combine<'a>(self, pair: Pair<'a>, last: &mut LastNotes) -> Combined<'a> {
-        let Pair { many, one, mask } = pair;
+    pub(super) fn combine<'a>(self, pair: OperandPair<'a>, last: &mut LastNotes) -> Combined<'a> {
+        let OperandPair { many, one, mask } = pair;
         if is_trim(self.op) || many.has_histograms() || one.has_histograms() {
             return self.mixed(pair, last);
         }
         let (left, right) = if self.one_is_left { (one, many) } else { (many, one) };
-        let sides = Sides { left: left.values(), right: right.values() };
+        let sides = PairValues { left: left.values(), right: right.values() };
         if is_comparison(self.op) {
             return self.compared(sides, mask);
         }
@@ -193,7 +193,7 @@ impl Combining {
         Combined { values, kept: Mask::Whole(mask), valid: Mask::Whole(mask) }
     }
 
-    fn compared<'a>(self, sides: Sides<'a>, mask: StepsView<'a>) -> Combined<'a> {
+    fn compared<'a>(self, sides: PairValues<'a>, mask: StepsView<'a>) -> Combined<'a> {
         let mut result = vec![0.0; self.steps];
         let mut kept = mask.to_set();
         kept.retain(|step| {
@@ -209,8 +209,8 @@ impl Combining {
         }
     }
 
-    fn mixed<'a>(self, pair: Pair<'a>, last: &mut LastNotes) -> Combined<'a> {
-        let Pair { many, one, mask } = pair;
+    fn mixed<'a>(self, pair: OperandPair<'a>, last: &mut LastNotes) -> Combined<'a> {
+        let OperandPair { many, one, mask } = pair;
         let (left, right) = if self.one_is_left { (one, many) } else { (many, one) };
         let order = pair.order();
         let mut result = Vec::new();
@@ -220,7 +220,7 @@ impl Combining {
             let mut notes = Notes::default();
             let value = if self.return_bool {
                 native::compare(self.op, x, y, &mut notes)
-                    .map(|holds| Value::Float(f64::from(u8::from(holds))))
+                    .map(|holds| ComputedValue::Float(f64::from(u8::from(holds))))
             } else {
                 native::binary(self.op, x, y, &mut notes)
             };
@@ -238,7 +238,7 @@ impl Combining {
 }
 
 /// Sets `out` at the steps of `mask`.
-fn compute(op: BinaryOp, sides: Sides<'_>, mask: StepsView<'_>, out: &mut [f64]) {
+fn compute(op: BinaryOp, sides: PairValues<'_>, mask: StepsView<'_>, out: &mut [f64]) {
     match op {
         BinaryOp::Add => at_steps(sides, mask, out, |a, b| a + b),
         BinaryOp::Sub => at_steps(sides, mask, out, |a, b| a - b),
@@ -248,12 +248,19 @@ fn compute(op: BinaryOp, sides: Sides<'_>, mask: StepsView<'_>, out: &mut [f64])
     }
 }
 
-fn at_steps(sides: Sides<'_>, mask: StepsView<'_>, out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
-    let Sides { left, right } = sides;
+fn at_steps(
+    sides: PairValues<'_>,
+    mask: StepsView<'_>,
+    out: &mut [f64],
+    f: impl Fn(f64, f64) -> f64,
+) {
+    let PairValues { left, right } = sides;
     for (from, bits) in mask.by_word().filter(|(_, bits)| *bits != 0) {
         let steps = from..(from + WORD_STEPS).min(out.len());
         match (left, right) {
-            (Values::Row(a), Values::Row(b)) if bits.count_ones() as usize == steps.len() => {
+            (OperandValues::Row(a), OperandValues::Row(b))
+                if bits.count_ones() as usize == steps.len() =>
+            {
                 let (a, b) = (&a[steps.clone()], &b[steps.clone()]);
                 out[steps].iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = f(*a, *b));
             }

@@ -9,7 +9,7 @@ use model::Labels;
 use promql::kernels::extended;
 use promql::kernels::mixed::{self, MixedInput};
 use promql::kernels::notes::Notes;
-use promql::kernels::range::{self, Buffers, Input, RangeFunction};
+use promql::kernels::range::{self, Buffers, FloatInput, RangeFunction};
 use promql::kernels::window::{Bounds, HistogramSamples, Samples, bounds};
 use promql::kernels::xrate::{self, Reaching};
 use promql::kernels::{MixedColumn, Param};
@@ -24,7 +24,7 @@ use crate::read::{Coarse, SeriesSamples};
 use crate::samples::Tally;
 
 /// A series to evaluate.
-pub(super) struct Series<'a> {
+pub(super) struct EvaluatedSeries<'a> {
     pub(super) labels: Labels,
     pub(super) drop_name: bool,
     pub(super) samples: SeriesSamples<'a>,
@@ -113,8 +113,8 @@ impl Evaluator {
     }
 
     /// Evaluates one series of floats, histograms or both.
-    pub(super) fn series(&mut self, series: Series<'_>) -> Result<()> {
-        let Series { labels, drop_name, samples, coarse } = series;
+    pub(super) fn series(&mut self, series: EvaluatedSeries<'_>) -> Result<()> {
+        let EvaluatedSeries { labels, drop_name, samples, coarse } = series;
         if samples.is_empty() {
             return Ok(());
         }
@@ -192,7 +192,8 @@ impl Evaluator {
                 let params: Vec<Param<'_>> =
                     self.params.iter().map(|p| Param::PerStep(p)).collect();
                 let (bounds, steps) = (&self.bounds[..], &spec.steps);
-                let input = Input { samples, bounds, steps, range: spec.range, params: &params };
+                let input =
+                    FloatInput { samples, bounds, steps, range: spec.range, params: &params };
                 range::evaluate(counting(function, counts), input, &mut self.buffers, &mut column);
             }
             WindowFunction::Reaching(function) => {

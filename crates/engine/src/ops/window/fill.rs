@@ -9,7 +9,7 @@ use promql::format_duration;
 use promql::kernels::MixedColumn;
 use promql::kernels::coarse::{CoarseTimes, Filling, Window};
 use promql::kernels::mixed::{self, MixedInput};
-use promql::kernels::native::Value;
+use promql::kernels::native::ComputedValue;
 use promql::kernels::notes::Notes;
 use promql::kernels::range::RangeFunction;
 use promql::kernels::steps::StepsMut;
@@ -24,7 +24,7 @@ const NO_FLOATS: Samples<'static> = Samples { t: &[], v: &[] };
 
 /// A series whose short windows are to be filled, and the row that they are filled in.
 #[derive(Clone, Copy)]
-struct Filled<'a> {
+struct ShortSeries<'a> {
     row: usize,
     labels: &'a Labels,
     floats: Samples<'a>,
@@ -32,7 +32,7 @@ struct Filled<'a> {
     coarse: Coarse<'a>,
 }
 
-impl Filled<'_> {
+impl ShortSeries<'_> {
     fn float_times(&self) -> CoarseTimes<'_> {
         self.coarse.times(self.floats.t)
     }
@@ -54,7 +54,7 @@ impl Evaluator {
     ) -> Result<()> {
         self.out.push_empty(0, false);
         let SeriesSamples { floats, histograms } = samples;
-        let series = Filled { row: self.out.len() - 1, labels, floats, histograms, coarse };
+        let series = ShortSeries { row: self.out.len() - 1, labels, floats, histograms, coarse };
         match coarse.reading.treatment.short {
             Short::Fixed => {}
             Short::Filled(how) => self.fill_windows(series, how)?,
@@ -119,8 +119,8 @@ impl Evaluator {
     }
 
     /// Applies the function to the samples around short windows.
-    fn fill_windows(&mut self, series: Filled<'_>, how: Filling) -> Result<()> {
-        let Filled { row, labels, floats, histograms, .. } = series;
+    fn fill_windows(&mut self, series: ShortSeries<'_>, how: Filling) -> Result<()> {
+        let ShortSeries { row, labels, floats, histograms, .. } = series;
         let count = self.spec.steps.count;
         // with windows of one kind of samples those of the other are no reason to fill
         let both = !floats.t.is_empty() && !histograms.t.is_empty();
@@ -149,8 +149,8 @@ impl Evaluator {
     }
 
     /// Takes what a series rises by in short windows.
-    fn fill_rises(&mut self, series: Filled<'_>, rise: Rise) {
-        let Filled { row, labels, floats, histograms, coarse } = series;
+    fn fill_rises(&mut self, series: ShortSeries<'_>, rise: Rise) {
+        let ShortSeries { row, labels, floats, histograms, coarse } = series;
         let range = self.spec.range;
         let at = coarse.reading.treatment.value_at();
         let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
@@ -159,14 +159,15 @@ impl Evaluator {
                 (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
             if float_times.is_short(of_floats, range / 2) || float_times.is_uneven(of_floats) {
                 let scale = if rise == Rise::PerSecond { 1000.0 / range as f64 } else { 1.0 };
-                let value =
-                    float_times.rise_of(floats.v, of_floats, at).map(|v| Value::Float(v * scale));
+                let value = float_times
+                    .rise_of(floats.v, of_floats, at)
+                    .map(|v| ComputedValue::Float(v * scale));
                 self.out.set_sample(row, k, value);
             } else if let Some(pair) = histogram_times.fill(of_histograms, Filling::Pair) {
                 let apart = histogram_times.apart(pair.lo as usize, pair.hi as usize - 1, at);
                 let of = HistogramPair { histograms, pair, rise, apart };
                 if let Some(histogram) = self.histogram_rise(of, labels) {
-                    self.out.set_sample(row, k, Some(Value::Histogram(histogram)));
+                    self.out.set_sample(row, k, Some(ComputedValue::Histogram(histogram)));
                 }
             }
         }
@@ -222,8 +223,8 @@ impl Evaluator {
 
     /// Takes means of the windows around, each by its share of samples. `asked` are the bounds of
     /// the windows as asked.
-    fn fill_means(&mut self, series: Filled<'_>, asked: &[Bounds]) {
-        let Filled { row, floats, coarse: Coarse { weights, .. }, .. } = series;
+    fn fill_means(&mut self, series: ShortSeries<'_>, asked: &[Bounds]) {
+        let ShortSeries { row, floats, coarse: Coarse { weights, .. }, .. } = series;
         // histograms have none, and are counted beside the floats of a series that has both
         if weights.len() != floats.t.len() {
             return;
@@ -237,20 +238,20 @@ impl Evaluator {
                 && let (Some(sum), Some(count)) =
                     (times.share_of(&weighted, window), times.share_of(weights, window))
             {
-                self.out.set_sample(row, k, Some(Value::Float(sum / count)));
+                self.out.set_sample(row, k, Some(ComputedValue::Float(sum / count)));
             }
         }
     }
 
     /// Adds up the shares of windows, those that a range begins or ends in included.
-    fn fill_shares(&mut self, series: Filled<'_>) {
-        let Filled { row, labels, floats, histograms, .. } = series;
+    fn fill_shares(&mut self, series: ShortSeries<'_>) {
+        let ShortSeries { row, labels, floats, histograms, .. } = series;
         let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
         for k in 0..self.spec.steps.count {
             let (of_floats, of_histograms) =
                 (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
             if float_times.is_short(of_floats, 0) {
-                let value = float_times.share_of(floats.v, of_floats).map(Value::Float);
+                let value = float_times.share_of(floats.v, of_floats).map(ComputedValue::Float);
                 self.out.set_sample(row, k, value);
             } else if histogram_times.is_short(of_histograms, 0) {
                 let (mut t, mut h) = (Vec::new(), Vec::new());
@@ -267,7 +268,7 @@ impl Evaluator {
                     true => None,
                     false => self.at_once(RangeFunction::Sum, parts, window, labels),
                 };
-                self.out.set_sample(row, k, sum.map(Value::Histogram));
+                self.out.set_sample(row, k, sum.map(ComputedValue::Histogram));
             }
         }
     }

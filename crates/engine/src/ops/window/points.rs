@@ -23,13 +23,13 @@ fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
 
 /// The present steps of a row as samples.
 #[derive(Default)]
-pub(crate) struct Points {
+pub(crate) struct RowPoints {
     t: Vec<i64>,
     v: Vec<f64>,
     histograms: HistogramColumn,
 }
 
-impl Points {
+impl RowPoints {
     pub(crate) fn samples(&self) -> SeriesSamples<'_> {
         SeriesSamples {
             floats: Samples { t: &self.t, v: &self.v },

@@ -3,15 +3,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::kernels::steps::StepSet;
 
-const KINDS: [Aggregate; 8] = [
-    Aggregate::Sum,
-    Aggregate::Avg,
-    Aggregate::Min,
-    Aggregate::Max,
-    Aggregate::Count,
-    Aggregate::Group,
-    Aggregate::Stddev,
-    Aggregate::Stdvar,
+const KINDS: [CellKind; 8] = [
+    CellKind::Sum,
+    CellKind::Avg,
+    CellKind::Min,
+    CellKind::Max,
+    CellKind::Count,
+    CellKind::Group,
+    CellKind::Stddev,
+    CellKind::Stdvar,
 ];
 
 /// The mean square of the distances to the mean.
@@ -20,16 +20,16 @@ fn variance(values: &[f64]) -> f64 {
     values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / values.len() as f64
 }
 
-fn naive(kind: Aggregate, values: &[f64]) -> f64 {
+fn naive(kind: CellKind, values: &[f64]) -> f64 {
     match kind {
-        Aggregate::Sum => kahan::sum(values),
-        Aggregate::Avg => kahan::mean(values),
-        Aggregate::Min => values.iter().copied().fold(f64::NAN, f64::min),
-        Aggregate::Max => values.iter().copied().fold(f64::NAN, f64::max),
-        Aggregate::Count => values.len() as f64,
-        Aggregate::Group => 1.0,
-        Aggregate::Stdvar => variance(values),
-        Aggregate::Stddev => variance(values).sqrt(),
+        CellKind::Sum => kahan::sum(values),
+        CellKind::Avg => kahan::mean(values),
+        CellKind::Min => values.iter().copied().fold(f64::NAN, f64::min),
+        CellKind::Max => values.iter().copied().fold(f64::NAN, f64::max),
+        CellKind::Count => values.len() as f64,
+        CellKind::Group => 1.0,
+        CellKind::Stdvar => variance(values),
+        CellKind::Stddev => variance(values).sqrt(),
     }
 }
 
@@ -68,7 +68,7 @@ proptest! {
                 prop_assert_eq!(there, !column.is_empty());
                 // Sums that overflow depend on their order, in Prometheus as here.
                 let huge = column.contains(&f64::MAX);
-                let ordered = matches!(kind, Aggregate::Min | Aggregate::Max | Aggregate::Count);
+                let ordered = matches!(kind, CellKind::Min | Aggregate::Max | Aggregate::Count);
                 if there && (ordered || !huge) {
                     let expected = naive(kind, &column);
                     prop_assert!(close(expected, out[k]), "{:?}: {} != {}", kind, expected, out[k]);
@@ -80,7 +80,7 @@ proptest! {
 
 #[test]
 fn an_average_does_not_overflow() {
-    let mut cells = Cells::new(Aggregate::Avg, 1);
+    let mut cells = Cells::new(CellKind::Avg, 1);
     cells.grow(1);
     for _ in 0..4 {
         cells.add(0, &[f64::MAX], StepSet::all(1).view());

@@ -111,7 +111,7 @@ fn contradicting_hints_are_noted_once_there_is_a_result() {
     assert_eq!(sum.hint, ResetHint::Gauge);
     assert_eq!(
         notes.iter().copied().collect::<Vec<_>>(),
-        [Note::CounterResetCollision(Operation::Aggregation)]
+        [Note::CounterResetCollision(HistogramOperation::Aggregation)]
     );
     let mut left = HistogramAggregate::new(true);
     left.add(&hinted(ResetHint::Reset), &mut Notes::default());
@@ -132,7 +132,7 @@ fn custom_bounds_are_intersected_and_not_mixed_with_exponential_ones() {
         assert_eq!((&result.positive_buckets[..], &result.custom_values[..]), (counts, &[2.0][..]));
         assert_eq!(
             notes.iter().copied().collect::<Vec<_>>(),
-            [Note::MismatchedCustomBuckets(Operation::Aggregation)]
+            [Note::MismatchedCustomBuckets(HistogramOperation::Aggregation)]
         );
         let mut notes = Notes::default();
         assert_eq!(aggregate(avg, &[a.clone(), of(&[1.0], 1), b.clone()], &mut notes), None);

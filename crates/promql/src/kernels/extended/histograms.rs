@@ -6,7 +6,7 @@ use model::FloatHistogram;
 use model::histogram::{HistogramError, Reconciled, ResetHint};
 
 use super::{BorderValues, Borders, Difference, Range, at_or_after};
-use crate::kernels::notes::{Note, Notes, Operation};
+use crate::kernels::notes::{HistogramOperation, Note, Notes};
 use crate::kernels::rate::Extrapolation;
 use crate::kernels::window::{Bounds, HistogramSamples};
 
@@ -21,7 +21,7 @@ pub(super) fn difference(
     notes: &mut Notes,
 ) -> Option<FloatHistogram> {
     let borders = difference.borders(samples.t, window, range)?;
-    match between(difference, samples, Place { borders, window, range }, notes) {
+    match between(difference, samples, BorderedRange { borders, window, range }, notes) {
         Ok(increase) => Some(increase),
         Err(_) => {
             notes.push(Note::MixedExponentialAndCustom);
@@ -45,7 +45,7 @@ pub(super) fn finished(
 }
 
 /// A range, the samples that may be looked at for it, and those at its borders.
-struct Place {
+struct BorderedRange {
     borders: Borders,
     window: Bounds,
     range: Range,
@@ -54,10 +54,10 @@ struct Place {
 fn between(
     difference: Difference,
     samples: HistogramSamples<'_>,
-    place: Place,
+    place: BorderedRange,
     notes: &mut Notes,
 ) -> Result<FloatHistogram> {
-    let Place { borders: Borders { first, last }, window, range } = place;
+    let BorderedRange { borders: Borders { first, last }, window, range } = place;
     let (is_counter, smoothed) = (difference.is_counter(), difference.smoothed);
     for histogram in &samples.h[first..=last] {
         if histogram.uses_custom_buckets() != samples.h[first].uses_custom_buckets() {
@@ -81,18 +81,18 @@ fn between(
         notes.push(Note::NotAGaugeHistogram);
     }
     let mut increase = right.clone();
-    note(increase.sub(&left)?, Operation::Subtraction, notes);
+    note(increase.sub(&left)?, HistogramOperation::Subtraction, notes);
     if is_counter {
         let crossed = smoothed && samples.t[first] < range.start;
         let borders = BorderValues { left: &left, right: &right };
         if let Some(correction) = correction(borders, &samples.h[first..=last], crossed, notes)? {
-            note(increase.add(&correction)?, Operation::Addition, notes);
+            note(increase.add(&correction)?, HistogramOperation::Addition, notes);
         }
     }
     Ok(increase)
 }
 
-fn note(reconciled: Reconciled, operation: Operation, notes: &mut Notes) {
+fn note(reconciled: Reconciled, operation: HistogramOperation, notes: &mut Notes) {
     if reconciled.custom_bounds_intersected {
         notes.push(Note::MismatchedCustomBuckets(operation));
     }
@@ -121,9 +121,9 @@ fn interpolate(
         result.mul(fraction);
         return Ok(result);
     }
-    note(result.sub(before)?, Operation::Subtraction, notes);
+    note(result.sub(before)?, HistogramOperation::Subtraction, notes);
     result.mul(fraction);
-    note(result.add(before)?, Operation::Addition, notes);
+    note(result.add(before)?, HistogramOperation::Addition, notes);
     Ok(result)
 }
 
@@ -152,7 +152,7 @@ fn correction(
         if next.detect_reset(previous) {
             match &mut sum {
                 None => sum = Some(previous.clone()),
-                Some(sum) => note(sum.add(previous)?, Operation::Addition, notes),
+                Some(sum) => note(sum.add(previous)?, HistogramOperation::Addition, notes),
             }
         }
         previous = next;

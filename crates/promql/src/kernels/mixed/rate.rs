@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use model::histogram::{FloatHistogram, HistogramError, Reconciled, ResetHint};
 
-use super::{MixedInput, Place, Window, each};
+use super::{MixedInput, SampleIndex, StepSamples, each};
 use crate::kernels::MixedColumn;
-use crate::kernels::notes::{Note, Notes, Operation};
+use crate::kernels::notes::{HistogramOperation, Note, Notes};
 use crate::kernels::range::RangeFunction;
 use crate::kernels::rate::{Sampled, instant_difference};
 use crate::kernels::window::Bounds;
@@ -195,18 +195,18 @@ fn start_anew(result: &mut FloatHistogram, second: &FloatHistogram, notes: &mut 
 }
 
 fn subtract(result: &mut FloatHistogram, other: &FloatHistogram, notes: &mut Notes) -> bool {
-    compatible(result.sub(other), Operation::Subtraction, notes)
+    compatible(result.sub(other), HistogramOperation::Subtraction, notes)
 }
 
 fn add(result: &mut FloatHistogram, other: &FloatHistogram, notes: &mut Notes) -> bool {
-    compatible(result.add(other), Operation::Addition, notes)
+    compatible(result.add(other), HistogramOperation::Addition, notes)
 }
 
 /// Whether the operation could be done. Conflicting hints do not matter: resets are dealt with one
 /// by one.
 fn compatible(
     done: Result<Reconciled, HistogramError>,
-    operation: Operation,
+    operation: HistogramOperation,
     notes: &mut Notes,
 ) -> bool {
     match done {
@@ -240,11 +240,11 @@ pub(super) fn instant<const RATE: bool>(
             return;
         }
         match (before, now) {
-            (Place::Float(before), Place::Float(now)) => {
+            (SampleIndex::Float(before), SampleIndex::Float(now)) => {
                 let (before, now) = (input.floats.v[before], input.floats.v[now]);
                 out.set_float(k, instant_difference::<RATE>(before, now, interval));
             }
-            (Place::Histogram(before), Place::Histogram(now)) => {
+            (SampleIndex::Histogram(before), SampleIndex::Histogram(now)) => {
                 let (before, now) = (input.histogram(before), input.histogram(now));
                 if let Some(mut result) = histogram_difference::<RATE>(before, now, notes) {
                     if RATE {
@@ -259,10 +259,12 @@ pub(super) fn instant<const RATE: bool>(
 }
 
 /// The window without its last sample.
-fn without(window: Window, last: Place) -> Window {
+fn without(window: StepSamples, last: SampleIndex) -> StepSamples {
     match last {
-        Place::Float(at) => Window { f: Bounds { hi: at as u32, ..window.f }, ..window },
-        Place::Histogram(at) => Window { h: Bounds { hi: at as u32, ..window.h }, ..window },
+        SampleIndex::Float(at) => StepSamples { f: Bounds { hi: at as u32, ..window.f }, ..window },
+        SampleIndex::Histogram(at) => {
+            StepSamples { h: Bounds { hi: at as u32, ..window.h }, ..window }
+        }
     }
 }
 

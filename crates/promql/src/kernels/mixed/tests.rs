@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::functions::FUNCTIONS;
-use crate::kernels::notes::Operation;
+use crate::kernels::notes::HistogramOperation;
 use crate::kernels::steps::StepSet;
 use crate::kernels::window::bounds;
 
@@ -154,7 +154,7 @@ fn float_result(
     let (t, v): (Vec<i64>, Vec<f64>) = floats.iter().copied().unzip();
     let bounds = [Bounds { lo: 0, hi: t.len() as u32 }];
     let samples = Samples { t: &t, v: &v };
-    let input = Input { samples, bounds: &bounds, steps: &steps, range, params: &PARAMS };
+    let input = FloatInput { samples, bounds: &bounds, steps: &steps, range, params: &PARAMS };
     columns(1, |out| range::evaluate(function, input, &mut Buffers::default(), &mut out.floats()))
         .remove(0)
 }
@@ -187,7 +187,7 @@ fn naive_instant(
                         return None;
                     }
                     Ok(done) if done.custom_bounds_intersected => {
-                        notes.push(Note::MismatchedCustomBuckets(Operation::Subtraction));
+                        notes.push(Note::MismatchedCustomBuckets(HistogramOperation::Subtraction));
                     }
                     Ok(_) => {}
                 }
@@ -218,12 +218,12 @@ fn naive_sum(
             return None;
         };
         if done.custom_bounds_intersected {
-            found.push(Note::MismatchedCustomBuckets(Operation::Aggregation));
+            found.push(Note::MismatchedCustomBuckets(HistogramOperation::Aggregation));
         }
     }
     let seen = |hint| histograms.iter().any(|h| h.hint == hint);
     if seen(ResetHint::Reset) && seen(ResetHint::NotReset) {
-        found.push(Note::CounterResetCollision(Operation::Aggregation));
+        found.push(Note::CounterResetCollision(HistogramOperation::Aggregation));
     }
     notes.append(found);
     if avg {
@@ -273,12 +273,12 @@ fn naive_rate(
             notes.push(Note::MismatchedCustomBuckets(operation));
         }
     };
-    done(result.sub(&from).unwrap(), Operation::Subtraction);
+    done(result.sub(&from).unwrap(), HistogramOperation::Subtraction);
     if counter {
         let mut before = &from;
         for now in &histograms[1..] {
             if now.detect_reset(before) {
-                done(result.add(before).unwrap(), Operation::Addition);
+                done(result.add(before).unwrap(), HistogramOperation::Addition);
             }
             before = now;
         }
@@ -554,19 +554,25 @@ fn each_note_has_its_cause() {
         let hints = vec![of(0, 1.0, Reset), of(0, 1.0, NotReset)];
         assert_eq!(
             notes_of(function, hints),
-            [Note::CounterResetCollision(Operation::Aggregation)]
+            [Note::CounterResetCollision(HistogramOperation::Aggregation)]
         );
         let bounds = vec![counter(2), counter(3)];
         assert_eq!(
             notes_of(function, bounds),
-            [Note::MismatchedCustomBuckets(Operation::Aggregation)]
+            [Note::MismatchedCustomBuckets(HistogramOperation::Aggregation)]
         );
     }
     // the middle one has other bounds than the result of the other two
     let bounds = vec![counter(2), of(3, 4.0, NotReset), of(2, 1.0, Reset)];
-    assert_eq!(notes_of(Increase, bounds), [Note::MismatchedCustomBuckets(Operation::Addition)]);
+    assert_eq!(
+        notes_of(Increase, bounds),
+        [Note::MismatchedCustomBuckets(HistogramOperation::Addition)]
+    );
     let bounds = vec![counter(2), of(3, 4.0, NotReset)];
-    assert_eq!(notes_of(Increase, bounds), [Note::MismatchedCustomBuckets(Operation::Subtraction)]);
+    assert_eq!(
+        notes_of(Increase, bounds),
+        [Note::MismatchedCustomBuckets(HistogramOperation::Subtraction)]
+    );
 }
 
 #[test]

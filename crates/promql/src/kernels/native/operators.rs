@@ -7,7 +7,7 @@ use model::histogram::{HistogramError, Reconciled, ResetHint};
 
 use crate::ast::BinaryOp;
 use crate::kernels::binary as floats;
-use crate::kernels::notes::{Note, Notes, Operation, SampleKind};
+use crate::kernels::notes::{HistogramOperation, Note, Notes, SampleKind};
 
 /// One side of an operator.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub enum Operand<'a> {
 
 /// A result.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum ComputedValue {
     Float(f64),
     Histogram(Arc<FloatHistogram>),
 }
@@ -32,18 +32,18 @@ impl Operand<'_> {
     }
 }
 
-impl From<Operand<'_>> for Value {
-    fn from(operand: Operand<'_>) -> Value {
+impl From<Operand<'_>> for ComputedValue {
+    fn from(operand: Operand<'_>) -> ComputedValue {
         match operand {
-            Operand::Float(v) => Value::Float(v),
-            Operand::Histogram(h) => Value::Histogram(h.clone()),
+            Operand::Float(v) => ComputedValue::Float(v),
+            Operand::Histogram(h) => ComputedValue::Histogram(h.clone()),
         }
     }
 }
 
-impl From<FloatHistogram> for Value {
-    fn from(h: FloatHistogram) -> Value {
-        Value::Histogram(Arc::new(h))
+impl From<FloatHistogram> for ComputedValue {
+    fn from(h: FloatHistogram) -> ComputedValue {
+        ComputedValue::Histogram(Arc::new(h))
     }
 }
 
@@ -55,7 +55,7 @@ pub fn binary(
     left: Operand<'_>,
     right: Operand<'_>,
     notes: &mut Notes,
-) -> Option<Value> {
+) -> Option<ComputedValue> {
     use BinaryOp::*;
     if op.is_comparison() {
         return compare(op, left, right, notes)?.then(|| left.into());
@@ -64,7 +64,9 @@ pub fn binary(
         (Operand::Float(_), TrimUpper | TrimLower, Operand::Float(_)) => {
             return incompatible(op, left, right, notes);
         }
-        (Operand::Float(a), _, Operand::Float(b)) => Value::Float(floats::arithmetic(op, a, b)),
+        (Operand::Float(a), _, Operand::Float(b)) => {
+            ComputedValue::Float(floats::arithmetic(op, a, b))
+        }
         (Operand::Histogram(h), Mul, Operand::Float(factor))
         | (Operand::Float(factor), Mul, Operand::Histogram(h)) => {
             compacted(h, |result| result.mul(factor))
@@ -79,10 +81,10 @@ pub fn binary(
             changed(h, |result| result.trim_lower(bound))
         }
         (Operand::Histogram(a), Add, Operand::Histogram(b)) => {
-            return combine(op, Operation::Addition, a, |result| result.add(b), notes);
+            return combine(op, HistogramOperation::Addition, a, |result| result.add(b), notes);
         }
         (Operand::Histogram(a), Sub, Operand::Histogram(b)) => {
-            return combine(op, Operation::Subtraction, a, |result| result.sub(b), notes);
+            return combine(op, HistogramOperation::Subtraction, a, |result| result.sub(b), notes);
         }
         _ => return incompatible(op, left, right, notes),
     })
@@ -121,13 +123,13 @@ fn incompatible<T>(
     None
 }
 
-fn changed(h: &FloatHistogram, change: impl FnOnce(&mut FloatHistogram)) -> Value {
+fn changed(h: &FloatHistogram, change: impl FnOnce(&mut FloatHistogram)) -> ComputedValue {
     let mut result = h.clone();
     change(&mut result);
     result.into()
 }
 
-fn compacted(h: &FloatHistogram, change: impl FnOnce(&mut FloatHistogram)) -> Value {
+fn compacted(h: &FloatHistogram, change: impl FnOnce(&mut FloatHistogram)) -> ComputedValue {
     changed(h, |result| {
         change(result);
         result.compact(0);
@@ -138,11 +140,11 @@ fn compacted(h: &FloatHistogram, change: impl FnOnce(&mut FloatHistogram)) -> Va
 /// contradicts.
 fn combine(
     op: BinaryOp,
-    operation: Operation,
+    operation: HistogramOperation,
     left: &FloatHistogram,
     with: impl FnOnce(&mut FloatHistogram) -> Result<Reconciled, HistogramError>,
     notes: &mut Notes,
-) -> Option<Value> {
+) -> Option<ComputedValue> {
     let mut result = left.clone();
     let Ok(done) = with(&mut result) else {
         notes.push(Note::IncompatibleBucketLayout(op));
@@ -155,7 +157,7 @@ fn combine(
     if done.custom_bounds_intersected {
         notes.push(Note::MismatchedCustomBuckets(operation));
     }
-    if operation == Operation::Subtraction {
+    if operation == HistogramOperation::Subtraction {
         result.hint = ResetHint::Gauge;
     }
     result.compact(0);

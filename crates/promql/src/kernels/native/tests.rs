@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ast::BinaryOp;
-use crate::kernels::notes::{Operation, SampleKind};
+use crate::kernels::notes::{HistogramOperation, SampleKind};
 
 const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;
@@ -183,13 +183,13 @@ fn moments_take_observations_in_the_middle_of_their_bucket() {
     assert!(close(stdvar(&zero), 4.0));
 }
 
-fn operate(left: Operand<'_>, op: BinaryOp, right: Operand<'_>) -> Option<Value> {
+fn operate(left: Operand<'_>, op: BinaryOp, right: Operand<'_>) -> Option<ComputedValue> {
     silent(|notes| binary(op, left, right, notes))
 }
 
-fn histogram(value: Option<Value>) -> FloatHistogram {
+fn histogram(value: Option<ComputedValue>) -> FloatHistogram {
     match value {
-        Some(Value::Histogram(h)) => h.as_ref().clone(),
+        Some(ComputedValue::Histogram(h)) => h.as_ref().clone(),
         other => panic!("{other:?} is no histogram"),
     }
 }
@@ -254,13 +254,13 @@ fn histograms_that_do_not_fit_together_are_noted() {
         binary(BinaryOp::Sub, w, e, notes)
     });
     assert_eq!(none, None);
-    let added = Note::MismatchedCustomBuckets(Operation::Addition);
+    let added = Note::MismatchedCustomBuckets(HistogramOperation::Addition);
     let sum = histogram(noted(added, |notes| binary(BinaryOp::Add, w, n, notes)));
     assert_eq!(
         (sum.custom_values.as_slice(), sum.positive_buckets.as_slice()),
         (&[10.0][..], &[7.0][..])
     );
-    let subtracted = Note::MismatchedCustomBuckets(Operation::Subtraction);
+    let subtracted = Note::MismatchedCustomBuckets(HistogramOperation::Subtraction);
     assert_eq!(
         histogram(noted(subtracted, |notes| binary(BinaryOp::Sub, w, n, notes))).count,
         -1.0
@@ -268,9 +268,9 @@ fn histograms_that_do_not_fit_together_are_noted() {
     let hinted = |hint| Arc::new(FloatHistogram { hint, ..exponential.as_ref().clone() });
     let (reset, not_reset) = (hinted(ResetHint::Reset), hinted(ResetHint::NotReset));
     let (r, m) = (Operand::Histogram(&reset), Operand::Histogram(&not_reset));
-    let collision = Note::CounterResetCollision(Operation::Addition);
+    let collision = Note::CounterResetCollision(HistogramOperation::Addition);
     assert_eq!(noted(collision, |notes| binary(BinaryOp::Add, r, m, notes)), None);
-    let collision = Note::CounterResetCollision(Operation::Subtraction);
+    let collision = Note::CounterResetCollision(HistogramOperation::Subtraction);
     assert_eq!(noted(collision, |notes| binary(BinaryOp::Sub, m, r, notes)), None);
 }
 
@@ -281,18 +281,18 @@ fn comparison_is_of_data() {
     let other = Arc::new(FloatHistogram { sum: 31.0, ..exponential() });
     let (left, same, other) =
         (Operand::Histogram(&a), Operand::Histogram(&same), Operand::Histogram(&other));
-    assert_eq!(operate(left, BinaryOp::Eq, same), Some(Value::Histogram(a.clone())));
+    assert_eq!(operate(left, BinaryOp::Eq, same), Some(ComputedValue::Histogram(a.clone())));
     assert_eq!(operate(left, BinaryOp::Eq, other), None);
-    assert_eq!(operate(left, BinaryOp::Ne, other), Some(Value::Histogram(a.clone())));
+    assert_eq!(operate(left, BinaryOp::Ne, other), Some(ComputedValue::Histogram(a.clone())));
     assert_eq!(operate(left, BinaryOp::Ne, same), None);
     assert_eq!(
         operate(Operand::Float(1.0), BinaryOp::Lt, Operand::Float(2.0)),
-        Some(Value::Float(1.0))
+        Some(ComputedValue::Float(1.0))
     );
     assert_eq!(operate(Operand::Float(3.0), BinaryOp::Lt, Operand::Float(2.0)), None);
     assert_eq!(
         operate(Operand::Float(3.0), BinaryOp::Sub, Operand::Float(2.0)),
-        Some(Value::Float(1.0))
+        Some(ComputedValue::Float(1.0))
     );
 }
 

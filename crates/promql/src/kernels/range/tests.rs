@@ -211,14 +211,14 @@ fn check(t: &[i64], v: &[f64], steps: Steps, range: i64) {
     let mut buffers = Buffers::default();
     for name in FUNCTIONS {
         let (mut values, mut present) = (vec![0.0; steps.count], StepSet::none(steps.count));
-        let mut out = Column { values: &mut values, present: present.view_mut() };
+        let mut out = FloatColumn { values: &mut values, present: present.view_mut() };
         let phis: Vec<f64> = (0..steps.count).map(phi).collect();
         let params = match name {
             "quantile_over_time" => [Param::PerStep(&phis), Param::One(0.0)],
             "predict_linear" => [Param::One(AHEAD), Param::One(0.0)],
             _ => [Param::One(SMOOTHING), Param::One(TREND)],
         };
-        let input = Input { samples, bounds: &windows, steps: &steps, range, params: &params };
+        let input = FloatInput { samples, bounds: &windows, steps: &steps, range, params: &params };
         evaluate(RangeFunction::from_name(name).unwrap(), input, &mut buffers, &mut out);
         for (k, window) in windows.iter().enumerate() {
             let inside = Samples { t: &t[window.range()], v: &v[window.range()] };
@@ -287,7 +287,7 @@ fn stale_markers_end_a_series() {
     lookback::<false>(
         samples,
         &windows,
-        &mut Column { values: &mut values, present: present.view_mut() },
+        &mut FloatColumn { values: &mut values, present: present.view_mut() },
     );
     assert!(present.view().into_iter().eq([0, 2, 3]));
     assert!(values[2].is_nan());

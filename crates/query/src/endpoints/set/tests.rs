@@ -90,8 +90,8 @@ fn fixture() -> Fixture {
     Fixture { set, clock, up, hangs, metrics }
 }
 
-fn target(address: &str, strict: bool) -> Target {
-    Target { address: address.to_owned(), strict, tls: None }
+fn target(address: &str, strict: bool) -> ResolvedEndpoint {
+    ResolvedEndpoint { address: address.to_owned(), strict, tls: None }
 }
 
 fn request() -> LabelNamesRequest {

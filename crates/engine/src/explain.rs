@@ -22,16 +22,16 @@ const SAMPLES: &str = "samples";
 
 /// An operator and its inputs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Operation {
+pub struct ExplainedOperator {
     pub name: String,
     /// Only of a query that was analyzed.
-    pub measured: Option<Measured>,
-    pub inputs: Vec<Operation>,
+    pub measured: Option<OperatorMeasurement>,
+    pub inputs: Vec<ExplainedOperator>,
 }
 
 /// What an operator did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured {
+pub struct OperatorMeasurement {
     pub seconds: f64,
     /// Series, points and bytes it gave.
     pub series: u64,
@@ -41,15 +41,15 @@ pub struct Measured {
     pub samples: u64,
 }
 
-impl Operation {
-    pub(crate) fn of(plan: &dyn ExecutionPlan, analyzed: bool) -> Operation {
-        Operation {
+impl ExplainedOperator {
+    pub(crate) fn of(plan: &dyn ExecutionPlan, analyzed: bool) -> ExplainedOperator {
+        ExplainedOperator {
             name: Name(plan).to_string(),
             measured: analyzed.then(|| measured(plan)),
             inputs: plan
                 .children()
                 .into_iter()
-                .map(|input| Operation::of(input.as_ref(), analyzed))
+                .map(|input| ExplainedOperator::of(input.as_ref(), analyzed))
                 .collect(),
         }
     }
@@ -63,10 +63,10 @@ impl std::fmt::Display for Name<'_> {
     }
 }
 
-fn measured(plan: &dyn ExecutionPlan) -> Measured {
+fn measured(plan: &dyn ExecutionPlan) -> OperatorMeasurement {
     let metrics = plan.metrics().unwrap_or_default();
     let sum = |name| metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64);
-    Measured {
+    OperatorMeasurement {
         seconds: sum(BUSY) as f64 / 1e9,
         series: sum(SERIES),
         points: sum(POINTS),

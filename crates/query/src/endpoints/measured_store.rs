@@ -17,27 +17,36 @@ use crate::metrics::Metrics;
 const STORE: &str = "thanos.Store";
 
 /// A store that counts what is asked of it.
-pub(crate) struct Measured {
+pub(crate) struct MeasuredStore {
     inner: Arc<dyn Store>,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
 }
 
-impl Measured {
-    pub(crate) fn new(inner: Arc<dyn Store>, metrics: Metrics, clock: Arc<dyn Clock>) -> Measured {
-        Measured { inner, metrics, clock }
+impl MeasuredStore {
+    pub(crate) fn new(
+        inner: Arc<dyn Store>,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+    ) -> MeasuredStore {
+        MeasuredStore { inner, metrics, clock }
     }
 
-    fn start(&self, kind: &'static str, service: &'static str, method: &'static str) -> Call {
+    fn start(
+        &self,
+        kind: &'static str,
+        service: &'static str,
+        method: &'static str,
+    ) -> MeasuredCall {
         let labels = [kind, service, method];
         self.metrics.client_started.with_label_values(&labels).inc();
         let (metrics, clock) = (self.metrics.clone(), Arc::clone(&self.clock));
-        Call { labels, started: clock.monotonic(), metrics, clock, code: "Canceled" }
+        MeasuredCall { labels, started: clock.monotonic(), metrics, clock, code: "Canceled" }
     }
 }
 
 /// One call; counted when it is dropped, as given up unless its end was seen.
-struct Call {
+struct MeasuredCall {
     labels: [&'static str; 3],
     started: Duration,
     metrics: Metrics,
@@ -45,7 +54,7 @@ struct Call {
     code: &'static str,
 }
 
-impl Call {
+impl MeasuredCall {
     fn note(&mut self, error: Option<&Error>) {
         self.code = code_of(error);
     }
@@ -56,7 +65,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for MeasuredCall {
     fn drop(&mut self) {
         let [kind, service, method] = self.labels;
         let seconds = self.clock.monotonic().saturating_sub(self.started).as_secs_f64();
@@ -80,7 +89,7 @@ fn code_of(error: Option<&Error>) -> &'static str {
 }
 
 #[async_trait]
-impl Store for Measured {
+impl Store for MeasuredStore {
     async fn info(&self) -> Result<StoreInfo> {
         let call = self.start("unary", "thanos.info.Info", "Info");
         call.end(self.inner.info().await)
@@ -128,7 +137,7 @@ mod tests {
         let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
         let metrics = Metrics::register(&Registry::new()).unwrap();
         let inner = Arc::new(MemoryStore::from_series(Labels::empty(), Vec::new()));
-        let store = Measured::new(inner, metrics.clone(), clock);
+        let store = MeasuredStore::new(inner, metrics.clone(), clock);
         let request = || SeriesRequest::new(TimeRange::ALL, vec![Matcher::equal("a", "b")]);
         let handled = |method, code| {
             let kind = if method == "Series" { "server_stream" } else { "unary" };
