@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use engine::testing::MemorySource;
 use engine::{Answer, Engine, SeriesSource};
-use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
 use model::{FloatHistogram, Labels, Sample, SampleValue};
 use promql::ParserOptions;
 use promql::ast::{At, Expr, ExprKind};
@@ -99,7 +99,7 @@ impl ClassicHistogram {
             schema: CUSTOM_BUCKETS_SCHEMA,
             count,
             sum: self.sum,
-            positive_spans: vec![Span { offset: 0, length: self.buckets.len() as u32 }],
+            positive_spans: vec![BucketSpan { offset: 0, length: self.buckets.len() as u32 }],
             positive_buckets: counts.collect(),
             custom_values: self.buckets.iter().map(|b| b.0).filter(|le| le.is_finite()).collect(),
             ..FloatHistogram::default()

@@ -9,7 +9,7 @@ use engine::testing::MemorySource;
 use engine::{Dedup, Select, SeriesSource, SourceEvent};
 use futures::StreamExt;
 use merge::{DownsampledSeries, Downsampler, HistogramWindows, Series, SeriesChunk};
-use model::histogram::{ResetHint, Span};
+use model::histogram::{BucketSpan, ResetHint};
 use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
 use promql::value::{Grid, PointValue, Value};
 
@@ -27,7 +27,7 @@ fn raw() -> Vec<Sample> {
         let histogram = FloatHistogram {
             count,
             sum: count * 1.5,
-            positive_spans: vec![Span { offset: 0, length: 2 }],
+            positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
             positive_buckets: vec![low, count - low],
             ..FloatHistogram::default()
         };

@@ -125,7 +125,7 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use model::histogram::Span;
+    use model::histogram::BucketSpan;
     use tsdb::chunk::{num_samples, reset_hint};
 
     use super::*;
@@ -135,7 +135,7 @@ mod tests {
             count,
             sum: count as f64,
             zero_threshold: 0.001,
-            positive_spans: vec![Span { offset: 0, length: 1 }],
+            positive_spans: vec![BucketSpan { offset: 0, length: 1 }],
             positive_buckets: vec![count as i64],
             ..Histogram::default()
         }

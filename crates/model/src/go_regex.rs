@@ -109,9 +109,9 @@ struct Translator<'a> {
     pos: usize,
     out: String,
     /// What is known of every group around the place being read.
-    open: Vec<Group>,
+    open: Vec<RepeatGroup>,
     /// What is known of the outermost level, or of the innermost group.
-    group: Group,
+    group: RepeatGroup,
     names: HashSet<&'a str>,
     /// Where the search for the end of a POSIX class failed: there is none behind.
     no_class_end: bool,
@@ -126,16 +126,16 @@ struct Translator<'a> {
 
 /// The largest products of nested repeat counts.
 #[derive(Clone, Copy)]
-struct Group {
+struct RepeatGroup {
     /// Of all that was read.
     repeats: u32,
     /// Of what was read last and may be repeated.
     last: u32,
 }
 
-impl Default for Group {
-    fn default() -> Group {
-        Group { repeats: 1, last: 1 }
+impl Default for RepeatGroup {
+    fn default() -> RepeatGroup {
+        RepeatGroup { repeats: 1, last: 1 }
     }
 }
 
@@ -217,7 +217,7 @@ impl<'a> Translator<'a> {
                     return Err(format!("unexpected ): `{}`", self.pattern));
                 };
                 let last = self.group.repeats;
-                self.group = Group { repeats: outer.repeats.max(last), last };
+                self.group = RepeatGroup { repeats: outer.repeats.max(last), last };
                 self.copy();
                 return Ok(true);
             }
@@ -288,7 +288,7 @@ impl<'a> Translator<'a> {
         if last > MAX_REPEAT {
             return self.fail("invalid repeat count", start);
         }
-        self.group = Group { repeats: self.group.repeats.max(last), last };
+        self.group = RepeatGroup { repeats: self.group.repeats.max(last), last };
         Ok(start)
     }
 

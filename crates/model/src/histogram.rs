@@ -18,7 +18,7 @@ mod trim;
 mod validate;
 
 pub use arithmetic::Reconciled;
-pub use buckets::{Bucket, UnboundedBucket};
+pub use buckets::{HistogramBucket, UnboundedBucket};
 pub use error::HistogramError;
 pub use integer::Histogram;
 pub use side::{bucket_count, bucket_indices, spans_of};
@@ -48,7 +48,7 @@ pub enum ResetHint {
 
 /// A run of `length` buckets that begins `offset` buckets after the end of the run before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub struct BucketSpan {
     pub offset: i32,
     pub length: u32,
 }
@@ -63,8 +63,8 @@ pub struct FloatHistogram {
     pub zero_count: f64,
     pub count: f64,
     pub sum: f64,
-    pub positive_spans: Vec<Span>,
-    pub negative_spans: Vec<Span>,
+    pub positive_spans: Vec<BucketSpan>,
+    pub negative_spans: Vec<BucketSpan>,
     pub positive_buckets: Vec<f64>,
     pub negative_buckets: Vec<f64>,
     pub custom_values: Vec<f64>,

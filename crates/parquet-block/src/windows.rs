@@ -15,7 +15,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use merge::{Batch, HistogramWindows, Windows};
 use model::FloatHistogram;
-use model::histogram::{ResetHint, Span};
+use model::histogram::{BucketSpan, ResetHint};
 
 use crate::labels::wrong_type;
 use crate::schema;
@@ -167,7 +167,7 @@ fn float_lists(
 
 fn span_lists(
     histograms: &[FloatHistogram],
-    value: fn(&FloatHistogram) -> &Vec<Span>,
+    value: fn(&FloatHistogram) -> &Vec<BucketSpan>,
 ) -> Result<ArrayRef, ArrowError> {
     let offsets = OffsetBuffer::from_lengths(histograms.iter().map(|h| value(h).len()));
     let spans = || histograms.iter().flat_map(|h| value(h).iter());
@@ -338,7 +338,7 @@ fn list_floats(list: &ListArray, row: usize) -> Result<Vec<f64>, ArrowError> {
         .to_vec())
 }
 
-fn list_spans(list: &ListArray, row: usize) -> Result<Vec<Span>, ArrowError> {
+fn list_spans(list: &ListArray, row: usize) -> Result<Vec<BucketSpan>, ArrowError> {
     let items = list.value(row);
     let spans = items.as_struct_opt().ok_or_else(|| wrong_type("of spans"))?;
     let offsets = spans.column_by_name("offset").and_then(|c| c.as_primitive_opt::<Int32Type>());
@@ -350,6 +350,6 @@ fn list_spans(list: &ListArray, row: usize) -> Result<Vec<Span>, ArrowError> {
         .values()
         .iter()
         .zip(lengths.values())
-        .map(|(offset, length)| Span { offset: *offset, length: *length })
+        .map(|(offset, length)| BucketSpan { offset: *offset, length: *length })
         .collect())
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::histogram::{Histogram, Span};
+use model::histogram::{BucketSpan, Histogram};
 
 use crate::rng;
 
@@ -193,7 +193,10 @@ impl Native {
             zero_threshold: f64::from_bits(0x37f0_0000_0000_0000), // 2^-128, what client libraries start with
             count,
             sum,
-            positive_spans: vec![Span { offset: self.first_bucket, length: deltas.len() as u32 }],
+            positive_spans: vec![BucketSpan {
+                offset: self.first_bucket,
+                length: deltas.len() as u32,
+            }],
             positive_buckets: deltas,
             ..Histogram::default()
         }

@@ -1,7 +1,7 @@
 //! Native histograms of remote read and remote write.
 
 use model::FloatHistogram;
-use model::histogram::{Histogram, ResetHint, Span};
+use model::histogram::{BucketSpan, Histogram, ResetHint};
 
 use crate::prometheus as pb;
 use crate::prometheus::histogram::{Count, ResetHint as WireHint, ZeroCount};
@@ -85,8 +85,8 @@ fn hint(message: &pb::Histogram) -> ResetHint {
     }
 }
 
-fn spans(messages: &[pb::BucketSpan]) -> Vec<Span> {
-    messages.iter().map(|span| Span { offset: span.offset, length: span.length }).collect()
+fn spans(messages: &[pb::BucketSpan]) -> Vec<BucketSpan> {
+    messages.iter().map(|span| BucketSpan { offset: span.offset, length: span.length }).collect()
 }
 
 #[cfg(test)]
@@ -123,8 +123,8 @@ mod tests {
             zero_count: 1,
             count: 6,
             sum: 12.5,
-            positive_spans: vec![Span { offset: -2, length: 2 }],
-            negative_spans: vec![Span { offset: 3, length: 1 }],
+            positive_spans: vec![BucketSpan { offset: -2, length: 2 }],
+            negative_spans: vec![BucketSpan { offset: 3, length: 1 }],
             positive_buckets: vec![3, -2],
             negative_buckets: vec![1],
             custom_values: vec![0.5],

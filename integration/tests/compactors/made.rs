@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::histogram::{Histogram, Span};
+use model::histogram::{BucketSpan, Histogram};
 use model::{BlockId, Labels, TimeRange};
 use serde_json::json;
 use tsdb::block_builder::{BlockBuilder, BlockDescription};
@@ -141,7 +141,7 @@ fn histogram(count: u64) -> Histogram {
         zero_count: 0,
         count: 2 * count,
         sum: count as f64 * 3.0,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![count as i64, 0],
         ..Histogram::default()
     }

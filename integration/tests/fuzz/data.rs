@@ -540,7 +540,7 @@ pub(super) fn load_command<'a>(series: impl Iterator<Item = &'a Series>) -> Stri
 }
 
 fn histogram_text(h: &FloatHistogram) -> String {
-    let side = |spans: &[model::histogram::Span], counts: &[f64]| {
+    let side = |spans: &[model::histogram::BucketSpan], counts: &[f64]| {
         let indices: Vec<i32> = model::histogram::bucket_indices(spans).collect();
         let first = indices.first().copied().unwrap_or(0);
         let last = indices.last().map_or(first, |last| last + 1);

@@ -5,7 +5,9 @@
 //! again as it was read.
 
 use model::FloatHistogram;
-use model::histogram::{Bucket, CUSTOM_BUCKETS_SCHEMA, MAX_SCHEMA, MIN_SCHEMA, Span, spans_of};
+use model::histogram::{
+    BucketSpan, CUSTOM_BUCKETS_SCHEMA, HistogramBucket, MAX_SCHEMA, MIN_SCHEMA, spans_of,
+};
 
 use super::parts::Number;
 
@@ -54,7 +56,7 @@ impl Given {
         })
     }
 
-    fn is(&self, bucket: &Bucket) -> bool {
+    fn is(&self, bucket: &HistogramBucket) -> bool {
         let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
         same(self.lower, bucket.lower)
             && same(self.upper, bucket.upper)
@@ -146,7 +148,7 @@ fn exponential(given: &[Given], schema: i32, zero: ZeroBucket) -> Option<FloatHi
 
 /// The positive or the negative buckets.
 struct Side {
-    spans: Vec<Span>,
+    spans: Vec<BucketSpan>,
     counts: Vec<f64>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use axum::body::Body as HttpBody;
 use axum::response::IntoResponse;
 use http_body_util::BodyExt;
-use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
 use model::{FloatHistogram, Labels};
 use proptest::prelude::*;
 
@@ -136,15 +136,18 @@ fn the_layout_of_a_histogram_is_found() {
         schema: 3,
         zero_threshold: 0.001,
         zero_count: 2.0,
-        positive_spans: vec![Span { offset: -5, length: 2 }, Span { offset: 100, length: 1 }],
+        positive_spans: vec![
+            BucketSpan { offset: -5, length: 2 },
+            BucketSpan { offset: 100, length: 1 },
+        ],
         positive_buckets: vec![1.0, 2.5, 1.0],
-        negative_spans: vec![Span { offset: 2, length: 2 }],
+        negative_spans: vec![BucketSpan { offset: 2, length: 2 }],
         negative_buckets: vec![1.0, 1.5],
         ..base.clone()
     };
     let custom = FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
-        positive_spans: vec![Span { offset: 0, length: 3 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
         positive_buckets: vec![3.0, 2.0, 4.0],
         custom_values: vec![0.5, 1.25],
         ..base.clone()
@@ -152,7 +155,7 @@ fn the_layout_of_a_histogram_is_found() {
     // the outermost bounds there are
     let extreme = FloatHistogram {
         schema: 8,
-        positive_spans: vec![Span { offset: 1024 * 256, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 1024 * 256, length: 2 }],
         positive_buckets: vec![4.0, 5.0],
         ..base.clone()
     };
@@ -170,9 +173,9 @@ fn the_layout_of_a_histogram_is_found() {
     // an empty zero bucket is not written, only that it reaches into the one next to it
     let cut = FloatHistogram {
         zero_threshold: 0.75,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![4.0, 5.0],
-        negative_spans: vec![Span { offset: 0, length: 2 }],
+        negative_spans: vec![BucketSpan { offset: 0, length: 2 }],
         negative_buckets: vec![1.0, 5.0],
         ..base
     };
@@ -200,7 +203,7 @@ fn any_histogram() -> impl Strategy<Value = FloatHistogram> {
     let exponential = exponential.prop_map(
         |(schema, positive, negative, (threshold, zero_count), (count, sum))| {
             let spans = |side: &[(i32, f64)]| {
-                side.iter().map(|(offset, _)| Span { offset: *offset, length: 1 }).collect()
+                side.iter().map(|(offset, _)| BucketSpan { offset: *offset, length: 1 }).collect()
             };
             let counts = |side: &[(i32, f64)]| side.iter().map(|(_, count)| *count).collect();
             FloatHistogram {
@@ -224,7 +227,7 @@ fn any_histogram() -> impl Strategy<Value = FloatHistogram> {
             FloatHistogram {
                 schema: CUSTOM_BUCKETS_SCHEMA,
                 sum,
-                positive_spans: vec![Span { offset: 0, length: buckets as u32 }],
+                positive_spans: vec![BucketSpan { offset: 0, length: buckets as u32 }],
                 positive_buckets: counts[..buckets].to_vec(),
                 custom_values: bounds.into_iter().map(|bound| f64::from(bound) / 8.0).collect(),
                 ..FloatHistogram::default()

@@ -1,5 +1,5 @@
 use model::FloatHistogram;
-use model::histogram::Span;
+use model::histogram::BucketSpan;
 use proptest::prelude::*;
 
 use super::*;
@@ -202,7 +202,7 @@ fn histogram(count: f64) -> FloatHistogram {
     FloatHistogram {
         count,
         sum: count * 2.0,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![count / 2.0, count / 2.0],
         ..FloatHistogram::default()
     }

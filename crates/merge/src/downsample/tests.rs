@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::histogram::{ResetHint, Span};
+use model::histogram::{BucketSpan, ResetHint};
 use model::{FloatHistogram, Sample, SampleValue};
 use proptest::prelude::*;
 use tsdb::chunk::{Encoding, FloatHistogramEncoder, Pushed};
@@ -126,7 +126,7 @@ fn histogram(count: f64) -> FloatHistogram {
     FloatHistogram {
         count,
         sum: count * 1.5,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![(count / 2.0).floor(), count - (count / 2.0).floor()],
         ..FloatHistogram::default()
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::histogram::Span;
+use model::histogram::BucketSpan;
 use proptest::prelude::*;
 
 use super::*;
@@ -69,7 +69,7 @@ fn integer_histograms_stay_integers() {
     let histogram = |t: i64| FloatHistogram {
         count: 3.0 + t as f64,
         sum: 1.5,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![1.0, 2.0 + t as f64],
         ..FloatHistogram::default()
     };
@@ -131,7 +131,7 @@ fn histogram_at(t: i64) -> FloatHistogram {
     FloatHistogram {
         count: 3.0 + t as f64,
         sum: t as f64,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![1.0, 2.0 + t as f64],
         ..FloatHistogram::default()
     }

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use super::bounds::exponential_bound;
 use super::layout::combine_contained;
 use super::side::{SideBuilder, bucket_indices, indexed, reduced_index};
-use super::{FloatHistogram, HistogramError, ResetHint, Span};
+use super::{BucketSpan, FloatHistogram, HistogramError, ResetHint};
 
 /// What had to be glossed over to add or subtract two histograms; PromQL warns of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl FloatHistogram {
     ) -> (IndexedCounts, IndexedCounts) {
         let steps = self.schema.abs_diff(schema.min(self.schema));
         let inside = |index: i32| exponential_bound(index, schema) <= threshold;
-        let outside = |side: Side<'_>| {
+        let outside = |side: SignedBuckets<'_>| {
             let mut coarse = SideBuilder::with_capacity(side.counts.len());
             coarse.extend(side.iter().map(|(index, count)| (reduced_index(index, steps), count)));
             indexed(&coarse.spans, &coarse.counts).skip_while(|&(index, _)| inside(index)).collect()
@@ -299,12 +299,12 @@ impl FloatHistogram {
         buckets.chain(&totals).chain(&self.custom_values).any(|value| value.is_infinite())
     }
 
-    pub(super) fn positive(&self) -> Side<'_> {
-        Side { spans: &self.positive_spans, counts: &self.positive_buckets }
+    pub(super) fn positive(&self) -> SignedBuckets<'_> {
+        SignedBuckets { spans: &self.positive_spans, counts: &self.positive_buckets }
     }
 
-    pub(super) fn negative(&self) -> Side<'_> {
-        Side { spans: &self.negative_spans, counts: &self.negative_buckets }
+    pub(super) fn negative(&self) -> SignedBuckets<'_> {
+        SignedBuckets { spans: &self.negative_spans, counts: &self.negative_buckets }
     }
 }
 
@@ -312,18 +312,23 @@ impl FloatHistogram {
 pub(super) type IndexedCounts = Vec<(i32, f64)>;
 
 #[derive(Clone, Copy)]
-pub(super) struct Side<'a> {
-    pub(super) spans: &'a [Span],
+pub(super) struct SignedBuckets<'a> {
+    pub(super) spans: &'a [BucketSpan],
     pub(super) counts: &'a [f64],
 }
 
-impl<'a> Side<'a> {
+impl<'a> SignedBuckets<'a> {
     pub(super) fn iter(self) -> impl Iterator<Item = (i32, f64)> + Clone + 'a {
         indexed(self.spans, self.counts)
     }
 }
 
-fn combine_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, other: Side<'_>, sign: f64) {
+fn combine_side(
+    spans: &mut Vec<BucketSpan>,
+    counts: &mut Vec<f64>,
+    other: SignedBuckets<'_>,
+    sign: f64,
+) {
     if !combine_contained(spans, counts, other, |count, value| *count += sign * value) {
         let side = merge(indexed(spans, counts), signed(other.iter(), sign));
         (*spans, *counts) = (side.spans, side.counts);
@@ -354,8 +359,9 @@ pub(super) fn merge<T: Copy + AddAssign>(
     }
 }
 
-fn compact_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, max_empty: usize) {
-    let gap_kept = |span: &Span| usize::try_from(span.offset).is_ok_and(|gap| gap <= max_empty);
+fn compact_side(spans: &mut Vec<BucketSpan>, counts: &mut Vec<f64>, max_empty: usize) {
+    let gap_kept =
+        |span: &BucketSpan| usize::try_from(span.offset).is_ok_and(|gap| gap <= max_empty);
     let joined = || !spans.iter().skip(1).any(gap_kept) && spans.iter().all(|span| span.length > 0);
     if counts.iter().all(|c| *c != 0.0) && joined() {
         return;
@@ -380,8 +386,8 @@ fn compact_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>, max_empty: usize) 
 }
 
 /// Drops empty buckets in place; returns the spans of those that are left.
-fn drop_empty(spans: &[Span], counts: &mut Vec<f64>) -> Vec<Span> {
-    let mut left: Vec<Span> = Vec::with_capacity(spans.len());
+fn drop_empty(spans: &[BucketSpan], counts: &mut Vec<f64>) -> Vec<BucketSpan> {
+    let mut left: Vec<BucketSpan> = Vec::with_capacity(spans.len());
     let (mut kept, mut end) = (0, 0i32);
     for (at, index) in (0..counts.len()).zip(bucket_indices(spans)) {
         let count = counts[at];
@@ -393,7 +399,7 @@ fn drop_empty(spans: &[Span], counts: &mut Vec<f64>) -> Vec<Span> {
         let offset = index.wrapping_sub(end);
         match left.last_mut() {
             Some(span) if offset == 0 => span.length += 1,
-            _ => left.push(Span { offset, length: 1 }),
+            _ => left.push(BucketSpan { offset, length: 1 }),
         }
         end = index.wrapping_add(1);
     }

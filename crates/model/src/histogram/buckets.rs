@@ -2,11 +2,11 @@
 
 use super::bounds::upper_bound;
 use super::side::{indexed, rev_indexed};
-use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
+use super::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram};
 
 /// One bucket: how many observations lie between its bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bucket {
+pub struct HistogramBucket {
     pub lower: f64,
     pub upper: f64,
     pub lower_inclusive: bool,
@@ -16,7 +16,7 @@ pub struct Bucket {
     pub index: i32,
 }
 
-impl Bucket {
+impl HistogramBucket {
     /// The part of the bucket's width at or below `v`, which lies strictly between its finite
     /// bounds: on a linear scale, or on the logarithmic one of exponential buckets.
     pub fn fraction_below(&self, v: f64, linear: bool) -> f64 {
@@ -37,12 +37,12 @@ impl Bucket {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UnboundedBucket {
     pub count: f64,
-    part: Part,
+    part: BucketSign,
     index: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
+enum BucketSign {
     Negative,
     Zero,
     Positive,
@@ -50,29 +50,29 @@ enum Part {
 
 impl UnboundedBucket {
     fn positive((index, count): (i32, f64)) -> UnboundedBucket {
-        UnboundedBucket { count, part: Part::Positive, index }
+        UnboundedBucket { count, part: BucketSign::Positive, index }
     }
 
     fn negative((index, count): (i32, f64)) -> UnboundedBucket {
-        UnboundedBucket { count, part: Part::Negative, index }
+        UnboundedBucket { count, part: BucketSign::Negative, index }
     }
 }
 
 impl FloatHistogram {
     /// Positive buckets, from the one next to the zero bucket up. Empty ones that the spans name
     /// are included.
-    pub fn positive_buckets(&self) -> impl Iterator<Item = Bucket> + Clone + '_ {
+    pub fn positive_buckets(&self) -> impl Iterator<Item = HistogramBucket> + Clone + '_ {
         self.buckets_of(&self.positive_spans, &self.positive_buckets, true)
     }
 
     /// Negative buckets, from the one next to the zero bucket down.
-    pub fn negative_buckets(&self) -> impl Iterator<Item = Bucket> + Clone + '_ {
+    pub fn negative_buckets(&self) -> impl Iterator<Item = HistogramBucket> + Clone + '_ {
         self.buckets_of(&self.negative_spans, &self.negative_buckets, false)
     }
 
     /// The zero bucket, empty or not. Custom buckets have none: theirs is empty and without width.
-    pub fn zero_bucket(&self) -> Bucket {
-        Bucket {
+    pub fn zero_bucket(&self) -> HistogramBucket {
+        HistogramBucket {
             lower: -self.zero_threshold,
             upper: self.zero_threshold,
             lower_inclusive: true,
@@ -84,7 +84,7 @@ impl FloatHistogram {
 
     /// All buckets in ascending order of their bounds, the zero bucket only if it is populated. A
     /// bucket that reaches into the zero bucket begins (ends) at the zero threshold.
-    pub fn all_buckets(&self) -> Vec<Bucket> {
+    pub fn all_buckets(&self) -> Vec<HistogramBucket> {
         self.ascending().map(|unbounded| self.bounded(unbounded)).collect()
     }
 
@@ -108,12 +108,12 @@ impl FloatHistogram {
     }
 
     /// The bucket with the bounds it has in [`all_buckets`](Self::all_buckets).
-    pub fn bounded(&self, unbounded: UnboundedBucket) -> Bucket {
+    pub fn bounded(&self, unbounded: UnboundedBucket) -> HistogramBucket {
         let UnboundedBucket { count, part, index } = unbounded;
         let mut bucket = match part {
-            Part::Zero => self.zero_bucket(),
-            Part::Positive => self.bucket(index, count, true),
-            Part::Negative => self.bucket(index, count, false),
+            BucketSign::Zero => self.zero_bucket(),
+            BucketSign::Positive => self.bucket(index, count, true),
+            BucketSign::Negative => self.bucket(index, count, false),
         };
         if bucket.upper < 0.0 && bucket.upper > -self.zero_threshold {
             bucket.upper = -self.zero_threshold;
@@ -127,26 +127,26 @@ impl FloatHistogram {
     fn populated_zero_bucket(&self) -> Option<UnboundedBucket> {
         (self.zero_count > 0.0).then_some(UnboundedBucket {
             count: self.zero_count,
-            part: Part::Zero,
+            part: BucketSign::Zero,
             index: 0,
         })
     }
 
     fn buckets_of<'a>(
         &'a self,
-        spans: &'a [Span],
+        spans: &'a [BucketSpan],
         counts: &'a [f64],
         positive: bool,
-    ) -> impl Iterator<Item = Bucket> + Clone + 'a {
+    ) -> impl Iterator<Item = HistogramBucket> + Clone + 'a {
         indexed(spans, counts).map(move |(index, count)| self.bucket(index, count, positive))
     }
 
-    fn bucket(&self, index: i32, count: f64, positive: bool) -> Bucket {
+    fn bucket(&self, index: i32, count: f64, positive: bool) -> HistogramBucket {
         let outer = upper_bound(index, self.schema, &self.custom_values);
         let inner = upper_bound(index.wrapping_sub(1), self.schema, &self.custom_values);
         let (lower, upper) = if positive { (inner, outer) } else { (-outer, -inner) };
         let custom = self.schema == CUSTOM_BUCKETS_SCHEMA;
-        Bucket {
+        HistogramBucket {
             lower,
             upper,
             lower_inclusive: if custom { index == 0 } else { lower < 0.0 },

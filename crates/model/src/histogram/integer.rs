@@ -3,7 +3,7 @@
 use std::num::Wrapping;
 
 use super::side::{SideBuilder, indexed, reduced_index};
-use super::{FloatHistogram, ResetHint, Span};
+use super::{BucketSpan, FloatHistogram, ResetHint};
 
 /// A histogram of integer counts. Buckets are *deltas*: each is the difference to the bucket before
 /// it on its side. For computing, turn it into a [`FloatHistogram`].
@@ -16,8 +16,8 @@ pub struct Histogram {
     pub count: u64,
     /// The stale NaN marks the whole histogram as stale.
     pub sum: f64,
-    pub positive_spans: Vec<Span>,
-    pub negative_spans: Vec<Span>,
+    pub positive_spans: Vec<BucketSpan>,
+    pub negative_spans: Vec<BucketSpan>,
     pub positive_buckets: Vec<i64>,
     pub negative_buckets: Vec<i64>,
     pub custom_values: Vec<f64>,

@@ -1,10 +1,10 @@
 //! Counts of histograms whose buckets are the same, or some of the same: they are combined in
 //! place.
 
-use super::arithmetic::Side;
+use super::arithmetic::SignedBuckets;
 use super::bounds::exponential_bound;
 use super::side::{bucket_count, bucket_indices};
-use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
+use super::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram};
 
 impl FloatHistogram {
     /// Whether both have the same buckets, the zero bucket included, so that counts can be compared
@@ -21,7 +21,7 @@ impl FloatHistogram {
 
     /// Whether no bucket of this schema ends inside a zero bucket of `threshold`.
     pub(super) fn clear_of_zero_bucket(&self, threshold: f64) -> bool {
-        let clear = |spans: &[Span]| {
+        let clear = |spans: &[BucketSpan]| {
             bucket_indices(spans)
                 .next()
                 .is_none_or(|first| exponential_bound(first, self.schema) > threshold)
@@ -35,9 +35,9 @@ impl FloatHistogram {
 /// with nothing changed, where `other` has a bucket that `spans` do not name in one run with its
 /// neighbours.
 pub(super) fn combine_contained<T>(
-    spans: &[Span],
+    spans: &[BucketSpan],
     counts: &mut [T],
-    other: Side<'_>,
+    other: SignedBuckets<'_>,
     combine: impl Fn(&mut T, f64),
 ) -> bool {
     if bucket_count(spans) != counts.len() || bucket_count(other.spans) != other.counts.len() {
@@ -58,22 +58,23 @@ pub(super) fn combine_contained<T>(
 
 /// A span with its first bucket index, and where its counts begin.
 #[derive(Clone, Copy)]
-struct Run {
+struct BucketRun {
     first: i64,
     length: usize,
     at: usize,
 }
 
-impl Run {
+impl BucketRun {
     fn end(self) -> i64 {
         self.first + self.length as i64
     }
 }
 
-fn runs(spans: &[Span]) -> impl Iterator<Item = Run> + '_ {
+fn runs(spans: &[BucketSpan]) -> impl Iterator<Item = BucketRun> + '_ {
     let (mut index, mut at) = (0i64, 0usize);
     spans.iter().map(move |span| {
-        let run = Run { first: index + i64::from(span.offset), length: span.length as usize, at };
+        let run =
+            BucketRun { first: index + i64::from(span.offset), length: span.length as usize, at };
         (index, at) = (run.end(), at + run.length);
         run
     })
@@ -81,7 +82,11 @@ fn runs(spans: &[Span]) -> impl Iterator<Item = Run> + '_ {
 
 /// Calls `each(at, from, length)` for every run of `other` that lies within one run of `spans`,
 /// with where its counts begin in both. Stops with false at the first that does not.
-fn place(spans: &[Span], other: &[Span], mut each: impl FnMut(usize, usize, usize)) -> bool {
+fn place(
+    spans: &[BucketSpan],
+    other: &[BucketSpan],
+    mut each: impl FnMut(usize, usize, usize),
+) -> bool {
     let mut own = runs(spans);
     let mut within = own.next();
     for run in runs(other).filter(|run| run.length > 0) {
@@ -118,7 +123,7 @@ mod tests {
             let before = counts.clone();
             let other_counts: Vec<f64> = other.values().map(|c| f64::from(*c)).collect();
             let other_spans = spans_of(other.keys().copied());
-            let side = Side { spans: &other_spans, counts: &other_counts };
+            let side = SignedBuckets { spans: &other_spans, counts: &other_counts };
             let contained = other.keys().all(|index| own.contains_key(index));
             prop_assert_eq!(combine_contained(&spans, &mut counts, side, |count, value| *count += value), contained);
             let mut expected: BTreeMap<i32, f64> = own.into_iter().map(|(i, c)| (i, f64::from(c))).collect();
@@ -133,8 +138,8 @@ mod tests {
 
     #[test]
     fn spans_that_disagree_with_their_counts_are_refused() {
-        let spans = [Span { offset: 0, length: 3 }];
-        let side = Side { spans: &spans, counts: &[1.0] };
+        let spans = [BucketSpan { offset: 0, length: 3 }];
+        let side = SignedBuckets { spans: &spans, counts: &[1.0] };
         assert!(!combine_contained(&spans, &mut [1.0; 3], side, |count, value| *count += value));
     }
 }

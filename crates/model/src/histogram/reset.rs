@@ -1,6 +1,6 @@
 //! Counter resets between two histograms of a series.
 
-use super::arithmetic::{Side, intersect};
+use super::arithmetic::{SignedBuckets, intersect};
 use super::bounds::exponential_bound;
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, ResetHint};
@@ -56,7 +56,12 @@ impl FloatHistogram {
 
     /// Whether a bucket outside the zero bucket lost observations; `before` is merged to this
     /// schema first.
-    fn side_reset(&self, now: Side<'_>, before_schema: i32, before: Side<'_>) -> bool {
+    fn side_reset(
+        &self,
+        now: SignedBuckets<'_>,
+        before_schema: i32,
+        before: SignedBuckets<'_>,
+    ) -> bool {
         let mut coarse = SideBuilder::with_capacity(before.counts.len());
         let steps = before_schema.abs_diff(self.schema);
         coarse.extend(before.iter().map(|(index, count)| (reduced_index(index, steps), count)));

@@ -2,15 +2,15 @@
 
 use std::ops::AddAssign;
 
-use super::Span;
+use super::BucketSpan;
 
 /// Buckets the spans name. Saturates on sums that no memory could hold.
-pub fn bucket_count(spans: &[Span]) -> usize {
+pub fn bucket_count(spans: &[BucketSpan]) -> usize {
     spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.length as usize))
 }
 
 /// The index of every bucket the spans name, in order.
-pub fn bucket_indices(spans: &[Span]) -> impl Iterator<Item = i32> + Clone + '_ {
+pub fn bucket_indices(spans: &[BucketSpan]) -> impl Iterator<Item = i32> + Clone + '_ {
     let mut next = 0i32;
     spans.iter().flat_map(move |span| {
         let first = next.wrapping_add(span.offset);
@@ -21,7 +21,7 @@ pub fn bucket_indices(spans: &[Span]) -> impl Iterator<Item = i32> + Clone + '_ 
 
 /// Every bucket with its index; ends with the shorter of spans and counts.
 pub(super) fn indexed<'a, T: Copy>(
-    spans: &'a [Span],
+    spans: &'a [BucketSpan],
     counts: &'a [T],
 ) -> impl Iterator<Item = (i32, T)> + Clone + 'a {
     bucket_indices(spans).zip(counts.iter().copied())
@@ -29,11 +29,12 @@ pub(super) fn indexed<'a, T: Copy>(
 
 /// As [`indexed`] when spans and counts agree, from the last bucket to the first.
 pub(super) fn rev_indexed<'a>(
-    spans: &'a [Span],
+    spans: &'a [BucketSpan],
     counts: &'a [f64],
 ) -> impl Iterator<Item = (i32, f64)> + Clone + 'a {
-    let after =
-        |end: i32, span: &Span| end.wrapping_add(span.offset).wrapping_add(span.length as i32);
+    let after = |end: i32, span: &BucketSpan| {
+        end.wrapping_add(span.offset).wrapping_add(span.length as i32)
+    };
     let mut end = spans.iter().fold(0i32, after);
     let indices = spans.iter().rev().flat_map(move |span| {
         let last = end.wrapping_sub(1);
@@ -50,7 +51,7 @@ pub(super) fn reduced_index(index: i32, steps: u32) -> i32 {
 
 /// Builds spans and counts from buckets in ascending order of their index; equal indices add up.
 pub(super) struct SideBuilder<T> {
-    pub(super) spans: Vec<Span>,
+    pub(super) spans: Vec<BucketSpan>,
     pub(super) counts: Vec<T>,
     last: i32,
 }
@@ -68,8 +69,8 @@ impl<T: Copy + AddAssign> SideBuilder<T> {
                 return;
             }
             (Some(span), _) if gap == 0 => span.length += 1,
-            (Some(_), _) => self.spans.push(Span { offset: gap, length: 1 }),
-            (None, _) => self.spans.push(Span { offset: index, length: 1 }),
+            (Some(_), _) => self.spans.push(BucketSpan { offset: gap, length: 1 }),
+            (None, _) => self.spans.push(BucketSpan { offset: index, length: 1 }),
         }
         self.counts.push(count);
         self.last = index;
@@ -83,7 +84,7 @@ impl<T: Copy + AddAssign> SideBuilder<T> {
 }
 
 /// The spans of ascending bucket indices, adjacent ones joined.
-pub fn spans_of(indices: impl IntoIterator<Item = i32>) -> Vec<Span> {
+pub fn spans_of(indices: impl IntoIterator<Item = i32>) -> Vec<BucketSpan> {
     let mut builder = SideBuilder::with_capacity(0);
     builder.extend(indices.into_iter().map(|index| (index, 0.0)));
     builder.spans

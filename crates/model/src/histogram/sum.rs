@@ -6,7 +6,7 @@ use super::arithmetic::{self, Reconciled, intersect, merge};
 use super::bounds::exponential_bound;
 use super::layout::combine_contained;
 use super::side::{SideBuilder, indexed, reduced_index};
-use super::{FloatHistogram, HistogramError, Span};
+use super::{BucketSpan, FloatHistogram, HistogramError};
 
 /// A sum of histograms that keeps, for every count, what rounding took away (Kahan's algorithm with
 /// Neumaier's change), as PromQL's `sum` and `avg` need it.
@@ -17,13 +17,13 @@ pub struct HistogramSum {
     lost_zero_count: f64,
     lost_count: f64,
     lost_sum: f64,
-    positive: Side,
-    negative: Side,
+    positive: SummedBuckets,
+    negative: SummedBuckets,
 }
 
 #[derive(Clone, Debug)]
-struct Side {
-    spans: Vec<Span>,
+struct SummedBuckets {
+    spans: Vec<BucketSpan>,
     counts: Vec<Compensated>,
 }
 
@@ -62,8 +62,10 @@ fn add_to(sum: &mut f64, lost: &mut f64, value: f64) {
 impl HistogramSum {
     pub fn new(first: FloatHistogram) -> HistogramSum {
         let mut totals = first;
-        let positive = Side::take(&mut totals.positive_spans, &mut totals.positive_buckets);
-        let negative = Side::take(&mut totals.negative_spans, &mut totals.negative_buckets);
+        let positive =
+            SummedBuckets::take(&mut totals.positive_spans, &mut totals.positive_buckets);
+        let negative =
+            SummedBuckets::take(&mut totals.negative_spans, &mut totals.negative_buckets);
         HistogramSum {
             totals,
             lost_zero_count: 0.0,
@@ -197,7 +199,9 @@ impl HistogramSum {
 
     /// Widens the zero bucket as far as both need; returns what the zero count of `other` is then.
     fn reconcile_zero_bucket(&mut self, other: &FloatHistogram) -> f64 {
-        let sums = |side: &Side| (side.spans.clone(), side.counts.iter().map(|c| c.sum).collect());
+        let sums = |side: &SummedBuckets| {
+            (side.spans.clone(), side.counts.iter().map(|c| c.sum).collect())
+        };
         let ((positive_spans, positive_buckets), (negative_spans, negative_buckets)) =
             (sums(&self.positive), sums(&self.negative));
         let mut widened = FloatHistogram {
@@ -236,22 +240,22 @@ impl HistogramSum {
             .filter(|(_, count)| count.sum != 0.0 || count.lost != 0.0);
         let mut side = SideBuilder::with_capacity(bounds.len() + 1);
         side.extend(populated.map(|(i, count)| (i as i32, count)));
-        self.positive = Side { spans: side.spans, counts: side.counts };
+        self.positive = SummedBuckets { spans: side.spans, counts: side.counts };
         self.totals.custom_values = bounds;
     }
 }
 
-impl Side {
-    fn take(spans: &mut Vec<Span>, counts: &mut Vec<f64>) -> Side {
+impl SummedBuckets {
+    fn take(spans: &mut Vec<BucketSpan>, counts: &mut Vec<f64>) -> SummedBuckets {
         let counts = std::mem::take(counts).into_iter().map(Compensated::from).collect();
-        Side { spans: std::mem::take(spans), counts }
+        SummedBuckets { spans: std::mem::take(spans), counts }
     }
 
     fn replace(&mut self, with: SideBuilder<Compensated>) {
-        *self = Side { spans: with.spans, counts: with.counts };
+        *self = SummedBuckets { spans: with.spans, counts: with.counts };
     }
 
-    fn add_side(&mut self, other: arithmetic::Side<'_>) {
+    fn add_side(&mut self, other: arithmetic::SignedBuckets<'_>) {
         let add =
             |count: &mut Compensated, value: f64| add_to(&mut count.sum, &mut count.lost, value);
         if !combine_contained(&self.spans, &mut self.counts, other, add) {

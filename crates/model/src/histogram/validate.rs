@@ -1,7 +1,7 @@
 //! Whether a histogram is well formed.
 
 use super::side::bucket_count;
-use super::{FloatHistogram, HistogramError, MAX_SCHEMA, MIN_SCHEMA, Span};
+use super::{BucketSpan, FloatHistogram, HistogramError, MAX_SCHEMA, MIN_SCHEMA};
 
 impl FloatHistogram {
     /// Checks that spans and buckets agree, that no count is negative and that only fields of the
@@ -68,7 +68,11 @@ impl FloatHistogram {
     }
 }
 
-fn validate_side(side: &'static str, spans: &[Span], counts: &[f64]) -> Result<(), HistogramError> {
+fn validate_side(
+    side: &'static str,
+    spans: &[BucketSpan],
+    counts: &[f64],
+) -> Result<(), HistogramError> {
     for (i, span) in spans.iter().enumerate().skip(1) {
         if span.offset < 0 {
             return Err(HistogramError::NegativeOffset {

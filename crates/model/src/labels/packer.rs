@@ -16,12 +16,12 @@ pub struct LabelsPacker {
 
 #[derive(Debug, Default)]
 struct PackedSet {
-    pairs: Vec<Pair>,
+    pairs: Vec<PackedPair>,
     bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Pair {
+struct PackedPair {
     name: u64,
     value: u64,
     /// Where it lies in the packed set; both are empty if the value is.
@@ -86,7 +86,7 @@ impl LabelsPacker {
                     push_bytes(bytes, text);
                 }
             }
-            pairs.push(Pair {
+            pairs.push(PackedPair {
                 name,
                 value,
                 packed_name: from..name_end,

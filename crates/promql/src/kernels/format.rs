@@ -1,7 +1,7 @@
 //! Numbers and histograms as Go prints them, where they become part of labels and messages.
 
 use model::FloatHistogram;
-use model::histogram::Bucket;
+use model::histogram::HistogramBucket;
 
 use crate::format_float_general;
 
@@ -61,7 +61,7 @@ pub fn open_metrics(v: f64) -> String {
 pub fn histogram_text(histogram: &FloatHistogram) -> String {
     let (count, sum) = (format_float_general(histogram.count), format_float_general(histogram.sum));
     let mut text = format!("{{count:{count}, sum:{sum}");
-    let mut buckets: Vec<Bucket> = histogram.negative_buckets().collect();
+    let mut buckets: Vec<HistogramBucket> = histogram.negative_buckets().collect();
     buckets.reverse();
     buckets.push(histogram.zero_bucket());
     buckets.extend(histogram.positive_buckets());
@@ -72,7 +72,7 @@ pub fn histogram_text(histogram: &FloatHistogram) -> String {
     text + "}"
 }
 
-fn bucket_text(bucket: &Bucket) -> String {
+fn bucket_text(bucket: &HistogramBucket) -> String {
     let (open, close) = (
         if bucket.lower_inclusive { '[' } else { '(' },
         if bucket.upper_inclusive { ']' } else { ')' },
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn histograms_print_from_the_lowest_bucket_up() {
-        let one = |length| vec![model::histogram::Span { offset: 0, length }];
+        let one = |length| vec![model::histogram::BucketSpan { offset: 0, length }];
         let histogram = FloatHistogram {
             count: 6.0,
             sum: 1.5,

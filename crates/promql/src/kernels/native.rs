@@ -3,7 +3,7 @@
 mod operators;
 
 use model::FloatHistogram;
-use model::histogram::{Bucket, UnboundedBucket};
+use model::histogram::{HistogramBucket, UnboundedBucket};
 
 use super::kahan;
 use super::notes::{Note, Notes};
@@ -11,7 +11,7 @@ use super::notes::{Note, Notes};
 pub use operators::{ComputedValue, Operand, binary, compare, negate};
 
 /// What a walk over the buckets of a histogram that has none ends with.
-const NO_BUCKET: Bucket = Bucket {
+const NO_BUCKET: HistogramBucket = HistogramBucket {
     lower: 0.0,
     upper: 0.0,
     lower_inclusive: false,
@@ -112,7 +112,7 @@ fn at_most(v: f64, limit: f64) -> f64 {
 
 /// Beside positive buckets only, or negative ones only, the zero bucket holds only those of its
 /// side.
-fn end_at_zero_beside_one_side(zero_bucket: &mut Bucket, h: &FloatHistogram) {
+fn end_at_zero_beside_one_side(zero_bucket: &mut HistogramBucket, h: &FloatHistogram) {
     match (h.negative_buckets.is_empty(), h.positive_buckets.is_empty()) {
         (true, false) => zero_bucket.lower = 0.0,
         (false, true) => zero_bucket.upper = 0.0,
@@ -121,8 +121,8 @@ fn end_at_zero_beside_one_side(zero_bucket: &mut Bucket, h: &FloatHistogram) {
 }
 
 /// The value at the `fraction` of a bucket, on the scale its observations are spread over.
-fn interpolate(bucket: &Bucket, fraction: f64, custom: bool) -> f64 {
-    let Bucket { lower, upper, .. } = *bucket;
+fn interpolate(bucket: &HistogramBucket, fraction: f64, custom: bool) -> f64 {
+    let HistogramBucket { lower, upper, .. } = *bucket;
     if custom || (lower <= 0.0 && upper >= 0.0) {
         return lower + (upper - lower) * fraction;
     }
@@ -170,13 +170,13 @@ pub fn fraction(lower: f64, upper: f64, h: &FloatHistogram, notes: &mut Notes) -
 
 /// A bucket, and how many observations are below it.
 struct Ranked {
-    bucket: Bucket,
+    bucket: HistogramBucket,
     below: f64,
     linear: bool,
 }
 
 impl Ranked {
-    fn new(mut bucket: Bucket, below: f64, h: &FloatHistogram) -> Ranked {
+    fn new(mut bucket: HistogramBucket, below: f64, h: &FloatHistogram) -> Ranked {
         let at_zero = bucket.lower <= 0.0 && bucket.upper >= 0.0;
         if at_zero {
             end_at_zero_beside_one_side(&mut bucket, h);
@@ -186,7 +186,7 @@ impl Ranked {
 
     /// How many observations are below `v`, unless it is above the bucket.
     fn rank_of(&self, v: f64) -> Option<f64> {
-        let Bucket { lower, upper, count, .. } = self.bucket;
+        let HistogramBucket { lower, upper, count, .. } = self.bucket;
         if lower >= v {
             return Some(self.below);
         }
@@ -228,8 +228,8 @@ pub fn stdvar(h: &FloatHistogram) -> f64 {
     (squares + lost) / h.count
 }
 
-fn middle(bucket: &Bucket, custom: bool) -> f64 {
-    let Bucket { lower, upper, .. } = *bucket;
+fn middle(bucket: &HistogramBucket, custom: bool) -> f64 {
+    let HistogramBucket { lower, upper, .. } = *bucket;
     if custom {
         return (upper + lower) / 2.0;
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::histogram::{FloatHistogram, ResetHint, Span};
+use model::histogram::{BucketSpan, FloatHistogram, ResetHint};
 use model::{Labels, STALE_NAN};
 
 use crate::durations::parse_duration;
@@ -251,7 +251,7 @@ impl HistogramDraft {
 
     fn finish(self) -> FloatHistogram {
         let spans = |offset, buckets: &[f64]| match u32::try_from(buckets.len()) {
-            Ok(length) if length > 0 => vec![Span { offset, length }],
+            Ok(length) if length > 0 => vec![BucketSpan { offset, length }],
             _ => Vec::new(),
         };
         let mut histogram = self.histogram;

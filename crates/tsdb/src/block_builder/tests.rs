@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use model::histogram::{Histogram, Span};
+use model::histogram::{BucketSpan, Histogram};
 
 use super::*;
 use crate::chunk::{decode_floats, decode_histograms, decode_integer_histograms};
@@ -20,7 +20,7 @@ fn histogram(count: i64) -> Histogram {
         schema: 1,
         count: 2 * count as u64,
         sum: count as f64 * 1.5,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![count, 0],
         ..Histogram::default()
     }

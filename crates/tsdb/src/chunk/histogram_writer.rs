@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use model::FloatHistogram;
-use model::histogram::{Histogram, ResetHint, Span, bucket_count, bucket_indices, spans_of};
+use model::histogram::{BucketSpan, Histogram, ResetHint, bucket_count, bucket_indices, spans_of};
 
 use super::Encoding;
 use super::bits::BitWriter;
@@ -83,7 +83,7 @@ impl<C: Count> Writer<C> {
     }
 
     fn push(&mut self, input: Input<'_, C>) -> Result<Pushed, Error> {
-        let named = |spans: &[Span], counts: &[C]| bucket_count(spans) == counts.len();
+        let named = |spans: &[BucketSpan], counts: &[C]| bucket_count(spans) == counts.len();
         let layout = &input.layout;
         if !named(&layout.positive_spans, &input.positive)
             || !named(&layout.negative_spans, &input.negative)
@@ -131,7 +131,7 @@ impl<C: Count> Writer<C> {
             // of a gauge, both sides are normalized as soon as one lacks a bucket
             let normalize =
                 if gauge { (lacking.0 || lacking.1, lacking.0 || lacking.1) } else { lacking };
-            let merged = |old: &[Span], new: &[Span], normalize: bool| {
+            let merged = |old: &[BucketSpan], new: &[BucketSpan], normalize: bool| {
                 if normalize { union(old, new) } else { new.to_vec() }
             };
             Layout {
@@ -375,7 +375,7 @@ impl Overlap {
     }
 }
 
-fn overlap<C: Count>(old: (&[Span], &[C]), new: (&[Span], &[C])) -> Overlap {
+fn overlap<C: Count>(old: (&[BucketSpan], &[C]), new: (&[BucketSpan], &[C])) -> Overlap {
     let mut found = Overlap::default();
     if old.0 == new.0 {
         found.reset = old.1.iter().zip(new.1).any(|(old, new)| old > new);
@@ -405,7 +405,7 @@ fn overlap<C: Count>(old: (&[Span], &[C]), new: (&[Span], &[C])) -> Overlap {
 }
 
 /// The spans of all buckets that either has.
-fn union(old: &[Span], new: &[Span]) -> Vec<Span> {
+fn union(old: &[BucketSpan], new: &[BucketSpan]) -> Vec<BucketSpan> {
     let mut indices: Vec<i32> = bucket_indices(old).chain(bucket_indices(new)).collect();
     indices.sort_unstable();
     indices.dedup();
@@ -413,7 +413,7 @@ fn union(old: &[Span], new: &[Span]) -> Vec<Span> {
 }
 
 /// The counts of `from` in the layout `to`, which has all their buckets and maybe more.
-fn spread<C: Count>(from: &[Span], counts: &[C], to: &[Span]) -> Vec<C> {
+fn spread<C: Count>(from: &[BucketSpan], counts: &[C], to: &[BucketSpan]) -> Vec<C> {
     let mut counts = bucket_indices(from).zip(counts).peekable();
     let take =
         |index: i32| counts.next_if(|&(i, _)| i == index).map_or(C::default(), |(_, count)| *count);

@@ -7,7 +7,7 @@
 //! custom bounds:  varbit_uint n | n * ( varbit_uint 1000 * bound + 1  or  0 bit + f64 )
 //! ```
 
-use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span, bucket_count, is_known_schema};
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, bucket_count, is_known_schema};
 
 use super::bits::{BitReader, BitWriter};
 use super::varbit;
@@ -21,8 +21,8 @@ const MAX_REPEATED: usize = 1 << 22;
 pub(super) struct Layout {
     pub(super) schema: i32,
     pub(super) zero_threshold: f64,
-    pub(super) positive_spans: Vec<Span>,
-    pub(super) negative_spans: Vec<Span>,
+    pub(super) positive_spans: Vec<BucketSpan>,
+    pub(super) negative_spans: Vec<BucketSpan>,
     pub(super) custom_values: Vec<f64>,
 }
 
@@ -93,7 +93,7 @@ impl Layout {
 
 const WHAT: &str = "histogram chunk";
 
-fn read_spans(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<Span>, Error> {
+fn read_spans(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<BucketSpan>, Error> {
     let count = varbit::read_uint(reader);
     // a span takes two bits at the least
     if count > len as u64 * 4 {
@@ -109,7 +109,7 @@ fn read_spans(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<Span>, Error
                 format!("span of offset {offset} and length {length}"),
             ));
         };
-        spans.push(Span { offset, length });
+        spans.push(BucketSpan { offset, length });
     }
     Ok(spans)
 }

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::histogram::{
-    Bucket, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramError, HistogramSum,
-    Reconciled, ResetHint, Span, spans_of,
+    BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramBucket, HistogramError,
+    HistogramSum, Reconciled, ResetHint, spans_of,
 };
 
 type Buckets = BTreeMap<i32, f64>;
@@ -68,7 +68,10 @@ fn custom() -> impl Strategy<Value = FloatHistogram> {
             FloatHistogram {
                 schema: CUSTOM_BUCKETS_SCHEMA,
                 count: positive_buckets.iter().sum(),
-                positive_spans: vec![Span { offset: 0, length: positive_buckets.len() as u32 }],
+                positive_spans: vec![BucketSpan {
+                    offset: 0,
+                    length: positive_buckets.len() as u32,
+                }],
                 positive_buckets,
                 custom_values,
                 ..FloatHistogram::default()
@@ -77,7 +80,7 @@ fn custom() -> impl Strategy<Value = FloatHistogram> {
     )
 }
 
-fn populated(buckets: impl Iterator<Item = Bucket>) -> Buckets {
+fn populated(buckets: impl Iterator<Item = HistogramBucket>) -> Buckets {
     buckets.filter(|b| b.count != 0.0).map(|b| (b.index, b.count)).collect()
 }
 
@@ -245,7 +248,7 @@ proptest! {
     fn integer_histograms_reduce_as_float_ones(counts in prop::collection::vec(-3..9i64, 1..12), first in -5..5i32) {
         let mut integer = Histogram {
             schema: 4,
-            positive_spans: vec![Span { offset: first, length: counts.len() as u32 }],
+            positive_spans: vec![BucketSpan { offset: first, length: counts.len() as u32 }],
             positive_buckets: counts,
             ..Histogram::default()
         };
@@ -277,7 +280,7 @@ fn scaling_touches_every_count() {
         zero_count: 2.0,
         count: 6.0,
         sum: 3.0,
-        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 1 }],
         positive_buckets: vec![4.0],
         ..FloatHistogram::default()
     };
@@ -298,7 +301,7 @@ fn compensated_sums_keep_small_counts_beside_huge_ones() {
         zero_count: value,
         count: value,
         sum: value,
-        positive_spans: vec![Span { offset: 5, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 5, length: 2 }],
         positive_buckets: vec![value, value],
         ..FloatHistogram::default()
     };
@@ -319,7 +322,7 @@ fn merged_sums_keep_what_each_had_lost() {
     let histogram = |value: f64, offset| FloatHistogram {
         schema: 1,
         count: value,
-        positive_spans: vec![Span { offset, length: 1 }],
+        positive_spans: vec![BucketSpan { offset, length: 1 }],
         positive_buckets: vec![value],
         ..FloatHistogram::default()
     };
@@ -351,9 +354,12 @@ fn buckets_have_the_bounds_of_their_schema() {
         schema: 0,
         zero_threshold: 0.75,
         zero_count: 1.0,
-        positive_spans: vec![Span { offset: 0, length: 2 }, Span { offset: 1, length: 1 }],
+        positive_spans: vec![
+            BucketSpan { offset: 0, length: 2 },
+            BucketSpan { offset: 1, length: 1 },
+        ],
         positive_buckets: vec![1.0, 2.0, 3.0],
-        negative_spans: vec![Span { offset: 1, length: 1 }],
+        negative_spans: vec![BucketSpan { offset: 1, length: 1 }],
         negative_buckets: vec![4.0],
         ..FloatHistogram::default()
     };
@@ -367,7 +373,7 @@ fn buckets_have_the_bounds_of_their_schema() {
 
     let custom = FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
-        positive_spans: vec![Span { offset: 0, length: 3 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
         positive_buckets: vec![1.0, 2.0, 3.0],
         custom_values: vec![0.5, 2.0],
         ..FloatHistogram::default()
@@ -381,7 +387,10 @@ fn buckets_have_the_bounds_of_their_schema() {
 #[test]
 fn malformed_histograms_are_named() {
     let good = FloatHistogram {
-        positive_spans: vec![Span { offset: 0, length: 1 }, Span { offset: 0, length: 1 }],
+        positive_spans: vec![
+            BucketSpan { offset: 0, length: 1 },
+            BucketSpan { offset: 0, length: 1 },
+        ],
         positive_buckets: vec![1.0, 2.0],
         ..FloatHistogram::default()
     };
@@ -421,14 +430,14 @@ fn malformed_histograms_are_named() {
 fn same_data_looks_at_bits_and_not_at_empty_spans() {
     let a = FloatHistogram {
         sum: f64::NAN,
-        positive_spans: vec![Span { offset: 1, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 1, length: 2 }],
         positive_buckets: vec![1.0, 2.0],
         ..FloatHistogram::default()
     };
     let spans = vec![
-        Span { offset: 0, length: 0 },
-        Span { offset: 1, length: 1 },
-        Span { offset: 0, length: 1 },
+        BucketSpan { offset: 0, length: 0 },
+        BucketSpan { offset: 1, length: 1 },
+        BucketSpan { offset: 0, length: 1 },
     ];
     let b = FloatHistogram { positive_spans: spans, hint: ResetHint::Gauge, ..a.clone() };
     assert!(a.same_data(&b));

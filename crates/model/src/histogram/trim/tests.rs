@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::histogram::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
+use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram};
 
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0)
@@ -13,7 +13,7 @@ fn exponential(zero_threshold: f64, zero_count: f64) -> FloatHistogram {
         zero_count,
         count: 12.0 + zero_count,
         sum: 33.0,
-        positive_spans: vec![Span { offset: 1, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 1, length: 2 }],
         positive_buckets: vec![4.0, 8.0],
         ..FloatHistogram::default()
     }
@@ -31,7 +31,7 @@ fn custom(bounds: &[f64], counts: &[f64]) -> FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
         count: counts.iter().sum(),
         sum: 100.0,
-        positive_spans: vec![Span { offset: 0, length: counts.len() as u32 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: counts.len() as u32 }],
         positive_buckets: counts.to_vec(),
         custom_values: bounds.to_vec(),
         ..FloatHistogram::default()
@@ -68,7 +68,7 @@ fn buckets_go_whole_at_their_bounds() {
         (cut.positive_buckets.as_slice(), cut.count, cut.zero_count),
         (&[8.0][..], 8.0, 0.0)
     );
-    assert_eq!(cut.positive_spans, [Span { offset: 2, length: 1 }]);
+    assert_eq!(cut.positive_spans, [BucketSpan { offset: 2, length: 1 }]);
     assert!(close(cut.sum, 8.0 * 8f64.sqrt()));
 }
 
@@ -91,7 +91,7 @@ fn the_zero_bucket_is_cut_on_a_linear_scale_and_ends_at_zero_beside_one_side() {
     assert!(close(lower(exponential(0.5, 2.0), 0.125).zero_count, 1.5));
     assert!(close(lower(mirrored(exponential(0.5, 2.0)), -0.125).zero_count, 0.5));
     let mut both = exponential(0.5, 2.0);
-    both.negative_spans = vec![Span { offset: 1, length: 1 }];
+    both.negative_spans = vec![BucketSpan { offset: 1, length: 1 }];
     both.negative_buckets = vec![1.0];
     both.count += 1.0;
     assert!(close(lower(both.clone(), 0.0).zero_count, 1.0));
@@ -128,7 +128,7 @@ fn histograms() -> impl Strategy<Value = FloatHistogram> {
     let side = || prop::collection::vec(0..5u8, 0..6);
     (-1..3i32, side(), side(), 0..4u8).prop_map(|(schema, positive, negative, zero)| {
         let counts = |counts: Vec<u8>| counts.into_iter().map(f64::from).collect::<Vec<_>>();
-        let spans = |counts: &[f64]| vec![Span { offset: -1, length: counts.len() as u32 }];
+        let spans = |counts: &[f64]| vec![BucketSpan { offset: -1, length: counts.len() as u32 }];
         let (positive, negative) = (counts(positive), counts(negative));
         FloatHistogram {
             schema,

@@ -1,4 +1,4 @@
-use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
 use proptest::prelude::*;
 
 use super::*;
@@ -9,7 +9,7 @@ fn of(counts: &[f64], schema: i32) -> FloatHistogram {
         schema,
         count,
         sum: count * 2.0,
-        positive_spans: vec![Span { offset: 0, length: counts.len() as u32 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: counts.len() as u32 }],
         positive_buckets: counts.to_vec(),
         ..FloatHistogram::default()
     }

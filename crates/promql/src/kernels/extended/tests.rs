@@ -1,5 +1,5 @@
 use model::FloatHistogram;
-use model::histogram::{ResetHint, Span};
+use model::histogram::{BucketSpan, ResetHint};
 use proptest::prelude::*;
 
 use super::*;
@@ -155,7 +155,7 @@ fn histogram(count: f64, hint: ResetHint) -> Arc<FloatHistogram> {
         hint,
         count,
         sum: count,
-        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 1 }],
         positive_buckets: vec![count],
         ..FloatHistogram::default()
     })

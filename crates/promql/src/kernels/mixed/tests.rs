@@ -1,4 +1,4 @@
-use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Reconciled, ResetHint, Span};
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, Reconciled, ResetHint};
 use proptest::prelude::*;
 
 use super::*;
@@ -363,7 +363,7 @@ fn check(series: &Series, steps: Steps, range: i64) {
 fn histogram(layout: usize, counts: &[f64; 6], hint: ResetHint) -> FloatHistogram {
     let total: f64 = counts.iter().sum();
     let base = FloatHistogram { hint, count: total, sum: total * 3.0, ..FloatHistogram::default() };
-    let span = |offset, length| Span { offset, length };
+    let span = |offset, length| BucketSpan { offset, length };
     let custom = |bounds: &[f64]| FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
         positive_spans: vec![span(0, bounds.len() as u32 + 1)],
@@ -602,7 +602,7 @@ fn a_difference_is_taken_at_the_coarser_schema() {
         schema: 1,
         hint: ResetHint::Gauge,
         count: 5.0,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![3.0, 2.0],
         ..FloatHistogram::default()
     };

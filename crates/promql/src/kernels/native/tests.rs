@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use model::FloatHistogram;
-use model::histogram::{Bucket, CUSTOM_BUCKETS_SCHEMA, ResetHint, Span};
+use model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, HistogramBucket, ResetHint};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,7 +21,7 @@ fn exponential() -> FloatHistogram {
         zero_threshold: 0.5,
         count: 12.0,
         sum: 30.0,
-        positive_spans: vec![Span { offset: 1, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 1, length: 2 }],
         positive_buckets: vec![4.0, 8.0],
         ..FloatHistogram::default()
     }
@@ -45,7 +45,7 @@ fn custom(bounds: &[f64], counts: &[f64]) -> FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
         count: counts.iter().sum(),
         sum: 100.0,
-        positive_spans: vec![Span { offset: 0, length: counts.len() as u32 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: counts.len() as u32 }],
         positive_buckets: counts.to_vec(),
         custom_values: bounds.to_vec(),
         ..FloatHistogram::default()
@@ -340,7 +340,8 @@ fn histograms() -> impl Strategy<Value = FloatHistogram> {
     let exponential =
         (-1..3i32, side(), side(), 0..4u8).prop_map(|(schema, positive, negative, zero)| {
             let counts = |counts: Vec<u8>| counts.into_iter().map(f64::from).collect::<Vec<_>>();
-            let spans = |counts: &[f64]| vec![Span { offset: -1, length: counts.len() as u32 }];
+            let spans =
+                |counts: &[f64]| vec![BucketSpan { offset: -1, length: counts.len() as u32 }];
             let (positive, negative) = (counts(positive), counts(negative));
             FloatHistogram {
                 schema,
@@ -366,8 +367,8 @@ fn histograms() -> impl Strategy<Value = FloatHistogram> {
 }
 
 /// Populated buckets from below, with the bounds that quantiles assume; the last may be infinite.
-fn assumed(h: &FloatHistogram) -> Vec<Bucket> {
-    let mut buckets: Vec<Bucket> =
+fn assumed(h: &FloatHistogram) -> Vec<HistogramBucket> {
+    let mut buckets: Vec<HistogramBucket> =
         h.all_buckets().into_iter().filter(|bucket| bucket.count > 0.0).collect();
     for bucket in &mut buckets {
         if bucket.lower == -INF && bucket.upper > 0.0
@@ -412,7 +413,7 @@ proptest! {
         let value = silent(|notes| quantile(q, &h, notes));
         // fractions, unlike quantiles, take custom buckets around zero to begin at zero, as
         // Prometheus does
-        let invertible = |b: &Bucket| {
+        let invertible = |b: &HistogramBucket| {
             let bounded = b.lower.is_finite() && b.upper.is_finite();
             bounded && !(h.uses_custom_buckets() && b.lower < 0.0 && b.upper >= 0.0)
         };

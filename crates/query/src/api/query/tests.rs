@@ -1,5 +1,5 @@
 use http_api::SeriesWriter;
-use model::histogram::Span;
+use model::histogram::BucketSpan;
 use model::{FloatHistogram, Labels};
 use promql::value::{Point, PointValue, ResultSeries};
 use serde_json::Value as Json;
@@ -67,9 +67,9 @@ fn histogram() -> FloatHistogram {
         zero_count: 2.0,
         count: 7.0,
         sum: 18.5,
-        positive_spans: vec![Span { offset: 0, length: 3 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
         positive_buckets: vec![1.0, 0.0, 3.0],
-        negative_spans: vec![Span { offset: 1, length: 1 }],
+        negative_spans: vec![BucketSpan { offset: 1, length: 1 }],
         negative_buckets: vec![1.0],
         ..FloatHistogram::default()
     }

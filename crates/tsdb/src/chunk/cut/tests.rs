@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use model::FloatHistogram;
-use model::histogram::{Histogram, Span};
+use model::histogram::{BucketSpan, Histogram};
 use proptest::prelude::*;
 
 use super::super::{FloatHistogramEncoder, HistogramEncoder, Pushed, XorEncoder, num_samples};
@@ -36,7 +36,7 @@ fn growing(i: i64) -> Histogram {
     Histogram {
         count: 3 * i as u64 + 3,
         sum: i as f64 / 4.0,
-        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_spans: vec![BucketSpan { offset: 0, length: 2 }],
         positive_buckets: vec![i + 1, i + 1],
         ..Histogram::default()
     }

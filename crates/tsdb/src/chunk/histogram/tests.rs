@@ -2,7 +2,7 @@ use crate::error::Case;
 use std::collections::BTreeMap;
 
 use model::STALE_NAN;
-use model::histogram::{Span, spans_of};
+use model::histogram::{BucketSpan, spans_of};
 use proptest::prelude::*;
 
 use super::super::bits::BitWriter;
@@ -238,7 +238,10 @@ fn custom_bounds_come_back_and_their_change_ends_the_chunk() {
         schema: CUSTOM_BUCKETS_SCHEMA,
         count: 5,
         sum: 7.0,
-        positive_spans: vec![Span { offset: 1, length: 2 }, Span { offset: 3, length: 1 }],
+        positive_spans: vec![
+            BucketSpan { offset: 1, length: 2 },
+            BucketSpan { offset: 3, length: 1 },
+        ],
         positive_buckets: vec![1, 0, 2],
         custom_values: bounds.to_vec(),
         ..Histogram::default()
