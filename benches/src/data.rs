@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use model::{BlockId, Labels, TimeRange};
 use serde_json::json;
 use synthetic::{BLOCK_MS, Fleet, Settings, Window};
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
 use crate::measure::{MemoryWatch, clock, folder_bytes, seconds_since};
 
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let range = TimeRange::new(at, at + args.block_hours * BLOCK_MS / 2);
         let id = BlockId::from_parts(range.end as u64, u128::from(args.seed));
         let external_labels = Some(replica.external_labels().clone());
-        let description = BlockDescription { id, range, external_labels };
+        let description = BlockIdentity { id, range, external_labels };
         let meta =
             testkit::write_block(&args.out, &Window::new(&fleet, replica, range), description);
         samples += meta.stats.num_samples;
@@ -78,6 +78,6 @@ fn write_hull(out: &Path, range: TimeRange, external_labels: Option<Labels>) -> 
     let labels = Labels::from_pairs([("__name__", "hull")]);
     builder.push_floats(&labels, &[range.start, range.end - 1], &[0.0, 1.0])?;
     let id = BlockId::from_parts(range.end as u64, 0);
-    let files = builder.finish(BlockDescription { id, range, external_labels })?;
+    let files = builder.finish(BlockIdentity { id, range, external_labels })?;
     files.save(out).with_context(|| format!("write block {id}"))
 }

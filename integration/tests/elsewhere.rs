@@ -8,7 +8,7 @@ use std::process::Command;
 use model::{BlockId, Labels, STALE_NAN, TimeRange};
 use serde_json::{Value, json};
 use synthetic::{Kind, Rng, Samples, Window};
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
 use crate::harness::binaries::{binaries, target_folder};
 use crate::harness::bucket::Bucket;
@@ -136,7 +136,7 @@ fn odd_block(folder: &Path, truth: &mut Truth) -> PathBuf {
     let id = BlockId::from_parts(range.end as u64, 7);
     let external_labels = Some(Labels::from_pairs([("cluster", "odd"), ("replica", "a")]));
     let files =
-        builder.finish(BlockDescription { id, range, external_labels }).expect("series in order");
+        builder.finish(BlockIdentity { id, range, external_labels }).expect("series in order");
     files.save(folder).expect("write the block");
     folder.join(id.to_string())
 }

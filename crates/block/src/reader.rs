@@ -23,7 +23,7 @@ use model::{Budget, Labels, Matcher, TimeRange};
 use object_store::path::Path;
 use tokio::sync::Semaphore;
 use tsdb::chunk::Encoding;
-use tsdb::index::Header;
+use tsdb::index::IndexHeader;
 use tsdb::meta::BlockMeta;
 use tsdb::tombstones::{Interval, Tombstones, covers_span};
 
@@ -206,7 +206,7 @@ pub struct BlockReader {
     budget: Option<Budget>,
     sorts: bool,
     /// Stands in for the one that the cache has.
-    header: Option<Arc<Header>>,
+    header: Option<Arc<IndexHeader>>,
 }
 
 #[derive(Debug)]
@@ -262,7 +262,7 @@ impl BlockReader {
 
     /// The same block; nothing of its header is read again, and the cache is not asked.
     #[must_use]
-    pub fn with_header(self, header: Arc<Header>) -> BlockReader {
+    pub fn with_header(self, header: Arc<IndexHeader>) -> BlockReader {
         BlockReader { header: Some(header), ..self }
     }
 
@@ -275,7 +275,7 @@ impl BlockReader {
     }
 
     /// Symbols and postings offsets; from the cache, or by three ranged reads at most.
-    pub async fn header(&self) -> Result<Arc<Header>> {
+    pub async fn header(&self) -> Result<Arc<IndexHeader>> {
         if let Some(header) = &self.header {
             return Ok(Arc::clone(header));
         }

@@ -15,7 +15,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use merge::{ChunkContent, Dedup, KWay, SeriesChunk, Step, merge_vertically};
 use model::{BlockId, Labels};
 use tsdb::chunk;
-use tsdb::index::{Header, SymbolTable, SymbolUnion};
+use tsdb::index::{IndexHeader, SymbolTable, SymbolUnion};
 use tsdb::meta::BlockMeta;
 
 use crate::conflict::Conflicts;
@@ -146,9 +146,12 @@ impl Inputs {
                     .await
                     .map_err(|e| Error::of_block(reader.meta().ulid)(e.into()))
             });
-            let (rest, symbols) =
-                futures::future::try_join_all(read).await?.into_iter().map(Header::split).unzip();
-            let rest: Vec<Header> = rest;
+            let (rest, symbols) = futures::future::try_join_all(read)
+                .await?
+                .into_iter()
+                .map(IndexHeader::split)
+                .unzip();
+            let rest: Vec<IndexHeader> = rest;
             headers.extend(rest);
             union.add(symbols)?;
         }

@@ -13,7 +13,7 @@ use compact::{Compactor, Settings};
 use model::{BlockId, Labels, SystemClock, TimeRange};
 use prometheus::Registry;
 use testkit::CountingObjects;
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
 /// Passes on to the system's allocator and remembers how much was allocated at most.
 struct Counting;
@@ -88,7 +88,7 @@ fn write_hull(folder: &Path) -> u64 {
 fn save(folder: &Path, builder: BlockBuilder, range: TimeRange) -> u64 {
     let id = BlockId::from_parts(range.end as u64, range.start as u128);
     let external_labels = Some(Labels::from_pairs([("cluster", "a")]));
-    let files = builder.finish(BlockDescription { id, range, external_labels }).unwrap();
+    let files = builder.finish(BlockIdentity { id, range, external_labels }).unwrap();
     files.save(folder).unwrap();
     files.bytes()
 }

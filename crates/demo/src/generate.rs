@@ -10,7 +10,7 @@ use anyhow::Context;
 use model::{BlockId, TimeRange};
 use synthetic::{Fleet, Replica, Rng, Samples, Window};
 use tokio::sync::oneshot;
-use tsdb::block_builder::{BlockBuilder, BlockDescription, BlockFiles};
+use tsdb::block_builder::{BlockBuilder, BlockFiles, BlockIdentity};
 
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn block(
         }
     }
     let external_labels = Some(replica.external_labels().clone());
-    Ok(builder.finish(BlockDescription {
+    Ok(builder.finish(BlockIdentity {
         id: block_id(fleet, replica, range),
         range,
         external_labels,

@@ -183,7 +183,7 @@ async fn without_deleted(
 pub(crate) async fn open_tsdb(
     reader: &BlockReader,
     context: &Context,
-) -> std::result::Result<Arc<tsdb::index::Header>, BlockError> {
+) -> std::result::Result<Arc<tsdb::index::IndexHeader>, BlockError> {
     // who finds it in the cache need not wait for those who load
     let _permit = match context.shared.was_loaded(reader.meta().ulid) {
         true => None,

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use model::BlockId;
 use synthetic::{Fleet, Replica, Rng, Samples, Window};
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 use tsdb::meta::BlockMeta;
 
 /// Writes what `window` holds as the block `<folder>/<ULID>`.
 ///
 /// # Panics
 /// When the folder cannot be written.
-pub fn write_block(folder: &Path, window: &Window<'_>, description: BlockDescription) -> BlockMeta {
+pub fn write_block(folder: &Path, window: &Window<'_>, description: BlockIdentity) -> BlockMeta {
     let mut builder = BlockBuilder::new();
     let mut samples = Samples::default();
     for series in window.series() {
@@ -41,7 +41,7 @@ pub fn write_fleet(folder: &Path, fleet: &Fleet, replica: &Replica) -> Vec<Block
             fleet.settings().seed ^ replica.external_labels().hash64() ^ range.start as u64,
         );
         let entropy = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
-        let description = BlockDescription {
+        let description = BlockIdentity {
             id: BlockId::from_parts(range.end as u64, entropy),
             range,
             external_labels: Some(replica.external_labels().clone()),

@@ -24,7 +24,7 @@ pub const SAMPLES_PER_CHUNK: usize = 120;
 
 /// What a block is called and whose it is.
 #[derive(Clone, Debug)]
-pub struct BlockDescription {
+pub struct BlockIdentity {
     pub id: BlockId,
     pub range: TimeRange,
     /// As a sidecar states them in `meta.json`; `None` for a block that only Prometheus has seen.
@@ -188,7 +188,7 @@ impl BlockBuilder {
     ///
     /// # Errors
     /// When series did not come in order.
-    pub fn finish(mut self, description: BlockDescription) -> Result<BlockFiles, Error> {
+    pub fn finish(mut self, description: BlockIdentity) -> Result<BlockFiles, Error> {
         let mut segments: Vec<Vec<u8>> = Vec::new();
         while let Some(piece) = self.segments.take() {
             if piece.segment as usize == segments.len() {
@@ -223,11 +223,11 @@ impl BlockBuilder {
 
     fn meta(
         &self,
-        description: BlockDescription,
+        description: BlockIdentity,
         (segments, index): (&[Vec<u8>], &[u8]),
         index_stats: IndexStats,
     ) -> BlockMeta {
-        let BlockDescription { id, range, external_labels } = description;
+        let BlockIdentity { id, range, external_labels } = description;
         let names: Vec<String> = (0..segments.len() as u32).map(segment_name).collect();
         let file =
             |rel_path: String, size: usize| File { rel_path, size_bytes: size as u64, hash: None };

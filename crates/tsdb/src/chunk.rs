@@ -202,7 +202,7 @@ pub fn num_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
     match encoding {
         Encoding::Xor | Encoding::Xor2 => sample_count(data, "chunk"),
         Encoding::Aggregate => aggregate::num_samples(data),
-        _ => Ok(histogram::Header::parse(encoding, data)?.samples),
+        _ => Ok(histogram::HistogramHeader::parse(encoding, data)?.samples),
     }
 }
 
@@ -229,7 +229,7 @@ pub fn reset_hint(encoding: Encoding, data: &[u8]) -> Result<ResetHint, Error> {
     if !encoding.is_histogram() {
         return Err(Error(Case::WrongEncoding { wanted: "a reset hint", encoding }));
     }
-    Ok(histogram::Header::parse(encoding, data)?.hint)
+    Ok(histogram::HistogramHeader::parse(encoding, data)?.hint)
 }
 
 /// The big-endian count that float chunks begin with.

@@ -17,8 +17,8 @@
 //! id is its offset divided by 16; in version 1 it is the offset itself, and symbols are referred
 //! to by offset instead of by ordinal. Source: Prometheus' `tsdb/docs/format/index.md`.
 //!
-//! Reading goes by ranges: a [`HeaderLoader`] says what it needs and makes a [`Header`], which
-//! knows where postings lie; [`Header::plan`] turns matchers into ranges of postings and then into
+//! Reading goes by ranges: a [`HeaderLoader`] says what it needs and makes a [`IndexHeader`], which
+//! knows where postings lie; [`IndexHeader::plan`] turns matchers into ranges of postings and then into
 //! ids; a [`SeriesParser`] reads entries. [`Index`] does all that on a whole file in memory.
 //! [`IndexWriter`] writes version 2.
 
@@ -34,7 +34,7 @@ mod toc;
 mod whole;
 mod writer;
 
-pub use header::{Header, HeaderLoader};
+pub use header::{HeaderLoader, IndexHeader};
 pub use plan::PostingsPlan;
 pub use series::{ChunkMeta, SeriesEntry, SeriesParser};
 pub use symbol_table::SymbolTable;

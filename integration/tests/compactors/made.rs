@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use model::histogram::{BucketSpan, Histogram};
 use model::{BlockId, Labels, TimeRange};
 use serde_json::json;
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 use tsdb::meta::BlockDesc;
 
 use crate::harness::files_below;
@@ -100,7 +100,7 @@ impl Made {
         let id = BlockId::from_parts(range.end as u64, self.number);
         let external_labels = Some(Labels::from_pairs(self.labels.iter().copied()));
         let mut files = builder
-            .finish(BlockDescription { id, range, external_labels })
+            .finish(BlockIdentity { id, range, external_labels })
             .expect("series in order of labels");
         if !self.parents.is_empty() {
             files.meta.compaction.level = 2;

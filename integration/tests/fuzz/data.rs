@@ -12,7 +12,7 @@ use model::{
     BlockId, FloatHistogram, Labels, METRIC_NAME, STALE_NAN, Sample, SampleValue, TimeRange,
 };
 use synthetic::{BLOCK_MS, Rng};
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
 /// All samples lie on multiples of this.
 const GRID_MS: i64 = 5_000;
@@ -489,11 +489,8 @@ fn write(
         }
         let entropy = external_labels.map_or(1, |labels| u128::from(labels.hash64()));
         let id = BlockId::from_parts(range.end as u64, entropy);
-        let files = builder.finish(BlockDescription {
-            id,
-            range,
-            external_labels: external_labels.cloned(),
-        });
+        let files =
+            builder.finish(BlockIdentity { id, range, external_labels: external_labels.cloned() });
         files.expect("series in order").save(folder).expect("a block is written");
         folders.push(folder.join(id.to_string()));
     }

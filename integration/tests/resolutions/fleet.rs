@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tower::ServiceExt;
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 use tsdb::meta::BlockMeta;
 
 use super::downs;
@@ -210,7 +210,7 @@ fn write_raw(folder: &Path, id: BlockId, range: TimeRange, external: Labels) {
         let (ts, values): (Vec<i64>, Vec<f64>) = samples.into_iter().unzip();
         builder.push_floats(&labels, &ts, &values).expect("samples in order");
     }
-    let files = builder.finish(BlockDescription { id, range, external_labels: Some(external) });
+    let files = builder.finish(BlockIdentity { id, range, external_labels: Some(external) });
     files.expect("series in order").save(folder).expect("write the block");
 }
 

@@ -9,7 +9,7 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use model::{Matcher, TimeRange};
 use object_store::path::Path;
 use tsdb::index::{
-    Header, HeaderLoader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings,
+    HeaderLoader, IndexHeader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings,
 };
 use tsdb::tombstones::Interval;
 
@@ -31,17 +31,17 @@ const MAX_POSTINGS_PAGE: u64 = 8 << 20;
 impl BlockReader {
     /// The size that `meta.json` states spares a request, but it may be wrong, or that of another
     /// index.
-    pub(super) async fn load_header(&self) -> Result<Header> {
+    pub(super) async fn load_header(&self) -> Result<IndexHeader> {
         self.load_header_by(|loader| loader).await
     }
 
     /// The header for a scan of all series, which knows no other postings. It is not put into the
     /// cache, where others would find it.
-    pub async fn scan_header(&self) -> Result<Header> {
+    pub async fn scan_header(&self) -> Result<IndexHeader> {
         self.load_header_by(HeaderLoader::for_scan).await
     }
 
-    async fn load_header_by(&self, how: fn(HeaderLoader) -> HeaderLoader) -> Result<Header> {
+    async fn load_header_by(&self, how: fn(HeaderLoader) -> HeaderLoader) -> Result<IndexHeader> {
         let path = self.inner.location.index();
         let stated =
             self.inner.meta.thanos.iter().flat_map(|t| &t.files).find(|f| f.rel_path == INDEX_FILE);
@@ -71,7 +71,7 @@ impl BlockReader {
         path: &Path,
         size: u64,
         how: fn(HeaderLoader) -> HeaderLoader,
-    ) -> Result<Header> {
+    ) -> Result<IndexHeader> {
         let mut loader = how(HeaderLoader::new(size).map_err(|e| self.index_error(e))?);
         loop {
             let need = loader.need();
@@ -129,7 +129,7 @@ impl BlockReader {
     /// list of all series, which may be long, comes in pages.
     async fn find_by_pages(
         &self,
-        header: &Arc<Header>,
+        header: &Arc<IndexHeader>,
         matchers: &[Matcher],
     ) -> Result<(BoxStream<'static, Result<Ids>>, Vec<Matcher>)> {
         match header.postings_range(b"", b"").filter(|_| matchers.is_empty()) {
@@ -175,7 +175,7 @@ impl BlockReader {
     }
 
     /// What to fetch at a time: so many series at most, and so many bytes.
-    fn cut(&self, header: &Header, page: Ids) -> Vec<Ids> {
+    fn cut(&self, header: &IndexHeader, page: Ids) -> Vec<Ids> {
         let settings = self.inner.settings;
         let guess = self.entry_guess(header);
         let mut parts = Vec::new();
@@ -202,7 +202,7 @@ impl BlockReader {
     }
 
     /// An upper bound for an entry, as a rule: the largest one's size, where `meta.json` states it.
-    fn entry_guess(&self, header: &Header) -> u64 {
+    fn entry_guess(&self, header: &IndexHeader) -> u64 {
         let section = header.series_section();
         let stated = self
             .inner
@@ -218,7 +218,7 @@ impl BlockReader {
     /// The ids of matching series, and the matchers that their labels must still be held against.
     pub(super) async fn find(
         &self,
-        header: &Arc<Header>,
+        header: &Arc<IndexHeader>,
         matchers: &[Matcher],
     ) -> Result<(Vec<u32>, Vec<Matcher>)> {
         let plan = header.plan(matchers);
@@ -246,7 +246,7 @@ impl BlockReader {
 
     async fn fetch_entries(
         &self,
-        header: &Arc<Header>,
+        header: &Arc<IndexHeader>,
         Ids { ids, after }: Ids,
     ) -> Result<Fetched> {
         let path = self.inner.location.index();
@@ -287,7 +287,7 @@ impl BlockReader {
     /// large.
     fn parse_by_steps(
         self,
-        header: Arc<Header>,
+        header: Arc<IndexHeader>,
         fetched: Fetched,
         filter: Arc<Filter>,
     ) -> impl Stream<Item = Result<EntryBatch>> + Send + 'static {
@@ -299,7 +299,12 @@ impl BlockReader {
         })
     }
 
-    fn entry_ranges(&self, header: &Header, ids: &[u32], after: Option<u32>) -> Vec<Range<u64>> {
+    fn entry_ranges(
+        &self,
+        header: &IndexHeader,
+        ids: &[u32],
+        after: Option<u32>,
+    ) -> Vec<Range<u64>> {
         let (section, guess) = (header.series_section(), self.entry_guess(header));
         let nexts = ids.iter().skip(1).copied().map(Some).chain([after]);
         let range = |(id, next): (&u32, Option<u32>)| {
@@ -318,7 +323,7 @@ impl BlockReader {
 
     fn parse_entries(
         &self,
-        header: Arc<Header>,
+        header: Arc<IndexHeader>,
         ids: &[u32],
         fetched: &[Bytes],
         filter: &Filter,

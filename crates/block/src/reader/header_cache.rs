@@ -7,22 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::BlockId;
 use moka::future::Cache;
-use tsdb::index::Header;
+use tsdb::index::IndexHeader;
 
 use crate::{Error, Result};
 
 /// Headers by block. Cloning shares it.
 #[derive(Clone)]
 pub struct HeaderCache {
-    headers: Cache<BlockId, Arc<Header>>,
+    headers: Cache<BlockId, Arc<IndexHeader>>,
     /// Blocks found to have their series in disorder; few, if any.
     unordered: Arc<Mutex<HashSet<BlockId>>>,
 }
 
 impl HeaderCache {
     pub fn new(capacity_bytes: u64) -> HeaderCache {
-        let weigh =
-            |_: &BlockId, header: &Arc<Header>| u32::try_from(header.memory()).unwrap_or(u32::MAX);
+        let weigh = |_: &BlockId, header: &Arc<IndexHeader>| {
+            u32::try_from(header.memory()).unwrap_or(u32::MAX)
+        };
         let headers = Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build();
         HeaderCache { headers, unordered: Arc::default() }
     }
@@ -31,8 +32,8 @@ impl HeaderCache {
     pub(super) async fn get(
         &self,
         block: BlockId,
-        load: impl Future<Output = Result<Arc<Header>>>,
-    ) -> Result<Arc<Header>> {
+        load: impl Future<Output = Result<Arc<IndexHeader>>>,
+    ) -> Result<Arc<IndexHeader>> {
         self.headers.try_get_with(block, load).await.map_err(|e: Arc<Error>| (*e).clone())
     }
 

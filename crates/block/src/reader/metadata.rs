@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use model::{Matcher, TimeRange};
-use tsdb::index::Header;
+use tsdb::index::IndexHeader;
 
 use super::{BlockReader, EntryBatch, SeriesQuery, without_deleted};
 use crate::{Error, Result};
@@ -67,7 +67,7 @@ impl BlockReader {
     /// The values that have one of the series `ids`.
     async fn values_by_postings(
         &self,
-        header: &Arc<Header>,
+        header: &Arc<IndexHeader>,
         name: &[u8],
         ids: &[u32],
     ) -> Result<Vec<Vec<u8>>> {

@@ -4,7 +4,7 @@ use model::{BlockId, MatchOp};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use prometheus::Registry;
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
 use super::*;
 use crate::testing::{self, TestClock};
@@ -84,7 +84,7 @@ async fn large() -> Uploaded {
             (0..240).map(|i| ((i * 7919 + at * 31) % 1000) as f64 / 8.0).collect();
         builder.push_floats(labels, &ts, &values).unwrap();
     }
-    let description = BlockDescription {
+    let description = BlockIdentity {
         id: ID.parse::<BlockId>().unwrap(),
         range: TimeRange::new(1_767_225_600_000, 1_767_232_800_000),
         external_labels: Some(Labels::from_pairs([("cluster", "a")])),

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use model::{BlockId, TimeRange};
 use prometheus::Registry;
 use synthetic::{BLOCK_MS, Fleet, Window};
-use tsdb::block_builder::BlockDescription;
+use tsdb::block_builder::BlockIdentity;
 
 use super::*;
 
@@ -23,7 +23,7 @@ async fn blocks(count: i64) -> (Bucket, Vec<Arc<BlockMeta>>) {
         for range in fleet.block_ranges() {
             let id = BlockId::from_parts(range.end as u64, number as u128);
             let external_labels = Some(replica.external_labels().clone());
-            let description = BlockDescription { id, range, external_labels };
+            let description = BlockIdentity { id, range, external_labels };
             let window = Window::new(&fleet, replica, range);
             metas.push(Arc::new(testkit::write_block(folder.path(), &window, description)));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use compact::{DownsampleFormat, Retention, Settings};
 use model::{BlockId, Labels, TimeRange};
-use tsdb::block_builder::{BlockBuilder, BlockDescription};
+use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 use tsdb::meta::BlockMeta;
 
 use crate::support::{HOUR_MS, World};
@@ -187,7 +187,7 @@ async fn upload(
     }
     let id = BlockId::from_parts(range.end as u64, id);
     let external_labels = Some(Labels::from_pairs([("cluster", "a")]));
-    let files = builder.finish(BlockDescription { id, range, external_labels }).unwrap();
+    let files = builder.finish(BlockIdentity { id, range, external_labels }).unwrap();
     world.upload(&files).await;
     files.meta
 }

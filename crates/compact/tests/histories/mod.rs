@@ -11,7 +11,7 @@ use compact::{DownsampleFormat, Retention, Settings};
 use model::{BlockId, Labels, Resolution, TimeRange};
 use synthetic::Rng;
 use testkit::FaultPlan;
-use tsdb::block_builder::{BlockBuilder, BlockDescription, BlockFiles};
+use tsdb::block_builder::{BlockBuilder, BlockFiles, BlockIdentity};
 use tsdb::meta::BlockMeta;
 use tsdb::tombstones::Interval;
 
@@ -364,6 +364,6 @@ impl Block<'_> {
             builder.push_floats(&labels, &ts, &values).unwrap();
         }
         let (id, range, external_labels) = (self.id, self.range, Some(self.labels.clone()));
-        builder.finish(BlockDescription { id, range, external_labels }).unwrap()
+        builder.finish(BlockIdentity { id, range, external_labels }).unwrap()
     }
 }

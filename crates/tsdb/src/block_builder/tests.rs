@@ -7,8 +7,8 @@ use crate::chunk::{decode_floats, decode_histograms, decode_integer_histograms};
 use crate::index::Index;
 use crate::segment::{ChunkRef, check_header, parse_record};
 
-fn description() -> BlockDescription {
-    BlockDescription {
+fn description() -> BlockIdentity {
+    BlockIdentity {
         id: BlockId::from_parts(7_200_000, 42),
         range: TimeRange::new(0, 7_200_000),
         external_labels: Some(Labels::from_pairs([("cluster", "eu"), ("replica", "a")])),

@@ -11,7 +11,7 @@ use super::xor::{XorState, XorWriter};
 
 /// A field that holds a count: the first value of totals and of buckets is coded differently.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum CountField {
     /// The count of observations or of the zero bucket.
     Total,
     Bucket,
@@ -31,7 +31,7 @@ pub(super) trait Count: Copy + Default + PartialOrd {
     fn to_stored(count: Self, before: Self) -> Self;
     fn from_stored(stored: Self, before: Self) -> Self;
 
-    fn read_first(reader: &mut BitReader<'_>, field: Field) -> Self::Read;
+    fn read_first(reader: &mut BitReader<'_>, field: CountField) -> Self::Read;
     /// The field in the next sample; `None` when it is malformed.
     fn read_next(reader: &mut BitReader<'_>, state: &mut Self::Read) -> Option<Self>;
     fn value(state: &Self::Read) -> Self;
@@ -51,7 +51,7 @@ pub(super) trait Count: Copy + Default + PartialOrd {
         Some(())
     }
 
-    fn put_first(out: &mut BitWriter, field: Field, value: Self) -> Self::Write;
+    fn put_first(out: &mut BitWriter, field: CountField, value: Self) -> Self::Write;
     fn put_next(out: &mut BitWriter, state: &mut Self::Write, value: Self);
     /// A total of a stale sample, which has no value.
     fn put_stale(out: &mut BitWriter, state: &mut Self::Write);
@@ -87,10 +87,10 @@ impl Count for i64 {
         stored.wrapping_add(before)
     }
 
-    fn read_first(reader: &mut BitReader<'_>, field: Field) -> Delta {
+    fn read_first(reader: &mut BitReader<'_>, field: CountField) -> Delta {
         let value = match field {
-            Field::Total => varbit::read_uint(reader) as i64,
-            Field::Bucket => varbit::read_int(reader),
+            CountField::Total => varbit::read_uint(reader) as i64,
+            CountField::Bucket => varbit::read_int(reader),
         };
         Delta { value, delta: 0 }
     }
@@ -128,10 +128,10 @@ impl Count for i64 {
         state.value
     }
 
-    fn put_first(out: &mut BitWriter, field: Field, value: i64) -> Delta {
+    fn put_first(out: &mut BitWriter, field: CountField, value: i64) -> Delta {
         match field {
-            Field::Total => varbit::put_uint(out, value as u64),
-            Field::Bucket => varbit::put_int(out, value),
+            CountField::Total => varbit::put_uint(out, value as u64),
+            CountField::Bucket => varbit::put_int(out, value),
         }
         Delta { value, delta: 0 }
     }
@@ -161,7 +161,7 @@ impl Count for f64 {
         stored
     }
 
-    fn read_first(reader: &mut BitReader<'_>, _: Field) -> XorState {
+    fn read_first(reader: &mut BitReader<'_>, _: CountField) -> XorState {
         XorState::new(f64::from_bits(reader.read(64)))
     }
 
@@ -175,7 +175,7 @@ impl Count for f64 {
         f64::from_bits(state.bits)
     }
 
-    fn put_first(out: &mut BitWriter, _: Field, value: f64) -> XorWriter {
+    fn put_first(out: &mut BitWriter, _: CountField, value: f64) -> XorWriter {
         out.put(value.to_bits(), 64);
         XorWriter::new(value)
     }

@@ -17,8 +17,8 @@ use model::histogram::{CUSTOM_BUCKETS_SCHEMA, Histogram, MAX_SCHEMA, ResetHint, 
 
 use super::Encoding;
 use super::bits::BitReader;
-use super::counts::{Count, Field};
-use super::layout::Layout;
+use super::counts::{Count, CountField};
+use super::layout::ChunkLayout;
 use super::start_time::StartTimes;
 use super::varbit;
 use super::xor::XorState;
@@ -28,7 +28,7 @@ const WHAT: &str = "histogram chunk";
 
 /// The three bytes before the layout.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
+pub(super) struct HistogramHeader {
     pub(super) samples: usize,
     pub(super) hint: ResetHint,
     start_times: StartTimes,
@@ -36,17 +36,17 @@ pub(super) struct Header {
 
 pub(super) const HEADER_LEN: usize = 3;
 
-impl Header {
-    pub(super) fn parse(encoding: Encoding, data: &[u8]) -> Result<Header, Error> {
+impl HistogramHeader {
+    pub(super) fn parse(encoding: Encoding, data: &[u8]) -> Result<HistogramHeader, Error> {
         let &[b0, b1, b2, ..] = data else { return Err(Error::truncated(WHAT, data.len())) };
         let samples = usize::from(u16::from_be_bytes([b0, b1]));
         Ok(match encoding {
-            Encoding::HistogramSt | Encoding::FloatHistogramSt => Header {
+            Encoding::HistogramSt | Encoding::FloatHistogramSt => HistogramHeader {
                 samples: samples & 0x3fff,
                 hint: hint_of(b0),
                 start_times: StartTimes::from_header(b2),
             },
-            _ => Header { samples, hint: hint_of(b2), start_times: StartTimes::default() },
+            _ => HistogramHeader { samples, hint: hint_of(b2), start_times: StartTimes::default() },
         })
     }
 }
@@ -80,12 +80,12 @@ pub(super) fn flags_of(hint: ResetHint) -> u8 {
 
 /// One decoded sample. Buckets are absolute counts and belong to the spans of the layout; a stale
 /// sample has none.
-pub(super) struct Sample<'a, C> {
+pub(super) struct DecodedHistogram<'a, C> {
     pub(super) t: i64,
     /// The time of the sample after it.
     pub(super) next: Option<i64>,
     pub(super) hint: ResetHint,
-    pub(super) layout: &'a Layout,
+    pub(super) layout: &'a ChunkLayout,
     pub(super) count: C,
     pub(super) zero_count: C,
     pub(super) sum: f64,
@@ -93,7 +93,7 @@ pub(super) struct Sample<'a, C> {
     pub(super) negative: &'a [C],
 }
 
-impl<C> Sample<'_, C> {
+impl<C> DecodedHistogram<'_, C> {
     pub(super) fn is_stale(&self) -> bool {
         model::is_stale_nan(self.sum)
     }
@@ -101,15 +101,15 @@ impl<C> Sample<'_, C> {
 
 /// Hands every sample of the chunk to `emit`.
 pub(super) fn decode<C: Count>(
-    header: Header,
+    header: HistogramHeader,
     data: &[u8],
-    mut emit: impl FnMut(Sample<'_, C>),
+    mut emit: impl FnMut(DecodedHistogram<'_, C>),
 ) -> Result<(), Error> {
     if header.samples == 0 {
         return Ok(());
     }
     let mut head = BitReader::new(&data[HEADER_LEN..]);
-    let layout = Layout::read(&mut head, header.samples, data.len())?;
+    let layout = ChunkLayout::read(&mut head, header.samples, data.len())?;
     let mut fields = Fields::<C>::read_first(&mut head, &layout);
     let mut t = fields.t;
     let mut delta = 0i64;
@@ -135,7 +135,7 @@ pub(super) fn decode<C: Count>(
             _ => ResetHint::NotReset,
         };
         let (positive, negative) = fields.absolute.split_at(fields.positive);
-        emit(Sample {
+        emit(DecodedHistogram {
             t,
             next,
             hint,
@@ -164,13 +164,13 @@ struct Fields<C: Count> {
 }
 
 impl<C: Count> Fields<C> {
-    fn read_first(reader: &mut BitReader<'_>, layout: &Layout) -> Fields<C> {
+    fn read_first(reader: &mut BitReader<'_>, layout: &ChunkLayout) -> Fields<C> {
         let t = varbit::read_int(reader);
-        let count = C::read_first(reader, Field::Total);
-        let zero_count = C::read_first(reader, Field::Total);
+        let count = C::read_first(reader, CountField::Total);
+        let zero_count = C::read_first(reader, CountField::Total);
         let sum = XorState { bits: reader.read(64), ..XorState::default() };
         let buckets: Vec<C::Read> =
-            (0..layout.buckets()).map(|_| C::read_first(reader, Field::Bucket)).collect();
+            (0..layout.buckets()).map(|_| C::read_first(reader, CountField::Bucket)).collect();
         let positive = bucket_count(&layout.positive_spans);
         let mut absolute = Vec::with_capacity(buckets.len());
         let mut before = C::default();
@@ -205,8 +205,8 @@ impl<C: Count> Fields<C> {
 
 /// A sample of either form of counts.
 pub(super) enum AnySample<'a> {
-    Integers(Sample<'a, i64>),
-    Floats(Sample<'a, f64>),
+    Integers(DecodedHistogram<'a, i64>),
+    Floats(DecodedHistogram<'a, f64>),
 }
 
 /// Appends the samples of a chunk of encoding 2, 3, 5 or 6, as `histogram` makes them of what it
@@ -217,7 +217,7 @@ pub(super) fn decode_floats<H>(
     (ts, values): (&mut Vec<i64>, &mut Vec<H>),
     mut histogram: impl FnMut(AnySample<'_>, &[H]) -> H,
 ) -> Result<(), Error> {
-    let header = Header::parse(encoding, data)?;
+    let header = HistogramHeader::parse(encoding, data)?;
     let (old_ts, old_values) = (ts.len(), values.len());
     let mut push = |sample: AnySample<'_>| {
         ts.push(sample.t());
@@ -278,7 +278,7 @@ impl AnySample<'_> {
 #[inline(always)]
 fn fill<C: Copy>(
     histogram: &mut FloatHistogram,
-    sample: &Sample<'_, C>,
+    sample: &DecodedHistogram<'_, C>,
     (count, zero_count): (f64, f64),
     float: impl Fn(C) -> f64 + Copy,
 ) {
@@ -320,7 +320,7 @@ pub(super) fn decode_integers(
     ts: &mut Vec<i64>,
     values: &mut Vec<Histogram>,
 ) -> Result<(), Error> {
-    let header = Header::parse(encoding, data)?;
+    let header = HistogramHeader::parse(encoding, data)?;
     let (old_ts, old_values) = (ts.len(), values.len());
     let result = decode::<i64>(header, data, |sample| {
         ts.push(sample.t);
@@ -333,7 +333,7 @@ pub(super) fn decode_integers(
     result
 }
 
-fn integer_histogram(sample: &Sample<'_, i64>) -> Histogram {
+fn integer_histogram(sample: &DecodedHistogram<'_, i64>) -> Histogram {
     if sample.is_stale() {
         return Histogram { sum: sample.sum, ..Histogram::default() };
     }

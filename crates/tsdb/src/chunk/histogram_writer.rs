@@ -8,9 +8,9 @@ use model::histogram::{BucketSpan, Histogram, ResetHint, bucket_count, bucket_in
 
 use super::Encoding;
 use super::bits::BitWriter;
-use super::counts::{Count, Field};
-use super::histogram::{HEADER_LEN, Header, decode, flags_of};
-use super::layout::Layout;
+use super::counts::{Count, CountField};
+use super::histogram::{HEADER_LEN, HistogramHeader, decode, flags_of};
+use super::layout::ChunkLayout;
 use super::varbit;
 use super::xor::XorWriter;
 use crate::error::{Case, Error};
@@ -25,10 +25,10 @@ pub enum Pushed {
 }
 
 /// A histogram to be written, with absolute bucket counts.
-struct Input<'a, C: Clone> {
+struct GivenHistogram<'a, C: Clone> {
     t: i64,
     hint: ResetHint,
-    layout: Cow<'a, Layout>,
+    layout: Cow<'a, ChunkLayout>,
     count: C,
     zero_count: C,
     sum: f64,
@@ -36,24 +36,24 @@ struct Input<'a, C: Clone> {
     negative: Cow<'a, [C]>,
 }
 
-impl<C: Clone> Input<'_, C> {
+impl<C: Clone> GivenHistogram<'_, C> {
     fn is_stale(&self) -> bool {
         model::is_stale_nan(self.sum)
     }
 }
 
-struct Writer<C: Count> {
+struct ChunkWriter<C: Count> {
     encoding: Encoding,
     header: ResetHint,
     samples: u16,
     out: BitWriter,
     /// `None` until the first sample.
-    state: Option<State<C>>,
+    state: Option<CodedState<C>>,
 }
 
 /// What the next sample is coded against.
-struct State<C: Count> {
-    layout: Layout,
+struct CodedState<C: Count> {
+    layout: ChunkLayout,
     t: i64,
     delta: i64,
     count: C::Write,
@@ -61,19 +61,19 @@ struct State<C: Count> {
     sum: XorWriter,
     buckets: Vec<C::Write>,
     /// The last histogram that was not stale.
-    last: Last<C>,
+    last: LastCounts<C>,
 }
 
-struct Last<C> {
+struct LastCounts<C> {
     count: C,
     zero_count: C,
     positive: Vec<C>,
     negative: Vec<C>,
 }
 
-impl<C: Count> Writer<C> {
-    fn new(encoding: Encoding, header: ResetHint) -> Writer<C> {
-        Writer {
+impl<C: Count> ChunkWriter<C> {
+    fn new(encoding: Encoding, header: ResetHint) -> ChunkWriter<C> {
+        ChunkWriter {
             encoding,
             header,
             samples: 0,
@@ -82,7 +82,7 @@ impl<C: Count> Writer<C> {
         }
     }
 
-    fn push(&mut self, input: Input<'_, C>) -> Result<Pushed, Error> {
+    fn push(&mut self, input: GivenHistogram<'_, C>) -> Result<Pushed, Error> {
         let named = |spans: &[BucketSpan], counts: &[C]| bucket_count(spans) == counts.len();
         let layout = &input.layout;
         if !named(&layout.positive_spans, &input.positive)
@@ -119,7 +119,7 @@ impl<C: Count> Writer<C> {
     /// buckets, and the chunk is recoded if the histogram has new ones.
     fn append_merged(
         &mut self,
-        mut input: Input<'_, C>,
+        mut input: GivenHistogram<'_, C>,
         positive: Overlap,
         negative: Overlap,
     ) -> Result<(), Error> {
@@ -134,7 +134,7 @@ impl<C: Count> Writer<C> {
             let merged = |old: &[BucketSpan], new: &[BucketSpan], normalize: bool| {
                 if normalize { union(old, new) } else { new.to_vec() }
             };
-            Layout {
+            ChunkLayout {
                 positive_spans: merged(
                     &old.positive_spans,
                     &input.layout.positive_spans,
@@ -163,11 +163,11 @@ impl<C: Count> Writer<C> {
     }
 
     /// Rewrites the chunk so far with a layout that has more buckets.
-    fn recode(&mut self, layout: &Layout) -> Result<(), Error> {
-        let recoded = Writer::new(self.encoding, self.header);
+    fn recode(&mut self, layout: &ChunkLayout) -> Result<(), Error> {
+        let recoded = ChunkWriter::new(self.encoding, self.header);
         let data = std::mem::replace(self, recoded).finish();
-        decode::<C>(Header::parse(self.encoding, &data)?, &data, |sample| {
-            self.append(&Input {
+        decode::<C>(HistogramHeader::parse(self.encoding, &data)?, &data, |sample| {
+            self.append(&GivenHistogram {
                 t: sample.t,
                 hint: sample.hint,
                 layout: Cow::Borrowed(layout),
@@ -191,9 +191,9 @@ impl<C: Count> Writer<C> {
     }
 
     /// Writes a histogram that has the layout of the chunk.
-    fn append(&mut self, input: &Input<'_, C>) {
+    fn append(&mut self, input: &GivenHistogram<'_, C>) {
         match &mut self.state {
-            None => self.state = Some(State::put_first(&mut self.out, input)),
+            None => self.state = Some(CodedState::put_first(&mut self.out, input)),
             Some(state) => state.put_next(&mut self.out, input),
         }
         self.samples += 1;
@@ -209,10 +209,10 @@ impl<C: Count> Writer<C> {
 
 const WHAT: &str = "histogram chunk";
 
-impl<C: Count> State<C> {
-    fn put_first(out: &mut BitWriter, input: &Input<'_, C>) -> State<C> {
+impl<C: Count> CodedState<C> {
+    fn put_first(out: &mut BitWriter, input: &GivenHistogram<'_, C>) -> CodedState<C> {
         let stale = input.is_stale();
-        let layout = if stale { Layout::default() } else { input.layout.clone().into_owned() };
+        let layout = if stale { ChunkLayout::default() } else { input.layout.clone().into_owned() };
         let (count, zero_count) =
             if stale { Default::default() } else { (input.count, input.zero_count) };
         let (positive, negative) = if stale {
@@ -222,14 +222,16 @@ impl<C: Count> State<C> {
         };
         layout.put(out);
         varbit::put_int(out, input.t);
-        let counts =
-            (C::put_first(out, Field::Total, count), C::put_first(out, Field::Total, zero_count));
+        let counts = (
+            C::put_first(out, CountField::Total, count),
+            C::put_first(out, CountField::Total, zero_count),
+        );
         out.put(input.sum.to_bits(), 64);
         let mut buckets = Vec::with_capacity(positive.len() + negative.len());
         for stored in stored(&positive).chain(stored(&negative)) {
-            buckets.push(C::put_first(out, Field::Bucket, stored));
+            buckets.push(C::put_first(out, CountField::Bucket, stored));
         }
-        State {
+        CodedState {
             layout,
             t: input.t,
             delta: 0,
@@ -237,11 +239,11 @@ impl<C: Count> State<C> {
             zero_count: counts.1,
             sum: XorWriter::new(input.sum),
             buckets,
-            last: Last { count, zero_count, positive, negative },
+            last: LastCounts { count, zero_count, positive, negative },
         }
     }
 
-    fn put_next(&mut self, out: &mut BitWriter, input: &Input<'_, C>) {
+    fn put_next(&mut self, out: &mut BitWriter, input: &GivenHistogram<'_, C>) {
         let delta = input.t.wrapping_sub(self.t);
         varbit::put_int(out, delta.wrapping_sub(self.delta));
         (self.t, self.delta) = (input.t, delta);
@@ -265,7 +267,7 @@ impl<C: Count> State<C> {
         last.negative.copy_from_slice(&input.negative);
     }
 
-    fn fit_counter(&self, header: ResetHint, input: &Input<'_, C>) -> Fit {
+    fn fit_counter(&self, header: ResetHint, input: &GivenHistogram<'_, C>) -> Fit {
         use ResetHint::*;
         if header == Gauge {
             return Fit::NewChunk(C::AFTER_GAUGE);
@@ -297,7 +299,7 @@ impl<C: Count> State<C> {
         Fit::of(positive, negative)
     }
 
-    fn fit_gauge(&self, header: ResetHint, input: &Input<'_, C>) -> Fit {
+    fn fit_gauge(&self, header: ResetHint, input: &GivenHistogram<'_, C>) -> Fit {
         if header != ResetHint::Gauge {
             return Fit::NewChunk(ResetHint::Gauge);
         }
@@ -313,11 +315,11 @@ impl<C: Count> State<C> {
         Fit::of(positive, negative)
     }
 
-    fn scale_differs(&self, layout: &Layout) -> bool {
+    fn scale_differs(&self, layout: &ChunkLayout) -> bool {
         layout.schema != self.layout.schema || layout.zero_threshold != self.layout.zero_threshold
     }
 
-    fn overlaps(&self, input: &Input<'_, C>) -> (Overlap, Overlap) {
+    fn overlaps(&self, input: &GivenHistogram<'_, C>) -> (Overlap, Overlap) {
         let (old, new) = (&self.layout, &input.layout);
         (
             overlap(
@@ -421,7 +423,7 @@ fn spread<C: Count>(from: &[BucketSpan], counts: &[C], to: &[BucketSpan]) -> Vec
 }
 
 /// Writes one chunk of integer histograms (encoding 2), byte for byte as Prometheus does.
-pub struct HistogramEncoder(Writer<i64>);
+pub struct HistogramEncoder(ChunkWriter<i64>);
 
 impl Default for HistogramEncoder {
     fn default() -> HistogramEncoder {
@@ -433,7 +435,7 @@ impl HistogramEncoder {
     /// `header` says what is known of a counter reset between the chunk before and this one; the
     /// first histogram's hint overrules it if it says reset or gauge.
     pub fn new(header: ResetHint) -> HistogramEncoder {
-        HistogramEncoder(Writer::new(Encoding::Histogram, header))
+        HistogramEncoder(ChunkWriter::new(Encoding::Histogram, header))
     }
 
     /// Appends a histogram at `t` milliseconds, or says that it needs a new chunk.
@@ -452,10 +454,10 @@ impl HistogramEncoder {
             };
             deltas.iter().map(add).collect()
         };
-        self.0.push(Input {
+        self.0.push(GivenHistogram {
             t,
             hint: histogram.hint,
-            layout: Cow::Owned(Layout {
+            layout: Cow::Owned(ChunkLayout {
                 schema: histogram.schema,
                 zero_threshold: histogram.zero_threshold,
                 positive_spans: histogram.positive_spans.clone(),
@@ -491,7 +493,7 @@ impl HistogramEncoder {
 }
 
 /// Writes one chunk of float histograms (encoding 3), byte for byte as Prometheus does.
-pub struct FloatHistogramEncoder(Writer<f64>);
+pub struct FloatHistogramEncoder(ChunkWriter<f64>);
 
 impl Default for FloatHistogramEncoder {
     fn default() -> FloatHistogramEncoder {
@@ -502,15 +504,15 @@ impl Default for FloatHistogramEncoder {
 impl FloatHistogramEncoder {
     /// See [`HistogramEncoder::new`].
     pub fn new(header: ResetHint) -> FloatHistogramEncoder {
-        FloatHistogramEncoder(Writer::new(Encoding::FloatHistogram, header))
+        FloatHistogramEncoder(ChunkWriter::new(Encoding::FloatHistogram, header))
     }
 
     /// See [`HistogramEncoder::push`].
     pub fn push(&mut self, t: i64, histogram: &FloatHistogram) -> Result<Pushed, Error> {
-        self.0.push(Input {
+        self.0.push(GivenHistogram {
             t,
             hint: histogram.hint,
-            layout: Cow::Owned(Layout {
+            layout: Cow::Owned(ChunkLayout {
                 schema: histogram.schema,
                 zero_threshold: histogram.zero_threshold,
                 positive_spans: histogram.positive_spans.clone(),

@@ -18,7 +18,7 @@ use crate::error::{Case, Error};
 const MAX_REPEATED: usize = 1 << 22;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Layout {
+pub(super) struct ChunkLayout {
     pub(super) schema: i32,
     pub(super) zero_threshold: f64,
     pub(super) positive_spans: Vec<BucketSpan>,
@@ -26,13 +26,13 @@ pub(super) struct Layout {
     pub(super) custom_values: Vec<f64>,
 }
 
-impl Layout {
+impl ChunkLayout {
     /// Reads the layout of a chunk of `samples` samples in `len` bytes.
     pub(super) fn read(
         reader: &mut BitReader<'_>,
         samples: usize,
         len: usize,
-    ) -> Result<Layout, Error> {
+    ) -> Result<ChunkLayout, Error> {
         let zero_threshold = read_zero_threshold(reader);
         let schema = varbit::read_int(reader);
         let Some(schema) = i32::try_from(schema).ok().filter(|schema| is_known_schema(*schema))
@@ -50,7 +50,7 @@ impl Layout {
             Vec::new()
         };
         let layout =
-            Layout { schema, zero_threshold, positive_spans, negative_spans, custom_values };
+            ChunkLayout { schema, zero_threshold, positive_spans, negative_spans, custom_values };
         if layout.buckets() > len * 8 {
             return Err(Error::corrupt(
                 WHAT,

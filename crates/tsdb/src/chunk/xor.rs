@@ -20,18 +20,18 @@ const WHAT: &str = "XOR chunk";
 
 /// The window of significant bits of an XOR run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub(super) struct SignificantBits {
     length: u32,
     trailing: u32,
 }
 
-impl Default for Window {
-    fn default() -> Window {
-        Window { length: 64, trailing: 0 }
+impl Default for SignificantBits {
+    fn default() -> SignificantBits {
+        SignificantBits { length: 64, trailing: 0 }
     }
 }
 
-impl Window {
+impl SignificantBits {
     #[inline(always)]
     pub(super) fn length(self) -> u32 {
         self.length
@@ -44,12 +44,12 @@ impl Window {
     /// Reads `5 bits leading | 6 bits length`, for which 11 bits must be valid; `None` if they
     /// exceed 64 bits.
     #[inline(always)]
-    pub(super) fn read(reader: &mut BitReader<'_>) -> Option<Window> {
+    pub(super) fn read(reader: &mut BitReader<'_>) -> Option<SignificantBits> {
         let head = reader.peek(11) as u32;
         reader.consume(11);
         let (leading, length) = (head >> 6, head & 0x3f);
         let length = if length == 0 { 64 } else { length };
-        Some(Window { length, trailing: 64u32.checked_sub(leading + length)? })
+        Some(SignificantBits { length, trailing: 64u32.checked_sub(leading + length)? })
     }
 }
 
@@ -57,12 +57,12 @@ impl Window {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct XorState {
     pub(super) bits: u64,
-    pub(super) window: Window,
+    pub(super) window: SignificantBits,
 }
 
 impl XorState {
     pub(super) fn new(value: f64) -> XorState {
-        XorState { bits: value.to_bits(), window: Window::default() }
+        XorState { bits: value.to_bits(), window: SignificantBits::default() }
     }
 
     /// Reads the next value; 13 bits must be valid. `None` when the window is malformed.
@@ -73,7 +73,7 @@ impl XorState {
             control => {
                 reader.consume(2);
                 if control == 3 {
-                    self.window = Window::read(reader)?;
+                    self.window = SignificantBits::read(reader)?;
                 }
                 self.read_inside(reader);
             }
@@ -91,7 +91,7 @@ impl XorState {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct XorWriter {
     bits: u64,
-    window: Option<Window>,
+    window: Option<SignificantBits>,
 }
 
 impl XorWriter {
@@ -113,7 +113,7 @@ impl XorWriter {
         }
         // the field has five bits: more leading zeros are written as value bits
         let (leading, trailing) = (delta.leading_zeros().min(31), delta.trailing_zeros());
-        let fresh = Window { length: 64 - leading - trailing, trailing };
+        let fresh = SignificantBits { length: 64 - leading - trailing, trailing };
         match self.window {
             Some(open) if leading >= open.leading() && trailing >= open.trailing => {
                 out.put(0b10, 2);

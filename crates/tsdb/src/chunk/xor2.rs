@@ -18,7 +18,7 @@ use model::STALE_NAN;
 
 use super::bits::BitReader;
 use super::start_time::StartTimes;
-use super::xor::{Window, XorState};
+use super::xor::{SignificantBits, XorState};
 use crate::Error;
 
 const WHAT: &str = "XOR2 chunk";
@@ -117,7 +117,7 @@ impl Decoder<'_> {
     fn changed(&mut self, new_window: bool) -> Option<f64> {
         if new_window {
             self.reader.refill();
-            self.state.window = Window::read(&mut self.reader)?;
+            self.state.window = SignificantBits::read(&mut self.reader)?;
         }
         self.state.read_inside(&mut self.reader);
         Some(self.last())

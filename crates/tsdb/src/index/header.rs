@@ -17,7 +17,7 @@ const PREAMBLE: u64 = 5;
 
 /// Symbols, postings offset table and table of contents of an index.
 #[derive(Clone, Debug)]
-pub struct Header {
+pub struct IndexHeader {
     version: u8,
     toc: Toc,
     size: u64,
@@ -25,7 +25,7 @@ pub struct Header {
     pub(super) table: PostingsTable,
 }
 
-impl Header {
+impl IndexHeader {
     pub fn version(&self) -> u8 {
         self.version
     }
@@ -75,42 +75,42 @@ impl Header {
 
     /// Takes the symbols out, for a [`SymbolUnion`](super::SymbolUnion) to give them back in
     /// another form.
-    pub fn split(self) -> (Header, Symbols) {
-        (Header { symbols: Symbols::default(), ..self }, self.symbols)
+    pub fn split(self) -> (IndexHeader, Symbols) {
+        (IndexHeader { symbols: Symbols::default(), ..self }, self.symbols)
     }
 
     /// The other way round.
     #[must_use]
-    pub fn with_symbols(self, symbols: Symbols) -> Header {
-        Header { symbols, ..self }
+    pub fn with_symbols(self, symbols: Symbols) -> IndexHeader {
+        IndexHeader { symbols, ..self }
     }
 
     /// Bytes of memory it takes.
     pub fn memory(&self) -> usize {
-        size_of::<Header>() + self.symbols.memory() + self.table.memory()
+        size_of::<IndexHeader>() + self.symbols.memory() + self.table.memory()
     }
 }
 
-/// Makes a [`Header`] from ranges of an index that somebody else fetches: while
+/// Makes a [`IndexHeader`] from ranges of an index that somebody else fetches: while
 /// [`need`](HeaderLoader::need) is not empty, fetch and [`feed`](HeaderLoader::feed); at most two
 /// rounds and three ranges.
 #[derive(Debug)]
 pub struct HeaderLoader {
     size: u64,
-    stage: Stage,
+    stage: HeaderStage,
     /// Of the postings offset table only what says where the list of all series lies.
     scan: bool,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum HeaderStage {
     /// The end of the file, where the table of contents is.
     Tail,
     Sections {
         toc: Toc,
         tail: Bytes,
     },
-    Done(Box<Header>),
+    Done(Box<IndexHeader>),
 }
 
 impl HeaderLoader {
@@ -119,7 +119,7 @@ impl HeaderLoader {
         if size < PREAMBLE + Toc::SIZE {
             return Err(Error(Case::Truncated { what: WHAT, offset: size }));
         }
-        Ok(HeaderLoader { size, stage: Stage::Tail, scan: false })
+        Ok(HeaderLoader { size, stage: HeaderStage::Tail, scan: false })
     }
 
     /// For who reads all series and asks for no label: the header knows no postings but those of
@@ -132,8 +132,8 @@ impl HeaderLoader {
     /// The ranges to fetch next; empty when the header is complete.
     pub fn need(&self) -> Vec<Range<u64>> {
         match &self.stage {
-            Stage::Tail => vec![self.tail()],
-            Stage::Sections { toc, tail } => {
+            HeaderStage::Tail => vec![self.tail()],
+            HeaderStage::Sections { toc, tail } => {
                 let mut ranges = Vec::with_capacity(2);
                 ranges.push(0..self.symbols_section(toc).end);
                 let table = self.table_part(toc);
@@ -142,7 +142,7 @@ impl HeaderLoader {
                 }
                 ranges
             }
-            Stage::Done(_) => Vec::new(),
+            HeaderStage::Done(_) => Vec::new(),
         }
     }
 
@@ -162,18 +162,20 @@ impl HeaderLoader {
             return Err(Error(Case::Invalid { what: WHAT, reason }));
         }
         match &self.stage {
-            Stage::Tail => {
+            HeaderStage::Tail => {
                 let tail = fetched[0].clone();
                 let toc = Toc::parse(&tail[tail.len() - Toc::SIZE as usize..], self.size)?;
-                self.stage = Stage::Sections { toc, tail };
+                self.stage = HeaderStage::Sections { toc, tail };
                 if self.size == fetched[0].len() as u64 {
-                    let Stage::Sections { toc, .. } = &self.stage else { unreachable!("just set") };
+                    let HeaderStage::Sections { toc, .. } = &self.stage else {
+                        unreachable!("just set")
+                    };
                     let head = fetched[0].slice(..self.symbols_section(toc).end as usize);
                     return self.feed(&[head]);
                 }
                 Ok(())
             }
-            Stage::Sections { toc, tail } => {
+            HeaderStage::Sections { toc, tail } => {
                 let table = self.table_part(toc);
                 let table_bytes = match fetched.get(1) {
                     Some(bytes) => bytes.clone(),
@@ -183,20 +185,20 @@ impl HeaderLoader {
                     }
                 };
                 match self.assemble(*toc, &fetched[0], &table_bytes)? {
-                    Some(header) => self.stage = Stage::Done(Box::new(header)),
+                    Some(header) => self.stage = HeaderStage::Done(Box::new(header)),
                     // the list of all series does not come first: the whole table is needed
                     None => self.scan = false,
                 }
                 Ok(())
             }
-            Stage::Done(_) => Ok(()),
+            HeaderStage::Done(_) => Ok(()),
         }
     }
 
     /// The header; an error when something is still needed.
-    pub fn finish(self) -> Result<Header, Error> {
+    pub fn finish(self) -> Result<IndexHeader, Error> {
         match self.stage {
-            Stage::Done(header) => Ok(*header),
+            HeaderStage::Done(header) => Ok(*header),
             _ => Err(Error(Case::Invalid {
                 what: WHAT,
                 reason: "not everything it needs was fed".into(),
@@ -229,7 +231,7 @@ impl HeaderLoader {
     }
 
     /// `None` when more of the table is needed.
-    fn assemble(&self, toc: Toc, head: &Bytes, table: &[u8]) -> Result<Option<Header>, Error> {
+    fn assemble(&self, toc: Toc, head: &Bytes, table: &[u8]) -> Result<Option<IndexHeader>, Error> {
         let mut preamble = Cursor::new(WHAT, head, 0);
         let magic = preamble.u32()?;
         if magic != MAGIC {
@@ -259,6 +261,6 @@ impl HeaderLoader {
             true => PostingsTable::parse_first(table, toc.postings_offset_table, postings_end),
             false => Some(PostingsTable::parse(table, toc.postings_offset_table, postings_end)?),
         };
-        Ok(table.map(|table| Header { version, toc, size: self.size, symbols, table }))
+        Ok(table.map(|table| IndexHeader { version, toc, size: self.size, symbols, table }))
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use model::{MatchOp, Matcher};
 
-use super::Header;
+use super::IndexHeader;
 use crate::postings;
 
 /// Postings of so many bytes are always fetched rather than tested on the series.
@@ -32,7 +32,7 @@ pub struct PostingsPlan {
     nothing: bool,
 }
 
-impl Header {
+impl IndexHeader {
     /// Plans how to find the series that satisfy all matchers; without matchers that is all series.
     pub fn plan(&self, matchers: &[Matcher]) -> PostingsPlan {
         let mut keep: Vec<(&Matcher, Vec<Range<u64>>)> = Vec::new();

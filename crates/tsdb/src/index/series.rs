@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Labels, LabelsPacker};
 
 use super::cursor::{self, Cursor};
-use super::{Header, Symbols};
+use super::{IndexHeader, Symbols};
 use crate::error::Error;
 
 const WHAT: &str = "index series";
@@ -41,16 +41,16 @@ pub(super) fn entry_len(bytes: &[u8], offset: u64) -> Result<u64, Error> {
 /// Reads series entries, best in their order: see [`LabelsPacker`].
 #[derive(Debug)]
 pub struct SeriesParser {
-    header: Arc<Header>,
+    header: Arc<IndexHeader>,
     labels: LabelsPacker,
 }
 
 impl SeriesParser {
-    pub fn new(header: Arc<Header>) -> SeriesParser {
+    pub fn new(header: Arc<IndexHeader>) -> SeriesParser {
         SeriesParser { header, labels: LabelsPacker::default() }
     }
 
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &IndexHeader {
         &self.header
     }
 

@@ -13,11 +13,11 @@ use crate::error::Error;
 #[derive(Debug, Default)]
 pub struct SymbolUnion {
     table: SymbolTable,
-    parts: Vec<Part>,
+    parts: Vec<UnionPart>,
 }
 
 #[derive(Debug)]
-enum Part {
+enum UnionPart {
     Shared(Places),
     /// Symbols that are not in order, or that entries do not refer to by their place.
     Own(Symbols),
@@ -40,14 +40,14 @@ impl SymbolUnion {
         let (table, mut places) = merge(sources)?;
         let moved: Vec<u32> = places.remove(0).iter().collect();
         for part in &mut self.parts {
-            if let Part::Shared(places) = part {
+            if let UnionPart::Shared(places) = part {
                 *places = places.iter().filter_map(|at| moved.get(at as usize).copied()).collect();
             }
         }
         self.parts.extend(more.into_iter().zip(places).map(|(symbols, places)| {
             match symbols.in_order() {
-                true => Part::Shared(places),
-                false => Part::Own(symbols),
+                true => UnionPart::Shared(places),
+                false => UnionPart::Own(symbols),
             }
         }));
         self.table = table;
@@ -59,8 +59,8 @@ impl SymbolUnion {
         self.table.shrink();
         let table = Arc::new(self.table);
         let symbols = |part| match part {
-            Part::Shared(places) => Symbols::shared(Arc::clone(&table), places),
-            Part::Own(symbols) => symbols,
+            UnionPart::Shared(places) => Symbols::shared(Arc::clone(&table), places),
+            UnionPart::Own(symbols) => symbols,
         };
         let parts = self.parts.into_iter().map(symbols).collect();
         (table, parts)

@@ -18,11 +18,11 @@ const SAMPLING: usize = 4;
 
 /// The symbols of an index.
 #[derive(Clone, Debug)]
-pub struct Symbols(Repr);
+pub struct Symbols(SymbolsRepr);
 
 #[derive(Clone, Debug)]
-enum Repr {
-    Own(Own),
+enum SymbolsRepr {
+    Own(OwnSymbols),
     /// Those at some places of a table that several indexes share.
     Shared {
         table: Arc<SymbolTable>,
@@ -32,7 +32,7 @@ enum Repr {
 
 /// As they lie in the index.
 #[derive(Clone, Debug)]
-struct Own {
+struct OwnSymbols {
     /// The strings behind their lengths, nothing else.
     strings: Bytes,
     samples: Vec<u32>,
@@ -62,18 +62,18 @@ impl Symbols {
             return Err(content.corrupt(format!("bytes behind the last of {count} symbols")));
         }
         let by_offset_from = (version == 1).then_some(first);
-        Ok(Symbols(Repr::Own(Own { strings, samples, count, by_offset_from })))
+        Ok(Symbols(SymbolsRepr::Own(OwnSymbols { strings, samples, count, by_offset_from })))
     }
 
     pub(super) fn shared(table: Arc<SymbolTable>, places: Places) -> Symbols {
-        Symbols(Repr::Shared { table, places })
+        Symbols(SymbolsRepr::Shared { table, places })
     }
 
     /// The symbol of a series entry's reference.
     pub fn get(&self, reference: u64) -> Result<&[u8], Error> {
         let found = match &self.0 {
-            Repr::Own(own) => own.find(reference),
-            Repr::Shared { table, places } => u32::try_from(reference)
+            SymbolsRepr::Own(own) => own.find(reference),
+            SymbolsRepr::Shared { table, places } => u32::try_from(reference)
                 .ok()
                 .and_then(|reference| table.get(places.nth(reference)?)),
         };
@@ -89,8 +89,8 @@ impl Symbols {
     /// All symbols in their order, which is that of their bytes in blocks of version 2 and up.
     pub fn iter(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
         match &self.0 {
-            Repr::Own(own) => Box::new(own.iter()),
-            Repr::Shared { table, places } => {
+            SymbolsRepr::Own(own) => Box::new(own.iter()),
+            SymbolsRepr::Shared { table, places } => {
                 Box::new(places.iter().filter_map(|place| table.get(place)))
             }
         }
@@ -98,8 +98,8 @@ impl Symbols {
 
     pub fn len(&self) -> usize {
         match &self.0 {
-            Repr::Own(own) => own.count as usize,
-            Repr::Shared { places, .. } => places.len() as usize,
+            SymbolsRepr::Own(own) => own.count as usize,
+            SymbolsRepr::Shared { places, .. } => places.len() as usize,
         }
     }
 
@@ -110,16 +110,18 @@ impl Symbols {
     /// Whether entries refer to them by their place in the order of their bytes.
     pub(super) fn in_order(&self) -> bool {
         match &self.0 {
-            Repr::Own(own) => own.by_offset_from.is_none() && own.iter().is_sorted_by(|a, b| a < b),
-            Repr::Shared { .. } => true,
+            SymbolsRepr::Own(own) => {
+                own.by_offset_from.is_none() && own.iter().is_sorted_by(|a, b| a < b)
+            }
+            SymbolsRepr::Shared { .. } => true,
         }
     }
 
     /// Bytes of memory; without a table that is shared.
     pub(super) fn memory(&self) -> usize {
         match &self.0 {
-            Repr::Own(own) => own.strings.len() + own.samples.len() * 4,
-            Repr::Shared { places, .. } => places.memory(),
+            SymbolsRepr::Own(own) => own.strings.len() + own.samples.len() * 4,
+            SymbolsRepr::Shared { places, .. } => places.memory(),
         }
     }
 }
@@ -130,7 +132,7 @@ impl Default for Symbols {
     }
 }
 
-impl Own {
+impl OwnSymbols {
     fn find(&self, reference: u64) -> Option<&[u8]> {
         if let Some(first) = self.by_offset_from {
             let at = usize::try_from(reference.checked_sub(first)?).ok()?;

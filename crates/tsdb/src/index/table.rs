@@ -17,18 +17,18 @@ const SAMPLING: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct PostingsTable {
     /// Sorted by name. The list of all series stands under ("", "").
-    names: Vec<Values>,
+    names: Vec<NameValues>,
 }
 
 #[derive(Clone, Debug)]
-struct Values {
+struct NameValues {
     name: Box<[u8]>,
     packed: Vec<u8>,
     samples: Vec<u32>,
     count: usize,
 }
 
-type Entry<'a> = (&'a [u8], &'a [u8], u64);
+type TableEntry<'a> = (&'a [u8], &'a [u8], u64);
 
 impl PostingsTable {
     /// Reads the section at `offset`; `end` is where the last postings list ends.
@@ -71,7 +71,7 @@ impl PostingsTable {
         end: u64,
     ) -> Result<Option<PostingsTable>, Error> {
         let mut table = PostingsTable::default();
-        let mut previous: Option<Entry<'_>> = None;
+        let mut previous: Option<TableEntry<'_>> = None;
         for _ in 0..count {
             let entry = parse_entry(content)?;
             if let Some(previous) = previous {
@@ -127,12 +127,12 @@ impl PostingsTable {
         Ok(table)
     }
 
-    fn push(&mut self, (name, value, start): Entry<'_>, end: u64) {
+    fn push(&mut self, (name, value, start): TableEntry<'_>, end: u64) {
         if self.names.last().is_none_or(|last| &*last.name != name) {
             if let Some(last) = self.names.last_mut() {
                 last.shrink();
             }
-            self.names.push(Values {
+            self.names.push(NameValues {
                 name: name.into(),
                 packed: Vec::new(),
                 samples: Vec::new(),
@@ -158,7 +158,7 @@ impl PostingsTable {
         }
     }
 
-    fn values(&self, name: &[u8]) -> Option<&Values> {
+    fn values(&self, name: &[u8]) -> Option<&NameValues> {
         let at = self.names.binary_search_by(|v| (*v.name).cmp(name)).ok()?;
         Some(&self.names[at])
     }
@@ -181,12 +181,12 @@ impl PostingsTable {
     pub(super) fn memory(&self) -> usize {
         self.names
             .iter()
-            .map(|v| v.name.len() + v.packed.len() + 4 * v.samples.len() + size_of::<Values>())
+            .map(|v| v.name.len() + v.packed.len() + 4 * v.samples.len() + size_of::<NameValues>())
             .sum()
     }
 }
 
-impl Values {
+impl NameValues {
     fn find(&self, value: &[u8]) -> Option<Range<u64>> {
         let sampled =
             |at: &u32| next_value(&mut &self.packed[*at as usize..]).map_or(&[][..], |v| v.0);
@@ -222,7 +222,7 @@ fn next_value<'a>(packed: &mut &'a [u8]) -> Option<(&'a [u8], Range<u64>)> {
     Some((value, start..start + length))
 }
 
-fn parse_entry<'a>(content: &mut Cursor<'a>) -> Result<Entry<'a>, Error> {
+fn parse_entry<'a>(content: &mut Cursor<'a>) -> Result<TableEntry<'a>, Error> {
     let keys = content.uvarint()?;
     if keys != 2 {
         return Err(content.corrupt(format!("an entry of {keys} strings instead of 2")));

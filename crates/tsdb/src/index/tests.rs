@@ -117,7 +117,7 @@ fn names_and_values_with_matchers() {
 }
 
 /// The header, and the ranges that were fetched for it.
-fn load(mut loader: HeaderLoader, index: &[u8]) -> (Header, Vec<std::ops::Range<u64>>) {
+fn load(mut loader: HeaderLoader, index: &[u8]) -> (IndexHeader, Vec<std::ops::Range<u64>>) {
     let mut fetched = Vec::new();
     while !loader.need().is_empty() {
         let need = loader.need();

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::Matcher;
 
-use super::{Header, HeaderLoader, SeriesEntry, SeriesParser, parse_postings};
+use super::{HeaderLoader, IndexHeader, SeriesEntry, SeriesParser, parse_postings};
 use crate::error::Error;
 
 /// A whole index file, for small blocks and tests.
 #[derive(Clone, Debug)]
 pub struct Index {
     bytes: Bytes,
-    header: Arc<Header>,
+    header: Arc<IndexHeader>,
 }
 
 /// Reads series of an index, best in their order.
@@ -45,7 +45,7 @@ impl Index {
         Ok(Index { header: Arc::new(loader.finish()?), bytes })
     }
 
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &IndexHeader {
         &self.header
     }
 

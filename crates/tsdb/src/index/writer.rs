@@ -127,7 +127,14 @@ impl IndexWriter {
         self.by_label = FxHashMap::default();
         self.pad(4);
         let first_list = self.position;
-        IndexTail { writer: self, keys, first_list, table_len: 4, stage: Stage::Lists(0), crc: 0 }
+        IndexTail {
+            writer: self,
+            keys,
+            first_list,
+            table_len: 4,
+            stage: WriterStage::Lists(0),
+            crc: 0,
+        }
     }
 
     /// (name reference, value reference, list) of each label.
@@ -216,7 +223,7 @@ pub struct IndexTail {
     keys: Vec<Key>,
     first_list: u64,
     table_len: u64,
-    stage: Stage,
+    stage: WriterStage,
     crc: u32,
 }
 
@@ -229,7 +236,7 @@ struct Key {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum WriterStage {
     /// The next key whose list is to be written.
     Lists(usize),
     /// The next key whose entry is to be written, and where its list lies.
@@ -243,31 +250,31 @@ impl Iterator for IndexTail {
     fn next(&mut self) -> Option<Self::Item> {
         while self.writer.out.len() < PIECE {
             match self.stage {
-                Stage::Lists(at) if at < self.keys.len() => {
+                WriterStage::Lists(at) if at < self.keys.len() => {
                     self.write_list(self.keys[at]);
-                    self.stage = Stage::Lists(at + 1);
+                    self.stage = WriterStage::Lists(at + 1);
                 }
-                Stage::Lists(_) => {
+                WriterStage::Lists(_) => {
                     if let Err(e) = self.start_table() {
-                        self.stage = Stage::Done;
+                        self.stage = WriterStage::Done;
                         self.writer.out.clear();
                         return Some(Err(e));
                     }
-                    self.stage = Stage::Table(0, self.first_list);
+                    self.stage = WriterStage::Table(0, self.first_list);
                 }
-                Stage::Table(at, offset) if at < self.keys.len() => {
+                WriterStage::Table(at, offset) if at < self.keys.len() => {
                     let key = self.keys[at];
                     let entry = self.table_entry(key, offset);
                     self.append_summed(&entry);
                     let len = self.writer.lists[key.list as usize].section_len();
-                    self.stage = Stage::Table(at + 1, offset + len);
+                    self.stage = WriterStage::Table(at + 1, offset + len);
                 }
-                Stage::Table(..) => {
+                WriterStage::Table(..) => {
                     self.writer.out.extend_from_slice(&self.crc.to_be_bytes());
                     self.writer.toc.write(&mut self.writer.out);
-                    self.stage = Stage::Done;
+                    self.stage = WriterStage::Done;
                 }
-                Stage::Done => break,
+                WriterStage::Done => break,
             }
         }
         let piece = self.writer.take_output();

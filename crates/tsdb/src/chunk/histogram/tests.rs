@@ -283,7 +283,7 @@ fn with_start_times<C: Count>(samples: &[(i64, Option<i64>, C)], hint: ResetHint
     let mut header = count.to_be_bytes().to_vec();
     header.push(u8::from(first_known) << 7 | changed_on as u8);
     let mut out = BitWriter::from_bytes(header);
-    Layout::default().put(&mut out);
+    ChunkLayout::default().put(&mut out);
     let (mut before, mut delta, mut diff) = (0, 0, 0);
     let mut states = None;
     let mut sum = super::super::xor::XorWriter::new(1.5);
@@ -291,7 +291,7 @@ fn with_start_times<C: Count>(samples: &[(i64, Option<i64>, C)], hint: ResetHint
         match &mut states {
             None => {
                 varbit::put_int(&mut out, t);
-                let total = |out: &mut BitWriter| C::put_first(out, Field::Total, count);
+                let total = |out: &mut BitWriter| C::put_first(out, CountField::Total, count);
                 states = Some((total(&mut out), total(&mut out)));
                 out.put(1.5f64.to_bits(), 64);
                 if let Some(start) = start {
