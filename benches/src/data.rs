@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use model::{BlockId, Labels, TimeRange};
 use serde_json::json;
-use synthetic::{BLOCK_MS, Fleet, Settings, Window};
+use synthetic::{BLOCK_MS, Fleet, ServerScrapes, Settings};
 use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
 use crate::measure::{MemoryWatch, clock, folder_bytes, seconds_since};
@@ -53,8 +53,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let id = BlockId::from_parts(range.end as u64, u128::from(args.seed));
         let external_labels = Some(replica.external_labels().clone());
         let description = BlockIdentity { id, range, external_labels };
-        let meta =
-            testkit::write_block(&args.out, &Window::new(&fleet, replica, range), description);
+        let meta = testkit::write_block(
+            &args.out,
+            &ServerScrapes::new(&fleet, replica, range),
+            description,
+        );
         samples += meta.stats.num_samples;
         blocks += 1;
         at = range.end;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use model::{BlockId, Labels, STALE_NAN, TimeRange};
 use serde_json::{Value, json};
-use synthetic::{Kind, Rng, Samples, Window};
+use synthetic::{GeneratedSamples, Kind, Rng, ServerScrapes};
 use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
 use crate::harness::binaries::{binaries, target_folder};
@@ -79,9 +79,9 @@ fn key(labels: &Labels) -> String {
 
 /// What the synthetic fleet recorded, histograms among it.
 fn fleet_truth(blocks: &Blocks, truth: &mut Truth) {
-    let mut samples = Samples::default();
+    let mut samples = GeneratedSamples::default();
     for range in blocks.fleet.block_ranges() {
-        let window = Window::new(&blocks.fleet, blocks.replica(), range);
+        let window = ServerScrapes::new(&blocks.fleet, blocks.replica(), range);
         for series in window.series() {
             window.samples(series, &mut samples);
             if samples.is_empty() {

@@ -170,7 +170,7 @@ impl Api {
 
 /// The floats of an answer; native histograms are none of ours.
 fn parse(body: &[u8]) -> anyhow::Result<Answer> {
-    let http_api::Answer { value, notes } = http_api::read_answer(body)?;
+    let http_api::ApiAnswer { value, notes } = http_api::read_answer(body)?;
     let series = match value {
         promql::value::Value::Scalar { t_ms, value } => {
             vec![Series { labels: BTreeMap::new(), points: vec![(t_ms, value)] }]

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use model::{BlockId, TimeRange};
-use synthetic::{Fleet, Replica, Rng, Samples, Window};
+use synthetic::{Fleet, GeneratedSamples, Replica, Rng, ServerScrapes};
 use tokio::sync::oneshot;
 use tsdb::block_builder::{BlockBuilder, BlockFiles, BlockIdentity};
 
@@ -92,7 +92,7 @@ fn write_blocks(
         .collect();
     let (next, total) = (AtomicUsize::new(0), Mutex::new(Written::default()));
     let work = || {
-        let (mut samples, mut written) = (Samples::default(), Written::default());
+        let (mut samples, mut written) = (GeneratedSamples::default(), Written::default());
         while let Some((replica, range)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let files = block(fleet, replica, *range, &mut samples)?;
             files.save(folder).with_context(|| {
@@ -124,9 +124,9 @@ fn block(
     fleet: &Fleet,
     replica: &Replica,
     range: TimeRange,
-    samples: &mut Samples,
+    samples: &mut GeneratedSamples,
 ) -> anyhow::Result<BlockFiles> {
-    let window = Window::new(fleet, replica, range);
+    let window = ServerScrapes::new(fleet, replica, range);
     let mut builder = BlockBuilder::new();
     for series in window.series() {
         window.samples(series, samples);

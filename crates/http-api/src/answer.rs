@@ -95,12 +95,12 @@ impl IntoResponse for ApiError {
 
 /// What stands beside the data of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notes {
+pub struct AnswerNotes {
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
 }
 
-impl Notes {
+impl AnswerNotes {
     /// Whether something is missing that may be there at the next call. Notes of PromQL belong to
     /// the query, and a limit to the request: the same call has the same answer.
     pub(crate) fn is_partial(&self) -> bool {
@@ -119,7 +119,7 @@ impl Notes {
 }
 
 /// A whole answer whose data `write` writes.
-pub fn success(notes: &Notes, write: impl FnOnce(&mut Json)) -> Response {
+pub fn success(notes: &AnswerNotes, write: impl FnOnce(&mut Json)) -> Response {
     let mut json = Json::default();
     json.raw(r#"{"status":"success","data":"#);
     write(&mut json);
@@ -129,7 +129,7 @@ pub fn success(notes: &Notes, write: impl FnOnce(&mut Json)) -> Response {
 }
 
 /// Keeps caches from holding an answer that lacks something.
-pub fn with_notes(mut response: Response, notes: &Notes) -> Response {
+pub fn with_notes(mut response: Response, notes: &AnswerNotes) -> Response {
     if notes.is_partial() {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -12,10 +12,10 @@ mod read;
 mod result;
 mod series;
 
-pub use answer::{ApiError, Notes, TRUNCATED, json_response, success, with_notes};
+pub use answer::{AnswerNotes, ApiError, TRUNCATED, json_response, success, with_notes};
 pub use json::Json;
 pub use layers::{Cors, normal_prefix, with_layers};
 pub use params::{Params, ShardInfo};
-pub use read::{Answer, ReadError, read_answer};
+pub use read::{ApiAnswer, ReadError, read_answer};
 pub use result::stream_result;
 pub use series::SeriesWriter;

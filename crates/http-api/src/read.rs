@@ -5,14 +5,14 @@ mod parts;
 
 use promql::value::{Point, PointValue, Points, ResultSeries, Value};
 
-use self::parts::{Body, FloatPoint, Item, Series};
-use crate::Notes;
+use self::parts::{AnswerBody, FloatPoint, Item, SeriesJson};
+use crate::AnswerNotes;
 
 /// What `query` and `query_range` answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct ApiAnswer {
     pub value: Value,
-    pub notes: Notes,
+    pub notes: AnswerNotes,
 }
 
 /// Why there is no answer in a body.
@@ -36,8 +36,8 @@ pub enum ReadError {
 ///
 /// # Errors
 /// When the server refused, and when the body is no such answer.
-pub fn read_answer(body: &[u8]) -> Result<Answer, ReadError> {
-    let body: Body = serde_json::from_slice(body).map_err(ReadError::Malformed)?;
+pub fn read_answer(body: &[u8]) -> Result<ApiAnswer, ReadError> {
+    let body: AnswerBody = serde_json::from_slice(body).map_err(ReadError::Malformed)?;
     if body.status != "success" {
         return Err(ReadError::Refused { kind: body.error_type, message: body.error });
     }
@@ -57,7 +57,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ReadError> {
         other => return Err(senseless(format!("the result is of the unknown type {other:?}"))),
     };
     let (warnings, infos) = (body.warnings.unwrap_or_default(), body.infos.unwrap_or_default());
-    Ok(Answer { value, notes: Notes { warnings, infos } })
+    Ok(ApiAnswer { value, notes: AnswerNotes { warnings, infos } })
 }
 
 fn senseless(what: impl Into<String>) -> ReadError {
@@ -74,7 +74,7 @@ fn single(items: Vec<Item>) -> Result<(i64, String), ReadError> {
 
 fn series(
     items: Vec<Item>,
-    points: impl Fn(Series) -> Result<Points, ReadError>,
+    points: impl Fn(SeriesJson) -> Result<Points, ReadError>,
 ) -> Result<Vec<ResultSeries>, ReadError> {
     let series = |item| match item {
         Item::Series(series) => {
@@ -87,7 +87,7 @@ fn series(
 }
 
 /// The one point of a vector's series.
-fn sample(series: Series) -> Result<Points, ReadError> {
+fn sample(series: SeriesJson) -> Result<Points, ReadError> {
     let point = match (series.value, series.histogram) {
         (Some(float), None) => float.into(),
         (None, Some(histogram)) => histogram.into(),
@@ -102,7 +102,7 @@ fn sample(series: Series) -> Result<Points, ReadError> {
 }
 
 /// Floats and histograms of a matrix's series, together in order of time.
-fn points(series: Series) -> Points {
+fn points(series: SeriesJson) -> Points {
     let floats = series.values.into_iter().map(Point::from);
     if series.histograms.is_empty() {
         return floats.collect();

@@ -34,7 +34,7 @@ pub fn stream_result(value: Value, tail: Json) -> Body {
     };
     let vector = kind.starts_with(r#""vector"#);
     head.raw(kind);
-    let pieces = Pieces {
+    let pieces = BodyPieces {
         buffer: head,
         series: series.into_iter(),
         vector,
@@ -45,7 +45,7 @@ pub fn stream_result(value: Value, tail: Json) -> Body {
     Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, std::convert::Infallible>)))
 }
 
-struct Pieces {
+struct BodyPieces {
     buffer: Json,
     series: std::vec::IntoIter<ResultSeries>,
     vector: bool,
@@ -54,7 +54,7 @@ struct Pieces {
     tail: Option<Json>,
 }
 
-impl Iterator for Pieces {
+impl Iterator for BodyPieces {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -109,7 +109,7 @@ mod tests {
         tail.raw("}}");
         let mut head = Json::default();
         head.raw(r#"{"data":{"result":["#);
-        let pieces = Pieces {
+        let pieces = BodyPieces {
             buffer: head,
             series: series.into_iter(),
             vector: false,

@@ -37,7 +37,7 @@ pub struct Agreement {
 pub fn agreement(lists: &[Vec<SeriesChunk>]) -> Result<Agreement, Error> {
     let mut held = Vec::with_capacity(lists.iter().map(Vec::len).sum());
     for (list, chunks) in lists.iter().enumerate() {
-        held.extend(chunks.iter().map(|chunk| Held { list, chunk }));
+        held.extend(chunks.iter().map(|chunk| ListedChunk { list, chunk }));
     }
     held.sort_by(|a, b| compare_chunks(a.chunk, b.chunk).then(a.list.cmp(&b.list)));
     let mut agreement = Agreement::default();
@@ -57,7 +57,7 @@ pub fn agreement(lists: &[Vec<SeriesChunk>]) -> Result<Agreement, Error> {
 
 /// A chunk and the number of the list that holds it.
 #[derive(Clone, Copy)]
-struct Held<'a> {
+struct ListedChunk<'a> {
     list: usize,
     chunk: &'a SeriesChunk,
 }
@@ -66,31 +66,32 @@ struct Held<'a> {
 struct HeldSample {
     t: i64,
     list: usize,
-    value: Value,
+    value: ExactValue,
 }
 
 #[derive(Clone)]
-enum Value {
+enum ExactValue {
     /// The bits of a float: a NaN is the same as itself.
     Float(u64),
     Histogram(Arc<FloatHistogram>),
 }
 
-impl Value {
-    fn is_same(&self, other: &Value) -> bool {
+impl ExactValue {
+    fn is_same(&self, other: &ExactValue) -> bool {
         match (self, other) {
-            (Value::Float(a), Value::Float(b)) => a == b,
-            (Value::Histogram(a), Value::Histogram(b)) => Arc::ptr_eq(a, b) || a.same_data(b),
-            (Value::Float(_), Value::Histogram(_)) | (Value::Histogram(_), Value::Float(_)) => {
-                false
+            (ExactValue::Float(a), ExactValue::Float(b)) => a == b,
+            (ExactValue::Histogram(a), ExactValue::Histogram(b)) => {
+                Arc::ptr_eq(a, b) || a.same_data(b)
             }
+            (ExactValue::Float(_), ExactValue::Histogram(_))
+            | (ExactValue::Histogram(_), ExactValue::Float(_)) => false,
         }
     }
 }
 
 impl Agreement {
     /// Adds chunks that overlap, in order.
-    fn add_overlapping(&mut self, held: &[Held<'_>]) -> Result<(), Error> {
+    fn add_overlapping(&mut self, held: &[ListedChunk<'_>]) -> Result<(), Error> {
         let [first, rest @ ..] = held else { return Ok(()) };
         if rest.iter().all(|h| h.list == first.list) {
             return Ok(());
@@ -126,12 +127,12 @@ fn samples_of(chunk: &SeriesChunk) -> Result<u64, Error> {
 }
 
 /// The samples of all chunks. Identical ones, which stand next to each other, are decoded once.
-fn decode(held: &[Held<'_>]) -> Result<Vec<HeldSample>, Error> {
+fn decode(held: &[ListedChunk<'_>]) -> Result<Vec<HeldSample>, Error> {
     let mut samples = Vec::new();
     for same in held.chunk_by(|a, b| a.chunk == b.chunk) {
         let mut column = Column::default();
         read_chunk(same[0].chunk, ValueOf::Sum, &mut column)?;
-        for Held { list, .. } in same {
+        for ListedChunk { list, .. } in same {
             append(&column, *list, &mut samples);
         }
     }
@@ -145,13 +146,13 @@ fn append(column: &Column, list: usize, samples: &mut Vec<HeldSample>) {
             samples.extend(floats.map(|(t, v)| HeldSample {
                 t: *t,
                 list,
-                value: Value::Float(v.to_bits()),
+                value: ExactValue::Float(v.to_bits()),
             }));
         }
         Column::Mixed(mixed) => samples.extend(mixed.iter().map(|sample| {
             let value = match &sample.value {
-                SampleValue::Float(v) => Value::Float(v.to_bits()),
-                SampleValue::Histogram(h) => Value::Histogram(Arc::clone(h)),
+                SampleValue::Float(v) => ExactValue::Float(v.to_bits()),
+                SampleValue::Histogram(h) => ExactValue::Histogram(Arc::clone(h)),
             };
             HeldSample { t: sample.t, list, value }
         })),

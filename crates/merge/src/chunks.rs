@@ -64,23 +64,23 @@ pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
     if !overlap {
         return if chunks.is_empty() { Vec::new() } else { vec![chunks] };
     }
-    let mut runs: Vec<Run> = Vec::new();
+    let mut runs: Vec<ChunkRun> = Vec::new();
     for chunk in chunks {
         let at = runs.iter().position(|run| run.goes_on_with(&chunk));
         match at.or_else(|| runs.iter().position(|run| run.end < chunk.min_time)) {
             Some(at) => runs[at].push(chunk),
-            None => runs.push(Run { end: chunk.max_time, chunks: vec![chunk] }),
+            None => runs.push(ChunkRun { end: chunk.max_time, chunks: vec![chunk] }),
         }
     }
     runs.into_iter().map(|run| run.chunks).collect()
 }
 
-struct Run {
+struct ChunkRun {
     end: i64,
     chunks: Vec<SeriesChunk>,
 }
 
-impl Run {
+impl ChunkRun {
     /// Whether the chunk is of the replica that the run ends with, and must not be taken for one of
     /// another.
     fn goes_on_with(&self, chunk: &SeriesChunk) -> bool {

@@ -4,7 +4,7 @@ mod histograms;
 
 use crate::column::Floats;
 
-pub(crate) use histograms::{Border, ChunkKind, Ended, HistogramStitch, lift_over, plus};
+pub(crate) use histograms::{Border, ChunkKind, EndedChunk, HistogramStitch, lift_over, plus};
 
 /// Adds up a counter over its chunks in time order as Thanos' `ApplyCounterResetsSeriesIterator`
 /// does, so that resets inside and between chunks no longer show.

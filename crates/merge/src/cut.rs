@@ -101,7 +101,7 @@ fn cut_aggregates(
     let resolution = chunk.resolution();
     let counts = chunk.aggregate(Aggregate::Count).map(floats).transpose()?;
     let from = covered_span(chunk).0;
-    let windows = Windows { resolution, from, range, counts };
+    let windows = ChunkWindows { resolution, from, range, counts };
     let mut parts = Box::<[Option<ChunkBytes>; 5]>::default();
     let mut span: Option<(i64, i64)> = None;
     for aggregate in Aggregate::ALL {
@@ -134,12 +134,16 @@ fn cut_aggregates(
 
 /// What is left of one aggregate, and the times of its first and last window. A chunk of nothing
 /// stays where nothing is left: readers of an aggregate fail where it is missing.
-struct Part {
+struct CutAggregate {
     bytes: ChunkBytes,
     span: Option<(i64, i64)>,
 }
 
-fn cut_floats(aggregate: Aggregate, bytes: &ChunkBytes, windows: &Windows) -> Result<Part, Error> {
+fn cut_floats(
+    aggregate: Aggregate,
+    bytes: &ChunkBytes,
+    windows: &ChunkWindows,
+) -> Result<CutAggregate, Error> {
     let all = floats(bytes)?;
     let mut left = Floats::default();
     for (&t, &value) in all.ts.iter().zip(&all.values) {
@@ -157,8 +161,8 @@ fn cut_floats(aggregate: Aggregate, bytes: &ChunkBytes, windows: &Windows) -> Re
 fn cut_histograms(
     aggregate: Aggregate,
     bytes: &ChunkBytes,
-    windows: &Windows,
-) -> Result<Part, Error> {
+    windows: &ChunkWindows,
+) -> Result<CutAggregate, Error> {
     let (mut ts, mut histograms) = (Vec::new(), Vec::new());
     decode_histograms(bytes.encoding, &bytes.data, &mut ts, &mut histograms)?;
     let counter = aggregate == Aggregate::Counter;
@@ -166,7 +170,7 @@ fn cut_histograms(
     let mut encoder = None;
     for (i, (t, mut histogram)) in ts.into_iter().zip(histograms).enumerate() {
         let left = if counter { windows.point(t) } else { windows.left_of(t) };
-        let Some(Window { t, share }) = left else { continue };
+        let Some(CutWindow { t, share }) = left else { continue };
         if share < 1.0 {
             histogram.mul(share);
         }
@@ -189,7 +193,7 @@ fn cut_histograms(
     let Some(encoder) = encoder else { return Ok(encoded(&Floats::default())) };
     let bytes =
         ChunkBytes { encoding: Encoding::FloatHistogram, data: Bytes::from(encoder.finish()) };
-    Ok(Part { bytes, span })
+    Ok(CutAggregate { bytes, span })
 }
 
 fn floats(bytes: &ChunkBytes) -> Result<Floats, Error> {
@@ -198,16 +202,16 @@ fn floats(bytes: &ChunkBytes) -> Result<Floats, Error> {
     Ok(floats)
 }
 
-fn encoded(floats: &Floats) -> Part {
+fn encoded(floats: &Floats) -> CutAggregate {
     let span = floats.ts.first().copied().zip(floats.ts.last().copied());
     let mut encoder = XorEncoder::new();
     floats.ts.iter().zip(&floats.values).for_each(|(t, v)| encoder.push(*t, *v));
     let bytes = ChunkBytes { encoding: Encoding::Xor, data: Bytes::from(encoder.finish()) };
-    Part { bytes, span }
+    CutAggregate { bytes, span }
 }
 
 /// The windows of a chunk and the span they are cut to.
-struct Windows {
+struct ChunkWindows {
     resolution: Resolution,
     /// Where the first of them begins.
     from: i64,
@@ -217,15 +221,15 @@ struct Windows {
 }
 
 /// What is left of a window.
-struct Window {
+struct CutWindow {
     t: i64,
     /// The part of its samples, 1 for all.
     share: f64,
 }
 
-impl Windows {
+impl ChunkWindows {
     /// Of the window at `t`.
-    fn left_of(&self, t: i64) -> Option<Window> {
+    fn left_of(&self, t: i64) -> Option<CutWindow> {
         let start = window_start(t, self.resolution).max(self.from);
         let (from, to) = (start.max(self.range.start), t.min(self.range.last()));
         if from > to {
@@ -234,7 +238,7 @@ impl Windows {
         let length = |from: i64, to: i64| to.saturating_sub(from) as f64 + 1.0;
         let share = length(from, to) / length(start, t);
         if share >= 1.0 {
-            return Some(Window { t, share: 1.0 });
+            return Some(CutWindow { t, share: 1.0 });
         }
         let count =
             self.counts.as_ref().and_then(|c| c.ts.binary_search(&t).ok().map(|at| c.values[at]));
@@ -244,12 +248,12 @@ impl Windows {
             None if share < LEAST_SHARE => 0.0,
             None => share,
         };
-        (share > 0.0).then_some(Window { t: to, share })
+        (share > 0.0).then_some(CutWindow { t: to, share })
     }
 
     /// Of a total at `t`.
-    fn point(&self, t: i64) -> Option<Window> {
-        self.range.contains(t).then_some(Window { t, share: 1.0 })
+    fn point(&self, t: i64) -> Option<CutWindow> {
+        self.range.contains(t).then_some(CutWindow { t, share: 1.0 })
     }
 }
 
@@ -286,7 +290,7 @@ impl Counter {
         (total > self.lost * (1.0 + ROUNDING)).then_some(total - self.lost)
     }
 
-    fn cut(&self, range: TimeRange, beside: &[SeriesChunk]) -> Result<Part, Error> {
+    fn cut(&self, range: TimeRange, beside: &[SeriesChunk]) -> Result<CutAggregate, Error> {
         let Floats { ts, values } = &self.totals;
         let (from, to) =
             (ts.partition_point(|t| *t < range.start), ts.partition_point(|t| *t <= range.last()));
@@ -317,7 +321,10 @@ impl Counter {
         }
         let part = encoded(&left);
         let first = ts[windows].first().copied();
-        Ok(Part { span: part.span.map(|(front, last)| (first.unwrap_or(front), last)), ..part })
+        Ok(CutAggregate {
+            span: part.span.map(|(front, last)| (first.unwrap_or(front), last)),
+            ..part
+        })
     }
 
     /// The value to go on from at the end of window `i`, the first that is left after a cut at

@@ -32,7 +32,7 @@ pub enum Dedup {
 
 /// One replica of a series.
 #[derive(Clone, Debug, Default)]
-pub struct Replica<C> {
+pub struct SeriesReplica<C> {
     pub column: C,
     /// When the column goes on with a chunk that may be of another replica than the one before it,
     /// in order of time.
@@ -41,32 +41,32 @@ pub struct Replica<C> {
     pub coarse: Vec<CoarseSpan>,
 }
 
-impl<C> Replica<C> {
+impl<C> SeriesReplica<C> {
     /// All samples are raw ones, and of this replica.
-    pub fn raw(column: C) -> Replica<C> {
-        Replica { column, joints: Vec::new(), coarse: Vec::new() }
+    pub fn raw(column: C) -> SeriesReplica<C> {
+        SeriesReplica { column, joints: Vec::new(), coarse: Vec::new() }
     }
 }
 
 /// Merges the raw replicas of one series into one, see [`Dedup::Penalty`].
 /// What is given depends on where the columns begin: trim them to the selected range before.
 pub fn penalty<C: SampleColumn>(replicas: Vec<C>) -> C {
-    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Dedup::Penalty)
+    deduplicated(replicas.into_iter().map(SeriesReplica::raw).collect(), Dedup::Penalty)
 }
 
 /// Merges the raw replicas of one series into one, see [`Dedup::Chain`].
 pub fn chain<C: SampleColumn>(replicas: Vec<C>) -> C {
-    deduplicated(replicas.into_iter().map(Replica::raw).collect(), Dedup::Chain)
+    deduplicated(replicas.into_iter().map(SeriesReplica::raw).collect(), Dedup::Chain)
 }
 
 /// Merges the replicas of one series that is no counter into one.
-pub fn deduplicated<C: SampleColumn>(replicas: Vec<Replica<C>>, dedup: Dedup) -> C {
+pub fn deduplicated<C: SampleColumn>(replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
     let (mut columns, coarse) = split(replicas);
     if let Some(only) = take_only(&mut columns) {
         return only;
     }
     let mut out = C::default();
-    let mut before: Option<Pick> = None;
+    let mut before: Option<PickedSample> = None;
     for pick in picks(&columns, &coarse, dedup) {
         let consecutive = before.is_some_and(|before| before.comes_before(pick));
         out.push_from(&columns[pick.replica], pick.index, consecutive);
@@ -75,7 +75,7 @@ pub fn deduplicated<C: SampleColumn>(replicas: Vec<Replica<C>>, dedup: Dedup) ->
     out
 }
 
-fn split<C>(replicas: Vec<Replica<C>>) -> (Vec<C>, Vec<Vec<CoarseSpan>>) {
+fn split<C>(replicas: Vec<SeriesReplica<C>>) -> (Vec<C>, Vec<Vec<CoarseSpan>>) {
     replicas.into_iter().map(|replica| (replica.column, replica.coarse)).unzip()
 }
 
@@ -90,22 +90,26 @@ fn take_only<C: SampleColumn>(replicas: &mut Vec<C>) -> Option<C> {
 
 /// A sample that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pick {
+struct PickedSample {
     t: i64,
     replica: usize,
     /// In the column of the replica.
     index: usize,
 }
 
-impl Pick {
+impl PickedSample {
     /// Whether `next` is the sample after this one in the column of the same replica.
-    fn comes_before(self, next: Pick) -> bool {
+    fn comes_before(self, next: PickedSample) -> bool {
         self.replica == next.replica && self.index + 1 == next.index
     }
 }
 
 /// The samples that are given, in order of time.
-fn picks<C: SampleColumn>(replicas: &[C], coarse: &[Vec<CoarseSpan>], dedup: Dedup) -> Vec<Pick> {
+fn picks<C: SampleColumn>(
+    replicas: &[C],
+    coarse: &[Vec<CoarseSpan>],
+    dedup: Dedup,
+) -> Vec<PickedSample> {
     match dedup {
         _ if coarse.iter().any(|spans| !spans.is_empty()) => coarse::picks(replicas, coarse, dedup),
         Dedup::Penalty => penalty_picks(replicas),
@@ -113,7 +117,7 @@ fn picks<C: SampleColumn>(replicas: &[C], coarse: &[Vec<CoarseSpan>], dedup: Ded
     }
 }
 
-fn penalty_picks<C: SampleColumn>(replicas: &[C]) -> Vec<Pick> {
+fn penalty_picks<C: SampleColumn>(replicas: &[C]) -> Vec<PickedSample> {
     let filled = replicas.iter().enumerate().filter(|(_, column)| !column.is_empty());
     let mut runs = filled.map(|(replica, column)| Whole { column, replica });
     let Some(first) = runs.next() else { return Vec::new() };
@@ -126,9 +130,9 @@ fn penalty_picks<C: SampleColumn>(replicas: &[C]) -> Vec<Pick> {
 }
 
 /// Samples in order of time.
-trait Run {
+trait SampleRun {
     fn len(&self) -> usize;
-    fn pick(&self, at: usize) -> Pick;
+    fn pick(&self, at: usize) -> PickedSample;
     fn time(&self, at: usize) -> i64;
 }
 
@@ -138,15 +142,15 @@ struct Whole<'a, C> {
     replica: usize,
 }
 
-impl<C: SampleColumn> Run for Whole<'_, C> {
+impl<C: SampleColumn> SampleRun for Whole<'_, C> {
     #[inline]
     fn len(&self) -> usize {
         self.column.len()
     }
 
     #[inline]
-    fn pick(&self, at: usize) -> Pick {
-        Pick { t: self.column.time(at), replica: self.replica, index: at }
+    fn pick(&self, at: usize) -> PickedSample {
+        PickedSample { t: self.column.time(at), replica: self.replica, index: at }
     }
 
     #[inline]
@@ -155,14 +159,14 @@ impl<C: SampleColumn> Run for Whole<'_, C> {
     }
 }
 
-impl Run for Vec<Pick> {
+impl SampleRun for Vec<PickedSample> {
     #[inline]
     fn len(&self) -> usize {
         Vec::len(self)
     }
 
     #[inline]
-    fn pick(&self, at: usize) -> Pick {
+    fn pick(&self, at: usize) -> PickedSample {
         self[at]
     }
 
@@ -173,15 +177,15 @@ impl Run for Vec<Pick> {
 }
 
 /// A run, the sample it stands at, and for how long after the sample given last it is ignored.
-struct Side<'a, R> {
+struct RunCursor<'a, R> {
     run: &'a R,
     at: usize,
     penalty: i64,
 }
 
-impl<'a, R: Run> Side<'a, R> {
-    fn new(run: &'a R) -> Side<'a, R> {
-        Side { run, at: 0, penalty: 0 }
+impl<'a, R: SampleRun> RunCursor<'a, R> {
+    fn new(run: &'a R) -> RunCursor<'a, R> {
+        RunCursor { run, at: 0, penalty: 0 }
     }
 
     /// Moves forward to the first sample that may be given at `from` or later, and gives its time.
@@ -199,9 +203,9 @@ impl<'a, R: Run> Side<'a, R> {
     }
 }
 
-fn take_turns<A: Run, B: Run>(a: &A, b: &B) -> Vec<Pick> {
-    let (mut a, mut b) = (Side::new(a), Side::new(b));
-    let mut picks: Vec<Pick> = Vec::with_capacity(a.run.len().max(b.run.len()));
+fn take_turns<A: SampleRun, B: SampleRun>(a: &A, b: &B) -> Vec<PickedSample> {
+    let (mut a, mut b) = (RunCursor::new(a), RunCursor::new(b));
+    let mut picks: Vec<PickedSample> = Vec::with_capacity(a.run.len().max(b.run.len()));
     let mut last: Option<i64> = None;
     loop {
         let from = last.map_or(i64::MIN, |t| t.saturating_add(1));
@@ -229,8 +233,9 @@ fn take_turns<A: Run, B: Run>(a: &A, b: &B) -> Vec<Pick> {
 }
 
 /// Follows Go's heap, so that equal times are resolved alike.
-fn chain_picks<C: SampleColumn>(replicas: &[C]) -> Vec<Pick> {
-    let mut picks: Vec<Pick> = Vec::with_capacity(replicas.iter().map(SampleColumn::len).sum());
+fn chain_picks<C: SampleColumn>(replicas: &[C]) -> Vec<PickedSample> {
+    let mut picks: Vec<PickedSample> =
+        Vec::with_capacity(replicas.iter().map(SampleColumn::len).sum());
     // (index of the replica, index of its present sample); the heap is ordered by the samples'
     // times.
     let mut heap: Vec<(usize, usize)> = Vec::with_capacity(replicas.len());
@@ -262,7 +267,7 @@ fn chain_picks<C: SampleColumn>(replicas: &[C]) -> Vec<Pick> {
         (current, next_at) = (chosen.0, chosen.1 + 1);
         let t = time(chosen);
         if Some(t) != last_t {
-            picks.push(Pick { t, replica: chosen.0, index: chosen.1 });
+            picks.push(PickedSample { t, replica: chosen.0, index: chosen.1 });
             last_t = Some(t);
         }
     }

@@ -30,7 +30,7 @@ pub use counter::CounterStitch;
 pub use cut::{covered_span, cut};
 pub use cutter::{ChunkCutter, SAMPLES_PER_CHUNK, SampleRef};
 pub use dedup::{
-    CoarseSpan, CounterColumn, Dedup, Replica, chain, counters, deduplicated, penalty,
+    CoarseSpan, CounterColumn, Dedup, SeriesReplica, chain, counters, deduplicated, penalty,
 };
 pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, Windows};
 pub use error::{Error, Kind};

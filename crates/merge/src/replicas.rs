@@ -4,7 +4,7 @@ use model::TimeRange;
 
 use crate::chunks::overlap_split;
 use crate::column::Column;
-use crate::dedup::{CoarseSpan, CounterColumn, Dedup, Replica, counters, deduplicated};
+use crate::dedup::{CoarseSpan, CounterColumn, Dedup, SeriesReplica, counters, deduplicated};
 use crate::error::Error;
 use crate::read::{ValueOf, read_run};
 use crate::series::SeriesChunk;
@@ -31,22 +31,24 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
     for run in overlap_split(chunks) {
         let mut column = read_run(&run, reading.value)?;
         column.trim(reading.range);
-        replicas.push(Replica { column, joints: joints(&run), coarse: coarse_spans(&run) });
+        replicas.push(SeriesReplica { column, joints: joints(&run), coarse: coarse_spans(&run) });
     }
     if replicas.len() == 1 {
         return Ok(replicas.swap_remove(0).column);
     }
     if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
         let floats =
-            replicas.into_iter().filter_map(|Replica { column, joints, coarse }| match column {
-                Column::Floats(column) => Some(Replica { column, joints, coarse }),
-                Column::Mixed(_) => None,
-            });
+            replicas.into_iter().filter_map(
+                |SeriesReplica { column, joints, coarse }| match column {
+                    Column::Floats(column) => Some(SeriesReplica { column, joints, coarse }),
+                    Column::Mixed(_) => None,
+                },
+            );
         return Ok(Column::Floats(merged(floats.collect(), reading)));
     }
     let samples = replicas
         .into_iter()
-        .map(|Replica { column, joints, coarse }| Replica {
+        .map(|SeriesReplica { column, joints, coarse }| SeriesReplica {
             column: column.into_samples(),
             joints,
             coarse,
@@ -55,7 +57,7 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
     Ok(Column::Mixed(merged(samples, reading)))
 }
 
-fn merged<C: CounterColumn>(replicas: Vec<Replica<C>>, reading: ReplicaReading) -> C {
+fn merged<C: CounterColumn>(replicas: Vec<SeriesReplica<C>>, reading: ReplicaReading) -> C {
     match reading.value {
         ValueOf::Counter => counters(replicas, reading.dedup),
         _ => deduplicated(replicas, reading.dedup),

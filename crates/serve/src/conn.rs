@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::tls::Reloader;
+use crate::tls::TlsReloader;
 
 /// A peer that does not finish its TLS handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Connected for Conn {
 /// each other, so that one slow client holds up nobody.
 pub(crate) fn accept(
     listener: TcpListener,
-    tls: Option<Arc<Reloader>>,
+    tls: Option<Arc<TlsReloader>>,
 ) -> mpsc::Receiver<(Conn, SocketAddr)> {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     tokio::spawn(async move {

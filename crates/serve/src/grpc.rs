@@ -13,7 +13,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{Error, Kind, Result, Services};
 
-pub(crate) use metrics::MetricsLayer;
+pub(crate) use metrics::GrpcMetricsLayer;
 
 /// Adds `grpc.health.v1.Health` and both versions of server reflection.
 pub(crate) fn with_health_and_reflection(services: Services) -> Result<(Routes, HealthReporter)> {

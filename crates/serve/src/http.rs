@@ -7,7 +7,7 @@ mod metrics;
 
 pub(crate) use config::web_config;
 pub(crate) use dispatch::Dispatch;
-pub(crate) use metrics::MetricsLayer;
+pub(crate) use metrics::HttpMetricsLayer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::conn::Conn;
 
 /// What health and metrics need to know.
 #[derive(Clone, Debug)]
-pub(crate) struct Own {
+pub(crate) struct ProcessPages {
     pub(crate) registry: Registry,
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -42,7 +42,7 @@ pub(crate) fn json_error(status: StatusCode, kind: &str, message: &str) -> Respo
 }
 
 /// All routes of a process.
-pub(crate) fn router(own: Own, api: Dispatch) -> Router {
+pub(crate) fn router(own: ProcessPages, api: Dispatch) -> Router {
     Router::new()
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
@@ -51,14 +51,14 @@ pub(crate) fn router(own: Own, api: Dispatch) -> Router {
         .fallback_service(api)
 }
 
-async fn ready(State(own): State<Arc<Own>>) -> Response {
+async fn ready(State(own): State<Arc<ProcessPages>>) -> Response {
     if *own.ready.borrow() {
         return "OK\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
 }
 
-async fn metrics(State(own): State<Arc<Own>>) -> Response {
+async fn metrics(State(own): State<Arc<ProcessPages>>) -> Response {
     match TextEncoder::new().encode_to_string(&own.registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),

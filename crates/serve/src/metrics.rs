@@ -21,7 +21,7 @@ pub fn registry(build: &BuildInfo) -> Result<Registry> {
     let info =
         new.gauges("thanos_build_info", "Always 1; the labels say which build runs.", &labels)?;
     info.with_label_values(&[build.version.as_str(), build.revision.as_str(), "", "rust"]).set(1.0);
-    new.add("process_*", process::Process::new())?;
+    new.add("process_*", process::ProcessMetrics::new())?;
     Ok(registry)
 }
 

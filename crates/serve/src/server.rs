@@ -15,9 +15,9 @@ use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::http::{Accepted, Dispatch, MetricsLayer, Own};
+use crate::http::{Accepted, Dispatch, HttpMetricsLayer, ProcessPages};
 use crate::metrics::{GrpcMetrics, HttpMetrics};
-use crate::tls::Reloader;
+use crate::tls::TlsReloader;
 use crate::{Error, Kind, Result, Served, Services, Shutdown, TlsFiles, address, conn, grpc, http};
 
 #[derive(Clone, Debug)]
@@ -83,8 +83,8 @@ impl Server {
         // a component without an API of its own answers in JSON all the same
         let routes = served.routes;
         let routes = if routes.has_routes() { routes } else { routes.fallback(http::not_found) };
-        let routes = routes.layer(MetricsLayer { metrics, clock });
-        let own = Own { registry: served.registry, ready: served.ready };
+        let routes = routes.layer(HttpMetricsLayer { metrics, clock });
+        let own = ProcessPages { registry: served.registry, ready: served.ready };
         let grace = settings.http.grace;
         let app = http::router(own, Dispatch { routes, main: Handle::current() });
         let (http_addr, http) = start_http(settings.http, app, shutdown.clone())?;
@@ -149,7 +149,7 @@ fn start_http(
 ) -> Result<(SocketAddr, JoinHandle<()>)> {
     let tls = match &settings.config {
         Some(path) => http::web_config(path)?
-            .map(|files| Reloader::new(files, &[b"h2", b"http/1.1"]))
+            .map(|files| TlsReloader::new(files, &[b"h2", b"http/1.1"]))
             .transpose()?,
         None => None,
     };
@@ -196,14 +196,14 @@ fn start_grpc(
     parts: GrpcParts,
     shutdown: Shutdown,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
-    let tls = settings.tls.map(|files| Reloader::new(files, &[b"h2"])).transpose()?;
+    let tls = settings.tls.map(|files| TlsReloader::new(files, &[b"h2"])).transpose()?;
     let listener = address::bind(&settings.address)?;
     let failed = |e: std::io::Error| Error::caused(Kind::Internal, "start grpc server", e);
     let local = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let methods: HashMap<String, bool> = grpc::methods(&parts.services.descriptors)?;
     let (services, reporter) = grpc::with_health_and_reflection(parts.services)?;
-    let layer = grpc::MetricsLayer {
+    let layer = grpc::GrpcMetricsLayer {
         metrics: parts.metrics,
         clock: parts.clock,
         methods: Arc::new(methods),

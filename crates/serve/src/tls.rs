@@ -33,23 +33,23 @@ pub struct TlsFiles {
 /// do not fit together leave the last good configuration in place: rotating writes several files
 /// one after the other.
 #[derive(Debug)]
-pub(crate) struct Reloader {
+pub(crate) struct TlsReloader {
     files: TlsFiles,
     alpn: &'static [&'static [u8]],
-    loaded: Mutex<Loaded>,
+    loaded: Mutex<LoadedTls>,
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct LoadedTls {
     changed: Vec<Option<SystemTime>>,
     config: Arc<ServerConfig>,
 }
 
-impl Reloader {
-    pub(crate) fn new(files: TlsFiles, alpn: &'static [&'static [u8]]) -> Result<Reloader> {
+impl TlsReloader {
+    pub(crate) fn new(files: TlsFiles, alpn: &'static [&'static [u8]]) -> Result<TlsReloader> {
         let loaded =
-            Mutex::new(Loaded { changed: changed_at(&files), config: load(&files, alpn)? });
-        Ok(Reloader { files, alpn, loaded })
+            Mutex::new(LoadedTls { changed: changed_at(&files), config: load(&files, alpn)? });
+        Ok(TlsReloader { files, alpn, loaded })
     }
 
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
@@ -59,7 +59,7 @@ impl Reloader {
             match load(&self.files, self.alpn) {
                 Ok(config) => {
                     tracing::info!(cert = %self.files.cert.display(), "reloaded tls certificate");
-                    *loaded = Loaded { changed, config };
+                    *loaded = LoadedTls { changed, config };
                 }
                 Err(error) => {
                     tracing::warn!(error = %in_one_line(&error), "reload tls certificate, keeping the last good one");

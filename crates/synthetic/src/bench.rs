@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Labels, TimeRange};
 
 use crate::fleet::{ClusterBuilder, TargetRef};
-use crate::signal::{Flow, Native, Part, Signal, Starts, Wave};
+use crate::signal::{Flow, FlowShare, Native, Signal, Starts, Wave};
 
 const INSTANCES: usize = 100;
 const NAMESPACES: usize = 10;
@@ -62,7 +62,7 @@ fn counters(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
     for handler in HANDLERS {
         for status in STATUSES {
             let rate = if status == "200" { (200.0, 2000.0) } else { (5.0, 50.0) };
-            let part = Part { flow: flow(builder, rate.0, rate.1), scale: 1.0, quantum: 1.0 };
+            let part = FlowShare { flow: flow(builder, rate.0, rate.1), scale: 1.0, quantum: 1.0 };
             let labels = [("handler", handler), ("status", status)];
             builder.series(
                 target,
@@ -78,7 +78,7 @@ fn buckets(builder: &mut ClusterBuilder, target: &TargetRef, starts: &Starts) {
     for handler in &HANDLERS[..2] {
         let flow = flow(builder, 200.0, 1000.0);
         for (le, share) in BOUNDS {
-            let part = Part { flow, scale: share, quantum: 1.0 };
+            let part = FlowShare { flow, scale: share, quantum: 1.0 };
             let labels = [("handler", *handler), ("le", le)];
             let signal = Signal::Counter { part, starts: starts.clone() };
             builder.series(target, "http_request_duration_seconds_bucket", &labels, signal);

@@ -35,7 +35,7 @@ impl Error {
 
 /// What the fleet looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shape {
+pub enum FleetShape {
     /// A kube-prometheus-stack: about 520 series at any time, pods that come and go, restarts,
     /// outages, gaps, native histograms.
     #[default]
@@ -58,7 +58,7 @@ pub struct Settings {
     pub clusters: Vec<String>,
     /// Values of the external label `replica`, the same for each cluster.
     pub replicas: Vec<String>,
-    pub shape: Shape,
+    pub shape: FleetShape,
 }
 
 impl Settings {
@@ -70,7 +70,7 @@ impl Settings {
             scrape_interval_ms: 60_000,
             clusters: vec!["eu".into(), "us".into()],
             replicas: vec!["a".into(), "b".into()],
-            shape: Shape::Kubernetes,
+            shape: FleetShape::Kubernetes,
         }
     }
 
@@ -82,7 +82,7 @@ impl Settings {
             scrape_interval_ms: 15_000,
             clusters: vec!["bench".into()],
             replicas: vec!["a".into()],
-            shape: Shape::Bench,
+            shape: FleetShape::Bench,
         }
     }
 
@@ -223,8 +223,8 @@ impl Fleet {
             let seed = rng::derive(settings.seed, name);
             let mut builder = ClusterBuilder::new(seed, settings.range);
             match settings.shape {
-                Shape::Kubernetes => kubernetes::build(&mut builder, name),
-                Shape::Bench => bench::build(&mut builder),
+                FleetShape::Kubernetes => kubernetes::build(&mut builder, name),
+                FleetShape::Bench => bench::build(&mut builder),
             }
             clusters.push(builder.finish(name));
             replicas.extend(settings.replicas.iter().map(|replica| Replica {
@@ -286,7 +286,7 @@ impl Fleet {
 
 /// When a replica was away: a short restart every other day, half an hour every tenth.
 fn gaps(settings: &Settings, seed: u64) -> Vec<TimeRange> {
-    if settings.shape == Shape::Bench {
+    if settings.shape == FleetShape::Bench {
         return Vec::new();
     }
     let mut rng = Rng::new(seed);

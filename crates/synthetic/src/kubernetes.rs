@@ -13,7 +13,7 @@ use model::{Labels, TimeRange};
 use crate::fleet::{ClusterBuilder, TargetRef};
 use crate::rng::Rng;
 use crate::schedule;
-use crate::signal::{Flow, Native, Part, Signal, Starts, Wave};
+use crate::signal::{Flow, FlowShare, Native, Signal, Starts, Wave};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -163,7 +163,7 @@ fn flow(builder: &mut ClusterBuilder, rate: f64) -> Flow {
 }
 
 fn counter(flow: Flow, quantum: f64, starts: &Starts) -> Signal {
-    Signal::Counter { part: Part { flow, scale: 1.0, quantum }, starts: Arc::clone(starts) }
+    Signal::Counter { part: FlowShare { flow, scale: 1.0, quantum }, starts: Arc::clone(starts) }
 }
 
 /// The first start at `first_ms`, then one about every `every_ms`.
@@ -297,7 +297,7 @@ fn pod_resources(builder: &mut ClusterBuilder, node: &Node, pod: &Pod<'_>) {
             ("container", container),
             ("image", image),
         ];
-        let part = Part { flow: seconds, scale: share, quantum: 1e-6 };
+        let part = FlowShare { flow: seconds, scale: share, quantum: 1e-6 };
         let cpu = Signal::Counter { part, starts: Arc::clone(&pod.starts) };
         builder.push(&node.kubelet, "container_cpu_usage_seconds_total", &labels, (pod.life, cpu));
         let scaled = |wave: Wave| Signal::Gauge(Wave { mean: wave.mean * share, ..wave });
@@ -424,8 +424,8 @@ fn classic_histogram(
 ) {
     let mixture = |of_fast: f64, of_slow: f64, quantum| Signal::Mixture {
         parts: [
-            Part { flow: fast, scale: of_fast, quantum },
-            Part { flow: slow, scale: of_slow, quantum },
+            FlowShare { flow: fast, scale: of_fast, quantum },
+            FlowShare { flow: slow, scale: of_slow, quantum },
         ],
         starts: Arc::clone(starts),
     };

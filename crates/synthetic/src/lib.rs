@@ -5,8 +5,8 @@
 //! cluster watch the same truth with other scrape offsets, jitter and gaps, any stretch can be
 //! generated on its own, and [`Truth`] needs no stored data.
 //!
-//! Two shapes: [`Shape::Kubernetes`] looks like a kube-prometheus-stack and gives every query of
-//! [`kubernetes_queries`] data; [`Shape::Bench`] is 10,000 steady series for measurements.
+//! Two shapes: [`FleetShape::Kubernetes`] looks like a kube-prometheus-stack and gives every query of
+//! [`kubernetes_queries`] data; [`FleetShape::Bench`] is 10,000 steady series for measurements.
 //!
 //! What this is not: it writes no block and knows no file format; `tsdb` does. Units: milliseconds
 //! since the epoch for times, per second for rates. The same settings give the same bytes on every
@@ -17,14 +17,16 @@ mod fleet;
 mod kubernetes;
 mod rng;
 mod schedule;
+mod server_scrapes;
 mod signal;
 mod truth;
-mod window;
 
-pub use fleet::{Cluster, Error, ErrorKind, Fleet, Kind, Replica, SeriesSpec, Settings, Shape};
+pub use fleet::{
+    Cluster, Error, ErrorKind, Fleet, FleetShape, Kind, Replica, SeriesSpec, Settings,
+};
 pub use rng::Rng;
+pub use server_scrapes::{GeneratedSamples, ServerScrapes};
 pub use truth::{MetricCounts, Truth};
-pub use window::{Samples, Window};
 
 #[cfg(test)]
 mod tests;

@@ -88,13 +88,13 @@ impl FlowCursor {
 /// A share of a flow as a counter shows it: growth since the process started × `scale`, cut down to
 /// whole `quantum`s.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Part {
+pub(crate) struct FlowShare {
     pub(crate) flow: Flow,
     pub(crate) scale: f64,
     pub(crate) quantum: f64,
 }
 
-impl Part {
+impl FlowShare {
     #[inline]
     fn reading(&self, growth: f64) -> f64 {
         (growth * self.scale / self.quantum).floor() * self.quantum
@@ -174,7 +174,7 @@ pub(crate) struct Native {
 
 impl Native {
     fn histogram(&self, fast: f64, slow: f64) -> Histogram {
-        let part = |flow, scale| Part { flow, scale, quantum: 1.0 };
+        let part = |flow, scale| FlowShare { flow, scale, quantum: 1.0 };
         let (mut count, mut sum, mut before) = (0, 0.0, 0);
         let mut deltas = Vec::with_capacity(self.shares.len());
         for (i, (of_fast, of_slow)) in self.shares.iter().enumerate() {
@@ -221,12 +221,12 @@ pub(crate) enum Signal {
     /// The last start at or before, in seconds.
     StartTime(Starts),
     Counter {
-        part: Part,
+        part: FlowShare,
         starts: Starts,
     },
     /// The sum of two counters: a fast and a slow part of one histogram bucket.
     Mixture {
-        parts: [Part; 2],
+        parts: [FlowShare; 2],
         starts: Starts,
     },
     Gauge(Wave),
@@ -283,7 +283,7 @@ impl Signal {
     /// How much a counter truly grew in `[start_ms, end_ms]`, resets or not, before rounding to
     /// quanta; `None` for what is no counter. A native histogram's count of observations.
     pub(crate) fn growth(&self, start_ms: i64, end_ms: i64) -> Option<f64> {
-        let grown = |part: &Part| (part.flow.at(end_ms) - part.flow.at(start_ms)) * part.scale;
+        let grown = |part: &FlowShare| (part.flow.at(end_ms) - part.flow.at(start_ms)) * part.scale;
         match self {
             Signal::Counter { part, .. } => Some(grown(part)),
             Signal::Mixture { parts, .. } => Some(parts.iter().map(grown).sum()),
@@ -294,8 +294,8 @@ impl Signal {
             Signal::Native { native, .. } => {
                 let shares =
                     native.shares.iter().fold((0.0, 0.0), |sum, s| (sum.0 + s.0, sum.1 + s.1));
-                let fast = Part { flow: native.fast, scale: shares.0, quantum: 1.0 };
-                let slow = Part { flow: native.slow, scale: shares.1, quantum: 1.0 };
+                let fast = FlowShare { flow: native.fast, scale: shares.0, quantum: 1.0 };
+                let slow = FlowShare { flow: native.slow, scale: shares.1, quantum: 1.0 };
                 Some(grown(&fast) + grown(&slow))
             }
             Signal::Constant(_) | Signal::Up | Signal::StartTime(_) | Signal::Gauge(_) => None,
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn counters_restart_from_zero_and_their_growth_is_the_flow() {
         let starts: Starts = Arc::from([0, 500_000]);
-        let part = Part { flow: flow(), scale: 2.0, quantum: 1.0 };
+        let part = FlowShare { flow: flow(), scale: 2.0, quantum: 1.0 };
         let signal = Signal::Counter { part, starts };
         let ts: Vec<i64> = (1..100).map(|i| i * 10_000).collect();
         let mut values = Vec::new();

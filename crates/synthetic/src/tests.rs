@@ -12,11 +12,12 @@ fn kubernetes(days: i64) -> Fleet {
 }
 
 /// All samples of one series, joined from windows of `step_ms`.
-fn joined(fleet: &Fleet, replica: &Replica, series: &SeriesSpec, step_ms: i64) -> Samples {
+fn joined(fleet: &Fleet, replica: &Replica, series: &SeriesSpec, step_ms: i64) -> GeneratedSamples {
     let TimeRange { start, end } = fleet.settings().range;
-    let (mut all, mut part) = (Samples::default(), Samples::default());
+    let (mut all, mut part) = (GeneratedSamples::default(), GeneratedSamples::default());
     for t in (start..end).step_by(step_ms as usize) {
-        Window::new(fleet, replica, TimeRange::new(t, t + step_ms)).samples(series, &mut part);
+        ServerScrapes::new(fleet, replica, TimeRange::new(t, t + step_ms))
+            .samples(series, &mut part);
         all.stale.extend(part.stale.iter().map(|i| i + all.ts.len()));
         all.ts.extend(&part.ts);
         all.floats.extend(&part.floats);
@@ -51,9 +52,10 @@ fn the_seed_decides_everything() {
     let (a, b) = (kubernetes(1), kubernetes(1));
     let other = Fleet::new(Settings { seed: 8, ..a.settings().clone() }).unwrap();
     let first = |fleet: &Fleet| {
-        let window = Window::new(fleet, &fleet.replicas()[0], fleet.block_ranges().next().unwrap());
-        let mut samples = Samples::default();
-        let series: Vec<(String, Samples)> = window
+        let window =
+            ServerScrapes::new(fleet, &fleet.replicas()[0], fleet.block_ranges().next().unwrap());
+        let mut samples = GeneratedSamples::default();
+        let series: Vec<(String, GeneratedSamples)> = window
             .series()
             .filter(|series| series.metric() != "up")
             .map(|series| {
@@ -237,9 +239,9 @@ fn counters_gain_what_the_truth_says_within_a_scrape_per_reset() {
 fn buckets_are_cumulative_and_end_in_the_count() {
     let fleet = kubernetes(1);
     let replica = &fleet.replicas()[3];
-    let window = Window::new(&fleet, replica, fleet.block_ranges().next().unwrap());
+    let window = ServerScrapes::new(&fleet, replica, fleet.block_ranges().next().unwrap());
     let of = |metric: &'static str| window.series().filter(move |s| s.metric() == metric);
-    let mut samples = Samples::default();
+    let mut samples = GeneratedSamples::default();
     let mut groups = 0;
     for count in of("http_request_duration_seconds_count") {
         window.samples(count, &mut samples);
@@ -348,8 +350,8 @@ fn the_bench_shape_is_ten_thousand_series_at_any_time() {
     let pods = series.iter().filter(|s| s.metric() == "kube_pod_info").count();
     assert!((600..=1000).contains(&pods), "{pods} pods in a day");
     let range = fleet.block_ranges().nth(5).unwrap();
-    let window = Window::new(&fleet, &fleet.replicas()[0], range);
-    let mut samples = Samples::default();
+    let window = ServerScrapes::new(&fleet, &fleet.replicas()[0], range);
+    let mut samples = GeneratedSamples::default();
     for series in
         window.series().filter(|s| s.life().start <= START && s.life().end > range.end).step_by(97)
     {
@@ -363,8 +365,9 @@ fn the_bench_shape_is_ten_thousand_series_at_any_time() {
 fn native_histograms_of_the_bench_shape_fill_twenty_buckets_and_more() {
     let fleet = Fleet::new(Settings::bench(1, START)).unwrap();
     let series = fleet.clusters()[0].series().iter().find(|s| s.kind() == Kind::Histogram).unwrap();
-    let window = Window::new(&fleet, &fleet.replicas()[0], fleet.block_ranges().next().unwrap());
-    let mut samples = Samples::default();
+    let window =
+        ServerScrapes::new(&fleet, &fleet.replicas()[0], fleet.block_ranges().next().unwrap());
+    let mut samples = GeneratedSamples::default();
     window.samples(series, &mut samples);
     let last = samples.histograms.last().unwrap();
     let mut in_bucket = 0;

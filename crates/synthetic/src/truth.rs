@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::TimeRange;
 
 use crate::fleet::{Fleet, Replica, SeriesSpec};
-use crate::window::{Samples, Window};
+use crate::server_scrapes::{GeneratedSamples, ServerScrapes};
 
 /// What one server recorded of one series over a span of time. Stale markers are counted apart and
 /// are in nothing else.
@@ -32,7 +32,7 @@ impl Truth {
         self.samples == 0 && self.stale_markers == 0
     }
 
-    fn add(&mut self, samples: &Samples) {
+    fn add(&mut self, samples: &GeneratedSamples) {
         let mut stale = samples.stale.iter().copied().peekable();
         for i in 0..samples.len() {
             if stale.next_if_eq(&i).is_some() {
@@ -77,9 +77,9 @@ impl Fleet {
     /// What `replica` recorded of `series`, which is of the same cluster, in `range`.
     pub fn truth(&self, replica: &Replica, series: &SeriesSpec, range: TimeRange) -> Truth {
         let mut truth = Truth::empty();
-        let mut samples = Samples::default();
+        let mut samples = GeneratedSamples::default();
         for stretch in stretches(self, range) {
-            Window::of_series(self, replica, stretch, series).samples(series, &mut samples);
+            ServerScrapes::of_series(self, replica, stretch, series).samples(series, &mut samples);
             truth.add(&samples);
         }
         truth
@@ -90,9 +90,9 @@ impl Fleet {
     pub fn truths(&self, replica: &Replica, range: TimeRange) -> Vec<(&SeriesSpec, Truth)> {
         let all = self.clusters()[replica.cluster()].series();
         let mut truths = vec![Truth::empty(); all.len()];
-        let mut samples = Samples::default();
+        let mut samples = GeneratedSamples::default();
         for stretch in stretches(self, range) {
-            let window = Window::new(self, replica, stretch);
+            let window = ServerScrapes::new(self, replica, stretch);
             for (series, truth) in
                 all.iter().zip(&mut truths).filter(|(series, _)| window.may_hold(series))
             {

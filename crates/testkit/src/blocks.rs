@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use model::BlockId;
-use synthetic::{Fleet, Replica, Rng, Samples, Window};
+use synthetic::{Fleet, GeneratedSamples, Replica, Rng, ServerScrapes};
 use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 use tsdb::meta::BlockMeta;
 
@@ -11,9 +11,13 @@ use tsdb::meta::BlockMeta;
 ///
 /// # Panics
 /// When the folder cannot be written.
-pub fn write_block(folder: &Path, window: &Window<'_>, description: BlockIdentity) -> BlockMeta {
+pub fn write_block(
+    folder: &Path,
+    window: &ServerScrapes<'_>,
+    description: BlockIdentity,
+) -> BlockMeta {
     let mut builder = BlockBuilder::new();
-    let mut samples = Samples::default();
+    let mut samples = GeneratedSamples::default();
     for series in window.series() {
         window.samples(series, &mut samples);
         let pushed = if samples.histograms.is_empty() {
@@ -46,7 +50,7 @@ pub fn write_fleet(folder: &Path, fleet: &Fleet, replica: &Replica) -> Vec<Block
             range,
             external_labels: Some(replica.external_labels().clone()),
         };
-        write_block(folder, &Window::new(fleet, replica, range), description)
+        write_block(folder, &ServerScrapes::new(fleet, replica, range), description)
     };
     fleet.block_ranges().map(write).collect()
 }

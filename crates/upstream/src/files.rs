@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{Error, Kind, Result};
 
 #[derive(Deserialize)]
-struct Group {
+struct TargetGroup {
     targets: Vec<String>,
 }
 
@@ -18,7 +18,7 @@ struct Group {
 pub fn targets(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::passed(Kind::Unavailable, e))?;
     // JSON is YAML too
-    let groups: Vec<Group> =
+    let groups: Vec<TargetGroup> =
         serde_yaml_ng::from_str(&text).map_err(|e| Error::passed(Kind::Unavailable, e))?;
     Ok(groups.into_iter().flat_map(|group| group.targets).collect())
 }

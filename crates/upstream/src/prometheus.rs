@@ -64,7 +64,7 @@ struct GlobalConfig {
 }
 
 #[derive(Deserialize)]
-struct BuildInfo {
+struct PrometheusBuild {
     version: String,
 }
 
@@ -98,7 +98,7 @@ impl PrometheusClient {
     }
 
     pub async fn version(&self) -> Result<String> {
-        Ok(self.api::<BuildInfo>("/api/v1/status/buildinfo", &[]).await?.version)
+        Ok(self.api::<PrometheusBuild>("/api/v1/status/buildinfo", &[]).await?.version)
     }
 
     /// The time of the oldest sample in milliseconds; `None` when Prometheus does not tell or has

@@ -6,7 +6,7 @@ use model::Labels;
 use crate::{prometheus, prometheus_copy, thanos};
 
 /// A generated label message. Thanos and Prometheus each have their own, of the same shape.
-pub trait Pair {
+pub trait LabelMessage {
     fn name(&self) -> &Bytes;
     fn value(&self) -> &Bytes;
     fn pair(name: Bytes, value: Bytes) -> Self;
@@ -14,7 +14,7 @@ pub trait Pair {
 
 macro_rules! pair {
     ($($message:ty),*) => {$(
-        impl Pair for $message {
+        impl LabelMessage for $message {
             fn name(&self) -> &Bytes {
                 &self.name
             }
@@ -34,7 +34,7 @@ pair!(thanos::Label, prometheus::Label, prometheus_copy::Label);
 
 /// Peers send labels sorted and unique; whoever does not gets them sorted here, the last of a
 /// double name winning.
-pub fn labels_from_wire<P: Pair>(pairs: &[P]) -> Labels {
+pub fn labels_from_wire<P: LabelMessage>(pairs: &[P]) -> Labels {
     let sorted = pairs.windows(2).all(|w| w[0].name() < w[1].name());
     if sorted && pairs.iter().all(|p| !p.value().is_empty()) {
         return Labels::from_sorted(pairs.iter().map(|p| (&p.name()[..], &p.value()[..])));
@@ -43,7 +43,7 @@ pub fn labels_from_wire<P: Pair>(pairs: &[P]) -> Labels {
 }
 
 /// One allocation for all names and values: each is a slice of the packed form.
-pub fn labels_to_wire<P: Pair>(labels: &Labels) -> Vec<P> {
+pub fn labels_to_wire<P: LabelMessage>(labels: &Labels) -> Vec<P> {
     let packed = Bytes::copy_from_slice(labels.as_packed());
     let base = labels.as_packed().as_ptr() as usize;
     let slice = |part: &[u8]| {

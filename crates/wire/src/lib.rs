@@ -20,7 +20,9 @@ pub use chunk::{
 };
 pub use error::{Error, Kind, Result};
 pub use histogram::{NativeHistogram, histogram_from_wire};
-pub use labels::{Pair, label_set, labels_from_set, labels_from_wire, labels_to_wire, text};
+pub use labels::{
+    LabelMessage, label_set, labels_from_set, labels_from_wire, labels_to_wire, text,
+};
 pub use matcher::{WireMatcher, matcher_from_wire, matchers_from_wire, matchers_to_wire};
 
 /// Thanos' gRPC APIs.

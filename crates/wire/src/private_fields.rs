@@ -11,7 +11,7 @@ const TABLE: &str = include_str!("../../../proto/PRIVATE.md");
 
 /// A private field as a row of the table states it.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Field {
+struct PrivateField {
     message: String,
     name: String,
     number: i32,
@@ -28,10 +28,10 @@ fn kind(field: &FieldDescriptorProto) -> String {
     if field.label() == Label::Repeated { format!("repeated {name}") } else { name }
 }
 
-fn collect(prefix: &str, message: &DescriptorProto, fields: &mut BTreeSet<Field>) {
+fn collect(prefix: &str, message: &DescriptorProto, fields: &mut BTreeSet<PrivateField>) {
     let full = format!("{prefix}.{}", message.name());
     let private = message.field.iter().filter(|field| field.number() >= FIRST_PRIVATE);
-    fields.extend(private.map(|field| Field {
+    fields.extend(private.map(|field| PrivateField {
         message: full.clone(),
         name: field.name().to_owned(),
         number: field.number(),
@@ -42,7 +42,7 @@ fn collect(prefix: &str, message: &DescriptorProto, fields: &mut BTreeSet<Field>
     }
 }
 
-fn in_protos() -> BTreeSet<Field> {
+fn in_protos() -> BTreeSet<PrivateField> {
     let mut fields = BTreeSet::new();
     let set = FileDescriptorSet::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
     for file in &set.file {
@@ -65,7 +65,7 @@ fn every_private_field_is_in_the_table_and_the_other_way_round() {
     let code = |cell: &str| {
         cell.strip_prefix('`').and_then(|c| c.strip_suffix('`')).unwrap_or(cell).to_owned()
     };
-    let stated = rows().into_iter().map(|row| Field {
+    let stated = rows().into_iter().map(|row| PrivateField {
         message: code(row[0]),
         name: code(row[1]),
         number: row[2].parse().unwrap(),

@@ -28,7 +28,7 @@ struct BucketJson(u8, Number, Number, Number);
 
 /// A bucket of an answer.
 #[derive(Clone, Copy, Debug)]
-struct Given {
+struct GivenBucket {
     lower: f64,
     upper: f64,
     lower_inclusive: bool,
@@ -36,8 +36,8 @@ struct Given {
     count: f64,
 }
 
-impl Given {
-    fn of(BucketJson(ends, lower, upper, count): &BucketJson) -> Result<Given, String> {
+impl GivenBucket {
+    fn of(BucketJson(ends, lower, upper, count): &BucketJson) -> Result<GivenBucket, String> {
         let (lower_inclusive, upper_inclusive) = match ends {
             0 => (false, true),
             1 => (true, false),
@@ -47,7 +47,7 @@ impl Given {
                 return Err(format!("a bucket includes the ends {other}, expected 0, 1, 2 or 3"));
             }
         };
-        Ok(Given {
+        Ok(GivenBucket {
             lower: lower.0,
             upper: upper.0,
             lower_inclusive,
@@ -76,7 +76,7 @@ impl Given {
 /// # Errors
 /// When the buckets are those of no layout there is.
 pub(super) fn from_json(json: &HistogramJson) -> Result<FloatHistogram, String> {
-    let mut given = json.buckets.iter().map(Given::of).collect::<Result<Vec<_>, _>>()?;
+    let mut given = json.buckets.iter().map(GivenBucket::of).collect::<Result<Vec<_>, _>>()?;
     given.retain(|bucket| bucket.count != 0.0);
     let fits = |layout: &FloatHistogram| written_as(layout, &given);
     let of_any_schema = |zero: ZeroBucket| {
@@ -101,13 +101,13 @@ struct ZeroBucket {
 }
 
 impl ZeroBucket {
-    fn named(given: &[Given]) -> ZeroBucket {
-        let of = |bucket: &Given| ZeroBucket { threshold: bucket.upper, count: bucket.count };
+    fn named(given: &[GivenBucket]) -> ZeroBucket {
+        let of = |bucket: &GivenBucket| ZeroBucket { threshold: bucket.upper, count: bucket.count };
         given.iter().find(|bucket| bucket.is_zero_bucket()).map(of).unwrap_or_default()
     }
 
     /// An empty zero bucket is not named, but cuts off the bucket next to it.
-    fn cutting(given: &[Given]) -> Option<ZeroBucket> {
+    fn cutting(given: &[GivenBucket]) -> Option<ZeroBucket> {
         let nearest = given.iter().map(|bucket| bucket.lower.abs().min(bucket.upper.abs()));
         let threshold = nearest.fold(f64::INFINITY, f64::min);
         threshold.is_finite().then_some(ZeroBucket { threshold, count: 0.0 })
@@ -115,14 +115,14 @@ impl ZeroBucket {
 }
 
 /// Whether the buckets that an answer names of this histogram are the given ones.
-fn written_as(layout: &FloatHistogram, given: &[Given]) -> bool {
+fn written_as(layout: &FloatHistogram, given: &[GivenBucket]) -> bool {
     let buckets = layout.all_buckets().into_iter().filter(|bucket| bucket.count != 0.0);
     buckets.clone().count() == given.len()
         && buckets.zip(given).all(|(bucket, given)| given.is(&bucket))
 }
 
 /// The layout of an exponential schema, where every bound is near to one of its own.
-fn exponential(given: &[Given], schema: i32, zero: ZeroBucket) -> Option<FloatHistogram> {
+fn exponential(given: &[GivenBucket], schema: i32, zero: ZeroBucket) -> Option<FloatHistogram> {
     let (mut positive, mut negative) = (Vec::new(), Vec::new());
     for bucket in given.iter().filter(|bucket| !bucket.is_zero_bucket()) {
         let (side, outer) = match bucket.upper > 0.0 {
@@ -133,7 +133,7 @@ fn exponential(given: &[Given], schema: i32, zero: ZeroBucket) -> Option<FloatHi
     }
     // they are given in order of their bounds, and kept in that of their distance from zero
     negative.reverse();
-    let (positive, negative) = (Side::of(&positive)?, Side::of(&negative)?);
+    let (positive, negative) = (ReadBuckets::of(&positive)?, ReadBuckets::of(&negative)?);
     Some(FloatHistogram {
         schema,
         zero_threshold: zero.threshold,
@@ -147,15 +147,15 @@ fn exponential(given: &[Given], schema: i32, zero: ZeroBucket) -> Option<FloatHi
 }
 
 /// The positive or the negative buckets.
-struct Side {
+struct ReadBuckets {
     spans: Vec<BucketSpan>,
     counts: Vec<f64>,
 }
 
-impl Side {
+impl ReadBuckets {
     /// Of indices and counts; `None` unless the indices ascend.
-    fn of(buckets: &[(i32, f64)]) -> Option<Side> {
-        buckets.is_sorted_by(|a, b| a.0 < b.0).then(|| Side {
+    fn of(buckets: &[(i32, f64)]) -> Option<ReadBuckets> {
+        buckets.is_sorted_by(|a, b| a.0 < b.0).then(|| ReadBuckets {
             spans: spans_of(buckets.iter().map(|(index, _)| *index)),
             counts: buckets.iter().map(|(_, count)| *count).collect(),
         })
@@ -177,7 +177,7 @@ fn index_of(bound: f64, schema: i32) -> Option<i32> {
 }
 
 /// The layout whose boundaries are all bounds that are named.
-fn custom(given: &[Given]) -> Option<FloatHistogram> {
+fn custom(given: &[GivenBucket]) -> Option<FloatHistogram> {
     let mut bounds: Vec<f64> =
         given.iter().flat_map(|bucket| [bucket.lower, bucket.upper]).collect();
     bounds.retain(|bound| bound.is_finite());
@@ -186,7 +186,7 @@ fn custom(given: &[Given]) -> Option<FloatHistogram> {
     let index = |upper: f64| bounds.partition_point(|bound| *bound < upper) as i32;
     let buckets: Vec<(i32, f64)> =
         given.iter().map(|bucket| (index(bucket.upper), bucket.count)).collect();
-    let Side { spans, counts } = Side::of(&buckets)?;
+    let ReadBuckets { spans, counts } = ReadBuckets::of(&buckets)?;
     Some(FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
         positive_spans: spans,

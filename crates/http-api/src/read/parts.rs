@@ -13,7 +13,7 @@ use super::histogram::{HistogramJson, from_json};
 
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an answer with status and data")]
-pub(super) struct Body {
+pub(super) struct AnswerBody {
     pub(super) status: String,
     #[serde(default)]
     pub(super) data: Option<Data>,
@@ -40,13 +40,13 @@ pub(super) struct Data {
 pub(super) enum Item {
     Time(Seconds),
     Text(String),
-    Series(Box<Series>),
+    Series(Box<SeriesJson>),
 }
 
 /// A vector's series has `value` or `histogram`, a matrix's `values` and `histograms`.
 #[derive(Default, serde::Deserialize)]
 #[serde(default, expecting = "a series")]
-pub(super) struct Series {
+pub(super) struct SeriesJson {
     pub(super) metric: Metric,
     pub(super) value: Option<FloatPoint>,
     pub(super) histogram: Option<HistogramPoint>,
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-        Series::deserialize(MapAccessDeserializer::new(map))
+        SeriesJson::deserialize(MapAccessDeserializer::new(map))
             .map(|series| Item::Series(Box::new(series)))
     }
 }

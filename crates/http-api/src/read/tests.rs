@@ -16,7 +16,7 @@ fn bytes(body: HttpBody) -> Vec<u8> {
     runtime.block_on(body.collect()).unwrap().to_bytes().to_vec()
 }
 
-fn written(answer: &Answer) -> Vec<u8> {
+fn written(answer: &ApiAnswer) -> Vec<u8> {
     let mut tail = Json::default();
     tail.raw("}");
     answer.notes.write(&mut tail);
@@ -25,7 +25,7 @@ fn written(answer: &Answer) -> Vec<u8> {
 }
 
 fn read_back(value: Value) -> Value {
-    let answer = Answer { value, notes: Notes::default() };
+    let answer = ApiAnswer { value, notes: AnswerNotes::default() };
     read_answer(&written(&answer)).unwrap().value
 }
 
@@ -181,7 +181,7 @@ fn the_layout_of_a_histogram_is_found() {
     };
     let point = Point { t_ms: 1000, value: PointValue::Histogram(Arc::new(cut)) };
     let series = ResultSeries { labels: Labels::empty(), points: vec![point].into() };
-    let answer = Answer { value: Value::Matrix(vec![series]), notes: Notes::default() };
+    let answer = ApiAnswer { value: Value::Matrix(vec![series]), notes: AnswerNotes::default() };
     assert_eq!(written(&read_answer(&written(&answer)).unwrap()), written(&answer));
 }
 
@@ -262,7 +262,7 @@ fn any_series(points: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Resul
     prop::collection::vec(series, 0..5)
 }
 
-fn any_answer() -> impl Strategy<Value = Answer> {
+fn any_answer() -> impl Strategy<Value = ApiAnswer> {
     let time = || any::<i32>().prop_map(|ms| i64::from(ms) * 17);
     let value = prop_oneof![
         (time(), any_float()).prop_map(|(t_ms, value)| Value::Scalar { t_ms, value }),
@@ -271,8 +271,10 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         any_series(1..9).prop_map(Value::Matrix),
     ];
     let texts = || prop::collection::vec(any::<String>(), 0..3);
-    (value, texts(), texts())
-        .prop_map(|(value, warnings, infos)| Answer { value, notes: Notes { warnings, infos } })
+    (value, texts(), texts()).prop_map(|(value, warnings, infos)| ApiAnswer {
+        value,
+        notes: AnswerNotes { warnings, infos },
+    })
 }
 
 proptest! {

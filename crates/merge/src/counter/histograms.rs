@@ -18,22 +18,22 @@ const MOST_WINDOWS: f64 = 3.0;
 /// A chunk holds the running total since its batch began, resets added, and unlike one of floats no
 /// last raw sample. So after a batch with a reset in it the next one begins below, though the
 /// counter went on. Batches of ours end at a reset and the next one says so by its header; of
-/// others it is told by how much the counter grows in a window, see [`Ended::border`]. What follows
+/// others it is told by how much the counter grows in a window, see [`EndedChunk::border`]. What follows
 /// such a border is lifted.
 #[derive(Debug, Default)]
 pub(crate) struct HistogramStitch {
-    last: Option<Last>,
+    last: Option<LastHistogram>,
     lift: Option<FloatHistogram>,
 }
 
 #[derive(Debug)]
-struct Last {
+struct LastHistogram {
     t: i64,
     given: Arc<FloatHistogram>,
     /// What was given last counts as so much growth.
     growth: Option<FloatHistogram>,
     resolution: Resolution,
-    ended: Ended,
+    ended: EndedChunk,
 }
 
 /// What is known of a chunk beside its samples.
@@ -45,7 +45,7 @@ pub(crate) struct ChunkKind {
 
 /// How a chunk ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EndedChunk {
     /// Its last histogram, as the chunk holds it.
     last: FloatHistogram,
     /// How much the counter grew between its last two.
@@ -64,11 +64,11 @@ pub(crate) enum Border {
     Step(FloatHistogram),
 }
 
-impl Ended {
+impl EndedChunk {
     /// One with these totals.
-    pub(crate) fn of(totals: &[FloatHistogram]) -> Option<Ended> {
+    pub(crate) fn of(totals: &[FloatHistogram]) -> Option<EndedChunk> {
         let (last, before) = totals.split_last()?;
-        Some(Ended {
+        Some(EndedChunk {
             last: last.clone(),
             growth: before.last().and_then(|before| less(last, before)),
             is_raw: false,
@@ -181,12 +181,13 @@ impl HistogramStitch {
             Some(before) => less(&end, &before),
             None => None,
         };
-        let ended = Ended { last: (*last).clone(), growth, is_raw: resolution == Resolution::Raw };
-        self.last = Some(Last { t, given: end, growth: counts_as, resolution, ended });
+        let ended =
+            EndedChunk { last: (*last).clone(), growth, is_raw: resolution == Resolution::Raw };
+        self.last = Some(LastHistogram { t, given: end, growth: counts_as, resolution, ended });
     }
 }
 
-impl Last {
+impl LastHistogram {
     /// Whether what was given last, and a sample at `t` of the next chunk, are parts of one window.
     fn is_in_window_of(&self, t: i64, chunk: ChunkKind) -> bool {
         let length = chunk.resolution.millis();

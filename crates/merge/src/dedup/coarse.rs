@@ -4,7 +4,7 @@
 //! would hide another replica for two windows, hours of raw data among them. Windows of one length
 //! are the same ones in every replica instead, so one of each is given, whoever has it.
 
-use super::{Dedup, INITIAL_PENALTY_MS, Pick};
+use super::{Dedup, INITIAL_PENALTY_MS, PickedSample};
 use crate::column::SampleColumn;
 
 /// A span of a column, both ends included, whose samples stand for windows of one length, in
@@ -17,7 +17,7 @@ pub struct CoarseSpan {
 }
 
 /// A replica, and how far it was looked at.
-struct Side<'a, C> {
+struct CoarseSide<'a, C> {
     column: &'a C,
     /// In order of time.
     spans: &'a [CoarseSpan],
@@ -26,16 +26,16 @@ struct Side<'a, C> {
     penalty: i64,
 }
 
-impl<C: SampleColumn> Side<'_, C> {
+impl<C: SampleColumn> CoarseSide<'_, C> {
     /// The window that a sample stands for; `None` of a raw one.
-    fn window(&self, t: i64) -> Option<Window> {
+    fn window(&self, t: i64) -> Option<WindowNumber> {
         let after = self.spans.partition_point(|span| span.first <= t);
         let span = self.spans[..after].iter().rev().find(|span| t <= span.last)?;
-        Some(Window { resolution: span.resolution, number: t.div_euclid(span.resolution) })
+        Some(WindowNumber { resolution: span.resolution, number: t.div_euclid(span.resolution) })
     }
 
     /// Moves to the first sample that may be given after `given`, and gives its time.
-    fn seek(&mut self, given: Option<Given>, is_same: bool) -> Option<i64> {
+    fn seek(&mut self, given: Option<GivenSample>, is_same: bool) -> Option<i64> {
         let behind = |side: &Self, t: i64| {
             let Some(given) = given else { return false };
             match side.window(t) {
@@ -56,7 +56,7 @@ impl<C: SampleColumn> Side<'_, C> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Window {
+struct WindowNumber {
     /// Its length in milliseconds.
     resolution: i64,
     /// Counted from the epoch.
@@ -65,11 +65,11 @@ struct Window {
 
 /// The sample given last.
 #[derive(Clone, Copy)]
-struct Given {
+struct GivenSample {
     t: i64,
     replica: usize,
     /// `None` of a raw sample.
-    window: Option<Window>,
+    window: Option<WindowNumber>,
 }
 
 /// The samples that are given, in order of time; `spans` are those of the replicas.
@@ -77,18 +77,19 @@ pub(super) fn picks<C: SampleColumn>(
     replicas: &[C],
     spans: &[Vec<CoarseSpan>],
     dedup: Dedup,
-) -> Vec<Pick> {
-    let side = |(column, spans)| Side { column, spans: Vec::as_slice(spans), at: 0, penalty: 0 };
-    let mut sides: Vec<Side<'_, C>> = replicas.iter().zip(spans).map(side).collect();
+) -> Vec<PickedSample> {
+    let side =
+        |(column, spans)| CoarseSide { column, spans: Vec::as_slice(spans), at: 0, penalty: 0 };
+    let mut sides: Vec<CoarseSide<'_, C>> = replicas.iter().zip(spans).map(side).collect();
     let mut picks = Vec::new();
-    let mut given: Option<Given> = None;
+    let mut given: Option<GivenSample> = None;
     loop {
         let is_same = |replica: usize| given.is_some_and(|given| given.replica == replica);
         let next = sides.iter_mut().enumerate();
         let next = next
             .filter_map(|(replica, side)| side.seek(given, is_same(replica)).map(|t| (t, replica)));
         let Some((t, replica)) = next.min() else { return picks };
-        picks.push(Pick { t, replica, index: sides[replica].at });
+        picks.push(PickedSample { t, replica, index: sides[replica].at });
         let window = sides[replica].window(t);
         let step = given
             .filter(|given| given.window.or(window).is_none())
@@ -99,7 +100,7 @@ pub(super) fn picks<C: SampleColumn>(
         };
         sides.iter_mut().for_each(|side| side.penalty = penalty);
         sides[replica].penalty = 0;
-        given = Some(Given { t, replica, window });
+        given = Some(GivenSample { t, replica, window });
     }
 }
 

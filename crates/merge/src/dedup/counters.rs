@@ -2,7 +2,7 @@
 
 use model::histogram::ResetHint;
 
-use super::{Dedup, Pick, Replica, picks, take_only};
+use super::{Dedup, PickedSample, SeriesReplica, picks, take_only};
 
 mod column;
 
@@ -27,7 +27,7 @@ mod tests;
 /// chosen would jump over a reset, those on both sides of it are given too. Replicas that stand at
 /// other heights, as downsampled ones do whose earlier resets are added up, are moved to the height
 /// of what was given last.
-pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, dedup: Dedup) -> C {
+pub fn counters<C: CounterColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
     replicas.iter_mut().for_each(|replica| replica.column.leave_out_nan());
     let mut columns: Vec<C> =
         replicas.iter_mut().map(|replica| std::mem::take(&mut replica.column)).collect();
@@ -39,7 +39,7 @@ pub fn counters<C: CounterColumn>(mut replicas: Vec<Replica<C>>, dedup: Dedup) -
     for (replica, column) in replicas.iter_mut().zip(columns) {
         replica.column = column;
     }
-    let mut walk = Walk::new(&replicas);
+    let mut walk = CounterWalk::new(&replicas);
     picks.into_iter().for_each(|pick| walk.go_to(pick));
     walk.out
 }
@@ -52,8 +52,8 @@ struct Between {
 }
 
 /// What was given last.
-struct Given<V> {
-    pick: Pick,
+struct GivenValue<V> {
+    pick: PickedSample,
     value: V,
     /// Its replica lags, so that a value before it was given again.
     is_held: bool,
@@ -69,8 +69,8 @@ enum Told {
 }
 
 /// From one chosen sample to the next.
-struct Walk<'a, C: CounterColumn> {
-    replicas: &'a [Replica<C>],
+struct CounterWalk<'a, C: CounterColumn> {
+    replicas: &'a [SeriesReplica<C>],
     /// Of each replica the first sample after the one given last, as far as that was looked for.
     ahead: Vec<usize>,
     /// How far the values of a replica are lifted.
@@ -79,16 +79,16 @@ struct Walk<'a, C: CounterColumn> {
     late: Vec<bool>,
     /// Of each replica the sample after the last reset that was looked at.
     looked_at: Vec<usize>,
-    given: Option<Given<C::Value>>,
+    given: Option<GivenValue<C::Value>>,
     /// Where the reset lies that was shown last.
     shown: Option<Between>,
     out: C,
 }
 
-impl<'a, C: CounterColumn> Walk<'a, C> {
-    fn new(replicas: &'a [Replica<C>]) -> Walk<'a, C> {
+impl<'a, C: CounterColumn> CounterWalk<'a, C> {
+    fn new(replicas: &'a [SeriesReplica<C>]) -> CounterWalk<'a, C> {
         let count = replicas.len();
-        Walk {
+        CounterWalk {
             replicas,
             ahead: vec![0; count],
             heights: vec![None; count],
@@ -100,7 +100,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         }
     }
 
-    fn go_to(&mut self, pick: Pick) {
+    fn go_to(&mut self, pick: PickedSample) {
         if let Some(given) = &self.given {
             let begin = self.first_ahead(pick.replica, given.pick.t);
             for at in begin.max(1)..=pick.index {
@@ -114,23 +114,23 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
     }
 
     /// Gives a sample that was not chosen, if it lies between the one given last and `next`.
-    fn give_passed(&mut self, next: Pick, index: usize) {
+    fn give_passed(&mut self, next: PickedSample, index: usize) {
         let t = self.replicas[next.replica].column.time(index);
         if self.given.as_ref().is_some_and(|given| t > given.pick.t) && t < next.t {
-            self.give(Pick { t, index, ..next });
+            self.give(PickedSample { t, index, ..next });
         }
     }
 
-    fn give(&mut self, pick: Pick) {
+    fn give(&mut self, pick: PickedSample) {
         let value = self.replicas[pick.replica].column.value(pick.index);
         let Some(given) = self.given.take() else {
-            self.push(Given { pick, value, is_held: false }, ResetHint::Unknown);
+            self.push(GivenValue { pick, value, is_held: false }, ResetHint::Unknown);
             return;
         };
         let goes_on = given.pick.comes_before(pick) && !given.is_held;
         if goes_on && !self.replicas[pick.replica].column.is_reset(pick.index) {
             let value = self.lifted(pick.replica, value);
-            self.push(Given { pick, value, is_held: false }, ResetHint::NotReset);
+            self.push(GivenValue { pick, value, is_held: false }, ResetHint::NotReset);
             return;
         }
         let begin = self.first_ahead(pick.replica, given.pick.t);
@@ -142,14 +142,14 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
             // all heights were those of the counter before it
             self.heights.fill(None);
             self.late[pick.replica] = false;
-            self.push(Given { pick, value, is_held: false }, ResetHint::Reset);
+            self.push(GivenValue { pick, value, is_held: false }, ResetHint::Reset);
             return;
         }
         let next = self.without_reset(given, pick, begin);
         self.push(next, ResetHint::NotReset);
     }
 
-    fn push(&mut self, next: Given<C::Value>, hint: ResetHint) {
+    fn push(&mut self, next: GivenValue<C::Value>, hint: ResetHint) {
         self.out.push_value(next.pick.t, &next.value, hint);
         self.given = Some(next);
     }
@@ -166,8 +166,13 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Where a reset lies between what was given last and `pick`, if it has to show and can;
     /// `begin` is the first sample of the replica after what was given last.
-    fn reset_between(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> Option<Between> {
-        let Pick { replica, index, t } = pick;
+    fn reset_between(
+        &self,
+        given: &GivenValue<C::Value>,
+        pick: PickedSample,
+        begin: usize,
+    ) -> Option<Between> {
+        let PickedSample { replica, index, t } = pick;
         let column = &self.replicas[replica].column;
         if !C::fell(&column.value(index), &given.value) {
             return None;
@@ -201,7 +206,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Whether the reset that the replica saw right before `pick` shows already: it is the one that
     /// another replica saw, or what was given last is less than what the replica had before.
-    fn is_shown(&self, given: &Given<C::Value>, pick: Pick) -> bool {
+    fn is_shown(&self, given: &GivenValue<C::Value>, pick: PickedSample) -> bool {
         let (column, before) = (&self.replicas[pick.replica].column, pick.index - 1);
         let t = column.time(before);
         let is_passed = || {
@@ -213,7 +218,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Whether the replica saw a reset right before its sample `before` which the one that gave the
     /// last sample, a moment later, had yet to see.
-    fn was_ahead(&self, given: &Given<C::Value>, replica: usize, before: usize) -> bool {
+    fn was_ahead(&self, given: &GivenValue<C::Value>, replica: usize, before: usize) -> bool {
         let column = &self.replicas[replica].column;
         let is_recent = || {
             let scrape = self.scrape(replica, before).unwrap_or(0);
@@ -243,7 +248,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// What the others tell of the time between what was given last and `pick`, which is lower:
     /// first the replica that gave the last sample.
-    fn told_by_others(&self, given: &Given<C::Value>, pick: Pick) -> Told {
+    fn told_by_others(&self, given: &GivenValue<C::Value>, pick: PickedSample) -> Told {
         if self.late[given.pick.replica] {
             // it has yet to see the reset that shows
             return Told::Nothing;
@@ -288,7 +293,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Whether a reset that lies somewhere near is before `pick`: what is as high in a moment and
     /// lacks little lags.
-    fn is_after_reset(&self, given: &Given<C::Value>, pick: Pick) -> bool {
+    fn is_after_reset(&self, given: &GivenValue<C::Value>, pick: PickedSample) -> bool {
         let value = self.replicas[pick.replica].column.value(pick.index);
         let is_low =
             C::height(&value, &given.value).is_some_and(|lacking| C::fell(&value, &lacking));
@@ -297,7 +302,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Whether the next sample of the replica is as high as `level`, or the counter is reset before
     /// it: so what lags.
-    fn catches_up(&self, pick: Pick, level: &C::Value) -> bool {
+    fn catches_up(&self, pick: PickedSample, level: &C::Value) -> bool {
         let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
         next < column.len()
             && (self.is_reset(pick.replica, next) || !C::fell(&column.value(next), level))
@@ -306,18 +311,18 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
     /// What to give for `pick`, where no reset has to show before it.
     fn without_reset(
         &mut self,
-        given: Given<C::Value>,
-        pick: Pick,
+        given: GivenValue<C::Value>,
+        pick: PickedSample,
         begin: usize,
-    ) -> Given<C::Value> {
-        let Pick { replica, index, .. } = pick;
+    ) -> GivenValue<C::Value> {
+        let PickedSample { replica, index, .. } = pick;
         if given.pick.replica != replica
             && self.is_reset_next(pick)
             && self.is_too_high(&given, pick, begin)
         {
             // it has yet to see the reset that shows
             self.late[replica] = true;
-            return Given { pick, is_held: true, ..given };
+            return GivenValue { pick, is_held: true, ..given };
         }
         let value = self.replicas[replica].column.value(index);
         let is_after_reset = index > 0 && self.is_reset(replica, index);
@@ -341,12 +346,12 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
             lifted = self.lifted(replica, value);
         }
         let is_held = C::fell(&lifted, &given.value);
-        Given { pick, value: if is_held { given.value } else { lifted }, is_held }
+        GivenValue { pick, value: if is_held { given.value } else { lifted }, is_held }
     }
 
     /// Whether the sample after `pick` is still less than `level`. Not where another reset comes
     /// first: before that a counter of the same height lags.
-    fn stays_below(&self, pick: Pick, level: &C::Value) -> bool {
+    fn stays_below(&self, pick: PickedSample, level: &C::Value) -> bool {
         let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
         next < column.len()
             && !self.is_reset_next(pick)
@@ -355,7 +360,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Whether the replica stands higher than the others: than another does soon, if there is one,
     /// and than what was given last already before that was given.
-    fn is_too_high(&self, given: &Given<C::Value>, pick: Pick, begin: usize) -> bool {
+    fn is_too_high(&self, given: &GivenValue<C::Value>, pick: PickedSample, begin: usize) -> bool {
         let column = &self.replicas[pick.replica].column;
         let reached = self.next_of_another(given, pick);
         let value = self.lifted(pick.replica, column.value(pick.index));
@@ -376,7 +381,11 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// What another replica has a scrape after `pick`, which may be ahead by as much, without a
     /// reset since what was given last: preferably the one that gave that.
-    fn next_of_another(&self, given: &Given<C::Value>, pick: Pick) -> Option<C::Value> {
+    fn next_of_another(
+        &self,
+        given: &GivenValue<C::Value>,
+        pick: PickedSample,
+    ) -> Option<C::Value> {
         let others = (0..self.replicas.len())
             .filter(|other| *other != pick.replica && *other != given.pick.replica);
         let mut replicas = std::iter::once(given.pick.replica).chain(others);
@@ -394,7 +403,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Whether the sample `before` of the replica was taken before the reset that was shown last,
     /// and `pick` was not: it may lag by a scrape.
-    fn is_before_reset(&self, before: usize, pick: Pick) -> bool {
+    fn is_before_reset(&self, before: usize, pick: PickedSample) -> bool {
         let column = &self.replicas[pick.replica].column;
         let next = pick.index + 1;
         self.shown.is_some_and(|shown| {
@@ -409,7 +418,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     /// Where the replica that gives `pick` stood at `t`, on the line between its samples; `begin`
     /// is the first after that. The value of the pick where it has none before.
-    fn standing(&self, pick: Pick, begin: usize, t: i64) -> C::Value {
+    fn standing(&self, pick: PickedSample, begin: usize, t: i64) -> C::Value {
         let column = &self.replicas[pick.replica].column;
         let Some(before) = begin.checked_sub(1) else { return column.value(pick.index) };
         let span = (column.time(begin) - column.time(before)) as f64;
@@ -424,7 +433,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
         }
     }
 
-    fn is_reset_next(&self, pick: Pick) -> bool {
+    fn is_reset_next(&self, pick: PickedSample) -> bool {
         let next = pick.index + 1;
         next < self.replicas[pick.replica].column.len() && self.is_reset(pick.replica, next)
     }
@@ -432,7 +441,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
     /// Whether the counter was reset between two neighbours of a column. Where they may be of two
     /// replicas, one of which lags, the other columns have a say.
     fn is_reset(&self, replica: usize, at: usize) -> bool {
-        let Replica { column, joints, .. } = &self.replicas[replica];
+        let SeriesReplica { column, joints, .. } = &self.replicas[replica];
         if !column.is_reset(at) {
             return false;
         }
@@ -442,7 +451,7 @@ impl<'a, C: CounterColumn> Walk<'a, C> {
 
     fn others_agree(&self, replica: usize, span: Between) -> bool {
         let mut is_denied = false;
-        for (_, Replica { column, .. }) in
+        for (_, SeriesReplica { column, .. }) in
             self.replicas.iter().enumerate().filter(|(other, _)| *other != replica)
         {
             let begin = column.first_after(span.after);

@@ -13,7 +13,7 @@ use tsdb::chunk::{
 
 use super::aggregate::encode_xor;
 use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, for_each_window, window_end};
-use crate::counter::{Border, Ended, lift_over, plus};
+use crate::counter::{Border, EndedChunk, lift_over, plus};
 use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
@@ -253,7 +253,7 @@ impl HistogramRun {
                 }
             }
             downsample_batch(
-                Stretch { ts: &ts, histograms: &batch, resolution_ms },
+                HistogramStretch { ts: &ts, histograms: &batch, resolution_ms },
                 before.as_ref(),
                 out,
             )?;
@@ -265,22 +265,22 @@ impl HistogramRun {
 
 /// Histograms in order of time that are downsampled together.
 #[derive(Clone, Copy)]
-struct Stretch<'a> {
+struct HistogramStretch<'a> {
     ts: &'a [i64],
     histograms: &'a [FloatHistogram],
     resolution_ms: i64,
 }
 
-impl<'a> Stretch<'a> {
-    fn rows(self, rows: Range<usize>) -> Stretch<'a> {
-        Stretch { ts: &self.ts[rows.clone()], histograms: &self.histograms[rows], ..self }
+impl<'a> HistogramStretch<'a> {
+    fn rows(self, rows: Range<usize>) -> HistogramStretch<'a> {
+        HistogramStretch { ts: &self.ts[rows.clone()], histograms: &self.histograms[rows], ..self }
     }
 }
 
 /// Appends a batch of raw histograms as one or, where the counter was reset in between, several.
 /// `before` is the histogram before them.
 fn downsample_batch(
-    batch: Stretch<'_>,
+    batch: HistogramStretch<'_>,
     before: Option<&FloatHistogram>,
     out: &mut HistogramWindows,
 ) -> Result<(), Error> {
@@ -310,7 +310,7 @@ fn downsample_batch(
 /// Appends the windows of histograms among which the counter was not reset; `hint` says what was
 /// before them, or that they are gauges.
 fn append_batch(
-    batch: Stretch<'_>,
+    batch: HistogramStretch<'_>,
     hint: ResetHint,
     out: &mut HistogramWindows,
 ) -> Result<(), Error> {
@@ -322,7 +322,7 @@ fn append_batch(
 
 /// Begins a batch with the times and counters of its windows.
 fn append_totals(
-    batch: Stretch<'_>,
+    batch: HistogramStretch<'_>,
     hint: ResetHint,
     out: &mut HistogramWindows,
 ) -> Result<(), Error> {
@@ -353,7 +353,7 @@ pub(super) fn coarser(
     let mut begins: Vec<usize> = batches.clone().filter(|b| !is_cut(*b)).collect();
     begins = begins.iter().copied().step_by((begins.len() / target).max(1)).collect();
     let ends = begins.iter().skip(1).copied().chain([batches.end]);
-    let mut counters = Counters::default();
+    let mut counters = CounterStitcher::default();
     for (begin, end) in begins.iter().copied().zip(ends) {
         counters.begin();
         (begin..end).for_each(|b| counters.push(&input.counter[input.batch_rows(b)]));
@@ -361,7 +361,8 @@ pub(super) fn coarser(
         for part in counters.parts() {
             let rows = whole.start + part.rows.start..whole.start + part.rows.end;
             let ts = &input.t[rows.clone()];
-            let stretch = |histograms| Stretch { ts, histograms, resolution_ms: resolutions.1 };
+            let stretch =
+                |histograms| HistogramStretch { ts, histograms, resolution_ms: resolutions.1 };
             append_totals(stretch(&counters.values[part.rows]), part.hint, out)?;
             out.sum.extend(sums(stretch(&input.sum[rows.clone()])).map_err(failed)?);
             let counts = &input.count[rows];
@@ -373,9 +374,9 @@ pub(super) fn coarser(
 
 /// Puts the counters of batches together, as far as there is no reset between them.
 #[derive(Default)]
-struct Counters {
+struct CounterStitcher {
     /// Of the batch before.
-    ended: Option<Ended>,
+    ended: Option<EndedChunk>,
     lift: Option<FloatHistogram>,
     values: Vec<FloatHistogram>,
     /// Where a part begins, and what was before it.
@@ -383,12 +384,12 @@ struct Counters {
 }
 
 /// Windows of one output batch.
-struct Part {
+struct OutputBatch {
     rows: Range<usize>,
     hint: ResetHint,
 }
 
-impl Counters {
+impl CounterStitcher {
     /// Begins with another output batch.
     fn begin(&mut self) {
         self.lift = None;
@@ -419,15 +420,15 @@ impl Counters {
             self.lift.as_ref().and_then(|lift| plus(h, lift)).unwrap_or_else(|| h.clone())
         };
         self.values.extend(batch.iter().map(lifted));
-        self.ended = (!gauge).then(|| Ended::of(batch)).flatten();
+        self.ended = (!gauge).then(|| EndedChunk::of(batch)).flatten();
     }
 
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<OutputBatch> {
         let ends = self.begins.iter().skip(1).map(|begin| begin.0).chain([self.values.len()]);
         self.begins
             .iter()
             .zip(ends)
-            .map(|((begin, hint), end)| Part { rows: *begin..end, hint: *hint })
+            .map(|((begin, hint), end)| OutputBatch { rows: *begin..end, hint: *hint })
             .collect()
     }
 }
@@ -437,7 +438,7 @@ fn failed(error: HistogramError) -> Error {
 }
 
 /// Times and running totals at the end of every window.
-fn total(batch: Stretch<'_>) -> Result<(Vec<i64>, Vec<FloatHistogram>), HistogramError> {
+fn total(batch: HistogramStretch<'_>) -> Result<(Vec<i64>, Vec<FloatHistogram>), HistogramError> {
     let schema = min_schema(batch.histograms);
     let (mut times, mut totals) = (Vec::new(), Vec::new());
     let mut result = Ok(());
@@ -476,7 +477,7 @@ fn add_to_total(
     Ok(())
 }
 
-fn sums(batch: Stretch<'_>) -> Result<Vec<FloatHistogram>, HistogramError> {
+fn sums(batch: HistogramStretch<'_>) -> Result<Vec<FloatHistogram>, HistogramError> {
     let schema = min_schema(batch.histograms);
     let mut sums = Vec::new();
     let mut result = Ok(());

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use futures::StreamExt;
 use futures::future::try_join_all;
-use http_api::{ApiError, Notes, Params, TRUNCATED, success};
+use http_api::{AnswerNotes, ApiError, Params, TRUNCATED, success};
 use model::{Labels, Matcher, TimeRange};
 use storeapi::fanout::{Fanout, Scope};
 use storeapi::{
@@ -77,7 +77,7 @@ impl MetadataCall {
 
     fn answer_strings(&self, answers: Vec<Metadata>) -> Response {
         let mut values = BTreeSet::new();
-        let mut notes = Notes::default();
+        let mut notes = AnswerNotes::default();
         for answer in answers {
             values.extend(answer.values);
             add_new(&mut notes.warnings, answer.warnings);
@@ -87,7 +87,7 @@ impl MetadataCall {
     }
 
     /// How many of `found` to answer with; says so if that is not all.
-    fn wanted(&self, found: usize, notes: &mut Notes) -> usize {
+    fn wanted(&self, found: usize, notes: &mut AnswerNotes) -> usize {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if limit == 0 || found <= limit {
             // endpoints say so too when they were asked for one more than wanted; then nothing is
@@ -177,7 +177,7 @@ pub(super) async fn series(
         collect_labels(&call.fanout, request)
     };
     let answers = try_join_all(call.selectors.iter().cloned().map(ask)).await.map_err(of_store)?;
-    let (mut found, mut notes) = (BTreeSet::new(), Notes::default());
+    let (mut found, mut notes) = (BTreeSet::new(), AnswerNotes::default());
     for (labels, warnings) in answers {
         found.extend(labels);
         add_new(&mut notes.warnings, warnings);

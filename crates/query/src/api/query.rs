@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use engine::{Answer, Detail, Query};
 use http_api::{
-    ApiError, Json, Notes, Params, TRUNCATED, json_response, stream_result, with_notes,
+    AnswerNotes, ApiError, Json, Params, TRUNCATED, json_response, stream_result, with_notes,
 };
 use promql::value::{Grid, Value};
 use serve::Pass;
@@ -119,7 +119,7 @@ impl ApiState {
             .await
             .map_err(of_query)?;
         truncate(&mut answer, options.limit);
-        let notes = Notes {
+        let notes = AnswerNotes {
             warnings: std::mem::take(&mut answer.warnings),
             infos: std::mem::take(&mut answer.infos),
         };

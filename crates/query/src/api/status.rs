@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{Html, Response};
-use http_api::{ApiError, Json, Notes, Params, success};
+use http_api::{AnswerNotes, ApiError, Json, Params, success};
 use model::rfc3339;
 
 use super::ApiState;
@@ -16,7 +16,7 @@ pub(super) async fn stores(State(api): State<Arc<ApiState>>) -> Response {
     for status in api.endpoints.statuses() {
         by_component.entry(status.component.as_str()).or_default().push(status);
     }
-    success(&Notes::default(), |json| {
+    success(&AnswerNotes::default(), |json| {
         json.raw("{");
         for (i, (component, statuses)) in by_component.iter().enumerate() {
             json.comma(i);
@@ -79,18 +79,18 @@ pub(super) async fn build_info(State(api): State<Arc<ApiState>>) -> Response {
         ("buildDate", String::new()),
         ("goVersion", String::new()),
     ];
-    success(&Notes::default(), |json| object(json, fields))
+    success(&AnswerNotes::default(), |json| object(json, fields))
 }
 
 pub(super) async fn flags(State(api): State<Arc<ApiState>>) -> Response {
     let flags = api.settings.about.flags.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    success(&Notes::default(), |json| object(json, flags))
+    success(&AnswerNotes::default(), |json| object(json, flags))
 }
 
 pub(super) async fn runtime_info(State(api): State<Arc<ApiState>>) -> Response {
     let folder = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
     let started = rfc3339::format(api.started);
-    success(&Notes::default(), |json| {
+    success(&AnswerNotes::default(), |json| {
         json.raw(r#"{"application":"drumlin","startTime":"#);
         json.string(started.as_bytes());
         json.raw(r#","CWD":"#);
@@ -108,7 +108,7 @@ pub(super) async fn runtime_info(State(api): State<Arc<ApiState>>) -> Response {
 /// `data` as given, with the warning that endpoints were not asked.
 fn unfilled(what: &str, data: &'static str) -> Response {
     let warning = format!("{what} are not collected from endpoints yet; the answer is empty");
-    success(&Notes { warnings: vec![warning], infos: Vec::new() }, |json| json.raw(data))
+    success(&AnswerNotes { warnings: vec![warning], infos: Vec::new() }, |json| json.raw(data))
 }
 
 pub(super) async fn rules() -> Response {

@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 use crate::metrics::GrpcMetrics;
 
 #[derive(Clone, Debug)]
-pub(crate) struct MetricsLayer {
+pub(crate) struct GrpcMetricsLayer {
     pub(crate) metrics: GrpcMetrics,
     pub(crate) clock: Arc<dyn Clock>,
     /// Known methods by path, and whether they stream their answer. Others share one label: paths
@@ -26,21 +26,21 @@ pub(crate) struct MetricsLayer {
     pub(crate) methods: Arc<HashMap<String, bool>>,
 }
 
-impl<S> Layer<S> for MetricsLayer {
-    type Service = Measured<S>;
+impl<S> Layer<S> for GrpcMetricsLayer {
+    type Service = MeasuredGrpc<S>;
 
-    fn layer(&self, inner: S) -> Measured<S> {
-        Measured { inner, layer: self.clone() }
+    fn layer(&self, inner: S) -> MeasuredGrpc<S> {
+        MeasuredGrpc { inner, layer: self.clone() }
     }
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Measured<S> {
+pub(crate) struct MeasuredGrpc<S> {
     inner: S,
-    layer: MetricsLayer,
+    layer: GrpcMetricsLayer,
 }
 
-impl<S> Service<Request<Body>> for Measured<S>
+impl<S> Service<Request<Body>> for MeasuredGrpc<S>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
@@ -54,7 +54,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let call = Call::start(&self.layer, request.uri().path());
+        let call = GrpcCall::start(&self.layer, request.uri().path());
         let answer = self.inner.call(request);
         async move {
             let response = answer.await?;
@@ -72,7 +72,7 @@ where
 
 /// One call from its start to its end. A call that is dropped unfinished was given up by the
 /// client.
-struct Call {
+struct GrpcCall {
     metrics: GrpcMetrics,
     clock: Arc<dyn Clock>,
     kind: &'static str,
@@ -82,15 +82,15 @@ struct Call {
     finished: bool,
 }
 
-impl Call {
-    fn start(layer: &MetricsLayer, path: &str) -> Call {
+impl GrpcCall {
+    fn start(layer: &GrpcMetricsLayer, path: &str) -> GrpcCall {
         let known = layer.methods.get(path);
         let kind = if known == Some(&true) { "server_stream" } else { "unary" };
         let (service, method) = match known {
             Some(_) => path.trim_start_matches('/').split_once('/').unwrap_or((path, "")),
             None => ("unknown", "unknown"),
         };
-        let call = Call {
+        let call = GrpcCall {
             metrics: layer.metrics.clone(),
             clock: Arc::clone(&layer.clock),
             kind,
@@ -121,7 +121,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for GrpcCall {
     fn drop(&mut self) {
         self.record(Code::Cancelled);
     }
@@ -130,7 +130,7 @@ impl Drop for Call {
 /// A body that finds the call's status in its trailers.
 struct Counted {
     body: Body,
-    call: Call,
+    call: GrpcCall,
 }
 
 impl http_body::Body for Counted {

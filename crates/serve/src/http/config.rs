@@ -8,7 +8,7 @@ use crate::{Error, Kind, Result, TlsFiles, TlsVersion};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct WebConfigFile {
     tls_server_config: Option<Tls>,
     http_server_config: serde_yaml_ng::Mapping,
     basic_auth_users: serde_yaml_ng::Mapping,
@@ -35,7 +35,7 @@ pub(crate) fn web_config(path: &Path) -> Result<Option<TlsFiles>> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let file: File =
+    let file: WebConfigFile =
         serde_yaml_ng::from_str(&text).map_err(|e| Error::caused(Kind::Invalid, named(), e))?;
     if !file.basic_auth_users.is_empty() {
         return Err(failed(

@@ -18,26 +18,26 @@ use tower::{Layer, Service};
 use crate::metrics::HttpMetrics;
 
 #[derive(Clone, Debug)]
-pub(crate) struct MetricsLayer {
+pub(crate) struct HttpMetricsLayer {
     pub(crate) metrics: HttpMetrics,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl<S> Layer<S> for MetricsLayer {
-    type Service = Measured<S>;
+impl<S> Layer<S> for HttpMetricsLayer {
+    type Service = MeasuredHttp<S>;
 
-    fn layer(&self, inner: S) -> Measured<S> {
-        Measured { inner, layer: self.clone() }
+    fn layer(&self, inner: S) -> MeasuredHttp<S> {
+        MeasuredHttp { inner, layer: self.clone() }
     }
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Measured<S> {
+pub(crate) struct MeasuredHttp<S> {
     inner: S,
-    layer: MetricsLayer,
+    layer: HttpMetricsLayer,
 }
 
-impl<S> Service<Request<Body>> for Measured<S>
+impl<S> Service<Request<Body>> for MeasuredHttp<S>
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible>,
     S::Future: Send + 'static,
@@ -51,7 +51,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let MetricsLayer { metrics, clock } = self.layer.clone();
+        let HttpMetricsLayer { metrics, clock } = self.layer.clone();
         let handler =
             handler_name(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
         let method = method_name(request.method());

@@ -10,7 +10,7 @@ use prometheus::{Counter, Gauge};
 const TICKS: f64 = 100.0;
 
 #[derive(Clone, Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     cpu_seconds: Counter,
     open_fds: Gauge,
     max_fds: Gauge,
@@ -20,9 +20,9 @@ pub(super) struct Process {
     start_seconds: Gauge,
 }
 
-impl Process {
-    pub(super) fn new() -> prometheus::Result<Process> {
-        let process = Process {
+impl ProcessMetrics {
+    pub(super) fn new() -> prometheus::Result<ProcessMetrics> {
+        let process = ProcessMetrics {
             cpu_seconds: Counter::new(
                 "process_cpu_seconds_total",
                 "User and system CPU time spent, in seconds.",
@@ -77,7 +77,7 @@ impl Process {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessMetrics {
     fn desc(&self) -> Vec<&Desc> {
         self.gauges().into_iter().flat_map(Collector::desc).chain(self.cpu_seconds.desc()).collect()
     }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_running_process_has_memory_threads_and_a_start() {
-        let process = Process::new().unwrap();
+        let process = ProcessMetrics::new().unwrap();
         let families = process.collect();
         let value = |name: &str| {
             let family = families.iter().find(|f| f.name() == name).unwrap();

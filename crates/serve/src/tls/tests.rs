@@ -23,7 +23,7 @@ fn changed_files_are_read_anew_and_broken_ones_change_nothing() {
     };
     copy("server.pem", &files.cert, 1000);
     copy("server-key.pem", &files.key, 1000);
-    let reloader = Reloader::new(files.clone(), &[b"h2"]).unwrap();
+    let reloader = TlsReloader::new(files.clone(), &[b"h2"]).unwrap();
     let first = reloader.current();
     assert_eq!(first.alpn_protocols, [b"h2".to_vec()]);
     assert!(Arc::ptr_eq(&first, &reloader.current()));
@@ -43,8 +43,8 @@ fn a_missing_or_empty_file_is_named() {
     std::fs::write(&empty, "").unwrap();
     let with_cert =
         |cert: PathBuf| TlsFiles { cert, key: data("server-key.pem"), ..TlsFiles::default() };
-    let error = Reloader::new(with_cert(empty), &[]).unwrap_err().to_string();
+    let error = TlsReloader::new(with_cert(empty), &[]).unwrap_err().to_string();
     assert!(error.contains("empty.pem") && error.contains("no certificate"), "{error}");
-    let error = Reloader::new(with_cert(data("none.pem")), &[]).unwrap_err().to_string();
+    let error = TlsReloader::new(with_cert(data("none.pem")), &[]).unwrap_err().to_string();
     assert!(error.contains("none.pem"), "{error}");
 }

@@ -14,8 +14,8 @@ fn floats(samples: &[(i64, f64)]) -> Floats {
     Floats { ts, values }
 }
 
-fn replica(samples: &[(i64, f64)]) -> Replica<Floats> {
-    Replica::raw(floats(samples))
+fn replica(samples: &[(i64, f64)]) -> SeriesReplica<Floats> {
+    SeriesReplica::raw(floats(samples))
 }
 
 /// The same with times in seconds.
@@ -160,7 +160,7 @@ fn nan_is_left_out() {
 #[test]
 fn where_chunks_may_be_of_two_replicas_the_others_say_what_is_a_reset() {
     // at 101 the column goes on with a chunk of the other replica, which lags
-    let swapped = |values: [f64; 4]| Replica {
+    let swapped = |values: [f64; 4]| SeriesReplica {
         column: Floats { ts: vec![80_000, 100_000, 101_000, 121_000], values: values.to_vec() },
         joints: vec![101_000],
         coarse: Vec::new(),
@@ -200,7 +200,7 @@ fn histograms_say_whether_there_was_a_reset_where_the_replica_changes() {
         histogram(31, 1.5, Reset),
         histogram(41, 2.5, NotReset),
     ];
-    let replica = |column: &Vec<Sample>| Replica::raw(column.clone());
+    let replica = |column: &Vec<Sample>| SeriesReplica::raw(column.clone());
     let out = counters(vec![replica(&a), replica(&b)], Dedup::Chain);
     let expected = [
         (10, 5.0, Unknown),
@@ -219,7 +219,7 @@ fn histograms_at_other_heights_are_moved() {
     use ResetHint::*;
     let a: Vec<Sample> = (1..4).map(|i| histogram(i * 10, 1000.0 + i as f64, NotReset)).collect();
     let b: Vec<Sample> = (1..10).map(|i| histogram(i * 10 + 5, i as f64, NotReset)).collect();
-    let replica = Replica::raw;
+    let replica = SeriesReplica::raw;
     let out = counters(vec![replica(a), replica(b)], Dedup::Penalty);
     let counts: Vec<f64> = told(&out).iter().map(|s| s.1).collect();
     // 2.5 more than at 30

@@ -10,7 +10,7 @@ use crate::signal::Signal;
 /// The samples of one series, reused from one to the next. Either `floats` or `histograms` is as
 /// long as `ts`, the other is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
+pub struct GeneratedSamples {
     pub ts: Vec<i64>,
     pub floats: Vec<f64>,
     pub histograms: Vec<Histogram>,
@@ -18,7 +18,7 @@ pub struct Samples {
     pub stale: Vec<usize>,
 }
 
-impl Samples {
+impl GeneratedSamples {
     pub fn len(&self) -> usize {
         self.ts.len()
     }
@@ -37,16 +37,16 @@ impl Samples {
 
 /// One server over one span: the scrapes of all targets, worked out once for all series.
 #[derive(Debug)]
-pub struct Window<'a> {
+pub struct ServerScrapes<'a> {
     fleet: &'a Fleet,
     cluster: usize,
     range: TimeRange,
     scrapes: Vec<Scrapes>,
 }
 
-impl<'a> Window<'a> {
-    pub fn new(fleet: &'a Fleet, replica: &Replica, range: TimeRange) -> Window<'a> {
-        Window {
+impl<'a> ServerScrapes<'a> {
+    pub fn new(fleet: &'a Fleet, replica: &Replica, range: TimeRange) -> ServerScrapes<'a> {
+        ServerScrapes {
             fleet,
             cluster: replica.cluster(),
             range,
@@ -60,9 +60,9 @@ impl<'a> Window<'a> {
         replica: &Replica,
         range: TimeRange,
         series: &SeriesSpec,
-    ) -> Window<'a> {
+    ) -> ServerScrapes<'a> {
         let scrapes = fleet.scrapes(replica, range, Some(series.target));
-        Window { fleet, cluster: replica.cluster(), range, scrapes }
+        ServerScrapes { fleet, cluster: replica.cluster(), range, scrapes }
     }
 
     pub fn range(&self) -> TimeRange {
@@ -81,7 +81,7 @@ impl<'a> Window<'a> {
     }
 
     /// Replaces what is in `out` by the samples of `series`; leaves it empty where there are none.
-    pub fn samples(&self, series: &SeriesSpec, out: &mut Samples) {
+    pub fn samples(&self, series: &SeriesSpec, out: &mut GeneratedSamples) {
         out.clear();
         let scrapes = &self.scrapes[series.target];
         let Some(before) = scrapes.ts.first().copied() else { return };
@@ -110,7 +110,7 @@ impl<'a> Window<'a> {
 }
 
 /// The scrapes that recorded `series`, and a stale marker at the first that no longer did.
-fn select(series: &SeriesSpec, scrapes: &Scrapes, out: &mut Samples) {
+fn select(series: &SeriesSpec, scrapes: &Scrapes, out: &mut GeneratedSamples) {
     let recorded = |i: usize| {
         let answered = match scrapes.outcomes[i] {
             Outcome::Ok => true,
@@ -134,7 +134,7 @@ fn select(series: &SeriesSpec, scrapes: &Scrapes, out: &mut Samples) {
 }
 
 /// `up` reads 0 where the target did not answer.
-fn mark_failures(scrapes: &Scrapes, out: &mut Samples) {
+fn mark_failures(scrapes: &Scrapes, out: &mut GeneratedSamples) {
     let mut at = 0;
     for (t, value) in out.ts.iter().zip(&mut out.floats) {
         while scrapes.ts[at] < *t {
