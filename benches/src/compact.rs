@@ -14,7 +14,7 @@ use testkit::{ObjectServer, ServerSettings};
 
 use crate::downsample::link_block;
 use crate::measure::{MemoryWatch, Taken, clock, folder_bytes, seconds_since};
-use crate::process::{Process, drumlin, free_port};
+use crate::process::{ChildProcess, drumlin, free_port};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -59,7 +59,7 @@ async fn measure(args: &Args) -> Result<()> {
         format!("--http-address=127.0.0.1:{}", free_port()?),
     ];
     compactor_args.extend(args.flags.iter().cloned());
-    let mut process = Process::start(&binary, &compactor_args)?;
+    let mut process = ChildProcess::start(&binary, &compactor_args)?;
     let memory = MemoryWatch::of_pid(process.pid());
     let disk = AtomicU64::new(0);
     let mut taken = Taken::default();

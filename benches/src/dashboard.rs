@@ -45,7 +45,7 @@ const CHEAPEST: usize = 10;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let memory = MemoryWatch::of_self();
-    let ours = Ours::open(args)?;
+    let ours = DashboardEngine::open(args)?;
     for line in read_queries(&args.queries)? {
         let (best_us, median_us) = ours.planning(&line)?;
         let line = json!({
@@ -102,7 +102,7 @@ impl Panel {
     }
 }
 
-struct Ours {
+struct DashboardEngine {
     engine: Arc<Engine>,
     gate: Arc<Semaphore>,
     source: Arc<TsdbSource>,
@@ -110,8 +110,8 @@ struct Ours {
     runtime: Runtime,
 }
 
-impl Ours {
-    fn open(args: &Args) -> Result<Ours> {
+impl DashboardEngine {
+    fn open(args: &Args) -> Result<DashboardEngine> {
         let settings =
             EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -120,7 +120,7 @@ impl Ours {
             TsdbSourceSettings::default(),
         )?);
         let gate = Arc::new(Semaphore::new(args.concurrent.max(1)));
-        Ok(Ours { engine: Arc::new(Engine::new(settings)), gate, source, runtime })
+        Ok(DashboardEngine { engine: Arc::new(Engine::new(settings)), gate, source, runtime })
     }
 
     /// Best and median of text to plan, in microseconds.

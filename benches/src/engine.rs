@@ -97,7 +97,7 @@ pub(crate) fn block_folders(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// One run of one query: what it took and what came out.
 #[derive(Clone, Copy)]
-pub(crate) struct Run {
+pub(crate) struct MeasuredRun {
     pub(crate) ms: f64,
     /// Of all threads of the process: what a busy machine disturbs least.
     pub(crate) cpu_ms: f64,
@@ -106,9 +106,9 @@ pub(crate) struct Run {
     pub(crate) sum: f64,
 }
 
-impl Run {
+impl MeasuredRun {
     /// Whether the other run found the same, but for the order that points were added up in.
-    fn agrees(&self, other: &Run) -> bool {
+    fn agrees(&self, other: &MeasuredRun) -> bool {
         self.points == other.points
             && (self.sum - other.sum).abs() <= 1e-8 * self.sum.abs().max(other.sum.abs())
     }
@@ -117,42 +117,45 @@ impl Run {
 /// The shorter times of each kind of so many runs, or of those of half a second where that is more,
 /// and how many there were. All runs of one engine come in a row: in turns, short ones would find a
 /// cache full of another's data.
-fn best_of(least: usize, mut run: impl FnMut() -> Result<Run>) -> Result<(Run, usize)> {
+fn best_of(
+    least: usize,
+    mut run: impl FnMut() -> Result<MeasuredRun>,
+) -> Result<(MeasuredRun, usize)> {
     let start = clock().monotonic();
     let (mut best, mut runs) = (run()?, 1);
     while runs < least || (runs < MOST_RUNS && seconds_since(start) < 0.5) {
         let run = run()?;
-        best = Run { ms: run.ms.min(best.ms), cpu_ms: run.cpu_ms.min(best.cpu_ms), ..run };
+        best = MeasuredRun { ms: run.ms.min(best.ms), cpu_ms: run.cpu_ms.min(best.cpu_ms), ..run };
         runs += 1;
     }
     Ok((best, runs))
 }
 
-struct Ours {
+struct EngineUnderTest {
     engine: Engine,
     source: Arc<TsdbSource>,
     runtime: tokio::runtime::Runtime,
 }
 
-impl Ours {
-    fn open(args: &Args) -> Result<Ours> {
+impl EngineUnderTest {
+    fn open(args: &Args) -> Result<EngineUnderTest> {
         let source = TsdbSource::open(block_folders(&args.blocks)?, TsdbSourceSettings::default())?;
         let settings =
             EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
         // blocks on disk need neither connections nor timers, which would make waking this thread
         // dearer
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        Ok(Ours { engine: Engine::new(settings), source: Arc::new(source), runtime })
+        Ok(EngineUnderTest { engine: Engine::new(settings), source: Arc::new(source), runtime })
     }
 
     /// The run, and how many samples were decoded for it.
-    fn run(&self, line: &Line) -> Result<(Run, u64)> {
+    fn run(&self, line: &Line) -> Result<(MeasuredRun, u64)> {
         let (cpu, start) = (cpu_seconds(), clock().monotonic());
         let answer = self.runtime.block_on(self.engine.query(line.query(&self.source)));
         let (ms, cpu_ms) = (seconds_since(start) * 1e3, (cpu_seconds() - cpu) * 1e3);
         let answer = answer.map_err(|e| anyhow!("{}: {e}", line.text))?;
         let (points, sum) = total(&answer);
-        Ok((Run { ms, cpu_ms, points, sum }, answer.stats.decoded_samples))
+        Ok((MeasuredRun { ms, cpu_ms, points, sum }, answer.stats.decoded_samples))
     }
 }
 
@@ -174,7 +177,7 @@ fn total(answer: &Answer) -> (usize, f64) {
 pub(crate) fn run(args: &Args) -> Result<()> {
     keep_to_cores(args.threads)?;
     let memory = MemoryWatch::of_self();
-    let ours = Ours::open(args)?;
+    let ours = EngineUnderTest::open(args)?;
     let mut peers = match &args.peer {
         Some(place) => peers::start(place, &args.blocks, args.threads)?,
         None => Vec::new(),
@@ -194,7 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Ok(run)
         })?;
         let peak_mib = memory.peak_mib();
-        let best_of_peers: Vec<Run> = peers
+        let best_of_peers: Vec<MeasuredRun> = peers
             .iter_mut()
             .map(|peer| Ok(best_of(args.runs, || peer.run(&line))?.0))
             .collect::<Result<_>>()?;
@@ -220,11 +223,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// What is printed at the end: a row per query, and by how much we are ahead of the faster peer.
 #[derive(Default)]
 struct Table {
-    rows: Vec<(String, Run, Vec<Run>)>,
+    rows: Vec<(String, MeasuredRun, Vec<MeasuredRun>)>,
 }
 
 impl Table {
-    fn add(&mut self, line: &Line, ours: Run, peers: Vec<Run>) {
+    fn add(&mut self, line: &Line, ours: MeasuredRun, peers: Vec<MeasuredRun>) {
         let instant = if line.step == 0.0 { ", instant" } else { "" };
         self.rows.push((format!("`{}`{instant}", line.text), ours, peers));
     }
@@ -239,11 +242,11 @@ impl Table {
         let (mut wall, mut cpu) = (Vec::new(), Vec::new());
         for (query, ours, peers) in &self.rows {
             // a figure for another result would be none
-            let cell = |run: &Run| {
+            let cell = |run: &MeasuredRun| {
                 format!("{}{}", millis(run.ms), if ours.agrees(run) { "" } else { ", differs" })
             };
             let cells: Vec<String> = peers.iter().map(cell).collect();
-            let least = |time: fn(&Run) -> f64| {
+            let least = |time: fn(&MeasuredRun) -> f64| {
                 peers.iter().map(time).fold(f64::INFINITY, f64::min) / time(ours)
             };
             let (by_wall, by_cpu) = (least(|run| run.ms), least(|run| run.cpu_ms));

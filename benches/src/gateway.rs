@@ -12,7 +12,7 @@ use testkit::{ObjectServer, ServerSettings};
 
 use crate::engine::{Line, read_queries};
 use crate::measure::{MemoryWatch, clock, seconds_since};
-use crate::process::{Process, drumlin, free_port};
+use crate::process::{ChildProcess, drumlin, free_port};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -56,7 +56,7 @@ async fn measure(args: &Args) -> Result<()> {
         format!("--grpc-address=127.0.0.1:{grpc}"),
         format!("--http-address=127.0.0.1:{http}"),
     ];
-    let mut gateway = Process::start(&gateway_binary, &gateway_args)?;
+    let mut gateway = ChildProcess::start(&gateway_binary, &gateway_args)?;
     gateway.wait_ready(&client, &format!("http://127.0.0.1:{http}/-/ready")).await?;
     let memory = MemoryWatch::of_pid(gateway.pid());
 
@@ -67,7 +67,7 @@ async fn measure(args: &Args) -> Result<()> {
         format!("--grpc-address=127.0.0.1:{query_grpc}"),
         format!("--http-address=127.0.0.1:{query_http}"),
     ];
-    let mut querier = Process::start(&drumlin, &query_args)?;
+    let mut querier = ChildProcess::start(&drumlin, &query_args)?;
     let url = format!("http://127.0.0.1:{query_http}");
     querier.wait_ready(&client, &format!("{url}/-/ready")).await?;
 

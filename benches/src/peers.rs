@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::engine::{Line, Run};
+use crate::engine::{Line, MeasuredRun};
 
 /// What the program in `integration/peers/engines` is built with.
 const BUILDS: [(&str, &[&str]); 2] = [
@@ -70,7 +70,7 @@ impl Peer {
         Ok(Peer { name, child, questions, answers })
     }
 
-    pub(crate) fn run(&mut self, line: &Line) -> Result<Run> {
+    pub(crate) fn run(&mut self, line: &Line) -> Result<MeasuredRun> {
         writeln!(self.questions, "{} {} {} {}", line.start, line.end, line.step, line.text)?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
@@ -82,7 +82,7 @@ impl Peer {
         let number = |field: &str| {
             answer[field].as_f64().with_context(|| format!("{}: no {field}", self.name))
         };
-        Ok(Run {
+        Ok(MeasuredRun {
             ms: number("ms")?,
             cpu_ms: number("cpu_ms")?,
             points: number("points")? as usize,

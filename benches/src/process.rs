@@ -8,16 +8,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 /// A process that ends with this value.
-pub(crate) struct Process {
+pub(crate) struct ChildProcess {
     child: Child,
 }
 
-impl Process {
-    pub(crate) fn start(program: &PathBuf, args: &[String]) -> Result<Process> {
+impl ChildProcess {
+    pub(crate) fn start(program: &PathBuf, args: &[String]) -> Result<ChildProcess> {
         let mut command = Command::new(program);
         command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
-        Ok(Process { child })
+        Ok(ChildProcess { child })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -49,7 +49,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         // it may have ended by itself
         let _ = self.child.kill();

@@ -189,7 +189,7 @@ impl Bucket {
     ) -> Result<Vec<Bytes>> {
         let settings = &self.inner.settings;
         let plan =
-            coalesce::Plan::new(ranges, gap.min(settings.coalesce_gap), settings.coalesce_max);
+            coalesce::FetchPlan::new(ranges, gap.min(settings.coalesce_gap), settings.coalesce_max);
         let fetched: Vec<Bytes> = futures::stream::iter(plan.fetches().to_vec())
             .map(|range| self.get_range(path, range))
             .buffered(settings.parallel_ranges.max(1))

@@ -70,7 +70,7 @@ impl Provider {
 pub struct ObjectStoreConfig {
     provider: Provider,
     prefix: String,
-    values: parse::Values,
+    values: parse::ConfigValues,
     warnings: Vec<String>,
     environment: Environment,
 }
@@ -94,7 +94,7 @@ impl ObjectStoreConfig {
             Error::caused(Kind::Invalid, "object store configuration is no valid YAML", e)
         })?;
         let provider = Provider::from_name(&parse::provider_name(&root)?)?;
-        let mut values = parse::Values::default();
+        let mut values = parse::ConfigValues::default();
         let mut warnings = Vec::new();
         parse::check(&root, &fields::top(provider), "", &mut values, &mut warnings)?;
         let prefix = values.get("prefix").unwrap_or_default().trim_matches('/').to_owned();

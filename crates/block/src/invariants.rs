@@ -47,7 +47,7 @@ struct Placed<'a> {
 }
 
 /// A meta and what the whole block was found to hold.
-struct Read<'a> {
+struct ReadBlock<'a> {
     meta: &'a BlockMeta,
     counts: StoredCounts,
 }
@@ -83,7 +83,7 @@ fn made<'a>() -> [Predicate<Made<'a>>; 11] {
 }
 
 /// What holds for a block that was read from front to back.
-fn read_whole<'a>() -> [Predicate<Read<'a>>; 1] {
+fn read_whole<'a>() -> [Predicate<ReadBlock<'a>>; 1] {
     [Predicate { name: "counts-as-read", unmet: counts_as_read }]
 }
 
@@ -105,7 +105,7 @@ pub fn of_upload(location: &BlockLocation, meta: &BlockMeta) -> Result<(), Unmet
 /// # Errors
 /// The block holds more or less than it says. Counts that are not stated are not known.
 pub fn of_read(meta: &BlockMeta, counts: StoredCounts) -> Result<(), Unmet> {
-    check(meta.ulid, &Read { meta, counts }, &read_whole())
+    check(meta.ulid, &ReadBlock { meta, counts }, &read_whole())
 }
 
 /// A block that was made of others, all of it written but its `meta.json`.
@@ -250,7 +250,7 @@ fn samples_of_inputs(made: &Made<'_>) -> Option<String> {
     (known && stated > most).then(|| format!("{stated} samples, made of {most}"))
 }
 
-fn counts_as_read(block: &Read<'_>) -> Option<String> {
+fn counts_as_read(block: &ReadBlock<'_>) -> Option<String> {
     let (stats, read) = (&block.meta.stats, block.counts);
     let differs = |stated: u64, read: u64| stated > 0 && stated != read;
     let unmet = differs(stats.num_series, read.series) || differs(stats.num_samples, read.samples);

@@ -93,7 +93,7 @@ pub struct ChunkSpan {
 
 /// A series of the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct BlockEntry {
     pub labels: Labels,
     /// In order of time.
     pub chunks: Vec<ChunkSpan>,
@@ -101,7 +101,7 @@ pub struct Entry {
     deleted: Option<Arc<[Interval]>>,
 }
 
-impl Entry {
+impl BlockEntry {
     /// Bytes to fetch for its chunks, about.
     pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|c| u64::from(c.len)).sum()
@@ -126,7 +126,7 @@ impl Entry {
 /// Some series of the index, in order.
 #[derive(Clone, Debug, Default)]
 pub struct EntryBatch {
-    pub entries: Vec<Entry>,
+    pub entries: Vec<BlockEntry>,
     /// Series that could not be read; the others are sound.
     pub errors: Vec<Error>,
 }
@@ -352,7 +352,7 @@ fn filled(
     entries: BoxStream<'static, Result<EntryBatch>>,
     bytes: u64,
 ) -> impl Stream<Item = Result<EntryBatch>> + Send + 'static {
-    let step = move |(mut entries, mut rest): (stream::Fuse<_>, VecDeque<Entry>)| async move {
+    let step = move |(mut entries, mut rest): (stream::Fuse<_>, VecDeque<BlockEntry>)| async move {
         let (mut batch, mut cost) = (EntryBatch::default(), 0);
         loop {
             while let Some(entry) = rest.pop_front() {

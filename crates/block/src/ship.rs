@@ -238,7 +238,7 @@ where
     done
 }
 
-type Ids = BTreeSet<BlockId>;
+type BlockIds = BTreeSet<BlockId>;
 
 #[cfg(test)]
 mod tests;

@@ -15,13 +15,13 @@ use tsdb::meta::{BlockDesc, BlockMeta, Compaction, Downsample, SOURCE_COMPACTOR,
 use crate::commit::{Committed, commit};
 use crate::error::Case;
 use crate::identity::{Identity, OutputFormat, Parent};
-use crate::merged::{Input, Inputs, in_order};
+use crate::merged::{InputBlock, InputBlocks, in_order};
 use crate::output::{TsdbOutput, Written, segment_names};
 use crate::place::{OutputPlace, Row, is_marked, read_back};
 use crate::{Error, Result};
 
 /// Blocks to merge and how.
-pub(crate) struct Job<'a> {
+pub(crate) struct CompactionJob<'a> {
     /// Of one group and one resolution.
     pub(crate) blocks: &'a [SyncedBlock],
     /// External labels of the output: those of the group.
@@ -40,7 +40,7 @@ pub(crate) struct Done {
     pub(crate) was_there: bool,
 }
 
-impl Job<'_> {
+impl CompactionJob<'_> {
     /// Writes the output and reads it back, so that the inputs may be marked for deletion.
     ///
     /// # Errors
@@ -48,8 +48,8 @@ impl Job<'_> {
     /// committed.
     pub(crate) async fn run(&self, bucket: &Bucket) -> Result<Done> {
         let overlapping = self.overlapping();
-        let inputs = Input::open_all(bucket, self.blocks).await?;
-        let parents: Vec<Parent> = inputs.iter().map(Input::parent).collect();
+        let inputs = InputBlock::open_all(bucket, self.blocks).await?;
+        let parents: Vec<Parent> = inputs.iter().map(InputBlock::parent).collect();
         let location = |redo| BlockLocation::tsdb(self.output_id(&parents, redo));
         let is_ours = |found: &BlockMeta| self.is_output(found);
         let id = match (Row { location: &location, is_ours: &is_ours }).find(bucket).await? {
@@ -78,11 +78,11 @@ impl Job<'_> {
     async fn write(
         &self,
         bucket: &Bucket,
-        inputs: &[Input],
+        inputs: &[InputBlock],
         id: BlockId,
         headers: HeaderCache,
     ) -> Result<Written> {
-        let mut inputs = Inputs::new(bucket, inputs, self.how, &headers);
+        let mut inputs = InputBlocks::new(bucket, inputs, self.how, &headers);
         if self.must_agree() {
             inputs = inputs.refusing_conflicts();
         }

@@ -17,7 +17,7 @@ use tsdb::meta::{BlockMeta, BlockStats, Compaction, Downsample, SOURCE_COMPACTOR
 
 use crate::commit::commit;
 use crate::identity::{Identity, OutputFormat};
-use crate::merged::{Input, Inputs, MergedSeries, in_order};
+use crate::merged::{InputBlock, InputBlocks, MergedSeries, in_order};
 use crate::output::{TsdbOutput, segment_names};
 use crate::place::{OutputPlace, Row, read_back};
 use crate::{Error, Result};
@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// One block to read and what to write of it. Outputs have ids and bytes that depend on the input
 /// alone.
-pub struct Job<'a> {
+pub struct DownsampleJob<'a> {
     pub input: &'a SyncedBlock,
     /// External labels of the group.
     pub labels: &'a Labels,
@@ -39,21 +39,21 @@ pub struct Job<'a> {
 }
 
 /// An output that is to be written.
-struct Wanted {
+struct WantedOutput {
     resolution: Resolution,
     id: BlockId,
 }
 
 /// A series and its windows, one set per resolution of the job.
-type Windows = (Labels, Vec<DownsampledSeries>);
+type SeriesWindows = (Labels, Vec<DownsampledSeries>);
 
-impl Job<'_> {
+impl DownsampleJob<'_> {
     /// Writes what is not there yet; returns the metas of all outputs.
     ///
     /// # Errors
     /// The bucket fails, or the input is damaged; then nothing is committed.
     pub async fn run(&self, bucket: &Bucket) -> Result<Vec<Arc<BlockMeta>>> {
-        let input = Input::open(bucket, self.input).await?;
+        let input = InputBlock::open(bucket, self.input).await?;
         let mut done = Vec::new();
         let mut wanted = Vec::new();
         for resolution in self.resolutions {
@@ -63,7 +63,7 @@ impl Job<'_> {
             match (Row { location: &location, is_ours: &is_ours }).find(bucket).await? {
                 OutputPlace::Taken(meta) => done.push(Arc::new(*meta)),
                 OutputPlace::Free { redo } => {
-                    wanted.push(Wanted {
+                    wanted.push(WantedOutput {
                         resolution: *resolution,
                         id: self.output_id(&input, *resolution, redo),
                     });
@@ -75,7 +75,7 @@ impl Job<'_> {
         }
         let (input, wanted) = (std::slice::from_ref(&input), wanted.as_slice());
         let write = |headers| async move {
-            let inputs = Inputs::new(bucket, input, Dedup::Chain, &headers);
+            let inputs = InputBlocks::new(bucket, input, Dedup::Chain, &headers);
             match self.format {
                 OutputFormat::Parquet => self.write_parquet(bucket, inputs, wanted).await,
                 OutputFormat::Tsdb => self.write_tsdb(bucket, inputs, wanted).await,
@@ -94,7 +94,7 @@ impl Job<'_> {
         Ok(done)
     }
 
-    fn output_id(&self, input: &Input, resolution: Resolution, redo: u32) -> BlockId {
+    fn output_id(&self, input: &InputBlock, resolution: Resolution, redo: u32) -> BlockId {
         Identity {
             parents: &[input.parent()],
             group_labels: self.labels,
@@ -124,10 +124,10 @@ impl Job<'_> {
     async fn write_parquet(
         &self,
         bucket: &Bucket,
-        inputs: Inputs,
-        wanted: &[Wanted],
+        inputs: InputBlocks,
+        wanted: &[WantedOutput],
     ) -> Result<Vec<BlockMeta>> {
-        let open = |wanted: &Wanted| {
+        let open = |wanted: &WantedOutput| {
             let description = BlockDescription {
                 id: wanted.id,
                 resolution: wanted.resolution,
@@ -162,8 +162,8 @@ impl Job<'_> {
     async fn write_tsdb(
         &self,
         bucket: &Bucket,
-        mut inputs: Inputs,
-        wanted: &[Wanted],
+        mut inputs: InputBlocks,
+        wanted: &[WantedOutput],
     ) -> Result<Vec<BlockMeta>> {
         let symbols = inputs.symbols().await?;
         let mut outputs = Vec::new();
@@ -197,7 +197,7 @@ impl Job<'_> {
     }
 
     /// The input's meta under the output's id; what was written is still to be filled in.
-    fn meta(&self, wanted: &Wanted) -> BlockMeta {
+    fn meta(&self, wanted: &WantedOutput) -> BlockMeta {
         let input = &*self.input.meta;
         let thanos = Thanos {
             version: 1,
@@ -215,9 +215,9 @@ impl Job<'_> {
     /// The windows of every series, batch by batch in order.
     async fn windows(
         &self,
-        inputs: Inputs,
-        wanted: &[Wanted],
-    ) -> Result<BoxStream<'static, Result<Vec<Windows>>>> {
+        inputs: InputBlocks,
+        wanted: &[WantedOutput],
+    ) -> Result<BoxStream<'static, Result<Vec<SeriesWindows>>>> {
         let (from, id) = (self.input.resolution(), self.input.id());
         let wanted: Arc<[Resolution]> = wanted.iter().map(|w| w.resolution).collect();
         let batches = batched(inputs.series().await?);
@@ -256,7 +256,7 @@ fn aggregate(
     batch: Vec<MergedSeries>,
     from: Resolution,
     wanted: &[Resolution],
-) -> Result<Vec<Windows>> {
+) -> Result<Vec<SeriesWindows>> {
     let mut to_5m = Downsampler::new(Resolution::FiveMinutes);
     let mut to_1h = Downsampler::new(Resolution::OneHour);
     let mut out = Vec::with_capacity(batch.len());

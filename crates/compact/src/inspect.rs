@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use merge::{ChunkBytes, ChunkContent, Dedup, SeriesChunk};
 use tsdb::chunk::{decode_floats, decode_histograms};
 
-use crate::merged::{Input, Inputs, in_order};
+use crate::merged::{InputBlock, InputBlocks, in_order};
 use crate::place::is_marked;
 use crate::{Error, Kind, Result};
 
@@ -45,12 +45,12 @@ pub(crate) async fn damage(bucket: &Bucket, block: &SyncedBlock, error: &Error) 
 /// Reads every series and decodes every sample of a block. An error of kind `Corrupt` that comes
 /// twice is damage; one that does not come again was none.
 async fn inspect(bucket: &Bucket, block: &SyncedBlock) -> Result<()> {
-    let input = Input::open(bucket, block).await?;
+    let input = InputBlock::open(bucket, block).await?;
     in_order(1, |headers| read(bucket, &input, headers)).await
 }
 
-async fn read(bucket: &Bucket, input: &Input, headers: HeaderCache) -> Result<()> {
-    let inputs = Inputs::new(bucket, std::slice::from_ref(input), Dedup::Chain, &headers);
+async fn read(bucket: &Bucket, input: &InputBlock, headers: HeaderCache) -> Result<()> {
+    let inputs = InputBlocks::new(bucket, std::slice::from_ref(input), Dedup::Chain, &headers);
     let mut series = inputs.series().await?;
     while let Some((_, chunks)) = series.try_next().await? {
         chunks.iter().try_for_each(decode).map_err(|e| Error::of_block(input.id())(e.into()))?;

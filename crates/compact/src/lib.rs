@@ -28,7 +28,7 @@ mod settings;
 mod view;
 
 pub use compactor::{Compactor, Event};
-pub use downsample::Job as DownsampleJob;
+pub use downsample::DownsampleJob;
 pub use error::{Error, Kind, Result};
 pub use identity::OutputFormat;
 pub use merge::Dedup;

@@ -51,14 +51,14 @@ pub(crate) type MergedSeries = (Labels, Vec<SeriesChunk>);
 
 /// A block to read, with what was deleted of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Input {
+pub(crate) struct InputBlock {
     pub(crate) meta: Arc<BlockMeta>,
     tombstones: Option<LoadedTombstones>,
 }
 
-impl Input {
+impl InputBlock {
     /// Reads the tombstones, if the block has any.
-    pub(crate) async fn open(bucket: &Bucket, block: &SyncedBlock) -> Result<Input> {
+    pub(crate) async fn open(bucket: &Bucket, block: &SyncedBlock) -> Result<InputBlock> {
         let tombstones = match block.tombstones {
             Some(_) => {
                 let loaded = block::load_tombstones(bucket, &block.location).await;
@@ -66,14 +66,17 @@ impl Input {
             }
             None => None,
         };
-        Ok(Input { meta: Arc::clone(&block.meta), tombstones })
+        Ok(InputBlock { meta: Arc::clone(&block.meta), tombstones })
     }
 
-    pub(crate) async fn open_all(bucket: &Bucket, blocks: &[SyncedBlock]) -> Result<Vec<Input>> {
+    pub(crate) async fn open_all(
+        bucket: &Bucket,
+        blocks: &[SyncedBlock],
+    ) -> Result<Vec<InputBlock>> {
         /// Files of tombstones fetched at a time.
         const PARALLEL: usize = 16;
         let opened: Vec<_> =
-            blocks.iter().map(|block| Input::open(bucket, block).boxed()).collect();
+            blocks.iter().map(|block| InputBlock::open(bucket, block).boxed()).collect();
         futures::stream::iter(opened).buffered(PARALLEL).try_collect().await
     }
 
@@ -100,36 +103,39 @@ impl Input {
 }
 
 /// Blocks that are read front to back together.
-pub(crate) struct Inputs {
+pub(crate) struct InputBlocks {
     readers: Vec<BlockReader>,
     how: Dedup,
     symbols: Option<Arc<SymbolTable>>,
     conflicts: Option<Conflicts>,
 }
 
-impl Inputs {
+impl InputBlocks {
     /// The order of `inputs` decides between equal samples of overlapping blocks, so they are
     /// sorted by id.
     pub(crate) fn new(
         bucket: &Bucket,
-        inputs: &[Input],
+        inputs: &[InputBlock],
         how: Dedup,
         headers: &HeaderCache,
-    ) -> Inputs {
+    ) -> InputBlocks {
         let settings = readahead::settings(inputs.len());
-        Inputs::of(inputs.iter().map(|input| input.reader(bucket, headers.clone(), settings)), how)
+        InputBlocks::of(
+            inputs.iter().map(|input| input.reader(bucket, headers.clone(), settings)),
+            how,
+        )
     }
 
-    fn of(readers: impl Iterator<Item = BlockReader>, how: Dedup) -> Inputs {
+    fn of(readers: impl Iterator<Item = BlockReader>, how: Dedup) -> InputBlocks {
         let mut readers: Vec<BlockReader> = readers.collect();
         readers.sort_by_key(|reader| reader.meta().ulid);
-        Inputs { readers, how, symbols: None, conflicts: None }
+        InputBlocks { readers, how, symbols: None, conflicts: None }
     }
 
     /// Ends the stream with an error where the blocks contradict each other too often to be of one
     /// Prometheus.
-    pub(crate) fn refusing_conflicts(self) -> Inputs {
-        Inputs { conflicts: Some(Conflicts::default()), ..self }
+    pub(crate) fn refusing_conflicts(self) -> InputBlocks {
+        InputBlocks { conflicts: Some(Conflicts::default()), ..self }
     }
 
     /// All names and values of labels, sorted, without doubles. The readers share them from now on.
@@ -237,11 +243,11 @@ fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChu
     if lists.len() == 1 && is_in_order(&lists[0]) {
         return Ok(lists.swap_remove(0));
     }
-    let bounds = Bounds::of(&lists, how)?;
+    let bounds = CountBounds::of(&lists, how)?;
     let merged = merge_vertically(lists, how)?;
     let came_out = samples(&merged)?;
     if came_out < bounds.least || came_out > bounds.all || !is_in_order(&merged) {
-        let Bounds { least, all } = bounds;
+        let CountBounds { least, all } = bounds;
         let reason =
             format!("{came_out} samples came out of {all} of a series, {least} at least were to");
         return Err(Error(Case::Unsound { reason }));
@@ -250,13 +256,13 @@ fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChu
 }
 
 /// How many samples may come out of a merge.
-struct Bounds {
+struct CountBounds {
     least: u64,
     all: u64,
 }
 
-impl Bounds {
-    fn of(lists: &[Vec<SeriesChunk>], how: Dedup) -> Result<Bounds> {
+impl CountBounds {
+    fn of(lists: &[Vec<SeriesChunk>], how: Dedup) -> Result<CountBounds> {
         let counts = lists.iter().map(|list| samples(list)).collect::<Result<Vec<u64>>>()?;
         let all: u64 = counts.iter().sum();
         let least = if !are_overlapping(lists) {
@@ -267,7 +273,7 @@ impl Bounds {
         } else {
             all.min(1)
         };
-        Ok(Bounds { least, all })
+        Ok(CountBounds { least, all })
     }
 }
 

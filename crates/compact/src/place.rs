@@ -43,16 +43,16 @@ impl Row<'_> {
         for redo in 0..MAX_REDO {
             let location = (self.location)(redo);
             match look_at(bucket, &location).await? {
-                Found::Nothing => return Ok(OutputPlace::Free { redo }),
-                Found::Marked => {
+                FoundPlace::Nothing => return Ok(OutputPlace::Free { redo }),
+                FoundPlace::Marked => {
                     tracing::info!(block = %location, "the output is there but marked for \
                         deletion, it is written anew");
                 }
-                Found::Block(meta) if !(self.is_ours)(&meta) => {
+                FoundPlace::Block(meta) if !(self.is_ours)(&meta) => {
                     tracing::warn!(block = %location, "a block with other inputs has the id of the \
                         output");
                 }
-                Found::Block(meta) => {
+                FoundPlace::Block(meta) => {
                     if is_whole(bucket, &location, &meta).await? {
                         return Ok(OutputPlace::Taken(meta));
                     }
@@ -82,22 +82,22 @@ async fn is_whole(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -
     Ok(false)
 }
 
-enum Found {
+enum FoundPlace {
     Nothing,
     Marked,
     Block(Box<BlockMeta>),
 }
 
-async fn look_at(bucket: &Bucket, location: &BlockLocation) -> Result<Found> {
+async fn look_at(bucket: &Bucket, location: &BlockLocation) -> Result<FoundPlace> {
     if is_marked(bucket, location).await? {
-        return Ok(Found::Marked);
+        return Ok(FoundPlace::Marked);
     }
     let Some(bytes) = bucket.get_if_exists(&location.meta()).await? else {
-        return Ok(Found::Nothing);
+        return Ok(FoundPlace::Nothing);
     };
     let meta =
         BlockMeta::from_json(&bytes).map_err(|e| Error::of_block(location.id())(e.into()))?;
-    Ok(Found::Block(Box::new(meta)))
+    Ok(FoundPlace::Block(Box::new(meta)))
 }
 
 /// Whether the block is marked for deletion now. A mark that cannot be read is one too.
@@ -115,11 +115,11 @@ pub(crate) async fn read_back(
 ) -> Result<()> {
     let damaged = |reason: String| Error(Case::ReadBack { id: meta.ulid, reason });
     match look_at(bucket, location).await? {
-        Found::Block(stored)
+        FoundPlace::Block(stored)
             if stored.compaction == meta.compaction && stored.stats == meta.stats => {}
-        Found::Block(_) => return Err(damaged("its meta.json is another one".into())),
-        Found::Marked => return Err(damaged("it is marked for deletion".into())),
-        Found::Nothing => return Err(damaged("its meta.json is not there".into())),
+        FoundPlace::Block(_) => return Err(damaged("its meta.json is another one".into())),
+        FoundPlace::Marked => return Err(damaged("it is marked for deletion".into())),
+        FoundPlace::Nothing => return Err(damaged("its meta.json is not there".into())),
     }
     for file in meta.thanos.iter().flat_map(|t| &t.files).filter(|f| f.size_bytes > 0) {
         let path = location.file(&file.rel_path);

@@ -50,7 +50,7 @@ pub(crate) fn settings(sources: usize) -> ReaderSettings {
 type Batches = BoxStream<'static, block::Result<SeriesBatch>>;
 
 /// What a task brings back: the rest of the stream, unless that ended.
-type Read = (Batches, Option<block::Result<SeriesBatch>>);
+type ReadResult = (Batches, Option<block::Result<SeriesBatch>>);
 
 /// Blocks that are read front to back together.
 pub(crate) struct BlockStreams {
@@ -72,7 +72,7 @@ struct BlockStream {
 
 enum Next {
     Waits(Batches),
-    UnderWay(Task<Read>),
+    UnderWay(Task<ReadResult>),
     Ended,
 }
 
@@ -169,7 +169,7 @@ impl BlockStream {
     }
 }
 
-async fn read(mut batches: Batches) -> Read {
+async fn read(mut batches: Batches) -> ReadResult {
     let batch = batches.next().await;
     (batches, batch)
 }

@@ -31,7 +31,7 @@ pub(crate) enum Verdict {
 }
 
 /// What retention looks at.
-pub(crate) struct Retention<'a> {
+pub(crate) struct RetentionPass<'a> {
     settings: &'a Settings,
     synced: &'a Synced,
     now_ms: i64,
@@ -39,11 +39,15 @@ pub(crate) struct Retention<'a> {
     planned: BTreeSet<BlockId>,
 }
 
-impl<'a> Retention<'a> {
-    pub(crate) fn new(settings: &'a Settings, synced: &'a Synced, now_ms: i64) -> Retention<'a> {
+impl<'a> RetentionPass<'a> {
+    pub(crate) fn new(
+        settings: &'a Settings,
+        synced: &'a Synced,
+        now_ms: i64,
+    ) -> RetentionPass<'a> {
         let groups = groups(&synced.blocks, settings.merge_conflicting);
         let planned = groups.iter().flat_map(|group| group.plan()).map(|b| b.id()).collect();
-        Retention { settings, synced, now_ms, planned }
+        RetentionPass { settings, synced, now_ms, planned }
     }
 
     pub(crate) fn verdict(&self, block: &SyncedBlock) -> Verdict {

@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 
 /// One series of an answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Series {
+pub(crate) struct FloatSeries {
     pub(crate) labels: BTreeMap<String, String>,
     /// Times in milliseconds; an instant query has one point.
     pub(crate) points: Vec<(i64, f64)>,
 }
 
-impl Series {
+impl FloatSeries {
     pub(crate) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
@@ -34,27 +34,27 @@ impl Series {
 
 /// An answer and what the querier had to say about it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) series: Vec<Series>,
+pub(crate) struct FloatAnswer {
+    pub(crate) series: Vec<FloatSeries>,
     pub(crate) warnings: Vec<String>,
 }
 
 /// How a query reads downsampled and replicated data.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct ReadChoice {
     /// The coarsest windows that may answer, as the API spells it: `0s`, `5m`, `1h`.
     pub(crate) resolution: &'static str,
     pub(crate) dedup: bool,
 }
 
-impl Reading {
-    pub(crate) const RAW: Reading = Reading { resolution: "0s", dedup: true };
-    pub(crate) const COARSE: Reading = Reading { resolution: "1h", dedup: true };
+impl ReadChoice {
+    pub(crate) const RAW: ReadChoice = ReadChoice { resolution: "0s", dedup: true };
+    pub(crate) const COARSE: ReadChoice = ReadChoice { resolution: "1h", dedup: true };
 }
 
 /// The points in time of a range query, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
+pub(crate) struct QuerySpan {
     pub(crate) start: i64,
     pub(crate) end: i64,
     pub(crate) step: i64,
@@ -62,21 +62,21 @@ pub(crate) struct Span {
 
 /// The HTTP API at one address.
 #[derive(Clone, Debug)]
-pub(crate) struct Api {
+pub(crate) struct ApiClient {
     address: SocketAddr,
 }
 
-impl Api {
-    pub(crate) fn new(address: SocketAddr) -> Api {
-        Api { address }
+impl ApiClient {
+    pub(crate) fn new(address: SocketAddr) -> ApiClient {
+        ApiClient { address }
     }
 
     pub(crate) async fn instant(
         &self,
         query: &str,
         t_ms: i64,
-        reading: Reading,
-    ) -> anyhow::Result<Answer> {
+        reading: ReadChoice,
+    ) -> anyhow::Result<FloatAnswer> {
         let time = seconds(t_ms);
         self.ask("/api/v1/query", query, &[("time", &time)], reading).await
     }
@@ -84,9 +84,9 @@ impl Api {
     pub(crate) async fn range(
         &self,
         query: &str,
-        span: Span,
-        reading: Reading,
-    ) -> anyhow::Result<Answer> {
+        span: QuerySpan,
+        reading: ReadChoice,
+    ) -> anyhow::Result<FloatAnswer> {
         let (start, end, step) = (seconds(span.start), seconds(span.end), seconds(span.step));
         self.ask(
             "/api/v1/query_range",
@@ -121,8 +121,8 @@ impl Api {
         path: &str,
         query: &str,
         times: &[(&str, &str)],
-        reading: Reading,
-    ) -> anyhow::Result<Answer> {
+        reading: ReadChoice,
+    ) -> anyhow::Result<FloatAnswer> {
         let mut form =
             format!("query={}&max_source_resolution={}", encoded(query), reading.resolution);
         form += &format!("&dedup={}", reading.dedup);
@@ -169,27 +169,27 @@ impl Api {
 }
 
 /// The floats of an answer; native histograms are none of ours.
-fn parse(body: &[u8]) -> anyhow::Result<Answer> {
+fn parse(body: &[u8]) -> anyhow::Result<FloatAnswer> {
     let http_api::ApiAnswer { value, notes } = http_api::read_answer(body)?;
     let series = match value {
         promql::value::Value::Scalar { t_ms, value } => {
-            vec![Series { labels: BTreeMap::new(), points: vec![(t_ms, value)] }]
+            vec![FloatSeries { labels: BTreeMap::new(), points: vec![(t_ms, value)] }]
         }
         promql::value::Value::String { .. } => bail!("a string is no series"),
         promql::value::Value::Vector(series) | promql::value::Value::Matrix(series) => {
             series.iter().map(one_series).collect::<anyhow::Result<_>>()?
         }
     };
-    Ok(Answer { series, warnings: notes.warnings })
+    Ok(FloatAnswer { series, warnings: notes.warnings })
 }
 
-fn one_series(series: &ResultSeries) -> anyhow::Result<Series> {
+fn one_series(series: &ResultSeries) -> anyhow::Result<FloatSeries> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let float = |point: Point| match point.value {
         PointValue::Float(value) => Ok((point.t_ms, value)),
         PointValue::Histogram(_) => bail!("{} has native histograms", series.labels),
     };
-    Ok(Series {
+    Ok(FloatSeries {
         labels: series.labels.iter().map(|(name, value)| (text(name), text(value))).collect(),
         points: series.points.iter().map(float).collect::<anyhow::Result<_>>()?,
     })

@@ -8,8 +8,8 @@ use anyhow::{bail, ensure};
 use model::{Labels, Resolution, TimeRange};
 use synthetic::{Fleet, Kind, Replica, Truth};
 
-use crate::api::{Answer, Api, Reading};
-use crate::inventory::{Aggregated, Counts, Downsampled};
+use crate::api::{ApiClient, FloatAnswer, ReadChoice};
+use crate::inventory::{Aggregated, Downsampled, SamplesByMetric};
 
 /// Sums are added up in another order than the generator's.
 const RELATIVE_ERROR: f64 = 1e-9;
@@ -43,7 +43,11 @@ impl fmt::Display for Check {
 }
 
 /// Samples per cluster and metric in raw blocks, stale markers included; `when` says which blocks.
-pub(crate) fn raw_samples(fleet: &Fleet, found: &anyhow::Result<Counts>, when: &str) -> Vec<Check> {
+pub(crate) fn raw_samples(
+    fleet: &Fleet,
+    found: &anyhow::Result<SamplesByMetric>,
+    when: &str,
+) -> Vec<Check> {
     let expected = counts_of(fleet, |replica| {
         let counts = fleet.counts(replica, TimeRange::ALL).into_iter();
         counts.map(|(metric, c)| (metric.to_owned(), c.samples + c.stale_markers)).collect()
@@ -61,7 +65,7 @@ fn clusters(fleet: &Fleet) -> impl Iterator<Item = &str> {
     fleet.clusters().iter().map(|cluster| cluster.name())
 }
 
-fn counts_of(fleet: &Fleet, count: impl Fn(&Replica) -> BTreeMap<String, u64>) -> Counts {
+fn counts_of(fleet: &Fleet, count: impl Fn(&Replica) -> BTreeMap<String, u64>) -> SamplesByMetric {
     let replicas = fleet.replicas().iter();
     replicas
         .flat_map(|replica| {
@@ -72,14 +76,14 @@ fn counts_of(fleet: &Fleet, count: impl Fn(&Replica) -> BTreeMap<String, u64>) -
         .collect()
 }
 
-fn of_cluster(counts: &Counts, cluster: &str) -> Counts {
+fn of_cluster(counts: &SamplesByMetric, cluster: &str) -> SamplesByMetric {
     let inside = counts
         .iter()
         .filter(|((external, _), _)| external.get("cluster") == Some(cluster.as_bytes()));
     inside.map(|(key, count)| (key.clone(), *count)).collect()
 }
 
-fn same_counts(expected: &Counts, found: &Counts) -> anyhow::Result<String> {
+fn same_counts(expected: &SamplesByMetric, found: &SamplesByMetric) -> anyhow::Result<String> {
     ensure!(!expected.is_empty(), "nothing was generated");
     for key @ (external, metric) in expected.keys().chain(found.keys()) {
         let (wanted, got) = (expected.get(key), found.get(key));
@@ -153,8 +157,8 @@ fn joined(spans: &[TimeRange]) -> Vec<TimeRange> {
 }
 
 /// Series of which only stale markers fell into the span have no windows.
-fn true_counts(truths: &Truths<'_>) -> Counts {
-    let mut counts = Counts::new();
+fn true_counts(truths: &Truths<'_>) -> SamplesByMetric {
+    let mut counts = SamplesByMetric::new();
     for ((external, labels), (_, truth)) in
         truths.iter().filter(|(_, (_, truth))| truth.samples > 0)
     {
@@ -184,7 +188,7 @@ fn close(a: f64, b: f64) -> bool {
 
 /// Growth over a day of counters, as the querier finds it, within what one scrape interval holds
 /// (per reset: what came between the last scrape before it and the first after).
-pub(crate) async fn increases(fleet: &Fleet, api: &Api) -> Vec<Check> {
+pub(crate) async fn increases(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let mut checks = Vec::new();
     for metric in ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"] {
         checks.push(Check::new(
@@ -195,17 +199,17 @@ pub(crate) async fn increases(fleet: &Fleet, api: &Api) -> Vec<Check> {
     checks
 }
 
-async fn increase(fleet: &Fleet, api: &Api, metric: &str) -> anyhow::Result<String> {
+async fn increase(fleet: &Fleet, api: &ApiClient, metric: &str) -> anyhow::Result<String> {
     let end = fleet.settings().range.end - DAY_MS / 24;
     let day = TimeRange::new(end - DAY_MS, end);
-    let answer = api.instant(&format!("increase({metric}[1d])"), end, Reading::RAW).await?;
+    let answer = api.instant(&format!("increase({metric}[1d])"), end, ReadChoice::RAW).await?;
     let (mut compared, mut worst) = (0, 0.0f64);
     for cluster in fleet.clusters() {
         for series in cluster.series().iter().filter(|series| series.metric() == metric) {
             let truth = fleet.growth(series, day).unwrap_or_default();
             let instance =
                 series.labels().get("instance").map(String::from_utf8_lossy).unwrap_or_default();
-            let is_it = |s: &&crate::api::Series| {
+            let is_it = |s: &&crate::api::FloatSeries| {
                 s.label("cluster") == cluster.name() && s.label("instance") == instance
             };
             let Some(seen) = answer.series.iter().find(is_it) else {
@@ -228,7 +232,7 @@ async fn increase(fleet: &Fleet, api: &Api, metric: &str) -> anyhow::Result<Stri
 }
 
 /// Replicas count once when they are deduplicated and twice when they are not.
-pub(crate) async fn replicas_once(fleet: &Fleet, api: &Api) -> Vec<Check> {
+pub(crate) async fn replicas_once(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let t = fleet.settings().range.end - 60_000;
     let mut checks = Vec::new();
     for cluster in fleet.clusters() {
@@ -250,12 +254,12 @@ struct Scraped<'a> {
     replicas: usize,
 }
 
-async fn count_up(api: &Api, cluster: Scraped<'_>, t: i64) -> anyhow::Result<String> {
+async fn count_up(api: &ApiClient, cluster: Scraped<'_>, t: i64) -> anyhow::Result<String> {
     let Scraped { name, targets, replicas } = cluster;
     let query = format!("count(up{{cluster=\"{name}\"}})");
-    let once = api.instant(&query, t, Reading::RAW).await?;
-    let each = api.instant(&query, t, Reading { dedup: false, ..Reading::RAW }).await?;
-    let value = |answer: &Answer| answer.series.first().map_or(0.0, |series| series.value());
+    let once = api.instant(&query, t, ReadChoice::RAW).await?;
+    let each = api.instant(&query, t, ReadChoice { dedup: false, ..ReadChoice::RAW }).await?;
+    let value = |answer: &FloatAnswer| answer.series.first().map_or(0.0, |series| series.value());
     ensure!(value(&once) == targets as f64, "{} of {targets} targets", value(&once));
     let all = (targets * replicas) as f64;
     ensure!(value(&each) == all, "{} of {all} series without deduplication", value(&each));
@@ -263,7 +267,7 @@ async fn count_up(api: &Api, cluster: Scraped<'_>, t: i64) -> anyhow::Result<Str
 }
 
 /// Every query of the Kubernetes list has an answer, and nothing is missing from it.
-pub(crate) async fn kubernetes_queries(fleet: &Fleet, api: &Api) -> Vec<Check> {
+pub(crate) async fn kubernetes_queries(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let t = fleet.settings().range.end - 60_000;
     let mut checks = Vec::new();
     for query in synthetic::kubernetes_queries() {
@@ -272,8 +276,8 @@ pub(crate) async fn kubernetes_queries(fleet: &Fleet, api: &Api) -> Vec<Check> {
     checks
 }
 
-async fn answered(api: &Api, query: &str, t: i64) -> anyhow::Result<String> {
-    let answer = api.instant(query, t, Reading::COARSE).await?;
+async fn answered(api: &ApiClient, query: &str, t: i64) -> anyhow::Result<String> {
+    let answer = api.instant(query, t, ReadChoice::COARSE).await?;
     ensure!(!answer.series.is_empty(), "no data");
     ensure!(answer.warnings.is_empty(), "incomplete: {}", answer.warnings.join("; "));
     let numbers = answer.series.iter().filter(|series| !series.value().is_nan()).count();
@@ -282,7 +286,7 @@ async fn answered(api: &Api, query: &str, t: i64) -> anyhow::Result<String> {
 }
 
 /// The clusters are known by their label, and every endpoint is healthy.
-pub(crate) async fn topology(fleet: &Fleet, api: &Api) -> Vec<Check> {
+pub(crate) async fn topology(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let known = async {
         let values = api.label_values("cluster").await?;
         let expected: Vec<&str> = clusters(fleet).collect();

@@ -14,7 +14,7 @@ use tsdb::block_builder::{BlockBuilder, BlockFiles, BlockIdentity};
 
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Written {
+pub(crate) struct WrittenTotals {
     pub(crate) blocks: u64,
     /// Stale markers included.
     pub(crate) samples: u64,
@@ -22,7 +22,7 @@ pub(crate) struct Written {
     pub(crate) bytes: u64,
 }
 
-impl Written {
+impl WrittenTotals {
     fn add(&mut self, files: &BlockFiles) {
         self.blocks += 1;
         self.samples += files.meta.stats.num_samples;
@@ -31,7 +31,7 @@ impl Written {
 }
 
 /// The blocks that are to be written.
-pub(crate) struct Work {
+pub(crate) struct GenerateWork {
     pub(crate) fleet: Fleet,
     pub(crate) folder: PathBuf,
     pub(crate) threads: usize,
@@ -39,16 +39,19 @@ pub(crate) struct Work {
 
 /// Threads that write all blocks. Dropped early, it makes them stop and waits for the blocks they
 /// are at, so that nothing is written to a folder that is about to be removed.
-pub(crate) struct Writer {
+pub(crate) struct BlockWriter {
     stop: Arc<AtomicBool>,
-    written: oneshot::Receiver<anyhow::Result<Written>>,
+    written: oneshot::Receiver<anyhow::Result<WrittenTotals>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Writer {
+impl BlockWriter {
     /// Starts writing; calls `progress` after each block.
-    pub(crate) fn start(work: Work, progress: impl Fn() + Send + Sync + 'static) -> Writer {
-        let Work { fleet, folder, threads } = work;
+    pub(crate) fn start(
+        work: GenerateWork,
+        progress: impl Fn() + Send + Sync + 'static,
+    ) -> BlockWriter {
+        let GenerateWork { fleet, folder, threads } = work;
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, written) = oneshot::channel();
         let stopped = Arc::clone(&stop);
@@ -60,15 +63,15 @@ impl Writer {
             // nobody waits any more when the writer was dropped
             let _ = sender.send(write_blocks(&fleet, &folder, threads, go_on));
         });
-        Writer { stop, written, thread: Some(thread) }
+        BlockWriter { stop, written, thread: Some(thread) }
     }
 
-    pub(crate) async fn written(mut self) -> anyhow::Result<Written> {
+    pub(crate) async fn written(mut self) -> anyhow::Result<WrittenTotals> {
         (&mut self.written).await.context("the writer of raw blocks panicked")?
     }
 }
 
-impl Drop for Writer {
+impl Drop for BlockWriter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -85,14 +88,14 @@ fn write_blocks(
     folder: &Path,
     threads: usize,
     go_on: impl Fn() -> bool + Sync,
-) -> anyhow::Result<Written> {
+) -> anyhow::Result<WrittenTotals> {
     let jobs: Vec<(&Replica, TimeRange)> = fleet
         .block_ranges()
         .flat_map(|range| fleet.replicas().iter().map(move |replica| (replica, range)))
         .collect();
-    let (next, total) = (AtomicUsize::new(0), Mutex::new(Written::default()));
+    let (next, total) = (AtomicUsize::new(0), Mutex::new(WrittenTotals::default()));
     let work = || {
-        let (mut samples, mut written) = (GeneratedSamples::default(), Written::default());
+        let (mut samples, mut written) = (GeneratedSamples::default(), WrittenTotals::default());
         while let Some((replica, range)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let files = block(fleet, replica, *range, &mut samples)?;
             files.save(folder).with_context(|| {
@@ -168,8 +171,10 @@ mod tests {
             // only the first block is waited for
             let _ = first.try_send(());
         };
-        let writer =
-            Writer::start(Work { fleet, folder: folder.path().to_owned(), threads: 2 }, progress);
+        let writer = BlockWriter::start(
+            GenerateWork { fleet, folder: folder.path().to_owned(), threads: 2 },
+            progress,
+        );
         is_written.recv().await.unwrap();
         drop(writer);
         let blocks = std::fs::read_dir(folder.path()).unwrap().count();
@@ -182,8 +187,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let range = TimeRange::new(0, 2 * synthetic::BLOCK_MS);
         let fleet = Fleet::new(synthetic::Settings::kubernetes(1, range)).unwrap();
-        let work = Work { fleet: fleet.clone(), folder: folder.path().to_owned(), threads: 2 };
-        let written = Writer::start(work, || {}).written().await.unwrap();
+        let work =
+            GenerateWork { fleet: fleet.clone(), folder: folder.path().to_owned(), threads: 2 };
+        let written = BlockWriter::start(work, || {}).written().await.unwrap();
         let counts = fleet
             .replicas()
             .iter()

@@ -16,7 +16,7 @@ use tsdb::chunk::num_samples;
 const CACHE_BYTES: u64 = 64 << 20;
 
 /// Samples by external labels and name of the metric.
-pub(crate) type Counts = BTreeMap<(Labels, String), u64>;
+pub(crate) type SamplesByMetric = BTreeMap<(Labels, String), u64>;
 
 /// A series of one server over all blocks of a resolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,9 +95,9 @@ impl Inventory {
     }
 
     /// Samples of raw blocks, stale markers included, as the chunks state them.
-    pub(crate) async fn raw_samples(&self) -> anyhow::Result<Counts> {
+    pub(crate) async fn raw_samples(&self) -> anyhow::Result<SamplesByMetric> {
         let headers = HeaderCache::new(CACHE_BYTES);
-        let mut counts = Counts::new();
+        let mut counts = SamplesByMetric::new();
         for block in self.raw() {
             let reader = BlockReader::new(
                 self.bucket.clone(),
@@ -168,8 +168,8 @@ impl Downsampled {
     }
 
     /// Samples by external labels and name of the metric, histograms included.
-    pub(crate) fn samples(&self) -> Counts {
-        let mut counts = Counts::new();
+    pub(crate) fn samples(&self) -> SamplesByMetric {
+        let mut counts = SamplesByMetric::new();
         let floats = self.floats.iter().map(|(key, series)| (key, series.count));
         for ((external, labels), samples) in
             floats.chain(self.histograms.iter().map(|(key, samples)| (key, *samples)))

@@ -26,10 +26,10 @@ use prometheus::Registry;
 use serve::{BuildInfo, Shutdown};
 use synthetic::{BLOCK_MS, Fleet};
 
-use api::Api;
+use api::ApiClient;
 use checks::Check;
 use folder::Folder;
-use generate::{Work, Writer};
+use generate::{BlockWriter, GenerateWork};
 use inventory::Inventory;
 use processes::Processes;
 
@@ -100,7 +100,7 @@ async fn demo(
     }
     summary(&bucket).await?;
     let processes = Processes::start(settings, &bucket, clock).await?;
-    let api = Api::new(processes.http_address());
+    let api = ApiClient::new(processes.http_address());
     let TimeRange { start, end } = fleet.settings().range;
     let now = end.min(clock.now().0);
     for answered in questions::ask_all(&api, TimeRange::new(start, now)).await? {
@@ -170,8 +170,9 @@ async fn generate(
         (fleet.block_ranges().count() * fleet.replicas().len()) as u64,
     );
     let ticks = bar.clone();
-    let work = Work { fleet: fleet.clone(), folder: folder.bucket(), threads: settings.threads };
-    let writer = Writer::start(work, move || ticks.inc(1));
+    let work =
+        GenerateWork { fleet: fleet.clone(), folder: folder.bucket(), threads: settings.threads };
+    let writer = BlockWriter::start(work, move || ticks.inc(1));
     let written = writer.written().await?;
     bar.finish_and_clear();
     println!(
@@ -228,7 +229,7 @@ async fn summary(bucket: &Bucket) -> anyhow::Result<()> {
 async fn check(
     fleet: &Fleet,
     bucket: &Bucket,
-    api: &Api,
+    api: &ApiClient,
     checks: &mut Vec<Check>,
 ) -> anyhow::Result<()> {
     let inventory = Inventory::take(bucket).await?;

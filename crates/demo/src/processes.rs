@@ -20,15 +20,15 @@ const ANY_PORT: &str = "127.0.0.1:0";
 const REPLICA_LABEL: &str = "replica";
 
 /// One component, listening and working.
-struct Process {
+struct RunningProcess {
     server: Server,
     work: Task<()>,
 }
 
 /// All of them, the querier last.
 pub(crate) struct Processes {
-    stores: Vec<Process>,
-    querier: Process,
+    stores: Vec<RunningProcess>,
+    querier: RunningProcess,
 }
 
 impl Processes {
@@ -84,7 +84,7 @@ async fn start(
     settings: serve::Settings,
     component: Component,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Process> {
+) -> anyhow::Result<RunningProcess> {
     let Component { served, run } = component;
     let mut ready = served.ready.clone();
     let server = Server::start(settings, served, Arc::clone(clock)).await?;
@@ -98,14 +98,14 @@ async fn start(
         .await
         .with_context(|| format!("it was not ready within {} s", READY_WITHIN.as_secs()))?
         .context("it ended before it was ready; its log says why")?;
-    Ok(Process { server, work })
+    Ok(RunningProcess { server, work })
 }
 
 async fn gateway(
     settings: &Settings,
     bucket: &Bucket,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Process> {
+) -> anyhow::Result<RunningProcess> {
     let registry = serve::registry(&settings.build)?;
     let gateway = store::Gateway::new(
         store::Settings::default(),
@@ -121,8 +121,8 @@ async fn sidecar(
     settings: &Settings,
     url: &str,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Process> {
-    let parts = sidecar::Parts {
+) -> anyhow::Result<RunningProcess> {
+    let parts = sidecar::SidecarParts {
         clock: Arc::clone(clock),
         budget: Budget::unlimited(),
         registry: serve::registry(&settings.build)?,
@@ -138,7 +138,7 @@ async fn querier(
     settings: &Settings,
     endpoints: Vec<String>,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Process> {
+) -> anyhow::Result<RunningProcess> {
     let registry = serve::registry(&settings.build)?;
     let specs =
         endpoints.into_iter().map(|address| EndpointSpec { address, ..EndpointSpec::default() });

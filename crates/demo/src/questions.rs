@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use model::TimeRange;
 
-use crate::api::{Answer, Api, Reading, Span};
+use crate::api::{ApiClient, FloatAnswer, QuerySpan, ReadChoice};
 
 /// Points a line of the terminal has room for.
 const COLUMNS: i64 = 60;
@@ -69,22 +69,22 @@ pub(crate) struct Answered {
 }
 
 /// Asks all questions over the span, one after the other.
-pub(crate) async fn ask_all(api: &Api, over: TimeRange) -> anyhow::Result<Vec<Answered>> {
+pub(crate) async fn ask_all(api: &ApiClient, over: TimeRange) -> anyhow::Result<Vec<Answered>> {
     let TimeRange { start, end } = over;
     // whole hours, so that windows of an hour answer
     let step = ((end - start) / COLUMNS / 3_600_000).max(1) * 3_600_000;
-    let span = Span { start: start + step, end, step };
+    let span = QuerySpan { start: start + step, end, step };
     let mut answers = Vec::with_capacity(QUESTIONS.len());
     for question in &QUESTIONS {
         let query = question.query.replace("{window}", &format!("{}h", step / 3_600_000));
-        let answer = api.range(&query, span, Reading::COARSE).await?;
+        let answer = api.range(&query, span, ReadChoice::COARSE).await?;
         answers
             .push(Answered { text: show(question, &query, &answer), series: answer.series.len() });
     }
     Ok(answers)
 }
 
-fn show(question: &Question, query: &str, answer: &Answer) -> String {
+fn show(question: &Question, query: &str, answer: &FloatAnswer) -> String {
     let mut text = format!("{}\n  {query}\n", question.words);
     let width = answer
         .series
@@ -125,15 +125,15 @@ fn sparkline(values: &[f64], bounds: RangeInclusive<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Series;
+    use crate::api::FloatSeries;
 
     #[test]
     fn answers_are_drawn_from_least_to_greatest() {
         assert_eq!(sparkline(&[0.0, 1.0, 2.0], 0.0..=2.0), "▁▅█");
         assert_eq!(sparkline(&[3.0, 3.0], 3.0..=3.0), "▁▁");
         let labels = [("cluster".to_owned(), "eu".to_owned())].into();
-        let series = vec![Series { labels, points: vec![(0, 0.1), (1, f64::NAN), (2, 0.3)] }];
-        let text = show(&QUESTIONS[2], "q", &Answer { series, warnings: vec!["w".into()] });
+        let series = vec![FloatSeries { labels, points: vec![(0, 0.1), (1, f64::NAN), (2, 0.3)] }];
+        let text = show(&QUESTIONS[2], "q", &FloatAnswer { series, warnings: vec!["w".into()] });
         assert!(text.contains("eu  ▁█  mean 200 ms") && text.contains("warning: w"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use block::sync::{RelabelConfig, parse_relabel_configs};
 use block::{Bucket, BucketMetrics};
 
 use crate::cli::common::content;
-use crate::process::Context;
+use crate::process::ProcessContext;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Bucket")]
@@ -22,7 +22,7 @@ pub(crate) struct BucketArgs {
 
 impl BucketArgs {
     /// The bucket, if one is configured.
-    pub(crate) fn open(&self, context: &Context) -> Result<Option<Bucket>> {
+    pub(crate) fn open(&self, context: &ProcessContext) -> Result<Option<Bucket>> {
         let Some(yaml) = content("objstore.config", &self.config, &self.config_file)? else {
             return Ok(None);
         };
@@ -40,7 +40,7 @@ impl BucketArgs {
     }
 
     /// The bucket of a component that cannot do without.
-    pub(crate) fn require(&self, context: &Context) -> Result<Bucket> {
+    pub(crate) fn require(&self, context: &ProcessContext) -> Result<Bucket> {
         match self.open(context)? {
             Some(bucket) => Ok(bucket),
             None => bail!("no bucket: give --objstore.config-file or --objstore.config"),

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{compact, demo, query, sidecar, store};
-use kingpin::{Effect, Foreign};
+use kingpin::{FlagEffect, Foreign};
 
 /// Keeps years of Prometheus metrics in object storage and answers PromQL over them.
 ///
@@ -83,13 +83,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
             command.error(clap::error::ErrorKind::MissingSubcommand, "a subcommand is required")
         );
     };
-    if let Some(flag) = kingpin::given(matches, foreign(name), Effect::Refused).first() {
+    if let Some(flag) = kingpin::given(matches, foreign(name), FlagEffect::Refused).first() {
         let text = format!(
             "--{flag} is not supported yet; it would change what is answered, so it is not ignored"
         );
         return Err(command.error(clap::error::ErrorKind::ValueValidation, text));
     }
-    let without_effect = kingpin::given(matches, foreign(name), Effect::None);
+    let without_effect = kingpin::given(matches, foreign(name), FlagEffect::None);
     let flags = command.find_subcommand(name).map(|c| flag_values(c, matches)).unwrap_or_default();
     Ok(Parsed { subcommand: parsed.subcommand, flags, without_effect })
 }

@@ -10,7 +10,7 @@ use crate::bucket::{BucketArgs, SelectorArgs};
 use crate::cli::common::{HttpArgs, ProcessArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, duration, split_commas};
-use crate::process::{Context, Ended};
+use crate::process::{ProcessContext, ProcessEnd};
 
 /// Flags of `thanos compact` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -241,13 +241,13 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = args.settings(context.clock.now())?;
     let bucket = args.bucket.require(&context)?;
     let compactor = Compactor::new(bucket, settings, context.clock.clone(), &context.registry)?;
     let listeners = serve::Settings { http: args.http.settings(), grpc: None };
     match context.serve(listeners, compactor.into_component()).await? {
-        Ended::Stopped if !args.work.wait => {
+        ProcessEnd::Stopped if !args.work.wait => {
             bail!("stopped before all was done; the next run goes on where this one was")
         }
         _ => Ok(()),

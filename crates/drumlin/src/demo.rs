@@ -6,7 +6,7 @@ use anyhow::Result;
 use demo::Settings;
 
 use crate::cli::common::ProcessArgs;
-use crate::process::{self, Context};
+use crate::process::{self, ProcessContext};
 
 /// Runs a whole fleet on synthetic data in one process: two clusters, a bucket on disk, compactor,
 /// store gateway and querier. Nothing has to be installed or configured.
@@ -46,7 +46,7 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = Settings {
         data_dir: args.data_dir,
         days: args.days,

@@ -15,7 +15,7 @@ use serve::{BuildInfo, Component, Server, Shutdown};
 const BLOCKING_THREADS: usize = 32;
 
 /// What a subcommand gets to work with.
-pub(crate) struct Context {
+pub(crate) struct ProcessContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) shutdown: Shutdown,
@@ -49,7 +49,7 @@ impl Start {
     pub(crate) fn run<F: Future<Output = Result<()>>>(
         self,
         logs: serve::logs::Settings,
-        subcommand: impl FnOnce(Context) -> F,
+        subcommand: impl FnOnce(ProcessContext) -> F,
     ) -> Result<()> {
         serve::logs::init(&logs)?;
         if !self.without_effect.is_empty() {
@@ -62,7 +62,7 @@ impl Start {
             .build()
             .context("start the async runtime")?;
         let ended = runtime.block_on(async {
-            let context = Context {
+            let context = ProcessContext {
                 clock: Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span)))),
                 registry: serve::registry(&build_info())?,
                 shutdown: Shutdown::on_signals()?,
@@ -79,25 +79,25 @@ impl Start {
 
 /// Why a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum ProcessEnd {
     /// Its work is done.
     Done,
     /// It was told to.
     Stopped,
 }
 
-impl Context {
+impl ProcessContext {
     /// Serves a component until its work ends or the process is told to stop, whichever is first.
     pub(crate) async fn serve(
         self,
         settings: serve::Settings,
         component: Component,
-    ) -> Result<Ended> {
+    ) -> Result<ProcessEnd> {
         let Component { served, run } = component;
         let server = Server::start(settings, served, self.clock).await?;
         let ended = tokio::select! {
-            ended = run => ended.map(|()| Ended::Done).map_err(anyhow::Error::from_boxed),
-            () = self.shutdown.stopped() => Ok(Ended::Stopped),
+            ended = run => ended.map(|()| ProcessEnd::Done).map_err(anyhow::Error::from_boxed),
+            () = self.shutdown.stopped() => Ok(ProcessEnd::Stopped),
         };
         server.stop().await;
         tracing::info!("exiting");

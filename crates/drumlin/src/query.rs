@@ -14,7 +14,7 @@ use storeapi::client::TlsSettings;
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{duration, label, labels, split_commas};
-use crate::process::{self, Context};
+use crate::process::{self, ProcessContext};
 
 /// Flags of `thanos query` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -512,7 +512,7 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = args.settings(context.flags.clone())?;
     let querier = Querier::new(settings, &context.registry, context.clock.clone())?;
     let listeners =

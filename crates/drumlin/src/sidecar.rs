@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use block::ship::ShipperSettings;
 use model::TimestampMs;
-use sidecar::{MinTime, Parts, ReloaderSettings, Settings, Sidecar};
+use sidecar::{MinTime, ReloaderSettings, Settings, Sidecar, SidecarParts};
 
 use crate::bucket::BucketArgs;
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, content, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{TimeOrOffset, duration};
-use crate::process::Context;
+use crate::process::ProcessContext;
 
 /// Flags of `thanos sidecar` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[Foreign::value("reloader.process-name")];
@@ -273,9 +273,9 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = args.settings(context.clock.now(), &context.environment)?;
-    let parts = Parts {
+    let parts = SidecarParts {
         clock: context.clock.clone(),
         budget: args.process.budget(),
         registry: context.registry.clone(),

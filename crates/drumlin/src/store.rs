@@ -9,7 +9,7 @@ use crate::bucket::{BucketArgs, SelectorArgs};
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, TimeOrOffset, duration};
-use crate::process::Context;
+use crate::process::ProcessContext;
 
 /// Flags of `thanos store` that are accepted without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -184,7 +184,7 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, context: Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = args.settings()?;
     let bucket = args.bucket.require(&context)?;
     let gateway = Gateway::new(settings, bucket, &context.registry, context.clock.clone())?;

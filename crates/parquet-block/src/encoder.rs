@@ -22,7 +22,7 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// How values of a column may be laid out before compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
+enum ValueEncoding {
     Plain,
     ByteStreamSplit,
     Dictionary,
@@ -30,23 +30,25 @@ enum Layout {
 }
 
 /// Which layouts a column tries: floats all that can win, everything else the one that always does.
-fn candidates(data_type: &DataType) -> &'static [Layout] {
+fn candidates(data_type: &DataType) -> &'static [ValueEncoding] {
     match data_type {
-        DataType::Float64 => &[Layout::ByteStreamSplit, Layout::Plain, Layout::Dictionary],
-        DataType::UInt32 | DataType::Int64 | DataType::Timestamp(..) => &[Layout::Delta],
-        DataType::UInt64 => &[Layout::Plain],
-        _ => &[Layout::Dictionary],
+        DataType::Float64 => {
+            &[ValueEncoding::ByteStreamSplit, ValueEncoding::Plain, ValueEncoding::Dictionary]
+        }
+        DataType::UInt32 | DataType::Int64 | DataType::Timestamp(..) => &[ValueEncoding::Delta],
+        DataType::UInt64 => &[ValueEncoding::Plain],
+        _ => &[ValueEncoding::Dictionary],
     }
 }
 
 /// Bytes in pieces of a size, so that a row group on its way out is in memory once: what grows as a
 /// whole is copied to memory twice as large again and again.
 #[derive(Debug, Default)]
-struct Pieces(Vec<Vec<u8>>);
+struct BytePieces(Vec<Vec<u8>>);
 
 const PIECE_BYTES: usize = 1 << 20;
 
-impl Write for Pieces {
+impl Write for BytePieces {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.0.last().is_none_or(|piece| piece.len() >= PIECE_BYTES) {
             self.0.push(Vec::new());
@@ -65,7 +67,7 @@ impl Write for Pieces {
 pub(crate) struct FileEncoder {
     schema: SchemaRef,
     metadata: Vec<KeyValue>,
-    file: SerializedFileWriter<Pieces>,
+    file: SerializedFileWriter<BytePieces>,
     group: Option<Vec<ArrowColumnWriter>>,
     /// Encoded bytes after which a row group ends.
     group_bytes: usize,
@@ -83,7 +85,7 @@ impl FileEncoder {
             base_properties().set_key_value_metadata(Some(metadata.clone())).build();
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
         let file = SerializedFileWriter::new(
-            Pieces::default(),
+            BytePieces::default(),
             parquet_schema.root_schema_ptr(),
             Arc::new(properties),
         )?;
@@ -164,7 +166,7 @@ impl FileEncoder {
                 .find(top)
                 .ok_or_else(|| ParquetError::General(format!("no column {top}")))?;
             let layout = if descriptor.path().parts().len() > 1 {
-                Layout::Dictionary
+                ValueEncoding::Dictionary
             } else {
                 match candidates(field.data_type()) {
                     [only] => *only,
@@ -201,13 +203,13 @@ fn base_properties() -> WriterPropertiesBuilder {
 fn set_layout(
     properties: WriterPropertiesBuilder,
     column: ColumnPath,
-    layout: Layout,
+    layout: ValueEncoding,
 ) -> WriterPropertiesBuilder {
     let encoding = match layout {
-        Layout::Dictionary => return properties.set_column_dictionary_enabled(column, true),
-        Layout::Plain => Encoding::PLAIN,
-        Layout::ByteStreamSplit => Encoding::BYTE_STREAM_SPLIT,
-        Layout::Delta => Encoding::DELTA_BINARY_PACKED,
+        ValueEncoding::Dictionary => return properties.set_column_dictionary_enabled(column, true),
+        ValueEncoding::Plain => Encoding::PLAIN,
+        ValueEncoding::ByteStreamSplit => Encoding::BYTE_STREAM_SPLIT,
+        ValueEncoding::Delta => Encoding::DELTA_BINARY_PACKED,
     };
     properties
         .set_column_dictionary_enabled(column.clone(), false)
@@ -225,7 +227,11 @@ fn pages(column: &ArrayRef) -> Vec<ArrayRef> {
 }
 
 /// The layout that gives the fewest bytes for these pages; of equal ones the first.
-fn smallest(layouts: &[Layout], data_type: &DataType, pages: &[ArrayRef]) -> Result<Layout> {
+fn smallest(
+    layouts: &[ValueEncoding],
+    data_type: &DataType,
+    pages: &[ArrayRef],
+) -> Result<ValueEncoding> {
     let field = arrow::datatypes::Field::new("trial", data_type.clone(), true);
     let schema = Arc::new(arrow::datatypes::Schema::new(vec![field.clone()]));
     let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
@@ -253,5 +259,5 @@ fn smallest(layouts: &[Layout], data_type: &DataType, pages: &[ArrayRef]) -> Res
             best = Some((bytes, *layout));
         }
     }
-    Ok(best.map_or(Layout::Plain, |(_, layout)| layout))
+    Ok(best.map_or(ValueEncoding::Plain, |(_, layout)| layout))
 }

@@ -44,7 +44,7 @@ pub(crate) struct BlockFile {
 }
 
 /// Rows `start..end` of a file, sorted and apart from each other.
-pub(crate) type Rows = Vec<Range<usize>>;
+pub(crate) type RowRanges = Vec<Range<usize>>;
 
 impl BlockFile {
     /// Reads the footer, as a rule by one request.

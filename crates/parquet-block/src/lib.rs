@@ -36,4 +36,4 @@ pub use error::{Error, Kind};
 pub use file::FooterCache;
 pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
 pub use schema::{BlockDescription, FORMAT};
-pub use writer::{ParquetBlockWriter, ShardLimits, Stats};
+pub use writer::{ParquetBlockWriter, ShardLimits, WriteStats};

@@ -13,7 +13,7 @@ use tsdb::chunk::Aggregate;
 use tsdb::meta::BlockMeta;
 
 use crate::error::{Case, Error};
-use crate::file::{BlockFile, FooterCache, Rows};
+use crate::file::{BlockFile, FooterCache, RowRanges};
 use crate::labels::{SeriesRow, StringColumn, each_rest_label, read_labels, read_rows};
 use crate::schema;
 use crate::windows::{SampleColumns, read_histograms};
@@ -32,10 +32,10 @@ const GROUPS_AHEAD: usize = 2;
 #[derive(Clone)]
 pub struct ParquetBlock {
     id: BlockId,
-    shards: Arc<Vec<Shard>>,
+    shards: Arc<Vec<ShardFiles>>,
 }
 
-struct Shard {
+struct ShardFiles {
     series: BlockFile,
     samples: BlockFile,
     histograms: Option<BlockFile>,
@@ -65,7 +65,7 @@ pub struct WindowQuery {
 pub type SeriesWindows = (Labels, DownsampledSeries);
 
 /// Series that are read together.
-struct Group {
+struct ReadGroup {
     shard: usize,
     rows: Vec<usize>,
     positions: Vec<SeriesRow>,
@@ -116,7 +116,7 @@ impl ParquetBlock {
                 let (Some(series), Some(samples)) = (series, samples) else {
                     return Err(missing());
                 };
-                Ok(Shard { series, samples, histograms })
+                Ok(ShardFiles { series, samples, histograms })
             }
         });
         let shards = opened.buffered(4).try_collect().await?;
@@ -137,7 +137,7 @@ impl ParquetBlock {
             if request.skip_chunks { SERIES_AT_ONCE * QUERY_ROWS } else { QUERY_ROWS },
         );
         let groups = self.groups(Arc::new(request.matchers.clone()), request.range, limit);
-        let read = move |group: Group| {
+        let read = move |group: ReadGroup| {
             let (block, request) = (block.clone(), Arc::clone(&request));
             async move { block.read_chunks(group, &request).await }
         };
@@ -149,7 +149,7 @@ impl ParquetBlock {
     pub fn scan(&self) -> BoxStream<'static, Result<Vec<SeriesWindows>, Error>> {
         let block = self.clone();
         let groups = self.groups(Arc::new(Vec::new()), TimeRange::ALL, SCAN_ROWS);
-        let read = move |group: Group| {
+        let read = move |group: ReadGroup| {
             let block = block.clone();
             async move {
                 let (labels, windows) = futures::try_join!(
@@ -223,7 +223,7 @@ impl ParquetBlock {
         matchers: Arc<Vec<Matcher>>,
         range: TimeRange,
         limit: usize,
-    ) -> BoxStream<'static, Result<Group, Error>> {
+    ) -> BoxStream<'static, Result<ReadGroup, Error>> {
         let shards = Arc::clone(&self.shards);
         let plan = move |shard: usize| {
             let (shards, matchers) = (Arc::clone(&shards), Arc::clone(&matchers));
@@ -238,13 +238,13 @@ impl ParquetBlock {
         futures::stream::iter(0..self.shards.len()).then(plan).try_flatten().boxed()
     }
 
-    async fn read_labels(&self, group: &Group) -> Result<Vec<Labels>, Error> {
+    async fn read_labels(&self, group: &ReadGroup) -> Result<Vec<Labels>, Error> {
         self.shards[group.shard].labels(&ranges(&group.rows)).await
     }
 
     async fn read_chunks(
         &self,
-        group: Group,
+        group: ReadGroup,
         request: &Arc<WindowQuery>,
     ) -> Result<Vec<Series>, Error> {
         if request.skip_chunks {
@@ -275,7 +275,7 @@ impl ParquetBlock {
 
     async fn read_windows(
         &self,
-        group: &Group,
+        group: &ReadGroup,
         aggregates: &[Aggregate],
     ) -> Result<Vec<DownsampledSeries>, Error> {
         let shard = &self.shards[group.shard];
@@ -299,10 +299,10 @@ impl ParquetBlock {
     }
 }
 
-impl Shard {
+impl ShardFiles {
     /// The rows of the series that satisfy all matchers.
-    async fn matching(&self, matchers: &[Matcher]) -> Result<Rows, Error> {
-        let mut rows: Rows = std::iter::once(0..self.series.rows()).collect();
+    async fn matching(&self, matchers: &[Matcher]) -> Result<RowRanges, Error> {
+        let mut rows: RowRanges = std::iter::once(0..self.series.rows()).collect();
         let mut matchers: Vec<&Matcher> = matchers.iter().collect();
         // What narrows most comes first, so that the other columns are read for few pages only.
         matchers.sort_by_key(|m| {
@@ -317,7 +317,7 @@ impl Shard {
         Ok(rows)
     }
 
-    async fn narrow(&self, rows: Rows, matchers: &[&Matcher]) -> Result<Rows, Error> {
+    async fn narrow(&self, rows: RowRanges, matchers: &[&Matcher]) -> Result<RowRanges, Error> {
         let name = &matchers[0].name;
         let damaged = |e: arrow::error::ArrowError| self.series.damaged(e.to_string());
         let empty = matchers.iter().all(|m| m.matches_empty());
@@ -422,15 +422,15 @@ fn sample_columns(aggregates: &[Aggregate]) -> Vec<&'static str> {
     columns
 }
 
-fn cut(shard: usize, rows: Vec<(usize, SeriesRow)>, limit: usize) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+fn cut(shard: usize, rows: Vec<(usize, SeriesRow)>, limit: usize) -> Vec<ReadGroup> {
+    let mut groups: Vec<ReadGroup> = Vec::new();
     let mut weight = usize::MAX;
     for (row, position) in rows {
         let own = position.rows.max(0) as usize
             + position.histogram_rows.max(0) as usize * HISTOGRAM_WEIGHT;
         let full = groups.last().is_none_or(|g| g.rows.len() >= SERIES_AT_ONCE);
         if full || weight.saturating_add(own) > limit {
-            groups.push(Group { shard, rows: Vec::new(), positions: Vec::new() });
+            groups.push(ReadGroup { shard, rows: Vec::new(), positions: Vec::new() });
             weight = 0;
         }
         weight = weight.saturating_add(own);
@@ -447,7 +447,7 @@ fn spans(
     positions: &[SeriesRow],
     file_rows: usize,
     of: impl Fn(&SeriesRow) -> (i64, i64),
-) -> Result<Rows, String> {
+) -> Result<RowRanges, String> {
     let mut end = 0;
     let span = |position: &SeriesRow| {
         let (first, rows) = of(position);
@@ -466,8 +466,8 @@ fn spans(
 }
 
 /// Neighbouring ranges as one, empty ones left out.
-fn merged(spans: &[Range<usize>]) -> Rows {
-    let mut out: Rows = Vec::new();
+fn merged(spans: &[Range<usize>]) -> RowRanges {
+    let mut out: RowRanges = Vec::new();
     for span in spans.iter().filter(|s| !s.is_empty()) {
         match out.last_mut() {
             Some(last) if last.end == span.start => last.end = span.end,
@@ -478,7 +478,7 @@ fn merged(spans: &[Range<usize>]) -> Rows {
 }
 
 /// Sorted rows as ranges.
-fn ranges(rows: &[usize]) -> Rows {
+fn ranges(rows: &[usize]) -> RowRanges {
     let runs = rows.chunk_by(|a, b| a + 1 == *b);
     runs.map(|run| run[0]..run[run.len() - 1] + 1).collect()
 }

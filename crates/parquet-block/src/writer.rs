@@ -36,7 +36,7 @@ impl Default for ShardLimits {
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
+pub struct WriteStats {
     pub series: u64,
     /// Float windows.
     pub rows: u64,
@@ -45,7 +45,7 @@ pub struct Stats {
     pub files: Vec<(String, u64)>,
 }
 
-impl Stats {
+impl WriteStats {
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|(_, size)| size).sum()
     }
@@ -70,7 +70,7 @@ impl Stats {
 }
 
 /// A block on its way into a bucket. Nothing of it counts until its `meta.json` is there, which the
-/// caller writes last (create-only, [`Stats::describe`] fills it in). Dropped before
+/// caller writes last (create-only, [`WriteStats::describe`] fills it in). Dropped before
 /// [`finish`](ParquetBlockWriter::finish), it leaves files behind that no reader looks at.
 pub struct ParquetBlockWriter {
     bucket: Bucket,
@@ -79,16 +79,16 @@ pub struct ParquetBlockWriter {
     limits: ShardLimits,
     shard: u32,
     series: SeriesBuilder,
-    samples: Option<Upload>,
-    histograms: Option<Upload>,
+    samples: Option<FileUpload>,
+    histograms: Option<FileUpload>,
     sample_rows: SampleRows,
     histogram_rows: HistogramRows,
     last: Option<Labels>,
-    stats: Stats,
+    stats: WriteStats,
 }
 
 /// One file: its encoder, which is away while it works on another thread, and the upload behind it.
-struct Upload {
+struct FileUpload {
     name: String,
     encoder: Option<FileEncoder>,
     rows: u64,
@@ -122,7 +122,7 @@ impl ParquetBlockWriter {
             sample_rows: SampleRows::default(),
             histogram_rows: HistogramRows::default(),
             last: None,
-            stats: Stats::default(),
+            stats: WriteStats::default(),
         }
     }
 
@@ -164,7 +164,7 @@ impl ParquetBlockWriter {
                 .chain(histograms.t.first())
                 .chain(histograms.t.last())
         };
-        let rows_of = |upload: &Option<Upload>, waiting: usize| {
+        let rows_of = |upload: &Option<FileUpload>, waiting: usize| {
             upload.as_ref().map_or(0, |u| u.rows) + waiting as u64
         };
         self.series.push(
@@ -193,15 +193,15 @@ impl ParquetBlockWriter {
     }
 
     /// Ends the uploads. The block still lacks its `meta.json`.
-    pub async fn finish(mut self) -> Result<Stats, Error> {
+    pub async fn finish(mut self) -> Result<WriteStats, Error> {
         self.end_shard().await?;
         Ok(self.stats)
     }
 
-    fn upload(&self, kind: &str) -> Upload {
+    fn upload(&self, kind: &str) -> FileUpload {
         let name = format!("{}.{kind}.parquet", self.shard);
         let sink = self.bucket.multipart(&self.location.file(&name));
-        Upload { name, encoder: None, rows: 0, bytes: 0, sink }
+        FileUpload { name, encoder: None, rows: 0, bytes: 0, sink }
     }
 
     async fn encode_samples(&mut self) -> Result<(), Error> {
@@ -271,7 +271,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-impl Upload {
+impl FileUpload {
     fn arrow(&self, error: ArrowError) -> Error {
         Error::parquet("encoding", &self.name)(error.into())
     }

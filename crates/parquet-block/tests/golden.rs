@@ -20,7 +20,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet_block::{
     BlockDescription, FORMAT, FooterCache, Kind, ParquetBlock, ParquetBlockWriter, ShardLimits,
-    Stats, WindowQuery,
+    WriteStats, WindowQuery,
 };
 use resets::begins_after_reset;
 use support::GoldenSeries;
@@ -50,7 +50,7 @@ struct Written {
     bucket: Bucket,
     location: BlockLocation,
     meta: BlockMeta,
-    stats: Stats,
+    stats: WriteStats,
 }
 
 fn external() -> Labels {

@@ -20,4 +20,4 @@ mod testing;
 pub use error::{Error, Kind, Result};
 pub use reloader::ReloaderSettings;
 pub use settings::{MinTime, Settings};
-pub use sidecar::{Parts, Sidecar};
+pub use sidecar::{Sidecar, SidecarParts};

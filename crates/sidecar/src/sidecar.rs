@@ -29,7 +29,7 @@ use crate::{Error, Kind, Result, flags};
 const STARTUP_RETRY: Duration = Duration::from_secs(2);
 
 /// What a sidecar is built from.
-pub struct Parts {
+pub struct SidecarParts {
     pub clock: Arc<dyn Clock>,
     pub budget: Budget,
     pub registry: Registry,
@@ -42,14 +42,14 @@ pub struct Sidecar {
     store: Arc<dyn Store>,
     registry: Registry,
     ready: watch::Receiver<bool>,
-    work: Arc<Work>,
+    work: Arc<SidecarWork>,
     reloader: Option<Reloader>,
 }
 
 impl Sidecar {
     /// # Errors
     /// `Invalid` for settings that cannot be used.
-    pub fn new(settings: Settings, parts: Parts) -> Result<Sidecar> {
+    pub fn new(settings: Settings, parts: SidecarParts) -> Result<Sidecar> {
         let http = HttpClient::new(&settings.http_client)
             .map_err(|e| e.context("--prometheus.http-client"))?;
         let client = PrometheusClient::new(&settings.prometheus_url, http, parts.budget.clone());
@@ -77,7 +77,8 @@ impl Sidecar {
         };
         let store: Arc<dyn Store> = Arc::new(Limited::new(Arc::new(store), settings.limits));
         let ready = state.readiness();
-        let work = Arc::new(Work { settings, client, state, shipper, metrics, clock: parts.clock });
+        let work =
+            Arc::new(SidecarWork { settings, client, state, shipper, metrics, clock: parts.clock });
         Ok(Sidecar { store, registry: parts.registry, ready, work, reloader })
     }
 
@@ -93,7 +94,7 @@ impl Sidecar {
 
 /// The reloader works from the first moment: Prometheus may wait for its configuration to be
 /// written.
-async fn run(work: Arc<Work>, reloader: Option<Reloader>) -> Result<()> {
+async fn run(work: Arc<SidecarWork>, reloader: Option<Reloader>) -> Result<()> {
     let reloading: BoxFuture<'static, Infallible> = match reloader {
         Some(reloader) => reloader.run().boxed(),
         None => std::future::pending().boxed(),
@@ -104,7 +105,7 @@ async fn run(work: Arc<Work>, reloader: Option<Reloader>) -> Result<()> {
     }
 }
 
-struct Work {
+struct SidecarWork {
     settings: Settings,
     client: PrometheusClient,
     state: Arc<State>,
@@ -113,8 +114,8 @@ struct Work {
     clock: Arc<dyn Clock>,
 }
 
-impl Work {
-    async fn run(self: Arc<Work>) -> Result<()> {
+impl SidecarWork {
+    async fn run(self: Arc<SidecarWork>) -> Result<()> {
         self.metrics.prometheus_up.set(0.0);
         self.wait_for_prometheus().await?;
         let heartbeat: BoxFuture<'static, Infallible> = Arc::clone(&self).heartbeat().boxed();
@@ -196,7 +197,7 @@ impl Work {
         Ok(())
     }
 
-    async fn heartbeat(self: Arc<Work>) -> Infallible {
+    async fn heartbeat(self: Arc<SidecarWork>) -> Infallible {
         loop {
             self.clock.sleep(self.settings.get_config_interval).await;
             if let Err(error) = self.in_time(self.refresh()).await {
@@ -207,7 +208,7 @@ impl Work {
         }
     }
 
-    async fn ship(self: Arc<Work>) -> Infallible {
+    async fn ship(self: Arc<SidecarWork>) -> Infallible {
         let Some(shipper) = self.shipper.clone() else { return std::future::pending().await };
         shipper.probe_bucket().await;
         loop {

@@ -16,7 +16,7 @@ use futures::{StreamExt, stream};
 use model::{Labels, MatchOp, Matcher, SystemClock, TimeRange};
 use serde_json::json;
 use storeapi::ChunkContent;
-use storeapi::conformance::{Dataset, Samples, float_series};
+use storeapi::conformance::{Dataset, FloatSamples, float_series};
 use wire::prometheus as pb;
 use wire::remote_read;
 
@@ -71,8 +71,8 @@ impl FakePrometheus {
         url
     }
 
-    fn matching(&self, matchers: &[Matcher], range: TimeRange) -> Vec<&(Labels, Samples)> {
-        let hit = |(labels, samples): &&(Labels, Samples)| {
+    fn matching(&self, matchers: &[Matcher], range: TimeRange) -> Vec<&(Labels, FloatSamples)> {
+        let hit = |(labels, samples): &&(Labels, FloatSamples)| {
             matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()))
                 && samples.iter().any(|(t, _)| range.contains(*t))
         };
@@ -192,7 +192,7 @@ async fn read(State(fake): Fake, body: Bytes) -> Response {
     let query = &request.queries[0];
     let matchers = wire::matchers_from_wire(&query.matchers).unwrap();
     let range = TimeRange::from_closed(query.start_timestamp_ms, query.end_timestamp_ms);
-    let found: Vec<(Labels, Samples)> = fake
+    let found: Vec<(Labels, FloatSamples)> = fake
         .matching(&matchers, range)
         .into_iter()
         .map(|(labels, samples)| (fake.data.external.overlaid(labels), samples.clone()))
@@ -219,7 +219,7 @@ async fn read(State(fake): Fake, body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, remote_read::CONTENT_TYPE_CHUNKED)], body).into_response()
 }
 
-fn frames(labels: &Labels, samples: &Samples, range: TimeRange) -> Vec<Vec<u8>> {
+fn frames(labels: &Labels, samples: &FloatSamples, range: TimeRange) -> Vec<Vec<u8>> {
     let series = float_series(labels.clone(), samples);
     let chunks: Vec<pb::Chunk> = series
         .chunks

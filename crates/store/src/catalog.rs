@@ -10,7 +10,7 @@ use model::{BlockId, Labels, Matcher, Resolution, TimeRange};
 use storeapi::{ComponentType, Coverage, Spans, StoreInfo, TsdbInfo, match_external};
 use tsdb::meta::BlockMeta;
 
-use crate::choice::{Candidate, Wanted, choose};
+use crate::choice::{Candidate, WantedData, choose};
 
 /// A block that is served.
 #[derive(Clone, Debug)]
@@ -29,14 +29,14 @@ impl ServedBlock {
 
 /// The blocks of one set of external labels, sorted by the start of their ranges.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct BlockGroup {
     pub(crate) labels: Labels,
     blocks: Vec<Arc<ServedBlock>>,
     /// Of the same indices.
     spans: Vec<Candidate>,
 }
 
-impl Group {
+impl BlockGroup {
     /// Where there is data of each resolution.
     fn coverage(&self) -> Coverage {
         let of = |resolution| {
@@ -55,7 +55,7 @@ impl Group {
 
 /// A block that a request reads, and for what time.
 #[derive(Clone, Debug)]
-pub(crate) struct Pick {
+pub(crate) struct PickedBlock {
     pub(crate) block: Arc<ServedBlock>,
     pub(crate) range: TimeRange,
     /// What external labels left over of the request's matchers.
@@ -75,7 +75,7 @@ pub(crate) struct Unseen {
 
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    groups: Vec<Group>,
+    groups: Vec<BlockGroup>,
     unseen: Vec<Unseen>,
     /// The time that is served, whatever else blocks hold.
     limit: TimeRange,
@@ -101,7 +101,7 @@ impl Catalog {
                 let tombstones = b.tombstones.clone();
                 Arc::new(ServedBlock { location, meta, labels: labels.clone(), tombstones })
             };
-            Group {
+            BlockGroup {
                 spans: kept.iter().map(span).collect(),
                 blocks: kept.iter().map(served).collect(),
                 labels,
@@ -134,7 +134,7 @@ impl Catalog {
 
     /// What an answer must say of blocks that may hold some of it. Their labels are unknown, so
     /// matchers exclude none.
-    pub(crate) fn unseen_warnings(&self, wanted: &Wanted) -> impl Iterator<Item = &str> {
+    pub(crate) fn unseen_warnings(&self, wanted: &WantedData) -> impl Iterator<Item = &str> {
         let range = wanted.range.intersect(self.limit);
         let raw_only = wanted.coarsest == Resolution::Raw && wanted.fallback.is_empty();
         let concerns = move |unseen: &&Unseen| {
@@ -153,13 +153,13 @@ impl Catalog {
     }
 
     /// The blocks that answer, group by group.
-    pub(crate) fn pick(&self, matchers: &[Matcher], wanted: &Wanted) -> Vec<Pick> {
-        let wanted = Wanted { range: wanted.range.intersect(self.limit), ..wanted.clone() };
+    pub(crate) fn pick(&self, matchers: &[Matcher], wanted: &WantedData) -> Vec<PickedBlock> {
+        let wanted = WantedData { range: wanted.range.intersect(self.limit), ..wanted.clone() };
         let mut picks = Vec::new();
         for group in &self.groups {
             let Some(left) = match_external(matchers, &group.labels) else { continue };
             let left = Arc::new(left);
-            picks.extend(choose(&group.spans, &wanted).into_iter().map(|choice| Pick {
+            picks.extend(choose(&group.spans, &wanted).into_iter().map(|choice| PickedBlock {
                 block: Arc::clone(&group.blocks[choice.index]),
                 range: choice.range,
                 matchers: Arc::clone(&left),

@@ -22,7 +22,7 @@ pub(crate) struct Candidate {
 
 /// What a request wants.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct WantedData {
     pub(crate) range: TimeRange,
     /// The coarsest resolution allowed.
     pub(crate) coarsest: Resolution,
@@ -30,7 +30,7 @@ pub(crate) struct Wanted {
     pub(crate) fallback: Spans,
 }
 
-impl Wanted {
+impl WantedData {
     /// Where data comes coarser than allowed, its windows are longer than what is asked of them,
     /// and those beside the range are read too.
     ///
@@ -58,7 +58,7 @@ pub(crate) struct Chosen {
 
 /// Chooses among the blocks of one set of external labels, sorted by the start of their ranges.
 /// Choices come in the same order.
-pub(crate) fn choose(spans: &[Candidate], wanted: &Wanted) -> Vec<Chosen> {
+pub(crate) fn choose(spans: &[Candidate], wanted: &WantedData) -> Vec<Chosen> {
     let mut chosen = Filled(BTreeMap::new());
     let mut gaps = if wanted.range.is_empty() { Vec::new() } else { vec![wanted.range] };
     let of = |resolution: Resolution,

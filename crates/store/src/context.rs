@@ -11,31 +11,31 @@ use storeapi::{Error, Frame, Kind, PartialResponse, Result, ServedCoarse};
 
 use crate::block_error::BlockError;
 use crate::catalog::ServedBlock;
-use crate::shared::Shared;
+use crate::shared::GatewayShared;
 
 /// What one request shares. Metrics are observed when it ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct RequestContext {
+    pub(crate) shared: Arc<GatewayShared>,
     pub(crate) stats: Arc<ReadStats>,
     pub(crate) strategy: PartialResponse,
-    served: Mutex<Served>,
+    served: Mutex<ServedCounts>,
     /// A block turned out to have its series in disorder.
     disorder: AtomicBool,
     start: Duration,
 }
 
 #[derive(Debug, Default)]
-struct Served {
+struct ServedCounts {
     /// `None` when labels were asked for.
     series: Option<u64>,
     coarse: ServedCoarse,
 }
 
-impl Context {
-    pub(crate) fn new(shared: Arc<Shared>, strategy: PartialResponse) -> Context {
+impl RequestContext {
+    pub(crate) fn new(shared: Arc<GatewayShared>, strategy: PartialResponse) -> RequestContext {
         let start = shared.clock.monotonic();
-        Context {
+        RequestContext {
             shared,
             stats: Arc::default(),
             strategy,
@@ -85,7 +85,7 @@ impl Context {
         self.served().coarse.infos()
     }
 
-    fn served(&self) -> std::sync::MutexGuard<'_, Served> {
+    fn served(&self) -> std::sync::MutexGuard<'_, ServedCounts> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,7 +106,7 @@ impl Context {
     }
 }
 
-impl Drop for Context {
+impl Drop for RequestContext {
     fn drop(&mut self) {
         let (metrics, stats) = (&self.shared.metrics, &self.stats);
         let read = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed) as f64;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use block::BlockReader;
-use block::reader::{BlockChunk, BlockSeries, Entry, SeriesBatch};
+use block::reader::{BlockChunk, BlockEntry, BlockSeries, SeriesBatch};
 use futures::{StreamExt, stream};
 use merge::{ChunkContent, Series, SeriesChunk};
 use model::{Labels, Reservation, Resolution};
@@ -15,8 +15,8 @@ use tsdb::chunk::{Aggregate, transcode};
 
 use crate::block_error::BlockError;
 use crate::catalog::ServedBlock;
-use crate::context::Context;
-use crate::source::Plan;
+use crate::context::RequestContext;
+use crate::source::SourcePlan;
 
 /// Blocks of which chunks are fetched at a time.
 const PARALLEL_BLOCKS: usize = 32;
@@ -26,21 +26,21 @@ const PARALLEL_BLOCKS: usize = 32;
 pub(crate) struct Stored {
     /// The number of the block.
     pub(crate) at: usize,
-    pub(crate) entry: Entry,
+    pub(crate) entry: BlockEntry,
     /// See [`SeriesChunk::replica`].
     pub(crate) replica: Option<u64>,
 }
 
 /// A series of all blocks, its chunks not yet fetched.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub(crate) struct UnfetchedSeries {
     pub(crate) labels: Labels,
     pub(crate) stored: Vec<Stored>,
     /// With the number of the block.
     pub(crate) ready: Vec<(usize, Vec<SeriesChunk>)>,
 }
 
-impl Joined {
+impl UnfetchedSeries {
     /// Bytes of its chunks, about.
     pub(crate) fn bytes(&self) -> u64 {
         let ready = self.ready.iter().flat_map(|(_, chunks)| chunks).map(|c| c.size() as u64);
@@ -50,7 +50,7 @@ impl Joined {
 
 /// Series with their chunks, and what could not be had of them.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(crate) struct FetchedSeries {
     pub(crate) series: Vec<Series>,
     pub(crate) failures: Vec<Error>,
     /// Held while the series wait to be sent.
@@ -60,7 +60,7 @@ pub(crate) struct Fetched {
 /// Fetches for one request.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
-    context: Arc<Context>,
+    context: Arc<RequestContext>,
     aggregates: Vec<Aggregate>,
     newer_encodings: bool,
     blocks: Vec<FetchBlock>,
@@ -76,9 +76,9 @@ struct FetchBlock {
 
 /// The chunks of one block for some of the series of a batch.
 #[derive(Default)]
-struct Part {
+struct BlockPart {
     places: Vec<BatchPlace>,
-    entries: Vec<Entry>,
+    entries: Vec<BlockEntry>,
 }
 
 /// Which series of the batch chunks belong to, and of which replica they are.
@@ -91,8 +91,8 @@ struct BatchPlace {
 impl Fetcher {
     pub(crate) fn new(
         blocks: Vec<Arc<ServedBlock>>,
-        plan: &Plan,
-        context: Arc<Context>,
+        plan: &SourcePlan,
+        context: Arc<RequestContext>,
     ) -> Fetcher {
         let fetch_block = |block: Arc<ServedBlock>| {
             let reader = plan.reader(&block, &context);
@@ -107,11 +107,11 @@ impl Fetcher {
     ///
     /// # Errors
     /// `Limit` when the batch does not fit into the budget or the request fetched more than it may.
-    pub(crate) async fn fetch(&self, batch: Vec<Joined>) -> Result<Fetched> {
+    pub(crate) async fn fetch(&self, batch: Vec<UnfetchedSeries>) -> Result<FetchedSeries> {
         let mut reservation = self.context.shared.budget.reserve("chunks of an answer");
-        reservation.grow(batch.iter().map(Joined::bytes).sum())?;
+        reservation.grow(batch.iter().map(UnfetchedSeries::bytes).sum())?;
         let mut failures = Vec::new();
-        let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
+        let mut parts: BTreeMap<usize, BlockPart> = BTreeMap::new();
         let mut labels = Vec::with_capacity(batch.len());
         let mut lists: Vec<Vec<SeriesChunk>> = Vec::with_capacity(batch.len());
         for (place, joined) in batch.into_iter().enumerate() {
@@ -145,14 +145,14 @@ impl Fetcher {
         let series: Vec<Series> = series.collect();
         let sizes = &self.context.shared.metrics.chunk_size;
         series.iter().flat_map(|s| &s.chunks).for_each(|c| sizes.observe(c.size() as f64));
-        Ok(Fetched { series, failures, reservation })
+        Ok(FetchedSeries { series, failures, reservation })
     }
 
     /// The chunks by the place of their series, and what is broken.
     async fn fetch_part(
         &self,
         at: usize,
-        part: Part,
+        part: BlockPart,
     ) -> Result<(Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>)> {
         let FetchBlock { block, reader, failed } = &self.blocks[at];
         if failed.load(Ordering::Relaxed) {
@@ -259,13 +259,13 @@ impl Convert {
     }
 }
 
-impl Fetched {
+impl FetchedSeries {
     /// Labels alone.
-    pub(crate) fn bare(batch: Vec<Joined>, reservation: Reservation) -> Fetched {
+    pub(crate) fn bare(batch: Vec<UnfetchedSeries>, reservation: Reservation) -> FetchedSeries {
         let series = batch
             .into_iter()
             .map(|joined| Series { labels: joined.labels, chunks: Vec::new() })
             .collect();
-        Fetched { series, failures: Vec::new(), reservation }
+        FetchedSeries { series, failures: Vec::new(), reservation }
     }
 }

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::catalog::Catalog;
 use crate::metrics::Metrics;
-use crate::shared::Shared;
+use crate::shared::GatewayShared;
 use crate::store::{BucketStore, Current};
 use crate::{Error, Kind, Result, Settings};
 
@@ -40,7 +40,7 @@ const CACHE_SHARE: u64 = 4;
 
 /// A store gateway before it runs.
 pub struct Gateway {
-    shared: Arc<Shared>,
+    shared: Arc<GatewayShared>,
     current: Arc<Current>,
     store: Arc<dyn Store>,
     fetcher: MetaFetcher,
@@ -75,7 +75,7 @@ impl Gateway {
         let mut caches = settings.budget.reserve("the index cache");
         caches.grow(cache_bytes).map_err(|e| Error::passed(Kind::Invalid, e))?;
         let (footer_bytes, tombstone_bytes) = (cache_bytes / 4, cache_bytes / 16);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(GatewayShared {
             bucket: bucket.clone(),
             headers: HeaderCache::new(cache_bytes - footer_bytes - tombstone_bytes),
             footers: FooterCache::new(footer_bytes),

@@ -9,32 +9,32 @@ use model::{Labels, Resolution, TimeRange};
 use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, Result, Spans};
 
 use crate::block_error::BlockError;
-use crate::catalog::{Catalog, Pick};
-use crate::choice::Wanted;
-use crate::context::Context;
+use crate::catalog::{Catalog, PickedBlock};
+use crate::choice::WantedData;
+use crate::context::RequestContext;
 use crate::source::{open_parquet, open_tsdb, tsdb_reader};
 use crate::warnings::Warnings;
 
 /// Blocks asked at a time.
 const PARALLEL_BLOCKS: usize = 32;
 
-type Found = std::result::Result<Vec<String>, BlockError>;
+type FoundNames = std::result::Result<Vec<String>, BlockError>;
 
 /// Labels are the same at every resolution: the finest has all series, the others stand in where it
 /// is gone.
-pub(crate) fn everything(range: TimeRange) -> Wanted {
-    Wanted { range, coarsest: Resolution::Raw, fallback: Spans::all() }
+pub(crate) fn everything(range: TimeRange) -> WantedData {
+    WantedData { range, coarsest: Resolution::Raw, fallback: Spans::all() }
 }
 
 /// The names of labels, external ones too, of matching series.
 pub(crate) async fn label_names(
     catalog: &Catalog,
     request: LabelNamesRequest,
-    context: &Context,
+    context: &RequestContext,
 ) -> Result<Metadata> {
     let picks = catalog.pick(&request.matchers, &everything(request.range));
     let removed = &request.without_replica_labels;
-    let one = |pick: Pick| async move {
+    let one = |pick: PickedBlock| async move {
         let mut names = names_of(&pick, context).await.map_err(|e| (e, pick.clone()))?;
         if !names.is_empty() {
             names.extend(pick.block.labels.iter().map(|(name, _)| text(name)));
@@ -51,12 +51,12 @@ pub(crate) async fn label_names(
 pub(crate) async fn label_values(
     catalog: &Catalog,
     request: LabelValuesRequest,
-    context: &Context,
+    context: &RequestContext,
 ) -> Result<Metadata> {
     if request.without_replica_labels.contains(&request.label) {
         return Ok(Metadata::default());
     }
-    let mut groups: BTreeMap<Labels, Vec<Pick>> = BTreeMap::new();
+    let mut groups: BTreeMap<Labels, Vec<PickedBlock>> = BTreeMap::new();
     let mut inside = Vec::new();
     for pick in catalog.pick(&request.matchers, &everything(request.range)) {
         // an external label hides what blocks hold under its name
@@ -67,9 +67,10 @@ pub(crate) async fn label_values(
         }
     }
     let label = &request.label;
-    let values =
-        |pick: Pick| async move { values_of(&pick, label, context).await.map_err(|e| (e, pick)) };
-    let external = |(labels, picks): (Labels, Vec<Pick>)| async move {
+    let values = |pick: PickedBlock| async move {
+        values_of(&pick, label, context).await.map_err(|e| (e, pick))
+    };
+    let external = |(labels, picks): (Labels, Vec<PickedBlock>)| async move {
         let value = text(labels.get(label).unwrap_or_default());
         let mut answers = Vec::new();
         // one series anywhere is enough; the newest blocks are the likeliest to be in use
@@ -99,7 +100,7 @@ pub(crate) async fn label_values(
     union(answers, context, request.limit)
 }
 
-async fn names_of(pick: &Pick, context: &Context) -> Found {
+async fn names_of(pick: &PickedBlock, context: &RequestContext) -> FoundNames {
     if pick.block.location.is_parquet() {
         return Ok(open_parquet(&pick.block, context).await?.label_names(&pick.matchers).await?);
     }
@@ -108,7 +109,7 @@ async fn names_of(pick: &Pick, context: &Context) -> Found {
     Ok(reader.label_names(&pick.matchers).await?.iter().map(|name| text(name)).collect())
 }
 
-async fn values_of(pick: &Pick, label: &str, context: &Context) -> Found {
+async fn values_of(pick: &PickedBlock, label: &str, context: &RequestContext) -> FoundNames {
     if pick.block.location.is_parquet() {
         return Ok(open_parquet(&pick.block, context)
             .await?
@@ -121,7 +122,10 @@ async fn values_of(pick: &Pick, label: &str, context: &Context) -> Found {
 }
 
 /// Whether the block has a matching series.
-async fn any_series(pick: &Pick, context: &Context) -> std::result::Result<bool, BlockError> {
+async fn any_series(
+    pick: &PickedBlock,
+    context: &RequestContext,
+) -> std::result::Result<bool, BlockError> {
     /// The first match is wanted; it is likely among few.
     const FEW: usize = 64;
     if pick.matchers.is_empty() {
@@ -159,8 +163,8 @@ async fn any_series(pick: &Pick, context: &Context) -> std::result::Result<bool,
 
 /// Sorted, without doubles; what failed is a warning or the end.
 fn union(
-    answers: Vec<std::result::Result<Vec<String>, (BlockError, Pick)>>,
-    context: &Context,
+    answers: Vec<std::result::Result<Vec<String>, (BlockError, PickedBlock)>>,
+    context: &RequestContext,
     limit: u64,
 ) -> Result<Metadata> {
     let mut notes = Warnings::new(context.strategy);

@@ -10,10 +10,10 @@ use model::{Labels, Reservation};
 use serve::{Pass, Task};
 use storeapi::{Error, Frame, FrameStream, Kind, Result};
 
-use crate::catalog::Pick;
-use crate::context::Context;
-use crate::fetch::{Fetched, Fetcher, Joined, Stored};
-use crate::source::{BlockSource, Content, Head, Plan};
+use crate::catalog::PickedBlock;
+use crate::context::RequestContext;
+use crate::fetch::{FetchedSeries, Fetcher, Stored, UnfetchedSeries};
+use crate::source::{BlockSource, Content, SourcePlan, SourceSeries};
 use crate::warnings::Warnings;
 
 /// Series whose labels wait in memory, of all blocks of a request together, about.
@@ -44,15 +44,15 @@ pub(crate) fn batch_series(blocks: usize, limit: u64) -> usize {
 
 /// Streams the series of these blocks. `pass` is given back when the stream ends or is dropped.
 pub(crate) fn answer(
-    picks: Vec<Pick>,
-    plan: Plan,
-    context: Arc<Context>,
+    picks: Vec<PickedBlock>,
+    plan: SourcePlan,
+    context: Arc<RequestContext>,
     pass: Pass,
 ) -> FrameStream {
     context.shared.metrics.blocks_queried.observe(picks.len() as f64);
     context.sent_series(0);
     let beginning = Beginning { times: picks.len(), picks, plan: Arc::new(plan) };
-    let answer = Answer {
+    let answer = AnswerStream {
         steps: beginning.steps(&context),
         beginning: Some(beginning),
         frames: VecDeque::new(),
@@ -75,21 +75,22 @@ pub(crate) fn answer(
 
 /// What an answer is made of, until some of it was given.
 struct Beginning {
-    picks: Vec<Pick>,
-    plan: Arc<Plan>,
+    picks: Vec<PickedBlock>,
+    plan: Arc<SourcePlan>,
     /// How often it may still begin anew: each time another block was found in disorder.
     times: usize,
 }
 
 impl Beginning {
-    fn steps(&self, context: &Arc<Context>) -> Steps {
+    fn steps(&self, context: &Arc<RequestContext>) -> StepStream {
         let (plan, limit) = (&self.plan, self.plan.request.limit);
         let blocks: Vec<_> = self.picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
         let fetch_bytes =
             (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
         let fetcher = Arc::new(Fetcher::new(blocks, plan, Arc::clone(context)));
-        let open =
-            |pick: &Pick| BlockSource::open(pick.clone(), Arc::clone(plan), Arc::clone(context));
+        let open = |pick: &PickedBlock| {
+            BlockSource::open(pick.clone(), Arc::clone(plan), Arc::clone(context))
+        };
         let merge = BlockMerge {
             sources: self.picks.iter().map(open).collect(),
             heads: None,
@@ -104,16 +105,16 @@ impl Beginning {
     }
 }
 
-type Steps = BoxStream<'static, Result<(Vec<Frame>, Fetched)>>;
+type StepStream = BoxStream<'static, Result<(Vec<Frame>, FetchedSeries)>>;
 
 /// What the merge brings at a time.
 struct MergedBatch {
     notes: Vec<Frame>,
-    batch: Vec<Joined>,
+    batch: Vec<UnfetchedSeries>,
 }
 
 /// Merges, and fetches the chunks of what is merged on tasks of their own.
-fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
+fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> StepStream {
     let skip_chunks = merge.skip_chunks;
     let context = Arc::clone(&merge.context);
     let merged = stream::unfold(Some(merge), |merge| async move {
@@ -129,7 +130,7 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
         let task = step.map(|MergedBatch { notes, batch }| {
             let fetch = async move {
                 if skip_chunks {
-                    return Ok(Fetched::bare(
+                    return Ok(FetchedSeries::bare(
                         batch,
                         context.shared.budget.reserve("labels of an answer"),
                     ));
@@ -151,10 +152,10 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> Steps {
 struct BlockMerge {
     sources: Vec<BlockSource>,
     /// `None` until every source gave its first series.
-    heads: Option<KWay<Head>>,
+    heads: Option<KWay<SourceSeries>>,
     /// Seconds into the request, until the merge is done.
     merging_since: Option<f64>,
-    context: Arc<Context>,
+    context: Arc<RequestContext>,
     notes: Warnings,
     /// Series that may still come.
     left: u64,
@@ -191,7 +192,7 @@ impl BlockMerge {
     }
 
     /// Waits for the first series of every source, all at once.
-    async fn start(&mut self) -> Result<KWay<Head>> {
+    async fn start(&mut self) -> Result<KWay<SourceSeries>> {
         let context = &self.context;
         let firsts = self.sources.iter_mut().map(|source| async move {
             let mut notes = Warnings::new(context.strategy);
@@ -210,7 +211,7 @@ impl BlockMerge {
     }
 
     /// Takes all heads with the smallest label set and makes one series of them.
-    async fn join_next(&mut self) -> Result<Option<Joined>> {
+    async fn join_next(&mut self) -> Result<Option<UnfetchedSeries>> {
         let Some(heads) = &mut self.heads else { return Ok(None) };
         loop {
             match heads.step() {
@@ -219,9 +220,9 @@ impl BlockMerge {
                     heads.give(next);
                 }
                 Step::Group => {
-                    let mut joined: Option<Joined> = None;
-                    for (at, Head { labels, content }) in heads.take_group() {
-                        joined.get_or_insert_with(|| Joined::new(labels)).add(at, content);
+                    let mut joined: Option<UnfetchedSeries> = None;
+                    for (at, SourceSeries { labels, content }) in heads.take_group() {
+                        joined.get_or_insert_with(|| UnfetchedSeries::new(labels)).add(at, content);
                     }
                     return Ok(joined);
                 }
@@ -231,9 +232,9 @@ impl BlockMerge {
     }
 }
 
-impl Joined {
-    fn new(labels: Labels) -> Joined {
-        Joined { labels, stored: Vec::new(), ready: Vec::new() }
+impl UnfetchedSeries {
+    fn new(labels: Labels) -> UnfetchedSeries {
+        UnfetchedSeries { labels, stored: Vec::new(), ready: Vec::new() }
     }
 
     fn add(&mut self, at: usize, content: Content) {
@@ -245,19 +246,19 @@ impl Joined {
 }
 
 /// The end of the pipe: frames in order.
-struct Answer {
-    steps: Steps,
+struct AnswerStream {
+    steps: StepStream,
     /// `None` once a series was given, which cannot be taken back.
     beginning: Option<Beginning>,
     frames: VecDeque<Frame>,
     notes: Warnings,
-    context: Arc<Context>,
+    context: Arc<RequestContext>,
     held: Option<Reservation>,
     ended: bool,
     _pass: Pass,
 }
 
-impl Answer {
+impl AnswerStream {
     async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
@@ -296,7 +297,7 @@ impl Answer {
         true
     }
 
-    fn add(&mut self, notes: Vec<Frame>, fetched: Fetched) -> Result<()> {
+    fn add(&mut self, notes: Vec<Frame>, fetched: FetchedSeries) -> Result<()> {
         fetched.failures.into_iter().try_for_each(|error: Error| self.notes.fail(error))?;
         self.context.sent_series(fetched.series.len());
         self.frames.extend(notes);

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 
 /// What all requests share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct GatewayShared {
     pub(crate) bucket: Bucket,
     pub(crate) headers: HeaderCache,
     pub(crate) footers: FooterCache,
@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Shared {
+impl GatewayShared {
     /// Counts a look-up in the cache of headers.
     pub(crate) fn header_used(&self, block: BlockId, was_loaded: bool) {
         let metrics = &self.metrics;

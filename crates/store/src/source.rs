@@ -8,7 +8,7 @@ use model::error::in_one_line;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use block::reader::{ChunkSpan, Entry, ReadStats, ReaderSettings};
+use block::reader::{BlockEntry, ChunkSpan, ReadStats, ReaderSettings};
 use block::{BlockReader, SeriesQuery};
 use futures::TryStreamExt;
 use merge::SeriesChunk;
@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use tsdb::chunk::Aggregate;
 
 use crate::block_error::BlockError;
-use crate::catalog::{Pick, ServedBlock};
-use crate::context::Context;
-use crate::shared::Shared;
+use crate::catalog::{PickedBlock, ServedBlock};
+use crate::context::RequestContext;
+use crate::shared::GatewayShared;
 use crate::warnings::Warnings;
 
 /// Batches that wait for the merge; one more is being read.
@@ -30,7 +30,7 @@ const READ_AHEAD: usize = 1;
 
 /// A series of one block.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct SourceSeries {
     /// Final: external ones laid over, replica labels taken away.
     pub(crate) labels: Labels,
     pub(crate) content: Content,
@@ -39,14 +39,14 @@ pub(crate) struct Head {
 #[derive(Debug)]
 pub(crate) enum Content {
     /// Where its chunks lie, and of which replica they are.
-    Stored(Entry, Option<u64>),
+    Stored(BlockEntry, Option<u64>),
     Ready(Vec<SeriesChunk>),
 }
 
 /// Some series of a block, charged to the budget while they wait.
 #[derive(Debug)]
-struct Batch {
-    heads: Vec<Head>,
+struct SourceBatch {
+    heads: Vec<SourceSeries>,
     /// Series that are left out, and why.
     broken: Vec<String>,
     reservation: Reservation,
@@ -56,15 +56,19 @@ struct Batch {
 #[derive(Debug)]
 pub(crate) struct BlockSource {
     pub(crate) block: Arc<ServedBlock>,
-    batches: mpsc::Receiver<std::result::Result<Batch, BlockError>>,
-    heads: std::vec::IntoIter<Head>,
+    batches: mpsc::Receiver<std::result::Result<SourceBatch, BlockError>>,
+    heads: std::vec::IntoIter<SourceSeries>,
     _held: Option<Reservation>,
     _task: Task<()>,
 }
 
 impl BlockSource {
     /// Starts to read at once.
-    pub(crate) fn open(pick: Pick, plan: Arc<Plan>, context: Arc<Context>) -> BlockSource {
+    pub(crate) fn open(
+        pick: PickedBlock,
+        plan: Arc<SourcePlan>,
+        context: Arc<RequestContext>,
+    ) -> BlockSource {
         let (sender, batches) = mpsc::channel(READ_AHEAD);
         let block = Arc::clone(&pick.block);
         let reading = BlockTask { change: plan.change(&block.labels), pick, plan, context, sender };
@@ -80,9 +84,9 @@ impl BlockSource {
     /// The next series. What is wrong with the block goes to `notes`, unless it ends the request.
     pub(crate) async fn next(
         &mut self,
-        context: &Context,
+        context: &RequestContext,
         notes: &mut Warnings,
-    ) -> Result<Option<Head>> {
+    ) -> Result<Option<SourceSeries>> {
         loop {
             if let Some(head) = self.heads.next() {
                 return Ok(Some(head));
@@ -114,13 +118,13 @@ impl BlockSource {
 
 /// What a request wants of every block.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct SourcePlan {
     pub(crate) request: SeriesRequest,
     /// Series of an index read at a time.
     pub(crate) batch_series: usize,
 }
 
-impl Plan {
+impl SourcePlan {
     fn change(&self, external: &Labels) -> LabelChange {
         LabelChange::new(external, &self.request.without_replica_labels)
     }
@@ -141,7 +145,7 @@ impl Plan {
         if wanted.is_empty() { Aggregate::ALL.to_vec() } else { wanted }
     }
 
-    pub(crate) fn reader(&self, block: &ServedBlock, context: &Context) -> BlockReader {
+    pub(crate) fn reader(&self, block: &ServedBlock, context: &RequestContext) -> BlockReader {
         let settings = ReaderSettings {
             batch_series: self.batch_series,
             prefetch: 1,
@@ -154,7 +158,7 @@ impl Plan {
 /// A reader whose reads count for the request.
 pub(crate) fn tsdb_reader(
     block: &ServedBlock,
-    context: &Context,
+    context: &RequestContext,
     settings: ReaderSettings,
 ) -> BlockReader {
     let shared = &context.shared;
@@ -172,17 +176,17 @@ pub(crate) fn tsdb_reader(
 async fn without_deleted(
     reader: BlockReader,
     block: &ServedBlock,
-    context: &Context,
+    context: &RequestContext,
 ) -> std::result::Result<BlockReader, BlockError> {
     let Some(version) = &block.tombstones else { return Ok(reader) };
-    let Shared { bucket, tombstones, .. } = &*context.shared;
+    let GatewayShared { bucket, tombstones, .. } = &*context.shared;
     Ok(reader.deleting(tombstones.get(bucket, &block.location, version).await?))
 }
 
 /// Loads the index header, or finds it in the cache.
 pub(crate) async fn open_tsdb(
     reader: &BlockReader,
-    context: &Context,
+    context: &RequestContext,
 ) -> std::result::Result<Arc<tsdb::index::IndexHeader>, BlockError> {
     // who finds it in the cache need not wait for those who load
     let _permit = match context.shared.was_loaded(reader.meta().ulid) {
@@ -199,7 +203,7 @@ pub(crate) async fn open_tsdb(
 
 pub(crate) async fn open_parquet(
     block: &ServedBlock,
-    context: &Context,
+    context: &RequestContext,
 ) -> std::result::Result<ParquetBlock, BlockError> {
     let shared = &context.shared;
     let _permit = shared.opening.acquire().await;
@@ -208,11 +212,11 @@ pub(crate) async fn open_parquet(
 
 /// The task behind a source.
 struct BlockTask {
-    pick: Pick,
-    plan: Arc<Plan>,
+    pick: PickedBlock,
+    plan: Arc<SourcePlan>,
     change: LabelChange,
-    context: Arc<Context>,
-    sender: mpsc::Sender<std::result::Result<Batch, BlockError>>,
+    context: Arc<RequestContext>,
+    sender: mpsc::Sender<std::result::Result<SourceBatch, BlockError>>,
 }
 
 impl BlockTask {
@@ -302,11 +306,11 @@ impl BlockTask {
     }
 
     /// The series whose place is certain, those of other shards left out.
-    fn sorted(&self, sorter: &mut ResortByRun<Content>) -> Result<Vec<Head>> {
+    fn sorted(&self, sorter: &mut ResortByRun<Content>) -> Result<Vec<SourceSeries>> {
         let mut heads = Vec::new();
         while let Some((labels, content)) = sorter.pop()? {
             if self.plan.wants(&labels) {
-                heads.push(Head { labels, content });
+                heads.push(SourceSeries { labels, content });
             }
         }
         Ok(heads)
@@ -315,20 +319,20 @@ impl BlockTask {
     /// Says whether anybody still listens.
     async fn send(
         &self,
-        heads: Vec<Head>,
+        heads: Vec<SourceSeries>,
         broken: Vec<String>,
     ) -> std::result::Result<bool, BlockError> {
         if heads.is_empty() && broken.is_empty() {
             return Ok(!self.sender.is_closed());
         }
         let mut reservation = self.context.shared.budget.reserve("series of a block");
-        let bytes = heads.iter().map(Head::weight).sum();
+        let bytes = heads.iter().map(SourceSeries::weight).sum();
         reservation.grow(bytes).map_err(storeapi::Error::from)?;
-        Ok(self.sender.send(Ok(Batch { heads, broken, reservation })).await.is_ok())
+        Ok(self.sender.send(Ok(SourceBatch { heads, broken, reservation })).await.is_ok())
     }
 }
 
-impl Head {
+impl SourceSeries {
     /// Bytes in memory, about.
     fn weight(&self) -> u64 {
         let content = match &self.content {
@@ -339,7 +343,7 @@ impl Head {
                 chunks.iter().map(|c| c.size() + size_of::<SeriesChunk>()).sum()
             }
         };
-        (size_of::<Head>() + self.labels.as_packed().len() + content) as u64
+        (size_of::<SourceSeries>() + self.labels.as_packed().len() + content) as u64
     }
 }
 
@@ -359,6 +363,6 @@ impl Carried for Content {
     }
 }
 
-fn place_bytes(entry: &Entry) -> u64 {
-    (size_of::<Entry>() + entry.chunks.len() * size_of::<ChunkSpan>()) as u64
+fn place_bytes(entry: &BlockEntry) -> u64 {
+    (size_of::<BlockEntry>() + entry.chunks.len() * size_of::<ChunkSpan>()) as u64
 }

@@ -12,12 +12,12 @@ use storeapi::{
 };
 
 use crate::catalog::Catalog;
-use crate::choice::Wanted;
-use crate::context::Context;
+use crate::choice::WantedData;
+use crate::context::RequestContext;
 use crate::metadata;
 use crate::series::{answer, batch_series};
-use crate::shared::Shared;
-use crate::source::Plan;
+use crate::shared::GatewayShared;
+use crate::source::SourcePlan;
 use crate::warnings::Warnings;
 
 /// What the last sync found; `None` before the first.
@@ -37,7 +37,7 @@ impl Current {
 
 #[derive(Debug)]
 pub(crate) struct BucketStore {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<GatewayShared>,
     pub(crate) current: Arc<Current>,
     pub(crate) gate: Gate,
 }
@@ -51,7 +51,11 @@ impl BucketStore {
 
     /// What the answer must say of blocks that could not be looked at; under `Abort` that is its
     /// end.
-    fn unseen(catalog: &Catalog, wanted: &Wanted, strategy: PartialResponse) -> Result<Vec<Frame>> {
+    fn unseen(
+        catalog: &Catalog,
+        wanted: &WantedData,
+        strategy: PartialResponse,
+    ) -> Result<Vec<Frame>> {
         let mut notes = Warnings::new(strategy);
         for warning in catalog.unseen_warnings(wanted) {
             notes.warn(warning.to_owned())?;
@@ -59,8 +63,8 @@ impl BucketStore {
         Ok(notes.take().into_iter().chain(notes.take_rest()).collect())
     }
 
-    fn context(&self, strategy: PartialResponse) -> Context {
-        Context::new(Arc::clone(&self.shared), strategy)
+    fn context(&self, strategy: PartialResponse) -> RequestContext {
+        RequestContext::new(Arc::clone(&self.shared), strategy)
     }
 }
 
@@ -72,7 +76,7 @@ impl Store for BucketStore {
 
     async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
         let catalog = self.catalog()?;
-        let wanted = Wanted {
+        let wanted = WantedData {
             range: request.range,
             coarsest: Resolution::coarsest_within(request.max_resolution_ms),
             fallback: request.fallback(),
@@ -87,7 +91,7 @@ impl Store for BucketStore {
         let context = Arc::new(self.context(request.partial_response));
         // A shard leaves out series, so that a limit says little of how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };
-        let plan = Plan { batch_series: batch_series(picks.len(), limit), request };
+        let plan = SourcePlan { batch_series: batch_series(picks.len(), limit), request };
         Ok(unseen.chain(answer(picks, plan, context, pass)).boxed())
     }
 

@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// `(timestamp in ms, value)` in order of time.
-pub type Samples = Vec<(i64, f64)>;
+pub type FloatSamples = Vec<(i64, f64)>;
 
 /// What a store is to hold.
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
     pub external: Labels,
     /// With the labels the data itself carries.
-    pub series: Vec<(Labels, Samples)>,
+    pub series: Vec<(Labels, FloatSamples)>,
 }
 
 /// What the implementation under test may do differently.
@@ -86,11 +86,11 @@ async fn empty_store(store: &Arc<dyn Store>) {
     assert!(unnamed.to_string().contains("label name parameter cannot be empty"), "{unnamed}");
 }
 
-fn samples(start: i64, count: i64, first: f64) -> Samples {
+fn samples(start: i64, count: i64, first: f64) -> FloatSamples {
     (0..count).map(|i| (start + i * STEP_MS, first + i as f64)).collect()
 }
 
-fn datasets(start: i64) -> Vec<(&'static str, Vec<(Labels, Samples)>)> {
+fn datasets(start: i64) -> Vec<(&'static str, Vec<(Labels, FloatSamples)>)> {
     let set = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied());
     let one = |pairs: &[(&str, &str)], first: f64| (set(pairs), samples(start, 10, first));
     vec![

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use model::{Budget, Clock, Labels, Matcher, Resolution, TimeRange};
 
-use self::plan::{Part, Plan, Wanted};
+use self::plan::{EndpointPart, FanoutPlan, Wanted};
 use crate::{
     ComponentType, Coverage, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest,
     Metadata, PartialResponse, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series,
@@ -157,11 +157,11 @@ struct Selected {
 
 /// What each endpoint is asked. Labels are the same at every resolution: who wants no more asks all
 /// for all time.
-fn plan_of(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> Plan {
+fn plan_of(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> FanoutPlan {
     let fallback = request.fallback();
     if request.skip_chunks {
-        let all = Part { range: request.range, coarser_within: fallback, keep: None };
-        return Plan { parts: vec![Some(all); endpoints.len()], coarser: None };
+        let all = EndpointPart { range: request.range, coarser_within: fallback, keep: None };
+        return FanoutPlan { parts: vec![Some(all); endpoints.len()], coarser: None };
     }
     let wanted = Wanted {
         range: request.range,
@@ -174,7 +174,7 @@ fn plan_of(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> Plan {
     plan::plan(&infos, &wanted)
 }
 
-fn request_of(endpoint: &Endpoint, part: Part, request: &SeriesRequest) -> SeriesRequest {
+fn request_of(endpoint: &Endpoint, part: EndpointPart, request: &SeriesRequest) -> SeriesRequest {
     let mut matchers = request.matchers.clone();
     if matchers.is_empty() || refuses(&endpoint.info, &matchers) {
         matchers.extend(any_series(request.skip_chunks));

@@ -132,7 +132,7 @@ impl Carried for Vec<SeriesChunk> {
 pub struct ResortByRun<T = Vec<SeriesChunk>> {
     change: LabelChange,
     incoming: Incoming,
-    held: BinaryHeap<Reverse<Held<T>>>,
+    held: BinaryHeap<Reverse<HeldSeries<T>>>,
     bound: Option<Labels>,
     last: Labels,
     count: u64,
@@ -140,7 +140,7 @@ pub struct ResortByRun<T = Vec<SeriesChunk>> {
 }
 
 #[derive(Debug)]
-struct Held<T> {
+struct HeldSeries<T> {
     labels: Labels,
     /// Tells those of equal labels apart.
     count: u64,
@@ -169,11 +169,11 @@ impl<T: Carried> ResortByRun<T> {
             carried.set_replica(replica);
         }
         let labels = self.change.apply(stored);
-        let own = size_of::<Held<T>>() + labels.as_packed().len();
+        let own = size_of::<HeldSeries<T>>() + labels.as_packed().len();
         let weight = own as u64 + carried.weight();
         self.reservation.grow(weight)?;
         self.count += 1;
-        self.held.push(Reverse(Held { labels, count: self.count, weight, carried }));
+        self.held.push(Reverse(HeldSeries { labels, count: self.count, weight, carried }));
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl<T: Carried> ResortByRun<T> {
         if !certain {
             return Ok(None);
         }
-        let Some(Reverse(Held { labels, weight, carried, .. })) = self.held.pop() else {
+        let Some(Reverse(HeldSeries { labels, weight, carried, .. })) = self.held.pop() else {
             return Ok(None);
         };
         self.reservation.shrink(weight);
@@ -212,22 +212,22 @@ impl<T: Carried> ResortByRun<T> {
     }
 }
 
-impl<T> PartialEq for Held<T> {
-    fn eq(&self, other: &Held<T>) -> bool {
+impl<T> PartialEq for HeldSeries<T> {
+    fn eq(&self, other: &HeldSeries<T>) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl<T> Eq for Held<T> {}
+impl<T> Eq for HeldSeries<T> {}
 
-impl<T> PartialOrd for Held<T> {
-    fn partial_cmp(&self, other: &Held<T>) -> Option<Ordering> {
+impl<T> PartialOrd for HeldSeries<T> {
+    fn partial_cmp(&self, other: &HeldSeries<T>) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T> Ord for Held<T> {
-    fn cmp(&self, other: &Held<T>) -> Ordering {
+impl<T> Ord for HeldSeries<T> {
+    fn cmp(&self, other: &HeldSeries<T>) -> Ordering {
         self.labels.cmp(&other.labels).then(self.count.cmp(&other.count))
     }
 }

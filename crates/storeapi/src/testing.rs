@@ -54,7 +54,7 @@ pub(crate) fn fanout_of(stores: Vec<MemoryStore>) -> Arc<Fanout> {
 
 /// How a store fails.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
+pub(crate) enum StoreFault {
     /// Every call is an error.
     Refuse,
     /// Some series, then an error.
@@ -68,13 +68,13 @@ pub(crate) enum Fault {
 /// A store that fails in its own way.
 pub(crate) struct Faulty {
     pub(crate) inner: MemoryStore,
-    pub(crate) fault: Fault,
+    pub(crate) fault: StoreFault,
 }
 
 impl Faulty {
     fn refuse(&self) -> Result<()> {
         match self.fault {
-            Fault::Refuse => Err(Error::new(Kind::Unavailable, "not today")),
+            StoreFault::Refuse => Err(Error::new(Kind::Unavailable, "not today")),
             _ => Ok(()),
         }
     }
@@ -92,9 +92,9 @@ impl Store for Faulty {
         let fault = self.fault;
         let end = stream::once(async move {
             match fault {
-                Fault::Panic => panic!("a defect"),
-                Fault::Hang => std::future::pending::<Result<Frame>>().await,
-                Fault::Refuse | Fault::BreakOff => {
+                StoreFault::Panic => panic!("a defect"),
+                StoreFault::Hang => std::future::pending::<Result<Frame>>().await,
+                StoreFault::Refuse | StoreFault::BreakOff => {
                     Err(Error::new(Kind::Unavailable, "connection lost"))
                 }
             }
@@ -109,7 +109,7 @@ impl Store for Faulty {
 
     async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
         self.refuse()?;
-        if matches!(self.fault, Fault::Hang) {
+        if matches!(self.fault, StoreFault::Hang) {
             tokio::time::sleep(Duration::from_secs(3600)).await;
         }
         self.inner.label_values(request).await

@@ -33,13 +33,13 @@ pub struct ObjectCounts {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct ObjectCounters {
     ops: [AtomicU64; Op::ALL.len()],
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
 }
 
-impl Counters {
+impl ObjectCounters {
     fn count(&self, op: Op, times: u64) {
         self.ops[op as usize].fetch_add(times, Ordering::Relaxed);
     }
@@ -54,7 +54,7 @@ impl Counters {
 #[derive(Clone, Debug)]
 pub struct CountingObjects {
     inner: Arc<dyn ObjectStore>,
-    counters: Arc<Counters>,
+    counters: Arc<ObjectCounters>,
 }
 
 impl CountingObjects {
@@ -170,7 +170,7 @@ impl ObjectStore for CountingObjects {
 #[derive(Debug)]
 struct CountingUpload {
     inner: Box<dyn MultipartUpload>,
-    counters: Arc<Counters>,
+    counters: Arc<ObjectCounters>,
 }
 
 #[async_trait]

@@ -68,13 +68,13 @@ pub enum Fault {
     StaleList,
 }
 
-type Plan = dyn Fn(&ObjectCall<'_>) -> Option<Fault> + Send + Sync;
+type FaultFn = dyn Fn(&ObjectCall<'_>) -> Option<Fault> + Send + Sync;
 
 /// Decides for each operation whether it fails. Cloning shares the count of operations.
 #[derive(Clone)]
 pub struct FaultPlan {
     calls: Arc<AtomicU64>,
-    plan: Arc<Plan>,
+    plan: Arc<FaultFn>,
 }
 
 impl FaultPlan {

@@ -9,7 +9,7 @@ use model::{Clock, TimestampMs};
 use tokio::sync::oneshot;
 
 #[derive(Debug)]
-struct State {
+struct ClockState {
     now_ms: i64,
     monotonic: Duration,
     sleepers: Vec<(Duration, oneshot::Sender<()>)>,
@@ -17,18 +17,18 @@ struct State {
 
 /// Cloning shares the time.
 #[derive(Clone, Debug)]
-pub struct MockClock(Arc<Mutex<State>>);
+pub struct MockClock(Arc<Mutex<ClockState>>);
 
 impl MockClock {
     pub fn new(now: TimestampMs) -> MockClock {
-        MockClock(Arc::new(Mutex::new(State {
+        MockClock(Arc::new(Mutex::new(ClockState {
             now_ms: now.0,
             monotonic: Duration::ZERO,
             sleepers: Vec::new(),
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

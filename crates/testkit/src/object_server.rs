@@ -91,7 +91,7 @@ pub struct ServerCounts {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct ServerCounters {
     ops: [AtomicU64; Op::ALL.len()],
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -99,12 +99,12 @@ struct Counters {
 
 /// What the requests share.
 #[derive(Debug)]
-struct Shared {
+struct ServerShared {
     store: Arc<dyn ObjectStore>,
     /// Objects whose keys are no paths of the store: `a//b`, `a/`, control characters.
     odd: InMemory,
     settings: ServerSettings,
-    counters: Counters,
+    counters: ServerCounters,
     uploads: Uploads,
     /// Keys written last, which a stale listing leaves out.
     newest: Mutex<VecDeque<String>>,
@@ -113,7 +113,7 @@ struct Shared {
 /// How many of the newest objects a stale listing does not know.
 const STALE_OBJECTS: usize = 8;
 
-impl Shared {
+impl ServerShared {
     fn wrote(&self, key: &str) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.push_back(key.to_owned());
@@ -131,7 +131,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct ObjectServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     task: JoinHandle<()>,
 }
 
@@ -143,11 +143,11 @@ impl ObjectServer {
     ) -> Result<ObjectServer, ServerError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerShared {
             store,
             odd: InMemory::new(),
             settings,
-            counters: Counters::default(),
+            counters: ServerCounters::default(),
             uploads: Uploads::new(HashMap::new()),
             newest: Mutex::default(),
         });
@@ -243,27 +243,27 @@ impl Drop for ObjectServer {
 }
 
 /// An answer, or the error document that takes its place.
-type Answer = Result<Response<Body>, Failure>;
+type ServerAnswer = Result<Response<Body>, ServerFailure>;
 
 /// An error as both protocols spell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Failure {
+struct ServerFailure {
     status: StatusCode,
     code: &'static str,
     message: String,
 }
 
-impl Failure {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Failure {
-        Failure { status, code, message: message.into() }
+impl ServerFailure {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ServerFailure {
+        ServerFailure { status, code, message: message.into() }
     }
 
-    fn unavailable() -> Failure {
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "reduce your request rate")
+    fn unavailable() -> ServerFailure {
+        ServerFailure::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "reduce your request rate")
     }
 
-    fn invalid(message: impl Into<String>) -> Failure {
-        Failure::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
+    fn invalid(message: impl Into<String>) -> ServerFailure {
+        ServerFailure::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
     }
 
     fn into_response(self) -> Response<Body> {
@@ -276,8 +276,8 @@ impl Failure {
     }
 }
 
-impl From<object_store::Error> for Failure {
-    fn from(error: object_store::Error) -> Failure {
+impl From<object_store::Error> for ServerFailure {
+    fn from(error: object_store::Error) -> ServerFailure {
         use object_store::Error;
         let (status, code) = match &error {
             Error::NotFound { .. } => (StatusCode::NOT_FOUND, "NoSuchKey"),
@@ -291,7 +291,7 @@ impl From<object_store::Error> for Failure {
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         };
-        Failure::new(status, code, error.to_string())
+        ServerFailure::new(status, code, error.to_string())
     }
 }
 
@@ -302,7 +302,7 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
 }
 
 async fn handle(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServerShared>>,
     request: axum::extract::Request,
 ) -> Response<Body> {
     if !shared.settings.latency.is_zero() {
@@ -314,17 +314,17 @@ async fn handle(
     }
 }
 
-async fn serve(shared: Arc<Shared>, request: axum::extract::Request) -> Answer {
+async fn serve(shared: Arc<ServerShared>, request: axum::extract::Request) -> ServerAnswer {
     let request = Request::read(request).await?;
     if request.bucket != shared.settings.bucket {
-        return Err(Failure::new(
+        return Err(ServerFailure::new(
             StatusCode::NOT_FOUND,
             "NoSuchBucket",
             format!("bucket {:?}", request.bucket),
         ));
     }
     let Some(op) = request.op() else {
-        return Err(Failure::new(
+        return Err(ServerFailure::new(
             StatusCode::NOT_IMPLEMENTED,
             "NotImplemented",
             "no such operation here",
@@ -334,21 +334,26 @@ async fn serve(shared: Arc<Shared>, request: axum::extract::Request) -> Answer {
     shared.counters.bytes_in.fetch_add(request.body.len() as u64, Ordering::Relaxed);
     let fault = shared.settings.faults.draw(op, &request.key);
     match fault {
-        Some(Fault::Unavailable) => return Err(Failure::unavailable()),
+        Some(Fault::Unavailable) => return Err(ServerFailure::unavailable()),
         Some(Fault::Denied) => {
-            return Err(Failure::new(StatusCode::FORBIDDEN, "AccessDenied", "access denied"));
+            return Err(ServerFailure::new(StatusCode::FORBIDDEN, "AccessDenied", "access denied"));
         }
         Some(Fault::Torn) if op != Op::Get => return Ok(objects::broken_off()),
         _ => {}
     }
     let answer = dispatch(&shared, op, request, fault).await;
     match fault {
-        Some(Fault::AppliedButUnavailable) => Err(Failure::unavailable()),
+        Some(Fault::AppliedButUnavailable) => Err(ServerFailure::unavailable()),
         _ => answer,
     }
 }
 
-async fn dispatch(shared: &Arc<Shared>, op: Op, request: Request, fault: Option<Fault>) -> Answer {
+async fn dispatch(
+    shared: &Arc<ServerShared>,
+    op: Op,
+    request: Request,
+    fault: Option<Fault>,
+) -> ServerAnswer {
     match op {
         Op::Get | Op::Head => objects::get(shared, &request, fault == Some(Fault::Torn)).await,
         Op::Put => objects::put(shared, request).await,

@@ -2,7 +2,7 @@
 
 use merge::{DownsampledSeries, Downsampler};
 use model::{Labels, Resolution, TimeRange};
-use storeapi::conformance::{Samples, float_series};
+use storeapi::conformance::{FloatSamples, float_series};
 
 pub(super) const MINUTE: i64 = 60_000;
 pub(super) const HOUR: i64 = 60 * MINUTE;
@@ -15,9 +15,9 @@ pub(super) const START: i64 = END - 4 * DAY;
 const RUN: i64 = 1000;
 
 /// All series with their samples inside of a range, in order of their labels.
-pub(super) fn series(range: TimeRange) -> Vec<(Labels, Samples)> {
+pub(super) fn series(range: TimeRange) -> Vec<(Labels, FloatSamples)> {
     let labels = |name: &str, key: &str| Labels::from_pairs([("__name__", name), ("k", key)]);
-    let every = |value: &dyn Fn(i64) -> f64, lives: TimeRange| -> Samples {
+    let every = |value: &dyn Fn(i64) -> f64, lives: TimeRange| -> FloatSamples {
         let minutes = (0..(END - START) / MINUTE).map(|i| (START + i * MINUTE, value(i)));
         minutes.filter(|(t, _)| range.contains(*t) && lives.contains(*t)).collect()
     };
@@ -45,7 +45,7 @@ pub(super) fn series(range: TimeRange) -> Vec<(Labels, Samples)> {
 }
 
 /// The windows of samples.
-pub(super) fn downsampled(samples: &Samples, resolution: Resolution) -> DownsampledSeries {
+pub(super) fn downsampled(samples: &FloatSamples, resolution: Resolution) -> DownsampledSeries {
     let raw = float_series(Labels::empty(), samples).chunks;
     let (mut fine, mut coarse) = (DownsampledSeries::default(), DownsampledSeries::default());
     Downsampler::new(Resolution::FiveMinutes).raw(&raw, &mut fine).expect("raw chunks in order");

@@ -5,15 +5,15 @@ use std::ops::Range;
 use bytes::Bytes;
 
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct FetchPlan {
     wanted: Vec<Range<u64>>,
     /// Sorted, apart from each other.
     fetches: Vec<Range<u64>>,
 }
 
-impl Plan {
+impl FetchPlan {
     /// Ranges closer than `gap` are joined as long as the result is no longer than `max`.
-    pub(super) fn new(wanted: &[Range<u64>], gap: u64, max: u64) -> Plan {
+    pub(super) fn new(wanted: &[Range<u64>], gap: u64, max: u64) -> FetchPlan {
         let mut sorted: Vec<Range<u64>> =
             wanted.iter().filter(|r| r.start < r.end).cloned().collect();
         sorted.sort_unstable_by_key(|r| (r.start, r.end));
@@ -31,7 +31,7 @@ impl Plan {
                 _ => fetches.push(range),
             }
         }
-        Plan { wanted: wanted.to_vec(), fetches }
+        FetchPlan { wanted: wanted.to_vec(), fetches }
     }
 
     pub(super) fn fetches(&self) -> &[Range<u64>] {
@@ -65,9 +65,9 @@ mod tests {
 
     #[test]
     fn neighbours_join_and_far_ones_do_not() {
-        let plan = Plan::new(&[100..110, 0..10, 15..20], 5, 1000);
+        let plan = FetchPlan::new(&[100..110, 0..10, 15..20], 5, 1000);
         assert_eq!(plan.fetches(), [0..20, 100..110]);
-        assert_eq!(Plan::new(&[0..10, 10..20, 20..30], 5, 20).fetches(), [0..20, 20..30]);
+        assert_eq!(FetchPlan::new(&[0..10, 10..20, 20..30], 5, 20).fetches(), [0..20, 20..30]);
     }
 
     proptest! {
@@ -79,7 +79,7 @@ mod tests {
         ) {
             let object: Vec<u8> = (0..250).collect();
             let wanted: Vec<Range<u64>> = wanted.into_iter().map(|(start, len)| start..start + len).collect();
-            let plan = Plan::new(&wanted, gap, max);
+            let plan = FetchPlan::new(&wanted, gap, max);
             prop_assert!(plan.fetches().windows(2).all(|w| w[0].end <= w[1].start));
             let part = |r: &Range<u64>| object[(r.start as usize).min(250)..(r.end as usize).min(250)].to_vec();
             let fetched: Vec<Bytes> = plan.fetches().iter().map(|r| part(r).into()).collect();

@@ -69,8 +69,11 @@ impl FolderStore {
         prefix: Option<&ObjectPath>,
         deep: bool,
     ) -> impl Future<Output = object_store::Result<ListResult>> + Send + use<> {
-        let walk =
-            Walk { root: self.root.clone(), prefix: prefix.cloned().unwrap_or_default(), deep };
+        let walk = FolderWalk {
+            root: self.root.clone(),
+            prefix: prefix.cloned().unwrap_or_default(),
+            deep,
+        };
         let hints = self.hints.clone();
         async move {
             let walked = tokio::task::spawn_blocking(move || walk.run()).await;
@@ -166,7 +169,7 @@ impl ObjectStore for FolderStore {
 
 /// A listing of files below a folder.
 #[derive(Debug)]
-struct Walk {
+struct FolderWalk {
     root: PathBuf,
     prefix: ObjectPath,
     /// Whether folders below are entered.
@@ -175,7 +178,7 @@ struct Walk {
 
 /// A folder to look into.
 #[derive(Debug)]
-struct Folder {
+struct ListedFolder {
     path: PathBuf,
     object: ObjectPath,
     /// Where links led on the way here, the folders that hold them included.
@@ -183,18 +186,19 @@ struct Folder {
 }
 
 /// What is found of one name.
-enum Found {
+enum FoundEntry {
     File(std::fs::Metadata),
-    Folder(Folder),
+    Folder(ListedFolder),
     Nothing,
 }
 
-impl Walk {
+impl FolderWalk {
     /// What is there and the names that were left out.
     fn run(self) -> object_store::Result<(ListResult, Vec<String>)> {
         let path =
             self.prefix.parts().fold(self.root.clone(), |path, part| path.join(part.as_ref()));
-        let mut open = vec![Folder { path, object: self.prefix.clone(), behind_links: Vec::new() }];
+        let mut open =
+            vec![ListedFolder { path, object: self.prefix.clone(), behind_links: Vec::new() }];
         let mut list = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
         let mut ignored = Vec::new();
         while let Some(folder) = open.pop() {
@@ -214,11 +218,13 @@ impl Walk {
                 };
                 let object = folder.object.clone().join(part);
                 match look_at(&entry, &folder, object.clone())? {
-                    Found::Nothing => ignored.push(entry.path().to_string_lossy().into_owned()),
-                    Found::Folder(below) if self.deep => open.push(below),
-                    Found::Folder(_) => list.common_prefixes.push(object),
-                    Found::File(_) if name.to_str().is_some_and(is_torn_upload) => {}
-                    Found::File(metadata) => list.objects.push(described(object, &metadata)),
+                    FoundEntry::Nothing => {
+                        ignored.push(entry.path().to_string_lossy().into_owned())
+                    }
+                    FoundEntry::Folder(below) if self.deep => open.push(below),
+                    FoundEntry::Folder(_) => list.common_prefixes.push(object),
+                    FoundEntry::File(_) if name.to_str().is_some_and(is_torn_upload) => {}
+                    FoundEntry::File(metadata) => list.objects.push(described(object, &metadata)),
                 }
             }
         }
@@ -228,42 +234,42 @@ impl Walk {
 
 fn look_at(
     entry: &std::fs::DirEntry,
-    within: &Folder,
+    within: &ListedFolder,
     object: ObjectPath,
-) -> object_store::Result<Found> {
+) -> object_store::Result<FoundEntry> {
     let path = entry.path();
     let kind = match entry.file_type() {
         Ok(kind) => kind,
-        Err(e) if is_gone(&e) => return Ok(Found::Nothing),
+        Err(e) if is_gone(&e) => return Ok(FoundEntry::Nothing),
         Err(e) => return Err(failed(&path, e)),
     };
     // of what a link leads to
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
         // it leads nowhere, or round and round
-        Err(e) if is_gone(&e) || kind.is_symlink() => return Ok(Found::Nothing),
+        Err(e) if is_gone(&e) || kind.is_symlink() => return Ok(FoundEntry::Nothing),
         Err(e) => return Err(failed(&path, e)),
     };
     if metadata.is_file() {
-        return Ok(Found::File(metadata));
+        return Ok(FoundEntry::File(metadata));
     }
     if !metadata.is_dir() {
-        return Ok(Found::Nothing);
+        return Ok(FoundEntry::Nothing);
     }
     let mut behind_links = within.behind_links.clone();
     if kind.is_symlink() {
         let (Ok(here), Ok(there)) =
             (std::fs::canonicalize(&within.path), std::fs::canonicalize(&path))
         else {
-            return Ok(Found::Nothing);
+            return Ok(FoundEntry::Nothing);
         };
         behind_links.push(here);
         let is_loop = behind_links.iter().any(|passed| passed.starts_with(&there));
         if is_loop || behind_links.len() > MOST_LINKS {
-            return Ok(Found::Nothing);
+            return Ok(FoundEntry::Nothing);
         }
     }
-    Ok(Found::Folder(Folder { path, object, behind_links }))
+    Ok(FoundEntry::Folder(ListedFolder { path, object, behind_links }))
 }
 
 fn described(location: ObjectPath, metadata: &std::fs::Metadata) -> ObjectMeta {

@@ -28,7 +28,7 @@ pub(super) struct Page {
 
 /// An object or a folder in a page.
 #[derive(Debug, Default)]
-struct Entry {
+struct PageEntry {
     /// Bytes of the page from its start tag to its end tag.
     whole: Range<usize>,
     /// Those between the tags of its name.
@@ -87,7 +87,7 @@ pub(super) fn names_of(page: &str, kind: &str) -> Vec<String> {
     found
 }
 
-fn entries(page: &str) -> Option<Vec<Entry>> {
+fn entries(page: &str) -> Option<Vec<PageEntry>> {
     walk(page, |element| match element {
         "Contents" => Some("Key"),
         "CommonPrefixes" => Some("Prefix"),
@@ -97,11 +97,11 @@ fn entries(page: &str) -> Option<Vec<Entry>> {
 }
 
 /// The elements for which `name_of` says which of their children holds the name.
-fn walk(page: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Option<Vec<Entry>> {
+fn walk(page: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Option<Vec<PageEntry>> {
     let mut reader = Reader::from_str(page);
     let mut entries = Vec::new();
     // the entry being read, the child that names it, and how many elements are open within it
-    let mut open: Option<(Entry, &'static str, usize)> = None;
+    let mut open: Option<(PageEntry, &'static str, usize)> = None;
     loop {
         let start = usize::try_from(reader.buffer_position()).ok()?;
         let event = reader.read_event().ok()?;
@@ -113,7 +113,7 @@ fn walk(page: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Option<Ve
                 if let Some(child) = name_of(&name) {
                     let is_folder = matches!(name.as_str(), "CommonPrefixes" | "BlobPrefix");
                     let entry =
-                        Entry { whole: start..start, name_at: end..end, name: None, is_folder };
+                        PageEntry { whole: start..start, name_at: end..end, name: None, is_folder };
                     open = Some((entry, child, 0));
                 }
             }
@@ -137,7 +137,11 @@ fn walk(page: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Option<Ve
 }
 
 /// Reads to the end tag of the name. The outer `None`: the page is no XML.
-fn text_of(reader: &mut Reader<&[u8]>, entry: &mut Entry, start: usize) -> Option<Option<String>> {
+fn text_of(
+    reader: &mut Reader<&[u8]>,
+    entry: &mut PageEntry,
+    start: usize,
+) -> Option<Option<String>> {
     let mut text = Some(String::new());
     loop {
         let before = usize::try_from(reader.buffer_position()).ok()?;

@@ -3,18 +3,18 @@
 use super::Provider;
 
 /// What a key holds.
-pub(super) enum Shape {
+pub(super) enum FieldShape {
     Text,
     Switch,
     Number,
     Duration,
     /// Names and values that the user chooses.
     Map,
-    Section(Vec<Field>),
+    Section(Vec<ConfigField>),
 }
 
 /// What setting a key does. Only values other than "", 0 and false count as set.
-pub(super) enum Effect {
+pub(super) enum FieldEffect {
     Used,
     /// Says why nothing is lost.
     None(&'static str),
@@ -22,28 +22,28 @@ pub(super) enum Effect {
     Refused(&'static str),
 }
 
-pub(super) struct Field {
+pub(super) struct ConfigField {
     pub(super) name: &'static str,
-    pub(super) shape: Shape,
-    pub(super) effect: Effect,
+    pub(super) shape: FieldShape,
+    pub(super) effect: FieldEffect,
 }
 
-use Effect::{Refused, Used};
-use Shape::{Duration, Map, Number, Section, Switch, Text};
+use FieldEffect::{Refused, Used};
+use FieldShape::{Duration, Map, Number, Section, Switch, Text};
 
-fn field(name: &'static str, shape: Shape, effect: Effect) -> Field {
-    Field { name, shape, effect }
+fn field(name: &'static str, shape: FieldShape, effect: FieldEffect) -> ConfigField {
+    ConfigField { name, shape, effect }
 }
 
-fn ignored(name: &'static str, shape: Shape, why: &'static str) -> Field {
-    Field { name, shape, effect: Effect::None(why) }
+fn ignored(name: &'static str, shape: FieldShape, why: &'static str) -> ConfigField {
+    ConfigField { name, shape, effect: FieldEffect::None(why) }
 }
 
-fn section(name: &'static str, fields: Vec<Field>) -> Field {
-    Field { name, shape: Section(fields), effect: Used }
+fn section(name: &'static str, fields: Vec<ConfigField>) -> ConfigField {
+    ConfigField { name, shape: Section(fields), effect: Used }
 }
 
-pub(super) fn top(provider: Provider) -> Vec<Field> {
+pub(super) fn top(provider: Provider) -> Vec<ConfigField> {
     let config = match provider {
         Provider::S3 => s3(),
         Provider::Gcs => gcs(),
@@ -67,7 +67,7 @@ pub(super) fn top(provider: Provider) -> Vec<Field> {
     ]
 }
 
-fn s3() -> Vec<Field> {
+fn s3() -> Vec<ConfigField> {
     let keys = "it would have to be part of every request's signature";
     vec![
         field("bucket", Text, Used),
@@ -105,7 +105,7 @@ fn s3() -> Vec<Field> {
     ]
 }
 
-fn gcs() -> Vec<Field> {
+fn gcs() -> Vec<ConfigField> {
     vec![
         field("bucket", Text, Used),
         field("service_account", Text, Used),
@@ -117,7 +117,7 @@ fn gcs() -> Vec<Field> {
     ]
 }
 
-fn azure() -> Vec<Field> {
+fn azure() -> Vec<ConfigField> {
     vec![
         field("az_tenant_id", Text, Used),
         field("client_id", Text, Used),
@@ -148,7 +148,7 @@ fn azure() -> Vec<Field> {
     ]
 }
 
-fn http_config() -> Field {
+fn http_config() -> ConfigField {
     let certificate = "client certificates for object stores are not supported";
     section(
         "http_config",

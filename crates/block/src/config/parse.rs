@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde_yaml_ng::Value;
 
-use super::fields::{Effect, Field, Shape};
+use super::fields::{ConfigField, FieldEffect, FieldShape};
 use crate::{Error, Kind, Result};
 
 /// Scalars by their path, such as `config.http_config.insecure_skip_verify`. Empty ones are not
 /// there.
 #[derive(Clone, Default)]
-pub(super) struct Values(BTreeMap<String, String>);
+pub(super) struct ConfigValues(BTreeMap<String, String>);
 
-impl Values {
+impl ConfigValues {
     pub(super) fn get(&self, path: &str) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
@@ -52,9 +52,9 @@ pub(super) fn provider_name(root: &Value) -> Result<String> {
 /// Checks a section, gathers its values under `prefix` and says what has no effect.
 pub(super) fn check(
     section: &Value,
-    fields: &[Field],
+    fields: &[ConfigField],
     prefix: &str,
-    values: &mut Values,
+    values: &mut ConfigValues,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let map = match section {
@@ -70,7 +70,7 @@ pub(super) fn check(
         let Some(field) = fields.iter().find(|f| f.name == key) else {
             return Err(unknown(&path, key, fields));
         };
-        if let Shape::Section(inner) = &field.shape {
+        if let FieldShape::Section(inner) = &field.shape {
             check(value, inner, &path, values, warnings)?;
             continue;
         }
@@ -79,11 +79,11 @@ pub(super) fn check(
             continue;
         }
         match field.effect {
-            Effect::Used => {}
-            Effect::None(why) => {
+            FieldEffect::Used => {}
+            FieldEffect::None(why) => {
                 warnings.push(format!("object store configuration: {path} has no effect: {why}"))
             }
-            Effect::Refused(why) => {
+            FieldEffect::Refused(why) => {
                 let text = format!("object store configuration: {path} cannot be honoured: {why}");
                 return Err(Error::new(Kind::Invalid, text));
             }
@@ -93,13 +93,13 @@ pub(super) fn check(
     Ok(())
 }
 
-fn scalar(path: &str, value: &Value, shape: &Shape) -> Result<String> {
+fn scalar(path: &str, value: &Value, shape: &FieldShape) -> Result<String> {
     let text = match value {
         Value::Null => String::new(),
         Value::Bool(on) => on.to_string(),
         Value::Number(n) => n.to_string(),
         Value::String(text) => text.clone(),
-        Value::Mapping(map) if matches!(shape, Shape::Map) => {
+        Value::Mapping(map) if matches!(shape, FieldShape::Map) => {
             if map.is_empty() {
                 "{}".into()
             } else {
@@ -110,11 +110,13 @@ fn scalar(path: &str, value: &Value, shape: &Shape) -> Result<String> {
     };
     let fits = text.is_empty()
         || match shape {
-            Shape::Switch => matches!(text.as_str(), "true" | "false"),
-            Shape::Number => text.parse::<f64>().is_ok(),
-            Shape::Duration => parse_duration(&text).is_some(),
-            Shape::Map => !matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)),
-            Shape::Text | Shape::Section(_) => true,
+            FieldShape::Switch => matches!(text.as_str(), "true" | "false"),
+            FieldShape::Number => text.parse::<f64>().is_ok(),
+            FieldShape::Duration => parse_duration(&text).is_some(),
+            FieldShape::Map => {
+                !matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_))
+            }
+            FieldShape::Text | FieldShape::Section(_) => true,
         };
     if fits {
         return Ok(text);
@@ -122,15 +124,15 @@ fn scalar(path: &str, value: &Value, shape: &Shape) -> Result<String> {
     Err(wrong(
         path,
         match shape {
-            Shape::Switch => "true or false",
-            Shape::Number => "a number",
-            Shape::Duration => "a duration such as 90s or 1m30s",
+            FieldShape::Switch => "true or false",
+            FieldShape::Number => "a number",
+            FieldShape::Duration => "a duration such as 90s or 1m30s",
             _ => "a mapping",
         },
     ))
 }
 
-fn unknown(path: &str, key: &str, fields: &[Field]) -> Error {
+fn unknown(path: &str, key: &str, fields: &[ConfigField]) -> Error {
     let nearest = fields
         .iter()
         .map(|f| (strsim::jaro_winkler(key, f.name), f.name))

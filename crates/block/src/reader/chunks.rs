@@ -8,13 +8,15 @@ use futures::future::try_join_all;
 use tsdb::chunk::{Transcoded, cut, forget_reset, stored_samples};
 use tsdb::segment::{ChunkRef, parse_record, record_len};
 
-use super::{BlockChunk, BlockReader, BlockSeries, ChunkSpan, Entry, SeriesBatch, count, offload};
+use super::{
+    BlockChunk, BlockEntry, BlockReader, BlockSeries, ChunkSpan, SeriesBatch, count, offload,
+};
 use crate::{Error, Result};
 
 impl BlockReader {
     /// Fetches the chunks of these series, all at once; a series with a broken chunk becomes an
     /// error of the batch.
-    pub async fn read_chunks(&self, entries: Vec<Entry>) -> Result<SeriesBatch> {
+    pub async fn read_chunks(&self, entries: Vec<BlockEntry>) -> Result<SeriesBatch> {
         let spans: Vec<ChunkSpan> = entries.iter().flat_map(|e| e.chunks.iter().copied()).collect();
         let fetched = self.fetch_records(&spans).await?;
         let bytes = fetched.iter().map(Bytes::len).sum::<usize>();
@@ -73,7 +75,7 @@ impl BlockReader {
         Ok(fetched)
     }
 
-    fn assemble(&self, entries: Vec<Entry>, fetched: Vec<Bytes>) -> SeriesBatch {
+    fn assemble(&self, entries: Vec<BlockEntry>, fetched: Vec<Bytes>) -> SeriesBatch {
         let mut batch =
             SeriesBatch { series: Vec::with_capacity(entries.len()), ..SeriesBatch::default() };
         let mut records = fetched.into_iter();
@@ -96,7 +98,7 @@ impl BlockReader {
     /// The chunks of a series without what is deleted, and how many samples are stored.
     fn assemble_series(
         &self,
-        entry: &Entry,
+        entry: &BlockEntry,
         records: impl Iterator<Item = Bytes>,
     ) -> Result<(Vec<BlockChunk>, u64)> {
         let mut chunks = Vec::with_capacity(entry.chunks.len());
@@ -135,7 +137,7 @@ impl BlockReader {
         }
     }
 
-    fn chunk_error(&self, entry: &Entry, span: &ChunkSpan, error: tsdb::Error) -> Error {
+    fn chunk_error(&self, entry: &BlockEntry, span: &ChunkSpan, error: tsdb::Error) -> Error {
         let ChunkRef { segment, offset } = ChunkRef::from_raw(span.reference);
         let place = format_args!(
             "block={} series {} chunk at {offset} of segment {:06}",
@@ -150,7 +152,7 @@ impl BlockReader {
 /// What tombstones leave of a chunk; of most nothing is deleted.
 fn left_of(
     chunk: BlockChunk,
-    entry: &Entry,
+    entry: &BlockEntry,
     span: &ChunkSpan,
 ) -> std::result::Result<Vec<BlockChunk>, tsdb::Error> {
     if entry.is_deleted(span) {

@@ -14,7 +14,7 @@ use tsdb::index::{
 use tsdb::tombstones::Interval;
 
 use super::{
-    BlockReader, ChunkSpan, Entry, EntryBatch, MAX_RECORD, SeriesQuery, count, offload,
+    BlockEntry, BlockReader, ChunkSpan, EntryBatch, MAX_RECORD, SeriesQuery, count, offload,
     without_deleted,
 };
 use crate::layout::INDEX_FILE;
@@ -103,7 +103,7 @@ impl BlockReader {
             let header = reader.header().await?;
             let (pages, residual) = reader.find_by_pages(&header, &query.matchers).await?;
             let filter =
-                Arc::new(Filter { residual, matchers: query.matchers, range: query.range });
+                Arc::new(EntryFilter { residual, matchers: query.matchers, range: query.range });
             let (cutter, of_pages) = (reader.clone(), Arc::clone(&header));
             let batches = pages
                 .map_ok(move |page| {
@@ -131,19 +131,19 @@ impl BlockReader {
         &self,
         header: &Arc<IndexHeader>,
         matchers: &[Matcher],
-    ) -> Result<(BoxStream<'static, Result<Ids>>, Vec<Matcher>)> {
+    ) -> Result<(BoxStream<'static, Result<IdRun>>, Vec<Matcher>)> {
         match header.postings_range(b"", b"").filter(|_| matchers.is_empty()) {
             Some(all) => Ok((self.all_ids(all), Vec::new())),
             None => {
                 let (ids, residual) = self.find(header, matchers).await?;
-                let page = Ids { ids, after: None };
+                let page = IdRun { ids, after: None };
                 Ok((futures::stream::iter([Ok(page)]).boxed(), residual))
             }
         }
     }
 
-    fn all_ids(&self, range: Range<u64>) -> BoxStream<'static, Result<Ids>> {
-        struct State {
+    fn all_ids(&self, range: Range<u64>) -> BoxStream<'static, Result<IdRun>> {
+        struct PagingState {
             reader: BlockReader,
             pieces: PostingsPieces,
             /// The last id of a page begins the next one, so that each page knows what comes after
@@ -153,8 +153,8 @@ impl BlockReader {
         let page_bytes =
             (self.inner.settings.index_bytes / 4).clamp(MIN_POSTINGS_PAGE, MAX_POSTINGS_PAGE);
         let state =
-            State { reader: self.clone(), pieces: PostingsPieces::new(range), carried: None };
-        let step = move |mut state: State| async move {
+            PagingState { reader: self.clone(), pieces: PostingsPieces::new(range), carried: None };
+        let step = move |mut state: PagingState| async move {
             while let Some(range) = state.pieces.need(page_bytes) {
                 let fetched =
                     state.reader.fetch(&state.reader.inner.location.index(), &[range]).await?;
@@ -166,7 +166,7 @@ impl BlockReader {
                     state.carried = ids.pop();
                 }
                 if !ids.is_empty() {
-                    return Ok(Some((Ids { ids, after: state.carried }, state)));
+                    return Ok(Some((IdRun { ids, after: state.carried }, state)));
                 }
             }
             Ok(None)
@@ -175,7 +175,7 @@ impl BlockReader {
     }
 
     /// What to fetch at a time: so many series at most, and so many bytes.
-    fn cut(&self, header: &IndexHeader, page: Ids) -> Vec<Ids> {
+    fn cut(&self, header: &IndexHeader, page: IdRun) -> Vec<IdRun> {
         let settings = self.inner.settings;
         let guess = self.entry_guess(header);
         let mut parts = Vec::new();
@@ -190,13 +190,13 @@ impl BlockReader {
                 && (at - from >= settings.batch_series.max(1)
                     || bytes + cost > settings.index_bytes)
             {
-                parts.push(Ids { ids: page.ids[from..at].to_vec(), after: Some(*id) });
+                parts.push(IdRun { ids: page.ids[from..at].to_vec(), after: Some(*id) });
                 (from, bytes) = (at, 0);
             }
             bytes += cost;
         }
         if from < page.ids.len() {
-            parts.push(Ids { ids: page.ids[from..].to_vec(), after: page.after });
+            parts.push(IdRun { ids: page.ids[from..].to_vec(), after: page.after });
         }
         parts
     }
@@ -247,8 +247,8 @@ impl BlockReader {
     async fn fetch_entries(
         &self,
         header: &Arc<IndexHeader>,
-        Ids { ids, after }: Ids,
-    ) -> Result<Fetched> {
+        IdRun { ids, after }: IdRun,
+    ) -> Result<FetchedEntries> {
         let path = self.inner.location.index();
         let ranges = self.entry_ranges(header, &ids, after);
         let mut fetched = self.fetch(&path, &ranges).await?;
@@ -280,7 +280,7 @@ impl BlockReader {
         let bytes = fetched.iter().map(Bytes::len).sum::<usize>();
         count(&self.stats.series_bytes, bytes as u64);
         count(&self.stats.series, ids.len() as u64);
-        Ok(Fetched { ids, bytes: fetched })
+        Ok(FetchedEntries { ids, bytes: fetched })
     }
 
     /// Decodes an eighth of what may be fetched at a time: decoded entries are several times as
@@ -288,11 +288,11 @@ impl BlockReader {
     fn parse_by_steps(
         self,
         header: Arc<IndexHeader>,
-        fetched: Fetched,
-        filter: Arc<Filter>,
+        fetched: FetchedEntries,
+        filter: Arc<EntryFilter>,
     ) -> impl Stream<Item = Result<EntryBatch>> + Send + 'static {
         let steps = fetched.into_steps(self.inner.settings.index_bytes / 8);
-        futures::stream::iter(steps).then(move |Fetched { ids, bytes }| {
+        futures::stream::iter(steps).then(move |FetchedEntries { ids, bytes }| {
             let (reader, header, filter) = (self.clone(), Arc::clone(&header), Arc::clone(&filter));
             let len = bytes.iter().map(Bytes::len).sum();
             offload(len, move || reader.parse_entries(header, &ids, &bytes, &filter))
@@ -326,7 +326,7 @@ impl BlockReader {
         header: Arc<IndexHeader>,
         ids: &[u32],
         fetched: &[Bytes],
-        filter: &Filter,
+        filter: &EntryFilter,
     ) -> EntryBatch {
         let mut batch = EntryBatch::default();
         let mut sound: Vec<(u32, SeriesEntry)> = Vec::with_capacity(ids.len());
@@ -365,7 +365,7 @@ impl BlockReader {
                 .filter(|c| filter.range.overlaps_closed(c.min_time, c.max_time));
             let chunks: Vec<ChunkSpan> = touching.map(span).collect();
             if !chunks.is_empty() {
-                batch.entries.push(Entry {
+                batch.entries.push(BlockEntry {
                     labels: entry.labels.clone(),
                     chunks,
                     deleted: self.deleted(*id),
@@ -403,14 +403,14 @@ impl BlockReader {
 }
 
 /// Which series and chunks of a batch are wanted.
-struct Filter {
+struct EntryFilter {
     /// What postings did not decide.
     residual: Vec<Matcher>,
     matchers: Vec<Matcher>,
     range: TimeRange,
 }
 
-impl Filter {
+impl EntryFilter {
     fn matches(&self, entry: &SeriesEntry) -> bool {
         // postings also found it by values that do not count
         let undecided = if entry.has_doubles { &self.matchers } else { &self.residual };
@@ -419,21 +419,21 @@ impl Filter {
 }
 
 /// Series whose entries are read together, and the first id beyond them that is known.
-struct Ids {
+struct IdRun {
     ids: Vec<u32>,
     after: Option<u32>,
 }
 
 /// Entries as they lie in the index.
-struct Fetched {
+struct FetchedEntries {
     ids: Vec<u32>,
     bytes: Vec<Bytes>,
 }
 
-impl Fetched {
+impl FetchedEntries {
     /// Parts of so many bytes, one entry at least.
-    fn into_steps(self, bytes: u64) -> Vec<Fetched> {
-        let mut steps: Vec<Fetched> = Vec::new();
+    fn into_steps(self, bytes: u64) -> Vec<FetchedEntries> {
+        let mut steps: Vec<FetchedEntries> = Vec::new();
         let mut filled = 0;
         for (id, entry) in self.ids.into_iter().zip(self.bytes) {
             let size = entry.len() as u64;
@@ -444,7 +444,7 @@ impl Fetched {
                     filled += size;
                 }
                 None => {
-                    steps.push(Fetched { ids: vec![id], bytes: vec![entry] });
+                    steps.push(FetchedEntries { ids: vec![id], bytes: vec![entry] });
                     filled = size;
                 }
             }

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use model::{Labels, Reservation};
 
-use super::{BlockReader, ChunkSpan, Entry, EntryBatch, SeriesQuery, offload};
+use super::{BlockEntry, BlockReader, ChunkSpan, EntryBatch, SeriesQuery, offload};
 use crate::{Error, Kind, Result};
 
 impl BlockReader {
@@ -64,7 +64,7 @@ struct Ordering {
 
 /// All entries, to be given out.
 struct Sorted {
-    entries: std::vec::IntoIter<Entry>,
+    entries: std::vec::IntoIter<BlockEntry>,
     errors: Vec<Error>,
     held: Option<Reservation>,
 }
@@ -94,7 +94,7 @@ impl Ordering {
             self.reader.budget.as_ref().map(|b| b.reserve(format!("sorting series of block={id}")));
         let (mut all, mut bytes, mut next) = (EntryBatch::default(), 0, Some(first));
         while let Some(mut batch) = next {
-            let more: u64 = batch.entries.iter().map(Entry::memory).sum();
+            let more: u64 = batch.entries.iter().map(BlockEntry::memory).sum();
             bytes += more;
             let limit = self.reader.inner.settings.sorted_bytes;
             if bytes > limit {
@@ -124,19 +124,19 @@ impl Ordering {
 
 impl Sorted {
     fn take(&mut self, count: usize) -> Option<EntryBatch> {
-        let entries: Vec<Entry> = self.entries.by_ref().take(count).collect();
+        let entries: Vec<BlockEntry> = self.entries.by_ref().take(count).collect();
         let errors = std::mem::take(&mut self.errors);
         if let Some(held) = &mut self.held {
-            held.shrink(entries.iter().map(Entry::memory).sum());
+            held.shrink(entries.iter().map(BlockEntry::memory).sum());
         }
         (!entries.is_empty() || !errors.is_empty()).then_some(EntryBatch { entries, errors })
     }
 }
 
-impl Entry {
+impl BlockEntry {
     /// Bytes in memory, about.
     fn memory(&self) -> u64 {
-        (size_of::<Entry>()
+        (size_of::<BlockEntry>()
             + self.labels.as_packed().len()
             + self.chunks.len() * size_of::<ChunkSpan>()) as u64
     }

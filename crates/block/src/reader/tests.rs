@@ -397,7 +397,7 @@ async fn lengths_are_found_where_the_guess_is_short() {
     let reader = block.reader();
     let (whole, _) = collect(&reader, SeriesQuery::all()).await;
     let entries: Vec<EntryBatch> = reader.entries(SeriesQuery::all()).try_collect().await.unwrap();
-    let mut entries: Vec<Entry> = entries.into_iter().flat_map(|b| b.entries).collect();
+    let mut entries: Vec<BlockEntry> = entries.into_iter().flat_map(|b| b.entries).collect();
     for chunk in entries.iter_mut().flat_map(|e| &mut e.chunks) {
         chunk.len = 7;
     }

@@ -13,7 +13,7 @@ use model::BlockId;
 use serde::{Deserialize, Serialize};
 use tsdb::meta::BlockMeta;
 
-use super::{Ids, run_blocking};
+use super::{BlockIds, run_blocking};
 use crate::{Error, Result};
 
 const VERSION: u32 = 1;
@@ -30,13 +30,13 @@ pub(super) struct Ledger {
     path: PathBuf,
     /// Every block of the folder, in order of time.
     local: Vec<BlockId>,
-    shipped: Ids,
+    shipped: BlockIds,
     /// As it stands on disk; `None` until it is known to.
     saved: Option<Vec<u8>>,
 }
 
 impl Ledger {
-    pub(super) fn new(path: PathBuf, shipped: Ids, blocks: &[BlockMeta]) -> Ledger {
+    pub(super) fn new(path: PathBuf, shipped: BlockIds, blocks: &[BlockMeta]) -> Ledger {
         Ledger { path, local: blocks.iter().map(|meta| meta.ulid).collect(), shipped, saved: None }
     }
 
@@ -63,14 +63,14 @@ impl Ledger {
 }
 
 /// The blocks that the file names. A file that is missing or broken only costs asking the bucket.
-pub(super) fn read(path: &Path) -> Ids {
+pub(super) fn read(path: &Path) -> BlockIds {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
                 tracing::warn!(file = %path.display(), error = %in_one_line(&error), "read shipper file, starting anew");
             }
-            return Ids::new();
+            return BlockIds::new();
         }
     };
     match serde_json::from_slice::<Document>(&bytes) {
@@ -80,11 +80,11 @@ pub(super) fn read(path: &Path) -> Ids {
         Ok(document) => {
             tracing::warn!(file = %path.display(), version = document.version, "unknown version of \
                 shipper file");
-            Ids::new()
+            BlockIds::new()
         }
         Err(error) => {
             tracing::warn!(file = %path.display(), error = %in_one_line(&error), "parse shipper file, starting anew");
-            Ids::new()
+            BlockIds::new()
         }
     }
 }

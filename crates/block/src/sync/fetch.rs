@@ -84,7 +84,7 @@ struct ReadMark<M> {
 }
 
 /// What became of one block of the listing.
-enum Loaded {
+enum LoadedBlock {
     Seen(SyncedBlock),
     Unseen(UnseenBlock),
     Broken(BrokenBlock),
@@ -176,10 +176,10 @@ impl MetaFetcher {
             .buffer_unordered(self.settings.concurrency.max(1));
         while let Some(loaded) = fetched.next().await {
             match loaded {
-                Loaded::Seen(block) => synced.blocks.push(block),
-                Loaded::Unseen(block) => synced.unseen.push(block),
-                Loaded::Broken(block) => synced.broken.push(block),
-                Loaded::Gone => {}
+                LoadedBlock::Seen(block) => synced.blocks.push(block),
+                LoadedBlock::Unseen(block) => synced.unseen.push(block),
+                LoadedBlock::Broken(block) => synced.broken.push(block),
+                LoadedBlock::Gone => {}
             }
         }
         synced.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.location.clone()));
@@ -242,14 +242,16 @@ impl MetaFetcher {
         Ok(blocks)
     }
 
-    async fn load(&self, location: BlockLocation, listed: &Listed) -> Loaded {
+    async fn load(&self, location: BlockLocation, listed: &Listed) -> LoadedBlock {
         let meta = match self.load_meta(&location, listed.meta_size.unwrap_or_default()).await {
             Ok(meta) => meta,
-            Err(NoMeta::Gone) => return Loaded::Gone,
+            Err(NoMeta::Gone) => return LoadedBlock::Gone,
             Err(NoMeta::Unseen(error)) => {
-                return Loaded::Unseen(UnseenBlock { location, error, known: None });
+                return LoadedBlock::Unseen(UnseenBlock { location, error, known: None });
             }
-            Err(NoMeta::Broken(error)) => return Loaded::Broken(BrokenBlock { location, error }),
+            Err(NoMeta::Broken(error)) => {
+                return LoadedBlock::Broken(BrokenBlock { location, error });
+            }
         };
         let (marks, failure) = self.load_marks(&location, listed).await;
         let block = SyncedBlock {
@@ -263,8 +265,8 @@ impl MetaFetcher {
             bytes: listed.bytes,
         };
         match failure {
-            None => Loaded::Seen(block),
-            Some(error) => Loaded::Unseen(UnseenBlock { location, error, known: Some(block) }),
+            None => LoadedBlock::Seen(block),
+            Some(error) => LoadedBlock::Unseen(UnseenBlock { location, error, known: Some(block) }),
         }
     }
 

@@ -11,7 +11,7 @@ use model::BlockId;
 use super::Compactor;
 use crate::downsample_plan;
 use crate::place::read_back;
-use crate::retention::{Retention, Verdict};
+use crate::retention::{RetentionPass, Verdict};
 
 /// A block's folder without `meta.json` is taken for an upload under way until its newest object is
 /// this old.
@@ -45,7 +45,7 @@ impl Compactor {
     pub(super) async fn apply_retention(&self, synced: &mut Synced) {
         let mut gone = Vec::new();
         let (mut expired, mut waiting) = (0_u32, Vec::new());
-        let retention = Retention::new(&self.settings, synced, self.clock.now().0);
+        let retention = RetentionPass::new(&self.settings, synced, self.clock.now().0);
         for block in &synced.blocks {
             let goes = match retention.verdict(block) {
                 Verdict::Keep => continue,

@@ -44,7 +44,7 @@ impl Compactor {
             self.metrics.runs_started.with_label_values(&by_resolution).inc();
             self.changes.note();
             let start = self.clock.monotonic();
-            let job = compaction::Job {
+            let job = compaction::CompactionJob {
                 blocks: &blocks,
                 labels: &group.labels,
                 how: self.settings.dedup,

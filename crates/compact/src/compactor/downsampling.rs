@@ -56,7 +56,7 @@ impl Compactor {
 
     async fn downsample_block(&self, work: &DownsampleWork, format: OutputFormat) -> bool {
         self.changes.note();
-        let job = downsample::Job {
+        let job = downsample::DownsampleJob {
             input: &work.input,
             labels: &work.labels,
             resolutions: &work.resolutions,

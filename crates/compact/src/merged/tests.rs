@@ -47,7 +47,7 @@ async fn merged(bucket: &Bucket, metas: &[Arc<BlockMeta>], settings: ReaderSetti
     let open = |meta: &Arc<BlockMeta>| {
         BlockReader::new(bucket.clone(), Arc::clone(meta), HeaderCache::new(0), settings)
     };
-    let mut inputs = Inputs::of(metas.iter().map(open), Dedup::Chain);
+    let mut inputs = InputBlocks::of(metas.iter().map(open), Dedup::Chain);
     let symbols = inputs.symbols().await.unwrap().iter().map(<[u8]>::to_vec).collect();
     (symbols, inputs.series().await.unwrap().try_collect().await.unwrap())
 }

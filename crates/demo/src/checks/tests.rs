@@ -4,7 +4,7 @@ fn external(cluster: &str) -> Labels {
     Labels::from_pairs([("cluster", cluster), ("replica", "a")])
 }
 
-fn counts(entries: &[(&str, &str, u64)]) -> Counts {
+fn counts(entries: &[(&str, &str, u64)]) -> SamplesByMetric {
     entries
         .iter()
         .map(|(cluster, metric, n)| ((external(cluster), (*metric).to_owned()), *n))
@@ -21,7 +21,10 @@ fn one_sample_too_few_fails() {
     assert!(same_counts(&expected, &counts(&[("eu", "up", 10)])).is_err(), "a metric is missing");
     let more = counts(&[("eu", "up", 10), ("eu", "probe_success", 5), ("eu", "x", 1)]);
     assert!(same_counts(&expected, &more).is_err(), "a metric too many");
-    assert!(same_counts(&Counts::new(), &Counts::new()).is_err(), "nothing is not as generated");
+    assert!(
+        same_counts(&SamplesByMetric::new(), &SamplesByMetric::new()).is_err(),
+        "nothing is not as generated"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::values;
 
 /// What a flag that we do not act on does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum FlagEffect {
     /// Nothing; it tunes what we do not have. Using it is worth a warning.
     None,
     /// It would change what is answered or who may ask. Using it is an error until we can do it.
@@ -24,20 +24,20 @@ pub(crate) struct Foreign {
     pub(crate) name: &'static str,
     /// Takes no value.
     pub(crate) switch: bool,
-    pub(crate) effect: Effect,
+    pub(crate) effect: FlagEffect,
 }
 
 impl Foreign {
     pub(crate) const fn value(name: &'static str) -> Foreign {
-        Foreign { name, switch: false, effect: Effect::None }
+        Foreign { name, switch: false, effect: FlagEffect::None }
     }
 
     pub(crate) const fn switch(name: &'static str) -> Foreign {
-        Foreign { name, switch: true, effect: Effect::None }
+        Foreign { name, switch: true, effect: FlagEffect::None }
     }
 
     pub(crate) const fn refused(self) -> Foreign {
-        Foreign { effect: Effect::Refused, ..self }
+        Foreign { effect: FlagEffect::Refused, ..self }
     }
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn rewrite_negations(command: &Command, args: Vec<OsString>) -> Vec<O
 pub(crate) fn given(
     matches: &ArgMatches,
     foreign: &[&[Foreign]],
-    effect: Effect,
+    effect: FlagEffect,
 ) -> Vec<&'static str> {
     let used = |flag: &&Foreign| {
         let on_command_line = matches.value_source(flag.name) == Some(ValueSource::CommandLine);

@@ -21,8 +21,12 @@ async fn sidecar_of(fake: Arc<FakePrometheus>, bucket: Option<Bucket>) -> (Sidec
         ..Settings::default()
     };
     let registry = Registry::new();
-    let parts =
-        Parts { clock: clock(), budget: Budget::unlimited(), registry: registry.clone(), bucket };
+    let parts = SidecarParts {
+        clock: clock(),
+        budget: Budget::unlimited(),
+        registry: registry.clone(),
+        bucket,
+    };
     (Sidecar::new(settings, parts).unwrap(), registry)
 }
 
@@ -118,7 +122,7 @@ async fn the_bucket_is_tried_out_before_anything_is_shipped() {
         ..Settings::default()
     };
     let registry = Registry::new();
-    let parts = Parts {
+    let parts = SidecarParts {
         clock: clock(),
         budget: Budget::unlimited(),
         registry: registry.clone(),
@@ -139,7 +143,7 @@ async fn the_bucket_is_tried_out_before_anything_is_shipped() {
 async fn the_shipper_does_not_wait_for_ever() {
     let settings =
         Settings { prometheus_url: "http://127.0.0.1:1".to_owned(), ..Settings::default() };
-    let parts = Parts {
+    let parts = SidecarParts {
         clock: Arc::new(Hurried),
         budget: Budget::unlimited(),
         registry: Registry::new(),

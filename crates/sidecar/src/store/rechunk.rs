@@ -7,16 +7,16 @@ use wire::{NativeHistogram, histogram_from_wire};
 
 /// A sample as it came; histograms are converted one at a time.
 #[derive(Clone, Copy)]
-enum Point<'a> {
+enum ReceivedPoint<'a> {
     Float(&'a pb::Sample),
     Histogram(&'a pb::Histogram),
 }
 
-impl Point<'_> {
+impl ReceivedPoint<'_> {
     fn time(&self) -> i64 {
         match self {
-            Point::Float(sample) => sample.timestamp,
-            Point::Histogram(histogram) => histogram.timestamp,
+            ReceivedPoint::Float(sample) => sample.timestamp,
+            ReceivedPoint::Histogram(histogram) => histogram.timestamp,
         }
     }
 }
@@ -26,10 +26,10 @@ pub(super) fn encode(
     samples: &[pb::Sample],
     histograms: &[pb::Histogram],
 ) -> Result<Vec<SeriesChunk>> {
-    let floats = samples.iter().map(Point::Float);
-    let mut points: Vec<Point<'_>> =
-        floats.chain(histograms.iter().map(Point::Histogram)).collect();
-    points.sort_by_key(Point::time);
+    let floats = samples.iter().map(ReceivedPoint::Float);
+    let mut points: Vec<ReceivedPoint<'_>> =
+        floats.chain(histograms.iter().map(ReceivedPoint::Histogram)).collect();
+    points.sort_by_key(ReceivedPoint::time);
     let mut cutter = ChunkCutter::new();
     for point in points {
         push(&mut cutter, point).map_err(|e| Error::passed(Kind::Corrupt, e))?;
@@ -37,10 +37,15 @@ pub(super) fn encode(
     Ok(cutter.finish())
 }
 
-fn push(cutter: &mut ChunkCutter, point: Point<'_>) -> std::result::Result<(), merge::Error> {
+fn push(
+    cutter: &mut ChunkCutter,
+    point: ReceivedPoint<'_>,
+) -> std::result::Result<(), merge::Error> {
     match point {
-        Point::Float(sample) => cutter.push(sample.timestamp, SampleRef::Float(sample.value)),
-        Point::Histogram(message) => match histogram_from_wire(message) {
+        ReceivedPoint::Float(sample) => {
+            cutter.push(sample.timestamp, SampleRef::Float(sample.value))
+        }
+        ReceivedPoint::Histogram(message) => match histogram_from_wire(message) {
             NativeHistogram::Integer(h) => cutter.push(message.timestamp, SampleRef::Histogram(&h)),
             NativeHistogram::Float(h) => {
                 cutter.push(message.timestamp, SampleRef::FloatHistogram(&h))

@@ -96,8 +96,11 @@ fn other_labels_are_other_groups() {
     let catalog =
         Catalog::new(&[synced(1, Resolution::FiveMinutes, false, &[1]), other], TimeRange::ALL);
     assert_eq!(catalog.blocks().count(), 2);
-    let wanted =
-        Wanted { range: TimeRange::ALL, coarsest: Resolution::OneHour, fallback: Spans::default() };
+    let wanted = WantedData {
+        range: TimeRange::ALL,
+        coarsest: Resolution::OneHour,
+        fallback: Spans::default(),
+    };
     let matchers = [Matcher::equal("a", "c"), Matcher::equal("x", "y")];
     let picks = catalog.pick(&matchers, &wanted);
     let [pick] = &picks[..] else { panic!("{picks:?}") };

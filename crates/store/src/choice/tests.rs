@@ -55,7 +55,7 @@ fn check_within(
     expected: &[&str],
 ) {
     let (spans, wanted) = (spans(blocks), range(request));
-    let chosen = choose(&spans, &Wanted { range: wanted, coarsest, fallback });
+    let chosen = choose(&spans, &WantedData { range: wanted, coarsest, fallback });
     let shown: Vec<String> = chosen
         .iter()
         .map(|c| {
@@ -184,7 +184,7 @@ fn a_gap_that_ends_in_a_window_is_answered_to_the_end_of_that_window() {
     let block =
         |range, resolution| Candidate { range, resolution, sources: Vec::new(), marked: false };
     let blocks = [block(minutes(0, 180), OneHour), block(minutes(75, 180), Raw)];
-    let wanted = |end| Wanted { range: minutes(0, end), coarsest: Raw, fallback: Spans::all() };
+    let wanted = |end| WantedData { range: minutes(0, end), coarsest: Raw, fallback: Spans::all() };
     assert_eq!(choose(&blocks, &wanted(180))[0], Chosen { index: 0, range: minutes(-120, 120) });
     assert_eq!(choose(&blocks, &wanted(90))[0], Chosen { index: 0, range: minutes(-120, 120) });
 }
@@ -193,7 +193,7 @@ fn a_gap_that_ends_in_a_window_is_answered_to_the_end_of_that_window() {
 fn coarser_blocks_reach_beyond_the_range_by_their_windows() {
     let blocks = spans("1h 0-48\n1h 48-96\nraw 96-144");
     let wanted =
-        |text: &str, coarsest| Wanted { range: range(text), coarsest, fallback: Spans::all() };
+        |text: &str, coarsest| WantedData { range: range(text), coarsest, fallback: Spans::all() };
     let chosen = choose(&blocks, &wanted("49-50", Raw));
     let reach = |index| Chosen { index, range: TimeRange::new(47 * HOUR, 51 * HOUR) };
     assert_eq!(chosen, [reach(0), reach(1)]);

@@ -3,7 +3,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::conformance::{Dataset, MemoryStore};
-use crate::testing::{Fault, Faulty, served};
+use crate::testing::{Faulty, StoreFault, served};
 
 fn store(series: usize) -> MemoryStore {
     let one = |i: usize| {
@@ -44,7 +44,7 @@ async fn series_are_batched_as_asked() {
 
 #[tokio::test]
 async fn a_panic_inside_the_store_is_a_warning() {
-    let remote = served(Arc::new(Faulty { inner: store(3), fault: Fault::Panic })).await;
+    let remote = served(Arc::new(Faulty { inner: store(3), fault: StoreFault::Panic })).await;
     let got = frames(&remote, request()).await;
     let Some(Ok(Frame::Warning(text))) = got.last() else { panic!("{got:?}") };
     assert_eq!(text, "the store panicked while it answered: a defect");
@@ -53,7 +53,7 @@ async fn a_panic_inside_the_store_is_a_warning() {
 
 #[tokio::test]
 async fn errors_keep_their_kind_across_the_wire() {
-    let remote = served(Arc::new(Faulty { inner: store(3), fault: Fault::BreakOff })).await;
+    let remote = served(Arc::new(Faulty { inner: store(3), fault: StoreFault::BreakOff })).await;
     let got = frames(&remote, request()).await;
     let error = got.last().unwrap().as_ref().unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Unavailable, "connection lost"));

@@ -3,7 +3,7 @@
 use merge::{Series, SeriesChunk};
 use model::{Labels, TimeRange};
 
-use super::plan::Keep;
+use super::plan::KeptChunks;
 use crate::{Error, Kind, ServedCoarse};
 
 /// A chunk and the spans of it that count.
@@ -14,7 +14,7 @@ struct Partial {
 }
 
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(super) struct JoinedSeries {
     pub(super) labels: Labels,
     whole: Vec<SeriesChunk>,
     partial: Vec<Partial>,
@@ -33,14 +33,14 @@ pub(super) struct Finished {
     pub(super) error: Option<Error>,
 }
 
-impl Joined {
-    pub(super) fn new(labels: Labels) -> Joined {
+impl JoinedSeries {
+    pub(super) fn new(labels: Labels) -> JoinedSeries {
         let (whole, partial) = (Vec::new(), Vec::new());
-        Joined { labels, whole, partial, had_chunks: false, served: ServedCoarse::default() }
+        JoinedSeries { labels, whole, partial, had_chunks: false, served: ServedCoarse::default() }
     }
 
     /// Takes chunks of one endpoint; without `keep` all of them count.
-    pub(super) fn add(&mut self, chunks: Vec<SeriesChunk>, keep: Option<&Keep>) {
+    pub(super) fn add(&mut self, chunks: Vec<SeriesChunk>, keep: Option<&KeptChunks>) {
         self.had_chunks |= !chunks.is_empty();
         let Some(keep) = keep else { return self.whole.extend(chunks) };
         let counts = keep.of(&self.labels);

@@ -10,7 +10,7 @@
 //!    caller, the next coarser.
 //!
 //! So an answer does not depend on how data is spread over endpoints. Endpoints whose data does not
-//! count are not asked, or not for that time; what they send beyond is cut away ([`Keep`]), to the
+//! count are not asked, or not for that time; what they send beyond is cut away ([`KeptChunks`]), to the
 //! millisecond, because chunks come whole. Of the window of coarse data into which a border falls,
 //! the part counts that finer data does not cover ([`merge::cut`]): no sample counts twice, none is
 //! missing, finer samples that are allowed all count, and no coarse window stands beside them. The
@@ -48,28 +48,28 @@ pub(super) struct Wanted<'a> {
 
 /// What one endpoint is asked.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Part {
+pub(super) struct EndpointPart {
     pub(super) range: TimeRange,
     /// Where it may send coarser data; empty: nowhere.
     pub(super) coarser_within: Spans,
     /// `None`: all it sends counts.
-    pub(super) keep: Option<Arc<Keep>>,
+    pub(super) keep: Option<Arc<KeptChunks>>,
 }
 
 /// What counts of the chunks that an endpoint sends, by stream: of each resolution those in some
 /// spans.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Keep(Vec<Shape>);
+pub(super) struct KeptChunks(Vec<StreamShape>);
 
 /// The streams whose label sets have the same names.
 #[derive(Clone, Debug, PartialEq)]
-struct Shape {
+struct StreamShape {
     names: Vec<Vec<u8>>,
     /// `None`: everything counts.
     streams: HashMap<Labels, Option<Arc<Coverage>>>,
 }
 
-impl Keep {
+impl KeptChunks {
     /// What counts of a series with these final labels; `None`: all of it. Where label sets of
     /// several streams are in it, it is of the one with most labels.
     pub(super) fn of(&self, series: &Labels) -> Option<&Coverage> {
@@ -84,7 +84,7 @@ impl Keep {
             Some(at) => at,
             None => {
                 let at = self.0.partition_point(|shape| shape.names.len() > names.len());
-                self.0.insert(at, Shape { names, streams: HashMap::new() });
+                self.0.insert(at, StreamShape { names, streams: HashMap::new() });
                 at
             }
         };
@@ -98,26 +98,27 @@ impl Keep {
 
 /// Who is asked what.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Plan {
+pub(super) struct FanoutPlan {
     /// For each of the endpoints, in their order; `None`: nothing.
-    pub(super) parts: Vec<Option<Part>>,
+    pub(super) parts: Vec<Option<EndpointPart>>,
     /// The coarsest resolution that is known to answer though finer is wanted.
     pub(super) coarser: Option<Resolution>,
 }
 
-pub(super) fn plan(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> Plan {
+pub(super) fn plan(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> FanoutPlan {
     let all: Vec<Holdings> = infos.iter().map(|info| holdings(info, wanted)).collect();
     if wanted.coarsest == Resolution::Raw
         && !all.iter().flatten().any(|(_, h)| h.may_fall_back(wanted))
     {
-        let raw = Part { range: wanted.range, coarser_within: Spans::default(), keep: None };
-        return Plan { parts: vec![Some(raw); infos.len()], coarser: None };
+        let raw =
+            EndpointPart { range: wanted.range, coarser_within: Spans::default(), keep: None };
+        return FanoutPlan { parts: vec![Some(raw); infos.len()], coarser: None };
     }
-    let fleet = Fleet::new(&all, wanted);
+    let fleet = FleetView::new(&all, wanted);
     let answers =
         |r: &Resolution| fleet.streams.values().any(|decision| !decision.answers.of(*r).is_empty());
     let coarser = Resolution::ALL.into_iter().filter(|r| *r > wanted.coarsest).rfind(answers);
-    Plan { parts: all.iter().map(|held| fleet.part(held, wanted)).collect(), coarser }
+    FanoutPlan { parts: all.iter().map(|held| fleet.part(held, wanted)).collect(), coarser }
 }
 
 /// What an endpoint has of a stream, inside of the range that is wanted.
@@ -173,7 +174,7 @@ fn holding(component: ComponentType, tsdb: &TsdbInfo, wanted: TimeRange) -> Hold
 }
 
 /// What all endpoints together have, and which resolution answers when.
-struct Fleet<'a> {
+struct FleetView<'a> {
     streams: HashMap<&'a Labels, Decision>,
     /// Where some stream lacks allowed data that is known to be there.
     lacking_somewhere: Spans,
@@ -227,8 +228,8 @@ impl Decision {
     }
 }
 
-impl<'a> Fleet<'a> {
-    fn new(all: &'a [Holdings], wanted: &Wanted<'_>) -> Fleet<'a> {
+impl<'a> FleetView<'a> {
+    fn new(all: &'a [Holdings], wanted: &Wanted<'_>) -> FleetView<'a> {
         let mut streams: HashMap<&Labels, Holding> = HashMap::new();
         for (stream, holding) in all.iter().flatten() {
             if let Some(stream) = stream {
@@ -243,14 +244,14 @@ impl<'a> Fleet<'a> {
         if streams.is_empty() {
             lacking_somewhere = wanted.range.into();
         }
-        Fleet { streams, lacking_somewhere }
+        FleetView { streams, lacking_somewhere }
     }
 
     fn decision(&self, stream: &Option<Labels>) -> Option<&Decision> {
         self.streams.get(stream.as_ref()?)
     }
 
-    fn part(&self, held: &Holdings, wanted: &Wanted<'_>) -> Option<Part> {
+    fn part(&self, held: &Holdings, wanted: &Wanted<'_>) -> Option<EndpointPart> {
         let mut range = wanted.range;
         if !held.is_empty() {
             let useful = held
@@ -263,7 +264,7 @@ impl<'a> Fleet<'a> {
         let within = within.map(|span| span.intersect(wanted.range)).collect::<Spans>();
         let reach = within.hull().map_or(range.end, |hull| hull.end.max(range.end));
         let keep = self.keep(held, wanted);
-        Some(Part {
+        Some(EndpointPart {
             range: TimeRange::new(range.start, reach),
             coarser_within: within.at_most(MAX_SPANS),
             keep: (!keep.is_everything()).then(|| Arc::new(keep)),
@@ -288,8 +289,8 @@ impl<'a> Fleet<'a> {
         given.fold(perhaps, |all, spans| all.union(&spans))
     }
 
-    fn keep(&self, held: &Holdings, wanted: &Wanted<'_>) -> Keep {
-        let mut keep = Keep::default();
+    fn keep(&self, held: &Holdings, wanted: &Wanted<'_>) -> KeptChunks {
+        let mut keep = KeptChunks::default();
         for (stream, holding) in held {
             let (Some(labels), Some(decision)) = (stream, self.decision(stream)) else { continue };
             let certain = holding.perhaps.is_empty();

@@ -10,8 +10,8 @@ use futures::stream;
 use merge::{KWay, Series, Step};
 
 use super::child::Feed;
-use super::joined::{Finished, Joined};
-use super::plan::Keep;
+use super::joined::{Finished, JoinedSeries};
+use super::plan::KeptChunks;
 use crate::{Error, Frame, FrameStream, Kind, PartialResponse, Result, ServedCoarse};
 
 /// Series per frame.
@@ -23,7 +23,7 @@ const FRAME_BYTES: usize = 1 << 20;
 /// Merges the feeds, of which all chunks count or those that are to be kept; at most `limit`
 /// series, 0 = all.
 pub(super) fn merge(
-    feeds: Vec<(Feed, Option<Arc<Keep>>)>,
+    feeds: Vec<(Feed, Option<Arc<KeptChunks>>)>,
     strategy: PartialResponse,
     limit: u64,
 ) -> FrameStream {
@@ -52,7 +52,7 @@ struct EndpointSource {
     /// `None` once it ended or failed.
     feed: Option<Feed>,
     /// `None`: all that it sends counts.
-    keep: Option<Arc<Keep>>,
+    keep: Option<Arc<KeptChunks>>,
     series: std::vec::IntoIter<Series>,
 }
 
@@ -142,9 +142,9 @@ impl EndpointMerge {
     }
 
     /// Cuts what is to be cut, on a thread that may be busy for a while.
-    async fn finish(&mut self, joined: Vec<Joined>) -> Result<Vec<Series>> {
-        let is_to_cut = joined.iter().any(Joined::is_to_cut);
-        let finish = || joined.into_iter().map(Joined::finish).collect::<Vec<_>>();
+    async fn finish(&mut self, joined: Vec<JoinedSeries>) -> Result<Vec<Series>> {
+        let is_to_cut = joined.iter().any(JoinedSeries::is_to_cut);
+        let finish = || joined.into_iter().map(JoinedSeries::finish).collect::<Vec<_>>();
         let finished = match is_to_cut {
             false => finish(),
             true => {
@@ -183,7 +183,7 @@ impl EndpointMerge {
     }
 
     /// Takes all heads with the smallest label set and makes one series of them.
-    async fn join_next(&mut self) -> Result<Option<Joined>> {
+    async fn join_next(&mut self) -> Result<Option<JoinedSeries>> {
         let Some(heads) = &mut self.heads else { return Ok(None) };
         loop {
             match heads.step() {
@@ -193,9 +193,9 @@ impl EndpointMerge {
                     heads.give(pulled.head);
                 }
                 Step::Group => {
-                    let mut joined: Option<Joined> = None;
+                    let mut joined: Option<JoinedSeries> = None;
                     for (source, Series { labels, chunks }) in heads.take_group() {
-                        let joined = joined.get_or_insert_with(|| Joined::new(labels));
+                        let joined = joined.get_or_insert_with(|| JoinedSeries::new(labels));
                         joined.add(chunks, self.sources[source].keep.as_deref());
                     }
                     return Ok(joined);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Frame;
 use crate::conformance::{Dataset, MemoryStore, float_series};
-use crate::testing::{Fault, Faulty, clock, endpoint, fanout_of};
+use crate::testing::{Faulty, StoreFault, clock, endpoint, fanout_of};
 
 fn labels(name: &str) -> Labels {
     Labels::from_pairs([("__name__", name)])
@@ -40,7 +40,7 @@ async fn answer(store: &dyn Store, request: SeriesRequest) -> Result<(Vec<String
     Ok((series, warnings))
 }
 
-fn faulty_fanout(fault: Fault, settings: FanoutSettings) -> Fanout {
+fn faulty_fanout(fault: StoreFault, settings: FanoutSettings) -> Fanout {
     let (good, bad) = (store("good", &["a", "c"]), store("bad", &["b", "d", "e", "f"]));
     let (good_info, bad_info) = (good.info.clone(), bad.info.clone());
     let endpoints = vec![
@@ -52,7 +52,7 @@ fn faulty_fanout(fault: Fault, settings: FanoutSettings) -> Fanout {
 
 #[tokio::test]
 async fn a_failing_endpoint_is_a_warning_that_names_it_and_the_rest_is_served() {
-    let fanout = faulty_fanout(Fault::Refuse, FanoutSettings::default());
+    let fanout = faulty_fanout(StoreFault::Refuse, FanoutSettings::default());
     let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
     assert_eq!(series, [r#"{__name__="a", region="good"}"#, r#"{__name__="c", region="good"}"#]);
     assert_eq!(warnings, ["receive series from bad:2: not today"]);
@@ -65,7 +65,7 @@ async fn a_failing_endpoint_is_a_warning_that_names_it_and_the_rest_is_served() 
 
 #[tokio::test]
 async fn what_came_before_a_stream_broke_is_kept() {
-    let fanout = faulty_fanout(Fault::BreakOff, FanoutSettings::default());
+    let fanout = faulty_fanout(StoreFault::BreakOff, FanoutSettings::default());
     let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
     assert_eq!(series.len(), 4);
     assert_eq!(warnings, ["receive series from bad:2: connection lost"]);
@@ -79,7 +79,7 @@ async fn what_came_before_a_stream_broke_is_kept() {
 async fn an_endpoint_that_falls_silent_is_given_up() {
     let settings =
         FanoutSettings { response_timeout: Duration::from_secs(3), ..FanoutSettings::default() };
-    let fanout = faulty_fanout(Fault::Hang, settings);
+    let fanout = faulty_fanout(StoreFault::Hang, settings);
     let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
     assert_eq!(series.len(), 4);
     assert_eq!(warnings, ["receive series from bad:2: failed to receive any data in 3s"]);
@@ -88,7 +88,7 @@ async fn an_endpoint_that_falls_silent_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_with_what_the_others_sent() {
     let scope = Scope { deadline: Some(Duration::from_secs(7)), ..Scope::default() };
-    let fanout = faulty_fanout(Fault::Hang, FanoutSettings::default()).scoped(scope);
+    let fanout = faulty_fanout(StoreFault::Hang, FanoutSettings::default()).scoped(scope);
     let (series, warnings) = answer(&fanout, request(PartialResponse::Warn)).await.unwrap();
     assert_eq!(series.len(), 4);
     assert_eq!(warnings, ["receive series from bad:2: not done after 7s"]);
@@ -110,7 +110,7 @@ fn values_request(label: &str) -> LabelValuesRequest {
 
 #[tokio::test]
 async fn endpoints_that_cannot_hold_a_match_are_not_asked() {
-    let fanout = faulty_fanout(Fault::Refuse, FanoutSettings::default());
+    let fanout = faulty_fanout(StoreFault::Refuse, FanoutSettings::default());
     let mut wanted = request(PartialResponse::Abort);
     wanted.matchers.push(Matcher::equal("region", "good"));
     assert_eq!(answer(&fanout, wanted).await.unwrap().0.len(), 2);

@@ -10,15 +10,15 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use super::objects::{odd_key, quoted};
 use super::request::Request;
-use super::{Answer, Failure, Shared, respond, xml};
+use super::{ServerAnswer, ServerFailure, ServerShared, respond, xml};
 
 /// What a page shows: objects and common prefixes, by key.
-enum Entry {
+enum ListedEntry {
     Object(ObjectMeta),
     Prefix(String),
 }
 
-pub(super) async fn list(shared: &Shared, request: &Request, stale: bool) -> Answer {
+pub(super) async fn list(shared: &ServerShared, request: &Request, stale: bool) -> ServerAnswer {
     let prefix = request.query("prefix").unwrap_or_default();
     let delimiter = request.query("delimiter").filter(|d| !d.is_empty());
     let after = request
@@ -27,7 +27,7 @@ pub(super) async fn list(shared: &Shared, request: &Request, stale: bool) -> Ans
         .unwrap_or_default();
     let asked = request.query("max-keys").map(str::parse::<usize>).transpose();
     let asked =
-        asked.map_err(|e| Failure::invalid(format!("max-keys: {e}")))?.unwrap_or(usize::MAX);
+        asked.map_err(|e| ServerFailure::invalid(format!("max-keys: {e}")))?.unwrap_or(usize::MAX);
     let limit = asked.min(shared.settings.page_size);
     let hidden = if stale { shared.newest() } else { Vec::new() };
     let entries = entries(shared, prefix, delimiter).await?;
@@ -58,10 +58,10 @@ pub(super) async fn list(shared: &Shared, request: &Request, stale: bool) -> Ans
 
 /// All there is under a prefix of characters, folded at the delimiter, sorted by key.
 async fn entries(
-    shared: &Shared,
+    shared: &ServerShared,
     prefix: &str,
     delimiter: Option<&str>,
-) -> Result<Vec<(String, Entry)>, Failure> {
+) -> Result<Vec<(String, ListedEntry)>, ServerFailure> {
     // the stores know prefixes of whole path segments only
     let folder = prefix.rsplit_once('/').and_then(|(folder, _)| Path::parse(folder).ok());
     let objects: Vec<ObjectMeta> = shared.store.list(folder.as_ref()).try_collect().await?;
@@ -75,20 +75,21 @@ async fn entries(
             Some(end) => {
                 prefixes.insert(key[..end].to_owned());
             }
-            None => entries.push((key, Entry::Object(meta))),
+            None => entries.push((key, ListedEntry::Object(meta))),
         }
     }
-    entries.extend(prefixes.into_iter().map(|prefix| (prefix.clone(), Entry::Prefix(prefix))));
+    entries
+        .extend(prefixes.into_iter().map(|prefix| (prefix.clone(), ListedEntry::Prefix(prefix))));
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(entries)
 }
 
-fn rendered(key: &str, entry: &Entry) -> String {
+fn rendered(key: &str, entry: &ListedEntry) -> String {
     match entry {
-        Entry::Prefix(prefix) => {
+        ListedEntry::Prefix(prefix) => {
             format!("<CommonPrefixes>{}</CommonPrefixes>", xml::element("Prefix", prefix))
         }
-        Entry::Object(meta) => format!(
+        ListedEntry::Object(meta) => format!(
             "<Contents>{}{}{}{}</Contents>",
             xml::element("Key", key),
             xml::element(

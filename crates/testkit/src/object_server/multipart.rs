@@ -10,20 +10,20 @@ use object_store::{PutOptions, PutPayload};
 
 use super::objects::{place, quoted, set_version};
 use super::request::Request;
-use super::{Answer, Failure, Shared, respond, xml};
+use super::{ServerAnswer, ServerFailure, ServerShared, respond, xml};
 
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(super) struct StartedUpload {
     key: String,
     parts: BTreeMap<u32, (String, Bytes)>,
 }
 
 /// Uploads under way by id, and the ids given so far.
 #[derive(Debug)]
-pub(super) struct Uploads(Mutex<(u64, HashMap<String, Upload>)>);
+pub(super) struct Uploads(Mutex<(u64, HashMap<String, StartedUpload>)>);
 
 impl Uploads {
-    pub(super) fn new(uploads: HashMap<String, Upload>) -> Uploads {
+    pub(super) fn new(uploads: HashMap<String, StartedUpload>) -> Uploads {
         Uploads(Mutex::new((0, uploads)))
     }
 
@@ -32,25 +32,27 @@ impl Uploads {
         self.lock().1.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, (u64, HashMap<String, Upload>)> {
+    fn lock(&self) -> MutexGuard<'_, (u64, HashMap<String, StartedUpload>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn no_such_upload(request: &Request) -> Failure {
+fn no_such_upload(request: &Request) -> ServerFailure {
     let id = request.query("uploadId").unwrap_or_default();
-    Failure::new(
+    ServerFailure::new(
         StatusCode::NOT_FOUND,
         "NoSuchUpload",
         format!("upload {id:?} of {:?}", request.key),
     )
 }
 
-pub(super) fn create(shared: &Shared, request: &Request) -> Answer {
+pub(super) fn create(shared: &ServerShared, request: &Request) -> ServerAnswer {
     let mut uploads = shared.uploads.lock();
     uploads.0 += 1;
     let id = format!("upload-{}", uploads.0);
-    uploads.1.insert(id.clone(), Upload { key: request.key.clone(), parts: BTreeMap::new() });
+    uploads
+        .1
+        .insert(id.clone(), StartedUpload { key: request.key.clone(), parts: BTreeMap::new() });
     let inner = xml::element("Bucket", &request.bucket) + &xml::element("Key", &request.key);
     let inner = inner + &xml::element("UploadId", &id);
     let mut response =
@@ -59,15 +61,15 @@ pub(super) fn create(shared: &Shared, request: &Request) -> Answer {
     Ok(response)
 }
 
-pub(super) fn put_part(shared: &Shared, request: Request) -> Answer {
+pub(super) fn put_part(shared: &ServerShared, request: Request) -> ServerAnswer {
     let number = request
         .query("partNumber")
         .and_then(|n| n.parse().ok())
         .filter(|n| (1..=10_000).contains(n));
     let number: u32 =
-        number.ok_or_else(|| Failure::invalid("part number must be between 1 and 10000"))?;
+        number.ok_or_else(|| ServerFailure::invalid("part number must be between 1 and 10000"))?;
     if request.copy_source().is_some() {
-        return Err(Failure::new(
+        return Err(ServerFailure::new(
             StatusCode::NOT_IMPLEMENTED,
             "NotImplemented",
             "parts copied from objects",
@@ -85,8 +87,8 @@ pub(super) fn put_part(shared: &Shared, request: Request) -> Answer {
 }
 
 /// The parts the client names, in its order.
-fn named_parts(upload: &Upload, document: &str) -> Result<PutPayload, Failure> {
-    let invalid = |what: String| Failure::new(StatusCode::BAD_REQUEST, "InvalidPart", what);
+fn named_parts(upload: &StartedUpload, document: &str) -> Result<PutPayload, ServerFailure> {
+    let invalid = |what: String| ServerFailure::new(StatusCode::BAD_REQUEST, "InvalidPart", what);
     let (numbers, tags) = (xml::texts(document, "PartNumber"), xml::texts(document, "ETag"));
     if numbers.is_empty() || numbers.len() != tags.len() {
         return Err(invalid(format!("{} part numbers and {} tags", numbers.len(), tags.len())));
@@ -96,7 +98,7 @@ fn named_parts(upload: &Upload, document: &str) -> Result<PutPayload, Failure> {
     for (number, tag) in numbers.iter().zip(&tags) {
         let number: u32 = number.parse().map_err(|_| invalid(format!("part {number:?}")))?;
         if number <= last {
-            return Err(Failure::new(
+            return Err(ServerFailure::new(
                 StatusCode::BAD_REQUEST,
                 "InvalidPartOrder",
                 format!("part {number} after {last}"),
@@ -111,9 +113,9 @@ fn named_parts(upload: &Upload, document: &str) -> Result<PutPayload, Failure> {
     Ok(PutPayload::from_iter(bodies))
 }
 
-pub(super) async fn complete(shared: &Shared, request: &Request) -> Answer {
+pub(super) async fn complete(shared: &ServerShared, request: &Request) -> ServerAnswer {
     let document = std::str::from_utf8(&request.body)
-        .map_err(|e| Failure::invalid(format!("complete: {e}")))?;
+        .map_err(|e| ServerFailure::invalid(format!("complete: {e}")))?;
     let id = request.query("uploadId").unwrap_or_default();
     let payload = {
         let uploads = shared.uploads.lock();
@@ -135,7 +137,7 @@ pub(super) async fn complete(shared: &Shared, request: &Request) -> Answer {
     Ok(response)
 }
 
-pub(super) fn abort(shared: &Shared, request: &Request) -> Answer {
+pub(super) fn abort(shared: &ServerShared, request: &Request) -> ServerAnswer {
     let id = request.query("uploadId").unwrap_or_default();
     shared.uploads.lock().1.remove(id).ok_or_else(|| no_such_upload(request))?;
     Ok(respond(StatusCode::NO_CONTENT, Body::empty()))

@@ -11,11 +11,11 @@ use object_store::{
 };
 
 use super::request::{GENERATION, Request, percent_decoded};
-use super::{Answer, CreateOnly, Failure, Ordering, Shared, respond, xml};
+use super::{CreateOnly, Ordering, ServerAnswer, ServerFailure, ServerShared, respond, xml};
 
 /// Where an object is: in the store, or beside it when its key is no path, under its bytes in
 /// hexadecimal.
-pub(super) fn place<'a>(shared: &'a Shared, key: &str) -> (&'a dyn ObjectStore, Path) {
+pub(super) fn place<'a>(shared: &'a ServerShared, key: &str) -> (&'a dyn ObjectStore, Path) {
     match Path::parse(key) {
         Ok(path) if path.as_ref() == key => (&*shared.store, path),
         _ => (&shared.odd, Path::from(key.bytes().map(|b| format!("{b:02x}")).collect::<String>())),
@@ -39,9 +39,9 @@ pub(super) fn broken_off() -> Response<Body> {
     response
 }
 
-fn value(text: &str) -> Result<HeaderValue, Failure> {
+fn value(text: &str) -> Result<HeaderValue, ServerFailure> {
     HeaderValue::from_str(text).map_err(|e| {
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", e.to_string())
+        ServerFailure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", e.to_string())
     })
 }
 
@@ -49,7 +49,7 @@ fn value(text: &str) -> Result<HeaderValue, Failure> {
 pub(super) fn set_version(
     response: &mut Response<Body>,
     e_tag: Option<&str>,
-) -> Result<(), Failure> {
+) -> Result<(), ServerFailure> {
     let e_tag = e_tag.unwrap_or_default();
     response.headers_mut().insert(header::ETAG, value(&quoted(e_tag))?);
     response.headers_mut().insert("x-goog-generation", value(&format!("{GENERATION}{e_tag}"))?);
@@ -60,7 +60,7 @@ pub(super) fn quoted(e_tag: &str) -> String {
     format!("\"{e_tag}\"")
 }
 
-pub(super) async fn get(shared: &Shared, request: &Request, torn: bool) -> Answer {
+pub(super) async fn get(shared: &ServerShared, request: &Request, torn: bool) -> ServerAnswer {
     let options = GetOptions {
         if_match: request.header("if-match").map(unquoted),
         if_none_match: request.header("if-none-match").map(unquoted),
@@ -83,7 +83,11 @@ pub(super) async fn get(shared: &Shared, request: &Request, torn: bool) -> Answe
         // the stores have no error of their own for it
         Err(error) if ranged && error.to_string().contains("Wanted range") => {
             let message = format!("{key}: {error}");
-            return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", message));
+            return Err(ServerFailure::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "InvalidRange",
+                message,
+            ));
         }
         other => other?,
     };
@@ -92,7 +96,7 @@ pub(super) async fn get(shared: &Shared, request: &Request, torn: bool) -> Answe
         .query("generation")
         .is_some_and(|asked| asked.strip_prefix(GENERATION) != Some(e_tag))
     {
-        return Err(Failure::new(
+        return Err(ServerFailure::new(
             StatusCode::NOT_FOUND,
             "NoSuchKey",
             format!("{key}: older generations are not kept"),
@@ -115,7 +119,7 @@ fn set_range(
     meta: &ObjectMeta,
     range: &std::ops::Range<u64>,
     ranged: bool,
-) -> Result<(), Failure> {
+) -> Result<(), ServerFailure> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -161,7 +165,7 @@ fn iso_date(http: &str) -> Option<String> {
     Some(format!("{year}-{month:02}-{day}T{time}.999999999Z"))
 }
 
-fn range(text: &str) -> Result<GetRange, Failure> {
+fn range(text: &str) -> Result<GetRange, ServerFailure> {
     let parse = || {
         let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
         Some(match (first, last) {
@@ -172,17 +176,17 @@ fn range(text: &str) -> Result<GetRange, Failure> {
             }
         })
     };
-    parse().ok_or_else(|| Failure::invalid(format!("range {text:?}")))
+    parse().ok_or_else(|| ServerFailure::invalid(format!("range {text:?}")))
 }
 
 /// The answer to a write.
-pub(super) fn written(result: &PutResult) -> Answer {
+pub(super) fn written(result: &PutResult) -> ServerAnswer {
     let mut response = respond(StatusCode::OK, Body::empty());
     set_version(&mut response, result.e_tag.as_deref())?;
     Ok(response)
 }
 
-pub(super) async fn put(shared: &Shared, request: Request) -> Answer {
+pub(super) async fn put(shared: &ServerShared, request: Request) -> ServerAnswer {
     let mut mode = request.put_mode()?;
     if mode == PutMode::Create {
         match shared.settings.create_only {
@@ -190,7 +194,11 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Answer {
             CreateOnly::Ignored => mode = PutMode::Overwrite,
             CreateOnly::Refused(status, code) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_IMPLEMENTED);
-                return Err(Failure::new(status, code, "conditions of writes are not known here"));
+                return Err(ServerFailure::new(
+                    status,
+                    code,
+                    "conditions of writes are not known here",
+                ));
             }
         }
     }
@@ -201,17 +209,17 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Answer {
     written(&result)
 }
 
-pub(super) async fn copy(shared: &Shared, request: &Request) -> Answer {
+pub(super) async fn copy(shared: &ServerShared, request: &Request) -> ServerAnswer {
     let source =
         percent_decoded(request.copy_source().unwrap_or_default().trim_start_matches('/'), false)?;
     let Some((_, key)) = source.split_once('/') else {
-        return Err(Failure::invalid(format!("copy source {source:?}")));
+        return Err(ServerFailure::invalid(format!("copy source {source:?}")));
     };
     let create = request.header("x-goog-if-generation-match") == Some("0")
         || request.header("if-none-match") == Some("*");
     let mode = if create { CopyMode::Create } else { CopyMode::Overwrite };
     let path =
-        |key: &str| Path::parse(key).map_err(|e| Failure::from(object_store::Error::from(e)));
+        |key: &str| Path::parse(key).map_err(|e| ServerFailure::from(object_store::Error::from(e)));
     let (from, to) = (path(key)?, path(&request.key)?);
     shared.store.copy_opts(&from, &to, CopyOptions { mode, ..CopyOptions::default() }).await?;
     shared.wrote(&request.key);
@@ -224,7 +232,7 @@ pub(super) async fn copy(shared: &Shared, request: &Request) -> Answer {
 }
 
 /// Deleting what is not there succeeds on S3; GCS says 404, and its client does not mind either.
-pub(super) async fn delete(shared: &Shared, request: &Request) -> Answer {
+pub(super) async fn delete(shared: &ServerShared, request: &Request) -> ServerAnswer {
     let (store, path) = place(shared, &request.key);
     let is_gcs = request.header("authorization").is_some_and(|auth| auth.starts_with("Bearer"));
     match store.head(&path).await {
@@ -235,13 +243,13 @@ pub(super) async fn delete(shared: &Shared, request: &Request) -> Answer {
     Ok(respond(StatusCode::NO_CONTENT, Body::empty()))
 }
 
-pub(super) async fn delete_many(shared: &Shared, request: &Request) -> Answer {
-    let document =
-        std::str::from_utf8(&request.body).map_err(|e| Failure::invalid(format!("delete: {e}")))?;
+pub(super) async fn delete_many(shared: &ServerShared, request: &Request) -> ServerAnswer {
+    let document = std::str::from_utf8(&request.body)
+        .map_err(|e| ServerFailure::invalid(format!("delete: {e}")))?;
     let mut results = String::new();
     for key in xml::texts(document, "Key") {
         let (store, path) = place(shared, &key);
-        let deleted = store.delete(&path).await.map_err(Failure::from);
+        let deleted = store.delete(&path).await.map_err(ServerFailure::from);
         let key = xml::element("Key", &key);
         match deleted {
             Err(failure) if failure.status != StatusCode::NOT_FOUND => {

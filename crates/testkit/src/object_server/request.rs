@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use object_store::{PutMode, UpdateVersion};
 
-use super::Failure;
+use super::ServerFailure;
 use crate::faults::Op;
 
 /// Bodies larger than this are refused; parts of uploads are far smaller.
@@ -26,7 +26,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) async fn read(request: axum::extract::Request) -> Result<Request, Failure> {
+    pub(super) async fn read(request: axum::extract::Request) -> Result<Request, ServerFailure> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
@@ -38,7 +38,7 @@ impl Request {
         }
         let body = to_bytes(body, LARGEST_BODY)
             .await
-            .map_err(|e| Failure::invalid(format!("read body: {e}")))?;
+            .map_err(|e| ServerFailure::invalid(format!("read body: {e}")))?;
         Ok(Request { method: parts.method, bucket, key, query, headers: parts.headers, body })
     }
 
@@ -80,7 +80,7 @@ impl Request {
 
     /// The condition of a write. Generation 0 means no object, so that every other begins with
     /// [`GENERATION`].
-    pub(super) fn put_mode(&self) -> Result<PutMode, Failure> {
+    pub(super) fn put_mode(&self) -> Result<PutMode, ServerFailure> {
         let update = |tag: &str| {
             PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None })
         };
@@ -92,7 +92,7 @@ impl Request {
         }
         match (self.header("if-none-match"), self.header("if-match")) {
             (Some("*"), _) => Ok(PutMode::Create),
-            (Some(other), _) => Err(Failure::new(
+            (Some(other), _) => Err(ServerFailure::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "NotImplemented",
                 format!("if-none-match {other:?} on a write: only * is known"),
@@ -103,7 +103,7 @@ impl Request {
     }
 }
 
-pub(super) fn percent_decoded(text: &str, plus_is_space: bool) -> Result<String, Failure> {
+pub(super) fn percent_decoded(text: &str, plus_is_space: bool) -> Result<String, ServerFailure> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -112,7 +112,7 @@ pub(super) fn percent_decoded(text: &str, plus_is_space: bool) -> Result<String,
             (b'%', [high, low, after @ ..]) => {
                 let digit = |b: u8| char::from(b).to_digit(16);
                 let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
-                    return Err(Failure::invalid(format!("percent-encoding in {text:?}")));
+                    return Err(ServerFailure::invalid(format!("percent-encoding in {text:?}")));
                 };
                 bytes.push((high * 16 + low) as u8);
                 rest = after;
@@ -121,5 +121,5 @@ pub(super) fn percent_decoded(text: &str, plus_is_space: bool) -> Result<String,
             (other, _) => bytes.push(*other),
         }
     }
-    String::from_utf8(bytes).map_err(|_| Failure::invalid(format!("{text:?} is no UTF-8")))
+    String::from_utf8(bytes).map_err(|_| ServerFailure::invalid(format!("{text:?} is no UTF-8")))
 }

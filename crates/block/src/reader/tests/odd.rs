@@ -246,8 +246,9 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
     let header = block.reader().header().await.unwrap();
     let (ids, _) = block.reader().find(&header, &[]).await.unwrap();
     assert_eq!(ids.len(), all.len());
-    let span =
-        |entry: &Entry| (entry.chunks[0].min_time, entry.chunks[entry.chunks.len() - 1].max_time);
+    let span = |entry: &BlockEntry| {
+        (entry.chunks[0].min_time, entry.chunks[entry.chunks.len() - 1].max_time)
+    };
     let mut tombstones = Tombstones::default();
     for (i, (id, entry)) in ids.iter().zip(entries.iter().flat_map(|b| &b.entries)).enumerate() {
         let (first, last) = span(entry);
@@ -286,7 +287,7 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
             && labels_only.iter().map(|s| &s.labels).eq(expected.iter().map(|(labels, _)| labels))
     );
     let entries: Vec<EntryBatch> = reader.entries(SeriesQuery::all()).try_collect().await.unwrap();
-    let entries: Vec<Entry> = entries.into_iter().flat_map(|b| b.entries).collect();
+    let entries: Vec<BlockEntry> = entries.into_iter().flat_map(|b| b.entries).collect();
     assert!(entries.iter().map(|e| &e.labels).eq(expected.iter().map(|(labels, _)| labels)));
     // who reads the chunks later need not know of tombstones
     assert_eq!(all_samples(&block.reader().read_chunks(entries).await.unwrap().series), expected);

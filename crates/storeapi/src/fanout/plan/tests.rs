@@ -83,7 +83,7 @@ fn check(stores: &[&str], wanted: &Wanted<'_>, expected: &[&str]) {
 
 fn check_infos(infos: &[StoreInfo], wanted: &Wanted<'_>, series: &str, expected: &[&str]) {
     let parts = plan(&infos.iter().collect::<Vec<_>>(), wanted).parts;
-    let text = |part: &Option<Part>| {
+    let text = |part: &Option<EndpointPart>| {
         let Some(part) = part else { return "-".to_owned() };
         let mut text = shown(&part.range.into());
         if !part.coarser_within.is_empty() {
