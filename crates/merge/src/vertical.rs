@@ -1,5 +1,6 @@
-//! Dedup merge: the chunks that several blocks hold of one series become one run without overlap,
-//! as Prometheus' compacting merger makes it. What does not overlap passes through as bytes.
+//! Vertical merge: the chunks that several blocks hold of one series become one run without
+//! overlap, as Prometheus' compacting merger makes it. What does not overlap passes through as
+//! bytes.
 
 use std::cmp::Ordering;
 
