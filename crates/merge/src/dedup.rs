@@ -60,32 +60,27 @@ pub fn chain<C: SampleColumn>(replicas: Vec<C>) -> C {
 }
 
 /// Merges the replicas of one series that is no counter into one.
-pub fn deduplicated<C: SampleColumn>(replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
-    let (mut columns, coarse) = split(replicas);
-    if let Some(only) = take_only(&mut columns) {
+pub fn deduplicated<C: SampleColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
+    if let Some(only) = take_only(&mut replicas) {
         return only;
     }
     let mut out = C::default();
     let mut before: Option<PickedSample> = None;
-    for pick in picks(&columns, &coarse, dedup) {
+    for pick in picks(&replicas, dedup) {
         let consecutive = before.is_some_and(|before| before.comes_before(pick));
-        out.push_from(&columns[pick.replica], pick.index, consecutive);
+        out.push_from(&replicas[pick.replica].column, pick.index, consecutive);
         before = Some(pick);
     }
     out
 }
 
-fn split<C>(replicas: Vec<SeriesReplica<C>>) -> (Vec<C>, Vec<Vec<CoarseSpan>>) {
-    replicas.into_iter().map(|replica| (replica.column, replica.coarse)).unzip()
-}
-
 /// What to give where there is nothing to choose from: no samples, one replica, or the same floats
 /// in all of them.
-fn take_only<C: SampleColumn>(replicas: &mut Vec<C>) -> Option<C> {
-    let mut filled = (0..replicas.len()).filter(|i| !replicas[*i].is_empty());
+fn take_only<C: SampleColumn>(replicas: &mut Vec<Replica<C>>) -> Option<C> {
+    let mut filled = (0..replicas.len()).filter(|i| !replicas[*i].column.is_empty());
     let Some(first) = filled.next() else { return Some(C::default()) };
-    let same = filled.all(|other| replicas[first].same_floats(&replicas[other]));
-    same.then(|| replicas.swap_remove(first))
+    let same = filled.all(|other| replicas[first].column.same_floats(&replicas[other].column));
+    same.then(|| replicas.swap_remove(first).column)
 }
 
 /// A sample that was chosen.
@@ -105,21 +100,18 @@ impl PickedSample {
 }
 
 /// The samples that are given, in order of time.
-fn picks<C: SampleColumn>(
-    replicas: &[C],
-    coarse: &[Vec<CoarseSpan>],
-    dedup: Dedup,
-) -> Vec<PickedSample> {
+fn picks<C: SampleColumn>(replicas: &[SeriesReplica<C>], dedup: Dedup) -> Vec<PickedSample> {
     match dedup {
-        _ if coarse.iter().any(|spans| !spans.is_empty()) => coarse::picks(replicas, coarse, dedup),
+        _ if replicas.iter().any(|r| !r.coarse.is_empty()) => coarse::picks(replicas, dedup),
         Dedup::Penalty => penalty_picks(replicas),
         Dedup::Chain => chain_picks(replicas),
     }
 }
 
-fn penalty_picks<C: SampleColumn>(replicas: &[C]) -> Vec<PickedSample> {
-    let filled = replicas.iter().enumerate().filter(|(_, column)| !column.is_empty());
-    let mut runs = filled.map(|(replica, column)| Whole { column, replica });
+fn penalty_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSample> {
+    let all = replicas.iter().enumerate();
+    let all = all.map(|(replica, SeriesReplica { column, .. })| Whole { column, replica });
+    let mut runs = all.filter(|run| !run.column.is_empty());
     let Some(first) = runs.next() else { return Vec::new() };
     match runs.next() {
         None => (0..first.len()).map(|at| first.pick(at)).collect(),
@@ -233,22 +225,21 @@ fn take_turns<A: SampleRun, B: SampleRun>(a: &A, b: &B) -> Vec<PickedSample> {
 }
 
 /// Follows Go's heap, so that equal times are resolved alike.
-fn chain_picks<C: SampleColumn>(replicas: &[C]) -> Vec<PickedSample> {
-    let mut picks: Vec<PickedSample> =
-        Vec::with_capacity(replicas.iter().map(SampleColumn::len).sum());
+fn chain_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSample> {
+    let mut picks: Vec<PickedSample> = Vec::with_capacity(replicas.iter().map(|r| r.column.len()).sum());
     // (index of the replica, index of its present sample); the heap is ordered by the samples'
     // times.
     let mut heap: Vec<(usize, usize)> = Vec::with_capacity(replicas.len());
-    let time = |(replica, at): (usize, usize)| replicas[replica].time(at);
+    let time = |(replica, at): (usize, usize)| replicas[replica].column.time(at);
     for (i, replica) in replicas.iter().enumerate().skip(1) {
-        if !replica.is_empty() {
+        if !replica.column.is_empty() {
             heap_push(&mut heap, (i, 0), time);
         }
     }
     let (mut current, mut next_at, mut last_t) = (0, 0, None);
     loop {
         let here = (current, next_at);
-        let has_here = next_at < replicas[current].len();
+        let has_here = next_at < replicas[current].column.len();
         if has_here && Some(time(here)) == last_t {
             next_at += 1;
             continue;

@@ -4,7 +4,7 @@
 //! would hide another replica for two windows, hours of raw data among them. Windows of one length
 //! are the same ones in every replica instead, so one of each is given, whoever has it.
 
-use super::{Dedup, INITIAL_PENALTY_MS, PickedSample};
+use super::{Dedup, INITIAL_PENALTY_MS, PickedSample, SeriesReplica};
 use crate::column::SampleColumn;
 
 /// A span of a column, both ends included, whose samples stand for windows of one length, in
@@ -18,9 +18,7 @@ pub struct CoarseSpan {
 
 /// A replica, and how far it was looked at.
 struct CoarseSide<'a, C> {
-    column: &'a C,
-    /// In order of time.
-    spans: &'a [CoarseSpan],
+    replica: &'a SeriesReplica<C>,
     at: usize,
     /// How long after the sample given last its raw samples are ignored.
     penalty: i64,
@@ -29,8 +27,9 @@ struct CoarseSide<'a, C> {
 impl<C: SampleColumn> CoarseSide<'_, C> {
     /// The window that a sample stands for; `None` of a raw one.
     fn window(&self, t: i64) -> Option<WindowNumber> {
-        let after = self.spans.partition_point(|span| span.first <= t);
-        let span = self.spans[..after].iter().rev().find(|span| t <= span.last)?;
+        let spans = &self.replica.coarse;
+        let after = spans.partition_point(|span| span.first <= t);
+        let span = spans[..after].iter().rev().find(|span| t <= span.last)?;
         Some(WindowNumber { resolution: span.resolution, number: t.div_euclid(span.resolution) })
     }
 
@@ -44,8 +43,9 @@ impl<C: SampleColumn> CoarseSide<'_, C> {
                 window => window == given.window,
             }
         };
-        while self.at < self.column.len() {
-            let t = self.column.time(self.at);
+        let column = &self.replica.column;
+        while self.at < column.len() {
+            let t = column.time(self.at);
             if !behind(self, t) {
                 return Some(t);
             }
@@ -72,15 +72,10 @@ struct GivenSample {
     window: Option<WindowNumber>,
 }
 
-/// The samples that are given, in order of time; `spans` are those of the replicas.
-pub(super) fn picks<C: SampleColumn>(
-    replicas: &[C],
-    spans: &[Vec<CoarseSpan>],
-    dedup: Dedup,
-) -> Vec<PickedSample> {
-    let side =
-        |(column, spans)| CoarseSide { column, spans: Vec::as_slice(spans), at: 0, penalty: 0 };
-    let mut sides: Vec<CoarseSide<'_, C>> = replicas.iter().zip(spans).map(side).collect();
+/// The samples that are given, in order of time.
+pub(super) fn picks<C: SampleColumn>(replicas: &[SeriesReplica<C>], dedup: Dedup) -> Vec<PickedSample> {
+    let side = |replica| CoarseSide { replica, at: 0, penalty: 0 };
+    let mut sides: Vec<CoarseSide<'_, C>> = replicas.iter().map(side).collect();
     let mut picks = Vec::new();
     let mut given: Option<GivenSample> = None;
     loop {
@@ -111,18 +106,18 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    fn column(times: &[i64]) -> Floats {
-        Floats { ts: times.to_vec(), values: times.iter().map(|t| *t as f64).collect() }
+    fn replica(times: &[i64], coarse: Vec<CoarseSpan>) -> Replica<Floats> {
+        let values = times.iter().map(|t| *t as f64).collect();
+        Replica { column: Floats { ts: times.to_vec(), values }, joints: Vec::new(), coarse }
     }
 
     fn hours(first: i64, last: i64) -> Vec<CoarseSpan> {
         vec![CoarseSpan { first, last, resolution: HOUR }]
     }
 
-    fn given(replicas: [(&[i64], Vec<CoarseSpan>); 2], dedup: Dedup) -> Vec<(usize, i64)> {
-        let (columns, spans): (Vec<Floats>, Vec<_>) =
-            replicas.into_iter().map(|(times, spans)| (column(times), spans)).unzip();
-        picks(&columns, &spans, dedup).into_iter().map(|pick| (pick.replica, pick.t)).collect()
+    /// The number of the replica and the time of each sample given.
+    fn given(replicas: [Replica<Floats>; 2], dedup: Dedup) -> Vec<(usize, i64)> {
+        picks(&replicas, dedup).into_iter().map(|pick| (pick.replica, pick.t)).collect()
     }
 
     #[test]
@@ -131,7 +126,7 @@ mod tests {
         let a = [HOUR - 1, 2 * HOUR - 7_000];
         let b = [HOUR - 1, 2 * HOUR - 3_000, 3 * HOUR - 1];
         for dedup in [Dedup::Penalty, Dedup::Chain] {
-            let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], dedup);
+            let found = given([replica(&a, hours(0, a[1])), replica(&b, hours(0, b[2]))], dedup);
             assert_eq!(found, [(0, a[0]), (0, a[1]), (1, b[2])], "{dedup:?}");
         }
     }
@@ -140,7 +135,8 @@ mod tests {
     fn a_missing_window_is_that_of_the_other_replica() {
         let a = [HOUR - 1, 3 * HOUR - 1];
         let b = [HOUR - 1, 2 * HOUR - 1, 3 * HOUR - 1];
-        let found = given([(&a, hours(0, a[1])), (&b, hours(0, b[2]))], Dedup::Penalty);
+        let found =
+            given([replica(&a, hours(0, a[1])), replica(&b, hours(0, b[2]))], Dedup::Penalty);
         assert_eq!(found, [(0, a[0]), (1, b[1]), (0, a[1])]);
     }
 
@@ -148,7 +144,7 @@ mod tests {
     fn raw_samples_of_another_replica_begin_where_windows_end() {
         let a = [HOUR - 1, 2 * HOUR - 9_000];
         let b: Vec<i64> = (0..4).map(|i| 2 * HOUR + i * 15_000).collect();
-        let found = given([(&a, hours(0, a[1])), (&b, Vec::new())], Dedup::Penalty);
+        let found = given([replica(&a, hours(0, a[1])), replica(&b, Vec::new())], Dedup::Penalty);
         assert_eq!(found[2..], b.iter().map(|t| (1, *t)).collect::<Vec<_>>());
     }
 
@@ -157,7 +153,8 @@ mod tests {
         let a: Vec<i64> = (0..4).map(|i| HOUR + i * 15_000).collect();
         let b: Vec<i64> = a.iter().map(|t| t + 4_000).collect();
         let a = [vec![HOUR - 1], a].concat();
-        let found = given([(&a, hours(0, HOUR - 1)), (&b, Vec::new())], Dedup::Penalty);
+        let found =
+            given([replica(&a, hours(0, HOUR - 1)), replica(&b, Vec::new())], Dedup::Penalty);
         assert_eq!(found, a.iter().map(|t| (0, *t)).collect::<Vec<_>>());
     }
 
@@ -167,7 +164,7 @@ mod tests {
         let a = [HOUR + minutes(20)];
         let b: Vec<i64> = (5..=8).map(|i| HOUR + minutes(5 * i) - 1).collect();
         let finer = vec![CoarseSpan { first: b[0], last: b[3], resolution: minutes(5) }];
-        let found = given([(&a, hours(0, a[0])), (&b, finer)], Dedup::Penalty);
+        let found = given([replica(&a, hours(0, a[0])), replica(&b, finer)], Dedup::Penalty);
         assert_eq!(found[1..], b.iter().map(|t| (1, *t)).collect::<Vec<_>>());
     }
 
@@ -175,7 +172,8 @@ mod tests {
     fn windows_that_a_replica_has_in_two_parts_are_both_given() {
         // its histogram was reset in between
         let a = [HOUR + 60_000, 2 * HOUR - 1];
-        let found = given([(&a, hours(0, a[1])), (&a, hours(0, a[1]))], Dedup::Penalty);
+        let found =
+            given([replica(&a, hours(0, a[1])), replica(&a, hours(0, a[1]))], Dedup::Penalty);
         assert_eq!(found, [(0, a[0]), (0, a[1])]);
     }
 }

@@ -29,18 +29,11 @@ mod tests;
 /// of what was given last.
 pub fn counters<C: CounterColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
     replicas.iter_mut().for_each(|replica| replica.column.leave_out_nan());
-    let mut columns: Vec<C> =
-        replicas.iter_mut().map(|replica| std::mem::take(&mut replica.column)).collect();
-    if let Some(only) = take_only(&mut columns) {
+    if let Some(only) = take_only(&mut replicas) {
         return only;
     }
-    let coarse: Vec<_> = replicas.iter().map(|replica| replica.coarse.clone()).collect();
-    let picks = picks(&columns, &coarse, dedup);
-    for (replica, column) in replicas.iter_mut().zip(columns) {
-        replica.column = column;
-    }
-    let mut walk = CounterWalk::new(&replicas);
-    picks.into_iter().for_each(|pick| walk.go_to(pick));
+    let mut walk = Walk::new(&replicas);
+    picks(&replicas, dedup).into_iter().for_each(|pick| walk.go_to(pick));
     walk.out
 }
 
