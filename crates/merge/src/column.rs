@@ -66,6 +66,14 @@ impl Column {
         }
     }
 
+    /// The samples of a column that has no histograms.
+    pub(crate) fn into_floats(self) -> Floats {
+        match self {
+            Column::Floats(floats) => floats,
+            Column::Mixed(_) => unreachable!("columns with histograms were told apart before"),
+        }
+    }
+
     /// The samples one by one, whatever they are.
     pub fn into_samples(self) -> Vec<Sample> {
         match self {

@@ -46,6 +46,11 @@ impl<C> SeriesReplica<C> {
     pub fn raw(column: C) -> SeriesReplica<C> {
         SeriesReplica { column, joints: Vec::new(), coarse: Vec::new() }
     }
+
+    /// The same replica, its samples in another column.
+    pub(crate) fn map<D>(self, column: impl FnOnce(C) -> D) -> Replica<D> {
+        Replica { column: column(self.column), joints: self.joints, coarse: self.coarse }
+    }
 }
 
 /// Merges the raw replicas of one series into one, see [`Dedup::Penalty`].

@@ -27,34 +27,26 @@ pub struct ReplicaReading {
 /// # Errors
 /// Damaged chunks, and downsampled ones without the value.
 pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Result<Column, Error> {
-    let mut replicas = Vec::new();
-    for run in overlap_split(chunks) {
-        let mut column = read_run(&run, reading.value)?;
+    let read = |run: &[SeriesChunk]| -> Result<Column, Error> {
+        let mut column = read_run(run, reading.value)?;
         column.trim(reading.range);
-        replicas.push(SeriesReplica { column, joints: joints(&run), coarse: coarse_spans(&run) });
+        Ok(column)
+    };
+    let runs = overlap_split(chunks);
+    if let [run] = &runs[..] {
+        return read(run);
     }
-    if replicas.len() == 1 {
-        return Ok(replicas.swap_remove(0).column);
+    let mut replicas = Vec::with_capacity(runs.len());
+    for run in runs {
+        let (joints, coarse) = (joints(&run), coarse_spans(&run));
+        replicas.push(Replica { column: read(&run)?, joints, coarse });
     }
     if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
-        let floats =
-            replicas.into_iter().filter_map(
-                |SeriesReplica { column, joints, coarse }| match column {
-                    Column::Floats(column) => Some(SeriesReplica { column, joints, coarse }),
-                    Column::Mixed(_) => None,
-                },
-            );
+        let floats = replicas.into_iter().map(|replica| replica.map(Column::into_floats));
         return Ok(Column::Floats(merged(floats.collect(), reading)));
     }
-    let samples = replicas
-        .into_iter()
-        .map(|SeriesReplica { column, joints, coarse }| SeriesReplica {
-            column: column.into_samples(),
-            joints,
-            coarse,
-        })
-        .collect();
-    Ok(Column::Mixed(merged(samples, reading)))
+    let samples = replicas.into_iter().map(|replica| replica.map(Column::into_samples));
+    Ok(Column::Mixed(merged(samples.collect(), reading)))
 }
 
 fn merged<C: CounterColumn>(replicas: Vec<SeriesReplica<C>>, reading: ReplicaReading) -> C {

@@ -140,12 +140,8 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<Ser
         .collect::<Result<Vec<Column>, Error>>()?;
     let all_floats = columns.iter().all(|c| matches!(c, Column::Floats(_)));
     if all_floats {
-        let columns = columns.into_iter().filter_map(|c| match c {
-            Column::Floats(floats) => Some(floats),
-            Column::Mixed(_) => None,
-        });
-        let floats = merge_columns(columns.collect(), how);
-        return cut_floats(&floats);
+        let columns = columns.into_iter().map(Column::into_floats);
+        return cut_floats(&merge_columns(columns.collect(), how));
     }
     let samples = merge_columns(columns.into_iter().map(Column::into_samples).collect(), how);
     cut_samples(&samples, integers)
