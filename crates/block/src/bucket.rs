@@ -273,15 +273,22 @@ impl Bucket {
     /// Writes an object unless there is one; where the store cannot do both at once, by looking
     /// first. Two writers at the same time may then both have written.
     pub async fn put_unless_there(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
-        match self.put_if_absent(path, bytes.clone()).await {
-            Err(e) if e.kind() == Kind::Unsupported => {}
-            other => return other,
+        if let Some(outcome) = self.put_create_only(path, bytes.clone()).await? {
+            return Ok(outcome);
         }
         if self.exists(path).await? {
             return Ok(PutOutcome::AlreadyExists);
         }
         self.put(path, bytes).await?;
         Ok(PutOutcome::Created)
+    }
+
+    /// [`put_if_absent`](Bucket::put_if_absent); `None` where the store has no create-only writes.
+    async fn put_create_only(&self, path: &Path, bytes: Bytes) -> Result<Option<PutOutcome>> {
+        match self.put_if_absent(path, bytes).await {
+            Err(e) if e.kind() == Kind::Unsupported => Ok(None),
+            known => known.map(Some),
+        }
     }
 
     /// Tries out whether the store has create-only writes, before anything depends on it, and warns
@@ -302,25 +309,21 @@ impl Bucket {
     /// it. Processes may probe with one path at a time: only the one that made the object removes
     /// it.
     pub async fn probe_conditional_put(&self, path: &Path) -> Result<bool> {
-        let write = || self.put_if_absent(path, Bytes::from_static(b"probe"));
-        let works = match write().await {
+        let write = || self.put_create_only(path, Bytes::from_static(b"probe"));
+        // where this fails, what is there may be another's by now
+        let works = match write().await? {
             // another process probes, or one was ended in the middle of it or may not delete
-            Ok(PutOutcome::AlreadyExists) => return Ok(true),
-            Ok(PutOutcome::Created) => {
-                write().await.map(|outcome| outcome == PutOutcome::AlreadyExists)
+            Some(PutOutcome::AlreadyExists) => return Ok(true),
+            Some(PutOutcome::Created) => {
+                write().await.map(|outcome| outcome == Some(PutOutcome::AlreadyExists))
             }
-            Err(e) if e.kind() == Kind::Unsupported => Err(e),
-            // it may be another's by now
-            Err(e) => return Err(e),
+            None => Ok(false),
         };
         // a store may have written and still said that it did not
         if let Err(e) = self.delete(path).await {
             tracing::debug!(object = %path, error = %in_one_line(&e), "the probe could not be removed");
         }
-        match works {
-            Err(e) if e.kind() == Kind::Unsupported => Ok(false),
-            known => known,
-        }
+        works
     }
 
     fn lacks_create_only(&self, reason: &str) {
