@@ -5,6 +5,13 @@ use serve::{Registrar, exponential};
 
 use crate::{Error, Kind, Result};
 
+fn registered<M>(
+    registry: &Registry,
+    register: impl FnOnce(Registrar<'_>) -> serve::Result<M>,
+) -> Result<M> {
+    register(Registrar::new(registry)).map_err(|e| Error::passed(Kind::Internal, e))
+}
+
 /// What is counted of the operations on a bucket.
 #[derive(Clone, Debug)]
 pub struct BucketMetrics {
@@ -18,11 +25,10 @@ pub struct BucketMetrics {
 
 impl BucketMetrics {
     pub fn new(registry: &Registry) -> Result<BucketMetrics> {
-        BucketMetrics::register(registry).map_err(|e| Error::passed(Kind::Internal, e))
+        registered(registry, BucketMetrics::register)
     }
 
-    fn register(registry: &Registry) -> serve::Result<BucketMetrics> {
-        let new = Registrar::new(registry);
+    fn register(new: Registrar<'_>) -> serve::Result<BucketMetrics> {
         let labels = ["bucket", "operation"];
         Ok(BucketMetrics {
             operations: new.counters(
@@ -98,11 +104,10 @@ pub struct SyncMetrics {
 
 impl SyncMetrics {
     pub fn new(registry: &Registry) -> Result<SyncMetrics> {
-        SyncMetrics::register(registry).map_err(|e| Error::passed(Kind::Internal, e))
+        registered(registry, SyncMetrics::register)
     }
 
-    fn register(registry: &Registry) -> serve::Result<SyncMetrics> {
-        let new = Registrar::new(registry);
+    fn register(new: Registrar<'_>) -> serve::Result<SyncMetrics> {
         Ok(SyncMetrics {
             syncs: new.counter(
                 "thanos_blocks_meta_syncs_total",
@@ -146,11 +151,10 @@ impl ShipperMetrics {
     /// # Errors
     /// `Internal` when they are registered already.
     pub fn new(registry: &Registry) -> Result<ShipperMetrics> {
-        ShipperMetrics::register(registry).map_err(|e| Error::passed(Kind::Internal, e))
+        registered(registry, ShipperMetrics::register)
     }
 
-    fn register(registry: &Registry) -> serve::Result<ShipperMetrics> {
-        let new = Registrar::new(registry);
+    fn register(new: Registrar<'_>) -> serve::Result<ShipperMetrics> {
         Ok(ShipperMetrics {
             dir_syncs: new.counter(
                 "thanos_shipper_dir_syncs_total",
