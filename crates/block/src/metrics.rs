@@ -1,7 +1,7 @@
 //! The metrics of this crate, under the names that Thanos' dashboards and alerts know.
 
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, Registry};
-use serve::{Registrar, exponential};
+use serve::{Registrar, SECONDS, exponential};
 
 use crate::{Error, Kind, Result};
 
@@ -45,7 +45,7 @@ impl BucketMetrics {
             duration: new.histograms(
                 "thanos_objstore_bucket_operation_duration_seconds",
                 "How long successful operations against the bucket took.",
-                &[0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0],
+                &SECONDS,
                 &labels,
             )?,
             fetched_bytes: new.counters(

@@ -1,7 +1,7 @@
 //! The metrics of a querier, under the names Thanos' dashboards and alerts know.
 
 use prometheus::{CounterVec, GaugeVec, Histogram, HistogramVec, Registry};
-use serve::{GateMetrics, Registrar};
+use serve::{GateMetrics, Registrar, SECONDS};
 use upstream::dns::DnsMetrics;
 
 use crate::Result;
@@ -74,7 +74,7 @@ impl Metrics {
             client_seconds: new.histograms(
                 "grpc_client_handling_seconds",
                 "Seconds until an RPC on an endpoint ended.",
-                &[0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0],
+                &SECONDS,
                 &method,
             )?,
         })

@@ -30,7 +30,7 @@ pub use error::{Error, Kind, Result};
 pub use gate::{Gate, GateMetrics, Pass};
 pub use http::not_found;
 pub use metrics::{BuildInfo, registry};
-pub use registrar::{Registrar, exponential};
+pub use registrar::{Registrar, SECONDS, exponential};
 pub use server::{GrpcSettings, HttpSettings, Server, Settings};
 pub use shutdown::Shutdown;
 pub use task::Task;

@@ -74,6 +74,11 @@ impl<'a> Registrar<'a> {
     }
 }
 
+/// Bounds of buckets, in seconds, for what takes up to two minutes, as most histograms of Thanos
+/// have them.
+pub const SECONDS: [f64; 14] =
+    [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
+
 /// `count` bounds of buckets: `first`, and each next one `factor` times as large.
 pub fn exponential(first: f64, factor: f64, count: usize) -> Vec<f64> {
     std::iter::successors(Some(first), |bound| Some(bound * factor)).take(count).collect()

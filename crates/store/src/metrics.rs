@@ -1,7 +1,7 @@
 //! The metrics of a gateway, under the names Thanos' dashboards and alerts know.
 
 use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, Registry};
-use serve::{GateMetrics, Registrar, exponential};
+use serve::{GateMetrics, Registrar, SECONDS, exponential};
 
 use crate::Result;
 
@@ -39,8 +39,6 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Result<Metrics> {
         let r = Registrar::new(registry);
-        let seconds =
-            [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
         let things = exponential(1.0, 2.0, 28);
         let bytes = exponential(1024.0, 4.0, 14);
         let cache = |name, help| {
@@ -105,12 +103,12 @@ impl Metrics {
             get_all: r.histogram(
                 "thanos_bucket_store_series_get_all_duration_seconds",
                 "Seconds until every block gave its first series.",
-                &seconds,
+                &SECONDS,
             )?,
             merge: r.histogram(
                 "thanos_bucket_store_series_merge_duration_seconds",
                 "Seconds it took to merge the series of all blocks, chunks fetched.",
-                &seconds,
+                &SECONDS,
             )?,
             chunk_size: r.histogram(
                 "thanos_bucket_store_sent_chunk_size_bytes",
