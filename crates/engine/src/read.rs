@@ -247,14 +247,15 @@ impl SampleReader {
             return decode_shared_histograms(
                 raw.encoding,
                 &raw.data,
-                (ts, values),
+                ts,
+                values,
                 &mut self.spare,
                 |_, _| true,
             );
         };
         let begin = values.len();
         let is_read = |t, next| edges.contain(t, next);
-        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, is_read)?;
+        decode_shared_histograms(raw.encoding, &raw.data, ts, values, &mut self.spare, is_read)?;
         if !values[begin..].iter().any(|h| h.is_stale()) {
             return Ok(());
         }
@@ -262,9 +263,7 @@ impl SampleReader {
         // rare.
         ts.truncate(begin);
         values.truncate(begin);
-        decode_shared_histograms(raw.encoding, &raw.data, (ts, values), &mut self.spare, |_, _| {
-            true
-        })
+        decode_shared_histograms(raw.encoding, &raw.data, ts, values, &mut self.spare, |_, _| true)
     }
 
     /// Keeps the histograms of the series before to be written over; those not looked at are there

@@ -88,7 +88,8 @@ fn append(chunk: &ChunkBytes, column: &mut Column) -> Result<(), Error> {
         decode_shared_histograms(
             chunk.encoding,
             &chunk.data,
-            (&mut ts, &mut histograms),
+            &mut ts,
+            &mut histograms,
             &mut Vec::new(),
             |_, _| true,
         )?;

@@ -208,7 +208,7 @@ impl BlockBuilder {
         for piece in writer.finish() {
             index.extend_from_slice(&piece?);
         }
-        let meta = self.meta(description, (&segments, &index), stats);
+        let meta = self.meta(description, &segments, &index, stats);
         Ok(BlockFiles { segments, index, meta })
     }
 
@@ -224,7 +224,8 @@ impl BlockBuilder {
     fn meta(
         &self,
         description: BlockIdentity,
-        (segments, index): (&[Vec<u8>], &[u8]),
+        segments: &[Vec<u8>],
+        index: &[u8],
         index_stats: IndexStats,
     ) -> BlockMeta {
         let BlockIdentity { id, range, external_labels } = description;

@@ -132,7 +132,7 @@ pub fn decode_histograms(
     values: &mut Vec<FloatHistogram>,
 ) -> Result<(), Error> {
     check_is_histogram(encoding)?;
-    histogram::decode_floats(encoding, data, (ts, values), |sample, _| {
+    histogram::decode_floats(encoding, data, ts, values, |sample, _| {
         let mut histogram = FloatHistogram::default();
         sample.fill(&mut histogram);
         histogram
@@ -151,12 +151,13 @@ pub fn decode_histograms(
 pub fn decode_shared_histograms(
     encoding: Encoding,
     data: &[u8],
-    (ts, values): (&mut Vec<i64>, &mut Vec<Arc<FloatHistogram>>),
+    ts: &mut Vec<i64>,
+    values: &mut Vec<Arc<FloatHistogram>>,
     spare: &mut Vec<Arc<FloatHistogram>>,
     mut is_read: impl FnMut(i64, i64) -> bool,
 ) -> Result<(), Error> {
     check_is_histogram(encoding)?;
-    histogram::decode_floats(encoding, data, (ts, values), |sample, before| {
+    histogram::decode_floats(encoding, data, ts, values, |sample, before| {
         let is_read = sample.next().is_none_or(|next| is_read(sample.t(), next));
         if let Some(before) =
             before.last().filter(|before| !is_read && sample.goes_on() && !before.is_stale())

@@ -214,7 +214,8 @@ pub(super) enum AnySample<'a> {
 pub(super) fn decode_floats<H>(
     encoding: Encoding,
     data: &[u8],
-    (ts, values): (&mut Vec<i64>, &mut Vec<H>),
+    ts: &mut Vec<i64>,
+    values: &mut Vec<H>,
     mut histogram: impl FnMut(AnySample<'_>, &[H]) -> H,
 ) -> Result<(), Error> {
     let header = HistogramHeader::parse(encoding, data)?;
@@ -265,21 +266,20 @@ impl AnySample<'_> {
     pub(super) fn fill(&self, histogram: &mut FloatHistogram) {
         match self {
             AnySample::Integers(sample) => {
-                let totals = (sample.count as u64 as f64, sample.zero_count as u64 as f64);
-                fill(histogram, sample, totals, |count| count as f64);
+                fill(histogram, sample, |total| total as u64 as f64, |count| count as f64);
             }
-            AnySample::Floats(sample) => {
-                fill(histogram, sample, (sample.count, sample.zero_count), |count| count)
-            }
+            AnySample::Floats(sample) => fill(histogram, sample, |total| total, |count| count),
         }
     }
 }
 
+/// `total` makes floats of the counts of all observations and of those at zero, `float` of the
+/// counts of buckets.
 #[inline(always)]
 fn fill<C: Copy>(
     histogram: &mut FloatHistogram,
     sample: &DecodedHistogram<'_, C>,
-    (count, zero_count): (f64, f64),
+    total: impl Fn(C) -> f64,
     float: impl Fn(C) -> f64 + Copy,
 ) {
     if sample.is_stale() {
@@ -288,8 +288,9 @@ fn fill<C: Copy>(
     }
     let layout = sample.layout;
     (histogram.schema, histogram.hint) = (layout.schema, sample.hint);
-    (histogram.zero_threshold, histogram.zero_count) = (layout.zero_threshold, zero_count);
-    (histogram.count, histogram.sum) = (count, sample.sum);
+    (histogram.zero_threshold, histogram.zero_count) =
+        (layout.zero_threshold, total(sample.zero_count));
+    (histogram.count, histogram.sum) = (total(sample.count), sample.sum);
     // mostly those of the histogram that was there before
     let spans = [
         (&mut histogram.positive_spans, &layout.positive_spans),

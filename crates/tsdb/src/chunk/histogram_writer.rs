@@ -321,16 +321,15 @@ impl<C: Count> CodedState<C> {
 
     fn overlaps(&self, input: &GivenHistogram<'_, C>) -> (Overlap, Overlap) {
         let (old, new) = (&self.layout, &input.layout);
-        (
-            overlap(
-                (&old.positive_spans, &self.last.positive),
-                (&new.positive_spans, &input.positive),
-            ),
-            overlap(
-                (&old.negative_spans, &self.last.negative),
-                (&new.negative_spans, &input.negative),
-            ),
-        )
+        let positive = overlap(
+            Buckets { spans: &old.positive_spans, counts: &self.last.positive },
+            Buckets { spans: &new.positive_spans, counts: &input.positive },
+        );
+        let negative = overlap(
+            Buckets { spans: &old.negative_spans, counts: &self.last.negative },
+            Buckets { spans: &new.negative_spans, counts: &input.negative },
+        );
+        (positive, negative)
     }
 }
 
@@ -377,14 +376,20 @@ impl Overlap {
     }
 }
 
-fn overlap<C: Count>(old: (&[BucketSpan], &[C]), new: (&[BucketSpan], &[C])) -> Overlap {
+/// One side of a histogram, its counts absolute.
+struct Buckets<'a, C> {
+    spans: &'a [BucketSpan],
+    counts: &'a [C],
+}
+
+fn overlap<C: Count>(old: Buckets<'_, C>, new: Buckets<'_, C>) -> Overlap {
     let mut found = Overlap::default();
-    if old.0 == new.0 {
-        found.reset = old.1.iter().zip(new.1).any(|(old, new)| old > new);
+    if old.spans == new.spans {
+        found.reset = old.counts.iter().zip(new.counts).any(|(old, new)| old > new);
         return found;
     }
-    let mut a = bucket_indices(old.0).zip(old.1).peekable();
-    let mut b = bucket_indices(new.0).zip(new.1).peekable();
+    let mut a = bucket_indices(old.spans).zip(old.counts).peekable();
+    let mut b = bucket_indices(new.spans).zip(new.counts).peekable();
     loop {
         match (a.peek(), b.peek()) {
             (Some(&(i, old)), Some(&(j, new))) if i == j => {

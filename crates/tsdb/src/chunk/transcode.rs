@@ -60,7 +60,13 @@ pub(super) fn integer_histograms(
     values: &[Histogram],
 ) -> Result<Vec<Transcoded>, Error> {
     let push = |encoder: &mut HistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
-    runs(Encoding::Histogram, header, ts, (HistogramEncoder::new, push, HistogramEncoder::finish))
+    let coding = Coding {
+        encoding: Encoding::Histogram,
+        begin: HistogramEncoder::new,
+        push,
+        finish: HistogramEncoder::finish,
+    };
+    runs(coding, header, ts)
 }
 
 /// As [`integer_histograms`].
@@ -70,25 +76,35 @@ pub(super) fn float_histograms(
     values: &[FloatHistogram],
 ) -> Result<Vec<Transcoded>, Error> {
     let push = |encoder: &mut FloatHistogramEncoder, i: usize| encoder.push(ts[i], &values[i]);
-    runs(
-        Encoding::FloatHistogram,
-        header,
-        ts,
-        (FloatHistogramEncoder::new, push, FloatHistogramEncoder::finish),
-    )
+    let coding = Coding {
+        encoding: Encoding::FloatHistogram,
+        begin: FloatHistogramEncoder::new,
+        push,
+        finish: FloatHistogramEncoder::finish,
+    };
+    runs(coding, header, ts)
+}
+
+/// What an encoder does, and the encoding of what it makes.
+struct Coding<B, P, F> {
+    encoding: Encoding,
+    begin: B,
+    /// Pushes the histogram with the given index.
+    push: P,
+    finish: F,
 }
 
 /// Encodes histograms into as many chunks as the encoder wants.
 fn runs<E>(
-    encoding: Encoding,
-    header: ResetHint,
-    ts: &[i64],
-    (begin, push, finish): (
+    coding: Coding<
         impl Fn(ResetHint) -> E,
         impl Fn(&mut E, usize) -> Result<Pushed, Error>,
         impl Fn(E) -> Vec<u8>,
-    ),
+    >,
+    header: ResetHint,
+    ts: &[i64],
 ) -> Result<Vec<Transcoded>, Error> {
+    let Coding { encoding, begin, push, finish } = coding;
     let mut chunks = Vec::new();
     let (mut encoder, mut first) = (begin(header), 0);
     for i in 0..ts.len() {

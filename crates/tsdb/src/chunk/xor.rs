@@ -169,7 +169,7 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     let decoded = second.is_some()
         && decode_rest(
             &mut reader,
-            (t, delta as i64, state),
+            Before { t, delta: delta as i64, value: state },
             &mut new_ts[2..],
             &mut new_values[2..],
         )
@@ -187,14 +187,22 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     Ok(())
 }
 
+/// What a sample is coded against.
+struct Before {
+    t: i64,
+    delta: i64,
+    value: XorState,
+}
+
 /// Decodes the samples from the third on; false when a window is malformed.
 #[inline(always)]
 fn decode_rest(
     reader: &mut BitReader<'_>,
-    (mut t, mut delta, mut state): (i64, i64, XorState),
+    before: Before,
     ts: &mut [i64],
     values: &mut [f64],
 ) -> bool {
+    let Before { mut t, mut delta, value: mut state } = before;
     for (t_slot, value_slot) in ts.iter_mut().zip(values) {
         reader.refill();
         // scrapes are regular, or jitter by less than eight seconds

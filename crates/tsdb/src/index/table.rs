@@ -28,7 +28,19 @@ struct NameValues {
     count: usize,
 }
 
-type TableEntry<'a> = (&'a [u8], &'a [u8], u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct TableEntry<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    /// Where its postings begin.
+    start: u64,
+}
+
+impl<'a> TableEntry<'a> {
+    fn label(&self) -> (&'a [u8], &'a [u8]) {
+        (self.name, self.value)
+    }
+}
 
 impl PostingsTable {
     /// Reads the section at `offset`; `end` is where the last postings list ends.
@@ -50,12 +62,12 @@ impl PostingsTable {
         let (_len, count) = (content.u32().ok()?, content.u32().ok()?);
         let all = parse_entry(&mut content)
             .ok()
-            .filter(|(name, value, _)| name.is_empty() && value.is_empty())?;
+            .filter(|entry| entry.name.is_empty() && entry.value.is_empty())?;
         let next = match count {
             1 => end,
-            _ => parse_entry(&mut content).ok()?.2,
+            _ => parse_entry(&mut content).ok()?.start,
         };
-        if all.2 >= next || next > end {
+        if all.start >= next || next > end {
             return None;
         }
         let mut table = PostingsTable::default();
@@ -75,17 +87,17 @@ impl PostingsTable {
         for _ in 0..count {
             let entry = parse_entry(content)?;
             if let Some(previous) = previous {
-                if (previous.0, previous.1) >= (entry.0, entry.1) || previous.2 >= entry.2 {
+                if previous.label() >= entry.label() || previous.start >= entry.start {
                     return Ok(None);
                 }
-                table.push(previous, entry.2);
+                table.push(previous, entry.start);
             }
             previous = Some(entry);
         }
         if let Some(last) = previous {
-            if last.2 >= end {
+            if last.start >= end {
                 return Err(
-                    content.corrupt(format!("postings at {} lie beyond their section", last.2))
+                    content.corrupt(format!("postings at {} lie beyond their section", last.start))
                 );
             }
             table.push(last, end);
@@ -106,20 +118,19 @@ impl PostingsTable {
         for _ in 0..count {
             entries.push(parse_entry(&mut content)?);
         }
-        let mut starts: Vec<u64> = entries.iter().map(|e| e.2).chain([end]).collect();
+        let mut starts: Vec<u64> = entries.iter().map(|e| e.start).chain([end]).collect();
         starts.sort_unstable();
         starts.dedup();
         entries.sort_unstable();
-        if entries.windows(2).any(|w| (w[0].0, w[0].1) == (w[1].0, w[1].1)) {
+        if entries.windows(2).any(|w| w[0].label() == w[1].label()) {
             return Err(content.corrupt("two entries for one label"));
         }
         let mut table = PostingsTable::default();
         for entry in entries {
-            let next = starts.partition_point(|s| *s <= entry.2);
+            let next = starts.partition_point(|s| *s <= entry.start);
             let Some(end) = starts.get(next) else {
-                return Err(
-                    content.corrupt(format!("postings at {} lie beyond their section", entry.2))
-                );
+                return Err(content
+                    .corrupt(format!("postings at {} lie beyond their section", entry.start)));
             };
             table.push(entry, *end);
         }
@@ -127,7 +138,8 @@ impl PostingsTable {
         Ok(table)
     }
 
-    fn push(&mut self, (name, value, start): TableEntry<'_>, end: u64) {
+    fn push(&mut self, entry: TableEntry<'_>, end: u64) {
+        let TableEntry { name, value, start } = entry;
         if self.names.last().is_none_or(|last| &*last.name != name) {
             if let Some(last) = self.names.last_mut() {
                 last.shrink();
@@ -227,5 +239,5 @@ fn parse_entry<'a>(content: &mut Cursor<'a>) -> Result<TableEntry<'a>, Error> {
     if keys != 2 {
         return Err(content.corrupt(format!("an entry of {keys} strings instead of 2")));
     }
-    Ok((content.string()?, content.string()?, content.uvarint()?))
+    Ok(TableEntry { name: content.string()?, value: content.string()?, start: content.uvarint()? })
 }

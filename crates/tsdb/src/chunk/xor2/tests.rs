@@ -14,17 +14,23 @@ struct Naive {
     before: f64,
 }
 
+/// Bits that say what follows.
+struct Prefix {
+    bits: u64,
+    len: u32,
+}
+
 impl Naive {
-    fn window(&mut self, delta: u64, reuse: (u64, u32), fresh: (u64, u32)) {
+    fn window(&mut self, delta: u64, reuse: Prefix, fresh: Prefix) {
         let (leading, trailing) = (delta.leading_zeros().min(31), delta.trailing_zeros());
         match self.window {
             Some((l, t)) if leading >= l && trailing >= t => {
-                self.out.put(reuse.0, reuse.1);
+                self.out.put(reuse.bits, reuse.len);
                 self.out.put(delta >> t, 64 - l - t);
             }
             _ => {
                 self.window = Some((leading, trailing));
-                self.out.put(fresh.0, fresh.1);
+                self.out.put(fresh.bits, fresh.len);
                 self.out.put(u64::from(leading), 5);
                 self.out.put(u64::from(64 - leading - trailing), 6);
                 self.out.put(delta >> trailing, 64 - leading - trailing);
@@ -36,7 +42,11 @@ impl Naive {
         match value.to_bits() ^ self.before.to_bits() {
             _ if model::is_stale_nan(value) => self.out.put(0b111, 3),
             0 => self.out.put(0, 1),
-            delta => self.window(delta, (0b10, 2), (0b110, 3)),
+            delta => {
+                let (reuse, fresh) =
+                    (Prefix { bits: 0b10, len: 2 }, Prefix { bits: 0b110, len: 3 });
+                self.window(delta, reuse, fresh);
+            }
         }
     }
 
@@ -47,7 +57,8 @@ impl Naive {
             0 if delta == 0 => return self.out.put(0, 1),
             0 => {
                 self.out.put(0b10, 2);
-                return self.window(delta, (0, 1), (1, 1));
+                let (reuse, fresh) = (Prefix { bits: 0, len: 1 }, Prefix { bits: 1, len: 1 });
+                return self.window(delta, reuse, fresh);
             }
             -4096..=4095 => self.out.put(0b110 << 13 | dod as u64 & 0x1fff, 16),
             -524_288..=524_287 => self.out.put(0b1110 << 20 | dod as u64 & 0xf_ffff, 24),
