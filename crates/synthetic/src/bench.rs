@@ -149,7 +149,7 @@ fn pods(builder: &mut ClusterBuilder) {
             let node = format!("node-{:03}", builder.rng.next_u64() % INSTANCES as u64);
             let of_pod = [("namespace", namespace.as_str()), ("pod", &pod)];
             let info = [&of_pod[..], &[("node", &node)]].concat();
-            builder.push(&state, "kube_pod_info", &info, (life, Signal::Constant(1.0)));
+            builder.push(&state, "kube_pod_info", &info, life, Signal::Constant(1.0));
             for container in ["main", "proxy"] {
                 let seed = builder.rng.next_u64();
                 let mean = builder.rng.between(32.0, 2048.0).round() * MIB;
@@ -169,7 +169,8 @@ fn pods(builder: &mut ClusterBuilder) {
                     &kubelet,
                     "container_memory_working_set_bytes",
                     &labels,
-                    (life, Signal::Gauge(wave)),
+                    life,
+                    Signal::Gauge(wave),
                 );
             }
         }

@@ -294,8 +294,8 @@ fn gaps(settings: &Settings, seed: u64) -> Vec<TimeRange> {
     // none in the last hour, so that the newest instant is whole
     let range = TimeRange::new(settings.range.start, settings.range.end - 3_600_000);
     let mut spans =
-        schedule::random_spans(&mut rng, range, 48 * 3_600_000, (2 * interval, 5 * interval));
-    spans.extend(schedule::random_spans(&mut rng, range, 240 * 3_600_000, (900_000, 2_700_000)));
+        schedule::random_spans(&mut rng, range, 48 * 3_600_000, 2 * interval..5 * interval);
+    spans.extend(schedule::random_spans(&mut rng, range, 240 * 3_600_000, 900_000..2_700_000));
     spans.sort_by_key(|span| span.start);
     let mut disjoint: Vec<TimeRange> = Vec::with_capacity(spans.len());
     for span in spans {
@@ -353,7 +353,7 @@ impl ClusterBuilder {
         labels: &[(&str, &str)],
         signal: Signal,
     ) {
-        self.push(target, name, labels, (target.life, signal));
+        self.push(target, name, labels, target.life, signal);
     }
 
     /// As [`ClusterBuilder::series`], for something that lives shorter than the target that tells
@@ -363,7 +363,8 @@ impl ClusterBuilder {
         target: &TargetRef,
         name: &str,
         labels: &[(&str, &str)],
-        (life, signal): (TimeRange, Signal),
+        life: TimeRange,
+        signal: Signal,
     ) {
         if !life.overlaps(self.range) {
             return;

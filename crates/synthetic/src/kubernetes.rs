@@ -104,9 +104,9 @@ pub(crate) fn build(builder: &mut ClusterBuilder, cluster: &str) {
         for ordinal in 0..workload.pods {
             let node = &nodes[slot % NODES];
             slot += 1;
-            for pod in generations(builder, workload, (ordinal, slot)) {
+            for pod in generations(builder, workload, ordinal, slot) {
                 pod_resources(builder, node, &pod);
-                pod_state(builder, (&state, node), &pod);
+                pod_state(builder, &state, node, &pod);
                 if workload.name == API {
                     http_service(builder, &pod);
                 }
@@ -124,19 +124,27 @@ fn target(
     labels: &[(&str, &str)],
     samples_per_scrape: f64,
 ) -> TargetRef {
-    target_of(builder, (job, instance, labels), (TimeRange::ALL, samples_per_scrape))
+    let life = TimeRange::ALL;
+    target_of(builder, Scraped { job, instance, labels, life, samples_per_scrape })
 }
 
-fn target_of(
-    builder: &mut ClusterBuilder,
-    (job, instance, labels): (&str, &str, &[(&str, &str)]),
-    (life, samples_per_scrape): (TimeRange, f64),
-) -> TargetRef {
+/// What a target is to be.
+struct Scraped<'a> {
+    job: &'a str,
+    instance: &'a str,
+    /// Beside `job` and `instance`.
+    labels: &'a [(&'a str, &'a str)],
+    life: TimeRange,
+    samples_per_scrape: f64,
+}
+
+fn target_of(builder: &mut ClusterBuilder, scraped: Scraped<'_>) -> TargetRef {
+    let Scraped { job, instance, labels, life, samples_per_scrape } = scraped;
     let all =
         Labels::from_pairs(labels.iter().copied().chain([("job", job), ("instance", instance)]));
     // ends before the last hour, so that the newest instant shows a healthy fleet
     let quiet = TimeRange::new(builder.range.start, builder.range.end - HOUR_MS);
-    let outages = schedule::random_spans(&mut builder.rng, quiet, 6 * DAY_MS, (90_000, 900_000));
+    let outages = schedule::random_spans(&mut builder.rng, quiet, 6 * DAY_MS, 90_000..900_000);
     let target = builder.target(all, life, outages);
     let mean = builder.rng.between(0.004, 0.06);
     let duration = Signal::Gauge(gauge(&mut builder.rng, mean, 1e-6));
@@ -244,7 +252,8 @@ fn node_storage(builder: &mut ClusterBuilder, exporter: &TargetRef) {
 fn generations<'a>(
     builder: &mut ClusterBuilder,
     workload: &'a Workload,
-    (ordinal, slot): (usize, usize),
+    ordinal: usize,
+    slot: usize,
 ) -> Vec<Pod<'a>> {
     let (requested_cpu, requested_memory) =
         (workload.cpu_cores * 1.5, (workload.memory_mib * 1.4).round() * MIB);
@@ -299,27 +308,29 @@ fn pod_resources(builder: &mut ClusterBuilder, node: &Node, pod: &Pod<'_>) {
         ];
         let part = FlowShare { flow: seconds, scale: share, quantum: 1e-6 };
         let cpu = Signal::Counter { part, starts: Arc::clone(&pod.starts) };
-        builder.push(&node.kubelet, "container_cpu_usage_seconds_total", &labels, (pod.life, cpu));
+        builder.push(&node.kubelet, "container_cpu_usage_seconds_total", &labels, pod.life, cpu);
         let scaled = |wave: Wave| Signal::Gauge(Wave { mean: wave.mean * share, ..wave });
         builder.push(
             &node.kubelet,
             "container_memory_working_set_bytes",
             &labels,
-            (pod.life, scaled(memory)),
+            pod.life,
+            scaled(memory),
         );
         if !container.is_empty() {
             builder.push(
                 &node.kubelet,
                 "container_memory_usage_bytes",
                 &labels,
-                (pod.life, scaled(on_disk_cache)),
+                pod.life,
+                scaled(on_disk_cache),
             );
         }
     }
 }
 
 /// What kube-state-metrics tells of a pod.
-fn pod_state(builder: &mut ClusterBuilder, (state, node): (&TargetRef, &Node), pod: &Pod<'_>) {
+fn pod_state(builder: &mut ClusterBuilder, state: &TargetRef, node: &Node, pod: &Pod<'_>) {
     let of_pod = [("namespace", pod.workload.namespace), ("pod", pod.name.as_str())];
     let of_container = [of_pod[0], of_pod[1], ("container", pod.workload.name)];
     let info = [
@@ -329,15 +340,16 @@ fn pod_state(builder: &mut ClusterBuilder, (state, node): (&TargetRef, &Node), p
         ("pod_ip", &pod.address),
         ("host_ip", &node.address),
     ];
-    builder.push(state, "kube_pod_info", &info, (pod.life, Signal::Constant(1.0)));
+    builder.push(state, "kube_pod_info", &info, pod.life, Signal::Constant(1.0));
     let running = [of_pod[0], of_pod[1], ("phase", "Running")];
-    builder.push(state, "kube_pod_status_phase", &running, (pod.life, Signal::Constant(1.0)));
+    builder.push(state, "kube_pod_status_phase", &running, pod.life, Signal::Constant(1.0));
     let restarts = Signal::Restarts(Arc::clone(&pod.starts));
     builder.push(
         state,
         "kube_pod_container_status_restarts_total",
         &of_container,
-        (pod.life, restarts),
+        pod.life,
+        restarts,
     );
     for (resource, unit, requested) in
         [("cpu", "core", pod.requested_cpu), ("memory", "byte", pod.requested_memory)]
@@ -350,8 +362,9 @@ fn pod_state(builder: &mut ClusterBuilder, (state, node): (&TargetRef, &Node), p
             ("resource", resource),
             ("unit", unit),
         ];
-        let requests = (pod.life, Signal::Constant(requested));
-        builder.push(state, "kube_pod_container_resource_requests", &labels, requests);
+        let requests = Signal::Constant(requested);
+        let name = "kube_pod_container_resource_requests";
+        builder.push(state, name, &labels, pod.life, requests);
     }
 }
 
@@ -385,7 +398,14 @@ fn http_service(builder: &mut ClusterBuilder, pod: &Pod<'_>) {
         ("endpoint", "http"),
     ];
     let instance = format!("{}:8080", pod.address);
-    let target = target_of(builder, (API, &instance, &labels), (pod.life, 36.0));
+    let scraped = Scraped {
+        job: API,
+        instance: &instance,
+        labels: &labels,
+        life: pod.life,
+        samples_per_scrape: 36.0,
+    };
+    let target = target_of(builder, scraped);
     for (method, handler, rate) in HANDLERS {
         let labels = [("method", method), ("handler", handler)];
         for (status, share) in STATUSES {
@@ -398,11 +418,11 @@ fn http_service(builder: &mut ClusterBuilder, pod: &Pod<'_>) {
                 counter(flow, 1.0, &pod.starts),
             );
         }
-        let parts = (flow(builder, rate * FAST.1), flow(builder, rate * SLOW.1));
-        classic_histogram(builder, (&target, &labels), parts, &pod.starts);
+        let requests = requests(builder, rate);
+        classic_histogram(builder, &target, &labels, requests, &pod.starts);
     }
     for (method, rate) in [("GetProduct", 40.0), ("PlaceOrder", 6.0)] {
-        let native = native_histogram(flow(builder, rate * FAST.1), flow(builder, rate * SLOW.1));
+        let native = native_histogram(requests(builder, rate));
         let signal = Signal::Native { native: Box::new(native), starts: Arc::clone(&pod.starts) };
         builder.series(&target, "rpc_duration_seconds", &[("method", method)], signal);
     }
@@ -416,12 +436,26 @@ fn http_service(builder: &mut ClusterBuilder, pod: &Pod<'_>) {
     );
 }
 
+/// Requests by what they need.
+#[derive(Clone, Copy)]
+struct Requests {
+    fast: Flow,
+    slow: Flow,
+}
+
+/// So many requests a second.
+fn requests(builder: &mut ClusterBuilder, rate: f64) -> Requests {
+    Requests { fast: flow(builder, rate * FAST.1), slow: flow(builder, rate * SLOW.1) }
+}
+
 fn classic_histogram(
     builder: &mut ClusterBuilder,
-    (target, labels): (&TargetRef, &[(&str, &str)]),
-    (fast, slow): (Flow, Flow),
+    target: &TargetRef,
+    labels: &[(&str, &str)],
+    requests: Requests,
     starts: &Starts,
 ) {
+    let Requests { fast, slow } = requests;
     let mixture = |of_fast: f64, of_slow: f64, quantum| Signal::Mixture {
         parts: [
             FlowShare { flow: fast, scale: of_fast, quantum },
@@ -449,10 +483,11 @@ fn classic_histogram(
 }
 
 /// Buckets of schema 1 (each √2 wide) from 2 ms to 4 s; what lies outside falls into the outermost.
-fn native_histogram(fast: Flow, slow: Flow) -> Native {
+fn native_histogram(requests: Requests) -> Native {
     const SCHEMA: i32 = 1;
     const FIRST: i32 = -17;
     const BUCKETS: i32 = 22;
+    let Requests { fast, slow } = requests;
     let end_of = |i: i32| (f64::from(i) / 2.0).exp2();
     let share = |i: i32, median: f64| {
         let up_to = if i == FIRST + BUCKETS - 1 { 1.0 } else { share_up_to(end_of(i), median) };

@@ -1,5 +1,7 @@
 //! When which replica scrapes which target, and with what success.
 
+use std::ops::Range;
+
 use model::TimeRange;
 
 use crate::rng::{self, Rng};
@@ -92,19 +94,18 @@ fn within(spans: &[TimeRange], t: i64) -> bool {
     after > 0 && spans[after - 1].contains(t)
 }
 
-/// Sorted, disjoint spans in `range`: about one in `every_ms`, each of a length in `[shortest_ms,
-/// longest_ms)`.
+/// Sorted, disjoint spans in `range`: about one in `every_ms`, each of a length in `lengths_ms`.
 pub(crate) fn random_spans(
     rng: &mut Rng,
     range: TimeRange,
     every_ms: i64,
-    lengths_ms: (i64, i64),
+    lengths_ms: Range<i64>,
 ) -> Vec<TimeRange> {
     let mut spans = Vec::new();
     let mut t = range.start;
     loop {
         let start = t + rng.between_ms(every_ms / 2, every_ms * 3 / 2);
-        let end = start + rng.between_ms(lengths_ms.0, lengths_ms.1);
+        let end = start + rng.between_ms(lengths_ms.start, lengths_ms.end);
         if end >= range.end {
             return spans;
         }
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn random_spans_are_sorted_and_inside() {
         let range = TimeRange::new(0, 10_000_000);
-        let spans = random_spans(&mut Rng::new(1), range, 500_000, (1_000, 50_000));
+        let spans = random_spans(&mut Rng::new(1), range, 500_000, 1_000..50_000);
         assert!(spans.len() > 10);
         assert!(spans.windows(2).all(|w| w[0].end < w[1].start));
         assert!(spans.iter().all(|s| range.contains(s.start) && range.contains(s.end)));

@@ -49,11 +49,11 @@ enum BucketSign {
 }
 
 impl UnboundedBucket {
-    fn positive((index, count): (i32, f64)) -> UnboundedBucket {
+    fn positive(index: i32, count: f64) -> UnboundedBucket {
         UnboundedBucket { count, part: BucketSign::Positive, index }
     }
 
-    fn negative((index, count): (i32, f64)) -> UnboundedBucket {
+    fn negative(index: i32, count: f64) -> UnboundedBucket {
         UnboundedBucket { count, part: BucketSign::Negative, index }
     }
 }
@@ -92,18 +92,18 @@ impl FloatHistogram {
     /// bounds.
     pub fn ascending(&self) -> impl Iterator<Item = UnboundedBucket> + Clone + '_ {
         let negative = rev_indexed(&self.negative_spans, &self.negative_buckets)
-            .map(UnboundedBucket::negative);
-        let positive =
-            indexed(&self.positive_spans, &self.positive_buckets).map(UnboundedBucket::positive);
+            .map(|(index, count)| UnboundedBucket::negative(index, count));
+        let positive = indexed(&self.positive_spans, &self.positive_buckets)
+            .map(|(index, count)| UnboundedBucket::positive(index, count));
         negative.chain(self.populated_zero_bucket()).chain(positive)
     }
 
     /// As [`ascending`](Self::ascending), from the highest bucket down.
     pub fn descending(&self) -> impl Iterator<Item = UnboundedBucket> + Clone + '_ {
-        let negative =
-            indexed(&self.negative_spans, &self.negative_buckets).map(UnboundedBucket::negative);
+        let negative = indexed(&self.negative_spans, &self.negative_buckets)
+            .map(|(index, count)| UnboundedBucket::negative(index, count));
         let positive = rev_indexed(&self.positive_spans, &self.positive_buckets)
-            .map(UnboundedBucket::positive);
+            .map(|(index, count)| UnboundedBucket::positive(index, count));
         positive.chain(self.populated_zero_bucket()).chain(negative)
     }
 
