@@ -232,53 +232,46 @@ fn take_turns<A: SampleRun, B: SampleRun>(a: &A, b: &B) -> Vec<PickedSample> {
 /// Follows Go's heap, so that equal times are resolved alike.
 fn chain_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSample> {
     let mut picks: Vec<PickedSample> = Vec::with_capacity(replicas.iter().map(|r| r.column.len()).sum());
-    // (index of the replica, index of its present sample); the heap is ordered by the samples'
-    // times.
-    let mut heap: Vec<(usize, usize)> = Vec::with_capacity(replicas.len());
-    let time = |(replica, at): (usize, usize)| replicas[replica].column.time(at);
-    for (i, replica) in replicas.iter().enumerate().skip(1) {
-        if !replica.column.is_empty() {
-            heap_push(&mut heap, (i, 0), time);
-        }
-    }
+    let sample = |replica: usize, index: usize| {
+        let column = &replicas[replica].column;
+        (index < column.len()).then(|| PickedSample { t: column.time(index), replica, index })
+    };
+    // the present samples of the replicas other than `current`
+    let mut heap: Vec<PickedSample> = Vec::with_capacity(replicas.len());
+    (1..replicas.len()).filter_map(|i| sample(i, 0)).for_each(|pick| heap_push(&mut heap, pick));
     let (mut current, mut next_at, mut last_t) = (0, 0, None);
     loop {
-        let here = (current, next_at);
-        let has_here = next_at < replicas[current].column.len();
-        if has_here && Some(time(here)) == last_t {
+        let here = sample(current, next_at);
+        if here.is_some_and(|here| Some(here.t) == last_t) {
             next_at += 1;
             continue;
         }
-        let chosen = match heap.first() {
-            None if has_here => here,
-            None => return picks,
-            Some(&top) if has_here && time(here) < time(top) => here,
-            Some(_) => {
-                if has_here {
-                    heap_push(&mut heap, here, time);
+        let chosen = match (here, heap.first()) {
+            (None, None) => return picks,
+            (Some(here), None) => here,
+            (Some(here), Some(top)) if here.t < top.t => here,
+            (_, Some(_)) => {
+                if let Some(here) = here {
+                    heap_push(&mut heap, here);
                 }
-                heap_pop(&mut heap, time)
+                heap_pop(&mut heap)
             }
         };
-        (current, next_at) = (chosen.0, chosen.1 + 1);
-        let t = time(chosen);
-        if Some(t) != last_t {
-            picks.push(PickedSample { t, replica: chosen.0, index: chosen.1 });
-            last_t = Some(t);
+        (current, next_at) = (chosen.replica, chosen.index + 1);
+        if Some(chosen.t) != last_t {
+            picks.push(chosen);
+            last_t = Some(chosen.t);
         }
     }
 }
 
-fn heap_push(
-    heap: &mut Vec<(usize, usize)>,
-    item: (usize, usize),
-    time: impl Fn((usize, usize)) -> i64,
-) {
-    heap.push(item);
+/// The heap is ordered by time.
+fn heap_push(heap: &mut Vec<Pick>, pick: Pick) {
+    heap.push(pick);
     let mut at = heap.len() - 1;
     while at > 0 {
         let parent = (at - 1) / 2;
-        if time(heap[at]) >= time(heap[parent]) {
+        if heap[at].t >= heap[parent].t {
             break;
         }
         heap.swap(at, parent);
@@ -287,10 +280,7 @@ fn heap_push(
 }
 
 /// The heap must not be empty.
-fn heap_pop(
-    heap: &mut Vec<(usize, usize)>,
-    time: impl Fn((usize, usize)) -> i64,
-) -> (usize, usize) {
+fn heap_pop(heap: &mut Vec<Pick>) -> Pick {
     let top = heap.swap_remove(0);
     let mut at = 0;
     loop {
@@ -298,10 +288,10 @@ fn heap_pop(
         if child >= heap.len() {
             return top;
         }
-        if child + 1 < heap.len() && time(heap[child + 1]) < time(heap[child]) {
+        if child + 1 < heap.len() && heap[child + 1].t < heap[child].t {
             child += 1;
         }
-        if time(heap[child]) >= time(heap[at]) {
+        if heap[child].t >= heap[at].t {
             return top;
         }
         heap.swap(at, child);
