@@ -89,13 +89,17 @@ pub(crate) fn has_sources_of(outer: &BlockMeta, inner: &BlockMeta) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     /// A block over the given hours, made of the sources with the given numbers.
-    fn block(resolution: Resolution, hours: (i64, i64), sources: &[u128]) -> BlockMeta {
+    fn block(resolution: Resolution, hours: Range<i64>, sources: &[u128]) -> BlockMeta {
         let sources: Vec<_> = sources.iter().map(|n| BlockId::from_parts(1, *n)).collect();
         let value = serde_json::json!({
-            "ulid": BlockId::from_parts(9, hours.0 as u128), "minTime": hours.0 * HOUR_MS, "maxTime": hours.1 * HOUR_MS,
+            "ulid": BlockId::from_parts(9, hours.start as u128),
+            "minTime": hours.start * HOUR_MS,
+            "maxTime": hours.end * HOUR_MS,
             "compaction": {"level": 1, "sources": sources}, "version": 1,
             "thanos": {"labels": {"a": "b"}, "downsample": {"resolution": resolution.millis()}, "source": "test"},
         });
@@ -104,8 +108,8 @@ mod tests {
 
     #[test]
     fn long_blocks_are_downsampled_at_once_and_short_ones_when_their_range_is_past() {
-        let long = block(Resolution::Raw, (0, 48), &[1]);
-        let short = block(Resolution::Raw, (48, 56), &[2]);
+        let long = block(Resolution::Raw, 0..48, &[1]);
+        let short = block(Resolution::Raw, 48..56, &[2]);
         let both = [&long, &short];
         let five_and_hour = vec![Resolution::FiveMinutes, Resolution::OneHour];
         let planned = plan_parquet(&both, &[], 57 * HOUR_MS);
@@ -120,9 +124,9 @@ mod tests {
 
     #[test]
     fn only_what_lacks_is_written() {
-        let raw = block(Resolution::Raw, (0, 336), &[1, 2]);
-        let part = block(Resolution::FiveMinutes, (0, 48), &[1]);
-        let whole = block(Resolution::OneHour, (0, 336), &[1, 2, 3]);
+        let raw = block(Resolution::Raw, 0..336, &[1, 2]);
+        let part = block(Resolution::FiveMinutes, 0..48, &[1]);
+        let whole = block(Resolution::OneHour, 0..336, &[1, 2, 3]);
         let planned = plan_parquet(&[&raw], &[&part, &whole], 0);
         assert_eq!(
             planned[0].resolutions,
@@ -133,17 +137,17 @@ mod tests {
 
     #[test]
     fn thanos_blocks_follow_thanos_rules() {
-        let raw = block(Resolution::Raw, (0, 336), &[1, 2]);
-        let five = block(Resolution::FiveMinutes, (0, 336), &[1, 2]);
-        let short = block(Resolution::Raw, (336, 344), &[3]);
+        let raw = block(Resolution::Raw, 0..336, &[1, 2]);
+        let five = block(Resolution::FiveMinutes, 0..336, &[1, 2]);
+        let short = block(Resolution::Raw, 336..344, &[3]);
         assert_eq!(plan_thanos(&[&raw, &short])[0].resolutions, [Resolution::FiveMinutes]);
         let planned = plan_thanos(&[&raw, &five, &short]);
         assert_eq!(
             planned,
             [Downsampling { input: &five, resolutions: vec![Resolution::OneHour] }]
         );
-        let half = block(Resolution::FiveMinutes, (0, 168), &[1]);
-        let other = block(Resolution::FiveMinutes, (168, 336), &[2]);
+        let half = block(Resolution::FiveMinutes, 0..168, &[1]);
+        let other = block(Resolution::FiveMinutes, 168..336, &[2]);
         let planned = plan_thanos(&[&raw, &half, &other]);
         assert!(planned.iter().all(|w| w.input != &raw), "covered by two blocks together");
     }

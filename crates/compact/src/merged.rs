@@ -305,7 +305,7 @@ fn is_in_order(chunks: &[SeriesChunk]) -> bool {
 
 fn in_memory_form(series: BlockSeries) -> Result<Vec<SeriesChunk>> {
     let form = |c: block::reader::BlockChunk| {
-        SeriesChunk::from_stored((c.min_time, c.max_time), c.encoding, c.data)
+        SeriesChunk::from_stored(c.min_time, c.max_time, c.encoding, c.data)
     };
     Ok(series.chunks.into_iter().map(form).collect::<std::result::Result<_, tsdb::Error>>()?)
 }

@@ -369,7 +369,7 @@ fn chunks_of(index: Bytes, segment: Bytes) -> BTreeMap<String, Vec<SeriesChunk>>
             tsdb::segment::parse_record(&segment[(meta.reference & 0xffff_ffff) as usize..])
                 .unwrap();
         let data = segment.slice_ref(record.data);
-        SeriesChunk::from_stored((meta.min_time, meta.max_time), record.encoding, data).unwrap()
+        SeriesChunk::from_stored(meta.min_time, meta.max_time, record.encoding, data).unwrap()
     };
     let index = tsdb::index::Index::open(index).unwrap();
     let series = index.all_series().unwrap().map(|entry| {

@@ -156,7 +156,8 @@ impl Downsampler {
                 histogram::coarser(
                     &input.histograms,
                     batches,
-                    (from.millis(), self.resolution_ms),
+                    from.millis(),
+                    self.resolution_ms,
                     &mut out.histograms,
                 )?;
             } else {
@@ -259,11 +260,21 @@ fn for_each_window(
     }
 }
 
+/// The samples of a series, or its finer windows.
+struct Extent {
+    /// When the first and the last of them are.
+    first: i64,
+    last: i64,
+    /// How far apart they are where none is missing.
+    step_ms: i64,
+    count: usize,
+}
+
 /// How many batches a series is cut into: the fewest that keep the windows its samples can fill at
 /// 140 or less each.
-fn batch_count(span: (i64, i64), input_ms: i64, output_ms: i64, samples: usize) -> usize {
-    let width = span.1.saturating_sub(span.0);
-    let full = (samples as f64 / (width as f64 / input_ms as f64)).min(1.0);
+fn batch_count(input: Extent, output_ms: i64) -> usize {
+    let width = input.last.saturating_sub(input.first);
+    let full = (input.count as f64 / (width as f64 / input.step_ms as f64)).min(1.0);
     let expected = ((width / output_ms) as f64 * full) as usize + 1;
     expected / 141 + 1
 }

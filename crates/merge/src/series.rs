@@ -106,7 +106,8 @@ impl SeriesChunk {
     /// # Errors
     /// A damaged AggrChunk.
     pub fn from_stored(
-        span: (i64, i64),
+        min_time: i64,
+        max_time: i64,
         encoding: Encoding,
         data: Bytes,
     ) -> Result<SeriesChunk, tsdb::Error> {
@@ -123,7 +124,7 @@ impl SeriesChunk {
             }
             _ => ChunkContent::Raw(ChunkBytes { encoding, data }),
         };
-        Ok(SeriesChunk::new(span.0, span.1, content))
+        Ok(SeriesChunk::new(min_time, max_time, content))
     }
 
     /// The encoding and bytes by which a segment holds the chunk.

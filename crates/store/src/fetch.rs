@@ -244,11 +244,11 @@ impl Convert {
             let transcoded = transcode(encoding, &data)?.into_iter();
             return transcoded
                 .map(|t| {
-                    SeriesChunk::from_stored((t.min_time, t.max_time), t.encoding, t.data.into())
+                    SeriesChunk::from_stored(t.min_time, t.max_time, t.encoding, t.data.into())
                 })
                 .collect();
         }
-        let mut travelling = SeriesChunk::from_stored((min_time, max_time), encoding, data)?
+        let mut travelling = SeriesChunk::from_stored(min_time, max_time, encoding, data)?
             .with_resolution(self.resolution);
         if let ChunkContent::Aggregates(parts) = &mut travelling.content {
             for aggregate in Aggregate::ALL.into_iter().filter(|a| !self.aggregates.contains(a)) {

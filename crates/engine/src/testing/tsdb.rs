@@ -297,8 +297,8 @@ impl OpenBlock {
         let segment = self.segments.get(at.segment as usize).ok_or_else(missing)?;
         let bytes = segment.get(at.offset as usize..).ok_or_else(missing)?;
         let record = parse_record(bytes).map_err(|e| failed(&self.name, &e))?;
-        let span = (meta.min_time, meta.max_time);
-        let chunk = SeriesChunk::from_stored(span, record.encoding, segment.slice_ref(record.data));
+        let data = segment.slice_ref(record.data);
+        let chunk = SeriesChunk::from_stored(meta.min_time, meta.max_time, record.encoding, data);
         Ok(chunk.map_err(|e| failed(&self.name, &e))?.with_resolution(self.meta.resolution()))
     }
 }

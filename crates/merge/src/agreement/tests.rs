@@ -7,15 +7,15 @@ use tsdb::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, XorEncoder}
 use super::*;
 use crate::series::ChunkBytes;
 
-fn raw(span: (i64, i64), encoding: Encoding, data: Vec<u8>) -> SeriesChunk {
+fn raw(min_time: i64, max_time: i64, encoding: Encoding, data: Vec<u8>) -> SeriesChunk {
     let content = ChunkContent::Raw(ChunkBytes { encoding, data: Bytes::from(data) });
-    SeriesChunk::new(span.0, span.1, content)
+    SeriesChunk::new(min_time, max_time, content)
 }
 
 fn floats(samples: &[(i64, f64)]) -> SeriesChunk {
     let mut encoder = XorEncoder::new();
     samples.iter().for_each(|(t, v)| encoder.push(*t, *v));
-    raw((samples[0].0, samples[samples.len() - 1].0), Encoding::Xor, encoder.finish())
+    raw(samples[0].0, samples[samples.len() - 1].0, Encoding::Xor, encoder.finish())
 }
 
 fn histogram(count: f64) -> FloatHistogram {
@@ -27,8 +27,8 @@ fn float_histograms(samples: &[(i64, f64)]) -> SeriesChunk {
     samples.iter().for_each(|(t, count)| {
         encoder.push(*t, &histogram(*count)).unwrap();
     });
-    let span = (samples[0].0, samples[samples.len() - 1].0);
-    raw(span, Encoding::FloatHistogram, encoder.finish())
+    let (min_time, max_time) = (samples[0].0, samples[samples.len() - 1].0);
+    raw(min_time, max_time, Encoding::FloatHistogram, encoder.finish())
 }
 
 fn of(shared: u64, differing: u64) -> Agreement {
@@ -36,8 +36,8 @@ fn of(shared: u64, differing: u64) -> Agreement {
 }
 
 /// A chunk that says `samples` samples and cannot be decoded.
-fn undecodable(span: (i64, i64), samples: u8) -> SeriesChunk {
-    raw(span, Encoding::Xor, vec![0, samples])
+fn undecodable(min_time: i64, max_time: i64, samples: u8) -> SeriesChunk {
+    raw(min_time, max_time, Encoding::Xor, vec![0, samples])
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_time_counts_once_however_many_hold_it() {
 
 #[test]
 fn identical_chunks_and_those_apart_are_not_decoded() {
-    let (same, apart) = (undecodable((0, 100), 7), undecodable((101, 200), 9));
+    let (same, apart) = (undecodable(0, 100, 7), undecodable(101, 200, 9));
     let lists = [vec![apart, same.clone()], vec![same.clone()], vec![same]];
     assert_eq!(agreement(&lists).unwrap(), of(7, 0));
     // Where another chunk overlaps them they must be.
@@ -97,7 +97,7 @@ fn histograms_are_compared_by_content() {
         };
         encoder.push(t, &integers).unwrap();
     }
-    let integers = raw((0, 20), Encoding::Histogram, encoder.finish());
+    let integers = raw(0, 20, Encoding::Histogram, encoder.finish());
     let others = float_histograms(&[(0, 1.0), (10, 2.0), (20, 4.0)]);
     assert_eq!(agreement(&[vec![integers.clone()], vec![others]]).unwrap(), of(3, 1));
     let floats = floats(&[(0, 1.0), (10, 2.0)]);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tsdb::chunk::{Aggregate, Encoding, XorEncoder, decode_floats};
 
-use super::{batch_count, for_each_window};
+use super::{Extent, batch_count, for_each_window};
 use crate::column::Floats;
 use crate::counter::CounterStitch;
 use crate::error::Error;
@@ -65,8 +65,9 @@ pub(super) fn coarser(
 ) -> Vec<AggregateColumns> {
     let spans: Vec<_> = chunks.iter().filter_map(AggregateColumns::span).collect();
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Vec::new() };
-    let windows = chunks.iter().map(AggregateColumns::windows).sum();
-    let batches = batch_count((first.0, last.1), input_ms, output_ms, windows);
+    let count = chunks.iter().map(AggregateColumns::windows).sum();
+    let input = Extent { first: first.0, last: last.1, step_ms: input_ms, count };
+    let batches = batch_count(input, output_ms);
     chunks.chunks((chunks.len() / batches).max(1)).map(|part| join(part, output_ms)).collect()
 }
 

@@ -12,7 +12,7 @@ use tsdb::chunk::{
 };
 
 use super::aggregate::encode_xor;
-use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, for_each_window, window_end};
+use super::{ASSUMED_RAW_INTERVAL_MS, Extent, batch_count, for_each_window, window_end};
 use crate::counter::{Border, EndedChunk, lift_over, plus};
 use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
@@ -226,8 +226,8 @@ impl HistogramRun {
         out: &mut HistogramWindows,
     ) -> Result<(), Error> {
         let (Some(&first), Some(&last)) = (self.ts.first(), self.ts.last()) else { return Ok(()) };
-        let batches =
-            batch_count((first, last), ASSUMED_RAW_INTERVAL_MS, resolution_ms, self.ts.len());
+        let input = Extent { first, last, step_ms: ASSUMED_RAW_INTERVAL_MS, count: self.ts.len() };
+        let batches = batch_count(input, resolution_ms);
         let batch_size = self.ts.len() / batches + 1;
         let mut samples = std::mem::take(&mut self.ts)
             .into_iter()
@@ -333,20 +333,21 @@ fn append_totals(
     Ok(())
 }
 
-/// Joins the given batches of windows of `resolutions.0` ms into batches of windows of
-/// `resolutions.1` ms.
+/// Joins the given batches of windows of `input_ms` into batches of windows of `output_ms`.
 pub(super) fn coarser(
     input: &HistogramWindows,
     batches: Range<usize>,
-    resolutions: (i64, i64),
+    input_ms: i64,
+    output_ms: i64,
     out: &mut HistogramWindows,
 ) -> Result<(), Error> {
     let rows = |batches: Range<usize>| {
         input.batch_rows(batches.start).start..input.batch_rows(batches.end - 1).end
     };
     let all = rows(batches.clone());
-    let span = (input.t[all.start], input.t[all.end - 1]);
-    let target = batch_count(span, resolutions.0, resolutions.1, all.len());
+    let (first, last) = (input.t[all.start], input.t[all.end - 1]);
+    let extent = Extent { first, last, step_ms: input_ms, count: all.len() };
+    let target = batch_count(extent, output_ms);
     // a batch after a reset counts with the one before it, from which it was cut
     let is_cut =
         |b: usize| b > batches.start && input.counter[input.batches[b]].hint == ResetHint::Reset;
@@ -362,11 +363,11 @@ pub(super) fn coarser(
             let rows = whole.start + part.rows.start..whole.start + part.rows.end;
             let ts = &input.t[rows.clone()];
             let stretch =
-                |histograms| HistogramStretch { ts, histograms, resolution_ms: resolutions.1 };
+                |histograms| HistogramStretch { ts, histograms, resolution_ms: output_ms };
             append_totals(stretch(&counters.values[part.rows]), part.hint, out)?;
             out.sum.extend(sums(stretch(&input.sum[rows.clone()])).map_err(failed)?);
             let counts = &input.count[rows];
-            for_each_window(ts, resolutions.1, |_, rows| out.count.push(counts[rows].iter().sum()));
+            for_each_window(ts, output_ms, |_, rows| out.count.push(counts[rows].iter().sum()));
         }
     }
     Ok(())

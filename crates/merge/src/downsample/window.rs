@@ -5,7 +5,7 @@ use std::ops::Range;
 use tsdb::chunk::Aggregate;
 
 use super::aggregate::{AggregateColumns, columns, encode_xor};
-use super::{ASSUMED_RAW_INTERVAL_MS, batch_count, window_end};
+use super::{ASSUMED_RAW_INTERVAL_MS, Extent, batch_count, window_end};
 use crate::column::Floats;
 use crate::error::{Case, Error};
 use crate::series::{ChunkContent, SeriesChunk};
@@ -190,7 +190,8 @@ impl Windows {
 pub(super) fn downsample_raw(floats: &Floats, resolution_ms: i64, out: &mut Windows) {
     let Floats { ts, values } = floats;
     let (Some(&first), Some(&last)) = (ts.first(), ts.last()) else { return };
-    let batches = batch_count((first, last), ASSUMED_RAW_INTERVAL_MS, resolution_ms, ts.len());
+    let input = Extent { first, last, step_ms: ASSUMED_RAW_INTERVAL_MS, count: ts.len() };
+    let batches = batch_count(input, resolution_ms);
     let batch_size = ts.len() / batches + 1;
     let mut clean = Floats::default();
     let mut start = 0;

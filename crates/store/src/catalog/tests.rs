@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use block::marker::DeletionMark;
 use model::TimestampMs;
 
@@ -110,10 +112,10 @@ fn other_labels_are_other_groups() {
     );
 }
 
-fn spanning(n: u128, resolution: Resolution, range: (i64, i64)) -> SyncedBlock {
+fn spanning(n: u128, resolution: Resolution, range: Range<i64>) -> SyncedBlock {
     let mut block = synced(n, resolution, resolution != Resolution::Raw, &[n]);
     let mut meta = (*block.meta).clone();
-    (meta.min_time, meta.max_time) = range;
+    (meta.min_time, meta.max_time) = (range.start, range.end);
     block.meta = Arc::new(meta);
     block
 }
@@ -122,11 +124,11 @@ fn spanning(n: u128, resolution: Resolution, range: (i64, i64)) -> SyncedBlock {
 fn what_is_said_of_resolutions_has_the_gaps_they_have() {
     use Resolution::{FiveMinutes, OneHour, Raw};
     let blocks = [
-        spanning(1, Raw, (0, 10)),
-        spanning(2, Raw, (10, 20)),
-        spanning(3, Raw, (30, 40)),
-        spanning(4, FiveMinutes, (0, 50)),
-        spanning(5, OneHour, (60, 80)),
+        spanning(1, Raw, 0..10),
+        spanning(2, Raw, 10..20),
+        spanning(3, Raw, 30..40),
+        spanning(4, FiveMinutes, 0..50),
+        spanning(5, OneHour, 60..80),
     ];
     let info = Catalog::new(&blocks, TimeRange::new(5, 70)).info();
     let spans = |spans: &[(i64, i64)]| {
