@@ -45,7 +45,7 @@ struct WantedOutput {
 }
 
 /// A series and its windows, one set per resolution of the job.
-type SeriesWindows = (Labels, Vec<DownsampledSeries>);
+type LabelledWindows = (Labels, Vec<DownsampledSeries>);
 
 impl DownsampleJob<'_> {
     /// Writes what is not there yet; returns the metas of all outputs.
@@ -217,7 +217,7 @@ impl DownsampleJob<'_> {
         &self,
         inputs: InputBlocks,
         wanted: &[WantedOutput],
-    ) -> Result<BoxStream<'static, Result<Vec<SeriesWindows>>>> {
+    ) -> Result<BoxStream<'static, Result<Vec<LabelledWindows>>>> {
         let (from, id) = (self.input.resolution(), self.input.id());
         let wanted: Arc<[Resolution]> = wanted.iter().map(|w| w.resolution).collect();
         let batches = batched(inputs.series().await?);
@@ -256,7 +256,7 @@ fn aggregate(
     batch: Vec<MergedSeries>,
     from: Resolution,
     wanted: &[Resolution],
-) -> Result<Vec<SeriesWindows>> {
+) -> Result<Vec<LabelledWindows>> {
     let mut to_5m = Downsampler::new(Resolution::FiveMinutes);
     let mut to_1h = Downsampler::new(Resolution::OneHour);
     let mut out = Vec::with_capacity(batch.len());

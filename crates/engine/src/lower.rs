@@ -24,7 +24,7 @@ use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
 use crate::ops::groups::Grouping;
 use crate::ops::map::{MapFunction, ScalarBinary};
-use crate::ops::raw::RangeBorders;
+use crate::ops::range_vector::RangeBorders;
 use crate::ops::select_k::RowChoice;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{Kind, PromNode, PromOp};

@@ -14,7 +14,7 @@ use crate::batch::Rows;
 use crate::context::QueryContext;
 use crate::error::QueryError;
 use crate::lower::sorts::is_sort;
-use crate::ops::raw::raw_series;
+use crate::ops::range_vector::raw_series;
 
 /// What a plan gave, with the memory it is charged to.
 pub(crate) type Collected = Vec<(CollectedPart, MemoryReservation)>;

@@ -11,7 +11,7 @@ use super::{Above, ExprPlace, Lowering, Result, absent_labels, distinct, string}
 use crate::error::QueryError;
 use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
-use crate::ops::histogram::Statistic;
+use crate::ops::histogram_statistic::Statistic;
 use crate::ops::map::{MapFunction, Named};
 use crate::ops::window::WindowFunction;
 use crate::plan::{Kind, PromNode, PromOp};

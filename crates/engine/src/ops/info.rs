@@ -15,7 +15,7 @@ use promql::kernels::steps::{StepSet, StepsView};
 
 use super::distinct::SAME_LABELSET;
 use super::map::relabel;
-use super::scan::SeriesScan;
+use super::series_scan::SeriesScan;
 use super::window::{SelectorWindow, WindowSpec};
 use crate::batch::{RowStream, Rows};
 use crate::error::execution;

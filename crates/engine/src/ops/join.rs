@@ -16,7 +16,7 @@ use self::pair::{Combining, LastNotes, OperandPair, PairOperand};
 use super::distinct::SAME_LABELSET;
 use super::groups::Grouping;
 use super::map::{relabel, without_empty};
-use super::set::Signatures;
+use super::set_operation::Signatures;
 use crate::batch::{RowStream, Rows};
 use crate::context::METADATA_LABELS;
 use crate::error::execution;

@@ -7,9 +7,9 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use self::evaluator::{EvaluatedSeries, Evaluator};
-pub(crate) use self::points::RowPoints;
+pub(crate) use self::row_points::RowPoints;
 pub(crate) use self::spec::{WindowFunction, WindowSpec};
-use super::scan::SeriesScan;
+use super::series_scan::SeriesScan;
 use crate::batch::{RowStream, Rows};
 use crate::error::fail;
 use crate::exec::{Inputs, Operator};
@@ -18,7 +18,7 @@ use crate::read::{SampleReader, SelectorReading};
 
 mod evaluator;
 mod fill;
-mod points;
+mod row_points;
 mod spec;
 
 /// Windows over a selector.

@@ -20,7 +20,7 @@ use promql::ast::Extension;
 use promql::kernels::extended::{Range, framed};
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 
-use super::scan::SeriesScan;
+use super::series_scan::SeriesScan;
 use super::window::RowPoints;
 use crate::batch::BatchStream;
 use crate::context::QueryContext;
