@@ -2,6 +2,7 @@
 //! `cargo tree`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -43,29 +44,86 @@ fn rules() -> Rules {
     rules
 }
 
-#[test]
-fn crates_use_only_what_the_table_allows() {
-    let metadata: Value =
-        serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--no-deps"])).unwrap();
+/// Each own crate, where it lies, and the own crates it depends on; `true` where not for tests only.
+fn own_crates() -> BTreeMap<String, OwnCrate> {
+    let metadata = cargo(&["metadata", "--format-version=1", "--no-deps"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let own: BTreeSet<&str> = packages.iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let name = |package: &Value| package["name"].as_str().unwrap().to_owned();
+    let own: BTreeSet<String> = packages.iter().map(name).collect();
+    let of_package = |package: &Value| {
+        let manifest = PathBuf::from(package["manifest_path"].as_str().unwrap());
+        let uses = package["dependencies"].as_array().unwrap().iter();
+        let uses = uses.map(|used| (name(used), used["kind"].is_null()));
+        let uses = uses.filter(|(used, _)| own.contains(used)).collect();
+        (name(package), OwnCrate { folder: manifest.parent().unwrap().to_owned(), uses })
+    };
+    packages.iter().map(of_package).collect()
+}
+
+struct OwnCrate {
+    folder: PathBuf,
+    uses: BTreeSet<(String, bool)>,
+}
+
+impl OwnCrate {
+    /// All of its Rust code.
+    fn code(&self) -> String {
+        let mut code = String::new();
+        let mut folders: Vec<PathBuf> =
+            ["src", "tests"].map(|name| self.folder.join(name)).into_iter().collect();
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for path in entries.map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|ext| ext == "rs") {
+                    code += &std::fs::read_to_string(path).unwrap();
+                }
+            }
+        }
+        code
+    }
+}
+
+#[test]
+fn crates_use_what_the_table_allows_and_nothing_else() {
     let rules = rules();
+    let crates = own_crates();
     let mut broken = Vec::new();
-    for package in packages {
-        let name = package["name"].as_str().unwrap();
+    for (name, own) in &crates {
         let Some(allowed) = rules.allowed.get(name) else {
             broken.push(format!("{name} is missing in edges.txt"));
             continue;
         };
-        for dependency in package["dependencies"].as_array().unwrap() {
-            let used = dependency["name"].as_str().unwrap();
-            let normal = dependency["kind"].is_null();
-            if normal && own.contains(used) && !allowed.contains("*") && !allowed.contains(used) {
-                broken.push(format!("{name} uses {used}"));
+        let used: BTreeSet<&String> =
+            own.uses.iter().filter(|(_, normal)| *normal).map(|(used, _)| used).collect();
+        for used in used.iter().filter(|used| !allowed.contains("*") && !allowed.contains(**used)) {
+            broken.push(format!("{name} uses {used}, which edges.txt does not allow"));
+        }
+        for unused in allowed.iter().filter(|a| *a != "*" && !used.contains(a)) {
+            broken.push(format!("{name} does not use {unused}, which edges.txt allows"));
+        }
+    }
+    for gone in rules.allowed.keys().filter(|name| !crates.contains_key(*name)) {
+        broken.push(format!("edges.txt names {gone}, which is no crate"));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn crates_name_every_own_crate_they_depend_on() {
+    let mut unused = Vec::new();
+    for (name, own) in own_crates() {
+        let code = own.code();
+        for (used, _) in &own.uses {
+            let path = format!("{}::", used.replace('-', "_"));
+            if !code.contains(&path) {
+                unused.push(format!("{name} depends on {used} and never names it"));
             }
         }
     }
-    assert!(broken.is_empty(), "edges that edges.txt does not allow: {broken:#?}");
+    assert!(unused.is_empty(), "{unused:#?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod dependencies;
 mod edges;
+mod errors;
 mod resolutions;
 
 #[cfg(feature = "peers")]

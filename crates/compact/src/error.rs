@@ -77,8 +77,8 @@ pub(crate) enum Case {
     Groups { failed: usize, all: usize },
     /// Blocks that are listed could not be looked at.
     #[error(
-        "{count} blocks of the bucket could not be looked at, the first is block={first}: \
-         {source}; the others are done"
+        "{count} blocks of the bucket could not be looked at, the others are done; the first is \
+         block={first}"
     )]
     Unseen { count: usize, first: BlockId, source: block::Error },
 }

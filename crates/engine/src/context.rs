@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::annotations::Annotations;
 use crate::batch::Rows;
-use crate::error::{QueryError, execution, fail};
+use crate::error::{Error, Kind, execution, fail};
 use crate::histograms::HistogramTable;
 use crate::samples::SampleCounter;
 use crate::source::SeriesSource;
@@ -72,10 +72,10 @@ impl QueryContext {
     /// An error once the query is to end.
     pub(crate) fn check_alive(&self) -> Result<()> {
         if self.stop.left.load(Ordering::Relaxed) {
-            return Err(fail(QueryError::Canceled(CANCELED.to_owned())));
+            return Err(fail(Error::new(Kind::Canceled, CANCELED)));
         }
         if self.stop.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(fail(QueryError::Timeout(TIMED_OUT.to_owned())));
+            return Err(fail(Error::new(Kind::Timeout, TIMED_OUT)));
         }
         Ok(())
     }
@@ -226,8 +226,8 @@ mod tests {
         let mut query = context();
         assert!(query.check_alive().is_ok());
         query.stop.deadline = Some(Instant::now());
-        assert!(matches!(query_error(query.check_alive().unwrap_err()), QueryError::Timeout(_)));
+        assert_eq!(query_error(query.check_alive().unwrap_err()).kind(), Kind::Timeout);
         query.stop.left.store(true, Ordering::Relaxed);
-        assert!(matches!(query_error(query.check_alive().unwrap_err()), QueryError::Canceled(_)));
+        assert_eq!(query_error(query.check_alive().unwrap_err()).kind(), Kind::Canceled);
     }
 }

@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT};
-use crate::error::{QueryError, query_error};
+use crate::error::{Error, Kind, query_error};
 use crate::exec::rows_of;
 use crate::explain::ExplainedOperator;
 use crate::lower::{Lowering, Times};
@@ -117,8 +117,8 @@ impl Engine {
     /// comes may be done on the caller's thread.
     ///
     /// # Errors
-    /// By kind: see [`QueryError`]; texts are Prometheus' where it has one.
-    pub async fn query(&self, query: Query) -> Result<Answer, QueryError> {
+    /// By kind: see [`Error`]; texts are Prometheus' where it has one.
+    pub async fn query(&self, query: Query) -> Result<Answer, Error> {
         let pool = self.handle();
         let io = Handle::try_current().unwrap_or_else(|_| pool.clone());
         let deadline = Instant::now() + query.timeout;
@@ -128,7 +128,7 @@ impl Engine {
         let quick = query.text.len() <= QUICK_TEXT && !query.text.contains('~');
         let mut work = Box::pin(async move {
             let answer = tokio::time::timeout_at(deadline, run.answer(query)).await;
-            answer.unwrap_or_else(|_| Err(QueryError::Timeout(TIMED_OUT.to_owned())))
+            answer.unwrap_or_else(|_| Err(Error::new(Kind::Timeout, TIMED_OUT)))
         });
         if quick && let Some(answer) = first_turn(&pool, &mut work)? {
             return answer;
@@ -137,8 +137,8 @@ impl Engine {
         let _abort = AbortOnDrop { task: task.abort_handle(), left };
         match task.await {
             Ok(answer) => answer,
-            Err(e) if e.is_cancelled() => Err(QueryError::Canceled(CANCELED.to_owned())),
-            Err(e) => Err(QueryError::Internal(format!("evaluating the query: {e}"))),
+            Err(e) if e.is_cancelled() => Err(Error::new(Kind::Canceled, CANCELED)),
+            Err(e) => Err(Error::caused(Kind::Internal, "evaluating the query", e)),
         }
     }
 
@@ -146,7 +146,7 @@ impl Engine {
     ///
     /// # Errors
     /// As of [`Engine::query`], before it runs.
-    pub fn explain(&self, query: &Query) -> Result<ExplainedOperator, QueryError> {
+    pub fn explain(&self, query: &Query) -> Result<ExplainedOperator, Error> {
         let run =
             QueryRun { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
         let expr = run.parse(&query.text)?;
@@ -175,13 +175,10 @@ impl Drop for Engine {
 /// Runs a query on this thread until it has something to wait for or much to do, which takes
 /// microseconds: what reads no series is answered sooner than another thread is woken. What it
 /// spawns goes to the pool.
-fn first_turn<F: Future + Unpin>(
-    pool: &Handle,
-    work: &mut F,
-) -> Result<Option<F::Output>, QueryError> {
+fn first_turn<F: Future + Unpin>(pool: &Handle, work: &mut F) -> Result<Option<F::Output>, Error> {
     let _pool = pool.enter();
     let turn = catch_unwind(AssertUnwindSafe(|| work.now_or_never()));
-    turn.map_err(|_| QueryError::Internal("evaluating the query: panicked".to_owned()))
+    turn.map_err(|_| Error::new(Kind::Internal, "evaluating the query: panicked"))
 }
 
 struct AbortOnDrop {
@@ -213,19 +210,13 @@ struct Planned {
 }
 
 impl QueryRun {
-    fn parse(&self, text: &str) -> Result<Expr, QueryError> {
-        self.shared
-            .settings
-            .language
-            .parse_expr(text)
-            .map_err(|e| QueryError::BadData(e.to_string()))
+    fn parse(&self, text: &str) -> Result<Expr, Error> {
+        self.shared.settings.language.parse_expr(text).map_err(|e| Error::passed(Kind::BadData, e))
     }
 
-    fn plan(&self, query: &Query, expr: &Expr) -> Result<Planned, QueryError> {
+    fn plan(&self, query: &Query, expr: &Expr) -> Result<Planned, Error> {
         if query.grid.steps() == 0 {
-            return Err(QueryError::BadData(
-                "end timestamp must not be before start time".to_owned(),
-            ));
+            return Err(Error::new(Kind::BadData, "end timestamp must not be before start time"));
         }
         let settings = &self.shared.settings;
         let lowering = Lowering {
@@ -265,7 +256,7 @@ impl QueryRun {
         Ok(Planned { plan: node.build(&context), least_bytes, steps, context, shape })
     }
 
-    async fn answer(self, query: Query) -> Result<Answer, QueryError> {
+    async fn answer(self, query: Query) -> Result<Answer, Error> {
         let began = Instant::now();
         let expr = self.parse(&query.text)?;
         if let ExprKind::String(literal) = &expr.unwrap_parens().kind
@@ -310,7 +301,7 @@ impl QueryRun {
         context: &Arc<QueryContext>,
         shape: &AnswerShape,
         pool: &Arc<dyn MemoryPool>,
-    ) -> Result<Collected, QueryError> {
+    ) -> Result<Collected, Error> {
         let shared = &self.shared;
         let environment = RuntimeEnv {
             memory_pool: Arc::clone(pool),
@@ -337,7 +328,7 @@ impl QueryRun {
                     .map(|rows| rows.map_ok(CollectedPart::Rows).boxed()),
             };
             let memory = MemoryConsumer::new("result").register(pool);
-            Ok::<_, QueryError>(gather(parts.map_err(query_error)?, memory))
+            Ok::<_, Error>(gather(parts.map_err(query_error)?, memory))
         };
         let count = plan.output_partitioning().partition_count();
         if count == 1 {
@@ -350,7 +341,7 @@ impl QueryRun {
         let mut collected = Vec::new();
         while let Some(joined) = partitions.join_next().await {
             let parts =
-                joined.map_err(|e| QueryError::Internal(format!("evaluating the query: {e}")))?;
+                joined.map_err(|e| Error::caused(Kind::Internal, "evaluating the query", e))?;
             collected.extend(parts.map_err(query_error)?);
         }
         Ok(collected)

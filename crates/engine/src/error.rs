@@ -1,48 +1,55 @@
 //! Why a query has no answer, and how DataFusion carries that.
 
 use datafusion::common::DataFusionError;
+use model::layered_error;
 
-/// Why a query has no answer; the kinds are the error types of Prometheus' HTTP API.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum QueryError {
+/// The error types of Prometheus' HTTP API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
     /// The text does not parse or type-check: HTTP 400.
-    #[error("{0}")]
-    BadData(String),
+    BadData,
     /// Evaluation failed: HTTP 422.
-    #[error("{0}")]
-    Execution(String),
-    #[error("{0}")]
-    Timeout(String),
-    #[error("{0}")]
-    Canceled(String),
-    #[error("{0}")]
-    Internal(String),
+    Execution,
+    Timeout,
+    Canceled,
+    Internal,
+}
+
+layered_error! {
+    /// Why a query has no answer; the text is Prometheus' where it has one.
+    pub struct Error(Kind);
+}
+
+impl Error {
+    /// A source could not give all of a selector's series.
+    pub fn expanding_series(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::caused(Kind::Execution, "expanding series", cause)
+    }
 }
 
 /// A query error as DataFusion carries it.
-pub(crate) fn fail(error: QueryError) -> DataFusionError {
+pub(crate) fn fail(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
 pub(crate) fn execution(message: impl Into<String>) -> DataFusionError {
-    fail(QueryError::Execution(message.into()))
+    fail(Error::new(Kind::Execution, message))
 }
 
 /// The query error inside an error of DataFusion.
-pub(crate) fn query_error(error: DataFusionError) -> QueryError {
+pub(crate) fn query_error(error: DataFusionError) -> Error {
     match error {
-        DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
+        DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(query) => *query,
-            Err(other) => QueryError::Internal(other.to_string()),
+            Err(other) => Error::passed(Kind::Internal, DataFusionError::External(other)),
         },
         DataFusionError::Context(_, inner) => query_error(*inner),
         DataFusionError::Shared(inner) => match inner.as_ref() {
-            DataFusionError::External(e) => match e.downcast_ref::<QueryError>() {
-                Some(query) => query.clone(),
-                None => QueryError::Internal(e.to_string()),
-            },
-            other => QueryError::Internal(other.to_string()),
+            DataFusionError::External(e) if e.is::<Error>() => {
+                e.downcast_ref::<Error>().expect("checked above").clone()
+            }
+            _ => Error::passed(Kind::Internal, DataFusionError::Shared(inner)),
         },
-        other => QueryError::Internal(other.to_string()),
+        other => Error::passed(Kind::Internal, other),
     }
 }

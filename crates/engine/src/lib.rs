@@ -26,9 +26,9 @@ mod source;
 pub mod testing;
 
 pub use engine::{Engine, EngineSettings};
-pub use error::QueryError;
+pub use error::{Error, Kind};
 pub use explain::{ExplainedOperator, OperatorMeasurement};
 pub use merge::Dedup;
 pub use output::{Answer, Detail, Query, QueryStats};
 pub use samples::SampleCounts;
-pub use source::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+pub use source::{Select, SeriesSource, SourceEvent, SourceStream};

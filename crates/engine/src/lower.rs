@@ -19,7 +19,7 @@ use promql::value::Grid;
 
 use crate::context::METADATA_LABELS;
 use crate::downsampled::Treatment;
-use crate::error::QueryError;
+use crate::error::{Error, Kind};
 use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
 use crate::ops::groups::Grouping;
@@ -27,14 +27,14 @@ use crate::ops::map::{MapFunction, ScalarBinary};
 use crate::ops::range_vector::RangeBorders;
 use crate::ops::select_k::RowChoice;
 use crate::ops::window::{WindowFunction, WindowSpec};
-use crate::plan::{Kind, PromNode, PromOp};
+use crate::plan::{NodeKind, PromNode, PromOp};
 use crate::read::SelectorReading;
 use crate::samples::Attribution;
 use crate::source::Select;
 
 use self::above::Above;
 
-type Result<T> = std::result::Result<T, QueryError>;
+type Result<T> = std::result::Result<T, Error>;
 
 mod above;
 mod calls;
@@ -128,7 +128,7 @@ impl Lowering {
             return range.raw(expr.unwrap_parens(), grid);
         }
         let node = self.lower(expr, grid, &Above::default())?;
-        if node.kind == Kind::Scalar {
+        if node.kind == NodeKind::Scalar {
             return Ok(node);
         }
         Ok(self.at_the_end(node))
@@ -218,11 +218,10 @@ impl Lowering {
             ExprKind::Binary(binary) => self.binary(binary, place),
             ExprKind::Aggregate(aggregation) => self.aggregation(aggregation, place),
             ExprKind::Call(call) => self.call(call, grid, above),
-            ExprKind::String(_) | ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
-                Err(QueryError::Internal(
-                    "a range vector or string stands where a value is needed".to_owned(),
-                ))
-            }
+            ExprKind::String(_) | ExprKind::Matrix(_) | ExprKind::Subquery(_) => Err(Error::new(
+                Kind::Internal,
+                "a range vector or string stands where a value is needed",
+            )),
         }
     }
 
@@ -232,7 +231,7 @@ impl Lowering {
             true => duration.resolve_positive(self.grid.step_ms, range),
             false => duration.resolve(self.grid.step_ms, range),
         };
-        resolved.map_err(|e| QueryError::BadData(e.to_string()))
+        resolved.map_err(|e| Error::passed(Kind::BadData, e))
     }
 
     fn offset(&self, offset: &Option<Duration>) -> Result<i64> {
@@ -355,7 +354,7 @@ impl Lowering {
         match &expr.unwrap_parens().kind {
             ExprKind::Matrix(matrix) => self.matrix(matrix, grid, above),
             ExprKind::Subquery(subquery) => self.subquery(subquery, grid, above),
-            _ => Err(QueryError::Internal("a range vector is needed here".to_owned())),
+            _ => Err(Error::new(Kind::Internal, "a range vector is needed here")),
         }
     }
 
@@ -396,7 +395,7 @@ impl Lowering {
             if count > self.max_steps {
                 let text =
                     "query processing would load too many samples into memory in query execution";
-                return Err(QueryError::Execution(text.to_owned()));
+                return Err(Error::new(Kind::Execution, text));
             }
             let around = self.fixed(subquery.at).map_or(self.asked, Times::at);
             let first = around.first.saturating_sub(offset).saturating_sub(range);
@@ -478,7 +477,7 @@ impl Lowering {
     }
 
     fn named_if(&self, node: PromNode, equal: Equal) -> PromNode {
-        if node.one_name || node.kind == Kind::Scalar || self.delayed_name_removal {
+        if node.one_name || node.kind == NodeKind::Scalar || self.delayed_name_removal {
             node
         } else {
             distinct(node, equal)
@@ -494,7 +493,7 @@ impl Lowering {
         let function =
             ScalarBinary { op, return_bool: binary.return_bool, scalar_left: false, span };
         match (left.kind, right.kind) {
-            (Kind::Scalar, Kind::Scalar) => {
+            (NodeKind::Scalar, NodeKind::Scalar) => {
                 if let (PromOp::Number(a), PromOp::Number(b)) = (&left.op, &right.op) {
                     let value = match compare(op, *a, *b) {
                         Some(holds) => f64::from(u8::from(holds)),
@@ -508,11 +507,11 @@ impl Lowering {
                 });
                 Ok(self.map(function, left, vec![right]))
             }
-            (Kind::Vector, Kind::Scalar) => Ok(self.with_scalar(function, left, right)),
-            (Kind::Scalar, Kind::Vector) => {
+            (NodeKind::Vector, NodeKind::Scalar) => Ok(self.with_scalar(function, left, right)),
+            (NodeKind::Scalar, NodeKind::Vector) => {
                 Ok(self.with_scalar(ScalarBinary { scalar_left: true, ..function }, right, left))
             }
-            (Kind::Vector, Kind::Vector) => {
+            (NodeKind::Vector, NodeKind::Vector) => {
                 Ok(self.between_vectors(binary, span, OperandNodes { left, right }))
             }
         }
@@ -587,11 +586,11 @@ impl Lowering {
         }
         let param = aggregation.param.as_deref();
         let Some(param) = param else {
-            return Err(QueryError::Internal("a parameter is missing".to_owned()));
+            return Err(Error::new(Kind::Internal, "a parameter is missing"));
         };
         if aggregation.op == AggregateOp::CountValues {
             let label = string(param)?;
-            check_count_values_label(label).map_err(QueryError::Execution)?;
+            check_count_values_label(label).map_err(|text| Error::new(Kind::Execution, text))?;
             let op = PromOp::CountValues { grouping, label: label.to_vec() };
             return Ok(PromNode::vector(op, vec![input], grid).with_one_name(false));
         }
@@ -685,7 +684,7 @@ fn distinct(node: PromNode, equal: Equal) -> PromNode {
 fn string(expr: &Expr) -> Result<&[u8]> {
     match &expr.unwrap_parens().kind {
         ExprKind::String(literal) => Ok(&literal.value),
-        _ => Err(QueryError::Internal("a string literal is needed here".to_owned())),
+        _ => Err(Error::new(Kind::Internal, "a string literal is needed here")),
     }
 }
 

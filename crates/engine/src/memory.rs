@@ -7,7 +7,7 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
 use model::{Budget, BudgetExceeded, Reservation};
 
-use crate::error::{QueryError, fail};
+use crate::error::{Error, Kind, fail};
 
 /// Charges what the operators of one query hold to a [`Budget`]. What the plan needs at least is
 /// reserved before it runs, so that a query that cannot fit does no work, and one that is admitted
@@ -27,7 +27,7 @@ struct HeldMemory {
 
 impl QueryMemory {
     /// Reserves the estimate.
-    pub(crate) fn admit(budget: &Budget, estimate: u64) -> Result<QueryMemory, QueryError> {
+    pub(crate) fn admit(budget: &Budget, estimate: u64) -> Result<QueryMemory, Error> {
         let mut reservation = budget.reserve("the query");
         reservation.grow(estimate).map_err(|e| refused(&e, estimate, estimate))?;
         let held = Mutex::new(HeldMemory { reservation, used: 0 });
@@ -47,13 +47,16 @@ impl QueryMemory {
 }
 
 /// `needed` is what the query would hold in all.
-fn refused(exceeded: &BudgetExceeded, needed: u64, estimate: u64) -> QueryError {
+fn refused(exceeded: &BudgetExceeded, needed: u64, estimate: u64) -> Error {
     let BudgetExceeded { used, limit, .. } = exceeded;
-    QueryError::Execution(format!(
-        "the query needs {needed} bytes (estimated before it ran: at least {estimate}), but {used} \
+    Error::new(
+        Kind::Execution,
+        format!(
+            "the query needs {needed} bytes (estimated before it ran: at least {estimate}), but {used} \
          of the {limit} bytes of the memory budget are in use; raise --memory-budget or ask for \
          less"
-    ))
+        ),
+    )
 }
 
 impl MemoryPool for QueryMemory {

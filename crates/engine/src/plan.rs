@@ -31,7 +31,7 @@ use crate::samples::Attribution;
 use crate::source::Select;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     Scalar,
     Vector,
 }
@@ -112,18 +112,18 @@ pub(crate) struct PromNode {
     pub(crate) op: PromOp,
     pub(crate) inputs: Vec<PromNode>,
     pub(crate) grid: StepGrid,
-    pub(crate) kind: Kind,
+    pub(crate) kind: NodeKind,
     /// Taking the metric name away cannot make two of its series equal.
     pub(crate) one_name: bool,
 }
 
 impl PromNode {
     pub(crate) fn vector(op: PromOp, inputs: Vec<PromNode>, grid: StepGrid) -> PromNode {
-        PromNode { op, inputs, grid, kind: Kind::Vector, one_name: true }
+        PromNode { op, inputs, grid, kind: NodeKind::Vector, one_name: true }
     }
 
     pub(crate) fn scalar(op: PromOp, inputs: Vec<PromNode>, grid: StepGrid) -> PromNode {
-        PromNode { op, inputs, grid, kind: Kind::Scalar, one_name: true }
+        PromNode { op, inputs, grid, kind: NodeKind::Scalar, one_name: true }
     }
 
     pub(crate) fn with_one_name(mut self, one_name: bool) -> PromNode {

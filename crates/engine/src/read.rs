@@ -15,7 +15,7 @@ use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
 
 use self::edges::WindowEdges;
 use crate::downsampled::{Short, Treatment};
-use crate::error::QueryError;
+use crate::error::{Error, Kind};
 
 mod edges;
 
@@ -75,6 +75,10 @@ pub(crate) struct SampleReader {
     spare: Vec<Arc<FloatHistogram>>,
     /// Which histograms are looked at, if not all.
     edges: Option<WindowEdges>,
+}
+
+fn broken(labels: &Labels, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::caused(Kind::Execution, format!("series {labels}"), cause)
 }
 
 /// The samples of one series, each kind in order of time.
@@ -144,7 +148,7 @@ impl SampleReader {
         &mut self,
         labels: &Labels,
         mut chunks: Vec<SeriesChunk>,
-    ) -> Result<(), QueryError> {
+    ) -> Result<(), Error> {
         self.floats.clear();
         self.keep_spare();
         self.histograms.clear();
@@ -155,25 +159,24 @@ impl SampleReader {
         self.look_for_coarse_data(&chunks);
         let range = self.range();
         chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
-        let failed =
-            |e: &dyn std::fmt::Display| QueryError::Execution(format!("series {labels}: {e}"));
         if is_plain(&chunks) {
             for chunk in &chunks {
                 if let ChunkContent::Raw(raw) = &chunk.content {
-                    self.decode(raw).map_err(|e| failed(&e))?;
+                    self.decode(raw).map_err(|e| broken(labels, e))?;
                 }
             }
             self.trim();
         } else {
             if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
-                let counts =
-                    self.read_replicas(chunks.clone(), ValueOf::Count).map_err(|e| failed(&e))?;
+                let counts = self
+                    .read_replicas(chunks.clone(), ValueOf::Count)
+                    .map_err(|e| broken(labels, e))?;
                 if let Column::Floats(counts) = counts {
                     self.weights = counts.values;
                 }
             }
             let value = self.reading.treatment.value;
-            match self.read_replicas(chunks, value).map_err(|e| failed(&e))? {
+            match self.read_replicas(chunks, value).map_err(|e| broken(labels, e))? {
                 Column::Floats(floats) => self.floats = floats,
                 Column::Mixed(samples) => {
                     for Sample { t, value } in samples {
@@ -187,7 +190,8 @@ impl SampleReader {
         }
         let out_of_order = |ts: &[i64]| ts.windows(2).any(|w| w[0] >= w[1]);
         if out_of_order(&self.floats.ts) || out_of_order(&self.histograms.ts) {
-            return Err(failed(&"its samples are out of order"));
+            let text = format!("series {labels}: its samples are out of order");
+            return Err(Error::new(Kind::Execution, text));
         }
         if self.reading.totals_only {
             self.drop_buckets();

@@ -12,7 +12,7 @@ use promql::value::{Grid, Point, PointValue, Points, PointsView, ResultSeries, S
 
 use crate::batch::Rows;
 use crate::context::QueryContext;
-use crate::error::QueryError;
+use crate::error::{Error, Kind};
 use crate::lower::sorts::is_sort;
 use crate::ops::range_vector::raw_series;
 
@@ -76,13 +76,16 @@ impl AnswerShape {
         expr: &Expr,
         grid: Grid,
         pointless_sort: Option<Span>,
-    ) -> Result<AnswerShape, QueryError> {
+    ) -> Result<AnswerShape, Error> {
         let value = expr.value_type();
         if !grid.is_instant() && matches!(value, ValueType::Matrix | ValueType::String) {
-            return Err(QueryError::BadData(format!(
-                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
-                value.documented()
-            )));
+            return Err(Error::new(
+                Kind::BadData,
+                format!(
+                    "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                    value.documented()
+                ),
+            ));
         }
         let mut shape = AnswerShape { value, order: Order::Labels, pointless_sort };
         if grid.is_instant() {

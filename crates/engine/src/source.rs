@@ -7,6 +7,8 @@ use merge::Series;
 use model::{Matcher, TimeRange};
 use tsdb::chunk::Aggregate;
 
+use crate::error::Error;
+
 /// One selector of a query.
 #[derive(Clone, Debug)]
 pub struct Select {
@@ -33,18 +35,8 @@ pub enum SourceEvent {
     Info(String),
 }
 
-/// Why a source could not answer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum SourceError {
-    #[error("{0}")]
-    Failed(String),
-    #[error("{0}")]
-    Limit(String),
-    #[error("{0}")]
-    Timeout(String),
-}
-
-pub type SourceStream = BoxStream<'static, Result<SourceEvent, SourceError>>;
+/// Errors of kind `Execution` or `Timeout`: see [`Error::expanding_series`].
+pub type SourceStream = BoxStream<'static, Result<SourceEvent, Error>>;
 
 /// Input of the engine.
 pub trait SeriesSource: Send + Sync + fmt::Debug + 'static {

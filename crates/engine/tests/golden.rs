@@ -7,12 +7,13 @@
 mod common;
 
 use common::Asked;
+use model::error::in_one_line;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::testing::{TsdbSource, TsdbSourceSettings};
-use engine::{Answer, Dedup, Engine, QueryError, SeriesSource};
+use engine::{Answer, Dedup, Engine, Error, Kind, SeriesSource};
 use promql::value::{Grid, Point, PointValue, Value};
 use serde_json::Value as Json;
 
@@ -205,22 +206,21 @@ fn grid(params: &Json) -> Grid {
 }
 
 impl Tally {
-    fn check(&mut self, line: &Json, result: Result<Answer, QueryError>, thanos: bool) {
+    fn check(&mut self, line: &Json, result: Result<Answer, Error>, thanos: bool) {
         let query = line["params"]["query"].as_str().unwrap().to_owned();
         let what = format!("{query} {}", line["params"]);
         let body = &line["body"];
         let fault = match (body["status"].as_str(), result) {
-            (Some("success"), Err(error)) => Some(format!("error {error}")),
+            (Some("success"), Err(error)) => Some(format!("error {}", in_one_line(&error))),
             (Some("success"), Ok(answer)) => self.compare(line, &query, &answer, thanos),
             (_, Ok(_)) => Some(format!("no error, not {}", body["error"])),
             (_, Err(error)) => {
                 let text = body["error"].as_str().unwrap();
-                let own = match &error {
-                    QueryError::BadData(text) => {
-                        ("bad_data", format!("invalid parameter \"query\": {text}"))
-                    }
-                    QueryError::Execution(text) => ("execution", text.clone()),
-                    other => ("other", other.to_string()),
+                let own = in_one_line(&error).to_string();
+                let own = match error.kind() {
+                    Kind::BadData => ("bad_data", format!("invalid parameter \"query\": {own}")),
+                    Kind::Execution => ("execution", own),
+                    _ => ("other", own),
                 };
                 let same =
                     own.0 == body["errorType"].as_str().unwrap() && (thanos || own.1 == text);

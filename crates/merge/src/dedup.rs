@@ -1,4 +1,4 @@
-//! Replica dedup on decoded columns: penalty and chain, sample by sample as Thanos and Prometheus
+//! SeriesReplica dedup on decoded columns: penalty and chain, sample by sample as Thanos and Prometheus
 //! choose.
 //!
 //! Which samples are given is decided by their times alone, for gauges and counters alike; what
@@ -48,8 +48,8 @@ impl<C> SeriesReplica<C> {
     }
 
     /// The same replica, its samples in another column.
-    pub(crate) fn map<D>(self, column: impl FnOnce(C) -> D) -> Replica<D> {
-        Replica { column: column(self.column), joints: self.joints, coarse: self.coarse }
+    pub(crate) fn map<D>(self, column: impl FnOnce(C) -> D) -> SeriesReplica<D> {
+        SeriesReplica { column: column(self.column), joints: self.joints, coarse: self.coarse }
     }
 }
 
@@ -81,7 +81,7 @@ pub fn deduplicated<C: SampleColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup:
 
 /// What to give where there is nothing to choose from: no samples, one replica, or the same floats
 /// in all of them.
-fn take_only<C: SampleColumn>(replicas: &mut Vec<Replica<C>>) -> Option<C> {
+fn take_only<C: SampleColumn>(replicas: &mut Vec<SeriesReplica<C>>) -> Option<C> {
     let mut filled = (0..replicas.len()).filter(|i| !replicas[*i].column.is_empty());
     let Some(first) = filled.next() else { return Some(C::default()) };
     let same = filled.all(|other| replicas[first].column.same_floats(&replicas[other].column));
@@ -231,7 +231,8 @@ fn take_turns<A: SampleRun, B: SampleRun>(a: &A, b: &B) -> Vec<PickedSample> {
 
 /// Follows Go's heap, so that equal times are resolved alike.
 fn chain_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSample> {
-    let mut picks: Vec<PickedSample> = Vec::with_capacity(replicas.iter().map(|r| r.column.len()).sum());
+    let mut picks: Vec<PickedSample> =
+        Vec::with_capacity(replicas.iter().map(|r| r.column.len()).sum());
     let sample = |replica: usize, index: usize| {
         let column = &replicas[replica].column;
         (index < column.len()).then(|| PickedSample { t: column.time(index), replica, index })
@@ -266,7 +267,7 @@ fn chain_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSamp
 }
 
 /// The heap is ordered by time.
-fn heap_push(heap: &mut Vec<Pick>, pick: Pick) {
+fn heap_push(heap: &mut Vec<PickedSample>, pick: PickedSample) {
     heap.push(pick);
     let mut at = heap.len() - 1;
     while at > 0 {
@@ -280,7 +281,7 @@ fn heap_push(heap: &mut Vec<Pick>, pick: Pick) {
 }
 
 /// The heap must not be empty.
-fn heap_pop(heap: &mut Vec<Pick>) -> Pick {
+fn heap_pop(heap: &mut Vec<PickedSample>) -> PickedSample {
     let top = heap.swap_remove(0);
     let mut at = 0;
     loop {

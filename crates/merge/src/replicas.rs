@@ -39,7 +39,7 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
     let mut replicas = Vec::with_capacity(runs.len());
     for run in runs {
         let (joints, coarse) = (joints(&run), coarse_spans(&run));
-        replicas.push(Replica { column: read(&run)?, joints, coarse });
+        replicas.push(SeriesReplica { column: read(&run)?, joints, coarse });
     }
     if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
         let floats = replicas.into_iter().map(|replica| replica.map(Column::into_floats));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use block::{Bucket, Path};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -112,7 +113,7 @@ impl BlockFile {
         let batch = match <[RecordBatch; 1]>::try_from(batches) {
             Ok([batch]) => batch,
             Err(batches) => {
-                concat_batches(&projected, &batches).map_err(|e| self.damaged(e.to_string()))?
+                concat_batches(&projected, &batches).map_err(|e| self.undecodable(e))?
             }
         };
         if batch.num_rows() != wanted {
@@ -121,6 +122,11 @@ impl BlockFile {
             );
         }
         Ok(batch)
+    }
+
+    /// What the columns hold is not what they are.
+    pub(crate) fn undecodable(&self, error: ArrowError) -> Error {
+        Error::parquet("reading", &self.path)(error.into())
     }
 
     pub(crate) fn damaged(&self, reason: impl Into<String>) -> Error {

@@ -198,7 +198,7 @@ impl ParquetBlock {
             let rows = shard.matching(matchers).await?;
             let column = format!("{}{name}", schema::LABEL_PREFIX);
             let batch = shard.series.read(&[&column, schema::REST], &rows).await?;
-            let damaged = |e: arrow::error::ArrowError| shard.series.damaged(e.to_string());
+            let damaged = |e| shard.series.undecodable(e);
             if let Some(array) = batch.column_by_name(&column) {
                 let column = StringColumn::new(array).map_err(damaged)?;
                 let present = (0..batch.num_rows()).filter_map(|row| column.value(row));
@@ -319,7 +319,7 @@ impl ShardFiles {
 
     async fn narrow(&self, rows: RowRanges, matchers: &[&Matcher]) -> Result<RowRanges, Error> {
         let name = &matchers[0].name;
-        let damaged = |e: arrow::error::ArrowError| self.series.damaged(e.to_string());
+        let damaged = |e| self.series.undecodable(e);
         let empty = matchers.iter().all(|m| m.matches_empty());
         let keep = |value: &str| matchers.iter().all(|m| m.matches(value.as_bytes()));
         let column = format!("{}{name}", schema::LABEL_PREFIX);
@@ -351,7 +351,7 @@ impl ShardFiles {
         use schema::{FIRST_ROW, HISTOGRAM_FIRST_ROW, HISTOGRAM_ROWS, MAX_T, MIN_T, ROWS};
         let columns = [FIRST_ROW, ROWS, MIN_T, MAX_T, HISTOGRAM_FIRST_ROW, HISTOGRAM_ROWS];
         let batch = self.series.read(&columns, rows).await?;
-        read_rows(&batch).map_err(|e| self.series.damaged(e.to_string()))
+        read_rows(&batch).map_err(|e| self.series.undecodable(e))
     }
 
     async fn labels(&self, rows: &[Range<usize>]) -> Result<Vec<Labels>, Error> {
@@ -364,7 +364,7 @@ impl ShardFiles {
         if columns.is_empty() {
             return Ok(vec![Labels::empty(); rows.iter().map(Range::len).sum()]);
         }
-        read_labels(&batch).map_err(|e| self.series.damaged(e.to_string()))
+        read_labels(&batch).map_err(|e| self.series.undecodable(e))
     }
 
     /// Cuts what was read into series.
@@ -375,7 +375,7 @@ impl ShardFiles {
         histogram_batch: Option<&RecordBatch>,
         histograms: &[Range<usize>],
     ) -> Result<Vec<DownsampledSeries>, Error> {
-        let damaged = |e: arrow::error::ArrowError| self.samples.damaged(e.to_string());
+        let damaged = |e| self.samples.undecodable(e);
         let columns = if samples.num_rows() > 0 {
             Some(SampleColumns::new(samples).map_err(damaged)?)
         } else {

@@ -20,7 +20,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet_block::{
     BlockDescription, FORMAT, FooterCache, Kind, ParquetBlock, ParquetBlockWriter, ShardLimits,
-    WriteStats, WindowQuery,
+    WindowQuery, WriteStats,
 };
 use resets::begins_after_reset;
 use support::GoldenSeries;

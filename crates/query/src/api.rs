@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
-use engine::{Answer, ExplainedOperator, Query, QueryError};
+use engine::{Answer, Error, ExplainedOperator, Query};
 use futures::future::BoxFuture;
 use http_api::{Cors, normal_prefix, with_layers};
 use model::{Clock, TimestampMs};
@@ -28,8 +28,8 @@ use crate::settings::Settings;
 /// The release of Thanos whose API this is.
 const THANOS_VERSION: &str = "0.42.0";
 
-type RunQuery = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, QueryError>> + Send + Sync>;
-type ExplainQuery = Box<dyn Fn(&Query) -> Result<ExplainedOperator, QueryError> + Send + Sync>;
+type RunQuery = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, Error>> + Send + Sync>;
+type ExplainQuery = Box<dyn Fn(&Query) -> Result<ExplainedOperator, Error> + Send + Sync>;
 
 /// What is done with queries.
 pub(crate) struct Evaluation {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use engine::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use engine::{Select, SeriesSource, SourceEvent, SourceStream};
 use futures::{StreamExt, stream};
 use merge::Series;
 use serve::Pass;
@@ -74,11 +74,11 @@ impl SeriesSource for StoreSource {
     }
 }
 
-fn source_error(error: storeapi::Error) -> SourceError {
+fn source_error(error: storeapi::Error) -> engine::Error {
     match error.kind() {
-        Kind::Limit => SourceError::Limit(error.to_string()),
-        Kind::Timeout => SourceError::Timeout(error.to_string()),
-        _ => SourceError::Failed(error.to_string()),
+        Kind::Limit => engine::Error::passed(engine::Kind::Execution, error),
+        Kind::Timeout => engine::Error::passed(engine::Kind::Timeout, error),
+        _ => engine::Error::expanding_series(error),
     }
 }
 

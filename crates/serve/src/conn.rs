@@ -1,5 +1,6 @@
 //! Accepted connections, plain or TLS, for the HTTP and the gRPC server alike.
 
+use model::error::in_one_line;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -62,13 +63,13 @@ pub(crate) fn accept(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // out of file descriptors, mostly: give those in use a chance to end
-                    tracing::warn!(%error, "accept connection");
+                    tracing::warn!(error = %in_one_line(&error), "accept connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, %peer, "set TCP_NODELAY");
+                tracing::debug!(error = %in_one_line(&error), %peer, "set TCP_NODELAY");
             }
             match &tls {
                 None => {
@@ -96,7 +97,7 @@ async fn handshake(
             // the server ended meanwhile: nothing is left to serve the connection
             let _ = sender.send((Conn::Tls(Box::new(stream)), peer)).await;
         }
-        Ok(Err(error)) => tracing::debug!(%error, %peer, "tls handshake"),
+        Ok(Err(error)) => tracing::debug!(error = %in_one_line(&error), %peer, "tls handshake"),
         Err(_) => tracing::debug!(%peer, "tls handshake timed out"),
     }
 }

@@ -9,6 +9,7 @@ pub(crate) use config::web_config;
 pub(crate) use dispatch::Dispatch;
 pub(crate) use metrics::HttpMetricsLayer;
 
+use model::error::in_one_line;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ async fn metrics(State(own): State<Arc<ProcessPages>>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),
         Err(error) => {
-            tracing::error!(%error, "encode metrics");
+            tracing::error!(error = %in_one_line(&error), "encode metrics");
             (StatusCode::INTERNAL_SERVER_ERROR, "encode metrics\n").into_response()
         }
     }

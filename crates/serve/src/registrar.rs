@@ -110,6 +110,7 @@ mod tests {
         new.gauge("a", "A.").unwrap();
         let twice = new.gauge("a", "A.").unwrap_err();
         assert_eq!(twice.kind(), crate::Kind::Internal);
-        assert!(twice.to_string().starts_with("register metric a: "), "{twice}");
+        let text = model::error::in_one_line(&twice).to_string();
+        assert!(text.starts_with("register metric a: "), "{text}");
     }
 }

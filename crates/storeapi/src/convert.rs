@@ -375,7 +375,8 @@ mod tests {
             chunks: vec![pb::AggrChunk { raw, ..pb::AggrChunk::default() }],
         };
         let error = series_from_wire(message).unwrap_err();
-        assert_eq!(error.to_string(), r#"series {a="1"}: unknown chunk encoding 254"#);
+        let text = model::error::in_one_line(&error).to_string();
+        assert_eq!(text, r#"series {a="1"}: unknown chunk encoding 254"#);
     }
 
     #[test]

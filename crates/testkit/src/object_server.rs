@@ -35,7 +35,7 @@ use request::Request;
 
 /// What a caller can do about it: nothing, the server could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("object server: listen on loopback: {0}")]
+#[error("object server: listen on loopback")]
 pub struct ServerError(#[from] std::io::Error);
 
 /// What holds for every request.

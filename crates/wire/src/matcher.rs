@@ -70,6 +70,8 @@ pub fn matchers_to_wire<M: WireMatcher>(matchers: &[Matcher]) -> Vec<M> {
 
 #[cfg(test)]
 mod tests {
+    use model::error::in_one_line;
+
     use super::*;
 
     #[test]
@@ -91,7 +93,7 @@ mod tests {
                 Bytes::from_static(name),
                 Bytes::from_static(value),
             );
-            matcher_from_wire(&m).map_err(|error| error.to_string())
+            matcher_from_wire(&m).map_err(|error| in_one_line(&error).to_string())
         };
         assert_eq!(
             read(9, b"job", b"x"),

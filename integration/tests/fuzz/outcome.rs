@@ -1,9 +1,10 @@
 //! What a query came to, in one form for both sides, and whether two outcomes are the same.
 
+use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use engine::{Answer, QueryError};
+use engine::{Answer, Error, Kind};
 use model::{FloatHistogram, Labels};
 use promql::value::{PointValue, ResultSeries};
 use serde_json::Value;
@@ -266,18 +267,21 @@ fn annotations<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     texts.map(|text| text.split(", from buckets").next().unwrap_or_default().to_owned()).collect()
 }
 
-pub(super) fn ours(result: Result<Answer, QueryError>) -> Outcome {
+pub(super) fn ours(result: Result<Answer, Error>) -> Outcome {
     let answer = match result {
         Ok(answer) => answer,
         Err(error) => {
-            let kind = match &error {
-                QueryError::BadData(_) => "bad_data",
-                QueryError::Execution(_) => "execution",
-                QueryError::Timeout(_) => "timeout",
-                QueryError::Canceled(_) => "canceled",
-                QueryError::Internal(_) => "internal",
+            let kind = match error.kind() {
+                Kind::BadData => "bad_data",
+                Kind::Execution => "execution",
+                Kind::Timeout => "timeout",
+                Kind::Canceled => "canceled",
+                Kind::Internal => "internal",
             };
-            return Outcome::Failed { kind: kind.to_owned(), text: error.to_string() };
+            return Outcome::Failed {
+                kind: kind.to_owned(),
+                text: in_one_line(&error).to_string(),
+            };
         }
     };
     let mut success = Success {

@@ -1,6 +1,7 @@
 //! What a bucket in a folder needs beyond the library: listings that a bad name or a loop of links
 //! does not end, and the removal of files `name#n` that torn uploads leave and no listing shows.
 
+use model::error::in_one_line;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -102,7 +103,10 @@ impl ObjectStore for FolderStore {
         let creates = options.mode == PutMode::Create;
         match self.inner.put_opts(path, payload, options).await {
             Err(e) if creates && needs_links(&e) => Err(object_store::Error::NotImplemented {
-                operation: format!("create-only writes, as the filesystem has no hard links ({e})"),
+                operation: format!(
+                    "create-only writes, as the filesystem has no hard links ({})",
+                    in_one_line(&e)
+                ),
                 implementer: self.to_string(),
             }),
             other => other,

@@ -1,3 +1,4 @@
+use model::error::in_one_line;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use object_store::memory::InMemory;
@@ -108,7 +109,8 @@ async fn lasting_failures_end_after_the_attempts() {
     let (bucket, _) = flaky(100);
     let error = bucket.get(&Path::from("a")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
-    assert!(error.to_string().starts_with("fetching a: "), "{error}");
+    let text = in_one_line(&error).to_string();
+    assert!(text.starts_with("fetching a: "), "{text}");
 }
 
 #[tokio::test]

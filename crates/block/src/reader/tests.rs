@@ -1,3 +1,4 @@
+use model::error::in_one_line;
 use std::collections::BTreeMap;
 
 use model::{BlockId, MatchOp};
@@ -301,7 +302,7 @@ async fn a_broken_list_of_all_series_ends_the_scan() {
     );
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
-    let text = error.to_string();
+    let text = in_one_line(&error).to_string();
     assert!(
         text.contains(&block.meta.ulid.to_string()) && text.contains("index postings"),
         "{text}"
@@ -320,7 +321,7 @@ async fn a_broken_chunk_costs_its_series_only() {
     let (series, errors) = collect(&reader, SeriesQuery::all()).await;
     assert_eq!((series.len(), errors.len()), (all.len() - 1, 1));
     assert_eq!(errors[0].kind(), Kind::Corrupt);
-    let text = errors[0].to_string();
+    let text = in_one_line(&errors[0]).to_string();
     assert!(
         text.contains(&format!("block={}", block.meta.ulid)) && text.contains("checksum"),
         "{text}"
@@ -354,7 +355,8 @@ async fn a_chunk_of_unknown_encoding_costs_its_series_only() {
     let (series, errors) = collect(&reader, SeriesQuery::all()).await;
     assert_eq!((series.len(), errors.len()), (all.len() - 1, 1));
     assert_eq!(errors[0].kind(), Kind::Unsupported);
-    assert!(errors[0].to_string().contains("unknown encoding 77"), "{}", errors[0]);
+    let text = in_one_line(&errors[0]).to_string();
+    assert!(text.contains("unknown encoding 77"), "{text}");
 }
 
 /// CRC-32C, bit by bit.
@@ -373,7 +375,8 @@ async fn a_broken_entry_costs_its_series_only() {
     block.bucket.put(&path, bytes.into()).await.unwrap();
     let (series, errors) = collect(&block.reader(), SeriesQuery::all()).await;
     assert_eq!((series.len(), errors.len()), (all.len() - 1, 1), "{errors:?}");
-    assert!(errors[0].to_string().contains("index series: checksum"), "{}", errors[0]);
+    let text = in_one_line(&errors[0]).to_string();
+    assert!(text.contains("index series: checksum"), "{text}");
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+use model::error::in_one_line;
 use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt;
@@ -128,7 +129,7 @@ async fn a_failing_block_holds_up_newer_ones_unless_told_otherwise() {
     let setting = Setting::new(|s| s);
     let index = setting.tsdb.path().join(BLOCKS[0]).join("index");
     std::fs::rename(&index, setting.tsdb.path().join("aside")).unwrap();
-    let error = setting.sync().await.unwrap_err().to_string();
+    let error = in_one_line(&setting.sync().await.unwrap_err()).to_string();
     assert!(error.starts_with(&format!("shipping block {}: linking ", BLOCKS[0])), "{error}");
     assert_eq!(setting.objects().await, [""; 0]);
     std::fs::rename(setting.tsdb.path().join("aside"), &index).unwrap();
@@ -183,7 +184,8 @@ async fn a_compacted_block_that_overlaps_is_refused() {
     });
     let error = setting.sync().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
-    assert!(error.to_string().contains(&format!("overlaps block {}", BLOCKS[0])), "{error}");
+    let text = in_one_line(&error).to_string();
+    assert!(text.contains(&format!("overlaps block {}", BLOCKS[0])), "{text}");
     assert_eq!(setting.ledger(), [BLOCKS[0]]);
 }
 

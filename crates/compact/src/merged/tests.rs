@@ -6,7 +6,7 @@ use block::{BucketMetrics, BucketSettings};
 use futures::TryStreamExt;
 use model::{BlockId, TimeRange};
 use prometheus::Registry;
-use synthetic::{BLOCK_MS, Fleet, Window};
+use synthetic::{BLOCK_MS, Fleet, ServerScrapes};
 use tsdb::block_builder::BlockIdentity;
 
 use super::*;
@@ -24,7 +24,7 @@ async fn blocks(count: i64) -> (Bucket, Vec<Arc<BlockMeta>>) {
             let id = BlockId::from_parts(range.end as u64, number as u128);
             let external_labels = Some(replica.external_labels().clone());
             let description = BlockIdentity { id, range, external_labels };
-            let window = Window::new(&fleet, replica, range);
+            let window = ServerScrapes::new(&fleet, replica, range);
             metas.push(Arc::new(testkit::write_block(folder.path(), &window, description)));
         }
     }

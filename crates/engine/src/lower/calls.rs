@@ -8,13 +8,13 @@ use promql::kernels::xrate::ExtendedRate;
 use promql::kernels::{calendar, math, native};
 
 use super::{Above, ExprPlace, Lowering, Result, absent_labels, distinct, string};
-use crate::error::QueryError;
+use crate::error::{Error, Kind};
 use crate::grid::StepGrid;
 use crate::ops::distinct::Equal;
 use crate::ops::histogram_statistic::Statistic;
 use crate::ops::map::{MapFunction, Named};
 use crate::ops::window::WindowFunction;
-use crate::plan::{Kind, PromNode, PromOp};
+use crate::plan::{NodeKind, PromNode, PromOp};
 
 /// A call that is lowered.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ impl Lowering {
             "pi" => Ok(PromNode::scalar(PromOp::Number(std::f64::consts::PI), Vec::new(), grid)),
             "vector" => {
                 let scalar = self.arg(site, 0)?;
-                Ok(PromNode { kind: Kind::Vector, ..scalar })
+                Ok(PromNode { kind: NodeKind::Vector, ..scalar })
             }
             "scalar" => {
                 let vector = self.arg(site, 0)?;
@@ -132,9 +132,9 @@ impl Lowering {
             "start_timestamp" => {
                 let text =
                     "start_timestamp() is not supported: start timestamps of samples are not kept";
-                Err(QueryError::Execution(text.to_owned()))
+                Err(Error::new(Kind::Execution, text))
             }
-            other => Err(QueryError::Internal(format!("{other}() has no evaluation"))),
+            other => Err(Error::new(Kind::Internal, format!("{other}() has no evaluation"))),
         }
     }
 
@@ -172,9 +172,10 @@ impl Lowering {
     pub(super) fn arg(&self, site: Site<'_>, index: usize) -> Result<PromNode> {
         match site.call.args.get(index) {
             Some(arg) => self.lower(arg, site.grid, site.above),
-            None => {
-                Err(QueryError::Internal(format!("an argument of {}() is missing", site.call.func)))
-            }
+            None => Err(Error::new(
+                Kind::Internal,
+                format!("an argument of {}() is missing", site.call.func),
+            )),
         }
     }
 
@@ -184,7 +185,10 @@ impl Lowering {
             matches!(e.unwrap_parens().kind, ExprKind::Matrix(_) | ExprKind::Subquery(_))
         };
         let Some(range) = call.args.iter().find(is_range) else {
-            return Err(QueryError::Internal(format!("{}() needs a range vector", call.func)));
+            return Err(Error::new(
+                Kind::Internal,
+                format!("{}() needs a range vector", call.func),
+            ));
         };
         let input = self.range_input(range, grid, above)?;
         let mut params = Vec::new();
@@ -226,13 +230,13 @@ impl Lowering {
                     .map(MapFunction::Join)
             }
             _ => {
-                return Err(QueryError::Internal(format!(
-                    "an argument of {}() is missing",
-                    call.func
-                )));
+                return Err(Error::new(
+                    Kind::Internal,
+                    format!("an argument of {}() is missing", call.func),
+                ));
             }
         };
-        let function = function.map_err(QueryError::Execution)?;
+        let function = function.map_err(|text| Error::new(Kind::Execution, text))?;
         let input = self.arg(site, 0)?;
         let node = PromNode::vector(PromOp::Map(function), vec![input], grid);
         Ok(distinct(node, Equal::AtOtherSteps).with_one_name(false))

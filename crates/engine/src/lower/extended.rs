@@ -7,7 +7,7 @@ use promql::kernels::extended::ExtendedFunction;
 use promql::kernels::xrate::{ExtendedRate, REACH_MS};
 
 use super::{Lowering, RangeInput, RangeSource, Reach, Result};
-use crate::error::QueryError;
+use crate::error::{Error, Kind};
 use crate::ops::window::WindowFunction;
 
 impl Lowering {
@@ -26,7 +26,7 @@ impl Lowering {
             let functions = functions.join(", ");
             let text =
                 format!("{name} modifier can only be used with: {functions} - not with {function}");
-            return Err(QueryError::Execution(text));
+            return Err(Error::new(Kind::Execution, text));
         }
         let after = if extension == Extension::Smoothed { self.lookback_ms } else { 0 };
         Ok(Reach { before: self.lookback_ms, after })
@@ -44,7 +44,10 @@ impl Lowering {
             (WindowFunction::Reaching(_), RangeSource::Subquery { .. })
         ) {
             // Its windows would reach past the steps of the subquery.
-            return Err(QueryError::Execution(format!("{name}() of a subquery is not supported")));
+            return Err(Error::new(
+                Kind::Execution,
+                format!("{name}() of a subquery is not supported"),
+            ));
         }
         let extended =
             input.extension.and_then(|extension| ExtendedFunction::from_name(name, extension));

@@ -7,7 +7,7 @@ use promql::kernels::window::Steps;
 use super::calls::Site;
 use super::{Lowering, Reach, Result};
 use crate::downsampled::Treatment;
-use crate::error::QueryError;
+use crate::error::{Error, Kind};
 use crate::ops::info::InfoSpec;
 use crate::ops::window::{WindowFunction, WindowSpec};
 use crate::plan::{PromNode, PromOp};
@@ -161,6 +161,6 @@ fn info_names(matchers: Vec<Matcher>) -> Result<Vec<Matcher>> {
         return Ok(matchers);
     }
     let any = Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info")
-        .map_err(|e| QueryError::Internal(e.to_string()))?;
+        .map_err(|e| Error::passed(Kind::Internal, e))?;
     Ok(std::iter::once(any).chain(matchers).collect())
 }

@@ -9,8 +9,8 @@ use merge::Series;
 use tokio::sync::Mutex;
 
 use crate::context::QueryContext;
-use crate::error::{QueryError, fail};
-use crate::source::{Select, SourceError, SourceEvent, SourceStream};
+use crate::error::fail;
+use crate::source::{Select, SourceEvent, SourceStream};
 
 /// A selector's series, handed to whichever worker asks next.
 pub(crate) struct SeriesScan {
@@ -71,16 +71,8 @@ impl SeriesScan {
                 }
                 Some(Ok(SourceEvent::Warning(text))) => query.annotate().source_warning(text),
                 Some(Ok(SourceEvent::Info(text))) => query.annotate().source_info(text),
-                Some(Err(error)) => return Err(fail(from_source(error))),
+                Some(Err(error)) => return Err(fail(error)),
             }
         }
-    }
-}
-
-fn from_source(error: SourceError) -> QueryError {
-    match error {
-        SourceError::Failed(text) => QueryError::Execution(format!("expanding series: {text}")),
-        SourceError::Limit(text) => QueryError::Execution(text),
-        SourceError::Timeout(text) => QueryError::Timeout(text),
     }
 }

@@ -9,7 +9,7 @@ use model::histogram::ResetHint;
 use model::{Labels, Sample, SampleValue};
 use tsdb::chunk::{Encoding, FloatHistogramEncoder, Pushed, XorEncoder};
 
-use crate::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use crate::{Error, Kind, Select, SeriesSource, SourceEvent, SourceStream};
 
 /// Samples per chunk, as Prometheus cuts them.
 const SAMPLES_PER_CHUNK: usize = 120;
@@ -27,10 +27,11 @@ impl MemorySource {
     /// Histograms whose spans and buckets do not agree.
     pub fn new(
         series: impl IntoIterator<Item = (Labels, Vec<Sample>)>,
-    ) -> Result<MemorySource, SourceError> {
+    ) -> Result<MemorySource, Error> {
         let mut encoded = Vec::new();
         for (labels, samples) in series {
-            let failed = |e: tsdb::Error| SourceError::Failed(format!("encoding {labels}: {e}"));
+            let failed =
+                |e: tsdb::Error| Error::caused(Kind::Execution, format!("encoding {labels}"), e);
             let chunks = encode(&samples).map_err(failed)?;
             encoded.push(Series { labels, chunks });
         }

@@ -12,7 +12,7 @@ use tsdb::index::{ChunkMeta, Index, SeriesReader};
 use tsdb::meta::BlockMeta;
 use tsdb::segment::{ChunkRef, parse_record, segment_name};
 
-use crate::{Select, SeriesSource, SourceError, SourceEvent, SourceStream};
+use crate::{Error, Kind, Select, SeriesSource, SourceEvent, SourceStream};
 
 /// Series of an event at most, and chunks after which it ends: enough to do for a worker, and not
 /// so much that the others wait for its last one.
@@ -52,8 +52,11 @@ struct IndexedSeries {
     replicas: Vec<u64>,
 }
 
-fn failed(what: &dyn std::fmt::Display, e: &dyn std::fmt::Display) -> SourceError {
-    SourceError::Failed(format!("{what}: {e}"))
+fn failed(
+    what: &dyn std::fmt::Display,
+    cause: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::expanding_series(Error::caused(Kind::Execution, what.to_string(), cause))
 }
 
 impl TsdbSource {
@@ -64,7 +67,7 @@ impl TsdbSource {
     pub fn open<P: AsRef<Path>>(
         folders: impl IntoIterator<Item = P>,
         settings: TsdbSourceSettings,
-    ) -> Result<TsdbSource, SourceError> {
+    ) -> Result<TsdbSource, Error> {
         let blocks = folders
             .into_iter()
             .map(|f| OpenBlock::open(f.as_ref()))
@@ -101,7 +104,7 @@ impl TsdbSource {
     }
 
     /// What one block has.
-    fn series_of(&self, b: usize, select: &Select) -> Result<SortedSeries, SourceError> {
+    fn series_of(&self, b: usize, select: &Select) -> Result<SortedSeries, Error> {
         let block = &self.blocks[b];
         let external =
             if self.settings.external_labels { block.external.clone() } else { Labels::empty() };
@@ -110,7 +113,7 @@ impl TsdbSource {
             select.matchers.iter().cloned().partition(|m| external.get(&m.name).is_some());
         let mut ids = Vec::new();
         if outer.iter().all(|m| m.matches(external.get(&m.name).unwrap_or_default())) {
-            ids = block.index.postings(&inner).map_err(|e| failed(&block.name, &e))?;
+            ids = block.index.postings(&inner).map_err(|e| failed(&block.name, e))?;
         }
         let looked_up = LookUp {
             block: block.name.clone(),
@@ -145,7 +148,7 @@ impl TsdbSource {
     }
 
     /// What all blocks have, looked up as it is asked for.
-    fn merged(&self, select: &Select) -> Result<TsdbMerge, SourceError> {
+    fn merged(&self, select: &Select) -> Result<TsdbMerge, Error> {
         let mut heads = Vec::new();
         for b in self.chosen(select) {
             let mut rest = self.series_of(b, select)?;
@@ -166,13 +169,13 @@ struct LookUp {
 }
 
 impl Iterator for LookUp {
-    type Item = Result<IndexedSeries, SourceError>;
+    type Item = Result<IndexedSeries, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         for id in self.ids.by_ref() {
             let mut entry = match self.reader.series(id) {
                 Ok(entry) => entry,
-                Err(e) => return Some(Err(failed(&self.block, &e))),
+                Err(e) => return Some(Err(failed(&self.block, e))),
             };
             entry.chunks.retain(|c| self.range.overlaps_closed(c.min_time, c.max_time));
             if !entry.chunks.is_empty() {
@@ -194,7 +197,7 @@ enum SortedSeries {
 }
 
 impl Iterator for SortedSeries {
-    type Item = Result<IndexedSeries, SourceError>;
+    type Item = Result<IndexedSeries, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
@@ -219,7 +222,7 @@ struct BlockCursor {
 
 impl TsdbMerge {
     /// The series with the smallest labels, with its chunks.
-    fn next_series(&mut self) -> Result<Option<Series>, SourceError> {
+    fn next_series(&mut self) -> Result<Option<Series>, Error> {
         let least = match self.heads.as_slice() {
             [] => return Ok(None),
             [_] => 0,
@@ -240,7 +243,7 @@ impl TsdbMerge {
     }
 
     /// Takes the next series of a head, goes on to the one after it, and adds its chunks.
-    fn take(&mut self, at: usize, chunks: &mut Vec<SeriesChunk>) -> Result<Labels, SourceError> {
+    fn take(&mut self, at: usize, chunks: &mut Vec<SeriesChunk>) -> Result<Labels, Error> {
         let head = &mut self.heads[at];
         let block = &self.blocks[head.block];
         let found = match head.rest.next().transpose()? {
@@ -254,7 +257,7 @@ impl TsdbMerge {
         Ok(found.labels)
     }
 
-    fn batch(&mut self) -> Option<Result<Vec<Series>, SourceError>> {
+    fn batch(&mut self) -> Option<Result<Vec<Series>, Error>> {
         let (mut batch, mut chunks) = (Vec::new(), 0);
         while batch.len() < BATCH_SERIES && chunks < BATCH_CHUNKS {
             match self.next_series() {
@@ -271,13 +274,13 @@ impl TsdbMerge {
 }
 
 impl OpenBlock {
-    fn open(folder: &Path) -> Result<OpenBlock, SourceError> {
+    fn open(folder: &Path) -> Result<OpenBlock, Error> {
         let name = folder.display().to_string();
         let read = |file: &str| {
-            fs::read(folder.join(file)).map_err(|e| failed(&format!("{name}/{file}"), &e))
+            fs::read(folder.join(file)).map_err(|e| failed(&format!("{name}/{file}"), e))
         };
-        let meta = BlockMeta::from_json(&read("meta.json")?).map_err(|e| failed(&name, &e))?;
-        let index = Index::open(Bytes::from(read("index")?)).map_err(|e| failed(&name, &e))?;
+        let meta = BlockMeta::from_json(&read("meta.json")?).map_err(|e| failed(&name, e))?;
+        let index = Index::open(Bytes::from(read("index")?)).map_err(|e| failed(&name, e))?;
         let mut segments = Vec::new();
         loop {
             let file = format!("chunks/{}", segment_name(segments.len() as u32));
@@ -290,16 +293,18 @@ impl OpenBlock {
         Ok(OpenBlock { name, meta, external, index, segments })
     }
 
-    fn chunk(&self, meta: &ChunkMeta) -> Result<SeriesChunk, SourceError> {
+    fn chunk(&self, meta: &ChunkMeta) -> Result<SeriesChunk, Error> {
         let at = ChunkRef::from_raw(meta.reference);
-        let missing =
-            || SourceError::Failed(format!("{}: a chunk lies outside its segment", self.name));
+        let missing = || {
+            let text = format!("{}: a chunk lies outside its segment", self.name);
+            Error::expanding_series(Error::new(Kind::Execution, text))
+        };
         let segment = self.segments.get(at.segment as usize).ok_or_else(missing)?;
         let bytes = segment.get(at.offset as usize..).ok_or_else(missing)?;
-        let record = parse_record(bytes).map_err(|e| failed(&self.name, &e))?;
+        let record = parse_record(bytes).map_err(|e| failed(&self.name, e))?;
         let data = segment.slice_ref(record.data);
         let chunk = SeriesChunk::from_stored(meta.min_time, meta.max_time, record.encoding, data);
-        Ok(chunk.map_err(|e| failed(&self.name, &e))?.with_resolution(self.meta.resolution()))
+        Ok(chunk.map_err(|e| failed(&self.name, e))?.with_resolution(self.meta.resolution()))
     }
 }
 

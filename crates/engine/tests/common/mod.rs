@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Query, QueryError, SeriesSource};
+use engine::{Answer, Dedup, Detail, Engine, EngineSettings, Error, Query, SeriesSource};
 use promql::ParserOptions;
 use promql::value::Grid;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(
     source: &Arc<dyn SeriesSource>,
     text: &str,
     asked: Asked,
-) -> Result<Answer, QueryError> {
+) -> Result<Answer, Error> {
     let query = Query {
         text: text.to_owned(),
         grid: asked.grid,

@@ -73,7 +73,10 @@ struct GivenSample {
 }
 
 /// The samples that are given, in order of time.
-pub(super) fn picks<C: SampleColumn>(replicas: &[SeriesReplica<C>], dedup: Dedup) -> Vec<PickedSample> {
+pub(super) fn picks<C: SampleColumn>(
+    replicas: &[SeriesReplica<C>],
+    dedup: Dedup,
+) -> Vec<PickedSample> {
     let side = |replica| CoarseSide { replica, at: 0, penalty: 0 };
     let mut sides: Vec<CoarseSide<'_, C>> = replicas.iter().map(side).collect();
     let mut picks = Vec::new();
@@ -106,9 +109,9 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    fn replica(times: &[i64], coarse: Vec<CoarseSpan>) -> Replica<Floats> {
+    fn replica(times: &[i64], coarse: Vec<CoarseSpan>) -> SeriesReplica<Floats> {
         let values = times.iter().map(|t| *t as f64).collect();
-        Replica { column: Floats { ts: times.to_vec(), values }, joints: Vec::new(), coarse }
+        SeriesReplica { column: Floats { ts: times.to_vec(), values }, joints: Vec::new(), coarse }
     }
 
     fn hours(first: i64, last: i64) -> Vec<CoarseSpan> {
@@ -116,7 +119,7 @@ mod tests {
     }
 
     /// The number of the replica and the time of each sample given.
-    fn given(replicas: [Replica<Floats>; 2], dedup: Dedup) -> Vec<(usize, i64)> {
+    fn given(replicas: [SeriesReplica<Floats>; 2], dedup: Dedup) -> Vec<(usize, i64)> {
         picks(&replicas, dedup).into_iter().map(|pick| (pick.replica, pick.t)).collect()
     }
 

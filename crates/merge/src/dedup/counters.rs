@@ -32,7 +32,7 @@ pub fn counters<C: CounterColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: De
     if let Some(only) = take_only(&mut replicas) {
         return only;
     }
-    let mut walk = Walk::new(&replicas);
+    let mut walk = CounterWalk::new(&replicas);
     picks(&replicas, dedup).into_iter().for_each(|pick| walk.go_to(pick));
     walk.out
 }

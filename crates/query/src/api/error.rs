@@ -1,18 +1,18 @@
 //! What went wrong, as an error of the API.
 
-use engine::QueryError;
 use http_api::ApiError;
 use model::error::in_one_line;
 use storeapi::Kind;
 
 /// Of the evaluation of a query.
-pub(super) fn of_query(error: QueryError) -> ApiError {
-    match error {
-        QueryError::BadData(reason) => ApiError::parameter("query", reason),
-        QueryError::Execution(message) => ApiError::execution(message),
-        QueryError::Timeout(message) => ApiError::timeout(message),
-        QueryError::Canceled(message) => ApiError::canceled(message),
-        QueryError::Internal(message) => ApiError::internal(message),
+pub(super) fn of_query(error: engine::Error) -> ApiError {
+    let message = in_one_line(&error).to_string();
+    match error.kind() {
+        engine::Kind::BadData => ApiError::parameter("query", message),
+        engine::Kind::Execution => ApiError::execution(message),
+        engine::Kind::Timeout => ApiError::timeout(message),
+        engine::Kind::Canceled => ApiError::canceled(message),
+        engine::Kind::Internal => ApiError::internal(message),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    pub(super) async fn new(settings: Settings, canned: Result<Answer, QueryError>) -> Fixture {
+    pub(super) async fn new(settings: Settings, canned: Result<Answer, Error>) -> Fixture {
         let query = Arc::new(Mutex::new(None));
         let seen = Arc::clone(&query);
         let evaluation = Evaluation {
@@ -208,15 +208,15 @@ async fn wrong_parameters_get_prometheus_texts() {
 async fn errors_of_queries_have_the_status_of_their_kind() {
     for (error, status, kind, text) in [
         (
-            QueryError::BadData("1:5: parse error: x".into()),
+            engine::Error::new(engine::Kind::BadData, "1:5: parse error: x"),
             400,
             "bad_data",
             r#"invalid parameter "query": 1:5: parse error: x"#,
         ),
-        (QueryError::Execution("e".into()), 422, "execution", "e"),
-        (QueryError::Timeout("t".into()), 503, "timeout", "t"),
-        (QueryError::Canceled("c".into()), 503, "canceled", "c"),
-        (QueryError::Internal("i".into()), 500, "internal", "i"),
+        (engine::Error::new(engine::Kind::Execution, "e"), 422, "execution", "e"),
+        (engine::Error::new(engine::Kind::Timeout, "t"), 503, "timeout", "t"),
+        (engine::Error::new(engine::Kind::Canceled, "c"), 503, "canceled", "c"),
+        (engine::Error::new(engine::Kind::Internal, "i"), 500, "internal", "i"),
     ] {
         let (code, body) =
             Fixture::new(Settings::default(), Err(error)).await.get("/api/v1/query?query=x").await;
@@ -443,7 +443,7 @@ fn hanging(dropped: tokio::sync::mpsc::Sender<()>) -> Evaluation {
     };
     Evaluation {
         run: Box::new(run),
-        explain: Box::new(|_| Err(QueryError::Internal("none".to_owned()))),
+        explain: Box::new(|_| Err(engine::Error::new(engine::Kind::Internal, "none"))),
     }
 }
 
@@ -591,7 +591,7 @@ async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
             }
             .boxed()
         }),
-        explain: Box::new(|_| Err(QueryError::Canceled(String::new()))),
+        explain: Box::new(|_| Err(engine::Error::new(engine::Kind::Canceled, String::new()))),
     };
     let router =
         Fixture::with(Settings { max_concurrent: 1, ..Settings::default() }, evaluation).await;

@@ -5,7 +5,7 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use model::{Labels, SystemClock};
-use storeapi::conformance::{Dataset, MemoryStore, Samples};
+use storeapi::conformance::{Dataset, FloatSamples, MemoryStore};
 use storeapi::info::InfoService;
 use storeapi::server::StoreService;
 use tokio::net::TcpListener;
@@ -33,7 +33,7 @@ async fn serve_replica(replica: &str) -> SocketAddr {
     serve_samples(replica, (0..=20).map(|i| (i * 15_000, i as f64)).collect()).await
 }
 
-async fn serve_samples(replica: &str, samples: Samples) -> SocketAddr {
+async fn serve_samples(replica: &str, samples: FloatSamples) -> SocketAddr {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(&Dataset {
         external: Labels::from_pairs([("cluster", "a"), ("replica", replica)]),
         series: vec![(
@@ -92,7 +92,7 @@ async fn queriers_stack_over_real_sockets_and_count_replicas_once() {
 
 #[tokio::test]
 async fn what_two_stores_hold_of_one_replica_is_merged_by_time() {
-    let every_other = |phase: i64| -> Samples {
+    let every_other = |phase: i64| -> FloatSamples {
         (0..240).map(|i| i * 2 + phase).map(|i| (i * 15_000, i as f64)).collect()
     };
     let stores =

@@ -13,7 +13,7 @@ fn series(name: &str, min_time: i64) -> Series {
     }
 }
 
-async fn collect(frames: Vec<storeapi::Result<Frame>>) -> Vec<Result<SourceEvent, SourceError>> {
+async fn collect(frames: Vec<storeapi::Result<Frame>>) -> Vec<Result<SourceEvent, engine::Error>> {
     whole_series(stream::iter(frames).boxed()).collect().await
 }
 
@@ -53,7 +53,8 @@ async fn an_error_ends_the_stream_and_keeps_its_kind() {
     ])
     .await;
     assert_eq!(events.len(), 1);
-    assert!(matches!(&events[0], Err(SourceError::Limit(text)) if text == "too much"));
+    let error = events[0].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.to_string()), (engine::Kind::Execution, "too much".to_owned()));
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use model::error::in_one_line;
 use std::sync::atomic::Ordering;
 
 use block::ship::ShipperSettings;
@@ -151,7 +152,8 @@ async fn the_shipper_does_not_wait_for_ever() {
     };
     let error = failure(Sidecar::new(settings, parts).unwrap()).await;
     assert_eq!(error.kind(), Kind::Unavailable);
-    assert!(error.to_string().starts_with("Prometheus did not get ready within 600s: "), "{error}");
+    let text = in_one_line(&error).to_string();
+    assert!(text.starts_with("Prometheus did not get ready within 600s: "), "{text}");
 }
 
 /// A clock on which each look takes an hour.

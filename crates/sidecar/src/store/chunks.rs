@@ -15,8 +15,9 @@ pub(super) fn from_wire(chunks: Vec<pb::Chunk>, newer_encodings: bool) -> Result
             converted.push(SeriesChunk::new(chunk.min_time_ms, chunk.max_time_ms, content));
             continue;
         }
-        let corrupt =
-            |e| Error::new(Kind::Corrupt, format!("rewriting a chunk of encoding {encoding}: {e}"));
+        let corrupt = |e| {
+            Error::caused(Kind::Corrupt, format!("rewriting a chunk of encoding {encoding}"), e)
+        };
         for chunk in tsdb::chunk::transcode(encoding, &chunk.data).map_err(corrupt)? {
             let bytes = ChunkBytes { encoding: chunk.encoding, data: Bytes::from(chunk.data) };
             let content = ChunkContent::Raw(bytes);
@@ -44,7 +45,8 @@ mod tests {
         );
         assert_eq!(from_wire(chunk(4, b"anything"), true).unwrap().len(), 1);
         let error = from_wire(chunk(4, b"\x00"), false).unwrap_err();
-        assert!(error.to_string().starts_with("rewriting a chunk of encoding XOR2: "), "{error}");
+        let text = model::error::in_one_line(&error).to_string();
+        assert!(text.starts_with("rewriting a chunk of encoding XOR2: "), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
 use model::{Labels, Matcher, TimeRange};
-use storeapi::conformance::{self, Dataset, Options, Samples, float_series};
+use storeapi::conformance::{self, Dataset, FloatSamples, Options, float_series};
 use storeapi::{LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Store};
 use tsdb::chunk::Encoding;
 
@@ -37,7 +37,7 @@ async fn series_cut_over_blocks_pass_the_suite() {
         let cuts = [START, START + 60_000, START + HOUR, START + 2 * HOUR];
         for (n, cut) in cuts.windows(2).enumerate().filter(|_| !data.series.is_empty()) {
             let range = TimeRange::new(cut[0], cut[1]);
-            let part = |samples: &Samples| -> Samples {
+            let part = |samples: &FloatSamples| -> FloatSamples {
                 samples.iter().copied().filter(|(t, _)| range.contains(*t)).collect()
             };
             let stored =
@@ -128,7 +128,7 @@ async fn few_bytes_are_read_for_one_series() {
         let noise =
             |t: i64| ((t as u64 ^ i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / 7.0;
         let (name, pod) = (format!("metric_{}", i % 20), format!("pod-{i:05}"));
-        let samples: Samples =
+        let samples: FloatSamples =
             samples(hours(0, 2), 0.0).into_iter().map(|(t, _)| (t, noise(t))).collect();
         series(&[("__name__", &name), ("job", "node"), ("pod", &pod)], &samples)
     };
@@ -250,7 +250,7 @@ async fn labels_come_from_blocks_of_all_kinds() {
 #[tokio::test]
 async fn chunks_say_of_which_replica_they_are_where_its_labels_are_taken_away() {
     let bucket = TestBucket::new();
-    let every_other = |phase: usize| -> Samples {
+    let every_other = |phase: usize| -> FloatSamples {
         samples(hours(0, 2), 1.0).into_iter().skip(phase).step_by(2).collect()
     };
     for (n, (phase, replica)) in [(0, "a"), (1, "a"), (0, "b")].into_iter().enumerate() {

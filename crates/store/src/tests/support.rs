@@ -12,7 +12,7 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use parquet_block::ParquetBlockWriter;
 use prometheus::Registry;
-use storeapi::conformance::{Samples, float_series};
+use storeapi::conformance::{FloatSamples, float_series};
 use storeapi::{Frame, SeriesRequest, Store};
 use testkit::{CountingObjects, FailingObjects, FaultPlan};
 use tsdb::chunk::decode_floats;
@@ -38,7 +38,7 @@ pub(super) fn hours(from: i64, to: i64) -> TimeRange {
 }
 
 /// A sample a minute, rising by `slope`.
-pub(super) fn samples(range: TimeRange, slope: f64) -> Samples {
+pub(super) fn samples(range: TimeRange, slope: f64) -> FloatSamples {
     let minutes = (range.end - range.start) / 60_000;
     (0..minutes).map(|i| (range.start + i * 60_000, i as f64 * slope)).collect()
 }
@@ -132,7 +132,7 @@ impl Make {
     }
 }
 
-pub(super) fn series(pairs: &[(&str, &str)], samples: &Samples) -> Series {
+pub(super) fn series(pairs: &[(&str, &str)], samples: &FloatSamples) -> Series {
     float_series(labels(pairs), samples)
 }
 

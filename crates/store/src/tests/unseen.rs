@@ -8,7 +8,7 @@ use std::time::Duration;
 use block::BlockLocation;
 use block::marker::{DeletionMark, Marker};
 use model::{BlockId, Matcher, Resolution, TimeRange, TimestampMs};
-use storeapi::conformance::Samples;
+use storeapi::conformance::FloatSamples;
 use storeapi::{
     Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Store,
 };
@@ -27,7 +27,8 @@ fn born(n: u128, range: TimeRange) -> BlockId {
 /// A series with a sample every five minutes from one minute to another.
 fn one(n: u128, from: i64, to: i64) -> Make {
     let range = TimeRange::new(START + from * MINUTE, START + to * MINUTE);
-    let samples: Samples = (from..to).step_by(5).map(|m| (START + m * MINUTE, m as f64)).collect();
+    let samples: FloatSamples =
+        (from..to).step_by(5).map(|m| (START + m * MINUTE, m as f64)).collect();
     let make =
         Make::raw(n, range, vec![series(&[("__name__", "up"), ("n", &n.to_string())], &samples)]);
     Make { id: born(n, range), sources: vec![born(n, range)], ..make }

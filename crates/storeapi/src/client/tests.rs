@@ -1,3 +1,4 @@
+use model::error::in_one_line;
 use model::{Labels, Matcher, TimeRange};
 use tokio::net::TcpListener;
 
@@ -97,7 +98,7 @@ async fn settings_that_cannot_work_are_refused() {
     );
     let tls = TlsSettings { ca: Some("absent.pem".into()), ..TlsSettings::default() };
     let absent = ClientSettings { tls: Some(tls), ..ClientSettings::new("localhost:1") };
-    let error = GrpcStore::new(&absent).unwrap_err().to_string();
+    let error = in_one_line(&GrpcStore::new(&absent).unwrap_err()).to_string();
     assert!(error.starts_with("endpoint localhost:1: read ca certificate absent.pem: "), "{error}");
 }
 

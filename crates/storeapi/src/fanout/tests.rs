@@ -1,5 +1,6 @@
 mod resolutions;
 
+use model::error::in_one_line;
 use std::collections::BTreeMap;
 
 use model::Labels;
@@ -58,7 +59,7 @@ async fn a_failing_endpoint_is_a_warning_that_names_it_and_the_rest_is_served() 
     assert_eq!(warnings, ["receive series from bad:2: not today"]);
     let error = answer(&fanout, request(PartialResponse::Abort)).await.unwrap_err();
     assert_eq!(
-        (error.kind(), error.to_string().as_str()),
+        (error.kind(), in_one_line(&error).to_string().as_str()),
         (Kind::Aborted, "receive series from bad:2: not today")
     );
 }

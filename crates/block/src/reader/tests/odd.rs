@@ -1,5 +1,6 @@
 //! Blocks that sound writers do not write, and deleted samples.
 
+use model::error::in_one_line;
 use model::{Budget, FloatHistogram};
 use proptest::prelude::*;
 use testkit::{OddSeries, odd_index};
@@ -188,7 +189,7 @@ async fn sorting_is_bounded() {
         case.reader_with(ReaderSettings { sorted_bytes: 200, ..ReaderSettings::default() });
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
-    let text = error.to_string();
+    let text = in_one_line(&error).to_string();
     assert!(
         text.contains(&format!("block={}", case.meta.ulid)) && text.contains("not in order"),
         "{text}"
@@ -197,7 +198,8 @@ async fn sorting_is_bounded() {
     let reader = case.reader().charging(budget.clone());
     let error = reader.series(SeriesQuery::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Limit);
-    assert!(error.to_string().contains("--memory-budget"), "{error}");
+    let text = in_one_line(&error).to_string();
+    assert!(text.contains("--memory-budget"), "{text}");
     let budget = Budget::new(1 << 20);
     whole(&case.reader().charging(budget.clone())).await;
     assert!(budget.peak() > 200 && budget.used() == 0);
@@ -316,7 +318,7 @@ async fn a_tombstones_file_is_checked_and_cached_by_version() {
         bucket.put(&location.tombstones(), bytes.into()).await.unwrap();
         let error = load_tombstones(bucket, &location).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
-        let text = error.to_string();
+        let text = in_one_line(&error).to_string();
         assert!(
             text.contains(&format!("block={}", case.meta.ulid)) && text.contains(reason),
             "{text}"

@@ -47,9 +47,9 @@ async fn errors_are_written_as_prometheus_writes_them() {
         let error = match body["errorType"].as_str().unwrap() {
             "bad_data" => {
                 let reason = text.strip_prefix("invalid parameter \"query\": ").unwrap();
-                engine::QueryError::BadData(reason.to_owned())
+                engine::Error::new(engine::Kind::BadData, reason)
             }
-            _ => engine::QueryError::Execution(text.to_owned()),
+            _ => engine::Error::new(engine::Kind::Execution, text),
         };
         let fixture = Fixture::new(Settings::default(), Err(error)).await;
         let (status, written) = fixture.get("/api/v1/query?query=x").await;
