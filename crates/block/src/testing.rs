@@ -1,5 +1,6 @@
 //! What the tests of this crate share.
 
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -7,9 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use model::{Clock, TimestampMs};
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
 use prometheus::Registry;
 use tsdb::meta::BlockMeta;
 
@@ -84,6 +90,74 @@ impl tracing::Subscriber for Lines {
     fn enter(&self, _: &tracing::span::Id) {}
 
     fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// A store in memory of which those reads fail that `failure` gives an error for.
+pub(crate) struct FailingReads<F> {
+    inner: InMemory,
+    failure: F,
+}
+
+impl<F: Fn(&Path) -> Option<object_store::Error>> FailingReads<F> {
+    pub(crate) fn new(failure: F) -> FailingReads<F> {
+        FailingReads { inner: InMemory::new(), failure }
+    }
+}
+
+impl<F> fmt::Debug for FailingReads<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FailingReads").finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for FailingReads<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("failing reads")
+    }
+}
+
+#[async_trait::async_trait]
+impl<F> ObjectStore for FailingReads<F>
+where
+    F: Fn(&Path) -> Option<object_store::Error> + Send + Sync + 'static,
+{
+    async fn put_opts(&self, p: &Path, b: PutPayload, o: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(p, b, o).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        p: &Path,
+        o: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(p, o).await
+    }
+
+    async fn get_opts(&self, p: &Path, o: GetOptions) -> Result<GetResult> {
+        match (self.failure)(p) {
+            Some(failure) => Err(failure),
+            None => self.inner.get_opts(p, o).await,
+        }
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, o: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, o).await
+    }
 }
 
 pub(crate) fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {

@@ -2,81 +2,20 @@ use model::error::in_one_line;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use object_store::memory::InMemory;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions,
-    PutPayload, PutResult,
-};
 use prometheus::Registry;
 
 use super::*;
-use crate::testing::{self, TestClock};
+use crate::testing::{self, FailingReads, TestClock};
 
 /// Fails the first so many reads with a passing error.
-#[derive(Debug)]
-struct Flaky {
-    inner: InMemory,
-    failures: AtomicU32,
-}
-
-impl fmt::Display for Flaky {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("flaky")
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Flaky {
-    async fn put_opts(
-        &self,
-        p: &Path,
-        b: PutPayload,
-        o: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        self.inner.put_opts(p, b, o).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        p: &Path,
-        o: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(p, o).await
-    }
-
-    async fn get_opts(&self, p: &Path, o: GetOptions) -> object_store::Result<GetResult> {
-        let failing = self
-            .failures
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
-            .is_ok();
-        if failing {
-            return Err(object_store::Error::Generic { store: "flaky", source: "503".into() });
-        }
-        self.inner.get_opts(p, o).await
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, o: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, o).await
-    }
-}
-
 fn flaky(failures: u32) -> (Bucket, Registry) {
     let registry = Registry::new();
-    let store = Flaky { inner: InMemory::new(), failures: failures.into() };
+    let failures = AtomicU32::new(failures);
+    let store = FailingReads::new(move |_| {
+        let one_less = |n: u32| n.checked_sub(1);
+        let left = failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        left.ok().map(|_| object_store::Error::Generic { store: "flaky", source: "503".into() })
+    });
     let metrics = BucketMetrics::new(&registry).unwrap();
     (Bucket::new(Arc::new(store), BucketSettings::default(), metrics, TestClock::new()), registry)
 }

@@ -1,21 +1,15 @@
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
-use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
 use prometheus::Registry;
 use tsdb::meta::{Compaction, Downsample, Thanos};
 
 use super::*;
 use crate::marker::Marker;
-use crate::{Bucket, Kind, SyncMetrics, testing};
+use crate::testing::{self, FailingReads};
+use crate::{Bucket, Kind, SyncMetrics};
 
 fn id(n: u64) -> BlockId {
     BlockId::from_parts(1_769_000_000_000 + n, u128::from(n))
@@ -184,87 +178,33 @@ async fn deleted_spans_are_seen_where_there_are_any() {
 }
 
 /// Reads of objects whose path holds one of these words fail.
-#[derive(Debug)]
-struct Refusing {
-    inner: Arc<InMemory>,
-    words: Mutex<Vec<(String, Kind)>>,
-}
+#[derive(Clone, Default)]
+struct Refused(Arc<Mutex<Vec<(String, Kind)>>>);
 
-impl Refusing {
+impl Refused {
     fn refuse(&self, words: &[(&str, Kind)]) {
-        *self.words.lock().unwrap() =
+        *self.0.lock().unwrap() =
             words.iter().map(|(word, kind)| ((*word).to_owned(), *kind)).collect();
     }
-}
 
-impl fmt::Display for Refusing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("refusing")
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Refusing {
-    async fn put_opts(
-        &self,
-        p: &Path,
-        b: PutPayload,
-        o: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        self.inner.put_opts(p, b, o).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        p: &Path,
-        o: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(p, o).await
-    }
-
-    async fn get_opts(&self, p: &Path, o: GetOptions) -> object_store::Result<GetResult> {
-        let refused = self
-            .words
-            .lock()
-            .unwrap()
-            .iter()
-            .find(|(word, _)| p.as_ref().contains(word.as_str()))
-            .map(|w| w.1);
-        match refused {
-            None => self.inner.get_opts(p, o).await,
-            Some(Kind::Denied) => Err(object_store::Error::PermissionDenied {
-                path: p.to_string(),
+    fn failure(&self, path: &Path) -> Option<object_store::Error> {
+        let words = self.0.lock().unwrap();
+        let (_, kind) = words.iter().find(|(word, _)| path.as_ref().contains(word.as_str()))?;
+        Some(match kind {
+            Kind::Denied => object_store::Error::PermissionDenied {
+                path: path.to_string(),
                 source: "403".into(),
-            }),
-            Some(_) => {
-                Err(object_store::Error::Generic { store: "refusing", source: "503".into() })
-            }
-        }
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, o: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, o).await
+            },
+            _ => object_store::Error::Generic { store: "refusing", source: "503".into() },
+        })
     }
 }
 
-fn refusing() -> (Bucket, Arc<Refusing>) {
-    let store = Arc::new(Refusing { inner: Arc::new(InMemory::new()), words: Mutex::default() });
-    (testing::bucket_over(store.clone()), store)
+fn refusing() -> (Bucket, Refused) {
+    let refused = Refused::default();
+    let told = refused.clone();
+    let store = FailingReads::new(move |path| told.failure(path));
+    (testing::bucket_over(Arc::new(store)), refused)
 }
 
 fn unseen(synced: &Synced) -> Vec<(BlockId, Kind)> {
@@ -274,12 +214,12 @@ fn unseen(synced: &Synced) -> Vec<(BlockId, Kind)> {
 #[tokio::test]
 async fn a_block_that_cannot_be_looked_at_is_unseen_and_not_broken() {
     for kind in [Kind::Unavailable, Kind::Denied] {
-        let (bucket, store) = refusing();
+        let (bucket, reads) = refusing();
         for n in 1..=3 {
             put(&bucket, &meta(n, &[("a", "b")], &[n])).await;
         }
         let (fetcher, _) = fetcher(&bucket, FetcherSettings::default());
-        store.refuse(&[(&id(2).to_string(), kind)]);
+        reads.refuse(&[(&id(2).to_string(), kind)]);
         let lines = testing::Lines::default();
         let listening = lines.listen();
         fetcher.fetch(&[]).await.unwrap();
@@ -295,7 +235,7 @@ async fn a_block_that_cannot_be_looked_at_is_unseen_and_not_broken() {
             synced.unseen[0].error
         );
         assert_eq!((synced.states[state::FAILED], synced.states[state::CORRUPTED_META]), (1, 0));
-        store.refuse(&[]);
+        reads.refuse(&[]);
         let synced = fetcher.fetch(&[]).await.unwrap();
         assert_eq!(
             (synced.blocks.len(), synced.unseen.len(), synced.states[state::FAILED]),
@@ -305,7 +245,7 @@ async fn a_block_that_cannot_be_looked_at_is_unseen_and_not_broken() {
         drop(listening);
         assert_eq!((lines.warnings(), lines.infos()), (1, 1), "one line per change, not per sync");
         // what was seen once is known whatever the bucket says later
-        store.refuse(&[("meta.json", kind)]);
+        reads.refuse(&[("meta.json", kind)]);
         let synced = fetcher.fetch(&[]).await.unwrap();
         assert_eq!((synced.blocks.len(), synced.unseen.len()), (3, 0));
     }
@@ -313,19 +253,19 @@ async fn a_block_that_cannot_be_looked_at_is_unseen_and_not_broken() {
 
 #[tokio::test]
 async fn a_mark_that_was_read_stands_in_while_the_bucket_fails() {
-    let (bucket, store) = refusing();
+    let (bucket, reads) = refusing();
     let location = put(&bucket, &meta(1, &[("a", "b")], &[1])).await;
     let now = bucket.clock().now();
     let mark = DeletionMark::new(id(1), now, "first");
     mark.write(&bucket, &location).await.unwrap();
     let (fetcher, _) = fetcher(&bucket, FetcherSettings::default());
-    store.refuse(&[("deletion-mark", Kind::Denied)]);
+    reads.refuse(&[("deletion-mark", Kind::Denied)]);
     let synced = fetcher.fetch(&[]).await.unwrap();
     assert_eq!((synced.blocks.len(), unseen(&synced)), (0, vec![(id(1), Kind::Denied)]));
     assert!(synced.marked_for_deletion.is_empty(), "nobody knows since when");
     assert_eq!(synced.unseen[0].known.as_ref().unwrap().id(), id(1));
 
-    store.refuse(&[]);
+    reads.refuse(&[]);
     assert_eq!(fetcher.fetch(&[]).await.unwrap().blocks[0].deletion_mark.as_ref(), Some(&mark));
     let later = DeletionMark::new(id(1), now, "second");
     bucket
@@ -333,11 +273,11 @@ async fn a_mark_that_was_read_stands_in_while_the_bucket_fails() {
         .await
         .unwrap();
     NoCompactMark::new(id(1), now, "manual", "").write(&bucket, &location).await.unwrap();
-    store.refuse(&[("deletion-mark", Kind::Unavailable)]);
+    reads.refuse(&[("deletion-mark", Kind::Unavailable)]);
     let synced = fetcher.fetch(&[]).await.unwrap();
     assert_eq!(synced.blocks[0].deletion_mark.as_ref(), Some(&mark), "as it was read last");
     assert!(synced.blocks[0].no_compact_mark.is_some() && synced.unseen.is_empty());
-    store.refuse(&[("no-compact", Kind::Unavailable)]);
+    reads.refuse(&[("no-compact", Kind::Unavailable)]);
     let synced = fetcher.fetch(&[]).await.unwrap();
     assert_eq!(synced.blocks[0].deletion_mark.as_ref(), Some(&later));
     assert!(synced.blocks[0].no_compact_mark.is_some());
