@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::histogram::ResetHint;
-use model::{FloatHistogram, Sample, SampleValue};
+use model::{FloatHistogram, Resolution, Sample, SampleValue};
 use tsdb::chunk::{Encoding, FloatHistogramEncoder, XorEncoder};
 
 use super::*;
@@ -98,19 +98,19 @@ fn where_no_replica_is_named_what_overlaps_counts_as_replicas() {
     assert!(column.len() < 250, "{}", column.len());
 }
 
+/// Windows of five minutes, all of one replica.
+fn downsampled(raw: &[SeriesChunk]) -> Vec<SeriesChunk> {
+    let mut windows = DownsampledSeries::default();
+    Downsampler::new(Resolution::FiveMinutes).raw(raw, &mut windows).unwrap();
+    let chunks = windows.to_chunks().unwrap().into_iter();
+    chunks.map(|c| c.with_resolution(Resolution::FiveMinutes).with_replica(Some(3))).collect()
+}
+
 #[test]
 fn a_gap_in_downsampled_blocks_of_one_replica_is_filled_by_the_other() {
-    let downsampled = |spans: &[(i64, i64)]| -> Vec<SeriesChunk> {
-        let raw: Vec<SeriesChunk> =
-            spans.iter().map(|(from, to)| chunk(*from, *to, false)).collect();
-        let mut windows = DownsampledSeries::default();
-        Downsampler::new(model::Resolution::FiveMinutes).raw(&raw, &mut windows).unwrap();
-        let chunks = windows.to_chunks().unwrap().into_iter();
-        chunks
-            .map(|c| c.with_resolution(model::Resolution::FiveMinutes).with_replica(Some(3)))
-            .collect()
-    };
-    let chunks = [downsampled(&[(0, 1800), (3600, 7200)]), downsampled(&[(1800, 3600)])].concat();
+    let raw = |from, to| chunk(from, to, false);
+    let chunks =
+        [downsampled(&[raw(0, 1800), raw(3600, 7200)]), downsampled(&[raw(1800, 3600)])].concat();
     for dedup in BOTH {
         let counts =
             read_replicas(merge_series_chunks(chunks.clone()), reading(ValueOf::Count, dedup))
@@ -122,18 +122,10 @@ fn a_gap_in_downsampled_blocks_of_one_replica_is_filled_by_the_other() {
 
 #[test]
 fn a_counter_that_overlaps_in_downsampled_blocks_of_one_replica_grows_once() {
-    let downsampled = |to: i64| -> Vec<SeriesChunk> {
-        let raw: Vec<SeriesChunk> =
-            (0..to / 3600).map(|hour| chunk(hour * 3600, hour * 3600 + 3600, true)).collect();
-        let mut windows = DownsampledSeries::default();
-        Downsampler::new(model::Resolution::FiveMinutes).raw(&raw, &mut windows).unwrap();
-        let chunks = windows.to_chunks().unwrap().into_iter();
-        chunks
-            .map(|c| c.with_resolution(model::Resolution::FiveMinutes).with_replica(Some(3)))
-            .collect()
-    };
+    let raw: Vec<SeriesChunk> =
+        (0..40).map(|hour| chunk(hour * 3600, hour * 3600 + 3600, true)).collect();
     // the same for longer, in batches of other lengths
-    let chunks = merge_series_chunks([downsampled(14 * 3600), downsampled(40 * 3600)].concat());
+    let chunks = merge_series_chunks([downsampled(&raw[..14]), downsampled(&raw)].concat());
     let column = read_replicas(chunks, reading(ValueOf::Counter, Dedup::Penalty)).unwrap();
     let samples = column.into_samples();
     let count = |s: &Sample| match &s.value {
