@@ -17,7 +17,7 @@ pub(crate) struct Annotations {
     forced: BTreeMap<String, Forced>,
 }
 
-/// Where in the query something is to be said of.
+/// The place in the query that a text is about.
 #[derive(Debug)]
 struct QueryPosition {
     span: Span,
@@ -30,7 +30,7 @@ impl QueryPosition {
         QueryPosition { span, position: position(text, span) }
     }
 
-    /// By the order of evaluation: operands before what is done to them, left before right.
+    /// Ranks by order of evaluation: operands before what is done to them, left before right.
     fn rank(&self) -> (usize, Reverse<usize>) {
         (self.span.end, Reverse(self.span.start))
     }
@@ -101,8 +101,8 @@ impl Annotations {
         );
     }
 
-    /// Buckets of a metric were raised at a time; reported once per metric with the extent of all
-    /// times.
+    /// Records that buckets of a metric were raised at a time; reported once per metric, with the
+    /// extent over all times.
     pub(crate) fn forced_monotonicity(
         &mut self,
         span: Span,
@@ -157,7 +157,7 @@ fn shorter(v: f64) -> String {
     format!("{v:.1e}").parse::<f64>().map_or_else(|_| format_float_general(v), format_float_general)
 }
 
-/// UTC to the second, fractions of it only where there are some.
+/// UTC to the second, with a fraction only where there is one.
 fn rfc3339(ms: i64) -> String {
     use promql::kernels::calendar::by_name;
     let seconds = ms.div_euclid(1000) as f64;

@@ -4,7 +4,7 @@
 //! Arrow, for other operators and for measuring, it is `series: UInt32, drop_name: Boolean, values:
 //! FixedSizeList<Float64, steps>, histograms: UInt32`, where the validity of the list's child says
 //! at which steps there is a sample; NaN is data. `series` is an id in the query's label table,
-//! `histograms` one in its table of histograms, null for the rows of floats that nearly all are.
+//! `histograms` one in its table of histograms, null for rows of floats, which nearly all rows are.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,7 +24,7 @@ use promql::kernels::{FloatColumn, MixedColumn};
 
 use crate::histograms::{HistogramTable, Histograms, histogram_bytes};
 
-/// Values a batch holds at least before it is passed on, so that it stays in the cache.
+/// The least number of values a batch holds before it is passed on, so that it stays in the cache.
 const TARGET_VALUES: usize = 65_536;
 
 pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
@@ -49,7 +49,7 @@ impl Rows {
         Rows { steps, present: StepSets::new(steps), ..Rows::default() }
     }
 
-    /// No rows, and room for so many.
+    /// No rows, but room for this many.
     pub(crate) fn with_capacity(steps: usize, rows: usize) -> Rows {
         let mut empty = Rows::new(steps);
         empty.series.reserve_exact(rows);
@@ -139,7 +139,7 @@ impl Rows {
         }
     }
 
-    /// Sets a step of a row, or takes its sample away.
+    /// Sets a step of a row, or removes its sample.
     pub(crate) fn set_sample(&mut self, row: usize, step: usize, value: Option<ComputedValue>) {
         if let Some(ComputedValue::Histogram(histogram)) = value {
             return self.mixed_mut(row).set_histogram(step, histogram);
@@ -163,7 +163,7 @@ impl Rows {
         }
     }
 
-    /// Makes floats, of whatever value, of all histograms.
+    /// Turns all histograms into floats of any value.
     pub(crate) fn forget_histograms(&mut self) {
         self.histograms.clear();
     }
@@ -183,7 +183,7 @@ impl Rows {
         }
     }
 
-    /// Takes the histograms out; says whether there were any. What is left are the floats.
+    /// Removes the histograms and leaves the floats; returns whether there were any histograms.
     pub(crate) fn drop_histograms(&mut self) -> bool {
         let mut any = false;
         for (row, histograms) in std::mem::take(&mut self.histograms).into_iter().enumerate() {
@@ -227,7 +227,7 @@ impl Rows {
         self.set_sample(row, step, Some(other.sample(from, step).into()));
     }
 
-    /// Takes the last row away.
+    /// Removes the last row.
     pub(crate) fn pop(&mut self) {
         let rows = self.len().saturating_sub(1);
         self.series.truncate(rows);
@@ -264,7 +264,7 @@ impl Rows {
         self.present.append(&mut other.present);
     }
 
-    /// Points there are.
+    /// The number of points.
     pub(crate) fn points(&self) -> u64 {
         self.present.words().iter().map(|bits| u64::from(bits.count_ones())).sum()
     }
@@ -335,7 +335,7 @@ impl Rows {
     }
 }
 
-/// Of the columns that are the same for all grids.
+/// The columns that are the same for all grids.
 static FIELDS: LazyLock<[FieldRef; 3]> = LazyLock::new(|| {
     [
         ("series", DataType::UInt32, false),

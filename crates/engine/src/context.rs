@@ -20,7 +20,8 @@ use crate::source::SeriesSource;
 pub(crate) const CANCELED: &str = "query was canceled in expression evaluation";
 pub(crate) const TIMED_OUT: &str = "query timed out in expression evaluation";
 
-/// What a series loses when it is no longer the metric it was: the name and what the name is about.
+/// What a series loses when it is no longer the metric it was: the name and the labels that
+/// describe it.
 pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
 /// Everything of a query that is not in its plan: labels by id, annotations, counters, limits, the
@@ -36,7 +37,7 @@ pub(crate) struct QueryContext {
     pub(crate) workers: usize,
     /// Counts samples, where the query asks for it.
     pub(crate) samples: Option<SampleCounter>,
-    /// Operators are measured.
+    /// Whether operators are measured.
     pub(crate) analyze: bool,
     pub(crate) histograms: HistogramTable,
     stop: Stop,
@@ -63,7 +64,7 @@ pub(crate) struct Surroundings {
 /// await have to look.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {
-    /// Nobody waits for the answer any more.
+    /// Set when nobody waits for the answer any more.
     pub(crate) left: Arc<AtomicBool>,
     pub(crate) deadline: Option<Instant>,
 }
@@ -123,7 +124,7 @@ impl QueryContext {
         rows.series.iter().map(|id| table[*id as usize].clone()).collect()
     }
 
-    /// Calls `f` with the rows of a batch and their label sets, which cannot be added to meanwhile.
+    /// Calls `f` with the rows of a batch and their label sets; none can be added meanwhile.
     pub(crate) fn for_each_labels(&self, rows: &Rows, mut f: impl FnMut(usize, &Labels)) {
         let table = self.labels.read().unwrap_or_else(PoisonError::into_inner);
         rows.series.iter().enumerate().for_each(|(row, id)| f(row, &table[*id as usize]));
@@ -156,8 +157,7 @@ impl QueryContext {
         }
     }
 
-    /// The name a message about a series gives, where names still stand when functions are
-    /// evaluated.
+    /// The metric name for messages about a series, if names are kept until the end of evaluation.
     pub(crate) fn late_name(&self, labels: &Labels) -> String {
         if self.delayed_name_removal { metric_name(labels) } else { String::new() }
     }
@@ -166,7 +166,7 @@ impl QueryContext {
         self.decoded_samples.fetch_add(samples as u64, Ordering::Relaxed);
     }
 
-    /// Counts points that a selector gave against the query's limit.
+    /// Counts the points that a selector gave towards the query's limit.
     pub(crate) fn hold(&self, points: u64) -> Result<()> {
         let held = self.held_samples.fetch_add(points, Ordering::Relaxed) + points;
         if self.max_samples > 0 && held > self.max_samples {
@@ -185,7 +185,7 @@ impl QueryContext {
         self.decoded_samples.load(Ordering::Relaxed)
     }
 
-    /// Takes the metric name away now, or marks the row when names are dropped at the end.
+    /// Removes the metric name now, or marks the row if names are dropped at the end.
     pub(crate) fn drop_name(&self, labels: &Labels) -> (Labels, bool) {
         if self.delayed_name_removal {
             (labels.clone(), true)

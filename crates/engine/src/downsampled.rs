@@ -1,6 +1,6 @@
 //! How functions are answered over downsampled data: which aggregate stands for samples, how coarse
 //! data may be, and what becomes of windows where only coarser data exists.
-//! `docs/downsampled-answers.md` tells users the same, with the bounds of the answers.
+//! `docs/downsampled-answers.md` says the same to users, with the bounds of the answers.
 
 use merge::ValueOf;
 use model::Resolution;
@@ -16,7 +16,7 @@ pub(crate) struct Treatment {
     pub(crate) short: Short,
 }
 
-/// The longest windows that a function can be computed of.
+/// The longest windows from which a function can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coarsest {
     Any,
@@ -24,26 +24,27 @@ enum Coarsest {
     Range,
     /// Two samples in its range.
     HalfRange,
-    /// No aggregate tells what it needs.
+    /// No aggregate holds what it needs.
     Raw,
 }
 
-/// How a function is answered where its range is too short for the only data there is.
+/// How a function is answered where its range is too short for the only data that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Short {
-    /// By the samples around, however far apart.
+    /// From the samples around it, however far apart.
     Filled(Filling),
-    /// As a part of how much the two samples around differ.
+    /// As a share of the difference between the two samples around it.
     Rise(Rise),
-    /// As the parts of what the windows around add up to.
+    /// As shares of what the windows around it add up to.
     Share,
-    /// As the mean of the windows around, each by how many samples of it lie in the range.
+    /// As the mean of the windows around it, each weighted by how many of its samples lie in the
+    /// range.
     Mean,
-    /// Not at all: it reaches for the samples it needs by itself.
+    /// Not at all: the function itself reaches for the samples it needs.
     Fixed,
 }
 
-/// What is asked of a difference.
+/// What is asked about a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rise {
     PerSecond,
@@ -52,8 +53,9 @@ pub(crate) enum Rise {
 }
 
 impl Treatment {
-    /// By the function or aggregation over a selector, as the query names it. `directly`: nothing
-    /// stands between, so that an aggregate of the samples can be used as such.
+    /// The treatment for a function or aggregation over a selector, by its name in the query.
+    /// `directly`: nothing stands between them, so that an aggregate of the samples can be used as
+    /// it is.
     pub(crate) fn of(function: &str, directly: bool) -> Treatment {
         use Coarsest::{Any, HalfRange, Range, Raw};
         let around = Short::Filled(Filling::Around);
@@ -111,13 +113,13 @@ impl Treatment {
         }
     }
 
-    /// What the value of a downsampled sample is of.
+    /// Where in its window the value of a downsampled sample belongs.
     pub(crate) fn value_at(self) -> ValueAt {
         if self.value == ValueOf::Average { ValueAt::Middle } else { ValueAt::End }
     }
 
-    /// Whether coarser data than asked for makes the answer another one than asked for, not a
-    /// blurred one.
+    /// Whether data coarser than asked for makes the answer a different one, not merely a blurred
+    /// one.
     pub(crate) fn needs_raw(self) -> bool {
         self.coarsest == Coarsest::Raw
     }

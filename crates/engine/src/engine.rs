@@ -1,5 +1,5 @@
-//! The engine: parsing, planning, running, answering. How many queries run at once is for whoever
-//! asks to bound.
+//! The engine: parsing, planning, running, answering. Bounding how many queries run at once is left
+//! to the caller.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,7 +40,7 @@ pub struct EngineSettings {
     /// Samples one query may hold; 0 = no limit.
     pub max_samples: u64,
     pub budget: Budget,
-    /// What of the language parses.
+    /// Which parts of the language parse.
     pub language: ParserOptions,
     /// Keep metric names until the end of evaluation, as Prometheus' feature flag of that name.
     pub delayed_name_removal: bool,
@@ -61,13 +61,13 @@ impl Default for EngineSettings {
     }
 }
 
-/// Of every thread of an engine: operators wait for their inputs within each other, as deep as the
-/// parser lets queries nest. Only what is used takes memory.
+/// The stack of every thread of an engine: operators wait for their inputs within each other, as
+/// deep as the parser lets queries nest. Only the part that is used takes memory.
 const STACK_BYTES: usize = 32 << 20;
 
-/// Bytes of a text, without regexes, that is parsed and planned in a moment.
+/// A text of up to this many bytes, without regexes, is parsed and planned in a moment.
 const QUICK_TEXT: usize = 128;
-/// Steps of all operators together that are evaluated in a moment, and on little stack.
+/// Up to this many steps, over all operators, are evaluated in a moment and on little stack.
 const QUICK_STEPS: usize = 16;
 
 /// Evaluates queries on one pool of threads and one DataFusion runtime.
@@ -83,7 +83,7 @@ pub struct Engine {
 struct EngineShared {
     settings: EngineSettings,
     environment: Arc<RuntimeEnv>,
-    /// DataFusion's, as it comes; made once, because it has hundreds of options.
+    /// DataFusion's defaults; made once, because there are hundreds of options.
     config: SessionConfig,
 }
 
@@ -113,11 +113,11 @@ impl Engine {
     /// Evaluates a query. Dropping the future ends the work.
     ///
     /// Evaluates on the engine's own threads, which drive the source too; its connections and
-    /// timers belong to the runtime this is called from. Only what is done before the first series
-    /// comes may be done on the caller's thread.
+    /// timers belong to the runtime this is called from. Work before the first series arrives may
+    /// be done on the caller's thread.
     ///
     /// # Errors
-    /// By kind: see [`Error`]; texts are Prometheus' where it has one.
+    /// See [`QueryError`] for the kinds; texts are those of Prometheus where it has one.
     pub async fn query(&self, query: Query) -> Result<Answer, Error> {
         let pool = self.handle();
         let io = Handle::try_current().unwrap_or_else(|_| pool.clone());
@@ -145,7 +145,7 @@ impl Engine {
     /// The operators a query would run as. Reads nothing.
     ///
     /// # Errors
-    /// As of [`Engine::query`], before it runs.
+    /// Those of [`Engine::query`] before the query runs.
     pub fn explain(&self, query: &Query) -> Result<ExplainedOperator, Error> {
         let run =
             QueryRun { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
@@ -173,8 +173,8 @@ impl Drop for Engine {
 }
 
 /// Runs a query on this thread until it has something to wait for or much to do, which takes
-/// microseconds: what reads no series is answered sooner than another thread is woken. What it
-/// spawns goes to the pool.
+/// microseconds: a query that reads no series is answered before another thread would wake up. What
+/// it spawns goes to the pool.
 fn first_turn<F: Future + Unpin>(pool: &Handle, work: &mut F) -> Result<Option<F::Output>, Error> {
     let _pool = pool.enter();
     let turn = catch_unwind(AssertUnwindSafe(|| work.now_or_never()));
@@ -203,7 +203,7 @@ struct QueryRun {
 struct Planned {
     plan: Arc<dyn ExecutionPlan>,
     least_bytes: u64,
-    /// Of all operators together.
+    /// The sum over all operators.
     steps: usize,
     context: Arc<QueryContext>,
     shape: AnswerShape,

@@ -1,4 +1,4 @@
-//! Why a query has no answer, and how DataFusion carries that.
+//! Why a query has no answer, and how DataFusion carries the error.
 
 use datafusion::common::DataFusionError;
 use model::layered_error;

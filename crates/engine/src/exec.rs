@@ -2,8 +2,8 @@
 //!
 //! [`Operator`] is what an operator over [`Rows`] must say and do, [`BatchOperator`] what anything
 //! in a plan must; [`PromExec`] is the one shell that makes it an `ExecutionPlan` with partitions,
-//! metrics and a place in EXPLAIN. [`rows_of`] reads a plan without making Arrow's batches of rows
-//! that our operators hand to each other.
+//! metrics and a place in EXPLAIN. [`rows_of`] reads a plan without turning the rows that our
+//! operators hand to each other into Arrow batches.
 
 use std::fmt;
 use std::pin::pin;
@@ -58,7 +58,7 @@ pub(crate) trait BatchOperator: fmt::Debug + Send + Sync + 'static {
     fn partitions(&self, inputs: &[usize]) -> usize;
     fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream>;
 
-    /// The rows that the batches hold; `None` of an operator whose batches hold others.
+    /// The rows that the batches hold; `None` for an operator whose batches hold something else.
     fn rows(self: Arc<Self>, _partition: usize, _inputs: Inputs) -> Result<Option<RowStream>> {
         Ok(None)
     }
@@ -92,7 +92,7 @@ impl<T: Operator> BatchOperator for T {
     }
 }
 
-/// Leaves out what is empty.
+/// Leaves out empty batches.
 fn some_rows(rows: RowStream) -> impl Stream<Item = Result<Rows>> + Send {
     rows.try_filter(|rows| std::future::ready(!rows.is_empty()))
 }
@@ -228,7 +228,7 @@ pub(crate) struct Inputs {
     plans: Vec<Arc<dyn ExecutionPlan>>,
     task: Arc<TaskContext>,
     pub(crate) query: Arc<QueryContext>,
-    /// Of the operator's own batches.
+    /// The schema of the operator's own batches.
     schema: SchemaRef,
     meter: Option<Meter>,
 }
@@ -247,14 +247,14 @@ impl Inputs {
         Inputs { plans: Vec::new(), ..self.clone() }
     }
 
-    /// Samples that the operator looked at, where operators are measured.
+    /// Counts the samples that the operator looked at, if operators are measured.
     pub(crate) fn count_samples(&self, samples: u64) {
         if let Some(meter) = &self.meter {
             meter.count_samples(samples);
         }
     }
 
-    /// Memory of this query, empty at first.
+    /// A reservation of this query's memory, empty at first.
     pub(crate) fn reserve(&self, what: &str) -> MemoryReservation {
         MemoryConsumer::new(what).register(self.task.memory_pool())
     }
@@ -318,8 +318,8 @@ impl Inputs {
         Ok(batches)
     }
 
-    /// All rows of both sides of an operator, read at the same time. Where both fail the left
-    /// side's error counts, whichever came first.
+    /// All rows of both sides of an operator, read at the same time. Where both fail, the error is
+    /// that of the left side, whichever came first.
     pub(crate) async fn collect_sides(
         &self,
         steps: usize,
@@ -353,7 +353,7 @@ impl Inputs {
     }
 }
 
-/// A stream of what a future gives.
+/// A stream with the one result of a future.
 pub(crate) fn once(rows: impl Future<Output = Result<Rows>> + Send + 'static) -> RowStream {
     futures::stream::once(rows).boxed()
 }

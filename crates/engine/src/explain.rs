@@ -24,7 +24,7 @@ const SAMPLES: &str = "samples";
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExplainedOperator {
     pub name: String,
-    /// Only of a query that was analyzed.
+    /// Only if the query was analyzed.
     pub measured: Option<OperatorMeasurement>,
     pub inputs: Vec<ExplainedOperator>,
 }
@@ -33,7 +33,7 @@ pub struct ExplainedOperator {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OperatorMeasurement {
     pub seconds: f64,
-    /// Series, points and bytes it gave.
+    /// The series, points and bytes it gave.
     pub series: u64,
     pub points: u64,
     pub bytes: u64,

@@ -28,7 +28,7 @@ impl HistogramTable {
     }
 }
 
-/// Roughly what the histograms of a row hold; those shared with other rows count in each.
+/// Roughly the bytes that the histograms of a row hold; those shared with other rows count in each.
 pub(crate) fn histogram_bytes(row: &[Option<Arc<FloatHistogram>>]) -> usize {
     let buckets = |h: &Arc<FloatHistogram>| {
         let spans = h.positive_spans.len() + h.negative_spans.len();

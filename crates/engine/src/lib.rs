@@ -1,5 +1,5 @@
-//! PromQL evaluation: an AST becomes a plan of our own nodes, that becomes DataFusion
-//! `ExecutionPlan`s over series-columnar batches, those become an answer.
+//! PromQL evaluation: an AST becomes a plan of our own nodes, which becomes DataFusion
+//! `ExecutionPlan`s over series-columnar batches, which become an answer.
 //!
 //! Input comes through [`SeriesSource`], one merged and sorted stream of series. No gRPC and no
 //! bucket is known here.

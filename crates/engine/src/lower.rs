@@ -2,7 +2,7 @@
 //!
 //! Every node gets the steps it is evaluated at: subqueries have steps of their own, and what `@`
 //! pins to one time is evaluated once and repeated. Offsets and `@` are resolved here; operators
-//! know absolute times only.
+//! see only absolute times.
 
 use merge::Dedup;
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Resolution, TimeRange};
@@ -42,7 +42,7 @@ mod extended;
 mod info;
 pub(crate) mod sorts;
 
-/// What of a query decides its plan.
+/// The parts of a query that decide its plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Lowering {
     pub(crate) grid: Grid,
@@ -50,20 +50,20 @@ pub(crate) struct Lowering {
     pub(crate) dedup: Option<Dedup>,
     pub(crate) default_subquery_step_ms: i64,
     pub(crate) delayed_name_removal: bool,
-    /// Steps a subquery may have.
+    /// The most steps a subquery may have.
     pub(crate) max_steps: u64,
     /// The times that selectors here are evaluated for, as wide as Prometheus asks its storage:
     /// which samples a replica begins with decides how replicas are merged.
     pub(crate) asked: Times,
     /// The coarsest resolution the user allows.
     pub(crate) max_resolution_ms: i64,
-    /// Lookback bridges windows of downsampled data, not only where there is nothing else.
+    /// Lookback bridges windows of downsampled data even where there is finer data.
     pub(crate) dynamic_lookback: bool,
     /// Which steps of the query the samples count for that are read here.
     pub(crate) counted: Attribution,
-    /// Inside the parameter of an aggregation, where Prometheus does not resolve `@`: `start()` and
-    /// `end()` are not seen there, and the time of an instant selector goes on from its `@` with
-    /// the steps.
+    /// Set inside the parameter of an aggregation, where Prometheus does not resolve `@`: `start()`
+    /// and `end()` are not seen there, and the time of an instant selector advances from its `@`
+    /// with the steps.
     pub(crate) in_param: bool,
 }
 
@@ -80,7 +80,8 @@ impl Times {
     }
 }
 
-/// How far from the times they are for windows begin, open, and end, in milliseconds.
+/// How far windows reach before and after the times they are for, in milliseconds. They are open at
+/// their start.
 #[derive(Clone, Copy, Debug)]
 struct Reach {
     before: i64,
@@ -97,7 +98,7 @@ struct ExprPlace<'a> {
     above: &'a Above,
 }
 
-/// What an operator stands between.
+/// The operands of a binary operator.
 struct OperandNodes {
     left: PromNode,
     right: PromNode,
@@ -134,7 +135,7 @@ impl Lowering {
         Ok(self.at_the_end(node))
     }
 
-    /// The names that were to go are dropped.
+    /// Drops the names that were marked to be dropped.
     fn at_the_end(&self, node: PromNode) -> PromNode {
         let (grid, drop_names) = (node.grid, self.delayed_name_removal);
         PromNode::vector(
@@ -148,7 +149,7 @@ impl Lowering {
         let input = self.range_input(expr, grid, &Above::default())?;
         Ok(match input.node {
             RangeSource::Selector { select, reading } => {
-                // samples are given as they are
+                // samples are returned as they are
                 let reading = SelectorReading { treatment: reading.treatment.fixed(), ..reading };
                 let frame = input
                     .extension
@@ -265,7 +266,8 @@ impl Lowering {
         if self.dynamic_lookback { 0 } else { self.max_resolution_ms }
     }
 
-    /// A selector's select, and how its samples are read; `range_ms` is 0 for instant selectors.
+    /// The [`Select`] of a selector, and how its samples are read; `range_ms` is 0 for instant
+    /// selectors.
     fn select(
         &self,
         selector: &VectorSelector,
@@ -287,7 +289,7 @@ impl Lowering {
             buffered: None,
             edges_only: false,
         };
-        // windows may stand as far apart as this: what goes on is seen by the next one
+        // windows may be this far apart: what continues is seen by the next one
         let apart = Resolution::coarsest_within(max_resolution_ms).millis();
         let (start, end) = (range.start.saturating_sub(apart), range.end.saturating_add(apart));
         let range = TimeRange { start, end };
@@ -311,7 +313,7 @@ impl Lowering {
         let after = if smoothed { self.lookback_ms } else { 0 };
         let range = self.samples(selector.at, offset, Reach { before: self.lookback_ms, after });
         let (select, reading) = self.select(selector, range, above, 0);
-        // of smoothed selectors Prometheus buffers all samples
+        // for smoothed selectors Prometheus buffers all samples
         let buffered = (!smoothed).then_some((steps, self.lookback_ms));
         let edges_only = function == WindowFunction::Instant;
         let reading = SelectorReading { buffered, edges_only, ..reading };
@@ -382,7 +384,7 @@ impl Lowering {
         if self.fixed(subquery.at).is_some() {
             // The window is the same at all steps. Where the call over it is not, Prometheus
             // evaluates the subquery as far beyond the window as the last step is after the first,
-            // and tells of what it meets there.
+            // and reports what it finds there.
             let steps_after_first = i64::try_from(grid.count - 1).unwrap_or(i64::MAX);
             last = last.saturating_add(grid.step.saturating_mul(steps_after_first));
         }
@@ -432,19 +434,20 @@ impl Lowering {
                 self.is_invariant(&call.args[0])
                     && self.info_times(&call.args[0]).is_ok_and(|times| times.is_some())
             }
-            // Of a selector it gives the samples' own times, of anything else those of evaluation.
+            // For a selector it gives the samples' own times, for anything else those of
+            // evaluation.
             ExprKind::Call(call) if call.func == "timestamp" => {
                 matches!(call.args[0].unwrap_parens().kind, ExprKind::Vector(_))
                     && self.is_invariant(&call.args[0])
             }
             ExprKind::Call(call) => {
-                // what only depends on the query is a number to it
+                // to this function, what depends on the query alone is a number
                 let constant = matches!(call.func, "start" | "end" | "range" | "step");
                 let safe = constant
                     || functions::lookup(call.func).is_some_and(|f| !f.is_at_modifier_unsafe());
                 safe && call.args.iter().all(|a| self.is_invariant(a))
             }
-            // whatever its parameter, which then counts at the first step alone
+            // whatever its parameter is, which then counts at the first step only
             ExprKind::Aggregate(a) => self.is_invariant(&a.expr),
             ExprKind::Binary(b) => self.is_invariant(&b.lhs) && self.is_invariant(&b.rhs),
             ExprKind::Unary(u) => self.is_invariant(&u.expr),
@@ -463,7 +466,7 @@ impl Lowering {
         Ok(self.map(MapFunction::Negate, node, Vec::new()))
     }
 
-    /// A function of each row that takes the name away.
+    /// A function of each row that drops the name.
     fn map(&self, function: MapFunction, node: PromNode, params: Vec<PromNode>) -> PromNode {
         let (grid, kind, one_name) = (node.grid, node.kind, node.one_name);
         let mut inputs = vec![node];
@@ -543,8 +546,8 @@ impl Lowering {
             let one_name = !is_or && left.one_name;
             let matching = Grouping { labels: matching.labels, without: !matching.on };
             let node = PromNode::vector(PromOp::Set { op, matching }, vec![left, right], grid);
-            // Series of both sides may have the same labels. Only names that go later may make them
-            // equal at one step.
+            // Series of both sides may have the same labels. At a single step only names that are
+            // dropped later can make them equal.
             let merged = is_or && !(self.delayed_name_removal && grid.count == 1);
             let node = if merged { distinct(node, Equal::AtOtherSteps) } else { node };
             return node.with_one_name(one_name);
@@ -630,7 +633,8 @@ impl Lowering {
     ) -> PromNode {
         let is_range = |e: &&Expr| matches!(e.kind, ExprKind::Matrix(_) | ExprKind::Subquery(_));
         let args = || call.args.iter().map(Expr::unwrap_parens);
-        // Prometheus tells the first argument whatever it is, and forgets where subqueries stand.
+        // Prometheus reports the first argument, whatever it is, and forgets the positions of
+        // subqueries.
         let span = args().next().map_or(Span::default(), |first| match first.kind {
             ExprKind::Subquery(_) => Span { start: 0, end: first.span.end },
             _ => first.span,
@@ -669,8 +673,8 @@ impl Lowering {
     }
 }
 
-/// When a subquery is evaluated first: its steps are multiples of the step since the epoch, this
-/// one after the window's open start.
+/// The first time a subquery is evaluated: its steps are multiples of the step since the epoch, and
+/// this is the first one after the window's open start.
 fn first_inside(begin: i64, step: i64) -> i64 {
     let first = begin / step * step;
     if first <= begin { first.saturating_add(step) } else { first }

@@ -9,9 +9,9 @@ use model::{Budget, BudgetExceeded, Reservation};
 
 use crate::error::{Error, Kind, fail};
 
-/// Charges what the operators of one query hold to a [`Budget`]. What the plan needs at least is
+/// Charges what the operators of one query hold to a [`Budget`]. The least that the plan needs is
 /// reserved before it runs, so that a query that cannot fit does no work, and one that is admitted
-/// gets that far.
+/// gets at least that much.
 #[derive(Debug)]
 pub(crate) struct QueryMemory {
     budget: Budget,

@@ -19,8 +19,8 @@ pub struct Query {
     /// Lookback bridges the windows of downsampled data that the user allows, however long; where
     /// only such data exists, it always does.
     pub dynamic_lookback: bool,
-    /// How samples of replicas become one series; `None` where series have none: of what overlaps
-    /// the first chunk wins.
+    /// How samples of replicas become one series; `None` where series have no replicas: the first
+    /// of overlapping chunks wins.
     pub dedup: Option<Dedup>,
     /// The coarsest resolution the user allows, in milliseconds; 0 = raw only.
     pub max_resolution_ms: i64,
@@ -29,7 +29,7 @@ pub struct Query {
     pub detail: Detail,
 }
 
-/// What a query is to tell besides its value.
+/// What a query is to report besides its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
     /// Count samples as Prometheus does.

@@ -113,7 +113,7 @@ pub(crate) struct PromNode {
     pub(crate) inputs: Vec<PromNode>,
     pub(crate) grid: StepGrid,
     pub(crate) kind: NodeKind,
-    /// Taking the metric name away cannot make two of its series equal.
+    /// Dropping the metric name cannot make two of its series equal.
     pub(crate) one_name: bool,
 }
 
@@ -131,8 +131,8 @@ impl PromNode {
         self
     }
 
-    /// Bytes that running this node and what is below it takes at least: a row per worker, or per
-    /// group where one is all that is known.
+    /// The least number of bytes that running this node and those below it takes: a row per worker,
+    /// or per group, of which at least one is assumed.
     pub(crate) fn least_bytes(&self, workers: usize) -> u64 {
         let row = self.grid.count as u64 * 8;
         let workers = workers as u64;
@@ -154,7 +154,7 @@ impl PromNode {
             .fold(own, |sum, input| sum.saturating_add(input.least_bytes(workers as usize)))
     }
 
-    /// Steps of this node and of all below it, added up.
+    /// The sum of the steps of this node and all nodes below it.
     pub(crate) fn steps_in_all(&self) -> usize {
         self.inputs
             .iter()

@@ -27,7 +27,7 @@ pub(crate) struct SelectorReading {
     pub(crate) treatment: Treatment,
     pub(crate) range: TimeRange,
     pub(crate) dedup: Option<Dedup>,
-    /// Of histograms only count and sum are wanted.
+    /// Only count and sum of histograms are wanted.
     pub(crate) totals_only: bool,
     /// Short windows are filled where data is coarser than this, in milliseconds.
     pub(crate) fill_above_ms: i64,
@@ -36,8 +36,8 @@ pub(crate) struct SelectorReading {
     /// Only the first and last samples of windows are looked at, and whether a counter was reset
     /// between them.
     pub(crate) edges_only: bool,
-    /// Where the stretches end that Prometheus buffers step by step, and how long they are; `None`
-    /// where it buffers all.
+    /// Where the stretches that Prometheus buffers step by step end, and how long they are; `None`
+    /// where it buffers everything.
     pub(crate) buffered: Option<(Steps, i64)>,
 }
 
@@ -199,7 +199,7 @@ impl SampleReader {
         Ok(())
     }
 
-    /// What the series just read has of downsampled data, if any whose windows may have to be
+    /// The downsampled data of the series just read, if it has any whose windows may have to be
     /// filled.
     pub(crate) fn coarse(&self) -> Option<Coarse<'_>> {
         let coarse =
@@ -270,8 +270,8 @@ impl SampleReader {
         decode_shared_histograms(raw.encoding, &raw.data, ts, values, &mut self.spare, |_, _| true)
     }
 
-    /// Keeps the histograms of the series before to be written over; those not looked at are there
-    /// more than once.
+    /// Keeps the histograms of the series before to be overwritten; those not looked at occur more
+    /// than once.
     fn keep_spare(&mut self) {
         self.histograms.values.dedup_by(|next, kept| Arc::ptr_eq(next, kept));
         self.spare.append(&mut self.histograms.values);
@@ -291,9 +291,9 @@ impl SampleReader {
         Ok(column)
     }
 
-    /// Leaves only the totals of histograms. Where a counter was reset cannot be seen afterwards,
-    /// so it becomes a hint; not of the first sample after a gap between windows, because
-    /// Prometheus jumps over those.
+    /// Leaves only the totals of histograms. Resets of a counter cannot be seen afterwards, so they
+    /// become hints; except for the first sample after a gap between windows, because Prometheus
+    /// skips those gaps.
     fn drop_buckets(&mut self) {
         let mut before: Option<Arc<FloatHistogram>> = None;
         let after_gaps = self.samples_after_gaps();
@@ -315,8 +315,8 @@ impl SampleReader {
         }
     }
 
-    /// The histograms that begin a stretch which starts after all that the stretch before it has
-    /// led to.
+    /// The histograms that begin a stretch which starts after everything that was buffered for the
+    /// stretch before it.
     fn samples_after_gaps(&self) -> Vec<usize> {
         let buffered =
             self.reading.buffered.filter(|(s, length)| s.fixed.is_none() && s.step > *length);
@@ -349,7 +349,7 @@ impl SampleReader {
     }
 }
 
-/// Leaves the samples inside a range.
+/// Keeps only the samples inside a range.
 fn trim<T>(range: TimeRange, ts: &mut Vec<i64>, values: &mut Vec<T>) {
     if ts.last().is_some_and(|t| *t > range.last()) {
         let end = ts.partition_point(|t| *t <= range.last());
@@ -363,7 +363,7 @@ fn trim<T>(range: TimeRange, ts: &mut Vec<i64>, values: &mut Vec<T>) {
     }
 }
 
-/// Leaves the samples whose value `keep` wants.
+/// Keeps only the samples for whose value `keep` is true.
 fn retain<T>(ts: &mut Vec<i64>, values: &mut Vec<T>, keep: impl Fn(&T) -> bool) {
     let mut kept = 0;
     for i in 0..values.len() {
@@ -377,7 +377,7 @@ fn retain<T>(ts: &mut Vec<i64>, values: &mut Vec<T>, keep: impl Fn(&T) -> bool) 
     values.truncate(kept);
 }
 
-/// Raw chunks one after the other: the shape of nearly all series.
+/// Whether chunks are raw and do not overlap, as those of nearly all series.
 fn is_plain(chunks: &[SeriesChunk]) -> bool {
     let raw = |c: &SeriesChunk| match &c.content {
         ChunkContent::Raw(raw) => {

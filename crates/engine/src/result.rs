@@ -1,5 +1,4 @@
-//! From the last batches to the answer: what kind of value it is and in which order its series
-//! stand.
+//! From the last batches to the answer: what kind of value it is, and the order of its series.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ pub(crate) type Collected = Vec<(CollectedPart, MemoryReservation)>;
 
 pub(crate) enum CollectedPart {
     Rows(Rows),
-    /// Of a range vector: samples.
+    /// The samples of a range vector.
     Raw(RecordBatch),
 }
 
@@ -52,7 +51,7 @@ impl StepRows for ResultRows {
     }
 }
 
-/// In which order series stand in the answer.
+/// The order of the series in the answer.
 #[derive(Clone, Debug, PartialEq)]
 enum Order {
     Labels,
@@ -66,12 +65,12 @@ enum Order {
 pub(crate) struct AnswerShape {
     value: ValueType,
     order: Order,
-    /// A sort of what is evaluated at many steps.
+    /// A sort of something that is evaluated at many steps.
     pointless_sort: Option<Span>,
 }
 
 impl AnswerShape {
-    /// Judges the root of a query.
+    /// The shape of the answer to a query with this root.
     pub(crate) fn of(
         expr: &Expr,
         grid: Grid,

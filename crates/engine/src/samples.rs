@@ -2,9 +2,9 @@
 //!
 //! *Total* is how many samples selectors and windows look at: each step counts its whole window, so
 //! that a step costs as much as an instant query at its time. *Read* counts a sample once, at the
-//! first step whose window holds it. A histogram counts as many samples as fit in its bytes, 16 to
-//! one. *Peak* is the most that Prometheus would hold at once; only what selectors and windows hold
-//! is in it, not what operators above them copy.
+//! first step whose window holds it. A histogram counts as one sample per 16 of its bytes. *Peak*
+//! is the most that Prometheus would hold at once; only what selectors and windows hold is in it,
+//! not what operators above them copy.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use promql::kernels::window::Bounds;
 use crate::batch::Rows;
 use crate::grid::StepGrid;
 
-/// Which steps of the query the samples count for that an operator looks at.
+/// Which steps of the query the samples that an operator looks at count for.
 #[derive(Clone, Debug)]
 pub(crate) struct Attribution {
     totals: Totals,
@@ -27,9 +27,9 @@ enum Totals {
     Same,
     /// What is evaluated once and repeated counts at every step.
     Every,
-    /// At the query's first step, so many times.
+    /// At the query's first step, this many times.
     First(u64),
-    /// All of a range vector that is the value of the query.
+    /// All samples, for a range vector that is the value of the query.
     Value,
     /// The steps of a subquery count where a function looks at them, not where they are made.
     Nowhere,
@@ -53,7 +53,7 @@ struct SubqueryReads {
 }
 
 impl Reads {
-    /// The step of the query for step `k` of the operator; `None` where no window holds it.
+    /// The query's step for step `k` of the operator; `None` where no window holds it.
     fn step(&self, k: usize) -> Option<usize> {
         match self {
             Reads::Same => Some(k),
@@ -80,10 +80,10 @@ impl SubqueryReads {
 }
 
 impl Attribution {
-    /// Of what is evaluated at the query's own steps.
+    /// For what is evaluated at the query's own steps.
     pub(crate) const QUERY: Attribution = Attribution { totals: Totals::Same, reads: Reads::Same };
 
-    /// Of what is evaluated once for `count` steps.
+    /// For what is evaluated once for `count` steps.
     pub(crate) fn repeated(&self, count: usize) -> Attribution {
         let totals = match self.totals {
             Totals::Same => Totals::Every,
@@ -93,7 +93,8 @@ impl Attribution {
         Attribution { totals, reads: self.reads.clone() }
     }
 
-    /// Of a subquery's steps, at which a function has windows, or which are the value of the query.
+    /// For a subquery's steps, over which a function has windows, or which are the value of the
+    /// query.
     pub(crate) fn subquery(
         &self,
         inner: StepGrid,
@@ -108,7 +109,7 @@ impl Attribution {
         Attribution { totals: Totals::Nowhere, reads: Reads::Subquery(Arc::new(reads)) }
     }
 
-    /// Of a range vector that is the value of the query.
+    /// For a range vector that is the value of the query.
     pub(crate) const VALUE: Attribution =
         Attribution { totals: Totals::Value, reads: Reads::First };
 }
@@ -183,7 +184,7 @@ impl Tally {
         Tally { totals: vec![0; steps], reads: vec![0; steps], sizes: Vec::new(), of_subquery }
     }
 
-    /// Samples that a selector found, one at a step.
+    /// Counts the samples that a selector found, one per step.
     pub(crate) fn instants(&mut self, rows: &Rows) {
         for row in 0..rows.len() {
             let histograms = rows.histograms(row);
@@ -195,7 +196,7 @@ impl Tally {
         }
     }
 
-    /// The windows of a series of floats.
+    /// Counts the windows of a series of floats.
     pub(crate) fn windows(&mut self, bounds: &[Bounds]) {
         let mut read = 0;
         for (k, b) in bounds.iter().enumerate() {
@@ -204,7 +205,7 @@ impl Tally {
         }
     }
 
-    /// The windows of a series of histograms.
+    /// Counts the windows of a series of histograms.
     pub(crate) fn histogram_windows(
         &mut self,
         bounds: &[Bounds],
@@ -231,13 +232,13 @@ impl Tally {
         self.reads[k] += read;
     }
 
-    /// Samples of a range vector that is the value of the query.
+    /// Counts the samples of a range vector that is the value of the query.
     pub(crate) fn range(&mut self, floats: usize, histograms: &[Arc<FloatHistogram>]) {
         let n = floats as u64 + histograms.iter().map(|h| size(h)).sum::<u64>();
         self.window(0, n, n);
     }
 
-    /// Hands the counts on, gives how many there were, and starts anew.
+    /// Passes the counts to `counter`, returns how many samples there were, and starts anew.
     pub(crate) fn flush(&mut self, counter: &SampleCounter, at: &Attribution) -> u64 {
         if self.of_subquery {
             self.reads.fill(0);
@@ -250,7 +251,7 @@ impl Tally {
     }
 }
 
-/// As how many samples a histogram counts.
+/// How many samples a histogram counts as.
 fn size(histogram: &FloatHistogram) -> u64 {
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
     let buckets = histogram.positive_buckets.len()

@@ -15,10 +15,9 @@ pub struct Select {
     pub matchers: Vec<Matcher>,
     /// Samples that can matter; windows, lookback, offset and `@` are in it.
     pub range: TimeRange,
-    /// The coarsest resolution wanted, in milliseconds: what the user allows and the range bears.
-    /// Coarser data is better than none, where there is nothing else; it reaches beyond the range
-    /// by two of its windows before, and by one after, because what short windows are filled with
-    /// stands there.
+    /// The coarsest resolution wanted, in milliseconds: what the user allows and the range permits.
+    /// Coarser data is better than none where nothing else exists; it reaches two of its windows
+    /// before the range and one after, because short windows are filled from there.
     pub max_resolution_ms: i64,
     /// What is read of downsampled chunks.
     pub aggregates: Vec<Aggregate>,

@@ -29,11 +29,11 @@ use promql::value::{Grid, Point, PointValue, ResultSeries, Value};
 /// beside the repository.
 const CORPUS_FOLDER: &str = "PROMQL_CORPUS";
 
-/// The file for which names are dropped at once, as is Prometheus' default. For all others they are
-/// at the end, for which the upstream files are written.
+/// The file for which names are dropped at once, which is Prometheus' default. For all others they
+/// are dropped at the end, which the upstream files are written for.
 const DROPPING_AT_ONCE: &str = "names_dropped_at_once.test";
 
-/// Of the upstream evaluations, those that must pass: all but the ones about start timestamps.
+/// How many of the upstream evaluations must pass: all but the ones about start timestamps.
 const LEAST_PASSED: usize = 2217;
 
 #[derive(Default)]
@@ -368,7 +368,7 @@ fn check_value(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String
     }
 }
 
-/// Of a range query that stands for an instant one only the middle step counts.
+/// The middle step, which alone counts for a range query that stands for an instant one.
 fn middle(series: &[ResultSeries], variant: &Variant) -> Vec<ResultSeries> {
     let mut series = series.to_vec();
     if let Some(t) = variant.middle {
@@ -380,7 +380,7 @@ fn middle(series: &[ResultSeries], variant: &Variant) -> Vec<ResultSeries> {
     series
 }
 
-/// Of an instant query alone: at the other steps of the range there may be more to say.
+/// Checked for instant queries only: the other steps of a range may have annotations of their own.
 fn check_annotations(eval: &Eval, variant: &Variant, answer: &Answer) -> Option<String> {
     if variant.middle.is_some() {
         return None;
@@ -415,7 +415,7 @@ fn check(engine: &Engine, source: &Arc<dyn SeriesSource>, eval: &Eval) -> Option
 #[derive(Default)]
 struct Tally {
     passed: usize,
-    /// About data that the storage cannot hold.
+    /// Evaluations about data that the storage cannot hold.
     out_of_scope: Vec<String>,
     failed: Vec<String>,
 }

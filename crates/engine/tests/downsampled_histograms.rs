@@ -59,8 +59,8 @@ fn raw_chunks() -> Vec<SeriesChunk> {
     series.flat_map(|series| series.chunks).collect()
 }
 
-/// Batches with resets in them, as Thanos makes them: the total goes on over a reset, and the next
-/// batch begins with what the counter stands at.
+/// Batches with resets in them, as Thanos makes them: the total continues over a reset, and the
+/// next batch begins with the counter's value.
 fn without_cuts(windows: &HistogramWindows) -> DownsampledSeries {
     let mut joined = windows.clone();
     let is_cut = |start: usize| start > 0 && windows.counter[start].hint == ResetHint::Reset;

@@ -137,9 +137,9 @@ fn close(a: f64, b: f64) -> bool {
     a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
 }
 
-/// Thanos divides the buckets of an averaged histogram anew whenever it looks at them, so that what
-/// it answers is no histogram: of those whose buckets do not add up to the count, everything but
-/// the bucket counts is compared.
+/// Thanos divides the buckets of an averaged histogram again each time it looks at them, so that
+/// its answer is not a valid histogram: for those whose buckets do not add up to the count,
+/// everything but the bucket counts is compared.
 fn same_numbers(expected: &[f64], got: &[f64]) -> bool {
     let is_bucket_count = |i: usize| i >= 2 && (i - 2) % 4 == 3;
     let total: f64 =
@@ -170,7 +170,8 @@ fn difference(expected: &Samples, got: &Samples) -> Option<String> {
         .map(|labels| format!("series {labels} too much"))
 }
 
-/// Which of tied series `topk` takes, and every order but that of sorts, is free.
+/// Whether the order is defined: `topk` may take any of tied series, and only sorts define an
+/// order.
 fn has_defined_order(query: &str, range: bool) -> bool {
     !range
         && (query.starts_with("sort")
@@ -395,12 +396,12 @@ fn thanos_downsampled_answers() {
     }
 }
 
-/// Where a range of few windows holds the border of two chunks, Thanos takes the two samples that
-/// stand close together there for how far apart all of them are, and falls short or goes beyond
-/// what was counted. Its means take windows with few samples for as much as those with many.
+/// Where a range of few windows holds the border of two chunks, Thanos takes the distance of the
+/// two samples there as that of all samples, and its result is too small or too large. Its means
+/// give windows with few samples the same weight as those with many.
 const NEARER: [&str; 2] = ["increase(http_requests_total", "avg_over_time("];
 
-/// Ours are Thanos' answers, or nearer to those of the raw samples.
+/// Our answers are those of Thanos, or nearer to those of the raw samples.
 fn are_nearer(thanos: &Samples, ours: &Samples, raw: &Samples) {
     assert!(!thanos.is_empty() && thanos.keys().eq(ours.keys()), "{:?}", ours.keys());
     for (labels, theirs) in thanos {
@@ -417,8 +418,8 @@ fn are_nearer(thanos: &Samples, ours: &Samples, raw: &Samples) {
     }
 }
 
-/// Where Thanos' answers are not those of the raw samples and ours are: it evens out resets when it
-/// merges replicas, takes quantiles and deviations of averages, and counts windows instead of
-/// samples.
+/// Queries for which our answers are those of the raw samples and Thanos' are not: it evens out
+/// resets when it merges replicas, takes quantiles and deviations of averages, and counts windows
+/// instead of samples.
 const AS_RAW: [&str; 4] =
     ["resets(", "quantile_over_time(", "stddev_over_time(", "count_over_time("];

@@ -1,6 +1,6 @@
-//! That our own test files hold the whole language: every function, aggregation, operator and
-//! modifier in an evaluation that succeeds, and every error of evaluation. And that a query which
-//! nests as deep as the parser lets it is evaluated.
+//! Checks that our own test files cover the whole language: every function, aggregation, operator
+//! and modifier in an evaluation that succeeds, and every error of evaluation. It also checks that
+//! a query nested as deep as the parser permits is evaluated.
 
 mod common;
 

@@ -106,8 +106,8 @@ fn a_replica_that_began_after_a_reset_makes_no_others() {
             let rates = ask(&source, &rate, each_minute(45, 59), dedup);
             assert_eq!(rates.len(), 15);
             assert!(rates.iter().all(|(_, v)| (v - 1.0).abs() < 1e-9), "{of} {dedup:?} {rates:?}");
-            // The fifteen seconds before the reset are in no sample, and where samples come to
-            // stand closer to each other the window's edge is further away than they are.
+            // No sample covers the fifteen seconds before the reset, and where samples are closer
+            // together, the window's edge is further away than they are from each other.
             let before = ask(&source, &rate, each_minute(6, 44), dedup);
             assert!(
                 before.iter().all(|(_, v)| (0.94..1.0 + 1e-9).contains(v)),
@@ -150,7 +150,7 @@ fn a_reset_while_a_replica_is_down_is_neither_hidden_nor_counted_again() {
                     "{dedup:?} {a:?} {b:?} {resets} at {t}"
                 );
             }
-            // 7200 an hour, but for what was grown since the last sample before each reset
+            // 7200 an hour, less the growth since the last sample before each reset
             let grown = ask(&both, &count("increase(x[6h])".to_owned()), grid, dedup);
             let is_right = |v: &f64| (0.99..=1.0).contains(&(v / (6.0 * 7200.0)));
             assert!(grown.iter().all(|(_, v)| is_right(v)), "{histograms} {dedup:?} {grown:?}");

@@ -285,8 +285,8 @@ fn a_cheap_query_does_not_wait_for_heavy_ones_on_one_thread() {
     drop(heavy);
 }
 
-/// Until names are dropped nothing is wrong with equal series at a single step; at several they are
-/// found out.
+/// Until names are dropped nothing is wrong with equal series at a single step; at several steps
+/// they are noticed.
 #[test]
 fn a_quantile_asked_for_twice_counts_twice_at_a_single_step() {
     let bucket = |le: &str, count: f64| {
@@ -341,7 +341,7 @@ fn odd_times_are_errors_or_empty_but_no_panic() {
             ["c_total", "rate(c_total[5m])", "sum_over_time(c_total[5m:1m] offset 1w)", "time()"]
         {
             let odd = Query { grid: Grid::instant(t), ..query(text, counters(2)) };
-            // Whatever it says, it says it.
+            // What matters is that it answers, not what.
             let answer = run(&engine, odd).unwrap();
             assert!(
                 matches!(answer.value, Value::Vector(v) if v.is_empty()) || text == "time()",
@@ -385,7 +385,7 @@ fn what_reads_no_series_is_answered_at_once() {
     assert_eq!(at_once("1 + 1", true, 0), Some(true));
     assert_eq!(at_once("absent(c_total)", true, 0), Some(true));
     assert_eq!(at_once("1 +", true, 0), Some(false));
-    // series are left to the pool, and so is what takes long to plan or to evaluate
+    // series are left to the pool, and so is anything that takes long to plan or evaluate
     assert_eq!(at_once("c_total", true, 1), None);
     assert_eq!(at_once("c_total", false, 0), None);
     assert_eq!(at_once("1 + 1", false, 0), None);

@@ -1,18 +1,18 @@
-//! What a selector is told of its surroundings.
+//! What a selector knows about its surroundings.
 
 use promql::ast::BinaryOp;
 
-/// What an expression stands below; the whole query stands below nothing.
+/// The expressions around an expression; there are none around the whole query.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Above {
     /// The innermost function or aggregation.
     pub(super) function: String,
-    /// Something stands between.
+    /// Something stands between it and the expression.
     pub(super) indirectly: bool,
     histograms: HistogramParts,
 }
 
-/// Which parts of native histograms the functions above ask for.
+/// Which parts of native histograms the functions around ask for.
 #[derive(Clone, Copy, Debug, Default)]
 struct HistogramParts {
     totals: bool,
@@ -20,7 +20,7 @@ struct HistogramParts {
 }
 
 impl Above {
-    /// Right below a function or aggregation that stands below this.
+    /// Directly inside a function or aggregation at this place.
     pub(super) fn function(&self, name: &str) -> Above {
         let is_of_totals = matches!(name, "histogram_count" | "histogram_sum" | "histogram_avg");
         let mut histograms = self.histograms;
@@ -34,7 +34,7 @@ impl Above {
         Above { indirectly: true, ..self.clone() }
     }
 
-    /// Inside a subquery, whose steps hide resets, so that totals do not tell of them.
+    /// Inside a subquery, whose steps hide resets, so that totals do not show them.
     pub(super) fn subquery(&self) -> Above {
         let mut inside = self.indirect();
         inside.histograms.buckets = true;

@@ -21,7 +21,7 @@ use crate::plan::{NodeKind, PromNode, PromOp};
 pub(super) struct Site<'a> {
     pub(super) call: &'a Call,
     pub(super) grid: StepGrid,
-    /// What its arguments stand below.
+    /// The surroundings of its arguments.
     pub(super) above: &'a Above,
 }
 
@@ -95,7 +95,7 @@ impl Lowering {
                 Ok(self.map(MapFunction::ClampMax, self.arg(site, 0)?, vec![self.arg(site, 1)?]))
             }
             "label_replace" | "label_join" => self.label_call(site),
-            // Order is of the result alone.
+            // Order matters for the result only.
             "sort_by_label" | "sort_by_label_desc" => self.arg(site, 0),
             "sort" | "sort_desc" => {
                 let input = self.arg(site, 0)?;
@@ -242,7 +242,7 @@ impl Lowering {
         Ok(distinct(node, Equal::AtOtherSteps).with_one_name(false))
     }
 
-    /// Functions of the query's own times, and of two numbers.
+    /// Functions of the query's own times and of two numbers.
     fn query_time(&self, site: Site<'_>) -> Result<PromNode> {
         let Site { call, grid, .. } = site;
         let seconds =

@@ -1,5 +1,5 @@
-//! Ranges that reach past their borders: of `anchored` and `smoothed` selectors, and of Thanos'
-//! `xrate`.
+//! Ranges that reach past their borders: those of `anchored` and `smoothed` selectors, and those of
+//! Thanos' `xrate`.
 
 use promql::ast::Extension;
 use promql::functions::{ANCHORED_FUNCTIONS, SMOOTHED_FUNCTIONS};
@@ -32,7 +32,7 @@ impl Lowering {
         Ok(Reach { before: self.lookback_ms, after })
     }
 
-    /// What a function is over this range.
+    /// The window function for a function over this range.
     pub(super) fn of_range(
         &self,
         function: WindowFunction,

@@ -34,7 +34,7 @@ impl ReadTimes {
     }
 }
 
-/// What the selectors of an expression say of when they read.
+/// What the selectors of an expression say about when they read.
 #[derive(Default)]
 struct Seen {
     first: Option<ReadTimes>,
@@ -92,15 +92,15 @@ impl Lowering {
         Ok(PromNode::vector(PromOp::Info(Box::new(spec)), vec![base], grid).with_one_name(one_name))
     }
 
-    /// When all selectors that a vector comes from read, if that is the same for all: then info
-    /// metrics are read as of then too.
+    /// When the selectors that a vector comes from read, if it is the same for all of them: info
+    /// metrics are then read at that time too.
     pub(super) fn info_times(&self, expr: &Expr) -> Result<Option<ReadTimes>> {
         let mut seen = Seen::default();
         self.collect_times(expr, &mut Vec::new(), &mut seen)?;
         Ok(seen.first.filter(|_| !seen.differ))
     }
 
-    /// Says whether there is a selector.
+    /// Returns whether there is a selector.
     fn collect_times<'a>(
         &self,
         expr: &'a Expr,
@@ -151,7 +151,7 @@ impl Lowering {
     }
 }
 
-/// What the names of info metrics must match. Where it is only said what they are not, they end in
+/// What the names of info metrics must match. Where the matchers only exclude names, they end in
 /// `_info`.
 fn info_names(matchers: Vec<Matcher>) -> Result<Vec<Matcher>> {
     if matchers.is_empty() {

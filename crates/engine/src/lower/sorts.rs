@@ -9,8 +9,8 @@ pub(crate) fn is_sort(name: &str) -> bool {
 }
 
 impl Lowering {
-    /// The last sort, in the order of evaluation, with more than one step. What `@` pins has one
-    /// step alone; what is inside a subquery has the subquery's steps, also in an instant query.
+    /// The last sort, in the order of evaluation, with more than one step. What `@` pins has a
+    /// single step; what is inside a subquery has the subquery's steps, in an instant query too.
     pub(crate) fn pointless_sort(&self, expr: &Expr) -> Option<Span> {
         self.last_sort(expr, self.asked)
     }

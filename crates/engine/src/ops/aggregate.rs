@@ -19,7 +19,7 @@ use crate::context::metric_name;
 use crate::exec::{Inputs, Operator, once};
 use crate::histograms::histogram_bytes;
 
-/// Aggregates every partition of the input by itself into dense cells, then adds those up.
+/// Aggregates each partition of the input into dense cells of its own, then adds those up.
 #[derive(Debug)]
 pub(crate) struct AggregateGroups {
     pub(crate) kind: CellKind,
@@ -32,7 +32,7 @@ pub(crate) struct AggregateGroups {
 struct PartitionCells {
     groups: Groups,
     cells: Cells,
-    /// Of groups that have any, by step.
+    /// The histograms of each group that has any, by step.
     histograms: HashMap<usize, HistogramCells>,
 }
 
@@ -40,7 +40,7 @@ type HistogramCells = Vec<Option<Box<HistogramAggregate>>>;
 
 /// What adding histograms led to.
 struct Added {
-    /// Roughly what it took.
+    /// The memory it took, roughly.
     bytes: usize,
     notes: Notes,
 }
@@ -99,7 +99,7 @@ impl AggregateGroups {
         Ok(partial)
     }
 
-    /// The name of an aggregation that leaves histograms out.
+    /// The name of the aggregation, if it leaves histograms out.
     fn of_floats_only(&self) -> Option<&'static str> {
         use CellKind::*;
         match self.kind {

@@ -16,14 +16,14 @@ use crate::exec::{Inputs, Operator, once};
 #[derive(Debug)]
 pub(crate) struct CountValues {
     pub(crate) grouping: Grouping,
-    /// The label that says the value.
+    /// The label that holds the value.
     pub(crate) label: Vec<u8>,
     pub(crate) steps: usize,
 }
 
 impl CountValues {
-    /// The labels of a value in a group. The value's label may be one of the grouping's: it
-    /// replaces that, or goes `without` it, and groups become one.
+    /// The labels of a value in a group. The value's label may be one of the grouping's: then it
+    /// replaces that, or is dropped by `without`, and groups become one.
     fn labels_of(&self, group: &Labels, value: &str) -> Labels {
         let labels = group.with(&self.label, value);
         if self.grouping.without { self.grouping.labels_of(&labels) } else { labels }
@@ -65,7 +65,7 @@ struct ValueCounts<'a> {
     rows: Rows,
     labels: Vec<Labels>,
     row_of_labels: HashMap<Labels, usize>,
-    /// In the group that is being counted.
+    /// The row of each value in the group that is being counted.
     row_of_value: HashMap<String, usize>,
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Equal {
 #[derive(Debug)]
 pub(crate) struct Distinct {
     pub(crate) steps: usize,
-    /// Carry out the dropping of names that was put off.
+    /// Drop the names that were marked to be dropped.
     pub(crate) drop_names: bool,
     pub(crate) equal: Equal,
 }
@@ -84,13 +84,13 @@ impl Distinct {
     }
 }
 
-/// Of each row the first one that has the same labels.
+/// For each row, the first one that has the same labels.
 fn first_of_equal(labels: &[Labels]) -> Vec<usize> {
     let mut first_of: HashMap<&Labels, usize> = HashMap::with_capacity(labels.len());
     labels.iter().enumerate().map(|(row, labels)| *first_of.entry(labels).or_insert(row)).collect()
 }
 
-/// Merges rows with equal labels; also says which input row each output row began as.
+/// Merges rows with equal labels; also returns which input row each output row began as.
 fn merge_equal(rows: Rows, target: &[usize], equal: Equal) -> Result<(Rows, Vec<usize>)> {
     if equal == Equal::Never {
         return Err(execution(SAME_LABELSET));
@@ -105,7 +105,7 @@ fn merge_equal(rows: Rows, target: &[usize], equal: Equal) -> Result<(Rows, Vec<
             kept.push(row);
             continue;
         }
-        // whether the name goes is decided by what comes first
+        // the earliest value decides whether the name is dropped
         if rows.present(row).first() < out.present(place[*to]).first() {
             out.drop_name[place[*to]] = rows.drop_name[row];
         }

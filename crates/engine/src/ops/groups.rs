@@ -33,7 +33,8 @@ impl Grouping {
 pub(crate) struct Groups {
     ids: HashMap<Vec<u8>, usize>,
     pub(crate) labels: Vec<Labels>,
-    /// Whether the name of a group is to be dropped at the end: when that of any of its series is.
+    /// Whether the name of a group is to be dropped at the end, as it is if that of any of its
+    /// series is.
     pub(crate) drop_name: Vec<bool>,
     key: Vec<u8>,
 }
@@ -87,7 +88,7 @@ pub(crate) fn group_rows(
     (groups, members)
 }
 
-/// An aggregation that makes something of floats alone.
+/// An aggregation that is defined for floats only.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OfFloats {
     pub(crate) name: &'static str,
@@ -95,7 +96,7 @@ pub(crate) struct OfFloats {
     pub(crate) span: Span,
 }
 
-/// Leaves out the histograms, of which an aggregation cannot make anything, and says so.
+/// Leaves out the histograms, for which an aggregation is not defined, and says so.
 pub(crate) fn ignore_histograms(query: &QueryContext, rows: &mut Rows, of: OfFloats) {
     if rows.has_histograms() && rows.drop_histograms() {
         let mut notes = Notes::default();
@@ -104,8 +105,8 @@ pub(crate) fn ignore_histograms(query: &QueryContext, rows: &mut Rows, of: OfFlo
     }
 }
 
-/// The least and the greatest: of the parameters of all steps only these are warned of. NaN where
-/// there is one, unless an infinity is all there can be.
+/// The least and the greatest value: of the parameters of all steps only these cause warnings. NaN
+/// if one of them is, unless another is the infinity in that direction, as in Go.
 pub(crate) fn extremes(values: &[f64]) -> (f64, f64) {
     let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap_or(f64::NAN);
     (fold(math::min), fold(math::max))

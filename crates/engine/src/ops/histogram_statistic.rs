@@ -27,7 +27,7 @@ use crate::exec::{Inputs, Operator, once};
 pub(crate) enum Statistic {
     /// One parameter, φ.
     Quantile,
-    /// As many series as there are parameters; the label says which φ.
+    /// As many series as there are parameters; the label holds φ.
     Quantiles { label: Vec<u8> },
     /// Two parameters: the lower and the upper bound.
     Fraction,
@@ -69,7 +69,7 @@ struct HistogramAt<'a> {
 #[derive(Clone, Copy)]
 struct AskedStatistic<'a> {
     param: usize,
-    /// The quantile, and the label that says it, where the result has a series for each.
+    /// The quantile and the label that holds it, where the result has a series for each.
     quantile: Option<(&'a [u8], f64)>,
 }
 
@@ -246,7 +246,7 @@ struct StatisticOutput<'a> {
     rows: Rows,
     labels: Vec<Labels>,
     row_of: HashMap<(Labels, Option<u64>), usize>,
-    /// Of the histogram being evaluated, for each parameter the quantile at the step before and its
+    /// For the histogram being evaluated: per parameter, the quantile at the step before and its
     /// row.
     latest: Vec<(Option<u64>, usize)>,
 }
@@ -292,8 +292,8 @@ impl StatisticOutput<'_> {
             }
         };
         if self.rows.is_present(row, at.step) {
-            // equal labels at a single step are found out about when names are dropped, if that is
-            // at the end
+            // equal labels at a single step are noticed when names are dropped, if that is at the
+            // end
             if !(self.query.delayed_name_removal && self.rows.steps == 1) {
                 return Err(execution(SAME_LABELSET));
             }
@@ -304,7 +304,7 @@ impl StatisticOutput<'_> {
     }
 }
 
-/// A quantile as a key; both zeros print alike.
+/// A quantile as a key; both zeros are printed alike.
 fn bits(q: f64) -> u64 {
     (q + 0.0).to_bits()
 }

@@ -1,6 +1,6 @@
 //! `info()`: adds the labels of info metrics to series with the same `instance` and `job`.
 //!
-//! Which info metrics are read is known once the series are: the selects are made here, for the
+//! Which info metrics to read is known only once the series are: the selects are made here, for the
 //! values of `instance` and `job` that occur. A series is matched by labels once; which info series
 //! it is enriched by at a step is a bitmap.
 
@@ -26,14 +26,14 @@ use crate::source::Select;
 /// The labels that say what an info metric is about.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
-/// Which info metrics are read, and what of them is added.
+/// Which info metrics are read, and which of their labels are added.
 #[derive(Clone, Debug)]
 pub(crate) struct InfoSpec {
     /// What their names match.
     pub(crate) names: Vec<Matcher>,
-    /// What their labels match; if there are any, labels of these names alone are added.
+    /// What their labels match; if there are any, only labels of these names are added.
     pub(crate) data: Vec<Matcher>,
-    /// How they are read; the matchers are still to come.
+    /// How they are read; the matchers are added later.
     pub(crate) select: Select,
     pub(crate) reading: SelectorReading,
     pub(crate) window: WindowSpec,
@@ -63,7 +63,7 @@ struct InfoChoice {
     steps: StepSet,
 }
 
-/// An info series, and when it has the newest sample of those of its metric.
+/// An info series, and the steps at which its sample is the newest of those of its metric.
 struct Newest {
     row: usize,
     steps: StepSet,
@@ -121,7 +121,8 @@ impl Info {
         Ok(out.rows)
     }
 
-    /// Reads the info series of some identifying values: at each step when their last sample was.
+    /// Reads the info series of some identifying values; the value at each step is the time of
+    /// their last sample.
     async fn read(
         &self,
         inputs: &Inputs,
@@ -187,7 +188,7 @@ fn identifying_matchers<'a>(
 ) -> Vec<Vec<Matcher>> {
     let mut groups: BTreeMap<[bool; 2], [BTreeSet<&str>; 2]> = BTreeMap::new();
     for values in identities {
-        // Labels of info metrics are UTF-8, so that others match none.
+        // Labels of info metrics are UTF-8, so others match none.
         let [Ok(instance), Ok(job)] = values.map(std::str::from_utf8) else { continue };
         let present = [!instance.is_empty(), !job.is_empty()];
         if present != [false, false] {
@@ -202,7 +203,7 @@ fn identifying_matchers<'a>(
     groups.values().map(set).collect()
 }
 
-/// A matcher of any of the values. Where there are too many for a regex it lets through whatever
+/// A matcher for any of the values. Where there are too many for a regex, it accepts anything that
 /// has the label.
 fn one_of(name: &str, values: &BTreeSet<&str>) -> Matcher {
     if let (1, Some(value)) = (values.len(), values.first()) {
@@ -226,7 +227,8 @@ fn quote_regex(text: &str) -> String {
     quoted
 }
 
-/// What enriches the series of each identity, and when; together the choices cover all steps.
+/// The info series that enrich the series of each identity, and when; together the choices cover
+/// all steps.
 fn choices<'a>(
     base: &LabelledRows,
     info: &'a LabelledRows,
@@ -305,7 +307,7 @@ fn newest(
     Ok(newest)
 }
 
-/// A choice by which info series of one more metric it goes with, at which of its steps.
+/// Splits a choice by the info series of one more metric that it goes with at each of its steps.
 fn split(choice: InfoChoice, newest: &[Newest]) -> Vec<InfoChoice> {
     let mut parts = Vec::new();
     let mut rest = choice.steps.clone();

@@ -38,7 +38,7 @@ pub(crate) struct Join {
     pub(crate) matching: VectorMatching,
     pub(crate) span: Span,
     pub(crate) steps: usize,
-    /// Names that go away do so at the end of the query.
+    /// Names are dropped at the end of the query.
     pub(crate) keep_names: bool,
 }
 
@@ -89,8 +89,8 @@ struct JoinOutput {
     fault: Option<JoinFault>,
 }
 
-/// Why there is no result. Prometheus goes step by step and stops at the first fault: of two that
-/// one is told.
+/// Why there is no result. Prometheus goes step by step and stops at the first fault, so the first
+/// one is reported.
 #[derive(Debug)]
 struct JoinFault {
     step: usize,
@@ -107,7 +107,7 @@ enum JoinCheck {
 }
 
 impl JoinOutput {
-    /// The row of some labels. A comparison keeps even a name that an operand was about to lose.
+    /// The row for these labels. A comparison keeps even a name that an operand was about to lose.
     fn row(&mut self, labels: Labels, signature: usize, of_comparison: bool) -> usize {
         if let Some(row) = self.by_labels.get(&labels) {
             return *row;
@@ -171,7 +171,7 @@ impl Join {
             last_notes: LastNotes::default(),
             fault: None,
         };
-        // Where one whole side is empty nothing is looked at, unless either is filled in.
+        // Where one whole side is empty nothing is looked at, unless a side is filled in.
         let fills = fill_many.is_some() || fill_one.is_some();
         let looked_at =
             if fills { many.any.or(one.any.view()) } else { many.any.and(one.any.view()) };

@@ -21,22 +21,22 @@ use crate::exec::{Inputs, Operator};
 /// What happens to a row. Scalars come as further inputs.
 #[derive(Clone, Debug)]
 pub(crate) enum MapFunction {
-    /// Of a float.
+    /// A function of a float.
     Each(Named<fn(f64) -> f64>),
-    /// Of a native histogram; floats have no result.
+    /// A function of a native histogram; floats have no result.
     Histogram(Named<fn(&FloatHistogram) -> f64>),
     Negate,
     /// Leaves histograms out.
     FloatsOnly,
     /// The time of evaluation in seconds.
     EvaluationTime,
-    /// To the nearest multiple of the scalar.
+    /// Rounds to the nearest multiple of the scalar.
     Round,
-    /// Between the two scalars.
+    /// Limits to what is between the two scalars.
     Clamp,
     ClampMin,
     ClampMax,
-    /// With a scalar on the right, or on the left.
+    /// A binary operator with a scalar on one side.
     Binary(ScalarBinary),
     Replace(labels::LabelReplace),
     Join(labels::LabelJoin),
@@ -59,7 +59,7 @@ pub(crate) struct ScalarBinary {
 }
 
 impl MapFunction {
-    /// Whether the metric name goes away.
+    /// Whether the metric name is dropped.
     fn drops_name(&self) -> bool {
         match self {
             MapFunction::Binary(binary) => binary.return_bool || changes_metric(binary.op),
@@ -178,7 +178,7 @@ fn each(rows: &mut Rows, f: impl Fn(usize, f64) -> f64) {
     }
 }
 
-/// Takes the steps away where `keep` says no.
+/// Removes the steps for which `keep` is false.
 fn retain(rows: &mut Rows, keep: impl Fn(usize, f64) -> bool) {
     for row in 0..rows.len() {
         let FloatColumn { values, mut present } = rows.row_mut(row);
@@ -192,7 +192,7 @@ fn retain(rows: &mut Rows, keep: impl Fn(usize, f64) -> bool) {
     }
 }
 
-/// The floats that a function makes of histograms.
+/// The floats that a function computes from histograms.
 fn of_histograms(rows: Rows, f: fn(&FloatHistogram) -> f64) -> Rows {
     let mut out = Rows::new(rows.steps);
     for row in (0..rows.len()).filter(|row| rows.histograms(*row).is_some()) {

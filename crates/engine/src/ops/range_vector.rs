@@ -71,7 +71,7 @@ impl RawRows {
         self.lengths.push(self.t.len() - begin);
     }
 
-    /// Brings histograms between the floats from `begin` on, in order of time.
+    /// Merges histograms into the floats from `begin` on, in order of time.
     fn merge(&mut self, begin: usize, histograms: HistogramSamples<'_>) -> Histograms {
         let floats = self.t.drain(begin..).zip(self.v.drain(begin..)).map(|(t, v)| (t, v, None));
         let histograms =
@@ -147,7 +147,7 @@ pub(crate) struct RangeBorders {
 }
 
 impl RangeBorders {
-    /// Of a range of this length at the first step.
+    /// The borders of a range of this length at the first step.
     pub(crate) fn new(extension: Extension, steps: &Steps, range: i64) -> RangeBorders {
         let end = steps.end(0);
         RangeBorders { extension, range: Range { start: end.saturating_sub(range), end } }

@@ -103,7 +103,7 @@ impl Operator for Scalar {
     }
 }
 
-/// What does not depend on the step is computed at one and repeated.
+/// What does not depend on the step is computed at one step and repeated.
 #[derive(Debug)]
 pub(crate) struct Repeat {
     pub(crate) steps: usize,

@@ -23,7 +23,7 @@ pub(crate) enum RowChoice {
     Smallest,
     /// The first in order of labels.
     First,
-    /// Those whose hash falls into a part of all hashes.
+    /// Those whose hash falls into a share of all hashes.
     Ratio,
 }
 
@@ -88,8 +88,8 @@ impl SelectK {
         Ok(masked(rows, &order, &present))
     }
 
-    /// The part of the series that a ratio names; the parts of `r` and `r - 1` are each other's
-    /// complement.
+    /// The share of the series that a ratio selects; those of `r` and `r - 1` complement each
+    /// other.
     fn sample(&self, inputs: &Inputs, rows: &Rows, ratios: &[f64]) -> Result<Rows> {
         let mut present = StepSets::with_len(self.steps, rows.len());
         let place: Vec<f64> = inputs
@@ -134,7 +134,7 @@ fn masked(rows: &Rows, order: &[usize], present: &StepSets) -> Rows {
     without_empty(out)
 }
 
-/// k of every step as a whole number, 0 where it selects nothing. Whether one is out of range
+/// The k of every step as a whole number, 0 where it selects nothing. One that is out of range
 /// matters only if any selects something.
 fn whole(ks: &[f64]) -> Result<Vec<usize>> {
     let (min, max) = extremes(ks);
@@ -194,8 +194,8 @@ impl Operator for SelectK {
     }
 }
 
-/// Sorts the rows of each group by labels, so that ties fall the same way every time, and the
-/// groups by their first rows: in the order in which Prometheus meets them.
+/// Sorts the rows of each group by labels, so that ties are always broken the same way, and the
+/// groups by their first rows, which is the order in which Prometheus meets them.
 fn in_label_order(inputs: &Inputs, rows: &Rows, members: &mut [Vec<usize>]) {
     let labels = inputs.query.labels_of(rows);
     for rows in members.iter_mut() {

@@ -39,7 +39,7 @@ impl SeriesScan {
     ///
     /// The worker that asks drives the source itself: handing batches from thread to thread costs
     /// more than most of them are worth. Connections and timers of the source belong to the runtime
-    /// that the query came from. Before it gives series others have their turn.
+    /// that the query came from. Before it returns series, it lets other tasks run.
     pub(crate) async fn next(&self, query: &QueryContext) -> Result<Option<Vec<Series>>> {
         let mut source = self.source.lock().await;
         loop {
@@ -63,9 +63,9 @@ impl SeriesScan {
                 }
                 Some(Ok(SourceEvent::Series(series))) => {
                     drop(source);
-                    // The worker that waited for the source was woken on this thread, from which no
-                    // other can take it; it is its turn, and that of other queries. Here a query
-                    // that nobody waits for ends.
+                    // The worker that waits for the source was woken on this thread, and no other
+                    // thread can take it: let it run, and other queries too. A query that nobody
+                    // waits for ends here.
                     tokio::task::yield_now().await;
                     return Ok(Some(series));
                 }

@@ -20,7 +20,7 @@ pub(crate) struct SetOperation {
     pub(crate) steps: usize,
 }
 
-/// For each row the number of its matching labels.
+/// Numbers the sets of matching labels; each row has one.
 pub(crate) struct Signatures {
     ids: HashMap<Vec<u8>, u32>,
 }

@@ -42,14 +42,14 @@ impl SelectorWindow {
     }
 }
 
-/// After decoding so many samples, less than a millisecond of work, other queries have a turn.
+/// After decoding this many samples, less than a millisecond of work, other queries get a turn.
 const SAMPLES_A_TURN: usize = 1 << 16;
 
 struct SelectorWorker {
     operator: Arc<SelectorWindow>,
     evaluator: Evaluator,
     reader: SampleReader,
-    /// Of the last batch of the scan, what is still to be read.
+    /// What is still to be read of the last batch of the scan.
     pending: std::vec::IntoIter<merge::Series>,
 }
 
@@ -75,7 +75,7 @@ impl SelectorWorker {
         Ok(if rows.is_empty() { None } else { Some((rows, self)) })
     }
 
-    /// Evaluates a series; says how many samples were decoded for it.
+    /// Evaluates a series; returns how many samples were decoded for it.
     fn series(&mut self, series: merge::Series) -> Result<usize> {
         let merge::Series { labels, chunks } = series;
         self.reader.read(&labels, chunks).map_err(fail)?;

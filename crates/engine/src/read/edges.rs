@@ -2,13 +2,13 @@
 
 use promql::kernels::window::Steps;
 
-/// Tells the first and last samples of windows from those between. Series after series, each in
-/// order of time.
+/// Tells the first and last samples of windows apart from those between. It is asked about one
+/// series after the other, each in order of time.
 #[derive(Debug)]
 pub(super) struct WindowEdges {
     ends: EvenTimes,
     starts: EvenTimes,
-    /// The sample asked about before was the last before a window.
+    /// Whether the sample asked about before was the last one before a window.
     before_start: bool,
 }
 
@@ -38,7 +38,7 @@ impl WindowEdges {
         WindowEdges { ends: marks(0), starts: marks(window_ms), before_start: false }
     }
 
-    /// Begins with another series.
+    /// Starts on another series.
     pub(super) fn restart(&mut self) {
         self.before_start = false;
         self.ends.next = self.ends.first;
@@ -46,8 +46,8 @@ impl WindowEdges {
     }
 
     /// Whether the sample at `t`, which is followed by one at `next`, is the first or the last one
-    /// of a window. Of the first sample asked about this is not known, nor of one whose neighbour
-    /// before was not asked about.
+    /// of a window. It is not known for the first sample asked about, nor for one whose predecessor
+    /// was not asked about.
     pub(super) fn contain(&mut self, t: i64, next: i64) -> bool {
         let first = std::mem::replace(&mut self.before_start, self.starts.are_within(t, next));
         self.ends.are_within(t, next) || first
@@ -93,7 +93,7 @@ mod tests {
                 for i in 0..t.len() - 1 {
                     let found = edges.contain(t[i], t[i + 1]);
                     let is_edge = windows.iter().filter(|w| !w.is_empty()).any(|w| w.lo as usize == i || w.hi as usize == i + 1);
-                    // the first sample of a series has none before it that would tell
+                    // the first sample of a series has none before it to tell by
                     prop_assert!(found || !is_edge || i == 0, "sample {} at {}", i, t[i]);
                 }
             }

@@ -14,17 +14,17 @@ use tsdb::segment::{ChunkRef, parse_record, segment_name};
 
 use crate::{Error, Kind, Select, SeriesSource, SourceEvent, SourceStream};
 
-/// Series of an event at most, and chunks after which it ends: enough to do for a worker, and not
-/// so much that the others wait for its last one.
+/// The most series of an event, and the number of chunks after which it ends: enough work for a
+/// worker, but not so much that the others wait for the last one.
 const BATCH_SERIES: usize = 64;
 const BATCH_CHUNKS: usize = 512;
 
-/// What a [`TsdbSource`] makes of its blocks.
+/// How a [`TsdbSource`] presents its blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TsdbSourceSettings {
-    /// Lay the blocks' external labels over their series.
+    /// Add the blocks' external labels to their series, in place of labels of the same names.
     pub external_labels: bool,
-    /// Labels taken away, so that replicas become one series.
+    /// Labels to remove, so that replicas become one series.
     pub replica_labels: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ struct OpenBlock {
 struct IndexedSeries {
     labels: Labels,
     chunks: Vec<ChunkMeta>,
-    /// Of each chunk, see [`SeriesChunk::replica`]; empty where no labels were taken away.
+    /// The replica of each chunk, see [`SeriesChunk::replica`]; empty where no labels were removed.
     replicas: Vec<u64>,
 }
 
@@ -75,8 +75,8 @@ impl TsdbSource {
         Ok(TsdbSource { blocks: Arc::new(blocks), settings })
     }
 
-    /// The blocks that answer: per time the coarsest resolution that is wanted, finer where that is
-    /// missing.
+    /// The blocks that answer: at each time the coarsest resolution that is wanted, or a finer one
+    /// where that is missing.
     fn chosen(&self, select: &Select) -> Vec<usize> {
         let mut wanted: Vec<usize> = (0..self.blocks.len()).collect();
         wanted.retain(|b| {
@@ -134,7 +134,7 @@ impl TsdbSource {
             }
             found.push(IndexedSeries { labels, chunks, replicas });
         }
-        // a block is in order of its own labels, without those that were laid over and taken away
+        // a block is in order of its own labels, before some were added and removed
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
         found.dedup_by(|next, kept| {
             let same = next.labels == kept.labels;
@@ -147,7 +147,7 @@ impl TsdbSource {
         Ok(SortedSeries::Relabelled(found.into_iter()))
     }
 
-    /// What all blocks have, looked up as it is asked for.
+    /// The series of all blocks, looked up when they are asked for.
     fn merged(&self, select: &Select) -> Result<TsdbMerge, Error> {
         let mut heads = Vec::new();
         for b in self.chosen(select) {
@@ -160,7 +160,7 @@ impl TsdbSource {
     }
 }
 
-/// Series of a block in order of their ids, which is that of their own labels.
+/// Series of a block in order of their ids, which is also the order of their own labels.
 struct LookUp {
     block: String,
     range: TimeRange,
@@ -207,10 +207,10 @@ impl Iterator for SortedSeries {
     }
 }
 
-/// Merges the series of blocks; what is in several becomes one.
+/// Merges the series of blocks; a series that is in several becomes one.
 struct TsdbMerge {
     blocks: Arc<Vec<OpenBlock>>,
-    /// Of every block that has a series left.
+    /// One for every block that has a series left.
     heads: Vec<BlockCursor>,
 }
 
@@ -242,7 +242,7 @@ impl TsdbMerge {
         Ok(Some(Series { labels, chunks: merge_series_chunks(chunks) }))
     }
 
-    /// Takes the next series of a head, goes on to the one after it, and adds its chunks.
+    /// Takes the next series of a block, advances to the one after it, and adds its chunks.
     fn take(&mut self, at: usize, chunks: &mut Vec<SeriesChunk>) -> Result<Labels, Error> {
         let head = &mut self.heads[at];
         let block = &self.blocks[head.block];

@@ -28,7 +28,7 @@ pub(crate) fn raw_chunks(samples: &[(i64, f64)]) -> Vec<SeriesChunk> {
     samples.chunks(120).map(chunk).collect()
 }
 
-/// Chunks at a resolution, as a store gives them that says how coarse they are.
+/// Chunks at a resolution, as a store that reports resolutions gives them.
 pub(crate) fn chunks_at(samples: &[(i64, f64)], resolution: Resolution) -> Vec<SeriesChunk> {
     let chunks = raw_chunks(samples);
     let mut five = DownsampledSeries::default();

@@ -26,7 +26,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Of raw samples, as they are.
+    /// Over raw samples, as they are.
     pub(crate) fn raw(grid: Grid) -> Asked {
         Asked { grid, dedup: None, max_resolution_ms: 0 }
     }

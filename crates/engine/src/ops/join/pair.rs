@@ -1,4 +1,4 @@
-//! What two series give at the steps at which both are there.
+//! The result of two series at the steps at which both exist.
 
 use std::collections::BTreeMap;
 
@@ -78,8 +78,8 @@ pub(super) struct OperandPair<'a> {
     pub(super) mask: StepsView<'a>,
 }
 
-/// The order of pairs at a step: by the series of the "many" side, and those that fill in for one
-/// behind them.
+/// The order of pairs at a step: by the series of the "many" side, and those that fill in for a
+/// missing one last.
 type PairOrder = (bool, usize);
 
 impl OperandPair<'_> {
@@ -103,7 +103,7 @@ impl LastNotes {
         }
     }
 
-    /// Those of all steps.
+    /// The notes of all steps.
     pub(super) fn all(self) -> Notes {
         let mut all = Notes::default();
         self.0.into_values().for_each(|(_, last)| all.append(last));
@@ -136,7 +136,7 @@ pub(super) struct Combined<'a> {
     pub(super) valid: Mask<'a>,
 }
 
-/// The values of a pair: yet to be computed, at all steps, or those that there are.
+/// The values of a pair: yet to be computed, at all steps, or only the existing ones.
 enum Computed<'a> {
     Arithmetic(BinaryOp, PairValues<'a>),
     Floats(Vec<f64>),
@@ -178,7 +178,7 @@ pub(super) struct Combining {
 }
 
 impl Combining {
-    /// Combines the operands of a pair; where they may be histograms notes go to `last`.
+    /// Combines the operands of a pair; where they may be histograms, notes go to `last`.
     pub(super) fn combine<'a>(self, pair: OperandPair<'a>, last: &mut LastNotes) -> Combined<'a> {
         let OperandPair { many, one, mask } = pair;
         if is_trim(self.op) || many.has_histograms() || one.has_histograms() {

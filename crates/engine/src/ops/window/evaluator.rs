@@ -28,7 +28,7 @@ pub(super) struct EvaluatedSeries<'a> {
     pub(super) labels: Labels,
     pub(super) drop_name: bool,
     pub(super) samples: SeriesSamples<'a>,
-    /// What of it is downsampled.
+    /// Its downsampled part.
     pub(super) coarse: Option<Coarse<'a>>,
 }
 
@@ -48,14 +48,14 @@ pub(super) struct Evaluator {
     /// Names already found not to be counters.
     not_counters: BTreeSet<Vec<u8>>,
     checked: bool,
-    /// What the histograms of the batch hold.
+    /// The bytes that the histograms of the batch hold.
     histogram_bytes: usize,
-    /// Samples of the series say how many there are.
+    /// The values of the samples are counts of samples.
     counts: bool,
 }
 
-/// The rows of the batch that is being made, charged to the query in steps: many series are a few
-/// bytes each.
+/// The rows of the batch that is being made, charged to the query in steps, because many series
+/// take only a few bytes each.
 struct Charge {
     reservation: MemoryReservation,
     held: usize,
@@ -82,8 +82,8 @@ impl Charge {
     }
 }
 
-/// Bytes of histograms a batch holds at least before it is passed on, so that their memory is used
-/// again while it is in the cache.
+/// The least number of bytes of histograms a batch holds before it is passed on, so that their
+/// memory is used again while it is in the cache.
 const TARGET_HISTOGRAM_BYTES: usize = 1 << 20;
 
 impl Evaluator {
@@ -221,7 +221,7 @@ impl Evaluator {
                     present: column.present,
                     histograms: &mut [],
                 };
-                // Only histograms give cause for notes.
+                // Only histograms cause notes.
                 let notes = &mut Notes::default();
                 match spec.function {
                     WindowFunction::Extended { function, .. } => {
@@ -281,7 +281,8 @@ impl Evaluator {
         self.memory.hold(held)
     }
 
-    /// Prometheus' info for `rate` and `increase` of something whose name is not that of a counter.
+    /// Adds Prometheus' info for `rate` and `increase` of a metric whose name is not that of a
+    /// counter.
     fn note_counter(&mut self, labels: &Labels) {
         use WindowFunction::{Extended, Range};
         let rate = matches!(self.spec.function, Range(_) | Extended { .. });
@@ -301,7 +302,7 @@ impl Evaluator {
         }
     }
 
-    /// Parameters are judged once there is something to apply them to.
+    /// Parameters are checked once there is something to apply them to.
     fn check_params(&mut self) -> Result<()> {
         let of_floats = self.spec.function == WindowFunction::Range(RangeFunction::Quantile);
         if of_floats && self.bounds.iter().all(|b| b.is_empty()) {
@@ -367,7 +368,7 @@ impl Evaluator {
     }
 }
 
-/// What counts samples adds up how many there are, where windows say it.
+/// A function that counts samples adds up the counts instead, where windows hold counts.
 fn counting(function: RangeFunction, counts: bool) -> RangeFunction {
     if counts && function == RangeFunction::Count { RangeFunction::Sum } else { function }
 }

@@ -1,5 +1,5 @@
-//! Steps whose windows tell too little of data that is coarser than they are; what becomes of them
-//! is said in [`downsampled`](crate::downsampled).
+//! Steps whose windows are shorter than those of the data; what becomes of them is said in
+//! [`downsampled`](crate::downsampled).
 
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ impl ShortSeries<'_> {
 }
 
 impl Evaluator {
-    /// Fills the steps of a row that was evaluated as asked, and says so where the data is not what
-    /// was asked for.
+    /// Fills the steps of a row that was evaluated as asked, and adds a note where the data is not
+    /// what was asked for.
     pub(super) fn fill(
         &mut self,
         row: usize,
@@ -80,7 +80,7 @@ impl Evaluator {
         Ok(())
     }
 
-    /// What the value of a row owes to data that was not asked for.
+    /// Notes what of a row's values comes from data that was not asked for.
     fn say(&self, coarse: Coarse<'_>, filled: bool, any: bool) {
         let Some(resolution_ms) = coarse.unasked() else { return };
         let (spec, query, reading) = (&self.spec, &self.query, coarse.reading);
@@ -112,7 +112,7 @@ impl Evaluator {
         }
     }
 
-    /// The window of step `k` and, of the bounds of all, the samples in it.
+    /// The window of step `k` and the samples in it; `bounds` are those of all steps.
     fn window(&self, bounds: &[Bounds], k: usize) -> Window {
         let samples = bounds.get(k).copied().unwrap_or_default();
         Window { samples, end: self.spec.steps.end(k), range: self.spec.range }
@@ -148,7 +148,7 @@ impl Evaluator {
         if any { self.apply(row, labels, SeriesSamples { floats, histograms }) } else { Ok(()) }
     }
 
-    /// Takes what a series rises by in short windows.
+    /// Sets short windows to how much the series rises in them.
     fn fill_rises(&mut self, series: ShortSeries<'_>, rise: Rise) {
         let ShortSeries { row, labels, floats, histograms, coarse } = series;
         let range = self.spec.range;
@@ -173,7 +173,7 @@ impl Evaluator {
         }
     }
 
-    /// The rise between two histograms, resets seen.
+    /// The rise between two histograms, with resets taken into account.
     fn histogram_rise(
         &mut self,
         of: HistogramPair<'_>,
@@ -221,8 +221,8 @@ impl Evaluator {
         histogram
     }
 
-    /// Takes means of the windows around, each by its share of samples. `asked` are the bounds of
-    /// the windows as asked.
+    /// Takes the mean of the windows around, each weighted by its share of samples. `asked` are the
+    /// bounds of the windows as asked.
     fn fill_means(&mut self, series: ShortSeries<'_>, asked: &[Bounds]) {
         let ShortSeries { row, floats, coarse: Coarse { weights, .. }, .. } = series;
         // histograms have none, and are counted beside the floats of a series that has both
@@ -243,7 +243,7 @@ impl Evaluator {
         }
     }
 
-    /// Adds up the shares of windows, those that a range begins or ends in included.
+    /// Adds up the shares of windows, including those in which a range begins or ends.
     fn fill_shares(&mut self, series: ShortSeries<'_>) {
         let ShortSeries { row, labels, floats, histograms, .. } = series;
         let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
@@ -274,11 +274,11 @@ impl Evaluator {
     }
 }
 
-/// Two histograms and what is asked of them.
+/// Two histograms and what is asked about them.
 struct HistogramPair<'a> {
     histograms: HistogramSamples<'a>,
     pair: Bounds,
     rise: Rise,
-    /// The time that they differ in, in milliseconds.
+    /// The time between them, in milliseconds.
     apart: i64,
 }

@@ -10,8 +10,8 @@ use crate::batch::Rows;
 use crate::grid::StepGrid;
 use crate::read::{HistogramColumn, SeriesSamples};
 
-/// A subquery's steps skip and repeat samples, so that what those say of counter resets is worth
-/// nothing.
+/// A subquery's steps skip and repeat samples, so what those say about counter resets is
+/// meaningless.
 fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
     match histogram.hint {
         ResetHint::Unknown | ResetHint::Gauge => Arc::clone(histogram),

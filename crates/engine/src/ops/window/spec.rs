@@ -8,26 +8,26 @@ use promql::kernels::xrate::{self, ExtendedRate};
 
 use crate::samples::Attribution;
 
-/// What becomes of the samples of a window.
+/// What is computed from the samples of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WindowFunction {
     /// The latest sample of the lookback.
     Instant,
     /// The time of the latest sample of the lookback.
     Timestamp,
-    /// The same, of series that stay the metrics they are.
+    /// The latest sample too, but series keep their metric names.
     Seen,
     Range(RangeFunction),
-    /// Of an anchored or smoothed range, which reaches past its borders by the lookback.
+    /// A function of an anchored or smoothed range, which reaches past its borders by the lookback.
     Extended {
         function: ExtendedFunction,
         lookback: i64,
     },
-    /// The smoothed value, between the samples within the lookback to both sides.
+    /// The smoothed value: interpolated between the samples within the lookback on both sides.
     Smoothed {
         lookback: i64,
     },
-    /// Of a range that reaches back to the sample before it.
+    /// A function of a range that reaches back to the sample before it.
     Reaching(ExtendedRate),
 }
 
@@ -46,8 +46,7 @@ pub(crate) struct WindowSpec {
     pub(crate) param_span: Span,
     /// Which steps of the query its samples count for.
     pub(crate) counted: Attribution,
-    /// What comes next looks at the metric names, so they have to go where the function takes them
-    /// away.
+    /// The next operator looks at metric names, so if the function drops them, it has to do so now.
     pub(crate) names_matter: bool,
 }
 
@@ -64,7 +63,7 @@ impl WindowSpec {
         }
     }
 
-    /// All samples of a window count, not the one found in it.
+    /// Whether all samples of a window count, not just the one found in it.
     pub(super) fn looks_at_windows(&self) -> bool {
         use WindowFunction::{Extended, Range, Reaching};
         matches!(self.function, Range(_) | Extended { .. } | Reaching(_))
@@ -77,7 +76,7 @@ impl WindowSpec {
         )
     }
 
-    /// Where the windows end that hold the samples needed, and how far those reach back.
+    /// Where the windows end that hold the samples needed, and how far they reach back.
     pub(super) fn windows(&self) -> (Steps, i64) {
         match self.function {
             WindowFunction::Extended { function, lookback } => {
