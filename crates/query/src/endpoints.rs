@@ -1,7 +1,7 @@
 //! Which endpoints there are, what they hold and whether they answer.
 //!
-//! Discovery turns what is configured into addresses: static ones, DNS names, files. The set
-//! connects to each, asks it every few seconds to describe itself, and hands the healthy ones to
+//! Discovery turns the configuration (static addresses, DNS names, files) into addresses. The set
+//! connects to each, asks it every few seconds to describe itself, and gives the healthy ones to
 //! queries.
 
 mod config;

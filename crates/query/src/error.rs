@@ -20,7 +20,7 @@ layered_error! {
     pub struct Error(Kind);
 }
 
-/// The only thing that fails of what `serve` does for a querier is registering its metrics.
+/// The only thing that `serve` does for a querier and that can fail is registering its metrics.
 impl From<serve::Error> for Error {
     fn from(error: serve::Error) -> Error {
         Error::passed(Kind::Internal, error)

@@ -1,8 +1,8 @@
 //! The querier: finds endpoints, fans queries out to them, merges replicas, evaluates PromQL and
 //! answers over Prometheus' HTTP API; over StoreAPI too, so that queriers stack.
 //!
-//! No storage and no evaluation here: series come from `storeapi`'s fan-out, answers from `engine`.
-//! Times are milliseconds inside and seconds in the HTTP API.
+//! There is no storage and no evaluation here: series come from `storeapi`'s fan-out, answers from
+//! `engine`. Times are milliseconds inside and seconds in the HTTP API.
 
 mod api;
 mod endpoints;

@@ -1,4 +1,4 @@
-//! The metrics of a querier, under the names Thanos' dashboards and alerts know.
+//! The metrics of a querier, under the names that Thanos' dashboards and alerts use.
 
 use prometheus::{CounterVec, GaugeVec, Histogram, HistogramVec, Registry};
 use serve::{GateMetrics, Registrar, SECONDS};

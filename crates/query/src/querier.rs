@@ -40,8 +40,8 @@ impl fmt::Debug for Querier {
 }
 
 impl Querier {
-    /// Reads the configuration of endpoints and makes the engine; connects to nobody yet. Must be
-    /// called on a tokio runtime.
+    /// Reads the configuration of endpoints and makes the engine; does not connect to any endpoint
+    /// yet. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// `Invalid` for settings that cannot be used.
@@ -118,8 +118,8 @@ impl Querier {
         Ok(Querier { routes, store, registry, ready, endpoints, discovery, clock })
     }
 
-    /// The HTTP API, and StoreAPI for queriers above this one. Ready once the first discovery is
-    /// done and every endpoint was asked.
+    /// The HTTP API, and StoreAPI for queriers above this one. It is ready once the first discovery
+    /// is done and every endpoint was asked.
     pub fn into_component(self) -> Component {
         let Querier { routes, store, registry, ready, endpoints, discovery, clock } = self;
         let served = Served {
@@ -158,7 +158,7 @@ impl EndpointWork {
             loop {
                 clock.sleep(discovery.interval()).await;
                 if endpoints.update(discovery.targets().await) {
-                    // what is new is asked at once, not at the next round
+                    // new endpoints are asked at once, not in the next round
                     endpoints.poll().await;
                 }
             }
@@ -167,7 +167,7 @@ impl EndpointWork {
     }
 }
 
-/// What tests replace.
+/// The parts that tests replace.
 struct QuerierParts {
     evaluation: Evaluation,
     lookup: Box<dyn Lookup>,

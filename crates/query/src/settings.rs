@@ -1,4 +1,4 @@
-//! What a querier is told at its start.
+//! The settings of a querier.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,9 +42,9 @@ pub struct EndpointSettings {
     pub info_timeout: Duration,
     /// How long an endpoint that stopped answering stays known.
     pub unhealthy_timeout: Duration,
-    /// For endpoints that bring no TLS of their own.
+    /// For endpoints that have no TLS settings of their own.
     pub tls: Option<TlsSettings>,
-    /// Longest wait for a next message of one endpoint.
+    /// The longest wait for the next message of an endpoint.
     pub response_timeout: Option<Duration>,
 }
 
@@ -69,12 +69,12 @@ impl Default for EndpointSettings {
 pub struct WebSettings {
     /// Path under which everything is served, such as `/thanos`; empty for none.
     pub route_prefix: String,
-    /// Path under which users see it, behind a proxy that strips it.
+    /// The path under which users see it, behind a proxy that strips it.
     pub external_prefix: String,
     pub disable_cors: bool,
 }
 
-/// What the status endpoints tell.
+/// What the status endpoints report.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     pub version: String,
@@ -88,7 +88,7 @@ pub struct Settings {
     pub replica_labels: Vec<String>,
     /// How replicas are merged when a query asks for deduplication.
     pub dedup: Dedup,
-    /// Labels this querier adds to what it says of itself.
+    /// Labels that this querier adds to its own description.
     pub selector_labels: Labels,
     pub timeout: Duration,
     pub max_concurrent: usize,
@@ -97,7 +97,7 @@ pub struct Settings {
     pub lookback: Duration,
     /// Look back over the windows of the downsampled data that a query allows, however long.
     pub dynamic_lookback: bool,
-    /// Let range queries that say nothing read windows up to a fifth of their step.
+    /// Let range queries that name no resolution read windows up to a fifth of their step.
     pub auto_downsampling: bool,
     pub instant_max_source_resolution: Duration,
     pub partial_response: bool,
@@ -105,9 +105,9 @@ pub struct Settings {
     pub default_step: Duration,
     /// The range of metadata calls that name none; zero for all time.
     pub metadata_default_range: Duration,
-    /// Bounds on what one select may bring.
+    /// Limits on what one select may return.
     pub limits: SeriesLimits,
-    /// What of the language is enabled.
+    /// Which parts of the language are enabled.
     pub language: ParserOptions,
     /// Metric names are dropped at the end of a query, not by each function.
     pub delayed_name_removal: bool,

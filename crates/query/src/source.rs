@@ -15,18 +15,18 @@ use storeapi::{
 /// How one query reads.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ReadOptions {
-    /// Labels that tell replicas apart and are taken away; empty without deduplication.
+    /// Labels that tell replicas apart and are removed; empty without deduplication.
     pub(crate) replica_labels: Vec<String>,
     pub(crate) partial_response: PartialResponse,
     pub(crate) shard: Option<Shard>,
 }
 
-/// A store, read as one query wants it.
+/// A store, read with the options of one query.
 pub(crate) struct StoreSource {
     store: Arc<dyn Store>,
     reading: ReadOptions,
-    /// The query's place behind the gate. The engine holds its source for as long as anything of
-    /// the query runs, also when whoever asked has gone.
+    /// The query's place behind the gate. The engine holds its source for as long as any part of
+    /// the query runs, even after the client has gone.
     _pass: Option<Pass>,
 }
 
@@ -82,8 +82,8 @@ fn source_error(error: storeapi::Error) -> engine::Error {
     }
 }
 
-/// Series may go on in the next frame; the engine wants each whole. So the last of a frame waits
-/// for the next one.
+/// A series may continue in the next frame, but the engine wants each series whole. So the last
+/// series of a frame waits for the next frame.
 struct Joiner {
     frames: FrameStream,
     held: Option<Series>,

@@ -4,7 +4,7 @@ use http_api::ApiError;
 use model::error::in_one_line;
 use storeapi::Kind;
 
-/// Of the evaluation of a query.
+/// The API error for a query that failed.
 pub(super) fn of_query(error: engine::Error) -> ApiError {
     let message = in_one_line(&error).to_string();
     match error.kind() {
@@ -16,7 +16,7 @@ pub(super) fn of_query(error: engine::Error) -> ApiError {
     }
 }
 
-/// Of a call to the stores.
+/// The API error for a call to the stores that failed.
 pub(super) fn of_store(error: storeapi::Error) -> ApiError {
     let message = in_one_line(&error).to_string();
     match error.kind() {

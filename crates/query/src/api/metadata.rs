@@ -1,4 +1,4 @@
-//! `series`, `labels`, `label/<name>/values`, and the APIs of which only the frame is here.
+//! `series`, `labels`, `label/<name>/values`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,12 +65,12 @@ impl MetadataCall {
         })
     }
 
-    /// One more than wanted shows that there is more.
+    /// One more than wanted, to see whether there are more.
     fn asked_limit(&self) -> u64 {
         if self.limit == 0 { 0 } else { self.limit + 1 }
     }
 
-    /// No selector asks for everything, once.
+    /// The selectors; without any, a single empty one that asks for everything.
     fn selectors_or_all(&self) -> Vec<Vec<Matcher>> {
         if self.selectors.is_empty() { vec![Vec::new()] } else { self.selectors.clone() }
     }
@@ -86,11 +86,11 @@ impl MetadataCall {
         success(&notes, |json| json.strings(values.into_iter().take(wanted)))
     }
 
-    /// How many of `found` to answer with; says so if that is not all.
+    /// How many of `found` to answer with; adds a warning if that is not all of them.
     fn wanted(&self, found: usize, notes: &mut AnswerNotes) -> usize {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if limit == 0 || found <= limit {
-            // endpoints say so too when they were asked for one more than wanted; then nothing is
+            // endpoints warn too when they were asked for one more than wanted, although nothing is
             // missing
             return found;
         }

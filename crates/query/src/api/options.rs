@@ -1,4 +1,4 @@
-//! What a request says about how to read: dedup, partial answers, resolution, endpoints.
+//! What a request says about reading: dedup, partial answers, resolution, endpoints.
 
 use std::time::Duration;
 

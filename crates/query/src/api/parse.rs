@@ -1,4 +1,4 @@
-//! `format_query` and `parse_query`: what can be said of an expression without evaluating it.
+//! `format_query` and `parse_query`: what can be said about an expression without evaluating it.
 
 use std::sync::Arc;
 
@@ -165,7 +165,7 @@ fn start_or_end(at: Option<At>) -> Option<&'static str> {
     }
 }
 
-/// What arithmetic gives is not known before the query's times are: 0 until then.
+/// A duration given by arithmetic is not known before the query's times are: 0 until then.
 fn millis(duration: Option<&Duration>) -> Value {
     duration.and_then(|d| d.millis).unwrap_or(0).into()
 }

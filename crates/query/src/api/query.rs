@@ -21,7 +21,7 @@ use super::options::{QueryOptions, StatsDetail};
 use super::statistics;
 use crate::source::StoreSource;
 
-/// Points per series at most, as Prometheus allows.
+/// The most points per series, as in Prometheus.
 const MAX_POINTS: i64 = 11_000;
 
 pub(super) async fn instant(
@@ -96,7 +96,7 @@ fn range_request(api: &ApiState, params: &Params) -> Result<(Grid, QueryOptions)
 
 /// When a query may begin.
 struct Turn {
-    /// What is left of its time.
+    /// The time it has left.
     timeout: Duration,
     pass: Option<Pass>,
 }
@@ -145,7 +145,7 @@ impl ApiState {
         grid: Grid,
         options: &QueryOptions,
     ) -> Result<Response, ApiError> {
-        // nothing is evaluated, so that there is nothing to wait for
+        // nothing is evaluated, so there is nothing to wait for
         let turn = Turn { timeout: options.timeout, pass: None };
         let operation = (self.evaluation.explain)(&self.query(params, grid, options, turn))
             .map_err(of_query)?;

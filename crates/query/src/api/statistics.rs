@@ -8,17 +8,17 @@ use promql::value::Grid;
 
 use super::options;
 
-/// What there is to tell of an answered query.
+/// What is reported of an answered query.
 pub(super) struct AnsweredQuery<'a> {
     pub(super) stats: &'a QueryStats,
     pub(super) grid: Grid,
-    /// For other queries to end.
+    /// How long it waited for other queries to end.
     pub(super) waited: Duration,
-    /// From when the request came.
+    /// The time since the request came.
     pub(super) total: Duration,
 }
 
-/// `,"stats":{…}`; strict clients read no other shape.
+/// `,"stats":{…}`; strict clients accept no other shape.
 pub(super) fn write(json: &mut Json, answered: AnsweredQuery<'_>, wanted: options::StatsDetail) {
     let AnsweredQuery { stats, grid, waited, total } = answered;
     let evaluation = stats.plan_seconds + stats.eval_seconds + stats.sort_seconds;

@@ -36,7 +36,7 @@ fn write_store(json: &mut Json, status: &EndpointStatus) {
     json.raw(r#"{"name":"#);
     json.string(status.address.as_bytes());
     json.raw(r#","lastCheck":"#);
-    // Go's zero time, which user interfaces know as never
+    // Go's zero time, which user interfaces show as never
     let checked = status.checked.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339::format);
     json.string(checked.as_bytes());
     json.raw(r#","lastError":"#);
@@ -67,8 +67,8 @@ fn object<'a>(json: &mut Json, fields: impl IntoIterator<Item = (&'a str, String
     json.raw("}");
 }
 
-/// Grafana decides by this which features a server has: the version is one of Thanos', ours stands
-/// behind the plus, and `features` must not be there, as it would mean another product.
+/// Grafana uses this to decide which features a server has: the version is one of Thanos', ours
+/// follows the plus, and `features` must be absent, as it would indicate another product.
 pub(super) async fn build_info(State(api): State<Arc<ApiState>>) -> Response {
     let about = &api.settings.about;
     let fields = [

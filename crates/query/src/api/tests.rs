@@ -25,7 +25,7 @@ pub(super) fn answer(value: Value) -> Answer {
 /// The API over one store in memory, with an engine that gives the same answer to everything.
 pub(super) struct Fixture {
     router: Router,
-    /// The last one: it keeps its place behind the gate.
+    /// The last query, which keeps its place behind the gate.
     query: Arc<Mutex<Option<Query>>>,
 }
 
@@ -431,7 +431,7 @@ async fn queries_are_parsed_and_formatted_without_being_run() {
     assert!(f.query.lock().unwrap().is_none());
 }
 
-/// Answers nothing and says when nobody waits any more.
+/// Never answers, and signals when nobody waits any more.
 fn hanging(dropped: tokio::sync::mpsc::Sender<()>) -> Evaluation {
     let run = move |_| {
         let dropped = dropped.clone();
@@ -468,8 +468,7 @@ async fn a_client_that_goes_away_ends_its_query() {
         "it has not begun"
     );
     drop(client);
-    // the channel closes when the query's future is dropped, the router being held by the
-    // connection alone
+    // the channel closes when the query's future is dropped; only the connection holds the router
     assert_eq!(tokio::time::timeout(Duration::from_millis(100), ended.recv()).await, Ok(None));
     server.await.unwrap();
 }
@@ -599,7 +598,7 @@ async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
         let request = Request::get(format!("/api/v1/query?query={query}&timeout=50ms"));
         router.clone().oneshot(request.body(Body::empty()).unwrap())
     };
-    // whoever asked has gone, the engine has not let go
+    // the client has gone, but the engine still holds the query
     assert!(ask("slow").now_or_never().is_none());
     let (status, body) = text(ask("quick").await.unwrap()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

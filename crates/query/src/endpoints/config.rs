@@ -25,7 +25,7 @@ struct EndpointEntry {
     strict: bool,
     #[serde(default)]
     group: bool,
-    /// How Go's client balances within a group; ours has nothing to set.
+    /// How Go's client balances within a group; ours has no such setting.
     #[serde(default)]
     service_config: String,
     client_config: Option<Value>,

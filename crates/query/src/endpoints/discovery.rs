@@ -1,4 +1,4 @@
-//! From what is configured to addresses, again and again.
+//! Turns what is configured into addresses, again and again.
 
 use model::error::in_one_line;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::metrics::Metrics;
 use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec};
 use crate::{Error, Kind, Result};
 
-/// Knows all sources of endpoints, and what each said last: a file that became unreadable changes
-/// nothing.
+/// Knows all sources of endpoints and the last result of each: a file that became unreadable
+/// changes nothing.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     settings: EndpointSettings,
@@ -66,7 +66,7 @@ impl Discovery {
         let mut targets: Vec<ResolvedEndpoint> = Vec::new();
         for spec in specs {
             let addresses = if spec.group {
-                // one channel to the name: its servers are equal, whichever answers
+                // one channel to the name: its servers are equal, so any may answer
                 vec![
                     spec.address
                         .split_once('+')

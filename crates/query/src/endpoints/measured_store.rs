@@ -45,7 +45,7 @@ impl MeasuredStore {
     }
 }
 
-/// One call; counted when it is dropped, as given up unless its end was seen.
+/// One call. It is counted when it is dropped: as canceled, unless its end was seen.
 struct MeasuredCall {
     labels: [&'static str; 3],
     started: Duration,
@@ -74,7 +74,7 @@ impl Drop for MeasuredCall {
     }
 }
 
-/// As Go's gRPC spells codes.
+/// A code as Go's gRPC spells it.
 fn code_of(error: Option<&Error>) -> &'static str {
     match error.map(Error::kind) {
         None => "OK",

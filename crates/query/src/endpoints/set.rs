@@ -1,4 +1,4 @@
-//! The endpoints known now, their health and what they say of themselves.
+//! The endpoints known now, their health and how they describe themselves.
 
 use model::error::in_one_line;
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use storeapi::{
 use super::ResolvedEndpoint;
 use crate::metrics::Metrics;
 
-/// Opens an endpoint; cheap, connecting is lazy.
+/// Opens an endpoint; this is cheap because it connects lazily.
 pub(crate) type Connect =
     Box<dyn Fn(&ResolvedEndpoint) -> storeapi::Result<Arc<dyn Store>> + Send + Sync>;
 
@@ -27,7 +27,7 @@ struct Health {
     info: Option<StoreInfo>,
     checked: Option<TimestampMs>,
     error: Option<String>,
-    /// When it answered last, on the monotonic clock.
+    /// When it last answered, on the monotonic clock.
     answered: Option<Duration>,
 }
 
@@ -44,7 +44,7 @@ impl Member {
     }
 }
 
-/// What the stores page tells of an endpoint.
+/// What the stores page shows of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EndpointStatus {
     pub(crate) address: String,
@@ -105,7 +105,7 @@ impl EndpointSet {
         self.info_timeout
     }
 
-    /// Makes the set hold exactly these; those that stay keep their connection and health. Tells
+    /// Makes the set hold exactly these; those that stay keep their connection and health. Returns
     /// whether any is new.
     pub(crate) fn update(&self, targets: Vec<ResolvedEndpoint>) -> bool {
         let mut any_new = false;
@@ -237,7 +237,7 @@ impl Endpoints for EndpointSet {
                 None => continue,
             };
             let (store, info): (Arc<dyn Store>, StoreInfo) = match health.error {
-                // others answer for what it has, as far as they can
+                // others answer in its place, as far as they can
                 Some(reason) if !strict => {
                     (Arc::new(Down { info: info.clone(), reason }), info.covering_nothing())
                 }
@@ -249,8 +249,8 @@ impl Endpoints for EndpointSet {
     }
 }
 
-/// Stands in for an endpoint that does not answer: fails at once instead of making each query find
-/// out again.
+/// Stands in for an endpoint that does not answer: it fails at once, so that not every query has to
+/// find out again.
 struct Down {
     info: StoreInfo,
     reason: String,
@@ -281,7 +281,7 @@ impl Store for Down {
     }
 }
 
-/// What a store is taken to hold that did not say.
+/// What a store that has not described itself is assumed to hold.
 fn everything() -> StoreInfo {
     StoreInfo {
         component: ComponentType::Unknown,

@@ -14,7 +14,7 @@ fn recorded() -> impl Iterator<Item = Json> {
     recorded.lines().map(|line| serde_json::from_str(line).unwrap())
 }
 
-/// They come back as they were, every digit.
+/// They are written back unchanged, to the last digit.
 #[tokio::test]
 async fn answers_are_written_as_prometheus_writes_them() {
     let mut compared = 0;
@@ -37,7 +37,7 @@ async fn answers_are_written_as_prometheus_writes_them() {
     assert!(compared >= 15, "{compared}");
 }
 
-/// Errors of the evaluation keep their texts on the way through.
+/// Errors of the evaluation keep their texts.
 #[tokio::test]
 async fn errors_are_written_as_prometheus_writes_them() {
     let mut compared = 0;
@@ -91,7 +91,7 @@ async fn histograms_stand_beside_floats() {
     assert!(written.contains(expected), "{written}");
 }
 
-/// Rows of the engine are written another way than lists of points, to the same end.
+/// Rows of the engine are written by other code than lists of points, with the same result.
 #[tokio::test]
 async fn rows_of_the_engine_are_written_as_their_points() {
     use engine::testing::MemorySource;
