@@ -1,4 +1,4 @@
-//! What every component is to the process around it.
+//! What every component gives to the process around it.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A component that is ready to start: what is served while it works, and its work.
 pub struct Component {
     pub served: Served,
-    /// Ends when there is nothing left to do, or with what makes going on useless; most components
-    /// never end by themselves. May be dropped at any instant.
+    /// Ends when there is nothing left to do, or with the error that makes continuing useless; most
+    /// components never end by themselves. It may be dropped at any time.
     pub run: BoxFuture<'static, Result<(), Failure>>,
 }
 

@@ -46,8 +46,8 @@ impl Connected for Conn {
     }
 }
 
-/// Accepts on a task of the current runtime until the receiver is dropped. Handshakes run beside
-/// each other, so that one slow client holds up nobody.
+/// Accepts on a task of the current runtime until the receiver is dropped. Handshakes run
+/// concurrently, so that a slow client does not hold up others.
 pub(crate) fn accept(
     listener: TcpListener,
     tls: Option<Arc<TlsReloader>>,
@@ -62,7 +62,7 @@ pub(crate) fn accept(
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // out of file descriptors, mostly: give those in use a chance to end
+                    // usually out of file descriptors: let some connections end first
                     tracing::warn!(error = %in_one_line(&error), "accept connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;

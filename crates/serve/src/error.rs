@@ -7,7 +7,7 @@ use model::layered_error;
 pub enum Kind {
     /// A setting is wrong.
     Invalid,
-    /// An address, file or signal cannot be had now.
+    /// An address, file or signal is not available now.
     Unavailable,
     /// A defect of ours.
     Internal,

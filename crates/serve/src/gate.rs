@@ -1,4 +1,4 @@
-//! At most so many at once; the others wait in order.
+//! Limits how many run at once; the others wait in order.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use model::Clock;
 use prometheus::{Counter, Gauge, Histogram};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What a gate tells. Each component makes these under its own names.
+/// The metrics of a gate. Each component makes them under its own names.
 #[derive(Clone, Debug)]
 pub struct GateMetrics {
     pub in_flight: Gauge,
     pub max: Gauge,
-    /// Those that passed.
+    /// How many passed.
     pub total: Counter,
-    /// How long those that passed had waited, in seconds.
+    /// How long each of them had waited, in seconds.
     pub seconds: Histogram,
 }
 
@@ -25,7 +25,7 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
 }
 
-/// A place behind the gate; given back on drop.
+/// A place behind the gate; released on drop.
 #[derive(Debug)]
 pub struct Pass {
     in_flight: Gauge,
@@ -33,18 +33,18 @@ pub struct Pass {
 }
 
 impl Gate {
-    /// Zero means one: a gate that lets nobody through helps nobody.
+    /// Zero means one: a gate that lets nobody through is useless.
     pub fn new(max: usize, metrics: GateMetrics, clock: Arc<dyn Clock>) -> Gate {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         metrics.max.set(max as f64);
         Gate { permits: Arc::new(Semaphore::new(max)), metrics, clock }
     }
 
-    /// Waits for a place, first come first served. Who stops waiting loses the turn and nothing
-    /// else.
+    /// Waits for a place, first come, first served. A caller that stops waiting loses only its
+    /// turn.
     pub async fn enter(&self) -> Pass {
         let came = self.clock.monotonic();
-        // nobody closes it, so that it cannot fail
+        // it is never closed, so this cannot fail
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         self.metrics.seconds.observe(self.clock.monotonic().saturating_sub(came).as_secs_f64());
         self.metrics.total.inc();

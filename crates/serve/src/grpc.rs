@@ -36,8 +36,7 @@ pub(crate) fn with_health_and_reflection(services: Services) -> Result<(Routes, 
     Ok((services, reporter))
 }
 
-/// Keeps the health service saying what the readiness signal says, until the signal's owner is
-/// gone.
+/// Keeps the health service in step with the readiness signal, until the signal's owner is gone.
 pub(crate) async fn follow_readiness(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
     loop {
         let status = if *ready.borrow_and_update() {

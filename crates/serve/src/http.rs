@@ -30,8 +30,8 @@ pub(crate) struct ProcessPages {
     pub(crate) ready: watch::Receiver<bool>,
 }
 
-/// The answer to a path nobody serves: JSON, because clients of the API parse whatever comes, with
-/// the words by which they tell a missing endpoint from a failing one.
+/// The answer for an unknown path: JSON, because clients of the API parse any answer, with the
+/// words by which they tell a missing endpoint from a failing one.
 pub async fn not_found() -> Response {
     json_error(StatusCode::NOT_FOUND, "not_found", "404 page not found")
 }

@@ -7,8 +7,8 @@
 //! other thread busy.
 //!
 //! What components need for being served is here too, once: [`Registrar`] for their metrics,
-//! [`Gate`] in front of what must not be done too often at once, [`Task`] for work that ends with
-//! whoever waits for it.
+//! [`Gate`] in front of what must not be done too often at once, [`Task`] for work that ends when
+//! its owner is dropped.
 
 mod address;
 mod component;

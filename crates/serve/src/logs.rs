@@ -11,7 +11,7 @@ pub enum Format {
     #[default]
     Logfmt,
     Json,
-    /// Understood as logfmt: journald reads stderr.
+    /// The same as logfmt: journald reads stderr.
     Journald,
 }
 
@@ -75,8 +75,8 @@ pub fn init(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Own crates at the level asked for; the chatter of HTTP/2, TLS and DNS libraries from warnings
-/// on.
+/// Our own crates log at the level asked for; HTTP/2, TLS and DNS libraries log only warnings and
+/// errors.
 fn filter(level: &str) -> Result<EnvFilter> {
     if !matches!(level, "debug" | "info" | "warn" | "error") {
         let text = format!("log level {level:?}: expected one of debug, info, warn, error");

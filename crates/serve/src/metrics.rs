@@ -1,4 +1,4 @@
-//! The registry of a process and what every process reports of itself.
+//! The registry of a process and what every process reports about itself.
 
 mod process;
 
@@ -6,7 +6,7 @@ use prometheus::{CounterVec, GaugeVec, HistogramVec, Registry};
 
 use crate::{Registrar, Result};
 
-/// What `thanos_build_info` tells, under the labels that dashboards join on.
+/// What `thanos_build_info` reports, under the labels that dashboards join on.
 #[derive(Clone, Debug)]
 pub struct BuildInfo {
     pub version: String,

@@ -7,10 +7,10 @@ use prometheus::{
 
 use crate::{Error, Kind, Result};
 
-/// Makes metrics that are in a registry from the start. Names are given whole, so that whoever sees
-/// one on a dashboard finds the line that made it.
+/// Makes metrics that are in a registry from the start. Names are given in full, so that a name
+/// seen on a dashboard can be found in the code.
 ///
-/// Every method fails with `Internal` when the name is no metric's or taken already.
+/// Every method fails with `Internal` when the name is not a valid metric name or is already taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Registrar<'a> {
     registry: &'a Registry,

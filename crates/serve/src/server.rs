@@ -35,7 +35,7 @@ pub struct GrpcSettings {
     pub address: String,
     pub grace: Duration,
     pub tls: Option<TlsFiles>,
-    /// Connections are closed after this time, so that clients spread anew over replicas.
+    /// Connections are closed after this time, so that clients spread over the replicas again.
     pub max_connection_age: Option<Duration>,
 }
 
@@ -80,7 +80,7 @@ impl Server {
             _ => None,
         };
         let metrics = HttpMetrics::register(&served.registry)?;
-        // a component without an API of its own answers in JSON all the same
+        // a component without an API of its own answers in JSON too
         let routes = served.routes;
         let routes = if routes.has_routes() { routes } else { routes.fallback(http::not_found) };
         let routes = routes.layer(HttpMetricsLayer { metrics, clock });
@@ -102,7 +102,7 @@ impl Server {
         self.grpc_addr
     }
 
-    /// Stops accepting and waits for what is under way, within the grace periods.
+    /// Stops accepting and waits for requests under way, within the grace periods.
     pub async fn stop(mut self) {
         self.shutdown.stop();
         if let Some(grpc) = self.grpc.take() {

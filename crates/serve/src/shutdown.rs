@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use crate::{Error, Kind, Result};
 
-/// Cloning shares it. Once stopped it stays so.
+/// Clones share one signal. Once stopped, it stays stopped.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     sender: watch::Sender<bool>,

@@ -1,4 +1,4 @@
-//! Tasks that do not outlive those who wait for them.
+//! Tasks that do not outlive their owners.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,13 +7,12 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 
-/// A task that is aborted when this is dropped. Awaiting it gives what the task ends with, or how
-/// it panicked.
+/// A task that is aborted when this is dropped. Awaiting it gives the task's result, or its panic.
 #[derive(Debug)]
 pub struct Task<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Task<T> {
-    /// On the current runtime.
+    /// Spawns the work on the current runtime.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

@@ -1,4 +1,4 @@
-//! TLS for listeners: rustls with ring, certificates read anew when their files change.
+//! TLS for listeners: rustls with ring; certificates are read again when their files change.
 
 use model::error::in_one_line;
 use std::path::{Path, PathBuf};

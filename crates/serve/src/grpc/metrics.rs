@@ -21,8 +21,8 @@ use crate::metrics::GrpcMetrics;
 pub(crate) struct GrpcMetricsLayer {
     pub(crate) metrics: GrpcMetrics,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Known methods by path, and whether they stream their answer. Others share one label: paths
-    /// come from outside and would be endless series.
+    /// Known methods by path, and whether they stream their answer. Unknown ones share one label:
+    /// paths come from outside and would make series without end.
     pub(crate) methods: Arc<HashMap<String, bool>>,
 }
 
@@ -70,7 +70,7 @@ where
     }
 }
 
-/// One call from its start to its end. A call that is dropped unfinished was given up by the
+/// One call from its start to its end. A call that is dropped unfinished counts as canceled by the
 /// client.
 struct GrpcCall {
     metrics: GrpcMetrics,
@@ -169,7 +169,7 @@ fn trailer_code(trailers: &HeaderMap) -> Code {
     Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code())
 }
 
-/// As Go's gRPC spells codes, which is what dashboards select on.
+/// A code as Go's gRPC spells it, which dashboards select on.
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

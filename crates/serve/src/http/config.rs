@@ -25,8 +25,8 @@ struct Tls {
     prefer_server_cipher_suites: bool,
 }
 
-/// Reads the file. What it asks for and we cannot do is an error, never silence: it is there to
-/// keep people out.
+/// Reads the file. What it asks for and we cannot do is an error and never ignored, because the
+/// file is there to keep people out.
 pub(crate) fn web_config(path: &Path) -> Result<Option<TlsFiles>> {
     let named = || format!("http config {}", path.display());
     let failed = |reason: String| Error::new(Kind::Invalid, format!("{}: {reason}", named()));

@@ -2,8 +2,8 @@
 //!
 //! The listener's thread must never wait for a component, or probes would. So the component's
 //! router runs, body included, as a task of the main runtime; the frames of its answer come back
-//! through a bounded channel. When the client goes away the connection drops the answer, and that
-//! ends the task.
+//! through a bounded channel. When the client disconnects, the connection drops the answer, and
+//! that ends the task.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -81,7 +81,7 @@ where
     }
 }
 
-/// Counts down also when the client goes away before the answer.
+/// Decremented even if the client disconnects before the answer.
 struct InFlight(Gauge);
 
 impl InFlight {
@@ -97,7 +97,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Bounded, as any token may come as a method.
+/// A bounded set of names, because a client may send any token as the method.
 fn method_name(method: &http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "get",
@@ -115,7 +115,7 @@ fn content_length(headers: &http::HeaderMap) -> Option<f64> {
 }
 
 /// `/api/v1/query_range` is `query_range`, `/api/v1/label/{name}/values` is `label_values`. Only
-/// routes count, never raw paths: those come from outside and would be endless series.
+/// routes are used, never raw paths: those come from outside and would make series without end.
 fn handler_name(route: Option<&str>) -> String {
     let Some(route) = route else { return "other".to_owned() };
     let route = route.split_once("/api/v1/").map_or(route, |(_, rest)| rest);
