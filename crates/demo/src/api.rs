@@ -32,7 +32,7 @@ impl FloatSeries {
     }
 }
 
-/// An answer and what the querier had to say about it.
+/// An answer and the querier's warnings.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FloatAnswer {
     pub(crate) series: Vec<FloatSeries>,
@@ -168,7 +168,7 @@ impl ApiClient {
     }
 }
 
-/// The floats of an answer; native histograms are none of ours.
+/// The floats of an answer; the demo does not read native histograms.
 fn parse(body: &[u8]) -> anyhow::Result<FloatAnswer> {
     let http_api::ApiAnswer { value, notes } = http_api::read_answer(body)?;
     let series = match value {
@@ -195,12 +195,12 @@ fn one_series(series: &ResultSeries) -> anyhow::Result<FloatSeries> {
     })
 }
 
-/// Of times after 1970.
+/// Milliseconds after 1970 as seconds.
 fn seconds(ms: i64) -> String {
     format!("{}.{:03}", ms / 1000, ms % 1000)
 }
 
-/// For a form's value.
+/// Encodes a value for a form.
 fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {

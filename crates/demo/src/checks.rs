@@ -1,4 +1,4 @@
-//! Holds what the bucket and the querier say against what the generator knows.
+//! Compares what the bucket and the querier say with what the generator knows.
 
 use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,8 @@ impl fmt::Display for Check {
     }
 }
 
-/// Samples per cluster and metric in raw blocks, stale markers included; `when` says which blocks.
+/// Checks the samples per cluster and metric in raw blocks, stale markers included; `when` names
+/// the blocks.
 pub(crate) fn raw_samples(
     fleet: &Fleet,
     found: &anyhow::Result<SamplesByMetric>,
@@ -94,7 +95,8 @@ fn same_counts(expected: &SamplesByMetric, found: &SamplesByMetric) -> anyhow::R
     Ok(format!("{samples} in {} metrics of each replica, exactly as generated", metrics.len()))
 }
 
-/// Every series of a resolution against the generator: samples, sum, least and greatest value.
+/// Compares every series of a resolution with the generator: samples, sum, least and greatest
+/// value.
 pub(crate) fn downsampled(
     fleet: &Fleet,
     resolution: Resolution,
@@ -156,7 +158,7 @@ fn joined(spans: &[TimeRange]) -> Vec<TimeRange> {
     joined
 }
 
-/// Series of which only stale markers fell into the span have no windows.
+/// A series of which only stale markers fall into the span has no windows.
 fn true_counts(truths: &Truths<'_>) -> SamplesByMetric {
     let mut counts = SamplesByMetric::new();
     for ((external, labels), (_, truth)) in
@@ -186,8 +188,9 @@ fn close(a: f64, b: f64) -> bool {
     a == b || (a - b).abs() <= RELATIVE_ERROR * a.abs().max(b.abs())
 }
 
-/// Growth over a day of counters, as the querier finds it, within what one scrape interval holds
-/// (per reset: what came between the last scrape before it and the first after).
+/// Checks the growth of counters over a day, as the querier finds it. It may differ by what one
+/// scrape interval holds (per reset: what came between the last scrape before it and the first
+/// after it).
 pub(crate) async fn increases(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let mut checks = Vec::new();
     for metric in ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"] {
@@ -231,7 +234,7 @@ async fn increase(fleet: &Fleet, api: &ApiClient, metric: &str) -> anyhow::Resul
     Ok(format!("{compared} series, at most {worst:.2} mean scrape intervals off"))
 }
 
-/// Replicas count once when they are deduplicated and twice when they are not.
+/// Checks that replicas count once when they are deduplicated and twice when they are not.
 pub(crate) async fn replicas_once(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let t = fleet.settings().range.end - 60_000;
     let mut checks = Vec::new();
@@ -266,7 +269,7 @@ async fn count_up(api: &ApiClient, cluster: Scraped<'_>, t: i64) -> anyhow::Resu
     Ok(format!("{targets} targets, {all} series without deduplication"))
 }
 
-/// Every query of the Kubernetes list has an answer, and nothing is missing from it.
+/// Checks that every query of the Kubernetes list has a complete answer.
 pub(crate) async fn kubernetes_queries(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let t = fleet.settings().range.end - 60_000;
     let mut checks = Vec::new();
@@ -285,7 +288,7 @@ async fn answered(api: &ApiClient, query: &str, t: i64) -> anyhow::Result<String
     Ok(format!("{} series", answer.series.len()))
 }
 
-/// The clusters are known by their label, and every endpoint is healthy.
+/// Checks that the clusters are known by their label and that every endpoint is healthy.
 pub(crate) async fn topology(fleet: &Fleet, api: &ApiClient) -> Vec<Check> {
     let known = async {
         let values = api.label_values("cluster").await?;

@@ -10,7 +10,7 @@ use crate::Settings;
 
 const NOTE: &str = "demo.json";
 
-/// A folder of the user's, or a temporary one that is removed when this is dropped.
+/// The user's folder, or a temporary one that is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
@@ -71,7 +71,7 @@ impl Folder {
         Ok(Some(TimeRange::new(start, end)))
     }
 
-    /// Notes that the bucket is complete.
+    /// Records that the bucket is complete.
     pub(crate) fn keep(&self, settings: &Settings, range: TimeRange) -> anyhow::Result<()> {
         let note = json!({
             "seed": settings.seed, "days": settings.days, "start": range.start, "end": range.end,
@@ -84,7 +84,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.is_temporary {
-            // what cannot be removed is left to the system's cleaning of temporary files
+            // what cannot be removed is left for the system to clean up
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }

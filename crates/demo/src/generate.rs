@@ -18,7 +18,7 @@ pub(crate) struct WrittenTotals {
     pub(crate) blocks: u64,
     /// Stale markers included.
     pub(crate) samples: u64,
-    /// Of chunks and indices.
+    /// The bytes of chunks and indices.
     pub(crate) bytes: u64,
 }
 
@@ -37,8 +37,8 @@ pub(crate) struct GenerateWork {
     pub(crate) threads: usize,
 }
 
-/// Threads that write all blocks. Dropped early, it makes them stop and waits for the blocks they
-/// are at, so that nothing is written to a folder that is about to be removed.
+/// Threads that write all blocks. Dropped early, it makes them stop and waits for the blocks under
+/// way, so that nothing is written to a folder that is about to be removed.
 pub(crate) struct BlockWriter {
     stop: Arc<AtomicBool>,
     written: oneshot::Receiver<anyhow::Result<WrittenTotals>>,
@@ -81,8 +81,8 @@ impl Drop for BlockWriter {
     }
 }
 
-/// Writes all blocks of all replicas on `threads` threads, until `go_on`, asked after each block,
-/// says no. Ids depend on the fleet alone.
+/// Writes all blocks of all replicas on `threads` threads, until `go_on`, which is called after
+/// each block, returns false. Ids depend on the fleet alone.
 fn write_blocks(
     fleet: &Fleet,
     folder: &Path,
@@ -148,7 +148,7 @@ fn block(
 }
 
 /// A Prometheus server makes a block when its span is over. The newest one here ends in the future,
-/// and blocks from there count as not finished yet: ids are of the span's start.
+/// and blocks from the future count as not finished yet: so ids have the time of the span's start.
 fn block_id(fleet: &Fleet, replica: &Replica, range: TimeRange) -> BlockId {
     let seed =
         fleet.settings().seed ^ replica.external_labels().hash64() ^ range.start.cast_unsigned();

@@ -1,9 +1,9 @@
 //! The whole fleet in one process: synthetic clusters in a bucket on the disk, compacted and
 //! downsampled, served by a store gateway and a querier over real sockets on loopback.
 //!
-//! It wires components as `drumlin` does for single processes and adds nothing to them. What it
-//! knows of its own is what the generator wrote, which `--check` holds against what the bucket and
-//! the querier say. Times are milliseconds, sizes bytes.
+//! It wires components as `drumlin` does for single processes and adds nothing to them. The only
+//! thing it knows itself is what the generator wrote, which `--check` compares with what the bucket
+//! and the querier say. Times are milliseconds, sizes bytes.
 
 mod api;
 mod checks;
@@ -38,18 +38,18 @@ const DAY_MS: i64 = 24 * 3_600_000;
 /// Fewer days hold no block that is long enough to be downsampled.
 const LEAST_DAYS_TO_CHECK: u32 = 6;
 
-/// What the demo is told.
+/// The settings of the demo.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the bucket is kept; `None` for a temporary folder that goes with the process. A folder
-    /// that holds an earlier demo of the same seed and length is served again as it is.
+    /// Where the bucket is kept; `None` for a temporary folder that is removed with the process. A
+    /// folder that holds an earlier demo of the same seed and length is served again as it is.
     pub data_dir: Option<PathBuf>,
     /// How far the data reaches back.
     pub days: u32,
     pub seed: u64,
-    /// Hold everything against the generator, then end instead of serving.
+    /// Compare everything with the generator, then end instead of serving.
     pub check: bool,
-    /// A Prometheus of the user's, to which a sidecar is added.
+    /// A Prometheus server of the user, to which a sidecar is added.
     pub prometheus_url: Option<String>,
     /// Where the querier listens for HTTP, such as `127.0.0.1:10902`; port 0 for any.
     pub http_address: String,
@@ -121,7 +121,7 @@ async fn demo(
     Ok(())
 }
 
-/// The fleet of the folder's data, or a new one that ends with the two hours that are now.
+/// The fleet of the folder's data, or a new one that ends with the current two hours.
 fn fleet(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
@@ -192,7 +192,7 @@ async fn compact(
 ) -> anyhow::Result<()> {
     let started = clock.monotonic();
     let compaction = compact::Settings {
-        // what was just written is whole, and nobody reads what was replaced
+        // what was just written is complete, and nobody reads what was replaced
         consistency_delay: Duration::ZERO,
         delete_delay: Duration::ZERO,
         compact_concurrency: settings.threads,

@@ -1,5 +1,5 @@
-//! Store gateway, querier and, if asked for, a sidecar: as separate servers that know each other by
-//! address alone.
+//! Store gateway, querier and, if asked for, a sidecar, as separate servers that know each other
+//! only by address.
 
 use model::error::in_one_line;
 use std::net::SocketAddr;
@@ -116,7 +116,7 @@ async fn gateway(
     start(listeners(ANY_PORT), gateway.into_component(), clock).await
 }
 
-/// Beside the user's Prometheus; it ships nothing, because the bucket is not the user's.
+/// The sidecar of the user's Prometheus; it ships nothing, because the bucket is not the user's.
 async fn sidecar(
     settings: &Settings,
     url: &str,

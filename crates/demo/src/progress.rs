@@ -1,10 +1,10 @@
-//! Bars for what takes long, on a terminal; nothing where there is none.
+//! Progress bars for long work, shown only on a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over `len` of something; `what` says what is done.
+/// A bar over `len` steps; `what` names the work.
 pub(crate) fn bar(what: &'static str, len: u64) -> ProgressBar {
     let template = "{msg:<28} [{bar:40}] {pos}/{len}  {elapsed}";
     let style =
@@ -14,7 +14,7 @@ pub(crate) fn bar(what: &'static str, len: u64) -> ProgressBar {
     bar
 }
 
-/// For work whose amount shows only while it is done.
+/// A spinner, for work whose amount is not known beforehand.
 pub(crate) fn spinner(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:<28} {spinner} {pos} blocks written  {elapsed}");
     let bar = ProgressBar::new_spinner()

@@ -7,15 +7,15 @@ use model::TimeRange;
 
 use crate::api::{ApiClient, FloatAnswer, QuerySpan, ReadChoice};
 
-/// Points a line of the terminal has room for.
+/// How many points fit into a line of the terminal.
 const COLUMNS: i64 = 60;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A question in words and in PromQL; `{window}` stands for the distance of the points asked for.
+/// A question in words and in PromQL; `{window}` stands for the distance between points.
 struct Question {
     words: &'static str,
     query: &'static str,
-    /// The label that tells the lines of the answer apart.
+    /// The label by which the lines of the answer differ.
     label: &'static str,
     unit: Unit,
 }
