@@ -1,7 +1,7 @@
 //! A store behind a gRPC connection: Thanos' `thanos.Store` and `thanos.info.Info`, or ours.
 //!
-//! The connection is made when it is first needed and made again when it broke; a peer that is away
-//! is an error of the request, never of the constructor.
+//! The connection is made when it is first needed, and again after it breaks; a peer that is not
+//! there is an error of the request, never of the constructor.
 
 mod verifier;
 
@@ -27,7 +27,7 @@ use crate::{
 /// Go peers allow messages up to 2 GiB; this bounds what one message may make us allocate.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1 << 30;
 
-/// How to secure connections. Without `ca` the machine's roots count.
+/// How to secure connections. Without `ca`, the machine's root certificates are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
     pub ca: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub struct TlsSettings {
     pub key: Option<PathBuf>,
     /// The name the server's certificate must carry; empty = the host of the address.
     pub server_name: String,
-    /// Believe any certificate.
+    /// Accept any certificate.
     pub skip_verify: bool,
 }
 

@@ -2,8 +2,8 @@
 //! datasets given here and is held to a naive evaluation of the same requests.
 //!
 //! The cases follow the behaviour that Thanos holds its own stores to: external labels win and are
-//! matched like any other label, replica labels are taken away before sorting, label names and
-//! values come from matching series only.
+//! matched like any other label, replica labels are removed before sorting, label names and values
+//! come from matching series only.
 
 mod memory;
 
@@ -29,7 +29,7 @@ pub type FloatSamples = Vec<(i64, f64)>;
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
     pub external: Labels,
-    /// With the labels the data itself carries.
+    /// Series with the labels that the data itself carries.
     pub series: Vec<(Labels, FloatSamples)>,
 }
 
@@ -43,7 +43,7 @@ pub struct Options {
     pub refuses_external_matchers_only: bool,
 }
 
-/// The label the suite asks to be taken away in every request; implementations may add it to the
+/// The label that the suite asks to remove in every request; implementations may add it to the
 /// external labels.
 pub const REPLICA: &str = "replica";
 
@@ -229,7 +229,7 @@ fn series_request(range: TimeRange, matchers: Vec<Matcher>) -> SeriesRequest {
     }
 }
 
-/// Series in the order they came, those that span frames joined; and warnings.
+/// The series in the order they came, joined where they span frames, and the warnings.
 async fn collect(store: &Arc<dyn Store>, request: SeriesRequest) -> (Vec<Series>, Vec<String>) {
     let what = format!("series {:?}", request.matchers);
     let mut frames = store.series(request).await.unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -287,7 +287,7 @@ impl Suite {
         TimeRange::from_closed(self.options.start, self.options.start + 400 * STEP_MS)
     }
 
-    /// The naive answer: lay external labels over, match, take replica labels away, sort.
+    /// The naive answer: add external labels, match, remove replica labels, sort.
     fn expected(&self, matchers: &[Matcher], range: TimeRange) -> Expected {
         let mut all = Expected::new();
         for (labels, samples) in &self.data.series {
@@ -333,7 +333,7 @@ impl Suite {
         }
     }
 
-    /// Ends are inclusive on the wire; nothing is found where nothing is.
+    /// Ends are inclusive on the wire; nothing is found where there is no data.
     async fn ranges(&self) {
         let (start, matchers) =
             (self.options.start, vec![matcher("absent", "=", ""), matcher("nope", "=", "")]);

@@ -1,4 +1,4 @@
-//! Between the wire's messages and the domain's types. Closed ranges become half-open here, and
+//! Converts between messages of the wire and domain types. Closed ranges become half-open here, and
 //! nowhere else.
 
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use crate::{
 /// A shard count beyond this is a mistake of the caller.
 const MAX_SHARDS: i64 = 1 << 20;
 
-/// Both ends of a closed range of the wire. Beyond the times that Prometheus knows it overflows,
-/// and a Thanos sidecar over it then answers nothing.
+/// Both ends of a closed range of the wire. Beyond the times that Prometheus supports it overflows,
+/// and a Thanos sidecar in front of it then answers nothing.
 fn asked_times(range: TimeRange) -> (i64, i64) {
     let known = |t: i64| t.clamp(TimestampMs::PROMETHEUS_MIN.0, TimestampMs::PROMETHEUS_MAX.0);
     (known(range.start), known(range.last()))
@@ -162,7 +162,7 @@ pub(crate) fn series_to_wire(series: Series) -> pb::Series {
     }
 }
 
-/// Fails on an encoding nobody knows; the error names the series.
+/// Fails on an unknown encoding; the error names the series.
 pub(crate) fn series_from_wire(message: pb::Series) -> Result<Series> {
     let labels = wire::labels_from_wire(&message.labels);
     let mut chunks = Vec::with_capacity(message.chunks.len());
@@ -218,7 +218,7 @@ fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> 
         parts[Aggregate::Counter as usize] = part(message.counter)?;
         parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
     };
-    // 0 in either: a peer that does not say it
+    // 0 in either means that the peer does not say it
     let resolution =
         Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
     Ok(content.map(|content| {

@@ -1,19 +1,19 @@
-//! Which data there is of a span of time.
+//! Which data exists for which spans of time.
 
 use model::{Resolution, TimeRange};
 
 use crate::Spans;
 
-/// Spans of time by resolution: where a store has data of it.
+/// The spans of time for which a store has data, by resolution.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage([Spans; 3]);
 
 impl Coverage {
-    /// Spans per resolution that are told of a stretch; those of more gaps are told with the
-    /// shortest filled.
+    /// The most spans per resolution that are reported for a stretch of data; where there are more,
+    /// the shortest gaps are filled.
     pub const MAX_SPANS: usize = 256;
 
-    /// Raw data of a span.
+    /// Raw data for a span.
     pub fn raw(range: TimeRange) -> Coverage {
         Coverage::default().with(Resolution::Raw, range.into())
     }
@@ -37,7 +37,7 @@ impl Coverage {
         Coverage(Resolution::ALL.map(|r| self.of(r).union(other.of(r))))
     }
 
-    /// The part of it inside of a span.
+    /// The part of it inside a span.
     pub fn within(&self, range: TimeRange) -> Coverage {
         Coverage(Resolution::ALL.map(|r| self.of(r).intersect(&range.into())))
     }

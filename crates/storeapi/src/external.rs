@@ -26,9 +26,9 @@ pub fn label_sets_match(label_sets: &[Labels], matchers: &[Matcher]) -> bool {
     label_sets.is_empty() || label_sets.iter().any(agrees)
 }
 
-/// A matcher that any series satisfies, for stores that refuse to be asked with none. Where labels
-/// alone are asked for, it is one that series without a name do not satisfy: Prometheus, which
-/// practically has none, refuses others there.
+/// A matcher that any series satisfies, for stores that refuse to be asked with none. For requests
+/// for labels only, it is one that series without a name do not satisfy: Prometheus, which has
+/// practically none, refuses any other there.
 pub fn any_series(labels_alone: bool) -> Option<Matcher> {
     Matcher::new(MatchOp::Regex, METRIC_NAME, if labels_alone { ".+" } else { ".*" }).ok()
 }

@@ -1,10 +1,10 @@
 //! One store over many: asks those that can hold a match, all at once, and merges what they stream.
 //!
 //! Nothing is buffered but a frame or two per endpoint: each endpoint is read by a task of its own,
-//! the merge takes the smallest series of all heads, joins equal label sets and drops identical
-//! chunks. An endpoint that fails is a warning that names it, or the end of the request where
-//! partial answers are refused. Which resolution answers for what time is decided once for all
-//! endpoints (`plan`).
+//! the merge takes the smallest of the endpoints' next series, joins equal label sets and drops
+//! identical chunks. An endpoint that fails is a warning that names it, or the end of the request
+//! where partial answers are refused. Which resolution answers for what time is decided once for
+//! all endpoints (`plan`).
 
 mod child;
 mod joined;
@@ -27,7 +27,7 @@ use crate::{
     label_sets_match, match_external,
 };
 
-/// A store, what it last said of itself, and how to name it in warnings.
+/// A store, how it last described itself, and its name for warnings.
 #[derive(Clone)]
 pub struct Endpoint {
     pub address: String,
@@ -44,7 +44,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Who is there to be asked now.
+/// The endpoints that can be asked now.
 pub trait Endpoints: Send + Sync + 'static {
     fn endpoints(&self) -> Vec<Arc<Endpoint>>;
 }
@@ -77,7 +77,7 @@ impl Default for FanoutSettings {
     }
 }
 
-/// What one caller narrows a fan-out to.
+/// How one caller narrows a fan-out.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// Only endpoints whose `__address__` satisfies one of these selectors; empty = all.
@@ -110,7 +110,7 @@ impl Fanout {
         Fanout { scope: Arc::new(scope), ..self.clone() }
     }
 
-    /// Whom to ask what. `None`: the selector labels contradict.
+    /// Which endpoints to ask, and for what. `None`: the selector labels contradict the matchers.
     fn select(
         &self,
         matchers: &[Matcher],
@@ -155,8 +155,8 @@ struct Selected {
     endpoints: Vec<Arc<Endpoint>>,
 }
 
-/// What each endpoint is asked. Labels are the same at every resolution: who wants no more asks all
-/// for all time.
+/// What each endpoint is asked. Labels are the same at every resolution: a request for labels only
+/// asks all endpoints for all of its range.
 fn plan_of(endpoints: &[Arc<Endpoint>], request: &SeriesRequest) -> FanoutPlan {
     let fallback = request.fallback();
     if request.skip_chunks {
@@ -184,14 +184,14 @@ fn request_of(endpoint: &Endpoint, part: EndpointPart, request: &SeriesRequest) 
         matchers,
         coarser_fallback: !part.coarser_within.is_empty(),
         coarser_within: part.coarser_within,
-        // of what is asked for, series may be cut away
+        // some of the series asked for may be dropped
         limit: if part.keep.is_some() { 0 } else { request.limit },
         ..request.clone()
     }
 }
 
 /// Whether an endpoint may refuse a request because external labels decide all matchers, as Thanos'
-/// sidecars do. Who tells its coverage does not.
+/// sidecars do. A store that reports its coverage does not.
 fn refuses(info: &StoreInfo, matchers: &[Matcher]) -> bool {
     let decides =
         |labels: &Labels| matchers.iter().all(|matcher| labels.get(&matcher.name).is_some());
@@ -199,7 +199,7 @@ fn refuses(info: &StoreInfo, matchers: &[Matcher]) -> bool {
         && info.label_sets.iter().any(decides)
 }
 
-/// What a fan-out announces of the data behind an endpoint.
+/// What a fan-out announces about the data behind an endpoint.
 fn announced_above(component: ComponentType, info: &TsdbInfo, selector: &Labels) -> TsdbInfo {
     let own = selector.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
     let raw = || component.is_raw_alone().then(|| Coverage::raw(info.range));
@@ -223,7 +223,7 @@ impl Store for Fanout {
         let mut label_sets: Vec<Labels> =
             endpoints.iter().flat_map(|e| e.info.label_sets.clone()).collect();
         if endpoints.iter().any(|e| e.info.label_sets.is_empty()) {
-            // One that may hold anything; an empty set contradicts no matcher.
+            // A store that may hold anything; an empty set contradicts no matcher.
             label_sets.push(Labels::empty());
         }
         let selector = &self.settings.selector_labels;
@@ -264,8 +264,8 @@ impl Store for Fanout {
         let (mut request, mut endpoints) = (SeriesRequest { matchers, ..request }, endpoints);
         let mut plan = plan_of(&endpoints, &request);
         if let Some(coarser) = plan.coarser {
-            // whether and how series go on inside a window is told by what is beside it, be it
-            // coarse or not
+            // the data beside a window, coarse or not, shows whether and how series continue inside
+            // it
             request.range = coarser.with_neighbours(request.range);
             let reached =
                 self.select(&request.matchers, request.range, request.partial_response)?;

@@ -22,7 +22,7 @@ pub struct Capabilities {
     pub status: bool,
 }
 
-/// What an endpoint says of itself.
+/// How an endpoint describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointInfo {
     pub component: ComponentType,

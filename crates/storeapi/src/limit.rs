@@ -1,4 +1,4 @@
-//! Limits on what one request may take out of a store.
+//! Limits on what one request may read from a store.
 
 use std::sync::Arc;
 

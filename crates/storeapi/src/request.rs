@@ -5,7 +5,7 @@ use tsdb::chunk::Aggregate;
 
 use crate::Spans;
 
-/// What to do when a part of the answer cannot be had.
+/// What to do when a part of the answer is not available.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PartialResponse {
     /// Answer with the rest and a warning.
@@ -15,7 +15,7 @@ pub enum PartialResponse {
     Abort,
 }
 
-/// What the caller wants of downsampled chunks. Raw chunks come whole, whatever is asked.
+/// What the caller wants of downsampled chunks. Raw chunks always come whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AggregateKind {
     Raw,
@@ -55,16 +55,16 @@ pub struct SeriesRequest {
     pub partial_response: PartialResponse,
     /// Labels only.
     pub skip_chunks: bool,
-    /// Labels to take away before series are sorted.
+    /// Labels to remove before series are sorted.
     pub without_replica_labels: Vec<String>,
     pub shard: Option<Shard>,
-    /// Series at most; 0 = no limit.
+    /// The most series; 0 = no limit.
     pub limit: u64,
     /// Series per message on the wire; 0 or 1 = single frames.
     pub batch_size: u64,
-    /// Private: coarser data than asked may be sent where nothing finer exists.
+    /// Private: data coarser than asked for may be sent where nothing finer exists.
     pub coarser_fallback: bool,
-    /// Private: for these spans alone; none stands for all of time.
+    /// Private: `coarser_fallback` only for these spans; none means all of time.
     pub coarser_within: Spans,
     /// Private: the caller decodes XOR2 and the start-timestamp encodings.
     pub newer_encodings: bool,
@@ -89,7 +89,7 @@ impl SeriesRequest {
         }
     }
 
-    /// Where coarser data than asked may be sent if there is nothing finer.
+    /// Where data coarser than asked for may be sent if nothing finer exists.
     pub fn fallback(&self) -> Spans {
         match (self.coarser_fallback, self.coarser_within.is_empty()) {
             (false, _) => Spans::default(),

@@ -1,4 +1,4 @@
-//! What an answer says of data that is coarser than raw.
+//! What an answer says about data that is coarser than raw.
 
 use model::{Resolution, TimeRange, TimestampMs, rfc3339};
 
@@ -6,12 +6,12 @@ use crate::Frame;
 
 const COARSE: [Resolution; 2] = [Resolution::FiveMinutes, Resolution::OneHour];
 
-/// From when to when downsampled data answered.
+/// The span for which downsampled data answered, per resolution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServedCoarse([Option<TimeRange>; 2]);
 
 impl ServedCoarse {
-    /// A chunk of this resolution and closed span was sent; raw ones are not worth a word.
+    /// Notes that a chunk of this resolution and closed span was sent; raw ones are not recorded.
     pub fn note(&mut self, resolution: Resolution, min_time: i64, max_time: i64) {
         for (coarse, span) in COARSE.into_iter().zip(&mut self.0) {
             if coarse == resolution {

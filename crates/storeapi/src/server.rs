@@ -18,8 +18,8 @@ use crate::convert;
 use crate::info::{Capabilities, InfoService};
 use crate::{Error, Frame, FrameStream, Kind, Store};
 
-/// A batch ends at this many bytes of chunks, however few series it has: messages stay small for
-/// both ends.
+/// A batch ends at this many bytes of chunks, however few series it has, so that messages stay
+/// small for both ends.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// StoreAPI and Info over one store, as a process serves them.

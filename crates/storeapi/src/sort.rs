@@ -1,9 +1,9 @@
 //! Keeping series in order while their labels change.
 //!
 //! A source gives series sorted by the labels it stores; StoreAPI wants them sorted after external
-//! labels are laid over and replica labels taken away. Both changes touch names from some smallest
-//! one on, so only the run of series that agree on every label before that name can change places.
-//! Only that run is held back, charged to the budget.
+//! labels are added and replica labels removed. Both changes only touch names from some smallest
+//! one on, so only series within a run that agrees on every label before that name can change
+//! places. Only that run is held back, charged to the budget.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -13,12 +13,12 @@ use model::{Labels, METRIC_NAME, Reservation};
 
 use crate::{Error, Kind, Result};
 
-/// External labels to lay over and labels to take away, one after the other.
+/// External labels to add, which replace labels of the same names, and then labels to remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelChange {
     overlay: Labels,
     remove: Vec<String>,
-    /// The external labels that are taken away.
+    /// The external labels that are removed.
     removed: Labels,
 }
 
@@ -39,8 +39,8 @@ impl LabelChange {
         labels.without(&self.remove).overlaid(&self.overlay)
     }
 
-    /// The number of the replica that a series is of: a hash of the labels that are taken away, the
-    /// same for all that have the same. None where none are to be taken away.
+    /// The number of the replica that a series belongs to: a hash of the labels that are removed.
+    /// `None` where none are to be removed.
     pub fn replica(&self, labels: &Labels) -> Option<u64> {
         if self.remove.is_empty() {
             return None;
@@ -58,7 +58,7 @@ impl LabelChange {
         self.overlay.is_empty() && self.remove.is_empty()
     }
 
-    /// Whether `name` is laid over or taken away.
+    /// Whether `name` is added or removed.
     pub fn touches(&self, name: &[u8]) -> bool {
         self.overlay.get(name).is_some() || is_among(&self.remove, name)
     }
@@ -76,8 +76,8 @@ impl LabelChange {
     fn lower_bound(&self, labels: &Labels, incoming: Incoming) -> Labels {
         if incoming == Incoming::Untouched {
             // Labels that nobody carries are only added. Two series then change places only when
-            // one of them ends where the other goes on; so what is added beyond the last label must
-            // not count.
+            // one of them ends where the other continues; so what is added beyond the last label
+            // must not count.
             let Some((last, _)) = labels.iter().last() else { return Labels::empty() };
             let inner =
                 Labels::from_sorted(self.overlay.iter().take_while(|(name, _)| *name < last));
@@ -85,7 +85,7 @@ impl LabelChange {
         }
         let Some(first) = self.first_name() else { return labels.clone() };
         // Without a label that is always there, a series may lose all labels from `first` on, and
-        // then sorts before every longer one. The metric name is what it still shares with its run.
+        // then sorts before every longer one. What it still shares with its run is the metric name.
         let keep = |name: &[u8]| {
             name < first && (!self.overlay.is_empty() || name <= METRIC_NAME.as_bytes())
         };
@@ -97,13 +97,12 @@ fn is_among(names: &[String], name: &[u8]) -> bool {
     names.iter().any(|n| n.as_bytes() == name)
 }
 
-/// What is known of the labels that series will bring.
+/// What is known about the labels of the series to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// None carries a label that is laid over or taken away; then hardly anything need be held
-    /// back.
+    /// None carries a label that is added or removed; then hardly anything need be held back.
     Untouched,
-    /// Any may.
+    /// Any series may carry such a label.
     Any,
 }
 
@@ -112,7 +111,7 @@ pub trait Carried {
     /// Bytes it takes in memory, roughly.
     fn weight(&self) -> u64;
 
-    /// Notes the [replica](LabelChange::replica) that the series is of.
+    /// Records the [replica](LabelChange::replica) that the series belongs to.
     fn set_replica(&mut self, replica: u64);
 }
 
@@ -126,8 +125,7 @@ impl Carried for Vec<SeriesChunk> {
     }
 }
 
-/// Changes the labels of a sorted run of series and gives them out sorted again, each with what it
-/// carries.
+/// Changes the labels of sorted series and returns them sorted again, each with what it carries.
 #[derive(Debug)]
 pub struct ResortByRun<T = Vec<SeriesChunk>> {
     change: LabelChange,
@@ -142,7 +140,7 @@ pub struct ResortByRun<T = Vec<SeriesChunk>> {
 #[derive(Debug)]
 struct HeldSeries<T> {
     labels: Labels,
-    /// Tells those of equal labels apart.
+    /// Tells series with equal labels apart.
     count: u64,
     weight: u64,
     carried: T,
@@ -187,8 +185,8 @@ impl<T: Carried> ResortByRun<T> {
     /// order they were pushed.
     ///
     /// # Errors
-    /// `Unavailable` when the source broke its order or its promise, and the place of a series is
-    /// already passed.
+    /// `Unavailable` when the source broke its order or its promise, and the place of a series has
+    /// already been passed.
     pub fn pop(&mut self) -> Result<Option<(Labels, T)>> {
         let certain = match (self.held.peek(), &self.bound) {
             (None, _) => false,

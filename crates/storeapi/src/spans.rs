@@ -2,7 +2,7 @@
 
 use model::TimeRange;
 
-/// Points in time as spans that ascend and do not touch each other.
+/// Points in time as ascending spans that do not touch each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spans(Vec<TimeRange>);
 
@@ -84,7 +84,7 @@ impl Spans {
         self.0[from..].iter().copied().take_while(move |span| span.start <= max)
     }
 
-    /// The same points and, where there are more than `most` spans, those of the shortest gaps
+    /// The same points; where there are more than `most` spans, also those in the shortest gaps
     /// between them.
     #[must_use]
     pub fn at_most(self, most: usize) -> Spans {
@@ -116,7 +116,7 @@ impl IntoIterator for Spans {
 }
 
 impl FromIterator<TimeRange> for Spans {
-    /// Of spans in any order, which may overlap.
+    /// Takes spans in any order, which may overlap.
     fn from_iter<I: IntoIterator<Item = TimeRange>>(spans: I) -> Spans {
         let mut all: Vec<TimeRange> = spans.into_iter().filter(|span| !span.is_empty()).collect();
         all.sort_unstable_by_key(|span| span.start);

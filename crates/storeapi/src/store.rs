@@ -1,4 +1,4 @@
-//! The seam between those who hold series and those who want them.
+//! The seam between what holds series and what reads them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -33,7 +33,7 @@ impl ComponentType {
         }
     }
 
-    /// Whether all that such a process has is raw, even if it does not say so.
+    /// Whether such a process has only raw data, even if it does not say so.
     pub fn is_raw_alone(self) -> bool {
         matches!(self, ComponentType::Sidecar | ComponentType::Receive | ComponentType::Rule)
     }
@@ -58,15 +58,15 @@ impl fmt::Display for ComponentType {
 pub struct TsdbInfo {
     pub labels: Labels,
     pub range: TimeRange,
-    /// What of it is there at which resolution; `None` where the store does not say.
+    /// Which parts of it exist at which resolution; `None` where the store does not say.
     pub coverage: Option<Coverage>,
-    /// Names of labels of the set that series do not carry: those of queriers, which are only
+    /// Names of labels in the set that series do not carry: those of queriers, which are only
     /// announced.
     pub announced: Vec<String>,
 }
 
 impl TsdbInfo {
-    /// Of a store that does not say which resolutions it has.
+    /// For a store that does not say which resolutions it has.
     pub fn new(labels: Labels, range: TimeRange) -> TsdbInfo {
         TsdbInfo { labels, range, coverage: None, announced: Vec::new() }
     }
@@ -77,7 +77,7 @@ impl TsdbInfo {
     }
 }
 
-/// What a store says of itself.
+/// How a store describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreInfo {
     pub component: ComponentType,
@@ -90,8 +90,8 @@ pub struct StoreInfo {
 }
 
 impl StoreInfo {
-    /// The label sets of which the store tells no more, for which it may have data at any time. One
-    /// without any label set may have data of any.
+    /// The label sets about which the store says no more, and for which it may have data at any
+    /// time. A store without any label set may have data of any.
     pub(crate) fn untold(&self) -> Vec<TsdbInfo> {
         let told: HashSet<&Labels> = self.tsdb_infos.iter().map(|tsdb| &tsdb.labels).collect();
         let anything = self.label_sets.is_empty().then(Labels::empty);
@@ -100,8 +100,8 @@ impl StoreInfo {
         untold.map(|labels| TsdbInfo::new(labels, self.range)).collect()
     }
 
-    /// The same store, which is still to be asked but not to be relied upon: nobody need hold back
-    /// because of what it has.
+    /// The same store, to be asked but not relied upon: other stores are asked as if it had
+    /// nothing.
     #[must_use]
     pub fn covering_nothing(mut self) -> StoreInfo {
         self.tsdb_infos.extend(self.untold());
@@ -113,11 +113,12 @@ impl StoreInfo {
 /// A piece of the answer to a [`SeriesRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Some series, in order. One series may go on in the next frame with the same labels.
+    /// Some series, in order. A series may continue in the next frame, with the same labels.
     Series(Vec<Series>),
-    /// Something is missing from the answer; says what.
+    /// Names something that is missing from the answer.
     Warning(String),
-    /// Something worth knowing that takes nothing away, such as a coarser resolution served.
+    /// Something worth knowing although nothing is missing, such as that a coarser resolution was
+    /// served.
     Info(String),
 }
 
@@ -126,17 +127,17 @@ pub type FrameStream = BoxStream<'static, Result<Frame>>;
 /// Sorted names or values, and what is missing from them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// Sorted, without doubles.
+    /// Sorted, without duplicates.
     pub values: Vec<String>,
     pub warnings: Vec<String>,
 }
 
 /// Something that holds series and answers for them.
 ///
-/// Series come sorted by their final label set: external labels laid over, `without_replica_labels`
-/// taken away. Chunks may reach beyond the range asked for and are never trimmed. Times and the
-/// rules of external labels, limits and errors are those of Thanos' StoreAPI; the conformance suite
-/// holds every implementation to them.
+/// Series come sorted by their final label set: external labels added, `without_replica_labels`
+/// removed. Chunks may reach beyond the range asked for and are never trimmed. Times and the rules
+/// of external labels, limits and errors are those of Thanos' StoreAPI; the conformance suite holds
+/// every implementation to them.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// What this store holds now; `Unavailable` until it is ready to answer.

@@ -59,7 +59,7 @@ pub(crate) enum StoreFault {
     Refuse,
     /// Some series, then an error.
     BreakOff,
-    /// Some series, then nothing, for ever.
+    /// Some series, then nothing for ever.
     Hang,
     /// Some series, then a panic.
     Panic,

@@ -1,4 +1,4 @@
-//! Believing any certificate, for `--grpc-client-tls-skip-verify`.
+//! Accepts any certificate, for `--grpc-client-tls-skip-verify`.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -7,7 +7,8 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Does not ask who signed a certificate or whom it names, but still that the server holds its key.
+/// Does not check who signed a certificate or whom it names, but still checks that the server holds
+/// its key.
 #[derive(Debug)]
 pub(super) struct AnyCertificate {
     algorithms: WebPkiSupportedAlgorithms,

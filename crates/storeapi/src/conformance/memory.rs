@@ -21,7 +21,7 @@ pub fn float_series(labels: Labels, samples: &[(i64, f64)]) -> Series {
     Series { labels, chunks: cutter.finish() }
 }
 
-/// Series held in memory, answered for as a sidecar would.
+/// Series held in memory, served as a sidecar would.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     external: Labels,

@@ -1,5 +1,5 @@
-//! One endpoint's part of a fan-out: read on a task of its own, put into order where the endpoint
-//! cannot.
+//! One endpoint's part of a fan-out: it is read by a task of its own, and sorted here if the
+//! endpoint cannot sort it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::{
     Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, Series, SeriesRequest, Shard,
 };
 
-/// Frames read ahead per endpoint: enough to decode while the merge works, little to hold.
+/// Frames read ahead per endpoint: enough to decode while the merge works, without holding much.
 const READ_AHEAD: usize = 4;
 
 /// Series per frame that is put together after sorting.
@@ -26,14 +26,14 @@ const FRAME_SERIES: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Patience {
     pub(super) clock: Arc<dyn Clock>,
-    /// Without any word.
+    /// Until the next message.
     pub(super) silence: Option<Duration>,
     /// In all.
     pub(super) deadline: Option<Duration>,
 }
 
 impl Patience {
-    /// When all time is used up, from now; never resolves without a deadline.
+    /// Resolves when the deadline has passed, counted from now; never without a deadline.
     pub(super) async fn deadline(&self) -> Error {
         match self.deadline {
             Some(span) => {
@@ -124,7 +124,7 @@ async fn copy(
     Ok(())
 }
 
-/// Does what an endpoint says it cannot: takes replica labels away and sorts again, filters by
+/// Does what an endpoint says it cannot do: removes replica labels and sorts again, filters by
 /// shard.
 struct Adapter {
     sorter: Option<ResortByRun>,

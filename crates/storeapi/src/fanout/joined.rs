@@ -1,4 +1,4 @@
-//! One series of all endpoints: chunks that count whole, and those of which a part does.
+//! One series of all endpoints: chunks that count as a whole, and those of which a part counts.
 
 use merge::{Series, SeriesChunk};
 use model::{Labels, TimeRange};
@@ -18,7 +18,7 @@ pub(super) struct JoinedSeries {
     pub(super) labels: Labels,
     whole: Vec<SeriesChunk>,
     partial: Vec<Partial>,
-    /// A chunk came, be it to be kept or not.
+    /// A chunk came, whether it is kept or not.
     had_chunks: bool,
     served: ServedCoarse,
 }
@@ -26,7 +26,7 @@ pub(super) struct JoinedSeries {
 /// What became of a series.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// `None`: nothing of it counts.
+    /// `None` if no part of it counts.
     pub(super) series: Option<Series>,
     pub(super) served: ServedCoarse,
     /// A chunk of it is left out.
@@ -74,7 +74,7 @@ impl JoinedSeries {
         !self.partial.is_empty()
     }
 
-    /// Cuts the finest first: what is left of them tells the values of coarser counters.
+    /// Cuts the finest first: what is left of them gives the values of coarser counters.
     pub(super) fn finish(mut self) -> Finished {
         let mut error = None;
         self.partial.sort_by_key(|partial| partial.chunk.resolution());

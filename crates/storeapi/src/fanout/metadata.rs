@@ -35,7 +35,7 @@ where
     join_all(endpoints.into_iter().map(one)).await
 }
 
-/// The union, not yet sorted; failures are warnings or the end of it.
+/// The union, not yet sorted; a failure is a warning or ends the request.
 pub(super) fn union(
     answers: Vec<Result<Metadata>>,
     strategy: PartialResponse,
@@ -59,7 +59,7 @@ pub(super) fn union(
     Ok(finish(union, limit))
 }
 
-/// Sorted, without doubles, at most `limit` (0 = all).
+/// Sorted, without duplicates, at most `limit` (0 = all).
 pub(super) fn finish(mut union: Metadata, limit: u64) -> Metadata {
     union.values.sort_unstable();
     union.values.dedup();

@@ -1,27 +1,28 @@
-//! Who is asked for what span of time, and what of the answers counts: decided once for all
-//! endpoints of a request.
+//! Which endpoint is asked for which span of time, and which parts of the answers count: decided
+//! once for all endpoints of a request.
 //!
-//! A *stream* is the data of one set of external labels, replica labels aside when these are taken
-//! away: replicas are one. For each stream, every point in time is given to one resolution:
+//! A *stream* is the data of one set of external labels; when replica labels are removed, replicas
+//! are one stream. For each stream, every point in time is given to one resolution:
 //!
-//! 1. the coarsest that is allowed, where any endpoint has data of it; where none has, the next
+//! 1. the coarsest that is allowed, where any endpoint has such data; where none has, the next
 //!    finer;
 //! 2. only where no endpoint has allowed data, and coarser data is better than nothing to the
 //!    caller, the next coarser.
 //!
 //! So an answer does not depend on how data is spread over endpoints. Endpoints whose data does not
-//! count are not asked, or not for that time; what they send beyond is cut away ([`KeptChunks`]), to the
-//! millisecond, because chunks come whole. Of the window of coarse data into which a border falls,
-//! the part counts that finer data does not cover ([`merge::cut`]): no sample counts twice, none is
-//! missing, finer samples that are allowed all count, and no coarse window stands beside them. The
-//! same stream seen by two label sets that differ in more than replica labels is two streams: that
-//! both hold the very same series is rare, and holding the one back for the other would be a gap.
+//! count are not asked, or not for that time; anything more that they send is cut off
+//! ([`KeptChunks`]), to the millisecond, because chunks come whole. Where a border falls into a
+//! window of coarse data, the part of the window that finer data does not cover counts
+//! ([`merge::cut`]): no sample counts twice, none is missing, finer samples that are allowed all
+//! count, and no coarse window stands beside them. The same stream seen by two label sets that
+//! differ in more than replica labels is two streams: that both hold the same series is rare, and
+//! leaving out one because of the other would be a gap.
 //!
 //! Not all endpoints say which resolutions they have. Sidecars, receivers and rulers are known to
-//! have raw data alone. Of others that do not say it, such as Thanos' store gateways, raw data is
-//! expected: nobody is asked for coarser data in their stead. They themselves may send coarser
-//! data, should they know how to, where nobody is known to have allowed data. An endpoint that does
-//! not know its labels holds nobody back.
+//! have raw data only. Others that do not say, such as Thanos' store gateways, are expected to have
+//! raw data: no other endpoint is asked for coarser data in their place. They themselves may send
+//! coarser data, if they can, where no endpoint is known to have allowed data. An endpoint that
+//! does not know its labels has no effect on others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use model::{Labels, Matcher, Resolution, TimeRange};
 
 use crate::{ComponentType, Coverage, Spans, StoreInfo, TsdbInfo, label_sets_match};
 
-/// Spans named in a request; where there are more, the gaps between them are asked for too.
+/// The most spans named in a request; where there are more, gaps between them are asked for too.
 const MAX_SPANS: usize = 64;
 
 /// What a request wants.
@@ -42,7 +43,7 @@ pub(super) struct Wanted<'a> {
     /// Where coarser data is better than nothing.
     pub(super) fallback: Spans,
     pub(super) matchers: &'a [Matcher],
-    /// Labels that are taken away.
+    /// Labels that are removed.
     pub(super) replica_labels: &'a [String],
 }
 
@@ -50,13 +51,13 @@ pub(super) struct Wanted<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct EndpointPart {
     pub(super) range: TimeRange,
-    /// Where it may send coarser data; empty: nowhere.
+    /// Where it may send coarser data; empty means nowhere.
     pub(super) coarser_within: Spans,
     /// `None`: all it sends counts.
     pub(super) keep: Option<Arc<KeptChunks>>,
 }
 
-/// What counts of the chunks that an endpoint sends, by stream: of each resolution those in some
+/// Which of the chunks that an endpoint sends count, by stream: for each resolution those in some
 /// spans.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct KeptChunks(Vec<StreamShape>);
@@ -70,8 +71,8 @@ struct StreamShape {
 }
 
 impl KeptChunks {
-    /// What counts of a series with these final labels; `None`: all of it. Where label sets of
-    /// several streams are in it, it is of the one with most labels.
+    /// What counts of a series with these final labels; `None`: all of it. If its labels contain
+    /// the label sets of several streams, it belongs to the one with the most labels.
     pub(super) fn of(&self, series: &Labels) -> Option<&Coverage> {
         let found =
             self.0.iter().find_map(|shape| shape.streams.get(&series.keep(&shape.names)))?;
@@ -96,7 +97,7 @@ impl KeptChunks {
     }
 }
 
-/// Who is asked what.
+/// Which endpoint is asked what.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FanoutPlan {
     /// For each of the endpoints, in their order; `None`: nothing.
@@ -121,16 +122,16 @@ pub(super) fn plan(infos: &[&StoreInfo], wanted: &Wanted<'_>) -> FanoutPlan {
     FanoutPlan { parts: all.iter().map(|held| fleet.part(held, wanted)).collect(), coarser }
 }
 
-/// What an endpoint has of a stream, inside of the range that is wanted.
+/// What an endpoint has of a stream, inside the wanted range.
 #[derive(Clone, Debug, Default)]
 struct Holding {
     known: Coverage,
-    /// Raw data as far as anybody knows, and perhaps coarser.
+    /// Where it has raw data as far as is known, and perhaps coarser data.
     perhaps: Spans,
 }
 
 impl Holding {
-    /// Whether it could be asked for coarser data, whatever others have, if raw data alone is
+    /// Whether it could be asked for coarser data, whatever others have, if only raw data is
     /// allowed.
     fn may_fall_back(&self, wanted: &Wanted<'_>) -> bool {
         let coarser = self.known.of_others(Resolution::Raw).without(self.known.of(Resolution::Raw));
@@ -176,19 +177,19 @@ fn holding(component: ComponentType, tsdb: &TsdbInfo, wanted: TimeRange) -> Hold
 /// What all endpoints together have, and which resolution answers when.
 struct FleetView<'a> {
     streams: HashMap<&'a Labels, Decision>,
-    /// Where some stream lacks allowed data that is known to be there.
+    /// Where some stream lacks known allowed data.
     lacking_somewhere: Spans,
 }
 
-/// Of one stream.
+/// The decision for one stream.
 struct Decision {
     /// The spans given to each resolution.
     answers: Coverage,
-    /// Those that are given to an allowed one because data is known to be there.
+    /// The spans given to an allowed resolution because data is known to exist there.
     certain: Coverage,
-    /// Where it may be that an endpoint has allowed data of which nobody knows.
+    /// Where an endpoint may have allowed data that is not known of.
     perhaps: Spans,
-    /// Where no allowed data is known to be.
+    /// Where no allowed data is known to exist.
     lacking: Spans,
 }
 
@@ -216,7 +217,7 @@ impl Decision {
     /// them.
     fn keep_known(&self, resolution: Resolution, wanted: &Wanted<'_>) -> Spans {
         if resolution > wanted.coarsest && self.answers.of(resolution).is_empty() {
-            // outside of the range it would stand beside what answers
+            // outside the range it would stand beside the data that answers
             return Spans::default();
         }
         let kept = Spans::all().without(&self.answers.of_others(resolution));
@@ -283,7 +284,7 @@ impl<'a> FleetView<'a> {
         let coarser = Resolution::ALL.into_iter().filter(|r| *r > wanted.coarsest);
         let given = coarser.filter_map(|r| {
             let spans = decision?.answers.of(r).intersect(holding.known.of(r));
-            // the window that a span ends in counts for the part before
+            // the part before the end of a span counts in the window that the span ends in
             Some(spans.iter().map(|span| r.to_whole_windows(span)).collect::<Spans>())
         });
         given.fold(perhaps, |all, spans| all.union(&spans))
@@ -302,7 +303,7 @@ impl<'a> FleetView<'a> {
                     };
                     all.with(resolution, spans)
                 });
-            // what may come and does not count
+            // what may come but does not count
             let is_cut = |r: &Resolution| match certain {
                 true => !holding.known.of(*r).without(counts.of(*r)).is_empty(),
                 false => *counts.of(*r) != Spans::all(),
@@ -317,7 +318,7 @@ impl<'a> FleetView<'a> {
 /// Where what is held may count.
 fn useful(holding: &Holding, decision: Option<&Decision>, range: TimeRange) -> Spans {
     let all = Spans::from(range);
-    // one that is not to be relied upon is asked all the same, to be told why
+    // an endpoint that is not relied upon is asked too, to learn why
     let Some(decision) =
         decision.filter(|_| holding.perhaps.is_empty() && !holding.known.is_empty())
     else {

@@ -20,7 +20,7 @@ const FRAME_SERIES: usize = 64;
 /// A frame ends at this many bytes of chunks.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// Merges the feeds, of which all chunks count or those that are to be kept; at most `limit`
+/// Merges the feeds; all of their chunks count, or those that are to be kept. At most `limit`
 /// series, 0 = all.
 pub(super) fn merge(
     feeds: Vec<(Feed, Option<Arc<KeptChunks>>)>,
@@ -51,7 +51,7 @@ pub(super) fn merge(
 struct EndpointSource {
     /// `None` once it ended or failed.
     feed: Option<Feed>,
-    /// `None`: all that it sends counts.
+    /// `None`: everything it sends counts.
     keep: Option<Arc<KeptChunks>>,
     series: std::vec::IntoIter<Series>,
 }
@@ -80,7 +80,7 @@ impl EndpointSource {
                         format!("{}: {text}", feed.endpoint.address),
                     ));
                 }
-                // what was served is said of what is kept
+                // infos about what was served are made from what is kept
                 Some(Ok(Frame::Info(_))) if self.keep.is_some() => {}
                 Some(Ok(note)) => pulled.notes.push(note),
                 Some(Err(error)) => {
@@ -102,7 +102,7 @@ struct EndpointMerge {
     /// `None` until every source gave its first series.
     heads: Option<KWay<Series>>,
     notes: VecDeque<Frame>,
-    /// Of sources whose answers were cut.
+    /// What was served by sources whose answers were cut.
     served: ServedCoarse,
     strategy: PartialResponse,
     left: u64,
@@ -141,7 +141,7 @@ impl EndpointMerge {
         self.notes.pop_front()
     }
 
-    /// Cuts what is to be cut, on a thread that may be busy for a while.
+    /// Cuts what has to be cut, on a thread that may be busy for a while.
     async fn finish(&mut self, joined: Vec<JoinedSeries>) -> Result<Vec<Series>> {
         let is_to_cut = joined.iter().any(JoinedSeries::is_to_cut);
         let finish = || joined.into_iter().map(JoinedSeries::finish).collect::<Vec<_>>();
@@ -182,7 +182,7 @@ impl EndpointMerge {
         Ok(KWay::new(heads, |a, b| a.labels.cmp(&b.labels), |a, b| a.labels == b.labels))
     }
 
-    /// Takes all heads with the smallest label set and makes one series of them.
+    /// Takes the series with the smallest label set from all sources and makes one series of them.
     async fn join_next(&mut self) -> Result<Option<JoinedSeries>> {
         let Some(heads) = &mut self.heads else { return Ok(None) };
         loop {

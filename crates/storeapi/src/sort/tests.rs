@@ -119,7 +119,7 @@ fn series_of_one_replica_have_its_number_wherever_its_labels_were() {
         ])),
         replica
     );
-    // an external label is laid over one of the series
+    // an external label replaces one of the series
     assert_eq!(external.replica(&up.with("replica", "z")), replica);
     let others = [up.with("replica", "b"), up.with("az", "1").with("replica", "a"), up.clone()];
     assert!(others.iter().all(|labels| inside.replica(labels) != replica));

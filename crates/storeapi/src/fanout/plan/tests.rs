@@ -10,9 +10,9 @@ fn hours(start: i64, end: i64) -> TimeRange {
     TimeRange::new(start * HOUR, end * HOUR)
 }
 
-/// A store and hours as `gateway | cluster=a,replica=0: raw 0-10 5m 0-40 | cluster=b: 1h 20-40`.
-/// One with `old` before its name does not tell resolutions, and a set without labels is data whose
-/// labels are not known.
+/// A store and hours as `gateway | cluster=a,replica=0: raw 0-10 5m 0-40 | cluster=b: 1h 20-40`. A
+/// store with `old` before its name does not report resolutions, and a set without labels is data
+/// whose labels are not known.
 fn store(text: &str) -> StoreInfo {
     let mut parts = text.split('|').map(str::trim);
     let name = parts.next().unwrap();
@@ -74,8 +74,8 @@ fn all_of(range: &str, coarsest: Resolution) -> Wanted<'static> {
     Wanted { range, coarsest, fallback: Spans::all(), matchers: &[], replica_labels: &[] }
 }
 
-/// What each store is asked, and what counts of it of a series of `cluster=a`, where that is not
-/// all: `0-100 coarser 0-20 keep raw 20-100 5m 0-20 1h -`.
+/// Checks what each store is asked, and which part of its answer counts for a series of
+/// `cluster=a`, where that is not all: `0-100 coarser 0-20 keep raw 20-100 5m 0-20 1h -`.
 fn check(stores: &[&str], wanted: &Wanted<'_>, expected: &[&str]) {
     let infos: Vec<StoreInfo> = stores.iter().map(|text| store(text)).collect();
     check_infos(&infos, wanted, "cluster=a,pod=x", expected);
@@ -126,7 +126,7 @@ fn who_has_coarser_data_is_asked_where_nobody_has_allowed_data() {
     check(&stores, &some, &["0-100", "0-40 coarser 10-20 keep raw 0-10,20-100 5m 0-40 1h -"]);
 }
 
-/// A window stands at its end: who holds it is asked for the whole of it.
+/// The time of a window is its end: a store that holds one is asked for all of it.
 #[test]
 fn spans_that_end_in_a_window_are_asked_for_with_that_window() {
     let mut sidecar = store("sidecar | cluster=a: raw 40-100");
@@ -240,7 +240,7 @@ fn of_gateways_that_tell_nothing_raw_data_is_expected() {
     );
 }
 
-/// Such as blocks that could not be looked at.
+/// For example, blocks that could not be read.
 #[test]
 fn data_of_unknown_labels_holds_nobody_back() {
     let unknown = "old gateway | : raw 0-100";
@@ -286,7 +286,7 @@ fn no_more_spans_are_named_than_a_request_can_bear() {
     assert_eq!((within.len(), within.hull()), (MAX_SPANS, Some(hours(1, 1996))));
 }
 
-/// Of each label set of a store: what it covers.
+/// What each label set of a store covers.
 type Made = Vec<(&'static str, Coverage)>;
 
 fn made_store() -> impl Strategy<Value = Made> {
@@ -324,9 +324,8 @@ fn info_of(made: &Made) -> StoreInfo {
 }
 
 proptest! {
-    /// However data and resolutions are spread: every point in time is answered if and only if
-    /// someone has it, by allowed data if and only if anyone has that, and never by two
-    /// resolutions.
+    /// However data and resolutions are spread: every point in time is answered if and only if a
+    /// store has it, by allowed data if and only if a store has that, and never by two resolutions.
     #[test]
     fn one_resolution_answers_whoever_has_it(
         stores in prop::collection::vec(made_store(), 1..5),

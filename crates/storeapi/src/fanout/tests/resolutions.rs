@@ -68,7 +68,7 @@ impl Held {
 struct Layered {
     external: Labels,
     held: Vec<Held>,
-    /// It is of a time when nothing was told of resolutions, and no spans were asked for.
+    /// It is an older version, which does not report resolutions and is not asked for spans.
     old: bool,
 }
 
@@ -164,7 +164,7 @@ async fn fanout(stores: &[Layered]) -> Fanout {
     Fanout::new(Arc::new(endpoints), FanoutSettings::default(), clock())
 }
 
-/// Minutes 0 to `minutes`, at most this coarse, or coarser where there is nothing else.
+/// A request for minutes 0 to `minutes`, at most this coarse, or coarser where nothing else exists.
 fn wanted(minutes: i64, coarsest: Resolution) -> SeriesRequest {
     SeriesRequest {
         range: TimeRange::new(0, minutes * MINUTE),
@@ -175,7 +175,7 @@ fn wanted(minutes: i64, coarsest: Resolution) -> SeriesRequest {
     }
 }
 
-/// The chunks of an answer of one series at most, and its infos.
+/// The chunks of an answer with at most one series, and its infos.
 async fn chunks_of(store: &dyn Store, request: SeriesRequest) -> (Vec<SeriesChunk>, Vec<String>) {
     let (mut chunks, mut infos) = (Vec::new(), Vec::new());
     let mut frames = store.series(request).await.unwrap();
@@ -189,7 +189,7 @@ async fn chunks_of(store: &dyn Store, request: SeriesRequest) -> (Vec<SeriesChun
     (chunks, infos)
 }
 
-/// The times of samples and windows inside of a range, with their resolutions and how many samples
+/// The times of samples and windows inside a range, with their resolutions and how many samples
 /// they stand for.
 fn points(chunks: &[SeriesChunk], range: TimeRange) -> Vec<(i64, Resolution, f64)> {
     let mut all = Vec::new();
@@ -280,7 +280,7 @@ async fn one_gateway_alone_answers_as_many_would() {
     }
 }
 
-/// What the querier below decides is what the one above does, whatever it announces.
+/// The querier above follows the decision of the one below, whatever that one announces.
 #[tokio::test]
 async fn queriers_stack() {
     let (raw, coarse) = (
@@ -338,7 +338,7 @@ async fn old_gateways_stand_in_where_nobody_has_allowed_data() {
     );
 }
 
-/// A querier of before asks for coarser data without a span; each store then decides by itself.
+/// An older querier asks for coarser data without a span; each store then decides by itself.
 #[tokio::test]
 async fn old_queriers_are_answered_as_they_were() {
     let store = Layered::new("cluster=a", &[(FiveMinutes, 0..900), (Raw, 600..1200)]);
@@ -352,7 +352,7 @@ async fn old_queriers_are_answered_as_they_were() {
     assert!(chunks.iter().all(|c| c.resolution() == Raw) && infos.is_empty());
 }
 
-/// A block of five hours, of which stores may have copies; of raw data sometimes less than it.
+/// A block of five hours, of which stores may have copies; raw data sometimes covers less of it.
 fn held() -> impl Strategy<Value = (Resolution, Range<i64>)> {
     let resolution = prop::sample::select(&Resolution::ALL[..]);
     (resolution, 0i64..6, 0i64..200, 0i64..200).prop_map(|(resolution, block, early, late)| {
@@ -384,9 +384,9 @@ fn best(stores: &[Layered], minute: i64, coarsest: Resolution) -> Option<Resolut
 }
 
 proptest! {
-    /// However data and resolutions are spread over stores: all time that somebody has is answered,
-    /// by allowed data wherever anybody has that, by one resolution at a time; no sample counts
-    /// twice, and a counter grows as it did.
+    /// However data and resolutions are spread over stores: all time that some store has is
+    /// answered, by allowed data wherever a store has that, by one resolution at a time; no sample
+    /// counts twice, and a counter grows as it did.
     #[test]
     fn a_spread_stream_is_answered_once(
         stores in stores(),
@@ -432,7 +432,7 @@ proptest! {
     }
 }
 
-/// Of what replicas have alike, one copy.
+/// One copy of each chunk that replicas share.
 fn dedup(chunks: &[SeriesChunk]) -> Vec<SeriesChunk> {
     let mut run: Vec<SeriesChunk> = Vec::new();
     for chunk in chunks {
