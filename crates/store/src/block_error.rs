@@ -25,7 +25,7 @@ impl BlockError {
                 }
                 block::Kind::Limit => Kind::Limit,
                 block::Kind::Internal => Kind::Internal,
-                // What the catalog lists is there and readable, unless it is broken.
+                // What the catalog lists exists and is readable, unless it is broken.
                 _ => Kind::Corrupt,
             },
             BlockError::Parquet(error) => match error.kind() {

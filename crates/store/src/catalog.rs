@@ -1,4 +1,4 @@
-//! The blocks there are, by their external labels, as one sync found them.
+//! The blocks that one sync found, by their external labels.
 
 use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -32,12 +32,12 @@ impl ServedBlock {
 pub(crate) struct BlockGroup {
     pub(crate) labels: Labels,
     blocks: Vec<Arc<ServedBlock>>,
-    /// Of the same indices.
+    /// The blocks as candidates, with the same indices.
     spans: Vec<Candidate>,
 }
 
 impl BlockGroup {
-    /// Where there is data of each resolution.
+    /// Where there is data at each resolution.
     fn coverage(&self) -> Coverage {
         let of = |resolution| {
             let spans = self
@@ -58,11 +58,11 @@ impl BlockGroup {
 pub(crate) struct PickedBlock {
     pub(crate) block: Arc<ServedBlock>,
     pub(crate) range: TimeRange,
-    /// What external labels left over of the request's matchers.
+    /// The request's matchers without those that external labels decided.
     pub(crate) matchers: Arc<Vec<Matcher>>,
 }
 
-/// A block that could not be looked at: it may hold any series of any time before one.
+/// A block that could not be looked at: it may hold any series, at any time before a certain one.
 #[derive(Clone, Debug)]
 pub(crate) struct Unseen {
     /// Exclusive.
@@ -77,7 +77,7 @@ pub(crate) struct Unseen {
 pub(crate) struct Catalog {
     groups: Vec<BlockGroup>,
     unseen: Vec<Unseen>,
-    /// The time that is served, whatever else blocks hold.
+    /// The time that is served, even if blocks hold more.
     limit: TimeRange,
 }
 
@@ -110,7 +110,7 @@ impl Catalog {
         Catalog { groups: by_labels.into_iter().map(group).collect(), unseen: Vec::new(), limit }
     }
 
-    /// With blocks that are there and could not be looked at.
+    /// Adds blocks that exist but could not be looked at.
     pub(crate) fn with_unseen(self, unseen: &[UnseenBlock]) -> Catalog {
         let one = |block: &UnseenBlock| {
             let (location, error) =
@@ -132,8 +132,8 @@ impl Catalog {
         !self.unseen.is_empty()
     }
 
-    /// What an answer must say of blocks that may hold some of it. Their labels are unknown, so
-    /// matchers exclude none.
+    /// The warnings of an answer about unseen blocks that may hold a part of it. Their labels are
+    /// unknown, so matchers exclude none.
     pub(crate) fn unseen_warnings(&self, wanted: &WantedData) -> impl Iterator<Item = &str> {
         let range = wanted.range.intersect(self.limit);
         let raw_only = wanted.coarsest == Resolution::Raw && wanted.fallback.is_empty();
@@ -168,10 +168,10 @@ impl Catalog {
         picks
     }
 
-    /// What the gateway says of itself: adjacent and overlapping spans of a label set are one,
-    /// whatever their resolutions, which are told beside them.
+    /// How the gateway describes itself: adjacent and overlapping spans of a label set become one,
+    /// whatever their resolutions, which are reported separately.
     pub(crate) fn info(&self) -> StoreInfo {
-        // Nothing to serve touches no range at all.
+        // With nothing to serve, the range touches no other.
         let mut range = TimeRange::new(i64::MAX, i64::MIN);
         let mut tsdb_infos: Vec<TsdbInfo> = Vec::new();
         for group in &self.groups {
@@ -195,8 +195,8 @@ impl Catalog {
         }
         let mut label_sets: Vec<Labels> = self.groups.iter().map(|g| g.labels.clone()).collect();
         if let Some(before) = self.unseen.iter().map(|unseen| unseen.before).max() {
-            // Who asks only stores that may have something must ask this one, to be told what is
-            // missing.
+            // A querier that asks only stores that may have something must ask this one, to learn
+            // what is missing.
             let unknown = TimeRange::new(i64::MIN, before);
             range = TimeRange::new(unknown.start, range.end.max(unknown.end));
             label_sets.push(Labels::empty());
@@ -213,7 +213,8 @@ impl Catalog {
     }
 }
 
-/// A text in one line that is not too long for a warning; stores answer with whole pages at times.
+/// Shortens a text to one line that fits a warning; object stores sometimes answer with whole
+/// pages.
 fn short(text: &str) -> String {
     const MOST: usize = 400;
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -224,10 +225,10 @@ fn short(text: &str) -> String {
     }
 }
 
-/// Of the copies of downsampled data in the two formats one: of two blocks of a resolution where
-/// one has all sources of the other the one with more, and of equals the Parquet block, of which
-/// less need be read. What is marked for deletion hides nothing. Within one format the sync has
-/// done the same.
+/// Keeps one of the copies of downsampled data in the two formats: if of two blocks of a resolution
+/// one has all sources of the other, the one with more; if they are equal, the Parquet block, of
+/// which less has to be read. What is marked for deletion hides nothing. Within one format the sync
+/// has already done the same.
 fn without_copies(blocks: Vec<&SyncedBlock>) -> Vec<&SyncedBlock> {
     let formats: BTreeSet<(Resolution, bool)> =
         blocks.iter().map(|b| (b.resolution(), b.location.is_parquet())).collect();

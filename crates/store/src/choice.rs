@@ -1,8 +1,8 @@
 //! Which blocks answer a span of time.
 //!
-//! Per span: the coarsest resolution that is allowed; where it has no block, the next finer
+//! For each span: the coarsest resolution that is allowed; where it has no block, the next finer
 //! (Thanos' `bucketBlockSet.getFor`); and only where nothing allowed exists, the next coarser, if
-//! the caller takes that. A block that fills gaps answers for the gaps alone.
+//! the caller takes that. A block that fills gaps answers only for the gaps.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,7 +16,7 @@ pub(crate) struct Candidate {
     pub(crate) resolution: Resolution,
     /// The blocks its data came from.
     pub(crate) sources: Vec<BlockId>,
-    /// Is to be deleted.
+    /// The block is marked for deletion.
     pub(crate) marked: bool,
 }
 
@@ -31,12 +31,12 @@ pub(crate) struct WantedData {
 }
 
 impl WantedData {
-    /// Where data comes coarser than allowed, its windows are longer than what is asked of them,
-    /// and those beside the range are read too.
+    /// Where data comes coarser than allowed, its windows are longer than the range asked for, and
+    /// those beside the range are read too.
     ///
-    /// Queriers that know of resolutions ask for that reach themselves, and then it is doubled,
-    /// which costs a window at either end. It stays: one that was built before they did asks for
-    /// its range alone, and so does one that is not told what this store holds.
+    /// Queriers that know about resolutions ask for that reach themselves; then it is doubled,
+    /// which costs a window at either end. It is still needed: older queriers ask only for their
+    /// range, and so does a querier that does not know what this store holds.
     fn with_reach(&self, range: TimeRange, resolution: Resolution) -> TimeRange {
         if resolution <= self.coarsest {
             return range;
@@ -75,11 +75,11 @@ pub(crate) fn choose(spans: &[Candidate], wanted: &WantedData) -> Vec<Chosen> {
     let mut gaps: Vec<TimeRange> =
         gaps.into_iter().collect::<Spans>().intersect(&wanted.fallback).iter().collect();
     if !gaps.is_empty() {
-        // What is marked for deletion is no reason to leave out another.
+        // A block that is marked for deletion is no reason to leave out another.
         let finer = spans.iter().filter(|s| s.resolution <= wanted.coarsest && !s.marked);
         let known: HashSet<BlockId> = finer.flat_map(|s| s.sources.iter().copied()).collect();
-        // A block made of nothing but blocks that are there has nothing to add: where they have a
-        // gap, so has it.
+        // A block made only of blocks that exist has nothing to add: where they have a gap, it has
+        // one too.
         let adds = |span: &Candidate| {
             span.sources.is_empty() || !span.sources.iter().all(|s| known.contains(s))
         };
@@ -93,7 +93,7 @@ pub(crate) fn choose(spans: &[Candidate], wanted: &WantedData) -> Vec<Chosen> {
     }
     let choice = |(index, range): (usize, TimeRange)| {
         let resolution = spans[index].resolution;
-        // a gap may end in the middle of a window, which stands at its end
+        // a gap may end in the middle of a window, whose time is its end
         let whole = resolution.to_whole_windows(range);
         Chosen { index, range: whole.intersect(wanted.with_reach(wanted.range, resolution)) }
     };
@@ -104,7 +104,7 @@ pub(crate) fn choose(spans: &[Candidate], wanted: &WantedData) -> Vec<Chosen> {
 struct Filled(BTreeMap<usize, TimeRange>);
 
 impl Filled {
-    /// Takes the blocks that reach into a gap; gives back what they leave open.
+    /// Takes the blocks that reach into a gap; returns what they leave open.
     fn fill(&mut self, gaps: &[TimeRange], blocks: &[(usize, TimeRange)]) -> Vec<TimeRange> {
         let mut open = Vec::new();
         for gap in gaps {

@@ -1,4 +1,4 @@
-//! What the parts of one request share: what was read so far, and what was found on the way.
+//! What the parts of one request share: what was read so far, and what was found meanwhile.
 
 use model::error::in_one_line;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ impl RequestContext {
         self.shared.clock.monotonic().saturating_sub(self.start).as_secs_f64()
     }
 
-    /// Ends the request once it fetched more than it may.
+    /// An error once the request fetched more than it may.
     pub(crate) fn check_downloaded(&self) -> Result<()> {
         let (limit, got) = (self.shared.downloaded_bytes_limit, self.stats.bytes());
         if limit == 0 || got <= limit {
@@ -75,12 +75,12 @@ impl RequestContext {
         *self.served().series.get_or_insert_default() += count as u64;
     }
 
-    /// Chunks of this resolution and closed span were sent.
+    /// Records that chunks of this resolution and closed span were sent.
     pub(crate) fn sent_chunk(&self, resolution: Resolution, min_time: i64, max_time: i64) {
         self.served().coarse.note(resolution, min_time, max_time);
     }
 
-    /// Says what was served when it was not raw.
+    /// The infos about what was served that was not raw.
     pub(crate) fn infos(&self) -> Vec<Frame> {
         self.served().coarse.infos()
     }
@@ -89,7 +89,7 @@ impl RequestContext {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A block cannot be read, or no further.
+    /// Records that a block cannot be read, or no further.
     pub(crate) fn block_failed(&self, block: &ServedBlock, error: &BlockError) -> Error {
         self.shared.metrics.load_failures.inc();
         let (id, text) = (block.id(), in_one_line(error).to_string());

@@ -1,5 +1,5 @@
-//! Chunks of merged series: fetched block by block for a batch of series, put into the form that
-//! travels.
+//! Chunks of merged series: fetched block by block for a batch of series, and converted to the form
+//! in which they are sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::catalog::ServedBlock;
 use crate::context::RequestContext;
 use crate::source::SourcePlan;
 
-/// Blocks of which chunks are fetched at a time.
+/// How many blocks chunks are fetched from at a time.
 const PARALLEL_BLOCKS: usize = 32;
 
 /// A series as a block has it.
@@ -41,14 +41,14 @@ pub(crate) struct UnfetchedSeries {
 }
 
 impl UnfetchedSeries {
-    /// Bytes of its chunks, about.
+    /// Bytes of its chunks, approximately.
     pub(crate) fn bytes(&self) -> u64 {
         let ready = self.ready.iter().flat_map(|(_, chunks)| chunks).map(|c| c.size() as u64);
         self.stored.iter().map(|stored| stored.entry.bytes()).sum::<u64>() + ready.sum::<u64>()
     }
 }
 
-/// Series with their chunks, and what could not be had of them.
+/// Series with their chunks, and what of them could not be read.
 #[derive(Debug)]
 pub(crate) struct FetchedSeries {
     pub(crate) series: Vec<Series>,
@@ -70,7 +70,7 @@ pub(crate) struct Fetcher {
 struct FetchBlock {
     block: Arc<ServedBlock>,
     reader: BlockReader,
-    /// It failed, and is not asked again.
+    /// Set when it failed; then it is not asked again.
     failed: AtomicBool,
 }
 
@@ -81,7 +81,7 @@ struct BlockPart {
     entries: Vec<BlockEntry>,
 }
 
-/// Which series of the batch chunks belong to, and of which replica they are.
+/// Which series of the batch chunks belong to, and which replica.
 #[derive(Clone, Copy)]
 struct BatchPlace {
     series: usize,
@@ -148,7 +148,7 @@ impl Fetcher {
         Ok(FetchedSeries { series, failures, reservation })
     }
 
-    /// The chunks by the place of their series, and what is broken.
+    /// The chunks by the place of their series, and the errors.
     async fn fetch_part(
         &self,
         at: usize,
@@ -197,7 +197,7 @@ impl Fetcher {
     }
 }
 
-/// From chunks as blocks hold them to chunks as they travel.
+/// Converts chunks as blocks hold them to chunks as they are sent.
 struct Convert {
     aggregates: Vec<Aggregate>,
     newer_encodings: bool,
@@ -216,7 +216,7 @@ impl Convert {
         let mut failures: Vec<Error> = read.errors.into_iter().map(broken).collect();
         let mut found = Vec::with_capacity(read.series.len());
         let mut wanted = wanted.into_iter();
-        // what is read comes in the order asked for, broken series missing
+        // what is read comes in the order asked for, without broken series
         for BlockSeries { labels, chunks } in read.series {
             let Some((place, _)) = wanted.find(|(_, asked)| *asked == labels) else { break };
             let converted: std::result::Result<Vec<Vec<SeriesChunk>>, tsdb::Error> =
@@ -260,7 +260,7 @@ impl Convert {
 }
 
 impl FetchedSeries {
-    /// Labels alone.
+    /// Series without chunks, for requests for labels only.
     pub(crate) fn bare(batch: Vec<UnfetchedSeries>, reservation: Reservation) -> FetchedSeries {
         let series = batch
             .into_iter()

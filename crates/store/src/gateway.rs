@@ -30,12 +30,12 @@ use crate::{Error, Kind, Result, Settings};
 /// Where metas are kept in the data folder, as Thanos names it.
 const META_FOLDER: &str = "meta-syncer";
 
-/// The pauses before the first sync is tried again, and one that left out blocks it could not look
-/// at.
+/// The first pause before another attempt, when the first sync failed or one left out blocks it
+/// could not look at.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// Caches take at most this part of the memory budget.
+/// Caches take at most one part in this many of the memory budget.
 const CACHE_SHARE: u64 = 4;
 
 /// A store gateway before it runs.
@@ -115,12 +115,12 @@ impl Gateway {
         })
     }
 
-    /// All blocks in service as one store; `Unavailable` until the first sync is done.
+    /// All served blocks as one store; `Unavailable` until the first sync is done.
     pub fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }
 
-    /// StoreAPI over the blocks. Ready once the first sync is done.
+    /// StoreAPI over the blocks. It is ready once the first sync is done.
     pub fn into_component(self) -> Component {
         let served = Served {
             routes: Router::new(),
@@ -136,10 +136,10 @@ impl Gateway {
         self.ready.subscribe()
     }
 
-    /// Looks once what blocks there are, and serves those.
+    /// Looks once which blocks there are, and serves those.
     ///
     /// # Errors
-    /// The bucket could not be listed; what was served is served on.
+    /// The bucket could not be listed; what was served is still served.
     pub async fn sync(&self) -> Result<()> {
         let settings = &self.settings;
         let now = self.shared.clock.now();
@@ -149,7 +149,7 @@ impl Gateway {
         );
         let consistency = ConsistencyDelay { delay: settings.consistency_delay };
         let deletion = IgnoreDeletionMark { delay: settings.ignore_deletion_marks_delay };
-        // Thanos' order: what is about to be deleted must not hide what it was made of.
+        // Thanos' order: what is about to be deleted must not hide what it was made from.
         let filters: [&dyn Filter; 6] =
             [&UnreadMarks, &time, &relabel, &consistency, &deletion, &Deduplicate];
         let synced = self.fetcher.fetch(&filters).await?;
@@ -179,7 +179,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Keeps looking what blocks there are; never ends by itself.
+    /// Keeps looking which blocks there are; never ends by itself.
     pub(crate) async fn run(self) {
         let interval = self.settings.sync_interval;
         let mut retry = FIRST_RETRY;
@@ -201,7 +201,7 @@ impl Gateway {
         }
     }
 
-    /// A block that stays broken failed once.
+    /// Counts newly broken blocks; one that stays broken counts once.
     fn count_broken(&self, synced: &Synced) {
         let broken = synced.broken.iter().map(|b| &b.location);
         let unseen = synced.unseen.iter().map(|b| &b.location);

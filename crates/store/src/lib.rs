@@ -1,14 +1,14 @@
 //! The store gateway: StoreAPI over the blocks of a bucket, raw and downsampled, TSDB and Parquet
 //! alike.
 //!
-//! A loop keeps a catalog of the blocks there are. A request picks for each set of external labels
-//! the blocks that answer its span of time at the resolution it allows, merges their series by
-//! labels, and only then fetches chunks, a bounded batch at a time. What is wrong with one block is
-//! a warning; the others are served.
+//! A loop maintains a catalog of the blocks. A request picks for each set of external labels the
+//! blocks that answer its span of time at the resolution it allows, merges their series by labels,
+//! and only then fetches chunks, a bounded batch at a time. If something is wrong with a block,
+//! that is a warning; the others are served.
 //!
 //! What it is not: no samples are decoded here except of encodings that the caller cannot read;
-//! replicas are not merged; nothing is written to the bucket. Nothing resident grows with the
-//! number of blocks but their metas. Times are milliseconds, ranges half-open.
+//! replicas are not merged; nothing is written to the bucket. Of what stays in memory, only metas
+//! grow with the number of blocks. Times are milliseconds, ranges half-open.
 
 mod block_error;
 mod catalog;

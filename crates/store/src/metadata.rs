@@ -20,8 +20,8 @@ const PARALLEL_BLOCKS: usize = 32;
 
 type FoundNames = std::result::Result<Vec<String>, BlockError>;
 
-/// Labels are the same at every resolution: the finest has all series, the others stand in where it
-/// is gone.
+/// Labels are the same at every resolution: the finest has all series, and the others stand in
+/// where it no longer exists.
 pub(crate) fn everything(range: TimeRange) -> WantedData {
     WantedData { range, coarsest: Resolution::Raw, fallback: Spans::all() }
 }
@@ -73,7 +73,7 @@ pub(crate) async fn label_values(
     let external = |(labels, picks): (Labels, Vec<PickedBlock>)| async move {
         let value = text(labels.get(label).unwrap_or_default());
         let mut answers = Vec::new();
-        // one series anywhere is enough; the newest blocks are the likeliest to be in use
+        // one series anywhere is enough, and the newest blocks are most likely to be cached
         for pick in picks.into_iter().rev() {
             match any_series(&pick, context).await {
                 Ok(false) => {}
@@ -126,7 +126,7 @@ async fn any_series(
     pick: &PickedBlock,
     context: &RequestContext,
 ) -> std::result::Result<bool, BlockError> {
-    /// The first match is wanted; it is likely among few.
+    /// One match is enough; it is likely among the first few.
     const FEW: usize = 64;
     if pick.matchers.is_empty() {
         return Ok(true);
@@ -161,7 +161,7 @@ async fn any_series(
     Ok(false)
 }
 
-/// Sorted, without doubles; what failed is a warning or the end.
+/// Sorted, without duplicates; a failure is a warning or ends the request.
 fn union(
     answers: Vec<std::result::Result<Vec<String>, (BlockError, PickedBlock)>>,
     context: &RequestContext,
@@ -183,7 +183,7 @@ fn union(
     Ok(Metadata { values, warnings: texts(notes.take().into_iter().chain(notes.take_rest())) })
 }
 
-/// Of warnings.
+/// The texts of warnings.
 pub(crate) fn texts(frames: impl IntoIterator<Item = Frame>) -> Vec<String> {
     let text = |frame| match frame {
         Frame::Warning(text) => Some(text),

@@ -1,11 +1,11 @@
-//! The metrics of a gateway, under the names Thanos' dashboards and alerts know.
+//! The metrics of a gateway, under the names that Thanos' dashboards and alerts use.
 
 use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, Registry};
 use serve::{GateMetrics, Registrar, SECONDS, exponential};
 
 use crate::Result;
 
-/// What the index cache holds; stands in the label `item_type`.
+/// What the index cache holds: the value of the label `item_type`.
 const HEADER: &str = "IndexHeader";
 
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub(crate) struct Metrics {
     pub(crate) loads: Counter,
     pub(crate) load_failures: Counter,
     pub(crate) drops: Counter,
-    /// Dropping a block forgets it, which cannot fail; dashboards divide by the sum all the same.
+    /// Dropping a block cannot fail; but dashboards divide by the sum.
     _drop_failures: Counter,
     pub(crate) loaded: Gauge,
     pub(crate) last_loaded: Gauge,

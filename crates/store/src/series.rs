@@ -16,33 +16,33 @@ use crate::fetch::{FetchedSeries, Fetcher, Stored, UnfetchedSeries};
 use crate::source::{BlockSource, Content, SourcePlan, SourceSeries};
 use crate::warnings::Warnings;
 
-/// Series whose labels wait in memory, of all blocks of a request together, about.
+/// How many series wait in memory with their labels, over all blocks of a request, approximately.
 const SERIES_AHEAD: usize = 128 << 10;
-/// Of one block.
+/// The least number of them per block.
 const MIN_BATCH_SERIES: usize = 128;
 const MAX_BATCH_SERIES: usize = 2048;
 
-/// Bytes of chunks fetched at a time: at least so many, more where they come from many blocks, so
-/// that there are not many small requests.
+/// Bytes of chunks fetched at a time: at least this many, and more where they come from many
+/// blocks, to avoid many small requests.
 const MIN_FETCH_BYTES: u64 = 8 << 20;
 const MAX_FETCH_BYTES: u64 = 64 << 20;
 const FETCH_BYTES_PER_BLOCK: u64 = 256 << 10;
 /// Series fetched at a time.
 const MAX_FETCH_SERIES: usize = 4096;
-/// Fetches under way or done while the caller is busy with one.
+/// Fetches under way or done while the caller works on another one.
 const FETCH_AHEAD: usize = 2;
 
-/// How many series of each of so many blocks are read at a time.
+/// How many series of each of `blocks` blocks are read at a time.
 pub(crate) fn batch_series(blocks: usize, limit: u64) -> usize {
     let fair = (SERIES_AHEAD / blocks.max(1)).clamp(MIN_BATCH_SERIES, MAX_BATCH_SERIES);
-    // Who wants few series need not wait for many.
+    // A caller that wants few series need not wait for many.
     match usize::try_from(limit) {
         Ok(limit) if limit > 0 => fair.min(limit.saturating_add(1)),
         _ => fair,
     }
 }
 
-/// Streams the series of these blocks. `pass` is given back when the stream ends or is dropped.
+/// Streams the series of these blocks. `pass` is released when the stream ends or is dropped.
 pub(crate) fn answer(
     picks: Vec<PickedBlock>,
     plan: SourcePlan,
@@ -73,11 +73,11 @@ pub(crate) fn answer(
     .boxed()
 }
 
-/// What an answer is made of, until some of it was given.
+/// What an answer is made from, kept until a part of it was sent.
 struct Beginning {
     picks: Vec<PickedBlock>,
     plan: Arc<SourcePlan>,
-    /// How often it may still begin anew: each time another block was found in disorder.
+    /// How often it may still start over: once for each block found in disorder.
     times: usize,
 }
 
@@ -107,13 +107,13 @@ impl Beginning {
 
 type StepStream = BoxStream<'static, Result<(Vec<Frame>, FetchedSeries)>>;
 
-/// What the merge brings at a time.
+/// What the merge returns at a time.
 struct MergedBatch {
     notes: Vec<Frame>,
     batch: Vec<UnfetchedSeries>,
 }
 
-/// Merges, and fetches the chunks of what is merged on tasks of their own.
+/// Merges, and fetches the chunks of merged series on tasks of their own.
 fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> StepStream {
     let skip_chunks = merge.skip_chunks;
     let context = Arc::clone(&merge.context);
@@ -153,7 +153,7 @@ struct BlockMerge {
     sources: Vec<BlockSource>,
     /// `None` until every source gave its first series.
     heads: Option<KWay<SourceSeries>>,
-    /// Seconds into the request, until the merge is done.
+    /// When merging began, in seconds into the request; `None` once it is done.
     merging_since: Option<f64>,
     context: Arc<RequestContext>,
     notes: Warnings,
@@ -180,7 +180,7 @@ impl BlockMerge {
         let mut notes = self.notes.take();
         if ended {
             if self.left == 0 {
-                // nobody waits for what is read ahead
+                // what was read ahead is not needed any more
                 self.sources.clear();
             }
             if let Some(since) = self.merging_since.take() {
@@ -210,7 +210,7 @@ impl BlockMerge {
         Ok(KWay::new(heads, |a, b| a.labels.cmp(&b.labels), |a, b| a.labels == b.labels))
     }
 
-    /// Takes all heads with the smallest label set and makes one series of them.
+    /// Takes the series with the smallest label set from all blocks and makes one series of them.
     async fn join_next(&mut self) -> Result<Option<UnfetchedSeries>> {
         let Some(heads) = &mut self.heads else { return Ok(None) };
         loop {
@@ -248,7 +248,7 @@ impl UnfetchedSeries {
 /// The end of the pipe: frames in order.
 struct AnswerStream {
     steps: StepStream,
-    /// `None` once a series was given, which cannot be taken back.
+    /// `None` once a series was sent, which cannot be undone.
     beginning: Option<Beginning>,
     frames: VecDeque<Frame>,
     notes: Warnings,
@@ -285,12 +285,12 @@ impl AnswerStream {
         }
     }
 
-    /// A block turned out to have its series in another order than that of labels; this time it is
-    /// sorted first.
+    /// Starts over when a block turned out to have its series in another order than that of labels;
+    /// this time it is sorted first.
     fn begin_anew(&mut self) -> bool {
         let Some(beginning) = self.beginning.as_mut().filter(|b| b.times > 0) else { return false };
         beginning.times -= 1;
-        // what the first attempt holds is given back before the second wants it
+        // release what the first attempt holds before the second needs it
         self.steps = stream::empty().boxed();
         self.steps = beginning.steps(&self.context);
         self.notes = Warnings::new(self.context.strategy);

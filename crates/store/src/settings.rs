@@ -1,4 +1,4 @@
-//! What a gateway is told at its start.
+//! The settings of a gateway.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::{Error, Kind, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeBound {
     At(TimestampMs),
-    /// So many milliseconds after now; negative for the past, as `--min-time=-6w` means it.
+    /// This many milliseconds after now; negative for the past, as `--min-time=-6w` means it.
     FromNow(i64),
 }
 
@@ -28,7 +28,7 @@ impl TimeBound {
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where metas of blocks are kept over restarts; without it they are fetched anew.
+    /// Where metas of blocks are kept over restarts; without it they are fetched again.
     pub data_dir: Option<PathBuf>,
     /// How often the bucket is listed.
     pub sync_interval: Duration,
@@ -39,21 +39,21 @@ pub struct Settings {
     /// Only blocks that reach into `min_time..=max_time` are served.
     pub min_time: TimeBound,
     pub max_time: TimeBound,
-    /// Only blocks whose external labels survive these are served.
+    /// Only blocks whose external labels these rules keep are served.
     pub relabel: Vec<RelabelConfig>,
     /// Blocks younger than this are not served yet.
     pub consistency_delay: Duration,
-    /// Blocks marked for deletion are served for so long.
+    /// How long blocks marked for deletion are still served.
     pub ignore_deletion_marks_delay: Duration,
     /// Bytes of index headers and Parquet footers kept in memory.
     pub index_cache_bytes: u64,
-    /// Series and samples that one request may bring; 0 = no limit.
+    /// The most series and samples one request may return; 0 = no limit.
     pub limits: SeriesLimits,
     /// Bytes that one request may fetch from the bucket; 0 = no limit.
     pub downloaded_bytes_limit: u64,
     /// Series requests answered at once; more wait.
     pub series_max_concurrency: usize,
-    /// Requests charge it for what they hold.
+    /// Requests charge what they hold to it.
     pub budget: Budget,
 }
 

@@ -17,9 +17,9 @@ pub(crate) struct GatewayShared {
     pub(crate) headers: HeaderCache,
     pub(crate) footers: FooterCache,
     pub(crate) tombstones: TombstoneCache,
-    /// Blocks whose header was loaded once: another load tells that the cache had no room.
+    /// Blocks whose header was loaded once: loading it again means that the cache had no room.
     pub(crate) loaded: Mutex<HashSet<BlockId>>,
-    /// Bounds how many blocks are opened at a time.
+    /// Limits how many blocks are opened at a time.
     pub(crate) opening: Semaphore,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
@@ -44,7 +44,7 @@ impl GatewayShared {
         metrics.cache_bytes.set(self.headers.bytes() as f64);
     }
 
-    /// Whether the header is in the cache, as far as is known.
+    /// Whether the header was loaded before and so is probably in the cache.
     pub(crate) fn was_loaded(&self, block: BlockId) -> bool {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
     }

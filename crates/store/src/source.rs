@@ -1,8 +1,8 @@
 //! The series of one block in the order of their final labels, read ahead by a task of its own.
 //!
-//! Of TSDB blocks only labels and the places of chunks: series are sorted, filtered and merged
-//! before any chunk is fetched. Parquet blocks give their windows with the labels, a bounded group
-//! of series at a time.
+//! From TSDB blocks it reads only labels and the places of chunks: series are sorted, filtered and
+//! merged before any chunk is fetched. Parquet blocks give their windows with the labels, a bounded
+//! group of series at a time.
 
 use model::error::in_one_line;
 use std::sync::Arc;
@@ -31,14 +31,14 @@ const READ_AHEAD: usize = 1;
 /// A series of one block.
 #[derive(Debug)]
 pub(crate) struct SourceSeries {
-    /// Final: external ones laid over, replica labels taken away.
+    /// The final labels: with external ones, without replica labels.
     pub(crate) labels: Labels,
     pub(crate) content: Content,
 }
 
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Where its chunks lie, and of which replica they are.
+    /// Where its chunks are, and which replica they belong to.
     Stored(BlockEntry, Option<u64>),
     Ready(Vec<SeriesChunk>),
 }
@@ -116,7 +116,7 @@ impl BlockSource {
     }
 }
 
-/// What a request wants of every block.
+/// What a request wants from every block.
 #[derive(Debug)]
 pub(crate) struct SourcePlan {
     pub(crate) request: SeriesRequest,
@@ -133,7 +133,7 @@ impl SourcePlan {
         self.request.shard.as_ref().is_none_or(|shard| shard.holds(labels))
     }
 
-    /// The aggregates to send of downsampled chunks. Who names none gets all.
+    /// The aggregates to send of downsampled chunks. A request that names none gets all.
     pub(crate) fn aggregates(&self) -> Vec<Aggregate> {
         let named = |a: &AggregateKind| match a {
             AggregateKind::Of(aggregate) => Some(*aggregate),
@@ -172,7 +172,7 @@ pub(crate) fn tsdb_reader(
     .charging(shared.budget.clone())
 }
 
-/// The same without what is deleted, as the last sync saw it.
+/// The same reader without what is deleted, as of the last sync.
 async fn without_deleted(
     reader: BlockReader,
     block: &ServedBlock,
@@ -188,7 +188,7 @@ pub(crate) async fn open_tsdb(
     reader: &BlockReader,
     context: &RequestContext,
 ) -> std::result::Result<Arc<tsdb::index::IndexHeader>, BlockError> {
-    // who finds it in the cache need not wait for those who load
+    // finding it in the cache need not wait for others to load
     let _permit = match context.shared.was_loaded(reader.meta().ulid) {
         true => None,
         false => context.shared.opening.acquire().await.ok(),
@@ -298,14 +298,14 @@ impl BlockTask {
         Ok(())
     }
 
-    /// Lays external labels over, takes replica labels away and puts series into the new order.
+    /// Adds external labels, removes replica labels and puts series into the new order.
     fn sorter(&self, touched: bool) -> ResortByRun<Content> {
         let incoming = if touched { Incoming::Any } else { Incoming::Untouched };
         let what = format!("sorting series of block={}", self.pick.block.id());
         ResortByRun::new(self.change.clone(), incoming, self.context.shared.budget.reserve(what))
     }
 
-    /// The series whose place is certain, those of other shards left out.
+    /// The series whose place is certain, without those of other shards.
     fn sorted(&self, sorter: &mut ResortByRun<Content>) -> Result<Vec<SourceSeries>> {
         let mut heads = Vec::new();
         while let Some((labels, content)) = sorter.pop()? {
@@ -316,7 +316,7 @@ impl BlockTask {
         Ok(heads)
     }
 
-    /// Says whether anybody still listens.
+    /// Returns whether the receiver still exists.
     async fn send(
         &self,
         heads: Vec<SourceSeries>,
@@ -333,7 +333,7 @@ impl BlockTask {
 }
 
 impl SourceSeries {
-    /// Bytes in memory, about.
+    /// Bytes in memory, approximately.
     fn weight(&self) -> u64 {
         let content = match &self.content {
             Content::Stored(entry, _) => {

@@ -29,7 +29,7 @@ impl Current {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts a new catalog in place; gives back the old one.
+    /// Puts a new catalog in place; returns the old one.
     pub(crate) fn replace(&self, catalog: Catalog) -> Option<Arc<Catalog>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).replace(Arc::new(catalog))
     }
@@ -49,8 +49,7 @@ impl BucketStore {
         self.current.get().ok_or_else(not_ready)
     }
 
-    /// What the answer must say of blocks that could not be looked at; under `Abort` that is its
-    /// end.
+    /// Warnings about blocks that could not be looked at; under `Abort` they end the request.
     fn unseen(
         catalog: &Catalog,
         wanted: &WantedData,
@@ -89,7 +88,7 @@ impl Store for BucketStore {
         }
         let pass = self.gate.enter().await;
         let context = Arc::new(self.context(request.partial_response));
-        // A shard leaves out series, so that a limit says little of how many must be read.
+        // A shard leaves out series, so a limit says little about how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };
         let plan = SourcePlan { batch_series: batch_series(picks.len(), limit), request };
         Ok(unseen.chain(answer(picks, plan, context, pass)).boxed())

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 
 use storeapi::{Error, Frame, Kind, PartialResponse, Result};
 
-/// Warnings per answer; what more there is, is only counted.
+/// The most warnings per answer; further ones are only counted.
 const MAX_WARNINGS: usize = 50;
 
-/// Warnings on their way out; under `Abort` the first is the end.
+/// Warnings to be sent; under `Abort` the first one ends the request.
 #[derive(Debug)]
 pub(crate) struct Warnings {
     strategy: PartialResponse,
@@ -32,7 +32,7 @@ impl Warnings {
         Ok(())
     }
 
-    /// A part failed: a warning, unless the request itself is to blame.
+    /// A part failed: adds a warning, unless the request itself is to blame.
     pub(crate) fn fail(&mut self, error: Error) -> Result<()> {
         if matches!(error.kind(), Kind::Limit | Kind::Invalid) {
             return Err(error);
@@ -44,13 +44,13 @@ impl Warnings {
         self.waiting.drain(..).collect()
     }
 
-    /// What another has noted.
+    /// Adds the warnings of another.
     pub(crate) fn append(&mut self, mut other: Warnings) {
         self.given += other.given;
         self.waiting.append(&mut other.waiting);
     }
 
-    /// At the end: how many were only counted.
+    /// For the end: how many were only counted.
     pub(crate) fn take_rest(&mut self) -> Option<Frame> {
         let more = self.given.checked_sub(MAX_WARNINGS).filter(|n| *n > 0)?;
         self.given = 0;

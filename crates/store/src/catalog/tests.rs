@@ -32,8 +32,8 @@ fn synced(n: u128, resolution: Resolution, parquet: bool, sources: &[u128]) -> S
     }
 }
 
-/// The numbers of the blocks that are served of these (number, is Parquet, sources) at one
-/// resolution.
+/// The numbers of those of these blocks (number, is Parquet, sources) at one resolution that are
+/// served.
 fn kept(resolution: Resolution, blocks: &[(u128, bool, &[u128])]) -> Vec<u128> {
     kept_with_marks(resolution, blocks, &[])
 }

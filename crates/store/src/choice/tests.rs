@@ -35,7 +35,7 @@ fn hours(range: TimeRange) -> String {
     format!("{}-{}", range.start / HOUR, range.end / HOUR)
 }
 
-/// What is chosen, as `resolution block for span` of what is asked for.
+/// Checks what is chosen, written as `resolution block for span`.
 fn check(
     blocks: &str,
     request: &str,
@@ -149,7 +149,7 @@ fn coarser_blocks_serve_only_where_nothing_allowed_exists_and_only_when_asked() 
     );
 }
 
-/// Prometheus was down from 2 to 4: the 5m block over the whole span knows nothing of that time
+/// Prometheus was down from 2 to 4: the 5m block over the whole span has nothing at that time
 /// either.
 #[test]
 fn a_gap_that_coarser_blocks_have_too_is_left_open() {
@@ -163,8 +163,8 @@ fn a_gap_that_coarser_blocks_have_too_is_left_open() {
     check("raw 4-6 b\n5m 0-6 a,b", "0-6", Raw, true, &["5m 0-6 for 0-4", "raw 4-6 for 0-6"]);
 }
 
-/// The block over all that is about to go says nothing of what the coarser one holds between those
-/// that stay.
+/// The block over everything, which is about to be deleted, says nothing about what the coarser one
+/// holds between those that stay.
 #[test]
 fn what_is_marked_for_deletion_is_no_reason_to_leave_out_a_coarser_block() {
     let chosen = ["raw 0-2 for 0-6", "5m 0-6 for 2-4", "raw 4-6 for 0-6"];

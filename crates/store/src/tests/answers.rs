@@ -1,4 +1,4 @@
-//! What is answered: the suite of all stores, chunks as they were stored, few bytes read.
+//! What is answered: the conformance suite, chunks as they were stored, few bytes read.
 
 use std::sync::Arc;
 
@@ -195,7 +195,7 @@ fn values(label: &str, matchers: Vec<Matcher>) -> LabelValuesRequest {
     }
 }
 
-/// The suite asks raw blocks only; here are groups, formats and ranges.
+/// The suite covers raw blocks only; this covers groups, formats and ranges.
 #[tokio::test]
 async fn labels_come_from_blocks_of_all_kinds() {
     let bucket = TestBucket::new();

@@ -1,4 +1,4 @@
-//! Broken blocks, limits: the rest is served, and the reason told.
+//! Broken blocks and limits: the rest is served, and the reason reported.
 
 use model::{Budget, Resolution};
 use storeapi::{Kind, LabelValuesRequest, PartialResponse, SeriesLimits, SeriesRequest};
@@ -25,7 +25,7 @@ fn abort(request: SeriesRequest) -> SeriesRequest {
     SeriesRequest { partial_response: PartialResponse::Abort, ..request }
 }
 
-/// Without the block of cluster eu, the answer is that of us with a warning.
+/// Checks that without the block of cluster eu, the answer is that of cluster us with a warning.
 async fn assert_left_out(bucket: &TestBucket, what: &str) {
     let store = bucket.served().await;
     let answer = ask(&store, everything(hours(0, 2))).await;
@@ -189,7 +189,7 @@ async fn what_does_not_fit_into_the_budget_is_refused_and_given_back() {
     assert_eq!(ask(&store, one).await.series.len(), 1);
     let deadline = std::time::Duration::from_secs(10);
     let freed = async {
-        // tasks that were told to end give back what they hold when they next run
+        // tasks that were told to end release what they hold when they next run
         while budget.used() > 0 {
             tokio::task::yield_now().await;
         }

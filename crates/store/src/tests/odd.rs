@@ -1,4 +1,5 @@
-//! Blocks that sound writers do not write are served like any other, and deleted samples are not.
+//! Blocks that correct writers do not write are served like any other, and deleted samples are not
+//! served.
 
 use std::collections::BTreeMap;
 
@@ -97,7 +98,7 @@ async fn a_block_with_a_broken_tombstones_file_is_left_out() {
     );
 }
 
-/// What is served of the block of a bucket that is not as it should be.
+/// What is served of the malformed block of a bucket.
 async fn served_of(case: &str) -> Served {
     let bucket = TestBucket::new();
     bucket.case(case, &["01M5H33SR0"]).await;
@@ -148,7 +149,7 @@ async fn blocks_with_disorder_in_their_index_are_served_whole() {
     }
 }
 
-/// A block of so many series in order, but for the first, which stands last.
+/// A block of this many series in order, except that the first stands last.
 async fn late_disorder(series: usize) -> TestBucket {
     let bucket = TestBucket::new();
     let samples = samples(hours(0, 2), 1.0);

@@ -43,7 +43,7 @@ pub(super) fn samples(range: TimeRange, slope: f64) -> FloatSamples {
     (0..minutes).map(|i| (range.start + i * 60_000, i as f64 * slope)).collect()
 }
 
-/// A block to be.
+/// A block to be made.
 #[derive(Clone)]
 pub(super) struct Make {
     pub(super) id: BlockId,
@@ -181,7 +181,7 @@ impl TestBucket {
         Gateway::new(settings, bucket, &self.registry, Arc::clone(&self.clock)).unwrap()
     }
 
-    /// A gateway that has seen what is there.
+    /// A gateway that has seen the blocks.
     pub(super) async fn served(&self) -> Arc<dyn Store> {
         self.served_with(Settings::default()).await
     }
@@ -266,7 +266,7 @@ impl TestBucket {
         location
     }
 
-    /// Copies a block's folder that lies beside the TSDB crate.
+    /// Copies a block's folder from the TSDB crate's fixtures.
     pub(super) async fn fixture(&self, folder: &str) -> BlockMeta {
         let folder =
             FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../tsdb/tests/data").join(folder);
@@ -315,7 +315,7 @@ impl TestBucket {
     }
 }
 
-/// An answer, series that span frames joined.
+/// An answer, with series that span frames joined.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) series: Vec<Series>,

@@ -1,5 +1,5 @@
-//! Blocks that are listed and could not be looked at: whoever might miss them is told, and nobody
-//! else.
+//! Blocks that are listed but could not be looked at: requests that may miss them get a warning,
+//! others do not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -92,15 +92,14 @@ async fn what_an_unseen_block_may_hold_is_missed_with_a_warning() {
         assert_eq!(samples_of(&ask(&store, everything(all)).await), 119);
         assert_told(&store, &unseen, all).await;
 
-        // its samples are older than its id, so whoever asks for later ones misses nothing
+        // its samples are older than its id, so a request for later ones misses nothing
         let later = TimeRange::new(START + 365 * MINUTE, all.end);
         let answer = ask(&store, everything(later)).await;
         assert_eq!((samples_of(&answer), answer.warnings.len()), (71, 0));
         try_ask(&store, abort(everything(later))).await.unwrap();
         assert_told(&store, &unseen, TimeRange::new(later.start - 1, later.end)).await;
 
-        // its labels are unknown, so no matcher excludes it, and nobody need be asked for it in
-        // vain
+        // its labels are unknown, so no matcher excludes it
         let request = SeriesRequest::new(all, vec![Matcher::equal("cluster", "elsewhere")]);
         let answer = ask(&store, request).await;
         assert_eq!((answer.series.len(), answer.warnings.len()), (0, 1));
@@ -250,7 +249,7 @@ async fn only_those_who_may_miss_an_unseen_block_are_told() {
     assert_eq!(ask(&gateway.store(), coarse).await.warnings.len(), 1);
 }
 
-/// Whether it is to be deleted is unknown; that it is there is known.
+/// Whether it is to be deleted is unknown, but it is known to exist.
 #[tokio::test]
 async fn a_block_is_served_although_its_mark_cannot_be_read() {
     let bucket = TestBucket::new();
