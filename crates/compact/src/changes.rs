@@ -1,5 +1,5 @@
-//! Whether a listing of the bucket still holds. A bucket of many blocks takes thousands of requests
-//! to list.
+//! Whether a listing of the bucket is still up to date. A bucket of many blocks takes thousands of
+//! requests to list.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ struct Counts {
 }
 
 impl Changes {
-    /// Something is about to be written or deleted.
+    /// Records that something is about to be written or deleted.
     pub(crate) fn note(&self) {
         self.0.noted.fetch_add(1, Ordering::Relaxed);
     }
@@ -31,7 +31,7 @@ impl Changes {
         self.count() != self.0.listed.load(Ordering::Relaxed)
     }
 
-    /// The bucket was listed after all that was noted.
+    /// Records that the bucket was listed after all recorded changes.
     pub(crate) fn settle(&self) {
         self.0.listed.store(self.count(), Ordering::Relaxed);
     }

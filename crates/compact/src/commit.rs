@@ -1,9 +1,9 @@
 //! How an output becomes a block: one create-only write of its `meta.json`, after everything else.
 //!
-//! "Already exists" proves nothing by itself, as stores say so of our own write when they applied
-//! it and still reported a failure. So the meta that is there is read back: the same inputs and
-//! results are success, since equal inputs give equal bytes; nothing there is a passing conflict
-//! and tried again; anything else is a conflict of ids.
+//! "Already exists" proves nothing by itself, because a store also says so about our own write
+//! after it applied that but reported a failure. So the existing meta is read back: the same inputs
+//! and results mean success, since equal inputs give equal bytes; if nothing is there, the conflict
+//! was temporary and the write is tried again; anything else is a conflict of ids.
 
 use block::invariants::Made;
 use block::{Bucket, PutOutcome};
@@ -19,12 +19,12 @@ const ATTEMPTS: usize = 5;
 pub(crate) enum Committed {
     /// We made the block.
     Created,
-    /// It was there: ours from before, or another compactor's with the same content.
+    /// It existed: ours from before, or another compactor's with the same content.
     AlreadyThere,
 }
 
 /// # Errors
-/// `Internal` for a meta that says what cannot be; the bucket fails, or another block has the id.
+/// `Internal` for a meta that is impossible; when the bucket fails, or another block has the id.
 pub(crate) async fn commit(bucket: &Bucket, made: &Made<'_>) -> Result<Committed> {
     made.check().map_err(|e| Error(Case::Unmet(e)))?;
     let (path, meta) = (made.location.meta(), made.meta);

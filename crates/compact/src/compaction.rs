@@ -1,4 +1,4 @@
-//! Makes one block of several: reads them by ranges, merges series by series, writes by parts.
+//! Makes one block from several: reads them by ranges, merges series by series, uploads in parts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ use crate::{Error, Result};
 
 /// Blocks to merge and how.
 pub(crate) struct CompactionJob<'a> {
-    /// Of one group and one resolution.
+    /// Blocks of one group and one resolution.
     pub(crate) blocks: &'a [SyncedBlock],
     /// External labels of the output: those of the group.
     pub(crate) labels: &'a Labels,
     pub(crate) how: Dedup,
-    /// Merge blocks that contradict each other too.
+    /// Also merge blocks that contradict each other.
     pub(crate) merge_conflicting: bool,
 }
 
 /// What became of a job.
 pub(crate) struct Done {
-    /// `None` when the inputs hold no samples: then they are only to be deleted.
+    /// `None` when the inputs hold no samples; then they only have to be deleted.
     pub(crate) output: Option<Arc<BlockMeta>>,
     pub(crate) overlapping: bool,
     /// Whether an earlier run, or another compactor, had written the output.
@@ -94,18 +94,18 @@ impl CompactionJob<'_> {
         output.finish().await
     }
 
-    /// Whether the blocks should be of one server: replicas, told apart by a label that was taken
-    /// away, need not agree.
+    /// Whether the blocks should be of one server: replicas, which differ in a label that was
+    /// removed, need not agree.
     fn must_agree(&self) -> bool {
         let is_raw = self.blocks.iter().all(|b| b.resolution() == model::Resolution::Raw);
         let one_stream = self.blocks.iter().all(|b| b.meta.external_labels() == *self.labels);
         is_raw && one_stream && !self.merge_conflicting
     }
 
-    /// An input that somebody marked meanwhile is to be gone: what holds its samples must not come
-    /// into being now.
+    /// An input that was marked meanwhile is meant to be gone: no new block with its samples may be
+    /// made now.
     async fn check_inputs_stay(&self, bucket: &Bucket) -> Result<()> {
-        /// Marks looked for at a time.
+        /// How many marks are looked for at a time.
         const PARALLEL: usize = 16;
         let gone = |block: &SyncedBlock| {
             let (location, id) = (block.location.clone(), block.id());
@@ -191,7 +191,7 @@ fn descriptor(block: &BlockMeta) -> BlockDesc {
     BlockDesc { ulid: block.ulid, min_time: block.min_time, max_time: block.max_time }
 }
 
-/// Extensions that every input has, as the first has them.
+/// The extensions that every input has, with the values of the first.
 fn common_extensions(blocks: &[SyncedBlock]) -> Option<Value> {
     let of = |b: &SyncedBlock| match b.meta.thanos.as_ref()?.extensions.clone()? {
         Value::Object(map) => Some(map),

@@ -1,5 +1,5 @@
-//! One iteration over a bucket: clean, retain, compact, downsample, collect garbage. Each part goes
-//! on when another fails, and each group of blocks when another group does.
+//! One iteration over a bucket: clean, retain, compact, downsample, collect garbage. Each part
+//! continues when another fails, and so does each group of blocks.
 
 mod cleaning;
 mod compacting;
@@ -34,7 +34,7 @@ use crate::{Error, Result};
 /// Something that a compactor finished, for those who show progress.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A block was made of others.
+    /// A block was made from others.
     Compacted { output: Option<Arc<BlockMeta>>, inputs: usize },
     /// The copies of one block were written.
     Downsampled { outputs: Vec<Arc<BlockMeta>> },
@@ -55,7 +55,7 @@ pub struct Compactor {
 
 impl Compactor {
     /// # Errors
-    /// Settings that contradict themselves.
+    /// Settings that contradict each other.
     pub fn new(
         bucket: Bucket,
         settings: Settings,
@@ -97,11 +97,11 @@ impl Compactor {
         self
     }
 
-    /// Does all that is to do now.
+    /// Does everything there is to do now.
     ///
     /// # Errors
     /// When the bucket could not be listed, some blocks could not be looked at, or some group
-    /// failed; all others are done all the same.
+    /// failed; all others are still done.
     pub async fn run_once(&self) -> Result<()> {
         let before = self.changes.count();
         let mut synced = self.sync().await?;
@@ -116,7 +116,7 @@ impl Compactor {
         self.sync_after_changes(&mut synced).await?;
         self.collect_garbage(&synced).await;
         if self.settings.delete_delay.is_zero() {
-            // what was marked just now goes at once
+            // leave out at once what was just marked
             self.sync_after_changes(&mut synced).await?;
         }
         self.clean(&synced).await;
@@ -128,8 +128,8 @@ impl Compactor {
         Ok(())
     }
 
-    /// The work as the settings want it: once, or again and again. Always ready, and without an API
-    /// of its own.
+    /// The work as the settings say: once, or again and again. It is always ready and has no API of
+    /// its own.
     pub fn into_component(self) -> Component {
         let (ready_sender, ready) = watch::channel(true);
         let served = Served {
@@ -151,7 +151,7 @@ impl Compactor {
         Component { served, run: run.boxed() }
     }
 
-    /// Goes on until the future is dropped; a failed iteration is logged and tried again.
+    /// Repeats until the future is dropped; a failed iteration is logged and tried again.
     async fn repeat(&self, pause: Duration) {
         loop {
             if let Err(e) = self.run_once().await {
@@ -179,7 +179,7 @@ impl Compactor {
         Ok(synced)
     }
 
-    /// The blocks as they are now; what is known already where nothing was written since.
+    /// Updates to the blocks as they are now; keeps what is known where nothing was written since.
     async fn sync_after_changes(&self, synced: &mut Synced) -> Result<()> {
         if self.changes.any() {
             *synced = self.sync().await?;

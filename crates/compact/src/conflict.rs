@@ -1,31 +1,31 @@
 //! Two Prometheus servers that were given the same external labels by mistake.
 //!
-//! Their blocks overlap as those of one server with late samples do, and merged they could never be
-//! told apart again. But one server does not say two things of one instant: where the samples that
-//! two blocks hold at equal times differ again and again, the blocks are of two servers.
+//! Their blocks overlap like those of one server with late samples, and once merged they could
+//! never be told apart. But one server does not have two values for one instant: where the samples
+//! of two blocks at equal times differ again and again, the blocks are of two servers.
 
 use merge::Agreement;
 
 use crate::error::Case;
 use crate::{Error, Result};
 
-/// Of a series' samples at equal times, the share that may differ.
+/// The share of a series' samples at equal times that may differ.
 const TOLERATED_SAMPLES: f64 = 0.01;
-/// Of the series with samples at equal times, the share that may differ.
+/// The share of the series with samples at equal times that may differ.
 const TOLERATED_SERIES: f64 = 0.10;
 
-/// What the series looked at so far say.
+/// What the series looked at so far show.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Conflicts {
-    /// Series with samples of several blocks at equal times.
+    /// The number of series with samples of several blocks at equal times.
     common: u64,
-    /// Those of them that differ in more samples than tolerated.
+    /// The number of those that differ in more samples than tolerated.
     differing: u64,
 }
 
 impl Conflicts {
     pub(crate) fn add(&mut self, agreement: Agreement) -> Result<()> {
-        /// Series after which an overwhelming disagreement needs no further proof.
+        /// The number of series after which an overwhelming disagreement needs no further proof.
         const ENOUGH: u64 = 10_000;
         let Agreement { shared, differing } = agreement;
         self.common += u64::from(shared > 0);

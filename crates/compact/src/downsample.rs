@@ -22,7 +22,7 @@ use crate::output::{TsdbOutput, segment_names};
 use crate::place::{OutputPlace, Row, read_back};
 use crate::{Error, Result};
 
-/// Encoded bytes of the series that are aggregated as one piece of work.
+/// Encoded bytes of the series that are aggregated as one task.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// One block to read and what to write of it. Outputs have ids and bytes that depend on the input
@@ -48,7 +48,7 @@ struct WantedOutput {
 type LabelledWindows = (Labels, Vec<DownsampledSeries>);
 
 impl DownsampleJob<'_> {
-    /// Writes what is not there yet; returns the metas of all outputs.
+    /// Writes the outputs that do not exist yet; returns the metas of all.
     ///
     /// # Errors
     /// The bucket fails, or the input is damaged; then nothing is committed.
@@ -182,7 +182,7 @@ impl DownsampleJob<'_> {
         for (output, wanted) in outputs.into_iter().zip(wanted) {
             let written = output.finish().await?;
             let mut meta = self.meta(wanted);
-            // Thanos leaves the counts of floats and histograms as they are of the raw samples
+            // Thanos leaves the counts of floats and histograms as they are for the raw samples
             meta.stats.num_samples = written.stats.num_samples;
             meta.stats.num_series = written.stats.num_series;
             meta.stats.num_chunks = written.stats.num_chunks;
@@ -196,7 +196,8 @@ impl DownsampleJob<'_> {
         Ok(metas)
     }
 
-    /// The input's meta under the output's id; what was written is still to be filled in.
+    /// The input's meta under the output's id; the statistics of what was written are filled in
+    /// later.
     fn meta(&self, wanted: &WantedOutput) -> BlockMeta {
         let input = &*self.input.meta;
         let thanos = Thanos {
@@ -233,7 +234,7 @@ impl DownsampleJob<'_> {
     }
 }
 
-/// Gathers series until they make a piece of work worth a thread.
+/// Gathers series until there is enough work for a thread.
 fn batched(
     series: BoxStream<'static, Result<MergedSeries>>,
 ) -> BoxStream<'static, Result<Vec<MergedSeries>>> {
@@ -250,8 +251,8 @@ fn batched(
     futures::stream::try_unfold(series, step).boxed()
 }
 
-/// The windows of each series at each wanted resolution. Each is made of the next finer one, as
-/// Thanos makes them.
+/// The windows of each series at each wanted resolution. Each resolution is made from the next
+/// finer one, as Thanos does.
 fn aggregate(
     batch: Vec<MergedSeries>,
     from: Resolution,

@@ -1,7 +1,7 @@
 //! Which raw blocks still lack their downsampled copies.
 //!
 //! Parquet: a raw block of at least 40 h (the 2 d blocks and up) is downsampled at once; shorter
-//! ones when the 2 d range they lie in ended more than 2 d ago, because then nothing will complete
+//! ones once the 2 d range they lie in ended more than 2 d ago, because then nothing will complete
 //! it any more. Thanos' own blocks follow Thanos' rules: 5m from raw blocks of at least 40 h, 1h
 //! from 5m blocks of at least 10 d.
 
@@ -15,7 +15,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// A raw block at least this long is worth downsampling at once.
 pub(crate) const MIN_RAW_SPAN_MS: i64 = 40 * HOUR_MS;
-/// Thanos makes 1h blocks of 5m blocks at least this long.
+/// Thanos makes 1h blocks from 5m blocks at least this long.
 pub(crate) const MIN_5M_SPAN_MS: i64 = 10 * DAY_MS;
 
 /// One block to read and the resolutions to write from it, finest first.
@@ -69,7 +69,7 @@ pub(crate) fn span(block: &BlockMeta) -> i64 {
     block.max_time - block.min_time
 }
 
-/// Whether one block of `resolution` was made of all that went into `input`.
+/// Whether one block of `resolution` was made from everything that went into `input`.
 pub(crate) fn is_covered(input: &BlockMeta, copies: &[&BlockMeta], resolution: Resolution) -> bool {
     let holds = |copy: &&&BlockMeta| copy.resolution() == resolution && has_sources_of(copy, input);
     copies.iter().any(|copy| holds(&copy))

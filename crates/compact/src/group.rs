@@ -17,14 +17,14 @@ pub(crate) struct Group {
     pub(crate) labels: Labels,
     pub(crate) resolution: Resolution,
     pub(crate) blocks: Vec<SyncedBlock>,
-    /// Blocks that take no part until the next look at the bucket, because of what went wrong with
+    /// Blocks that take no part until the bucket is listed again, because something went wrong with
     /// them.
     set_aside: BTreeSet<BlockId>,
     merge_conflicting: bool,
 }
 
-/// TSDB blocks in groups, ordered by resolution and labels. With `merge_conflicting`, marks that
-/// say that blocks contradict each other do not count.
+/// TSDB blocks in groups, ordered by resolution and labels. With `merge_conflicting`, marks are
+/// ignored that say that blocks contradict each other.
 pub(crate) fn groups(blocks: &[SyncedBlock], merge_conflicting: bool) -> Vec<Group> {
     let mut groups: BTreeMap<(Resolution, Labels), Vec<SyncedBlock>> = BTreeMap::new();
     for block in blocks.iter().filter(|b| !b.location.is_parquet()) {
@@ -38,7 +38,7 @@ pub(crate) fn groups(blocks: &[SyncedBlock], merge_conflicting: bool) -> Vec<Gro
 }
 
 impl Group {
-    /// The blocks to compact together next; empty when nothing is to do.
+    /// The blocks to compact together next; empty when there is nothing to do.
     pub(crate) fn plan(&self) -> Vec<SyncedBlock> {
         let metas: Vec<&BlockMeta> = self.blocks.iter().map(|b| &*b.meta).collect();
         let planned: BTreeSet<BlockId> =
@@ -53,12 +53,12 @@ impl Group {
         marked.map(SyncedBlock::id).chain(self.set_aside.iter().copied()).collect()
     }
 
-    /// Leaves a block out until the next look at the bucket.
+    /// Leaves a block out until the bucket is listed again.
     pub(crate) fn set_aside(&mut self, id: BlockId) {
         self.set_aside.insert(id);
     }
 
-    /// As the bucket now says; the next sync would find the mark.
+    /// Records a mark that is now in the bucket; the next sync would find it.
     pub(crate) fn mark_no_compact(&mut self, id: BlockId, now: TimestampMs) {
         for block in self.blocks.iter_mut().filter(|b| b.id() == id) {
             block.no_compact_mark = Some(NoCompactMark::new(id, now, reason::MANUAL, ""));
@@ -69,7 +69,7 @@ impl Group {
         self.blocks.retain(|b| b.id() != id);
     }
 
-    /// A block that was just written.
+    /// Adds a block that was just written.
     pub(crate) fn add(&mut self, meta: &Arc<BlockMeta>) {
         let block = SyncedBlock::new(BlockLocation::tsdb(meta.ulid), Arc::clone(meta));
         self.blocks.push(SyncedBlock { labels: self.labels.clone(), ..block });

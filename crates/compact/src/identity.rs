@@ -1,13 +1,13 @@
 //! The ids of what compaction and downsampling write.
 //!
 //! An output's ULID is a function of everything its bytes depend on, so that two compactors at the
-//! same time, or one that was killed and begins again, write the same bytes to the same place and
+//! same time, or one that was killed and starts again, write the same bytes to the same place, and
 //! correctness needs no lock.
 
 use model::{BlockId, Labels, Resolution};
 use sha2::{Digest, Sha256};
 
-/// Raise with every change of the bytes that compaction or downsampling writes.
+/// To be raised with every change of the bytes that compaction or downsampling writes.
 pub(crate) const ENCODER_VERSION: u32 = 2;
 
 /// How an output is stored; part of its identity.
@@ -28,7 +28,7 @@ impl OutputFormat {
     }
 }
 
-/// A block that an output is made of.
+/// A block that an output is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Parent {
     pub(crate) id: BlockId,
@@ -43,10 +43,9 @@ pub(crate) struct Identity<'a> {
     pub(crate) group_labels: &'a Labels,
     pub(crate) resolution: Resolution,
     pub(crate) format: OutputFormat,
-    /// Settings that change bytes, written out: the dedup function, for one.
+    /// Settings that change bytes, as text: the dedup function, for example.
     pub(crate) settings: &'a str,
-    /// How many outputs of the same parents are in the bucket that are of no use: marked for
-    /// deletion, as a rule.
+    /// How many useless outputs of the same parents are in the bucket, usually marked for deletion.
     pub(crate) redo: u32,
 }
 

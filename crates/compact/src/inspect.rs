@@ -1,4 +1,4 @@
-//! Reads one block afresh and whole, to tell a damaged block from a bad moment of the bucket.
+//! Reads one whole block again, to tell a damaged block from a temporary failure of the bucket.
 
 use block::sync::SyncedBlock;
 use block::{Bucket, HeaderCache};
@@ -10,18 +10,18 @@ use crate::merged::{InputBlock, InputBlocks, in_order};
 use crate::place::is_marked;
 use crate::{Error, Kind, Result};
 
-/// What a second look at a block that failed says of it.
+/// What a second look at a failed block found.
 pub(crate) enum Damage {
     Proven,
     /// It was marked for deletion or deleted.
     Gone,
-    /// It was read well.
+    /// It was read without an error.
     NotFound,
     /// It is not the block's fault, or could not be looked at.
     Unknown,
 }
 
-/// Looks at a block again that an error names: only what fails twice is damaged for good.
+/// Looks again at a block that an error names: only what fails twice is damaged.
 pub(crate) async fn damage(bucket: &Bucket, block: &SyncedBlock, error: &Error) -> Damage {
     if error.kind() != Kind::Corrupt {
         return Damage::Unknown;
@@ -42,8 +42,8 @@ pub(crate) async fn damage(bucket: &Bucket, block: &SyncedBlock, error: &Error) 
     }
 }
 
-/// Reads every series and decodes every sample of a block. An error of kind `Corrupt` that comes
-/// twice is damage; one that does not come again was none.
+/// Reads every series and decodes every sample of a block. An error of kind `Corrupt` that occurs
+/// twice means damage; one that does not occur again did not.
 async fn inspect(bucket: &Bucket, block: &SyncedBlock) -> Result<()> {
     let input = InputBlock::open(bucket, block).await?;
     in_order(1, |headers| read(bucket, &input, headers)).await

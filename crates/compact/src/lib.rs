@@ -1,8 +1,9 @@
 //! The compactor: merges the blocks of a bucket into longer ones, downsamples them to Parquet,
 //! applies retention and cleans up.
 //!
-//! It keeps no state: what is to do follows from the bucket alone, and every output has an id and
-//! bytes that depend only on its inputs. It may be killed at any instant and run twice at once.
+//! It keeps no state: what has to be done follows from the bucket alone, and every output has an id
+//! and bytes that depend only on its inputs. It may be killed at any instant, and two may run at
+//! once.
 
 mod changes;
 mod commit;

@@ -1,5 +1,5 @@
 //! Marks and deletions, with their counts and log lines. None of them stops an iteration: what
-//! fails is tried again by the next.
+//! fails is tried again in the next one.
 
 use model::error::in_one_line;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::Error;
 use crate::changes::Changes;
 use crate::metrics::Metrics;
 
-/// The reason that stands in marks of blocks that cannot be read.
+/// The reason in marks of blocks that cannot be read.
 const CORRUPT: &str = "corrupt-block";
 
-/// The reason that stands in marks of blocks of two servers with the same external labels.
+/// The reason in marks of blocks of two servers with the same external labels.
 pub(crate) const CONFLICTING: &str = "conflicting-samples";
 
 /// Why a block takes no part in compaction.
 pub(crate) struct Exclusion<'a> {
     pub(crate) reason: &'a str,
-    /// What happened and what mends it.
+    /// What happened and how to repair it.
     pub(crate) details: String,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct MarkWriter {
 }
 
 impl MarkWriter {
-    /// What is written and deleted is noted in `changes`.
+    /// What is written and deleted is recorded in `changes`.
     pub(crate) fn new(
         bucket: Bucket,
         clock: Arc<dyn Clock>,
@@ -45,7 +45,7 @@ impl MarkWriter {
         MarkWriter { bucket, clock, metrics, changes }
     }
 
-    /// Marks a block for deletion; says whether the mark is there now.
+    /// Marks a block for deletion; returns whether the mark exists now.
     pub(crate) async fn delete_later(&self, block: &SyncedBlock, details: &str) -> bool {
         if block.deletion_mark.is_some() {
             return true;
@@ -65,7 +65,7 @@ impl MarkWriter {
             Ok(Some(mark)) if now_s.saturating_sub(mark.deletion_time) >= delay_s => {
                 self.delete(location, "marked for deletion").await;
             }
-            // taken back, or set anew
+            // removed, or set again
             Ok(_) => {}
             Err(e) => {
                 tracing::warn!(block = %location, error = %in_one_line(&e), "block is not deleted: its mark \
@@ -74,7 +74,7 @@ impl MarkWriter {
         }
     }
 
-    /// Deletes what an upload left that broke off, if its `meta.json` is still not there.
+    /// Deletes what a broken upload left, if there is still no `meta.json`.
     pub(crate) async fn delete_partial(&self, location: &BlockLocation) {
         match self.bucket.exists(&location.meta()).await {
             Ok(false) => self.delete(location, "upload broke off").await,
@@ -114,7 +114,7 @@ impl MarkWriter {
         self.exclude(block, &Exclusion { reason: CORRUPT, details }).await;
     }
 
-    /// Keeps a block that is damaged from being downsampled; says whether that is settled.
+    /// Keeps a block that is damaged from being downsampled; returns whether that is settled.
     pub(crate) async fn exclude_from_downsampling(
         &self,
         block: &SyncedBlock,

@@ -1,6 +1,6 @@
-//! The series of several blocks as one stream in order of labels, and what must hold of it: every
-//! block gives as many series and samples as its `meta.json` says, and merging neither invents nor
-//! drops any.
+//! The series of several blocks as one stream in order of labels, and the checks on it: every block
+//! gives as many series and samples as its `meta.json` says, and merging neither invents nor drops
+//! any.
 
 use model::error::in_one_line;
 use std::future::Future;
@@ -24,16 +24,16 @@ use crate::identity::Parent;
 use crate::readahead::{self, BlockStreams};
 use crate::{Error, Result};
 
-/// Headers that are read, and in memory as they lie in the index, at a time.
+/// How many headers are read, and in memory in the form of the index, at a time.
 const HEADERS_AT_A_TIME: usize = 8;
 
-/// Does a job again where a block's series showed themselves out of order in the middle of it: from
-/// then on `headers` has the block sorted first. Each block can show that once.
+/// Repeats a job where a block's series turned out to be out of order in the middle of it: from
+/// then on `headers` causes the block to be sorted first. That can happen once for each block.
 pub(crate) async fn in_order<T, F: Future<Output = Result<T>>>(
     inputs: usize,
     job: impl Fn(HeaderCache) -> F,
 ) -> Result<T> {
-    // every reader gets a header of its own; what the cache holds is which blocks must be sorted
+    // every reader gets a header of its own; the cache only remembers which blocks must be sorted
     let headers = HeaderCache::new(0);
     for _ in 0..inputs {
         match job(headers.clone()).await {
@@ -49,7 +49,7 @@ pub(crate) async fn in_order<T, F: Future<Output = Result<T>>>(
 /// A series with all its chunks, sorted and without overlap.
 pub(crate) type MergedSeries = (Labels, Vec<SeriesChunk>);
 
-/// A block to read, with what was deleted of it.
+/// A block to read, with its deleted spans.
 #[derive(Clone, Debug)]
 pub(crate) struct InputBlock {
     pub(crate) meta: Arc<BlockMeta>,
@@ -132,13 +132,14 @@ impl InputBlocks {
         InputBlocks { readers, how, symbols: None, conflicts: None }
     }
 
-    /// Ends the stream with an error where the blocks contradict each other too often to be of one
-    /// Prometheus.
+    /// Ends the stream with an error if the blocks contradict each other too often to be of one
+    /// Prometheus server.
     pub(crate) fn refusing_conflicts(self) -> InputBlocks {
         InputBlocks { conflicts: Some(Conflicts::default()), ..self }
     }
 
-    /// All names and values of labels, sorted, without doubles. The readers share them from now on.
+    /// All names and values of labels, sorted, without duplicates. The readers share them from now
+    /// on.
     pub(crate) async fn symbols(&mut self) -> Result<Arc<SymbolTable>> {
         if let Some(symbols) = &self.symbols {
             return Ok(Arc::clone(symbols));
@@ -236,10 +237,10 @@ impl SeriesMerge {
     }
 }
 
-/// One list of chunks of a series per block becomes one, and no sample is lost or made up on the
-/// way.
+/// Merges the lists of chunks of a series, one per block, into one, and checks that no sample is
+/// lost or invented.
 fn combine(mut lists: Vec<Vec<SeriesChunk>>, how: Dedup) -> Result<Vec<SeriesChunk>> {
-    // one block's own chunks do not overlap, as a rule; merging settles those that do
+    // one block's own chunks usually do not overlap; merging takes care of those that do
     if lists.len() == 1 && is_in_order(&lists[0]) {
         return Ok(lists.swap_remove(0));
     }
@@ -268,7 +269,8 @@ impl CountBounds {
         let least = if !are_overlapping(lists) {
             all
         } else if how == Dedup::Chain && lists.iter().all(|list| is_in_order(list)) {
-            // of samples at equal times one stays, so the longest list comes out at least
+            // one of the samples at equal times stays, so the result is at least as long as the
+            // longest list
             counts.into_iter().max().unwrap_or(0)
         } else {
             all.min(1)
@@ -277,7 +279,7 @@ impl CountBounds {
     }
 }
 
-/// Encoded samples; of downsampled chunks their windows.
+/// The number of encoded samples; for downsampled chunks, of windows.
 pub(crate) fn samples(chunks: &[SeriesChunk]) -> Result<u64> {
     let mut total = 0;
     for chunk in chunks {

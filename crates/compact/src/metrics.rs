@@ -1,4 +1,4 @@
-//! What a compactor counts, under Thanos' names.
+//! The metrics of a compactor, under Thanos' names.
 
 use block::marker::{DeletionMark, Marker as _};
 use prometheus::{Counter, CounterVec, DEFAULT_BUCKETS, Gauge, Histogram, Registry};
@@ -126,7 +126,7 @@ impl Metrics {
     }
 }
 
-/// There from the start, so that the first increase is seen as one.
+/// The counters exist from the start, so that their first increase shows.
 fn marked(new: Registrar<'_>) -> Result<CounterVec> {
     let marked = new.counters(
         "thanos_compact_blocks_marked_total",

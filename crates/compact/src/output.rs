@@ -13,7 +13,7 @@ use tsdb::segment::SegmentWriter;
 
 use crate::Result;
 
-/// Bytes that gather before they are handed to the upload.
+/// Bytes that are gathered before they are given to the upload.
 const FLUSH_BYTES: usize = 1 << 20;
 
 /// What is known of a block once all of it but `meta.json` is in the bucket.
@@ -26,7 +26,7 @@ pub(crate) struct Written {
     pub(crate) files: Vec<File>,
 }
 
-/// A block under way. Dropped before [`finish`](TsdbOutput::finish), it leaves nothing that a
+/// A block being written. Dropped before [`finish`](TsdbOutput::finish), it leaves nothing that a
 /// reader would see.
 pub(crate) struct TsdbOutput {
     bucket: Bucket,
@@ -41,7 +41,7 @@ pub(crate) struct TsdbOutput {
 }
 
 impl TsdbOutput {
-    /// `symbols`: every name and value of labels that will come.
+    /// `symbols`: every name and value of labels to come.
     pub(crate) fn create(
         bucket: &Bucket,
         id: BlockId,

@@ -1,8 +1,8 @@
 //! Where an output goes, and whether one that is in the bucket can be relied on.
 //!
 //! An output's id follows from its inputs, so an earlier run may have written it already. That
-//! counts only if it is whole and not marked for deletion: a block that somebody is about to delete
-//! covers nothing. Then the output gets the next id of its row, which no cleaner is after.
+//! counts only if it is complete and not marked for deletion: a block that is about to be deleted
+//! covers nothing. Otherwise the output gets the next id of its row, which will not be deleted.
 
 use block::marker::{DeletionMark, Marker};
 use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
@@ -14,22 +14,22 @@ use tsdb::meta::BlockMeta;
 use crate::error::Case;
 use crate::{Error, Result};
 
-/// Outputs of the same inputs that somebody marked for deletion one after the other.
+/// The most outputs of the same inputs that were marked for deletion one after the other.
 const MAX_REDO: u32 = 1000;
 
-/// Bytes of the index header of the one block that is looked at.
+/// Bytes for the index header of the one block that is looked at.
 const HEADER_CACHE_BYTES: u64 = 32 << 20;
 
 /// What is found where an output would lie.
 #[derive(Debug)]
 pub(crate) enum OutputPlace {
-    /// Nothing that a reader would see.
+    /// Nothing that a reader would see is there.
     Free { redo: u32 },
-    /// The output itself, whole.
+    /// The complete output.
     Taken(Box<BlockMeta>),
 }
 
-/// A row of locations, one after the other to be tried.
+/// A row of locations to be tried one after the other.
 pub(crate) struct Row<'a> {
     /// The location by the number of useless outputs before it.
     pub(crate) location: &'a (dyn Fn(u32) -> BlockLocation + Send + Sync),
@@ -64,8 +64,8 @@ impl Row<'_> {
     }
 }
 
-/// Whether an output of ours that is in the bucket is whole. One that is damaged in two fresh reads
-/// is marked for deletion, so that it covers nothing: what it was made of is at hand.
+/// Whether an output of ours that is in the bucket is complete. One that is found damaged in two
+/// fresh reads is marked for deletion, so that it covers nothing: its inputs still exist.
 async fn is_whole(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -> Result<bool> {
     for _ in 0..2 {
         match read_back(bucket, location, meta).await {
@@ -100,14 +100,14 @@ async fn look_at(bucket: &Bucket, location: &BlockLocation) -> Result<FoundPlace
     Ok(FoundPlace::Block(Box::new(meta)))
 }
 
-/// Whether the block is marked for deletion now. A mark that cannot be read is one too.
+/// Whether the block is marked for deletion now. A mark that cannot be read counts as one.
 pub(crate) async fn is_marked(bucket: &Bucket, location: &BlockLocation) -> Result<bool> {
     Ok(bucket.exists(&location.file(DeletionMark::FILE)).await?)
 }
 
-/// Looks at a block in the bucket afresh: it must be there, unmarked, with every file that `meta`
+/// Looks at a block in the bucket again: it must be there, unmarked, with every file that `meta`
 /// lists at its full length, and its index must hold as many series and chunks as `meta` says.
-/// Nothing is marked or deleted on the strength of a block that has not passed this.
+/// Nothing is marked or deleted because of a block that has not passed this check.
 pub(crate) async fn read_back(
     bucket: &Bucket,
     location: &BlockLocation,

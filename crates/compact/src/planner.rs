@@ -1,9 +1,9 @@
 //! Which blocks of one group to compact next.
 //!
 //! The rules are those of Prometheus' leveled planner as Thanos applies it to a bucket, so that a
-//! bucket ends with the same raw blocks whichever compactor tends it: overlapping blocks first,
-//! then the smallest range that is complete, then blocks with many tombstones. The newest block is
-//! left alone: more may still belong to its range.
+//! bucket ends up with the same raw blocks whichever compactor works on it: overlapping blocks
+//! first, then the smallest range that is complete, then blocks with many tombstones. The newest
+//! block is left alone: more may still come for its range.
 
 use std::collections::BTreeSet;
 
@@ -97,7 +97,7 @@ fn split_by_range<'a>(sorted: &[&'a BlockMeta], range_ms: i64) -> Vec<Vec<&'a Bl
     for block in sorted {
         let start = block.min_time.div_euclid(range_ms) * range_ms;
         match parts.last_mut() {
-            // whatever fits behind the block before it belongs to that block's range
+            // what fits behind the block before it belongs to that block's range
             Some((open, part)) if block.max_time <= *open + range_ms => part.push(block),
             _ if block.max_time <= start + range_ms => parts.push((start, vec![block])),
             _ => {}

@@ -2,9 +2,9 @@
 //! number.
 //!
 //! A merge takes from all of its sources at once, so each has a batch in memory. What is read ahead
-//! beyond that goes where it is needed next: of sorted sources that is the one whose batch ends
-//! with the smallest key (forecasting: Knuth, The Art of Computer Programming, volume 3, 5.4.6). So
-//! few batches under way do for any number of sources.
+//! beyond that is read where it is needed next: for sorted sources, that is the one whose batch
+//! ends with the smallest key (forecasting: Knuth, The Art of Computer Programming, volume 3,
+//! 5.4.6). So a few batches under way are enough for any number of sources.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,14 +27,15 @@ const TOTAL_BYTES: u64 = 96 << 20;
 /// Batches under way at a time.
 const AHEAD: usize = 8;
 
-/// Reading more at a time saves no more requests that would count.
+/// Reading more at a time saves hardly any more requests.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
-/// Thousands of sources take more than the total rather than a request for every few series.
+/// With thousands of sources, the total is exceeded rather than making a request for every few
+/// series.
 const MIN_BATCH_BYTES: u64 = 64 << 10;
 
-/// How to read one of so many sources.
+/// How to read one of this many sources.
 pub(crate) fn settings(sources: usize) -> ReaderSettings {
-    // one under way takes twice its size, while the answer is put together
+    // one under way takes twice its size, while the answer is assembled
     let batches = (sources + 2 * AHEAD.min(sources)).max(1) as u64;
     let batch_bytes = (TOTAL_BYTES / batches).clamp(MIN_BATCH_BYTES, MAX_BATCH_BYTES);
     // reading ahead is done here
@@ -49,20 +50,21 @@ pub(crate) fn settings(sources: usize) -> ReaderSettings {
 
 type Batches = BoxStream<'static, block::Result<SeriesBatch>>;
 
-/// What a task brings back: the rest of the stream, unless that ended.
+/// The result of a task: the rest of the stream, and a batch unless the stream ended.
 type ReadResult = (Batches, Option<block::Result<SeriesBatch>>);
 
 /// Blocks that are read front to back together.
 pub(crate) struct BlockStreams {
     sources: Vec<BlockStream>,
-    /// Streams whose next batch is not under way, by the labels that the batch in memory ends with.
+    /// Streams whose next batch is not being read, by the labels that the batch in memory ends
+    /// with.
     waiting: BTreeSet<(Option<Labels>, usize)>,
     under_way: usize,
 }
 
 struct BlockStream {
     meta: Arc<BlockMeta>,
-    /// What was read so far, deleted samples too.
+    /// What was read so far, including deleted samples.
     read: StoredCounts,
     batch: std::vec::IntoIter<BlockSeries>,
     /// The labels that `batch` ends with; none before the first.
@@ -144,7 +146,7 @@ impl BlockStreams {
         Ok(Some(batch.series))
     }
 
-    /// Starts to read what is needed next.
+    /// Starts reading what is needed next.
     fn read_ahead(&mut self) {
         while self.under_way < AHEAD
             && let Some((_, at)) = self.waiting.pop_first()
@@ -163,7 +165,7 @@ impl BlockStream {
         Error::of_block(self.meta.ulid)(error.into())
     }
 
-    /// Holds what was read of the whole block against its meta.
+    /// Compares what was read of the whole block with its meta.
     fn check(&self) -> Result<()> {
         invariants::of_read(&self.meta, self.read).map_err(|e| Error(Case::Miscounted(e)))
     }
@@ -174,8 +176,8 @@ async fn read(mut batches: Batches) -> ReadResult {
     (batches, batch)
 }
 
-/// Copies the chunks of the last series of a batch. It is merged when the next batch is in memory
-/// already, and would keep all that was fetched with it until then.
+/// Copies the chunks of the last series of a batch. It is merged when the next batch is already in
+/// memory, and until then would keep everything fetched with it in memory.
 fn detach(series: &mut BlockSeries) {
     for chunk in &mut series.chunks {
         chunk.data = Bytes::copy_from_slice(&chunk.data);

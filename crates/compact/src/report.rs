@@ -1,4 +1,4 @@
-//! What was made of what, for the log.
+//! What was made from what, for the log.
 
 use std::time::Duration;
 

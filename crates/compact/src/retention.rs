@@ -1,7 +1,7 @@
-//! Which blocks are older than their retention, and whether they may go.
+//! Which blocks are older than their retention, and whether they may be removed.
 //!
-//! Finer data goes once its coarser copies are there, whole and unmarked, or where none can ever be
-//! made; otherwise it stays, because it is all that is left of its time.
+//! Finer data is removed once its coarser copies exist, complete and unmarked, or if none can ever
+//! be made; otherwise it stays, because it is all that is left of its time.
 
 use std::collections::BTreeSet;
 
@@ -15,27 +15,27 @@ use crate::settings::Settings;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
-/// How long after the end of a range no block is expected any more that would complete it.
+/// How long after the end of a range no further block is expected to complete it.
 const LATE_MS: i64 = 2 * DAY_MS;
 
-/// What is to become of a block.
+/// What is to be done with a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Keep,
-    /// Its time is over, but its coarser copies are still to come.
+    /// Its time is over, but its coarser copies do not exist yet.
     Waits,
-    /// Its time is over, and coarser data holds what is to be kept of it.
+    /// Its time is over, and coarser data holds what should be kept of it.
     Copied,
-    /// Its time is over, and there will be no coarser data for the reason given.
+    /// Its time is over, and there will be no coarser data, for the reason given.
     WithoutCopies(&'static str),
 }
 
-/// What retention looks at.
+/// The data that retention decides by.
 pub(crate) struct RetentionPass<'a> {
     settings: &'a Settings,
     synced: &'a Synced,
     now_ms: i64,
-    /// Blocks that a compaction is still to be made of.
+    /// Blocks that are still to be compacted.
     planned: BTreeSet<BlockId>,
 }
 
@@ -67,7 +67,7 @@ impl<'a> RetentionPass<'a> {
         }
     }
 
-    /// The blocks by which the data of `block` lives on at coarser resolutions.
+    /// The blocks that keep the data of `block` at coarser resolutions.
     pub(crate) fn copies_of(&self, block: &SyncedBlock) -> Vec<&'a SyncedBlock> {
         if !self.settings.downsampling {
             return Vec::new();
@@ -81,11 +81,11 @@ impl<'a> RetentionPass<'a> {
         copies.find(|copy| downsample_plan::has_sources_of(&copy.meta, &block.meta))
     }
 
-    /// The resolutions at which a copy is still to come.
+    /// The resolutions at which a copy does not exist yet.
     fn missing(&self, block: &SyncedBlock) -> Vec<Resolution> {
         let mut missing = needed(block).to_vec();
         missing.retain(|resolution| self.copy_of(block, *resolution).is_none());
-        // Thanos' own 1h blocks are made of the 5m ones, which wait for them in their turn
+        // Thanos' own 1h blocks are made from the 5m ones, which wait for them in turn
         let five_minutes = self.copy_of(block, Resolution::FiveMinutes);
         if !self.settings.writes_parquet() && five_minutes.is_some_and(|b| !b.location.is_parquet())
         {
@@ -97,7 +97,7 @@ impl<'a> RetentionPass<'a> {
     }
 
     /// Why coarser copies can never be made. Blocks that could not be looked at might complete a
-    /// range, so nothing is said to be at its end while there are any.
+    /// range, so while there are any, no range counts as complete.
     fn why_never(&self, block: &SyncedBlock) -> Option<&'static str> {
         if block.no_downsample_mark.is_some() {
             return Some("it is marked not to be downsampled");
@@ -107,7 +107,7 @@ impl<'a> RetentionPass<'a> {
             _ => (MIN_5M_SPAN_MS, 14 * DAY_MS),
         };
         let too_short = downsample_plan::span(&block.meta) < least_ms;
-        // Parquet is made of blocks of any length
+        // Parquet is made from blocks of any length
         if self.settings.writes_parquet() && block.resolution() == Resolution::Raw || !too_short {
             return None;
         }
@@ -120,8 +120,8 @@ impl<'a> RetentionPass<'a> {
     }
 }
 
-/// The resolutions that must hold what a block held before it may go. Parquet's 5m and 1h copies
-/// are both made of raw data, so that neither needs the other.
+/// The resolutions that must hold a block's data before it may be removed. Parquet's 5m and 1h
+/// copies are both made from raw data, so neither needs the other.
 fn needed(block: &SyncedBlock) -> &'static [Resolution] {
     match block.resolution() {
         Resolution::Raw => &[Resolution::FiveMinutes, Resolution::OneHour],

@@ -1,4 +1,4 @@
-//! What a compactor is told.
+//! The settings of a compactor.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct Settings {
     pub replica_labels: Vec<String>,
     /// How replicas in overlapping blocks become one series.
     pub dedup: Dedup,
-    /// Merge overlapping blocks of equal labels although their samples contradict each other.
+    /// Merge overlapping blocks of equal labels even if their samples contradict each other.
     pub merge_conflicting: bool,
     /// How old a block must be before it is touched.
     pub consistency_delay: Duration,

@@ -1,11 +1,11 @@
-//! What of a bucket takes part in the compactor's work.
+//! Which blocks of a bucket take part in the compactor's work.
 
 use block::sync::{Filter, Synced, state};
 use model::TimestampMs;
 
-/// Without blocks marked for deletion, from the moment of the mark. Whoever set it wants the block
-/// gone: it is no cover for another block, no copy that lets finer data go, and nothing new is made
-/// of it. When the mark is taken back, the block is as before.
+/// Leaves out blocks marked for deletion, from the moment of the mark. They are meant to be gone:
+/// such a block does not cover another one, is not a copy that allows finer data to be removed, and
+/// nothing new is made from it. When the mark is removed, the block is as before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unmarked;
 

@@ -1,5 +1,5 @@
 //! The compactor over buckets as stores and other clients make them: without create-only writes,
-//! and with names that are no paths.
+//! and with names that are not paths.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -130,7 +130,7 @@ async fn a_store_without_create_only_writes_is_compacted_like_any_other() {
             let keys =
                 |objects: &BTreeMap<String, Vec<u8>>| objects.keys().cloned().collect::<Vec<_>>();
             assert_eq!(keys(&objects), keys(&expected), "{create_only:?}");
-            // the clock stands, so the times in metas and marks are equal too
+            // the clock stands still, so the times in metas and marks are equal too
             assert!(objects == expected, "{create_only:?}");
         }
     }

@@ -28,7 +28,7 @@ async fn two_hour_blocks_grow_and_lose_no_sample() {
     world.compactor(Settings::default()).run_once().await.unwrap();
     let after = Blocks::of(&world).await;
     assert_eq!(world.samples().await, before, "samples per series");
-    // the 2d range is closed, the ranges after it too as far as newer blocks stand behind them
+    // the 2d range is closed, and so are the ranges after it that have newer blocks behind them
     assert_eq!(after.raw_spans_hours("eu", "a"), [48, 8, 8, 2, 2, 2, 2]);
     assert_eq!(
         after.copies("eu", "a", Resolution::FiveMinutes),
@@ -106,7 +106,7 @@ async fn two_compactors_at_once_make_the_same_blocks() {
     alone.compactor(Settings::default()).run_once().await.unwrap();
     let (one, two) = (world.compactor(Settings::default()), world.compactor(Settings::default()));
     let (a, b) = tokio::join!(one.run_once(), two.run_once());
-    // one may meet blocks that the other is just deleting; the next run settles it
+    // one may find blocks that the other is just deleting; the next run settles it
     drop((a, b));
     world.compactor(Settings::default()).run_once().await.unwrap();
     assert_eq!(world.state().await, alone.state().await);
@@ -243,7 +243,7 @@ async fn retention_waits_for_the_copies() {
     let world = World::with_days(3, 1).await;
     let retention = Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() };
     let settings = Settings { retention, delete_delay: Duration::ZERO, ..Settings::default() };
-    // the clock stands just after the last block: the 2d block is over its time only 40 h later
+    // the clock stands just after the last block: the 2d block expires only 40 h later
     world.advance(Duration::from_secs(41 * 3600));
     world.compactor(settings.clone()).run_once().await.unwrap();
     let first = Blocks::of(&world).await;
@@ -352,8 +352,8 @@ async fn downsampled_blocks_have_the_chunks_that_thanos_writes() {
             (ours.stats.num_series, ours.compaction),
             (expected.stats.num_series, expected.compaction)
         );
-        // Thanos takes the distance between chunks of one series for their size, which leaves each
-        // series' last out
+        // Thanos takes the distance between chunks of one series as their size, which leaves out
+        // the last of each series
         let largest = chunks.values().flatten().map(SeriesChunk::size).max().unwrap();
         assert!(
             ours.thanos.unwrap().index_stats.unwrap().chunk_max_size >= largest as u64,

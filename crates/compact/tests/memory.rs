@@ -1,5 +1,6 @@
-//! What a compaction of very many blocks at once takes: memory that their number and size do not
-//! raise, and few threads. Alone in this binary, because it counts every allocation of the process.
+//! What a compaction of very many blocks at once takes: memory that does not grow with their number
+//! and size, and few threads. It is alone in this binary, because it counts every allocation of the
+//! process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -15,7 +16,7 @@ use prometheus::Registry;
 use testkit::CountingObjects;
 use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
-/// Passes on to the system's allocator and remembers how much was allocated at most.
+/// Passes calls on to the system's allocator and records the peak of allocated memory.
 struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
@@ -26,7 +27,7 @@ fn grown(bytes: usize) {
     PEAK.fetch_max(now, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grown(layout.size());
@@ -93,7 +94,7 @@ fn save(folder: &Path, builder: BlockBuilder, range: TimeRange) -> u64 {
     files.bytes()
 }
 
-/// Threads of this process, where the system tells.
+/// Threads of this process, where the system reports them.
 fn threads() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));

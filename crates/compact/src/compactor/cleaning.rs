@@ -1,5 +1,5 @@
-//! What goes: blocks marked long enough ago, leftovers, blocks beyond their retention, blocks that
-//! others cover.
+//! What is removed: blocks marked long enough ago, leftovers, blocks beyond their retention, blocks
+//! that others cover.
 
 use model::error::in_one_line;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::retention::{RetentionPass, Verdict};
 const PARTIAL_UPLOAD_AGE_MS: i64 = 48 * 3_600_000;
 
 impl Compactor {
-    /// Deletes what was marked long enough ago, and what uploads left behind that broke off.
+    /// Deletes what was marked long enough ago, and what broken uploads left behind.
     pub(super) async fn clean(&self, synced: &Synced) {
         let now = self.clock.now();
         let delay_s = i64::try_from(self.settings.delete_delay.as_secs()).unwrap_or(i64::MAX);
@@ -28,7 +28,7 @@ impl Compactor {
                 self.marks.delete_marked(&block.location, delay_s).await;
             }
         }
-        // with a mark or without: a deletion that broke off leaves its mark to the end
+        // with or without a mark: a deletion removes its mark last, so a broken one leaves it
         for partial in &synced.partial {
             if now.0.saturating_sub(partial.newest.0) > PARTIAL_UPLOAD_AGE_MS {
                 self.marks.delete_partial(&partial.location).await;
@@ -41,7 +41,7 @@ impl Compactor {
         }
     }
 
-    /// Marks what is older than its retention; what is marked takes part in nothing more.
+    /// Marks what is older than its retention; what is marked takes no further part.
     pub(super) async fn apply_retention(&self, synced: &mut Synced) {
         let mut gone = Vec::new();
         let (mut expired, mut waiting) = (0_u32, Vec::new());
@@ -73,7 +73,7 @@ impl Compactor {
         synced.blocks.retain(|b| !gone.contains(&b.location));
     }
 
-    /// Whether these blocks can be relied on when others go, as a fresh look says.
+    /// Whether, by a fresh look, these blocks can be relied on when others are removed.
     async fn are_whole(&self, blocks: &[&SyncedBlock]) -> bool {
         for block in blocks {
             if let Err(e) = read_back(&self.bucket, &block.location, &block.meta).await {
@@ -85,7 +85,7 @@ impl Compactor {
         true
     }
 
-    /// Marks blocks all of whose sources went into others.
+    /// Marks blocks whose sources all went into others.
     pub(super) async fn collect_garbage(&self, synced: &Synced) {
         let start = self.clock.monotonic();
         self.metrics.garbage_collections.inc();

@@ -31,7 +31,7 @@ impl Compactor {
         if failed == 0 { Ok(()) } else { Err(Error(Case::Groups { failed, all })) }
     }
 
-    /// Compacts until nothing is left to do in the group; says whether all went well.
+    /// Compacts until nothing is left to do in the group; returns whether all went well.
     async fn compact_group(&self, mut group: Group) -> bool {
         let resolution = group.resolution.millis().to_string();
         let by_resolution = [resolution.as_str()];
@@ -77,7 +77,7 @@ impl Compactor {
         }
     }
 
-    /// Takes what failed out of the group, so that the rest can go on.
+    /// Takes what failed out of the group, so that the rest can continue.
     async fn settle(&self, group: &mut Group, blocks: &[SyncedBlock], error: &Error) -> Settled {
         if error.is_overlap_of_aggregates() {
             let details =
@@ -133,7 +133,7 @@ impl Compactor {
     }
 
     /// The next blocks to merge. Where their indices together would be too large, the largest is
-    /// excluded for good and the rest planned anew.
+    /// excluded for good and the rest planned again.
     async fn next_plan(&self, group: &mut Group) -> Vec<SyncedBlock> {
         loop {
             let blocks = group.plan();
@@ -167,11 +167,11 @@ impl Compactor {
     }
 }
 
-/// What became of an error in a group.
+/// What was done about an error in a group.
 enum Settled {
-    /// The group goes on, and nothing is left to be done about it.
+    /// The group continues, and nothing is left to be done about it.
     Yes,
-    /// The group goes on without a block that the next run tries again.
+    /// The group continues without a block, which the next run tries again.
     WithoutIt,
     No,
 }

@@ -1,5 +1,5 @@
 //! Small buckets in rare states, most of them found in public bug reports. What Thanos' compactor
-//! makes of the same buckets stands in the differential table of the peer suite.
+//! does with the same buckets is in the differential table of the peer suite.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn run_thrice(world: &World) {
     }
 }
 
-/// Nothing is lost, and as many samples are there as should be.
+/// Checks that nothing is lost and that there are as many samples as there should be.
 async fn keeps_all(name: &str, samples: usize) -> World {
     let world = case(name).await;
     let before = world.contents().await;

@@ -1,7 +1,7 @@
-//! Random histories of a bucket: uploads, late blocks, replicas, tombstones, marks put on and taken
-//! back, kills, faults, retention, compactions done again. After every run the live samples must be
-//! those that were live before it, but for what was deleted on purpose or is beyond its retention
-//! and has its coarser copies.
+//! Random histories of a bucket: uploads, late blocks, replicas, tombstones, marks set and removed,
+//! kills, faults, retention, compactions done again. After every run the live samples must be those
+//! that were live before it, except for what was deleted on purpose, or is beyond its retention and
+//! has coarser copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -44,7 +44,7 @@ async fn random_histories_lose_and_revive_nothing() {
     }
 }
 
-/// What may happen, and how often beside the others.
+/// What may happen, and how often relative to the others.
 const STEPS: [(&str, u64); 12] = [
     ("upload", 24),
     ("late block", 6),
@@ -138,7 +138,7 @@ impl History {
         self.run("run after the last", FaultPlan::none()).await;
     }
 
-    /// Says whether there was anything to do it with.
+    /// Returns whether the step could be done.
     async fn step(&mut self, kind: &'static str) -> bool {
         match kind {
             "upload" => self.upload().await,
@@ -169,7 +169,7 @@ impl History {
         writeln!(self.log, "  {text}").unwrap();
     }
 
-    /// The next two hours of a stream, with a gap before them now and then.
+    /// Uploads the next two hours of a stream, sometimes with a gap before them.
     async fn upload(&mut self) {
         let at = self.pick(self.slots.len());
         let labels = self.slots.keys().nth(at).unwrap().clone();
@@ -180,7 +180,7 @@ impl History {
         self.put(&labels, slot, 0).await;
     }
 
-    /// Samples of a time that other blocks cover already.
+    /// Uploads samples of a time that other blocks cover already.
     async fn late_block(&mut self) -> bool {
         let at = self.pick(self.slots.len());
         let (labels, next) = self.slots.iter().nth(at).map(|(l, n)| (l.clone(), *n)).unwrap();
@@ -202,7 +202,7 @@ impl History {
         self.world.upload(&files).await;
     }
 
-    /// Somebody wants a block gone.
+    /// Marks a block for deletion.
     async fn mark(&mut self) -> bool {
         let live = self.world.live().await;
         if live.is_empty() {
@@ -214,7 +214,7 @@ impl History {
         true
     }
 
-    /// Somebody wants a block back.
+    /// Removes the mark from a block.
     async fn unmark(&mut self) -> bool {
         let marked = self.world.marked_blocks().await;
         if marked.is_empty() {
@@ -226,7 +226,8 @@ impl History {
         true
     }
 
-    /// A compaction is to be done again: its output is marked and its sources are taken back.
+    /// A compaction is to be done again: its output is marked and the marks of its sources are
+    /// removed.
     async fn redo(&mut self) -> bool {
         let marked = self.world.marked_blocks().await;
         let live = self.world.live().await;
@@ -338,7 +339,7 @@ impl History {
     }
 }
 
-/// What is uploaded: samples whose values follow from series and time alone, so that replicas and
+/// What is uploaded: samples whose values depend on series and time alone, so that replicas and
 /// late blocks agree.
 struct Block<'a> {
     id: BlockId,

@@ -26,7 +26,7 @@ use tsdb::tombstones::{Interval, Tombstones};
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
-/// Stands still until told otherwise; sleeping takes no time.
+/// A clock that stands still until it is moved; sleeping takes no time.
 #[derive(Debug)]
 struct StillClock(AtomicI64);
 
@@ -44,8 +44,8 @@ impl Clock for StillClock {
     }
 }
 
-/// Live samples by series, external labels but for `replica` among its labels, and time; the value
-/// as bits.
+/// Live samples by time and by series, whose labels include the external ones except `replica`;
+/// values as bits.
 pub(crate) type Samples = BTreeMap<(String, i64), u64>;
 
 /// What a downsampled block stands for.
@@ -69,7 +69,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Two clusters of `replicas` each; time stands an hour after the last block.
+    /// Two clusters of `replicas` each; it is an hour after the last block.
     pub(crate) async fn with_days(days: i64, replicas: usize) -> World {
         let range = TimeRange::new(0, days * 24 * HOUR_MS);
         let mut settings = synthetic::Settings::kubernetes(7, range);
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// Nothing at the beginning of time.
+    /// An empty bucket at time zero.
     pub(crate) fn empty() -> World {
         World { store: Arc::new(InMemory::new()), clock: Arc::new(StillClock(AtomicI64::new(0))) }
     }
@@ -100,7 +100,7 @@ impl World {
         World { store: Arc::new(store), clock: Arc::new(StillClock(AtomicI64::new(now_ms))) }
     }
 
-    /// Some blocks of a local folder; time stands a day after the last.
+    /// Some blocks of a local folder; it is a day after the last one.
     pub(crate) async fn of_folder(folder: &std::path::Path, ids: &[&str]) -> World {
         let store = InMemory::new();
         for id in ids {
@@ -125,7 +125,7 @@ impl World {
         self.store.get(&Path::from(path)).await.unwrap().bytes().await.unwrap().to_vec()
     }
 
-    /// The same bucket once more.
+    /// A copy of the same bucket.
     pub(crate) async fn copied(&self) -> World {
         let copy = InMemory::new();
         for path in self.paths().await {
@@ -152,21 +152,21 @@ impl World {
         Compactor::new(self.bucket(store), settings, self.clock.clone(), &Registry::new()).unwrap()
     }
 
-    /// A run that meets faults; it may fail.
+    /// Runs with faults; the run may fail.
     pub(crate) async fn run_with(&self, plan: FaultPlan) {
         let failing = Arc::new(FailingObjects::new(Arc::clone(&self.store), plan));
-        // what becomes of a run that meets faults is what the caller asks
+        // the caller checks what a run with faults leaves
         let _ = self.compactor_over(failing, Settings::default()).run_once().await;
     }
 
-    /// A run that goes well; how many operations it took.
+    /// Runs without faults; returns how many operations it took.
     pub(crate) async fn run_counting(&self) -> u64 {
         let plan = FaultPlan::none();
         self.run_with(plan.clone()).await;
         plan.calls()
     }
 
-    /// A run that goes well; how many times it listed the bucket or a part of it.
+    /// Runs without faults; returns how many times it listed the bucket or a part of it.
     pub(crate) async fn run_counting_listings(&self, settings: Settings) -> u64 {
         let counting = Arc::new(CountingObjects::new(Arc::clone(&self.store)));
         self.compactor_over(Arc::clone(&counting) as Arc<dyn ObjectStore>, settings)
@@ -176,7 +176,7 @@ impl World {
         counting.counts().lists
     }
 
-    /// A run that may meet faults.
+    /// Runs, perhaps with faults.
     pub(crate) async fn run_under(
         &self,
         plan: FaultPlan,
@@ -190,7 +190,7 @@ impl World {
         self.clock.now().0
     }
 
-    /// Moves on to a time, never back.
+    /// Moves the clock forward to a time, never back.
     pub(crate) fn reach(&self, now_ms: i64) {
         self.clock.0.fetch_max(now_ms, Ordering::Relaxed);
     }
@@ -223,7 +223,7 @@ impl World {
         self.store.delete(&Path::from(format!("{folder}/deletion-mark.json"))).await.unwrap();
     }
 
-    /// Deletes a span of one series of a block; says which live samples that are.
+    /// Deletes a span of one series of a block; returns which live samples those are.
     pub(crate) async fn add_tombstones(
         &self,
         meta: &BlockMeta,
@@ -245,7 +245,7 @@ impl World {
         let series = shown(&model::Labels::from_pairs([("__name__", name)]), meta);
         let mut deleted = Vec::new();
         for t in interval.min_time..=interval.max_time {
-            // the sample may live on in another block, and may go with it
+            // the sample may also be in another block, and may be removed with it
             let key = (series.clone(), t);
             if contents.contains_key(&key) || t % 1000 == 0 {
                 deleted.push(key);
@@ -327,7 +327,7 @@ impl World {
         self.clock.0.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
     }
 
-    /// Moves on to `span` after now as the store stamps its objects.
+    /// Moves the clock to `span` after now, the time that the store gives its objects.
     pub(crate) fn advance_past_uploads(&self, span: Duration) {
         let stamped = model::SystemClock::new(|_| Box::pin(std::future::ready(()))).now().0;
         self.clock.0.store(stamped + span.as_millis() as i64, Ordering::Relaxed);
