@@ -12,7 +12,7 @@ const MAX_BLOCK: &str = "storage.tsdb.max-block-duration";
 const DELAY_COMPACT: &str = "storage.tsdb.delay-compact-file.path";
 
 /// Prometheus must not compact blocks away before they are shipped: either its blocks never grow,
-/// or it waits for what the shipper writes down.
+/// or it waits for what the shipper records.
 ///
 /// # Errors
 /// `Invalid`, saying which flags of Prometheus to set.

@@ -3,8 +3,8 @@
 //!
 //! It holds no data of its own. Series are streamed from Prometheus' remote read with chunks passed
 //! through as bytes; blocks are hard-linked out of the TSDB folder and uploaded once. It never runs
-//! PromQL and never changes the TSDB folder but for `thanos/` and `thanos.shipper.json` in it.
-//! Times are milliseconds.
+//! PromQL and changes nothing in the TSDB folder except `thanos/` and `thanos.shipper.json`. Times
+//! are milliseconds.
 
 mod error;
 mod flags;

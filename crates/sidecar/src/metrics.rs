@@ -1,4 +1,4 @@
-//! The metrics of this crate, under the names that Thanos' dashboards and alerts know.
+//! The metrics of this crate, under the names that Thanos' dashboards and alerts use.
 
 use prometheus::{Counter, Gauge, Registry};
 use serve::Registrar;

@@ -18,7 +18,7 @@ use upstream::PrometheusClient;
 use crate::metrics::ReloaderMetrics;
 use crate::{Error, Kind, Result};
 
-/// Folders inside rule folders are followed this deep.
+/// How deep folders inside rule folders are followed.
 const MAX_DEPTH: usize = 16;
 
 /// What to watch; the defaults are Thanos'.
@@ -65,7 +65,7 @@ pub(crate) struct Reloader {
     client: PrometheusClient,
     clock: Arc<dyn Clock>,
     metrics: ReloaderMetrics,
-    /// Of the files that Prometheus loaded last.
+    /// The hash of the files that Prometheus loaded last.
     loaded: Option<u64>,
 }
 
@@ -95,8 +95,8 @@ impl Reloader {
         }
     }
 
-    /// Brings the output file up to date, and Prometheus when anything changed since it last
-    /// loaded.
+    /// Brings the output file up to date, and has Prometheus reload if anything changed since it
+    /// last loaded.
     pub(crate) async fn apply(&mut self) -> Result<()> {
         self.metrics.apply_operations.inc();
         let settings = Arc::clone(&self.settings);
@@ -154,7 +154,7 @@ fn unset_variable(path: &Path, name: &str) -> Error {
     Error::new(Kind::Invalid, message)
 }
 
-/// Replaces each `$(NAME)`; the name of a variable that is not set is the error.
+/// Replaces each `$(NAME)`. The error is the name of a variable that is not set.
 fn expand(
     text: &[u8],
     environment: &BTreeMap<String, String>,
@@ -182,7 +182,7 @@ fn expand(
     Ok(expanded)
 }
 
-/// Prometheus never sees half a file.
+/// Replaces a file so that Prometheus never sees half of it.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What the sidecar is told.
+//! The settings of the sidecar.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::reloader::ReloaderSettings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinTime {
     At(TimestampMs),
-    /// So long before now.
+    /// This long before now.
     Before(Duration),
 }
 
@@ -28,7 +28,7 @@ impl MinTime {
     }
 }
 
-/// Everything the sidecar is told; the defaults are Thanos'.
+/// All settings of the sidecar; the defaults are Thanos'.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `--prometheus.url`, with any path prefix.
@@ -49,7 +49,7 @@ pub struct Settings {
     pub shipper: ShipperSettings,
     /// How often to look for new blocks.
     pub ship_interval: Duration,
-    /// `--shipper.ignore-unequal-block-size`: go on although Prometheus compacts.
+    /// `--shipper.ignore-unequal-block-size`: continue although Prometheus compacts.
     pub ignore_unequal_block_size: bool,
     pub reloader: ReloaderSettings,
 }

@@ -33,7 +33,7 @@ pub struct SidecarParts {
     pub clock: Arc<dyn Clock>,
     pub budget: Budget,
     pub registry: Registry,
-    /// Where blocks go; `None`: nothing is shipped.
+    /// Where blocks are uploaded to; `None`: nothing is shipped.
     pub bucket: Option<Bucket>,
 }
 
@@ -82,8 +82,8 @@ impl Sidecar {
         Ok(Sidecar { store, registry: parts.registry, ready, work, reloader })
     }
 
-    /// StoreAPI over Prometheus. Ready while the external labels are known and Prometheus answers;
-    /// the work ends only with an error.
+    /// StoreAPI over Prometheus. It is ready while the external labels are known and Prometheus
+    /// answers; the work ends only with an error.
     pub fn into_component(self) -> Component {
         let Sidecar { store, registry, ready, work, reloader } = self;
         let services = Some(storeapi::server::services(store, Capabilities::default()));
@@ -92,8 +92,7 @@ impl Sidecar {
     }
 }
 
-/// The reloader works from the first moment: Prometheus may wait for its configuration to be
-/// written.
+/// The reloader works from the start: Prometheus may wait for its configuration to be written.
 async fn run(work: Arc<SidecarWork>, reloader: Option<Reloader>) -> Result<()> {
     let reloading: BoxFuture<'static, Infallible> = match reloader {
         Some(reloader) => reloader.run().boxed(),
@@ -179,14 +178,14 @@ impl SidecarWork {
         }
     }
 
-    /// Asks Prometheus who it is and how far back it goes.
+    /// Asks Prometheus for its external labels and how far back its data reaches.
     async fn refresh(&self) -> Result<()> {
         let labels = self.client.external_labels().await?;
         if let Some(lowest) = self.client.lowest_timestamp().await? {
             self.state.set_lowest(lowest);
         }
-        // A Prometheus that loses its labels keeps those it had: series without them could not be
-        // told apart.
+        // If Prometheus loses its labels, the sidecar keeps those it had: series without them could
+        // not be told apart.
         let ready = !labels.is_empty();
         if ready {
             self.state.set_labels(labels);

@@ -1,4 +1,4 @@
-//! What the sidecar knows of its Prometheus right now.
+//! What the sidecar currently knows about its Prometheus.
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -54,13 +54,13 @@ impl PrometheusStore {
         Ok(labels)
     }
 
-    /// Nothing older than what may be served is asked for.
+    /// The range without what is older than may be served.
     fn clamp(&self, range: TimeRange) -> TimeRange {
         TimeRange::new(range.start.max(self.state.min_time()), range.end)
     }
 
-    /// Whether series of this range may carry labels that will be laid over or taken away. Any
-    /// doubt means yes: then runs of series are held back for sorting.
+    /// Whether series of this range may carry labels that will be replaced or removed. Any doubt
+    /// means yes: then runs of series are held back for sorting.
     async fn incoming(&self, change: &LabelChange, range: TimeRange) -> Incoming {
         match self.client.label_names(&[], range, 0).await {
             Ok(names) if !names.iter().any(|name| change.touches(name.as_bytes())) => {
@@ -136,7 +136,7 @@ impl Store for PrometheusStore {
             return Ok(stream::empty().boxed());
         };
         if matchers.is_empty() {
-            // Prometheus takes no selector without any
+            // Prometheus refuses selectors without matchers
             matchers.extend(any_series(request.skip_chunks));
         }
         let request = SeriesRequest { range: self.clamp(request.range), ..request };
@@ -191,7 +191,7 @@ impl Store for PrometheusStore {
             return Ok(Metadata::default());
         };
         if let Some(value) = external.get(&request.label) {
-            // The one value there is, where any series is.
+            // The only value, if there is any series.
             let some =
                 !self.client.label_names(&matchers, range, 1).await.map_err(of_store)?.is_empty();
             let value = some.then(|| String::from_utf8_lossy(value).into_owned());

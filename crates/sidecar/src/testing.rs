@@ -31,9 +31,9 @@ pub(crate) struct FakePrometheus {
     /// Whether remote read streams chunks.
     pub(crate) streams: bool,
     pub(crate) up: AtomicBool,
-    /// Times it was told to reload.
+    /// How often it was told to reload.
     pub(crate) reloads: AtomicU64,
-    /// Flags, as `/api/v1/status/flags` tells them.
+    /// Flags, as `/api/v1/status/flags` reports them.
     pub(crate) flags: BTreeMap<String, String>,
 }
 

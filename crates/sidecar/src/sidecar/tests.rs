@@ -31,7 +31,7 @@ async fn sidecar_of(fake: Arc<FakePrometheus>, bucket: Option<Bucket>) -> (Sidec
     (Sidecar::new(settings, parts).unwrap(), registry)
 }
 
-/// What its work ends with.
+/// The error that its work ends with.
 async fn failure(sidecar: Sidecar) -> Error {
     let failure = sidecar.into_component().run.await.unwrap_err();
     *failure.downcast().unwrap()
@@ -156,7 +156,7 @@ async fn the_shipper_does_not_wait_for_ever() {
     assert!(text.starts_with("Prometheus did not get ready within 600s: "), "{text}");
 }
 
-/// A clock on which each look takes an hour.
+/// A clock that advances by an hour whenever it is read.
 #[derive(Debug)]
 struct Hurried;
 

@@ -19,7 +19,7 @@ use crate::error::of_store;
 /// A frame ends at this many bytes of chunks.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// A body of samples that says it is longer than this, decompressed, is not believed.
+/// A body of samples that claims to be longer than this when decompressed is refused.
 const MAX_SAMPLES_BYTES: usize = 2 << 30;
 
 /// Where series come from.
@@ -88,7 +88,7 @@ enum Received {
     Samples(pb::TimeSeries),
 }
 
-/// Streams the source as the request wants it.
+/// Streams the source as the request asks.
 pub(super) fn stream(
     source: RemoteSeries,
     sorter: ResortByRun,

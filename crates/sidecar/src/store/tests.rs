@@ -114,7 +114,7 @@ async fn without_labels_it_is_not_ready() {
 #[tokio::test]
 async fn series_that_nothing_reorders_are_not_held_back() {
     let mut store = store_of(Arc::new(FakePrometheus::new(data(500))), 0).await;
-    // Far less than the 500 series of the one metric weigh.
+    // Far less than the 500 series of that metric take.
     store.budget = Budget::new(50_000);
     let all = frames(&store, request(TimeRange::ALL)).await;
     assert!(all.iter().all(Result::is_ok), "{:?}", all.last());
