@@ -1,4 +1,5 @@
-//! How far sources that should hold the same data do: the samples they share and those that differ.
+//! How far sources that should hold the same data agree: the samples they share and those that
+//! differ.
 
 use std::sync::Arc;
 
@@ -20,17 +21,16 @@ mod tests;
 pub struct Agreement {
     /// Timestamps at which two or more sources have a sample.
     pub shared: u64,
-    /// Those of them at which not all the samples are the same.
+    /// The number of those at which the samples are not all the same.
     pub differing: u64,
 }
 
-/// Compares what each of several sources (a list of chunks per block, in any order) holds of one
-/// series.
+/// Compares what several sources (a list of chunks per block, in any order) hold of one series.
 ///
 /// Floats are the same bit by bit, histograms by content; a float is never the same as a histogram.
-/// Of downsampled chunks a window is a sample, and its sum the value. Where the chunks of one list
-/// overlap, the list has the sample of that which begins first. Only what overlaps is decoded, and
-/// identical chunks are not.
+/// In downsampled chunks, a window is a sample, and its sum is the value. Where the chunks of one
+/// list overlap, the list has the sample of the one that begins first. Only what overlaps is
+/// decoded, and identical chunks are not.
 ///
 /// # Errors
 /// Damaged chunks, and downsampled ones without a sum.
@@ -100,7 +100,7 @@ impl Agreement {
             self.shared += samples_of(first.chunk)?;
             return Ok(());
         }
-        // Stable: of equal times in one list the first chunk's sample stays in front.
+        // Stable: among equal times in one list, the first chunk's sample stays in front.
         let mut samples = decode(held)?;
         samples.sort_by_key(|s| (s.t, s.list));
         samples.dedup_by_key(|s| (s.t, s.list));

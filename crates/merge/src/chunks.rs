@@ -13,7 +13,7 @@ pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
     let strictly_sorted = chunks.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
     if !strictly_sorted {
         chunks.sort_by(compare_chunks);
-        // of equal chunks it is kept how coarse they are, and of which replica
+        // keep what is known of equal chunks: their resolution and replica
         chunks.dedup_by(|next, kept| {
             let same = compare_chunks(next, kept) == Ordering::Equal;
             if same {
@@ -55,9 +55,9 @@ fn compare_bytes(a: &ChunkBytes, b: &ChunkBytes) -> Ordering {
 /// as Thanos' `NewOverlapSplit` does: each chunk joins the first run that ends before it begins,
 /// else it opens a new one.
 ///
-/// Chunks that are known to be of one replica are no replicas of each other: where they overlap,
+/// Chunks that are known to be of one replica are not replicas of each other: where they overlap,
 /// they join the same run, and are merged by time when it is read. Downsampled ones always do:
-/// their samples lie so far apart that a change from one run to another, which the penalty delays
+/// their samples are so far apart that a change from one run to another, which the penalty delays
 /// by two of them, would be a gap.
 pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
     let overlap = chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time);
@@ -81,8 +81,8 @@ struct ChunkRun {
 }
 
 impl ChunkRun {
-    /// Whether the chunk is of the replica that the run ends with, and must not be taken for one of
-    /// another.
+    /// Whether the chunk is of the replica that the run ends with, so that it must not be taken for
+    /// another replica's.
     fn goes_on_with(&self, chunk: &SeriesChunk) -> bool {
         let goes_on =
             self.end >= chunk.min_time || matches!(chunk.content, ChunkContent::Aggregates(_));
@@ -169,7 +169,7 @@ mod tests {
             places.map(|run| run.iter().map(|i| chunks[*i].clone()).collect::<Vec<_>>())
         };
         assert_eq!(overlap_split(chunks.clone()), split([&[0, 2, 4], &[1, 3]]));
-        // where nobody says so, they may be replicas
+        // where it is not known, they may be replicas
         let mut unknown = chunks.clone();
         unknown[2].replica = None;
         assert_eq!(overlap_split(unknown).len(), 3);

@@ -26,15 +26,14 @@ impl Floats {
         self.values.push(value);
     }
 
-    /// Forgets the samples, keeps the memory.
+    /// Removes the samples but keeps the memory.
     pub fn clear(&mut self) {
         self.ts.clear();
         self.values.clear();
     }
 }
 
-/// The samples of one series: floats alone, which is nearly always, or with histograms between
-/// them.
+/// The samples of one series: nearly always floats only, or with histograms between them.
 #[derive(Clone, Debug)]
 pub enum Column {
     Floats(Floats),
@@ -74,7 +73,7 @@ impl Column {
         }
     }
 
-    /// The samples one by one, whatever they are.
+    /// The samples one by one, of either kind.
     pub fn into_samples(self) -> Vec<Sample> {
         match self {
             Column::Mixed(samples) => samples,
@@ -86,7 +85,7 @@ impl Column {
         }
     }
 
-    /// The samples as the mixed form, which the column is turned into.
+    /// Turns the column into the mixed form and returns its samples.
     pub fn mixed(&mut self) -> &mut Vec<Sample> {
         if let Column::Floats(_) = self {
             *self = Column::Mixed(std::mem::take(self).into_samples());
@@ -97,7 +96,7 @@ impl Column {
         }
     }
 
-    /// Leaves only the samples inside `range`.
+    /// Keeps only the samples inside `range`.
     pub fn trim(&mut self, range: TimeRange) {
         match self {
             Column::Floats(floats) => floats.trim(range),
@@ -117,8 +116,8 @@ pub trait SampleColumn: Default {
     fn time(&self, i: usize) -> i64;
 
     /// Appends sample `i` of `from`. Unless it is `consecutive`, that is, the neighbour in `from`
-    /// of the sample appended before it, nothing is known any more of a counter reset between the
-    /// two.
+    /// of the sample appended before it, whether a counter was reset between the two is no longer
+    /// known.
     fn push_from(&mut self, from: &Self, i: usize, consecutive: bool);
 
     /// The index of the first sample after `t`.
@@ -126,7 +125,7 @@ pub trait SampleColumn: Default {
         first_not(self.len(), |i| self.time(i) <= t)
     }
 
-    /// Leaves only the samples inside `range`.
+    /// Keeps only the samples inside `range`.
     fn trim(&mut self, range: TimeRange);
 
     /// Whether both hold the same times and, bit by bit, the same floats; false when there is a
@@ -134,7 +133,8 @@ pub trait SampleColumn: Default {
     fn same_floats(&self, other: &Self) -> bool;
 }
 
-/// The first of `len` indices that is not `before`, which holds of those in front and no others.
+/// The first of `len` indices for which `before` is false; it is true for all those in front and no
+/// others.
 fn first_not(len: usize, before: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, len);
     while low < high {
@@ -211,7 +211,7 @@ impl SampleColumn for Vec<Sample> {
     }
 }
 
-/// The value with another hint, if it is one of a counter of histograms.
+/// The value with another hint, if it is a histogram of a counter.
 pub(crate) fn with_hint(value: &SampleValue, hint: ResetHint) -> SampleValue {
     match value {
         SampleValue::Histogram(h) if h.hint != hint && h.hint != ResetHint::Gauge => {

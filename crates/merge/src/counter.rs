@@ -1,4 +1,4 @@
-//! Counter stitching: one rising column out of the chunks of a counter.
+//! Counter stitching: one rising column from the chunks of a counter.
 
 mod histograms;
 
@@ -11,13 +11,13 @@ pub(crate) use histograms::{Border, ChunkKind, EndedChunk, HistogramStitch, lift
 ///
 /// A downsampled counter chunk begins with the first raw sample of its batch and repeats its last
 /// time with the last raw value: the pair by which a reset between two chunks is recognised. Raw
-/// chunks have neither, and need neither. NaN (stale ones too) and whatever goes back in time is
-/// skipped.
+/// chunks have neither, and need neither. NaN (including stale markers) and samples that go back in
+/// time are skipped.
 #[derive(Clone, Debug, Default)]
 pub struct CounterStitch {
     started: bool,
     last_t: i64,
-    /// The last value as it stood in the chunk; after a downsampled chunk, the last raw one.
+    /// The last value as the chunk had it; after a downsampled chunk, the last raw one.
     last_v: f64,
     total: f64,
 }
@@ -61,7 +61,7 @@ impl CounterStitch {
         self.started.then_some(self.last_v)
     }
 
-    /// Notes that samples which are no floats reach up to `t`: floats at or before it are skipped.
+    /// Records that samples other than floats reach up to `t`: floats at or before it are skipped.
     pub(crate) fn pass(&mut self, t: i64) {
         self.last_t = t;
     }
@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn the_last_raw_value_tells_of_a_reset_between_chunks() {
-        // The batch ended at 60 in total while the raw counter, reset once, stood at 20: 25 is no
-        // reset, 15 is one.
+        // The batch ended with a total of 60 while the raw counter, reset once, was at 20: 25 is
+        // not a reset, 15 is one.
         let first: &[(i64, f64)] = &[(10, 40.0), (100, 50.0), (200, 60.0), (200, 20.0)];
         let goes_on = stitch(&[first, &[(210, 25.0), (300, 30.0), (300, 30.0)]]);
         assert_eq!(goes_on, [(10, 40.0), (100, 50.0), (200, 60.0), (210, 65.0), (300, 70.0)]);

@@ -3,10 +3,10 @@
 //! A window of downsampled data is a span, not a point: at time `t` it stands for the samples since
 //! the last multiple of its length. Where a cut falls into it, the window becomes shorter: its
 //! count and sum shrink with its length, its minimum and maximum stay as bounds. Counters are
-//! totals at points in time, of which those inside stay as they are. That a counter grows over a
-//! cut by exactly as much as it did takes its raw value there. A chunk tells it of all windows
-//! after its last reset, for what resets have taken in all is the total at the last of them, and
-//! where there was none; else the samples on the other side of the cut tell it.
+//! totals at points in time; those inside stay as they are. For a counter to grow over a cut by
+//! exactly as much as it did, its raw value there is needed. A chunk gives it for all windows after
+//! its last reset, because what resets have subtracted overall is the total at the last of them,
+//! and for chunks without a reset; otherwise the samples on the other side of the cut give it.
 
 use bytes::Bytes;
 use model::histogram::ResetHint;
@@ -23,14 +23,14 @@ use crate::counter::CounterStitch;
 use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
-/// Of a window whose count is not known, less than this part is no sample worth keeping.
+/// Less than this share of a window whose count is not known is not worth keeping as a sample.
 const LEAST_SHARE: f64 = 1.0 / 60.0;
 
-/// Sums of floats are off by less than this part of them.
+/// The relative error of sums of floats is less than this.
 const ROUNDING: f64 = 1e-9;
 
-/// The closed span whose samples a chunk stands for: of a downsampled one it begins where its first
-/// window does.
+/// The closed span of the samples that a chunk stands for: for a downsampled one it begins where
+/// its first window does.
 pub fn covered_span(chunk: &SeriesChunk) -> (i64, i64) {
     let start = window_start(chunk.min_time, chunk.resolution());
     // only a chunk that was cut begins elsewhere than at the end of a window, unless that window is
@@ -41,8 +41,8 @@ pub fn covered_span(chunk: &SeriesChunk) -> (i64, i64) {
     (if whole { start } else { chunk.min_time }, chunk.max_time)
 }
 
-/// The part of a chunk inside of `range`: nothing, one chunk, or of raw histograms now and then
-/// several. `beside` are the chunks of the series, in order, that answer for other time.
+/// The part of a chunk inside `range`: nothing, one chunk, or, for raw histograms, sometimes
+/// several. `beside` are the chunks of the series, in order, that answer for other times.
 ///
 /// # Errors
 /// Corrupt data.
@@ -119,7 +119,7 @@ fn cut_aggregates(
         span = Some((first.min(part.0), last.max(part.1)));
     }
     let cut = |(first, last): (i64, i64)| {
-        // where the first window begins that is shorter than its resolution says
+        // where the first window begins if it is shorter than its resolution
         let first = if window_start(first, resolution).max(from) < range.start {
             range.start
         } else {
@@ -132,8 +132,8 @@ fn cut_aggregates(
     Ok(span.map(cut))
 }
 
-/// What is left of one aggregate, and the times of its first and last window. A chunk of nothing
-/// stays where nothing is left: readers of an aggregate fail where it is missing.
+/// What is left of one aggregate, and the times of its first and last window. Where nothing is
+/// left, an empty chunk stays: readers of an aggregate fail if it is missing.
 struct CutAggregate {
     bytes: ChunkBytes,
     span: Option<(i64, i64)>,
@@ -176,7 +176,7 @@ fn cut_histograms(
         }
         let header = || -> Result<ResetHint, Error> {
             let hint = chunk::reset_hint(bytes.encoding, &bytes.data)?;
-            // what was known of a reset before the first one is not known of another
+            // what was known about a reset before the first one is not known for another
             Ok(if i == 0 || hint == ResetHint::Gauge { hint } else { ResetHint::Unknown })
         };
         let encoder = match &mut encoder {
@@ -213,7 +213,7 @@ fn encoded(floats: &Floats) -> CutAggregate {
 /// The windows of a chunk and the span they are cut to.
 struct ChunkWindows {
     resolution: Resolution,
-    /// Where the first of them begins.
+    /// Where the first window begins.
     from: i64,
     range: TimeRange,
     /// Samples per window, where they are known.
@@ -223,12 +223,12 @@ struct ChunkWindows {
 /// What is left of a window.
 struct CutWindow {
     t: i64,
-    /// The part of its samples, 1 for all.
+    /// The share of its samples; 1 means all.
     share: f64,
 }
 
 impl ChunkWindows {
-    /// Of the window at `t`.
+    /// What is left of the window at `t`.
     fn left_of(&self, t: i64) -> Option<CutWindow> {
         let start = window_start(t, self.resolution).max(self.from);
         let (from, to) = (start.max(self.range.start), t.min(self.range.last()));
@@ -251,7 +251,7 @@ impl ChunkWindows {
         (share > 0.0).then_some(CutWindow { t: to, share })
     }
 
-    /// Of a total at `t`.
+    /// What is left of a total at `t`.
     fn point(&self, t: i64) -> Option<CutWindow> {
         self.range.contains(t).then_some(CutWindow { t, share: 1.0 })
     }
@@ -263,7 +263,7 @@ struct Counter {
     front: Option<(i64, f64)>,
     totals: Floats,
     last_raw: Option<f64>,
-    /// What resets have taken from the totals of the windows after the last one.
+    /// What resets have subtracted from the raw values of the windows after the last reset.
     lost: f64,
 }
 
@@ -281,7 +281,7 @@ impl Counter {
         Counter { resolution, front, totals: all, last_raw, lost }
     }
 
-    /// The raw value at the end of window `i`, where the chunk tells it.
+    /// The raw value at the end of window `i`, if the chunk gives it.
     fn raw(&self, i: usize) -> Option<f64> {
         let total = self.totals.values[i];
         if self.lost == 0.0 {
@@ -327,9 +327,9 @@ impl Counter {
         })
     }
 
-    /// The value to go on from at the end of window `i`, the first that is left after a cut at
-    /// `start`: so much above the last sample before the cut as the counter grew, because a reset
-    /// between the two need not show.
+    /// The value to continue from at the end of window `i`, the first that is left after a cut at
+    /// `start`: above the last sample before the cut by as much as the counter grew, because a
+    /// reset between the two need not show.
     fn begin(&self, i: usize, start: i64, beside: &[SeriesChunk]) -> Result<f64, Error> {
         let total = self.totals.values[i];
         if self.lost == 0.0 {
@@ -349,7 +349,7 @@ impl Counter {
         Ok(last_raw + (total - base_total - grown).max(0.0))
     }
 
-    /// How what is left before window `next` ends, which a cut at `end` falls into.
+    /// How the part that is left before window `next` ends; a cut at `end` falls into that window.
     fn end(&self, next: usize, end: i64, beside: &[SeriesChunk]) -> Result<End, Error> {
         let (total, raw) = match (next.checked_sub(1), self.front) {
             (Some(last), _) => (self.totals.values[last], self.raw(last)),
@@ -364,16 +364,16 @@ impl Counter {
         let (column, _) =
             after.stitched(beside.iter().filter(|c| c.resolution() < self.resolution))?;
         let (Some(first), Some(last)) = (column.values.first(), column.values.last()) else {
-            // the first raw sample of a chunk of no finer windows; how much it grew until then
-            // nothing tells
+            // the first raw sample of a chunk whose windows are not finer; how much it grew until
+            // then is unknown
             let (coarse, _) = after.stitched(beside.iter())?;
             return Ok(End { more: 0.0, raw: coarse.values.first().copied().unwrap_or(total) });
         };
         let grown = (self.totals.values[next] - total - (last - first)).max(0.0);
         Ok(match grown <= *first {
             true => End { more: 0.0, raw: first - grown },
-            // a reset before the first sample, which then counts from nothing; what came before the
-            // reset is more
+            // a reset before the first sample, which then counts from zero; what came before the
+            // reset is added
             false => End { more: grown - first, raw: grown },
         })
     }
@@ -383,14 +383,14 @@ impl Counter {
 struct End {
     /// What it grew after its last whole window and before a reset.
     more: f64,
-    /// The raw value that the next sample goes on from.
+    /// The raw value that the next sample continues from.
     raw: f64,
 }
 
-/// The time on the other side of a cut that says how much a counter grew.
+/// The time on the other side of a cut that shows how much a counter grew.
 struct Beside {
     range: TimeRange,
-    /// With what came last before it.
+    /// Together with what came last before it.
     reach_back: bool,
 }
 
@@ -406,7 +406,7 @@ impl Beside {
             range.overlaps_closed(from, to)
         };
         let runs = overlap_split(chunks.clone().filter(touches).cloned().collect());
-        // of replicas the one that comes closest to the cut
+        // the replica that comes closest to the cut
         let nearest = match reach_back {
             true => runs.into_iter().max_by_key(|run| run.last().map(|c| c.max_time)),
             false => runs.into_iter().next(),
@@ -430,8 +430,8 @@ impl Beside {
                 continue;
             }
             let Floats { ts, values } = floats(bytes)?;
-            // with the window that the end of the range falls into: who is longer ends with its
-            // last sample
+            // including the window that the end of the range falls into: a longer chunk ends with
+            // its last sample
             let begins = |t: i64| window_start(t, chunk.resolution()).max(range.start);
             let inside = |t: &i64| (reach_back || *t >= range.start) && begins(*t) <= range.last();
             let (from, to) = (ts.iter().position(inside), ts.iter().rposition(inside));

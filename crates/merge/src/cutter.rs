@@ -1,4 +1,4 @@
-//! Samples to chunks, cut as Prometheus cuts them.
+//! Encodes samples as chunks, cut as Prometheus cuts them.
 
 use bytes::Bytes;
 use model::FloatHistogram;
@@ -8,7 +8,7 @@ use tsdb::chunk::{Encoding, FloatHistogramEncoder, HistogramEncoder, Pushed, Xor
 use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
-/// As many as Prometheus puts into a chunk.
+/// The number of samples that Prometheus puts into a chunk.
 pub const SAMPLES_PER_CHUNK: usize = 120;
 
 /// A sample to encode. The three kinds never share a chunk.
@@ -28,7 +28,7 @@ pub struct ChunkCutter {
     chunks: Vec<SeriesChunk>,
 }
 
-/// The chunk that grows.
+/// The chunk that is being filled.
 struct Open {
     encoder: Encoder,
     min_time: i64,

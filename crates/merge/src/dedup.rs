@@ -1,8 +1,8 @@
-//! SeriesReplica dedup on decoded columns: penalty and chain, sample by sample as Thanos and Prometheus
+//! Replica dedup on decoded columns: penalty and chain, sample by sample as Thanos and Prometheus
 //! choose.
 //!
-//! Which samples are given is decided by their times alone, for gauges and counters alike; what
-//! becomes of the values of counters is told at [`counters`].
+//! Which samples are chosen depends only on their times, for gauges and counters alike; what
+//! becomes of the values of counters is described at [`counters`].
 
 mod coarse;
 mod counters;
@@ -19,14 +19,14 @@ mod tests;
 /// yet.
 const INITIAL_PENALTY_MS: i64 = 5000;
 
-/// Which samples of several replicas of a series are given: at query time, and where compaction
+/// How samples are chosen from several replicas of a series, at query time and where compaction
 /// merges blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dedup {
-    /// Those of one replica, and of another only where the first has a gap of more than twice its
+    /// Samples of one replica, and of another only where the first has a gap of more than twice its
     /// last step: Thanos' `dedupSeriesIterator`, folded over the replicas from the left.
     Penalty,
-    /// All; of equal times one, chosen as Prometheus' `chainSampleIterator` does.
+    /// All samples; where times are equal, one, chosen as Prometheus' `chainSampleIterator` does.
     Chain,
 }
 
@@ -34,15 +34,15 @@ pub enum Dedup {
 #[derive(Clone, Debug, Default)]
 pub struct SeriesReplica<C> {
     pub column: C,
-    /// When the column goes on with a chunk that may be of another replica than the one before it,
-    /// in order of time.
+    /// The times at which the column continues with a chunk that may be of another replica than the
+    /// one before it, in order.
     pub joints: Vec<i64>,
-    /// Which of its samples are of downsampled windows, in order of time.
+    /// The spans whose samples are downsampled windows, in order of time.
     pub coarse: Vec<CoarseSpan>,
 }
 
 impl<C> SeriesReplica<C> {
-    /// All samples are raw ones, and of this replica.
+    /// A replica whose samples are all raw and its own.
     pub fn raw(column: C) -> SeriesReplica<C> {
         SeriesReplica { column, joints: Vec::new(), coarse: Vec::new() }
     }
@@ -53,8 +53,8 @@ impl<C> SeriesReplica<C> {
     }
 }
 
-/// Merges the raw replicas of one series into one, see [`Dedup::Penalty`].
-/// What is given depends on where the columns begin: trim them to the selected range before.
+/// Merges the raw replicas of one series into one, see [`Dedup::Penalty`]. The result depends on
+/// where the columns begin: trim them to the selected range before.
 pub fn penalty<C: SampleColumn>(replicas: Vec<C>) -> C {
     deduplicated(replicas.into_iter().map(SeriesReplica::raw).collect(), Dedup::Penalty)
 }
@@ -64,7 +64,7 @@ pub fn chain<C: SampleColumn>(replicas: Vec<C>) -> C {
     deduplicated(replicas.into_iter().map(SeriesReplica::raw).collect(), Dedup::Chain)
 }
 
-/// Merges the replicas of one series that is no counter into one.
+/// Merges the replicas of one series that is not a counter into one.
 pub fn deduplicated<C: SampleColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
     if let Some(only) = take_only(&mut replicas) {
         return only;
@@ -79,7 +79,7 @@ pub fn deduplicated<C: SampleColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup:
     out
 }
 
-/// What to give where there is nothing to choose from: no samples, one replica, or the same floats
+/// The result where there is nothing to choose from: no samples, one replica, or the same floats
 /// in all of them.
 fn take_only<C: SampleColumn>(replicas: &mut Vec<SeriesReplica<C>>) -> Option<C> {
     let mut filled = (0..replicas.len()).filter(|i| !replicas[*i].column.is_empty());
@@ -93,7 +93,7 @@ fn take_only<C: SampleColumn>(replicas: &mut Vec<SeriesReplica<C>>) -> Option<C>
 struct PickedSample {
     t: i64,
     replica: usize,
-    /// In the column of the replica.
+    /// The index in the column of the replica.
     index: usize,
 }
 
@@ -104,7 +104,7 @@ impl PickedSample {
     }
 }
 
-/// The samples that are given, in order of time.
+/// The chosen samples, in order of time.
 fn picks<C: SampleColumn>(replicas: &[SeriesReplica<C>], dedup: Dedup) -> Vec<PickedSample> {
     match dedup {
         _ if replicas.iter().any(|r| !r.coarse.is_empty()) => coarse::picks(replicas, dedup),
@@ -173,7 +173,7 @@ impl SampleRun for Vec<PickedSample> {
     }
 }
 
-/// A run, the sample it stands at, and for how long after the sample given last it is ignored.
+/// A run, its current sample, and for how long after the last chosen sample it is ignored.
 struct RunCursor<'a, R> {
     run: &'a R,
     at: usize,
@@ -185,7 +185,8 @@ impl<'a, R: SampleRun> RunCursor<'a, R> {
         RunCursor { run, at: 0, penalty: 0 }
     }
 
-    /// Moves forward to the first sample that may be given at `from` or later, and gives its time.
+    /// Moves forward to the first sample that may be chosen at `from` or later, and returns its
+    /// time.
     #[inline]
     fn seek(&mut self, from: i64) -> Option<i64> {
         let from = from.saturating_add(self.penalty);
@@ -229,7 +230,7 @@ fn take_turns<A: SampleRun, B: SampleRun>(a: &A, b: &B) -> Vec<PickedSample> {
     }
 }
 
-/// Follows Go's heap, so that equal times are resolved alike.
+/// Follows Go's heap, so that equal times are resolved in the same way.
 fn chain_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSample> {
     let mut picks: Vec<PickedSample> =
         Vec::with_capacity(replicas.iter().map(|r| r.column.len()).sum());

@@ -3,10 +3,10 @@
 //!
 //! A series is cut into *batches* of at most about 140 windows; Thanos stores one AggrChunk per
 //! batch. Inside a batch `counter` is the running total since the batch's first sample, resets
-//! added; the first and the last raw sample of the batch stand beside it, so that readers see a
+//! added; the first and the last raw sample of the batch are stored with it, so that readers see a
 //! reset between two batches. Native histograms have no such samples: unlike Thanos', their batches
-//! end at a reset, so that a total is what the counter stood at. A window's time is its last
-//! millisecond, in a batch's last window the batch's last sample.
+//! end at a reset, so that a total is the counter's value. A window's time is its last millisecond;
+//! that of a batch's last window is the batch's last sample.
 
 mod aggregate;
 mod histogram;
@@ -28,7 +28,7 @@ use histogram::HistogramRun;
 #[cfg(test)]
 mod tests;
 
-/// Thanos takes raw samples to stand a minute apart when it sizes batches.
+/// Thanos assumes that raw samples are a minute apart when it sizes batches.
 const ASSUMED_RAW_INTERVAL_MS: i64 = 60_000;
 
 /// The windows of one downsampled series.
@@ -43,7 +43,7 @@ impl DownsampledSeries {
         self.floats.is_empty() && self.histograms.is_empty()
     }
 
-    /// Forgets the windows, keeps the memory.
+    /// Removes the windows but keeps the memory.
     pub fn clear(&mut self) {
         self.floats.clear();
         self.histograms.clear();
@@ -55,8 +55,8 @@ impl DownsampledSeries {
         self.chunks_within(TimeRange::ALL, &Aggregate::ALL)
     }
 
-    /// As [`to_chunks`](Self::to_chunks), but only the chunks that overlap `range` and of those
-    /// only the aggregates wanted; the columns of the other aggregates may be empty.
+    /// As [`to_chunks`](Self::to_chunks), but only the chunks that overlap `range`, with only the
+    /// aggregates wanted; the columns of the other aggregates may be empty.
     pub fn chunks_within(
         &self,
         range: TimeRange,
@@ -79,7 +79,7 @@ impl DownsampledSeries {
         Ok(chunks)
     }
 
-    /// The other way round. Raw chunks, which real downsampled blocks hold at times, are
+    /// The windows of stored chunks. Raw chunks, which real downsampled blocks sometimes hold, are
     /// downsampled to `resolution`.
     pub fn from_chunks(
         chunks: &[SeriesChunk],
@@ -113,7 +113,7 @@ pub struct Downsampler {
 }
 
 impl Downsampler {
-    /// To windows of `resolution`, which must not be [`Resolution::Raw`].
+    /// Downsamples to windows of `resolution`, which must not be [`Resolution::Raw`].
     pub fn new(resolution: Resolution) -> Downsampler {
         assert!(resolution != Resolution::Raw, "downsampling needs a window");
         Downsampler {
@@ -134,7 +134,7 @@ impl Downsampler {
         self.append_raw(chunks, out)
     }
 
-    /// Replaces `out` by the windows made of the finer windows `input`, which have resolution
+    /// Replaces `out` by the windows made from the finer windows `input`, which have resolution
     /// `from`. Batches are joined, never cut.
     pub fn coarser(
         &mut self,
@@ -149,7 +149,7 @@ impl Downsampler {
             (0..input.histograms.batches.len()).map(|b| (input.histograms.batch_start(b), true, b));
         let mut order: Vec<_> = floats.chain(histograms).collect();
         order.sort_unstable();
-        // Floats and histograms take turns as runs, each batched for itself.
+        // Floats and histograms alternate as runs, each batched on its own.
         for run in order.chunk_by(|a, b| a.1 == b.1) {
             let batches = run[0].2..run[run.len() - 1].2 + 1;
             if run[0].1 {

@@ -1,13 +1,13 @@
-//! The merge of many sorted sources into one stream of groups: all that is equal, from whichever
-//! source, comes together. Every merge of streams of series is one of these.
+//! The merge of many sorted sources into one stream of groups: what is equal, from any source,
+//! comes together. Every merge of streams of series is one of these.
 
 use std::cmp::Ordering;
 use std::vec::Drain;
 
 use crate::loser_tree::LoserTree;
 
-/// Merges `k` sorted sources of which it holds the heads and one group. As the [`LoserTree`] below
-/// it, it never pulls: it says which source is to be asked, so that whoever holds the sources waits
+/// Merges `k` sorted sources of which it holds the heads and one group. Like the [`LoserTree`]
+/// below it, it never pulls: it says which source to ask, so that the owner of the sources waits
 /// for them, and may stop waiting at any instant without losing anything.
 ///
 /// ```
@@ -39,7 +39,7 @@ pub struct KWay<T> {
 pub enum Step {
     /// [Give](KWay::give) the next head of this source.
     Pull(usize),
-    /// [Take](KWay::take_group) the group, it is complete.
+    /// [Take](KWay::take_group) the group, which is complete.
     Group,
     /// All sources are exhausted.
     End,

@@ -5,8 +5,8 @@
 use std::cmp::Ordering;
 
 /// Merges `k` sorted sources of which it holds only the heads. It never pulls: the caller takes the
-/// smallest head out and hands in the next one of the same source, so that iterators and async
-/// streams drive it alike.
+/// smallest head out and gives it the next one of the same source, so that both iterators and async
+/// streams can drive it.
 ///
 /// ```
 /// let mut sources = [vec![1, 4].into_iter(), vec![2, 3].into_iter()];
@@ -27,8 +27,8 @@ pub struct LoserTree<T, C = fn(&T, &T) -> Ordering> {
 }
 
 impl<T: Ord> LoserTree<T> {
-    /// One head per source; `None` for a source that is empty. Of equal heads the earlier source's
-    /// comes first.
+    /// One head per source; `None` for a source that is empty. Of equal heads, that of the earlier
+    /// source comes first.
     pub fn new(heads: Vec<Option<T>>) -> LoserTree<T> {
         LoserTree::with_order(heads, T::cmp)
     }

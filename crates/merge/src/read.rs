@@ -1,4 +1,4 @@
-//! From the chunks of one run to one column.
+//! Reads the chunks of one run into one column.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 /// them, and [`ValueOf::Count`] counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueOf {
-    /// How many samples there are: of a raw sample one, be it a float or a histogram; stale markers
+    /// How many samples there are: one per raw sample, whether float or histogram; stale markers
     /// stay.
     Count,
     Sum,
@@ -40,12 +40,12 @@ impl ValueOf {
     }
 }
 
-/// Decodes a run of chunks, sorted and as a rule without overlap
+/// Decodes a run of chunks, sorted and usually without overlap
 /// ([`overlap_split`](crate::overlap_split)), into one column. Where chunks reach into each other,
-/// be it that they overlap or that a span does not tell of all samples, the column has the times of
-/// all, and of equal times the sample of the first chunk; of downsampled ones every window once. Of
-/// a counter that is downsampled, and of chunks of other resolutions than those before, the part is
-/// skipped that reaches back before the end of what came before it.
+/// because they overlap or because a span does not cover all samples, the column has the times of
+/// all, and for equal times the sample of the first chunk; of downsampled ones, every window once.
+/// For a downsampled counter, and for chunks of other resolutions than those before, the part that
+/// reaches back before the end of what came before is skipped.
 pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error> {
     let is_raw = |chunk: &SeriesChunk| matches!(chunk.content, ChunkContent::Raw(_));
     if value == ValueOf::Counter && !chunks.iter().all(is_raw) {
@@ -67,7 +67,7 @@ pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error>
     Ok(column)
 }
 
-/// Appends the samples of one chunk to `column`, without a look at what stands there.
+/// Appends the samples of one chunk to `column`, without regard to what is there.
 pub fn read_chunk(chunk: &SeriesChunk, value: ValueOf, column: &mut Column) -> Result<(), Error> {
     match (&chunk.content, value) {
         (ChunkContent::Raw(raw), ValueOf::Count) => append_ones(raw, column),
@@ -190,8 +190,8 @@ fn skip_overlap(column: &mut Column, from: usize, last: i64) {
     }
 }
 
-/// Puts the samples from index `from` on, which as a rule are all after `last`, the one before
-/// them, to their places.
+/// Moves the samples from index `from` on to their places; usually they are all after `last`, the
+/// one before them.
 fn weave(column: &mut Column, from: usize, last: i64, resolution: Resolution) {
     match column {
         Column::Floats(floats) => {
@@ -209,11 +209,11 @@ fn weave(column: &mut Column, from: usize, last: i64, resolution: Resolution) {
 
 fn weave_column<C: SampleColumn>(column: &mut C, from: usize, resolution: Resolution) {
     let old = std::mem::take(column);
-    // a batch's last window ends with its last sample, where another batch may go on to the
+    // a batch's last window ends with its last sample, and another batch may continue to the
     // window's end
     let window = |i: usize| old.time(i).div_euclid(resolution.millis().max(1));
     let (mut i, mut j) = (0, from);
-    // the one appended before, to tell neighbours
+    // the one appended before, to recognise neighbours
     let mut before = None;
     while i < from || j < old.len() {
         let is_there = |j: usize| {

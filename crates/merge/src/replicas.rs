@@ -1,4 +1,4 @@
-//! From the chunks of a series of several replicas to one column.
+//! Reads the chunks of a series with several replicas into one column.
 
 use model::TimeRange;
 
@@ -21,8 +21,8 @@ pub struct ReplicaReading {
     pub dedup: Dedup,
 }
 
-/// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which are
-/// told from each other by [`overlap_split`].
+/// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which
+/// [`overlap_split`] tells apart.
 ///
 /// # Errors
 /// Damaged chunks, and downsampled ones without the value.
@@ -69,7 +69,7 @@ fn coarse_spans(run: &[SeriesChunk]) -> Vec<CoarseSpan> {
     spans.collect()
 }
 
-/// Where chunks follow each other that may be of different replicas.
+/// The times at which a chunk follows one that may be of another replica.
 fn joints(run: &[SeriesChunk]) -> Vec<i64> {
     let others = run.windows(2).filter(|pair| !pair[0].is_of_replica_of(&pair[1]));
     others.map(|pair| pair[1].min_time).collect()

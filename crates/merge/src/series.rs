@@ -28,17 +28,17 @@ pub enum ChunkContent {
 pub struct SeriesChunk {
     pub min_time: i64,
     pub max_time: i64,
-    /// Of a downsampled chunk, how long its windows are; `None` where nobody said so, and of raw
+    /// How long the windows of a downsampled chunk are; `None` where that is not known, and for raw
     /// chunks.
     pub resolution: Option<Resolution>,
-    /// Which of the replicas that became one series it is of, where that is said: equal numbers are
-    /// one replica, a hash of the labels that told them apart.
+    /// Which of the replicas that became one series it belongs to, where that is known: a hash of
+    /// the labels by which they differed, so equal numbers are one replica.
     pub replica: Option<u64>,
     pub content: ChunkContent,
 }
 
 impl SeriesChunk {
-    /// A chunk of which nobody said how coarse it is, nor of which replica.
+    /// A chunk whose resolution and replica are not known.
     pub fn new(min_time: i64, max_time: i64, content: ChunkContent) -> SeriesChunk {
         SeriesChunk { min_time, max_time, resolution: None, replica: None, content }
     }
@@ -61,16 +61,16 @@ impl SeriesChunk {
         self.replica.is_some() && self.replica == other.replica
     }
 
-    /// How long the windows of a downsampled chunk are; `Raw` for raw ones. Where nobody said it,
-    /// as Thanos' stores do not, it is guessed by how far windows stand apart: a chunk of a single
-    /// one counts as five minutes.
+    /// How long the windows of a downsampled chunk are; `Raw` for raw ones. Where that is not
+    /// known, as with Thanos' stores, it is guessed from the distance of windows: a chunk with a
+    /// single one counts as five minutes.
     pub fn resolution(&self) -> Resolution {
         let ChunkContent::Aggregates(parts) = &self.content else { return Resolution::Raw };
         self.resolution.unwrap_or_else(|| self.guess(parts))
     }
 
-    /// The same, where nobody was asked for windows longer than `most_ms`: who does not say how
-    /// long they are does not send longer ones.
+    /// The same, where no store was asked for windows longer than `most_ms`: a store that does not
+    /// say how long they are does not send longer ones.
     pub fn resolution_within(&self, most_ms: i64) -> Resolution {
         let most = Resolution::coarsest_within(most_ms);
         let known = self.resolution.is_some() || most == Resolution::Raw;
@@ -82,7 +82,7 @@ impl SeriesChunk {
             |part: &ChunkBytes| chunk::num_samples(part.encoding, &part.data).unwrap_or(0);
         let counter = parts[Aggregate::Counter as usize].as_ref();
         let others = parts[..Aggregate::Counter as usize].iter().flatten().next();
-        // a counter of floats has its first and its last raw sample beside one of each window
+        // a counter of floats has its first and its last raw sample besides one for each window
         let windows = match (others, counter) {
             (Some(part), _) => samples(part),
             (None, Some(part)) if part.encoding.is_histogram() => samples(part),
@@ -101,7 +101,7 @@ impl SeriesChunk {
         }
     }
 
-    /// From a chunk as a segment holds it; an AggrChunk is taken apart without copying.
+    /// A chunk as a segment holds it; an AggrChunk is split without copying.
     ///
     /// # Errors
     /// A damaged AggrChunk.
@@ -127,7 +127,7 @@ impl SeriesChunk {
         Ok(SeriesChunk::new(min_time, max_time, content))
     }
 
-    /// The encoding and bytes by which a segment holds the chunk.
+    /// The encoding and bytes with which a segment holds the chunk.
     pub fn stored_form(&self) -> (Encoding, Cow<'_, [u8]>) {
         match &self.content {
             ChunkContent::Raw(raw) => (raw.encoding, Cow::Borrowed(&raw.data[..])),

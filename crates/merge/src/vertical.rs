@@ -20,17 +20,17 @@ use crate::series::{ChunkContent, SeriesChunk};
 #[cfg(test)]
 mod tests;
 
-/// Merges one list of chunks per block. Lists may be in any order and overlap in themselves; the
-/// result is sorted, without overlap, and the same for the same lists in the same order. What
-/// overlaps within a list is no replica of itself: of it all samples stay, whichever way the lists
-/// are merged.
+/// Merges one list of chunks per block. Lists may be in any order and may contain chunks that
+/// overlap; the result is sorted, without overlap, and the same for the same lists in the same
+/// order. What overlaps within a list is not a replica of itself: all its samples stay, however the
+/// lists are merged.
 ///
-/// [`Dedup::Chain`] is for the same data twice: of the replicas' gauges and counters it makes a
-/// mix. [`Dedup::Penalty`] does not raise counters here. Overlapping chunks are first sorted into
-/// runs as at query time, so that both ways give the same samples.
+/// [`Dedup::Chain`] is for data that exists twice: it would mix the gauges and counters of
+/// replicas. [`Dedup::Penalty`] does not raise counters here. Overlapping chunks are first sorted
+/// into runs as at query time, so that both ways give the same samples.
 ///
-/// What lies alone passes as bytes: its span is believed. Where chunks that are decoded turn out to
-/// hold samples beyond their spans, what these overlap is merged with them.
+/// A chunk that overlaps no other passes as bytes: its span is trusted. Where decoded chunks turn
+/// out to hold samples beyond their spans, what these overlap is merged with them.
 ///
 /// # Errors
 /// Damaged chunks, and downsampled chunks that overlap without being identical: batches cannot be
@@ -75,7 +75,7 @@ fn by_span(a: &SeriesChunk, b: &SeriesChunk) -> Ordering {
     (a.min_time, a.max_time).cmp(&(b.min_time, b.max_time))
 }
 
-/// A list in order, and where it is to be deduplicated against others, without overlap in itself.
+/// A list in order, and without overlap if it is to be deduplicated against others.
 fn settled(mut list: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<SeriesChunk>, Error> {
     if !list.is_sorted_by(|a, b| by_span(a, b).is_le()) {
         list.sort_by(by_span);
@@ -87,7 +87,7 @@ fn settled(mut list: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<SeriesChunk>, E
     }
 }
 
-/// Lists of chunks in order, taken together in order of their spans.
+/// Lists of chunks in order, read together in order of their spans.
 struct ChunkLists {
     rest: Vec<std::vec::IntoIter<SeriesChunk>>,
     tree: LoserTree<SeriesChunk, fn(&SeriesChunk, &SeriesChunk) -> Ordering>,
@@ -127,7 +127,7 @@ fn merge_overlapping(mut chunks: Vec<SeriesChunk>, how: Dedup) -> Result<Vec<Ser
         }
     }
     let runs: Vec<Vec<SeriesChunk>> = match how {
-        // Prometheus hands the first chunk over last.
+        // Prometheus passes the first chunk last.
         Dedup::Chain => {
             chunks.rotate_left(1);
             chunks.into_iter().map(|c| vec![c]).collect()
@@ -176,7 +176,8 @@ fn cut_samples(samples: &[Sample], integers: bool) -> Result<Vec<SeriesChunk>, E
     Ok(cutter.finish())
 }
 
-/// Exact for what was decoded from a chunk of integer histograms, unless a count is beyond 2^53.
+/// Exact for values that were decoded from a chunk of integer histograms, unless a count is beyond
+/// 2^53.
 fn to_integers(histogram: &FloatHistogram) -> Histogram {
     let deltas = |counts: &[f64]| {
         let mut last = 0i64;

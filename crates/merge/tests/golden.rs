@@ -1,4 +1,4 @@
-//! Downsampling against what Thanos 0.42 made of the same samples, byte for byte.
+//! Compares downsampling with what Thanos 0.42 made of the same samples, byte for byte.
 
 mod support;
 
@@ -60,10 +60,10 @@ fn has_histogram_resets(series: &DownsampledSeries) -> bool {
     series.histograms.counter.iter().any(|h| h.hint == ResetHint::Reset)
 }
 
-/// Where a counter of native histograms was reset, Thanos' chunks go on with a total that the
+/// Where a counter of native histograms was reset, Thanos' chunks continue with a total that the
 /// counter does not have, and the next one begins below it, which all readers take for a reset.
-/// Ours end there. What lies before the first reset is the same byte for byte, and so are the
-/// numbers of samples in all.
+/// Ours end there. What lies before the first reset is the same byte for byte, and so are the total
+/// numbers of samples.
 fn assert_same_but_for_resets(labels: &Labels, ours: &[SeriesChunk], golden: &[SeriesChunk]) {
     let samples = |chunks: &[SeriesChunk]| -> f64 {
         let Column::Floats(counts) = merge::read_run(chunks, ValueOf::Count).unwrap() else {
@@ -82,7 +82,8 @@ fn assert_same_but_for_resets(labels: &Labels, ours: &[SeriesChunk], golden: &[S
     assert_eq!(reset_hint(counter.encoding, &counter.data), Ok(ResetHint::Reset), "{labels}");
 }
 
-/// Ours grows by what the raw counter grew, what Thanos made of it by about as much, as we read it.
+/// Checks that ours grows by what the raw counter grew, and Thanos' version, as we read it, by
+/// about as much.
 fn check_growth(
     labels: &Labels,
     raw: &[SeriesChunk],

@@ -35,7 +35,7 @@ fn of(shared: u64, differing: u64) -> Agreement {
     Agreement { shared, differing }
 }
 
-/// A chunk that says `samples` samples and cannot be decoded.
+/// A chunk that claims to have `samples` samples and cannot be decoded.
 fn undecodable(min_time: i64, max_time: i64, samples: u8) -> SeriesChunk {
     raw(min_time, max_time, Encoding::Xor, vec![0, samples])
 }

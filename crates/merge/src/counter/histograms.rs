@@ -1,4 +1,4 @@
-//! The same of native histograms.
+//! Counter stitching for native histograms.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use model::{FloatHistogram, Resolution, Sample, SampleValue};
 #[cfg(test)]
 mod tests;
 
-/// More than so many windows' growth is not what a counter holds at the end of the window in which
-/// it was reset.
+/// A counter does not hold more than this many windows' growth at the end of the window in which it
+/// was reset.
 const MOST_WINDOWS: f64 = 3.0;
 
-/// Puts the chunks of a downsampled counter of native histograms together, so that a reset shows
-/// where there was one.
+/// Joins the chunks of a downsampled counter of native histograms, so that a reset shows where
+/// there was one.
 ///
-/// A chunk holds the running total since its batch began, resets added, and unlike one of floats no
-/// last raw sample. So after a batch with a reset in it the next one begins below, though the
-/// counter went on. Batches of ours end at a reset and the next one says so by its header; of
-/// others it is told by how much the counter grows in a window, see [`EndedChunk::border`]. What follows
-/// such a border is lifted.
+/// A chunk holds the running total since its batch began, with resets added, and unlike one of
+/// floats it has no last raw sample. So after a batch with a reset in it, the next one begins
+/// lower, although the counter continued. Our batches end at a reset, and the header of the next
+/// one says so; for others it is found by how much the counter grows in a window, see
+/// [`EndedChunk::border`]. What follows such a border is lifted.
 #[derive(Debug, Default)]
 pub(crate) struct HistogramStitch {
     last: Option<LastHistogram>,
@@ -30,13 +30,13 @@ pub(crate) struct HistogramStitch {
 struct LastHistogram {
     t: i64,
     given: Arc<FloatHistogram>,
-    /// What was given last counts as so much growth.
+    /// How much growth the last returned sample counts as.
     growth: Option<FloatHistogram>,
     resolution: Resolution,
     ended: EndedChunk,
 }
 
-/// What is known of a chunk beside its samples.
+/// What is known about a chunk besides its samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkKind {
     pub(crate) header: ResetHint,
@@ -48,24 +48,24 @@ pub(crate) struct ChunkKind {
 pub(crate) struct EndedChunk {
     /// Its last histogram, as the chunk holds it.
     last: FloatHistogram,
-    /// How much the counter grew between its last two.
+    /// How much the counter grew between its last two histograms.
     growth: Option<FloatHistogram>,
     is_raw: bool,
 }
 
-/// What lies between the end of a chunk and the first histogram of the next one.
+/// What happened between the end of a chunk and the first histogram of the next one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Border {
-    /// The counter went on.
+    /// The counter continued.
     None,
     Reset,
-    /// The counter went on and grew by so much, though the next chunk begins below the end of this
-    /// one.
+    /// The counter continued and grew by this much, although the next chunk begins below the end of
+    /// this one.
     Step(FloatHistogram),
 }
 
 impl EndedChunk {
-    /// One with these totals.
+    /// An ended chunk with these totals.
     pub(crate) fn of(totals: &[FloatHistogram]) -> Option<EndedChunk> {
         let (last, before) = totals.split_last()?;
         Some(EndedChunk {
@@ -75,10 +75,10 @@ impl EndedChunk {
         })
     }
 
-    /// What lies between this chunk and one that begins with `first` and `second`.
+    /// What happened between this chunk and one that begins with `first` and `second`.
     ///
     /// A counter that was reset at the border holds at the end of its first window no more than it
-    /// grows in one. If it holds several times of what it grows in the windows around, it went on,
+    /// grows in one. If it holds several times what it grows in the windows around, it continued,
     /// and a reset is in the total of the chunk before.
     pub(crate) fn border(
         &self,
@@ -110,9 +110,9 @@ impl EndedChunk {
 
 impl HistogramStitch {
     /// Lifts the samples of the next chunk, and removes those that reach back before the end of the
-    /// one before it. True if what was given last is to be taken back: it is the part of a window
-    /// before a reset, which the first of the samples holds then too. Windows that stand closer
-    /// than others would shorten the rates around them.
+    /// one before it. True if the last returned sample has to be removed: it is the part of a
+    /// window before a reset, which the first of the samples then also holds. Windows that are
+    /// closer together than others would distort the rates around them.
     pub(crate) fn stitch(&mut self, samples: &mut Vec<Sample>, chunk: ChunkKind) -> bool {
         let from = self
             .last
@@ -132,7 +132,7 @@ impl HistogramStitch {
         let mut takes_back = false;
         if let (Some(last), Some(first)) = (&self.last, first) {
             let border = match &own {
-                // its own sample before tells how much the counter grew
+                // its own sample before shows how much the counter grew
                 Some(own) if first.detect_reset(own) => Border::Reset,
                 Some(own) => less(&first, own).map_or(Border::None, Border::Step),
                 None => last.ended.border(chunk.header, &first, second),
@@ -188,7 +188,8 @@ impl HistogramStitch {
 }
 
 impl LastHistogram {
-    /// Whether what was given last, and a sample at `t` of the next chunk, are parts of one window.
+    /// Whether the last returned sample and a sample at `t` of the next chunk are parts of one
+    /// window.
     fn is_in_window_of(&self, t: i64, chunk: ChunkKind) -> bool {
         let length = chunk.resolution.millis();
         chunk.resolution != Resolution::Raw
@@ -197,7 +198,7 @@ impl LastHistogram {
     }
 }
 
-/// What lifts `first` to what was given last and the growth since.
+/// What lifts `first` to the last returned sample plus the growth since.
 pub(crate) fn lift_over(
     given: &FloatHistogram,
     growth: &FloatHistogram,
@@ -209,7 +210,7 @@ pub(crate) fn lift_over(
     (!is_nothing).then_some(lift)
 }
 
-/// The histogram of a sample that is no stale marker.
+/// The histogram of a sample that is not a stale marker.
 fn counted(sample: &Sample) -> Option<&Arc<FloatHistogram>> {
     match &sample.value {
         SampleValue::Histogram(h) if !h.is_stale() => Some(h),
@@ -224,7 +225,7 @@ fn with_hint(histogram: &Arc<FloatHistogram>, hint: ResetHint) -> Arc<FloatHisto
     Arc::new(FloatHistogram { hint, ..(**histogram).clone() })
 }
 
-/// The difference of two; `None` where buckets cannot be compared.
+/// The difference of two histograms; `None` where buckets cannot be compared.
 fn less(histogram: &FloatHistogram, other: &FloatHistogram) -> Option<FloatHistogram> {
     let mut difference = histogram.clone();
     difference.sub(other).ok().map(|_| difference)

@@ -45,7 +45,7 @@ fn cut_all(chunks: &[SeriesChunk], range: TimeRange) -> Vec<SeriesChunk> {
     chunks.iter().flat_map(|chunk| cut(chunk, range, &[]).unwrap()).collect()
 }
 
-/// A sample a minute over three hours, `value` of its number.
+/// A sample a minute over three hours, with `value` of its number.
 fn minutes(value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
     (0..180).map(|i| (i * MINUTE, value(i))).collect()
 }
@@ -103,8 +103,7 @@ fn a_window_that_is_cut_ends_at_the_cut_and_shrinks_with_its_length() {
     assert_eq!(read(&after, ValueOf::Sum), [(2 * HOUR - 1, 450.0)]);
 }
 
-/// The other side of the cut begins seconds before or after a window does: nobody is missing a
-/// sample.
+/// The other side of the cut begins seconds before or after a window does: no sample is missing.
 #[test]
 fn a_sliver_of_a_window_is_no_window() {
     let sliver = TimeRange::new(HOUR - 1000, HOUR + 7000);
@@ -126,7 +125,7 @@ fn increase(chunks: &[SeriesChunk]) -> f64 {
     column.windows(2).map(|w| if w[1].1 < w[0].1 { w[1].1 } else { w[1].1 - w[0].1 }).sum()
 }
 
-/// The chunks on the one side of a cut and, as they know them, those of the other.
+/// The chunks on one side of a cut, made with knowledge of those on the other, and those.
 fn over_a_cut(coarse: &[SeriesChunk], range: TimeRange, raw: &[(i64, f64)]) -> Vec<SeriesChunk> {
     let raw: Vec<SeriesChunk> = raw.chunks(7).map(raw_chunk).collect();
     let mut all: Vec<SeriesChunk> =
@@ -163,8 +162,8 @@ fn a_counter_grows_over_a_cut_as_much_as_it_did_whatever_its_resets() {
     }
 }
 
-/// A chunk of longer windows tells its first raw sample: a minute of growth is not known, and no
-/// reset is made up.
+/// A chunk of longer windows gives its first raw sample: a minute of growth is not known, and no
+/// reset is invented.
 #[test]
 fn a_counter_goes_on_into_longer_windows() {
     let samples = minutes(|i| (i % 25) as f64 + 500.0);
@@ -247,7 +246,7 @@ fn native_histograms_are_cut_as_floats_are() {
     assert_eq!((raw.min_time, raw.max_time), (cut_at, 179 * MINUTE));
 }
 
-/// Samples a quarter of a minute to two minutes apart, of a counter that restarts now and then.
+/// Samples a quarter of a minute to two minutes apart, of a counter that sometimes restarts.
 fn counter() -> impl Strategy<Value = Vec<(i64, f64)>> {
     prop::collection::vec((15_000..2 * MINUTE, 0u8..100, 0u8..60), 2..300).prop_map(|steps| {
         let (mut t, mut v) = (7 * HOUR + 12_345, 100.0);

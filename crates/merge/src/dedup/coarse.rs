@@ -1,8 +1,9 @@
-//! Which samples are given where some replicas hold downsampled windows.
+//! Which samples are chosen where some replicas hold downsampled windows.
 //!
-//! How far apart samples are tells nothing of scrapes there: Thanos' penalty of twice the last step
-//! would hide another replica for two windows, hours of raw data among them. Windows of one length
-//! are the same ones in every replica instead, so one of each is given, whoever has it.
+//! There, the distance of samples says nothing about scrapes: Thanos' penalty of twice the last
+//! step would hide another replica for two windows, which may be hours of raw data. But windows of
+//! one length are the same ones in every replica, so one of each is chosen, from any replica that
+//! has it.
 
 use super::{Dedup, INITIAL_PENALTY_MS, PickedSample, SeriesReplica};
 use crate::column::SampleColumn;
@@ -16,16 +17,16 @@ pub struct CoarseSpan {
     pub resolution: i64,
 }
 
-/// A replica, and how far it was looked at.
+/// A replica, and how far it was read.
 struct CoarseSide<'a, C> {
     replica: &'a SeriesReplica<C>,
     at: usize,
-    /// How long after the sample given last its raw samples are ignored.
+    /// How long after the last chosen sample its raw samples are ignored.
     penalty: i64,
 }
 
 impl<C: SampleColumn> CoarseSide<'_, C> {
-    /// The window that a sample stands for; `None` of a raw one.
+    /// The window that a sample stands for; `None` for a raw one.
     fn window(&self, t: i64) -> Option<WindowNumber> {
         let spans = &self.replica.coarse;
         let after = spans.partition_point(|span| span.first <= t);
@@ -33,7 +34,7 @@ impl<C: SampleColumn> CoarseSide<'_, C> {
         Some(WindowNumber { resolution: span.resolution, number: t.div_euclid(span.resolution) })
     }
 
-    /// Moves to the first sample that may be given after `given`, and gives its time.
+    /// Moves to the first sample that may be chosen after `given`, and returns its time.
     fn seek(&mut self, given: Option<GivenSample>, is_same: bool) -> Option<i64> {
         let behind = |side: &Self, t: i64| {
             let Some(given) = given else { return false };
@@ -63,16 +64,16 @@ struct WindowNumber {
     number: i64,
 }
 
-/// The sample given last.
+/// The last chosen sample.
 #[derive(Clone, Copy)]
 struct GivenSample {
     t: i64,
     replica: usize,
-    /// `None` of a raw sample.
+    /// `None` for a raw sample.
     window: Option<WindowNumber>,
 }
 
-/// The samples that are given, in order of time.
+/// The chosen samples, in order of time; `spans` are those of the replicas.
 pub(super) fn picks<C: SampleColumn>(
     replicas: &[SeriesReplica<C>],
     dedup: Dedup,
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn of_each_window_one_sample_is_given() {
-        // the last windows stand at their last raw samples, which differ
+        // the times of the last windows are those of their last raw samples, which differ
         let a = [HOUR - 1, 2 * HOUR - 7_000];
         let b = [HOUR - 1, 2 * HOUR - 3_000, 3 * HOUR - 1];
         for dedup in [Dedup::Penalty, Dedup::Chain] {

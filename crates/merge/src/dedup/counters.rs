@@ -11,22 +11,22 @@ pub use column::CounterColumn;
 #[cfg(test)]
 mod tests;
 
-/// Merges the replicas of one counter into one, so that neither its increase nor its resets are
-/// other than what the replicas saw. What is NaN is left out.
+/// Merges the replicas of one counter into one, so that neither its increase nor its resets differ
+/// from what the replicas saw. NaN is left out.
 ///
-/// All replicas watch the same counter, so their values are given as they are. Where another
-/// replica goes on and its value is below the one given last, either the counter was reset between
-/// the two or the replica lags, by a scrape at most: a value is read some time after the time of
-/// its sample. Its own record tells which: it has a sample at or before the one given last, and
-/// between its own samples a counter falls by a reset only. A reset that two replicas saw at
-/// overlapping times is one, and shows once. Where the replica has no sample so early, that of the
-/// replica it takes over from tells; where that has ended, a replica whose next sample is as high
-/// as what was given last only lagged.
+/// All replicas watch the same counter, so their values are returned as they are. Where another
+/// replica takes over and its value is below the last one returned, either the counter was reset
+/// between the two, or the replica lags, by one scrape at most: a value is read some time after the
+/// time of its sample. The replica's own samples show which it is: it has a sample at or before the
+/// last one returned, and between its own samples a counter falls only by a reset. A reset that two
+/// replicas saw at overlapping times is the same one, and shows once. Where the replica has no
+/// sample that early, those of the replica it takes over from decide; where that has ended, a
+/// replica whose next sample is as high as the last one returned only lagged.
 ///
-/// A replica that lags repeats the value given last until it has caught up. Where the samples
-/// chosen would jump over a reset, those on both sides of it are given too. Replicas that stand at
-/// other heights, as downsampled ones do whose earlier resets are added up, are moved to the height
-/// of what was given last.
+/// For a replica that lags, the last returned value is repeated until it has caught up. Where the
+/// chosen samples would skip a reset, those on both sides of it are returned too. Replicas at other
+/// heights, such as downsampled ones whose earlier resets are added up, are moved to the height of
+/// the last returned value.
 pub fn counters<C: CounterColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
     replicas.iter_mut().for_each(|replica| replica.column.leave_out_nan());
     if let Some(only) = take_only(&mut replicas) {
@@ -37,43 +37,43 @@ pub fn counters<C: CounterColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: De
     walk.out
 }
 
-/// After one sample of a replica, up to another.
+/// The time after one sample of a replica, up to another.
 #[derive(Clone, Copy, Debug)]
 struct Between {
     after: i64,
     to: i64,
 }
 
-/// What was given last.
+/// The last returned sample.
 struct GivenValue<V> {
     pick: PickedSample,
     value: V,
-    /// Its replica lags, so that a value before it was given again.
+    /// Its replica lags, so an earlier value was returned again.
     is_held: bool,
 }
 
-/// What the records of other replicas tell.
+/// What the samples of other replicas show.
 enum Told {
     Reset,
-    /// A reset in so long a time that it may be a later one.
+    /// A reset within a time so long that it may be a later one.
     ResetSomewhere,
     NoReset,
     Nothing,
 }
 
-/// From one chosen sample to the next.
+/// Walks from one chosen sample to the next.
 struct CounterWalk<'a, C: CounterColumn> {
     replicas: &'a [SeriesReplica<C>],
-    /// Of each replica the first sample after the one given last, as far as that was looked for.
+    /// For each replica, the first sample after the last returned one, as far as it was looked for.
     ahead: Vec<usize>,
-    /// How far the values of a replica are lifted.
+    /// How far the values of each replica are lifted.
     heights: Vec<Option<C::Value>>,
-    /// Whether the next reset of a replica shows already.
+    /// Whether the next reset of each replica already shows.
     late: Vec<bool>,
-    /// Of each replica the sample after the last reset that was looked at.
+    /// For each replica, the sample after the last reset that was looked at.
     looked_at: Vec<usize>,
     given: Option<GivenValue<C::Value>>,
-    /// Where the reset lies that was shown last.
+    /// Where the last reset that was shown lies.
     shown: Option<Between>,
     out: C,
 }
@@ -106,7 +106,7 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         self.give(pick);
     }
 
-    /// Gives a sample that was not chosen, if it lies between the one given last and `next`.
+    /// Returns a sample that was not chosen, if it lies between the last returned one and `next`.
     fn give_passed(&mut self, next: PickedSample, index: usize) {
         let t = self.replicas[next.replica].column.time(index);
         if self.given.as_ref().is_some_and(|given| t > given.pick.t) && t < next.t {
@@ -147,7 +147,7 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         self.given = Some(next);
     }
 
-    /// The first sample of a replica after `t`, which is not before the one asked about last.
+    /// The first sample of a replica after `t`; `t` must not be before that of the last call.
     fn first_ahead(&mut self, replica: usize, t: i64) -> usize {
         let column = &self.replicas[replica].column;
         let ahead = &mut self.ahead[replica];
@@ -157,8 +157,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         *ahead
     }
 
-    /// Where a reset lies between what was given last and `pick`, if it has to show and can;
-    /// `begin` is the first sample of the replica after what was given last.
+    /// Where a reset lies between the last returned sample and `pick`, if it has to show and can;
+    /// `begin` is the first sample of the replica after the last returned one.
     fn reset_between(
         &self,
         given: &GivenValue<C::Value>,
@@ -180,7 +180,7 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         if goes_on && (begin..=index).all(|at| self.is_close(replica, at)) {
             return self.was_ahead(given, replica, begin - 1).then_some(span);
         }
-        // heights are no more than about right
+        // heights are only approximate
         if !C::fell(
             &column.value(index),
             &self.replicas[given.pick.replica].column.value(given.pick.index),
@@ -197,8 +197,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         shows.then_some(span)
     }
 
-    /// Whether the reset that the replica saw right before `pick` shows already: it is the one that
-    /// another replica saw, or what was given last is less than what the replica had before.
+    /// Whether the reset that the replica saw right before `pick` already shows: it is the one that
+    /// another replica saw, or the last returned value is less than what the replica had before.
     fn is_shown(&self, given: &GivenValue<C::Value>, pick: PickedSample) -> bool {
         let (column, before) = (&self.replicas[pick.replica].column, pick.index - 1);
         let t = column.time(before);
@@ -209,8 +209,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         self.late[pick.replica] || self.shown.is_some_and(|shown| t < shown.to) || is_passed()
     }
 
-    /// Whether the replica saw a reset right before its sample `before` which the one that gave the
-    /// last sample, a moment later, had yet to see.
+    /// Whether the replica saw a reset right before its sample `before` which the replica of the
+    /// last returned sample, a moment later, had not seen yet.
     fn was_ahead(&self, given: &GivenValue<C::Value>, replica: usize, before: usize) -> bool {
         let column = &self.replicas[replica].column;
         let is_recent = || {
@@ -239,11 +239,11 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
             .min()
     }
 
-    /// What the others tell of the time between what was given last and `pick`, which is lower:
-    /// first the replica that gave the last sample.
+    /// What the other replicas show about the time between the last returned sample and `pick`,
+    /// which is lower: first the replica of the last returned sample.
     fn told_by_others(&self, given: &GivenValue<C::Value>, pick: PickedSample) -> Told {
         if self.late[given.pick.replica] {
-            // it has yet to see the reset that shows
+            // it has not yet seen the reset that shows
             return Told::Nothing;
         }
         let column = &self.replicas[given.pick.replica].column;
@@ -270,8 +270,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         }
     }
 
-    /// Whether a replica that saw a reset in a span of time, or over it, which does not show yet,
-    /// saw it between two scrapes.
+    /// Whether a replica that saw a reset which does not show yet, within a span of time or across
+    /// it, saw it between two scrapes.
     fn saw_another(&self, replica: usize, span: Between) -> Option<bool> {
         if self.late[replica] {
             return None;
@@ -284,8 +284,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         Some(self.is_close(replica, at))
     }
 
-    /// Whether a reset that lies somewhere near is before `pick`: what is as high in a moment and
-    /// lacks little lags.
+    /// Whether a reset that lies somewhere near is before `pick`: a replica that is only a little
+    /// lower and soon as high only lags.
     fn is_after_reset(&self, given: &GivenValue<C::Value>, pick: PickedSample) -> bool {
         let value = self.replicas[pick.replica].column.value(pick.index);
         let is_low =
@@ -294,14 +294,14 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
     }
 
     /// Whether the next sample of the replica is as high as `level`, or the counter is reset before
-    /// it: so what lags.
+    /// it, as for a replica that lags.
     fn catches_up(&self, pick: PickedSample, level: &C::Value) -> bool {
         let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
         next < column.len()
             && (self.is_reset(pick.replica, next) || !C::fell(&column.value(next), level))
     }
 
-    /// What to give for `pick`, where no reset has to show before it.
+    /// What to return for `pick` where no reset has to show before it.
     fn without_reset(
         &mut self,
         given: GivenValue<C::Value>,
@@ -313,7 +313,7 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
             && self.is_reset_next(pick)
             && self.is_too_high(&given, pick, begin)
         {
-            // it has yet to see the reset that shows
+            // it has not yet seen the reset that shows
             self.late[replica] = true;
             return GivenValue { pick, is_held: true, ..given };
         }
@@ -329,7 +329,7 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         }
         let mut lifted = self.lifted(replica, value.clone());
         if C::fell(&lifted, &given.value) && self.stays_below(pick, &given.value) {
-            // it stands lower, instead of only lagging
+            // it is at another height, instead of only lagging
             let standing = if is_after_reset {
                 value.clone()
             } else {
@@ -342,8 +342,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         GivenValue { pick, value: if is_held { given.value } else { lifted }, is_held }
     }
 
-    /// Whether the sample after `pick` is still less than `level`. Not where another reset comes
-    /// first: before that a counter of the same height lags.
+    /// Whether the sample after `pick` is still less than `level`. False where another reset comes
+    /// first: before that, a counter of the same height lags.
     fn stays_below(&self, pick: PickedSample, level: &C::Value) -> bool {
         let (column, next) = (&self.replicas[pick.replica].column, pick.index + 1);
         next < column.len()
@@ -351,8 +351,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
             && C::fell(&self.lifted(pick.replica, column.value(next)), level)
     }
 
-    /// Whether the replica stands higher than the others: than another does soon, if there is one,
-    /// and than what was given last already before that was given.
+    /// Whether the replica is higher than the others: higher than another will soon be, if there is
+    /// one, and higher than the last returned value even before that time.
     fn is_too_high(&self, given: &GivenValue<C::Value>, pick: PickedSample, begin: usize) -> bool {
         let column = &self.replicas[pick.replica].column;
         let reached = self.next_of_another(given, pick);
@@ -372,8 +372,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         }
     }
 
-    /// What another replica has a scrape after `pick`, which may be ahead by as much, without a
-    /// reset since what was given last: preferably the one that gave that.
+    /// What another replica has one scrape after `pick`, which may be ahead by as much, without a
+    /// reset since the last returned sample: preferably the replica of that sample.
     fn next_of_another(
         &self,
         given: &GivenValue<C::Value>,
@@ -409,8 +409,8 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
         })
     }
 
-    /// Where the replica that gives `pick` stood at `t`, on the line between its samples; `begin`
-    /// is the first after that. The value of the pick where it has none before.
+    /// The value of the replica of `pick` at `t`, interpolated between its samples; `begin` is the
+    /// first one after that. The value of the pick if it has none before.
     fn standing(&self, pick: PickedSample, begin: usize, t: i64) -> C::Value {
         let column = &self.replicas[pick.replica].column;
         let Some(before) = begin.checked_sub(1) else { return column.value(pick.index) };
@@ -432,7 +432,7 @@ impl<'a, C: CounterColumn> CounterWalk<'a, C> {
     }
 
     /// Whether the counter was reset between two neighbours of a column. Where they may be of two
-    /// replicas, one of which lags, the other columns have a say.
+    /// replicas, one of which lags, the other columns are considered.
     fn is_reset(&self, replica: usize, at: usize) -> bool {
         let SeriesReplica { column, joints, .. } = &self.replicas[replica];
         if !column.is_reset(at) {

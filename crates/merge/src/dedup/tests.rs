@@ -104,8 +104,8 @@ fn histograms_lose_their_hint_where_the_replica_changes() {
     assert_eq!(hints(chain(vec![a, b])), expected);
 }
 
-/// The iterator of Thanos for two replicas that are no counters, word for word as its rules are
-/// told: seek both past the last time and their penalties, take the earlier, punish the other.
+/// Thanos' iterator for two replicas that are not counters, exactly by its rules: seek both past
+/// the last time and their penalties, take the earlier, punish the other.
 fn naive_penalty(a: &Floats, b: &Floats) -> Floats {
     let seek = |c: &Floats, t: i64| c.ts.iter().position(|x| *x >= t);
     let (mut out, mut last, mut pen_a, mut pen_b) = (Floats::default(), None::<i64>, 0, 0);

@@ -29,7 +29,7 @@ impl AggregateColumns {
         Ok(columns)
     }
 
-    /// The times of the first and the last window. The counter's first raw sample is no window.
+    /// The times of the first and the last window. The counter's first raw sample is not a window.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
         let windows = self.columns.iter().enumerate().filter_map(|(i, column)| {
             let skip = usize::from(i == Aggregate::Counter as usize);

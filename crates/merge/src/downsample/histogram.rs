@@ -26,10 +26,10 @@ pub struct HistogramWindows {
     pub count: Vec<u32>,
     /// The sum of the samples; always a gauge.
     pub sum: Vec<FloatHistogram>,
-    /// The running total since the batch began; of gauges, the last sample.
+    /// The running total since the batch began; for gauges, the last sample.
     pub counter: Vec<FloatHistogram>,
-    /// The row of each batch's first window. A batch ends at a reset, so that its total is what the
-    /// counter stood at; the first window after the reset says so by its hint.
+    /// The row of each batch's first window. A batch ends at a reset, so that its total is the
+    /// counter's value; the hint of the first window after the reset says so.
     pub batches: Vec<usize>,
 }
 
@@ -60,9 +60,9 @@ impl HistogramWindows {
     }
 
     /// Appends the AggrChunk of batch `b` to `chunks`; several, where a histogram cannot follow the
-    /// one before it in a chunk. Thanos drops what went before then, which loses windows of 1h
-    /// counters: a 5m counter starts anew in each batch, and nothing tells a histogram's last raw
-    /// value.
+    /// one before it in a chunk. Thanos then drops what came before, which loses windows of 1h
+    /// counters: a 5m counter restarts in each batch, and a histogram's last raw value is not
+    /// stored.
     pub(super) fn encode_batch(
         &self,
         b: usize,
@@ -70,7 +70,7 @@ impl HistogramWindows {
         chunks: &mut Vec<SeriesChunk>,
     ) -> Result<(), Error> {
         let Range { mut start, end } = self.batch_rows(b);
-        // Gauges and known resets say so themselves.
+        // The hints of gauges and known resets say so.
         let mut header = ResetHint::NotReset;
         while start < end {
             let mut counter = encode_histograms(self, start..end, &self.counter, header)?;
@@ -152,7 +152,7 @@ struct EncodedHistograms {
     bytes: ChunkBytes,
     /// How many rows went into the chunk: at least one.
     taken: usize,
-    /// What is known of a reset between them and the row after them.
+    /// What is known about a reset between them and the row after them.
     next_header: ResetHint,
 }
 
@@ -191,8 +191,8 @@ pub(super) struct HistogramRun {
 }
 
 impl HistogramRun {
-    /// Takes the samples of one chunk, without stale markers and what goes back in time. A change
-    /// of the kind of buckets ends the run before it.
+    /// Takes the samples of one chunk, without stale markers and those that go back in time. A
+    /// change of the kind of buckets ends the run before it.
     pub(super) fn extend(
         &mut self,
         ts: Vec<i64>,
@@ -239,7 +239,7 @@ impl HistogramRun {
             ts.clear();
             batch.clear();
             let (mut taken, mut window) = (0, i64::MIN);
-            // A batch that ends inside a window takes the rest of it along.
+            // A batch that ends inside a window includes the rest of it.
             while let Some((t, histogram)) =
                 samples.next_if(|(t, _)| taken < batch_size || *t <= window)
             {
@@ -348,7 +348,7 @@ pub(super) fn coarser(
     let (first, last) = (input.t[all.start], input.t[all.end - 1]);
     let extent = Extent { first, last, step_ms: input_ms, count: all.len() };
     let target = batch_count(extent, output_ms);
-    // a batch after a reset counts with the one before it, from which it was cut
+    // a batch after a reset counts together with the one before it, from which it was cut
     let is_cut =
         |b: usize| b > batches.start && input.counter[input.batches[b]].hint == ResetHint::Reset;
     let mut begins: Vec<usize> = batches.clone().filter(|b| !is_cut(*b)).collect();
@@ -373,10 +373,10 @@ pub(super) fn coarser(
     Ok(())
 }
 
-/// Puts the counters of batches together, as far as there is no reset between them.
+/// Joins the counters of batches, as far as there is no reset between them.
 #[derive(Default)]
 struct CounterStitcher {
-    /// Of the batch before.
+    /// The end of the batch before.
     ended: Option<EndedChunk>,
     lift: Option<FloatHistogram>,
     values: Vec<FloatHistogram>,
@@ -391,7 +391,7 @@ struct OutputBatch {
 }
 
 impl CounterStitcher {
-    /// Begins with another output batch.
+    /// Begins another output batch.
     fn begin(&mut self) {
         self.lift = None;
         self.values.clear();
@@ -503,8 +503,8 @@ fn min_schema(histograms: &[FloatHistogram]) -> i32 {
     histograms.iter().map(|h| h.schema).min().unwrap_or(0)
 }
 
-/// The hints of a batch's counters: `first`, unless they are gauges, is what is known of a reset
-/// before them.
+/// Sets the hints of a batch's counters: unless they are gauges, `first` is what is known about a
+/// reset before them.
 fn with_hints(mut counters: Vec<FloatHistogram>, first: ResetHint) -> Vec<FloatHistogram> {
     for (i, counter) in counters.iter_mut().enumerate() {
         counter.hint = match i {

@@ -217,7 +217,7 @@ fn a_counter_of_histograms_grows_as_the_raw_one_at_every_window() {
         }
         let samples: u32 = windows.histograms.count.iter().sum();
         assert_eq!(samples as usize, two_days_with_a_reset().len());
-        // the chunks tell all that the windows do
+        // the chunks hold everything that the windows do
         assert_eq!(
             DownsampledSeries::from_chunks(&chunks, Resolution::FiveMinutes).unwrap(),
             *windows
@@ -229,7 +229,8 @@ fn a_counter_of_histograms_grows_as_the_raw_one_at_every_window() {
     assert_eq!((resets(&fine), resets(&coarse)), (1, 1));
 }
 
-/// Batches with resets in them, as Thanos makes them and we did: the total goes on over a reset.
+/// Batches with resets in them, as Thanos makes them and we used to: the total continues over a
+/// reset.
 fn without_cuts(windows: &HistogramWindows) -> HistogramWindows {
     let mut joined = windows.clone();
     for (b, start) in windows.batches.iter().enumerate() {

@@ -15,8 +15,8 @@ use crate::series::{ChunkContent, SeriesChunk};
 pub struct Batch {
     /// The row of its first window.
     pub start: usize,
-    /// The first raw sample: time in milliseconds and value. The stale NaN as value: no window has
-    /// a counter.
+    /// The first raw sample: time in milliseconds and value. If the value is the stale NaN, no
+    /// window has a counter.
     pub first_t: i64,
     pub first_v: f64,
     /// The last raw value.
@@ -40,7 +40,8 @@ pub struct Windows {
     pub sum: Vec<f64>,
     pub min: Vec<f64>,
     pub max: Vec<f64>,
-    /// The running total since the batch began, resets added; the stale NaN where there is none.
+    /// The running total since the batch began, with resets added; the stale NaN where there is
+    /// none.
     pub counter: Vec<f64>,
     pub batches: Vec<Batch>,
 }
@@ -197,7 +198,7 @@ pub(super) fn downsample_raw(floats: &Floats, resolution_ms: i64, out: &mut Wind
     let mut start = 0;
     while start < ts.len() {
         let mut end = (start + batch_size).min(ts.len());
-        // A batch that ends inside a window takes the rest of it along.
+        // A batch that ends inside a window includes the rest of it.
         let window = window_end(ts[end - 1], resolution_ms);
         while end < ts.len() && ts[end] <= window {
             end += 1;

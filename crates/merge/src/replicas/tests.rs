@@ -47,7 +47,7 @@ fn seconds(samples: Vec<Sample>) -> Vec<i64> {
     samples.iter().map(second).collect()
 }
 
-/// Every other sample in one block, the rest in another, three times over.
+/// Every other sample in one block, the rest in another, and that three times.
 fn interleaved(replica: Option<u64>, offset: i64, as_histograms: bool) -> Vec<SeriesChunk> {
     let spans = [(0, 3600), (3600, 4800), (4800, 7200)];
     let both = spans.iter().flat_map(|(from, to)| {

@@ -91,7 +91,7 @@ fn integer_histograms_stay_integers() {
     }
 }
 
-/// A chunk of some samples; its span may say less than it holds.
+/// A chunk of some samples; its span may cover less than it holds.
 #[derive(Clone, Debug)]
 struct Piece {
     start: i64,
@@ -169,7 +169,7 @@ fn union(pieces: &[Piece]) -> Vec<i64> {
     all.into_iter().collect()
 }
 
-/// Every time of a run, its samples those of that time.
+/// Every time of a run; checks that each sample is that of its time.
 fn times_of(chunks: &[SeriesChunk]) -> Vec<i64> {
     let sample = |s: Sample| {
         match s.value {
@@ -181,7 +181,7 @@ fn times_of(chunks: &[SeriesChunk]) -> Vec<i64> {
     read_run(chunks, ValueOf::Sum).unwrap().into_samples().into_iter().map(sample).collect()
 }
 
-/// The samples chunk by chunk, which is how a reader sees them that believes the spans.
+/// Checks the samples chunk by chunk, as a reader that trusts the spans sees them.
 fn assert_sorted_and_apart(chunks: &[SeriesChunk]) {
     assert!(chunks.windows(2).all(|w| w[0].max_time < w[1].min_time), "{chunks:?}");
     for chunk in chunks {
@@ -246,7 +246,7 @@ proptest! {
 #[test]
 fn what_a_decoded_chunk_holds_beyond_its_span_is_merged_with_what_it_overlaps() {
     let piece = |start, count, untold| Piece { start, step: 10, count, untold };
-    // the second reaches back over the first and on over the fourth, which the spans do not tell
+    // the second reaches back over the first and on over the fourth, which the spans do not show
     let pieces = [
         piece(0, 20, (0, 0)),
         piece(100, 30, (12, 5)),

@@ -66,7 +66,7 @@ fn content(encoding: Encoding, data: Bytes) -> ChunkContent {
     ChunkContent::Aggregates(Box::new(parts))
 }
 
-/// Whole blocks, where they lie beside the repository; `None` says so.
+/// Whole blocks, if they lie beside the repository.
 pub(crate) struct GoldenBlocks {
     pub(crate) series: Vec<GoldenSeries>,
     /// The 5m block.

@@ -1,10 +1,10 @@
-//! Where downsampled blocks of ours are not Thanos'.
+//! Where our downsampled blocks differ from Thanos'.
 
 use merge::SeriesChunk;
 use model::histogram::ResetHint;
 use tsdb::chunk::{Aggregate, reset_hint};
 
-/// Whether a counter of native histograms was reset: where Thanos' chunks go on over that, ours
+/// Whether a counter of native histograms was reset: where Thanos' chunks continue over that, ours
 /// end.
 pub(crate) fn begins_after_reset(chunks: &[SeriesChunk]) -> bool {
     let counters = chunks.iter().filter_map(|chunk| chunk.aggregate(Aggregate::Counter));

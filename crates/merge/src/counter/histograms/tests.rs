@@ -17,7 +17,7 @@ const TOTALS: ChunkKind =
     ChunkKind { header: ResetHint::NotReset, resolution: Resolution::FiveMinutes };
 const RAW: ChunkKind = ChunkKind { resolution: Resolution::Raw, ..TOTALS };
 
-/// Counts, each with whether it says that there was a reset before it.
+/// Counts, each with whether it is marked as following a reset.
 fn stitched(chunks: &[(&[(i64, f64)], ChunkKind)]) -> Vec<(i64, f64, bool)> {
     let mut stitch = HistogramStitch::default();
     let mut all = Vec::new();
@@ -41,7 +41,7 @@ fn stitched(chunks: &[(&[(i64, f64)], ChunkKind)]) -> Vec<(i64, f64, bool)> {
     told.collect()
 }
 
-/// A batch in which the counter, which grows by ten a window, was reset when it stood at 60.
+/// A batch in which the counter, which grows by ten a window, was reset at 60.
 const WITH_RESET: (&[(i64, f64)], ChunkKind) =
     (&[(100, 60.0), (200, 70.0), (300, 130.0), (400, 140.0)], TOTALS);
 
@@ -63,7 +63,7 @@ fn a_total_that_begins_below_the_one_before_goes_on_where_it_holds_many_windows(
         (800, 180.0),
     ];
     assert_eq!(out, expected.map(|(t, count)| (t, count, false)));
-    // a single window tells by those before
+    // a single window is judged by those before
     let out = stitched(&[WITH_RESET, (&[(500, 90.0)], TOTALS)]);
     assert_eq!(out[4], (500, 150.0, false));
 }
@@ -92,7 +92,7 @@ fn the_part_of_a_window_before_a_reset_is_in_the_window() {
     let between: (&[(i64, f64)], ChunkKind) = (&[(350, 2.0)], header);
     let expected = [(299, 30.0, false), (399, 11.0, true), (499, 21.0, false)];
     assert_eq!(stitched(&[before, between, after])[1..], expected);
-    // how much the first window of all grew is not known
+    // how much the very first window grew is not known
     assert_eq!(
         stitched(&[(&[(340, 34.0)], TOTALS), after])[..2],
         [(340, 34.0, false), (399, 5.0, true)]

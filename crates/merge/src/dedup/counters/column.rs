@@ -1,4 +1,4 @@
-//! What makes a counter of a column.
+//! What makes a column a counter.
 
 use model::histogram::ResetHint;
 use model::{Sample, SampleValue};
@@ -18,15 +18,15 @@ pub trait CounterColumn: SampleColumn {
     /// Whether `now` is less than `before`, as a counter is only after a reset.
     fn fell(now: &Self::Value, before: &Self::Value) -> bool;
 
-    /// What makes `to` of `from`; `None` where nothing can.
+    /// What turns `from` into `to`; `None` where nothing can.
     fn height(from: &Self::Value, to: &Self::Value) -> Option<Self::Value>;
 
     fn lifted(value: Self::Value, height: &Self::Value) -> Self::Value;
 
-    /// What lies so far between two values, `from` where none does.
+    /// The value at this share of the way between two values; `from` where there is none.
     fn between(from: Self::Value, to: &Self::Value, share: f64) -> Self::Value;
 
-    /// Appends a value, which says by its hint, if it has one, what is known of a reset before it.
+    /// Appends a value, whose hint, if it has one, says what is known about a reset before it.
     fn push_value(&mut self, t: i64, value: &Self::Value, hint: ResetHint);
 
     fn leave_out_nan(&mut self);

@@ -28,7 +28,7 @@ fn each_ten(from: i64, to: i64, value: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {
     (from..to).step_by(10).map(|t| (t, value(t))).collect()
 }
 
-/// What becomes of replicas whose times are seconds.
+/// Merges replicas whose times are seconds.
 fn merged(replicas: &[&[(i64, f64)]], dedup: Dedup) -> Vec<(i64, f64)> {
     let Floats { ts, values } =
         counters(replicas.iter().map(|r| replica(&seconds(r))).collect(), dedup);
@@ -75,7 +75,7 @@ fn a_replica_that_began_after_the_reset_stands_at_the_height_of_the_other() {
 fn a_reset_that_the_penalty_jumps_over_shows_with_the_samples_around_it() {
     let counter = |t: i64| if t < 45 { 10.0 + t as f64 } else { 2.0 * (t - 45) as f64 };
     let (a, b) = (each_ten(0, 40, counter), each_ten(5, 200, counter));
-    // the first ends at 30, and the second is ignored up to 50, when it stands as high again
+    // the first ends at 30, and the second is ignored up to 50, when it is as high again
     let all = merged(&[&a, &b], Dedup::Penalty);
     assert_eq!(all[3..7], [(30, 40.0), (35, 45.0), (45, 0.0), (55, 20.0)], "{all:?}");
 }
@@ -96,7 +96,7 @@ fn what_lags_repeats_the_value_before_until_it_has_caught_up() {
 
 #[test]
 fn what_lags_over_a_reset_shows_it_no_second_time() {
-    // at 101 the second still reads what was before the reset that the first saw at 100
+    // at 101 the second still reads the value before the reset that the first saw at 100
     let a = [(70, 970.0), (85, 985.0), (100, 1.0), (115, 16.0), (130, 31.0)];
     let b = [(71, 970.5), (86, 985.5), (101, 1000.0), (116, 16.5), (131, 31.5)];
     let all = merged(&[&a, &b], Dedup::Chain);
@@ -110,13 +110,13 @@ fn without_an_earlier_sample_the_other_replica_tells_of_the_reset() {
     let b = [(12, 2.0), (22, 70.0), (32, 110.0)];
     let all = merged(&[&a, &b], Dedup::Chain);
     assert_eq!((resets(&all), growth(&all)), (1, 10.0 + 110.0), "{all:?}");
-    // the first goes on, so the second only lags
+    // the first continues, so the second only lags
     let a = [(0, 50.0), (10, 60.0), (20, 70.0), (30, 80.0)];
     let b = [(12, 58.0), (22, 68.0), (32, 78.0)];
     let all = merged(&[&a, &b], Dedup::Chain);
     assert_eq!((resets(&all), growth(&all)), (0, 30.0), "{all:?}");
-    // the first has ended: what is far below was reset, what is as high in a moment was not, unless
-    // much later
+    // the first has ended: what is far below was reset, what is soon as high was not, unless much
+    // later
     let a = [(0, 50.0), (10, 60.0)];
     assert_eq!(resets(&merged(&[&a, &[(14, 3.0), (24, 13.0)]], Dedup::Chain)), 1);
     assert_eq!(resets(&merged(&[&a, &[(14, 58.0), (24, 68.0)]], Dedup::Chain)), 0);
@@ -145,7 +145,7 @@ fn replicas_at_other_heights_are_moved() {
         let (first, end) = (all[0].0, all[all.len() - 1].0);
         assert_eq!(resets(&all), 0, "{dedup:?} {all:?}");
         let off = growth(&all) - (end - first) as f64;
-        // a replica that begins is taken to stand where the one before it stood last
+        // a replica that begins is assumed to be where the one before it was last
         assert!((-8.0..1e-9).contains(&off), "{dedup:?} {off} {all:?}");
     }
 }
@@ -159,7 +159,7 @@ fn nan_is_left_out() {
 
 #[test]
 fn where_chunks_may_be_of_two_replicas_the_others_say_what_is_a_reset() {
-    // at 101 the column goes on with a chunk of the other replica, which lags
+    // at 101 the column continues with a chunk of the other replica, which lags
     let swapped = |values: [f64; 4]| SeriesReplica {
         column: Floats { ts: vec![80_000, 100_000, 101_000, 121_000], values: values.to_vec() },
         joints: vec![101_000],
@@ -293,7 +293,7 @@ fn growth_of_seconds(seed: u64) -> Vec<f64> {
 }
 
 fn truth() -> impl Strategy<Value = Truth> {
-    // resets minutes apart: those of one scrape interval are one to whoever scrapes
+    // resets minutes apart: a scraper sees those of one scrape interval as one
     (any::<u64>(), prop::collection::vec(150..900i64, 0..4)).prop_map(|(seed, gaps)| {
         let next = |at: &mut i64, gap: i64| {
             *at += gap * 1000;
@@ -305,7 +305,7 @@ fn truth() -> impl Strategy<Value = Truth> {
     })
 }
 
-/// How a replica scrapes: from when on, and where it is down for how long and then begins anew, at
+/// How a replica scrapes: since when, and where and how long it is down before it starts again at
 /// another time.
 #[derive(Clone, Debug)]
 struct Scrapes {
@@ -382,7 +382,7 @@ impl Case {
         Case { truth, replicas, out: ts.into_iter().zip(values).collect() }
     }
 
-    /// Whether a replica does without a sample for longer than it scrapes, in a span.
+    /// Whether a replica has no sample for longer than a scrape interval in a span.
     fn is_down(samples: &[(i64, f64)], begin: i64, end: i64) -> bool {
         let seen = around(samples, begin, end);
         let is_late =
@@ -390,10 +390,10 @@ impl Case {
         is_late || seen.windows(2).any(|w| w[1].0 - w[0].0 > INTERVAL)
     }
 
-    /// How many resets show in a span: no fewer than in each replica's samples there, no more than
-    /// in those of one replica with its neighbours outside of the span. Only where all replicas
-    /// were down at one time or another may it be more, since each saw what another missed; then it
-    /// is no more than there were.
+    /// Checks how many resets show in a span: no fewer than in each replica's samples there, no
+    /// more than in those of one replica with its neighbours outside the span. It may be more only
+    /// where every replica was down at some time, since each saw what another missed; then it is no
+    /// more than there really were.
     fn check_resets(&self, begin: i64, end: i64) -> Result<(), TestCaseError> {
         let shown = resets(within(&self.out, begin, end));
         let least = self.replicas.iter().map(|r| resets(within(r, begin, end))).min().unwrap();
@@ -409,16 +409,16 @@ impl Case {
         Ok(())
     }
 
-    /// How much it grew between the first and the last sample given in a span: no less than each
-    /// replica's samples between these, no more than those and their neighbours of one replica. A
-    /// reset takes away what was grown since the last sample before, of two resets not from one and
-    /// the same replica the more; and where replicas were down, each may have seen what another
-    /// missed. What the counter truly grew is never exceeded.
+    /// Checks how much it grew between the first and the last sample returned in a span: no less
+    /// than each replica's samples between these, no more than those and their neighbours of one
+    /// replica. A reset loses what was grown since the last sample before it; two resets need not
+    /// lose most for the same replica; and where replicas were down, each may have seen what
+    /// another missed. The true growth of the counter is never exceeded.
     fn check_growth(&self, begin: i64, end: i64) -> Result<(), TestCaseError> {
         let out = within(&self.out, begin, end);
         let (Some((first, _)), Some((last, _))) = (out.first(), out.last()) else { return Ok(()) };
-        // Where a replica takes over after a reset that is in nobody's record, or one with another
-        // in it, it is moved to the height before: what it grows is only about right then.
+        // Where a replica takes over after a reset that no replica recorded, or one with another in
+        // it, it is moved to the height before: its growth is then only approximately right.
         let is_seen = |reset: i64| self.replicas.iter().any(|r| self.truth.is_seen(reset, r));
         if !self.truth.resets_within(0, *last).all(is_seen) {
             return Ok(());
@@ -427,8 +427,8 @@ impl Case {
             prop_assert_eq!(*value, self.truth.value(*t), "at {}", t);
         }
         let grown = growth(out);
-        // by the replica that saw least of it: all that was grown before, where it did not see it
-        // at all
+        // by the replica that saw least of it: all growth before the reset, if it did not see it at
+        // all
         let lost = |reset: i64| {
             let lost_by = |r: &Vec<(i64, f64)>| {
                 let before =
@@ -496,8 +496,8 @@ proptest! {
 }
 
 proptest! {
-    // Always the same cases: of several hundred thousand one shows a reset twice, where replicas
-    // come and go within a scrape of it and read it in another order than that of their samples.
+    // Always the same cases: one of several hundred thousand shows a reset twice, where replicas
+    // start and stop within a scrape of it and read it in another order than that of their samples.
     #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::with_cases(2000) })]
     #[test]
     fn scrapes_that_take_their_time_make_and_hide_no_reset(
