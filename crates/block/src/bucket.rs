@@ -29,14 +29,14 @@ use crate::{Error, Kind, Result};
 pub use hints::Hints;
 pub use multipart::MultipartWriter;
 
-/// Where it is tried out what a store can do; no ULID, so that nobody takes it for a block. One
-/// object for all, so that processes that may not delete leave no more than that.
+/// The object with which a store's abilities are tested; not a ULID, so that nothing takes it for a
+/// block. All processes use the same one, so that those that may not delete leave only one object.
 const PROBE: &str = "drumlin-probe/create-only";
 
 /// How a bucket reads and writes.
 #[derive(Clone, Debug)]
 pub struct BucketSettings {
-    /// Stands in the label `bucket` of metrics.
+    /// The value of the label `bucket` of metrics.
     pub name: String,
     /// Ranges closer together than this many bytes are fetched as one.
     pub coalesce_gap: u64,
@@ -44,9 +44,8 @@ pub struct BucketSettings {
     pub coalesce_max: u64,
     /// Ranged reads in flight per call.
     pub parallel_ranges: usize,
-    /// Attempts per operation, the first included, where a passing failure allows another. The
-    /// clients of S3, GCS and Azure retry requests themselves; this also covers bodies that break
-    /// off.
+    /// Attempts per operation, including the first, after failures that may pass. The clients of
+    /// S3, GCS and Azure retry requests themselves; this also covers responses that end early.
     pub attempts: u32,
     /// The pause before the second attempt; doubles from then on.
     pub backoff: Duration,
@@ -54,7 +53,7 @@ pub struct BucketSettings {
     pub part_size: usize,
     /// The folder, where the bucket is one.
     pub folder: Option<PathBuf>,
-    /// Shared with what lies beneath the store and learns of it.
+    /// Shared with the parts beneath the store that learn about it.
     pub hints: Hints,
 }
 
@@ -78,8 +77,8 @@ impl Default for BucketSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
     Created,
-    /// Something is there. No proof that another wrote it: a store may say so of our own write
-    /// after a retry.
+    /// Something is there. It does not prove that another process wrote it: a store may say so
+    /// about our own write after a retry.
     AlreadyExists,
 }
 
@@ -113,9 +112,9 @@ impl Bucket {
         Bucket { inner: Arc::new(Inner { store, settings, metrics, clock }) }
     }
 
-    /// In a bucket that is a folder, removes what uploads left that broke off longer ago than
-    /// `age`; says how many files. Other buckets clear such parts away by rules of their own, and
-    /// nothing is done.
+    /// In a bucket that is a folder, removes what broken uploads left longer ago than `age`;
+    /// returns how many files. Other buckets remove such parts by rules of their own, so nothing is
+    /// done for them.
     pub async fn sweep_torn_uploads(&self, age: Duration) -> Result<usize> {
         let Some(folder) = self.inner.settings.folder.clone() else { return Ok(0) };
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -137,8 +136,7 @@ impl Bucket {
         &self.inner.clock
     }
 
-    /// The store beneath, for readers that bring their own ranged reads. What goes there is not
-    /// counted.
+    /// The store beneath, for readers that have their own ranged reads. Those are not counted.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.inner.store
     }
@@ -163,7 +161,7 @@ impl Bucket {
                 async move { store.get_range(path, range).await }
             })
             .await;
-        // stores tell a range beyond the end by errors of no kind in particular
+        // stores report a range beyond the end with errors of no particular kind
         if let Err(e) = &fetched
             && e.kind() == Kind::Unavailable
             && self.head(path).await.is_ok_and(|object| object.size <= range.start)
@@ -215,7 +213,7 @@ impl Bucket {
         Ok(absent_as_none(found)?.is_some())
     }
 
-    /// Writes an object, over what may be there.
+    /// Writes an object, replacing one that is there.
     pub async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
         let len = bytes.len();
         self.counted("upload", path, "writing", |store| {
@@ -227,12 +225,12 @@ impl Bucket {
         Ok(())
     }
 
-    /// Writes an object unless there is one. Is not tried again after a failure: the caller must
+    /// Writes an object unless there is one. It is not tried again after a failure: the caller must
     /// look what is there.
     ///
     /// # Errors
-    /// `Unsupported` when the store has no create-only writes. From the first such answer on
-    /// nothing is sent any more.
+    /// `Unsupported` when the store has no create-only writes. After the first such answer nothing
+    /// more is sent.
     pub async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> Result<PutOutcome> {
         if !self.hints().has_create_only() {
             return Err(Error::new(
@@ -310,9 +308,9 @@ impl Bucket {
     /// it.
     pub async fn probe_conditional_put(&self, path: &Path) -> Result<bool> {
         let write = || self.put_create_only(path, Bytes::from_static(b"probe"));
-        // where this fails, what is there may be another's by now
+            // another process is probing, or one was stopped while probing, or may not delete
         let works = match write().await? {
-            // another process probes, or one was ended in the middle of it or may not delete
+            // it may belong to another process by now
             Some(PutOutcome::AlreadyExists) => return Ok(true),
             Some(PutOutcome::Created) => {
                 write().await.map(|outcome| outcome == Some(PutOutcome::AlreadyExists))
@@ -338,13 +336,13 @@ impl Bucket {
         }
     }
 
-    /// What is known of the store beside its answers.
+    /// What is known about the store besides its answers.
     pub fn hints(&self) -> &Hints {
         &self.inner.settings.hints
     }
 
-    /// Removes the markers of a folder that listings have shown, such as consoles make. Azure's
-    /// client cannot name them, and nothing happens there.
+    /// Removes the markers of a folder, as consoles make them, that listings have shown. Azure's
+    /// client cannot name them, so nothing is removed there.
     pub async fn delete_markers(&self, folder: &Path) -> Result<()> {
         for marker in self.hints().take_markers(folder) {
             self.delete(&marker).await?;
@@ -362,7 +360,7 @@ impl Bucket {
         multipart::upload_file(self, path, local).await
     }
 
-    /// Removes an object; fine when there is none.
+    /// Removes an object; succeeds if there is none.
     pub async fn delete(&self, path: &Path) -> Result<()> {
         let deleted = self
             .counted("delete", path, "deleting", |store| async move { store.delete(path).await })
@@ -399,7 +397,7 @@ impl Bucket {
         Ok((dirs, list.objects))
     }
 
-    /// Runs an operation with metrics, again after passing failures.
+    /// Runs an operation with metrics, and repeats it after failures that may pass.
     async fn counted<'a, T: Transferred, F, Fut>(
         &'a self,
         operation: &'static str,

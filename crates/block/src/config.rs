@@ -1,9 +1,9 @@
 //! `objstore.yml`: which bucket, where and with which credentials, as Thanos reads it.
 //!
-//! The file is held against a table of every documented key. A key that is not in it is an error
-//! that names the nearest one. Of the rest some are used, some have no effect here (a warning when
-//! they are set), and some would weaken security or change data if they were ignored: those are
-//! errors when they are set.
+//! The file is checked against a table of every documented key. A key that is not in it is an error
+//! that names the nearest one. Some of the others are used, some have no effect here (a warning
+//! when they are set), and some would weaken security or change data if they were ignored: those
+//! are errors when they are set.
 
 mod env;
 mod fields;
@@ -116,7 +116,7 @@ impl ObjectStoreConfig {
         self.provider
     }
 
-    /// Everything set that has no effect here, one line each.
+    /// Everything that is set but has no effect here, one line each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -143,8 +143,8 @@ impl ObjectStoreConfig {
         self.store_with(&Hints::default())
     }
 
-    /// As [`build_store`](ObjectStoreConfig::build_store); what is learnt of the store goes to the
-    /// hints.
+    /// As [`build_store`](ObjectStoreConfig::build_store); what is learnt about the store goes to
+    /// the hints.
     fn store_with(&self, hints: &Hints) -> Result<Arc<dyn object_store::ObjectStore>> {
         let store = providers::build(self, hints)?;
         // a folder's prefix is part of its path

@@ -1,10 +1,9 @@
-//! What must hold of a `meta.json`, each thing said once and under a name.
+//! What must hold of a `meta.json`, each rule stated once and named.
 //!
-//! Every meta that a sync reads is held to [`of_synced`], every block that is uploaded to
-//! [`of_upload`], every block made of others to [`Made::check`], before its `meta.json` is written.
-//! Metas that others wrote are held to little: a block whose statements are odd is served and
-//! compacted all the same. Those that are made here are held to all that follows from what they
-//! were made of.
+//! Every meta that a sync reads is checked by [`of_synced`], every block that is uploaded by
+//! [`of_upload`], every block made from others to [`Made::check`], before its `meta.json` is
+//! written. Little is required of metas that others wrote: a block with odd statements is still
+//! served and compacted. Those made here must agree with everything that follows from their inputs.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +13,7 @@ use tsdb::meta::{BlockMeta, META_FILE};
 use crate::layout::{BlockLocation, INDEX_FILE};
 use crate::reader::StoredCounts;
 
-/// A statement of a `meta.json` that cannot be.
+/// A statement of a `meta.json` that cannot be true.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("block={block}: {predicate} does not hold: {found}")]
 pub struct Unmet {
@@ -40,19 +39,19 @@ fn check<S>(block: BlockId, subject: &S, predicates: &[Predicate<S>]) -> Result<
     Ok(())
 }
 
-/// A meta and where it lies, or is to lie.
+/// A meta and where it lies, or will lie.
 struct Placed<'a> {
     location: &'a BlockLocation,
     meta: &'a BlockMeta,
 }
 
-/// A meta and what the whole block was found to hold.
+/// A meta and what reading the whole block found.
 struct ReadBlock<'a> {
     meta: &'a BlockMeta,
     counts: StoredCounts,
 }
 
-/// What holds for every meta, whoever wrote it.
+/// What holds for every meta, no matter what wrote it.
 fn synced<'a>() -> [Predicate<Placed<'a>>; 2] {
     [
         Predicate { name: "usable-fields", unmet: usable_fields },
@@ -65,7 +64,7 @@ fn uploaded<'a>() -> [Predicate<Placed<'a>>; 1] {
     [Predicate { name: "external-labels", unmet: external_labels }]
 }
 
-/// What holds for a block that was made of others.
+/// What holds for a block that was made from others.
 fn made<'a>() -> [Predicate<Made<'a>>; 11] {
     [
         Predicate { name: "format-of-folder", unmet: format_of_folder },
@@ -100,22 +99,22 @@ pub fn of_upload(location: &BlockLocation, meta: &BlockMeta) -> Result<(), Unmet
     check(location.id(), &Placed { location, meta }, &uploaded())
 }
 
-/// `counts` are of all that is stored in the block, deleted samples too.
+/// `counts` are of everything stored in the block, including deleted samples.
 ///
 /// # Errors
-/// The block holds more or less than it says. Counts that are not stated are not known.
+/// The block holds more or less than it says. Counts that are not stated are not checked.
 pub fn of_read(meta: &BlockMeta, counts: StoredCounts) -> Result<(), Unmet> {
     check(meta.ulid, &ReadBlock { meta, counts }, &read_whole())
 }
 
-/// A block that was made of others, all of it written but its `meta.json`.
+/// A block that was made from others, complete except for its `meta.json`.
 #[derive(Clone, Copy, Debug)]
 pub struct Made<'a> {
     pub location: &'a BlockLocation,
     pub meta: &'a BlockMeta,
-    /// External labels of the inputs, without replica labels that were to go.
+    /// External labels of the inputs, without replica labels that were removed.
     pub labels: &'a Labels,
-    /// What it was made of. Inputs of its own resolution were merged, finer ones downsampled.
+    /// What it was made from. Inputs of its own resolution were merged, finer ones downsampled.
     pub inputs: &'a [&'a BlockMeta],
 }
 
@@ -157,7 +156,7 @@ fn format_of_folder(made: &Made<'_>) -> Option<String> {
     (format.is_some() != made.location.is_parquet()).then(found)
 }
 
-/// Whether a block is whole is found out by these names and sizes.
+/// These names and sizes show whether a block is complete.
 fn files_listed(made: &Made<'_>) -> Option<String> {
     let Some(thanos) = &made.meta.thanos else {
         return Some("there is no section \"thanos\"".into());
@@ -188,7 +187,7 @@ fn chunks_for_series(made: &Made<'_>) -> Option<String> {
     few.then(|| format!("{} chunks of {} series", stats.num_chunks, stats.num_series))
 }
 
-/// Thanos leaves the counts by kind in its downsampled blocks as they were of the raw samples.
+/// Thanos leaves the counts by kind in its downsampled blocks as they were for the raw samples.
 fn samples_by_kind(made: &Made<'_>) -> Option<String> {
     let stats = &made.meta.stats;
     let (floats, histograms) = (stats.num_float_samples, stats.num_histogram_samples);
@@ -233,7 +232,7 @@ fn level_of_inputs(made: &Made<'_>) -> Option<String> {
     (stated < least).then(|| format!("level {stated}, made of blocks of level {highest}"))
 }
 
-/// A downsampled block has the parents of the block it was made of, as in Thanos.
+/// A downsampled block has the parents of the block it was made from, as in Thanos.
 fn parents_of_inputs(made: &Made<'_>) -> Option<String> {
     let expected: BTreeSet<BlockId> = made.inputs.iter().map(|input| input.ulid).collect();
     let stated: BTreeSet<BlockId> = made.meta.compaction.parents.iter().map(|p| p.ulid).collect();
@@ -241,7 +240,7 @@ fn parents_of_inputs(made: &Made<'_>) -> Option<String> {
     (made.was_merged() && stated != expected).then(found)
 }
 
-/// Where an input does not state how many samples it has, that is not known.
+/// Not checked where an input does not state how many samples it has.
 fn samples_of_inputs(made: &Made<'_>) -> Option<String> {
     let counts: Vec<u64> = made.inputs.iter().map(|input| input.stats.num_samples).collect();
     let known = made.was_merged() && counts.iter().all(|count| *count > 0);

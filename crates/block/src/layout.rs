@@ -40,8 +40,8 @@ impl BlockLocation {
         BlockLocation { id, dir: Path::from(dir), parquet: true }
     }
 
-    /// Which block an object belongs to, and its path within the block's folder; `None` for what is
-    /// no block's.
+    /// Which block an object belongs to, and its path within the block's folder; `None` for what
+    /// belongs to no block.
     pub fn of_object(path: &Path) -> Option<(BlockLocation, String)> {
         let parts: Vec<PathPart<'_>> = path.parts().collect();
         let named = |at: usize| parts.get(at)?.as_ref().parse::<BlockId>().ok();

@@ -3,8 +3,8 @@
 //! of TSDB blocks, and what must hold of a block's `meta.json`.
 //!
 //! This is the async driver of the formats in `tsdb`: it decides what to fetch, when and how much
-//! at a time. It does not decide which blocks answer a query or are compacted; that is the
-//! components' part. Sizes are bytes, times milliseconds.
+//! at a time. It does not decide which blocks answer a query or are compacted; that is up to the
+//! components. Sizes are bytes, times milliseconds.
 
 pub mod bucket;
 pub mod config;

@@ -11,7 +11,7 @@ use crate::bucket::PutOutcome;
 use crate::layout::BlockLocation;
 use crate::{Bucket, Error, Kind, Result};
 
-/// Reasons that stand in no-compact and no-downsample marks.
+/// The reasons in no-compact and no-downsample marks.
 pub mod reason {
     pub const MANUAL: &str = "manual";
     pub const INDEX_SIZE: &str = "index-size-exceeding";
@@ -105,8 +105,8 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
 
     fn version(&self) -> u32;
 
-    /// Writes the mark unless there is one; says whether it was written. An existing mark is never
-    /// overwritten.
+    /// Writes the mark unless there is one; returns whether it was written. An existing mark is
+    /// never overwritten.
     fn write(
         &self,
         bucket: &Bucket,
@@ -144,7 +144,7 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
         Ok(mark)
     }
 
-    /// Takes the mark away; fine when there is none.
+    /// Removes the mark; succeeds if there is none.
     fn remove(
         bucket: &Bucket,
         location: &BlockLocation,

@@ -1,4 +1,4 @@
-//! The metrics of this crate, under the names that Thanos' dashboards and alerts know.
+//! The metrics of this crate, under the names that Thanos' dashboards and alerts use.
 
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, Registry};
 use serve::{Registrar, SECONDS, exponential};
@@ -92,7 +92,7 @@ impl BucketMetrics {
     }
 }
 
-/// What is counted of syncs of block metas.
+/// The metrics of syncs of block metas.
 #[derive(Clone, Debug)]
 pub struct SyncMetrics {
     pub(crate) syncs: Counter,
@@ -136,7 +136,7 @@ impl SyncMetrics {
     }
 }
 
-/// What a shipper counts.
+/// The metrics of a shipper.
 #[derive(Clone, Debug)]
 pub struct ShipperMetrics {
     pub(crate) dir_syncs: Counter,

@@ -1,9 +1,9 @@
 //! Reads a TSDB block in a bucket by ranges: header → postings → series entries → chunks.
 //!
-//! Nothing is kept but the index header, in a cache that is bounded in bytes. Series come as
-//! streams of batches in order of labels, which but for odd blocks is that of the index; a
-//! whole-block scan is the same stream without matchers, and then reads the index and the segments
-//! front to back in long ranges.
+//! Only the index header is kept, in a cache that is bounded in bytes. Series come as streams of
+//! batches in order of labels, which is that of the index except for odd blocks; a whole-block scan
+//! is the same stream without matchers, and then reads the index and the segments front to back in
+//! long ranges.
 
 mod chunks;
 mod entries;
@@ -37,13 +37,14 @@ pub use header_cache::HeaderCache;
 pub struct ReaderSettings {
     /// Series entries fetched at a time.
     pub batch_series: usize,
-    /// Bytes of series entries fetched at a time, about; an eighth of that is decoded at a time.
+    /// Bytes of series entries fetched at a time, approximately; an eighth of that is decoded at a
+    /// time.
     pub index_bytes: u64,
-    /// Bytes of chunks fetched at a time, about, with what the labels of their series take.
+    /// Bytes of chunks fetched at a time, approximately, including the labels of their series.
     pub batch_bytes: u64,
     /// Batches of either kind under way at a time; memory is about this many times `batch_bytes`.
     pub prefetch: usize,
-    /// Bytes of series entries that are sorted in memory, at most, where a block has its series in
+    /// The most bytes of series entries that are sorted in memory, where a block has its series in
     /// disorder.
     pub sorted_bytes: u64,
 }
@@ -63,9 +64,9 @@ impl Default for ReaderSettings {
 /// What to read of a block.
 #[derive(Clone, Debug)]
 pub struct SeriesQuery {
-    /// On the labels in the block, external ones apart; empty for all series.
+    /// Matchers on the labels in the block, without external ones; empty for all series.
     pub matchers: Vec<Matcher>,
-    /// Chunks that do not touch it are left out, and series without any other.
+    /// Chunks that do not touch it are left out, and series that have no others.
     pub range: TimeRange,
     /// Labels only.
     pub skip_chunks: bool,
@@ -83,11 +84,11 @@ impl SeriesQuery {
 pub struct ChunkSpan {
     pub min_time: i64,
     pub max_time: i64,
-    /// As the index states it.
+    /// The reference as in the index.
     pub reference: u64,
-    /// Bytes to fetch: an upper bound as a rule, else a guess.
+    /// Bytes to fetch: usually an upper bound, otherwise a guess.
     len: u32,
-    /// Bytes to the next chunk that is known of; a record that claims more is broken.
+    /// Bytes to the next known chunk; a record that claims more is broken.
     room: u32,
 }
 
@@ -95,14 +96,14 @@ pub struct ChunkSpan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockEntry {
     pub labels: Labels,
-    /// In order of time.
+    /// Its chunks, in order of time.
     pub chunks: Vec<ChunkSpan>,
-    /// What tombstones delete of it, ascending.
+    /// The spans that tombstones delete, ascending.
     deleted: Option<Arc<[Interval]>>,
 }
 
 impl BlockEntry {
-    /// Bytes to fetch for its chunks, about.
+    /// Bytes to fetch for its chunks, approximately.
     pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|c| u64::from(c.len)).sum()
     }
@@ -116,7 +117,7 @@ impl BlockEntry {
         covers_span(self.deleted(), Interval { min_time: chunk.min_time, max_time: chunk.max_time })
     }
 
-    /// Bytes of memory that the series takes once its chunks are read, about.
+    /// Bytes of memory that the series takes once its chunks are read, approximately.
     fn cost(&self) -> u64 {
         let chunks = self.chunks.len() * size_of::<BlockChunk>();
         self.bytes() + (self.labels.as_packed().len() + size_of::<BlockSeries>() + chunks) as u64
@@ -127,7 +128,7 @@ impl BlockEntry {
 #[derive(Clone, Debug, Default)]
 pub struct EntryBatch {
     pub entries: Vec<BlockEntry>,
-    /// Series that could not be read; the others are sound.
+    /// Series that could not be read; the others are intact.
     pub errors: Vec<Error>,
 }
 
@@ -157,13 +158,13 @@ pub struct SeriesBatch {
     pub stored: StoredCounts,
 }
 
-/// What a block holds of the series and chunks asked for, before tombstones: of a whole block what
-/// its `meta.json` counts. Series that could not be read do not count, and of labels alone there
-/// are no samples.
+/// What a block holds of the series and chunks asked for, before tombstones: for a whole block,
+/// what its `meta.json` counts. Series that could not be read do not count, and reading only labels
+/// counts no samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoredCounts {
     pub series: u64,
-    /// Of a downsampled chunk those of its first aggregate.
+    /// Samples; for a downsampled chunk, those of its first aggregate.
     pub samples: u64,
 }
 
@@ -179,7 +180,7 @@ pub struct ReadStats {
 }
 
 impl ReadStats {
-    /// All bytes; without what was read only because it lay between.
+    /// All bytes, without those that were read only because they lay between.
     pub fn bytes(&self) -> u64 {
         let ReadStats { header_bytes, postings_bytes, series_bytes, chunk_bytes, .. } = self;
         [header_bytes, postings_bytes, series_bytes, chunk_bytes]
@@ -189,7 +190,7 @@ impl ReadStats {
     }
 }
 
-/// No series entry and no chunk is longer, whatever its bytes claim.
+/// The longest series entry or chunk that is accepted, whatever its bytes claim.
 const MAX_RECORD: u64 = 32 << 20;
 
 fn count(counter: &AtomicU64, n: u64) {
@@ -202,10 +203,10 @@ pub struct BlockReader {
     inner: Arc<Inner>,
     stats: Arc<ReadStats>,
     tombstones: Option<Arc<Tombstones>>,
-    /// Charged where series must be sorted.
+    /// Charged if series must be sorted.
     budget: Option<Budget>,
     sorts: bool,
-    /// Stands in for the one that the cache has.
+    /// Used instead of the one in the cache.
     header: Option<Arc<IndexHeader>>,
 }
 
@@ -253,14 +254,14 @@ impl BlockReader {
         BlockReader { budget: Some(budget), ..self }
     }
 
-    /// The same block, its series sorted before any is given out: for one whose series came [in
+    /// The same block, its series sorted before any is returned: for one whose series came [in
     /// disorder](Kind::Unordered). Readers that share the header cache of the one that noticed do
-    /// so by themselves.
+    /// this by themselves.
     pub fn sorting(self) -> BlockReader {
         BlockReader { sorts: true, ..self }
     }
 
-    /// The same block; nothing of its header is read again, and the cache is not asked.
+    /// The same block; its header is not read again, and the cache is not used.
     #[must_use]
     pub fn with_header(self, header: Arc<IndexHeader>) -> BlockReader {
         BlockReader { header: Some(header), ..self }
@@ -284,9 +285,9 @@ impl BlockReader {
     }
 
     /// Matching series with their chunks, in order of labels; equal ones, which an odd block may
-    /// hold, come one after the other. An error ends the stream: the bucket failed, the header or
-    /// postings are broken, or the block has its series in an order that showed too late
-    /// ([`Kind::Unordered`]: read it again).
+    /// hold, come one after another. An error ends the stream: the bucket failed, the header or
+    /// postings are broken, or the block has its series in another order and that was noticed too
+    /// late ([`Kind::Unordered`]: read it again).
     pub fn series(&self, query: SeriesQuery) -> BoxStream<'static, Result<SeriesBatch>> {
         let skip_chunks = query.skip_chunks;
         let entries = self.in_order(self.stored_entries(query));
@@ -310,8 +311,8 @@ impl BlockReader {
             .boxed()
     }
 
-    /// Ranges of a file of this block. What is read only because it lies between is little against
-    /// the whole block.
+    /// Ranges of a file of this block. What is read only because it lies between is little compared
+    /// with the whole block.
     async fn fetch(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let files = self.inner.meta.thanos.iter().flat_map(|t| &t.files);
         let gap = match files.map(|f| f.size_bytes).sum::<u64>() {
@@ -334,7 +335,7 @@ fn without_chunks(batch: EntryBatch) -> SeriesBatch {
     SeriesBatch { series, errors, stored }
 }
 
-/// Leaves out chunks that are wholly deleted, and series without any other.
+/// Leaves out chunks that are entirely deleted, and series that have no others.
 fn without_deleted(mut batch: EntryBatch) -> EntryBatch {
     batch.entries.retain_mut(|entry| {
         if entry.deleted.is_some() {
@@ -346,8 +347,8 @@ fn without_deleted(mut batch: EntryBatch) -> EntryBatch {
     batch
 }
 
-/// The same entries in batches that cost about so many bytes once their chunks are read, one series
-/// at least.
+/// The same entries in batches that take about this many bytes once their chunks are read, with at
+/// least one series each.
 fn filled(
     entries: BoxStream<'static, Result<EntryBatch>>,
     bytes: u64,
@@ -374,13 +375,13 @@ fn filled(
     stream::try_unfold((entries.fuse(), VecDeque::new()), step)
 }
 
-/// Decoding that takes long leaves the threads that do I/O, for no more threads than there are
-/// cores: a compaction reads hundreds of blocks at a time.
+/// Moves long decoding off the threads that do I/O, to no more threads than there are cores: a
+/// compaction reads hundreds of blocks at a time.
 async fn offload<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    /// Takes about half a millisecond to decode.
+    /// This many bytes take about half a millisecond to decode.
     const LONG: usize = 256 << 10;
     if bytes < LONG {
         return Ok(work());

@@ -2,9 +2,10 @@
 //!
 //! A block is hard-linked into `<tsdb>/thanos/upload/<ULID>` first, so that Prometheus may delete
 //! it while it is uploaded; then chunks, index and `meta.json` go up in this order. What was
-//! shipped stands in `thanos.shipper.json`, which saves asking the bucket and tells a Prometheus
-//! that waits for it what it may compact. Killed at any instant, the next run finds either a block
-//! without `meta.json` in the bucket, which it uploads again, or a whole one, which it only notes.
+//! shipped is recorded in `thanos.shipper.json`, which saves asking the bucket and shows a
+//! Prometheus that waits for it what it may compact. Killed at any instant, the next run finds
+//! either a block without `meta.json` in the bucket, which it uploads again, or a complete one,
+//! which it only records.
 
 mod ledger;
 mod local;
@@ -34,9 +35,9 @@ use overlap::OverlapCheck;
 pub struct ShipperSettings {
     /// The folder in which a TSDB keeps its blocks.
     pub tsdb_path: PathBuf,
-    /// What stands as `source` in the `meta.json` of shipped blocks.
+    /// The `source` in the `meta.json` of shipped blocks.
     pub source: &'static str,
-    /// Also blocks that the TSDB compacted.
+    /// Also ship blocks that the TSDB compacted.
     pub upload_compacted: bool,
     /// One failing block does not hold up newer ones.
     pub allow_out_of_order_uploads: bool,
@@ -63,7 +64,7 @@ impl Default for ShipperSettings {
 }
 
 impl ShipperSettings {
-    /// Where it is written down which blocks were shipped.
+    /// The file that records which blocks were shipped.
     pub fn meta_file(&self) -> PathBuf {
         self.tsdb_path.join(&self.meta_file_name)
     }
@@ -82,13 +83,13 @@ impl Shipper {
         Shipper { settings: Arc::new(settings), bucket, metrics }
     }
 
-    /// Tries out what the bucket can do, and warns of what it lacks. To be called once before the
+    /// Tests what the bucket can do, and warns about what it lacks. To be called once before the
     /// first sync.
     pub async fn probe_bucket(&self) {
         self.bucket.probe_create_only().await;
     }
 
-    /// Uploads every block that is not in the bucket yet and says how many it were.
+    /// Uploads every block that is not in the bucket yet and returns how many those were.
     ///
     /// # Errors
     /// The first failure, unless out-of-order uploads are allowed: then all blocks are tried and
@@ -148,7 +149,7 @@ impl Shipper {
         Ok(uploaded)
     }
 
-    /// Whether the block was uploaded just now.
+    /// Ships a block; returns whether it was uploaded just now.
     async fn ship(
         &self,
         meta: &BlockMeta,
@@ -207,7 +208,7 @@ fn with_thanos_section(meta: &BlockMeta, external: &Labels, source: &str) -> Blo
     BlockMeta { thanos: Some(thanos), ..meta }
 }
 
-/// File work, off the threads that serve.
+/// Runs file work off the threads that serve.
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

@@ -1,5 +1,5 @@
-//! Which blocks there are: one listing of the bucket, metas of new blocks fetched and kept, and the
-//! filters by which components choose among them.
+//! Finds out which blocks exist: one listing of the bucket, metas of new blocks fetched and kept,
+//! and the filters by which components choose among them.
 //!
 //! A block's `meta.json` never changes once written, so it is fetched once (and kept in a local
 //! folder, if there is one, over restarts). Markers come and go: they are seen in the listing and
@@ -26,7 +26,7 @@ pub use filter::{
 };
 pub use relabel::{RelabelConfig, parse_relabel_configs};
 
-/// Which writing of an object the listing saw.
+/// Which version of an object the listing saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectVersion {
     pub size: u64,
@@ -39,14 +39,14 @@ pub struct ObjectVersion {
 pub struct SyncedBlock {
     pub location: BlockLocation,
     pub meta: Arc<BlockMeta>,
-    /// The external labels; a filter may have taken replica labels away.
+    /// The external labels; a filter may have removed replica labels.
     pub labels: Labels,
     pub deletion_mark: Option<DeletionMark>,
     pub no_compact_mark: Option<NoCompactMark>,
     pub no_downsample_mark: Option<NoDownsampleMark>,
-    /// Of the file of deleted spans, where there is one that names any.
+    /// The version of the file of deleted spans, if there is one that names any.
     pub tombstones: Option<ObjectVersion>,
-    /// Of all its objects together.
+    /// The size of all its objects together.
     pub bytes: u64,
 }
 
@@ -82,8 +82,7 @@ impl SyncedBlock {
     }
 }
 
-/// A block's folder without `meta.json`: an upload under way, or one that broke off, or a deletion
-/// that did.
+/// A block's folder without `meta.json`: an upload under way, or a broken upload or deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialBlock {
     pub location: BlockLocation,
@@ -92,15 +91,15 @@ pub struct PartialBlock {
     pub has_deletion_mark: bool,
 }
 
-/// A block whose `meta.json` is not usable and stays so until somebody mends it.
+/// A block whose `meta.json` is not usable and stays so until somebody repairs it.
 #[derive(Clone, Debug)]
 pub struct BrokenBlock {
     pub location: BlockLocation,
     pub error: Error,
 }
 
-/// A block that is listed and could not be looked at: its `meta.json` is known from no earlier
-/// sync, or one of its marks is not, and the bucket did not give it.
+/// A block that is listed but could not be looked at: its `meta.json` or one of its marks is not
+/// known from an earlier sync, and the bucket did not return it.
 ///
 /// All its samples are older than the time in its id: a block is made after its samples, and the
 /// ids of compaction's outputs take the time of their latest parent.
@@ -108,20 +107,20 @@ pub struct BrokenBlock {
 pub struct UnseenBlock {
     pub location: BlockLocation,
     pub error: Error,
-    /// What is known all the same where it was only a mark: everything but that mark.
+    /// What is known if only a mark could not be read: everything except that mark.
     pub known: Option<SyncedBlock>,
 }
 
 /// What a sync found.
 #[derive(Clone, Debug, Default)]
 pub struct Synced {
-    /// Those that every filter let through, sorted by time and id.
+    /// The blocks that every filter let through, sorted by time and id.
     pub blocks: Vec<SyncedBlock>,
     pub partial: Vec<PartialBlock>,
     pub broken: Vec<BrokenBlock>,
-    /// What is missing above, so that whoever acts on the absence of a block must hold back.
+    /// What is missing above: nothing may be done because a block is absent while there are any.
     pub unseen: Vec<UnseenBlock>,
-    /// Blocks that the duplicate filter took out: all their sources are in another block, which is
+    /// Blocks that the duplicate filter removed: all their sources are in another block, which is
     /// not marked for deletion.
     pub duplicates: Vec<SyncedBlock>,
     /// Blocks with a deletion mark, whether or not they are among `blocks`.

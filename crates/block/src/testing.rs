@@ -51,7 +51,7 @@ impl Clock for TestClock {
 pub(crate) struct Lines(Arc<[AtomicU32; 2]>);
 
 impl Lines {
-    /// Until the guard is dropped.
+    /// Counts until the guard is dropped.
     pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
         tracing::subscriber::set_default(self.clone())
     }

@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// What a `tombstones` file says.
 #[derive(Clone, Debug)]
 pub struct LoadedTombstones {
-    /// Without any where the file only exists, as Prometheus leaves it.
+    /// Empty if the file names none, as Prometheus leaves it.
     pub tombstones: Arc<Tombstones>,
     /// SHA-256 of the file.
     pub digest: [u8; 32],
@@ -27,7 +27,7 @@ pub struct LoadedTombstones {
 /// Reads the `tombstones` file of a block; `None` where there is none, which deletes nothing.
 ///
 /// # Errors
-/// `Corrupt`, `Unsupported` for what is no such file; those of the bucket.
+/// `Corrupt`, `Unsupported` for what is not such a file; those of the bucket.
 pub async fn load_tombstones(
     bucket: &Bucket,
     location: &BlockLocation,
@@ -48,11 +48,11 @@ pub async fn load_tombstones(
     }))
 }
 
-/// Tombstones by block and writing of its file, bounded in bytes. Cloning shares it.
+/// Tombstones by block and version of the file, bounded in bytes. Cloning shares it.
 #[derive(Clone)]
 pub struct TombstoneCache(Cache<(BlockId, Version), Arc<Tombstones>>);
 
-/// Of [`ObjectVersion`].
+/// The fields of [`ObjectVersion`].
 type Version = (u64, i64, Option<String>);
 
 impl TombstoneCache {
@@ -63,8 +63,8 @@ impl TombstoneCache {
         TombstoneCache(Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build())
     }
 
-    /// What a block's file says that a sync saw in this `version`; nothing is deleted where it is
-    /// gone by now.
+    /// The contents of a block's file that a sync saw in this `version`; if it is gone by now,
+    /// nothing counts as deleted.
     ///
     /// # Errors
     /// As [`load_tombstones`].

@@ -1,8 +1,7 @@
-//! Blocks in and out of a bucket: the order of uploads and deletes, and what an interrupted one
-//! leaves.
+//! Uploads and deletes blocks: the order of operations, and what an interrupted one leaves.
 //!
 //! A block exists when its `meta.json` exists. So that file is written last and deleted first; the
-//! deletion mark goes last of all, so that an interrupted deletion is taken up again.
+//! deletion mark is deleted last, so that an interrupted deletion is resumed.
 
 use std::path::Path;
 
@@ -13,8 +12,8 @@ use crate::layout::{BlockLocation, INDEX_FILE};
 use crate::marker::{DeletionMark, Marker};
 use crate::{Bucket, Error, Kind, Result, invariants};
 
-/// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (so many at a
-/// time), index, then `meta.json`, which is `meta` with the upload time and the lists of files and
+/// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (some at a time),
+/// index, then `meta.json`, which is `meta` with the upload time and the lists of files and
 /// segments set. Returns the meta as written. What an interrupted upload leaves is overwritten by
 /// the next.
 pub async fn upload_block_dir(
@@ -58,7 +57,7 @@ pub fn gather_files(dir: &Path) -> Result<Vec<File>> {
         let size_bytes =
             entry.metadata().map_err(|e| Error::local("looking up", &entry.path(), e))?.len();
         let name = entry.file_name();
-        // tools leave other files there at times
+        // tools sometimes leave other files there
         let Some(name) =
             name.to_str().filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         else {
@@ -74,8 +73,8 @@ pub fn gather_files(dir: &Path) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// Deletes a block: `meta.json`, then everything else, markers of its folders too, the deletion
-/// mark last.
+/// Deletes a block: `meta.json`, then everything else, including markers of its folders, and the
+/// deletion mark last.
 pub async fn delete_block(bucket: &Bucket, location: &BlockLocation) -> Result<()> {
     bucket.delete(&location.meta()).await?;
     let mark = location.file(DeletionMark::FILE);

@@ -1,5 +1,5 @@
-//! The same life of blocks over every kind of store: in memory, in a folder, over S3's and GCS'
-//! protocols, and over a store that fails now and then.
+//! The same operations on blocks over every kind of store: in memory, in a folder, over S3's and
+//! GCS' protocols, and over a store that fails now and then.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -168,7 +168,7 @@ async fn server(settings: ServerSettings) -> ObjectServer {
     ObjectServer::start(Arc::new(InMemory::new()), settings).await.unwrap()
 }
 
-/// Both blocks are found whatever else lies there; says which they are.
+/// Checks that both blocks are found whatever else lies there; returns them.
 async fn both_are_found(bucket: &Bucket) -> Vec<BlockLocation> {
     let synced = fetcher(bucket).fetch(&[&Deduplicate]).await.unwrap();
     assert_eq!((synced.blocks.len(), synced.partial.len(), synced.broken.len()), (2, 0, 0));
@@ -249,8 +249,8 @@ async fn bad_names_in_a_folder_are_ignored() {
     assert!(bucket.hints().ignored_names() >= 4);
 }
 
-/// A prefix names the place that it names to Thanos: the text between the outer `/` and then a `/`;
-/// of a folder what Go's `filepath.Join` makes of it.
+/// A prefix names the same place as in Thanos: the text between the outer `/` and then a `/`; for a
+/// folder, what Go's `filepath.Join` gives.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_names_the_same_place_as_to_thanos() {
     for (given, place) in [("~ü %#*", "~ü %#*"), ("/a/~/", "a/~"), ("a//b", "a//b"), ("//", "")] {
@@ -309,7 +309,7 @@ fn a_prefix_that_cannot_be_asked_for_is_refused() {
     }
 }
 
-/// Ceph, OSS and B2 have no create-only writes, in ways of their own.
+/// Ceph, OSS and B2 have no create-only writes, each in its own way.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_create_only_writes_marks_are_looked_up_first() {
     let path = block::Path::from("lease/a/1");
@@ -422,8 +422,8 @@ async fn a_sync_costs_one_listing_and_one_read_per_new_block() {
     assert_eq!((second.gets, second.lists, second.heads), (2, 2, 0));
 }
 
-/// A flipped bit anywhere is an error of the block or of some series; what is served is as it was
-/// written.
+/// A flipped bit anywhere is an error of the block or of some series; everything that is served is
+/// as it was written.
 #[tokio::test]
 async fn flipped_bits_never_pass_for_data() {
     let bucket = over(Arc::new(InMemory::new()));

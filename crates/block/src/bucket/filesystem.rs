@@ -1,5 +1,5 @@
-//! What a bucket in a folder needs beyond the library: listings that a bad name or a loop of links
-//! does not end, and the removal of files `name#n` that torn uploads leave and no listing shows.
+//! What a bucket in a folder needs beyond the library: listings that do not fail on a bad name or a
+//! loop of links, and the removal of files `name#n` that broken uploads leave and no listing shows.
 
 use model::error::in_one_line;
 use std::fmt;
@@ -21,7 +21,7 @@ use object_store::{
 use super::hints::Hints;
 use crate::{Error, Result};
 
-/// Links followed on the way to a file; what lies behind more is ignored.
+/// The most links followed on the way to a file; what lies behind more is ignored.
 const MOST_LINKS: usize = 8;
 
 /// The folder that a prefix below another names: Go's `filepath.Join`, which is Thanos' rule for
@@ -48,7 +48,7 @@ fn is_root(component: Component<'_>) -> bool {
     matches!(component, Component::RootDir | Component::Prefix(_))
 }
 
-/// A folder as an object store. All but listings is the library's.
+/// A folder as an object store. Everything except listings is the library's.
 #[derive(Debug)]
 pub(crate) struct FolderStore {
     inner: LocalFileSystem,
@@ -59,12 +59,12 @@ pub(crate) struct FolderStore {
 impl FolderStore {
     /// The folder must exist.
     pub(crate) fn new(root: &Path, hints: Hints) -> object_store::Result<FolderStore> {
-        // empty folders of deleted blocks would show up as blocks
+        // empty folders of deleted blocks would look like blocks
         let inner = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
         Ok(FolderStore { inner, root: root.to_path_buf(), hints })
     }
 
-    /// What lies below a folder of the bucket, or directly in it.
+    /// Lists what lies below a folder of the bucket, or directly in it.
     fn look(
         &self,
         prefix: Option<&ObjectPath>,
@@ -176,20 +176,20 @@ impl ObjectStore for FolderStore {
 struct FolderWalk {
     root: PathBuf,
     prefix: ObjectPath,
-    /// Whether folders below are entered.
+    /// Whether to enter folders.
     deep: bool,
 }
 
-/// A folder to look into.
+/// A folder to list.
 #[derive(Debug)]
 struct ListedFolder {
     path: PathBuf,
     object: ObjectPath,
-    /// Where links led on the way here, the folders that hold them included.
+    /// Where links led on the way here, including the folders that hold them.
     behind_links: Vec<PathBuf>,
 }
 
-/// What is found of one name.
+/// What was found under one name.
 enum FoundEntry {
     File(std::fs::Metadata),
     Folder(ListedFolder),
@@ -197,7 +197,7 @@ enum FoundEntry {
 }
 
 impl FolderWalk {
-    /// What is there and the names that were left out.
+    /// What was found, and the names that were left out.
     fn run(self) -> object_store::Result<(ListResult, Vec<String>)> {
         let path =
             self.prefix.parts().fold(self.root.clone(), |path, part| path.join(part.as_ref()));
@@ -208,8 +208,8 @@ impl FolderWalk {
         while let Some(folder) = open.pop() {
             let entries = match std::fs::read_dir(&folder.path) {
                 Ok(entries) => entries,
-                // nothing below this prefix, or removed meanwhile; a bucket whose folder is gone is
-                // no empty bucket
+                // nothing below this prefix, or removed meanwhile; but a bucket whose folder is
+                // gone is not an empty bucket
                 Err(e) if is_gone(&e) && folder.path != self.root => continue,
                 Err(e) => return Err(failed(&folder.path, e)),
             };
@@ -247,10 +247,10 @@ fn look_at(
         Err(e) if is_gone(&e) => return Ok(FoundEntry::Nothing),
         Err(e) => return Err(failed(&path, e)),
     };
-    // of what a link leads to
+    // the metadata of what a link leads to
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
-        // it leads nowhere, or round and round
+        // it leads nowhere, or in a circle
         Err(e) if is_gone(&e) || kind.is_symlink() => return Ok(FoundEntry::Nothing),
         Err(e) => return Err(failed(&path, e)),
     };
@@ -289,8 +289,8 @@ fn described(location: ObjectPath, metadata: &std::fs::Metadata) -> ObjectMeta {
     }
 }
 
-/// Whether a create-only write failed because the filesystem (FAT, some mounts of other machines)
-/// knows no hard links.
+/// Whether a create-only write failed because the filesystem (FAT, some network mounts) has no hard
+/// links.
 fn needs_links(error: &object_store::Error) -> bool {
     const EPERM: i32 = 1;
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -304,7 +304,7 @@ fn needs_links(error: &object_store::Error) -> bool {
     false
 }
 
-/// Removed by another process, or never there.
+/// Whether the file was removed by another process, or never existed.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -319,8 +319,8 @@ fn failed(path: &Path, error: io::Error) -> object_store::Error {
     }
 }
 
-/// Removes files `name#<digits>` below `root` that were last written before `older_than`; says how
-/// many. Younger ones may belong to an upload of another process that is still under way.
+/// Removes files `name#<digits>` below `root` that were last written before `older_than`; returns
+/// how many. Younger ones may belong to an upload of another process that is still under way.
 pub(super) fn sweep_torn_uploads(root: &Path, older_than: TimestampMs) -> Result<usize> {
     let limit =
         SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(older_than.0).unwrap_or(0));

@@ -1,5 +1,5 @@
-//! What is learnt of a store beside its answers: names it holds that are no paths, and that it has
-//! no create-only writes.
+//! What is learnt about a store besides its answers: names it holds that are not paths, and that it
+//! has no create-only writes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::path::Path;
 
-/// Directory markers that are remembered; a bucket with more keeps some of them a while longer.
+/// The most directory markers that are remembered; a bucket with more keeps some of them a while
+/// longer.
 const MOST_MARKERS: usize = 100_000;
 
-/// Shared by a bucket and the parts beneath it that see what the client of the store does not tell.
+/// Shared by a bucket and the parts beneath it that see what the client of the store does not
+/// report.
 #[derive(Clone, Debug, Default)]
 pub struct Hints(Arc<Inner>);
 
@@ -25,7 +27,7 @@ struct Inner {
 /// Whether a name can be a path here: no empty part, no `.` or `..`, no control character, no `/`
 /// at either end.
 pub(super) fn is_clean(name: &str) -> bool {
-    // the client strips a leading or trailing `/`, which would make another object of it
+    // the client strips a leading or trailing `/`, which would name another object
     Path::parse(name).is_ok_and(|path| path.as_ref() == name && !name.is_empty())
 }
 
@@ -35,7 +37,7 @@ impl Hints {
         self.0.ignored.load(Ordering::Relaxed)
     }
 
-    /// Names that no component here or of Thanos writes were left out of a listing.
+    /// Records names left out of a listing; no component here or of Thanos writes such names.
     pub(super) fn ignore(&self, names: &[String]) {
         let Some(first) = names.first() else { return };
         self.0.ignored.fetch_add(names.len() as u64, Ordering::Relaxed);
@@ -51,7 +53,7 @@ impl Hints {
     }
 
     /// The directory markers that listings showed of a folder: its own and those below. They are
-    /// forgotten, as whoever asks removes them.
+    /// forgotten, because the caller removes them.
     pub(super) fn take_markers(&self, folder: &Path) -> Vec<Path> {
         let mut markers = self.markers();
         let first = format!("{folder}/");
@@ -68,7 +70,7 @@ impl Hints {
         found.iter().rev().filter_map(marker).collect()
     }
 
-    /// The store has no create-only writes; says whether that is news.
+    /// Records that the store has no create-only writes; returns whether that is new.
     pub(super) fn lacks_create_only(&self) -> bool {
         !self.0.no_create_only.swap(true, Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! Between the clients of S3, GCS and Azure and the network: makes pages of listings fit for the
-//! client, and notes what their errors have no kind for.
+//! Between the clients of S3, GCS and Azure and the network: makes pages of listings acceptable to
+//! the client, and records what their errors have no kind for.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,14 +12,14 @@ use object_store::client::{
 use super::hints::{Hints, is_clean};
 use super::list_page;
 
-/// A status that clients do not try again.
+/// A status after which clients do not try again.
 const METHOD_NOT_ALLOWED: u16 = 405;
 
-/// Makes clients whose answers are looked through.
+/// Makes clients whose answers are inspected.
 #[derive(Debug)]
 pub(crate) struct Connector<C = ReqwestConnector> {
     inner: C,
-    /// Of the bucket, without `/` at either end.
+    /// The prefix of the bucket, without `/` at either end.
     prefix: String,
     hints: Hints,
 }
@@ -48,11 +48,11 @@ struct Service {
     hints: Hints,
 }
 
-/// The requests whose answers are looked at.
+/// The requests whose answers are inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Listing,
-    /// Of many objects at once.
+    /// The deletion of many objects at once.
     Deletion,
     CreateOnlyWrite,
     Other,
@@ -131,8 +131,7 @@ impl Service {
     }
 }
 
-/// Whether a 400 is about the condition. Others tell of credentials, times and bodies that are
-/// wrong.
+/// Whether a 400 is about the condition. Others report wrong credentials, times and bodies.
 fn refuses_condition(body: &str) -> bool {
     const CODES: [&str; 7] = [
         "NotImplemented",
@@ -153,8 +152,8 @@ fn refuses_condition(body: &str) -> bool {
     }
 }
 
-/// The client looks for a path in what it asked to delete and does not expect one that is none,
-/// which a directory marker is: then the whole request failed.
+/// In the answer to a deletion the client looks for the paths it asked to delete, and does not
+/// expect a name that is not a path, such as a directory marker; then the whole request would fail.
 async fn deleted(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (mut parts, body) = response.into_parts();
     let body: Bytes = body.bytes().await?;

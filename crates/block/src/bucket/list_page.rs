@@ -1,9 +1,9 @@
-//! A page of a listing as S3, GCS and Azure answer it, with only what is a path here.
+//! A page of a listing as S3, GCS and Azure return it, reduced to names that are paths here.
 //!
 //! The client reads a page as a whole: one key with an empty part, `..` or a control character
 //! makes it an error, and a key that ends in `/` becomes another object's. So such entries are
-//! taken out before the client sees the page. The prefix of the bucket is taken off the keys at the
-//! same time, because a prefix such as `a//b` is no path either.
+//! removed before the client sees the page. The prefix of the bucket is removed from the keys at
+//! the same time, because a prefix such as `a//b` is not a path either.
 //!
 //! ```text
 //! <Contents><Key>…   <CommonPrefixes><Prefix>…     S3, GCS
@@ -18,7 +18,7 @@ use quick_xml::events::{BytesRef, Event};
 
 use super::hints::is_clean;
 
-/// A page that is fit for the client.
+/// A page that the client accepts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) text: String,
@@ -31,15 +31,15 @@ pub(super) struct Page {
 struct PageEntry {
     /// Bytes of the page from its start tag to its end tag.
     whole: Range<usize>,
-    /// Those between the tags of its name.
+    /// The bytes between the tags of its name.
     name_at: Range<usize>,
     /// `None` where it holds characters that XML has no way to state.
     name: Option<String>,
     is_folder: bool,
 }
 
-/// Rewrites a page; `prefix` has no `/` at either end. `None` when the page is no XML: then the
-/// client tells.
+/// Rewrites a page; `prefix` has no `/` at either end. `None` when the page is not XML: then the
+/// client reports the error.
 pub(super) fn clean(page: &str, prefix: &str) -> Option<Page> {
     let mut cleaned = Page { text: String::with_capacity(page.len()), ignored: Vec::new() };
     let mut done = 0;
@@ -136,7 +136,7 @@ fn walk(page: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Option<Ve
     }
 }
 
-/// Reads to the end tag of the name. The outer `None`: the page is no XML.
+/// Reads to the end tag of the name. The outer `None`: the page is not XML.
 fn text_of(
     reader: &mut Reader<&[u8]>,
     entry: &mut PageEntry,

@@ -13,9 +13,9 @@ use crate::{Error, Result};
 /// Parts in flight per upload.
 const PARALLEL_PARTS: usize = 2;
 
-/// An object that is being written front to back. Nothing is visible until
+/// An object that is being written from front to back. Nothing is visible until
 /// [`finish`](MultipartWriter::finish); dropped before, it leaves at most parts that the store
-/// clears away by its own rules.
+/// removes by its own rules.
 #[derive(Debug)]
 pub struct MultipartWriter {
     bucket: Bucket,
@@ -44,7 +44,7 @@ impl MultipartWriter {
         self.written == 0
     }
 
-    /// Adds to the end; waits while too many parts are under way.
+    /// Appends bytes; waits while too many parts are under way.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.written += bytes.len() as u64;
         let part_size = self.bucket.settings().part_size.max(1);
@@ -61,7 +61,7 @@ impl MultipartWriter {
         Ok(())
     }
 
-    /// Makes the object visible; says how long it is.
+    /// Makes the object visible; returns how long it is.
     pub async fn finish(mut self) -> Result<u64> {
         if self.upload.is_none() {
             // one request suffices, and it can be tried again
@@ -163,7 +163,7 @@ pub(super) async fn upload_file(
             }
         };
         if let Err(e) = writer.write(&buffer[..len]).await {
-            // the first failure is the one worth telling
+            // the first failure is the one worth reporting
             let _ = writer.abort().await;
             return Err(e);
         }

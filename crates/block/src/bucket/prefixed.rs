@@ -1,8 +1,7 @@
 //! A store below a prefix, for stores whose listings come without it.
 //!
-//! The library's own decorator writes some characters of a prefix otherwise than they are, drops
-//! empty parts, and takes the prefix off listings, which ours come without already (see
-//! `list_page`).
+//! The library's own decorator encodes some characters of a prefix, drops empty parts, and removes
+//! the prefix from listings, which ours come without already (see `list_page`).
 
 use std::fmt;
 
@@ -24,7 +23,7 @@ pub(crate) struct Prefixed<S> {
     prefix: Prefix,
 }
 
-/// A prefix to the letter; empty parts are kept, as Thanos keeps them.
+/// A prefix exactly as written; empty parts are kept, as Thanos keeps them.
 #[derive(Clone, Debug)]
 struct Prefix(Path);
 
@@ -42,7 +41,7 @@ impl Prefix {
     }
 }
 
-/// The parts of a text as they are; the library's own conversions would encode some of their
+/// Appends the parts of a text unchanged; the library's own conversions would encode some of their
 /// characters.
 fn joined(base: Path, text: &str) -> Path {
     text.split('/').filter_map(|part| PathPart::parse(part).ok()).fold(base, Path::join)
@@ -57,7 +56,7 @@ impl<S: ObjectStore> Prefixed<S> {
     }
 }
 
-/// What can be known to be wrong with a prefix without a store.
+/// Checks what can be wrong with a prefix, without a store.
 pub(crate) fn check(prefix: &str) -> crate::Result<()> {
     let bad = prefix.split('/').find(|part| PathPart::parse(part).is_err());
     let Some(part) = bad else { return Ok(()) };

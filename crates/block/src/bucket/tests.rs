@@ -70,7 +70,7 @@ async fn exercise(bucket: Bucket) {
     assert_eq!(bucket.get(&path).await.unwrap(), "one");
     assert!(bucket.probe_conditional_put(&Path::from("probe")).await.unwrap());
     assert!(!bucket.exists(&Path::from("probe")).await.unwrap());
-    // one that another left proves it as well, and stays
+    // one left by another process proves it too, and stays
     bucket.put(&Path::from("probe"), "probe".into()).await.unwrap();
     assert!(bucket.probe_conditional_put(&Path::from("probe")).await.unwrap());
     bucket.delete(&Path::from("probe")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Every documented key of `objstore.yml` and what becomes of it here.
+//! Every documented key of `objstore.yml` and how it is treated here.
 
 use super::Provider;
 

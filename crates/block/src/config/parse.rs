@@ -1,4 +1,4 @@
-//! Holding YAML against the table of keys.
+//! Checks YAML against the table of keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use serde_yaml_ng::Value;
 use super::fields::{ConfigField, FieldEffect, FieldShape};
 use crate::{Error, Kind, Result};
 
-/// Scalars by their path, such as `config.http_config.insecure_skip_verify`. Empty ones are not
-/// there.
+/// Scalars by their path, such as `config.http_config.insecure_skip_verify`. Empty ones are left
+/// out.
 #[derive(Clone, Default)]
 pub(super) struct ConfigValues(BTreeMap<String, String>);
 
@@ -49,7 +49,7 @@ pub(super) fn provider_name(root: &Value) -> Result<String> {
     Ok(map.get("type").and_then(Value::as_str).unwrap_or_default().to_owned())
 }
 
-/// Checks a section, gathers its values under `prefix` and says what has no effect.
+/// Checks a section, gathers its values under `prefix` and warns about what has no effect.
 pub(super) fn check(
     section: &Value,
     fields: &[ConfigField],

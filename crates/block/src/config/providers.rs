@@ -1,4 +1,4 @@
-//! From checked values to object stores.
+//! Makes object stores from checked values.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,8 @@ pub(super) const AWS_VARIABLES: [&str; 9] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 ];
 
-/// From the first byte sent to the last received; the longest requests are parts of uploads.
+/// The time from the first byte sent to the last received; the longest requests are parts of
+/// uploads.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn invalid(text: impl Into<String>) -> Error {
@@ -93,8 +94,8 @@ pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
     Ok(())
 }
 
-/// The store; listings of a folder and of buckets over HTTP come without the prefix, other calls
-/// take it still.
+/// The store; listings of a folder and of buckets over HTTP come without the prefix, which other
+/// calls still need.
 pub(super) fn build(config: &ObjectStoreConfig, hints: &Hints) -> Result<Arc<dyn ObjectStore>> {
     let connector = Connector::new(&config.prefix, hints.clone());
     build_over(config, connector, hints)

@@ -34,7 +34,7 @@ impl BlockReader {
         // chunks longer than guessed
         let mut long = Vec::new();
         for (at, (bytes, (reference, len))) in fetched.iter().zip(&wanted).enumerate() {
-            // what ended before the length asked for is the end of the segment
+            // if it ended before the length asked for, that is the end of the segment
             if bytes.len() as u64 == *len
                 && let Ok(whole) = record_len(bytes)
                 && whole > bytes.len()
@@ -149,7 +149,7 @@ impl BlockReader {
     }
 }
 
-/// What tombstones leave of a chunk; of most nothing is deleted.
+/// What tombstones leave of a chunk; from most, nothing is deleted.
 fn left_of(
     chunk: BlockChunk,
     entry: &BlockEntry,

@@ -20,8 +20,8 @@ use super::{
 use crate::layout::INDEX_FILE;
 use crate::{Kind, Result};
 
-/// An entry may be longer than guessed; beyond this the guess is not stretched to the next entry
-/// known.
+/// An entry may be longer than guessed; beyond this length the guess is not extended to the next
+/// known entry.
 const MAX_GUESS: u64 = 64 << 10;
 
 /// Bytes of the list of all series that are fetched at a time.
@@ -29,14 +29,14 @@ const MIN_POSTINGS_PAGE: u64 = 4 << 10;
 const MAX_POSTINGS_PAGE: u64 = 8 << 20;
 
 impl BlockReader {
-    /// The size that `meta.json` states spares a request, but it may be wrong, or that of another
+    /// The size stated in `meta.json` saves a request, but it may be wrong, or that of another
     /// index.
     pub(super) async fn load_header(&self) -> Result<IndexHeader> {
         self.load_header_by(|loader| loader).await
     }
 
-    /// The header for a scan of all series, which knows no other postings. It is not put into the
-    /// cache, where others would find it.
+    /// The header for a scan of all series, without other postings. It is not put into the cache,
+    /// where others would find it.
     pub async fn scan_header(&self) -> Result<IndexHeader> {
         self.load_header_by(HeaderLoader::for_scan).await
     }
@@ -86,14 +86,15 @@ impl BlockReader {
         }
     }
 
-    /// Matching series with the places of their chunks, in batches. With `skip_chunks` too, a
-    /// series must have a chunk that touches the range. What is wholly deleted is left out. In
-    /// order, as [`series`](BlockReader::series).
+    /// Matching series with the places of their chunks, in batches. Even with `skip_chunks`, a
+    /// series must have a chunk that touches the range. What is entirely deleted is left out. The
+    /// order is that of [`series`](BlockReader::series).
     pub fn entries(&self, query: SeriesQuery) -> BoxStream<'static, Result<EntryBatch>> {
         self.in_order(self.stored_entries(query)).map_ok(without_deleted).boxed()
     }
 
-    /// As [`entries`](BlockReader::entries), also what is deleted, in the order of the index.
+    /// As [`entries`](BlockReader::entries), but including what is deleted, and in the order of the
+    /// index.
     pub(super) fn stored_entries(
         &self,
         query: SeriesQuery,
@@ -125,8 +126,8 @@ impl BlockReader {
         batches.into_stream().try_flatten().boxed()
     }
 
-    /// The ids of matching series, and the matchers that their labels must still be held against. A
-    /// list of all series, which may be long, comes in pages.
+    /// The ids of matching series, and the matchers that must still be checked against their
+    /// labels. A list of all series, which may be long, comes in pages.
     async fn find_by_pages(
         &self,
         header: &Arc<IndexHeader>,
@@ -174,7 +175,7 @@ impl BlockReader {
         futures::stream::try_unfold(state, step).boxed()
     }
 
-    /// What to fetch at a time: so many series at most, and so many bytes.
+    /// What to fetch at a time: limited in series and in bytes.
     fn cut(&self, header: &IndexHeader, page: IdRun) -> Vec<IdRun> {
         let settings = self.inner.settings;
         let guess = self.entry_guess(header);
@@ -201,7 +202,7 @@ impl BlockReader {
         parts
     }
 
-    /// An upper bound for an entry, as a rule: the largest one's size, where `meta.json` states it.
+    /// Usually an upper bound for an entry: the size of the largest, if `meta.json` states it.
     fn entry_guess(&self, header: &IndexHeader) -> u64 {
         let section = header.series_section();
         let stated = self
@@ -215,7 +216,8 @@ impl BlockReader {
         if stated > 0 { stated } else { (average * 4).max(256) }.min(MAX_GUESS)
     }
 
-    /// The ids of matching series, and the matchers that their labels must still be held against.
+    /// The ids of matching series, and the matchers that must still be checked against their
+    /// labels.
     pub(super) async fn find(
         &self,
         header: &Arc<IndexHeader>,
@@ -310,7 +312,7 @@ impl BlockReader {
         let range = |(id, next): (&u32, Option<u32>)| {
             let start = header.series_offset(*id);
             let next = next.map_or(section.end, |id| header.series_offset(id));
-            // up to a near neighbour the length is certain
+            // with a near neighbour, the length is certain
             let end = if next.saturating_sub(start) <= MAX_GUESS {
                 next
             } else {
@@ -345,7 +347,7 @@ impl BlockReader {
             let next = references.get(references.partition_point(|r| *r <= chunk.reference));
             let room =
                 next.map_or(MAX_RECORD, |next| (next - chunk.reference).min(MAX_RECORD)) as u32;
-            // up to a near neighbour the length is certain
+            // with a near neighbour, the length is certain
             let len = if u64::from(room) <= MAX_GUESS { room } else { guess };
             ChunkSpan {
                 min_time: chunk.min_time,
@@ -381,8 +383,8 @@ impl BlockReader {
         (!intervals.is_empty()).then(|| intervals.into())
     }
 
-    /// Bytes of a chunk whose successor is not known: the largest one's, where `meta.json` states
-    /// it.
+    /// Bytes of a chunk whose successor is not known: the size of the largest, if `meta.json`
+    /// states it.
     fn chunk_guess(&self) -> u32 {
         let meta = &self.inner.meta;
         let Some(thanos) = &meta.thanos else { return 2048 };
@@ -404,7 +406,7 @@ impl BlockReader {
 
 /// Which series and chunks of a batch are wanted.
 struct EntryFilter {
-    /// What postings did not decide.
+    /// The matchers that postings did not decide.
     residual: Vec<Matcher>,
     matchers: Vec<Matcher>,
     range: TimeRange,
@@ -418,7 +420,7 @@ impl EntryFilter {
     }
 }
 
-/// Series whose entries are read together, and the first id beyond them that is known.
+/// Series whose entries are read together, and the first known id after them.
 struct IdRun {
     ids: Vec<u32>,
     after: Option<u32>,
@@ -431,7 +433,7 @@ struct FetchedEntries {
 }
 
 impl FetchedEntries {
-    /// Parts of so many bytes, one entry at least.
+    /// Splits into parts of this many bytes, with at least one entry each.
     fn into_steps(self, bytes: u64) -> Vec<FetchedEntries> {
         let mut steps: Vec<FetchedEntries> = Vec::new();
         let mut filled = 0;

@@ -28,7 +28,7 @@ impl HeaderCache {
         HeaderCache { headers, unordered: Arc::default() }
     }
 
-    /// Of those who ask for a block at the same time one loads.
+    /// If several ask for a block at the same time, one of them loads it.
     pub(super) async fn get(
         &self,
         block: BlockId,
@@ -43,7 +43,7 @@ impl HeaderCache {
         self.unordered().remove(&block);
     }
 
-    /// Has the series of a block sorted from now on, before they are given out.
+    /// From now on, has the series of a block sorted before they are returned.
     pub(super) fn remember_unordered(&self, block: BlockId) {
         self.unordered().insert(block);
     }
@@ -56,12 +56,12 @@ impl HeaderCache {
         self.unordered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes in use, about.
+    /// Bytes in use, approximately.
     pub fn bytes(&self) -> u64 {
         self.headers.weighted_size()
     }
 
-    /// Blocks in the cache, about.
+    /// Blocks in the cache, approximately.
     pub fn blocks(&self) -> u64 {
         self.headers.entry_count()
     }

@@ -11,7 +11,7 @@ use tsdb::index::IndexHeader;
 use super::{BlockReader, EntryBatch, SeriesQuery, without_deleted};
 use crate::{Error, Result};
 
-/// What a series entry costs to fetch, about, in bytes.
+/// The bytes that fetching a series entry costs, approximately.
 const SERIES_COST: u64 = 128;
 
 /// Postings of values fetched at a time, in bytes.
@@ -93,8 +93,8 @@ impl BlockReader {
         Ok(found)
     }
 
-    /// Labels only. A broken entry is an error here: the answer would lack names without a sign of
-    /// it.
+    /// Reads labels only. A broken entry is an error here: otherwise the answer would lack names
+    /// without any sign of it.
     async fn for_matching(
         &self,
         matchers: &[Matcher],

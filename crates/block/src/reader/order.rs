@@ -1,10 +1,10 @@
-//! Series in order of their labels, also those of a block whose index has them in another.
+//! Series in order of their labels, even those of a block whose index has another order.
 //!
-//! Who merges relies on that order, and an index almost always has it: its writers refuse any
-//! other. So entries pass as they come and are compared with the one before. Where the first batch
-//! is not in order, all entries are read and sorted before any is given out. Where that shows only
-//! later, what was given out cannot be taken back: the stream ends, and the block is remembered, so
-//! that from then on it is sorted from the start.
+//! Merging relies on that order, and an index almost always has it: its writers refuse any other.
+//! So entries pass as they come and are compared with the one before. If the first batch is not in
+//! order, all entries are read and sorted before any is returned. If that is noticed only later,
+//! what was returned cannot be undone: the stream ends, and the block is remembered, so that from
+//! then on it is sorted from the start.
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -14,7 +14,7 @@ use super::{BlockEntry, BlockReader, ChunkSpan, EntryBatch, SeriesQuery, offload
 use crate::{Error, Kind, Result};
 
 impl BlockReader {
-    /// The same entries in order of labels; equal ones come one after the other.
+    /// The same entries in order of labels; equal ones come one after another.
     pub(super) fn in_order(
         &self,
         entries: BoxStream<'static, Result<EntryBatch>>,
@@ -27,9 +27,9 @@ impl BlockReader {
         futures::stream::try_unfold(ordering, step).boxed()
     }
 
-    /// Whether the index has all series in order, by one pass over its entries. Where it has not,
-    /// readers that share the header cache sort them from now on: so who met [`Kind::Unordered`] in
-    /// one of many blocks begins anew but once.
+    /// Whether the index has all series in order, found by one pass over its entries. If not,
+    /// readers that share the header cache sort them from now on: so after [`Kind::Unordered`] in
+    /// one of many blocks a caller starts over only once.
     pub async fn check_order(&self) -> Result<bool> {
         let mut entries = self.stored_entries(SeriesQuery::all());
         let mut last: Option<Labels> = None;
@@ -56,13 +56,13 @@ fn last_of(batch: &EntryBatch) -> Option<Labels> {
 struct Ordering {
     reader: BlockReader,
     entries: BoxStream<'static, Result<EntryBatch>>,
-    /// Of what was given out.
+    /// The labels of the last returned entry.
     last: Option<Labels>,
     sorts: bool,
     sorted: Option<Sorted>,
 }
 
-/// All entries, to be given out.
+/// All entries, sorted, to be returned.
 struct Sorted {
     entries: std::vec::IntoIter<BlockEntry>,
     errors: Vec<Error>,
@@ -114,7 +114,7 @@ impl Ordering {
         }
         let EntryBatch { mut entries, errors } = all;
         let entries = offload(bytes as usize, move || {
-            // stable: what has equal labels stays in the order of the index
+            // stable: series with equal labels stay in the order of the index
             entries.sort_by(|a, b| a.labels.cmp(&b.labels));
             entries
         });
@@ -134,7 +134,7 @@ impl Sorted {
 }
 
 impl BlockEntry {
-    /// Bytes in memory, about.
+    /// Bytes in memory, approximately.
     fn memory(&self) -> u64 {
         (size_of::<BlockEntry>()
             + self.labels.as_packed().len()

@@ -31,7 +31,7 @@ pub(super) struct Ledger {
     /// Every block of the folder, in order of time.
     local: Vec<BlockId>,
     shipped: BlockIds,
-    /// As it stands on disk; `None` until it is known to.
+    /// The file as it is on disk; `None` until that is known.
     saved: Option<Vec<u8>>,
 }
 
@@ -101,7 +101,7 @@ fn document(uploaded: Vec<BlockId>) -> Vec<u8> {
     bytes
 }
 
-/// Readers see the old file or the new one, also after a crash.
+/// Replaces the file so that readers see the old one or the new one, even after a crash.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |attempt: &str, e: std::io::Error| Error::local(attempt, path, e);
     let mut temporary = path.as_os_str().to_owned();

@@ -15,9 +15,9 @@ use crate::{Error, Kind, Result, invariants};
 
 const CHUNKS_DIR: &str = "chunks";
 
-/// What lies in the folder.
+/// What the folder holds.
 pub(super) struct Local {
-    /// Oldest first.
+    /// The blocks, oldest first.
     pub(super) blocks: Vec<BlockMeta>,
     /// Blocks whose `meta.json` cannot be read and that are skipped.
     pub(super) corrupted: u64,
@@ -25,7 +25,7 @@ pub(super) struct Local {
 
 impl Local {
     /// # Errors
-    /// A block whose `meta.json` cannot be read, unless such are to be skipped.
+    /// A block whose `meta.json` cannot be read, unless such blocks are skipped.
     pub(super) fn scan(settings: &ShipperSettings) -> Result<Local> {
         let dir = &settings.tsdb_path;
         let failed = |e: std::io::Error| Error::local("listing", dir, e);
@@ -54,7 +54,7 @@ impl Local {
     }
 }
 
-/// `None` when the block went away meanwhile.
+/// `None` when the block was deleted meanwhile.
 fn read_meta(id: BlockId, dir: &Path) -> Result<Option<BlockMeta>> {
     let path = dir.join(META_FILE);
     let bytes = match fs::read(&path) {
@@ -69,7 +69,7 @@ fn read_meta(id: BlockId, dir: &Path) -> Result<Option<BlockMeta>> {
     Ok(Some(meta))
 }
 
-/// Links a block's files to where Prometheus does not delete them, and names its segments in the
+/// Links a block's files to where Prometheus does not delete them, and lists its segments in the
 /// meta.
 pub(super) fn link_for_upload(
     tsdb_path: &Path,
@@ -107,7 +107,7 @@ fn link(from: &Path, to: &Path, name: impl AsRef<Path>) -> Result<()> {
     fs::hard_link(&from, &to).map_err(|e| Error::local("linking", &from, e))
 }
 
-/// Nothing to remove is no error.
+/// Removes a folder; it is not an error if there is none.
 pub(super) fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::local("removing", dir, e)),

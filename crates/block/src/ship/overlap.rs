@@ -49,7 +49,7 @@ impl OverlapCheck {
         let (dirs, _) = self.bucket.list_dir(None).await?;
         let mut known = Vec::new();
         for id in dirs.iter().filter_map(|dir| dir.trim_end_matches('/').parse::<BlockId>().ok()) {
-            // A block without meta.json is none.
+            // Without meta.json it is not a block.
             let Some(bytes) = self.bucket.get_if_exists(&BlockLocation::tsdb(id).meta()).await?
             else {
                 continue;

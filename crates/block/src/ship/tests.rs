@@ -108,7 +108,7 @@ async fn blocks_are_shipped_once_with_what_thanos_adds() {
 async fn what_was_uploaded_before_a_kill_is_only_noted_and_what_was_half_is_done_again() {
     let setting = Setting::new(|s| s);
     setting.sync().await.unwrap();
-    // Killed before the ledger was written, and the second block in the middle.
+    // Killed before the ledger was written, and in the middle of the second block.
     std::fs::remove_file(setting.tsdb.path().join("thanos.shipper.json")).unwrap();
     let second = BlockLocation::tsdb(BLOCKS[1].parse().unwrap());
     setting.bucket.delete(&second.meta()).await.unwrap();

@@ -42,7 +42,7 @@ impl Default for FetcherSettings {
     }
 }
 
-/// Finds the blocks of a bucket, again and again.
+/// Finds the blocks of a bucket, repeatedly.
 #[derive(Debug)]
 pub struct MetaFetcher {
     bucket: Bucket,
@@ -50,13 +50,13 @@ pub struct MetaFetcher {
     metrics: SyncMetrics,
     metas: Mutex<HashMap<BlockLocation, Arc<BlockMeta>>>,
     marks: Mutex<HashMap<BlockLocation, BlockMarks>>,
-    /// Blocks left out by the last sync and their state, so that each change is told once.
+    /// Blocks left out by the last sync and their state, so that each change is logged once.
     left_out: Mutex<HashMap<BlockLocation, &'static str>>,
-    /// Whether it was told that metas cannot be kept locally.
+    /// Whether it was logged that metas cannot be kept locally.
     cache_failed: AtomicBool,
 }
 
-/// What the listing says of one block.
+/// What the listing shows of one block.
 #[derive(Clone, Debug, Default)]
 struct Listed {
     meta_size: Option<u64>,
@@ -68,7 +68,7 @@ struct Listed {
     bytes: u64,
 }
 
-/// The marks of a block as they were read last.
+/// The marks of a block as they were last read.
 #[derive(Clone, Debug, Default)]
 struct BlockMarks {
     deletion: Option<ReadMark<DeletionMark>>,
@@ -76,7 +76,7 @@ struct BlockMarks {
     no_downsample: Option<ReadMark<NoDownsampleMark>>,
 }
 
-/// A mark and which writing of it was read; one that is not usable counts as none, as in Thanos.
+/// A mark and the version of it that was read; one that is not usable counts as none, as in Thanos.
 #[derive(Clone, Debug)]
 struct ReadMark<M> {
     version: ObjectVersion,
@@ -110,7 +110,7 @@ impl MetaFetcher {
     }
 
     /// Lists the bucket and puts its blocks through the filters, in their order. Fails only if
-    /// listing does; what is wrong with one block stands in the result.
+    /// listing does; what is wrong with a block is in the result.
     pub async fn fetch(&self, filters: &[&dyn Filter]) -> Result<Synced> {
         let clock = self.bucket.clock();
         let start = clock.monotonic();
@@ -215,7 +215,7 @@ impl MetaFetcher {
         *known = now;
     }
 
-    /// A listing that breaks off is begun again.
+    /// Lists the bucket; a listing that breaks off is started again.
     async fn list(&self) -> Result<BTreeMap<BlockLocation, Listed>> {
         let mut pause = self.bucket.settings().backoff;
         for _ in 1..self.bucket.settings().attempts {
@@ -270,7 +270,8 @@ impl MetaFetcher {
         }
     }
 
-    /// A meta that is known is used whatever the bucket says, as it never changes.
+    /// Returns a block's meta. One that is known is used whatever the bucket says, because it never
+    /// changes.
     async fn load_meta(
         &self,
         location: &BlockLocation,
@@ -320,7 +321,8 @@ impl MetaFetcher {
         Ok(meta)
     }
 
-    /// A folder that cannot be written costs the cache only, so it is told once and not per block.
+    /// Logs that a folder cannot be written. That costs only the cache, so it is logged once and
+    /// not per block.
     fn tell_cache_failed(&self, path: &std::path::Path, error: &std::io::Error) {
         let file = path.display();
         if self.cache_failed.swap(true, Ordering::Relaxed) {
@@ -341,7 +343,7 @@ impl MetaFetcher {
         Some(folder.join(location.id().to_string()).join(META_FILE))
     }
 
-    /// What is known of the marks, and the failure if that is not all.
+    /// What is known about the marks, and the failure if that is not everything.
     async fn load_marks(
         &self,
         location: &BlockLocation,
@@ -364,8 +366,8 @@ impl MetaFetcher {
         (marks, failure)
     }
 
-    /// Reads a mark that is new or was written again. What was read last stands in where the bucket
-    /// does not answer.
+    /// Reads a mark that is new or was written again. If the bucket does not answer, the mark that
+    /// was last read is used.
     async fn load_mark<M: Marker>(
         &self,
         location: &BlockLocation,
@@ -422,7 +424,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes to the cache, so that a reader sees the whole file or none.
+/// Writes a file to the cache, so that a reader sees all of it or none.
 async fn keep(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("json.tmp");
     if let Some(folder) = path.parent() {

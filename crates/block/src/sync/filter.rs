@@ -11,10 +11,10 @@ use super::{Synced, SyncedBlock, state};
 use crate::layout::BlockLocation;
 use crate::marker::DeletionMark;
 
-/// Stands in `thanos_blocks_meta_modified`.
+/// A value in `thanos_blocks_meta_modified`.
 pub(super) const REPLICA_LABEL_REMOVED: &str = "replica-label-removed";
 
-/// Takes blocks out of a sync, or changes their labels.
+/// Removes blocks from a sync, or changes their labels.
 pub trait Filter: Send + Sync + fmt::Debug {
     fn apply(&self, synced: &mut Synced, now: TimestampMs);
 }
@@ -31,7 +31,7 @@ fn keep_if(
     out
 }
 
-/// Only blocks that reach into the range (`--min-time`, `--max-time`).
+/// Keeps only blocks that reach into the range (`--min-time`, `--max-time`).
 #[derive(Clone, Copy, Debug)]
 pub struct TimePartition {
     pub range: TimeRange,
@@ -45,12 +45,12 @@ impl Filter for TimePartition {
     }
 }
 
-/// Only blocks whose external labels, with `__block_id`, survive the relabel configs
+/// Keeps only blocks whose external labels, with `__block_id`, are kept by the relabel configs
 /// (`--selector.relabel-config`).
 #[derive(Clone, Debug)]
 pub struct RelabelFilter {
     pub configs: Vec<RelabelConfig>,
-    /// Left out of what is relabelled, so that replicas stay together.
+    /// Labels that are not relabelled, so that replicas stay together.
     pub without: Vec<String>,
 }
 
@@ -66,8 +66,8 @@ impl Filter for RelabelFilter {
     }
 }
 
-/// Only blocks older than the delay, so that eventually consistent stores show all their files.
-/// What compactors and repairs wrote is complete when its meta is seen.
+/// Keeps only blocks older than the delay, so that eventually consistent stores show all their
+/// files. Blocks written by compactors and repairs are complete when their meta is seen.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsistencyDelay {
     pub delay: Duration,
@@ -86,8 +86,8 @@ impl Filter for ConsistencyDelay {
     }
 }
 
-/// Without blocks whose deletion mark is older than the delay. The delay gives those who serve the
-/// block time to see what replaced it.
+/// Removes blocks whose deletion mark is older than the delay. The delay gives processes that serve
+/// the block time to see what replaced it.
 #[derive(Clone, Copy, Debug)]
 pub struct IgnoreDeletionMark {
     pub delay: Duration,
@@ -105,7 +105,7 @@ impl Filter for IgnoreDeletionMark {
     }
 }
 
-/// Takes replica labels away in memory, so that replicas fall into one group.
+/// Removes replica labels in memory, so that replicas are in one group.
 #[derive(Clone, Debug)]
 pub struct RemoveReplicaLabels {
     pub labels: Vec<String>,
@@ -127,8 +127,8 @@ impl Filter for RemoveReplicaLabels {
     }
 }
 
-/// Takes a block of which only a mark could not be read for one that was marked for deletion just
-/// now: it is served, and it is no cover for others. For those who do nothing but read.
+/// Treats a block of which only a mark could not be read as one that was just marked for deletion:
+/// it is served, but does not cover others. For processes that only read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UnreadMarks;
 
@@ -146,12 +146,12 @@ impl Filter for UnreadMarks {
     }
 }
 
-/// Without blocks all of whose sources are in another block of the same labels, resolution and
-/// format. They go to [`Synced::duplicates`].
+/// Removes blocks whose sources are all in another block of the same labels, resolution and format.
+/// They go to [`Synced::duplicates`].
 ///
-/// What is marked for deletion is no cover for anything. Of blocks with equal sources the better
-/// one is kept: one without a mark, then the one that was made of the other, then the one with more
-/// rewrites, then of a higher compaction level, then with the smaller id.
+/// What is marked for deletion does not cover anything. Of blocks with equal sources the better one
+/// is kept: one without a mark, then the one that was made from the other, then the one with more
+/// rewrites, then the one of a higher compaction level, then the one with the smaller id.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deduplicate;
 
@@ -176,7 +176,7 @@ impl Filter for Deduplicate {
 /// The duplicates among blocks of one group, which come by their sources.
 fn duplicates_of(by_sources: BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>) -> Vec<&SyncedBlock> {
     let mut all: Vec<_> = by_sources.into_iter().collect();
-    // who can cover comes before what is covered
+    // blocks that can cover others come before those they cover
     all.sort_by_key(|(sources, _)| std::cmp::Reverse(sources.len()));
     let mut duplicates = Vec::new();
     let mut covers: Vec<BTreeSet<BlockId>> = Vec::new();
@@ -198,8 +198,8 @@ fn duplicates_of(by_sources: BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>) -> 
     duplicates
 }
 
-/// Of blocks with equal sources the one that stands for all; `None` when every one is marked for
-/// deletion.
+/// The one of several blocks with equal sources that stands for all; `None` when every one is
+/// marked for deletion.
 fn best_of<'a>(equals: &[&'a SyncedBlock]) -> Option<&'a SyncedBlock> {
     let replaced = replaced_among(equals);
     let rewrites = |b: &SyncedBlock| b.meta.thanos.as_ref().map_or(0, |t| t.rewrites.len());
@@ -210,7 +210,7 @@ fn best_of<'a>(equals: &[&'a SyncedBlock]) -> Option<&'a SyncedBlock> {
     equals.iter().copied().filter(|b| b.deletion_mark.is_none()).min_by_key(|b| rank(b))
 }
 
-/// Those of which unmarked ones were made, be it by way of marked ones.
+/// The blocks from which unmarked ones were made, even by way of marked ones.
 fn replaced_among(equals: &[&SyncedBlock]) -> BTreeSet<BlockId> {
     let mut replaced = BTreeSet::new();
     if equals.len() < 2 {
@@ -218,7 +218,7 @@ fn replaced_among(equals: &[&SyncedBlock]) -> BTreeSet<BlockId> {
     }
     let by_id: BTreeMap<BlockId, &SyncedBlock> = equals.iter().map(|b| (b.id(), *b)).collect();
     for block in equals.iter().filter(|b| b.deletion_mark.is_none()) {
-        // metas may say anything, also that a block was made of itself by way of others
+        // metas may say anything, even that a block was made from itself by way of others
         let mut ancestors = BTreeSet::from([block.id()]);
         let mut open = vec![*block];
         while let Some(block) = open.pop() {

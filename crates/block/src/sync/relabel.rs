@@ -203,7 +203,8 @@ mod tests {
                  regex: z}]",
                 Some(r#"{z="a"}"#),
             ),
-            // Go's expressions: a brace that begins no count is a brace, digits are those of ASCII
+            // Go's expressions: a brace that does not begin a count is a brace, digits are ASCII
+            // digits
             ("[{action: keep, source_labels: [cluster], regex: 'eu-\\d|{a}'}]", Some(all)),
             ("[{action: drop, source_labels: [cluster], regex: '\\Qeu-1\\E'}]", None),
             (

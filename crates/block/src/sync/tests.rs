@@ -109,7 +109,7 @@ async fn metas_are_fetched_once_and_kept_over_restarts() {
         FetcherSettings { cache_dir: Some(folder.path().to_owned()), ..FetcherSettings::default() };
     let (first, _) = fetcher(&bucket, settings.clone());
     assert_eq!(first.fetch(&[]).await.unwrap().blocks.len(), 1);
-    // a change would be noticed only by those who fetch again
+    // a change would be noticed only by fetching again
     bucket.put(&location.meta(), "{".into()).await.unwrap();
     assert_eq!(first.fetch(&[]).await.unwrap().blocks.len(), 1);
     let (restarted, _) = fetcher(&bucket, settings);
@@ -244,7 +244,7 @@ async fn a_block_that_cannot_be_looked_at_is_unseen_and_not_broken() {
         fetcher.fetch(&[]).await.unwrap();
         drop(listening);
         assert_eq!((lines.warnings(), lines.infos()), (1, 1), "one line per change, not per sync");
-        // what was seen once is known whatever the bucket says later
+        // what was seen once stays known, whatever the bucket says later
         reads.refuse(&[("meta.json", kind)]);
         let synced = fetcher.fetch(&[]).await.unwrap();
         assert_eq!((synced.blocks.len(), synced.unseen.len()), (3, 0));

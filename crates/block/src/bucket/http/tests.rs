@@ -1,4 +1,4 @@
-//! Clients over an HTTP service that answers as told and keeps what was asked.
+//! Clients over an HTTP service that gives prepared answers and records requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -217,7 +217,7 @@ async fn other_failures_of_create_only_writes_stay_what_they_are() {
             PutOutcome::Created
         );
     }
-    // a plain write that meets 501 says nothing of create-only ones
+    // a plain write that gets a 501 says nothing about create-only ones
     let wire = Wire::default();
     let bucket = bucket(&wire, s3);
     wire.will_answer(405, "");
@@ -229,7 +229,7 @@ async fn other_failures_of_create_only_writes_stay_what_they_are() {
     );
 }
 
-/// Old Ceph takes no notice of the condition.
+/// Old Ceph ignores the condition.
 #[tokio::test]
 async fn a_store_that_ignores_the_condition_is_found_by_the_probe() {
     let wire = Wire::default();
@@ -255,7 +255,7 @@ async fn a_store_that_ignores_the_condition_is_found_by_the_probe() {
     );
 }
 
-/// The client would look for `x` among what it asked to delete, where there is `x/` only.
+/// The client would look for `x` among what it asked to delete, where there is only `x/`.
 #[tokio::test]
 async fn a_marker_that_may_not_be_deleted_is_an_error() {
     let wire = Wire::default();

@@ -84,7 +84,7 @@ fn errors_of_deletions_are_named() {
 }
 
 proptest! {
-    /// Whatever the keys, what comes out is what is clean, and nothing panics.
+    /// Whatever the keys are, exactly the clean ones come out, and nothing panics.
     #[test]
     fn clean_keys_and_no_others_come_out(keys in prop::collection::vec("[ab./\n&<%é~]{0,6}", 0..8)) {
         let entries: Vec<String> = keys.iter().map(|key| object(&escape(key.as_str()))).collect();

@@ -1,4 +1,4 @@
-//! Blocks that sound writers do not write, and deleted samples.
+//! Blocks that correct writers do not write, and deleted samples.
 
 use model::error::in_one_line;
 use model::{Budget, FloatHistogram};
@@ -12,7 +12,7 @@ use tsdb::tombstones::covers;
 use super::*;
 use crate::{TombstoneCache, load_tombstones};
 
-/// Time and value; of histograms the sum.
+/// Time and value; for histograms, the sum.
 type Samples = Vec<(i64, u64)>;
 
 fn samples(chunk: &BlockChunk) -> Samples {
@@ -68,7 +68,7 @@ impl Case {
         cases
     }
 
-    /// The one block of a bucket that is not as it should be.
+    /// The one malformed block of a bucket.
     async fn odd(bucket: &str) -> Case {
         Case::some(bucket, &["01M5H33SR0"]).await.remove(0)
     }
@@ -291,7 +291,7 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
     let entries: Vec<EntryBatch> = reader.entries(SeriesQuery::all()).try_collect().await.unwrap();
     let entries: Vec<BlockEntry> = entries.into_iter().flat_map(|b| b.entries).collect();
     assert!(entries.iter().map(|e| &e.labels).eq(expected.iter().map(|(labels, _)| labels)));
-    // who reads the chunks later need not know of tombstones
+    // reading the chunks later does not require the tombstones
     assert_eq!(all_samples(&block.reader().read_chunks(entries).await.unwrap().series), expected);
 }
 
@@ -329,14 +329,14 @@ async fn a_tombstones_file_is_checked_and_cached_by_version() {
     assert!(cache.get(bucket, &location, &version(3)).await.unwrap().is_empty());
 }
 
-/// Labels as they are to stand in the index, and the first time of each chunk with how many steps
+/// Labels as they should be in the index, and the first time of each chunk with how many steps
 /// follow it.
 type Odd = (Vec<(String, String)>, Vec<(i64, i64)>);
 
 /// Labels, and the span of each chunk.
 type Spans = (Labels, Vec<(i64, i64)>);
 
-/// A block of series as no sound writer has them, and what it should read as.
+/// A block of series as no correct writer makes them, and what it should read as.
 async fn odd_block(series: &[Odd]) -> (Case, Vec<Spans>) {
     let mut segments = SegmentWriter::new();
     let mut odd = Vec::new();
@@ -352,7 +352,7 @@ async fn odd_block(series: &[Odd]) -> (Case, Vec<Spans>) {
         let mut sorted: Vec<(i64, i64)> = chunks.iter().map(|c| (c.1, c.2)).collect();
         sorted.sort_unstable();
         odd.push(OddSeries { labels: labels.clone(), chunks });
-        // the last pair of a name wins there, so that they go in backwards
+        // the last pair of a name wins there, so they are added in reverse
         let labels = Labels::from_pairs(
             labels.iter().rev().filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n, v)),
         );
@@ -382,7 +382,7 @@ async fn odd_block(series: &[Odd]) -> (Case, Vec<Spans>) {
 fn spans_of(series: Vec<BlockSeries>) -> Vec<Spans> {
     let spans =
         |s: BlockSeries| (s.labels, s.chunks.iter().map(|c| (c.min_time, c.max_time)).collect());
-    // equal labels stand in the order of the index
+    // equal labels stay in the order of the index
     let mut all: Vec<Spans> = series.into_iter().map(spans).collect();
     assert!(all.is_sorted_by_key(|(labels, _)| labels.clone()));
     all.sort();

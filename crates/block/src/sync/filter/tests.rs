@@ -174,7 +174,7 @@ fn sources_of(make: &Make) -> BTreeSet<u64> {
     if make.sources.is_empty() { [make.id].into() } else { make.sources.iter().copied().collect() }
 }
 
-/// Whether `other` stands for `one`, as the rule is told.
+/// Whether `other` stands for `one`, by the rule as documented.
 fn covers(other: &Make, one: &Make, all: &[Make]) -> bool {
     let (theirs, ours) = (sources_of(other), sources_of(one));
     if other.id == one.id || other.marked || other.labels != one.labels || !ours.is_subset(&theirs)
