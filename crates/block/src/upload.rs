@@ -12,10 +12,10 @@ use crate::layout::{BlockLocation, INDEX_FILE};
 use crate::marker::{DeletionMark, Marker};
 use crate::{Bucket, Error, Kind, Result, invariants};
 
-/// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (some at a time),
-/// index, then `meta.json`, which is `meta` with the upload time and the lists of files and
-/// segments set. Returns the meta as written. What an interrupted upload leaves is overwritten by
-/// the next.
+/// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (`concurrency` at
+/// a time), index, then `meta.json`, which is `meta` with the upload time and the lists of files
+/// and segments set. Returns the meta as written. What an interrupted upload leaves is overwritten
+/// by the next.
 pub async fn upload_block_dir(
     bucket: &Bucket,
     dir: &Path,
