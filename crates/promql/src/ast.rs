@@ -1,4 +1,4 @@
-//! The syntax tree. Every node knows where it stands in the query's text.
+//! The syntax tree. Every node knows its position in the query's text.
 
 use model::Matcher;
 
@@ -100,7 +100,7 @@ pub enum DurationExprKind {
     Negate(Box<DurationExpr>),
     Min(Box<DurationExpr>, Box<DurationExpr>),
     Max(Box<DurationExpr>, Box<DurationExpr>),
-    /// With an arithmetic operator.
+    /// Two durations and an arithmetic operator.
     Binary(BinaryOp, Box<DurationExpr>, Box<DurationExpr>),
     Paren(Box<DurationExpr>),
 }
@@ -176,7 +176,7 @@ pub enum AggregateOp {
 pub struct Aggregation {
     pub op: AggregateOp,
     pub expr: Box<Expr>,
-    /// The `k`, φ or label of those that take one.
+    /// The `k`, φ or label of aggregations that take one.
     pub param: Option<Box<Expr>>,
     pub grouping: Vec<String>,
     pub without: bool,
@@ -232,7 +232,7 @@ pub struct Binary {
     pub op: BinaryOp,
     pub lhs: Box<Expr>,
     pub rhs: Box<Expr>,
-    /// Between two vectors only.
+    /// Only used between two vectors.
     pub matching: Option<VectorMatching>,
     pub return_bool: bool,
 }
@@ -316,7 +316,7 @@ impl AggregateOp {
         }
     }
 
-    /// The type of the parameter of those that take one.
+    /// The type of the parameter, for aggregations that take one.
     pub fn param_type(self) -> Option<ValueType> {
         use AggregateOp::*;
         match self {
@@ -387,7 +387,7 @@ impl BinaryOp {
         matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
     }
 
-    /// From 1, the loosest, to 6; all but `^` associate to the left.
+    /// From 1, the loosest, to 6; all except `^` associate to the left.
     pub fn precedence(self) -> u8 {
         use BinaryOp::*;
         match self {

@@ -1,5 +1,5 @@
 //! Type checks, in the order in which Prometheus makes them: children first, and the first error is
-//! the one told.
+//! reported.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::quote::quote;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
-/// Checks the tree and settles what depends on types: vector matching exists between vectors only,
+/// Checks the tree and settles what depends on types: vector matching exists only between vectors,
 /// and set operators match many to many.
 pub(crate) fn check(text: &str, expr: &mut Expr) -> Result<ValueType> {
     Checker { text }.expr(expr)
@@ -241,7 +241,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// From the operator on, blanks around it left out.
+    /// From the operator on, without blanks around it.
     fn operator_span(&self, binary: &Binary) -> Span {
         let text = self.text.as_bytes();
         let (mut start, mut end) =

@@ -3,7 +3,7 @@
 use crate::ast::{BinaryOp, Duration, DurationExpr, DurationExprKind, NumberLiteral, Span};
 use crate::quote::quote;
 
-/// Why text is no duration, or duration arithmetic has no value.
+/// Why a text is not a duration, or duration arithmetic has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct DurationError(String);

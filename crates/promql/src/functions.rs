@@ -1,4 +1,5 @@
-//! The table of functions: names, argument types and what must be known of them to plan a query.
+//! The table of functions: names, argument types and what planning a query needs to know about
+//! them.
 //!
 //! Names and signatures are those of Prometheus 3.15, plus `xrate`, `xincrease` and `xdelta` of
 //! Thanos' engine.

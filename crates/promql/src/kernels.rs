@@ -1,7 +1,7 @@
 //! The numbers behind functions and aggregations: slices in, slices out, no labels and no I/O.
 //!
 //! Range functions work on one series at a time over all steps of a query: [`window`] finds the
-//! samples of every step with two cursors, [`range`] evaluates a function over them, [`mixed`]
+//! samples of every step with two cursors, [`range`] evaluates a function over them, or [`mixed`]
 //! where some are histograms. Which steps have a value is a set of [`steps`]. Results are those of
 //! Prometheus 3.15; sums are compensated (Neumaier) where Prometheus compensates. Timestamps are
 //! milliseconds.

@@ -1,5 +1,5 @@
-//! Text to tokens. What a character means depends on whether braces or brackets are open, so the
-//! lexer keeps that state; it reads only as far as the parser asks.
+//! Turns text into tokens. What a character means depends on whether braces or brackets are open,
+//! so the lexer keeps that state; it reads only as far as the parser asks.
 
 use crate::ast::{AggregateOp, BinaryOp, Span};
 use crate::quote::{describe_char, quote, quote_char};
@@ -113,7 +113,7 @@ impl<'a> Lexer<'a> {
         self.input
     }
 
-    /// The next token; comments and spaces are skipped. At the end of input `Eof`, again and again.
+    /// The next token; comments and spaces are skipped. At the end of input it is always `Eof`.
     pub(crate) fn next_token(&mut self) -> Result<Token, LexError> {
         self.skip_blanks();
         self.start = self.pos;
@@ -173,7 +173,7 @@ impl<'a> Lexer<'a> {
         Err(LexError { message: message.into(), at: self.start })
     }
 
-    /// An error that stands behind the character just read.
+    /// An error behind the character just read.
     fn error_behind<T>(&self, message: impl Into<String>) -> Result<T, LexError> {
         Err(LexError { message: message.into(), at: self.pos })
     }
@@ -376,7 +376,7 @@ impl<'a> Lexer<'a> {
         loop {
             match self.bump() {
                 Some('\\') => self.escape(quote)?,
-                // Where input was no UTF-8, this character stands in its place.
+                // Where input was not UTF-8, this character replaces it.
                 Some(char::REPLACEMENT_CHARACTER) => return self.error("invalid UTF-8 rune"),
                 None | Some('\n') => return self.error("unterminated quoted string"),
                 Some(c) if c == quote => return Ok(Kind::String),
@@ -440,8 +440,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// Digits with at most one dot and one exponent, neither beside another nor beside an
-    /// underscore. When it is no number, the position stays where that showed, because a duration
-    /// may go on from there.
+    /// underscore. If it is not a number, the position stays where that was noticed, because a
+    /// duration may continue from there.
     fn scan_number(&mut self) -> bool {
         let hex = self.eat('0') && self.eat_if(|c| matches!(c, 'x' | 'X'));
         if hex {

@@ -23,8 +23,8 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
     if text.eq_ignore_ascii_case("inf") {
         return Ok(f64::INFINITY);
     }
-    // What is left of prefixed numbers is no integer of 64 bits, and a hexadecimal float needs a
-    // `p` exponent.
+    // Prefixed numbers that reach this are not 64-bit integers, and a hexadecimal float needs a `p`
+    // exponent.
     let decimal =
         text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b'_'));
     if !decimal || !underscores_separate_digits(text) {

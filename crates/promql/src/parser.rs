@@ -1,9 +1,9 @@
 //! Recursive descent with precedence climbing.
 //!
-//! Which error a wrong text gets depends on how far it was read when the error showed: the parser
-//! looks at a next token only where the grammar needs one, as the grammar of Prometheus (an LALR(1)
-//! grammar with error productions) does. The innermost construct that knows a better text gives the
-//! context of an unexpected token.
+//! Which error a wrong text gets depends on how far it was read when the error was noticed: the
+//! parser looks at a next token only where the grammar needs one, as the grammar of Prometheus (an
+//! LALR(1) grammar with error productions) does. The innermost construct that knows a better text
+//! gives the context of an unexpected token.
 
 mod durations;
 mod selectors;
@@ -30,9 +30,9 @@ pub const MAX_DEPTH: usize = 512;
 /// as `a + b + c` are high but do not nest.
 pub const MAX_NESTING: usize = 200;
 
-/// Texts are refused whose regular expressions would take longer to compile, in microseconds as
-/// [`Matcher::regex_cost`] reckons them: there is room for two thousand plain ones, or one of half
-/// a megabyte.
+/// Texts are refused if their regular expressions would take longer than this to compile, in
+/// microseconds as [`Matcher::regex_cost`] estimates them: there is room for two thousand plain
+/// ones, or one of half a megabyte.
 const MAX_REGEX_COST: u64 = 500_000;
 
 /// Which parts of the language are enabled beyond the stable ones.
@@ -100,7 +100,7 @@ pub(crate) fn series_labels(text: &str) -> Result<(Labels, usize)> {
     let mut token = parser.next()?;
     if names_a_metric(token.kind) {
         labels.set(METRIC_NAME, parser.text(token.span));
-        // Behind a blank there are values, and those may begin with a brace, too.
+        // After a blank there are values, which may begin with a brace too.
         if !text[token.span.end..].starts_with('{') {
             return Ok((labels.build(), token.span.end));
         }
@@ -113,7 +113,7 @@ pub(crate) fn series_labels(text: &str) -> Result<(Labels, usize)> {
     Ok((labels.build(), parser.last_end))
 }
 
-/// Where an unexpected token stands, and what could stand there instead.
+/// The place of an unexpected token, and what could be there instead.
 #[derive(Clone, Copy)]
 struct TokenContext {
     place: &'static str,
@@ -134,7 +134,7 @@ pub(crate) struct Parser<'a> {
     options: ParserOptions,
     peeked: Option<Token>,
     context: TokenContext,
-    /// How many expressions the one being read is nested in.
+    /// How deep the expression being read is nested.
     depth: usize,
     /// The end of the last token taken.
     last_end: usize,
@@ -496,7 +496,7 @@ impl<'a> Parser<'a> {
         Ok((Expr { kind: ExprKind::Aggregate(aggregation), span }, height))
     }
 
-    /// `by` or `without`; whether it is the latter.
+    /// `by` or `without`; returns whether it is the latter.
     fn grouping_keyword(&mut self) -> Result<Option<bool>> {
         let without = match self.peek()?.kind {
             Kind::Keyword(Keyword::By) => false,
@@ -599,7 +599,7 @@ impl<'a> Parser<'a> {
         Ok(if negate { negated(value) } else { value })
     }
 
-    /// Takes a sign if there is one; whether it is a minus.
+    /// Takes a sign if there is one; returns whether it is a minus.
     fn sign(&mut self) -> Result<bool> {
         let negate = match self.peek()?.kind {
             Kind::Operator(BinaryOp::Add) => false,

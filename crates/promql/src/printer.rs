@@ -83,7 +83,7 @@ impl Display for DurationExpr {
     }
 }
 
-/// ` offset 5m`. Arithmetic goes on behind `offset` only when it begins with a parenthesis.
+/// ` offset 5m`. Arithmetic continues after `offset` only when it begins with a parenthesis.
 struct OffsetText<'a>(&'a Option<Duration>);
 
 impl Display for OffsetText<'_> {

@@ -3,7 +3,7 @@
 
 use crate::kernels::format::{Decimal, plain, shortest};
 
-/// Quotes with double quotes; bytes that are no UTF-8 become `\xff`, unprintable characters
+/// Quotes with double quotes; bytes that are not UTF-8 become `\xff`, unprintable characters
 /// `\u202a`.
 pub fn quote(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);

@@ -14,7 +14,7 @@ use crate::numbers::parse_signed_number;
 use crate::parser::ParserOptions;
 use crate::quote::unquote;
 
-/// What is wrong with a test file, and in which line (from 1).
+/// What is wrong with a test file, and the line (from 1).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct TestLangError {
@@ -37,7 +37,7 @@ pub enum Command {
 pub struct Load {
     pub line: usize,
     pub interval_ms: i64,
-    /// Classic histograms become native ones with custom buckets, too.
+    /// Classic histograms are also loaded as native ones with custom buckets.
     pub with_nhcb: bool,
     pub series: Vec<LoadedSeries>,
 }
@@ -107,7 +107,7 @@ impl Eval {
 /// Parses a whole test file. The texts of queries are parsed only to find errors early.
 ///
 /// # Errors
-/// The first line that is no part of the language.
+/// The first line that is not part of the language.
 pub fn parse_test(text: &str) -> Result<Vec<Command>> {
     // Comments end a block as empty lines do.
     let lines: Vec<&str> =
@@ -131,7 +131,7 @@ pub fn parse_test(text: &str) -> Result<Vec<Command>> {
 
 struct ScriptReader<'a> {
     lines: Vec<&'a str>,
-    /// The index behind the current line, which is the number of the current line.
+    /// The index after the current line, which is the number of the current line.
     at: usize,
 }
 
@@ -270,7 +270,7 @@ impl<'a> ScriptReader<'a> {
         Ok((values, rest))
     }
 
-    /// Takes a line of what is expected; whether it must be the last of the block.
+    /// Takes a line of what is expected; returns whether it must be the last of the block.
     fn expected_line(&self, eval: &mut Eval, line: &str) -> Result<bool> {
         let fails = eval.expects(ExpectKind::Fail);
         for (prefix, make) in [

@@ -1,5 +1,5 @@
-//! What the answer to a query is made of: the times it is evaluated at, and the series of points it
-//! gives.
+//! What the answer to a query consists of: the times it is evaluated at, and the resulting series
+//! of points.
 
 mod points;
 

@@ -1,4 +1,4 @@
-//! The test files of Prometheus, where they are present, are read whole: every command, series and
+//! Reads the test files of Prometheus completely, where they are present: every command, series and
 //! query.
 
 use std::path::PathBuf;

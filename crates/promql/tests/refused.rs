@@ -1,4 +1,4 @@
-//! What Prometheus refuses is refused with its text.
+//! What Prometheus refuses is refused here with the same text.
 
 use promql::ParserOptions;
 

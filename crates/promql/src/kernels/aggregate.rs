@@ -25,7 +25,7 @@ pub struct Cells {
     b: Vec<f64>,
     n: Vec<f64>,
     present: StepSets,
-    /// Cells of `Avg` that went over to the incremental mean because their sum overflowed; no sets
+    /// Cells of `Avg` that switched to the incremental mean because their sum overflowed; no sets
     /// until one does.
     incremental: StepSets,
 }

@@ -11,8 +11,9 @@ const SAFE: f64 = f64::MAX / 4.0;
 /// A compensated sum or mean of histograms. The mean is the sum divided by the number of
 /// histograms, until the sum would overflow; from there on the mean itself is kept.
 ///
-/// Floats of the group are the caller's: a group that has both kinds has no result and is noted as
-/// [`Note::MixedFloatsAndHistogramsInAggregation`], without a call of [`finish`](Self::finish).
+/// Floats of the group are left to the caller: a group that has both kinds has no result and is
+/// noted as [`Note::MixedFloatsAndHistogramsInAggregation`], without a call of
+/// [`finish`](Self::finish).
 #[derive(Clone, Debug)]
 pub struct HistogramAggregate {
     avg: bool,
@@ -20,7 +21,7 @@ pub struct HistogramAggregate {
     added: f64,
     /// `sum` is the mean so far.
     is_mean: bool,
-    /// An upper bound of all that is in `sum`.
+    /// An upper bound of everything in `sum`.
     magnitude: f64,
     reset_seen: bool,
     not_reset_seen: bool,
@@ -29,7 +30,7 @@ pub struct HistogramAggregate {
 }
 
 impl HistogramAggregate {
-    /// A mean with `avg`, else a sum.
+    /// A mean if `avg`, otherwise a sum.
     pub fn new(avg: bool) -> HistogramAggregate {
         HistogramAggregate {
             avg,
@@ -43,8 +44,7 @@ impl HistogramAggregate {
         }
     }
 
-    /// Adds a histogram. What is noted here names the metric of the series that the histogram is
-    /// of.
+    /// Adds a histogram. Notes made here name the metric of the histogram's series.
     pub fn add(&mut self, histogram: &FloatHistogram, notes: &mut Notes) {
         if self.incompatible {
             return;
@@ -76,7 +76,7 @@ impl HistogramAggregate {
         self.note(done, notes);
     }
 
-    /// Adds what another worker gathered of the same group and step.
+    /// Adds what another worker gathered for the same group and step.
     pub fn merge(&mut self, mut other: HistogramAggregate, notes: &mut Notes) {
         if self.incompatible || other.incompatible {
             self.incompatible = true;
@@ -130,7 +130,7 @@ impl HistogramAggregate {
         Some(result)
     }
 
-    /// The result with whatever empty buckets it has.
+    /// The result with any empty buckets it has.
     pub(super) fn finish_as_is(self, notes: &mut Notes) -> Option<FloatHistogram> {
         let mut sum = self.sum.filter(|_| !self.incompatible)?;
         if self.reset_seen && self.not_reset_seen {
@@ -146,7 +146,7 @@ impl HistogramAggregate {
 /// The parts of an aggregate that a mean changes.
 struct Mean<'a> {
     sum: &'a mut HistogramSum,
-    /// Histograms, the one to be added included.
+    /// The number of histograms, including the one to be added.
     added: f64,
     is_mean: &'a mut bool,
     magnitude: &'a mut f64,
@@ -175,7 +175,7 @@ impl Mean<'_> {
     }
 }
 
-/// What no count of the histogram exceeds, however its buckets are merged.
+/// A bound that no count of the histogram exceeds, however its buckets are merged.
 fn magnitude(histogram: &FloatHistogram) -> f64 {
     if histogram.custom_values.iter().any(|bound| bound.is_infinite()) {
         return f64::INFINITY;

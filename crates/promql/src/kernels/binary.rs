@@ -45,7 +45,7 @@ pub fn is_trim(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper)
 }
 
-/// Whether the result is no longer of the metric, so that its name goes.
+/// Whether the result no longer belongs to the metric, so that its name is dropped.
 pub fn changes_metric(op: BinaryOp) -> bool {
     !is_comparison(op) && !is_trim(op)
 }

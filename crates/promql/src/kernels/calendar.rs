@@ -22,10 +22,10 @@ pub fn by_name(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// Whole seconds. What is no 64-bit number of seconds, NaN too, is 2^63, far in the future: so it
-/// comes out of the conversion that x86 processors do, and of the calendar of Go, which has no
-/// times so far in the past. Times less far that are before that calendar's begin are taken to be
-/// in the future likewise.
+/// Whole seconds. A value that is not a 64-bit number of seconds, including NaN, becomes 2^63, far
+/// in the future: that is the result of the conversion on x86 processors and of Go's calendar,
+/// which has no times so far in the past. Times that are less far but before the beginning of that
+/// calendar also become times in the future.
 fn seconds(v: f64) -> i128 {
     const BEFORE_1970: i128 = (292_277_022_400 / 400 * 146_097 + 306) * 86_400 + 62_135_596_800;
     let in_range = v >= i64::MIN as f64 && v < -(i64::MIN as f64);

@@ -3,9 +3,9 @@
 //! A downsampled sample stands for a whole window of raw ones. Windows begin at multiples of their
 //! length; a sample has the time of the end of its window, or, where nothing follows in its chunk,
 //! that of the last raw sample. Where a range is shorter than such windows, it holds none or one of
-//! them by chance. What is asked is then read from the windows around: sums and counts take their
+//! them by chance. The answer is then read from the windows around: sums and counts take their
 //! share of them, rates and differences go straight from sample to sample, anything else is that of
-//! the window. A series goes on between two samples of neighbouring windows, and has ended
+//! the window. A series continues between two samples of neighbouring windows, and has ended
 //! otherwise.
 
 use super::window::Bounds;
@@ -57,17 +57,17 @@ pub enum Filling {
     Pair,
 }
 
-/// What the value of a downsampled sample is of.
+/// Where in its window the value of a downsampled sample belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueAt {
-    /// The last raw sample, as that of a counter.
+    /// At the end: it is that of the last raw sample, as for a counter.
     End,
-    /// All of its window, as a mean.
+    /// In the middle: it is that of the whole window, as for a mean.
     Middle,
 }
 
 impl CoarseTimes<'_> {
-    /// How long the window of sample `i` is; 0 of a raw one.
+    /// How long the window of sample `i` is; 0 for a raw one.
     fn resolution(&self, i: usize) -> i64 {
         let t = self.t[i];
         let after = self.stretches.partition_point(|s| s.first <= t);
@@ -75,7 +75,7 @@ impl CoarseTimes<'_> {
         holding.map_or(0, |s| s.resolution)
     }
 
-    /// Whether the series goes on after sample `i` until the next one.
+    /// Whether the series continues after sample `i` until the next one.
     fn goes_on(&self, i: usize) -> bool {
         if i + 1 == self.t.len() {
             return false;
@@ -85,8 +85,8 @@ impl CoarseTimes<'_> {
             && self.t[i + 1].div_euclid(resolution) - self.t[i].div_euclid(resolution) <= 1
     }
 
-    /// The samples that tell of a window, where those inside tell too little; `None` where those
-    /// do, and where there are none at all.
+    /// The samples to use for a window where those inside it are not enough; `None` where they are,
+    /// and where there are none at all.
     pub fn fill(&self, window: Window, filling: Filling) -> Option<Bounds> {
         let (lo, hi) = window.lo_and_hi();
         let bounds = |lo: usize, hi: usize| Some(Bounds { lo: lo as u32, hi: hi as u32 });
@@ -100,8 +100,8 @@ impl CoarseTimes<'_> {
                 match inside {
                     0 if next => bounds(hi, hi + 1),
                     0 if goes_on() => bounds(last, hi),
-                    // what the window holds is whole, or the end of it lies in a window that is
-                    // longer than it
+                    // what the window holds is complete, or its end lies in a window that is longer
+                    // than it
                     1.. if next && self.resolution(hi) > window.range => bounds(lo, hi + 1),
                     _ => None,
                 }
@@ -125,10 +125,10 @@ impl CoarseTimes<'_> {
         !self.t.is_empty() && (lo == hi || around().any(longer))
     }
 
-    /// Whether a series that goes on beyond both ends of a window stands there at distances so
-    /// different that their mean tells nothing of how far it reaches beyond its samples: they are
-    /// of several resolutions, or few and with a chunk's last and the next one's first raw sample
-    /// among them.
+    /// Whether the samples of a series that continues beyond both ends of a window have distances
+    /// so different that their mean says nothing about how far it reaches beyond its samples: they
+    /// are of several resolutions, or they are few and include a chunk's last and the next one's
+    /// first raw sample.
     pub fn is_uneven(&self, window: Window) -> bool {
         const FEW: usize = 12;
         let (lo, hi) = window.lo_and_hi();
@@ -147,7 +147,7 @@ impl CoarseTimes<'_> {
         self.goes_on(i) || (self.resolution(i) == 0 && self.resolution(i + 1) == 0)
     }
 
-    /// From after which time to its own a sample stands for: from the begin of its window.
+    /// The beginning of the time that a sample stands for, which is that of its window.
     fn begin(&self, i: usize) -> i64 {
         match self.resolution(i) {
             0 => self.t[i],
@@ -155,8 +155,8 @@ impl CoarseTimes<'_> {
         }
     }
 
-    /// The samples, by index, of whose windows a part falls into this one, and which part, as if
-    /// what each stands for were spread evenly.
+    /// The samples, by index, whose windows overlap this one, and by which share, as if what each
+    /// stands for were spread evenly.
     pub fn shares(&self, window: Window) -> impl Iterator<Item = (usize, f64)> + '_ {
         let of = (window.lo_and_hi().0..self.t.len()).map_while(move |i| {
             let begin = self.begin(i);
@@ -170,15 +170,15 @@ impl CoarseTimes<'_> {
         if t == begin {
             return f64::from(u8::from(from < t && t <= end));
         }
-        // of the first window of a life it is not known when it began
+        // it is not known when the first window of a series began
         if t > end && !(i > 0 && self.goes_on(i - 1)) {
             return 0.0;
         }
         (end.min(t) - from.max(begin)).max(0) as f64 / (t - begin).max(1) as f64
     }
 
-    /// The time between sample `i` and a later one, in milliseconds: what lies between what their
-    /// values are of.
+    /// The time between sample `i` and a later one, in milliseconds, from where the value of one
+    /// belongs to where that of the other does.
     pub fn apart(&self, i: usize, later: usize, at: ValueAt) -> i64 {
         let time = |i: usize| match at {
             ValueAt::End => self.t[i],
@@ -188,12 +188,12 @@ impl CoarseTimes<'_> {
     }
 
     /// How much a series rises in a window, straight from sample to sample; `None` where it does
-    /// not live.
+    /// not exist.
     pub fn rise_of(&self, values: &[f64], window: Window, at: ValueAt) -> Option<f64> {
         let (from, end) = (window.start(), window.end);
         let lo = window.lo_and_hi().0.saturating_sub(1);
         let pairs = (lo..self.t.len().saturating_sub(1)).take_while(|i| self.t[*i] < end);
-        // raw samples further apart than the range are not of one window
+        // raw samples further apart than the range do not belong to one window
         let near = |i: usize| self.t[i + 1] - self.t[i] <= window.range;
         let linked = pairs.filter(|i| self.goes_on(*i) || (self.is_linked(*i) && near(*i)));
         let parts = linked.filter_map(|i| {

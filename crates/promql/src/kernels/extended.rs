@@ -21,7 +21,7 @@ mod histograms;
 pub enum ExtendedFunction {
     Anchored(Extrapolation),
     Smoothed(Extrapolation),
-    /// Of anchored ranges, as `resets`.
+    /// A function of anchored ranges, as is `resets`.
     Changes,
     Resets,
 }
@@ -124,7 +124,7 @@ pub fn evaluate(
     }
 }
 
-/// What is computed of the values at both borders.
+/// What is computed from the values at both borders.
 #[derive(Clone, Copy)]
 struct Difference {
     kind: Extrapolation,
@@ -166,8 +166,8 @@ impl Difference {
     }
 }
 
-/// The last sample at or before the start of the range, or else the first there is; and the last
-/// sample, or for smoothed ranges the first one at or after the end.
+/// The last sample at or before the start of the range, or else the first one; and the last sample,
+/// or for smoothed ranges the first one at or after the end.
 fn borders(t: &[i64], window: Bounds, range: Range, smoothed: bool) -> Borders {
     let (lo, last) = (window.lo as usize, window.hi as usize - 1);
     let first = lo + t[lo..last].partition_point(|x| *x <= range.start).saturating_sub(1);
@@ -221,7 +221,7 @@ fn of_floats(
     if !difference.is_counter() {
         return Some(increase);
     }
-    // The samples at the borders, or beyond them, are in the values of the borders already.
+    // The samples at or beyond the borders are already in the values of the borders.
     let from = borders.first + usize::from(samples.t[borders.first] <= range.start);
     let to = borders.last + usize::from(samples.t[borders.last] < range.end);
     Some(increase + correction(values, samples.v, from..to, resets))
@@ -253,8 +253,8 @@ fn correction(
     if right < v[to - 1] { sum + v[to - 1] } else { sum }
 }
 
-/// Counts the events between neighbours from the anchor on, of whichever kind those are; where one
-/// is a float and the other a histogram there always is one.
+/// Counts the events between neighbours from the anchor on, of either kind; between a float and a
+/// histogram there is always an event.
 fn events(
     input: MixedInput<'_>,
     of_floats: fn(f64, f64) -> bool,

@@ -32,9 +32,9 @@ pub(crate) struct Decimal {
     pub(crate) point: i32,
 }
 
-/// The decimal of the fewest digits that reads back as `v`, and of two that are equally near the
-/// one with an even last digit, which is where Rust's own choice differs from Go's; `None` if `v`
-/// is zero or not finite.
+/// The decimal with the fewest digits that reads back as `v`; of two that are equally near, the one
+/// with an even last digit, where Rust's own choice differs from Go's; `None` if `v` is zero or not
+/// finite.
 pub(crate) fn shortest(v: f64) -> Option<Decimal> {
     if v == 0.0 || !v.is_finite() {
         return None;

@@ -9,7 +9,7 @@ pub struct ClassicBucket {
     pub count: f64,
 }
 
-/// Counts that differ by less than this part of their sum are taken as equal.
+/// Counts that differ by less than this share of their sum are taken as equal.
 const SMALL_DELTA: f64 = 1e-12;
 
 /// How far bucket counts had to be raised so that they never fall.
@@ -45,7 +45,7 @@ pub fn bucket_quantile(
         return (f64::NAN, forced);
     }
     let rank = q * observations;
-    // a rank that is not a number, of a count that is none or 0 of infinitely many, is beyond all
+    // a rank that is NaN, because the count is NaN or the rank is 0 times infinity, is beyond all
     // of them
     let at = buckets[..last]
         .partition_point(|b| matches!(b.count.partial_cmp(&rank), None | Some(Ordering::Less)));
@@ -64,11 +64,11 @@ pub fn bucket_quantile(
     (below.upper + (upper - below.upper) * part, forced)
 }
 
-/// The part of the observations between two bounds; the buckets are sorted in place, not repaired.
+/// The share of the observations between two bounds; the buckets are sorted in place, not repaired.
 /// NaN without a `+Inf` bucket or without observations.
 ///
-/// The first bucket begins at 0 if it ends above. One without lower bound counts as a whole for any
-/// bound inside.
+/// The first bucket begins at 0 if it ends above. One without a lower bound counts as a whole for
+/// any bound inside.
 pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<ClassicBucket>) -> f64 {
     if buckets.is_empty() || !normalise(buckets) {
         return f64::NAN;
@@ -106,7 +106,7 @@ fn observations_below(v: f64, buckets: &[ClassicBucket]) -> Option<f64> {
     None
 }
 
-/// Sorts the buckets and adds up those with the same bound; whether the highest is `+Inf`.
+/// Sorts the buckets and adds up those with the same bound; returns whether the highest is `+Inf`.
 fn normalise(buckets: &mut Vec<ClassicBucket>) -> bool {
     buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
     if buckets.last().is_none_or(|last| last.upper != f64::INFINITY) {

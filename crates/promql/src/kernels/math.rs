@@ -21,13 +21,13 @@ pub fn by_name(name: &str) -> Option<FloatFunction> {
         "asin" => f64::asin,
         "acos" => acos,
         "atan" => f64::atan,
-        // beyond this half of `exp` is all there is of both, and as Go overflows where `exp` does
+        // beyond this, both are half of `exp`, and like Go's they overflow where `exp` does
         "sinh" => |v| if v.abs() > 21.0 { (v.abs().exp() * 0.5).copysign(v) } else { v.sinh() },
         "cosh" => |v| if v.abs() > 21.0 { v.abs().exp() * 0.5 } else { v.cosh() },
         "tanh" => f64::tanh,
         "asinh" => f64::asinh,
         "acosh" => f64::acosh,
-        // of an odd function the side where nothing cancels out
+        // an odd function: use the side where nothing cancels out
         "atanh" => |v| v.abs().atanh().copysign(v),
         "deg" => |v| v * 180.0 / std::f64::consts::PI,
         "rad" => |v| v * std::f64::consts::PI / 180.0,
@@ -35,8 +35,8 @@ pub fn by_name(name: &str) -> Option<FloatFunction> {
     })
 }
 
-/// Near 1 as Go, whose square of the cosine rounds away what the arc is told from: up to the eighth
-/// digit of it.
+/// Near 1 it is inexact as in Go: squaring the cosine rounds away the digits that the arc depends
+/// on, up to its eighth digit.
 fn acos(v: f64) -> f64 {
     use std::f64::consts::FRAC_PI_2;
     if v > 0.7 { FRAC_PI_2 - (FRAC_PI_2 - ((1.0 - v * v).sqrt() / v).atan()) } else { v.acos() }

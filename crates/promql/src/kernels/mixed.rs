@@ -1,9 +1,9 @@
 //! Range functions over series that have histograms, alone or beside floats.
 //!
-//! A window of one kind has the result of that kind, a window of both what Prometheus makes of it:
-//! some functions count both, some take the floats only, some have no result. What is noted stands
-//! at the call's first argument (also for `quantile_over_time`, whose range vector is the second)
-//! and names the metric of the series.
+//! A window of one kind has the result of that kind, a window of both the result that Prometheus
+//! defines: some functions count both, some take only the floats, some have no result. Notes refer
+//! to the call's first argument (also for `quantile_over_time`, whose range vector is the second)
+//! and name the metric of the series.
 
 mod events;
 mod rate;
@@ -169,7 +169,7 @@ fn over_time(input: &MixedInput<'_>, avg: bool, notes: &mut Notes, out: &mut Mix
                 notes.append(found);
                 out.set_histogram(k, Arc::new(result));
             }
-            // what else was found is not said of a window without a result
+            // other notes are dropped for a window without a result
             None => notes.push(Note::MixedExponentialAndCustom),
         }
     }

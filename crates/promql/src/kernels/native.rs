@@ -10,7 +10,7 @@ use super::notes::{Note, Notes};
 
 pub use operators::{ComputedValue, Operand, binary, compare, negate};
 
-/// What a walk over the buckets of a histogram that has none ends with.
+/// The last bucket of a walk over a histogram that has none.
 const NO_BUCKET: HistogramBucket = HistogramBucket {
     lower: 0.0,
     upper: 0.0,
@@ -21,7 +21,7 @@ const NO_BUCKET: HistogramBucket = HistogramBucket {
 };
 
 /// The φ-quantile: exponential interpolation inside exponential buckets, linear inside custom ones
-/// and the zero bucket. NaN without observations; ±Inf where φ is outside of `[0, 1]`.
+/// and the zero bucket. NaN without observations; ±Inf where φ is outside `[0, 1]`.
 ///
 /// Observations of NaN are in no bucket. They count as larger than any other.
 pub fn quantile(q: f64, h: &FloatHistogram, notes: &mut Notes) -> f64 {
@@ -35,7 +35,7 @@ pub fn quantile(q: f64, h: &FloatHistogram, notes: &mut Notes) -> f64 {
         return f64::NAN;
     }
     if h.sum.is_nan() || q < 0.5 {
-        // what is NaN is above all buckets, so that ranks can be counted from below only
+        // NaN is above all buckets, so ranks can only be counted from below
         quantile_at(q * h.count, true, h.ascending(), h, notes)
     } else {
         quantile_at((1.0 - q) * h.count, false, h.descending(), h, notes)
@@ -78,7 +78,7 @@ fn quantile_at(
         let mut all = count;
         for rest in buckets {
             all += rest.count;
-            // Prometheus goes on with the highest bucket, once it has looked at all
+            // Prometheus continues with the highest bucket once it has looked at all
             bucket = h.bounded(rest);
         }
         if all < h.count {
@@ -88,8 +88,8 @@ fn quantile_at(
     interpolate(&bucket, into_bucket / bucket.count, h.uses_custom_buckets())
 }
 
-/// Takes buckets until they hold `rank` observations; gives the last taken and what all of them
-/// hold.
+/// Takes buckets until they hold `rank` observations; returns the last one taken and what all of
+/// them hold.
 fn walk_to(
     rank: f64,
     buckets: &mut impl Iterator<Item = UnboundedBucket>,
@@ -120,7 +120,7 @@ fn end_at_zero_beside_one_side(zero_bucket: &mut HistogramBucket, h: &FloatHisto
     }
 }
 
-/// The value at the `fraction` of a bucket, on the scale its observations are spread over.
+/// The value at this fraction of a bucket, on the scale its observations are spread over.
 fn interpolate(bucket: &HistogramBucket, fraction: f64, custom: bool) -> f64 {
     let HistogramBucket { lower, upper, .. } = *bucket;
     if custom || (lower <= 0.0 && upper >= 0.0) {
@@ -134,8 +134,9 @@ fn interpolate(bucket: &HistogramBucket, fraction: f64, custom: bool) -> f64 {
     }
 }
 
-/// The part of the observations between two bounds, interpolated as [`quantile`] does, but that a
-/// custom bucket around zero is taken to begin there. Observations of NaN are between no bounds.
+/// The share of the observations between two bounds, interpolated as [`quantile`] does, except that
+/// a custom bucket around zero is assumed to begin there. Observations of NaN are between no
+/// bounds.
 pub fn fraction(lower: f64, upper: f64, h: &FloatHistogram, notes: &mut Notes) -> f64 {
     if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;
@@ -216,7 +217,7 @@ pub fn stddev(h: &FloatHistogram) -> f64 {
     stdvar(h).sqrt()
 }
 
-/// The variance, with the observations of a bucket taken to be in its middle: the geometric one of
+/// The variance, assuming that the observations of a bucket are in its middle: the geometric one of
 /// exponential buckets, the arithmetic one of custom ones, zero of those around it.
 pub fn stdvar(h: &FloatHistogram) -> f64 {
     let mean = h.sum / h.count;

@@ -1,4 +1,4 @@
-//! What a kernel has to say about its input besides the result. Texts are those of Prometheus'
+//! What a kernel reports about its input besides the result. Texts are those of Prometheus'
 //! annotations.
 
 use std::collections::{BTreeSet, btree_set};
@@ -27,8 +27,8 @@ pub enum SampleKind {
 }
 
 /// A warning or an info about native histograms, or about a mix of them with floats. Those of range
-/// functions stand at the call's first argument, those of aggregations at the aggregated
-/// expression, those of operators at the whole operation.
+/// functions refer to the call's first argument, those of aggregations to the aggregated
+/// expression, those of operators to the whole operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Note {
     /// Floats and histograms in one range, where the function can only be of one kind.
@@ -44,9 +44,9 @@ pub enum Note {
     IncompatibleBucketLayout(BinaryOp),
     CounterResetCollision(HistogramOperation),
     IncompatibleTypes(SampleKind, BinaryOp, SampleKind),
-    /// The aggregation (named as in PromQL) is of floats only.
+    /// The aggregation (named as in PromQL) is defined only for floats.
     IgnoredInAggregation(&'static str),
-    /// The range function is of floats only.
+    /// The range function is defined only for floats.
     IgnoredInMixedRange,
     QuantileOfNanIsNan,
     QuantileSkewedByNan,
@@ -186,7 +186,7 @@ impl SampleKind {
     }
 }
 
-/// Notes, each once.
+/// A set of notes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes(BTreeSet<Note>);
 

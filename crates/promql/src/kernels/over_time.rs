@@ -1,6 +1,6 @@
 //! The `*_over_time` functions: sums and means by prefix sums, extremes by a monotone queue,
-//! quantiles by a sorted window, so that a step costs the samples that enter and leave, not the
-//! samples inside.
+//! quantiles by a sorted window, so that the cost of a step depends on the samples that enter and
+//! leave, not on the samples inside.
 //!
 //! Where the windows do not overlap much, or a value is not finite, each window is computed on its
 //! own.
@@ -107,7 +107,8 @@ pub fn variance(
     out: &mut FloatColumn<'_>,
 ) {
     let finish = |v: f64| if root { v.sqrt() } else { v };
-    // Around the mean of the series, so that the squares stay small beside the variance.
+    // Distances are taken from the mean of the series, so that the squares stay small compared with
+    // the variance.
     let center = kahan::mean(samples.v);
     let fits = center.is_finite()
         && overlaps(samples, bounds)
@@ -143,8 +144,8 @@ fn prefix_of_squares(values: &[f64], center: f64, into: &mut Vec<Double>) -> boo
     (sum.hi + sum.lo).is_finite()
 }
 
-/// `min_over_time` (`MAX` false) and `max_over_time`, and with `TIME` the second at which the last
-/// of them stood. NaN counts only where nothing else is in the window.
+/// `min_over_time` (`MAX` false) and `max_over_time`, and with `TIME` the time of the last of them
+/// in seconds. NaN counts only where nothing else is in the window.
 pub fn extreme<const MAX: bool, const TIME: bool>(
     samples: Samples<'_>,
     bounds: &[Bounds],
@@ -154,8 +155,8 @@ pub fn extreme<const MAX: bool, const TIME: bool>(
     let queue = &mut scratch.queue;
     queue.clear();
     let (mut head, mut next) = (0, 0usize);
-    // For the time of an extreme the latest of equals counts, so an equal newcomer replaces those
-    // before it.
+    // For the time of an extreme the latest of equal ones counts, so an equal newcomer replaces
+    // those before it.
     let gives_way = |old: f64, new: f64| if MAX { old <= new } else { old >= new };
     for (k, window) in bounds.iter().enumerate() {
         if window.is_empty() {
@@ -176,7 +177,7 @@ pub fn extreme<const MAX: bool, const TIME: bool>(
         while head < queue.len() && queue[head] < window.lo {
             head += 1;
         }
-        // Of NaN alone the latest is taken.
+        // If there is only NaN, the latest is taken.
         let at = if head < queue.len() { queue[head] as usize } else { window.hi as usize - 1 };
         out.set(k, if TIME { samples.t[at] as f64 / 1000.0 } else { samples.v[at] });
     }

@@ -37,7 +37,7 @@ pub enum RangeFunction {
 }
 
 impl RangeFunction {
-    /// The function of that name in PromQL; `absent_over_time` is not of one series.
+    /// The function of that name in PromQL; `absent_over_time` is not a function of one series.
     pub fn from_name(name: &str) -> Option<RangeFunction> {
         use RangeFunction::*;
         Some(match name {
@@ -71,13 +71,13 @@ impl RangeFunction {
         })
     }
 
-    /// Whether of the histograms of a window only the first and the last matter, and those before
-    /// and after resets: what stands between them may be anything that says it is no reset.
+    /// Whether only the first and the last histograms of a window matter, and those before and
+    /// after resets: those between may be anything that is marked as not following a reset.
     pub fn looks_at_edges_only(self) -> bool {
         matches!(self, RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta)
     }
 
-    /// Whether the result is still the metric, so that its name stays.
+    /// Whether the result is still the metric, so that its name is kept.
     pub fn keeps_name(self) -> bool {
         matches!(self, RangeFunction::Last | RangeFunction::First)
     }
@@ -173,7 +173,7 @@ fn each(
 }
 
 /// The instant value at every step: the latest sample of its lookback window, unless that is a
-/// stale marker. With `TIME` the second of that sample instead.
+/// stale marker. With `TIME` the time of that sample in seconds instead.
 pub fn lookback<const TIME: bool>(
     samples: Samples<'_>,
     bounds: &[Bounds],

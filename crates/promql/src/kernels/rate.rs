@@ -6,7 +6,7 @@ use super::window::{Bounds, Samples, Steps};
 
 /// Above this many resets in a window the sum over them comes from prefix sums.
 const DIRECT_RESETS: usize = 64;
-/// Of a prefix sum a window holds at least this much, or rounding of the rest would show.
+/// A window holds at least this share of a prefix sum, or rounding of the rest would show.
 const LEAST_SHARE: f64 = 1e-5;
 
 /// Where a counter's value fell, and what it fell from.
@@ -29,7 +29,7 @@ impl Resets {
         self.negative = false;
         let (before, now) = (&v[..v.len().saturating_sub(1)], v.get(1..).unwrap_or_default());
         for (stretch, (before, now)) in before.chunks(LANES).zip(now.chunks(LANES)).enumerate() {
-            // most stretches have none, which several comparisons at a time find out
+            // most stretches have none, which comparing several values at a time finds out
             let falls =
                 before.iter().zip(now).fold(false, |falls, (before, now)| falls | (now < before));
             if falls {
@@ -70,7 +70,7 @@ impl Resets {
     }
 
     /// A counter's difference with the resets `a..b`, added one by one as Prometheus does: where
-    /// values differ much in size, the order decides what is left of the small ones.
+    /// values differ much in size, the order decides how much of the small ones is lost.
     #[inline(always)]
     fn corrected(&self, difference: f64, a: usize, b: usize) -> f64 {
         if b - a > DIRECT_RESETS && !self.negative {
@@ -84,7 +84,7 @@ impl Resets {
     }
 }
 
-/// What an extrapolated difference is of and over.
+/// What kind of extrapolated difference is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extrapolation {
     Rate,
@@ -124,14 +124,14 @@ pub struct Windowed<'a> {
     pub range: i64,
 }
 
-/// So few windows, those of an instant query above all, are not worth the lanes of a [`RateLanes`].
+/// This few windows, such as those of an instant query, are not worth the lanes of a [`RateLanes`].
 const FEW_WINDOWS: usize = 8;
 
-/// Steps that are worked on together: those of one word of the bitmap.
+/// How many steps are worked on together: those of one word of the bitmap.
 const LANES: usize = WORD_STEPS;
 
-/// What the rates of some windows are computed from, column by column, so that the divisions run
-/// several at a time. Times are in milliseconds. A lane without a window holds numbers that give 0.
+/// The inputs for the rates of some windows, column by column, so that the divisions run several at
+/// a time. Times are in milliseconds. A lane without a window holds numbers that give 0.
 struct RateLanes {
     first: [f64; LANES],
     increase: [f64; LANES],
@@ -246,8 +246,8 @@ fn sampled(input: &Windowed<'_>, k: usize, window: Bounds) -> Sampled {
     }
 }
 
-/// When the samples of a window are: its first and last one, how many there are, the window's end
-/// and length.
+/// The times in a window: those of its first and last sample, how many samples there are, the
+/// window's end and length.
 pub(super) struct Sampled {
     pub(super) first: i64,
     pub(super) last: i64,
@@ -257,8 +257,9 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// How much longer than the span of its samples the window counts as. For counters (first value
-    /// and increase given) never so long that the counter would have been below zero at its start.
+    /// By which factor the window counts as longer than the span of its samples. For counters
+    /// (first value and increase given) it is never so large that the counter would have been below
+    /// zero at the start.
     #[inline(always)]
     pub(super) fn factor(self, counter: Option<(f64, f64)>) -> f64 {
         let mut to_start = (self.first - (self.end - self.range)) as f64 / 1000.0;
@@ -304,8 +305,8 @@ pub fn instant<const RATE: bool>(
     }
 }
 
-/// The difference of two values `interval` milliseconds apart; per second and with a reset put
-/// right for `RATE`.
+/// The difference of two values `interval` milliseconds apart; for `RATE`, per second and corrected
+/// for a reset.
 #[inline(always)]
 pub(super) fn instant_difference<const RATE: bool>(before: f64, now: f64, interval: i64) -> f64 {
     let difference = if RATE && now < before { now } else { now - before };

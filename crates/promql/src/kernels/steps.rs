@@ -1,12 +1,12 @@
 //! Sets of steps as bitmaps: bit `k % 64` of word `k / 64` says whether step `k` is in.
 //!
-//! Bits beyond the last step are zero, so that whole words can be compared and counted. What runs
-//! per step goes word by word ([`StepSet::by_word`], [`for_each_bit`]).
+//! Bits beyond the last step are zero, so that whole words can be compared and counted. Loops over
+//! steps go word by word ([`StepSet::by_word`], [`for_each_bit`]).
 
-/// Steps that a word holds.
+/// How many steps a word holds.
 pub const WORD_STEPS: usize = 64;
 
-/// A set of steps whose words it owns, or which lie elsewhere: [`StepsView`] and [`StepsMut`].
+/// A set of steps that owns its words, or borrows them: [`StepsView`] and [`StepsMut`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepSet<W = Vec<u64>>(W);
 
@@ -16,7 +16,7 @@ pub type StepsView<'a> = StepSet<&'a [u64]>;
 /// A set to change.
 pub type StepsMut<'a> = StepSet<&'a mut [u64]>;
 
-/// Words of a set over so many steps.
+/// The number of words of a set over this many steps.
 #[inline(always)]
 pub const fn words(steps: usize) -> usize {
     steps.div_ceil(WORD_STEPS)
@@ -36,7 +36,7 @@ fn bit(step: usize) -> u64 {
     1 << (step % WORD_STEPS)
 }
 
-/// The word of the steps from `from` on where all of `steps` are in.
+/// The word of the steps from `from` on of a set that holds all of `steps`.
 #[inline(always)]
 pub fn full_word(from: usize, steps: usize) -> u64 {
     let left = steps - from;
@@ -44,12 +44,12 @@ pub fn full_word(from: usize, steps: usize) -> u64 {
 }
 
 impl StepSet {
-    /// None of so many steps.
+    /// The empty set over this many steps.
     pub fn none(steps: usize) -> StepSet {
         StepSet(vec![0; words(steps)])
     }
 
-    /// All of so many steps.
+    /// The set of all of this many steps.
     pub fn all(steps: usize) -> StepSet {
         let mut all = StepSet::none(steps);
         all.fill(steps);
@@ -97,7 +97,7 @@ impl<W: AsRef<[u64]>> StepSet<W> {
         self.words().iter().all(|bits| *bits == 0)
     }
 
-    /// Steps that are in.
+    /// The number of steps in the set.
     pub fn len(&self) -> usize {
         self.words().iter().map(|bits| bits.count_ones() as usize).sum()
     }
@@ -113,13 +113,13 @@ impl<W: AsRef<[u64]>> StepSet<W> {
         self.words()[step / WORD_STEPS]
     }
 
-    /// The words, each with the step that its first bit is of.
+    /// The words, each with the step of its first bit.
     #[inline(always)]
     pub fn by_word(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.words().iter().enumerate().map(|(word, bits)| (word * WORD_STEPS, *bits))
     }
 
-    /// Calls `f` with every step that is in.
+    /// Calls `f` with every step in the set.
     #[inline(always)]
     pub fn for_each(&self, mut f: impl FnMut(usize)) {
         for (from, bits) in self.by_word() {
@@ -167,7 +167,7 @@ impl<'a> IntoIterator for StepsView<'a> {
 /// The steps of a set in order. Loops that run per step are faster with [`StepSet::for_each`].
 #[derive(Clone, Debug)]
 pub struct StepIter<'a> {
-    /// From the word on whose bits are left.
+    /// The words from the one on whose bits are left.
     words: &'a [u64],
     from: usize,
     bits: u64,
@@ -209,7 +209,7 @@ impl<W: AsRef<[u64]> + AsMut<[u64]>> StepSet<W> {
         self.words_mut()[step / WORD_STEPS] &= !bit(step);
     }
 
-    /// Adds the steps of a word whose first bit is of step `from`, a multiple of [`WORD_STEPS`].
+    /// Adds the steps of a word whose first bit is step `from`, a multiple of [`WORD_STEPS`].
     #[inline(always)]
     pub fn insert_word(&mut self, from: usize, bits: u64) {
         self.words_mut()[from / WORD_STEPS] |= bits;
@@ -236,19 +236,19 @@ impl<W: AsRef<[u64]> + AsMut<[u64]>> StepSet<W> {
         self.words_mut().iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
     }
 
-    /// Leaves the steps that are in another set too.
+    /// Keeps only the steps that are also in another set.
     #[inline]
     pub fn keep(&mut self, other: StepsView<'_>) {
         self.words_mut().iter_mut().zip(other.0).for_each(|(own, other)| *own &= other);
     }
 
-    /// Leaves the steps that are not in another set.
+    /// Keeps only the steps that are not in another set.
     #[inline]
     pub fn subtract(&mut self, other: StepsView<'_>) {
         self.words_mut().iter_mut().zip(other.0).for_each(|(own, other)| *own &= !other);
     }
 
-    /// Leaves the steps that `keep` wants; it is asked about those that are in.
+    /// Keeps only the steps for which `keep` is true.
     #[inline(always)]
     pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
         for (word, bits) in self.words_mut().iter_mut().enumerate() {
@@ -256,7 +256,7 @@ impl<W: AsRef<[u64]> + AsMut<[u64]>> StepSet<W> {
         }
     }
 
-    /// Leaves the steps of the words that `keep` gives, by the step that their first bit is of.
+    /// Keeps only the steps of the words that `keep` returns for the step of their first bit.
     #[inline(always)]
     pub fn retain_by_word(&mut self, mut keep: impl FnMut(usize) -> u64) {
         for (word, bits) in self.words_mut().iter_mut().enumerate() {
@@ -268,25 +268,25 @@ impl<W: AsRef<[u64]> + AsMut<[u64]>> StepSet<W> {
 /// Sets over the same steps, one after the other in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepSets {
-    /// Words of each.
+    /// The number of words of each set.
     width: usize,
     words: Vec<u64>,
 }
 
 impl StepSets {
-    /// No sets over so many steps.
+    /// No sets, over this many steps.
     pub fn new(steps: usize) -> StepSets {
         StepSets { width: words(steps), words: Vec::new() }
     }
 
-    /// So many sets without any step.
+    /// This many empty sets.
     pub fn with_len(steps: usize, sets: usize) -> StepSets {
         let mut all = StepSets::new(steps);
         all.resize(sets);
         all
     }
 
-    /// How many sets; 0 where there are no steps.
+    /// The number of sets; 0 where there are no steps.
     pub fn len(&self) -> usize {
         self.words.len().checked_div(self.width).unwrap_or(0)
     }
@@ -306,7 +306,7 @@ impl StepSets {
         StepSet(&mut self.words[set * self.width..(set + 1) * self.width])
     }
 
-    /// Cuts sets off, or adds sets without any step.
+    /// Removes sets from the end, or adds empty ones.
     pub fn resize(&mut self, sets: usize) {
         self.words.resize(sets * self.width, 0);
     }
@@ -319,7 +319,7 @@ impl StepSets {
         self.words.extend_from_slice(set.0);
     }
 
-    /// Moves the sets of another here; both are over the same steps.
+    /// Moves the sets of `other` here; both are over the same steps.
     pub fn append(&mut self, other: &mut StepSets) {
         self.words.append(&mut other.words);
     }
@@ -329,7 +329,7 @@ impl StepSets {
         &self.words
     }
 
-    /// Sets over so many steps whose words these are.
+    /// Sets over this many steps with these words.
     pub fn from_words(steps: usize, words: Vec<u64>) -> StepSets {
         StepSets { width: self::words(steps), words }
     }

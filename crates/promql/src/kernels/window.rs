@@ -69,8 +69,8 @@ impl Steps {
     }
 }
 
-/// Finds the samples in `(end - range, end]` for every step. Two cursors that expect the advance of
-/// the step before, so that a regular series costs a few comparisons per step.
+/// Finds the samples in `(end - range, end]` for every step. It uses two cursors that expect the
+/// same advance as in the step before, so that a regular series costs a few comparisons per step.
 pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
     out.clear();
     out.reserve(steps.count);
@@ -105,8 +105,8 @@ pub fn bounds(t: &[i64], steps: &Steps, range: i64, out: &mut Vec<Bounds>) {
     out.resize(steps.count, Bounds { lo: t.len() as u32, hi: t.len() as u32 });
 }
 
-/// How many of the times are `bound` or before. Often all or none: of a series, only what a query
-/// looks at is decoded.
+/// How many of the times are `bound` or before. Often it is all or none: only the part of a series
+/// that a query looks at is decoded.
 fn count_up_to(t: &[i64], bound: i64) -> usize {
     match (t.first(), t.last()) {
         (Some(first), _) if *first > bound => 0,
@@ -115,8 +115,8 @@ fn count_up_to(t: &[i64], bound: i64) -> usize {
     }
 }
 
-/// The steps whose window may hold samples; a series that lives for part of the time costs nothing
-/// at the others.
+/// The steps whose window may hold samples; a series that exists for a part of the time costs
+/// nothing at other steps.
 fn alive(t: &[i64], steps: &Steps, range: i64) -> std::ops::Range<usize> {
     let (Some(oldest), Some(newest)) = (t.first(), t.last()) else { return 0..0 };
     let first_step = |wanted: &dyn Fn(i64) -> bool| {

@@ -34,7 +34,7 @@ impl ExtendedRate {
 /// One series and its windows, which are longer than the range by [`REACH_MS`].
 #[derive(Clone, Copy, Debug)]
 pub struct Reaching<'a> {
-    /// From the first sample that the query reads on: there a counter counts as new.
+    /// The samples from the first one that the query reads: there a counter counts as new.
     pub samples: Samples<'a>,
     pub bounds: &'a [Bounds],
     pub steps: &'a Steps,
@@ -76,7 +76,7 @@ pub fn evaluate(
     }
 }
 
-/// A range, open at its start, and the first and the last sample that it is computed of.
+/// A range, open at its start, and the first and the last sample that its result is computed from.
 struct ReachedRange {
     first: usize,
     last: usize,
@@ -94,10 +94,10 @@ fn difference(
     let Samples { t, v } = input.samples;
     let extrapolates = function != ExtendedRate::Increase;
     let sampled = |first: usize| (t[last] - t[first]) as f64;
-    // NaN for a single sample, which no comparison below holds for.
+    // NaN for a single sample, for which no comparison below holds.
     let mut between = sampled(first) / (last - first) as f64;
     if extrapolates && (start - t[first]) as f64 > between {
-        // Too far from the range to tell anything of its beginning.
+        // Too far from the range to say anything about its beginning.
         if last - first < 2 {
             return 0.0;
         }

@@ -6,7 +6,7 @@ use crate::durations::MAX_SECONDS;
 use crate::lexer::{Keyword, Kind, Token};
 
 impl Parser<'_> {
-    /// What stands behind `offset`. Only arithmetic that begins with a parenthesis goes on past its
+    /// What follows `offset`. Only arithmetic that begins with a parenthesis continues past its
     /// first operand: `foo offset 5m + 1` adds 1 to the shifted selector.
     pub(super) fn offset_duration(&mut self) -> Result<DurationExpr> {
         let token = self.next()?;
@@ -134,7 +134,7 @@ impl Parser<'_> {
         Ok(DurationExpr { kind: DurationExprKind::Paren(Box::new(inner)), span })
     }
 
-    /// The sign of a plain number becomes part of it; a plus before anything else is nothing.
+    /// The sign of a plain number becomes part of it; a plus before anything else is ignored.
     fn signed_duration(
         &mut self,
         sign: Token,

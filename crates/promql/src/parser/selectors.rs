@@ -25,7 +25,7 @@ impl Parser<'_> {
         Ok(Expr { kind: ExprKind::Vector(vector), span })
     }
 
-    /// Matchers up to and with the closing brace.
+    /// Matchers up to and including the closing brace.
     fn matchers(&mut self) -> Result<Vec<Matcher>> {
         let context = |expected| TokenContext { place: "label matching", expected };
         let mut matchers = Vec::new();
@@ -66,7 +66,7 @@ impl Parser<'_> {
         let value = self.expect(Kind::String)?;
         let span = Span { start: token.span.start, end: value.span.end };
         let value = self.string(value)?;
-        // Names of labels are UTF-8 in every store, so that no others can be asked for.
+        // Names of labels are UTF-8 in every store, so no others can be asked for.
         let name = String::from_utf8(name).map_err(|e| {
             self.error(token.span, format!("{} is not valid UTF-8", quote(e.as_bytes())))
         })?;
@@ -77,7 +77,8 @@ impl Parser<'_> {
             .map_err(|e| self.error(span, format!("error parsing regexp: {}", e.reason)))
     }
 
-    /// `a="b", "c.d"="e"` up to and with the closing brace; a lone string is the metric's name.
+    /// `a="b", "c.d"="e"` up to and including the closing brace; a lone string is the metric's
+    /// name.
     pub(super) fn label_set(&mut self, labels: &mut LabelsBuilder) -> Result<()> {
         self.context.place = "label set";
         loop {

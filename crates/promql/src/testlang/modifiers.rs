@@ -1,8 +1,8 @@
-//! The modifiers of the language by name, for tests that are to meet every one of them.
+//! The modifiers of the language by name, for tests that must cover each of them.
 
 use crate::ast::{At, Binary, Cardinality, Duration, Expr, ExprKind, Extension, VectorSelector};
 
-/// Everything of the language that is no function, aggregation, operator or literal.
+/// Everything in the language that is not a function, aggregation, operator or literal.
 pub const MODIFIERS: [&str; 26] = [
     "offset",
     "offset -",

@@ -18,14 +18,14 @@ enum PointsRepr {
     List(Vec<Point>),
 }
 
-/// Rows of points over the steps of a grid, held by whoever evaluated them. They live until the
-/// last of their series is dropped.
+/// Rows of points over the steps of a grid, held by the engine that evaluated them. They live until
+/// the last of their series is dropped.
 pub trait StepRows: Send + Sync {
     /// A row as [`PointsView::Steps`]; a list will do too.
     fn view(&self, row: usize) -> PointsView<'_>;
 }
 
-/// How the points are held, for those who read many.
+/// How the points are held, for code that reads many.
 #[derive(Clone, Copy, Debug)]
 pub enum PointsView<'a> {
     /// At the steps of a grid that are present: a histogram where there is one, else a float.
@@ -39,7 +39,7 @@ pub enum PointsView<'a> {
 }
 
 impl Points {
-    /// One row of these, without a copy.
+    /// One row of these rows, without a copy.
     pub fn of_row(rows: Arc<dyn StepRows>, row: usize) -> Points {
         Points(PointsRepr::Row { rows, row })
     }

@@ -126,7 +126,7 @@ fn a_rise_goes_straight_from_sample_to_sample() {
 
 #[test]
 fn means_rise_from_middle_to_middle() {
-    // the last hour is lived for ten minutes
+    // the series exists for ten minutes of the last hour
     let t = [HOUR - 1, 2 * HOUR - 1, 2 * HOUR + 10 * MINUTE];
     let s = stretch(&t);
     let times = coarse(&t, &s);

@@ -127,10 +127,10 @@ fn interpolate(
     Ok(result)
 }
 
-/// The sum of what the counter was at before each reset in a range; `crossed` says that the left
+/// The sum of the counter's values before each reset in a range; `crossed` says that the left
 /// border lies between the first two histograms.
 ///
-/// The first and the last histogram are in the borders' values already. Comparing the last one
+/// The first and the last histogram are already in the borders' values. Comparing the last one
 /// itself would count its reset twice, because the right border inherits its hint.
 fn correction(
     borders: BorderValues<&FloatHistogram>,

@@ -7,7 +7,7 @@ use crate::kernels::rate::{is_change, is_reset};
 /// Buffers reused from series to series.
 #[derive(Debug, Default)]
 pub(super) struct EventScratch {
-    /// Events up to and with each float, and each histogram.
+    /// The number of events up to and including each float, and each histogram.
     at_float: Vec<u32>,
     at_histogram: Vec<u32>,
 }

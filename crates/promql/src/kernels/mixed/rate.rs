@@ -92,7 +92,7 @@ pub(super) fn extrapolated(
 fn delta(input: &MixedInput<'_>, window: Bounds, notes: &mut Notes) -> Option<FloatHistogram> {
     let (first, last) =
         (input.histogram(window.lo as usize), input.histogram(window.hi as usize - 1));
-    // where buckets do not fit, subtraction says so
+    // if buckets do not fit, subtraction notes it
     let fit = first.uses_custom_buckets() == last.uses_custom_buckets();
     let mut result = last.copy_to_schema(if fit { first.schema } else { last.schema });
     if !subtract(&mut result, first, notes) {
@@ -106,7 +106,7 @@ fn delta(input: &MixedInput<'_>, window: Bounds, notes: &mut Notes) -> Option<Fl
     Some(result)
 }
 
-/// How much the counter grew over the window, resets put right, as a gauge.
+/// How much the counter grew over the window, corrected for resets, as a gauge.
 fn increase(
     input: &MixedInput<'_>,
     window: Bounds,
@@ -179,8 +179,8 @@ fn window_schema(
     between.iter().chain([first, last]).map(|histogram| histogram.schema).min()
 }
 
-/// Subtracts a histogram of nothing in place of the first one. It has the buckets of the second,
-/// which matters where custom bounds differ.
+/// Subtracts an empty histogram in place of the first one. It has the buckets of the second, which
+/// matters where custom bounds differ.
 fn start_anew(result: &mut FloatHistogram, second: &FloatHistogram, notes: &mut Notes) -> bool {
     if !second.uses_custom_buckets() {
         return true;
@@ -223,7 +223,8 @@ fn compatible(
     }
 }
 
-/// `irate` (per second, resets put right) or else `idelta` of the last two samples of each window.
+/// `irate` (per second, corrected for resets) or else `idelta` of the last two samples of each
+/// window.
 pub(super) fn instant<const RATE: bool>(
     input: &MixedInput<'_>,
     notes: &mut Notes,

@@ -7,7 +7,7 @@ use crate::kernels::notes::HistogramOperation;
 use crate::kernels::steps::StepSet;
 use crate::kernels::window::bounds;
 
-/// All of the language.
+/// All range functions of the language.
 fn functions() -> impl Iterator<Item = RangeFunction> {
     FUNCTIONS.iter().filter_map(|f| RangeFunction::from_name(f.name))
 }
@@ -144,7 +144,7 @@ fn naive(
     }
 }
 
-/// What the kernel of floats, which has its own tests, makes of one window.
+/// The result of the kernel of floats, which has its own tests, for one window.
 fn float_result(
     function: RangeFunction,
     floats: &[(i64, f64)],
@@ -611,7 +611,7 @@ fn a_difference_is_taken_at_the_coarser_schema() {
     let (got, notes) = run(RangeFunction::Delta, &series, steps, 10_001);
     assert!(notes.is_empty());
     let Some(Histogram(delta)) = &got[0] else { panic!("no histogram in {got:?}") };
-    // the zero bucket cuts through the bucket up to 1 that there is at the coarser schema
+    // the zero bucket cuts through the bucket up to 1 of the coarser schema
     assert_eq!((delta.schema, delta.zero_threshold), (-1, 1.0));
     assert!(
         (delta.zero_count - 3.0).abs() < 1e-3 && (delta.positive_buckets[0] - 2.0).abs() < 1e-3,

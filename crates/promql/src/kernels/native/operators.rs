@@ -16,7 +16,7 @@ pub enum Operand<'a> {
     Histogram(&'a Arc<FloatHistogram>),
 }
 
-/// A result.
+/// The result of an operator or function on samples.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ComputedValue {
     Float(f64),
@@ -47,9 +47,9 @@ impl From<FloatHistogram> for ComputedValue {
     }
 }
 
-/// Evaluates any operator but the set operators. Comparisons are filters here: the left side where
-/// they hold. No result where they do not, and where the operator is not defined on the two sides,
-/// which is noted.
+/// Evaluates any operator except set operators. Comparisons are filters here: they give the left
+/// side where they hold. There is no result where they do not, and where the operator is not
+/// defined on the two sides, which is noted.
 pub fn binary(
     op: BinaryOp,
     left: Operand<'_>,
@@ -136,8 +136,8 @@ fn compacted(h: &FloatHistogram, change: impl FnOnce(&mut FloatHistogram)) -> Co
     })
 }
 
-/// A sum or difference. No result where the kinds of buckets differ or what is known of resets
-/// contradicts.
+/// A sum or difference. There is no result where the kinds of buckets differ or what is known about
+/// resets is contradictory.
 fn combine(
     op: BinaryOp,
     operation: HistogramOperation,

@@ -411,7 +411,7 @@ proptest! {
     fn fractions_invert_quantiles(h in histograms(), q in 0.01..0.99f64) {
         prop_assume!(h.count > 0.0);
         let value = silent(|notes| quantile(q, &h, notes));
-        // fractions, unlike quantiles, take custom buckets around zero to begin at zero, as
+        // fractions, unlike quantiles, assume that custom buckets around zero begin at zero, as
         // Prometheus does
         let invertible = |b: &HistogramBucket| {
             let bounded = b.lower.is_finite() && b.upper.is_finite();

@@ -67,7 +67,7 @@ fn holt(v: &[f64]) -> f64 {
     level
 }
 
-/// Weighs both neighbours, also by nothing: beside an infinity the result is NaN.
+/// Weighs both neighbours, even by zero: next to an infinity the result is NaN.
 fn quantile(q: f64, values: &[f64]) -> f64 {
     if !(0.0..=1.0).contains(&q) {
         return if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY };
@@ -180,7 +180,7 @@ fn naive(
     })
 }
 
-/// `size` is how large what cancelled out may have been.
+/// `size` is how large the values that cancelled out may have been.
 fn close(a: f64, b: f64, size: f64) -> bool {
     a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(size)
 }

@@ -257,7 +257,7 @@ fn forget_duration_expr(expr: &mut DurationExpr) {
     }
 }
 
-/// Takes the places of everything away, which trees made by hand do not have.
+/// Removes all positions, which trees made by hand do not have.
 fn forget_spans(tree: &mut Expr) {
     tree.walk_mut(&mut |e| {
         e.span = Span::default();
