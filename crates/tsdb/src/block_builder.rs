@@ -22,7 +22,7 @@ use crate::segment::{SegmentWriter, segment_name};
 /// How many samples Prometheus aims to put into a chunk.
 pub const SAMPLES_PER_CHUNK: usize = 120;
 
-/// What a block is called and whose it is.
+/// The id of a block, its span, and whose data it is.
 #[derive(Clone, Debug)]
 pub struct BlockIdentity {
     pub id: BlockId,
@@ -45,8 +45,8 @@ impl BlockBuilder {
         BlockBuilder::default()
     }
 
-    /// Adds a series of floats: `ts` in milliseconds, ascending, as many `values`. Without samples
-    /// it is left out.
+    /// Adds a series of floats: `ts` in milliseconds, ascending, as many `values`. A series without
+    /// samples is left out.
     pub fn push_floats(
         &mut self,
         labels: &Labels,
@@ -283,7 +283,7 @@ impl BlockFiles {
     }
 
     /// Writes the block's folder `<folder>/<ULID>`, `meta.json` last, so that an interrupted write
-    /// is no block.
+    /// does not leave a block.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         let folder = folder.join(self.meta.ulid.to_string());
         let chunks = folder.join("chunks");

@@ -1,8 +1,8 @@
 //! Chunks: compressed runs of samples of one series.
 //!
-//! All functions work on a chunk's *data*: what stands between the encoding byte and the checksum
-//! in a segment, and what StoreAPI and remote read carry. Timestamps are milliseconds. Bit streams
-//! run from the highest bit down.
+//! All functions work on a chunk's *data*: the bytes between the encoding byte and the checksum in
+//! a segment, which StoreAPI and remote read carry. Timestamps are milliseconds. Bit streams run
+//! from the highest bit down.
 
 mod aggregate;
 mod bits;
@@ -141,10 +141,10 @@ pub fn decode_histograms(
 
 /// As [`decode_histograms`], into pointers that can be shared.
 ///
-/// Takes `spare` ones, whose histograms nobody needs any more, before it allocates others.
-/// `is_read(t, next)` says whether anybody looks at the histogram at `t`, which one at `next`
-/// follows; it is asked about all but the last, in order. Others are the histogram before them once
-/// more, unless they are gauges or stale, or what is before them is.
+/// Uses `spare` ones, whose histograms are no longer needed, before it allocates others.
+/// `is_read(t, next)` says whether the histogram at `t`, which is followed by one at `next`, will
+/// be looked at; it is called for all but the last, in order. Those not looked at repeat the
+/// histogram before them, unless one of the two is a gauge or stale.
 ///
 /// # Errors
 /// As [`decode_histograms`].
@@ -179,7 +179,7 @@ fn check_is_histogram(encoding: Encoding) -> Result<(), Error> {
     }
 }
 
-/// As [`decode_histograms`], of chunks with integer counts only.
+/// As [`decode_histograms`], only for chunks with integer counts.
 ///
 /// # Errors
 /// As [`decode_histograms`].
@@ -207,7 +207,7 @@ pub fn num_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
     }
 }
 
-/// Samples of the chunk as `meta.json` counts them: of an AggrChunk those of its first aggregate.
+/// Samples of the chunk as `meta.json` counts them: for an AggrChunk those of its first aggregate.
 ///
 /// # Errors
 /// As [`num_samples`].
@@ -221,8 +221,8 @@ pub fn stored_samples(encoding: Encoding, data: &[u8]) -> Result<usize, Error> {
     }
 }
 
-/// What the header of a histogram chunk says of a counter reset between the chunk before it and its
-/// first sample.
+/// What the header of a histogram chunk says about a counter reset between the chunk before it and
+/// its first sample.
 ///
 /// # Errors
 /// When the header is truncated, and for chunks of another kind.

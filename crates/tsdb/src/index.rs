@@ -17,10 +17,10 @@
 //! id is its offset divided by 16; in version 1 it is the offset itself, and symbols are referred
 //! to by offset instead of by ordinal. Source: Prometheus' `tsdb/docs/format/index.md`.
 //!
-//! Reading goes by ranges: a [`HeaderLoader`] says what it needs and makes a [`IndexHeader`], which
-//! knows where postings lie; [`IndexHeader::plan`] turns matchers into ranges of postings and then into
-//! ids; a [`SeriesParser`] reads entries. [`Index`] does all that on a whole file in memory.
-//! [`IndexWriter`] writes version 2.
+//! Reading works by ranges: a [`HeaderLoader`] says what it needs and makes an [`IndexHeader`],
+//! which knows where postings lie; [`IndexHeader::plan`] turns matchers into ranges of postings and
+//! then into ids; a [`SeriesParser`] reads entries. [`Index`] does all that on a whole file in
+//! memory. [`IndexWriter`] writes version 2.
 
 mod cursor;
 mod header;
@@ -56,12 +56,12 @@ pub const MAGIC: u32 = 0xbaaa_d700;
 pub const SERIES_ALIGNMENT: u64 = 16;
 
 /// Reads a long postings list piece by piece: while [`need`](PostingsPieces::need) names a range,
-/// fetch and [`feed`](PostingsPieces::feed) it. What it gives out counts only once it is all read:
-/// the checksum comes last.
+/// fetch and [`feed`](PostingsPieces::feed) it. What it returns is valid only once everything is
+/// read: the checksum comes last.
 #[derive(Debug)]
 pub struct PostingsPieces {
-    /// Of the list with its length and checksum; the end is what the index's table says until the
-    /// length is known.
+    /// What is left of the list with its length and checksum; until the length is known, the end is
+    /// that of the index's table.
     rest: Range<u64>,
     offset: u64,
     is_open: bool,
@@ -77,7 +77,7 @@ impl PostingsPieces {
         PostingsPieces { rest: range, offset, is_open: false, ids_left: 0, last: None, crc: 0 }
     }
 
-    /// What to fetch next, not much more than so many bytes; `None` at the end.
+    /// What to fetch next, not much more than `bytes`; `None` at the end.
     pub fn need(&self, bytes: u64) -> Option<Range<u64>> {
         /// Length and count come with the first piece, the checksum with the last.
         const LEAST: u64 = 16;
@@ -143,8 +143,9 @@ impl PostingsPieces {
     }
 }
 
-/// Reads one postings list that lies at `offset` of the index; `bytes` may go on beyond it. Its ids
-/// come sorted and once each: where a series has a name twice, the writer may have listed it twice.
+/// Reads one postings list that lies at `offset` of the index; `bytes` may extend beyond it. Its
+/// ids come sorted and once each: where a series has a name twice, the writer may have listed it
+/// twice.
 pub fn parse_postings(bytes: &[u8], offset: u64) -> Result<Vec<u32>, Error> {
     let mut list = cursor::section(POSTINGS, bytes, offset)?;
     let count = list.u32()?;

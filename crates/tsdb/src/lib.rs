@@ -3,7 +3,7 @@
 //!
 //! Everything here is synchronous and works on byte slices that the caller fetched: readers say
 //! which ranges they need and are fed them, so that a block never has to be whole in memory or on a
-//! disk. Bytes come from outside: no reader panics or allocates by an unchecked length.
+//! disk. Bytes come from outside: no reader panics, or allocates by an unchecked length.
 
 pub mod block_builder;
 pub mod chunk;

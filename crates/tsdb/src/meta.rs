@@ -70,7 +70,8 @@ pub struct BlockStats {
 /// Where a block comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Compaction {
-    /// How many compactions lie behind the block at most; 1 for a block of the head.
+    /// The most compaction cycles that any data of the block went through; 1 for a block cut from
+    /// the head.
     #[serde(default)]
     pub level: u32,
     /// Every block of level 1 that went into this one, as the file states it; decisions ask
@@ -113,10 +114,10 @@ pub struct Thanos {
     pub downsample: Downsample,
     #[serde(default)]
     pub source: String,
-    /// Names of the chunk segments. Superseded by `files`, written all the same.
+    /// Names of the chunk segments. Superseded by `files`, but still written.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub segment_files: Vec<String>,
-    /// Every file of the block, sorted by `rel_path`; `meta.json` without a size.
+    /// Every file of the block, sorted by `rel_path`; `meta.json` has no size.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<File>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]

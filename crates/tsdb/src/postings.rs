@@ -1,7 +1,7 @@
-//! Postings: sorted lists of series ids without doubles, and the set operations on them.
+//! Postings: sorted lists of series ids without duplicates, and the set operations on them.
 //!
-//! A list is a plain `Vec<u32>`, because that is what queries walk afterwards; 40 MB for a block of
-//! 10 M series.
+//! A list is a plain `Vec<u32>`, because queries walk it afterwards; 40 MB for a block of 10 M
+//! series.
 
 /// Keeps in `list` what is also in `other`. Costs O(smaller × log larger) where the sizes differ
 /// much.
@@ -16,7 +16,7 @@ pub fn intersect(list: &mut Vec<u32>, other: &[u32]) {
     list.retain(|id| skip_to(&mut rest, *id));
 }
 
-/// Takes out of `list` what is in `other`.
+/// Removes from `list` what is in `other`.
 pub fn subtract(list: &mut Vec<u32>, other: &[u32]) {
     let mut rest = other;
     list.retain(|id| !skip_to(&mut rest, *id));
@@ -61,7 +61,8 @@ fn union_two(mut a: Vec<u32>, mut b: Vec<u32>) -> Vec<u32> {
     out
 }
 
-/// Drops everything below `id` from the front of `rest` by galloping; says whether `id` is there.
+/// Drops everything below `id` from the front of `rest` by galloping; returns whether `id` is
+/// there.
 fn skip_to(rest: &mut &[u32], id: u32) -> bool {
     let mut step = 1;
     while step < rest.len() && rest[step] < id {

@@ -15,7 +15,7 @@ use crate::varint::{put_uvarint, read_uvarint};
 
 /// Bytes before the first record.
 pub const HEADER_LEN: usize = 8;
-/// Bytes a segment file may have.
+/// The most bytes a segment file may have.
 pub const MAX_SEGMENT_LEN: u64 = 512 << 20;
 
 const HEADER: [u8; HEADER_LEN] = [0x85, 0xbd, 0x40, 0xdd, 1, 0, 0, 0];
@@ -77,7 +77,7 @@ pub struct Record<'a> {
 /// Bytes of the whole record that begins where `bytes` do, of which the first five suffice.
 ///
 /// # Errors
-/// When `bytes` end inside the length, and when the length is none.
+/// When `bytes` end inside the length, and when the length is invalid.
 pub fn record_len(bytes: &[u8]) -> Result<usize, Error> {
     let (data_len, len_len) = read_len(bytes)?;
     Ok(len_len + 1 + data_len + CRC_LEN)
@@ -118,12 +118,12 @@ fn read_len(bytes: &[u8]) -> Result<(usize, usize), Error> {
     }
 }
 
-/// Lays chunks out in segments. It does no I/O: the caller [takes](Self::take) the bytes as they
+/// Arranges chunks in segments. It does no I/O: the caller [takes](Self::take) the bytes as they
 /// come and appends them to the files.
 #[derive(Debug)]
 pub struct SegmentWriter {
     pending: VecDeque<SegmentBytes>,
-    /// Empty, with the memory of what was taken before.
+    /// An empty buffer with the memory of what was taken before.
     spare: Vec<u8>,
     segment: u32,
     /// Bytes of the current segment so far, taken or not.
@@ -195,7 +195,7 @@ impl SegmentWriter {
         self.pending.pop_front()
     }
 
-    /// Takes back the memory of what [`take`](Self::take) gave, to fill it again.
+    /// Takes back the memory of what [`take`](Self::take) returned, to reuse it.
     pub fn reuse(&mut self, mut bytes: Vec<u8>) {
         bytes.clear();
         self.spare = bytes;

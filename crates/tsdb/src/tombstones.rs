@@ -37,7 +37,7 @@ pub fn covers_span(intervals: &[Interval], span: Interval) -> bool {
 /// The deleted spans of a block's series, by series reference as the index has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tombstones {
-    /// Of each series ascending, neither overlapping nor adjacent.
+    /// Those of each series ascend and neither overlap nor touch.
     intervals: BTreeMap<u64, Vec<Interval>>,
 }
 
@@ -76,17 +76,17 @@ impl Tombstones {
             let entry = take_entry(&mut entries);
             all.push(entry.ok_or(Error::truncated(WHAT, body.len() - entries.len()))?);
         }
-        // in order, so that each joins the last of its series: a file in any other would take
-        // square time
+        // in order, so that each joins the last of its series: otherwise a file in another order
+        // would take quadratic time
         all.sort_unstable();
         let mut tombstones = Tombstones::default();
         all.into_iter().for_each(|(series, interval)| tombstones.add(series, interval));
         Ok(tombstones)
     }
 
-    /// Bytes of memory it takes, about.
+    /// Bytes of memory it takes, approximately.
     pub fn memory(&self) -> usize {
-        /// What a map keeps for an entry, about.
+        /// The approximate bytes that a map keeps for an entry.
         const SERIES: usize = 48;
         let intervals = |v: &Vec<Interval>| v.capacity() * size_of::<Interval>();
         size_of::<Tombstones>()

@@ -32,7 +32,7 @@ fn read_long_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
     None
 }
 
-/// As [`read_uvarint`], of a zigzag number.
+/// As [`read_uvarint`], for a zigzag number.
 #[inline]
 pub(crate) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     let (raw, len) = read_uvarint(bytes)?;

@@ -7,7 +7,7 @@ use tsdb::chunk::{self, Encoding, FloatHistogramEncoder, HistogramEncoder, Pushe
 use tsdb::segment::{self, SegmentWriter};
 use tsdb::tombstones::Tombstones;
 
-/// Folders of blocks: the committed ones, and the full set where it lies beside the repository.
+/// Folders of blocks: the committed ones, and the full set if it lies beside the repository.
 fn block_folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("tests/data/raw"), root.join("tests/data/aggr")];

@@ -43,7 +43,7 @@ pub fn split_aggregates(data: &[u8]) -> Result<Aggregates<'_>, Error> {
     Ok(parts)
 }
 
-/// The data of the AggrChunk of these sub-chunks; an empty one is as good as none.
+/// The data of the AggrChunk with these sub-chunks; an empty one counts as none.
 pub fn join_aggregates(parts: &Aggregates<'_>) -> Vec<u8> {
     let mut data =
         Vec::with_capacity(parts.iter().flatten().map(|(_, sub)| sub.len() + 4).sum::<usize>() + 5);

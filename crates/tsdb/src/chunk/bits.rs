@@ -2,14 +2,14 @@
 
 use std::hint::select_unpredictable;
 
-/// Reads bits from a slice. Past the end it reads zeros; [`BitReader::overrun`] tells, so that the
-/// hot path need not ask for every bit.
+/// Reads bits from a slice. Past the end it reads zeros; [`BitReader::overrun`] reports it, so that
+/// the hot path need not check every bit.
 ///
-/// Rare cases are functions that take and give a reader by value: were its address taken, it would
-/// live in memory instead of registers, and reading would cost half as much again.
+/// Rare cases are functions that take and return a reader by value: if its address were taken, it
+/// would live in memory instead of registers, and reading would cost half as much again.
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
-    /// What is still to be loaded.
+    /// The bytes still to be loaded.
     rest: &'a [u8],
     /// Bytes that were loaded as zeros, because there are no more.
     missing: usize,
@@ -69,8 +69,8 @@ impl<'a> BitReader<'a> {
     /// the valid bits. `length` says the same in a number.
     ///
     /// All three are tried and one is chosen: what is read next waits for few simple instructions,
-    /// not for `length`. `zero` is 0, which the compiler must not know, or it makes one shift by a
-    /// chosen length of it.
+    /// not for `length`. `zero` is 0, which the compiler must not know, or it would turn this into
+    /// one shift by a chosen length.
     #[inline(always)]
     pub(super) fn consume_by_prefix(&mut self, length: u32, zero: u64) {
         let (long, longer) = (self.buffer >= 1 << 63, self.buffer >= 3 << 62);
@@ -90,7 +90,7 @@ impl<'a> BitReader<'a> {
                 return bits;
             }
         }
-        // of all 64 bits not more than 63 are valid
+        // at most 63 of the 64 bits are valid
         let bits = self.peek(n);
         self.consume(n);
         bits
@@ -193,7 +193,7 @@ impl BitWriter {
         }
     }
 
-    /// Bytes so far, the padded last one included.
+    /// Bytes so far, including the padded last one.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() + self.used.div_ceil(8) as usize
     }

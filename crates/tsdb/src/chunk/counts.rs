@@ -22,10 +22,10 @@ pub(super) enum CountField {
 pub(super) trait Count: Copy + Default + PartialOrd {
     /// What a reader keeps of a field from sample to sample.
     type Read;
-    /// What a writer keeps of it.
+    /// What a writer keeps of a field from sample to sample.
     type Write;
 
-    /// What Prometheus' appender says of a new chunk that a counter begins after a gauge.
+    /// The header that Prometheus' appender gives a new chunk that a counter begins after a gauge.
     const AFTER_GAUGE: ResetHint;
 
     fn to_stored(count: Self, before: Self) -> Self;

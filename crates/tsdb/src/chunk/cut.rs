@@ -13,9 +13,9 @@ use crate::tombstones::{Interval, covers};
 /// What is left of a chunk without the samples in the `deleted` spans, which ascend; `None` when
 /// that is all of it.
 ///
-/// What is left is encoded anew, mostly as one chunk, none where nothing is left. Encodings 4, 5
-/// and 6 become 1, 2 and 3, for whose start times nobody here has a use. Of an AggrChunk a window
-/// goes if its time is deleted, out of all aggregates alike.
+/// What is left is encoded again, usually as one chunk, or none where nothing is left. Encodings 4,
+/// 5 and 6 become 1, 2 and 3, because start times are not used here. A window of an AggrChunk is
+/// removed from all aggregates alike if its time is deleted.
 ///
 /// # Errors
 /// Corrupt data.
@@ -52,7 +52,7 @@ pub fn cut(
 }
 
 /// A histogram chunk whose header no longer says that no counter was reset before it, for when the
-/// chunk that it means is gone; `None` when it does not say so.
+/// chunk it refers to is gone; `None` when it does not say so.
 pub fn forget_reset(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>> {
     if !encoding.is_histogram() || reset_hint(encoding, data) != Ok(ResetHint::NotReset) {
         return None;
@@ -70,8 +70,8 @@ enum Begin {
 }
 
 impl Begin {
-    /// What the header may still say of a reset before the first sample. The samples inside a chunk
-    /// follow each other without one, so that only those that are gone from the front count.
+    /// What the header may still say about a reset before the first sample. There is no reset
+    /// between the samples inside a chunk, so only those removed from the front matter.
     fn header(self, encoding: Encoding, data: &[u8]) -> Result<ResetHint, Error> {
         Ok(match (self, reset_hint(encoding, data)?) {
             (Begin::AsBefore, hint) | (_, hint @ ResetHint::Gauge) => hint,
@@ -80,7 +80,7 @@ impl Begin {
     }
 }
 
-/// Leaves the samples that `keep`; `None` when that is all of them.
+/// Keeps only the samples for which `keep` is true; `None` when that is all of them.
 fn retain<V>(ts: &mut Vec<i64>, values: &mut Vec<V>, keep: impl Fn(i64) -> bool) -> Option<Begin> {
     let first_gone = ts.iter().position(|t| !keep(*t))?;
     let mut kept = ts.iter().map(|t| keep(*t));
@@ -103,8 +103,8 @@ fn cut_aggregates(data: &[u8], deleted: &[Interval]) -> Result<Option<Vec<Transc
     let (Some(min_time), Some(max_time)) = (left.first().copied(), left.last().copied()) else {
         return Ok(Some(Vec::new()));
     };
-    // the counter's first raw sample, and its last window where it became NaN, stand before the end
-    // of their window
+    // the times of the counter's first raw sample, and of its last window where it became NaN, are
+    // before the end of their window
     let keep = |t: i64| match windows.get(windows.partition_point(|w| *w < t)) {
         Some(window) => !covers(deleted, *window),
         None => !covers(deleted, t),
@@ -163,9 +163,9 @@ fn cut_part(
     Ok(first.map(|chunk| (chunk.encoding, chunk.data)))
 }
 
-/// As [`retain`]. A counter has its first raw sample in front of its windows, and behind them the
-/// time of the last once more with the last raw value; where those are gone, the outermost windows
-/// left stand for them.
+/// As [`retain`]. A counter has its first raw sample in front of its windows, and after them the
+/// time of the last one again with the last raw value; where those are gone, the outermost
+/// remaining windows take their place.
 fn retain_counter(ts: &mut Vec<i64>, values: &mut Vec<f64>, keep: impl Fn(i64) -> bool) {
     let framed = ts.len() >= 3 && ts[ts.len() - 1] == ts[ts.len() - 2];
     if !framed {

@@ -99,7 +99,7 @@ impl<C> DecodedHistogram<'_, C> {
     }
 }
 
-/// Hands every sample of the chunk to `emit`.
+/// Calls `emit` with every sample of the chunk.
 pub(super) fn decode<C: Count>(
     header: HistogramHeader,
     data: &[u8],
@@ -113,7 +113,7 @@ pub(super) fn decode<C: Count>(
     let mut fields = Fields::<C>::read_first(&mut head, &layout);
     let mut t = fields.t;
     let mut delta = 0i64;
-    // of its own, so that nothing before the loop had its address
+    // a separate one, so that nothing before the loop took its address
     let mut reader = head;
     for index in 0..header.samples {
         if index > 0 && !fields.read_next(&mut reader) {
@@ -130,7 +130,7 @@ pub(super) fn decode<C: Count>(
         }
         let hint = match header.hint {
             ResetHint::Gauge => ResetHint::Gauge,
-            // what the header says is relative to a chunk that may be missing by now
+            // what the header says is relative to a chunk that may be missing
             _ if index == 0 => ResetHint::Unknown,
             _ => ResetHint::NotReset,
         };
@@ -209,8 +209,8 @@ pub(super) enum AnySample<'a> {
     Floats(DecodedHistogram<'a, f64>),
 }
 
-/// Appends the samples of a chunk of encoding 2, 3, 5 or 6, as `histogram` makes them of what it
-/// gets and of those appended so far; appends nothing when it fails.
+/// Appends the samples of a chunk of encoding 2, 3, 5 or 6, which `histogram` makes from its input
+/// and those appended so far; appends nothing when it fails.
 pub(super) fn decode_floats<H>(
     encoding: Encoding,
     data: &[u8],
@@ -262,7 +262,7 @@ impl AnySample<'_> {
         hint == ResetHint::NotReset && !stale
     }
 
-    /// Makes `histogram` the sample, in the memory that it has.
+    /// Turns `histogram` into the sample, reusing its memory.
     pub(super) fn fill(&self, histogram: &mut FloatHistogram) {
         match self {
             AnySample::Integers(sample) => {
@@ -291,7 +291,7 @@ fn fill<C: Copy>(
     (histogram.zero_threshold, histogram.zero_count) =
         (layout.zero_threshold, total(sample.zero_count));
     (histogram.count, histogram.sum) = (total(sample.count), sample.sum);
-    // mostly those of the histogram that was there before
+    // usually those of the histogram that was there before
     let spans = [
         (&mut histogram.positive_spans, &layout.positive_spans),
         (&mut histogram.negative_spans, &layout.negative_spans),
@@ -314,7 +314,7 @@ fn fill<C: Copy>(
     }
 }
 
-/// As [`decode_floats`], of the integer encodings 2 and 5 only.
+/// As [`decode_floats`], only for the integer encodings 2 and 5.
 pub(super) fn decode_integers(
     encoding: Encoding,
     data: &[u8],

@@ -19,8 +19,8 @@ use crate::error::{Case, Error};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     Appended,
-    /// It does not belong into this chunk and was not appended: push it into a new encoder with
-    /// this header.
+    /// It does not belong in this chunk and was not appended: push it into a new encoder with this
+    /// header.
     NewChunk(ResetHint),
 }
 
@@ -128,7 +128,7 @@ impl<C: Count> ChunkWriter<C> {
         let layout = if recode {
             let gauge = input.hint == ResetHint::Gauge;
             let lacking = (positive.lacks_buckets, negative.lacks_buckets);
-            // of a gauge, both sides are normalized as soon as one lacks a bucket
+            // for a gauge, both sides are normalized as soon as one lacks a bucket
             let normalize =
                 if gauge { (lacking.0 || lacking.1, lacking.0 || lacking.1) } else { lacking };
             let merged = |old: &[BucketSpan], new: &[BucketSpan], normalize: bool| {
@@ -333,7 +333,7 @@ impl<C: Count> CodedState<C> {
     }
 }
 
-/// What buckets store of their absolute counts.
+/// What buckets store for these absolute counts.
 fn stored<C: Count>(counts: &[C]) -> impl Iterator<Item = C> + '_ {
     counts.iter().scan(C::default(), |before, &count| {
         let stored = C::to_stored(count, *before);
@@ -362,9 +362,9 @@ impl Fit {
 /// How the buckets of a histogram compare with those of the chunk, on one side.
 #[derive(Clone, Copy, Default)]
 struct Overlap {
-    /// The histogram has buckets that the chunk has not.
+    /// The histogram has buckets that the chunk does not have.
     new_buckets: bool,
-    /// The chunk has buckets that the histogram has not.
+    /// The chunk has buckets that the histogram does not have.
     lacks_buckets: bool,
     /// A bucket went down or a populated one vanished.
     reset: bool,
@@ -437,8 +437,8 @@ impl Default for HistogramEncoder {
 }
 
 impl HistogramEncoder {
-    /// `header` says what is known of a counter reset between the chunk before and this one; the
-    /// first histogram's hint overrules it if it says reset or gauge.
+    /// `header` says what is known about a counter reset between the chunk before and this one; the
+    /// first histogram's hint overrides it if it says reset or gauge.
     pub fn new(header: ResetHint) -> HistogramEncoder {
         HistogramEncoder(ChunkWriter::new(Encoding::Histogram, header))
     }

@@ -95,7 +95,7 @@ const WHAT: &str = "histogram chunk";
 
 fn read_spans(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<BucketSpan>, Error> {
     let count = varbit::read_uint(reader);
-    // a span takes two bits at the least
+    // a span takes at least two bits
     if count > len as u64 * 4 {
         return Err(Error::corrupt(WHAT, 0, format!("{count} spans in {len} bytes")));
     }
@@ -116,7 +116,7 @@ fn read_spans(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<BucketSpan>,
 
 fn read_custom_bounds(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<f64>, Error> {
     let count = varbit::read_uint(reader);
-    // a bound takes five bits at the least
+    // a bound takes at least five bits
     if count > len as u64 * 2 {
         return Err(Error::corrupt(WHAT, 0, format!("{count} custom bounds in {len} bytes")));
     }
@@ -127,7 +127,7 @@ fn read_custom_bounds(reader: &mut BitReader<'_>, len: usize) -> Result<Vec<f64>
     Ok((0..count).map(|_| bound(reader)).collect())
 }
 
-/// Bounds are mostly written by people as decimals, hence the short form for thousandths.
+/// Bounds are mostly decimals written by people, hence the short form for thousandths.
 fn put_custom_bound(out: &mut BitWriter, bound: f64) {
     let thousandths = bound * 1000.0;
     let rounded = thousandths.round();

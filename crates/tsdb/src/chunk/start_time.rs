@@ -1,5 +1,5 @@
-//! Start timestamps, which encodings 4 to 6 may store after each sample. They are read over:
-//! nothing here uses them.
+//! Start timestamps, which encodings 4 to 6 may store after each sample. They are skipped: nothing
+//! here uses them.
 //!
 //! ```text
 //! header byte: bit 7 first known | bits 0..=6 changed on
@@ -21,7 +21,7 @@ impl StartTimes {
         StartTimes { first_known: byte & 0x80 != 0, changed_on: usize::from(byte & 0x7f) }
     }
 
-    /// Reads over what follows the sample `index`.
+    /// Skips what follows the sample `index`.
     #[inline]
     pub(super) fn skip(self, reader: &mut BitReader<'_>, index: usize) {
         let is_stored = if index == 0 {
@@ -35,7 +35,7 @@ impl StartTimes {
     }
 }
 
-/// By value, as all that is rare: see [`BitReader`].
+/// By value, like all rare cases: see [`BitReader`].
 #[cold]
 fn skip_one(mut reader: BitReader<'_>, index: usize) -> BitReader<'_> {
     if index == 0 {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::{Case, Error};
 
-/// A chunk encoded anew, in an encoding that every peer reads, with the closed span of its samples
+/// A chunk encoded again, in an encoding that every peer reads, with the closed span of its samples
 /// in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcoded {
@@ -53,7 +53,7 @@ pub(super) fn floats(ts: &[i64], values: &[f64]) -> Vec<Transcoded> {
     chunk(Encoding::Xor, ts, encoder.finish()).into_iter().collect()
 }
 
-/// `header` says what is known of a reset before the first.
+/// `header` says what is known about a reset before the first.
 pub(super) fn integer_histograms(
     header: ResetHint,
     ts: &[i64],
@@ -94,7 +94,7 @@ struct Coding<B, P, F> {
     finish: F,
 }
 
-/// Encodes histograms into as many chunks as the encoder wants.
+/// Encodes histograms into as many chunks as the encoder needs.
 fn runs<E>(
     coding: Coding<
         impl Fn(ResetHint) -> E,

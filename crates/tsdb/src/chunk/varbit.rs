@@ -15,12 +15,12 @@
 use super::bits::{BitReader, BitWriter};
 use super::xor::{fits, sign_extend};
 
-/// Bits after a prefix of so many ones.
+/// The number of bits after a prefix of this many ones.
 const WIDTHS: [u32; 8] = [0, 3, 6, 9, 12, 18, 25, 56];
 
-/// What an integer is made of that begins with a byte. Masks instead of widths, because a shift by
-/// a width costs as much as three other instructions, and no comparisons, of which the compiler
-/// would make branches.
+/// How to read an integer that begins with a certain byte. It uses masks instead of widths, because
+/// a shift by a width costs as much as three other instructions, and no comparisons, which the
+/// compiler would turn into branches.
 #[derive(Clone, Copy)]
 struct Form {
     /// The bits of prefix and integer.
@@ -29,8 +29,8 @@ struct Form {
     mask: u32,
 }
 
-/// By the byte that an integer begins with. The two widest forms are longer than what can be read
-/// at once.
+/// The forms by the byte that an integer begins with. The two widest ones are longer than what can
+/// be read at once.
 const FORMS: [Form; 256] = {
     let mut forms = [Form { length: u32::MAX, mask: 0 }; 256];
     let mut byte = 0;
@@ -51,9 +51,10 @@ pub(super) fn read_int(reader: &mut BitReader<'_>) -> i64 {
     read_int_of_valid(reader)
 }
 
-/// Bits of the third form, which with the two before it are nearly all integers of buckets.
+/// The bits of the third form; that form and the two before it make up nearly all integers of
+/// buckets.
 const SMALL: u32 = 9;
-/// So many small integers are among the bits that one refill makes valid.
+/// This many small integers fit into the bits that one refill makes valid.
 pub(super) const SMALL_PER_REFILL: usize = 6;
 const _: () = assert!(SMALL as usize * SMALL_PER_REFILL <= 56);
 
@@ -65,7 +66,7 @@ struct Small {
     value: i8,
 }
 
-/// By the bits that it begins with.
+/// Small integers by the bits that they begin with.
 const SMALLS: [Small; 1 << SMALL] = {
     let mut smalls = [Small { length: 1, value: 0 }; 1 << SMALL];
     let mut bits = 1 << (SMALL - 1);
@@ -102,11 +103,11 @@ fn read_large(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
 
 /// Reads an integer that is mostly among the valid bits.
 ///
-/// There is no branch on the width, which no processor can guess, up to 25 bits. How far the reader
-/// moves comes from one look into a table, because each integer waits for that.
+/// Up to 25 bits there is no branch on the width, which no processor could predict. How far the
+/// reader moves comes from one table look-up, because each integer waits for that.
 #[inline(always)]
 pub(super) fn read_int_of_valid(reader: &mut BitReader<'_>) -> i64 {
-    // a prefix that is not valid to its end is longer than what is valid, whatever follows
+    // a prefix that is not entirely valid is longer than the valid bits, whatever follows
     let Form { length, mask } = FORMS[reader.peek(8) as usize];
     if length > reader.valid() {
         let (rest, value) = read_other(*reader);

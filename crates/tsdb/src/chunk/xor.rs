@@ -53,7 +53,7 @@ impl SignificantBits {
     }
 }
 
-/// The value before, in bits, and the window its bits came in.
+/// The value before, as bits, and the window of its bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct XorState {
     pub(super) bits: u64,
@@ -150,7 +150,7 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     }
     let (delta, len) = read_uvarint(&data[at..]).ok_or(Error::truncated(WHAT, at))?;
     at += len;
-    // every further sample takes two bits or more: a larger count is a lie and must not be
+    // every further sample takes two bits or more: a larger count is wrong and must not be
     // allocated for
     if count - 2 > (data.len() - at) * 4 {
         return Err(Error::corrupt(WHAT, 0, format!("{count} samples in {} bytes", data.len())));
@@ -239,7 +239,7 @@ fn read_dod(mut reader: BitReader<'_>) -> (BitReader<'_>, i64) {
     (reader, if n == 64 { bits as i64 } else { sign_extend(bits, n) })
 }
 
-/// Of `n` bits, only values *above* half are negative: Prometheus' ranges are `-(2^(n-1)-1) ..=
+/// In `n` bits, only values *above* half are negative: Prometheus' ranges are `-(2^(n-1)-1) ..=
 /// 2^(n-1)`.
 #[inline]
 pub(super) const fn sign_extend(bits: u64, n: u32) -> i64 {
@@ -247,7 +247,7 @@ pub(super) const fn sign_extend(bits: u64, n: u32) -> i64 {
     if bits > 1 << (n - 1) { bits - (1 << n) } else { bits }
 }
 
-/// Whether [`sign_extend`] can give `value` back from `n` bits.
+/// Whether [`sign_extend`] can restore `value` from `n` bits.
 pub(super) fn fits(value: i64, n: u32) -> bool {
     -((1 << (n - 1)) - 1) <= value && value <= 1 << (n - 1)
 }
@@ -339,7 +339,7 @@ impl XorEncoder {
         self.out.len()
     }
 
-    /// The chunk's data: what stands between the encoding byte and the checksum in a segment.
+    /// The chunk's data: the bytes between the encoding byte and the checksum in a segment.
     pub fn finish(self) -> Vec<u8> {
         let mut bytes = self.out.finish();
         bytes[..2].copy_from_slice(&self.count.to_be_bytes());

@@ -29,7 +29,7 @@ pub(super) fn decode(data: &[u8], ts: &mut Vec<i64>, values: &mut Vec<f64>) -> R
     let (Some(header), Some(body)) = (data.get(2), data.get(3..)) else {
         return Err(Error::truncated(WHAT, data.len()));
     };
-    // every sample takes at least one bit: a larger count is a lie and must not be allocated for
+    // every sample takes at least one bit: a larger count is wrong and must not be allocated for
     if count > body.len() * 8 {
         return Err(Error::corrupt(WHAT, 0, format!("{count} samples in {} bytes", data.len())));
     }
@@ -63,7 +63,7 @@ struct Decoder<'a> {
     reader: BitReader<'a>,
     t: i64,
     delta: i64,
-    /// Of the last value that was not stale.
+    /// The state after the last value that was not stale.
     state: XorState,
 }
 

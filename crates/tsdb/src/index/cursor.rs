@@ -1,4 +1,4 @@
-//! Reading front to back with every length checked.
+//! Reads from front to back and checks every length.
 
 use crate::error::{Case, Error};
 use crate::varint::{read_uvarint, read_varint};
@@ -17,7 +17,7 @@ impl<'a> Cursor<'a> {
         Cursor { what, bytes, base, at: 0 }
     }
 
-    /// How far it has come in the bytes handed in.
+    /// How far it has come in its bytes.
     pub(super) fn position(&self) -> usize {
         self.at
     }
@@ -75,7 +75,7 @@ impl<'a> Cursor<'a> {
         Ok(value)
     }
 
-    /// Bytes behind their length.
+    /// Bytes preceded by their length.
     pub(super) fn string(&mut self) -> Result<&'a [u8], Error> {
         let len = self.uvarint()?;
         self.take(len)

@@ -1,5 +1,5 @@
-//! What must be known of an index before anything can be looked up in it: Thanos' index-header, in
-//! memory only.
+//! What must be known about an index before anything can be looked up in it: Thanos' index-header,
+//! in memory only.
 
 use std::ops::Range;
 
@@ -73,13 +73,13 @@ impl IndexHeader {
         series::entry_len(bytes, self.series_offset(id))
     }
 
-    /// Takes the symbols out, for a [`SymbolUnion`](super::SymbolUnion) to give them back in
-    /// another form.
+    /// Takes the symbols out, for a [`SymbolUnion`](super::SymbolUnion) to return them in another
+    /// form.
     pub fn split(self) -> (IndexHeader, Symbols) {
         (IndexHeader { symbols: Symbols::default(), ..self }, self.symbols)
     }
 
-    /// The other way round.
+    /// Puts symbols back in.
     #[must_use]
     pub fn with_symbols(self, symbols: Symbols) -> IndexHeader {
         IndexHeader { symbols, ..self }
@@ -91,14 +91,15 @@ impl IndexHeader {
     }
 }
 
-/// Makes a [`IndexHeader`] from ranges of an index that somebody else fetches: while
+/// Makes an [`IndexHeader`] from ranges of an index that the caller fetches: while
 /// [`need`](HeaderLoader::need) is not empty, fetch and [`feed`](HeaderLoader::feed); at most two
 /// rounds and three ranges.
 #[derive(Debug)]
 pub struct HeaderLoader {
     size: u64,
     stage: HeaderStage,
-    /// Of the postings offset table only what says where the list of all series lies.
+    /// Only the part of the postings offset table that says where the list of all series lies is
+    /// read.
     scan: bool,
 }
 
@@ -122,8 +123,8 @@ impl HeaderLoader {
         Ok(HeaderLoader { size, stage: HeaderStage::Tail, scan: false })
     }
 
-    /// For who reads all series and asks for no label: the header knows no postings but those of
-    /// all series, and the checksum of the postings offset table is not looked at.
+    /// For reading all series without asking for labels: the header only has the postings of all
+    /// series, and the checksum of the postings offset table is not checked.
     #[must_use]
     pub fn for_scan(self) -> HeaderLoader {
         HeaderLoader { scan: true, ..self }
@@ -206,8 +207,8 @@ impl HeaderLoader {
         }
     }
 
-    /// A guess that takes in most postings offset tables without reading much more than them: 1/64
-    /// of the file.
+    /// A guess that covers most postings offset tables without reading much more than them: 1/64 of
+    /// the file.
     fn tail(&self) -> Range<u64> {
         let most = if self.scan { 4 << 10 } else { 1 << 20 };
         let len = (self.size / 64).clamp(4 << 10, most).min(self.size);
@@ -224,7 +225,7 @@ impl HeaderLoader {
 
     /// What is read of the postings offset table.
     fn table_part(&self, toc: &Toc) -> Range<u64> {
-        /// More than two entries take, as a rule.
+        /// Usually more than two entries take.
         const FIRST_ENTRIES: u64 = 1 << 10;
         let Range { start, end } = self.table_section(toc);
         start..if self.scan { end.min(start.saturating_add(FIRST_ENTRIES)) } else { end }

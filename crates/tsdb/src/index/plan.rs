@@ -1,9 +1,9 @@
-//! From matchers to postings.
+//! Turns matchers into postings.
 //!
-//! A series satisfies a matcher that the empty value fails only if it has the label with a matching
-//! value; one that the empty value satisfies, unless it has the label with another value. So the
-//! answer is: of the series that every matcher of the first kind keeps (all series, if there is
-//! none), those that no matcher of the second kind removes.
+//! A matcher that the empty value fails is satisfied only by series that have the label with a
+//! matching value; one that the empty value satisfies, by all series except those that have the
+//! label with another value. So the answer is: of the series that every matcher of the first kind
+//! keeps (all series, if there is none), those that no matcher of the second kind removes.
 
 use std::ops::Range;
 
@@ -12,10 +12,11 @@ use model::{MatchOp, Matcher};
 use super::IndexHeader;
 use crate::postings;
 
-/// Postings of so many bytes are always fetched rather than tested on the series.
+/// Postings of up to this many bytes are always fetched rather than tested on the series.
 const ALWAYS_FETCHED: u64 = 64 << 10;
 
-/// What a series entry costs to fetch, about; weighs fetching postings against testing series.
+/// The approximate cost of fetching a series entry, to weigh fetching postings against testing
+/// series.
 const SERIES_COST: u64 = 128;
 
 /// Which postings lists answer a set of matchers.
@@ -59,7 +60,7 @@ impl IndexHeader {
         PostingsPlan::new(None, keep, remove)
     }
 
-    /// The postings of values that satisfy the matcher, which the empty value does not.
+    /// The postings of values that satisfy the matcher; the empty value does not.
     fn lists_matching(&self, matcher: &Matcher) -> Vec<Range<u64>> {
         let name = matcher.name.as_bytes();
         match matcher.set_matches() {
@@ -78,7 +79,7 @@ impl IndexHeader {
         }
     }
 
-    /// The postings of values that do not satisfy the matcher, which the empty value does.
+    /// The postings of values that do not satisfy the matcher; the empty value does.
     fn lists_failing(&self, matcher: &Matcher) -> Vec<Range<u64>> {
         let name = matcher.name.as_bytes();
         match matcher.op() {
@@ -135,7 +136,7 @@ impl PostingsPlan {
         &self.ranges
     }
 
-    /// Matchers that the series themselves must still be held against.
+    /// Matchers that must still be checked against the series themselves.
     pub fn residual(&self) -> &[Matcher] {
         &self.residual
     }

@@ -23,15 +23,14 @@ pub struct ChunkMeta {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeriesEntry {
     pub labels: Labels,
-    /// In order of time.
+    /// Its chunks, in order of time.
     pub chunks: Vec<ChunkMeta>,
-    /// A name stands twice in the index. Of its values the first counts, but the postings of each
+    /// A name occurs twice in the index. The first of its values counts, but the postings of each
     /// hold the series.
     pub has_doubles: bool,
 }
 
-/// The length in bytes of the entry at the front of `bytes`, or at least that many are needed to
-/// tell.
+/// The length in bytes of the entry at the front of `bytes`, which must be enough of them to tell.
 pub(super) fn entry_len(bytes: &[u8], offset: u64) -> Result<u64, Error> {
     let mut cursor = Cursor::new(WHAT, bytes, offset);
     let len = cursor.uvarint()?;
@@ -54,9 +53,9 @@ impl SeriesParser {
         &self.header
     }
 
-    /// Reads the entry of series `id`; `bytes` start at its offset and may go on beyond it. Labels
-    /// and chunks come sorted, whatever their order in the index: Prometheus' readers take them as
-    /// they are, and so do Thanos'.
+    /// Reads the entry of series `id`; `bytes` start at its offset and may extend beyond it. Labels
+    /// and chunks come sorted, whatever their order in the index, although the readers of
+    /// Prometheus and Thanos take them as they are.
     ///
     /// # Errors
     /// Truncated bytes, a wrong checksum, labels that have no symbol, chunks out of range.
@@ -74,7 +73,7 @@ impl SeriesParser {
         Ok(SeriesEntry { labels, chunks, has_doubles })
     }
 
-    /// The labels, and whether a name stands twice.
+    /// The labels, and whether a name occurs twice.
     fn parse_labels(&mut self, content: &mut Cursor<'_>) -> Result<(Labels, bool), Error> {
         let symbols = self.header.symbols();
         let count = content.uvarint()?;
@@ -87,8 +86,8 @@ impl SeriesParser {
     }
 }
 
-/// Labels that are not in order, or not different: of a name that stands twice the first value
-/// counts, as for Go's `labels.Get`.
+/// Labels that are not in order, or not distinct: if a name occurs twice, the first value counts,
+/// as for Go's `labels.Get`.
 fn sort_labels(
     mut content: Cursor<'_>,
     count: u64,
@@ -97,7 +96,7 @@ fn sort_labels(
     let mut pairs = Vec::new();
     for _ in 0..count {
         let (name, value) = (symbols.get(content.uvarint()?)?, symbols.get(content.uvarint()?)?);
-        // as good as no label
+        // the same as no label
         if !value.is_empty() {
             pairs.push((name, value));
         }
@@ -112,7 +111,7 @@ fn sort_labels(
 
 fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
     let count = content.uvarint()?;
-    // three bytes per chunk at least
+    // at least three bytes per chunk
     let mut chunks: Vec<ChunkMeta> =
         Vec::with_capacity((count as usize).min(content.rest().len() / 3));
     for i in 0..count {

@@ -5,7 +5,7 @@ use crate::varint::put_uvarint;
 
 const WHAT: &str = "index symbols";
 
-/// Names and values of labels, sorted by bytes without doubles, in one buffer.
+/// Names and values of labels, sorted by bytes and without duplicates, in one buffer.
 #[derive(Debug, Default)]
 pub struct SymbolTable {
     strings: Vec<u8>,
@@ -45,7 +45,8 @@ impl SymbolTable {
     }
 
     pub fn len(&self) -> u32 {
-        // every symbol but an empty first one takes a byte, so their number fits as their bytes do
+        // every symbol except an empty first one takes a byte, so their number fits if their bytes
+        // do
         self.ends.len() as u32
     }
 

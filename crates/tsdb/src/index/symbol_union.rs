@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{SymbolTable, Symbols};
 use crate::error::Error;
 
-/// Makes one table of the symbols of many indexes. Each index then keeps a bit per symbol of the
+/// Makes one table from the symbols of many indexes. Each index then keeps a bit per symbol of the
 /// table instead of its own strings: blocks of one server have most of them in common, and a
 /// compaction reads hundreds of blocks together.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl SymbolUnion {
         SymbolUnion::default()
     }
 
-    /// Adds the symbols of some indexes. Each call goes over the whole table, so it is best given
+    /// Adds the symbols of some indexes. Each call goes over the whole table, so it is best to add
     /// several at a time.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ fn ascending(symbols: &Symbols) -> Strings<'_> {
     Box::new(strings.into_iter())
 }
 
-/// The table of all strings, and where those of each source stand in it.
+/// The table of all strings, and the places of those of each source.
 fn merge(mut sources: Vec<Strings<'_>>) -> Result<(SymbolTable, Vec<Places>), Error> {
     let mut table = SymbolTable::default();
     let mut places: Vec<Places> = sources.iter().map(|_| Places::default()).collect();
@@ -117,7 +117,7 @@ pub(super) struct Places {
 const STEP: usize = 8;
 
 impl Places {
-    /// Adds a place behind all others.
+    /// Adds a place after all others.
     fn push(&mut self, place: u32) {
         let word = place as usize / 64;
         while self.words.len() <= word {

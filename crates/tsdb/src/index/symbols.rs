@@ -12,8 +12,8 @@ use crate::varint::read_uvarint;
 
 const WHAT: &str = "index symbols";
 
-/// The offset of every so many symbols is kept: a byte of memory per symbol and few strings to skip
-/// per lookup.
+/// The offset of every fourth symbol is kept: a byte of memory per symbol, and few strings to skip
+/// per look-up.
 const SAMPLING: usize = 4;
 
 /// The symbols of an index.
@@ -30,10 +30,10 @@ enum SymbolsRepr {
     },
 }
 
-/// As they lie in the index.
+/// The symbols in the form of the index.
 #[derive(Clone, Debug)]
 struct OwnSymbols {
-    /// The strings behind their lengths, nothing else.
+    /// The strings, each preceded by its length, and nothing else.
     strings: Bytes,
     samples: Vec<u32>,
     count: u32,
@@ -49,7 +49,7 @@ impl Symbols {
         let count = content.u32()?;
         let first = content.offset();
         let strings = section.slice_ref(content.rest());
-        // a symbol takes a byte at least, so the capacity is bounded by what was read
+        // a symbol takes at least a byte, so the capacity is bounded by what was read
         let mut samples = Vec::with_capacity((count as usize).min(strings.len()) / SAMPLING + 1);
         let start = content.position();
         for i in 0..count as usize {
@@ -117,7 +117,7 @@ impl Symbols {
         }
     }
 
-    /// Bytes of memory; without a table that is shared.
+    /// Bytes of memory, without those of a shared table.
     pub(super) fn memory(&self) -> usize {
         match &self.0 {
             SymbolsRepr::Own(own) => own.strings.len() + own.samples.len() * 4,

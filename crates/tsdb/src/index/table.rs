@@ -1,9 +1,9 @@
 //! The postings offset table in memory: for every label name its values, and where their postings
 //! lie.
 //!
-//! Not kept as it lies in the file, where each entry repeats the name: per name one buffer of
-//! `uvarint len │ value │ uvarint offset │ uvarint length`, sorted by value, with the place of
-//! every 16th.
+//! It is not kept in the form of the file, where each entry repeats the name, but as one buffer per
+//! name of `uvarint len │ value │ uvarint offset │ uvarint length`, sorted by value, with the place
+//! of every 16th.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ const SAMPLING: usize = 16;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct PostingsTable {
-    /// Sorted by name. The list of all series stands under ("", "").
+    /// Sorted by name. The list of all series is under ("", "").
     names: Vec<NameValues>,
 }
 
@@ -55,8 +55,8 @@ impl PostingsTable {
         }
     }
 
-    /// Reads the list of all series alone, from the front of the section; `None` when it does not
-    /// stand there, or the bytes end too early.
+    /// Reads only the list of all series, from the front of the section; `None` when it is not
+    /// there, or the bytes end too early.
     pub(super) fn parse_first(section: &[u8], offset: u64, end: u64) -> Option<PostingsTable> {
         let mut content = Cursor::new(WHAT, section, offset);
         let (_len, count) = (content.u32().ok()?, content.u32().ok()?);

@@ -155,7 +155,7 @@ fn the_header_for_a_scan_knows_the_list_of_all_series_and_no_other() {
 
 #[test]
 fn the_header_for_a_scan_of_a_table_out_of_order_reads_the_table() {
-    // exchange the first two entries of the table: that of all series and the one behind it
+    // exchange the first two entries of the table: that of all series and the one after it
     let mut index = SMALL.to_vec();
     let start = open(SMALL).header().toc().postings_offset_table as usize;
     let end = index.len() - Toc::SIZE as usize;
@@ -225,7 +225,7 @@ fn every_truncation_is_an_error() {
 }
 
 proptest! {
-    /// Checksums are repaired, so that what lies behind them is reached.
+    /// Checksums are repaired, so that the code behind them is reached.
     #[test]
     fn arbitrary_damage_neither_panics_nor_over_allocates(
         flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
@@ -331,7 +331,7 @@ fn long_lists_are_tested_on_the_series_instead() {
     }
 }
 
-/// An entry of labels by their symbols and of chunks, as a writer puts it that minds no order.
+/// An entry of labels, by their symbols, and chunks, as a writer that ignores order makes it.
 fn odd_entry(labels: &[(u64, u64)], chunks: &[ChunkMeta]) -> Vec<u8> {
     use crate::varint::{put_uvarint, put_varint};
     let mut body = Vec::new();
@@ -366,7 +366,7 @@ fn odd_entry(labels: &[(u64, u64)], chunks: &[ChunkMeta]) -> Vec<u8> {
 }
 
 proptest! {
-    /// Of a name that stands twice the first value counts.
+    /// If a name occurs twice, the first value counts.
     #[test]
     fn labels_and_chunks_come_sorted_whatever_their_order(
         sets in proptest::collection::vec(

@@ -19,7 +19,7 @@ pub struct Toc {
 }
 
 impl Toc {
-    /// In bytes.
+    /// The size in bytes.
     pub const SIZE: u64 = 6 * 8 + 4;
 
     /// Reads the last [`Toc::SIZE`] bytes of an index of `file_size` bytes.

@@ -16,7 +16,7 @@ pub struct Index {
     header: Arc<IndexHeader>,
 }
 
-/// Reads series of an index, best in their order.
+/// Reads series of an index; fastest in their order.
 #[derive(Debug)]
 pub struct SeriesReader {
     bytes: Bytes,

@@ -17,12 +17,12 @@ const PIECE: usize = 1 << 20;
 
 /// Writes an index front to back: symbols at once, then series as they come, then the tail.
 ///
-/// Output gathers in memory until [`take_output`](IndexWriter::take_output). What stays is the
-/// symbols and the postings (one to two bytes per label of a series).
+/// Output gathers in memory until [`take_output`](IndexWriter::take_output). The symbols and the
+/// postings (one to two bytes per label of a series) stay in memory.
 #[derive(Debug)]
 pub struct IndexWriter {
     out: Vec<u8>,
-    /// Bytes of the index so far, those already taken included.
+    /// Bytes of the index so far, including those already taken.
     position: u64,
     toc: Toc,
     symbols: Arc<SymbolTable>,
@@ -37,13 +37,13 @@ pub struct IndexWriter {
 }
 
 impl IndexWriter {
-    /// `symbols` are all names and values of labels that will come, sorted by bytes without
-    /// doubles.
+    /// `symbols` are all names and values of labels to come, sorted by bytes and without
+    /// duplicates.
     pub fn new<S: AsRef<[u8]>>(symbols: impl IntoIterator<Item = S>) -> Result<IndexWriter, Error> {
         IndexWriter::with_symbols(Arc::new(SymbolTable::new(symbols)?))
     }
 
-    /// As [`new`](IndexWriter::new), of a table that others use too.
+    /// As [`new`](IndexWriter::new), with a table that others use too.
     pub fn with_symbols(symbols: Arc<SymbolTable>) -> Result<IndexWriter, Error> {
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC.to_be_bytes());
@@ -113,7 +113,8 @@ impl IndexWriter {
         self.max_series_size
     }
 
-    /// Ends the series; the rest of the index (what waits to be taken first) comes in pieces.
+    /// Ends the series; the rest of the index comes in pieces, beginning with what was not taken
+    /// yet.
     pub fn finish(mut self) -> IndexTail {
         self.toc.postings = self.position;
         self.toc.label_indices = self.position;
@@ -361,8 +362,8 @@ impl List {
         }
     }
 
-    /// Of the list in the index: length, count, ids, checksum; a multiple of 4, so no padding comes
-    /// between lists.
+    /// The size of the list in the index: length, count, ids, checksum; a multiple of 4, so there
+    /// is no padding between lists.
     fn section_len(&self) -> u64 {
         12 + 4 * u64::from(self.count)
     }

@@ -110,7 +110,7 @@ fn float_histograms_are_cut() {
     }
 }
 
-/// Of every AggrChunk of a block that Thanos wrote.
+/// Checked with every AggrChunk of a block that Thanos wrote.
 #[test]
 fn windows_go_out_of_all_aggregates_alike() {
     let index = Index::open(Bytes::from_static(AGGR[0])).unwrap();

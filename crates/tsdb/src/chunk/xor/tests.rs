@@ -26,7 +26,7 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Steps around the borders of the bit widths as well as anything at all.
+/// Steps around the borders of the bit widths, and any others.
 fn step() -> impl Strategy<Value = i64> {
     let borders = [8191, 8192, 8193, 65535, 65536, 65537, 524_287, 524_288, 524_289];
     prop_oneof![

@@ -6,8 +6,8 @@ use super::super::{Encoding, cut, decode_floats, num_samples, transcode, varbit}
 use super::*;
 use crate::varint::{put_uvarint, put_varint};
 
-/// The format written down as simply as it goes: values and start times as the encoder of
-/// Prometheus chooses.
+/// The format implemented as simply as possible: values and start times as Prometheus' encoder
+/// chooses them.
 struct Naive {
     out: BitWriter,
     window: Option<(u32, u32)>,

@@ -29,7 +29,7 @@ fn golden_indices_come_back_byte_for_byte() {
     }
 }
 
-/// All golden blocks, where they lie beside the repository.
+/// All golden blocks, if they lie beside the repository.
 #[test]
 fn shared_golden_indices_come_back_byte_for_byte() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/golden");
