@@ -13,13 +13,13 @@ pub enum NativeHistogram {
     Float(FloatHistogram),
 }
 
-/// Whether the counts of a message are floats. One that states no count has integers, all of them
-/// zero.
+/// Whether the counts of a message are floats. One that states no count has integer counts, which
+/// are all zero.
 fn has_float_counts(message: &pb::Histogram) -> bool {
     matches!(message.count, Some(Count::CountFloat(_)))
 }
 
-/// Whether spans and buckets agree is not looked at: that shows where they are used.
+/// Whether spans and buckets agree is not checked here, but where they are used.
 pub fn histogram_from_wire(message: &pb::Histogram) -> NativeHistogram {
     if has_float_counts(message) {
         NativeHistogram::Float(float(message))

@@ -32,8 +32,8 @@ macro_rules! pair {
 
 pair!(thanos::Label, prometheus::Label, prometheus_copy::Label);
 
-/// Peers send labels sorted and unique; whoever does not gets them sorted here, the last of a
-/// double name winning.
+/// Peers send labels sorted and unique; others are sorted here, and the last of a duplicate name
+/// wins.
 pub fn labels_from_wire<P: LabelMessage>(pairs: &[P]) -> Labels {
     let sorted = pairs.windows(2).all(|w| w[0].name() < w[1].name());
     if sorted && pairs.iter().all(|p| !p.value().is_empty()) {
@@ -63,7 +63,7 @@ pub fn labels_from_set(set: Option<&thanos::LabelSet>) -> Labels {
     set.map(|s| labels_from_wire(&s.labels)).unwrap_or_default()
 }
 
-/// Bytes that people will read; what is no UTF-8 is replaced.
+/// Bytes as text for people; what is not UTF-8 is replaced.
 pub fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

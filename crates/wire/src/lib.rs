@@ -2,9 +2,9 @@
 //! conversions to the model's types.
 //!
 //! The messages are generated from `proto/` at build time. What they mean (ordering, limits,
-//! partial answers) belongs to `storeapi` and the components; here is only what stands in the
-//! bytes. Label names and values are bytes, not UTF-8. Times are milliseconds since the epoch,
-//! ranges on the wire are closed.
+//! partial answers) belongs to `storeapi` and the components; this is only about the bytes. Label
+//! names and values are bytes, not UTF-8. Times are milliseconds since the epoch, ranges on the
+//! wire are closed.
 
 mod chunk;
 mod error;

@@ -29,7 +29,7 @@ macro_rules! wire_matcher {
 
 wire_matcher!(thanos::LabelMatcher, prometheus::LabelMatcher);
 
-/// Fails on an unknown type, on a name that is no UTF-8 and on a regular expression that does not
+/// Fails on an unknown type, on a name that is not UTF-8 and on a regular expression that does not
 /// compile.
 pub fn matcher_from_wire<M: WireMatcher>(message: &M) -> Result<Matcher> {
     let (kind, name, value) = message.parts();

@@ -1,4 +1,4 @@
-//! Holds `proto/PRIVATE.md` to the `.proto` files.
+//! Checks `proto/PRIVATE.md` against the `.proto` files.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ struct PrivateField {
     message: String,
     name: String,
     number: i32,
-    /// As in a `.proto` file, types of messages in full.
+    /// The type as in a `.proto` file, with message types in full.
     kind: String,
 }
 

@@ -12,7 +12,7 @@ use crate::error::Case;
 use crate::prometheus::{ChunkedReadResponse, ReadRequest, ReadResponse};
 use crate::{Error, Result};
 
-/// Prometheus sends 1 MiB unless told otherwise; a frame above this is not believed.
+/// Prometheus sends 1 MiB unless told otherwise; a larger frame than this is refused.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 
 /// The content type of an answer in frames.
@@ -26,7 +26,7 @@ pub fn encode_request(request: &ReadRequest) -> Result<Vec<u8>> {
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).map_err(snappy)
 }
 
-/// Reads the answer of type SAMPLES; `limit` bounds it decompressed, in bytes.
+/// Reads an answer of type SAMPLES; `limit` bounds its decompressed size, in bytes.
 pub fn decode_samples(body: &[u8], limit: usize) -> Result<ReadResponse> {
     let message = decompress(body, limit)?;
     ReadResponse::decode(Bytes::from(message))
