@@ -6,16 +6,16 @@ use serde_yaml_ng::Value;
 
 use crate::{Error, Kind, Result};
 
-/// What a section `tls_config` says; which of its keys a client knows is its own affair.
+/// What a section `tls_config` says; which of its keys exist depends on the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// `None`: the machine's roots count.
+    /// `None`: the machine's root certificates are trusted.
     pub ca_file: Option<PathBuf>,
-    /// Certificate and key to show to the server; one without the other is of no use.
+    /// Certificate and key to show to the server; one without the other is useless.
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     pub server_name: Option<String>,
-    /// Believe any certificate.
+    /// Accept any certificate.
     pub insecure_skip_verify: Option<bool>,
     pub enabled: Option<bool>,
 }
@@ -49,8 +49,8 @@ pub(crate) fn parse(config: &str) -> Result<Option<Value>> {
     if config.trim().is_empty() {
         return Ok(None);
     }
-    // The parser's message may quote the text, and the text may hold secrets; only the place is
-    // told.
+    // The parser's message may quote the text, and the text may hold secrets; only the position is
+    // reported.
     serde_yaml_ng::from_str(config).map(Some).map_err(|e| {
         let at = e
             .location()
@@ -71,7 +71,7 @@ impl<'a> Section<'a> {
     /// `value` as the section `name`, which is empty for the whole document.
     ///
     /// # Errors
-    /// `Invalid` when it is no mapping, or has a key that is not known.
+    /// `Invalid` when it is not a mapping, or has an unknown key.
     pub fn new(name: &str, value: Option<&'a Value>, known: &[&str]) -> Result<Section<'a>> {
         let value = value.filter(|v| !v.is_null());
         if let Some(value) = value {
@@ -108,7 +108,7 @@ impl<'a> Section<'a> {
         Ok(Some(text.to_owned()).filter(|t| !t.is_empty()))
     }
 
-    /// Whether it is true; `None` where the key is not there.
+    /// Whether it is true; `None` where the key is absent.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
         let Some(value) = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null()) else {
             return Ok(None);

@@ -10,8 +10,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use prometheus::Counter;
 
-/// The questions asked of DNS. A name that does not exist has no answers; an error means nobody
-/// knows.
+/// The questions asked of DNS. A name that does not exist has no answers; an error means that it is
+/// not known.
 #[async_trait]
 pub trait Lookup: Send + Sync + fmt::Debug {
     async fn ipv4(&self, host: &str) -> Result<Vec<IpAddr>, String>;
@@ -33,7 +33,7 @@ enum Scheme {
     ServiceNames,
 }
 
-/// Splits `dns+host:port` and its kin; `None` for an address that is no name to look up.
+/// Splits `dns+host:port` and the like; `None` for an address that is not a name to look up.
 fn scheme(address: &str) -> Option<(Scheme, &str)> {
     let (scheme, name) = address.split_once('+')?;
     let scheme = match scheme {
@@ -68,14 +68,14 @@ fn split_port(name: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok().filter(|_| !host.is_empty())?))
 }
 
-/// What look-ups tell. Each component makes these under its own names.
+/// The metrics of look-ups. Each component makes them under its own names.
 #[derive(Clone, Debug)]
 pub struct DnsMetrics {
     pub lookups: Counter,
     pub failures: Counter,
 }
 
-/// Resolves addresses, and remembers the last answer for when DNS does not give one.
+/// Resolves addresses, and remembers the last answer for when DNS gives none.
 #[derive(Debug)]
 pub struct Resolver {
     lookup: Box<dyn Lookup>,
@@ -121,7 +121,7 @@ impl Resolver {
                 self.hosts(host, port, scheme == Scheme::DualStack).await
             }
             Scheme::Service | Scheme::ServiceNames => {
-                // a port behind the name overrides those of the records
+                // a port after the name overrides those of the records
                 let (name, port) =
                     split_port(name).map_or((name, None), |(name, port)| (name, Some(port)));
                 let mut addresses = Vec::new();
@@ -147,8 +147,8 @@ impl Resolver {
     }
 }
 
-/// DNS as the system's configuration says. Where that cannot be read, each lookup says so: who uses
-/// no names needs none.
+/// DNS as configured in the system. If that configuration cannot be read, each look-up reports it:
+/// it is not needed where no names are used.
 pub struct SystemLookup {
     resolver: Result<TokioResolver, String>,
 }

@@ -11,7 +11,7 @@ struct TargetGroup {
     targets: Vec<String>,
 }
 
-/// The targets of a file, JSON or YAML. Labels mean nothing here.
+/// The targets of a file, JSON or YAML. Labels are ignored.
 ///
 /// # Errors
 /// `Unavailable` when it cannot be read now, or is not of this format; the file is not named.

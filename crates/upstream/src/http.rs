@@ -66,12 +66,12 @@ impl Secret {
 }
 
 impl HttpClient {
-    /// From a YAML document; empty = no credentials, and the machine's roots.
+    /// Reads a YAML document; empty = no credentials, and the machine's root certificates.
     ///
     /// # Errors
     /// `Invalid`, naming the key.
     pub fn new(config: &str) -> Result<HttpClient> {
-        // Fails when the process chose one already, which is as good.
+        // Fails when the process has already chosen one, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let root = parse(config)?;
         let root = Section::new("", root.as_ref(), &KEYS)?;

@@ -1,4 +1,4 @@
-//! The client side: which servers there are, and how they are asked.
+//! The client side: which servers exist, and how to ask them.
 //!
 //! Names and files become addresses ([`dns`], [`files`]); [`HttpClient`] shows the credentials of
 //! its YAML configuration; [`PrometheusClient`] speaks Prometheus' HTTP API and remote read.

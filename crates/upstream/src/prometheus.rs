@@ -16,10 +16,10 @@ use crate::{Error, HttpClient, Kind, Result};
 
 pub use body::Body;
 
-/// `/metrics` of a Prometheus beyond this size is not read to the end.
+/// The most bytes of Prometheus' `/metrics` that are read.
 const MAX_METRICS_BYTES: u64 = 64 << 20;
 
-/// The metric that tells how far back Prometheus' data goes.
+/// The metric that shows how far back Prometheus' data goes.
 const LOWEST_TIMESTAMP: &str = "prometheus_tsdb_lowest_timestamp_seconds";
 
 /// One Prometheus. Cloning shares the connections.
@@ -101,8 +101,8 @@ impl PrometheusClient {
         Ok(self.api::<PrometheusBuild>("/api/v1/status/buildinfo", &[]).await?.version)
     }
 
-    /// The time of the oldest sample in milliseconds; `None` when Prometheus does not tell or has
-    /// none.
+    /// The time of the oldest sample in milliseconds; `None` when Prometheus does not report it or
+    /// has none.
     pub async fn lowest_timestamp(&self) -> Result<Option<i64>> {
         let mut response =
             checked(self.http.get(&format!("{}/metrics", self.base))?.send().await?).await?;
@@ -232,7 +232,7 @@ fn metadata_query(
     query
 }
 
-/// An answer that is no success becomes an error with what Prometheus says.
+/// An answer that is not a success becomes an error with what Prometheus says.
 async fn checked(response: Response) -> Result<Response> {
     let status = response.status();
     if status.is_success() {

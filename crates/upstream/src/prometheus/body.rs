@@ -6,7 +6,7 @@ use reqwest::Response;
 
 use crate::Result;
 
-/// How much of an error's body is worth telling.
+/// How much of an error's body is worth reporting.
 const FIRST_WORDS_BYTES: usize = 1024;
 
 /// The body of an answer, not yet read.

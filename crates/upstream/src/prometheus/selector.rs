@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use model::{Matcher, TimeRange};
 
-/// Prometheus takes times outside of years 1970 to 9999 badly.
+/// Prometheus does not handle times outside the years 1970 to 9999 well.
 const LAST_TIME_MS: i64 = 253_402_300_799_999;
 
-/// `{name="value",…}` as PromQL; names that are no identifiers in quotes.
+/// `{name="value",…}` as PromQL; names that are not identifiers are quoted.
 pub(super) fn selector(matchers: &[Matcher]) -> String {
     let mut text = String::from("{");
     for (i, matcher) in matchers.iter().enumerate() {
