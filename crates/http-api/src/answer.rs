@@ -93,7 +93,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// What stands beside the data of an answer.
+/// The warnings and infos beside the data of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerNotes {
     pub warnings: Vec<String>,
@@ -101,8 +101,8 @@ pub struct AnswerNotes {
 }
 
 impl AnswerNotes {
-    /// Whether something is missing that may be there at the next call. Notes of PromQL belong to
-    /// the query, and a limit to the request: the same call has the same answer.
+    /// Whether something is missing that the next call may return. Notes of PromQL belong to the
+    /// query, and a limit to the request: with these, the same call has the same answer.
     pub(crate) fn is_partial(&self) -> bool {
         self.warnings.iter().any(|warning| !warning.starts_with("PromQL ") && warning != TRUNCATED)
     }
@@ -128,7 +128,7 @@ pub fn success(notes: &AnswerNotes, write: impl FnOnce(&mut Json)) -> Response {
     with_notes(json_response(Body::from(json.0)), notes)
 }
 
-/// Keeps caches from holding an answer that lacks something.
+/// Keeps caches from storing an incomplete answer.
 pub fn with_notes(mut response: Response, notes: &AnswerNotes) -> Response {
     if notes.is_partial() {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

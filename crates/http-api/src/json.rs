@@ -24,7 +24,7 @@ impl Json {
     }
 
     fn display(&mut self, value: impl std::fmt::Display) {
-        // a Vec takes whatever is written
+        // writing to a Vec cannot fail
         let _ = write!(self.0, "{value}");
     }
 
@@ -37,7 +37,7 @@ impl Json {
         self.display(value);
     }
 
-    /// A string; bytes that are no UTF-8 become U+FFFD.
+    /// A string; bytes that are not UTF-8 become U+FFFD.
     pub fn string(&mut self, bytes: &[u8]) {
         self.0.push(b'"');
         for chunk in bytes.utf8_chunks() {
@@ -225,7 +225,7 @@ mod tests {
             prop_assert_eq!(own.len(), shortest.len(), "{} {}", &own, &shortest);
             prop_assert_eq!(own.trim_matches('"').parse::<f64>().unwrap().to_bits(), value.to_bits());
         });
-        // of two shortest texts equally near, Go takes the even one
+        // of two shortest texts that are equally near, Go takes the even one
         assert_eq!(written(|json| json.float(1_859_237_040_333_799.3)), r#""1859237040333799.2""#);
     }
 

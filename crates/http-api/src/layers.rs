@@ -11,7 +11,7 @@ use crate::ApiError;
 /// Forms larger than this are refused, as Go does.
 const MAX_FORM_BYTES: usize = 10 << 20;
 
-/// Who may ask from a browser.
+/// Which pages may send requests from a browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cors {
     /// Pages of any origin, as with Prometheus and Thanos.
@@ -48,7 +48,7 @@ fn anyone() -> CorsLayer {
         .expose_headers([header::DATE])
 }
 
-/// A prefix of paths as routes want it: `/a/b/` and `a/b` are `/a/b`; `/` is nothing.
+/// A prefix of paths as routes need it: `/a/b/` and `a/b` are `/a/b`; `/` is empty.
 pub fn normal_prefix(prefix: &str) -> String {
     let inner = prefix.trim_matches('/');
     if inner.is_empty() { String::new() } else { format!("/{inner}") }

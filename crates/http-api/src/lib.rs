@@ -1,8 +1,8 @@
 //! Prometheus' HTTP API as such: parameters of requests, answers and errors as JSON, written and
 //! read, and the layers that every server of it has.
 //!
-//! What it is not: no endpoint is served here and nothing is evaluated; whoever has the data makes
-//! routes of this. Times are milliseconds inside and seconds on the wire.
+//! What it is not: no endpoint is served here and nothing is evaluated; the component that has the
+//! data makes routes from this. Times are milliseconds inside and seconds on the wire.
 
 mod answer;
 mod json;

@@ -63,7 +63,7 @@ impl Params {
         self.get(name).map(|text| parse_time(text).map_err(invalid)).transpose()
     }
 
-    /// As [`Params::time`], but missing is wrong; Prometheus words it otherwise.
+    /// As [`Params::time`], but it must be there; Prometheus words the error differently.
     pub fn required_time(&self, name: &str) -> Result<i64, ApiError> {
         parse_time(self.get(name).unwrap_or_default()).map_err(|e| ApiError::parameter(name, e))
     }
@@ -83,7 +83,7 @@ impl Params {
         Ok(given.map_or(longest, |given| given.min(longest)))
     }
 
-    /// Go's spellings of truth.
+    /// A boolean in Go's spellings.
     pub fn bool(&self, name: &str, default: bool) -> Result<bool, ApiError> {
         match self.get(name) {
             None => Ok(default),
@@ -153,19 +153,19 @@ pub struct ShardInfo {
     pub labels: Vec<String>,
 }
 
-/// Seconds furthest from the epoch: those of the times that Prometheus knows, which clients send
-/// back.
+/// The largest distance from the epoch in seconds: that of the times that Prometheus supports,
+/// which clients send back.
 const MAX_SECONDS: f64 = 9_223_309_901_257_974.0;
 
 fn parse_time(text: &str) -> Result<i64, String> {
     match text {
-        // how Go prints the earliest and the latest time it knows, which clients send back
+        // how Go prints its earliest and latest times, which clients send back
         "-292273086-05-16T16:47:06Z" => return Ok(TimestampMs::PROMETHEUS_MIN.0),
         "292277025-08-18T07:12:54.999999999Z" => return Ok(TimestampMs::PROMETHEUS_MAX.0),
         _ => {}
     }
     if let Some(seconds) = parse_float(text).filter(|seconds| seconds.abs() <= MAX_SECONDS) {
-        // milliseconds of whole seconds that far from the epoch are none of a float
+        // that far from the epoch, a float cannot hold the milliseconds of whole seconds
         return Ok(seconds.trunc() as i64 * 1000 + (seconds.fract() * 1000.0).round() as i64);
     }
     let invalid = || format!("cannot parse {} to a valid timestamp", quote(text.as_bytes()));

@@ -1,4 +1,4 @@
-//! Answers of Prometheus' API, read: the other direction of what is written here.
+//! Reads answers of Prometheus' API: the opposite direction of what is written here.
 
 mod histogram;
 mod parts;
@@ -15,27 +15,27 @@ pub struct ApiAnswer {
     pub notes: AnswerNotes,
 }
 
-/// Why there is no answer in a body.
+/// Why a body holds no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The server says so itself, in Prometheus' error type and text.
     #[error("{kind}: {message}")]
     Refused { kind: String, message: String },
-    /// The cause says what stands where.
+    /// The cause says what is wrong where.
     #[error("the body is no answer of Prometheus' API")]
     Malformed(#[source] serde_json::Error),
-    /// It is JSON of the right shape, and means nothing.
+    /// It is JSON of the right shape, but makes no sense.
     #[error("the answer makes no sense: {0}")]
     Senseless(String),
 }
 
-/// Reads the body of an answer to `query` or `query_range`, whatever its HTTP status. What else
-/// than value and notes it holds is skipped. Native histograms become ones that are written as they
-/// were: the JSON names buckets by their bounds and leaves out empty ones, the counter reset and
-/// the schema.
+/// Reads the body of an answer to `query` or `query_range`, whatever its HTTP status. Everything
+/// except value and notes is skipped. Native histograms become ones that would be written in the
+/// same way: the JSON names buckets by their bounds and leaves out empty ones, the counter reset
+/// and the schema.
 ///
 /// # Errors
-/// When the server refused, and when the body is no such answer.
+/// When the server refused, and when the body is not such an answer.
 pub fn read_answer(body: &[u8]) -> Result<ApiAnswer, ReadError> {
     let body: AnswerBody = serde_json::from_slice(body).map_err(ReadError::Malformed)?;
     if body.status != "success" {

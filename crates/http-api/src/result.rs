@@ -9,8 +9,8 @@ use crate::{Json, SeriesWriter};
 /// Answers are sent in pieces of about this many bytes.
 const PIECE: usize = 64 << 10;
 
-/// The body of a successful answer in pieces, each made when the client took the one before. `tail`
-/// is what follows the result, the two closing braces included.
+/// The body of a successful answer in pieces, each made when the client has taken the one before.
+/// `tail` is what follows the result, including the two closing braces.
 pub fn stream_result(value: Value, tail: Json) -> Body {
     let mut head = Json::default();
     head.raw(r#"{"status":"success","data":{"resultType":"#);

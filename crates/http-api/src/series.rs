@@ -10,7 +10,7 @@ use crate::Json;
 #[derive(Debug, Default)]
 pub struct SeriesWriter {
     grid: Option<Grid>,
-    /// `,[<time>,` for every step so far asked for, and where each ends.
+    /// `,[<time>,` for every step asked for so far, and where each ends.
     times: Vec<u8>,
     ends: Vec<usize>,
 }

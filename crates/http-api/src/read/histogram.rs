@@ -1,8 +1,8 @@
-//! Native histograms from the buckets that JSON names.
+//! Makes native histograms from the buckets in JSON.
 //!
 //! An answer gives a bucket by its bounds, not by schema and index, and only if it holds something.
-//! So the layout is looked for in which exactly these bounds are buckets. What is found is written
-//! again as it was read.
+//! So this looks for the layout in which exactly these bounds are buckets. The result is written in
+//! the same way as it was read.
 
 use model::FloatHistogram;
 use model::histogram::{
@@ -74,7 +74,7 @@ impl GivenBucket {
 }
 
 /// # Errors
-/// When the buckets are those of no layout there is.
+/// When the buckets do not fit any layout.
 pub(super) fn from_json(json: &HistogramJson) -> Result<FloatHistogram, String> {
     let mut given = json.buckets.iter().map(GivenBucket::of).collect::<Result<Vec<_>, _>>()?;
     given.retain(|bucket| bucket.count != 0.0);
@@ -89,7 +89,7 @@ pub(super) fn from_json(json: &HistogramJson) -> Result<FloatHistogram, String> 
     Ok(FloatHistogram { count: json.count.0, sum: json.sum.0, ..layout })
 }
 
-/// All of them, first the one that a histogram without buckets is said to be of.
+/// All schemas, first the one assumed for a histogram without buckets.
 fn schemas() -> impl Iterator<Item = i32> {
     (0..=MAX_SCHEMA).chain(MIN_SCHEMA..0)
 }
@@ -106,7 +106,7 @@ impl ZeroBucket {
         given.iter().find(|bucket| bucket.is_zero_bucket()).map(of).unwrap_or_default()
     }
 
-    /// An empty zero bucket is not named, but cuts off the bucket next to it.
+    /// An empty zero bucket is not written, but cuts off the bucket next to it.
     fn cutting(given: &[GivenBucket]) -> Option<ZeroBucket> {
         let nearest = given.iter().map(|bucket| bucket.lower.abs().min(bucket.upper.abs()));
         let threshold = nearest.fold(f64::INFINITY, f64::min);
@@ -114,7 +114,7 @@ impl ZeroBucket {
     }
 }
 
-/// Whether the buckets that an answer names of this histogram are the given ones.
+/// Whether an answer would write this histogram with the given buckets.
 fn written_as(layout: &FloatHistogram, given: &[GivenBucket]) -> bool {
     let buckets = layout.all_buckets().into_iter().filter(|bucket| bucket.count != 0.0);
     buckets.clone().count() == given.len()
@@ -153,7 +153,7 @@ struct ReadBuckets {
 }
 
 impl ReadBuckets {
-    /// Of indices and counts; `None` unless the indices ascend.
+    /// The buckets with these indices and counts; `None` unless the indices ascend.
     fn of(buckets: &[(i32, f64)]) -> Option<ReadBuckets> {
         buckets.is_sorted_by(|a, b| a.0 < b.0).then(|| ReadBuckets {
             spans: spans_of(buckets.iter().map(|(index, _)| *index)),
@@ -165,7 +165,7 @@ impl ReadBuckets {
 /// The bucket of a schema that ends at this distance from zero, if any does.
 fn index_of(bound: f64, schema: i32) -> Option<i32> {
     let per_power = 2f64.powi(schema);
-    // what is above the greatest finite bound ends nowhere
+    // what is above the greatest finite bound has no end
     let index = if bound == f64::INFINITY {
         (1024.0 * per_power).floor() + 1.0
     } else {
@@ -176,7 +176,7 @@ fn index_of(bound: f64, schema: i32) -> Option<i32> {
         .then_some(nearest as i32)
 }
 
-/// The layout whose boundaries are all bounds that are named.
+/// The layout whose boundaries are all the given bounds.
 fn custom(given: &[GivenBucket]) -> Option<FloatHistogram> {
     let mut bounds: Vec<f64> =
         given.iter().flat_map(|bucket| [bucket.lower, bucket.upper]).collect();

@@ -27,7 +27,7 @@ pub(super) struct AnswerBody {
     pub(super) infos: Option<Vec<String>>,
 }
 
-/// The type of the result may stand behind the result.
+/// The type of the result may come after the result.
 #[derive(Default, serde::Deserialize)]
 #[serde(default, expecting = "a result with its type")]
 pub(super) struct Data {
@@ -56,10 +56,10 @@ pub(super) struct SeriesJson {
 
 pub(super) struct Metric(pub(super) Labels);
 
-/// A time as milliseconds, which stands there in seconds.
+/// A time in milliseconds, which is in seconds in the JSON.
 pub(super) struct Seconds(pub(super) i64);
 
-/// A number that stands there as text, because JSON knows no NaN.
+/// A number that is a text in the JSON, which has no NaN.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number(pub(super) f64);
 
@@ -164,8 +164,8 @@ impl Visitor<'_> for SecondsVisitor {
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Seconds, E> {
-        // whole seconds and the rest apart: so far from the epoch that milliseconds are none of a
-        // float, they stay whole
+        // whole seconds and the rest separately: so far from the epoch that a float has no
+        // milliseconds, they stay whole
         let whole = seconds.trunc();
         if whole.abs() >= i64::MAX as f64 / 1000.0 {
             return Err(too_far(seconds));
@@ -194,7 +194,7 @@ impl Visitor<'_> for NumberVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
-        // Rust reads every spelling of Go's, of the infinities and NaN too
+        // Rust reads every spelling that Go writes, including infinities and NaN
         text.parse().map(Number).map_err(|_| E::custom(format_args!("{text:?} is no number")))
     }
 }

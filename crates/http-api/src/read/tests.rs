@@ -37,7 +37,7 @@ fn refused(body: &str) -> String {
     }
 }
 
-/// What Prometheus answered is written as it was read.
+/// Answers of Prometheus are written as they were read.
 #[test]
 fn recorded_answers_are_read() {
     let recorded = include_str!("../../tests/data/answers.jsonl");
@@ -152,7 +152,7 @@ fn the_layout_of_a_histogram_is_found() {
         custom_values: vec![0.5, 1.25],
         ..base.clone()
     };
-    // the outermost bounds there are
+    // the outermost possible bounds
     let extreme = FloatHistogram {
         schema: 8,
         positive_spans: vec![BucketSpan { offset: 1024 * 256, length: 2 }],
