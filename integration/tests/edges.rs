@@ -44,7 +44,8 @@ fn rules() -> Rules {
     rules
 }
 
-/// Each own crate, where it lies, and the own crates it depends on; `true` where not for tests only.
+/// Each own crate, where it lies, and the own crates it depends on; `true` where not for tests
+/// only.
 fn own_crates() -> BTreeMap<String, OwnCrate> {
     let metadata = cargo(&["metadata", "--format-version=1", "--no-deps"]);
     let metadata: Value = serde_json::from_str(&metadata).unwrap();

@@ -297,8 +297,8 @@ impl Bucket {
             Ok(true) => {}
             Ok(false) => self.lacks_create_only("the second write of a probe was no refusal"),
             Err(e) => {
-                tracing::warn!(error = %in_one_line(&e), "it could not be tried out whether the bucket has \
-                    create-only writes")
+                tracing::warn!(error = %in_one_line(&e), "it could not be tried out whether the \
+                    bucket has create-only writes")
             }
         }
     }
@@ -308,7 +308,7 @@ impl Bucket {
     /// it.
     pub async fn probe_conditional_put(&self, path: &Path) -> Result<bool> {
         let write = || self.put_create_only(path, Bytes::from_static(b"probe"));
-            // another process is probing, or one was stopped while probing, or may not delete
+        // another process is probing, or one was stopped while probing, or may not delete
         let works = match write().await? {
             // it may belong to another process by now
             Some(PutOutcome::AlreadyExists) => return Ok(true),
@@ -319,7 +319,8 @@ impl Bucket {
         };
         // a store may have written and still said that it did not
         if let Err(e) = self.delete(path).await {
-            tracing::debug!(object = %path, error = %in_one_line(&e), "the probe could not be removed");
+            tracing::debug!(object = %path, error = %in_one_line(&e), "the probe could not be \
+                removed");
         }
         works
     }
@@ -434,8 +435,8 @@ impl Bucket {
                     if error.kind() != Kind::Unavailable || attempts == 0 {
                         return Err(error);
                     }
-                    tracing::debug!(object = %path, operation, error = %in_one_line(&error), "operation failed, \
-                        trying again");
+                    tracing::debug!(object = %path, operation, error = %in_one_line(&error), "operation \
+                        failed, trying again");
                     clock.sleep(pause).await;
                     pause *= 2;
                 }

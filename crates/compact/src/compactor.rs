@@ -156,7 +156,8 @@ impl Compactor {
         loop {
             if let Err(e) = self.run_once().await {
                 self.metrics.retries.inc();
-                tracing::error!(error = %in_one_line(&e), "the iteration is incomplete, the next one goes on");
+                tracing::error!(error = %in_one_line(&e), "the iteration is incomplete, the next \
+                    one goes on");
             }
             self.clock.sleep(pause).await;
         }

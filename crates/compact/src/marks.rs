@@ -68,8 +68,8 @@ impl MarkWriter {
             // removed, or set again
             Ok(_) => {}
             Err(e) => {
-                tracing::warn!(block = %location, error = %in_one_line(&e), "block is not deleted: its mark \
-                    could not be read again");
+                tracing::warn!(block = %location, error = %in_one_line(&e), "block is not deleted: \
+                    its mark could not be read again");
             }
         }
     }
@@ -80,8 +80,8 @@ impl MarkWriter {
             Ok(false) => self.delete(location, "upload broke off").await,
             Ok(true) => {}
             Err(e) => {
-                tracing::warn!(block = %location, error = %in_one_line(&e), "leftovers are not deleted: it is \
-                    not known whether they are");
+                tracing::warn!(block = %location, error = %in_one_line(&e), "leftovers are not \
+                    deleted: it is not known whether they are");
             }
         }
     }
@@ -95,8 +95,8 @@ impl MarkWriter {
             }
             Err(e) => {
                 self.metrics.cleanup_failures.inc();
-                tracing::warn!(block = %location, error = %in_one_line(&e), "block could not be deleted, the \
-                    next run tries again");
+                tracing::warn!(block = %location, error = %in_one_line(&e), "block could not be \
+                    deleted, the next run tries again");
             }
         }
     }
@@ -142,8 +142,8 @@ impl MarkWriter {
                 Some(written)
             }
             Err(e) => {
-                tracing::warn!(block = %location, marker = M::FILE, error = %in_one_line(&e), "mark could not be \
-                    written");
+                tracing::warn!(block = %location, marker = M::FILE, error = %in_one_line(&e), "mark \
+                    could not be written");
                 None
             }
         }

@@ -38,7 +38,8 @@ pub(crate) async fn in_order<T, F: Future<Output = Result<T>>>(
     for _ in 0..inputs {
         match job(headers.clone()).await {
             Err(e) if e.is_disorder() => {
-                tracing::warn!(error = %in_one_line(&e), "series are sorted first, and the job is begun anew")
+                tracing::warn!(error = %in_one_line(&e), "series are sorted first, and the job is \
+                    begun anew")
             }
             done => return done,
         }

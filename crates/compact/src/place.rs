@@ -72,7 +72,8 @@ async fn is_whole(bucket: &Bucket, location: &BlockLocation, meta: &BlockMeta) -
             Ok(()) => return Ok(true),
             Err(e) if !e.is_damage() => return Err(e),
             Err(e) => {
-                tracing::warn!(block = %location, error = %in_one_line(&e), "the output is there but damaged")
+                tracing::warn!(block = %location, error = %in_one_line(&e), "the output is there \
+                    but damaged")
             }
         }
     }

@@ -52,9 +52,9 @@ fn refused(exceeded: &BudgetExceeded, needed: u64, estimate: u64) -> Error {
     Error::new(
         Kind::Execution,
         format!(
-            "the query needs {needed} bytes (estimated before it ran: at least {estimate}), but {used} \
-         of the {limit} bytes of the memory budget are in use; raise --memory-budget or ask for \
-         less"
+            "the query needs {needed} bytes (estimated before it ran: at least {estimate}), but \
+             {used} of the {limit} bytes of the memory budget are in use; raise --memory-budget or \
+             ask for less"
         ),
     )
 }

@@ -81,7 +81,8 @@ impl AnswerShape {
             return Err(Error::new(
                 Kind::BadData,
                 format!(
-                    "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                    "invalid expression type {:?} for range query, must be Scalar or instant \
+                     Vector",
                     value.documented()
                 ),
             ));

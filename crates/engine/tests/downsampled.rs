@@ -111,10 +111,8 @@ fn what_was_scaled_or_widened_is_said_once() {
     let infos = |text: &str| ask(&source, text, grid()).infos;
     assert_eq!(
         infos(r#"increase(c_total{k="even"}[5m])"#),
-        [
-            "PromQL info: increase over 5m scaled from windows of 1h where only data of 1h resolution \
-             exists (1:10)"
-        ]
+        ["PromQL info: increase over 5m scaled from windows of 1h where only data of 1h \
+             resolution exists (1:10)"]
     );
     assert_eq!(
         infos(r#"max_over_time(g{k="saw"}[5m])"#),

@@ -8,12 +8,37 @@ mod config;
 mod discovery;
 mod measured_store;
 mod set;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use discovery::Discovery;
 pub(crate) use measured_store::MeasuredStore;
 pub(crate) use set::{Connect, EndpointSet, EndpointStatus, Timeouts};
 
-use storeapi::client::TlsSettings;
+use async_trait::async_trait;
+use storeapi::Store;
+use storeapi::client::{Channel, GrpcStore, TlsSettings};
+use storeapi::info::EndpointInfo;
+
+/// A process at an address: its StoreAPI, and what it offers beside that.
+#[async_trait]
+pub(crate) trait Peer: Store {
+    async fn endpoint_info(&self) -> storeapi::Result<EndpointInfo>;
+
+    /// The connection, for clients of its other services.
+    fn channel(&self) -> Channel;
+}
+
+#[async_trait]
+impl Peer for GrpcStore {
+    async fn endpoint_info(&self) -> storeapi::Result<EndpointInfo> {
+        GrpcStore::endpoint_info(self).await
+    }
+
+    fn channel(&self) -> Channel {
+        GrpcStore::channel(self)
+    }
+}
 
 /// An endpoint to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -124,7 +124,7 @@ impl Querier {
         let Querier { routes, store, registry, ready, endpoints, discovery, clock } = self;
         let served = Served {
             routes,
-            services: Some(storeapi::server::services(store, Capabilities::default())),
+            services: Some(storeapi::server::services(store, Capabilities::STORE)),
             registry,
             ready: ready.subscribe(),
         };

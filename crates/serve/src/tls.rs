@@ -62,7 +62,8 @@ impl TlsReloader {
                     *loaded = LoadedTls { changed, config };
                 }
                 Err(error) => {
-                    tracing::warn!(error = %in_one_line(&error), "reload tls certificate, keeping the last good one");
+                    tracing::warn!(error = %in_one_line(&error), "reload tls certificate, keeping \
+                        the last good one");
                     loaded.changed = changed;
                 }
             }

@@ -87,7 +87,8 @@ impl Reloader {
                 }
                 Ok(()) => self.settings.watch_interval,
                 Err(error) => {
-                    tracing::warn!(error = %in_one_line(&error), "apply the configuration of prometheus; trying again");
+                    tracing::warn!(error = %in_one_line(&error), "apply the configuration of \
+                        prometheus; trying again");
                     self.settings.retry_interval
                 }
             };

@@ -86,7 +86,7 @@ impl Sidecar {
     /// answers; the work ends only with an error.
     pub fn into_component(self) -> Component {
         let Sidecar { store, registry, ready, work, reloader } = self;
-        let services = Some(storeapi::server::services(store, Capabilities::default()));
+        let services = Some(storeapi::server::services(store, Capabilities::STORE));
         let served = Served { routes: Router::new(), services, registry, ready };
         Component { served, run: run(work, reloader).err_into().boxed() }
     }
@@ -143,7 +143,8 @@ impl SidecarWork {
                             "Prometheus did not get ready within {waited:?}"
                         )));
                     }
-                    tracing::warn!(error = %in_one_line(&error), "fetch external labels; is Prometheus running? retrying");
+                    tracing::warn!(error = %in_one_line(&error), "fetch external labels; is \
+                        Prometheus running? retrying");
                 }
             }
             self.clock.sleep(STARTUP_RETRY).await;
@@ -170,8 +171,8 @@ impl SidecarWork {
         match self.client.flags().await.map_err(Error::from) {
             Ok(flags) => flags::check(&flags, &self.settings),
             Err(error) if error.kind() == Kind::Invalid => {
-                tracing::warn!(error = %in_one_line(&error), "Prometheus does not tell its flags; not checking that it \
-                    leaves blocks alone");
+                tracing::warn!(error = %in_one_line(&error), "Prometheus does not tell its flags; \
+                    not checking that it leaves blocks alone");
                 Ok(())
             }
             Err(error) => Err(error),

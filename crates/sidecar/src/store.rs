@@ -68,7 +68,8 @@ impl PrometheusStore {
             }
             Ok(_) => Incoming::Any,
             Err(error) => {
-                tracing::debug!(error = %in_one_line(&error), "label names of prometheus are not known");
+                tracing::debug!(error = %in_one_line(&error), "label names of prometheus are not \
+                    known");
                 Incoming::Any
             }
         }

@@ -124,7 +124,7 @@ impl Gateway {
     pub fn into_component(self) -> Component {
         let served = Served {
             routes: Router::new(),
-            services: Some(storeapi::server::services(self.store(), Capabilities::default())),
+            services: Some(storeapi::server::services(self.store(), Capabilities::STORE)),
             registry: self.registry.clone(),
             ready: self.ready(),
         };
@@ -188,7 +188,8 @@ impl Gateway {
             let soon = match &synced {
                 Ok(()) => self.current.get().is_some_and(|catalog| catalog.has_unseen()),
                 Err(e) => {
-                    tracing::warn!(error = %in_one_line(e), "syncing the blocks of the bucket failed");
+                    tracing::warn!(error = %in_one_line(e), "syncing the blocks of the bucket \
+                        failed");
                     !*self.ready.borrow()
                 }
             };

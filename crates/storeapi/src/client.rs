@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+/// The connection to an endpoint, for the clients of its services.
+pub use tonic::transport::Channel;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use wire::thanos as pb;
 use wire::thanos::info::info_client::InfoClient;
 use wire::thanos::store_client::StoreClient;
@@ -91,7 +93,11 @@ impl GrpcStore {
         self.channel.clone()
     }
 
-    /// Everything the endpoint says it offers. Fails while it is not ready.
+    /// Everything the endpoint says it offers.
+    ///
+    /// # Errors
+    /// `Unavailable` while it is not ready; `Invalid` when it has no service `thanos.info.Info`:
+    /// the call of `thanos.Store` that old versions of Thanos answered instead is not known here.
     pub async fn endpoint_info(&self) -> Result<EndpointInfo> {
         let mut client =
             InfoClient::new(self.channel()).max_decoding_message_size(self.max_message_bytes);
@@ -178,7 +184,7 @@ fn tls_config(address: &str, tls: &TlsSettings) -> Result<ClientTlsConfig> {
 impl Store for GrpcStore {
     async fn info(&self) -> Result<StoreInfo> {
         let info = self.endpoint_info().await?;
-        info.store.ok_or_else(|| {
+        info.capabilities.store.then_some(info.store).ok_or_else(|| {
             Error::new(Kind::Invalid, format!("endpoint {} offers no StoreAPI", self.address))
         })
     }

@@ -21,18 +21,25 @@ use futures::StreamExt;
 use model::{Budget, Clock, Labels, Matcher, Resolution, TimeRange};
 
 use self::plan::{EndpointPart, FanoutPlan, Wanted};
+use crate::client::Channel;
+use crate::info::Capabilities;
 use crate::{
     ComponentType, Coverage, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest,
     Metadata, PartialResponse, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series,
     label_sets_match, match_external,
 };
 
-/// A store, how it last described itself, and its name for warnings.
+/// A process that can be asked, how it last described itself, and its name for warnings.
 #[derive(Clone)]
 pub struct Endpoint {
     pub address: String,
+    /// Only asked where StoreAPI is among the capabilities.
     pub store: Arc<dyn Store>,
     pub info: StoreInfo,
+    /// The services that it offers.
+    pub capabilities: Capabilities,
+    /// The connection, for clients of its other services; or why it is of no use now.
+    pub channel: Result<Channel>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -40,11 +47,12 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("address", &self.address)
             .field("info", &self.info)
+            .field("capabilities", &self.capabilities)
             .finish_non_exhaustive()
     }
 }
 
-/// The endpoints that can be asked now.
+/// The endpoints that can be asked now, whatever they offer.
 pub trait Endpoints: Send + Sync + 'static {
     fn endpoints(&self) -> Vec<Arc<Endpoint>>;
 }
@@ -110,6 +118,13 @@ impl Fanout {
         Fanout { scope: Arc::new(scope), ..self.clone() }
     }
 
+    /// The endpoints that offer StoreAPI.
+    fn stores(&self) -> Vec<Arc<Endpoint>> {
+        let mut endpoints = self.endpoints.endpoints();
+        endpoints.retain(|endpoint| endpoint.capabilities.store);
+        endpoints
+    }
+
     /// Which endpoints to ask, and for what. `None`: the selector labels contradict the matchers.
     fn select(
         &self,
@@ -120,7 +135,7 @@ impl Fanout {
         let Some(matchers) = match_external(matchers, &self.settings.selector_labels) else {
             return Ok(None);
         };
-        let all = self.endpoints.endpoints();
+        let all = self.stores();
         if all.is_empty() && strategy == PartialResponse::Abort {
             return Err(Error::new(Kind::Unavailable, "No StoreAPIs available"));
         }
@@ -219,7 +234,7 @@ fn address_matches(address: &str, selector: &[Matcher]) -> bool {
 impl Store for Fanout {
     /// The union of what the endpoints hold.
     async fn info(&self) -> Result<StoreInfo> {
-        let endpoints = self.endpoints.endpoints();
+        let endpoints = self.stores();
         let mut label_sets: Vec<Labels> =
             endpoints.iter().flat_map(|e| e.info.label_sets.clone()).collect();
         if endpoints.iter().any(|e| e.info.label_sets.is_empty()) {

@@ -10,25 +10,40 @@ use wire::thanos::info::info_server::InfoServer;
 use crate::convert::{spans_from_wire, spans_to_wire};
 use crate::{ComponentType, Coverage, Store, StoreInfo, TsdbInfo};
 
-/// The APIs an endpoint offers beside StoreAPI.
+/// The services an endpoint offers. One that its answer does not mention is not offered: a peer
+/// from before there was such a service need not say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
+    /// StoreAPI. Which time it covers is in [`StoreInfo`].
+    pub store: bool,
     pub rules: bool,
     pub metric_metadata: bool,
     pub targets: bool,
-    /// The span of time exemplars are kept for.
+    /// The span of time exemplars are kept for; all of it where the endpoint does not say.
     pub exemplars: Option<TimeRange>,
     pub query: bool,
     pub status: bool,
 }
 
+impl Capabilities {
+    /// StoreAPI and nothing beside it.
+    pub const STORE: Capabilities = Capabilities {
+        store: true,
+        rules: false,
+        metric_metadata: false,
+        targets: false,
+        exemplars: None,
+        query: false,
+        status: false,
+    };
+}
+
 /// How an endpoint describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointInfo {
-    pub component: ComponentType,
-    pub label_sets: Vec<Labels>,
-    /// `None`: no StoreAPI.
-    pub store: Option<StoreInfo>,
+    /// The component, its labels and the data behind it. Without StoreAPI, as with a ruler that
+    /// writes its series elsewhere, there is no data: an empty range.
+    pub store: StoreInfo,
     pub capabilities: Capabilities,
 }
 
@@ -67,7 +82,7 @@ fn info_to_wire(store: &StoreInfo, capabilities: &Capabilities) -> pb::InfoRespo
     pb::InfoResponse {
         label_sets: store.label_sets.iter().map(wire::label_set).collect(),
         component_type: store.component.as_str().to_owned(),
-        store: Some(pb::StoreInfo {
+        store: capabilities.store.then(|| pb::StoreInfo {
             min_time: store.range.start,
             max_time: store.range.last(),
             supports_sharding: store.supports_sharding,
@@ -112,54 +127,37 @@ pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> EndpointInfo
         coverage: info.coverage.as_ref().map(coverage_from_wire),
         announced: info.announced_labels.clone(),
     };
-    let store = message.store.map(|store| StoreInfo {
-        component,
-        label_sets: label_sets.clone(),
-        range: TimeRange::from_closed(store.min_time, store.max_time),
-        supports_sharding: store.supports_sharding,
-        supports_without_replica_labels: store.supports_without_replica_labels,
-        tsdb_infos: store.tsdb_infos.iter().map(tsdb_info).collect(),
-    });
     let capabilities = Capabilities {
+        store: message.store.is_some(),
         rules: message.rules.is_some(),
         metric_metadata: message.metric_metadata.is_some(),
         targets: message.targets.is_some(),
-        exemplars: message.exemplars.map(|e| TimeRange::from_closed(e.min_time, e.max_time)),
+        exemplars: message.exemplars.map(exemplars_from_wire),
         query: message.query.is_some(),
         status: message.status.is_some(),
     };
-    EndpointInfo { component, label_sets, store, capabilities }
+    let range = message.store.as_ref().map_or(TimeRange::new(0, 0), |store| {
+        TimeRange::from_closed(store.min_time, store.max_time)
+    });
+    let store = message.store.unwrap_or_default();
+    let store = StoreInfo {
+        component,
+        label_sets,
+        range,
+        supports_sharding: store.supports_sharding,
+        supports_without_replica_labels: store.supports_without_replica_labels,
+        tsdb_infos: store.tsdb_infos.iter().map(tsdb_info).collect(),
+    };
+    EndpointInfo { store, capabilities }
+}
+
+/// Thanos' components never fill the times in; two zeros are what is then read.
+fn exemplars_from_wire(message: pb::ExemplarsInfo) -> TimeRange {
+    match (message.min_time, message.max_time) {
+        (0, 0) => TimeRange::ALL,
+        (min, max) => TimeRange::from_closed(min, max),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Spans;
-
-    #[test]
-    fn info_survives_the_round_trip_with_an_unbounded_end() {
-        let labels = Labels::from_pairs([("region", "eu")]);
-        let range = TimeRange::new(5, i64::MAX);
-        let gap = Spans::from_iter([TimeRange::new(5, 20), TimeRange::new(30, 40)]);
-        let coverage = Coverage::raw(TimeRange::new(100, i64::MAX)).with(Resolution::OneHour, gap);
-        let covered = TsdbInfo::new(labels.clone(), range).with_coverage(coverage);
-        let unsaid = TsdbInfo::new(labels.clone(), range);
-        let store = StoreInfo {
-            component: ComponentType::Sidecar,
-            label_sets: vec![labels],
-            range,
-            supports_sharding: true,
-            supports_without_replica_labels: true,
-            tsdb_infos: vec![TsdbInfo { announced: vec!["tier".to_owned()], ..covered }, unsaid],
-        };
-        let capabilities = Capabilities {
-            exemplars: Some(TimeRange::new(1, 10)),
-            query: true,
-            ..Default::default()
-        };
-        let message = info_to_wire(&store, &capabilities);
-        assert_eq!(message.store.as_ref().map(|s| s.max_time), Some(i64::MAX));
-        let back = endpoint_info_from_wire(message);
-        assert_eq!((back.store, back.capabilities), (Some(store), capabilities));
-    }
-}
+mod tests;

@@ -26,18 +26,26 @@ pub(crate) fn clock() -> Arc<SystemClock> {
 
 /// Serves a store on loopback and connects to it.
 pub(crate) async fn served(store: Arc<dyn Store>) -> Arc<GrpcStore> {
+    served_as(store, Capabilities::STORE).await
+}
+
+/// The same for a process that says it offers something else.
+pub(crate) async fn served_as(store: Arc<dyn Store>, offered: Capabilities) -> Arc<GrpcStore> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tonic::transport::Server::builder()
         .add_service(StoreService::serve(Arc::clone(&store)))
-        .add_service(InfoService::serve(store, Capabilities::default()))
+        .add_service(InfoService::serve(store, offered))
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::spawn(server);
     Arc::new(GrpcStore::new(&ClientSettings::new(address.to_string())).unwrap())
 }
 
+/// An endpoint in this process, which serves nothing but StoreAPI.
 pub(crate) fn endpoint(address: &str, store: Arc<dyn Store>, info: StoreInfo) -> Arc<Endpoint> {
-    Arc::new(Endpoint { address: address.to_owned(), store, info })
+    let channel = Err(Error::new(Kind::Unavailable, "in memory"));
+    let capabilities = Capabilities::STORE;
+    Arc::new(Endpoint { address: address.to_owned(), store, info, capabilities, channel })
 }
 
 pub(crate) fn fanout_of(stores: Vec<MemoryStore>) -> Arc<Fanout> {

@@ -5,8 +5,8 @@
 //! cluster watch the same truth with other scrape offsets, jitter and gaps, any stretch can be
 //! generated on its own, and [`Truth`] needs no stored data.
 //!
-//! Two shapes: [`FleetShape::Kubernetes`] looks like a kube-prometheus-stack and gives every query of
-//! [`kubernetes_queries`] data; [`FleetShape::Bench`] is 10,000 steady series for measurements.
+//! Two shapes: [`FleetShape::Kubernetes`] looks like a kube-prometheus-stack and gives every query
+//! of [`kubernetes_queries`] data; [`FleetShape::Bench`] is 10,000 steady series for measurements.
 //!
 //! What this is not: it writes no block and knows no file format; `tsdb` does. Units: milliseconds
 //! since the epoch for times, per second for rates. The same settings give the same bytes on every

@@ -139,7 +139,7 @@ async fn serve_all(stores: &[Holding], folder: &Path) -> Vec<SocketAddr> {
             Kind::OldGateway => Arc::new(OfBefore(store)),
             _ => store,
         };
-        let info = InfoService::serve(Arc::clone(&store), Capabilities::default());
+        let info = InfoService::serve(Arc::clone(&store), Capabilities::STORE);
         addresses.push(serve(Routes::new(StoreService::serve(store)).add_service(info)).await);
     }
     addresses

@@ -83,7 +83,8 @@ pub(super) fn read(path: &Path) -> BlockIds {
             BlockIds::new()
         }
         Err(error) => {
-            tracing::warn!(file = %path.display(), error = %in_one_line(&error), "parse shipper file, starting anew");
+            tracing::warn!(file = %path.display(), error = %in_one_line(&error), "parse shipper \
+                file, starting anew");
             BlockIds::new()
         }
     }

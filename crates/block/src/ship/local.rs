@@ -43,7 +43,8 @@ impl Local {
                 Ok(Some(meta)) => local.blocks.push(meta),
                 Ok(None) => {}
                 Err(error) if settings.skip_corrupted_blocks => {
-                    tracing::warn!(block = %id, error = %in_one_line(&error), "skip corrupted block");
+                    tracing::warn!(block = %id, error = %in_one_line(&error), "skip corrupted \
+                        block");
                     local.corrupted += 1;
                 }
                 Err(error) => return Err(error),

@@ -203,9 +203,11 @@ impl MetaFetcher {
                 continue;
             }
             if state == state::FAILED {
-                tracing::warn!(%block, error = %in_one_line(error), "block could not be looked at, it is tried again");
+                tracing::warn!(%block, error = %in_one_line(error), "block could not be looked at, \
+                    it is tried again");
             } else {
-                tracing::warn!(%block, error = %in_one_line(error), "block is left out: its meta.json is not usable");
+                tracing::warn!(%block, error = %in_one_line(error), "block is left out: its \
+                    meta.json is not usable");
             }
         }
         let seen_again = synced.blocks.iter().filter(|b| known.contains_key(&b.location));
@@ -326,7 +328,8 @@ impl MetaFetcher {
     fn tell_cache_failed(&self, path: &std::path::Path, error: &std::io::Error) {
         let file = path.display();
         if self.cache_failed.swap(true, Ordering::Relaxed) {
-            tracing::debug!(%file, error = %in_one_line(error), "meta.json could not be kept locally");
+            tracing::debug!(%file, error = %in_one_line(error), "meta.json could not be kept \
+                locally");
             return;
         }
         tracing::warn!(
@@ -389,7 +392,8 @@ impl MetaFetcher {
             Ok(None) => None,
             Ok(Some(Ok(mark))) => Some(mark),
             Ok(Some(Err(e))) => {
-                tracing::warn!(block = %location, error = %in_one_line(&e), "marker is ignored: it is not usable");
+                tracing::warn!(block = %location, error = %in_one_line(&e), "marker is ignored: it \
+                    is not usable");
                 None
             }
             Err(_) if known.as_ref().is_some_and(|known| known.mark.is_some()) => return known,

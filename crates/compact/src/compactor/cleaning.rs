@@ -36,8 +36,8 @@ impl Compactor {
         }
         let age = Duration::from_millis(PARTIAL_UPLOAD_AGE_MS as u64);
         if let Err(e) = self.bucket.sweep_torn_uploads(age).await {
-            tracing::warn!(error = %in_one_line(&e), "files of torn uploads could not be removed, the next run \
-                tries again");
+            tracing::warn!(error = %in_one_line(&e), "files of torn uploads could not be removed, \
+                the next run tries again");
         }
     }
 
@@ -77,8 +77,8 @@ impl Compactor {
     async fn are_whole(&self, blocks: &[&SyncedBlock]) -> bool {
         for block in blocks {
             if let Err(e) = read_back(&self.bucket, &block.location, &block.meta).await {
-                tracing::warn!(block = %block.location, error = %in_one_line(&e), "nothing is deleted on the \
-                    strength of this block");
+                tracing::warn!(block = %block.location, error = %in_one_line(&e), "nothing is \
+                    deleted on the strength of this block");
                 return false;
             }
         }

@@ -75,7 +75,8 @@ impl Compactor {
             }
             Err(e) => {
                 self.metrics.downsampling_failures.with_label_values(&[&from]).inc();
-                tracing::error!(block = %work.input.id(), error = %in_one_line(&e), "downsampling failed");
+                tracing::error!(block = %work.input.id(), error = %in_one_line(&e), "downsampling \
+                    failed");
                 match damage(&self.bucket, &work.input, &e).await {
                     Damage::Proven => self.marks.exclude_from_downsampling(&work.input, &e).await,
                     Damage::Gone => true,

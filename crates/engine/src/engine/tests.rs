@@ -357,18 +357,15 @@ fn bad_text_and_bad_types_are_bad_data() {
     let error = run(&engine, query("sum(", counters(0))).unwrap_err();
     assert!(
         error.kind() == Kind::BadData
-            && in_one_line(&error).to_string()
-                == "1:5: parse error: unclosed left \
-            parenthesis",
+            && in_one_line(&error).to_string() == "1:5: parse error: unclosed left parenthesis",
         "{error:?}"
     );
     let error = run(&engine, query("c_total[5m]", counters(0))).unwrap_err();
     assert!(
         error.kind() == Kind::BadData
-            && in_one_line(&error).to_string().starts_with(
-                "invalid expression type \"range \
-            vector\""
-            )
+            && in_one_line(&error)
+                .to_string()
+                .starts_with("invalid expression type \"range vector\"")
     );
 }
 

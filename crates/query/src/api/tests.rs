@@ -10,13 +10,12 @@ use model::{Labels, SystemClock};
 use prometheus::Registry;
 use promql::value::{Grid, Point, PointValue, ResultSeries, Value};
 use serde_json::json;
-use storeapi::Store;
 use storeapi::conformance::{Dataset, MemoryStore};
 use storeapi::fanout::FanoutSettings;
 use tower::ServiceExt;
 
 use super::*;
-use crate::endpoints::{ResolvedEndpoint, Timeouts};
+use crate::endpoints::{Peer, ResolvedEndpoint, Timeouts};
 
 pub(super) fn answer(value: Value) -> Answer {
     Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: QueryStats::default() }
@@ -70,7 +69,7 @@ impl Fixture {
             ],
         });
         let connect =
-            Box::new(move |_: &ResolvedEndpoint| Ok(Arc::new(store.clone()) as Arc<dyn Store>));
+            Box::new(move |_: &ResolvedEndpoint| Ok(Arc::new(store.clone()) as Arc<dyn Peer>));
         let timeouts =
             Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
         let endpoints =

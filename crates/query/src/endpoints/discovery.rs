@@ -100,8 +100,8 @@ impl Discovery {
             match read_config(source) {
                 Ok(specs) => self.from_config = specs,
                 Err(error) => {
-                    tracing::warn!(error = %in_one_line(&error), "reload endpoint configuration, keeping the last good \
-                        one")
+                    tracing::warn!(error = %in_one_line(&error), "reload endpoint configuration, \
+                        keeping the last good one")
                 }
             }
         }
@@ -111,7 +111,8 @@ impl Discovery {
             match read_files(&self.settings) {
                 Ok(specs) => self.from_files = specs,
                 Err(error) => {
-                    tracing::warn!(error = %in_one_line(&error), "reload endpoint files, keeping what they said last")
+                    tracing::warn!(error = %in_one_line(&error), "reload endpoint files, keeping \
+                        what they said last")
                 }
             }
         }

@@ -7,29 +7,36 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use model::Clock;
+use storeapi::client::Channel;
+use storeapi::info::EndpointInfo;
 use storeapi::{
     Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, Result,
     SeriesRequest, Store, StoreInfo,
 };
 
+use super::Peer;
 use crate::metrics::Metrics;
 
 const STORE: &str = "thanos.Store";
 
-/// A store that counts what is asked of it.
+/// A peer whose info and StoreAPI are counted when they are asked for.
 pub(crate) struct MeasuredStore {
-    inner: Arc<dyn Store>,
+    inner: Arc<dyn Peer>,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
 }
 
 impl MeasuredStore {
     pub(crate) fn new(
-        inner: Arc<dyn Store>,
+        inner: Arc<dyn Peer>,
         metrics: Metrics,
         clock: Arc<dyn Clock>,
     ) -> MeasuredStore {
         MeasuredStore { inner, metrics, clock }
+    }
+
+    fn start_info(&self) -> MeasuredCall {
+        self.start("unary", "thanos.info.Info", "Info")
     }
 
     fn start(
@@ -89,9 +96,21 @@ fn code_of(error: Option<&Error>) -> &'static str {
 }
 
 #[async_trait]
+impl Peer for MeasuredStore {
+    async fn endpoint_info(&self) -> Result<EndpointInfo> {
+        let call = self.start_info();
+        call.end(self.inner.endpoint_info().await)
+    }
+
+    fn channel(&self) -> Channel {
+        self.inner.channel()
+    }
+}
+
+#[async_trait]
 impl Store for MeasuredStore {
     async fn info(&self) -> Result<StoreInfo> {
-        let call = self.start("unary", "thanos.info.Info", "Info");
+        let call = self.start_info();
         call.end(self.inner.info().await)
     }
 
@@ -144,7 +163,7 @@ mod tests {
             let service = if method == "Info" { "thanos.info.Info" } else { STORE };
             metrics.client_handled.with_label_values(&[kind, service, method, code]).get()
         };
-        store.info().await.unwrap();
+        store.endpoint_info().await.unwrap();
         assert_eq!(handled("Info", "OK"), 1.0);
         let frames: Vec<_> = store.series(request()).await.unwrap().collect().await;
         assert!(frames.is_empty());

@@ -10,21 +10,22 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use model::{Clock, Labels, TimeRange, TimestampMs};
 use storeapi::fanout::{Endpoint, Endpoints};
+use storeapi::info::{Capabilities, EndpointInfo};
 use storeapi::{
     ComponentType, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
     SeriesRequest, Store, StoreInfo,
 };
 
-use super::ResolvedEndpoint;
+use super::{Peer, ResolvedEndpoint};
 use crate::metrics::Metrics;
 
 /// Opens an endpoint; this is cheap because it connects lazily.
 pub(crate) type Connect =
-    Box<dyn Fn(&ResolvedEndpoint) -> storeapi::Result<Arc<dyn Store>> + Send + Sync>;
+    Box<dyn Fn(&ResolvedEndpoint) -> storeapi::Result<Arc<dyn Peer>> + Send + Sync>;
 
 #[derive(Clone, Debug, Default)]
 struct Health {
-    info: Option<StoreInfo>,
+    info: Option<EndpointInfo>,
     checked: Option<TimestampMs>,
     error: Option<String>,
     /// When it last answered, on the monotonic clock.
@@ -33,7 +34,7 @@ struct Health {
 
 struct Member {
     target: ResolvedEndpoint,
-    store: Arc<dyn Store>,
+    peer: Arc<dyn Peer>,
     added: Duration,
     health: Mutex<Health>,
 }
@@ -117,13 +118,13 @@ impl EndpointSet {
                 continue;
             }
             match (self.connect)(&target) {
-                Ok(store) => {
+                Ok(peer) => {
                     tracing::info!(endpoint = target.address, "adding endpoint");
                     any_new = true;
                     let (added, address) = (self.clock.monotonic(), target.address.clone());
                     next.insert(
                         address,
-                        Arc::new(Member { target, store, added, health: Mutex::default() }),
+                        Arc::new(Member { target, peer, added, health: Mutex::default() }),
                     );
                 }
                 Err(error) => {
@@ -151,7 +152,7 @@ impl EndpointSet {
             Err(Error::new(Kind::Timeout, text))
         };
         let answer = tokio::select! {
-            answer = endpoint.store.info() => answer,
+            answer = endpoint.peer.endpoint_info() => answer,
             () = self.clock.sleep(self.info_timeout) => late(),
         };
         let address = &endpoint.target.address;
@@ -160,7 +161,8 @@ impl EndpointSet {
         match answer {
             Ok(info) => {
                 if health.error.take().is_some() || health.info.is_none() {
-                    tracing::info!(endpoint = address, component = %info.component, "endpoint is up");
+                    let component = info.store.component;
+                    tracing::info!(endpoint = address, %component, "endpoint is up");
                 }
                 health.answered = Some(self.clock.monotonic());
                 health.info = Some(info);
@@ -185,7 +187,7 @@ impl EndpointSet {
         let mut counts: HashMap<(String, &'static str), u32> = HashMap::new();
         for endpoint in self.read().values() {
             let health = endpoint.health();
-            if let (Some(info), None) = (&health.info, &health.error) {
+            if let (Some(EndpointInfo { store: info, .. }), None) = (&health.info, &health.error) {
                 let labels: Vec<String> = info.label_sets.iter().map(ToString::to_string).collect();
                 *counts.entry((labels.join(","), info.component.as_str())).or_default() += 1;
             }
@@ -205,14 +207,15 @@ impl EndpointSet {
             if !endpoint.target.strict && self.is_lost(endpoint, &health) {
                 return None;
             }
-            let info = health.info.unwrap_or_else(everything);
+            let EndpointInfo { store: info, capabilities } = health.info.unwrap_or_else(everything);
             Some(EndpointStatus {
                 address: address.clone(),
                 component: info.component,
                 checked: health.checked,
                 error: health.error,
                 label_sets: info.label_sets,
-                range: info.range,
+                // as Thanos shows those that have no data
+                range: if capabilities.store { info.range } else { TimeRange::ALL },
             })
         };
         self.read().iter().filter_map(status).collect()
@@ -236,14 +239,21 @@ impl Endpoints for EndpointSet {
                 None if strict => everything(),
                 None => continue,
             };
-            let (store, info): (Arc<dyn Store>, StoreInfo) = match health.error {
+            let EndpointInfo { store: info, capabilities } = info;
+            let address = address.clone();
+            let endpoint = match health.error {
                 // others answer in its place, as far as they can
                 Some(reason) if !strict => {
-                    (Arc::new(Down { info: info.clone(), reason }), info.covering_nothing())
+                    let down = Down { info: info.clone(), reason };
+                    let (channel, info) = (Err(down.error()), info.covering_nothing());
+                    Endpoint { address, store: Arc::new(down), info, capabilities, channel }
                 }
-                _ => (Arc::clone(&member.store), info),
+                _ => {
+                    let (store, channel) = (Arc::clone(&member.peer), Ok(member.peer.channel()));
+                    Endpoint { address, store, info, capabilities, channel }
+                }
             };
-            endpoints.push(Arc::new(Endpoint { address: address.clone(), store, info }));
+            endpoints.push(Arc::new(endpoint));
         }
         endpoints
     }
@@ -281,16 +291,17 @@ impl Store for Down {
     }
 }
 
-/// What a store that has not described itself is assumed to hold.
-fn everything() -> StoreInfo {
-    StoreInfo {
+/// What an endpoint that has not described itself is assumed to hold and to offer.
+fn everything() -> EndpointInfo {
+    let store = StoreInfo {
         component: ComponentType::Unknown,
         label_sets: Vec::new(),
         range: TimeRange::ALL,
         supports_sharding: false,
         supports_without_replica_labels: false,
         tsdb_infos: Vec::new(),
-    }
+    };
+    EndpointInfo { store, capabilities: Capabilities::STORE }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ async fn serve_samples(replica: &str, samples: FloatSamples) -> SocketAddr {
             samples,
         )],
     }));
-    let info = InfoService::serve(Arc::clone(&store), Capabilities::default());
+    let info = InfoService::serve(Arc::clone(&store), Capabilities::STORE);
     serve(Routes::new(StoreService::serve(store)).add_service(info)).await
 }
 

@@ -4,7 +4,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::conformance::{Dataset, MemoryStore};
-use crate::testing::{Faulty, StoreFault, served};
+use crate::info::Capabilities;
+use crate::testing::{Faulty, StoreFault, served, served_as};
 
 fn store(series: usize) -> MemoryStore {
     let one = |i: usize| {
@@ -70,6 +71,16 @@ async fn info_crosses_the_wire() {
     let expected = local.info.clone();
     let remote = served(Arc::new(local)).await;
     assert_eq!(remote.info().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn an_endpoint_without_store_api_tells_what_it_offers() {
+    let rules = Capabilities { rules: true, ..Capabilities::default() };
+    let remote = served_as(Arc::new(store(1)), rules.clone()).await;
+    assert_eq!(remote.endpoint_info().await.unwrap().capabilities, rules);
+    let error = remote.info().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.to_string().contains("offers no StoreAPI"), "{error}");
 }
 
 #[tokio::test]

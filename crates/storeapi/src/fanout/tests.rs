@@ -171,6 +171,30 @@ async fn info_is_the_union_and_carries_the_selector_labels() {
     assert!(info.tsdb_infos.iter().all(|tsdb| tsdb.announced == ["tier"]));
 }
 
+#[tokio::test]
+async fn endpoints_without_store_api_are_neither_asked_nor_counted() {
+    let ruler = Faulty { inner: store("rules", &["b"]), fault: StoreFault::Refuse };
+    let info =
+        StoreInfo { label_sets: Vec::new(), range: TimeRange::ALL, ..ruler.inner.info.clone() };
+    let ruler = Endpoint {
+        capabilities: Capabilities { rules: true, ..Capabilities::default() },
+        ..(*endpoint("ruler:1", Arc::new(ruler), info)).clone()
+    };
+    let alone =
+        Fanout::new(Arc::new(vec![Arc::new(ruler.clone())]), FanoutSettings::default(), clock());
+    let error = answer(&alone, request(PartialResponse::Abort)).await.unwrap_err();
+    assert_eq!(error.to_string(), "No StoreAPIs available");
+
+    let held = store("a", &["x"]);
+    let info = held.info.clone();
+    let both = vec![endpoint("store:1", Arc::new(held), info.clone()), Arc::new(ruler)];
+    let both = Fanout::new(Arc::new(both), FanoutSettings::default(), clock());
+    let (series, warnings) = answer(&both, request(PartialResponse::Warn)).await.unwrap();
+    assert_eq!((series.len(), warnings.len()), (1, 0));
+    let announced = both.info().await.unwrap();
+    assert_eq!((announced.label_sets, announced.range), (info.label_sets, info.range));
+}
+
 /// Stores that refuse to be asked without a matcher are asked with one that excludes nothing.
 #[tokio::test]
 async fn matchers_on_external_and_selector_labels_alone_are_answered() {

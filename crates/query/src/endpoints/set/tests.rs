@@ -3,9 +3,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prometheus::Registry;
+use storeapi::client::Channel;
 use storeapi::conformance::MemoryStore;
 
 use super::*;
+use crate::endpoints::testing::unconnected;
 
 /// Time that tests move by hand; sleeping ends at once or never.
 #[derive(Debug, Default)]
@@ -32,11 +34,23 @@ impl Clock for HandClock {
     }
 }
 
-/// A store that can be switched off.
+/// A peer that can be switched off.
 struct Flaky {
     inner: MemoryStore,
+    offered: Capabilities,
     up: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Peer for Flaky {
+    async fn endpoint_info(&self) -> storeapi::Result<EndpointInfo> {
+        Ok(EndpointInfo { store: self.info().await?, capabilities: self.offered.clone() })
+    }
+
+    fn channel(&self) -> Channel {
+        unconnected()
+    }
 }
 
 #[async_trait]
@@ -65,6 +79,9 @@ impl Store for Flaky {
     }
 }
 
+/// The address of a peer that offers rules and no StoreAPI.
+const RULER: &str = "ruler:1";
+
 struct Fixture {
     set: EndpointSet,
     clock: Arc<HandClock>,
@@ -82,7 +99,12 @@ fn fixture() -> Fixture {
         if target.address == "refused:1" {
             return Err(Error::new(Kind::Invalid, "no"));
         }
-        Ok(Arc::new(Flaky { inner, up: Arc::clone(&store_up), hangs: Arc::clone(&store_hangs) }))
+        let offered = match target.address.as_str() {
+            RULER => Capabilities { rules: true, ..Capabilities::default() },
+            _ => Capabilities::STORE,
+        };
+        let (up, hangs) = (Arc::clone(&store_up), Arc::clone(&store_hangs));
+        Ok(Arc::new(Flaky { inner, offered, up, hangs }))
     });
     let timeouts = Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
     let metrics = Metrics::register(&Registry::new()).unwrap();
@@ -129,6 +151,8 @@ async fn an_endpoint_that_went_down_fails_at_once_and_is_forgotten_later() {
     let endpoints = f.set.endpoints();
     let error = endpoints[0].store.label_names(request()).await.unwrap_err();
     assert_eq!(error.to_string(), "endpoint is down: connection refused");
+    let error = endpoints[0].channel.as_ref().err().map(ToString::to_string);
+    assert_eq!(error.as_deref(), Some("endpoint is down: connection refused"));
     assert_eq!(f.set.statuses()[0].error.as_deref(), Some("connection refused"));
 
     f.clock.seconds.store(301, Ordering::Relaxed);
@@ -137,6 +161,19 @@ async fn an_endpoint_that_went_down_fails_at_once_and_is_forgotten_later() {
     f.up.store(true, Ordering::Relaxed);
     f.set.poll().await;
     assert!(f.set.endpoints()[0].store.label_names(request()).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_endpoint_without_store_api_is_there_for_what_it_offers() {
+    let f = fixture();
+    f.set.update(vec![target(RULER, false)]);
+    f.set.poll().await;
+    let endpoints = f.set.endpoints();
+    assert!(endpoints[0].capabilities.rules && !endpoints[0].capabilities.store);
+    assert!(endpoints[0].channel.is_ok());
+    let status = &f.set.statuses()[0];
+    assert_eq!((status.component, &status.error), (ComponentType::Sidecar, &None));
+    assert_eq!(status.range, TimeRange::ALL);
 }
 
 #[tokio::test]
@@ -159,5 +196,6 @@ async fn a_strict_endpoint_is_always_asked_as_if_it_held_everything() {
     f.clock.seconds.store(1000, Ordering::Relaxed);
     let endpoints = f.set.endpoints();
     assert_eq!(endpoints[0].info.range, TimeRange::ALL);
+    assert_eq!(endpoints[0].capabilities, Capabilities::STORE);
     assert!(endpoints[0].store.label_names(request()).await.is_ok());
 }
