@@ -2,6 +2,8 @@
 //! with the peak of anonymous memory. `README.md` beside this has the figures and the commands that
 //! gave them.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures go to standard output")]
+
 mod compact;
 mod dashboard;
 mod data;

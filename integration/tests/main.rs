@@ -1,6 +1,8 @@
 //! The end-to-end tests, one binary. With the feature `peers` most of them run against real
 //! Prometheus, Thanos and MinIO.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests report what they counted")]
+
 mod dependencies;
 mod edges;
 mod errors;

@@ -5,6 +5,8 @@
 //! thing it knows itself is what the generator wrote, which `--check` compares with what the bucket
 //! and the querier say. Times are milliseconds, sizes bytes.
 
+#![allow(clippy::print_stdout, reason = "the demo is what it prints")]
+
 mod api;
 mod checks;
 mod folder;

@@ -1,6 +1,8 @@
 //! One binary for every component: flags become a component's `Settings`, the component becomes
 //! listeners. Nothing else happens here.
 
+#![allow(clippy::print_stderr, reason = "why it ended is shown whatever the log level is")]
+
 mod allocator;
 mod bucket;
 mod cli;

@@ -23,7 +23,7 @@ struct Pool {
     peak: AtomicU64,
 }
 
-/// A number of bytes that users share. Cloning shares it.
+/// A number of bytes that users share. Clones share one budget.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Pool>);
 
@@ -59,7 +59,7 @@ impl Budget {
     }
 }
 
-/// Bytes held of a [`Budget`]; given back on drop.
+/// Bytes held from a [`Budget`]; returned on drop.
 #[derive(Debug)]
 pub struct Reservation {
     pool: Arc<Pool>,

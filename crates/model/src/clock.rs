@@ -1,4 +1,4 @@
-//! Time as a seam, so that tests and simulations own it.
+//! Time as a seam, so that tests and simulations control it.
 //!
 //! `now` is the wall clock, which may jump; `monotonic` only ever moves forward and measures spans.
 
@@ -20,8 +20,8 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
 type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The machine's clock. Sleeping belongs to the async runtime, which is handed in, so that this
-/// crate needs none.
+/// The machine's clock. Sleeping belongs to the async runtime and is passed in, so that this crate
+/// needs none.
 #[derive(Clone, Copy)]
 pub struct SystemClock {
     sleep: Sleep,

@@ -2,7 +2,7 @@
 //! StoreAPI matchers use, rewritten for the `regex` crate. Refused ones are refused with Go's
 //! texts.
 //!
-//! What differs between the two: braces that are no repeat count are literal in Go; `\d`, `\w`,
+//! What differs between the two: braces that are not a repeat count are literal in Go; `\d`, `\w`,
 //! `\s` and `\b` know ASCII only; `\Q…\E`; `\C` and back references are errors; `&&`, `--` and `[`
 //! within brackets are plain characters; stacked repetitions such as `a**` are errors, and so are
 //! repeat counts whose product is above 1000; flags may be given twice, names of groups too and
@@ -21,8 +21,8 @@ mod unicode;
 /// A compiled expression takes at most this much memory.
 const MAX_BYTES: usize = 32 << 20;
 
-/// How deep groups, repetitions and the like nest at most. Go allows 1000; compiling those takes
-/// more stack than a thread of a runtime has.
+/// How deep groups, repetitions and the like may nest. Go allows 1000; compiling those takes more
+/// stack than a thread of a runtime has.
 const MAX_DEPTH: u32 = 250;
 
 /// What [`cost`] counts for the smallest expression, ...
@@ -31,7 +31,7 @@ const SMALLEST: u64 = 200;
 const ANY: u64 = 8;
 /// ... for classes of Unicode, which have hundreds of ranges, ...
 const UNICODE: u64 = 600;
-/// ... and times which where letters fold.
+/// ... all multiplied by this if letters fold.
 const FOLDING: u64 = 10;
 
 /// The largest repeat count, and product of nested ones.
@@ -53,7 +53,7 @@ pub fn compile_anchored(pattern: &str) -> Result<Regex> {
     build(&format!("^(?:{})$", translate(pattern)?), pattern)
 }
 
-/// An expression as it is.
+/// Compiles an expression without anchors.
 ///
 /// # Errors
 /// As for [`compile_anchored`].
@@ -61,7 +61,7 @@ pub fn compile(pattern: &str) -> Result<Regex> {
     build(&translate(pattern)?, pattern)
 }
 
-/// About how many microseconds compiling takes, rather too many than too few; 0 for what is
+/// About how many microseconds compiling takes, estimated high rather than low; 0 for what is
 /// refused.
 pub fn cost(pattern: &str) -> u64 {
     let mut translator = Translator { pattern, ..Translator::default() };
@@ -108,17 +108,17 @@ struct Translator<'a> {
     pattern: &'a str,
     pos: usize,
     out: String,
-    /// What is known of every group around the place being read.
+    /// What is known about every group around the place being read.
     open: Vec<RepeatGroup>,
-    /// What is known of the outermost level, or of the innermost group.
+    /// What is known about the outermost level, or the innermost group.
     group: RepeatGroup,
     names: HashSet<&'a str>,
-    /// Where the search for the end of a POSIX class failed: there is none behind.
+    /// Where the search for the end of a POSIX class failed: there is none after that.
     no_class_end: bool,
-    /// Flags such as `(?i)` that are not written yet: Go lets a repetition behind them repeat what
-    /// stands before them.
+    /// Flags such as `(?i)` that are not written yet: in Go, a repetition after them repeats what
+    /// is before them.
     flags: String,
-    /// What wide classes cost beside their text, each taken once.
+    /// What wide classes cost besides their text, each taken once.
     wide: u64,
     /// Whether letters fold anywhere.
     folds: bool,
@@ -127,9 +127,9 @@ struct Translator<'a> {
 /// The largest products of nested repeat counts.
 #[derive(Clone, Copy)]
 struct RepeatGroup {
-    /// Of all that was read.
+    /// The largest product in everything that was read.
     repeats: u32,
-    /// Of what was read last and may be repeated.
+    /// The largest product in what was read last and may be repeated.
     last: u32,
 }
 
@@ -166,8 +166,8 @@ impl<'a> Translator<'a> {
     }
 
     fn run(&mut self) -> Result<()> {
-        // Whether something stands to the left that can be repeated, and where a repetition right
-        // to the left began.
+        // Whether there is something to the left that can be repeated, and where a repetition
+        // directly to the left began.
         let (mut repeatable, mut last_repeat) = (false, None);
         while let Some(c) = self.peek() {
             let start = self.pos;
@@ -195,7 +195,7 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Reads anything but a repetition; whether one may follow.
+    /// Reads anything except a repetition; returns whether one may follow.
     fn item(&mut self, c: char, repeatable: bool) -> Result<bool> {
         match c {
             '(' if self.rest().starts_with("(?") => {
@@ -265,7 +265,7 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Ends a repetition that began at `start` and is copied but for a lazy mark; gives back where
+    /// Ends a repetition that began at `start` and is copied except for a lazy mark; returns where
     /// it began.
     fn repetition(
         &mut self,
@@ -292,8 +292,8 @@ impl<'a> Translator<'a> {
         Ok(start)
     }
 
-    /// Copies `{n}`, `{n,}` or `{n,m}` and gives the larger number; anything else leaves the brace
-    /// to be literal.
+    /// Copies `{n}`, `{n,}` or `{n,m}` and returns the larger number; with anything else the brace
+    /// is literal.
     fn repeat_count(&mut self) -> Result<Option<u32>> {
         let start = self.pos;
         let inside = |b: &u8| b.is_ascii_digit() || *b == b',';
@@ -321,7 +321,7 @@ impl<'a> Translator<'a> {
         Ok(Some(max))
     }
 
-    /// `(?i)`, `(?i:`, `(?P<name>` and `(?<name>`; whether a group was opened.
+    /// `(?i)`, `(?i:`, `(?P<name>` and `(?<name>`; returns whether a group was opened.
     fn group_flags(&mut self) -> Result<bool> {
         let start = self.pos;
         let named =
@@ -338,7 +338,7 @@ impl<'a> Translator<'a> {
                 return self.fail("invalid named capture", start);
             }
             self.write_flags();
-            // What the crate does not take as a name can be referred to by number still.
+            // What the crate does not accept as a name can still be referred to by number.
             if name.starts_with(|c: char| c.is_ascii_digit()) || !self.names.insert(name) {
                 self.out.push('(');
             } else {
@@ -350,8 +350,8 @@ impl<'a> Translator<'a> {
         self.plain_flags(start)
     }
 
-    /// Flags behind `(?`, of which the last counts where one is given twice; whether a group was
-    /// opened.
+    /// Flags after `(?`, of which the last counts where one is given twice; returns whether a group
+    /// was opened.
     fn plain_flags(&mut self, start: usize) -> Result<bool> {
         let (mut on, mut off) = (String::new(), String::new());
         let (mut negated, mut any) = (false, false);
@@ -384,7 +384,7 @@ impl<'a> Translator<'a> {
         Ok(group)
     }
 
-    /// `\Q…\E`, or to the end; whether there was anything in it.
+    /// `\Q…\E`, or to the end; returns whether there was anything in it.
     fn quoted(&mut self) -> bool {
         let quoted = &self.rest()[2..];
         let end = quoted.find("\\E");
@@ -393,7 +393,7 @@ impl<'a> Translator<'a> {
         !quoted.is_empty() && end != Some(0)
     }
 
-    /// A backslash and what it escapes, outside of brackets.
+    /// A backslash and what it escapes, outside brackets.
     fn escape_sequence(&mut self) -> Result<()> {
         let start = self.pos;
         let simple = match self.rest().chars().nth(1) {
@@ -501,7 +501,8 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// `{1F600}` or two digits. Reads the character that is none, which the error then shows.
+    /// `{1F600}` or two digits. Also reads the first character that is not a digit, which the error
+    /// then shows.
     fn hexadecimal(&mut self) -> Option<u32> {
         let digit = |c: Option<char>| c.and_then(|c| c.to_digit(16));
         if !self.eat('{') {

@@ -30,13 +30,13 @@ pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 pub const MIN_SCHEMA: i32 = -4;
 pub const MAX_SCHEMA: i32 = 8;
 
-/// Whether a histogram of this schema can be read. Schemas `-9..=52` are reserved: finer ones than
-/// [`MAX_SCHEMA`] are reduced to it by whoever reads them.
+/// Whether a histogram of this schema can be read. Schemas `-9..=52` are reserved: ones finer than
+/// [`MAX_SCHEMA`] are reduced to it when they are read.
 pub fn is_known_schema(schema: i32) -> bool {
     schema == CUSTOM_BUCKETS_SCHEMA || (-9..=52).contains(&schema)
 }
 
-/// What is known of a counter reset between this histogram and the one before it in its series.
+/// What is known about a counter reset between this histogram and the one before it in its series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResetHint {
     #[default]
@@ -80,10 +80,10 @@ impl FloatHistogram {
         crate::is_stale_nan(self.sum)
     }
 
-    /// Whether both hold the same data: bit by bit, but for NaNs, which are all alike, and whatever
-    /// empty spans the layout has. Hints do not count.
+    /// Whether both hold the same data, bit by bit, except that all NaNs are equal and empty spans
+    /// do not matter. Hints do not count.
     pub fn same_data(&self, other: &FloatHistogram) -> bool {
-        // of the bits of a NaN that was computed nothing is certain
+        // the bits of a computed NaN are not defined
         let same = |(x, y): (&f64, &f64)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
         let bits = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(same);
         let totals = |h: &FloatHistogram| [h.count, h.sum, h.zero_count];

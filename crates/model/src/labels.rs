@@ -1,7 +1,7 @@
 //! Label sets, packed in one buffer.
 //!
 //! Layout: for each label, sorted by name, `uvarint len | name | uvarint len | value`. Names and
-//! values are bytes, not UTF-8: Prometheus' strings are. Order is Prometheus' `labels.Compare`:
+//! values are bytes, not UTF-8, as Prometheus' strings are. Order is Prometheus' `labels.Compare`:
 //! name, then value, pair by pair, a shorter set that is a prefix first.
 
 use std::cmp::Ordering;
@@ -38,8 +38,8 @@ impl Labels {
         builder.build()
     }
 
-    /// Pairs that are already sorted by name, without doubles and without empty values; the hot
-    /// path of readers.
+    /// Takes pairs that are already sorted by name, without duplicates and without empty values;
+    /// the hot path of readers.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Labels {
         let mut packed = Vec::with_capacity(128);
         for (name, value) in pairs {
@@ -105,7 +105,7 @@ impl Labels {
         Labels::from_sorted(self.iter().filter(|(n, _)| names.iter().any(|x| x.as_ref() == *n)))
     }
 
-    /// Lays `over` over these labels; on equal names `over` wins.
+    /// Adds the labels of `over`, which replace those of the same names.
     pub fn overlaid(&self, over: &Labels) -> Labels {
         if over.is_empty() {
             return self.clone();
@@ -133,7 +133,7 @@ impl Labels {
         Labels(Arc::from(packed))
     }
 
-    /// Names and values as text, as `meta.json` and APIs hold them; bytes that are no UTF-8 are
+    /// Names and values as text, as `meta.json` and APIs hold them; bytes that are not UTF-8 are
     /// replaced.
     pub fn to_text(&self) -> BTreeMap<String, String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -154,8 +154,9 @@ impl Labels {
 }
 
 impl Labels {
-    /// xxh64 over every name and value behind its length (one byte, or 0xFF and three bytes from
-    /// 255 on), as Prometheus 3 hashes label sets in memory; `limit_ratio` chooses series by it.
+    /// xxh64 over every name and value, each preceded by its length (one byte, or 0xFF and three
+    /// bytes from 255 on), as Prometheus 3 hashes label sets in memory; `limit_ratio` chooses
+    /// series by it.
     pub fn length_prefixed_hash64(&self) -> u64 {
         let mut hasher = Xxh64::new(0);
         for bytes in self.iter().flat_map(|(name, value)| [name, value]) {
@@ -189,7 +190,7 @@ impl Ord for Labels {
             let mut rest = a;
             let x = take_bytes(&mut rest);
             let taken = a.len() - rest.len();
-            // a string that ends inside what both have in common is the same in both
+            // a string that ends within the common prefix is the same in both
             if taken > common {
                 return x.cmp(take_bytes(&mut b));
             }
@@ -199,7 +200,7 @@ impl Ord for Labels {
     }
 }
 
-/// How many bytes both begin with.
+/// The length of the common prefix.
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
     let equal = 8 * words.take_while(|(x, y)| x == y).count();
@@ -212,7 +213,7 @@ impl PartialOrd for Labels {
     }
 }
 
-/// Prints as PromQL would: `{a="b", c="d"}`, bytes that are no UTF-8 replaced.
+/// Prints as PromQL would: `{a="b", c="d"}`, with bytes that are not UTF-8 replaced.
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;

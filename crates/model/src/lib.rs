@@ -1,5 +1,5 @@
-//! The words every other crate speaks: labels, matchers, samples, native histograms, time, block
-//! ids, the memory budget, the clock and how errors are made.
+//! The types that every other crate shares: labels, matchers, samples, native histograms, time,
+//! block ids, the memory budget and the clock.
 //!
 //! Units: timestamps and durations are milliseconds ([`TimestampMs`], `i64`), sizes are bytes. Time
 //! ranges are half-open; closed ranges exist only on the wire and are converted there. No I/O and

@@ -47,7 +47,8 @@ pub struct Matcher {
     pub value: Vec<u8>,
     op: MatchOp,
     regex: Option<Regex>,
-    /// For a regex that is only an alternation of literals: those, so that no regex need run.
+    /// For a regex that is only an alternation of literals: the literals, so that no regex need
+    /// run.
     literals: Option<Vec<Vec<u8>>>,
 }
 
@@ -88,7 +89,7 @@ impl Matcher {
     }
 
     /// About how many microseconds it takes [`new`](Matcher::new) to compile a matcher with this
-    /// regex: none for an alternation of literals, or where it does not compile.
+    /// regex: 0 for an alternation of literals, or if it does not compile.
     pub fn regex_cost(value: &[u8]) -> u64 {
         let compiled =
             if literal_alternatives(value).is_some() { None } else { pattern(value).ok() };
@@ -139,7 +140,7 @@ fn literal_alternatives(pattern: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(pattern.split(|b| *b == b'|').map(<[u8]>::to_vec).collect())
 }
 
-/// The text of a regex, or Go's reason where it is none.
+/// The text of a regex, or Go's reason why it is invalid.
 fn pattern(value: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(value).map_err(|e| {
         format!("invalid UTF-8: `{}`", String::from_utf8_lossy(&value[e.valid_up_to()..]))

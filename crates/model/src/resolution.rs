@@ -4,8 +4,7 @@ use std::fmt;
 
 use crate::time::TimeRange;
 
-/// How far apart the samples of a block stand at least: raw as scraped, or one aggregate per
-/// window.
+/// How far apart the samples of a block are: raw as scraped, or one aggregate per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resolution {
     Raw,
@@ -26,8 +25,8 @@ impl Resolution {
         }
     }
 
-    /// `range` and the rest of the window that its end falls into: a window stands at its end for
-    /// the samples before.
+    /// `range` and the rest of the window that its end falls into: the time of a window is its end,
+    /// and it stands for the samples before.
     pub fn to_whole_windows(self, range: TimeRange) -> TimeRange {
         match self.millis() {
             length if length > 0 && range.end < i64::MAX => {
@@ -39,8 +38,8 @@ impl Resolution {
         }
     }
 
-    /// `range` with the windows beside it that tell whether and how series go on inside a window:
-    /// two before it and one behind.
+    /// `range` with the windows beside it that show whether and how series continue inside a
+    /// window: two before it and one after it.
     pub fn with_neighbours(self, range: TimeRange) -> TimeRange {
         let length = self.millis();
         TimeRange::new(range.start.saturating_sub(2 * length), range.end.saturating_add(length))

@@ -1,5 +1,5 @@
 //! Points of time as RFC 3339 text, proleptic Gregorian calendar, to the millisecond. The year 0000
-//! counts: flags spell "from the beginning" with it.
+//! is valid: flags use it for "from the beginning".
 
 use crate::time::TimestampMs;
 

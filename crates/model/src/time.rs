@@ -9,7 +9,7 @@ pub struct TimestampMs(pub i64);
 impl TimestampMs {
     pub const MIN: TimestampMs = TimestampMs(i64::MIN);
     pub const MAX: TimestampMs = TimestampMs(i64::MAX);
-    /// The earliest and the latest time that Prometheus' API knows: those of Go whose seconds do
+    /// The earliest and the latest time that Prometheus' API supports: those of Go whose seconds do
     /// not overflow.
     pub const PROMETHEUS_MIN: TimestampMs = TimestampMs(-9_223_309_901_257_974_000);
     pub const PROMETHEUS_MAX: TimestampMs = TimestampMs(9_223_309_901_257_974_999);

@@ -3,9 +3,9 @@
 use super::Captures;
 
 /// Replaces `$1`, `${1}`, `$name` and `${name}` by what the groups matched, and `$$` by a dollar,
-/// as Go does: a name is as long as letters, digits and underscores go, also in braces, and a
-/// dollar before anything else stands for itself. Groups that are not there, or matched nothing,
-/// are empty.
+/// as Go does: a name extends as far as letters, digits and underscores do, in braces too, and a
+/// dollar before anything else stands for itself. Groups that do not exist, or matched nothing, are
+/// empty.
 pub fn expand(captures: &Captures<'_>, template: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), template);
     while let Some(at) = rest.iter().position(|b| *b == b'$') {
@@ -25,7 +25,7 @@ pub fn expand(captures: &Captures<'_>, template: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The name of a group behind a dollar, and what follows.
+/// The name of a group after a dollar, and what follows.
 fn group_name(text: &[u8]) -> Option<(&str, &[u8])> {
     let inner = text.strip_prefix(b"{");
     let valid = inner.unwrap_or(text).utf8_chunks().next()?.valid();

@@ -7,7 +7,7 @@ use super::layout::combine_contained;
 use super::side::{SideBuilder, bucket_indices, indexed, reduced_index};
 use super::{BucketSpan, FloatHistogram, HistogramError, ResetHint};
 
-/// What had to be glossed over to add or subtract two histograms; PromQL warns of each.
+/// What had to be reconciled to add or subtract two histograms; PromQL warns about each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// One histogram said that its counter was reset, the other that it was not.
@@ -48,7 +48,7 @@ impl FloatHistogram {
         }
     }
 
-    /// Adds `other`. The result has the coarser schema, a zero bucket that holds both, and the
+    /// Adds `other`. The result has the coarser schema, a zero bucket that covers both, and the
     /// buckets of both; empty buckets may remain until it is [compacted](Self::compact).
     ///
     /// # Errors
@@ -58,13 +58,13 @@ impl FloatHistogram {
     }
 
     /// As [`add`](Self::add), subtracting; the hint is treated alike, so that means can be taken
-    /// incrementally. PromQL's operator `-` makes the result a gauge on top of this.
+    /// incrementally. PromQL's operator `-` also makes the result a gauge.
     pub fn sub(&mut self, other: &FloatHistogram) -> Result<Reconciled, HistogramError> {
         self.combine(other, -1.0)
     }
 
-    /// A copy less `other`, with the same hint, where both have the same buckets: what
-    /// [`sub`](Self::sub) would make of a copy, in one pass. None where they differ.
+    /// A copy minus `other`, with the same hint, if both have the same buckets: the result of
+    /// [`sub`](Self::sub) on a copy, in one pass. `None` if they differ.
     pub fn minus_alike(&self, other: &FloatHistogram) -> Option<FloatHistogram> {
         if !self.same_layout(other) || !other.clear_of_zero_bucket(self.zero_threshold) {
             return None;
@@ -154,7 +154,7 @@ impl FloatHistogram {
     }
 
     /// The positive and negative buckets in the coarser `schema`, without those inside a zero
-    /// bucket of `threshold`, which holds what is in them.
+    /// bucket of `threshold`, which includes them.
     pub(super) fn outside_zero_bucket(
         &self,
         schema: i32,
@@ -199,7 +199,7 @@ impl FloatHistogram {
     }
 
     /// Widens the zero bucket of `self` until it can hold that of `other` without cutting through a
-    /// populated bucket of either. Returns what the zero count of `other` is at that width.
+    /// populated bucket of either. Returns the zero count of `other` at that width.
     pub(super) fn reconcile_zero_bucket(&mut self, other: &FloatHistogram) -> f64 {
         let (mut count, mut threshold) = (other.zero_count, other.zero_threshold);
         while threshold != self.zero_threshold {

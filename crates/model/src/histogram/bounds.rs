@@ -36,9 +36,9 @@ fn scale(fraction: f64, exponent: i64) -> f64 {
     fraction * power(half) * power(exponent - half)
 }
 
-/// The bounds of schema 8 in `[0.5, 1)`; lower schemas use every second, fourth … of them. Not the
-/// nearest floats: these are the values that clients and Prometheus use, and answers print them
-/// digit by digit.
+/// The bounds of schema 8 in `[0.5, 1)`; lower schemas use every second, fourth … of them. They are
+/// not the nearest floats, but the values that clients and Prometheus use, and answers print all
+/// their digits.
 #[rustfmt::skip]
 const FRACTIONS: [f64; 256] = [
     0.5, 0.5013556375251013, 0.5027149505564014, 0.5040779490592088, 0.5054446430258502,

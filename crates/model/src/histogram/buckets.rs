@@ -17,7 +17,7 @@ pub struct HistogramBucket {
 }
 
 impl HistogramBucket {
-    /// The part of the bucket's width at or below `v`, which lies strictly between its finite
+    /// The share of the bucket's width at or below `v`, which lies strictly between its finite
     /// bounds: on a linear scale, or on the logarithmic one of exponential buckets.
     pub fn fraction_below(&self, v: f64, linear: bool) -> f64 {
         if linear {
@@ -59,7 +59,7 @@ impl UnboundedBucket {
 }
 
 impl FloatHistogram {
-    /// Positive buckets, from the one next to the zero bucket up. Empty ones that the spans name
+    /// Positive buckets, from the one next to the zero bucket up. Empty ones that the spans cover
     /// are included.
     pub fn positive_buckets(&self) -> impl Iterator<Item = HistogramBucket> + Clone + '_ {
         self.buckets_of(&self.positive_spans, &self.positive_buckets, true)

@@ -1,5 +1,4 @@
-//! Counts of histograms whose buckets are the same, or some of the same: they are combined in
-//! place.
+//! Combines, in place, counts of histograms with the same buckets, or some of the same.
 
 use super::arithmetic::SignedBuckets;
 use super::bounds::exponential_bound;
@@ -7,8 +6,8 @@ use super::side::{bucket_count, bucket_indices};
 use super::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram};
 
 impl FloatHistogram {
-    /// Whether both have the same buckets, the zero bucket included, so that counts can be compared
-    /// one by one.
+    /// Whether both have the same buckets, including the zero bucket, so that counts can be
+    /// compared one by one.
     pub(super) fn same_layout(&self, other: &FloatHistogram) -> bool {
         self.schema == other.schema
             && self.zero_threshold == other.zero_threshold
@@ -32,7 +31,7 @@ impl FloatHistogram {
 }
 
 /// Combines every count of `other` with the count of the same bucket in `counts`. Returns false,
-/// with nothing changed, where `other` has a bucket that `spans` do not name in one run with its
+/// with nothing changed, if `other` has a bucket that `spans` do not cover in one run with its
 /// neighbours.
 pub(super) fn combine_contained<T>(
     spans: &[BucketSpan],

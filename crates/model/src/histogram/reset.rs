@@ -6,8 +6,8 @@ use super::side::{SideBuilder, indexed, reduced_index};
 use super::{FloatHistogram, ResetHint};
 
 impl FloatHistogram {
-    /// Whether the counter was reset between `previous` and this histogram: the hint if it knows,
-    /// else whether this one [is below](Self::is_below). Gauges are treated as counters.
+    /// Whether the counter was reset between `previous` and this histogram: the hint if it says so,
+    /// otherwise whether this one [is below](Self::is_below). Gauges are treated as counters.
     pub fn detect_reset(&self, previous: &FloatHistogram) -> bool {
         match self.hint {
             ResetHint::Reset => true,
@@ -16,9 +16,9 @@ impl FloatHistogram {
         }
     }
 
-    /// Whether any count but the sum is lower than in `previous` or a populated bucket of it is
-    /// gone. A finer schema, a narrower zero bucket, and a zero threshold that cuts through a
-    /// populated bucket of `previous` come with a reset only. The hint is not asked.
+    /// Whether any count, but not the sum, is lower than in `previous`, or a populated bucket of it
+    /// is gone. A finer schema, a narrower zero bucket, and a zero threshold that cuts through a
+    /// populated bucket of `previous` occur only with a reset. The hint is ignored.
     pub fn is_below(&self, previous: &FloatHistogram) -> bool {
         if self.count < previous.count {
             return true;
@@ -87,8 +87,7 @@ impl FloatHistogram {
         false
     }
 
-    /// With other bounds than before, only the counts between bounds that both have can be
-    /// compared.
+    /// If the bounds differ, only the counts between bounds that both have can be compared.
     fn reset_in_common_bounds(&self, previous: &FloatHistogram) -> bool {
         let bounds = intersect(&self.custom_values, &previous.custom_values);
         let rolled_up = |histogram: &FloatHistogram| {

@@ -4,12 +4,12 @@ use std::ops::AddAssign;
 
 use super::BucketSpan;
 
-/// Buckets the spans name. Saturates on sums that no memory could hold.
+/// How many buckets the spans cover. Saturates on sums that no memory could hold.
 pub fn bucket_count(spans: &[BucketSpan]) -> usize {
     spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.length as usize))
 }
 
-/// The index of every bucket the spans name, in order.
+/// The index of every bucket the spans cover, in order.
 pub fn bucket_indices(spans: &[BucketSpan]) -> impl Iterator<Item = i32> + Clone + '_ {
     let mut next = 0i32;
     spans.iter().flat_map(move |span| {

@@ -8,7 +8,7 @@ use super::layout::combine_contained;
 use super::side::{SideBuilder, indexed, reduced_index};
 use super::{BucketSpan, FloatHistogram, HistogramError};
 
-/// A sum of histograms that keeps, for every count, what rounding took away (Kahan's algorithm with
+/// A sum of histograms that keeps, for every count, what rounding lost (Kahan's algorithm with
 /// Neumaier's change), as PromQL's `sum` and `avg` need it.
 #[derive(Clone, Debug)]
 pub struct HistogramSum {
@@ -101,7 +101,7 @@ impl HistogramSum {
         Ok(done)
     }
 
-    /// Adds a sum; what it lost is added too.
+    /// Adds a sum, including what it lost.
     ///
     /// # Errors
     /// When one has custom buckets and the other exponential ones.
@@ -118,13 +118,13 @@ impl HistogramSum {
         self.scale(|value| value * factor);
     }
 
-    /// As [`mul`](Self::mul), dividing by what must not be zero.
+    /// As [`mul`](Self::mul), dividing by a number that must not be zero.
     pub fn div(&mut self, divisor: f64) {
         self.totals.div(divisor);
         self.scale(|value| value / divisor);
     }
 
-    /// Scales all but `totals`.
+    /// Scales everything except `totals`.
     fn scale(&mut self, by: impl Fn(f64) -> f64) {
         for lost in [&mut self.lost_zero_count, &mut self.lost_count, &mut self.lost_sum] {
             *lost = by(*lost);

@@ -9,7 +9,7 @@ enum KeptSide {
     Above,
 }
 
-/// What stays of a bucket, and where its observations are taken to be for the new sum.
+/// What stays of a bucket, and where its observations are assumed to be for the new sum.
 #[derive(Clone, Copy)]
 struct Kept {
     count: f64,
@@ -30,7 +30,7 @@ enum BucketSpread {
 
 impl FloatHistogram {
     /// Keeps the observations up to `bound`. The bucket the bound lies in is interpolated; count
-    /// and sum are estimated anew from the buckets as soon as any of them lost something.
+    /// and sum are estimated again from the buckets if any of them lost something.
     pub fn trim_upper(&mut self, bound: f64) {
         self.trim(KeptSide::Below, bound);
     }
@@ -111,8 +111,8 @@ fn trim_bucket(bucket: &HistogramBucket, keep: KeptSide, bound: f64, layout: Buc
         return trim_lowest(bucket, keep, bound);
     }
     if bucket.upper == f64::INFINITY {
-        // where its observations lie is unknown, so they are all taken to be at the bound or beyond
-        // it
+        // where its observations lie is unknown, so they are all assumed to be at the bound or
+        // beyond it
         return match keep {
             KeptSide::Above if bound >= bucket.lower => Kept { count: bucket.count, at: bound },
             KeptSide::Above | KeptSide::Below => NOTHING,
@@ -127,8 +127,8 @@ fn trim_bucket(bucket: &HistogramBucket, keep: KeptSide, bound: f64, layout: Buc
     }
 }
 
-/// A bucket without lower bound begins at 0 if it ends above; if not, its observations are taken to
-/// be low.
+/// A bucket without a lower bound begins at 0 if it ends above; if not, its observations are
+/// assumed to be low.
 fn trim_lowest(bucket: &HistogramBucket, keep: KeptSide, bound: f64) -> Kept {
     let from_zero = bucket.upper > 0.0 && bucket.upper.is_finite();
     match keep {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::{Labels, push_bytes};
 
-/// Packs label sets that come one after the other, each as pairs of references to the strings of
-/// one table, as in an index. Neighbours share most labels: what a set has in the same place as the
-/// one before is copied, not looked up.
+/// Packs label sets one after the other, each given as pairs of references to the strings of one
+/// table, as in an index. Neighbours share most labels: what a set has in the same place as the one
+/// before is copied, not looked up.
 #[derive(Debug, Default)]
 pub struct LabelsPacker {
     set: PackedSet,
@@ -24,15 +24,15 @@ struct PackedSet {
 struct PackedPair {
     name: u64,
     value: u64,
-    /// Where it lies in the packed set; both are empty if the value is.
+    /// Where name and value lie in the packed set; both are empty if the value is.
     packed_name: Range<usize>,
     packed_value: Range<usize>,
 }
 
 impl LabelsPacker {
-    /// The set of these references to names and values; `look_up` must give the same string
-    /// whenever it is asked for the same reference. Empty values are left out. `None` when the
-    /// names are not in order, or not different.
+    /// The set of these references to names and values; `look_up` must always return the same
+    /// string for the same reference. Empty values are left out. `None` when the names are not in
+    /// order, or not distinct.
     ///
     /// # Errors
     /// The first one of `references` or `look_up`.
@@ -46,7 +46,7 @@ impl LabelsPacker {
         self.set.bytes.clear();
         let packed = self.fill(references, look_up);
         if !matches!(packed, Ok(Some(_))) {
-            // the next set must not be taken for one like it
+            // the next set must not be compared with it
             self.set.pairs.clear();
         }
         packed
@@ -94,7 +94,7 @@ impl LabelsPacker {
             });
         }
         let labels = Labels(Arc::from(bytes.as_slice()));
-        // names that were all in order before are so again, whichever are left out now
+        // names that were all in order before are so again, no matter which are left out now
         let in_order = same_names && pairs.len() == before.pairs.len() || labels.is_sorted();
         Ok(in_order.then_some(labels))
     }

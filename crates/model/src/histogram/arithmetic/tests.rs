@@ -20,9 +20,9 @@ fn exponential() -> impl Strategy<Value = FloatHistogram> {
 
 const THRESHOLDS: [f64; 5] = [0.0, 0.25, 0.3, 1.0, 4.0];
 
-/// Two histograms that differ in schema or in zero threshold. With both, a zero bucket that is
-/// aligned to the finer schema may cut through a bucket of the coarser one, and Prometheus counts
-/// what is below twice.
+/// Two histograms that differ in schema or in zero threshold. If they differed in both, a zero
+/// bucket aligned to the finer schema might cut through a bucket of the coarser one, and Prometheus
+/// would count what is below twice.
 fn pair() -> impl Strategy<Value = (FloatHistogram, FloatHistogram)> {
     let schemas = || of_scale(-2..4i32, vec![0.0]);
     let thresholds = || of_scale(1..2i32, THRESHOLDS.to_vec());
@@ -95,7 +95,7 @@ fn added(a: &FloatHistogram, b: &FloatHistogram) -> FloatHistogram {
     sum
 }
 
-/// Observations at or below `at`, which must be no bound inside a populated bucket.
+/// Observations at or below `at`, which must not lie inside a populated bucket.
 fn at_or_below(histogram: &FloatHistogram, at: f64) -> f64 {
     histogram.all_buckets().iter().filter(|b| b.upper <= at).map(|b| b.count).sum()
 }

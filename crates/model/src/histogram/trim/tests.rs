@@ -104,7 +104,7 @@ fn custom_buckets_are_cut_on_a_linear_scale() {
     let below = upper(histogram.clone(), 15.0);
     assert_eq!((below.positive_buckets.as_slice(), below.count), (&[4.0, 4.0][..], 8.0));
     assert!(close(below.sum, 4.0 * 5.0 + 4.0 * 12.5));
-    // the first bucket begins at 0, what is above the last bound is taken to be at the cut
+    // the first bucket begins at 0, and what is above the last bound is assumed to be at the cut
     assert_eq!(upper(histogram.clone(), 5.0).positive_buckets, [2.0]);
     assert_eq!(lower(histogram.clone(), 5.0).positive_buckets, [2.0, 8.0, 2.0]);
     let last = lower(histogram.clone(), 25.0);
