@@ -1,5 +1,5 @@
-//! The shape that measurements are taken on: what a large server's blocks look like. Pods come and
-//! go; else nothing disturbs it.
+//! The shape for measurements, which resembles a large server's blocks. Pods come and go; otherwise
+//! it is steady.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::signal::{Flow, FlowShare, Native, Signal, Starts, Wave};
 const INSTANCES: usize = 100;
 const NAMESPACES: usize = 10;
 const GAUGE_NAMES: usize = 48;
-/// Pods there are at any time.
+/// The number of pods at any time.
 const PODS: usize = 200;
 const HOUR_MS: i64 = 3_600_000;
 const HANDLERS: [&str; 4] = ["/", "/cart", "/checkout", "/search"];

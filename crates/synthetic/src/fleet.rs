@@ -120,7 +120,7 @@ pub struct SeriesSpec {
     labels: Labels,
     pub(crate) target: usize,
     pub(crate) life: TimeRange,
-    /// Recorded by the scraper itself, so that it is there when the scrape fails.
+    /// Recorded by the scraper itself, so that it exists even when the scrape fails.
     pub(crate) of_scraper: bool,
     pub(crate) signal: Signal,
 }
@@ -138,7 +138,7 @@ impl SeriesSpec {
             .unwrap_or_default()
     }
 
-    /// When the series exists. Samples lie inside, but for one stale marker right after.
+    /// When the series exists. Samples lie inside it, except for one stale marker right after.
     pub fn life(&self) -> TimeRange {
         self.life
     }
@@ -175,7 +175,7 @@ impl Cluster {
         &self.name
     }
 
-    /// All series there ever were, sorted by labels.
+    /// All series that ever existed, sorted by labels.
     pub fn series(&self) -> &[SeriesSpec] {
         &self.series
     }
@@ -207,7 +207,7 @@ impl Replica {
     }
 }
 
-/// All of it.
+/// A whole fleet.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     settings: Settings,
@@ -258,7 +258,7 @@ impl Fleet {
     }
 
     /// The scrapes of every target of the replica's cluster in `range`, or of `only` one; none for
-    /// targets that do not live then.
+    /// targets that do not exist then.
     pub(crate) fn scrapes(
         &self,
         replica: &Replica,
@@ -284,14 +284,14 @@ impl Fleet {
     }
 }
 
-/// When a replica was away: a short restart every other day, half an hour every tenth.
+/// When a replica was down: a short restart every other day, half an hour every tenth.
 fn gaps(settings: &Settings, seed: u64) -> Vec<TimeRange> {
     if settings.shape == FleetShape::Bench {
         return Vec::new();
     }
     let mut rng = Rng::new(seed);
     let interval = settings.scrape_interval_ms;
-    // none in the last hour, so that the newest instant is whole
+    // none in the last hour, so that the newest instant is complete
     let range = TimeRange::new(settings.range.start, settings.range.end - 3_600_000);
     let mut spans =
         schedule::random_spans(&mut rng, range, 48 * 3_600_000, 2 * interval..5 * interval);
@@ -316,7 +316,7 @@ pub(crate) struct ClusterBuilder {
     series: Vec<SeriesSpec>,
 }
 
-/// The target whose series are being described: its index, its labels and when it lives.
+/// The target whose series are being described: its index, its labels and when it exists.
 #[derive(Clone)]
 pub(crate) struct TargetRef {
     pub(crate) index: usize,
@@ -345,7 +345,8 @@ impl ClusterBuilder {
         TargetRef { index, labels, life }
     }
 
-    /// Adds a series of `target` with `labels` laid over the target's own.
+    /// Adds a series of `target` with `labels` added to the target's own, replacing those of the
+    /// same names.
     pub(crate) fn series(
         &mut self,
         target: &TargetRef,
@@ -356,8 +357,8 @@ impl ClusterBuilder {
         self.push(target, name, labels, target.life, signal);
     }
 
-    /// As [`ClusterBuilder::series`], for something that lives shorter than the target that tells
-    /// of it.
+    /// As [`ClusterBuilder::series`], for something that exists for a shorter time than the target
+    /// that reports it.
     pub(crate) fn push(
         &mut self,
         target: &TargetRef,

@@ -116,7 +116,7 @@ pub(crate) fn build(builder: &mut ClusterBuilder, cluster: &str) {
     probes(builder, cluster);
 }
 
-/// Adds a target that is always there but for outages of minutes every few days.
+/// Adds a target that is always up except for outages of minutes every few days.
 fn target(
     builder: &mut ClusterBuilder,
     job: &str,
@@ -219,7 +219,7 @@ fn node(builder: &mut ClusterBuilder, cluster: &str, i: usize) -> Node {
     Node { name, address, kubelet }
 }
 
-/// Two CPUs. Of the first node more than 90 % of the time is busy, of the others about a third.
+/// Two CPUs. The first node is busy more than 90 % of the time, the others about a third.
 fn node_cpu(builder: &mut ClusterBuilder, exporter: &TargetRef, i: usize, boots: &Starts) {
     let busy = if i == 0 { 0.97 } else { builder.rng.between(0.2, 0.45) };
     for cpu in ["0", "1"] {
@@ -248,7 +248,7 @@ fn node_storage(builder: &mut ClusterBuilder, exporter: &TargetRef) {
     }
 }
 
-/// The pods that one place of a workload holds one after the other.
+/// The successive pods of one replica of a workload.
 fn generations<'a>(
     builder: &mut ClusterBuilder,
     workload: &'a Workload,
@@ -293,7 +293,8 @@ fn generations<'a>(
     pods
 }
 
-/// What cAdvisor tells of a pod: the container, and the pod's own cgroup with no container's name.
+/// What cAdvisor reports about a pod: the container, and the pod's own cgroup without a container
+/// name.
 fn pod_resources(builder: &mut ClusterBuilder, node: &Node, pod: &Pod<'_>) {
     let image = format!("registry.example.com/{}:1.{}", pod.workload.name, pod.name.len());
     let seconds = flow(builder, pod.workload.cpu_cores);
@@ -329,7 +330,7 @@ fn pod_resources(builder: &mut ClusterBuilder, node: &Node, pod: &Pod<'_>) {
     }
 }
 
-/// What kube-state-metrics tells of a pod.
+/// What kube-state-metrics reports about a pod.
 fn pod_state(builder: &mut ClusterBuilder, state: &TargetRef, node: &Node, pod: &Pod<'_>) {
     let of_pod = [("namespace", pod.workload.namespace), ("pod", pod.name.as_str())];
     let of_container = [of_pod[0], of_pod[1], ("container", pod.workload.name)];

@@ -52,17 +52,17 @@ impl Rng {
         scramble(self.state)
     }
 
-    /// In `[0, 1)`.
+    /// A number in `[0, 1)`.
     pub fn unit(&mut self) -> f64 {
         unit(self.next_u64())
     }
 
-    /// In `[low, high)`.
+    /// A number in `[low, high)`.
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// In `[low, high)`; `low` where that is empty.
+    /// A number in `[low, high)`; `low` where that is empty.
     pub fn between_ms(&mut self, low: i64, high: i64) -> i64 {
         if high <= low { low } else { low + (self.next_u64() % (high - low) as u64) as i64 }
     }

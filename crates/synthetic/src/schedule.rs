@@ -1,4 +1,4 @@
-//! When which replica scrapes which target, and with what success.
+//! When a replica scrapes a target, and whether that succeeds.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::rng::{self, Rng};
 /// How one scrape went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The replica itself was away: nothing was recorded, not even `up`.
+    /// The replica itself was down: nothing was recorded, not even `up`.
     Gap,
     /// The target did not answer: `up` is 0, its series go stale.
     Failed,
@@ -21,17 +21,17 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule<'a> {
     pub(crate) interval_ms: i64,
-    /// Of the target as this replica sees it.
+    /// The seed of the target as this replica sees it.
     pub(crate) seed: u64,
-    /// When this replica was away.
+    /// When this replica was down.
     pub(crate) gaps: &'a [TimeRange],
-    /// When the target did not answer anybody.
+    /// When the target did not answer any replica.
     pub(crate) outages: &'a [TimeRange],
 }
 
-/// One in so many scrapes comes late.
+/// One scrape in this many is late.
 const LATE_ONE_IN: u64 = 24;
-/// How late at most, in milliseconds. Prometheus itself evens out delays of up to 2 ms.
+/// The longest delay in milliseconds. Prometheus itself evens out delays of up to 2 ms.
 const LATEST_MS: u64 = 40;
 
 /// Scrape times in order, the first of them the last before the range asked for.

@@ -14,7 +14,7 @@ pub struct GeneratedSamples {
     pub ts: Vec<i64>,
     pub floats: Vec<f64>,
     pub histograms: Vec<Histogram>,
-    /// Which of them mark that the series ended.
+    /// The indices of those that mark the end of the series.
     pub stale: Vec<usize>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> ServerScrapes<'a> {
         }
     }
 
-    /// A window that knows of one series, and of the others of its target, alone.
+    /// The scrapes for one series and the others of its target alone.
     pub(crate) fn of_series(
         fleet: &'a Fleet,
         replica: &Replica,

@@ -85,8 +85,8 @@ impl FlowCursor {
     }
 }
 
-/// A share of a flow as a counter shows it: growth since the process started × `scale`, cut down to
-/// whole `quantum`s.
+/// A share of a flow as a counter shows it: growth since the process started × `scale`, rounded
+/// down to whole `quantum`s.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowShare {
     pub(crate) flow: Flow,
@@ -125,7 +125,7 @@ fn grow(flow: Flow, starts: &[i64], ts: &[i64], mut read: impl FnMut(usize, f64)
 pub(crate) struct Wave {
     pub(crate) seed: u64,
     pub(crate) mean: f64,
-    /// Of the daily wave, of the knots' noise and of the slots' noise.
+    /// The swing of the daily wave, of the knots' noise and of the slots' noise.
     pub(crate) swing: f64,
     pub(crate) drift: f64,
     pub(crate) noise: f64,
@@ -218,7 +218,7 @@ pub(crate) enum Signal {
     Up,
     /// How often the process started again.
     Restarts(Starts),
-    /// The last start at or before, in seconds.
+    /// The time of the last start, in seconds.
     StartTime(Starts),
     Counter {
         part: FlowShare,
@@ -266,7 +266,8 @@ impl Signal {
         }
     }
 
-    /// When the process behind a counter that restarts from zero started; empty for all else.
+    /// When the process behind a counter that restarts from zero started; empty for everything
+    /// else.
     pub(crate) fn starts(&self) -> &[i64] {
         match self {
             Signal::Counter { starts, .. }
@@ -281,7 +282,7 @@ impl Signal {
     }
 
     /// How much a counter truly grew in `[start_ms, end_ms]`, resets or not, before rounding to
-    /// quanta; `None` for what is no counter. A native histogram's count of observations.
+    /// quanta; `None` for what is not a counter. For a native histogram, its count of observations.
     pub(crate) fn growth(&self, start_ms: i64, end_ms: i64) -> Option<f64> {
         let grown = |part: &FlowShare| (part.flow.at(end_ms) - part.flow.at(start_ms)) * part.scale;
         match self {

@@ -225,7 +225,7 @@ fn counters_gain_what_the_truth_says_within_a_scrape_per_reset() {
         assert!(drops as usize <= fleet.resets(series, TimeRange::ALL));
         resets += drops;
         let truth = fleet.growth(series, TimeRange::new(first.0, last.0)).unwrap();
-        // a reset hides what came between the last scrape before it and itself
+        // a reset hides the growth between the last scrape before it and itself
         let hidden = (truth - gained) / truth;
         assert!(
             hidden > -0.02 && hidden < 0.05 + 0.05 * f64::from(drops),

@@ -1,4 +1,4 @@
-//! What queries over the fleet's data have to find.
+//! What queries over the fleet's data must return.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use model::TimeRange;
 use crate::fleet::{Fleet, Replica, SeriesSpec};
 use crate::server_scrapes::{GeneratedSamples, ServerScrapes};
 
-/// What one server recorded of one series over a span of time. Stale markers are counted apart and
-/// are in nothing else.
+/// What one server recorded of one series over a span of time. Stale markers are counted separately
+/// and are in nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truth {
     /// Samples, stale markers left out.
     pub samples: u64,
     pub stale_markers: u64,
-    /// Added up in order of time; of histograms, their sums. 0 without samples.
+    /// The values added up in order of time; for histograms, their sums. 0 without samples.
     pub sum: f64,
     /// Infinity without samples, and for histograms.
     pub min: f64,
@@ -115,9 +115,9 @@ impl Fleet {
         counts
     }
 
-    /// How much the counter truly grew in the closed span `[start, end]` while it lived, whatever
-    /// resets hid and before it is rounded to what it counts in; of a native histogram, its
-    /// observations. `None` for gauges.
+    /// How much the counter truly grew in the closed span `[start, end]` while it existed,
+    /// including what resets hid and before rounding to the unit it counts in; for a native
+    /// histogram, its observations. `None` for gauges.
     pub fn growth(&self, series: &SeriesSpec, span: TimeRange) -> Option<f64> {
         let alive = span.intersect(series.life());
         if alive.is_empty() {
@@ -127,7 +127,7 @@ impl Fleet {
     }
 
     /// How often the process behind the counter started in `range`, which sets it to zero; 0 for
-    /// what is no counter.
+    /// what is not a counter.
     pub fn resets(&self, series: &SeriesSpec, range: TimeRange) -> usize {
         series.signal.starts().iter().filter(|start| range.contains(**start)).count()
     }
