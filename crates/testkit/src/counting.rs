@@ -27,7 +27,7 @@ pub struct ObjectCounts {
     pub deletes: u64,
     pub lists: u64,
     pub copies: u64,
-    /// Of objects, as asked for: a reader that stops early is charged the whole range.
+    /// Bytes of objects, as asked for: a reader that stops early is charged the whole range.
     pub bytes_read: u64,
     pub bytes_written: u64,
 }
@@ -50,7 +50,7 @@ impl ObjectCounters {
     }
 }
 
-/// Counts operations and bytes, and passes everything on. Cloning shares the counts.
+/// Counts operations and bytes, and passes everything on. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct CountingObjects {
     inner: Arc<dyn ObjectStore>,
@@ -77,7 +77,7 @@ impl CountingObjects {
         }
     }
 
-    /// Starts to count from zero again.
+    /// Restarts counting from zero.
     pub fn reset(&self) {
         for counter in &self.counters.ops {
             counter.store(0, Ordering::Relaxed);

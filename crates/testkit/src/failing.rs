@@ -16,11 +16,11 @@ use object_store::{
 
 use crate::faults::{Fault, FaultPlan, Op};
 
-/// How many of the newest objects a stale listing does not know.
+/// How many of the newest objects a stale listing leaves out.
 const STALE_OBJECTS: usize = 8;
 
-/// Fails operations as a [`FaultPlan`] says, before or after they were done. Cloning shares plan
-/// and store.
+/// Fails operations as a [`FaultPlan`] says, before or after they were done. Clones share plan and
+/// store.
 #[derive(Clone, Debug)]
 pub struct FailingObjects {
     inner: Arc<dyn ObjectStore>,
@@ -65,7 +65,7 @@ fn failure(op: Op, fault: Fault) -> Error {
     }
 }
 
-/// Runs a write under a fault: not at all, or done and then denied.
+/// Runs a write under a fault: not at all, or done and then reported as failed.
 async fn under<T>(
     op: Op,
     fault: Option<Fault>,
@@ -106,7 +106,7 @@ fn torn(result: GetResult) -> GetResult {
     }
 }
 
-/// The whole body, one byte of it wrong.
+/// The whole body, with one byte of it wrong.
 fn flipped(result: GetResult) -> GetResult {
     let GetResult { payload, meta, range, attributes } = result;
     let middle = (range.end - range.start) as usize / 2;

@@ -42,7 +42,7 @@ impl Op {
 /// One operation about to happen.
 #[derive(Clone, Debug)]
 pub struct ObjectCall<'a> {
-    /// How many there were before it.
+    /// How many operations there were before it.
     pub number: u64,
     pub op: Op,
     /// The key, or the prefix of a listing.
@@ -52,19 +52,19 @@ pub struct ObjectCall<'a> {
 /// What goes wrong with an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing happens; the caller is told to come again later.
+    /// Nothing happens; the caller is told to try again later.
     Unavailable,
     /// Nothing happens; the caller is told that it may not.
     Denied,
     /// It happens, and the caller is told that it did not.
     AppliedButUnavailable,
-    /// The connection breaks half way: a reader gets half of the body, a writer's body is thrown
-    /// away.
+    /// The connection breaks half way: a reader gets half of the body, a writer's body is
+    /// discarded.
     Torn,
-    /// A reader gets the body with one byte wrong, in its middle. Other operations go well; an
-    /// object server has no such fault, as connections have checksums.
+    /// A reader gets the body with one wrong byte in the middle. Other operations succeed; an
+    /// object server has no such fault, because connections have checksums.
     Flipped,
-    /// A listing that does not know the newest objects yet. Other operations go well.
+    /// A listing that does not include the newest objects yet. Other operations succeed.
     StaleList,
 }
 
@@ -106,13 +106,13 @@ impl FaultPlan {
         })
     }
 
-    /// Everything goes well `alive` times; then nothing happens any more, as if the process had
-    /// been killed.
+    /// The first `alive` operations succeed; after that nothing happens any more, as if the process
+    /// had been killed.
     pub fn killed_after(alive: u64) -> FaultPlan {
         FaultPlan::new(move |call| (call.number >= alive).then_some(Fault::Unavailable))
     }
 
-    /// Counts the operation and says how it fails.
+    /// Counts the operation and returns how it fails.
     pub(crate) fn draw(&self, op: Op, key: &str) -> Option<Fault> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         (self.plan)(&ObjectCall { number, op, key })

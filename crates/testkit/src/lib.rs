@@ -1,6 +1,6 @@
 //! What the tests and benches of several crates need: an HTTP object server that speaks S3 and GCS,
 //! object stores that count and that fail, a clock that only tests move, blocks filled from
-//! `synthetic`, and indices that no sound writer writes.
+//! `synthetic`, and indices that no correct writer writes.
 //!
 //! For `dev-dependencies` only; nothing here is in the product. Units: bytes, milliseconds.
 

@@ -32,7 +32,7 @@ impl MockClock {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves both clocks on and wakes those whose sleep is over.
+    /// Moves both clocks forward and wakes those whose sleep is over.
     pub fn advance(&self, span: Duration) {
         let mut state = self.state();
         state.monotonic += span;
@@ -44,7 +44,7 @@ impl MockClock {
         drop(state);
         let over: Vec<(Duration, oneshot::Sender<()>)> = over;
         for (_, wake) in over {
-            // a sleeper that gave up needs no waking
+            // a sleeper that gave up need not be woken
             let _ = wake.send(());
         }
     }

@@ -3,7 +3,7 @@
 //! It speaks the parts of S3's XML API (path style) and of GCS' XML API that the two have in common
 //! or that `object_store` uses: objects with ranges and preconditions, ListObjectsV2, multipart
 //! uploads, multi-object delete, copies. Signatures and tokens are accepted unchecked. Every
-//! request can be delayed and can fail as a [`FaultPlan`] says; all are counted.
+//! request can be delayed and can fail as a [`FaultPlan`] says; all requests are counted.
 //!
 //! Sources: Amazon's "S3 API Reference", Google's "Cloud Storage XML API".
 
@@ -41,22 +41,22 @@ pub struct ServerError(#[from] std::io::Error);
 /// What holds for every request.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// The one bucket there is.
+    /// The only bucket.
     pub bucket: String,
     /// How long every request takes at least.
     pub latency: Duration,
-    /// Objects per page of a listing at most.
+    /// The most objects per page of a listing.
     pub page_size: usize,
     pub create_only: CreateOnly,
     pub faults: FaultPlan,
 }
 
-/// What the server makes of writes that are to happen only where nothing is.
+/// What the server does with writes that must not replace an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CreateOnly {
     #[default]
     Honoured,
-    /// They happen in any case.
+    /// They replace it all the same.
     Ignored,
     /// They are answered with this status and code.
     Refused(u16, &'static str),
@@ -84,9 +84,9 @@ pub struct ServerCounts {
     pub puts: u64,
     pub deletes: u64,
     pub lists: u64,
-    /// Of bodies, received.
+    /// Bytes of bodies received.
     pub bytes_in: u64,
-    /// Of objects, sent.
+    /// Bytes of objects sent.
     pub bytes_out: u64,
 }
 
@@ -101,7 +101,7 @@ struct ServerCounters {
 #[derive(Debug)]
 struct ServerShared {
     store: Arc<dyn ObjectStore>,
-    /// Objects whose keys are no paths of the store: `a//b`, `a/`, control characters.
+    /// Objects whose keys are not paths of the store: `a//b`, `a/`, control characters.
     odd: InMemory,
     settings: ServerSettings,
     counters: ServerCounters,
@@ -110,7 +110,7 @@ struct ServerShared {
     newest: Mutex<VecDeque<String>>,
 }
 
-/// How many of the newest objects a stale listing does not know.
+/// How many of the newest objects a stale listing leaves out.
 const STALE_OBJECTS: usize = 8;
 
 impl ServerShared {
@@ -202,7 +202,7 @@ impl ObjectServer {
         store.put(&path, bytes.into()).await.expect("memory takes everything");
     }
 
-    /// The keys that are no paths of the store.
+    /// The keys that are not paths of the store.
     pub async fn odd_keys(&self) -> Vec<String> {
         let objects: Vec<ObjectMeta> =
             self.shared.odd.list(None).try_collect().await.expect("memory lists");
@@ -227,7 +227,7 @@ impl ObjectServer {
         }
     }
 
-    /// Starts to count from zero again.
+    /// Restarts counting from zero.
     pub fn reset_counts(&self) {
         let counters = &self.shared.counters;
         for counter in counters.ops.iter().chain([&counters.bytes_in, &counters.bytes_out]) {

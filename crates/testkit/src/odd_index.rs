@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A series as the index is to have it.
+/// A series as the index should hold it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OddSeries {
     pub labels: Vec<(String, String)>,

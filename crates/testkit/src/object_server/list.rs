@@ -56,13 +56,13 @@ pub(super) async fn list(shared: &ServerShared, request: &Request, stale: bool) 
     Ok(response)
 }
 
-/// All there is under a prefix of characters, folded at the delimiter, sorted by key.
+/// Everything under a prefix of characters, folded at the delimiter, sorted by key.
 async fn entries(
     shared: &ServerShared,
     prefix: &str,
     delimiter: Option<&str>,
 ) -> Result<Vec<(String, ListedEntry)>, ServerFailure> {
-    // the stores know prefixes of whole path segments only
+    // the stores only support prefixes of whole path segments
     let folder = prefix.rsplit_once('/').and_then(|(folder, _)| Path::parse(folder).ok());
     let objects: Vec<ObjectMeta> = shared.store.list(folder.as_ref()).try_collect().await?;
     let odd: Vec<ObjectMeta> = shared.odd.list(None).try_collect().await?;

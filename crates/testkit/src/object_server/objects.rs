@@ -13,7 +13,7 @@ use object_store::{
 use super::request::{GENERATION, Request, percent_decoded};
 use super::{CreateOnly, Ordering, ServerAnswer, ServerFailure, ServerShared, respond, xml};
 
-/// Where an object is: in the store, or beside it when its key is no path, under its bytes in
+/// Where an object is: in the store, or, when its key is not a path, beside it under its bytes in
 /// hexadecimal.
 pub(super) fn place<'a>(shared: &'a ServerShared, key: &str) -> (&'a dyn ObjectStore, Path) {
     match Path::parse(key) {
@@ -29,7 +29,7 @@ pub(super) fn odd_key(path: &Path) -> String {
     String::from_utf8(digits.filter_map(byte).collect()).unwrap_or_default()
 }
 
-/// A response whose body breaks off, so that the client sees a broken connection.
+/// A response whose body ends early, so that the client sees a broken connection.
 pub(super) fn broken_off() -> Response<Body> {
     let broken = futures::stream::once(async {
         Err::<Bytes, _>(std::io::Error::other("broken off as planned"))
@@ -154,8 +154,8 @@ fn unquoted(tag: &str) -> String {
     tag.trim_matches('"').to_owned()
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` as the end of that second: the stores know times more finely
-/// than HTTP does.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` as the end of that second: the stores have finer times than
+/// HTTP.
 fn iso_date(http: &str) -> Option<String> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -11,7 +11,7 @@ use crate::faults::Op;
 /// Bodies larger than this are refused; parts of uploads are far smaller.
 const LARGEST_BODY: usize = 1 << 30;
 
-/// What a generation of GCS has before the ETag of the store.
+/// What a generation of GCS begins with, before the ETag of the store.
 pub(super) const GENERATION: &str = "1";
 
 #[derive(Debug)]
