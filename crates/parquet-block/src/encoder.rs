@@ -1,4 +1,4 @@
-//! One Parquet file on its way out: record batches in, bytes out, encodings chosen per row group.
+//! Encodes one Parquet file: record batches in, bytes out, encodings chosen per row group.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use parquet::schema::types::ColumnPath;
 pub(crate) const PAGE_ROWS: usize = 20_000;
 const ZSTD_LEVEL: i32 = 3;
 
-/// How values of a column may be laid out before compression.
+/// How values of a column may be encoded before compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ValueEncoding {
     Plain,
@@ -29,7 +29,8 @@ enum ValueEncoding {
     Delta,
 }
 
-/// Which layouts a column tries: floats all that can win, everything else the one that always does.
+/// Which encodings a column tries: for floats all that can win, for everything else the one that
+/// always does.
 fn candidates(data_type: &DataType) -> &'static [ValueEncoding] {
     match data_type {
         DataType::Float64 => {
@@ -41,8 +42,8 @@ fn candidates(data_type: &DataType) -> &'static [ValueEncoding] {
     }
 }
 
-/// Bytes in pieces of a size, so that a row group on its way out is in memory once: what grows as a
-/// whole is copied to memory twice as large again and again.
+/// Bytes in pieces of a fixed size, so that a row group to be written is in memory once: a growing
+/// buffer would be copied again and again to one twice as large.
 #[derive(Debug, Default)]
 struct BytePieces(Vec<Vec<u8>>);
 
@@ -92,18 +93,18 @@ impl FileEncoder {
         Ok(FileEncoder { schema, metadata, file, group: None, group_bytes, rows: 0 })
     }
 
-    /// Rows handed in so far.
+    /// Rows pushed so far.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Bytes given out so far, the row group in work not counted.
+    /// Bytes returned so far, without the row group in progress.
     pub(crate) fn bytes_written(&self) -> usize {
         self.file.bytes_written()
     }
 
-    /// Encodes rows. The first batch of a row group decides its encodings. A row group ends after a
-    /// batch only, so a series whose rows share a batch never spans two.
+    /// Encodes rows. The first batch of a row group decides its encodings. A row group ends only
+    /// after a batch, so a series whose rows share a batch never spans two.
     pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         if self.group.is_none() {
             let properties = self.choose(batch)?;
@@ -147,7 +148,7 @@ impl FileEncoder {
         Ok(())
     }
 
-    /// Properties differ between row groups in encodings only, which stand in the row group's own
+    /// Properties differ between row groups only in encodings, which are in the row group's own
     /// metadata.
     fn column_writers(&self, properties: WriterProperties) -> Result<Vec<ArrowColumnWriter>> {
         let schema = self.file.schema_descr().root_schema_ptr();
@@ -175,7 +176,7 @@ impl FileEncoder {
             };
             properties = set_layout(properties, descriptor.path().clone(), layout);
             if *field.data_type() == DataType::Float64 || descriptor.path().parts().len() > 1 {
-                // Minima of values prune nothing that a query asks for.
+                // Minima of values would not help to prune for any query.
                 properties = properties.set_column_statistics_enabled(
                     descriptor.path().clone(),
                     EnabledStatistics::None,

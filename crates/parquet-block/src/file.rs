@@ -48,7 +48,7 @@ pub(crate) struct BlockFile {
 pub(crate) type RowRanges = Vec<Range<usize>>;
 
 impl BlockFile {
-    /// Reads the footer, as a rule by one request.
+    /// Reads the footer, usually with one request.
     pub(crate) async fn open(
         bucket: Bucket,
         path: Path,
@@ -186,7 +186,7 @@ impl BlockFile {
     }
 }
 
-/// Rows that a file of this size cannot have would become memory that there is not.
+/// Rejects row counts that a file of this size cannot have; memory would be allocated for them.
 fn check_rows(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
     const MAX_ROWS_PER_BYTE: u64 = 1000;
     let rows = metadata.file_metadata().num_rows();
@@ -207,8 +207,7 @@ async fn read_footer(
     path: &Path,
     size: u64,
 ) -> Result<ArrowReaderMetadata, Error> {
-    // Footer and page index grow with the file; what is fetched too much costs less than a second
-    // request.
+    // Footer and page index grow with the file; fetching too much costs less than a second request.
     let hint = (size / 64).clamp(32 << 10, 1 << 20) as usize;
     let options = ArrowReaderOptions::new()
         .with_column_index_policy(PageIndexPolicy::Skip)

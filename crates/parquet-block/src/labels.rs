@@ -16,11 +16,11 @@ use model::{Labels, LabelsBuilder};
 
 use crate::schema;
 
-/// Label names beyond the most frequent ones of this number share one MAP column: each column costs
-/// its part of the footer.
+/// Label names beyond this many most frequent ones share one MAP column: each column adds to the
+/// footer.
 const MAX_LABEL_COLUMNS: usize = 1000;
 
-/// What a series row says of where its windows are.
+/// Where the windows of a series row are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeriesRow {
     pub(crate) first_row: i64,
@@ -282,8 +282,8 @@ impl<'a> StringColumn<'a> {
             .map(|k| self.values.value(k))
     }
 
-    /// For each distinct value whether `keep` takes it, then for each row; `empty` is the answer
-    /// for rows without.
+    /// Calls `keep` for each distinct value, and returns the result for each row; `empty` is the
+    /// answer for rows without a value.
     pub(crate) fn filter(&self, empty: bool, keep: impl Fn(&str) -> bool) -> Vec<bool> {
         let kept: Vec<bool> = (0..self.values.len()).map(|i| keep(self.values.value(i))).collect();
         let row = |row| match self.keys.is_null(row) {

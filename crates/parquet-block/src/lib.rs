@@ -10,7 +10,7 @@
 //!   the 1000 most frequent share the MAP column `labels_rest`.
 //! - `<n>.samples.parquet`: a row per float window in the same order: `series_id`, `t` (the
 //!   window's last millisecond), `count`, `counter`, `max`, `sum`, `min`. `counter` is NULL where
-//!   it equals `max`: `coalesce(counter, max)`. `first_t`, `first_v`, `last_v` stand only on the
+//!   it equals `max`: `coalesce(counter, max)`. `first_t`, `first_v`, `last_v` are only set on the
 //!   first row of a batch: the raw samples at its borders, and the place where `counter` starts
 //!   anew.
 //! - `<n>.histograms.parquet`: a row per native histogram window, if there are any.
@@ -20,8 +20,7 @@
 //! sizes.
 //!
 //! Times are milliseconds. Values of [`BlockMeta`](tsdb::meta::BlockMeta), leases and what is
-//! downsampled when are the compactor's business; laying external labels over series is the
-//! store's.
+//! downsampled when are the compactor's business; adding external labels to series is the store's.
 
 mod encoder;
 mod error;

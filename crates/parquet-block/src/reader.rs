@@ -18,7 +18,7 @@ use crate::labels::{SeriesRow, StringColumn, each_rest_label, read_labels, read_
 use crate::schema;
 use crate::windows::{SampleColumns, read_histograms};
 
-/// Windows that are decoded at once for a query, and for a scan of the whole block.
+/// Windows that are decoded at once, for a query and for a scan of the whole block.
 const QUERY_ROWS: usize = 128 << 10;
 const SCAN_ROWS: usize = 512 << 10;
 /// A histogram window weighs as much as this many float windows.
@@ -50,14 +50,14 @@ impl std::fmt::Debug for ParquetBlock {
     }
 }
 
-/// What a query wants of a block.
+/// What a query wants from a block.
 #[derive(Clone, Debug)]
 pub struct WindowQuery {
     pub matchers: Vec<Matcher>,
     pub range: TimeRange,
     /// The aggregates to send; the others are not even fetched.
     pub aggregates: Vec<Aggregate>,
-    /// Labels alone.
+    /// Labels only.
     pub skip_chunks: bool,
 }
 
@@ -144,8 +144,8 @@ impl ParquetBlock {
         groups.map_ok(read).try_buffered(GROUPS_AHEAD).boxed()
     }
 
-    /// Every series with all its windows, in order of labels: what coarser downsampling starts
-    /// from.
+    /// Every series with all its windows, in order of labels, from which coarser downsampling
+    /// starts.
     pub fn scan(&self) -> BoxStream<'static, Result<Vec<SeriesWindows>, Error>> {
         let block = self.clone();
         let groups = self.groups(Arc::new(Vec::new()), TimeRange::ALL, SCAN_ROWS);
@@ -304,7 +304,7 @@ impl ShardFiles {
     async fn matching(&self, matchers: &[Matcher]) -> Result<RowRanges, Error> {
         let mut rows: RowRanges = std::iter::once(0..self.series.rows()).collect();
         let mut matchers: Vec<&Matcher> = matchers.iter().collect();
-        // What narrows most comes first, so that the other columns are read for few pages only.
+        // What narrows most comes first, so that only few pages of the other columns are read.
         matchers.sort_by_key(|m| {
             (m.name != model::METRIC_NAME, m.set_matches().is_none(), m.matches_empty())
         });

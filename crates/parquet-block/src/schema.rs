@@ -32,7 +32,7 @@ pub(crate) const SUM: &str = "sum";
 pub(crate) const MIN: &str = "min";
 pub(crate) const BATCH_START: &str = "batch_start";
 
-/// What a block says of itself in each of its files.
+/// How a block describes itself in each of its files.
 #[derive(Clone, Debug)]
 pub struct BlockDescription {
     pub id: BlockId,

@@ -41,7 +41,8 @@ pub struct WriteStats {
     /// Float windows.
     pub rows: u64,
     pub histogram_rows: u64,
-    /// Name below the block's folder and size in bytes of every file, sorted by shard.
+    /// The name, relative to the block's folder, and the size in bytes of every file, sorted by
+    /// shard.
     pub files: Vec<(String, u64)>,
 }
 
@@ -50,7 +51,7 @@ impl WriteStats {
         self.files.iter().map(|(_, size)| size).sum()
     }
 
-    /// Writes into `meta` what a reader needs: the format and the files.
+    /// Sets in `meta` what a reader needs: the format and the files.
     pub fn describe(&self, meta: &mut BlockMeta) {
         meta.format = Some(FORMAT.to_owned());
         meta.stats.num_series = self.series;
@@ -69,7 +70,7 @@ impl WriteStats {
     }
 }
 
-/// A block on its way into a bucket. Nothing of it counts until its `meta.json` is there, which the
+/// A block being written to a bucket. It does not exist until its `meta.json` is there, which the
 /// caller writes last (create-only, [`WriteStats::describe`] fills it in). Dropped before
 /// [`finish`](ParquetBlockWriter::finish), it leaves files behind that no reader looks at.
 pub struct ParquetBlockWriter {
@@ -87,7 +88,7 @@ pub struct ParquetBlockWriter {
     stats: WriteStats,
 }
 
-/// One file: its encoder, which is away while it works on another thread, and the upload behind it.
+/// One file: its encoder, which is absent while it works on another thread, and its upload.
 struct FileUpload {
     name: String,
     encoder: Option<FileEncoder>,
@@ -276,7 +277,7 @@ impl FileUpload {
         Error::parquet("encoding", &self.name)(error.into())
     }
 
-    /// Encodes one batch of rows on another thread and hands the finished bytes to the store.
+    /// Encodes one batch of rows on another thread and gives the finished bytes to the store.
     async fn push(
         &mut self,
         new: impl FnOnce() -> parquet::errors::Result<FileEncoder> + Send + 'static,

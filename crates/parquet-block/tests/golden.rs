@@ -1,4 +1,4 @@
-//! Blocks written and read back: the chunks that come out are Thanos', byte for byte but where
+//! Blocks written and read back: the resulting chunks are Thanos', byte for byte except where
 //! histograms were reset, and the files are small.
 
 #[path = "../../merge/tests/support/mod.rs"]
@@ -128,7 +128,7 @@ async fn read(block: &ParquetBlock, request: WindowQuery) -> Vec<Series> {
     block.series(request).try_concat().await.unwrap()
 }
 
-/// What was written comes back, and it is what Thanos wrote.
+/// Checks that what was written comes back, and that it is what Thanos wrote.
 fn assert_golden(
     ours: &[Series],
     golden: &[GoldenSeries],
@@ -210,7 +210,7 @@ async fn whole_blocks_come_back_and_are_smaller_than_thanos() {
         write(&floats(&windows), Resolution::FiveMinutes, ShardLimits::default()).await;
     let is_float =
         |s: &GoldenSeries| windows.iter().any(|(l, w)| *l == s.labels && w.histograms.is_empty());
-    // Thanos' bytes of the float series: all of the block but the chunks of the histograms.
+    // Thanos' bytes of the float series: the whole block except the chunks of the histograms.
     let thanos = thanos_whole - chunk_bytes(&|s| !is_float(s));
     let ratio = float_only.stats.bytes() as f64 / thanos as f64;
     let whole = written.stats.bytes() as f64 / thanos_whole as f64;
