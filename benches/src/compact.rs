@@ -1,5 +1,5 @@
 //! One run of `drumlin compact`, or of a peer that takes the same flags, over a copy of a bucket,
-//! behind an object server or as a folder: what it took, what it read and wrote, what it needed
+//! behind an object server or as a folder: what it took, what it read and wrote, and what it needed
 //! locally and in memory.
 
 use std::path::PathBuf;

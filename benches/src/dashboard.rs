@@ -1,4 +1,5 @@
-//! What a dashboard asks: how long planning takes, and how panels fare that are asked all at once.
+//! The queries of a dashboard: how long planning takes, and how panels fare when all are asked at
+//! once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,13 +27,13 @@ pub(crate) struct Args {
     /// Panels to ask all at once, in such lines
     #[arg(long)]
     panels: PathBuf,
-    /// Of the engine
+    /// Threads of the engine
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Queries that are evaluated at once, as a querier's gate lets through; more wait
+    /// Queries that are evaluated at once, as with a querier's gate; others wait
     #[arg(long, default_value_t = 20)]
     concurrent: usize,
-    /// Each panel alone and all at once so many times
+    /// How often to run each panel alone, and all at once
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// One answer among many.
 #[derive(Clone, Copy)]
 struct Ran {
-    /// From when all panels were asked.
+    /// The time since all panels were asked.
     ms: f64,
     queue_ms: f64,
 }
@@ -86,7 +87,7 @@ struct Panel {
     line: Arc<Line>,
     plan_us: f64,
     alone_ms: f64,
-    /// In each crowd.
+    /// The results in each crowd.
     runs: Vec<Ran>,
 }
 
@@ -95,7 +96,7 @@ impl Panel {
         median(self.runs.iter().map(|ran| ran.ms))
     }
 
-    /// When it would be ready if all panels went on at the same pace: after its own work and as
+    /// When it would be ready if all panels progressed at the same pace: after its own work and as
     /// much of each other's.
     fn fair_ms(&self, all: &[Panel]) -> f64 {
         all.iter().map(|other| other.alone_ms.min(self.alone_ms)).sum()
@@ -106,7 +107,7 @@ struct DashboardEngine {
     engine: Arc<Engine>,
     gate: Arc<Semaphore>,
     source: Arc<TsdbSource>,
-    /// Looks series up; as many threads as processors, as in the querier.
+    /// Looks series up, with as many threads as processors, as in the querier.
     runtime: Runtime,
 }
 
@@ -137,7 +138,7 @@ impl DashboardEngine {
         Ok((best, median(times)))
     }
 
-    /// The median of some runs, nothing else being asked.
+    /// The median of some runs, with nothing else being asked.
     fn alone(&self, line: &Arc<Line>, runs: usize) -> Result<f64> {
         let one = [Arc::clone(line)];
         // what is first touched takes longer
@@ -156,7 +157,7 @@ impl DashboardEngine {
                 let (engine, query) = (Arc::clone(&self.engine), line.query(&self.source));
                 let gate = Arc::clone(&self.gate);
                 asked.spawn(async move {
-                    // nobody closes it
+                    // it is never closed
                     let _place = gate.acquire().await;
                     let queue_ms = seconds_since(start) * 1e3;
                     let answer = engine.query(query).await;

@@ -15,7 +15,7 @@ const START_MS: i64 = 1_767_225_600_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The folder to write block folders into; a bucket of type FILESYSTEM at the same time
+    /// The folder to write block folders into, which is also a bucket of type FILESYSTEM
     #[arg(long)]
     out: PathBuf,
     /// Days of data
@@ -29,8 +29,8 @@ pub(crate) struct Args {
     block_hours: i64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Also a block of one sample at either end of the time, which overlaps all others, so that a
-    /// compactor merges all of them at once
+    /// Also write a block of one sample at either end of the time, which overlaps all others, so
+    /// that a compactor merges all of them at once
     #[arg(long)]
     hull: bool,
 }

@@ -75,7 +75,7 @@ fn data_bytes(block: &Path) -> u64 {
     folder_bytes(&block.join("chunks")) + index
 }
 
-/// The same block once more, without copying its bytes where the file system allows.
+/// Copies a block, without copying its bytes where the file system allows.
 pub(crate) fn link_block(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {

@@ -22,22 +22,23 @@ pub(crate) struct Args {
     /// Lines `start end step query`, times in seconds; step 0 for an instant query
     #[arg(long)]
     queries: PathBuf,
-    /// Of our engine, GOMAXPROCS of the others, and cores that all processes of the run keep to
+    /// Threads of our engine, GOMAXPROCS of the others, and cores that all processes of the run are
+    /// kept to
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// The best of so many runs counts, or of those of half a second where that is more
+    /// The number of runs of which the best counts, or as many as take half a second where those
+    /// are more
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Only this line of the queries, from 1; a process of its own shows what memory one query
-    /// takes
+    /// Only this line of the queries, from 1, so that the process shows what memory one query takes
     #[arg(long)]
     only: Option<usize>,
-    /// Times Prometheus' engine and promql-engine too: `build`, or the folder that has them
+    /// Also time Prometheus' engine and promql-engine: `build`, or the folder that has them
     #[arg(long)]
     peer: Option<String>,
 }
 
-/// However short a query is.
+/// The most runs, however short a query is.
 const MOST_RUNS: usize = 1000;
 
 /// A line of a file of queries.
@@ -99,24 +100,24 @@ pub(crate) fn block_folders(folder: &Path) -> Result<Vec<PathBuf>> {
 #[derive(Clone, Copy)]
 pub(crate) struct MeasuredRun {
     pub(crate) ms: f64,
-    /// Of all threads of the process: what a busy machine disturbs least.
+    /// CPU time of all threads of the process, which a busy machine disturbs least.
     pub(crate) cpu_ms: f64,
     pub(crate) points: usize,
-    /// Of the points that are finite; of histograms, of their sums.
+    /// The sum of the finite points; for histograms, of their sums.
     pub(crate) sum: f64,
 }
 
 impl MeasuredRun {
-    /// Whether the other run found the same, but for the order that points were added up in.
+    /// Whether the other run found the same, up to the order in which points were added up.
     fn agrees(&self, other: &MeasuredRun) -> bool {
         self.points == other.points
             && (self.sum - other.sum).abs() <= 1e-8 * self.sum.abs().max(other.sum.abs())
     }
 }
 
-/// The shorter times of each kind of so many runs, or of those of half a second where that is more,
-/// and how many there were. All runs of one engine come in a row: in turns, short ones would find a
-/// cache full of another's data.
+/// The shortest time of each kind over this many runs, or as many as take half a second where those
+/// are more, and how many there were. All runs of one engine come in a row: if they alternated,
+/// short ones would find a cache full of another's data.
 fn best_of(
     least: usize,
     mut run: impl FnMut() -> Result<MeasuredRun>,
@@ -143,7 +144,7 @@ impl EngineUnderTest {
         let settings =
             EngineSettings { threads: args.threads, max_samples: 0, ..EngineSettings::default() };
         // blocks on disk need neither connections nor timers, which would make waking this thread
-        // dearer
+        // more expensive
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         Ok(EngineUnderTest { engine: Engine::new(settings), source: Arc::new(source), runtime })
     }
@@ -241,7 +242,7 @@ impl Table {
         println!("|---|---|{}---|---|", "---|".repeat(names.len()));
         let (mut wall, mut cpu) = (Vec::new(), Vec::new());
         for (query, ours, peers) in &self.rows {
-            // a figure for another result would be none
+            // a figure for a different result would be meaningless
             let cell = |run: &MeasuredRun| {
                 format!("{}{}", millis(run.ms), if ours.agrees(run) { "" } else { ", differs" })
             };

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// A bucket of type FILESYSTEM
     #[arg(long)]
     bucket: PathBuf,
-    /// What every request to the bucket takes at least
+    /// The least time that every request to the bucket takes
     #[arg(long, default_value_t = 20)]
     latency_ms: u64,
     /// Lines `start end step query`, times in seconds

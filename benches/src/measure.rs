@@ -30,8 +30,8 @@ pub(crate) fn cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// Keeps this thread, and whatever threads and processes it starts from now on, to so many of its
-/// cores, so that one thread of work with helpers beside it does not pass for one core.
+/// Restricts this thread, and all threads and processes it starts from now on, to this many of its
+/// cores, so that one working thread with helpers beside it does not pass for one core.
 pub(crate) fn keep_to_cores(cores: usize) -> Result<()> {
     let size = size_of::<libc::cpu_set_t>();
     // SAFETY: a cpu_set_t is plain data; both calls get its size, and the macros stay below
@@ -50,13 +50,12 @@ pub(crate) fn keep_to_cores(cores: usize) -> Result<()> {
     }
 }
 
-/// What another process took so far, all threads.
+/// What another process used so far, over all threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) user_seconds: f64,
     pub(crate) system_seconds: f64,
-    /// Page faults that needed no reading: memory touched for the first time, or again after it was
-    /// given back.
+    /// Page faults without I/O: memory touched for the first time, or again after it was released.
     pub(crate) minor_faults: u64,
 }
 
@@ -131,19 +130,19 @@ impl MemoryWatch {
         MemoryWatch { pid, stop, peak, peak_threads, thread: Some(thread) }
     }
 
-    /// Forgets the peak so far; says how much it is now, in MiB.
+    /// Forgets the peak so far; returns how much it is now, in MiB.
     pub(crate) fn restart(&self) -> f64 {
         let now = anonymous_bytes(&self.pid).unwrap_or(0);
         self.peak.store(now, Ordering::Relaxed);
         mib(now)
     }
 
-    /// Bytes, in MiB, at most so far.
+    /// The most memory so far, in MiB.
     pub(crate) fn peak_mib(&self) -> f64 {
         mib(self.peak.load(Ordering::Relaxed))
     }
 
-    /// Threads at most so far.
+    /// The most threads so far.
     pub(crate) fn peak_threads(&self) -> u64 {
         self.peak_threads.load(Ordering::Relaxed)
     }
@@ -153,7 +152,7 @@ impl Drop for MemoryWatch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // it cannot panic; a bench ends all the same
+            // it cannot panic, and the bench would end anyway
             let _ = thread.join();
         }
     }

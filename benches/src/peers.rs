@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::engine::{Line, MeasuredRun};
 
-/// What the program in `integration/peers/engines` is built with.
+/// How the program in `integration/peers/engines` is built.
 const BUILDS: [(&str, &[&str]); 2] = [
     ("prometheus", &[]),
     ("promql-engine", &["-modfile=promql-engine.mod", "-tags", "promql_engine"]),
 ];
 
-/// An engine at work; it ends with this value.
+/// A running engine; it is killed when this is dropped.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     child: Child,
@@ -35,7 +35,7 @@ fn file_name(name: &str) -> String {
 fn build() -> Result<PathBuf> {
     let module =
         Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("integration").join("peers/engines");
-    // beside the folder of this binary's profile, as the peers of the integration tests
+    // beside the folder of this binary's profile, like the peers of the integration tests
     let own = std::env::current_exe()?;
     let folder =
         own.ancestors().nth(2).context("this binary lies in no target folder")?.join("peers");

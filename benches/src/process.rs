@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// A process that ends with this value.
+/// A process that is killed when this is dropped.
 pub(crate) struct ChildProcess {
     child: Child,
 }
