@@ -1,6 +1,6 @@
-//! jemalloc, set to give memory back.
+//! jemalloc, configured to return memory.
 //!
-//! Blocks are read on threads that come and go, and what one thread allocates another frees. The
+//! Blocks are read on short-lived threads, and what one thread allocates another frees. The
 //! allocators tried that keep freed memory per thread (mimalloc, glibc) held three to five times
 //! what a compaction of 192 blocks used.
 

@@ -1,4 +1,4 @@
-//! Flags that name a bucket, and which of its blocks count.
+//! Flags that name a bucket, and which of its blocks are used.
 
 use anyhow::{Context as _, Result, bail};
 use block::config::ObjectStoreConfig;
@@ -39,7 +39,7 @@ impl BucketArgs {
         Ok(Some(bucket))
     }
 
-    /// The bucket of a component that cannot do without.
+    /// The bucket of a component that needs one.
     pub(crate) fn require(&self, context: &ProcessContext) -> Result<Bucket> {
         match self.open(context)? {
             Some(bucket) => Ok(bucket),

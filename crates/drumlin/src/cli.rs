@@ -38,7 +38,7 @@ pub(crate) enum Subcommands {
     Demo(Box<demo::Args>),
 }
 
-/// A command line that was understood.
+/// A parsed command line.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) subcommand: Subcommands,
@@ -48,7 +48,7 @@ pub(crate) struct Parsed {
     pub(crate) without_effect: Vec<&'static str>,
 }
 
-/// Flags a subcommand accepts for Thanos' sake.
+/// Flags a subcommand accepts for compatibility with Thanos.
 fn foreign(subcommand: &str) -> &'static [&'static [Foreign]] {
     match subcommand {
         "sidecar" => &[common::FOREIGN, common::FOREIGN_GRPC, sidecar::FOREIGN],

@@ -248,7 +248,7 @@ pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let listeners = serve::Settings { http: args.http.settings(), grpc: None };
     match context.serve(listeners, compactor.into_component()).await? {
         ProcessEnd::Stopped if !args.work.wait => {
-            bail!("stopped before all was done; the next run goes on where this one was")
+            bail!("stopped before all was done; the next run continues where this one stopped")
         }
         _ => Ok(()),
     }

@@ -27,8 +27,7 @@ fn main() -> ExitCode {
     match run(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // beside the log, so that it is seen whatever the log level is, and before the log is
-            // there
+            // not in the log, so that it is seen at any log level, and before the log exists
             eprintln!("drumlin: error: {}", in_one_line(&*error));
             ExitCode::FAILURE
         }

@@ -10,18 +10,18 @@ use model::{Clock, SystemClock};
 use prometheus::Registry;
 use serve::{BuildInfo, Component, Server, Shutdown};
 
-/// Threads for reading files and decoding, at most. As many as a bucket that is a folder is asked
-/// for at once would be hundreds, each with a stack.
+/// The most threads for reading files and decoding. One for each concurrent request to a bucket in
+/// a folder would be hundreds, each with a stack.
 const BLOCKING_THREADS: usize = 32;
 
-/// What a subcommand gets to work with.
+/// What a subcommand works with.
 pub(crate) struct ProcessContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) shutdown: Shutdown,
     /// Every flag with its value.
     pub(crate) flags: BTreeMap<String, String>,
-    /// The environment as it was at the start; nobody reads it elsewhere.
+    /// The environment at the start; it is not read anywhere else.
     pub(crate) environment: BTreeMap<String, String>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn build_info() -> BuildInfo {
 
 impl Start {
     pub(crate) fn new(flags: BTreeMap<String, String>, without_effect: Vec<&'static str>) -> Start {
-        // variables that are no UTF-8 can be neither names nor values of ours
+        // variables that are not UTF-8 can be neither names nor values of ours
         let environment = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Start { flags, without_effect, environment: environment.collect() }
@@ -82,7 +82,7 @@ impl Start {
 pub(crate) enum ProcessEnd {
     /// Its work is done.
     Done,
-    /// It was told to.
+    /// It was told to stop.
     Stopped,
 }
 

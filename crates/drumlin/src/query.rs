@@ -56,7 +56,7 @@ const EXTENDED_RANGE_SELECTORS: &str = "promql-extended-range-selectors";
 const FILL_MODIFIERS: &str = "promql-binop-fill-modifiers";
 const DELAYED_NAME_REMOVAL: &str = "promql-delayed-name-removal";
 
-/// What `--enable-feature` knows; names are those of Prometheus.
+/// The features of `--enable-feature`; names are those of Prometheus.
 const FEATURES: [&str; 4] =
     [EXPERIMENTAL_FUNCTIONS, EXTENDED_RANGE_SELECTORS, FILL_MODIFIERS, DELAYED_NAME_REMOVAL];
 
@@ -429,7 +429,7 @@ impl Args {
         })
     }
 
-    /// The features that were enabled and that we have.
+    /// The enabled features that exist here.
     fn features(&self) -> Vec<String> {
         let features = split_commas(&self.evaluation.enable_feature);
         let (known, unknown): (Vec<_>, Vec<_>) =

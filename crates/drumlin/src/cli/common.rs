@@ -164,7 +164,7 @@ pub(crate) struct GrpcArgs {
 impl GrpcArgs {
     pub(crate) fn settings(&self) -> Result<serve::GrpcSettings> {
         let min_version = match self.min_version.as_str() {
-            // older ones are broken; who asks for them gets the oldest sound one
+            // older ones are insecure; asking for them gives the oldest secure one
             "1.0" | "1.1" | "1.2" => serve::TlsVersion::V1_2,
             "1.3" => serve::TlsVersion::V1_3,
             other => bail!("--grpc-server-tls-min-version={other}: expected 1.2 or 1.3"),
@@ -191,7 +191,7 @@ impl GrpcArgs {
     }
 }
 
-/// From when to when data concerns a component, which says in its own words what that means.
+/// The range of time whose data a component uses; each component describes it in its own help.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TimeArgs {
     #[arg(
@@ -212,7 +212,7 @@ pub(crate) struct TimeArgs {
     pub(crate) max: TimeOrOffset,
 }
 
-/// What one request to StoreAPI may take.
+/// Limits on one request to StoreAPI.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RequestLimitArgs {
     /// Maximum series per request; 0 for no limit.
@@ -239,7 +239,7 @@ impl RequestLimitArgs {
     }
 }
 
-/// Where no file is wanted, manifests say so with an empty value.
+/// Manifests use an empty value where no file is wanted.
 pub(crate) fn path(text: &str) -> Option<PathBuf> {
     Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
 }

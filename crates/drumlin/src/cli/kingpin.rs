@@ -1,5 +1,5 @@
-//! Thanos' command line is kingpin's, which differs from clap's: `--no-flag`, `--flag=false`, flags
-//! that are accepted only for the sake of old manifests.
+//! Thanos' command line is kingpin's, which differs from clap's: `--no-flag`, `--flag=false`, and
+//! flags that are accepted only because of old manifests.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -9,20 +9,20 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::values;
 
-/// What a flag that we do not act on does.
+/// The effect of a flag that we do not implement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlagEffect {
-    /// Nothing; it tunes what we do not have. Using it is worth a warning.
+    /// None: it tunes something that does not exist here. Using it causes a warning.
     None,
-    /// It would change what is answered or who may ask. Using it is an error until we can do it.
+    /// It would change answers or access. Using it is an error until it is implemented.
     Refused,
 }
 
-/// A flag of Thanos that we do not act on.
+/// A flag of Thanos that we do not implement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Foreign {
     pub(crate) name: &'static str,
-    /// Takes no value.
+    /// Whether it takes no value.
     pub(crate) switch: bool,
     pub(crate) effect: FlagEffect,
 }
@@ -41,7 +41,7 @@ impl Foreign {
     }
 }
 
-/// Teaches a subcommand the flags it accepts for others' sake; they are not in its help.
+/// Adds the foreign flags that a subcommand accepts; they are not in its help.
 pub(crate) fn accept(command: Command, foreign: &'static [&'static [Foreign]]) -> Command {
     foreign.iter().copied().flatten().fold(command, |command, flag| {
         let arg = Arg::new(flag.name).long(flag.name).hide(true);

@@ -33,7 +33,7 @@ fn signed_millis(text: &str) -> Option<i64> {
         total += number.parse::<f64>().ok()? * unit_millis(unit)?;
         rest = after;
     }
-    // within what a duration in nanoseconds may be
+    // within the range of a duration in nanoseconds
     (total < 9.2e12).then_some((sign * total).round() as i64)
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn labels(pairs: &[(String, String)]) -> Labels {
     Labels::from_pairs(pairs.iter().map(|(name, value)| (name, value)))
 }
 
-/// Go's spellings of truth.
+/// A boolean in Go's spellings.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
