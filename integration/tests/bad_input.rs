@@ -1,4 +1,4 @@
-//! Broken bytes, peers that are away and words that are wrong: a clear error, nothing lost,
+//! Broken bytes, peers that are down and malformed requests: a clear error, nothing lost,
 //! everything else served.
 
 use std::net::TcpListener;
@@ -57,7 +57,7 @@ const DAMAGES: &[Damage] = &[
 /// The replicas, as `cluster-replica`, of which a querier finds float series at the instant, and
 /// its warnings.
 fn replicas_seen(querier: &Component) -> (Vec<String>, String) {
-    // every float series there is, so that no broken chunk goes unread
+    // every float series, so that every broken chunk is read
     let query = "count by (cluster, replica) ({__name__=~\".+\", __name__!~\"rpc_.+|queue_.+\"})";
     let fields = [("query", query), ("time", &INSTANT.to_string())];
     let body = http::api(&querier.http, "/api/v1/query", &fields).expect("an answer");
@@ -218,7 +218,7 @@ fn a_broken_parquet_file_is_named_and_all_else_is_served() {
                 file.parent().and_then(Path::file_name).expect("a block id").to_string_lossy();
             said.contains(block.as_ref())
         });
-        // served from finer data, or said to be missing; never a wrong number without a word
+        // served from finer data, or reported as missing; never a wrong number without a warning
         assert!(
             named || seen == whole,
             "{what}: {seen:?}, not {whole:?}, and nobody says why: {said}"
@@ -274,8 +274,8 @@ fn a_sidecar_follows_its_prometheus_down_and_up_again() {
     poll("answers come again", Duration::from_secs(30), answered);
 }
 
-/// Two golden replicas behind two endpoints, of which one hangs: the other's data comes, with a
-/// warning.
+/// Two golden replicas behind two endpoints, one of which hangs: the other's data is returned, with
+/// a warning.
 #[test]
 fn an_endpoint_that_hangs_costs_its_own_data_only() {
     let Some(binaries) = binaries() else { return };
@@ -343,7 +343,7 @@ fn an_endpoint_that_hangs_costs_its_own_data_only() {
     });
 }
 
-/// An endpoint that takes connections and never says a word does not keep the querier from being
+/// An endpoint that accepts connections and never answers does not keep the querier from being
 /// ready.
 #[test]
 fn an_endpoint_that_never_speaks_does_not_stop_a_querier() {
@@ -362,7 +362,7 @@ fn an_endpoint_that_never_speaks_does_not_stop_a_querier() {
     });
 }
 
-/// A Prometheus that is stopped in its tracks: the query ends, and goes on when it does.
+/// A Prometheus that is paused: the query ends, and works again when Prometheus does.
 #[test]
 fn a_prometheus_that_hangs_ends_no_querier() {
     let Some(binaries) = binaries() else { return };
@@ -495,7 +495,7 @@ fn a_sidecar_refuses_a_prometheus_without_external_labels() {
     assert!(log.contains("external_labels"), "does not say what to add: {log}");
 }
 
-/// What a real Prometheus says to the same request.
+/// Compares with what a real Prometheus says to the same request.
 #[test]
 fn bad_requests_get_the_words_of_prometheus() {
     let Some(binaries) = binaries() else { return };

@@ -1,9 +1,9 @@
-//! The differential against Thanos' compactor: what lives in a bucket after each of the two has
-//! worked on a copy.
+//! The differential test against Thanos' compactor: what is alive in a bucket after each of the two
+//! has worked on a copy.
 //!
-//! Thanos is a contract, not an oracle: a shape says what has to live after ours, and where theirs
-//! leaves something else it says exactly what, and why ours is right. The table is printed as it
-//! stands in `integration/README.md`.
+//! Thanos is a contract, not an oracle: a shape says what must be alive after ours, and if theirs
+//! leaves something else, exactly what that is, and why ours is right. The table is printed as it
+//! is in `integration/README.md`.
 
 mod gateway;
 mod living;
@@ -25,13 +25,13 @@ use crate::harness::bucket::Bucket;
 use crate::harness::fleet::{Component, Maker, compact_args};
 use crate::harness::{root, scratch};
 
-/// What users read.
+/// The README with the table that users read.
 const README: &str = include_str!("../README.md");
 
 /// No run over so little data takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Who is not done after this time with what takes a second goes round in circles.
+/// A compactor that is not done after this time with what takes a second runs in circles.
 const FOR_EVER: Duration = Duration::from_secs(10);
 
 /// Shapes worked on at a time: the processes are small and wait more than they work.
@@ -42,7 +42,7 @@ const AT_A_TIME: usize = 2;
 enum Ending {
     Well,
     WithError,
-    /// It would work for ever, and was killed.
+    /// It would run for ever, and was killed.
     Never,
 }
 
@@ -53,7 +53,7 @@ struct Left {
     /// Folders without a `meta.json`.
     leftovers: usize,
     ending: Ending,
-    /// What the runs said.
+    /// What the runs logged.
     log: String,
 }
 
@@ -92,14 +92,14 @@ fn start(
 ) -> Component {
     let mut all = compact_args(folder, objstore);
     if maker == Maker::Thanos {
-        // otherwise what it gives up on keeps it idle for ever
+        // otherwise it stays idle for ever after what it gives up on
         all.push("--no-debug.halt-on-error".to_owned());
     }
     all.extend(args.iter().map(|arg| (*arg).to_owned()));
     Component::start_unready(binaries, maker, folder, "compact", &all)
 }
 
-/// Runs a compactor over the bucket once more; says whether it ended well, and what it logged.
+/// Runs a compactor over the bucket again; returns whether it succeeded, and what it logged.
 fn run(
     binaries: &Binaries,
     maker: Maker,
@@ -144,7 +144,7 @@ fn work(binaries: &Binaries, maker: Maker, folder: &Path, shape: &Shape) -> Left
     left.living = living(bucket.path());
     left.leftovers = leftovers(bucket.path());
     if maker == Maker::Drumlin {
-        // what is marked goes for good in the end, and nothing that lives goes with it
+        // what is marked is finally deleted, and nothing alive with it
         args.push("--delete-delay=0s");
         run(binaries, maker, folder, &bucket.config, &args);
         let cleaned = living(bucket.path());

@@ -1,9 +1,9 @@
-//! Holds the crates of others to `dependencies.txt`: their licences, where they come from, how many
-//! versions there are.
+//! Checks third-party crates against `dependencies.txt`: their licences, where they come from, how
+//! many versions there are.
 //!
-//! Licences are read of what this platform builds, the rest from `Cargo.lock`, which knows all
-//! platforms. Known vulnerabilities change without a change of ours, so a command in
-//! CONTRIBUTING.md looks for them and no test.
+//! Licences are read for what this platform builds, the rest from `Cargo.lock`, which covers all
+//! platforms. Known vulnerabilities change without a change of ours, so they are not tested;
+//! CONTRIBUTING.md has a command that looks for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ fn allowed(kind: &str) -> BTreeSet<&'static str> {
     ALLOWED.lines().filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' ')).collect()
 }
 
-/// The platform of the compiler: packages of others are not downloaded, so nothing can be said of
-/// them.
+/// The platform of the compiler: packages for other platforms are not downloaded, so nothing can be
+/// said about them.
 fn host() -> String {
     let output = std::process::Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let text = String::from_utf8(output.stdout).expect("rustc prints UTF-8");
@@ -155,7 +155,7 @@ fn crates_come_from_the_allowed_sources() {
     );
 }
 
-/// What versions are compatible with: the first part that is not 0, and those before it.
+/// The part of a version that decides compatibility: up to the first part that is not 0.
 fn compatible(version: &str) -> &str {
     let end = version
         .match_indices('.')

@@ -1,5 +1,5 @@
-//! Holds the crates' dependencies to `edges.txt`: direct ones by `cargo metadata`, deep ones by
-//! `cargo tree`.
+//! Checks the crates' dependencies against `edges.txt`: direct ones by `cargo metadata`, deep ones
+//! by `cargo tree`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

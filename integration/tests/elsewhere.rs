@@ -18,7 +18,7 @@ use crate::harness::scratch;
 use crate::harness::synthetic_blocks::{Blocks, START_MS};
 use crate::mixed::compact_once;
 
-/// What is known of one series.
+/// What is known about one series.
 struct Known {
     kind: Kind,
     count: u64,
@@ -42,7 +42,7 @@ impl Known {
         }
     }
 
-    /// Takes a sample; those that are no numbers are in no window.
+    /// Adds a sample; NaN is in no window.
     fn push(&mut self, value: f64) {
         if value.is_nan() {
             return;
@@ -98,8 +98,8 @@ fn fleet_truth(blocks: &Blocks, truth: &mut Truth) {
     truth.retain(|_, known| known.count > 0);
 }
 
-/// A block of two days with what real targets do seldom: resets at any sample, values that are no
-/// numbers, stale markers, huge and tiny and negative values.
+/// A block of two days with what real targets rarely do: resets at any sample, NaN, stale markers,
+/// huge and tiny and negative values.
 fn odd_block(folder: &Path, truth: &mut Truth) -> PathBuf {
     const STEP_MS: i64 = 30_000;
     let range = TimeRange::new(START_MS, START_MS + 2 * 24 * 3_600_000);

@@ -22,7 +22,8 @@ use crate::harness::process::run;
 use crate::harness::synthetic_blocks::START_MS;
 use crate::harness::{http, poll, scratch};
 
-/// Backfilled: 50 hours, so that a block of 2 days is compacted and downsampled and more is left.
+/// The backfilled time: 50 hours, so that a block of 2 days is compacted and downsampled and some
+/// is left.
 const HOURS: u64 = 50;
 /// A sample every five minutes.
 const STEP_S: u64 = 300;
@@ -30,7 +31,7 @@ const SAMPLES: u64 = HOURS * 3600 / STEP_S;
 const SERIES: u64 = 8;
 const CLUSTERS: [&str; 2] = ["eu", "us"];
 
-/// The value of series `series` at sample `i`: a counter that starts anew every 200 samples.
+/// The value of series `series` at sample `i`: a counter that restarts every 200 samples.
 fn backfilled(series: u64, i: u64) -> u64 {
     (i % 200) * (series + 1)
 }
@@ -40,8 +41,8 @@ fn backfilled_sum() -> f64 {
     (0..SERIES).flat_map(|series| (0..SAMPLES).map(move |i| backfilled(series, i) as f64)).sum()
 }
 
-/// What `increase` over all of it would find, were the scrapes endless: every step up, whatever the
-/// resets.
+/// What `increase` over all of it would find if scrapes were continuous: every step up, regardless
+/// of resets.
 fn backfilled_growth() -> f64 {
     let step = |series: u64, i: u64| {
         let (before, after) = (backfilled(series, i - 1), backfilled(series, i));
@@ -91,7 +92,7 @@ impl Exporter {
         let address = listener.local_addr().expect("an address");
         let scrapes = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&scrapes);
-        // ends with the test process; it holds nothing but its port
+        // ends with the test process; it only holds its port
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
@@ -147,7 +148,7 @@ fn compact(binaries: &Binaries, folder: &Path, bucket: &Bucket) {
     assert!(status.success(), "compact: {status}\n{}", compactor.process.log());
 }
 
-/// What holds of the backfilled data wherever it is read from.
+/// Checks the backfilled data, wherever it is read from.
 fn assert_backfill(querier: &str, resolution: &str) {
     let time = end_of_backfill().to_string();
     let window = format!("[{HOURS}h]");
@@ -177,7 +178,7 @@ fn assert_backfill(querier: &str, resolution: &str) {
     }
 }
 
-/// What holds of the head's samples: our own metrics and the exporter's.
+/// Waits for the head's samples: our own metrics and the exporter's.
 fn wait_for_head(querier: &str, exporter: &Exporter) {
     poll("the heads' samples are answered", Duration::from_secs(60), || {
         let body =

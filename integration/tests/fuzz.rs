@@ -1,5 +1,5 @@
 //! Random expressions over awkward data, evaluated by our engine and by a real Prometheus, must
-//! come to the same.
+//! give the same results.
 //!
 //! `DRUMLIN_FUZZ_COUNT=20000 DRUMLIN_FUZZ_SEED=7 cargo test -p integration --features peers --test
 //! integration fuzz -- --nocapture` runs more of them, or others; `DRUMLIN_FUZZ_FIRST` begins at
@@ -27,21 +27,21 @@ use sides::Sides;
 
 const SEED: u64 = 4;
 const COUNT: u64 = 2000;
-/// Every so many cases one is evaluated with names removed at the end, as
+/// One case in this many is evaluated with names removed at the end, as
 /// `promql-delayed-name-removal` does it.
 const DELAYED_EVERY: u64 = 8;
 /// More failures than this are counted and not shrunk.
 const MAX_SHRUNK: usize = 12;
 
-/// What came out of all cases.
+/// The results of all cases.
 #[derive(Default)]
 struct Tally {
     cases: usize,
     non_empty: usize,
     both_failed: usize,
     coverage: Coverage,
-    /// Which of equal values is chosen, on which side of a step a rounded value falls, in which
-    /// order is added.
+    /// Cases that depend on which of equal values is chosen, on which side of a step a rounded
+    /// value falls, or in which order values are added.
     chance: BTreeMap<&'static str, Vec<String>>,
     /// What our engine said it cannot do, with one example.
     not_supported: BTreeMap<String, (usize, String)>,
@@ -95,7 +95,7 @@ fn random_expressions_are_answered_as_prometheus_does() {
     assert!(count < COUNT || missing.is_empty(), "never seen to work: {missing:?}");
 }
 
-/// What a variable of the environment says of how much is run.
+/// A number from a variable of the environment, or the default.
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")),

@@ -87,7 +87,7 @@ fn metadata_of_prometheus_comes_through_the_sidecar() {
     let served = GoldenBehindSidecar::start(binaries, folder.path());
     let mut recorded = golden::answers("prometheus_metadata");
     for line in recorded.iter_mut().filter(|line| line.path.ends_with("/labels")) {
-        // label calls know no replica labels, with Thanos as here
+        // label calls have no replica labels, in Thanos as here
         let limit = line.field("limit").parse().unwrap_or(usize::MAX);
         let names = line.body["data"].as_array_mut().expect("names");
         if !names.is_empty() {
@@ -150,10 +150,11 @@ fn downsampled_answers_of_thanos_come_through_store_and_querier() {
     }
 }
 
-/// Where Thanos' answers are not those of the raw samples and ours are, at any resolution; the
-/// engine's golden test says why and holds them to the raw answers.
+/// Queries for which our answers are those of the raw samples and Thanos' are not, at any
+/// resolution; the engine's golden test says why and compares them with the raw answers.
 const AS_RAW: [&str; 4] =
     ["resets(", "quantile_over_time(", "stddev_over_time(", "count_over_time("];
 
-/// Where ours are nearer to the raw answers at times; the engine's golden test holds them to that.
+/// Queries for which ours are sometimes nearer to the raw answers; the engine's golden test checks
+/// that.
 const NEARER: [&str; 2] = ["increase(http_requests_total", "avg_over_time("];

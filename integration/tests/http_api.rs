@@ -1,5 +1,5 @@
-//! What the HTTP API tells of a query besides its value is what Prometheus tells: tree, layout,
-//! statistics.
+//! What the HTTP API reports about a query besides its value is what Prometheus reports: tree,
+//! layout, statistics.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::harness::fleet::{Maker, query};
 use crate::harness::golden_server::{GoldenBehindSidecar, golden_prometheus};
 use crate::harness::{golden, http, scratch};
 
-/// One of each node, and the texts that are broken into lines.
+/// Each kind of node, and texts that are broken into lines.
 const EXPRESSIONS: &[&str] = &[
     "1",
     "-1",
@@ -78,7 +78,7 @@ fn expressions_are_parsed_and_formatted_as_prometheus_does() {
     }
 }
 
-/// What is counted differs by what reads the samples, and where in the query that stands.
+/// What is counted depends on what reads the samples, and on its place in the query.
 const COUNTED: &[&str] = &[
     "http_requests_total",
     "sum by (namespace) (http_requests_total)",

@@ -1,8 +1,8 @@
-//! Processes killed with no chance to tidy up, at seeded moments: what they leave is what an
+//! Processes killed with no chance to tidy up, at seeded moments: in the end they leave what an
 //! undisturbed run leaves.
 //!
-//! The bucket is served from memory by `testkit`, which counts requests: a kill comes after so many
-//! writes, so that it lies within the work however fast the machine is.
+//! The bucket is served from memory by `testkit`, which counts requests: a kill comes after a
+//! number of writes, so that it happens during the work however fast the machine is.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,12 +85,12 @@ impl Counted {
     }
 }
 
-/// A `meta.json` promises its files: it is never there without them, in their full size.
+/// A `meta.json` promises its files: it never exists without them in their full size.
 #[track_caller]
 fn assert_no_broken_promise(objects: &BTreeMap<String, Vec<u8>>) {
     for (key, bytes) in objects {
         let Some(block) = key.strip_suffix("/meta.json") else { continue };
-        // whoever reads it now must be able to
+        // readers must be able to read it now
         let meta: Value = serde_json::from_slice(bytes).unwrap_or_else(|e| panic!("{key}: {e}"));
         let files = meta["thanos"]["files"].as_array();
         for file in files.into_iter().flatten() {
@@ -102,7 +102,7 @@ fn assert_no_broken_promise(objects: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// What must be the same after any number of kills: every object, but for times that tell when
+/// What must be the same after any number of kills: every object, except for times at which
 /// something was done.
 fn lasting(objects: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>> {
     let complete = |key: &str| {
@@ -122,7 +122,7 @@ fn timeless(json: &[u8]) -> Vec<u8> {
     let mut value: Value = serde_json::from_slice(json).expect("JSON");
     let object = value.as_object_mut().expect("an object");
     if object.remove("deletion_time").is_some() {
-        // a source is marked right after the merge, or after a kill by the next run, as outdated
+        // a source is marked right after the merge or, after a kill, as outdated by the next run
         object.remove("details");
     }
     if let Some(thanos) = object.get_mut("thanos").and_then(Value::as_object_mut) {
@@ -167,7 +167,7 @@ fn kill_after(
     }
 }
 
-/// Totals over the bucket's data, as a querier of ours gives them.
+/// Totals over the bucket's data, as our querier returns them.
 fn answers(binaries: &Binaries, folder: &Path, bucket: &Counted, blocks: &Blocks) -> Vec<Value> {
     let store = Component::start(
         binaries,
@@ -200,7 +200,7 @@ fn prometheus(binaries: &Binaries, folder: &Path, blocks: &Blocks) -> Prometheus
     Prometheus::start(binaries, folder, &settings)
 }
 
-/// Forgets what was shipped, so that the next round ships it again.
+/// Removes the record of what was shipped, so that the next round ships it again.
 fn forget_shipped(prometheus: &Prometheus) {
     for path in ["thanos.shipper.json", "thanos"] {
         let path = prometheus.data.join(path);
@@ -240,7 +240,7 @@ fn a_sidecar_killed_while_it_ships_loses_and_doubles_nothing() {
         let round = folder.path().join(format!("round-{kills}"));
         let bucket = Counted::new(&round);
         loop {
-            // a block takes three writes or more
+            // a block takes at least three writes
             let writes = 1 + rng.next_u64() % 7;
             if !kill_after(start(&bucket), &bucket, writes, |_| shipped(&bucket) == count) {
                 break;

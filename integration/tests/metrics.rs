@@ -8,10 +8,10 @@ use crate::harness::fleet::{Component, Maker, compact_args, query, sidecar_args,
 use crate::harness::golden_server::{golden_prometheus, wait_for_upload};
 use crate::harness::{http, scratch};
 
-/// Of every component.
+/// Metrics of every component.
 const PROCESS: &[&str] = &["process_resident_memory_bytes", "process_cpu_seconds_total"];
 
-/// Of components that answer more than health and metrics over HTTP.
+/// Metrics of components that serve more than health and metrics over HTTP.
 const HTTP: &[&str] = &[
     "http_requests_total",
     "http_request_duration_seconds_bucket",
@@ -22,7 +22,7 @@ const HTTP: &[&str] = &[
     "http_inflight_requests",
 ];
 
-/// Of every component that serves gRPC.
+/// Metrics of every component that serves gRPC.
 const GRPC_SERVER: &[&str] = &[
     "grpc_server_handled_total",
     "grpc_server_started_total",
@@ -30,7 +30,7 @@ const GRPC_SERVER: &[&str] = &[
     "grpc_server_handling_seconds_count",
 ];
 
-/// Of every component that has a bucket.
+/// Metrics of every component that has a bucket.
 const BUCKET: &[&str] = &[
     "thanos_objstore_bucket_operations_total",
     "thanos_objstore_bucket_operation_failures_total",
@@ -42,7 +42,7 @@ const BUCKET: &[&str] = &[
     "thanos_objstore_bucket_operation_transferred_bytes",
 ];
 
-/// Of components that read the descriptions of all blocks.
+/// Metrics of components that read the metas of all blocks.
 const SYNC: &[&str] = &[
     "thanos_blocks_meta_syncs_total",
     "thanos_blocks_meta_sync_failures_total",
@@ -114,7 +114,7 @@ const QUERY: &[&str] = &[
     "grpc_client_handling_seconds_bucket",
 ];
 
-/// Names in the text format: of families, and of their samples.
+/// The names in the text format: those of families and of their samples.
 fn names(text: &str) -> BTreeSet<&str> {
     let name = |line: &'_ str| -> Option<usize> { line.find(['{', ' ']) };
     let samples =
@@ -159,7 +159,7 @@ fn every_name_is_in_the_live_metrics() {
     all.extend(missing(&compactor, "compact", &[PROCESS, BUCKET, SYNC, COMPACT]));
     all.extend(missing(&querier, "query", &[PROCESS, HTTP, GRPC_SERVER, QUERY]));
     assert!(all.is_empty(), "not served: {all:#?}");
-    // and what they say is true
+    // and their values are right
     let text = sidecar.metrics();
     for line in ["thanos_sidecar_prometheus_up 1", "thanos_shipper_uploads_total 2"] {
         assert!(text.lines().any(|l| l == line), "{line}");

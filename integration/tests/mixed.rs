@@ -1,4 +1,4 @@
-//! Fleets of which a part is Thanos: each of our components next to each of theirs.
+//! Fleets that are partly Thanos: each of our components next to each of theirs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::harness::process::run;
 use crate::harness::synthetic_blocks::Blocks;
 use crate::harness::{golden, http, poll, scratch};
 
-/// Queries that Thanos' querier answers otherwise than Prometheus whatever it reads from, as its
-/// PromQL is older.
+/// Queries that Thanos' querier answers differently from Prometheus whatever it reads from, because
+/// its PromQL is older.
 const THANOS_DIFFERS: &[&str] = &[
     // takes its series by a hash of their labels
     "limit_ratio(0.3, http_requests_total)",
@@ -130,8 +130,8 @@ fn our_querier_reads_a_thanos_sidecar_and_a_thanos_store() {
     );
 }
 
-/// What one querier over one endpoint says of labels and series if nobody names times, and of
-/// selectors that external labels decide.
+/// What one querier over one endpoint says about labels and series without times, and for selectors
+/// that external labels decide.
 fn everything_of(binaries: &Binaries, folder: &Path, endpoint: &str, time: &str) -> Vec<Value> {
     let querier = query(binaries, Maker::Drumlin, folder, &[endpoint], &[]);
     let selector = format!("{{{SERVER_LABEL}=\"eu-0\"}}");
@@ -184,10 +184,10 @@ fn labels_without_times_and_selectors_of_external_labels_are_the_same_over_all_s
     assert_eq!(answers[1], answers[2], "our sidecar and our store");
 }
 
-/// Queries whose answers must be the same whoever answers them, at one resolution.
+/// Queries whose answers must be the same from both, at one resolution.
 ///
-/// Over downsampled data only what does not depend on which spans are downsampled already: PromQL
-/// counts windows there, and takes increases between them.
+/// Over downsampled data, only those that do not depend on which spans are already downsampled:
+/// there, PromQL counts windows, and takes increases between them.
 fn questions(blocks: &Blocks, resolution: &str) -> Vec<Vec<(String, String)>> {
     let mut queries = Vec::new();
     for function in ["sum_over_time", "max_over_time", "min_over_time"] {
@@ -272,8 +272,8 @@ fn reader(
 }
 
 /// What our compactor wrote is an ordinary bucket to Thanos: its store serves it, its compactor
-/// goes on with it, its verifier finds nothing. And what its compactor leaves is an ordinary bucket
-/// to us.
+/// continues with it, its verifier finds nothing. And what its compactor leaves is an ordinary
+/// bucket to us.
 #[test]
 fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
     let Some(binaries) = binaries() else { return };
@@ -302,7 +302,7 @@ fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
         assert_same_answers("drumlin at 5m", &downsampled, &ask(&drumlin, &blocks, "5m"));
     }
 
-    // what was merged away goes for good, so that the verifier sees what is left
+    // what was merged is deleted for good, so that the verifier sees what is left
     let clean = ["--downsample.format=both", "--delete-delay=0s"];
     compact_once(binaries, Maker::Drumlin, &folder.path().join("clean"), &bucket, &clean);
     assert_eq!(bucket.complete_blocks(), written, "marked blocks are deleted, others are not");
@@ -357,8 +357,8 @@ fn shipped_by_us(binaries: &Binaries, folder: &Path, blocks: &Blocks) -> Bucket 
     bucket
 }
 
-/// The other way round: Thanos' compactor works on what our sidecar shipped, and our components go
-/// on with what it wrote.
+/// The opposite direction: Thanos' compactor works on what our sidecar shipped, and our components
+/// continue with what it wrote.
 #[test]
 fn we_read_and_compact_what_the_compactor_of_thanos_wrote() {
     let Some(binaries) = binaries() else { return };

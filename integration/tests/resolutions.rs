@@ -1,5 +1,5 @@
 //! Fleets whose stores hold the same streams at different resolutions answer as Prometheus does
-//! over all raw samples, wherever raw samples are anywhere.
+//! over all raw samples, wherever any store has raw samples.
 
 mod downs;
 mod fleet;
@@ -64,7 +64,7 @@ async fn raw_data_anywhere_is_what_answers() {
     }
 }
 
-/// Raw data of the last two days; what is older there is only as 5m or 1h data.
+/// Raw data of the last two days; older data exists only as 5m or 1h data.
 #[tokio::test]
 async fn where_raw_data_ends_coarser_data_goes_on() {
     let border = END - 2 * DAY;
@@ -75,7 +75,7 @@ async fn where_raw_data_ends_coarser_data_goes_on() {
             let stores = [raw(kind, TimeRange::new(begins, END)), gateway(resolution, all())];
             let fleet = Fleet::start(&stores).await;
             let what = format!("{resolution} before {begins} of a {kind:?}");
-            // all samples once, though a window of coarse data holds the border
+            // all samples once, although the border is inside a window of coarse data
             let two_days =
                 fleet.instant(r#"sum_over_time(g{k="ten"}[2d])"#, border + DAY, &[]).await;
             let sum: f64 = single(&two_days).parse().unwrap();
@@ -83,8 +83,8 @@ async fn where_raw_data_ends_coarser_data_goes_on() {
             let grown =
                 fleet.instant(r#"increase(c_total{k="reset"}[2d])"#, border + DAY, &[]).await;
             let grown: f64 = single(&grown).parse().unwrap();
-            // 60 a minute, but for resets, and for the first window of coarse data, whose growth
-            // nothing before it tells
+            // 60 a minute, except for resets, and for the first window of coarse data, whose growth
+            // is not known
             let truth = 2880.0 * 60.0;
             assert!(grown > 0.97 * truth && grown <= truth, "{what}: {grown}");
             assert!(
@@ -99,8 +99,8 @@ async fn where_raw_data_ends_coarser_data_goes_on() {
     }
 }
 
-/// Sessions last from minute 20 to 30 of every hour, and the window of coarse data that tells of
-/// one stands at the end of the hour. Pods live one, two and three hours, one after the other.
+/// Sessions last from minute 20 to 30 of every hour, and the time of the window of coarse data for
+/// one is the end of the hour. Pods exist for one, two and three hours, one after the other.
 #[tokio::test]
 async fn series_that_ended_are_not_revived() {
     let border = END - 2 * DAY;
@@ -153,8 +153,7 @@ async fn of_what_is_allowed_the_same_answers_whoever_holds_it() {
     }
 }
 
-/// Replicas are one stream: the coarse data of the one does not stand beside the raw data of the
-/// other.
+/// Replicas are one stream: the coarse data of one is not used beside the raw data of the other.
 #[tokio::test]
 async fn the_raw_data_of_one_replica_answers_for_both() {
     let other: &[(&str, &str)] = &[("cluster", "eu"), ("replica", "b")];
@@ -201,8 +200,8 @@ async fn a_querier_above_decides_as_one_over_all_stores_does() {
     }
 }
 
-/// A gateway that tells nothing of resolutions is expected to have raw data, and stands in where
-/// nobody else has any.
+/// A gateway that does not report resolutions is expected to have raw data, and is used where no
+/// other store has any.
 #[tokio::test]
 async fn gateways_of_before_are_asked_as_they_were() {
     let old = Holding { kind: Kind::OldGateway, ..gateway(FiveMinutes, all()) };
@@ -216,7 +215,7 @@ async fn gateways_of_before_are_asked_as_they_were() {
     }
 }
 
-/// The value of the one series of an answer.
+/// The value of the only series of an answer.
 #[track_caller]
 fn single(answer: &Value) -> &str {
     let result = answer["data"]["result"].as_array().map(Vec::as_slice);

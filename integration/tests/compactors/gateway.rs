@@ -1,5 +1,5 @@
-//! What a gateway and a querier of ours answer over buckets in rare states, before the compactor
-//! and after it.
+//! What our gateway and querier answer over buckets in rare states, before the compactor and after
+//! it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -63,21 +63,21 @@ impl Reader {
         Ok((samples, warnings))
     }
 
-    /// All samples there are.
+    /// All samples.
     pub(super) fn all(&self) -> Result<(u64, String)> {
         self.count(480, 240, "true")
     }
 }
 
-/// Cases by the samples that answers have to hold, whether a compactor was there or not.
+/// Cases with the number of samples that answers must hold, with or without a compactor run.
 const CASES: &[(&str, u64)] = &[
-    // the block between has three chunks in another order than that of time
+    // the block between has three chunks that are not in order of time
     ("2-ooo-chunks", 5 * 96 + 120),
     // the block of 4 h to 6 h came back to its sources after the merge was marked
     ("3-redo-compaction", 6 * 96),
     ("4-marked-cover", 7 * 96),
     ("5-null-sources", 7 * 96 + 120),
-    // of seven blocks one has lost two stretches
+    // one of seven blocks has lost two stretches
     ("7-tombstones-file", 7 * 384 - 145),
     ("8-partial-with-mark", 2 * 96),
     ("9-series-unsorted", 7 * 96 + 3 * 120),
@@ -133,7 +133,7 @@ fn a_gateway_answers_every_sample_of_blocks_in_rare_states() {
     assert!(defects.is_empty(), "{defects:#?}");
 }
 
-/// Six blocks of 96 samples; that of 4 h to 6 h cannot be looked at.
+/// Six blocks of 96 samples; the one of 4 h to 6 h cannot be looked at.
 fn check_hidden(binaries: &Binaries, fault: Fault) {
     let folder = scratch();
     let filled = folder.path().join("filled");
@@ -148,7 +148,7 @@ fn check_hidden(binaries: &Binaries, fault: Fault) {
     let strict = reader.count(480, 240, "false");
     let refusal = strict.expect_err("a strict answer that lacks a block").to_string();
     assert!(refusal.contains(&hidden), "{fault:?}: the refusal does not name {hidden}: {refusal}");
-    // its data is older than its id, which is of 6 h
+    // its data is older than its id, which has the time 6 h
     for partial in ["true", "false"] {
         let (samples, warnings) = reader.count(3, 12, partial).expect("an answer about later data");
         assert_eq!(

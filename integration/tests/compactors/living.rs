@@ -1,4 +1,4 @@
-//! What lives in a bucket: its blocks without a deletion mark, and how many samples their chunks
+//! What is alive in a bucket: its blocks without a deletion mark, and how many samples their chunks
 //! hold.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,8 @@ use crate::harness::block_ids;
 /// Bytes before the first chunk of a segment.
 const SEGMENT_HEADER: usize = 8;
 
-/// A block that lives. Its id is no part: a merged block has one of its compactor's making.
+/// A block that is alive. Its id is not part of this: the id of a merged block depends on its
+/// compactor.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Living {
     labels: BTreeMap<String, String>,
@@ -27,7 +28,7 @@ pub(super) struct Living {
     sources: Vec<String>,
     /// Samples in its chunks; windows where it is downsampled.
     pub(super) samples: u64,
-    /// Samples that do not come after the one before them, which no reader can be asked to find.
+    /// Samples that do not come after the one before them, which no reader can be expected to find.
     disorder: u64,
 }
 
@@ -60,7 +61,7 @@ impl Living {
     }
 }
 
-/// All blocks of a bucket that live, sorted.
+/// All blocks of a bucket that are alive, sorted.
 pub(super) fn living(bucket: &Path) -> Vec<Living> {
     let there = |id: &String, file: &str| bucket.join(id).join(file).exists();
     let ids = block_ids(bucket).into_iter();
@@ -70,7 +71,7 @@ pub(super) fn living(bucket: &Path) -> Vec<Living> {
     living
 }
 
-/// How many folders of a bucket are called like blocks and are none.
+/// How many folders of a bucket are named like blocks but are not blocks.
 pub(super) fn leftovers(bucket: &Path) -> usize {
     block_ids(bucket).iter().filter(|id| !bucket.join(id).join("meta.json").exists()).count()
 }
@@ -79,7 +80,7 @@ fn read(block: &Path) -> Living {
     let bytes = std::fs::read(block.join("meta.json")).expect("read meta.json");
     let meta = BlockMeta::from_json(&bytes).unwrap_or_else(|e| panic!("{}: {e}", block.display()));
     let segments = segments(block);
-    // A block that nobody rewrote may have an index that lies; what its chunks hold is still there.
+    // A block that was not rewritten may have a wrong index; what its chunks hold is still there.
     let counted = if meta.source() == SOURCE_COMPACTOR {
         by_index(block, &segments)
     } else {
@@ -114,7 +115,7 @@ fn segments(block: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Every chunk there is, one after the other.
+/// Counts every chunk of the segments, one after the other.
 fn by_segments(block: &Path, segments: &[Vec<u8>]) -> Counted {
     let mut samples = 0;
     for segment in segments {
@@ -129,7 +130,7 @@ fn by_segments(block: &Path, segments: &[Vec<u8>]) -> Counted {
     Counted { samples, disorder: 0 }
 }
 
-/// The chunks that the index names, series by series.
+/// Counts the chunks that the index names, series by series.
 fn by_index(block: &Path, segments: &[Vec<u8>]) -> Counted {
     let bytes = std::fs::read(block.join("index")).expect("read the index");
     let index = Index::open(bytes.into()).unwrap_or_else(|e| panic!("{}: {e}", block.display()));

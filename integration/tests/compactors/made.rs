@@ -13,7 +13,7 @@ use tsdb::meta::BlockDesc;
 
 use crate::harness::files_below;
 
-/// 2026-10-22, a multiple of all block ranges; the case buckets begin there, too.
+/// 2026-10-22, a multiple of all block ranges; the case buckets begin there too.
 pub(super) const DAY_MS: i64 = 1_792_627_200_000;
 pub(super) const HOUR_MS: i64 = 3_600_000;
 
@@ -40,9 +40,9 @@ pub(super) struct Made {
     pub(super) step_s: i64,
     /// How long after the full step the samples lie.
     pub(super) offset_s: i64,
-    /// The blocks that it was compacted from; without any it is of level 1.
+    /// The blocks that it was compacted from; without any it has level 1.
     pub(super) parents: Vec<BlockDesc>,
-    /// Tells blocks of equal ranges apart.
+    /// A number that tells blocks of equal ranges apart.
     pub(super) number: u128,
 }
 
@@ -161,7 +161,7 @@ pub(super) fn mark_no_compact(bucket: &Path, id: BlockId) {
     write_mark(bucket, id, "no-compact-mark.json", &mark);
 }
 
-/// Marks a block for deletion as if that had been done some hours ago.
+/// Marks a block for deletion as if some hours ago.
 pub(super) fn mark_deleted(bucket: &Path, id: BlockId, hours_ago: i64) {
     let time = now_s() - hours_ago * 3600;
     let mark =
@@ -188,7 +188,7 @@ fn write_mark(bucket: &Path, id: BlockId, name: &str, mark: &serde_json::Value) 
     std::fs::write(file, mark.to_string()).expect("write the mark");
 }
 
-/// Seconds since the epoch: processes under test hold marks against the real time.
+/// Seconds since the epoch: processes under test compare marks with the real time.
 #[expect(clippy::disallowed_methods, reason = "processes under test run in real time")]
 pub(super) fn now_s() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! How a compactor ends that could not do its work, and what it says when there is none.
+//! How a compactor that could not do its work ends, and what it says when there is none.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::harness::{now, scratch};
 
 const RAW: &[&str] = &["--downsampling.disable"];
 
-/// Six blocks of 96 samples each, of which that of 4 h to 6 h cannot be looked at, and then none.
+/// Six blocks of 96 samples each; first the one of 4 h to 6 h cannot be looked at, then none of
+/// them.
 fn check_hidden(binaries: &Binaries, fault: Fault) {
     let folder = scratch();
     let filled = folder.path().join("filled");
@@ -76,7 +77,7 @@ fn a_run_that_was_stopped_half_way_did_not_end_well() {
     }
     let status = compactor.process.terminate();
     let log = compactor.process.log();
-    // one block of two days and the newest one are left in the end
+    // finally one block of two days and the newest one are left
     assert!(bucket.live_blocks() > 2, "it was done before it was stopped\n{log}");
     assert!(!status.success(), "{status} although there was work left\n{log}");
 

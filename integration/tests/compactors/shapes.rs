@@ -1,6 +1,6 @@
-//! The shapes of buckets, and what has to live after a compactor.
+//! The shapes of buckets, and what must be alive after a compactor.
 //!
-//! A line is a block that lives: external labels, hours since 2026-10-22, level and number of
+//! A line is a block that is alive: external labels, hours since 2026-10-22, level and number of
 //! sources, samples.
 
 use std::path::Path;
@@ -9,12 +9,12 @@ use super::case;
 use super::made::{Content, Made, age, mark_deleted, mark_no_compact, stream};
 use crate::harness::{block_ids, copy_folder};
 
-/// A bucket before any compactor, and what has to live after two runs.
+/// A bucket before any compactor, and what must be alive after two runs.
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) name: &'static str,
     pub(super) fill: fn(&Path),
-    /// What both compactors are started with, besides what ours and what theirs are.
+    /// The arguments of both compactors, besides those of each.
     pub(super) args: &'static [&'static str],
     pub(super) our_args: &'static [&'static str],
     pub(super) their_args: &'static [&'static str],
@@ -22,7 +22,7 @@ pub(super) struct Shape {
     pub(super) theirs: Theirs,
 }
 
-/// What lives after Thanos' compactor.
+/// What is alive after Thanos' compactor.
 #[derive(Debug)]
 pub(super) enum Theirs {
     Same,
@@ -36,7 +36,7 @@ pub(super) enum Theirs {
     },
 }
 
-/// Downsampling is a matter of other tests: raw blocks only, unless a shape is about it.
+/// Downsampling is covered by other tests: raw blocks only, unless a shape is about it.
 const RAW: &[&str] = &["--downsampling.disable"];
 const VERTICAL: &[&str] = &["--downsampling.disable", "--compact.enable-vertical-compaction"];
 
@@ -529,7 +529,7 @@ pub(super) const SHAPES: &[Shape] = &[
     },
 ];
 
-/// A stream, and a block of it that somebody filled in later.
+/// A stream, and a block of it that was filled in later.
 fn overlap(bucket: &Path) {
     stream(bucket, &Made::new(0..2), 5);
     Made::new(3..5).offset_s(150).number(2).write(bucket);

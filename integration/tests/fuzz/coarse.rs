@@ -1,10 +1,10 @@
 //! The same expressions over a fleet whose history is split at random into raw, 5m and 1h data,
-//! replicas, a sidecar and gateways, beside Prometheus on all raw samples.
+//! replicas, a sidecar and gateways, compared with Prometheus on all raw samples.
 //!
 //! Time is stretched eightfold, so that two hours of data become sixteen. Where only raw data
-//! answers, the values are those of Prometheus. Elsewhere the selectors of the expression are asked
-//! for with the functions right over them: what comes back lies within what Prometheus gives on the
-//! raw samples around, and there is no gap and nothing too much. The bounds are those of
+//! answers, the values are those of Prometheus. Elsewhere the selectors of the expression are
+//! queried with the functions directly around them: the values lie within what Prometheus gives for
+//! the raw samples around them, without gaps and without anything extra. The bounds are those of
 //! `docs/downsampled-answers.md`.
 //!
 //! `DRUMLIN_COARSE_COUNT=5000 DRUMLIN_FUZZ_SEED=7` runs more expressions, or others;
@@ -43,7 +43,7 @@ struct Truth {
     series: Vec<data::Series>,
 }
 
-/// What came out of all expressions.
+/// The results of all expressions.
 #[derive(Default)]
 struct Tally {
     exact: usize,
@@ -126,8 +126,7 @@ impl Tally {
             let got = fleet.ask(&case.text, grid, allowed);
             self.exact += 1;
             self.exact_non_empty += usize::from(want.is_non_empty());
-            // what Prometheus leaves to chance is told apart by the comparison of one engine with
-            // the other
+            // what Prometheus leaves to chance is found by comparing the two engines
             let difference = if want.is_peer_bug() {
                 None
             } else {
@@ -155,7 +154,7 @@ impl Tally {
                 self.wrong.push(format!("{named}\n  {}: {fault}", leaf.text));
             }
         }
-        // the whole must not fail where Prometheus does not
+        // the whole expression must not fail where Prometheus does not
         if let (Outcome::Success(_), Outcome::Failed { text, .. }) = (
             sides::ask(&truth.prometheus.url, &case.text, grid, &[]),
             fleet.ask(&case.text, grid, allowed),

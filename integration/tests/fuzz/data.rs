@@ -27,7 +27,7 @@ pub(super) enum Kind {
     Counter,
     /// Fractional, so that no two are equal.
     Gauge,
-    /// A gauge that is NaN, +Inf and -Inf at times.
+    /// A gauge that is sometimes NaN, +Inf or -Inf.
     Special,
     /// Few different integers.
     Level,
@@ -35,7 +35,7 @@ pub(super) enum Kind {
     Ratio,
     /// Seconds since the epoch, over two centuries.
     Clock,
-    /// Seen now and then.
+    /// Samples only now and then.
     Sparse,
     /// Classic buckets.
     Bucket,
@@ -44,7 +44,7 @@ pub(super) enum Kind {
     NativeCounter,
     NativeGauge,
     NativeCustom,
-    /// Floats and histograms in turn.
+    /// Alternating floats and histograms.
     Switching,
 }
 
@@ -114,7 +114,7 @@ impl Series {
         Series { labels: self.labels.clone(), samples, integers: self.integers }
     }
 
-    /// The same samples, as many times further apart.
+    /// The same samples, further apart by this factor.
     pub(super) fn stretched(&self, factor: i64) -> Series {
         let samples = self
             .samples
@@ -130,7 +130,7 @@ impl Series {
 pub(super) fn series(seed: u64) -> Vec<Series> {
     let mut all = Vec::new();
     for metric in &METRICS {
-        // `le` is no dimension of its own: the buckets of one histogram are made together.
+        // `le` is not a dimension of its own: the buckets of one histogram are made together.
         let keys: Vec<&str> = metric.keys.iter().copied().filter(|key| *key != "le").collect();
         let mut combinations: Vec<Vec<(&str, &str)>> = vec![vec![(METRIC_NAME, metric.name)]];
         for key in keys {
@@ -162,7 +162,7 @@ fn key_name(key: &str) -> &'static str {
 
 struct Maker<'a> {
     rng: &'a mut Rng,
-    /// Which of its metric's series this is: some have flaws that others lack.
+    /// Which of its metric's series this is: some have peculiarities that others lack.
     index: usize,
     metric: &'a Metric,
 }
@@ -330,7 +330,7 @@ impl Maker<'_> {
     }
 }
 
-/// The state of a native histogram: counts of buckets from `first` on, to both sides.
+/// The state of a native histogram: counts of buckets from `first` on, on both sides.
 struct Native {
     schema: i32,
     first: i32,
@@ -371,7 +371,7 @@ impl Native {
         if maker.chance(0.012) {
             self.clear();
         }
-        // one series learns to see finer in the middle, as a restarted client would
+        // one series gets a finer schema in the middle, as from a restarted client
         if exponential && step == 200 && maker.index == 1 {
             self.clear();
             self.schema = 3;
@@ -454,7 +454,7 @@ pub(super) fn two_hours() -> Vec<TimeRange> {
     [0, BLOCK_MS].into_iter().map(|start| TimeRange::new(start, start + BLOCK_MS)).collect()
 }
 
-/// The block that those become when they are compacted.
+/// The block that these become when they are compacted.
 pub(super) fn compacted() -> Vec<TimeRange> {
     vec![TimeRange::new(0, 2 * BLOCK_MS)]
 }

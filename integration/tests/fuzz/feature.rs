@@ -1,4 +1,4 @@
-//! What of the language an expression uses, and how often each part was seen to work.
+//! Which parts of the language an expression uses, and how often each was seen to work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,13 +27,13 @@ impl fmt::Display for Feature {
     }
 }
 
-/// The functions that are generated: not those of Thanos alone, and not the one of start
-/// timestamps, which our engine leaves out.
+/// The functions that are generated: without those that only Thanos has, and without the one for
+/// start timestamps, which our engine leaves out.
 pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
     FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate && f.name != "start_timestamp")
 }
 
-/// The operator in the table of features; those of sets and of arithmetic have names of their own.
+/// The operator as a feature; set operators and arithmetic ones have names of their own.
 pub(super) fn operator(op: BinaryOp) -> Feature {
     Feature::Operator(op.as_str())
 }
@@ -74,7 +74,7 @@ fn own(expr: &Expr, used: &mut BTreeSet<Feature>) {
     }
 }
 
-/// How often each feature was in an expression, and in one that gave something on both sides.
+/// How often each feature was in an expression, and in one with a result on both sides.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Coverage {
     seen: BTreeMap<Feature, (usize, usize)>,

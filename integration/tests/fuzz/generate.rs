@@ -1,5 +1,5 @@
 //! Random expressions, built so that most of them have an answer: the generator knows which labels
-//! tell the series of what it built apart, and whether they are floats or histograms.
+//! tell the series of its expressions apart, and whether they are floats or histograms.
 
 mod calls;
 mod operators;
@@ -24,7 +24,7 @@ pub(super) struct Case {
     pub(super) grid: Grid,
 }
 
-/// What the samples of a vector are to be.
+/// What the samples of a vector should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     Floats,
@@ -62,7 +62,7 @@ pub(super) fn case(seed: u64, number: u64) -> Case {
     let features = feature::all();
     let grid = generator.grid();
     let text = match generator.rng.unit() {
-        // what only an instant query takes
+        // only for instant queries
         p if p < 0.02 && grid.is_instant() => generator.range(2, Content::Floats, "").0,
         p if p < 0.03 && grid.is_instant() => generator.range(0, Content::Histograms, "").0,
         p if p < 0.04 && grid.is_instant() => "\"some \\\"text\\\"\"".to_owned(),
@@ -86,7 +86,7 @@ impl Generator {
     }
 
     /// Half of the queries are instant ones; times lie on samples, between them, and just outside
-    /// of the data.
+    /// the data.
     fn grid(&mut self) -> Grid {
         let round = self.pick(&[1, 1_000, 5_000, 60_000]);
         let start_ms = self.rng.between_ms(START_MS + 60_000, END_MS + 60_000) / round * round;
@@ -275,7 +275,7 @@ impl Generator {
         }
     }
 
-    /// A number as it may be written.
+    /// A number in one of its notations.
     fn number(&mut self) -> &'static str {
         self.pick(&[
             "0", "1", "2", "0.5", "3", "10", "-1", "7.25", "1e3", "0x1F", "Inf", "-Inf", "NaN",
@@ -302,7 +302,7 @@ impl Generator {
                     "!= bool",
                 ];
                 let (a, b, op) = (self.scalar(depth - 1), self.scalar(depth - 1), self.pick(&ops));
-                // without parentheses around it, what is around it takes its operands by precedence
+                // without parentheses around it, precedence decides on its operands
                 if self.chance(0.2) { format!("{a} {op} {b}") } else { format!("({a} {op} {b})") }
             }
             _ => format!("-{}", in_parens(&self.scalar(depth - 1))),

@@ -1,4 +1,4 @@
-//! What a query came to, in one form for both sides, and whether two outcomes are the same.
+//! The outcome of a query, in one form for both sides, and whether two outcomes are the same.
 
 use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use crate::harness::answers::same_number;
 
 /// Prometheus' HTTP API shows at most this many warnings, and as many infos.
 const SHOWN_ANNOTATIONS: usize = 10;
-/// The share of all that a histogram counts which may be left by rounding.
+/// The share of a histogram's count that rounding may leave.
 const RESIDUE: f64 = 1e-14;
 
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Success {
     value_type: String,
-    /// By labels; a scalar or string stands under no labels.
+    /// The series by labels; a scalar or string has no labels.
     pub(super) series: BTreeMap<String, Vec<(i64, Point)>>,
     /// The labels in the order of the answer.
     order: Vec<Labels>,
@@ -45,7 +45,7 @@ pub(super) enum Point {
 }
 
 impl Point {
-    /// The number times another, of a histogram how much it counts.
+    /// The number times another; for a histogram, its count times that number.
     pub(super) fn scaled(&self, by: f64) -> Point {
         match self {
             Point::Float(value) => Point::Float(value * by),
@@ -66,8 +66,8 @@ impl Point {
         }
     }
 
-    /// Without the buckets that hold nothing but what rounding left of a sum that comes to zero:
-    /// whether there is any depends on the order in which it was added up.
+    /// Without the buckets that hold only what rounding left of a sum that should be zero: whether
+    /// there are any depends on the order of addition.
     fn without_residues(&self) -> Point {
         let Point::Histogram { totals, buckets } = self else { return self.clone() };
         let all: f64 = buckets.iter().map(|[.., count]| count.abs()).sum();
@@ -95,14 +95,14 @@ fn identical(a: f64, b: f64) -> bool {
     a == b || (a.is_nan() && b.is_nan())
 }
 
-/// What of two outcomes is compared.
+/// How two outcomes are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exactness {
     /// Values within 1e-9, annotations and order too.
     Close,
     /// The same without annotations and order.
     CloseValues,
-    /// Values to the last bit; nothing else than values.
+    /// Only values, to the last bit.
     Values,
 }
 
@@ -126,7 +126,7 @@ impl Outcome {
         }
     }
 
-    /// A panic inside the real one: nothing that could be equalled.
+    /// A panic inside Prometheus, which cannot be compared.
     pub(super) fn is_peer_bug(&self) -> bool {
         // the second is what it panics with when it prints a histogram of custom buckets that was
         // made NaN
@@ -137,7 +137,7 @@ impl Outcome {
         matches!(self, Outcome::Failed { text, .. } if panics(text))
     }
 
-    /// How `got` differs from this, which is what the real one gave.
+    /// How `got` differs from this, which is Prometheus' outcome.
     pub(super) fn difference(&self, got: &Outcome, exactness: Exactness) -> Option<String> {
         match (self, got) {
             (Outcome::Failed { kind, text }, Outcome::Failed { kind: own_kind, text: own }) => {
@@ -153,8 +153,8 @@ impl Outcome {
     }
 }
 
-/// An error text without what is in no defined order: which match group is met first, and the
-/// series listed of it.
+/// An error text without the parts whose order is not defined: which match group is met first, and
+/// its listed series.
 fn comparable(text: &str) -> &str {
     let cut = ["for the match group", "matching labels must be unique"]
         .iter()
@@ -224,7 +224,7 @@ impl Success {
         self.order.iter().any(has) && !self.order.iter().all(has)
     }
 
-    /// Whether some step has two series of the same value, as those who choose by value see it.
+    /// Whether some step has two series of the same value, for functions that choose by value.
     pub(super) fn has_ties(&self) -> bool {
         let mut by_time: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
         for (t, point) in self.series.values().flatten() {
@@ -240,7 +240,7 @@ impl Success {
 }
 
 fn same_annotations(want: &BTreeSet<String>, own: &BTreeSet<String>) -> bool {
-    // Prometheus shows some of many, whichever its map gives first
+    // Prometheus shows only some of many, those that its map returns first
     let shown: BTreeSet<&String> =
         want.iter().filter(|text| !text.contains("annotations omitted")).collect();
     if shown.len() < want.len() {
@@ -262,7 +262,7 @@ fn same_text(a: &str, b: &str) -> bool {
     a.split(' ').count() == b.split(' ').count() && a.split(' ').zip(b.split(' ')).all(same)
 }
 
-/// Three infos count samples and buckets as only Prometheus' own order of merging does.
+/// Three infos count samples and buckets in a way that only Prometheus' own order of merging gives.
 fn annotations<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     texts.map(|text| text.split(", from buckets").next().unwrap_or_default().to_owned()).collect()
 }

@@ -1,5 +1,5 @@
-//! Makes a failing case small, tells a fault from chance, and writes what is left as a `.test`
-//! case.
+//! Makes a failing case small, distinguishes faults from chance, and writes what is left as a
+//! `.test` case.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ const MAX_STEPS: usize = 10_000;
 
 pub(super) enum Verdict {
     Wrong(Case),
-    /// The operands are the same on both sides within rounding, and what is done with them is not
+    /// The operands are the same on both sides up to rounding, but what is done with them is not
     /// continuous.
     Chance(&'static str, Case),
 }
@@ -107,7 +107,7 @@ fn candidates(case: &Case) -> Vec<Case> {
     all
 }
 
-/// Gives `f` the subqueries that no other subquery holds.
+/// Calls `f` with the subqueries that are inside no other subquery.
 fn each_subquery(expr: &Expr, f: &mut dyn FnMut(&promql::ast::Subquery)) {
     match &expr.kind {
         ExprKind::Subquery(subquery) => f(subquery),
@@ -115,7 +115,7 @@ fn each_subquery(expr: &Expr, f: &mut dyn FnMut(&promql::ast::Subquery)) {
     }
 }
 
-/// Gives `f` every expression that has one node less, or one modifier.
+/// Calls `f` with every expression that has one node or one modifier less.
 fn replacements(expr: &Expr, f: &mut dyn FnMut(&Expr)) {
     for changed in simpler(expr) {
         f(&changed);
@@ -198,7 +198,7 @@ fn simpler(expr: &Expr) -> Vec<Expr> {
     all
 }
 
-/// Why the two may differ without fault, judged by what they make of the operands.
+/// Why the two may differ without a fault, judged by their results for the operands.
 fn chance(sides: &Sides, case: &Case) -> Option<&'static str> {
     let expr = parse(&case.text)?;
     let expr = expr.unwrap_parens();
@@ -223,7 +223,7 @@ fn chance(sides: &Sides, case: &Case) -> Option<&'static str> {
         tied |= want.success().is_some_and(|success| success.has_ties());
         unclear |= want.success().is_some_and(|success| success.has_unclear_histograms());
     }
-    // Prometheus compares NaNs in histograms bit by bit, and which sign one has hangs on how its
+    // Prometheus compares NaNs in histograms bit by bit, and the sign of one depends on how its
     // code was compiled.
     if unclear && compares_histograms(expr) {
         return Some("signs of NaNs in histograms");

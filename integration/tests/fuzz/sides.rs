@@ -32,7 +32,7 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// With all experimental parts of the language.
+    /// An engine with all experimental parts of the language.
     pub(super) fn new(blocks: &[PathBuf], delayed_name_removal: bool) -> Ours {
         let engine = Engine::new(EngineSettings {
             threads: 2,
@@ -92,18 +92,17 @@ impl Sides {
         (theirs(&self.prometheus, text, grid), self.ours.evaluate(text, grid))
     }
 
-    /// Whether Prometheus, asked again, gives other answers itself: in range queries it goes
-    /// through the series of some operands in the random order of a map, and what it adds up then
-    /// depends on that.
+    /// Whether Prometheus itself gives other answers when asked again: in range queries it iterates
+    /// over the series of some operands in the random order of a map, and its sums depend on that.
     pub(super) fn is_undecided(&self, text: &str, grid: Grid, want: &Outcome) -> bool {
         let again = |_| theirs(&self.prometheus, text, grid);
         (0..ASKED_AGAIN).map(again).any(|again| want.difference(&again, Exactness::Close).is_some())
     }
 
-    /// Whether Prometheus warns otherwise, and as we do, once the same samples lie in one block. It
-    /// does not know what comes before a histogram that it jumps to in a series of several blocks;
-    /// of one block it knows. So whether a reset in the same window contradicts it depends on what
-    /// was compacted when.
+    /// Whether Prometheus' warnings change to ours once the same samples are in one block. It does
+    /// not know what comes before a histogram that it jumps to in a series of several blocks; in
+    /// one block it knows. So whether a reset in the same window contradicts it depends on what was
+    /// compacted when.
     pub(super) fn depends_on_blocks(
         &self,
         text: &str,
@@ -116,7 +115,7 @@ impl Sides {
             && theirs(&self.compacted, text, grid).difference(got, Exactness::Close).is_none()
     }
 
-    /// Series in another order, where PromQL defines one.
+    /// Whether series are in another order, where PromQL defines one.
     pub(super) fn wrong_order(
         &self,
         text: &str,
@@ -161,9 +160,8 @@ pub(super) fn ask(url: &str, text: &str, grid: Grid, more: &[(&str, &str)]) -> O
     outcome::theirs(&body).unwrap_or_else(|e| panic!("{text}: {e:#}: {body}"))
 }
 
-/// The labels by which `sort_by_label` and its opposite sort. Where some series lack one, theirs
-/// compares as neither more nor less than any other, and the order is what the sorting algorithm
-/// makes of that.
+/// The labels by which `sort_by_label` and its opposite sort. Where some series lack one, they
+/// compare as neither more nor less than any other, and the order depends on the sorting algorithm.
 fn sort_labels(expr: &Expr) -> Vec<String> {
     let ExprKind::Call(call) = &expr.kind else { return Vec::new() };
     let text = |arg: &Expr| match &arg.unwrap_parens().kind {

@@ -1,9 +1,8 @@
-//! How an answer is held against a recorded one.
+//! How an answer is compared with a recorded one.
 //!
 //! Label sets exactly, values within 1e-9 relative (sums may be taken in another order), NaN equal
 //! to NaN, order only where PromQL defines one, texts of parse errors exactly. Prometheus' texts
-//! count; of what Thanos recorded, only code and type of errors do, as it words some of them
-//! otherwise.
+//! count; from Thanos, only code and type of errors do, because it words some of them differently.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +26,7 @@ pub(crate) enum Asked {
     Thanos,
 }
 
-/// What came out of a list of recorded answers.
+/// The results for a list of recorded answers.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) equal: usize,
@@ -116,7 +115,7 @@ fn unordered(text: &str) -> Vec<String> {
     parts
 }
 
-/// Compares warnings and infos; Thanos knows no infos and reports them among the warnings, without
+/// Compares warnings and infos; Thanos has no infos and reports them among the warnings, without
 /// positions.
 fn same_annotations(line: &Recorded, body: &Value, source: Source) -> Result<()> {
     let texts = |body: &Value, keys: &[&str]| -> BTreeSet<String> {
@@ -159,7 +158,7 @@ pub(crate) fn same_data(line: &Recorded, got: &Value) -> Result<()> {
         return close(want, got);
     }
     if let Err(difference) = same_series(want, got) {
-        // which of tied series they take is free
+        // they may take any of tied series
         let chooses = ["topk(", "bottomk(", "limitk(", "limit_ratio("]
             .iter()
             .any(|f| line.query().contains(f));
@@ -227,9 +226,9 @@ fn same_series(want: &Value, got: &Value) -> Result<()> {
     }
 }
 
-/// Thanos divides the buckets of an averaged histogram anew whenever it looks at them, so that what
-/// it answers is no histogram: of those whose buckets do not add up to the count, everything but
-/// the bucket counts is compared.
+/// Thanos divides the buckets of an averaged histogram again each time it looks at them, so that
+/// its answer is not a valid histogram: for those whose buckets do not add up to the count,
+/// everything but the bucket counts is compared.
 fn forget_spoilt_buckets(want: &mut Value, got: &mut Value) {
     if let (Value::Array(want), Value::Array(got)) = (&mut *want, &mut *got) {
         want.iter_mut().zip(got).for_each(|(want, got)| forget_spoilt_buckets(want, got));
@@ -256,7 +255,7 @@ fn as_number(text: &str) -> Option<f64> {
     }
 }
 
-/// Compares samples and all they are made of.
+/// Compares samples and everything in them.
 fn close(want: &Value, got: &Value) -> Result<()> {
     match (want, got) {
         (Value::Array(a), Value::Array(b)) => {

@@ -69,8 +69,8 @@ impl Binaries {
     }
 }
 
-/// Builds what is missing, once. `None` where Go is missing, which is said in one line and is a
-/// failure in CI.
+/// Builds what is missing, once. `None` where Go is missing, which prints one line and is a failure
+/// in CI.
 pub(crate) fn binaries() -> Option<&'static Binaries> {
     static BINARIES: OnceLock<Option<Binaries>> = OnceLock::new();
     BINARIES.get_or_init(build).as_ref()
@@ -87,7 +87,7 @@ fn build() -> Option<Binaries> {
     Some(Binaries { drumlin: build_drumlin(), peers })
 }
 
-/// Builds the wanted peers where they are missing and gives the folder they are in.
+/// Builds the wanted peers where they are missing and returns their folder.
 fn build_peers(wanted: impl Fn(&Peer) -> bool) -> Option<PathBuf> {
     // one at a time: two builds would write the same files
     static BUILDING: Mutex<()> = Mutex::new(());
@@ -98,7 +98,7 @@ fn build_peers(wanted: impl Fn(&Peer) -> bool) -> Option<PathBuf> {
     if !missing.is_empty() && Command::new("go").arg("version").output().is_err() {
         let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         assert!(!in_ci, "go is missing, so the peers cannot be built");
-        // past the capture of test output: who runs the suite has to see it
+        // bypasses the capture of test output, because it must be seen
         use std::io::Write as _;
         let _ = writeln!(
             std::io::stderr(),

@@ -51,7 +51,7 @@ pub(crate) struct PrometheusSettings {
     pub(crate) scrape_configs: String,
     /// The length of blocks; 2h where empty.
     pub(crate) block_duration: String,
-    /// More of what `--enable-feature` takes.
+    /// Further features for `--enable-feature`.
     pub(crate) features: Vec<String>,
 }
 

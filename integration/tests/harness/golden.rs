@@ -1,6 +1,6 @@
 //! Blocks and answers recorded from real Prometheus and Thanos.
 //!
-//! Raw blocks and all answers are in this repository; the downsampled blocks, 12 MB, are not, and
+//! Raw blocks and all answers are in this repository; the downsampled blocks (12 MB) are not, and
 //! are looked for beside it.
 
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ impl Recorded {
         self.path.ends_with("query_range")
     }
 
-    /// What tells it from the others, for lists.
+    /// What distinguishes it from the others, for lists.
     pub(crate) fn name(&self) -> String {
         let kind = self.path.rsplit('/').next().unwrap_or_default();
         format!("{kind} {}{}", self.query(), self.field("match[]"))
@@ -71,7 +71,7 @@ pub(crate) fn raw(replica: &str) -> Vec<PathBuf> {
 
 pub(crate) const REPLICAS: [&str; 4] = ["eu-0", "eu-1", "us-0", "us-1"];
 
-/// 16 days of one replica as Thanos' compactor leaves them; `None` where the folder is not at hand.
+/// 16 days of one replica as Thanos' compactor leaves them; `None` if the folder is not available.
 pub(crate) fn downsampled() -> Option<Vec<PathBuf>> {
     let folder = root().join("../shared/data/golden/downsampled");
     folder.is_dir().then(|| blocks(folder))

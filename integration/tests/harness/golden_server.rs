@@ -10,8 +10,8 @@ use super::fleet::{
 };
 use super::{copy_folder, golden, poll};
 
-/// The name of the one external label of the golden Prometheus. Queriers take it for a replica
-/// label, so that it is in no answer, as it is in none that Prometheus itself gave.
+/// The name of the only external label of the golden Prometheus. Queriers treat it as a replica
+/// label, so that it is in no answer, just as it is in none that Prometheus itself gave.
 pub(crate) const SERVER_LABEL: &str = "server";
 
 pub(crate) fn golden_prometheus(binaries: &Binaries, folder: &Path) -> Prometheus {
@@ -27,7 +27,7 @@ pub(crate) fn golden_prometheus(binaries: &Binaries, folder: &Path) -> Prometheu
 }
 
 /// A copy of a block as Prometheus alone would have left it: what a sidecar wrote into `meta.json`
-/// is taken out.
+/// is removed.
 fn without_thanos(block: &Path, folder: &Path) -> PathBuf {
     let copy = folder.join(block.file_name().expect("a block id"));
     copy_folder(block, &copy);

@@ -92,7 +92,7 @@ pub(crate) fn encode(fields: &[(String, String)]) -> String {
         .join("&")
 }
 
-/// What a Prometheus API answers, whatever the code.
+/// What a Prometheus API answers, with any status code.
 pub(crate) fn api(base: &str, path: &str, fields: &[(&str, &str)]) -> Result<Value> {
     let fields: Vec<(String, String)> =
         fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();

@@ -18,7 +18,7 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
 /// A free port of the loopback interface.
 ///
 /// Taken from below the range out of which the kernel serves port 0, so that no connection of
-/// another test sits on it by the time the process binds it.
+/// another test uses it by the time the process binds it.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;
@@ -125,13 +125,13 @@ impl Process {
         })
     }
 
-    /// Ends it as the kernel does when memory is out: at once, with no chance to tidy up.
+    /// Ends it as the kernel does when out of memory: at once, with no chance to tidy up.
     pub(crate) fn kill9(mut self) {
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("the process can be waited for");
     }
 
-    /// Asks it to end in order.
+    /// Asks it to shut down.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         // SAFETY: a plain system call; the process is our child and not yet waited for, so the id
         // is its own
@@ -140,7 +140,7 @@ impl Process {
         self.wait(Duration::from_secs(30))
     }
 
-    /// Stops or continues it in the middle of whatever it does.
+    /// Pauses or continues it, whatever it is doing.
     pub(crate) fn pause(&self, paused: bool) {
         let signal = if paused { libc::SIGSTOP } else { libc::SIGCONT };
         // SAFETY: as in `terminate`
@@ -159,7 +159,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs a program to its end and gives what it printed.
+/// Runs a program to its end and returns what it printed.
 #[track_caller]
 pub(crate) fn run<A: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = A>) -> Finished {
     let mut command = Command::new(program);

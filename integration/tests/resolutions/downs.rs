@@ -14,7 +14,7 @@ pub(super) const START: i64 = END - 4 * DAY;
 /// Samples per run of the counter that restarts.
 const RUN: i64 = 1000;
 
-/// All series with their samples inside of a range, in order of their labels.
+/// All series with their samples inside a range, in order of their labels.
 pub(super) fn series(range: TimeRange) -> Vec<(Labels, FloatSamples)> {
     let labels = |name: &str, key: &str| Labels::from_pairs([("__name__", name), ("k", key)]);
     let every = |value: &dyn Fn(i64) -> f64, lives: TimeRange| -> FloatSamples {

@@ -1,4 +1,4 @@
-//! Gateways, sidecars of a kind and queriers in this process, over real sockets on loopback.
+//! Gateways, simulated sidecars and queriers in this process, over real sockets on loopback.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,16 +33,16 @@ use tsdb::meta::BlockMeta;
 
 use super::downs;
 
-/// What a store is.
+/// The kind of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Gateway,
-    /// One that tells nothing of resolutions and knows no spans to which coarser data is
+    /// A gateway that does not report resolutions and ignores the spans to which coarser data is
     /// restricted.
     OldGateway,
     Sidecar,
-    /// One that tells nothing of resolutions and refuses matchers on external labels alone, as that
-    /// of Thanos.
+    /// A sidecar that does not report resolutions and refuses matchers on external labels alone,
+    /// like that of Thanos.
     OldSidecar,
 }
 
@@ -89,7 +89,7 @@ impl Fleet {
         self.get("query", &[&[("query", query), ("time", &time)], options].concat()).await
     }
 
-    /// From, to, step.
+    /// Asks a range query: from, to, step.
     pub(super) async fn range(
         &self,
         query: &str,
@@ -254,7 +254,7 @@ fn meta(id: BlockId, resolution: Resolution, range: TimeRange, external: &Labels
     BlockMeta::from_json(json.to_string().as_bytes()).expect("a meta.json")
 }
 
-/// A store without what was added to the wire for resolutions.
+/// A store without the wire's additions for resolutions.
 struct OfBefore(Arc<dyn Store>);
 
 #[tonic::async_trait]

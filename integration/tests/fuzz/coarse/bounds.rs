@@ -1,5 +1,5 @@
-//! What functions may give over downsampled data, by what Prometheus gives on the raw samples
-//! around.
+//! Bounds for what functions may return over downsampled data, from what Prometheus returns for the
+//! raw samples around.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,19 +19,19 @@ const INTERVAL_MS: i64 = 30_000 * super::stretch::FACTOR;
 /// How far apart raw answers are looked at.
 const STEP_MS: i64 = 60_000;
 
-/// A selector with the function right over it.
+/// A selector with the function directly around it.
 pub(super) struct Leaf {
     pub(super) text: String,
     function: String,
     /// The function's arguments, one of them the selector with its range.
     args: Vec<Expr>,
     matchers: Vec<Matcher>,
-    /// Of its windows, in milliseconds.
+    /// The length of its windows, in milliseconds.
     range: i64,
     offset: i64,
 }
 
-/// What raw samples give that bounds an answer.
+/// A result over raw samples that bounds an answer.
 struct Bounding {
     text: String,
     /// What its values are multiplied by.
@@ -43,7 +43,7 @@ struct Bounding {
 pub(super) struct Checked {
     /// Steps with a value that lay within its bounds.
     pub(super) values: usize,
-    /// Steps whose bounds are not numbers: only that there is a value was compared.
+    /// Steps whose bounds are not numbers: only the presence of a value was compared.
     unbounded: usize,
     /// Steps without a value where there is none.
     absent: usize,
@@ -63,8 +63,8 @@ impl fmt::Display for Checked {
     }
 }
 
-/// All selectors that stand alone or as the samples of a function, without `@`: that only says
-/// when.
+/// All selectors that stand alone or as the samples of a function, without `@`, which only sets the
+/// time.
 pub(super) fn leaves(expr: &Expr) -> Vec<Leaf> {
     let mut found: Vec<Leaf> = Vec::new();
     walk(expr, &mut found);
@@ -129,8 +129,8 @@ impl Leaf {
         format!("{}({})", self.function, args.join(", "))
     }
 
-    /// What raw samples have to give around the same time, by the length of the windows that
-    /// answer.
+    /// The results over raw samples around the same time that bound the answer, by the length of
+    /// the windows that answer.
     fn boundings(&self, resolution: Resolution) -> Vec<Bounding> {
         let new = |text: String| Bounding { text, scale: 1.0 };
         let (range, window) = (self.range, resolution.millis());
@@ -155,7 +155,7 @@ impl Leaf {
     }
 }
 
-/// What is computed of samples that no aggregate holds: that it is there is all that is promised,
+/// Whether the result depends on samples that no aggregate holds: only its presence is promised,
 /// with a warning.
 fn is_unbounded(function: &str) -> bool {
     let needs_raw = ["changes", "resets", "idelta"].contains(&function);
@@ -165,7 +165,7 @@ fn is_unbounded(function: &str) -> bool {
     needs_raw || spread.contains(&function) || lines.contains(&function)
 }
 
-/// What an answer may not do otherwise than succeed, unless coarser values make it so.
+/// Whether an answer over coarser values may fail although the one over raw samples does not.
 pub(super) fn may_fail(text: &str) -> bool {
     // labels of equal or different values decide whether series match
     text.contains("multiple matches")
@@ -185,8 +185,8 @@ pub(super) fn check(
     got: &Outcome,
     checked: &mut Checked,
 ) -> Result<(), String> {
-    // a series of floats and histograms in turn is, window by window, of the kind it was of more
-    // often
+    // a series that alternates between floats and histograms has, in each window, the kind that was
+    // more frequent
     if leaf.function == "absent_over_time" || leaf.text.contains("switching") {
         return Ok(());
     }
@@ -227,9 +227,9 @@ pub(super) fn check(
 struct Bound<'a> {
     leaf: &'a Leaf,
     split: &'a Split,
-    /// The coarsest there is around.
+    /// The coarsest data around.
     resolution: Resolution,
-    /// The finest of downsampled data around.
+    /// The finest downsampled data around.
     finest: Resolution,
     reach: i64,
 }
@@ -262,7 +262,7 @@ impl Bound<'_> {
                     ));
                 }
                 None => checked.absent += 1,
-                // in a range of one scrape raw samples have no rate, and windows do
+                // in a range of one scrape raw samples have no rate, but windows do
                 Some(_) if near.is_empty() && self.leaf.range < 2 * self.interval(series, t) => {
                     checked.unbounded += 1
                 }
@@ -282,13 +282,13 @@ impl Bound<'_> {
         &points[from..to]
     }
 
-    /// Whether raw samples answer at every time around. Windows without what is NaN may be missing
-    /// between others.
+    /// Whether raw samples answer at every time around. Windows leave out NaN, so some may be
+    /// missing between others.
     fn is_whole(&self, series: &Compared<'_>, near: &[(i64, Point)]) -> bool {
         near.len() as i64 > 2 * self.reach / STEP_MS && !self.has_nan(series)
     }
 
-    /// Whether values are NaN and infinite in turn.
+    /// Whether values are sometimes NaN or infinite.
     fn has_nan(&self, series: &Compared<'_>) -> bool {
         self.leaf.text.contains("weird") || series.labels.contains("weird")
     }
@@ -330,7 +330,7 @@ impl Bound<'_> {
         let (mut low, mut high) =
             numbers.iter().fold((f64::MAX, f64::MIN), |(l, h), n| (l.min(*n), h.max(*n)));
         let slack = low.abs().max(high.abs()) * self.share(series, t) + self.late();
-        // of the first window of a series, what lies before its sample does not count
+        // in the first window of a series, what lies before its sample does not count
         if self.adds_up() {
             (low, high) = (low.min(0.0), high.max(0.0));
         }
@@ -350,7 +350,7 @@ impl Bound<'_> {
             .contains(&self.leaf.function.as_str())
     }
 
-    /// What falls is taken for resets, which every window has one of at least.
+    /// Falling values count as resets, of which every window then has at least one.
     fn is_no_counter(&self, series: &Compared<'_>) -> bool {
         let of_counters = ["rate", "increase", "irate"].contains(&self.leaf.function.as_str());
         let names = [
@@ -366,10 +366,10 @@ impl Bound<'_> {
         of_counters && (has_flaws || !names.iter().any(|name| self.leaf.text.contains(name)))
     }
 
-    /// Which part of a value it may be off by. The last sample of a window has the time of its end,
+    /// The share by which a value may be off. The last sample of a window has the time of its end,
     /// so that each end of a difference may be a scrape interval too late; in the last window of a
-    /// chunk that is much of a short time. Of what is added up in a range there may be one sample
-    /// more or less.
+    /// chunk that is a large share of a short time. What is added up in a range may include one
+    /// sample more or less.
     fn share(&self, series: &Compared<'_>, t: i64) -> f64 {
         let nearby = self.nearby(series, t, self.finest);
         let interval = nearby.interval.max(INTERVAL_MS) as f64;
@@ -383,7 +383,7 @@ impl Bound<'_> {
         share + 1e-9
     }
 
-    /// What is around a time, of windows of that length.
+    /// The data around a time, for windows of that length.
     fn nearby(&self, series: &Compared<'_>, t: i64, resolution: Resolution) -> Nearby {
         let t = t - self.leaf.offset;
         series.scrapes.nearby(TimeRange::new(t - self.reach, t + self.reach + 1), resolution)

@@ -1,4 +1,4 @@
-//! Who holds what of the history, and the processes that answer for it.
+//! Which store holds which part of the history, and the processes that answer for it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn slots() -> Vec<TimeRange> {
 pub(super) struct Levels {
     /// Raw blocks without external labels, for Prometheus.
     pub(super) plain: Vec<PathBuf>,
-    /// By replica and slot.
+    /// Raw blocks by replica and slot.
     raw: Vec<Vec<PathBuf>>,
     /// A bucket for each replica, slot and resolution.
     coarse: Vec<Vec<[PathBuf; 2]>>,
@@ -66,7 +66,7 @@ impl Levels {
     }
 }
 
-/// A bucket folder with nothing in it but the coarser copy of a block.
+/// A bucket folder that holds only the coarser copy of a block.
 fn downsample(
     bucket: &Path,
     raw: &Path,
@@ -93,7 +93,7 @@ fn downsample(
     bucket.to_owned()
 }
 
-/// Who has a slot at a resolution.
+/// Which store has a slot at a resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
     slot: usize,
@@ -150,7 +150,7 @@ impl Split {
             || self.held.iter().any(|h| h.slot == slot && h.resolution == resolution)
     }
 
-    /// Whether all data there is of a span, and of an hour and more around it, is raw.
+    /// Whether all data of a span, and of at least an hour around it, is raw.
     pub(super) fn is_raw_alone(&self, range: TimeRange) -> bool {
         let around = TimeRange::new(range.start - 7_200_000, range.end + 7_200_000);
         slots().iter().enumerate().filter(|(_, slot)| slot.overlaps(around)).all(|(slot, _)| {
@@ -158,7 +158,7 @@ impl Split {
         })
     }
 
-    /// The resolutions of the downsampled data there is of a time.
+    /// The resolutions of the downsampled data at a time.
     pub(super) fn coarse_at(&self, t: i64) -> impl Iterator<Item = Resolution> {
         let slot = slots().iter().position(|slot| slot.contains(t));
         COARSE
@@ -166,12 +166,12 @@ impl Split {
             .filter(move |resolution| slot.is_some_and(|slot| self.has(slot, *resolution)))
     }
 
-    /// The coarsest resolution there is of a span.
+    /// The coarsest resolution of the data of a span.
     pub(super) fn coarsest(&self, range: TimeRange) -> Resolution {
         self.resolutions(range).max().unwrap_or(Resolution::Raw)
     }
 
-    /// The finest resolution of downsampled data there is of a span.
+    /// The finest resolution of the downsampled data of a span.
     pub(super) fn finest_of_coarse(&self, range: TimeRange) -> Option<Resolution> {
         self.resolutions(range).filter(|resolution| *resolution > Resolution::Raw).min()
     }

@@ -1,6 +1,6 @@
-//! When the raw samples of a series were taken. What downsampled data tells of a time depends on
-//! it: how far apart samples are, where a life begins inside a window, and how much of its last
-//! window a chunk covers.
+//! When the raw samples of a series were taken. Downsampled data depends on it: on how far apart
+//! samples are, where a series begins inside a window, and how much of its last window a chunk
+//! covers.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use model::{METRIC_NAME, Matcher, Resolution, SampleValue, TimeRange, is_stale_n
 
 use super::super::data::Series;
 
-/// Of one series, in order of time.
+/// The times of the samples of one series, in order.
 #[derive(Default)]
 pub(super) struct Scrapes {
     times: Vec<i64>,
@@ -25,7 +25,7 @@ pub(super) struct Nearby {
 }
 
 impl Scrapes {
-    /// Of the series that match, by their labels with and without the name.
+    /// The scrapes of the series that match, by their labels with and without the name.
     pub(super) fn of(all: &[Series], matchers: &[Matcher]) -> BTreeMap<String, Scrapes> {
         let mut found: BTreeMap<String, Scrapes> = BTreeMap::new();
         let matches = |series: &&Series| {
@@ -66,8 +66,8 @@ impl Scrapes {
         self.times.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(0)
     }
 
-    /// Whether a time lies in the first window of a life, before the end that the window's sample
-    /// stands at.
+    /// Whether a time lies in the first window of a series, before its end, which is the time of
+    /// the window's sample.
     pub(super) fn begins_at(&self, t: i64, resolution: Resolution) -> bool {
         let window = |t: i64| t.div_euclid(resolution.millis());
         let first = self.times.partition_point(|at| window(*at) < window(t));

@@ -1,4 +1,4 @@
-//! A case in longer time: what took a second takes several.
+//! Stretches a case in time: what took a second takes several.
 
 use promql::ParserOptions;
 use promql::ast::{At, Duration, Expr, ExprKind, VectorSelector};

@@ -2,7 +2,7 @@
 
 use super::{Content, Generator, Keys, Vector, in_parens};
 
-/// What `sort` and its likes give is only kept at the root, and so is the order of `absent`'s
+/// The order that `sort` and the like give is kept only at the root, and so is that of `absent`'s
 /// labels.
 const OVER_HISTOGRAMS: [&str; 18] = [
     "rate",

@@ -9,7 +9,7 @@ impl Generator {
     pub(super) fn aggregation(&mut self, op: &str, depth: u32) -> Vector {
         let content = if self.chance(0.12) { Content::Histograms } else { Content::Floats };
         match op {
-            // which of tied series they take is free: they get values that differ
+            // they may take any of tied series: they get values that differ
             "topk" | "bottomk" => {
                 let mut inner = self.distinct();
                 let k = self.parameter(depth, &["1", "2", "3", "5", "100", "0"]);
@@ -18,7 +18,7 @@ impl Generator {
                 }
                 self.grouped(op, &k, inner, None)
             }
-            // the first ones of what comes: they get what comes in the order of labels
+            // they take the first series: they get series in the order of labels
             "limitk" => {
                 let inner = self.ordered();
                 let k = self.parameter(depth, &["1", "2", "3", "5", "0"]);
@@ -88,7 +88,7 @@ impl Generator {
             if modifier.is_empty() { String::new() } else { format!(" {modifier} ({named})") };
         let arguments =
             if parameter.is_empty() { inner.text } else { format!("{parameter}, {}", inner.text) };
-        // the grouping may stand before or behind the operand
+        // the grouping may come before or after the operand
         let text = match self.chance(0.8) {
             true => format!("{op}{head} ({arguments})"),
             false => format!("{op}({arguments}){head}"),
@@ -97,7 +97,7 @@ impl Generator {
         Vector { text, keys: if keeps_series { inner.keys } else { rest }, extra }
     }
 
-    /// An operator between whatever it can stand between.
+    /// An operator between operands that it accepts.
     pub(super) fn operation(&mut self, op: BinaryOp, depth: u32) -> Vector {
         let trims = matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
         if trims {
@@ -203,7 +203,7 @@ impl Generator {
         let set = op.is_set_operator();
         let mut left = left;
         let common: Keys = left.keys.intersection(&right.keys).copied().collect();
-        // neither has all labels of the other: the right side loses those that it has alone
+        // neither has all labels of the other: the right side loses those that only it has
         if !set && !common.is_superset(&left.keys) && !common.is_superset(&right.keys) {
             let by: Vec<&str> = common.iter().copied().collect();
             right =

@@ -217,8 +217,8 @@ impl Generator {
         (format!("{}[{range}]{extension}{modifiers}", vector.text), vector.keys)
     }
 
-    /// Series of values that are all different, in the order of their labels: what an operator
-    /// gives comes in any.
+    /// Series of values that are all different, in the order of their labels: an operator returns
+    /// its result in any order.
     pub(super) fn ordered(&mut self) -> Vector {
         let metric = self.metric(|kind| matches!(kind, Kind::Gauge | Kind::Counter));
         let vector = self.plain(metric);
