@@ -165,7 +165,7 @@ fn is_unbounded(function: &str) -> bool {
     needs_raw || spread.contains(&function) || lines.contains(&function)
 }
 
-/// Whether an answer over coarser values may fail although the one over raw samples does not.
+/// Whether an answer may fail with this error where the one over raw samples succeeds.
 pub(super) fn may_fail(text: &str) -> bool {
     // labels of equal or different values decide whether series match
     text.contains("multiple matches")
