@@ -69,8 +69,8 @@ pub(super) const SHAPES: &[Shape] = &[
         name: "a block rewritten for its tombstones",
         fill: |bucket| copy("1-tombstone-rewrite", bucket),
         theirs: Theirs::NeverEnds {
-            why: "we: theirs marks both the block and what it made of it, and makes that anew for \
-                ever",
+            why: "we: theirs marks both the block and what it made from it, and makes that again \
+                for ever",
         },
         ours: &[
             "cluster=a 0h-8h level 2 of 1: 384",
@@ -128,8 +128,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 26h-28h level 1 of 1: 96",
                 "cluster=a 28h-30h level 1 of 1: 96",
             ],
-            why: "we: what goes soon covers nothing; theirs takes the sources for its duplicates, \
-                and all of 0 h to 8 h is lost",
+            why: "we: what is deleted soon covers nothing; theirs takes the sources for its \
+                duplicates, and all of 0 h to 8 h is lost",
         },
         ..PLAIN
     },
@@ -183,8 +183,8 @@ pub(super) const SHAPES: &[Shape] = &[
                 "cluster=a 8h-10h level 1 of 1: 96",
                 "cluster=a 10h-12h level 1 of 1: 96",
             ],
-            why: "we: what was read is held against `meta.json`, and the block is left alone; \
-                theirs loses its 96 samples and ends well",
+            why: "we: what was read is compared with `meta.json`, and the block is left alone; \
+                theirs loses its 96 samples and reports success",
         },
         ..PLAIN
     },
@@ -455,12 +455,12 @@ pub(super) const SHAPES: &[Shape] = &[
         ours: &["cluster=a 0h-8h level 2 of 3: 288", "cluster=a 8h-10h level 1 of 1: 96"],
         theirs: Theirs::Differs {
             leaves: &["cluster=a 0h-8h level 2 of 4: 384", "cluster=a 8h-10h level 1 of 1: 96"],
-            why: "we: what somebody marked goes; theirs copies it on into the merged block",
+            why: "we: what is marked is removed; theirs copies it into the merged block",
         },
         ..PLAIN
     },
     Shape {
-        name: "an ended stream beside one that goes on",
+        name: "an ended stream beside one that continues",
         fill: |bucket| {
             stream(bucket, &Made::new(0..2), 13);
             stream(bucket, &Made::new(0..2).labels(&[("cluster", "b")]).number(2), 3);
