@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use promql::ast::{AggregateOp, BinaryOp, Expr, ExprKind};
-use promql::functions::{FUNCTIONS, Function, Gate};
+use promql::functions::{FUNCTIONS, FeatureGate, Function};
 use promql::testlang::{MODIFIERS, modifiers_of};
 
 /// A part of the language.
@@ -30,7 +30,7 @@ impl fmt::Display for Feature {
 /// The functions that are generated: without those that only Thanos has, and without the one for
 /// start timestamps, which our engine leaves out.
 pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
-    FUNCTIONS.iter().filter(|f| f.gate != Gate::ExtendedRate && f.name != "start_timestamp")
+    FUNCTIONS.iter().filter(|f| f.gate != FeatureGate::ExtendedRate && f.name != "start_timestamp")
 }
 
 /// The operator as a feature; set operators and arithmetic ones have names of their own.
