@@ -265,6 +265,7 @@ impl Tally {
     }
 
     /// Fails on any wrong answer.
+    #[expect(clippy::print_stdout, reason = "tests report what they counted")]
     fn finish(self, what: &str) {
         println!("{what}: {} equal, {} wrong", self.equal, self.wrong.len());
         assert!(

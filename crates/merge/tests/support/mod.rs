@@ -73,6 +73,7 @@ pub(crate) struct GoldenBlocks {
     pub(crate) folder: PathBuf,
 }
 
+#[expect(clippy::print_stdout, reason = "tests report what they counted")]
 pub(crate) fn blocks() -> Option<GoldenBlocks> {
     let folder =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/golden/downsampled");

@@ -139,12 +139,7 @@ endpoints:
         assert!(refusal("endpoints: [{address: a}]", "x.yml").contains("host:port"));
         assert!(refusal("endpoints: [{address: dns+a:1, strict: true}]", "x").contains("strict"));
         let unknown = "endpoints: [{address: a:1, client_config: {tls_config: {ca: x}}}]";
-        assert!(
-            parse(unknown, "x")
-                .unwrap_err()
-                .to_string()
-                .contains(r#"unknown key "ca" in tls_config"#)
-        );
+        assert!(refusal(unknown, "x").contains(r#"unknown key "ca" in tls_config"#));
         assert!(parse("", "x").unwrap().is_empty());
     }
 }
