@@ -1,6 +1,8 @@
 //! The fuzz targets on stable Rust: the golden files and the kept seeds, and so many broken variants
 //! of each. The run is the same every time.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests report what they counted")]
+
 mod fuzz;
 #[path = "fuzz/replay.rs"]
 mod replay;
@@ -46,7 +48,9 @@ impl Tally {
     fn add<T>(&mut self, result: &Result<T, Error>) {
         *match result {
             Ok(_) => &mut self.read,
-            Err(Error::Checksum { .. }) => &mut self.unsealed,
+            Err(error) if error.to_string().contains(": checksum mismatch at") => {
+                &mut self.unsealed
+            }
             Err(_) => &mut self.refused,
         } += 1;
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use model::{MatchOp, Matcher};
 use tsdb::Error;
 use tsdb::index::{
-    Header, HeaderLoader, Index, IndexWriter, PostingsPieces, SeriesEntry, parse_postings,
+    HeaderLoader, Index, IndexHeader, IndexWriter, PostingsPieces, SeriesEntry, parse_postings,
 };
 
 use super::{meter, seal};
@@ -30,7 +30,7 @@ fn read(bytes: &[u8]) -> Result<(), Error> {
     assert!(header.memory() <= most);
     check_lists(&bytes, header);
     // where a list ends the header for a scan takes from the next entry, whatever comes later
-    let start = |header: &Header| header.postings_range(b"", b"").map(|range| range.start);
+    let start = |header: &IndexHeader| header.postings_range(b"", b"").map(|range| range.start);
     assert_eq!(scan.map_or_else(|_| start(header), |scan| start(&scan)), start(header));
     check_queries(&index);
     let ids = index.postings(&[])?;
@@ -40,7 +40,7 @@ fn read(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn load_for_scan(bytes: &Bytes) -> Result<Header, Error> {
+fn load_for_scan(bytes: &Bytes) -> Result<IndexHeader, Error> {
     let mut loader = HeaderLoader::new(bytes.len() as u64)?.for_scan();
     loop {
         let need = loader.need();
@@ -53,7 +53,7 @@ fn load_for_scan(bytes: &Bytes) -> Result<Header, Error> {
 }
 
 /// The lists of all labels, each found by its label and read at once and in pieces.
-fn check_lists(bytes: &[u8], header: &Header) {
+fn check_lists(bytes: &[u8], header: &IndexHeader) {
     let names: Vec<&[u8]> = header.label_names().collect();
     assert!(names.is_sorted_by(|a, b| a < b));
     for name in names {
