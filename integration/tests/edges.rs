@@ -151,7 +151,7 @@ fn named_crates_have_one_version() {
     let named = [
         "arrow",
         "parquet",
-        "datafusion",
+        "datafusion-common",
         "object_store",
         "tonic",
         "prost",

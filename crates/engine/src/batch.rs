@@ -8,14 +8,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{
+use arrow::array::{
     Array, AsArray, BooleanArray, FixedSizeListArray, Float64Array, RecordBatch, UInt32Array,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type,
 };
-use datafusion::common::Result;
+use datafusion_common::Result;
 use futures::stream::BoxStream;
 use model::FloatHistogram;
 use promql::kernels::native::{ComputedValue, Operand};

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use model::{Labels, METRIC_NAME};
 use promql::ast::Span;
 use promql::kernels::notes::{Notes, Severity};

@@ -1,6 +1,6 @@
 //! Why a query has no answer, and how DataFusion carries the error.
 
-use datafusion::common::DataFusionError;
+use datafusion_common::DataFusionError;
 use model::layered_error;
 
 /// The error types of Prometheus' HTTP API.

@@ -6,10 +6,10 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use datafusion::arrow::array::{Array, RecordBatch};
-use datafusion::common::Result;
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
-use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
+use arrow::array::{Array, RecordBatch};
+use datafusion_common::Result;
+use datafusion_physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
+use datafusion_physical_plan::{DisplayFormatType, ExecutionPlan};
 use futures::{FutureExt, Stream, StreamExt};
 
 use crate::batch::BatchStream;
@@ -124,10 +124,10 @@ impl Meter {
         let points = batch.columns().iter().rev().find_map(|column| {
             let any = column.as_any();
             let steps = any
-                .downcast_ref::<datafusion::arrow::array::FixedSizeListArray>()
+                .downcast_ref::<arrow::array::FixedSizeListArray>()
                 .map(|list| list.values());
             steps.or_else(|| {
-                any.downcast_ref::<datafusion::arrow::array::ListArray>().map(|list| list.values())
+                any.downcast_ref::<arrow::array::ListArray>().map(|list| list.values())
             })
         });
         self.points.add(points.map_or(0, |values| values.len() - values.null_count()));

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion_common::{DataFusionError, Result};
+use datafusion_execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
 use model::{Budget, BudgetExceeded, Reservation};
 
 use crate::error::{Error, Kind, fail};

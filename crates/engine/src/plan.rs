@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion_physical_plan::ExecutionPlan;
 use model::Labels;
 use promql::ast::{BinaryOp, Span, VectorMatching};
 use promql::kernels::aggregate::CellKind;

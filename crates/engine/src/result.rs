@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::execution::memory_pool::MemoryReservation;
+use arrow::array::RecordBatch;
+use datafusion_execution::memory_pool::MemoryReservation;
 use model::Labels;
 use promql::ast::{AggregateOp, Expr, ExprKind, Span, ValueType};
 use promql::value::{Grid, Point, PointValue, Points, PointsView, ResultSeries, StepRows, Value};

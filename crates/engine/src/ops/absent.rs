@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use futures::TryStreamExt;
 use model::Labels;
 use promql::kernels::FloatColumn;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use model::Labels;
 use promql::kernels::format::{histogram_text, plain};
 use promql::kernels::native::Operand;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use model::{FloatHistogram, Labels};
 use promql::ast::Span;
 use promql::kernels::format::open_metrics;

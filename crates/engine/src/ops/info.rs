@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use datafusion::common::Result;
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion_common::Result;
+use datafusion_execution::memory_pool::MemoryReservation;
 use futures::TryStreamExt;
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use promql::kernels::steps::{StepSet, StepsView};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use model::{Labels, LabelsBuilder};
 use promql::ast::{BinaryOp, Cardinality, Span, VectorMatching};
 use promql::kernels::binary::changes_metric;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, Result};
+use datafusion_common::{DataFusionError, Result};
 use futures::{StreamExt, TryStreamExt};
 use model::FloatHistogram;
 use promql::ast::{BinaryOp, Span};

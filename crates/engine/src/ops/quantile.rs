@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use promql::ast::Span;
 use promql::kernels::over_time::{order, quantile_of_sorted};
 use tokio::sync::OnceCell;

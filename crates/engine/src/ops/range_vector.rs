@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
+use arrow::array::{
     Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array,
 };
-use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
     DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type,
 };
-use datafusion::common::Result;
+use datafusion_common::Result;
 use futures::{StreamExt, TryStreamExt};
 use merge::Series;
 use model::Labels;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
 use promql::kernels::FloatColumn;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use promql::ast::Span;
 use promql::format_float_general;
 use promql::kernels::order::Best;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::Poll;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use futures::StreamExt;
 use merge::Series;
 use tokio::sync::Mutex;

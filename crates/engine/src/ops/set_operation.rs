@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use promql::ast::BinaryOp;
 use promql::kernels::steps::StepSets;
 

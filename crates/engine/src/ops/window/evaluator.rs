@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::Result;
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion_common::Result;
+use datafusion_execution::memory_pool::MemoryReservation;
 use model::Labels;
 use promql::kernels::extended;
 use promql::kernels::mixed::{self, MixedInput};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion_common::Result;
 use model::{FloatHistogram, Labels};
 use promql::format_duration;
 use promql::kernels::MixedColumn;
