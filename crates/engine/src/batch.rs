@@ -12,9 +12,7 @@ use arrow::array::{
     Array, AsArray, BooleanArray, FixedSizeListArray, Float64Array, RecordBatch, UInt32Array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
-use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type,
-};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type};
 use datafusion_common::Result;
 use futures::stream::BoxStream;
 use model::FloatHistogram;

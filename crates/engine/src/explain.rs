@@ -123,12 +123,10 @@ impl Meter {
         // samples lie in the last list of a batch
         let points = batch.columns().iter().rev().find_map(|column| {
             let any = column.as_any();
-            let steps = any
-                .downcast_ref::<arrow::array::FixedSizeListArray>()
-                .map(|list| list.values());
-            steps.or_else(|| {
-                any.downcast_ref::<arrow::array::ListArray>().map(|list| list.values())
-            })
+            let steps =
+                any.downcast_ref::<arrow::array::FixedSizeListArray>().map(|list| list.values());
+            steps
+                .or_else(|| any.downcast_ref::<arrow::array::ListArray>().map(|list| list.values()))
         });
         self.points.add(points.map_or(0, |values| values.len() - values.null_count()));
     }

@@ -1,6 +1,8 @@
 //! The fuzz targets on stable Rust: the kept seeds, and so many broken variants of each. The run is
 //! the same every time.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests report what they counted")]
+
 mod fuzz;
 #[path = "../../tsdb/tests/fuzz/replay.rs"]
 mod replay;
@@ -42,7 +44,7 @@ fn frames() {
     let (mut read, mut refused, mut unsealed) = (0, 0, 0);
     variants(&seeds, 10_000, |variant| match fuzz::frames(variant) {
         Ok(()) => read += 1,
-        Err(Error::FrameChecksum { .. }) => unsealed += 1,
+        Err(error) if error.to_string().contains("frame: checksum") => unsealed += 1,
         Err(_) => refused += 1,
     });
     assert_eq!(unsealed, 0, "a checksum was not put right");

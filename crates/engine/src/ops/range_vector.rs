@@ -5,13 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array,
-};
+use arrow::array::{Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type,
-};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type};
 use datafusion_common::Result;
 use futures::{StreamExt, TryStreamExt};
 use merge::Series;
