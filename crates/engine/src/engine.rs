@@ -117,7 +117,7 @@ impl Engine {
     /// be done on the caller's thread.
     ///
     /// # Errors
-    /// See [`QueryError`] for the kinds; texts are those of Prometheus where it has one.
+    /// See [`Error`] for the kinds; texts are those of Prometheus where it has one.
     pub async fn query(&self, query: Query) -> Result<Answer, Error> {
         let pool = self.handle();
         let io = Handle::try_current().unwrap_or_else(|_| pool.clone());

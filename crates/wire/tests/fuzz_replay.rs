@@ -10,7 +10,6 @@ mod replay;
 use std::path::PathBuf;
 
 use replay::{files, variants};
-use wire::Error;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "fuzz/seeds", target].iter().collect();

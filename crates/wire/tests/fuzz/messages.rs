@@ -1,8 +1,9 @@
 use prost::Message;
 use wire::thanos::info::InfoResponse;
 use wire::{
-    Pair, WireMatcher, histogram_from_wire, labels_from_wire, labels_to_wire, matcher_from_wire,
-    matchers_to_wire, prometheus, prometheus_encoding_from_wire, thanos, thanos_encoding_from_wire,
+    LabelMessage, WireMatcher, histogram_from_wire, labels_from_wire, labels_to_wire,
+    matcher_from_wire, matchers_to_wire, prometheus, prometheus_encoding_from_wire, thanos,
+    thanos_encoding_from_wire,
 };
 
 use super::{meter, most_of_message};
@@ -72,7 +73,7 @@ fn check_series(response: &thanos::SeriesResponse) {
     }
 }
 
-fn check_labels<P: Pair>(pairs: &[P]) {
+fn check_labels<P: LabelMessage>(pairs: &[P]) {
     let labels = labels_from_wire(pairs);
     assert!(labels.iter().is_sorted_by(|a, b| a.0 < b.0), "{labels}");
     assert_eq!(labels_from_wire(&labels_to_wire::<P>(&labels)), labels);
