@@ -8,7 +8,6 @@ mod list_page;
 mod multipart;
 pub(crate) mod prefixed;
 
-use model::error::in_one_line;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
@@ -20,6 +19,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use model::Clock;
+use model::error::in_one_line;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 

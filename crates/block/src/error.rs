@@ -52,7 +52,8 @@ impl Error {
             E::JoinError { .. } => Kind::Internal,
             _ => Kind::Unavailable,
         };
-        Error::caused(kind, format!("{attempt} {path}"), error)
+        let object = if path.as_ref().is_empty() { "the bucket" } else { path.as_ref() };
+        Error::caused(kind, format!("{attempt} {object}"), error)
     }
 
     pub(crate) fn format(object: impl std::fmt::Display, error: tsdb::Error) -> Error {

@@ -11,12 +11,12 @@ mod ledger;
 mod local;
 mod overlap;
 
-use model::error::in_one_line;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::{Either, select};
+use model::error::in_one_line;
 use model::{BlockId, Labels};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;

@@ -120,6 +120,9 @@ pub struct Synced {
     pub broken: Vec<BrokenBlock>,
     /// What is missing above: nothing may be done because a block is absent while there are any.
     pub unseen: Vec<UnseenBlock>,
+    /// Blocks of formats that the caller does not read, such as those of a newer version. They
+    /// cover nothing, and nothing may be done to them, whatever their marks say.
+    pub foreign: Vec<SyncedBlock>,
     /// Blocks that the duplicate filter removed: all their sources are in another block, which is
     /// not marked for deletion.
     pub duplicates: Vec<SyncedBlock>,
@@ -142,6 +145,8 @@ pub mod state {
     pub const MARKED_FOR_DELETION: &str = "marked-for-deletion";
     pub const MARKED_FOR_NO_COMPACT: &str = "marked-for-no-compact";
     pub const MARKED_FOR_NO_DOWNSAMPLE: &str = "marked-for-no-downsample";
+    /// Not one of Thanos', and no value of the metric.
+    pub(super) const FOREIGN: &str = "foreign-format";
 
     pub(super) const ALL: [&str; 11] = [
         LOADED,

@@ -5,7 +5,6 @@ mod cleaning;
 mod compacting;
 mod downsampling;
 
-use model::error::in_one_line;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use block::sync::{
 };
 use futures::FutureExt;
 use model::Clock;
+use model::error::in_one_line;
 use prometheus::Registry;
 use serve::{Component, Served};
 use tokio::sync::watch;
@@ -66,6 +66,7 @@ impl Compactor {
         let fetcher_settings = FetcherSettings {
             concurrency: settings.meta_fetch_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join("meta-syncer")),
+            formats: Some(parquet_block::FORMATS),
         };
         let (metrics, changes) = (Metrics::new(registry)?, Changes::default());
         Ok(Compactor {

@@ -1,13 +1,13 @@
 //! Marks and deletions, with their counts and log lines. None of them stops an iteration: what
 //! fails is tried again in the next one.
 
-use model::error::in_one_line;
 use std::sync::Arc;
 
 use block::marker::{DeletionMark, Marker, NoCompactMark, NoDownsampleMark, reason};
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket, upload};
 use model::Clock;
+use model::error::in_one_line;
 
 use crate::Error;
 use crate::changes::Changes;

@@ -2,7 +2,6 @@
 //! gives as many series and samples as its `meta.json` says, and merging neither invents nor drops
 //! any.
 
-use model::error::in_one_line;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use block::sync::SyncedBlock;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use merge::{ChunkContent, Dedup, KWay, SeriesChunk, Step, merge_vertically};
+use model::error::in_one_line;
 use model::{BlockId, Labels};
 use tsdb::chunk;
 use tsdb::index::{IndexHeader, SymbolTable, SymbolUnion};

@@ -11,13 +11,14 @@ use std::time::Duration;
 use block::config::{Environment, ObjectStoreConfig};
 use block::object_store::memory::InMemory;
 use block::object_store::{ObjectStore, ObjectStoreExt};
-use block::{Bucket, BucketMetrics};
-use compact::{Compactor, Settings};
+use block::{BlockLocation, Bucket, BucketMetrics};
+use compact::{Compactor, Retention, Settings};
 use futures::TryStreamExt;
-use model::{Clock, TimeRange, TimestampMs};
+use model::{BlockId, Clock, Resolution, TimeRange, TimestampMs};
 use prometheus::Registry;
 use synthetic::Fleet;
 use testkit::{CreateOnly, ObjectServer, ServerSettings};
+use tsdb::meta::BlockMeta;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -166,4 +167,52 @@ async fn names_that_are_no_paths_stop_nothing_and_markers_go_with_their_block() 
     );
     left.sort();
     assert_eq!(untidy.server.odd_keys().await, left);
+}
+
+/// A block that a newer version made of all of these, and marked long ago.
+fn of_newer_format(blocks: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>> {
+    let metas: Vec<BlockMeta> = blocks
+        .iter()
+        .filter(|(path, _)| path.ends_with("/meta.json"))
+        .map(|(_, bytes)| BlockMeta::from_json(bytes).unwrap())
+        .collect();
+    let id = BlockId::from_parts(DAY_MS.unsigned_abs(), 9);
+    let mut meta = BlockMeta {
+        ulid: id,
+        max_time: DAY_MS,
+        format: Some("parquet/9".to_owned()),
+        ..metas[0].clone()
+    };
+    meta.compaction.level = 3;
+    meta.compaction.sources = metas.iter().map(|meta| meta.ulid).collect();
+    let resolution = Resolution::FiveMinutes;
+    meta.thanos.as_mut().unwrap().downsample.resolution = resolution.millis();
+    let location = BlockLocation::parquet(&meta.external_labels(), resolution, id);
+    let mark = format!(r#"{{"id":"{id}","version":1,"details":"","deletion_time":1}}"#);
+    BTreeMap::from([
+        (location.meta().to_string(), meta.to_json()),
+        (location.file("0.series.parquet").to_string(), b"of a newer version".to_vec()),
+        (location.file("deletion-mark.json").to_string(), mark.into_bytes()),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_a_newer_format_covers_nothing_and_is_left_alone() {
+    let settings = || Settings {
+        delete_delay: Duration::ZERO,
+        retention: Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() },
+        ..Settings::default()
+    };
+    let blocks = blocks();
+    let without = Served::new(&blocks, CreateOnly::Honoured).await;
+    without.compact(settings()).await;
+    let foreign = of_newer_format(&blocks);
+    let all = blocks.into_iter().chain(foreign.clone()).collect();
+    let with = Served::new(&all, CreateOnly::Honoured).await;
+    with.compact(settings()).await;
+    let mut objects = with.objects().await;
+    for (path, bytes) in foreign {
+        assert_eq!(objects.remove(&path), Some(bytes), "{path}");
+    }
+    assert!(objects == without.objects().await);
 }

@@ -1,10 +1,10 @@
 //! Compares what the bucket and the querier say with what the generator knows.
 
-use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{bail, ensure};
+use model::error::in_one_line;
 use model::{Labels, Resolution, TimeRange};
 use synthetic::{Fleet, Kind, Replica, Truth};
 

@@ -1,13 +1,13 @@
 //! Store gateway, querier and, if asked for, a sidecar, as separate servers that know each other
 //! only by address.
 
-use model::error::in_one_line;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use block::Bucket;
+use model::error::in_one_line;
 use model::{Budget, Clock, Labels};
 use query::{EndpointSettings, EndpointSpec, Querier};
 use serve::{Component, GrpcSettings, HttpSettings, Server, Task};

@@ -34,5 +34,5 @@ mod writer;
 pub use error::{Error, Kind};
 pub use file::FooterCache;
 pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
-pub use schema::{BlockDescription, FORMAT};
+pub use schema::{BlockDescription, FORMAT, FORMATS};
 pub use writer::{ParquetBlockWriter, ShardLimits, WriteStats};

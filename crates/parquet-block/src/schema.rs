@@ -9,6 +9,9 @@ use parquet::file::metadata::KeyValue;
 /// The version in the files' metadata under `drumlin.format` and in `meta.json` under `format`.
 pub const FORMAT: &str = "parquet/1";
 
+/// The formats that are read here.
+pub const FORMATS: &[&str] = &[FORMAT];
+
 pub(crate) const SERIES_ID: &str = "series_id";
 pub(crate) const SERIES_HASH: &str = "series_hash";
 pub(crate) const FIRST_ROW: &str = "first_row";

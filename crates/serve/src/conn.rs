@@ -1,6 +1,5 @@
 //! Accepted connections, plain or TLS, for the HTTP and the gRPC server alike.
 
-use model::error::in_one_line;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use model::error::in_one_line;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;

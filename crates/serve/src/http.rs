@@ -9,7 +9,6 @@ pub(crate) use config::web_config;
 pub(crate) use dispatch::Dispatch;
 pub(crate) use metrics::HttpMetricsLayer;
 
-use model::error::in_one_line;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
+use model::error::in_one_line;
 use prometheus::{Registry, TextEncoder};
 use tokio::sync::{mpsc, watch};
 

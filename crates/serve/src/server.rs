@@ -1,6 +1,5 @@
 //! One process' listeners, from settings to shutdown.
 
-use model::error::in_one_line;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use model::Clock;
+use model::error::in_one_line;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;

@@ -1,10 +1,10 @@
 //! TLS for listeners: rustls with ring; certificates are read again when their files change.
 
-use model::error::in_one_line;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use model::error::in_one_line;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;

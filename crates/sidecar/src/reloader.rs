@@ -4,7 +4,6 @@
 //! Files are looked at every watch interval; a reload that fails is tried again every retry
 //! interval.
 
-use model::error::in_one_line;
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Clock;
+use model::error::in_one_line;
 use upstream::PrometheusClient;
 
 use crate::metrics::ReloaderMetrics;

@@ -1,6 +1,5 @@
 //! The parts of a sidecar put together: heartbeat, store and shipper.
 
-use model::error::in_one_line;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use block::ship::Shipper;
 use block::{Bucket, ShipperMetrics};
 use futures::TryFutureExt;
 use futures::future::{BoxFuture, Either, FutureExt, select};
+use model::error::in_one_line;
 use model::{Budget, Clock};
 use prometheus::Registry;
 use serve::{Component, Served};

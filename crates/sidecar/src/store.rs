@@ -5,12 +5,12 @@ mod chunks;
 mod read;
 mod rechunk;
 
-use model::error::in_one_line;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use model::error::in_one_line;
 use model::{Budget, Labels, Matcher, TimeRange};
 use storeapi::{
     ComponentType, Coverage, Error, Frame, FrameStream, Incoming, Kind, LabelChange,

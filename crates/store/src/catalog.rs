@@ -1,11 +1,11 @@
 //! The blocks that one sync found, by their external labels.
 
-use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use block::sync::{ObjectVersion, SyncedBlock, UnseenBlock};
 use block::{BlockLocation, Path};
+use model::error::in_one_line;
 use model::{BlockId, Labels, Matcher, Resolution, TimeRange};
 use storeapi::{ComponentType, Coverage, Spans, StoreInfo, TsdbInfo, match_external};
 use tsdb::meta::BlockMeta;
@@ -62,13 +62,17 @@ pub(crate) struct PickedBlock {
     pub(crate) matchers: Arc<Vec<Matcher>>,
 }
 
-/// A block that could not be looked at: it may hold any series, at any time before a certain one.
+/// A block that is there but cannot be served: one that could not be looked at, which may hold any
+/// series at any time before a certain one, or one of a format that is not read here.
 #[derive(Clone, Debug)]
-pub(crate) struct Unseen {
-    /// Exclusive.
-    before: i64,
+pub(crate) struct Unserved {
+    /// The external labels, where they are known.
+    labels: Option<Labels>,
+    range: TimeRange,
     /// Parquet blocks are never raw.
     parquet: bool,
+    /// Whether reading it anew may help.
+    is_retried: bool,
     /// What an answer that may lack its series says.
     warning: String,
 }
@@ -76,7 +80,7 @@ pub(crate) struct Unseen {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     groups: Vec<BlockGroup>,
-    unseen: Vec<Unseen>,
+    unserved: Vec<Unserved>,
     /// The time that is served, even if blocks hold more.
     limit: TimeRange,
 }
@@ -107,40 +111,87 @@ impl Catalog {
                 labels,
             }
         };
-        Catalog { groups: by_labels.into_iter().map(group).collect(), unseen: Vec::new(), limit }
+        Catalog { groups: by_labels.into_iter().map(group).collect(), unserved: Vec::new(), limit }
     }
 
     /// Adds blocks that exist but could not be looked at.
-    pub(crate) fn with_unseen(self, unseen: &[UnseenBlock]) -> Catalog {
+    pub(crate) fn with_unseen(mut self, unseen: &[UnseenBlock]) -> Catalog {
         let one = |block: &UnseenBlock| {
             let (location, error) =
                 (&block.location, short(&in_one_line(&block.error).to_string()));
-            Unseen {
-                before: location.id().time_ms().cast_signed(),
+            Unserved {
+                labels: None,
+                range: TimeRange::new(i64::MIN, location.id().time_ms().cast_signed()),
                 parquet: location.is_parquet(),
+                is_retried: true,
                 warning: format!(
                     "block={location} could not be looked at, so that its series may be missing: \
                      {error}; it is tried again every few seconds"
                 ),
             }
         };
-        let served = |unseen: &Unseen| unseen.before > self.limit.start;
-        Catalog { unseen: unseen.iter().map(one).filter(served).collect(), ..self }
+        let limit = self.limit;
+        let served = |unseen: &Unserved| unseen.range.end > limit.start;
+        self.unserved.extend(unseen.iter().map(one).filter(served));
+        self
     }
 
+    /// Adds blocks of formats that are not read here, except those whose sources are all served.
+    pub(crate) fn with_foreign(mut self, foreign: &[SyncedBlock]) -> Catalog {
+        let one = |block: &SyncedBlock| Unserved {
+            labels: Some(block.labels.clone()),
+            range: block.range(),
+            parquet: block.location.is_parquet(),
+            is_retried: false,
+            warning: format!(
+                "block={} is left out: its format {:?} is not one this version reads; upgrade the \
+                 store",
+                block.location,
+                block.meta.format.as_deref().unwrap_or_default()
+            ),
+        };
+        let is_missed = |block: &&SyncedBlock| {
+            block.range().overlaps(self.limit)
+                && !self.groups.iter().any(|group| group.has_all_of(block))
+        };
+        let missed: Vec<Unserved> = foreign.iter().filter(is_missed).map(one).collect();
+        self.unserved.extend(missed);
+        self
+    }
+
+    /// Whether looking again soon may show more blocks.
     pub(crate) fn has_unseen(&self) -> bool {
-        !self.unseen.is_empty()
+        self.unserved.iter().any(|block| block.is_retried)
     }
 
-    /// The warnings of an answer about unseen blocks that may hold a part of it. Their labels are
-    /// unknown, so matchers exclude none.
-    pub(crate) fn unseen_warnings(&self, wanted: &WantedData) -> impl Iterator<Item = &str> {
+    /// The warnings of an answer about blocks that may hold a part of it and are not served. Where
+    /// their labels are unknown, matchers exclude none.
+    pub(crate) fn unserved_warnings(
+        &self,
+        matchers: &[Matcher],
+        wanted: &WantedData,
+    ) -> impl Iterator<Item = &str> {
         let range = wanted.range.intersect(self.limit);
         let raw_only = wanted.coarsest == Resolution::Raw && wanted.fallback.is_empty();
-        let concerns = move |unseen: &&Unseen| {
-            !range.is_empty() && range.start < unseen.before && !(unseen.parquet && raw_only)
+        let concerns = move |block: &&Unserved| {
+            let labels = block.labels.as_ref();
+            block.range.overlaps(range)
+                && !(block.parquet && raw_only)
+                && labels.is_none_or(|labels| match_external(matchers, labels).is_some())
         };
-        self.unseen.iter().filter(concerns).map(|unseen| unseen.warning.as_str())
+        self.unserved.iter().filter(concerns).map(|block| block.warning.as_str())
+    }
+
+    /// The labels and time of what is not served; no labels where they are not known.
+    fn unserved_spans(&self) -> BTreeMap<Labels, TimeRange> {
+        let mut spans: BTreeMap<Labels, TimeRange> = BTreeMap::new();
+        for block in &self.unserved {
+            let labels = block.labels.clone().unwrap_or_else(Labels::empty);
+            let span = spans.entry(labels).or_insert(block.range);
+            *span =
+                TimeRange::new(span.start.min(block.range.start), span.end.max(block.range.end));
+        }
+        spans
     }
 
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Arc<ServedBlock>> {
@@ -194,13 +245,16 @@ impl Catalog {
             tsdb_infos.extend(joined.into_iter().map(told));
         }
         let mut label_sets: Vec<Labels> = self.groups.iter().map(|g| g.labels.clone()).collect();
-        if let Some(before) = self.unseen.iter().map(|unseen| unseen.before).max() {
-            // A querier that asks only stores that may have something must ask this one, to learn
-            // what is missing.
-            let unknown = TimeRange::new(i64::MIN, before);
-            range = TimeRange::new(unknown.start, range.end.max(unknown.end));
-            label_sets.push(Labels::empty());
-            tsdb_infos.push(TsdbInfo::new(Labels::empty(), unknown.intersect(self.limit)));
+        // A querier that asks only stores that may have something must ask this one, to learn what
+        // is missing.
+        for (labels, unserved) in self.unserved_spans() {
+            range = TimeRange::new(range.start.min(unserved.start), range.end.max(unserved.end));
+            let info = TsdbInfo::new(labels.clone(), unserved.intersect(self.limit));
+            let known = !labels.is_empty();
+            tsdb_infos.push(if known { info.with_coverage(Coverage::default()) } else { info });
+            if !label_sets.contains(&labels) {
+                label_sets.push(labels);
+            }
         }
         StoreInfo {
             component: ComponentType::Store,
@@ -210,6 +264,16 @@ impl Catalog {
             supports_without_replica_labels: true,
             tsdb_infos,
         }
+    }
+}
+
+impl BlockGroup {
+    /// Whether all data that went into a block can be served from others.
+    fn has_all_of(&self, block: &SyncedBlock) -> bool {
+        let served =
+            self.spans.iter().filter(|span| !span.marked && span.resolution <= block.resolution());
+        let sources: HashSet<BlockId> = served.flat_map(|span| span.sources.clone()).collect();
+        self.labels == block.labels && block.sources().iter().all(|s| sources.contains(s))
     }
 }
 

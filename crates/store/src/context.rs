@@ -1,12 +1,12 @@
 //! What the parts of one request share: what was read so far, and what was found meanwhile.
 
-use model::error::in_one_line;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use block::reader::ReadStats;
 use model::Resolution;
+use model::error::in_one_line;
 use storeapi::{Error, Frame, Kind, PartialResponse, Result, ServedCoarse};
 
 use crate::block_error::BlockError;

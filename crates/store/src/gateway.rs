@@ -1,6 +1,5 @@
 //! The parts of a gateway, put together, and the loop that keeps its catalog.
 
-use model::error::in_one_line;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +12,7 @@ use block::sync::{
 };
 use block::{Bucket, HeaderCache, Path, SyncMetrics, TombstoneCache};
 use futures::FutureExt;
+use model::error::in_one_line;
 use model::{Clock, Reservation};
 use parquet_block::FooterCache;
 use prometheus::Registry;
@@ -100,6 +100,7 @@ impl Gateway {
         let fetcher_settings = FetcherSettings {
             concurrency: settings.meta_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join(META_FOLDER)),
+            formats: Some(parquet_block::FORMATS),
         };
         let fetcher = MetaFetcher::new(bucket, fetcher_settings, SyncMetrics::new(registry)?);
         Ok(Gateway {
@@ -154,7 +155,9 @@ impl Gateway {
             [&UnreadMarks, &time, &relabel, &consistency, &deletion, &Deduplicate];
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
-        let catalog = Catalog::new(&synced.blocks, settings.range(now)).with_unseen(&synced.unseen);
+        let catalog = Catalog::new(&synced.blocks, settings.range(now))
+            .with_unseen(&synced.unseen)
+            .with_foreign(&synced.foreign);
         let served = catalog.blocks().count();
         let metrics = &self.shared.metrics;
         metrics.loaded.set(served as f64);

@@ -4,7 +4,6 @@
 //! merged before any chunk is fetched. Parquet blocks give their windows with the labels, a bounded
 //! group of series at a time.
 
-use model::error::in_one_line;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +11,7 @@ use block::reader::{BlockEntry, ChunkSpan, ReadStats, ReaderSettings};
 use block::{BlockReader, SeriesQuery};
 use futures::TryStreamExt;
 use merge::SeriesChunk;
+use model::error::in_one_line;
 use model::{Labels, Reservation};
 use parquet_block::ParquetBlock;
 use serve::Task;

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use model::Resolution;
+use model::{Matcher, Resolution};
 use serve::Gate;
 use storeapi::{
     Error, Frame, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest, Metadata,
@@ -49,14 +49,15 @@ impl BucketStore {
         self.current.get().ok_or_else(not_ready)
     }
 
-    /// Warnings about blocks that could not be looked at; under `Abort` they end the request.
-    fn unseen(
+    /// Warnings about blocks that are not served; under `Abort` they end the request.
+    fn unserved(
         catalog: &Catalog,
+        matchers: &[Matcher],
         wanted: &WantedData,
         strategy: PartialResponse,
     ) -> Result<Vec<Frame>> {
         let mut notes = Warnings::new(strategy);
-        for warning in catalog.unseen_warnings(wanted) {
+        for warning in catalog.unserved_warnings(matchers, wanted) {
             notes.warn(warning.to_owned())?;
         }
         Ok(notes.take().into_iter().chain(notes.take_rest()).collect())
@@ -80,25 +81,27 @@ impl Store for BucketStore {
             coarsest: Resolution::coarsest_within(request.max_resolution_ms),
             fallback: request.fallback(),
         };
-        let unseen = Self::unseen(&catalog, &wanted, request.partial_response)?;
-        let unseen = stream::iter(unseen.into_iter().map(Ok));
+        let warnings =
+            Self::unserved(&catalog, &request.matchers, &wanted, request.partial_response)?;
+        let warnings = stream::iter(warnings.into_iter().map(Ok));
         let picks = catalog.pick(&request.matchers, &wanted);
         if picks.is_empty() {
-            return Ok(unseen.boxed());
+            return Ok(warnings.boxed());
         }
         let pass = self.gate.enter().await;
         let context = Arc::new(self.context(request.partial_response));
         // A shard leaves out series, so a limit says little about how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };
         let plan = SourcePlan { batch_series: batch_series(picks.len(), limit), request };
-        Ok(unseen.chain(answer(picks, plan, context, pass)).boxed())
+        Ok(warnings.chain(answer(picks, plan, context, pass)).boxed())
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        let unseen =
-            Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
-        Ok(with_warnings(unseen, metadata::label_names(&catalog, request, &context).await?))
+        let wanted = metadata::everything(request.range);
+        let warnings =
+            Self::unserved(&catalog, &request.matchers, &wanted, request.partial_response)?;
+        Ok(with_warnings(warnings, metadata::label_names(&catalog, request, &context).await?))
     }
 
     async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
@@ -106,9 +109,10 @@ impl Store for BucketStore {
             return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
         }
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
-        let unseen =
-            Self::unseen(&catalog, &metadata::everything(request.range), request.partial_response)?;
-        Ok(with_warnings(unseen, metadata::label_values(&catalog, request, &context).await?))
+        let wanted = metadata::everything(request.range);
+        let warnings =
+            Self::unserved(&catalog, &request.matchers, &wanted, request.partial_response)?;
+        Ok(with_warnings(warnings, metadata::label_values(&catalog, request, &context).await?))
     }
 }
 

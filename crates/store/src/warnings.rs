@@ -1,8 +1,8 @@
 //! Warnings of an answer.
 
-use model::error::in_one_line;
 use std::collections::VecDeque;
 
+use model::error::in_one_line;
 use storeapi::{Error, Frame, Kind, PartialResponse, Result};
 
 /// The most warnings per answer; further ones are only counted.

@@ -5,13 +5,13 @@
 
 mod verifier;
 
-use model::error::in_one_line;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use model::error::in_one_line;
 /// The connection to an endpoint, for the clients of its services.
 pub use tonic::transport::Channel;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};

@@ -1,6 +1,5 @@
 //! Names that stand for several addresses: `dns+`, `dnsdualstack+`, `dnssrv+`, `dnssrvnoa+`.
 
-use model::error::in_one_line;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
+use model::error::in_one_line;
 use prometheus::Counter;
 
 /// The questions asked of DNS. A name that does not exist has no answers; an error means that it is

@@ -1,10 +1,10 @@
 //! The outcome of a query, in one form for both sides, and whether two outcomes are the same.
 
-use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use engine::{Answer, Error, Kind};
+use model::error::in_one_line;
 use model::{FloatHistogram, Labels};
 use promql::value::{PointValue, ResultSeries};
 use serde_json::Value;

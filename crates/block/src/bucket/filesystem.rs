@@ -1,7 +1,6 @@
 //! What a bucket in a folder needs beyond the library: listings that do not fail on a bad name or a
 //! loop of links, and the removal of files `name#n` that broken uploads leave and no listing shows.
 
-use model::error::in_one_line;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -11,6 +10,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt};
 use model::TimestampMs;
+use model::error::in_one_line;
 use object_store::local::LocalFileSystem;
 use object_store::path::{Path as ObjectPath, PathPart};
 use object_store::{

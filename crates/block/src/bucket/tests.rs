@@ -1,6 +1,6 @@
-use model::error::in_one_line;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use model::error::in_one_line;
 use object_store::memory::InMemory;
 use prometheus::Registry;
 

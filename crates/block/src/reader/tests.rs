@@ -1,6 +1,6 @@
-use model::error::in_one_line;
 use std::collections::BTreeMap;
 
+use model::error::in_one_line;
 use model::{BlockId, MatchOp};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;

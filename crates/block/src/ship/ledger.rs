@@ -4,12 +4,12 @@
 //! none; only blocks that still lie in the TSDB folder. Prometheus reads it while we write it, so a
 //! new one replaces the old one whole.
 
-use model::error::in_one_line;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use model::BlockId;
+use model::error::in_one_line;
 use serde::{Deserialize, Serialize};
 use tsdb::meta::BlockMeta;
 

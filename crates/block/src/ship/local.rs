@@ -1,11 +1,11 @@
 //! Blocks in Prometheus' folder.
 
-use model::error::in_one_line;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use model::BlockId;
+use model::error::in_one_line;
 use tsdb::meta::{BlockMeta, META_FILE};
 
 use super::ShipperSettings;

@@ -1,7 +1,7 @@
-use model::error::in_one_line;
 use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt;
+use model::error::in_one_line;
 use prometheus::Registry;
 use tempfile::TempDir;
 

@@ -1,12 +1,12 @@
 //! Listing the bucket and fetching metas and marks.
 
-use model::error::in_one_line;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
+use model::error::in_one_line;
 use model::{BlockId, TimestampMs};
 use object_store::ObjectMeta;
 use tsdb::meta::{BlockMeta, META_FILE};
@@ -34,11 +34,23 @@ pub struct FetcherSettings {
     /// Where metas are kept over restarts, as `<folder>/<ULID>/meta.json`; Thanos' `meta-syncer`
     /// folder.
     pub cache_dir: Option<PathBuf>,
+    /// What `format` may say in a `meta.json` beside nothing, which is a TSDB block; blocks of
+    /// other formats are apart in the result. `None` tells no formats apart.
+    pub formats: Option<&'static [&'static str]>,
+}
+
+impl FetcherSettings {
+    fn reads(&self, meta: &BlockMeta) -> bool {
+        match (self.formats, meta.format.as_deref()) {
+            (Some(formats), Some(format)) => formats.contains(&format),
+            _ => true,
+        }
+    }
 }
 
 impl Default for FetcherSettings {
     fn default() -> FetcherSettings {
-        FetcherSettings { concurrency: 32, cache_dir: None }
+        FetcherSettings { concurrency: 32, cache_dir: None, formats: None }
     }
 }
 
@@ -176,13 +188,17 @@ impl MetaFetcher {
             .buffer_unordered(self.settings.concurrency.max(1));
         while let Some(loaded) = fetched.next().await {
             match loaded {
-                LoadedBlock::Seen(block) => synced.blocks.push(block),
+                LoadedBlock::Seen(block) if self.settings.reads(&block.meta) => {
+                    synced.blocks.push(block);
+                }
+                LoadedBlock::Seen(block) => synced.foreign.push(block),
                 LoadedBlock::Unseen(block) => synced.unseen.push(block),
                 LoadedBlock::Broken(block) => synced.broken.push(block),
                 LoadedBlock::Gone => {}
             }
         }
         synced.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.location.clone()));
+        synced.foreign.sort_by(|a, b| a.location.cmp(&b.location));
         synced.broken.sort_by(|a, b| a.location.cmp(&b.location));
         synced.unseen.sort_by(|a, b| a.location.cmp(&b.location));
         synced.states.insert(state::FAILED, synced.unseen.len() as u64);
@@ -208,6 +224,14 @@ impl MetaFetcher {
             } else {
                 tracing::warn!(%block, error = %in_one_line(error), "block is left out: its \
                     meta.json is not usable");
+            }
+        }
+        for block in &synced.foreign {
+            let (location, format) = (&block.location, block.meta.format.as_deref());
+            now.insert(location.clone(), state::FOREIGN);
+            if known.remove(location) != Some(state::FOREIGN) {
+                tracing::warn!(block = %location, format, "block is of a format that this version \
+                    does not read; upgrade it");
             }
         }
         let seen_again = synced.blocks.iter().filter(|b| known.contains_key(&b.location));

@@ -1,12 +1,12 @@
 //! What is removed: blocks marked long enough ago, leftovers, blocks beyond their retention, blocks
 //! that others cover.
 
-use model::error::in_one_line;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use block::sync::{Synced, SyncedBlock};
 use model::BlockId;
+use model::error::in_one_line;
 
 use super::Compactor;
 use crate::downsample_plan;

@@ -1,11 +1,11 @@
 //! Compacts every group of blocks, and keeps going when one of them fails.
 
-use model::error::in_one_line;
 use std::sync::Arc;
 
 use block::marker::reason;
 use block::sync::{Synced, SyncedBlock};
 use futures::{FutureExt, StreamExt};
+use model::error::in_one_line;
 use tsdb::meta::BlockMeta;
 
 use super::{Compactor, Event};

@@ -1,10 +1,10 @@
 //! Writes the downsampled copies that blocks lack.
 
-use model::error::in_one_line;
 use std::collections::BTreeMap;
 
 use block::sync::{Synced, SyncedBlock};
 use futures::StreamExt;
+use model::error::in_one_line;
 use model::{Labels, Resolution};
 use tsdb::meta::BlockMeta;
 

@@ -1,7 +1,7 @@
-use model::error::in_one_line;
 use std::time::Duration;
 
 use futures::StreamExt;
+use model::error::in_one_line;
 use model::{Clock, Labels, Sample, SampleValue, SystemClock};
 use promql::value::{Grid, PointValue};
 

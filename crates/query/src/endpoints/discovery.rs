@@ -1,10 +1,10 @@
 //! Turns what is configured into addresses, again and again.
 
-use model::error::in_one_line;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::Clock;
+use model::error::in_one_line;
 use upstream::dns::{self, Lookup, Resolver};
 use upstream::files;
 

@@ -1,6 +1,5 @@
 //! The endpoints known now, their health and how they describe themselves.
 
-use model::error::in_one_line;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use model::error::in_one_line;
 use model::{Clock, Labels, TimeRange, TimestampMs};
 use storeapi::fanout::{Endpoint, Endpoints};
 use storeapi::info::{Capabilities, EndpointInfo};

@@ -1,8 +1,8 @@
-use model::error::in_one_line;
 use std::sync::atomic::Ordering;
 
 use block::ship::ShipperSettings;
 use model::Labels;
+use model::error::in_one_line;
 use storeapi::conformance::Dataset;
 
 use super::*;

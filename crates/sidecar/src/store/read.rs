@@ -1,9 +1,9 @@
 //! From the body of a remote read to sorted frames.
 
-use model::error::in_one_line;
 use std::collections::VecDeque;
 
 use futures::{StreamExt, stream};
+use model::error::in_one_line;
 use model::{Budget, Labels, Reservation};
 use storeapi::{
     Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, Series, SeriesChunk,

@@ -13,6 +13,7 @@ use storeapi::{
     Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Store,
 };
 use testkit::{Fault, FaultPlan, MockClock, Op};
+use tsdb::meta::BlockMeta;
 
 use super::support::*;
 use crate::{Settings, TimeBound};
@@ -265,4 +266,57 @@ async fn a_block_is_served_although_its_mark_cannot_be_read() {
     let answer = ask(&gateway.store(), everything(hours(0, 12))).await;
     assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
     assert_eq!(answer.series.len(), 4, "and it hides nobody");
+}
+
+/// What a newer version writes: the meta of a block, under another format.
+async fn in_newer_format(bucket: &TestBucket, location: &BlockLocation) {
+    let meta = bucket.get(&location.meta()).await;
+    let meta = BlockMeta::from_json(&meta).unwrap();
+    let newer = BlockMeta { format: Some("parquet/9".to_owned()), ..meta };
+    bucket.put(&location.meta(), newer.to_json()).await;
+}
+
+#[tokio::test]
+async fn a_block_of_a_newer_format_is_named_where_it_is_missed() {
+    let bucket = TestBucket::new();
+    let raw = one(1, 0, 240);
+    bucket.tsdb(&raw).await;
+    let coarse = one(2, 240, 720).at(3, Resolution::FiveMinutes);
+    let location = bucket.parquet(&coarse).await;
+    in_newer_format(&bucket, &location).await;
+    let gateway = bucket.gateway(Settings::default());
+    gateway.sync().await.unwrap();
+    let (store, all) = (gateway.store(), hours(0, 12));
+
+    let wanted = |range, cluster: &str| SeriesRequest {
+        max_resolution_ms: Resolution::FiveMinutes.millis(),
+        ..SeriesRequest::new(range, vec![Matcher::equal("cluster", cluster)])
+    };
+    let answer = ask(&store, wanted(all, "eu")).await;
+    let [warning] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
+    assert!(warning.starts_with(&format!("block={location} is left out")), "{warning}");
+    assert!(warning.contains("\"parquet/9\"") && warning.contains("upgrade"), "{warning}");
+    assert_eq!(samples_of(&answer), 48);
+    let error = try_ask(&store, abort(wanted(all, "eu"))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Aborted);
+
+    // other labels, other times and requests for raw data alone miss nothing
+    for request in [
+        wanted(all, "us"),
+        wanted(TimeRange::new(all.start, START + 240 * MINUTE), "eu"),
+        SeriesRequest { max_resolution_ms: 0, ..wanted(all, "eu") },
+    ] {
+        assert_eq!(ask(&store, request).await.warnings, [""; 0]);
+    }
+    // queriers ask it for that time, to learn what is missing
+    let info = store.info().await.unwrap();
+    assert_eq!(info.range, all);
+    let spans = |info: &storeapi::TsdbInfo| info.coverage.clone().unwrap();
+    assert!(info.tsdb_infos.iter().any(|info| spans(info).is_empty()), "{info:?}");
+
+    // with the data it was made of beside it, nothing is missed
+    bucket.tsdb(&one(2, 240, 720)).await;
+    gateway.sync().await.unwrap();
+    let answer = ask(&store, wanted(all, "eu")).await;
+    assert_eq!((samples_of(&answer), answer.warnings.len()), (144, 0));
 }

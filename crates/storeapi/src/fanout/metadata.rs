@@ -1,10 +1,10 @@
 //! Label names and values of many endpoints as one.
 
-use model::error::in_one_line;
 use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::{Either, join_all, select};
+use model::error::in_one_line;
 
 use super::Endpoint;
 use super::child::Patience;

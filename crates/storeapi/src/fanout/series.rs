@@ -1,6 +1,5 @@
 //! The merge of what endpoints stream.
 
-use model::error::in_one_line;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 use futures::stream;
 use merge::{KWay, Series, Step};
+use model::error::in_one_line;
 
 use super::child::Feed;
 use super::joined::{Finished, JoinedSeries};

@@ -1,9 +1,9 @@
 mod resolutions;
 
-use model::error::in_one_line;
 use std::collections::BTreeMap;
 
 use model::Labels;
+use model::error::in_one_line;
 use proptest::prelude::*;
 
 use super::*;
