@@ -38,6 +38,8 @@ pub(crate) enum Case {
     FrameTruncated(usize),
     #[error("snappy block of {len} bytes exceeds the limit of {limit} bytes")]
     BodyTooLong { len: usize, limit: usize },
+    #[error("snappy block of {len} bytes cannot hold the {claimed} bytes that it claims")]
+    BodyTooShort { len: usize, claimed: usize },
     #[error("decompress snappy block")]
     Snappy(#[source] snap::Error),
     #[error("decode {message}")]
@@ -55,6 +57,7 @@ impl Error {
             Case::FrameLength
             | Case::FrameChecksum { .. }
             | Case::FrameTruncated(_)
+            | Case::BodyTooShort { .. }
             | Case::Snappy(_)
             | Case::Decode { .. } => Kind::Corrupt,
         }

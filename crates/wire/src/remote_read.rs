@@ -21,6 +21,9 @@ pub const CONTENT_TYPE_CHUNKED: &str =
 
 const CHECKSUM_BYTES: usize = 4;
 
+/// An element of a snappy block stands for 64 bytes at most, and then takes three or more.
+const MAX_RATIO: usize = 22;
+
 /// The body of a request.
 pub fn encode_request(request: &ReadRequest) -> Result<Vec<u8>> {
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).map_err(snappy)
@@ -43,6 +46,9 @@ pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>> {
     let len = snap::raw::decompress_len(body).map_err(snappy)?;
     if len > limit {
         return Err(Error(Case::BodyTooLong { len, limit }));
+    }
+    if len > body.len().saturating_mul(MAX_RATIO) {
+        return Err(Error(Case::BodyTooShort { len: body.len(), claimed: len }));
     }
     snap::raw::Decoder::new().decompress_vec(body).map_err(snappy)
 }

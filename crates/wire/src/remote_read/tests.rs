@@ -98,3 +98,14 @@ fn requests_are_snappy_blocks_and_bombs_are_refused() {
     let bomb = snap::raw::Encoder::new().compress_vec(&vec![0; 100_000]).unwrap();
     assert_eq!(decode_samples(&bomb, 1000).unwrap_err().kind(), crate::Kind::Limit);
 }
+
+#[test]
+fn a_block_that_claims_more_than_its_bytes_can_hold_is_refused() {
+    // the length is a varint of a MiB, and there is hardly anything behind it
+    let error = decompress(&[0x80, 0x80, 0x40, 0, b'a'], 1 << 24).unwrap_err();
+    assert_eq!(error.to_string(), "decompress snappy block: 5 bytes cannot hold 1048576");
+    assert_eq!(error.kind(), crate::Kind::Corrupt);
+    let zeros = vec![0; 1 << 20];
+    let body = snap::raw::Encoder::new().compress_vec(&zeros).unwrap();
+    assert_eq!(decompress(&body, 1 << 24).unwrap(), zeros);
+}
