@@ -103,7 +103,7 @@ fn requests_are_snappy_blocks_and_bombs_are_refused() {
 fn a_block_that_claims_more_than_its_bytes_can_hold_is_refused() {
     // the length is a varint of a MiB, and there is hardly anything behind it
     let error = decompress(&[0x80, 0x80, 0x40, 0, b'a'], 1 << 24).unwrap_err();
-    assert_eq!(error.to_string(), "decompress snappy block: 5 bytes cannot hold 1048576");
+    assert!(error.to_string().contains("5 bytes cannot hold the 1048576 bytes"), "{error}");
     assert_eq!(error.kind(), crate::Kind::Corrupt);
     let zeros = vec![0; 1 << 20];
     let body = snap::raw::Encoder::new().compress_vec(&zeros).unwrap();
