@@ -146,6 +146,25 @@ impl Process {
         // SAFETY: as in `terminate`
         let sent = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
         assert_eq!(sent, 0, "{} can be signalled", self.name);
+        if paused && cfg!(target_os = "linux") {
+            // the other threads run until the one that received the signal is scheduled
+            poll("every thread stands still", Duration::from_secs(30), || {
+                ensure!(self.stands_still()?, "{} still runs", self.name);
+                Ok(())
+            });
+        }
+    }
+
+    fn stands_still(&self) -> Result<bool> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+            // behind the name, which may hold anything
+            let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
+            if state != Some('T') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
