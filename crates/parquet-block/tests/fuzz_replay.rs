@@ -26,8 +26,7 @@ fn folder(target: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "fuzz/seeds", target].iter().collect()
 }
 
-/// Of the variants enough are read and enough are refused: otherwise the run would hardly test a
-/// reader.
+/// Enough variants are read and enough are refused: otherwise the run would hardly test a reader.
 fn replay(name: &str, count: usize, target: impl Fn(&[u8]) -> Result<usize, Error>) {
     let seeds = files(folder(name));
     assert_eq!(seeds.len(), fuzz::KINDS.len());

@@ -16,8 +16,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files(folder)
 }
 
-/// Of the variants enough are read and enough are refused: otherwise the run would hardly test a
-/// reader.
+/// Enough variants are read and enough are refused: otherwise the run would hardly test a reader.
 fn assert_both_sides(read: usize, refused: usize) {
     println!("{read} read, {refused} refused");
     let all = read + refused;

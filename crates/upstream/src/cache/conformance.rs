@@ -102,7 +102,7 @@ impl<Wait: AsyncFn(Duration)> Suite<'_, Wait> {
         assert_eq!(self.one("size:over").await, None);
     }
 
-    /// Of all lengths, also those that memcached takes for points in time: over 30 days.
+    /// All lengths expire, also those that memcached takes for points in time: over 30 days.
     async fn time_runs_out(&self) {
         let of = |name, ttl| Entry { ttl, ..entry(name, "value") };
         let (month, decade) = (31 * 24 * HOUR, 3650 * 24 * HOUR);
