@@ -435,8 +435,12 @@ impl Bucket {
                     if error.kind() != Kind::Unavailable || attempts == 0 {
                         return Err(error);
                     }
-                    tracing::debug!(object = %path, operation, error = %in_one_line(&error), "operation \
-                        failed, trying again");
+                    tracing::debug!(
+                        object = %path,
+                        operation,
+                        error = %in_one_line(&error),
+                        "operation failed, trying again"
+                    );
                     clock.sleep(pause).await;
                     pause *= 2;
                 }

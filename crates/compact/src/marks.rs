@@ -142,8 +142,12 @@ impl MarkWriter {
                 Some(written)
             }
             Err(e) => {
-                tracing::warn!(block = %location, marker = M::FILE, error = %in_one_line(&e), "mark \
-                    could not be written");
+                tracing::warn!(
+                    block = %location,
+                    marker = M::FILE,
+                    error = %in_one_line(&e),
+                    "mark could not be written"
+                );
                 None
             }
         }

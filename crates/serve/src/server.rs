@@ -138,7 +138,11 @@ async fn within_grace(
     };
     tokio::select! {
         () = done => {}
-        () = over => tracing::warn!(server = what, grace_seconds = grace.as_secs(), "closing connections after the grace period"),
+        () = over => tracing::warn!(
+            server = what,
+            grace_seconds = grace.as_secs(),
+            "closing connections after the grace period"
+        ),
     }
 }
 

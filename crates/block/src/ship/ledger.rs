@@ -68,7 +68,11 @@ pub(super) fn read(path: &Path) -> BlockIds {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(file = %path.display(), error = %in_one_line(&error), "read shipper file, starting anew");
+                tracing::warn!(
+                    file = %path.display(),
+                    error = %in_one_line(&error),
+                    "read shipper file, starting anew"
+                );
             }
             return BlockIds::new();
         }

@@ -65,7 +65,12 @@ impl Compactor {
                 }
                 Err(e) => {
                     self.metrics.compaction_failures.with_label_values(&by_resolution).inc();
-                    tracing::error!(group = %group.labels, resolution, error = %in_one_line(&e), "compaction failed");
+                    tracing::error!(
+                        group = %group.labels,
+                        resolution,
+                        error = %in_one_line(&e),
+                        "compaction failed"
+                    );
                     match self.settle(&mut group, &blocks, &e).await {
                         Settled::Yes => {}
                         Settled::WithoutIt => all_well = false,

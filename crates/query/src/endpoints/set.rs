@@ -128,7 +128,11 @@ impl EndpointSet {
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(endpoint = target.address, error = %in_one_line(&error), "open endpoint")
+                    tracing::warn!(
+                        endpoint = target.address,
+                        error = %in_one_line(&error),
+                        "open endpoint"
+                    )
                 }
             }
         }
@@ -169,7 +173,11 @@ impl EndpointSet {
             }
             Err(error) => {
                 if health.error.is_none() {
-                    tracing::warn!(endpoint = address, error = %in_one_line(&error), "endpoint is down");
+                    tracing::warn!(
+                        endpoint = address,
+                        error = %in_one_line(&error),
+                        "endpoint is down"
+                    );
                 }
                 health.error = Some(in_one_line(&error).to_string());
             }
