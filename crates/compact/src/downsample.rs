@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use merge::{Dedup, DownsampledSeries, Downsampler};
 use model::{BlockId, Labels, Resolution};
-use parquet_block::{BlockDescription, ParquetBlockWriter};
+use parquet_block::{BlockDescription, FormatVersion, ParquetBlockWriter};
 use tsdb::meta::{BlockMeta, BlockStats, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
 
 use crate::commit::commit;
@@ -129,6 +129,7 @@ impl DownsampleJob<'_> {
     ) -> Result<Vec<BlockMeta>> {
         let open = |wanted: &WantedOutput| {
             let description = BlockDescription {
+                version: FormatVersion::V1,
                 id: wanted.id,
                 resolution: wanted.resolution,
                 external_labels: self.labels.clone(),

@@ -21,7 +21,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::error::{Case, Error};
-use crate::schema::FORMAT;
+use crate::schema::FormatVersion;
 
 /// Footers that were read, shared by all blocks of a process; bounded in bytes.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl BlockFile {
             .flatten()
             .find(|kv| kv.key == "drumlin.format")
             .and_then(|kv| kv.value.clone());
-        if format.as_deref() != Some(FORMAT) {
+        if format.as_deref().and_then(FormatVersion::parse).is_none() {
             return Err(Error(Case::Unsupported {
                 file: path.to_string(),
                 found: format.unwrap_or_default(),

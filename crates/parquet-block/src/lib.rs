@@ -34,5 +34,5 @@ mod writer;
 pub use error::{Error, Kind};
 pub use file::FooterCache;
 pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
-pub use schema::{BlockDescription, FORMAT, FORMATS};
+pub use schema::{BlockDescription, FORMATS, FormatVersion};
 pub use writer::{ParquetBlockWriter, ShardLimits, WriteStats};

@@ -15,7 +15,7 @@ use tsdb::meta::BlockMeta;
 use crate::error::{Case, Error};
 use crate::file::{BlockFile, FooterCache, RowRanges};
 use crate::labels::{SeriesRow, StringColumn, each_rest_label, read_labels, read_rows};
-use crate::schema;
+use crate::schema::{self, FormatVersion};
 use crate::windows::{SampleColumns, read_histograms};
 
 /// Windows that are decoded at once, for a query and for a scan of the whole block.
@@ -79,7 +79,7 @@ impl ParquetBlock {
         meta: &BlockMeta,
         cache: &FooterCache,
     ) -> Result<ParquetBlock, Error> {
-        if meta.format.as_deref() != Some(schema::FORMAT) {
+        if meta.format.as_deref().and_then(FormatVersion::parse).is_none() {
             let found = meta.format.clone().unwrap_or_default();
             return Err(Error(Case::Unsupported { file: location.meta().to_string(), found }));
         }

@@ -6,11 +6,32 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use model::{BlockId, Labels, Resolution};
 use parquet::file::metadata::KeyValue;
 
-/// The version in the files' metadata under `drumlin.format` and in `meta.json` under `format`.
-pub const FORMAT: &str = "parquet/1";
+/// The formats that are read here: what `format` of `meta.json` may say.
+pub const FORMATS: &[&str] = &[FormatVersion::V1.as_str()];
 
-/// The formats that are read here.
-pub const FORMATS: &[&str] = &[FORMAT];
+/// A version of the format. All are read; which one is written can be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FormatVersion {
+    /// Floats in DOUBLE columns, unsigned ids, no checksums.
+    V1,
+    /// Decimals as integers, times of first and last samples, checksums, statistics.
+    V2,
+}
+
+impl FormatVersion {
+    /// The name in the files' metadata under `drumlin.format` and in `meta.json` under `format`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FormatVersion::V1 => "parquet/1",
+            FormatVersion::V2 => "parquet/2",
+        }
+    }
+
+    /// The version of that name, if it is known here.
+    pub fn parse(name: &str) -> Option<FormatVersion> {
+        [FormatVersion::V1, FormatVersion::V2].into_iter().find(|v| v.as_str() == name)
+    }
+}
 
 pub(crate) const SERIES_ID: &str = "series_id";
 pub(crate) const SERIES_HASH: &str = "series_hash";
@@ -38,6 +59,7 @@ pub(crate) const BATCH_START: &str = "batch_start";
 /// How a block describes itself in each of its files.
 #[derive(Clone, Debug)]
 pub struct BlockDescription {
+    pub version: FormatVersion,
     pub id: BlockId,
     pub resolution: Resolution,
     pub external_labels: Labels,
@@ -49,7 +71,7 @@ impl BlockDescription {
     pub(crate) fn metadata(&self) -> Vec<KeyValue> {
         let sources: Vec<String> = self.sources.iter().map(BlockId::to_string).collect();
         let pairs = [
-            ("drumlin.format", FORMAT.to_owned()),
+            ("drumlin.format", self.version.as_str().to_owned()),
             ("drumlin.block", self.id.to_string()),
             ("drumlin.resolution_ms", self.resolution.millis().to_string()),
             (

@@ -9,7 +9,7 @@ use tsdb::meta::{BlockMeta, File};
 use crate::encoder::{FileEncoder, PAGE_ROWS};
 use crate::error::{Case, Error};
 use crate::labels::{SeriesBuilder, SeriesRow};
-use crate::schema::{self, BlockDescription, FORMAT};
+use crate::schema::{self, BlockDescription, FormatVersion};
 use crate::windows::{HistogramRows, SampleRows};
 
 /// Rows that are encoded at once, off the I/O runtime.
@@ -35,8 +35,9 @@ impl Default for ShardLimits {
 }
 
 /// What was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteStats {
+    pub version: FormatVersion,
     pub series: u64,
     /// Float windows.
     pub rows: u64,
@@ -47,13 +48,17 @@ pub struct WriteStats {
 }
 
 impl WriteStats {
+    fn new(version: FormatVersion) -> WriteStats {
+        WriteStats { version, series: 0, rows: 0, histogram_rows: 0, files: Vec::new() }
+    }
+
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|(_, size)| size).sum()
     }
 
     /// Sets in `meta` what a reader needs: the format and the files.
     pub fn describe(&self, meta: &mut BlockMeta) {
-        meta.format = Some(FORMAT.to_owned());
+        meta.format = Some(self.version.as_str().to_owned());
         meta.stats.num_series = self.series;
         meta.stats.num_samples = self.rows + self.histogram_rows;
         meta.stats.num_float_samples = self.rows;
@@ -114,6 +119,7 @@ impl ParquetBlockWriter {
         ParquetBlockWriter {
             bucket,
             location,
+            stats: WriteStats::new(description.version),
             description,
             limits: ShardLimits::default(),
             shard: 0,
@@ -123,7 +129,6 @@ impl ParquetBlockWriter {
             sample_rows: SampleRows::default(),
             histogram_rows: HistogramRows::default(),
             last: None,
-            stats: WriteStats::default(),
         }
     }
 

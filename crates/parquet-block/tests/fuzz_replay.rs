@@ -16,7 +16,7 @@ use model::histogram::{BucketSpan, ResetHint};
 use model::{BlockId, FloatHistogram, Labels, Resolution};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet_block::{BlockDescription, Error, ParquetBlockWriter};
+use parquet_block::{BlockDescription, Error, FormatVersion, ParquetBlockWriter};
 use replay::{files, variants};
 
 /// Series of the block that the seeds are.
@@ -104,6 +104,7 @@ fn write_seeds() {
     let id = BlockId::from_parts(1_768_435_200_000, 7);
     let location = BlockLocation::parquet(&Labels::empty(), Resolution::FiveMinutes, id);
     let description = BlockDescription {
+        version: FormatVersion::V1,
         id,
         resolution: Resolution::FiveMinutes,
         external_labels: Labels::empty(),

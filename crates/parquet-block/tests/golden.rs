@@ -19,8 +19,8 @@ use model::{BlockId, Clock, Labels, MatchOp, Matcher, Resolution, TimeRange, Tim
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet_block::{
-    BlockDescription, FORMAT, FooterCache, Kind, ParquetBlock, ParquetBlockWriter, ShardLimits,
-    WindowQuery, WriteStats,
+    BlockDescription, FooterCache, FormatVersion, Kind, ParquetBlock, ParquetBlockWriter,
+    ShardLimits, WindowQuery, WriteStats,
 };
 use resets::begins_after_reset;
 use support::GoldenSeries;
@@ -69,8 +69,13 @@ async fn write(
     let bucket = Bucket::new(over, BucketSettings::default(), metrics, Arc::new(StoppedClock));
     let id = BlockId::from_parts(1_768_435_200_000, 7);
     let location = BlockLocation::parquet(&external(), resolution, id);
-    let description =
-        BlockDescription { id, resolution, external_labels: external(), sources: vec![id] };
+    let description = BlockDescription {
+        version: FormatVersion::V1,
+        id,
+        resolution,
+        external_labels: external(),
+        sources: vec![id],
+    };
     let mut writer = ParquetBlockWriter::create(bucket.clone(), location.clone(), description)
         .with_limits(limits);
     for (labels, windows) in series {
@@ -157,7 +162,7 @@ async fn raw_to_parquet_to_chunks_gives_thanos_bytes() {
     let written = write(&windows, Resolution::FiveMinutes, ShardLimits::default()).await;
     let names: Vec<&str> = written.stats.files.iter().map(|f| f.0.as_str()).collect();
     assert_eq!(names, ["0.series.parquet", "0.samples.parquet", "0.histograms.parquet"]);
-    assert_eq!(written.meta.format.as_deref(), Some(FORMAT));
+    assert_eq!(written.meta.format.as_deref(), Some(FormatVersion::V1.as_str()));
     for (name, size) in &written.stats.files {
         assert_eq!(written.store.head(&written.location.file(name)).await.unwrap().size, *size);
     }
@@ -402,6 +407,7 @@ async fn series_out_of_order_are_refused() {
     assert!(read(&written.open().await, everything()).await.is_empty());
     let id = BlockId::from_parts(1, 1);
     let description = BlockDescription {
+        version: FormatVersion::V1,
         id,
         resolution: Resolution::FiveMinutes,
         external_labels: external(),

@@ -18,7 +18,7 @@ use merge::Series;
 use model::{BlockId, Clock, Labels, Resolution, TimeRange, TimestampMs};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet_block::{Error, FORMAT, FooterCache, Kind, ParquetBlock, SeriesWindows, WindowQuery};
+use parquet_block::{Error, FooterCache, Kind, ParquetBlock, SeriesWindows, WindowQuery};
 use tokio::runtime::Runtime;
 use tsdb::chunk::Aggregate;
 use tsdb::meta::{BlockMeta, File};
@@ -155,7 +155,7 @@ pub(crate) fn bucket(store: Arc<dyn ObjectStore>) -> Bucket {
 /// What is known of a block before its files are.
 pub(crate) fn empty_meta(id: BlockId) -> BlockMeta {
     let json = format!(
-        r#"{{"ulid":"{id}","minTime":0,"maxTime":1,"version":1,"format":"{FORMAT}","thanos":{{"version":1,"labels":{{}},"downsample":{{"resolution":300000}},"source":"compactor"}}}}"#
+        r#"{{"ulid":"{id}","minTime":0,"maxTime":1,"version":1,"format":"parquet/1","thanos":{{"version":1,"labels":{{}},"downsample":{{"resolution":300000}},"source":"compactor"}}}}"#
     );
     BlockMeta::from_json(json.as_bytes()).expect("a sound meta.json")
 }
