@@ -6,7 +6,8 @@
 //! added; the first and the last raw sample of the batch are stored with it, so that readers see a
 //! reset between two batches. Native histograms have no such samples: unlike Thanos', their batches
 //! end at a reset, so that a total is the counter's value. A window's time is its last millisecond;
-//! that of a batch's last window is the batch's last sample.
+//! that of a batch's last window is the batch's last sample. When the first and the last sample of a
+//! window were taken is kept besides; Thanos' chunks do not have these times.
 
 mod aggregate;
 mod histogram;
@@ -20,7 +21,7 @@ use crate::error::{Case, Error};
 use crate::series::{ChunkContent, SeriesChunk};
 
 pub use histogram::HistogramWindows;
-pub use window::{Batch, Windows};
+pub use window::{Batch, NO_TIME, Windows};
 
 use aggregate::AggregateColumns;
 use histogram::HistogramRun;
@@ -93,10 +94,11 @@ impl DownsampledSeries {
                         .append_raw(std::slice::from_ref(chunk), &mut out)?;
                 }
                 ChunkContent::Aggregates(_) if histogram::is_histogram_chunk(chunk) => {
-                    out.histograms.push_chunk(chunk)?;
+                    out.histograms.push_chunk(chunk, resolution.millis())?;
                 }
                 ChunkContent::Aggregates(_) => {
-                    out.floats.push_columns(&AggregateColumns::decode(chunk)?)?
+                    let columns = AggregateColumns::decode(chunk, resolution.millis())?;
+                    out.floats.push_columns(&columns)?;
                 }
             }
         }
@@ -241,6 +243,11 @@ fn drop_stale(floats: &mut Floats, from: usize) {
 /// The last millisecond of the window that `t` falls into.
 fn window_end(t: i64, resolution_ms: i64) -> i64 {
     t.saturating_sub(t.rem_euclid(resolution_ms)).saturating_add(resolution_ms - 1)
+}
+
+/// Whether a window at `t` ends earlier than its resolution demands: with its last sample.
+fn is_cut_short(t: i64, resolution_ms: i64) -> bool {
+    t < window_end(t, resolution_ms)
 }
 
 /// Calls `each` with the time and the index range of every window of the sorted, non-empty `ts`.

@@ -13,7 +13,7 @@ use arrow::datatypes::{
     DataType, Field, Float64Type, Int32Type, TimestampMillisecondType, UInt32Type,
 };
 use arrow::error::ArrowError;
-use merge::{Batch, HistogramWindows, Windows};
+use merge::{Batch, HistogramWindows, NO_TIME, Windows};
 use model::FloatHistogram;
 use model::histogram::{BucketSpan, ResetHint};
 
@@ -60,7 +60,7 @@ impl SampleRows {
     }
 
     pub(crate) fn into_batch(self) -> Result<RecordBatch, ArrowError> {
-        let Windows { t, count, sum, min, max, counter, batches } = self.windows;
+        let Windows { t, count, sum, min, max, counter, batches, .. } = self.windows;
         let rows = t.len();
         let (mut first_t, mut first_v, mut last_v) =
             (vec![0; rows], vec![0.0; rows], vec![0.0; rows]);
@@ -246,6 +246,8 @@ impl<'a> SampleColumns<'a> {
         };
         Windows {
             t: self.t[rows.clone()].to_vec(),
+            first_t: vec![NO_TIME; rows.len()],
+            last_t: vec![NO_TIME; rows.len()],
             count: self.count.map_or_else(Vec::new, |c| {
                 c[rows.clone()].iter().map(|c| c.unsigned_abs()).collect()
             }),
@@ -275,6 +277,8 @@ pub(crate) fn read_histograms(
         .ok_or_else(|| wrong_type(schema::COUNT))?;
     Ok(HistogramWindows {
         t: t.values()[rows.clone()].to_vec(),
+        first_t: vec![NO_TIME; rows.len()],
+        last_t: vec![NO_TIME; rows.len()],
         count: count.values()[rows.clone()].iter().map(|c| c.unsigned_abs()).collect(),
         sum: read_histogram_column(column(schema::SUM)?, rows.clone())?,
         counter: read_histogram_column(column(schema::COUNTER)?, rows.clone())?,

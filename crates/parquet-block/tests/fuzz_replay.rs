@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use block::BlockLocation;
-use merge::{Batch, DownsampledSeries, HistogramWindows, Windows};
+use merge::{Batch, DownsampledSeries, HistogramWindows, NO_TIME, Windows};
 use model::histogram::{BucketSpan, ResetHint};
 use model::{BlockId, FloatHistogram, Labels, Resolution};
 use object_store::memory::InMemory;
@@ -54,6 +54,8 @@ fn floats() -> Windows {
     const WINDOWS: i64 = 12;
     Windows {
         t: (0..WINDOWS).map(|w| w * 300_000 + 299_999).collect(),
+        first_t: vec![NO_TIME; WINDOWS as usize],
+        last_t: vec![NO_TIME; WINDOWS as usize],
         count: vec![20; WINDOWS as usize],
         sum: (0..WINDOWS).map(|w| (w * 7) as f64).collect(),
         min: vec![0.25; WINDOWS as usize],
@@ -86,6 +88,8 @@ fn histograms() -> HistogramWindows {
     };
     HistogramWindows {
         t: (0..WINDOWS).map(|w| w * 300_000 + 299_999).collect(),
+        first_t: vec![NO_TIME; WINDOWS as usize],
+        last_t: vec![NO_TIME; WINDOWS as usize],
         count: vec![20; WINDOWS as usize],
         sum: (0..WINDOWS).map(histogram).collect(),
         counter: (0..WINDOWS).map(histogram).collect(),

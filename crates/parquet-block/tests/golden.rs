@@ -317,6 +317,8 @@ async fn matchers_ranges_and_aggregates_select() {
 fn many(series: usize, windows: i64) -> Vec<(Labels, DownsampledSeries)> {
     let windows_of = |i: usize| merge::Windows {
         t: (0..windows).map(|w| w * 300_000 + 299_999).collect(),
+        first_t: vec![merge::NO_TIME; windows as usize],
+        last_t: vec![merge::NO_TIME; windows as usize],
         count: vec![20; windows as usize],
         sum: (0..windows).map(|w| (w * i as i64) as f64).collect(),
         min: vec![0.25; windows as usize],

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tsdb::chunk::{Aggregate, Encoding, XorEncoder, decode_floats};
 
-use super::{Extent, batch_count, for_each_window};
+use super::{Extent, NO_TIME, batch_count, for_each_window, is_cut_short};
 use crate::column::Floats;
 use crate::counter::CounterStitch;
 use crate::error::Error;
@@ -14,10 +14,17 @@ use crate::series::{ChunkBytes, SeriesChunk};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct AggregateColumns {
     pub(super) columns: [Option<Floats>; 5],
+    /// The times of the first and the last sample of each window of `count`, or [`NO_TIME`].
+    pub(super) first_t: Vec<i64>,
+    pub(super) last_t: Vec<i64>,
 }
 
 impl AggregateColumns {
-    pub(super) fn decode(chunk: &SeriesChunk) -> Result<AggregateColumns, Error> {
+    /// Decodes a chunk of windows of `resolution_ms`.
+    pub(super) fn decode(
+        chunk: &SeriesChunk,
+        resolution_ms: i64,
+    ) -> Result<AggregateColumns, Error> {
         let mut columns = AggregateColumns::default();
         for aggregate in Aggregate::ALL {
             if let Some(bytes) = chunk.aggregate(aggregate) {
@@ -26,7 +33,30 @@ impl AggregateColumns {
                 columns.columns[aggregate as usize] = Some(floats);
             }
         }
+        columns.take_times_from_borders(resolution_ms);
         Ok(columns)
+    }
+
+    /// Takes over what the borders of a batch tell: the counter begins with the first sample, and a
+    /// last window that is cut short ends with the last one.
+    fn take_times_from_borders(&mut self, resolution_ms: i64) {
+        let windows = self.windows();
+        let column = |aggregate: Aggregate| {
+            self.columns[aggregate as usize].as_ref().filter(|c| !c.is_empty())
+        };
+        let first = column(Aggregate::Counter).map(|counter| counter.ts[0]);
+        let last = column(Aggregate::Count).and_then(|count| {
+            let t = *count.ts.last()?;
+            is_cut_short(t, resolution_ms).then_some(t)
+        });
+        self.first_t = vec![NO_TIME; windows];
+        self.last_t = vec![NO_TIME; windows];
+        if let Some((slot, first)) = self.first_t.first_mut().zip(first) {
+            *slot = first;
+        }
+        if let Some((slot, last)) = self.last_t.last_mut().zip(last) {
+            *slot = last;
+        }
     }
 
     /// The times of the first and the last window. The counter's first raw sample is not a window.
@@ -101,7 +131,32 @@ fn join(part: &[AggregateColumns], resolution_ms: i64) -> AggregateColumns {
         joined.columns[aggregate as usize] = Some(out);
     }
     joined.columns[Counter as usize] = join_counters(part, resolution_ms);
+    (joined.first_t, joined.last_t) = join_times(part, resolution_ms);
     joined
+}
+
+/// The times of the first and of the last sample of the windows that `count` has.
+fn join_times(part: &[AggregateColumns], resolution_ms: i64) -> (Vec<i64>, Vec<i64>) {
+    let (mut ts, mut first_t, mut last_t) = (Vec::new(), Vec::new(), Vec::new());
+    for chunk in part {
+        let Some(count) = &chunk.columns[Aggregate::Count as usize] else { continue };
+        let mut kept = count.clone();
+        super::drop_stale(&mut kept, 0);
+        if kept.len() == count.len() {
+            first_t.extend_from_slice(&chunk.first_t);
+            last_t.extend_from_slice(&chunk.last_t);
+        } else {
+            first_t.resize(ts.len() + kept.len(), NO_TIME);
+            last_t.resize(ts.len() + kept.len(), NO_TIME);
+        }
+        ts.append(&mut kept.ts);
+    }
+    let (mut firsts, mut lasts) = (Vec::new(), Vec::new());
+    for_each_window(&ts, resolution_ms, |_, rows| {
+        firsts.push(first_t[rows.start]);
+        lasts.push(last_t[rows.end - 1]);
+    });
+    (firsts, lasts)
 }
 
 fn join_counters(part: &[AggregateColumns], resolution_ms: i64) -> Option<Floats> {

@@ -12,7 +12,10 @@ use tsdb::chunk::{
 };
 
 use super::aggregate::encode_xor;
-use super::{ASSUMED_RAW_INTERVAL_MS, Extent, batch_count, for_each_window, window_end};
+use super::{
+    ASSUMED_RAW_INTERVAL_MS, Extent, NO_TIME, batch_count, for_each_window, is_cut_short,
+    window_end,
+};
 use crate::counter::{Border, EndedChunk, lift_over, plus};
 use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
@@ -22,6 +25,10 @@ use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 pub struct HistogramWindows {
     /// The last millisecond of the window, or the last sample of the batch.
     pub t: Vec<i64>,
+    /// When the first and the last sample that the window counts were taken; [`NO_TIME`] where that
+    /// is not known.
+    pub first_t: Vec<i64>,
+    pub last_t: Vec<i64>,
     /// Samples, not observations.
     pub count: Vec<u32>,
     /// The sum of the samples; always a gauge.
@@ -43,8 +50,8 @@ impl HistogramWindows {
     }
 
     pub fn clear(&mut self) {
-        let HistogramWindows { t, count, sum, counter, batches } = self;
-        t.clear();
+        let HistogramWindows { t, first_t, last_t, count, sum, counter, batches } = self;
+        [t, first_t, last_t].into_iter().for_each(Vec::clear);
         count.clear();
         batches.clear();
         [sum, counter].into_iter().for_each(Vec::clear);
@@ -100,8 +107,12 @@ impl HistogramWindows {
         Ok(())
     }
 
-    /// Appends a batch that comes as an AggrChunk.
-    pub(super) fn push_chunk(&mut self, chunk: &SeriesChunk) -> Result<(), Error> {
+    /// Appends a batch that comes as an AggrChunk of windows of `resolution_ms`.
+    pub(super) fn push_chunk(
+        &mut self,
+        chunk: &SeriesChunk,
+        resolution_ms: i64,
+    ) -> Result<(), Error> {
         let part = |aggregate| {
             let missing = || {
                 Error(Case::Downsample(
@@ -132,10 +143,11 @@ impl HistogramWindows {
         {
             first.hint = ResetHint::Reset;
         }
-        if ts.is_empty() {
-            return Ok(());
-        }
+        let Some(&end) = ts.last() else { return Ok(()) };
         self.batches.push(self.len());
+        self.first_t.resize(self.len() + ts.len(), NO_TIME);
+        self.last_t.resize(self.len() + ts.len() - 1, NO_TIME);
+        self.last_t.push(if is_cut_short(end, resolution_ms) { end } else { NO_TIME });
         self.t.append(&mut ts);
         self.count.extend(counts.iter().map(|c| *c as u32));
         self.counter.extend(decoded.pop().into_iter().flatten());
@@ -316,7 +328,11 @@ fn append_batch(
 ) -> Result<(), Error> {
     append_totals(batch, hint, out)?;
     out.sum.extend(sums(batch).map_err(failed)?);
-    for_each_window(batch.ts, batch.resolution_ms, |_, rows| out.count.push(rows.len() as u32));
+    for_each_window(batch.ts, batch.resolution_ms, |_, rows| {
+        out.first_t.push(batch.ts[rows.start]);
+        out.last_t.push(batch.ts[rows.end - 1]);
+        out.count.push(rows.len() as u32);
+    });
     Ok(())
 }
 
@@ -366,8 +382,13 @@ pub(super) fn coarser(
                 |histograms| HistogramStretch { ts, histograms, resolution_ms: output_ms };
             append_totals(stretch(&counters.values[part.rows]), part.hint, out)?;
             out.sum.extend(sums(stretch(&input.sum[rows.clone()])).map_err(failed)?);
-            let counts = &input.count[rows];
-            for_each_window(ts, output_ms, |_, rows| out.count.push(counts[rows].iter().sum()));
+            let counts = &input.count[rows.clone()];
+            let (first_t, last_t) = (&input.first_t[rows.clone()], &input.last_t[rows]);
+            for_each_window(ts, output_ms, |_, rows| {
+                out.first_t.push(first_t[rows.start]);
+                out.last_t.push(last_t[rows.end - 1]);
+                out.count.push(counts[rows].iter().sum());
+            });
         }
     }
     Ok(())

@@ -33,6 +33,8 @@ fn windows_end_on_their_last_millisecond_and_the_last_at_the_last_sample() {
     ]);
     let expected = Windows {
         t: vec![299_999, 320_000],
+        first_t: vec![10_000, 300_000],
+        last_t: vec![290_000, 320_000],
         count: vec![2, 2],
         sum: vec![6.0, 6.0],
         min: vec![1.0, 2.0],
@@ -70,6 +72,75 @@ fn batches_hold_about_140_windows() {
     assert_eq!(out.count.iter().sum::<u32>(), 20_160);
 }
 
+/// What Thanos' chunks tell of the times of samples: where a batch of a counter begins, and where a
+/// window that is cut short ends.
+fn with_times_of_borders(windows: &DownsampledSeries, resolution: Resolution) -> DownsampledSeries {
+    let mut known = windows.clone();
+    let floats = &mut known.floats;
+    for b in 0..floats.batches.len() {
+        let rows = floats.batch_rows(b);
+        floats.first_t[rows.start + 1..rows.end].fill(NO_TIME);
+        forget_whole_windows(&floats.t[rows.clone()], &mut floats.last_t[rows], resolution);
+    }
+    let histograms = &mut known.histograms;
+    histograms.first_t.fill(NO_TIME);
+    for b in 0..histograms.batches.len() {
+        let rows = histograms.batch_rows(b);
+        forget_whole_windows(&histograms.t[rows.clone()], &mut histograms.last_t[rows], resolution);
+    }
+    known
+}
+
+fn forget_whole_windows(t: &[i64], last_t: &mut [i64], resolution: Resolution) {
+    for (i, last) in last_t.iter_mut().enumerate() {
+        if i + 1 < t.len() || !is_cut_short(t[i], resolution.millis()) {
+            *last = NO_TIME;
+        }
+    }
+}
+
+/// Checks the times of windows by those of the samples.
+fn check_times(samples: &[i64], t: &[i64], times: [&[i64]; 2]) {
+    let mut start = 0;
+    for (i, end) in t.iter().enumerate() {
+        let next = samples.partition_point(|s| s <= end);
+        assert_eq!([times[0][i], times[1][i]], [samples[start], samples[next - 1]], "at {end}");
+        start = next;
+    }
+    assert_eq!(times.map(<[i64]>::len), [t.len(); 2]);
+}
+
+#[test]
+fn clear_leaves_nothing() {
+    let mut windows = five_minutes(&[(10_000, 1.0), (290_000, 5.0)]);
+    windows.histograms = to_fine(&raw_histograms(&[(1, 2.0)])).histograms;
+    windows.clear();
+    assert_eq!(windows, DownsampledSeries::default());
+}
+
+#[test]
+fn times_differ_windows() {
+    let windows = five_minutes(&[(10_000, 1.0), (290_000, 5.0), (310_000, 5.0)]);
+    assert_ne!(windows, five_minutes(&[(10_001, 1.0), (290_000, 5.0), (310_000, 5.0)]));
+    let mut other = windows.clone();
+    other.floats.last_t[0] = 280_000;
+    assert_ne!(windows, other);
+}
+
+#[test]
+fn a_coarse_window_knows_its_times_as_far_as_the_finer_ones_at_its_ends_do() {
+    let mut fine = five_minutes(&[(10_000, 1.0), (310_000, 2.0), (620_000, 3.0)]);
+    let times = |fine: &DownsampledSeries| {
+        let floats = to_coarse(fine).floats;
+        (floats.first_t, floats.last_t)
+    };
+    assert_eq!(times(&fine), (vec![10_000], vec![620_000]));
+    (fine.floats.first_t[1], fine.floats.last_t[1]) = (NO_TIME, NO_TIME);
+    assert_eq!(times(&fine), (vec![10_000], vec![620_000]));
+    (fine.floats.first_t[0], fine.floats.last_t[2]) = (NO_TIME, NO_TIME);
+    assert_eq!(times(&fine), (vec![NO_TIME], vec![NO_TIME]));
+}
+
 fn counter() -> impl Strategy<Value = Vec<(i64, f64)>> {
     proptest::collection::vec((1..90_000i64, 0..100u8), 1..400).prop_map(|steps| {
         let (mut t, mut v) = (1_000_000, 0.0);
@@ -103,9 +174,12 @@ proptest! {
         Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &fine, &mut coarse).unwrap();
 
         let values: Vec<f64> = samples.iter().map(|s| s.1).filter(|v| !v.is_nan()).collect();
+        let times: Vec<i64> = samples.iter().filter(|s| !s.1.is_nan()).map(|s| s.0).collect();
         let raw = increase(read_run(&chunks, ValueOf::Counter).unwrap());
-        for windows in [&fine, &coarse] {
+        let resolutions = [(&fine, Resolution::FiveMinutes), (&coarse, Resolution::OneHour)];
+        for (windows, resolution) in resolutions {
             let floats = &windows.floats;
+            check_times(&times, &floats.t, [&floats.first_t, &floats.last_t]);
             prop_assert_eq!(floats.count.iter().sum::<u32>() as usize, values.len());
             prop_assert_eq!(floats.sum.iter().sum::<f64>(), values.iter().sum::<f64>());
             let min = |v: &[f64]| v.iter().copied().fold(f64::MAX, f64::min);
@@ -115,8 +189,8 @@ proptest! {
             prop_assert!(floats.t.windows(2).all(|w| w[0] < w[1]));
             let encoded = windows.to_chunks().unwrap();
             prop_assert_eq!(increase(read_run(&encoded, ValueOf::Counter).unwrap()), raw);
-            let decoded = DownsampledSeries::from_chunks(&encoded, Resolution::FiveMinutes).unwrap();
-            prop_assert_eq!(&decoded, windows);
+            let decoded = DownsampledSeries::from_chunks(&encoded, resolution).unwrap();
+            prop_assert_eq!(decoded, with_times_of_borders(windows, resolution));
         }
     }
 }
@@ -207,7 +281,8 @@ fn a_counter_of_histograms_grows_as_the_raw_one_at_every_window() {
     let raw = raw_histograms(&two_days_with_a_reset());
     let (truth, fine) = (grown(&raw), to_fine(&raw));
     let coarse = to_coarse(&fine);
-    for windows in [&fine, &coarse] {
+    for (windows, resolution) in [(&fine, Resolution::FiveMinutes), (&coarse, Resolution::OneHour)]
+    {
         let chunks = windows.to_chunks().unwrap();
         let growth = grown(&chunks);
         let mut before = windows.histograms.t[0];
@@ -217,10 +292,10 @@ fn a_counter_of_histograms_grows_as_the_raw_one_at_every_window() {
         }
         let samples: u32 = windows.histograms.count.iter().sum();
         assert_eq!(samples as usize, two_days_with_a_reset().len());
-        // the chunks hold everything that the windows do
+        // the chunks hold everything that the windows do, but for times
         assert_eq!(
-            DownsampledSeries::from_chunks(&chunks, Resolution::FiveMinutes).unwrap(),
-            *windows
+            DownsampledSeries::from_chunks(&chunks, resolution).unwrap(),
+            with_times_of_borders(windows, resolution)
         );
     }
     let resets = |w: &DownsampledSeries| {
@@ -291,13 +366,17 @@ proptest! {
         Downsampler::new(Resolution::FiveMinutes).raw(&raw, &mut fine).unwrap();
         let mut coarse = DownsampledSeries::default();
         Downsampler::new(Resolution::OneHour).coarser(Resolution::FiveMinutes, &fine, &mut coarse).unwrap();
-        for windows in [&fine, &coarse] {
+        let times: Vec<i64> = samples.iter().map(|s| s.0).collect();
+        let resolutions = [(&fine, Resolution::FiveMinutes), (&coarse, Resolution::OneHour)];
+        for (windows, resolution) in resolutions {
+            let histograms = &windows.histograms;
+            check_times(&times, &histograms.t, [&histograms.first_t, &histograms.last_t]);
             prop_assert!(windows.histograms.t.windows(2).all(|w| w[0] < w[1]));
             let chunks = windows.to_chunks().unwrap();
             let begin = windows.histograms.t[0];
             prop_assert_eq!(total(&grown(&chunks), begin, i64::MAX), total(&truth, begin, i64::MAX));
-            let decoded = DownsampledSeries::from_chunks(&chunks, Resolution::FiveMinutes).unwrap();
-            prop_assert_eq!(&decoded, windows);
+            let decoded = DownsampledSeries::from_chunks(&chunks, resolution).unwrap();
+            prop_assert_eq!(decoded, with_times_of_borders(windows, resolution));
         }
     }
 }

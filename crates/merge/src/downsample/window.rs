@@ -10,6 +10,9 @@ use crate::column::Floats;
 use crate::error::{Case, Error};
 use crate::series::{ChunkContent, SeriesChunk};
 
+/// In place of the time of a window's first or last sample, where that is not known.
+pub const NO_TIME: i64 = i64::MIN;
+
 /// Where a batch begins, and the raw samples at its borders.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
@@ -36,6 +39,10 @@ impl PartialEq for Batch {
 pub struct Windows {
     /// The last millisecond of the window, or the last sample of the batch.
     pub t: Vec<i64>,
+    /// When the first and the last sample that the window counts were taken; [`NO_TIME`] where that
+    /// is not known.
+    pub first_t: Vec<i64>,
+    pub last_t: Vec<i64>,
     pub count: Vec<u32>,
     pub sum: Vec<f64>,
     pub min: Vec<f64>,
@@ -56,8 +63,8 @@ impl Windows {
     }
 
     pub fn clear(&mut self) {
-        let Windows { t, count, sum, min, max, counter, batches } = self;
-        t.clear();
+        let Windows { t, first_t, last_t, count, sum, min, max, counter, batches } = self;
+        [t, first_t, last_t].into_iter().for_each(Vec::clear);
         count.clear();
         batches.clear();
         [sum, min, max, counter].into_iter().for_each(Vec::clear);
@@ -117,7 +124,7 @@ impl Windows {
         let counter = (!model::is_stale_nan(batch.first_v)).then(|| {
             let mut counter = Floats::default();
             counter.push(batch.first_t, batch.first_v);
-            for (&t, &v) in ts.iter().zip(&self.counter[rows]) {
+            for (&t, &v) in ts.iter().zip(&self.counter[rows.clone()]) {
                 if !model::is_stale_nan(v) {
                     counter.push(t, v);
                 }
@@ -125,7 +132,11 @@ impl Windows {
             counter.push(counter.ts[counter.len() - 1], batch.last_v);
             counter
         });
-        AggregateColumns { columns: [column(counts), sum, min, max, counter] }
+        AggregateColumns {
+            columns: [column(counts), sum, min, max, counter],
+            first_t: self.first_t[rows.clone()].to_vec(),
+            last_t: self.last_t[rows].to_vec(),
+        }
     }
 
     /// Appends a batch that comes as the columns of an AggrChunk.
@@ -178,6 +189,8 @@ impl Windows {
             self.counter.truncate(batch.start);
             return Err(wrong("has a counter where it has no count"));
         }
+        self.first_t.extend_from_slice(&chunk.first_t);
+        self.last_t.extend_from_slice(&chunk.last_t);
         self.sum.extend_from_slice(&sum.values);
         self.min.extend_from_slice(&min.values);
         self.max.extend_from_slice(&max.values);
@@ -230,6 +243,8 @@ fn downsample_batch(ts: &[i64], values: &[f64], resolution_ms: i64, out: &mut Wi
     });
     let (mut counter, mut last) = (*first_v, *first_v);
     super::for_each_window(ts, resolution_ms, |t, rows| {
+        out.first_t.push(ts[rows.start]);
+        out.last_t.push(ts[rows.end - 1]);
         let values = &values[rows.clone()];
         // Thanos' starting points: infinite minima and maxima come out as these.
         let (mut sum, mut min, mut max) = (0.0, f64::MAX, f64::MIN);
