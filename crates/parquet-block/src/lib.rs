@@ -22,6 +22,7 @@
 //! Times are milliseconds. Values of [`BlockMeta`](tsdb::meta::BlockMeta), leases and what is
 //! downsampled when are the compactor's business; adding external labels to series is the store's.
 
+mod checksums;
 mod encoder;
 mod error;
 mod file;
@@ -31,6 +32,10 @@ mod schema;
 mod windows;
 mod writer;
 
+pub use checksums::{
+    BadRange, CHECKSUMS_FILE, ChecksumBuilder, Checksums, FileChecksums, InvalidChecksums,
+    MAX_RANGE_BYTES,
+};
 pub use error::{Error, Kind};
 pub use file::FooterCache;
 pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};

@@ -16,7 +16,9 @@ use model::histogram::{BucketSpan, ResetHint};
 use model::{BlockId, FloatHistogram, Labels, Resolution};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet_block::{BlockDescription, Error, FormatVersion, ParquetBlockWriter};
+use parquet_block::{
+    BlockDescription, ChecksumBuilder, Checksums, Error, FormatVersion, ParquetBlockWriter,
+};
 use replay::{files, variants};
 
 /// Series of the block that the seeds are.
@@ -38,6 +40,22 @@ fn replay(name: &str, count: usize, target: impl Fn(&[u8]) -> Result<usize, Erro
     });
     println!("{read} read, {refused} refused");
     assert!(read * 20 > count && refused * 20 > count, "{read} read, {refused} refused");
+}
+
+/// Most variants break a rule, a few only change a checksum or a name.
+#[test]
+fn checksums() {
+    const VARIANTS: usize = 20_000;
+    let seeds = files(folder("checksums"));
+    assert_eq!(seeds.len(), 1);
+    fuzz::checksums(&seeds[0]).expect("a sound seed");
+    let (mut read, mut refused) = (0, 0);
+    variants(&seeds, VARIANTS, |variant| match fuzz::checksums(variant) {
+        Ok(()) => read += 1,
+        Err(_) => refused += 1,
+    });
+    println!("{read} read, {refused} refused");
+    assert!(read * 20 > VARIANTS && refused * 20 > VARIANTS, "{read} read, {refused} refused");
 }
 
 #[test]
@@ -136,4 +154,28 @@ fn write_seeds() {
             std::fs::write(folder(target).join(kind), seed).unwrap();
         }
     }
+}
+
+/// As above: `checksums`.
+#[test]
+#[ignore = "overwrites the seed"]
+fn write_checksums_seed() {
+    let file = |name: &str, pages: &[u64]| {
+        let mut builder = ChecksumBuilder::new(name);
+        let mut end = 0;
+        for len in pages {
+            builder.border(end);
+            builder.push(&vec![*len as u8; *len as usize]);
+            end += len;
+        }
+        builder.finish(end - pages.last().unwrap_or(&0))
+    };
+    let files = vec![
+        file("0.samples.parquet", &[4, 50_000, 150_000, 40_000, 2000]),
+        file("0.series.parquet", &[4, 700, 600, 300]),
+        file("1.samples.parquet", &[]),
+    ];
+    let bytes = Checksums::new(files).unwrap().encode();
+    std::fs::create_dir_all(folder("checksums")).unwrap();
+    std::fs::write(folder("checksums").join("block"), bytes).unwrap();
 }

@@ -4,6 +4,7 @@
 //! bytes take the place of a part of a small block, whose other parts are the seeds in
 //! `fuzz/seeds`. The first byte of each part says of which file it is.
 
+mod checksums;
 #[path = "../../../tsdb/tests/fuzz/meter.rs"]
 mod meter;
 
@@ -11,6 +12,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use checksums::checksums;
 
 use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
 use futures::TryStreamExt;
