@@ -29,6 +29,7 @@ mod file;
 mod labels;
 mod reader;
 mod schema;
+mod statistics;
 mod windows;
 mod writer;
 
@@ -40,4 +41,8 @@ pub use error::{Error, Kind};
 pub use file::FooterCache;
 pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
 pub use schema::{BlockDescription, FORMATS, FormatVersion};
+pub use statistics::{
+    Counts, Ranking, RankingRow, STATISTICS_FILE, SeriesSize, Statistics, StatisticsBuilder,
+    TOP_PAIRS,
+};
 pub use writer::{ParquetBlockWriter, ShardLimits, WriteStats};

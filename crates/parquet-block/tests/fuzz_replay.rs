@@ -18,6 +18,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet_block::{
     BlockDescription, ChecksumBuilder, Checksums, Error, FormatVersion, ParquetBlockWriter,
+    SeriesSize, StatisticsBuilder,
 };
 use replay::{files, variants};
 
@@ -42,20 +43,32 @@ fn replay(name: &str, count: usize, target: impl Fn(&[u8]) -> Result<usize, Erro
     assert!(read * 20 > count && refused * 20 > count, "{read} read, {refused} refused");
 }
 
-/// Most variants break a rule, a few only change a checksum or a name.
-#[test]
-fn checksums() {
-    const VARIANTS: usize = 20_000;
-    let seeds = files(folder("checksums"));
+/// The same for objects that are read by themselves.
+fn replay_object<E: std::fmt::Debug>(
+    name: &str,
+    count: usize,
+    target: impl Fn(&[u8]) -> Result<(), E>,
+) {
+    let seeds = files(folder(name));
     assert_eq!(seeds.len(), 1);
-    fuzz::checksums(&seeds[0]).expect("a sound seed");
+    target(&seeds[0]).expect("a sound seed");
     let (mut read, mut refused) = (0, 0);
-    variants(&seeds, VARIANTS, |variant| match fuzz::checksums(variant) {
+    variants(&seeds, count, |variant| match target(variant) {
         Ok(()) => read += 1,
         Err(_) => refused += 1,
     });
     println!("{read} read, {refused} refused");
-    assert!(read * 20 > VARIANTS && refused * 20 > VARIANTS, "{read} read, {refused} refused");
+    assert!(read * 20 > count && refused * 20 > count, "{read} read, {refused} refused");
+}
+
+#[test]
+fn checksums() {
+    replay_object("checksums", 20_000, fuzz::checksums);
+}
+
+#[test]
+fn statistics() {
+    replay_object("statistics", 2000, fuzz::statistics);
 }
 
 #[test]
@@ -178,4 +191,20 @@ fn write_checksums_seed() {
     let bytes = Checksums::new(files).unwrap().encode();
     std::fs::create_dir_all(folder("checksums")).unwrap();
     std::fs::write(folder("checksums").join("block"), bytes).unwrap();
+}
+
+/// As above: `statistics`.
+#[test]
+#[ignore = "overwrites the seed"]
+fn write_statistics_seed() {
+    let mut builder = StatisticsBuilder::default();
+    for series in 0..40u64 {
+        let (metric, pod) = (format!("metric_{}", series % 7), format!("pod-{}", series % 11));
+        let labels =
+            Labels::from_pairs([("__name__", metric.as_str()), ("pod", &pod), ("job", "a")]);
+        builder.push(&labels, SeriesSize { samples: 100 + series, bytes: 150 + 7 * series });
+    }
+    let bytes = builder.finish().encode(BlockId::from_parts(1_768_435_200_000, 7)).unwrap();
+    std::fs::create_dir_all(folder("statistics")).unwrap();
+    std::fs::write(folder("statistics").join("block"), bytes).unwrap();
 }

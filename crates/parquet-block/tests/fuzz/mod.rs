@@ -7,6 +7,7 @@
 mod checksums;
 #[path = "../../../tsdb/tests/fuzz/meter.rs"]
 mod meter;
+mod statistics;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use checksums::checksums;
+pub(crate) use statistics::statistics;
 
 use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
 use futures::TryStreamExt;
