@@ -241,7 +241,7 @@ fn drop_stale(floats: &mut Floats, from: usize) {
 }
 
 /// The last millisecond of the window that `t` falls into.
-fn window_end(t: i64, resolution_ms: i64) -> i64 {
+pub fn window_end(t: i64, resolution_ms: i64) -> i64 {
     t.saturating_sub(t.rem_euclid(resolution_ms)).saturating_add(resolution_ms - 1)
 }
 

@@ -32,7 +32,9 @@ pub use cutter::{ChunkCutter, SAMPLES_PER_CHUNK, SampleRef};
 pub use dedup::{
     CoarseSpan, CounterColumn, Dedup, SeriesReplica, chain, counters, deduplicated, penalty,
 };
-pub use downsample::{Batch, DownsampledSeries, Downsampler, HistogramWindows, NO_TIME, Windows};
+pub use downsample::{
+    Batch, DownsampledSeries, Downsampler, HistogramWindows, NO_TIME, Windows, window_end,
+};
 pub use error::{Error, Kind};
 pub use kway::{KWay, Step};
 pub use loser_tree::LoserTree;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -14,7 +14,9 @@ use parquet::file::properties::{
     EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
 };
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
+
+use crate::schema::FormatVersion;
 
 /// Rows per page: small enough that one series costs little, large enough to compress.
 pub(crate) const PAGE_ROWS: usize = 20_000;
@@ -29,16 +31,18 @@ enum ValueEncoding {
     Delta,
 }
 
-/// Which encodings a column tries: for floats all that can win, for everything else the one that
+/// Which encodings a column tries: for values all that can win, for everything else the one that
 /// always does.
-fn candidates(data_type: &DataType) -> &'static [ValueEncoding] {
-    match data_type {
-        DataType::Float64 => {
-            &[ValueEncoding::ByteStreamSplit, ValueEncoding::Plain, ValueEncoding::Dictionary]
-        }
-        DataType::UInt32 | DataType::Int64 | DataType::Timestamp(..) => &[ValueEncoding::Delta],
-        DataType::UInt64 => &[ValueEncoding::Plain],
-        _ => &[ValueEncoding::Dictionary],
+fn candidates(version: FormatVersion, data_type: &DataType) -> &'static [ValueEncoding] {
+    use ValueEncoding::{ByteStreamSplit, Delta, Dictionary, Plain};
+    match (version, data_type) {
+        (_, DataType::Float64) => &[ByteStreamSplit, Plain, Dictionary],
+        (FormatVersion::V1, DataType::UInt32 | DataType::Int64) => &[Delta],
+        (FormatVersion::V2, DataType::Int64) => &[Delta, ByteStreamSplit, Plain, Dictionary],
+        (FormatVersion::V2, DataType::Int32) => &[Delta, Dictionary],
+        (_, DataType::Timestamp(..)) => &[Delta],
+        (_, DataType::UInt64) => &[Plain],
+        _ => &[Dictionary],
     }
 }
 
@@ -70,17 +74,50 @@ pub(crate) struct FileEncoder {
     metadata: Vec<KeyValue>,
     file: SerializedFileWriter<BytePieces>,
     group: Option<Vec<ArrowColumnWriter>>,
+    version: FormatVersion,
     /// Encoded bytes after which a row group ends.
     group_bytes: usize,
     rows: u64,
+    group_rows: u64,
+    /// Offsets at which pages begin, not taken yet.
+    borders: Vec<u64>,
+    groups: Vec<EncodedGroup>,
+}
+
+/// A row group that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EncodedGroup {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Finished bytes of a file.
+#[derive(Default)]
+pub(crate) struct EncodedBytes {
+    pub(crate) pieces: Vec<Vec<u8>>,
+    /// Where in the file pages begin, as far as they are in these bytes.
+    pub(crate) borders: Vec<u64>,
+}
+
+/// The last bytes of a file, and what is known of the whole of it.
+pub(crate) struct EncodedEnd {
+    pub(crate) bytes: EncodedBytes,
+    /// Where page index and footer begin.
+    pub(crate) footer_start: u64,
+    pub(crate) groups: Vec<EncodedGroup>,
+}
+
+/// What a file is to be.
+pub(crate) struct FileLayout {
+    pub(crate) version: FormatVersion,
+    pub(crate) schema: SchemaRef,
+    pub(crate) metadata: Vec<KeyValue>,
+    pub(crate) group_bytes: usize,
 }
 
 impl FileEncoder {
-    pub(crate) fn new(
-        schema: SchemaRef,
-        metadata: Vec<KeyValue>,
-        group_bytes: usize,
-    ) -> Result<FileEncoder> {
+    pub(crate) fn new(layout: FileLayout) -> Result<FileEncoder> {
+        let FileLayout { version, schema, metadata, group_bytes } = layout;
         let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
         let mut properties =
             base_properties().set_key_value_metadata(Some(metadata.clone())).build();
@@ -90,7 +127,18 @@ impl FileEncoder {
             parquet_schema.root_schema_ptr(),
             Arc::new(properties),
         )?;
-        Ok(FileEncoder { schema, metadata, file, group: None, group_bytes, rows: 0 })
+        Ok(FileEncoder {
+            schema,
+            metadata,
+            file,
+            group: None,
+            version,
+            group_bytes,
+            rows: 0,
+            group_rows: 0,
+            borders: Vec::new(),
+            groups: Vec::new(),
+        })
     }
 
     /// Rows pushed so far.
@@ -121,30 +169,57 @@ impl FileEncoder {
             }
         }
         self.rows += batch.num_rows() as u64;
+        self.group_rows += batch.num_rows() as u64;
         let encoded: usize = writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
         if encoded >= self.group_bytes { self.end_row_group() } else { Ok(()) }
     }
 
     /// The bytes finished since the last call.
-    pub(crate) fn take_output(&mut self) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn take_output(&mut self) -> Result<EncodedBytes> {
         self.file.flush()?;
-        Ok(std::mem::take(self.file.inner_mut()).0)
+        let pieces = std::mem::take(self.file.inner_mut()).0;
+        Ok(EncodedBytes { pieces, borders: std::mem::take(&mut self.borders) })
     }
 
-    /// Ends the file and returns its last bytes.
-    pub(crate) fn finish(mut self) -> Result<Vec<Vec<u8>>> {
+    /// Ends the file.
+    pub(crate) fn finish(mut self) -> Result<EncodedEnd> {
         self.end_row_group()?;
+        let footer_start = self.file.bytes_written() as u64;
+        self.borders.push(footer_start);
         self.file.finish()?;
-        self.take_output()
+        let bytes = self.take_output()?;
+        Ok(EncodedEnd { bytes, footer_start, groups: self.groups })
     }
 
-    fn end_row_group(&mut self) -> Result<()> {
+    /// Rows in the row group that is not finished.
+    pub(crate) fn group_rows(&self) -> u64 {
+        self.group_rows
+    }
+
+    pub(crate) fn end_row_group(&mut self) -> Result<()> {
         let Some(writers) = self.group.take() else { return Ok(()) };
+        let begin = self.file.bytes_written() as u64;
         let mut group = self.file.next_row_group()?;
+        let mut at = begin;
         for writer in writers {
-            writer.close()?.append_to_row_group(&mut group)?;
+            let chunk = writer.close()?;
+            let close = chunk.close();
+            let pages = close.offset_index.iter().flat_map(|index| index.page_locations());
+            let sizes: Vec<u64> =
+                pages.map(|page| u64::from(page.compressed_page_size.unsigned_abs())).collect();
+            let end = at + close.metadata.compressed_size().unsigned_abs();
+            // a dictionary comes before the pages
+            self.borders.push(at);
+            at = end - sizes.iter().sum::<u64>();
+            for size in sizes {
+                self.borders.push(at);
+                at += size;
+            }
+            chunk.append_to_row_group(&mut group)?;
         }
         group.close()?;
+        self.groups
+            .push(EncodedGroup { rows: std::mem::take(&mut self.group_rows), bytes: at - begin });
         Ok(())
     }
 
@@ -159,31 +234,39 @@ impl FileEncoder {
 
     fn choose(&self, batch: &RecordBatch) -> Result<WriterProperties> {
         let mut properties = base_properties().set_key_value_metadata(Some(self.metadata.clone()));
-        for (i, descriptor) in self.file.schema_descr().columns().iter().enumerate() {
-            let top = descriptor.path().parts()[0].as_str();
-            let (_, field) = self
-                .schema
-                .fields()
-                .find(top)
-                .ok_or_else(|| ParquetError::General(format!("no column {top}")))?;
-            let layout = if descriptor.path().parts().len() > 1 {
-                ValueEncoding::Dictionary
-            } else {
-                match candidates(field.data_type()) {
-                    [only] => *only,
-                    several => smallest(several, field.data_type(), &pages(batch.column(i)))?,
-                }
+        let descriptors = self.file.schema_descr().columns();
+        for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+            let of_field = |d: &&ColumnDescPtr| d.path().parts()[0] == *field.name();
+            let leaves: Vec<&ColumnDescPtr> = descriptors.iter().filter(of_field).collect();
+            let types: Vec<DataType> = match self.version {
+                FormatVersion::V1 if leaves.len() > 1 => vec![DataType::Utf8; leaves.len()],
+                _ => leaf_types(field.data_type()),
             };
-            properties = set_layout(properties, descriptor.path().clone(), layout);
-            if *field.data_type() == DataType::Float64 || descriptor.path().parts().len() > 1 {
-                // Minima of values would not help to prune for any query.
-                properties = properties.set_column_statistics_enabled(
-                    descriptor.path().clone(),
-                    EnabledStatistics::None,
-                );
+            let encodings = smallest(self.version, field, &types, &pages(column))?;
+            for ((leaf, data_type), encoding) in leaves.iter().zip(&types).zip(encodings) {
+                let path = leaf.path().clone();
+                properties = set_layout(properties, path.clone(), encoding);
+                let is_value = matches!(data_type, DataType::Float64)
+                    || (self.version == FormatVersion::V2 && leaf.max_def_level() > 0);
+                if is_value || leaves.len() > 1 || leaf.path().parts().len() > 1 {
+                    // Minima of values would not help to prune for any query.
+                    properties =
+                        properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+                }
             }
         }
         Ok(properties.build())
+    }
+}
+
+/// The types of the leaves of a column, in order.
+fn leaf_types(data_type: &DataType) -> Vec<DataType> {
+    match data_type {
+        DataType::Struct(fields) => {
+            fields.iter().flat_map(|field| leaf_types(field.data_type())).collect()
+        }
+        DataType::List(item) | DataType::Map(item, _) => leaf_types(item.data_type()),
+        leaf => vec![leaf.clone()],
     }
 }
 
@@ -227,38 +310,56 @@ fn pages(column: &ArrayRef) -> Vec<ArrayRef> {
     (0..pages).step_by(step).map(slice).collect()
 }
 
-/// The layout that gives the fewest bytes for these pages; of equal ones the first.
+/// For each leaf of a column the encoding that gives the fewest bytes for these pages; of equal
+/// ones the first.
 fn smallest(
-    layouts: &[ValueEncoding],
-    data_type: &DataType,
+    version: FormatVersion,
+    field: &FieldRef,
+    types: &[DataType],
     pages: &[ArrayRef],
-) -> Result<ValueEncoding> {
-    let field = arrow::datatypes::Field::new("trial", data_type.clone(), true);
-    let schema = Arc::new(arrow::datatypes::Schema::new(vec![field.clone()]));
-    let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
-    let mut best = None;
-    for layout in layouts {
-        let column = ColumnPath::from("trial");
-        let properties = set_layout(base_properties(), column, *layout)
-            .set_statistics_enabled(EnabledStatistics::None);
-        let template = SerializedFileWriter::new(
-            Vec::<u8>::new(),
-            parquet_schema.root_schema_ptr(),
-            Arc::new(properties.build()),
-        )?;
-        let factory = ArrowRowGroupWriterFactory::new(&template, Arc::clone(&schema));
-        let mut bytes = 0;
-        for mut writer in factory.create_column_writers(0)? {
-            for page in pages {
-                for leaf in compute_leaves(&field, page)? {
-                    writer.write(&leaf)?;
-                }
+) -> Result<Vec<ValueEncoding>> {
+    let of_leaf: Vec<&[ValueEncoding]> = types.iter().map(|t| candidates(version, t)).collect();
+    let mut best: Vec<(u64, ValueEncoding)> =
+        of_leaf.iter().map(|tried| (u64::MAX, tried[0])).collect();
+    if of_leaf.iter().all(|tried| tried.len() == 1) {
+        return Ok(best.into_iter().map(|(_, encoding)| encoding).collect());
+    }
+    let rounds = of_leaf.iter().map(|tried| tried.len()).max().unwrap_or(0);
+    for round in 0..rounds {
+        let tried = |leaf: usize| *of_leaf[leaf].get(round).unwrap_or(&of_leaf[leaf][0]);
+        let encodings: Vec<ValueEncoding> = (0..types.len()).map(tried).collect();
+        for (leaf, bytes) in encoded_sizes(field, &encodings, pages)?.into_iter().enumerate() {
+            if bytes < best[leaf].0 {
+                best[leaf] = (bytes, encodings[leaf]);
             }
-            bytes += writer.close()?.close().bytes_written;
-        }
-        if best.is_none_or(|(fewest, _)| bytes < fewest) {
-            best = Some((bytes, *layout));
         }
     }
-    Ok(best.map_or(ValueEncoding::Plain, |(_, layout)| layout))
+    Ok(best.into_iter().map(|(_, encoding)| encoding).collect())
+}
+
+/// The bytes that each leaf of a column takes.
+fn encoded_sizes(
+    field: &FieldRef,
+    encodings: &[ValueEncoding],
+    pages: &[ArrayRef],
+) -> Result<Vec<u64>> {
+    let schema = Arc::new(arrow::datatypes::Schema::new(vec![Arc::clone(field)]));
+    let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
+    let mut properties = base_properties().set_statistics_enabled(EnabledStatistics::None);
+    for (leaf, encoding) in parquet_schema.columns().iter().zip(encodings) {
+        properties = set_layout(properties, leaf.path().clone(), *encoding);
+    }
+    let template = SerializedFileWriter::new(
+        Vec::<u8>::new(),
+        parquet_schema.root_schema_ptr(),
+        Arc::new(properties.build()),
+    )?;
+    let factory = ArrowRowGroupWriterFactory::new(&template, Arc::clone(&schema));
+    let mut writers = factory.create_column_writers(0)?;
+    for page in pages {
+        for (writer, leaf) in writers.iter_mut().zip(compute_leaves(field, page)?) {
+            writer.write(&leaf)?;
+        }
+    }
+    writers.into_iter().map(|writer| Ok(writer.close()?.close().bytes_written)).collect()
 }

@@ -20,27 +20,91 @@ use parquet::arrow::async_reader::{
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
+use crate::checksums::{Checksums, FileChecksums};
 use crate::error::{Case, Error};
 use crate::schema::FormatVersion;
 
-/// Footers that were read, shared by all blocks of a process; bounded in bytes.
+/// Footers and checksums that were read, shared by all blocks of a process; bounded in bytes.
 #[derive(Clone, Debug)]
-pub struct FooterCache(moka::future::Cache<String, ArrowReaderMetadata>);
+pub struct FooterCache(moka::future::Cache<String, CachedPart>);
+
+#[derive(Clone, Debug)]
+enum CachedPart {
+    Footer(ArrowReaderMetadata),
+    Checksums(Arc<Checksums>),
+}
 
 impl FooterCache {
     pub fn new(max_bytes: u64) -> FooterCache {
-        let weigh = |path: &String, footer: &ArrowReaderMetadata| {
-            u32::try_from(path.len() + footer.metadata().memory_size()).unwrap_or(u32::MAX)
+        let weigh = |path: &String, part: &CachedPart| {
+            let bytes = match part {
+                CachedPart::Footer(footer) => footer.metadata().memory_size(),
+                CachedPart::Checksums(checksums) => checksums.memory_size(),
+            };
+            u32::try_from(path.len() + bytes).unwrap_or(u32::MAX)
         };
         FooterCache(moka::future::Cache::builder().weigher(weigh).max_capacity(max_bytes).build())
     }
+
+    async fn footer(&self, key: &str) -> Option<ArrowReaderMetadata> {
+        match self.0.get(key).await? {
+            CachedPart::Footer(footer) => Some(footer),
+            CachedPart::Checksums(_) => None,
+        }
+    }
+
+    async fn checksums(&self, key: &str) -> Option<Arc<Checksums>> {
+        match self.0.get(key).await? {
+            CachedPart::Checksums(checksums) => Some(checksums),
+            CachedPart::Footer(_) => None,
+        }
+    }
+}
+
+/// The object of checksums as `meta.json` lists it.
+pub(crate) struct ListedChecksums {
+    pub(crate) path: Path,
+    pub(crate) size: u64,
+    /// The object's own checksum.
+    pub(crate) checksum: Option<u32>,
+}
+
+impl ListedChecksums {
+    pub(crate) async fn read(
+        &self,
+        bucket: &Bucket,
+        cache: &FooterCache,
+    ) -> Result<Arc<Checksums>, Error> {
+        let key = self.path.to_string();
+        if let Some(checksums) = cache.checksums(&key).await {
+            return Ok(checksums);
+        }
+        let damaged = |reason: String| Error::corrupt(&self.path, reason);
+        let bytes = bucket.get_range(&self.path, 0..self.size).await?;
+        if self.checksum.is_none() || Checksums::own_checksum(&bytes) != self.checksum {
+            return Err(damaged("they are not the ones that meta.json names".to_owned()));
+        }
+        let checksums = Checksums::decode(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let checksums = Arc::new(checksums);
+        cache.0.insert(key, CachedPart::Checksums(Arc::clone(&checksums))).await;
+        Ok(checksums)
+    }
+}
+
+/// A file as `meta.json` lists it.
+pub(crate) struct ListedFile {
+    pub(crate) bucket: Bucket,
+    pub(crate) path: Path,
+    pub(crate) size: u64,
+    pub(crate) version: FormatVersion,
+    /// Those of all files of the block; format 1 has none.
+    pub(crate) checksums: Option<Arc<Checksums>>,
 }
 
 /// A file and its footer.
 #[derive(Clone)]
 pub(crate) struct BlockFile {
-    bucket: Bucket,
-    path: Path,
+    source: RangedReader,
     footer: ArrowReaderMetadata,
 }
 
@@ -49,39 +113,43 @@ pub(crate) type RowRanges = Vec<Range<usize>>;
 
 impl BlockFile {
     /// Reads the footer, usually with one request.
-    pub(crate) async fn open(
-        bucket: Bucket,
-        path: Path,
-        size: u64,
-        cache: &FooterCache,
-    ) -> Result<BlockFile, Error> {
+    pub(crate) async fn open(file: ListedFile, cache: &FooterCache) -> Result<BlockFile, Error> {
+        let ListedFile { bucket, path, size, version, checksums } = file;
+        let source = RangedReader { bucket, path, checksums };
+        let path = &source.path;
+        let listed = source.file_checksums().map_err(|reason| Error::corrupt(path, reason))?;
+        if let Some(listed) = listed.filter(|listed| listed.size() != size) {
+            let reason = format!("{size} bytes in meta.json, {} in its checksums", listed.size());
+            return Err(Error::corrupt(path, reason));
+        }
         let key = path.to_string();
-        let footer = match cache.0.get(&key).await {
+        let footer = match cache.footer(&key).await {
             Some(footer) => footer,
             None => {
-                let footer = read_footer(&bucket, &path, size).await?;
-                cache.0.insert(key, footer.clone()).await;
+                let footer_start = listed.map(FileChecksums::footer_start);
+                let footer = read_footer(&source, size, footer_start).await?;
+                cache.0.insert(key, CachedPart::Footer(footer.clone())).await;
                 footer
             }
         };
-        check_rows(footer.metadata(), size).map_err(|reason| Error::corrupt(&path, reason))?;
+        check_rows(footer.metadata(), size).map_err(|reason| Error::corrupt(path, reason))?;
         let pairs = footer.metadata().file_metadata().key_value_metadata();
         let format = pairs
             .into_iter()
             .flatten()
             .find(|kv| kv.key == "drumlin.format")
             .and_then(|kv| kv.value.clone());
-        if format.as_deref().and_then(FormatVersion::parse).is_none() {
+        if format.as_deref() != Some(version.as_str()) {
             return Err(Error(Case::Unsupported {
                 file: path.to_string(),
                 found: format.unwrap_or_default(),
             }));
         }
-        Ok(BlockFile { bucket, path, footer })
+        Ok(BlockFile { source, footer })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.source.path
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -126,11 +194,11 @@ impl BlockFile {
 
     /// What the columns hold is not what they are.
     pub(crate) fn undecodable(&self, error: ArrowError) -> Error {
-        Error::parquet("reading", &self.path)(error.into())
+        Error::parquet("reading", self.path())(error.into())
     }
 
     pub(crate) fn damaged(&self, reason: impl Into<String>) -> Error {
-        Error::corrupt(&self.path, reason)
+        Error::corrupt(self.path(), reason)
     }
 
     async fn read_batches(
@@ -139,9 +207,9 @@ impl BlockFile {
         rows: &[Range<usize>],
         wanted: usize,
     ) -> Result<Vec<RecordBatch>, Error> {
-        let failed = || Error::parquet("reading", &self.path);
+        let failed = || Error::parquet("reading", self.path());
         let (groups, selection) = self.select(rows)?;
-        let reader = RangedReader { bucket: self.bucket.clone(), path: self.path.clone() };
+        let reader = self.source.clone();
         let builder =
             ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.footer.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
@@ -203,21 +271,24 @@ fn check_rows(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
 }
 
 async fn read_footer(
-    bucket: &Bucket,
-    path: &Path,
+    source: &RangedReader,
     size: u64,
+    footer_start: Option<u64>,
 ) -> Result<ArrowReaderMetadata, Error> {
-    // Footer and page index grow with the file; fetching too much costs less than a second request.
-    let hint = (size / 64).clamp(32 << 10, 1 << 20) as usize;
+    // Footer and page index grow with the file; where it is not known how long they are, fetching
+    // too much costs less than a second request.
+    let likely = (size / 64).clamp(32 << 10, 1 << 20);
+    let hint = footer_start.map_or(likely, |start| size.saturating_sub(start));
+    let hint = usize::try_from(hint).unwrap_or(usize::MAX);
     let options = ArrowReaderOptions::new()
         .with_column_index_policy(PageIndexPolicy::Skip)
         .with_offset_index_policy(PageIndexPolicy::Required);
-    let fetch = RangedReader { bucket: bucket.clone(), path: path.clone() };
+    let path = &source.path;
     let load = async {
         let metadata = ParquetMetaDataReader::new()
             .with_arrow_reader_options(Some(&options))
             .with_prefetch_hint(Some(hint))
-            .load_and_finish(fetch, size)
+            .load_and_finish(source.clone(), size)
             .await?;
         ArrowReaderMetadata::try_new(Arc::new(metadata), options.clone())
     };
@@ -226,10 +297,78 @@ async fn read_footer(
     loaded.map_err(Error::parquet("reading the footer of", path))
 }
 
-/// Feeds the Parquet reader from a bucket, which coalesces ranges.
+/// Feeds the Parquet reader from a bucket, which coalesces ranges. Where there are checksums,
+/// nothing reaches the reader that does not match them.
+#[derive(Clone)]
 struct RangedReader {
     bucket: Bucket,
     path: Path,
+    checksums: Option<Arc<Checksums>>,
+}
+
+impl RangedReader {
+    /// The checksums of this file; `None` where the block has none.
+    fn file_checksums(&self) -> Result<Option<&FileChecksums>, String> {
+        let Some(checksums) = &self.checksums else { return Ok(None) };
+        let name = self.path.filename().unwrap_or_default();
+        let found = checksums.file(name);
+        found.map(Some).ok_or_else(|| "the block has no checksums of it".to_owned())
+    }
+
+    async fn verified(&self, ranges: &[Range<u64>]) -> ParquetResult<Vec<Bytes>> {
+        let checked = self.file_checksums().map_err(ParquetError::General)?;
+        let Some(checksums) = checked else { return self.get(ranges).await };
+        let mut runs = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let whole = checksums.covering(range.clone());
+            runs.push(whole.ok_or_else(|| self.too_short())?);
+        }
+        let runs = joined(runs);
+        let fetched = self.get(&runs).await?;
+        for (run, bytes) in runs.iter().zip(&fetched) {
+            checksums.verify(run.start, bytes).map_err(|e| ParquetError::External(Box::new(e)))?;
+        }
+        let part = |range: &Range<u64>| {
+            let run = runs.partition_point(|run| run.end < range.end);
+            let from = range.start.checked_sub(runs.get(run)?.start)?;
+            let from = usize::try_from(from).ok()?;
+            let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+            let bytes = fetched.get(run)?;
+            (from.checked_add(len)? <= bytes.len()).then(|| bytes.slice(from..from + len))
+        };
+        let parts = ranges.iter().map(|range| part(range).ok_or_else(|| self.too_short()));
+        parts.collect()
+    }
+
+    async fn get(&self, ranges: &[Range<u64>]) -> ParquetResult<Vec<Bytes>> {
+        let fetched = self.bucket.get_ranges(&self.path, ranges).await.map_err(external)?;
+        // A file shorter than its footer says would make the decoder panic.
+        let short = ranges
+            .iter()
+            .zip(&fetched)
+            .any(|(range, bytes)| bytes.len() as u64 != range.end.saturating_sub(range.start));
+        if short || fetched.len() != ranges.len() {
+            return Err(self.too_short());
+        }
+        Ok(fetched)
+    }
+
+    fn too_short(&self) -> ParquetError {
+        ParquetError::EOF(format!("{} ends before its pages", self.path))
+    }
+}
+
+/// The ranges in order, those that overlap as one.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| (range.start, range.end));
+    let mut out: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match out.last_mut().filter(|last| range.start < last.end) {
+            Some(last) => last.end = last.end.max(range.end),
+            None => out.push(range),
+        }
+    }
+    out
 }
 
 fn external(error: block::Error) -> ParquetError {
@@ -238,26 +377,18 @@ fn external(error: block::Error) -> ParquetError {
 
 impl AsyncFileReader for RangedReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        async move { self.bucket.get_range(&self.path, range).await.map_err(external) }.boxed()
+        async move {
+            let fetched = self.verified(std::slice::from_ref(&range)).await?;
+            fetched.into_iter().next().ok_or_else(|| self.too_short())
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move {
-            let fetched = self.bucket.get_ranges(&self.path, &ranges).await.map_err(external)?;
-            // A file shorter than its footer says would make the decoder panic.
-            let short = ranges
-                .iter()
-                .zip(&fetched)
-                .any(|(range, bytes)| bytes.len() as u64 != range.end - range.start);
-            if short || fetched.len() != ranges.len() {
-                return Err(ParquetError::EOF(format!("{} ends before its pages", self.path)));
-            }
-            Ok(fetched)
-        }
-        .boxed()
+        async move { self.verified(&ranges).await }.boxed()
     }
 
     fn get_metadata<'a>(

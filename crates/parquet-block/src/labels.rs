@@ -1,20 +1,22 @@
 //! The series file: labels as dictionary columns, and the way back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::MapArray;
 use arrow::array::cast::AsArray;
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, DictionaryArray, Int32Array, Int64Array,
-    MapBuilder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondArray, UInt32Array,
-    UInt64Array,
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, DictionaryArray, Int32Array,
+    Int64Array, MapBuilder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondArray,
+    UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use arrow::error::ArrowError;
 use model::{Labels, LabelsBuilder};
 
-use crate::schema;
+use crate::schema::{self, FormatVersion};
+use crate::v1;
+use crate::v2::{self, NumberForm, Scale};
 
 /// Label names beyond this many most frequent ones share one MAP column: each column adds to the
 /// footer.
@@ -29,6 +31,9 @@ pub(crate) struct SeriesRow {
     pub(crate) max_t: i64,
     pub(crate) histogram_first_row: i64,
     pub(crate) histogram_rows: i64,
+    pub(crate) bucket_first_row: i64,
+    pub(crate) bucket_rows: i64,
+    pub(crate) form: NumberForm,
 }
 
 #[derive(Default)]
@@ -105,64 +110,121 @@ impl SeriesBuilder {
         }
     }
 
-    pub(crate) fn finish(self) -> Result<RecordBatch, ArrowError> {
+    pub(crate) fn finish(self, version: FormatVersion) -> Result<RecordBatch, ArrowError> {
         let n = self.rows.len();
-        let column = |value: fn(&SeriesRow) -> i64| self.rows.iter().map(value).collect::<Vec<_>>();
-        let times = |values: Vec<i64>| TimestampMillisecondArray::from(values).with_timezone("UTC");
-        let mut arrays: Vec<ArrayRef> = vec![
-            Arc::new(UInt32Array::from_iter_values(0..n as u32)),
-            Arc::new(UInt64Array::from(self.hashes)),
-            Arc::new(Int64Array::from(column(|r| r.first_row))),
-            Arc::new(Int64Array::from(column(|r| r.rows))),
-            Arc::new(times(column(|r| r.min_t))),
-            Arc::new(times(column(|r| r.max_t))),
-            Arc::new(Int64Array::from(column(|r| r.histogram_first_row))),
-            Arc::new(Int64Array::from(column(|r| r.histogram_rows))),
-        ];
-        let mut fields = schema::series_head();
-        let (columns, rest) = split_rare(self.columns);
+        let (mut fields, mut arrays) = match version {
+            FormatVersion::V1 => (v1::schema::series_head(), self.head_v1()),
+            FormatVersion::V2 => (v2::schema::series_head(), self.head_v2()),
+        };
+        let (columns, rest) = split_rare(self.columns, version);
         for (name, column) in columns {
-            fields.push(Field::new(
-                format!("{}{name}", schema::LABEL_PREFIX),
-                schema::dictionary(),
-                true,
-            ));
+            fields.push(match version {
+                FormatVersion::V1 => v1::schema::label(&name),
+                FormatVersion::V2 => v2::schema::label(&name),
+            });
             arrays.push(column.into_array(n)?);
         }
         if !rest.is_empty() {
-            let map = rest_array(&rest, n)?;
-            fields.push(Field::new(schema::REST, map.data_type().clone(), true));
+            let map = rest_array(&rest, n, version)?;
+            fields.push(match version {
+                FormatVersion::V1 => Field::new(schema::REST, map.data_type().clone(), true),
+                FormatVersion::V2 => v2::schema::rest(map.data_type().clone()),
+            });
             arrays.push(Arc::new(map));
         }
         if !self.packed.is_empty() {
             let mut packed = BinaryBuilder::new();
             (0..n)
                 .for_each(|row| packed.append_option(self.packed.get(&row).map(Labels::as_packed)));
-            fields.push(Field::new(schema::PACKED, DataType::Binary, true));
+            fields.push(match version {
+                FormatVersion::V1 => Field::new(schema::PACKED, DataType::Binary, true),
+                FormatVersion::V2 => v2::schema::packed(),
+            });
             arrays.push(Arc::new(packed.finish()));
         }
         RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+    }
+
+    fn integers(&self, value: fn(&SeriesRow) -> i64) -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(self.rows.iter().map(value)))
+    }
+
+    fn times(&self, value: fn(&SeriesRow) -> i64) -> ArrayRef {
+        let times = TimestampMillisecondArray::from_iter_values(self.rows.iter().map(value));
+        Arc::new(times.with_timezone("UTC"))
+    }
+
+    /// The columns of positions, which both versions have.
+    fn positions(&self) -> Vec<ArrayRef> {
+        vec![
+            self.integers(|r| r.first_row),
+            self.integers(|r| r.rows),
+            self.times(|r| r.min_t),
+            self.times(|r| r.max_t),
+            self.integers(|r| r.histogram_first_row),
+            self.integers(|r| r.histogram_rows),
+        ]
+    }
+
+    fn head_v1(&self) -> Vec<ArrayRef> {
+        let mut head: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from_iter_values(0..self.rows.len() as u32)),
+            Arc::new(UInt64Array::from_iter_values(self.hashes.iter().copied())),
+        ];
+        head.append(&mut self.positions());
+        head
+    }
+
+    fn head_v2(&self) -> Vec<ArrayRef> {
+        let mut head: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from_iter_values(0..self.rows.len() as i32)),
+            Arc::new(Int64Array::from_iter_values(self.hashes.iter().map(|h| h.cast_signed()))),
+        ];
+        head.append(&mut self.positions());
+        head.push(self.integers(|r| r.bucket_first_row));
+        head.push(self.integers(|r| r.bucket_rows));
+        let scales = self.rows.iter().map(|r| r.form.scale.map(Scale::as_stored));
+        head.push(Arc::new(scales.collect::<Int32Array>()));
+        let by_range = self.rows.iter().map(|r| r.form.sum_by_range);
+        head.push(Arc::new(BooleanArray::from_iter(by_range.map(Some))));
+        head
     }
 }
 
 type NamedColumns = Vec<(String, LabelColumn)>;
 
 /// The names with a column of their own, the most frequent ones, and the rest; both sorted by name.
-fn split_rare(columns: BTreeMap<String, LabelColumn>) -> (NamedColumns, NamedColumns) {
-    if columns.len() <= MAX_LABEL_COLUMNS {
-        return (columns.into_iter().collect(), Vec::new());
-    }
+fn split_rare(
+    columns: BTreeMap<String, LabelColumn>,
+    version: FormatVersion,
+) -> (NamedColumns, NamedColumns) {
     let mut frequent: NamedColumns = columns.into_iter().collect();
-    // The sort is stable: of equally frequent names the earlier ones stay.
-    frequent.sort_by_key(|(_, column)| std::cmp::Reverse(column.present));
-    let mut rest = frequent.split_off(MAX_LABEL_COLUMNS);
-    frequent.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut rest = Vec::new();
+    if version == FormatVersion::V2 {
+        let mut ids = BTreeSet::new();
+        (frequent, rest) =
+            frequent.into_iter().partition(|(name, _)| ids.insert(v2::schema::label_id(name)));
+    }
+    if frequent.len() > MAX_LABEL_COLUMNS {
+        // The sort is stable: of equally frequent names the earlier ones stay.
+        frequent.sort_by_key(|(_, column)| std::cmp::Reverse(column.present));
+        rest.append(&mut frequent.split_off(MAX_LABEL_COLUMNS));
+        frequent.sort_by(|a, b| a.0.cmp(&b.0));
+    }
     rest.sort_by(|a, b| a.0.cmp(&b.0));
     (frequent, rest)
 }
 
-fn rest_array(rest: &[(String, LabelColumn)], rows: usize) -> Result<MapArray, ArrowError> {
+fn rest_array(
+    rest: &[(String, LabelColumn)],
+    rows: usize,
+    version: FormatVersion,
+) -> Result<MapArray, ArrowError> {
     let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    if version == FormatVersion::V2 {
+        let [keys, values] = v2::schema::rest_entries();
+        map = map.with_keys_field(keys).with_values_field(values);
+    }
     for row in 0..rows {
         let mut any = false;
         for (name, column) in rest {
@@ -321,6 +383,13 @@ pub(crate) fn read_rows(batch: &RecordBatch) -> Result<Vec<SeriesRow>, ArrowErro
         integers(schema::HISTOGRAM_FIRST_ROW)?,
         integers(schema::HISTOGRAM_ROWS)?,
     ];
+    let of_v2 = |name: &str| match batch.column_by_name(name) {
+        Some(_) => integers(name),
+        None => Ok(vec![0; batch.num_rows()]),
+    };
+    let (bucket_first_row, bucket_rows) =
+        (of_v2(v2::schema::BUCKET_FIRST_ROW)?, of_v2(v2::schema::BUCKET_ROWS)?);
+    let forms = read_forms(batch)?;
     let row = |i: usize| SeriesRow {
         first_row: first_row[i],
         rows: rows[i],
@@ -328,6 +397,26 @@ pub(crate) fn read_rows(batch: &RecordBatch) -> Result<Vec<SeriesRow>, ArrowErro
         max_t: max_t[i],
         histogram_first_row: histogram_first_row[i],
         histogram_rows: histogram_rows[i],
+        bucket_first_row: bucket_first_row[i],
+        bucket_rows: bucket_rows[i],
+        form: forms.get(i).copied().unwrap_or_default(),
     };
     Ok((0..batch.num_rows()).map(row).collect())
+}
+
+/// How the numbers of each series are stored; nothing of version 1, which has floats alone.
+fn read_forms(batch: &RecordBatch) -> Result<Vec<NumberForm>, ArrowError> {
+    let Some(scales) = batch.column_by_name(v2::schema::SCALE) else { return Ok(Vec::new()) };
+    let wrong = || wrong_type(v2::schema::SCALE);
+    let scales = scales.as_primitive_opt::<Int32Type>().ok_or_else(wrong)?;
+    let by_range = batch.column_by_name(v2::schema::SUM_BY_RANGE).and_then(|c| c.as_boolean_opt());
+    let by_range = by_range.ok_or_else(|| wrong_type(v2::schema::SUM_BY_RANGE))?;
+    let form = |row: usize| {
+        let scale = match scales.is_valid(row) {
+            true => Some(Scale::stored(scales.value(row)).ok_or_else(wrong)?),
+            false => None,
+        };
+        Ok(NumberForm { scale, sum_by_range: by_range.value(row) })
+    };
+    (0..batch.num_rows()).map(form).collect()
 }

@@ -28,9 +28,12 @@ mod error;
 mod file;
 mod labels;
 mod reader;
+mod rows;
 mod schema;
 mod statistics;
-mod windows;
+mod upload;
+mod v1;
+mod v2;
 mod writer;
 
 pub use checksums::{

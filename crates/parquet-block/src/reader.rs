@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use block::{BlockLocation, Bucket};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
-use merge::{DownsampledSeries, Series};
+use merge::{DownsampledSeries, HistogramWindows, Series, Windows};
 use model::{BlockId, Labels, Matcher, TimeRange};
 use tsdb::chunk::Aggregate;
-use tsdb::meta::BlockMeta;
+use tsdb::meta::{BlockMeta, File};
 
+use crate::checksums::CHECKSUMS_FILE;
 use crate::error::{Case, Error};
-use crate::file::{BlockFile, FooterCache, RowRanges};
+use crate::file::{BlockFile, FooterCache, ListedChecksums, ListedFile, RowRanges};
 use crate::labels::{SeriesRow, StringColumn, each_rest_label, read_labels, read_rows};
 use crate::schema::{self, FormatVersion};
-use crate::windows::{SampleColumns, read_histograms};
+use crate::writer::CHECKSUM_FUNCTION;
+use crate::{v1, v2};
 
 /// Windows that are decoded at once, for a query and for a scan of the whole block.
 const QUERY_ROWS: usize = 128 << 10;
@@ -36,9 +37,12 @@ pub struct ParquetBlock {
 }
 
 struct ShardFiles {
+    version: FormatVersion,
     series: BlockFile,
     samples: BlockFile,
     histograms: Option<BlockFile>,
+    /// Of format 2, if there are histograms.
+    buckets: Option<BlockFile>,
 }
 
 impl std::fmt::Debug for ParquetBlock {
@@ -79,31 +83,44 @@ impl ParquetBlock {
         meta: &BlockMeta,
         cache: &FooterCache,
     ) -> Result<ParquetBlock, Error> {
-        if meta.format.as_deref().and_then(FormatVersion::parse).is_none() {
+        let version = meta.format.as_deref().and_then(FormatVersion::parse).ok_or_else(|| {
             let found = meta.format.clone().unwrap_or_default();
-            return Err(Error(Case::Unsupported { file: location.meta().to_string(), found }));
-        }
-        let files = meta.thanos.iter().flat_map(|thanos| &thanos.files);
-        let sizes: Vec<(&str, u64)> = files.map(|f| (f.rel_path.as_str(), f.size_bytes)).collect();
-        let open = |kind: &str, shard: usize| {
+            Error(Case::Unsupported { file: location.meta().to_string(), found })
+        })?;
+        let files: Vec<&File> = meta.thanos.iter().flat_map(|thanos| &thanos.files).collect();
+        let checksums = match version {
+            FormatVersion::V1 => None,
+            FormatVersion::V2 => {
+                Some(listed_checksums(location, &files)?.read(bucket, cache).await?)
+            }
+        };
+        let listed = |kind: &str, shard: usize| {
             let name = format!("{shard}.{kind}.parquet");
-            let size = sizes.iter().find(|(n, _)| *n == name).map(|(_, size)| *size);
-            let path = location.file(&name);
+            let file = files.iter().find(|file| file.rel_path == name)?;
+            Some(ListedFile {
+                bucket: bucket.clone(),
+                path: location.file(&name),
+                size: file.size_bytes,
+                version,
+                checksums: checksums.clone(),
+            })
+        };
+        let open = |kind: &str, shard: usize| {
+            let file = listed(kind, shard);
             async move {
-                match size {
-                    Some(size) => {
-                        BlockFile::open(bucket.clone(), path, size, cache).await.map(Some)
-                    }
+                match file {
+                    Some(file) => BlockFile::open(file, cache).await.map(Some),
                     None => Ok(None),
                 }
             }
         };
-        let shards = sizes.iter().filter(|(name, _)| name.ends_with(".series.parquet")).count();
+        let shards = files.iter().filter(|f| f.rel_path.ends_with(".series.parquet")).count();
         let opened = futures::stream::iter(0..shards).map(|shard| {
-            let files = futures::future::try_join3(
+            let files = futures::future::try_join4(
                 open("series", shard),
                 open("samples", shard),
                 open("histograms", shard),
+                open("buckets", shard),
             );
             async move {
                 let missing = || {
@@ -112,11 +129,11 @@ impl ParquetBlock {
                         format!("the files of shard {shard} are not listed"),
                     )
                 };
-                let (series, samples, histograms) = files.await?;
+                let (series, samples, histograms, buckets) = files.await?;
                 let (Some(series), Some(samples)) = (series, samples) else {
                     return Err(missing());
                 };
-                Ok(ShardFiles { series, samples, histograms })
+                Ok(ShardFiles { version, series, samples, histograms, buckets })
             }
         });
         let shards = opened.buffered(4).try_collect().await?;
@@ -279,23 +296,10 @@ impl ParquetBlock {
         aggregates: &[Aggregate],
     ) -> Result<Vec<DownsampledSeries>, Error> {
         let shard = &self.shards[group.shard];
-        let floats = spans(&group.positions, shard.samples.rows(), |p| (p.first_row, p.rows));
-        let floats = floats.map_err(|reason| shard.series.damaged(reason))?;
-        let (columns, float_rows) = (sample_columns(aggregates), merged(&floats));
-        let samples = shard.samples.read(&columns, &float_rows);
-        let histogram_rows = shard.histograms.as_ref().map_or(0, BlockFile::rows);
-        let spans =
-            spans(&group.positions, histogram_rows, |p| (p.histogram_first_row, p.histogram_rows));
-        let histograms = spans.map_err(|reason| shard.series.damaged(reason))?;
-        let all = [schema::T, schema::BATCH_START, schema::COUNT, schema::COUNTER, schema::SUM];
-        let histogram_batch = async {
-            match &shard.histograms {
-                Some(file) => file.read(&all, &merged(&histograms)).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let (samples, histogram_batch) = futures::try_join!(samples, histogram_batch)?;
-        shard.assemble(&samples, &floats, histogram_batch.as_ref(), &histograms)
+        let (floats, histograms) =
+            futures::try_join!(shard.floats(group, aggregates), shard.histogram_windows(group))?;
+        let series = floats.into_iter().zip(histograms);
+        Ok(series.map(|(floats, histograms)| DownsampledSeries { floats, histograms }).collect())
     }
 }
 
@@ -349,7 +353,20 @@ impl ShardFiles {
 
     async fn positions(&self, rows: &[Range<usize>]) -> Result<Vec<SeriesRow>, Error> {
         use schema::{FIRST_ROW, HISTOGRAM_FIRST_ROW, HISTOGRAM_ROWS, MAX_T, MIN_T, ROWS};
-        let columns = [FIRST_ROW, ROWS, MIN_T, MAX_T, HISTOGRAM_FIRST_ROW, HISTOGRAM_ROWS];
+        use v2::schema::{BUCKET_FIRST_ROW, BUCKET_ROWS, SCALE, SUM_BY_RANGE};
+        // those that version 1 lacks are left out
+        let columns = [
+            FIRST_ROW,
+            ROWS,
+            MIN_T,
+            MAX_T,
+            HISTOGRAM_FIRST_ROW,
+            HISTOGRAM_ROWS,
+            BUCKET_FIRST_ROW,
+            BUCKET_ROWS,
+            SCALE,
+            SUM_BY_RANGE,
+        ];
         let batch = self.series.read(&columns, rows).await?;
         read_rows(&batch).map_err(|e| self.series.undecodable(e))
     }
@@ -367,59 +384,110 @@ impl ShardFiles {
         read_labels(&batch).map_err(|e| self.series.undecodable(e))
     }
 
-    /// Cuts what was read into series.
-    fn assemble(
+    /// The float windows of each series of a group.
+    async fn floats(
         &self,
-        samples: &RecordBatch,
-        floats: &[Range<usize>],
-        histogram_batch: Option<&RecordBatch>,
-        histograms: &[Range<usize>],
-    ) -> Result<Vec<DownsampledSeries>, Error> {
-        let damaged = |e| self.samples.undecodable(e);
-        let columns = if samples.num_rows() > 0 {
-            Some(SampleColumns::new(samples).map_err(damaged)?)
-        } else {
-            None
+        group: &ReadGroup,
+        aggregates: &[Aggregate],
+    ) -> Result<Vec<Windows>, Error> {
+        let spans = spans(&group.positions, self.samples.rows(), |p| (p.first_row, p.rows));
+        let spans = spans.map_err(|reason| self.series.damaged(reason))?;
+        let by_range = group.positions.iter().any(|p| p.form.sum_by_range);
+        let columns = match self.version {
+            FormatVersion::V1 => v1::wanted_columns(aggregates),
+            FormatVersion::V2 => v2::wanted_columns(aggregates, by_range),
         };
-        let (mut sample_at, mut histogram_at) = (0, 0);
-        let mut all = Vec::with_capacity(floats.len());
-        for (float_rows, histogram_rows) in floats.iter().zip(histograms) {
-            let mut series = DownsampledSeries::default();
-            if let Some(columns) = columns.as_ref().filter(|_| !float_rows.is_empty()) {
-                series.floats = columns.windows(sample_at..sample_at + float_rows.len());
-                if series.floats.batches.first().is_none_or(|b| b.start != 0) {
-                    return Err(self.samples.damaged("a series begins inside a batch"));
-                }
+        let batch = self.samples.read(&columns, &merged(&spans)).await?;
+        let damaged = |e| self.samples.undecodable(e);
+        let columns = match self.version {
+            _ if batch.num_rows() == 0 => return Ok(vec![Windows::default(); spans.len()]),
+            FormatVersion::V1 => ReadFloats::V1(v1::SampleColumns::new(&batch).map_err(damaged)?),
+            FormatVersion::V2 => ReadFloats::V2(v2::FloatColumns::new(&batch).map_err(damaged)?),
+        };
+        let mut at = 0;
+        let mut all = Vec::with_capacity(spans.len());
+        for (span, position) in spans.iter().zip(&group.positions) {
+            let rows = at..at + span.len();
+            at = rows.end;
+            let windows = match &columns {
+                _ if rows.is_empty() => Windows::default(),
+                ReadFloats::V1(columns) => columns.windows(rows),
+                ReadFloats::V2(columns) => columns.windows(&rows, position.form),
+            };
+            if !windows.is_empty() && windows.batches.first().is_none_or(|b| b.start != 0) {
+                return Err(self.samples.damaged("a series begins inside a batch"));
             }
-            if let Some(batch) = histogram_batch.filter(|_| !histogram_rows.is_empty()) {
-                let rows = histogram_at..histogram_at + histogram_rows.len();
-                series.histograms = read_histograms(batch, rows).map_err(damaged)?;
-                if series.histograms.batches.first() != Some(&0) {
-                    return Err(self.samples.damaged("a histogram series begins inside a batch"));
-                }
+            all.push(windows);
+        }
+        Ok(all)
+    }
+
+    /// The histogram windows of each series of a group.
+    async fn histogram_windows(&self, group: &ReadGroup) -> Result<Vec<HistogramWindows>, Error> {
+        let file_rows = self.histograms.as_ref().map_or(0, BlockFile::rows);
+        let spans_of = |rows, of: fn(&SeriesRow) -> (i64, i64)| {
+            spans(&group.positions, rows, of).map_err(|reason| self.series.damaged(reason))
+        };
+        let spans = spans_of(file_rows, |p| (p.histogram_first_row, p.histogram_rows))?;
+        let bucket_rows = self.buckets.as_ref().map_or(0, BlockFile::rows);
+        let bucket_spans = spans_of(bucket_rows, |p| (p.bucket_first_row, p.bucket_rows))?;
+        let Some(file) = self.histograms.as_ref().filter(|_| spans.iter().any(|s| !s.is_empty()))
+        else {
+            return Ok(vec![HistogramWindows::default(); spans.len()]);
+        };
+        let columns = match self.version {
+            FormatVersion::V1 => v1::HISTOGRAM_COLUMNS,
+            FormatVersion::V2 => v2::HISTOGRAM_COLUMNS,
+        };
+        let rows = merged(&spans);
+        let windows = file.read(columns, &rows);
+        let buckets = async {
+            match &self.buckets {
+                Some(file) => file.read(v2::BUCKET_COLUMNS, &merged(&bucket_spans)).await.map(Some),
+                None => Ok(None),
             }
-            sample_at += float_rows.len();
-            histogram_at += histogram_rows.len();
-            all.push(series);
+        };
+        let (windows, buckets) = futures::try_join!(windows, buckets)?;
+        let batches = v2::HistogramBatches { windows: &windows, buckets: buckets.as_ref() };
+        let (mut at, mut bucket_at) = (0, 0);
+        let mut all = Vec::with_capacity(spans.len());
+        for (span, bucket_span) in spans.iter().zip(&bucket_spans) {
+            let place = v2::HistogramPlace {
+                windows: at..at + span.len(),
+                buckets: bucket_at..bucket_at + bucket_span.len(),
+            };
+            (at, bucket_at) = (place.windows.end, place.buckets.end);
+            let read = match self.version {
+                _ if span.is_empty() => Ok(HistogramWindows::default()),
+                FormatVersion::V1 => v1::read_histograms(&windows, place.windows),
+                FormatVersion::V2 => batches.read(&place),
+            };
+            let read = read.map_err(|e| file.undecodable(e))?;
+            if !span.is_empty() && read.batches.first() != Some(&0) {
+                return Err(file.damaged("a histogram series begins inside a batch"));
+            }
+            all.push(read);
         }
         Ok(all)
     }
 }
 
-/// The columns of the samples file that the aggregates need.
-fn sample_columns(aggregates: &[Aggregate]) -> Vec<&'static str> {
-    let mut columns = vec![schema::T, schema::FIRST_T];
-    for aggregate in aggregates {
-        columns.extend_from_slice(match aggregate {
-            Aggregate::Count => &[schema::COUNT],
-            Aggregate::Sum => &[schema::SUM],
-            Aggregate::Min => &[schema::MIN],
-            Aggregate::Max => &[schema::MAX],
-            // Where the counter equals the maximum, it is stored there.
-            Aggregate::Counter => &[schema::FIRST_V, schema::LAST_V, schema::COUNTER, schema::MAX],
-        });
-    }
-    columns
+/// Columns of the samples file.
+enum ReadFloats<'a> {
+    V1(v1::SampleColumns<'a>),
+    V2(v2::FloatColumns<'a>),
+}
+
+fn listed_checksums(location: &BlockLocation, files: &[&File]) -> Result<ListedChecksums, Error> {
+    let listed = files.iter().find(|file| file.rel_path == CHECKSUMS_FILE);
+    let listed =
+        listed.ok_or_else(|| Error::corrupt(location.meta(), "no checksums are listed"))?;
+    let hash = listed.hash.as_ref().filter(|hash| hash.function == CHECKSUM_FUNCTION);
+    Ok(ListedChecksums {
+        path: location.file(CHECKSUMS_FILE),
+        size: listed.size_bytes,
+        checksum: hash.and_then(|hash| u32::from_str_radix(&hash.value, 16).ok()),
+    })
 }
 
 fn cut(shard: usize, rows: Vec<(usize, SeriesRow)>, limit: usize) -> Vec<ReadGroup> {

@@ -1,13 +1,11 @@
 //! Names, types and metadata of the files of a block.
 
-use std::sync::Arc;
-
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, TimeUnit};
 use model::{BlockId, Labels, Resolution};
 use parquet::file::metadata::KeyValue;
 
 /// The formats that are read here: what `format` of `meta.json` may say.
-pub const FORMATS: &[&str] = &[FormatVersion::V1.as_str()];
+pub const FORMATS: &[&str] = &[FormatVersion::V1.as_str(), FormatVersion::V2.as_str()];
 
 /// A version of the format. All are read; which one is written can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +54,25 @@ pub(crate) const SUM: &str = "sum";
 pub(crate) const MIN: &str = "min";
 pub(crate) const BATCH_START: &str = "batch_start";
 
+/// What the files of version 2 say of their own columns.
+const EXPLANATIONS: &[(&str, &str)] = &[
+    (
+        "drumlin.values",
+        "max is NULL where max_m is set: max_m / 10^scale, or max_m * 10^scale where scale < 0, \
+         with the scale of the series in its row of series.parquet; so are min and counter; \
+         counter is NULL in both where it equals max",
+    ),
+    (
+        "drumlin.sum",
+        "where sum is NULL: sum_m as above, or if sum_r is set, \
+         (sum_r + count * (min_m + max_m)) / 2 as a mantissa",
+    ),
+    (
+        "drumlin.ulps",
+        "sum_ulps and counter_ulps: floats between the decimal and the exact value; NULL is 0",
+    ),
+];
+
 /// How a block describes itself in each of its files.
 #[derive(Clone, Debug)]
 pub struct BlockDescription {
@@ -81,85 +98,18 @@ impl BlockDescription {
             ("drumlin.sources", serde_json::json!(sources).to_string()),
             ("drumlin.counter", "NULL means: equal to max; coalesce(counter, max)".to_owned()),
         ];
-        pairs.map(|(key, value)| KeyValue::new(key.to_owned(), value)).into()
+        let explained = match self.version {
+            FormatVersion::V1 => &[],
+            FormatVersion::V2 => EXPLANATIONS,
+        };
+        let explained = explained.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let pairs = pairs.into_iter().chain(explained);
+        pairs.map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
     }
 }
 
 pub(crate) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
-}
-
-/// The float windows. `t` to `max` are neighbours, so that what `rate()` needs is one range of
-/// bytes.
-pub(crate) fn samples() -> SchemaRef {
-    let value = |name, nullable| Field::new(name, DataType::Float64, nullable);
-    Arc::new(Schema::new(vec![
-        Field::new(SERIES_ID, DataType::UInt32, false),
-        Field::new(T, timestamp(), false),
-        Field::new(FIRST_T, timestamp(), true),
-        value(FIRST_V, true),
-        value(LAST_V, true),
-        Field::new(COUNT, DataType::Int32, false),
-        value(COUNTER, true),
-        value(MAX, false),
-        value(SUM, false),
-        value(MIN, false),
-    ]))
-}
-
-pub(crate) fn span_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("offset", DataType::Int32, false),
-        Field::new("length", DataType::UInt32, false),
-    ])
-}
-
-fn list(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new("item", item, false)))
-}
-
-pub(crate) fn histogram_fields() -> Fields {
-    let spans = || list(DataType::Struct(span_fields()));
-    Fields::from(vec![
-        Field::new("schema", DataType::Int32, false),
-        Field::new("hint", DataType::Int32, false),
-        Field::new("zero_threshold", DataType::Float64, false),
-        Field::new("zero_count", DataType::Float64, false),
-        Field::new("count", DataType::Float64, false),
-        Field::new("sum", DataType::Float64, false),
-        Field::new("positive_spans", spans(), false),
-        Field::new("negative_spans", spans(), false),
-        Field::new("positive_buckets", list(DataType::Float64), false),
-        Field::new("negative_buckets", list(DataType::Float64), false),
-        Field::new("custom_values", list(DataType::Float64), false),
-    ])
-}
-
-/// The native histogram windows.
-pub(crate) fn histograms() -> SchemaRef {
-    let histogram = |name| Field::new(name, DataType::Struct(histogram_fields()), false);
-    Arc::new(Schema::new(vec![
-        Field::new(SERIES_ID, DataType::UInt32, false),
-        Field::new(T, timestamp(), false),
-        Field::new(BATCH_START, DataType::Boolean, false),
-        Field::new(COUNT, DataType::Int32, false),
-        histogram(COUNTER),
-        histogram(SUM),
-    ]))
-}
-
-/// The columns of a series row before the labels.
-pub(crate) fn series_head() -> Vec<Field> {
-    vec![
-        Field::new(SERIES_ID, DataType::UInt32, false),
-        Field::new(SERIES_HASH, DataType::UInt64, false),
-        Field::new(FIRST_ROW, DataType::Int64, false),
-        Field::new(ROWS, DataType::Int64, false),
-        Field::new(MIN_T, timestamp(), false),
-        Field::new(MAX_T, timestamp(), false),
-        Field::new(HISTOGRAM_FIRST_ROW, DataType::Int64, false),
-        Field::new(HISTOGRAM_ROWS, DataType::Int64, false),
-    ]
 }
 
 pub(crate) fn dictionary() -> DataType {

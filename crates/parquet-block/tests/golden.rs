@@ -57,11 +57,36 @@ fn external() -> Labels {
     Labels::from_pairs([("cluster", "eu"), ("replica", "0")])
 }
 
+/// Runs each of the tests over both versions of the format.
+macro_rules! over_both_versions {
+    ($($name:ident)*) => {
+        mod v1 {
+            $(#[tokio::test] async fn $name() { super::$name(super::FormatVersion::V1).await })*
+        }
+        mod v2 {
+            $(#[tokio::test] async fn $name() { super::$name(super::FormatVersion::V2).await })*
+        }
+    };
+}
+
+over_both_versions! {
+    raw_to_parquet_to_chunks_gives_thanos_bytes
+    whole_blocks_come_back_and_are_smaller_than_thanos
+    requests_are_few
+    matchers_ranges_and_aggregates_select
+    row_groups_do_not_show
+    shards_and_rare_labels_do_not_show
+    labels_that_are_no_utf8_survive
+    series_out_of_order_are_refused
+    damage_is_an_error_that_names_the_file
+}
+
 async fn write(
     series: &[(Labels, DownsampledSeries)],
-    resolution: Resolution,
+    version: FormatVersion,
     limits: ShardLimits,
 ) -> Written {
+    let resolution = Resolution::FiveMinutes;
     let store = Arc::new(InMemory::new());
     let registry = prometheus::Registry::new();
     let metrics = BucketMetrics::new(&registry).unwrap();
@@ -70,7 +95,7 @@ async fn write(
     let id = BlockId::from_parts(1_768_435_200_000, 7);
     let location = BlockLocation::parquet(&external(), resolution, id);
     let description = BlockDescription {
-        version: FormatVersion::V1,
+        version,
         id,
         resolution,
         external_labels: external(),
@@ -155,14 +180,17 @@ fn assert_golden(
     assert!(reset < 5, "{reset} series were reset");
 }
 
-#[tokio::test]
-async fn raw_to_parquet_to_chunks_gives_thanos_bytes() {
+async fn raw_to_parquet_to_chunks_gives_thanos_bytes(version: FormatVersion) {
     let golden = support::excerpt();
     let windows = downsample(&golden);
-    let written = write(&windows, Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written = write(&windows, version, ShardLimits::default()).await;
     let names: Vec<&str> = written.stats.files.iter().map(|f| f.0.as_str()).collect();
-    assert_eq!(names, ["0.series.parquet", "0.samples.parquet", "0.histograms.parquet"]);
-    assert_eq!(written.meta.format.as_deref(), Some(FormatVersion::V1.as_str()));
+    let mut expected = vec!["0.series.parquet", "0.samples.parquet", "0.histograms.parquet"];
+    if version == FormatVersion::V2 {
+        expected.extend(["0.buckets.parquet", "statistics.parquet", "checksums"]);
+    }
+    assert_eq!(names, expected);
+    assert_eq!(written.meta.format.as_deref(), Some(version.as_str()));
     for (name, size) in &written.stats.files {
         assert_eq!(written.store.head(&written.location.file(name)).await.unwrap().size, *size);
     }
@@ -185,14 +213,13 @@ async fn raw_to_parquet_to_chunks_gives_thanos_bytes() {
     assert_eq!(scanned.len(), golden.len());
 }
 
-#[tokio::test]
-async fn whole_blocks_come_back_and_are_smaller_than_thanos() {
+async fn whole_blocks_come_back_and_are_smaller_than_thanos(version: FormatVersion) {
     let Some(blocks) = support::blocks() else { return };
     let windows = downsample(&blocks.series);
-    let written = write(&windows, Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written = write(&windows, version, ShardLimits::default()).await;
     assert_golden(&read(&written.open().await, everything()).await, &blocks.series, &windows);
 
-    let again = write(&windows, Resolution::FiveMinutes, ShardLimits::default()).await;
+    let again = write(&windows, version, ShardLimits::default()).await;
     assert_eq!(again.stats, written.stats);
     for (name, _) in &written.stats.files {
         let bytes = |w: &Written| {
@@ -211,8 +238,7 @@ async fn whole_blocks_come_back_and_are_smaller_than_thanos() {
         let kept = blocks.series.iter().filter(|s| keep(s));
         kept.flat_map(|s| &s.five_minutes).map(|c| c.size() + 25).sum()
     };
-    let float_only =
-        write(&floats(&windows), Resolution::FiveMinutes, ShardLimits::default()).await;
+    let float_only = write(&floats(&windows), version, ShardLimits::default()).await;
     let is_float =
         |s: &GoldenSeries| windows.iter().any(|(l, w)| *l == s.labels && w.histograms.is_empty());
     // Thanos' bytes of the float series: the whole block except the chunks of the histograms.
@@ -227,17 +253,16 @@ async fn whole_blocks_come_back_and_are_smaller_than_thanos() {
     assert!(ratio <= 0.75, "{ratio}");
 }
 
-#[tokio::test]
-async fn requests_are_few() {
-    let written =
-        write(&downsample(&support::excerpt()), Resolution::FiveMinutes, ShardLimits::default())
-            .await;
+async fn requests_are_few(version: FormatVersion) {
+    let written = write(&downsample(&support::excerpt()), version, ShardLimits::default()).await;
     let cache = FooterCache::new(1 << 20);
     let open = || ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache);
     let block = open().await.unwrap();
-    assert_eq!(written.gets(), 3.0, "one per footer");
+    // format 2 also has checksums, and a file of buckets
+    let footers = if version == FormatVersion::V1 { 3.0 } else { 5.0 };
+    assert_eq!(written.gets(), footers, "one per footer");
     open().await.unwrap();
-    assert_eq!(written.gets(), 3.0, "footers are kept");
+    assert_eq!(written.gets(), footers, "footers are kept");
     let request = WindowQuery {
         matchers: vec![Matcher::equal("__name__", "http_requests_total")],
         aggregates: vec![Aggregate::Counter],
@@ -245,14 +270,12 @@ async fn requests_are_few() {
     };
     assert_eq!(read(&block, request).await.len(), 1);
     // The name column, the positions, the labels, the windows.
-    assert_eq!(written.gets(), 7.0);
+    assert_eq!(written.gets(), footers + 4.0);
 }
 
-#[tokio::test]
-async fn matchers_ranges_and_aggregates_select() {
+async fn matchers_ranges_and_aggregates_select(version: FormatVersion) {
     let golden = support::excerpt();
-    let written =
-        write(&downsample(&golden), Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written = write(&downsample(&golden), version, ShardLimits::default()).await;
     let block = written.open().await;
     let matching = |matchers: Vec<Matcher>| WindowQuery { matchers, ..everything() };
     let names = |series: &[Series]| -> Vec<String> {
@@ -347,11 +370,10 @@ fn many(series: usize, windows: i64) -> Vec<(Labels, DownsampledSeries)> {
     all
 }
 
-#[tokio::test]
-async fn row_groups_do_not_show() {
+async fn row_groups_do_not_show(version: FormatVersion) {
     let all = many(150, 4000);
     let limits = ShardLimits { row_group_bytes: 1, ..ShardLimits::default() };
-    let written = write(&all, Resolution::FiveMinutes, limits).await;
+    let written = write(&all, version, limits).await;
     let block = written.open().await;
     let scanned: Vec<(Labels, DownsampledSeries)> = block.scan().try_concat().await.unwrap();
     assert!(scanned == all);
@@ -365,16 +387,12 @@ async fn row_groups_do_not_show() {
     }
 }
 
-#[tokio::test]
-async fn shards_and_rare_labels_do_not_show() {
+async fn shards_and_rare_labels_do_not_show(version: FormatVersion) {
     let all = many(1500, 50);
-    let written = write(
-        &all,
-        Resolution::FiveMinutes,
-        ShardLimits { series: 1200, ..ShardLimits::default() },
-    )
-    .await;
-    assert_eq!(written.stats.files.len(), 4);
+    let written =
+        write(&all, version, ShardLimits { series: 1200, ..ShardLimits::default() }).await;
+    let objects = if version == FormatVersion::V1 { 0 } else { 2 };
+    assert_eq!(written.stats.files.len(), 4 + objects);
     let block = written.open().await;
     let scanned: Vec<(Labels, DownsampledSeries)> = block.scan().try_concat().await.unwrap();
     assert!(scanned == all);
@@ -391,25 +409,23 @@ async fn shards_and_rare_labels_do_not_show() {
     assert_eq!(block.label_names(&[]).await.unwrap().len(), 1502);
 }
 
-#[tokio::test]
-async fn labels_that_are_no_utf8_survive() {
+async fn labels_that_are_no_utf8_survive(version: FormatVersion) {
     let mut all = many(2, 50);
     all[1].0 = all[1].0.with("i", b"\xff\xfe");
     all.sort_by(|a, b| a.0.cmp(&b.0));
-    let written = write(&all, Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written = write(&all, version, ShardLimits::default()).await;
     let scanned: Vec<(Labels, DownsampledSeries)> =
         written.open().await.scan().try_concat().await.unwrap();
     assert!(scanned == all);
 }
 
-#[tokio::test]
-async fn series_out_of_order_are_refused() {
+async fn series_out_of_order_are_refused(version: FormatVersion) {
     let all = many(2, 50);
-    let written = write(&[], Resolution::FiveMinutes, ShardLimits::default()).await;
+    let written = write(&[], version, ShardLimits::default()).await;
     assert!(read(&written.open().await, everything()).await.is_empty());
     let id = BlockId::from_parts(1, 1);
     let description = BlockDescription {
-        version: FormatVersion::V1,
+        version,
         id,
         resolution: Resolution::FiveMinutes,
         external_labels: external(),
@@ -421,11 +437,8 @@ async fn series_out_of_order_are_refused() {
     assert_eq!(writer.push_series(&all[0].0, &all[0].1).await.unwrap_err().kind(), Kind::Invalid);
 }
 
-#[tokio::test]
-async fn damage_is_an_error_that_names_the_file() {
-    let written =
-        write(&downsample(&support::excerpt()), Resolution::FiveMinutes, ShardLimits::default())
-            .await;
+async fn damage_is_an_error_that_names_the_file(version: FormatVersion) {
+    let written = write(&downsample(&support::excerpt()), version, ShardLimits::default()).await;
     let path = written.location.file("0.samples.parquet");
     let good = written.store.get(&path).await.unwrap().bytes().await.unwrap();
     let mut errors = 0;

@@ -51,6 +51,11 @@ impl Checksums {
         out
     }
 
+    /// The checksum at the end of an object, which tells it apart from others.
+    pub(crate) fn own_checksum(bytes: &[u8]) -> Option<u32> {
+        bytes.last_chunk::<CRC_LEN>().map(|crc| u32::from_le_bytes(*crc))
+    }
+
     /// # Errors
     /// The bytes are not exactly what [`encode`](Checksums::encode) gives for some files.
     pub fn decode(bytes: &[u8]) -> Result<Checksums> {

@@ -1,4 +1,6 @@
-//! Windows as Arrow arrays and back.
+//! Windows of format 1 as Arrow arrays and back.
+
+pub(crate) mod schema;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,9 +18,10 @@ use arrow::error::ArrowError;
 use merge::{Batch, HistogramWindows, NO_TIME, Windows};
 use model::FloatHistogram;
 use model::histogram::{BucketSpan, ResetHint};
+use tsdb::chunk::Aggregate;
 
 use crate::labels::wrong_type;
-use crate::schema;
+use crate::schema as names;
 
 fn timestamps(values: Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::new(ScalarBuffer::from(values), nulls).with_timezone("UTC"))
@@ -180,6 +183,26 @@ fn span_lists(
     Ok(Arc::new(ListArray::try_new(field, offsets, Arc::new(items), None)?))
 }
 
+/// The columns of the histograms file that readers need.
+pub(crate) const HISTOGRAM_COLUMNS: &[&str] =
+    &[names::T, names::BATCH_START, names::COUNT, names::COUNTER, names::SUM];
+
+/// The columns of the samples file that the aggregates need.
+pub(crate) fn wanted_columns(aggregates: &[Aggregate]) -> Vec<&'static str> {
+    let mut columns = vec![names::T, names::FIRST_T];
+    for aggregate in aggregates {
+        columns.extend_from_slice(match aggregate {
+            Aggregate::Count => &[names::COUNT],
+            Aggregate::Sum => &[names::SUM],
+            Aggregate::Min => &[names::MIN],
+            Aggregate::Max => &[names::MAX],
+            // Where the counter equals the maximum, it is stored there.
+            Aggregate::Counter => &[names::FIRST_V, names::LAST_V, names::COUNTER, names::MAX],
+        });
+    }
+    columns
+}
+
 /// Columns of a batch of the samples file, as far as they were read.
 pub(crate) struct SampleColumns<'a> {
     t: &'a [i64],
@@ -207,23 +230,23 @@ impl<'a> SampleColumns<'a> {
                 .and_then(|c| c.as_primitive_opt::<TimestampMillisecondType>());
             column.ok_or_else(|| wrong_type(name))
         };
-        let count = batch.column_by_name(schema::COUNT);
+        let count = batch.column_by_name(names::COUNT);
         Ok(SampleColumns {
-            t: times(schema::T)?.values(),
-            first_t: times(schema::FIRST_T)?,
-            borders: values(schema::FIRST_V)?.zip(values(schema::LAST_V)?),
+            t: times(names::T)?.values(),
+            first_t: times(names::FIRST_T)?,
+            borders: values(names::FIRST_V)?.zip(values(names::LAST_V)?),
             count: match count {
                 Some(c) => Some(
                     c.as_primitive_opt::<Int32Type>()
-                        .ok_or_else(|| wrong_type(schema::COUNT))?
+                        .ok_or_else(|| wrong_type(names::COUNT))?
                         .values(),
                 ),
                 None => None,
             },
-            counter: float_array(schema::COUNTER)?,
-            max: values(schema::MAX)?,
-            sum: values(schema::SUM)?,
-            min: values(schema::MIN)?,
+            counter: float_array(names::COUNTER)?,
+            max: values(names::MAX)?,
+            sum: values(names::SUM)?,
+            min: values(names::MIN)?,
         })
     }
 
@@ -266,22 +289,22 @@ pub(crate) fn read_histograms(
     rows: Range<usize>,
 ) -> Result<HistogramWindows, ArrowError> {
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong_type(name));
-    let t = column(schema::T)?
+    let t = column(names::T)?
         .as_primitive_opt::<TimestampMillisecondType>()
-        .ok_or_else(|| wrong_type(schema::T))?;
-    let starts = column(schema::BATCH_START)?
+        .ok_or_else(|| wrong_type(names::T))?;
+    let starts = column(names::BATCH_START)?
         .as_boolean_opt()
-        .ok_or_else(|| wrong_type(schema::BATCH_START))?;
-    let count = column(schema::COUNT)?
+        .ok_or_else(|| wrong_type(names::BATCH_START))?;
+    let count = column(names::COUNT)?
         .as_primitive_opt::<Int32Type>()
-        .ok_or_else(|| wrong_type(schema::COUNT))?;
+        .ok_or_else(|| wrong_type(names::COUNT))?;
     Ok(HistogramWindows {
         t: t.values()[rows.clone()].to_vec(),
         first_t: vec![NO_TIME; rows.len()],
         last_t: vec![NO_TIME; rows.len()],
         count: count.values()[rows.clone()].iter().map(|c| c.unsigned_abs()).collect(),
-        sum: read_histogram_column(column(schema::SUM)?, rows.clone())?,
-        counter: read_histogram_column(column(schema::COUNTER)?, rows.clone())?,
+        sum: read_histogram_column(column(names::SUM)?, rows.clone())?,
+        counter: read_histogram_column(column(names::COUNTER)?, rows.clone())?,
         batches: rows
             .clone()
             .filter(|row| starts.value(*row))

@@ -1,0 +1,13 @@
+//! What differs in format 2: columns, integers instead of floats, histograms by bucket.
+
+mod columns;
+mod decimal;
+mod floats;
+mod histograms;
+pub(crate) mod schema;
+
+pub(crate) use decimal::Scale;
+pub(crate) use floats::{FloatColumns, FloatRows, NumberForm, wanted_columns};
+pub(crate) use histograms::{
+    BUCKET_COLUMNS, BucketRows, HISTOGRAM_COLUMNS, HistogramBatches, HistogramPlace, HistogramRows,
+};

@@ -1,0 +1,360 @@
+//! Float windows of format 2 as Arrow arrays and back.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch,
+    TimestampMillisecondArray,
+};
+use arrow::error::ArrowError;
+use merge::{Batch, NO_TIME, Windows};
+use tsdb::chunk::Aggregate;
+
+use super::columns::{Columns, Nullable, Number, NumberColumns, present, times};
+use super::decimal::{NearDecimal, Scale};
+use super::schema::{
+    COUNTER_M, COUNTER_ULPS, FIRST_RAW_T, FIRST_T, LAST_T, MAX_M, MIN_M, SUM_M, SUM_R, SUM_ULPS,
+};
+use crate::labels::wrong_type;
+use crate::schema::{BATCH_START, COUNT, COUNTER, FIRST_V, LAST_V, MAX, MIN, SUM, T};
+
+/// Bits per window that leaving out what is known of a sum must save, because it takes more columns
+/// to read it.
+const WORTHWHILE_BITS: u64 = 8;
+
+/// How the numbers of a series are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NumberForm {
+    /// `None` where all numbers are floats.
+    pub(crate) scale: Option<Scale>,
+    /// Sums are stored as `sum_r`, what they are apart from the middle between minimum and maximum.
+    pub(crate) sum_by_range: bool,
+}
+
+/// Rows of the samples file that wait to be encoded.
+#[derive(Default)]
+pub(crate) struct FloatRows {
+    series: Vec<i32>,
+    count: Vec<i32>,
+    t: Vec<i64>,
+    first_t: Nullable<i64>,
+    last_t: Nullable<i64>,
+    batch_start: Vec<bool>,
+    first_raw_t: Nullable<i64>,
+    first_v: Nullable<f64>,
+    last_v: Nullable<f64>,
+    counter: Number,
+    counter_ulps: Nullable<i32>,
+    max: Number,
+    min: Number,
+    sum: Number,
+    sum_r: Nullable<i64>,
+    sum_ulps: Nullable<i32>,
+}
+
+impl FloatRows {
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Adds the windows of a series, each `resolution_ms` long.
+    pub(crate) fn push(
+        &mut self,
+        series: i32,
+        windows: &Windows,
+        resolution_ms: i64,
+    ) -> NumberForm {
+        self.series.resize(self.series.len() + windows.len(), series);
+        self.count.extend(windows.count.iter().map(|c| i32::try_from(*c).unwrap_or(i32::MAX)));
+        for b in 0..windows.batches.len() {
+            self.push_times(windows, b, resolution_ms);
+        }
+        self.push_numbers(windows)
+    }
+
+    fn push_times(&mut self, windows: &Windows, b: usize, resolution_ms: i64) {
+        let (rows, batch) = (windows.batch_rows(b), windows.batches[b]);
+        for row in rows.clone() {
+            let (t, mut last_t) = (windows.t[row], known(windows.last_t[row]));
+            let first_t = known(windows.first_t[row]);
+            let mut end = t;
+            if row + 1 == rows.end {
+                // the time of a batch's last window is that of its last sample, which readers take
+                // from there
+                match last_t {
+                    Some(last) if last == t => end = merge::window_end(t, resolution_ms),
+                    _ => last_t = None,
+                }
+            }
+            let starts = row == rows.start;
+            self.t.push(end);
+            self.first_t.push(first_t);
+            self.last_t.push(last_t);
+            self.batch_start.push(starts);
+            let raw_t = (starts && first_t != Some(batch.first_t)).then_some(batch.first_t);
+            self.first_raw_t.push(raw_t);
+            self.first_v.push(starts.then_some(batch.first_v));
+            self.last_v.push(starts.then_some(batch.last_v));
+        }
+    }
+
+    fn push_numbers(&mut self, windows: &Windows) -> NumberForm {
+        let scale = Scale::of(&windows.max);
+        for (row, counter) in windows.counter.iter().enumerate() {
+            // where it equals the maximum, nothing is stored
+            let other = Some(*counter).filter(|c| c.to_bits() != windows.max[row].to_bits());
+            let near = other.and_then(|counter| scale?.near(counter));
+            self.counter.double.push(other.filter(|_| near.is_none()));
+            self.counter.mantissa.push(near.map(|near| near.mantissa));
+            self.counter_ulps.push(ulps_of(near));
+        }
+        let first = self.len() - windows.len();
+        let mut sums = Vec::with_capacity(windows.len());
+        for (row, sum) in windows.sum.iter().enumerate() {
+            let max = self.max.push(windows.max[row], scale);
+            let min = self.min.push(windows.min[row], scale);
+            let near = scale.and_then(|scale| scale.near(*sum));
+            let range = SumRange { count: self.count[first + row], min, max };
+            sums.push(StoredSum { near, rest: near.and_then(|near| range.rest(near.mantissa)) });
+        }
+        let sum_by_range = is_shorter_by_range(&sums);
+        for (stored, value) in sums.iter().zip(&windows.sum) {
+            let (near, rest) = (stored.near, stored.rest.filter(|_| sum_by_range));
+            self.sum.double.push(near.is_none().then_some(*value));
+            self.sum.mantissa.push(near.filter(|_| rest.is_none()).map(|near| near.mantissa));
+            self.sum_r.push(rest);
+            self.sum_ulps.push(ulps_of(near));
+        }
+        NumberForm { scale, sum_by_range }
+    }
+
+    pub(crate) fn into_batch(self) -> Result<RecordBatch, ArrowError> {
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from(self.series)),
+            Arc::new(Int32Array::from(self.count)),
+            times(self.t),
+            self.first_t.into_times(),
+            self.last_t.into_times(),
+            Arc::new(BooleanArray::from(self.batch_start)),
+            self.first_raw_t.into_times(),
+            self.first_v.into_array(),
+            self.last_v.into_array(),
+            self.counter.double.into_array(),
+            self.counter.mantissa.into_array(),
+            self.counter_ulps.into_array(),
+            self.max.double.into_array(),
+            self.max.mantissa.into_array(),
+            self.min.double.into_array(),
+            self.min.mantissa.into_array(),
+            self.sum.double.into_array(),
+            self.sum.mantissa.into_array(),
+            self.sum_r.into_array(),
+            self.sum_ulps.into_array(),
+        ];
+        RecordBatch::try_new(super::schema::samples(), arrays)
+    }
+}
+
+fn known(t: i64) -> Option<i64> {
+    (t != NO_TIME).then_some(t)
+}
+
+fn ulps_of(near: Option<NearDecimal>) -> Option<i32> {
+    near.map(|near| near.ulps).filter(|ulps| *ulps != 0)
+}
+
+/// A sum as an integer, and as what it is apart from the middle of its window.
+struct StoredSum {
+    near: Option<NearDecimal>,
+    rest: Option<i64>,
+}
+
+/// What else is known of the samples of a window.
+struct SumRange {
+    count: i32,
+    min: Option<i64>,
+    max: Option<i64>,
+}
+
+impl SumRange {
+    /// `2 * sum - count * (min + max)`.
+    fn rest(&self, sum: i64) -> Option<i64> {
+        let middle = self.min?.checked_add(self.max?)?.checked_mul(i64::from(self.count))?;
+        sum.checked_mul(2)?.checked_sub(middle)
+    }
+}
+
+/// Whether the differences from one sum to the next are shorter as differences of the rests.
+fn is_shorter_by_range(sums: &[StoredSum]) -> bool {
+    let bits = |a: i64, b: i64| u64::from(u64::BITS - a.abs_diff(b).leading_zeros());
+    let (mut plain, mut by_range, mut pairs) = (0, 0, 0);
+    let both = |stored: &StoredSum| stored.near.map(|near| near.mantissa).zip(stored.rest);
+    for pair in sums.windows(2) {
+        if let (Some((sum, rest)), Some((next_sum, next_rest))) = (both(&pair[0]), both(&pair[1])) {
+            plain += bits(sum, next_sum);
+            by_range += bits(rest, next_rest);
+            pairs += 1;
+        }
+    }
+    pairs > 0 && plain >= by_range + WORTHWHILE_BITS * pairs
+}
+
+/// The columns of the samples file that the aggregates need. `sums_by_range`: of some of the series
+/// that are read.
+pub(crate) fn wanted_columns(aggregates: &[Aggregate], sums_by_range: bool) -> Vec<&'static str> {
+    let mut columns = vec![T, FIRST_T, LAST_T, BATCH_START];
+    for aggregate in aggregates {
+        columns.extend_from_slice(match aggregate {
+            Aggregate::Count => &[COUNT],
+            Aggregate::Sum if sums_by_range => {
+                &[SUM, SUM_M, SUM_ULPS, SUM_R, COUNT, MIN, MIN_M, MAX, MAX_M]
+            }
+            Aggregate::Sum => &[SUM, SUM_M, SUM_ULPS],
+            Aggregate::Min => &[MIN, MIN_M],
+            Aggregate::Max => &[MAX, MAX_M],
+            // where the counter equals the maximum, it is stored there
+            Aggregate::Counter => {
+                &[FIRST_RAW_T, FIRST_V, LAST_V, COUNTER, COUNTER_M, COUNTER_ULPS, MAX, MAX_M]
+            }
+        });
+    }
+    columns
+}
+
+/// Columns of a batch of the samples file, as far as they were read.
+pub(crate) struct FloatColumns<'a> {
+    t: &'a [i64],
+    first_t: &'a TimestampMillisecondArray,
+    last_t: &'a TimestampMillisecondArray,
+    batch_start: &'a BooleanArray,
+    borders: Option<BatchBorders<'a>>,
+    count: Option<&'a Int32Array>,
+    counter: Option<NumberColumns<'a>>,
+    max: Option<NumberColumns<'a>>,
+    min: Option<NumberColumns<'a>>,
+    sum: Option<NumberColumns<'a>>,
+    sum_r: Option<&'a Int64Array>,
+}
+
+/// The raw samples at the borders of batches.
+struct BatchBorders<'a> {
+    first_raw_t: &'a TimestampMillisecondArray,
+    first_v: &'a Float64Array,
+    last_v: &'a Float64Array,
+}
+
+impl<'a> FloatColumns<'a> {
+    pub(crate) fn new(batch: &'a RecordBatch) -> Result<FloatColumns<'a>, ArrowError> {
+        let columns = Columns(batch);
+        let required = |name: &str| Columns::required(columns.times(name)?, name);
+        let starts = batch.column_by_name(BATCH_START).and_then(|c| c.as_boolean_opt());
+        let borders = match columns.doubles(FIRST_V)? {
+            Some(first_v) => Some(BatchBorders {
+                first_raw_t: required(FIRST_RAW_T)?,
+                first_v,
+                last_v: Columns::required(columns.doubles(LAST_V)?, LAST_V)?,
+            }),
+            None => None,
+        };
+        Ok(FloatColumns {
+            t: required(T)?.values(),
+            first_t: required(FIRST_T)?,
+            last_t: required(LAST_T)?,
+            batch_start: starts.ok_or_else(|| wrong_type(BATCH_START))?,
+            borders,
+            count: columns.small(COUNT)?,
+            counter: NumberColumns::find(columns, COUNTER, COUNTER_M, Some(COUNTER_ULPS))?,
+            max: NumberColumns::find(columns, MAX, MAX_M, None)?,
+            min: NumberColumns::find(columns, MIN, MIN_M, None)?,
+            sum: NumberColumns::find(columns, SUM, SUM_M, Some(SUM_ULPS))?,
+            sum_r: columns.integers(SUM_R)?,
+        })
+    }
+
+    /// The windows of these rows, which are one series'. Columns that were not read are left empty.
+    pub(crate) fn windows(&self, rows: &Range<usize>, form: NumberForm) -> Windows {
+        let numbers = |columns: Option<NumberColumns<'_>>| {
+            let Some(columns) = columns else { return Vec::new() };
+            let mut out = vec![0.0; rows.len()];
+            columns.overwrite(rows, form.scale, &mut out);
+            out
+        };
+        let max = numbers(self.max);
+        let counter = match self.counter {
+            Some(columns) => {
+                let mut out = max.clone();
+                columns.overwrite(rows, form.scale, &mut out);
+                columns.add_ulps(rows, &mut out);
+                out
+            }
+            None => Vec::new(),
+        };
+        let count = self.count.map_or_else(Vec::new, |c| {
+            c.values()[rows.clone()].iter().map(|c| c.unsigned_abs()).collect()
+        });
+        let or_none = |times: &TimestampMillisecondArray| {
+            rows.clone().map(|row| time_of(times, row).unwrap_or(NO_TIME)).collect()
+        };
+        let mut windows = Windows {
+            t: self.t[rows.clone()].to_vec(),
+            first_t: or_none(self.first_t),
+            last_t: or_none(self.last_t),
+            count,
+            sum: self.sums(rows, form),
+            min: numbers(self.min),
+            max,
+            counter,
+            batches: self.batches(rows),
+        };
+        for b in 0..windows.batches.len() {
+            let last = windows.batch_rows(b).end - 1;
+            let last_t = windows.last_t[last];
+            if last_t != NO_TIME && last_t < windows.t[last] {
+                windows.t[last] = last_t;
+            }
+        }
+        windows
+    }
+
+    fn batches(&self, rows: &Range<usize>) -> Vec<Batch> {
+        let batch = |row: usize| {
+            let first_t = time_of(self.first_t, row);
+            let (raw_t, first_v, last_v) = match &self.borders {
+                Some(borders) => (
+                    time_of(borders.first_raw_t, row),
+                    borders.first_v.value(row),
+                    borders.last_v.value(row),
+                ),
+                None => (None, model::STALE_NAN, model::STALE_NAN),
+            };
+            let first_t = raw_t.or(first_t).unwrap_or(self.t[row]);
+            Batch { start: row - rows.start, first_t, first_v, last_v }
+        };
+        rows.clone().filter(|row| self.batch_start.value(*row)).map(batch).collect()
+    }
+
+    fn sums(&self, rows: &Range<usize>, form: NumberForm) -> Vec<f64> {
+        let Some(columns) = self.sum else { return Vec::new() };
+        let mut out = vec![0.0; rows.len()];
+        let by_range = self.sum_r.filter(|rests| present(*rests, rows) > 0).zip(form.scale);
+        let parts = self.min.zip(self.max).zip(self.count);
+        if let (Some((rests, scale)), Some(((min, max), count))) = (by_range, parts) {
+            for (row, slot) in
+                rows.clone().zip(out.iter_mut()).filter(|(row, _)| rests.is_valid(*row))
+            {
+                let middle = min.mantissa.value(row).wrapping_add(max.mantissa.value(row));
+                let middle = middle.wrapping_mul(i64::from(count.value(row)));
+                *slot = scale.value(rests.value(row).wrapping_add(middle) / 2);
+            }
+        }
+        columns.overwrite(rows, form.scale, &mut out);
+        columns.add_ulps(rows, &mut out);
+        out
+    }
+}
+
+fn time_of(times: &TimestampMillisecondArray, row: usize) -> Option<i64> {
+    times.is_valid(row).then(|| times.value(row))
+}
