@@ -133,12 +133,45 @@ fn odd_block(folder: &Path, truth: &mut Truth) -> PathBuf {
             builder.push_floats(&labels, &ts, &values).expect("samples in order of time");
         }
     }
+    push_decimals(&mut builder, range, truth);
     let id = BlockId::from_parts(range.end as u64, 7);
     let external_labels = Some(Labels::from_pairs([("cluster", "odd"), ("replica", "a")]));
     let files =
         builder.finish(BlockIdentity { id, range, external_labels }).expect("series in order");
     files.save(folder).expect("write the block");
     folder.join(id.to_string())
+}
+
+/// Series of decimals: hundredths, a scale that changes, products instead of quotients, decimals with
+/// other values between them; and 5,000 series that each have a label of their own.
+fn push_decimals(builder: &mut BlockBuilder, range: TimeRange, truth: &mut Truth) {
+    const STEP_MS: i64 = 60_000;
+    let value = |series: usize, i: i64| match series {
+        0 => ((i * 7919) % 100_000) as f64 / 100.0,
+        1 if i < 500 => (i % 1000) as f64,
+        1 => (i * 31 % 10_000) as f64 / 1000.0,
+        2 => (i * 104_729 % 1_000_000) as f64 * 1e-6,
+        3 if i % 20 == 0 => (i as f64).sqrt(),
+        3 => (i % 997) as f64 / 10.0,
+        _ => (i * i) as f64 * 1e5,
+    };
+    let times: Vec<i64> = (range.start..range.end).step_by(STEP_MS as usize).collect();
+    for series in 0..5 {
+        let labels =
+            Labels::from_pairs([("__name__", "other_decimal"), ("series", &format!("{series}"))]);
+        let known = truth.entry(key(&labels)).or_insert_with(|| Known::new(Kind::Gauge));
+        let values: Vec<f64> = (0..times.len()).map(|i| value(series, i as i64)).collect();
+        values.iter().for_each(|v| known.push(*v));
+        builder.push_floats(&labels, &times, &values).expect("samples in order of time");
+    }
+    let mut names: Vec<String> = (0..5000).map(|i| format!("own_{i}")).collect();
+    names.sort();
+    for (i, name) in names.iter().enumerate() {
+        let labels = Labels::from_pairs([("__name__", "other_labels"), (name.as_str(), "x")]);
+        let known = truth.entry(key(&labels)).or_insert_with(|| Known::new(Kind::Gauge));
+        known.push(i as f64);
+        builder.push_floats(&labels, &times[i % 100..][..1], &[i as f64]).expect("in order");
+    }
 }
 
 /// A Python with the readers, from PyPI, in a virtual environment below the target folder.
@@ -170,16 +203,20 @@ fn duckdb_polars_and_pyarrow_read_our_files() {
     let kinds = |kind| truth.values().filter(|known| known.kind == kind).count();
     assert!(kinds(Kind::Histogram) > 0 && kinds(Kind::Counter) > 0 && kinds(Kind::Gauge) > 0);
 
-    let bucket = Bucket::folder(folder.path());
-    bucket.fill(blocks.folders.iter().chain([&odd]));
-    compact_once(binaries, Maker::Drumlin, folder.path(), &bucket, &[]);
     let known: BTreeMap<&String, Value> =
         truth.iter().map(|(key, known)| (key, known.json())).collect();
     let file = folder.path().join("truth.json");
     std::fs::write(&file, serde_json::to_vec(&known).expect("JSON")).expect("write the truth");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/elsewhere.py");
-    let args = [script.as_path(), bucket.path(), &file];
-    let read = run(&python(), args).expect_success("read the files elsewhere");
-    assert_eq!(read.output.lines().count(), 3, "three readers: {}", read.output);
-    print!("{}", read.output);
+    for version in ["1", "2"] {
+        let scratch = scratch();
+        let bucket = Bucket::folder(scratch.path());
+        bucket.fill(blocks.folders.iter().chain([&odd]));
+        let version = format!("--downsample.parquet-version={version}");
+        compact_once(binaries, Maker::Drumlin, scratch.path(), &bucket, &[&version]);
+        let args = [script.as_path(), bucket.path(), &file];
+        let read = run(&python(), args).expect_success("read the files elsewhere");
+        assert_eq!(read.output.lines().count(), 3, "three readers: {}", read.output);
+        print!("{version}\n{}", read.output);
+    }
 }

@@ -92,6 +92,7 @@ impl ListedChecksums {
 }
 
 /// A file as `meta.json` lists it.
+#[derive(Clone)]
 pub(crate) struct ListedFile {
     pub(crate) bucket: Bucket,
     pub(crate) path: Path,
@@ -99,6 +100,20 @@ pub(crate) struct ListedFile {
     pub(crate) version: FormatVersion,
     /// Those of all files of the block; format 1 has none.
     pub(crate) checksums: Option<Arc<Checksums>>,
+}
+
+impl ListedFile {
+    /// All bytes of the file.
+    pub(crate) async fn read_whole(&self) -> Result<Bytes, Error> {
+        let source = RangedReader {
+            bucket: self.bucket.clone(),
+            path: self.path.clone(),
+            checksums: self.checksums.clone(),
+        };
+        let whole = source.verified(std::slice::from_ref(&(0..self.size))).await;
+        let whole = whole.map_err(Error::parquet("reading", &self.path))?;
+        Ok(whole.into_iter().next().unwrap_or_default())
+    }
 }
 
 /// A file and its footer.

@@ -16,6 +16,7 @@ use crate::error::{Case, Error};
 use crate::file::{BlockFile, FooterCache, ListedChecksums, ListedFile, RowRanges};
 use crate::labels::{SeriesRow, StringColumn, each_rest_label, read_labels, read_rows};
 use crate::schema::{self, FormatVersion};
+use crate::statistics::{STATISTICS_FILE, Statistics};
 use crate::writer::CHECKSUM_FUNCTION;
 use crate::{v1, v2};
 
@@ -34,6 +35,7 @@ const GROUPS_AHEAD: usize = 2;
 pub struct ParquetBlock {
     id: BlockId,
     shards: Arc<Vec<ShardFiles>>,
+    statistics: Option<ListedFile>,
 }
 
 struct ShardFiles {
@@ -94,19 +96,18 @@ impl ParquetBlock {
                 Some(listed_checksums(location, &files)?.read(bucket, cache).await?)
             }
         };
-        let listed = |kind: &str, shard: usize| {
-            let name = format!("{shard}.{kind}.parquet");
+        let listed = |name: &str| {
             let file = files.iter().find(|file| file.rel_path == name)?;
             Some(ListedFile {
                 bucket: bucket.clone(),
-                path: location.file(&name),
+                path: location.file(name),
                 size: file.size_bytes,
                 version,
                 checksums: checksums.clone(),
             })
         };
         let open = |kind: &str, shard: usize| {
-            let file = listed(kind, shard);
+            let file = listed(&format!("{shard}.{kind}.parquet"));
             async move {
                 match file {
                     Some(file) => BlockFile::open(file, cache).await.map(Some),
@@ -137,11 +138,20 @@ impl ParquetBlock {
             }
         });
         let shards = opened.buffered(4).try_collect().await?;
-        Ok(ParquetBlock { id: meta.ulid, shards: Arc::new(shards) })
+        let statistics = listed(STATISTICS_FILE);
+        Ok(ParquetBlock { id: meta.ulid, shards: Arc::new(shards), statistics })
     }
 
     pub fn id(&self) -> BlockId {
         self.id
+    }
+
+    /// What the block has many of, without reading it; `None` for a block of format 1, which does
+    /// not say.
+    pub async fn statistics(&self) -> Result<Option<Statistics>, Error> {
+        let Some(file) = &self.statistics else { return Ok(None) };
+        let path = file.path.to_string();
+        Statistics::decode(&path, file.read_whole().await?).map(Some)
     }
 
     /// The matching series in order of their labels, a batch at a time, with the AggrChunks that

@@ -250,7 +250,11 @@ async fn whole_blocks_come_back_and_are_smaller_than_thanos(version: FormatVersi
         float_only.stats.bytes()
     );
     println!("{:?}", written.stats.files);
-    assert!(ratio <= 0.75, "{ratio}");
+    let (most_of_floats, most) = match version {
+        FormatVersion::V1 => (0.75, 0.75),
+        FormatVersion::V2 => (0.40, 0.45),
+    };
+    assert!(ratio <= most_of_floats && whole <= most, "{ratio} {whole}");
 }
 
 async fn requests_are_few(version: FormatVersion) {
@@ -460,9 +464,10 @@ async fn damage_is_an_error_that_names_the_file(version: FormatVersion) {
             errors += 1;
         }
     }
-    // Pages carry no checksums: damage that still decompresses gives other values. It must never
-    // panic.
-    assert!(errors >= 10, "{errors} of 40 damaged files were noticed");
+    // Pages of format 1 carry no checksums: damage that still decompresses gives other values. It
+    // must never panic.
+    let least = if version == FormatVersion::V1 { 10 } else { 40 };
+    assert!(errors >= least, "{errors} of 40 damaged files were noticed");
     written.store.put(&path, good.slice(..good.len() / 2).into()).await.unwrap();
     let cache = FooterCache::new(1 << 20);
     assert!(
@@ -475,4 +480,77 @@ async fn damage_is_an_error_that_names_the_file(version: FormatVersion) {
         .await
         .unwrap_err();
     assert_eq!(gone.kind(), Kind::NotFound);
+}
+
+/// A generator of numbers that are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+/// Flips bits of every file in turn, `FLIPS` of them, by default 1,000: what is read is either right, or an error that names the file.
+#[tokio::test]
+async fn no_flipped_bit_changes_a_value() {
+    let flips = std::env::var("FLIPS").map_or(1_000, |n| n.parse().expect("FLIPS is a number"));
+    let windows = downsample(&support::excerpt());
+    let written = write(&windows, FormatVersion::V2, ShardLimits::default()).await;
+    let mut files = Vec::new();
+    for (name, _) in &written.stats.files {
+        let path = written.location.file(name);
+        let bytes = written.store.get(&path).await.unwrap().bytes().await.unwrap();
+        files.push((path, bytes));
+    }
+    let read = || async {
+        let cache = FooterCache::new(1 << 20);
+        let block =
+            ParquetBlock::open(&written.bucket, &written.location, &written.meta, &cache).await?;
+        let series: Vec<Series> = block.series(everything()).try_concat().await?;
+        Ok::<_, parquet_block::Error>((series, block.statistics().await?))
+    };
+    let right = read().await.unwrap();
+    let (mut numbers, mut noticed) = (Numbers(7), 0);
+    for flip in 0..flips {
+        let (path, good) = &files[flip % files.len()];
+        let mut bad = good.to_vec();
+        let at = numbers.below(bad.len());
+        bad[at] ^= 1 << numbers.below(8);
+        written.store.put(path, bad.into()).await.unwrap();
+        match read().await {
+            Ok(found) => assert!(found == right, "byte {at} of {path} changed a value"),
+            Err(e) => {
+                let text = format!("{e:?}");
+                assert!(e.kind() == Kind::Corrupt, "{text}");
+                assert!(text.contains(path.filename().unwrap()), "{path}: {text}");
+                noticed += 1;
+            }
+        }
+        written.store.put(path, good.clone().into()).await.unwrap();
+    }
+    // all bytes are read, except gaps between what is needed
+    assert!(noticed > flips * 9 / 10, "{noticed} of {flips}");
+    println!("{noticed} of {flips} flips were noticed, none changed a value");
+}
+
+#[tokio::test]
+async fn statistics_count_the_block() {
+    let windows = downsample(&support::excerpt());
+    let written = write(&windows, FormatVersion::V2, ShardLimits::default()).await;
+    let statistics = written.open().await.statistics().await.unwrap().unwrap();
+    let totals = statistics.totals();
+    assert_eq!(totals.series, written.stats.series);
+    assert_eq!(totals.samples, written.stats.rows + written.stats.histogram_rows);
+    // all bytes of the files belong to series, except footers
+    let files = written.stats.files.iter().filter(|(name, _)| name.starts_with("0."));
+    let bytes: u64 = files.map(|(_, size)| size).sum();
+    assert!(totals.bytes <= bytes && totals.bytes > bytes / 3, "{} of {bytes}", totals.bytes);
+    let by_metric: u64 = statistics.by_metric().rows.iter().map(|row| row.counts.bytes).sum();
+    assert_eq!(by_metric, totals.bytes);
+    let v1 = write(&windows, FormatVersion::V1, ShardLimits::default()).await;
+    assert_eq!(v1.open().await.statistics().await.unwrap(), None);
 }

@@ -186,19 +186,39 @@ impl SumRange {
     }
 }
 
-/// Whether the differences from one sum to the next are shorter as differences of the rests.
+/// Whether sums, or the differences from one to the next, are shorter as what they are apart from
+/// the middle of their windows.
 fn is_shorter_by_range(sums: &[StoredSum]) -> bool {
-    let bits = |a: i64, b: i64| u64::from(u64::BITS - a.abs_diff(b).leading_zeros());
-    let (mut plain, mut by_range, mut pairs) = (0, 0, 0);
-    let both = |stored: &StoredSum| stored.near.map(|near| near.mantissa).zip(stored.rest);
-    for pair in sums.windows(2) {
-        if let (Some((sum, rest)), Some((next_sum, next_rest))) = (both(&pair[0]), both(&pair[1])) {
-            plain += bits(sum, next_sum);
-            by_range += bits(rest, next_rest);
-            pairs += 1;
-        }
+    let both = |stored: &StoredSum| Some((stored.near?.mantissa, stored.rest?));
+    let (mut plain, mut by_range) = (SizeEstimate::default(), SizeEstimate::default());
+    for (sum, rest) in sums.iter().filter_map(both) {
+        plain.push(sum);
+        by_range.push(rest);
     }
-    pairs > 0 && plain >= by_range + WORTHWHILE_BITS * pairs
+    plain.count > 0 && plain.bits() >= by_range.bits() + WORTHWHILE_BITS * plain.count
+}
+
+/// About how long integers become, whatever encoding suits them.
+#[derive(Default)]
+struct SizeEstimate {
+    count: u64,
+    of_values: u64,
+    of_differences: u64,
+    last: i64,
+}
+
+impl SizeEstimate {
+    fn push(&mut self, value: i64) {
+        let bits = |distance: u64| u64::from(u64::BITS - distance.leading_zeros());
+        self.of_values += bits(value.unsigned_abs());
+        self.of_differences += bits(value.abs_diff(self.last));
+        self.last = value;
+        self.count += 1;
+    }
+
+    fn bits(&self) -> u64 {
+        self.of_values.min(self.of_differences)
+    }
 }
 
 /// The columns of the samples file that the aggregates need. `sums_by_range`: of some of the series
