@@ -7,8 +7,9 @@
 use model::{BlockId, Labels, Resolution};
 use sha2::{Digest, Sha256};
 
-/// To be raised with every change of the bytes that compaction or downsampling writes.
-pub(crate) const ENCODER_VERSION: u32 = 2;
+/// To be raised with every change of the bytes that compaction or downsampling writes. 3: TSDB
+/// blocks have a file of statistics.
+pub(crate) const ENCODER_VERSION: u32 = 3;
 
 /// How an output is stored; part of its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

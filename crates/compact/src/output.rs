@@ -1,11 +1,13 @@
 //! A TSDB block written straight into the bucket: chunks and index go out as parts while series
-//! come in, so that neither memory nor a local disk grows with the block.
+//! come in, so that neither memory nor a local disk grows with the block. Beside them it gets a
+//! small file of statistics, which Thanos does not know and leaves alone.
 
 use std::sync::Arc;
 
 use block::{BlockLocation, Bucket, MultipartWriter, layout};
 use merge::{ChunkContent, SeriesChunk};
 use model::{BlockId, Labels};
+use parquet_block::{STATISTICS_FILE, SeriesSize, StatisticsBuilder};
 use tsdb::chunk::{self, Encoding};
 use tsdb::index::{ChunkMeta, IndexWriter, SymbolTable};
 use tsdb::meta::{BlockStats, File, IndexStats, META_FILE};
@@ -37,6 +39,7 @@ pub(crate) struct TsdbOutput {
     segment_upload: Option<(u32, MultipartWriter)>,
     files: Vec<File>,
     stats: BlockStats,
+    statistics: StatisticsBuilder,
     chunk_max_size: u64,
 }
 
@@ -55,6 +58,7 @@ impl TsdbOutput {
             segment_upload: None,
             files: vec![File { rel_path: META_FILE.into(), size_bytes: 0, hash: None }],
             stats: BlockStats::default(),
+            statistics: StatisticsBuilder::default(),
             chunk_max_size: 0,
             bucket: bucket.clone(),
             location,
@@ -67,12 +71,16 @@ impl TsdbOutput {
             return Ok(());
         }
         let mut metas = Vec::with_capacity(chunks.len());
+        let samples_before = self.stats.num_samples;
+        let mut bytes = 0;
         for series_chunk in chunks {
             let (encoding, data) = series_chunk.stored_form();
             let before = self.segments.pending_len();
             let reference = self.segments.push(encoding, &data)?.to_raw();
-            self.chunk_max_size =
-                self.chunk_max_size.max((self.segments.pending_len() - before) as u64);
+            // with the head of a segment, where this is its first chunk
+            let stored = (self.segments.pending_len() - before) as u64;
+            self.chunk_max_size = self.chunk_max_size.max(stored);
+            bytes += stored;
             self.count(encoding, series_chunk, &data)?;
             metas.push(ChunkMeta {
                 reference,
@@ -84,6 +92,8 @@ impl TsdbOutput {
             }
         }
         self.index.push(labels, &metas)?;
+        let samples = self.stats.num_samples - samples_before;
+        self.statistics.push(labels, SeriesSize { samples, bytes });
         if self.index.pending() >= FLUSH_BYTES {
             self.index_upload.write(&self.index.take_output()).await?;
         }
@@ -151,9 +161,23 @@ impl TsdbOutput {
         }
         let size_bytes = self.index_upload.finish().await?;
         self.files.push(File { rel_path: layout::INDEX_FILE.into(), size_bytes, hash: None });
+        self.files.push(write_statistics(&self.bucket, &self.location, self.statistics).await?);
         self.files.sort_by(|a, b| a.rel_path.cmp(&b.rel_path));
         Ok(Written { location: self.location, stats: self.stats, index_stats, files: self.files })
     }
+}
+
+async fn write_statistics(
+    bucket: &Bucket,
+    location: &BlockLocation,
+    counted: StatisticsBuilder,
+) -> Result<File> {
+    let id = location.id();
+    let encode = tokio::task::spawn_blocking(move || counted.finish().encode(id));
+    let bytes = encode.await.expect("encoding statistics does not panic")?;
+    let size_bytes = bytes.len() as u64;
+    bucket.put(&location.file(STATISTICS_FILE), bytes.into()).await?;
+    Ok(File { rel_path: STATISTICS_FILE.into(), size_bytes, hash: None })
 }
 
 /// Names of the chunk segments, for `segment_files` of `meta.json`.

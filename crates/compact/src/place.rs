@@ -9,6 +9,7 @@ use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
 use block::{BlockLocation, Bucket};
 use futures::TryStreamExt;
 use model::error::in_one_line;
+use parquet_block::STATISTICS_FILE;
 use tsdb::meta::BlockMeta;
 
 use crate::error::Case;
@@ -107,7 +108,7 @@ pub(crate) async fn is_marked(bucket: &Bucket, location: &BlockLocation) -> Resu
 }
 
 /// Looks at a block in the bucket again: it must be there, unmarked, with every file that `meta`
-/// lists at its full length, and its index must hold as many series and chunks as `meta` says.
+/// lists at its full length (statistics may be missing), and its index must hold as many series and chunks as `meta` says.
 /// Nothing is marked or deleted because of a block that has not passed this check.
 pub(crate) async fn read_back(
     bucket: &Bucket,
@@ -131,6 +132,8 @@ pub(crate) async fn read_back(
                     format!("{path} has {} bytes instead of {}", object.size, file.size_bytes);
                 return Err(damaged(reason));
             }
+            // Thanos' `bucket replicate` copies chunks, index and meta.json only; no sample is lost
+            Err(e) if e.kind() == block::Kind::NotFound && file.rel_path == STATISTICS_FILE => {}
             Err(e) if e.kind() == block::Kind::NotFound => {
                 return Err(damaged(format!("{path} is not there")));
             }

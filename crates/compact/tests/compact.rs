@@ -5,6 +5,7 @@ mod cases;
 mod histories;
 #[path = "../../merge/tests/support/resets.rs"]
 mod resets;
+mod statistics;
 mod support;
 
 use std::collections::BTreeMap;

@@ -21,7 +21,7 @@ fn folder(name: &str) -> PathBuf {
 
 /// A bucket of the collection, three days after its last sample; deletion marks in it are 30 hours
 /// old.
-async fn case(name: &str) -> World {
+pub(crate) async fn case(name: &str) -> World {
     let world = World::of_whole_folder(&folder(name), 0).await;
     let all = world.live().await.into_values().chain(world.marked_blocks().await.into_values());
     let end = all.map(|m| m.max_time).max().unwrap();
@@ -33,7 +33,7 @@ async fn case(name: &str) -> World {
     world
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { consistency_delay: Duration::ZERO, ..Settings::default() }
 }
 
