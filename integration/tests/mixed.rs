@@ -315,6 +315,44 @@ fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
     assert_eq!(bucket.live_blocks(), written, "a second run changed our blocks");
 }
 
+/// The statistics in our blocks are in nobody's way: Thanos' compactor downloads such blocks whole to
+/// downsample them, its tools copy them without, and ours works on the copy as on any other.
+#[test]
+fn statistics_in_our_blocks_are_in_nobodys_way() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let blocks = Blocks::write(&folder.path().join("made"), 13, 30, &["a"]);
+    let bucket = Bucket::folder(&folder.path().join("one"));
+    bucket.fill(&blocks.folders);
+    let raw_only = ["--downsampling.disable", "--delete-delay=0s"];
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("first"), &bucket, &raw_only);
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("clean"), &bucket, &raw_only);
+    let ours: BTreeSet<String> = bucket.live_blocks().into_iter().collect();
+    let with_statistics = |bucket: &Bucket| {
+        let keys = bucket.keys();
+        keys.iter().filter(|key| key.ends_with("/statistics.parquet")).count()
+    };
+    assert!(with_statistics(&bucket) > 1, "{:?}", bucket.keys());
+
+    let copy = Bucket::folder(&folder.path().join("other"));
+    let from = format!("--objstore.config-file={}", bucket.config.display());
+    let to = format!("--objstore-to.config-file={}", copy.config.display());
+    let args = ["tools", "bucket", "replicate", "--single-run"].map(str::to_owned);
+    let levels = (1..=4).map(|level| format!("--compaction={level}"));
+    let args = args.into_iter().chain([from, to]).chain(levels);
+    run(&binaries.thanos(), args).expect_success("thanos tools bucket replicate");
+    assert_eq!(copy.live_blocks(), bucket.live_blocks());
+    assert_eq!(with_statistics(&copy), 0, "replicate copies them now");
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("third"), &copy, &[]);
+    let left: BTreeSet<String> = copy.live_blocks().into_iter().collect();
+    assert!(ours.is_subset(&left), "a copy without statistics lost {ours:?}, left is {left:?}");
+
+    compact_once(binaries, Maker::Thanos, &folder.path().join("second"), &bucket, &[]);
+    let now: BTreeSet<String> = bucket.live_blocks().into_iter().collect();
+    assert!(ours.is_subset(&now) && ours.len() < now.len(), "{ours:?} were not downsampled");
+    verify(binaries, &bucket);
+}
+
 /// `thanos tools bucket verify` with every check it has.
 #[track_caller]
 fn verify(binaries: &Binaries, bucket: &Bucket) {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <ULID>/meta.json │ index │ chunks/000001 …                       a TSDB block, Thanos' layout
+//! <ULID>/statistics.parquet                                        what our compactor adds to those that it writes
 //! parquet/v1/<hash of external labels>/<resolution>/<ULID>/…       a Parquet block; no ULID at the top, so that Go
 //!                                                                  components do not see it
 //! ```

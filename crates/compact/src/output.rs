@@ -7,7 +7,7 @@ use std::sync::Arc;
 use block::{BlockLocation, Bucket, MultipartWriter, layout};
 use merge::{ChunkContent, SeriesChunk};
 use model::{BlockId, Labels};
-use parquet_block::{STATISTICS_FILE, SeriesSize, StatisticsBuilder};
+use parquet_block::statistics::{STATISTICS_FILE, SeriesSize, StatisticsBuilder};
 use tsdb::chunk::{self, Encoding};
 use tsdb::index::{ChunkMeta, IndexWriter, SymbolTable};
 use tsdb::meta::{BlockStats, File, IndexStats, META_FILE};

@@ -9,7 +9,7 @@ use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
 use block::{BlockLocation, Bucket};
 use futures::TryStreamExt;
 use model::error::in_one_line;
-use parquet_block::STATISTICS_FILE;
+use parquet_block::statistics::STATISTICS_FILE;
 use tsdb::meta::BlockMeta;
 
 use crate::error::Case;

@@ -41,8 +41,6 @@
 
 mod builder;
 mod codec;
-#[cfg(test)]
-mod tests;
 
 use std::ops::Range;
 
@@ -186,3 +184,6 @@ pub enum BadRange {
     #[error("bytes {}..{} of {file} are not whole ranges of checksums", range.start, range.end)]
     Borders { file: String, range: Range<u64> },
 }
+
+#[cfg(test)]
+mod tests;

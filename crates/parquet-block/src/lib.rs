@@ -19,10 +19,13 @@
 //! sources. `meta.json`, written last, makes the folder a block; its `thanos.files` lists names and
 //! sizes.
 //!
+//! Blocks, TSDB ones too, may have [`statistics`] beside that; [`checksums`] are for those of a later
+//! format.
+//!
 //! Times are milliseconds. Values of [`BlockMeta`](tsdb::meta::BlockMeta), leases and what is
 //! downsampled when are the compactor's business; adding external labels to series is the store's.
 
-mod checksums;
+pub mod checksums;
 mod encoder;
 mod error;
 mod file;
@@ -30,22 +33,14 @@ mod labels;
 mod reader;
 mod rows;
 mod schema;
-mod statistics;
+pub mod statistics;
 mod upload;
 mod v1;
 mod v2;
 mod writer;
 
-pub use checksums::{
-    BadRange, CHECKSUMS_FILE, ChecksumBuilder, Checksums, FileChecksums, InvalidChecksums,
-    MAX_RANGE_BYTES,
-};
 pub use error::{Error, Kind};
 pub use file::FooterCache;
 pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
 pub use schema::{BlockDescription, FORMATS, FormatVersion};
-pub use statistics::{
-    Counts, Ranking, RankingRow, STATISTICS_FILE, SeriesSize, Statistics, StatisticsBuilder,
-    TOP_PAIRS,
-};
 pub use writer::{ParquetBlockWriter, ShardLimits, WriteStats};

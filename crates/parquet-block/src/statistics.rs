@@ -33,8 +33,6 @@
 mod builder;
 mod file;
 mod tally;
-#[cfg(test)]
-mod tests;
 
 pub use builder::{SeriesSize, StatisticsBuilder};
 pub use tally::{Counts, Ranking, RankingRow};
@@ -111,3 +109,6 @@ impl Statistics {
         self.label_pairs.ranking(TOP_PAIRS)
     }
 }
+
+#[cfg(test)]
+mod tests;

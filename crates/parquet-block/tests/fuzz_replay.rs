@@ -16,10 +16,9 @@ use model::histogram::{BucketSpan, ResetHint};
 use model::{BlockId, FloatHistogram, Labels, Resolution};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet_block::{
-    BlockDescription, ChecksumBuilder, Checksums, Error, FormatVersion, ParquetBlockWriter,
-    SeriesSize, StatisticsBuilder,
-};
+use parquet_block::checksums::{ChecksumBuilder, Checksums};
+use parquet_block::statistics::{SeriesSize, StatisticsBuilder};
+use parquet_block::{BlockDescription, Error, FormatVersion, ParquetBlockWriter};
 use replay::{files, variants};
 
 /// Series of the block that the seeds are.

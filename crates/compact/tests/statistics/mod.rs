@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use compact::{DownsampleFormat, Settings};
 use model::Labels;
-use parquet_block::{Counts, Ranking, STATISTICS_FILE, Statistics, TOP_PAIRS};
+use parquet_block::statistics::{Counts, Ranking, STATISTICS_FILE, Statistics, TOP_PAIRS};
 use tsdb::index::Index;
 use tsdb::meta::BlockMeta;
 use tsdb::segment;

@@ -1,4 +1,4 @@
-use parquet_block::{Checksums, FileChecksums, InvalidChecksums};
+use parquet_block::checksums::{Checksums, FileChecksums, InvalidChecksums};
 
 use super::meter;
 

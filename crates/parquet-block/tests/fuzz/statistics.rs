@@ -1,6 +1,6 @@
-use parquet_block::{Error, Kind, Ranking, Statistics};
-
 use model::BlockId;
+use parquet_block::statistics::{Ranking, Statistics};
+use parquet_block::{Error, Kind};
 
 const FILE: &str = "01KF0/statistics.parquet";
 
