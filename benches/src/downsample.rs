@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
-use compact::{DownsampleJob, OutputFormat};
+use compact::{DownsampleJob, ENCODER_VERSION, OutputFormat, PARQUET_VERSION};
 use model::Resolution;
 use object_store::local::LocalFileSystem;
 use prometheus::Registry;
@@ -47,7 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         input: &SyncedBlock::new(BlockLocation::tsdb(meta.ulid), Arc::new(meta)),
         labels: &labels,
         resolutions: &[resolution],
-        format: OutputFormat::Parquet,
+        format: OutputFormat::Parquet(PARQUET_VERSION),
+        encoder_version: ENCODER_VERSION,
         workers: args.workers,
     };
     let memory = MemoryWatch::of_self();

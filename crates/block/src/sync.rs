@@ -80,6 +80,13 @@ impl SyncedBlock {
     pub fn sources(&self) -> &[BlockId] {
         self.meta.sources()
     }
+
+    /// The number of the version in the name of the format: 0 for a TSDB block, the greatest where
+    /// the name has none. What reads a version reads all before it.
+    pub fn format_version(&self) -> u32 {
+        let Some(format) = &self.meta.format else { return 0 };
+        format.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
+    }
 }
 
 /// A block's folder without `meta.json`: an upload under way, or a broken upload or deletion.

@@ -29,6 +29,8 @@ pub(crate) struct CompactionJob<'a> {
     pub(crate) how: Dedup,
     /// Also merge blocks that contradict each other.
     pub(crate) merge_conflicting: bool,
+    /// Of the bytes of the output.
+    pub(crate) encoder_version: u32,
 }
 
 /// What became of a job.
@@ -125,6 +127,7 @@ impl CompactionJob<'_> {
             Dedup::Penalty => "dedup=penalty",
         };
         Identity {
+            encoder_version: self.encoder_version,
             parents,
             group_labels: self.labels,
             resolution: self.blocks[0].resolution(),

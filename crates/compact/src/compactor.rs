@@ -66,7 +66,7 @@ impl Compactor {
         let fetcher_settings = FetcherSettings {
             concurrency: settings.meta_fetch_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join("meta-syncer")),
-            formats: Some(parquet_block::FORMATS),
+            formats: Some(settings.release.formats),
         };
         let (metrics, changes) = (Metrics::new(registry)?, Changes::default());
         Ok(Compactor {
@@ -109,7 +109,7 @@ impl Compactor {
         self.clean(&synced).await;
         self.apply_retention(&mut synced).await;
         self.collect_garbage(&synced).await;
-        let compacted = self.compact(&synced).await;
+        let compacted = self.compact(&mut synced).await;
         let downsampled = match self.settings.downsampling {
             true => self.downsample(&mut synced).await,
             false => Ok(()),
@@ -121,6 +121,7 @@ impl Compactor {
             self.sync_after_changes(&mut synced).await?;
         }
         self.clean(&synced).await;
+        self.tell_kept_for_readers(&synced);
         compacted.and(downsampled).and(all_were_seen(&synced))?;
         if self.changes.count() == before {
             tracing::info!(blocks = synced.blocks.len(), "nothing to do");

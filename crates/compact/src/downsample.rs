@@ -34,6 +34,8 @@ pub struct DownsampleJob<'a> {
     /// Finest first.
     pub resolutions: &'a [Resolution],
     pub format: OutputFormat,
+    /// Of the bytes of outputs: [`ENCODER_VERSION`](crate::ENCODER_VERSION).
+    pub encoder_version: u32,
     /// Batches aggregated at a time.
     pub workers: usize,
 }
@@ -77,7 +79,10 @@ impl DownsampleJob<'_> {
         let write = |headers| async move {
             let inputs = InputBlocks::new(bucket, input, Dedup::Chain, &headers);
             match self.format {
-                OutputFormat::Parquet => self.write_parquet(bucket, inputs, wanted).await,
+                OutputFormat::Parquet(version) => {
+                    let parquet = ParquetOutputs { job: self, version, wanted };
+                    parquet.write(bucket, inputs).await
+                }
                 OutputFormat::Tsdb => self.write_tsdb(bucket, inputs, wanted).await,
             }
         };
@@ -96,6 +101,7 @@ impl DownsampleJob<'_> {
 
     fn output_id(&self, input: &InputBlock, resolution: Resolution, redo: u32) -> BlockId {
         Identity {
+            encoder_version: self.encoder_version,
             parents: &[input.parent()],
             group_labels: self.labels,
             resolution,
@@ -108,7 +114,7 @@ impl DownsampleJob<'_> {
 
     fn location(&self, resolution: Resolution, id: BlockId) -> BlockLocation {
         match self.format {
-            OutputFormat::Parquet => BlockLocation::parquet(self.labels, resolution, id),
+            OutputFormat::Parquet(_) => BlockLocation::parquet(self.labels, resolution, id),
             OutputFormat::Tsdb => BlockLocation::tsdb(id),
         }
     }
@@ -119,45 +125,6 @@ impl DownsampleJob<'_> {
         found.resolution() == resolution
             && found.range() == input.range()
             && found.sources() == input.sources()
-    }
-
-    async fn write_parquet(
-        &self,
-        bucket: &Bucket,
-        inputs: InputBlocks,
-        wanted: &[WantedOutput],
-    ) -> Result<Vec<BlockMeta>> {
-        let open = |wanted: &WantedOutput| {
-            let description = BlockDescription {
-                version: FormatVersion::V1,
-                id: wanted.id,
-                resolution: wanted.resolution,
-                external_labels: self.labels.clone(),
-                sources: self.input.meta.sources().to_vec(),
-            };
-            ParquetBlockWriter::create(
-                bucket.clone(),
-                self.location(wanted.resolution, wanted.id),
-                description,
-            )
-        };
-        let mut writers: Vec<_> = wanted.iter().map(open).collect();
-        let mut batches = self.windows(inputs, wanted).await?;
-        while let Some(batch) = batches.try_next().await? {
-            for (labels, per_resolution) in &batch {
-                for (writer, windows) in writers.iter_mut().zip(per_resolution) {
-                    writer.push_series(labels, windows).await?;
-                }
-            }
-        }
-        let mut metas = Vec::new();
-        for (writer, wanted) in writers.into_iter().zip(wanted) {
-            let stats = writer.finish().await?;
-            let mut meta = self.meta(wanted);
-            stats.describe(&mut meta);
-            metas.push(meta);
-        }
-        Ok(metas)
     }
 
     async fn write_tsdb(
@@ -232,6 +199,49 @@ impl DownsampleJob<'_> {
             }
         };
         Ok(batches.map(aggregate).buffered(self.workers.max(1)).boxed())
+    }
+}
+
+/// The outputs of a job that are written as Parquet.
+struct ParquetOutputs<'a> {
+    job: &'a DownsampleJob<'a>,
+    version: FormatVersion,
+    wanted: &'a [WantedOutput],
+}
+
+impl ParquetOutputs<'_> {
+    async fn write(&self, bucket: &Bucket, inputs: InputBlocks) -> Result<Vec<BlockMeta>> {
+        let open = |wanted: &WantedOutput| {
+            let location = self.job.location(wanted.resolution, wanted.id);
+            ParquetBlockWriter::create(bucket.clone(), location, self.description(wanted))
+        };
+        let mut writers: Vec<_> = self.wanted.iter().map(open).collect();
+        let mut batches = self.job.windows(inputs, self.wanted).await?;
+        while let Some(batch) = batches.try_next().await? {
+            for (labels, per_resolution) in &batch {
+                for (writer, windows) in writers.iter_mut().zip(per_resolution) {
+                    writer.push_series(labels, windows).await?;
+                }
+            }
+        }
+        let mut metas = Vec::new();
+        for (writer, wanted) in writers.into_iter().zip(self.wanted) {
+            let stats = writer.finish().await?;
+            let mut meta = self.job.meta(wanted);
+            stats.describe(&mut meta);
+            metas.push(meta);
+        }
+        Ok(metas)
+    }
+
+    fn description(&self, wanted: &WantedOutput) -> BlockDescription {
+        BlockDescription {
+            version: self.version,
+            id: wanted.id,
+            resolution: wanted.resolution,
+            external_labels: self.job.labels.clone(),
+            sources: self.job.input.meta.sources().to_vec(),
+        }
     }
 }
 

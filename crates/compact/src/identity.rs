@@ -5,26 +5,29 @@
 //! correctness needs no lock.
 
 use model::{BlockId, Labels, Resolution};
+use parquet_block::FormatVersion;
 use sha2::{Digest, Sha256};
 
 /// To be raised with every change of the bytes that compaction or downsampling writes. 3: TSDB
 /// blocks have a file of statistics.
-pub(crate) const ENCODER_VERSION: u32 = 3;
+pub const ENCODER_VERSION: u32 = 3;
 
 /// How an output is stored; part of its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OutputFormat {
     /// A block in Prometheus' layout, downsampled ones with Thanos' AggrChunks.
     Tsdb,
-    /// Plain Parquet files.
-    Parquet,
+    /// Plain Parquet files, in a version of their format.
+    Parquet(FormatVersion),
 }
 
 impl OutputFormat {
     fn as_str(self) -> &'static str {
         match self {
             OutputFormat::Tsdb => "tsdb",
-            OutputFormat::Parquet => "parquet",
+            // as it was before there were versions, so that what is there keeps its id
+            OutputFormat::Parquet(FormatVersion::V1) => "parquet",
+            OutputFormat::Parquet(FormatVersion::V2) => "parquet/2",
         }
     }
 }
@@ -40,6 +43,7 @@ pub(crate) struct Parent {
 /// Everything the bytes of an output depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity<'a> {
+    pub(crate) encoder_version: u32,
     pub(crate) parents: &'a [Parent],
     pub(crate) group_labels: &'a Labels,
     pub(crate) resolution: Resolution,
@@ -61,7 +65,7 @@ impl Identity<'_> {
             hasher.update((bytes.len() as u64).to_be_bytes());
             hasher.update(bytes);
         };
-        part(&ENCODER_VERSION.to_be_bytes());
+        part(&self.encoder_version.to_be_bytes());
         for parent in &parents {
             part(&parent.id.to_bytes());
             if let Some(digest) = &parent.tombstones {
@@ -88,6 +92,7 @@ mod tests {
 
     fn identity<'a>(parents: &'a [Parent], labels: &'a Labels) -> Identity<'a> {
         Identity {
+            encoder_version: ENCODER_VERSION,
             parents,
             group_labels: labels,
             resolution: Resolution::Raw,
@@ -109,10 +114,12 @@ mod tests {
             id,
             Identity { resolution: Resolution::OneHour, ..identity(&[a, b], &labels) }.block_id()
         );
-        assert_ne!(
-            id,
-            Identity { format: OutputFormat::Parquet, ..identity(&[a, b], &labels) }.block_id()
-        );
+        let in_format = |format| Identity { format, ..identity(&[a, b], &labels) }.block_id();
+        let versions = [FormatVersion::V1, FormatVersion::V2].map(OutputFormat::Parquet);
+        let [first, second] = versions.map(in_format);
+        assert!(id != first && id != second && first != second);
+        let next = ENCODER_VERSION + 1;
+        assert_ne!(id, Identity { encoder_version: next, ..identity(&[a, b], &labels) }.block_id());
         assert_ne!(id, Identity { settings: "penalty", ..identity(&[a, b], &labels) }.block_id());
         assert_ne!(id, identity(&[a, b], &Labels::from_pairs([("cluster", "b")])).block_id());
         assert_ne!(id, identity(&[a], &labels).block_id());

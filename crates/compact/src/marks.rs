@@ -9,9 +9,11 @@ use block::{BlockLocation, Bucket, upload};
 use model::Clock;
 use model::error::in_one_line;
 
-use crate::Error;
 use crate::changes::Changes;
+use crate::error::Case;
 use crate::metrics::Metrics;
+use crate::place::is_marked;
+use crate::{Error, Result};
 
 /// The reason in marks of blocks that cannot be read.
 const CORRUPT: &str = "corrupt-block";
@@ -56,6 +58,48 @@ impl MarkWriter {
             self.metrics.marked_for_deletion.inc();
         }
         written.is_some()
+    }
+
+    /// Marks a block for deletion whose data another one holds; returns whether the mark exists now.
+    ///
+    /// Should the other one have been marked meanwhile, perhaps by somebody who relies on this
+    /// block, the mark is taken back. Each of two first marks and then looks, so at least the later
+    /// one sees the mark of the other.
+    pub(crate) async fn delete_covered(&self, block: &SyncedBlock, cover: &SyncedBlock) -> bool {
+        let details = "outdated block";
+        let mark = DeletionMark::new(block.id(), self.clock.now(), details);
+        let Some(is_new) = self.write(&mark, &block.location, details).await else { return false };
+        if !is_new {
+            return true;
+        }
+        if let Err(e) = self.expect_live(&cover.location).await {
+            tracing::warn!(block = %block.location, error = %in_one_line(&e), "the mark is taken \
+                back");
+            self.take_back(&block.location).await;
+            return false;
+        }
+        self.metrics.marked_for_deletion.inc();
+        true
+    }
+
+    /// # Errors
+    /// The block is marked for deletion or gone, or that could not be found out.
+    async fn expect_live(&self, location: &BlockLocation) -> Result<()> {
+        let is_live = self.bucket.exists(&location.meta()).await?
+            && !is_marked(&self.bucket, location).await?;
+        let gone = "it was marked for deletion, or deleted".to_owned();
+        if is_live {
+            Ok(())
+        } else {
+            Err(Error(Case::ReadBack { id: location.id(), reason: gone }))
+        }
+    }
+
+    async fn take_back(&self, location: &BlockLocation) {
+        if let Err(e) = DeletionMark::remove(&self.bucket, location).await {
+            tracing::error!(block = %location, error = %in_one_line(&e), "the mark could not be \
+                removed: remove its deletion-mark.json");
+        }
     }
 
     /// Deletes a block that was marked long enough ago, if the mark still stands.

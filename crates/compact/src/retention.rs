@@ -1,7 +1,8 @@
 //! Which blocks are older than their retention, and whether they may be removed.
 //!
 //! Finer data is removed once its coarser copies exist, complete and unmarked, or if none can ever
-//! be made; otherwise it stays, because it is all that is left of its time.
+//! be made; otherwise it stays, because it is all that is left of its time. A copy counts that every
+//! store reads; data that has others alone waits until somebody says that all stores read them.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,7 @@ use tsdb::meta::BlockMeta;
 
 use crate::downsample_plan::{self, MIN_5M_SPAN_MS, MIN_RAW_SPAN_MS};
 use crate::group::groups;
+use crate::readers::Readers;
 use crate::settings::Settings;
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -24,6 +26,8 @@ pub(crate) enum Verdict {
     Keep,
     /// Its time is over, but its coarser copies do not exist yet.
     Waits,
+    /// Its time is over, but stores of the previous release do not read its coarser copies.
+    AwaitsReaders,
     /// Its time is over, and coarser data holds what should be kept of it.
     Copied,
     /// Its time is over, and there will be no coarser data, for the reason given.
@@ -34,6 +38,7 @@ pub(crate) enum Verdict {
 pub(crate) struct RetentionPass<'a> {
     settings: &'a Settings,
     synced: &'a Synced,
+    readers: Readers,
     now_ms: i64,
     /// Blocks that are still to be compacted.
     planned: BTreeSet<BlockId>,
@@ -47,7 +52,7 @@ impl<'a> RetentionPass<'a> {
     ) -> RetentionPass<'a> {
         let groups = groups(&synced.blocks, settings.merge_conflicting);
         let planned = groups.iter().flat_map(|group| group.plan()).map(|b| b.id()).collect();
-        RetentionPass { settings, synced, now_ms, planned }
+        RetentionPass { settings, synced, readers: Readers::of(settings), now_ms, planned }
     }
 
     pub(crate) fn verdict(&self, block: &SyncedBlock) -> Verdict {
@@ -57,6 +62,9 @@ impl<'a> RetentionPass<'a> {
         let kept_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         if block.meta.max_time.saturating_add(kept_ms) >= self.now_ms {
             return Verdict::Keep;
+        }
+        if self.awaits_readers(block) {
+            return Verdict::AwaitsReaders;
         }
         if !self.settings.downsampling || self.missing(block).is_empty() {
             return Verdict::Copied;
@@ -75,24 +83,55 @@ impl<'a> RetentionPass<'a> {
         needed(block).iter().filter_map(|resolution| self.copy_of(block, *resolution)).collect()
     }
 
+    /// A copy that every store reads.
     fn copy_of(&self, block: &SyncedBlock, resolution: Resolution) -> Option<&'a SyncedBlock> {
-        let same_labels = self.synced.blocks.iter().filter(|b| b.labels == block.labels);
-        let mut copies = same_labels.filter(|b| b.resolution() == resolution);
-        copies.find(|copy| downsample_plan::has_sources_of(&copy.meta, &block.meta))
+        self.any_copies_of(block, resolution).find(|copy| self.readers.all_read(copy))
+    }
+
+    /// Copies, whoever reads them. Those behind others may be the ones that every store reads.
+    fn any_copies_of(
+        &self,
+        block: &SyncedBlock,
+        resolution: Resolution,
+    ) -> impl Iterator<Item = &'a SyncedBlock> {
+        let all = self.synced.blocks.iter().chain(&self.synced.duplicates);
+        all.filter(move |copy| {
+            copy.labels == block.labels
+                && copy.resolution() == resolution
+                && copy.deletion_mark.is_none()
+                && downsample_plan::has_sources_of(&copy.meta, &block.meta)
+        })
+    }
+
+    /// Whether stores that read the block would miss its data, which others find in its copies.
+    fn awaits_readers(&self, block: &SyncedBlock) -> bool {
+        let is_missed = |resolution: &Resolution| {
+            self.copy_of(block, *resolution).is_none()
+                && self.any_copies_of(block, *resolution).next().is_some()
+                && !self.comes_later(block, *resolution)
+        };
+        self.readers.all_read(block) && coarser(block.resolution()).iter().any(is_missed)
+    }
+
+    /// Whether a copy is made from another copy, which waits for it in turn: Thanos' own 1h blocks
+    /// are made from the 5m ones. Where Parquet is written too, that is the copy to wait for, unless
+    /// it is there and not for every store.
+    fn comes_later(&self, block: &SyncedBlock, resolution: Resolution) -> bool {
+        let of_thanos = |copy: &SyncedBlock| !copy.location.is_parquet();
+        self.settings.writes_thanos()
+            && block.resolution() == Resolution::Raw
+            && resolution == Resolution::OneHour
+            && self.copy_of(block, Resolution::FiveMinutes).is_some_and(of_thanos)
+            && (!self.settings.writes_parquet()
+                || self.any_copies_of(block, resolution).next().is_some())
     }
 
     /// The resolutions at which a copy does not exist yet.
     fn missing(&self, block: &SyncedBlock) -> Vec<Resolution> {
         let mut missing = needed(block).to_vec();
-        missing.retain(|resolution| self.copy_of(block, *resolution).is_none());
-        // Thanos' own 1h blocks are made from the 5m ones, which wait for them in turn
-        let five_minutes = self.copy_of(block, Resolution::FiveMinutes);
-        if !self.settings.writes_parquet() && five_minutes.is_some_and(|b| !b.location.is_parquet())
-        {
-            missing.retain(|resolution| {
-                *resolution != Resolution::OneHour || block.resolution() != Resolution::Raw
-            });
-        }
+        missing.retain(|resolution| {
+            self.copy_of(block, *resolution).is_none() && !self.comes_later(block, *resolution)
+        });
         missing
     }
 
@@ -123,10 +162,15 @@ impl<'a> RetentionPass<'a> {
 /// The resolutions that must hold a block's data before it may be removed. Parquet's 5m and 1h
 /// copies are both made from raw data, so neither needs the other.
 fn needed(block: &SyncedBlock) -> &'static [Resolution] {
-    match block.resolution() {
+    let is_copy = block.resolution() != Resolution::Raw;
+    if is_copy && block.location.is_parquet() { &[] } else { coarser(block.resolution()) }
+}
+
+fn coarser(resolution: Resolution) -> &'static [Resolution] {
+    match resolution {
         Resolution::Raw => &[Resolution::FiveMinutes, Resolution::OneHour],
-        Resolution::FiveMinutes if !block.location.is_parquet() => &[Resolution::OneHour],
-        _ => &[],
+        Resolution::FiveMinutes => &[Resolution::OneHour],
+        Resolution::OneHour => &[],
     }
 }
 

@@ -6,10 +6,16 @@ use std::time::Duration;
 use block::sync::RelabelConfig;
 use merge::Dedup;
 use model::{Resolution, TimeRange};
+use parquet_block::FormatVersion;
 
 use crate::downsample_plan::{MIN_5M_SPAN_MS, MIN_RAW_SPAN_MS};
 use crate::error::Case;
+use crate::identity::ENCODER_VERSION;
 use crate::{Error, Result};
+
+/// The version of Parquet that is written unless told otherwise. It is raised a release after
+/// stores read the next one, so that those of the previous release read all that is written.
+pub const PARQUET_VERSION: FormatVersion = FormatVersion::V1;
 
 /// How downsampled blocks are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +47,23 @@ impl Retention {
     }
 }
 
+/// What tells a release of this program from others that work on the same bucket. Not for users:
+/// tests let two releases meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Of the bytes of outputs.
+    pub encoder_version: u32,
+    /// What `format` may say in the `meta.json` of blocks that are read.
+    pub formats: &'static [&'static str],
+}
+
+impl Default for Release {
+    /// This one.
+    fn default() -> Release {
+        Release { encoder_version: ENCODER_VERSION, formats: parquet_block::FORMATS }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where metas are kept over restarts; nothing else needs a disk.
@@ -60,6 +83,11 @@ pub struct Settings {
     pub retention: Retention,
     pub downsampling: bool,
     pub downsample_format: DownsampleFormat,
+    /// The version of Parquet that is written; a block that has a copy in another one that is read
+    /// here is not downsampled again.
+    pub parquet_version: FormatVersion,
+    /// Blocks may go for copies that stores of the previous release do not read.
+    pub allow_retire: bool,
     /// Groups compacted at a time.
     pub compact_concurrency: usize,
     /// Blocks downsampled at a time.
@@ -71,6 +99,7 @@ pub struct Settings {
     pub max_index_size: u64,
     /// The pause between iterations; `None`: one iteration, and the work is done.
     pub wait: Option<Duration>,
+    pub release: Release,
 }
 
 impl Default for Settings {
@@ -88,21 +117,34 @@ impl Default for Settings {
             retention: Retention::default(),
             downsampling: true,
             downsample_format: DownsampleFormat::Parquet,
+            parquet_version: PARQUET_VERSION,
+            allow_retire: false,
             compact_concurrency: 1,
             downsample_concurrency: 1,
             downsample_workers: 2,
             meta_fetch_concurrency: 32,
             max_index_size: 64 << 30,
             wait: None,
+            release: Release::default(),
         }
     }
 }
 
 impl Settings {
-    /// Refuses settings that would delete data before its coarser copy can exist.
+    /// Refuses settings that would delete data before its coarser copy can exist, or write what is
+    /// not read here.
     pub fn validate(&self) -> Result<()> {
         if !self.downsampling {
             return Ok(());
+        }
+        let written = self.parquet_version.as_str();
+        if self.writes_parquet() && !self.release.formats.contains(&written) {
+            let text = format!(
+                "--downsample.parquet-version: this version of drumlin does not read {written}; \
+                 set one of {}",
+                self.release.formats.join(", ")
+            );
+            return Err(Error(Case::Settings(text)));
         }
         let too_short =
             |kept: Duration, least_ms: i64| !kept.is_zero() && (kept.as_millis() as i64) < least_ms;
@@ -156,5 +198,18 @@ mod tests {
                 .contains("resolution-5m")
         );
         assert!(Settings { downsampling: false, ..with(hours(1), hours(1)) }.validate().is_ok());
+    }
+
+    #[test]
+    fn a_format_that_is_not_read_is_not_written() {
+        let release = Release { formats: &["parquet/1"], ..Release::default() };
+        let writing =
+            |parquet_version| Settings { parquet_version, release, ..Settings::default() };
+        assert!(writing(FormatVersion::V1).validate().is_ok());
+        let refused = writing(FormatVersion::V2);
+        let error = refused.validate().unwrap_err().to_string();
+        assert!(error.contains("parquet/2") && error.contains("parquet-version"), "{error}");
+        let thanos = Settings { downsample_format: DownsampleFormat::Thanos, ..refused };
+        assert!(thanos.validate().is_ok(), "nothing is written as Parquet");
     }
 }

@@ -2,7 +2,9 @@
 //! kill at any instant and a second compactor may not change.
 
 mod cases;
+mod formats;
 mod histories;
+mod releases;
 #[path = "../../merge/tests/support/resets.rs"]
 mod resets;
 mod statistics;

@@ -1,9 +1,14 @@
 //! `drumlin compact`: flags to settings.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use compact::{Compactor, Dedup, DownsampleFormat, Retention, Settings};
+use compact::{
+    Compactor, Dedup, DownsampleFormat, FormatVersion, PARQUET_VERSION, Release, Retention,
+    Settings,
+};
 use model::{TimeRange, TimestampMs};
 
 use crate::bucket::{BucketArgs, SelectorArgs};
@@ -90,6 +95,16 @@ struct WorkArgs {
         value_name = "FORMAT"
     )]
     downsample_format: String,
+    /// The version of the Parquet format that is written. An older one is for a rollback: stores of
+    /// the previous release read it. What is there in any version that this release reads is not
+    /// written again.
+    #[arg(
+        id = "downsample.parquet-version",
+        long = "downsample.parquet-version",
+        default_value_t = ParquetVersion(PARQUET_VERSION),
+        value_name = "N"
+    )]
+    parquet_version: ParquetVersion,
     /// Number of groups of blocks compacted at a time.
     #[arg(
         id = "compact.concurrency",
@@ -196,6 +211,30 @@ struct KeepingArgs {
         value_parser = duration
     )]
     consistency_delay: Duration,
+    /// Let raw data and older Parquet go for copies in a version of Parquet that stores of the
+    /// previous release do not read. Set it once all stores are upgraded and stay so; until then
+    /// such data is kept, and a log line says so.
+    #[arg(id = "allow-retire", long = "allow-retire")]
+    allow_retire: bool,
+}
+
+/// A version of Parquet by its number.
+#[derive(Clone, Copy, Debug)]
+struct ParquetVersion(FormatVersion);
+
+impl fmt::Display for ParquetVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_start_matches("parquet/"))
+    }
+}
+
+impl FromStr for ParquetVersion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<ParquetVersion, &'static str> {
+        let version = FormatVersion::parse(&format!("parquet/{text}"));
+        version.map(ParquetVersion).ok_or("expected 1 or 2")
+    }
 }
 
 impl Args {
@@ -231,12 +270,15 @@ impl Args {
                 "both" => DownsampleFormat::Both,
                 other => bail!("--downsample.format={other}: expected parquet, thanos or both"),
             },
+            parquet_version: self.work.parquet_version.0,
+            allow_retire: keeping.allow_retire,
             compact_concurrency: self.work.compact_concurrency,
             downsample_concurrency: self.work.downsample_concurrency,
             downsample_workers: std::thread::available_parallelism().map_or(1, usize::from),
             meta_fetch_concurrency: self.work.meta_fetch_concurrency,
             max_index_size: self.work.max_index_size.0,
             wait: self.work.wait.then_some(self.work.wait_interval),
+            release: Release::default(),
         })
     }
 }
@@ -281,6 +323,7 @@ mod tests {
         assert_eq!(settings.retention, Retention::default());
         assert_eq!(settings.max_index_size, 64 << 30);
         assert!(settings.range.contains(0));
+        assert_eq!((settings.parquet_version, settings.allow_retire), (PARQUET_VERSION, false));
     }
 
     #[test]
@@ -296,5 +339,10 @@ mod tests {
         assert_eq!(given.range.start, 1_000_000_000_000 - 3_600_000);
         assert!(!given.downsampling);
         assert!(settings("--downsample.format=csv").is_err());
+        let newer = settings("--downsample.parquet-version=2 --allow-retire").unwrap();
+        assert_eq!((newer.parquet_version, newer.allow_retire), (FormatVersion::V2, true));
+        for unknown in ["0", "3", "parquet/1", ""] {
+            assert!(settings(&format!("--downsample.parquet-version={unknown}")).is_err());
+        }
     }
 }

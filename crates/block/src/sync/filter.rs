@@ -150,24 +150,33 @@ impl Filter for UnreadMarks {
 /// They go to [`Synced::duplicates`].
 ///
 /// What is marked for deletion does not cover anything. Of blocks with equal sources the better one
-/// is kept: one without a mark, then the one that was made from the other, then the one with more
-/// rewrites, then the one of a higher compaction level, then the one with the smaller id.
+/// is kept: one without a mark, then the one that was made from the other, then the one in the
+/// older version of its format, then the one with more rewrites, then the one of a higher compaction
+/// level, then the one with the smaller id.
+///
+/// The older version is kept because more processes read it: a compactor that does not know the
+/// newer one sees nothing there, and would write the older one again as often as it is removed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deduplicate;
 
-impl Filter for Deduplicate {
-    fn apply(&self, synced: &mut Synced, _now: TimestampMs) {
+impl Deduplicate {
+    /// Where the duplicates among some blocks lie.
+    pub fn among<'a>(blocks: impl IntoIterator<Item = &'a SyncedBlock>) -> BTreeSet<BlockLocation> {
         let mut groups: BTreeMap<_, BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>> =
             BTreeMap::new();
-        for block in &synced.blocks {
+        for block in blocks {
             let key = (block.labels.as_packed(), block.resolution(), block.location.is_parquet());
             let sources = block.sources().iter().copied().collect();
             groups.entry(key).or_default().entry(sources).or_default().push(block);
         }
-        let mut duplicates: BTreeSet<BlockLocation> = BTreeSet::new();
-        for group in groups.into_values() {
-            duplicates.extend(duplicates_of(group).into_iter().map(|b| b.location.clone()));
-        }
+        let duplicates = groups.into_values().flat_map(duplicates_of);
+        duplicates.map(|block| block.location.clone()).collect()
+    }
+}
+
+impl Filter for Deduplicate {
+    fn apply(&self, synced: &mut Synced, _now: TimestampMs) {
+        let duplicates = Deduplicate::among(&synced.blocks);
         let out = keep_if(synced, state::DUPLICATE, |b| !duplicates.contains(&b.location));
         synced.duplicates.extend(out);
     }
@@ -204,8 +213,8 @@ fn best_of<'a>(equals: &[&'a SyncedBlock]) -> Option<&'a SyncedBlock> {
     let replaced = replaced_among(equals);
     let rewrites = |b: &SyncedBlock| b.meta.thanos.as_ref().map_or(0, |t| t.rewrites.len());
     let rank = |b: &SyncedBlock| {
-        let later = (rewrites(b), b.meta.compaction.level);
-        (replaced.contains(&b.id()), std::cmp::Reverse(later), b.location.clone())
+        let later = std::cmp::Reverse((rewrites(b), b.meta.compaction.level));
+        (replaced.contains(&b.id()), b.format_version(), later, b.location.clone())
     };
     equals.iter().copied().filter(|b| b.deletion_mark.is_none()).min_by_key(|b| rank(b))
 }

@@ -9,8 +9,9 @@ use model::BlockId;
 use model::error::in_one_line;
 
 use super::Compactor;
-use crate::downsample_plan;
+use crate::garbage::{Covered, Garbage};
 use crate::place::read_back;
+use crate::readers::Readers;
 use crate::retention::{RetentionPass, Verdict};
 
 /// A block's folder without `meta.json` is taken for an upload under way until its newest object is
@@ -44,13 +45,25 @@ impl Compactor {
     /// Marks what is older than its retention; what is marked takes no further part.
     pub(super) async fn apply_retention(&self, synced: &mut Synced) {
         let mut gone = Vec::new();
-        let (mut expired, mut waiting) = (0_u32, Vec::new());
+        let mut delayed = Delayed::default();
+        let mut expired = 0_u32;
         let retention = RetentionPass::new(&self.settings, synced, self.clock.now().0);
         for block in &synced.blocks {
             let goes = match retention.verdict(block) {
                 Verdict::Keep => continue,
-                Verdict::Waits => false,
-                Verdict::Copied => self.are_whole(&retention.copies_of(block)).await,
+                Verdict::AwaitsReaders => {
+                    delayed.by_readers.push(block.id());
+                    false
+                }
+                Verdict::Waits => {
+                    delayed.by_copies.push(block.id());
+                    false
+                }
+                Verdict::Copied => {
+                    let goes = self.are_whole(&retention.copies_of(block)).await;
+                    delayed.by_copies.extend((!goes).then(|| block.id()));
+                    goes
+                }
                 Verdict::WithoutCopies(why) => {
                     tracing::info!(block = %block.id(), why, "retention applies although no \
                         coarser copies are there");
@@ -58,17 +71,11 @@ impl Compactor {
                 }
             };
             expired += 1;
-            if !goes {
-                waiting.push(block.id());
-            } else if self.marks.delete_later(block, "block exceeding retention").await {
+            if goes && self.marks.delete_later(block, "block exceeding retention").await {
                 gone.push(block.location.clone());
             }
         }
-        if let Some(first) = waiting.first() {
-            let blocks = waiting.len();
-            tracing::warn!(blocks, %first, "retention is over, but blocks are kept until their 5m \
-                and 1h copies exist");
-        }
+        delayed.tell();
         self.metrics.todo_deletion_blocks.set(f64::from(expired));
         synced.blocks.retain(|b| !gone.contains(&b.location));
     }
@@ -90,14 +97,13 @@ impl Compactor {
         let start = self.clock.monotonic();
         self.metrics.garbage_collections.inc();
         let mut covers: BTreeMap<BlockId, bool> = BTreeMap::new();
-        for block in synced.duplicates.iter().filter(|b| b.deletion_mark.is_none()) {
-            let Some(cover) = cover_of(block, synced) else { continue };
+        for Covered { block, cover } in Garbage::of(synced, self.readers()).covered {
             let is_whole = match covers.get(&cover.id()) {
                 Some(known) => *known,
                 None => self.are_whole(&[cover]).await,
             };
             covers.insert(cover.id(), is_whole);
-            match is_whole && self.marks.delete_later(block, "outdated block").await {
+            match is_whole && self.marks.delete_covered(block, cover).await {
                 true => self.metrics.garbage_collected.inc(),
                 false => self.metrics.garbage_collection_failures.inc(),
             }
@@ -105,19 +111,42 @@ impl Compactor {
         let took = self.clock.monotonic().saturating_sub(start);
         self.metrics.garbage_collection_duration.observe(took.as_secs_f64());
     }
+
+    /// Tells which blocks stay although others hold all they hold.
+    pub(super) fn tell_kept_for_readers(&self, synced: &Synced) {
+        let kept = Garbage::of(synced, self.readers()).kept;
+        if let Some(first) = kept.first() {
+            let blocks = kept.len();
+            tracing::info!(blocks, first = %first.id(), "blocks stay beside their replacements, \
+                whose format stores of the previous release do not read; once all stores are \
+                upgraded, --allow-retire lets them go");
+        }
+    }
+
+    fn readers(&self) -> Readers {
+        Readers::of(&self.settings)
+    }
 }
 
-/// The block that holds all that a duplicate holds.
-fn cover_of<'a>(block: &SyncedBlock, synced: &'a Synced) -> Option<&'a SyncedBlock> {
-    let like = |other: &&SyncedBlock| {
-        other.labels == block.labels
-            && other.resolution() == block.resolution()
-            && other.location.is_parquet() == block.location.is_parquet()
-    };
-    let holds = |other: &&SyncedBlock| {
-        other.meta.min_time <= block.meta.min_time
-            && other.meta.max_time >= block.meta.max_time
-            && downsample_plan::has_sources_of(&other.meta, &block.meta)
-    };
-    synced.blocks.iter().filter(like).find(holds)
+/// Blocks that are past their retention and stay.
+#[derive(Debug, Default)]
+struct Delayed {
+    by_copies: Vec<BlockId>,
+    by_readers: Vec<BlockId>,
+}
+
+impl Delayed {
+    fn tell(&self) {
+        if let Some(first) = self.by_copies.first() {
+            let blocks = self.by_copies.len();
+            tracing::warn!(blocks, %first, "retention is over, but blocks are kept until their 5m \
+                and 1h copies exist");
+        }
+        if let Some(first) = self.by_readers.first() {
+            let blocks = self.by_readers.len();
+            tracing::warn!(blocks, %first, "retention is over, but blocks are kept: stores of the \
+                previous release do not read the format of their 5m and 1h copies; once all stores \
+                are upgraded, --allow-retire lets them go");
+        }
+    }
 }

@@ -15,31 +15,69 @@ use crate::inspect::{Damage, damage};
 use crate::marks::{CONFLICTING, Exclusion};
 use crate::{Error, Result, compaction, report};
 
+/// How many times in one iteration blocks are planned anew because somebody else works on them; what
+/// is left then is for the next iteration.
+const ROUNDS: usize = 8;
+
+/// How the work on one or all groups ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ended {
+    failed: usize,
+    /// Blocks that were to be merged had gone: there are others now that hold their data.
+    outdated: usize,
+}
+
 impl Compactor {
-    pub(super) async fn compact(&self, synced: &Synced) -> Result<()> {
-        let groups = groups(&synced.blocks, self.settings.merge_conflicting);
+    /// Compacts until there is nothing left to do. `synced` is listed again where it is out of date.
+    ///
+    /// What goes while it is read goes because somebody else merged it. To go on without it would
+    /// make a block that overlaps theirs and is not held by it.
+    pub(super) async fn compact(&self, synced: &mut Synced) -> Result<()> {
+        let mut ended = Ended::default();
+        for _ in 0..ROUNDS {
+            let groups = groups(&synced.blocks, self.settings.merge_conflicting);
+            let all = groups.len();
+            ended = self.compact_groups(groups).await;
+            if ended.failed > 0 {
+                return Err(Error(Case::Groups { failed: ended.failed, all }));
+            }
+            if ended.outdated == 0 {
+                return Ok(());
+            }
+            self.sync_after_changes(synced).await?;
+        }
+        let groups = ended.outdated;
+        tracing::info!(
+            groups,
+            "another compactor is at work on the same blocks, the next run \
+            looks again"
+        );
+        Ok(())
+    }
+
+    async fn compact_groups(&self, groups: Vec<Group>) -> Ended {
         let planned: Vec<usize> = groups.iter().map(|g| g.plan().len()).collect();
         self.metrics.todo_compactions.set(planned.iter().filter(|n| **n > 0).count() as f64);
         self.metrics.todo_compaction_blocks.set(planned.iter().sum::<usize>() as f64);
-        let all = groups.len();
-        let failed = futures::stream::iter(groups)
+        futures::stream::iter(groups)
             .map(|group| self.compact_group(group).boxed())
             .buffer_unordered(self.settings.compact_concurrency.max(1))
-            .filter(|done| std::future::ready(!done))
-            .count()
-            .await;
-        if failed == 0 { Ok(()) } else { Err(Error(Case::Groups { failed, all })) }
+            .fold(Ended::default(), |all, one| {
+                let (failed, outdated) = (all.failed + one.failed, all.outdated + one.outdated);
+                std::future::ready(Ended { failed, outdated })
+            })
+            .await
     }
 
-    /// Compacts until nothing is left to do in the group; returns whether all went well.
-    async fn compact_group(&self, mut group: Group) -> bool {
+    /// Compacts until nothing is left to do in the group, or it is out of date.
+    async fn compact_group(&self, mut group: Group) -> Ended {
         let resolution = group.resolution.millis().to_string();
         let by_resolution = [resolution.as_str()];
-        let mut all_well = true;
+        let mut ended = Ended::default();
         loop {
             let blocks = self.next_plan(&mut group).await;
             if blocks.is_empty() {
-                return all_well;
+                return ended;
             }
             self.metrics.runs_started.with_label_values(&by_resolution).inc();
             self.changes.note();
@@ -49,6 +87,7 @@ impl Compactor {
                 labels: &group.labels,
                 how: self.settings.dedup,
                 merge_conflicting: self.settings.merge_conflicting,
+                encoder_version: self.settings.release.encoder_version,
             };
             match job.run(&self.bucket).await {
                 Ok(done) => {
@@ -73,8 +112,9 @@ impl Compactor {
                     );
                     match self.settle(&mut group, &blocks, &e).await {
                         Settled::Yes => {}
-                        Settled::WithoutIt => all_well = false,
-                        Settled::No => return false,
+                        Settled::WithoutIt => ended.failed = 1,
+                        Settled::Outdated => return Ended { outdated: 1, ..ended },
+                        Settled::No => return Ended { failed: 1, ..ended },
                     }
                 }
             }
@@ -105,9 +145,8 @@ impl Compactor {
             self.exclude_all(group, blocks, Exclusion { reason: CONFLICTING, details }).await;
             return Settled::Yes;
         }
-        if let Error(Case::InputGone { id }) = error {
-            group.remove(*id);
-            return Settled::Yes;
+        if let Error(Case::InputGone { .. }) = error {
+            return Settled::Outdated;
         }
         let Some(block) = blocks.iter().find(|b| Some(b.id()) == error.block()) else {
             return Settled::No;
@@ -118,10 +157,7 @@ impl Compactor {
                 group.mark_no_compact(block.id(), self.clock.now());
                 Settled::Yes
             }
-            Damage::Gone => {
-                group.remove(block.id());
-                Settled::Yes
-            }
+            Damage::Gone => Settled::Outdated,
             Damage::NotFound => {
                 group.set_aside(block.id());
                 Settled::WithoutIt
@@ -178,5 +214,7 @@ enum Settled {
     Yes,
     /// The group continues without a block, which the next run tries again.
     WithoutIt,
+    /// A block was marked or deleted by somebody else; the bucket has to be listed again.
+    Outdated,
     No,
 }

@@ -27,7 +27,8 @@ impl Compactor {
                 downsample_plan::plan_parquet(raw, copies, now)
             });
             all += work.len();
-            failed += self.downsample_all(work, OutputFormat::Parquet).await;
+            let format = OutputFormat::Parquet(self.settings.parquet_version);
+            failed += self.downsample_all(work, format).await;
         }
         if self.settings.writes_thanos() {
             // 5m first, then 1h from what that made
@@ -61,6 +62,7 @@ impl Compactor {
             labels: &work.labels,
             resolutions: &work.resolutions,
             format,
+            encoder_version: self.settings.release.encoder_version,
             workers: self.settings.downsample_workers,
         };
         let from = work.input.resolution().millis().to_string();

@@ -1,5 +1,7 @@
 //! A bucket in memory filled from `synthetic`, and what tests ask about it.
 
+pub(crate) mod turns;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +14,8 @@ use block::object_store::memory::InMemory;
 use block::object_store::path::Path;
 use block::object_store::{ObjectStore, ObjectStoreExt};
 use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
-use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
+use block::sync::{FetcherSettings, Filter, MetaFetcher, Synced};
+use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings, SyncMetrics};
 use compact::{Compactor, Settings};
 use futures::TryStreamExt;
 use model::{BlockId, Clock, Matcher, Resolution, TimeRange, TimestampMs};
@@ -63,6 +66,7 @@ impl Copy {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct World {
     store: Arc<dyn ObjectStore>,
     clock: Arc<StillClock>,
@@ -152,11 +156,28 @@ impl World {
         Compactor::new(self.bucket(store), settings, self.clock.clone(), &Registry::new()).unwrap()
     }
 
+    /// A compactor whose requests fail as planned.
+    pub(crate) fn compactor_under(&self, plan: FaultPlan, settings: Settings) -> Compactor {
+        let failing = Arc::new(FailingObjects::new(Arc::clone(&self.store), plan));
+        self.compactor_over(failing, settings)
+    }
+
+    /// What a process finds that reads these formats.
+    pub(crate) async fn synced(
+        &self,
+        formats: &'static [&'static str],
+        filters: &[&dyn Filter],
+    ) -> Synced {
+        let settings = FetcherSettings { formats: Some(formats), ..FetcherSettings::default() };
+        let metrics = SyncMetrics::new(&Registry::new()).unwrap();
+        let fetcher = MetaFetcher::new(self.bucket(Arc::clone(&self.store)), settings, metrics);
+        fetcher.fetch(filters).await.unwrap()
+    }
+
     /// Runs with faults; the run may fail.
     pub(crate) async fn run_with(&self, plan: FaultPlan) {
-        let failing = Arc::new(FailingObjects::new(Arc::clone(&self.store), plan));
         // the caller checks what a run with faults leaves
-        let _ = self.compactor_over(failing, Settings::default()).run_once().await;
+        let _ = self.compactor_under(plan, Settings::default()).run_once().await;
     }
 
     /// Runs without faults; returns how many operations it took.
@@ -182,8 +203,7 @@ impl World {
         plan: FaultPlan,
         settings: Settings,
     ) -> compact::Result<()> {
-        let failing = Arc::new(FailingObjects::new(Arc::clone(&self.store), plan));
-        self.compactor_over(failing, settings).run_once().await
+        self.compactor_under(plan, settings).run_once().await
     }
 
     pub(crate) fn now(&self) -> i64 {

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{FileChecksums, MAX_RANGE_BYTES};
 
+/// A range is as long as this if pages are shorter, so that reading one reads little else.
+const WORTHWHILE_BYTES: u64 = 8 << 10;
+
 /// Takes the bytes of one file in order; keeps none of them.
 #[derive(Debug)]
 pub struct ChecksumBuilder {
@@ -110,7 +113,7 @@ impl ChecksumBuilder {
             self.end_range();
         }
         self.take_page();
-        if is_cut {
+        if is_cut || self.pages.len >= WORTHWHILE_BYTES {
             self.end_range();
         }
     }

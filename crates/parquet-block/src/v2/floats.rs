@@ -224,8 +224,8 @@ impl SizeEstimate {
 /// The columns of the samples file that the aggregates need. `sums_by_range`: of some of the series
 /// that are read.
 pub(crate) fn wanted_columns(aggregates: &[Aggregate], sums_by_range: bool) -> Vec<&'static str> {
-    let mut columns = vec![T, FIRST_T, LAST_T, BATCH_START];
-    for aggregate in aggregates {
+    let mut columns = vec![T, LAST_T, BATCH_START];
+    for aggregate in wanted.aggregates {
         columns.extend_from_slice(match aggregate {
             Aggregate::Count => &[COUNT],
             Aggregate::Sum if sums_by_range => {

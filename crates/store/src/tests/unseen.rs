@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use block::BlockLocation;
 use block::marker::{DeletionMark, Marker};
+use merge::{ChunkContent, SeriesChunk};
 use model::{BlockId, Matcher, Resolution, TimeRange, TimestampMs};
 use storeapi::conformance::FloatSamples;
 use storeapi::{
-    Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest, Store,
+    AggregateKind, Kind, LabelNamesRequest, LabelValuesRequest, PartialResponse, SeriesRequest,
+    Store,
 };
 use testkit::{Fault, FaultPlan, MockClock, Op};
+use tsdb::chunk::Aggregate;
 use tsdb::meta::BlockMeta;
 
 use super::support::*;
-use crate::{Settings, TimeBound};
+use crate::{Gateway, Settings, TimeBound};
 
 const MINUTE: i64 = 60_000;
 
@@ -270,10 +273,60 @@ async fn a_block_is_served_although_its_mark_cannot_be_read() {
 
 /// What a newer version writes: the meta of a block, under another format.
 async fn in_newer_format(bucket: &TestBucket, location: &BlockLocation) {
+    in_format(bucket, location, "parquet/9").await;
+}
+
+async fn in_format(bucket: &TestBucket, location: &BlockLocation, format: &str) {
     let meta = bucket.get(&location.meta()).await;
     let meta = BlockMeta::from_json(&meta).unwrap();
-    let newer = BlockMeta { format: Some("parquet/9".to_owned()), ..meta };
-    bucket.put(&location.meta(), newer.to_json()).await;
+    let other = BlockMeta { format: Some(format.to_owned()), ..meta };
+    bucket.put(&location.meta(), other.to_json()).await;
+}
+
+/// Two compactors of different settings may write the same data in two versions of the format, until
+/// one of the copies is marked. It makes no difference whether the gateway reads the newer one.
+#[tokio::test]
+async fn of_copies_in_two_versions_one_is_served() {
+    let five_minutes = |n, from, to| one(n, from, to).at(n + 10, Resolution::FiveMinutes);
+    let (first, second) = (one(1, 0, 240), one(2, 240, 720));
+    for newer_of_first_alone in [false, true] {
+        for newer in ["parquet/2", "parquet/9"] {
+            let bucket = TestBucket::new();
+            let all = Make { sources: vec![first.id, second.id], ..five_minutes(3, 0, 720) };
+            bucket.parquet(&all).await;
+            let gateway = bucket.gateway(Settings::default());
+            let alone = ask_windows(&gateway).await;
+            assert_eq!(alone.0, 144, "every window of five minutes");
+
+            let other = match newer_of_first_alone {
+                true => Make { sources: vec![first.id], ..five_minutes(4, 0, 240) },
+                false => Make { id: born(40, all.range), ..all.clone() },
+            };
+            let location = bucket.parquet(&other).await;
+            in_format(&bucket, &location, newer).await;
+            assert_eq!(ask_windows(&gateway).await, alone, "{newer_of_first_alone} {newer}");
+        }
+    }
+}
+
+/// How many windows a gateway returns, counted as often as they come, and its warnings.
+async fn ask_windows(gateway: &Gateway) -> (usize, Vec<String>) {
+    gateway.sync().await.unwrap();
+    let request = SeriesRequest {
+        max_resolution_ms: Resolution::FiveMinutes.millis(),
+        aggregates: vec![AggregateKind::Of(Aggregate::Count)],
+        ..everything(hours(0, 12))
+    };
+    let answer = ask(&gateway.store(), request).await;
+    let count = |chunk: &SeriesChunk| match &chunk.content {
+        ChunkContent::Aggregates(parts) => {
+            let part = parts[Aggregate::Count as usize].as_ref().unwrap();
+            tsdb::chunk::num_samples(part.encoding, &part.data).unwrap()
+        }
+        ChunkContent::Raw(_) => panic!("raw data"),
+    };
+    let windows = answer.series.iter().flat_map(|series| &series.chunks).map(count).sum();
+    (windows, answer.warnings)
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket as BlockBucket, BucketMetrics, BucketSettings};
-use compact::{DownsampleJob, OutputFormat};
+use compact::{DownsampleJob, ENCODER_VERSION, OutputFormat, PARQUET_VERSION};
 use model::{Labels, Resolution, SystemClock, TimeRange};
 use object_store::local::LocalFileSystem;
 use promql::value::Grid;
@@ -53,7 +53,10 @@ impl Levels {
             let at = folder.join(name);
             let raw = data::write_labelled_blocks(&at.join("raw"), series, &slots(), &labels);
             // one replica's compactor writes Parquet, the other's Thanos' blocks
-            let format = if replica == 0 { OutputFormat::Parquet } else { OutputFormat::Tsdb };
+            let format = match replica {
+                0 => OutputFormat::Parquet(PARQUET_VERSION),
+                _ => OutputFormat::Tsdb,
+            };
             let downsampled = |(slot, block): (usize, &PathBuf)| {
                 COARSE.map(|r| {
                     downsample(&at.join(format!("{slot}-{r}")), block, &labels, (r, format))
@@ -86,6 +89,7 @@ fn downsample(
         labels,
         resolutions: &[resolution],
         format,
+        encoder_version: ENCODER_VERSION,
         workers: 1,
     };
     runtime().block_on(job.run(&opened)).expect("a sound block is downsampled");

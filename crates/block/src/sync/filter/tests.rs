@@ -19,6 +19,8 @@ struct Make {
     level: u32,
     marked: bool,
     labels: &'static str,
+    /// Empty for a TSDB block.
+    format: &'static str,
 }
 
 fn id(n: u64) -> BlockId {
@@ -43,7 +45,7 @@ fn block(make: &Make) -> SyncedBlock {
         compaction,
         version: 1,
         thanos: Some(Thanos { labels, rewrites, ..Thanos::default() }),
-        format: None,
+        format: (!make.format.is_empty()).then(|| make.format.to_owned()),
         unknown: Default::default(),
     };
     let mark = || DeletionMark::new(id(make.id), NOW, "test");
@@ -97,6 +99,20 @@ fn a_marked_block_covers_nothing() {
     );
     assert_eq!(kept(&[of(1, &[1]), marked(of(2, &[1, 2])), of(3, &[1, 2, 3])]), [3]);
     assert_eq!(kept(&[of(1, &[1]), marked(of(2, &[1, 2, 3])), of(3, &[1, 2])]), [2, 3]);
+}
+
+#[test]
+fn of_equals_the_one_in_the_older_version_of_its_format_is_kept() {
+    let in_format = |id, sources: &[u64], format| Make { format, ..of(id, sources) };
+    let (one, two, ten) = ("parquet/1", "parquet/2", "parquet/10");
+    assert_eq!(kept(&[in_format(1, &[1], two), in_format(2, &[1], one)]), [2]);
+    assert_eq!(kept(&[in_format(1, &[1], ten), in_format(2, &[1], two)]), [2], "by number");
+    assert_eq!(kept(&[in_format(1, &[1], "parquet"), in_format(2, &[1], ten)]), [2]);
+    assert_eq!(kept(&[in_format(1, &[1], one), in_format(2, &[1], one)]), [1]);
+    let rewritten = Make { level: 9, rewrites: 3, ..in_format(1, &[1], two) };
+    assert_eq!(kept(&[rewritten, in_format(2, &[1], one)]), [2], "whatever else they say");
+    assert_eq!(kept(&[in_format(1, &[1], one), in_format(2, &[1, 2], two)]), [2], "with more data");
+    assert_eq!(kept(&[marked(in_format(1, &[1], one)), in_format(2, &[1], two)]), [2]);
 }
 
 #[test]
@@ -189,7 +205,7 @@ fn covers(other: &Make, one: &Make, all: &[Make]) -> bool {
     let rank = |m: &Make| {
         let replaced =
             equals.iter().any(|e| !e.marked && e.id != m.id && made_of(e, m.id, &equals, 20));
-        (replaced, std::cmp::Reverse((m.rewrites, m.level)), m.id)
+        (replaced, m.format, std::cmp::Reverse((m.rewrites, m.level)), m.id)
     };
     rank(other) < rank(one)
 }
@@ -214,8 +230,9 @@ fn any_block() -> impl Strategy<Value = Make> {
         1..3u32,
         prop::bool::weighted(0.3),
         prop::sample::select(vec!["x", "y"]),
+        prop::sample::select(vec!["", "parquet/1", "parquet/2"]),
     )
-        .prop_map(|(sources, parents, rewrites, level, marked, labels)| Make {
+        .prop_map(|(sources, parents, rewrites, level, marked, labels, format)| Make {
             id: 0,
             sources,
             parents,
@@ -223,6 +240,7 @@ fn any_block() -> impl Strategy<Value = Make> {
             level,
             marked,
             labels,
+            format,
         })
 }
 
