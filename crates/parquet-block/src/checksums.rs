@@ -7,7 +7,8 @@
 //! # Ranges
 //!
 //! The ranges of a file follow each other without gaps from its first byte to its last, and none is
-//! longer than 64 KiB. A range ends at the last border of pages that keeps it so. A page of more
+//! longer than 64 KiB. A range ends at the first border of pages
+//! after 8 KiB, or before a page that would make it too long. A page of more
 //! than 64 KiB is cut into pieces of 64 KiB from its own first byte, the last one shorter, and no
 //! range has a part of such a page and a part of another. What is before the first page, between
 //! pages and behind the last one counts as pages.

@@ -67,6 +67,23 @@ pub struct WindowQuery {
     pub skip_chunks: bool,
 }
 
+/// What is to be read of windows.
+#[derive(Clone, Copy)]
+struct WantedWindows<'a> {
+    aggregates: &'a [Aggregate],
+    times: bool,
+}
+
+impl WantedWindows<'_> {
+    const ALL: WantedWindows<'static> = WantedWindows { aggregates: &Aggregate::ALL, times: true };
+}
+
+impl WindowQuery {
+    fn wanted(&self) -> WantedWindows<'_> {
+        WantedWindows { aggregates: &self.aggregates, times: false }
+    }
+}
+
 /// A series and its windows.
 pub type SeriesWindows = (Labels, DownsampledSeries);
 
@@ -181,7 +198,7 @@ impl ParquetBlock {
             async move {
                 let (labels, windows) = futures::try_join!(
                     block.read_labels(&group),
-                    block.read_windows(&group, &Aggregate::ALL)
+                    block.read_windows(&group, WantedWindows::ALL)
                 )?;
                 Ok(labels.into_iter().zip(windows).collect())
             }
@@ -280,7 +297,7 @@ impl ParquetBlock {
         }
         let (labels, windows) = futures::try_join!(
             self.read_labels(&group),
-            self.read_windows(&group, &request.aggregates)
+            self.read_windows(&group, request.wanted())
         )?;
         let request = Arc::clone(request);
         let encode = move || {
@@ -303,11 +320,11 @@ impl ParquetBlock {
     async fn read_windows(
         &self,
         group: &ReadGroup,
-        aggregates: &[Aggregate],
+        wanted: WantedWindows<'_>,
     ) -> Result<Vec<DownsampledSeries>, Error> {
         let shard = &self.shards[group.shard];
         let (floats, histograms) =
-            futures::try_join!(shard.floats(group, aggregates), shard.histogram_windows(group))?;
+            futures::try_join!(shard.floats(group, wanted), shard.histogram_windows(group))?;
         let series = floats.into_iter().zip(histograms);
         Ok(series.map(|(floats, histograms)| DownsampledSeries { floats, histograms }).collect())
     }
@@ -398,14 +415,17 @@ impl ShardFiles {
     async fn floats(
         &self,
         group: &ReadGroup,
-        aggregates: &[Aggregate],
+        wanted: WantedWindows<'_>,
     ) -> Result<Vec<Windows>, Error> {
+        let WantedWindows { aggregates, times } = wanted;
         let spans = spans(&group.positions, self.samples.rows(), |p| (p.first_row, p.rows));
         let spans = spans.map_err(|reason| self.series.damaged(reason))?;
-        let by_range = group.positions.iter().any(|p| p.form.sum_by_range);
         let columns = match self.version {
             FormatVersion::V1 => v1::wanted_columns(aggregates),
-            FormatVersion::V2 => v2::wanted_columns(aggregates, by_range),
+            FormatVersion::V2 => {
+                let sums_by_range = group.positions.iter().any(|p| p.form.sum_by_range);
+                v2::WantedFloats { aggregates, times, sums_by_range }.columns()
+            }
         };
         let batch = self.samples.read(&columns, &merged(&spans)).await?;
         let damaged = |e| self.samples.undecodable(e);

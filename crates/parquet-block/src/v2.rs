@@ -7,7 +7,7 @@ mod histograms;
 pub(crate) mod schema;
 
 pub(crate) use decimal::Scale;
-pub(crate) use floats::{FloatColumns, FloatRows, NumberForm, wanted_columns};
+pub(crate) use floats::{FloatColumns, FloatRows, NumberForm, WantedFloats};
 pub(crate) use histograms::{
     BUCKET_COLUMNS, BucketRows, HISTOGRAM_COLUMNS, HistogramBatches, HistogramPlace, HistogramRows,
 };

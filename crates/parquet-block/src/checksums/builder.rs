@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{FileChecksums, MAX_RANGE_BYTES};
 
 /// A range is as long as this if pages are shorter, so that reading one reads little else.
-const WORTHWHILE_BYTES: u64 = 8 << 10;
+pub(super) const WORTHWHILE_BYTES: u64 = 8 << 10;
 
 /// Takes the bytes of one file in order; keeps none of them.
 #[derive(Debug)]

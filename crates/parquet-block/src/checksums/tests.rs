@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::builder::WORTHWHILE_BYTES;
 use super::*;
 
 /// A file as lengths of its pages, of which the last is the footer.
@@ -64,6 +65,10 @@ impl Layout {
                 start = end;
             }
             at = end;
+            if at - start >= WORTHWHILE_BYTES {
+                ends.push(at);
+                start = at;
+            }
         }
         if at > start {
             ends.push(at);
@@ -99,11 +104,11 @@ fn is_border(file: &FileChecksums, offset: u64) -> bool {
 }
 
 #[test]
-fn ranges_end_at_the_last_border_that_keeps_them_short() {
+fn ranges_end_at_the_first_border_after_eight_kib() {
     const K: u64 = 1 << 10;
     let cut = |pages: &[u64]| ends(&one(pages).build("a"));
-    assert_eq!(cut(&[30 * K, 30 * K, 30 * K, 4 * K]), [60 * K, 94 * K]);
-    assert_eq!(cut(&[32 * K, 32 * K, 1]), [64 * K, 64 * K + 1]);
+    assert_eq!(cut(&[30 * K, 3 * K, 6 * K, 4 * K]), [30 * K, 39 * K, 43 * K]);
+    assert_eq!(cut(&[7 * K, 63 * K, K]), [7 * K, 70 * K, 71 * K]);
     // the page of 130 KiB begins a range, and the page behind it another
     assert_eq!(cut(&[K, 130 * K, K, K]), [K, 65 * K, 129 * K, 131 * K, 133 * K]);
     // one of exactly 64 KiB is not cut, one of 128 KiB into two

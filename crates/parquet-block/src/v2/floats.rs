@@ -135,23 +135,23 @@ impl FloatRows {
             Arc::new(Int32Array::from(self.series)),
             Arc::new(Int32Array::from(self.count)),
             times(self.t),
-            self.first_t.into_times(),
-            self.last_t.into_times(),
             Arc::new(BooleanArray::from(self.batch_start)),
             self.first_raw_t.into_times(),
             self.first_v.into_array(),
             self.last_v.into_array(),
-            self.counter.double.into_array(),
-            self.counter.mantissa.into_array(),
-            self.counter_ulps.into_array(),
             self.max.double.into_array(),
+            self.counter.double.into_array(),
+            self.counter_ulps.into_array(),
+            self.counter.mantissa.into_array(),
             self.max.mantissa.into_array(),
+            self.last_t.into_times(),
+            self.first_t.into_times(),
             self.min.double.into_array(),
             self.min.mantissa.into_array(),
-            self.sum.double.into_array(),
-            self.sum.mantissa.into_array(),
             self.sum_r.into_array(),
+            self.sum.double.into_array(),
             self.sum_ulps.into_array(),
+            self.sum.mantissa.into_array(),
         ];
         RecordBatch::try_new(super::schema::samples(), arrays)
     }
@@ -221,32 +221,54 @@ impl SizeEstimate {
     }
 }
 
-/// The columns of the samples file that the aggregates need. `sums_by_range`: of some of the series
-/// that are read.
-pub(crate) fn wanted_columns(aggregates: &[Aggregate], sums_by_range: bool) -> Vec<&'static str> {
-    let mut columns = vec![T, LAST_T, BATCH_START];
-    for aggregate in wanted.aggregates {
-        columns.extend_from_slice(match aggregate {
-            Aggregate::Count => &[COUNT],
-            Aggregate::Sum if sums_by_range => {
-                &[SUM, SUM_M, SUM_ULPS, SUM_R, COUNT, MIN, MIN_M, MAX, MAX_M]
-            }
-            Aggregate::Sum => &[SUM, SUM_M, SUM_ULPS],
-            Aggregate::Min => &[MIN, MIN_M],
-            Aggregate::Max => &[MAX, MAX_M],
-            // where the counter equals the maximum, it is stored there
-            Aggregate::Counter => {
-                &[FIRST_RAW_T, FIRST_V, LAST_V, COUNTER, COUNTER_M, COUNTER_ULPS, MAX, MAX_M]
-            }
-        });
+/// What is wanted of the windows of some series.
+#[derive(Clone, Copy)]
+pub(crate) struct WantedFloats<'a> {
+    pub(crate) aggregates: &'a [Aggregate],
+    /// The times of first and last samples.
+    pub(crate) times: bool,
+    /// Whether sums of some of the series are stored so.
+    pub(crate) sums_by_range: bool,
+}
+
+impl WantedFloats<'_> {
+    /// The columns of the samples file that hold it.
+    pub(crate) fn columns(self) -> Vec<&'static str> {
+        let mut columns = vec![T, LAST_T, BATCH_START];
+        if self.times {
+            columns.push(FIRST_T);
+        }
+        for aggregate in self.aggregates {
+            columns.extend_from_slice(match aggregate {
+                Aggregate::Count => &[COUNT],
+                Aggregate::Sum if self.sums_by_range => {
+                    &[SUM, SUM_M, SUM_ULPS, SUM_R, COUNT, MIN, MIN_M, MAX, MAX_M]
+                }
+                Aggregate::Sum => &[SUM, SUM_M, SUM_ULPS],
+                Aggregate::Min => &[MIN, MIN_M],
+                Aggregate::Max => &[MAX, MAX_M],
+                // where the counter equals the maximum, it is stored there
+                Aggregate::Counter => &[
+                    FIRST_T,
+                    FIRST_RAW_T,
+                    FIRST_V,
+                    LAST_V,
+                    COUNTER,
+                    COUNTER_M,
+                    COUNTER_ULPS,
+                    MAX,
+                    MAX_M,
+                ],
+            });
+        }
+        columns
     }
-    columns
 }
 
 /// Columns of a batch of the samples file, as far as they were read.
 pub(crate) struct FloatColumns<'a> {
     t: &'a [i64],
-    first_t: &'a TimestampMillisecondArray,
+    first_t: Option<&'a TimestampMillisecondArray>,
     last_t: &'a TimestampMillisecondArray,
     batch_start: &'a BooleanArray,
     borders: Option<BatchBorders<'a>>,
@@ -280,7 +302,7 @@ impl<'a> FloatColumns<'a> {
         };
         Ok(FloatColumns {
             t: required(T)?.values(),
-            first_t: required(FIRST_T)?,
+            first_t: columns.times(FIRST_T)?,
             last_t: required(LAST_T)?,
             batch_start: starts.ok_or_else(|| wrong_type(BATCH_START))?,
             borders,
@@ -314,13 +336,12 @@ impl<'a> FloatColumns<'a> {
         let count = self.count.map_or_else(Vec::new, |c| {
             c.values()[rows.clone()].iter().map(|c| c.unsigned_abs()).collect()
         });
-        let or_none = |times: &TimestampMillisecondArray| {
-            rows.clone().map(|row| time_of(times, row).unwrap_or(NO_TIME)).collect()
-        };
         let mut windows = Windows {
             t: self.t[rows.clone()].to_vec(),
-            first_t: or_none(self.first_t),
-            last_t: or_none(self.last_t),
+            first_t: self
+                .first_t
+                .map_or_else(|| vec![NO_TIME; rows.len()], |times| times_of(times, rows)),
+            last_t: times_of(self.last_t, rows),
             count,
             sum: self.sums(rows, form),
             min: numbers(self.min),
@@ -340,7 +361,7 @@ impl<'a> FloatColumns<'a> {
 
     fn batches(&self, rows: &Range<usize>) -> Vec<Batch> {
         let batch = |row: usize| {
-            let first_t = time_of(self.first_t, row);
+            let first_t = self.first_t.and_then(|times| time_of(times, row));
             let (raw_t, first_v, last_v) = match &self.borders {
                 Some(borders) => (
                     time_of(borders.first_raw_t, row),
@@ -373,6 +394,17 @@ impl<'a> FloatColumns<'a> {
         columns.add_ulps(rows, &mut out);
         out
     }
+}
+
+/// The times of these rows, [`NO_TIME`] where there is none.
+pub(super) fn times_of(times: &TimestampMillisecondArray, rows: &Range<usize>) -> Vec<i64> {
+    let mut out = times.values()[rows.clone()].to_vec();
+    if present(times, rows) < rows.len() {
+        for (_, slot) in rows.clone().zip(&mut out).filter(|(row, _)| times.is_null(*row)) {
+            *slot = NO_TIME;
+        }
+    }
+    out
 }
 
 fn time_of(times: &TimestampMillisecondArray, row: usize) -> Option<i64> {

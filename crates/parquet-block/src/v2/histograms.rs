@@ -20,6 +20,7 @@ use model::histogram::{BucketSpan, ResetHint};
 
 use super::columns::{Columns, Nullable, times};
 use super::decimal::Scale;
+use super::floats::times_of;
 use super::schema::{COUNT_M, COUNTER_M, FIRST_T, LAST_T, NEGATIVE, SUM_R, WINDOW};
 use crate::labels::wrong_type;
 use crate::schema::{BATCH_START, COUNT, COUNTER, SUM, T};
@@ -329,14 +330,10 @@ impl HistogramBatches<'_> {
             let column = self.windows.column_by_name(name).and_then(|c| c.as_struct_opt());
             column.ok_or_else(|| wrong_type(name))
         };
-        let or_none = |times: &arrow::array::TimestampMillisecondArray| {
-            let time = |row| if times.is_valid(row) { times.value(row) } else { NO_TIME };
-            rows.clone().map(time).collect::<Vec<i64>>()
-        };
         let mut windows = HistogramWindows {
             t: t.values()[rows.clone()].to_vec(),
-            first_t: or_none(first_t),
-            last_t: or_none(last_t),
+            first_t: times_of(first_t, rows),
+            last_t: times_of(last_t, rows),
             count: count.values()[rows.clone()].iter().map(|c| c.unsigned_abs()).collect(),
             sum: read_histograms(struct_of(SUM)?, rows)?,
             counter: read_histograms(struct_of(COUNTER)?, rows)?,

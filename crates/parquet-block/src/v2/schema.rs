@@ -92,8 +92,8 @@ pub(crate) fn series_head() -> Vec<Field> {
     ]
 }
 
-/// The float windows. `t` to `max_m` are neighbours, so that what `rate()` needs is one range of
-/// bytes.
+/// The float windows. Columns that are read together and are small are neighbours, so that they are
+/// one range of bytes.
 pub(crate) fn samples() -> SchemaRef {
     use crate::schema::{
         BATCH_START, COUNT, COUNTER, FIRST_V, LAST_V, MAX, MIN, SERIES_ID, SUM, T,
@@ -102,23 +102,23 @@ pub(crate) fn samples() -> SchemaRef {
         field(1, SERIES_ID, DataType::Int32),
         field(26, COUNT, DataType::Int32),
         field(20, T, timestamp()),
-        nullable(21, FIRST_T, timestamp()),
-        nullable(22, LAST_T, timestamp()),
         field(23, BATCH_START, DataType::Boolean),
         nullable(38, FIRST_RAW_T, timestamp()),
         nullable(24, FIRST_V, DataType::Float64),
         nullable(25, LAST_V, DataType::Float64),
-        nullable(27, COUNTER, DataType::Float64),
-        nullable(28, COUNTER_M, DataType::Int64),
-        nullable(29, COUNTER_ULPS, DataType::Int32),
         nullable(30, MAX, DataType::Float64),
+        nullable(27, COUNTER, DataType::Float64),
+        nullable(29, COUNTER_ULPS, DataType::Int32),
+        nullable(28, COUNTER_M, DataType::Int64),
         nullable(31, MAX_M, DataType::Int64),
+        nullable(22, LAST_T, timestamp()),
+        nullable(21, FIRST_T, timestamp()),
         nullable(36, MIN, DataType::Float64),
         nullable(37, MIN_M, DataType::Int64),
-        nullable(32, SUM, DataType::Float64),
-        nullable(33, SUM_M, DataType::Int64),
         nullable(34, SUM_R, DataType::Int64),
+        nullable(32, SUM, DataType::Float64),
         nullable(35, SUM_ULPS, DataType::Int32),
+        nullable(33, SUM_M, DataType::Int64),
     ]))
 }
 
