@@ -1,4 +1,4 @@
-"""Reads the Parquet files of downsampled blocks with DuckDB, Polars and pyarrow, as any user of them would.
+"""Reads the Parquet files of blocks with DuckDB, Polars and pyarrow, as any user of them would.
 
 Usage: elsewhere.py BUCKET TRUTH [READER…]
 
@@ -268,11 +268,30 @@ def check(reader, found, truth):
     print(f"{reader}: {len(found)} series")
 
 
+def check_statistics(bucket):
+    """The metrics of a compacted block have as many series and samples as its meta.json says of all."""
+    found = glob.glob(f"{bucket}/*/statistics.parquet")
+    assert found, f"no statistics in {bucket}"
+    for file in found:
+        stats = json.load(open(file.replace("statistics.parquet", "meta.json")))["stats"]
+        query = "SELECT sum(series), sum(samples) FROM read_parquet(?) WHERE kind = 'metric'"
+        metrics = polars.read_parquet(file).filter(polars.col("kind") == "metric")
+        rows = [row for row in pyarrow.parquet.read_table(file).to_pylist() if row["kind"] == "metric"]
+        read = {
+            "duckdb": duckdb.execute(query, [file]).fetchone(),
+            "polars": metrics.select(polars.col("series", "samples").sum()).row(0),
+            "pyarrow": tuple(sum(row[name] for row in rows) for name in ["series", "samples"]),
+        }
+        for reader, sums in read.items():
+            assert sums == (stats["numSeries"], stats["numSamples"]), f"{reader}: {file}: {sums}, not {stats}"
+
+
 def main():
     bucket, truth = sys.argv[1], json.load(open(sys.argv[2]))
     for name in sys.argv[3:] or ["duckdb", "polars", "pyarrow"]:
         reader = globals()[f"with_{name}"]
         check(reader.__name__, totals(reader, bucket), truth)
+    check_statistics(bucket)
 
 
 main()

@@ -81,12 +81,12 @@ impl Tally {
     }
 
     /// The first so many.
-    pub(super) fn ranking<'a>(&'a self, most: usize) -> Ranking<'a> {
-        let row = |(key, counts): (&'a Box<[u8]>, &Counts)| {
+    pub(super) fn ranking(&self, most: usize) -> Ranking<'_> {
+        let rows = self.counts.iter().map(|(key, counts)| {
             let (name, value) = unpack(key);
             RankingRow { name, value, counts: *counts }
-        };
-        let mut rows: Vec<RankingRow<'_>> = self.counts.iter().map(row).collect();
+        });
+        let mut rows: Vec<RankingRow<'_>> = rows.collect();
         rows.sort_unstable_by_key(|row| (Reverse(row.counts.series), row.name, row.value));
         let unlisted = rows.len() > most;
         rows.truncate(most);
