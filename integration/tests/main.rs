@@ -30,3 +30,5 @@ mod kills;
 mod metrics;
 #[cfg(feature = "peers")]
 mod mixed;
+#[cfg(feature = "upgrade")]
+mod upgrade;

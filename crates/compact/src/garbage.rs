@@ -1,8 +1,9 @@
 //! Which blocks may go because others hold all they hold.
 //!
 //! A block goes only for a better one: one with more sources, or with equal sources and a better
-//! rank ([`Deduplicate`]). That is an order of blocks, and the same one for every compactor, whatever
-//! its settings: so of two compactors, neither removes what the other one keeps the rest for.
+//! rank ([`Deduplicate`]). That is one order of blocks for every compactor, whatever its settings.
+//! So a row of marks ends at a block that nobody marks, and of two compactors neither removes what
+//! the other one relied on.
 
 use std::collections::BTreeSet;
 

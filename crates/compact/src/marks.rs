@@ -60,7 +60,7 @@ impl MarkWriter {
         written.is_some()
     }
 
-    /// Marks a block for deletion whose data another one holds; returns whether the mark exists now.
+    /// Marks a block for deletion whose data another one holds; returns whether the mark exists.
     ///
     /// Should the other one have been marked meanwhile, perhaps by somebody who relies on this
     /// block, the mark is taken back. Each of two first marks and then looks, so at least the later

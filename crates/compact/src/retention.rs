@@ -1,8 +1,9 @@
 //! Which blocks are older than their retention, and whether they may be removed.
 //!
 //! Finer data is removed once its coarser copies exist, complete and unmarked, or if none can ever
-//! be made; otherwise it stays, because it is all that is left of its time. A copy counts that every
-//! store reads; data that has others alone waits until somebody says that all stores read them.
+//! be made; otherwise it stays, because it is all that is left of its time. Only copies count that
+//! every store reads; data that has others alone waits until somebody says that all stores read
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -114,8 +115,8 @@ impl<'a> RetentionPass<'a> {
     }
 
     /// Whether a copy is made from another copy, which waits for it in turn: Thanos' own 1h blocks
-    /// are made from the 5m ones. Where Parquet is written too, that is the copy to wait for, unless
-    /// it is there and not for every store.
+    /// are made from the 5m ones. Where Parquet is written too, that is the copy to wait for,
+    /// unless it is there and not for every store.
     fn comes_later(&self, block: &SyncedBlock, resolution: Resolution) -> bool {
         let of_thanos = |copy: &SyncedBlock| !copy.location.is_parquet();
         self.settings.writes_thanos()

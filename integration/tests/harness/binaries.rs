@@ -51,6 +51,20 @@ pub(crate) struct Binaries {
     peers: PathBuf,
 }
 
+#[cfg(feature = "upgrade")]
+impl Binaries {
+    /// Ours of this state, for tests without peers.
+    pub(crate) fn of_this_state() -> Binaries {
+        static DRUMLIN: OnceLock<PathBuf> = OnceLock::new();
+        Binaries::of_program(DRUMLIN.get_or_init(build_drumlin).clone())
+    }
+
+    /// A program that is ours, for tests without peers.
+    pub(crate) fn of_program(drumlin: PathBuf) -> Binaries {
+        Binaries { drumlin, peers: target_folder().join("peers") }
+    }
+}
+
 impl Binaries {
     pub(crate) fn prometheus(&self) -> PathBuf {
         self.peers.join("prometheus")
@@ -155,7 +169,9 @@ fn build_drumlin() -> PathBuf {
     // The same selection as the test's own build, test target and all: only then are the features
     // of dependencies the same, and nothing is built twice.
     let mut args = vec!["build", "--workspace", "--bin", "drumlin", "--test", "integration"];
-    args.extend(["--features", "integration/peers", "--locked", "--message-format=json"]);
+    let features =
+        if cfg!(feature = "upgrade") { "integration/upgrade" } else { "integration/peers" };
+    args.extend(["--features", features, "--locked", "--message-format=json"]);
     if !cfg!(debug_assertions) {
         args.push("--release");
     }

@@ -8,6 +8,8 @@ pub(crate) mod fleet;
 pub(crate) mod golden;
 pub(crate) mod golden_server;
 pub(crate) mod http;
+#[cfg(feature = "upgrade")]
+pub(crate) mod previous;
 pub(crate) mod process;
 pub(crate) mod synthetic_blocks;
 

@@ -151,8 +151,8 @@ impl Filter for UnreadMarks {
 ///
 /// What is marked for deletion does not cover anything. Of blocks with equal sources the better one
 /// is kept: one without a mark, then the one that was made from the other, then the one in the
-/// older version of its format, then the one with more rewrites, then the one of a higher compaction
-/// level, then the one with the smaller id.
+/// older version of its format, then the one with more rewrites, then the one of a higher
+/// compaction level, then the one with the smaller id.
 ///
 /// The older version is kept because more processes read it: a compactor that does not know the
 /// newer one sees nothing there, and would write the older one again as often as it is removed.

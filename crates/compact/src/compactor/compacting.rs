@@ -15,8 +15,8 @@ use crate::inspect::{Damage, damage};
 use crate::marks::{CONFLICTING, Exclusion};
 use crate::{Error, Result, compaction, report};
 
-/// How many times in one iteration blocks are planned anew because somebody else works on them; what
-/// is left then is for the next iteration.
+/// How many times in one iteration blocks are planned anew because somebody else works on them;
+/// what is left then is for the next iteration.
 const ROUNDS: usize = 8;
 
 /// How the work on one or all groups ended.
@@ -28,7 +28,7 @@ struct Ended {
 }
 
 impl Compactor {
-    /// Compacts until there is nothing left to do. `synced` is listed again where it is out of date.
+    /// Compacts until there is nothing left to do. `synced` is listed again where it is outdated.
     ///
     /// What goes while it is read goes because somebody else merged it. To go on without it would
     /// make a block that overlaps theirs and is not held by it.

@@ -1,5 +1,5 @@
-//! Two versions of the Parquet format in one bucket: what is written, which copy stays, and what may
-//! go while there may be stores that do not read the newer one.
+//! Two versions of the Parquet format in one bucket: what is written, which copy stays, and what
+//! may go while there may be stores that do not read the newer one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

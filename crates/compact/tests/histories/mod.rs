@@ -1,5 +1,5 @@
 //! Random histories of a bucket: uploads, late blocks, replicas, tombstones, marks set and removed,
-//! kills, faults, retention, compactions done again. After every run the live samples must be those
+//! kills, faults, retention, compactions done again, other versions of Parquet. After every run the live samples must be those
 //! that were live before it, except for what was deleted on purpose, or is beyond its retention and
 //! has coarser copies.
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use compact::{DownsampleFormat, Retention, Settings};
+use compact::{DownsampleFormat, FormatVersion, Release, Retention, Settings};
 use model::{BlockId, Labels, Resolution, TimeRange};
 use synthetic::Rng;
 use testkit::FaultPlan;
@@ -15,7 +15,7 @@ use tsdb::block_builder::{BlockBuilder, BlockFiles, BlockIdentity};
 use tsdb::meta::BlockMeta;
 use tsdb::tombstones::Interval;
 
-use crate::support::{HOUR_MS, Samples, World};
+use crate::support::{Copy, HOUR_MS, Samples, World};
 
 const SLOT_MS: i64 = 2 * HOUR_MS;
 const SCRAPE_MS: i64 = 600_000;
@@ -92,11 +92,16 @@ impl History {
                 DownsampleFormat::Thanos,
                 DownsampleFormat::Both,
             ][pick(3) as usize],
+            allow_retire: pick(3) == 0,
+            release: Release { formats: &["parquet/1", "parquet/2"], ..Release::default() },
             ..Settings::default()
         };
         let log = format!(
-            "seed {seed}: retention {:?}, delete delay {:?}, {:?}\n",
-            settings.retention.raw, settings.delete_delay, settings.downsample_format
+            "seed {seed}: retention {:?}, delete delay {:?}, {:?}, allow retire {}\n",
+            settings.retention.raw,
+            settings.delete_delay,
+            settings.downsample_format,
+            settings.allow_retire
         );
         let streams = [("a", "0"), ("a", "1"), ("b", "0")];
         let labels =
@@ -294,7 +299,8 @@ impl History {
 
     async fn run(&mut self, kind: &'static str, plan: FaultPlan) {
         let before = self.world.contents().await;
-        self.note(kind);
+        self.settings.parquet_version = [FormatVersion::V1, FormatVersion::V2][self.pick(2)];
+        self.note(format_args!("{kind}, writes {}", self.settings.parquet_version.as_str()));
         let is_calm = !matches!(kind, "killed run" | "faulty run");
         let ended = self.world.run_under(plan, self.settings.clone()).await;
         if is_calm && let Err(e) = ended {
@@ -322,7 +328,9 @@ impl History {
         for (series, t) in gone {
             let expired = !self.settings.retention.raw.is_zero() && *t < limit;
             assert!(expired, "{}  sample {series} at {t} was lost (seed {})", self.log, self.seed);
-            let covered = |resolution| copies.iter().any(|c| c.covers(resolution, series, *t));
+            let counts = |copy: &&Copy| self.settings.allow_retire || copy.is_common();
+            let covered =
+                |resolution| copies.iter().filter(counts).any(|c| c.covers(resolution, series, *t));
             let kept = covered(Resolution::FiveMinutes) || self.may_lack_copies();
             assert!(
                 kept,

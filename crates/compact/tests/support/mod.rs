@@ -57,12 +57,18 @@ pub(crate) struct Copy {
     labels: String,
     resolution: Resolution,
     range: TimeRange,
+    format: Option<String>,
 }
 
 impl Copy {
     /// `series` begins with the external labels.
     pub(crate) fn covers(&self, resolution: Resolution, series: &str, t: i64) -> bool {
         self.resolution == resolution && series.starts_with(&self.labels) && self.range.contains(t)
+    }
+
+    /// Whether stores of the previous release read it.
+    pub(crate) fn is_common(&self) -> bool {
+        self.format.as_deref().is_none_or(|format| format == "parquet/1")
     }
 }
 
@@ -326,6 +332,7 @@ impl World {
             labels: external(&m),
             resolution: m.resolution(),
             range: m.range(),
+            format: m.format,
         };
         live.map(copy).collect()
     }

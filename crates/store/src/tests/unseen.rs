@@ -283,8 +283,8 @@ async fn in_format(bucket: &TestBucket, location: &BlockLocation, format: &str) 
     bucket.put(&location.meta(), other.to_json()).await;
 }
 
-/// Two compactors of different settings may write the same data in two versions of the format, until
-/// one of the copies is marked. It makes no difference whether the gateway reads the newer one.
+/// Two compactors of different settings may write the same data in two versions of the format,
+/// until one of the copies is marked. It makes no difference whether the gateway reads the newer one.
 #[tokio::test]
 async fn of_copies_in_two_versions_one_is_served() {
     let five_minutes = |n, from, to| one(n, from, to).at(n + 10, Resolution::FiveMinutes);
