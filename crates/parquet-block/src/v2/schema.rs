@@ -211,6 +211,49 @@ mod tests {
         }
     }
 
+    /// Lines of the page of the format for a field and what is inside it.
+    fn lines(field: &Field, prefix: &str, out: &mut Vec<String>) {
+        let (id, path) = (&field.metadata()[FIELD_ID], format!("{prefix}{}", field.name()));
+        out.push(format!("| {id} | `{path}` |"));
+        match field.data_type() {
+            DataType::Struct(fields) if prefix.is_empty() => {
+                fields.iter().for_each(|f| lines(f, "", out));
+            }
+            DataType::Struct(fields) => {
+                fields.iter().for_each(|f| lines(f, &format!("{path}."), out));
+            }
+            DataType::List(item) => lines(item, &format!("{path}."), out),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_format_has_every_column() {
+        let page = include_str!("../../FORMAT.md");
+        let mut expected = Vec::new();
+        for schema in [samples(), histograms(), buckets(), Arc::new(Schema::new(series_head()))] {
+            // the ids inside `sum` follow from those inside `counter`
+            let fields = schema.fields().iter().map(|field| match field.data_type() {
+                DataType::Struct(_) if field.name() == crate::schema::SUM => {
+                    field.as_ref().clone().with_data_type(DataType::Null)
+                }
+                _ => field.as_ref().clone(),
+            });
+            fields.for_each(|field| lines(&field, "", &mut expected));
+        }
+        let [counter, sum] = ["counter", "sum"].map(histogram_fields);
+        for (a, b) in counter.iter().zip(&sum) {
+            let [a, b] = [a, b].map(|f| f.metadata()[FIELD_ID].parse::<u64>().unwrap());
+            assert_eq!(a + 30, b);
+        }
+        let [keys, values] = rest_entries();
+        lines(&keys, "labels_rest.", &mut expected);
+        lines(&values, "labels_rest.", &mut expected);
+        let missing: Vec<String> =
+            expected.into_iter().filter(|line| !page.contains(line.as_str())).collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+
     #[test]
     fn ids_of_labels_never_change() {
         let ids = ["__name__", "job", "instance"].map(label_id);
