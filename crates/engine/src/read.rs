@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use merge::{
-    ChunkBytes, ChunkContent, Column, Dedup, Floats, ReplicaReading, SeriesChunk, ValueOf,
-    read_replicas, read_run,
+    ChunkBytes, ChunkContent, Column, Dedup, Floats, ReplicaReading, SampleTime, SeriesChunk,
+    ValueOf, read_replicas, sample_times,
 };
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
@@ -33,6 +33,10 @@ pub(crate) struct SelectorReading {
     pub(crate) fill_above_ms: i64,
     /// The coarsest resolution that was asked for.
     pub(crate) max_resolution_ms: i64,
+    /// How long a sample is current, in milliseconds.
+    pub(crate) lookback_ms: i64,
+    /// How long windows over the samples are; those of instant selectors are the lookback.
+    pub(crate) range_ms: i64,
     /// Only the first and last samples of windows are looked at, and whether a counter was reset
     /// between them.
     pub(crate) edges_only: bool,
@@ -48,11 +52,24 @@ pub(crate) struct Coarse<'a> {
     pub(crate) stretches: &'a [Stretch],
     /// How many samples each float stands for; empty where that is not asked for.
     pub(crate) weights: &'a [f64],
+    spans: &'a SampleSpans,
 }
 
 impl<'a> Coarse<'a> {
-    pub(crate) fn times(self, t: &'a [i64]) -> CoarseTimes<'a> {
-        CoarseTimes { t, stretches: self.stretches }
+    /// The times of the floats.
+    pub(crate) fn float_times(self, t: &'a [i64]) -> CoarseTimes<'a> {
+        self.times(t, &self.spans.floats)
+    }
+
+    /// The times of the histograms.
+    pub(crate) fn histogram_times(self, t: &'a [i64]) -> CoarseTimes<'a> {
+        self.times(t, &self.spans.histograms)
+    }
+
+    fn times(self, t: &'a [i64], spans: &'a [Option<TimeRange>]) -> CoarseTimes<'a> {
+        let lookback = self.reading.lookback_ms;
+        let reach = lookback.max(self.reading.range_ms);
+        CoarseTimes { t, stretches: self.stretches, spans, lookback, reach }
     }
 
     /// The coarsest resolution that was served though it was not asked for.
@@ -62,6 +79,14 @@ impl<'a> Coarse<'a> {
     }
 }
 
+/// From the first to the last of the samples that each stands for, where that is known; empty where
+/// it is of none.
+#[derive(Clone, Debug, Default)]
+struct SampleSpans {
+    floats: Vec<Option<TimeRange>>,
+    histograms: Vec<Option<TimeRange>>,
+}
+
 /// Reads one series after the other into the same buffers.
 #[derive(Debug)]
 pub(crate) struct SampleReader {
@@ -69,6 +94,7 @@ pub(crate) struct SampleReader {
     stretches: Vec<Stretch>,
     /// How many samples each of the floats stands for, where that is asked for.
     weights: Vec<f64>,
+    spans: SampleSpans,
     floats: Floats,
     histograms: HistogramColumn,
     /// Histograms of the series before, whose memory is used again where nobody else holds them.
@@ -131,6 +157,7 @@ impl SampleReader {
             reading,
             stretches: Vec::new(),
             weights: Vec::new(),
+            spans: SampleSpans::default(),
             floats,
             histograms,
             spare: Vec::new(),
@@ -153,6 +180,8 @@ impl SampleReader {
         self.keep_spare();
         self.histograms.clear();
         self.weights.clear();
+        self.spans.floats.clear();
+        self.spans.histograms.clear();
         if let Some(edges) = &mut self.edges {
             edges.restart();
         }
@@ -167,26 +196,7 @@ impl SampleReader {
             }
             self.trim();
         } else {
-            if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
-                let counts = self
-                    .read_replicas(chunks.clone(), ValueOf::Count)
-                    .map_err(|e| broken(labels, e))?;
-                if let Column::Floats(counts) = counts {
-                    self.weights = counts.values;
-                }
-            }
-            let value = self.reading.treatment.value;
-            match self.read_replicas(chunks, value).map_err(|e| broken(labels, e))? {
-                Column::Floats(floats) => self.floats = floats,
-                Column::Mixed(samples) => {
-                    for Sample { t, value } in samples {
-                        match value {
-                            SampleValue::Float(value) => self.floats.push(t, value),
-                            SampleValue::Histogram(histogram) => self.histograms.push(t, histogram),
-                        }
-                    }
-                }
-            }
+            self.read_coarse(chunks).map_err(|e| broken(labels, e))?;
         }
         let out_of_order = |ts: &[i64]| ts.windows(2).any(|w| w[0] >= w[1]);
         if out_of_order(&self.floats.ts) || out_of_order(&self.histograms.ts) {
@@ -202,8 +212,12 @@ impl SampleReader {
     /// The downsampled data of the series just read, if it has any whose windows may have to be
     /// filled.
     pub(crate) fn coarse(&self) -> Option<Coarse<'_>> {
-        let coarse =
-            Coarse { reading: &self.reading, stretches: &self.stretches, weights: &self.weights };
+        let coarse = Coarse {
+            reading: &self.reading,
+            stretches: &self.stretches,
+            weights: &self.weights,
+            spans: &self.spans,
+        };
         (!self.stretches.is_empty()).then_some(coarse)
     }
 
@@ -277,18 +291,61 @@ impl SampleReader {
         self.spare.append(&mut self.histograms.values);
     }
 
-    fn read_replicas(
-        &self,
-        chunks: Vec<SeriesChunk>,
-        value: ValueOf,
-    ) -> Result<Column, merge::Error> {
-        let range = self.range();
-        if let Some(dedup) = self.reading.dedup {
-            return read_replicas(chunks, ReplicaReading { value, range, dedup });
+    /// Reads chunks of which some may be downsampled, or of several replicas.
+    fn read_coarse(&mut self, chunks: Vec<SeriesChunk>) -> Result<(), merge::Error> {
+        let (range, dedup) = (self.range(), self.reading.dedup);
+        let reading = |value| ReplicaReading { value, range, dedup };
+        if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
+            let counts = read_replicas(chunks.clone(), reading(ValueOf::Count))?;
+            if let Column::Floats(counts) = counts {
+                self.weights = counts.values;
+            }
         }
-        let mut column = read_run(&chunks, value)?;
-        column.trim(range);
-        Ok(column)
+        let reading = reading(self.reading.treatment.value);
+        // the chunks of nearly all series have none
+        let with_times = chunks.iter().any(|c| c.times.is_some()).then(|| chunks.clone());
+        let column = read_replicas(chunks, reading)?;
+        match (with_times, column) {
+            (Some(chunks), column) => {
+                let times = sample_times(chunks, &column, reading)?;
+                self.take_timed(column, times);
+            }
+            (None, Column::Floats(floats)) => self.floats = floats,
+            (None, Column::Mixed(samples)) => samples.into_iter().for_each(|s| self.push(s)),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, Sample { t, value }: Sample) {
+        match value {
+            SampleValue::Float(value) => self.floats.push(t, value),
+            SampleValue::Histogram(histogram) => self.histograms.push(t, histogram),
+        }
+    }
+
+    /// Takes samples to the times at which they were taken. Those of windows had the time of the
+    /// window's end, and those of a counter's window have the value of its last sample.
+    fn take_timed(&mut self, column: Column, times: Vec<Option<SampleTime>>) {
+        let is_counter = self.reading.treatment.value == ValueOf::Counter;
+        let weights = std::mem::take(&mut self.weights);
+        let mut before = i64::MIN;
+        let samples = column.into_samples().into_iter().zip(times).enumerate();
+        for (i, (Sample { t, value }, time)) in samples {
+            // the only sample of a counter's window, with which its batch begins
+            if is_counter && i > 0 && time.is_some_and(|time| time.t == before) {
+                continue;
+            }
+            // what other replicas have in the window may be later
+            let time = time.filter(|time| i == 0 || time.t > before);
+            before = time.map_or(t, |time| time.t);
+            let spans = match value {
+                SampleValue::Float(_) => &mut self.spans.floats,
+                SampleValue::Histogram(_) => &mut self.spans.histograms,
+            };
+            spans.push(time.map(|time| time.span));
+            self.push(Sample { t: before, value });
+            self.weights.extend(weights.get(i));
+        }
     }
 
     /// Leaves only the totals of histograms. Resets of a counter cannot be seen afterwards, so they
@@ -340,11 +397,14 @@ impl SampleReader {
 
     /// Removes stale markers, which range functions do not see.
     pub(crate) fn drop_stale(&mut self) {
+        let SampleSpans { floats, histograms } = &mut self.spans;
         if self.floats.values.iter().any(|v| model::is_stale_nan(*v)) {
-            retain(&mut self.floats.ts, &mut self.floats.values, |v| !model::is_stale_nan(*v));
+            let is_stale = |v: &f64| model::is_stale_nan(*v);
+            drop_where(is_stale, &mut self.floats.values, &mut self.floats.ts, floats);
         }
         if self.histograms.values.iter().any(|h| h.is_stale()) {
-            retain(&mut self.histograms.ts, &mut self.histograms.values, |h| !h.is_stale());
+            let HistogramColumn { ts, values } = &mut self.histograms;
+            drop_where(|h| h.is_stale(), values, ts, histograms);
         }
     }
 }
@@ -363,18 +423,27 @@ fn trim<T>(range: TimeRange, ts: &mut Vec<i64>, values: &mut Vec<T>) {
     }
 }
 
-/// Keeps only the samples for whose value `keep` is true.
-fn retain<T>(ts: &mut Vec<i64>, values: &mut Vec<T>, keep: impl Fn(&T) -> bool) {
+/// Removes the samples whose value is one of those; `spans` may be empty.
+fn drop_where<T>(
+    is_one: impl Fn(&T) -> bool,
+    values: &mut Vec<T>,
+    ts: &mut Vec<i64>,
+    spans: &mut Vec<Option<TimeRange>>,
+) {
     let mut kept = 0;
     for i in 0..values.len() {
-        if keep(&values[i]) {
+        if !is_one(&values[i]) {
             ts.swap(kept, i);
             values.swap(kept, i);
+            if !spans.is_empty() {
+                spans.swap(kept, i);
+            }
             kept += 1;
         }
     }
     ts.truncate(kept);
     values.truncate(kept);
+    spans.truncate(kept);
 }
 
 /// Whether chunks are raw and do not overlap, as those of nearly all series.

@@ -13,12 +13,13 @@ pub fn merge_series_chunks(mut chunks: Vec<SeriesChunk>) -> Vec<SeriesChunk> {
     let strictly_sorted = chunks.windows(2).all(|w| compare_chunks(&w[0], &w[1]) == Ordering::Less);
     if !strictly_sorted {
         chunks.sort_by(compare_chunks);
-        // keep what is known of equal chunks: their resolution and replica
+        // keep what is known of equal chunks: their resolution, replica and times
         chunks.dedup_by(|next, kept| {
             let same = compare_chunks(next, kept) == Ordering::Equal;
             if same {
                 kept.resolution = kept.resolution.or(next.resolution);
                 kept.replica = kept.replica.or(next.replica);
+                kept.times = kept.times.take().or(next.times.take());
             }
             same
         });

@@ -65,6 +65,14 @@ impl Column {
         }
     }
 
+    /// The times of all samples.
+    pub(crate) fn times(&self) -> Vec<i64> {
+        match self {
+            Column::Floats(floats) => floats.ts.clone(),
+            Column::Mixed(samples) => samples.iter().map(|sample| sample.t).collect(),
+        }
+    }
+
     /// The samples of a column that has no histograms.
     pub(crate) fn into_floats(self) -> Floats {
         match self {

@@ -22,6 +22,7 @@ use crate::column::Floats;
 use crate::counter::CounterStitch;
 use crate::error::{Case, Error};
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+use crate::times::cut_times;
 
 /// Less than this share of a window whose count is not known is not worth keeping as a sample.
 const LEAST_SHARE: f64 = 1.0 / 60.0;
@@ -118,6 +119,7 @@ fn cut_aggregates(
         let (first, last) = span.unwrap_or(part);
         span = Some((first.min(part.0), last.max(part.1)));
     }
+    let times = chunk.times.as_ref().map(|times| cut_times(times, range)).transpose()?.flatten();
     let cut = |(first, last): (i64, i64)| {
         // where the first window begins if it is shorter than its resolution
         let first = if window_start(first, resolution).max(from) < range.start {
@@ -127,7 +129,7 @@ fn cut_aggregates(
         };
         let cut = SeriesChunk::new(first, last, ChunkContent::Aggregates(parts))
             .with_resolution(resolution);
-        cut.with_replica(chunk.replica)
+        cut.with_replica(chunk.replica).with_times(times)
     };
     Ok(span.map(cut))
 }

@@ -90,11 +90,11 @@ fn take_only<C: SampleColumn>(replicas: &mut Vec<SeriesReplica<C>>) -> Option<C>
 
 /// A sample that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PickedSample {
-    t: i64,
-    replica: usize,
+pub(crate) struct PickedSample {
+    pub(crate) t: i64,
+    pub(crate) replica: usize,
     /// The index in the column of the replica.
-    index: usize,
+    pub(crate) index: usize,
 }
 
 impl PickedSample {
@@ -105,7 +105,10 @@ impl PickedSample {
 }
 
 /// The chosen samples, in order of time.
-fn picks<C: SampleColumn>(replicas: &[SeriesReplica<C>], dedup: Dedup) -> Vec<PickedSample> {
+pub(crate) fn picks<C: SampleColumn>(
+    replicas: &[SeriesReplica<C>],
+    dedup: Dedup,
+) -> Vec<PickedSample> {
     match dedup {
         _ if replicas.iter().any(|r| !r.coarse.is_empty()) => coarse::picks(replicas, dedup),
         Dedup::Penalty => penalty_picks(replicas),

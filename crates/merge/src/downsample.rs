@@ -13,12 +13,15 @@ mod aggregate;
 mod histogram;
 mod window;
 
+use std::ops::Range;
+
 use model::{Resolution, TimeRange};
 use tsdb::chunk::{Aggregate, decode_floats, decode_histograms};
 
 use crate::column::Floats;
 use crate::error::{Case, Error};
-use crate::series::{ChunkContent, SeriesChunk};
+use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+use crate::times::{encode_times, window_times};
 
 pub use histogram::HistogramWindows;
 pub use window::{Batch, NO_TIME, Windows};
@@ -53,27 +56,26 @@ impl DownsampledSeries {
     /// The chunks that Thanos would store: one AggrChunk per batch, in order of time, sub-chunks
     /// encoded as XOR and float histogram.
     pub fn to_chunks(&self) -> Result<Vec<SeriesChunk>, Error> {
-        self.chunks_within(TimeRange::ALL, &Aggregate::ALL)
+        self.chunks_within(ChunkSelection {
+            range: TimeRange::ALL,
+            aggregates: &Aggregate::ALL,
+            times: false,
+        })
     }
 
-    /// As [`to_chunks`](Self::to_chunks), but only the chunks that overlap `range`, with only the
-    /// aggregates wanted; the columns of the other aggregates may be empty.
-    pub fn chunks_within(
-        &self,
-        range: TimeRange,
-        wanted: &[Aggregate],
-    ) -> Result<Vec<SeriesChunk>, Error> {
+    /// As [`to_chunks`](Self::to_chunks), but only what is selected.
+    pub fn chunks_within(&self, selection: ChunkSelection<'_>) -> Result<Vec<SeriesChunk>, Error> {
         let mut chunks = Vec::new();
         for b in 0..self.floats.batches.len() {
             let rows = self.floats.batch_rows(b);
-            if overlaps(&self.floats.t[rows], range) {
-                chunks.push(self.floats.encode_batch(b, wanted));
+            if overlaps(&self.floats.t[rows], selection.range) {
+                chunks.push(self.floats.encode_batch(b, selection));
             }
         }
         for b in 0..self.histograms.batches.len() {
             let rows = self.histograms.batch_rows(b);
-            if overlaps(&self.histograms.t[rows], range) {
-                self.histograms.encode_batch(b, wanted, &mut chunks)?;
+            if overlaps(&self.histograms.t[rows], selection.range) {
+                self.histograms.encode_batch(b, selection, &mut chunks)?;
             }
         }
         chunks.sort_by_key(|c| (c.min_time, c.max_time));
@@ -104,6 +106,18 @@ impl DownsampledSeries {
         }
         Ok(out)
     }
+}
+
+/// Which chunks of a series are encoded, and what of each.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkSelection<'a> {
+    /// Only those that overlap it.
+    pub range: TimeRange,
+    /// The columns of the other aggregates may be empty.
+    pub aggregates: &'a [Aggregate],
+    /// [`SeriesChunk::times`] too, of chunks that know those of all their windows; otherwise the
+    /// columns of the times may be empty.
+    pub times: bool,
 }
 
 /// Downsamples series after series, reusing its buffers.
@@ -243,6 +257,35 @@ fn drop_stale(floats: &mut Floats, from: usize) {
 /// The last millisecond of the window that `t` falls into.
 pub fn window_end(t: i64, resolution_ms: i64) -> i64 {
     t.saturating_sub(t.rem_euclid(resolution_ms)).saturating_add(resolution_ms - 1)
+}
+
+/// The times of the first and the last sample of a chunk's windows, or [`NO_TIME`].
+struct WindowTimes {
+    first_t: Vec<i64>,
+    last_t: Vec<i64>,
+}
+
+impl WindowTimes {
+    /// Of the windows at `ts`, which are all that the chunk has.
+    fn of(chunk: &SeriesChunk, ts: &[i64], resolution_ms: i64) -> Result<WindowTimes, Error> {
+        let spans = window_times(chunk, ts, resolution_ms)?;
+        let first = |span: &Option<TimeRange>| span.map_or(NO_TIME, |span| span.start);
+        let last = |span: &Option<TimeRange>| span.map_or(NO_TIME, TimeRange::last);
+        let mut last_t: Vec<i64> = spans.iter().map(last).collect();
+        // a last window that is cut short ends with the last sample
+        if let (Some(last), Some(&t)) = (last_t.last_mut(), ts.last())
+            && *last == NO_TIME
+            && is_cut_short(t, resolution_ms)
+        {
+            *last = t;
+        }
+        Ok(WindowTimes { first_t: spans.iter().map(first).collect(), last_t })
+    }
+}
+
+/// The times of the windows in these rows, if all are known.
+fn times_of_rows(first_t: &[i64], last_t: &[i64], rows: Range<usize>) -> Option<ChunkBytes> {
+    encode_times(first_t.get(rows.clone())?, last_t.get(rows)?)
 }
 
 /// Whether a window at `t` ends earlier than its resolution demands: with its last sample.

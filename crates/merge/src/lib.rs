@@ -21,6 +21,7 @@ mod loser_tree;
 mod read;
 mod replicas;
 mod series;
+mod times;
 mod vertical;
 
 pub use agreement::{Agreement, agreement};
@@ -33,7 +34,8 @@ pub use dedup::{
     CoarseSpan, CounterColumn, Dedup, SeriesReplica, chain, counters, deduplicated, penalty,
 };
 pub use downsample::{
-    Batch, DownsampledSeries, Downsampler, HistogramWindows, NO_TIME, Windows, window_end,
+    Batch, ChunkSelection, DownsampledSeries, Downsampler, HistogramWindows, NO_TIME, Windows,
+    window_end,
 };
 pub use error::{Error, Kind};
 pub use kway::{KWay, Step};
@@ -41,4 +43,5 @@ pub use loser_tree::LoserTree;
 pub use read::{ValueOf, read_chunk, read_run};
 pub use replicas::{ReplicaReading, read_replicas};
 pub use series::{ChunkBytes, ChunkContent, Series, SeriesChunk};
+pub use times::{SampleTime, sample_times};
 pub use vertical::merge_vertically;

@@ -18,7 +18,8 @@ pub struct ReplicaReading {
     pub value: ValueOf,
     /// The samples wanted; which of them are chosen depends on where it begins.
     pub range: TimeRange,
-    pub dedup: Dedup,
+    /// How replicas are merged; `None` where all chunks are of one.
+    pub dedup: Option<Dedup>,
 }
 
 /// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which
@@ -32,6 +33,7 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
         column.trim(reading.range);
         Ok(column)
     };
+    let Some(dedup) = reading.dedup else { return read(&chunks) };
     let runs = overlap_split(chunks);
     if let [run] = &runs[..] {
         return read(run);
@@ -43,21 +45,21 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
     }
     if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
         let floats = replicas.into_iter().map(|replica| replica.map(Column::into_floats));
-        return Ok(Column::Floats(merged(floats.collect(), reading)));
+        return Ok(Column::Floats(merged(floats.collect(), reading.value, dedup)));
     }
     let samples = replicas.into_iter().map(|replica| replica.map(Column::into_samples));
-    Ok(Column::Mixed(merged(samples.collect(), reading)))
+    Ok(Column::Mixed(merged(samples.collect(), reading.value, dedup)))
 }
 
-fn merged<C: CounterColumn>(replicas: Vec<SeriesReplica<C>>, reading: ReplicaReading) -> C {
-    match reading.value {
-        ValueOf::Counter => counters(replicas, reading.dedup),
-        _ => deduplicated(replicas, reading.dedup),
+fn merged<C: CounterColumn>(replicas: Vec<SeriesReplica<C>>, value: ValueOf, dedup: Dedup) -> C {
+    match value {
+        ValueOf::Counter => counters(replicas, dedup),
+        _ => deduplicated(replicas, dedup),
     }
 }
 
 /// The downsampled chunks of a run.
-fn coarse_spans(run: &[SeriesChunk]) -> Vec<CoarseSpan> {
+pub(crate) fn coarse_spans(run: &[SeriesChunk]) -> Vec<CoarseSpan> {
     let spans = run.iter().filter_map(|chunk| {
         let resolution = chunk.resolution().millis();
         (resolution > 0).then_some(CoarseSpan {
@@ -70,7 +72,7 @@ fn coarse_spans(run: &[SeriesChunk]) -> Vec<CoarseSpan> {
 }
 
 /// The times at which a chunk follows one that may be of another replica.
-fn joints(run: &[SeriesChunk]) -> Vec<i64> {
+pub(crate) fn joints(run: &[SeriesChunk]) -> Vec<i64> {
     let others = run.windows(2).filter(|pair| !pair[0].is_of_replica_of(&pair[1]));
     others.map(|pair| pair[1].min_time).collect()
 }

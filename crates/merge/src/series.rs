@@ -34,13 +34,17 @@ pub struct SeriesChunk {
     /// Which of the replicas that became one series it belongs to, where that is known: a hash of
     /// the labels by which they differed, so equal numbers are one replica.
     pub replica: Option<u64>,
+    /// For downsampled chunks, when the first and the last sample of each window were taken, where
+    /// that is known: a sample for each window, at the time of the window's last sample, whose
+    /// value is how many milliseconds before it the first one was taken. Blocks do not have it.
+    pub times: Option<ChunkBytes>,
     pub content: ChunkContent,
 }
 
 impl SeriesChunk {
-    /// A chunk whose resolution and replica are not known.
+    /// A chunk whose resolution, replica and times are not known.
     pub fn new(min_time: i64, max_time: i64, content: ChunkContent) -> SeriesChunk {
-        SeriesChunk { min_time, max_time, resolution: None, replica: None, content }
+        SeriesChunk { min_time, max_time, resolution: None, replica: None, times: None, content }
     }
 
     /// The same chunk, known to be of a resolution if it is a downsampled one.
@@ -54,6 +58,13 @@ impl SeriesChunk {
     #[must_use]
     pub fn with_replica(self, replica: Option<u64>) -> SeriesChunk {
         SeriesChunk { replica, ..self }
+    }
+
+    /// The same chunk with [`times`](Self::times), if it is a downsampled one.
+    #[must_use]
+    pub fn with_times(self, times: Option<ChunkBytes>) -> SeriesChunk {
+        let downsampled = matches!(self.content, ChunkContent::Aggregates(_));
+        SeriesChunk { times: times.filter(|_| downsampled), ..self }
     }
 
     /// Whether both are known to be of the same replica.
@@ -127,7 +138,7 @@ impl SeriesChunk {
         Ok(SeriesChunk::new(min_time, max_time, content))
     }
 
-    /// The encoding and bytes with which a segment holds the chunk.
+    /// The encoding and bytes with which a segment holds the chunk, which has no times.
     pub fn stored_form(&self) -> (Encoding, Cow<'_, [u8]>) {
         match &self.content {
             ChunkContent::Raw(raw) => (raw.encoding, Cow::Borrowed(&raw.data[..])),
@@ -150,7 +161,9 @@ impl SeriesChunk {
     pub fn size(&self) -> usize {
         match &self.content {
             ChunkContent::Raw(chunk) => chunk.data.len(),
-            ChunkContent::Aggregates(parts) => parts.iter().flatten().map(|c| c.data.len()).sum(),
+            ChunkContent::Aggregates(parts) => {
+                parts.iter().flatten().chain(&self.times).map(|c| c.data.len()).sum()
+            }
         }
     }
 }

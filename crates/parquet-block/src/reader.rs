@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use block::{BlockLocation, Bucket};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
-use merge::{DownsampledSeries, HistogramWindows, Series, Windows};
+use merge::{ChunkSelection, DownsampledSeries, HistogramWindows, Series, Windows};
 use model::{BlockId, Labels, Matcher, TimeRange};
 use tsdb::chunk::Aggregate;
 use tsdb::meta::{BlockMeta, File};
@@ -63,6 +63,8 @@ pub struct WindowQuery {
     pub range: TimeRange,
     /// The aggregates to send; the others are not even fetched.
     pub aggregates: Vec<Aggregate>,
+    /// The times of the first and the last samples of windows too, where the block has them.
+    pub times: bool,
     /// Labels only.
     pub skip_chunks: bool,
 }
@@ -80,7 +82,7 @@ impl WantedWindows<'_> {
 
 impl WindowQuery {
     fn wanted(&self) -> WantedWindows<'_> {
-        WantedWindows { aggregates: &self.aggregates, times: false }
+        WantedWindows { aggregates: &self.aggregates, times: self.times }
     }
 }
 
@@ -302,7 +304,11 @@ impl ParquetBlock {
         let request = Arc::clone(request);
         let encode = move || {
             let chunks = |windows: &DownsampledSeries| {
-                windows.chunks_within(request.range, &request.aggregates)
+                windows.chunks_within(ChunkSelection {
+                    range: request.range,
+                    aggregates: &request.aggregates,
+                    times: request.times,
+                })
             };
             let series = labels
                 .into_iter()

@@ -150,6 +150,7 @@ fn everything() -> WindowQuery {
         matchers: Vec::new(),
         range: TimeRange::ALL,
         aggregates: Aggregate::ALL.to_vec(),
+        times: false,
         skip_chunks: false,
     }
 }

@@ -55,6 +55,7 @@ impl StoreSource {
             shard: reading.shard,
             coarser_fallback: true,
             newer_encodings: true,
+            window_times: true,
             ..SeriesRequest::new(select.range, select.matchers)
         }
     }

@@ -138,6 +138,7 @@ async fn any_series(
             matchers,
             range: pick.range,
             aggregates: Vec::new(),
+            times: false,
             skip_chunks: true,
         };
         let mut groups = parquet.series(request);

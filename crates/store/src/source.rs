@@ -270,6 +270,7 @@ impl BlockTask {
             matchers: self.pick.matchers.to_vec(),
             range: self.pick.range,
             aggregates: self.plan.aggregates(),
+            times: self.plan.request.window_times,
             skip_chunks: self.plan.request.skip_chunks,
         };
         let mut groups = parquet.series(request);

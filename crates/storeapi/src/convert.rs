@@ -51,6 +51,7 @@ pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<Ser
         coarser_fallback: message.coarser_fallback,
         coarser_within: spans_from_wire(&message.coarser_within),
         newer_encodings: message.newer_encodings,
+        window_times: message.window_times,
     })
 }
 
@@ -77,6 +78,7 @@ pub(crate) fn series_request_to_wire(request: &SeriesRequest) -> pb::SeriesReque
         coarser_fallback: request.coarser_fallback,
         coarser_within: spans_to_wire(&request.coarser_within),
         newer_encodings: request.newer_encodings,
+        window_times: request.window_times,
         accepts_infos: true,
         ..pb::SeriesRequest::default()
     }
@@ -194,6 +196,7 @@ fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
             message.min = min.map(part);
             message.max = max.map(part);
             message.counter = counter.map(part);
+            message.times = chunk.times.map(part);
         }
     }
     message
@@ -218,13 +221,15 @@ fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> 
         parts[Aggregate::Counter as usize] = part(message.counter)?;
         parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
     };
+    let times = part(message.times)?;
     // 0 in either means that the peer does not say it
     let resolution =
         Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
     Ok(content.map(|content| {
         let replica = Some(message.replica).filter(|replica| *replica != 0);
-        let chunk =
-            SeriesChunk::new(message.min_time, message.max_time, content).with_replica(replica);
+        let chunk = SeriesChunk::new(message.min_time, message.max_time, content)
+            .with_replica(replica)
+            .with_times(times);
         match resolution {
             Some(resolution) => chunk.with_resolution(resolution),
             None => chunk,
@@ -310,6 +315,7 @@ mod tests {
             coarser_fallback: true,
             coarser_within: Spans::from_iter([TimeRange::new(5, 20), TimeRange::new(30, 40)]),
             newer_encodings: true,
+            window_times: true,
             ..SeriesRequest::new(TimeRange::new(5, 100), matchers)
         };
         let message = series_request_to_wire(&request);
@@ -361,7 +367,8 @@ mod tests {
             chunks: vec![
                 SeriesChunk::new(1, 2, ChunkContent::Raw(bytes("raw")))
                     .with_replica(Some(u64::MAX)),
-                SeriesChunk::new(3, 4, ChunkContent::Aggregates(parts)),
+                SeriesChunk::new(3, 4, ChunkContent::Aggregates(parts))
+                    .with_times(Some(bytes("times"))),
             ],
         };
         assert_eq!(series_from_wire(series_to_wire(series.clone())).unwrap(), series);

@@ -68,6 +68,8 @@ pub struct SeriesRequest {
     pub coarser_within: Spans,
     /// Private: the caller decodes XOR2 and the start-timestamp encodings.
     pub newer_encodings: bool,
+    /// Private: the caller uses the times of the first and the last samples of windows.
+    pub window_times: bool,
 }
 
 impl SeriesRequest {
@@ -86,6 +88,7 @@ impl SeriesRequest {
             coarser_fallback: false,
             coarser_within: Spans::default(),
             newer_encodings: false,
+            window_times: false,
         }
     }
 

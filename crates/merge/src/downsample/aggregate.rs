@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tsdb::chunk::{Aggregate, Encoding, XorEncoder, decode_floats};
 
-use super::{Extent, NO_TIME, batch_count, for_each_window, is_cut_short};
+use super::{Extent, NO_TIME, WindowTimes, batch_count, for_each_window};
 use crate::column::Floats;
 use crate::counter::CounterStitch;
 use crate::error::Error;
@@ -33,30 +33,24 @@ impl AggregateColumns {
                 columns.columns[aggregate as usize] = Some(floats);
             }
         }
-        columns.take_times_from_borders(resolution_ms);
+        columns.take_times(chunk, resolution_ms)?;
         Ok(columns)
     }
 
-    /// Takes over what the borders of a batch tell: the counter begins with the first sample, and a
-    /// last window that is cut short ends with the last one.
-    fn take_times_from_borders(&mut self, resolution_ms: i64) {
-        let windows = self.windows();
-        let column = |aggregate: Aggregate| {
-            self.columns[aggregate as usize].as_ref().filter(|c| !c.is_empty())
-        };
-        let first = column(Aggregate::Counter).map(|counter| counter.ts[0]);
-        let last = column(Aggregate::Count).and_then(|count| {
-            let t = *count.ts.last()?;
-            is_cut_short(t, resolution_ms).then_some(t)
-        });
-        self.first_t = vec![NO_TIME; windows];
-        self.last_t = vec![NO_TIME; windows];
-        if let Some((slot, first)) = self.first_t.first_mut().zip(first) {
-            *slot = first;
+    /// Takes the times of samples from the chunk, and where it has none, what the borders of a
+    /// batch tell: the counter begins with the first sample.
+    fn take_times(&mut self, chunk: &SeriesChunk, resolution_ms: i64) -> Result<(), Error> {
+        let column = |aggregate: Aggregate| self.columns[aggregate as usize].as_ref();
+        let ts = column(Aggregate::Count).map_or(&[][..], |count| &count.ts);
+        let counter = column(Aggregate::Counter).and_then(|counter| counter.ts.first().copied());
+        let mut times = WindowTimes::of(chunk, ts, resolution_ms)?;
+        if let Some((first, known)) = times.first_t.first_mut().zip(counter)
+            && *first == NO_TIME
+        {
+            *first = known;
         }
-        if let Some((slot, last)) = self.last_t.last_mut().zip(last) {
-            *slot = last;
-        }
+        (self.first_t, self.last_t) = (times.first_t, times.last_t);
+        Ok(())
     }
 
     /// The times of the first and the last window. The counter's first raw sample is not a window.

@@ -13,8 +13,8 @@ use tsdb::chunk::{
 
 use super::aggregate::encode_xor;
 use super::{
-    ASSUMED_RAW_INTERVAL_MS, Extent, NO_TIME, batch_count, for_each_window, is_cut_short,
-    window_end,
+    ASSUMED_RAW_INTERVAL_MS, ChunkSelection, Extent, WindowTimes, batch_count, for_each_window,
+    times_of_rows, window_end,
 };
 use crate::counter::{Border, EndedChunk, lift_over, plus};
 use crate::error::{Case, Error};
@@ -25,8 +25,8 @@ use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 pub struct HistogramWindows {
     /// The last millisecond of the window, or the last sample of the batch.
     pub t: Vec<i64>,
-    /// When the first and the last sample that the window counts were taken; [`NO_TIME`] where that
-    /// is not known.
+    /// When the first and the last sample that the window counts were taken;
+    /// [`NO_TIME`](crate::NO_TIME) where that is not known.
     pub first_t: Vec<i64>,
     pub last_t: Vec<i64>,
     /// Samples, not observations.
@@ -73,7 +73,7 @@ impl HistogramWindows {
     pub(super) fn encode_batch(
         &self,
         b: usize,
-        wanted: &[Aggregate],
+        wanted: ChunkSelection<'_>,
         chunks: &mut Vec<SeriesChunk>,
     ) -> Result<(), Error> {
         let Range { mut start, end } = self.batch_rows(b);
@@ -94,15 +94,18 @@ impl HistogramWindows {
             parts[Aggregate::Count as usize] = Some(encode_xor(ts.zip(counts)));
             parts[Aggregate::Sum as usize] = Some(sum.bytes);
             parts[Aggregate::Counter as usize] = Some(counter.bytes);
-            for aggregate in Aggregate::ALL.into_iter().filter(|a| !wanted.contains(a)) {
+            for aggregate in Aggregate::ALL.into_iter().filter(|a| !wanted.aggregates.contains(a)) {
                 parts[aggregate as usize] = None;
             }
-            chunks.push(SeriesChunk::new(
+            let chunk = SeriesChunk::new(
                 self.t[rows.start],
                 self.t[rows.end - 1],
                 ChunkContent::Aggregates(Box::new(parts)),
-            ));
+            );
             start = rows.end;
+            let times =
+                wanted.times.then(|| times_of_rows(&self.first_t, &self.last_t, rows)).flatten();
+            chunks.push(chunk.with_times(times));
         }
         Ok(())
     }
@@ -143,11 +146,13 @@ impl HistogramWindows {
         {
             first.hint = ResetHint::Reset;
         }
-        let Some(&end) = ts.last() else { return Ok(()) };
+        if ts.is_empty() {
+            return Ok(());
+        }
+        let mut times = WindowTimes::of(chunk, &ts, resolution_ms)?;
         self.batches.push(self.len());
-        self.first_t.resize(self.len() + ts.len(), NO_TIME);
-        self.last_t.resize(self.len() + ts.len() - 1, NO_TIME);
-        self.last_t.push(if is_cut_short(end, resolution_ms) { end } else { NO_TIME });
+        self.first_t.append(&mut times.first_t);
+        self.last_t.append(&mut times.last_t);
         self.t.append(&mut ts);
         self.count.extend(counts.iter().map(|c| *c as u32));
         self.counter.extend(decoded.pop().into_iter().flatten());

@@ -377,6 +377,13 @@ proptest! {
             prop_assert_eq!(total(&grown(&chunks), begin, i64::MAX), total(&truth, begin, i64::MAX));
             let decoded = DownsampledSeries::from_chunks(&chunks, resolution).unwrap();
             prop_assert_eq!(decoded, with_times_of_borders(windows, resolution));
+            let selection = ChunkSelection {
+                range: TimeRange::ALL,
+                aggregates: &Aggregate::ALL,
+                times: true,
+            };
+            let timed = windows.chunks_within(selection).unwrap();
+            prop_assert_eq!(&DownsampledSeries::from_chunks(&timed, resolution).unwrap(), windows);
         }
     }
 }

@@ -5,7 +5,9 @@ use std::ops::Range;
 use tsdb::chunk::Aggregate;
 
 use super::aggregate::{AggregateColumns, columns, encode_xor};
-use super::{ASSUMED_RAW_INTERVAL_MS, Extent, batch_count, window_end};
+use super::{
+    ASSUMED_RAW_INTERVAL_MS, ChunkSelection, Extent, batch_count, times_of_rows, window_end,
+};
 use crate::column::Floats;
 use crate::error::{Case, Error};
 use crate::series::{ChunkContent, SeriesChunk};
@@ -81,12 +83,12 @@ impl Windows {
         self.t[self.batches[b].start]
     }
 
-    /// The AggrChunk of batch `b`, of the wanted aggregates.
-    pub(super) fn encode_batch(&self, b: usize, wanted: &[Aggregate]) -> SeriesChunk {
+    /// The AggrChunk of batch `b`, as far as it is wanted.
+    pub(super) fn encode_batch(&self, b: usize, wanted: ChunkSelection<'_>) -> SeriesChunk {
         let (rows, batch) = (self.batch_rows(b), self.batches[b]);
         let ts = &self.t[rows.clone()];
         let mut parts = [const { None }; 5];
-        for aggregate in wanted {
+        for aggregate in wanted.aggregates {
             parts[*aggregate as usize] = match aggregate {
                 Aggregate::Count => {
                     let counts = self.count[rows.clone()].iter().map(|c| f64::from(*c));
@@ -110,7 +112,10 @@ impl Windows {
             };
         }
         let (min_time, max_time) = (ts[0], ts[ts.len() - 1]);
+        let times =
+            wanted.times.then(|| times_of_rows(&self.first_t, &self.last_t, rows)).flatten();
         SeriesChunk::new(min_time, max_time, ChunkContent::Aggregates(Box::new(parts)))
+            .with_times(times)
     }
 
     /// Batch `b` as the five columns of an AggrChunk.

@@ -32,7 +32,7 @@ fn chunk(from: i64, to: i64, as_histograms: bool) -> SeriesChunk {
 }
 
 fn reading(value: ValueOf, dedup: Dedup) -> ReplicaReading {
-    ReplicaReading { value, range: TimeRange::ALL, dedup }
+    ReplicaReading { value, range: TimeRange::ALL, dedup: Some(dedup) }
 }
 
 fn seconds(samples: Vec<Sample>) -> Vec<i64> {

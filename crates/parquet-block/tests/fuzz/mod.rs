@@ -143,6 +143,7 @@ impl Stored {
                 matchers: Vec::new(),
                 range: TimeRange::ALL,
                 aggregates: Aggregate::ALL.to_vec(),
+                times: false,
                 skip_chunks: false,
             };
             let series = block.series(everything).try_concat().await?;

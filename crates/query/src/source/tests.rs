@@ -80,4 +80,5 @@ fn requests_carry_what_the_query_said() {
         (PartialResponse::Abort, 300_000)
     );
     assert!(request.newer_encodings && request.coarser_fallback && !request.skip_chunks);
+    assert!(request.window_times);
 }

@@ -15,6 +15,7 @@ use promql::kernels::range::RangeFunction;
 use promql::kernels::steps::StepsMut;
 use promql::kernels::window::{Bounds, HistogramSamples, Samples, Steps};
 
+use super::WindowFunction;
 use super::evaluator::Evaluator;
 use crate::context::metric_name;
 use crate::downsampled::{Rise, Short, resolution_name};
@@ -34,11 +35,11 @@ struct ShortSeries<'a> {
 
 impl ShortSeries<'_> {
     fn float_times(&self) -> CoarseTimes<'_> {
-        self.coarse.times(self.floats.t)
+        self.coarse.float_times(self.floats.t)
     }
 
     fn histogram_times(&self) -> CoarseTimes<'_> {
-        self.coarse.times(self.histograms.t)
+        self.coarse.histogram_times(self.histograms.t)
     }
 }
 
@@ -65,6 +66,9 @@ impl Evaluator {
                 self.fill_windows(series, Filling::Around)?;
                 self.fill_means(series, &asked);
             }
+        }
+        if let Some(asked) = TimeAsked::of(self.spec.function) {
+            self.correct_times(row, series, asked);
         }
         let mut filled = false;
         for step in 0..self.spec.steps.count {
@@ -148,6 +152,32 @@ impl Evaluator {
         if any { self.apply(row, labels, SeriesSamples { floats, histograms }) } else { Ok(()) }
     }
 
+    /// Where a function gives times, and a step or a range begins or ends between the first and the
+    /// last sample of a window, there is a sample near it.
+    fn correct_times(&mut self, row: usize, series: ShortSeries<'_>, asked: TimeAsked) {
+        let times = [series.float_times(), series.histogram_times()];
+        for k in 0..self.spec.steps.count {
+            let found = [series.row, row].into_iter().find(|row| self.out.is_present(*row, k));
+            let Some(found) = found else { continue };
+            let window = self.window(&[], k);
+            let is_inside = times.iter().any(|times| times.is_inside(window.end));
+            let first = || times.iter().filter_map(|times| times.first_after(window.start())).min();
+            let ms = match asked {
+                TimeAsked::Last if is_inside => Some(window.end),
+                TimeAsked::First => first(),
+                TimeAsked::Last | TimeAsked::Any => None,
+            };
+            let value = self.out.values(found)[k];
+            let mut corrected = ms.map_or(value, |ms| ms as f64 / 1000.0);
+            if is_inside {
+                corrected = corrected.min(window.end as f64 / 1000.0);
+            }
+            if corrected != value {
+                self.out.set_sample(series.row, k, Some(ComputedValue::Float(corrected)));
+            }
+        }
+    }
+
     /// Sets short windows to how much the series rises in them.
     fn fill_rises(&mut self, series: ShortSeries<'_>, rise: Rise) {
         let ShortSeries { row, labels, floats, histograms, coarse } = series;
@@ -157,7 +187,10 @@ impl Evaluator {
         for k in 0..self.spec.steps.count {
             let (of_floats, of_histograms) =
                 (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
-            if float_times.is_short(of_floats, range / 2) || float_times.is_uneven(of_floats) {
+            if float_times.is_short(of_floats, range / 2)
+                || float_times.is_uneven(of_floats)
+                || float_times.is_beginning(of_floats)
+            {
                 let scale = if rise == Rise::PerSecond { 1000.0 / range as f64 } else { 1.0 };
                 let value = float_times
                     .rise_of(floats.v, of_floats, at)
@@ -180,7 +213,7 @@ impl Evaluator {
         labels: &Labels,
     ) -> Option<Arc<FloatHistogram>> {
         let HistogramPair { histograms, pair, rise, apart } = of;
-        let super::WindowFunction::Range(function) = self.spec.function else { return None };
+        let WindowFunction::Range(function) = self.spec.function else { return None };
         let (first, last) = (histograms.t[pair.lo as usize], histograms.t[pair.hi as usize - 1]);
         // just long enough to hold both, so that nothing is extrapolated
         let window = Window { samples: pair, end: last, range: last - first + 1 };
@@ -270,6 +303,29 @@ impl Evaluator {
                 };
                 self.out.set_sample(row, k, sum.map(ComputedValue::Histogram));
             }
+        }
+    }
+}
+
+/// Which sample's time a function gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TimeAsked {
+    First,
+    Last,
+    Any,
+}
+
+impl TimeAsked {
+    fn of(function: WindowFunction) -> Option<TimeAsked> {
+        match function {
+            WindowFunction::Timestamp
+            | WindowFunction::Seen
+            | WindowFunction::Range(RangeFunction::TsOfLast) => Some(TimeAsked::Last),
+            WindowFunction::Range(RangeFunction::TsOfFirst) => Some(TimeAsked::First),
+            WindowFunction::Range(RangeFunction::TsOfMin | RangeFunction::TsOfMax) => {
+                Some(TimeAsked::Any)
+            }
+            _ => None,
         }
     }
 }

@@ -25,7 +25,7 @@ fn near(value: Option<f64>, expected: f64) {
 }
 
 fn coarse<'a>(t: &'a [i64], stretches: &'a [Stretch]) -> CoarseTimes<'a> {
-    CoarseTimes { t, stretches }
+    CoarseTimes { t, stretches, spans: &[], lookback: 5 * MINUTE, reach: 5 * MINUTE }
 }
 
 fn stretch(t: &[i64]) -> [Stretch; 1] {
