@@ -43,7 +43,7 @@ pub struct ShardLimits {
 
 impl Default for ShardLimits {
     fn default() -> ShardLimits {
-        ShardLimits { bytes: 1 << 30, series: 500_000, row_group_bytes: 64 << 20 }
+        ShardLimits { bytes: 1 << 30, series: 500_000, row_group_bytes: 8 << 20 }
     }
 }
 
