@@ -326,6 +326,10 @@ impl SampleReader {
     /// Takes samples to the times at which they were taken. Those of windows had the time of the
     /// window's end, and those of a counter's window have the value of its last sample.
     fn take_timed(&mut self, column: Column, times: Vec<Option<SampleTime>>) {
+        if let Column::Floats(floats) = column {
+            self.take_timed_floats(floats, &times);
+            return;
+        }
         let is_counter = self.reading.treatment.value == ValueOf::Counter;
         let weights = std::mem::take(&mut self.weights);
         let mut before = i64::MIN;
@@ -346,6 +350,30 @@ impl SampleReader {
             self.push(Sample { t: before, value });
             self.weights.extend(weights.get(i));
         }
+    }
+
+    fn take_timed_floats(&mut self, mut floats: Floats, times: &[Option<SampleTime>]) {
+        let is_counter = self.reading.treatment.value == ValueOf::Counter;
+        self.spans.floats.reserve(floats.len());
+        let (mut kept, mut before) = (0, i64::MIN);
+        for i in 0..floats.len() {
+            let time = times.get(i).copied().flatten();
+            if is_counter && i > 0 && time.is_some_and(|time| time.t == before) {
+                continue;
+            }
+            let time = time.filter(|time| i == 0 || time.t > before);
+            before = time.map_or(floats.ts[i], |time| time.t);
+            self.spans.floats.push(time.map(|time| time.span));
+            (floats.ts[kept], floats.values[kept]) = (before, floats.values[i]);
+            if let Some(weight) = self.weights.get(i).copied() {
+                self.weights[kept] = weight;
+            }
+            kept += 1;
+        }
+        floats.ts.truncate(kept);
+        floats.values.truncate(kept);
+        self.weights.truncate(kept);
+        self.floats = floats;
     }
 
     /// Leaves only the totals of histograms. Resets of a counter cannot be seen afterwards, so they

@@ -119,7 +119,7 @@ fn cut_aggregates(
         let (first, last) = span.unwrap_or(part);
         span = Some((first.min(part.0), last.max(part.1)));
     }
-    let times = chunk.times.as_ref().map(|times| cut_times(times, range)).transpose()?.flatten();
+    let times = chunk.times.as_ref().and_then(|times| cut_times(times, range));
     let cut = |(first, last): (i64, i64)| {
         // where the first window begins if it is shorter than its resolution
         let first = if window_start(first, resolution).max(from) < range.start {

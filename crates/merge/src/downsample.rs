@@ -15,12 +15,13 @@ mod window;
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use model::{Resolution, TimeRange};
 use tsdb::chunk::{Aggregate, decode_floats, decode_histograms};
 
 use crate::column::Floats;
 use crate::error::{Case, Error};
-use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
+use crate::series::{ChunkContent, SeriesChunk};
 use crate::times::{encode_times, window_times};
 
 pub use histogram::HistogramWindows;
@@ -268,7 +269,7 @@ struct WindowTimes {
 impl WindowTimes {
     /// Of the windows at `ts`, which are all that the chunk has.
     fn of(chunk: &SeriesChunk, ts: &[i64], resolution_ms: i64) -> Result<WindowTimes, Error> {
-        let spans = window_times(chunk, ts, resolution_ms)?;
+        let spans = window_times(chunk, ts, resolution_ms);
         let first = |span: &Option<TimeRange>| span.map_or(NO_TIME, |span| span.start);
         let last = |span: &Option<TimeRange>| span.map_or(NO_TIME, TimeRange::last);
         let mut last_t: Vec<i64> = spans.iter().map(last).collect();
@@ -284,7 +285,7 @@ impl WindowTimes {
 }
 
 /// The times of the windows in these rows, if all are known.
-fn times_of_rows(first_t: &[i64], last_t: &[i64], rows: Range<usize>) -> Option<ChunkBytes> {
+fn times_of_rows(first_t: &[i64], last_t: &[i64], rows: Range<usize>) -> Option<Bytes> {
     encode_times(first_t.get(rows.clone())?, last_t.get(rows)?)
 }
 

@@ -37,7 +37,7 @@ pub struct SeriesChunk {
     /// For downsampled chunks, when the first and the last sample of each window were taken, where
     /// that is known: a sample for each window, at the time of the window's last sample, whose
     /// value is how many milliseconds before it the first one was taken. Blocks do not have it.
-    pub times: Option<ChunkBytes>,
+    pub times: Option<Bytes>,
     pub content: ChunkContent,
 }
 
@@ -62,7 +62,7 @@ impl SeriesChunk {
 
     /// The same chunk with [`times`](Self::times), if it is a downsampled one.
     #[must_use]
-    pub fn with_times(self, times: Option<ChunkBytes>) -> SeriesChunk {
+    pub fn with_times(self, times: Option<Bytes>) -> SeriesChunk {
         let downsampled = matches!(self.content, ChunkContent::Aggregates(_));
         SeriesChunk { times: times.filter(|_| downsampled), ..self }
     }
@@ -162,7 +162,7 @@ impl SeriesChunk {
         match &self.content {
             ChunkContent::Raw(chunk) => chunk.data.len(),
             ChunkContent::Aggregates(parts) => {
-                parts.iter().flatten().chain(&self.times).map(|c| c.data.len()).sum()
+                parts.iter().flatten().map(|c| &c.data).chain(&self.times).map(Bytes::len).sum()
             }
         }
     }

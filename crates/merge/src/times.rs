@@ -1,12 +1,13 @@
 //! When the samples were taken for which windows stand.
 //!
-//! A downsampled chunk may come with another one ([`SeriesChunk::times`]): a sample for each
-//! window, at the time of the window's last sample, whose value is how many milliseconds before it
-//! the first one was taken. Windows without an entry are those whose times are not known.
+//! A downsampled chunk may come with them ([`SeriesChunk::times`]). Two varints for each window:
+//! how far its last sample is after that of the window before, less how far that one was after its
+//! own; and how long its samples span, less the span before. Of regular scrapes, both are 0.
+//! Windows without an entry are those whose times are not known.
 
 use bytes::Bytes;
 use model::TimeRange;
-use tsdb::chunk::{Encoding, XorEncoder, decode_floats};
+use tsdb::varint::{put_varint, read_varint};
 
 use crate::chunks::overlap_split;
 use crate::column::{Column, Floats};
@@ -16,13 +17,10 @@ use crate::downsample::NO_TIME;
 use crate::error::Error;
 use crate::read::{ValueOf, read_run};
 use crate::replicas::{ReplicaReading, coarse_spans, joints};
-use crate::series::{ChunkBytes, SeriesChunk};
+use crate::series::SeriesChunk;
 
 #[cfg(test)]
 mod tests;
-
-/// Longer spans are no longer exact as floats.
-const MOST_MS: f64 = (1u64 << 53) as f64;
 
 /// When the samples were taken for which a sample stands that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,45 +33,67 @@ pub struct SampleTime {
 
 /// The entries for windows with these times of their first and last samples; none unless all are
 /// known.
-pub(crate) fn encode_times(first_t: &[i64], last_t: &[i64]) -> Option<ChunkBytes> {
+pub(crate) fn encode_times(first_t: &[i64], last_t: &[i64]) -> Option<Bytes> {
     let known = first_t.iter().chain(last_t).all(|t| *t != NO_TIME);
     let spans =
         first_t.iter().zip(last_t).map(|(first, last)| TimeRange::from_closed(*first, *last));
     if known { encode_spans(spans) } else { None }
 }
 
-fn encode_spans(spans: impl Iterator<Item = TimeRange>) -> Option<ChunkBytes> {
-    let mut spans = spans.peekable();
-    spans.peek()?;
-    let mut encoder = XorEncoder::new();
-    spans.for_each(|span| {
-        encoder.push(span.last(), span.last().saturating_sub(span.start) as f64);
-    });
-    Some(ChunkBytes { encoding: Encoding::Xor, data: Bytes::from(encoder.finish()) })
+/// The entry before.
+#[derive(Default)]
+struct Entry {
+    last: i64,
+    step: i64,
+    length: i64,
 }
 
-/// The spans from the first to the last sample of windows, in order; none where what the chunk
-/// says is impossible.
-fn decode_spans(bytes: &ChunkBytes) -> Result<Vec<TimeRange>, Error> {
-    let mut floats = Floats::default();
-    decode_floats(bytes.encoding, &bytes.data, &mut floats.ts, &mut floats.values)?;
-    let mut spans: Vec<TimeRange> = Vec::with_capacity(floats.len());
-    for (&last, &length) in floats.ts.iter().zip(&floats.values) {
-        let possible = length.fract() == 0.0 && (0.0..=MOST_MS).contains(&length);
-        let first = last.checked_sub(length as i64).filter(|_| possible && last < i64::MAX);
-        let Some(first) = first else { return Ok(Vec::new()) };
-        if spans.last().is_some_and(|before| first <= before.last()) {
-            return Ok(Vec::new());
-        }
-        spans.push(TimeRange::from_closed(first, last));
+fn encode_spans(spans: impl Iterator<Item = TimeRange>) -> Option<Bytes> {
+    let (mut out, mut before) = (Vec::new(), Entry::default());
+    for span in spans {
+        let last = span.last();
+        let step = last.wrapping_sub(before.last);
+        let length = last.wrapping_sub(span.start);
+        put_varint(&mut out, step.wrapping_sub(before.step));
+        put_varint(&mut out, length.wrapping_sub(before.length));
+        before = Entry { last, step, length };
     }
-    Ok(spans)
+    (!out.is_empty()).then(|| Bytes::from(out))
+}
+
+/// The spans from the first to the last sample of windows, in order; none where what the bytes
+/// say is impossible.
+fn decode_spans(mut bytes: &[u8]) -> Vec<TimeRange> {
+    // most entries are of two to six bytes
+    let mut spans: Vec<TimeRange> = Vec::with_capacity(bytes.len() / 4);
+    let mut before = Entry::default();
+    let mut end_before = i64::MIN;
+    while !bytes.is_empty() {
+        let Some((step, length)) = take_varint(&mut bytes).zip(take_varint(&mut bytes)) else {
+            return Vec::new();
+        };
+        let step = before.step.wrapping_add(step);
+        let length = before.length.wrapping_add(length);
+        let last = before.last.wrapping_add(step);
+        let first = last.checked_sub(length).filter(|_| length >= 0 && last < i64::MAX);
+        let Some(first) = first.filter(|first| *first > end_before) else { return Vec::new() };
+        spans.push(TimeRange::from_closed(first, last));
+        end_before = last;
+        before = Entry { last, step, length };
+    }
+    spans
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<i64> {
+    let (value, length) = read_varint(bytes)?;
+    *bytes = bytes.get(length..)?;
+    Some(value)
 }
 
 /// The entries of the windows whose samples all lie inside `range`.
-pub(crate) fn cut_times(bytes: &ChunkBytes, range: TimeRange) -> Result<Option<ChunkBytes>, Error> {
+pub(crate) fn cut_times(bytes: &[u8], range: TimeRange) -> Option<Bytes> {
     let inside = |span: &TimeRange| range.start <= span.start && span.last() <= range.last();
-    Ok(encode_spans(decode_spans(bytes)?.into_iter().filter(inside)))
+    encode_spans(decode_spans(bytes).into_iter().filter(inside))
 }
 
 /// The times of the first and the last sample of a chunk's windows, which are at `ts`; nothing
@@ -82,17 +102,18 @@ pub(crate) fn window_times(
     chunk: &SeriesChunk,
     ts: &[i64],
     resolution_ms: i64,
-) -> Result<Vec<Option<TimeRange>>, Error> {
-    let Some(bytes) = &chunk.times else { return Ok(vec![None; ts.len()]) };
-    let spans = decode_spans(bytes)?;
-    Ok(ts.iter().map(|t| span_at(&spans, *t, resolution_ms)).collect())
+) -> Vec<Option<TimeRange>> {
+    let Some(bytes) = &chunk.times else { return vec![None; ts.len()] };
+    let spans = decode_spans(bytes);
+    ts.iter().map(|t| span_at(&spans, *t, resolution_ms)).collect()
 }
 
 /// The span of the window that ends at `t`, or with its last sample before it.
 fn span_at(spans: &[TimeRange], t: i64, resolution_ms: i64) -> Option<TimeRange> {
     let window = |t: i64| t.div_euclid(resolution_ms.max(1));
     let before = spans.partition_point(|span| span.last() <= t).checked_sub(1)?;
-    Some(spans[before]).filter(|span| window(span.last()) == window(t))
+    Some(spans[before])
+        .filter(|span| window(span.start) == window(t) && window(span.last()) == window(t))
 }
 
 /// When the samples behind those of a column were taken: an entry for each, or none at all where
@@ -114,15 +135,17 @@ pub fn sample_times(
         None => vec![chunks],
     };
     if let [run] = &runs[..] {
-        let replica = ReplicaTimes::new(run, column.times())?;
-        let count = replica.samples.len();
-        return Ok((0..count).map(|i| time_of(std::slice::from_ref(&replica), 0, i)).collect());
+        return Ok(match column {
+            Column::Floats(floats) => ReplicaTimes::new(run, &floats.ts),
+            Column::Mixed(_) => ReplicaTimes::new(run, &column.times()),
+        }
+        .alone());
     }
     let mut replicas = Vec::with_capacity(runs.len());
     let mut columns = Vec::with_capacity(runs.len());
     for run in &runs {
         let ts = read_run_times(run, reading)?;
-        replicas.push(ReplicaTimes::new(run, ts.clone())?);
+        replicas.push(ReplicaTimes::new(run, &ts));
         let column = Floats { values: vec![0.0; ts.len()], ts };
         columns.push(SeriesReplica { column, joints: joints(run), coarse: coarse_spans(run) });
     }
@@ -178,33 +201,76 @@ struct OwnTime {
     span: Option<TimeRange>,
 }
 
+/// Goes through the chunks and spans of a replica together with its samples.
+struct TimesWalk<'a> {
+    chunks: &'a [CoarseChunk],
+    spans: &'a [TimeRange],
+    /// The last chunk that begins at or before the sample, and one.
+    chunk: usize,
+    /// The first span that ends after the sample.
+    next: usize,
+}
+
+impl TimesWalk<'_> {
+    /// The sample at `t`, which is not before the one asked for before.
+    fn at(&mut self, t: i64) -> OwnTime {
+        while self.chunks.get(self.chunk).is_some_and(|chunk| chunk.first <= t) {
+            self.chunk += 1;
+        }
+        while self.spans.get(self.next).is_some_and(|span| span.last() <= t) {
+            self.next += 1;
+        }
+        let Some(chunk) = self.chunks[..self.chunk].iter().rev().find(|chunk| t <= chunk.last)
+        else {
+            return OwnTime { t, window: None, span: Some(TimeRange::from_closed(t, t)) };
+        };
+        let start = t.div_euclid(chunk.resolution).saturating_mul(chunk.resolution);
+        let window = TimeRange::new(start, start.saturating_add(chunk.resolution));
+        // a batch of a counter begins with its first sample, before the end of its window
+        let begins = self.spans.get(self.next).is_some_and(|span| span.start == t);
+        let span = match self.next.checked_sub(1) {
+            _ if begins => Some(TimeRange::from_closed(t, t)),
+            Some(before) => Some(self.spans[before]).filter(|span| span.start >= start),
+            None => None,
+        };
+        OwnTime { t, window: Some(window), span }
+    }
+}
+
 impl ReplicaTimes {
-    /// Of the samples at `ts`, which were read from the run.
-    fn new(run: &[SeriesChunk], ts: Vec<i64>) -> Result<ReplicaTimes, Error> {
+    /// Of the samples at `ts`, which ascend and were read from the run.
+    fn new(run: &[SeriesChunk], ts: &[i64]) -> ReplicaTimes {
         let mut spans = Vec::new();
         for times in run.iter().filter_map(|chunk| chunk.times.as_ref()) {
-            spans.append(&mut decode_spans(times)?);
+            spans.append(&mut decode_spans(times));
         }
-        spans.sort_by_key(|span| span.last());
+        if !spans.is_sorted_by_key(|span| span.last()) {
+            spans.sort_by_key(|span| span.last());
+        }
         let chunks: Vec<CoarseChunk> = run.iter().filter_map(CoarseChunk::of).collect();
-        let own = |t: i64| {
-            let after = chunks.partition_point(|chunk| chunk.first <= t);
-            let Some(chunk) = chunks[..after].iter().rev().find(|chunk| t <= chunk.last) else {
-                return OwnTime { t, window: None, span: Some(TimeRange::from_closed(t, t)) };
-            };
-            let start = t.div_euclid(chunk.resolution).saturating_mul(chunk.resolution);
-            let window = TimeRange::new(start, start.saturating_add(chunk.resolution));
-            let next = spans.partition_point(|span| span.last() <= t);
-            // a batch of a counter begins with its first sample, before the end of its window
-            let begins = spans.get(next).is_some_and(|span| span.start == t);
-            let span = if begins {
-                Some(TimeRange::from_closed(t, t))
-            } else {
-                span_at(&spans, t, chunk.resolution)
-            };
-            OwnTime { t, window: Some(window), span }
-        };
-        Ok(ReplicaTimes { samples: ts.into_iter().map(own).collect() })
+        let mut walk = TimesWalk { chunks: &chunks, spans: &spans, chunk: 0, next: 0 };
+        ReplicaTimes { samples: ts.iter().map(|t| walk.at(*t)).collect() }
+    }
+
+    /// The times of the samples where there is no other replica.
+    fn alone(self) -> Vec<Option<SampleTime>> {
+        let mut out = Vec::with_capacity(self.samples.len());
+        for samples in self.samples.chunk_by(|a, b| a.window.is_some() && a.window == b.window) {
+            if let [only] = samples {
+                out.push(only.span.map(|span| SampleTime { t: span.last(), span }));
+                continue;
+            }
+            // as with several replicas, nothing is known of a window unless all of it is
+            let known = samples.iter().map(|sample| sample.span).collect::<Option<Vec<_>>>();
+            let whole = known
+                .into_iter()
+                .flatten()
+                .reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)));
+            out.extend(samples.iter().map(|sample| {
+                sample.span.zip(whole).map(|(own, span)| SampleTime { t: own.last(), span })
+            }));
+        }
+        out
     }
 
     /// The samples inside a window.

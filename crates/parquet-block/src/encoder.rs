@@ -246,13 +246,18 @@ impl FileEncoder {
             for ((leaf, data_type), encoding) in leaves.iter().zip(&types).zip(encodings) {
                 let path = leaf.path().clone();
                 properties = set_layout(properties, path.clone(), encoding);
-                let is_value = matches!(data_type, DataType::Float64)
-                    || (self.version == FormatVersion::V2 && leaf.max_def_level() > 0);
-                if is_value || leaves.len() > 1 || leaf.path().parts().len() > 1 {
+                let is_nullable = leaf.max_def_level() > 0 && leaf.path().parts().len() == 1;
+                let statistics = match self.version {
+                    // how many are NULL: where all are, nothing is read
+                    FormatVersion::V2 if is_nullable => EnabledStatistics::Chunk,
                     // Minima of values would not help to prune for any query.
-                    properties =
-                        properties.set_column_statistics_enabled(path, EnabledStatistics::None);
-                }
+                    _ if *data_type == DataType::Float64 || leaves.len() > 1 => {
+                        EnabledStatistics::None
+                    }
+                    _ if leaf.path().parts().len() > 1 => EnabledStatistics::None,
+                    _ => continue,
+                };
+                properties = properties.set_column_statistics_enabled(path, statistics);
             }
         }
         Ok(properties.build())

@@ -123,6 +123,21 @@ pub(crate) struct BlockFile {
     footer: ArrowReaderMetadata,
 }
 
+fn count(rows: &[Range<usize>]) -> usize {
+    rows.iter().map(Range::len).sum()
+}
+
+/// What is read of a file.
+struct ReadPlan {
+    /// Columns, by their numbers.
+    roots: Vec<usize>,
+    groups: Vec<usize>,
+    /// Rows, counted within the groups.
+    selection: RowSelection,
+    /// How many rows these are.
+    wanted: usize,
+}
+
 /// Rows `start..end` of a file, sorted and apart from each other.
 pub(crate) type RowRanges = Vec<Range<usize>>;
 
@@ -181,17 +196,39 @@ impl BlockFile {
         columns: &[&str],
         rows: &[Range<usize>],
     ) -> Result<RecordBatch, Error> {
+        let (groups, selection) = self.select(rows)?;
+        let plan = ReadPlan { roots: self.roots(columns), groups, selection, wanted: count(rows) };
+        self.read_planned(plan).await
+    }
+
+    /// The same, without columns that are known to be NULL in the row groups of these rows.
+    pub(crate) async fn read_values(
+        &self,
+        columns: &[&str],
+        rows: &[Range<usize>],
+    ) -> Result<RecordBatch, Error> {
+        let (groups, selection) = self.select(rows)?;
+        let mut roots = self.roots(columns);
         let fields = self.schema().fields();
-        let roots: Vec<usize> =
-            (0..fields.len()).filter(|i| columns.contains(&fields[*i].name().as_str())).collect();
+        roots.retain(|root| !self.is_null(fields[*root].name(), &groups));
+        self.read_planned(ReadPlan { roots, groups, selection, wanted: count(rows) }).await
+    }
+
+    fn roots(&self, columns: &[&str]) -> Vec<usize> {
+        let fields = self.schema().fields().iter().enumerate();
+        let wanted = fields.filter(|(_, field)| columns.contains(&field.name().as_str()));
+        wanted.map(|(root, _)| root).collect()
+    }
+
+    async fn read_planned(&self, plan: ReadPlan) -> Result<RecordBatch, Error> {
+        let (roots, wanted, fields) = (&plan.roots, plan.wanted, self.schema().fields());
         let projected = Arc::new(Schema::new(
             roots.iter().map(|i| Arc::clone(&fields[*i])).collect::<Vec<_>>(),
         ));
-        let wanted: usize = rows.iter().map(Range::len).sum();
         if wanted == 0 || roots.is_empty() {
             return Ok(RecordBatch::new_empty(projected));
         }
-        let work = AssertUnwindSafe(self.read_batches(roots, rows, wanted)).catch_unwind();
+        let work = AssertUnwindSafe(self.read_batches(plan)).catch_unwind();
         let batches = work.await.map_err(|_| self.damaged("the decoder gave up"))??;
         let batch = match <[RecordBatch; 1]>::try_from(batches) {
             Ok([batch]) => batch,
@@ -216,14 +253,9 @@ impl BlockFile {
         Error::corrupt(self.path(), reason)
     }
 
-    async fn read_batches(
-        &self,
-        roots: Vec<usize>,
-        rows: &[Range<usize>],
-        wanted: usize,
-    ) -> Result<Vec<RecordBatch>, Error> {
+    async fn read_batches(&self, plan: ReadPlan) -> Result<Vec<RecordBatch>, Error> {
+        let ReadPlan { roots, groups, selection, wanted } = plan;
         let failed = || Error::parquet("reading", self.path());
-        let (groups, selection) = self.select(rows)?;
         let reader = self.source.clone();
         let builder =
             ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.footer.clone());
@@ -243,6 +275,20 @@ impl BlockFile {
             batches.append(&mut decoded.map_err(|e| failed()(e.into()))?);
         }
         Ok(batches)
+    }
+
+    /// Whether a column of scalars is known to be NULL in all rows of these row groups.
+    fn is_null(&self, column: &str, groups: &[usize]) -> bool {
+        let metadata = self.footer.metadata();
+        let leaves = metadata.file_metadata().schema_descr().columns();
+        let Some(leaf) = leaves.iter().position(|leaf| leaf.path().parts() == [column]) else {
+            return false;
+        };
+        groups.iter().all(|group| {
+            let group = metadata.row_group(*group);
+            let nulls = group.column(leaf).statistics().and_then(|s| s.null_count_opt());
+            nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(group.num_rows()))
+        })
     }
 
     /// The row groups that hold the rows, and the rows counted within those.

@@ -426,19 +426,24 @@ impl ShardFiles {
         let WantedWindows { aggregates, times } = wanted;
         let spans = spans(&group.positions, self.samples.rows(), |p| (p.first_row, p.rows));
         let spans = spans.map_err(|reason| self.series.damaged(reason))?;
+        let sums_by_range = group.positions.iter().any(|p| p.form.sum_by_range);
+        let wanted = v2::WantedFloats { aggregates, times, sums_by_range };
         let columns = match self.version {
             FormatVersion::V1 => v1::wanted_columns(aggregates),
-            FormatVersion::V2 => {
-                let sums_by_range = group.positions.iter().any(|p| p.form.sum_by_range);
-                v2::WantedFloats { aggregates, times, sums_by_range }.columns()
-            }
+            FormatVersion::V2 => wanted.columns(),
         };
-        let batch = self.samples.read(&columns, &merged(&spans)).await?;
+        let schema = self.samples.schema();
+        if let Some(lacking) = columns.iter().find(|c| schema.field_with_name(c).is_err()) {
+            return Err(self.samples.damaged(format!("it has no column {lacking}")));
+        }
+        let batch = self.samples.read_values(&columns, &merged(&spans)).await?;
         let damaged = |e| self.samples.undecodable(e);
         let columns = match self.version {
             _ if batch.num_rows() == 0 => return Ok(vec![Windows::default(); spans.len()]),
             FormatVersion::V1 => ReadFloats::V1(v1::SampleColumns::new(&batch).map_err(damaged)?),
-            FormatVersion::V2 => ReadFloats::V2(v2::FloatColumns::new(&batch).map_err(damaged)?),
+            FormatVersion::V2 => {
+                ReadFloats::V2(v2::FloatColumns::new(&batch, wanted).map_err(damaged)?)
+            }
         };
         let mut at = 0;
         let mut all = Vec::with_capacity(spans.len());
@@ -476,10 +481,12 @@ impl ShardFiles {
             FormatVersion::V2 => v2::HISTOGRAM_COLUMNS,
         };
         let rows = merged(&spans);
-        let windows = file.read(columns, &rows);
+        let windows = file.read_values(columns, &rows);
         let buckets = async {
             match &self.buckets {
-                Some(file) => file.read(v2::BUCKET_COLUMNS, &merged(&bucket_spans)).await.map(Some),
+                Some(file) => {
+                    file.read_values(v2::BUCKET_COLUMNS, &merged(&bucket_spans)).await.map(Some)
+                }
                 None => Ok(None),
             }
         };

@@ -196,7 +196,7 @@ fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
             message.min = min.map(part);
             message.max = max.map(part);
             message.counter = counter.map(part);
-            message.times = chunk.times.map(part);
+            message.times = chunk.times.unwrap_or_default();
         }
     }
     message
@@ -221,7 +221,7 @@ fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> 
         parts[Aggregate::Counter as usize] = part(message.counter)?;
         parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
     };
-    let times = part(message.times)?;
+    let times = Some(message.times).filter(|times| !times.is_empty());
     // 0 in either means that the peer does not say it
     let resolution =
         Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
@@ -368,7 +368,7 @@ mod tests {
                 SeriesChunk::new(1, 2, ChunkContent::Raw(bytes("raw")))
                     .with_replica(Some(u64::MAX)),
                 SeriesChunk::new(3, 4, ChunkContent::Aggregates(parts))
-                    .with_times(Some(bytes("times"))),
+                    .with_times(Some(Bytes::from_static(b"times"))),
             ],
         };
         assert_eq!(series_from_wire(series_to_wire(series.clone())).unwrap(), series);

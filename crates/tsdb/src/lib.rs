@@ -13,6 +13,6 @@ pub mod meta;
 pub mod postings;
 pub mod segment;
 pub mod tombstones;
-mod varint;
+pub mod varint;
 
 pub use error::{Error, Kind};

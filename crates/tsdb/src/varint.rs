@@ -4,7 +4,7 @@
 /// The value and the number of bytes it took; `None` when the bytes end early or the value exceeds
 /// 64 bits.
 #[inline]
-pub(crate) fn read_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub fn read_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
     match *bytes {
         [first, ..] if first < 0x80 => Some((u64::from(first), 1)),
         [first, second, ..] if second < 0x80 => {
@@ -34,7 +34,7 @@ fn read_long_uvarint(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// As [`read_uvarint`], for a zigzag number.
 #[inline]
-pub(crate) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
+pub fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     let (raw, len) = read_uvarint(bytes)?;
     Some((zigzag_decode(raw), len))
 }
@@ -43,7 +43,7 @@ pub(crate) fn zigzag_decode(raw: u64) -> i64 {
     (raw >> 1) as i64 ^ -((raw & 1) as i64)
 }
 
-pub(crate) fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -51,6 +51,6 @@ pub(crate) fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(crate) fn put_varint(out: &mut Vec<u8>, value: i64) {
+pub fn put_varint(out: &mut Vec<u8>, value: i64) {
     put_uvarint(out, ((value << 1) ^ (value >> 63)) as u64);
 }

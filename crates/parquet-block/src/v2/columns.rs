@@ -124,71 +124,76 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// How many of the rows are not NULL.
-pub(super) fn present(array: &dyn Array, rows: &Range<usize>) -> usize {
+/// How many of the rows are not NULL; of a column that was left out, all are.
+pub(super) fn present<A: Array>(array: Option<&A>, rows: &Range<usize>) -> usize {
+    let Some(array) = array else { return 0 };
     match array.nulls() {
         Some(nulls) => rows.len() - nulls.slice(rows.start, rows.len()).null_count(),
         None => rows.len(),
     }
 }
 
-/// A value column and its integers.
+/// A value column and its integers, each `None` where all of it is NULL.
 #[derive(Clone, Copy)]
 pub(super) struct NumberColumns<'a> {
-    pub(super) double: &'a Float64Array,
-    pub(super) mantissa: &'a Int64Array,
+    pub(super) double: Option<&'a Float64Array>,
+    pub(super) mantissa: Option<&'a Int64Array>,
     pub(super) ulps: Option<&'a Int32Array>,
 }
 
+/// Names of the columns of a number.
+#[derive(Clone, Copy)]
+pub(super) struct NumberNames {
+    pub(super) double: &'static str,
+    pub(super) mantissa: &'static str,
+    pub(super) ulps: Option<&'static str>,
+}
+
 impl<'a> NumberColumns<'a> {
-    /// The columns of these names, if they were read.
     pub(super) fn find(
         columns: Columns<'a>,
-        double: &str,
-        mantissa: &str,
-        ulps: Option<&str>,
-    ) -> Result<Option<NumberColumns<'a>>, ArrowError> {
-        let Some(found) = columns.doubles(double)? else { return Ok(None) };
-        let integers = Columns::required(columns.integers(mantissa)?, mantissa)?;
-        let ulps = match ulps {
-            Some(name) => Some(Columns::required(columns.small(name)?, name)?),
-            None => None,
-        };
-        Ok(Some(NumberColumns { double: found, mantissa: integers, ulps }))
+        names: NumberNames,
+    ) -> Result<NumberColumns<'a>, ArrowError> {
+        Ok(NumberColumns {
+            double: columns.doubles(names.double)?,
+            mantissa: columns.integers(names.mantissa)?,
+            ulps: names.ulps.map(|name| columns.small(name)).transpose()?.flatten(),
+        })
     }
 
-    /// The values of these rows, which are one series'; rows that have none are left as `out` has
-    /// them.
+    /// Writes the values of these rows, which are one series'; rows that have none are left as
+    /// `out` has them.
     pub(super) fn overwrite(&self, rows: &Range<usize>, scale: Option<Scale>, out: &mut [f64]) {
-        let doubles = present(self.double, rows);
-        let mantissas = present(self.mantissa, rows);
-        if doubles == rows.len() {
-            out.copy_from_slice(&self.double.values()[rows.clone()]);
-        } else if doubles > 0 {
-            for (row, slot) in rows.clone().zip(out.iter_mut()) {
-                if self.double.is_valid(row) {
-                    *slot = self.double.value(row);
-                }
-            }
+        if let Some(doubles) = self.double {
+            each(doubles, rows, out, |array, row| array.value(row));
         }
-        let Some(scale) = scale.filter(|_| mantissas > 0) else { return };
-        let values = &self.mantissa.values()[rows.clone()];
-        if mantissas == rows.len() {
-            out.iter_mut().zip(values).for_each(|(slot, m)| *slot = scale.value(*m));
-        } else {
-            for (row, slot) in rows.clone().zip(out.iter_mut()) {
-                if self.mantissa.is_valid(row) {
-                    *slot = scale.value(self.mantissa.value(row));
-                }
-            }
+        if let Some((mantissas, scale)) = self.mantissa.zip(scale) {
+            each(mantissas, rows, out, |array, row| scale.value(array.value(row)));
         }
     }
 
     /// Adds what rounding errors added to the values of these rows.
     pub(super) fn add_ulps(&self, rows: &Range<usize>, out: &mut [f64]) {
-        let Some(ulps) = self.ulps.filter(|ulps| present(*ulps, rows) > 0) else { return };
+        let Some(ulps) = self.ulps.filter(|ulps| present(Some(*ulps), rows) > 0) else { return };
         for (row, slot) in rows.clone().zip(out.iter_mut()).filter(|(row, _)| ulps.is_valid(*row)) {
             *slot = with_ulps(*slot, ulps.value(row));
         }
+    }
+}
+
+/// Writes the value of each row that is not NULL.
+fn each<A: Array>(
+    array: &A,
+    rows: &Range<usize>,
+    out: &mut [f64],
+    value: impl Fn(&A, usize) -> f64,
+) {
+    let slots = rows.clone().zip(out.iter_mut());
+    match present(Some(array), rows) {
+        0 => {}
+        all if all == rows.len() => slots.for_each(|(row, slot)| *slot = value(array, row)),
+        _ => slots
+            .filter(|(row, _)| array.is_valid(*row))
+            .for_each(|(row, slot)| *slot = value(array, row)),
     }
 }

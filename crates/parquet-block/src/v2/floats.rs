@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use merge::{Batch, NO_TIME, Windows};
 use tsdb::chunk::Aggregate;
 
-use super::columns::{Columns, Nullable, Number, NumberColumns, present, times};
+use super::columns::{Columns, Nullable, Number, NumberColumns, NumberNames, present, times};
 use super::decimal::{NearDecimal, Scale};
 use super::schema::{
     COUNTER_M, COUNTER_ULPS, FIRST_RAW_T, FIRST_T, LAST_T, MAX_M, MIN_M, SUM_M, SUM_R, SUM_ULPS,
@@ -265,11 +265,12 @@ impl WantedFloats<'_> {
     }
 }
 
-/// Columns of a batch of the samples file, as far as they were read.
+/// Columns of a batch of the samples file, as far as they are wanted. What is `None` beside that is
+/// NULL in all rows.
 pub(crate) struct FloatColumns<'a> {
     t: &'a [i64],
     first_t: Option<&'a TimestampMillisecondArray>,
-    last_t: &'a TimestampMillisecondArray,
+    last_t: Option<&'a TimestampMillisecondArray>,
     batch_start: &'a BooleanArray,
     borders: Option<BatchBorders<'a>>,
     count: Option<&'a Int32Array>,
@@ -282,35 +283,48 @@ pub(crate) struct FloatColumns<'a> {
 
 /// The raw samples at the borders of batches.
 struct BatchBorders<'a> {
-    first_raw_t: &'a TimestampMillisecondArray,
+    first_raw_t: Option<&'a TimestampMillisecondArray>,
     first_v: &'a Float64Array,
     last_v: &'a Float64Array,
 }
 
+const COUNTER_NAMES: NumberNames =
+    NumberNames { double: COUNTER, mantissa: COUNTER_M, ulps: Some(COUNTER_ULPS) };
+const MAX_NAMES: NumberNames = NumberNames { double: MAX, mantissa: MAX_M, ulps: None };
+const MIN_NAMES: NumberNames = NumberNames { double: MIN, mantissa: MIN_M, ulps: None };
+const SUM_NAMES: NumberNames = NumberNames { double: SUM, mantissa: SUM_M, ulps: Some(SUM_ULPS) };
+
 impl<'a> FloatColumns<'a> {
-    pub(crate) fn new(batch: &'a RecordBatch) -> Result<FloatColumns<'a>, ArrowError> {
+    pub(crate) fn new(
+        batch: &'a RecordBatch,
+        wanted: WantedFloats<'_>,
+    ) -> Result<FloatColumns<'a>, ArrowError> {
         let columns = Columns(batch);
-        let required = |name: &str| Columns::required(columns.times(name)?, name);
+        let names = wanted.columns();
+        let find = |of: NumberNames| -> Result<Option<NumberColumns<'a>>, ArrowError> {
+            let is_wanted = names.contains(&of.mantissa);
+            is_wanted.then(|| NumberColumns::find(columns, of)).transpose()
+        };
         let starts = batch.column_by_name(BATCH_START).and_then(|c| c.as_boolean_opt());
-        let borders = match columns.doubles(FIRST_V)? {
-            Some(first_v) => Some(BatchBorders {
-                first_raw_t: required(FIRST_RAW_T)?,
-                first_v,
+        let borders = match names.contains(&FIRST_V) {
+            true => Some(BatchBorders {
+                first_raw_t: columns.times(FIRST_RAW_T)?,
+                first_v: Columns::required(columns.doubles(FIRST_V)?, FIRST_V)?,
                 last_v: Columns::required(columns.doubles(LAST_V)?, LAST_V)?,
             }),
-            None => None,
+            false => None,
         };
         Ok(FloatColumns {
-            t: required(T)?.values(),
+            t: Columns::required(columns.times(T)?, T)?.values(),
             first_t: columns.times(FIRST_T)?,
-            last_t: required(LAST_T)?,
+            last_t: columns.times(LAST_T)?,
             batch_start: starts.ok_or_else(|| wrong_type(BATCH_START))?,
             borders,
             count: columns.small(COUNT)?,
-            counter: NumberColumns::find(columns, COUNTER, COUNTER_M, Some(COUNTER_ULPS))?,
-            max: NumberColumns::find(columns, MAX, MAX_M, None)?,
-            min: NumberColumns::find(columns, MIN, MIN_M, None)?,
-            sum: NumberColumns::find(columns, SUM, SUM_M, Some(SUM_ULPS))?,
+            counter: find(COUNTER_NAMES)?,
+            max: find(MAX_NAMES)?,
+            min: find(MIN_NAMES)?,
+            sum: find(SUM_NAMES)?,
             sum_r: columns.integers(SUM_R)?,
         })
     }
@@ -338,9 +352,7 @@ impl<'a> FloatColumns<'a> {
         });
         let mut windows = Windows {
             t: self.t[rows.clone()].to_vec(),
-            first_t: self
-                .first_t
-                .map_or_else(|| vec![NO_TIME; rows.len()], |times| times_of(times, rows)),
+            first_t: times_of(self.first_t, rows),
             last_t: times_of(self.last_t, rows),
             count,
             sum: self.sums(rows, form),
@@ -361,7 +373,7 @@ impl<'a> FloatColumns<'a> {
 
     fn batches(&self, rows: &Range<usize>) -> Vec<Batch> {
         let batch = |row: usize| {
-            let first_t = self.first_t.and_then(|times| time_of(times, row));
+            let first_t = time_of(self.first_t, row);
             let (raw_t, first_v, last_v) = match &self.borders {
                 Some(borders) => (
                     time_of(borders.first_raw_t, row),
@@ -379,13 +391,15 @@ impl<'a> FloatColumns<'a> {
     fn sums(&self, rows: &Range<usize>, form: NumberForm) -> Vec<f64> {
         let Some(columns) = self.sum else { return Vec::new() };
         let mut out = vec![0.0; rows.len()];
-        let by_range = self.sum_r.filter(|rests| present(*rests, rows) > 0).zip(form.scale);
-        let parts = self.min.zip(self.max).zip(self.count);
-        if let (Some((rests, scale)), Some(((min, max), count))) = (by_range, parts) {
-            for (row, slot) in
-                rows.clone().zip(out.iter_mut()).filter(|(row, _)| rests.is_valid(*row))
-            {
-                let middle = min.mantissa.value(row).wrapping_add(max.mantissa.value(row));
+        let mantissa = |columns: Option<NumberColumns<'a>>| columns?.mantissa;
+        let rests = self.sum_r.filter(|rests| present(Some(*rests), rows) > 0);
+        if let (Some(rests), Some(scale)) = (rests, form.scale)
+            && let (Some(min), Some(max)) = (mantissa(self.min), mantissa(self.max))
+            && let Some(count) = self.count
+        {
+            let slots = rows.clone().zip(out.iter_mut());
+            for (row, slot) in slots.filter(|(row, _)| rests.is_valid(*row)) {
+                let middle = min.value(row).wrapping_add(max.value(row));
                 let middle = middle.wrapping_mul(i64::from(count.value(row)));
                 *slot = scale.value(rests.value(row).wrapping_add(middle) / 2);
             }
@@ -397,9 +411,10 @@ impl<'a> FloatColumns<'a> {
 }
 
 /// The times of these rows, [`NO_TIME`] where there is none.
-pub(super) fn times_of(times: &TimestampMillisecondArray, rows: &Range<usize>) -> Vec<i64> {
+pub(super) fn times_of(times: Option<&TimestampMillisecondArray>, rows: &Range<usize>) -> Vec<i64> {
+    let Some(times) = times else { return vec![NO_TIME; rows.len()] };
     let mut out = times.values()[rows.clone()].to_vec();
-    if present(times, rows) < rows.len() {
+    if present(Some(times), rows) < rows.len() {
         for (_, slot) in rows.clone().zip(&mut out).filter(|(row, _)| times.is_null(*row)) {
             *slot = NO_TIME;
         }
@@ -407,6 +422,7 @@ pub(super) fn times_of(times: &TimestampMillisecondArray, rows: &Range<usize>) -
     out
 }
 
-fn time_of(times: &TimestampMillisecondArray, row: usize) -> Option<i64> {
+fn time_of(times: Option<&TimestampMillisecondArray>, row: usize) -> Option<i64> {
+    let times = times?;
     times.is_valid(row).then(|| times.value(row))
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch,
-    StructArray,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, Float64Array, Int32Array, Int64Array,
+    ListArray, PrimitiveArray, RecordBatch, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Fields, Float64Type, Int32Type, Int64Type};
@@ -322,7 +322,8 @@ impl HistogramBatches<'_> {
         let rows = &place.windows;
         let columns = Columns(self.windows);
         let required = |name: &str| Columns::required(columns.times(name)?, name);
-        let (t, first_t, last_t) = (required(T)?, required(FIRST_T)?, required(LAST_T)?);
+        let t = required(T)?;
+        let (first_t, last_t) = (columns.times(FIRST_T)?, columns.times(LAST_T)?);
         let starts = self.windows.column_by_name(BATCH_START).and_then(|c| c.as_boolean_opt());
         let starts = starts.ok_or_else(|| wrong_type(BATCH_START))?;
         let count = Columns::required(columns.small(COUNT)?, COUNT)?;
@@ -367,22 +368,16 @@ fn fill_buckets(
     let negative = batch.column_by_name(NEGATIVE).and_then(|c| c.as_boolean_opt());
     let negative = negative.ok_or_else(|| wrong_type(NEGATIVE))?;
     let window = Columns::required(columns.small(WINDOW)?, WINDOW)?;
-    let counter = Columns::required(columns.doubles(COUNTER)?, COUNTER)?;
-    let counter_m = Columns::required(columns.integers(COUNTER_M)?, COUNTER_M)?;
-    let sum = Columns::required(columns.doubles(SUM)?, SUM)?;
-    let sum_r = Columns::required(columns.integers(SUM_R)?, SUM_R)?;
+    let (counter, counter_m) = (columns.doubles(COUNTER)?, columns.integers(COUNTER_M)?);
+    let (sum, sum_r) = (columns.doubles(SUM)?, columns.integers(SUM_R)?);
     for row in rows.clone() {
         let at = usize::try_from(window.value(row)).ok().filter(|at| *at < windows.len());
         let at = at.ok_or_else(|| ArrowError::ParseError("a bucket of no window".into()))?;
-        let (count, m) = (i64::from(windows.count[at]), counter_m.value(row));
-        let counter = match counter_m.is_valid(row) {
-            true => Some(m as f64),
-            false => counter.is_valid(row).then(|| counter.value(row)),
-        };
-        let sum = match sum_r.is_valid(row) {
-            true => Some(m.wrapping_mul(count).wrapping_sub(sum_r.value(row)) as f64),
-            false => sum.is_valid(row).then(|| sum.value(row)),
-        };
+        let count = i64::from(windows.count[at]);
+        let (m, rest) = (value_of(counter_m, row), value_of(sum_r, row));
+        let counter = m.map(|m| m as f64).or_else(|| value_of(counter, row));
+        let by_count = |rest: i64| m.unwrap_or(0).wrapping_mul(count).wrapping_sub(rest) as f64;
+        let sum = rest.map(by_count).or_else(|| value_of(sum, row));
         let side = |histogram: &mut FloatHistogram, value: Option<f64>| {
             let buckets = match negative.value(row) {
                 true => &mut histogram.negative_buckets,
@@ -394,6 +389,14 @@ fn fill_buckets(
         side(&mut windows.sum[at], sum);
     }
     Ok(())
+}
+
+/// The value of a row that is not NULL.
+fn value_of<T: ArrowPrimitiveType>(
+    array: Option<&PrimitiveArray<T>>,
+    row: usize,
+) -> Option<T::Native> {
+    array.filter(|array| array.is_valid(row)).map(|array| array.value(row))
 }
 
 fn read_histograms(
