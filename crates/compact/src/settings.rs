@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// The version of Parquet that is written unless told otherwise. It is raised a release after
 /// stores read the next one, so that those of the previous release read all that is written.
-pub const PARQUET_VERSION: FormatVersion = FormatVersion::V1;
+pub const PARQUET_VERSION: FormatVersion = FormatVersion::V2;
 
 /// How downsampled blocks are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -136,10 +136,9 @@ pub fn sample_times(
     };
     if let [run] = &runs[..] {
         return Ok(match column {
-            Column::Floats(floats) => ReplicaTimes::new(run, &floats.ts),
-            Column::Mixed(_) => ReplicaTimes::new(run, &column.times()),
-        }
-        .alone());
+            Column::Floats(floats) => times_of_run(run, &floats.ts),
+            Column::Mixed(_) => times_of_run(run, &column.times()),
+        });
     }
     let mut replicas = Vec::with_capacity(runs.len());
     let mut columns = Vec::with_capacity(runs.len());
@@ -201,17 +200,61 @@ struct OwnTime {
     span: Option<TimeRange>,
 }
 
+/// The times of the samples at `ts`, which ascend and were read from the run, where there is no
+/// other replica.
+fn times_of_run(run: &[SeriesChunk], ts: &[i64]) -> Vec<Option<SampleTime>> {
+    let mut walk = TimesWalk::new(run);
+    let mut out = Vec::with_capacity(ts.len());
+    let (mut window, mut first) = (None, 0);
+    for t in ts {
+        let own = walk.at(*t);
+        if own.window.is_none() || own.window != window {
+            join(&mut out[first..]);
+            (window, first) = (own.window, out.len());
+        }
+        out.push(own.span.map(|span| SampleTime { t: span.last(), span }));
+    }
+    join(&mut out[first..]);
+    out
+}
+
+/// Gives the samples of one window the span of all of them; as with several replicas, nothing is
+/// known of a window unless all of it is.
+fn join(samples: &mut [Option<SampleTime>]) {
+    if samples.len() < 2 {
+        return;
+    }
+    let both = |a: TimeRange, b: TimeRange| TimeRange::new(a.start.min(b.start), a.end.max(b.end));
+    let known: Option<Vec<TimeRange>> = samples.iter().map(|s| s.map(|s| s.span)).collect();
+    let whole = known.into_iter().flatten().reduce(both);
+    for sample in samples {
+        *sample = sample.zip(whole).map(|(own, span)| SampleTime { span, ..own });
+    }
+}
+
 /// Goes through the chunks and spans of a replica together with its samples.
-struct TimesWalk<'a> {
-    chunks: &'a [CoarseChunk],
-    spans: &'a [TimeRange],
+struct TimesWalk {
+    chunks: Vec<CoarseChunk>,
+    spans: Vec<TimeRange>,
     /// The last chunk that begins at or before the sample, and one.
     chunk: usize,
     /// The first span that ends after the sample.
     next: usize,
 }
 
-impl TimesWalk<'_> {
+impl TimesWalk {
+    fn new(run: &[SeriesChunk]) -> TimesWalk {
+        let mut spans = Vec::new();
+        for times in run.iter().filter_map(|chunk| chunk.times.as_ref()) {
+            spans.append(&mut decode_spans(times));
+        }
+        if !spans.is_sorted_by_key(|span| span.last()) {
+            spans.sort_by_key(|span| span.last());
+        }
+        let chunks = run.iter().filter_map(CoarseChunk::of).collect();
+        TimesWalk { chunks, spans, chunk: 0, next: 0 }
+    }
+
     /// The sample at `t`, which is not before the one asked for before.
     fn at(&mut self, t: i64) -> OwnTime {
         while self.chunks.get(self.chunk).is_some_and(|chunk| chunk.first <= t) {
@@ -240,37 +283,8 @@ impl TimesWalk<'_> {
 impl ReplicaTimes {
     /// Of the samples at `ts`, which ascend and were read from the run.
     fn new(run: &[SeriesChunk], ts: &[i64]) -> ReplicaTimes {
-        let mut spans = Vec::new();
-        for times in run.iter().filter_map(|chunk| chunk.times.as_ref()) {
-            spans.append(&mut decode_spans(times));
-        }
-        if !spans.is_sorted_by_key(|span| span.last()) {
-            spans.sort_by_key(|span| span.last());
-        }
-        let chunks: Vec<CoarseChunk> = run.iter().filter_map(CoarseChunk::of).collect();
-        let mut walk = TimesWalk { chunks: &chunks, spans: &spans, chunk: 0, next: 0 };
+        let mut walk = TimesWalk::new(run);
         ReplicaTimes { samples: ts.iter().map(|t| walk.at(*t)).collect() }
-    }
-
-    /// The times of the samples where there is no other replica.
-    fn alone(self) -> Vec<Option<SampleTime>> {
-        let mut out = Vec::with_capacity(self.samples.len());
-        for samples in self.samples.chunk_by(|a, b| a.window.is_some() && a.window == b.window) {
-            if let [only] = samples {
-                out.push(only.span.map(|span| SampleTime { t: span.last(), span }));
-                continue;
-            }
-            // as with several replicas, nothing is known of a window unless all of it is
-            let known = samples.iter().map(|sample| sample.span).collect::<Option<Vec<_>>>();
-            let whole = known
-                .into_iter()
-                .flatten()
-                .reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)));
-            out.extend(samples.iter().map(|sample| {
-                sample.span.zip(whole).map(|(own, span)| SampleTime { t: own.last(), span })
-            }));
-        }
-        out
     }
 
     /// The samples inside a window.

@@ -19,14 +19,14 @@ pub(crate) struct RowsOf {
 
 /// Rows of the samples file.
 pub(crate) enum FloatRows {
-    V1(v1::SampleRows),
+    V1(Box<v1::SampleRows>),
     V2(Box<v2::FloatRows>),
 }
 
 impl FloatRows {
     pub(crate) fn new(version: FormatVersion) -> FloatRows {
         match version {
-            FormatVersion::V1 => FloatRows::V1(v1::SampleRows::default()),
+            FormatVersion::V1 => FloatRows::V1(Box::default()),
             FormatVersion::V2 => FloatRows::V2(Box::default()),
         }
     }
@@ -65,14 +65,14 @@ impl FloatRows {
 
 /// Rows of the histograms file.
 pub(crate) enum HistogramRows {
-    V1(v1::HistogramRows),
+    V1(Box<v1::HistogramRows>),
     V2(Box<v2::HistogramRows>),
 }
 
 impl HistogramRows {
     pub(crate) fn new(version: FormatVersion) -> HistogramRows {
         match version {
-            FormatVersion::V1 => HistogramRows::V1(v1::HistogramRows::default()),
+            FormatVersion::V1 => HistogramRows::V1(Box::default()),
             FormatVersion::V2 => HistogramRows::V2(Box::default()),
         }
     }

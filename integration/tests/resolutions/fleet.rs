@@ -222,7 +222,7 @@ async fn write_downsampled(
 ) {
     let location = BlockLocation::parquet(&external, resolution, id);
     let description = parquet_block::BlockDescription {
-        version: parquet_block::FormatVersion::V1,
+        version: parquet_block::FormatVersion::V2,
         id,
         resolution,
         external_labels: external.clone(),

@@ -247,7 +247,7 @@ impl TestBucket {
     pub(super) async fn parquet(&self, make: &Make) -> BlockLocation {
         let location = BlockLocation::parquet(&make.external, make.resolution, make.id);
         let description = parquet_block::BlockDescription {
-            version: parquet_block::FormatVersion::V1,
+            version: parquet_block::FormatVersion::V2,
             id: make.id,
             resolution: make.resolution,
             external_labels: make.external.clone(),
