@@ -1,6 +1,7 @@
 //! Writes a block: series in order of their labels, straight into multipart uploads.
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use block::{BlockLocation, Bucket};
 use bytes::Bytes;
 use merge::DownsampledSeries;
@@ -110,9 +111,9 @@ pub struct ParquetBlockWriter {
     limits: ShardLimits,
     shard: u32,
     series: SeriesBuilder,
-    samples: Option<FileUpload>,
-    histograms: Option<FileUpload>,
-    buckets: Option<FileUpload>,
+    samples: Option<Box<FileUpload>>,
+    histograms: Option<Box<FileUpload>>,
+    buckets: Option<Box<FileUpload>>,
     sample_rows: FloatRows,
     histogram_rows: HistogramRows,
     bucket_rows: BucketRows,
@@ -183,7 +184,7 @@ impl ParquetBlockWriter {
         let before = self.last.replace(labels.clone());
         let is_same = before.is_some_and(|last| last.metric_name() == labels.metric_name());
         let uploads = [&self.samples, &self.histograms, &self.buckets].into_iter().flatten();
-        let full = uploads.map(FileUpload::bytes).max() >= Some(self.limits.bytes);
+        let full = uploads.map(|upload| upload.bytes()).max() >= Some(self.limits.bytes);
         if full || self.series.len() >= self.limits.series {
             self.end_shard().await?;
         } else if !is_same && self.version() == FormatVersion::V2 {
@@ -217,8 +218,8 @@ impl ParquetBlockWriter {
             series: self.series.len() as u32,
             resolution_ms: self.description.resolution.millis(),
         };
-        let rows_of = |upload: &Option<FileUpload>, waiting: usize| {
-            (upload.as_ref().map_or(0, FileUpload::rows) + waiting as u64) as i64
+        let rows_of = |upload: &Option<Box<FileUpload>>, waiting: usize| {
+            (upload.as_ref().map_or(0, |upload| upload.rows()) + waiting as u64) as i64
         };
         let (min_t, max_t) = times_of(windows, self.version());
         let mut row = SeriesRow {
@@ -246,7 +247,7 @@ impl ParquetBlockWriter {
 
     /// Ends row groups that are large enough before another metric begins.
     async fn end_kind(&mut self) -> Result<(), Error> {
-        let group = self.samples.as_ref().map_or(0, FileUpload::group_rows);
+        let group = self.samples.as_ref().map_or(0, |upload| upload.group_rows());
         if group + self.sample_rows.len() as u64 >= OWN_GROUP_ROWS {
             self.encode_samples().await?;
             if let Some(samples) = &mut self.samples {
@@ -266,7 +267,7 @@ impl ParquetBlockWriter {
         Ok(self.stats)
     }
 
-    fn upload(&self, kind: &str, schema: arrow::datatypes::SchemaRef) -> Result<FileUpload, Error> {
+    fn upload(&self, kind: &str, schema: SchemaRef) -> Result<Box<FileUpload>, Error> {
         let name = format!("{}.{kind}.parquet", self.shard);
         let layout = FileLayout {
             version: self.version(),
@@ -274,7 +275,7 @@ impl ParquetBlockWriter {
             metadata: self.description.metadata(),
             group_bytes: self.limits.row_group_bytes,
         };
-        FileUpload::create(&self.bucket, &self.location, name, layout)
+        FileUpload::create(&self.bucket, &self.location, name, layout).map(Box::new)
     }
 
     async fn encode_samples(&mut self) -> Result<(), Error> {

@@ -214,6 +214,7 @@ async fn raw_to_parquet_to_chunks_gives_thanos_bytes(version: FormatVersion) {
     assert_eq!(scanned.len(), golden.len());
 }
 
+#[expect(clippy::print_stdout, reason = "the sizes that the table of figures shows")]
 async fn whole_blocks_come_back_and_are_smaller_than_thanos(version: FormatVersion) {
     let Some(blocks) = support::blocks() else { return };
     let windows = downsample(&blocks.series);
