@@ -109,12 +109,12 @@ def with_duckdb(folder):
         wrong = db.execute(
             """
             SELECT count(*) FROM (
-                SELECT h.series_id, h.window, any_value(coalesce(h.counter.count, h.counter.count_m)) AS observations,
+                SELECT h.series_id, h.window_id, any_value(coalesce(h.counter.count, h.counter.count_m)) AS observations,
                     any_value(h.counter.zero_count) + sum(coalesce(b.counter, b.counter_m)) AS in_buckets,
                     any_value(coalesce(h.sum.count, h.sum.count_m)) AS sums,
                     any_value(h.sum.zero_count) + sum(coalesce(b.sum, h.count * b.counter_m - b.sum_r)) AS sums_in_buckets
-                FROM read_parquet(?) AS h JOIN read_parquet(?) AS b ON h.series_id = b.series_id AND h.window = b.window
-                GROUP BY h.series_id, h.window
+                FROM read_parquet(?) AS h JOIN read_parquet(?) AS b ON h.series_id = b.series_id AND h.window_id = b.window_id
+                GROUP BY h.series_id, h.window_id
             ) WHERE observations <> in_buckets OR sums <> sums_in_buckets
             """,
             [histograms, files(folder, "buckets")],

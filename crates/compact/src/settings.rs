@@ -13,8 +13,7 @@ use crate::error::Case;
 use crate::identity::ENCODER_VERSION;
 use crate::{Error, Result};
 
-/// The version of Parquet that is written unless told otherwise. It is raised a release after
-/// stores read the next one, so that those of the previous release read all that is written.
+/// The version of Parquet that is written unless told otherwise.
 pub const PARQUET_VERSION: FormatVersion = FormatVersion::V2;
 
 /// How downsampled blocks are stored.

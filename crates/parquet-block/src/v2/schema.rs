@@ -21,9 +21,9 @@ pub(crate) const SCALE: &str = "scale";
 pub(crate) const SUM_BY_RANGE: &str = "sum_by_range";
 pub(crate) const BUCKET_FIRST_ROW: &str = "bucket_first_row";
 pub(crate) const BUCKET_ROWS: &str = "bucket_n_rows";
-pub(crate) const WINDOW: &str = "window";
+pub(crate) const WINDOW: &str = "window_id";
 pub(crate) const NEGATIVE: &str = "negative";
-pub(crate) const INDEX: &str = "index";
+pub(crate) const INDEX: &str = "bucket";
 pub(crate) const COUNT_M: &str = "count_m";
 
 /// Ids of label columns begin here, below them are those of all other columns.
