@@ -296,3 +296,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_replica_is_read_as_several_are() {
+    let samples: Vec<(i64, f64)> = (0..80).map(|i| (11_823_000 + i * 15_000, i as f64)).collect();
+    for resolution in [Resolution::FiveMinutes, Resolution::OneHour] {
+        let run = chunks(&samples, resolution, 1);
+        for value in [ValueOf::Average, ValueOf::Counter] {
+            let column = read_replicas(run.clone(), reading(value)).unwrap();
+            let ts = column.times();
+            let replica = ReplicaTimes::new(&run, &ts);
+            let slow: Vec<_> =
+                (0..ts.len()).map(|i| time_of(std::slice::from_ref(&replica), 0, i)).collect();
+            assert_eq!(times_of_run(&run, &ts), slow, "{resolution} {value:?} {ts:?}");
+            assert!(slow.iter().all(Option::is_some), "{slow:?} {ts:?}");
+        }
+    }
+}
