@@ -225,11 +225,15 @@ impl CoarseTimes<'_> {
         !self.t.is_empty() && (lo == hi || around().any(longer))
     }
 
-    /// Whether a window that holds fewer than two samples ends inside one of which it is known
-    /// that the series had begun.
-    pub fn is_beginning(&self, window: Window) -> bool {
+    /// Whether a series is known to begin or to end in a window: nothing is to be guessed about how
+    /// far it reaches beyond its samples.
+    pub fn is_at_an_end(&self, window: Window) -> bool {
         let (lo, hi) = window.lo_and_hi();
-        hi - lo < 2 && self.has_begun(hi, window.end)
+        let is_known = |i: usize| self.resolution(i) > 0 && self.span(i).is_some();
+        let is_first = |i: usize| i == 0 || !self.is_linked(i - 1);
+        let is_last = |i: usize| i + 1 == self.t.len() || !self.is_linked(i);
+        let begins = |i: usize| self.has_begun(i, window.end) && is_first(i);
+        begins(lo) || begins(hi) || (lo < hi && is_known(hi - 1) && is_last(hi - 1))
     }
 
     /// Whether the samples of a series that continues beyond both ends of a window have distances

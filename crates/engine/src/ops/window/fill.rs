@@ -189,7 +189,7 @@ impl Evaluator {
                 (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
             if float_times.is_short(of_floats, range / 2)
                 || float_times.is_uneven(of_floats)
-                || float_times.is_beginning(of_floats)
+                || float_times.is_at_an_end(of_floats)
             {
                 let scale = if rise == Rise::PerSecond { 1000.0 / range as f64 } else { 1.0 };
                 let value = float_times
