@@ -172,9 +172,8 @@ async fn write_statistics(
     location: &BlockLocation,
     counted: StatisticsBuilder,
 ) -> Result<File> {
-    let id = location.id();
-    let encode = tokio::task::spawn_blocking(move || counted.finish().encode(id));
-    let bytes = encode.await.expect("encoding statistics does not panic")?;
+    // on this thread, as the index is
+    let bytes = counted.finish().encode(location.id())?;
     let size_bytes = bytes.len() as u64;
     bucket.put(&location.file(STATISTICS_FILE), bytes.into()).await?;
     Ok(File { rel_path: STATISTICS_FILE.into(), size_bytes, hash: None })
