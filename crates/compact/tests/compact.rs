@@ -190,7 +190,8 @@ async fn raw_data_stays_while_a_copy_is_damaged() {
     world.delete(&format!("{folder}/{file}")).await;
     world.advance(Duration::from_secs(41 * 3600));
     let retention = Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() };
-    world.compactor(Settings { retention, ..Settings::default() }).run_once().await.unwrap();
+    let settings = Settings { retention, allow_retire: true, ..Settings::default() };
+    world.compactor(settings).run_once().await.unwrap();
     let after = world.samples().await;
     let cluster = copy
         .external_labels()
@@ -245,7 +246,8 @@ async fn a_broken_meta_is_left_alone() {
 async fn retention_waits_for_the_copies() {
     let world = World::with_days(3, 1).await;
     let retention = Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() };
-    let settings = Settings { retention, delete_delay: Duration::ZERO, ..Settings::default() };
+    let (delete_delay, allow_retire) = (Duration::ZERO, true);
+    let settings = Settings { retention, delete_delay, allow_retire, ..Settings::default() };
     // the clock stands just after the last block: the 2d block expires only 40 h later
     world.advance(Duration::from_secs(41 * 3600));
     world.compactor(settings.clone()).run_once().await.unwrap();

@@ -160,7 +160,9 @@ async fn ended_streams_expire_in_every_format() {
     for format in [DownsampleFormat::Parquet, DownsampleFormat::Thanos, DownsampleFormat::Both] {
         let world = case("14-retention-ended-stream").await;
         let retention = Retention { raw: Duration::from_secs(40 * 3600), ..Retention::default() };
-        let settings = Settings { retention, downsample_format: format, ..settings() };
+        let allow_retire = true;
+        let settings =
+            Settings { retention, allow_retire, downsample_format: format, ..settings() };
         world.advance(Duration::from_secs(10 * 24 * 3600));
         for _ in 0..3 {
             world.compactor(settings.clone()).run_once().await.unwrap();
