@@ -67,12 +67,12 @@ def is_v2(folder):
 
 
 # As the page of the format has it. Needs `scale` of the series beside the columns of the window.
-DECIMAL = "CREATE MACRO dec(m, s) AS CASE WHEN s < 0 THEN m * power(10::DOUBLE, s) ELSE m / power(10::DOUBLE, s) END"
+DECIMAL = "CREATE MACRO decimal_of(m, s) AS CASE WHEN s < 0 THEN m * power(10::DOUBLE, s) ELSE m / power(10::DOUBLE, s) END"
 VALUES = {
-    "max": """coalesce(x."max", dec(max_m, scale))""",
-    "min": """coalesce(x."min", dec(min_m, scale))""",
-    "sum": """coalesce(x."sum", dec(sum_m, scale), dec((sum_r + x."count" * (min_m + max_m)) // 2, scale))""",
-    "counter": """coalesce(counter, dec(counter_m, scale), x."max", dec(max_m, scale))""",
+    "max": """coalesce(x."max", decimal_of(max_m, scale))""",
+    "min": """coalesce(x."min", decimal_of(min_m, scale))""",
+    "sum": """coalesce(x."sum", decimal_of(sum_m, scale), decimal_of((sum_r + x."count" * (min_m + max_m)) // 2, scale))""",
+    "counter": """coalesce(counter, decimal_of(counter_m, scale), x."max", decimal_of(max_m, scale))""",
 }
 VALUES_V1 = {"max": 'x."max"', "min": 'x."min"', "sum": 'x."sum"', "counter": 'coalesce(counter, x."max")'}
 

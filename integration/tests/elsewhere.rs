@@ -2,6 +2,7 @@
 //! the generator made.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -174,19 +175,31 @@ fn push_decimals(builder: &mut BlockBuilder, range: TimeRange, truth: &mut Truth
     }
 }
 
+/// The readers; `READERS` may name others that the script knows, such as `chdb`, which is too large
+/// to be installed for every run.
+fn readers() -> Vec<String> {
+    let named = std::env::var("READERS").unwrap_or_else(|_| "duckdb polars pyarrow".to_owned());
+    named.split_whitespace().map(str::to_owned).collect()
+}
+
 /// A Python with the readers, from PyPI, in a virtual environment below the target folder.
-fn python() -> PathBuf {
+fn python(readers: &[String]) -> PathBuf {
     let folder = target_folder().join("pyenv");
     let python = folder.join("bin/python");
     let has_readers = |python: &Path| {
-        let import = ["-c", "import duckdb, polars, pyarrow"];
-        Command::new(python).args(import).output().is_ok_and(|output| output.status.success())
+        // the script compares with the help of the first three
+        let import = format!("import duckdb, polars, pyarrow, {}", readers.join(", "));
+        Command::new(python)
+            .args(["-c", &import])
+            .output()
+            .is_ok_and(|output| output.status.success())
     };
     if !has_readers(&python) {
         let args = [Path::new("-m"), Path::new("venv"), &folder];
         run(Path::new("python3"), args).expect_success("make a virtual environment");
         let install = ["-m", "pip", "install", "--quiet", "duckdb", "polars", "pyarrow"];
-        run(&python, install).expect_success("install duckdb, polars and pyarrow from PyPI");
+        let install = install.into_iter().chain(readers.iter().map(String::as_str));
+        run(&python, install).expect_success("install the readers from PyPI");
     }
     python
 }
@@ -208,15 +221,18 @@ fn duckdb_polars_and_pyarrow_read_our_files() {
     let file = folder.path().join("truth.json");
     std::fs::write(&file, serde_json::to_vec(&known).expect("JSON")).expect("write the truth");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/elsewhere.py");
+    let readers = readers();
+    let python = python(&readers);
     for version in ["1", "2"] {
         let scratch = scratch();
         let bucket = Bucket::folder(scratch.path());
         bucket.fill(blocks.folders.iter().chain([&odd]));
         let version = format!("--downsample.parquet-version={version}");
         compact_once(binaries, Maker::Drumlin, scratch.path(), &bucket, &[&version]);
-        let args = [script.as_path(), bucket.path(), &file];
-        let read = run(&python(), args).expect_success("read the files elsewhere");
-        assert_eq!(read.output.lines().count(), 3, "three readers: {}", read.output);
+        let args = [script.as_path(), bucket.path(), &file].map(|path| path.as_os_str().to_owned());
+        let args = args.into_iter().chain(readers.iter().map(OsString::from));
+        let read = run(&python, args).expect_success("read the files elsewhere");
+        assert_eq!(read.output.lines().count(), readers.len(), "{}", read.output);
         print!("{version}\n{}", read.output);
     }
 }

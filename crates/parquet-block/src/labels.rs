@@ -420,3 +420,6 @@ fn read_forms(batch: &RecordBatch) -> Result<Vec<NumberForm>, ArrowError> {
     };
     (0..batch.num_rows()).map(form).collect()
 }
+
+#[cfg(test)]
+mod tests;
