@@ -314,13 +314,17 @@ impl<'a> FloatColumns<'a> {
             }),
             false => None,
         };
+        let count = match names.contains(&COUNT) {
+            true => Some(Columns::required(columns.small(COUNT)?, COUNT)?),
+            false => None,
+        };
         Ok(FloatColumns {
             t: Columns::required(columns.times(T)?, T)?.values(),
             first_t: columns.times(FIRST_T)?,
             last_t: columns.times(LAST_T)?,
             batch_start: starts.ok_or_else(|| wrong_type(BATCH_START))?,
             borders,
-            count: columns.small(COUNT)?,
+            count,
             counter: find(COUNTER_NAMES)?,
             max: find(MAX_NAMES)?,
             min: find(MIN_NAMES)?,
@@ -425,4 +429,21 @@ pub(super) fn times_of(times: Option<&TimestampMillisecondArray>, rows: &Range<u
 fn time_of(times: Option<&TimestampMillisecondArray>, row: usize) -> Option<i64> {
     let times = times?;
     times.is_valid(row).then(|| times.value(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A footer may say of a column that all of it is NULL, so that it is not read.
+    #[test]
+    fn windows_without_a_count_are_refused() {
+        let batch = FloatRows::default().into_batch().unwrap();
+        let wanted =
+            WantedFloats { aggregates: &Aggregate::ALL, times: true, sums_by_range: false };
+        assert!(FloatColumns::new(&batch, wanted).is_ok());
+        let others = (0..batch.num_columns()).filter(|i| batch.schema().field(*i).name() != COUNT);
+        let lacking = batch.project(&others.collect::<Vec<_>>()).unwrap();
+        assert!(FloatColumns::new(&lacking, wanted).is_err());
+    }
 }
