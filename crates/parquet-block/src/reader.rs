@@ -483,11 +483,12 @@ impl ShardFiles {
         let rows = merged(&spans);
         let windows = file.read_values(columns, &rows);
         let buckets = async {
+            let rows = merged(&bucket_spans);
             match &self.buckets {
-                Some(file) => {
-                    file.read_values(v2::BUCKET_COLUMNS, &merged(&bucket_spans)).await.map(Some)
+                Some(file) if !rows.is_empty() => {
+                    file.read_values(v2::BUCKET_COLUMNS, &rows).await.map(Some)
                 }
-                None => Ok(None),
+                _ => Ok(None),
             }
         };
         let (windows, buckets) = futures::try_join!(windows, buckets)?;
