@@ -1,28 +1,29 @@
-//! The fuzz targets on stable Rust: the parts of a small block, and so many broken variants of each.
-//! The run is the same every time.
+//! The fuzz targets on stable Rust: the parts of two small blocks, and so many broken variants of
+//! each. The run is the same every time.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests report what they counted")]
 
+mod blocks;
 mod fuzz;
 #[path = "../../tsdb/tests/fuzz/replay.rs"]
 mod replay;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use block::BlockLocation;
-use merge::{Batch, DownsampledSeries, HistogramWindows, NO_TIME, Windows};
-use model::histogram::{BucketSpan, ResetHint};
-use model::{BlockId, FloatHistogram, Labels, Resolution};
-use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt};
+use fuzz::memory;
+use model::{BlockId, Labels};
 use parquet_block::checksums::{ChecksumBuilder, Checksums};
 use parquet_block::statistics::{SeriesSize, StatisticsBuilder};
-use parquet_block::{BlockDescription, Error, FormatVersion, ParquetBlockWriter};
+use parquet_block::{Error, FormatVersion, SeriesWindows};
 use replay::{files, variants};
 
-/// Series of the block that the seeds are.
-const SERIES: usize = 4;
+/// The block that the seeds are.
+fn block_of(version: FormatVersion) -> Vec<SeriesWindows> {
+    match version {
+        FormatVersion::V1 => blocks::format_1(),
+        FormatVersion::V2 => blocks::format_2(),
+    }
+}
 
 fn folder(target: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "fuzz/seeds", target].iter().collect()
@@ -31,8 +32,11 @@ fn folder(target: &str) -> PathBuf {
 /// Enough variants are read and enough are refused: otherwise the run would hardly test a reader.
 fn replay(name: &str, count: usize, target: impl Fn(&[u8]) -> Result<usize, Error>) {
     let seeds = files(folder(name));
-    assert_eq!(seeds.len(), fuzz::KINDS.len());
-    seeds.iter().for_each(|seed| assert_eq!(target(seed).expect("a sound seed"), SERIES));
+    assert_eq!(seeds.len(), fuzz::SEEDS.len());
+    for seed in &seeds {
+        let version = fuzz::SEEDS[usize::from(seed[0])].version;
+        assert_eq!(target(seed).expect("a sound seed"), block_of(version).len());
+    }
     let (mut read, mut refused) = (0, 0);
     variants(&seeds, count, |variant| match target(variant) {
         Ok(_) => read += 1,
@@ -72,98 +76,36 @@ fn statistics() {
 
 #[test]
 fn footers() {
-    replay("footer", 300, fuzz::footer);
+    replay("footer", 700, fuzz::footer);
 }
 
 #[test]
 fn pages() {
-    replay("pages", 300, fuzz::pages);
+    replay("pages", 700, fuzz::pages);
 }
 
-fn floats() -> Windows {
-    const WINDOWS: i64 = 12;
-    Windows {
-        t: (0..WINDOWS).map(|w| w * 300_000 + 299_999).collect(),
-        first_t: vec![NO_TIME; WINDOWS as usize],
-        last_t: vec![NO_TIME; WINDOWS as usize],
-        count: vec![20; WINDOWS as usize],
-        sum: (0..WINDOWS).map(|w| (w * 7) as f64).collect(),
-        min: vec![0.25; WINDOWS as usize],
-        max: (0..WINDOWS).map(|w| w as f64).collect(),
-        counter: (0..WINDOWS).map(|w| if w < 8 { w as f64 } else { 1.5 * w as f64 }).collect(),
-        batches: vec![
-            Batch { start: 0, first_t: 10, first_v: 0.0, last_v: 1.0 },
-            Batch { start: 8, first_t: 8 * 300_000, first_v: 3.5, last_v: 16.5 },
-        ],
-    }
-}
-
-fn histograms() -> HistogramWindows {
-    const WINDOWS: i64 = 5;
-    let histogram = |w: i64| FloatHistogram {
-        schema: 1,
-        hint: if w == 0 { ResetHint::Unknown } else { ResetHint::NotReset },
-        zero_threshold: 0.001,
-        zero_count: 1.0,
-        count: (10 * w + 4) as f64,
-        sum: 2.5 * w as f64,
-        positive_spans: vec![
-            BucketSpan { offset: -1, length: 2 },
-            BucketSpan { offset: 3, length: 1 },
-        ],
-        negative_spans: vec![BucketSpan { offset: 0, length: 1 }],
-        positive_buckets: vec![1.0, 1.0 + w as f64, (4 * w) as f64],
-        negative_buckets: vec![(5 * w) as f64],
-        custom_values: Vec::new(),
-    };
-    HistogramWindows {
-        t: (0..WINDOWS).map(|w| w * 300_000 + 299_999).collect(),
-        first_t: vec![NO_TIME; WINDOWS as usize],
-        last_t: vec![NO_TIME; WINDOWS as usize],
-        count: vec![20; WINDOWS as usize],
-        sum: (0..WINDOWS).map(histogram).collect(),
-        counter: (0..WINDOWS).map(histogram).collect(),
-        batches: vec![0],
-    }
-}
-
-/// `cargo test -p parquet-block --test fuzz_replay write -- --ignored` writes the seeds, of the
-/// format that is written now.
-#[test]
+/// `cargo test -p parquet-block --test fuzz_replay write -- --ignored` writes the seeds, of both
+/// formats as they are written now.
+#[tokio::test]
 #[ignore = "overwrites the seeds"]
-fn write_seeds() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let store = Arc::new(InMemory::new());
-    let bucket = fuzz::bucket(Arc::clone(&store) as Arc<dyn ObjectStore>);
-    let id = BlockId::from_parts(1_768_435_200_000, 7);
-    let location = BlockLocation::parquet(&Labels::empty(), Resolution::FiveMinutes, id);
-    let description = BlockDescription {
-        version: FormatVersion::V1,
-        id,
-        resolution: Resolution::FiveMinutes,
-        external_labels: Labels::empty(),
-        sources: vec![id],
-    };
-    let mut writer = ParquetBlockWriter::create(bucket, location.clone(), description);
-    for series in 0..SERIES {
-        let labels = Labels::from_pairs([("__name__", "up"), ("i", &series.to_string())]);
-        let windows = match series % 2 {
-            0 => DownsampledSeries { floats: floats(), ..DownsampledSeries::default() },
-            _ => DownsampledSeries { histograms: histograms(), ..DownsampledSeries::default() },
-        };
-        runtime.block_on(writer.push_series(&labels, &windows)).unwrap();
+async fn write_seeds() {
+    let mut parts = Vec::new();
+    for (version, suffix) in [(FormatVersion::V1, ""), (FormatVersion::V2, "-2")] {
+        for (name, bytes) in blocks::write(version, &block_of(version)).await {
+            let place = |seed: &fuzz::Seed| {
+                seed.version == version && name == format!("0.{}.parquet", seed.kind)
+            };
+            let Some(number) = fuzz::SEEDS.iter().position(place) else { continue };
+            parts.push((number, format!("{}{suffix}", fuzz::SEEDS[number].kind), bytes));
+        }
     }
-    runtime.block_on(writer.finish()).unwrap();
-    for (number, kind) in fuzz::KINDS.into_iter().enumerate() {
-        let path = location.file(&format!("0.{kind}.parquet"));
-        let file =
-            runtime.block_on(async { store.get(&path).await.unwrap().bytes().await.unwrap() });
+    for (number, seed, file) in parts {
         let (rest, tail) = file.split_at(file.len() - 8);
         let footer_len = u32::from_le_bytes(tail[..4].try_into().unwrap()) as usize;
         let (pages, footer) = rest.split_at(rest.len() - footer_len);
         for (target, part) in [("footer", footer), ("pages", &pages[4..])] {
-            let seed = [&[number as u8], part].concat();
-            std::fs::write(folder(target).join(kind), seed).unwrap();
+            let part = [&[number as u8], part].concat();
+            std::fs::write(folder(target).join(&seed), part).unwrap();
         }
     }
 }

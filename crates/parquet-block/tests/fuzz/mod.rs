@@ -1,66 +1,93 @@
 //! What the fuzz targets of this crate check: one function per target, which takes whatever bytes.
 //!
 //! The programs in `fuzz/fuzz_targets` call them, and `fuzz_replay.rs` does on stable Rust. The
-//! bytes take the place of a part of a small block, whose other parts are the seeds in
+//! bytes take the place of a part of one of two small blocks, whose other parts are the seeds in
 //! `fuzz/seeds`. The first byte of each part says of which file it is.
 
 mod checksums;
+pub(crate) mod memory;
 #[path = "../../../tsdb/tests/fuzz/meter.rs"]
 mod meter;
 mod statistics;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(crate) use checksums::checksums;
 pub(crate) use statistics::statistics;
 
-use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings};
+use block::Bucket;
 use futures::TryStreamExt;
-use merge::Series;
-use model::{BlockId, Clock, Labels, Resolution, TimeRange, TimestampMs};
+use merge::{DownsampledSeries, Series};
+use model::{Labels, TimeRange};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet_block::{Error, FooterCache, Kind, ParquetBlock, SeriesWindows, WindowQuery};
+use parquet_block::checksums::{CHECKSUMS_FILE, ChecksumBuilder, Checksums, FileChecksums};
+use parquet_block::{Error, FooterCache, FormatVersion, Kind, ParquetBlock};
+use parquet_block::{SeriesWindows, WindowQuery};
 use tokio::runtime::Runtime;
 use tsdb::chunk::Aggregate;
-use tsdb::meta::{BlockMeta, File};
+use tsdb::meta::{BlockMeta, File, FileHash};
 
-pub(crate) const KINDS: [&str; 3] = ["series", "samples", "histograms"];
+use memory::{bucket, empty_meta, location};
 
 /// What stands at the front and at the end of every file.
 const MAGIC: &[u8] = b"PAR1";
 
-macro_rules! seeds {
-    ($target:literal) => {
-        [
-            include_bytes!(concat!("../../fuzz/seeds/", $target, "/series")),
-            include_bytes!(concat!("../../fuzz/seeds/", $target, "/samples")),
-            include_bytes!(concat!("../../fuzz/seeds/", $target, "/histograms")),
-        ]
+/// A file of one of the two blocks, by its parts.
+pub(crate) struct Seed {
+    pub(crate) version: FormatVersion,
+    pub(crate) kind: &'static str,
+    footer: &'static [u8],
+    /// All between the first four bytes and the footer.
+    pages: &'static [u8],
+}
+
+macro_rules! seed {
+    ($version:ident, $kind:literal, $file:literal) => {
+        Seed {
+            version: FormatVersion::$version,
+            kind: $kind,
+            footer: include_bytes!(concat!("../../fuzz/seeds/footer/", $file)),
+            pages: include_bytes!(concat!("../../fuzz/seeds/pages/", $file)),
+        }
     };
 }
 
-const FOOTERS: [&[u8]; 3] = seeds!("footer");
-/// All between the first four bytes and the footer.
-const PAGES: [&[u8]; 3] = seeds!("pages");
+/// The first byte of a part is the place of its file here.
+pub(crate) const SEEDS: [Seed; 7] = [
+    seed!(V1, "series", "series"),
+    seed!(V1, "samples", "samples"),
+    seed!(V1, "histograms", "histograms"),
+    seed!(V2, "series", "series-2"),
+    seed!(V2, "samples", "samples-2"),
+    seed!(V2, "histograms", "histograms-2"),
+    seed!(V2, "buckets", "buckets-2"),
+];
+
+impl Seed {
+    fn footer(&self) -> &[u8] {
+        &self.footer[1..]
+    }
+
+    fn pages(&self) -> &[u8] {
+        &self.pages[1..]
+    }
+}
 
 /// A footer, with the length behind it that it has. The block says the same whenever it is asked.
 pub(crate) fn footer(bytes: &[u8]) -> Result<usize, Error> {
-    let Some((kind, footer)) = bytes.split_first() else { return Ok(0) };
-    let kind = usize::from(*kind) % KINDS.len();
-    check(kind, file(&PAGES[kind][1..], footer))
+    let Some((number, footer)) = bytes.split_first() else { return Ok(0) };
+    let number = usize::from(*number) % SEEDS.len();
+    check(number, file(SEEDS[number].pages(), footer))
 }
 
 /// Pages and all else before the footer, in as many bytes as the footer says. As [`footer`].
 pub(crate) fn pages(bytes: &[u8]) -> Result<usize, Error> {
-    let Some((kind, pages)) = bytes.split_first() else { return Ok(0) };
-    let kind = usize::from(*kind) % KINDS.len();
+    let Some((number, pages)) = bytes.split_first() else { return Ok(0) };
+    let number = usize::from(*number) % SEEDS.len();
     let mut pages = pages.to_vec();
-    pages.resize(PAGES[kind].len() - 1, 0);
-    check(kind, file(&pages, &FOOTERS[kind][1..]))
+    pages.resize(SEEDS[number].pages().len(), 0);
+    check(number, file(&pages, SEEDS[number].footer()))
 }
 
 fn file(pages: &[u8], footer: &[u8]) -> Vec<u8> {
@@ -68,13 +95,11 @@ fn file(pages: &[u8], footer: &[u8]) -> Vec<u8> {
     [MAGIC, pages, footer, &len, MAGIC].concat()
 }
 
-/// Reads the block twice in which this is the file of a kind; gives the number of series.
-fn check(kind: usize, bytes: Vec<u8>) -> Result<usize, Error> {
-    let mut files: [Vec<u8>; 3] =
-        std::array::from_fn(|kind| file(&PAGES[kind][1..], &FOOTERS[kind][1..]));
-    files[kind] = bytes;
+/// Reads the block twice in which these bytes are the file with this number; gives the number of
+/// series.
+fn check(number: usize, bytes: Vec<u8>) -> Result<usize, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let stored = Stored::new(&runtime, files);
+    let stored = Stored::new(&runtime, number, bytes);
     let (one, other) = (stored.read(&runtime), stored.read(&runtime));
     for error in [&one, &other].into_iter().filter_map(|read| read.as_ref().err()) {
         let known = matches!(error.kind(), Kind::Corrupt | Kind::Unsupported | Kind::Unavailable);
@@ -85,53 +110,100 @@ fn check(kind: usize, bytes: Vec<u8>) -> Result<usize, Error> {
     let one = one?;
     let other = other?;
     assert_eq!(one.label_names, other.label_names);
-    assert!(one.series == other.series);
+    assert!(one.answers == other.answers);
     let labels = |windows: &[SeriesWindows]| -> Vec<Labels> {
         windows.iter().map(|(labels, _)| labels.clone()).collect()
     };
     assert_eq!(labels(&one.windows), labels(&other.windows));
+    one.windows.iter().for_each(|(_, windows)| assert_whole(windows));
     // a series without windows in the range is left out
-    assert!(one.series.len() <= one.windows.len());
+    assert!(one.answers.iter().all(|series| series.len() <= one.windows.len()));
     Ok(one.windows.len())
+}
+
+/// No window lacks a part of it.
+fn assert_whole(windows: &DownsampledSeries) {
+    let DownsampledSeries { floats, histograms } = windows;
+    let numbers = [&floats.sum, &floats.min, &floats.max, &floats.counter].map(Vec::len);
+    assert_eq!(numbers, [floats.len(); 4]);
+    assert_eq!([floats.first_t.len(), floats.last_t.len()], [floats.len(); 2]);
+    assert_eq!(floats.count.len(), floats.len());
+    assert_eq!([histograms.counter.len(), histograms.sum.len()], [histograms.len(); 2]);
+    assert_eq!([histograms.first_t.len(), histograms.last_t.len()], [histograms.len(); 2]);
+    assert_eq!(histograms.count.len(), histograms.len());
 }
 
 /// All that a block says.
 struct Read {
     label_names: Vec<String>,
-    series: Vec<Series>,
+    /// To each of [`queries`].
+    answers: Vec<Vec<Series>>,
     windows: Vec<SeriesWindows>,
 }
 
+/// Each reads other columns.
+fn queries() -> Vec<WindowQuery> {
+    let query = |aggregates: &[Aggregate], times: bool| WindowQuery {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        aggregates: aggregates.to_vec(),
+        times,
+        skip_chunks: false,
+    };
+    vec![
+        query(&Aggregate::ALL, false),
+        query(&Aggregate::ALL, true),
+        query(&[Aggregate::Sum], false),
+        query(&[Aggregate::Counter], true),
+    ]
+}
+
 struct Stored {
+    store: Arc<InMemory>,
     bucket: Bucket,
-    location: BlockLocation,
     meta: BlockMeta,
     /// In bytes, of all files.
     size: usize,
 }
 
 impl Stored {
-    fn new(runtime: &Runtime, files: [Vec<u8>; 3]) -> Stored {
+    /// The block of the file with this number, in which the file is these bytes.
+    fn new(runtime: &Runtime, number: usize, mut bytes: Vec<u8>) -> Stored {
+        let version = SEEDS[number].version;
         let store = Arc::new(InMemory::new());
         let bucket = bucket(Arc::clone(&store) as Arc<dyn ObjectStore>);
-        let id = BlockId::from_parts(1_768_435_200_000, 7);
-        let location = BlockLocation::parquet(&Labels::empty(), Resolution::FiveMinutes, id);
-        let mut meta = empty_meta(id);
-        let mut size = 0;
-        for (kind, bytes) in KINDS.into_iter().zip(files) {
-            let rel_path = format!("0.{kind}.parquet");
-            let path = location.file(&rel_path);
-            let listed = File { rel_path, size_bytes: bytes.len() as u64, hash: None };
-            size += bytes.len();
-            meta.thanos.as_mut().expect("a section").files.push(listed);
-            runtime.block_on(store.put(&path, bytes.into())).expect("memory");
+        let mut stored = Stored { store, bucket, meta: empty_meta(version), size: 0 };
+        let mut checksums = Vec::new();
+        for (other, seed) in SEEDS.iter().enumerate().filter(|(_, s)| s.version == version) {
+            let bytes = match other == number {
+                true => std::mem::take(&mut bytes),
+                false => file(seed.pages(), seed.footer()),
+            };
+            let name = format!("0.{}.parquet", seed.kind);
+            checksums.push(checksums_of(&name, &bytes));
+            stored.put(runtime, name, bytes, None);
         }
-        Stored { bucket, location, meta, size }
+        if version == FormatVersion::V2 {
+            let checksums = Checksums::new(checksums).expect("names that differ").encode();
+            let own = checksums.last_chunk::<4>().expect("its own checksum");
+            let value = format!("{:08x}", u32::from_le_bytes(*own));
+            let hash = FileHash { function: "CRC32C".to_owned(), value };
+            stored.put(runtime, CHECKSUMS_FILE.to_owned(), checksums, Some(hash));
+        }
+        stored
+    }
+
+    fn put(&mut self, runtime: &Runtime, name: String, bytes: Vec<u8>, hash: Option<FileHash>) {
+        let path = location().file(&name);
+        self.size += bytes.len();
+        let listed = File { rel_path: name, size_bytes: bytes.len() as u64, hash };
+        self.meta.thanos.as_mut().expect("a section").files.push(listed);
+        runtime.block_on(self.store.put(&path, bytes.into())).expect("memory");
     }
 
     fn read(&self, runtime: &Runtime) -> Result<Read, Error> {
-        let cache = FooterCache::new(1 << 20);
-        let open = ParquetBlock::open(&self.bucket, &self.location, &self.meta, &cache);
+        let (cache, location) = (FooterCache::new(1 << 20), location());
+        let open = ParquetBlock::open(&self.bucket, &location, &self.meta, &cache);
         let most = (4 << 20) + 2000 * self.size;
         let block = meter::within(most, || runtime.block_on(open))?;
         runtime.block_on(async {
@@ -139,46 +211,19 @@ impl Stored {
             for name in label_names.iter().take(2) {
                 block.label_values(name, &[]).await?;
             }
-            let everything = WindowQuery {
-                matchers: Vec::new(),
-                range: TimeRange::ALL,
-                aggregates: Aggregate::ALL.to_vec(),
-                times: false,
-                skip_chunks: false,
-            };
-            let series = block.series(everything).try_concat().await?;
+            let mut answers = Vec::new();
+            for query in queries() {
+                answers.push(block.series(query).try_concat().await?);
+            }
             let windows = block.scan().try_concat().await?;
-            Ok(Read { label_names, series, windows })
+            Ok(Read { label_names, answers, windows })
         })
     }
 }
 
-pub(crate) fn bucket(store: Arc<dyn ObjectStore>) -> Bucket {
-    let metrics = BucketMetrics::new(&prometheus::Registry::new()).expect("metrics");
-    Bucket::new(store, BucketSettings::default(), metrics, Arc::new(StoppedClock))
-}
-
-/// What is known of a block before its files are.
-pub(crate) fn empty_meta(id: BlockId) -> BlockMeta {
-    let json = format!(
-        r#"{{"ulid":"{id}","minTime":0,"maxTime":1,"version":1,"format":"parquet/1","thanos":{{"version":1,"labels":{{}},"downsample":{{"resolution":300000}},"source":"compactor"}}}}"#
-    );
-    BlockMeta::from_json(json.as_bytes()).expect("a sound meta.json")
-}
-
-#[derive(Debug)]
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> TimestampMs {
-        TimestampMs(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(std::future::ready(()))
-    }
+/// Those of a file as a hostile writer would have them: they are right.
+fn checksums_of(name: &str, bytes: &[u8]) -> FileChecksums {
+    let mut builder = ChecksumBuilder::new(name);
+    builder.push(bytes);
+    builder.finish(0)
 }
