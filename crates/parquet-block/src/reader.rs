@@ -436,7 +436,11 @@ impl ShardFiles {
         if let Some(lacking) = columns.iter().find(|c| schema.field_with_name(c).is_err()) {
             return Err(self.samples.damaged(format!("it has no column {lacking}")));
         }
-        let batch = self.samples.read_values(&columns, &merged(&spans)).await?;
+        let rows = merged(&spans);
+        let batch = match self.version {
+            FormatVersion::V1 => self.samples.read(&columns, &rows).await?,
+            FormatVersion::V2 => self.samples.read_values(&columns, &rows).await?,
+        };
         let damaged = |e| self.samples.undecodable(e);
         let columns = match self.version {
             _ if batch.num_rows() == 0 => return Ok(vec![Windows::default(); spans.len()]),
