@@ -7,6 +7,10 @@ use model::Resolution;
 use promql::kernels::coarse::{Filling, ValueAt};
 use tsdb::chunk::Aggregate;
 
+/// So many windows in the range of a rate make it of little use to know when their samples were
+/// taken.
+const WINDOWS_ENOUGH: i64 = 10;
+
 /// How the samples of a selector are to be treated, by what is done to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Treatment {
@@ -113,6 +117,17 @@ impl Treatment {
         }
     }
 
+    /// The shortest windows, in milliseconds, whose times of samples are worth asking for;
+    /// `range_ms` is 0 for instant selectors.
+    pub(crate) fn times_from_ms(self, range_ms: i64) -> i64 {
+        match (self.value, self.short) {
+            // a counter begins with its first sample whatever is known, and over so many windows
+            // it makes little difference where in its window each sample is
+            (ValueOf::Counter, Short::Rise(_)) => (range_ms / WINDOWS_ENOUGH).max(1),
+            _ => 1,
+        }
+    }
+
     /// Where in its window the value of a downsampled sample belongs.
     pub(crate) fn value_at(self) -> ValueAt {
         if self.value == ValueOf::Average { ValueAt::Middle } else { ValueAt::End }
@@ -160,6 +175,16 @@ mod tests {
         assert_eq!(coarsest("quantile_over_time", 86_400_000, 3_600_000), 0);
         assert_eq!(coarsest("", 0, 3_600_000), 3_600_000);
         assert_eq!(coarsest("max", 0, 3_600_000), 3_600_000);
+    }
+
+    #[test]
+    fn a_rate_over_many_windows_needs_no_times() {
+        let from = |function, range_ms| Treatment::of(function, true).times_from_ms(range_ms);
+        assert_eq!(from("rate", 3_600_000), 360_000, "of hours, not of five minutes");
+        assert_eq!(from("increase", 600_000), 60_000);
+        assert_eq!(from("rate", 0), 1);
+        assert_eq!(from("sum_over_time", 86_400_000), 1);
+        assert_eq!(from("", 0), 1);
     }
 
     #[test]

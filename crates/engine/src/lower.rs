@@ -295,11 +295,14 @@ impl Lowering {
         let apart = Resolution::coarsest_within(max_resolution_ms).millis();
         let (start, end) = (range.start.saturating_sub(apart), range.end.saturating_add(apart));
         let range = TimeRange { start, end };
-        let aggregates = treatment.aggregates();
-        (
-            Select { matchers: selector.matchers.clone(), range, max_resolution_ms, aggregates },
-            reading,
-        )
+        let select = Select {
+            matchers: selector.matchers.clone(),
+            range,
+            max_resolution_ms,
+            aggregates: treatment.aggregates(),
+            times_from_ms: treatment.times_from_ms(range_ms),
+        };
+        (select, reading)
     }
 
     fn selector(

@@ -21,6 +21,9 @@ pub struct Select {
     pub max_resolution_ms: i64,
     /// What is read of downsampled chunks.
     pub aggregates: Vec<Aggregate>,
+    /// The shortest windows, in milliseconds, of which the times of the first and the last samples
+    /// are used.
+    pub times_from_ms: i64,
 }
 
 /// A piece of a source's answer.

@@ -45,6 +45,7 @@ fn chunks(samples: Vec<Sample>) -> Vec<SeriesChunk> {
         range: model::TimeRange::ALL,
         max_resolution_ms: 0,
         aggregates: Vec::new(),
+        times_from_ms: 1,
     };
     let events: Vec<_> = futures::executor::block_on(source.select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {

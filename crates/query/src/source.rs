@@ -55,7 +55,7 @@ impl StoreSource {
             shard: reading.shard,
             coarser_fallback: true,
             newer_encodings: true,
-            window_times: true,
+            window_times_from_ms: select.times_from_ms,
             ..SeriesRequest::new(select.range, select.matchers)
         }
     }

@@ -270,7 +270,7 @@ impl BlockTask {
             matchers: self.pick.matchers.to_vec(),
             range: self.pick.range,
             aggregates: self.plan.aggregates(),
-            times: self.plan.request.window_times,
+            times: self.plan.request.wants_times_of(self.pick.block.meta.resolution()),
             skip_chunks: self.plan.request.skip_chunks,
         };
         let mut groups = parquet.series(request);

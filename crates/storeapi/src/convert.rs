@@ -51,7 +51,7 @@ pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<Ser
         coarser_fallback: message.coarser_fallback,
         coarser_within: spans_from_wire(&message.coarser_within),
         newer_encodings: message.newer_encodings,
-        window_times: message.window_times,
+        window_times_from_ms: message.window_times_from,
     })
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn series_request_to_wire(request: &SeriesRequest) -> pb::SeriesReque
         coarser_fallback: request.coarser_fallback,
         coarser_within: spans_to_wire(&request.coarser_within),
         newer_encodings: request.newer_encodings,
-        window_times: request.window_times,
+        window_times_from: request.window_times_from_ms,
         accepts_infos: true,
         ..pb::SeriesRequest::default()
     }
@@ -315,7 +315,7 @@ mod tests {
             coarser_fallback: true,
             coarser_within: Spans::from_iter([TimeRange::new(5, 20), TimeRange::new(30, 40)]),
             newer_encodings: true,
-            window_times: true,
+            window_times_from_ms: 360_000,
             ..SeriesRequest::new(TimeRange::new(5, 100), matchers)
         };
         let message = series_request_to_wire(&request);

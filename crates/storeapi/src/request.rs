@@ -1,6 +1,6 @@
 //! Requests to a store.
 
-use model::{Labels, Matcher, TimeRange};
+use model::{Labels, Matcher, Resolution, TimeRange};
 use tsdb::chunk::Aggregate;
 
 use crate::Spans;
@@ -68,8 +68,9 @@ pub struct SeriesRequest {
     pub coarser_within: Spans,
     /// Private: the caller decodes XOR2 and the start-timestamp encodings.
     pub newer_encodings: bool,
-    /// Private: the caller uses the times of the first and the last samples of windows.
-    pub window_times: bool,
+    /// Private: the shortest windows, in milliseconds, of which the caller uses the times of the
+    /// first and the last samples; 0 = of none.
+    pub window_times_from_ms: i64,
 }
 
 impl SeriesRequest {
@@ -88,8 +89,13 @@ impl SeriesRequest {
             coarser_fallback: false,
             coarser_within: Spans::default(),
             newer_encodings: false,
-            window_times: false,
+            window_times_from_ms: 0,
         }
+    }
+
+    /// Whether the times of samples are to be sent with windows of this resolution.
+    pub fn wants_times_of(&self, resolution: Resolution) -> bool {
+        (1..=resolution.millis()).contains(&self.window_times_from_ms)
     }
 
     /// Where data coarser than asked for may be sent if nothing finer exists.

@@ -74,6 +74,7 @@ impl Lowering {
                 range,
                 max_resolution_ms: self.max_resolution_ms,
                 aggregates: treatment.aggregates(),
+                times_from_ms: treatment.times_from_ms(0),
             },
             reading: SelectorReading {
                 function: "info".to_owned(),

@@ -1,6 +1,6 @@
 use axum::body::Bytes;
 use merge::{ChunkBytes, ChunkContent, SeriesChunk};
-use model::{Labels, TimeRange};
+use model::{Labels, Resolution, TimeRange};
 use tsdb::chunk::{Aggregate, Encoding};
 
 use super::*;
@@ -71,6 +71,7 @@ fn requests_carry_what_the_query_said() {
         range: TimeRange::new(0, 10),
         max_resolution_ms: 300_000,
         aggregates: vec![Aggregate::Counter],
+        times_from_ms: 360_000,
     };
     let request = StoreSource::new(store, reading, None).request(select);
     assert_eq!(request.aggregates, [AggregateKind::Of(Aggregate::Counter)]);
@@ -80,5 +81,6 @@ fn requests_carry_what_the_query_said() {
         (PartialResponse::Abort, 300_000)
     );
     assert!(request.newer_encodings && request.coarser_fallback && !request.skip_chunks);
-    assert!(request.window_times);
+    let [five_minutes, hour] = [Resolution::FiveMinutes, Resolution::OneHour];
+    assert!(request.wants_times_of(hour) && !request.wants_times_of(five_minutes));
 }
