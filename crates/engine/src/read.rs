@@ -326,45 +326,38 @@ impl SampleReader {
     /// Takes samples to the times at which they were taken. Those of windows had the time of the
     /// window's end, and those of a counter's window have the value of its last sample.
     fn take_timed(&mut self, column: Column, times: Vec<Option<SampleTime>>) {
-        if let Column::Floats(floats) = column {
-            self.take_timed_floats(floats, &times);
-            return;
-        }
-        let is_counter = self.reading.treatment.value == ValueOf::Counter;
-        let weights = std::mem::take(&mut self.weights);
-        let mut before = i64::MIN;
-        let samples = column.into_samples().into_iter().zip(times).enumerate();
-        for (i, (Sample { t, value }, time)) in samples {
-            // the only sample of a counter's window, with which its batch begins
-            if is_counter && i > 0 && time.is_some_and(|time| time.t == before) {
-                continue;
+        let mut walk = TimedWalk::new(self.reading.treatment.value == ValueOf::Counter);
+        match column {
+            Column::Floats(floats) => self.take_timed_floats(floats, &times, walk),
+            Column::Mixed(samples) => {
+                let weights = std::mem::take(&mut self.weights);
+                for (i, (Sample { t, value }, time)) in samples.into_iter().zip(times).enumerate() {
+                    let Some(placed) = walk.place(t, time) else { continue };
+                    let spans = match value {
+                        SampleValue::Float(_) => &mut self.spans.floats,
+                        SampleValue::Histogram(_) => &mut self.spans.histograms,
+                    };
+                    spans.push(placed.span);
+                    self.push(Sample { t: placed.t, value });
+                    self.weights.extend(weights.get(i));
+                }
             }
-            // what other replicas have in the window may be later
-            let time = time.filter(|time| i == 0 || time.t > before);
-            before = time.map_or(t, |time| time.t);
-            let spans = match value {
-                SampleValue::Float(_) => &mut self.spans.floats,
-                SampleValue::Histogram(_) => &mut self.spans.histograms,
-            };
-            spans.push(time.map(|time| time.span));
-            self.push(Sample { t: before, value });
-            self.weights.extend(weights.get(i));
         }
     }
 
-    fn take_timed_floats(&mut self, mut floats: Floats, times: &[Option<SampleTime>]) {
-        let is_counter = self.reading.treatment.value == ValueOf::Counter;
+    fn take_timed_floats(
+        &mut self,
+        mut floats: Floats,
+        times: &[Option<SampleTime>],
+        mut walk: TimedWalk,
+    ) {
         self.spans.floats.reserve(floats.len());
-        let (mut kept, mut before) = (0, i64::MIN);
+        let mut kept = 0;
         for i in 0..floats.len() {
             let time = times.get(i).copied().flatten();
-            if is_counter && i > 0 && time.is_some_and(|time| time.t == before) {
-                continue;
-            }
-            let time = time.filter(|time| i == 0 || time.t > before);
-            before = time.map_or(floats.ts[i], |time| time.t);
-            self.spans.floats.push(time.map(|time| time.span));
-            (floats.ts[kept], floats.values[kept]) = (before, floats.values[i]);
+            let Some(placed) = walk.place(floats.ts[i], time) else { continue };
+            self.spans.floats.push(placed.span);
+            (floats.ts[kept], floats.values[kept]) = (placed.t, floats.values[i]);
             if let Some(weight) = self.weights.get(i).copied() {
                 self.weights[kept] = weight;
             }
@@ -434,6 +427,38 @@ impl SampleReader {
             let HistogramColumn { ts, values } = &mut self.histograms;
             drop_where(|h| h.is_stale(), values, ts, histograms);
         }
+    }
+}
+
+/// Goes through the samples of a column that are to be taken to their times.
+struct TimedWalk {
+    is_counter: bool,
+    /// The time of the sample before.
+    before: Option<i64>,
+}
+
+/// Where a sample belongs.
+struct PlacedSample {
+    t: i64,
+    span: Option<TimeRange>,
+}
+
+impl TimedWalk {
+    fn new(is_counter: bool) -> TimedWalk {
+        TimedWalk { is_counter, before: None }
+    }
+
+    /// The place of the next sample, which is at `t`; `None` where it is there already.
+    fn place(&mut self, t: i64, time: Option<SampleTime>) -> Option<PlacedSample> {
+        // the only sample of a counter's window, with which its batch begins
+        if self.is_counter && time.is_some_and(|time| Some(time.t) == self.before) {
+            return None;
+        }
+        // what other replicas have in the window may be later
+        let time = time.filter(|time| self.before.is_none_or(|before| time.t > before));
+        let t = time.map_or(t, |time| time.t);
+        self.before = Some(t);
+        Some(PlacedSample { t, span: time.map(|time| time.span) })
     }
 }
 

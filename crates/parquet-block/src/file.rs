@@ -22,6 +22,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 
 use crate::checksums::{Checksums, FileChecksums};
 use crate::error::{Case, Error};
+use crate::footer::{self, FORMAT_KEY};
 use crate::schema::FormatVersion;
 
 /// Footers and checksums that were read, shared by all blocks of a process; bounded in bytes.
@@ -105,14 +106,13 @@ pub(crate) struct ListedFile {
 impl ListedFile {
     /// All bytes of the file.
     pub(crate) async fn read_whole(&self) -> Result<Bytes, Error> {
-        let source = RangedReader {
-            bucket: self.bucket.clone(),
-            path: self.path.clone(),
-            checksums: self.checksums.clone(),
-        };
-        let whole = source.verified(std::slice::from_ref(&(0..self.size))).await;
+        let whole = self.clone().source().verified(std::slice::from_ref(&(0..self.size))).await;
         let whole = whole.map_err(Error::parquet("reading", &self.path))?;
         Ok(whole.into_iter().next().unwrap_or_default())
+    }
+
+    fn source(self) -> RangedReader {
+        RangedReader { bucket: self.bucket, path: self.path, checksums: self.checksums }
     }
 }
 
@@ -144,8 +144,7 @@ pub(crate) type RowRanges = Vec<Range<usize>>;
 impl BlockFile {
     /// Reads the footer, usually with one request.
     pub(crate) async fn open(file: ListedFile, cache: &FooterCache) -> Result<BlockFile, Error> {
-        let ListedFile { bucket, path, size, version, checksums } = file;
-        let source = RangedReader { bucket, path, checksums };
+        let (size, version, source) = (file.size, file.version, file.source());
         let path = &source.path;
         let listed = source.file_checksums().map_err(|reason| Error::corrupt(path, reason))?;
         if let Some(listed) = listed.filter(|listed| listed.size() != size) {
@@ -163,17 +162,10 @@ impl BlockFile {
             }
         };
         check_rows(footer.metadata(), size).map_err(|reason| Error::corrupt(path, reason))?;
-        let pairs = footer.metadata().file_metadata().key_value_metadata();
-        let format = pairs
-            .into_iter()
-            .flatten()
-            .find(|kv| kv.key == "drumlin.format")
-            .and_then(|kv| kv.value.clone());
-        if format.as_deref() != Some(version.as_str()) {
-            return Err(Error(Case::Unsupported {
-                file: path.to_string(),
-                found: format.unwrap_or_default(),
-            }));
+        let format = footer::value_of(footer.metadata(), FORMAT_KEY);
+        if format != Some(version.as_str()) {
+            let found = format.unwrap_or_default().to_owned();
+            return Err(Error(Case::Unsupported { file: path.to_string(), found }));
         }
         Ok(BlockFile { source, footer })
     }
@@ -318,17 +310,9 @@ impl BlockFile {
 /// Rejects row counts that a file of this size cannot have; memory would be allocated for them.
 fn check_rows(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
     const MAX_ROWS_PER_BYTE: u64 = 1000;
-    let rows = metadata.file_metadata().num_rows();
     let most = i64::try_from(size.saturating_mul(MAX_ROWS_PER_BYTE)).unwrap_or(i64::MAX);
-    let in_groups = metadata.row_groups().iter().try_fold(0i64, |sum, group| {
-        let rows = group.num_rows();
-        (rows >= 0).then(|| sum.checked_add(rows)).flatten()
-    });
-    if in_groups == Some(rows) && rows <= most {
-        Ok(())
-    } else {
-        Err(format!("the footer claims {rows} rows in {size} bytes"))
-    }
+    footer::rows_up_to(metadata, most)
+        .map_err(|rows| format!("the footer claims {rows} rows in {size} bytes"))
 }
 
 async fn read_footer(

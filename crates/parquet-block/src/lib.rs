@@ -12,6 +12,8 @@ pub mod checksums;
 mod encoder;
 mod error;
 mod file;
+mod footer;
+mod histogram_parts;
 mod labels;
 mod reader;
 mod rows;

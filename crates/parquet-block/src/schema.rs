@@ -4,6 +4,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 use model::{BlockId, Labels, Resolution};
 use parquet::file::metadata::KeyValue;
 
+use crate::footer::FORMAT_KEY;
+
 /// The formats that are read here: what `format` of `meta.json` may say.
 pub const FORMATS: &[&str] = &[FormatVersion::V1.as_str(), FormatVersion::V2.as_str()];
 
@@ -88,7 +90,7 @@ impl BlockDescription {
     pub(crate) fn metadata(&self) -> Vec<KeyValue> {
         let sources: Vec<String> = self.sources.iter().map(BlockId::to_string).collect();
         let pairs = [
-            ("drumlin.format", self.version.as_str().to_owned()),
+            (FORMAT_KEY, self.version.as_str().to_owned()),
             ("drumlin.block", self.id.to_string()),
             ("drumlin.resolution_ms", self.resolution.millis().to_string()),
             (

@@ -17,9 +17,10 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use merge::{Batch, HistogramWindows, NO_TIME, Windows};
 use model::FloatHistogram;
-use model::histogram::{BucketSpan, ResetHint};
+use model::histogram::BucketSpan;
 use tsdb::chunk::Aggregate;
 
+use crate::histogram_parts::{hint_number, hint_of, list_floats};
 use crate::labels::wrong_type;
 use crate::schema as names;
 
@@ -136,15 +137,9 @@ fn histogram_array(histograms: &[FloatHistogram]) -> Result<StructArray, ArrowEr
     };
     let values =
         |value: fn(&FloatHistogram) -> f64| floats(histograms.iter().map(value).collect(), None);
-    let hint = |h: &FloatHistogram| match h.hint {
-        ResetHint::Unknown => 0,
-        ResetHint::Reset => 1,
-        ResetHint::NotReset => 2,
-        ResetHint::Gauge => 3,
-    };
     let arrays = vec![
         integers(|h| h.schema),
-        integers(hint),
+        integers(|h| hint_number(h.hint)),
         values(|h| h.zero_threshold),
         values(|h| h.zero_count),
         values(|h| h.count),
@@ -336,12 +331,7 @@ fn read_histogram_column(
         let [positive_spans, negative_spans] = [0, 1].map(|i| list_spans(spans[i], row));
         Ok(FloatHistogram {
             schema: schemas.value(row),
-            hint: match hints.value(row) {
-                1 => ResetHint::Reset,
-                2 => ResetHint::NotReset,
-                3 => ResetHint::Gauge,
-                _ => ResetHint::Unknown,
-            },
+            hint: hint_of(hints.value(row)),
             zero_threshold: zero_threshold.value(row),
             zero_count: zero_count.value(row),
             count: count.value(row),
@@ -354,15 +344,6 @@ fn read_histogram_column(
         })
     };
     rows.map(read).collect()
-}
-
-fn list_floats(list: &ListArray, row: usize) -> Result<Vec<f64>, ArrowError> {
-    let items = list.value(row);
-    Ok(items
-        .as_primitive_opt::<Float64Type>()
-        .ok_or_else(|| wrong_type("of buckets"))?
-        .values()
-        .to_vec())
 }
 
 fn list_spans(list: &ListArray, row: usize) -> Result<Vec<BucketSpan>, ArrowError> {

@@ -5,6 +5,7 @@ mod decimal;
 mod floats;
 mod histograms;
 pub(crate) mod schema;
+mod times;
 
 pub(crate) use decimal::Scale;
 pub(crate) use floats::{FloatColumns, FloatRows, NumberForm, WantedFloats};

@@ -1,5 +1,7 @@
 //! The bytes of the object; the layout is in the module above.
 
+use tsdb::varint::put_uvarint;
+
 use super::{Checksums, FileChecksums, MAX_RANGE_BYTES};
 
 const MAGIC: &[u8; 4] = b"DCRC";
@@ -42,7 +44,7 @@ impl Checksums {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.push(VERSION);
-        push_uvarint(&mut out, self.files.len() as u64);
+        put_uvarint(&mut out, self.files.len() as u64);
         for file in &self.files {
             file.encode(&mut out);
         }
@@ -91,24 +93,16 @@ impl Checksums {
 
 impl FileChecksums {
     fn encode(&self, out: &mut Vec<u8>) {
-        push_uvarint(out, self.name.len() as u64);
+        put_uvarint(out, self.name.len() as u64);
         out.extend_from_slice(self.name.as_bytes());
-        push_uvarint(out, self.size());
-        push_uvarint(out, self.footer_start);
-        push_uvarint(out, self.ends.len() as u64);
+        put_uvarint(out, self.size());
+        put_uvarint(out, self.footer_start);
+        put_uvarint(out, self.ends.len() as u64);
         for (range, crc) in self.ranges() {
-            push_uvarint(out, range.end - range.start);
+            put_uvarint(out, range.end - range.start);
             out.extend_from_slice(&crc.to_le_bytes());
         }
     }
-}
-
-fn push_uvarint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 /// What is left to be read.

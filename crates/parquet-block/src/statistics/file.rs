@@ -10,24 +10,23 @@ use model::BlockId;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 
 use super::tally::{Counts, Key, MAX_COUNT, Ranking, RankingRow, Tally};
 use super::{MAX_DISTINCT, STATISTICS_FILE, Statistics, TOP_PAIRS};
+use crate::encoder::compression;
 use crate::error::{Case, Error};
+use crate::footer::{self, FORMAT_KEY};
 
 const FORMAT: &str = "statistics/1";
 const TOTAL: &str = "total";
 
-const FORMAT_KEY: &str = "drumlin.format";
 const BLOCK_KEY: &str = "drumlin.block";
 /// Followed by the kind.
 const MISSING_KEY: &str = "drumlin.missing.";
 
-const ZSTD_LEVEL: i32 = 3;
 const ROWS_AT_ONCE: usize = 4096;
 
 /// Limits of what is read: a few bytes of a file can stand for very many rows and much text.
@@ -156,7 +155,7 @@ fn writer_options(metadata: Vec<KeyValue>) -> ArrowWriterOptions {
     let properties = WriterProperties::builder()
         .set_created_by("drumlin".to_owned())
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default()))
+        .set_compression(compression())
         .set_key_value_metadata(Some(metadata))
         .build();
     // the schema is what the columns say
@@ -190,13 +189,8 @@ fn decode(file: &str, bytes: Bytes) -> Result<Statistics, Error> {
     }
 }
 
-fn value_of<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
-    let pairs = metadata.file_metadata().key_value_metadata().into_iter().flatten();
-    pairs.filter(|pair| pair.key == key).find_map(|pair| pair.value.as_deref())
-}
-
 fn check_format(file: &str, metadata: &ParquetMetaData) -> Result<(), Error> {
-    match value_of(metadata, FORMAT_KEY) {
+    match footer::value_of(metadata, FORMAT_KEY) {
         Some(FORMAT) => Ok(()),
         other => Err(Error(Case::Unsupported {
             file: file.to_owned(),
@@ -206,22 +200,14 @@ fn check_format(file: &str, metadata: &ParquetMetaData) -> Result<(), Error> {
 }
 
 fn check_rows(metadata: &ParquetMetaData) -> Result<(), String> {
-    let rows = metadata.file_metadata().num_rows();
     let most = i64::try_from(MAX_ROWS).unwrap_or(i64::MAX);
-    let in_groups = metadata.row_groups().iter().try_fold(0i64, |sum, group| {
-        let rows = group.num_rows();
-        (rows >= 0).then(|| sum.checked_add(rows)).flatten()
-    });
-    if in_groups == Some(rows) && rows <= most {
-        Ok(())
-    } else {
-        Err(format!("the footer claims {rows} rows, the most are {most}"))
-    }
+    footer::rows_up_to(metadata, most)
+        .map_err(|rows| format!("the footer claims {rows} rows, the most are {most}"))
 }
 
 fn missing(metadata: &ParquetMetaData, kind: Kind) -> Result<u64, String> {
     let key = kind.missing_key();
-    let value = value_of(metadata, &key).unwrap_or_default();
+    let value = footer::value_of(metadata, &key).unwrap_or_default();
     value.parse().map_err(|_| format!("{key} is {value:?}"))
 }
 

@@ -9,7 +9,7 @@ use arrow::array::{
     TimestampMillisecondArray,
 };
 use arrow::error::ArrowError;
-use merge::{Batch, NO_TIME, Windows};
+use merge::{Batch, Windows};
 use tsdb::chunk::Aggregate;
 
 use super::columns::{Columns, Nullable, Number, NumberColumns, NumberNames, present, times};
@@ -17,6 +17,7 @@ use super::decimal::{NearDecimal, Scale};
 use super::schema::{
     COUNTER_M, COUNTER_ULPS, FIRST_RAW_T, FIRST_T, LAST_T, MAX_M, MIN_M, SUM_M, SUM_R, SUM_ULPS,
 };
+use super::times::{SeriesTimes, TimeRows, cut_last_window, known, times_of};
 use crate::labels::wrong_type;
 use crate::schema::{BATCH_START, COUNT, COUNTER, FIRST_V, LAST_V, MAX, MIN, SUM, T};
 
@@ -38,10 +39,7 @@ pub(crate) struct NumberForm {
 pub(crate) struct FloatRows {
     series: Vec<i32>,
     count: Vec<i32>,
-    t: Vec<i64>,
-    first_t: Nullable<i64>,
-    last_t: Nullable<i64>,
-    batch_start: Vec<bool>,
+    times: TimeRows,
     first_raw_t: Nullable<i64>,
     first_v: Nullable<f64>,
     last_v: Nullable<f64>,
@@ -68,33 +66,21 @@ impl FloatRows {
     ) -> NumberForm {
         self.series.resize(self.series.len() + windows.len(), series);
         self.count.extend(windows.count.iter().map(|c| i32::try_from(*c).unwrap_or(i32::MAX)));
+        let Windows { t, first_t, last_t, .. } = windows;
+        let times = SeriesTimes { t, first_t, last_t, resolution_ms };
         for b in 0..windows.batches.len() {
-            self.push_times(windows, b, resolution_ms);
+            self.times.push_batch(times, windows.batch_rows(b));
+            self.push_borders(windows, b);
         }
         self.push_numbers(windows)
     }
 
-    fn push_times(&mut self, windows: &Windows, b: usize, resolution_ms: i64) {
+    fn push_borders(&mut self, windows: &Windows, b: usize) {
         let (rows, batch) = (windows.batch_rows(b), windows.batches[b]);
         for row in rows.clone() {
-            let (t, mut last_t) = (windows.t[row], known(windows.last_t[row]));
-            let first_t = known(windows.first_t[row]);
-            let mut end = t;
-            if row + 1 == rows.end {
-                // the time of a batch's last window is that of its last sample, which readers take
-                // from there
-                match last_t {
-                    Some(last) if last == t => end = merge::window_end(t, resolution_ms),
-                    _ => last_t = None,
-                }
-            }
             let starts = row == rows.start;
-            self.t.push(end);
-            self.first_t.push(first_t);
-            self.last_t.push(last_t);
-            self.batch_start.push(starts);
-            let raw_t = (starts && first_t != Some(batch.first_t)).then_some(batch.first_t);
-            self.first_raw_t.push(raw_t);
+            let is_said = known(windows.first_t[row]) == Some(batch.first_t);
+            self.first_raw_t.push((starts && !is_said).then_some(batch.first_t));
             self.first_v.push(starts.then_some(batch.first_v));
             self.last_v.push(starts.then_some(batch.last_v));
         }
@@ -134,8 +120,8 @@ impl FloatRows {
         let arrays: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from(self.series)),
             Arc::new(Int32Array::from(self.count)),
-            times(self.t),
-            Arc::new(BooleanArray::from(self.batch_start)),
+            times(self.times.t),
+            Arc::new(BooleanArray::from(self.times.batch_start)),
             self.first_raw_t.into_times(),
             self.first_v.into_array(),
             self.last_v.into_array(),
@@ -144,8 +130,8 @@ impl FloatRows {
             self.counter_ulps.into_array(),
             self.counter.mantissa.into_array(),
             self.max.mantissa.into_array(),
-            self.last_t.into_times(),
-            self.first_t.into_times(),
+            self.times.last_t.into_times(),
+            self.times.first_t.into_times(),
             self.min.double.into_array(),
             self.min.mantissa.into_array(),
             self.sum_r.into_array(),
@@ -155,10 +141,6 @@ impl FloatRows {
         ];
         RecordBatch::try_new(super::schema::samples(), arrays)
     }
-}
-
-fn known(t: i64) -> Option<i64> {
-    (t != NO_TIME).then_some(t)
 }
 
 fn ulps_of(near: Option<NearDecimal>) -> Option<i32> {
@@ -366,11 +348,8 @@ impl<'a> FloatColumns<'a> {
             batches: self.batches(rows),
         };
         for b in 0..windows.batches.len() {
-            let last = windows.batch_rows(b).end - 1;
-            let last_t = windows.last_t[last];
-            if last_t != NO_TIME && last_t < windows.t[last] {
-                windows.t[last] = last_t;
-            }
+            let batch = windows.batch_rows(b);
+            cut_last_window(&mut windows.t, &windows.last_t, batch);
         }
         windows
     }
@@ -412,18 +391,6 @@ impl<'a> FloatColumns<'a> {
         columns.add_ulps(rows, &mut out);
         out
     }
-}
-
-/// The times of these rows, [`NO_TIME`] where there is none.
-pub(super) fn times_of(times: Option<&TimestampMillisecondArray>, rows: &Range<usize>) -> Vec<i64> {
-    let Some(times) = times else { return vec![NO_TIME; rows.len()] };
-    let mut out = times.values()[rows.clone()].to_vec();
-    if present(Some(times), rows) < rows.len() {
-        for (_, slot) in rows.clone().zip(&mut out).filter(|(row, _)| times.is_null(*row)) {
-            *slot = NO_TIME;
-        }
-    }
-    out
 }
 
 fn time_of(times: Option<&TimestampMillisecondArray>, row: usize) -> Option<i64> {

@@ -14,14 +14,15 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Fields, Float64Type, Int32Type, Int64Type};
 use arrow::error::ArrowError;
-use merge::{HistogramWindows, NO_TIME};
+use merge::HistogramWindows;
 use model::FloatHistogram;
-use model::histogram::{BucketSpan, ResetHint};
+use model::histogram::BucketSpan;
 
 use super::columns::{Columns, Nullable, times};
 use super::decimal::Scale;
-use super::floats::times_of;
 use super::schema::{COUNT_M, COUNTER_M, FIRST_T, LAST_T, NEGATIVE, SUM_R, WINDOW};
+use super::times::{SeriesTimes, TimeRows, cut_last_window, times_of};
+use crate::histogram_parts::{hint_number, hint_of, list_floats};
 use crate::labels::wrong_type;
 use crate::schema::{BATCH_START, COUNT, COUNTER, SUM, T};
 
@@ -42,10 +43,7 @@ pub(crate) const BUCKET_COLUMNS: &[&str] = &[NEGATIVE, WINDOW, COUNTER, COUNTER_
 pub(crate) struct HistogramRows {
     series: Vec<i32>,
     window: Vec<i32>,
-    t: Vec<i64>,
-    first_t: Nullable<i64>,
-    last_t: Nullable<i64>,
-    batch_start: Vec<bool>,
+    times: TimeRows,
     count: Vec<i32>,
     counter: Vec<FloatHistogram>,
     sum: Vec<FloatHistogram>,
@@ -60,20 +58,10 @@ impl HistogramRows {
     pub(crate) fn push(&mut self, series: i32, windows: &HistogramWindows, resolution_ms: i64) {
         self.series.resize(self.series.len() + windows.len(), series);
         self.window.extend(0..windows.len() as i32);
-        for b in 0..windows.batches.len() {
-            let rows = windows.batch_rows(b);
-            for row in rows.clone() {
-                let (t, last_t) = (windows.t[row], windows.last_t[row]);
-                // as in the samples file, readers take the time of a batch's last window from there
-                let is_last = row + 1 == rows.end;
-                let is_cut = is_last && last_t == t;
-                self.t.push(if is_cut { merge::window_end(t, resolution_ms) } else { t });
-                let first_t = windows.first_t[row];
-                self.first_t.push((first_t != NO_TIME).then_some(first_t));
-                self.last_t.push((last_t != NO_TIME && (is_cut || !is_last)).then_some(last_t));
-                self.batch_start.push(row == rows.start);
-            }
-        }
+        let HistogramWindows { t, first_t, last_t, .. } = windows;
+        let times = SeriesTimes { t, first_t, last_t, resolution_ms };
+        (0..windows.batches.len())
+            .for_each(|b| self.times.push_batch(times, windows.batch_rows(b)));
         self.count.extend(windows.count.iter().map(|c| i32::try_from(*c).unwrap_or(i32::MAX)));
         let bare = |h: &FloatHistogram| FloatHistogram {
             positive_buckets: Vec::new(),
@@ -88,10 +76,10 @@ impl HistogramRows {
         let arrays: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from(self.series)),
             Arc::new(Int32Array::from(self.window)),
-            times(self.t),
-            self.first_t.into_times(),
-            self.last_t.into_times(),
-            Arc::new(BooleanArray::from(self.batch_start)),
+            times(self.times.t),
+            self.times.first_t.into_times(),
+            self.times.last_t.into_times(),
+            Arc::new(BooleanArray::from(self.times.batch_start)),
             Arc::new(Int32Array::from(self.count)),
             Arc::new(histogram_array(&self.counter, super::schema::histogram_fields(COUNTER))?),
             Arc::new(histogram_array(&self.sum, super::schema::histogram_fields(SUM))?),
@@ -107,19 +95,13 @@ fn histogram_array(all: &[FloatHistogram], fields: Fields) -> Result<StructArray
     let floats = |value: fn(&FloatHistogram) -> f64| -> ArrayRef {
         Arc::new(Float64Array::from_iter_values(all.iter().map(value)))
     };
-    let hint = |h: &FloatHistogram| match h.hint {
-        ResetHint::Unknown => 0,
-        ResetHint::Reset => 1,
-        ResetHint::NotReset => 2,
-        ResetHint::Gauge => 3,
-    };
     let counts: Vec<Option<i64>> = all.iter().map(|h| whole(h.count)).collect();
     let other: Float64Array =
         all.iter().zip(&counts).map(|(h, whole)| whole.is_none().then_some(h.count)).collect();
     let item = |i: usize| fields[i].data_type().clone();
     let arrays = vec![
         integers(|h| h.schema),
-        integers(hint),
+        integers(|h| hint_number(h.hint)),
         floats(|h| h.zero_threshold),
         floats(|h| h.zero_count),
         Arc::new(other),
@@ -341,11 +323,8 @@ impl HistogramBatches<'_> {
             batches: rows.clone().filter(|r| starts.value(*r)).map(|r| r - rows.start).collect(),
         };
         for b in 0..windows.batches.len() {
-            let last = windows.batch_rows(b).end - 1;
-            let last_t = windows.last_t[last];
-            if last_t != NO_TIME && last_t < windows.t[last] {
-                windows.t[last] = last_t;
-            }
+            let batch = windows.batch_rows(b);
+            cut_last_window(&mut windows.t, &windows.last_t, batch);
         }
         if let Some(buckets) = self.buckets {
             fill_buckets(&mut windows, buckets, &place.buckets)?;
@@ -420,12 +399,7 @@ fn read_histograms(
     let read = |row: usize| -> Result<FloatHistogram, ArrowError> {
         Ok(FloatHistogram {
             schema: schema.value(row),
-            hint: match hint.value(row) {
-                1 => ResetHint::Reset,
-                2 => ResetHint::NotReset,
-                3 => ResetHint::Gauge,
-                _ => ResetHint::Unknown,
-            },
+            hint: hint_of(hint.value(row)),
             zero_threshold: zero_threshold.value(row),
             zero_count: zero_count.value(row),
             count: match count_m.is_valid(row) {
@@ -441,12 +415,6 @@ fn read_histograms(
         })
     };
     rows.clone().map(read).collect()
-}
-
-fn list_floats(list: &ListArray, row: usize) -> Result<Vec<f64>, ArrowError> {
-    let items = list.value(row);
-    let items = items.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_type("of bounds"))?;
-    Ok(items.values().to_vec())
 }
 
 fn list_spans(list: &ListArray, row: usize) -> Result<Vec<BucketSpan>, ArrowError> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use crate::schema::timestamp;
 
@@ -31,11 +32,8 @@ const FIRST_LABEL_ID: u64 = 1_000_000_000;
 /// Highest ids are reserved in Iceberg.
 const LABEL_IDS: u64 = 1_000_000_000;
 
-/// Arrow's key for the field id of a Parquet column.
-const FIELD_ID: &str = "PARQUET:field_id";
-
 fn with_id(field: Field, id: u64) -> Field {
-    field.with_metadata(HashMap::from([(FIELD_ID.to_owned(), id.to_string())]))
+    field.with_metadata(HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())]))
 }
 
 fn field(id: u64, name: &str, data_type: DataType) -> Field {
@@ -192,7 +190,7 @@ mod tests {
 
     /// Ids of a field and of what is inside it.
     fn ids(field: &Field, out: &mut Vec<u64>) {
-        out.push(field.metadata()[FIELD_ID].parse().unwrap());
+        out.push(field.metadata()[PARQUET_FIELD_ID_META_KEY].parse().unwrap());
         match field.data_type() {
             DataType::Struct(fields) => fields.iter().for_each(|f| ids(f, out)),
             DataType::List(item) => ids(item, out),
@@ -213,7 +211,8 @@ mod tests {
 
     /// Lines of the page of the format for a field and what is inside it.
     fn lines(field: &Field, prefix: &str, out: &mut Vec<String>) {
-        let (id, path) = (&field.metadata()[FIELD_ID], format!("{prefix}{}", field.name()));
+        let (id, path) =
+            (&field.metadata()[PARQUET_FIELD_ID_META_KEY], format!("{prefix}{}", field.name()));
         out.push(format!("| {id} | `{path}` |"));
         match field.data_type() {
             DataType::Struct(fields) if prefix.is_empty() => {
@@ -243,7 +242,8 @@ mod tests {
         }
         let [counter, sum] = ["counter", "sum"].map(histogram_fields);
         for (a, b) in counter.iter().zip(&sum) {
-            let [a, b] = [a, b].map(|f| f.metadata()[FIELD_ID].parse::<u64>().unwrap());
+            let [a, b] =
+                [a, b].map(|f| f.metadata()[PARQUET_FIELD_ID_META_KEY].parse::<u64>().unwrap());
             assert_eq!(a + 30, b);
         }
         let [keys, values] = rest_entries();
