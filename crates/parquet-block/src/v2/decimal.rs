@@ -2,7 +2,8 @@
 //!
 //! Most series hold whole numbers or a few decimals. Their values are stored as the integer
 //! `mantissa` of `mantissa / 10^scale`, with one scale for the whole series; a negative scale means
-//! `mantissa * 10^scale`, which rounds otherwise and is what programs that multiply by `0.001` give.
+//! `mantissa * 10^scale`, which rounds otherwise and is what programs that multiply by `0.001`
+//! give.
 //! Sums and counters gather rounding errors while they are added up, so theirs come with the
 //! distance in units in the last place.
 
@@ -134,21 +135,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn mantissas_give_the_same_bits(bits in any::<u64>(), scale in -9i32..=9, small in any::<i32>()) {
+        fn mantissas_give_the_same_bits(
+            bits in any::<u64>(),
+            scale in -9i32..=9,
+            small in any::<i32>(),
+        ) {
             let scale = Scale::stored(scale).unwrap();
-            for value in [f64::from_bits(bits), scale.value(i64::from(small)), f64::from(small) / 8.0] {
+            let small_value = scale.value(i64::from(small));
+            for value in [f64::from_bits(bits), small_value, f64::from(small) / 8.0] {
                 if let Some(mantissa) = scale.mantissa(value) {
                     prop_assert_eq!(scale.value(mantissa).to_bits(), value.to_bits());
                 }
                 if let Some(near) = scale.near(value) {
-                    prop_assert_eq!(with_ulps(scale.value(near.mantissa), near.ulps).to_bits(), value.to_bits());
+                    let found = with_ulps(scale.value(near.mantissa), near.ulps);
+                    prop_assert_eq!(found.to_bits(), value.to_bits());
                 }
             }
-            prop_assert!(scale.mantissa(scale.value(i64::from(small))).is_some());
+            prop_assert!(scale.mantissa(small_value).is_some());
         }
 
         #[test]
-        fn sums_of_decimals_are_near_a_decimal(values in prop::collection::vec(-10_000_000i32..10_000_000, 1..60)) {
+        fn sums_of_decimals_are_near_a_decimal(
+            values in prop::collection::vec(-10_000_000i32..10_000_000, 1..60),
+        ) {
             let scale = Scale(2);
             let sum: f64 = values.iter().map(|v| scale.value(i64::from(*v))).sum();
             let exact: i64 = values.iter().map(|v| i64::from(*v)).sum();
@@ -159,7 +168,11 @@ mod tests {
         }
 
         #[test]
-        fn stored_numbers_never_panic(mantissa in any::<i64>(), ulps in any::<i32>(), scale in any::<i32>()) {
+        fn stored_numbers_never_panic(
+            mantissa in any::<i64>(),
+            ulps in any::<i32>(),
+            scale in any::<i32>(),
+        ) {
             if let Some(scale) = Scale::stored(scale) {
                 with_ulps(scale.value(mantissa), ulps);
             }
