@@ -15,9 +15,10 @@ use tsdb::chunk::Aggregate;
 use super::columns::{Columns, Nullable, Number, NumberColumns, NumberNames, present, times};
 use super::decimal::{NearDecimal, Scale};
 use super::schema::{
-    COUNTER_M, COUNTER_ULPS, FIRST_RAW_T, FIRST_T, LAST_T, MAX_M, MIN_M, SUM_M, SUM_R, SUM_ULPS,
+    COUNTER_M, COUNTER_ULPS, FIRST_RAW_T, FIRST_T, LAST_RAW_T, LAST_T, MAX_M, MIN_M, SUM_M, SUM_R,
+    SUM_ULPS,
 };
-use super::times::{SeriesTimes, TimeRows, cut_last_window, known, times_of};
+use super::times::{SeriesTimes, TimeRows, cut_last_window, time_of, times_of};
 use crate::labels::wrong_type;
 use crate::schema::{BATCH_START, COUNT, COUNTER, FIRST_V, LAST_V, MAX, MIN, SUM, T};
 
@@ -79,8 +80,7 @@ impl FloatRows {
         let (rows, batch) = (windows.batch_rows(b), windows.batches[b]);
         for row in rows.clone() {
             let starts = row == rows.start;
-            let is_said = known(windows.first_t[row]) == Some(batch.first_t);
-            self.first_raw_t.push((starts && !is_said).then_some(batch.first_t));
+            self.first_raw_t.push(starts.then_some(batch.first_t));
             self.first_v.push(starts.then_some(batch.first_v));
             self.last_v.push(starts.then_some(batch.last_v));
         }
@@ -122,6 +122,7 @@ impl FloatRows {
             Arc::new(Int32Array::from(self.count)),
             times(self.times.t),
             Arc::new(BooleanArray::from(self.times.batch_start)),
+            self.times.last_raw_t.into_times(),
             self.first_raw_t.into_times(),
             self.first_v.into_array(),
             self.last_v.into_array(),
@@ -216,9 +217,9 @@ pub(crate) struct WantedFloats<'a> {
 impl WantedFloats<'_> {
     /// The columns of the samples file that hold it.
     pub(crate) fn columns(self) -> Vec<&'static str> {
-        let mut columns = vec![T, LAST_T, BATCH_START];
+        let mut columns = vec![T, BATCH_START, LAST_RAW_T];
         if self.times {
-            columns.push(FIRST_T);
+            columns.extend([FIRST_T, LAST_T]);
         }
         for aggregate in self.aggregates {
             columns.extend_from_slice(match aggregate {
@@ -230,17 +231,9 @@ impl WantedFloats<'_> {
                 Aggregate::Min => &[MIN, MIN_M],
                 Aggregate::Max => &[MAX, MAX_M],
                 // where the counter equals the maximum, it is stored there
-                Aggregate::Counter => &[
-                    FIRST_T,
-                    FIRST_RAW_T,
-                    FIRST_V,
-                    LAST_V,
-                    COUNTER,
-                    COUNTER_M,
-                    COUNTER_ULPS,
-                    MAX,
-                    MAX_M,
-                ],
+                Aggregate::Counter => {
+                    &[FIRST_RAW_T, FIRST_V, LAST_V, COUNTER, COUNTER_M, COUNTER_ULPS, MAX, MAX_M]
+                }
             });
         }
         columns
@@ -254,6 +247,7 @@ pub(crate) struct FloatColumns<'a> {
     first_t: Option<&'a TimestampMillisecondArray>,
     last_t: Option<&'a TimestampMillisecondArray>,
     batch_start: &'a BooleanArray,
+    last_raw_t: Option<&'a TimestampMillisecondArray>,
     borders: Option<BatchBorders<'a>>,
     count: Option<&'a Int32Array>,
     counter: Option<NumberColumns<'a>>,
@@ -305,6 +299,7 @@ impl<'a> FloatColumns<'a> {
             first_t: columns.times(FIRST_T)?,
             last_t: columns.times(LAST_T)?,
             batch_start: starts.ok_or_else(|| wrong_type(BATCH_START))?,
+            last_raw_t: columns.times(LAST_RAW_T)?,
             borders,
             count,
             counter: find(COUNTER_NAMES)?,
@@ -349,15 +344,15 @@ impl<'a> FloatColumns<'a> {
         };
         for b in 0..windows.batches.len() {
             let batch = windows.batch_rows(b);
-            cut_last_window(&mut windows.t, &windows.last_t, batch);
+            let start = rows.start + batch.start;
+            cut_last_window(&mut windows.t[batch], self.last_raw_t, start);
         }
         windows
     }
 
     fn batches(&self, rows: &Range<usize>) -> Vec<Batch> {
         let batch = |row: usize| {
-            let first_t = time_of(self.first_t, row);
-            let (raw_t, first_v, last_v) = match &self.borders {
+            let (first_t, first_v, last_v) = match &self.borders {
                 Some(borders) => (
                     time_of(borders.first_raw_t, row),
                     borders.first_v.value(row),
@@ -365,7 +360,7 @@ impl<'a> FloatColumns<'a> {
                 ),
                 None => (None, model::STALE_NAN, model::STALE_NAN),
             };
-            let first_t = raw_t.or(first_t).unwrap_or(self.t[row]);
+            let first_t = first_t.unwrap_or(self.t[row]);
             Batch { start: row - rows.start, first_t, first_v, last_v }
         };
         rows.clone().filter(|row| self.batch_start.value(*row)).map(batch).collect()
@@ -391,11 +386,6 @@ impl<'a> FloatColumns<'a> {
         columns.add_ulps(rows, &mut out);
         out
     }
-}
-
-fn time_of(times: Option<&TimestampMillisecondArray>, row: usize) -> Option<i64> {
-    let times = times?;
-    times.is_valid(row).then(|| times.value(row))
 }
 
 #[cfg(test)]

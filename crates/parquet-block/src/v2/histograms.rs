@@ -20,7 +20,7 @@ use model::histogram::BucketSpan;
 
 use super::columns::{Columns, Nullable, times};
 use super::decimal::Scale;
-use super::schema::{COUNT_M, COUNTER_M, FIRST_T, LAST_T, NEGATIVE, SUM_R, WINDOW};
+use super::schema::{COUNT_M, COUNTER_M, FIRST_T, LAST_RAW_T, LAST_T, NEGATIVE, SUM_R, WINDOW};
 use super::times::{SeriesTimes, TimeRows, cut_last_window, times_of};
 use crate::histogram_parts::{hint_number, hint_of, list_floats};
 use crate::labels::wrong_type;
@@ -33,7 +33,7 @@ fn whole(value: f64) -> Option<i64> {
 
 /// The columns of the histograms file that readers need.
 pub(crate) const HISTOGRAM_COLUMNS: &[&str] =
-    &[T, FIRST_T, LAST_T, BATCH_START, COUNT, COUNTER, SUM];
+    &[T, FIRST_T, LAST_T, BATCH_START, LAST_RAW_T, COUNT, COUNTER, SUM];
 
 /// The columns of the buckets file that readers need.
 pub(crate) const BUCKET_COLUMNS: &[&str] = &[NEGATIVE, WINDOW, COUNTER, COUNTER_M, SUM, SUM_R];
@@ -80,6 +80,7 @@ impl HistogramRows {
             self.times.first_t.into_times(),
             self.times.last_t.into_times(),
             Arc::new(BooleanArray::from(self.times.batch_start)),
+            self.times.last_raw_t.into_times(),
             Arc::new(Int32Array::from(self.count)),
             Arc::new(histogram_array(&self.counter, super::schema::histogram_fields(COUNTER))?),
             Arc::new(histogram_array(&self.sum, super::schema::histogram_fields(SUM))?),
@@ -306,6 +307,7 @@ impl HistogramBatches<'_> {
         let required = |name: &str| Columns::required(columns.times(name)?, name);
         let t = required(T)?;
         let (first_t, last_t) = (columns.times(FIRST_T)?, columns.times(LAST_T)?);
+        let last_raw_t = columns.times(LAST_RAW_T)?;
         let starts = self.windows.column_by_name(BATCH_START).and_then(|c| c.as_boolean_opt());
         let starts = starts.ok_or_else(|| wrong_type(BATCH_START))?;
         let count = Columns::required(columns.small(COUNT)?, COUNT)?;
@@ -324,7 +326,8 @@ impl HistogramBatches<'_> {
         };
         for b in 0..windows.batches.len() {
             let batch = windows.batch_rows(b);
-            cut_last_window(&mut windows.t, &windows.last_t, batch);
+            let start = rows.start + batch.start;
+            cut_last_window(&mut windows.t[batch], last_raw_t, start);
         }
         if let Some(buckets) = self.buckets {
             fill_buckets(&mut windows, buckets, &place.buckets)?;

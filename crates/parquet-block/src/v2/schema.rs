@@ -10,6 +10,7 @@ use crate::schema::timestamp;
 
 pub(crate) const FIRST_T: &str = "first_t";
 pub(crate) const LAST_T: &str = "last_t";
+pub(crate) const LAST_RAW_T: &str = "last_raw_t";
 pub(crate) const FIRST_RAW_T: &str = "first_raw_t";
 pub(crate) const COUNTER_M: &str = "counter_m";
 pub(crate) const COUNTER_ULPS: &str = "counter_ulps";
@@ -101,6 +102,7 @@ pub(crate) fn samples() -> SchemaRef {
         field(26, COUNT, DataType::Int32),
         field(20, T, timestamp()),
         field(23, BATCH_START, DataType::Boolean),
+        nullable(39, LAST_RAW_T, timestamp()),
         nullable(38, FIRST_RAW_T, timestamp()),
         nullable(24, FIRST_V, DataType::Float64),
         nullable(25, LAST_V, DataType::Float64),
@@ -160,6 +162,7 @@ pub(crate) fn histograms() -> SchemaRef {
         nullable(21, FIRST_T, timestamp()),
         nullable(22, LAST_T, timestamp()),
         field(23, BATCH_START, DataType::Boolean),
+        nullable(39, LAST_RAW_T, timestamp()),
         field(26, COUNT, DataType::Int32),
         histogram(41, COUNTER),
         histogram(42, SUM),

@@ -15,6 +15,7 @@ pub(super) struct TimeRows {
     pub(super) first_t: Nullable<i64>,
     pub(super) last_t: Nullable<i64>,
     pub(super) batch_start: Vec<bool>,
+    pub(super) last_raw_t: Nullable<i64>,
 }
 
 /// The times of the windows of a series, each `resolution_ms` long.
@@ -29,21 +30,19 @@ pub(super) struct SeriesTimes<'a> {
 impl TimeRows {
     /// Adds the windows of a batch, which are these of the series.
     pub(super) fn push_batch(&mut self, series: SeriesTimes<'_>, rows: Range<usize>) {
+        let last = rows.clone().last();
         for row in rows.clone() {
-            let (t, mut last_t) = (series.t[row], known(series.last_t[row]));
-            let mut end = t;
-            if row + 1 == rows.end {
-                // the time of a batch's last window is that of its last sample, which readers take
-                // from there
-                match last_t {
-                    Some(last) if last == t => end = merge::window_end(t, series.resolution_ms),
-                    _ => last_t = None,
-                }
-            }
+            let is_start = row == rows.start;
+            let end = match Some(row) == last {
+                // readers take the time of a batch's last window from its last sample
+                true => merge::window_end(series.t[row], series.resolution_ms),
+                false => series.t[row],
+            };
             self.t.push(end);
             self.first_t.push(known(series.first_t[row]));
-            self.last_t.push(last_t);
-            self.batch_start.push(row == rows.start);
+            self.last_t.push(known(series.last_t[row]));
+            self.batch_start.push(is_start);
+            self.last_raw_t.push(last.filter(|_| is_start).map(|last| series.t[last]));
         }
     }
 }
@@ -53,13 +52,20 @@ pub(super) fn known(t: i64) -> Option<i64> {
     (t != NO_TIME).then_some(t)
 }
 
-/// Gives the last window of a batch the time of its last sample again.
-pub(super) fn cut_last_window(t: &mut [i64], last_t: &[i64], batch: Range<usize>) {
-    if let Some(last) = batch.last()
-        && let Some(last_t) = known(last_t[last])
-    {
-        t[last] = t[last].min(last_t);
+/// Gives the last window of a batch, which begins at `start`, the time of its last sample again.
+pub(super) fn cut_last_window(
+    t: &mut [i64],
+    last_raw_t: Option<&TimestampMillisecondArray>,
+    start: usize,
+) {
+    if let (Some(last), Some(last_raw_t)) = (t.last_mut(), time_of(last_raw_t, start)) {
+        *last = (*last).min(last_raw_t);
     }
+}
+
+pub(super) fn time_of(times: Option<&TimestampMillisecondArray>, row: usize) -> Option<i64> {
+    let times = times?;
+    times.is_valid(row).then(|| times.value(row))
 }
 
 /// The times of these rows, [`NO_TIME`] where there is none.
