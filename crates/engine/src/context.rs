@@ -66,13 +66,15 @@ pub(crate) struct Surroundings {
 pub(crate) struct Stop {
     /// Set when nobody waits for the answer any more.
     pub(crate) left: Arc<AtomicBool>,
+    /// Set when this attempt at the query has failed.
+    pub(crate) failed: Arc<AtomicBool>,
     pub(crate) deadline: Option<Instant>,
 }
 
 impl QueryContext {
     /// An error once the query is to end.
     pub(crate) fn check_alive(&self) -> Result<()> {
-        if self.stop.left.load(Ordering::Relaxed) {
+        if self.stop.left.load(Ordering::Relaxed) || self.stop.failed.load(Ordering::Relaxed) {
             return Err(fail(Error::new(Kind::Canceled, CANCELED)));
         }
         if self.stop.deadline.is_some_and(|deadline| Instant::now() >= deadline) {

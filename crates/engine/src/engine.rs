@@ -27,7 +27,7 @@ use crate::error::{Error, Kind, query_error};
 use crate::exec::rows_of;
 use crate::explain::ExplainedOperator;
 use crate::lower::{Lowering, Times};
-use crate::memory::QueryMemory;
+use crate::memory::{QueryMemory, refused};
 use crate::output::{Answer, Detail, Query, QueryStats};
 use crate::result::{self, AnswerShape, Collected, CollectedPart};
 use crate::samples::{Attribution, SampleCounter};
@@ -122,7 +122,7 @@ impl Engine {
         let pool = self.handle();
         let io = Handle::try_current().unwrap_or_else(|_| pool.clone());
         let deadline = Instant::now() + query.timeout;
-        let stop = Stop { left: Arc::default(), deadline: Some(deadline) };
+        let stop = Stop { deadline: Some(deadline), ..Stop::default() };
         let left = Arc::clone(&stop.left);
         let run = QueryRun { shared: Arc::clone(&self.shared), io, stop };
         let quick = query.text.len() <= QUICK_TEXT && !query.text.contains('~');
@@ -154,7 +154,7 @@ impl Engine {
             let name = format!("String: {}", quote(&literal.value));
             return Ok(ExplainedOperator { name, measured: None, inputs: Vec::new() });
         }
-        let planned = run.plan(query, &expr)?;
+        let planned = run.plan(query, &expr, Stop::default())?;
         Ok(ExplainedOperator::of(planned.plan.as_ref(), false))
     }
 
@@ -209,12 +209,52 @@ struct Planned {
     shape: AnswerShape,
 }
 
+/// A query that was run.
+struct Evaluated {
+    planned: Planned,
+    collected: Collected,
+    planned_at: Instant,
+    ran_at: Instant,
+}
+
+impl Evaluated {
+    fn into_answer(self, query: &Query, began: Instant) -> Answer {
+        let Evaluated { planned, collected, planned_at, ran_at } = self;
+        let Planned { plan, context, shape, .. } = planned;
+        let value = result::value(collected, &shape, &context, query.grid);
+        let (warnings, infos) = context.take_annotations().render(&query.text);
+        let stats = QueryStats {
+            peak_samples: context.held(),
+            decoded_samples: context.decoded(),
+            plan_seconds: (planned_at - began).as_secs_f64(),
+            eval_seconds: (ran_at - planned_at).as_secs_f64(),
+            sort_seconds: ran_at.elapsed().as_secs_f64(),
+            samples: context.samples.as_ref().map(SampleCounter::counts),
+            analysis: query.detail.analyze.then(|| ExplainedOperator::of(plan.as_ref(), true)),
+        };
+        Answer { value, warnings, infos, stats }
+    }
+}
+
+/// Why a query was not evaluated.
+struct Failure {
+    error: Error,
+    /// With so much memory from the start, it gets further.
+    more_bytes: Option<u64>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, more_bytes: None }
+    }
+}
+
 impl QueryRun {
     fn parse(&self, text: &str) -> Result<Expr, Error> {
         self.shared.settings.language.parse_expr(text).map_err(|e| Error::passed(Kind::BadData, e))
     }
 
-    fn plan(&self, query: &Query, expr: &Expr) -> Result<Planned, Error> {
+    fn plan(&self, query: &Query, expr: &Expr, stop: Stop) -> Result<Planned, Error> {
         if query.grid.steps() == 0 {
             return Err(Error::new(Kind::BadData, "end timestamp must not be before start time"));
         }
@@ -245,7 +285,7 @@ impl QueryRun {
             samples: (query.detail != Detail::default())
                 .then(|| SampleCounter::new(query.grid.steps())),
             analyze: query.detail.analyze,
-            stop: self.stop.clone(),
+            stop,
         };
         let context = Arc::new(QueryContext::new(query.text.clone(), around));
         let shape = AnswerShape::of(expr, query.grid, lowering.pointless_sort(expr))?;
@@ -271,40 +311,69 @@ impl QueryRun {
                 stats: QueryStats::default(),
             });
         }
-        let Planned { plan, least_bytes, steps, context, shape } = self.plan(&query, &expr)?;
-        if steps > QUICK_STEPS {
+        let mut least_bytes = 0;
+        loop {
+            match self.attempt(&query, &expr, least_bytes).await {
+                Ok(evaluated) => return Ok(evaluated.into_answer(&query, began)),
+                Err(Failure { error, more_bytes: None }) => return Err(error),
+                Err(Failure { more_bytes: Some(more), .. }) => least_bytes = more,
+            }
+        }
+    }
+
+    /// Plans and runs a query. One that others leave too little memory fails with what to begin
+    /// with the next time.
+    async fn attempt(
+        &self,
+        query: &Query,
+        expr: &Expr,
+        least_bytes: u64,
+    ) -> Result<Evaluated, Failure> {
+        let stop = Stop { failed: Arc::default(), ..self.stop.clone() };
+        let failed = Arc::clone(&stop.failed);
+        let planned = self.plan(query, expr, stop)?;
+        if planned.steps > QUICK_STEPS {
             tokio::task::yield_now().await;
         }
-        let memory: Arc<dyn MemoryPool> =
-            Arc::new(QueryMemory::admit(&self.shared.settings.budget, least_bytes)?);
-        let planned = began.elapsed();
-        let collected = self.run(Arc::clone(&plan), &context, &shape, &memory).await?;
-        let ran = began.elapsed();
-        let value = result::value(collected, &shape, &context, query.grid);
-        let (warnings, infos) = context.take_annotations().render(&query.text);
-        let stats = QueryStats {
-            peak_samples: context.held(),
-            decoded_samples: context.decoded(),
-            plan_seconds: planned.as_secs_f64(),
-            eval_seconds: (ran - planned).as_secs_f64(),
-            sort_seconds: (began.elapsed() - ran).as_secs_f64(),
-            samples: context.samples.as_ref().map(SampleCounter::counts),
-            analysis: query.detail.analyze.then(|| ExplainedOperator::of(plan.as_ref(), true)),
+        let estimate = planned.least_bytes;
+        let share = self.share(estimate, least_bytes.max(estimate)).await?;
+        let (memory, returned) = QueryMemory::new(share.clone(), estimate);
+        let planned_at = Instant::now();
+        let collected = self.run(&planned, Arc::new(memory)).await;
+        match collected {
+            Ok(collected) => {
+                Ok(Evaluated { planned, collected, planned_at, ran_at: Instant::now() })
+            }
+            Err(error) => {
+                failed.store(true, Ordering::Relaxed);
+                let needed = share.refused().filter(|needed| *needed <= share.limit());
+                let more_bytes = needed.map(|needed| needed.saturating_mul(2).min(share.limit()));
+                // The plan keeps what several operators read.
+                drop((planned, share));
+                returned.wait().await;
+                Err(Failure { error, more_bytes })
+            }
+        }
+    }
+
+    /// Waits for memory for as long as the query may take.
+    async fn share(&self, estimate: u64, least_bytes: u64) -> Result<Budget, Error> {
+        let budget = &self.shared.settings.budget;
+        let mut admission = budget.share("the query", least_bytes);
+        let share = match self.stop.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, &mut admission).await,
+            None => Ok((&mut admission).await),
         };
-        Ok(Answer { value, warnings, infos, stats })
+        let share = share.unwrap_or_else(|_| Err(admission.refused()));
+        share.map_err(|exceeded| refused(&exceeded, least_bytes, estimate))
     }
 
     /// Runs all partitions of a plan and gathers what they give.
-    async fn run(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        context: &Arc<QueryContext>,
-        shape: &AnswerShape,
-        pool: &Arc<dyn MemoryPool>,
-    ) -> Result<Collected, Error> {
+    async fn run(&self, planned: &Planned, pool: Arc<dyn MemoryPool>) -> Result<Collected, Error> {
+        let Planned { plan, context, shape, .. } = planned;
         let shared = &self.shared;
         let environment = RuntimeEnv {
-            memory_pool: Arc::clone(pool),
+            memory_pool: Arc::clone(&pool),
             disk_manager: Arc::clone(&shared.environment.disk_manager),
             cache_manager: Arc::clone(&shared.environment.cache_manager),
             object_store_registry: Arc::clone(&shared.environment.object_store_registry),
@@ -324,10 +393,10 @@ impl QueryRun {
                 true => plan
                     .execute(partition, Arc::clone(&task))
                     .map(|batches| batches.map_ok(CollectedPart::Raw).boxed()),
-                false => rows_of(&plan, partition, &task, context)
+                false => rows_of(plan, partition, &task, context)
                     .map(|rows| rows.map_ok(CollectedPart::Rows).boxed()),
             };
-            let memory = MemoryConsumer::new("result").register(pool);
+            let memory = MemoryConsumer::new("result").register(&pool);
             Ok::<_, Error>(gather(parts.map_err(query_error)?, memory))
         };
         let count = plan.output_partitioning().partition_count();

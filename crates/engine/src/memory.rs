@@ -6,48 +6,49 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
 use model::{Budget, BudgetExceeded, Reservation};
+use tokio::sync::oneshot;
 
 use crate::error::{Error, Kind, fail};
 
-/// Charges what the operators of one query hold to a [`Budget`]. The least that the plan needs is
-/// reserved before it runs, so that a query that cannot fit does no work, and one that is admitted
-/// gets at least that much.
+/// Charges what the operators of one query hold to its share of a [`Budget`].
 #[derive(Debug)]
 pub(crate) struct QueryMemory {
-    budget: Budget,
+    share: Budget,
+    /// The least that the plan needs.
     estimate: u64,
-    held: Mutex<HeldMemory>,
+    held: Mutex<Reservation>,
+    /// Gone with the query's last reservation; dropped after what is held.
+    _returned: oneshot::Sender<()>,
 }
 
+/// The end of a query's memory.
 #[derive(Debug)]
-struct HeldMemory {
-    reservation: Reservation,
-    used: u64,
+pub(crate) struct MemoryReturned(oneshot::Receiver<()>);
+
+impl MemoryReturned {
+    /// Waits until all that the query held is back in its share: operators on other threads end a
+    /// moment after the query did.
+    pub(crate) async fn wait(self) {
+        // Nothing is ever sent: the sender is dropped.
+        let _ = self.0.await;
+    }
 }
 
 impl QueryMemory {
-    /// Reserves the estimate.
-    pub(crate) fn admit(budget: &Budget, estimate: u64) -> Result<QueryMemory, Error> {
-        let mut reservation = budget.reserve("the query");
-        reservation.grow(estimate).map_err(|e| refused(&e, estimate, estimate))?;
-        let held = Mutex::new(HeldMemory { reservation, used: 0 });
-        Ok(QueryMemory { budget: budget.clone(), estimate, held })
+    pub(crate) fn new(share: Budget, estimate: u64) -> (QueryMemory, MemoryReturned) {
+        let held = Mutex::new(share.reserve("the query"));
+        let (sender, receiver) = oneshot::channel();
+        let memory = QueryMemory { share, estimate, held, _returned: sender };
+        (memory, MemoryReturned(receiver))
     }
 
-    fn held(&self) -> MutexGuard<'_, HeldMemory> {
+    fn held(&self) -> MutexGuard<'_, Reservation> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn resize(&self, held: &mut HeldMemory, used: u64) -> Result<(), DataFusionError> {
-        let resized = held.reservation.resize(used.max(self.estimate));
-        resized.map_err(|e| fail(refused(&e, used, self.estimate)))?;
-        held.used = used;
-        Ok(())
     }
 }
 
-/// `needed` is what the query would hold in all.
-fn refused(exceeded: &BudgetExceeded, needed: u64, estimate: u64) -> Error {
+/// A query over the budget. `needed` is what it would hold in all.
+pub(crate) fn refused(exceeded: &BudgetExceeded, needed: u64, estimate: u64) -> Error {
     let BudgetExceeded { used, limit, .. } = exceeded;
     Error::new(
         Kind::Execution,
@@ -64,37 +65,33 @@ impl MemoryPool for QueryMemory {
         "query"
     }
 
-    fn grow(&self, _: &MemoryReservation, additional: usize) {
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         // Only `try_grow` can refuse; our operators use no other.
-        let mut held = self.held();
-        held.used += additional as u64;
+        drop(self.try_grow(reservation, additional));
     }
 
     fn shrink(&self, _: &MemoryReservation, shrink: usize) {
-        let mut held = self.held();
-        held.used = held.used.saturating_sub(shrink as u64);
-        let kept = held.used.max(self.estimate);
-        let surplus = held.reservation.bytes().saturating_sub(kept);
-        held.reservation.shrink(surplus);
+        self.held().shrink(shrink as u64);
     }
 
     fn try_grow(&self, _: &MemoryReservation, additional: usize) -> Result<()> {
         let mut held = self.held();
-        let used = held.used + additional as u64;
-        self.resize(&mut held, used)
+        let needed = held.bytes() + additional as u64;
+        let grown = held.grow(additional as u64);
+        grown.map_err(|e| -> DataFusionError { fail(refused(&e, needed, self.estimate)) })
     }
 
     fn reserved(&self) -> usize {
-        usize::try_from(self.held().used).unwrap_or(usize::MAX)
+        usize::try_from(self.held().bytes()).unwrap_or(usize::MAX)
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        usize::try_from(self.budget.limit()).map_or(MemoryLimit::Infinite, MemoryLimit::Finite)
+        usize::try_from(self.share.limit()).map_or(MemoryLimit::Infinite, MemoryLimit::Finite)
     }
 }
 
 impl fmt::Display for QueryMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "query(used: {} of {})", self.held().used, self.budget.limit())
+        write!(f, "query(used: {} of {})", self.held().bytes(), self.share.limit())
     }
 }

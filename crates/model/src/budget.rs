@@ -1,10 +1,16 @@
-//! The process' memory budget: one counter, shared by reservations.
+//! The process' memory budget: one counter, shared by reservations, and a queue for requests that
+//! have to wait for their share of it.
 
-use std::sync::Arc;
+mod queue;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use queue::Admission;
+use queue::Queue;
 
 /// A reservation would exceed the budget.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{what} needs {wanted} bytes, but {used} of the {limit} bytes of the memory budget are in use; \
      raise --memory-budget or ask for less"
@@ -16,24 +22,55 @@ pub struct BudgetExceeded {
     pub limit: u64,
 }
 
-#[derive(Debug)]
-struct Pool {
-    limit: u64,
-    used: AtomicU64,
-    peak: AtomicU64,
-}
-
 /// A number of bytes that users share. Clones share one budget.
+///
+/// A request that holds much gets a [share](Budget::share): a budget of its own, whose bytes are
+/// taken from this one before the request begins and given back when the last of its clones and
+/// reservations is dropped.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Pool>);
 
+#[derive(Debug)]
+enum Pool {
+    Whole(Whole),
+    Share(Share),
+}
+
+/// What all users share.
+#[derive(Debug)]
+struct Whole {
+    limit: AtomicU64,
+    used: AtomicU64,
+    peak: AtomicU64,
+    queue: Queue,
+}
+
+/// What one request may use without asking, and what it uses.
+#[derive(Debug)]
+struct Share {
+    budget: Budget,
+    state: Mutex<ShareState>,
+}
+
+#[derive(Debug, Default)]
+struct ShareState {
+    least: u64,
+    used: u64,
+    peak: u64,
+    /// Taken from the budget: the least, or what is used if that is more.
+    held: u64,
+    /// The most that would have been used when a reservation was refused.
+    refused: u64,
+}
+
 impl Budget {
     pub fn new(limit_bytes: u64) -> Budget {
-        Budget(Arc::new(Pool {
-            limit: limit_bytes,
+        Budget(Arc::new(Pool::Whole(Whole {
+            limit: AtomicU64::new(limit_bytes),
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
-        }))
+            queue: Queue::default(),
+        })))
     }
 
     pub fn unlimited() -> Budget {
@@ -41,28 +78,179 @@ impl Budget {
     }
 
     pub fn limit(&self) -> u64 {
-        self.0.limit
+        self.whole().limit.load(Ordering::Relaxed)
     }
 
+    /// Takes bytes out of the budget for as long as there is a budget: for caches, which nobody
+    /// need wait for. The limit is lower by as much from then on.
+    ///
+    /// # Errors
+    /// There are not as many.
+    pub fn set_aside(&self, what: &str, bytes: u64) -> Result<(), BudgetExceeded> {
+        let lower = |limit: u64| limit.checked_sub(bytes);
+        let lowered = self.whole().limit.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lower);
+        lowered.map(drop).map_err(|limit| BudgetExceeded {
+            what: what.to_owned(),
+            wanted: bytes,
+            used: self.used(),
+            limit,
+        })
+    }
+
+    /// Of a share, what the request uses of it.
     pub fn used(&self) -> u64 {
-        self.0.used.load(Ordering::Relaxed)
+        match &*self.0 {
+            Pool::Whole(whole) => whole.used.load(Ordering::SeqCst),
+            Pool::Share(share) => share.state().used,
+        }
     }
 
     /// The most that was ever in use at once.
     pub fn peak(&self) -> u64 {
-        self.0.peak.load(Ordering::Relaxed)
+        match &*self.0 {
+            Pool::Whole(whole) => whole.peak.load(Ordering::Relaxed),
+            Pool::Share(share) => share.state().peak,
+        }
     }
 
     /// An empty reservation; `what` names the user of the memory in errors.
     pub fn reserve(&self, what: impl Into<String>) -> Reservation {
-        Reservation { pool: Arc::clone(&self.0), what: what.into(), bytes: 0 }
+        Reservation { budget: self.clone(), what: what.into(), bytes: 0 }
+    }
+
+    /// Waits until `least` bytes are free and all who came earlier have theirs, and takes them.
+    /// The request may use more, as far as there is more. Ready at once where there is room;
+    /// dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    /// `least` is more than the whole budget.
+    pub fn share(&self, what: &str, least: u64) -> Admission {
+        Admission::new(self.root().clone(), what, least)
+    }
+
+    /// The most that would have been in use when a reservation of this share was refused; `None` if
+    /// none was. With so much from the start, the request gets further.
+    pub fn refused(&self) -> Option<u64> {
+        match &*self.0 {
+            Pool::Whole(_) => None,
+            Pool::Share(share) => Some(share.state().refused).filter(|bytes| *bytes > 0),
+        }
+    }
+
+    /// Makes sure that a share has `least` bytes, now or later, if they are free.
+    pub fn ensure(&self, what: &str, least: u64) -> Result<(), BudgetExceeded> {
+        match &*self.0 {
+            Pool::Whole(_) => Ok(()),
+            Pool::Share(share) => share.ensure(what, least),
+        }
+    }
+
+    fn root(&self) -> &Budget {
+        match &*self.0 {
+            Pool::Whole(_) => self,
+            Pool::Share(share) => share.budget.root(),
+        }
+    }
+
+    fn whole(&self) -> &Whole {
+        match &*self.0 {
+            Pool::Whole(whole) => whole,
+            Pool::Share(share) => share.budget.whole(),
+        }
+    }
+
+    fn grow(&self, what: &str, bytes: u64) -> Result<(), BudgetExceeded> {
+        match &*self.0 {
+            Pool::Whole(whole) => whole.grow(what, bytes),
+            Pool::Share(share) => share.grow(what, bytes),
+        }
+    }
+
+    fn shrink(&self, bytes: u64) {
+        match &*self.0 {
+            Pool::Whole(whole) => whole.shrink(bytes),
+            Pool::Share(share) => share.shrink(bytes),
+        }
+    }
+}
+
+impl Whole {
+    fn grow(&self, what: &str, bytes: u64) -> Result<(), BudgetExceeded> {
+        let limit = self.limit.load(Ordering::SeqCst);
+        let grown = self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
+            used.checked_add(bytes).filter(|total| *total <= limit)
+        });
+        match grown {
+            Ok(before) => {
+                self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(used) => Err(BudgetExceeded { what: what.to_owned(), wanted: bytes, used, limit }),
+        }
+    }
+
+    fn shrink(&self, bytes: u64) {
+        if bytes > 0 {
+            self.used.fetch_sub(bytes, Ordering::SeqCst);
+            self.queue.wake_first();
+        }
+    }
+}
+
+impl Share {
+    fn state(&self) -> MutexGuard<'_, ShareState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn grow(&self, what: &str, bytes: u64) -> Result<(), BudgetExceeded> {
+        let mut state = self.state();
+        let used = state.used.saturating_add(bytes);
+        self.hold(&mut state, what, used).map_err(|e| BudgetExceeded { wanted: bytes, ..e })?;
+        state.used = used;
+        state.peak = state.peak.max(used);
+        Ok(())
+    }
+
+    fn ensure(&self, what: &str, least: u64) -> Result<(), BudgetExceeded> {
+        let mut state = self.state();
+        self.hold(&mut state, what, least)?;
+        state.least = state.least.max(least);
+        Ok(())
+    }
+
+    /// Takes what is missing to `bytes` from the budget.
+    fn hold(&self, state: &mut ShareState, what: &str, bytes: u64) -> Result<(), BudgetExceeded> {
+        if bytes > state.held {
+            if let Err(exceeded) = self.budget.grow(what, bytes - state.held) {
+                state.refused = state.refused.max(bytes);
+                return Err(exceeded);
+            }
+            state.held = bytes;
+        }
+        Ok(())
+    }
+
+    fn shrink(&self, bytes: u64) {
+        let mut state = self.state();
+        state.used = state.used.saturating_sub(bytes);
+        let surplus = state.held.saturating_sub(state.used.max(state.least));
+        state.held -= surplus;
+        drop(state);
+        self.budget.shrink(surplus);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let held = self.state().held;
+        self.budget.shrink(held);
     }
 }
 
 /// Bytes held from a [`Budget`]; returned on drop.
 #[derive(Debug)]
 pub struct Reservation {
-    pool: Arc<Pool>,
+    budget: Budget,
     what: String,
     bytes: u64,
 }
@@ -73,26 +261,15 @@ impl Reservation {
     }
 
     pub fn grow(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
-        let limit = self.pool.limit;
-        let grown = self.pool.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|total| *total <= limit)
-        });
-        match grown {
-            Ok(before) => {
-                self.pool.peak.fetch_max(before + bytes, Ordering::Relaxed);
-                self.bytes += bytes;
-                Ok(())
-            }
-            Err(used) => {
-                Err(BudgetExceeded { what: self.what.clone(), wanted: bytes, used, limit })
-            }
-        }
+        self.budget.grow(&self.what, bytes)?;
+        self.bytes += bytes;
+        Ok(())
     }
 
     pub fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.pool.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.shrink(bytes);
     }
 
     pub fn resize(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
@@ -111,19 +288,4 @@ impl Drop for Reservation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reservations_share_the_limit_and_give_back() {
-        let budget = Budget::new(100);
-        let mut a = budget.reserve("a");
-        let mut b = budget.reserve("b");
-        a.grow(60).unwrap();
-        let refused = b.grow(50).unwrap_err();
-        assert_eq!((refused.used, refused.limit), (60, 100));
-        drop(a);
-        b.grow(50).unwrap();
-        assert_eq!((budget.used(), budget.peak()), (50, 60));
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ mod sample;
 mod time;
 
 pub use block_id::BlockId;
-pub use budget::{Budget, BudgetExceeded, Reservation};
+pub use budget::{Admission, Budget, BudgetExceeded, Reservation};
 pub use clock::{Clock, SystemClock};
 pub use histogram::FloatHistogram;
 pub use labels::{Labels, LabelsBuilder, LabelsPacker, METRIC_NAME, join_label_bytes};

@@ -93,6 +93,47 @@ fn a_query_over_the_memory_budget_is_refused_and_gives_everything_back() {
 }
 
 #[test]
+fn queries_that_do_not_fit_together_take_turns() {
+    let text = "sum by (i) (c_total)";
+    let alone = Budget::unlimited();
+    let engine_alone =
+        engine(EngineSettings { budget: alone.clone(), ..EngineSettings::default() });
+    let expected = run(&engine_alone, query(text, counters(200))).unwrap().value;
+    let budget = Budget::new(alone.peak() * 3 / 2);
+    let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let answer = run(&engine, query(text, counters(200))).unwrap();
+                assert_eq!(answer.value, expected);
+            });
+        }
+    });
+    assert!(budget.used() == 0 && budget.peak() <= budget.limit());
+}
+
+#[test]
+fn a_query_that_waits_for_memory_in_vain_is_told_so() {
+    let budget = Budget::new(60_000_000);
+    let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
+    let mut others = budget.reserve("others");
+    others.grow(59_999_000).unwrap();
+    let waiting = Query {
+        timeout: Duration::from_millis(100),
+        ..query("sum by (i) (c_total)", counters(50))
+    };
+    let error = run(&engine, waiting).unwrap_err();
+    let text = in_one_line(&error).to_string();
+    assert!(
+        error.kind() == Kind::Execution
+            && text.contains("59999000 of the 60000000 bytes of the memory budget are in use"),
+        "{error:?}"
+    );
+    drop(others);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
 fn a_source_that_hangs_ends_with_the_timeout_and_is_let_go() {
     let engine = engine(EngineSettings::default());
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
