@@ -77,7 +77,7 @@ impl SeriesSource for StoreSource {
 
 fn source_error(error: storeapi::Error) -> engine::Error {
     match error.kind() {
-        Kind::Limit => engine::Error::passed(engine::Kind::Execution, error),
+        Kind::Limit | Kind::Memory => engine::Error::passed(engine::Kind::Execution, error),
         Kind::Timeout => engine::Error::passed(engine::Kind::Timeout, error),
         _ => engine::Error::expanding_series(error),
     }

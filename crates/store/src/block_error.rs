@@ -23,7 +23,7 @@ impl BlockError {
                 block::Kind::Unavailable | block::Kind::Denied | block::Kind::Unordered => {
                     Kind::Unavailable
                 }
-                block::Kind::Limit => Kind::Limit,
+                block::Kind::Limit => Kind::Memory,
                 block::Kind::Internal => Kind::Internal,
                 // What the catalog lists exists and is readable, unless it is broken.
                 _ => Kind::Corrupt,

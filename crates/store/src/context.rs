@@ -5,13 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use block::reader::ReadStats;
-use model::Resolution;
+use futures::future::{Either, select};
 use model::error::in_one_line;
+use model::{Budget, Resolution};
 use storeapi::{Error, Frame, Kind, PartialResponse, Result, ServedCoarse};
 
 use crate::block_error::BlockError;
 use crate::catalog::ServedBlock;
 use crate::shared::GatewayShared;
+
+/// How long a request waits for memory: as long as a query may take by default.
+const MEMORY_WAIT: Duration = Duration::from_secs(120);
 
 /// What one request shares. Metrics are observed when it ends, however it ends.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(crate) struct RequestContext {
     served: Mutex<ServedCounts>,
     /// A block turned out to have its series in disorder.
     disorder: AtomicBool,
+    /// The request's share of the memory budget.
+    memory: Mutex<Budget>,
     start: Duration,
 }
 
@@ -35,7 +41,9 @@ struct ServedCounts {
 impl RequestContext {
     pub(crate) fn new(shared: Arc<GatewayShared>, strategy: PartialResponse) -> RequestContext {
         let start = shared.clock.monotonic();
+        let memory = Mutex::new(shared.budget.clone());
         RequestContext {
+            memory,
             shared,
             stats: Arc::default(),
             strategy,
@@ -43,6 +51,29 @@ impl RequestContext {
             disorder: AtomicBool::new(false),
             start,
         }
+    }
+
+    /// What the request may use of the memory budget.
+    pub(crate) fn memory(&self) -> Budget {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for a share of the memory budget, which takes the place of an earlier one.
+    pub(crate) async fn wait_for_memory(&self, least: u64) -> Result<()> {
+        let budget = &self.shared.budget;
+        // who waits must not hold what others wait for
+        self.set_memory(budget.clone());
+        let mut admission = budget.share("an answer", least.min(budget.limit()));
+        let share = match select(&mut admission, self.shared.clock.sleep(MEMORY_WAIT)).await {
+            Either::Left((share, _)) => share,
+            Either::Right(_) => Err(admission.refused()),
+        };
+        self.set_memory(share?);
+        Ok(())
+    }
+
+    fn set_memory(&self, memory: Budget) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
     }
 
     pub(crate) fn elapsed(&self) -> f64 {

@@ -108,7 +108,7 @@ impl Fetcher {
     /// # Errors
     /// `Limit` when the batch does not fit into the budget or the request fetched more than it may.
     pub(crate) async fn fetch(&self, batch: Vec<UnfetchedSeries>) -> Result<FetchedSeries> {
-        let mut reservation = self.context.shared.budget.reserve("chunks of an answer");
+        let mut reservation = self.context.memory().reserve("chunks of an answer");
         reservation.grow(batch.iter().map(UnfetchedSeries::bytes).sum())?;
         let mut failures = Vec::new();
         let mut parts: BTreeMap<usize, BlockPart> = BTreeMap::new();

@@ -12,8 +12,8 @@ use block::sync::{
 };
 use block::{Bucket, HeaderCache, Path, SyncMetrics, TombstoneCache};
 use futures::FutureExt;
+use model::Clock;
 use model::error::in_one_line;
-use model::{Clock, Reservation};
 use parquet_block::FooterCache;
 use prometheus::Registry;
 use serve::{Component, Gate, Served};
@@ -49,7 +49,6 @@ pub struct Gateway {
     ready: watch::Sender<bool>,
     /// Folders whose `meta.json` was not usable at the last sync.
     broken: Mutex<HashSet<Path>>,
-    _caches: Reservation,
 }
 
 impl fmt::Debug for Gateway {
@@ -72,8 +71,8 @@ impl Gateway {
         settings.validate(clock.now())?;
         let metrics = Metrics::register(registry)?;
         let cache_bytes = settings.index_cache_bytes.min(settings.budget.limit() / CACHE_SHARE);
-        let mut caches = settings.budget.reserve("the index cache");
-        caches.grow(cache_bytes).map_err(|e| Error::passed(Kind::Invalid, e))?;
+        let set_aside = settings.budget.set_aside("the index cache", cache_bytes);
+        set_aside.map_err(|e| Error::passed(Kind::Invalid, e))?;
         let (footer_bytes, tombstone_bytes) = (cache_bytes / 4, cache_bytes / 16);
         let shared = Arc::new(GatewayShared {
             bucket: bucket.clone(),
@@ -112,7 +111,6 @@ impl Gateway {
             registry: registry.clone(),
             ready: watch::Sender::new(false),
             broken: Mutex::default(),
-            _caches: caches,
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
 use merge::{KWay, Step};
-use model::{Labels, Reservation};
+use model::{Budget, Labels, Reservation};
 use serve::{Pass, Task};
 use storeapi::{Error, Frame, FrameStream, Kind, Result};
 
@@ -27,10 +27,15 @@ const MAX_BATCH_SERIES: usize = 2048;
 const MIN_FETCH_BYTES: u64 = 8 << 20;
 const MAX_FETCH_BYTES: u64 = 64 << 20;
 const FETCH_BYTES_PER_BLOCK: u64 = 256 << 10;
+/// A fetch takes at most one part in this many of the memory budget.
+const BUDGET_FETCHES: u64 = 16;
 /// Series fetched at a time.
 const MAX_FETCH_SERIES: usize = 4096;
 /// Fetches under way or done while the caller works on another one.
 const FETCH_AHEAD: usize = 2;
+
+/// Memory that a request waits for before anything is known of it.
+const FIRST_SHARE: u64 = 4 << 20;
 
 /// How many series of each of `blocks` blocks are read at a time.
 pub(crate) fn batch_series(blocks: usize, limit: u64) -> usize {
@@ -51,9 +56,14 @@ pub(crate) fn answer(
 ) -> FrameStream {
     context.shared.metrics.blocks_queried.observe(picks.len() as f64);
     context.sent_series(0);
-    let beginning = Beginning { times: picks.len(), picks, plan: Arc::new(plan) };
+    let beginning = Beginning {
+        times: picks.len(),
+        picks,
+        plan: Arc::new(plan),
+        least_bytes: FIRST_SHARE.min(context.shared.budget.limit() / 8),
+    };
     let answer = AnswerStream {
-        steps: beginning.steps(&context),
+        steps: None,
         beginning: Some(beginning),
         frames: VecDeque::new(),
         notes: Warnings::new(context.strategy),
@@ -79,14 +89,30 @@ struct Beginning {
     plan: Arc<SourcePlan>,
     /// How often it may still start over: once for each block found in disorder.
     times: usize,
+    /// Memory to wait for before it begins.
+    least_bytes: u64,
 }
 
 impl Beginning {
+    fn has_times(&mut self) -> bool {
+        let left = self.times.checked_sub(1);
+        self.times = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    /// Whether it can get more memory than it was refused.
+    fn has_memory(&mut self, memory: &Budget) -> bool {
+        let Some(needed) = memory.refused().filter(|needed| *needed <= memory.limit()) else {
+            return false;
+        };
+        self.least_bytes = needed.saturating_add(needed / 4).min(memory.limit());
+        true
+    }
+
     fn steps(&self, context: &Arc<RequestContext>) -> StepStream {
         let (plan, limit) = (&self.plan, self.plan.request.limit);
         let blocks: Vec<_> = self.picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
-        let fetch_bytes =
-            (blocks.len() as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
+        let fetch_bytes = fetch_bytes(blocks.len(), context.shared.budget.limit());
         let fetcher = Arc::new(Fetcher::new(blocks, plan, Arc::clone(context)));
         let open = |pick: &PickedBlock| {
             BlockSource::open(pick.clone(), Arc::clone(plan), Arc::clone(context))
@@ -99,10 +125,26 @@ impl Beginning {
             notes: Warnings::new(context.strategy),
             left: if limit == 0 { u64::MAX } else { limit },
             fetch_bytes,
+            ensured: false,
             skip_chunks: plan.request.skip_chunks,
         };
         steps(merge, fetcher)
     }
+}
+
+/// Bytes of chunks fetched at a time from so many blocks.
+fn fetch_bytes(blocks: usize, budget: u64) -> u64 {
+    let wanted = (blocks as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
+    wanted.min((budget / BUDGET_FETCHES).max(1))
+}
+
+/// Why an answer starts over.
+enum BeginAnew {
+    /// A block turned out to have its series in another order than that of labels; this time it is
+    /// sorted first.
+    Sorted,
+    /// Others left too little memory; this time it waits for as much as it was missing.
+    WithMemory,
 }
 
 type StepStream = BoxStream<'static, Result<(Vec<Frame>, FetchedSeries)>>;
@@ -132,7 +174,7 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> StepStream {
                 if skip_chunks {
                     return Ok(FetchedSeries::bare(
                         batch,
-                        context.shared.budget.reserve("labels of an answer"),
+                        context.memory().reserve("labels of an answer"),
                     ));
                 }
                 fetcher.fetch(batch).await
@@ -160,6 +202,8 @@ struct BlockMerge {
     /// Series that may still come.
     left: u64,
     fetch_bytes: u64,
+    /// Whether there is memory for all fetches.
+    ensured: bool,
     skip_chunks: bool,
 }
 
@@ -176,6 +220,9 @@ impl BlockMerge {
             self.left -= 1;
             batch.push(joined);
         }
+        if bytes >= self.fetch_bytes {
+            self.ensure_memory()?;
+        }
         let ended = batch.is_empty();
         let mut notes = self.notes.take();
         if ended {
@@ -189,6 +236,17 @@ impl BlockMerge {
             notes.extend(self.notes.take_rest());
         }
         Ok((!ended || !notes.is_empty()).then_some(MergedBatch { notes, batch }))
+    }
+
+    /// Makes sure at the first full batch that there is memory for those to come: once a part of
+    /// the answer was sent, it cannot start over.
+    fn ensure_memory(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.ensured, true) {
+            return Ok(());
+        }
+        let memory = self.context.memory();
+        let fetches = self.fetch_bytes * (FETCH_AHEAD as u64 + 1);
+        Ok(memory.ensure("an answer", memory.used().saturating_add(fetches))?)
     }
 
     /// Waits for the first series of every source, all at once.
@@ -247,7 +305,8 @@ impl UnfetchedSeries {
 
 /// The end of the pipe: frames in order.
 struct AnswerStream {
-    steps: StepStream,
+    /// `None` before it begins.
+    steps: Option<StepStream>,
     /// `None` once a series was sent, which cannot be undone.
     beginning: Option<Beginning>,
     frames: VecDeque<Frame>,
@@ -268,12 +327,19 @@ impl AnswerStream {
                 return Ok(Some(frame));
             }
             self.held = None;
-            let step = self.steps.next().await;
-            if self.context.take_disorder() && self.begin_anew() {
+            if let (None, Some(beginning)) = (&self.steps, &self.beginning) {
+                self.context.wait_for_memory(beginning.least_bytes).await?;
+                self.steps = Some(beginning.steps(&self.context));
+            }
+            let Some(steps) = &mut self.steps else { return Ok(None) };
+            let step = steps.next().await;
+            if self.context.take_disorder() && self.begin_anew(BeginAnew::Sorted) {
                 continue;
             }
             match step {
                 Some(Ok((notes, fetched))) => self.add(notes, fetched)?,
+                Some(Err(error))
+                    if error.kind() == Kind::Memory && self.begin_anew(BeginAnew::WithMemory) => {}
                 Some(Err(error)) => return Err(error),
                 None if self.ended => return Ok(None),
                 None => {
@@ -285,16 +351,19 @@ impl AnswerStream {
         }
     }
 
-    /// Starts over when a block turned out to have its series in another order than that of labels;
-    /// this time it is sorted first.
-    fn begin_anew(&mut self) -> bool {
-        let Some(beginning) = self.beginning.as_mut().filter(|b| b.times > 0) else { return false };
-        beginning.times -= 1;
-        // release what the first attempt holds before the second needs it
-        self.steps = stream::empty().boxed();
-        self.steps = beginning.steps(&self.context);
-        self.notes = Warnings::new(self.context.strategy);
-        true
+    /// Starts over, unless a part was sent already.
+    fn begin_anew(&mut self, why: BeginAnew) -> bool {
+        let Some(beginning) = &mut self.beginning else { return false };
+        let worthwhile = match why {
+            BeginAnew::Sorted => beginning.has_times(),
+            BeginAnew::WithMemory => beginning.has_memory(&self.context.memory()),
+        };
+        if worthwhile {
+            // release what this attempt holds before the next one needs it
+            self.steps = None;
+            self.notes = Warnings::new(self.context.strategy);
+        }
+        worthwhile
     }
 
     fn add(&mut self, notes: Vec<Frame>, fetched: FetchedSeries) -> Result<()> {

@@ -169,7 +169,7 @@ pub(crate) fn tsdb_reader(
         settings,
     )
     .counting(Arc::clone(&context.stats))
-    .charging(shared.budget.clone())
+    .charging(context.memory())
 }
 
 /// The same reader without what is deleted, as of the last sync.
@@ -303,7 +303,7 @@ impl BlockTask {
     fn sorter(&self, touched: bool) -> ResortByRun<Content> {
         let incoming = if touched { Incoming::Any } else { Incoming::Untouched };
         let what = format!("sorting series of block={}", self.pick.block.id());
-        ResortByRun::new(self.change.clone(), incoming, self.context.shared.budget.reserve(what))
+        ResortByRun::new(self.change.clone(), incoming, self.context.memory().reserve(what))
     }
 
     /// The series whose place is certain, without those of other shards.
@@ -326,7 +326,7 @@ impl BlockTask {
         if heads.is_empty() && broken.is_empty() {
             return Ok(!self.sender.is_closed());
         }
-        let mut reservation = self.context.shared.budget.reserve("series of a block");
+        let mut reservation = self.context.memory().reserve("series of a block");
         let bytes = heads.iter().map(SourceSeries::weight).sum();
         reservation.grow(bytes).map_err(storeapi::Error::from)?;
         Ok(self.sender.send(Ok(SourceBatch { heads, broken, reservation })).await.is_ok())

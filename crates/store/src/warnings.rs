@@ -34,7 +34,7 @@ impl Warnings {
 
     /// A part failed: adds a warning, unless the request itself is to blame.
     pub(crate) fn fail(&mut self, error: Error) -> Result<()> {
-        if matches!(error.kind(), Kind::Limit | Kind::Invalid) {
+        if matches!(error.kind(), Kind::Limit | Kind::Memory | Kind::Invalid) {
             return Err(error);
         }
         self.warn(in_one_line(&error).to_string())

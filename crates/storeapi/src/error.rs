@@ -2,6 +2,11 @@
 
 use model::error::in_one_line;
 use model::layered_error;
+use tonic::metadata::MetadataValue;
+
+/// Tells a store that is short of memory from one that keeps to a limit; both are
+/// `ResourceExhausted`. Peers that do not know it see just that.
+const MEMORY: &str = "drumlin-memory";
 
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +17,9 @@ pub enum Kind {
     Unavailable,
     /// A limit was hit.
     Limit,
+    /// The memory budget has no room. Never an answer in part: what is missing is not missing
+    /// anywhere else.
+    Memory,
     /// The deadline passed.
     Timeout,
     /// The request was aborted because a part of it failed and partial answers were refused.
@@ -30,10 +38,15 @@ layered_error! {
 }
 
 impl Error {
+    /// Whether the failure of a part ends the whole even where answers in part are welcome.
+    pub(crate) fn ends_all(&self) -> bool {
+        self.kind() == Kind::Memory
+    }
+
     /// The failure of a part that ends the whole. A wrong request stays the caller's fault.
     pub(crate) fn aborting(self) -> Error {
         match self.kind() {
-            Kind::Invalid => self,
+            Kind::Invalid | Kind::Memory => self,
             _ => Error::passed(Kind::Aborted, self),
         }
     }
@@ -52,7 +65,7 @@ impl From<wire::Error> for Error {
 
 impl From<model::BudgetExceeded> for Error {
     fn from(error: model::BudgetExceeded) -> Error {
-        Error::passed(Kind::Limit, error)
+        Error::passed(Kind::Memory, error)
     }
 }
 
@@ -65,6 +78,7 @@ impl From<tonic::Status> for Error {
             | Code::FailedPrecondition
             | Code::Unimplemented => Kind::Invalid,
             Code::DeadlineExceeded => Kind::Timeout,
+            Code::ResourceExhausted if status.metadata().contains_key(MEMORY) => Kind::Memory,
             Code::ResourceExhausted => Kind::Limit,
             Code::Aborted => Kind::Aborted,
             Code::DataLoss => Kind::Corrupt,
@@ -94,12 +108,16 @@ impl From<Error> for tonic::Status {
         let code = match error.kind() {
             Kind::Invalid => Code::InvalidArgument,
             Kind::Unavailable => Code::Unavailable,
-            Kind::Limit => Code::ResourceExhausted,
+            Kind::Limit | Kind::Memory => Code::ResourceExhausted,
             Kind::Timeout => Code::DeadlineExceeded,
             Kind::Aborted => Code::Aborted,
             Kind::Corrupt => Code::DataLoss,
             Kind::Internal => Code::Internal,
         };
-        tonic::Status::new(code, in_one_line(&error).to_string())
+        let mut status = tonic::Status::new(code, in_one_line(&error).to_string());
+        if error.kind() == Kind::Memory {
+            status.metadata_mut().insert(MEMORY, MetadataValue::from_static("short"));
+        }
+        status
     }
 }

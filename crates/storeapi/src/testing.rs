@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use model::SystemClock;
+use model::{Budget, SystemClock};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 
@@ -67,6 +67,8 @@ pub(crate) enum StoreFault {
     Refuse,
     /// Some series, then an error.
     BreakOff,
+    /// Labels are refused, and series after some, because the memory budget has no room.
+    NoMemory,
     /// Some series, then nothing for ever.
     Hang,
     /// Some series, then a panic.
@@ -86,6 +88,13 @@ impl Faulty {
             _ => Ok(()),
         }
     }
+
+    fn take_memory(&self) -> Result<()> {
+        match self.fault {
+            StoreFault::NoMemory => Ok(Budget::new(1).reserve("an answer").grow(2)?),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -98,11 +107,13 @@ impl Store for Faulty {
         self.refuse()?;
         let some = self.inner.series(request).await?.take(1);
         let fault = self.fault;
+        let memory = self.take_memory();
         let end = stream::once(async move {
+            memory?;
             match fault {
                 StoreFault::Panic => panic!("a defect"),
                 StoreFault::Hang => std::future::pending::<Result<Frame>>().await,
-                StoreFault::Refuse | StoreFault::BreakOff => {
+                StoreFault::Refuse | StoreFault::BreakOff | StoreFault::NoMemory => {
                     Err(Error::new(Kind::Unavailable, "connection lost"))
                 }
             }
@@ -112,6 +123,7 @@ impl Store for Faulty {
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         self.refuse()?;
+        self.take_memory()?;
         self.inner.label_names(request).await
     }
 

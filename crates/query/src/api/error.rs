@@ -22,7 +22,7 @@ pub(super) fn of_store(error: storeapi::Error) -> ApiError {
     match error.kind() {
         Kind::Invalid => ApiError::bad_data(message),
         Kind::Timeout => ApiError::timeout(message),
-        Kind::Limit | Kind::Unavailable | Kind::Aborted | Kind::Corrupt => {
+        Kind::Limit | Kind::Memory | Kind::Unavailable | Kind::Aborted | Kind::Corrupt => {
             ApiError::execution(message)
         }
         Kind::Internal => ApiError::internal(message),

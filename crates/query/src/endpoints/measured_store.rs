@@ -87,7 +87,7 @@ fn code_of(error: Option<&Error>) -> &'static str {
         None => "OK",
         Some(Kind::Invalid) => "InvalidArgument",
         Some(Kind::Unavailable) => "Unavailable",
-        Some(Kind::Limit) => "ResourceExhausted",
+        Some(Kind::Limit | Kind::Memory) => "ResourceExhausted",
         Some(Kind::Timeout) => "DeadlineExceeded",
         Some(Kind::Aborted) => "Aborted",
         Some(Kind::Corrupt) => "DataLoss",

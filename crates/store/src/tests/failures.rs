@@ -1,5 +1,7 @@
 //! Broken blocks and limits: the rest is served, and the reason reported.
 
+use std::sync::Arc;
+
 use model::{Budget, Resolution};
 use storeapi::{Kind, LabelValuesRequest, PartialResponse, SeriesLimits, SeriesRequest};
 
@@ -183,7 +185,7 @@ async fn what_does_not_fit_into_the_budget_is_refused_and_given_back() {
     let settings = Settings { budget: budget.clone(), index_cache_bytes: 0, ..Settings::default() };
     let store = bucket.served_with(settings).await;
     let error = try_ask(&store, everything(hours(0, 2))).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Limit);
+    assert_eq!(error.kind(), Kind::Memory);
     assert!(error.to_string().contains("--memory-budget"), "{error}");
     let one = SeriesRequest::new(hours(0, 2), vec![model::Matcher::equal("pod", "us-3")]);
     assert_eq!(ask(&store, one).await.series.len(), 1);
@@ -195,4 +197,27 @@ async fn what_does_not_fit_into_the_budget_is_refused_and_given_back() {
         }
     };
     tokio::time::timeout(deadline, freed).await.expect("everything is given back");
+}
+
+/// Refusing would be no answer to many requests at once.
+#[tokio::test]
+async fn requests_that_do_not_fit_together_take_turns() {
+    let served = |budget: Budget| async {
+        let bucket = TestBucket::new();
+        two_blocks(&bucket).await;
+        bucket.served_with(Settings { budget, index_cache_bytes: 0, ..Settings::default() }).await
+    };
+    let alone = Budget::unlimited();
+    let expected = ask(&served(alone.clone()).await, everything(hours(0, 2))).await;
+    let budget = Budget::new(alone.peak() * 3 / 2);
+    let store = served(budget.clone()).await;
+    let all = (0..12).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { ask(&store, everything(hours(0, 2))).await })
+    });
+    for answer in futures::future::join_all(all).await {
+        let answer = answer.unwrap();
+        assert_eq!((names(&answer), answer.warnings.len()), (names(&expected), 0));
+    }
+    assert!(budget.peak() <= budget.limit());
 }

@@ -59,6 +59,11 @@ async fn errors_keep_their_kind_across_the_wire() {
     let got = frames(&remote, request()).await;
     let error = got.last().unwrap().as_ref().unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Unavailable, "connection lost"));
+    let remote = served(Arc::new(Faulty { inner: store(3), fault: StoreFault::NoMemory })).await;
+    let error = frames(&remote, request()).await.pop().unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::Memory);
+    assert!(error.to_string().contains("of the memory budget are in use"), "{error}");
+    let remote = served(Arc::new(store(3))).await;
     let all_external =
         SeriesRequest::new(TimeRange::new(0, 5000), vec![Matcher::equal("region", "eu")]);
     let error = remote.series(all_external).await.err().unwrap();

@@ -52,7 +52,9 @@ pub(super) fn union(
                 union.values.extend(answer.values);
                 union.warnings.extend(answer.warnings);
             }
-            Err(error) if strategy == PartialResponse::Abort => return Err(error.aborting()),
+            Err(error) if strategy == PartialResponse::Abort || error.ends_all() => {
+                return Err(error.aborting());
+            }
             Err(error) => union.warnings.push(in_one_line(&error).to_string()),
         }
     }

@@ -86,7 +86,7 @@ impl EndpointSource {
                 Some(Err(error)) => {
                     let error = error
                         .context(format_args!("receive series from {}", feed.endpoint.address));
-                    if strategy == PartialResponse::Abort {
+                    if strategy == PartialResponse::Abort || error.ends_all() {
                         return Err(error.aborting());
                     }
                     pulled.notes.push(Frame::Warning(in_one_line(&error).to_string()));

@@ -76,6 +76,27 @@ async fn what_came_before_a_stream_broke_is_kept() {
     );
 }
 
+/// An answer in part would look as if the rest did not exist.
+#[tokio::test]
+async fn an_endpoint_without_memory_ends_the_whole() {
+    let fanout = faulty_fanout(StoreFault::NoMemory, FanoutSettings::default());
+    let names = LabelNamesRequest {
+        range: TimeRange::new(0, 10_000),
+        matchers: Vec::new(),
+        partial_response: PartialResponse::Warn,
+        without_replica_labels: Vec::new(),
+        limit: 0,
+    };
+    for error in [
+        answer(&fanout, request(PartialResponse::Warn)).await.unwrap_err(),
+        fanout.label_names(names).await.unwrap_err(),
+    ] {
+        let text = in_one_line(&error).to_string();
+        assert_eq!(error.kind(), Kind::Memory, "{text}");
+        assert!(text.contains("from bad:2: an answer needs 2 bytes, but 0 of the 1 "), "{text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_falls_silent_is_given_up() {
     let settings =

@@ -84,7 +84,7 @@ fn a_run_over_budget_is_an_error() {
     let mut sorter: ResortByRun = ResortByRun::new(change, Incoming::Any, reservation);
     let mut push = |i: u32| sorter.push(&Labels::from_pairs([("x", i.to_string())]), Vec::new());
     let error = (0..100).find_map(|i| push(i).err()).unwrap();
-    assert_eq!(error.kind(), Kind::Limit);
+    assert_eq!(error.kind(), Kind::Memory);
     assert!(error.to_string().starts_with("sorting series needs "), "{error}");
 }
 
