@@ -5,12 +5,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures go to standard output")]
 
 mod compact;
+mod crowd;
 mod dashboard;
 mod data;
 mod downsample;
 mod engine;
 mod gateway;
 mod measure;
+mod pair;
 mod peers;
 mod process;
 
@@ -44,6 +46,8 @@ enum Bench {
     Downsample(downsample::Args),
     /// Times queries through `drumlin store` over an object server with latency
     Gateway(gateway::Args),
+    /// Times queries one after another and all at once, with a limit on memory
+    Crowd(crowd::Args),
     /// Times one run of the compactor over a copy of a bucket
     Compact(compact::Args),
 }
@@ -55,6 +59,7 @@ fn main() -> Result<()> {
         Bench::Dashboard(args) => dashboard::run(&args),
         Bench::Downsample(args) => downsample::run(&args),
         Bench::Gateway(args) => gateway::run(&args),
+        Bench::Crowd(args) => crowd::run(&args),
         Bench::Compact(args) => compact::run(&args),
     }
 }
