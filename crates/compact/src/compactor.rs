@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tsdb::meta::BlockMeta;
 
 use crate::changes::Changes;
+use crate::cover::CoverProofs;
 use crate::error::Case;
 use crate::marks::MarkWriter;
 use crate::metrics::Metrics;
@@ -48,6 +49,7 @@ pub struct Compactor {
     fetcher: MetaFetcher,
     metrics: Metrics,
     marks: MarkWriter,
+    proofs: CoverProofs,
     changes: Changes,
     registry: Registry,
     on_event: Arc<dyn Fn(&Event) + Send + Sync>,
@@ -81,6 +83,7 @@ impl Compactor {
                 metrics.clone(),
                 changes.clone(),
             ),
+            proofs: CoverProofs::default(),
             bucket,
             settings,
             clock,
@@ -115,13 +118,14 @@ impl Compactor {
             false => Ok(()),
         };
         self.sync_after_changes(&mut synced).await?;
-        self.collect_garbage(&synced).await;
+        let unproven = self.collect_garbage(&synced).await;
         if self.settings.delete_delay.is_zero() {
             // leave out at once what was just marked
             self.sync_after_changes(&mut synced).await?;
         }
         self.clean(&synced).await;
         self.tell_kept_for_readers(&synced);
+        self.tell_unproven(&unproven);
         compacted.and(downsampled).and(all_were_seen(&synced))?;
         if self.changes.count() == before {
             tracing::info!(blocks = synced.blocks.len(), "nothing to do");

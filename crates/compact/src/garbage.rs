@@ -1,4 +1,5 @@
-//! Which blocks may go because others hold all they hold.
+//! Which blocks may go because others say that they hold all they hold; [`cover`](crate::cover) has
+//! that proven.
 //!
 //! A block goes only for a better one: one with more sources, or with equal sources and a better
 //! rank ([`Deduplicate`]). That is one order of blocks for every compactor, whatever its settings.
@@ -13,11 +14,12 @@ use block::sync::{Deduplicate, Synced, SyncedBlock};
 use crate::downsample_plan;
 use crate::readers::Readers;
 
-/// A block and the one that holds all its data.
-#[derive(Clone, Copy, Debug)]
+/// A block and those that say they hold all its data.
+#[derive(Clone, Debug)]
 pub(crate) struct Covered<'a> {
     pub(crate) block: &'a SyncedBlock,
-    pub(crate) cover: &'a SyncedBlock,
+    /// Each of them would do; that it is true is still to be proven.
+    pub(crate) claims: Vec<&'a SyncedBlock>,
 }
 
 /// The duplicates of a sync.
@@ -45,7 +47,8 @@ impl<'a> Garbage<'a> {
                 }
                 _ => &all,
             };
-            garbage.covered.extend(cover_of(block, covers).map(|cover| Covered { block, cover }));
+            let claims = claims_of(block, covers);
+            garbage.covered.extend((!claims.is_empty()).then_some(Covered { block, claims }));
         }
         garbage
     }
@@ -72,17 +75,15 @@ impl<'a> CommonView<'a> {
     }
 }
 
-/// The block that holds all that a duplicate holds.
-fn cover_of<'a>(block: &SyncedBlock, among: &[&'a SyncedBlock]) -> Option<&'a SyncedBlock> {
+/// The blocks that were made of all that a duplicate was made of, as they say.
+fn claims_of<'a>(block: &SyncedBlock, among: &[&'a SyncedBlock]) -> Vec<&'a SyncedBlock> {
     let like = |other: &SyncedBlock| {
         other.labels == block.labels
             && other.resolution() == block.resolution()
             && other.location.is_parquet() == block.location.is_parquet()
     };
-    let holds = |other: &SyncedBlock| {
-        other.meta.min_time <= block.meta.min_time
-            && other.meta.max_time >= block.meta.max_time
-            && downsample_plan::has_sources_of(&other.meta, &block.meta)
+    let claims = |other: &&SyncedBlock| {
+        like(other) && downsample_plan::has_sources_of(&other.meta, &block.meta)
     };
-    among.iter().copied().find(|other| like(other) && holds(other))
+    among.iter().copied().filter(claims).collect()
 }

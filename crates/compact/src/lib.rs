@@ -10,6 +10,7 @@ mod commit;
 mod compaction;
 mod compactor;
 mod conflict;
+mod cover;
 mod downsample;
 mod downsample_plan;
 mod error;

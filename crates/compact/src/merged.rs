@@ -89,7 +89,7 @@ impl InputBlock {
         Parent { id: self.id(), tombstones: self.tombstones.as_ref().map(|t| t.digest) }
     }
 
-    fn reader(
+    pub(crate) fn reader(
         &self,
         bucket: &Bucket,
         headers: HeaderCache,

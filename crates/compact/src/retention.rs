@@ -100,6 +100,8 @@ impl<'a> RetentionPass<'a> {
             copy.labels == block.labels
                 && copy.resolution() == resolution
                 && copy.deletion_mark.is_none()
+                && copy.meta.min_time <= block.meta.min_time
+                && copy.meta.max_time >= block.meta.max_time
                 && downsample_plan::has_sources_of(&copy.meta, &block.meta)
         })
     }

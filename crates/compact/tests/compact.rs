@@ -2,6 +2,7 @@
 //! kill at any instant and a second compactor may not change.
 
 mod cases;
+mod covers;
 mod formats;
 mod histories;
 mod releases;

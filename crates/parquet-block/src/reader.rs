@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use block::{BlockLocation, Bucket};
+use block::{BlockLocation, Bucket, StoredCounts};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use merge::{ChunkSelection, DownsampledSeries, HistogramWindows, Series, Windows};
 use model::{BlockId, Labels, Matcher, TimeRange};
@@ -163,6 +163,17 @@ impl ParquetBlock {
 
     pub fn id(&self) -> BlockId {
         self.id
+    }
+
+    /// Series, and windows of all of them, by the footers.
+    pub fn stored_counts(&self) -> StoredCounts {
+        let mut counts = StoredCounts::default();
+        for shard in self.shards.iter() {
+            counts.series += shard.series.rows() as u64;
+            let histograms = shard.histograms.as_ref().map_or(0, BlockFile::rows);
+            counts.samples += (shard.samples.rows() + histograms) as u64;
+        }
+        counts
     }
 
     /// What the block has many of, without reading it; `None` for a block of format 1, which does

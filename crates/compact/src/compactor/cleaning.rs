@@ -1,14 +1,16 @@
 //! What is removed: blocks marked long enough ago, leftovers, blocks beyond their retention, blocks
 //! that others cover.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use block::BlockLocation;
 use block::sync::{Synced, SyncedBlock};
 use model::BlockId;
 use model::error::in_one_line;
 
 use super::Compactor;
+use crate::cover::Unproven;
 use crate::garbage::{Covered, Garbage};
 use crate::place::read_back;
 use crate::readers::Readers;
@@ -92,24 +94,68 @@ impl Compactor {
         true
     }
 
-    /// Marks blocks whose sources all went into others.
-    pub(super) async fn collect_garbage(&self, synced: &Synced) {
+    /// Marks blocks that others hold all of; returns claims of that kind that are not proven.
+    pub(super) async fn collect_garbage(&self, synced: &Synced) -> Vec<Unproven> {
         let start = self.clock.monotonic();
         self.metrics.garbage_collections.inc();
-        let mut covers: BTreeMap<BlockId, bool> = BTreeMap::new();
-        for Covered { block, cover } in Garbage::of(synced, self.readers()).covered {
-            let is_whole = match covers.get(&cover.id()) {
-                Some(known) => *known,
-                None => self.are_whole(&[cover]).await,
-            };
-            covers.insert(cover.id(), is_whole);
-            match is_whole && self.marks.delete_covered(block, cover).await {
-                true => self.metrics.garbage_collected.inc(),
-                false => self.metrics.garbage_collection_failures.inc(),
+        let live: BTreeSet<&BlockLocation> =
+            synced.blocks.iter().chain(&synced.duplicates).map(|b| &b.location).collect();
+        self.proofs.retain(|location| live.contains(location));
+        let (mut unproven, mut whole) = (Vec::new(), BTreeMap::new());
+        for covered in Garbage::of(synced, self.readers()).covered {
+            match self.collect(&covered, &mut whole).await {
+                Ok(true) => self.metrics.garbage_collected.inc(),
+                Ok(false) => self.metrics.garbage_collection_failures.inc(),
+                Err(mut refuted) => {
+                    self.metrics.garbage_collection_failures.inc();
+                    unproven.append(&mut refuted);
+                }
             }
         }
         let took = self.clock.monotonic().saturating_sub(start);
         self.metrics.garbage_collection_duration.observe(took.as_secs_f64());
+        unproven
+    }
+
+    /// Marks a block that another one holds all of; returns whether the mark is there. `whole` are
+    /// blocks that were looked at.
+    ///
+    /// # Errors
+    /// The claims that are refuted, where none is proven.
+    async fn collect(
+        &self,
+        Covered { block, claims }: &Covered<'_>,
+        whole: &mut BTreeMap<BlockId, bool>,
+    ) -> Result<bool, Vec<Unproven>> {
+        let mut refuted = Vec::new();
+        for cover in claims {
+            match self.proofs.refuted(&self.bucket, block, cover).await {
+                Ok(None) => {
+                    let is_whole = match whole.get(&cover.id()) {
+                        Some(known) => *known,
+                        None => self.are_whole(&[cover]).await,
+                    };
+                    whole.insert(cover.id(), is_whole);
+                    if is_whole {
+                        return Ok(self.marks.delete_covered(block, cover).await);
+                    }
+                }
+                Ok(Some(unproven)) => refuted.push(unproven),
+                Err(e) => {
+                    tracing::warn!(block = %block.location, error = %in_one_line(&e), "the block \
+                        stays: what replaces it could not be looked at");
+                }
+            }
+        }
+        if refuted.is_empty() { Ok(false) } else { Err(refuted) }
+    }
+
+    /// Tells which blocks stay because it is not proven that others hold all they hold.
+    pub(super) fn tell_unproven(&self, unproven: &[Unproven]) {
+        for claim in unproven {
+            let (block, claimed_by) = (claim.block, claim.claimed_by);
+            tracing::warn!(%block, %claimed_by, "{claim}");
+        }
     }
 
     /// Tells which blocks stay although others hold all they hold.
