@@ -149,8 +149,28 @@ impl Bucket {
         .await
     }
 
-    pub async fn get_if_exists(&self, path: &Path) -> Result<Option<Bytes>> {
-        absent_as_none(self.get(path).await)
+    /// A whole object of at most `most` bytes. Nothing is fetched of a larger one.
+    ///
+    /// # Errors
+    /// `Corrupt` for a larger one.
+    pub async fn get_up_to(&self, path: &Path, most: u64) -> Result<Bytes> {
+        let fetched = self.counted("get", path, "fetching", |store| async move {
+            let object = store.get(path).await?;
+            let size = object.meta.size;
+            if size > most { Ok(Err(size)) } else { object.bytes().await.map(Ok) }
+        });
+        fetched.await?.map_err(|size| {
+            let text = format!(
+                "fetching {path}: it has {size} bytes, and more than {most} are not read; remove \
+                 it, or put the right one in its place"
+            );
+            Error::new(Kind::Corrupt, text)
+        })
+    }
+
+    /// As [`get_up_to`](Bucket::get_up_to); `None` where there is no such object.
+    pub async fn get_if_exists(&self, path: &Path, most: u64) -> Result<Option<Bytes>> {
+        absent_as_none(self.get_up_to(path, most).await)
     }
 
     /// A part of an object; shorter where the object ends, empty where it ended before.
@@ -469,6 +489,13 @@ trait Transferred {
 impl Transferred for Bytes {
     fn fetched(&self) -> Option<usize> {
         Some(self.len())
+    }
+}
+
+/// The size of an object that was too large to be fetched.
+impl Transferred for std::result::Result<Bytes, u64> {
+    fn fetched(&self) -> Option<usize> {
+        self.as_ref().ok().map(Bytes::len)
     }
 }
 

@@ -19,6 +19,9 @@ pub const PARQUET_ROOT: &str = "parquet/v1";
 /// The index of a TSDB block.
 pub const INDEX_FILE: &str = "index";
 
+/// A larger `meta.json` is broken; those of blocks with thousands of sources take some 100 KiB.
+pub const MAX_META_BYTES: u64 = 4 << 20;
+
 /// The deleted spans of a TSDB block; most blocks in buckets have none.
 pub const TOMBSTONES_FILE: &str = "tombstones";
 

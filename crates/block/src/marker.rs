@@ -11,6 +11,9 @@ use crate::bucket::PutOutcome;
 use crate::layout::BlockLocation;
 use crate::{Bucket, Error, Kind, Result};
 
+/// A larger mark is broken.
+pub(crate) const MAX_MARK_BYTES: u64 = 1 << 20;
+
 /// The reasons in no-compact and no-downsample marks.
 pub mod reason {
     pub const MANUAL: &str = "manual";
@@ -128,7 +131,8 @@ pub trait Marker: Serialize + DeserializeOwned + Send + Sync {
     ) -> impl Future<Output = Result<Option<Self>>> + Send {
         async {
             let path = location.file(Self::FILE);
-            let Some(bytes) = bucket.get_if_exists(&path).await? else { return Ok(None) };
+            let fetched = bucket.get_if_exists(&path, MAX_MARK_BYTES).await?;
+            let Some(bytes) = fetched else { return Ok(None) };
             Self::parse(&path, &bytes).map(Some)
         }
     }

@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
-use model::{Budget, Labels, Matcher, TimeRange};
+use model::{Budget, Labels, Matcher, Reservation, TimeRange};
 use object_store::path::Path;
 use tokio::sync::Semaphore;
 use tsdb::chunk::Encoding;
@@ -156,6 +156,8 @@ pub struct SeriesBatch {
     /// `series`.
     pub errors: Vec<Error>,
     pub stored: StoredCounts,
+    /// For chunks that are longer than their entries let expect.
+    pub long: Option<Arc<Reservation>>,
 }
 
 /// What a block holds of the series and chunks asked for, before tombstones: for a whole block,
@@ -197,13 +199,20 @@ fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
+/// The most bytes of an index that are read at once: symbols and offsets of postings, the postings
+/// of a query. Those of ten million series take some 100 MB.
+const MAX_OF_INDEX: u64 = 1 << 30;
+
+/// The most bytes of chunks read at once that are longer than usual.
+const MAX_LONG_CHUNKS: u64 = 256 << 20;
+
 /// A TSDB block in a bucket. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct BlockReader {
     inner: Arc<Inner>,
     stats: Arc<ReadStats>,
     tombstones: Option<Arc<Tombstones>>,
-    /// Charged if series must be sorted.
+    /// Charged for what is sorted, and for what the block claims.
     budget: Option<Budget>,
     sorts: bool,
     /// Used instead of the one in the cache.
@@ -249,7 +258,8 @@ impl BlockReader {
         BlockReader { tombstones: Some(tombstones).filter(|t| !t.is_empty()), ..self }
     }
 
-    /// The same block; where its series must be sorted, that is charged to `budget`.
+    /// The same block; where its series must be sorted, or it claims much, that is charged to
+    /// `budget`.
     pub fn charging(self, budget: Budget) -> BlockReader {
         BlockReader { budget: Some(budget), ..self }
     }
@@ -322,8 +332,44 @@ impl BlockReader {
         self.inner.bucket.get_ranges_within(path, ranges, gap).await
     }
 
+    /// Reserves memory for what the block says of itself, if reads are charged.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is more than is read at once, `Limit` when there is no memory for it.
+    fn claim(&self, claim: Claim) -> Result<Option<Reservation>> {
+        let Claim { what, bytes, most, copies } = claim;
+        let id = self.inner.meta.ulid;
+        if bytes > most {
+            let text =
+                format!("block={id}: {what} take {bytes} bytes, and more than {most} are not read");
+            return Err(Error::new(Kind::Corrupt, text));
+        }
+        let Some(budget) = &self.budget else { return Ok(None) };
+        let mut held = budget.reserve(format!("reading {what} of block={id}"));
+        held.grow(bytes.saturating_mul(copies)).map_err(|e| Error::passed(Kind::Limit, e))?;
+        Ok(Some(held))
+    }
+
     fn index_error(&self, error: tsdb::Error) -> Error {
         Error::format(format_args!("block={}", self.inner.meta.ulid), error)
+    }
+}
+
+/// How much a block says there is of something.
+struct Claim {
+    what: &'static str,
+    bytes: u64,
+    /// No sound block has more.
+    most: u64,
+    /// How often it is in memory.
+    copies: u64,
+}
+
+impl Claim {
+    /// As it is fetched, and as it is decoded.
+    fn of_index(what: &'static str, ranges: &[Range<u64>]) -> Claim {
+        let sum = |sum: u64, r: &Range<u64>| sum.saturating_add(r.end.saturating_sub(r.start));
+        Claim { what, bytes: ranges.iter().fold(0, sum), most: MAX_OF_INDEX, copies: 2 }
     }
 }
 
@@ -332,7 +378,7 @@ fn without_chunks(batch: EntryBatch) -> SeriesBatch {
     let EntryBatch { entries, errors } = without_deleted(batch);
     let series =
         entries.into_iter().map(|e| BlockSeries { labels: e.labels, chunks: Vec::new() }).collect();
-    SeriesBatch { series, errors, stored }
+    SeriesBatch { series, errors, stored, long: None }
 }
 
 /// Leaves out chunks that are entirely deleted, and series that have no others.

@@ -10,7 +10,7 @@ use tsdb::tombstones::Tombstones;
 
 use crate::layout::BlockLocation;
 use crate::sync::ObjectVersion;
-use crate::{Bucket, Error, Kind, Result};
+use crate::{Bucket, Error, Result};
 
 /// A longer file is broken: it would delete millions of spans.
 const MAX_BYTES: u64 = 64 << 20;
@@ -32,15 +32,9 @@ pub async fn load_tombstones(
     bucket: &Bucket,
     location: &BlockLocation,
 ) -> Result<Option<LoadedTombstones>> {
-    let bytes = match bucket.get_range(&location.tombstones(), 0..MAX_BYTES + 1).await {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
+    let fetched = bucket.get_if_exists(&location.tombstones(), MAX_BYTES).await?;
+    let Some(bytes) = fetched else { return Ok(None) };
     let object = format_args!("block={location} reading its tombstones");
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::new(Kind::Corrupt, format!("{object}: more than {MAX_BYTES} bytes")));
-    }
     let tombstones = Tombstones::parse(&bytes).map_err(|e| Error::format(object, e))?;
     Ok(Some(LoadedTombstones {
         tombstones: Arc::new(tombstones),

@@ -6,6 +6,7 @@
 //! was temporary and the write is tried again; anything else is a conflict of ids.
 
 use block::invariants::Made;
+use block::layout::MAX_META_BYTES;
 use block::{Bucket, PutOutcome};
 use tsdb::meta::BlockMeta;
 
@@ -43,7 +44,8 @@ pub(crate) async fn commit(bucket: &Bucket, made: &Made<'_>) -> Result<Committed
             Err(e) if e.kind() == block::Kind::Unavailable => last = Some(e),
             Err(e) => return Err(e.into()),
         }
-        let Some(stored) = bucket.get_if_exists(&path).await? else { continue };
+        let stored = bucket.get_if_exists(&path, MAX_META_BYTES).await?;
+        let Some(stored) = stored else { continue };
         return match BlockMeta::from_json(&stored) {
             Ok(stored) if is_same(&stored, meta) => Ok(Committed::AlreadyThere),
             _ => Err(Error(Case::Conflict { id: meta.ulid })),

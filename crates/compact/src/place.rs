@@ -4,6 +4,7 @@
 //! counts only if it is complete and not marked for deletion: a block that is about to be deleted
 //! covers nothing. Otherwise the output gets the next id of its row, which will not be deleted.
 
+use block::layout::MAX_META_BYTES;
 use block::marker::{DeletionMark, Marker};
 use block::reader::{BlockReader, HeaderCache, ReaderSettings, SeriesQuery};
 use block::{BlockLocation, Bucket};
@@ -94,7 +95,8 @@ async fn look_at(bucket: &Bucket, location: &BlockLocation) -> Result<FoundPlace
     if is_marked(bucket, location).await? {
         return Ok(FoundPlace::Marked);
     }
-    let Some(bytes) = bucket.get_if_exists(&location.meta()).await? else {
+    let fetched = bucket.get_if_exists(&location.meta(), MAX_META_BYTES).await?;
+    let Some(bytes) = fetched else {
         return Ok(FoundPlace::Nothing);
     };
     let meta =

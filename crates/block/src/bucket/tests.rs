@@ -57,7 +57,7 @@ async fn absence_is_no_failure() {
     let (bucket, registry) = flaky(0);
     let path = Path::from("nope");
     assert_eq!(bucket.get(&path).await.unwrap_err().kind(), Kind::NotFound);
-    assert_eq!(bucket.get_if_exists(&path).await.unwrap(), None);
+    assert_eq!(bucket.get_if_exists(&path, 1).await.unwrap(), None);
     assert!(!bucket.exists(&path).await.unwrap());
     bucket.delete(&path).await.unwrap();
     assert_eq!(metric(&registry, "thanos_objstore_bucket_operation_failures_total", "get"), 0.0);

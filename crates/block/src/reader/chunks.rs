@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
+use model::Reservation;
 use tsdb::chunk::{Transcoded, cut, forget_reset, stored_samples};
 use tsdb::segment::{ChunkRef, parse_record, record_len};
 
 use super::{
-    BlockChunk, BlockEntry, BlockReader, BlockSeries, ChunkSpan, SeriesBatch, count, offload,
+    BlockChunk, BlockEntry, BlockReader, BlockSeries, ChunkSpan, Claim, MAX_LONG_CHUNKS,
+    SeriesBatch, count, offload,
 };
 use crate::{Error, Result};
 
@@ -18,16 +21,21 @@ impl BlockReader {
     /// error of the batch.
     pub async fn read_chunks(&self, entries: Vec<BlockEntry>) -> Result<SeriesBatch> {
         let spans: Vec<ChunkSpan> = entries.iter().flat_map(|e| e.chunks.iter().copied()).collect();
-        let fetched = self.fetch_records(&spans).await?;
+        let (fetched, long) = self.fetch_records(&spans).await?;
         let bytes = fetched.iter().map(Bytes::len).sum::<usize>();
         count(&self.stats.chunk_bytes, bytes as u64);
         count(&self.stats.chunks, spans.len() as u64);
         let reader = self.clone();
-        offload(bytes, move || reader.assemble(entries, fetched)).await
+        let assemble = move || SeriesBatch { long, ..reader.assemble(entries, fetched) };
+        offload(bytes, assemble).await
     }
 
-    /// The record of each chunk, in the order asked for.
-    async fn fetch_records(&self, spans: &[ChunkSpan]) -> Result<Vec<Bytes>> {
+    /// The record of each chunk, in the order asked for, and the memory for those that are longer
+    /// than guessed.
+    async fn fetch_records(
+        &self,
+        spans: &[ChunkSpan],
+    ) -> Result<(Vec<Bytes>, Option<Arc<Reservation>>)> {
         let wanted: Vec<(u64, u64)> =
             spans.iter().map(|s| (s.reference, u64::from(s.len))).collect();
         let mut fetched = self.fetch_by_reference(&wanted).await?;
@@ -44,10 +52,13 @@ impl BlockReader {
             }
         }
         let again: Vec<(u64, u64)> = long.iter().map(|(_, wanted)| *wanted).collect();
+        let bytes = again.iter().map(|(_, len)| len).sum();
+        let held =
+            self.claim(Claim { what: "long chunks", bytes, most: MAX_LONG_CHUNKS, copies: 1 })?;
         for ((at, _), bytes) in long.iter().zip(self.fetch_by_reference(&again).await?) {
             fetched[*at] = bytes;
         }
-        Ok(fetched)
+        Ok((fetched, held.filter(|held| held.bytes() > 0).map(Arc::new)))
     }
 
     /// Bytes by reference and length, in the order asked for; one call per segment.

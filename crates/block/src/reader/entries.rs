@@ -14,7 +14,7 @@ use tsdb::index::{
 use tsdb::tombstones::Interval;
 
 use super::{
-    BlockEntry, BlockReader, ChunkSpan, EntryBatch, MAX_RECORD, SeriesQuery, count, offload,
+    BlockEntry, BlockReader, ChunkSpan, Claim, EntryBatch, MAX_RECORD, SeriesQuery, count, offload,
     without_deleted,
 };
 use crate::layout::INDEX_FILE;
@@ -78,6 +78,7 @@ impl BlockReader {
             if need.is_empty() {
                 return loader.finish().map_err(|e| self.index_error(e));
             }
+            let _held = self.claim(Claim::of_index("symbols and offsets of postings", &need))?;
             let fetched = self.fetch(path, &need).await?;
             let bytes = fetched.iter().map(Bytes::len).sum();
             count(&self.stats.header_bytes, bytes as u64);
@@ -232,6 +233,7 @@ impl BlockReader {
     }
 
     pub(super) async fn fetch_postings(&self, ranges: &[Range<u64>]) -> Result<Vec<Vec<u32>>> {
+        let _held = self.claim(Claim::of_index("postings", ranges))?;
         let fetched = self.fetch(&self.inner.location.index(), ranges).await?;
         let bytes = fetched.iter().map(Bytes::len).sum();
         count(&self.stats.postings_bytes, bytes as u64);
@@ -276,6 +278,7 @@ impl BlockReader {
             }
         }
         let again: Vec<Range<u64>> = long.iter().map(|(_, range)| range.clone()).collect();
+        let _held = self.claim(Claim::of_index("series entries", &again))?;
         for ((at, _), bytes) in long.iter().zip(self.fetch(&path, &again).await?) {
             fetched[*at] = bytes;
         }

@@ -4,7 +4,7 @@
 use model::{BlockId, Labels};
 use tsdb::meta::{BlockDesc, BlockMeta};
 
-use crate::layout::BlockLocation;
+use crate::layout::{BlockLocation, MAX_META_BYTES};
 use crate::{Bucket, Error, Kind, Result};
 
 /// Reads the bucket's metas when first asked.
@@ -50,8 +50,8 @@ impl OverlapCheck {
         let mut known = Vec::new();
         for id in dirs.iter().filter_map(|dir| dir.trim_end_matches('/').parse::<BlockId>().ok()) {
             // Without meta.json it is not a block.
-            let Some(bytes) = self.bucket.get_if_exists(&BlockLocation::tsdb(id).meta()).await?
-            else {
+            let path = BlockLocation::tsdb(id).meta();
+            let Some(bytes) = self.bucket.get_if_exists(&path, MAX_META_BYTES).await? else {
                 continue;
             };
             let meta = BlockMeta::from_json(&bytes)

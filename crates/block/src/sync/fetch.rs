@@ -14,13 +14,10 @@ use tsdb::meta::{BlockMeta, META_FILE};
 use super::{
     BrokenBlock, Filter, ObjectVersion, PartialBlock, Synced, SyncedBlock, UnseenBlock, state,
 };
-use crate::layout::{BlockLocation, TOMBSTONES_FILE};
-use crate::marker::{DeletionMark, Marker, NoCompactMark, NoDownsampleMark};
+use crate::layout::{BlockLocation, MAX_META_BYTES, TOMBSTONES_FILE};
+use crate::marker::{DeletionMark, MAX_MARK_BYTES, Marker, NoCompactMark, NoDownsampleMark};
 use crate::metrics::SyncMetrics;
 use crate::{Bucket, Error, Kind, Result, invariants};
-
-/// A larger `meta.json` is broken; those of blocks with thousands of sources take some 100 KiB.
-const MAX_META: u64 = 16 << 20;
 
 /// A file of tombstones that names none is magic number, version and checksum; Prometheus leaves it
 /// in every block.
@@ -71,7 +68,7 @@ pub struct MetaFetcher {
 /// What the listing shows of one block.
 #[derive(Clone, Debug, Default)]
 struct Listed {
-    meta_size: Option<u64>,
+    has_meta: bool,
     deletion: Option<ObjectVersion>,
     no_compact: Option<ObjectVersion>,
     no_downsample: Option<ObjectVersion>,
@@ -175,7 +172,7 @@ impl MetaFetcher {
         let mut synced = Synced::default();
         let mut complete = Vec::new();
         for (location, block) in listed {
-            if block.meta_size.is_some() {
+            if block.has_meta {
                 complete.push((location, block));
                 continue;
             }
@@ -269,7 +266,7 @@ impl MetaFetcher {
     }
 
     async fn load(&self, location: BlockLocation, listed: &Listed) -> LoadedBlock {
-        let meta = match self.load_meta(&location, listed.meta_size.unwrap_or_default()).await {
+        let meta = match self.load_meta(&location).await {
             Ok(meta) => meta,
             Err(NoMeta::Gone) => return LoadedBlock::Gone,
             Err(NoMeta::Unseen(error)) => {
@@ -301,7 +298,6 @@ impl MetaFetcher {
     async fn load_meta(
         &self,
         location: &BlockLocation,
-        size: u64,
     ) -> std::result::Result<Arc<BlockMeta>, NoMeta> {
         if let Some(meta) = lock(&self.metas).get(location) {
             return Ok(Arc::clone(meta));
@@ -315,24 +311,18 @@ impl MetaFetcher {
         };
         let meta = match local.filter(|meta| invariants::of_synced(location, meta).is_ok()) {
             Some(meta) => meta,
-            None => self.fetch_meta(location, size).await?,
+            None => self.fetch_meta(location).await?,
         };
         let meta = Arc::new(meta);
         lock(&self.metas).insert(location.clone(), Arc::clone(&meta));
         Ok(meta)
     }
 
-    async fn fetch_meta(
-        &self,
-        location: &BlockLocation,
-        size: u64,
-    ) -> std::result::Result<BlockMeta, NoMeta> {
-        if size > MAX_META {
-            let text = format!("reading {}: {size} bytes are too many", location.meta());
-            return Err(NoMeta::Broken(Error::new(Kind::Corrupt, text)));
-        }
-        let bytes = self.bucket.get(&location.meta()).await.map_err(|e| match e.kind() {
+    async fn fetch_meta(&self, location: &BlockLocation) -> std::result::Result<BlockMeta, NoMeta> {
+        let fetched = self.bucket.get_up_to(&location.meta(), MAX_META_BYTES).await;
+        let bytes = fetched.map_err(|e| match e.kind() {
             Kind::NotFound => NoMeta::Gone,
+            Kind::Corrupt => NoMeta::Broken(e),
             _ => NoMeta::Unseen(e),
         })?;
         let meta =
@@ -407,25 +397,21 @@ impl MetaFetcher {
             return known;
         }
         let path = location.file(M::FILE);
-        let mark = match self
-            .bucket
-            .get_if_exists(&path)
-            .await
-            .map(|b| b.map(|b| M::parse(&path, &b)))
-        {
-            Ok(None) => None,
-            Ok(Some(Ok(mark))) => Some(mark),
-            Ok(Some(Err(e))) => {
-                tracing::warn!(block = %location, error = %in_one_line(&e), "marker is ignored: it \
-                    is not usable");
-                None
-            }
+        let fetched = self.bucket.get_if_exists(&path, MAX_MARK_BYTES).await;
+        let read = match fetched {
+            Ok(bytes) => bytes.map(|bytes| M::parse(&path, &bytes)).transpose(),
+            Err(e) if e.kind() == Kind::Corrupt => Err(e),
             Err(_) if known.as_ref().is_some_and(|known| known.mark.is_some()) => return known,
             Err(e) => {
                 *failure = Some(e);
                 return None;
             }
         };
+        let mark = read.unwrap_or_else(|e| {
+            tracing::warn!(block = %location, error = %in_one_line(&e), "marker is ignored: it is \
+                not usable");
+            None
+        });
         Some(ReadMark { version, mark })
     }
 }
@@ -438,7 +424,7 @@ impl Listed {
         let version =
             || Some(ObjectVersion { size: object.size, modified_ms, e_tag: object.e_tag.clone() });
         match file {
-            META_FILE => self.meta_size = Some(object.size),
+            META_FILE => self.has_meta = true,
             DeletionMark::FILE => self.deletion = version(),
             NoCompactMark::FILE => self.no_compact = version(),
             NoDownsampleMark::FILE => self.no_downsample = version(),

@@ -17,6 +17,10 @@ use crate::error::{Case, Error};
 /// below this.
 const MAX_REPEATED: usize = 1 << 22;
 
+/// Buckets of all samples together, of which a bit may say that there is one: 128 MiB once they are
+/// decoded. As many samples as a chunk can hold, with 160 buckets each, are below this.
+const MAX_BUCKETS: usize = 1 << 24;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ChunkLayout {
     pub(super) schema: i32,
@@ -62,6 +66,10 @@ impl ChunkLayout {
             layout.positive_spans.len() + layout.negative_spans.len() + layout.custom_values.len();
         if repeated.saturating_mul(samples) > MAX_REPEATED {
             let reason = format!("{samples} histograms of {repeated} spans and bounds each");
+            return Err(Error(Case::Limit { what: WHAT, reason }));
+        }
+        if layout.buckets().saturating_mul(samples) > MAX_BUCKETS {
+            let reason = format!("{samples} histograms of {} buckets each", layout.buckets());
             return Err(Error(Case::Limit { what: WHAT, reason }));
         }
         Ok(layout)
@@ -164,4 +172,22 @@ fn put_zero_threshold(out: &mut BitWriter, threshold: f64) {
 /// `2^exponent` for normal floats.
 fn power_of_two(exponent: i64) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn chunks_that_would_decode_to_gigabytes_are_refused() {
+        let positive_spans = vec![BucketSpan { offset: 0, length: 1 << 20 }];
+        let layout = ChunkLayout { positive_spans, ..ChunkLayout::default() };
+        let mut out = BitWriter::from_bytes(Vec::new());
+        layout.put(&mut out);
+        let bytes = out.finish();
+        let read = |samples| ChunkLayout::read(&mut BitReader::new(&bytes), samples, 1 << 20);
+        assert_eq!(read(16).unwrap(), layout);
+        assert_eq!(read(17).unwrap_err().kind(), Kind::Limit);
+    }
 }
