@@ -12,6 +12,7 @@ mod error;
 pub mod invariants;
 pub mod layout;
 pub mod marker;
+mod memory_turns;
 pub mod metrics;
 pub mod reader;
 pub mod ship;
@@ -25,6 +26,7 @@ mod testing;
 pub use bucket::{Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome};
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
+pub use memory_turns::{MemoryTurn, MemoryTurns};
 pub use metrics::{BucketMetrics, ShipperMetrics, SyncMetrics};
 pub use reader::{
     BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery,

@@ -1,5 +1,6 @@
 //! The error of this crate.
 
+use model::BudgetExceeded;
 use parquet::errors::ParquetError;
 
 /// What a caller can do about an [`Error`].
@@ -15,6 +16,8 @@ pub enum Kind {
     Unsupported,
     /// The caller broke a rule, such as the order of series.
     Invalid,
+    /// What is asked for takes more memory than there is for it.
+    Limit,
 }
 
 /// Why a Parquet block could not be written or read.
@@ -45,6 +48,8 @@ pub(crate) enum Case {
         #[source]
         source: merge::Error,
     },
+    #[error("reading {file}")]
+    Memory { file: String, source: BudgetExceeded },
     #[error("writing a Parquet block: {0}")]
     Invalid(String),
 }
@@ -57,6 +62,7 @@ impl Error {
             Case::Corrupt { .. } | Case::Chunks { .. } => Kind::Corrupt,
             Case::Unsupported { .. } => Kind::Unsupported,
             Case::Invalid(_) => Kind::Invalid,
+            Case::Memory { .. } => Kind::Limit,
         }
     }
 
@@ -78,7 +84,8 @@ fn bucket_kind(error: &block::Error) -> Kind {
         Bucket::NotFound => Kind::NotFound,
         Bucket::Corrupt => Kind::Corrupt,
         Bucket::Unsupported => Kind::Unsupported,
-        Bucket::AlreadyExists | Bucket::Invalid | Bucket::Limit => Kind::Invalid,
+        Bucket::Limit => Kind::Limit,
+        Bucket::AlreadyExists | Bucket::Invalid => Kind::Invalid,
         Bucket::Unavailable | Bucket::Denied | Bucket::Internal | Bucket::Unordered => {
             Kind::Unavailable
         }

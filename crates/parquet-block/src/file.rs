@@ -17,13 +17,22 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowS
 use parquet::arrow::async_reader::{
     AsyncFileReader, MetadataFetch, ParquetRecordBatchStreamBuilder,
 };
+use parquet::basic::Type as PhysicalType;
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 
 use crate::checksums::{Checksums, FileChecksums};
 use crate::error::{Case, Error};
 use crate::footer::{self, FORMAT_KEY};
 use crate::schema::FormatVersion;
+
+/// The most bytes of checksums, of statistics, of a footer with its page index.
+const MAX_AT_ONCE: u64 = 64 << 20;
+
+/// The most bytes of a page; writers end them after 64 MiB at the latest.
+const MAX_PAGE: u64 = 80 << 20;
 
 /// Footers and checksums that were read, shared by all blocks of a process; bounded in bytes.
 #[derive(Clone, Debug)]
@@ -81,6 +90,7 @@ impl ListedChecksums {
             return Ok(checksums);
         }
         let damaged = |reason: String| Error::corrupt(&self.path, reason);
+        check_size(&self.path, self.size)?;
         let bytes = bucket.get_range(&self.path, 0..self.size).await?;
         if self.checksum.is_none() || Checksums::own_checksum(&bytes) != self.checksum {
             return Err(damaged("they are not the ones that meta.json names".to_owned()));
@@ -106,6 +116,7 @@ pub(crate) struct ListedFile {
 impl ListedFile {
     /// All bytes of the file.
     pub(crate) async fn read_whole(&self) -> Result<Bytes, Error> {
+        check_size(&self.path, self.size)?;
         let whole = self.clone().source().verified(std::slice::from_ref(&(0..self.size))).await;
         let whole = whole.map_err(Error::parquet("reading", &self.path))?;
         Ok(whole.into_iter().next().unwrap_or_default())
@@ -116,10 +127,20 @@ impl ListedFile {
     }
 }
 
+/// Refuses to read an object at once that is larger than any of its kind.
+fn check_size(path: &Path, size: u64) -> Result<(), Error> {
+    if size <= MAX_AT_ONCE {
+        return Ok(());
+    }
+    let reason = format!("it has {size} bytes, and more than {MAX_AT_ONCE} are not read at once");
+    Err(Error::corrupt(path, reason))
+}
+
 /// A file and its footer.
 #[derive(Clone)]
 pub(crate) struct BlockFile {
     source: RangedReader,
+    size: u64,
     footer: ArrowReaderMetadata,
 }
 
@@ -167,7 +188,7 @@ impl BlockFile {
             let found = format.unwrap_or_default().to_owned();
             return Err(Error(Case::Unsupported { file: path.to_string(), found }));
         }
-        Ok(BlockFile { source, footer })
+        Ok(BlockFile { source, size, footer })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -176,6 +197,15 @@ impl BlockFile {
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         self.footer.schema()
+    }
+
+    /// Refuses more rows than fit into the file if each takes this many bytes at least.
+    pub(crate) fn check_bytes_per_row(&self, bytes: u64) -> Result<(), Error> {
+        let rows = self.rows() as u64;
+        if rows <= self.size / bytes {
+            return Ok(());
+        }
+        Err(self.damaged(format!("the footer claims {rows} rows in {} bytes", self.size)))
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -204,6 +234,55 @@ impl BlockFile {
         let fields = self.schema().fields();
         roots.retain(|root| !self.is_null(fields[*root].name(), &groups));
         self.read_planned(ReadPlan { roots, groups, selection, wanted: count(rows) }).await
+    }
+
+    /// Bytes that these rows of these columns take while they are read, by what the footer says: as
+    /// they are fetched, decompressed and decoded.
+    pub(crate) fn cost(&self, columns: &[&str], rows: &[Range<usize>]) -> u64 {
+        let decoded = self.row_bytes(columns).saturating_mul(count(rows) as u64);
+        decoded.saturating_add(self.stored_bytes(columns, rows))
+    }
+
+    /// Bytes of a row of these columns once it is decoded.
+    pub(crate) fn row_bytes(&self, columns: &[&str]) -> u64 {
+        let groups = self.footer.metadata().row_groups().iter();
+        let leaves = groups.flat_map(|group| self.leaves(group, columns));
+        let all = leaves.fold(0, |sum: u64, leaf| {
+            let values = u64::try_from(leaf.num_values()).unwrap_or(0);
+            sum.saturating_add(values.saturating_mul(value_bytes(leaf.column_type())))
+        });
+        all.div_ceil((self.rows() as u64).max(1))
+    }
+
+    /// Bytes of the pages that these rows of these columns are in, compressed and not.
+    pub(crate) fn stored_bytes(&self, columns: &[&str], rows: &[Range<usize>]) -> u64 {
+        let (mut start, mut bytes) = (0, 0u64);
+        for group in self.footer.metadata().row_groups() {
+            let len = usize::try_from(group.num_rows()).unwrap_or(0);
+            let end = start + len;
+            let first = rows.partition_point(|r| r.end <= start);
+            let inside = rows[first..].iter().take_while(|r| r.start < end);
+            let wanted: usize =
+                inside.map(|r| r.end.min(end).saturating_sub(r.start.max(start))).sum();
+            if wanted > 0 {
+                let leaves = self.leaves(group, columns);
+                let part = leaves.map(|leaf| page_bytes(leaf, wanted as u64, len as u64));
+                bytes = part.fold(bytes, u64::saturating_add);
+            }
+            start = end;
+        }
+        bytes
+    }
+
+    fn leaves<'a>(
+        &'a self,
+        group: &'a RowGroupMetaData,
+        columns: &'a [&str],
+    ) -> impl Iterator<Item = &'a ColumnChunkMetaData> {
+        let is_wanted = |leaf: &&ColumnChunkMetaData| {
+            leaf.column_path().parts().first().is_some_and(|root| columns.contains(&root.as_str()))
+        };
+        group.columns().iter().filter(is_wanted)
     }
 
     fn roots(&self, columns: &[&str]) -> Vec<usize> {
@@ -305,6 +384,30 @@ impl BlockFile {
         }
         Ok((groups, RowSelection::from_consecutive_ranges(ranges.into_iter(), kept)))
     }
+}
+
+/// Bytes of a decoded value, with what says whether it is there.
+fn value_bytes(of: PhysicalType) -> u64 {
+    match of {
+        PhysicalType::BOOLEAN => 2,
+        PhysicalType::INT32 | PhysicalType::FLOAT => 5,
+        // strings come as numbers of their dictionary
+        _ => 9,
+    }
+}
+
+/// Bytes of the pages that `wanted` of the `rows` of a column chunk are in.
+fn page_bytes(leaf: &ColumnChunkMetaData, wanted: u64, rows: u64) -> u64 {
+    /// Rows beside those that are wanted: of the pages that they begin and end in.
+    const BESIDE: u64 = 40_000;
+    let bytes = |size: i64| u64::try_from(size).unwrap_or(0);
+    let all = bytes(leaf.compressed_size()).saturating_add(bytes(leaf.uncompressed_size()));
+    // the dictionary of strings is most of their chunk, and is read whole
+    if leaf.column_type() == PhysicalType::BYTE_ARRAY || rows <= wanted + BESIDE {
+        return all;
+    }
+    let part = u128::from(all) * u128::from(wanted + BESIDE) / u128::from(rows);
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 /// Rejects row counts that a file of this size cannot have; memory would be allocated for them.
@@ -433,7 +536,17 @@ impl AsyncFileReader for RangedReader {
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move { self.verified(&ranges).await }.boxed()
+        async move {
+            let pages = self.verified(&ranges).await?;
+            match pages.iter().filter_map(|page| decompressed_bytes(page)).max() {
+                Some(bytes) if bytes > MAX_PAGE => {
+                    let text = format!("{} claims a page of {bytes} bytes", self.path);
+                    Err(ParquetError::General(text))
+                }
+                _ => Ok(pages),
+            }
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(
@@ -446,6 +559,28 @@ impl AsyncFileReader for RangedReader {
 
 impl MetadataFetch for RangedReader {
     fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        let bytes = range.end.saturating_sub(range.start);
+        if bytes > MAX_AT_ONCE {
+            let text = format!("{} claims a footer of {bytes} bytes", self.path);
+            return async { Err(ParquetError::General(text)) }.boxed();
+        }
         self.get_bytes(range)
     }
+}
+
+/// What a page says it takes once it is decompressed; `None` where that is not read.
+///
+/// A page begins with its header, in Thrift's compact form: `0x15 type`, then `0x15` and the number
+/// of bytes as zigzag varint.
+fn decompressed_bytes(page: &[u8]) -> Option<u64> {
+    const I32_AFTER_ONE: u8 = 0x15;
+    let [I32_AFTER_ONE, _, I32_AFTER_ONE, number @ ..] = page else { return None };
+    let mut value = 0u64;
+    for (at, byte) in number.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if *byte < 0x80 {
+            return Some(value >> 1);
+        }
+    }
+    None
 }

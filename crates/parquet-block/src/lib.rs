@@ -26,6 +26,6 @@ mod writer;
 
 pub use error::{Error, Kind};
 pub use file::FooterCache;
-pub use reader::{ParquetBlock, SeriesWindows, WindowQuery};
+pub use reader::{ParquetBlock, SeriesEntry, SeriesWindows, WindowPlace, WindowQuery};
 pub use schema::{BlockDescription, FORMATS, FormatVersion};
 pub use writer::{ParquetBlockWriter, ShardLimits, WriteStats};

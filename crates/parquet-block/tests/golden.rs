@@ -275,8 +275,8 @@ async fn requests_are_few(version: FormatVersion) {
         ..everything()
     };
     assert_eq!(read(&block, request).await.len(), 1);
-    // The name column, the positions, the labels, the windows.
-    assert_eq!(written.gets(), footers + 4.0);
+    // The name column, the labels with the positions, the windows.
+    assert_eq!(written.gets(), footers + 3.0);
 }
 
 async fn matchers_ranges_and_aggregates_select(version: FormatVersion) {

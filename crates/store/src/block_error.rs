@@ -6,12 +6,31 @@ use storeapi::{Error, Kind};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BlockError {
     #[error(transparent)]
-    Tsdb(#[from] block::Error),
+    Tsdb(block::Error),
     #[error(transparent)]
-    Parquet(#[from] parquet_block::Error),
+    Parquet(parquet_block::Error),
     /// Not the block's fault.
     #[error(transparent)]
     Request(#[from] Error),
+}
+
+impl From<block::Error> for BlockError {
+    /// That there is no memory for it is not the block's fault.
+    fn from(error: block::Error) -> BlockError {
+        match error.kind() {
+            block::Kind::Limit => BlockError::Request(Error::passed(Kind::Memory, error)),
+            _ => BlockError::Tsdb(error),
+        }
+    }
+}
+
+impl From<parquet_block::Error> for BlockError {
+    fn from(error: parquet_block::Error) -> BlockError {
+        match error.kind() {
+            parquet_block::Kind::Limit => BlockError::Request(Error::passed(Kind::Memory, error)),
+            _ => BlockError::Parquet(error),
+        }
+    }
 }
 
 impl BlockError {
@@ -23,7 +42,6 @@ impl BlockError {
                 block::Kind::Unavailable | block::Kind::Denied | block::Kind::Unordered => {
                     Kind::Unavailable
                 }
-                block::Kind::Limit => Kind::Memory,
                 block::Kind::Internal => Kind::Internal,
                 // What the catalog lists exists and is readable, unless it is broken.
                 _ => Kind::Corrupt,

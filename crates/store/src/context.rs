@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use block::MemoryTurns;
 use block::reader::ReadStats;
 use futures::future::{Either, select};
 use model::error::in_one_line;
@@ -26,9 +27,25 @@ pub(crate) struct RequestContext {
     served: Mutex<ServedCounts>,
     /// A block turned out to have its series in disorder.
     disorder: AtomicBool,
-    /// The request's share of the memory budget.
-    memory: Mutex<Budget>,
+    memory: Mutex<RequestMemory>,
     start: Duration,
+}
+
+/// What a request may use of the memory budget.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestMemory {
+    pub(crate) share: Budget,
+    /// For reads under way.
+    pub(crate) reads: MemoryTurns,
+    /// For chunks that wait to be sent.
+    pub(crate) answers: MemoryTurns,
+}
+
+impl RequestMemory {
+    fn new(share: Budget) -> RequestMemory {
+        let [reads, answers] = [(); 2].map(|()| MemoryTurns::new(share.clone()));
+        RequestMemory { share, reads, answers }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +58,7 @@ struct ServedCounts {
 impl RequestContext {
     pub(crate) fn new(shared: Arc<GatewayShared>, strategy: PartialResponse) -> RequestContext {
         let start = shared.clock.monotonic();
-        let memory = Mutex::new(shared.budget.clone());
+        let memory = Mutex::new(RequestMemory::new(shared.budget.clone()));
         RequestContext {
             memory,
             shared,
@@ -54,7 +71,7 @@ impl RequestContext {
     }
 
     /// What the request may use of the memory budget.
-    pub(crate) fn memory(&self) -> Budget {
+    pub(crate) fn memory(&self) -> RequestMemory {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -73,6 +90,7 @@ impl RequestContext {
     }
 
     fn set_memory(&self, memory: Budget) {
+        let memory = RequestMemory::new(memory);
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
     }
 

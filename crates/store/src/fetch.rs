@@ -1,22 +1,24 @@
 //! Chunks of merged series: fetched block by block for a batch of series, and converted to the form
-//! in which they are sent.
+//! in which they are sent; those of Parquet blocks are made of windows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use block::BlockReader;
 use block::reader::{BlockChunk, BlockEntry, BlockSeries, SeriesBatch};
-use futures::{StreamExt, stream};
+use block::{BlockReader, MemoryTurn};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use merge::{ChunkContent, Series, SeriesChunk};
 use model::{Labels, Reservation, Resolution};
+use parquet_block::WindowPlace;
 use storeapi::{Error, Kind, Result};
 use tsdb::chunk::{Aggregate, transcode};
 
 use crate::block_error::BlockError;
-use crate::catalog::ServedBlock;
+use crate::catalog::{PickedBlock, ServedBlock};
 use crate::context::RequestContext;
-use crate::source::SourcePlan;
+use crate::source::{SourcePlan, WindowEntry};
 
 /// How many blocks chunks are fetched from at a time.
 const PARALLEL_BLOCKS: usize = 32;
@@ -31,21 +33,40 @@ pub(crate) struct Stored {
     pub(crate) replica: Option<u64>,
 }
 
+/// The same of a Parquet block.
+#[derive(Debug)]
+pub(crate) struct StoredWindows {
+    pub(crate) at: usize,
+    pub(crate) entry: WindowEntry,
+    pub(crate) replica: Option<u64>,
+}
+
 /// A series of all blocks, its chunks not yet fetched.
 #[derive(Debug)]
 pub(crate) struct UnfetchedSeries {
     pub(crate) labels: Labels,
     pub(crate) stored: Vec<Stored>,
-    /// With the number of the block.
-    pub(crate) ready: Vec<(usize, Vec<SeriesChunk>)>,
+    pub(crate) windows: Vec<StoredWindows>,
 }
 
 impl UnfetchedSeries {
     /// Bytes of its chunks, approximately.
     pub(crate) fn bytes(&self) -> u64 {
-        let ready = self.ready.iter().flat_map(|(_, chunks)| chunks).map(|c| c.size() as u64);
-        self.stored.iter().map(|stored| stored.entry.bytes()).sum::<u64>() + ready.sum::<u64>()
+        let windows = self.windows.iter().map(|windows| windows.entry.bytes);
+        self.stored_bytes() + windows.sum::<u64>()
     }
+
+    /// Bytes of those that TSDB blocks hold.
+    fn stored_bytes(&self) -> u64 {
+        self.stored.iter().map(|stored| stored.entry.bytes()).sum()
+    }
+}
+
+/// Some series, and the memory for their chunks.
+#[derive(Debug)]
+pub(crate) struct UnfetchedBatch {
+    pub(crate) series: Vec<UnfetchedSeries>,
+    pub(crate) memory: MemoryTurn,
 }
 
 /// Series with their chunks, and what of them could not be read.
@@ -54,7 +75,17 @@ pub(crate) struct FetchedSeries {
     pub(crate) series: Vec<Series>,
     pub(crate) failures: Vec<Error>,
     /// Held while the series wait to be sent.
-    pub(crate) reservation: Reservation,
+    pub(crate) memory: MemoryTurn,
+}
+
+/// What one block has for a batch.
+#[derive(Default)]
+struct FoundChunks {
+    /// By the place of their series in the batch.
+    chunks: Vec<(usize, Vec<SeriesChunk>)>,
+    failures: Vec<Error>,
+    /// See [`SeriesBatch::long`].
+    long: Option<Arc<Reservation>>,
 }
 
 /// Fetches for one request.
@@ -81,6 +112,13 @@ struct BlockPart {
     entries: Vec<BlockEntry>,
 }
 
+/// The windows of one block for some of the series of a batch.
+#[derive(Default)]
+struct WindowPart {
+    places: Vec<BatchPlace>,
+    entries: Vec<WindowEntry>,
+}
+
 /// Which series of the batch chunks belong to, and which replica.
 #[derive(Clone, Copy)]
 struct BatchPlace {
@@ -90,15 +128,16 @@ struct BatchPlace {
 
 impl Fetcher {
     pub(crate) fn new(
-        blocks: Vec<Arc<ServedBlock>>,
+        picks: &[PickedBlock],
         plan: &SourcePlan,
         context: Arc<RequestContext>,
     ) -> Fetcher {
-        let fetch_block = |block: Arc<ServedBlock>| {
+        let fetch_block = |pick: &PickedBlock| {
+            let block = Arc::clone(&pick.block);
             let reader = plan.reader(&block, &context);
             FetchBlock { reader, block, failed: AtomicBool::new(false) }
         };
-        let blocks = blocks.into_iter().map(fetch_block).collect();
+        let blocks = picks.iter().map(fetch_block).collect();
         let newer_encodings = plan.request.newer_encodings;
         Fetcher { aggregates: plan.aggregates(), newer_encodings, blocks, context }
     }
@@ -106,38 +145,40 @@ impl Fetcher {
     /// Fetches a batch. Series that end up without any chunk are left out.
     ///
     /// # Errors
-    /// `Limit` when the batch does not fit into the budget or the request fetched more than it may.
-    pub(crate) async fn fetch(&self, batch: Vec<UnfetchedSeries>) -> Result<FetchedSeries> {
-        let mut reservation = self.context.memory().reserve("chunks of an answer");
-        reservation.grow(batch.iter().map(UnfetchedSeries::bytes).sum())?;
+    /// `Memory` when the batch does not fit into the budget, `Limit` when the request fetched more than
+    /// it may.
+    pub(crate) async fn fetch(&self, batch: UnfetchedBatch) -> Result<FetchedSeries> {
+        let UnfetchedBatch { series, mut memory } = batch;
+        let mut bytes: u64 = series.iter().map(UnfetchedSeries::stored_bytes).sum();
+        let BatchParts { labels, stored, windows } = BatchParts::of(series);
+        let mut lists: Vec<Vec<SeriesChunk>> = vec![Vec::new(); labels.len()];
+        // until the batch has memory for them
+        let mut held: Vec<Arc<Reservation>> = Vec::new();
         let mut failures = Vec::new();
-        let mut parts: BTreeMap<usize, BlockPart> = BTreeMap::new();
-        let mut labels = Vec::with_capacity(batch.len());
-        let mut lists: Vec<Vec<SeriesChunk>> = Vec::with_capacity(batch.len());
-        for (place, joined) in batch.into_iter().enumerate() {
-            for Stored { at, entry, replica } in joined.stored {
-                let part = parts.entry(at).or_default();
-                part.places.push(BatchPlace { series: place, replica });
-                part.entries.push(entry);
-            }
-            labels.push(joined.labels);
-            for (at, chunks) in &joined.ready {
-                self.note_resolution(*at, chunks);
-            }
-            lists.push(joined.ready.into_iter().flat_map(|(_, chunks)| chunks).collect());
+        let mut fetches: Vec<BoxFuture<'_, (usize, Result<FoundChunks>)>> = Vec::new();
+        for (at, part) in stored {
+            fetches.push(async move { (at, self.fetch_part(at, part).await) }.boxed());
         }
-        let mut fetched = stream::iter(parts)
-            .map(|(at, part)| async move { (at, self.fetch_part(at, part).await) })
-            .buffer_unordered(PARALLEL_BLOCKS);
+        for (at, part) in windows {
+            fetches.push(async move { (at, self.read_windows(at, part).await) }.boxed());
+        }
+        let mut fetched = stream::iter(fetches).buffer_unordered(PARALLEL_BLOCKS);
         while let Some((at, part)) = fetched.next().await {
-            let (found, broken) = part?;
-            failures.extend(broken);
-            for (place, chunks) in found {
+            let found = part?;
+            failures.extend(found.failures);
+            bytes += found.long.as_ref().map_or(0, |long| long.bytes());
+            held.extend(found.long);
+            for (place, chunks) in found.chunks {
                 self.note_resolution(at, &chunks);
+                if self.blocks[at].block.location.is_parquet() {
+                    bytes += chunks.iter().map(in_memory).sum::<u64>();
+                }
                 lists[place].extend(chunks);
             }
         }
         self.context.check_downloaded()?;
+        drop(held);
+        memory.resize(bytes)?;
         let series = labels.into_iter().zip(lists).filter_map(|(labels, chunks)| {
             let chunks = merge::merge_series_chunks(chunks);
             (!chunks.is_empty()).then_some(Series { labels, chunks })
@@ -145,18 +186,49 @@ impl Fetcher {
         let series: Vec<Series> = series.collect();
         let sizes = &self.context.shared.metrics.chunk_size;
         series.iter().flat_map(|s| &s.chunks).for_each(|c| sizes.observe(c.size() as f64));
-        Ok(FetchedSeries { series, failures, reservation })
+        Ok(FetchedSeries { series, failures, memory })
+    }
+
+    /// The same of a Parquet block.
+    async fn read_windows(&self, at: usize, part: WindowPart) -> Result<FoundChunks> {
+        let FetchBlock { block, failed, .. } = &self.blocks[at];
+        let source = part.entries.first().map(|entry| Arc::clone(&entry.source));
+        let Some(source) = source.filter(|_| !failed.load(Ordering::Relaxed)) else {
+            return Ok(FoundChunks::default());
+        };
+        let places: Vec<WindowPlace> = part.entries.iter().map(|entry| entry.place).collect();
+        let read = match source.block.chunks(&places, &source.query).await.map_err(BlockError::from)
+        {
+            Ok(read) => read,
+            Err(BlockError::Request(error)) => return Err(error),
+            Err(error) => return Ok(self.failed(at, &error)),
+        };
+        let stats = &self.context.stats;
+        let count = |n: &AtomicU64, more: usize| n.fetch_add(more as u64, Ordering::Relaxed);
+        count(&stats.chunks, read.iter().map(Vec::len).sum());
+        count(&stats.chunk_bytes, read.iter().flatten().map(SeriesChunk::size).sum());
+        let resolution = block.meta.resolution();
+        let sent =
+            |chunk: SeriesChunk, replica| chunk.with_resolution(resolution).with_replica(replica);
+        let found = part.places.into_iter().zip(read).map(|(BatchPlace { series, replica }, c)| {
+            (series, c.into_iter().map(|chunk| sent(chunk, replica)).collect())
+        });
+        Ok(FoundChunks { chunks: found.collect(), ..FoundChunks::default() })
+    }
+
+    /// Has the block left out from now on; says so once.
+    fn failed(&self, at: usize, error: &BlockError) -> FoundChunks {
+        let FetchBlock { block, failed, .. } = &self.blocks[at];
+        let told = failed.swap(true, Ordering::Relaxed);
+        let failure = (!told).then(|| self.context.block_failed(block, error));
+        FoundChunks { failures: failure.into_iter().collect(), ..FoundChunks::default() }
     }
 
     /// The chunks by the place of their series, and the errors.
-    async fn fetch_part(
-        &self,
-        at: usize,
-        part: BlockPart,
-    ) -> Result<(Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>)> {
-        let FetchBlock { block, reader, failed } = &self.blocks[at];
+    async fn fetch_part(&self, at: usize, part: BlockPart) -> Result<FoundChunks> {
+        let FetchBlock { block, reader, failed, .. } = &self.blocks[at];
         if failed.load(Ordering::Relaxed) {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(FoundChunks::default());
         }
         let wanted: Vec<(BatchPlace, Labels)> = part
             .places
@@ -166,12 +238,10 @@ impl Fetcher {
             .collect();
         let read = match reader.read_chunks(part.entries).await {
             Ok(read) => read,
-            Err(error) => {
-                let told = failed.swap(true, Ordering::Relaxed);
-                let failure =
-                    (!told).then(|| self.context.block_failed(block, &BlockError::Tsdb(error)));
-                return Ok((Vec::new(), failure.into_iter().collect()));
+            Err(error) if error.kind() == block::Kind::Limit => {
+                return Err(Error::passed(Kind::Memory, error));
             }
+            Err(error) => return Ok(self.failed(at, &BlockError::Tsdb(error))),
         };
         let transcodes = !self.newer_encodings
             && read.series.iter().any(|s| s.chunks.iter().any(|c| c.encoding.needs_transcoding()));
@@ -197,6 +267,39 @@ impl Fetcher {
     }
 }
 
+/// A batch taken apart by blocks.
+#[derive(Default)]
+struct BatchParts {
+    labels: Vec<Labels>,
+    stored: BTreeMap<usize, BlockPart>,
+    windows: BTreeMap<usize, WindowPart>,
+}
+
+impl BatchParts {
+    fn of(series: Vec<UnfetchedSeries>) -> BatchParts {
+        let mut parts = BatchParts::default();
+        for (series, joined) in series.into_iter().enumerate() {
+            for Stored { at, entry, replica } in joined.stored {
+                let part = parts.stored.entry(at).or_default();
+                part.places.push(BatchPlace { series, replica });
+                part.entries.push(entry);
+            }
+            for StoredWindows { at, entry, replica } in joined.windows {
+                let part = parts.windows.entry(at).or_default();
+                part.places.push(BatchPlace { series, replica });
+                part.entries.push(entry);
+            }
+            parts.labels.push(joined.labels);
+        }
+        parts
+    }
+}
+
+/// Bytes in memory, approximately.
+fn in_memory(chunk: &SeriesChunk) -> u64 {
+    (chunk.size() + size_of::<SeriesChunk>()) as u64
+}
+
 /// Converts chunks as blocks hold them to chunks as they are sent.
 struct Convert {
     aggregates: Vec<Aggregate>,
@@ -210,7 +313,7 @@ impl Convert {
         block: &ServedBlock,
         wanted: Vec<(BatchPlace, Labels)>,
         read: SeriesBatch,
-    ) -> (Vec<(usize, Vec<SeriesChunk>)>, Vec<Error>) {
+    ) -> FoundChunks {
         const LEFT_OUT: &str = "a series is left out";
         let broken = |e| Error::caused(Kind::Corrupt, LEFT_OUT, e);
         let mut failures: Vec<Error> = read.errors.into_iter().map(broken).collect();
@@ -235,7 +338,7 @@ impl Convert {
                 }
             }
         }
-        (found, failures)
+        FoundChunks { chunks: found, failures, long: read.long }
     }
 
     fn chunk(&self, chunk: BlockChunk) -> std::result::Result<Vec<SeriesChunk>, tsdb::Error> {
@@ -261,11 +364,12 @@ impl Convert {
 
 impl FetchedSeries {
     /// Series without chunks, for requests for labels only.
-    pub(crate) fn bare(batch: Vec<UnfetchedSeries>, reservation: Reservation) -> FetchedSeries {
+    pub(crate) fn bare(batch: UnfetchedBatch) -> FetchedSeries {
         let series = batch
+            .series
             .into_iter()
             .map(|joined| Series { labels: joined.labels, chunks: Vec::new() })
             .collect();
-        FetchedSeries { series, failures: Vec::new(), reservation }
+        FetchedSeries { series, failures: Vec::new(), memory: batch.memory }
     }
 }

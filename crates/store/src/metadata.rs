@@ -141,9 +141,9 @@ async fn any_series(
             times: false,
             skip_chunks: true,
         };
-        let mut groups = parquet.series(request);
-        while let Some(group) = groups.try_next().await? {
-            if !group.is_empty() {
+        let mut batches = parquet.entries(&request, FEW);
+        while let Some(batch) = batches.try_next().await? {
+            if !batch.is_empty() {
                 return Ok(true);
             }
         }

@@ -3,21 +3,28 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use block::MemoryTurn;
 use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
 use merge::{KWay, Step};
-use model::{Budget, Labels, Reservation};
+use model::{Budget, Labels};
 use serve::{Pass, Task};
 use storeapi::{Error, Frame, FrameStream, Kind, Result};
 
 use crate::catalog::PickedBlock;
 use crate::context::RequestContext;
-use crate::fetch::{FetchedSeries, Fetcher, Stored, UnfetchedSeries};
+use crate::fetch::{
+    FetchedSeries, Fetcher, Stored, StoredWindows, UnfetchedBatch, UnfetchedSeries,
+};
 use crate::source::{BlockSource, Content, SourcePlan, SourceSeries};
 use crate::warnings::Warnings;
 
 /// How many series wait in memory with their labels, over all blocks of a request, approximately.
 const SERIES_AHEAD: usize = 128 << 10;
+/// What one takes in memory, usually.
+const SERIES_BYTES: u64 = 640;
+/// One part in this many of the memory budget is for them; of each block there are two batches.
+const SERIES_SHARE: u64 = 8;
 /// The least number of them per block.
 const MIN_BATCH_SERIES: usize = 128;
 const MAX_BATCH_SERIES: usize = 2048;
@@ -27,8 +34,11 @@ const MAX_BATCH_SERIES: usize = 2048;
 const MIN_FETCH_BYTES: u64 = 8 << 20;
 const MAX_FETCH_BYTES: u64 = 64 << 20;
 const FETCH_BYTES_PER_BLOCK: u64 = 256 << 10;
-/// A fetch takes at most one part in this many of the memory budget.
-const BUDGET_FETCHES: u64 = 16;
+/// Pages of Parquet hold windows of many series, and reading few of them takes as long.
+const MIN_WINDOW_BYTES: u64 = 32 << 20;
+/// One part in this many of the memory budget is for the chunks of a batch: one is sent, one done
+/// and one being fetched.
+const FETCH_SHARE: u64 = 16;
 /// Series fetched at a time.
 const MAX_FETCH_SERIES: usize = 4096;
 /// Fetches under way or done while the caller works on another one.
@@ -38,8 +48,10 @@ const FETCH_AHEAD: usize = 2;
 const FIRST_SHARE: u64 = 4 << 20;
 
 /// How many series of each of `blocks` blocks are read at a time.
-pub(crate) fn batch_series(blocks: usize, limit: u64) -> usize {
-    let fair = (SERIES_AHEAD / blocks.max(1)).clamp(MIN_BATCH_SERIES, MAX_BATCH_SERIES);
+pub(crate) fn batch_series(blocks: usize, limit: u64, budget: &Budget) -> usize {
+    let room = budget.limit() / SERIES_SHARE / SERIES_BYTES;
+    let ahead = SERIES_AHEAD.min(usize::try_from(room).unwrap_or(usize::MAX));
+    let fair = (ahead / blocks.max(1)).clamp(MIN_BATCH_SERIES, MAX_BATCH_SERIES);
     // A caller that wants few series need not wait for many.
     match usize::try_from(limit) {
         Ok(limit) if limit > 0 => fair.min(limit.saturating_add(1)),
@@ -109,16 +121,25 @@ impl Beginning {
         true
     }
 
+    /// Bytes of chunks fetched at a time.
+    fn fetch_bytes(&self, budget: u64) -> u64 {
+        let has_windows = self.picks.iter().any(|pick| pick.block.location.is_parquet());
+        let least = if has_windows { MIN_WINDOW_BYTES } else { MIN_FETCH_BYTES };
+        (self.picks.len() as u64 * FETCH_BYTES_PER_BLOCK)
+            .clamp(least, MAX_FETCH_BYTES)
+            .min((budget / FETCH_SHARE).max(1))
+    }
+
     fn steps(&self, context: &Arc<RequestContext>) -> StepStream {
         let (plan, limit) = (&self.plan, self.plan.request.limit);
-        let blocks: Vec<_> = self.picks.iter().map(|pick| Arc::clone(&pick.block)).collect();
-        let fetch_bytes = fetch_bytes(blocks.len(), context.shared.budget.limit());
-        let fetcher = Arc::new(Fetcher::new(blocks, plan, Arc::clone(context)));
+        let fetch_bytes = self.fetch_bytes(context.shared.budget.limit());
+        let fetcher = Arc::new(Fetcher::new(&self.picks, plan, Arc::clone(context)));
         let open = |pick: &PickedBlock| {
             BlockSource::open(pick.clone(), Arc::clone(plan), Arc::clone(context))
         };
         let merge = BlockMerge {
             sources: self.picks.iter().map(open).collect(),
+            waiting: VecDeque::new(),
             heads: None,
             merging_since: None,
             context: Arc::clone(context),
@@ -130,12 +151,6 @@ impl Beginning {
         };
         steps(merge, fetcher)
     }
-}
-
-/// Bytes of chunks fetched at a time from so many blocks.
-fn fetch_bytes(blocks: usize, budget: u64) -> u64 {
-    let wanted = (blocks as u64 * FETCH_BYTES_PER_BLOCK).clamp(MIN_FETCH_BYTES, MAX_FETCH_BYTES);
-    wanted.min((budget / BUDGET_FETCHES).max(1))
 }
 
 /// Why an answer starts over.
@@ -152,13 +167,12 @@ type StepStream = BoxStream<'static, Result<(Vec<Frame>, FetchedSeries)>>;
 /// What the merge returns at a time.
 struct MergedBatch {
     notes: Vec<Frame>,
-    batch: Vec<UnfetchedSeries>,
+    batch: UnfetchedBatch,
 }
 
 /// Merges, and fetches the chunks of merged series on tasks of their own.
 fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> StepStream {
     let skip_chunks = merge.skip_chunks;
-    let context = Arc::clone(&merge.context);
     let merged = stream::unfold(Some(merge), |merge| async move {
         let mut merge = merge?;
         match merge.step().await {
@@ -168,14 +182,11 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> StepStream {
         }
     });
     let fetch = move |step: Result<MergedBatch>| {
-        let (fetcher, context) = (Arc::clone(&fetcher), Arc::clone(&context));
+        let fetcher = Arc::clone(&fetcher);
         let task = step.map(|MergedBatch { notes, batch }| {
             let fetch = async move {
                 if skip_chunks {
-                    return Ok(FetchedSeries::bare(
-                        batch,
-                        context.memory().reserve("labels of an answer"),
-                    ));
+                    return Ok(FetchedSeries::bare(batch));
                 }
                 fetcher.fetch(batch).await
             };
@@ -193,6 +204,8 @@ fn steps(merge: BlockMerge, fetcher: Arc<Fetcher>) -> StepStream {
 
 struct BlockMerge {
     sources: Vec<BlockSource>,
+    /// Merged series for which there was no memory yet.
+    waiting: VecDeque<UnfetchedSeries>,
     /// `None` until every source gave its first series.
     heads: Option<KWay<SourceSeries>>,
     /// When merging began, in seconds into the request; `None` once it is done.
@@ -214,15 +227,15 @@ impl BlockMerge {
             self.heads = Some(self.start().await?);
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < MAX_FETCH_SERIES && bytes < self.fetch_bytes && self.left > 0 {
-            let Some(joined) = self.join_next().await? else { break };
-            bytes += joined.bytes();
-            self.left -= 1;
+        while batch.len() < MAX_FETCH_SERIES && bytes < self.fetch_bytes {
+            let Some(joined) = self.next_series().await? else { break };
+            bytes += self.bytes_of(&joined);
             batch.push(joined);
         }
         if bytes >= self.fetch_bytes {
             self.ensure_memory()?;
         }
+        let memory = self.take_memory(&mut batch).await?;
         let ended = batch.is_empty();
         let mut notes = self.notes.take();
         if ended {
@@ -235,18 +248,53 @@ impl BlockMerge {
             }
             notes.extend(self.notes.take_rest());
         }
+        let batch = UnfetchedBatch { series: batch, memory };
         Ok((!ended || !notes.is_empty()).then_some(MergedBatch { notes, batch }))
     }
 
     /// Makes sure at the first full batch that there is memory for those to come: once a part of
     /// the answer was sent, it cannot start over.
     fn ensure_memory(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.ensured, true) {
-            return Ok(());
-        }
-        let memory = self.context.memory();
+        let share = self.context.memory().share;
         let fetches = self.fetch_bytes * (FETCH_AHEAD as u64 + 1);
-        Ok(memory.ensure("an answer", memory.used().saturating_add(fetches))?)
+        let least = share.used().saturating_add(fetches);
+        match std::mem::replace(&mut self.ensured, true) || least > share.limit() {
+            true => Ok(()),
+            false => Ok(share.ensure("an answer", least)?),
+        }
+    }
+
+    /// The next series that may still come.
+    async fn next_series(&mut self) -> Result<Option<UnfetchedSeries>> {
+        if let Some(series) = self.waiting.pop_front() {
+            return Ok(Some(series));
+        }
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let joined = self.join_next().await?;
+        self.left -= u64::from(joined.is_some());
+        Ok(joined)
+    }
+
+    /// Waits until there is memory for a batch, or for as much of it as fits when nothing else of
+    /// the request waits to be sent. Batches ask in the order in which they are sent.
+    async fn take_memory(&mut self, batch: &mut Vec<UnfetchedSeries>) -> Result<MemoryTurn> {
+        let answers = self.context.memory().answers;
+        loop {
+            let bytes = batch.iter().map(|series| self.bytes_of(series)).sum();
+            match answers.take("chunks of an answer", bytes).await {
+                Err(_) if batch.len() > 1 => {
+                    let rest = batch.split_off(batch.len() / 2);
+                    rest.into_iter().rev().for_each(|series| self.waiting.push_front(series));
+                }
+                taken => return Ok(taken?),
+            }
+        }
+    }
+
+    fn bytes_of(&self, series: &UnfetchedSeries) -> u64 {
+        if self.skip_chunks { series.labels.as_packed().len() as u64 } else { series.bytes() }
     }
 
     /// Waits for the first series of every source, all at once.
@@ -292,13 +340,15 @@ impl BlockMerge {
 
 impl UnfetchedSeries {
     fn new(labels: Labels) -> UnfetchedSeries {
-        UnfetchedSeries { labels, stored: Vec::new(), ready: Vec::new() }
+        UnfetchedSeries { labels, stored: Vec::new(), windows: Vec::new() }
     }
 
     fn add(&mut self, at: usize, content: Content) {
         match content {
             Content::Stored(entry, replica) => self.stored.push(Stored { at, entry, replica }),
-            Content::Ready(chunks) => self.ready.push((at, chunks)),
+            Content::Windows(entry, replica) => {
+                self.windows.push(StoredWindows { at, entry, replica });
+            }
         }
     }
 }
@@ -312,7 +362,7 @@ struct AnswerStream {
     frames: VecDeque<Frame>,
     notes: Warnings,
     context: Arc<RequestContext>,
-    held: Option<Reservation>,
+    held: Option<MemoryTurn>,
     ended: bool,
     _pass: Pass,
 }
@@ -356,7 +406,7 @@ impl AnswerStream {
         let Some(beginning) = &mut self.beginning else { return false };
         let worthwhile = match why {
             BeginAnew::Sorted => beginning.has_times(),
-            BeginAnew::WithMemory => beginning.has_memory(&self.context.memory()),
+            BeginAnew::WithMemory => beginning.has_memory(&self.context.memory().share),
         };
         if worthwhile {
             // release what this attempt holds before the next one needs it
@@ -374,7 +424,7 @@ impl AnswerStream {
         if !fetched.series.is_empty() {
             self.frames.push_back(Frame::Series(fetched.series));
         }
-        self.held = Some(fetched.reservation);
+        self.held = Some(fetched.memory);
         Ok(())
     }
 }

@@ -1,8 +1,7 @@
 //! The series of one block in the order of their final labels, read ahead by a task of its own.
 //!
-//! From TSDB blocks it reads only labels and the places of chunks: series are sorted, filtered and
-//! merged before any chunk is fetched. Parquet blocks give their windows with the labels, a bounded
-//! group of series at a time.
+//! It reads only labels and the places of chunks or windows: series are sorted, filtered and merged
+//! before any of these is fetched, so that of many blocks little is in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,10 +9,9 @@ use std::sync::atomic::Ordering;
 use block::reader::{BlockEntry, ChunkSpan, ReadStats, ReaderSettings};
 use block::{BlockReader, SeriesQuery};
 use futures::TryStreamExt;
-use merge::SeriesChunk;
 use model::error::in_one_line;
 use model::{Labels, Reservation};
-use parquet_block::ParquetBlock;
+use parquet_block::{ParquetBlock, SeriesEntry, WindowPlace, WindowQuery};
 use serve::Task;
 use storeapi::{AggregateKind, Carried, Incoming, LabelChange, ResortByRun, Result, SeriesRequest};
 use tokio::sync::mpsc;
@@ -25,7 +23,7 @@ use crate::context::RequestContext;
 use crate::shared::GatewayShared;
 use crate::warnings::Warnings;
 
-/// Batches that wait for the merge; one more is being read.
+/// Batches that wait for the merge or are being read.
 const READ_AHEAD: usize = 1;
 
 /// A series of one block.
@@ -40,7 +38,24 @@ pub(crate) struct SourceSeries {
 pub(crate) enum Content {
     /// Where its chunks are, and which replica they belong to.
     Stored(BlockEntry, Option<u64>),
-    Ready(Vec<SeriesChunk>),
+    /// The same of a Parquet block.
+    Windows(WindowEntry, Option<u64>),
+}
+
+/// A Parquet block, and what is wanted of it.
+#[derive(Debug)]
+pub(crate) struct WindowSource {
+    pub(crate) block: ParquetBlock,
+    pub(crate) query: Arc<WindowQuery>,
+}
+
+/// Where the windows of a series are.
+#[derive(Clone, Debug)]
+pub(crate) struct WindowEntry {
+    pub(crate) source: Arc<WindowSource>,
+    pub(crate) place: WindowPlace,
+    /// About how many bytes its chunks take.
+    pub(crate) bytes: u64,
 }
 
 /// Some series of a block, charged to the budget while they wait.
@@ -129,6 +144,17 @@ impl SourcePlan {
         LabelChange::new(external, &self.request.without_replica_labels)
     }
 
+    /// What is wanted of a Parquet block.
+    fn windows(&self, pick: &PickedBlock) -> WindowQuery {
+        WindowQuery {
+            matchers: pick.matchers.to_vec(),
+            range: pick.range,
+            aggregates: self.aggregates(),
+            times: self.request.wants_times_of(pick.block.meta.resolution()),
+            skip_chunks: self.request.skip_chunks,
+        }
+    }
+
     fn wants(&self, labels: &Labels) -> bool {
         self.request.shard.as_ref().is_none_or(|shard| shard.holds(labels))
     }
@@ -169,7 +195,7 @@ pub(crate) fn tsdb_reader(
         settings,
     )
     .counting(Arc::clone(&context.stats))
-    .charging(context.memory())
+    .charging(context.memory().share)
 }
 
 /// The same reader without what is deleted, as of the last sync.
@@ -207,7 +233,9 @@ pub(crate) async fn open_parquet(
 ) -> std::result::Result<ParquetBlock, BlockError> {
     let shared = &context.shared;
     let _permit = shared.opening.acquire().await;
-    Ok(ParquetBlock::open(&shared.bucket, &block.location, &block.meta, &shared.footers).await?)
+    let (location, meta) = (&block.location, &block.meta);
+    let opened = ParquetBlock::open(&shared.bucket, location, meta, &shared.footers).await?;
+    Ok(opened.within(context.memory().reads))
 }
 
 /// The task behind a source.
@@ -241,7 +269,9 @@ impl BlockTask {
             skip_chunks: self.plan.request.skip_chunks,
         };
         let mut entries = reader.entries(query);
-        while let Some(batch) = entries.try_next().await? {
+        while self.has_room().await
+            && let Some(batch) = entries.try_next().await?
+        {
             self.context.check_downloaded()?;
             for entry in batch.entries {
                 sorter.push(&entry.labels.clone(), Content::Stored(entry, None))?;
@@ -266,30 +296,19 @@ impl BlockTask {
             if self.change.is_identity() { Vec::new() } else { parquet.label_names(&[]).await? };
         let touched = names.iter().any(|name| self.change.touches(name.as_bytes()));
         let mut sorter = self.sorter(touched);
-        let request = parquet_block::WindowQuery {
-            matchers: self.pick.matchers.to_vec(),
-            range: self.pick.range,
-            aggregates: self.plan.aggregates(),
-            times: self.plan.request.wants_times_of(self.pick.block.meta.resolution()),
-            skip_chunks: self.plan.request.skip_chunks,
-        };
-        let mut groups = parquet.series(request);
-        while let Some(group) = groups.try_next().await? {
-            let stats = &self.context.stats;
-            stats.series.fetch_add(group.len() as u64, Ordering::Relaxed);
-            for mut series in group {
-                let resolution = self.pick.block.meta.resolution();
-                series.chunks = series
-                    .chunks
-                    .into_iter()
-                    .map(|chunk| chunk.with_resolution(resolution))
-                    .collect();
-                stats.chunks.fetch_add(series.chunks.len() as u64, Ordering::Relaxed);
-                let bytes: usize = series.chunks.iter().map(SeriesChunk::size).sum();
-                stats.chunk_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-                sorter.push(&series.labels, Content::Ready(series.chunks))?;
+        let query = Arc::new(self.plan.windows(&self.pick));
+        let source = Arc::new(WindowSource { block: parquet, query });
+        let WindowSource { block, query } = &*source;
+        let mut batches = block.entries(query, self.plan.batch_series);
+        while self.has_room().await
+            && let Some(batch) = batches.try_next().await?
+        {
+            self.context.stats.series.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            for SeriesEntry { labels, place } in batch {
+                let bytes = block.chunk_bytes(&place, query);
+                let entry = WindowEntry { source: Arc::clone(&source), place, bytes };
+                sorter.push(&labels, Content::Windows(entry, None))?;
             }
-            self.context.check_downloaded()?;
             if !self.send(self.sorted(&mut sorter)?, Vec::new()).await? {
                 return Ok(());
             }
@@ -303,7 +322,7 @@ impl BlockTask {
     fn sorter(&self, touched: bool) -> ResortByRun<Content> {
         let incoming = if touched { Incoming::Any } else { Incoming::Untouched };
         let what = format!("sorting series of block={}", self.pick.block.id());
-        ResortByRun::new(self.change.clone(), incoming, self.context.memory().reserve(what))
+        ResortByRun::new(self.change.clone(), incoming, self.context.memory().share.reserve(what))
     }
 
     /// The series whose place is certain, without those of other shards.
@@ -317,6 +336,12 @@ impl BlockTask {
         Ok(heads)
     }
 
+    /// Waits until the merge took what was sent; returns whether it still exists. Only then is more
+    /// read.
+    async fn has_room(&self) -> bool {
+        self.sender.reserve().await.is_ok()
+    }
+
     /// Returns whether the receiver still exists.
     async fn send(
         &self,
@@ -326,7 +351,7 @@ impl BlockTask {
         if heads.is_empty() && broken.is_empty() {
             return Ok(!self.sender.is_closed());
         }
-        let mut reservation = self.context.memory().reserve("series of a block");
+        let mut reservation = self.context.memory().share.reserve("series of a block");
         let bytes = heads.iter().map(SourceSeries::weight).sum();
         reservation.grow(bytes).map_err(storeapi::Error::from)?;
         Ok(self.sender.send(Ok(SourceBatch { heads, broken, reservation })).await.is_ok())
@@ -340,9 +365,7 @@ impl SourceSeries {
             Content::Stored(entry, _) => {
                 entry.labels.as_packed().len() + size_of_val(&entry.chunks[..])
             }
-            Content::Ready(chunks) => {
-                chunks.iter().map(|c| c.size() + size_of::<SeriesChunk>()).sum()
-            }
+            Content::Windows(..) => 0,
         };
         (size_of::<SourceSeries>() + self.labels.as_packed().len() + content) as u64
     }
@@ -352,14 +375,13 @@ impl Carried for Content {
     fn weight(&self) -> u64 {
         match self {
             Content::Stored(entry, _) => place_bytes(entry),
-            Content::Ready(chunks) => chunks.weight(),
+            Content::Windows(..) => size_of::<WindowEntry>() as u64,
         }
     }
 
     fn set_replica(&mut self, number: u64) {
         match self {
-            Content::Stored(_, replica) => *replica = Some(number),
-            Content::Ready(chunks) => chunks.set_replica(number),
+            Content::Stored(_, replica) | Content::Windows(_, replica) => *replica = Some(number),
         }
     }
 }

@@ -92,7 +92,8 @@ impl Store for BucketStore {
         let context = Arc::new(self.context(request.partial_response));
         // A shard leaves out series, so a limit says little about how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };
-        let plan = SourcePlan { batch_series: batch_series(picks.len(), limit), request };
+        let batch_series = batch_series(picks.len(), limit, &self.shared.budget);
+        let plan = SourcePlan { batch_series, request };
         Ok(warnings.chain(answer(picks, plan, context, pass)).boxed())
     }
 
