@@ -2,7 +2,6 @@
 //! and size, and few threads. It is alone in this binary, because it counts every allocation of the
 //! process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,45 +12,11 @@ use block::{Bucket, BucketMetrics, BucketSettings};
 use compact::{Compactor, Settings};
 use model::{BlockId, Labels, SystemClock, TimeRange};
 use prometheus::Registry;
-use testkit::CountingObjects;
+use testkit::{Allocations, CountingObjects};
 use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 
-/// Passes calls on to the system's allocator and records the peak of allocated memory.
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn grown(bytes: usize) {
-    let now = ALLOCATED.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: every call is passed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grown(layout.size());
-        // SAFETY: the caller keeps the contract of this method, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // the old and the new memory may both be there while bytes are copied
-        grown(new_size);
-        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(place, layout, new_size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATIONS: Allocations = Allocations::new();
 
 const BLOCKS: i64 = 192;
 const SERIES: usize = 1000;
@@ -136,8 +101,7 @@ fn a_hundred_and_ninety_two_blocks_at_once_take_bounded_memory_and_few_threads()
             }
         }
     });
-    let before = ALLOCATED.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = ALLOCATIONS.begin();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(compactor.run_once()).unwrap();
@@ -147,7 +111,7 @@ fn a_hundred_and_ninety_two_blocks_at_once_take_bounded_memory_and_few_threads()
     let marked = std::fs::read_dir(folder.path()).unwrap().flatten();
     let marked = marked.filter(|block| block.path().join("deletion-mark.json").exists()).count();
     assert_eq!(marked as i64, BLOCKS + 1, "all were merged into one");
-    let peak = (PEAK.load(Ordering::Relaxed) - before) / MIB;
+    let peak = (ALLOCATIONS.peak() - before) / MIB;
     let (threads, gets) = (most.load(Ordering::Relaxed), store.counts().gets);
     println!("{peak} MiB, {threads} threads, {gets} reads for {} MiB", data as usize / MIB);
     assert!(peak <= 192, "{peak} MiB");

@@ -1,21 +1,26 @@
 //! What the tests and benches of several crates need: an HTTP object server that speaks S3 and GCS,
 //! object stores that count and that fail, a clock that only tests move, blocks filled from
-//! `synthetic`, and indices that no correct writer writes.
+//! `synthetic`, indices that no correct writer writes, blocks that claim more than there is, and an
+//! allocator that counts.
 //!
 //! For `dev-dependencies` only; nothing here is in the product. Units: bytes, milliseconds.
 
+mod allocations;
 mod blocks;
 mod counting;
 mod failing;
 mod faults;
+mod hostile_blocks;
 mod mock_clock;
 mod object_server;
 mod odd_index;
 
+pub use allocations::Allocations;
 pub use blocks::{write_block, write_fleet};
 pub use counting::{CountingObjects, ObjectCounts};
 pub use failing::FailingObjects;
 pub use faults::{Fault, FaultPlan, ObjectCall, Op};
+pub use hostile_blocks::{HOSTILE_BLOCKS, Holds, HostileBlock};
 pub use mock_clock::MockClock;
 pub use object_server::{CreateOnly, ObjectServer, ServerCounts, ServerError, ServerSettings};
 pub use odd_index::{OddSeries, odd_index};
