@@ -24,5 +24,11 @@ fn main() -> io::Result<()> {
     let descriptors = protox::compile(FILES, [&root]).map_err(io::Error::other)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)
+    let mut messages = tonic_prost_build::Config::new();
+    // the codec tells requests from answers by their names
+    messages.enable_type_names();
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::BoundedCodec")
+        .compile_fds_with_config(descriptors, messages)
 }

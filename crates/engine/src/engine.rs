@@ -14,10 +14,10 @@ use datafusion_execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use model::Budget;
+use model::{Budget, RequestCost};
 use promql::ast::{Expr, ExprKind};
 use promql::value::Value;
-use promql::{ParserOptions, quote};
+use promql::{ParserOptions, quote, visit_selectors};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -251,7 +251,10 @@ impl From<Error> for Failure {
 
 impl QueryRun {
     fn parse(&self, text: &str) -> Result<Expr, Error> {
-        self.shared.settings.language.parse_expr(text).map_err(|e| Error::passed(Kind::BadData, e))
+        let language = &self.shared.settings.language;
+        let expr = language.parse_expr(text).map_err(|e| Error::passed(Kind::BadData, e))?;
+        check_cost(&expr)?;
+        Ok(expr)
     }
 
     fn plan(&self, query: &Query, expr: &Expr, stop: Stop) -> Result<Planned, Error> {
@@ -415,6 +418,18 @@ impl QueryRun {
         }
         Ok(collected)
     }
+}
+
+/// Whether all selectors together are within what a request may cost; each becomes a request to
+/// the stores.
+fn check_cost(expr: &Expr) -> Result<(), Error> {
+    let (mut cost, mut checked) = (RequestCost::default(), Ok(()));
+    visit_selectors(expr, &mut |visit| {
+        if checked.is_ok() {
+            checked = cost.charge_made(&visit.selector.matchers);
+        }
+    });
+    checked.map_err(|e| Error::passed(Kind::BadData, e))
 }
 
 /// All parts of a stream, each charged to `memory`.

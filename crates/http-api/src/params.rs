@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Form;
 use axum::extract::{FromRequest, Query, Request};
 use http::{Method, header};
-use model::{Matcher, TimestampMs, rfc3339};
+use model::{Matcher, RequestCost, TimestampMs, rfc3339};
 use promql::{parse_duration, parse_selector, quote};
 
 use crate::ApiError;
@@ -119,17 +119,18 @@ impl Params {
     }
 
     /// The selectors of `match[]` for label calls, where Prometheus does not name the parameter.
-    pub fn label_selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        self.all("match[]")
-            .map(|text| parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string())))
-            .collect()
+    pub fn label_selectors(&self, cost: &mut RequestCost) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.all("match[]").map(|text| selector(text, cost).map_err(ApiError::bad_data)).collect()
     }
 
     /// The selectors of a parameter such as `match[]`.
-    pub fn selectors(&self, name: &str) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        self.all(name)
-            .map(|text| parse_selector(text).map_err(|e| ApiError::parameter(name, e)))
-            .collect()
+    pub fn selectors(
+        &self,
+        name: &str,
+        cost: &mut RequestCost,
+    ) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let invalid = |reason| ApiError::parameter(name, reason);
+        self.all(name).map(|text| selector(text, cost).map_err(invalid)).collect()
     }
 
     /// Which part of the series is asked for; `None`: all of them.
@@ -156,6 +157,14 @@ pub struct ShardInfo {
 /// The largest distance from the epoch in seconds: that of the times that Prometheus supports,
 /// which clients send back.
 const MAX_SECONDS: f64 = 9_223_309_901_257_974.0;
+
+/// Parses a selector, which the parser bounds by itself, and charges it to the request before the
+/// next one.
+fn selector(text: &str, cost: &mut RequestCost) -> Result<Vec<Matcher>, String> {
+    let matchers = parse_selector(text).map_err(|e| e.to_string())?;
+    cost.charge_made(&matchers).map_err(|e| e.to_string())?;
+    Ok(matchers)
+}
 
 fn parse_time(text: &str) -> Result<i64, String> {
     match text {

@@ -1,5 +1,5 @@
 //! The types that every other crate shares: labels, matchers, samples, native histograms, time,
-//! block ids, the memory budget and the clock.
+//! block ids, the memory budget, what requests may cost, and the clock.
 //!
 //! Units: timestamps and durations are milliseconds ([`TimestampMs`], `i64`), sizes are bytes. Time
 //! ranges are half-open; closed ranges exist only on the wire and are converted there. No I/O and
@@ -13,6 +13,7 @@ pub mod go_regex;
 pub mod histogram;
 mod labels;
 mod matcher;
+mod request_cost;
 mod resolution;
 pub mod rfc3339;
 mod sample;
@@ -24,6 +25,7 @@ pub use clock::{Clock, SystemClock};
 pub use histogram::FloatHistogram;
 pub use labels::{Labels, LabelsBuilder, LabelsPacker, METRIC_NAME, join_label_bytes};
 pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use request_cost::{RequestCost, RequestTooCostly};
 pub use resolution::Resolution;
 pub use sample::{STALE_NAN, STALE_NAN_BITS, Sample, SampleValue, is_stale_nan};
 pub use time::{TimeRange, TimestampMs};

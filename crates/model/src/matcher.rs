@@ -1,6 +1,7 @@
 //! Label matchers, as PromQL selectors and StoreAPI requests carry them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
 
@@ -46,7 +47,8 @@ pub struct Matcher {
     /// Any bytes, as label values may be.
     pub value: Vec<u8>,
     op: MatchOp,
-    regex: Option<Regex>,
+    /// Shared by clones, as is the memory in which it matches.
+    regex: Option<Arc<Regex>>,
     /// For a regex that is only an alternation of literals: the literals, so that no regex need
     /// run.
     literals: Option<Vec<Vec<u8>>>,
@@ -72,7 +74,7 @@ impl Matcher {
                     pattern: String::from_utf8_lossy(&value).into_owned(),
                     reason,
                 };
-                regex = Some(compiled.map_err(refused)?);
+                regex = Some(Arc::new(compiled.map_err(refused)?));
             }
         }
         Ok(Matcher { name, value, op, regex, literals })

@@ -190,7 +190,8 @@ async fn read(State(fake): Fake, body: Bytes) -> Response {
     let request =
         pb::ReadRequest::decode(&remote_read::decompress(&body, 1 << 20).unwrap()[..]).unwrap();
     let query = &request.queries[0];
-    let matchers = wire::matchers_from_wire(&query.matchers).unwrap();
+    let matchers =
+        wire::matchers_from_wire(&query.matchers, &mut model::RequestCost::default()).unwrap();
     let range = TimeRange::from_closed(query.start_timestamp_ms, query.end_timestamp_ms);
     let found: Vec<(Labels, FloatSamples)> = fake
         .matching(&matchers, range)

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
-use model::{Resolution, TimeRange, TimestampMs};
+use model::{Matcher, RequestCost, Resolution, TimeRange, TimestampMs};
 use tsdb::chunk::Aggregate;
 use wire::thanos as pb;
 
@@ -30,13 +30,22 @@ pub(crate) fn spans_from_wire(messages: &[pb::TimeSpan]) -> Spans {
     messages.iter().map(|m| TimeRange::from_closed(m.min_time, m.max_time)).collect()
 }
 
+/// The matchers of a request, which may name so many other labels.
+fn within_cost(matchers: &[pb::LabelMatcher], label_names: usize) -> Result<Vec<Matcher>> {
+    let mut cost = RequestCost::default();
+    cost.charge_label_names(label_names)?;
+    Ok(wire::matchers_from_wire(matchers, &mut cost)?)
+}
+
 pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<SeriesRequest> {
+    let shard_labels = message.shard_info.as_ref().map_or(0, |shard| shard.labels.len());
+    let label_names = message.without_replica_labels.len() + shard_labels;
     let range = TimeRange::from_closed(message.min_time, message.max_time);
     let aggregates =
         message.aggregates.iter().map(|a| aggregate_from_wire(*a)).collect::<Result<_>>()?;
     Ok(SeriesRequest {
         range,
-        matchers: wire::matchers_from_wire(&message.matchers)?,
+        matchers: within_cost(&message.matchers, label_names)?,
         max_resolution_ms: message.max_resolution_window.max(0),
         aggregates,
         partial_response: partial_response(
@@ -87,7 +96,7 @@ pub(crate) fn series_request_to_wire(request: &SeriesRequest) -> pb::SeriesReque
 pub(crate) fn names_request_from_wire(message: pb::LabelNamesRequest) -> Result<LabelNamesRequest> {
     Ok(LabelNamesRequest {
         range: TimeRange::from_closed(message.start, message.end),
-        matchers: wire::matchers_from_wire(&message.matchers)?,
+        matchers: within_cost(&message.matchers, message.without_replica_labels.len())?,
         partial_response: partial_response(
             message.partial_response_strategy,
             message.partial_response_disabled,
@@ -120,7 +129,7 @@ pub(crate) fn values_request_from_wire(
     Ok(LabelValuesRequest {
         label: wire::text(&message.label),
         range: TimeRange::from_closed(message.start, message.end),
-        matchers: wire::matchers_from_wire(&message.matchers)?,
+        matchers: within_cost(&message.matchers, message.without_replica_labels.len())?,
         partial_response: partial_response(
             message.partial_response_strategy,
             message.partial_response_disabled,

@@ -69,17 +69,21 @@ impl From<model::BudgetExceeded> for Error {
     }
 }
 
+impl From<model::RequestTooCostly> for Error {
+    fn from(error: model::RequestTooCostly) -> Error {
+        Error::passed(Kind::Limit, error)
+    }
+}
+
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Error {
         use tonic::Code;
         let kind = match status.code() {
-            Code::InvalidArgument
-            | Code::OutOfRange
-            | Code::FailedPrecondition
-            | Code::Unimplemented => Kind::Invalid,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => Kind::Invalid,
             Code::DeadlineExceeded => Kind::Timeout,
             Code::ResourceExhausted if status.metadata().contains_key(MEMORY) => Kind::Memory,
-            Code::ResourceExhausted => Kind::Limit,
+            // `OutOfRange` is what tonic says of messages that are too long
+            Code::ResourceExhausted | Code::OutOfRange => Kind::Limit,
             Code::Aborted => Kind::Aborted,
             Code::DataLoss => Kind::Corrupt,
             Code::Unavailable

@@ -26,6 +26,8 @@ pub(crate) enum Case {
     MatcherName { name: String },
     #[error("matcher on label {name:?}")]
     MatcherRegex { name: String, source: model::MatcherError },
+    #[error(transparent)]
+    TooCostly(model::RequestTooCostly),
     #[error("unknown chunk encoding {0}")]
     UnknownEncoding(i32),
     #[error("remote read frame of {len} bytes exceeds the limit of {limit} bytes")]
@@ -53,7 +55,9 @@ impl Error {
             | Case::MatcherName { .. }
             | Case::MatcherRegex { .. }
             | Case::UnknownEncoding(_) => Kind::Invalid,
-            Case::FrameTooLong { .. } | Case::BodyTooLong { .. } => Kind::Limit,
+            Case::TooCostly(_) | Case::FrameTooLong { .. } | Case::BodyTooLong { .. } => {
+                Kind::Limit
+            }
             Case::FrameLength
             | Case::FrameChecksum { .. }
             | Case::FrameTruncated(_)

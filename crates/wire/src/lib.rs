@@ -7,6 +7,7 @@
 //! wire are closed.
 
 mod chunk;
+mod codec;
 mod error;
 mod histogram;
 mod labels;
@@ -18,6 +19,7 @@ pub mod remote_read;
 pub use chunk::{
     prometheus_encoding, prometheus_encoding_from_wire, thanos_encoding, thanos_encoding_from_wire,
 };
+pub use codec::{BoundedCodec, BoundedDecoder};
 pub use error::{Error, Kind, Result};
 pub use histogram::{NativeHistogram, histogram_from_wire};
 pub use labels::{

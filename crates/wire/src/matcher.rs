@@ -1,7 +1,7 @@
 //! Label matchers on the wire.
 
 use bytes::Bytes;
-use model::{MatchOp, Matcher};
+use model::{MatchOp, Matcher, RequestCost};
 
 use crate::error::Case;
 use crate::{Error, Result, prometheus, thanos};
@@ -36,19 +36,32 @@ pub fn matcher_from_wire<M: WireMatcher>(message: &M) -> Result<Matcher> {
     let name = std::str::from_utf8(name).map_err(|_| {
         Error(Case::MatcherName { name: String::from_utf8_lossy(name).into_owned() })
     })?;
-    let op = match kind {
-        0 => MatchOp::Equal,
-        1 => MatchOp::NotEqual,
-        2 => MatchOp::Regex,
-        3 => MatchOp::NotRegex,
-        _ => return Err(Error(Case::MatcherType { name: name.to_owned(), kind })),
-    };
+    let op =
+        operator(kind).ok_or_else(|| Error(Case::MatcherType { name: name.to_owned(), kind }))?;
     Matcher::new(op, name, &value[..])
         .map_err(|source| Error(Case::MatcherRegex { name: name.to_owned(), source }))
 }
 
-pub fn matchers_from_wire<M: WireMatcher>(messages: &[M]) -> Result<Vec<Matcher>> {
+/// The matchers of a request, all of which are charged to its cost before any is made.
+pub fn matchers_from_wire<M: WireMatcher>(
+    messages: &[M],
+    cost: &mut RequestCost,
+) -> Result<Vec<Matcher>> {
+    for (kind, name, value) in messages.iter().map(WireMatcher::parts) {
+        let op = operator(kind).unwrap_or(MatchOp::Equal);
+        cost.charge(op, name, value).map_err(|e| Error(Case::TooCostly(e)))?;
+    }
     messages.iter().map(matcher_from_wire).collect()
+}
+
+fn operator(kind: i32) -> Option<MatchOp> {
+    match kind {
+        0 => Some(MatchOp::Equal),
+        1 => Some(MatchOp::NotEqual),
+        2 => Some(MatchOp::Regex),
+        3 => Some(MatchOp::NotRegex),
+        _ => None,
+    }
 }
 
 pub fn matchers_to_wire<M: WireMatcher>(matchers: &[Matcher]) -> Vec<M> {
@@ -82,7 +95,20 @@ mod tests {
                 .map(|op| Matcher::new(op, "a", "x|y").unwrap())
                 .collect();
         let wire: Vec<thanos::LabelMatcher> = matchers_to_wire(&matchers);
-        assert_eq!(matchers_from_wire(&wire).unwrap(), matchers);
+        assert_eq!(matchers_from_wire(&wire, &mut RequestCost::default()).unwrap(), matchers);
+    }
+
+    #[test]
+    fn matchers_are_charged_before_they_are_made() {
+        let costly = thanos::LabelMatcher::from_parts(
+            2,
+            Bytes::from_static(b"job"),
+            Bytes::from_static(br"\pL{200}"),
+        );
+        let broken = thanos::LabelMatcher::from_parts(9, Bytes::new(), Bytes::new());
+        let all: Vec<_> = [broken].into_iter().chain(vec![costly; 300]).collect();
+        let error = matchers_from_wire(&all, &mut RequestCost::default()).unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::Limit, "{error}");
     }
 
     #[test]

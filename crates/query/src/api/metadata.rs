@@ -8,7 +8,7 @@ use axum::response::Response;
 use futures::StreamExt;
 use futures::future::try_join_all;
 use http_api::{AnswerNotes, ApiError, Params, TRUNCATED, success};
-use model::{Labels, Matcher, TimeRange};
+use model::{Labels, Matcher, RequestCost, TimeRange};
 use storeapi::fanout::{Fanout, Scope};
 use storeapi::{
     Frame, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, SeriesRequest, Store,
@@ -26,21 +26,27 @@ struct MetadataCall {
     /// As the client gave it; 0 = no limit.
     limit: u64,
     fanout: Fanout,
+    cost: RequestCost,
 }
 
 impl MetadataCall {
     fn of_labels(api: &ApiState, params: &Params) -> Result<MetadataCall, ApiError> {
-        MetadataCall::parse(api, params, params.label_selectors())
+        let mut cost = RequestCost::default();
+        let selectors = params.label_selectors(&mut cost);
+        MetadataCall::parse(api, params, selectors, cost)
     }
 
     fn of_series(api: &ApiState, params: &Params) -> Result<MetadataCall, ApiError> {
-        MetadataCall::parse(api, params, params.selectors("match[]"))
+        let mut cost = RequestCost::default();
+        let selectors = params.selectors("match[]", &mut cost);
+        MetadataCall::parse(api, params, selectors, cost)
     }
 
     fn parse(
         api: &ApiState,
         params: &Params,
         selectors: Result<Vec<Vec<Matcher>>, ApiError>,
+        mut cost: RequestCost,
     ) -> Result<MetadataCall, ApiError> {
         let (start, end) = (params.time("start")?, params.time("end")?);
         let window =
@@ -55,13 +61,15 @@ impl MetadataCall {
             return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
         }
         let deadline = Some(api.settings.timeout.mul_f64(0.9));
-        let scope = Scope { store_matches: params.selectors("storeMatch[]")?, deadline };
+        let store_matches = params.selectors("storeMatch[]", &mut cost)?;
+        let scope = Scope { store_matches, deadline };
         Ok(MetadataCall {
             range: TimeRange::from_closed(start, end),
             selectors: selectors?,
             partial_response: partial_response(params, &api.settings)?,
             limit: params.limit()?,
             fanout: api.fanout.scoped(scope),
+            cost,
         })
     }
 
@@ -154,7 +162,7 @@ pub(super) async fn series(
     State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let call = MetadataCall::of_series(&api, &params)?;
+    let mut call = MetadataCall::of_series(&api, &params)?;
     if call.selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
@@ -164,7 +172,7 @@ pub(super) async fn series(
             "match[] must contain at least one non-empty matcher",
         ));
     }
-    let without_replica_labels = replica_labels(&params, &api.settings)?;
+    let without_replica_labels = replica_labels(&params, &api.settings, &mut call.cost)?;
     let ask = |matchers| {
         let request = SeriesRequest {
             max_resolution_ms: i64::MAX,

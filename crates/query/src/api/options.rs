@@ -1,10 +1,11 @@
 //! What a request says about reading: dedup, partial answers, resolution, endpoints.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use engine::Dedup;
 use http_api::{ApiError, Params, ShardInfo};
-use model::Matcher;
+use model::{Matcher, RequestCost};
 use storeapi::{PartialResponse, Shard};
 
 use crate::settings::Settings;
@@ -45,7 +46,8 @@ impl QueryOptions {
             let reason = format!("unknown engine {engine:?}, expected prometheus or thanos");
             return Err(ApiError::parameter("engine", reason));
         }
-        let replica_labels = replica_labels(params, settings)?;
+        let mut cost = RequestCost::default();
+        let replica_labels = replica_labels(params, settings, &mut cost)?;
         let max_resolution_ms = max_resolution(params, settings, auto_resolution_ms)?;
         let lookback_ms = match params.duration("lookback_delta")? {
             Some(ms) if ms <= 0 => {
@@ -62,7 +64,7 @@ impl QueryOptions {
                 partial_response: partial_response(params, settings)?,
                 shard: params.shard()?.map(shard),
             },
-            store_matches: params.selectors("storeMatch[]")?,
+            store_matches: params.selectors("storeMatch[]", &mut cost)?,
             timeout: params.timeout(settings.timeout)?,
             lookback_ms,
             limit: params.limit()?,
@@ -84,15 +86,18 @@ fn shard(info: ShardInfo) -> Shard {
 pub(super) fn replica_labels(
     params: &Params,
     settings: &Settings,
+    cost: &mut RequestCost,
 ) -> Result<Vec<String>, ApiError> {
     if !params.bool("dedup", true)? {
         return Ok(Vec::new());
     }
+    let mut known = HashSet::new();
     let given: Vec<String> = params
         .all("replicaLabels[]")
-        .filter(|label| !label.is_empty())
+        .filter(|label| !label.is_empty() && known.insert(*label))
         .map(str::to_owned)
         .collect();
+    cost.charge_label_names(given.len()).map_err(|e| ApiError::parameter("replicaLabels[]", e))?;
     Ok(if given.is_empty() { settings.replica_labels.clone() } else { given })
 }
 

@@ -606,3 +606,25 @@ async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
     held.lock().unwrap().clear();
     assert_eq!(ask("quick").await.unwrap().status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn replica_labels_are_taken_once_and_so_many() {
+    let f = fixture().await;
+    let labels = |count: usize, distinct: usize| -> String {
+        (0..count).map(|i| format!("&replicaLabels[]=r{}", i % distinct)).collect()
+    };
+    let form = |body: String| {
+        Request::post("/api/v1/query")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(format!("query=up{body}")))
+            .unwrap()
+    };
+    assert_eq!(f.send(form(labels(50_000, 2))).await.status(), StatusCode::OK);
+    let source = format!("{:?}", f.last_query().source);
+    assert!(source.contains(r#"replica_labels: ["r0", "r1"]"#), "{source}");
+    let (status, body) = text(f.send(form(labels(1001, 1001))).await).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let expected = "invalid parameter \"replicaLabels[]\": the request has 1001 names of replica \
+                    labels and shards, more than the limit of 1000 per request";
+    assert_eq!(error_of(&body).1, expected);
+}
