@@ -10,15 +10,16 @@ mod status;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
 use engine::{Answer, Error, ExplainedOperator, Query};
 use futures::future::BoxFuture;
-use http_api::{Cors, normal_prefix, with_layers};
+use http_api::{ApiError, Cors, normal_prefix, with_layers};
 use model::{Clock, TimestampMs};
-use serve::Gate;
+use serve::{Gate, Pass};
 use storeapi::fanout::Fanout;
 
 use crate::endpoints::EndpointSet;
@@ -52,6 +53,43 @@ pub(crate) struct ApiState {
 impl fmt::Debug for ApiState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiState").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// When a query may begin.
+struct Turn {
+    /// The time it has left.
+    timeout: Duration,
+    pass: Option<Pass>,
+}
+
+impl ApiState {
+    /// Waits for a place behind the gate, for at most the time that the query has.
+    async fn enter(&self, timeout: Duration) -> Result<Turn, ApiError> {
+        let came = self.clock.monotonic();
+        let pass = tokio::select! {
+            pass = self.gate.enter() => pass,
+            () = self.clock.sleep(timeout) => {
+                return Err(ApiError::timeout("query timed out in query queue"));
+            }
+        };
+        let waited = self.clock.monotonic().saturating_sub(came);
+        Ok(Turn { timeout: timeout.saturating_sub(waited), pass: Some(pass) })
+    }
+
+    /// Does the work in the time that its turn has.
+    async fn in_turn<T>(
+        &self,
+        turn: Turn,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let Turn { timeout, pass: _pass } = turn;
+        tokio::select! {
+            done = work => done,
+            () = self.clock.sleep(timeout) => {
+                Err(ApiError::timeout(format!("not done after {:?}", self.settings.timeout)))
+            }
+        }
     }
 }
 

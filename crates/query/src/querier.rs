@@ -12,7 +12,7 @@ use serve::{Component, Gate, Served};
 use storeapi::client::{ClientSettings, GrpcStore};
 use storeapi::fanout::{Fanout, FanoutSettings};
 use storeapi::info::Capabilities;
-use storeapi::{Limited, Store};
+use storeapi::{GatedLabels, Limited, Store};
 use tokio::sync::watch;
 use upstream::dns::{Lookup, SystemLookup};
 
@@ -102,8 +102,9 @@ impl Querier {
             budget: settings.budget.clone(),
         };
         let fanout = Fanout::new(Arc::clone(&endpoints) as _, fanout_settings, Arc::clone(&clock));
-        let store = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
         let gate = Gate::new(settings.max_concurrent, metrics.gate.clone(), Arc::clone(&clock));
+        let limited = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
+        let store = Arc::new(GatedLabels::new(limited, gate.clone()));
         let routes = api::router(ApiState {
             started: clock.now(),
             settings,

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use block::SeriesQuery;
 use block::reader::ReaderSettings;
 use futures::{StreamExt, TryStreamExt, stream};
-use model::{Labels, Resolution, TimeRange};
-use storeapi::{Frame, LabelNamesRequest, LabelValuesRequest, Metadata, Result, Spans};
+use model::{Labels, Reservation, Resolution, TimeRange};
+use storeapi::{
+    Error, Frame, LabelNamesRequest, LabelValuesRequest, Metadata, Result, Spans, text_weight,
+};
 
 use crate::block_error::BlockError;
 use crate::catalog::{Catalog, PickedBlock};
@@ -19,6 +21,26 @@ use crate::warnings::Warnings;
 const PARALLEL_BLOCKS: usize = 32;
 
 type FoundNames = std::result::Result<Vec<String>, BlockError>;
+
+/// What a block answered, charged until it is part of the union.
+type BlockAnswer = std::result::Result<HeldNames, (BlockError, PickedBlock)>;
+
+struct HeldNames {
+    names: Vec<String>,
+    _held: Reservation,
+}
+
+impl HeldNames {
+    fn new(
+        names: Vec<String>,
+        context: &RequestContext,
+    ) -> std::result::Result<HeldNames, BlockError> {
+        let mut held = context.shared.budget.reserve("labels of a block");
+        let weight = names.iter().map(|name| text_weight(name)).sum();
+        held.grow(weight).map_err(Error::from)?;
+        Ok(HeldNames { names, _held: held })
+    }
+}
 
 /// Labels are the same at every resolution: the finest has all series, and the others stand in
 /// where it no longer exists.
@@ -40,11 +62,14 @@ pub(crate) async fn label_names(
             names.extend(pick.block.labels.iter().map(|(name, _)| text(name)));
         }
         names.retain(|name| !removed.contains(name));
-        Ok(names)
+        HeldNames::new(names, context).map_err(|e| (e, pick))
     };
-    let answers =
-        stream::iter(picks).map(one).buffer_unordered(PARALLEL_BLOCKS).collect::<Vec<_>>().await;
-    union(answers, context, request.limit)
+    let mut answers = stream::iter(picks).map(one).buffer_unordered(PARALLEL_BLOCKS);
+    let mut union = Union::new(context);
+    while let Some(answer) = answers.next().await {
+        union.add(answer)?;
+    }
+    Ok(union.finish(request.limit))
 }
 
 /// The values of a label of matching series.
@@ -67,37 +92,44 @@ pub(crate) async fn label_values(
         }
     }
     let label = &request.label;
+    let mut union = Union::new(context);
     let values = |pick: PickedBlock| async move {
-        values_of(&pick, label, context).await.map_err(|e| (e, pick))
+        let values = values_of(&pick, label, context).await;
+        values.and_then(|values| HeldNames::new(values, context)).map_err(|e| (e, pick))
     };
-    let external = |(labels, picks): (Labels, Vec<PickedBlock>)| async move {
-        let value = text(labels.get(label).unwrap_or_default());
-        let mut answers = Vec::new();
-        // one series anywhere is enough, and the newest blocks are most likely to be cached
-        for pick in picks.into_iter().rev() {
-            match any_series(&pick, context).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    answers.push(Ok(vec![value]));
-                    break;
-                }
-                Err(e) => answers.push(Err((e, pick))),
+    let mut inside = stream::iter(inside).map(values).buffer_unordered(PARALLEL_BLOCKS);
+    while let Some(answer) = inside.next().await {
+        union.add(answer)?;
+    }
+    let external = |(labels, picks)| external_value(label, labels, picks, context);
+    let mut external = stream::iter(groups).map(external).buffer_unordered(PARALLEL_BLOCKS);
+    while let Some(answers) = external.next().await {
+        answers.into_iter().try_for_each(|answer| union.add(answer))?;
+    }
+    Ok(union.finish(request.limit))
+}
+
+/// The value of an external label, if one of the blocks that have it has a matching series.
+async fn external_value(
+    label: &str,
+    labels: Labels,
+    picks: Vec<PickedBlock>,
+    context: &RequestContext,
+) -> Vec<BlockAnswer> {
+    let value = text(labels.get(label).unwrap_or_default());
+    let mut answers = Vec::new();
+    // one series anywhere is enough, and the newest blocks are most likely to be cached
+    for pick in picks.into_iter().rev() {
+        match any_series(&pick, context).await {
+            Ok(false) => {}
+            Ok(true) => {
+                answers.push(HeldNames::new(vec![value], context).map_err(|e| (e, pick)));
+                break;
             }
+            Err(e) => answers.push(Err((e, pick))),
         }
-        answers
-    };
-    let inside = stream::iter(inside)
-        .map(values)
-        .buffer_unordered(PARALLEL_BLOCKS)
-        .collect::<Vec<_>>()
-        .await;
-    let external = stream::iter(groups)
-        .map(external)
-        .buffer_unordered(PARALLEL_BLOCKS)
-        .collect::<Vec<_>>()
-        .await;
-    let answers = inside.into_iter().chain(external.into_iter().flatten()).collect();
-    union(answers, context, request.limit)
+    }
+    answers
 }
 
 async fn names_of(pick: &PickedBlock, context: &RequestContext) -> FoundNames {
@@ -162,26 +194,45 @@ async fn any_series(
     Ok(false)
 }
 
-/// Sorted, without duplicates; a failure is a warning or ends the request.
-fn union(
-    answers: Vec<std::result::Result<Vec<String>, (BlockError, PickedBlock)>>,
-    context: &RequestContext,
-    limit: u64,
-) -> Result<Metadata> {
-    let mut notes = Warnings::new(context.strategy);
-    let mut all = BTreeSet::new();
-    for answer in answers {
+/// What blocks answered so far, charged to the budget; a failure is a warning or ends the request.
+struct Union<'a> {
+    context: &'a RequestContext,
+    all: BTreeSet<String>,
+    notes: Warnings,
+    held: Reservation,
+}
+
+impl Union<'_> {
+    fn new(context: &RequestContext) -> Union<'_> {
+        let held = context.shared.budget.reserve("labels of an answer");
+        Union { context, all: BTreeSet::new(), notes: Warnings::new(context.strategy), held }
+    }
+
+    fn add(&mut self, answer: BlockAnswer) -> Result<()> {
         match answer {
-            Ok(found) => all.extend(found),
-            Err((BlockError::Request(error), _)) => notes.fail(error)?,
-            Err((error, pick)) => notes.fail(context.block_failed(&pick.block, &error))?,
+            Ok(found) => {
+                for name in found.names {
+                    if !self.all.contains(&name) {
+                        self.held.grow(text_weight(&name))?;
+                        self.all.insert(name);
+                    }
+                }
+                Ok(())
+            }
+            Err((BlockError::Request(error), _)) => self.notes.fail(error),
+            Err((error, pick)) => self.notes.fail(self.context.block_failed(&pick.block, &error)),
         }
     }
-    let mut values = Vec::from_iter(all);
-    if limit > 0 {
-        values.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+
+    /// Sorted, at most `limit` (0 = all).
+    fn finish(mut self, limit: u64) -> Metadata {
+        let mut values = Vec::from_iter(self.all);
+        if limit > 0 {
+            values.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        let warnings = self.notes.take().into_iter().chain(self.notes.take_rest());
+        Metadata { values, warnings: texts(warnings) }
     }
-    Ok(Metadata { values, warnings: texts(notes.take().into_iter().chain(notes.take_rest())) })
 }
 
 /// The texts of warnings.

@@ -51,7 +51,7 @@ pub struct Settings {
     pub limits: SeriesLimits,
     /// Bytes that one request may fetch from the bucket; 0 = no limit.
     pub downloaded_bytes_limit: u64,
-    /// Series requests answered at once; more wait.
+    /// Requests for series and for labels that are answered at once; more wait.
     pub series_max_concurrency: usize,
     /// Requests charge what they hold to it.
     pub budget: Budget,

@@ -98,6 +98,7 @@ impl Store for BucketStore {
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
+        let _pass = self.gate.enter().await;
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
         let wanted = metadata::everything(request.range);
         let warnings =
@@ -109,6 +110,7 @@ impl Store for BucketStore {
         if request.label.is_empty() {
             return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
         }
+        let _pass = self.gate.enter().await;
         let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
         let wanted = metadata::everything(request.range);
         let warnings =

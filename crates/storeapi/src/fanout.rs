@@ -2,9 +2,10 @@
 //!
 //! Nothing is buffered but a frame or two per endpoint: each endpoint is read by a task of its own,
 //! the merge takes the smallest of the endpoints' next series, joins equal label sets and drops
-//! identical chunks. An endpoint that fails is a warning that names it, or the end of the request
-//! where partial answers are refused. Which resolution answers for what time is decided once for
-//! all endpoints (`plan`).
+//! identical chunks. An endpoint that fails, or does not come to an end, is a warning that
+//! names it, or the end of the request where partial answers are refused. A limit that was hit ends
+//! the request in any case: what it is short of, such as memory, is not the endpoint's fault. Which
+//! resolution answers for what time is decided once for all endpoints (`plan`).
 
 mod child;
 mod joined;
@@ -63,7 +64,7 @@ impl Endpoints for Vec<Arc<Endpoint>> {
     }
 }
 
-/// How a fan-out behaves. The memory it needs to sort for endpoints that cannot is charged to
+/// How a fan-out behaves. What it holds of answers, to sort or to put them together, is charged to
 /// `budget`.
 #[derive(Clone, Debug)]
 pub struct FanoutSettings {
@@ -153,6 +154,14 @@ impl Fanout {
         let chosen: Vec<_> = all.into_iter().filter(may_answer).collect();
         tracing::debug!(endpoints = chosen.len(), "selected endpoints");
         Ok(Some(Selected { matchers, endpoints: chosen }))
+    }
+
+    fn gathering(&self, strategy: PartialResponse) -> metadata::Gathering {
+        metadata::Gathering {
+            patience: self.limits(),
+            budget: self.settings.budget.clone(),
+            strategy,
+        }
     }
 
     fn limits(&self) -> child::Patience {
@@ -304,7 +313,8 @@ impl Store for Fanout {
         let Some(Selected { matchers, endpoints }) = selected else {
             return Ok(Metadata::default());
         };
-        let (strategy, limit) = (request.partial_response, request.limit);
+        let limit = request.limit;
+        let gathering = self.gathering(request.partial_response);
         let request = LabelNamesRequest { matchers, ..request };
         let ask = |endpoint: Arc<Endpoint>| {
             let request = request.clone();
@@ -315,8 +325,7 @@ impl Store for Fanout {
                 Ok(answer)
             }
         };
-        let answers = metadata::ask_all(endpoints, &self.limits(), ask).await;
-        let mut union = metadata::union(answers, strategy, 0)?;
+        let mut union = gathering.ask_all(endpoints, ask).await?;
         if !union.values.is_empty() {
             let own = self
                 .settings
@@ -339,14 +348,14 @@ impl Store for Fanout {
         let Some(Selected { matchers, endpoints }) = selected else {
             return Ok(Metadata::default());
         };
-        let (strategy, limit) = (request.partial_response, request.limit);
+        let limit = request.limit;
+        let gathering = self.gathering(request.partial_response);
         let request = LabelValuesRequest { matchers, ..request };
         let ask = |endpoint: Arc<Endpoint>| {
             let request = request.clone();
             async move { endpoint.store.label_values(request).await }
         };
-        let answers = metadata::ask_all(endpoints, &self.limits(), ask).await;
-        let mut union = metadata::union(answers, strategy, limit)?;
+        let mut union = gathering.ask_all(endpoints, ask).await?;
         if let Some(own) = self.settings.selector_labels.get(&request.label)
             && !union.values.is_empty()
         {

@@ -13,6 +13,7 @@ mod coverage;
 mod error;
 mod external;
 pub mod fanout;
+mod gated;
 pub mod info;
 mod limit;
 mod request;
@@ -27,6 +28,7 @@ mod testing;
 pub use coverage::Coverage;
 pub use error::{Error, Kind, Result};
 pub use external::{any_series, label_sets_match, match_external};
+pub use gated::GatedLabels;
 pub use limit::{Limited, SeriesLimits};
 /// What frames are made of.
 pub use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
@@ -36,4 +38,6 @@ pub use request::{
 pub use served::ServedCoarse;
 pub use sort::{Carried, Incoming, LabelChange, ResortByRun};
 pub use spans::Spans;
-pub use store::{ComponentType, Frame, FrameStream, Metadata, Store, StoreInfo, TsdbInfo};
+pub use store::{
+    ComponentType, Frame, FrameStream, Metadata, Store, StoreInfo, TsdbInfo, text_weight,
+};

@@ -132,6 +132,20 @@ pub struct Metadata {
     pub warnings: Vec<String>,
 }
 
+impl Metadata {
+    /// Bytes it takes in memory, roughly.
+    pub fn weight(&self) -> u64 {
+        self.values.iter().chain(&self.warnings).map(|text| text_weight(text)).sum()
+    }
+}
+
+/// Bytes that a name or value takes where many are held, roughly.
+pub fn text_weight(text: &str) -> u64 {
+    /// What the allocator and a set take for each.
+    const OVERHEAD: usize = 24;
+    (size_of::<String>() + text.len() + OVERHEAD) as u64
+}
+
 /// Something that holds series and answers for them.
 ///
 /// Series come sorted by their final label set: external labels added, `without_replica_labels`

@@ -1,53 +1,62 @@
 //! `series`, `labels`, `label/<name>/values`.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, btree_set};
+use std::future::Future;
+use std::iter::Take;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use futures::StreamExt;
-use futures::future::try_join_all;
-use http_api::{AnswerNotes, ApiError, Params, TRUNCATED, success};
-use model::{Labels, Matcher, RequestCost, TimeRange};
+use futures::{StreamExt, TryStreamExt, stream};
+use http_api::{AnswerNotes, ApiError, Json, Params, TRUNCATED, success};
+use model::{BudgetExceeded, Labels, Matcher, Notes, RequestCost, Reservation, TimeRange};
 use storeapi::fanout::{Fanout, Scope};
 use storeapi::{
     Frame, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse, SeriesRequest, Store,
+    text_weight,
 };
 
 use super::ApiState;
 use super::error::of_store;
 use super::options::{partial_response, replica_labels};
 
+/// Selectors of one call that are asked for at a time.
+const SELECTORS_AT_ONCE: usize = 4;
+
+/// Bytes of JSON around a text.
+const JSON_BYTES: u64 = 3;
+
 /// What metadata calls share.
 struct MetadataCall {
     range: TimeRange,
     selectors: Vec<Vec<Matcher>>,
+    store_matches: Vec<Vec<Matcher>>,
     partial_response: PartialResponse,
     /// As the client gave it; 0 = no limit.
     limit: u64,
-    fanout: Fanout,
     cost: RequestCost,
 }
 
+type ParseSelectors = fn(&Params, &mut RequestCost) -> Result<Vec<Vec<Matcher>>, ApiError>;
+
 impl MetadataCall {
     fn of_labels(api: &ApiState, params: &Params) -> Result<MetadataCall, ApiError> {
-        let mut cost = RequestCost::default();
-        let selectors = params.label_selectors(&mut cost);
-        MetadataCall::parse(api, params, selectors, cost)
+        MetadataCall::parse(api, params, Params::label_selectors)
     }
 
     fn of_series(api: &ApiState, params: &Params) -> Result<MetadataCall, ApiError> {
-        let mut cost = RequestCost::default();
-        let selectors = params.selectors("match[]", &mut cost);
-        MetadataCall::parse(api, params, selectors, cost)
+        MetadataCall::parse(api, params, |params, cost| params.selectors("match[]", cost))
     }
 
     fn parse(
         api: &ApiState,
         params: &Params,
-        selectors: Result<Vec<Vec<Matcher>>, ApiError>,
-        mut cost: RequestCost,
+        selectors: ParseSelectors,
     ) -> Result<MetadataCall, ApiError> {
+        let mut cost = RequestCost::default();
+        let selectors = selectors(params, &mut cost);
         let (start, end) = (params.time("start")?, params.time("end")?);
         let window =
             i64::try_from(api.settings.metadata_default_range.as_millis()).unwrap_or(i64::MAX);
@@ -60,17 +69,21 @@ impl MetadataCall {
         if end < start {
             return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
         }
-        let deadline = Some(api.settings.timeout.mul_f64(0.9));
-        let store_matches = params.selectors("storeMatch[]", &mut cost)?;
-        let scope = Scope { store_matches, deadline };
         Ok(MetadataCall {
             range: TimeRange::from_closed(start, end),
+            store_matches: params.selectors("storeMatch[]", &mut cost)?,
             selectors: selectors?,
             partial_response: partial_response(params, &api.settings)?,
             limit: params.limit()?,
-            fanout: api.fanout.scoped(scope),
             cost,
         })
+    }
+
+    /// What the call reads from, if it has this much time left: endpoints that hang are given up a
+    /// little before it ends.
+    fn fanout(&self, api: &ApiState, left: Duration) -> Fanout {
+        let store_matches = self.store_matches.clone();
+        api.fanout.scoped(Scope { store_matches, deadline: Some(left.mul_f64(0.9)) })
     }
 
     /// One more than wanted, to see whether there are more.
@@ -83,36 +96,93 @@ impl MetadataCall {
         if self.selectors.is_empty() { vec![Vec::new()] } else { self.selectors.clone() }
     }
 
-    fn answer_strings(&self, answers: Vec<Metadata>) -> Response {
-        let mut values = BTreeSet::new();
-        let mut notes = AnswerNotes::default();
-        for answer in answers {
-            values.extend(answer.values);
-            add_new(&mut notes.warnings, answer.warnings);
+    /// Asks for every selector, a few at a time, and answers with all that was found.
+    async fn answer_strings<Asked>(
+        &self,
+        held: Reservation,
+        ask: impl Fn(Vec<Matcher>) -> Asked,
+    ) -> Result<Response, ApiError>
+    where
+        Asked: Future<Output = storeapi::Result<Metadata>>,
+    {
+        let asked: Vec<Asked> = self.selectors_or_all().into_iter().map(ask).collect();
+        let mut answers = stream::iter(asked).buffered(SELECTORS_AT_ONCE);
+        let mut gathered = Gathered::new(held);
+        while let Some(answer) = answers.next().await {
+            let Metadata { values, warnings } = answer.map_err(of_store)?;
+            warnings.iter().for_each(|text| gathered.warn(text));
+            let weight = |v: &String| text_weight(v) + v.len() as u64 + JSON_BYTES;
+            gathered.add(values, weight).map_err(over_budget)?;
         }
-        let wanted = self.wanted(values.len(), &mut notes);
-        success(&notes, |json| json.strings(values.into_iter().take(wanted)))
-    }
-
-    /// How many of `found` to answer with; adds a warning if that is not all of them.
-    fn wanted(&self, found: usize, notes: &mut AnswerNotes) -> usize {
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        if limit == 0 || found <= limit {
-            // endpoints warn too when they were asked for one more than wanted, although nothing is
-            // missing
-            return found;
-        }
-        add_new(&mut notes.warnings, vec![TRUNCATED.to_owned()]);
-        limit
+        Ok(gathered.answer(self.limit, |json, found| json.strings(found)))
     }
 }
 
-fn add_new(warnings: &mut Vec<String>, new: Vec<String>) {
-    for warning in new {
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
+/// What a call found so far, charged to the budget.
+struct Gathered<T> {
+    found: BTreeSet<T>,
+    warnings: Vec<String>,
+    notes: Notes,
+    held: Reservation,
+}
+
+impl<T: Ord> Gathered<T> {
+    fn new(held: Reservation) -> Gathered<T> {
+        Gathered { found: BTreeSet::new(), warnings: Vec::new(), notes: Notes::of_answer(), held }
     }
+
+    /// Adds what is new, each charged before it is kept.
+    fn add(
+        &mut self,
+        found: impl IntoIterator<Item = T>,
+        weight: impl Fn(&T) -> u64,
+    ) -> Result<(), BudgetExceeded> {
+        for one in found {
+            if !self.found.contains(&one) {
+                self.held.grow(weight(&one))?;
+                self.found.insert(one);
+            }
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.warnings.extend(self.notes.admit(text));
+    }
+
+    /// At most `limit` of what was found (0 = all), which is charged until it is sent.
+    fn answer(
+        mut self,
+        limit: u64,
+        write: impl FnOnce(&mut Json, Take<btree_set::IntoIter<T>>),
+    ) -> Response {
+        if self.notes.left_out() > 0 {
+            self.warnings.push(format!("{} further warnings", self.notes.left_out()));
+        }
+        let mut wanted = self.found.len();
+        // endpoints warn too when they were asked for one more than wanted, although nothing is
+        // missing
+        if limit > 0 && wanted as u64 > limit {
+            wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+            self.warn(TRUNCATED);
+        }
+        let notes = AnswerNotes { warnings: self.warnings, infos: Vec::new() };
+        let found = self.found.into_iter().take(wanted);
+        held_while_sent(success(&notes, |json| write(json, found)), self.held)
+    }
+}
+
+fn over_budget(error: BudgetExceeded) -> ApiError {
+    ApiError::execution(error.to_string())
+}
+
+fn held_while_sent(response: Response, held: Reservation) -> Response {
+    response.map(|body| {
+        let pieces = (body.into_data_stream(), held);
+        Body::from_stream(stream::unfold(pieces, |(mut pieces, held)| async move {
+            Some((pieces.next().await?, (pieces, held)))
+        }))
+    })
 }
 
 pub(super) async fn labels(
@@ -120,8 +190,10 @@ pub(super) async fn labels(
     params: Params,
 ) -> Result<Response, ApiError> {
     let call = MetadataCall::of_labels(&api, &params)?;
+    let turn = api.enter(api.settings.timeout).await?;
+    let fanout = call.fanout(&api, turn.timeout);
     let ask = |matchers| {
-        call.fanout.label_names(LabelNamesRequest {
+        fanout.label_names(LabelNamesRequest {
             range: call.range,
             matchers,
             partial_response: call.partial_response,
@@ -130,9 +202,8 @@ pub(super) async fn labels(
             limit: call.asked_limit(),
         })
     };
-    let answers =
-        try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
-    Ok(call.answer_strings(answers))
+    let held = api.settings.budget.reserve("the labels of an answer");
+    api.in_turn(turn, call.answer_strings(held, ask)).await
 }
 
 pub(super) async fn label_values(
@@ -143,8 +214,10 @@ pub(super) async fn label_values(
     let label = unescape_name(&name)
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
     let call = MetadataCall::of_labels(&api, &params)?;
+    let turn = api.enter(api.settings.timeout).await?;
+    let fanout = call.fanout(&api, turn.timeout);
     let ask = |matchers| {
-        call.fanout.label_values(LabelValuesRequest {
+        fanout.label_values(LabelValuesRequest {
             label: label.clone(),
             range: call.range,
             matchers,
@@ -153,9 +226,8 @@ pub(super) async fn label_values(
             limit: call.asked_limit(),
         })
     };
-    let answers =
-        try_join_all(call.selectors_or_all().into_iter().map(ask)).await.map_err(of_store)?;
-    Ok(call.answer_strings(answers))
+    let held = api.settings.budget.reserve("the labels of an answer");
+    api.in_turn(turn, call.answer_strings(held, ask)).await
 }
 
 pub(super) async fn series(
@@ -173,49 +245,55 @@ pub(super) async fn series(
         ));
     }
     let without_replica_labels = replica_labels(&params, &api.settings, &mut call.cost)?;
-    let ask = |matchers| {
-        let request = SeriesRequest {
-            max_resolution_ms: i64::MAX,
-            partial_response: call.partial_response,
-            skip_chunks: true,
-            without_replica_labels: without_replica_labels.clone(),
-            limit: call.asked_limit(),
-            ..SeriesRequest::new(call.range, matchers)
-        };
-        collect_labels(&call.fanout, request)
+    let request = |matchers| SeriesRequest {
+        max_resolution_ms: i64::MAX,
+        partial_response: call.partial_response,
+        skip_chunks: true,
+        without_replica_labels: without_replica_labels.clone(),
+        limit: call.asked_limit(),
+        ..SeriesRequest::new(call.range, matchers)
     };
-    let answers = try_join_all(call.selectors.iter().cloned().map(ask)).await.map_err(of_store)?;
-    let (mut found, mut notes) = (BTreeSet::new(), AnswerNotes::default());
-    for (labels, warnings) in answers {
-        found.extend(labels);
-        add_new(&mut notes.warnings, warnings);
-    }
-    let wanted = call.wanted(found.len(), &mut notes);
-    Ok(success(&notes, |json| {
+    let turn = api.enter(api.settings.timeout).await?;
+    let fanout = call.fanout(&api, turn.timeout);
+    let held = api.settings.budget.reserve("the series of an answer");
+    let gathered = Mutex::new(Gathered::new(held));
+    let ask = |matchers| gather_labels(&fanout, request(matchers), &gathered);
+    let asked: Vec<_> = call.selectors.iter().cloned().map(ask).collect();
+    let all = stream::iter(asked).buffered(SELECTORS_AT_ONCE).try_collect::<()>();
+    api.in_turn(turn, all).await?;
+    let gathered = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(gathered.answer(call.limit, |json, found| {
         json.raw("[");
-        for (i, labels) in found.iter().take(wanted).enumerate() {
+        for (i, labels) in found.enumerate() {
             json.comma(i);
-            json.labels(labels);
+            json.labels(&labels);
         }
         json.raw("]");
     }))
 }
 
-async fn collect_labels(
+async fn gather_labels(
     fanout: &Fanout,
     request: SeriesRequest,
-) -> storeapi::Result<(Vec<Labels>, Vec<String>)> {
-    let mut frames = fanout.series(request).await?;
-    let (mut labels, mut warnings) = (Vec::new(), Vec::new());
+    gathered: &Mutex<Gathered<Labels>>,
+) -> Result<(), ApiError> {
+    /// What a label set takes beside its text, and its JSON beside that.
+    const OVERHEAD: usize = 64;
+    let weight = |labels: &Labels| (2 * labels.as_packed().len() + OVERHEAD) as u64;
+    let mut frames = fanout.series(request).await.map_err(of_store)?;
     while let Some(frame) = frames.next().await {
-        match frame? {
-            Frame::Series(series) => labels.extend(series.into_iter().map(|series| series.labels)),
-            Frame::Warning(text) => warnings.push(text),
+        let frame = frame.map_err(of_store)?;
+        let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        match frame {
+            Frame::Series(series) => {
+                let labels = series.into_iter().map(|series| series.labels);
+                gathered.add(labels, weight).map_err(over_budget)?;
+            }
+            Frame::Warning(text) => gathered.warn(&text),
             Frame::Info(_) => {}
         }
     }
-    labels.dedup();
-    Ok((labels, warnings))
+    Ok(())
 }
 
 /// Names with the prefix `U__` spell UTF-8 in the letters of older label names: `_2e_` is a dot,
@@ -243,7 +321,38 @@ fn unescape_name(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use model::Budget;
+
     use super::*;
+
+    #[tokio::test]
+    async fn hundreds_of_selectors_are_asked_for_a_few_at_a_time() {
+        let call = MetadataCall {
+            range: TimeRange::ALL,
+            selectors: vec![vec![Matcher::equal("a", "b")]; 300],
+            store_matches: Vec::new(),
+            partial_response: PartialResponse::Warn,
+            limit: 0,
+            cost: RequestCost::default(),
+        };
+        let [now, most, all] = [const { AtomicUsize::new(0) }; 3];
+        let ask = async |_: Vec<Matcher>| {
+            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            let number = all.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            now.fetch_sub(1, Ordering::Relaxed);
+            Ok(Metadata { values: vec![format!("{:03}", number % 7)], warnings: Vec::new() })
+        };
+        let budget = Budget::new(1000);
+        let response = call.answer_strings(budget.reserve("labels"), ask).await.unwrap();
+        let counts = [most, all].map(AtomicUsize::into_inner);
+        assert_eq!(counts, [SELECTORS_AT_ONCE, 300]);
+        assert_eq!(budget.used(), 7 * (24 + 24 + 3 + 3 + 3), "each value once, until it is sent");
+        drop(response);
+        assert_eq!(budget.used(), 0);
+    }
 
     #[test]
     fn escaped_names_are_unescaped() {

@@ -1,7 +1,6 @@
 //! `query` and `query_range`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -11,14 +10,13 @@ use http_api::{
     AnswerNotes, ApiError, Json, Params, TRUNCATED, json_response, stream_result, with_notes,
 };
 use promql::value::{Grid, Value};
-use serve::Pass;
 use storeapi::fanout::Scope;
 use storeapi::{Limited, Store};
 
-use super::ApiState;
 use super::error::of_query;
 use super::options::{QueryOptions, StatsDetail};
 use super::statistics;
+use super::{ApiState, Turn};
 use crate::source::StoreSource;
 
 /// The most points per series, as in Prometheus.
@@ -94,13 +92,6 @@ fn range_request(api: &ApiState, params: &Params) -> Result<(Grid, QueryOptions)
     ))
 }
 
-/// When a query may begin.
-struct Turn {
-    /// The time it has left.
-    timeout: Duration,
-    pass: Option<Pass>,
-}
-
 impl ApiState {
     async fn evaluate(
         &self,
@@ -109,12 +100,8 @@ impl ApiState {
         options: QueryOptions,
     ) -> Result<Response, ApiError> {
         let came = self.clock.monotonic();
-        let pass = tokio::select! {
-            pass = self.gate.enter() => pass,
-            () = self.clock.sleep(options.timeout) => return Err(ApiError::timeout("query timed out in query queue")),
-        };
-        let waited = self.clock.monotonic().saturating_sub(came);
-        let turn = Turn { timeout: options.timeout.saturating_sub(waited), pass: Some(pass) };
+        let turn = self.enter(options.timeout).await?;
+        let waited = options.timeout.saturating_sub(turn.timeout);
         let mut answer = (self.evaluation.run)(self.query(params, grid, &options, turn))
             .await
             .map_err(of_query)?;

@@ -607,6 +607,42 @@ async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
     assert_eq!(ask("quick").await.unwrap().status(), StatusCode::OK);
 }
 
+/// The paths of calls for labels, and what they find in the fixture's store.
+const LABEL_CALLS: [&str; 3] = ["labels", "label/job/values", "series?match[]=up"];
+
+#[tokio::test]
+async fn label_calls_wait_behind_the_gate_of_queries() {
+    let settings =
+        Settings { max_concurrent: 1, timeout: Duration::from_millis(50), ..Settings::default() };
+    let f = Fixture::new(settings, Ok(one())).await;
+    // it is answered, but it is kept, and with it its place
+    f.get("/api/v1/query?query=up").await;
+    for call in LABEL_CALLS {
+        let (status, body) = f.get(&format!("/api/v1/{call}")).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{call}");
+        assert_eq!(error_of(&body).1, "query timed out in query queue", "{call}");
+    }
+    f.query.lock().unwrap().take();
+    for call in LABEL_CALLS {
+        assert_eq!(f.get(&format!("/api/v1/{call}")).await.0, StatusCode::OK, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn label_calls_over_the_budget_say_what_they_needed() {
+    let budget = model::Budget::new(100);
+    let settings = Settings { budget: budget.clone(), ..Settings::default() };
+    let f = Fixture::new(settings, Ok(one())).await;
+    for call in LABEL_CALLS {
+        let (status, body) = f.get(&format!("/api/v1/{call}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{call}: {body}");
+        let (kind, text) = error_of(&body);
+        let says = ["the ", " of an answer needs ", "of the 100 bytes of the memory budget"];
+        assert!(kind == "execution" && says.iter().all(|s| text.contains(s)), "{call}: {text}");
+        assert_eq!(budget.used(), 0, "{call}");
+    }
+}
+
 #[tokio::test]
 async fn replica_labels_are_taken_once_and_so_many() {
     let f = fixture().await;

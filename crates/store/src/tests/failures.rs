@@ -140,14 +140,8 @@ async fn labels_of_broken_blocks_are_missed_with_a_warning() {
     let (eu, _) = two_blocks(&bucket).await;
     bucket.put(&eu.index(), vec![0; 64]).await;
     let store = bucket.served().await;
-    let request = |partial_response| LabelValuesRequest {
-        label: "pod".into(),
-        range: hours(0, 2),
-        matchers: vec![],
-        partial_response,
-        without_replica_labels: vec![],
-        limit: 0,
-    };
+    let request =
+        |partial_response| LabelValuesRequest { partial_response, ..values_of("pod", hours(0, 2)) };
     let answer = store.label_values(request(PartialResponse::Warn)).await.unwrap();
     assert_eq!(answer.values.len(), 20);
     assert!(answer.warnings[0].contains(&format!("block={}", id(1))), "{:?}", answer.warnings);
@@ -220,4 +214,20 @@ async fn requests_that_do_not_fit_together_take_turns() {
         assert_eq!((names(&answer), answer.warnings.len()), (names(&expected), 0));
     }
     assert!(budget.peak() <= budget.limit());
+}
+
+#[tokio::test]
+async fn labels_that_do_not_fit_into_the_budget_are_no_partial_answer() {
+    let bucket = TestBucket::new();
+    two_blocks(&bucket).await;
+    let budget = Budget::new(1500);
+    let settings = Settings { budget: budget.clone(), index_cache_bytes: 0, ..Settings::default() };
+    let store = bucket.served_with(settings).await;
+    let error = store.label_values(values_of("pod", hours(0, 2))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Memory);
+    let text = error.to_string();
+    assert!(text.starts_with("labels of a") && text.contains("of the 1500 bytes"), "{text}");
+    assert_eq!(budget.used(), 0, "everything is given back");
+    let names = store.label_values(values_of("__name__", hours(0, 2))).await.unwrap();
+    assert_eq!(names.values, ["up"]);
 }

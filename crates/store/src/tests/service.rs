@@ -136,12 +136,20 @@ async fn more_requests_than_the_gate_lets_through_wait() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert!(!waiting.is_finished());
+    let labels = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.label_values(values_of("__name__", hours(0, 2))).await.unwrap().values }
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished() && !labels.is_finished());
     assert_eq!(bucket.metric("thanos_bucket_store_series_gate_queries_in_flight"), Some(1.0));
     drop(held);
     assert_eq!(waiting.await.unwrap(), 1);
+    assert_eq!(labels.await.unwrap(), ["up"]);
     assert_eq!(bucket.metric("thanos_bucket_store_series_gate_queries_in_flight"), Some(0.0));
-    assert_eq!(bucket.metric("thanos_bucket_store_series_gate_duration_seconds"), Some(2.0));
+    assert_eq!(bucket.metric("thanos_bucket_store_series_gate_duration_seconds"), Some(3.0));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use parquet_block::ParquetBlockWriter;
 use prometheus::Registry;
 use storeapi::conformance::{FloatSamples, float_series};
-use storeapi::{Frame, SeriesRequest, Store};
+use storeapi::{Frame, LabelValuesRequest, PartialResponse, SeriesRequest, Store};
 use testkit::{CountingObjects, FailingObjects, FaultPlan};
 use tsdb::chunk::decode_floats;
 use tsdb::index::{ChunkMeta, IndexWriter};
@@ -353,6 +353,18 @@ pub(super) fn names(answer: &Answer) -> Vec<String> {
 /// Every series of a range.
 pub(super) fn everything(range: TimeRange) -> SeriesRequest {
     SeriesRequest::new(range, vec![matcher("__name__", ".+")])
+}
+
+/// All values of a label.
+pub(super) fn values_of(label: &str, range: TimeRange) -> LabelValuesRequest {
+    LabelValuesRequest {
+        label: label.to_owned(),
+        range,
+        matchers: Vec::new(),
+        partial_response: PartialResponse::Warn,
+        without_replica_labels: Vec::new(),
+        limit: 0,
+    }
 }
 
 /// The samples of the raw chunks of a series, each once, with their bits.

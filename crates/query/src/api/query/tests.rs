@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use http_api::SeriesWriter;
 use model::histogram::BucketSpan;
 use model::{FloatHistogram, Labels};
