@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::Notes;
 use promql::ast::Span;
 use promql::format_float_general;
 use promql::kernels::histogram::ForcedMonotonicity;
@@ -12,9 +13,37 @@ use promql::kernels::histogram::ForcedMonotonicity;
 pub(crate) struct Annotations {
     warnings: BTreeMap<String, QueryPosition>,
     infos: BTreeMap<String, QueryPosition>,
-    /// A source's own words.
-    source: [BTreeSet<String>; 2],
+    source_warnings: SourceTexts,
+    source_infos: SourceTexts,
     forced: BTreeMap<String, Forced>,
+}
+
+/// A source's own words, as far as there is room for them.
+#[derive(Debug)]
+struct SourceTexts {
+    notes: Notes,
+    texts: BTreeSet<String>,
+}
+
+impl Default for SourceTexts {
+    fn default() -> SourceTexts {
+        SourceTexts { notes: Notes::of_answer(), texts: BTreeSet::new() }
+    }
+}
+
+impl SourceTexts {
+    fn add(&mut self, text: &str) {
+        self.texts.extend(self.notes.admit(text));
+    }
+
+    /// The texts; `kind` says what those are that are only counted.
+    fn finish(mut self, kind: &str) -> BTreeSet<String> {
+        match self.notes.left_out() {
+            0 => {}
+            more => _ = self.texts.insert(format!("{more} further {kind}s of stores")),
+        }
+        self.texts
+    }
 }
 
 /// The place in the query that a text is about.
@@ -86,11 +115,11 @@ impl Annotations {
     }
 
     pub(crate) fn source_warning(&mut self, message: String) {
-        self.source[0].insert(message);
+        self.source_warnings.add(&message);
     }
 
     pub(crate) fn source_info(&mut self, message: String) {
-        self.source[1].insert(message);
+        self.source_infos.add(&message);
     }
 
     pub(crate) fn bad_quantile(&mut self, text: &str, span: Span, q: f64) {
@@ -137,18 +166,20 @@ impl Annotations {
             );
             self.info(text, f.span, message);
         }
-        let rendered =
-            |kind: &str, list: BTreeMap<String, QueryPosition>, source: BTreeSet<String>| {
-                if list.is_empty() && source.is_empty() {
-                    return Vec::new();
-                }
-                let own = list.into_iter().map(|(message, place)| {
-                    format!("PromQL {kind}: {message} ({})", place.position)
-                });
-                own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
-            };
-        let [warnings, infos] = self.source;
-        (rendered("warning", self.warnings, warnings), rendered("info", self.infos, infos))
+        let rendered = |kind: &str, list: BTreeMap<String, QueryPosition>, source: SourceTexts| {
+            let source = source.finish(kind);
+            if list.is_empty() && source.is_empty() {
+                return Vec::new();
+            }
+            let own = list
+                .into_iter()
+                .map(|(message, place)| format!("PromQL {kind}: {message} ({})", place.position));
+            own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
+        };
+        (
+            rendered("warning", self.warnings, self.source_warnings),
+            rendered("info", self.infos, self.source_infos),
+        )
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::Router;
 use engine::{Engine, EngineSettings};
 use futures::FutureExt;
-use model::Clock;
+use model::{Budget, Clock};
 use prometheus::Registry;
 use serve::{Component, Gate, Served};
-use storeapi::client::{ClientSettings, GrpcStore};
+use storeapi::client::{ClientSettings, DEFAULT_MAX_MESSAGE_BYTES, GrpcStore};
 use storeapi::fanout::{Fanout, FanoutSettings};
 use storeapi::info::Capabilities;
 use storeapi::{GatedLabels, Limited, Store};
@@ -91,7 +91,7 @@ impl Querier {
             Arc::clone(&clock),
         )?;
         let endpoints = Arc::new(EndpointSet::new(
-            connect(&metrics, &clock),
+            connect(&metrics, &clock, &settings.budget),
             timeouts,
             metrics.clone(),
             Arc::clone(&clock),
@@ -174,11 +174,21 @@ struct QuerierParts {
     lookup: Box<dyn Lookup>,
 }
 
-fn connect(metrics: &Metrics, clock: &Arc<dyn Clock>) -> Connect {
+/// A message of an endpoint may be as long as one part in this many of the memory budget, ...
+const MESSAGE_SHARE: u64 = 4;
+/// ... but in any case as long as this.
+const MIN_MESSAGE_BYTES: usize = 16 << 20;
+
+fn connect(metrics: &Metrics, clock: &Arc<dyn Clock>, budget: &Budget) -> Connect {
     let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
+    let share = usize::try_from(budget.limit() / MESSAGE_SHARE).unwrap_or(usize::MAX);
+    let max_message_bytes = share.clamp(MIN_MESSAGE_BYTES, DEFAULT_MAX_MESSAGE_BYTES);
     Box::new(move |target| {
-        let settings =
-            ClientSettings { tls: target.tls.clone(), ..ClientSettings::new(&target.address) };
+        let settings = ClientSettings {
+            tls: target.tls.clone(),
+            max_message_bytes,
+            ..ClientSettings::new(&target.address)
+        };
         let store = Arc::new(GrpcStore::new(&settings)?);
         Ok(Arc::new(MeasuredStore::new(store, metrics.clone(), Arc::clone(&clock))))
     })

@@ -29,6 +29,9 @@ use crate::{
 /// Go peers allow messages up to 2 GiB; this bounds what one message may make us allocate.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1 << 30;
 
+/// An endpoint that needs more than this to describe itself is not asked for anything else.
+const MAX_INFO_BYTES: usize = 16 << 20;
+
 /// How to secure connections. Without `ca`, the machine's root certificates are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
@@ -96,13 +99,15 @@ impl GrpcStore {
     /// Everything the endpoint says it offers.
     ///
     /// # Errors
-    /// `Unavailable` while it is not ready; `Invalid` when it has no service `thanos.info.Info`:
-    /// the call of `thanos.Store` that old versions of Thanos answered instead is not known here.
+    /// `Unavailable` while it is not ready, or when it claims to hold more than anyone does;
+    /// `Invalid` when it has no service `thanos.info.Info`: the call of `thanos.Store` that old
+    /// versions of Thanos answered instead is not known here.
     pub async fn endpoint_info(&self) -> Result<EndpointInfo> {
-        let mut client =
-            InfoClient::new(self.channel()).max_decoding_message_size(self.max_message_bytes);
+        let most = self.max_message_bytes.min(MAX_INFO_BYTES);
+        let mut client = InfoClient::new(self.channel()).max_decoding_message_size(most);
         let response = client.info(pb::info::InfoRequest {}).await?;
-        Ok(endpoint_info_from_wire(response.into_inner()))
+        endpoint_info_from_wire(response.into_inner())
+            .map_err(|e| e.context(format_args!("endpoint {}", self.address)))
     }
 
     fn client(&self) -> StoreClient<Channel> {

@@ -8,7 +8,11 @@ use wire::thanos::info as pb;
 use wire::thanos::info::info_server::InfoServer;
 
 use crate::convert::{spans_from_wire, spans_to_wire};
-use crate::{ComponentType, Coverage, Store, StoreInfo, TsdbInfo};
+use crate::{ComponentType, Coverage, Error, Kind, Store, StoreInfo, TsdbInfo};
+
+/// The most label sets, and stretches of data, of one endpoint. Fleets of a thousand Prometheus
+/// servers have some thousands.
+const MAX_LABEL_SETS: usize = 50_000;
 
 /// The services an endpoint offers. One that its answer does not mention is not offered: a peer
 /// from before there was such a service need not say so.
@@ -117,7 +121,19 @@ fn coverage_from_wire(message: &pb::Coverage) -> Coverage {
         .with(Resolution::OneHour, spans_from_wire(&message.one_hour))
 }
 
-pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> EndpointInfo {
+fn check_count(what: &str, count: usize) -> crate::Result<()> {
+    if count <= MAX_LABEL_SETS {
+        return Ok(());
+    }
+    let message =
+        format!("it claims to hold {count} {what}, more than the limit of {MAX_LABEL_SETS}");
+    Err(Error::new(Kind::Unavailable, message))
+}
+
+pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> crate::Result<EndpointInfo> {
+    check_count("label sets", message.label_sets.len())?;
+    let stretches = message.store.as_ref().map_or(0, |store| store.tsdb_infos.len());
+    check_count("stretches of data", stretches)?;
     let component = ComponentType::from_name(&message.component_type);
     let label_sets: Vec<Labels> =
         message.label_sets.iter().map(|set| wire::labels_from_set(Some(set))).collect();
@@ -148,7 +164,7 @@ pub(crate) fn endpoint_info_from_wire(message: pb::InfoResponse) -> EndpointInfo
         supports_without_replica_labels: store.supports_without_replica_labels,
         tsdb_infos: store.tsdb_infos.iter().map(tsdb_info).collect(),
     };
-    EndpointInfo { store, capabilities }
+    Ok(EndpointInfo { store, capabilities })
 }
 
 /// Thanos' components never fill the times in; two zeros are what is then read.

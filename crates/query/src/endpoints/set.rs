@@ -19,6 +19,9 @@ use storeapi::{
 use super::{Peer, ResolvedEndpoint};
 use crate::metrics::Metrics;
 
+/// The metric of connections has this much of an endpoint's label sets; Thanos cuts it there too.
+const METRIC_LABELS_BYTES: usize = 1000;
+
 /// Opens an endpoint; this is cheap because it connects lazily.
 pub(crate) type Connect =
     Box<dyn Fn(&ResolvedEndpoint) -> storeapi::Result<Arc<dyn Peer>> + Send + Sync>;
@@ -196,8 +199,8 @@ impl EndpointSet {
         for endpoint in self.read().values() {
             let health = endpoint.health();
             if let (Some(EndpointInfo { store: info, .. }), None) = (&health.info, &health.error) {
-                let labels: Vec<String> = info.label_sets.iter().map(ToString::to_string).collect();
-                *counts.entry((labels.join(","), info.component.as_str())).or_default() += 1;
+                let labels = metric_labels(&info.label_sets);
+                *counts.entry((labels, info.component.as_str())).or_default() += 1;
             }
         }
         self.metrics.connections.reset();
@@ -228,6 +231,20 @@ impl EndpointSet {
         };
         self.read().iter().filter_map(status).collect()
     }
+}
+
+/// Label sets as the value of a metric's label.
+fn metric_labels(label_sets: &[Labels]) -> String {
+    let mut text = String::new();
+    for (i, labels) in label_sets.iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        text.push_str(&format!("{comma}{labels}"));
+        if text.len() > METRIC_LABELS_BYTES {
+            text.truncate(text.floor_char_boundary(METRIC_LABELS_BYTES));
+            break;
+        }
+    }
+    text
 }
 
 /// The endpoints a query must ask. One that described itself before and does not answer now is

@@ -12,6 +12,7 @@ use serve::Task;
 use tokio::sync::mpsc;
 
 use super::Endpoint;
+use super::guard::AnswerGuard;
 use crate::{
     Error, Frame, Incoming, Kind, LabelChange, ResortByRun, Result, Series, SeriesRequest, Shard,
 };
@@ -73,7 +74,8 @@ impl Feed {
     ) -> Feed {
         let (sender, frames) = mpsc::channel(READ_AHEAD);
         let (request, adapter) = Adapter::split(&endpoint, request, budget);
-        let reader = Task::spawn(read(Arc::clone(&endpoint), request, adapter, sender, patience));
+        let filter = FrameFilter { guard: AnswerGuard::new(&endpoint.address, budget), adapter };
+        let reader = Task::spawn(read(Arc::clone(&endpoint), request, filter, sender, patience));
         Feed { endpoint, frames, _reader: reader }
     }
 
@@ -85,11 +87,11 @@ impl Feed {
 async fn read(
     endpoint: Arc<Endpoint>,
     request: SeriesRequest,
-    mut adapter: Adapter,
+    mut filter: FrameFilter,
     sender: mpsc::Sender<Result<Frame>>,
     patience: Patience,
 ) {
-    let work = std::pin::pin!(copy(&endpoint, request, &mut adapter, &sender, &patience));
+    let work = std::pin::pin!(copy(&endpoint, request, &mut filter, &sender, &patience));
     let deadline = std::pin::pin!(patience.deadline());
     let failure = match select(work, deadline).await {
         Either::Left((result, _)) => result.err(),
@@ -104,19 +106,19 @@ async fn read(
 async fn copy(
     endpoint: &Endpoint,
     request: SeriesRequest,
-    adapter: &mut Adapter,
+    filter: &mut FrameFilter,
     sender: &mpsc::Sender<Result<Frame>>,
     patience: &Patience,
 ) -> Result<()> {
     let mut stream = patience.listen(endpoint.store.series(request)).await??;
     while let Some(frame) = patience.listen(stream.next()).await? {
-        for frame in adapter.frames(frame?)? {
+        for frame in filter.frames(frame?)? {
             if sender.send(Ok(frame)).await.is_err() {
                 return Ok(());
             }
         }
     }
-    for frame in adapter.end()? {
+    for frame in filter.end()? {
         if sender.send(Ok(frame)).await.is_err() {
             return Ok(());
         }
@@ -124,12 +126,32 @@ async fn copy(
     Ok(())
 }
 
+/// Makes of an endpoint's frames what the merge wants.
+struct FrameFilter {
+    guard: AnswerGuard,
+    adapter: Adapter,
+}
+
+impl FrameFilter {
+    fn frames(&mut self, frame: Frame) -> Result<Vec<Frame>> {
+        match self.guard.check(frame)? {
+            Some(frame) => self.adapter.frames(frame),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn end(&mut self) -> Result<Vec<Frame>> {
+        let mut frames = self.adapter.end()?;
+        frames.extend(self.guard.rest());
+        Ok(frames)
+    }
+}
+
 /// Does what an endpoint says it cannot do: removes replica labels and sorts again, filters by
 /// shard.
 struct Adapter {
     sorter: Option<ResortByRun>,
     shard: Option<Shard>,
-    last: Labels,
 }
 
 impl Adapter {
@@ -157,21 +179,11 @@ impl Adapter {
         if sorter.is_some() || shard.is_some() {
             request.limit = 0;
         }
-        (request, Adapter { sorter, shard, last: Labels::empty() })
+        (request, Adapter { sorter, shard })
     }
 
     fn frames(&mut self, frame: Frame) -> Result<Vec<Frame>> {
         let Frame::Series(mut series) = frame else { return Ok(vec![frame]) };
-        for one in &series {
-            if one.labels < self.last {
-                let message = format!(
-                    "series {} came after {}, which sorts behind it",
-                    one.labels, self.last
-                );
-                return Err(Error::new(Kind::Unavailable, message));
-            }
-            self.last = one.labels.clone();
-        }
         let Some(sorter) = &mut self.sorter else {
             if let Some(shard) = &self.shard {
                 series.retain(|s| shard.holds(&s.labels));

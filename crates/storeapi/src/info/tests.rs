@@ -21,7 +21,7 @@ fn info_survives_the_round_trip_with_an_unbounded_end() {
         Capabilities { exemplars: Some(TimeRange::new(1, 10)), query: true, ..Capabilities::STORE };
     let message = info_to_wire(&store, &capabilities);
     assert_eq!(message.store.as_ref().map(|s| s.max_time), Some(i64::MAX));
-    let back = endpoint_info_from_wire(message);
+    let back = endpoint_info_from_wire(message).unwrap();
     assert_eq!((back.store, back.capabilities), (store, capabilities));
 }
 
@@ -83,7 +83,7 @@ fn what_each_component_of_thanos_offers_is_understood() {
         ),
     ];
     for (message, component, capabilities) in cases {
-        let info = endpoint_info_from_wire(message);
+        let info = endpoint_info_from_wire(message).unwrap();
         assert_eq!((info.store.component, info.capabilities), (component, capabilities));
         assert_eq!(info.store.range, TimeRange::ALL, "{component}");
     }
@@ -94,7 +94,7 @@ fn what_each_component_of_thanos_offers_is_understood() {
 fn without_store_api_there_is_no_data() {
     let rules = Some(pb::RulesInfo {});
     let message = pb::InfoResponse { store: None, rules, ..answer("rule") };
-    let EndpointInfo { store, capabilities } = endpoint_info_from_wire(message);
+    let EndpointInfo { store, capabilities } = endpoint_info_from_wire(message).unwrap();
     assert_eq!(capabilities, Capabilities { rules: true, ..Capabilities::default() });
     assert_eq!(store.component, ComponentType::Rule);
     assert!(store.range.is_empty() && store.tsdb_infos.is_empty());
@@ -104,9 +104,9 @@ fn without_store_api_there_is_no_data() {
 #[test]
 fn a_component_from_before_a_service_does_not_offer_it() {
     let message = pb::InfoResponse { rules: Some(pb::RulesInfo {}), ..answer("rule") };
-    let capabilities = endpoint_info_from_wire(message).capabilities;
+    let capabilities = endpoint_info_from_wire(message).unwrap().capabilities;
     assert_eq!(capabilities, Capabilities { rules: true, ..Capabilities::STORE });
-    let nothing = endpoint_info_from_wire(pb::InfoResponse::default());
+    let nothing = endpoint_info_from_wire(pb::InfoResponse::default()).unwrap();
     assert_eq!(nothing.capabilities, Capabilities::default());
     assert_eq!(nothing.store.component, ComponentType::Unknown);
 }
@@ -114,6 +114,7 @@ fn a_component_from_before_a_service_does_not_offer_it() {
 #[test]
 fn exemplars_cover_the_time_that_is_said() {
     let exemplars = Some(pb::ExemplarsInfo { min_time: 5, max_time: 9 });
-    let info = endpoint_info_from_wire(pb::InfoResponse { exemplars, ..answer("sidecar") });
+    let info =
+        endpoint_info_from_wire(pb::InfoResponse { exemplars, ..answer("sidecar") }).unwrap();
     assert_eq!(info.capabilities.exemplars, Some(TimeRange::new(5, 10)));
 }
