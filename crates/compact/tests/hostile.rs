@@ -11,7 +11,8 @@ use block::{Bucket, BucketMetrics, BucketSettings};
 use compact::{Compactor, Settings};
 use model::SystemClock;
 use prometheus::Registry;
-use testkit::{Allocations, HOSTILE_BLOCKS, Holds, HostileBlock};
+use testkit::Allocations;
+use testkit::hostile::{BLOCKS, BlockHolds, HostileBlock};
 
 #[global_allocator]
 static ALLOCATIONS: Allocations = Allocations::new();
@@ -39,7 +40,7 @@ fn with_file(folder: &Path, name: &str) -> Vec<String> {
 fn hostile_blocks_take_little_and_are_left_alone() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for hostile in HOSTILE_BLOCKS {
+    for hostile in BLOCKS {
         let folder: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile-in-compactor");
         // of a test that was ended
         let _ = std::fs::remove_dir_all(&folder);
@@ -52,7 +53,7 @@ fn hostile_blocks_take_little_and_are_left_alone() {
         assert!(peak <= 96, "{}: {peak} MiB", hostile.name);
         done.unwrap_or_else(|e| panic!("{}: {e}", hostile.name));
         let id = HostileBlock::id().to_string();
-        if let Holds::LeftOut(told) = hostile.holds {
+        if let BlockHolds::LeftOut(told) = hostile.holds {
             let marked = with_file(&folder, "deletion-mark.json");
             assert!(!marked.contains(&id), "{}", hostile.name);
             let excluded = with_file(&folder, "no-compact-mark.json");

@@ -15,7 +15,8 @@ use parquet_block::{BlockDescription, FormatVersion, ParquetBlockWriter};
 use prometheus::Registry;
 use store::{Gateway, Settings};
 use storeapi::{AggregateKind, Frame, SeriesRequest, Store};
-use testkit::{Allocations, HOSTILE_BLOCKS, Holds, HostileBlock};
+use testkit::Allocations;
+use testkit::hostile::{BLOCKS, BlockHolds, HostileBlock};
 use tokio::runtime::Runtime;
 use tsdb::chunk::Aggregate;
 use tsdb::meta::BlockMeta;
@@ -195,7 +196,7 @@ impl Drop for Folder {
 fn hostile_blocks_take_little_and_spoil_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = runtime();
-    for hostile in HOSTILE_BLOCKS {
+    for hostile in BLOCKS {
         let folder = Folder::new("hostile-in-store");
         hostile.write(&folder.0).unwrap();
         let files = LocalFileSystem::new_with_prefix(&folder.0).unwrap();
@@ -211,9 +212,9 @@ fn hostile_blocks_take_little_and_spoil_nothing() {
         assert!(peak <= 160, "{}: {peak} MiB", hostile.name);
         let named = |name: &str| answer.series.iter().any(|labels| labels.contains(name));
         assert!(named("sound"), "{}: {:?}", hostile.name, answer.warnings);
-        let is_read = hostile.holds == Holds::Read;
+        let is_read = hostile.holds == BlockHolds::Read;
         assert_eq!(named("hostile"), is_read, "{}: {:?}", hostile.name, answer.warnings);
-        if let Holds::LeftOut(told) = hostile.holds {
+        if let BlockHolds::LeftOut(told) = hostile.holds {
             let id = HostileBlock::id().to_string();
             let says = |text: &String| text.contains(&id) && text.contains(told);
             // a block without a meta.json that can be read is told of in the log

@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 
 /// What must become of the data of a hostile block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
+pub enum BlockHolds {
     /// It is left out and named, and a line says this.
     LeftOut(&'static str),
     /// It is read like that of any other block.
@@ -32,50 +32,50 @@ pub enum Holds {
 #[derive(Clone, Copy, Debug)]
 pub struct HostileBlock {
     pub name: &'static str,
-    pub holds: Holds,
+    pub holds: BlockHolds,
     write: fn(&HostileFolder<'_>) -> io::Result<()>,
 }
 
 /// Every kind of hostile block of Thanos' format.
-pub const HOSTILE_BLOCKS: [HostileBlock; 8] = [
+pub const BLOCKS: [HostileBlock; 8] = [
     HostileBlock {
         name: "an index of 65 GiB with a table of contents of valid checksum",
-        holds: Holds::LeftOut("symbols and offsets of postings take 69"),
+        holds: BlockHolds::LeftOut("symbols and offsets of postings take 69"),
         write: |folder| folder.sound()?.write_index_claiming_symbols(65 * GIB),
     },
     HostileBlock {
         name: "postings of 60 GiB",
-        holds: Holds::LeftOut("postings"),
+        holds: BlockHolds::LeftOut("postings"),
         write: |folder| folder.sound()?.write_index_claiming_postings(60 * GIB),
     },
     HostileBlock {
         name: "64 series entries of 32 MiB",
-        holds: Holds::LeftOut("series entries take 21"),
+        holds: BlockHolds::LeftOut("series entries take 21"),
         write: |folder| folder.sound()?.write_index_claiming_entries(64),
     },
     HostileBlock {
         name: "75 chunks of 32 MiB",
-        holds: Holds::LeftOut("long chunks take 2"),
+        holds: BlockHolds::LeftOut("long chunks take 2"),
         write: |folder| folder.sound()?.write_claiming_chunks(75),
     },
     HostileBlock {
         name: "131 million samples in 2,000 chunks",
-        holds: Holds::Read,
+        holds: BlockHolds::Read,
         write: |folder| folder.sound()?.write_dense_chunks(2000),
     },
     HostileBlock {
         name: "a deletion mark of 3 GiB",
-        holds: Holds::Read,
+        holds: BlockHolds::Read,
         write: |folder| folder.sound()?.sparse("deletion-mark.json", 3 * GIB).map(drop),
     },
     HostileBlock {
         name: "a meta.json of 3 GiB",
-        holds: Holds::LeftOut("meta.json: it has 3221225472 bytes"),
+        holds: BlockHolds::LeftOut("meta.json: it has 3221225472 bytes"),
         write: |folder| folder.sound()?.sparse("meta.json", 3 * GIB).map(drop),
     },
     HostileBlock {
         name: "tombstones of 3 GiB",
-        holds: Holds::LeftOut("tombstones: it has 3221225472 bytes"),
+        holds: BlockHolds::LeftOut("tombstones: it has 3221225472 bytes"),
         write: |folder| folder.sound()?.sparse("tombstones", 3 * GIB).map(drop),
     },
 ];
