@@ -129,8 +129,10 @@ impl DashboardEngine {
         let query = line.query(&self.source);
         let mut times = Vec::with_capacity(PLANNINGS);
         for _ in 0..PLANNINGS {
+            let query = query.clone();
             let start = clock().monotonic();
-            let plan = self.engine.explain(&query).map_err(|e| anyhow!("{}: {e}", line.text))?;
+            let plan = self.runtime.block_on(self.engine.explain(query));
+            let plan = plan.map_err(|e| anyhow!("{}: {e}", line.text))?;
             times.push(seconds_since(start) * 1e6);
             drop(plan);
         }

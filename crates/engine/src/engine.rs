@@ -65,8 +65,10 @@ impl Default for EngineSettings {
 /// deep as the parser lets queries nest. Only the part that is used takes memory.
 const STACK_BYTES: usize = 32 << 20;
 
-/// A text of up to this many bytes, without regexes, is parsed and planned in a moment.
+/// A text of up to this many bytes, without regexes, is parsed and planned in a moment, ...
 const QUICK_TEXT: usize = 128;
+/// ... and on little stack with up to this many operators and brackets.
+const QUICK_NESTING: usize = 16;
 /// Up to this many steps, over all operators, are evaluated in a moment and on little stack.
 const QUICK_STEPS: usize = 16;
 
@@ -125,7 +127,7 @@ impl Engine {
         let stop = Stop { deadline: Some(deadline), ..Stop::default() };
         let left = Arc::clone(&stop.left);
         let run = QueryRun { shared: Arc::clone(&self.shared), io, stop };
-        let quick = query.text.len() <= QUICK_TEXT && !query.text.contains('~');
+        let quick = is_quick(&query.text);
         let mut work = Box::pin(async move {
             let answer = tokio::time::timeout_at(deadline, run.answer(query)).await;
             answer.unwrap_or_else(|_| Err(Error::new(Kind::Timeout, TIMED_OUT)))
@@ -146,16 +148,35 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engine::query`] before the query runs.
-    pub fn explain(&self, query: &Query) -> Result<ExplainedOperator, Error> {
+    pub async fn explain(&self, query: Query) -> Result<Vec<ExplainedOperator>, Error> {
         let run =
             QueryRun { shared: Arc::clone(&self.shared), io: self.handle(), stop: Stop::default() };
-        let expr = run.parse(&query.text)?;
-        if let ExprKind::String(literal) = &expr.unwrap_parens().kind {
-            let name = format!("String: {}", quote(&literal.value));
-            return Ok(ExplainedOperator { name, measured: None, inputs: Vec::new() });
+        self.on_pool(move || run.explain(&query)).await
+    }
+
+    /// What `read` makes of a query's syntax tree. Like everything else that recurses over a query,
+    /// parsing, `read` and dropping the tree run on the stack of the engine's own threads.
+    ///
+    /// # Errors
+    /// `BadData` for a text that does not parse.
+    pub async fn read_syntax<T: Send + 'static>(
+        &self,
+        text: String,
+        read: impl FnOnce(&Expr) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let shared = Arc::clone(&self.shared);
+        self.on_pool(move || shared.parse(&text).map(|expr| read(&expr))).await
+    }
+
+    async fn on_pool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.handle().spawn(async { work() }).await {
+            Ok(result) => result,
+            Err(e) if e.is_cancelled() => Err(Error::new(Kind::Canceled, CANCELED)),
+            Err(e) => Err(Error::caused(Kind::Internal, "reading the query", e)),
         }
-        let planned = run.plan(query, &expr, Stop::default())?;
-        Ok(ExplainedOperator::of(planned.plan.as_ref(), false))
     }
 
     fn handle(&self) -> Handle {
@@ -170,6 +191,14 @@ impl Drop for Engine {
             pool.shutdown_background();
         }
     }
+}
+
+/// Whether a query may be parsed and planned on the thread it came on, whatever its stack.
+fn is_quick(text: &str) -> bool {
+    let nests = |b: &u8| b"([+-*/%^<>=!".contains(b);
+    text.len() <= QUICK_TEXT
+        && !text.contains('~')
+        && text.as_bytes().iter().filter(|b| nests(b)).count() <= QUICK_NESTING
 }
 
 /// Runs a query on this thread until it has something to wait for or much to do, which takes
@@ -230,7 +259,7 @@ impl Evaluated {
             eval_seconds: (ran_at - planned_at).as_secs_f64(),
             sort_seconds: ran_at.elapsed().as_secs_f64(),
             samples: context.samples.as_ref().map(SampleCounter::counts),
-            analysis: query.detail.analyze.then(|| ExplainedOperator::of(plan.as_ref(), true)),
+            analysis: query.detail.analyze.then(|| ExplainedOperator::all_of(plan.as_ref(), true)),
         };
         Answer { value, warnings, infos, stats }
     }
@@ -249,12 +278,24 @@ impl From<Error> for Failure {
     }
 }
 
-impl QueryRun {
+impl EngineShared {
     fn parse(&self, text: &str) -> Result<Expr, Error> {
-        let language = &self.shared.settings.language;
+        let language = &self.settings.language;
         let expr = language.parse_expr(text).map_err(|e| Error::passed(Kind::BadData, e))?;
         check_cost(&expr)?;
         Ok(expr)
+    }
+}
+
+impl QueryRun {
+    fn explain(&self, query: &Query) -> Result<Vec<ExplainedOperator>, Error> {
+        let expr = self.shared.parse(&query.text)?;
+        if let ExprKind::String(literal) = &expr.unwrap_parens().kind {
+            let name = format!("String: {}", quote(&literal.value));
+            return Ok(vec![ExplainedOperator { name, measured: None, inputs: 0 }]);
+        }
+        let planned = self.plan(query, &expr, Stop::default())?;
+        Ok(ExplainedOperator::all_of(planned.plan.as_ref(), false))
     }
 
     fn plan(&self, query: &Query, expr: &Expr, stop: Stop) -> Result<Planned, Error> {
@@ -301,7 +342,7 @@ impl QueryRun {
 
     async fn answer(self, query: Query) -> Result<Answer, Error> {
         let began = Instant::now();
-        let expr = self.parse(&query.text)?;
+        let expr = self.shared.parse(&query.text)?;
         if let ExprKind::String(literal) = &expr.unwrap_parens().kind
             && query.grid.is_instant()
         {

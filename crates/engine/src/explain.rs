@@ -20,13 +20,16 @@ const POINTS: &str = "points";
 const BYTES: &str = "bytes";
 const SAMPLES: &str = "samples";
 
-/// An operator and its inputs.
+/// An operator in a list of them, which is a tree: after each come its inputs, each followed by its
+/// own. Trees of nodes are as high as queries nest, and whoever drops or prints one needs the stack
+/// for that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExplainedOperator {
     pub name: String,
     /// Only if the query was analyzed.
     pub measured: Option<OperatorMeasurement>,
-    pub inputs: Vec<ExplainedOperator>,
+    /// How many inputs it has.
+    pub inputs: usize,
 }
 
 /// What an operator did.
@@ -42,16 +45,19 @@ pub struct OperatorMeasurement {
 }
 
 impl ExplainedOperator {
-    pub(crate) fn of(plan: &dyn ExecutionPlan, analyzed: bool) -> ExplainedOperator {
-        ExplainedOperator {
-            name: Name(plan).to_string(),
-            measured: analyzed.then(|| measured(plan)),
-            inputs: plan
-                .children()
-                .into_iter()
-                .map(|input| ExplainedOperator::of(input.as_ref(), analyzed))
-                .collect(),
+    /// The operators of a plan.
+    pub(crate) fn all_of(plan: &dyn ExecutionPlan, analyzed: bool) -> Vec<ExplainedOperator> {
+        let (mut operators, mut rest) = (Vec::new(), vec![plan]);
+        while let Some(plan) = rest.pop() {
+            let inputs = plan.children();
+            operators.push(ExplainedOperator {
+                name: Name(plan).to_string(),
+                measured: analyzed.then(|| measured(plan)),
+                inputs: inputs.len(),
+            });
+            rest.extend(inputs.into_iter().rev().map(|input| input.as_ref()));
         }
+        operators
     }
 }
 

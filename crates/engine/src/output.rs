@@ -54,7 +54,7 @@ pub struct QueryStats {
     /// Counted when the query asks for it.
     pub samples: Option<SampleCounts>,
     /// The operators, measured, when the query asks for it.
-    pub analysis: Option<ExplainedOperator>,
+    pub analysis: Option<Vec<ExplainedOperator>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

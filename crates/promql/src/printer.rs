@@ -15,33 +15,55 @@ const MAX_LINE: usize = 100;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            ExprKind::Number(number) => number.fmt(f),
-            ExprKind::String(string) => f.write_str(&quote(&string.value)),
-            ExprKind::Vector(selector) => vector(f, selector),
-            ExprKind::Matrix(matrix) => matrix_selector(f, matrix),
-            ExprKind::Subquery(subquery) => {
-                write!(f, "{}{}", subquery.expr, SubquerySuffix(subquery))
+        print(self, f, |child, f| child.fmt(f))
+    }
+}
+
+/// Prints an expression on one line; `child` prints those below it.
+fn print<W: Write>(
+    expr: &Expr,
+    out: &mut W,
+    mut child: impl FnMut(&Expr, &mut W) -> fmt::Result,
+) -> fmt::Result {
+    match &expr.kind {
+        ExprKind::Number(number) => write!(out, "{number}"),
+        ExprKind::String(string) => out.write_str(&quote(&string.value)),
+        ExprKind::Vector(selector) => write!(out, "{}", SelectorText(selector)),
+        ExprKind::Matrix(matrix) => write!(out, "{}", MatrixText(matrix)),
+        ExprKind::Subquery(subquery) => {
+            child(&subquery.expr, out)?;
+            write!(out, "{}", SubquerySuffix(subquery))
+        }
+        ExprKind::Call(call) => {
+            write!(out, "{}(", call.func)?;
+            for (i, arg) in call.args.iter().enumerate() {
+                out.write_str(if i > 0 { ", " } else { "" })?;
+                child(arg, out)?;
             }
-            ExprKind::Call(call) => {
-                write!(f, "{}(", call.func)?;
-                for (i, arg) in call.args.iter().enumerate() {
-                    write!(f, "{}{arg}", if i > 0 { ", " } else { "" })?;
-                }
-                f.write_char(')')
+            out.write_char(')')
+        }
+        ExprKind::Aggregate(aggregation) => {
+            write!(out, "{}(", AggregationHead(aggregation))?;
+            if let Some(param) = &aggregation.param {
+                child(param, out)?;
+                out.write_str(", ")?;
             }
-            ExprKind::Aggregate(aggregation) => {
-                write!(f, "{}(", AggregationHead(aggregation))?;
-                if let Some(param) = &aggregation.param {
-                    write!(f, "{param}, ")?;
-                }
-                write!(f, "{})", aggregation.expr)
-            }
-            ExprKind::Binary(binary) => {
-                write!(f, "{} {} {}", binary.lhs, OperatorText(binary), binary.rhs)
-            }
-            ExprKind::Unary(unary) => write!(f, "{}{}", sign(unary), unary.expr),
-            ExprKind::Paren(inner) => write!(f, "({inner})"),
+            child(&aggregation.expr, out)?;
+            out.write_char(')')
+        }
+        ExprKind::Binary(binary) => {
+            child(&binary.lhs, out)?;
+            write!(out, " {} ", OperatorText(binary))?;
+            child(&binary.rhs, out)
+        }
+        ExprKind::Unary(unary) => {
+            out.write_char(sign(unary))?;
+            child(&unary.expr, out)
+        }
+        ExprKind::Paren(inner) => {
+            out.write_char('(')?;
+            child(inner, out)?;
+            out.write_char(')')
         }
     }
 }
@@ -132,17 +154,26 @@ impl Display for ExtensionText {
     }
 }
 
-fn vector(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Result {
-    name_and_matchers(f, selector)?;
-    let (at, extension) = (AtText(selector.at), ExtensionText(selector.extension));
-    write!(f, "{at}{extension}{}", OffsetText(&selector.offset))
+struct SelectorText<'a>(&'a VectorSelector);
+
+impl Display for SelectorText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let selector = self.0;
+        name_and_matchers(f, selector)?;
+        let (at, extension) = (AtText(selector.at), ExtensionText(selector.extension));
+        write!(f, "{at}{extension}{}", OffsetText(&selector.offset))
+    }
 }
 
-fn matrix_selector(f: &mut Formatter<'_>, matrix: &MatrixSelector) -> fmt::Result {
-    let selector = &matrix.selector;
-    name_and_matchers(f, selector)?;
-    let (at, extension) = (AtText(selector.at), ExtensionText(selector.extension));
-    write!(f, "[{}]{extension}{at}{}", matrix.range, OffsetText(&selector.offset))
+struct MatrixText<'a>(&'a MatrixSelector);
+
+impl Display for MatrixText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let MatrixSelector { selector, range, .. } = self.0;
+        name_and_matchers(f, selector)?;
+        let (at, extension) = (AtText(selector.at), ExtensionText(selector.extension));
+        write!(f, "[{range}]{extension}{at}{}", OffsetText(&selector.offset))
+    }
 }
 
 fn name_and_matchers(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Result {
@@ -256,55 +287,147 @@ impl Display for SubquerySuffix<'_> {
 impl Expr {
     /// The expression as text, broken into indented lines where it is longer than 100 bytes.
     pub fn pretty(&self) -> String {
-        let mut out = String::new();
-        self.pretty_into(&mut out, 0);
-        out
+        let mut line = OneLine::default();
+        // writing to a String cannot fail
+        let _ = line.print(self);
+        let mut lines = Lines { line, out: String::new() };
+        lines.write(self, Place { index: 0, level: 0, indented: true });
+        lines.out
+    }
+}
+
+/// An expression on one line, which tells where the expressions in it are, in the order in which
+/// they are printed.
+#[derive(Default)]
+struct OneLine {
+    text: String,
+    printed: Vec<PrintedExpr>,
+}
+
+/// The place of an expression in the text, and the index of the one behind all that are in it.
+struct PrintedExpr {
+    start: usize,
+    end: usize,
+    next: usize,
+}
+
+impl OneLine {
+    fn print(&mut self, expr: &Expr) -> fmt::Result {
+        let (index, start) = (self.printed.len(), self.text.len());
+        self.printed.push(PrintedExpr { start, end: start, next: index });
+        print(expr, self, |child, line| line.print(child))?;
+        self.printed[index] = PrintedExpr { start, end: self.text.len(), next: self.printed.len() };
+        Ok(())
+    }
+}
+
+impl Write for OneLine {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text.write_str(text)
+    }
+}
+
+/// Which expression of a line is written, and where.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Its index in the line.
+    index: usize,
+    level: usize,
+    /// Whether its first line is indented too.
+    indented: bool,
+}
+
+impl Place {
+    /// The first expression in it.
+    fn inside(self) -> Place {
+        Place { index: self.index + 1, level: self.level + 1, indented: true }
+    }
+}
+
+/// What lines begin with. Deep ones are mostly blanks.
+const BLANKS: &str = "                                                                ";
+
+/// An expression that is broken into lines.
+struct Lines {
+    line: OneLine,
+    out: String,
+}
+
+impl Lines {
+    fn indent(&mut self, level: usize) {
+        let mut left = 2 * level;
+        while left > 0 {
+            let blanks = &BLANKS[..left.min(BLANKS.len())];
+            self.out.push_str(blanks);
+            left -= blanks.len();
+        }
     }
 
-    fn pretty_into(&self, out: &mut String, level: usize) {
-        let line = self.to_string();
-        let indent = "  ".repeat(level);
-        let fits = line.len() <= MAX_LINE;
-        match &self.kind {
-            ExprKind::Aggregate(aggregation) if !fits => {
-                out.push_str(&format!("{indent}{}(\n", AggregationHead(aggregation)));
-                if let Some(param) = &aggregation.param {
-                    param.pretty_into(out, level + 1);
-                    out.push_str(",\n");
-                }
-                aggregation.expr.pretty_into(out, level + 1);
-                out.push_str(&format!("\n{indent})"));
-            }
-            ExprKind::Binary(binary) if !fits => {
-                binary.lhs.pretty_into(out, level + 1);
-                out.push_str(&format!("\n{indent}{}\n", OperatorText(binary)));
-                binary.rhs.pretty_into(out, level + 1);
-            }
-            ExprKind::Call(call) if !fits => {
-                out.push_str(&format!("{indent}{}(\n", call.func));
-                for (i, arg) in call.args.iter().enumerate() {
-                    out.push_str(if i > 0 { ",\n" } else { "" });
-                    arg.pretty_into(out, level + 1);
-                }
-                out.push_str(&format!("\n{indent})"));
-            }
-            ExprKind::Paren(inner) if !fits => {
-                out.push_str(&format!("{indent}(\n"));
-                inner.pretty_into(out, level + 1);
-                out.push_str(&format!("\n{indent})"));
-            }
-            ExprKind::Subquery(subquery) if !fits => {
-                subquery.expr.pretty_into(out, level);
-                out.push_str(&SubquerySuffix(subquery).to_string());
-            }
-            // Prometheus does not indent a subquery that fits.
-            ExprKind::Subquery(_) => out.push_str(&line),
-            ExprKind::Unary(unary) => {
-                let mut operand = String::new();
-                unary.expr.pretty_into(&mut operand, level);
-                out.push_str(&format!("{indent}{}{}", sign(unary), operand.trim()));
-            }
-            _ => out.push_str(&format!("{indent}{line}")),
+    /// The place of the expression behind the one at `place`.
+    fn after(&self, place: Place) -> Place {
+        Place { index: self.line.printed[place.index].next, ..place }
+    }
+
+    fn write(&mut self, expr: &Expr, place: Place) {
+        let PrintedExpr { start, end, .. } = self.line.printed[place.index];
+        let fits = end - start <= MAX_LINE;
+        // Prometheus does not indent a subquery that fits.
+        let indented = match &expr.kind {
+            ExprKind::Binary(_) => fits,
+            ExprKind::Subquery(_) => false,
+            _ => true,
+        };
+        if indented && place.indented {
+            self.indent(place.level);
         }
+        match &expr.kind {
+            ExprKind::Unary(unary) => {
+                self.out.push(sign(unary));
+                let inside = Place { level: place.level, indented: false, ..place.inside() };
+                self.write(&unary.expr, inside);
+            }
+            _ if fits => self.out.push_str(&self.line.text[start..end]),
+            ExprKind::Aggregate(aggregation) => {
+                let head = format!("{}(", AggregationHead(aggregation));
+                let param = aggregation.param.as_deref();
+                self.enclosed(&head, param.into_iter().chain([&*aggregation.expr]), place);
+            }
+            ExprKind::Call(call) => self.enclosed(&format!("{}(", call.func), &call.args, place),
+            ExprKind::Paren(inner) => self.enclosed("(", [&**inner], place),
+            ExprKind::Binary(binary) => {
+                let left = Place { indented: place.indented, ..place.inside() };
+                self.write(&binary.lhs, left);
+                self.out.push('\n');
+                self.indent(place.level);
+                self.out.push_str(&format!("{}\n", OperatorText(binary)));
+                self.write(&binary.rhs, Place { indented: true, ..self.after(left) });
+            }
+            ExprKind::Subquery(subquery) => {
+                let inside =
+                    Place { level: place.level, indented: place.indented, ..place.inside() };
+                self.write(&subquery.expr, inside);
+                self.out.push_str(&SubquerySuffix(subquery).to_string());
+            }
+            _ => self.out.push_str(&self.line.text[start..end]),
+        }
+    }
+
+    /// Expressions between parentheses, each on lines of its own.
+    fn enclosed<'a>(
+        &mut self,
+        head: &str,
+        inner: impl IntoIterator<Item = &'a Expr>,
+        place: Place,
+    ) {
+        self.out.push_str(head);
+        let mut inside = place.inside();
+        for (i, expr) in inner.into_iter().enumerate() {
+            self.out.push_str(if i > 0 { ",\n" } else { "\n" });
+            self.write(expr, inside);
+            inside = self.after(inside);
+        }
+        self.out.push('\n');
+        self.indent(place.level);
+        self.out.push(')');
     }
 }

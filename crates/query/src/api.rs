@@ -15,10 +15,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
-use engine::{Answer, Error, ExplainedOperator, Query};
+use engine::{Answer, Engine, Error, ExplainedOperator, Query};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_api::{ApiError, Cors, normal_prefix, with_layers};
 use model::{Clock, TimestampMs};
+use promql::ast::Expr;
 use serve::{Gate, Pass};
 use storeapi::fanout::Fanout;
 
@@ -29,13 +31,40 @@ use crate::settings::Settings;
 /// The release of Thanos whose API this is.
 const THANOS_VERSION: &str = "0.42.0";
 
-type RunQuery = Box<dyn Fn(Query) -> BoxFuture<'static, Result<Answer, Error>> + Send + Sync>;
-type ExplainQuery = Box<dyn Fn(&Query) -> Result<ExplainedOperator, Error> + Send + Sync>;
+type Evaluating<T> = BoxFuture<'static, Result<T, Error>>;
+type RunQuery = Box<dyn Fn(Query) -> Evaluating<Answer> + Send + Sync>;
+type ExplainQuery = Box<dyn Fn(Query) -> Evaluating<Vec<ExplainedOperator>> + Send + Sync>;
+/// What is said of a syntax tree.
+type SyntaxReader = fn(&Expr) -> Vec<u8>;
+type ReadSyntax = Box<dyn Fn(String, SyntaxReader) -> Evaluating<Vec<u8>> + Send + Sync>;
 
-/// What is done with queries.
+/// What is done with queries. Handlers neither parse them nor hold their trees and plans: those are
+/// higher than the stacks that handlers run on.
 pub(crate) struct Evaluation {
     pub(crate) run: RunQuery,
     pub(crate) explain: ExplainQuery,
+    pub(crate) read_syntax: ReadSyntax,
+}
+
+impl Evaluation {
+    /// An engine does it.
+    pub(crate) fn by(engine: Arc<Engine>) -> Evaluation {
+        let (planner, parser) = (Arc::clone(&engine), Arc::clone(&engine));
+        Evaluation {
+            run: Box::new(move |query| {
+                let engine = Arc::clone(&engine);
+                async move { engine.query(query).await }.boxed()
+            }),
+            explain: Box::new(move |query| {
+                let engine = Arc::clone(&planner);
+                async move { engine.explain(query).await }.boxed()
+            }),
+            read_syntax: Box::new(move |text, read| {
+                let engine = Arc::clone(&parser);
+                async move { engine.read_syntax(text, read).await }.boxed()
+            }),
+        }
+    }
 }
 
 /// What the handlers share.
@@ -129,5 +158,7 @@ pub(crate) fn router(api: ApiState) -> Router {
     with_layers(routes, cors).with_state(Arc::new(api))
 }
 
+#[cfg(test)]
+mod nesting;
 #[cfg(test)]
 mod tests;

@@ -57,14 +57,7 @@ impl Querier {
             )
             .unwrap_or(i64::MAX),
         }));
-        let planner = Arc::clone(&engine);
-        let evaluation = Evaluation {
-            run: Box::new(move |query| {
-                let engine = Arc::clone(&engine);
-                async move { engine.query(query).await }.boxed()
-            }),
-            explain: Box::new(move |query| planner.explain(query)),
-        };
+        let evaluation = Evaluation::by(engine);
         Querier::with_parts(
             settings,
             registry,

@@ -16,7 +16,7 @@ use prometheus::Registry;
 use store::{Gateway, Settings};
 use storeapi::{AggregateKind, Frame, SeriesRequest, Store};
 use testkit::Allocations;
-use testkit::hostile::{BLOCKS, BlockHolds, HostileBlock};
+use testkit::hostile::{BlockHolds, HostileBlock};
 use tokio::runtime::Runtime;
 use tsdb::chunk::Aggregate;
 use tsdb::meta::BlockMeta;
@@ -196,7 +196,7 @@ impl Drop for Folder {
 fn hostile_blocks_take_little_and_spoil_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = runtime();
-    for hostile in BLOCKS {
+    for hostile in testkit::hostile::BLOCKS {
         let folder = Folder::new("hostile-in-store");
         hostile.write(&folder.0).unwrap();
         let files = LocalFileSystem::new_with_prefix(&folder.0).unwrap();

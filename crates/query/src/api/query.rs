@@ -35,7 +35,7 @@ pub(super) async fn instant_explain(
     params: Params,
 ) -> Result<Response, ApiError> {
     let (grid, options) = instant_request(&api, &params)?;
-    api.explain(&params, grid, &options)
+    api.explain(&params, grid, &options).await
 }
 
 pub(super) async fn range(
@@ -52,7 +52,7 @@ pub(super) async fn range_explain(
     params: Params,
 ) -> Result<Response, ApiError> {
     let (grid, options) = range_request(&api, &params)?;
-    api.explain(&params, grid, &options)
+    api.explain(&params, grid, &options).await
 }
 
 fn instant_request(api: &ApiState, params: &Params) -> Result<(Grid, QueryOptions), ApiError> {
@@ -126,7 +126,7 @@ impl ApiState {
         Ok(with_notes(json_response(stream_result(answer.value, tail)), &notes))
     }
 
-    fn explain(
+    async fn explain(
         &self,
         params: &Params,
         grid: Grid,
@@ -134,11 +134,12 @@ impl ApiState {
     ) -> Result<Response, ApiError> {
         // nothing is evaluated, so there is nothing to wait for
         let turn = Turn { timeout: options.timeout, pass: None };
-        let operation = (self.evaluation.explain)(&self.query(params, grid, options, turn))
+        let operators = (self.evaluation.explain)(self.query(params, grid, options, turn))
+            .await
             .map_err(of_query)?;
         let mut json = Json::default();
         json.raw(r#"{"status":"success","data":"#);
-        statistics::write_plan(&mut json, &operation);
+        statistics::write_plan(&mut json, &operators);
         json.raw("}");
         Ok(json_response(Body::from(json.into_bytes())))
     }

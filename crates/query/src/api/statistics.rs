@@ -56,54 +56,73 @@ pub(super) fn write(json: &mut Json, answered: AnsweredQuery<'_>, wanted: option
 }
 
 /// A tree of `name` and `children`.
-pub(super) fn write_plan(json: &mut Json, operator: &ExplainedOperator) {
-    json.raw(r#"{"name":"#);
-    json.string(operator.name.as_bytes());
-    children(json, operator, write_plan);
-    json.raw("}");
+pub(super) fn write_plan(json: &mut Json, operators: &[ExplainedOperator]) {
+    write_tree(json, operators, |_, _| {});
 }
 
 /// The same with what was measured: Thanos' fields, which include those of the operators below,
 /// then our own.
-pub(super) fn write_analysis(json: &mut Json, operator: &ExplainedOperator) {
-    let measured = operator.measured.unwrap_or_default();
-    json.raw(r#"{"name":"#);
-    json.string(operator.name.as_bytes());
-    json.raw(r#","executionTime":"#);
-    json.string(go_duration(measured.seconds).as_bytes());
-    let OperatorMeasurement { series, points, bytes, .. } = measured;
-    json.raw(&format!(
-        r#","peakSamples":{},"totalSamples":{},"series":{series},"points":{points},"bytes":{bytes}"#,
-        most_points(operator),
-        samples(operator)
-    ));
-    children(json, operator, write_analysis);
-    json.raw("}");
+pub(super) fn write_analysis(json: &mut Json, operators: &[ExplainedOperator]) {
+    let totals = totals(operators);
+    write_tree(json, operators, |json, at| {
+        let measured = operators[at].measured.unwrap_or_default();
+        json.raw(r#","executionTime":"#);
+        json.string(go_duration(measured.seconds).as_bytes());
+        let OperatorMeasurement { series, points, bytes, .. } = measured;
+        let SubtreeTotals { most_points, samples } = totals[at];
+        json.raw(&format!(r#","peakSamples":{most_points},"totalSamples":{samples}"#));
+        json.raw(&format!(r#","series":{series},"points":{points},"bytes":{bytes}"#));
+    });
 }
 
-fn children(
-    json: &mut Json,
-    operator: &ExplainedOperator,
-    write: fn(&mut Json, &ExplainedOperator),
-) {
-    if operator.inputs.is_empty() {
-        return;
+/// Writes each operator with its name, what `write` adds to that, and its inputs.
+fn write_tree(json: &mut Json, operators: &[ExplainedOperator], write: impl Fn(&mut Json, usize)) {
+    // of the operators that are not closed yet, how many inputs are still to come
+    let mut open: Vec<usize> = Vec::new();
+    for (at, operator) in operators.iter().enumerate() {
+        json.raw(r#"{"name":"#);
+        json.string(operator.name.as_bytes());
+        write(json, at);
+        if operator.inputs > 0 {
+            json.raw(r#","children":["#);
+            open.push(operator.inputs);
+            continue;
+        }
+        json.raw("}");
+        while let Some(left) = open.last_mut() {
+            *left -= 1;
+            if *left > 0 {
+                json.raw(",");
+                break;
+            }
+            json.raw("]}");
+            open.pop();
+        }
     }
-    json.raw(r#","children":["#);
-    for (i, input) in operator.inputs.iter().enumerate() {
-        json.comma(i);
-        write(json, input);
+}
+
+/// Of an operator and all below it.
+#[derive(Clone, Copy, Default)]
+struct SubtreeTotals {
+    most_points: u64,
+    samples: u64,
+}
+
+fn totals(operators: &[ExplainedOperator]) -> Vec<SubtreeTotals> {
+    let mut totals = vec![SubtreeTotals::default(); operators.len()];
+    // those behind an operator that belong to none yet, the nearest last
+    let mut roots: Vec<usize> = Vec::new();
+    for (at, operator) in operators.iter().enumerate().rev() {
+        let OperatorMeasurement { points, samples, .. } = operator.measured.unwrap_or_default();
+        let mut total = SubtreeTotals { most_points: points, samples };
+        for input in roots.split_off(roots.len().saturating_sub(operator.inputs)) {
+            total.most_points = total.most_points.max(totals[input].most_points);
+            total.samples += totals[input].samples;
+        }
+        totals[at] = total;
+        roots.push(at);
     }
-    json.raw("]");
-}
-
-fn samples(operator: &ExplainedOperator) -> u64 {
-    operator.measured.unwrap_or_default().samples + operator.inputs.iter().map(samples).sum::<u64>()
-}
-
-fn most_points(operator: &ExplainedOperator) -> u64 {
-    let below = operator.inputs.iter().map(most_points).max().unwrap_or_default();
-    below.max(operator.measured.unwrap_or_default().points)
+    totals
 }
 
 /// As Go prints a `time.Duration` below an hour: `1m2.5s`, `1.5s`, `20.000001ms`, `3µs`.

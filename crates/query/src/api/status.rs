@@ -128,15 +128,17 @@ pub(super) async fn metric_metadata(params: Params) -> Result<Response, ApiError
     Ok(unfilled("metric metadata", "{}"))
 }
 
-pub(super) async fn exemplars(params: Params) -> Result<Response, ApiError> {
+pub(super) async fn exemplars(
+    State(api): State<Arc<ApiState>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let (start, end) = (params.time("start")?, params.time("end")?);
     if let (Some(start), Some(end)) = (start, end)
         && end < start
     {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let query = params.get("query").unwrap_or_default();
-    promql::parse_expr(query).map_err(|e| ApiError::parameter("query", e))?;
+    api.read_syntax(&params, |_| Vec::new()).await?;
     Ok(unfilled("exemplars", "[]"))
 }
 

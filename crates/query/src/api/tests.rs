@@ -2,7 +2,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::{Dedup, Detail, OperatorMeasurement, QueryStats, SampleCounts};
+use engine::{Dedup, Detail, EngineSettings, OperatorMeasurement, QueryStats, SampleCounts};
 use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -39,22 +39,25 @@ impl Fixture {
                 async move { canned }.boxed()
             }),
             explain: Box::new(|query| {
-                let leaf = ExplainedOperator {
-                    name: query.text.clone(),
+                let operator = |name: &str, inputs| ExplainedOperator {
+                    name: name.to_owned(),
                     measured: None,
-                    inputs: Vec::new(),
+                    inputs,
                 };
-                Ok(ExplainedOperator {
-                    name: "Window: \"x\"".to_owned(),
-                    measured: None,
-                    inputs: vec![leaf],
-                })
+                let operators = [
+                    operator("Join", 2),
+                    operator("Window: \"x\"", 1),
+                    operator(&query.text, 0),
+                    operator("Source", 0),
+                ];
+                async move { Ok(operators.into()) }.boxed()
             }),
+            ..by_engine(&settings)
         };
         Fixture { router: Fixture::with(settings, evaluation).await, query }
     }
 
-    async fn with(settings: Settings, evaluation: Evaluation) -> Router {
+    pub(super) async fn with(settings: Settings, evaluation: Evaluation) -> Router {
         let clock: Arc<dyn Clock> =
             Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
         let metrics = Metrics::register(&Registry::new()).unwrap();
@@ -115,7 +118,7 @@ impl Fixture {
     }
 }
 
-async fn text(response: Response<Body>) -> (StatusCode, String) {
+pub(super) async fn text(response: Response<Body>) -> (StatusCode, String) {
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -127,6 +130,12 @@ fn one() -> Answer {
         labels: Labels::from_pairs([("a", "b")]),
         points: vec![point].into(),
     }]))
+}
+
+/// What an engine does, for what needs no data.
+fn by_engine(settings: &Settings) -> Evaluation {
+    let engine = EngineSettings { threads: 1, language: settings.language, ..Default::default() };
+    Evaluation::by(Arc::new(Engine::new(engine)))
 }
 
 async fn fixture() -> Fixture {
@@ -335,10 +344,10 @@ async fn stats_and_analysis_come_on_request() {
     let measured = |samples, points| {
         Some(OperatorMeasurement { seconds: 0.0015, series: 1, points, bytes: 9, samples })
     };
-    let window = ExplainedOperator {
-        name: "Window".to_owned(),
-        measured: measured(7, 4),
-        inputs: Vec::new(),
+    let operator = |name: &str, measured, inputs| ExplainedOperator {
+        name: name.to_owned(),
+        measured,
+        inputs,
     };
     counted.stats = QueryStats {
         peak_samples: 3,
@@ -348,11 +357,10 @@ async fn stats_and_analysis_come_on_request() {
             total_per_step: vec![3, 4],
             read_per_step: vec![2, 0],
         }),
-        analysis: Some(ExplainedOperator {
-            name: "Aggregate".to_owned(),
-            measured: measured(0, 1),
-            inputs: vec![window],
-        }),
+        analysis: Some(vec![
+            operator("Aggregate", measured(0, 1), 1),
+            operator("Window", measured(7, 4), 0),
+        ]),
         ..QueryStats::default()
     };
     let f = Fixture::new(Settings::default(), Ok(counted)).await;
@@ -380,7 +388,8 @@ async fn stats_and_analysis_come_on_request() {
 #[tokio::test]
 async fn plans_are_trees_of_names() {
     let f = fixture().await;
-    let tree = json!({"name": "Window: \"x\"", "children": [{"name": "up"}]});
+    let window = json!({"name": "Window: \"x\"", "children": [{"name": "up"}]});
+    let tree = json!({"name": "Join", "children": [window, {"name": "Source"}]});
     assert_eq!(f.json("/api/v1/query_explain?query=up").await["data"], tree);
     assert_eq!(
         f.json("/api/v1/query_range_explain?query=up&start=1&end=2&step=1").await["data"],
@@ -440,10 +449,7 @@ fn hanging(dropped: tokio::sync::mpsc::Sender<()>) -> Evaluation {
         };
         waiting.boxed()
     };
-    Evaluation {
-        run: Box::new(run),
-        explain: Box::new(|_| Err(engine::Error::new(engine::Kind::Internal, "none"))),
-    }
+    Evaluation { run: Box::new(run), ..by_engine(&Settings::default()) }
 }
 
 #[tokio::test]
@@ -589,7 +595,7 @@ async fn a_query_waits_at_the_gate_no_longer_than_its_timeout() {
             }
             .boxed()
         }),
-        explain: Box::new(|_| Err(engine::Error::new(engine::Kind::Canceled, String::new()))),
+        ..by_engine(&Settings::default())
     };
     let router =
         Fixture::with(Settings { max_concurrent: 1, ..Settings::default() }, evaluation).await;
