@@ -4,6 +4,7 @@ use axum::body::{Body, Bytes};
 use futures::stream;
 use promql::value::{PointValue, ResultSeries, Value};
 
+use crate::series::{PointLists, begin};
 use crate::{Json, SeriesWriter};
 
 /// Answers are sent in pieces of about this many bytes.
@@ -40,6 +41,7 @@ pub fn stream_result(value: Value, tail: Json) -> Body {
         vector,
         writer: SeriesWriter::default(),
         first: true,
+        open: None,
         tail: Some(tail),
     };
     Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, std::convert::Infallible>)))
@@ -51,6 +53,8 @@ struct BodyPieces {
     vector: bool,
     writer: SeriesWriter,
     first: bool,
+    /// A series that takes more than one piece.
+    open: Option<(ResultSeries, PointLists)>,
     tail: Option<Json>,
 }
 
@@ -59,15 +63,26 @@ impl Iterator for BodyPieces {
 
     fn next(&mut self) -> Option<Bytes> {
         while self.buffer.0.len() < PIECE {
+            if let Some((series, lists)) = &mut self.open {
+                if lists.write(&mut self.buffer, series, PIECE) {
+                    self.buffer.raw("}");
+                    self.open = None;
+                }
+                continue;
+            }
             let Some(series) = self.series.next() else { break };
             self.buffer.comma(usize::from(!std::mem::replace(&mut self.first, false)));
             if self.vector {
                 write_sample(&mut self.buffer, &series);
-            } else {
+            } else if SeriesWriter::takes(&series) {
                 self.writer.write(&mut self.buffer, &series);
+            } else {
+                begin(&mut self.buffer, &series);
+                self.open = Some((series, PointLists::default()));
             }
         }
         if self.series.as_slice().is_empty()
+            && self.open.is_none()
             && let Some(tail) = self.tail.take()
         {
             self.buffer.raw("]");
@@ -92,7 +107,9 @@ fn write_sample(json: &mut Json, series: &ResultSeries) {
 
 #[cfg(test)]
 mod tests {
-    use model::Labels;
+    use std::sync::Arc;
+
+    use model::{FloatHistogram, Labels};
     use promql::value::Point;
 
     use super::*;
@@ -103,8 +120,19 @@ mod tests {
         let points = || {
             (0..200).map(|t| Point { t_ms: t * 1000, value: PointValue::Float(t as f64) }).collect()
         };
-        let series: Vec<_> =
+        let mut series: Vec<_> =
             (0..100).map(|i| ResultSeries { labels: labels(i), points: points() }).collect();
+        // one that takes several pieces alone
+        let many = (0..20_000).map(|t| {
+            let histogram =
+                Arc::new(FloatHistogram { count: t as f64, ..FloatHistogram::default() });
+            let value = match t % 2 {
+                0 => PointValue::Float(t as f64),
+                _ => PointValue::Histogram(histogram),
+            };
+            Point { t_ms: t * 1000, value }
+        });
+        series.push(ResultSeries { labels: labels(100), points: many.collect() });
         let mut tail = Json::default();
         tail.raw("}}");
         let mut head = Json::default();
@@ -115,11 +143,17 @@ mod tests {
             vector: false,
             writer: SeriesWriter::default(),
             first: true,
+            open: None,
             tail: Some(tail),
         };
         let pieces: Vec<Bytes> = pieces.collect();
         assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.len() < 2 * PIECE));
         let document: serde_json::Value = serde_json::from_slice(&pieces.concat()).unwrap();
-        assert_eq!(document["data"]["result"].as_array().unwrap().len(), 100);
+        let result = document["data"]["result"].as_array().unwrap();
+        assert_eq!(result.len(), 101);
+        let last = result[100].as_object().unwrap();
+        for list in ["values", "histograms"] {
+            assert_eq!(last[list].as_array().unwrap().len(), 10_000, "{list}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The series of a range query as JSON: most of an answer's bytes.
 
 use promql::kernels::steps::StepsView;
-use promql::value::{Grid, PointValue, PointsView, ResultSeries};
+use promql::value::{Grid, Point, PointValue, PointsView, ResultSeries};
 
 use crate::Json;
 
@@ -18,17 +18,22 @@ pub struct SeriesWriter {
 impl SeriesWriter {
     /// `{"metric":{…},"values":[[…],…],"histograms":[[…],…]}`, each list left out when empty.
     pub fn write(&mut self, json: &mut Json, series: &ResultSeries) {
-        json.raw(r#"{"metric":"#);
-        json.labels(&series.labels);
+        begin(json, series);
         match series.points.view() {
             PointsView::Steps { grid, values, present, histograms: None } => {
                 if !present.is_empty() {
                     self.floats(json, grid, values, present);
                 }
             }
-            _ => mixed(json, series),
+            _ => _ = PointLists::default().write(json, series, usize::MAX),
         }
         json.raw("}");
+    }
+
+    /// Whether a series is written in one piece: as many floats as a query may have steps, while
+    /// histograms and the samples of a range vector may take any number of bytes.
+    pub(crate) fn takes(series: &ResultSeries) -> bool {
+        matches!(series.points.view(), PointsView::Steps { histograms: None, .. })
     }
 
     fn floats(&mut self, json: &mut Json, grid: Grid, values: &[f64], present: StepsView<'_>) {
@@ -63,18 +68,51 @@ impl SeriesWriter {
     }
 }
 
-fn mixed(json: &mut Json, series: &ResultSeries) {
-    for (name, floats) in [(r#","values":["#, true), (r#","histograms":["#, false)] {
-        let points =
-            series.points.iter().filter(|p| matches!(p.value, PointValue::Float(_)) == floats);
-        let mut empty = true;
-        for point in points {
-            json.raw(if empty { name } else { "," });
-            json.point(&point);
-            empty = false;
+/// `{"metric":{…}`
+pub(crate) fn begin(json: &mut Json, series: &ResultSeries) {
+    json.raw(r#"{"metric":"#);
+    json.labels(&series.labels);
+}
+
+/// The lists of the floats and of the histograms of a series, as far as they are written.
+#[derive(Debug, Default)]
+pub(crate) struct PointLists {
+    /// Of the list of histograms.
+    histograms: bool,
+    /// The next place to look at.
+    place: usize,
+    /// The list has begun.
+    begun: bool,
+}
+
+impl PointLists {
+    /// Writes on until all is written, and then returns true, or the JSON has this many bytes.
+    pub(crate) fn write(&mut self, json: &mut Json, series: &ResultSeries, bytes: usize) -> bool {
+        loop {
+            while self.place < series.points.places() {
+                if json.0.len() >= bytes {
+                    return false;
+                }
+                let point = series.points.at(self.place);
+                self.place += 1;
+                if let Some(point) = point.filter(|point| self.holds(point)) {
+                    let name =
+                        if self.histograms { r#","histograms":["# } else { r#","values":["# };
+                    json.raw(if std::mem::replace(&mut self.begun, true) { "," } else { name });
+                    json.point(&point);
+                }
+            }
+            if self.begun {
+                json.raw("]");
+            }
+            if self.histograms {
+                return true;
+            }
+            *self = PointLists { histograms: true, ..PointLists::default() };
         }
-        if !empty {
-            json.raw("]");
-        }
+    }
+
+    fn holds(&self, point: &Point) -> bool {
+        matches!(point.value, PointValue::Histogram(_)) == self.histograms
     }
 }

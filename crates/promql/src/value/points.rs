@@ -57,17 +57,21 @@ impl Points {
             PointsView::Steps { present, .. } => (Some(present.into_iter()), None),
             PointsView::List(points) => (None, Some(points.iter().cloned())),
         };
-        let at = move |k: usize| match view {
-            PointsView::Steps { grid, values, histograms, .. } => {
-                let value = match histograms.and_then(|h| h[k].as_ref()) {
-                    Some(histogram) => PointValue::Histogram(Arc::clone(histogram)),
-                    None => PointValue::Float(values[k]),
-                };
-                Some(Point { t_ms: grid.time(k), value })
-            }
-            PointsView::List(_) => None,
-        };
+        let at = move |k: usize| view.at(k);
         steps.into_iter().flatten().filter_map(at).chain(listed.into_iter().flatten())
+    }
+
+    /// How many places there are for points: one per step or entry of the list.
+    pub fn places(&self) -> usize {
+        match self.view() {
+            PointsView::Steps { values, .. } => values.len(),
+            PointsView::List(points) => points.len(),
+        }
+    }
+
+    /// The point at a place, if there is one.
+    pub fn at(&self, place: usize) -> Option<Point> {
+        self.view().at(place)
     }
 
     pub fn first(&self) -> Option<Point> {
@@ -85,6 +89,22 @@ impl Points {
         match self.view() {
             PointsView::Steps { present, .. } => present.is_empty(),
             PointsView::List(points) => points.is_empty(),
+        }
+    }
+}
+
+impl PointsView<'_> {
+    fn at(self, place: usize) -> Option<Point> {
+        match self {
+            PointsView::List(points) => points.get(place).cloned(),
+            PointsView::Steps { present, .. } if !present.contains(place) => None,
+            PointsView::Steps { grid, values, histograms, .. } => {
+                let value = match histograms.and_then(|h| h[place].as_ref()) {
+                    Some(histogram) => PointValue::Histogram(Arc::clone(histogram)),
+                    None => PointValue::Float(values[place]),
+                };
+                Some(Point { t_ms: grid.time(place), value })
+            }
         }
     }
 }
