@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use regex::bytes::RegexBuilder;
 pub use regex::bytes::{Captures, Regex};
 
-pub use self::expand::expand;
+pub use self::expand::Template;
 
 mod expand;
 mod unicode;

@@ -1,7 +1,7 @@
 //! Relabel configs, as Prometheus' `model/relabel` defines them.
 
 use md5::{Digest, Md5};
-use model::go_regex::{self, Regex};
+use model::go_regex::{self, Regex, Template};
 use model::{Labels, LabelsBuilder};
 use serde::Deserialize;
 
@@ -15,7 +15,9 @@ pub struct RelabelConfig {
     regex: Regex,
     modulus: u64,
     target_label: String,
-    replacement: String,
+    /// The name of the label, which may refer to groups too.
+    target: Template,
+    replacement: Template,
     action: Action,
 }
 
@@ -82,13 +84,15 @@ impl RelabelConfig {
                 "relabel configuration for {name} action requires 'target_label' value"
             )));
         }
+        let replacement = yaml.replacement.unwrap_or_else(|| "$1".into());
         Ok(RelabelConfig {
+            target: Template::new(&regex, yaml.target_label.as_bytes()),
+            replacement: Template::new(&regex, replacement.as_bytes()),
             source_labels: yaml.source_labels,
             separator: yaml.separator.unwrap_or_else(|| ";".into()),
             regex,
             modulus: yaml.modulus,
             target_label: yaml.target_label,
-            replacement: yaml.replacement.unwrap_or_else(|| "$1".into()),
             action,
         })
     }
@@ -129,11 +133,11 @@ impl RelabelConfig {
 
     fn replace(&self, labels: Labels, joined: &[u8]) -> Labels {
         let Some(captures) = self.regex.captures(joined) else { return labels };
-        let target = go_regex::expand(&captures, self.target_label.as_bytes());
+        let target = self.target.expand(&captures);
         if target.is_empty() || std::str::from_utf8(&target).is_err() {
             return labels;
         }
-        labels.with(target, go_regex::expand(&captures, self.replacement.as_bytes()))
+        labels.with(target, self.replacement.expand(&captures))
     }
 
     fn by_name(&self, labels: &Labels) -> Labels {
@@ -141,7 +145,7 @@ impl RelabelConfig {
         for (name, value) in labels.iter() {
             match (self.action, self.regex.captures(name)) {
                 (Action::LabelMap, Some(captures)) => {
-                    builder.set(go_regex::expand(&captures, self.replacement.as_bytes()), value);
+                    builder.set(self.replacement.expand(&captures), value);
                 }
                 (Action::LabelDrop, Some(_)) | (Action::LabelKeep, None) => {
                     builder.remove(name);

@@ -140,8 +140,10 @@ impl Map {
         let mut fresh = Vec::with_capacity(rows.len());
         for (row, labels) in query.labels_of(rows).into_iter().enumerate() {
             let (changed, writes_name) = match &self.function {
-                MapFunction::Replace(replace) => (replace.apply(&labels), replace.writes_name()),
-                MapFunction::Join(join) => (Some(join.apply(&labels)), join.writes_name()),
+                MapFunction::Replace(replace) => {
+                    (replace.apply(&labels).map(|new| new.build()), replace.writes_name())
+                }
+                MapFunction::Join(join) => (Some(join.apply(&labels).build()), join.writes_name()),
                 _ => (None, false),
             };
             if changed.is_some() && writes_name {

@@ -1,6 +1,6 @@
 //! `label_replace` and `label_join`.
 
-use model::go_regex::{self, Regex};
+use model::go_regex::{self, Captures, Regex, Template};
 use model::{Labels, METRIC_NAME};
 
 use crate::quote::quote;
@@ -9,7 +9,7 @@ use crate::quote::quote;
 #[derive(Clone, Debug)]
 pub struct LabelReplace {
     destination: Vec<u8>,
-    replacement: Vec<u8>,
+    replacement: Template,
     source: Vec<u8>,
     regex: Regex,
 }
@@ -26,8 +26,8 @@ impl LabelReplace {
             let name = String::from_utf8_lossy(destination);
             return Err(format!("invalid destination label name in label_replace(): {name}"));
         }
-        let (destination, replacement, source) =
-            (destination.to_vec(), replacement.to_vec(), source.to_vec());
+        let replacement = Template::new(&regex, replacement);
+        let (destination, source) = (destination.to_vec(), source.to_vec());
         Ok(LabelReplace { destination, replacement, source, regex })
     }
 
@@ -35,10 +35,46 @@ impl LabelReplace {
         self.destination == METRIC_NAME.as_bytes()
     }
 
-    /// The new labels, or `None` where the regex does not match.
-    pub fn apply(&self, labels: &Labels) -> Option<Labels> {
+    /// What the labels become, or `None` where the regex does not match.
+    pub fn apply<'a>(&'a self, labels: &'a Labels) -> Option<NewLabels<'a>> {
         let captures = self.regex.captures(labels.get(&self.source).unwrap_or_default())?;
-        Some(labels.with(&self.destination, go_regex::expand(&captures, &self.replacement)))
+        let value = NewValue::Replaced(captures, &self.replacement);
+        Some(NewLabels { labels, name: &self.destination, value })
+    }
+}
+
+/// Labels that a function gives a series, before they are made.
+#[derive(Debug)]
+pub struct NewLabels<'a> {
+    labels: &'a Labels,
+    name: &'a [u8],
+    value: NewValue<'a>,
+}
+
+/// The value of the label that changes.
+#[derive(Debug)]
+enum NewValue<'a> {
+    Replaced(Captures<'a>, &'a Template),
+    Joined(&'a LabelJoin),
+}
+
+impl NewLabels<'_> {
+    /// About how many bytes they will take.
+    pub fn bytes(&self) -> usize {
+        let value = match &self.value {
+            NewValue::Replaced(captures, template) => template.expanded_len(captures),
+            NewValue::Joined(join) => join.value_len(self.labels),
+        };
+        self.labels.as_packed().len() + self.name.len() + value
+    }
+
+    /// The labels.
+    pub fn build(&self) -> Labels {
+        let value = match &self.value {
+            NewValue::Replaced(captures, template) => template.expand(captures),
+            NewValue::Joined(join) => join.values(self.labels).join(&join.separator[..]),
+        };
+        self.labels.with(self.name, value)
     }
 }
 
@@ -76,10 +112,18 @@ impl LabelJoin {
         self.destination == METRIC_NAME.as_bytes()
     }
 
-    pub fn apply(&self, labels: &Labels) -> Labels {
-        let values: Vec<&[u8]> =
-            self.sources.iter().map(|s| labels.get(s).unwrap_or_default()).collect();
-        labels.with(&self.destination, values.join(&self.separator[..]))
+    /// What the labels become.
+    pub fn apply<'a>(&'a self, labels: &'a Labels) -> NewLabels<'a> {
+        NewLabels { labels, name: &self.destination, value: NewValue::Joined(self) }
+    }
+
+    fn values<'a>(&self, labels: &'a Labels) -> Vec<&'a [u8]> {
+        self.sources.iter().map(|s| labels.get(s).unwrap_or_default()).collect()
+    }
+
+    fn value_len(&self, labels: &Labels) -> usize {
+        let values: usize = self.values(labels).iter().map(|value| value.len()).sum();
+        values + self.separator.len() * self.sources.len().saturating_sub(1)
     }
 }
 
@@ -101,10 +145,9 @@ mod tests {
     fn groups_are_put_in_and_mismatches_leave_alone() {
         let labels = Labels::from_pairs([("instance", "a:9100")]);
         let replace = LabelReplace::new([b"host", b"$1-x", b"instance", b"(.*):.*"]).unwrap();
-        assert_eq!(
-            replace.apply(&labels).unwrap().to_string(),
-            r#"{host="a-x", instance="a:9100"}"#
-        );
+        let replaced = replace.apply(&labels).unwrap();
+        assert_eq!(replaced.bytes(), labels.as_packed().len() + "hosta-x".len());
+        assert_eq!(replaced.build().to_string(), r#"{host="a-x", instance="a:9100"}"#);
         assert!(
             LabelReplace::new([b"host", b"$1", b"instance", b"z"])
                 .unwrap()
@@ -120,6 +163,8 @@ mod tests {
         let labels = Labels::from_pairs([("a", "1"), ("c", "3")]);
         let join =
             LabelJoin::new(b"d", b"-", vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]).unwrap();
-        assert_eq!(join.apply(&labels).get("d"), Some(&b"1--3"[..]));
+        let joined = join.apply(&labels);
+        assert_eq!(joined.bytes(), labels.as_packed().len() + "d1--3".len());
+        assert_eq!(joined.build().get("d"), Some(&b"1--3"[..]));
     }
 }
