@@ -296,7 +296,7 @@ impl SampleReader {
         let (range, dedup) = (self.range(), self.reading.dedup);
         let reading = |value| ReplicaReading { value, range, dedup };
         if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
-            let counts = read_replicas(chunks.clone(), reading(ValueOf::Count))?;
+            let counts = read_replicas(chunks.clone(), reading(ValueOf::Count), &|_| true)?;
             if let Column::Floats(counts) = counts {
                 self.weights = counts.values;
             }
@@ -304,10 +304,10 @@ impl SampleReader {
         let reading = reading(self.reading.treatment.value);
         // the chunks of nearly all series have none
         let with_times = chunks.iter().any(|c| c.times.is_some()).then(|| chunks.clone());
-        let column = read_replicas(chunks, reading)?;
+        let column = read_replicas(chunks, reading, &|_| true)?;
         match (with_times, column) {
             (Some(chunks), column) => {
-                let times = sample_times(chunks, &column, reading)?;
+                let times = sample_times(chunks, &column, reading, &|_| true)?;
                 self.take_timed(column, times);
             }
             (None, Column::Floats(floats)) => self.floats = floats,

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::replicas::GoesOn;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// The chunks that several sources hold of one series, one source after the other: identical ones
@@ -61,12 +62,20 @@ fn compare_bytes(a: &ChunkBytes, b: &ChunkBytes) -> Ordering {
 /// their samples are so far apart that a change from one run to another, which the penalty delays
 /// by two of them, would be a gap.
 pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
+    split(chunks, &|_| true)
+}
+
+/// As [`overlap_split`]; some chunks are missing once `goes_on` does not say so.
+pub(crate) fn split(chunks: Vec<SeriesChunk>, goes_on: GoesOn<'_>) -> Vec<Vec<SeriesChunk>> {
     let overlap = chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time);
     if !overlap {
         return if chunks.is_empty() { Vec::new() } else { vec![chunks] };
     }
     let mut runs: Vec<ChunkRun> = Vec::new();
     for chunk in chunks {
+        if !goes_on(1 + runs.len()) {
+            break;
+        }
         let at = runs.iter().position(|run| run.goes_on_with(&chunk));
         match at.or_else(|| runs.iter().position(|run| run.end < chunk.min_time)) {
             Some(at) => runs[at].push(chunk),

@@ -8,8 +8,10 @@ mod coarse;
 mod counters;
 
 use crate::column::SampleColumn;
+use crate::replicas::GoesOn;
 
 pub use coarse::CoarseSpan;
+pub(crate) use counters::counters_while;
 pub use counters::{CounterColumn, counters};
 
 #[cfg(test)]
@@ -65,13 +67,21 @@ pub fn chain<C: SampleColumn>(replicas: Vec<C>) -> C {
 }
 
 /// Merges the replicas of one series that is not a counter into one.
-pub fn deduplicated<C: SampleColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
+pub fn deduplicated<C: SampleColumn>(replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
+    deduplicated_while(replicas, dedup, &|_| true)
+}
+
+pub(crate) fn deduplicated_while<C: SampleColumn>(
+    mut replicas: Vec<SeriesReplica<C>>,
+    dedup: Dedup,
+    goes_on: GoesOn<'_>,
+) -> C {
     if let Some(only) = take_only(&mut replicas) {
         return only;
     }
     let mut out = C::default();
     let mut before: Option<PickedSample> = None;
-    for pick in picks(&replicas, dedup) {
+    for pick in picks(&replicas, dedup, goes_on) {
         let consecutive = before.is_some_and(|before| before.comes_before(pick));
         out.push_from(&replicas[pick.replica].column, pick.index, consecutive);
         before = Some(pick);
@@ -108,15 +118,21 @@ impl PickedSample {
 pub(crate) fn picks<C: SampleColumn>(
     replicas: &[SeriesReplica<C>],
     dedup: Dedup,
+    goes_on: GoesOn<'_>,
 ) -> Vec<PickedSample> {
     match dedup {
-        _ if replicas.iter().any(|r| !r.coarse.is_empty()) => coarse::picks(replicas, dedup),
-        Dedup::Penalty => penalty_picks(replicas),
-        Dedup::Chain => chain_picks(replicas),
+        _ if replicas.iter().any(|r| !r.coarse.is_empty()) => {
+            coarse::picks(replicas, dedup, goes_on)
+        }
+        Dedup::Penalty => penalty_picks(replicas, goes_on),
+        Dedup::Chain => chain_picks(replicas, goes_on),
     }
 }
 
-fn penalty_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSample> {
+fn penalty_picks<C: SampleColumn>(
+    replicas: &[SeriesReplica<C>],
+    goes_on: GoesOn<'_>,
+) -> Vec<PickedSample> {
     let all = replicas.iter().enumerate();
     let all = all.map(|(replica, SeriesReplica { column, .. })| Whole { column, replica });
     let mut runs = all.filter(|run| !run.column.is_empty());
@@ -124,7 +140,14 @@ fn penalty_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSa
     match runs.next() {
         None => (0..first.len()).map(|at| first.pick(at)).collect(),
         Some(second) => {
-            runs.fold(take_turns(&first, &second), |picks, next| take_turns(&picks, &next))
+            let mut picks = take_turns(&first, &second);
+            for next in runs {
+                if !goes_on(4 * (picks.len() + next.len())) {
+                    break;
+                }
+                picks = take_turns(&picks, &next);
+            }
+            picks
         }
     }
 }
@@ -233,8 +256,14 @@ fn take_turns<A: SampleRun, B: SampleRun>(a: &A, b: &B) -> Vec<PickedSample> {
     }
 }
 
+/// This many picks are made before it is asked whether to go on.
+const PICKS_AT_ONCE: usize = 1024;
+
 /// Follows Go's heap, so that equal times are resolved in the same way.
-fn chain_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSample> {
+fn chain_picks<C: SampleColumn>(
+    replicas: &[SeriesReplica<C>],
+    goes_on: GoesOn<'_>,
+) -> Vec<PickedSample> {
     let mut picks: Vec<PickedSample> =
         Vec::with_capacity(replicas.iter().map(|r| r.column.len()).sum());
     let sample = |replica: usize, index: usize| {
@@ -264,6 +293,9 @@ fn chain_picks<C: SampleColumn>(replicas: &[SeriesReplica<C>]) -> Vec<PickedSamp
         };
         (current, next_at) = (chosen.replica, chosen.index + 1);
         if Some(chosen.t) != last_t {
+            if picks.len().is_multiple_of(PICKS_AT_ONCE) && !goes_on(16 * PICKS_AT_ONCE) {
+                return picks;
+            }
             picks.push(chosen);
             last_t = Some(chosen.t);
         }

@@ -41,7 +41,7 @@ pub use error::{Error, Kind};
 pub use kway::{KWay, Step};
 pub use loser_tree::LoserTree;
 pub use read::{ValueOf, read_chunk, read_run};
-pub use replicas::{ReplicaReading, read_replicas};
+pub use replicas::{GoesOn, ReplicaReading, read_replicas};
 pub use series::{ChunkBytes, ChunkContent, Series, SeriesChunk};
 pub use times::{SampleTime, sample_times};
 pub use vertical::merge_vertically;

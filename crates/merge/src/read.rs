@@ -8,6 +8,7 @@ use tsdb::chunk::{Aggregate, decode_floats, decode_shared_histograms, reset_hint
 use crate::column::{Column, Floats, SampleColumn};
 use crate::counter::{ChunkKind, CounterStitch, HistogramStitch};
 use crate::error::{Case, Error};
+use crate::replicas::GoesOn;
 use crate::series::{ChunkBytes, ChunkContent, SeriesChunk};
 
 /// Which value of a downsampled chunk stands for its samples. Raw chunks give their samples
@@ -40,6 +41,9 @@ impl ValueOf {
     }
 }
 
+/// About how many samples a chunk has.
+const SAMPLES_OF_A_CHUNK: usize = 128;
+
 /// Decodes a run of chunks, sorted and usually without overlap
 /// ([`overlap_split`](crate::overlap_split)), into one column. Where chunks reach into each other,
 /// because they overlap or because a span does not cover all samples, the column has the times of
@@ -47,6 +51,15 @@ impl ValueOf {
 /// For a downsampled counter, and for chunks of other resolutions than those before, the part that
 /// reaches back before the end of what came before is skipped.
 pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error> {
+    read_run_while(chunks, value, &|_| true)
+}
+
+/// As [`read_run`]; some samples are missing once `goes_on` does not say so.
+pub(crate) fn read_run_while(
+    chunks: &[SeriesChunk],
+    value: ValueOf,
+    goes_on: GoesOn<'_>,
+) -> Result<Column, Error> {
     let is_raw = |chunk: &SeriesChunk| matches!(chunk.content, ChunkContent::Raw(_));
     if value == ValueOf::Counter && !chunks.iter().all(is_raw) {
         return read_counter(chunks);
@@ -56,6 +69,11 @@ pub fn read_run(chunks: &[SeriesChunk], value: ValueOf) -> Result<Column, Error>
     for chunk in chunks {
         let last = column.last_time();
         let before = column.len();
+        // where they overlap, what is there is written once more
+        let overlap = if last.is_some_and(|last| last >= chunk.min_time) { before } else { 0 };
+        if !goes_on(SAMPLES_OF_A_CHUNK + overlap) {
+            break;
+        }
         read_chunk(chunk, value, &mut column)?;
         alike &= chunk.resolution() == chunks[0].resolution();
         match last {

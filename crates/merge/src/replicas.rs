@@ -2,15 +2,21 @@
 
 use model::TimeRange;
 
-use crate::chunks::overlap_split;
+use crate::chunks::split;
 use crate::column::Column;
-use crate::dedup::{CoarseSpan, CounterColumn, Dedup, SeriesReplica, counters, deduplicated};
+use crate::dedup::{
+    CoarseSpan, CounterColumn, Dedup, SeriesReplica, counters_while, deduplicated_while,
+};
 use crate::error::Error;
-use crate::read::{ValueOf, read_run};
+use crate::read::{ValueOf, read_run_while};
 use crate::series::SeriesChunk;
 
 #[cfg(test)]
 mod tests;
+
+/// Told how much work comes next, in samples, it says whether that is still wanted. Where it is
+/// not, work stops and what it gives is of no use.
+pub type GoesOn<'a> = &'a dyn Fn(usize) -> bool;
 
 /// How the chunks of replicas become samples.
 #[derive(Clone, Copy, Debug)]
@@ -23,18 +29,22 @@ pub struct ReplicaReading {
 }
 
 /// Decodes sorted, possibly overlapping chunks of one series and merges its replicas, which
-/// [`overlap_split`] tells apart.
+/// [`overlap_split`](crate::overlap_split) tells apart, while `goes_on` says so.
 ///
 /// # Errors
 /// Damaged chunks, and downsampled ones without the value.
-pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Result<Column, Error> {
+pub fn read_replicas(
+    chunks: Vec<SeriesChunk>,
+    reading: ReplicaReading,
+    goes_on: GoesOn<'_>,
+) -> Result<Column, Error> {
     let read = |run: &[SeriesChunk]| -> Result<Column, Error> {
-        let mut column = read_run(run, reading.value)?;
+        let mut column = read_run_while(run, reading.value, goes_on)?;
         column.trim(reading.range);
         Ok(column)
     };
     let Some(dedup) = reading.dedup else { return read(&chunks) };
-    let runs = overlap_split(chunks);
+    let runs = split(chunks, goes_on);
     if let [run] = &runs[..] {
         return read(run);
     }
@@ -45,16 +55,21 @@ pub fn read_replicas(chunks: Vec<SeriesChunk>, reading: ReplicaReading) -> Resul
     }
     if replicas.iter().all(|replica| matches!(replica.column, Column::Floats(_))) {
         let floats = replicas.into_iter().map(|replica| replica.map(Column::into_floats));
-        return Ok(Column::Floats(merged(floats.collect(), reading.value, dedup)));
+        return Ok(Column::Floats(merged(floats.collect(), reading.value, dedup, goes_on)));
     }
     let samples = replicas.into_iter().map(|replica| replica.map(Column::into_samples));
-    Ok(Column::Mixed(merged(samples.collect(), reading.value, dedup)))
+    Ok(Column::Mixed(merged(samples.collect(), reading.value, dedup, goes_on)))
 }
 
-fn merged<C: CounterColumn>(replicas: Vec<SeriesReplica<C>>, value: ValueOf, dedup: Dedup) -> C {
+fn merged<C: CounterColumn>(
+    replicas: Vec<SeriesReplica<C>>,
+    value: ValueOf,
+    dedup: Dedup,
+    goes_on: GoesOn<'_>,
+) -> C {
     match value {
-        ValueOf::Counter => counters(replicas, dedup),
-        _ => deduplicated(replicas, dedup),
+        ValueOf::Counter => counters_while(replicas, dedup, goes_on),
+        _ => deduplicated_while(replicas, dedup, goes_on),
     }
 }
 

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use model::TimeRange;
 use tsdb::varint::{put_varint, read_varint};
 
-use crate::chunks::overlap_split;
+use crate::chunks::split;
 use crate::column::{Column, Floats};
 use crate::cut::covered_span;
 use crate::dedup::{CounterColumn, Dedup, SeriesReplica, picks};
 use crate::downsample::NO_TIME;
 use crate::error::Error;
-use crate::read::{ValueOf, read_run};
-use crate::replicas::{ReplicaReading, coarse_spans, joints};
+use crate::read::{ValueOf, read_run_while};
+use crate::replicas::{GoesOn, ReplicaReading, coarse_spans, joints};
 use crate::series::SeriesChunk;
 
 #[cfg(test)]
@@ -126,12 +126,13 @@ pub fn sample_times(
     chunks: Vec<SeriesChunk>,
     column: &Column,
     reading: ReplicaReading,
+    goes_on: GoesOn<'_>,
 ) -> Result<Vec<Option<SampleTime>>, Error> {
     if chunks.iter().all(|chunk| chunk.times.is_none()) {
         return Ok(Vec::new());
     }
     let runs = match reading.dedup {
-        Some(_) => overlap_split(chunks),
+        Some(_) => split(chunks, goes_on),
         None => vec![chunks],
     };
     if let [run] = &runs[..] {
@@ -143,12 +144,13 @@ pub fn sample_times(
     let mut replicas = Vec::with_capacity(runs.len());
     let mut columns = Vec::with_capacity(runs.len());
     for run in &runs {
-        let ts = read_run_times(run, reading)?;
+        let ts = read_run_times(run, reading, goes_on)?;
         replicas.push(ReplicaTimes::new(run, &ts));
         let column = Floats { values: vec![0.0; ts.len()], ts };
         columns.push(SeriesReplica { column, joints: joints(run), coarse: coarse_spans(run) });
     }
-    let mut chosen = picks(&columns, reading.dedup.unwrap_or(Dedup::Chain)).into_iter().peekable();
+    let dedup = reading.dedup.unwrap_or(Dedup::Chain);
+    let mut chosen = picks(&columns, dedup, goes_on).into_iter().peekable();
     let found = column.times().into_iter().map(|t| {
         while chosen.next_if(|pick| pick.t < t).is_some() {}
         // a counter repeats samples around resets that were not chosen
@@ -159,8 +161,12 @@ pub fn sample_times(
 }
 
 /// The times of the samples of a run, as they are before replicas are merged.
-fn read_run_times(run: &[SeriesChunk], reading: ReplicaReading) -> Result<Vec<i64>, Error> {
-    let mut column = read_run(run, reading.value)?;
+fn read_run_times(
+    run: &[SeriesChunk],
+    reading: ReplicaReading,
+    goes_on: GoesOn<'_>,
+) -> Result<Vec<i64>, Error> {
+    let mut column = read_run_while(run, reading.value, goes_on)?;
     column.trim(reading.range);
     if reading.value == ValueOf::Counter {
         match &mut column {

@@ -7,6 +7,7 @@
 
 use super::{Dedup, INITIAL_PENALTY_MS, PickedSample, SeriesReplica};
 use crate::column::SampleColumn;
+use crate::replicas::GoesOn;
 
 /// A span of a column, both ends included, whose samples stand for windows of one length, in
 /// milliseconds.
@@ -77,12 +78,16 @@ struct GivenSample {
 pub(super) fn picks<C: SampleColumn>(
     replicas: &[SeriesReplica<C>],
     dedup: Dedup,
+    goes_on: GoesOn<'_>,
 ) -> Vec<PickedSample> {
     let side = |replica| CoarseSide { replica, at: 0, penalty: 0 };
     let mut sides: Vec<CoarseSide<'_, C>> = replicas.iter().map(side).collect();
     let mut picks = Vec::new();
     let mut given: Option<GivenSample> = None;
     loop {
+        if !goes_on(4 * sides.len()) {
+            return picks;
+        }
         let is_same = |replica: usize| given.is_some_and(|given| given.replica == replica);
         let next = sides.iter_mut().enumerate();
         let next = next
@@ -121,7 +126,7 @@ mod tests {
 
     /// The number of the replica and the time of each sample given.
     fn given(replicas: [SeriesReplica<Floats>; 2], dedup: Dedup) -> Vec<(usize, i64)> {
-        picks(&replicas, dedup).into_iter().map(|pick| (pick.replica, pick.t)).collect()
+        picks(&replicas, dedup, &|_| true).into_iter().map(|pick| (pick.replica, pick.t)).collect()
     }
 
     #[test]

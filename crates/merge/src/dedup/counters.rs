@@ -3,6 +3,7 @@
 use model::histogram::ResetHint;
 
 use super::{Dedup, PickedSample, SeriesReplica, picks, take_only};
+use crate::replicas::GoesOn;
 
 mod column;
 
@@ -27,13 +28,21 @@ mod tests;
 /// chosen samples would skip a reset, those on both sides of it are returned too. Replicas at other
 /// heights, such as downsampled ones whose earlier resets are added up, are moved to the height of
 /// the last returned value.
-pub fn counters<C: CounterColumn>(mut replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
+pub fn counters<C: CounterColumn>(replicas: Vec<SeriesReplica<C>>, dedup: Dedup) -> C {
+    counters_while(replicas, dedup, &|_| true)
+}
+
+pub(crate) fn counters_while<C: CounterColumn>(
+    mut replicas: Vec<SeriesReplica<C>>,
+    dedup: Dedup,
+    goes_on: GoesOn<'_>,
+) -> C {
     replicas.iter_mut().for_each(|replica| replica.column.leave_out_nan());
     if let Some(only) = take_only(&mut replicas) {
         return only;
     }
     let mut walk = CounterWalk::new(&replicas);
-    picks(&replicas, dedup).into_iter().for_each(|pick| walk.go_to(pick));
+    picks(&replicas, dedup, goes_on).into_iter().for_each(|pick| walk.go_to(pick));
     walk.out
 }
 
