@@ -11,8 +11,8 @@ use promql::kernels::histogram::ForcedMonotonicity;
 /// What is said of a query besides its value; each text once.
 #[derive(Debug, Default)]
 pub(crate) struct Annotations {
-    warnings: BTreeMap<String, QueryPosition>,
-    infos: BTreeMap<String, QueryPosition>,
+    warnings: BTreeMap<String, Span>,
+    infos: BTreeMap<String, Span>,
     source_warnings: SourceTexts,
     source_infos: SourceTexts,
     forced: BTreeMap<String, Forced>,
@@ -46,31 +46,21 @@ impl SourceTexts {
     }
 }
 
-/// The place in the query that a text is about.
-#[derive(Debug)]
-struct QueryPosition {
-    span: Span,
-    /// `line:column`.
-    position: String,
-}
+/// More texts than this say nothing new: those of parameters name their values, of which there may
+/// be one at every step.
+const MOST_TEXTS: usize = 10_000;
 
-impl QueryPosition {
-    fn new(text: &str, span: Span) -> QueryPosition {
-        QueryPosition { span, position: position(text, span) }
-    }
-
-    /// Ranks by order of evaluation: operands before what is done to them, left before right.
-    fn rank(&self) -> (usize, Reverse<usize>) {
-        (self.span.end, Reverse(self.span.start))
-    }
+/// Ranks places by order of evaluation: operands before what is done to them, left before right.
+fn rank(place: Span) -> (usize, Reverse<usize>) {
+    (place.end, Reverse(place.start))
 }
 
 /// Keeps the last place for each text, as Prometheus does.
-fn keep_last(list: &mut BTreeMap<String, QueryPosition>, message: &str, place: QueryPosition) {
-    match list.get_mut(message) {
-        Some(kept) if kept.rank() > place.rank() => {}
-        Some(kept) => *kept = place,
-        None => _ = list.insert(message.to_owned(), place),
+fn keep_last(list: &mut BTreeMap<String, Span>, message: &str, place: Span) {
+    if let Some(kept) = list.get_mut(message) {
+        *kept = if rank(*kept) > rank(place) { *kept } else { place };
+    } else if list.len() < MOST_TEXTS {
+        list.insert(message.to_owned(), place);
     }
 }
 
@@ -106,12 +96,12 @@ pub(crate) fn bad_bucket_label(metric: &str, le: &str) -> String {
 
 impl Annotations {
     /// A warning about the expression at `span`.
-    pub(crate) fn warn(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
-        keep_last(&mut self.warnings, message.as_ref(), QueryPosition::new(text, span));
+    pub(crate) fn warn(&mut self, span: Span, message: impl AsRef<str>) {
+        keep_last(&mut self.warnings, message.as_ref(), span);
     }
 
-    pub(crate) fn info(&mut self, text: &str, span: Span, message: impl AsRef<str>) {
-        keep_last(&mut self.infos, message.as_ref(), QueryPosition::new(text, span));
+    pub(crate) fn info(&mut self, span: Span, message: impl AsRef<str>) {
+        keep_last(&mut self.infos, message.as_ref(), span);
     }
 
     pub(crate) fn source_warning(&mut self, message: String) {
@@ -122,9 +112,8 @@ impl Annotations {
         self.source_infos.add(&message);
     }
 
-    pub(crate) fn bad_quantile(&mut self, text: &str, span: Span, q: f64) {
+    pub(crate) fn bad_quantile(&mut self, span: Span, q: f64) {
         self.warn(
-            text,
             span,
             format!("quantile value should be between 0 and 1, got {}", format_float_general(q)),
         );
@@ -164,16 +153,16 @@ impl Annotations {
                 rfc3339(f.first_ms),
                 rfc3339(f.last_ms),
             );
-            self.info(text, f.span, message);
+            self.info(f.span, message);
         }
-        let rendered = |kind: &str, list: BTreeMap<String, QueryPosition>, source: SourceTexts| {
+        let rendered = |kind: &str, list: BTreeMap<String, Span>, source: SourceTexts| {
             let source = source.finish(kind);
             if list.is_empty() && source.is_empty() {
                 return Vec::new();
             }
-            let own = list
-                .into_iter()
-                .map(|(message, place)| format!("PromQL {kind}: {message} ({})", place.position));
+            let own = list.into_iter().map(|(message, place)| {
+                format!("PromQL {kind}: {message} ({})", position(text, place))
+            });
             own.chain(source).collect::<BTreeSet<String>>().into_iter().collect()
         };
         (

@@ -1,11 +1,15 @@
 //! What the operators of one query share.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use datafusion_common::Result;
+use datafusion_execution::memory_pool::MemoryReservation;
 use model::{Labels, METRIC_NAME};
 use promql::ast::Span;
+use promql::kernels::interrupt::Interrupt;
 use promql::kernels::notes::{Notes, Severity};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -16,6 +20,9 @@ use crate::error::{Error, Kind, execution, fail};
 use crate::histograms::HistogramTable;
 use crate::samples::SampleCounter;
 use crate::source::SeriesSource;
+
+/// The name of the threads of an engine's pool.
+pub(crate) const POOL_THREAD: &str = "promql";
 
 pub(crate) const CANCELED: &str = "query was canceled in expression evaluation";
 pub(crate) const TIMED_OUT: &str = "query timed out in expression evaluation";
@@ -28,7 +35,6 @@ pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit_
 /// source.
 #[derive(Debug)]
 pub(crate) struct QueryContext {
-    pub(crate) text: String,
     pub(crate) source: Arc<dyn SeriesSource>,
     pub(crate) delayed_name_removal: bool,
     /// The runtime the query came from, on which the source does its I/O.
@@ -42,6 +48,7 @@ pub(crate) struct QueryContext {
     pub(crate) histograms: HistogramTable,
     stop: Stop,
     labels: RwLock<Vec<Labels>>,
+    label_memory: OnceLock<LabelMemory>,
     annotations: Mutex<Annotations>,
     held_samples: AtomicU64,
     decoded_samples: AtomicU64,
@@ -71,7 +78,37 @@ pub(crate) struct Stop {
     pub(crate) deadline: Option<Instant>,
 }
 
+/// What the text of labels that functions made is charged to: it lasts as long as the query's table
+/// of labels, and where it is in the answer, as long as that.
+pub(crate) type LabelMemory = Arc<Mutex<Charge>>;
+
+/// Work on one thread goes on for this long before others get the thread's place in the pool.
+const TURN: Duration = Duration::from_millis(10);
+
 impl QueryContext {
+    /// Does work that may take long without awaiting anything. Whatever loops in it asks the
+    /// interrupt whether to go on, and the query ends where it does not.
+    pub(crate) fn work<T>(&self, work: impl FnOnce(&Interrupt<'_>) -> Result<T>) -> Result<T> {
+        // most work is done before it asks
+        let began = Cell::new(None);
+        let is_wanted = || {
+            let now = Instant::now();
+            if now - began.get().unwrap_or(now) >= TURN {
+                give_way();
+                began.set(None);
+            } else {
+                began.set(began.get().or(Some(now)));
+            }
+            self.check_alive().is_ok()
+        };
+        let interrupt = Interrupt::new(&is_wanted);
+        let done = work(&interrupt);
+        if interrupt.has_stopped() {
+            self.check_alive()?;
+        }
+        done
+    }
+
     /// An error once the query is to end.
     pub(crate) fn check_alive(&self) -> Result<()> {
         if self.stop.left.load(Ordering::Relaxed) || self.stop.failed.load(Ordering::Relaxed) {
@@ -83,7 +120,7 @@ impl QueryContext {
         Ok(())
     }
 
-    pub(crate) fn new(text: String, around: Surroundings) -> QueryContext {
+    pub(crate) fn new(around: Surroundings) -> QueryContext {
         let Surroundings {
             source,
             delayed_name_removal,
@@ -95,7 +132,6 @@ impl QueryContext {
             stop,
         } = around;
         QueryContext {
-            text,
             source,
             delayed_name_removal,
             io,
@@ -106,10 +142,26 @@ impl QueryContext {
             histograms: HistogramTable::default(),
             stop,
             labels: RwLock::default(),
+            label_memory: OnceLock::new(),
             annotations: Mutex::default(),
             held_samples: AtomicU64::new(0),
             decoded_samples: AtomicU64::new(0),
         }
+    }
+
+    /// Charges the text of labels that are going to be made; `reserve` begins a reservation.
+    pub(crate) fn charge_labels(
+        &self,
+        bytes: usize,
+        reserve: impl FnOnce() -> MemoryReservation,
+    ) -> Result<()> {
+        let memory = self.label_memory.get_or_init(|| Arc::new(Mutex::new(Charge::new(reserve()))));
+        memory.lock().unwrap_or_else(PoisonError::into_inner).hold(bytes)
+    }
+
+    /// What the labels that functions made are charged to, if there are any.
+    pub(crate) fn label_memory(&self) -> Option<LabelMemory> {
+        self.label_memory.get().cloned()
     }
 
     /// Gives each label set an id, in order; returns the first.
@@ -127,9 +179,13 @@ impl QueryContext {
     }
 
     /// Calls `f` with the rows of a batch and their label sets; none can be added meanwhile.
-    pub(crate) fn for_each_labels(&self, rows: &Rows, mut f: impl FnMut(usize, &Labels)) {
+    pub(crate) fn for_each_labels(
+        &self,
+        rows: &Rows,
+        mut f: impl FnMut(usize, &Labels) -> Result<()>,
+    ) -> Result<()> {
         let table = self.labels.read().unwrap_or_else(PoisonError::into_inner);
-        rows.series.iter().enumerate().for_each(|(row, id)| f(row, &table[*id as usize]));
+        rows.series.iter().enumerate().try_for_each(|(row, id)| f(row, &table[*id as usize]))
     }
 
     pub(crate) fn label(&self, id: u32) -> Labels {
@@ -153,8 +209,8 @@ impl QueryContext {
         for note in notes.iter() {
             let message = note.message(metric_name);
             match note.severity() {
-                Severity::Warning => annotations.warn(&self.text, span, message),
-                Severity::Info => annotations.info(&self.text, span, message),
+                Severity::Warning => annotations.warn(span, message),
+                Severity::Info => annotations.info(span, message),
             }
         }
     }
@@ -197,6 +253,64 @@ impl QueryContext {
     }
 }
 
+/// Takes this thread out of the pool, if it is in it, until the work on it awaits something.
+/// Another one takes its place, and the tasks that wait for it.
+fn give_way() {
+    // as long as another thread takes to begin; it need not come in time every time
+    apart(|| std::thread::sleep(Duration::from_micros(50)));
+}
+
+/// Does work that nothing interrupts, while another thread takes this one's place in the pool.
+pub(crate) fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let is_of_pool = std::thread::current().name() == Some(POOL_THREAD);
+    if is_of_pool { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Memory that is charged to the query in steps, because much is taken a few bytes at a time.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    reservation: MemoryReservation,
+    held: usize,
+}
+
+impl Charge {
+    const STEP: usize = 64 << 10;
+
+    pub(crate) fn new(reservation: MemoryReservation) -> Charge {
+        Charge { reservation, held: 0 }
+    }
+
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.held += bytes;
+        let lacking = self.held.saturating_sub(self.reservation.size());
+        if lacking == 0 {
+            return Ok(());
+        }
+        // near the limit of the budget, what is really needed decides
+        self.reservation
+            .try_grow(lacking.max(Self::STEP))
+            .or_else(|_| self.reservation.try_grow(lacking))
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.reservation.free();
+        self.held = 0;
+    }
+}
+
+/// An interrupt inside the engine's own loops.
+pub(crate) trait Check {
+    /// Counts work, and fails once its result is not wanted; [`QueryContext::work`] says why.
+    fn check(&self, units: usize) -> Result<()>;
+}
+
+impl Check for Interrupt<'_> {
+    #[inline]
+    fn check(&self, units: usize) -> Result<()> {
+        if self.after(units) { Err(fail(Error::new(Kind::Canceled, CANCELED))) } else { Ok(()) }
+    }
+}
+
 /// The metric name of a label set, for messages.
 pub(crate) fn metric_name(labels: &Labels) -> String {
     String::from_utf8_lossy(labels.metric_name().unwrap_or_default()).into_owned()
@@ -220,7 +334,7 @@ mod tests {
             analyze: false,
             stop: Stop::default(),
         };
-        QueryContext::new(String::new(), around)
+        QueryContext::new(around)
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::context::{CANCELED, QueryContext, Stop, Surroundings, TIMED_OUT};
+use crate::context::{CANCELED, POOL_THREAD, QueryContext, Stop, Surroundings, TIMED_OUT};
 use crate::error::{Error, Kind, query_error};
 use crate::exec::rows_of;
 use crate::explain::ExplainedOperator;
@@ -97,7 +97,7 @@ impl Engine {
     pub fn new(settings: EngineSettings) -> Engine {
         let pool = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
-            .thread_name("promql")
+            .thread_name(POOL_THREAD)
             .thread_stack_size(STACK_BYTES)
             .enable_time()
             .build()
@@ -331,7 +331,7 @@ impl QueryRun {
             analyze: query.detail.analyze,
             stop,
         };
-        let context = Arc::new(QueryContext::new(query.text.clone(), around));
+        let context = Arc::new(QueryContext::new(around));
         let shape = AnswerShape::of(expr, query.grid, lowering.pointless_sort(expr))?;
         shape.annotate(&context);
         let node = lowering.root(expr)?;
@@ -487,5 +487,7 @@ async fn gather(
     Ok(collected)
 }
 
+#[cfg(test)]
+mod long_work;
 #[cfg(test)]
 mod tests;

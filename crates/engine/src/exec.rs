@@ -259,6 +259,11 @@ impl Inputs {
         MemoryConsumer::new(what).register(self.task.memory_pool())
     }
 
+    /// Charges the text of labels to the query before it is made.
+    pub(crate) fn charge_labels(&self, bytes: usize) -> Result<()> {
+        self.query.charge_labels(bytes, || self.reserve("labels"))
+    }
+
     /// One partition of an input.
     pub(crate) fn rows(&self, input: usize, partition: usize) -> Result<RowStream> {
         rows_of(&self.plans[input], partition, &self.task, &self.query)

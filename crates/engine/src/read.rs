@@ -10,6 +10,7 @@ use merge::{
 use model::histogram::ResetHint;
 use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
 use promql::kernels::coarse::{CoarseTimes, Stretch};
+use promql::kernels::interrupt::Interrupt;
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
 
@@ -170,11 +171,13 @@ impl SampleReader {
         SeriesSamples { floats, histograms: self.histograms.samples() }
     }
 
-    /// Reads the samples of the series inside the range, stale markers included.
+    /// Reads the samples of the series inside the range, stale markers included; those read so far
+    /// where the interrupt says so.
     pub(crate) fn read(
         &mut self,
         labels: &Labels,
         mut chunks: Vec<SeriesChunk>,
+        interrupt: &Interrupt<'_>,
     ) -> Result<(), Error> {
         self.floats.clear();
         self.keep_spare();
@@ -191,12 +194,15 @@ impl SampleReader {
         if is_plain(&chunks) {
             for chunk in &chunks {
                 if let ChunkContent::Raw(raw) = &chunk.content {
+                    if interrupt.after(8 * raw.data.len()) {
+                        return Ok(());
+                    }
                     self.decode(raw).map_err(|e| broken(labels, e))?;
                 }
             }
             self.trim();
         } else {
-            self.read_coarse(chunks).map_err(|e| broken(labels, e))?;
+            self.read_coarse(chunks, interrupt).map_err(|e| broken(labels, e))?;
         }
         let out_of_order = |ts: &[i64]| ts.windows(2).any(|w| w[0] >= w[1]);
         if out_of_order(&self.floats.ts) || out_of_order(&self.histograms.ts) {
@@ -292,11 +298,16 @@ impl SampleReader {
     }
 
     /// Reads chunks of which some may be downsampled, or of several replicas.
-    fn read_coarse(&mut self, chunks: Vec<SeriesChunk>) -> Result<(), merge::Error> {
+    fn read_coarse(
+        &mut self,
+        chunks: Vec<SeriesChunk>,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<(), merge::Error> {
+        let goes_on = |samples: usize| !interrupt.after(8 * samples);
         let (range, dedup) = (self.range(), self.reading.dedup);
         let reading = |value| ReplicaReading { value, range, dedup };
         if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
-            let counts = read_replicas(chunks.clone(), reading(ValueOf::Count), &|_| true)?;
+            let counts = read_replicas(chunks.clone(), reading(ValueOf::Count), &goes_on)?;
             if let Column::Floats(counts) = counts {
                 self.weights = counts.values;
             }
@@ -304,10 +315,10 @@ impl SampleReader {
         let reading = reading(self.reading.treatment.value);
         // the chunks of nearly all series have none
         let with_times = chunks.iter().any(|c| c.times.is_some()).then(|| chunks.clone());
-        let column = read_replicas(chunks, reading, &|_| true)?;
+        let column = read_replicas(chunks, reading, &goes_on)?;
         match (with_times, column) {
             (Some(chunks), column) => {
-                let times = sample_times(chunks, &column, reading, &|_| true)?;
+                let times = sample_times(chunks, &column, reading, &goes_on)?;
                 self.take_timed(column, times);
             }
             (None, Column::Floats(floats)) => self.floats = floats,

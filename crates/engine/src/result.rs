@@ -10,7 +10,7 @@ use promql::ast::{AggregateOp, Expr, ExprKind, Span, ValueType};
 use promql::value::{Grid, Point, PointValue, Points, PointsView, ResultSeries, StepRows, Value};
 
 use crate::batch::Rows;
-use crate::context::QueryContext;
+use crate::context::{LabelMemory, QueryContext, apart};
 use crate::error::{Error, Kind};
 use crate::lower::sorts::is_sort;
 use crate::ops::range_vector::raw_series;
@@ -38,6 +38,7 @@ struct ResultRows {
     rows: Rows,
     grid: Grid,
     _memory: MemoryReservation,
+    _labels: Option<LabelMemory>,
 }
 
 impl StepRows for ResultRows {
@@ -50,6 +51,9 @@ impl StepRows for ResultRows {
         }
     }
 }
+
+/// More series than this may take long to put in order.
+const MANY_SERIES: usize = 20_000;
 
 /// The order of the series in the answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +107,7 @@ impl AnswerShape {
         if let Some(span) = self.pointless_sort {
             let message =
                 "sort is ineffective for range queries since results are always ordered by labels";
-            context.annotate().warn(&context.text, span, message);
+            context.annotate().warn(span, message);
         }
     }
 }
@@ -145,7 +149,8 @@ pub(crate) fn value(
             }
         };
         let labels = context.labels_of(&rows);
-        let rows: Arc<dyn StepRows> = Arc::new(ResultRows { rows, grid, _memory: memory });
+        let rows: Arc<dyn StepRows> =
+            Arc::new(ResultRows { rows, grid, _memory: memory, _labels: context.label_memory() });
         let of_row =
             |(row, labels)| ResultSeries { labels, points: Points::of_row(Arc::clone(&rows), row) };
         series.extend(labels.into_iter().enumerate().map(of_row));
@@ -159,7 +164,11 @@ pub(crate) fn value(
         return Value::Scalar { t_ms: grid.start_ms, value };
     }
     series.retain(|s| !s.points.is_empty());
-    sort(&mut series, &shape.order);
+    if series.len() > MANY_SERIES {
+        apart(|| sort(&mut series, &shape.order));
+    } else {
+        sort(&mut series, &shape.order);
+    }
     if grid.is_instant() { Value::Vector(series) } else { Value::Matrix(series) }
 }
 

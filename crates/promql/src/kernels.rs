@@ -4,7 +4,7 @@
 //! samples of every step with two cursors, [`range`] evaluates a function over them, or [`mixed`]
 //! where some are histograms. Which steps have a value is a set of [`steps`]. Results are those of
 //! Prometheus 3.15; sums are compensated (Neumaier) where Prometheus compensates. Timestamps are
-//! milliseconds.
+//! milliseconds. What may take long asks an [`interrupt::Interrupt`] whether to go on.
 
 pub mod aggregate;
 pub mod aggregate_histogram;
@@ -14,6 +14,7 @@ pub mod coarse;
 pub mod extended;
 pub mod format;
 pub mod histogram;
+pub mod interrupt;
 pub mod kahan;
 pub mod labels;
 pub mod math;

@@ -33,7 +33,7 @@ impl SeriesSource for Scripted {
     }
 }
 
-fn counters(series: usize) -> Arc<dyn SeriesSource> {
+pub(super) fn counters(series: usize) -> Arc<dyn SeriesSource> {
     let series = (0..series).map(|i| {
         let labels = Labels::from_pairs([("__name__", "c_total".to_owned()), ("i", i.to_string())]);
         let sample = |k: i64| Sample { t: k * 10_000, value: SampleValue::Float(k as f64) };
@@ -42,7 +42,7 @@ fn counters(series: usize) -> Arc<dyn SeriesSource> {
     Arc::new(MemorySource::new(series).unwrap())
 }
 
-fn query(text: &str, source: Arc<dyn SeriesSource>) -> Query {
+pub(super) fn query(text: &str, source: Arc<dyn SeriesSource>) -> Query {
     Query {
         text: text.to_owned(),
         grid: Grid { start_ms: 0, end_ms: 900_000, step_ms: 10_000 },
@@ -90,6 +90,32 @@ fn a_query_over_the_memory_budget_is_refused_and_gives_everything_back() {
     assert_eq!(budget.used(), 0);
     assert!(run(&engine, query("sum(c_total)", counters(50))).is_ok());
     assert_eq!(budget.used(), 0);
+}
+
+/// What a query builds of labels' text is charged before it is built, and stays charged with the
+/// answer.
+#[test]
+fn text_of_labels_that_does_not_fit_is_refused() {
+    let budget = Budget::new(8 << 20);
+    let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
+    let instant = |text: &str| Query { grid: Grid::instant(0), ..query(text, counters(1000)) };
+    let joined = |series: &str, length: usize| {
+        format!("label_join({series}, 'l', '{}', 'i', 'i')", "-".repeat(length))
+    };
+    let one = joined("topk(1, c_total)", 100_000);
+    let copied = format!("c_total * on() group_left(l) {one}");
+    let replaced = format!("label_replace(c_total, 'l', '{}', 'i', '(.*)')", "$1".repeat(100_000));
+    for text in [joined("c_total", 200_000), replaced, copied] {
+        let error = run(&engine, instant(&text)).unwrap_err();
+        let message = in_one_line(&error).to_string();
+        assert!(error.kind() == Kind::Execution, "{message}");
+        assert!(message.contains("of the 8388608 bytes of the memory budget"), "{message}");
+        until(|| budget.used() == 0);
+    }
+    let answer = run(&engine, instant(&joined("c_total", 1000))).unwrap();
+    assert!(budget.used() > 1_000_000, "{}", budget.used());
+    drop(answer);
+    until(|| budget.used() == 0);
 }
 
 #[test]

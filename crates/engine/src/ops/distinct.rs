@@ -6,9 +6,11 @@ use std::sync::Arc;
 use datafusion_common::Result;
 use futures::{StreamExt, TryStreamExt};
 use model::Labels;
+use promql::kernels::interrupt::Interrupt;
 
+use super::groups::GROUPING_UNITS;
 use crate::batch::{RowStream, Rows};
-use crate::context::METADATA_LABELS;
+use crate::context::{Check, METADATA_LABELS, QueryContext};
 use crate::error::execution;
 use crate::exec::{Inputs, Operator};
 
@@ -54,29 +56,37 @@ impl Distinct {
     /// All rows, in the batches they came in where no two have the same labels.
     async fn batches(&self, inputs: Inputs) -> Result<Vec<Rows>> {
         let memory = inputs.reserve("series");
-        let mut batches = inputs.collect_batches(0, &memory).await?;
+        let batches = inputs.collect_batches(0, &memory).await?;
+        inputs.query.work(|interrupt| self.distinct(batches, &inputs.query, interrupt))
+    }
+
+    fn distinct(
+        &self,
+        mut batches: Vec<Rows>,
+        query: &QueryContext,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Vec<Rows>> {
         let mut labels: Vec<Labels> =
-            batches.iter().flat_map(|rows| inputs.query.labels_of(rows)).collect();
+            batches.iter().flat_map(|rows| query.labels_of(rows)).collect();
         if self.drop_names {
             let dropped = batches.iter().flat_map(|rows| &rows.drop_name);
             for (labels, _) in labels.iter_mut().zip(dropped).filter(|(_, dropped)| **dropped) {
+                interrupt.check(GROUPING_UNITS)?;
                 *labels = labels.without(&METADATA_LABELS);
             }
         }
-        let target = first_of_equal(&labels);
+        let target = first_of_equal(&labels, interrupt)?;
         if target.iter().enumerate().any(|(row, to)| row != *to) {
-            let (rows, kept) = merge_equal(Rows::concat(self.steps, batches), &target, self.equal)?;
+            let rows = Rows::concat(self.steps, batches);
+            let targets = EqualRows { first: &target, equal: self.equal };
+            let (rows, kept) = merge_equal(rows, targets, interrupt)?;
             labels = kept.into_iter().map(|row| labels[row].clone()).collect();
             batches = vec![rows];
         }
         if self.drop_names {
             let mut labels = labels.into_iter();
             for rows in &mut batches {
-                super::map::relabel(
-                    &inputs.query,
-                    rows,
-                    labels.by_ref().take(rows.len()).collect(),
-                );
+                super::map::relabel(query, rows, labels.by_ref().take(rows.len()).collect());
                 rows.drop_name.fill(false);
             }
         }
@@ -85,13 +95,29 @@ impl Distinct {
 }
 
 /// For each row, the first one that has the same labels.
-fn first_of_equal(labels: &[Labels]) -> Vec<usize> {
+fn first_of_equal(labels: &[Labels], interrupt: &Interrupt<'_>) -> Result<Vec<usize>> {
     let mut first_of: HashMap<&Labels, usize> = HashMap::with_capacity(labels.len());
-    labels.iter().enumerate().map(|(row, labels)| *first_of.entry(labels).or_insert(row)).collect()
+    let mut first = Vec::with_capacity(labels.len());
+    for (row, labels) in labels.iter().enumerate() {
+        interrupt.check(64 + labels.as_packed().len())?;
+        first.push(*first_of.entry(labels).or_insert(row));
+    }
+    Ok(first)
+}
+
+/// For each row, the first one that has the same labels, and when that may be.
+struct EqualRows<'a> {
+    first: &'a [usize],
+    equal: Equal,
 }
 
 /// Merges rows with equal labels; also returns which input row each output row began as.
-fn merge_equal(rows: Rows, target: &[usize], equal: Equal) -> Result<(Rows, Vec<usize>)> {
+fn merge_equal(
+    rows: Rows,
+    equal: EqualRows<'_>,
+    interrupt: &Interrupt<'_>,
+) -> Result<(Rows, Vec<usize>)> {
+    let EqualRows { first: target, equal } = equal;
     if equal == Equal::Never {
         return Err(execution(SAME_LABELSET));
     }
@@ -99,6 +125,7 @@ fn merge_equal(rows: Rows, target: &[usize], equal: Equal) -> Result<(Rows, Vec<
     let mut kept = Vec::new();
     let mut place = vec![0; rows.len()];
     for (row, to) in target.iter().enumerate() {
+        interrupt.check(4 * rows.steps)?;
         if row == *to {
             place[row] = out.len();
             out.push_row(&rows, row);

@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 
+use datafusion_common::Result;
 use model::{Labels, METRIC_NAME, join_label_bytes};
 use promql::ast::Span;
+use promql::kernels::interrupt::{Interrupt, sort};
 use promql::kernels::math;
 use promql::kernels::notes::{Note, Notes};
 
 use crate::batch::Rows;
-use crate::context::QueryContext;
+use crate::context::{Check, QueryContext};
+
+/// What finding the group of a series takes, for an interrupt.
+pub(crate) const GROUPING_UNITS: usize = 256;
 
 /// `by (…)` or `without (…)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,9 +70,9 @@ impl Groups {
     }
 
     /// Group ids in order of their labels.
-    pub(crate) fn sorted(&self) -> Vec<usize> {
+    pub(crate) fn sorted(&self, interrupt: &Interrupt<'_>) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by(|a, b| self.labels[*a].cmp(&self.labels[*b]));
+        sort(&mut order, |a, b| self.labels[*a].cmp(&self.labels[*b]), interrupt);
         order
     }
 }
@@ -77,15 +82,17 @@ pub(crate) fn group_rows(
     query: &QueryContext,
     grouping: &Grouping,
     rows: &Rows,
-) -> (Groups, Vec<Vec<usize>>) {
+    interrupt: &Interrupt<'_>,
+) -> Result<(Groups, Vec<Vec<usize>>)> {
     let mut groups = Groups::default();
     let mut members: Vec<Vec<usize>> = Vec::new();
     query.for_each_labels(rows, |row, labels| {
         let group = groups.of(grouping, labels, rows.drop_name[row]);
         members.resize_with(groups.len(), Vec::new);
         members[group].push(row);
-    });
-    (groups, members)
+        interrupt.check(GROUPING_UNITS)
+    })?;
+    Ok((groups, members))
 }
 
 /// An aggregation that is defined for floats only.

@@ -5,20 +5,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion_common::Result;
+use datafusion_execution::memory_pool::MemoryReservation;
 use model::{FloatHistogram, Labels};
 use promql::ast::Span;
 use promql::kernels::format::open_metrics;
 use promql::kernels::histogram::{ClassicBucket, bucket_fraction, bucket_quantile};
+use promql::kernels::interrupt::Interrupt;
+use promql::kernels::mixed::histogram_units;
 use promql::kernels::native;
 use promql::kernels::notes::{Note, Notes};
 use promql::kernels::window::Steps;
 use tokio::sync::OnceCell;
 
 use super::distinct::SAME_LABELSET;
+use super::groups::GROUPING_UNITS;
 use super::map::relabel;
 use crate::annotations::bad_bucket_label;
 use crate::batch::{RowStream, Rows};
-use crate::context::QueryContext;
+use crate::context::{Check, QueryContext};
 use crate::error::execution;
 use crate::exec::{Inputs, Operator, once};
 
@@ -79,16 +83,28 @@ struct StatisticEvaluation<'a> {
     query: &'a QueryContext,
     rows: &'a Rows,
     params: &'a [Vec<f64>],
+    interrupt: &'a Interrupt<'a>,
     out: StatisticOutput<'a>,
 }
 
+/// What a statistic is computed from.
+struct StatisticInput<'a> {
+    inputs: &'a Inputs,
+    rows: &'a Rows,
+    params: &'a [Vec<f64>],
+    interrupt: &'a Interrupt<'a>,
+}
+
 impl HistogramStatistic {
-    fn evaluate(&self, query: &QueryContext, rows: &Rows, params: &[Vec<f64>]) -> Result<Rows> {
-        self.check_quantiles(query, params);
-        let out = StatisticOutput::new(query, self.steps.count);
-        let mut evaluation = StatisticEvaluation { operator: self, query, rows, params, out };
+    fn evaluate(&self, of: StatisticInput<'_>) -> Result<Rows> {
+        let StatisticInput { inputs, rows, params, interrupt } = of;
+        let query = &*inputs.query;
+        self.check_quantiles(query, params, interrupt)?;
+        let out = StatisticOutput::new(inputs, self.steps.count);
+        let mut evaluation =
+            StatisticEvaluation { operator: self, query, rows, params, interrupt, out };
         let labels = query.labels_of(rows);
-        let classics = evaluation.classics(&labels);
+        let classics = evaluation.classics(&labels)?;
         evaluation.natives(&labels, &classics)?;
         evaluation.buckets(&classics)?;
         let mut out = evaluation.out;
@@ -96,31 +112,39 @@ impl HistogramStatistic {
         Ok(out.rows)
     }
 
-    fn check_quantiles(&self, query: &QueryContext, params: &[Vec<f64>]) {
+    fn check_quantiles(
+        &self,
+        query: &QueryContext,
+        params: &[Vec<f64>],
+        interrupt: &Interrupt<'_>,
+    ) -> Result<()> {
         if self.statistic == Statistic::Fraction {
-            return;
+            return Ok(());
         }
         for (values, span) in params.iter().zip(&self.param_spans) {
             for bad in values.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-                query.annotate().bad_quantile(&query.text, *span, *bad);
+                interrupt.check(512)?;
+                query.annotate().bad_quantile(*span, *bad);
             }
         }
+        Ok(())
     }
 }
 
 impl StatisticEvaluation<'_> {
-    fn classics(&self, labels: &[Labels]) -> Vec<Classic> {
+    fn classics(&self, labels: &[Labels]) -> Result<Vec<Classic>> {
         let (query, rows) = (self.query, self.rows);
         let mut found: HashMap<Labels, usize> = HashMap::new();
         let mut classics: Vec<Classic> = Vec::new();
         for (row, labels) in labels.iter().enumerate() {
+            self.interrupt.check(GROUPING_UNITS + rows.steps / 16)?;
             if !rows.has_floats(row) {
                 continue;
             }
             let le = String::from_utf8_lossy(labels.get("le").unwrap_or_default()).into_owned();
             let Ok(upper) = le.parse::<f64>() else {
                 let message = bad_bucket_label(&query.late_name(labels), &le);
-                query.annotate().warn(&query.text, self.operator.span, message);
+                query.annotate().warn(self.operator.span, message);
                 continue;
             };
             let rest = labels.without(&["le"]);
@@ -137,7 +161,7 @@ impl StatisticEvaluation<'_> {
                 classics[*at].native = Some(row);
             }
         }
-        classics
+        Ok(classics)
     }
 
     /// Evaluates the native histograms.
@@ -148,12 +172,12 @@ impl StatisticEvaluation<'_> {
         for (row, labels) in
             labels.iter().enumerate().filter(|(row, _)| rows.histograms(*row).is_some())
         {
-            self.query.check_alive()?;
             self.out.latest.clear();
             let beside = classic_of.get(&row);
             let mut notes = Notes::default();
             for step in rows.present(row) {
                 let Some(histogram) = rows.histogram(row, step) else { continue };
+                self.interrupt.check(beside.map_or(0, |classic| classic.buckets.len()))?;
                 if beside.is_some_and(|c| {
                     c.buckets.iter().any(|(_, bucket)| is_float(rows, *bucket, step))
                 }) {
@@ -173,9 +197,9 @@ impl StatisticEvaluation<'_> {
         let rows = self.rows;
         let mut buckets = Vec::new();
         for classic in classics {
-            self.query.check_alive()?;
             self.out.latest.clear();
             for step in 0..self.operator.steps.count {
+                self.interrupt.check(4 * classic.buckets.len())?;
                 if classic.native.is_some_and(|row| rows.histogram(row, step).is_some()) {
                     continue;
                 }
@@ -202,6 +226,11 @@ impl StatisticEvaluation<'_> {
         notes: &mut Notes,
     ) -> Result<()> {
         let (operator, params, step) = (self.operator, self.params, at.step);
+        let units = match &input {
+            HistogramInput::Native(histogram) => histogram_units(histogram),
+            // they are sorted for every quantile, mostly after they have been
+            HistogramInput::Classic(buckets) => 64 + 16 * buckets.len(),
+        };
         if operator.statistic == Statistic::Fraction {
             let (lower, upper) = (params[0][step], params[1][step]);
             let value = match input {
@@ -210,9 +239,11 @@ impl StatisticEvaluation<'_> {
                 }
                 HistogramInput::Classic(buckets) => bucket_fraction(lower, upper, buckets),
             };
+            self.interrupt.check(units)?;
             return self.out.set(at, AskedStatistic { param: 0, quantile: None }, value);
         }
         for (param, q) in params.iter().map(|values| values[step]).enumerate() {
+            self.interrupt.check(units)?;
             let value = match &mut input {
                 HistogramInput::Native(histogram) => native::quantile(q, histogram, notes),
                 HistogramInput::Classic(buckets) => {
@@ -242,7 +273,8 @@ impl StatisticEvaluation<'_> {
 
 /// The rows of the result, by the histogram's labels and the quantile as bits.
 struct StatisticOutput<'a> {
-    query: &'a QueryContext,
+    inputs: &'a Inputs,
+    memory: MemoryReservation,
     rows: Rows,
     labels: Vec<Labels>,
     row_of: HashMap<(Labels, Option<u64>), usize>,
@@ -252,32 +284,33 @@ struct StatisticOutput<'a> {
 }
 
 impl StatisticOutput<'_> {
-    fn new(query: &QueryContext, steps: usize) -> StatisticOutput<'_> {
+    fn new(inputs: &Inputs, steps: usize) -> StatisticOutput<'_> {
         let (labels, row_of, latest) = (Vec::new(), HashMap::new(), Vec::new());
-        StatisticOutput { query, rows: Rows::new(steps), labels, row_of, latest }
+        let memory = inputs.reserve("statistics of histograms");
+        StatisticOutput { inputs, memory, rows: Rows::new(steps), labels, row_of, latest }
     }
 
     /// The row of a histogram and a quantile.
-    fn row(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>) -> usize {
+    fn row(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>) -> Result<usize> {
         let key = (at.labels.clone(), asked.quantile.map(|(_, q)| bits(q)));
-        match self.row_of.get(&key) {
-            Some(row) => *row,
-            None => {
-                let row = self.fresh_row(at, asked);
-                self.row_of.insert(key, row);
-                row
-            }
+        if let Some(row) = self.row_of.get(&key) {
+            return Ok(*row);
         }
+        let row = self.fresh_row(at, asked)?;
+        self.row_of.insert(key, row);
+        Ok(row)
     }
 
-    fn fresh_row(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>) -> usize {
-        let (kept, flag) = self.query.drop_name(at.labels);
+    fn fresh_row(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>) -> Result<usize> {
+        self.memory.try_grow(self.rows.steps * 8)?;
+        self.inputs.charge_labels(at.labels.as_packed().len())?;
+        let (kept, flag) = self.inputs.query.drop_name(at.labels);
         self.labels.push(match asked.quantile {
             Some((label, q)) => kept.with(label, open_metrics(q)),
             None => kept,
         });
         self.rows.push_empty(0, flag || at.drop_name);
-        self.labels.len() - 1
+        Ok(self.labels.len() - 1)
     }
 
     fn set(&mut self, at: HistogramAt<'_>, asked: AskedStatistic<'_>, value: f64) -> Result<()> {
@@ -285,7 +318,7 @@ impl StatisticOutput<'_> {
         let mut row = match self.latest.get(asked.param) {
             Some((latest, row)) if *latest == quantile => *row,
             _ => {
-                let row = self.row(at, asked);
+                let row = self.row(at, asked)?;
                 self.latest.truncate(asked.param);
                 self.latest.push((quantile, row));
                 row
@@ -294,10 +327,10 @@ impl StatisticOutput<'_> {
         if self.rows.is_present(row, at.step) {
             // equal labels at a single step are noticed when names are dropped, if that is at the
             // end
-            if !(self.query.delayed_name_removal && self.rows.steps == 1) {
+            if !(self.inputs.query.delayed_name_removal && self.rows.steps == 1) {
                 return Err(execution(SAME_LABELSET));
             }
-            row = self.fresh_row(at, asked);
+            row = self.fresh_row(at, asked)?;
         }
         self.rows.row_mut(row).set(at.step, value);
         Ok(())
@@ -332,7 +365,14 @@ impl Operator for HistogramStatistic {
             let memory = inputs.reserve("histogram statistic");
             let rows = inputs.collect(0, self.steps.count, &memory).await?;
             let params = inputs.scalars(1, &OnceCell::new()).await?;
-            self.evaluate(&inputs.query, &rows, &params)
+            inputs.query.work(|interrupt| {
+                self.evaluate(StatisticInput {
+                    inputs: &inputs,
+                    rows: &rows,
+                    params: &params,
+                    interrupt,
+                })
+            })
         }))
     }
 }

@@ -11,13 +11,16 @@ use datafusion_common::Result;
 use datafusion_execution::memory_pool::MemoryReservation;
 use futures::TryStreamExt;
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
+use promql::kernels::interrupt::{Interrupt, sort};
 use promql::kernels::steps::{StepSet, StepsView};
 
 use super::distinct::SAME_LABELSET;
+use super::groups::GROUPING_UNITS;
 use super::map::relabel;
 use super::series_scan::SeriesScan;
 use super::window::{SelectorWindow, WindowSpec};
 use crate::batch::{RowStream, Rows};
+use crate::context::Check;
 use crate::error::execution;
 use crate::exec::{Inputs, Operator, once};
 use crate::read::SelectorReading;
@@ -96,29 +99,32 @@ impl Info {
         for matchers in identifying_matchers(identities) {
             self.read(inputs, matchers, &mut info, &memory).await?;
         }
-        let choices = choices(&base, &info)?;
-        let mut out = EnrichedOutput::new(self.steps());
-        for (row, labels) in base.labels.iter().enumerate() {
-            let found = choices.get(&identity(labels)).filter(|_| enriched[row]);
-            let Some(found) = found else {
-                if !enriched[row] || self.spec.data.iter().all(Matcher::matches_empty) {
-                    out.add(labels.clone(), &base.rows, row, base.rows.present(row))?;
-                }
-                continue;
-            };
-            for choice in found {
-                let steps = choice.steps.and(base.rows.present(row));
-                if steps.is_empty() {
+        inputs.query.work(|interrupt| {
+            let mut out = EnrichedOutput::new(self.steps(), inputs, &memory);
+            let choices = choices(&base, &info, interrupt)?;
+            for (row, labels) in base.labels.iter().enumerate() {
+                interrupt.check(GROUPING_UNITS + self.steps())?;
+                let found = choices.get(&identity(labels)).filter(|_| enriched[row]);
+                let Some(found) = found else {
+                    if !enriched[row] || self.spec.data.iter().all(Matcher::matches_empty) {
+                        out.add(labels.clone(), &base.rows, row, base.rows.present(row))?;
+                    }
                     continue;
-                }
-                if let Some(labels) = self.enrich(labels, choice, &info.labels)? {
-                    out.add(labels, &base.rows, row, steps.view())?;
+                };
+                for choice in found {
+                    interrupt.check(GROUPING_UNITS * (1 + choice.rows.len()))?;
+                    let steps = choice.steps.and(base.rows.present(row));
+                    if steps.is_empty() {
+                        continue;
+                    }
+                    if let Some(labels) = self.enrich(labels, choice, &info.labels)? {
+                        out.add(labels, &base.rows, row, steps.view())?;
+                    }
                 }
             }
-        }
-        memory.try_grow(out.rows.bytes())?;
-        relabel(&inputs.query, &mut out.rows, out.labels);
-        Ok(out.rows)
+            relabel(&inputs.query, &mut out.rows, out.labels);
+            Ok(out.rows)
+        })
     }
 
     /// Reads the info series of some identifying values; the value at each step is the time of
@@ -232,11 +238,12 @@ fn quote_regex(text: &str) -> String {
 fn choices<'a>(
     base: &LabelledRows,
     info: &'a LabelledRows,
+    interrupt: &Interrupt<'_>,
 ) -> Result<HashMap<IdentifyingValues<'a>, Vec<InfoChoice>>> {
     let mut looked_at = StepSet::none(info.rows.steps);
     (0..base.rows.len()).for_each(|row| looked_at.add(base.rows.present(row)));
     let mut order: Vec<usize> = (0..info.rows.len()).collect();
-    order.sort_by(|a, b| info.labels[*a].cmp(&info.labels[*b]));
+    sort(&mut order, |a, b| info.labels[*a].cmp(&info.labels[*b]), interrupt);
     let mut groups: HashMap<IdentifyingValues<'a>, BTreeMap<&[u8], Vec<usize>>> = HashMap::new();
     for row in order {
         let labels = &info.labels[row];
@@ -249,10 +256,15 @@ fn choices<'a>(
         let mut choices =
             vec![InfoChoice { rows: Vec::new(), steps: StepSet::all(info.rows.steps) }];
         for rows in metrics.values() {
-            match newest(&info.rows, rows, looked_at.view()) {
+            match newest(&info.rows, rows, looked_at.view(), interrupt) {
                 Ok(newest) => {
-                    choices =
-                        choices.into_iter().flat_map(|choice| split(choice, &newest)).collect()
+                    let mut parts = Vec::new();
+                    for choice in choices {
+                        let words = choice.steps.words().len();
+                        interrupt.check((words + choice.rows.len()) * (1 + newest.len()))?;
+                        split(choice, &newest, &mut parts);
+                    }
+                    choices = parts;
                 }
                 Err(found) => {
                     let place = |c: &Conflict| (c.step, c.new);
@@ -282,6 +294,7 @@ fn newest(
     info: &Rows,
     rows: &[usize],
     looked_at: StepsView<'_>,
+    interrupt: &Interrupt<'_>,
 ) -> std::result::Result<Vec<Newest>, Conflict> {
     if let [row] = rows {
         return Ok(vec![Newest { row: *row, steps: info.present(*row).to_set() }]);
@@ -289,6 +302,9 @@ fn newest(
     let none = |row: &usize| Newest { row: *row, steps: StepSet::none(info.steps) };
     let mut newest: Vec<Newest> = rows.iter().map(none).collect();
     for step in looked_at {
+        if interrupt.after(4 * rows.len()) {
+            break;
+        }
         let mut best: Option<usize> = None;
         for (i, row) in rows.iter().enumerate().filter(|(_, row)| info.is_present(**row, step)) {
             let value = |i: usize| info.values(rows[i])[step];
@@ -308,8 +324,7 @@ fn newest(
 }
 
 /// Splits a choice by the info series of one more metric that it goes with at each of its steps.
-fn split(choice: InfoChoice, newest: &[Newest]) -> Vec<InfoChoice> {
-    let mut parts = Vec::new();
+fn split(choice: InfoChoice, newest: &[Newest], parts: &mut Vec<InfoChoice>) {
     let mut rest = choice.steps.clone();
     for Newest { row, steps } in newest {
         let both = choice.steps.and(steps.view());
@@ -322,19 +337,21 @@ fn split(choice: InfoChoice, newest: &[Newest]) -> Vec<InfoChoice> {
     if !rest.is_empty() {
         parts.push(InfoChoice { rows: choice.rows, steps: rest });
     }
-    parts
 }
 
 /// The enriched series as they grow.
-struct EnrichedOutput {
+struct EnrichedOutput<'a> {
+    inputs: &'a Inputs,
+    memory: &'a MemoryReservation,
     rows: Rows,
     labels: Vec<Labels>,
     by_labels: HashMap<Labels, usize>,
 }
 
-impl EnrichedOutput {
-    fn new(steps: usize) -> EnrichedOutput {
-        EnrichedOutput { rows: Rows::new(steps), labels: Vec::new(), by_labels: HashMap::new() }
+impl<'a> EnrichedOutput<'a> {
+    fn new(steps: usize, inputs: &'a Inputs, memory: &'a MemoryReservation) -> EnrichedOutput<'a> {
+        let (rows, labels, by_labels) = (Rows::new(steps), Vec::new(), HashMap::new());
+        EnrichedOutput { inputs, memory, rows, labels, by_labels }
     }
 
     /// Adds some steps of a row of `base` to the series with these labels.
@@ -342,6 +359,8 @@ impl EnrichedOutput {
         let at = match self.by_labels.get(&labels) {
             Some(at) => *at,
             None => {
+                self.inputs.charge_labels(labels.as_packed().len())?;
+                self.memory.try_grow(self.rows.steps * 8)?;
                 self.by_labels.insert(labels.clone(), self.labels.len());
                 self.labels.push(labels);
                 self.rows.push_empty(0, base.drop_name[row]);

@@ -10,15 +10,16 @@ use datafusion_common::Result;
 use model::{Labels, LabelsBuilder};
 use promql::ast::{BinaryOp, Cardinality, Span, VectorMatching};
 use promql::kernels::binary::changes_metric;
+use promql::kernels::interrupt::Interrupt;
 use promql::kernels::steps::StepSet;
 
 use self::pair::{Combining, LastNotes, OperandPair, PairOperand};
 use super::distinct::SAME_LABELSET;
-use super::groups::Grouping;
+use super::groups::{GROUPING_UNITS, Grouping};
 use super::map::{relabel, without_empty};
 use super::set_operation::Signatures;
 use crate::batch::{RowStream, Rows};
-use crate::context::METADATA_LABELS;
+use crate::context::{Check, METADATA_LABELS};
 use crate::error::execution;
 use crate::exec::{Inputs, Operator, once};
 
@@ -75,7 +76,9 @@ impl JoinSide {
 }
 
 /// The join's output as it grows.
-struct JoinOutput {
+struct JoinOutput<'a> {
+    inputs: &'a Inputs,
+    interrupt: &'a Interrupt<'a>,
     rows: Rows,
     labels: Vec<Labels>,
     by_labels: HashMap<Labels, usize>,
@@ -106,19 +109,20 @@ enum JoinCheck {
     Result,
 }
 
-impl JoinOutput {
+impl JoinOutput<'_> {
     /// The row for these labels. A comparison keeps even a name that an operand was about to lose.
-    fn row(&mut self, labels: Labels, signature: usize, of_comparison: bool) -> usize {
+    fn row(&mut self, labels: Labels, signature: usize, of_comparison: bool) -> Result<usize> {
         if let Some(row) = self.by_labels.get(&labels) {
-            return *row;
+            return Ok(*row);
         }
+        self.inputs.charge_labels(labels.as_packed().len())?;
         let row = self.labels.len();
         self.rows.push_empty(0, of_comparison && labels.metric_name().is_some());
         self.by_labels.insert(labels.clone(), row);
         self.labels.push(labels);
         self.signature.push(signature);
         self.taken.push(StepSet::none(self.rows.steps));
-        row
+        Ok(row)
     }
 
     /// Notes a fault at the first step of a mask, if there is one.
@@ -148,10 +152,15 @@ impl Join {
         self.matching.cardinality == Cardinality::OneToMany
     }
 
-    fn evaluate(&self, inputs: &Inputs, left: Rows, right: Rows) -> Result<Rows> {
+    fn evaluate(
+        &self,
+        inputs: &Inputs,
+        [left, right]: [Rows; 2],
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Rows> {
         let mut signatures = Signatures::new();
-        let of_left = signatures.of(inputs, &self.grouping(), &left);
-        let of_right = signatures.of(inputs, &self.grouping(), &right);
+        let of_left = signatures.of(&inputs.query, &self.grouping(), &left, interrupt)?;
+        let of_right = signatures.of(&inputs.query, &self.grouping(), &right, interrupt)?;
         let count = signatures.len();
         let left = JoinSide::new(inputs, left, &of_left, count);
         let right = JoinSide::new(inputs, right, &of_right, count);
@@ -160,6 +169,8 @@ impl Join {
         // were.
         let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let mut out = JoinOutput {
+            inputs,
+            interrupt,
             // mostly a row per series of this side; what grows by doubling is copied and paged in
             // more than once
             rows: Rows::with_capacity(self.steps, many.rows.len()),
@@ -176,10 +187,10 @@ impl Join {
         let looked_at =
             if fills { many.any.or(one.any.view()) } else { many.any.and(one.any.view()) };
         for signature in 0..count {
-            self.check_one(&mut out, &one, &one.members[signature], &looked_at);
+            self.check_one(&mut out, &one, &one.members[signature], &looked_at)?;
             out.matched.clear();
+            let any_of_one = fill_one.map(|fill| (fill, one.union(&one.members[signature])));
             for row in &many.members[signature] {
-                inputs.query.check_alive()?;
                 for other in &one.members[signature] {
                     let mask = many.rows.present(*row).and(one.rows.present(*other));
                     let pair = OperandPair {
@@ -187,17 +198,16 @@ impl Join {
                         one: one.operand(*other),
                         mask: mask.view(),
                     };
-                    self.add(&mut out, signature, pair);
+                    self.add(&mut out, signature, pair)?;
                 }
-                if let Some(fill) = fill_one {
-                    let mask =
-                        many.rows.present(*row).minus(one.union(&one.members[signature]).view());
+                if let Some((fill, any_of_one)) = &any_of_one {
+                    let mask = many.rows.present(*row).minus(any_of_one.view());
                     let pair = OperandPair {
                         many: many.operand(*row),
-                        one: PairOperand::Fill(fill),
+                        one: PairOperand::Fill(*fill),
                         mask: mask.view(),
                     };
-                    self.add(&mut out, signature, pair);
+                    self.add(&mut out, signature, pair)?;
                 }
             }
             if let Some(fill) = fill_many {
@@ -208,7 +218,7 @@ impl Join {
                         one: one.operand(*other),
                         mask: mask.view(),
                     };
-                    self.add(&mut out, signature, pair);
+                    self.add(&mut out, signature, pair)?;
                 }
             }
         }
@@ -223,13 +233,14 @@ impl Join {
     /// Two series of the "one" side with the same matching labels at the same step are an error.
     fn check_one(
         &self,
-        out: &mut JoinOutput,
+        out: &mut JoinOutput<'_>,
         one: &JoinSide,
         members: &[usize],
         looked_at: &StepSet,
-    ) {
+    ) -> Result<()> {
         for (i, row) in members.iter().enumerate() {
             for earlier in &members[..i] {
+                out.interrupt.check(16 + self.steps / 16)?;
                 let mut overlap = one.rows.present(*row).and(one.rows.present(*earlier));
                 overlap.keep(looked_at.view());
                 out.fault(&overlap, JoinCheck::OneSide, || {
@@ -245,6 +256,7 @@ impl Join {
                 });
             }
         }
+        Ok(())
     }
 
     /// The labels by which a series is matched.
@@ -282,11 +294,13 @@ impl Join {
     }
 
     /// Combines the operands of a pair into the output row of their labels.
-    fn add(&self, out: &mut JoinOutput, signature: usize, pair: OperandPair<'_>) {
+    fn add(&self, out: &mut JoinOutput<'_>, signature: usize, pair: OperandPair<'_>) -> Result<()> {
+        out.interrupt.check(16 + self.steps / 16)?;
         if pair.mask.is_empty() {
-            return;
+            return Ok(());
         }
-        let combined = self.combining().combine(pair, &mut out.last_notes);
+        out.interrupt.check(GROUPING_UNITS + 4 * self.steps)?;
+        let combined = self.combining().combine(pair, &mut out.last_notes, out.interrupt);
         let (kept, valid) = (combined.kept.view(), combined.valid.view());
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         if one_to_one {
@@ -295,13 +309,10 @@ impl Join {
         }
         out.matched.add(valid);
         if valid.is_empty() || (one_to_one && kept.is_empty()) {
-            return;
+            return Ok(());
         }
-        let row = out.row(
-            self.result_labels(pair.many.labels(), pair.one.labels()),
-            signature,
-            self.return_bool,
-        );
+        let labels = self.result_labels(pair.many.labels(), pair.one.labels());
+        let row = out.row(labels, signature, self.return_bool)?;
         if out.signature[row] == signature {
             let twice = out.taken[row].and(valid);
             out.fault(&twice, JoinCheck::Matches, || GROUPED_TWICE.to_owned());
@@ -311,6 +322,7 @@ impl Join {
             out.fault(&twice, JoinCheck::Result, || SAME_LABELSET.to_owned());
         }
         combined.write(&mut out.rows, row);
+        Ok(())
     }
 }
 
@@ -332,8 +344,8 @@ impl Operator for Join {
         Ok(once(async move {
             let memory = inputs.reserve("join");
             let (left, right) = inputs.collect_sides(self.steps, &memory).await?;
-            let out = self.evaluate(&inputs, left, right)?;
-            Ok(out)
+            let sides = [left, right];
+            inputs.query.work(|interrupt| self.evaluate(&inputs, sides, interrupt))
         }))
     }
 }

@@ -7,6 +7,8 @@ use futures::{StreamExt, TryStreamExt};
 use model::FloatHistogram;
 use promql::ast::{BinaryOp, Span};
 use promql::kernels::binary::{arithmetic, changes_metric, compare, is_trim};
+use promql::kernels::interrupt::Interrupt;
+use promql::kernels::mixed::histogram_units;
 use promql::kernels::native::{self, ComputedValue, Operand};
 use promql::kernels::notes::Notes;
 use promql::kernels::steps::WORD_STEPS;
@@ -14,9 +16,13 @@ use promql::kernels::window::Steps;
 use promql::kernels::{FloatColumn, labels, math};
 use tokio::sync::OnceCell;
 
+use super::groups::GROUPING_UNITS;
 use crate::batch::{RowStream, Rows};
-use crate::context::QueryContext;
+use crate::context::{Check, QueryContext};
 use crate::exec::{Inputs, Operator};
+
+/// This many values are changed before the interrupt is asked.
+const VALUES_AT_ONCE: usize = 4096;
 
 /// What happens to a row. Scalars come as further inputs.
 #[derive(Clone, Debug)]
@@ -82,21 +88,32 @@ impl Map {
         Map { function, steps, params: OnceCell::new() }
     }
 
-    fn apply(&self, query: &QueryContext, rows: Rows, params: &[Vec<f64>]) -> Rows {
-        let mut rows = without_empty(self.values(query, rows, params));
-        match &self.function {
-            MapFunction::Replace(_) | MapFunction::Join(_) => self.labels(query, &mut rows),
-            function if function.drops_name() => drop_names(query, &mut rows),
-            _ => {}
-        }
-        rows
+    fn apply(&self, inputs: &Inputs, rows: Rows, params: &[Vec<f64>]) -> Result<Rows> {
+        let query = &inputs.query;
+        query.work(|interrupt| {
+            let mut rows = without_empty(self.values(query, rows, params, interrupt));
+            match &self.function {
+                MapFunction::Replace(_) | MapFunction::Join(_) => {
+                    self.labels(inputs, &mut rows, interrupt)?;
+                }
+                function if function.drops_name() => drop_names(query, &mut rows),
+                _ => {}
+            }
+            Ok(rows)
+        })
     }
 
-    fn values(&self, query: &QueryContext, mut rows: Rows, params: &[Vec<f64>]) -> Rows {
+    fn values(
+        &self,
+        query: &QueryContext,
+        mut rows: Rows,
+        params: &[Vec<f64>],
+        interrupt: &Interrupt<'_>,
+    ) -> Rows {
         match &self.function {
             MapFunction::Replace(_) | MapFunction::Join(_) => return rows,
-            MapFunction::Histogram(f) => return of_histograms(rows, f.function),
-            MapFunction::Binary(binary) => return binary.apply(query, rows, &params[0]),
+            MapFunction::Histogram(f) => return of_histograms(rows, f.function, interrupt),
+            MapFunction::Binary(binary) => return binary.apply(query, rows, &params[0], interrupt),
             MapFunction::EvaluationTime => {
                 rows.forget_histograms();
                 for row in 0..rows.len() {
@@ -110,7 +127,11 @@ impl Map {
             }
             MapFunction::Negate => {
                 rows.values.iter_mut().for_each(|v| *v = -*v);
-                rows.map_histograms(|h| Arc::new(native::negate(h)));
+                rows.map_histograms(|h| {
+                    // no row is looked at after a stop
+                    interrupt.after(histogram_units(h));
+                    Arc::new(native::negate(h))
+                });
                 return rows;
             }
             _ => {}
@@ -118,7 +139,12 @@ impl Map {
         rows.drop_histograms();
         match &self.function {
             MapFunction::Each(Named { function, .. }) => {
-                rows.values.iter_mut().for_each(|v| *v = function(*v))
+                for values in rows.values.chunks_mut(VALUES_AT_ONCE) {
+                    if interrupt.after(8 * values.len()) {
+                        break;
+                    }
+                    values.iter_mut().for_each(|v| *v = function(*v));
+                }
             }
             MapFunction::Round => each(&mut rows, |k, v| math::round(v, params[0][k])),
             MapFunction::ClampMin => each(&mut rows, |k, v| math::max(params[0][k], v)),
@@ -136,23 +162,30 @@ impl Map {
         rows
     }
 
-    fn labels(&self, query: &QueryContext, rows: &mut Rows) {
+    fn labels(&self, inputs: &Inputs, rows: &mut Rows, interrupt: &Interrupt<'_>) -> Result<()> {
         let mut fresh = Vec::with_capacity(rows.len());
-        for (row, labels) in query.labels_of(rows).into_iter().enumerate() {
+        for (row, labels) in inputs.query.labels_of(rows).into_iter().enumerate() {
+            // the value is looked at, perhaps by a regex
+            interrupt.check(GROUPING_UNITS + 32 * labels.as_packed().len())?;
             let (changed, writes_name) = match &self.function {
-                MapFunction::Replace(replace) => {
-                    (replace.apply(&labels).map(|new| new.build()), replace.writes_name())
-                }
-                MapFunction::Join(join) => (Some(join.apply(&labels).build()), join.writes_name()),
+                MapFunction::Replace(replace) => (replace.apply(&labels), replace.writes_name()),
+                MapFunction::Join(join) => (Some(join.apply(&labels)), join.writes_name()),
                 _ => (None, false),
             };
-            if changed.is_some() && writes_name {
+            let Some(changed) = changed else {
+                fresh.push(labels.clone());
+                continue;
+            };
+            inputs.charge_labels(changed.bytes())?;
+            interrupt.check(changed.bytes())?;
+            if writes_name {
                 // The name was given on purpose and is not dropped at the end.
                 rows.drop_name[row] = false;
             }
-            fresh.push(changed.unwrap_or(labels));
+            fresh.push(changed.build());
         }
-        relabel(query, rows, fresh);
+        relabel(&inputs.query, rows, fresh);
+        Ok(())
     }
 }
 
@@ -195,21 +228,30 @@ fn retain(rows: &mut Rows, keep: impl Fn(usize, f64) -> bool) {
 }
 
 /// The floats that a function computes from histograms.
-fn of_histograms(rows: Rows, f: fn(&FloatHistogram) -> f64) -> Rows {
+fn of_histograms(rows: Rows, f: fn(&FloatHistogram) -> f64, interrupt: &Interrupt<'_>) -> Rows {
     let mut out = Rows::new(rows.steps);
     for row in (0..rows.len()).filter(|row| rows.histograms(*row).is_some()) {
         out.push_empty(rows.series[row], rows.drop_name[row]);
         let mut column = out.row_mut(out.len() - 1);
-        rows.for_each_histogram(row, |k, histogram| column.set(k, f(histogram)));
+        rows.for_each_histogram(row, |k, histogram| {
+            if !interrupt.after(histogram_units(histogram)) {
+                column.set(k, f(histogram));
+            }
+        });
     }
     out
 }
 
 impl ScalarBinary {
-    fn apply(self, query: &QueryContext, mut rows: Rows, scalar: &[f64]) -> Rows {
+    fn apply(
+        self,
+        query: &QueryContext,
+        mut rows: Rows,
+        scalar: &[f64],
+        interrupt: &Interrupt<'_>,
+    ) -> Rows {
         if rows.has_histograms() || is_trim(self.op) {
-            let mut notes = Notes::default();
-            self.mixed(&mut rows, scalar, &mut notes);
+            let notes = self.mixed(&mut rows, scalar, interrupt);
             query.note(&notes, self.span, "");
         } else {
             self.floats(&mut rows, scalar);
@@ -244,17 +286,25 @@ impl ScalarBinary {
     }
 
     /// Step by step, for rows that may hold histograms.
-    fn mixed(self, rows: &mut Rows, scalar: &[f64], notes: &mut Notes) {
+    fn mixed(self, rows: &mut Rows, scalar: &[f64], interrupt: &Interrupt<'_>) -> Notes {
+        let mut notes = Notes::default();
         for row in 0..rows.len() {
             for step in rows.present(row).to_set().view() {
                 let vector = rows.sample(row, step);
+                let units = match vector {
+                    Operand::Float(_) => 8,
+                    Operand::Histogram(histogram) => histogram_units(histogram),
+                };
+                if interrupt.after(units) {
+                    return notes;
+                }
                 let scalar = Operand::Float(scalar[step]);
                 let (left, right) =
                     if self.scalar_left { (scalar, vector) } else { (vector, scalar) };
                 let result = if compare(self.op, 0.0, 0.0).is_none() {
-                    native::binary(self.op, left, right, notes)
+                    native::binary(self.op, left, right, &mut notes)
                 } else {
-                    match native::compare(self.op, left, right, notes) {
+                    match native::compare(self.op, left, right, &mut notes) {
                         Some(holds) if self.return_bool => {
                             Some(ComputedValue::Float(f64::from(u8::from(holds))))
                         }
@@ -266,6 +316,7 @@ impl ScalarBinary {
                 rows.set_sample(row, step, result);
             }
         }
+        notes
     }
 }
 
@@ -309,7 +360,7 @@ impl Operator for Map {
         let start = async move {
             let params = inputs.scalars(1, &self.params).await?;
             Ok::<_, DataFusionError>(
-                input.map_ok(move |rows| self.apply(&inputs.query, rows, &params)),
+                input.and_then(move |rows| std::future::ready(self.apply(&inputs, rows, &params))),
             )
         };
         Ok(futures::stream::once(start).try_flatten().boxed())

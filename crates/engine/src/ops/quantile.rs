@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use datafusion_common::Result;
+use datafusion_execution::memory_pool::MemoryReservation;
 use promql::ast::Span;
+use promql::kernels::interrupt::{Interrupt, sort};
 use promql::kernels::over_time::{order, quantile_of_sorted};
 use tokio::sync::OnceCell;
 
 use super::groups::{Grouping, OfFloats, extremes, group_rows, ignore_histograms};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
+use crate::context::{Check, QueryContext};
 use crate::exec::{Inputs, Operator, once};
 
 /// `quantile`: input 1 is φ.
@@ -49,28 +52,51 @@ impl Operator for Quantile {
                 (highest, highest > 1.0),
             ];
             for (bad, _) in judged.into_iter().filter(|(_, is_bad)| *is_bad) {
-                inputs.query.annotate().bad_quantile(&inputs.query.text, self.param_span, bad);
+                inputs.query.annotate().bad_quantile(self.param_span, bad);
             }
-            let (groups, members) = group_rows(&inputs.query, &self.grouping, &rows);
-            let order_of_groups = groups.sorted();
-            let first =
-                inputs.query.add_labels(order_of_groups.iter().map(|g| groups.labels[*g].clone()));
-            let mut out = Rows::new(self.steps);
-            let mut sorted = Vec::new();
-            for (i, group) in order_of_groups.iter().enumerate() {
-                out.push_empty(first + i as u32, groups.drop_name[*group]);
-                for (k, q) in q.iter().enumerate() {
-                    inputs.query.check_alive()?;
-                    sorted.clear();
-                    let there = members[*group].iter().filter(|row| rows.is_present(**row, k));
-                    sorted.extend(there.map(|row| rows.values(*row)[k]));
-                    if !sorted.is_empty() {
-                        sorted.sort_unstable_by(order);
-                        out.row_mut(i).set(k, quantile_of_sorted(*q, &sorted));
-                    }
+            inputs.query.work(|interrupt| {
+                let of = QuantileInput { rows: &rows, q: &q, memory: &memory };
+                self.evaluate(of, &inputs.query, interrupt)
+            })
+        }))
+    }
+}
+
+/// The rows whose quantiles are wanted, and φ by step.
+struct QuantileInput<'a> {
+    rows: &'a Rows,
+    q: &'a [f64],
+    memory: &'a MemoryReservation,
+}
+
+impl Quantile {
+    fn evaluate(
+        &self,
+        of: QuantileInput<'_>,
+        query: &QueryContext,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Rows> {
+        let QuantileInput { rows, q, memory } = of;
+        let (groups, members) = group_rows(query, &self.grouping, rows, interrupt)?;
+        let order_of_groups = groups.sorted(interrupt);
+        let first = query.add_labels(order_of_groups.iter().map(|g| groups.labels[*g].clone()));
+        let mut out = Rows::new(self.steps);
+        let mut sorted = Vec::new();
+        for (i, group) in order_of_groups.iter().enumerate() {
+            memory.try_grow(self.steps * 8)?;
+            out.push_empty(first + i as u32, groups.drop_name[*group]);
+            for (k, q) in q.iter().enumerate() {
+                // each of them lies in a line of the cache that is not there yet
+                interrupt.check(1 + 8 * members[*group].len())?;
+                sorted.clear();
+                let there = members[*group].iter().filter(|row| rows.is_present(**row, k));
+                sorted.extend(there.map(|row| rows.values(*row)[k]));
+                if !sorted.is_empty() {
+                    sort(&mut sorted, order, interrupt);
+                    out.row_mut(i).set(k, quantile_of_sorted(*q, &sorted));
                 }
             }
-            Ok(out)
-        }))
+        }
+        Ok(out)
     }
 }

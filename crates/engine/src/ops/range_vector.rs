@@ -14,12 +14,13 @@ use merge::Series;
 use model::Labels;
 use promql::ast::Extension;
 use promql::kernels::extended::{Range, framed};
+use promql::kernels::interrupt::Interrupt;
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
 
 use super::series_scan::SeriesScan;
 use super::window::RowPoints;
 use crate::batch::BatchStream;
-use crate::context::QueryContext;
+use crate::context::{Check, QueryContext};
 use crate::error::{execution, fail};
 use crate::exec::{BatchOperator, Inputs};
 use crate::grid::StepGrid;
@@ -159,6 +160,44 @@ impl RangeBorders {
     }
 }
 
+/// What the series of a raw selector are read for.
+struct RawInputs<'a> {
+    inputs: &'a Inputs,
+    interrupt: &'a Interrupt<'a>,
+}
+
+impl RawSelector {
+    fn read(
+        &self,
+        batch: Vec<Series>,
+        reader: &mut SampleReader,
+        of: RawInputs<'_>,
+    ) -> Result<RawRows> {
+        let RawInputs { inputs, interrupt } = of;
+        let mut rows = RawRows::default();
+        let mut tally = Tally::new(1, false);
+        for Series { labels, chunks } in batch {
+            reader.read(&labels, chunks, interrupt).map_err(fail)?;
+            interrupt.check(reader.samples().len())?;
+            inputs.query.count_decoded(reader.samples().len());
+            reader.drop_stale();
+            let framed = self.frame.map(|frame| frame.apply(reader.samples())).transpose()?;
+            let samples = match &framed {
+                None => reader.samples(),
+                Some((t, v)) => {
+                    SeriesSamples { floats: Samples { t, v }, histograms: NO_HISTOGRAMS }
+                }
+            };
+            tally.range(samples.floats.t.len(), samples.histograms.h);
+            rows.push(labels, samples);
+        }
+        if let Some(counter) = &inputs.query.samples {
+            inputs.count_samples(tally.flush(counter, &self.counted));
+        }
+        Ok(rows)
+    }
+}
+
 impl BatchOperator for RawSelector {
     fn name(&self) -> &'static str {
         "RawSelector"
@@ -182,26 +221,9 @@ impl BatchOperator for RawSelector {
         let batches =
             futures::stream::try_unfold(state, |(operator, inputs, mut reader)| async move {
                 let Some(batch) = operator.scan.next(&inputs.query).await? else { return Ok(None) };
-                let mut rows = RawRows::default();
-                let mut tally = Tally::new(1, false);
-                for Series { labels, chunks } in batch {
-                    reader.read(&labels, chunks).map_err(fail)?;
-                    inputs.query.count_decoded(reader.samples().len());
-                    reader.drop_stale();
-                    let framed =
-                        operator.frame.map(|frame| frame.apply(reader.samples())).transpose()?;
-                    let samples = match &framed {
-                        None => reader.samples(),
-                        Some((t, v)) => {
-                            SeriesSamples { floats: Samples { t, v }, histograms: NO_HISTOGRAMS }
-                        }
-                    };
-                    tally.range(samples.floats.t.len(), samples.histograms.h);
-                    rows.push(labels, samples);
-                }
-                if let Some(counter) = &inputs.query.samples {
-                    inputs.count_samples(tally.flush(counter, &operator.counted));
-                }
+                let rows = inputs.query.work(|interrupt| {
+                    operator.read(batch, &mut reader, RawInputs { inputs: &inputs, interrupt })
+                })?;
                 tokio::task::yield_now().await;
                 Ok(Some((rows.into_batch(&inputs.query)?, (operator, inputs, reader))))
             });
@@ -236,13 +258,16 @@ impl BatchOperator for RawSubquery {
     fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
         let input = inputs.rows(0, partition)?;
         let batches = input.and_then(move |rows| {
-            let mut raw = RawRows::default();
-            let mut points = RowPoints::default();
-            for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
-                points.read(&rows, row, self.inner);
-                raw.push(labels, points.samples());
-            }
-            std::future::ready(raw.into_batch(&inputs.query))
+            let raw = inputs.query.work(|interrupt| {
+                let (mut raw, mut points) = (RawRows::default(), RowPoints::default());
+                for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
+                    interrupt.check(4 * rows.steps)?;
+                    points.read(&rows, row, self.inner);
+                    raw.push(labels, points.samples());
+                }
+                Ok(raw)
+            });
+            std::future::ready(raw.and_then(|raw| raw.into_batch(&inputs.query)))
         });
         Ok(batches.boxed())
     }

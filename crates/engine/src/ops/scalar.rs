@@ -10,6 +10,7 @@ use promql::kernels::FloatColumn;
 use promql::kernels::window::Steps;
 
 use crate::batch::{RowStream, Rows};
+use crate::context::Check;
 use crate::exec::{Inputs, Operator, once};
 
 /// One row without labels: a number, or the time in seconds.
@@ -91,13 +92,17 @@ impl Operator for Scalar {
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
             let FloatColumn { values, mut present } = rows.row_mut(0);
             present.fill(self.steps);
-            for (k, value) in values.iter_mut().enumerate() {
-                let mut there = (0..input.len()).filter(|row| input.is_present(*row, k));
-                *value = match (there.next(), there.next()) {
-                    (Some(row), None) => input.values(row)[k],
-                    _ => f64::NAN,
-                };
-            }
+            inputs.query.work(|interrupt| {
+                for (k, value) in values.iter_mut().enumerate() {
+                    interrupt.check(1 + 4 * input.len())?;
+                    let mut there = (0..input.len()).filter(|row| input.is_present(*row, k));
+                    *value = match (there.next(), there.next()) {
+                        (Some(row), None) => input.values(row)[k],
+                        _ => f64::NAN,
+                    };
+                }
+                Ok(())
+            })?;
             Ok(rows)
         }))
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use datafusion_common::Result;
 use promql::ast::BinaryOp;
+use promql::kernels::interrupt::Interrupt;
 use promql::kernels::steps::StepSets;
 
-use super::groups::Grouping;
+use super::groups::{GROUPING_UNITS, Grouping};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
+use crate::context::{Check, QueryContext};
 use crate::exec::{Inputs, Operator, once};
 
 /// A set operator; the matching labels are a grouping: `on` is `by`, `ignoring` is `without`.
@@ -34,10 +36,17 @@ impl Signatures {
         self.ids.len()
     }
 
-    pub(crate) fn of(&mut self, inputs: &Inputs, matching: &Grouping, rows: &Rows) -> Vec<u32> {
+    pub(crate) fn of(
+        &mut self,
+        query: &QueryContext,
+        matching: &Grouping,
+        rows: &Rows,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Vec<u32>> {
         let mut key = Vec::new();
         let mut signatures = Vec::with_capacity(rows.len());
-        for labels in inputs.query.labels_of(rows) {
+        for labels in query.labels_of(rows) {
+            interrupt.check(GROUPING_UNITS)?;
             if matching.without {
                 key.clear();
                 key.extend_from_slice(matching.labels_of(&labels).as_packed());
@@ -50,15 +59,20 @@ impl Signatures {
                 None => *self.ids.entry(key.clone()).or_insert(next),
             });
         }
-        signatures
+        Ok(signatures)
     }
 }
 
 impl SetOperation {
-    fn evaluate(&self, inputs: &Inputs, left: Rows, right: Rows) -> Rows {
+    fn evaluate(
+        &self,
+        query: &QueryContext,
+        [left, right]: [Rows; 2],
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Rows> {
         let mut signatures = Signatures::new();
-        let of_left = signatures.of(inputs, &self.matching, &left);
-        let of_right = signatures.of(inputs, &self.matching, &right);
+        let of_left = signatures.of(query, &self.matching, &left, interrupt)?;
+        let of_right = signatures.of(query, &self.matching, &right, interrupt)?;
         // For `or` the right side is masked by the left, else the left by the right.
         let (mut masked, of_masked, other, of_other) = match self.op {
             BinaryOp::Or => (right, of_right, left, of_left),
@@ -66,18 +80,20 @@ impl SetOperation {
         };
         let mut seen = StepSets::with_len(self.steps, signatures.len());
         for (row, signature) in of_other.iter().enumerate() {
+            interrupt.check(1 + self.steps / 16)?;
             seen.get_mut(*signature as usize).add(other.present(row));
         }
         for (row, signature) in of_masked.iter().enumerate() {
+            interrupt.check(1 + self.steps / 16)?;
             let (mut present, seen) = (masked.present.get_mut(row), seen.get(*signature as usize));
             if self.op == BinaryOp::And { present.keep(seen) } else { present.subtract(seen) }
         }
         if self.op == BinaryOp::Or {
             let mut all = other;
             all.append(masked);
-            return without_empty(all);
+            return Ok(without_empty(all));
         }
-        without_empty(masked)
+        Ok(without_empty(masked))
     }
 }
 
@@ -98,8 +114,7 @@ impl Operator for SetOperation {
         Ok(once(async move {
             let memory = inputs.reserve("set operation");
             let (left, right) = inputs.collect_sides(self.steps, &memory).await?;
-            let out = self.evaluate(&inputs, left, right);
-            Ok(out)
+            inputs.query.work(|interrupt| self.evaluate(&inputs.query, [left, right], interrupt))
         }))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion_common::{DataFusionError, Result};
 use futures::{StreamExt, TryStreamExt};
+use promql::kernels::interrupt::Interrupt;
 use tokio::sync::OnceCell;
 
 use self::evaluator::{EvaluatedSeries, Evaluator};
@@ -11,6 +12,7 @@ pub(crate) use self::row_points::RowPoints;
 pub(crate) use self::spec::{WindowFunction, WindowSpec};
 use super::series_scan::SeriesScan;
 use crate::batch::{RowStream, Rows};
+use crate::context::Check;
 use crate::error::fail;
 use crate::exec::{Inputs, Operator};
 use crate::grid::StepGrid;
@@ -77,15 +79,22 @@ impl SelectorWorker {
 
     /// Evaluates a series; returns how many samples were decoded for it.
     fn series(&mut self, series: merge::Series) -> Result<usize> {
+        let query = Arc::clone(&self.evaluator.query);
+        query.work(|interrupt| self.evaluate(series, interrupt))
+    }
+
+    fn evaluate(&mut self, series: merge::Series, interrupt: &Interrupt<'_>) -> Result<usize> {
         let merge::Series { labels, chunks } = series;
-        self.reader.read(&labels, chunks).map_err(fail)?;
+        self.reader.read(&labels, chunks, interrupt).map_err(fail)?;
         let decoded = self.reader.samples().len();
         self.evaluator.query.count_decoded(decoded);
         if !self.operator.spec.reads_stale() {
             self.reader.drop_stale();
         }
         let (samples, coarse) = (self.reader.samples(), self.reader.coarse());
-        self.evaluator.series(EvaluatedSeries { labels, drop_name: false, samples, coarse })?;
+        let drop_name = false;
+        let series = EvaluatedSeries { labels, drop_name, samples, coarse, interrupt };
+        self.evaluator.series(series)?;
         Ok(decoded)
     }
 }
@@ -139,14 +148,24 @@ impl SubqueryWindow {
     }
 
     fn batch(&self, rows: &Rows, evaluator: &mut Evaluator) -> Result<()> {
-        let labels = evaluator.query.labels_of(rows);
+        let query = Arc::clone(&evaluator.query);
         let mut points = RowPoints::default();
-        for (row, labels) in labels.into_iter().enumerate() {
-            points.read(rows, row, self.inner);
-            let (drop_name, samples) = (rows.drop_name[row], points.samples());
-            evaluator.series(EvaluatedSeries { labels, drop_name, samples, coarse: None })?;
-        }
-        Ok(())
+        query.work(|interrupt| {
+            for (row, labels) in query.labels_of(rows).into_iter().enumerate() {
+                interrupt.check(rows.steps)?;
+                points.read(rows, row, self.inner);
+                let (drop_name, samples) = (rows.drop_name[row], points.samples());
+                let coarse = None;
+                evaluator.series(EvaluatedSeries {
+                    labels,
+                    drop_name,
+                    samples,
+                    coarse,
+                    interrupt,
+                })?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::MixedColumn;
-use super::mixed::MixedInput;
+use super::mixed::{MixedInput, histogram_units};
 use super::notes::{Note, Notes};
 use super::rate::{Extrapolation, Resets, is_change, is_reset};
 use super::window::{Bounds, Samples, Steps};
@@ -185,6 +185,9 @@ fn differences(
     resets.find(input.floats.v);
     let seconds = input.range as f64 / 1000.0;
     for (k, range, floats, histograms) in windows(&input) {
+        if input.interrupt.after(1 + resets.most_work(floats) + input.histogram_work(histograms)) {
+            return;
+        }
         match (floats.is_empty(), histograms.is_empty()) {
             (true, true) => {}
             (false, false) => notes.push(Note::MixedFloatsAndHistograms),
@@ -269,6 +272,10 @@ fn events(
     while f + h < total {
         let is_float =
             h >= histograms.t.len() || (f < floats.t.len() && floats.t[f] < histograms.t[h]);
+        let units = if is_float { 1 } else { histogram_units(&histograms.h[h]) };
+        if input.interrupt.after(units) {
+            return;
+        }
         count += u32::from(match (was_float, is_float) {
             (None, _) => false,
             (Some(true), true) => of_floats(floats.v[f - 1], floats.v[f]),
@@ -298,6 +305,9 @@ fn events(
 /// sample where none follows. The windows are those that [`reach`] gives for a range of no length.
 pub fn smoothed_instant(input: MixedInput<'_>, notes: &mut Notes, out: &mut MixedColumn<'_>) {
     for (k, Range { end: at, .. }, floats, histograms) in windows(&input) {
+        if input.interrupt.after(1 + input.histogram_work(histograms.last_two())) {
+            return;
+        }
         match (floats.is_empty(), histograms.is_empty()) {
             (true, true) => {}
             (false, false) => notes.push(Note::MixedFloatsAndHistograms),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use model::histogram::FloatHistogram;
 
 use super::aggregate_histogram::HistogramAggregate;
+use super::interrupt::Interrupt;
 use super::notes::{Note, Notes};
 use super::range::{self, Buffers, FloatInput, RangeFunction};
 use super::window::{Bounds, HistogramSamples, Samples, Steps};
@@ -29,6 +30,7 @@ pub struct MixedInput<'a> {
     pub steps: &'a Steps,
     pub range: i64,
     pub params: &'a [Param<'a>],
+    pub interrupt: &'a Interrupt<'a>,
 }
 
 /// Buffers reused from series to series.
@@ -162,6 +164,9 @@ fn over_time(input: &MixedInput<'_>, avg: bool, notes: &mut Notes, out: &mut Mix
         let mut aggregate = HistogramAggregate::new(avg);
         let mut found = Notes::default();
         for histogram in &input.histograms.h[window.range()] {
+            if input.interrupt.after(histogram_units(histogram)) {
+                return;
+            }
             aggregate.add(histogram, &mut found);
         }
         match aggregate.finish_as_is(&mut found) {
@@ -199,9 +204,18 @@ fn each<'o>(
         input.float_bounds.iter().zip(input.histogram_bounds).enumerate()
     {
         if !floats.is_empty() || !histograms.is_empty() {
+            if input.interrupt.after(1) {
+                return;
+            }
             f(StepSamples { f: *floats, h: *histograms }, out, k);
         }
     }
+}
+
+/// About what adding a histogram takes, in additions of numbers.
+pub fn histogram_units(histogram: &FloatHistogram) -> usize {
+    let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len();
+    64 + 4 * (buckets + histogram.custom_values.len())
 }
 
 fn seconds(t: i64) -> f64 {
@@ -216,7 +230,14 @@ impl<'a> MixedInput<'a> {
             steps: self.steps,
             range: self.range,
             params: self.params,
+            interrupt: self.interrupt,
         }
+    }
+
+    /// What looking at every histogram of a window takes, if all are as large as its last one.
+    pub(super) fn histogram_work(&self, window: Bounds) -> usize {
+        let last = self.histograms.h[window.range()].last();
+        last.map_or(0, |last| window.len() * histogram_units(last))
     }
 
     /// The windows that hold histograms only, with their steps.

@@ -29,6 +29,11 @@ impl Best {
         self.kept.truncate(k);
     }
 
+    /// How many are kept.
+    pub fn count(&self) -> usize {
+        self.kept.len()
+    }
+
     /// The rows kept, the best first.
     pub fn rows(&self) -> impl Iterator<Item = u32> + '_ {
         self.kept.iter().map(|(_, row)| *row)

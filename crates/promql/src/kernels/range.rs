@@ -1,6 +1,7 @@
 //! Range functions by name, and their evaluation over the windows of one series.
 
-use super::over_time::{self, OverTimeScratch};
+use super::interrupt::Interrupt;
+use super::over_time::{self, OverTime, OverTimeScratch};
 use super::rate::{self, Extrapolation, Resets, Windowed};
 use super::window::{Bounds, Samples, Steps};
 use super::{FloatColumn, Param, mixed, regression};
@@ -106,6 +107,7 @@ pub struct FloatInput<'a> {
     pub steps: &'a Steps,
     pub range: i64,
     pub params: &'a [Param<'a>],
+    pub interrupt: &'a Interrupt<'a>,
 }
 
 /// Evaluates `function` at every step; `out` must come without any value present.
@@ -116,8 +118,9 @@ pub fn evaluate(
     out: &mut FloatColumn<'_>,
 ) {
     use RangeFunction::*;
-    let FloatInput { samples, bounds, steps, range, params } = input;
-    let windowed = Windowed { samples, bounds, steps, range };
+    let FloatInput { samples, bounds, steps, range, params, interrupt } = input;
+    let windowed = Windowed { samples, bounds, steps, range, interrupt };
+    let over_time = OverTime { samples, bounds, interrupt };
     let scratch = &mut buffers.over_time;
     match function {
         Rate => rate::extrapolated(Extrapolation::Rate, windowed, &mut buffers.resets, out),
@@ -127,30 +130,40 @@ pub fn evaluate(
         Idelta => rate::instant::<false>(samples, bounds, out),
         Changes => rate::count_events(samples, bounds, rate::is_change, out),
         Resets => rate::count_events(samples, bounds, rate::is_reset, out),
-        Deriv => each(input, 2, out, |_, s| regression::linear(s, s.t[0]).0),
-        PredictLinear => each(input, 2, out, |k, s| {
+        Deriv => all(input, out, |_, s| regression::linear(s, s.t[0]).0),
+        PredictLinear => all(input, out, |k, s| {
             let (slope, now) = regression::linear(s, steps.eval(k));
             slope * params[0].at(k) + now
         }),
         DoubleExponentialSmoothing => {
-            each(input, 2, out, |k, s| regression::smooth(s.v, params[0].at(k), params[1].at(k)));
+            all(input, out, |k, s| regression::smooth(s.v, params[0].at(k), params[1].at(k)));
         }
-        Sum => over_time::sum(samples, bounds, scratch, out),
-        Avg => over_time::avg(samples, bounds, scratch, out),
-        Min => over_time::extreme::<false, false>(samples, bounds, scratch, out),
-        Max => over_time::extreme::<true, false>(samples, bounds, scratch, out),
-        TsOfMin => over_time::extreme::<false, true>(samples, bounds, scratch, out),
-        TsOfMax => over_time::extreme::<true, true>(samples, bounds, scratch, out),
+        Sum => over_time::sum(over_time, scratch, out),
+        Avg => over_time::avg(over_time, scratch, out),
+        Min => over_time::extreme::<false, false>(over_time, scratch, out),
+        Max => over_time::extreme::<true, false>(over_time, scratch, out),
+        TsOfMin => over_time::extreme::<false, true>(over_time, scratch, out),
+        TsOfMax => over_time::extreme::<true, true>(over_time, scratch, out),
         Count => each(input, 1, out, |_, s| s.v.len() as f64),
         Last => each(input, 1, out, |_, s| s.v[s.v.len() - 1]),
         First => each(input, 1, out, |_, s| s.v[0]),
         Present => each(input, 1, out, |_, _| 1.0),
         TsOfLast => each(input, 1, out, |_, s| s.t[s.t.len() - 1] as f64 / 1000.0),
         TsOfFirst => each(input, 1, out, |_, s| s.t[0] as f64 / 1000.0),
-        Stddev => over_time::variance(samples, bounds, true, scratch, out),
-        Stdvar => over_time::variance(samples, bounds, false, scratch, out),
-        Mad => over_time::mad(samples, bounds, scratch, out),
-        Quantile => over_time::quantile(samples, bounds, params[0], scratch, out),
+        Stddev => over_time::variance(over_time, true, scratch, out),
+        Stdvar => over_time::variance(over_time, false, scratch, out),
+        Mad => over_time::mad(over_time, scratch, out),
+        Quantile => over_time::quantile(over_time, params[0], scratch, out),
+    }
+}
+
+/// Functions that look at all samples of a window, of which they need two.
+fn all(input: FloatInput<'_>, out: &mut FloatColumn<'_>, f: impl Fn(usize, Samples<'_>) -> f64) {
+    for (k, window) in input.bounds.iter().enumerate().filter(|(_, window)| window.len() >= 2) {
+        if input.interrupt.after(4 * window.len()) {
+            return;
+        }
+        out.set(k, f(k, input.samples.part(*window)));
     }
 }
 
@@ -163,11 +176,7 @@ fn each(
 ) {
     for (k, window) in input.bounds.iter().enumerate() {
         if window.len() >= at_least {
-            let range = window.range();
-            out.set(
-                k,
-                f(k, Samples { t: &input.samples.t[range.clone()], v: &input.samples.v[range] }),
-            );
+            out.set(k, f(k, input.samples.part(*window)));
         }
     }
 }

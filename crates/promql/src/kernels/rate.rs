@@ -1,6 +1,7 @@
 //! `rate`, `increase`, `delta`, `irate`, `idelta`, `resets`, `changes`.
 
 use super::FloatColumn;
+use super::interrupt::Interrupt;
 use super::steps::WORD_STEPS;
 use super::window::{Bounds, Samples, Steps};
 
@@ -60,6 +61,11 @@ impl Resets {
             cursor.1 += 1;
         }
         *cursor
+    }
+
+    /// How many additions correcting a window may take.
+    pub(super) fn most_work(&self, window: Bounds) -> usize {
+        window.len().min(self.at.len())
     }
 
     /// A counter's difference with what the resets inside a window add to it.
@@ -122,6 +128,7 @@ pub struct Windowed<'a> {
     pub steps: &'a Steps,
     /// The length of the windows.
     pub range: i64,
+    pub interrupt: &'a Interrupt<'a>,
 }
 
 /// This few windows, such as those of an instant query, are not worth the lanes of a [`RateLanes`].
@@ -198,6 +205,9 @@ fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut
     let mut cursor = (0, 0);
     let (mut block, mut results) = (RateLanes::new(), [0.0; LANES]);
     for (word, windows) in input.bounds.chunks(LANES).enumerate() {
+        if input.interrupt.after(LANES) {
+            return;
+        }
         let mut present = 0u64;
         for (lane, window) in windows.iter().enumerate() {
             if window.len() < 2 {
@@ -209,6 +219,7 @@ fn counter<const RATE: bool>(input: Windowed<'_>, resets: &mut Resets, out: &mut
             if !resets.at.is_empty() {
                 let (a, b) = resets.within(*window, &mut cursor);
                 if b > a {
+                    input.interrupt.after(b - a);
                     increase = resets.corrected(increase, a, b);
                 }
             }

@@ -12,6 +12,14 @@ pub struct Samples<'a> {
     pub v: &'a [f64],
 }
 
+impl<'a> Samples<'a> {
+    /// Those of a window.
+    #[inline(always)]
+    pub(super) fn part(self, window: Bounds) -> Samples<'a> {
+        Samples { t: &self.t[window.range()], v: &self.v[window.range()] }
+    }
+}
+
 /// The histograms of one series, sorted by time. A series has either a float or a histogram at one
 /// time.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +49,11 @@ impl Bounds {
     #[inline(always)]
     pub fn is_empty(self) -> bool {
         self.hi <= self.lo
+    }
+
+    /// The last two samples of the window, or fewer.
+    pub(super) fn last_two(self) -> Bounds {
+        Bounds { lo: self.lo.max(self.hi.saturating_sub(2)), ..self }
     }
 }
 

@@ -6,6 +6,7 @@
 //! instant queries do not.
 
 use super::FloatColumn;
+use super::interrupt::Interrupt;
 use super::rate::Resets;
 use super::window::{Bounds, Samples, Steps};
 
@@ -40,6 +41,7 @@ pub struct Reaching<'a> {
     pub steps: &'a Steps,
     /// The length of the range.
     pub range: i64,
+    pub interrupt: &'a Interrupt<'a>,
 }
 
 /// Evaluates `function` at every step; `out` must come without any value present.
@@ -61,6 +63,9 @@ pub fn evaluate(
     for (k, window) in input.bounds.iter().enumerate() {
         if window.is_empty() {
             continue;
+        }
+        if input.interrupt.after(1 + resets.most_work(*window)) {
+            return;
         }
         let end = input.steps.end(k);
         let start = end.saturating_sub(input.range);

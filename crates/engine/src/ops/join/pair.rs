@@ -6,6 +6,8 @@ use model::Labels;
 use promql::ast::BinaryOp;
 use promql::kernels::FloatColumn;
 use promql::kernels::binary::{arithmetic, compare, is_comparison, is_trim};
+use promql::kernels::interrupt::Interrupt;
+use promql::kernels::mixed::histogram_units;
 use promql::kernels::native::{self, ComputedValue};
 use promql::kernels::notes::Notes;
 use promql::kernels::steps::{StepSet, StepsView, WORD_STEPS, for_each_bit};
@@ -179,10 +181,15 @@ pub(super) struct Combining {
 
 impl Combining {
     /// Combines the operands of a pair; where they may be histograms, notes go to `last`.
-    pub(super) fn combine<'a>(self, pair: OperandPair<'a>, last: &mut LastNotes) -> Combined<'a> {
+    pub(super) fn combine<'a>(
+        self,
+        pair: OperandPair<'a>,
+        last: &mut LastNotes,
+        interrupt: &Interrupt<'_>,
+    ) -> Combined<'a> {
         let OperandPair { many, one, mask } = pair;
         if is_trim(self.op) || many.has_histograms() || one.has_histograms() {
-            return self.mixed(pair, last);
+            return self.mixed(pair, last, interrupt);
         }
         let (left, right) = if self.one_is_left { (one, many) } else { (many, one) };
         let sides = PairValues { left: left.values(), right: right.values() };
@@ -209,7 +216,12 @@ impl Combining {
         }
     }
 
-    fn mixed<'a>(self, pair: OperandPair<'a>, last: &mut LastNotes) -> Combined<'a> {
+    fn mixed<'a>(
+        self,
+        pair: OperandPair<'a>,
+        last: &mut LastNotes,
+        interrupt: &Interrupt<'_>,
+    ) -> Combined<'a> {
         let OperandPair { many, one, mask } = pair;
         let (left, right) = if self.one_is_left { (one, many) } else { (many, one) };
         let order = pair.order();
@@ -217,6 +229,9 @@ impl Combining {
         let (mut kept, mut valid) = (StepSet::none(self.steps), StepSet::none(self.steps));
         mask.for_each(|step| {
             let (x, y) = (left.sample(step), right.sample(step));
+            if interrupt.after(units(x) + units(y)) {
+                return;
+            }
             let mut notes = Notes::default();
             let value = if self.return_bool {
                 native::compare(self.op, x, y, &mut notes)
@@ -234,6 +249,14 @@ impl Combining {
             }
         });
         Combined { values: Computed::Mixed(result), kept: Mask::Own(kept), valid: Mask::Own(valid) }
+    }
+}
+
+/// What working with an operand takes, for an interrupt.
+fn units(operand: native::Operand<'_>) -> usize {
+    match operand {
+        native::Operand::Float(_) => 8,
+        native::Operand::Histogram(histogram) => histogram_units(histogram),
     }
 }
 

@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion_common::Result;
-use datafusion_execution::memory_pool::MemoryReservation;
 use model::Labels;
 use promql::kernels::extended;
+use promql::kernels::interrupt::Interrupt;
 use promql::kernels::mixed::{self, MixedInput};
 use promql::kernels::notes::Notes;
 use promql::kernels::range::{self, Buffers, FloatInput, RangeFunction};
-use promql::kernels::window::{Bounds, HistogramSamples, Samples, bounds};
+use promql::kernels::window::{Bounds, HistogramSamples, bounds};
 use promql::kernels::xrate::{self, Reaching};
 use promql::kernels::{MixedColumn, Param};
 
 use super::spec::{WindowFunction, WindowSpec};
 use crate::batch::Rows;
-use crate::context::{QueryContext, metric_name};
+use crate::context::{Charge, Check, QueryContext, metric_name};
 use crate::error::execution;
 use crate::exec::Inputs;
 use crate::histograms::histogram_bytes;
@@ -30,6 +30,16 @@ pub(super) struct EvaluatedSeries<'a> {
     pub(super) samples: SeriesSamples<'a>,
     /// Its downsampled part.
     pub(super) coarse: Option<Coarse<'a>>,
+    pub(super) interrupt: &'a Interrupt<'a>,
+}
+
+/// Samples that are evaluated into a row, and the labels of their series.
+#[derive(Clone, Copy)]
+pub(super) struct RowInput<'a> {
+    pub(super) row: usize,
+    pub(super) labels: &'a Labels,
+    pub(super) samples: SeriesSamples<'a>,
+    pub(super) interrupt: &'a Interrupt<'a>,
 }
 
 /// Evaluates a window function on series that a worker gives it, into a batch.
@@ -39,6 +49,7 @@ pub(super) struct Evaluator {
     inputs: Inputs,
     tally: Option<Tally>,
     params: Vec<Vec<f64>>,
+    /// What the rows of the batch that is being made are charged to.
     memory: Charge,
     pub(super) buffers: Buffers,
     pub(super) bounds: Vec<Bounds>,
@@ -52,34 +63,6 @@ pub(super) struct Evaluator {
     histogram_bytes: usize,
     /// The values of the samples are counts of samples.
     counts: bool,
-}
-
-/// The rows of the batch that is being made, charged to the query in steps, because many series
-/// take only a few bytes each.
-struct Charge {
-    reservation: MemoryReservation,
-    held: usize,
-}
-
-impl Charge {
-    const STEP: usize = 64 << 10;
-
-    fn hold(&mut self, bytes: usize) -> Result<()> {
-        self.held += bytes;
-        let lacking = self.held.saturating_sub(self.reservation.size());
-        if lacking == 0 {
-            return Ok(());
-        }
-        // near the limit of the budget, what is really needed decides
-        self.reservation
-            .try_grow(lacking.max(Self::STEP))
-            .or_else(|_| self.reservation.try_grow(lacking))
-    }
-
-    fn release(&mut self) {
-        self.reservation.free();
-        self.held = 0;
-    }
 }
 
 /// The least number of bytes of histograms a batch holds before it is passed on, so that their
@@ -98,7 +81,7 @@ impl Evaluator {
             inputs: inputs.clone(),
             tally: inputs.query.samples.as_ref().map(|_| Tally::new(spec.steps.count, of_subquery)),
             params,
-            memory: Charge { reservation: inputs.reserve("window"), held: 0 },
+            memory: Charge::new(inputs.reserve("window")),
             buffers: Buffers::default(),
             bounds: Vec::new(),
             histogram_bounds: Vec::new(),
@@ -114,16 +97,17 @@ impl Evaluator {
 
     /// Evaluates one series of floats, histograms or both.
     pub(super) fn series(&mut self, series: EvaluatedSeries<'_>) -> Result<()> {
-        let EvaluatedSeries { labels, drop_name, samples, coarse } = series;
+        let EvaluatedSeries { labels, drop_name, samples, coarse, interrupt } = series;
         if samples.is_empty() {
             return Ok(());
         }
         self.out.push_empty(0, drop_name);
         let row = self.out.len() - 1;
         self.counts = coarse.is_some();
-        self.evaluate(row, &labels, samples)?;
+        let input = RowInput { row, labels: &labels, samples, interrupt };
+        self.evaluate(input)?;
         if let Some(coarse) = coarse {
-            self.fill(row, &labels, samples, coarse)?;
+            self.fill(input, coarse)?;
         }
         if self.out.present(row).is_empty() {
             self.out.pop();
@@ -146,8 +130,8 @@ impl Evaluator {
     }
 
     /// Evaluates windows into an empty row.
-    fn evaluate(&mut self, row: usize, labels: &Labels, samples: SeriesSamples<'_>) -> Result<()> {
-        let SeriesSamples { floats, histograms } = samples;
+    fn evaluate(&mut self, input: RowInput<'_>) -> Result<()> {
+        let SeriesSamples { floats, histograms } = input.samples;
         let (steps, reach) = self.spec.windows();
         bounds(floats.t, &steps, reach, &mut self.bounds);
         self.histogram_bounds.clear();
@@ -161,26 +145,22 @@ impl Evaluator {
             tally.windows(&self.bounds);
             tally.histogram_windows(&self.histogram_bounds, histograms.h);
         }
-        self.apply(row, labels, samples)
+        self.apply(input)
     }
 
     /// Applies the function to the samples that the bounds name.
-    pub(super) fn apply(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        samples: SeriesSamples<'_>,
-    ) -> Result<()> {
-        self.check_params()?;
+    pub(super) fn apply(&mut self, input: RowInput<'_>) -> Result<()> {
+        self.check_params(input.interrupt)?;
         self.memory.hold(self.spec.steps.count * 8)?;
-        match samples.histograms.t.is_empty() {
-            true => self.floats(row, samples.floats),
-            false => self.mixed(row, labels, samples)?,
+        match input.samples.histograms.t.is_empty() {
+            true => self.floats(input),
+            false => self.mixed(input)?,
         }
         Ok(())
     }
 
-    fn floats(&mut self, row: usize, samples: Samples<'_>) {
+    fn floats(&mut self, input: RowInput<'_>) {
+        let RowInput { row, samples: SeriesSamples { floats: samples, .. }, interrupt, .. } = input;
         let (spec, counts) = (&self.spec, self.counts);
         let mut column = self.out.row_mut(row);
         match spec.function {
@@ -191,9 +171,14 @@ impl Evaluator {
             WindowFunction::Range(function) => {
                 let params: Vec<Param<'_>> =
                     self.params.iter().map(|p| Param::PerStep(p)).collect();
-                let (bounds, steps) = (&self.bounds[..], &spec.steps);
-                let input =
-                    FloatInput { samples, bounds, steps, range: spec.range, params: &params };
+                let input = FloatInput {
+                    samples,
+                    bounds: &self.bounds,
+                    steps: &spec.steps,
+                    range: spec.range,
+                    params: &params,
+                    interrupt,
+                };
                 range::evaluate(counting(function, counts), input, &mut self.buffers, &mut column);
             }
             WindowFunction::Reaching(function) => {
@@ -202,6 +187,7 @@ impl Evaluator {
                     bounds: &self.bounds,
                     steps: &spec.steps,
                     range: spec.range,
+                    interrupt,
                 };
                 xrate::evaluate(function, input, self.buffers.resets(), &mut column);
             }
@@ -215,6 +201,7 @@ impl Evaluator {
                     steps: &spec.steps,
                     range: spec.range,
                     params: &[],
+                    interrupt,
                 };
                 let mut out = MixedColumn {
                     values: column.values,
@@ -234,7 +221,8 @@ impl Evaluator {
     }
 
     /// Evaluates a series that has histograms.
-    fn mixed(&mut self, row: usize, labels: &Labels, samples: SeriesSamples<'_>) -> Result<()> {
+    fn mixed(&mut self, input: RowInput<'_>) -> Result<()> {
+        let RowInput { row, labels, samples, interrupt } = input;
         let spec = &self.spec;
         self.bounds.resize(spec.steps.count, Bounds::default());
         let params: Vec<Param<'_>> = self.params.iter().map(|p| Param::PerStep(p)).collect();
@@ -246,6 +234,7 @@ impl Evaluator {
             steps: &spec.steps,
             range: spec.range,
             params: &params,
+            interrupt,
         };
         let mut column = self.out.mixed_mut(row);
         let mut notes = Notes::default();
@@ -298,12 +287,12 @@ impl Evaluator {
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \
                  {name:?}"
             );
-            self.query.annotate().info(&self.query.text, self.spec.span, message);
+            self.query.annotate().info(self.spec.span, message);
         }
     }
 
     /// Parameters are checked once there is something to apply them to.
-    fn check_params(&mut self) -> Result<()> {
+    fn check_params(&mut self, interrupt: &Interrupt<'_>) -> Result<()> {
         let of_floats = self.spec.function == WindowFunction::Range(RangeFunction::Quantile);
         if of_floats && self.bounds.iter().all(|b| b.is_empty()) {
             return Ok(());
@@ -325,7 +314,8 @@ impl Evaluator {
             }
             WindowFunction::Range(RangeFunction::Quantile) => {
                 for q in self.params[0].iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-                    self.query.annotate().bad_quantile(&self.query.text, self.spec.param_span, *q);
+                    interrupt.check(512)?;
+                    self.query.annotate().bad_quantile(self.spec.param_span, *q);
                 }
             }
             _ => {}

@@ -8,6 +8,7 @@ use model::{FloatHistogram, Labels};
 use promql::format_duration;
 use promql::kernels::MixedColumn;
 use promql::kernels::coarse::{CoarseTimes, Filling, Window};
+use promql::kernels::interrupt::Interrupt;
 use promql::kernels::mixed::{self, MixedInput};
 use promql::kernels::native::ComputedValue;
 use promql::kernels::notes::Notes;
@@ -16,7 +17,7 @@ use promql::kernels::steps::StepsMut;
 use promql::kernels::window::{Bounds, HistogramSamples, Samples, Steps};
 
 use super::WindowFunction;
-use super::evaluator::Evaluator;
+use super::evaluator::{Evaluator, RowInput};
 use crate::context::metric_name;
 use crate::downsampled::{Rise, Short, resolution_name};
 use crate::read::{Coarse, SeriesSamples};
@@ -31,9 +32,16 @@ struct ShortSeries<'a> {
     floats: Samples<'a>,
     histograms: HistogramSamples<'a>,
     coarse: Coarse<'a>,
+    interrupt: &'a Interrupt<'a>,
 }
 
 impl ShortSeries<'_> {
+    /// Counts looking around a window; returns whether to stop.
+    fn stops_after(&self, windows: [Window; 2]) -> bool {
+        let samples: usize = windows.iter().map(|window| window.samples.len()).sum();
+        self.interrupt.after(64 + 16 * samples)
+    }
+
     fn float_times(&self) -> CoarseTimes<'_> {
         self.coarse.float_times(self.floats.t)
     }
@@ -46,16 +54,12 @@ impl ShortSeries<'_> {
 impl Evaluator {
     /// Fills the steps of a row that was evaluated as asked, and adds a note where the data is not
     /// what was asked for.
-    pub(super) fn fill(
-        &mut self,
-        row: usize,
-        labels: &Labels,
-        samples: SeriesSamples<'_>,
-        coarse: Coarse<'_>,
-    ) -> Result<()> {
+    pub(super) fn fill(&mut self, input: RowInput<'_>, coarse: Coarse<'_>) -> Result<()> {
         self.out.push_empty(0, false);
-        let SeriesSamples { floats, histograms } = samples;
-        let series = ShortSeries { row: self.out.len() - 1, labels, floats, histograms, coarse };
+        let RowInput { row, labels, samples: SeriesSamples { floats, histograms }, interrupt } =
+            input;
+        let series =
+            ShortSeries { row: self.out.len() - 1, labels, floats, histograms, coarse, interrupt };
         match coarse.reading.treatment.short {
             Short::Fixed => {}
             Short::Filled(how) => self.fill_windows(series, how)?,
@@ -95,7 +99,7 @@ impl Evaluator {
                 "{function} needs raw samples where only data of {resolution} resolution exists: \
                  the answer is of its windows"
             );
-            query.annotate().warn(&query.text, spec.span, text);
+            query.annotate().warn(spec.span, text);
         } else if filled {
             let (asked, resolution_length) =
                 (format_duration(spec.range), format_duration(resolution_ms));
@@ -112,7 +116,7 @@ impl Evaluator {
                 _ => format!("range of {asked} widened to {resolution_length}"),
             };
             let text = format!("{what} where only data of {resolution} resolution exists");
-            query.annotate().info(&query.text, spec.span, text);
+            query.annotate().info(spec.span, text);
         }
     }
 
@@ -124,7 +128,7 @@ impl Evaluator {
 
     /// Applies the function to the samples around short windows.
     fn fill_windows(&mut self, series: ShortSeries<'_>, how: Filling) -> Result<()> {
-        let ShortSeries { row, labels, floats, histograms, .. } = series;
+        let ShortSeries { row, labels, floats, histograms, interrupt, .. } = series;
         let count = self.spec.steps.count;
         // with windows of one kind of samples those of the other are no reason to fill
         let both = !floats.t.is_empty() && !histograms.t.is_empty();
@@ -137,6 +141,9 @@ impl Evaluator {
         for k in 0..count {
             let (of_floats, of_histograms) =
                 (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            if series.stops_after([of_floats, of_histograms]) {
+                return Ok(());
+            }
             let fill = |times: CoarseTimes<'_>, window: Window| {
                 let is_enough =
                     both && of_floats.samples.len() + of_histograms.samples.len() >= enough;
@@ -149,7 +156,8 @@ impl Evaluator {
             }
             any |= !self.bounds[k].is_empty();
         }
-        if any { self.apply(row, labels, SeriesSamples { floats, histograms }) } else { Ok(()) }
+        let samples = SeriesSamples { floats, histograms };
+        if any { self.apply(RowInput { row, labels, samples, interrupt }) } else { Ok(()) }
     }
 
     /// Where a function gives times, and a step or a range begins or ends between the first and the
@@ -160,6 +168,9 @@ impl Evaluator {
             let found = [series.row, row].into_iter().find(|row| self.out.is_present(*row, k));
             let Some(found) = found else { continue };
             let window = self.window(&[], k);
+            if series.stops_after([window; 2]) {
+                return;
+            }
             let is_inside = times.iter().any(|times| times.is_inside(window.end));
             let first = || times.iter().filter_map(|times| times.first_after(window.start())).min();
             let ms = match asked {
@@ -180,13 +191,16 @@ impl Evaluator {
 
     /// Sets short windows to how much the series rises in them.
     fn fill_rises(&mut self, series: ShortSeries<'_>, rise: Rise) {
-        let ShortSeries { row, labels, floats, histograms, coarse } = series;
+        let ShortSeries { row, labels, floats, histograms, coarse, interrupt } = series;
         let range = self.spec.range;
         let at = coarse.reading.treatment.value_at();
         let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
         for k in 0..self.spec.steps.count {
             let (of_floats, of_histograms) =
                 (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            if series.stops_after([of_floats, of_histograms]) {
+                return;
+            }
             if float_times.is_short(of_floats, range / 2)
                 || float_times.is_uneven(of_floats)
                 || float_times.is_at_an_end(of_floats)
@@ -198,7 +212,7 @@ impl Evaluator {
                 self.out.set_sample(row, k, value);
             } else if let Some(pair) = histogram_times.fill(of_histograms, Filling::Pair) {
                 let apart = histogram_times.apart(pair.lo as usize, pair.hi as usize - 1, at);
-                let of = HistogramPair { histograms, pair, rise, apart };
+                let of = HistogramPair { histograms, pair, rise, apart, interrupt };
                 if let Some(histogram) = self.histogram_rise(of, labels) {
                     self.out.set_sample(row, k, Some(ComputedValue::Histogram(histogram)));
                 }
@@ -212,12 +226,13 @@ impl Evaluator {
         of: HistogramPair<'_>,
         labels: &Labels,
     ) -> Option<Arc<FloatHistogram>> {
-        let HistogramPair { histograms, pair, rise, apart } = of;
+        let HistogramPair { histograms, pair, rise, apart, interrupt } = of;
         let WindowFunction::Range(function) = self.spec.function else { return None };
         let (first, last) = (histograms.t[pair.lo as usize], histograms.t[pair.hi as usize - 1]);
         // just long enough to hold both, so that nothing is extrapolated
         let window = Window { samples: pair, end: last, range: last - first + 1 };
-        let rise_between = self.at_once(function, histograms, window, labels)?;
+        let rise_between =
+            self.at_once(function, WindowOf { histograms, window, interrupt }, labels)?;
         if rise == Rise::PerSecond {
             return Some(rise_between);
         }
@@ -230,10 +245,10 @@ impl Evaluator {
     fn at_once(
         &mut self,
         function: RangeFunction,
-        histograms: HistogramSamples<'_>,
-        window: Window,
+        of: WindowOf<'_>,
         labels: &Labels,
     ) -> Option<Arc<FloatHistogram>> {
+        let WindowOf { histograms, window, interrupt } = of;
         let steps = Steps { start: window.end, step: 1, count: 1, offset: 0, fixed: None };
         let input = MixedInput {
             floats: NO_FLOATS,
@@ -243,6 +258,7 @@ impl Evaluator {
             steps: &steps,
             range: window.range,
             params: &[],
+            interrupt,
         };
         let (mut value, mut present, mut histogram) = ([0.0], [0], [None]);
         let present = StepsMut::of(&mut present);
@@ -267,6 +283,9 @@ impl Evaluator {
             floats.v.iter().zip(weights).map(|(value, weight)| value * weight).collect();
         for k in 0..self.spec.steps.count {
             let window = self.window(asked, k);
+            if series.stops_after([window; 2]) {
+                return;
+            }
             if times.is_short(window, 0)
                 && let (Some(sum), Some(count)) =
                     (times.share_of(&weighted, window), times.share_of(weights, window))
@@ -278,11 +297,14 @@ impl Evaluator {
 
     /// Adds up the shares of windows, including those in which a range begins or ends.
     fn fill_shares(&mut self, series: ShortSeries<'_>) {
-        let ShortSeries { row, labels, floats, histograms, .. } = series;
+        let ShortSeries { row, labels, floats, histograms, interrupt, .. } = series;
         let (float_times, histogram_times) = (series.float_times(), series.histogram_times());
         for k in 0..self.spec.steps.count {
             let (of_floats, of_histograms) =
                 (self.window(&self.bounds, k), self.window(&self.histogram_bounds, k));
+            if series.stops_after([of_floats, of_histograms]) {
+                return;
+            }
             if float_times.is_short(of_floats, 0) {
                 let value = float_times.share_of(floats.v, of_floats).map(ComputedValue::Float);
                 self.out.set_sample(row, k, value);
@@ -299,7 +321,10 @@ impl Evaluator {
                 let parts = HistogramSamples { t: &t, h: &h };
                 let sum = match h.is_empty() {
                     true => None,
-                    false => self.at_once(RangeFunction::Sum, parts, window, labels),
+                    false => {
+                        let of = WindowOf { histograms: parts, window, interrupt };
+                        self.at_once(RangeFunction::Sum, of, labels)
+                    }
                 };
                 self.out.set_sample(row, k, sum.map(ComputedValue::Histogram));
             }
@@ -337,4 +362,12 @@ struct HistogramPair<'a> {
     rise: Rise,
     /// The time between them, in milliseconds.
     apart: i64,
+    interrupt: &'a Interrupt<'a>,
+}
+
+/// Histograms and the window over them.
+struct WindowOf<'a> {
+    histograms: HistogramSamples<'a>,
+    window: Window,
+    interrupt: &'a Interrupt<'a>,
 }

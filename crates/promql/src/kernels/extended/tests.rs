@@ -3,6 +3,7 @@ use model::histogram::{BucketSpan, ResetHint};
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::interrupt::Interrupt;
 use crate::kernels::steps::StepSet;
 use crate::kernels::window::{HistogramSamples, bounds};
 
@@ -19,6 +20,7 @@ fn run(
     let (mut float_bounds, mut histogram_bounds) = (Vec::new(), Vec::new());
     bounds(samples.0, &wide, length, &mut float_bounds);
     bounds(&[], &wide, length, &mut histogram_bounds);
+    let interrupt = Interrupt::never();
     let input = MixedInput {
         floats: Samples { t: samples.0, v: samples.1 },
         float_bounds: &float_bounds,
@@ -27,6 +29,7 @@ fn run(
         steps,
         range,
         params: &[],
+        interrupt: &interrupt,
     };
     let (mut values, mut present) = (vec![0.0; steps.count], StepSet::none(steps.count));
     let mut histograms = vec![None; steps.count];
@@ -174,6 +177,7 @@ fn of_histograms(
     let (mut float_bounds, mut histogram_bounds) = (Vec::new(), Vec::new());
     bounds(&[], &wide, length, &mut float_bounds);
     bounds(&t, &wide, length, &mut histogram_bounds);
+    let interrupt = Interrupt::never();
     let input = MixedInput {
         floats: Samples { t: &[], v: &[] },
         float_bounds: &float_bounds,
@@ -182,6 +186,7 @@ fn of_histograms(
         steps: &steps,
         range,
         params: &[],
+        interrupt: &interrupt,
     };
     let (mut values, mut present, mut histograms) = ([0.0], StepSet::none(1), [None]);
     let mut notes = Notes::default();

@@ -1,6 +1,6 @@
 //! `changes` and `resets` over floats and histograms in the order of their time.
 
-use super::{MixedInput, SampleIndex, each};
+use super::{MixedInput, SampleIndex, each, histogram_units};
 use crate::kernels::MixedColumn;
 use crate::kernels::rate::{is_change, is_reset};
 
@@ -59,6 +59,10 @@ fn count(
     while f < floats.len() || h < histograms.len() {
         let float_next = h == histograms.len() || (f < floats.len() && floats[f] < histograms[h]);
         let now = if float_next { SampleIndex::Float(f) } else { SampleIndex::Histogram(h) };
+        let units = if float_next { 1 } else { histogram_units(input.histogram(h)) };
+        if input.interrupt.after(units) {
+            return;
+        }
         events += u32::from(before.is_some_and(|before| event(before, now)));
         if float_next {
             scratch.at_float.push(events);

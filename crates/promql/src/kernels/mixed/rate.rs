@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::histogram::{FloatHistogram, HistogramError, Reconciled, ResetHint};
 
-use super::{MixedInput, SampleIndex, StepSamples, each};
+use super::{MixedInput, SampleIndex, StepSamples, each, histogram_units};
 use crate::kernels::MixedColumn;
 use crate::kernels::notes::{HistogramOperation, Note, Notes};
 use crate::kernels::range::RangeFunction;
@@ -23,7 +23,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    fn find(&mut self, histograms: &[Arc<FloatHistogram>], counter: bool) {
+    fn find(&mut self, input: &MixedInput<'_>, counter: bool) {
+        let histograms = input.histograms.h;
         self.resets.clear();
         self.gauges.clear();
         self.schema_changes.clear();
@@ -31,6 +32,9 @@ impl Prepared {
             return;
         }
         for (at, now) in histograms.iter().enumerate() {
+            if input.interrupt.after(histogram_units(now)) {
+                return;
+            }
             if now.hint == ResetHint::Gauge {
                 self.gauges.push(at as u32);
             }
@@ -62,8 +66,16 @@ pub(super) fn extrapolated(
     out: &mut MixedColumn<'_>,
 ) {
     let counter = matches!(function, RangeFunction::Rate | RangeFunction::Increase);
-    prepared.find(input.histograms.h, counter);
+    prepared.find(input, counter);
     for (k, window) in input.histogram_windows().filter(|(_, window)| window.len() >= 2) {
+        // the first and the last one are looked at, and those around resets
+        let resets = within(&prepared.resets, window.lo + 1, window.hi).len();
+        let schemas = within(&prepared.schema_changes, window.lo + 1, window.hi).len();
+        let others = if schemas > 0 { window.len() } else { 0 };
+        let work = input.histogram_work(window.last_two());
+        if input.interrupt.after(work + resets.saturating_mul(work) + others) {
+            return;
+        }
         let difference = if counter {
             increase(input, window, prepared, notes)
         } else {
@@ -232,6 +244,9 @@ pub(super) fn instant<const RATE: bool>(
 ) {
     each(input, out, |window, out, k| {
         if window.f.len() + window.h.len() < 2 {
+            return;
+        }
+        if input.interrupt.after(input.histogram_work(window.h.last_two())) {
             return;
         }
         let now = input.last(window);

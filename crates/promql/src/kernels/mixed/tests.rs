@@ -77,6 +77,7 @@ fn with_input<T>(
         steps: &steps,
         range,
         params: &PARAMS,
+        interrupt: &Interrupt::never(),
     })
 }
 
@@ -154,7 +155,14 @@ fn float_result(
     let (t, v): (Vec<i64>, Vec<f64>) = floats.iter().copied().unzip();
     let bounds = [Bounds { lo: 0, hi: t.len() as u32 }];
     let samples = Samples { t: &t, v: &v };
-    let input = FloatInput { samples, bounds: &bounds, steps: &steps, range, params: &PARAMS };
+    let input = FloatInput {
+        samples,
+        bounds: &bounds,
+        steps: &steps,
+        range,
+        params: &PARAMS,
+        interrupt: &Interrupt::never(),
+    };
     columns(1, |out| range::evaluate(function, input, &mut Buffers::default(), &mut out.floats()))
         .remove(0)
 }

@@ -218,7 +218,14 @@ fn check(t: &[i64], v: &[f64], steps: Steps, range: i64) {
             "predict_linear" => [Param::One(AHEAD), Param::One(0.0)],
             _ => [Param::One(SMOOTHING), Param::One(TREND)],
         };
-        let input = FloatInput { samples, bounds: &windows, steps: &steps, range, params: &params };
+        let input = FloatInput {
+            samples,
+            bounds: &windows,
+            steps: &steps,
+            range,
+            params: &params,
+            interrupt: &Interrupt::never(),
+        };
         evaluate(RangeFunction::from_name(name).unwrap(), input, &mut buffers, &mut out);
         for (k, window) in windows.iter().enumerate() {
             let inside = Samples { t: &t[window.range()], v: &v[window.range()] };
@@ -275,6 +282,18 @@ fn many_resets_sum_the_same() {
     let t: Vec<i64> = (0..1000).map(|i| i * 1000).collect();
     let v: Vec<f64> = (0..1000).map(|i| f64::from(i % 3)).collect();
     check(&t, &v, Steps { start: 0, step: 10_000, count: 100, offset: 0, fixed: None }, 600_000);
+}
+
+#[test]
+fn many_values_may_enter_and_leave_a_window_at_once() {
+    let t: Vec<i64> = (0..600).map(|i| i * 1000).collect();
+    let odd = |i: i32| match i % 7 {
+        0 => f64::NAN,
+        1 => -0.0,
+        _ => f64::from(i * 7919 % 101 - 50),
+    };
+    let v: Vec<f64> = (0..600).map(odd).collect();
+    check(&t, &v, Steps { start: 0, step: 13_000, count: 60, offset: 0, fixed: None }, 200_000);
 }
 
 #[test]

@@ -9,7 +9,8 @@ fn run(function: ExtendedRate, t: &[i64], v: &[f64], end: i64, range: i64) -> Op
     let mut windows = Vec::new();
     bounds(t, &steps, range + REACH_MS, &mut windows);
     let (mut values, mut present) = ([0.0], StepSet::none(1));
-    let input = Reaching { samples: Samples { t, v }, bounds: &windows, steps: &steps, range };
+    let (samples, interrupt) = (Samples { t, v }, &Interrupt::never());
+    let input = Reaching { samples, bounds: &windows, steps: &steps, range, interrupt };
     let mut out = FloatColumn { values: &mut values, present: present.view_mut() };
     evaluate(function, input, &mut Resets::default(), &mut out);
     present.contains(0).then_some(values[0])
