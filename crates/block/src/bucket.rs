@@ -1,5 +1,6 @@
 //! A bucket: an object store with metrics, retries, coalesced ranged reads and create-only writes.
 
+mod answers;
 mod coalesce;
 pub(crate) mod filesystem;
 mod hints;
@@ -7,6 +8,7 @@ pub(crate) mod http;
 mod list_page;
 mod multipart;
 pub(crate) mod prefixed;
+mod timely;
 
 use std::fmt;
 use std::future::Future;
@@ -28,6 +30,7 @@ use crate::{Error, Kind, Result};
 
 pub use hints::Hints;
 pub use multipart::MultipartWriter;
+use timely::Timely;
 
 /// The object with which a store's abilities are tested; not a ULID, so that nothing takes it for a
 /// block. All processes use the same one, so that those that may not delete leave only one object.
@@ -49,6 +52,9 @@ pub struct BucketSettings {
     pub attempts: u32,
     /// The pause before the second attempt; doubles from then on.
     pub backoff: Duration,
+    /// How long a read may hear nothing; then it fails and is not tried again. Less than a query
+    /// may take, so that a query ends with the data of other objects.
+    pub read_deadline: Duration,
     /// Bytes per part of multipart uploads.
     pub part_size: usize,
     /// The folder, where the bucket is one.
@@ -66,6 +72,7 @@ impl Default for BucketSettings {
             parallel_ranges: 8,
             attempts: 4,
             backoff: Duration::from_millis(100),
+            read_deadline: Duration::from_secs(60),
             part_size: 8 << 20,
             folder: None,
             hints: Hints::default(),
@@ -109,6 +116,7 @@ impl Bucket {
         clock: Arc<dyn Clock>,
     ) -> Bucket {
         metrics.show(&settings.name);
+        let store = Arc::new(Timely::new(store, settings.read_deadline));
         Bucket { inner: Arc::new(Inner { store, settings, metrics, clock }) }
     }
 
@@ -448,11 +456,12 @@ impl Bucket {
                     return Ok(value);
                 }
                 Err(e) => {
+                    let is_final = timely::was_given_up(&e);
                     let error = Error::store(attempt, path, e);
                     if error.kind() != Kind::NotFound {
                         metrics.failures.with_label_values(&labels).inc();
                     }
-                    if error.kind() != Kind::Unavailable || attempts == 0 {
+                    if error.kind() != Kind::Unavailable || is_final || attempts == 0 {
                         return Err(error);
                     }
                     tracing::debug!(

@@ -73,6 +73,7 @@ async fn under<T>(
 ) -> Result<T> {
     match fault {
         None | Some(Fault::StaleList | Fault::Flipped) => write.await,
+        Some(Fault::Hung) => std::future::pending().await,
         Some(fault @ Fault::AppliedButUnavailable) => {
             write.await?;
             Err(failure(op, fault))
@@ -174,6 +175,7 @@ impl ObjectStore for FailingObjects {
                 Ok(flipped(self.inner.get_opts(location, options).await?))
             }
             Some(Fault::Flipped) => self.inner.get_opts(location, options).await,
+            Some(Fault::Hung) => std::future::pending().await,
             Some(fault) => Err(failure(op, fault)),
         }
     }

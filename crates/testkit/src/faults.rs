@@ -56,6 +56,8 @@ pub enum Fault {
     Unavailable,
     /// Nothing happens; the caller is told that it may not.
     Denied,
+    /// Nothing happens, and the caller is told nothing. Listings of a decorated store fail instead.
+    Hung,
     /// It happens, and the caller is told that it did not.
     AppliedButUnavailable,
     /// The connection breaks half way: a reader gets half of the body, a writer's body is

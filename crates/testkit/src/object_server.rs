@@ -338,6 +338,7 @@ async fn serve(shared: Arc<ServerShared>, request: axum::extract::Request) -> Se
         Some(Fault::Denied) => {
             return Err(ServerFailure::new(StatusCode::FORBIDDEN, "AccessDenied", "access denied"));
         }
+        Some(Fault::Hung) => return std::future::pending().await,
         Some(Fault::Torn) if op != Op::Get => return Ok(objects::broken_off()),
         _ => {}
     }

@@ -19,7 +19,7 @@ use object_store::{
 };
 
 use super::hints::Hints;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// The most links followed on the way to a file; what lies behind more is ignored.
 const MOST_LINKS: usize = 8;
@@ -62,6 +62,20 @@ impl FolderStore {
         // empty folders of deleted blocks would look like blocks
         let inner = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
         Ok(FolderStore { inner, root: root.to_path_buf(), hints })
+    }
+
+    /// Opening a pipe waits for somebody to write into it, on a thread that is lost by that.
+    async fn must_be_file(&self, object: &ObjectPath) -> object_store::Result<()> {
+        let path = self.inner.path_to_filesystem(object)?;
+        match tokio::fs::metadata(&path).await {
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+                let text = format!("reading {}: it is neither a file nor a folder", path.display());
+                let source = Error::new(Kind::Corrupt, text).into();
+                Err(object_store::Error::Generic { store: "folder", source })
+            }
+            // the library tells what is wrong with folders and with what is not there
+            _ => Ok(()),
+        }
     }
 
     /// Lists what lies below a folder of the bucket, or directly in it.
@@ -126,6 +140,7 @@ impl ObjectStore for FolderStore {
         path: &ObjectPath,
         options: GetOptions,
     ) -> object_store::Result<GetResult> {
+        self.must_be_file(path).await?;
         self.inner.get_opts(path, options).await
     }
 
@@ -134,6 +149,7 @@ impl ObjectStore for FolderStore {
         path: &ObjectPath,
         ranges: &[std::ops::Range<u64>],
     ) -> object_store::Result<Vec<bytes::Bytes>> {
+        self.must_be_file(path).await?;
         self.inner.get_ranges(path, ranges).await
     }
 

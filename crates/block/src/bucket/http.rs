@@ -1,5 +1,5 @@
-//! Between the clients of S3, GCS and Azure and the network: makes pages of listings acceptable to
-//! the client, and records what their errors have no kind for.
+//! Between the clients of S3, GCS and Azure and the network: bounds what they read whole, makes
+//! pages of listings acceptable to them, and records what their errors have no kind for.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use object_store::client::{
 };
 
 use super::hints::{Hints, is_clean};
-use super::list_page;
+use super::{answers, list_page};
 
 /// A status after which clients do not try again.
 const METHOD_NOT_ALLOWED: u16 = 405;
@@ -48,13 +48,16 @@ struct Service {
     hints: Hints,
 }
 
-/// The requests whose answers are inspected.
+/// The requests, by how their answers are inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
+    /// The answer is an object.
+    Object,
     Listing,
     /// The deletion of many objects at once.
     Deletion,
     CreateOnlyWrite,
+    /// The answer is a short document, or nothing.
     Other,
 }
 
@@ -69,6 +72,7 @@ impl Asked {
         };
         match request.method().as_str() {
             "GET" if has("list-type=2") || has("comp=list") => Asked::Listing,
+            "GET" | "HEAD" => Asked::Object,
             "POST" if has("delete") => Asked::Deletion,
             "PUT" | "POST"
                 if header("if-none-match", "*") || header("x-goog-if-generation-match", "0") =>
@@ -86,6 +90,14 @@ impl HttpService for Service {
         let asked = Asked::of(&request);
         let response = self.inner.execute(request).await?;
         let well = response.status().is_success();
+        if well && asked == Asked::Object {
+            return Ok(response);
+        }
+        let (mut parts, body) = response.into_parts();
+        let body = if well { answers::document(body).await } else { answers::error(body).await }?;
+        // it may be less than there was
+        parts.headers.remove("content-length");
+        let response = HttpResponse::from_parts(parts, body.into());
         match asked {
             Asked::Listing if well => self.listed(response).await,
             Asked::Deletion if well => deleted(response).await,
@@ -97,13 +109,12 @@ impl HttpService for Service {
 
 impl Service {
     async fn listed(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
-        let (mut parts, body) = response.into_parts();
+        let (parts, body) = response.into_parts();
         let body = body.bytes().await?;
         let page =
             std::str::from_utf8(&body).ok().and_then(|text| list_page::clean(text, &self.prefix));
         let Some(page) = page else { return Ok(HttpResponse::from_parts(parts, body.into())) };
         self.hints.ignore(&page.ignored);
-        parts.headers.remove("content-length");
         Ok(HttpResponse::from_parts(parts, page.text.into()))
     }
 

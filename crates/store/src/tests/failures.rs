@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::{Budget, Resolution};
 use storeapi::{Kind, LabelValuesRequest, PartialResponse, SeriesLimits, SeriesRequest};
+use testkit::{Fault, FaultPlan};
 
 use super::support::*;
 use crate::Settings;
@@ -68,6 +69,24 @@ async fn a_block_without_its_files_is_left_out() {
     let (eu, _) = two_blocks(&bucket).await;
     bucket.delete(&eu.segment(1)).await;
     assert_left_out(&bucket, "no segment").await;
+}
+
+#[tokio::test]
+async fn a_block_whose_reads_hang_is_left_out() {
+    for hung in ["index", "chunks/000001"] {
+        let bucket = TestBucket::new();
+        two_blocks(&bucket).await;
+        let object = format!("{}/{hung}", id(1));
+        let plan = FaultPlan::new(move |call| (call.key == object).then_some(Fault::Hung));
+        let gateway = bucket.failing_gateway(Settings::default(), plan);
+        gateway.sync().await.unwrap();
+        let answer = ask(&gateway.store(), everything(hours(0, 2))).await;
+        assert_eq!(answer.series.len(), 20, "{hung}: the block of cluster us is whole");
+        assert!(names(&answer).iter().all(|n| n.contains("us-")), "{hung}");
+        assert!(!answer.warnings.is_empty(), "{hung}");
+        let named = answer.warnings.iter().all(|warning| warning.contains(&id(1).to_string()));
+        assert!(named, "{hung}: {:?}", answer.warnings);
+    }
 }
 
 #[tokio::test]

@@ -175,8 +175,11 @@ impl TestBucket {
     pub(super) fn failing_gateway(&self, settings: Settings, plan: FaultPlan) -> Gateway {
         let store = Arc::new(FailingObjects::new(Arc::new(self.store.clone()), plan));
         let metrics = BucketMetrics::new(&self.registry).unwrap();
-        let quick =
-            BucketSettings { backoff: Duration::from_millis(1), ..BucketSettings::default() };
+        let quick = BucketSettings {
+            backoff: Duration::from_millis(1),
+            read_deadline: Duration::from_millis(500),
+            ..BucketSettings::default()
+        };
         let bucket = Bucket::new(store, quick, metrics, Arc::clone(&self.clock));
         Gateway::new(settings, bucket, &self.registry, Arc::clone(&self.clock)).unwrap()
     }

@@ -312,17 +312,15 @@ async fn a_tombstones_file_is_checked_and_cached_by_version() {
     assert_ne!(load_tombstones(bucket, &location).await.unwrap().unwrap().digest, loaded.digest);
     assert_ne!(*cache.get(bucket, &location, &version(1)).await.unwrap(), tombstones);
     assert_eq!(*cache.get(bucket, &location, &version(2)).await.unwrap(), tombstones);
-    for (bytes, reason) in
-        [(b"nonsense".to_vec(), "truncated"), (vec![0; (64 << 20) + 1], "more than 67108864 bytes")]
-    {
+    for (bytes, reason) in [
+        (b"nonsense".to_vec(), "truncated"),
+        (vec![0; (64 << 20) + 1], "more than 67108864 are not read"),
+    ] {
         bucket.put(&location.tombstones(), bytes.into()).await.unwrap();
         let error = load_tombstones(bucket, &location).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
         let text = in_one_line(&error).to_string();
-        assert!(
-            text.contains(&format!("block={}", case.meta.ulid)) && text.contains(reason),
-            "{text}"
-        );
+        assert!(text.contains(&case.meta.ulid.to_string()) && text.contains(reason), "{text}");
     }
     bucket.delete(&location.tombstones()).await.unwrap();
     assert!(load_tombstones(bucket, &location).await.unwrap().is_none());
