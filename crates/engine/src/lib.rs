@@ -3,6 +3,9 @@
 //!
 //! Input comes through [`SeriesSource`], one merged and sorted stream of series. No gRPC and no
 //! bucket is known here.
+//!
+//! A query ends within a moment once its time is over or nobody waits for it: whatever loops for
+//! long without awaiting does so inside `QueryContext::work`, and asks there whether to go on.
 
 mod annotations;
 mod batch;

@@ -169,7 +169,7 @@ fn very_many_parquet_blocks_take_the_memory_that_there_is() {
         ask(&store, every_metric(".+")).await
     });
     let refused = refused.unwrap_err();
-    assert_eq!(refused.kind(), storeapi::Kind::Limit);
+    assert_eq!(refused.kind(), storeapi::Kind::Memory);
     assert!(model::error::in_one_line(&refused).to_string().contains("of the 1048576 bytes"));
 }
 
