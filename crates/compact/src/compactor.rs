@@ -16,8 +16,8 @@ use block::sync::{
     RemoveReplicaLabels, Synced, TimePartition,
 };
 use futures::FutureExt;
-use model::Clock;
 use model::error::in_one_line;
+use model::{Budget, Clock};
 use prometheus::Registry;
 use serve::{Component, Served};
 use tokio::sync::watch;
@@ -142,6 +142,8 @@ impl Compactor {
             routes: Router::new(),
             services: None,
             registry: self.registry.clone(),
+            // it has no API whose requests have bodies
+            budget: Budget::unlimited(),
             ready,
         };
         let run = async move {

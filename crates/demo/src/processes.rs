@@ -10,7 +10,7 @@ use block::Bucket;
 use model::error::in_one_line;
 use model::{Budget, Clock, Labels};
 use query::{EndpointSettings, EndpointSpec, Querier};
-use serve::{Component, GrpcSettings, HttpSettings, Server, Task};
+use serve::{Component, GrpcSettings, HttpSettings, Patience, Server, Task};
 
 use crate::Settings;
 
@@ -70,12 +70,18 @@ impl Processes {
 fn listeners(http_address: &str) -> serve::Settings {
     let grace = Duration::from_secs(1);
     serve::Settings {
-        http: HttpSettings { address: http_address.to_owned(), grace, config: None },
+        http: HttpSettings {
+            address: http_address.to_owned(),
+            grace,
+            config: None,
+            patience: Patience::default(),
+        },
         grpc: Some(GrpcSettings {
             address: ANY_PORT.to_owned(),
             grace,
             tls: None,
             max_connection_age: None,
+            patience: Patience::grpc(),
         }),
     }
 }

@@ -52,6 +52,7 @@ impl Start {
         subcommand: impl FnOnce(ProcessContext) -> F,
     ) -> Result<()> {
         serve::logs::init(&logs)?;
+        serve::raise_open_files();
         if !self.without_effect.is_empty() {
             let flags = self.without_effect.join(" ");
             tracing::warn!(flags, "these flags are accepted for compatibility and have no effect");

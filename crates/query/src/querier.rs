@@ -27,6 +27,7 @@ pub struct Querier {
     /// Everything behind the endpoints as one store.
     store: Arc<dyn Store>,
     registry: Registry,
+    budget: Budget,
     ready: watch::Sender<bool>,
     endpoints: Arc<EndpointSet>,
     discovery: Discovery,
@@ -98,6 +99,7 @@ impl Querier {
         let gate = Gate::new(settings.max_concurrent, metrics.gate.clone(), Arc::clone(&clock));
         let limited = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
         let store = Arc::new(GatedLabels::new(limited, gate.clone()));
+        let budget = settings.budget.clone();
         let routes = api::router(ApiState {
             started: clock.now(),
             settings,
@@ -109,17 +111,18 @@ impl Querier {
             clock: Arc::clone(&clock),
         });
         let (registry, ready) = (registry.clone(), watch::Sender::new(false));
-        Ok(Querier { routes, store, registry, ready, endpoints, discovery, clock })
+        Ok(Querier { routes, store, registry, budget, ready, endpoints, discovery, clock })
     }
 
     /// The HTTP API, and StoreAPI for queriers above this one. It is ready once the first discovery
     /// is done and every endpoint was asked.
     pub fn into_component(self) -> Component {
-        let Querier { routes, store, registry, ready, endpoints, discovery, clock } = self;
+        let Querier { routes, store, registry, budget, ready, endpoints, discovery, clock } = self;
         let served = Served {
             routes,
             services: Some(storeapi::server::services(store, Capabilities::STORE)),
             registry,
+            budget,
             ready: ready.subscribe(),
         };
         let work = EndpointWork { ready, endpoints, discovery, clock };

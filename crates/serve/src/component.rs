@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::Router;
 use futures::future::BoxFuture;
+use model::Budget;
 use prometheus::Registry;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -33,6 +34,8 @@ pub struct Served {
     /// `None` for a component without gRPC.
     pub services: Option<Services>,
     pub registry: Registry,
+    /// A share of it is for the bodies of requests that are being received.
+    pub budget: Budget,
     /// Whether the component can do its work; probes and `grpc.health.v1` follow it.
     pub ready: watch::Receiver<bool>,
 }

@@ -1,104 +1,143 @@
-//! Accepted connections, plain or TLS, for the HTTP and the gRPC server alike.
+//! Accepted connections, plain or TLS, for the HTTP and the gRPC server alike. A connection ends
+//! by itself when its peer is silent, sends half of something, or does not take what it asked for.
 
+mod accept;
+mod activity;
+mod stream;
+
+use std::fmt;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use model::error::in_one_line;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, Sleep};
+use tonic::transport::server::Connected;
 
-use crate::tls::TlsReloader;
+pub(crate) use accept::{Accepting, Spare, accept};
+pub(crate) use activity::{Activity, Busy};
 
-/// A peer that does not finish its TLS handshake in this time is dropped.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::Patience;
+use stream::Stream;
 
-/// Connections accepted but not yet picked up by the server.
-const BACKLOG: usize = 64;
+/// How long connections without a request stay when room is needed: enough for a request that is
+/// on its way.
+const ROOM: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
-pub(crate) enum Conn {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+/// The same when the process stops: enough for telling peers that it does.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// What connections are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Serve,
+    /// File descriptors have run out: those at rest may go.
+    MakeRoom,
+    /// The process stops.
+    Stop,
+}
+
+/// What requests may know of their connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnInfo {
+    pub(crate) activity: Activity,
+    /// Whether it uses the file descriptor that is kept for probes.
+    pub(crate) is_spare: bool,
+}
+
+type NextWish = Pin<Box<dyn Future<Output = (Wish, watch::Receiver<Wish>)> + Send>>;
+
+/// A connection that gives up on its peer after the times of [`Patience`]. To the server it then
+/// looks as if the peer had left.
+pub(crate) struct Conn {
+    stream: Stream,
+    info: ConnInfo,
+    patience: Patience,
+    next_wish: NextWish,
+    /// The last wish, and when it was heard.
+    told: Option<(Wish, Instant)>,
+    silence: Option<Pin<Box<Sleep>>>,
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Its end is noticed by whoever has the other half.
+    _ended: Option<oneshot::Sender<()>>,
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+fn next_wish(mut wishes: watch::Receiver<Wish>) -> NextWish {
+    Box::pin(async move {
+        if wishes.changed().await.is_err() {
+            // whoever could wish is gone, and so is the server
+            std::future::pending::<()>().await;
+        }
+        let wish = *wishes.borrow_and_update();
+        (wish, wishes)
+    })
 }
 
 impl Conn {
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Conn::Plain(stream) => stream,
-            Conn::Tls(stream) => stream.get_ref().0,
+    pub(crate) fn info(&self) -> ConnInfo {
+        self.info.clone()
+    }
+
+    /// Whether the peer has had its time.
+    fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready((wish, wishes)) = self.next_wish.as_mut().poll(cx) {
+            self.next_wish = next_wish(wishes);
+            self.told = Some((wish, Instant::now()));
         }
+        // what is still to be written has a limit of its own
+        if self.stalled.is_some() {
+            return Poll::Pending;
+        }
+        let Some(mut until) = self.info.activity.silent_until(&self.patience, cx.waker()) else {
+            self.silence = None;
+            return Poll::Pending;
+        };
+        let since = self.info.activity.rest_since();
+        match self.told {
+            Some((Wish::Stop, when)) => until = until.min(when.max(since) + LINGER),
+            // those that were at rest when it was needed
+            Some((Wish::MakeRoom, when)) if since <= when => until = until.min(when + ROOM),
+            _ => {}
+        }
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if silence.deadline() != until {
+            silence.as_mut().reset(until);
+        }
+        silence.as_mut().poll(cx)
+    }
+
+    /// Watches that writing goes on.
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.patience.write;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(stalled.as_mut().poll(cx));
+        let text = format!("the peer took nothing for {limit:?}");
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
 }
 
 impl Connected for Conn {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ConnInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.tcp().connect_info()
-    }
-}
-
-/// Accepts on a task of the current runtime until the receiver is dropped. Handshakes run
-/// concurrently, so that a slow client does not hold up others.
-pub(crate) fn accept(
-    listener: TcpListener,
-    tls: Option<Arc<TlsReloader>>,
-) -> mpsc::Receiver<(Conn, SocketAddr)> {
-    let (sender, receiver) = mpsc::channel(BACKLOG);
-    tokio::spawn(async move {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = sender.closed() => return,
-            };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // usually out of file descriptors: let some connections end first
-                    tracing::warn!(error = %in_one_line(&error), "accept connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(error = %in_one_line(&error), %peer, "set TCP_NODELAY");
-            }
-            match &tls {
-                None => {
-                    if sender.send((Conn::Plain(stream), peer)).await.is_err() {
-                        return;
-                    }
-                }
-                Some(reloader) => {
-                    tokio::spawn(handshake(stream, peer, reloader.current(), sender.clone()));
-                }
-            }
-        }
-    });
-    receiver
-}
-
-async fn handshake(
-    stream: TcpStream,
-    peer: SocketAddr,
-    config: Arc<rustls::ServerConfig>,
-    sender: mpsc::Sender<(Conn, SocketAddr)>,
-) {
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => {
-            // the server ended meanwhile: nothing is left to serve the connection
-            let _ = sender.send((Conn::Tls(Box::new(stream)), peer)).await;
-        }
-        Ok(Err(error)) => tracing::debug!(error = %in_one_line(&error), %peer, "tls handshake"),
-        Err(_) => tracing::debug!(%peer, "tls handshake timed out"),
+    fn connect_info(&self) -> ConnInfo {
+        self.info()
     }
 }
 
@@ -108,9 +147,15 @@ impl AsyncRead for Conn {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Conn::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Conn::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                this.info.activity.heard(&buf.filled()[before..]);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => this.poll_given_up(cx).map(Ok),
         }
     }
 }
@@ -121,10 +166,9 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Conn::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Conn::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -132,30 +176,24 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Conn::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Conn::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Conn::Plain(stream) => stream.is_write_vectored(),
-            Conn::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Conn::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Conn::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.written(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Conn::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Conn::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        let this = self.get_mut();
+        let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.written(cx, shut)
     }
 }

@@ -3,14 +3,19 @@
 mod metrics;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use http::Request;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio::sync::watch;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::util::MapRequestLayer;
 
+use crate::received::Bodies;
 use crate::{Error, Kind, Result, Services};
 
 pub(crate) use metrics::GrpcMetricsLayer;
@@ -34,6 +39,16 @@ pub(crate) fn with_health_and_reflection(services: Services) -> Result<(Routes, 
     let services =
         services.routes.add_service(health).add_service(reflection).add_service(older_reflection);
     Ok((services, reporter))
+}
+
+/// Charges messages while they are received, and gives up those that do not come to an end.
+pub(crate) fn receive(
+    bodies: Bodies,
+    patience: Duration,
+) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone> {
+    MapRequestLayer::new(move |request: Request<Body>| {
+        request.map(|body| Body::new(bodies.receive(body, patience)))
+    })
 }
 
 /// Keeps the health service in step with the readiness signal, until the signal's owner is gone.

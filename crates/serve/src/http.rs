@@ -13,15 +13,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::connect_info::Connected;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use axum::serve::IncomingStream;
+use http::{HeaderValue, StatusCode, header};
 use model::error::in_one_line;
 use prometheus::{Registry, TextEncoder};
 use tokio::sync::{mpsc, watch};
 
-use crate::conn::Conn;
+use crate::Patience;
+use crate::conn::{Conn, ConnInfo};
+use crate::peer::connection;
+use crate::received::Bodies;
+
+/// What is answered even with the last file descriptor.
+const PROBES: [&str; 3] = ["/-/healthy", "/-/ready", "/metrics"];
 
 /// What health and metrics need to know.
 #[derive(Clone, Debug)]
@@ -50,6 +60,44 @@ pub(crate) fn router(own: ProcessPages, api: Dispatch) -> Router {
         .route("/metrics", get(metrics))
         .with_state(Arc::new(own))
         .fallback_service(api)
+        .layer(axum::middleware::from_fn(only_probes_on_the_last_descriptor))
+}
+
+async fn only_probes_on_the_last_descriptor(request: Request, next: Next) -> Response {
+    if !connection(request.extensions()).is_some_and(|info| info.is_spare) {
+        return next.run(request).await;
+    }
+    let mut response = if PROBES.contains(&request.uri().path()) {
+        next.run(request).await
+    } else {
+        let text = "the process has no file descriptor left; allow it more of them (ulimit -n)";
+        json_error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
+    };
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// What the layer around a component's routes does with the bodies of requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Receiving {
+    pub(crate) bodies: Bodies,
+    pub(crate) patience: Patience,
+}
+
+/// Answers in place of the handler when it could not be given the whole body.
+pub(crate) async fn receive(
+    State(receiving): State<Receiving>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = receiving.bodies.receive(body, receiving.patience.body);
+    // until the handler has answered, because what it makes of the body takes as much
+    let held = body.held();
+    let response = next.run(Request::from_parts(parts, Body::new(body))).await;
+    let Some(failure) = held.failure() else { return response };
+    let (status, kind) = failure.http();
+    json_error(status, kind, &failure.to_string())
 }
 
 async fn ready(State(own): State<Arc<ProcessPages>>) -> Response {
@@ -91,5 +139,11 @@ impl axum::serve::Listener for Accepted {
 
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
         Ok(self.local)
+    }
+}
+
+impl Connected<IncomingStream<'_, Accepted>> for ConnInfo {
+    fn connect_info(stream: IncomingStream<'_, Accepted>) -> ConnInfo {
+        stream.io().info()
     }
 }

@@ -9,16 +9,23 @@
 //! What components need for being served is here too, once: [`Registrar`] for their metrics,
 //! [`Gate`] in front of what must not be done too often at once, [`Task`] for work that ends when
 //! its owner is dropped.
+//!
+//! Whoever connects may be slow or hostile: [`Patience`] says how long a listener waits for heads,
+//! bodies, and clients that do not read. After that a connection holds nothing any more.
 
 mod address;
 mod component;
 mod conn;
 mod error;
+mod files;
 mod gate;
 mod grpc;
 mod http;
 pub mod logs;
 mod metrics;
+mod patience;
+mod peer;
+mod received;
 mod registrar;
 mod server;
 mod shutdown;
@@ -27,9 +34,11 @@ mod tls;
 
 pub use component::{Component, Failure, Served, Services};
 pub use error::{Error, Kind, Result};
+pub use files::raise_open_files;
 pub use gate::{Gate, GateMetrics, Pass};
 pub use http::not_found;
 pub use metrics::{BuildInfo, registry};
+pub use patience::Patience;
 pub use registrar::{Registrar, SECONDS, exponential};
 pub use server::{GrpcSettings, HttpSettings, Server, Settings};
 pub use shutdown::Shutdown;

@@ -15,10 +15,15 @@ use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::http::{Accepted, Dispatch, HttpMetricsLayer, ProcessPages};
+use crate::conn::{self, Accepting, ConnInfo, Spare, Wish};
+use crate::http::{Accepted, Dispatch, HttpMetricsLayer, ProcessPages, Receiving};
 use crate::metrics::{GrpcMetrics, HttpMetrics};
+use crate::peer::PeerLayer;
+use crate::received::Bodies;
 use crate::tls::TlsReloader;
-use crate::{Error, Kind, Result, Served, Services, Shutdown, TlsFiles, address, conn, grpc, http};
+use crate::{
+    Error, Kind, Patience, Result, Served, Services, Shutdown, TlsFiles, address, grpc, http,
+};
 
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
@@ -28,6 +33,7 @@ pub struct HttpSettings {
     pub grace: Duration,
     /// A web configuration file in the exporter toolkit's format.
     pub config: Option<PathBuf>,
+    pub patience: Patience,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +43,7 @@ pub struct GrpcSettings {
     pub tls: Option<TlsFiles>,
     /// Connections are closed after this time, so that clients spread over the replicas again.
     pub max_connection_age: Option<Duration>,
+    pub patience: Patience,
 }
 
 #[derive(Clone, Debug)]
@@ -51,10 +58,25 @@ pub struct Settings {
 pub struct Server {
     http_addr: SocketAddr,
     grpc_addr: Option<SocketAddr>,
-    shutdown: Shutdown,
+    stopping: Stopping,
     http: Option<JoinHandle<()>>,
     grpc: Option<tokio::task::JoinHandle<()>>,
     grace: Duration,
+}
+
+/// How the parts of a server learn that it stops.
+#[derive(Clone, Debug)]
+struct Stopping {
+    shutdown: Shutdown,
+    /// What connections are told; they may have to make room before that.
+    wishes: watch::Sender<Wish>,
+}
+
+impl Stopping {
+    fn stop(&self) {
+        self.wishes.send_replace(Wish::Stop);
+        self.shutdown.stop();
+    }
 }
 
 impl Server {
@@ -66,7 +88,9 @@ impl Server {
         served: Served,
         clock: Arc<dyn Clock>,
     ) -> Result<Server> {
-        let shutdown = Shutdown::new();
+        let stopping =
+            Stopping { shutdown: Shutdown::new(), wishes: watch::Sender::new(Wish::Serve) };
+        let bodies = Bodies::new(&served.budget, stopping.wishes.clone())?;
         let grpc = match (settings.grpc, served.services) {
             (Some(grpc_settings), Some(services)) => {
                 let parts = GrpcParts {
@@ -74,8 +98,9 @@ impl Server {
                     metrics: GrpcMetrics::register(&served.registry)?,
                     ready: served.ready.clone(),
                     clock: Arc::clone(&clock),
+                    bodies: bodies.clone(),
                 };
-                Some(start_grpc(grpc_settings, parts, shutdown.clone())?)
+                Some(start_grpc(grpc_settings, parts, stopping.clone())?)
             }
             _ => None,
         };
@@ -83,14 +108,17 @@ impl Server {
         // a component without an API of its own answers in JSON too
         let routes = served.routes;
         let routes = if routes.has_routes() { routes } else { routes.fallback(http::not_found) };
-        let routes = routes.layer(HttpMetricsLayer { metrics, clock });
+        let receiving = Receiving { bodies, patience: settings.http.patience };
+        let routes = routes
+            .layer(axum::middleware::from_fn_with_state(receiving, http::receive))
+            .layer(HttpMetricsLayer { metrics, clock });
         let own = ProcessPages { registry: served.registry, ready: served.ready };
         let grace = settings.http.grace;
         let app = http::router(own, Dispatch { routes, main: Handle::current() });
-        let (http_addr, http) = start_http(settings.http, app, shutdown.clone())?;
+        let (http_addr, http) = start_http(settings.http, app, stopping.clone())?;
         let (grpc_addr, grpc) = grpc.unzip();
         tracing::info!(http = %http_addr, grpc = grpc_addr.map(|a| a.to_string()), "listening");
-        Ok(Server { http_addr, grpc_addr, shutdown, http: Some(http), grpc, grace })
+        Ok(Server { http_addr, grpc_addr, stopping, http: Some(http), grpc, grace })
     }
 
     /// Where HTTP is served, with the port the system chose if it was asked for port 0.
@@ -104,7 +132,7 @@ impl Server {
 
     /// Stops accepting and waits for requests under way, within the grace periods.
     pub async fn stop(mut self) {
-        self.shutdown.stop();
+        self.stopping.stop();
         if let Some(grpc) = self.grpc.take() {
             // a panic of the server task was logged by the panic hook
             let _ = grpc.await;
@@ -121,7 +149,7 @@ impl Server {
 /// A dropped server stops too, without waiting.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shutdown.stop();
+        self.stopping.stop();
     }
 }
 
@@ -149,7 +177,7 @@ async fn within_grace(
 fn start_http(
     settings: HttpSettings,
     app: Router,
-    shutdown: Shutdown,
+    stopping: Stopping,
 ) -> Result<(SocketAddr, JoinHandle<()>)> {
     let tls = match &settings.config {
         Some(path) => http::web_config(path)?
@@ -162,7 +190,10 @@ fn start_http(
     let local = listener.local_addr().map_err(failed)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let grace = settings.grace;
+    let HttpSettings { grace, patience, .. } = settings;
+    // now, before anything else takes the last one
+    let spare = Some(Spare::open());
+    let app = app.layer(PeerLayer { patience: patience.write });
     let serve = async move {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
@@ -170,10 +201,13 @@ fn start_http(
                 return tracing::error!(error = %in_one_line(&error), "register http listener");
             }
         };
-        let accepted = Accepted { connections: conn::accept(listener, tls.map(Arc::new)), local };
+        let Stopping { shutdown, wishes } = stopping;
+        let tls = tls.map(Arc::new);
+        let accepting = Accepting { listener, tls, patience, wishes, spare };
+        let accepted = Accepted { connections: conn::accept(accepting), local };
         let stop = shutdown.clone();
-        let served =
-            axum::serve(accepted, app).with_graceful_shutdown(async move { stop.stopped().await });
+        let served = axum::serve(accepted, app.into_make_service_with_connect_info::<ConnInfo>())
+            .with_graceful_shutdown(async move { stop.stopped().await });
         let done = async {
             if let Err(error) = served.await {
                 tracing::error!(error = %in_one_line(&error), "serve http");
@@ -193,12 +227,13 @@ struct GrpcParts {
     metrics: GrpcMetrics,
     ready: watch::Receiver<bool>,
     clock: Arc<dyn Clock>,
+    bodies: Bodies,
 }
 
 fn start_grpc(
     settings: GrpcSettings,
     parts: GrpcParts,
-    shutdown: Shutdown,
+    stopping: Stopping,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
     let tls = settings.tls.map(|files| TlsReloader::new(files, &[b"h2"])).transpose()?;
     let listener = address::bind(&settings.address)?;
@@ -207,7 +242,7 @@ fn start_grpc(
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let methods: HashMap<String, bool> = grpc::methods(&parts.services.descriptors)?;
     let (services, reporter) = grpc::with_health_and_reflection(parts.services)?;
-    let layer = grpc::GrpcMetricsLayer {
+    let metrics = grpc::GrpcMetricsLayer {
         metrics: parts.metrics,
         clock: parts.clock,
         methods: Arc::new(methods),
@@ -219,12 +254,18 @@ fn start_grpc(
         // streams under way when the age is reached get as long as a shutdown would give them
         builder = builder.max_connection_age(age).max_connection_age_grace(settings.grace);
     }
-    let incoming = ReceiverStream::new(conn::accept(listener, tls.map(Arc::new)))
+    let Stopping { shutdown, wishes } = stopping;
+    let GrpcSettings { patience, grace, .. } = settings;
+    let tls = tls.map(Arc::new);
+    let accepting = Accepting { listener, tls, patience, wishes, spare: None };
+    let incoming = ReceiverStream::new(conn::accept(accepting))
         .map(|(connection, _)| Ok::<_, std::io::Error>(connection));
     let stop = shutdown.clone();
     let (ended_sender, ended) = oneshot::channel::<()>();
     let served = builder
-        .layer(layer)
+        .layer(PeerLayer { patience: patience.write })
+        .layer(metrics)
+        .layer(grpc::receive(parts.bodies, patience.body))
         .add_routes(services)
         .serve_with_incoming_shutdown(incoming, async move { stop.stopped().await });
     tokio::spawn(async move {
@@ -239,7 +280,7 @@ fn start_grpc(
                 tracing::error!(error = %in_one_line(&error), "serve grpc");
             }
         };
-        within_grace(done, shutdown, settings.grace, "grpc").await;
+        within_grace(done, shutdown, grace, "grpc").await;
         drop(ended_sender);
     });
     Ok((local, task))

@@ -41,6 +41,7 @@ pub struct SidecarParts {
 pub struct Sidecar {
     store: Arc<dyn Store>,
     registry: Registry,
+    budget: Budget,
     ready: watch::Receiver<bool>,
     work: Arc<SidecarWork>,
     reloader: Option<Reloader>,
@@ -55,7 +56,7 @@ impl Sidecar {
         let client = PrometheusClient::new(&settings.prometheus_url, http, parts.budget.clone());
         let client = client.map_err(|e| e.context("--prometheus.url"))?;
         let state = Arc::new(State::new(settings.min_time, Arc::clone(&parts.clock)));
-        let store = PrometheusStore::new(client.clone(), Arc::clone(&state), parts.budget);
+        let store = PrometheusStore::new(client.clone(), Arc::clone(&state), parts.budget.clone());
         let shipper = match parts.bucket {
             Some(bucket) => {
                 let metrics = ShipperMetrics::new(&parts.registry)?;
@@ -79,15 +80,16 @@ impl Sidecar {
         let ready = state.readiness();
         let work =
             Arc::new(SidecarWork { settings, client, state, shipper, metrics, clock: parts.clock });
-        Ok(Sidecar { store, registry: parts.registry, ready, work, reloader })
+        let registry = parts.registry;
+        Ok(Sidecar { store, registry, budget: parts.budget, ready, work, reloader })
     }
 
     /// StoreAPI over Prometheus. It is ready while the external labels are known and Prometheus
     /// answers; the work ends only with an error.
     pub fn into_component(self) -> Component {
-        let Sidecar { store, registry, ready, work, reloader } = self;
+        let Sidecar { store, registry, budget, ready, work, reloader } = self;
         let services = Some(storeapi::server::services(store, Capabilities::STORE));
-        let served = Served { routes: Router::new(), services, registry, ready };
+        let served = Served { routes: Router::new(), services, registry, budget, ready };
         Component { served, run: run(work, reloader).err_into().boxed() }
     }
 }

@@ -125,6 +125,7 @@ impl Gateway {
             routes: Router::new(),
             services: Some(storeapi::server::services(self.store(), Capabilities::STORE)),
             registry: self.registry.clone(),
+            budget: self.settings.budget.clone(),
             ready: self.ready(),
         };
         Component { served, run: self.run().map(Ok).boxed() }

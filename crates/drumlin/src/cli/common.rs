@@ -91,6 +91,7 @@ impl HttpArgs {
             address: self.address.clone(),
             grace: self.grace,
             config: path(&self.config),
+            patience: serve::Patience::default(),
         }
     }
 }
@@ -187,6 +188,7 @@ impl GrpcArgs {
             grace: self.grace,
             tls,
             max_connection_age: Some(self.max_connection_age).filter(|age| !age.is_zero()),
+            patience: serve::Patience::grpc(),
         })
     }
 }

@@ -54,10 +54,12 @@ impl Service<Request<Body>> for Dispatch {
                 return;
             }
             while let Some(frame) = body.frame().await {
-                if frame_sender.send(frame).await.is_err() {
+                if frame_sender.send(Relay::Frame(frame)).await.is_err() {
                     return;
                 }
             }
+            // nobody is left to be told when this fails
+            let _ = frame_sender.send(Relay::End).await;
         });
         async move {
             Ok(match head.await {
@@ -76,10 +78,18 @@ impl Service<Request<Body>> for Dispatch {
     }
 }
 
+/// What comes from the main runtime. Without its end a body is broken off, and must not look
+/// whole.
+#[derive(Debug)]
+enum Relay {
+    Frame(Result<Frame<axum::body::Bytes>, axum::Error>),
+    End,
+}
+
 /// The frames of a body made on the main runtime.
 #[derive(Debug)]
 struct Relayed {
-    frames: mpsc::Receiver<Result<Frame<axum::body::Bytes>, axum::Error>>,
+    frames: mpsc::Receiver<Relay>,
     hint: SizeHint,
     _task: Task<()>,
 }
@@ -92,7 +102,11 @@ impl http_body::Body for Relayed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<axum::body::Bytes>, axum::Error>>> {
-        self.frames.poll_recv(cx)
+        self.frames.poll_recv(cx).map(|relay| match relay {
+            Some(Relay::Frame(frame)) => Some(frame),
+            Some(Relay::End) => None,
+            None => Some(Err(axum::Error::new("the handler failed before its answer was whole"))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {

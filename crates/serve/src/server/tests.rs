@@ -18,14 +18,15 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 fn settings(tls: Option<TlsFiles>) -> Settings {
-    let grace = Duration::from_secs(5);
+    let (grace, patience) = (Duration::from_secs(5), Patience::default());
     Settings {
-        http: HttpSettings { address: "127.0.0.1:0".to_owned(), grace, config: None },
+        http: HttpSettings { address: "127.0.0.1:0".to_owned(), grace, config: None, patience },
         grpc: Some(GrpcSettings {
             address: "127.0.0.1:0".to_owned(),
             grace,
             tls,
             max_connection_age: None,
+            patience,
         }),
     }
 }
@@ -41,6 +42,7 @@ async fn start(routes: Router, tls: Option<TlsFiles>) -> (Server, watch::Sender<
         routes,
         services: Some(services),
         registry: crate::registry(&build).unwrap(),
+        budget: model::Budget::unlimited(),
         ready,
     };
     (Server::start(settings(tls), served, clock()).await.unwrap(), ready_sender)

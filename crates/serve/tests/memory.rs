@@ -1,0 +1,84 @@
+//! Forms that are never sent whole, very many at once. This is alone in its binary, because it
+//! counts every allocation of the process.
+
+#![allow(clippy::disallowed_methods, reason = "real connections need real time")]
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use model::Budget;
+use serve::Patience;
+use support::{Held, ask, short_patience, start};
+use testkit::CountingAllocator;
+use testkit::hostile::FORM;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+const MIB: usize = 1 << 20;
+const FORMS: usize = 150;
+const FORM_BYTES: usize = 10 * MIB;
+
+fn head(length: usize) -> String {
+    format!(
+        "POST {FORM} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
+/// Sends all of a form but its last piece, unless it is refused before.
+fn stall(mut stream: TcpStream) -> TcpStream {
+    static PIECE: [u8; 256 << 10] = [b'a'; 256 << 10];
+    stream.write_all(head(FORM_BYTES).as_bytes()).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+    for _ in 1..FORM_BYTES / PIECE.len() {
+        if stream.write_all(&PIECE).is_err() {
+            break;
+        }
+    }
+    stream
+}
+
+#[test]
+fn forms_that_are_being_received_take_a_share_of_the_budget_and_leave_room_for_small_ones() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let budget = Budget::new(512 << 20);
+    // long enough for all of them to be there at once
+    let patience = Patience { body: Duration::from_secs(5), ..short_patience() };
+    let server = runtime.block_on(start(patience, budget.clone(), &Held::default()));
+    assert_eq!(budget.used(), 32 << 20, "the room for bodies is taken from the start");
+    let http = server.http_addr();
+    let connect = move || TcpStream::connect(http).unwrap();
+
+    let before = ALLOCATOR.restart();
+    let stalled: Vec<_> = (0..FORMS).map(|_| thread::spawn(move || stall(connect()))).collect();
+    let stalled: Vec<TcpStream> = stalled.into_iter().map(|one| one.join().unwrap()).collect();
+    let answer = ask(connect(), &(head(5) + "query")).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('5'), "{answer}");
+    let refused = ask(stall(connect()), "").unwrap_or_default();
+    // a connection that is closed while it still sends may lose its answer
+    assert!(refused.is_empty() || refused.contains("503 Service Unavailable"), "{refused}");
+
+    let peak = (ALLOCATOR.peak() - before) / MIB;
+    println!("{peak} MiB for {FORMS} forms of {} MiB", FORM_BYTES / MIB);
+    assert!(peak <= 128, "{peak} MiB");
+    drop(stalled);
+    runtime.block_on(server.stop());
+}
+
+#[test]
+fn a_form_that_is_late_is_told_so() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(start(short_patience(), Budget::unlimited(), &Held::default()));
+    let stream = TcpStream::connect(server.http_addr()).unwrap();
+    let answer = ask(stream, &(head(6) + "query")).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let told = r#""errorType":"timeout","error":"the body of the request did not come to its end"#;
+    assert!(answer.contains(told), "{answer}");
+    runtime.block_on(server.stop());
+}
