@@ -8,7 +8,7 @@ use futures::future::join_all;
 use futures::stream::{self, BoxStream, StreamExt};
 use merge::{KWay, Step};
 use model::{Budget, Labels};
-use serve::{Pass, Task};
+use serve::Task;
 use storeapi::{Error, Frame, FrameStream, Kind, Result};
 
 use crate::catalog::PickedBlock;
@@ -59,12 +59,11 @@ pub(crate) fn batch_series(blocks: usize, limit: u64, budget: &Budget) -> usize 
     }
 }
 
-/// Streams the series of these blocks. `pass` is released when the stream ends or is dropped.
+/// Streams the series of these blocks.
 pub(crate) fn answer(
     picks: Vec<PickedBlock>,
     plan: SourcePlan,
     context: Arc<RequestContext>,
-    pass: Pass,
 ) -> FrameStream {
     context.shared.metrics.blocks_queried.observe(picks.len() as f64);
     context.sent_series(0);
@@ -82,7 +81,6 @@ pub(crate) fn answer(
         context,
         held: None,
         ended: false,
-        _pass: pass,
     };
     stream::unfold(Some(answer), |answer| async move {
         let mut answer = answer?;
@@ -364,7 +362,6 @@ struct AnswerStream {
     context: Arc<RequestContext>,
     held: Option<MemoryTurn>,
     ended: bool,
-    _pass: Pass,
 }
 
 impl AnswerStream {

@@ -94,7 +94,8 @@ impl Store for BucketStore {
         let limit = if request.shard.is_some() { 0 } else { request.limit };
         let batch_series = batch_series(picks.len(), limit, &self.shared.budget);
         let plan = SourcePlan { batch_series, request };
-        Ok(warnings.chain(answer(picks, plan, context, pass)).boxed())
+        let series = self.gate.clone().hold(pass, answer(picks, plan, context));
+        Ok(warnings.chain(series).boxed())
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
