@@ -84,6 +84,11 @@ impl Sidecar {
         Ok(Sidecar { store, registry, budget: parts.budget, ready, work, reloader })
     }
 
+    /// The data of Prometheus, once the [component](Sidecar::into_component) has met it.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// StoreAPI over Prometheus. It is ready while the external labels are known and Prometheus
     /// answers; the work ends only with an error.
     pub fn into_component(self) -> Component {

@@ -7,9 +7,10 @@ mod rechunk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use model::error::in_one_line;
 use model::{Budget, Labels, Matcher, TimeRange};
 use storeapi::{
@@ -17,13 +18,16 @@ use storeapi::{
     LabelNamesRequest, LabelValuesRequest, Metadata, ResortByRun, Result, SeriesRequest, Store,
     StoreInfo, TsdbInfo, any_series, match_external,
 };
-use upstream::{PrometheusClient, RemoteRead};
+use upstream::{Held, PrometheusClient, RemoteRead};
 
 use crate::error::of_store;
 use crate::state::State;
 
 /// Series per frame.
 const FRAME_SERIES: usize = 64;
+
+/// How long series wait for the names of all labels, without which they only come less early.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The data of one Prometheus.
 #[derive(Clone, Debug)]
@@ -62,8 +66,10 @@ impl PrometheusStore {
     /// Whether series of this range may carry labels that will be replaced or removed. Any doubt
     /// means yes: then runs of series are held back for sorting.
     async fn incoming(&self, change: &LabelChange, range: TimeRange) -> Incoming {
-        match self.client.label_names(&[], range, 0).await {
-            Ok(names) if !names.iter().any(|name| change.touches(name.as_bytes())) => {
+        let names = tokio::time::timeout(NAMES_TIMEOUT, self.client.label_names(&[], range, 0));
+        let Ok(names) = names.await else { return Incoming::Any };
+        match names {
+            Ok(names) if !names.value.iter().any(|name| change.touches(name.as_bytes())) => {
                 Incoming::Untouched
             }
             Ok(_) => Incoming::Any,
@@ -82,12 +88,11 @@ impl PrometheusStore {
         matchers: &[Matcher],
         change: &LabelChange,
     ) -> Result<FrameStream> {
-        let sets = self.client.series(matchers, request.range).await.map_err(of_store)?;
-        let mut reservation = self.budget.reserve("label sets of Prometheus");
-        reservation
-            .grow(sets.iter().map(|l| l.as_packed().len() as u64).sum())
-            .map_err(Error::from)?;
-        let mut sets: Vec<Labels> = sets.iter().map(|labels| change.apply(labels)).collect();
+        let Held { value: mut sets, mut reservation } =
+            self.client.series(matchers, request.range).await.map_err(of_store)?;
+        let added: usize = change.overlay().as_packed().len();
+        reservation.grow(sets.len() as u64 * added as u64).map_err(Error::from)?;
+        sets.iter_mut().for_each(|labels| *labels = change.apply(labels));
         sets.sort_unstable();
         sets.dedup();
         if let Some(shard) = &request.shard {
@@ -151,13 +156,20 @@ impl Store for PrometheusStore {
         let read =
             async { self.client.remote_read(&matchers, request.range).await.map_err(of_store) };
         let (read, incoming) = futures::join!(read, self.incoming(&change, request.range));
+        let name = self.client.name().to_owned();
+        let named = move |e: Error| e.context(format_args!("reading from Prometheus {name}"));
         let source = match read? {
-            RemoteRead::Chunked(body) => read::RemoteSeries::frames(body),
-            RemoteRead::Samples(body) => read::RemoteSeries::samples(body, &self.budget).await?,
+            RemoteRead::Chunked(body) => {
+                read::RemoteSeries::frames(body, self.budget.reserve("a remote read"))
+            }
+            RemoteRead::Samples(body) => {
+                let held = self.budget.reserve("a remote read without streaming");
+                read::RemoteSeries::samples(body, held).await.map_err(&named)?
+            }
         };
         let sorter =
             ResortByRun::new(change, incoming, self.budget.reserve("sorting series of Prometheus"));
-        Ok(read::stream(source, sorter, external, &request))
+        Ok(read::stream(source, sorter, external, &request).map_err(named).boxed())
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
@@ -168,7 +180,8 @@ impl Store for PrometheusStore {
         else {
             return Ok(Metadata::default());
         };
-        let names = self.client.label_names(&matchers, range, 0).await.map_err(of_store)?;
+        let Held { value: names, reservation: _held } =
+            self.client.label_names(&matchers, range, 0).await.map_err(of_store)?;
         if names.is_empty() {
             return Ok(Metadata::default());
         }
@@ -193,14 +206,14 @@ impl Store for PrometheusStore {
         };
         if let Some(value) = external.get(&request.label) {
             // The only value, if there is any series.
-            let some =
-                !self.client.label_names(&matchers, range, 1).await.map_err(of_store)?.is_empty();
+            let names = self.client.label_names(&matchers, range, 1).await.map_err(of_store)?;
+            let some = !names.value.is_empty();
             let value = some.then(|| String::from_utf8_lossy(value).into_owned());
             return Ok(limited(value.into_iter().collect(), request.limit));
         }
         let values =
             self.client.label_values(&request.label, &matchers, range, request.limit).await;
-        let values = values.map_err(of_store)?;
+        let Held { value: values, reservation: _held } = values.map_err(of_store)?;
         Ok(limited(values.into_iter().filter(|v| !v.is_empty()).collect(), request.limit))
     }
 }

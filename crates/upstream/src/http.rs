@@ -25,6 +25,9 @@ const TRANSPORT_KEYS: [&str; 9] = [
     "tls_session_cache_size",
 ];
 
+/// How long a server may send nothing: what a query may take in Prometheus by default.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// A client that shows its credentials with each request.
 #[derive(Clone)]
 pub struct HttpClient {
@@ -78,6 +81,7 @@ impl HttpClient {
         let builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .pool_idle_timeout(Duration::from_secs(90))
+            .read_timeout(READ_TIMEOUT)
             .tcp_nodelay(true)
             .user_agent(concat!("drumlin/", env!("CARGO_PKG_VERSION")));
         let tls = TlsConfig::of(&root.section("tls_config", &TLS_KEYS)?)?;

@@ -13,7 +13,7 @@ pub mod files;
 mod http;
 mod prometheus;
 
-pub use self::prometheus::{Body, PrometheusClient, RemoteRead};
+pub use self::prometheus::{Body, Held, PrometheusClient, RemoteRead};
 pub use config::{Section, TlsConfig};
 pub use error::{Error, Kind, Result};
 pub use http::HttpClient;

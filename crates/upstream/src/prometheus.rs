@@ -1,16 +1,20 @@
 //! A client of Prometheus' HTTP API, for metadata, configuration and remote read. Any server that
 //! speaks it will do.
 
+mod answer;
 mod body;
 mod selector;
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
-use model::{Budget, Labels, Matcher, TimeRange};
+use model::{Budget, Labels, Matcher, Reservation, TimeRange};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wire::prometheus as pb;
+
+use answer::{Charge, Envelope, Item, List};
 
 use crate::{Error, HttpClient, Kind, Result};
 
@@ -18,6 +22,16 @@ pub use body::Body;
 
 /// The most bytes of Prometheus' `/metrics` that are read.
 const MAX_METRICS_BYTES: u64 = 64 << 20;
+
+/// The longest line of `/metrics` that can be the metric looked for.
+const MAX_LINE_BYTES: usize = 256;
+
+/// The most bytes of the global section of Prometheus' configuration. It has a few hundred; reading
+/// YAML takes many times its length.
+const MAX_GLOBAL_BYTES: usize = 256 << 10;
+
+/// The most bytes of answers that are short whatever Prometheus does.
+const MAX_SHORT_BYTES: u64 = 1 << 20;
 
 /// The metric that shows how far back Prometheus' data goes.
 const LOWEST_TIMESTAMP: &str = "prometheus_tsdb_lowest_timestamp_seconds";
@@ -27,7 +41,16 @@ const LOWEST_TIMESTAMP: &str = "prometheus_tsdb_lowest_timestamp_seconds";
 pub struct PrometheusClient {
     http: HttpClient,
     base: String,
+    /// As errors show it, without credentials.
+    name: String,
     budget: Budget,
+}
+
+/// What an answer was read to, and the memory that it is charged with.
+#[derive(Debug)]
+pub struct Held<T> {
+    pub value: T,
+    pub reservation: Reservation,
 }
 
 /// The answer to a remote read, not yet read.
@@ -36,14 +59,6 @@ pub enum RemoteRead {
     Chunked(Body),
     /// One message with decoded samples.
     Samples(Body),
-}
-
-#[derive(Deserialize)]
-struct Envelope<T> {
-    status: String,
-    data: Option<T>,
-    #[serde(default)]
-    error: String,
 }
 
 #[derive(Deserialize)]
@@ -77,28 +92,47 @@ impl PrometheusClient {
         let parsed = reqwest::Url::parse(url)
             .ok()
             .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
-        if parsed.is_none() {
+        let Some(parsed) = parsed else {
             return Err(Error::new(Kind::Invalid, format!("{url:?} is not an HTTP URL")));
-        }
+        };
         let base = url.trim_end_matches('/').to_owned();
-        Ok(PrometheusClient { http, base, budget })
+        let port = parsed.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let name = format!("{}{port}{}", parsed.host_str().unwrap_or_default(), parsed.path());
+        let name = name.trim_end_matches('/').to_owned();
+        Ok(PrometheusClient { http, base, name, budget })
+    }
+
+    /// Host, port and path.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The labels that identify this Prometheus; empty when it has none.
     pub async fn external_labels(&self) -> Result<Labels> {
-        let config: ConfigData = self.api("/api/v1/status/config", &[]).await?;
-        let file: ConfigFile = serde_yaml_ng::from_str(&config.yaml)
+        let path = "/api/v1/status/config";
+        let body = self.body(path, &[]).await?;
+        let config: ConfigData = self.data(path, answer::read(&body.value, PhantomData))?;
+        let global = global_section(&config.yaml);
+        if global.len() > MAX_GLOBAL_BYTES {
+            let text = format!(
+                "reading the external labels of Prometheus {}: the global section of its \
+                 configuration is longer than {MAX_GLOBAL_BYTES} bytes",
+                self.name
+            );
+            return Err(Error::new(Kind::Limit, text));
+        }
+        let file: ConfigFile = serde_yaml_ng::from_str(global)
             .map_err(|e| Error::caused(Kind::Corrupt, "reading Prometheus' configuration", e))?;
         Ok(Labels::from_pairs(file.global.and_then(|g| g.external_labels).unwrap_or_default()))
     }
 
     /// Prometheus' command line flags, without the leading dashes.
     pub async fn flags(&self) -> Result<BTreeMap<String, String>> {
-        self.api("/api/v1/status/flags", &[]).await
+        self.short("/api/v1/status/flags").await
     }
 
     pub async fn version(&self) -> Result<String> {
-        Ok(self.api::<PrometheusBuild>("/api/v1/status/buildinfo", &[]).await?.version)
+        Ok(self.short::<PrometheusBuild>("/api/v1/status/buildinfo").await?.version)
     }
 
     /// The time of the oldest sample in milliseconds; `None` when Prometheus does not report it or
@@ -111,7 +145,10 @@ impl PrometheusClient {
             read += piece.len() as u64;
             for byte in piece {
                 if byte != b'\n' {
-                    line.push(byte);
+                    // one more says that it is too long
+                    if line.len() <= MAX_LINE_BYTES {
+                        line.push(byte);
+                    }
                     continue;
                 }
                 if let Some(time) = lowest_of_line(&line) {
@@ -127,11 +164,14 @@ impl PrometheusClient {
     }
 
     /// The label sets of matching series, in no particular order.
-    pub async fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>> {
+    pub async fn series(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Held<Vec<Labels>>> {
         let mut query = selector::time_query(range);
         query.push(("match[]", selector::selector(matchers)));
-        let sets: Vec<BTreeMap<String, String>> = self.api("/api/v1/series", &query).await?;
-        Ok(sets.into_iter().map(Labels::from_pairs).collect())
+        self.list("/api/v1/series", &query).await
     }
 
     /// Names of labels of matching series; without matchers, of all. At most `limit`, 0 = all.
@@ -140,8 +180,8 @@ impl PrometheusClient {
         matchers: &[Matcher],
         range: TimeRange,
         limit: u64,
-    ) -> Result<Vec<String>> {
-        self.api("/api/v1/labels", &metadata_query(matchers, range, limit)).await
+    ) -> Result<Held<Vec<String>>> {
+        self.list("/api/v1/labels", &metadata_query(matchers, range, limit)).await
     }
 
     /// Values of a label of matching series; without matchers, of all. At most `limit`, 0 = all.
@@ -151,9 +191,9 @@ impl PrometheusClient {
         matchers: &[Matcher],
         range: TimeRange,
         limit: u64,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Held<Vec<String>>> {
         let path = format!("/api/v1/label/{}/values", selector::escape_label_name(name));
-        self.api(&path, &metadata_query(matchers, range, limit)).await
+        self.list(&path, &metadata_query(matchers, range, limit)).await
     }
 
     /// Has Prometheus read its configuration and rules again.
@@ -200,12 +240,42 @@ impl PrometheusClient {
         Err(Error::new(Kind::Invalid, message))
     }
 
-    async fn api<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
+    /// The body of an answer, whatever its length as long as the budget has room for it.
+    async fn body(&self, path: &str, query: &[(&str, String)]) -> Result<Held<Vec<u8>>> {
         let request = self.http.get(&format!("{}{path}", self.base))?.query(query);
         let response = checked(request.send().await?).await?;
-        let mut reservation = self.budget.reserve(format!("answer of Prometheus {path}"));
+        let mut reservation = self.reserve(path);
+        let value = Body(response).read(&mut reservation).await?;
+        Ok(Held { value, reservation })
+    }
+
+    /// An answer that is short; what it takes in memory is bounded by its length.
+    async fn short<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let response =
+            checked(self.http.get(&format!("{}{path}", self.base))?.send().await?).await?;
+        let short = Budget::new(MAX_SHORT_BYTES);
+        let mut reservation =
+            short.reserve(format!("the answer of Prometheus {}{path}", self.name));
         let body = Body(response).read(&mut reservation).await?;
-        let envelope: Envelope<T> = serde_json::from_slice(&body).map_err(|e| {
+        self.data(path, answer::read(&body, PhantomData))
+    }
+
+    async fn list<T: Item>(&self, path: &str, query: &[(&str, String)]) -> Result<Held<Vec<T>>> {
+        let body = self.body(path, query).await?;
+        let mut charge = Charge { reservation: self.reserve(path), refused: None };
+        let read = answer::read(&body.value, List::charged_to(&mut charge));
+        if let Some(refused) = charge.refused {
+            return Err(refused.into());
+        }
+        Ok(Held { value: self.data(path, read)?, reservation: charge.reservation })
+    }
+
+    fn reserve(&self, path: &str) -> Reservation {
+        self.budget.reserve(format!("the answer of Prometheus {}{path}", self.name))
+    }
+
+    fn data<T>(&self, path: &str, read: serde_json::Result<Envelope<T>>) -> Result<T> {
+        let envelope = read.map_err(|e| {
             Error::caused(Kind::Corrupt, format!("reading the answer of Prometheus {path}"), e)
         })?;
         envelope.data.filter(|_| envelope.status == "success").ok_or_else(|| {
@@ -215,6 +285,28 @@ impl PrometheusClient {
             )
         })
     }
+}
+
+/// The part of a configuration that has the external labels, as Prometheus writes it: from the line
+/// `global:` to the next that is not indented. All of it where there is no such line.
+fn global_section(yaml: &str) -> &str {
+    const START: &str = "global:\n";
+    let start = if yaml.starts_with(START) {
+        0
+    } else {
+        match yaml.find(&format!("\n{START}")) {
+            Some(at) => at + 1,
+            None => return yaml,
+        }
+    };
+    let mut end = start + START.len();
+    for line in yaml[end..].split_inclusive('\n') {
+        if !line.starts_with([' ', '\n', '#']) {
+            break;
+        }
+        end += line.len();
+    }
+    &yaml[start..end]
 }
 
 fn metadata_query(
@@ -277,6 +369,24 @@ mod tests {
         );
         assert_eq!(lowest_of_line(b"# HELP prometheus_tsdb_lowest_timestamp_seconds Lowest"), None);
         assert_eq!(lowest_of_line(b"prometheus_tsdb_lowest_timestamp 1"), None);
+    }
+
+    #[test]
+    fn only_the_global_section_is_read_of_a_configuration() {
+        let global = "global:\n  external_labels:\n    a: b\n\n# x\n  scrape_interval: 1m\n";
+        for before in ["", "alerting: {}\n", "x:\n  global:\n    y: 1\n"] {
+            let yaml = format!("{before}{global}scrape_configs:\n- job_name: x\n");
+            assert_eq!(global_section(&yaml), global);
+        }
+        assert_eq!(global_section("{global: {}}"), "{global: {}}");
+    }
+
+    #[test]
+    fn names_show_no_credentials() {
+        let client = |url| {
+            PrometheusClient::new(url, HttpClient::new("").unwrap(), Budget::unlimited()).unwrap()
+        };
+        assert_eq!(client("http://me:secret@host:9090/prefix/").name(), "host:9090/prefix");
     }
 
     #[test]

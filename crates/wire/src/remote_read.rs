@@ -5,6 +5,8 @@
 //! the message, big-endian | message`, where a message is a `ChunkedReadResponse`. Format:
 //! Prometheus' documentation of remote read.
 
+mod weight;
+
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 
@@ -31,9 +33,28 @@ pub fn encode_request(request: &ReadRequest) -> Result<Vec<u8>> {
 
 /// Reads an answer of type SAMPLES; `limit` bounds its decompressed size, in bytes.
 pub fn decode_samples(body: &[u8], limit: usize) -> Result<ReadResponse> {
-    let message = decompress(body, limit)?;
-    ReadResponse::decode(Bytes::from(message))
-        .map_err(|e| Error(Case::Decode { message: "ReadResponse", source: e }))
+    Samples(decompress(body, limit)?).decode()
+}
+
+/// An answer of type SAMPLES before it is decoded.
+#[derive(Debug)]
+pub struct Samples(Vec<u8>);
+
+impl Samples {
+    /// Decompresses it, which takes [`decompressed_len`] bytes.
+    pub fn decompress(body: &[u8]) -> Result<Samples> {
+        Ok(Samples(decompress(body, usize::MAX)?))
+    }
+
+    /// The bytes that decoding it takes at most, besides its own.
+    pub fn weight(&self) -> u64 {
+        weight::READ_RESPONSE.weigh(&self.0)
+    }
+
+    pub fn decode(self) -> Result<ReadResponse> {
+        ReadResponse::decode(Bytes::from(self.0))
+            .map_err(|e| Error(Case::Decode { message: "ReadResponse", source: e }))
+    }
 }
 
 fn snappy(error: snap::Error) -> Error {
@@ -43,6 +64,12 @@ fn snappy(error: snap::Error) -> Error {
 /// A snappy block whose decompressed length, which comes from outside, is checked before it is
 /// allocated.
 pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>> {
+    decompressed_len(body, limit)?;
+    snap::raw::Decoder::new().decompress_vec(body).map_err(snappy)
+}
+
+/// The length of a snappy block once it is decompressed; `limit` bounds it.
+pub fn decompressed_len(body: &[u8], limit: usize) -> Result<usize> {
     let len = snap::raw::decompress_len(body).map_err(snappy)?;
     if len > limit {
         return Err(Error(Case::BodyTooLong { len, limit }));
@@ -50,7 +77,7 @@ pub fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>> {
     if len > body.len().saturating_mul(MAX_RATIO) {
         return Err(Error(Case::BodyTooShort { len: body.len(), claimed: len }));
     }
-    snap::raw::Decoder::new().decompress_vec(body).map_err(snappy)
+    Ok(len)
 }
 
 /// Takes the frames out of a body that arrives in pieces. Chunks of a decoded message share its
@@ -83,6 +110,11 @@ impl FrameDecoder {
 
     /// The next message, or `None` until more is fed.
     pub fn next_message(&mut self) -> Result<Option<ChunkedReadResponse>> {
+        self.next_frame()?.map(ReadFrame::decode).transpose()
+    }
+
+    /// The next message before it is decoded, or `None` until more is fed.
+    pub fn next_frame(&mut self) -> Result<Option<ReadFrame>> {
         let Some((len, prefix)) = read_length(&self.buffer)? else { return Ok(None) };
         let limit = self.max_frame;
         let body = usize::try_from(len)
@@ -91,7 +123,6 @@ impl FrameDecoder {
             .ok_or(Error(Case::FrameTooLong { len, limit }))?;
         let whole = prefix + CHECKSUM_BYTES + body;
         if self.buffer.len() < whole {
-            self.buffer.reserve(whole - self.buffer.len());
             return Ok(None);
         }
         let mut frame = self.buffer.split_to(whole).freeze();
@@ -101,9 +132,7 @@ impl FrameDecoder {
         if found != expected {
             return Err(Error(Case::FrameChecksum { found, expected }));
         }
-        ChunkedReadResponse::decode(frame)
-            .map(Some)
-            .map_err(|e| Error(Case::Decode { message: "ChunkedReadResponse", source: e }))
+        Ok(Some(ReadFrame(frame)))
     }
 
     /// To be called at the end of the body: fails when it ended inside a frame.
@@ -113,6 +142,22 @@ impl FrameDecoder {
         } else {
             Err(Error(Case::FrameTruncated(self.buffer.len())))
         }
+    }
+}
+
+/// A frame of which the checksum is right.
+#[derive(Debug)]
+pub struct ReadFrame(Bytes);
+
+impl ReadFrame {
+    /// The bytes that it and what is decoded from it take at most.
+    pub fn weight(&self) -> u64 {
+        self.0.len() as u64 + weight::CHUNKED_READ_RESPONSE.weigh(&self.0)
+    }
+
+    pub fn decode(self) -> Result<ChunkedReadResponse> {
+        ChunkedReadResponse::decode(self.0)
+            .map_err(|e| Error(Case::Decode { message: "ChunkedReadResponse", source: e }))
     }
 }
 

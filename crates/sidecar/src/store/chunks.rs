@@ -4,14 +4,15 @@ use bytes::Bytes;
 use storeapi::{ChunkBytes, ChunkContent, Error, Kind, Result, SeriesChunk};
 use wire::prometheus as pb;
 
-/// Bytes pass through; encodings that Go peers cannot read are rewritten unless the caller reads
-/// them.
+/// Bytes are copied, so that a chunk that waits for its turn does not keep its whole frame.
+/// Encodings that Go peers cannot read are rewritten unless the caller reads them.
 pub(super) fn from_wire(chunks: Vec<pb::Chunk>, newer_encodings: bool) -> Result<Vec<SeriesChunk>> {
     let mut converted = Vec::with_capacity(chunks.len());
     for chunk in chunks {
         let encoding = wire::prometheus_encoding_from_wire(chunk.r#type)?;
         if !encoding.needs_transcoding() || newer_encodings {
-            let content = ChunkContent::Raw(ChunkBytes { encoding, data: chunk.data });
+            let data = Bytes::copy_from_slice(&chunk.data);
+            let content = ChunkContent::Raw(ChunkBytes { encoding, data });
             converted.push(SeriesChunk::new(chunk.min_time_ms, chunk.max_time_ms, content));
             continue;
         }

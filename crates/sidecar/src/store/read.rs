@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use futures::{StreamExt, stream};
 use model::error::in_one_line;
-use model::{Budget, Labels, Reservation};
+use model::{Labels, Reservation};
 use storeapi::{
     Error, Frame, FrameStream, Kind, PartialResponse, ResortByRun, Result, Series, SeriesChunk,
     SeriesRequest, Shard,
 };
 use upstream::Body;
 use wire::prometheus as pb;
-use wire::remote_read::FrameDecoder;
+use wire::remote_read::{self, FrameDecoder, Samples};
 
 use super::{FRAME_SERIES, chunks, rechunk};
 use crate::error::of_store;
@@ -22,13 +22,17 @@ const FRAME_BYTES: usize = 1 << 20;
 /// A body of samples that claims to be longer than this when decompressed is refused.
 const MAX_SAMPLES_BYTES: usize = 2 << 30;
 
-/// Where series come from.
+/// The buffer of a body grows by doubling, and both the old and the new one are there meanwhile.
+const GROWTH: u64 = 3;
+
+/// Where series come from. All that is in memory of them is charged to `held`.
 pub(super) enum RemoteSeries {
     Frames {
         body: Body,
         decoder: FrameDecoder,
+        held: Reservation,
     },
-    /// The whole answer, which `_held` accounts for.
+    /// The whole answer.
     Samples {
         series: std::vec::IntoIter<pb::TimeSeries>,
         _held: Reservation,
@@ -36,50 +40,58 @@ pub(super) enum RemoteSeries {
 }
 
 impl RemoteSeries {
-    pub(super) fn frames(body: Body) -> RemoteSeries {
-        RemoteSeries::Frames { body, decoder: FrameDecoder::default() }
+    pub(super) fn frames(body: Body, held: Reservation) -> RemoteSeries {
+        RemoteSeries::Frames { body, decoder: FrameDecoder::default(), held }
     }
 
-    pub(super) async fn samples(body: Body, budget: &Budget) -> Result<RemoteSeries> {
-        let mut held = budget.reserve("answer to a remote read without streaming");
+    pub(super) async fn samples(body: Body, mut held: Reservation) -> Result<RemoteSeries> {
         let body = body.read(&mut held).await.map_err(of_store)?;
-        let limit =
-            usize::try_from(budget.limit().saturating_sub(budget.used())).unwrap_or(usize::MAX);
-        let message = wire::remote_read::decode_samples(&body, limit.min(MAX_SAMPLES_BYTES))?;
-        let mut results = message.results.into_iter();
+        let compressed = held.bytes();
+        let len = remote_read::decompressed_len(&body, MAX_SAMPLES_BYTES)?;
+        held.grow(len as u64)?;
+        let samples = Samples::decompress(&body)?;
+        drop(body);
+        held.shrink(compressed);
+        held.grow(samples.weight())?;
+        let mut results = samples.decode()?.results.into_iter();
         let (Some(result), None) = (results.next(), results.next()) else {
             return Err(Error::new(
                 Kind::Corrupt,
                 "remote read answered with other than one result",
             ));
         };
-        let samples: usize =
-            result.timeseries.iter().map(|s| s.samples.len() + 8 * s.histograms.len()).sum();
-        held.resize((samples * size_of::<pb::Sample>()) as u64)?;
         Ok(RemoteSeries::Samples { series: result.timeseries.into_iter(), _held: held })
     }
 
     /// The next series that arrived together; `None` at the end.
     async fn next(&mut self) -> Result<Option<Vec<Received>>> {
-        match self {
+        let (body, decoder, held) = match self {
             RemoteSeries::Samples { series, .. } => {
-                Ok(series.next().map(|one| vec![Received::Samples(one)]))
+                return Ok(series.next().map(|one| vec![Received::Samples(one)]));
             }
-            RemoteSeries::Frames { body, decoder } => loop {
-                if let Some(message) = decoder.next_message()? {
-                    return Ok(Some(
-                        message.chunked_series.into_iter().map(Received::Chunks).collect(),
-                    ));
-                }
-                match body.piece().await.map_err(of_store)? {
-                    Some(piece) => decoder.feed(&piece),
-                    None => {
-                        decoder.finish()?;
-                        return Ok(None);
-                    }
-                }
-            },
+            RemoteSeries::Frames { body, decoder, held } => (body, decoder, held),
+        };
+        loop {
+            if let Some(frame) = decoder.next_frame()? {
+                held.resize(GROWTH * decoder.buffered() as u64 + frame.weight())?;
+                let message = frame.decode()?;
+                return Ok(Some(
+                    message.chunked_series.into_iter().map(Received::Chunks).collect(),
+                ));
+            }
+            let Some(piece) = body.piece().await.map_err(of_store)? else {
+                decoder.finish()?;
+                return Ok(None);
+            };
+            held.resize(GROWTH * (decoder.buffered() + piece.len()) as u64)?;
+            decoder.feed(&piece);
         }
+    }
+
+    /// To be called when nothing is left of the last series.
+    fn forget_last(&mut self) -> Result<()> {
+        let RemoteSeries::Frames { decoder, held, .. } = self else { return Ok(()) };
+        Ok(held.resize(GROWTH * decoder.buffered() as u64)?)
     }
 }
 
@@ -183,7 +195,7 @@ impl Reader {
                 Err(error) => self.warnings.push_back(format!("left out: {}", in_one_line(&error))),
             }
         }
-        Ok(())
+        self.source.forget_last()
     }
 
     fn convert(&self, incoming: Received) -> Result<Series> {

@@ -113,20 +113,23 @@ async fn without_labels_it_is_not_ready() {
 
 #[tokio::test]
 async fn series_that_nothing_reorders_are_not_held_back() {
-    let mut store = store_of(Arc::new(FakePrometheus::new(data(500))), 0).await;
-    // Far less than the 500 series of that metric take.
-    store.budget = Budget::new(50_000);
+    const SERIES: usize = 20_000;
+    let mut store = store_of(Arc::new(FakePrometheus::new(data(SERIES))), 0).await;
+    // Far less than the series of that metric take, but enough for what arrives at once.
+    store.budget = Budget::new(3_000_000);
     let all = frames(&store, request(TimeRange::ALL)).await;
     assert!(all.iter().all(Result::is_ok), "{:?}", all.last());
-    assert!(store.budget.peak() < 10_000, "{}", store.budget.peak());
+    assert!(store.budget.peak() < 1_500_000, "{}", store.budget.peak());
 
-    let mut touched = data(500);
+    let mut touched = data(SERIES);
     touched.series.push((Labels::from_pairs([("cluster", "inner")]), vec![(1_000_000, 1.0)]));
     let mut store = store_of(Arc::new(FakePrometheus::new(touched)), 0).await;
-    store.budget = Budget::new(50_000);
+    store.budget = Budget::new(3_000_000);
     let error = frames(&store, request(TimeRange::ALL)).await.pop().unwrap().unwrap_err();
     assert_eq!(error.kind(), Kind::Limit);
-    assert!(error.to_string().starts_with("sorting series of Prometheus needs "), "{error}");
+    let text = in_one_line(&error).to_string();
+    assert!(text.starts_with("reading from Prometheus 127.0.0.1:"), "{text}");
+    assert!(text.contains(": sorting series of Prometheus needs "), "{text}");
 }
 
 #[tokio::test]

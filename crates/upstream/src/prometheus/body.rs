@@ -19,11 +19,18 @@ impl Body {
         Ok(self.0.chunk().await?)
     }
 
-    /// The whole body; each piece is charged before it is kept.
+    /// The whole body; room for it is charged before it is made.
     pub async fn read(mut self, reservation: &mut Reservation) -> Result<Vec<u8>> {
-        let mut body = Vec::new();
+        let mut body: Vec<u8> = Vec::new();
         while let Some(piece) = self.piece().await? {
-            reservation.grow(piece.len() as u64)?;
+            if body.capacity() - body.len() < piece.len() {
+                // the old one is copied, so that both are there for a moment
+                let (old, new) =
+                    (body.capacity(), (2 * body.capacity()).max(body.len() + piece.len()));
+                reservation.grow(new as u64)?;
+                body.reserve_exact(new - body.len());
+                reservation.shrink(old as u64);
+            }
             body.extend_from_slice(&piece);
         }
         Ok(body)
