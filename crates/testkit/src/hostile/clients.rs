@@ -66,6 +66,7 @@ impl HostileClient {
 
     /// Goes on as it does until the server closes the connection; `false` when it did not within
     /// the time. A client that does not read notices only that nothing can be sent any more.
+    #[allow(clippy::disallowed_methods, reason = "real connections need real time")]
     pub fn is_closed_within(&self, mut stream: TcpStream, limit: Duration) -> bool {
         let start = Instant::now();
         stream.set_read_timeout(Some(DRIP)).expect("a timeout that is not zero");
