@@ -2,12 +2,13 @@
 //! is taken for them. It is a binary of its own, because it counts every allocation of the process.
 
 #[path = "../../testkit/src/allocations.rs"]
+#[allow(unreachable_pub, reason = "it is public in the crate that it belongs to")]
 mod allocations;
 mod blocks;
 #[path = "fuzz/memory.rs"]
 mod memory;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use allocations::Allocations;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
@@ -28,6 +29,9 @@ use tsdb::meta::BlockMeta;
 
 #[global_allocator]
 static ALLOCATIONS: Allocations = Allocations::new();
+
+/// Held by tests while they take memory.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const MIB: usize = 1 << 20;
 
@@ -65,6 +69,7 @@ const HOSTILE: [Hostile; 4] = [
                 .set_dictionary_enabled(false)
                 .set_encoding(Encoding::PLAIN)
                 .set_data_page_row_count_limit(usize::MAX)
+                .set_max_row_group_row_count(None)
                 .set_data_page_size_limit(usize::MAX);
             files.rewrite("0.samples.parquet", 11_000_000, one_page);
         },
@@ -182,6 +187,7 @@ async fn read(
 fn files_that_claim_more_than_they_hold_are_refused_before_memory_is_taken() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let sound = runtime.block_on(blocks::write(FormatVersion::V1, &blocks::format_1()));
+    let _alone = ALONE.lock().unwrap();
     for hostile in HOSTILE {
         let mut files = Files(sound.clone());
         (hostile.spoil)(&mut files);
@@ -196,9 +202,18 @@ fn files_that_claim_more_than_they_hold_are_refused_before_memory_is_taken() {
         assert!(told.contains(".parquet"), "{}: {told}", hostile.name);
         assert!(peak <= 8, "{}: {peak} MiB", hostile.name);
     }
-    // a sound one is read, unless there is no memory for it
-    let (store, meta) = runtime.block_on(Files(sound).stored());
-    let read = |budget| runtime.block_on(read(Arc::clone(&store), &meta, budget));
-    assert_eq!(read(Budget::new(16 << 20)).unwrap(), blocks::format_1().len());
-    assert_eq!(read(Budget::new(1024)).unwrap_err().kind(), Kind::Limit);
+}
+
+#[test]
+fn sound_files_are_read_unless_there_is_no_memory_for_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let _alone = ALONE.lock().unwrap();
+    let both = [(FormatVersion::V1, blocks::format_1()), (FormatVersion::V2, blocks::format_2())];
+    for (version, series) in both {
+        let files = Files(runtime.block_on(blocks::write(version, &series)));
+        let (store, meta) = runtime.block_on(files.stored());
+        let read = |budget| runtime.block_on(read(Arc::clone(&store), &meta, budget));
+        assert_eq!(read(Budget::new(16 << 20)).unwrap(), series.len());
+        assert_eq!(read(Budget::new(1024)).unwrap_err().kind(), Kind::Limit);
+    }
 }

@@ -63,10 +63,9 @@ pub(crate) struct Bodies(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Set aside from the budget of the process: a small form must not wait for the memory of
+    /// queries.
     room: Budget,
-    /// The room, taken out of the budget of the process once and for all: a small form must not
-    /// wait for the memory of queries.
-    _taken: Reservation,
     wishes: watch::Sender<Wish>,
 }
 
@@ -75,9 +74,9 @@ impl Bodies {
     /// `Invalid` when the budget has nothing left.
     pub(crate) fn new(budget: &Budget, wishes: watch::Sender<Wish>) -> Result<Bodies> {
         let share = (budget.limit() / SHARE).min(MAX_SHARE_BYTES);
-        let mut taken = budget.reserve("receiving the bodies of requests");
-        taken.grow(share).map_err(|e| Error::passed(Kind::Invalid, e))?;
-        Ok(Bodies(Arc::new(Shared { room: Budget::new(share), _taken: taken, wishes })))
+        let set_aside = budget.set_aside("receiving the bodies of requests", share);
+        set_aside.map_err(|e| Error::passed(Kind::Invalid, e))?;
+        Ok(Bodies(Arc::new(Shared { room: Budget::new(share), wishes })))
     }
 
     /// `patience` is for the whole body.

@@ -13,11 +13,11 @@ use std::time::Duration;
 use model::Budget;
 use serve::Patience;
 use support::{Held, ask, short_patience, start};
-use testkit::CountingAllocator;
+use testkit::Allocations;
 use testkit::hostile::FORM;
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+static ALLOCATIONS: Allocations = Allocations::new();
 
 const MIB: usize = 1 << 20;
 const FORMS: usize = 150;
@@ -54,7 +54,7 @@ fn forms_that_are_being_received_take_a_share_of_the_budget_and_leave_room_for_s
     let http = server.http_addr();
     let connect = move || TcpStream::connect(http).unwrap();
 
-    let before = ALLOCATOR.restart();
+    let before = ALLOCATIONS.begin();
     let stalled: Vec<_> = (0..FORMS).map(|_| thread::spawn(move || stall(connect()))).collect();
     let stalled: Vec<TcpStream> = stalled.into_iter().map(|one| one.join().unwrap()).collect();
     let answer = ask(connect(), &(head(5) + "query")).unwrap();
@@ -63,7 +63,7 @@ fn forms_that_are_being_received_take_a_share_of_the_budget_and_leave_room_for_s
     // a connection that is closed while it still sends may lose its answer
     assert!(refused.is_empty() || refused.contains("503 Service Unavailable"), "{refused}");
 
-    let peak = (ALLOCATOR.peak() - before) / MIB;
+    let peak = (ALLOCATIONS.peak() - before) / MIB;
     println!("{peak} MiB for {FORMS} forms of {} MiB", FORM_BYTES / MIB);
     assert!(peak <= 128, "{peak} MiB");
     drop(stalled);

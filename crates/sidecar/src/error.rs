@@ -11,6 +11,8 @@ pub enum Kind {
     Unavailable,
     /// A limit was hit.
     Limit,
+    /// The memory budget has no room.
+    Memory,
     /// Bytes on disk or from Prometheus are broken.
     Corrupt,
     /// A defect of ours, or of the local machine (disk full and the like).
@@ -36,6 +38,7 @@ impl From<Error> for storeapi::Error {
             Kind::Invalid => storeapi::Kind::Invalid,
             Kind::Unavailable => storeapi::Kind::Unavailable,
             Kind::Limit => storeapi::Kind::Limit,
+            Kind::Memory => storeapi::Kind::Memory,
             Kind::Corrupt => storeapi::Kind::Corrupt,
             Kind::Internal => storeapi::Kind::Internal,
         };
@@ -74,6 +77,7 @@ impl From<upstream::Error> for Error {
             upstream::Kind::Invalid => Kind::Invalid,
             upstream::Kind::Unavailable => Kind::Unavailable,
             upstream::Kind::Limit => Kind::Limit,
+            upstream::Kind::Memory => Kind::Memory,
             upstream::Kind::Corrupt => Kind::Corrupt,
             upstream::Kind::Internal => Kind::Internal,
         };

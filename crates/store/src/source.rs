@@ -305,7 +305,7 @@ impl BlockTask {
         {
             self.context.stats.series.fetch_add(batch.len() as u64, Ordering::Relaxed);
             for SeriesEntry { labels, place } in batch {
-                let bytes = block.chunk_bytes(&place, query);
+                let bytes = place.chunk_bytes(query);
                 let entry = WindowEntry { source: Arc::clone(&source), place, bytes };
                 sorter.push(&labels, Content::Windows(entry, None))?;
             }

@@ -114,7 +114,7 @@ async fn check_store(row: HostileStore) {
         MustHold::LabelsOverBudget => {
             let error = names(&store).await.unwrap_err();
             let text = line(&error);
-            assert_eq!(error.kind(), Kind::Limit, "{name}: {text}");
+            assert_eq!(error.kind(), Kind::Memory, "{name}: {text}");
             let expected = format!("receive labels from {address}: the labels of {address} needs");
             assert!(text.starts_with(&expected) && text.contains("67108864"), "{name}: {text}");
         }

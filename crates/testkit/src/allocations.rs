@@ -16,8 +16,14 @@ pub struct Allocations {
     peak: AtomicUsize,
 }
 
+impl Default for Allocations {
+    fn default() -> Allocations {
+        Allocations::new()
+    }
+}
+
 impl Allocations {
-    #[expect(clippy::new_without_default, reason = "a static needs a constant")]
+    /// What a static begins with.
     pub const fn new() -> Allocations {
         Allocations { allocated: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
     }

@@ -11,6 +11,8 @@ pub enum Kind {
     Unavailable,
     /// A limit was hit.
     Limit,
+    /// The memory budget has no room for the answer.
+    Memory,
     /// The server's answer is broken.
     Corrupt,
     /// A defect of ours, or of the local machine.
@@ -43,7 +45,7 @@ impl From<wire::Error> for Error {
 
 impl From<model::BudgetExceeded> for Error {
     fn from(error: model::BudgetExceeded) -> Error {
-        Error::passed(Kind::Limit, error)
+        Error::passed(Kind::Memory, error)
     }
 }
 

@@ -30,6 +30,9 @@ const POSITIONS: [&str; 10] = [
 /// What an entry takes in memory beside its labels while it is read, and usual labels.
 const ENTRY_BYTES: u64 = 640;
 
+/// The most bytes that one read takes of a sound block.
+const MAX_READ: u64 = 1 << 30;
+
 /// No series has more windows: those of 5 minutes in ten years.
 const MAX_WINDOWS: i64 = 1 << 20;
 
@@ -54,6 +57,10 @@ impl Memory {
         file: &BlockFile,
         bytes: u64,
     ) -> Result<Option<MemoryTurn>, Error> {
+        if bytes > MAX_READ {
+            let reason = format!("by its footer, reading some of it takes {bytes} bytes");
+            return Err(file.damaged(reason));
+        }
         let Some(memory) = &self.0 else { return Ok(None) };
         let refused = |source| Error(Case::Memory { file: file.path().to_string(), source });
         memory.take("reading a block", bytes).await.map(Some).map_err(refused)
@@ -100,7 +107,8 @@ impl ShardFiles {
         }
         let columns = [if own { &column } else { schema::REST }];
         let found = count(&rows) * size_of::<Range<usize>>() as u64;
-        let _turn = memory.take(&self.series, self.series.cost(&columns, &rows) + found).await?;
+        let cost = self.series.cost(&columns, &rows).saturating_add(found);
+        let _turn = memory.take(&self.series, cost).await?;
         let batch = self.series.read(&columns, &rows).await?;
         let array = batch.column(0);
         let kept = if own {
@@ -126,7 +134,7 @@ impl ShardFiles {
         memory: &Memory,
     ) -> Result<Vec<SeriesEntry>, Error> {
         let columns: Vec<&str> = self.label_columns().chain(POSITIONS).collect();
-        let cost = self.series.cost(&columns, rows) + count(rows) * ENTRY_BYTES;
+        let cost = self.series.cost(&columns, rows).saturating_add(count(rows) * ENTRY_BYTES);
         let _turn = memory.take(&self.series, cost).await?;
         let batch = self.series.read(&columns, rows).await?;
         let damaged = |e| self.series.undecodable(e);

@@ -22,7 +22,7 @@ const READS_AHEAD: usize = 2;
 
 /// Bytes of a decoded float window: three times, a count and four numbers.
 const WINDOW_BYTES: u64 = 60;
-/// Bytes of a decoded histogram window beside its buckets.
+/// Bytes of a histogram window, decoded or encoded, beside its buckets in a file of their own.
 const HISTOGRAM_BYTES: u64 = 400;
 /// Copies of what is decoded of histograms: as columns, as histograms, as they are encoded.
 const HISTOGRAM_COPIES: u64 = 3;
@@ -80,17 +80,6 @@ impl ParquetBlock {
         Ok(all)
     }
 
-    /// About how many bytes the chunks of a series take.
-    pub fn chunk_bytes(&self, place: &WindowPlace, query: &WindowQuery) -> u64 {
-        let SeriesRow { rows, histogram_rows, bucket_rows, .. } = place.position;
-        let floats = positive(rows) * WantedWindows::of(query).encoded_bytes();
-        let lists = match self.shards[place.shard].version {
-            FormatVersion::V1 => self.shards[place.shard].row_bytes(WantedWindows::ALL).histogram,
-            FormatVersion::V2 => HISTOGRAM_BYTES,
-        };
-        floats + positive(histogram_rows) * lists + positive(bucket_rows) * ENCODED_BYTES
-    }
-
     /// Cuts into runs that take about as much memory as one read should.
     fn runs(&self, places: &[WindowPlace], wanted: WantedWindows<'_>) -> Vec<Run> {
         let most = self.memory.0.as_ref().map_or(READ_BYTES, |m| (m.bytes() / 2).min(READ_BYTES));
@@ -101,14 +90,17 @@ impl ParquetBlock {
         for at in order {
             let place = &places[at];
             let bytes = rows[place.shard].of(&place.position);
-            match runs.last_mut().filter(|_| shard == Some(place.shard) && filled + bytes <= most) {
+            match runs
+                .last_mut()
+                .filter(|_| shard == Some(place.shard) && filled <= most.saturating_sub(bytes))
+            {
                 Some(run) => run.push(at),
                 None => {
                     runs.push(vec![at]);
                     filled = 0;
                 }
             }
-            (filled, shard) = (filled + bytes, Some(place.shard));
+            (filled, shard) = (bytes.saturating_add(filled), Some(place.shard));
         }
         runs
     }
@@ -158,7 +150,19 @@ impl ParquetBlock {
     }
 }
 
-/// What a row of each file of a shard takes in memory from when it is fetched until it is encoded.
+impl WindowPlace {
+    /// About how many bytes the chunks of the series take.
+    pub fn chunk_bytes(&self, query: &WindowQuery) -> u64 {
+        RowBytes {
+            float: WantedWindows::of(query).encoded_bytes(),
+            histogram: HISTOGRAM_BYTES,
+            bucket: ENCODED_BYTES,
+        }
+        .of(&self.position)
+    }
+}
+
+/// What a row of each file of a shard takes in memory.
 #[derive(Clone, Copy, Debug)]
 struct RowBytes {
     float: u64,

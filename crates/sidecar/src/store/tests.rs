@@ -126,7 +126,7 @@ async fn series_that_nothing_reorders_are_not_held_back() {
     let mut store = store_of(Arc::new(FakePrometheus::new(touched)), 0).await;
     store.budget = Budget::new(3_000_000);
     let error = frames(&store, request(TimeRange::ALL)).await.pop().unwrap().unwrap_err();
-    assert_eq!(error.kind(), Kind::Limit);
+    assert_eq!(error.kind(), Kind::Memory);
     let text = in_one_line(&error).to_string();
     assert!(text.starts_with("reading from Prometheus 127.0.0.1:"), "{text}");
     assert!(text.contains(": sorting series of Prometheus needs "), "{text}");
