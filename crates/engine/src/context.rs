@@ -19,7 +19,7 @@ use crate::batch::Rows;
 use crate::error::{Error, Kind, execution, fail};
 use crate::histograms::HistogramTable;
 use crate::samples::SampleCounter;
-use crate::source::SeriesSource;
+use crate::source::{SeriesSource, UnreadableChunk};
 
 /// The name of the threads of an engine's pool.
 pub(crate) const POOL_THREAD: &str = "promql";
@@ -213,6 +213,13 @@ impl QueryContext {
                 Severity::Info => annotations.info(span, message),
             }
         }
+    }
+
+    /// Goes on without a chunk that cannot be read, with a warning, if the source allows that.
+    pub(crate) fn leave_out(&self, chunk: UnreadableChunk) -> std::result::Result<(), Error> {
+        let warning = self.source.leave_out(chunk)?;
+        self.annotate().source_warning(warning);
+        Ok(())
     }
 
     /// The metric name for messages about a series, if names are kept until the end of evaluation.

@@ -34,4 +34,4 @@ pub use explain::{ExplainedOperator, OperatorMeasurement};
 pub use merge::Dedup;
 pub use output::{Answer, Detail, Query, QueryStats};
 pub use samples::SampleCounts;
-pub use source::{Select, SeriesSource, SourceEvent, SourceStream};
+pub use source::{Select, SeriesSource, SourceEvent, SourceStream, UnreadableChunk};

@@ -290,6 +290,7 @@ impl Lowering {
             range_ms,
             buffered: None,
             edges_only: false,
+            query: None,
         };
         // windows may be this far apart: what continues is seen by the next one
         let apart = Resolution::coarsest_within(max_resolution_ms).millis();

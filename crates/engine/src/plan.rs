@@ -169,17 +169,19 @@ impl PromNode {
     }
 }
 
-fn operator(op: PromOp, grid: StepGrid, query: &QueryContext) -> Arc<dyn BatchOperator> {
+fn operator(op: PromOp, grid: StepGrid, query: &Arc<QueryContext>) -> Arc<dyn BatchOperator> {
     let (steps, count) = (grid.steps(), grid.count);
     match op {
         PromOp::Number(value) => Arc::new(ScalarSource { steps, value: Some(value) }),
         PromOp::Time => Arc::new(ScalarSource { steps, value: None }),
         PromOp::Empty => Arc::new(Empty { steps: count }),
         PromOp::Selector { spec, select, reading } => {
+            let reading = SelectorReading { query: Some(Arc::clone(query)), ..reading };
             Arc::new(SelectorWindow::new(spec, SeriesScan::new(select), reading, query.workers))
         }
         PromOp::Subquery { spec, inner } => Arc::new(SubqueryWindow::new(spec, inner)),
         PromOp::RawSelector { select, reading, frame, counted } => {
+            let reading = SelectorReading { query: Some(Arc::clone(query)), ..reading };
             Arc::new(RawSelector { scan: SeriesScan::new(select), reading, frame, counted })
         }
         PromOp::RawSubquery { inner } => Arc::new(RawSubquery { inner }),

@@ -15,8 +15,10 @@ use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
 
 use self::edges::WindowEdges;
+use crate::context::QueryContext;
 use crate::downsampled::{Short, Treatment};
 use crate::error::{Error, Kind};
+use crate::source::UnreadableChunk;
 
 mod edges;
 
@@ -44,6 +46,8 @@ pub(crate) struct SelectorReading {
     /// Where the stretches that Prometheus buffers step by step end, and how long they are; `None`
     /// where it buffers everything.
     pub(crate) buffered: Option<(Steps, i64)>,
+    /// Hears of chunks that cannot be read; set when the plan is built. Without it they are errors.
+    pub(crate) query: Option<Arc<QueryContext>>,
 }
 
 /// The downsampled part of the series just read.
@@ -106,6 +110,12 @@ pub(crate) struct SampleReader {
 
 fn broken(labels: &Labels, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::caused(Kind::Execution, format!("series {labels}"), cause)
+}
+
+/// Why a series could not be read, and its chunks.
+struct Unread {
+    error: Error,
+    chunks: Vec<SeriesChunk>,
 }
 
 /// The samples of one series, each kind in order of time.
@@ -172,13 +182,45 @@ impl SampleReader {
     }
 
     /// Reads the samples of the series inside the range, stale markers included; those read so far
-    /// where the interrupt says so.
+    /// where the interrupt says so. A chunk that cannot be read is left out where the query takes
+    /// that.
     pub(crate) fn read(
+        &mut self,
+        labels: &Labels,
+        chunks: Vec<SeriesChunk>,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<(), Error> {
+        match self.read_all(labels, chunks, interrupt) {
+            Ok(()) => Ok(()),
+            Err(unread) => self.read_readable(labels, unread, interrupt),
+        }
+    }
+
+    fn read_readable(
+        &mut self,
+        labels: &Labels,
+        Unread { error, chunks }: Unread,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<(), Error> {
+        let Some(query) = self.reading.query.clone() else { return Err(error) };
+        let mut readable = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let origin = chunk.origin.clone();
+            match self.read_all(labels, vec![chunk.clone()], interrupt) {
+                Ok(()) => readable.push(chunk),
+                Err(Unread { error, .. }) => query.leave_out(UnreadableChunk { origin, error })?,
+            }
+        }
+        // what can be read one by one may still contradict each other
+        self.read_all(labels, readable, interrupt).map_err(|unread| unread.error)
+    }
+
+    fn read_all(
         &mut self,
         labels: &Labels,
         mut chunks: Vec<SeriesChunk>,
         interrupt: &Interrupt<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Unread> {
         self.floats.clear();
         self.keep_spare();
         self.histograms.clear();
@@ -191,26 +233,42 @@ impl SampleReader {
         self.look_for_coarse_data(&chunks);
         let range = self.range();
         chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
-        if is_plain(&chunks) {
-            for chunk in &chunks {
-                if let ChunkContent::Raw(raw) = &chunk.content {
-                    if interrupt.after(8 * raw.data.len()) {
-                        return Ok(());
-                    }
-                    self.decode(raw).map_err(|e| broken(labels, e))?;
-                }
-            }
-            self.trim();
-        } else {
-            self.read_coarse(chunks, interrupt).map_err(|e| broken(labels, e))?;
+        let read = match is_plain(&chunks) {
+            true => self.read_plain(&chunks, interrupt),
+            false => self.read_coarse(chunks.clone(), interrupt),
+        };
+        let read = read.map_err(|e| broken(labels, e));
+        if let Err(error) = read.and_then(|()| self.check_order(labels)) {
+            return Err(Unread { error, chunks });
         }
+        if self.reading.totals_only {
+            self.drop_buckets();
+        }
+        Ok(())
+    }
+
+    fn read_plain(
+        &mut self,
+        chunks: &[SeriesChunk],
+        interrupt: &Interrupt<'_>,
+    ) -> Result<(), tsdb::Error> {
+        for chunk in chunks {
+            if let ChunkContent::Raw(raw) = &chunk.content {
+                if interrupt.after(8 * raw.data.len()) {
+                    return Ok(());
+                }
+                self.decode(raw)?;
+            }
+        }
+        self.trim();
+        Ok(())
+    }
+
+    fn check_order(&self, labels: &Labels) -> Result<(), Error> {
         let out_of_order = |ts: &[i64]| ts.windows(2).any(|w| w[0] >= w[1]);
         if out_of_order(&self.floats.ts) || out_of_order(&self.histograms.ts) {
             let text = format!("series {labels}: its samples are out of order");
             return Err(Error::new(Kind::Execution, text));
-        }
-        if self.reading.totals_only {
-            self.drop_buckets();
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Where the engine's series come from.
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use merge::Series;
@@ -37,6 +38,15 @@ pub enum SourceEvent {
     Info(String),
 }
 
+/// A chunk that the engine cannot read.
+#[derive(Clone, Debug)]
+pub struct UnreadableChunk {
+    /// The server that sent it, where that is known.
+    pub origin: Option<Arc<str>>,
+    /// Names the series and what is wrong.
+    pub error: Error,
+}
+
 /// Errors of kind `Execution` or `Timeout`: see [`Error::expanding_series`].
 pub type SourceStream = BoxStream<'static, Result<SourceEvent, Error>>;
 
@@ -44,4 +54,12 @@ pub type SourceStream = BoxStream<'static, Result<SourceEvent, Error>>;
 pub trait SeriesSource: Send + Sync + fmt::Debug + 'static {
     /// Opens the stream for one selector. Dropping it ends the work behind it.
     fn select(&self, select: Select) -> SourceStream;
+
+    /// The warning with which the query goes on without a chunk.
+    ///
+    /// # Errors
+    /// The query ends, as it does unless the source takes partial answers.
+    fn leave_out(&self, chunk: UnreadableChunk) -> Result<String, Error> {
+        Err(chunk.error)
+    }
 }

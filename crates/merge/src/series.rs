@@ -2,6 +2,7 @@
 //! chunks.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{Labels, Resolution};
@@ -38,13 +39,23 @@ pub struct SeriesChunk {
     /// that is known: a sample for each window, at the time of the window's last sample, whose
     /// value is how many milliseconds before it the first one was taken. Blocks do not have it.
     pub times: Option<Bytes>,
+    /// The server that sent it, for messages; `None` where nobody did.
+    pub origin: Option<Arc<str>>,
     pub content: ChunkContent,
 }
 
 impl SeriesChunk {
     /// A chunk whose resolution, replica and times are not known.
     pub fn new(min_time: i64, max_time: i64, content: ChunkContent) -> SeriesChunk {
-        SeriesChunk { min_time, max_time, resolution: None, replica: None, times: None, content }
+        SeriesChunk {
+            min_time,
+            max_time,
+            resolution: None,
+            replica: None,
+            times: None,
+            origin: None,
+            content,
+        }
     }
 
     /// The same chunk, known to be of a resolution if it is a downsampled one.

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use engine::{Select, SeriesSource, SourceEvent, SourceStream};
+use engine::{Select, SeriesSource, SourceEvent, SourceStream, UnreadableChunk};
 use futures::{StreamExt, stream};
 use merge::Series;
+use model::error::in_one_line;
 use serve::Pass;
 use storeapi::{
     AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store,
@@ -72,6 +73,24 @@ impl SeriesSource for StoreSource {
             })
             .flatten()
             .boxed()
+    }
+
+    fn leave_out(&self, chunk: UnreadableChunk) -> Result<String, engine::Error> {
+        unreadable(chunk, self.reading.partial_response)
+    }
+}
+
+/// As for an endpoint that fails: a warning that names it, or the end of the query where partial
+/// answers are refused.
+fn unreadable(chunk: UnreadableChunk, strategy: PartialResponse) -> Result<String, engine::Error> {
+    let UnreadableChunk { origin, error } = chunk;
+    let error = match origin {
+        Some(address) => error.context(format_args!("read a chunk from {address}")),
+        None => error,
+    };
+    match strategy {
+        PartialResponse::Warn => Ok(format!("left out: {}", in_one_line(&error))),
+        PartialResponse::Abort => Err(error),
     }
 }
 

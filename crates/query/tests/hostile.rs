@@ -109,6 +109,16 @@ async fn check_store(row: HostileStore) {
             assert_eq!(labels["data"], json!(["__name__", "job", "region"]), "{name}");
             assert!(warnings(&labels).len() <= most_warnings, "{name}");
         }
+        MustHold::OthersEvaluated { said } => {
+            let left_out = format!("left out: read a chunk from {hostile}: series {{");
+            let warned = |w: &&str| w.starts_with(&left_out) && w.contains(said);
+            assert_eq!(warnings(&counted).iter().filter(|w| warned(w)).count(), 1, "{name}");
+            let (status, refused) =
+                querier.get("query?query=count(up)&time=1&partial_response=false").await;
+            let text = refused["error"].as_str().unwrap();
+            assert!(status == 422 && text.contains(&hostile.to_string()), "{name}: {text}");
+            assert!(text.contains(said), "{name}: {text}");
+        }
         MustHold::LabelsOverBudget => {
             let text = labels["error"].as_str().unwrap();
             assert!(status == 422 && text.contains(&hostile.to_string()), "{name}: {text}");

@@ -88,6 +88,7 @@ impl Lowering {
                 range_ms: 0,
                 buffered: None,
                 edges_only: false,
+                query: None,
             },
             window,
         };

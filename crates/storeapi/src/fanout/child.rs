@@ -74,7 +74,8 @@ impl Feed {
     ) -> Feed {
         let (sender, frames) = mpsc::channel(READ_AHEAD);
         let (request, adapter) = Adapter::split(&endpoint, request, budget);
-        let filter = FrameFilter { guard: AnswerGuard::new(&endpoint.address, budget), adapter };
+        let guard = AnswerGuard::new(&endpoint.address, budget);
+        let filter = FrameFilter { guard, adapter, origin: Arc::from(&*endpoint.address) };
         let reader = Task::spawn(read(Arc::clone(&endpoint), request, filter, sender, patience));
         Feed { endpoint, frames, _reader: reader }
     }
@@ -130,14 +131,18 @@ async fn copy(
 struct FrameFilter {
     guard: AnswerGuard,
     adapter: Adapter,
+    /// The endpoint, with which its chunks are marked.
+    origin: Arc<str>,
 }
 
 impl FrameFilter {
     fn frames(&mut self, frame: Frame) -> Result<Vec<Frame>> {
-        match self.guard.check(frame)? {
-            Some(frame) => self.adapter.frames(frame),
-            None => Ok(Vec::new()),
+        let Some(mut frame) = self.guard.check(frame)? else { return Ok(Vec::new()) };
+        if let Frame::Series(series) = &mut frame {
+            let chunks = series.iter_mut().flat_map(|one| &mut one.chunks);
+            chunks.for_each(|chunk| chunk.origin = Some(Arc::clone(&self.origin)));
         }
+        self.adapter.frames(frame)
     }
 
     fn end(&mut self) -> Result<Vec<Frame>> {

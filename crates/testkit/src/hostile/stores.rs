@@ -40,6 +40,9 @@ pub enum MustHold {
     OthersWhole { said: &'static str, most_warnings: usize },
     /// It is not asked, and its health says why in these words.
     NotAsked { reason: &'static str },
+    /// As `OthersWhole` where series are evaluated; that a chunk cannot be read is not seen before.
+    /// Where partial answers are refused, the error says so.
+    OthersEvaluated { said: &'static str },
     /// An answer with labels does not fit into the budget, which is an error with limit and cost.
     LabelsOverBudget,
 }
@@ -97,6 +100,23 @@ pub const STORES: &[HostileStore] = &[
             most_warnings: 2,
         },
         parts: || stream::repeat_with(|| batch(1, 256 << 10)).boxed(),
+        ..HOSTILE
+    },
+    HostileStore {
+        name: "corrupt_chunk",
+        does: "sends a chunk that ends before its samples do",
+        must_hold: MustHold::OthersEvaluated { said: r#"region="hostile"}"# },
+        parts: || stream::iter([batch(1, 0), one_chunk(raw_chunk(&[0, 200, 1]))]).boxed(),
+        ..HOSTILE
+    },
+    HostileStore {
+        name: "missing_aggregates",
+        does: "sends a downsampled chunk without the aggregates that are needed",
+        must_hold: MustHold::OthersEvaluated { said: r#"region="hostile"}"# },
+        parts: || {
+            let [min, raw] = [raw_chunk(&[0, 0]), AggrChunk::default()].map(|c| c.raw);
+            stream::iter([one_chunk(AggrChunk { min, raw, ..raw_chunk(&[]) })]).boxed()
+        },
         ..HOSTILE
     },
     HostileStore {
@@ -181,12 +201,24 @@ fn label(name: &'static str, value: impl Into<Bytes>) -> Label {
 
 /// So many pieces of one series, each with a chunk of so many bytes; 0 = none.
 fn batch(pieces: usize, chunk_bytes: usize) -> Part {
-    let raw = Chunk { data: Bytes::from(vec![0; chunk_bytes]), ..Chunk::default() };
-    let chunk =
-        AggrChunk { min_time: 1000, max_time: 2000, raw: Some(raw), ..AggrChunk::default() };
-    let chunks = if chunk_bytes == 0 { Vec::new() } else { vec![chunk] };
-    let labels = vec![label("__name__", "up"), label("region", "hostile")];
-    Part::Batch(SeriesBatch { series: vec![Series { labels, chunks }; pieces] })
+    let chunks = match chunk_bytes {
+        0 => Vec::new(),
+        _ => vec![raw_chunk(&vec![0; chunk_bytes])],
+    };
+    Part::Batch(SeriesBatch { series: vec![hostile_series(chunks); pieces] })
+}
+
+fn one_chunk(chunk: AggrChunk) -> Part {
+    Part::Series(hostile_series(vec![chunk]))
+}
+
+fn hostile_series(chunks: Vec<AggrChunk>) -> Series {
+    Series { labels: vec![label("__name__", "up"), label("region", "hostile")], chunks }
+}
+
+fn raw_chunk(data: &[u8]) -> AggrChunk {
+    let raw = Chunk { data: Bytes::copy_from_slice(data), ..Chunk::default() };
+    AggrChunk { min_time: 900, max_time: 1000, raw: Some(raw), ..AggrChunk::default() }
 }
 
 impl HostileStore {

@@ -186,6 +186,8 @@ async fn chunks_of(store: &dyn Store, request: SeriesRequest) -> (Vec<SeriesChun
             Frame::Warning(text) => panic!("{text}"),
         }
     }
+    // which endpoint sent a chunk is no part of what it says
+    chunks.iter_mut().for_each(|chunk: &mut SeriesChunk| chunk.origin = None);
     (chunks, infos)
 }
 
