@@ -234,10 +234,9 @@ impl SampleReader {
         let range = self.range();
         chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
         let read = match is_plain(&chunks) {
-            true => self.read_plain(&chunks, interrupt),
-            false => self.read_coarse(chunks.clone(), interrupt),
+            true => self.read_plain(&chunks, interrupt).map_err(|e| broken(labels, e)),
+            false => self.read_coarse(chunks.clone(), interrupt).map_err(|e| broken(labels, e)),
         };
-        let read = read.map_err(|e| broken(labels, e));
         if let Err(error) = read.and_then(|()| self.check_order(labels)) {
             return Err(Unread { error, chunks });
         }
