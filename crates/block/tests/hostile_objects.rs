@@ -1,6 +1,7 @@
 //! Object stores that answer what none should. This is alone in its binary, because it counts every
 //! allocation of the process.
 
+#![allow(clippy::print_stdout, reason = "tests report what they counted")]
 #![allow(clippy::disallowed_methods, reason = "real connections need real time")]
 
 use std::sync::Arc;

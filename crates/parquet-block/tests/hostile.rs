@@ -185,7 +185,11 @@ async fn read(
 
 #[test]
 fn files_that_claim_more_than_they_hold_are_refused_before_memory_is_taken() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     let sound = runtime.block_on(blocks::write(FormatVersion::V1, &blocks::format_1()));
     let _alone = ALONE.lock().unwrap();
     for hostile in HOSTILE {
@@ -206,7 +210,11 @@ fn files_that_claim_more_than_they_hold_are_refused_before_memory_is_taken() {
 
 #[test]
 fn sound_files_are_read_unless_there_is_no_memory_for_it() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     let _alone = ALONE.lock().unwrap();
     let both = [(FormatVersion::V1, blocks::format_1()), (FormatVersion::V2, blocks::format_2())];
     for (version, series) in both {

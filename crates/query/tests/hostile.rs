@@ -1,6 +1,8 @@
 //! What hostile stores and callers do to a querier, within memory and time. It is alone in this
 //! binary, because it counts every allocation of the process.
 
+#![allow(clippy::print_stdout, reason = "tests report what they counted")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! A sidecar beside a Prometheus that is none. This is alone in its binary, because it counts every
 //! allocation of the process.
 
+#![allow(clippy::print_stdout, reason = "tests report what they counted")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

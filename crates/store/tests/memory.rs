@@ -1,6 +1,8 @@
 //! What answers take in memory: of very many Parquet blocks, and of blocks that claim more than
 //! there is. It is a binary of its own, because it counts every allocation of the process.
 
+#![allow(clippy::print_stdout, reason = "tests report what they counted")]
+
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,6 +1,8 @@
 //! Answers of a Prometheus that is none. This is alone in its binary, because it counts every
 //! allocation of the process.
 
+#![allow(clippy::print_stdout, reason = "tests report what they counted")]
+
 use model::error::in_one_line;
 use model::{Budget, TimeRange};
 use testkit::Allocations;

@@ -84,7 +84,7 @@ impl Watch {
     }
 
     fn look_alone(&self) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             for formats in [OLD_FORMATS, NEW_FORMATS] {
                 let live = self.world.synced(formats, &[]).await;
@@ -156,7 +156,8 @@ async fn meet(world: &World, seed: u64, both: [Settings; 2]) {
             let plan = turns.plan(player, alive(player as u64));
             scope.spawn(move || {
                 let compactor = world.compactor_under(plan, settings.clone());
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                 for _ in 0..3 {
                     // one may find blocks that the other is just deleting
                     let _ = runtime.block_on(compactor.run_once());

@@ -98,7 +98,8 @@ fn file(pages: &[u8], footer: &[u8]) -> Vec<u8> {
 /// Reads the block twice in which these bytes are the file with this number; gives the number of
 /// series.
 fn check(number: usize, bytes: Vec<u8>) -> Result<usize, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let stored = Stored::new(&runtime, number, bytes);
     let (one, other) = (stored.read(&runtime), stored.read(&runtime));
     for error in [&one, &other].into_iter().filter_map(|read| read.as_ref().err()) {
