@@ -51,7 +51,7 @@ fn forms_that_are_being_received_take_a_share_of_the_budget_and_leave_room_for_s
     // long enough for all of them to be there at once
     let patience = Patience { body: Duration::from_secs(5), ..short_patience() };
     let server = runtime.block_on(start(patience, budget.clone(), &Held::default()));
-    assert_eq!(budget.used(), 32 << 20, "the room for bodies is taken from the start");
+    assert_eq!(budget.limit(), 480 << 20, "the room for bodies is set aside from the start");
     let http = server.http_addr();
     let connect = move || TcpStream::connect(http).unwrap();
 

@@ -82,8 +82,9 @@ impl From<tonic::Status> for Error {
             Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => Kind::Invalid,
             Code::DeadlineExceeded => Kind::Timeout,
             Code::ResourceExhausted if status.metadata().contains_key(MEMORY) => Kind::Memory,
-            // `OutOfRange` is what tonic says of messages that are too long
-            Code::ResourceExhausted | Code::OutOfRange => Kind::Limit,
+            Code::ResourceExhausted => Kind::Limit,
+            // what tonic says of messages that are longer than the budget lets them be
+            Code::OutOfRange => Kind::Memory,
             Code::Aborted => Kind::Aborted,
             Code::DataLoss => Kind::Corrupt,
             Code::Unavailable
