@@ -49,7 +49,7 @@ fn forms_that_are_being_received_take_a_share_of_the_budget_and_leave_room_for_s
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let budget = Budget::new(512 << 20);
     // long enough for all of them to be there at once
-    let patience = Patience { body: Duration::from_secs(5), ..short_patience() };
+    let patience = Patience { body: Duration::from_secs(60), ..short_patience() };
     let server = runtime.block_on(start(patience, budget.clone(), &Held::default()));
     assert_eq!(budget.limit(), 480 << 20, "the room for bodies is set aside from the start");
     let http = server.http_addr();
