@@ -3,9 +3,9 @@
 //! Nothing is buffered but a frame or two per endpoint: each endpoint is read by a task of its own,
 //! the merge takes the smallest of the endpoints' next series, joins equal label sets and drops
 //! identical chunks. An endpoint that fails, or does not come to an end (`guard`), is a warning that
-//! names it, or the end of the request where partial answers are refused. A limit that was hit ends
-//! the request in any case: what it is short of, such as memory, is not the endpoint's fault. Which
-//! resolution answers for what time is decided once for all endpoints (`plan`).
+//! names it, or the end of the request where partial answers are refused. Being short of memory ends
+//! the request in any case. Which resolution answers for what time is decided once for all endpoints
+//! (`plan`).
 
 mod child;
 mod guard;
