@@ -7,6 +7,7 @@
 //! components. Sizes are bytes, times milliseconds.
 
 pub mod bucket;
+pub mod claims;
 pub mod config;
 mod error;
 pub mod invariants;

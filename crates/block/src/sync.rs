@@ -21,8 +21,8 @@ use crate::marker::{DeletionMark, NoCompactMark, NoDownsampleMark};
 
 pub use fetch::{FetcherSettings, MetaFetcher};
 pub use filter::{
-    ConsistencyDelay, Deduplicate, Filter, IgnoreDeletionMark, RelabelFilter, RemoveReplicaLabels,
-    TimePartition, UnreadMarks,
+    ConsistencyDelay, Deduplicate, Filter, HideCovered, IgnoreDeletionMark, RelabelFilter,
+    RemoveReplicaLabels, TimePartition, UnreadMarks,
 };
 pub use relabel::{RelabelConfig, parse_relabel_configs};
 
@@ -130,8 +130,8 @@ pub struct Synced {
     /// Blocks of formats that the caller does not read, such as those of a newer version. They
     /// cover nothing, and nothing may be done to them, whatever their marks say.
     pub foreign: Vec<SyncedBlock>,
-    /// Blocks that the duplicate filter removed: all their sources are in another block, which is
-    /// not marked for deletion.
+    /// Blocks that a duplicate filter removed: all their sources are in another block, as it says,
+    /// which is not marked for deletion.
     pub duplicates: Vec<SyncedBlock>,
     /// Blocks with a deletion mark, whether or not they are among `blocks`.
     pub marked_for_deletion: Vec<SyncedBlock>,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use block::reader::{HeaderCache, SeriesQuery};
 use block::sync::{ObjectVersion, SyncedBlock};
-use block::{BlockLocation, Bucket, StoredCounts};
+use block::{BlockLocation, Bucket, StoredCounts, claims};
 use futures::TryStreamExt;
 use model::BlockId;
 use parquet_block::{FooterCache, ParquetBlock};
@@ -80,12 +80,11 @@ impl CoverProofs {
         block: &SyncedBlock,
         cover: &SyncedBlock,
     ) -> Result<Option<String>> {
-        let (inner, outer) = (block.range(), cover.range());
-        if inner.start < outer.start || outer.end < inner.end {
-            let (from, to) = (outer.start, outer.end);
+        if !claims::spans(&cover.meta, &block.meta) {
+            let (inner, outer) = (block.range(), cover.range());
             return Ok(Some(format!(
-                "it spans {from} to {to}, which is not all from {} to {}",
-                inner.start, inner.end
+                "it spans {} to {}, which is not all from {} to {}",
+                outer.start, outer.end, inner.start, inner.end
             )));
         }
         let needed = match stated(&block.meta).filter(|_| block.tombstones.is_none()) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use block::claims::can_hold;
 use block::sync::{ObjectVersion, SyncedBlock, UnseenBlock};
 use block::{BlockLocation, Path};
 use model::error::in_one_line;
@@ -312,6 +313,7 @@ fn without_copies(blocks: Vec<&SyncedBlock>) -> Vec<&SyncedBlock> {
                 !marked(other)
                     && other.resolution() == block.resolution()
                     && other.location.is_parquet() != block.location.is_parquet()
+                    && can_hold(&other.meta, &block.meta)
                     && block.sources().iter().all(|s| theirs.contains(s))
             });
         if !covered {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use block::sync::{
-    ConsistencyDelay, Deduplicate, FetcherSettings, Filter, IgnoreDeletionMark, MetaFetcher,
+    ConsistencyDelay, FetcherSettings, Filter, HideCovered, IgnoreDeletionMark, MetaFetcher,
     RelabelFilter, Synced, TimePartition, UnreadMarks,
 };
 use block::{Bucket, HeaderCache, Path, SyncMetrics, TombstoneCache};
@@ -151,7 +151,7 @@ impl Gateway {
         let deletion = IgnoreDeletionMark { delay: settings.ignore_deletion_marks_delay };
         // Thanos' order: what is about to be deleted must not hide what it was made from.
         let filters: [&dyn Filter; 6] =
-            [&UnreadMarks, &time, &relabel, &consistency, &deletion, &Deduplicate];
+            [&UnreadMarks, &time, &relabel, &consistency, &deletion, &HideCovered];
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
         let catalog = Catalog::new(&synced.blocks, settings.range(now))

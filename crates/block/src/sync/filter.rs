@@ -5,9 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use model::{BlockId, TimeRange, TimestampMs};
+use tsdb::meta::BlockMeta;
 
 use super::relabel::{RelabelConfig, relabel};
 use super::{Synced, SyncedBlock, state};
+use crate::claims::can_hold;
 use crate::layout::BlockLocation;
 use crate::marker::DeletionMark;
 
@@ -146,8 +148,9 @@ impl Filter for UnreadMarks {
     }
 }
 
-/// Removes blocks whose sources are all in another block of the same labels, resolution and format.
-/// They go to [`Synced::duplicates`].
+/// Removes blocks whose sources are all in another block of the same labels, resolution and format,
+/// as it says; whether that is true is for those to find out who delete. They go to
+/// [`Synced::duplicates`].
 ///
 /// What is marked for deletion does not cover anything. Of blocks with equal sources the better one
 /// is kept: one without a mark, then the one that was made from the other, then the one in the
@@ -162,61 +165,94 @@ pub struct Deduplicate;
 impl Deduplicate {
     /// Where the duplicates among some blocks lie.
     pub fn among<'a>(blocks: impl IntoIterator<Item = &'a SyncedBlock>) -> BTreeSet<BlockLocation> {
-        let mut groups: BTreeMap<_, BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>> =
-            BTreeMap::new();
-        for block in blocks {
-            let key = (block.labels.as_packed(), block.resolution(), block.location.is_parquet());
-            let sources = block.sources().iter().copied().collect();
-            groups.entry(key).or_default().entry(sources).or_default().push(block);
-        }
-        let duplicates = groups.into_values().flat_map(duplicates_of);
-        duplicates.map(|block| block.location.clone()).collect()
+        duplicates_among(blocks, |_, _| true)
     }
 }
 
 impl Filter for Deduplicate {
     fn apply(&self, synced: &mut Synced, _now: TimestampMs) {
         let duplicates = Deduplicate::among(&synced.blocks);
-        let out = keep_if(synced, state::DUPLICATE, |b| !duplicates.contains(&b.location));
-        synced.duplicates.extend(out);
+        leave_out(synced, &duplicates);
     }
 }
 
+/// As [`Deduplicate`], but a block is only removed for one that [can hold](can_hold) it. So a false
+/// claim does not hide data from those who serve it; that both blocks are read costs time, but
+/// equal samples count once. For processes that only read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HideCovered;
+
+impl Filter for HideCovered {
+    fn apply(&self, synced: &mut Synced, _now: TimestampMs) {
+        let duplicates = duplicates_among(&synced.blocks, can_hold);
+        leave_out(synced, &duplicates);
+    }
+}
+
+fn leave_out(synced: &mut Synced, duplicates: &BTreeSet<BlockLocation>) {
+    let out = keep_if(synced, state::DUPLICATE, |b| !duplicates.contains(&b.location));
+    synced.duplicates.extend(out);
+}
+
+/// Whether the first of two blocks, which has all sources of the second, is taken to hold it. If
+/// one can hold another and that a third, it must be able to hold that too.
+type CanHold = fn(&BlockMeta, &BlockMeta) -> bool;
+
+fn duplicates_among<'a>(
+    blocks: impl IntoIterator<Item = &'a SyncedBlock>,
+    can_hold: CanHold,
+) -> BTreeSet<BlockLocation> {
+    let mut groups: BTreeMap<_, BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>> = BTreeMap::new();
+    for block in blocks {
+        let key = (block.labels.as_packed(), block.resolution(), block.location.is_parquet());
+        let sources = block.sources().iter().copied().collect();
+        groups.entry(key).or_default().entry(sources).or_default().push(block);
+    }
+    let duplicates = groups.into_values().flat_map(|group| duplicates_of(group, can_hold));
+    duplicates.map(|block| block.location.clone()).collect()
+}
+
 /// The duplicates among blocks of one group, which come by their sources.
-fn duplicates_of(by_sources: BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>) -> Vec<&SyncedBlock> {
-    let mut all: Vec<_> = by_sources.into_iter().collect();
+fn duplicates_of(
+    by_sources: BTreeMap<BTreeSet<BlockId>, Vec<&SyncedBlock>>,
+    can_hold: CanHold,
+) -> Vec<&SyncedBlock> {
+    let mut all: Vec<_> = by_sources.iter().collect();
     // blocks that can cover others come before those they cover
     all.sort_by_key(|(sources, _)| std::cmp::Reverse(sources.len()));
     let mut duplicates = Vec::new();
-    let mut covers: Vec<BTreeSet<BlockId>> = Vec::new();
-    let mut holders: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
+    let mut covers: BTreeMap<BlockId, Vec<(&SyncedBlock, &BTreeSet<BlockId>)>> = BTreeMap::new();
     for (sources, equals) in all {
-        // only blocks that hold one of the sources can hold all
-        let candidates = sources.first().and_then(|source| holders.get(source));
-        if candidates.is_some_and(|at| at.iter().any(|i| sources.is_subset(&covers[*i]))) {
-            duplicates.extend(equals);
-            continue;
+        for block in best_first(equals) {
+            // only blocks that hold one of the sources can hold all
+            let candidates = sources.first().and_then(|source| covers.get(source));
+            let holds = |(cover, theirs): &(&SyncedBlock, &BTreeSet<BlockId>)| {
+                can_hold(&cover.meta, &block.meta) && sources.is_subset(theirs)
+            };
+            if candidates.is_some_and(|candidates| candidates.iter().any(holds)) {
+                duplicates.push(block);
+            } else if block.deletion_mark.is_none() {
+                for source in sources {
+                    covers.entry(*source).or_default().push((block, sources));
+                }
+            }
         }
-        let Some(best) = best_of(&equals) else { continue };
-        duplicates.extend(equals.into_iter().filter(|b| b.location != best.location));
-        for source in &sources {
-            holders.entry(*source).or_default().push(covers.len());
-        }
-        covers.push(sources);
     }
     duplicates
 }
 
-/// The one of several blocks with equal sources that stands for all; `None` when every one is
-/// marked for deletion.
-fn best_of<'a>(equals: &[&'a SyncedBlock]) -> Option<&'a SyncedBlock> {
+/// Blocks with equal sources, the one that stands for all before the others.
+fn best_first<'a>(equals: &[&'a SyncedBlock]) -> Vec<&'a SyncedBlock> {
     let replaced = replaced_among(equals);
     let rewrites = |b: &SyncedBlock| b.meta.thanos.as_ref().map_or(0, |t| t.rewrites.len());
-    let rank = |b: &SyncedBlock| {
+    let rank = |b: &&SyncedBlock| {
         let later = std::cmp::Reverse((rewrites(b), b.meta.compaction.level));
-        (replaced.contains(&b.id()), b.format_version(), later, b.location.clone())
+        let goes = (b.deletion_mark.is_some(), replaced.contains(&b.id()));
+        (goes, b.format_version(), later, b.location.clone())
     };
-    equals.iter().copied().filter(|b| b.deletion_mark.is_none()).min_by_key(|b| rank(b))
+    let mut sorted = equals.to_vec();
+    sorted.sort_by_cached_key(rank);
+    sorted
 }
 
 /// The blocks from which unmarked ones were made, even by way of marked ones.

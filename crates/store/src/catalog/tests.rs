@@ -92,6 +92,15 @@ fn a_marked_copy_hides_no_unmarked_one() {
 }
 
 #[test]
+fn a_copy_that_spans_less_hides_nothing() {
+    let (copy, other) =
+        (spanning(1, Resolution::OneHour, 0..10), synced(2, Resolution::OneHour, false, &[1]));
+    assert_eq!(Catalog::new(&[copy, other.clone()], TimeRange::ALL).blocks().count(), 1);
+    let shorter = spanning(1, Resolution::OneHour, 0..9);
+    assert_eq!(Catalog::new(&[shorter, other], TimeRange::ALL).blocks().count(), 2);
+}
+
+#[test]
 fn other_labels_are_other_groups() {
     let mut other = synced(2, Resolution::FiveMinutes, true, &[1]);
     other.labels = Labels::from_pairs([("a", "c")]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{Budget, Resolution};
 use storeapi::{Kind, LabelValuesRequest, PartialResponse, SeriesLimits, SeriesRequest};
 use testkit::{Fault, FaultPlan};
+use tsdb::meta::BlockMeta;
 
 use super::support::*;
 use crate::Settings;
@@ -247,4 +248,51 @@ async fn labels_that_do_not_fit_into_the_budget_are_no_partial_answer() {
     let text = error.to_string();
     assert!(text.contains("of the 1500 bytes"), "{text}");
     assert_eq!(budget.used(), 0, "everything is given back");
+}
+
+/// What is served of two real blocks beside one that claims both: the metrics found, and how many
+/// blocks are loaded.
+async fn served_beside(claiming: Make, samples_stated: u64) -> (Vec<String>, f64) {
+    let bucket = TestBucket::new();
+    let named = |name: &str, range| vec![series(&[("__name__", name)], &samples(range, 1.0))];
+    let real = [
+        Make::raw(1, hours(0, 2), named("first", hours(0, 2))),
+        Make::raw(2, hours(2, 4), named("second", hours(2, 4))),
+    ];
+    for make in &real {
+        let location = bucket.tsdb(make).await;
+        state_samples(&bucket, &location, 120).await;
+    }
+    let claiming = Make {
+        series: named("claiming", claiming.range),
+        sources: real.iter().map(|make| make.id).collect(),
+        ..claiming
+    };
+    let location = bucket.tsdb(&claiming).await;
+    state_samples(&bucket, &location, samples_stated).await;
+    let answer = ask(&bucket.served().await, everything(hours(0, 4))).await;
+    let found = answer.series.iter().map(|s| s.labels.get("__name__").unwrap_or_default().to_vec());
+    let found = found.map(|name| String::from_utf8(name).unwrap()).collect();
+    (found, bucket.metric("thanos_bucket_store_blocks_loaded").unwrap())
+}
+
+async fn state_samples(bucket: &TestBucket, location: &block::BlockLocation, samples: u64) {
+    let mut meta = BlockMeta::from_json(&bucket.get(&location.meta()).await).unwrap();
+    meta.stats.num_samples = samples;
+    bucket.put(&location.meta(), meta.to_json()).await;
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_hold_what_it_claims_hides_nothing() {
+    let claiming = |range| Make::raw(3, range, Vec::new());
+    let all = ["claiming", "first", "second"].map(str::to_owned);
+    for (range, samples) in [(hours(1, 3), 240), (hours(0, 4), 0), (hours(4, 9), 240)] {
+        let (found, loaded) = served_beside(claiming(range), samples).await;
+        let expected = if range.start == hours(4, 9).start { &all[1..] } else { &all[..] };
+        assert_eq!((&found[..], loaded), (expected, 3.0), "{range:?} with {samples}");
+    }
+    let (found, loaded) = served_beside(claiming(hours(0, 4)), 240).await;
+    assert_eq!((&found[..], loaded), (&all[..1], 1.0), "one that can stands for them");
+    let (found, _) = served_beside(claiming(hours(0, 2)), 240).await;
+    assert_eq!(found, ["claiming", "second"]);
 }

@@ -15,7 +15,7 @@ use prometheus::Registry;
 use storeapi::conformance::{FloatSamples, float_series};
 use storeapi::{Frame, LabelValuesRequest, PartialResponse, SeriesRequest, Store};
 use testkit::{CountingObjects, FailingObjects, FaultPlan};
-use tsdb::chunk::decode_floats;
+use tsdb::chunk::{decode_floats, stored_samples};
 use tsdb::index::{ChunkMeta, IndexWriter};
 use tsdb::meta::{BlockMeta, File};
 use tsdb::segment::SegmentWriter;
@@ -213,9 +213,12 @@ impl TestBucket {
         let all = make.stored();
         let mut segments = SegmentWriter::new();
         let mut entries = Vec::new();
+        let mut meta = make.meta();
+        meta.stats.num_series = all.len() as u64;
         for series in &all {
             let chunk = |chunk: &SeriesChunk| {
                 let (encoding, data) = chunk.stored_form();
+                meta.stats.num_samples += stored_samples(encoding, &data).unwrap() as u64;
                 let reference = segments.push(encoding, &data).unwrap().to_raw();
                 ChunkMeta { reference, min_time: chunk.min_time, max_time: chunk.max_time }
             };
@@ -232,7 +235,6 @@ impl TestBucket {
         while let Some(piece) = segments.take() {
             segment.extend_from_slice(&piece.bytes);
         }
-        let mut meta = make.meta();
         let file = |name: &str, bytes: &[u8]| File {
             rel_path: name.into(),
             size_bytes: bytes.len() as u64,

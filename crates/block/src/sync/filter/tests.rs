@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tsdb::meta::{BlockDesc, BlockMeta, Compaction, Rewrite, Thanos};
+use tsdb::meta::{BlockDesc, BlockMeta, BlockStats, Compaction, Rewrite, Thanos};
 
 use super::*;
 use crate::Kind;
@@ -21,6 +21,8 @@ struct Make {
     labels: &'static str,
     /// Empty for a TSDB block.
     format: &'static str,
+    span: (i64, i64),
+    samples: u64,
 }
 
 fn id(n: u64) -> BlockId {
@@ -39,9 +41,9 @@ fn block(make: &Make) -> SyncedBlock {
     let labels = [("a".to_owned(), make.labels.to_owned())].into();
     let meta = BlockMeta {
         ulid: id(make.id),
-        min_time: 0,
-        max_time: 1,
-        stats: Default::default(),
+        min_time: make.span.0,
+        max_time: make.span.1,
+        stats: BlockStats { num_samples: make.samples, ..BlockStats::default() },
         compaction,
         version: 1,
         thanos: Some(Thanos { labels, rewrites, ..Thanos::default() }),
@@ -61,10 +63,19 @@ fn block(make: &Make) -> SyncedBlock {
     }
 }
 
-/// The numbers of the blocks that are kept.
+/// The numbers of the blocks that are kept by those who find out whether claims are true.
 fn kept(makes: &[Make]) -> Vec<u64> {
+    kept_by(&Deduplicate, makes)
+}
+
+/// The numbers of the blocks that are served.
+fn shown(makes: &[Make]) -> Vec<u64> {
+    kept_by(&HideCovered, makes)
+}
+
+fn kept_by(filter: &dyn Filter, makes: &[Make]) -> Vec<u64> {
     let mut synced = Synced { blocks: makes.iter().map(block).collect(), ..Synced::default() };
-    Deduplicate.apply(&mut synced, NOW);
+    filter.apply(&mut synced, NOW);
     assert_eq!(synced.blocks.len() + synced.duplicates.len(), makes.len());
     assert_eq!(synced.states[state::DUPLICATE], synced.duplicates.len() as u64);
     let mut kept: Vec<u64> = synced.blocks.iter().map(number).collect();
@@ -169,6 +180,39 @@ fn then_rewrites_then_level_then_the_smaller_id() {
     assert_eq!(kept(&same_sources), [6], "that is no reason to leave it out");
 }
 
+/// A block of some hours with so many samples.
+fn holding(make: Make, span: (i64, i64), samples: u64) -> Make {
+    Make { span, samples, ..make }
+}
+
+#[test]
+fn a_block_that_cannot_hold_what_it_claims_hides_nothing() {
+    let real = [holding(of(1, &[1]), (0, 2), 90), holding(of(2, &[2]), (2, 4), 50)];
+    let shown_beside = |span, samples| {
+        let claiming = holding(of(3, &[1, 2]), span, samples);
+        let all = [&real[..], &[claiming]].concat();
+        assert_eq!(kept(&all), [3]);
+        shown(&all)
+    };
+    assert_eq!(shown_beside((0, 4), 140), [3]);
+    assert_eq!(shown_beside((-1, 5), 7), [3], "what it lacks may be deleted");
+    assert_eq!(shown_beside((0, 3), 140), [2, 3]);
+    assert_eq!(shown_beside((1, 3), 140), [1, 2, 3]);
+    assert_eq!(shown_beside((0, 4), 0), [1, 2, 3]);
+}
+
+#[test]
+fn a_false_claim_does_not_keep_a_true_one_from_counting() {
+    let real = holding(of(1, &[1]), (0, 2), 90);
+    let (merged, empty) =
+        (holding(of(2, &[1, 2]), (0, 4), 100), holding(of(3, &[1, 2]), (0, 4), 0));
+    let larger = holding(of(4, &[1, 2, 3]), (1, 9), 900);
+    assert_eq!(shown(&[real.clone(), merged.clone(), larger.clone()]), [2, 4]);
+    let better = Make { rewrites: 1, ..empty };
+    assert_eq!(shown(&[real.clone(), merged.clone(), better.clone()]), [2, 3]);
+    assert_eq!(shown(&[real, marked(merged), better, larger]), [1, 2, 3, 4]);
+}
+
 #[test]
 fn a_block_with_an_unread_mark_is_kept_and_covers_nothing() {
     let unseen = |make: &Make| {
@@ -188,6 +232,12 @@ fn a_block_with_an_unread_mark_is_kept_and_covers_nothing() {
 
 fn sources_of(make: &Make) -> BTreeSet<u64> {
     if make.sources.is_empty() { [make.id].into() } else { make.sources.iter().copied().collect() }
+}
+
+/// Whether `other` may hold `one`, as their metas say.
+fn may_hold(other: &Make, one: &Make) -> bool {
+    let spans = other.span.0 <= one.span.0 && one.span.1 <= other.span.1;
+    spans && (other.samples > 0 || one.samples == 0)
 }
 
 /// Whether `other` stands for `one`, by the rule as documented.
@@ -231,8 +281,9 @@ fn any_block() -> impl Strategy<Value = Make> {
         prop::bool::weighted(0.3),
         prop::sample::select(vec!["x", "y"]),
         prop::sample::select(vec!["", "parquet/1", "parquet/2"]),
+        (0..2i64, 2..4i64, 0..2u64),
     )
-        .prop_map(|(sources, parents, rewrites, level, marked, labels, format)| Make {
+        .prop_map(|(sources, parents, rewrites, level, marked, labels, format, holds)| Make {
             id: 0,
             sources,
             parents,
@@ -241,6 +292,8 @@ fn any_block() -> impl Strategy<Value = Make> {
             marked,
             labels,
             format,
+            span: (holds.0, holds.1),
+            samples: holds.2,
         })
 }
 
@@ -253,7 +306,7 @@ proptest! {
         for (make, id) in makes.iter_mut().zip(1..) {
             make.id = id;
         }
-        let kept = kept(&makes);
+        let (kept, shown) = (kept(&makes), shown(&makes));
         let is_kept = |m: &&Make| kept.contains(&m.id);
         for make in makes.iter().filter(|m| !m.marked) {
             for source in sources_of(make) {
@@ -264,6 +317,8 @@ proptest! {
         for make in &makes {
             let covered = makes.iter().any(|other| covers(other, make, &makes));
             prop_assert_eq!(!covered, kept.contains(&make.id), "{:?}", make);
+            let hidden = makes.iter().any(|other| may_hold(other, make) && covers(other, make, &makes));
+            prop_assert_eq!(!hidden, shown.contains(&make.id), "{:?}", make);
         }
         // the order in which blocks are found does not matter
         if !makes.is_empty() {
@@ -271,6 +326,7 @@ proptest! {
             makes.rotate_left(at);
             makes.reverse();
             prop_assert_eq!(super::tests::kept(&makes), kept);
+            prop_assert_eq!(super::tests::shown(&makes), shown);
         }
     }
 }
