@@ -23,7 +23,7 @@ use model::{Budget, Labels, Matcher, Reservation, TimeRange};
 use object_store::path::Path;
 use tokio::sync::Semaphore;
 use tsdb::chunk::Encoding;
-use tsdb::index::IndexHeader;
+use tsdb::index::{ChunkMeta, IndexHeader};
 use tsdb::meta::BlockMeta;
 use tsdb::tombstones::{Interval, Tombstones, covers_span};
 
@@ -38,7 +38,7 @@ pub struct ReaderSettings {
     /// Series entries fetched at a time.
     pub batch_series: usize,
     /// Bytes of series entries fetched at a time, approximately; an eighth of that is decoded at a
-    /// time.
+    /// time, or one entry that is longer.
     pub index_bytes: u64,
     /// Bytes of chunks fetched at a time, approximately, including the labels of their series.
     pub batch_bytes: u64,
@@ -53,7 +53,7 @@ impl Default for ReaderSettings {
     fn default() -> ReaderSettings {
         ReaderSettings {
             batch_series: 2048,
-            index_bytes: u64::MAX,
+            index_bytes: 8 << 20,
             batch_bytes: 8 << 20,
             prefetch: 2,
             sorted_bytes: 256 << 20,
@@ -192,8 +192,12 @@ impl ReadStats {
     }
 }
 
-/// The longest series entry or chunk that is accepted, whatever its bytes claim.
+/// The longest chunk that is accepted, whatever its bytes claim.
 const MAX_RECORD: u64 = 32 << 20;
+
+/// The longest series entry that is accepted, whatever its bytes claim: it has places for more than
+/// 250,000 chunks.
+const MAX_ENTRY: u64 = 2 << 20;
 
 fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
@@ -370,6 +374,19 @@ impl Claim {
     fn of_index(what: &'static str, ranges: &[Range<u64>]) -> Claim {
         let sum = |sum: u64, r: &Range<u64>| sum.saturating_add(r.end.saturating_sub(r.start));
         Claim { what, bytes: ranges.iter().fold(0, sum), most: MAX_OF_INDEX, copies: 2 }
+    }
+
+    /// Series entries as they are fetched. Who takes them charges what they are decoded to.
+    fn of_entries(ranges: &[Range<u64>]) -> Claim {
+        Claim { copies: 1, ..Claim::of_index("series entries", ranges) }
+    }
+
+    /// Series entries that are longer than usual, which is because of their chunks: three bytes are
+    /// enough to make one of them.
+    fn of_long_entries(ranges: &[Range<u64>]) -> Claim {
+        const PER_CHUNK: usize = size_of::<ChunkMeta>() + 2 * size_of::<ChunkSpan>();
+        let copies = 1 + (PER_CHUNK as u64).div_ceil(3);
+        Claim { copies, ..Claim::of_index("long series entries", ranges) }
     }
 }
 

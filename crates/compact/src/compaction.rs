@@ -17,7 +17,7 @@ use crate::error::Case;
 use crate::identity::{Identity, OutputFormat, Parent};
 use crate::merged::{InputBlock, InputBlocks, in_order};
 use crate::output::{TsdbOutput, Written, segment_names};
-use crate::place::{OutputPlace, Row, is_marked, read_back};
+use crate::place::{OutputPlace, Row, is_going, read_back};
 use crate::{Error, Result};
 
 /// Blocks to merge and how.
@@ -113,7 +113,7 @@ impl CompactionJob<'_> {
             let (location, id) = (block.location.clone(), block.id());
             async move {
                 let stays =
-                    bucket.exists(&location.meta()).await? && !is_marked(bucket, &location).await?;
+                    bucket.exists(&location.meta()).await? && !is_going(bucket, &location).await?;
                 if stays { Ok(()) } else { Err(Error(Case::InputGone { id })) }
             }
         };

@@ -7,7 +7,7 @@ use merge::{ChunkBytes, ChunkContent, Dedup, SeriesChunk};
 use tsdb::chunk::{decode_floats, decode_histograms};
 
 use crate::merged::{InputBlock, InputBlocks, in_order};
-use crate::place::is_marked;
+use crate::place::is_going;
 use crate::{Error, Kind, Result};
 
 /// What a second look at a failed block found.
@@ -27,7 +27,7 @@ pub(crate) async fn damage(bucket: &Bucket, block: &SyncedBlock, error: &Error) 
         return Damage::Unknown;
     }
     let again = inspect(bucket, block).await;
-    let marked = is_marked(bucket, &block.location).await;
+    let marked = is_going(bucket, &block.location).await;
     let exists = bucket.exists(&block.location.meta()).await;
     match (again, exists, marked) {
         // another compactor deleted it meanwhile, or is about to

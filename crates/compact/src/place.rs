@@ -109,6 +109,16 @@ pub(crate) async fn is_marked(bucket: &Bucket, location: &BlockLocation) -> Resu
     Ok(bucket.exists(&location.file(DeletionMark::FILE)).await?)
 }
 
+/// Whether an input is marked for deletion now. What is not usable as a mark is none, as in a sync:
+/// otherwise one such block would keep all blocks of its group from being merged, for ever.
+pub(crate) async fn is_going(bucket: &Bucket, location: &BlockLocation) -> Result<bool> {
+    match DeletionMark::read(bucket, location).await {
+        Ok(mark) => Ok(mark.is_some()),
+        Err(e) if matches!(e.kind(), block::Kind::Corrupt | block::Kind::Unsupported) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Looks at a block in the bucket again: it must be there, unmarked, with every file that `meta`
 /// lists at its full length (statistics may be missing), and its index must hold as many series and chunks as `meta` says.
 /// Nothing is marked or deleted because of a block that has not passed this check.

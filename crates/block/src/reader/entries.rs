@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
-use model::{Matcher, TimeRange};
+use model::{Matcher, Reservation, TimeRange};
 use object_store::path::Path;
 use tsdb::index::{
     HeaderLoader, IndexHeader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings,
@@ -14,11 +14,11 @@ use tsdb::index::{
 use tsdb::tombstones::Interval;
 
 use super::{
-    BlockEntry, BlockReader, ChunkSpan, Claim, EntryBatch, MAX_RECORD, SeriesQuery, count, offload,
-    without_deleted,
+    BlockEntry, BlockReader, ChunkSpan, Claim, EntryBatch, MAX_ENTRY, MAX_RECORD, SeriesQuery,
+    count, offload, without_deleted,
 };
 use crate::layout::INDEX_FILE;
-use crate::{Kind, Result};
+use crate::{Error, Kind, Result};
 
 /// An entry may be longer than guessed; beyond this length the guess is not extended to the next
 /// known entry.
@@ -253,43 +253,46 @@ impl BlockReader {
         header: &Arc<IndexHeader>,
         IdRun { ids, after }: IdRun,
     ) -> Result<FetchedEntries> {
-        let path = self.inner.location.index();
         let ranges = self.entry_ranges(header, &ids, after);
-        let mut fetched = self.fetch(&path, &ranges).await?;
-        // entries longer than guessed
-        let mut long = Vec::new();
-        for (at, bytes) in fetched.iter().enumerate() {
-            if let Ok(len) = header.series_len(ids[at], bytes)
-                && len > bytes.len() as u64
-            {
-                let start = ranges[at].start;
-                let next = ids
-                    .get(at + 1)
-                    .copied()
-                    .or(after)
-                    .map_or(u64::MAX, |id| header.series_offset(id));
-                let end = start
-                    .saturating_add(len.min(MAX_RECORD))
-                    .min(next)
-                    .min(header.series_section().end);
-                if end > ranges[at].end {
-                    long.push((at, start..end));
-                }
-            }
+        let held = self.claim(Claim::of_entries(&ranges))?;
+        let fetched = self.fetch(&self.inner.location.index(), &ranges).await?;
+        let nexts = ids.iter().skip(1).copied().map(Some).chain([after]);
+        let mut entries = Vec::with_capacity(ids.len());
+        for (((id, next), range), bytes) in ids.iter().zip(nexts).zip(ranges).zip(fetched) {
+            let next = next.map_or(u64::MAX, |id| header.series_offset(id));
+            let end = next.min(header.series_section().end);
+            let longer = header.series_len(*id, &bytes).ok().filter(|len| *len <= MAX_ENTRY);
+            let whole = longer
+                .map(|len| range.start..range.start.saturating_add(len).min(end))
+                .filter(|whole| whole.end.saturating_sub(whole.start) > bytes.len() as u64);
+            entries.push(FetchedEntry { id: *id, bytes, whole });
         }
-        let again: Vec<Range<u64>> = long.iter().map(|(_, range)| range.clone()).collect();
-        let _held = self.claim(Claim::of_index("series entries", &again))?;
-        for ((at, _), bytes) in long.iter().zip(self.fetch(&path, &again).await?) {
-            fetched[*at] = bytes;
-        }
-        let bytes = fetched.iter().map(Bytes::len).sum::<usize>();
-        count(&self.stats.series_bytes, bytes as u64);
         count(&self.stats.series, ids.len() as u64);
-        Ok(FetchedEntries { ids, bytes: fetched })
+        Ok(FetchedEntries { entries, held: held.map(Arc::new) })
+    }
+
+    /// Reads again the entries that are longer than guessed. Returns the memory for them, and for
+    /// what becomes of them.
+    async fn complete(&self, entries: &mut [FetchedEntry]) -> Result<Option<Reservation>> {
+        let long: Vec<(usize, Range<u64>)> = entries
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(at, entry)| Some((at, entry.whole.take()?)))
+            .collect();
+        if long.is_empty() {
+            return Ok(None);
+        }
+        let ranges: Vec<Range<u64>> = long.iter().map(|(_, range)| range.clone()).collect();
+        let held = self.claim(Claim::of_long_entries(&ranges))?;
+        let fetched = self.fetch(&self.inner.location.index(), &ranges).await?;
+        for ((at, _), bytes) in long.iter().zip(fetched) {
+            entries[*at].bytes = bytes;
+        }
+        Ok(held)
     }
 
     /// Decodes an eighth of what may be fetched at a time: decoded entries are several times as
-    /// large.
+    /// large. Entries that are longer than guessed are read only when they are decoded.
     fn parse_by_steps(
         self,
         header: Arc<IndexHeader>,
@@ -297,10 +300,17 @@ impl BlockReader {
         filter: Arc<EntryFilter>,
     ) -> impl Stream<Item = Result<EntryBatch>> + Send + 'static {
         let steps = fetched.into_steps(self.inner.settings.index_bytes / 8);
-        futures::stream::iter(steps).then(move |FetchedEntries { ids, bytes }| {
+        futures::stream::iter(steps).then(move |FetchedEntries { mut entries, held }| {
             let (reader, header, filter) = (self.clone(), Arc::clone(&header), Arc::clone(&filter));
-            let len = bytes.iter().map(Bytes::len).sum();
-            offload(len, move || reader.parse_entries(header, &ids, &bytes, &filter))
+            async move {
+                let held_for_long = reader.complete(&mut entries).await?;
+                let len = entries.iter().map(|entry| entry.bytes.len()).sum();
+                count(&reader.stats.series_bytes, len as u64);
+                let parse = move || reader.parse_entries(header, &entries, &filter);
+                let parsed = offload(len, parse).await;
+                drop((held, held_for_long));
+                parsed
+            }
         })
     }
 
@@ -329,14 +339,17 @@ impl BlockReader {
     fn parse_entries(
         &self,
         header: Arc<IndexHeader>,
-        ids: &[u32],
-        fetched: &[Bytes],
+        fetched: &[FetchedEntry],
         filter: &EntryFilter,
     ) -> EntryBatch {
         let mut batch = EntryBatch::default();
-        let mut sound: Vec<(u32, SeriesEntry)> = Vec::with_capacity(ids.len());
+        let mut sound: Vec<(u32, SeriesEntry)> = Vec::with_capacity(fetched.len());
         let mut parser = SeriesParser::new(header);
-        for (id, bytes) in ids.iter().zip(fetched) {
+        for FetchedEntry { id, bytes, .. } in fetched {
+            if let Some(error) = self.too_long(parser.header(), *id, bytes) {
+                batch.errors.push(error);
+                continue;
+            }
             match parser.parse(*id, bytes) {
                 Ok(entry) => sound.push((*id, entry)),
                 Err(e) => batch.errors.push(self.index_error(e)),
@@ -378,6 +391,17 @@ impl BlockReader {
             }
         }
         batch
+    }
+
+    /// The error of an entry that is longer than any is, and so was not read whole.
+    fn too_long(&self, header: &IndexHeader, id: u32, bytes: &[u8]) -> Option<Error> {
+        let len = header.series_len(id, bytes).ok().filter(|len| *len > MAX_ENTRY)?;
+        let (block, offset) = (self.inner.meta.ulid, header.series_offset(id));
+        let text = format!(
+            "block={block} index: the series entry at {offset} takes {len} bytes, and more than \
+             {MAX_ENTRY} are not read"
+        );
+        Some(Error::new(Kind::Corrupt, text))
     }
 
     /// The spans of a series that tombstones delete.
@@ -429,10 +453,24 @@ struct IdRun {
     after: Option<u32>,
 }
 
-/// Entries as they lie in the index.
+/// Entries as they lie in the index, and the memory that is reserved for their bytes.
 struct FetchedEntries {
-    ids: Vec<u32>,
-    bytes: Vec<Bytes>,
+    entries: Vec<FetchedEntry>,
+    held: Option<Arc<Reservation>>,
+}
+
+struct FetchedEntry {
+    id: u32,
+    bytes: Bytes,
+    /// Where all of it lies, if it is longer than guessed.
+    whole: Option<Range<u64>>,
+}
+
+impl FetchedEntry {
+    /// Bytes of all of it.
+    fn size(&self) -> u64 {
+        self.whole.as_ref().map_or(self.bytes.len() as u64, |whole| whole.end - whole.start)
+    }
 }
 
 impl FetchedEntries {
@@ -440,16 +478,15 @@ impl FetchedEntries {
     fn into_steps(self, bytes: u64) -> Vec<FetchedEntries> {
         let mut steps: Vec<FetchedEntries> = Vec::new();
         let mut filled = 0;
-        for (id, entry) in self.ids.into_iter().zip(self.bytes) {
-            let size = entry.len() as u64;
+        for entry in self.entries {
+            let size = entry.size();
             match steps.last_mut().filter(|_| filled + size <= bytes) {
                 Some(step) => {
-                    step.ids.push(id);
-                    step.bytes.push(entry);
+                    step.entries.push(entry);
                     filled += size;
                 }
                 None => {
-                    steps.push(FetchedEntries { ids: vec![id], bytes: vec![entry] });
+                    steps.push(FetchedEntries { entries: vec![entry], held: self.held.clone() });
                     filled = size;
                 }
             }

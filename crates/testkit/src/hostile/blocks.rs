@@ -37,7 +37,7 @@ pub struct HostileBlock {
 }
 
 /// Every kind of hostile block of Thanos' format.
-pub const BLOCKS: [HostileBlock; 8] = [
+pub const BLOCKS: [HostileBlock; 9] = [
     HostileBlock {
         name: "an index of 65 GiB with a table of contents of valid checksum",
         holds: BlockHolds::LeftOut("symbols and offsets of postings take 69"),
@@ -50,8 +50,13 @@ pub const BLOCKS: [HostileBlock; 8] = [
     },
     HostileBlock {
         name: "64 series entries of 32 MiB",
-        holds: BlockHolds::LeftOut("series entries take 21"),
-        write: |folder| folder.sound()?.write_index_claiming_entries(64),
+        holds: BlockHolds::LeftOut("takes 33554424 bytes"),
+        write: |folder| folder.sound()?.write_index_claiming_entries(64, 32 * MIB),
+    },
+    HostileBlock {
+        name: "500 series entries of 2 MiB",
+        holds: BlockHolds::LeftOut("checksum"),
+        write: |folder| folder.sound()?.write_index_claiming_entries(500, 2 * MIB),
     },
     HostileBlock {
         name: "75 chunks of 32 MiB",
@@ -59,9 +64,9 @@ pub const BLOCKS: [HostileBlock; 8] = [
         write: |folder| folder.sound()?.write_claiming_chunks(75),
     },
     HostileBlock {
-        name: "131 million samples in 2,000 chunks",
+        name: "124 million samples in 1,900 chunks",
         holds: BlockHolds::Read,
-        write: |folder| folder.sound()?.write_dense_chunks(2000),
+        write: |folder| folder.sound()?.write_dense_chunks(1900),
     },
     HostileBlock {
         name: "a deletion mark of 3 GiB",
@@ -82,14 +87,25 @@ pub const BLOCKS: [HostileBlock; 8] = [
 
 impl HostileBlock {
     /// Hours that the block spans, and the sound ones beside it.
-    pub const HOURS: [i64; 4] = [2, 0, 8, 10];
+    pub const HOURS: [i64; 6] = [2, 0, 4, 6, 8, 10];
 
     pub fn id() -> BlockId {
-        id(HostileBlock::HOURS[0])
+        HostileBlock::id_at(HostileBlock::HOURS[0])
+    }
+
+    /// The id of the block that begins at such an hour.
+    pub fn id_at(hour: i64) -> BlockId {
+        id(hour)
+    }
+
+    /// The MiB that it may take of whoever reads it.
+    pub fn most_mib(&self) -> u64 {
+        64
     }
 
     /// Writes the block and sound ones of two hours into a folder, so that a compactor would merge
-    /// it with the first of them. The metric of the one is `hostile`, that of the others `sound`.
+    /// it with the first three of them, and the two behind it without it. The metric of the one is
+    /// `hostile`, that of the others `sound`.
     ///
     /// # Errors
     /// Those of the file system.
@@ -181,17 +197,16 @@ impl Sound {
         self.describe(&[("index", bytes)])
     }
 
-    fn write_index_claiming_entries(self, entries: u64) -> io::Result<()> {
-        const EACH: u64 = 32 * MIB;
-        let lists = (entries + 1) * EACH;
+    fn write_index_claiming_entries(self, entries: u64, each: u64) -> io::Result<()> {
+        let lists = (entries + 1) * each;
         let bytes = lists + 64 * 1024;
         let mut index = self.sparse("index", bytes)?;
         index.write_all(&PREAMBLE)?;
         index.write_all(&section(&symbols()))?;
-        let ids: Vec<u32> = (1..=entries).map(|n| (n * EACH / 16) as u32).collect();
+        let ids: Vec<u32> = (1..=entries).map(|n| (n * each / 16) as u32).collect();
         for n in 1..=entries {
-            index.seek(SeekFrom::Start(n * EACH))?;
-            index.write_all(&uvarint(EACH - 16))?;
+            index.seek(SeekFrom::Start(n * each))?;
+            index.write_all(&uvarint(each - 16))?;
         }
         let list = section(&postings(&ids));
         let second = lists + list.len().next_multiple_of(4) as u64;
@@ -202,7 +217,7 @@ impl Sound {
         let table = second + list.len().next_multiple_of(4) as u64;
         index.seek(SeekFrom::Start(table))?;
         index.write_all(&section(&offsets([lists, second])))?;
-        put_toc(&mut index, bytes, [5, EACH, lists, lists, lists, table])?;
+        put_toc(&mut index, bytes, [5, 1024, lists, lists, lists, table])?;
         self.describe(&[("index", bytes)])
     }
 
@@ -231,8 +246,8 @@ impl Sound {
         let mut segments = SegmentWriter::new();
         let mut metas = Vec::new();
         let mut encoder = XorEncoder::new();
-        // all times have as many digits, so that only the first one has to be replaced
-        let base = 1 << 40;
+        // all times have as many bytes, so that only the first one has to be replaced
+        let base = self.meta.min_time;
         (0..SAMPLES).for_each(|i| encoder.push(base + i, 1.0));
         let mut data = encoder.finish();
         for n in 0..chunks {

@@ -1,0 +1,90 @@
+//! Blocks that claim more than there is, before a compactor: it takes little memory, leaves them
+//! alone, and does its work on the others. It is a binary of its own, because it counts every
+//! allocation of the process.
+
+#![allow(clippy::print_stdout, reason = "tests report what they counted")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use block::object_store::local::LocalFileSystem;
+use block::{Bucket, BucketMetrics, BucketSettings};
+use compact::{Compactor, Settings};
+use model::{BlockId, SystemClock};
+use prometheus::Registry;
+use testkit::Allocations;
+use testkit::hostile::{BLOCKS, BlockHolds, HostileBlock};
+use tsdb::meta::BlockMeta;
+
+#[global_allocator]
+static ALLOCATIONS: Allocations = Allocations::new();
+
+const MIB: u64 = 1 << 20;
+
+fn compactor(folder: &Path) -> Compactor {
+    let files = LocalFileSystem::new_with_prefix(folder).unwrap();
+    let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
+    let metrics = BucketMetrics::new(&Registry::new()).unwrap();
+    let bucket = Bucket::new(Arc::new(files), BucketSettings::default(), metrics, clock.clone());
+    let settings =
+        Settings { consistency_delay: Duration::ZERO, downsampling: false, ..Settings::default() };
+    Compactor::new(bucket, settings, clock, &Registry::new()).unwrap()
+}
+
+/// The parents of each block that was made.
+fn merged(folder: &Path) -> Vec<BTreeSet<BlockId>> {
+    let blocks = std::fs::read_dir(folder).unwrap().map(|block| block.unwrap().path());
+    // one that is hostile may be too long to read
+    let is_small = |meta: &std::path::PathBuf| meta.metadata().is_ok_and(|m| m.len() < 1 << 20);
+    let metas = blocks.map(|block| block.join("meta.json")).filter(is_small);
+    let metas = metas.map(|meta| BlockMeta::from_json(&std::fs::read(meta).unwrap()).unwrap());
+    let parents = metas.map(|m| m.compaction.parents.iter().map(|parent| parent.ulid).collect());
+    parents.filter(|parents: &BTreeSet<_>| !parents.is_empty()).collect()
+}
+
+/// Blocks that begin at these hours.
+fn at(hours: &[i64]) -> BTreeSet<BlockId> {
+    hours.iter().map(|hour| HostileBlock::id_at(*hour)).collect()
+}
+
+fn check(hostile: &HostileBlock, folder: &Path) {
+    let name = hostile.name;
+    let block = folder.join(HostileBlock::id().to_string());
+    let mark = block.join("no-compact-mark.json");
+    let BlockHolds::LeftOut(told) = hostile.holds else {
+        let merged = merged(folder);
+        let [parents] = &merged[..] else { panic!("{name}: {merged:?}") };
+        let mark = std::fs::read_to_string(mark).unwrap_or_default();
+        assert!(parents.is_superset(&at(&[2, 4, 6])), "{name}: {parents:?}, {mark}");
+        return;
+    };
+    assert!(!block.join("deletion-mark.json").exists(), "{name}");
+    // a block without a meta.json that can be read takes no part anyway
+    if told.starts_with("meta.json") {
+        assert_eq!(merged(folder), [at(&[0, 4, 6])], "{name}");
+        assert!(!mark.exists(), "{name}");
+        return;
+    }
+    assert_eq!(merged(folder), [at(&[4, 6])], "{name}");
+    let mark = std::fs::read_to_string(mark).unwrap_or_default();
+    assert!(mark.contains(told), "{name}: {mark}");
+}
+
+#[test]
+fn hostile_blocks_take_little_and_are_left_alone() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for hostile in BLOCKS {
+        let folder = tempfile::tempdir().unwrap();
+        hostile.write(folder.path()).unwrap();
+        let before = ALLOCATIONS.begin();
+        let done = runtime.block_on(compactor(folder.path()).run_once());
+        let peak = (ALLOCATIONS.peak() - before) as u64 / MIB;
+        println!("{}: {peak} MiB, {done:?}", hostile.name);
+        done.unwrap_or_else(|e| panic!("{}: {e}", hostile.name));
+        assert!(peak <= hostile.most_mib(), "{}: {peak} MiB", hostile.name);
+        check(&hostile, folder.path());
+    }
+}
