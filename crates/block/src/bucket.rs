@@ -20,8 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use model::Clock;
 use model::error::in_one_line;
+use model::{Budget, Clock, Reservation};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
@@ -162,18 +162,45 @@ impl Bucket {
     /// # Errors
     /// `Corrupt` for a larger one.
     pub async fn get_up_to(&self, path: &Path, most: u64) -> Result<Bytes> {
+        let (bytes, ()) = self.get_after(path, |size| within(path, size, most)).await?;
+        Ok(bytes)
+    }
+
+    /// As [`get_up_to`](Bucket::get_up_to), with the memory for it, which is reserved before
+    /// anything is fetched; `None` where there is no such object.
+    ///
+    /// # Errors
+    /// `Corrupt` for a larger one, `Limit` when there is no memory for it.
+    pub async fn get_charged(
+        &self,
+        path: &Path,
+        most: u64,
+        budget: &Budget,
+    ) -> Result<Option<(Bytes, Reservation)>> {
+        let charge = |size| {
+            within(path, size, most)?;
+            let mut held = budget.reserve(format!("fetching {path}"));
+            held.grow(size).map_err(|e| Error::passed(Kind::Limit, e))?;
+            Ok(held)
+        };
+        absent_as_none(self.get_after(path, charge).await)
+    }
+
+    /// A whole object, whose size is looked at before it is fetched.
+    async fn get_after<T: Send>(
+        &self,
+        path: &Path,
+        look: impl Fn(u64) -> Result<T> + Sync,
+    ) -> Result<(Bytes, T)> {
+        let look = &look;
         let fetched = self.counted("get", path, "fetching", |store| async move {
             let object = store.get(path).await?;
-            let size = object.meta.size;
-            if size > most { Ok(Err(size)) } else { object.bytes().await.map(Ok) }
+            match look(object.meta.size) {
+                Ok(looked) => Ok(Ok((object.bytes().await?, looked))),
+                Err(e) => Ok(Err(e)),
+            }
         });
-        fetched.await?.map_err(|size| {
-            let text = format!(
-                "fetching {path}: it has {size} bytes, and more than {most} are not read; remove \
-                 it, or put the right one in its place"
-            );
-            Error::new(Kind::Corrupt, text)
-        })
+        fetched.await?
     }
 
     /// As [`get_up_to`](Bucket::get_up_to); `None` where there is no such object.
@@ -501,10 +528,10 @@ impl Transferred for Bytes {
     }
 }
 
-/// The size of an object that was too large to be fetched.
-impl Transferred for std::result::Result<Bytes, u64> {
+/// Nothing, where the size of an object was enough to refuse it.
+impl<T> Transferred for Result<(Bytes, T)> {
     fn fetched(&self) -> Option<usize> {
-        self.as_ref().ok().map(Bytes::len)
+        self.as_ref().ok().map(|(bytes, _)| bytes.len())
     }
 }
 
@@ -524,6 +551,19 @@ impl Transferred for object_store::ListResult {
     fn fetched(&self) -> Option<usize> {
         None
     }
+}
+
+/// # Errors
+/// The object is larger than what is read of it.
+fn within(path: &Path, size: u64, most: u64) -> Result<()> {
+    if size <= most {
+        return Ok(());
+    }
+    let text = format!(
+        "fetching {path}: it has {size} bytes, and more than {most} are not read; remove it, or \
+         put the right one in its place"
+    );
+    Err(Error::new(Kind::Corrupt, text))
 }
 
 fn absent_as_none<T>(result: Result<T>) -> Result<Option<T>> {

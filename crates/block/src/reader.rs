@@ -440,7 +440,7 @@ fn filled(
 
 /// Moves long decoding off the threads that do I/O, to no more threads than there are cores: a
 /// compaction reads hundreds of blocks at a time.
-async fn offload<T: Send + 'static>(
+pub(crate) async fn offload<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {

@@ -140,6 +140,15 @@ impl Error {
         }
     }
 
+    /// Nothing is wrong with a block but that it takes more memory than there is beside others.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        match &self.0 {
+            Case::Bucket(e) => e.kind() == block::Kind::Limit,
+            Case::Block { source, .. } => source.is_short_of_memory(),
+            _ => false,
+        }
+    }
+
     /// A block holds more or less than its `meta.json` says.
     pub(crate) fn is_miscount(&self) -> bool {
         match &self.0 {

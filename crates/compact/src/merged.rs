@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use merge::{ChunkContent, Dedup, KWay, SeriesChunk, Step, merge_vertically};
 use model::error::in_one_line;
-use model::{BlockId, Labels};
+use model::{BlockId, Budget, Labels};
 use tsdb::chunk;
 use tsdb::index::{IndexHeader, SymbolTable, SymbolUnion};
 use tsdb::meta::BlockMeta;
@@ -23,6 +23,9 @@ use crate::error::Case;
 use crate::identity::Parent;
 use crate::readahead::{self, BlockStreams};
 use crate::{Error, Result};
+
+/// The most bytes that the deleted spans of all blocks of a job take in memory.
+const TOMBSTONE_BYTES: u64 = 384 << 20;
 
 /// How many headers are read, and in memory in the form of the index, at a time.
 const HEADERS_AT_A_TIME: usize = 8;
@@ -60,9 +63,17 @@ pub(crate) struct InputBlock {
 impl InputBlock {
     /// Reads the tombstones, if the block has any.
     pub(crate) async fn open(bucket: &Bucket, block: &SyncedBlock) -> Result<InputBlock> {
+        InputBlock::open_within(bucket, block, &Budget::new(TOMBSTONE_BYTES)).await
+    }
+
+    async fn open_within(
+        bucket: &Bucket,
+        block: &SyncedBlock,
+        memory: &Budget,
+    ) -> Result<InputBlock> {
         let tombstones = match block.tombstones {
             Some(_) => {
-                let loaded = block::load_tombstones(bucket, &block.location).await;
+                let loaded = block::load_tombstones(bucket, &block.location, memory).await;
                 loaded.map_err(|e| Error::of_block(block.id())(e.into()))?
             }
             None => None,
@@ -76,9 +87,25 @@ impl InputBlock {
     ) -> Result<Vec<InputBlock>> {
         /// Files of tombstones fetched at a time.
         const PARALLEL: usize = 16;
-        let opened: Vec<_> =
-            blocks.iter().map(|block| InputBlock::open(bucket, block).boxed()).collect();
-        futures::stream::iter(opened).buffered(PARALLEL).try_collect().await
+        /// Longer ones are fetched one after the other, so that none is refused because of another
+        /// that is about to become smaller.
+        const SHORT: u64 = 256 << 10;
+        let memory = Budget::new(TOMBSTONE_BYTES);
+        let is_long =
+            |block: &&SyncedBlock| block.tombstones.as_ref().is_some_and(|t| t.size > SHORT);
+        let (long, short): (Vec<_>, Vec<_>) = blocks.iter().partition(is_long);
+        let mut opened = Vec::with_capacity(blocks.len());
+        for (blocks, at_a_time) in [(long, 1), (short, PARALLEL)] {
+            let open: Vec<_> = blocks
+                .into_iter()
+                .map(|block| InputBlock::open_within(bucket, block, &memory).boxed())
+                .collect();
+            let mut open = futures::stream::iter(open).buffered(at_a_time);
+            while let Some(block) = open.try_next().await? {
+                opened.push(block);
+            }
+        }
+        Ok(opened)
     }
 
     pub(crate) fn id(&self) -> BlockId {

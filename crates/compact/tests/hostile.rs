@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use block::object_store::local::LocalFileSystem;
@@ -16,10 +16,14 @@ use model::{BlockId, SystemClock};
 use prometheus::Registry;
 use testkit::Allocations;
 use testkit::hostile::{BLOCKS, BlockHolds, HostileBlock};
+use tokio::runtime::Runtime;
 use tsdb::meta::BlockMeta;
 
 #[global_allocator]
 static ALLOCATIONS: Allocations = Allocations::new();
+
+/// Held by the test that counts.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const MIB: u64 = 1 << 20;
 
@@ -72,10 +76,14 @@ fn check(hostile: &HostileBlock, folder: &Path) {
     assert!(mark.contains(told), "{name}: {mark}");
 }
 
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 #[test]
 fn hostile_blocks_take_little_and_are_left_alone() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = runtime();
     for hostile in BLOCKS {
         let folder = tempfile::tempdir().unwrap();
         hostile.write(folder.path()).unwrap();
@@ -87,4 +95,23 @@ fn hostile_blocks_take_little_and_are_left_alone() {
         assert!(peak <= hostile.most_mib(), "{}: {peak} MiB", hostile.name);
         check(&hostile, folder.path());
     }
+}
+
+#[test]
+fn of_blocks_with_too_many_tombstones_together_some_wait() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let many = BLOCKS.iter().find(|hostile| hostile.name.starts_with("tombstones of 4 million"));
+    many.unwrap().write(folder.path()).unwrap();
+    let file = |id: BlockId| folder.path().join(id.to_string()).join("tombstones");
+    for hour in [0, 4, 6] {
+        std::fs::copy(file(HostileBlock::id()), file(HostileBlock::id_at(hour))).unwrap();
+    }
+    let before = ALLOCATIONS.begin();
+    let done = runtime().block_on(compactor(folder.path()).run_once());
+    let peak = (ALLOCATIONS.peak() - before) as u64 / MIB;
+    println!("four blocks: {peak} MiB, {done:?}");
+    assert!(peak <= 400, "{peak} MiB");
+    assert!(done.is_err(), "one was left for the next run");
+    assert_eq!(merged(folder.path()), [at(&[0, 2, 4])]);
 }

@@ -198,15 +198,20 @@ pub(crate) fn tsdb_reader(
     .charging(context.memory().share)
 }
 
-/// The same reader without what is deleted, as of the last sync.
+/// The same reader without what is deleted, as of the last sync, and the memory for what that is.
 async fn without_deleted(
     reader: BlockReader,
     block: &ServedBlock,
     context: &RequestContext,
-) -> std::result::Result<BlockReader, BlockError> {
-    let Some(version) = &block.tombstones else { return Ok(reader) };
+) -> std::result::Result<(BlockReader, Option<Reservation>), BlockError> {
+    let Some(version) = &block.tombstones else { return Ok((reader, None)) };
     let GatewayShared { bucket, tombstones, .. } = &*context.shared;
-    Ok(reader.deleting(tombstones.get(bucket, &block.location, version).await?))
+    let share = context.memory().share;
+    let deleted = tombstones.get(bucket, &block.location, version, &share).await?;
+    // the cache keeps only what has room in it
+    let mut held = share.reserve(format!("what is deleted of block={}", block.id()));
+    held.grow(deleted.memory() as u64).map_err(storeapi::Error::from)?;
+    Ok((reader.deleting(deleted), Some(held)))
 }
 
 /// Loads the index header, or finds it in the cache.
@@ -261,7 +266,7 @@ impl BlockTask {
         let header = open_tsdb(&reader, &self.context).await?;
         let touched = header.label_names().any(|name| self.change.touches(name));
         drop(header);
-        let reader = without_deleted(reader, &self.pick.block, &self.context).await?;
+        let (reader, _held) = without_deleted(reader, &self.pick.block, &self.context).await?;
         let mut sorter = self.sorter(touched);
         let query = SeriesQuery {
             matchers: self.pick.matchers.to_vec(),

@@ -7,7 +7,7 @@
 //! ```
 //! Source of the format: `tsdb/docs/format/tombstones.md` of Prometheus.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::error::{Case, Error};
 use crate::varint::{put_uvarint, put_varint, read_uvarint, read_varint};
@@ -37,8 +37,9 @@ pub fn covers_span(intervals: &[Interval], span: Interval) -> bool {
 /// The deleted spans of a block's series, by series reference as the index has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tombstones {
-    /// Those of each series ascend and neither overlap nor touch.
-    intervals: BTreeMap<u64, Vec<Interval>>,
+    /// By series; those of each ascend and neither overlap nor touch. One list of all, because
+    /// files may name millions of series.
+    spans: Vec<(u64, Interval)>,
 }
 
 impl Tombstones {
@@ -47,61 +48,48 @@ impl Tombstones {
     /// # Errors
     /// Truncated bytes, a wrong checksum, another magic number or version.
     pub fn parse(bytes: &[u8]) -> Result<Tombstones, Error> {
-        if bytes.len() < HEADER.len() + CRC_LEN {
-            return Err(Error::truncated(WHAT, bytes.len()));
+        let mut entries = entries_of(bytes)?;
+        let mut spans = Vec::with_capacity(count(bytes, entries)?);
+        while let Some(entry) = take_entry(&mut entries) {
+            spans.push(entry);
         }
-        let (body, crc) = bytes.split_at(bytes.len() - CRC_LEN);
-        let (header, mut entries) = body.split_at(HEADER.len());
-        if header[..4] != HEADER[..4] {
-            return Err(Error::corrupt(WHAT, 0, "magic number is not that of tombstones"));
-        }
-        if header[4] != HEADER[4] {
-            return Err(Error(Case::Unsupported {
-                what: WHAT,
-                reason: format!("version {}", header[4]),
-            }));
-        }
-        let stored = u32::from_be_bytes(crc.try_into().expect("four bytes"));
-        let computed = crc32c::crc32c(entries);
-        if stored != computed {
-            return Err(Error(Case::Checksum {
-                what: WHAT,
-                offset: body.len() as u64,
-                stored,
-                computed,
-            }));
-        }
-        let mut all = Vec::new();
-        while !entries.is_empty() {
-            let entry = take_entry(&mut entries);
-            all.push(entry.ok_or(Error::truncated(WHAT, body.len() - entries.len()))?);
-        }
-        // in order, so that each joins the last of its series: otherwise a file in another order
-        // would take quadratic time
-        all.sort_unstable();
-        let mut tombstones = Tombstones::default();
-        all.into_iter().for_each(|(series, interval)| tombstones.add(series, interval));
-        Ok(tombstones)
+        spans.retain(|(_, interval)| interval.min_time <= interval.max_time);
+        spans.sort_unstable();
+        spans.dedup_by(|(series, next), (of, last)| {
+            let joins = series == of && next.min_time <= last.max_time.saturating_add(1);
+            if joins {
+                last.max_time = last.max_time.max(next.max_time);
+            }
+            joins
+        });
+        Ok(Tombstones { spans })
     }
 
-    /// Bytes of memory it takes, approximately.
+    /// How many spans the file names, before those that touch become one. Takes no memory.
+    ///
+    /// # Errors
+    /// As [`parse`](Tombstones::parse).
+    pub fn count(bytes: &[u8]) -> Result<usize, Error> {
+        count(bytes, entries_of(bytes)?)
+    }
+
+    /// Bytes of memory that so many spans take, also while they are read.
+    pub fn memory_of(spans: usize) -> usize {
+        size_of::<Tombstones>() + spans * size_of::<(u64, Interval)>()
+    }
+
+    /// Bytes of memory it takes.
     pub fn memory(&self) -> usize {
-        /// The approximate bytes that a map keeps for an entry.
-        const SERIES: usize = 48;
-        let intervals = |v: &Vec<Interval>| v.capacity() * size_of::<Interval>();
-        size_of::<Tombstones>()
-            + self.intervals.values().map(|v| SERIES + intervals(v)).sum::<usize>()
+        Tombstones::memory_of(self.spans.capacity())
     }
 
     /// The file's bytes, entries in order of series and time.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = HEADER.to_vec();
-        for (series, intervals) in &self.intervals {
-            for interval in intervals {
-                put_uvarint(&mut bytes, *series);
-                put_varint(&mut bytes, interval.min_time);
-                put_varint(&mut bytes, interval.max_time);
-            }
+        for (series, interval) in &self.spans {
+            put_uvarint(&mut bytes, *series);
+            put_varint(&mut bytes, interval.min_time);
+            put_varint(&mut bytes, interval.max_time);
         }
         let crc = crc32c::crc32c(&bytes[HEADER.len()..]);
         bytes.extend_from_slice(&crc.to_be_bytes());
@@ -114,37 +102,81 @@ impl Tombstones {
         if interval.min_time > interval.max_time {
             return;
         }
-        let intervals = self.intervals.entry(series).or_default();
+        let Range { start, end } = self.range_of(series);
+        let old = &self.spans[start..end];
         let from =
-            intervals.partition_point(|old| old.max_time.saturating_add(1) < interval.min_time);
+            old.partition_point(|(_, old)| old.max_time.saturating_add(1) < interval.min_time);
         let to =
-            intervals.partition_point(|old| old.min_time <= interval.max_time.saturating_add(1));
+            old.partition_point(|(_, old)| old.min_time <= interval.max_time.saturating_add(1));
+        let to = to.max(from);
         let mut merged = interval;
-        for old in &intervals[from..to.max(from)] {
+        for (_, old) in &old[from..to] {
             merged.min_time = merged.min_time.min(old.min_time);
             merged.max_time = merged.max_time.max(old.max_time);
         }
-        intervals.splice(from..to.max(from), [merged]);
+        self.spans.splice(start + from..start + to, [(series, merged)]);
+    }
+
+    fn range_of(&self, series: u64) -> Range<usize> {
+        let start = self.spans.partition_point(|(of, _)| *of < series);
+        let spans = self.spans[start..].partition_point(|(of, _)| *of == series);
+        start..start + spans
     }
 
     /// The deleted spans of a series, ascending.
-    pub fn get(&self, series: u64) -> &[Interval] {
-        self.intervals.get(&series).map_or(&[], Vec::as_slice)
+    pub fn get(&self, series: u64) -> Vec<Interval> {
+        self.spans[self.range_of(series)].iter().map(|(_, interval)| *interval).collect()
     }
 
     /// All series with deleted spans, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &[Interval])> {
-        self.intervals.iter().map(|(series, intervals)| (*series, intervals.as_slice()))
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Vec<Interval>)> {
+        let of_series = self.spans.chunk_by(|(a, _), (b, _)| a == b);
+        of_series.map(|spans| (spans[0].0, spans.iter().map(|(_, interval)| *interval).collect()))
     }
 
     /// Deleted spans of all series, as `meta.json` counts them.
     pub fn len(&self) -> usize {
-        self.intervals.values().map(Vec::len).sum()
+        self.spans.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.intervals.is_empty()
+        self.spans.is_empty()
     }
+}
+
+/// The entries of a file that is whole.
+fn entries_of(bytes: &[u8]) -> Result<&[u8], Error> {
+    if bytes.len() < HEADER.len() + CRC_LEN {
+        return Err(Error::truncated(WHAT, bytes.len()));
+    }
+    let (body, crc) = bytes.split_at(bytes.len() - CRC_LEN);
+    let (header, entries) = body.split_at(HEADER.len());
+    if header[..4] != HEADER[..4] {
+        return Err(Error::corrupt(WHAT, 0, "magic number is not that of tombstones"));
+    }
+    if header[4] != HEADER[4] {
+        return Err(Error(Case::Unsupported {
+            what: WHAT,
+            reason: format!("version {}", header[4]),
+        }));
+    }
+    let stored = u32::from_be_bytes(crc.try_into().expect("four bytes"));
+    let computed = crc32c::crc32c(entries);
+    if stored != computed {
+        let offset = body.len() as u64;
+        return Err(Error(Case::Checksum { what: WHAT, offset, stored, computed }));
+    }
+    Ok(entries)
+}
+
+fn count(bytes: &[u8], mut entries: &[u8]) -> Result<usize, Error> {
+    let end = bytes.len() - CRC_LEN;
+    let mut count = 0;
+    while !entries.is_empty() {
+        take_entry(&mut entries).ok_or(Error::truncated(WHAT, end - entries.len()))?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn take_entry(entries: &mut &[u8]) -> Option<(u64, Interval)> {
@@ -185,12 +217,32 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_entries_never_panic(entries in prop::collection::vec(any::<u8>(), 0..100)) {
-            let mut bytes = HEADER.to_vec();
-            bytes.extend_from_slice(&entries);
-            bytes.extend_from_slice(&crc32c::crc32c(&entries).to_be_bytes());
-            let _ = Tombstones::parse(&bytes);
+        fn entries_in_any_order_are_read_as_if_they_were_added(
+            spans in prop::collection::vec((0u64..3, 0i64..60, -2i64..12), 0..40),
+        ) {
+            let mut expected = Tombstones::default();
+            let mut entries = Vec::new();
+            for &(series, min_time, len) in &spans {
+                expected.add(series, Interval { min_time, max_time: min_time + len });
+                put_uvarint(&mut entries, series);
+                put_varint(&mut entries, min_time);
+                put_varint(&mut entries, min_time + len);
+            }
+            let bytes = file_of(&entries);
+            prop_assert_eq!(Tombstones::count(&bytes).unwrap(), spans.len());
+            prop_assert_eq!(Tombstones::parse(&bytes).unwrap(), expected);
         }
+
+        #[test]
+        fn arbitrary_entries_never_panic(entries in prop::collection::vec(any::<u8>(), 0..100)) {
+            let bytes = file_of(&entries);
+            prop_assert_eq!(Tombstones::parse(&bytes).is_ok(), Tombstones::count(&bytes).is_ok());
+        }
+    }
+
+    fn file_of(entries: &[u8]) -> Vec<u8> {
+        let crc = crc32c::crc32c(entries).to_be_bytes();
+        [&HEADER[..], entries, &crc].concat()
     }
 
     #[test]

@@ -151,6 +151,10 @@ impl Compactor {
         let Some(block) = blocks.iter().find(|b| Some(b.id()) == error.block()) else {
             return Settled::No;
         };
+        if error.is_short_of_memory() {
+            group.set_aside(block.id());
+            return Settled::WithoutIt;
+        }
         match damage(&self.bucket, block, error).await {
             Damage::Proven => {
                 self.marks.quarantine(block, error).await;

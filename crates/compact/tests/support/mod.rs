@@ -18,7 +18,7 @@ use block::sync::{FetcherSettings, Filter, MetaFetcher, Synced};
 use block::{BlockLocation, Bucket, BucketMetrics, BucketSettings, SyncMetrics};
 use compact::{Compactor, Settings};
 use futures::TryStreamExt;
-use model::{BlockId, Clock, Matcher, Resolution, TimeRange, TimestampMs};
+use model::{BlockId, Budget, Clock, Matcher, Resolution, TimeRange, TimestampMs};
 use prometheus::Registry;
 use synthetic::Fleet;
 use testkit::{CountingObjects, FailingObjects, FaultPlan};
@@ -303,7 +303,9 @@ impl World {
             ReaderSettings::default(),
         );
         if let Some(loaded) =
-            block::load_tombstones(&bucket, &BlockLocation::tsdb(meta.ulid)).await.unwrap()
+            block::load_tombstones(&bucket, &BlockLocation::tsdb(meta.ulid), &Budget::unlimited())
+                .await
+                .unwrap()
         {
             reader = reader.deleting(loaded.tombstones);
         }

@@ -37,7 +37,7 @@ pub struct HostileBlock {
 }
 
 /// Every kind of hostile block of Thanos' format.
-pub const BLOCKS: [HostileBlock; 9] = [
+pub const BLOCKS: [HostileBlock; 11] = [
     HostileBlock {
         name: "an index of 65 GiB with a table of contents of valid checksum",
         holds: BlockHolds::LeftOut("symbols and offsets of postings take 69"),
@@ -83,6 +83,16 @@ pub const BLOCKS: [HostileBlock; 9] = [
         holds: BlockHolds::LeftOut("tombstones: it has 3221225472 bytes"),
         write: |folder| folder.sound()?.sparse("tombstones", 3 * GIB).map(drop),
     },
+    HostileBlock {
+        name: "tombstones of 22 million spans in 64 MiB",
+        holds: BlockHolds::LeftOut("more than 4194304 are not read"),
+        write: |folder| folder.sound()?.write_tombstones(64 * MIB, |n| vec![n as u8 % 64, 0, 0]),
+    },
+    HostileBlock {
+        name: "tombstones of 4 million series in 64 MiB",
+        holds: BlockHolds::Read,
+        write: |folder| folder.sound()?.write_tombstones(64 * MIB, tombstone),
+    },
 ];
 
 impl HostileBlock {
@@ -98,9 +108,10 @@ impl HostileBlock {
         id(hour)
     }
 
-    /// The MiB that it may take of whoever reads it.
+    /// The MiB that it may take of whoever reads it: few, except for the longest file of deleted
+    /// spans, which is read whole.
     pub fn most_mib(&self) -> u64 {
-        64
+        if self.name.ends_with("in 64 MiB") { 176 } else { 64 }
     }
 
     /// Writes the block and sound ones of two hours into a folder, so that a compactor would merge
@@ -268,6 +279,22 @@ impl Sound {
         dense.write_odd_index(metas)
     }
 
+    /// As many entries as fit into so many bytes.
+    fn write_tombstones(self, bytes: u64, entry: fn(u64) -> Vec<u8>) -> io::Result<()> {
+        let mut file = vec![0x01, 0x30, 0xba, 0x30, 1];
+        let begin = file.len();
+        for n in 0.. {
+            let entry = entry(n);
+            if (file.len() + entry.len() + 4) as u64 > bytes {
+                break;
+            }
+            file.extend_from_slice(&entry);
+        }
+        let crc = crc32c::crc32c(&file[begin..]);
+        file.extend_from_slice(&crc.to_be_bytes());
+        std::fs::write(self.folder.join("tombstones"), file)
+    }
+
     fn write_odd_index(self, chunks: Vec<(u64, i64, i64)>) -> io::Result<()> {
         let labels = vec![("__name__".to_owned(), "hostile".to_owned())];
         let index = odd_index(&[OddSeries { labels, chunks }]);
@@ -277,6 +304,13 @@ impl Sound {
 }
 
 const PREAMBLE: [u8; 5] = [0xba, 0xaa, 0xd7, 0x00, 2];
+/// Sixteen bytes that delete a day of a series that no block has.
+fn tombstone(n: u64) -> Vec<u8> {
+    const FROM: u64 = 1 << 21;
+    const TO: u64 = 1 << 28;
+    [(1 << 42) + n, FROM, TO].into_iter().flat_map(uvarint).collect()
+}
+
 const TOC_BYTES: u64 = 6 * 8 + 4;
 
 fn put_toc(index: &mut File, bytes: u64, starts: [u64; 6]) -> io::Result<()> {

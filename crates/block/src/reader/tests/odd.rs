@@ -227,7 +227,10 @@ async fn the_stated_size_of_an_index_is_not_trusted() {
 async fn what_a_tombstones_file_deletes_is_gone() {
     let (mut stored, mut live, mut with_file) = (StoredCounts::default(), 0, 0);
     for case in Case::with_tombstones().await {
-        let loaded = load_tombstones(&case.bucket, &case.location()).await.unwrap().unwrap();
+        let loaded = load_tombstones(&case.bucket, &case.location(), &Budget::unlimited())
+            .await
+            .unwrap()
+            .unwrap();
         with_file += usize::from(!loaded.tombstones.is_empty());
         let (series, counts) = whole(&case.reader().deleting(loaded.tombstones)).await;
         stored.series += counts.series;
@@ -264,7 +267,7 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
     }
     let left = |(i, (labels, samples)): (usize, (Labels, Samples))| {
         let deleted = tombstones.get(u64::from(ids[i]));
-        let samples: Samples = samples.into_iter().filter(|(t, _)| !covers(deleted, *t)).collect();
+        let samples: Samples = samples.into_iter().filter(|(t, _)| !covers(&deleted, *t)).collect();
         (!samples.is_empty()).then_some((labels, samples))
     };
     let expected: Vec<(Labels, Samples)> =
@@ -299,32 +302,57 @@ async fn only_what_is_deleted_goes_of_floats_and_histograms() {
 async fn a_tombstones_file_is_checked_and_cached_by_version() {
     let case = Case::with_tombstones().await.swap_remove(0);
     let (bucket, location) = (&case.bucket, case.location());
+    let budget = Budget::unlimited();
     let mut tombstones = Tombstones::default();
     tombstones.add(7, Interval { min_time: 1, max_time: 9 });
     bucket.put(&location.tombstones(), tombstones.to_bytes().into()).await.unwrap();
-    let loaded = load_tombstones(bucket, &location).await.unwrap().unwrap();
+    let loaded = load_tombstones(bucket, &location, &budget).await.unwrap().unwrap();
     assert_eq!(*loaded.tombstones, tombstones);
     let version = |modified_ms| crate::sync::ObjectVersion { size: 35, modified_ms, e_tag: None };
     let cache = TombstoneCache::new(1 << 20);
-    assert_eq!(*cache.get(bucket, &location, &version(1)).await.unwrap(), tombstones);
+    assert_eq!(*cache.get(bucket, &location, &version(1), &budget).await.unwrap(), tombstones);
     tombstones.add(5, Interval { min_time: 1, max_time: 9 });
     bucket.put(&location.tombstones(), tombstones.to_bytes().into()).await.unwrap();
-    assert_ne!(load_tombstones(bucket, &location).await.unwrap().unwrap().digest, loaded.digest);
-    assert_ne!(*cache.get(bucket, &location, &version(1)).await.unwrap(), tombstones);
-    assert_eq!(*cache.get(bucket, &location, &version(2)).await.unwrap(), tombstones);
+    assert_ne!(
+        load_tombstones(bucket, &location, &budget).await.unwrap().unwrap().digest,
+        loaded.digest
+    );
+    assert_ne!(*cache.get(bucket, &location, &version(1), &budget).await.unwrap(), tombstones);
+    assert_eq!(*cache.get(bucket, &location, &version(2), &budget).await.unwrap(), tombstones);
     for (bytes, reason) in [
         (b"nonsense".to_vec(), "truncated"),
         (vec![0; (64 << 20) + 1], "more than 67108864 are not read"),
     ] {
         bucket.put(&location.tombstones(), bytes.into()).await.unwrap();
-        let error = load_tombstones(bucket, &location).await.unwrap_err();
+        let error = load_tombstones(bucket, &location, &budget).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
         let text = in_one_line(&error).to_string();
         assert!(text.contains(&case.meta.ulid.to_string()) && text.contains(reason), "{text}");
     }
     bucket.delete(&location.tombstones()).await.unwrap();
-    assert!(load_tombstones(bucket, &location).await.unwrap().is_none());
-    assert!(cache.get(bucket, &location, &version(3)).await.unwrap().is_empty());
+    assert!(load_tombstones(bucket, &location, &budget).await.unwrap().is_none());
+    assert!(cache.get(bucket, &location, &version(3), &budget).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn tombstones_are_charged_before_they_are_read() {
+    let case = Case::with_tombstones().await.swap_remove(0);
+    let (bucket, location) = (&case.bucket, case.location());
+    let mut tombstones = Tombstones::default();
+    (0..1000).for_each(|series| tombstones.add(series, Interval { min_time: 1, max_time: 9 }));
+    let file = tombstones.to_bytes();
+    let size = file.len() as u64;
+    bucket.put(&location.tombstones(), file.into()).await.unwrap();
+    for too_little in [size - 1, size + 24 * 1000] {
+        let budget = Budget::new(too_little);
+        let error = load_tombstones(bucket, &location, &budget).await.unwrap_err();
+        assert_eq!((error.kind(), budget.used()), (Kind::Limit, 0), "{error}");
+    }
+    let budget = Budget::new(size + Tombstones::memory_of(1000) as u64);
+    let loaded = load_tombstones(bucket, &location, &budget).await.unwrap().unwrap();
+    assert_eq!(budget.used(), loaded.tombstones.memory() as u64);
+    drop(loaded);
+    assert_eq!(budget.used(), 0);
 }
 
 /// Labels as they should be in the index, and the first time of each chunk with how many steps

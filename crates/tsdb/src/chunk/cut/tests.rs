@@ -199,10 +199,10 @@ proptest! {
         let deleted = tombstones.get(1);
         let mut t = 0;
         let samples: Vec<(i64, f64)> = steps.iter().map(|s| { t += s; (t, t as f64 / 3.0) }).collect();
-        let kept = |s: &&(i64, f64)| !covers(deleted, s.0);
+        let kept = |s: &&(i64, f64)| !covers(&deleted, s.0);
         let expected: Vec<(i64, u64)> = samples.iter().filter(kept).map(|(t, v)| (*t, v.to_bits())).collect();
         let data = float_chunk(samples.iter().copied());
-        match cut(Encoding::Xor, &data, deleted).unwrap() {
+        match cut(Encoding::Xor, &data, &deleted).unwrap() {
             None => prop_assert_eq!(expected.len(), samples.len()),
             Some(left) if left.is_empty() => prop_assert!(expected.is_empty()),
             Some(left) => {
