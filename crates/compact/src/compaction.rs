@@ -7,7 +7,7 @@ use block::invariants::Made;
 use block::sync::SyncedBlock;
 use block::{BlockLocation, Bucket, HeaderCache};
 use futures::{StreamExt, TryStreamExt};
-use merge::Dedup;
+use merge::{Dedup, SeriesChunk};
 use model::{BlockId, Labels};
 use serde_json::{Map, Value};
 use tsdb::meta::{BlockDesc, BlockMeta, Compaction, Downsample, SOURCE_COMPACTOR, Thanos};
@@ -17,7 +17,7 @@ use crate::error::Case;
 use crate::identity::{Identity, OutputFormat, Parent};
 use crate::merged::{InputBlock, InputBlocks, in_order};
 use crate::output::{TsdbOutput, Written, segment_names};
-use crate::place::{OutputPlace, Row, is_going, read_back};
+use crate::place::{MAX_REDO, OutputPlace, Row, is_going, read_back};
 use crate::{Error, Result};
 
 /// Blocks to merge and how.
@@ -77,6 +77,63 @@ impl CompactionJob<'_> {
         Ok(Done { output: Some(Arc::new(meta)), overlapping, was_there })
     }
 
+    /// Whether such an output of these inputs has the id, however many useless ones there are.
+    pub(crate) fn gives_id(&self, parents: &[Parent], id: BlockId) -> bool {
+        (0..MAX_REDO).any(|redo| self.output_id(parents, redo) == id)
+    }
+
+    /// Whether merging the inputs gives what is in a block, byte for byte. Nothing is written.
+    ///
+    /// # Errors
+    /// The bucket fails, a block is damaged, or the inputs are not of one server.
+    pub(crate) async fn merges_to(
+        &self,
+        bucket: &Bucket,
+        inputs: &[InputBlock],
+        output: &SyncedBlock,
+    ) -> Result<bool> {
+        // what was deleted of it later was deleted on purpose
+        let whole = SyncedBlock { tombstones: None, ..output.clone() };
+        let output = InputBlock::open(bucket, &whole).await?;
+        let compare = |headers| self.compare(bucket, inputs, &output, headers);
+        in_order(inputs.len() + 1, compare).await
+    }
+
+    async fn compare(
+        &self,
+        bucket: &Bucket,
+        inputs: &[InputBlock],
+        output: &InputBlock,
+        headers: HeaderCache,
+    ) -> Result<bool> {
+        let stored = InputBlocks::new(bucket, std::slice::from_ref(output), self.how, &headers);
+        let mut stored = stored.series().await?;
+        let mut merged = self.merging(bucket, inputs, &headers).series().await?;
+        while let Some((labels, chunks)) = merged.try_next().await? {
+            // as they are written
+            if chunks.is_empty() {
+                continue;
+            }
+            let is_same = stored.try_next().await?.is_some_and(|(found, held)| {
+                found == labels && held.len() == chunks.len() && held.iter().zip(&chunks).all(equal)
+            });
+            if !is_same {
+                return Ok(false);
+            }
+        }
+        Ok(stored.try_next().await?.is_none())
+    }
+
+    fn merging(
+        &self,
+        bucket: &Bucket,
+        inputs: &[InputBlock],
+        headers: &HeaderCache,
+    ) -> InputBlocks {
+        let inputs = InputBlocks::new(bucket, inputs, self.how, headers);
+        if self.must_agree() { inputs.refusing_conflicts() } else { inputs }
+    }
+
     async fn write(
         &self,
         bucket: &Bucket,
@@ -84,10 +141,7 @@ impl CompactionJob<'_> {
         id: BlockId,
         headers: HeaderCache,
     ) -> Result<Written> {
-        let mut inputs = InputBlocks::new(bucket, inputs, self.how, &headers);
-        if self.must_agree() {
-            inputs = inputs.refusing_conflicts();
-        }
+        let mut inputs = self.merging(bucket, inputs, &headers);
         let mut output = TsdbOutput::create(bucket, id, inputs.symbols().await?)?;
         let mut series = inputs.series().await?;
         while let Some((labels, chunks)) = series.try_next().await? {
@@ -188,6 +242,11 @@ impl CompactionJob<'_> {
             unknown: Map::new(),
         }
     }
+}
+
+/// Whether two chunks are stored as the same.
+fn equal((a, b): (&SeriesChunk, &SeriesChunk)) -> bool {
+    (a.min_time, a.max_time) == (b.min_time, b.max_time) && a.stored_form() == b.stored_form()
 }
 
 fn descriptor(block: &BlockMeta) -> BlockDesc {

@@ -28,6 +28,7 @@ use crate::cover::CoverProofs;
 use crate::error::Case;
 use crate::marks::MarkWriter;
 use crate::metrics::Metrics;
+use crate::remake::Remakes;
 use crate::settings::Settings;
 use crate::view::Unmarked;
 use crate::{Error, Result};
@@ -50,6 +51,7 @@ pub struct Compactor {
     metrics: Metrics,
     marks: MarkWriter,
     proofs: CoverProofs,
+    remakes: Remakes,
     changes: Changes,
     registry: Registry,
     on_event: Arc<dyn Fn(&Event) + Send + Sync>,
@@ -84,6 +86,7 @@ impl Compactor {
                 changes.clone(),
             ),
             proofs: CoverProofs::default(),
+            remakes: Remakes::default(),
             bucket,
             settings,
             clock,

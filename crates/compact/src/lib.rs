@@ -26,6 +26,7 @@ mod place;
 mod planner;
 mod readahead;
 mod readers;
+mod remake;
 mod report;
 mod retention;
 mod settings;

@@ -17,7 +17,7 @@ use crate::error::Case;
 use crate::{Error, Result};
 
 /// The most outputs of the same inputs that were marked for deletion one after the other.
-const MAX_REDO: u32 = 1000;
+pub(crate) const MAX_REDO: u32 = 1000;
 
 /// Bytes for the index header of the one block that is looked at.
 const HEADER_CACHE_BYTES: u64 = 32 << 20;

@@ -10,10 +10,12 @@ use model::BlockId;
 use model::error::in_one_line;
 
 use super::Compactor;
+use crate::Result;
 use crate::cover::Unproven;
 use crate::garbage::{Covered, Garbage};
 use crate::place::read_back;
 use crate::readers::Readers;
+use crate::remake::parents_of;
 use crate::retention::{RetentionPass, Verdict};
 
 /// A block's folder without `meta.json` is taken for an upload under way until its newest object is
@@ -101,9 +103,10 @@ impl Compactor {
         let live: BTreeSet<&BlockLocation> =
             synced.blocks.iter().chain(&synced.duplicates).map(|b| &b.location).collect();
         self.proofs.retain(|location| live.contains(location));
+        self.remakes.retain(|location| live.contains(location));
         let (mut unproven, mut whole) = (Vec::new(), BTreeMap::new());
         for covered in Garbage::of(synced, self.readers()).covered {
-            match self.collect(&covered, &mut whole).await {
+            match self.collect(&covered, synced, &mut whole).await {
                 Ok(true) => self.metrics.garbage_collected.inc(),
                 Ok(false) => self.metrics.garbage_collection_failures.inc(),
                 Err(mut refuted) => {
@@ -125,11 +128,12 @@ impl Compactor {
     async fn collect(
         &self,
         Covered { block, claims }: &Covered<'_>,
+        synced: &Synced,
         whole: &mut BTreeMap<BlockId, bool>,
-    ) -> Result<bool, Vec<Unproven>> {
+    ) -> std::result::Result<bool, Vec<Unproven>> {
         let mut refuted = Vec::new();
         for cover in claims {
-            match self.proofs.refuted(&self.bucket, block, cover).await {
+            match self.refuted(block, cover, synced).await {
                 Ok(None) => {
                     let is_whole = match whole.get(&cover.id()) {
                         Some(known) => *known,
@@ -148,6 +152,22 @@ impl Compactor {
             }
         }
         if refuted.is_empty() { Ok(false) } else { Err(refuted) }
+    }
+
+    /// Why `cover` cannot stand for `block`; `None` where it is proven that it can, by counts or by
+    /// merging anew what it was made of.
+    async fn refuted(
+        &self,
+        block: &SyncedBlock,
+        cover: &SyncedBlock,
+        synced: &Synced,
+    ) -> Result<Option<Unproven>> {
+        let refuted = self.proofs.refuted(&self.bucket, block, cover).await?;
+        let parents = refuted.as_ref().and_then(|_| parents_of(cover, block, synced));
+        let Some(parents) = parents else { return Ok(refuted) };
+        let job = self.job(&parents, &cover.labels);
+        let is_output = self.remakes.is_output(&self.bucket, &job, cover).await?;
+        Ok(refuted.filter(|_| !is_output))
     }
 
     /// Tells which blocks stay because it is not proven that others hold all they hold.

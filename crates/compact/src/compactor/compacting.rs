@@ -5,15 +5,17 @@ use std::sync::Arc;
 use block::marker::reason;
 use block::sync::{Synced, SyncedBlock};
 use futures::{FutureExt, StreamExt};
+use model::Labels;
 use model::error::in_one_line;
 use tsdb::meta::BlockMeta;
 
 use super::{Compactor, Event};
+use crate::compaction::CompactionJob;
 use crate::error::Case;
 use crate::group::{Group, groups, index_size};
 use crate::inspect::{Damage, damage};
 use crate::marks::{CONFLICTING, Exclusion};
-use crate::{Error, Result, compaction, report};
+use crate::{Error, Result, report};
 
 /// How many times in one iteration blocks are planned anew because somebody else works on them;
 /// what is left then is for the next iteration.
@@ -82,14 +84,7 @@ impl Compactor {
             self.metrics.runs_started.with_label_values(&by_resolution).inc();
             self.changes.note();
             let start = self.clock.monotonic();
-            let job = compaction::CompactionJob {
-                blocks: &blocks,
-                labels: &group.labels,
-                how: self.settings.dedup,
-                merge_conflicting: self.settings.merge_conflicting,
-                encoder_version: self.settings.release.encoder_version,
-            };
-            match job.run(&self.bucket).await {
+            match self.job(&blocks, &group.labels).run(&self.bucket).await {
                 Ok(done) => {
                     report::compacted(&blocks, &done, self.clock.monotonic().saturating_sub(start));
                     self.metrics.compactions.with_label_values(&by_resolution).inc();
@@ -119,6 +114,21 @@ impl Compactor {
                 }
             }
             self.metrics.runs_completed.with_label_values(&by_resolution).inc();
+        }
+    }
+
+    /// Merging blocks as the settings say.
+    pub(super) fn job<'a>(
+        &self,
+        blocks: &'a [SyncedBlock],
+        labels: &'a Labels,
+    ) -> CompactionJob<'a> {
+        CompactionJob {
+            blocks,
+            labels,
+            how: self.settings.dedup,
+            merge_conflicting: self.settings.merge_conflicting,
+            encoder_version: self.settings.release.encoder_version,
         }
     }
 

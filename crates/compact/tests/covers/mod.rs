@@ -1,5 +1,7 @@
 //! Blocks that say they hold the data of others: what is deleted because of that, and what stays.
 
+mod remade;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
