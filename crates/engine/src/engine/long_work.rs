@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use merge::{ChunkBytes, ChunkContent, Dedup, Series, SeriesChunk};
 use model::histogram::BucketSpan;
-use model::{Clock, FloatHistogram, Labels, Sample, SampleValue, SystemClock};
+use model::{Clock, FloatHistogram, Labels, STALE_NAN, Sample, SampleValue, SystemClock};
 use promql::value::Grid;
 use tsdb::chunk::{Encoding, XorEncoder};
 
 use super::tests::{counters, query};
 use super::*;
+use crate::plan::PromOp;
 use crate::testing::MemorySource;
 use crate::{Select, SeriesSource, SourceStream};
 
@@ -24,6 +25,49 @@ const STEPS: i64 = 11_000;
 /// The most steps where every value is a large histogram.
 const HISTOGRAM_STEPS: i64 = 1_000;
 const SERIES: usize = 800;
+/// Of operators that do not take long for as much as fits in memory.
+const DEPTH: usize = 50;
+
+/// Every operator, by the kind of node that it is planned for: a new kind does not compile without
+/// a name here.
+macro_rules! operators {
+    ($($kind:ident => $name:literal),+ $(,)?) => {
+        const OPERATORS: &[&str] = &[$($name),+];
+
+        #[expect(dead_code, reason = "the compiler sees that no kind is missing")]
+        fn name_of(op: &PromOp) -> &'static str {
+            match op {
+                $(PromOp::$kind { .. } => $name),+
+            }
+        }
+    };
+}
+
+operators! {
+    Number => "Source",
+    Time => "Source",
+    Empty => "Empty",
+    Selector => "Window",
+    Subquery => "SubqueryWindow",
+    RawSelector => "RawSelector",
+    RawSubquery => "RawSubquery",
+    Map => "Map",
+    Aggregate => "Aggregate",
+    Quantile => "Quantile",
+    CountValues => "CountValues",
+    SelectK => "SelectK",
+    Histogram => "HistogramStatistic",
+    Join => "Join",
+    Set => "SetOperation",
+    Info => "Info",
+    Absent => "Absent",
+    Scalar => "Scalar",
+    Repeat => "Repeat",
+    Distinct => "Distinct",
+}
+
+/// They have no input, and give one row or none.
+const WITHOUT_INPUT: [&str; 2] = ["Source", "Empty"];
 
 fn now() -> Duration {
     SystemClock::new(|_| Box::pin(std::future::pending())).monotonic()
@@ -35,11 +79,35 @@ struct Endless {
     text: String,
     steps: i64,
     step_ms: i64,
+    data: Data,
     dedup: Option<Dedup>,
 }
 
+/// What a query reads.
+#[derive(Clone, Copy)]
+enum Data {
+    Plain,
+    /// Chunks that overlap, and are deduplicated.
+    Overlapping,
+    /// Labels of megabytes.
+    LongLabels,
+    /// Series and many info series of each.
+    Info,
+}
+
 fn endless(operator: &'static str, text: &str) -> Endless {
-    Endless { operator, text: text.to_owned(), steps: STEPS, step_ms: 200, dedup: None }
+    let text = text.to_owned();
+    Endless { operator, text, steps: STEPS, step_ms: 200, data: Data::Plain, dedup: None }
+}
+
+fn of_overlapping(operator: &'static str, text: &str, dedup: Dedup) -> Endless {
+    Endless { dedup: Some(dedup), data: Data::Overlapping, ..endless(operator, text) }
+}
+
+/// An operator that does not take long for as much as fits in memory, many times.
+fn of_long_labels(operator: &'static str, joined_by: &str) -> Endless {
+    let text = ["l"; 4 * DEPTH].join(joined_by);
+    Endless { steps: 1, data: Data::LongLabels, ..endless(operator, &text) }
 }
 
 fn of_histograms(operator: &'static str, text: &str) -> Endless {
@@ -78,8 +146,25 @@ fn table() -> Vec<Endless> {
         endless("Join", "c + on() c"),
         endless("Join", "c + on() group_left() c"),
         of_histograms("Join", "h == bool on(i) h"),
-        Endless { dedup: Some(Dedup::Penalty), ..endless("Window", "last_over_time(o[100d])") },
-        Endless { dedup: Some(Dedup::Chain), ..endless("Window", "rate(o[100d])") },
+        of_long_labels("SetOperation", " and "),
+        of_long_labels("SetOperation", " or "),
+        of_long_labels("SetOperation", " unless ignoring(n) "),
+        endless("Distinct", &nested(r#", scalar(sum(-{__name__=~"d|e"})))"#)),
+        endless("Absent", &nested(", scalar(absent(c)))")),
+        endless("Repeat", &nested(", scalar(absent(c @ 0 > time())))")),
+        endless("Scalar", &nested(", scalar(c))")),
+        Endless {
+            steps: HISTOGRAM_STEPS,
+            data: Data::Info,
+            ..endless("Info", r#"info(s, {__name__=~"i.*", v=~".+"})"#)
+        },
+        Endless { steps: 1, ..of_overlapping("RawSelector", "o[100d]", Dedup::Penalty) },
+        Endless {
+            steps: 1,
+            ..endless("RawSubquery", r#"{__name__=~"[bc]"}[2200s:200ms] offset -2200s"#)
+        },
+        of_overlapping("Window", "last_over_time(o[100d])", Dedup::Penalty),
+        of_overlapping("Window", "rate(o[100d])", Dedup::Chain),
         Endless {
             steps: 1,
             ..endless(
@@ -94,7 +179,7 @@ fn table() -> Vec<Endless> {
 }
 
 /// Series of one sample each that is current at all steps: `c` of floats, `b` of classic buckets
-/// and `h` of native histograms with many buckets.
+/// and `h` of native histograms with many buckets; and `d`, each of which ends where an `e` begins.
 fn series() -> Arc<MemorySource> {
     let buckets = 500;
     let histogram = FloatHistogram {
@@ -114,6 +199,12 @@ fn series() -> Arc<MemorySource> {
         series.push(one([("__name__", "b"), ("le", le)], float));
         let histogram = SampleValue::Histogram(Arc::new(histogram.clone()));
         series.push(one([("__name__", "h"), ("i", &number)], histogram));
+        let change = STEPS / 2 * 200;
+        let samples = [[(0, 1.0), (change, STALE_NAN)], [(change, 1.0), (change + 1, 1.0)]];
+        for (name, samples) in ["d", "e"].into_iter().zip(samples) {
+            let samples = samples.map(|(t, v)| Sample { t, value: SampleValue::Float(v) });
+            series.push((Labels::from_pairs([("__name__", name), ("i", &number)]), samples.into()));
+        }
     }
     Arc::new(MemorySource::new(series).unwrap())
 }
@@ -136,6 +227,42 @@ fn overlapping() -> Arc<MemorySource> {
     Arc::new(MemorySource::from_series(vec![series]))
 }
 
+/// Many calls within each other, whose second arguments are evaluated one after the other.
+fn nested(second: &str) -> String {
+    ["clamp_min(".repeat(DEPTH), "vector(0)".to_owned(), second.repeat(DEPTH)].concat()
+}
+
+/// `l` and `m`, whose labels are megabytes long.
+fn with_long_labels() -> Arc<MemorySource> {
+    let long = "x".repeat(4 << 20);
+    let sample = || vec![Sample { t: 0, value: SampleValue::Float(1.0) }];
+    let one = |i: usize| {
+        let (name, number) = (["l", "m"][i % 2], i.to_string());
+        let pairs = [("__name__", name), ("long", &long), ("n", &number)];
+        (Labels::from_pairs(pairs), sample())
+    };
+    Arc::new(MemorySource::new((0..32).map(one)).unwrap())
+}
+
+/// `s`, and info metrics with several series, each the newest for a while.
+fn with_info() -> Arc<MemorySource> {
+    let pairs = |name: &str, number: usize| {
+        let (job, number) = ("j".to_owned(), number.to_string());
+        let pairs = [("__name__", name.to_owned()), ("job", job), ("n", number)];
+        Labels::from_pairs(pairs.into_iter().chain([("v", "1".to_owned())]))
+    };
+    let sample = |t| vec![Sample { t, value: SampleValue::Float(1.0) }];
+    let mut series: Vec<_> =
+        (0..2 * SERIES).map(|i| (pairs("s", i).without(&["v"]), sample(0))).collect();
+    for metric in 0..100 {
+        for i in 0..10 {
+            let t = (i * 100 + metric) * 200;
+            series.push((pairs(&format!("i{metric}"), i as usize), sample(t)));
+        }
+    }
+    Arc::new(MemorySource::new(series).unwrap())
+}
+
 /// A source that is held as long as any part of its query runs.
 #[derive(Debug)]
 struct Lent(Arc<MemorySource>);
@@ -149,7 +276,8 @@ impl SeriesSource for Lent {
 impl Endless {
     fn query(&self, source: &Arc<Lent>, timeout: Duration) -> Query {
         let end_ms = (self.steps - 1) * self.step_ms;
-        let grid = Grid { start_ms: 0, end_ms, step_ms: self.step_ms };
+        let step_ms = if self.steps == 1 { 0 } else { self.step_ms };
+        let grid = Grid { start_ms: 0, end_ms, step_ms };
         let lookback_ms = 1_000_000_000;
         let lent: Arc<dyn SeriesSource> = Arc::<Lent>::clone(source);
         Query { grid, lookback_ms, timeout, dedup: self.dedup, ..query(&self.text, lent) }
@@ -216,10 +344,11 @@ fn every_operator_ends_soon_and_lets_other_queries_be_answered() {
         language: promql::ParserOptions::ALL,
         ..EngineSettings::default()
     };
-    let (engine, plain, overlapping) = (Engine::new(settings), series(), overlapping());
+    let engine = Engine::new(settings);
+    let all = [series(), overlapping(), with_long_labels(), with_info()];
     let mut failed = Vec::new();
     for row in table() {
-        let data = if row.dedup.is_some() { &overlapping } else { &plain };
+        let data = &all[row.data as usize];
         let plan = engine.explain(row.query(&Arc::new(Lent(Arc::clone(data))), RUNS));
         let plan = futures::executor::block_on(plan).unwrap();
         assert!(plan.iter().any(|o| o.name.starts_with(row.operator)), "{}", row.operator);
@@ -229,4 +358,13 @@ fn every_operator_ends_soon_and_lets_other_queries_be_answered() {
         failed.extend(ends.err().map(|why| format!("{} of {:.60}: {why}", row.operator, row.text)));
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn no_operator_is_left_out() {
+    let rows = table();
+    let has_row = |name: &&&str| rows.iter().any(|row| row.operator == **name);
+    let (with_row, without): (Vec<&str>, Vec<&str>) = OPERATORS.iter().partition(has_row);
+    assert!(without.iter().all(|name| WITHOUT_INPUT.contains(name)), "{without:?}");
+    assert!(rows.iter().all(|row| with_row.contains(&row.operator)));
 }

@@ -118,6 +118,30 @@ fn text_of_labels_that_does_not_fit_is_refused() {
     until(|| budget.used() == 0);
 }
 
+/// Labels may be megabytes: those of series, those without a name, and those by which series match.
+#[test]
+fn labels_of_series_are_charged() {
+    let long = "x".repeat(1 << 20);
+    let one = |i: usize| {
+        let labels = [("__name__", "l"), ("i", &i.to_string()), ("long", &long)];
+        let sample = Sample { t: 0, value: SampleValue::Float(1.0) };
+        (Labels::from_pairs(labels), vec![sample])
+    };
+    let source = Arc::new(MemorySource::new((0..10).map(one)).unwrap());
+    for (text, megabytes) in [("l", 10), ("-l", 20), ("l and l", 30), ("l * l", 40)] {
+        let run_in = |budget: &Budget| {
+            let engine =
+                engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
+            let source: Arc<dyn SeriesSource> = Arc::<MemorySource>::clone(&source);
+            run(&engine, Query { grid: Grid::instant(0), ..query(text, source) })
+        };
+        let error = run_in(&Budget::new((megabytes << 20) - (1 << 19))).unwrap_err();
+        assert!(in_one_line(&error).to_string().contains("of the memory budget"), "{text}");
+        let budget = Budget::new((megabytes + 2) << 20);
+        assert!(run_in(&budget).is_ok(), "{text}: {} bytes", budget.peak());
+    }
+}
+
 #[test]
 fn queries_that_do_not_fit_together_take_turns() {
     let text = "sum by (i) (c_total)";

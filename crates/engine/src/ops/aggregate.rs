@@ -15,7 +15,7 @@ use promql::kernels::mixed::histogram_units;
 use promql::kernels::native::ComputedValue;
 use promql::kernels::notes::{Note, Notes};
 
-use super::groups::{GROUPING_UNITS, Grouping, Groups, OfFloats, ignore_histograms};
+use super::groups::{Grouping, Groups, OfFloats, grouping_units, ignore_histograms};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
 use crate::context::{Check, QueryContext, metric_name};
@@ -85,7 +85,7 @@ impl AggregateGroups {
                 (!is_empty)
                     .then(|| partial.groups.of(&self.grouping, labels, batch.drop_name[row])),
             );
-            interrupt.check(GROUPING_UNITS)
+            interrupt.check(grouping_units(labels))
         })?;
         if partial.groups.len() > partial.cells.groups() {
             let new = partial.groups.len() - partial.cells.groups();
@@ -163,7 +163,7 @@ impl AggregateGroups {
         let mut notes = Notes::default();
         for mut part in partials {
             for (from, labels) in part.groups.labels.iter().enumerate() {
-                interrupt.check(GROUPING_UNITS + 2 * self.steps)?;
+                interrupt.check(grouping_units(labels) + 2 * self.steps)?;
                 // Grouping the labels of a group again finds that group.
                 let group = whole.groups.of(&self.grouping, labels, part.groups.drop_name[from]);
                 whole.cells.grow(whole.groups.len());

@@ -8,9 +8,9 @@ use futures::{StreamExt, TryStreamExt};
 use model::Labels;
 use promql::kernels::interrupt::Interrupt;
 
-use super::groups::GROUPING_UNITS;
+use super::groups::grouping_units;
 use crate::batch::{RowStream, Rows};
-use crate::context::{Check, METADATA_LABELS, QueryContext};
+use crate::context::{Check, METADATA_LABELS};
 use crate::error::execution;
 use crate::exec::{Inputs, Operator};
 
@@ -57,21 +57,23 @@ impl Distinct {
     async fn batches(&self, inputs: Inputs) -> Result<Vec<Rows>> {
         let memory = inputs.reserve("series");
         let batches = inputs.collect_batches(0, &memory).await?;
-        inputs.query.work(|interrupt| self.distinct(batches, &inputs.query, interrupt))
+        inputs.query.work(|interrupt| self.distinct(batches, &inputs, interrupt))
     }
 
     fn distinct(
         &self,
         mut batches: Vec<Rows>,
-        query: &QueryContext,
+        inputs: &Inputs,
         interrupt: &Interrupt<'_>,
     ) -> Result<Vec<Rows>> {
+        let query = &inputs.query;
         let mut labels: Vec<Labels> =
             batches.iter().flat_map(|rows| query.labels_of(rows)).collect();
         if self.drop_names {
             let dropped = batches.iter().flat_map(|rows| &rows.drop_name);
             for (labels, _) in labels.iter_mut().zip(dropped).filter(|(_, dropped)| **dropped) {
-                interrupt.check(GROUPING_UNITS)?;
+                interrupt.check(grouping_units(labels))?;
+                inputs.charge_labels(labels.as_packed().len())?;
                 *labels = labels.without(&METADATA_LABELS);
             }
         }

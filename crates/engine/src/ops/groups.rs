@@ -12,7 +12,12 @@ use promql::kernels::notes::{Note, Notes};
 use crate::batch::Rows;
 use crate::context::{Check, QueryContext};
 
-/// What finding the group of a series takes, for an interrupt.
+/// What finding the group of a series takes, for an interrupt: its labels may be megabytes.
+pub(crate) fn grouping_units(labels: &Labels) -> usize {
+    GROUPING_UNITS + labels.as_packed().len()
+}
+
+/// What it takes at least.
 pub(crate) const GROUPING_UNITS: usize = 256;
 
 /// `by (…)` or `without (…)`.
@@ -90,7 +95,7 @@ pub(crate) fn group_rows(
         let group = groups.of(grouping, labels, rows.drop_name[row]);
         members.resize_with(groups.len(), Vec::new);
         members[group].push(row);
-        interrupt.check(GROUPING_UNITS)
+        interrupt.check(grouping_units(labels))
     })?;
     Ok((groups, members))
 }

@@ -15,7 +15,7 @@ use promql::kernels::interrupt::{Interrupt, sort};
 use promql::kernels::steps::{StepSet, StepsView};
 
 use super::distinct::SAME_LABELSET;
-use super::groups::GROUPING_UNITS;
+use super::groups::{GROUPING_UNITS, grouping_units};
 use super::map::relabel;
 use super::series_scan::SeriesScan;
 use super::window::{SelectorWindow, WindowSpec};
@@ -84,26 +84,24 @@ impl Info {
         let memory = inputs.reserve("info");
         let rows = inputs.collect(0, self.steps(), &memory).await?;
         let base = LabelledRows { labels: inputs.query.labels_of(&rows), rows };
-        let is_info = |labels: &Labels| {
-            let name = labels.metric_name().unwrap_or_default();
-            self.spec.names.iter().all(|m| m.matches(name))
-        };
-        let enriched: Vec<bool> = base.labels.iter().map(|labels| !is_info(labels)).collect();
-        let identities = base
-            .labels
-            .iter()
-            .zip(&enriched)
-            .filter(|(_, e)| **e)
-            .map(|(labels, _)| identity(labels));
+        let (enriched, selects) = inputs.query.work(|interrupt| {
+            let enriched = self.enriched(&base.labels, interrupt)?;
+            let mut identities = Identities::default();
+            for (labels, _) in base.labels.iter().zip(&enriched).filter(|(_, e)| **e) {
+                interrupt.check(grouping_units(labels))?;
+                identities.add(identity(labels));
+            }
+            Ok((enriched, identities.matchers()))
+        })?;
         let mut info = LabelledRows { rows: Rows::new(self.steps()), labels: Vec::new() };
-        for matchers in identifying_matchers(identities) {
+        for matchers in selects {
             self.read(inputs, matchers, &mut info, &memory).await?;
         }
         inputs.query.work(|interrupt| {
             let mut out = EnrichedOutput::new(self.steps(), inputs, &memory);
             let choices = choices(&base, &info, interrupt)?;
             for (row, labels) in base.labels.iter().enumerate() {
-                interrupt.check(GROUPING_UNITS + self.steps())?;
+                interrupt.check(grouping_units(labels) + self.steps())?;
                 let found = choices.get(&identity(labels)).filter(|_| enriched[row]);
                 let Some(found) = found else {
                     if !enriched[row] || self.spec.data.iter().all(Matcher::matches_empty) {
@@ -125,6 +123,17 @@ impl Info {
             relabel(&inputs.query, &mut out.rows, out.labels);
             Ok(out.rows)
         })
+    }
+
+    /// Which series are not info series themselves.
+    fn enriched(&self, labels: &[Labels], interrupt: &Interrupt<'_>) -> Result<Vec<bool>> {
+        let mut enriched = Vec::with_capacity(labels.len());
+        for labels in labels {
+            let name = labels.metric_name().unwrap_or_default();
+            interrupt.check(32 * (1 + name.len()))?;
+            enriched.push(!self.spec.names.iter().all(|m| m.matches(name)));
+        }
+        Ok(enriched)
     }
 
     /// Reads the info series of some identifying values; the value at each step is the time of
@@ -187,26 +196,30 @@ impl Info {
     }
 }
 
-/// Sets of matchers for the info series that series with these values may have, one set for each of
-/// `instance`, `job` and both that occurs.
-fn identifying_matchers<'a>(
-    identities: impl Iterator<Item = IdentifyingValues<'a>>,
-) -> Vec<Vec<Matcher>> {
-    let mut groups: BTreeMap<[bool; 2], [BTreeSet<&str>; 2]> = BTreeMap::new();
-    for values in identities {
+/// The identifying values that occur, by which of them do.
+#[derive(Default)]
+struct Identities<'a>(BTreeMap<[bool; 2], [BTreeSet<&'a str>; 2]>);
+
+impl<'a> Identities<'a> {
+    fn add(&mut self, values: IdentifyingValues<'a>) {
         // Labels of info metrics are UTF-8, so others match none.
-        let [Ok(instance), Ok(job)] = values.map(std::str::from_utf8) else { continue };
+        let [Ok(instance), Ok(job)] = values.map(std::str::from_utf8) else { return };
         let present = [!instance.is_empty(), !job.is_empty()];
         if present != [false, false] {
-            let group = groups.entry(present).or_default();
+            let group = self.0.entry(present).or_default();
             group[0].insert(instance);
             group[1].insert(job);
         }
     }
-    let set = |group: &[BTreeSet<&str>; 2]| {
-        IDENTIFYING.iter().zip(group).map(|(name, v)| one_of(name, v)).collect()
-    };
-    groups.values().map(set).collect()
+
+    /// Sets of matchers for the info series that series with these values may have, one set for
+    /// each of `instance`, `job` and both that occurs.
+    fn matchers(&self) -> Vec<Vec<Matcher>> {
+        let set = |group: &[BTreeSet<&str>; 2]| {
+            IDENTIFYING.iter().zip(group).map(|(name, v)| one_of(name, v)).collect()
+        };
+        self.0.values().map(set).collect()
+    }
 }
 
 /// A matcher for any of the values. Where there are too many for a regex, it accepts anything that

@@ -19,7 +19,7 @@ use super::groups::{GROUPING_UNITS, Grouping};
 use super::map::{relabel, without_empty};
 use super::set_operation::Signatures;
 use crate::batch::{RowStream, Rows};
-use crate::context::{Check, METADATA_LABELS};
+use crate::context::{Charge, Check, METADATA_LABELS};
 use crate::error::execution;
 use crate::exec::{Inputs, Operator, once};
 
@@ -158,7 +158,7 @@ impl Join {
         [left, right]: [Rows; 2],
         interrupt: &Interrupt<'_>,
     ) -> Result<Rows> {
-        let mut signatures = Signatures::new();
+        let mut signatures = Signatures::new(Charge::new(inputs.reserve("matching labels")));
         let of_left = signatures.of(&inputs.query, &self.grouping(), &left, interrupt)?;
         let of_right = signatures.of(&inputs.query, &self.grouping(), &right, interrupt)?;
         let count = signatures.len();

@@ -16,7 +16,7 @@ use promql::kernels::window::Steps;
 use promql::kernels::{FloatColumn, labels, math};
 use tokio::sync::OnceCell;
 
-use super::groups::GROUPING_UNITS;
+use super::groups::{GROUPING_UNITS, grouping_units};
 use crate::batch::{RowStream, Rows};
 use crate::context::{Check, QueryContext};
 use crate::exec::{Inputs, Operator};
@@ -96,7 +96,7 @@ impl Map {
                 MapFunction::Replace(_) | MapFunction::Join(_) => {
                     self.labels(inputs, &mut rows, interrupt)?;
                 }
-                function if function.drops_name() => drop_names(query, &mut rows),
+                function if function.drops_name() => drop_names(inputs, &mut rows, interrupt)?,
                 _ => {}
             }
             Ok(rows)
@@ -197,13 +197,20 @@ pub(crate) fn relabel(query: &QueryContext, rows: &mut Rows, labels: Vec<model::
     }
 }
 
-pub(crate) fn drop_names(query: &QueryContext, rows: &mut Rows) {
+fn drop_names(inputs: &Inputs, rows: &mut Rows, interrupt: &Interrupt<'_>) -> Result<()> {
+    let query = &inputs.query;
     if query.delayed_name_removal {
         rows.drop_name.fill(true);
-        return;
+        return Ok(());
     }
-    let old = query.labels_of(rows);
-    relabel(query, rows, old.iter().map(|l| query.drop_name(l).0).collect());
+    let mut fresh = Vec::with_capacity(rows.len());
+    for labels in query.labels_of(rows) {
+        interrupt.check(grouping_units(&labels))?;
+        inputs.charge_labels(labels.as_packed().len())?;
+        fresh.push(query.drop_name(&labels).0);
+    }
+    relabel(query, rows, fresh);
+    Ok(())
 }
 
 fn each(rows: &mut Rows, f: impl Fn(usize, f64) -> f64) {

@@ -36,13 +36,20 @@ impl Operator for ScalarSource {
 
     fn run(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<RowStream> {
         Ok(once(async move {
+            // a subquery may have millions of steps
+            let memory = inputs.reserve("numbers");
+            memory.try_grow(self.steps.count * 8)?;
             let mut rows = Rows::new(self.steps.count);
             rows.push_empty(inputs.query.add_labels([Labels::empty()]), false);
             let FloatColumn { values, mut present } = rows.row_mut(0);
             present.fill(self.steps.count);
-            for (k, value) in values.iter_mut().enumerate() {
-                *value = self.value.unwrap_or_else(|| self.steps.eval(k) as f64 / 1000.0);
-            }
+            inputs.query.work(|interrupt| {
+                for (k, value) in values.iter_mut().enumerate() {
+                    interrupt.check(1)?;
+                    *value = self.value.unwrap_or_else(|| self.steps.eval(k) as f64 / 1000.0);
+                }
+                Ok(())
+            })?;
             Ok(rows)
         }))
     }
@@ -130,8 +137,26 @@ impl Operator for Repeat {
     fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<RowStream> {
         let input = inputs.rows(0, partition)?;
         let repeated = input.map_ok(move |rows| {
+            let (operator, inputs) = (Arc::clone(&self), inputs.clone());
+            // a batch of one step has as many rows as many batches of all steps
+            let parts =
+                futures::stream::iter((0..rows.len()).step_by(Rows::target_rows(self.steps)));
+            parts.map(move |from| operator.part(&rows, from, &inputs))
+        });
+        Ok(repeated.try_flatten().boxed())
+    }
+}
+
+impl Repeat {
+    /// As many rows as a batch has, from this one on.
+    fn part(&self, rows: &Rows, from: usize, inputs: &Inputs) -> Result<Rows> {
+        let memory = inputs.reserve("repeated values");
+        inputs.query.work(|interrupt| {
             let mut out = Rows::new(self.steps);
-            for row in (0..rows.len()).filter(|row| rows.is_present(*row, 0)) {
+            let end = rows.len().min(from + Rows::target_rows(self.steps));
+            for row in (from..end).filter(|row| rows.is_present(*row, 0)) {
+                interrupt.check(self.steps)?;
+                memory.try_grow(self.steps * 8)?;
                 out.push_empty(rows.series[row], rows.drop_name[row]);
                 let at = out.len() - 1;
                 let FloatColumn { values, mut present } = out.row_mut(at);
@@ -141,8 +166,7 @@ impl Operator for Repeat {
                     out.mixed_mut(at).histograms.fill(Some(Arc::clone(histogram)));
                 }
             }
-            out
-        });
-        Ok(repeated.boxed())
+            Ok(out)
+        })
     }
 }

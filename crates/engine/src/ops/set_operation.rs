@@ -8,10 +8,10 @@ use promql::ast::BinaryOp;
 use promql::kernels::interrupt::Interrupt;
 use promql::kernels::steps::StepSets;
 
-use super::groups::{GROUPING_UNITS, Grouping};
+use super::groups::{Grouping, grouping_units};
 use super::map::without_empty;
 use crate::batch::{RowStream, Rows};
-use crate::context::{Check, QueryContext};
+use crate::context::{Charge, Check, QueryContext};
 use crate::exec::{Inputs, Operator, once};
 
 /// A set operator; the matching labels are a grouping: `on` is `by`, `ignoring` is `without`.
@@ -25,11 +25,13 @@ pub(crate) struct SetOperation {
 /// Numbers the sets of matching labels; each row has one.
 pub(crate) struct Signatures {
     ids: HashMap<Vec<u8>, u32>,
+    /// What they are charged to.
+    memory: Charge,
 }
 
 impl Signatures {
-    pub(crate) fn new() -> Signatures {
-        Signatures { ids: HashMap::new() }
+    pub(crate) fn new(memory: Charge) -> Signatures {
+        Signatures { ids: HashMap::new(), memory }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -46,7 +48,7 @@ impl Signatures {
         let mut key = Vec::new();
         let mut signatures = Vec::with_capacity(rows.len());
         for labels in query.labels_of(rows) {
-            interrupt.check(GROUPING_UNITS)?;
+            interrupt.check(grouping_units(&labels))?;
             if matching.without {
                 key.clear();
                 key.extend_from_slice(matching.labels_of(&labels).as_packed());
@@ -56,7 +58,10 @@ impl Signatures {
             let next = self.ids.len() as u32;
             signatures.push(match self.ids.get(&key) {
                 Some(id) => *id,
-                None => *self.ids.entry(key.clone()).or_insert(next),
+                None => {
+                    self.memory.hold(size_of::<(Vec<u8>, u32)>() + key.len())?;
+                    *self.ids.entry(key.clone()).or_insert(next)
+                }
             });
         }
         Ok(signatures)
@@ -66,11 +71,12 @@ impl Signatures {
 impl SetOperation {
     fn evaluate(
         &self,
-        query: &QueryContext,
+        inputs: &Inputs,
         [left, right]: [Rows; 2],
         interrupt: &Interrupt<'_>,
     ) -> Result<Rows> {
-        let mut signatures = Signatures::new();
+        let query = &*inputs.query;
+        let mut signatures = Signatures::new(Charge::new(inputs.reserve("matching labels")));
         let of_left = signatures.of(query, &self.matching, &left, interrupt)?;
         let of_right = signatures.of(query, &self.matching, &right, interrupt)?;
         // For `or` the right side is masked by the left, else the left by the right.
@@ -114,7 +120,7 @@ impl Operator for SetOperation {
         Ok(once(async move {
             let memory = inputs.reserve("set operation");
             let (left, right) = inputs.collect_sides(self.steps, &memory).await?;
-            inputs.query.work(|interrupt| self.evaluate(&inputs.query, [left, right], interrupt))
+            inputs.query.work(|interrupt| self.evaluate(&inputs, [left, right], interrupt))
         }))
     }
 }

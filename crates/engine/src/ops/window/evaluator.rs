@@ -346,6 +346,8 @@ impl Evaluator {
             Rows::new(steps)
         };
         let mut rows = std::mem::replace(&mut self.out, next);
+        let labels: usize = self.labels.iter().map(|labels| labels.as_packed().len()).sum();
+        self.inputs.charge_labels(labels)?;
         let first = self.query.add_labels(self.labels.drain(..));
         for (i, id) in rows.series.iter_mut().enumerate() {
             *id = first + i as u32;
