@@ -7,6 +7,7 @@
 mod answer;
 mod json;
 mod layers;
+mod list;
 mod params;
 mod read;
 mod result;
@@ -15,6 +16,7 @@ mod series;
 pub use answer::{AnswerNotes, ApiError, TRUNCATED, json_response, success, with_notes};
 pub use json::Json;
 pub use layers::{Cors, normal_prefix, with_layers};
+pub use list::stream_list;
 pub use params::{Params, ShardInfo};
 pub use read::{ApiAnswer, ReadError, read_answer};
 pub use result::stream_result;

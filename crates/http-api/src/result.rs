@@ -8,7 +8,7 @@ use crate::series::{PointLists, begin};
 use crate::{Json, SeriesWriter};
 
 /// Answers are sent in pieces of about this many bytes.
-const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 
 /// The body of a successful answer in pieces, each made when the client has taken the one before.
 /// `tail` is what follows the result, including the two closing braces.

@@ -17,7 +17,7 @@ use query::{EndpointSettings, EndpointSpec, Querier, Settings};
 use serde_json::{Value, json};
 use serve::{Component, Served};
 use testkit::Allocations;
-use testkit::hostile::{FORMS, HONEST, HostileForm, HostileStore, MustHold, STORES};
+use testkit::hostile::{FORMS, HONEST, HostileForm, HostileStore, MustHold, STORES, TALKATIVE};
 use tower::ServiceExt;
 
 #[global_allocator]
@@ -31,11 +31,13 @@ const LONG: Duration = Duration::from_secs(60);
 struct TestQuerier {
     routes: Router,
     registry: Registry,
+    budget: Budget,
 }
 
 impl TestQuerier {
     /// It has asked each of the stores once.
     async fn over(stores: &[SocketAddr]) -> TestQuerier {
+        let budget = Budget::new(64 * MIB as u64);
         let spec =
             |a: &SocketAddr| EndpointSpec { address: a.to_string(), ..EndpointSpec::default() };
         let settings = Settings {
@@ -44,7 +46,7 @@ impl TestQuerier {
                 ..EndpointSettings::default()
             },
             engine_threads: 1,
-            budget: Budget::new(64 * MIB as u64),
+            budget: budget.clone(),
             ..Settings::default()
         };
         let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
@@ -54,7 +56,7 @@ impl TestQuerier {
         let Served { routes, mut ready, .. } = served;
         tokio::spawn(run);
         tokio::time::timeout(LONG, ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
-        TestQuerier { routes, registry }
+        TestQuerier { routes, registry, budget }
     }
 
     async fn post(&self, path: &str, body: String) -> (u16, Value) {
@@ -145,6 +147,36 @@ async fn check_form(row: &HostileForm, querier: &TestQuerier) {
     }
 }
 
+/// Long answers are held as what was charged, and let go of while they are sent, piece by piece.
+async fn check_pieces(path: &str) {
+    let querier = TestQuerier::over(&[TALKATIVE.serve().await]).await;
+    let (before, charged) = (ALLOCATIONS.begin(), querier.budget.used());
+    let request = Request::get(format!("/api/v1/{path}")).body(Body::empty()).unwrap();
+    let response = querier.routes.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    let held = ALLOCATIONS.begin().saturating_sub(before);
+    let charged = (querier.budget.used() - charged) as usize;
+    assert!(held <= charged + 2 * MIB, "{path}: {held} bytes are held, {charged} charged");
+    let (mut body, mut sent, mut at_half) = (response.into_body(), 0, None);
+    while let Some(frame) = body.frame().await {
+        sent += frame.unwrap().data_ref().map_or(0, |data| data.len());
+        if sent > 5 * MIB && at_half.is_none() {
+            let more = ALLOCATIONS.peak().saturating_sub(before + held);
+            assert!(more < MIB, "{path}: {more} bytes more while it is sent");
+            at_half = Some(ALLOCATIONS.begin().saturating_sub(before));
+        }
+    }
+    let at_half = at_half.expect("a long answer");
+    println!(
+        "{path}: {} KiB charged, {} KiB held, {} KiB when half is sent, {} KiB sent",
+        charged >> 10,
+        held >> 10,
+        at_half >> 10,
+        sent >> 10
+    );
+    assert!(at_half < held * 3 / 4, "{path}: {at_half} of {held} bytes are held");
+}
+
 /// The MiB that the work takes at most. Its runtime ends with it, and with that every server and
 /// querier.
 fn taken_by(work: impl Future<Output = ()>) -> usize {
@@ -168,5 +200,8 @@ fn hostile_stores_and_callers_are_held_to_bounds() {
         });
         println!("{}: {taken} MiB", row.name);
         assert!(taken <= row.most_mib, "{} ({}): {taken} MiB", row.name, row.does);
+    }
+    for path in ["series?match[]=up", "labels", "label/long/values"] {
+        taken_by(check_pieces(path));
     }
 }

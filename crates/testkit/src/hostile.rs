@@ -16,4 +16,4 @@ pub use objects::{AskedObject, HostileObject, objects};
 pub use prometheus::{AskedPrometheus, HostilePrometheus, prometheus};
 pub use requests::{CALLS, FORMS, HostileCall, HostileForm};
 pub use servers::{Body, HostileAnswer, HostileServer};
-pub use stores::{HONEST, HostileStore, MustHold, STORES};
+pub use stores::{HONEST, HostileStore, MustHold, STORES, TALKATIVE};

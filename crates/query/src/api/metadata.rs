@@ -1,8 +1,7 @@
 //! `series`, `labels`, `label/<name>/values`.
 
-use std::collections::{BTreeSet, btree_set};
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::iter::Take;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
-use http_api::{AnswerNotes, ApiError, Json, Params, TRUNCATED, success};
+use http_api::{AnswerNotes, ApiError, Json, Params, TRUNCATED, stream_list};
 use model::{BudgetExceeded, Labels, Matcher, Notes, RequestCost, Reservation, TimeRange};
 use storeapi::fanout::{Fanout, Scope};
 use storeapi::{
@@ -25,8 +24,8 @@ use super::options::{partial_response, replica_labels};
 /// Selectors of one call that are asked for at a time.
 const SELECTORS_AT_ONCE: usize = 4;
 
-/// Bytes of JSON around a text.
-const JSON_BYTES: u64 = 3;
+/// After so many names or values, others get a turn.
+const VALUES_A_TURN: usize = 1024;
 
 /// What metadata calls share.
 struct MetadataCall {
@@ -111,10 +110,14 @@ impl MetadataCall {
         while let Some(answer) = answers.next().await {
             let Metadata { values, warnings } = answer.map_err(of_store)?;
             warnings.iter().for_each(|text| gathered.warn(text));
-            let weight = |v: &String| text_weight(v) + v.len() as u64 + JSON_BYTES;
-            gathered.add(values, weight).map_err(over_budget)?;
+            let mut values = values.into_iter();
+            while !values.as_slice().is_empty() {
+                let some = values.by_ref().take(VALUES_A_TURN);
+                gathered.add(some, |value| text_weight(value)).map_err(over_budget)?;
+                tokio::task::yield_now().await;
+            }
         }
-        Ok(gathered.answer(self.limit, |json, found| json.strings(found)))
+        Ok(gathered.answer(self.limit, |json, value| json.string(value.as_bytes())))
     }
 }
 
@@ -126,7 +129,7 @@ struct Gathered<T> {
     held: Reservation,
 }
 
-impl<T: Ord> Gathered<T> {
+impl<T: Ord + Send + 'static> Gathered<T> {
     fn new(held: Reservation) -> Gathered<T> {
         Gathered { found: BTreeSet::new(), warnings: Vec::new(), notes: Notes::of_answer(), held }
     }
@@ -151,11 +154,7 @@ impl<T: Ord> Gathered<T> {
     }
 
     /// At most `limit` of what was found (0 = all), which is charged until it is sent.
-    fn answer(
-        mut self,
-        limit: u64,
-        write: impl FnOnce(&mut Json, Take<btree_set::IntoIter<T>>),
-    ) -> Response {
+    fn answer(mut self, limit: u64, write: fn(&mut Json, &T)) -> Response {
         if self.notes.left_out() > 0 {
             self.warnings.push(format!("{} further warnings", self.notes.left_out()));
         }
@@ -168,7 +167,7 @@ impl<T: Ord> Gathered<T> {
         }
         let notes = AnswerNotes { warnings: self.warnings, infos: Vec::new() };
         let found = self.found.into_iter().take(wanted);
-        held_while_sent(success(&notes, |json| write(json, found)), self.held)
+        held_while_sent(stream_list(found, write, &notes), self.held)
     }
 }
 
@@ -176,7 +175,8 @@ fn over_budget(error: BudgetExceeded) -> ApiError {
     ApiError::execution(error.to_string())
 }
 
-fn held_while_sent(response: Response, held: Reservation) -> Response {
+/// Charges the body until it is sent.
+pub(super) fn held_while_sent(response: Response, held: Reservation) -> Response {
     response.map(|body| {
         let pieces = (body.into_data_stream(), held);
         Body::from_stream(stream::unfold(pieces, |(mut pieces, held)| async move {
@@ -262,14 +262,7 @@ pub(super) async fn series(
     let all = stream::iter(asked).buffered(SELECTORS_AT_ONCE).try_collect::<()>();
     api.in_turn(turn, all).await?;
     let gathered = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(gathered.answer(call.limit, |json, found| {
-        json.raw("[");
-        for (i, labels) in found.enumerate() {
-            json.comma(i);
-            json.labels(&labels);
-        }
-        json.raw("]");
-    }))
+    Ok(gathered.answer(call.limit, Json::labels))
 }
 
 async fn gather_labels(
@@ -277,9 +270,9 @@ async fn gather_labels(
     request: SeriesRequest,
     gathered: &Mutex<Gathered<Labels>>,
 ) -> Result<(), ApiError> {
-    /// What a label set takes beside its text, and its JSON beside that.
+    /// What a label set takes beside its text.
     const OVERHEAD: usize = 64;
-    let weight = |labels: &Labels| (2 * labels.as_packed().len() + OVERHEAD) as u64;
+    let weight = |labels: &Labels| (labels.as_packed().len() + OVERHEAD) as u64;
     let mut frames = fanout.series(request).await.map_err(of_store)?;
     while let Some(frame) = frames.next().await {
         let frame = frame.map_err(of_store)?;
@@ -349,9 +342,39 @@ mod tests {
         let response = call.answer_strings(budget.reserve("labels"), ask).await.unwrap();
         let counts = [most, all].map(AtomicUsize::into_inner);
         assert_eq!(counts, [SELECTORS_AT_ONCE, 300]);
-        assert_eq!(budget.used(), 7 * (24 + 24 + 3 + 3 + 3), "each value once, until it is sent");
+        assert_eq!(budget.used(), 7 * (24 + 24 + 3), "each value once, until it is sent");
         drop(response);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn others_get_turns_while_many_values_are_gathered() {
+        let call = MetadataCall {
+            range: TimeRange::ALL,
+            selectors: Vec::new(),
+            store_matches: Vec::new(),
+            partial_response: PartialResponse::Warn,
+            limit: 0,
+            cost: RequestCost::default(),
+        };
+        let ask = async |_: Vec<Matcher>| {
+            let values = (0..100 * VALUES_A_TURN).map(|i| i.to_string()).collect();
+            Ok(Metadata { values, warnings: Vec::new() })
+        };
+        let turns = AtomicUsize::new(0);
+        let others = async {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            answer = call.answer_strings(Budget::unlimited().reserve("labels"), ask) => {
+                assert_eq!(answer.unwrap().status(), 200);
+            }
+            () = others => {}
+        }
+        assert!(turns.into_inner() >= 100);
     }
 
     #[test]

@@ -176,6 +176,31 @@ pub const HONEST: HostileStore = HostileStore {
     ..HOSTILE
 };
 
+/// A server that has as much to say of labels as fits into the budget: 50,000 series, and as many
+/// names and values, of 200 bytes each.
+pub const TALKATIVE: HostileStore = HostileStore {
+    name: "talkative",
+    does: "answers at length",
+    region: "talkative",
+    parts: || {
+        let series = |i: usize| {
+            let labels = vec![label("__name__", "up"), label("long", long_value(i))];
+            Series { labels, chunks: Vec::new() }
+        };
+        let batch = move |i: usize| (i * 100..(i + 1) * 100).map(series).collect();
+        stream::iter(0..500).map(move |i| Part::Batch(SeriesBatch { series: batch(i) })).boxed()
+    },
+    labels: || LabelTexts {
+        values: (0..50_000).map(long_value).collect(),
+        ..LabelTexts::default()
+    },
+    ..HOSTILE
+};
+
+fn long_value(i: usize) -> Bytes {
+    Bytes::from(format!("{i:0>200}"))
+}
+
 fn honest_series(i: usize) -> Part {
     let mut samples = XorEncoder::new();
     samples.push(1000, 1.0);
