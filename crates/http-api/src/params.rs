@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Form;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Query, Request};
 use http::{Method, header};
 use model::{Matcher, RequestCost, TimestampMs, rfc3339};
@@ -23,6 +24,12 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     async fn from_request(request: Request, state: &S) -> Result<Params, ApiError> {
         let failed =
             |reason: String| ApiError::bad_data(format!("error parsing form values: {reason}"));
+        let mut cost = RequestCost::default();
+        let mut charge = |text: &[u8]| {
+            let charged = cost.charge_parameters(count(text));
+            charged.map_err(|e| failed(e.to_string()))
+        };
+        charge(request.uri().query().unwrap_or_default().as_bytes())?;
         let Query(url) =
             Query::<Pairs>::try_from_uri(request.uri()).map_err(|e| failed(e.body_text()))?;
         let content_type =
@@ -31,6 +38,11 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             content_type.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
         let mut pairs = Vec::new();
         if request.method() == Method::POST && is_form {
+            let (head, body) = request.into_parts();
+            let body = Request::from_parts(head.clone(), body);
+            let form = Bytes::from_request(body, state).await.map_err(|e| failed(e.body_text()))?;
+            charge(&form)?;
+            let request = Request::from_parts(head, Body::from(form));
             let Form(form) = Form::<Pairs>::from_request(request, state)
                 .await
                 .map_err(|e| failed(e.body_text()))?;
@@ -140,6 +152,11 @@ impl Params {
             serde_json::from_str(text).map_err(|e| ApiError::parameter("shard_info", e))?;
         Ok(Some(info).filter(|info| info.total_shards > 0))
     }
+}
+
+/// How many parameters a form has; between separators that follow each other there is none.
+fn count(form: &[u8]) -> usize {
+    form.split(|b| *b == b'&').filter(|parameter| !parameter.is_empty()).count()
 }
 
 /// One of the parts that the series of a query are divided into, as Thanos' frontend spells it in
@@ -255,6 +272,25 @@ mod tests {
         assert_eq!(given.shard().unwrap(), Some(shard));
         assert_eq!(params(&[("shard_info", "{}")]).shard().unwrap(), None);
         assert!(params(&[("shard_info", "{")]).shard().is_err());
+    }
+
+    async fn parsed(url: &str, form: String) -> Result<Params, ApiError> {
+        let request = Request::post(url)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(form))
+            .unwrap();
+        Params::from_request(request, &()).await
+    }
+
+    #[tokio::test]
+    async fn url_and_form_together_have_so_many_parameters() {
+        let params = parsed("/?&&a=1&&b", "a=2&".repeat(19_998)).await.unwrap();
+        assert_eq!((params.get("a"), params.0.len()), (Some("2"), 20_000));
+        let refused = parsed("/?a=1&b", "a&".repeat(19_999)).await.unwrap_err();
+        assert!(format!("{refused:?}").contains(
+            "error parsing form values: the request has 20001 parameters, more than the limit of \
+             20000 per request"
+        ));
     }
 
     #[test]

@@ -20,6 +20,10 @@ const MAX_REGEX_MICROSECONDS: u64 = 1_000_000;
 /// The most names of labels beside matchers: those of replicas and of shards.
 const MAX_LABEL_NAMES: u64 = 1_000;
 
+/// The most parameters of a URL and a form. There is room for every matcher in a selector of its
+/// own; decoded, each takes some hundred bytes beside its text.
+const MAX_PARAMETERS: u64 = 20_000;
+
 /// What an alternative such as `b` in `a|b|c` takes in memory beside its text.
 const ALTERNATIVE_BYTES: u64 = 40;
 
@@ -39,6 +43,7 @@ pub struct RequestCost {
     bytes: u64,
     regex_microseconds: u64,
     label_names: u64,
+    parameters: u64,
 }
 
 impl RequestCost {
@@ -84,6 +89,15 @@ impl RequestCost {
     pub fn charge_label_names(&mut self, names: usize) -> Result<(), RequestTooCostly> {
         self.label_names += names as u64;
         check("names of replica labels and shards", self.label_names, MAX_LABEL_NAMES)
+    }
+
+    /// Charges parameters of a URL or a form, before they are decoded.
+    ///
+    /// # Errors
+    /// There are too many of them.
+    pub fn charge_parameters(&mut self, parameters: usize) -> Result<(), RequestTooCostly> {
+        self.parameters += parameters as u64;
+        check("parameters", self.parameters, MAX_PARAMETERS)
     }
 }
 

@@ -140,23 +140,32 @@ pub const FORMS: &[HostileForm] = &[
     },
     HostileForm {
         name: "many_replica_labels",
-        does: "200,000 names of replica labels",
+        does: "15,000 names of replica labels",
         paths: &["query", "series"],
         body: || {
-            let labels: String = (0..200_000).map(|i| format!("replicaLabels[]=r{i}&")).collect();
+            let labels: String = (0..15_000).map(|i| format!("replicaLabels[]=r{i}&")).collect();
             format!("query=up&match[]=up&{labels}")
         },
         status: 400,
-        says: "200000 names of replica labels and shards, more than the limit of 1000",
+        says: "15000 names of replica labels and shards, more than the limit of 1000",
         most_mib: 96,
     },
     HostileForm {
         name: "one_replica_label",
-        does: "the name of one replica label 200,000 times",
+        does: "the name of one replica label 15,000 times",
         paths: &["query", "series"],
-        body: || format!("query=up&match[]=up&{}", "replicaLabels[]=replica&".repeat(200_000)),
+        body: || format!("query=up&match[]=up&{}", "replicaLabels[]=replica&".repeat(15_000)),
         status: 200,
         says: "",
+        most_mib: 64,
+    },
+    HostileForm {
+        name: "millions_of_parameters",
+        does: "a form of parameters of one letter, as long as a form may be",
+        paths: &["query", "query_range", "series", "labels", "format_query"],
+        body: || "a&".repeat(5 << 20),
+        status: 400,
+        says: "5242880 parameters, more than the limit of 20000 per request",
         most_mib: 64,
     },
 ];
