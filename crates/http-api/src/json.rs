@@ -18,6 +18,11 @@ impl Json {
         self.0
     }
 
+    /// How many bytes that is.
+    pub fn written(&self) -> usize {
+        self.0.len()
+    }
+
     /// Text that is JSON already.
     pub fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());

@@ -285,14 +285,21 @@ impl Display for SubquerySuffix<'_> {
 }
 
 impl Expr {
-    /// The expression as text, broken into indented lines where it is longer than 100 bytes.
+    /// The expression as text, broken into indented lines where it is longer than 100 bytes. Deep
+    /// in an expression, a line has hundreds of blanks for each of its bytes.
     pub fn pretty(&self) -> String {
+        self.pretty_within(usize::MAX).unwrap_or_default()
+    }
+
+    /// The same text; `None` if it takes more than so many bytes, of which no more are written than
+    /// the expression takes on one line.
+    pub fn pretty_within(&self, most_bytes: usize) -> Option<String> {
         let mut line = OneLine::default();
         // writing to a String cannot fail
         let _ = line.print(self);
-        let mut lines = Lines { line, out: String::new() };
+        let mut lines = Lines { line, out: String::new(), most_bytes };
         lines.write(self, Place { index: 0, level: 0, indented: true });
-        lines.out
+        Some(lines.out).filter(|out| out.len() <= most_bytes)
     }
 }
 
@@ -351,11 +358,13 @@ const BLANKS: &str = "                                                          
 struct Lines {
     line: OneLine,
     out: String,
+    /// What is longer is of no use.
+    most_bytes: usize,
 }
 
 impl Lines {
     fn indent(&mut self, level: usize) {
-        let mut left = 2 * level;
+        let mut left = if self.out.len() > self.most_bytes { 0 } else { 2 * level };
         while left > 0 {
             let blanks = &BLANKS[..left.min(BLANKS.len())];
             self.out.push_str(blanks);

@@ -34,9 +34,9 @@ const THANOS_VERSION: &str = "0.42.0";
 type Evaluating<T> = BoxFuture<'static, Result<T, Error>>;
 type RunQuery = Box<dyn Fn(Query) -> Evaluating<Answer> + Send + Sync>;
 type ExplainQuery = Box<dyn Fn(Query) -> Evaluating<Vec<ExplainedOperator>> + Send + Sync>;
-/// What is said of a syntax tree.
-type SyntaxReader = fn(&Expr) -> Vec<u8>;
-type ReadSyntax = Box<dyn Fn(String, SyntaxReader) -> Evaluating<Vec<u8>> + Send + Sync>;
+/// What is said of a syntax tree, unless it is too much.
+type SyntaxReader = fn(&Expr) -> Option<Vec<u8>>;
+type ReadSyntax = Box<dyn Fn(String, SyntaxReader) -> Evaluating<Option<Vec<u8>>> + Send + Sync>;
 
 /// What is done with queries. Handlers neither parse them nor hold their trees and plans: those are
 /// higher than the stacks that handlers run on.

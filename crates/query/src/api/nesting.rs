@@ -118,7 +118,7 @@ fn the_deepest_queries_are_answered_from_threads_with_little_stack() {
 #[tokio::test]
 async fn a_long_text_is_read_in_a_moment_however_it_nests() {
     let clock = SystemClock::new(|_| Box::pin(std::future::pending()));
-    let call = format!("label_join(up,\"a\",\"b\"{})", ",\"c\"".repeat(100_000));
+    let call = format!("label_join(up,\"a\",\"b\"{})", ",\"c\"".repeat(30_000));
     let query = nested("(", &call, ")", MAX_NESTING - 3);
     let api = api().await;
     for route in ["parse_query", "format_query", "query_exemplars", "query_explain"] {
@@ -129,5 +129,27 @@ async fn a_long_text_is_read_in_a_moment_however_it_nests() {
         assert_eq!(status, StatusCode::OK, "{route}: {body:.200}");
         println!("{route} of {} bytes: {} in {took:?}", query.len(), body.len());
         assert!(took < Duration::from_secs(5), "{route} took {took:?}");
+    }
+}
+
+/// Texts that are answered with tens and hundreds of times as many bytes.
+#[tokio::test]
+async fn what_is_said_of_a_text_has_a_limit() {
+    let api = api().await;
+    let strings = |count: usize| format!("label_join(up,\"\",\"\"{})", ",\"\"".repeat(count));
+    let indented = |count| nested("(", &nested("", &strings(count), "+up", 300), ")", 190);
+    let numbers =
+        |doublings| (0..doublings).fold("1+1".to_owned(), |half, _| format!("({half})+({half})"));
+    for (route, short, long) in [
+        ("format_query", indented(15_000), indented(300_000)),
+        ("parse_query", numbers(12), numbers(16)),
+    ] {
+        let (status, body) = ask(&api, route, form(&short, "")).await;
+        println!("{route} of {} bytes: {}", short.len(), body.len());
+        assert!(status == StatusCode::OK && body.len() > 30 * short.len(), "{route}: {status}");
+        let (status, body) = ask(&api, route, form(&long, "")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{route} of {}", long.len());
+        let text = "what can be said of it takes more than the limit of 16777216 bytes";
+        assert!(body.contains(text), "{body:.200}");
     }
 }

@@ -12,31 +12,65 @@ use promql::functions::Function;
 use promql::kernels::format::plain;
 
 use super::error::of_query;
+use super::metadata::held_while_sent;
 use super::{ApiState, SyntaxReader};
+
+/// The most bytes of an answer: some times what the longest query has.
+pub(super) const MAX_ANSWER: usize = 16 << 20;
+
+/// The most bytes that a syntax tree, and what is said of it, take for each byte of the text.
+const TREE_BYTES: usize = 128;
+const ANSWER_BYTES: usize = 1024;
 
 pub(super) async fn format(
     State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let formatted = |expr: &Expr| answer(|json| json.string(expr.pretty().as_bytes()));
-    Ok(json_response(Body::from(api.read_syntax(&params, formatted).await?)))
+    let formatted = |expr: &Expr| {
+        let text = expr.pretty_within(MAX_ANSWER)?;
+        Some(answer(|json| json.string(text.as_bytes())))
+    };
+    api.answer_about_syntax(&params, formatted).await
 }
 
 pub(super) async fn tree(
     State(api): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let tree = |expr: &Expr| answer(|json| node(json, expr));
-    Ok(json_response(Body::from(api.read_syntax(&params, tree).await?)))
+    let tree = |expr: &Expr| {
+        let answer = answer(|json| node(json, expr));
+        Some(answer).filter(|answer| answer.len() <= MAX_ANSWER)
+    };
+    api.answer_about_syntax(&params, tree).await
 }
 
 impl ApiState {
+    /// What `read` makes of the query's syntax tree, charged until it is sent.
+    async fn answer_about_syntax(
+        &self,
+        params: &Params,
+        read: SyntaxReader,
+    ) -> Result<Response, ApiError> {
+        let mut held = self.settings.budget.reserve("what is said of a query's text");
+        let text = params.get("query").unwrap_or_default().len();
+        let charged = held.grow((text * TREE_BYTES + MAX_ANSWER.min(text * ANSWER_BYTES)) as u64);
+        charged.map_err(|e| ApiError::execution(e.to_string()))?;
+        let answer = self.read_syntax(params, read).await?.ok_or_else(|| {
+            ApiError::parameter(
+                "query",
+                format!("what can be said of it takes more than the limit of {MAX_ANSWER} bytes"),
+            )
+        })?;
+        held.shrink(held.bytes().saturating_sub(answer.len() as u64));
+        Ok(held_while_sent(json_response(Body::from(answer)), held))
+    }
+
     /// What `read` makes of the query's syntax tree.
     pub(super) async fn read_syntax(
         &self,
         params: &Params,
         read: SyntaxReader,
-    ) -> Result<Vec<u8>, ApiError> {
+    ) -> Result<Option<Vec<u8>>, ApiError> {
         let text = params.get("query").unwrap_or_default().to_owned();
         (self.evaluation.read_syntax)(text, read).await.map_err(of_query)
     }
@@ -143,8 +177,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A node of the syntax tree in the shape that Prometheus' tree view reads.
+/// A node of the syntax tree in the shape that Prometheus' tree view reads; left out where the
+/// answer is longer than it may be already.
 fn node(json: &mut Json, expr: &Expr) {
+    if json.written() > MAX_ANSWER {
+        return;
+    }
     match &expr.kind {
         ExprKind::Number(number) => {
             Fields::of_type(json, "numberLiteral", |f| f.text("val", &plain(number.value)));

@@ -138,7 +138,7 @@ pub(super) async fn exemplars(
     {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    api.read_syntax(&params, |_| Vec::new()).await?;
+    api.read_syntax(&params, |_| None).await?;
     Ok(unfilled("exemplars", "[]"))
 }
 
