@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use datafusion_common::Result;
 use datafusion_execution::memory_pool::MemoryReservation;
-use model::{Labels, METRIC_NAME};
+use model::{Budget, Labels, METRIC_NAME};
 use promql::ast::Span;
 use promql::kernels::interrupt::Interrupt;
 use promql::kernels::notes::{Notes, Severity};
@@ -19,7 +19,7 @@ use crate::batch::Rows;
 use crate::error::{Error, Kind, execution, fail};
 use crate::histograms::HistogramTable;
 use crate::samples::SampleCounter;
-use crate::source::{SeriesSource, UnreadableChunk};
+use crate::source::{Select, SeriesSource, UnreadableChunk};
 
 /// The name of the threads of an engine's pool.
 pub(crate) const POOL_THREAD: &str = "promql";
@@ -49,6 +49,7 @@ pub(crate) struct QueryContext {
     stop: Stop,
     labels: RwLock<Vec<Labels>>,
     label_memory: OnceLock<LabelMemory>,
+    share: OnceLock<Budget>,
     annotations: Mutex<Annotations>,
     held_samples: AtomicU64,
     decoded_samples: AtomicU64,
@@ -143,10 +144,22 @@ impl QueryContext {
             stop,
             labels: RwLock::default(),
             label_memory: OnceLock::new(),
+            share: OnceLock::new(),
             annotations: Mutex::default(),
             held_samples: AtomicU64::new(0),
             decoded_samples: AtomicU64::new(0),
         }
+    }
+
+    /// Gives the query its share of the memory budget, once.
+    pub(crate) fn begin_with(&self, share: Budget) {
+        self.share.get_or_init(|| share);
+    }
+
+    /// What the source is asked for.
+    pub(crate) fn selecting(&self, select: &Select) -> Select {
+        let memory = self.share.get().unwrap_or(&select.memory).clone();
+        Select { memory, ..select.clone() }
     }
 
     /// Charges the text of labels that are going to be made; `reserve` begins a reservation.

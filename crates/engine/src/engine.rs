@@ -381,6 +381,7 @@ impl QueryRun {
         }
         let estimate = planned.least_bytes;
         let share = self.share(estimate, least_bytes.max(estimate)).await?;
+        planned.context.begin_with(share.clone());
         let (memory, returned) = QueryMemory::new(share.clone(), estimate);
         let planned_at = Instant::now();
         let collected = self.run(&planned, Arc::new(memory)).await;

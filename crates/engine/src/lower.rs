@@ -302,6 +302,8 @@ impl Lowering {
             max_resolution_ms,
             aggregates: treatment.aggregates(),
             times_from_ms: treatment.times_from_ms(range_ms),
+            // the share is known once the query runs
+            memory: model::Budget::unlimited(),
         };
         (select, reading)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use merge::Series;
-use model::{Matcher, TimeRange};
+use model::{Budget, Matcher, TimeRange};
 use tsdb::chunk::Aggregate;
 
 use crate::error::Error;
@@ -25,6 +25,8 @@ pub struct Select {
     /// The shortest windows, in milliseconds, of which the times of the first and the last samples
     /// are used.
     pub times_from_ms: i64,
+    /// What the source holds of its answer is charged to this: the query's share of the budget.
+    pub memory: Budget,
 }
 
 /// A piece of a source's answer.

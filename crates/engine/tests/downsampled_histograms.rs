@@ -51,6 +51,7 @@ fn raw_chunks() -> Vec<SeriesChunk> {
         max_resolution_ms: 0,
         aggregates: Vec::new(),
         times_from_ms: 1,
+        memory: model::Budget::unlimited(),
     };
     let events: Vec<_> = futures::executor::block_on(raw_source().select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {

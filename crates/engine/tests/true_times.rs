@@ -64,6 +64,7 @@ fn raw_chunks(samples: &[Sample]) -> Vec<SeriesChunk> {
         max_resolution_ms: 0,
         aggregates: Vec::new(),
         times_from_ms: 1,
+        memory: model::Budget::unlimited(),
     };
     let events: Vec<_> = futures::executor::block_on(source.select(select).collect());
     let series = events.into_iter().flat_map(|event| match event.unwrap() {

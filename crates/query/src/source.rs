@@ -57,6 +57,7 @@ impl StoreSource {
             coarser_fallback: true,
             newer_encodings: true,
             window_times_from_ms: select.times_from_ms,
+            memory: Some(select.memory),
             ..SeriesRequest::new(select.range, select.matchers)
         }
     }

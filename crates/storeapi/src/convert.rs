@@ -61,6 +61,7 @@ pub(crate) fn series_request_from_wire(message: pb::SeriesRequest) -> Result<Ser
         coarser_within: spans_from_wire(&message.coarser_within),
         newer_encodings: message.newer_encodings,
         window_times_from_ms: message.window_times_from,
+        memory: None,
     })
 }
 

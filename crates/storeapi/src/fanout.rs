@@ -66,7 +66,7 @@ impl Endpoints for Vec<Arc<Endpoint>> {
 }
 
 /// How a fan-out behaves. What it holds of answers, to sort or to put them together, is charged to
-/// `budget`.
+/// `budget`, unless a request brings its own.
 #[derive(Clone, Debug)]
 pub struct FanoutSettings {
     /// An endpoint that sends nothing for this long is given up; zero = never.
@@ -301,10 +301,11 @@ impl Store for Fanout {
             .into_iter()
             .zip(plan.parts)
             .filter_map(|(endpoint, part)| Some((endpoint, part?)));
+        let budget = request.memory.as_ref().unwrap_or(&self.settings.budget);
         let feeds = asked.map(|(endpoint, part)| {
             let keep = part.keep.clone();
             let request = request_of(&endpoint, part, &request);
-            (child::Feed::open(endpoint, request, &self.settings.budget, self.limits()), keep)
+            (child::Feed::open(endpoint, request, budget, self.limits()), keep)
         });
         Ok(series::merge(feeds.collect(), request.partial_response, request.limit))
     }

@@ -1,6 +1,6 @@
 //! Requests to a store.
 
-use model::{Labels, Matcher, Resolution, TimeRange};
+use model::{Budget, Labels, Matcher, Resolution, TimeRange};
 use tsdb::chunk::Aggregate;
 
 use crate::Spans;
@@ -71,6 +71,9 @@ pub struct SeriesRequest {
     /// Private: the shortest windows, in milliseconds, of which the caller uses the times of the
     /// first and the last samples; 0 = of none.
     pub window_times_from_ms: i64,
+    /// In this process alone: what is held of the answer, to sort or to put it together, is charged
+    /// to this instead of the budget of whoever holds it.
+    pub memory: Option<Budget>,
 }
 
 impl SeriesRequest {
@@ -90,6 +93,7 @@ impl SeriesRequest {
             coarser_within: Spans::default(),
             newer_encodings: false,
             window_times_from_ms: 0,
+            memory: None,
         }
     }
 

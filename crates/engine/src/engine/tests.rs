@@ -478,3 +478,32 @@ fn what_reads_no_series_is_answered_at_once() {
     assert_eq!(at_once("sum_over_time(vector(1)[1h:1s])", true, 0), None);
     assert_eq!(at_once(&format!("{}1", "1 + ".repeat(40)), true, 0), None);
 }
+
+/// Holds some kilobytes for as long as it answers.
+#[derive(Debug)]
+struct Holding(Arc<dyn SeriesSource>);
+
+impl SeriesSource for Holding {
+    fn select(&self, select: Select) -> SourceStream {
+        let mut held = select.memory.reserve("an answer");
+        held.grow(300_000).unwrap();
+        let events = (self.0.select(select), held);
+        futures::stream::unfold(events, |(mut events, held)| async move {
+            Some((events.next().await?, (events, held)))
+        })
+        .boxed()
+    }
+}
+
+#[test]
+fn what_a_source_holds_is_part_of_the_query() {
+    let peak = |source: Arc<dyn SeriesSource>| {
+        let budget = Budget::new(1 << 20);
+        let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
+        run(&engine, query("sum(c_total)", source)).unwrap();
+        until(|| budget.used() == 0);
+        budget.peak()
+    };
+    let (alone, held) = (peak(counters(1)), peak(Arc::new(Holding(counters(1)))));
+    assert!(held > alone, "{held} {alone}");
+}

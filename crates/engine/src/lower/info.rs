@@ -1,6 +1,6 @@
 //! `info()`: which info metrics are read, and as of when.
 
-use model::{METRIC_NAME, MatchOp, Matcher};
+use model::{Budget, METRIC_NAME, MatchOp, Matcher};
 use promql::ast::{At, Expr, ExprKind, Span, Subquery, ValueType};
 use promql::kernels::window::Steps;
 
@@ -75,6 +75,7 @@ impl Lowering {
                 max_resolution_ms: self.max_resolution_ms,
                 aggregates: treatment.aggregates(),
                 times_from_ms: treatment.times_from_ms(0),
+                memory: Budget::unlimited(),
             },
             reading: SelectorReading {
                 function: "info".to_owned(),

@@ -49,7 +49,7 @@ impl SeriesScan {
                     ScanState::Open(events) => events.poll_next_unpin(cx),
                     ScanState::Ended => Poll::Ready(None),
                     unopened => {
-                        let mut events = query.source.select(self.select.clone());
+                        let mut events = query.source.select(query.selecting(&self.select));
                         let event = events.poll_next_unpin(cx);
                         *unopened = ScanState::Open(events);
                         event

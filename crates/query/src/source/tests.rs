@@ -72,8 +72,12 @@ fn requests_carry_what_the_query_said() {
         max_resolution_ms: 300_000,
         aggregates: vec![Aggregate::Counter],
         times_from_ms: 360_000,
+        memory: model::Budget::unlimited(),
     };
+    let memory = select.memory.clone();
     let request = StoreSource::new(store, reading, None).request(select);
+    let held = request.memory.as_ref().unwrap().reserve("an answer").grow(10);
+    assert!(held.is_ok() && memory.peak() == 10, "the share of the query is charged");
     assert_eq!(request.aggregates, [AggregateKind::Of(Aggregate::Counter)]);
     assert_eq!(request.without_replica_labels, ["replica"]);
     assert_eq!(

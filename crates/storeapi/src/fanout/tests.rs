@@ -294,3 +294,25 @@ proptest! {
         prop_assert_eq!(got, Vec::from_iter(expected));
     }
 }
+
+/// What is held to sort an answer is the request's, where it brings a share of the budget.
+#[tokio::test]
+async fn sorting_is_charged_to_the_request() {
+    let series = store("east", &["a", "b"]);
+    let info = StoreInfo { supports_without_replica_labels: false, ..series.info.clone() };
+    let budget = Budget::new(1 << 20);
+    let settings = FanoutSettings { budget: budget.clone(), ..FanoutSettings::default() };
+    let fanout =
+        Fanout::new(Arc::new(vec![endpoint("east:1", Arc::new(series), info)]), settings, clock());
+    let asked = |memory: &Budget| SeriesRequest {
+        without_replica_labels: vec!["region".to_owned()],
+        memory: Some(memory.clone()),
+        ..request(PartialResponse::Warn)
+    };
+    let share = Budget::new(1 << 20);
+    let (found, _) = answer(&fanout, asked(&share)).await.unwrap();
+    assert_eq!(found, [r#"{__name__="a"}"#, r#"{__name__="b"}"#]);
+    assert!(share.peak() > 0 && budget.peak() == 0, "{} {}", share.peak(), budget.peak());
+    let error = answer(&fanout, asked(&Budget::new(10))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Memory);
+}
