@@ -15,6 +15,7 @@ mod measure;
 mod pair;
 mod peers;
 mod process;
+mod soak;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -48,6 +49,11 @@ enum Bench {
     Gateway(gateway::Args),
     /// Times queries one after another and all at once, with a limit on memory
     Crowd(crowd::Args),
+    /// Does everything that harms to running processes, and looks at their memory and probes
+    Soak(soak::Args),
+    /// Probes processes until standard input ends; started by `soak`
+    #[command(hide = true)]
+    Probe(soak::ProbeArgs),
     /// Times one run of the compactor over a copy of a bucket
     Compact(compact::Args),
 }
@@ -60,6 +66,8 @@ fn main() -> Result<()> {
         Bench::Downsample(args) => downsample::run(&args),
         Bench::Gateway(args) => gateway::run(&args),
         Bench::Crowd(args) => crowd::run(&args),
+        Bench::Soak(args) => soak::run(&args),
+        Bench::Probe(args) => soak::probe(&args),
         Bench::Compact(args) => compact::run(&args),
     }
 }

@@ -44,6 +44,11 @@ impl ChildProcess {
         if status.success() { Ok(()) } else { bail!("the process ended with {status}") }
     }
 
+    /// Of a process that has ended by itself, without a signal.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok()??.code()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
@@ -54,6 +59,19 @@ impl Drop for ChildProcess {
         // it may have ended by itself
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Lets this process, and those that it starts, open as many files as it is allowed to.
+pub(crate) fn use_all_descriptors() {
+    // SAFETY: an rlimit is plain data, and both calls get the address of one. Where they fail, the
+    // limit stays as it was.
+    unsafe {
+        let mut limit = std::mem::zeroed::<libc::rlimit>();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
     }
 }
 

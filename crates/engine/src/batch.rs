@@ -23,7 +23,7 @@ use promql::kernels::{FloatColumn, MixedColumn};
 use crate::histograms::{HistogramTable, Histograms, histogram_bytes};
 
 /// The least number of values a batch holds before it is passed on, so that it stays in the cache.
-const TARGET_VALUES: usize = 65_536;
+pub(crate) const TARGET_VALUES: usize = 65_536;
 
 pub(crate) type BatchStream = BoxStream<'static, Result<RecordBatch>>;
 pub(crate) type RowStream = BoxStream<'static, Result<Rows>>;
@@ -63,6 +63,11 @@ impl Rows {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.series.is_empty()
+    }
+
+    /// The bytes of a row of floats.
+    pub(crate) fn row_bytes(steps: usize) -> usize {
+        steps * size_of::<f64>() + steps.div_ceil(8)
     }
 
     /// Rows of a batch of the target size.

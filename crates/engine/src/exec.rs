@@ -27,7 +27,7 @@ use futures::{Stream, StreamExt, TryFutureExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use crate::batch::{BatchStream, RowStream, Rows};
+use crate::batch::{BatchStream, RowStream, Rows, TARGET_VALUES};
 use crate::context::QueryContext;
 use crate::explain::Meter;
 
@@ -83,13 +83,31 @@ impl<T: Operator> BatchOperator for T {
 
     fn batches(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<BatchStream> {
         let (schema, query) = (Arc::clone(&inputs.schema), Arc::clone(&inputs.query));
-        let rows = some_rows(self.run(partition, inputs)?);
+        let rows = charged_rows(self, partition, inputs)?;
         Ok(rows.map(move |rows| rows?.into_batch(Arc::clone(&schema), &query.histograms)).boxed())
     }
 
     fn rows(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<Option<RowStream>> {
-        Ok(Some(some_rows(self.run(partition, inputs)?).boxed()))
+        Ok(Some(charged_rows(self, partition, inputs)?))
     }
+}
+
+/// What an operator gives. Where a single row is larger than a batch should be, which the steps of
+/// subqueries can make it, a row of its own and one of each input are charged for as long as it
+/// runs.
+fn charged_rows<T: Operator>(
+    operator: Arc<T>,
+    partition: usize,
+    inputs: Inputs,
+) -> Result<RowStream> {
+    let steps = Operator::steps(&*operator);
+    if steps <= TARGET_VALUES {
+        return Ok(some_rows(operator.run(partition, inputs)?).boxed());
+    }
+    let memory = inputs.reserve(Operator::name(&*operator));
+    memory.try_grow((1 + inputs.len()) * Rows::row_bytes(steps))?;
+    let rows = some_rows(operator.run(partition, inputs)?);
+    Ok(rows.inspect(move |_| _ = &memory).boxed())
 }
 
 /// Leaves out empty batches.
@@ -306,19 +324,25 @@ impl Inputs {
         steps: usize,
         memory: &MemoryReservation,
     ) -> Result<Rows> {
-        Ok(Rows::concat(steps, self.collect_batches(input, memory).await?))
+        let batches = self.collect_batches(input, memory).await?;
+        let copy = memory.new_empty();
+        if batches.len() > 1 {
+            copy.try_grow(batches.iter().map(Rows::bytes).sum())?;
+        }
+        Ok(Rows::concat(steps, batches))
     }
 
-    /// All rows of an input, charged to `memory`.
+    /// All rows of an input, charged to `memory` as they come.
     pub(crate) async fn collect_batches(
         &self,
         input: usize,
         memory: &MemoryReservation,
     ) -> Result<Vec<Rows>> {
-        let parts = self.on_partitions(input, |rows| rows.try_collect::<Vec<Rows>>()).await?;
-        let batches: Vec<Rows> = parts.into_iter().flatten().collect();
-        for batch in &batches {
-            memory.try_grow(batch.bytes())?;
+        let parts = self.on_partitions(input, |rows| gather(rows, memory.new_empty())).await?;
+        let mut batches = Vec::new();
+        for (rows, held) in parts {
+            memory.try_grow(held.free())?;
+            batches.extend(rows);
         }
         Ok(batches)
     }
@@ -356,6 +380,19 @@ impl Inputs {
         };
         cell.get_or_try_init(compute).await.cloned()
     }
+}
+
+/// All rows of a stream, charged before the next ones are made.
+async fn gather(
+    mut stream: RowStream,
+    memory: MemoryReservation,
+) -> Result<(Vec<Rows>, MemoryReservation)> {
+    let mut batches = Vec::new();
+    while let Some(rows) = stream.try_next().await? {
+        memory.try_grow(rows.bytes())?;
+        batches.push(rows);
+    }
+    Ok((batches, memory))
 }
 
 /// A stream with the one result of a future.

@@ -12,7 +12,7 @@ use model::Budget;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serve::Patience;
 use support::{Held, PROBES, ask, start};
-use testkit::hostile::{FORM, Port, clients};
+use testkit::hostile::{Port, TEST_SERVER, clients};
 use tokio::net::TcpSocket;
 
 /// Few, so that all of them are soon in use.
@@ -57,14 +57,15 @@ async fn probes_are_answered_with_no_descriptor_left() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         take_all(&mut files);
     }
-    let answer = ask_on(other, http, FORM).await;
+    let answer = ask_on(other, http, TEST_SERVER.form).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("the process has no file descriptor left"), "{answer}");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 
     // connections that ask for nothing make room
     files.truncate(files.len() - 100);
-    let silent: Vec<_> = clients().into_iter().filter(|client| client.sends.is_empty()).collect();
+    let silent: Vec<_> =
+        clients(&TEST_SERVER).into_iter().filter(|client| client.sends.is_empty()).collect();
     let silent = silent.into_iter().find(|client| client.port == Port::Http).unwrap();
     let idle: Vec<_> = (0..10).map(|_| silent.connect(http).unwrap()).collect();
     assert!(ask_on(socket(), http, PROBES[0]).await.starts_with("HTTP/1.1 200 "));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use model::Budget;
 use serve::{Patience, Server};
 use support::{Held, PROBE_LIMIT, PROBES, probe, short_patience, start};
-use testkit::hostile::{HostileClient, Port, clients};
+use testkit::hostile::{HostileClient, Port, TEST_SERVER, clients};
 
 /// The patience of these tests is a fraction of a second.
 const GENEROUS: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ async fn every_hostile_client_is_let_go_and_holds_nothing() {
     let server = start(short_patience(), Budget::unlimited(), &held).await;
     let http = server.http_addr();
     let attacked: Vec<_> =
-        clients().into_iter().map(|c| (c.clone(), address(&server, c.port))).collect();
+        clients(&TEST_SERVER).into_iter().map(|c| (c.clone(), address(&server, c.port))).collect();
     let attacking = tokio::task::spawn_blocking(move || attack(attacked));
     let mut slowest = Duration::ZERO;
     while !attacking.is_finished() {
@@ -67,7 +67,7 @@ async fn every_hostile_client_is_let_go_and_holds_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn stopping_does_not_wait_for_those_who_have_not_asked_for_anything() {
     let server = start(Patience::default(), Budget::unlimited(), &Held::default()).await;
-    let unfinished = clients().into_iter().filter(|client| !client.is_owed);
+    let unfinished = clients(&TEST_SERVER).into_iter().filter(|client| !client.is_owed);
     let connected: Vec<_> =
         unfinished.map(|c| c.connect(address(&server, c.port)).unwrap()).collect();
     // all of them are past accepting once a later connection is answered

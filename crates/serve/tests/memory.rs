@@ -15,7 +15,7 @@ use model::Budget;
 use serve::Patience;
 use support::{Held, ask, short_patience, start};
 use testkit::Allocations;
-use testkit::hostile::FORM;
+use testkit::hostile::TEST_SERVER;
 
 #[global_allocator]
 static ALLOCATIONS: Allocations = Allocations::new();
@@ -26,7 +26,8 @@ const FORM_BYTES: usize = 10 * MIB;
 
 fn head(length: usize) -> String {
     format!(
-        "POST {FORM} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        "POST {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n",
+        TEST_SERVER.form
     )
 }
 

@@ -11,7 +11,7 @@ mod servers;
 mod stores;
 
 pub use blocks::{BLOCKS, BlockHolds, HostileBlock};
-pub use clients::{ENDLESS, ENDLESS_CALL, FORM, HostileClient, Port, clients};
+pub use clients::{AskedServer, HostileClient, Port, TEST_SERVER, clients};
 pub use objects::{AskedObject, HostileObject, objects};
 pub use prometheus::{AskedPrometheus, HostilePrometheus, prometheus};
 pub use requests::{CALLS, FORMS, HostileCall, HostileForm};

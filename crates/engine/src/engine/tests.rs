@@ -163,6 +163,23 @@ fn queries_that_do_not_fit_together_take_turns() {
 }
 
 #[test]
+fn the_steps_of_subqueries_are_charged() {
+    let budget = Budget::new(16 << 20);
+    let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });
+    // 1.2 million steps, which are 10 MB of values and 20 MB of points
+    for text in
+        ["max_over_time(vector(time())[20m:1ms])", "sum_over_time(vector(scalar(up))[20m:1ms])"]
+    {
+        let error = run(&engine, query(text, counters(1))).unwrap_err();
+        let shown = in_one_line(&error).to_string();
+        assert!(shown.contains("of the memory budget are in use"), "{text}: {shown}");
+    }
+    let few = "max_over_time(vector(time())[20m:10ms])";
+    assert!(run(&engine, query(few, counters(1))).is_ok());
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
 fn a_query_that_waits_for_memory_in_vain_is_told_so() {
     let budget = Budget::new(60_000_000);
     let engine = engine(EngineSettings { budget: budget.clone(), ..EngineSettings::default() });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion_common::{DataFusionError, Result};
+use datafusion_execution::memory_pool::MemoryReservation;
 use futures::{StreamExt, TryStreamExt};
 use promql::kernels::interrupt::Interrupt;
 use tokio::sync::OnceCell;
@@ -187,29 +188,36 @@ impl Operator for SubqueryWindow {
     }
 
     fn run(self: Arc<Self>, partition: usize, inputs: Inputs) -> Result<RowStream> {
+        let points = inputs.reserve("points of a subquery");
+        points.try_grow(RowPoints::bytes(self.inner.count))?;
         let input = inputs.rows(0, partition)?;
         let start = async move {
             let params = inputs.scalars(1, &self.params).await?;
             let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params, true);
-            let state = (input, evaluator, self);
-            Ok::<_, DataFusionError>(futures::stream::try_unfold(
-                state,
-                |(mut input, mut evaluator, operator)| async move {
-                    while !evaluator.is_full() {
-                        match input.try_next().await? {
-                            Some(rows) => operator.batch(&rows, &mut evaluator)?,
-                            None => break,
-                        }
-                    }
-                    let rows = evaluator.take()?;
-                    Ok::<_, DataFusionError>(if rows.is_empty() {
-                        None
-                    } else {
-                        Some((rows, (input, evaluator, operator)))
-                    })
-                },
-            ))
+            let worker = SubqueryWorker { operator: self, evaluator, input, _points: points };
+            Ok::<_, DataFusionError>(futures::stream::try_unfold(worker, SubqueryWorker::next))
         };
         Ok(futures::stream::once(start).try_flatten().boxed())
+    }
+}
+
+struct SubqueryWorker {
+    operator: Arc<SubqueryWindow>,
+    evaluator: Evaluator,
+    input: RowStream,
+    /// For the points of one row.
+    _points: MemoryReservation,
+}
+
+impl SubqueryWorker {
+    async fn next(mut self) -> Result<Option<(Rows, SubqueryWorker)>> {
+        while !self.evaluator.is_full() {
+            match self.input.try_next().await? {
+                Some(rows) => self.operator.batch(&rows, &mut self.evaluator)?,
+                None => break,
+            }
+        }
+        let rows = self.evaluator.take()?;
+        Ok(if rows.is_empty() { None } else { Some((rows, self)) })
     }
 }

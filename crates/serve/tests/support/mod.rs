@@ -16,7 +16,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use model::{Budget, SystemClock};
 use serve::{BuildInfo, GrpcSettings, HttpSettings, Patience, Served, Server, Services, Settings};
-use testkit::hostile::{ENDLESS, ENDLESS_CALL, FORM};
+use testkit::hostile::TEST_SERVER;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -83,11 +83,11 @@ pub(crate) async fn start(patience: Patience, budget: Budget, held: &Held) -> Se
     };
     let served = Served {
         routes: Router::new()
-            .route(ENDLESS, get(move || std::future::ready(endless(one.one_more()))))
-            .route(FORM, post(async |form: Bytes| form.len().to_string()))
+            .route(TEST_SERVER.endless, get(move || std::future::ready(endless(one.one_more()))))
+            .route(TEST_SERVER.form, post(async |form: Bytes| form.len().to_string()))
             .layer(DefaultBodyLimit::max(10 << 20)),
         services: Some(Services {
-            routes: Routes::from(Router::new().route(ENDLESS_CALL, post(grpc_endless))),
+            routes: Routes::from(Router::new().route(TEST_SERVER.endless_call, post(grpc_endless))),
             descriptors: Vec::new(),
         }),
         registry: serve::registry(&build).unwrap(),

@@ -4,14 +4,26 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A path that answers without end.
-pub const ENDLESS: &str = "/api/v1/endless";
+/// What clients ask of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedServer<'a> {
+    /// A path whose answer never ends, or is longer than what connections buffer.
+    pub endless: &'a str,
+    /// A path that reads the form of a POST.
+    pub form: &'a str,
+    /// A gRPC method whose answer is as long as that of `endless`; fewer than 128 bytes.
+    pub endless_call: &'a str,
+    /// The message of its request; fewer than 128 bytes.
+    pub message: &'a [u8],
+}
 
-/// A gRPC method that answers without end.
-pub const ENDLESS_CALL: &str = "/test.Endless/Call";
-
-/// A path that reads the form of a POST.
-pub const FORM: &str = "/api/v1/form";
+/// A server for tests of connections alone.
+pub const TEST_SERVER: AskedServer<'static> = AskedServer {
+    endless: "/api/v1/endless",
+    form: "/api/v1/form",
+    endless_call: "/test.Endless/Call",
+    message: &[],
+};
 
 /// Which listener is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,12 +104,15 @@ impl HostileClient {
     }
 }
 
-/// All of them.
-pub fn clients() -> Vec<HostileClient> {
+/// All of them, before a server that takes these requests.
+pub fn clients(server: &AskedServer<'_>) -> Vec<HostileClient> {
     let http = |name, sends: &str| HostileClient::new(name, Port::Http, sends);
     let grpc = |name, sends: Vec<u8>| HostileClient::new(name, Port::Grpc, sends);
+    let AskedServer { endless, form, message, .. } = server;
+    let half = [&[0, 0, 0, 1, 0], &[1, 2, 3][..]].concat();
+    let whole = [&[0, 0, 0, 0, message.len() as u8], *message].concat();
     let form = format!(
-        "POST {FORM} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+        "POST {form} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n\
          content-length: 1000000\r\n\r\n"
     );
     vec![
@@ -109,7 +124,7 @@ pub fn clients() -> Vec<HostileClient> {
         http("http: a body that drips", &format!("{form}query=")).dripping(b'a'),
         http("http: stays after its answer", "GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n"),
         http("http: half of a second head", "GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\nGET /"),
-        http("http: does not read", &format!("GET {ENDLESS} HTTP/1.1\r\nhost: x\r\n\r\n"))
+        http("http: does not read", &format!("GET {endless} HTTP/1.1\r\nhost: x\r\n\r\n"))
             .owed()
             .not_reading()
             // an empty line before a request means nothing, but shows whether it can be sent
@@ -121,8 +136,8 @@ pub fn clients() -> Vec<HostileClient> {
         grpc("grpc: half of a preface", b"PRI * HTTP/2.0\r\n".to_vec()),
         grpc("grpc: a preface and then nothing", http2(&[])),
         grpc("grpc: HTTP/1", b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec()),
-        grpc("grpc: half of a message", http2(&call(&[0, 0, 0, 1, 0, 1, 2, 3], 0))),
-        grpc("grpc: asks and never for more", http2(&call(&[0, 0, 0, 0, 0], END_STREAM))).owed(),
+        grpc("grpc: half of a message", http2(&server.call(&half, 0))),
+        grpc("grpc: asks and never for more", http2(&server.call(&whole, END_STREAM))).owed(),
     ]
 }
 
@@ -135,33 +150,35 @@ fn http2(frames: &[u8]) -> Vec<u8> {
 /// The flag of the last frame of a body.
 const END_STREAM: u8 = 1;
 
-/// A call of [`ENDLESS_CALL`] with a frame of its body. RFC 9113 has the frames, RFC 7541 the head:
-/// indices of its static table, and literals.
-fn call(body: &[u8], flags: u8) -> Vec<u8> {
-    const DATA: u8 = 0;
-    const HEADERS: u8 = 1;
-    const END_HEADERS: u8 = 4;
-    const POST: u8 = 0x83;
-    const HTTP: u8 = 0x86;
-    const PATH: u8 = 0x44;
-    const AUTHORITY: u8 = 0x41;
-    const CONTENT_TYPE: u8 = 0x5f;
-    let literal = |index: u8, value: &str| {
-        let mut field = vec![index, value.len() as u8];
-        field.extend(value.as_bytes());
-        field
-    };
-    let head = [
-        vec![POST, HTTP],
-        literal(PATH, ENDLESS_CALL),
-        literal(AUTHORITY, "x"),
-        literal(CONTENT_TYPE, "application/grpc"),
-    ]
-    .concat();
-    let frame = |kind: u8, flags: u8, payload: &[u8]| {
-        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1];
-        frame.extend(payload);
-        frame
-    };
-    [frame(HEADERS, END_HEADERS, &head), frame(DATA, flags, body)].concat()
+impl AskedServer<'_> {
+    /// The call with a frame of its body. RFC 9113 has the frames, RFC 7541 the head: indices of
+    /// its static table, and literals.
+    fn call(&self, body: &[u8], flags: u8) -> Vec<u8> {
+        const DATA: u8 = 0;
+        const HEADERS: u8 = 1;
+        const END_HEADERS: u8 = 4;
+        const POST: u8 = 0x83;
+        const HTTP: u8 = 0x86;
+        const PATH: u8 = 0x44;
+        const AUTHORITY: u8 = 0x41;
+        const CONTENT_TYPE: u8 = 0x5f;
+        let literal = |index: u8, value: &str| {
+            let mut field = vec![index, value.len() as u8];
+            field.extend(value.as_bytes());
+            field
+        };
+        let head = [
+            vec![POST, HTTP],
+            literal(PATH, self.endless_call),
+            literal(AUTHORITY, "x"),
+            literal(CONTENT_TYPE, "application/grpc"),
+        ]
+        .concat();
+        let frame = |kind: u8, flags: u8, payload: &[u8]| {
+            let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1];
+            frame.extend(payload);
+            frame
+        };
+        [frame(HEADERS, END_HEADERS, &head), frame(DATA, flags, body)].concat()
+    }
 }

@@ -30,6 +30,11 @@ pub(crate) struct RowPoints {
 }
 
 impl RowPoints {
+    /// Those of a row of floats with so many steps.
+    pub(crate) fn bytes(steps: usize) -> usize {
+        steps * (size_of::<i64>() + size_of::<f64>())
+    }
+
     pub(crate) fn samples(&self) -> SeriesSamples<'_> {
         SeriesSamples {
             floats: Samples { t: &self.t, v: &self.v },
