@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use datafusion_execution::memory_pool::MemoryReservation;
 use merge::{
     ChunkBytes, ChunkContent, Column, Dedup, Floats, ReplicaReading, SampleTime, SeriesChunk,
     ValueOf, read_replicas, sample_times,
@@ -12,12 +13,12 @@ use model::{FloatHistogram, Labels, Resolution, Sample, SampleValue, TimeRange};
 use promql::kernels::coarse::{CoarseTimes, Stretch};
 use promql::kernels::interrupt::Interrupt;
 use promql::kernels::window::{HistogramSamples, Samples, Steps};
-use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms};
+use tsdb::chunk::{Encoding, decode_floats, decode_shared_histograms, num_samples};
 
 use self::edges::WindowEdges;
 use crate::context::QueryContext;
 use crate::downsampled::{Short, Treatment};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, query_error};
 use crate::source::UnreadableChunk;
 
 mod edges;
@@ -106,6 +107,26 @@ pub(crate) struct SampleReader {
     spare: Vec<Arc<FloatHistogram>>,
     /// Which histograms are looked at, if not all.
     edges: Option<WindowEdges>,
+    /// What the buffers, and what functions put beside samples, are charged to.
+    memory: MemoryReservation,
+}
+
+/// Bytes that a sample takes with what functions put beside it, ...
+const SAMPLE_BYTES: usize = 32;
+/// ... that a histogram takes without its buckets, ...
+const HISTOGRAM_BYTES: usize = 256;
+/// ... and those for a byte of a chunk of histograms, where a bucket may take a bit.
+const BUCKET_BYTES: usize = 64;
+
+/// Bytes that the samples of a chunk take at most once they are decoded.
+fn decoded_bytes(chunk: &ChunkBytes) -> usize {
+    // a sample takes a bit at least
+    let most = chunk.data.len().saturating_mul(8);
+    let samples = num_samples(chunk.encoding, &chunk.data).unwrap_or(0).min(most);
+    match chunk.encoding.is_histogram() {
+        false => samples * SAMPLE_BYTES,
+        true => samples * (SAMPLE_BYTES + HISTOGRAM_BYTES) + chunk.data.len() * BUCKET_BYTES,
+    }
 }
 
 fn broken(labels: &Labels, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -159,7 +180,8 @@ impl HistogramColumn {
 }
 
 impl SampleReader {
-    pub(crate) fn new(reading: SelectorReading) -> SampleReader {
+    /// What is read is charged to `memory`.
+    pub(crate) fn new(reading: SelectorReading, memory: MemoryReservation) -> SampleReader {
         let (floats, histograms) = (Floats::default(), HistogramColumn::default());
         let moving =
             reading.buffered.filter(|(steps, _)| reading.edges_only && steps.fixed.is_none());
@@ -173,6 +195,7 @@ impl SampleReader {
             histograms,
             spare: Vec::new(),
             edges,
+            memory,
         }
     }
 
@@ -184,16 +207,30 @@ impl SampleReader {
     /// Reads the samples of the series inside the range, stale markers included; those read so far
     /// where the interrupt says so. A chunk that cannot be read is left out where the query takes
     /// that.
+    ///
+    /// # Errors
+    /// Also where the samples do not fit into the query's memory.
     pub(crate) fn read(
         &mut self,
         labels: &Labels,
         chunks: Vec<SeriesChunk>,
         interrupt: &Interrupt<'_>,
     ) -> Result<(), Error> {
+        self.charge(&chunks)?;
         match self.read_all(labels, chunks, interrupt) {
             Ok(()) => Ok(()),
             Err(unread) => self.read_readable(labels, unread, interrupt),
         }
+    }
+
+    /// Charges the samples of a series before they are decoded.
+    fn charge(&mut self, chunks: &[SeriesChunk]) -> Result<(), Error> {
+        let bytes = |chunk: &SeriesChunk| match &chunk.content {
+            ChunkContent::Raw(raw) => decoded_bytes(raw),
+            ChunkContent::Aggregates(all) => all.iter().flatten().map(decoded_bytes).sum(),
+        };
+        let lacking = chunks.iter().map(bytes).sum::<usize>().saturating_sub(self.memory.size());
+        if lacking == 0 { Ok(()) } else { self.memory.try_grow(lacking).map_err(query_error) }
     }
 
     fn read_readable(
@@ -237,7 +274,7 @@ impl SampleReader {
             true => self.read_plain(&chunks, interrupt).map_err(|e| broken(labels, e)),
             false => self.read_coarse(chunks.clone(), interrupt).map_err(|e| broken(labels, e)),
         };
-        if let Err(error) = read.and_then(|()| self.check_order(labels)) {
+        if let Err(error) = read.and_then(|()| self.check_order(labels, interrupt)) {
             return Err(Unread { error, chunks });
         }
         if self.reading.totals_only {
@@ -251,9 +288,18 @@ impl SampleReader {
         chunks: &[SeriesChunk],
         interrupt: &Interrupt<'_>,
     ) -> Result<(), tsdb::Error> {
+        let floats = chunks.iter().filter_map(|chunk| match &chunk.content {
+            ChunkContent::Raw(raw) if !raw.encoding.is_histogram() => Some(decoded_bytes(raw)),
+            _ => None,
+        });
+        // as many as are charged: what grows by doubling takes more
+        let floats = floats.sum::<usize>() / SAMPLE_BYTES;
+        self.floats.ts.reserve_exact(floats);
+        self.floats.values.reserve_exact(floats);
         for chunk in chunks {
             if let ChunkContent::Raw(raw) = &chunk.content {
-                if interrupt.after(8 * raw.data.len()) {
+                let samples = num_samples(raw.encoding, &raw.data).unwrap_or(0);
+                if interrupt.after(8 * (raw.data.len() + samples)) {
                     return Ok(());
                 }
                 self.decode(raw)?;
@@ -263,8 +309,15 @@ impl SampleReader {
         Ok(())
     }
 
-    fn check_order(&self, labels: &Labels) -> Result<(), Error> {
-        let out_of_order = |ts: &[i64]| ts.windows(2).any(|w| w[0] >= w[1]);
+    fn check_order(&self, labels: &Labels, interrupt: &Interrupt<'_>) -> Result<(), Error> {
+        /// Looked at between two questions whether to go on.
+        const AT_ONCE: usize = 1 << 16;
+        let out_of_order = |ts: &[i64]| {
+            (0..ts.len()).step_by(AT_ONCE).any(|from| {
+                let some = &ts[from..ts.len().min(from + AT_ONCE + 1)];
+                !interrupt.after(some.len()) && some.windows(2).any(|w| w[0] >= w[1])
+            })
+        };
         if out_of_order(&self.floats.ts) || out_of_order(&self.histograms.ts) {
             let text = format!("series {labels}: its samples are out of order");
             return Err(Error::new(Kind::Execution, text));

@@ -3,17 +3,19 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, ListArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type};
 use datafusion_execution::memory_pool::MemoryReservation;
 use model::Labels;
 use promql::ast::{AggregateOp, Expr, ExprKind, Span, ValueType};
-use promql::value::{Grid, Point, PointValue, Points, PointsView, ResultSeries, StepRows, Value};
+use promql::value::{Grid, PointValue, Points, PointsView, ResultSeries, StepRows, Value};
 
 use crate::batch::Rows;
 use crate::context::{LabelMemory, QueryContext, apart};
 use crate::error::{Error, Kind};
+use crate::histograms::Histograms;
 use crate::lower::sorts::is_sort;
-use crate::ops::range_vector::raw_series;
+use crate::ops::range_vector::{RawColumns, raw_columns};
 
 /// What a plan gave, with the memory it is charged to.
 pub(crate) type Collected = Vec<(CollectedPart, MemoryReservation)>;
@@ -48,6 +50,27 @@ impl StepRows for ResultRows {
             values: self.rows.values(row),
             present: self.rows.present(row),
             histograms: self.rows.histograms(row),
+        }
+    }
+}
+
+/// The samples of a range vector, charged likewise.
+struct ResultSamples {
+    t: ListArray,
+    v: ListArray,
+    histograms: Vec<Option<Histograms>>,
+    _memory: MemoryReservation,
+    _labels: Option<LabelMemory>,
+}
+
+impl StepRows for ResultSamples {
+    fn view(&self, row: usize) -> PointsView<'_> {
+        let offsets = self.t.value_offsets();
+        let samples = offsets[row] as usize..offsets[row + 1] as usize;
+        PointsView::Samples {
+            t: &self.t.values().as_primitive::<Int64Type>().values()[samples.clone()],
+            v: &self.v.values().as_primitive::<Float64Type>().values()[samples],
+            histograms: self.histograms[row].as_deref(),
         }
     }
 }
@@ -144,7 +167,7 @@ pub(crate) fn value(
         let rows = match part {
             CollectedPart::Rows(rows) => rows,
             CollectedPart::Raw(batch) => {
-                series.extend(raw(&batch, context));
+                series.extend(samples(&batch, memory, context));
                 continue;
             }
         };
@@ -172,19 +195,25 @@ pub(crate) fn value(
     if grid.is_instant() { Value::Vector(series) } else { Value::Matrix(series) }
 }
 
-fn raw<'a>(
+/// The series of a batch of samples, without a copy.
+fn samples(
     batch: &RecordBatch,
-    context: &'a QueryContext,
-) -> impl Iterator<Item = ResultSeries> + use<'a> {
-    raw_series(batch, context).into_iter().map(|series| {
-        let histogram = |i: usize| series.histograms.as_ref().and_then(|h| h[i].clone());
-        let point = |(i, (t_ms, v)): (usize, (&i64, &f64))| Point {
-            t_ms: *t_ms,
-            value: histogram(i).map_or(PointValue::Float(*v), PointValue::Histogram),
-        };
-        let points = series.t.iter().zip(&series.v).enumerate().map(point).collect();
-        ResultSeries { labels: context.label(series.series), points }
-    })
+    memory: MemoryReservation,
+    context: &QueryContext,
+) -> Vec<ResultSeries> {
+    let RawColumns { series, t, v, histograms } = raw_columns(batch, context);
+    let rows: Arc<dyn StepRows> = Arc::new(ResultSamples {
+        t,
+        v,
+        histograms,
+        _memory: memory,
+        _labels: context.label_memory(),
+    });
+    let of_row = |(row, id): (usize, &u32)| ResultSeries {
+        labels: context.label(*id),
+        points: Points::of_row(Arc::clone(&rows), row),
+    };
+    series.iter().enumerate().map(of_row).collect()
 }
 
 fn sort(series: &mut [ResultSeries], order: &Order) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use datafusion_common::Result;
 use futures::{StreamExt, TryStreamExt};
 use merge::Series;
@@ -20,7 +20,7 @@ use promql::kernels::window::{HistogramSamples, Samples, Steps};
 use super::series_scan::SeriesScan;
 use super::window::RowPoints;
 use crate::batch::BatchStream;
-use crate::context::{Check, QueryContext};
+use crate::context::{Charge, Check, QueryContext};
 use crate::error::{execution, fail};
 use crate::exec::{BatchOperator, Inputs};
 use crate::grid::StepGrid;
@@ -40,9 +40,13 @@ fn schema() -> SchemaRef {
     ]))
 }
 
+/// Bytes that a sample takes in a column for times and one for values, while they grow.
+const COLLECTED_BYTES: usize = 32;
+
 /// Series with their samples, as they are collected.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct RawRows {
+    memory: Charge,
     labels: Vec<Labels>,
     lengths: Vec<usize>,
     t: Vec<i64>,
@@ -51,8 +55,15 @@ struct RawRows {
 }
 
 impl RawRows {
-    fn push(&mut self, labels: Labels, samples: SeriesSamples<'_>) {
+    fn new(inputs: &Inputs) -> RawRows {
+        let memory = Charge::new(inputs.reserve("samples"));
+        let (labels, lengths, histograms) = (Vec::new(), Vec::new(), Vec::new());
+        RawRows { memory, labels, lengths, t: Vec::new(), v: Vec::new(), histograms }
+    }
+
+    fn push(&mut self, labels: Labels, samples: SeriesSamples<'_>) -> Result<()> {
         let SeriesSamples { floats, histograms } = samples;
+        self.memory.hold(labels.as_packed().len() + samples.len() * COLLECTED_BYTES)?;
         let begin = self.t.len();
         self.t.extend_from_slice(floats.t);
         self.v.extend_from_slice(floats.v);
@@ -62,10 +73,11 @@ impl RawRows {
         } else if !floats.t.is_empty() {
             self.histograms.push(None);
         } else {
-            return;
+            return Ok(());
         }
         self.labels.push(labels);
         self.lengths.push(self.t.len() - begin);
+        Ok(())
     }
 
     /// Merges histograms into the floats from `begin` on, in order of time.
@@ -102,29 +114,24 @@ impl RawRows {
     }
 }
 
-/// One series of a raw batch: its id and samples.
-pub(crate) struct RawSeries {
-    pub(crate) series: u32,
-    pub(crate) t: Vec<i64>,
-    pub(crate) v: Vec<f64>,
-    pub(crate) histograms: Option<Histograms>,
+/// The columns of a raw batch.
+pub(crate) struct RawColumns {
+    pub(crate) series: ScalarBuffer<u32>,
+    pub(crate) t: ListArray,
+    pub(crate) v: ListArray,
+    /// An entry per series.
+    pub(crate) histograms: Vec<Option<Histograms>>,
 }
 
-/// Reads a raw batch back.
-pub(crate) fn raw_series(batch: &RecordBatch, query: &QueryContext) -> Vec<RawSeries> {
-    let ids = batch.column(0).as_primitive::<UInt32Type>();
-    let (t, v) = (batch.column(1).as_list::<i32>(), batch.column(2).as_list::<i32>());
+/// Reads a raw batch back, without a copy of its samples.
+pub(crate) fn raw_columns(batch: &RecordBatch, query: &QueryContext) -> RawColumns {
     let histograms = batch.column(3).as_primitive::<UInt32Type>();
-    let row = |(i, id): (usize, &u32)| RawSeries {
-        series: *id,
-        t: t.value(i).as_primitive::<Int64Type>().values().to_vec(),
-        v: v.value(i).as_primitive::<Float64Type>().values().to_vec(),
-        histograms: histograms
-            .is_valid(i)
-            .then(|| query.histograms.take(histograms.value(i)))
-            .flatten(),
-    };
-    ids.values().iter().enumerate().map(row).collect()
+    RawColumns {
+        series: batch.column(0).as_primitive::<UInt32Type>().values().clone(),
+        t: batch.column(1).as_list().clone(),
+        v: batch.column(2).as_list().clone(),
+        histograms: histograms.iter().map(|id| query.histograms.take(id?)).collect(),
+    }
 }
 
 /// `m[5m]` at the top of a query.
@@ -174,7 +181,7 @@ impl RawSelector {
         of: RawInputs<'_>,
     ) -> Result<RawRows> {
         let RawInputs { inputs, interrupt } = of;
-        let mut rows = RawRows::default();
+        let mut rows = RawRows::new(inputs);
         let mut tally = Tally::new(1, false);
         for Series { labels, chunks } in batch {
             reader.read(&labels, chunks, interrupt).map_err(fail)?;
@@ -189,7 +196,7 @@ impl RawSelector {
                 }
             };
             tally.range(samples.floats.t.len(), samples.histograms.h);
-            rows.push(labels, samples);
+            rows.push(labels, samples)?;
         }
         if let Some(counter) = &inputs.query.samples {
             inputs.count_samples(tally.flush(counter, &self.counted));
@@ -216,7 +223,7 @@ impl BatchOperator for RawSelector {
     }
 
     fn batches(self: Arc<Self>, _: usize, inputs: Inputs) -> Result<BatchStream> {
-        let reader = SampleReader::new(self.reading.clone());
+        let reader = SampleReader::new(self.reading.clone(), inputs.reserve("decoded samples"));
         let state = (self, inputs, reader);
         let batches =
             futures::stream::try_unfold(state, |(operator, inputs, mut reader)| async move {
@@ -259,11 +266,12 @@ impl BatchOperator for RawSubquery {
         let input = inputs.rows(0, partition)?;
         let batches = input.and_then(move |rows| {
             let raw = inputs.query.work(|interrupt| {
-                let (mut raw, mut points) = (RawRows::default(), RowPoints::default());
+                let (mut raw, mut points) = (RawRows::new(&inputs), RowPoints::default());
+                raw.memory.hold(rows.steps * COLLECTED_BYTES)?;
                 for (row, labels) in inputs.query.labels_of(&rows).into_iter().enumerate() {
                     interrupt.check(4 * rows.steps)?;
                     points.read(&rows, row, self.inner);
-                    raw.push(labels, points.samples());
+                    raw.push(labels, points.samples())?;
                 }
                 Ok(raw)
             });

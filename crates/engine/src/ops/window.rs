@@ -121,7 +121,7 @@ impl Operator for SelectorWindow {
         let start = async move {
             let params = inputs.scalars(0, &self.params).await?;
             let evaluator = Evaluator::new(Arc::clone(&self.spec), &inputs, params, false);
-            let reader = SampleReader::new(self.reading.clone());
+            let reader = SampleReader::new(self.reading.clone(), inputs.reserve("decoded samples"));
             let worker = SelectorWorker {
                 operator: self,
                 evaluator,

@@ -21,7 +21,7 @@ enum PointsRepr {
 /// Rows of points over the steps of a grid, held by the engine that evaluated them. They live until
 /// the last of their series is dropped.
 pub trait StepRows: Send + Sync {
-    /// A row as [`PointsView::Steps`]; a list will do too.
+    /// A row as [`PointsView::Steps`] or [`PointsView::Samples`]; a list will do too.
     fn view(&self, row: usize) -> PointsView<'_>;
 }
 
@@ -33,6 +33,12 @@ pub enum PointsView<'a> {
         grid: Grid,
         values: &'a [f64],
         present: StepsView<'a>,
+        histograms: Option<&'a [Option<Arc<FloatHistogram>>]>,
+    },
+    /// Samples, each at a time of its own: a histogram where there is one, else a float.
+    Samples {
+        t: &'a [i64],
+        v: &'a [f64],
         histograms: Option<&'a [Option<Arc<FloatHistogram>>]>,
     },
     List(&'a [Point]),
@@ -53,18 +59,18 @@ impl Points {
 
     pub fn iter(&self) -> impl Iterator<Item = Point> + '_ {
         let view = self.view();
-        let (steps, listed) = match view {
-            PointsView::Steps { present, .. } => (Some(present.into_iter()), None),
-            PointsView::List(points) => (None, Some(points.iter().cloned())),
+        let (steps, all) = match view {
+            PointsView::Steps { present, .. } => (Some(present.into_iter()), 0),
+            PointsView::Samples { .. } | PointsView::List(_) => (None, self.places()),
         };
-        let at = move |k: usize| view.at(k);
-        steps.into_iter().flatten().filter_map(at).chain(listed.into_iter().flatten())
+        steps.into_iter().flatten().chain(0..all).filter_map(move |k| view.at(k))
     }
 
     /// How many places there are for points: one per step or entry of the list.
     pub fn places(&self) -> usize {
         match self.view() {
             PointsView::Steps { values, .. } => values.len(),
+            PointsView::Samples { t, .. } => t.len(),
             PointsView::List(points) => points.len(),
         }
     }
@@ -81,6 +87,7 @@ impl Points {
     pub fn len(&self) -> usize {
         match self.view() {
             PointsView::Steps { present, .. } => present.len(),
+            PointsView::Samples { t, .. } => t.len(),
             PointsView::List(points) => points.len(),
         }
     }
@@ -88,6 +95,7 @@ impl Points {
     pub fn is_empty(&self) -> bool {
         match self.view() {
             PointsView::Steps { present, .. } => present.is_empty(),
+            PointsView::Samples { t, .. } => t.is_empty(),
             PointsView::List(points) => points.is_empty(),
         }
     }
@@ -99,14 +107,20 @@ impl PointsView<'_> {
             PointsView::List(points) => points.get(place).cloned(),
             PointsView::Steps { present, .. } if !present.contains(place) => None,
             PointsView::Steps { grid, values, histograms, .. } => {
-                let value = match histograms.and_then(|h| h[place].as_ref()) {
-                    Some(histogram) => PointValue::Histogram(Arc::clone(histogram)),
-                    None => PointValue::Float(values[place]),
-                };
-                Some(Point { t_ms: grid.time(place), value })
+                let value = *values.get(place)?;
+                Some(point(grid.time(place), value, histograms.and_then(|h| h[place].as_ref())))
+            }
+            PointsView::Samples { t, v, histograms } => {
+                let histogram = histograms.and_then(|h| h.get(place)?.as_ref());
+                Some(point(*t.get(place)?, *v.get(place)?, histogram))
             }
         }
     }
+}
+
+fn point(t_ms: i64, value: f64, histogram: Option<&Arc<FloatHistogram>>) -> Point {
+    let float = || PointValue::Float(value);
+    Point { t_ms, value: histogram.map_or_else(float, |h| PointValue::Histogram(Arc::clone(h))) }
 }
 
 impl From<Vec<Point>> for Points {
