@@ -57,8 +57,10 @@ fn ask(time: i64) -> Attack {
     paths.extend(
         ["labels", "label/job/values", "stores", "targets", "rules", "metadata"].map(Into::into),
     );
-    // the block of very many samples has times of its own
-    paths.push("query?query=max_over_time(hostile[2d])&time=1099642698&timeout=10s".to_owned());
+    // the block of very many samples ends a day later
+    let late = time + 24 * 3600;
+    paths.push(format!("query?query=max_over_time(hostile[2d])&time={late}&timeout=10s"));
+    paths.push(format!("query?query=hostile[2d]&time={late}&timeout=10s"));
     Attack::Ask(Paths { paths, callers: 4 })
 }
 

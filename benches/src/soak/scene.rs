@@ -112,7 +112,9 @@ impl Scene {
                 (query, FLEET_END, (100 * HOURS * 60).to_string())
             }
             Scene::Block(_) => {
-                ("sum(count_over_time(sound[13h]))".to_owned(), BLOCKS_END, "360".to_owned())
+                // a sample a minute for two hours in each
+                let sound = (HostileBlock::HOURS.len() - 1) * 120;
+                ("sum(count_over_time(sound[13h]))".to_owned(), BLOCKS_END, sound.to_string())
             }
             Scene::Endpoint(_) | Scene::Objects(_) => ("count(up)".to_owned(), 1, "10".to_owned()),
             // that server is told apart by its external label

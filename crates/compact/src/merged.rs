@@ -2,6 +2,7 @@
 //! gives as many series and samples as its `meta.json` says, and merging neither invents nor drops
 //! any.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use block::LoadedTombstones;
 use block::reader::{BlockReader, BlockSeries, HeaderCache, ReaderSettings};
 use block::sync::SyncedBlock;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use merge::{ChunkContent, Dedup, KWay, SeriesChunk, Step, merge_vertically};
 use model::error::in_one_line;
 use model::{BlockId, Budget, Labels};
@@ -92,20 +93,24 @@ impl InputBlock {
         const SHORT: u64 = 256 << 10;
         let memory = Budget::new(TOMBSTONE_BYTES);
         let is_long =
-            |block: &&SyncedBlock| block.tombstones.as_ref().is_some_and(|t| t.size > SHORT);
-        let (long, short): (Vec<_>, Vec<_>) = blocks.iter().partition(is_long);
-        let mut opened = Vec::with_capacity(blocks.len());
+            |block: &SyncedBlock| block.tombstones.as_ref().is_some_and(|t| t.size > SHORT);
+        let numbered = blocks.iter().enumerate();
+        let (long, short): (Vec<_>, Vec<_>) = numbered.partition(|(_, block)| is_long(block));
+        let mut opened = BTreeMap::new();
         for (blocks, at_a_time) in [(long, 1), (short, PARALLEL)] {
             let open: Vec<_> = blocks
                 .into_iter()
-                .map(|block| InputBlock::open_within(bucket, block, &memory).boxed())
+                .map(|(at, block)| {
+                    let open = InputBlock::open_within(bucket, block, &memory);
+                    open.map_ok(move |block| (at, block)).boxed()
+                })
                 .collect();
             let mut open = futures::stream::iter(open).buffered(at_a_time);
-            while let Some(block) = open.try_next().await? {
-                opened.push(block);
+            while let Some((at, block)) = open.try_next().await? {
+                opened.insert(at, block);
             }
         }
-        Ok(opened)
+        Ok(opened.into_values().collect())
     }
 
     pub(crate) fn id(&self) -> BlockId {
