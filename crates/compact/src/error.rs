@@ -130,6 +130,15 @@ impl Error {
         }
     }
 
+    /// A series has more samples than are downsampled; nothing is wrong with them.
+    pub(crate) fn is_too_long(&self) -> bool {
+        match &self.0 {
+            Case::Merge(e) => e.is_too_long(),
+            Case::Block { source, .. } => source.is_too_long(),
+            _ => false,
+        }
+    }
+
     /// The series of a block showed themselves out of order too late; read again, it is sorted
     /// first.
     pub(crate) fn is_disorder(&self) -> bool {

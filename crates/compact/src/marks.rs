@@ -18,6 +18,9 @@ use crate::{Error, Result};
 /// The reason in marks of blocks that cannot be read.
 const CORRUPT: &str = "corrupt-block";
 
+/// The reason in marks of blocks with more samples of a series than are downsampled.
+const TOO_LONG: &str = "series-too-long";
+
 /// The reason in marks of blocks of two servers with the same external labels.
 pub(crate) const CONFLICTING: &str = "conflicting-samples";
 
@@ -165,8 +168,9 @@ impl MarkWriter {
         error: &Error,
     ) -> bool {
         let details = format!("{}; {}", in_one_line(error), mends(error));
-        let mark = NoDownsampleMark::new(block.id(), self.clock.now(), CORRUPT, details);
-        self.write(&mark, &block.location, CORRUPT).await.is_some()
+        let why = if error.is_too_long() { TOO_LONG } else { CORRUPT };
+        let mark = NoDownsampleMark::new(block.id(), self.clock.now(), why, details);
+        self.write(&mark, &block.location, why).await.is_some()
     }
 
     /// `Some(true)`: written; `Some(false)`: there already; `None`: could not be written.
@@ -206,6 +210,9 @@ fn mends(error: &Error) -> &'static str {
     if error.is_overlap_of_aggregates() {
         return "its downsampled chunks overlap; it is served as it is";
     }
+    if error.is_too_long() {
+        return "it is served as it is";
+    }
     "read twice with this result; restore its files and remove this mark, or delete it if its data \
      is not needed"
 }
@@ -217,6 +224,7 @@ fn label_of(why: &str) -> &str {
         | reason::OUT_OF_ORDER_CHUNK
         | reason::DOWNSAMPLE_VERTICAL
         | CORRUPT
+        | TOO_LONG
         | CONFLICTING => why,
         _ => "",
     }

@@ -32,9 +32,14 @@ fn compactor(folder: &Path) -> Compactor {
     let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
     let metrics = BucketMetrics::new(&Registry::new()).unwrap();
     let bucket = Bucket::new(Arc::new(files), BucketSettings::default(), metrics, clock.clone());
-    let settings =
-        Settings { consistency_delay: Duration::ZERO, downsampling: false, ..Settings::default() };
+    let settings = Settings { consistency_delay: Duration::ZERO, ..Settings::default() };
     Compactor::new(bucket, settings, clock, &Registry::new()).unwrap()
+}
+
+/// The marks of this name on blocks of raw data.
+fn marks_of(folder: &Path, mark: &str) -> Vec<String> {
+    let blocks = std::fs::read_dir(folder).unwrap().map(|block| block.unwrap().path());
+    blocks.filter_map(|block| std::fs::read_to_string(block.join(mark)).ok()).collect()
 }
 
 /// The parents of each block that was made.
@@ -62,6 +67,9 @@ fn check(hostile: &HostileBlock, folder: &Path) {
         let [parents] = &merged[..] else { panic!("{name}: {merged:?}") };
         let mark = std::fs::read_to_string(mark).unwrap_or_default();
         assert!(parents.is_superset(&at(&[2, 4, 6])), "{name}: {parents:?}, {mark}");
+        let too_long = marks_of(folder, "no-downsample-mark.json");
+        assert_eq!(too_long.len(), usize::from(name.contains("million samples")), "{name}");
+        assert!(too_long.iter().all(|mark| mark.contains("4194304 floats")), "{too_long:?}");
         return;
     };
     assert!(!block.join("deletion-mark.json").exists(), "{name}");

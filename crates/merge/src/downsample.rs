@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use model::{Resolution, TimeRange};
-use tsdb::chunk::{Aggregate, decode_floats, decode_histograms};
+use tsdb::chunk::{Aggregate, decode_floats, decode_histograms, num_samples};
 
 use crate::column::Floats;
 use crate::error::{Case, Error};
@@ -35,6 +35,14 @@ mod tests;
 
 /// Thanos assumes that raw samples are a minute apart when it sizes batches.
 const ASSUMED_RAW_INTERVAL_MS: i64 = 60_000;
+
+/// The most floats that a series may have in a block to be downsampled: how many batches there are
+/// depends on all of them, so they are in memory at the same time, 16 bytes each. Those of two
+/// weeks with four samples a second are more.
+const MOST_FLOATS: usize = 4 << 20;
+
+/// The most bytes of histograms likewise: 500,000 samples of a hundred buckets.
+const MOST_HISTOGRAM_BYTES: usize = 512 << 20;
 
 /// The windows of one downsampled series.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -142,6 +150,9 @@ impl Downsampler {
 
     /// Replaces `out` by the windows of a series' raw chunks, which must be sorted and must not
     /// overlap. Stale markers and NaN are left out.
+    ///
+    /// # Errors
+    /// The chunks are damaged or overlap, or they have [too many samples](Error::is_too_long).
     pub fn raw(
         &mut self,
         chunks: &[SeriesChunk],
@@ -207,10 +218,17 @@ impl Downsampler {
                 self.flush_floats(out);
                 let (mut ts, mut histograms) = (Vec::new(), Vec::new());
                 decode_histograms(bytes.encoding, &bytes.data, &mut ts, &mut histograms)?;
+                if self.histograms.bytes() > MOST_HISTOGRAM_BYTES {
+                    let (what, most) = ("bytes of histograms", MOST_HISTOGRAM_BYTES);
+                    return Err(Error(Case::TooLong { what, most }));
+                }
                 self.histograms.extend(ts, histograms, self.resolution_ms, &mut out.histograms)?;
             } else {
                 self.histograms.flush(self.resolution_ms, &mut out.histograms)?;
                 let before = self.floats.len();
+                if before + num_samples(bytes.encoding, &bytes.data)? > MOST_FLOATS {
+                    return Err(Error(Case::TooLong { what: "floats", most: MOST_FLOATS }));
+                }
                 decode_floats(
                     bytes.encoding,
                     &bytes.data,

@@ -39,6 +39,8 @@ pub(crate) enum Case {
     OverlappingInput { end: i64, start: i64 },
     #[error("downsampling: {0}")]
     Downsample(String),
+    #[error("downsampling: one series has more than {most} {what} in a block")]
+    TooLong { what: &'static str, most: usize },
     #[error("downsampling: adding up native histograms")]
     Histograms(#[source] HistogramError),
 }
@@ -54,13 +56,18 @@ impl Error {
             Case::Encode(_) | Case::FitsNoChunk => Kind::Corrupt,
             Case::CountSumDiffer | Case::Downsample(_) | Case::Histograms(_) => Kind::Corrupt,
             Case::MissingAggregate { .. } | Case::OverlappingInput { .. } => Kind::Invalid,
-            Case::OverlappingAggregates => Kind::Unsupported,
+            Case::OverlappingAggregates | Case::TooLong { .. } => Kind::Unsupported,
         }
     }
 
     /// Downsampled chunks overlap where they cannot be merged; nothing is wrong with any of them.
     pub fn is_overlap_of_aggregates(&self) -> bool {
         matches!(self.0, Case::OverlappingAggregates)
+    }
+
+    /// A series of a block has more samples than are downsampled; nothing is wrong with them.
+    pub fn is_too_long(&self) -> bool {
+        matches!(self.0, Case::TooLong { .. })
     }
 }
 

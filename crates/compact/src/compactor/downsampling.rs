@@ -79,6 +79,9 @@ impl Compactor {
                 self.metrics.downsampling_failures.with_label_values(&[&from]).inc();
                 tracing::error!(block = %work.input.id(), error = %in_one_line(&e), "downsampling \
                     failed");
+                if e.is_too_long() {
+                    return self.marks.exclude_from_downsampling(&work.input, &e).await;
+                }
                 match damage(&self.bucket, &work.input, &e).await {
                     Damage::Proven => self.marks.exclude_from_downsampling(&work.input, &e).await,
                     Damage::Gone => true,

@@ -165,6 +165,13 @@ pub(super) fn is_histogram_chunk(chunk: &SeriesChunk) -> bool {
     chunk.aggregate(Aggregate::Counter).is_some_and(|c| c.encoding.is_histogram())
 }
 
+fn memory_of(histogram: &FloatHistogram) -> usize {
+    let FloatHistogram { positive_spans, negative_spans, custom_values, .. } = histogram;
+    let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len();
+    let spans = positive_spans.len() + negative_spans.len();
+    size_of::<FloatHistogram>() + (buckets + spans + custom_values.len()) * size_of::<f64>()
+}
+
 struct EncodedHistograms {
     bytes: ChunkBytes,
     /// How many rows went into the chunk: at least one.
@@ -205,9 +212,15 @@ fn encode_histograms(
 pub(super) struct HistogramRun {
     ts: Vec<i64>,
     histograms: Vec<FloatHistogram>,
+    bytes: usize,
 }
 
 impl HistogramRun {
+    /// What its samples take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes the samples of one chunk, without stale markers and those that go back in time. A
     /// change of the kind of buckets ends the run before it.
     pub(super) fn extend(
@@ -231,6 +244,7 @@ impl HistogramRun {
                 self.flush(resolution_ms, out)?;
             }
             self.ts.push(t);
+            self.bytes += memory_of(&histogram);
             self.histograms.push(histogram);
         }
         Ok(())
@@ -246,6 +260,7 @@ impl HistogramRun {
         let input = Extent { first, last, step_ms: ASSUMED_RAW_INTERVAL_MS, count: self.ts.len() };
         let batches = batch_count(input, resolution_ms);
         let batch_size = self.ts.len() / batches + 1;
+        self.bytes = 0;
         let mut samples = std::mem::take(&mut self.ts)
             .into_iter()
             .zip(std::mem::take(&mut self.histograms))

@@ -109,9 +109,13 @@ impl HostileBlock {
     }
 
     /// The MiB that it may take of whoever reads it: few, except for the longest file of deleted
-    /// spans, which is read whole.
+    /// spans, which is read whole, and for the most samples of a series that are downsampled.
     pub fn most_mib(&self) -> u64 {
-        if self.name.ends_with("in 64 MiB") { 176 } else { 64 }
+        match self.name {
+            name if name.ends_with("in 64 MiB") => 176,
+            name if name.contains("million samples") => 128,
+            _ => 64,
+        }
     }
 
     /// Writes the block and sound ones of two hours into a folder, so that a compactor would merge
