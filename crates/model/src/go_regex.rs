@@ -73,6 +73,16 @@ pub fn cost(pattern: &str) -> u64 {
     once.saturating_mul(u64::from(translator.group.repeats)).saturating_add(SMALLEST)
 }
 
+/// The most bytes over which an expression is run at once. Where its states do not fit into the
+/// memory of a match, running it over a byte takes up to half a nanosecond for each of its
+/// [`cost`]: a tenth of a second in all. Texts of four KiB are taken whatever it costs.
+pub fn longest_text(pattern: &str) -> usize {
+    const COST_OF_ALL_BYTES: u64 = 1 << 27;
+    const ALWAYS: u64 = 4 << 10;
+    let longest = (COST_OF_ALL_BYTES / cost(pattern).max(1)).max(ALWAYS);
+    usize::try_from(longest).unwrap_or(usize::MAX)
+}
+
 fn build(translated: &str, pattern: &str) -> Result<Regex> {
     let mut builder = RegexBuilder::new(translated);
     builder.dot_matches_new_line(true).size_limit(MAX_BYTES).nest_limit(MAX_DEPTH);

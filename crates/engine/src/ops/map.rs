@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 use super::groups::{GROUPING_UNITS, grouping_units};
 use crate::batch::{RowStream, Rows};
 use crate::context::{Check, QueryContext};
+use crate::error::execution;
 use crate::exec::{Inputs, Operator};
 
 /// This many values are changed before the interrupt is asked.
@@ -168,7 +169,9 @@ impl Map {
             // the value is looked at, perhaps by a regex
             interrupt.check(GROUPING_UNITS + 32 * labels.as_packed().len())?;
             let (changed, writes_name) = match &self.function {
-                MapFunction::Replace(replace) => (replace.apply(&labels), replace.writes_name()),
+                MapFunction::Replace(replace) => {
+                    (replace.apply(&labels).map_err(execution)?, replace.writes_name())
+                }
                 MapFunction::Join(join) => (Some(join.apply(&labels)), join.writes_name()),
                 _ => (None, false),
             };

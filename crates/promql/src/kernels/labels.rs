@@ -12,6 +12,8 @@ pub struct LabelReplace {
     replacement: Template,
     source: Vec<u8>,
     regex: Regex,
+    /// The longest value over which the regex is run.
+    longest: usize,
 }
 
 impl LabelReplace {
@@ -28,7 +30,8 @@ impl LabelReplace {
         }
         let replacement = Template::new(&regex, replacement);
         let (destination, source) = (destination.to_vec(), source.to_vec());
-        Ok(LabelReplace { destination, replacement, source, regex })
+        let longest = go_regex::longest_text(&text);
+        Ok(LabelReplace { destination, replacement, source, regex, longest })
     }
 
     pub fn writes_name(&self) -> bool {
@@ -36,10 +39,23 @@ impl LabelReplace {
     }
 
     /// What the labels become, or `None` where the regex does not match.
-    pub fn apply<'a>(&'a self, labels: &'a Labels) -> Option<NewLabels<'a>> {
-        let captures = self.regex.captures(labels.get(&self.source).unwrap_or_default())?;
+    ///
+    /// # Errors
+    /// The value is so long that nothing would end the regex for a while.
+    pub fn apply<'a>(&'a self, labels: &'a Labels) -> Result<Option<NewLabels<'a>>, String> {
+        let value = labels.get(&self.source).unwrap_or_default();
+        if value.len() > self.longest {
+            return Err(format!(
+                "label_replace(): the value of label {} has {} bytes, more than the limit of {} for \
+                 this regular expression",
+                String::from_utf8_lossy(&self.source),
+                value.len(),
+                self.longest
+            ));
+        }
+        let Some(captures) = self.regex.captures(value) else { return Ok(None) };
         let value = NewValue::Replaced(captures, &self.replacement);
-        Some(NewLabels { labels, name: &self.destination, value })
+        Ok(Some(NewLabels { labels, name: &self.destination, value }))
     }
 }
 
@@ -139,23 +155,55 @@ pub fn check_count_values_label(name: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use model::{Clock, SystemClock};
+
     use super::*;
 
     #[test]
     fn groups_are_put_in_and_mismatches_leave_alone() {
         let labels = Labels::from_pairs([("instance", "a:9100")]);
         let replace = LabelReplace::new([b"host", b"$1-x", b"instance", b"(.*):.*"]).unwrap();
-        let replaced = replace.apply(&labels).unwrap();
+        let replaced = replace.apply(&labels).unwrap().unwrap();
         assert_eq!(replaced.bytes(), labels.as_packed().len() + "hosta-x".len());
         assert_eq!(replaced.build().to_string(), r#"{host="a-x", instance="a:9100"}"#);
         assert!(
             LabelReplace::new([b"host", b"$1", b"instance", b"z"])
                 .unwrap()
                 .apply(&labels)
+                .unwrap()
                 .is_none()
         );
         assert!(LabelReplace::new([b"", b"$1", b"instance", b"z"]).is_err());
         assert!(LabelReplace::new([b"a", b"$1", b"instance", b"("]).is_err());
+    }
+
+    /// Nothing ends a regex over one value, so no value may keep it busy for long.
+    #[test]
+    fn no_regex_is_run_over_a_value_for_long() {
+        let clock = SystemClock::new(|_| Box::pin(std::future::pending()));
+        let mut random = 1u32;
+        let values = std::iter::repeat_with(|| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b"ab"[(random >> 31) as usize]
+        });
+        let value: Vec<u8> = values.take(1 << 20).collect();
+        let labels = |length: usize| Labels::from_pairs([("l", &value[..length])]);
+        for regex in
+            ["(.*a.{500}b)+", ".*a.{900}", "[ab]*a[ab]{14}c", "([ab]*a[ab]{300}c)+", "(a|b|ab)*c"]
+        {
+            let args: [&[u8]; 4] = [b"m", b"$1", b"l", regex.as_bytes()];
+            let replace = LabelReplace::new(args).unwrap();
+            let longest = labels(replace.longest);
+            let began = clock.monotonic();
+            assert!(replace.apply(&longest).is_ok());
+            let took = clock.monotonic() - began;
+            println!("{regex} over {} bytes: {took:?}", replace.longest);
+            // it takes a tenth of a second, but tests run beside others
+            assert!(took < std::time::Duration::from_secs(2), "{regex}: {took:?}");
+            let refused = replace.apply(&labels(replace.longest + 1)).map(drop).unwrap_err();
+            let text = format!("the value of label l has {} bytes, more", replace.longest + 1);
+            assert!(refused.contains(&text), "{refused}");
+        }
     }
 
     #[test]
