@@ -38,7 +38,8 @@ pub struct SeriesChunk {
     /// For downsampled chunks, when the first and the last sample of each window were taken, where
     /// that is known: a sample for each window, at the time of the window's last sample, whose
     /// value is how many milliseconds before it the first one was taken. Blocks do not have it.
-    pub times: Option<Bytes>,
+    /// Behind a pointer, because raw chunks, of which there are many more, do not have it either.
+    pub times: Option<Box<Bytes>>,
     /// The server that sent it, for messages; `None` where nobody did.
     pub origin: Option<Arc<str>>,
     pub content: ChunkContent,
@@ -75,7 +76,7 @@ impl SeriesChunk {
     #[must_use]
     pub fn with_times(self, times: Option<Bytes>) -> SeriesChunk {
         let downsampled = matches!(self.content, ChunkContent::Aggregates(_));
-        SeriesChunk { times: times.filter(|_| downsampled), ..self }
+        SeriesChunk { times: times.filter(|_| downsampled).map(Box::new), ..self }
     }
 
     /// Whether both are known to be of the same replica.
@@ -173,7 +174,7 @@ impl SeriesChunk {
         match &self.content {
             ChunkContent::Raw(chunk) => chunk.data.len(),
             ChunkContent::Aggregates(parts) => {
-                parts.iter().flatten().map(|c| &c.data).chain(&self.times).map(Bytes::len).sum()
+                parts.iter().flatten().map(|c| &c.data).chain(self.times.as_deref()).map(Bytes::len).sum()
             }
         }
     }

@@ -206,7 +206,7 @@ fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
             message.min = min.map(part);
             message.max = max.map(part);
             message.counter = counter.map(part);
-            message.times = chunk.times.unwrap_or_default();
+            message.times = chunk.times.map(|times| *times).unwrap_or_default();
         }
     }
     message
