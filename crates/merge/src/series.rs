@@ -173,9 +173,13 @@ impl SeriesChunk {
     pub fn size(&self) -> usize {
         match &self.content {
             ChunkContent::Raw(chunk) => chunk.data.len(),
-            ChunkContent::Aggregates(parts) => {
-                parts.iter().flatten().map(|c| &c.data).chain(self.times.as_deref()).map(Bytes::len).sum()
-            }
+            ChunkContent::Aggregates(parts) => parts
+                .iter()
+                .flatten()
+                .map(|c| &c.data)
+                .chain(self.times.as_deref())
+                .map(Bytes::len)
+                .sum(),
         }
     }
 }

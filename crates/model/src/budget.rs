@@ -3,8 +3,9 @@
 
 mod queue;
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use queue::Admission;
 use queue::Queue;
@@ -43,7 +44,22 @@ struct Whole {
     used: AtomicU64,
     peak: AtomicU64,
     queue: Queue,
+    /// Bytes that were given back since the last relief.
+    returned: AtomicU64,
+    relief: OnceLock<Relief>,
 }
+
+/// What gives to the system what the allocator keeps of freed memory.
+struct Relief(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Relief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Relief")
+    }
+}
+
+/// Relief is sought when this part of the budget was given back.
+const RELIEF_AFTER: u64 = 16;
 
 /// What one request may use without asking, and what it uses.
 #[derive(Debug)]
@@ -70,7 +86,17 @@ impl Budget {
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             queue: Queue::default(),
+            returned: AtomicU64::new(0),
+            relief: OnceLock::new(),
         })))
+    }
+
+    /// Has `relief` called before more memory is granted, whenever a sixteenth of the budget was
+    /// given back since the last time: what is given back here may still be with the allocator,
+    /// and what is granted comes on top of it. Only the first call has an effect.
+    pub fn relieve_by(&self, relief: impl Fn() + Send + Sync + 'static) {
+        // a second one is for nothing
+        let _ = self.whole().relief.set(Relief(Box::new(relief)));
     }
 
     pub fn unlimited() -> Budget {
@@ -183,6 +209,7 @@ impl Whole {
         match grown {
             Ok(before) => {
                 self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+                self.relieve(limit);
                 Ok(())
             }
             Err(used) => Err(BudgetExceeded { what: what.to_owned(), wanted: bytes, used, limit }),
@@ -192,7 +219,18 @@ impl Whole {
     fn shrink(&self, bytes: u64) {
         if bytes > 0 {
             self.used.fetch_sub(bytes, Ordering::SeqCst);
+            self.returned.fetch_add(bytes, Ordering::Relaxed);
             self.queue.wake_first();
+        }
+    }
+
+    fn relieve(&self, limit: u64) {
+        let due = limit / RELIEF_AFTER;
+        if let Some(Relief(relief)) = self.relief.get()
+            && self.returned.load(Ordering::Relaxed) > due
+            && self.returned.swap(0, Ordering::Relaxed) > due
+        {
+            relief();
         }
     }
 }

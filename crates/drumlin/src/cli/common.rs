@@ -9,7 +9,7 @@ use storeapi::SeriesLimits;
 
 use super::kingpin::Foreign;
 use super::values::{ByteSize, TimeOrOffset, duration};
-use crate::memory;
+use crate::{allocator, memory};
 
 /// Accepted by every component without effect.
 pub(crate) const FOREIGN: &[Foreign] = &[
@@ -50,7 +50,10 @@ impl ProcessArgs {
     }
 
     pub(crate) fn budget(&self) -> Budget {
-        Budget::new(self.memory_budget.map_or_else(memory::default_budget, |size| size.0))
+        let limit = self.memory_budget.map_or_else(memory::default_budget, |size| size.0);
+        let budget = Budget::new(limit);
+        budget.relieve_by(move || allocator::give_back_above(limit / 4 * 3));
+        budget
     }
 }
 

@@ -157,3 +157,23 @@ fn threads_that_wait_for_each_other_all_get_their_turn() {
     assert_eq!((done.into_inner(), budget.used()), (8, 0));
     assert!(budget.peak() <= 100);
 }
+
+#[test]
+fn relief_comes_before_memory_is_granted_again() {
+    let budget = Budget::new(1600);
+    let sought = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sought);
+    budget.relieve_by(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut held = budget.reserve("a");
+    held.grow(1000).unwrap();
+    held.shrink(100);
+    held.grow(1).unwrap();
+    assert_eq!(sought.load(Ordering::SeqCst), 0, "little was given back");
+    held.shrink(900);
+    assert_eq!(sought.load(Ordering::SeqCst), 0, "nobody wants more");
+    held.grow(1).unwrap();
+    held.grow(1).unwrap();
+    assert_eq!(sought.load(Ordering::SeqCst), 1);
+}
