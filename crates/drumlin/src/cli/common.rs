@@ -36,7 +36,8 @@ pub(crate) struct ProcessArgs {
     #[arg(id = "log.format", long = "log.format", default_value = "logfmt", value_name = "FORMAT")]
     log_format: String,
     /// Memory that queries and caches may use together, such as 4GB; by default three quarters of
-    /// the container's limit or of the machine's memory.
+    /// the container's limit or of the machine's memory, but 192 MiB less than it where that is
+    /// smaller, and half of it at least.
     #[arg(id = "memory-budget", long = "memory-budget", value_name = "SIZE")]
     memory_budget: Option<ByteSize>,
 }
