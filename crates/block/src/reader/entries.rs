@@ -9,7 +9,7 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use model::{Matcher, Reservation, TimeRange};
 use object_store::path::Path;
 use tsdb::index::{
-    HeaderLoader, IndexHeader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings,
+    ChunkMeta, HeaderLoader, IndexHeader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings,
 };
 use tsdb::tombstones::Interval;
 
@@ -351,6 +351,9 @@ impl BlockReader {
                 continue;
             }
             match parser.parse(*id, bytes) {
+                Ok(entry) if repeats_a_chunk(&entry.chunks) => {
+                    batch.errors.push(self.repeated_chunk(parser.header(), *id));
+                }
                 Ok(entry) => sound.push((*id, entry)),
                 Err(e) => batch.errors.push(self.index_error(e)),
             }
@@ -359,7 +362,7 @@ impl BlockReader {
             sound.iter().flat_map(|(_, e)| e.chunks.iter().map(|c| c.reference)).collect();
         references.sort_unstable();
         let guess = self.chunk_guess();
-        let span = |chunk: &tsdb::index::ChunkMeta| {
+        let span = |chunk: &ChunkMeta| {
             let next = references.get(references.partition_point(|r| *r <= chunk.reference));
             let room =
                 next.map_or(MAX_RECORD, |next| (next - chunk.reference).min(MAX_RECORD)) as u32;
@@ -404,6 +407,16 @@ impl BlockReader {
         Some(Error::new(Kind::Corrupt, text))
     }
 
+    /// The error of an entry that names one chunk several times: nobody writes that, and every time
+    /// would be a chunk to read and to merge.
+    fn repeated_chunk(&self, header: &IndexHeader, id: u32) -> Error {
+        let (block, offset) = (self.inner.meta.ulid, header.series_offset(id));
+        let text = format!(
+            "block={block} index: the series entry at {offset} names a chunk more than once"
+        );
+        Error::new(Kind::Corrupt, text)
+    }
+
     /// The spans of a series that tombstones delete.
     fn deleted(&self, id: u32) -> Option<Arc<[Interval]>> {
         let intervals = self.tombstones.as_ref()?.get(u64::from(id));
@@ -429,6 +442,16 @@ impl BlockReader {
         }
         (bytes / meta.stats.num_chunks * 4).clamp(512, 16 << 10) as u32
     }
+}
+
+fn repeats_a_chunk(chunks: &[ChunkMeta]) -> bool {
+    // written in order, as they mostly are
+    if chunks.windows(2).all(|pair| pair[0].reference < pair[1].reference) {
+        return false;
+    }
+    let mut references: Vec<u64> = chunks.iter().map(|chunk| chunk.reference).collect();
+    references.sort_unstable();
+    references.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Which series and chunks of a batch are wanted.

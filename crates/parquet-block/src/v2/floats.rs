@@ -363,7 +363,8 @@ impl<'a> FloatColumns<'a> {
             let first_t = first_t.unwrap_or(self.t[row]);
             Batch { start: row - rows.start, first_t, first_v, last_v }
         };
-        rows.clone().filter(|row| self.batch_start.value(*row)).map(batch).collect()
+        let starts = self.batch_start.values().slice(rows.start, rows.len());
+        starts.set_indices().map(|at| batch(rows.start + at)).collect()
     }
 
     fn sums(&self, rows: &Range<usize>, form: NumberForm) -> Vec<f64> {

@@ -37,7 +37,7 @@ pub struct HostileBlock {
 }
 
 /// Every kind of hostile block of Thanos' format.
-pub const BLOCKS: [HostileBlock; 11] = [
+pub const BLOCKS: [HostileBlock; 12] = [
     HostileBlock {
         name: "an index of 65 GiB with a table of contents of valid checksum",
         holds: BlockHolds::LeftOut("symbols and offsets of postings take 69"),
@@ -67,6 +67,11 @@ pub const BLOCKS: [HostileBlock; 11] = [
         name: "124 million samples in 1,900 chunks",
         holds: BlockHolds::Read,
         write: |folder| folder.sound()?.write_dense_chunks(1900),
+    },
+    HostileBlock {
+        name: "a chunk that is named 400,000 times",
+        holds: BlockHolds::LeftOut("names a chunk more than once"),
+        write: |folder| folder.sound()?.write_repeated_chunk(400_000),
     },
     HostileBlock {
         name: "a deletion mark of 3 GiB",
@@ -297,6 +302,13 @@ impl Sound {
         let crc = crc32c::crc32c(&file[begin..]);
         file.extend_from_slice(&crc.to_be_bytes());
         std::fs::write(self.folder.join("tombstones"), file)
+    }
+
+    /// The first chunk, so many times.
+    fn write_repeated_chunk(self, times: i64) -> io::Result<()> {
+        const FIRST: u64 = 8;
+        let start = self.meta.min_time;
+        self.write_odd_index((0..times).map(|n| (FIRST, start + n, start + n)).collect())
     }
 
     fn write_odd_index(self, chunks: Vec<(u64, i64, i64)>) -> io::Result<()> {
