@@ -25,7 +25,7 @@ pub use budget::{Admission, Budget, BudgetExceeded, Reservation};
 pub use clock::{Clock, SystemClock};
 pub use histogram::FloatHistogram;
 pub use labels::{Labels, LabelsBuilder, LabelsPacker, METRIC_NAME, join_label_bytes};
-pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use matcher::{MatchOp, Matcher, MatcherError, ValueTooLong};
 pub use notes::Notes;
 pub use request_cost::{RequestCost, RequestTooCostly};
 pub use resolution::Resolution;

@@ -40,6 +40,19 @@ pub struct MatcherError {
     pub reason: String,
 }
 
+/// A value over which the regex of a matcher would run for too long, which nothing could end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a value of label {name} has {bytes} bytes, more than the limit of {most} for the regular \
+     expression {pattern:?}"
+)]
+pub struct ValueTooLong {
+    pub name: String,
+    pub bytes: usize,
+    pub most: usize,
+    pub pattern: String,
+}
+
 /// One condition on one label. A series without the label has the value "".
 #[derive(Clone)]
 pub struct Matcher {
@@ -49,6 +62,8 @@ pub struct Matcher {
     op: MatchOp,
     /// Shared by clones, as is the memory in which it matches.
     regex: Option<Arc<Regex>>,
+    /// The longest value over which the regex is run.
+    longest: usize,
     /// For a regex that is only an alternation of literals: the literals, so that no regex need
     /// run.
     literals: Option<Vec<Vec<u8>>>,
@@ -65,11 +80,14 @@ impl Matcher {
         value: impl Into<Vec<u8>>,
     ) -> Result<Matcher, MatcherError> {
         let (name, value) = (name.into(), value.into());
-        let (mut regex, mut literals) = (None, None);
+        let (mut regex, mut literals, mut longest) = (None, None, usize::MAX);
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
             literals = literal_alternatives(&value);
             if literals.is_none() {
-                let compiled = pattern(&value).and_then(go_regex::compile_anchored);
+                let compiled = pattern(&value).and_then(|pattern| {
+                    longest = go_regex::longest_text(pattern);
+                    go_regex::compile_anchored(pattern)
+                });
                 let refused = |reason| MatcherError {
                     pattern: String::from_utf8_lossy(&value).into_owned(),
                     reason,
@@ -77,7 +95,7 @@ impl Matcher {
                 regex = Some(Arc::new(compiled.map_err(refused)?));
             }
         }
-        Ok(Matcher { name, value, op, regex, literals })
+        Ok(Matcher { name, value, op, regex, longest, literals })
     }
 
     pub fn equal(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Matcher {
@@ -86,6 +104,7 @@ impl Matcher {
             value: value.into(),
             op: MatchOp::Equal,
             regex: None,
+            longest: usize::MAX,
             literals: None,
         }
     }
@@ -109,6 +128,22 @@ impl Matcher {
             MatchOp::Regex => self.regex_matches(value),
             MatchOp::NotRegex => !self.regex_matches(value),
         }
+    }
+
+    /// As [`matches`](Matcher::matches), for values of any length, such as those of files.
+    ///
+    /// # Errors
+    /// The value is so long that nothing would end the regex for a while.
+    pub fn try_matches(&self, value: &[u8]) -> Result<bool, ValueTooLong> {
+        if value.len() > self.longest {
+            return Err(ValueTooLong {
+                name: self.name.clone(),
+                bytes: value.len(),
+                most: self.longest,
+                pattern: String::from_utf8_lossy(&self.value).into_owned(),
+            });
+        }
+        Ok(self.matches(value))
     }
 
     /// Whether a series that lacks the label satisfies the matcher.

@@ -1,6 +1,6 @@
 //! The error of this crate.
 
-use model::BudgetExceeded;
+use model::{BudgetExceeded, ValueTooLong};
 use parquet::errors::ParquetError;
 
 /// What a caller can do about an [`Error`].
@@ -50,6 +50,8 @@ pub(crate) enum Case {
     },
     #[error("reading {file}")]
     Memory { file: String, source: BudgetExceeded },
+    #[error("finding series in {file}")]
+    Value { file: String, source: ValueTooLong },
     #[error("writing a Parquet block: {0}")]
     Invalid(String),
 }
@@ -60,7 +62,7 @@ impl Error {
             Case::Bucket(source) => bucket_kind(source),
             Case::Parquet { source, .. } => parquet_kind(source),
             Case::Corrupt { .. } | Case::Chunks { .. } => Kind::Corrupt,
-            Case::Unsupported { .. } => Kind::Unsupported,
+            Case::Unsupported { .. } | Case::Value { .. } => Kind::Unsupported,
             Case::Invalid(_) => Kind::Invalid,
             Case::Memory { .. } => Kind::Limit,
         }

@@ -38,17 +38,27 @@ pub(crate) enum Case {
     Unsupported { what: &'static str, reason: String },
     #[error("chunk: reading {wanted} from a chunk of encoding {encoding}")]
     WrongEncoding { wanted: &'static str, encoding: Encoding },
+    #[error("index: finding series")]
+    Value(#[source] model::ValueTooLong),
     #[error("{what}: {reason}")]
     Limit { what: &'static str, reason: String },
     #[error("{what}: {reason}")]
     Invalid { what: &'static str, reason: String },
 }
 
+impl From<model::ValueTooLong> for Error {
+    fn from(source: model::ValueTooLong) -> Error {
+        Error(Case::Value(source))
+    }
+}
+
 impl Error {
     pub fn kind(&self) -> Kind {
         match self.0 {
             Case::Truncated { .. } | Case::Checksum { .. } | Case::Corrupt { .. } => Kind::Corrupt,
-            Case::UnknownEncoding { .. } | Case::Unsupported { .. } => Kind::Unsupported,
+            Case::UnknownEncoding { .. } | Case::Unsupported { .. } | Case::Value(_) => {
+                Kind::Unsupported
+            }
             Case::Limit { .. } => Kind::Limit,
             Case::WrongEncoding { .. } | Case::Invalid { .. } => Kind::Invalid,
         }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
-use model::{Matcher, Reservation, TimeRange};
+use model::{Matcher, Reservation, TimeRange, ValueTooLong};
 use object_store::path::Path;
 use tsdb::index::{
-    ChunkMeta, HeaderLoader, IndexHeader, PostingsPieces, SeriesEntry, SeriesParser, parse_postings,
+    ChunkMeta, HeaderLoader, IndexHeader, PostingsPieces, PostingsPlan, SeriesEntry, SeriesParser,
+    parse_postings,
 };
 use tsdb::tombstones::Interval;
 
@@ -224,12 +225,33 @@ impl BlockReader {
         header: &Arc<IndexHeader>,
         matchers: &[Matcher],
     ) -> Result<(Vec<u32>, Vec<Matcher>)> {
-        let plan = header.plan(matchers);
+        let plan = self.plan(header, matchers).await?;
         let lists = self.fetch_postings(plan.ranges()).await?;
         let residual = plan.residual().to_vec();
         let bytes = lists.iter().map(|l| l.len() * 4).sum();
         let ids = offload(bytes, move || plan.evaluate(lists)).await?;
         Ok((ids, residual))
+    }
+
+    /// Which postings answer the matchers. Where there are many values to look at, on a thread that
+    /// may take its time, until nobody waits for it any more.
+    async fn plan(&self, header: &Arc<IndexHeader>, matchers: &[Matcher]) -> Result<PostingsPlan> {
+        /// Values that are looked at in about a tenth of a millisecond.
+        const FEW: usize = 1024;
+        let looks_at_many = |matcher: &Matcher| {
+            let of_label = || header.label_values(matcher.name.as_bytes()).nth(FEW);
+            matcher.set_matches().is_none() && of_label().is_some()
+        };
+        let planned = if matchers.iter().any(looks_at_many) {
+            let waits = Arc::new(());
+            let waiting = Arc::downgrade(&waits);
+            let (header, matchers) = (Arc::clone(header), matchers.to_vec());
+            let is_wanted = move || waiting.strong_count() > 0;
+            offload(usize::MAX, move || header.plan_while(&is_wanted, &matchers)).await?
+        } else {
+            header.plan(matchers)
+        };
+        planned.map_err(|e| self.index_error(e))
     }
 
     pub(super) async fn fetch_postings(&self, ranges: &[Range<u64>]) -> Result<Vec<Vec<u32>>> {
@@ -377,8 +399,13 @@ impl BlockReader {
             }
         };
         for (id, entry) in &sound {
-            if !filter.matches(entry) {
-                continue;
+            match filter.matches(entry) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(e) => {
+                    batch.errors.push(self.index_error(e.into()));
+                    continue;
+                }
             }
             let touching = entry
                 .chunks
@@ -463,10 +490,15 @@ struct EntryFilter {
 }
 
 impl EntryFilter {
-    fn matches(&self, entry: &SeriesEntry) -> bool {
+    fn matches(&self, entry: &SeriesEntry) -> std::result::Result<bool, ValueTooLong> {
         // postings also found it by values that do not count
         let undecided = if entry.has_doubles { &self.matchers } else { &self.residual };
-        undecided.iter().all(|m| m.matches(entry.labels.get(&m.name).unwrap_or_default()))
+        for matcher in undecided {
+            if !matcher.try_matches(entry.labels.get(&matcher.name).unwrap_or_default())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

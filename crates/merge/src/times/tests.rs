@@ -86,7 +86,7 @@ fn times_are_sent_where_all_are_known_and_they_are_asked_for() {
         let selection =
             ChunkSelection { range: TimeRange::ALL, aggregates: &[Aggregate::Sum], times };
         let [chunk] = &series.chunks_within(selection).unwrap()[..] else { panic!("one batch") };
-        chunk.times.clone()
+        chunk.times.as_deref().cloned()
     };
     assert_eq!(times(&series, true), Some(entries(&[(290_000, 280_000), (310_000, 0)])));
     assert_eq!(times(&series, false), None);

@@ -1,7 +1,9 @@
 //! The files of a shard, and which of its series match.
 
+use std::cell::Cell;
 use std::ops::Range;
 
+use arrow::array::ArrayRef;
 use block::{MemoryTurn, MemoryTurns};
 use model::Matcher;
 
@@ -96,9 +98,7 @@ impl ShardFiles {
         memory: &Memory,
     ) -> Result<RowRanges, Error> {
         let name = &matchers[0].name;
-        let damaged = |e| self.series.undecodable(e);
         let empty = matchers.iter().all(|m| m.matches_empty());
-        let keep = |value: &str| matchers.iter().all(|m| m.matches(value.as_bytes()));
         let column = format!("{}{name}", schema::LABEL_PREFIX);
         let own = self.series.schema().field_with_name(&column).is_ok();
         let rest = self.series.schema().field_with_name(schema::REST).is_ok();
@@ -110,21 +110,50 @@ impl ShardFiles {
         let cost = self.series.cost(&columns, &rows).saturating_add(found);
         let _turn = memory.take(&self.series, cost).await?;
         let batch = self.series.read(&columns, &rows).await?;
-        let array = batch.column(0);
+        let kept = self.satisfying(batch.column(0), matchers, own)?;
+        let kept = rows.into_iter().flatten().zip(kept).filter(|(_, k)| *k);
+        Ok(ranges(kept.map(|(row, _)| row)))
+    }
+
+    /// Which rows of a column satisfy all matchers, which are of one label; the column is `own`ed
+    /// by it, or has the labels without one.
+    fn satisfying(
+        &self,
+        column: &ArrayRef,
+        matchers: &[&Matcher],
+        own: bool,
+    ) -> Result<Vec<bool>, Error> {
+        let damaged = |e| self.series.undecodable(e);
+        let name = &matchers[0].name;
+        let empty = matchers.iter().all(|m| m.matches_empty());
+        let too_long = Cell::new(None);
+        let keep = |value: &str| {
+            matchers.iter().all(|matcher| {
+                matcher.try_matches(value.as_bytes()).unwrap_or_else(|e| {
+                    too_long.set(Some(e));
+                    false
+                })
+            })
+        };
         let kept = if own {
-            StringColumn::new(array).map_err(damaged)?.filter(empty, keep)
+            StringColumn::new(column).map_err(damaged)?.filter(empty, keep)
         } else {
-            let mut kept = vec![empty; batch.num_rows()];
+            let mut kept = vec![empty; column.len()];
             let set = |row: usize, n: &str, v: &str| {
                 if n == name {
                     kept[row] = keep(v);
                 }
             };
-            each_rest_label(array, set).map_err(damaged)?;
+            each_rest_label(column, set).map_err(damaged)?;
             kept
         };
-        let kept = rows.into_iter().flatten().zip(kept).filter(|(_, k)| *k);
-        Ok(ranges(kept.map(|(row, _)| row)))
+        match too_long.into_inner() {
+            None => Ok(kept),
+            Some(source) => {
+                let file = self.series.path().to_string();
+                Err(Error(Case::Value { file, source }))
+            }
+        }
     }
 
     /// The series of some rows.

@@ -10,6 +10,7 @@ use std::ops::Range;
 use model::{MatchOp, Matcher};
 
 use super::IndexHeader;
+use crate::Error;
 use crate::postings;
 
 /// Postings of up to this many bytes are always fetched rather than tested on the series.
@@ -35,17 +36,34 @@ pub struct PostingsPlan {
 
 impl IndexHeader {
     /// Plans how to find the series that satisfy all matchers; without matchers that is all series.
-    pub fn plan(&self, matchers: &[Matcher]) -> PostingsPlan {
+    ///
+    /// # Errors
+    /// A value is too long for a regex.
+    pub fn plan(&self, matchers: &[Matcher]) -> Result<PostingsPlan, Error> {
+        self.plan_while(&|| true, matchers)
+    }
+
+    /// The same; what it gives once it is not wanted any more means nothing. There may be millions
+    /// of values for which it is asked whether they match.
+    ///
+    /// # Errors
+    /// As [`plan`](IndexHeader::plan).
+    pub fn plan_while(
+        &self,
+        is_wanted: &dyn Fn() -> bool,
+        matchers: &[Matcher],
+    ) -> Result<PostingsPlan, Error> {
+        let nothing = || Ok(PostingsPlan { nothing: true, ..PostingsPlan::default() });
         let mut keep: Vec<(&Matcher, Vec<Range<u64>>)> = Vec::new();
         let mut remove: Vec<(&Matcher, Vec<Range<u64>>)> = Vec::new();
         for matcher in matchers {
             if matcher.matches_empty() {
-                remove.push((matcher, self.lists_failing(matcher)));
+                remove.push((matcher, self.lists_failing(matcher, is_wanted)?));
                 continue;
             }
-            let lists = self.lists_matching(matcher);
+            let lists = self.lists_matching(matcher, is_wanted)?;
             if lists.is_empty() {
-                return PostingsPlan { nothing: true, ..PostingsPlan::default() };
+                return nothing();
             }
             keep.push((matcher, lists));
         }
@@ -53,15 +71,19 @@ impl IndexHeader {
         keep.sort_by_key(|(_, lists)| bytes_of(lists));
         if keep.is_empty() {
             match self.postings_range(b"", b"") {
-                Some(all) => return PostingsPlan::new(Some(all), Vec::new(), remove),
-                None => return PostingsPlan { nothing: true, ..PostingsPlan::default() },
+                Some(all) => return Ok(PostingsPlan::new(Some(all), Vec::new(), remove)),
+                None => return nothing(),
             }
         }
-        PostingsPlan::new(None, keep, remove)
+        Ok(PostingsPlan::new(None, keep, remove))
     }
 
     /// The postings of values that satisfy the matcher; the empty value does not.
-    fn lists_matching(&self, matcher: &Matcher) -> Vec<Range<u64>> {
+    fn lists_matching(
+        &self,
+        matcher: &Matcher,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Range<u64>>, Error> {
         let name = matcher.name.as_bytes();
         match matcher.set_matches() {
             Some(values) => {
@@ -69,28 +91,51 @@ impl IndexHeader {
                     values.iter().filter_map(|value| self.postings_range(name, value)).collect();
                 lists.sort_unstable_by_key(|r| r.start);
                 lists.dedup();
-                lists
+                Ok(lists)
             }
-            None => self
-                .label_values(name)
-                .filter(|(value, _)| matcher.matches(value))
-                .map(|(_, list)| list)
-                .collect(),
+            None => self.lists_where(matcher, true, is_wanted),
         }
     }
 
     /// The postings of values that do not satisfy the matcher; the empty value does.
-    fn lists_failing(&self, matcher: &Matcher) -> Vec<Range<u64>> {
+    fn lists_failing(
+        &self,
+        matcher: &Matcher,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Range<u64>>, Error> {
         let name = matcher.name.as_bytes();
         match matcher.op() {
-            MatchOp::NotEqual => self.postings_range(name, &matcher.value).into_iter().collect(),
-            MatchOp::Regex if matcher.value == b".*" => Vec::new(),
-            _ => self
-                .label_values(name)
-                .filter(|(value, _)| !matcher.matches(value))
-                .map(|(_, list)| list)
-                .collect(),
+            MatchOp::NotEqual => {
+                Ok(self.postings_range(name, &matcher.value).into_iter().collect())
+            }
+            MatchOp::Regex if matcher.value == b".*" => Ok(Vec::new()),
+            _ => self.lists_where(matcher, false, is_wanted),
         }
+    }
+
+    /// The postings of values for which the matcher says so.
+    fn lists_where(
+        &self,
+        matcher: &Matcher,
+        says: bool,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Range<u64>>, Error> {
+        /// Bytes of values between two questions whether to go on.
+        const AT_ONCE: usize = 16 << 10;
+        let (mut lists, mut looked_at) = (Vec::new(), 0);
+        for (value, list) in self.label_values(matcher.name.as_bytes()) {
+            if matcher.try_matches(value)? == says {
+                lists.push(list);
+            }
+            looked_at += 16 + value.len();
+            if looked_at > AT_ONCE {
+                looked_at = 0;
+                if !is_wanted() {
+                    break;
+                }
+            }
+        }
+        Ok(lists)
     }
 }
 

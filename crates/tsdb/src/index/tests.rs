@@ -325,10 +325,40 @@ fn long_lists_are_tested_on_the_series_instead() {
         (vec![matcher("=", "all", "common")], 0, 39_600),
         (vec![matcher("!=", "all", "common")], 0, 400),
     ] {
-        let plan = index.header().plan(&matchers);
+        let plan = index.header().plan(&matchers).unwrap();
         assert_eq!(plan.residual().len(), residual, "{matchers:?}");
         assert_eq!(found(&matchers), expected, "{matchers:?}");
     }
+}
+
+#[test]
+fn matchers_look_at_values_only_while_they_are_wanted_and_never_for_long() {
+    let long = "ab".repeat(1 << 15);
+    let mut values: Vec<String> = (0..4000).map(|i| format!("{i:05}")).collect();
+    values.push(long.clone());
+    let mut symbols: Vec<&str> = values.iter().map(String::as_str).chain(["unique"]).collect();
+    symbols.sort_unstable();
+    let mut writer = IndexWriter::new(symbols).unwrap();
+    for value in &values {
+        writer.push(&model::Labels::from_pairs([("unique", value)]), &[]).unwrap();
+    }
+    let mut bytes = writer.take_output();
+    bytes.extend(writer.finish().flat_map(Result::unwrap));
+    let index = Index::open(bytes.into()).unwrap();
+    let error = index.postings(&[matcher("=~", "unique", ".*a.{900}")]).unwrap_err();
+    assert_eq!(error.kind(), crate::Kind::Unsupported);
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.starts_with("a value of label unique has 65536 bytes, more than"), "{cause}");
+    // which only matters where a regex is run over it
+    assert_eq!(index.postings(&[matcher("=", "unique", &long)]).unwrap().len(), 1);
+    assert_eq!(index.postings(&[matcher("=~", "unique", "0000.")]).unwrap().len(), 10);
+    let asked = std::cell::Cell::new(0);
+    let is_wanted = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 2
+    };
+    index.header().plan_while(&is_wanted, &[matcher("=~", "unique", ".*a")]).unwrap();
+    assert_eq!(asked.get(), 2);
 }
 
 /// An entry of labels, by their symbols, and chunks, as a writer that ignores order makes it.

@@ -52,7 +52,7 @@ impl Index {
     /// The ids of the series that satisfy all matchers, in the order of the block, which is that of
     /// their labels.
     pub fn postings(&self, matchers: &[Matcher]) -> Result<Vec<u32>, Error> {
-        let plan = self.header.plan(matchers);
+        let plan = self.header.plan(matchers)?;
         let lists =
             plan.ranges().iter().map(|r| parse_postings(from(&self.bytes, r.start), r.start));
         let mut ids = plan.evaluate(lists.collect::<Result<_, _>>()?);
