@@ -150,7 +150,12 @@ impl Running {
         std::fs::create_dir(&bucket)?;
         write(&bucket)?;
         folder_config(&bucket, &self.bucket)?;
-        self.start_store().await
+        self.start_store().await?;
+        // a querier that comes earlier looks again only after some seconds
+        let client = self.client.clone();
+        let store = self.processes.last_mut().context("the gateway has been started")?;
+        let ready = format!("http://127.0.0.1:{}/-/ready", store.http);
+        store.process.wait_ready(&client, &ready).await
     }
 
     async fn start_gateway_over(&mut self, row: &HostileObject) -> Result<()> {

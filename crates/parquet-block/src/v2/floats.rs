@@ -244,6 +244,8 @@ impl WantedFloats<'_> {
 /// NULL in all rows.
 pub(crate) struct FloatColumns<'a> {
     t: &'a [i64],
+    /// Whether the times of samples are wanted.
+    times: bool,
     first_t: Option<&'a TimestampMillisecondArray>,
     last_t: Option<&'a TimestampMillisecondArray>,
     batch_start: &'a BooleanArray,
@@ -296,6 +298,7 @@ impl<'a> FloatColumns<'a> {
         };
         Ok(FloatColumns {
             t: Columns::required(columns.times(T)?, T)?.values(),
+            times: wanted.times,
             first_t: columns.times(FIRST_T)?,
             last_t: columns.times(LAST_T)?,
             batch_start: starts.ok_or_else(|| wrong_type(BATCH_START))?,
@@ -318,6 +321,7 @@ impl<'a> FloatColumns<'a> {
             columns.overwrite(rows, form.scale, &mut out);
             out
         };
+        let times = |column| if self.times { times_of(column, rows) } else { Vec::new() };
         let max = numbers(self.max);
         let counter = match self.counter {
             Some(columns) => {
@@ -333,8 +337,8 @@ impl<'a> FloatColumns<'a> {
         });
         let mut windows = Windows {
             t: self.t[rows.clone()].to_vec(),
-            first_t: times_of(self.first_t, rows),
-            last_t: times_of(self.last_t, rows),
+            first_t: times(self.first_t),
+            last_t: times(self.last_t),
             count,
             sum: self.sums(rows, form),
             min: numbers(self.min),
