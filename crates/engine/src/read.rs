@@ -272,7 +272,7 @@ impl SampleReader {
         chunks.retain(|c| range.overlaps_closed(c.min_time, c.max_time));
         let read = match is_plain(&chunks) {
             true => self.read_plain(&chunks, interrupt).map_err(|e| broken(labels, e)),
-            false => self.read_coarse(chunks.clone(), interrupt).map_err(|e| broken(labels, e)),
+            false => self.read_coarse(&chunks, interrupt).map_err(|e| broken(labels, e)),
         };
         if let Err(error) = read.and_then(|()| self.check_order(labels, interrupt)) {
             return Err(Unread { error, chunks });
@@ -410,29 +410,29 @@ impl SampleReader {
     /// Reads chunks of which some may be downsampled, or of several replicas.
     fn read_coarse(
         &mut self,
-        chunks: Vec<SeriesChunk>,
+        chunks: &[SeriesChunk],
         interrupt: &Interrupt<'_>,
     ) -> Result<(), merge::Error> {
         let goes_on = |samples: usize| !interrupt.after(8 * samples);
         let (range, dedup) = (self.range(), self.reading.dedup);
         let reading = |value| ReplicaReading { value, range, dedup };
         if self.reading.treatment.short == Short::Mean && !self.stretches.is_empty() {
-            let counts = read_replicas(chunks.clone(), reading(ValueOf::Count), &goes_on)?;
+            let counts = read_replicas(chunks, reading(ValueOf::Count), &goes_on)?;
             if let Column::Floats(counts) = counts {
                 self.weights = counts.values;
             }
         }
         let reading = reading(self.reading.treatment.value);
-        // the chunks of nearly all series have none
-        let with_times = chunks.iter().any(|c| c.times.is_some()).then(|| chunks.clone());
         let column = read_replicas(chunks, reading, &goes_on)?;
-        match (with_times, column) {
-            (Some(chunks), column) => {
+        // the chunks of nearly all series have none
+        let has_times = chunks.iter().any(|c| c.times.is_some());
+        match column {
+            column if has_times => {
                 let times = sample_times(chunks, &column, reading, &goes_on)?;
                 self.take_timed(column, times);
             }
-            (None, Column::Floats(floats)) => self.floats = floats,
-            (None, Column::Mixed(samples)) => samples.into_iter().for_each(|s| self.push(s)),
+            Column::Floats(floats) => self.floats = floats,
+            Column::Mixed(samples) => samples.into_iter().for_each(|s| self.push(s)),
         }
         Ok(())
     }

@@ -65,10 +65,14 @@ pub fn overlap_split(chunks: Vec<SeriesChunk>) -> Vec<Vec<SeriesChunk>> {
     split(chunks, &|_| true)
 }
 
+/// Whether sorted chunks of one series are not just one after the other.
+pub(crate) fn overlap(chunks: &[SeriesChunk]) -> bool {
+    chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time)
+}
+
 /// As [`overlap_split`]; some chunks are missing once `goes_on` does not say so.
 pub(crate) fn split(chunks: Vec<SeriesChunk>, goes_on: GoesOn<'_>) -> Vec<Vec<SeriesChunk>> {
-    let overlap = chunks.windows(2).any(|w| w[0].max_time >= w[1].min_time);
-    if !overlap {
+    if !overlap(&chunks) {
         return if chunks.is_empty() { Vec::new() } else { vec![chunks] };
     }
     let mut runs: Vec<ChunkRun> = Vec::new();

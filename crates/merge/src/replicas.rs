@@ -2,7 +2,7 @@
 
 use model::TimeRange;
 
-use crate::chunks::split;
+use crate::chunks::{overlap, split};
 use crate::column::Column;
 use crate::dedup::{
     CoarseSpan, CounterColumn, Dedup, SeriesReplica, counters_while, deduplicated_while,
@@ -34,7 +34,7 @@ pub struct ReplicaReading {
 /// # Errors
 /// Damaged chunks, and downsampled ones without the value.
 pub fn read_replicas(
-    chunks: Vec<SeriesChunk>,
+    chunks: &[SeriesChunk],
     reading: ReplicaReading,
     goes_on: GoesOn<'_>,
 ) -> Result<Column, Error> {
@@ -43,8 +43,8 @@ pub fn read_replicas(
         column.trim(reading.range);
         Ok(column)
     };
-    let Some(dedup) = reading.dedup else { return read(&chunks) };
-    let runs = split(chunks, goes_on);
+    let Some(dedup) = reading.dedup.filter(|_| overlap(chunks)) else { return read(chunks) };
+    let runs = split(chunks.to_vec(), goes_on);
     if let [run] = &runs[..] {
         return read(run);
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::TimeRange;
 use tsdb::varint::{put_varint, read_varint};
 
-use crate::chunks::split;
+use crate::chunks::{overlap, split};
 use crate::column::{Column, Floats};
 use crate::cut::covered_span;
 use crate::dedup::{CounterColumn, Dedup, SeriesReplica, picks};
@@ -123,7 +123,7 @@ fn span_at(spans: &[TimeRange], t: i64, resolution_ms: i64) -> Option<TimeRange>
 /// # Errors
 /// As for reading.
 pub fn sample_times(
-    chunks: Vec<SeriesChunk>,
+    chunks: &[SeriesChunk],
     column: &Column,
     reading: ReplicaReading,
     goes_on: GoesOn<'_>,
@@ -131,15 +131,16 @@ pub fn sample_times(
     if chunks.iter().all(|chunk| chunk.times.is_none()) {
         return Ok(Vec::new());
     }
-    let runs = match reading.dedup {
-        Some(_) => split(chunks, goes_on),
-        None => vec![chunks],
+    let of_run = |run: &[SeriesChunk]| match column {
+        Column::Floats(floats) => times_of_run(run, &floats.ts),
+        Column::Mixed(_) => times_of_run(run, &column.times()),
     };
+    if reading.dedup.is_none() || !overlap(chunks) {
+        return Ok(of_run(chunks));
+    }
+    let runs = split(chunks.to_vec(), goes_on);
     if let [run] = &runs[..] {
-        return Ok(match column {
-            Column::Floats(floats) => times_of_run(run, &floats.ts),
-            Column::Mixed(_) => times_of_run(run, &column.times()),
-        });
+        return Ok(of_run(run));
     }
     let mut replicas = Vec::with_capacity(runs.len());
     let mut columns = Vec::with_capacity(runs.len());

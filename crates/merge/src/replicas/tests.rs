@@ -62,7 +62,7 @@ fn interleaved_blocks_of_one_replica_are_read_whole() {
         for dedup in BOTH {
             for value in [ValueOf::Sum, ValueOf::Counter] {
                 let chunks = merge_series_chunks(interleaved(Some(7), 0, as_histograms));
-                let column = read_replicas(chunks, reading(value, dedup), &|_| true).unwrap();
+                let column = read_replicas(&chunks, reading(value, dedup), &|_| true).unwrap();
                 let found = seconds(column.into_samples());
                 assert_eq!(
                     found,
@@ -80,15 +80,15 @@ fn of_two_replicas_in_interleaved_blocks_the_penalty_keeps_one_whole() {
         let mut chunks = interleaved(Some(1), 0, as_histograms);
         chunks.extend(interleaved(Some(2), 4, as_histograms));
         let chunks = merge_series_chunks(chunks);
-        let kept = read_replicas(chunks.clone(), reading(ValueOf::Sum, Dedup::Penalty), &|_| true)
-            .unwrap();
+        let kept =
+            read_replicas(&chunks, reading(ValueOf::Sum, Dedup::Penalty), &|_| true).unwrap();
         let alone = read_replicas(
-            interleaved(Some(1), 0, as_histograms),
+            &interleaved(Some(1), 0, as_histograms),
             reading(ValueOf::Sum, Dedup::Penalty),
             &|_| true,
         );
         assert_eq!(seconds(kept.into_samples()), seconds(alone.unwrap().into_samples()));
-        let all = read_replicas(chunks, reading(ValueOf::Sum, Dedup::Chain), &|_| true).unwrap();
+        let all = read_replicas(&chunks, reading(ValueOf::Sum, Dedup::Chain), &|_| true).unwrap();
         assert_eq!(all.len(), 960);
     }
 }
@@ -96,7 +96,7 @@ fn of_two_replicas_in_interleaved_blocks_the_penalty_keeps_one_whole() {
 #[test]
 fn where_no_replica_is_named_what_overlaps_counts_as_replicas() {
     let chunks = merge_series_chunks(interleaved(None, 0, false));
-    let column = read_replicas(chunks, reading(ValueOf::Sum, Dedup::Penalty), &|_| true).unwrap();
+    let column = read_replicas(&chunks, reading(ValueOf::Sum, Dedup::Penalty), &|_| true).unwrap();
     assert!(column.len() < 250, "{}", column.len());
 }
 
@@ -115,7 +115,7 @@ fn a_gap_in_downsampled_blocks_of_one_replica_is_filled_by_the_other() {
         [downsampled(&[raw(0, 1800), raw(3600, 7200)]), downsampled(&[raw(1800, 3600)])].concat();
     for dedup in BOTH {
         let counts = read_replicas(
-            merge_series_chunks(chunks.clone()),
+            &merge_series_chunks(chunks.clone()),
             reading(ValueOf::Count, dedup),
             &|_| true,
         )
@@ -132,7 +132,7 @@ fn a_counter_that_overlaps_in_downsampled_blocks_of_one_replica_grows_once() {
     // the same for longer, in batches of other lengths
     let chunks = merge_series_chunks([downsampled(&raw[..14]), downsampled(&raw)].concat());
     let column =
-        read_replicas(chunks, reading(ValueOf::Counter, Dedup::Penalty), &|_| true).unwrap();
+        read_replicas(&chunks, reading(ValueOf::Counter, Dedup::Penalty), &|_| true).unwrap();
     let samples = column.into_samples();
     let count = |s: &Sample| match &s.value {
         SampleValue::Histogram(h) => Arc::clone(h),

@@ -64,8 +64,8 @@ fn reading(value: ValueOf) -> ReplicaReading {
 
 /// The times in the column, and what is known of each.
 fn read(chunks: &[SeriesChunk], value: ValueOf) -> Vec<(i64, Option<SampleTime>)> {
-    let column = read_replicas(chunks.to_vec(), reading(value), &|_| true).unwrap();
-    let times = sample_times(chunks.to_vec(), &column, reading(value), &|_| true).unwrap();
+    let column = read_replicas(chunks, reading(value), &|_| true).unwrap();
+    let times = sample_times(chunks, &column, reading(value), &|_| true).unwrap();
     assert_eq!(times.len(), column.len());
     column.times().into_iter().zip(times).collect()
 }
@@ -134,9 +134,8 @@ fn raw_samples_have_their_own_times() {
         (320_000, known(320_000, 320_000, 320_000)),
     ];
     assert_eq!(read(&all, ValueOf::Average), expected);
-    let column = read_replicas(all[1..].to_vec(), reading(ValueOf::Average), &|_| true).unwrap();
-    let times =
-        sample_times(all[1..].to_vec(), &column, reading(ValueOf::Average), &|_| true).unwrap();
+    let column = read_replicas(&all[1..], reading(ValueOf::Average), &|_| true).unwrap();
+    let times = sample_times(&all[1..], &column, reading(ValueOf::Average), &|_| true).unwrap();
     assert!(times.is_empty());
 }
 
@@ -285,10 +284,10 @@ proptest! {
                 .into_iter()
                 .map(|c| c.with_times(Some(times.clone())))
                 .collect();
-            let column = read_replicas(all.clone(), reading(ValueOf::Average), &|_| true).unwrap();
+            let column = read_replicas(&all, reading(ValueOf::Average), &|_| true).unwrap();
             let ts = column.times();
             let reading = reading(ValueOf::Average);
-            if let Ok(found) = sample_times(all.clone(), &column, reading, &|_| true) {
+            if let Ok(found) = sample_times(&all, &column, reading, &|_| true) {
                 for (time, t) in found.iter().zip(ts).filter_map(|(f, t)| Some(((*f)?, t))) {
                     prop_assert!(time.t <= t && time.span.start <= time.t);
                 }
@@ -305,7 +304,7 @@ fn one_replica_is_read_as_several_are() {
     for resolution in [Resolution::FiveMinutes, Resolution::OneHour] {
         let run = chunks(&samples, resolution, 1);
         for value in [ValueOf::Average, ValueOf::Counter] {
-            let column = read_replicas(run.clone(), reading(value), &|_| true).unwrap();
+            let column = read_replicas(&run, reading(value), &|_| true).unwrap();
             let ts = column.times();
             let replica = ReplicaTimes::new(&run, &ts);
             let slow: Vec<_> =
