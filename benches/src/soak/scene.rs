@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use model::TimeRange;
 use serde_json::Value;
-use synthetic::{BLOCK_MS, Fleet, ServerScrapes, Settings};
+use synthetic::{BLOCK_MS, Fleet, Settings};
 use tempfile::TempDir;
 use testkit::hostile::{
     AskedObject, AskedPrometheus, Body, HONEST, HostileAnswer, HostileBlock, HostileObject,
     HostilePrometheus, HostileServer, HostileStore,
 };
-use tsdb::block_builder::BlockIdentity;
 
 use super::BUDGET_MIB;
 use crate::measure::MemoryWatch;
@@ -132,15 +131,7 @@ fn write_fleet(folder: &Path) -> Result<()> {
     settings.scrape_interval_ms = 60_000;
     let fleet = Fleet::new(settings)?;
     let replica = fleet.replicas().first().context("the fleet has no server")?;
-    let mut at = fleet.settings().range.start;
-    while at < end {
-        let range = TimeRange::new(at, at + BLOCK_MS);
-        let id = model::BlockId::from_parts(range.end as u64, 1);
-        let external_labels = Some(replica.external_labels().clone());
-        let scrapes = ServerScrapes::new(&fleet, replica, range);
-        testkit::write_block(folder, &scrapes, BlockIdentity { id, range, external_labels });
-        at = range.end;
-    }
+    testkit::write_fleet(folder, &fleet, replica);
     Ok(())
 }
 

@@ -115,7 +115,9 @@ impl CompactionJob<'_> {
                 continue;
             }
             let is_same = stored.try_next().await?.is_some_and(|(found, held)| {
-                found == labels && held.len() == chunks.len() && held.iter().zip(&chunks).all(equal)
+                found == labels
+                    && held.len() == chunks.len()
+                    && held.iter().zip(&chunks).all(|(a, b)| equal(a, b))
             });
             if !is_same {
                 return Ok(false);
@@ -245,7 +247,7 @@ impl CompactionJob<'_> {
 }
 
 /// Whether two chunks are stored as the same.
-fn equal((a, b): (&SeriesChunk, &SeriesChunk)) -> bool {
+fn equal(a: &SeriesChunk, b: &SeriesChunk) -> bool {
     (a.min_time, a.max_time) == (b.min_time, b.max_time) && a.stored_form() == b.stored_form()
 }
 

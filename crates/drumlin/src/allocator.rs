@@ -4,6 +4,8 @@
 //! allocators tried that keep freed memory per thread (mimalloc, glibc) held three to five times
 //! what a compaction of 192 blocks used.
 
+use crate::memory;
+
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -18,7 +20,7 @@ static CONFIGURATION: &[u8; 70] =
 /// many bytes. A second of requests that fail and begin anew can leave as much behind as the memory
 /// budget.
 pub(crate) fn give_back_above(bytes: u64) {
-    if anonymous_bytes().is_some_and(|taken| taken <= bytes) {
+    if memory::anonymous().is_some_and(|taken| taken <= bytes) {
         return;
     }
     // SAFETY: the name is one of jemalloc's and ends with a zero; nothing is read or written.
@@ -34,20 +36,13 @@ pub(crate) fn give_back_above(bytes: u64) {
 /// Of all arenas, whose number stands for all of them.
 const PURGE_ALL: &std::ffi::CStr = c"arena.4096.purge";
 
-/// What the process takes of memory besides files; `None` where the system does not tell.
-fn anonymous_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn freed_memory_goes_back_at_once() {
-        let taken = || anonymous_bytes().unwrap();
+        let taken = || memory::anonymous().unwrap();
         let before = taken();
         let full: Vec<Vec<u8>> = (0..100).map(|_| vec![1; 1 << 20]).collect();
         assert!(taken() > before + (90 << 20));

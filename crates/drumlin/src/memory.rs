@@ -1,4 +1,4 @@
-//! How much memory the process may use.
+//! How much memory the process may use, and uses.
 
 use std::fs;
 
@@ -21,9 +21,19 @@ fn budget_of(available: u64) -> u64 {
 }
 
 fn machine() -> Option<u64> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    total.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    bytes_in("/proc/meminfo", "MemTotal:")
+}
+
+/// What the process takes of memory besides files; `None` where the system does not tell.
+pub(crate) fn anonymous() -> Option<u64> {
+    bytes_in("/proc/self/status", "RssAnon:")
+}
+
+/// A line `<field> <number> kB` of a file of the system.
+fn bytes_in(file: &str, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
