@@ -14,7 +14,7 @@ use crate::{Bucket, Error, Kind, Result, invariants};
 
 /// Uploads the block that lies in the local folder `dir` as a TSDB block: chunks (`concurrency` at
 /// a time), index, then `meta.json`, which is `meta` with the upload time and the lists of files
-/// and segments set. Returns the meta as written. What an interrupted upload leaves is overwritten
+/// and segments set, and signed. Returns the meta as written. What an interrupted upload leaves is overwritten
 /// by the next.
 pub async fn upload_block_dir(
     bucket: &Bucket,
@@ -42,7 +42,8 @@ pub async fn upload_block_dir(
     thanos.files = files;
     thanos.index_stats.get_or_insert_default();
     thanos.set_upload_time(bucket.clock().now());
-    let meta = BlockMeta { thanos: Some(thanos), ..meta.clone() };
+    let mut meta = BlockMeta { thanos: Some(thanos), ..meta.clone() };
+    meta.sign();
     bucket.put(&location.meta(), meta.to_json().into()).await?;
     Ok(meta)
 }

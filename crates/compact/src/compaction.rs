@@ -227,7 +227,7 @@ impl CompactionJob<'_> {
             extensions: common_extensions(self.blocks),
             ..Thanos::default()
         };
-        BlockMeta {
+        let mut meta = BlockMeta {
             ulid: id,
             min_time: self.metas().map(|b| b.min_time).min().unwrap_or(0),
             max_time: self.metas().map(|b| b.max_time).max().unwrap_or(0),
@@ -242,7 +242,9 @@ impl CompactionJob<'_> {
             thanos: Some(thanos),
             format: None,
             unknown: Map::new(),
-        }
+        };
+        meta.sign();
+        meta
     }
 }
 

@@ -26,6 +26,7 @@ use tsdb::meta::BlockMeta;
 use crate::changes::Changes;
 use crate::cover::CoverProofs;
 use crate::error::Case;
+use crate::formats::FormatChoice;
 use crate::marks::MarkWriter;
 use crate::metrics::Metrics;
 use crate::remake::Remakes;
@@ -50,6 +51,7 @@ pub struct Compactor {
     fetcher: MetaFetcher,
     metrics: Metrics,
     marks: MarkWriter,
+    formats: FormatChoice,
     proofs: CoverProofs,
     remakes: Remakes,
     changes: Changes,
@@ -85,6 +87,7 @@ impl Compactor {
                 metrics.clone(),
                 changes.clone(),
             ),
+            formats: FormatChoice::new(settings.downsampling.then_some(settings.downsample_format)),
             proofs: CoverProofs::default(),
             remakes: Remakes::default(),
             bucket,
@@ -113,11 +116,12 @@ impl Compactor {
         let before = self.changes.count();
         let mut synced = self.sync().await?;
         self.clean(&synced).await;
-        self.apply_retention(&mut synced).await;
+        let formats = self.formats.choose(&self.bucket).await;
+        self.apply_retention(formats, &mut synced).await;
         self.collect_garbage(&synced).await;
         let compacted = self.compact(&mut synced).await;
         let downsampled = match self.settings.downsampling {
-            true => self.downsample(&mut synced).await,
+            true => self.downsample(formats, &mut synced).await,
             false => Ok(()),
         };
         self.sync_after_changes(&mut synced).await?;
@@ -185,7 +189,7 @@ impl Compactor {
         let replicas = RemoveReplicaLabels { labels: settings.replica_labels.clone() };
         let synced = self
             .fetcher
-            .fetch(&[&time, &selector, &fresh, &Unmarked, &replicas, &Deduplicate])
+            .fetch(&[&self.formats, &time, &selector, &fresh, &Unmarked, &replicas, &Deduplicate])
             .await?;
         self.changes.settle();
         Ok(synced)

@@ -178,7 +178,10 @@ impl DownsampleJob<'_> {
         let stats = BlockStats { num_tombstones: 0, ..input.stats.clone() };
         let compaction =
             Compaction { sources: input.sources().to_vec(), ..input.compaction.clone() };
-        BlockMeta { ulid: wanted.id, stats, compaction, thanos: Some(thanos), ..input.clone() }
+        let mut meta =
+            BlockMeta { ulid: wanted.id, stats, compaction, thanos: Some(thanos), ..input.clone() };
+        meta.sign();
+        meta
     }
 
     /// The windows of every series, batch by batch in order.

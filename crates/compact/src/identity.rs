@@ -8,8 +8,9 @@ use model::{BlockId, Labels, Resolution};
 use parquet_block::FormatVersion;
 use sha2::{Digest, Sha256};
 
-/// To be raised with every change of the bytes that compaction or downsampling writes. 3: TSDB
-/// blocks have a file of statistics.
+/// To be raised with every change of the bytes that compaction or downsampling writes, `meta.json`
+/// apart: of two that state the same of the same files, either will do. 3: TSDB blocks have a file
+/// of statistics.
 pub const ENCODER_VERSION: u32 = 3;
 
 /// How an output is stored; part of its identity.

@@ -14,6 +14,7 @@ mod cover;
 mod downsample;
 mod downsample_plan;
 mod error;
+mod formats;
 mod garbage;
 mod group;
 mod identity;

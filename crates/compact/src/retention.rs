@@ -12,6 +12,7 @@ use model::{BlockId, Resolution};
 use tsdb::meta::BlockMeta;
 
 use crate::downsample_plan::{self, MIN_5M_SPAN_MS, MIN_RAW_SPAN_MS};
+use crate::formats::WrittenFormats;
 use crate::group::groups;
 use crate::readers::Readers;
 use crate::settings::Settings;
@@ -38,6 +39,7 @@ pub(crate) enum Verdict {
 /// The data that retention decides by.
 pub(crate) struct RetentionPass<'a> {
     settings: &'a Settings,
+    formats: WrittenFormats,
     synced: &'a Synced,
     readers: Readers,
     now_ms: i64,
@@ -48,12 +50,13 @@ pub(crate) struct RetentionPass<'a> {
 impl<'a> RetentionPass<'a> {
     pub(crate) fn new(
         settings: &'a Settings,
+        formats: WrittenFormats,
         synced: &'a Synced,
         now_ms: i64,
     ) -> RetentionPass<'a> {
         let groups = groups(&synced.blocks, settings.merge_conflicting);
         let planned = groups.iter().flat_map(|group| group.plan()).map(|b| b.id()).collect();
-        RetentionPass { settings, synced, readers: Readers::of(settings), now_ms, planned }
+        RetentionPass { settings, formats, synced, readers: Readers::of(settings), now_ms, planned }
     }
 
     pub(crate) fn verdict(&self, block: &SyncedBlock) -> Verdict {
@@ -121,12 +124,11 @@ impl<'a> RetentionPass<'a> {
     /// unless it is there and not for every store.
     fn comes_later(&self, block: &SyncedBlock, resolution: Resolution) -> bool {
         let of_thanos = |copy: &SyncedBlock| !copy.location.is_parquet();
-        self.settings.writes_thanos()
+        self.formats.thanos
             && block.resolution() == Resolution::Raw
             && resolution == Resolution::OneHour
             && self.copy_of(block, Resolution::FiveMinutes).is_some_and(of_thanos)
-            && (!self.settings.writes_parquet()
-                || self.any_copies_of(block, resolution).next().is_some())
+            && (!self.formats.parquet || self.any_copies_of(block, resolution).next().is_some())
     }
 
     /// The resolutions at which a copy does not exist yet.
@@ -150,7 +152,7 @@ impl<'a> RetentionPass<'a> {
         };
         let too_short = downsample_plan::span(&block.meta) < least_ms;
         // Parquet is made from blocks of any length
-        if self.settings.writes_parquet() && block.resolution() == Resolution::Raw || !too_short {
+        if self.formats.parquet && block.resolution() == Resolution::Raw || !too_short {
             return None;
         }
         if block.no_compact_mark.is_some() {

@@ -19,8 +19,11 @@ pub const PARQUET_VERSION: FormatVersion = FormatVersion::V2;
 /// How downsampled blocks are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DownsampleFormat {
-    /// Plain Parquet.
+    /// Both in a bucket that shows a sign of Thanos, until Parquet was once asked for; Parquet in
+    /// any other.
     #[default]
+    Auto,
+    /// Plain Parquet, also from now on where nothing else is asked for.
     Parquet,
     /// TSDB blocks of AggrChunks, for fleets with Thanos store gateways.
     Thanos,
@@ -115,7 +118,7 @@ impl Default for Settings {
             delete_delay: 48 * HOUR,
             retention: Retention::default(),
             downsampling: true,
-            downsample_format: DownsampleFormat::Parquet,
+            downsample_format: DownsampleFormat::Auto,
             parquet_version: PARQUET_VERSION,
             allow_retire: false,
             compact_concurrency: 1,
@@ -137,7 +140,8 @@ impl Settings {
             return Ok(());
         }
         let written = self.parquet_version.as_str();
-        if self.writes_parquet() && !self.release.formats.contains(&written) {
+        let writes_parquet = self.downsample_format != DownsampleFormat::Thanos;
+        if writes_parquet && !self.release.formats.contains(&written) {
             let text = format!(
                 "--downsample.parquet-version: this version of drumlin does not read {written}; \
                  set one of {}",
@@ -158,14 +162,6 @@ impl Settings {
             return Err(Error(Case::Settings(text.into())));
         }
         Ok(())
-    }
-
-    pub(crate) fn writes_parquet(&self) -> bool {
-        self.downsample_format != DownsampleFormat::Thanos
-    }
-
-    pub(crate) fn writes_thanos(&self) -> bool {
-        self.downsample_format != DownsampleFormat::Parquet
     }
 }
 

@@ -2,6 +2,7 @@
 //! kill at any instant and a second compactor may not change.
 
 mod cases;
+mod choice;
 mod covers;
 mod formats;
 mod histories;

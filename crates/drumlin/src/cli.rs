@@ -7,6 +7,7 @@ pub(crate) mod values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{compact, demo, query, sidecar, store};
@@ -37,6 +38,9 @@ pub(crate) enum Subcommands {
     Query(Box<query::Args>),
     Demo(Box<demo::Args>),
 }
+
+/// Subcommands of Thanos that do not exist here.
+const NOT_THERE_YET: [&str; 5] = ["receive", "rule", "query-frontend", "tools", "downsample"];
 
 /// A parsed command line.
 #[derive(Debug)]
@@ -76,20 +80,35 @@ fn command() -> Command {
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
     let mut command = command();
     let args = kingpin::rewrite_negations(&command, args.into_iter().collect());
+    if let Some(name) = args.get(1).and_then(|arg| NOT_THERE_YET.iter().find(|name| arg == *name)) {
+        let text = format!(
+            "thanos {name} has no counterpart in this version of drumlin: keep running Thanos' \
+             beside it, both work on the same bucket and speak the same protocols"
+        );
+        return Err(command.error(ErrorKind::InvalidSubcommand, text));
+    }
     let matches = command.try_get_matches_from_mut(args)?;
     let parsed = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let Some((name, matches)) = matches.subcommand() else {
-        return Err(
-            command.error(clap::error::ErrorKind::MissingSubcommand, "a subcommand is required")
-        );
+        return Err(command.error(ErrorKind::MissingSubcommand, "a subcommand is required"));
     };
-    if let Some(flag) = kingpin::given(matches, foreign(name), FlagEffect::Refused).first() {
-        let text = format!(
-            "--{flag} is not supported yet; it would change what is answered, so it is not ignored"
-        );
-        return Err(command.error(clap::error::ErrorKind::ValueValidation, text));
+    let mut without_effect = Vec::new();
+    for flag in kingpin::given(matches, foreign(name)) {
+        let text = match flag.effect {
+            FlagEffect::None => {
+                without_effect.push(flag.name);
+                continue;
+            }
+            FlagEffect::Refused => format!(
+                "--{} is not supported yet; it would change what is answered, so it is not ignored",
+                flag.name
+            ),
+            FlagEffect::Replaced(by) => {
+                format!("--{} is gone, as in Thanos since 0.38; use --{by}", flag.name)
+            }
+        };
+        return Err(command.error(ErrorKind::ValueValidation, text));
     }
-    let without_effect = kingpin::given(matches, foreign(name), FlagEffect::None);
     let flags = command.find_subcommand(name).map(|c| flag_values(c, matches)).unwrap_or_default();
     Ok(Parsed { subcommand: parsed.subcommand, flags, without_effect })
 }

@@ -86,12 +86,15 @@ struct WorkArgs {
     /// Do not downsample.
     #[arg(id = "downsampling.disable", long = "downsampling.disable")]
     downsampling_disable: bool,
-    /// How downsampled blocks are stored: parquet, thanos (for fleets with Thanos store gateways),
-    /// or both.
+    /// How downsampled blocks are stored: parquet, thanos (which stores of Thanos read), both, or
+    /// auto: both while the bucket shows a sign of Thanos (a downsampled block in its format, a
+    /// block that it uploaded in the last 30 days), and parquet in any other bucket. Giving parquet
+    /// once ends that: the bucket remembers it until thanos or both is given. What is there is
+    /// never written again.
     #[arg(
         id = "downsample.format",
         long = "downsample.format",
-        default_value = "parquet",
+        default_value = "auto",
         value_name = "FORMAT"
     )]
     downsample_format: String,
@@ -265,10 +268,13 @@ impl Args {
             },
             downsampling: !self.work.downsampling_disable,
             downsample_format: match downsample_format.as_str() {
+                "auto" => DownsampleFormat::Auto,
                 "parquet" => DownsampleFormat::Parquet,
                 "thanos" => DownsampleFormat::Thanos,
                 "both" => DownsampleFormat::Both,
-                other => bail!("--downsample.format={other}: expected parquet, thanos or both"),
+                other => {
+                    bail!("--downsample.format={other}: expected auto, parquet, thanos or both")
+                }
             },
             parquet_version: self.work.parquet_version.0,
             allow_retire: keeping.allow_retire,
@@ -321,6 +327,7 @@ mod tests {
         assert_eq!(settings.delete_delay, Duration::from_secs(48 * 3600));
         assert_eq!((settings.dedup, settings.downsampling), (Dedup::Chain, true));
         assert_eq!(settings.retention, Retention::default());
+        assert_eq!(settings.downsample_format, DownsampleFormat::Auto);
         assert_eq!(settings.max_index_size, 64 << 30);
         assert!(settings.range.contains(0));
         assert_eq!((settings.parquet_version, settings.allow_retire), (PARQUET_VERSION, false));

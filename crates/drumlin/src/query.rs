@@ -16,8 +16,14 @@ use crate::cli::kingpin::Foreign;
 use crate::cli::values::{duration, label, labels, split_commas};
 use crate::process::{self, ProcessContext};
 
-/// Flags of `thanos query` that are accepted without effect.
+/// Flags of `thanos query` that are not implemented here.
 pub(crate) const FOREIGN: &[Foreign] = &[
+    Foreign::value("store").replaced_by("endpoint"),
+    Foreign::value("rule").replaced_by("endpoint"),
+    Foreign::value("target").replaced_by("endpoint"),
+    Foreign::value("metadata").replaced_by("endpoint"),
+    Foreign::value("exemplar").replaced_by("endpoint"),
+    Foreign::value("store-strict").replaced_by("endpoint-strict"),
     Foreign::value("grpc-client-tls-min-version"),
     Foreign::value("grpc-compression"),
     Foreign::value("grpc.proxy-strategy"),
@@ -89,11 +95,12 @@ struct EndpointArgs {
     /// dnsdualstack+host:port. Repeatable.
     #[arg(id = "endpoint", long = "endpoint", value_name = "ENDPOINT")]
     endpoint: Vec<String>,
-    /// An endpoint that is queried even while it is down, so that its absence is never silent.
-    /// Repeatable.
+    /// An endpoint that is queried even while it is down, so that its absence is never silent; of a
+    /// name, each of its addresses. Repeatable.
     #[arg(id = "endpoint-strict", long = "endpoint-strict", value_name = "ENDPOINT")]
     endpoint_strict: Vec<String>,
-    /// One name for several equivalent servers, any of which may answer. Repeatable.
+    /// One name for several equivalent servers, any of which may answer: they are asked in turn.
+    /// Repeatable.
     #[arg(id = "endpoint-group", long = "endpoint-group", value_name = "ENDPOINT")]
     endpoint_group: Vec<String>,
     /// A group that is queried even while it is down. Repeatable.
@@ -471,12 +478,6 @@ impl Args {
                 addresses.iter().map(move |address| spec(address, strict, group))
             })
             .collect();
-        if let Some(name) = args.endpoint_strict.iter().find(|address| address.contains('+')) {
-            bail!(
-                "--endpoint-strict={name}: a strict endpoint must be one address, not a name to \
-                 look up"
-            );
-        }
         let file = args.sd_config_file.as_deref().and_then(path);
         let config = match (args.sd_config.as_ref().filter(|text| !text.is_empty()), file) {
             (Some(_), Some(_)) => {

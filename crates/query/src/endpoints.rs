@@ -6,12 +6,14 @@
 
 mod config;
 mod discovery;
+mod group;
 mod measured_store;
 mod set;
 #[cfg(test)]
 mod testing;
 
 pub(crate) use discovery::Discovery;
+pub(crate) use group::EndpointGroup;
 pub(crate) use measured_store::MeasuredStore;
 pub(crate) use set::{Connect, EndpointSet, EndpointStatus, Timeouts};
 
@@ -43,8 +45,10 @@ impl Peer for GrpcStore {
 /// An endpoint to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResolvedEndpoint {
-    /// `host:port`.
+    /// `host:port`, or the name of a group, or one that stands for no address.
     pub(crate) address: String,
+    /// Each `host:port`: one, or those of a group, or none.
+    pub(crate) servers: Vec<String>,
     pub(crate) strict: bool,
     pub(crate) tls: Option<TlsSettings>,
 }

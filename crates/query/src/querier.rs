@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use upstream::dns::{Lookup, SystemLookup};
 
 use crate::api::{self, ApiState, Evaluation};
-use crate::endpoints::{Connect, Discovery, EndpointSet, MeasuredStore, Timeouts};
+use crate::endpoints::{
+    Connect, Discovery, EndpointGroup, EndpointSet, MeasuredStore, Peer, Timeouts,
+};
 use crate::metrics::Metrics;
 use crate::{Result, Settings};
 
@@ -180,13 +182,18 @@ fn connect(metrics: &Metrics, clock: &Arc<dyn Clock>, budget: &Budget) -> Connec
     let share = usize::try_from(budget.limit() / MESSAGE_SHARE).unwrap_or(usize::MAX);
     let max_message_bytes = share.clamp(MIN_MESSAGE_BYTES, DEFAULT_MAX_MESSAGE_BYTES);
     Box::new(move |target| {
-        let settings = ClientSettings {
-            tls: target.tls.clone(),
-            max_message_bytes,
-            ..ClientSettings::new(&target.address)
+        let open = |address: &String| {
+            let settings = ClientSettings {
+                tls: target.tls.clone(),
+                max_message_bytes,
+                ..ClientSettings::new(address)
+            };
+            let store = Arc::new(GrpcStore::new(&settings)?);
+            let measured = MeasuredStore::new(store, metrics.clone(), Arc::clone(&clock));
+            Ok(Arc::new(measured) as Arc<dyn Peer>)
         };
-        let store = Arc::new(GrpcStore::new(&settings)?);
-        Ok(Arc::new(MeasuredStore::new(store, metrics.clone(), Arc::clone(&clock))))
+        let servers = target.servers.iter().map(open).collect::<storeapi::Result<_>>()?;
+        Ok(EndpointGroup::of(servers))
     })
 }
 

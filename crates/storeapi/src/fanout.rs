@@ -26,9 +26,9 @@ use self::plan::{EndpointPart, FanoutPlan, Wanted};
 use crate::client::Channel;
 use crate::info::Capabilities;
 use crate::{
-    ComponentType, Coverage, Error, FrameStream, Kind, LabelNamesRequest, LabelValuesRequest,
-    Metadata, PartialResponse, Result, SeriesRequest, Store, StoreInfo, TsdbInfo, any_series,
-    label_sets_match, match_external,
+    ComponentType, Coverage, Error, Frame, FrameStream, Kind, LabelNamesRequest,
+    LabelValuesRequest, Metadata, PartialResponse, Result, SeriesRequest, Store, StoreInfo,
+    TsdbInfo, any_series, label_sets_match, match_external,
 };
 
 /// A process that can be asked, how it last described itself, and its name for warnings.
@@ -57,6 +57,12 @@ impl fmt::Debug for Endpoint {
 /// The endpoints that can be asked now, whatever they offer.
 pub trait Endpoints: Send + Sync + 'static {
     fn endpoints(&self) -> Vec<Arc<Endpoint>>;
+
+    /// What every answer has to say, because there may be endpoints beside these that are not
+    /// known.
+    fn missing(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Endpoints for Vec<Arc<Endpoint>> {
@@ -157,11 +163,21 @@ impl Fanout {
         Ok(Some(Selected { matchers, endpoints: chosen }))
     }
 
+    /// Where partial answers are refused, a warning would end the request.
+    fn missing(&self, strategy: PartialResponse) -> Vec<Frame> {
+        let frame = match strategy {
+            PartialResponse::Warn => Frame::Warning,
+            PartialResponse::Abort => Frame::Info,
+        };
+        self.endpoints.missing().into_iter().map(frame).collect()
+    }
+
     fn gathering(&self, strategy: PartialResponse) -> metadata::Gathering {
         metadata::Gathering {
             patience: self.limits(),
             budget: self.settings.budget.clone(),
             strategy,
+            missing: self.endpoints.missing(),
         }
     }
 
@@ -307,7 +323,8 @@ impl Store for Fanout {
             let request = request_of(&endpoint, part, &request);
             (child::Feed::open(endpoint, request, budget, self.limits()), keep)
         });
-        Ok(series::merge(feeds.collect(), request.partial_response, request.limit))
+        let notes = self.missing(request.partial_response);
+        Ok(series::merge(feeds.collect(), notes, &request))
     }
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {

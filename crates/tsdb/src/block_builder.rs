@@ -249,7 +249,7 @@ impl BlockBuilder {
             index_stats: Some(index_stats),
             ..Thanos::default()
         });
-        BlockMeta {
+        let mut meta = BlockMeta {
             ulid: id,
             min_time: range.start,
             max_time: range.end,
@@ -259,7 +259,9 @@ impl BlockBuilder {
             thanos,
             format: None,
             unknown: Default::default(),
-        }
+        };
+        meta.sign();
+        meta
     }
 }
 

@@ -6,6 +6,7 @@
 //! here are kept and written after the known ones. Times are milliseconds since the Unix epoch,
 //! `maxTime` is exclusive.
 
+mod author;
 mod json;
 
 use std::collections::BTreeMap;

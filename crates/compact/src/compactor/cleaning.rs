@@ -12,6 +12,7 @@ use model::error::in_one_line;
 use super::Compactor;
 use crate::Result;
 use crate::cover::Unproven;
+use crate::formats::WrittenFormats;
 use crate::garbage::{Covered, Garbage};
 use crate::place::read_back;
 use crate::readers::Readers;
@@ -47,11 +48,11 @@ impl Compactor {
     }
 
     /// Marks what is older than its retention; what is marked takes no further part.
-    pub(super) async fn apply_retention(&self, synced: &mut Synced) {
+    pub(super) async fn apply_retention(&self, formats: WrittenFormats, synced: &mut Synced) {
         let mut gone = Vec::new();
         let mut delayed = Delayed::default();
         let mut expired = 0_u32;
-        let retention = RetentionPass::new(&self.settings, synced, self.clock.now().0);
+        let retention = RetentionPass::new(&self.settings, formats, synced, self.clock.now().0);
         for block in &synced.blocks {
             let goes = match retention.verdict(block) {
                 Verdict::Keep => continue,

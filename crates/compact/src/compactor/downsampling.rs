@@ -11,15 +11,20 @@ use tsdb::meta::BlockMeta;
 use super::{Compactor, Event};
 use crate::downsample_plan::{self, Downsampling};
 use crate::error::Case;
+use crate::formats::WrittenFormats;
 use crate::identity::OutputFormat;
 use crate::inspect::{Damage, damage};
 use crate::{Error, Result, downsample, report};
 
 impl Compactor {
-    pub(super) async fn downsample(&self, synced: &mut Synced) -> Result<()> {
+    pub(super) async fn downsample(
+        &self,
+        formats: WrittenFormats,
+        synced: &mut Synced,
+    ) -> Result<()> {
         let mut failed = 0;
         let mut all = 0;
-        if self.settings.writes_parquet() {
+        if formats.parquet {
             self.sync_after_changes(synced).await?;
             let (tsdb, parquet) = split_formats(synced);
             let now = self.clock.now().0;
@@ -30,7 +35,7 @@ impl Compactor {
             let format = OutputFormat::Parquet(self.settings.parquet_version);
             failed += self.downsample_all(work, format).await;
         }
-        if self.settings.writes_thanos() {
+        if formats.thanos {
             // 5m first, then 1h from what that made
             for _ in 0..2 {
                 self.sync_after_changes(synced).await?;

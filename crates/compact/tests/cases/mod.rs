@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use compact::{DownsampleFormat, Retention, Settings};
-use model::{BlockId, Labels, TimeRange};
+use model::{BlockId, Labels, Resolution, TimeRange};
 use tsdb::block_builder::{BlockBuilder, BlockIdentity};
 use tsdb::meta::BlockMeta;
 
@@ -123,7 +123,8 @@ async fn a_block_that_gives_more_than_it_says_is_left_alone_and_the_rest_goes_on
 async fn deleted_samples_stay_deleted() {
     let world = keeps_all("7-tombstones-file", 2543).await;
     let live = world.live().await;
-    let is_merged = |m: &&BlockMeta| m.compaction.sources.len() > 1 && m.format.is_none();
+    let is_merged =
+        |m: &&BlockMeta| m.compaction.sources.len() > 1 && m.resolution() == Resolution::Raw;
     let compacted: Vec<&BlockMeta> = live.values().filter(is_merged).collect();
     assert_eq!(compacted.len(), 1);
     assert_eq!(compacted[0].stats.num_samples, 2159, "2304 were stored, 145 are deleted");

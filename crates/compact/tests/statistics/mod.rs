@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use compact::{DownsampleFormat, Settings};
-use model::Labels;
+use model::{Labels, Resolution};
 use parquet_block::statistics::{Counts, Ranking, STATISTICS_FILE, Statistics, TOP_PAIRS};
 use tsdb::index::Index;
 use tsdb::meta::BlockMeta;
@@ -126,7 +126,8 @@ async fn deleted_samples_are_not_in_them() {
     world.compactor(cases::settings()).run_once().await.unwrap();
     assert!(check(&world).await > 0);
     let live = world.live().await;
-    let is_merged = |m: &&BlockMeta| m.compaction.sources.len() > 1 && m.format.is_none();
+    let is_merged =
+        |m: &&BlockMeta| m.compaction.sources.len() > 1 && m.resolution() == Resolution::Raw;
     let compacted: Vec<&BlockMeta> = live.values().filter(is_merged).collect();
     assert_eq!(compacted.len(), 1);
     let found = statistics(&world, &compacted[0].ulid.to_string()).await;

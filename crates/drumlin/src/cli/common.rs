@@ -20,6 +20,7 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("request.logging-config"),
     Foreign::value("request.logging-config-file"),
     Foreign::value("hash-func"),
+    Foreign::value("debug.name"),
 ];
 
 /// Accepted by components that serve gRPC.

@@ -16,6 +16,8 @@ pub(crate) enum FlagEffect {
     None,
     /// It would change answers or access. Using it is an error until it is implemented.
     Refused,
+    /// Another flag took its place. Using it is an error, in Thanos too.
+    Replaced(&'static str),
 }
 
 /// A flag of Thanos that we do not implement.
@@ -38,6 +40,10 @@ impl Foreign {
 
     pub(crate) const fn refused(self) -> Foreign {
         Foreign { effect: FlagEffect::Refused, ..self }
+    }
+
+    pub(crate) const fn replaced_by(self, flag: &'static str) -> Foreign {
+        Foreign { effect: FlagEffect::Replaced(flag), ..self }
     }
 }
 
@@ -111,12 +117,11 @@ pub(crate) fn rewrite_negations(command: &Command, args: Vec<OsString>) -> Vec<O
     args.into_iter().map(rewrite).collect()
 }
 
-/// The foreign flags of this effect that the user gave.
-pub(crate) fn given(
+/// The foreign flags that the user gave.
+pub(crate) fn given<'a>(
     matches: &ArgMatches,
-    foreign: &[&[Foreign]],
-    effect: FlagEffect,
-) -> Vec<&'static str> {
+    foreign: &'a [&'a [Foreign]],
+) -> impl Iterator<Item = &'a Foreign> {
     let used = |flag: &&Foreign| {
         let on_command_line = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
         // a switch that is turned off asks for nothing, and neither does an empty value
@@ -127,7 +132,7 @@ pub(crate) fn given(
                 .get_many::<String>(flag.name)
                 .is_some_and(|mut values| values.any(|value| !value.is_empty()))
         };
-        flag.effect == effect && on_command_line && asks
+        on_command_line && asks
     };
-    foreign.iter().copied().flatten().filter(used).map(|flag| flag.name).collect()
+    foreign.iter().copied().flatten().filter(used)
 }

@@ -63,6 +63,26 @@ fn what_would_change_answers_is_refused() {
 }
 
 #[test]
+fn what_was_replaced_names_its_successor() {
+    let text = parse_words("query --store=dns+a:1").unwrap_err().to_string();
+    assert!(text.contains("--store is gone") && text.contains("use --endpoint"), "{text}");
+    assert_eq!(parse_words("query --debug.name=x").unwrap().without_effect, ["debug.name"]);
+}
+
+#[test]
+fn subcommands_that_are_not_there_say_so() {
+    for words in ["receive --label=a=b", "rule", "query-frontend --help", "tools bucket ls"] {
+        let error = parse_words(words).unwrap_err();
+        let name = words.split(' ').next().unwrap();
+        assert!(
+            error.to_string().contains(&format!("thanos {name} has no counterpart")),
+            "{error}"
+        );
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+#[test]
 fn configurations_are_not_shown() {
     let parsed = parse_words("query --endpoint.sd-config=secret --http-address=:1").unwrap();
     assert_eq!(parsed.flags["endpoint.sd-config"], "<hidden>");

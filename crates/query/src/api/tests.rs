@@ -71,14 +71,16 @@ impl Fixture {
                 series(&[("__name__", "http.requests"), ("job", "web"), ("status.code", "200")]),
             ],
         });
-        let connect =
-            Box::new(move |_: &ResolvedEndpoint| Ok(Arc::new(store.clone()) as Arc<dyn Peer>));
+        let connect = Box::new(move |_: &ResolvedEndpoint| {
+            Ok(Some(Arc::new(store.clone()) as Arc<dyn Peer>))
+        });
         let timeouts =
             Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
         let endpoints =
             Arc::new(EndpointSet::new(connect, timeouts, metrics.clone(), Arc::clone(&clock)));
         endpoints.update(vec![ResolvedEndpoint {
             address: "a:1".to_owned(),
+            servers: vec!["a:1".to_owned()],
             strict: false,
             tls: None,
         }]);

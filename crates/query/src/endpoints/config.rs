@@ -81,14 +81,6 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
         if client.compresses {
             tracing::warn!(endpoint = entry.address, "compression of requests has no effect");
         }
-        if entry.strict && dns_scheme(&entry.address) && !entry.group {
-            let text = format!(
-                "{}: endpoint {:?}: a strict endpoint must be one address, not a name to look up",
-                named(),
-                entry.address
-            );
-            return Err(Error::new(Kind::Invalid, text));
-        }
         validate(&entry.address)?;
         specs.push(EndpointSpec {
             address: entry.address,
@@ -98,10 +90,6 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
         });
     }
     Ok(specs)
-}
-
-fn dns_scheme(address: &str) -> bool {
-    address.contains('+')
 }
 
 #[cfg(test)]
@@ -137,7 +125,6 @@ endpoints:
     fn mistakes_are_named() {
         assert!(refusal("endpoints: [{adress: a:1}]", "x.yml").contains("adress"));
         assert!(refusal("endpoints: [{address: a}]", "x.yml").contains("host:port"));
-        assert!(refusal("endpoints: [{address: dns+a:1, strict: true}]", "x").contains("strict"));
         let unknown = "endpoints: [{address: a:1, client_config: {tls_config: {ca: x}}}]";
         assert!(refusal(unknown, "x").contains(r#"unknown key "ca" in tls_config"#));
         assert!(parse("", "x").unwrap().is_empty());

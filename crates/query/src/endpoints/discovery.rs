@@ -58,31 +58,33 @@ impl Discovery {
         self.settings.dns_refresh
     }
 
-    /// All endpoints as of now. The first source that names an address decides how it is treated.
+    /// All endpoints as of now, also those whose name stands for no address. The first source that
+    /// names an address decides how it is treated.
     pub(crate) async fn targets(&mut self) -> Vec<ResolvedEndpoint> {
         self.reread();
         let specs = self.settings.specs.iter().chain(&self.from_config).chain(&self.from_files);
         let specs: Vec<EndpointSpec> = specs.cloned().collect();
         let mut targets: Vec<ResolvedEndpoint> = Vec::new();
         for spec in specs {
-            let addresses = if spec.group {
-                // one channel to the name: its servers are equal, so any may answer
-                vec![
-                    spec.address
-                        .split_once('+')
-                        .map_or(spec.address.as_str(), |(_, name)| name)
-                        .to_owned(),
-                ]
-            } else {
-                self.resolver.resolve(&spec.address).await
+            let servers = self.resolver.resolve(&spec.address).await;
+            let tls = spec.tls.clone().or_else(|| self.settings.tls.clone());
+            let target = |address: String, servers: Vec<String>| ResolvedEndpoint {
+                address,
+                servers,
+                strict: spec.strict,
+                tls: tls.clone(),
             };
-            for address in addresses {
-                if targets.iter().any(|target| target.address == address) {
-                    tracing::debug!(endpoint = address, "endpoint is configured more than once");
+            let found = match spec.group || servers.is_empty() {
+                true => vec![target(spec.address.clone(), servers)],
+                false => servers.into_iter().map(|a| target(a.clone(), vec![a])).collect(),
+            };
+            for endpoint in found {
+                if targets.iter().any(|target| target.address == endpoint.address) {
+                    let endpoint = endpoint.address;
+                    tracing::debug!(endpoint, "endpoint is configured more than once");
                     continue;
                 }
-                let tls = spec.tls.clone().or_else(|| self.settings.tls.clone());
-                targets.push(ResolvedEndpoint { address, strict: spec.strict, tls });
+                targets.push(endpoint);
             }
         }
         targets

@@ -22,9 +22,15 @@ use crate::metrics::Metrics;
 /// The metric of connections has this much of an endpoint's label sets; Thanos cuts it there too.
 const METRIC_LABELS_BYTES: usize = 1000;
 
-/// Opens an endpoint; this is cheap because it connects lazily.
+/// Opens an endpoint; this is cheap because it connects lazily. `None` if it has no server.
 pub(crate) type Connect =
-    Box<dyn Fn(&ResolvedEndpoint) -> storeapi::Result<Arc<dyn Peer>> + Send + Sync>;
+    Box<dyn Fn(&ResolvedEndpoint) -> storeapi::Result<Option<Arc<dyn Peer>>> + Send + Sync>;
+
+/// Why an endpoint without a server does not answer.
+const NO_ADDRESS: &str = "its name stands for no address, so its data is missing";
+
+const NO_ENDPOINTS: &str = "no endpoints are known, so there is no data: give --endpoint, \
+    --endpoint.sd-config-file or --store.sd-files";
 
 #[derive(Clone, Debug, Default)]
 struct Health {
@@ -37,7 +43,8 @@ struct Health {
 
 struct Member {
     target: ResolvedEndpoint,
-    peer: Arc<dyn Peer>,
+    /// `None` while its name stands for no address.
+    peer: Option<Arc<dyn Peer>>,
     added: Duration,
     health: Mutex<Health>,
 }
@@ -45,6 +52,14 @@ struct Member {
 impl Member {
     fn health(&self) -> Health {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opened anew, because its servers or settings changed: what it holds and since when it is
+    /// known stay.
+    fn succeeding(mut self, before: &Member) -> Member {
+        self.added = before.added;
+        *self.health.get_mut().unwrap_or_else(PoisonError::into_inner) = before.health();
+        self
     }
 }
 
@@ -116,19 +131,23 @@ impl EndpointSet {
         let mut known = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = BTreeMap::new();
         for target in targets {
-            if let Some(endpoint) = known.remove(&target.address).filter(|e| e.target == target) {
-                next.insert(target.address, endpoint);
+            let before = known.remove(&target.address);
+            if let Some(endpoint) = before.as_ref().filter(|e| e.target == target) {
+                next.insert(target.address, Arc::clone(endpoint));
                 continue;
             }
             match (self.connect)(&target) {
                 Ok(peer) => {
-                    tracing::info!(endpoint = target.address, "adding endpoint");
+                    let servers = target.servers.join(",");
+                    tracing::info!(endpoint = target.address, servers, "adding endpoint");
                     any_new = true;
                     let (added, address) = (self.clock.monotonic(), target.address.clone());
-                    next.insert(
-                        address,
-                        Arc::new(Member { target, peer, added, health: Mutex::default() }),
-                    );
+                    let member = Member { target, peer, added, health: Mutex::default() };
+                    let member = match before {
+                        Some(before) => member.succeeding(&before),
+                        None => member,
+                    };
+                    next.insert(address, Arc::new(member));
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -154,12 +173,17 @@ impl EndpointSet {
     }
 
     async fn check(&self, endpoint: &Member) {
+        let Some(peer) = &endpoint.peer else {
+            endpoint.health.lock().unwrap_or_else(PoisonError::into_inner).error =
+                Some(NO_ADDRESS.to_owned());
+            return;
+        };
         let late = || {
             let text = format!("no answer to info within {:?}", self.info_timeout);
             Err(Error::new(Kind::Timeout, text))
         };
         let answer = tokio::select! {
-            answer = endpoint.peer.endpoint_info() => answer,
+            answer = peer.endpoint_info() => answer,
             () = self.clock.sleep(self.info_timeout) => late(),
         };
         let address = &endpoint.target.address;
@@ -256,7 +280,7 @@ impl Endpoints for EndpointSet {
         for (address, member) in self.read().iter() {
             let health = member.health();
             let strict = member.target.strict;
-            if !strict && self.is_lost(member, &health) {
+            if !strict && (member.peer.is_none() || self.is_lost(member, &health)) {
                 continue;
             }
             let info = match health.info {
@@ -266,21 +290,42 @@ impl Endpoints for EndpointSet {
             };
             let EndpointInfo { store: info, capabilities } = info;
             let address = address.clone();
-            let endpoint = match health.error {
+            let endpoint = match &member.peer {
+                Some(peer) if strict || health.error.is_none() => {
+                    let (store, channel) = (Arc::clone(peer) as _, Ok(peer.channel()));
+                    Endpoint { address, store, info, capabilities, channel }
+                }
                 // others answer in its place, as far as they can
-                Some(reason) if !strict => {
+                _ => {
+                    let reason = health.error.unwrap_or_else(|| NO_ADDRESS.to_owned());
                     let down = Down { info: info.clone(), reason };
                     let (channel, info) = (Err(down.error()), info.covering_nothing());
                     Endpoint { address, store: Arc::new(down), info, capabilities, channel }
-                }
-                _ => {
-                    let (store, channel) = (Arc::clone(&member.peer), Ok(member.peer.channel()));
-                    Endpoint { address, store, info, capabilities, channel }
                 }
             };
             endpoints.push(Arc::new(endpoint));
         }
         endpoints
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let members = self.read();
+        if members.is_empty() {
+            return vec![NO_ENDPOINTS.to_owned()];
+        }
+        let unresolved = |(address, member): (&String, &Arc<Member>)| {
+            let is_missing = member.peer.is_none() && !member.target.strict;
+            is_missing.then(|| format!("endpoint {address}: {NO_ADDRESS}"))
+        };
+        let mut missing: Vec<String> = members.iter().filter_map(unresolved).collect();
+        if members.values().all(|member| member.health().answered.is_none()) {
+            let named = members.iter().find(|(_, member)| member.peer.is_some());
+            missing.extend(named.map(|(address, member)| {
+                let why = member.health().error.unwrap_or_else(|| "not asked yet".to_owned());
+                format!("none of {} endpoints has answered yet; {address}: {why}", members.len())
+            }));
+        }
+        missing
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Gathering {
     pub(super) patience: Patience,
     pub(super) budget: Budget,
     pub(super) strategy: PartialResponse,
+    /// What the answer has to say before all; left out where a warning would end the request.
+    pub(super) missing: Vec<String>,
 }
 
 /// What an endpoint answered, for as long as it is charged.
@@ -69,6 +71,9 @@ impl Gathering {
 
     fn union(&self, answers: Vec<Result<HeldAnswer>>) -> Result<Metadata> {
         let (mut union, mut all_held) = (Metadata::default(), Vec::with_capacity(answers.len()));
+        if self.strategy == PartialResponse::Warn {
+            union.warnings.clone_from(&self.missing);
+        }
         for answer in answers {
             match answer {
                 Ok(HeldAnswer { metadata, held }) => {

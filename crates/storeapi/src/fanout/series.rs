@@ -12,7 +12,9 @@ use model::error::in_one_line;
 use super::child::Feed;
 use super::joined::{Finished, JoinedSeries};
 use super::plan::KeptChunks;
-use crate::{Error, Frame, FrameStream, Kind, PartialResponse, Result, ServedCoarse};
+use crate::{
+    Error, Frame, FrameStream, Kind, PartialResponse, Result, SeriesRequest, ServedCoarse,
+};
 
 /// Series per frame.
 const FRAME_SERIES: usize = 64;
@@ -20,22 +22,22 @@ const FRAME_SERIES: usize = 64;
 /// A frame ends at this many bytes of chunks.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// Merges the feeds; all of their chunks count, or those that are to be kept. At most `limit`
-/// series, 0 = all.
+/// Merges the feeds; all of their chunks count, or those that are to be kept. The notes go first,
+/// and what the request limits is limited.
 pub(super) fn merge(
     feeds: Vec<(Feed, Option<Arc<KeptChunks>>)>,
-    strategy: PartialResponse,
-    limit: u64,
+    notes: Vec<Frame>,
+    request: &SeriesRequest,
 ) -> FrameStream {
     let source =
         |(feed, keep)| EndpointSource { feed: Some(feed), keep, series: Vec::new().into_iter() };
     let merge = EndpointMerge {
         sources: feeds.into_iter().map(source).collect(),
         heads: None,
-        notes: VecDeque::new(),
+        notes: notes.into(),
         served: ServedCoarse::default(),
-        strategy,
-        left: if limit == 0 { u64::MAX } else { limit },
+        strategy: request.partial_response,
+        left: if request.limit == 0 { u64::MAX } else { request.limit },
     };
     stream::unfold(Some(merge), |merge| async move {
         let mut merge = merge?;

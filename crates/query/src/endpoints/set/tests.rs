@@ -104,7 +104,8 @@ fn fixture() -> Fixture {
             _ => Capabilities::STORE,
         };
         let (up, hangs) = (Arc::clone(&store_up), Arc::clone(&store_hangs));
-        Ok(Arc::new(Flaky { inner, offered, up, hangs }))
+        let peer: Arc<dyn Peer> = Arc::new(Flaky { inner, offered, up, hangs });
+        Ok(Some(peer).filter(|_| !target.servers.is_empty()))
     });
     let timeouts = Timeouts { info: Duration::from_secs(5), unhealthy: Duration::from_secs(300) };
     let metrics = Metrics::register(&Registry::new()).unwrap();
@@ -113,7 +114,8 @@ fn fixture() -> Fixture {
 }
 
 fn target(address: &str, strict: bool) -> ResolvedEndpoint {
-    ResolvedEndpoint { address: address.to_owned(), strict, tls: None }
+    let servers = vec![address.to_owned()];
+    ResolvedEndpoint { address: address.to_owned(), servers, strict, tls: None }
 }
 
 fn request() -> LabelNamesRequest {
@@ -198,4 +200,43 @@ async fn a_strict_endpoint_is_always_asked_as_if_it_held_everything() {
     assert_eq!(endpoints[0].info.range, TimeRange::ALL);
     assert_eq!(endpoints[0].capabilities, Capabilities::STORE);
     assert!(endpoints[0].store.label_names(request()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_is_named_in_answers() {
+    let f = fixture();
+    assert!(f.set.missing()[0].contains("--endpoint"), "{:?}", f.set.missing());
+
+    let nowhere = |strict| ResolvedEndpoint { servers: vec![], ..target("dns+gone:1", strict) };
+    f.set.update(vec![target("a:1", false), nowhere(false)]);
+    f.up.store(false, Ordering::Relaxed);
+    f.set.poll().await;
+    let missing = f.set.missing();
+    assert!(missing[0].starts_with("endpoint dns+gone:1: its name stands for no"), "{missing:?}");
+    let down = "none of 2 endpoints has answered yet; a:1: connection refused";
+    assert_eq!(missing[1..], [down]);
+    assert!(f.set.endpoints().is_empty());
+
+    f.up.store(true, Ordering::Relaxed);
+    f.set.poll().await;
+    assert_eq!(f.set.missing().len(), 1, "the other one is up");
+
+    f.set.update(vec![nowhere(true)]);
+    let endpoints = f.set.endpoints();
+    assert_eq!(endpoints[0].info.range, TimeRange::ALL, "it may hold anything");
+    assert!(endpoints[0].store.label_names(request()).await.is_err());
+    assert!(f.set.statuses()[0].checked.is_none());
+}
+
+#[tokio::test]
+async fn a_group_keeps_its_health_when_its_servers_change() {
+    let f = fixture();
+    let group = |servers: &[&str]| ResolvedEndpoint {
+        servers: servers.iter().map(|&server| server.to_owned()).collect(),
+        ..target("dns+stores:1", false)
+    };
+    f.set.update(vec![group(&["10.0.0.1:1"])]);
+    f.set.poll().await;
+    assert!(f.set.update(vec![group(&["10.0.0.2:1"])]), "its servers are others");
+    assert_eq!(f.set.endpoints().len(), 1, "it is asked before the next poll");
 }
