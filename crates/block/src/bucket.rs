@@ -9,6 +9,7 @@ mod list_page;
 mod multipart;
 pub(crate) mod prefixed;
 mod timely;
+pub(crate) mod upload_headers;
 
 use std::fmt;
 use std::future::Future;
@@ -313,7 +314,7 @@ impl Bucket {
             }
             Err(e) => {
                 self.inner.metrics.failures.with_label_values(&labels).inc();
-                let error = Error::store("creating", path, e);
+                let error = Error::store("creating", path, self.name(), e);
                 if error.kind() != Kind::Unsupported && self.hints().has_create_only() {
                     return Err(error);
                 }
@@ -429,13 +430,13 @@ impl Bucket {
         let labels = [self.name(), "iter"];
         self.inner.metrics.operations.with_label_values(&labels).inc();
         let failures = self.inner.metrics.failures.with_label_values(&labels);
-        let shown = prefix.cloned().unwrap_or_default();
+        let (shown, name) = (prefix.cloned().unwrap_or_default(), self.name().to_owned());
         self.inner
             .store
             .list(prefix)
             .map_err(move |e| {
                 failures.inc();
-                Error::store("listing", &shown, e)
+                Error::store("listing", &shown, &name, e)
             })
             .boxed()
     }
@@ -484,7 +485,7 @@ impl Bucket {
                 }
                 Err(e) => {
                     let is_final = timely::was_given_up(&e);
-                    let error = Error::store(attempt, path, e);
+                    let error = Error::store(attempt, path, self.name(), e);
                     if error.kind() != Kind::NotFound {
                         metrics.failures.with_label_values(&labels).inc();
                     }

@@ -5,6 +5,7 @@
 //! when they are set), and some would weaken security or change data if they were ignored: those
 //! are errors when they are set.
 
+mod aws_profile;
 mod env;
 mod fields;
 mod parse;
@@ -12,7 +13,7 @@ mod providers;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bucket::prefixed::{self, Prefixed};
@@ -89,6 +90,7 @@ impl ObjectStoreConfig {
     /// Reads the YAML text; `$(NAME)` is replaced from `environment`, which is also where
     /// credentials that are not in the file come from.
     pub fn parse(yaml: &str, environment: &Environment) -> Result<ObjectStoreConfig> {
+        let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml);
         let text = env::substitute(yaml, environment)?;
         let root: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).map_err(|e| {
             Error::caused(Kind::Invalid, "object store configuration is no valid YAML", e)
@@ -136,6 +138,24 @@ impl ObjectStoreConfig {
         let folder =
             (self.provider == Provider::Filesystem).then(|| PathBuf::from(self.bucket_name()))?;
         Some(if self.prefix.is_empty() { folder } else { filesystem::join(&folder, &self.prefix) })
+    }
+
+    /// For those who only read: a folder that is not there is a mistake, and would be created.
+    ///
+    /// # Errors
+    /// `NotFound` for a FILESYSTEM bucket whose folder is not there.
+    pub fn must_exist(&self) -> Result<()> {
+        let is_missing =
+            self.provider == Provider::Filesystem && !Path::new(self.bucket_name()).is_dir();
+        if !is_missing {
+            return Ok(());
+        }
+        let text = format!(
+            "object store configuration: config.directory {} is no folder, and this process, \
+             which only reads, does not create it: create it, or correct the path",
+            self.bucket_name()
+        );
+        Err(Error::new(Kind::NotFound, text))
     }
 
     /// The object store, below the prefix if one is set. Nothing is sent yet; a folder is created.

@@ -1,6 +1,10 @@
 //! What can go wrong with a bucket and the blocks in it, by what the caller can do about it.
 
+mod refusal;
+
 use model::layered_error;
+
+use refusal::Refusal;
 
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,9 +41,11 @@ layered_error! {
 }
 
 impl Error {
+    /// `bucket`: its name, for those who have several.
     pub(crate) fn store(
         attempt: &str,
         path: &object_store::path::Path,
+        bucket: &str,
         error: object_store::Error,
     ) -> Error {
         use object_store::Error as E;
@@ -52,8 +58,14 @@ impl Error {
             E::JoinError { .. } => Kind::Internal,
             _ => Kind::Unavailable,
         };
-        let object = if path.as_ref().is_empty() { "the bucket" } else { path.as_ref() };
-        Error::caused(kind, format!("{attempt} {object}"), error)
+        let attempt = match path.as_ref() {
+            "" => format!("{attempt} bucket {bucket}"),
+            object => format!("{attempt} {object} in bucket {bucket}"),
+        };
+        match Refusal::of(&error) {
+            Some(refusal) => Error::caused(refusal.kind.unwrap_or(kind), attempt, refusal),
+            None => Error::caused(kind, attempt, error),
+        }
     }
 
     pub(crate) fn format(object: impl std::fmt::Display, error: tsdb::Error) -> Error {

@@ -93,6 +93,7 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Budgets;
 
     fn settings(seed: u64) -> Settings {
         Settings {
@@ -103,6 +104,7 @@ mod tests {
             prometheus_url: None,
             http_address: "127.0.0.1:0".into(),
             threads: 1,
+            budgets: Budgets::unlimited(),
             build: serve::BuildInfo { version: "0".into(), revision: String::new() },
         }
     }

@@ -7,6 +7,7 @@
 
 #![allow(clippy::print_stdout, reason = "the demo is what it prints")]
 
+mod amount;
 mod api;
 mod checks;
 mod folder;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use anyhow::Context;
 use block::config::ObjectStoreConfig;
 use block::{Bucket, BucketMetrics};
-use model::{Clock, Resolution, TimeRange};
+use model::{Budget, Clock, Resolution, TimeRange};
 use prometheus::Registry;
 use serve::{BuildInfo, Shutdown};
 use synthetic::{BLOCK_MS, Fleet};
@@ -36,6 +37,10 @@ use inventory::Inventory;
 use processes::Processes;
 
 const DAY_MS: i64 = 24 * 3_600_000;
+
+/// Groups and blocks that are worked on at a time. Each takes some 150 MB, and whoever tries a demo
+/// may have little memory and many cores.
+const AT_A_TIME: usize = 2;
 
 /// Fewer days hold no block that is long enough to be downsampled.
 const LEAST_DAYS_TO_CHECK: u32 = 6;
@@ -57,7 +62,22 @@ pub struct Settings {
     pub http_address: String,
     /// Threads that generate, compact and evaluate.
     pub threads: usize,
+    pub budgets: Budgets,
     pub build: BuildInfo,
+}
+
+/// The memory of queries and caches. A query of the querier waits for what it asked of stores, so
+/// they must not wait for the same memory.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    pub stores: Budget,
+    pub querier: Budget,
+}
+
+impl Budgets {
+    pub fn unlimited() -> Budgets {
+        Budgets { stores: Budget::unlimited(), querier: Budget::unlimited() }
+    }
 }
 
 /// Runs the demo to its end: the last check, or the shutdown.
@@ -87,6 +107,9 @@ async fn demo(
          downsampled"
     );
     let started = clock.monotonic();
+    // a taken port is noticed before the work, not after it
+    let reserved = std::net::TcpListener::bind(&settings.http_address)
+        .with_context(|| format!("--http-address={}: listen there", settings.http_address))?;
     let folder = Folder::open(settings.data_dir.clone())?;
     let (fleet, is_new) = fleet(settings, clock, &folder)?;
     let bucket = open_bucket(&folder, clock)?;
@@ -97,10 +120,11 @@ async fn demo(
             let samples = Inventory::take(&bucket).await?.raw_samples().await;
             report(&mut checks, checks::raw_samples(&fleet, &samples, "as uploaded"));
         }
-        compact(settings, clock, &bucket).await?;
+        compact(settings, clock, &fleet, &bucket).await?;
         folder.keep(settings, fleet.settings().range)?;
     }
     summary(&bucket).await?;
+    drop(reserved);
     let processes = Processes::start(settings, &bucket, clock).await?;
     let api = ApiClient::new(processes.http_address());
     let TimeRange { start, end } = fleet.settings().range;
@@ -190,25 +214,29 @@ async fn generate(
 async fn compact(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
+    fleet: &Fleet,
     bucket: &Bucket,
 ) -> anyhow::Result<()> {
     let started = clock.monotonic();
+    let at_a_time = settings.threads.min(AT_A_TIME);
     let compaction = compact::Settings {
         // what was just written is complete, and nobody reads what was replaced
         consistency_delay: Duration::ZERO,
         delete_delay: Duration::ZERO,
-        compact_concurrency: settings.threads,
-        downsample_concurrency: settings.threads,
+        compact_concurrency: at_a_time,
+        downsample_concurrency: at_a_time,
         downsample_workers: 1,
         ..compact::Settings::default()
     };
-    let spinner = progress::spinner("compacting, downsampling");
-    let ticks = spinner.clone();
+    let servers = fleet.replicas().len() as u64;
+    let hours = servers * amount::expected_hours(fleet.settings().range);
+    let bar = progress::bar("compacting, downsampling", hours);
+    let ticks = bar.clone();
     let compactor =
         compact::Compactor::new(bucket.clone(), compaction, Arc::clone(clock), &Registry::new())?
-            .with_progress(Arc::new(move |_| ticks.inc(1)));
+            .with_progress(Arc::new(move |event| ticks.inc(amount::hours(event))));
     compactor.run_once().await.context("compact the bucket")?;
-    spinner.finish_and_clear();
+    bar.finish_and_clear();
     println!("compacted  and downsampled in {}", seconds(clock.monotonic() - started));
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use block::Bucket;
 use model::error::in_one_line;
-use model::{Budget, Clock, Labels};
+use model::{Clock, Labels};
 use query::{EndpointSettings, EndpointSpec, Querier};
 use serve::{Component, GrpcSettings, HttpSettings, Patience, Server, Task};
 
@@ -114,7 +114,7 @@ async fn gateway(
 ) -> anyhow::Result<RunningProcess> {
     let registry = serve::registry(&settings.build)?;
     let gateway = store::Gateway::new(
-        store::Settings::default(),
+        store::Settings { budget: settings.budgets.stores.clone(), ..store::Settings::default() },
         bucket.clone(),
         &registry,
         Arc::clone(clock),
@@ -130,7 +130,7 @@ async fn sidecar(
 ) -> anyhow::Result<RunningProcess> {
     let parts = sidecar::SidecarParts {
         clock: Arc::clone(clock),
-        budget: Budget::unlimited(),
+        budget: settings.budgets.stores.clone(),
         registry: serve::registry(&settings.build)?,
         bucket: None,
     };
@@ -154,6 +154,7 @@ async fn querier(
         selector_labels: Labels::empty(),
         auto_downsampling: true,
         engine_threads: settings.threads,
+        budget: settings.budgets.querier.clone(),
         about: query::About {
             version: settings.build.version.clone(),
             revision: settings.build.revision.clone(),

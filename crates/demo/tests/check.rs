@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use demo::Settings;
+use demo::{Budgets, Settings};
 use model::SystemClock;
 use serve::{BuildInfo, Shutdown};
 
@@ -15,6 +15,7 @@ fn settings(days: u32) -> Settings {
         prometheus_url: None,
         http_address: "127.0.0.1:0".into(),
         threads: 2,
+        budgets: Budgets::unlimited(),
         build: BuildInfo { version: "0.0.0".into(), revision: String::new() },
     }
 }

@@ -20,13 +20,27 @@ pub(crate) struct BucketArgs {
     config_file: Option<String>,
 }
 
+/// What a component does with a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BucketUse {
+    Read,
+    Write,
+}
+
 impl BucketArgs {
     /// The bucket, if one is configured.
     pub(crate) fn open(&self, context: &ProcessContext) -> Result<Option<Bucket>> {
+        self.open_for(BucketUse::Write, context)
+    }
+
+    fn open_for(&self, used: BucketUse, context: &ProcessContext) -> Result<Option<Bucket>> {
         let Some(yaml) = content("objstore.config", &self.config, &self.config_file)? else {
             return Ok(None);
         };
         let config = ObjectStoreConfig::parse(&yaml, &context.environment)?;
+        if used == BucketUse::Read {
+            config.must_exist()?;
+        }
         for warning in config.warnings() {
             tracing::warn!(warning, "object store configuration");
         }
@@ -40,8 +54,8 @@ impl BucketArgs {
     }
 
     /// The bucket of a component that needs one.
-    pub(crate) fn require(&self, context: &ProcessContext) -> Result<Bucket> {
-        match self.open(context)? {
+    pub(crate) fn require(&self, used: BucketUse, context: &ProcessContext) -> Result<Bucket> {
+        match self.open_for(used, context)? {
             Some(bucket) => Ok(bucket),
             None => bail!("no bucket: give --objstore.config-file or --objstore.config"),
         }

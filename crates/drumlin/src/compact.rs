@@ -11,7 +11,7 @@ use compact::{
 };
 use model::{TimeRange, TimestampMs};
 
-use crate::bucket::{BucketArgs, SelectorArgs};
+use crate::bucket::{BucketArgs, BucketUse, SelectorArgs};
 use crate::cli::common::{HttpArgs, ProcessArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, duration, split_commas};
@@ -291,7 +291,7 @@ impl Args {
 
 pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = args.settings(context.clock.now())?;
-    let bucket = args.bucket.require(&context)?;
+    let bucket = args.bucket.require(BucketUse::Write, &context)?;
     let compactor = Compactor::new(bucket, settings, context.clock.clone(), &context.registry)?;
     let listeners = serve::Settings { http: args.http.settings(), grpc: None };
     match context.serve(listeners, compactor.into_component()).await? {

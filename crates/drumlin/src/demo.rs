@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use demo::Settings;
+use demo::{Budgets, Settings};
 
 use crate::cli::common::ProcessArgs;
 use crate::process::{self, ProcessContext};
@@ -48,6 +48,10 @@ impl Args {
 
 pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = Settings {
+        budgets: Budgets {
+            stores: args.process.part_of_budget(2),
+            querier: args.process.part_of_budget(2),
+        },
         data_dir: args.data_dir,
         days: args.days,
         seed: args.seed,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use store::{Gateway, Settings, TimeBound};
 
-use crate::bucket::{BucketArgs, SelectorArgs};
+use crate::bucket::{BucketArgs, BucketUse, SelectorArgs};
 use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, TimeOrOffset, duration};
@@ -186,7 +186,7 @@ impl Args {
 
 pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
     let settings = args.settings()?;
-    let bucket = args.bucket.require(&context)?;
+    let bucket = args.bucket.require(BucketUse::Read, &context)?;
     let gateway = Gateway::new(settings, bucket, &context.registry, context.clock.clone())?;
     let listeners =
         serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };

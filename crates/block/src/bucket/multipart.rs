@@ -85,10 +85,9 @@ impl MultipartWriter {
     pub async fn abort(mut self) -> Result<()> {
         self.parts.clear();
         match self.upload.take() {
-            Some(mut upload) => upload
-                .abort()
-                .await
-                .map_err(|e| Error::store("aborting the upload of", &self.path, e)),
+            Some(mut upload) => {
+                upload.abort().await.map_err(|e| self.error("aborting the upload of", e))
+            }
             None => Ok(()),
         }
     }
@@ -131,7 +130,11 @@ impl MultipartWriter {
     fn failed(&self, error: object_store::Error) -> Error {
         let labels = [self.bucket.name(), "upload"];
         self.bucket.inner.metrics.failures.with_label_values(&labels).inc();
-        Error::store("uploading", &self.path, error)
+        self.error("uploading", error)
+    }
+
+    fn error(&self, attempt: &str, error: object_store::Error) -> Error {
+        Error::store(attempt, &self.path, self.bucket.name(), error)
     }
 }
 

@@ -49,7 +49,7 @@ async fn lasting_failures_end_after_the_attempts() {
     let error = bucket.get(&Path::from("a")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     let text = in_one_line(&error).to_string();
-    assert!(text.starts_with("fetching a: "), "{text}");
+    assert!(text.starts_with("fetching a in bucket bucket: "), "{text}");
 }
 
 #[tokio::test]

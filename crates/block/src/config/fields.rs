@@ -8,7 +8,7 @@ pub(super) enum FieldShape {
     Switch,
     Number,
     Duration,
-    /// Names and values that the user chooses.
+    /// Names and values that the user chooses; each has a path of its own.
     Map,
     Section(Vec<ConfigField>),
 }
@@ -68,7 +68,6 @@ pub(super) fn top(provider: Provider) -> Vec<ConfigField> {
 }
 
 fn s3() -> Vec<ConfigField> {
-    let keys = "it would have to be part of every request's signature";
     vec![
         field("bucket", Text, Used),
         field("endpoint", Text, Used),
@@ -80,7 +79,7 @@ fn s3() -> Vec<ConfigField> {
         field("signature_version2", Switch, Refused("only version 4 signatures are supported")),
         field("secret_key", Text, Used),
         field("session_token", Text, Used),
-        ignored("put_user_metadata", Map, "objects are written without user metadata"),
+        field("put_user_metadata", Map, Used),
         http_config(),
         section(
             "trace",
@@ -96,7 +95,7 @@ fn s3() -> Vec<ConfigField> {
             vec![
                 field("type", Text, Used),
                 field("kms_key_id", Text, Used),
-                field("kms_encryption_context", Map, Refused(keys)),
+                field("kms_encryption_context", Map, Used),
                 field("encryption_key", Text, Used),
             ],
         ),

@@ -22,15 +22,22 @@ impl ConfigValues {
         self.0.keys().map(String::as_str)
     }
 
+    /// The names and values of a map.
+    pub(super) fn map(&self, path: &str) -> impl Iterator<Item = (&str, &str)> {
+        let below = format!("{path}.");
+        self.0.iter().filter_map(move |(key, value)| {
+            Some((key.strip_prefix(below.as_str())?, value.as_str()))
+        })
+    }
+
     pub(super) fn is_on(&self, path: &str) -> bool {
         self.get(path) == Some("true")
     }
 
     pub(super) fn number(&self, path: &str) -> Result<Option<u64>> {
-        let parse = |text: &str| {
-            text.parse().map_err(|_| wrong(path, "a whole number that is not negative"))
-        };
-        self.get(path).map(parse).transpose()
+        let parse = |text: &str| text.parse().map_err(|_| wrong(path, "a whole number"));
+        // Thanos' clients take a negative number for none given
+        self.get(path).filter(|text| !text.starts_with('-')).map(parse).transpose()
     }
 
     pub(super) fn duration(&self, path: &str) -> Result<Option<Duration>> {
@@ -74,8 +81,12 @@ pub(super) fn check(
             check(value, inner, &path, values, warnings)?;
             continue;
         }
+        if let FieldShape::Map = &field.shape {
+            check_map(value, &path, values)?;
+            continue;
+        }
         let text = scalar(&path, value, &field.shape)?;
-        if matches!(text.as_str(), "" | "0" | "0s" | "false" | "{}") {
+        if matches!(text.as_str(), "" | "0" | "0s" | "false") {
             continue;
         }
         match field.effect {
@@ -93,19 +104,46 @@ pub(super) fn check(
     Ok(())
 }
 
+/// Gathers the values of a map whose keys the user chooses.
+fn check_map(section: &Value, path: &str, values: &mut ConfigValues) -> Result<()> {
+    let map = match section {
+        Value::Mapping(map) => map,
+        Value::Null => return Ok(()),
+        _ => return Err(wrong(path, "a mapping")),
+    };
+    for (key, value) in map {
+        let Some(key) = key.as_str() else {
+            return Err(wrong(path, "a mapping whose keys are text"));
+        };
+        let path = format!("{path}.{key}");
+        let text = scalar(&path, value, &FieldShape::Text)?;
+        values.0.insert(path, text);
+    }
+    Ok(())
+}
+
+/// The words of YAML 1.1, which Thanos reads.
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "true" | "True" | "TRUE" => {
+            Some(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "false" | "False" | "FALSE" => {
+            Some(false)
+        }
+        _ => None,
+    }
+}
+
 fn scalar(path: &str, value: &Value, shape: &FieldShape) -> Result<String> {
     let text = match value {
         Value::Null => String::new(),
         Value::Bool(on) => on.to_string(),
         Value::Number(n) => n.to_string(),
-        Value::String(text) => text.clone(),
-        Value::Mapping(map) if matches!(shape, FieldShape::Map) => {
-            if map.is_empty() {
-                "{}".into()
-            } else {
-                "set".into()
-            }
-        }
+        Value::String(text) => match (shape, switch(text)) {
+            (FieldShape::Switch, Some(on)) => on.to_string(),
+            _ => text.clone(),
+        },
         _ => return Err(wrong(path, "a single value")),
     };
     let fits = text.is_empty()
@@ -113,10 +151,7 @@ fn scalar(path: &str, value: &Value, shape: &FieldShape) -> Result<String> {
             FieldShape::Switch => matches!(text.as_str(), "true" | "false"),
             FieldShape::Number => text.parse::<f64>().is_ok(),
             FieldShape::Duration => parse_duration(&text).is_some(),
-            FieldShape::Map => {
-                !matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_))
-            }
-            FieldShape::Text | FieldShape::Section(_) => true,
+            FieldShape::Text | FieldShape::Map | FieldShape::Section(_) => true,
         };
     if fits {
         return Ok(text);
@@ -126,8 +161,7 @@ fn scalar(path: &str, value: &Value, shape: &FieldShape) -> Result<String> {
         match shape {
             FieldShape::Switch => "true or false",
             FieldShape::Number => "a number",
-            FieldShape::Duration => "a duration such as 90s or 1m30s",
-            _ => "a mapping",
+            _ => "a duration such as 90s or 1m30s",
         },
     ))
 }

@@ -1,33 +1,23 @@
 //! Makes object stores from checked values.
 
+mod azure;
+mod gcs;
+mod s3;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::HttpConnector;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+
+#[cfg(test)]
+pub(super) use s3::AWS_VARIABLES;
 
 use super::{ObjectStoreConfig, Provider};
 use crate::bucket::Hints;
 use crate::bucket::filesystem::FolderStore;
 use crate::bucket::http::Connector;
 use crate::{Error, Kind, Result};
-
-/// Where credentials may come from; each is also the name of a setting of the client.
-pub(super) const AWS_VARIABLES: [&str; 9] = [
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-];
 
 /// The time from the first byte sent to the last received; the longest requests are parts of
 /// uploads.
@@ -54,6 +44,7 @@ pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
         return Err(invalid(format!("{missing} is missing")));
     }
     if config.provider == Provider::S3 {
+        s3::upload_headers::of(config)?;
         if values.get("config.access_key").is_some() != values.get("config.secret_key").is_some() {
             return Err(invalid("config.access_key and config.secret_key must be set together"));
         }
@@ -73,6 +64,14 @@ pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
         } else if let Some(other) = values.get("config.sse_config.type") {
             return Err(invalid(format!(
                 "config.sse_config.type {other:?} is not SSE-S3, SSE-KMS or SSE-C"
+            )));
+        }
+        let endpoint = values.get("config.endpoint").unwrap_or_default();
+        if let Some((scheme, host)) = endpoint.split_once("://") {
+            let insecure = if scheme == "http" { " with config.insecure: true" } else { "" };
+            return Err(invalid(format!(
+                "config.endpoint {endpoint:?} must be without {scheme}://: write {:?}{insecure}",
+                host.trim_end_matches('/')
             )));
         }
         if let Some(other) = values.get("config.bucket_lookup_type")
@@ -107,14 +106,11 @@ fn build_over(
     hints: &Hints,
 ) -> Result<Arc<dyn ObjectStore>> {
     Ok(match config.provider {
-        Provider::S3 => {
-            Arc::new(s3(config)?.with_http_connector(connector).build().map_err(refused)?)
-        }
-        Provider::Gcs => {
-            Arc::new(gcs(config)?.with_http_connector(connector).build().map_err(refused)?)
-        }
+        Provider::S3 => Arc::new(s3::build(config, connector)?),
+        Provider::Gcs => Arc::new(gcs::build(config, connector)?),
         Provider::Azure => {
-            Arc::new(azure(config)?.with_http_connector(connector).build().map_err(refused)?)
+            let builder = azure::builder(config)?.with_http_connector(connector);
+            Arc::new(builder.build().map_err(refused)?)
         }
         Provider::Filesystem => {
             let folder = config.directory().unwrap_or_default();
@@ -123,174 +119,6 @@ fn build_over(
             Arc::new(FolderStore::new(&folder, hints.clone()).map_err(refused)?)
         }
     })
-}
-
-fn s3(config: &ObjectStoreConfig) -> Result<AmazonS3Builder> {
-    let values = &config.values;
-    let bucket = config.bucket_name();
-    let endpoint = values.get("config.endpoint").unwrap_or_default();
-    let insecure = values.is_on("config.insecure");
-    let scheme = if insecure { "http" } else { "https" };
-    let virtual_hosted = match values.get("config.bucket_lookup_type") {
-        Some("virtual-hosted") => true,
-        Some("path") => false,
-        // certificates do not cover names with dots before the endpoint
-        _ => endpoint.contains("amazonaws.com") && (insecure || !bucket.contains('.')),
-    };
-    let url = if virtual_hosted {
-        format!("{scheme}://{bucket}.{endpoint}")
-    } else {
-        format!("{scheme}://{endpoint}")
-    };
-    let region = values
-        .get("config.region")
-        .or_else(|| region_of(endpoint))
-        .or_else(|| config.environment.get("AWS_REGION").map(String::as_str))
-        .unwrap_or("us-east-1");
-    let mut builder = AmazonS3Builder::new()
-        .with_bucket_name(bucket)
-        .with_region(region)
-        .with_endpoint(url)
-        .with_virtual_hosted_style_request(virtual_hosted)
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(retry(config)?)
-        .with_client_options(client_options(config, insecure)?);
-    match (values.get("config.access_key"), values.get("config.secret_key")) {
-        (Some(access), Some(secret)) => {
-            builder = builder.with_access_key_id(access).with_secret_access_key(secret);
-            if let Some(token) = values.get("config.session_token") {
-                builder = builder.with_token(token);
-            }
-        }
-        _ => builder = aws_environment(builder, config),
-    }
-    if let Some(sts) = values.get("config.sts_endpoint") {
-        builder = builder.with_config(AmazonS3ConfigKey::StsEndpoint, sts);
-    }
-    encryption(builder, config)
-}
-
-/// Keys, the token of a Kubernetes service account, or a container's credentials, as the AWS SDKs
-/// read them.
-fn aws_environment(mut builder: AmazonS3Builder, config: &ObjectStoreConfig) -> AmazonS3Builder {
-    for name in AWS_VARIABLES {
-        if let Some(value) = config.environment.get(name)
-            && let Ok(key) = name.to_lowercase().parse::<AmazonS3ConfigKey>()
-        {
-            builder = builder.with_config(key, value);
-        }
-    }
-    builder
-}
-
-fn encryption(builder: AmazonS3Builder, config: &ObjectStoreConfig) -> Result<AmazonS3Builder> {
-    let values = &config.values;
-    Ok(match values.get("config.sse_config.type") {
-        Some("SSE-S3") => {
-            let key = "aws_server_side_encryption".parse::<AmazonS3ConfigKey>().map_err(refused)?;
-            builder.with_config(key, "AES256")
-        }
-        Some("SSE-KMS") => builder.with_sse_kms_encryption(
-            values.get("config.sse_config.kms_key_id").unwrap_or_default(),
-        ),
-        Some("SSE-C") => {
-            let path = values.get("config.sse_config.encryption_key").unwrap_or_default();
-            let key = std::fs::read(path)
-                .map_err(|e| Error::local("reading the key", path.as_ref(), e))?;
-            builder.with_ssec_encryption(base64::engine::general_purpose::STANDARD.encode(key))
-        }
-        _ => builder,
-    })
-}
-
-/// `s3.eu-west-1.amazonaws.com` and `s3-eu-west-1.amazonaws.com` name their region.
-fn region_of(endpoint: &str) -> Option<&str> {
-    let host = endpoint.split(':').next()?;
-    let name =
-        host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
-    let region = name.strip_prefix("s3.").or_else(|| name.strip_prefix("s3-"))?;
-    let region = region.strip_prefix("dualstack.").unwrap_or(region);
-    (region.contains('-') && !region.contains('.')).then_some(region)
-}
-
-fn gcs(config: &ObjectStoreConfig) -> Result<GoogleCloudStorageBuilder> {
-    let values = &config.values;
-    let account = values.get("config.service_account");
-    let plain = account.is_some_and(|json| json.contains("\"http://"));
-    let mut builder = GoogleCloudStorageBuilder::new()
-        .with_bucket_name(config.bucket_name())
-        .with_retry(retry(config)?)
-        .with_client_options(client_options(config, plain)?);
-    if let Some(json) = account {
-        builder = builder.with_service_account_key(json);
-    } else if let Some(path) = config.environment.get("GOOGLE_APPLICATION_CREDENTIALS") {
-        builder = builder.with_application_credentials(path);
-    }
-    Ok(builder)
-}
-
-fn azure(config: &ObjectStoreConfig) -> Result<MicrosoftAzureBuilder> {
-    let values = &config.values;
-    let connection =
-        connection_string(values.get("config.storage_connection_string").unwrap_or_default());
-    let from_connection =
-        |name: &str| connection.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-    let Some(account) =
-        values.get("config.storage_account").or_else(|| from_connection("AccountName"))
-    else {
-        return Err(invalid("config.storage_connection_string names no AccountName"));
-    };
-    let blob_endpoint = from_connection("BlobEndpoint").map(str::to_owned);
-    let suffix = values
-        .get("config.endpoint")
-        .map(str::to_owned)
-        .or_else(|| from_connection("EndpointSuffix").map(|suffix| format!("blob.{suffix}")));
-    let url = blob_endpoint.or_else(|| suffix.map(|suffix| format!("https://{account}.{suffix}")));
-    let plain = url.as_ref().is_some_and(|url| url.starts_with("http://"));
-    let mut builder = MicrosoftAzureBuilder::new()
-        .with_account(account)
-        .with_container_name(config.bucket_name())
-        .with_retry(retry(config)?)
-        .with_client_options(client_options(config, plain)?);
-    if let Some(url) = url {
-        builder = builder.with_endpoint(url);
-    }
-    if let Some(key) =
-        values.get("config.storage_account_key").or_else(|| from_connection("AccountKey"))
-    {
-        return Ok(builder.with_access_key(key));
-    }
-    if let Some(signature) = from_connection("SharedAccessSignature") {
-        return Ok(builder.with_config(AzureConfigKey::SasKey, signature));
-    }
-    let environment = |name: &str| config.environment.get(name).map(String::as_str);
-    for (value, key) in [
-        (
-            values.get("config.az_tenant_id").or(environment("AZURE_TENANT_ID")),
-            AzureConfigKey::AuthorityId,
-        ),
-        (
-            values
-                .get("config.client_id")
-                .or(values.get("config.user_assigned_id"))
-                .or(environment("AZURE_CLIENT_ID")),
-            AzureConfigKey::ClientId,
-        ),
-        (
-            values.get("config.client_secret").or(environment("AZURE_CLIENT_SECRET")),
-            AzureConfigKey::ClientSecret,
-        ),
-        (environment("AZURE_FEDERATED_TOKEN_FILE"), AzureConfigKey::FederatedTokenFile),
-    ] {
-        if let Some(value) = value {
-            builder = builder.with_config(key, value);
-        }
-    }
-    Ok(builder)
-}
-
-fn connection_string(text: &str) -> Vec<(&str, &str)> {
-    text.split(';').filter_map(|part| part.split_once('=')).collect()
 }
 
 fn retry(config: &ObjectStoreConfig) -> Result<RetryConfig> {

@@ -59,6 +59,7 @@ fn every_field_of_s3_is_known() {
         (1, 1, 0)
     );
     assert_eq!(config.warnings().len(), 4, "{:?}", config.warnings());
+    assert_eq!(config.values.map("config.put_user_metadata").count(), 0);
     let metrics = BucketMetrics::new(&prometheus::Registry::new()).unwrap();
     let bucket = config.build(metrics, TestClock::new()).unwrap();
     assert_eq!(bucket.settings().part_size, 64 << 20);
@@ -135,7 +136,8 @@ fn an_unknown_key_is_named_with_the_nearest() {
 #[test]
 fn what_cannot_be_honoured_is_refused() {
     let s3 = |more: &str| refused(&format!("type: S3\nconfig: {{bucket: b, endpoint: e, {more}}}"));
-    assert!(s3("sse_config: {kms_encryption_context: {a: b}}").contains("kms_encryption_context"));
+    assert!(s3("put_user_metadata: {a b: c}").contains("put_user_metadata"));
+    assert!(s3("put_user_metadata: [a]").contains("must be a mapping"));
     assert!(s3("http_config: {tls_config: {cert_file: x}}").contains("cert_file"));
     assert!(s3("http_config: {tls_config: {key_file: x}}").contains("key_file"));
     assert!(s3("signature_version2: true").contains("signature_version2"));
@@ -179,4 +181,48 @@ fn credentials_of_the_environment_reach_the_client() {
     let yaml =
         "type: S3\nconfig: {bucket: b, endpoint: s3.eu-west-1.amazonaws.com, aws_sdk_auth: true}";
     ObjectStoreConfig::parse(yaml, &environment).unwrap().build_store().unwrap();
+}
+
+#[test]
+fn words_and_numbers_are_read_as_thanos_reads_them() {
+    let s3 = |more: &str| {
+        parse(&format!("\u{feff}type: S3\nconfig: {{bucket: b, endpoint: e, {more}}}")).unwrap()
+    };
+    for word in ["yes", "on", "True", "y"] {
+        assert!(s3(&format!("insecure: {word}")).values.is_on("config.insecure"), "{word}");
+    }
+    for word in ["no", "off", "FALSE", "n"] {
+        assert!(!s3(&format!("insecure: {word}")).values.is_on("config.insecure"), "{word}");
+    }
+    assert_eq!(s3("max_retries: -1").values.number("config.max_retries").unwrap(), None);
+    s3("max_retries: -1").build_store().unwrap();
+}
+
+#[test]
+fn a_scheme_in_the_endpoint_is_explained() {
+    let with = |endpoint: &str| {
+        refused(&format!("type: S3\nconfig: {{bucket: b, endpoint: '{endpoint}'}}"))
+    };
+    assert!(with("http://minio:9000/").contains("write \"minio:9000\" with config.insecure: true"));
+    assert!(with("https://s3.amazonaws.com").ends_with("write \"s3.amazonaws.com\""));
+}
+
+#[test]
+fn those_who_only_read_do_not_create_a_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("typo");
+    let config =
+        parse(&format!("type: FILESYSTEM\nconfig: {{directory: {}}}", folder.display())).unwrap();
+    let text = config.must_exist().unwrap_err().to_string();
+    assert!(text.contains("typo is no folder") && !folder.exists(), "{text}");
+    config.build_store().unwrap();
+    assert!(config.must_exist().is_ok());
+}
+
+#[test]
+fn credentials_of_a_person_are_read_for_gcs() {
+    let person =
+        r#"{"type":"authorized_user","client_id":"i","client_secret":"s","refresh_token":"r"}"#;
+    let yaml = format!("type: GCS\nconfig: {{bucket: b, service_account: '{person}'}}");
+    parse(&yaml).unwrap().build_store().unwrap();
 }

@@ -37,8 +37,8 @@ pub(crate) struct ProcessArgs {
     #[arg(id = "log.format", long = "log.format", default_value = "logfmt", value_name = "FORMAT")]
     log_format: String,
     /// Memory that queries and caches may use together, such as 4GB; by default three quarters of
-    /// the container's limit or of the machine's memory, but 192 MiB less than it where that is
-    /// smaller, and half of it at least.
+    /// the container's limit or of the machine's memory. Of less than 768 MiB, all but 192 MiB, and
+    /// half at least.
     #[arg(id = "memory-budget", long = "memory-budget", value_name = "SIZE")]
     memory_budget: Option<ByteSize>,
 }
@@ -52,7 +52,13 @@ impl ProcessArgs {
     }
 
     pub(crate) fn budget(&self) -> Budget {
-        let limit = self.memory_budget.map_or_else(memory::default_budget, |size| size.0);
+        self.part_of_budget(1)
+    }
+
+    /// One of so many equal parts, for processes that have several.
+    pub(crate) fn part_of_budget(&self, parts: u64) -> Budget {
+        let whole = self.memory_budget.map_or_else(memory::default_budget, |size| size.0);
+        let limit = whole / parts;
         let budget = Budget::new(limit);
         budget.relieve_by(move || allocator::give_back_above(limit / 4 * 3));
         budget

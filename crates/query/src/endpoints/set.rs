@@ -199,14 +199,11 @@ impl EndpointSet {
                 health.info = Some(info);
             }
             Err(error) => {
+                let text = explained(&error);
                 if health.error.is_none() {
-                    tracing::warn!(
-                        endpoint = address,
-                        error = %in_one_line(&error),
-                        "endpoint is down"
-                    );
+                    tracing::warn!(endpoint = address, error = text, "endpoint is down");
                 }
-                health.error = Some(in_one_line(&error).to_string());
+                health.error = Some(text);
             }
         }
     }
@@ -254,6 +251,16 @@ impl EndpointSet {
             })
         };
         self.read().iter().filter_map(status).collect()
+    }
+}
+
+/// The error, and what is most likely behind it where the bytes were not those of gRPC.
+fn explained(error: &Error) -> String {
+    const NOT_GRPC: [&str; 3] = ["http2 error", "connection closed", "invalid compression flag"];
+    let text = in_one_line(error).to_string();
+    match NOT_GRPC.iter().any(|sign| text.contains(sign)) {
+        true => format!("{text}; it may be an HTTP port, or a gRPC port that speaks TLS"),
+        false => text,
     }
 }
 
