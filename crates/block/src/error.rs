@@ -85,4 +85,10 @@ impl Error {
         };
         Error::caused(kind, format!("{attempt} {}", path.display()), error)
     }
+
+    /// A file that a configuration names, whose path may be what the file was to hold.
+    pub(crate) fn configured(attempt: &str, path: &str, error: std::io::Error) -> Error {
+        let shown = model::secret::shown_path(path.as_ref());
+        Error::caused(Kind::Invalid, format!("{attempt} {shown}"), error)
+    }
 }

@@ -18,6 +18,7 @@ mod request_cost;
 mod resolution;
 pub mod rfc3339;
 mod sample;
+pub mod secret;
 mod time;
 
 pub use block_id::BlockId;

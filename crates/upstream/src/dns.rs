@@ -51,6 +51,9 @@ fn scheme(address: &str) -> Option<(Scheme, &str)> {
 /// # Errors
 /// What is wrong with it.
 pub fn validate(address: &str) -> Result<(), &'static str> {
+    if address.contains('@') {
+        return Err("it must not hold a user or a password");
+    }
     match scheme(address) {
         Some((_, "")) => Err("a name must follow the +"),
         Some((Scheme::Host | Scheme::DualStack, name)) if split_port(name).is_none() => {

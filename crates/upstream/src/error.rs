@@ -28,7 +28,11 @@ layered_error! {
 
 impl Error {
     pub(crate) fn local(attempt: &str, path: &std::path::Path, error: std::io::Error) -> Error {
-        Error::caused(Kind::Internal, format!("{attempt} {}", path.display()), error)
+        Error::caused(
+            Kind::Internal,
+            format!("{attempt} {}", model::secret::shown_path(path)),
+            error,
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::secret::shown_path;
 use reqwest::RequestBuilder;
 
 use crate::config::{Section, TlsConfig, invalid, parse};
@@ -124,7 +125,7 @@ fn with_tls(
     if let Some(path) = &tls.ca_file {
         let pem = read("tls_config.ca_file", path)?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| {
-            Error::caused(Kind::Invalid, format!("tls_config.ca_file {}", path.display()), e)
+            Error::caused(Kind::Invalid, format!("tls_config.ca_file {}", shown_path(path)), e)
         })?;
         builder = builder.tls_built_in_root_certs(false);
         builder =
@@ -135,7 +136,7 @@ fn with_tls(
             let mut pem = read("tls_config.cert_file", cert)?;
             pem.extend(read("tls_config.key_file", key)?);
             let identity = reqwest::Identity::from_pem(&pem).map_err(|e| {
-                let (cert, key) = (cert.display(), key.display());
+                let (cert, key) = (shown_path(cert), shown_path(key));
                 let attempt = format!("tls_config.cert_file {cert} and key_file {key}");
                 Error::caused(Kind::Invalid, attempt, e)
             })?;
@@ -203,6 +204,28 @@ mod tests {
         std::fs::write(file.path(), "from-file\n").unwrap();
         let config = format!("bearer_token_file: {}", file.path().display());
         assert_eq!(header(&config).as_deref(), Some("Bearer from-file"));
+    }
+
+    #[test]
+    fn secrets_in_place_of_a_path_are_not_shown() {
+        for key in ["password_file: hush", "password_file: /hush"] {
+            let client = HttpClient::new(&format!("basic_auth: {{username: a, {key}}}")).unwrap();
+            let error = client.get("http://localhost/").unwrap_err();
+            let shown = model::error::in_one_line(&error).to_string();
+            assert!(shown.starts_with("reading secret <hidden"), "{shown}");
+            assert!(!shown.contains("hush"), "{shown}");
+        }
+        let error = HttpClient::new("tls_config: {ca_file: hush}").unwrap_err();
+        let shown = model::error::in_one_line(&error).to_string();
+        assert!(shown.contains("tls_config.ca_file") && !shown.contains("hush"), "{shown}");
+        let url = "ftp://a:hush@b/";
+        let http = HttpClient::new("").unwrap();
+        let client = crate::PrometheusClient::new(url, http.clone(), model::Budget::unlimited());
+        let shown = client.unwrap_err().to_string();
+        assert_eq!(shown, "\"ftp://<hidden>@b/\" is not an HTTP URL");
+        let url = "http://a:hush@b:1/x";
+        let client = crate::PrometheusClient::new(url, http, model::Budget::unlimited()).unwrap();
+        assert!(!format!("{client:?} {}", client.name()).contains("hush"));
     }
 
     #[test]

@@ -37,13 +37,19 @@ const MAX_SHORT_BYTES: u64 = 1 << 20;
 const LOWEST_TIMESTAMP: &str = "prometheus_tsdb_lowest_timestamp_seconds";
 
 /// One Prometheus. Cloning shares the connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PrometheusClient {
     http: HttpClient,
     base: String,
     /// As errors show it, without credentials.
     name: String,
     budget: Budget,
+}
+
+impl std::fmt::Debug for PrometheusClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PrometheusClient").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What an answer was read to, and the memory that it is charged with.
@@ -93,7 +99,10 @@ impl PrometheusClient {
             .ok()
             .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
         let Some(parsed) = parsed else {
-            return Err(Error::new(Kind::Invalid, format!("{url:?} is not an HTTP URL")));
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("{:?} is not an HTTP URL", model::secret::shown_url(url)),
+            ));
         };
         let base = url.trim_end_matches('/').to_owned();
         let port = parsed.port().map(|port| format!(":{port}")).unwrap_or_default();

@@ -43,6 +43,14 @@ pub(super) fn validate(config: &ObjectStoreConfig) -> Result<()> {
     if let Some(missing) = required.iter().find(|path| values.get(path).is_none()) {
         return Err(invalid(format!("{missing} is missing")));
     }
+    for path in ["config.endpoint", "config.sts_endpoint"] {
+        // errors and logs show it, and nobody takes a user and a password from there
+        if values.get(path).is_some_and(|endpoint| endpoint.contains('@')) {
+            return Err(invalid(format!(
+                "{path} must be a host; credentials have keys of their own"
+            )));
+        }
+    }
     if config.provider == Provider::S3 {
         s3::upload_headers::of(config)?;
         if values.get("config.access_key").is_some() != values.get("config.secret_key").is_some() {
@@ -163,10 +171,14 @@ fn client_options(config: &ObjectStoreConfig, allow_http: bool) -> Result<Client
     }
     if let Some(path) = values.get("config.http_config.tls_config.ca_file") {
         let pem = std::fs::read(path)
-            .map_err(|e| Error::local("reading certificates from", path.as_ref(), e))?;
+            .map_err(|e| Error::configured("reading certificates from", path, e))?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| {
             let attempt = "object store configuration: config.http_config.tls_config.ca_file";
-            Error::caused(Kind::Invalid, format!("{attempt} {path}"), e)
+            Error::caused(
+                Kind::Invalid,
+                format!("{attempt} {}", model::secret::shown_path(path.as_ref())),
+                e,
+            )
         })?;
         options = certificates.into_iter().fold(options, ClientOptions::with_root_certificate);
     }

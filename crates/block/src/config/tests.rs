@@ -1,3 +1,5 @@
+use model::error::in_one_line;
+
 use super::*;
 use crate::testing::TestClock;
 
@@ -146,6 +148,29 @@ fn what_cannot_be_honoured_is_refused() {
     assert!(s3("sse_config: {type: SSE-KMS}").contains("kms_key_id"));
     assert!(s3("insecure: maybe").contains("config.insecure must be true or false"));
     assert!(s3("max_retries: many").contains("config.max_retries must be a number"));
+}
+
+#[test]
+fn secrets_in_place_of_a_path_or_a_host_are_not_shown() {
+    let s3 = |more: &str| format!("type: S3\nconfig: {{bucket: b, endpoint: e, {more}}}");
+    let table = [
+        (s3("sse_config: {type: SSE-C, encryption_key: aHVzaA==}"), "sse_config.encryption_key"),
+        (s3("sse_config: {type: SSE-C, encryption_key: /aHVz/aA==}"), "sse_config.encryption_key"),
+        (s3("http_config: {tls_config: {ca_file: aHVz}}"), "certificates"),
+        (s3("sts_endpoint: 'https://u:aHVz@sts'"), "config.sts_endpoint"),
+        (s3("x: 1").replace("endpoint: e, x: 1", "endpoint: 'u:aHVz@e'"), "config.endpoint"),
+        (
+            "type: AZURE\nconfig: {container: b, storage_account: a, storage_account_key: a2V5, \
+             endpoint: 'u:aHVz@e'}"
+                .to_owned(),
+            "config.endpoint",
+        ),
+    ];
+    for (text, part) in table {
+        let error = parse(&text).and_then(|config| config.build_store().map(drop)).unwrap_err();
+        let shown = in_one_line(&error).to_string();
+        assert!(shown.contains(part) && !shown.contains("aHVz"), "{part}: {shown}");
+    }
 }
 
 #[test]

@@ -171,8 +171,10 @@ fn encryption(builder: AmazonS3Builder, config: &ObjectStoreConfig) -> Result<Am
         ),
         Some("SSE-C") => {
             let path = values.get("config.sse_config.encryption_key").unwrap_or_default();
-            let key = std::fs::read(path)
-                .map_err(|e| Error::local("reading the key", path.as_ref(), e))?;
+            let key = std::fs::read(path).map_err(|e| {
+                let attempt = "reading the file of config.sse_config.encryption_key";
+                Error::configured(attempt, path, e)
+            })?;
             builder.with_ssec_encryption(base64::engine::general_purpose::STANDARD.encode(key))
         }
         _ => builder,

@@ -1,0 +1,60 @@
+//! How values are shown that may hold a secret, because somebody pasted one into the wrong field.
+
+use std::path::Path;
+
+/// A URL or an address without what stands before its host: a user and a password.
+pub fn shown_url(text: &str) -> String {
+    let (scheme, rest) = match text.find("://") {
+        Some(at) => text.split_at(at + 3),
+        None => ("", text),
+    };
+    // passwords that were not escaped may hold anything, so that the last one counts
+    match rest.rfind('@') {
+        Some(at) => format!("{scheme}<hidden>{}", &rest[at..]),
+        None => text.to_owned(),
+    }
+}
+
+/// The path of a file, unless nothing says that it is one: there is no such file, and no such
+/// folder either. Then it may be what the file was to hold. Looks at the file system.
+pub fn shown_path(path: &Path) -> String {
+    // a key in base64 may begin with a slash
+    let parent = path.parent().filter(|parent| parent.components().count() > 1);
+    if path.exists() || parent.is_some_and(Path::is_dir) {
+        return path.display().to_string();
+    }
+    "<hidden: there is no such file or folder, and it may be the secret itself>".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_and_passwords_are_hidden() {
+        let table = [
+            ("http://a.example:9090/x", "http://a.example:9090/x"),
+            ("http://u:hush@a.example:9090/x", "http://<hidden>@a.example:9090/x"),
+            ("https://token@a/x", "https://<hidden>@a/x"),
+            ("http://u:hu/sh?@#hush@a/x", "http://<hidden>@a/x"),
+            ("u:hush@a:1", "<hidden>@a:1"),
+            ("dns+u:hush@a:1", "<hidden>@a:1"),
+            ("a:1", "a:1"),
+            ("", ""),
+        ];
+        for (text, shown) in table {
+            assert_eq!(shown_url(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_is_hidden() {
+        let here = env!("CARGO_MANIFEST_DIR");
+        for path in [here.to_owned(), format!("{here}/Cargo.toml"), format!("{here}/absent")] {
+            assert_eq!(shown_path(Path::new(&path)), path);
+        }
+        for text in ["hunter2", "/hunter2", "MDEyMzQ1/Njc4OWFiY2RlZg==", "/MDEy/MzQ1==", ""] {
+            assert!(shown_path(Path::new(text)).starts_with("<hidden"), "{text}");
+        }
+    }
+}
