@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use model::secret::shown_url;
+
 use crate::{compact, demo, query, sidecar, store};
 use kingpin::{FlagEffect, Foreign};
 
@@ -55,10 +57,10 @@ pub(crate) struct Parsed {
 /// Flags a subcommand accepts for compatibility with Thanos.
 fn foreign(subcommand: &str) -> &'static [&'static [Foreign]] {
     match subcommand {
-        "sidecar" => &[common::FOREIGN, common::FOREIGN_GRPC, sidecar::FOREIGN],
-        "store" => &[common::FOREIGN, common::FOREIGN_GRPC, store::FOREIGN],
+        "sidecar" => &[common::FOREIGN, sidecar::FOREIGN],
+        "store" => &[common::FOREIGN, store::FOREIGN],
         "compact" => &[common::FOREIGN, compact::FOREIGN],
-        "query" => &[common::FOREIGN, common::FOREIGN_GRPC, query::FOREIGN],
+        "query" => &[common::FOREIGN, query::FOREIGN],
         _ => &[],
     }
 }
@@ -127,11 +129,23 @@ fn flag_values(command: &Command, matches: &ArgMatches) -> BTreeMap<String, Stri
         let shown = if secret && !values.iter().all(String::is_empty) {
             "<hidden>".to_owned()
         } else {
-            values.join(",")
+            values.iter().map(|value| shown(name, value)).collect::<Vec<_>>().join(",")
         };
         flags.insert(name.to_owned(), shown);
     }
     flags
+}
+
+/// A value without what looks like a secret that was pasted into the wrong flag.
+fn shown(name: &str, value: &str) -> String {
+    let is_address = name.ends_with("url") || name.starts_with("endpoint");
+    if value.contains('\n') || value.contains("-----BEGIN") {
+        "<hidden>".to_owned()
+    } else if is_address || value.contains("://") {
+        shown_url(value)
+    } else {
+        value.to_owned()
+    }
 }
 
 #[cfg(test)]

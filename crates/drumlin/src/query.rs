@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use engine::Dedup;
 use query::{
     About, ConfigSource, EndpointSettings, EndpointSpec, ParserOptions, Querier, Settings,
@@ -11,7 +11,7 @@ use query::{
 };
 use storeapi::client::TlsSettings;
 
-use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path};
+use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path, tls_version};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{duration, label, labels, split_commas};
 use crate::process::{self, ProcessContext};
@@ -24,8 +24,6 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("metadata").replaced_by("endpoint"),
     Foreign::value("exemplar").replaced_by("endpoint"),
     Foreign::value("store-strict").replaced_by("endpoint-strict"),
-    Foreign::value("grpc-client-tls-min-version"),
-    Foreign::value("grpc-compression"),
     Foreign::value("grpc.proxy-strategy"),
     Foreign::value("web.prefix-header"),
     Foreign::value("query.promql-engine"),
@@ -319,7 +317,7 @@ struct DefaultArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "TLS towards endpoints")]
+#[command(next_help_heading = "Connections to endpoints")]
 struct ClientArgs {
     /// Use TLS for connections to endpoints.
     #[arg(id = "grpc-client-tls-secure", long = "grpc-client-tls-secure")]
@@ -363,6 +361,22 @@ struct ClientArgs {
         hide_default_value = true
     )]
     server_name: String,
+    /// Oldest version of TLS to use: 1.2 or 1.3.
+    #[arg(
+        id = "grpc-client-tls-min-version",
+        long = "grpc-client-tls-min-version",
+        default_value = "1.3",
+        value_name = "VERSION"
+    )]
+    min_version: String,
+    /// Compress messages to and from endpoints that can: none or snappy.
+    #[arg(
+        id = "grpc-compression",
+        long = "grpc-compression",
+        default_value = "none",
+        value_name = "NAME"
+    )]
+    compression: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -470,7 +484,7 @@ impl Args {
             address: address.clone(),
             strict,
             group,
-            tls: None,
+            ..EndpointSpec::default()
         };
         let specs: Vec<EndpointSpec> = kinds
             .into_iter()
@@ -496,20 +510,23 @@ impl Args {
             dns_refresh: args.dns_interval,
             info_timeout: args.info_timeout,
             unhealthy_timeout: args.unhealthy_timeout,
-            tls: self.client_tls(),
+            tls: self.client_tls()?,
+            compression: self.client.compression.parse().context("--grpc-compression")?,
             response_timeout: Some(args.response_timeout).filter(|timeout| !timeout.is_zero()),
         })
     }
 
-    fn client_tls(&self) -> Option<TlsSettings> {
+    fn client_tls(&self) -> Result<Option<TlsSettings>> {
         let client = &self.client;
-        client.secure.then(|| TlsSettings {
+        let min_version = tls_version("grpc-client-tls-min-version", &client.min_version)?;
+        Ok(client.secure.then(|| TlsSettings {
             ca: path(&client.ca),
             cert: path(&client.cert),
             key: path(&client.key),
             server_name: client.server_name.clone(),
             skip_verify: client.skip_verify,
-        })
+            min_version,
+        }))
     }
 }
 

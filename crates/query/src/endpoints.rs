@@ -22,6 +22,8 @@ use storeapi::Store;
 use storeapi::client::{Channel, GrpcStore, TlsSettings};
 use storeapi::info::EndpointInfo;
 
+use crate::settings::GrpcCompression;
+
 /// A process at an address: its StoreAPI, and what it offers beside that.
 #[async_trait]
 pub(crate) trait Peer: Store {
@@ -51,4 +53,5 @@ pub(crate) struct ResolvedEndpoint {
     pub(crate) servers: Vec<String>,
     pub(crate) strict: bool,
     pub(crate) tls: Option<TlsSettings>,
+    pub(crate) compression: GrpcCompression,
 }

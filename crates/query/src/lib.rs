@@ -15,4 +15,6 @@ mod source;
 pub use error::{Error, Kind, Result};
 pub use promql::ParserOptions;
 pub use querier::Querier;
-pub use settings::{About, ConfigSource, EndpointSettings, EndpointSpec, Settings, WebSettings};
+pub use settings::{
+    About, ConfigSource, EndpointSettings, EndpointSpec, GrpcCompression, Settings, WebSettings,
+};

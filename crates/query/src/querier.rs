@@ -185,6 +185,7 @@ fn connect(metrics: &Metrics, clock: &Arc<dyn Clock>, budget: &Budget) -> Connec
         let open = |address: &String| {
             let settings = ClientSettings {
                 tls: target.tls.clone(),
+                compression: target.compression.applied(),
                 max_message_bytes,
                 ..ClientSettings::new(address)
             };

@@ -8,7 +8,40 @@ use engine::Dedup;
 use model::{Budget, Labels};
 use promql::ParserOptions;
 use storeapi::SeriesLimits;
-use storeapi::client::TlsSettings;
+use storeapi::client::{Compression, TlsSettings};
+
+use crate::{Error, Kind};
+
+/// How messages to endpoints are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GrpcCompression {
+    #[default]
+    None,
+    Snappy,
+}
+
+impl GrpcCompression {
+    pub(crate) fn applied(self) -> Option<Compression> {
+        match self {
+            GrpcCompression::None => None,
+            GrpcCompression::Snappy => Some(Compression::Snappy),
+        }
+    }
+}
+
+impl std::str::FromStr for GrpcCompression {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<GrpcCompression, Error> {
+        match name {
+            "" | "none" => Ok(GrpcCompression::None),
+            "snappy" => Ok(GrpcCompression::Snappy),
+            _ => {
+                Err(Error::new(Kind::Invalid, format!("compression {name:?}: use none or snappy")))
+            }
+        }
+    }
+}
 
 /// One endpoint as configured: an address, or a `dns+…` name that stands for several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +53,8 @@ pub struct EndpointSpec {
     /// One address in front of several equal servers.
     pub group: bool,
     pub tls: Option<TlsSettings>,
+    /// `None`: as for all.
+    pub compression: Option<GrpcCompression>,
 }
 
 /// A configuration given as text or as a file that is read again while the process runs.
@@ -44,6 +79,8 @@ pub struct EndpointSettings {
     pub unhealthy_timeout: Duration,
     /// For endpoints that have no TLS settings of their own.
     pub tls: Option<TlsSettings>,
+    /// For endpoints that do not say how.
+    pub compression: GrpcCompression,
     /// The longest wait for the next message of an endpoint.
     pub response_timeout: Option<Duration>,
 }
@@ -60,6 +97,7 @@ impl Default for EndpointSettings {
             info_timeout: Duration::from_secs(5),
             unhealthy_timeout: Duration::from_secs(300),
             tls: None,
+            compression: GrpcCompression::None,
             response_timeout: None,
         }
     }

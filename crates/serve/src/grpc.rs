@@ -1,23 +1,21 @@
 //! The gRPC side: health, reflection and request metrics around a component's services.
 
+mod messages;
 mod metrics;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use http::Request;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio::sync::watch;
-use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::util::MapRequestLayer;
 
-use crate::received::Bodies;
 use crate::{Error, Kind, Result, Services};
 
+pub use messages::MAX_REQUEST_BYTES;
+pub(crate) use messages::MessagesLayer;
 pub(crate) use metrics::GrpcMetricsLayer;
 
 /// Adds `grpc.health.v1.Health` and both versions of server reflection.
@@ -39,16 +37,6 @@ pub(crate) fn with_health_and_reflection(services: Services) -> Result<(Routes, 
     let services =
         services.routes.add_service(health).add_service(reflection).add_service(older_reflection);
     Ok((services, reporter))
-}
-
-/// Charges messages while they are received, and gives up those that do not come to an end.
-pub(crate) fn receive(
-    bodies: Bodies,
-    patience: Duration,
-) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone> {
-    MapRequestLayer::new(move |request: Request<Body>| {
-        request.map(|body| Body::new(bodies.receive(body, patience)))
-    })
 }
 
 /// Keeps the health service in step with the readiness signal, until the signal's owner is gone.

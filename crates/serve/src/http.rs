@@ -3,10 +3,13 @@
 
 mod config;
 mod dispatch;
+mod door;
+mod limit;
 mod metrics;
+mod users;
 
-pub(crate) use config::web_config;
 pub(crate) use dispatch::Dispatch;
+pub(crate) use door::{Door, guard};
 pub(crate) use metrics::HttpMetricsLayer;
 
 use std::net::SocketAddr;

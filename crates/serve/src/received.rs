@@ -132,6 +132,23 @@ impl HeldBody {
     }
 }
 
+/// Asks for more memory for a body, beside what is received of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Charge {
+    held: Arc<HeldBody>,
+    bodies: Bodies,
+}
+
+impl Charge {
+    /// What is refused once is the failure of the body.
+    pub(crate) fn take(&self, bytes: u64) -> std::result::Result<(), NotReceived> {
+        self.held.grow(bytes, &self.bodies.0.room).map_err(|why| {
+            let _ = self.held.failure.set(why.clone());
+            why
+        })
+    }
+}
+
 type GivingUp = Pin<Box<dyn Future<Output = NotReceived> + Send>>;
 
 pub(crate) struct ReceivedBody<B> {
@@ -146,6 +163,10 @@ pub(crate) struct ReceivedBody<B> {
 impl<B> ReceivedBody<B> {
     pub(crate) fn held(&self) -> Arc<HeldBody> {
         Arc::clone(&self.held)
+    }
+
+    pub(crate) fn charge(&self) -> Charge {
+        Charge { held: self.held(), bodies: self.bodies.clone() }
     }
 
     /// The error is a status, because tonic tells the client that one.

@@ -20,9 +20,9 @@ use crate::http::{Accepted, Dispatch, HttpMetricsLayer, ProcessPages, Receiving}
 use crate::metrics::{GrpcMetrics, HttpMetrics};
 use crate::peer::PeerLayer;
 use crate::received::Bodies;
-use crate::tls::TlsReloader;
+use crate::reload::Reloader;
 use crate::{
-    Error, Kind, Patience, Result, Served, Services, Shutdown, TlsFiles, address, grpc, http,
+    Error, Kind, Patience, Result, Served, ServerTls, Services, Shutdown, address, grpc, http, tls,
 };
 
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct HttpSettings {
 pub struct GrpcSettings {
     pub address: String,
     pub grace: Duration,
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<ServerTls>,
     /// Connections are closed after this time, so that clients spread over the replicas again.
     pub max_connection_age: Option<Duration>,
     pub patience: Patience,
@@ -174,17 +174,23 @@ async fn within_grace(
     }
 }
 
+/// Says at the start that whoever reaches this address can read what is sent.
+fn warn_of_open_door(server: &'static str, address: SocketAddr, has_tls: bool) {
+    if !has_tls && !address.ip().to_canonical().is_loopback() {
+        let cure = match server {
+            "grpc" => "--grpc-server-tls-cert and --grpc-server-tls-key",
+            _ => "tls_server_config in the file of --http.config",
+        };
+        tracing::warn!(server, %address, cure, "open to the network without tls");
+    }
+}
+
 fn start_http(
     settings: HttpSettings,
     app: Router,
     stopping: Stopping,
 ) -> Result<(SocketAddr, JoinHandle<()>)> {
-    let tls = match &settings.config {
-        Some(path) => http::web_config(path)?
-            .map(|files| TlsReloader::new(files, &[b"h2", b"http/1.1"]))
-            .transpose()?,
-        None => None,
-    };
+    let door = http::Door::new(settings.config.as_deref())?;
     let listener = address::bind(&settings.address)?;
     let failed = |e: std::io::Error| Error::caused(Kind::Internal, "start http server", e);
     let local = listener.local_addr().map_err(failed)?;
@@ -193,7 +199,10 @@ fn start_http(
     let HttpSettings { grace, patience, .. } = settings;
     // now, before anything else takes the last one
     let spare = Some(Spare::open());
-    let app = app.layer(PeerLayer { patience: patience.write });
+    warn_of_open_door("http", local, door.has_tls());
+    let app = app
+        .layer(axum::middleware::from_fn_with_state(door.clone(), http::guard))
+        .layer(PeerLayer { patience: patience.write });
     let serve = async move {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
@@ -202,7 +211,7 @@ fn start_http(
             }
         };
         let Stopping { shutdown, wishes } = stopping;
-        let tls = tls.map(Arc::new);
+        let tls = Box::new(move || door.tls());
         let accepting = Accepting { listener, tls, patience, wishes, spare };
         let accepted = Accepted { connections: conn::accept(accepting), local };
         let stop = shutdown.clone();
@@ -235,7 +244,7 @@ fn start_grpc(
     parts: GrpcParts,
     stopping: Stopping,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
-    let tls = settings.tls.map(|files| TlsReloader::new(files, &[b"h2"])).transpose()?;
+    let tls = settings.tls.map(|files| tls::reloader(files, &[b"h2"])).transpose()?;
     let listener = address::bind(&settings.address)?;
     let failed = |e: std::io::Error| Error::caused(Kind::Internal, "start grpc server", e);
     let local = listener.local_addr().map_err(failed)?;
@@ -256,7 +265,8 @@ fn start_grpc(
     }
     let Stopping { shutdown, wishes } = stopping;
     let GrpcSettings { patience, grace, .. } = settings;
-    let tls = tls.map(Arc::new);
+    warn_of_open_door("grpc", local, tls.is_some());
+    let tls = Box::new(move || tls.as_ref().map(Reloader::current));
     let accepting = Accepting { listener, tls, patience, wishes, spare: None };
     let incoming = ReceiverStream::new(conn::accept(accepting))
         .map(|(connection, _)| Ok::<_, std::io::Error>(connection));
@@ -265,7 +275,7 @@ fn start_grpc(
     let served = builder
         .layer(PeerLayer { patience: patience.write })
         .layer(metrics)
-        .layer(grpc::receive(parts.bodies, patience.body))
+        .layer(grpc::MessagesLayer { bodies: parts.bodies, patience: patience.body })
         .add_routes(services)
         .serve_with_incoming_shutdown(incoming, async move { stop.stopped().await });
     tokio::spawn(async move {

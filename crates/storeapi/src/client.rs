@@ -3,21 +3,25 @@
 //! The connection is made when it is first needed, and again after it breaks; a peer that is not
 //! there is an error of the request, never of the constructor.
 
+mod channel;
+mod tls;
 mod verifier;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use model::error::in_one_line;
-/// The connection to an endpoint, for the clients of its services.
-pub use tonic::transport::Channel;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+/// How messages are compressed.
+pub use serve::compression::Compression;
+use tonic::transport::{Endpoint, Uri};
 use wire::thanos as pb;
 use wire::thanos::info::info_client::InfoClient;
 use wire::thanos::store_client::StoreClient;
+
+pub use channel::Channel;
+pub use tls::TlsSettings;
 
 use crate::convert;
 use crate::info::{EndpointInfo, endpoint_info_from_wire};
@@ -32,25 +36,14 @@ pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1 << 30;
 /// An endpoint that needs more than this to describe itself is not asked for anything else.
 const MAX_INFO_BYTES: usize = 16 << 20;
 
-/// How to secure connections. Without `ca`, the machine's root certificates are trusted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsSettings {
-    pub ca: Option<PathBuf>,
-    /// Certificate and key to show to the server, both or none.
-    pub cert: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-    /// The name the server's certificate must carry; empty = the host of the address.
-    pub server_name: String,
-    /// Accept any certificate.
-    pub skip_verify: bool,
-}
-
 /// How to reach a store.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// `host:port`, without a scheme.
     pub address: String,
     pub tls: Option<TlsSettings>,
+    /// Of requests, and of answers by those who can.
+    pub compression: Option<Compression>,
     pub max_message_bytes: usize,
     pub connect_timeout: Duration,
 }
@@ -60,6 +53,7 @@ impl ClientSettings {
         ClientSettings {
             address: address.into(),
             tls: None,
+            compression: None,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             connect_timeout: Duration::from_secs(5),
         }
@@ -124,10 +118,10 @@ impl GrpcStore {
 pub fn channel(settings: &ClientSettings) -> Result<Channel> {
     let address = &settings.address;
     let invalid =
-        |e: tonic::transport::Error| Error::caused(Kind::Invalid, format!("endpoint {address}"), e);
-    let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    let mut endpoint = Channel::from_shared(format!("{scheme}://{address}"))
-        .map_err(|e| Error::caused(Kind::Invalid, format!("endpoint {address}"), e))?
+        |e: http::uri::InvalidUri| Error::caused(Kind::Invalid, format!("endpoint {address}"), e);
+    let named = |e: Error| e.context(format_args!("endpoint {address}"));
+    let uri = Uri::try_from(format!("http://{address}")).map_err(invalid)?;
+    let endpoint = Endpoint::from(uri)
         .connect_timeout(settings.connect_timeout)
         .tcp_nodelay(true)
         // Go servers refuse pings more often than every 10 seconds.
@@ -136,53 +130,17 @@ pub fn channel(settings: &ClientSettings) -> Result<Channel> {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(16 << 20);
-    if let Some(tls) = &settings.tls {
-        let config = tls_config(address, tls)?;
-        endpoint = if tls.skip_verify {
-            endpoint
-                .tls_config_with_verifier(config, Arc::new(verifier::AnyCertificate::new()))
-                .map_err(invalid)?
-        } else {
-            endpoint.tls_config(config).map_err(invalid)?
-        };
-    }
-    Ok(endpoint.connect_lazy())
-}
-
-fn tls_config(address: &str, tls: &TlsSettings) -> Result<ClientTlsConfig> {
-    let read = |what: &str, path: &PathBuf| {
-        let failed = |e| {
-            let attempt = format!("endpoint {address}: read {what} {}", path.display());
-            Error::caused(Kind::Invalid, attempt, e)
-        };
-        std::fs::read(path).map_err(failed)
+    let made = |connection| Channel {
+        connection,
+        compression: settings.compression,
+        max_message_bytes: settings.max_message_bytes,
     };
-    let mut config = ClientTlsConfig::new();
-    if !tls.skip_verify {
-        config = match &tls.ca {
-            Some(path) => {
-                config.ca_certificate(Certificate::from_pem(read("ca certificate", path)?))
-            }
-            None => config.with_native_roots(),
-        };
-    }
-    match (&tls.cert, &tls.key) {
-        (Some(cert), Some(key)) => {
-            config =
-                config.identity(Identity::from_pem(read("certificate", cert)?, read("key", key)?));
-        }
-        (None, None) => {}
-        _ => {
-            let message = format!(
-                "endpoint {address}: a client certificate needs both its certificate and its key"
-            );
-            return Err(Error::new(Kind::Invalid, message));
-        }
-    }
-    if !tls.server_name.is_empty() {
-        config = config.domain_name(&tls.server_name);
-    }
-    Ok(config)
+    let Some(tls) = &settings.tls else { return Ok(made(endpoint.connect_lazy())) };
+    let host = endpoint.uri().host().unwrap_or_default();
+    let connector = tls::Connector::new(tls, host, settings.connect_timeout).map_err(named)?;
+    // tonic has no part in TLS, so that it is not asked for it by the scheme
+    let origin = Uri::try_from(format!("https://{address}")).map_err(invalid)?;
+    Ok(made(endpoint.origin(origin).connect_with_connector_lazy(connector)))
 }
 
 #[async_trait]

@@ -18,10 +18,6 @@ use crate::convert;
 use crate::info::{Capabilities, InfoService};
 use crate::{Error, Frame, FrameStream, Kind, Store};
 
-/// Requests longer than this are refused before they are read. What one may ask for is limited
-/// further by `model::RequestCost`.
-const MAX_REQUEST_BYTES: usize = 9 << 20;
-
 /// A batch ends at this many bytes of chunks, however few series it has, so that messages stay
 /// small for both ends.
 const MAX_BATCH_BYTES: usize = 1 << 20;
@@ -45,7 +41,7 @@ impl StoreService {
     /// The service, with answers as long as Go peers expect.
     pub fn serve(store: Arc<dyn Store>) -> StoreServer<StoreService> {
         StoreServer::new(StoreService { store })
-            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_decoding_message_size(serve::MAX_REQUEST_BYTES)
             .max_encoding_message_size(DEFAULT_MAX_MESSAGE_BYTES)
     }
 }

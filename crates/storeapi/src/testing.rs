@@ -135,3 +135,25 @@ impl Store for Faulty {
         self.inner.label_values(request).await
     }
 }
+
+/// A process that serves a store on this port, or on any for 0.
+pub(crate) async fn process(
+    store: Arc<dyn Store>,
+    tls: Option<serve::ServerTls>,
+    port: u16,
+) -> serve::Server {
+    let (patience, grace) = (serve::Patience::grpc(), Duration::ZERO);
+    let http =
+        serve::HttpSettings { address: "127.0.0.1:0".to_owned(), grace, config: None, patience };
+    let address = format!("127.0.0.1:{port}");
+    let grpc = serve::GrpcSettings { address, grace, tls, max_connection_age: None, patience };
+    let served = serve::Served {
+        routes: axum::Router::new(),
+        services: Some(crate::server::services(store, Capabilities::STORE)),
+        registry: prometheus::Registry::new(),
+        budget: Budget::unlimited(),
+        ready: tokio::sync::watch::channel(true).1,
+    };
+    let settings = serve::Settings { http, grpc: Some(grpc) };
+    serve::Server::start(settings, served, clock()).await.expect("a server")
+}

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use model::Budget;
+use model::secret::shown_path;
+use serve::{ClientAuth, Pem, ServerTls, TlsChoice, TlsVersion};
 use storeapi::SeriesLimits;
 
 use super::kingpin::Foreign;
-use super::values::{ByteSize, TimeOrOffset, duration};
+use super::values::{ByteSize, TimeOrOffset, duration, split_commas};
 use crate::{allocator, memory};
 
 /// Accepted by every component without effect.
@@ -22,10 +24,6 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("hash-func"),
     Foreign::value("debug.name"),
 ];
-
-/// Accepted by components that serve gRPC.
-pub(crate) const FOREIGN_GRPC: &[Foreign] =
-    &[Foreign::value("grpc-server-tls-ciphers"), Foreign::value("grpc-server-tls-curves")];
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logs and memory")]
@@ -85,7 +83,8 @@ pub(crate) struct HttpArgs {
         value_parser = duration
     )]
     grace: Duration,
-    /// Web configuration file with TLS settings, in the format of Prometheus' exporter toolkit.
+    /// Web configuration file in the format of Prometheus' exporter toolkit: TLS, users, headers and
+    /// limits; reread when it changes.
     #[arg(
         id = "http.config",
         long = "http.config",
@@ -127,7 +126,7 @@ pub(crate) struct GrpcArgs {
         value_parser = duration
     )]
     grace: Duration,
-    /// Server certificate, in PEM; reloaded when it changes.
+    /// Server certificate, in PEM; reread when it changes, like the other files.
     #[arg(
         id = "grpc-server-tls-cert",
         long = "grpc-server-tls-cert",
@@ -162,6 +161,14 @@ pub(crate) struct GrpcArgs {
         value_name = "VERSION"
     )]
     min_version: String,
+    /// A cipher suite that TLS 1.2 may use, by Go's name; all that are secure if none is given.
+    /// Repeatable.
+    #[arg(id = "grpc-server-tls-ciphers", long = "grpc-server-tls-ciphers", value_name = "SUITE")]
+    ciphers: Vec<String>,
+    /// A curve for exchanging keys: CurveP256, CurveP384 or X25519; all if none is given.
+    /// Repeatable.
+    #[arg(id = "grpc-server-tls-curves", long = "grpc-server-tls-curves", value_name = "CURVE")]
+    curves: Vec<String>,
     /// Close connections after this time, so that clients spread over servers again.
     #[arg(
         id = "grpc-server-max-connection-age",
@@ -175,17 +182,26 @@ pub(crate) struct GrpcArgs {
 
 impl GrpcArgs {
     pub(crate) fn settings(&self) -> Result<serve::GrpcSettings> {
-        let min_version = match self.min_version.as_str() {
-            // older ones are insecure; asking for them gives the oldest secure one
-            "1.0" | "1.1" | "1.2" => serve::TlsVersion::V1_2,
-            "1.3" => serve::TlsVersion::V1_3,
-            other => bail!("--grpc-server-tls-min-version={other}: expected 1.2 or 1.3"),
+        let choice = TlsChoice {
+            min_version: tls_version("grpc-server-tls-min-version", &self.min_version)?,
+            cipher_suites: split_commas(&self.ciphers),
+            curves: split_commas(&self.curves),
+            ..TlsChoice::default()
         };
+        choice.check().context("--grpc-server-tls-ciphers, --grpc-server-tls-curves")?;
         let tls = match (path(&self.cert), path(&self.key), path(&self.client_ca)) {
             (None, None, None) => None,
-            (Some(cert), Some(key), client_ca) => {
-                Some(serve::TlsFiles { cert, key, client_ca, min_version })
-            }
+            (Some(cert), Some(key), client_ca) => Some(ServerTls {
+                cert: Pem::File(cert),
+                key: Pem::File(key),
+                client_auth: match client_ca {
+                    Some(_) => ClientAuth::RequireAndVerify,
+                    None => ClientAuth::None,
+                },
+                client_ca: client_ca.map(Pem::File),
+                choice,
+                ..ServerTls::default()
+            }),
             (None, None, Some(_)) => {
                 bail!(
                     "--grpc-server-tls-client-ca needs --grpc-server-tls-cert and \
@@ -252,6 +268,11 @@ impl RequestLimitArgs {
     }
 }
 
+/// The version of TLS that a flag names.
+pub(crate) fn tls_version(flag: &str, name: &str) -> Result<TlsVersion> {
+    name.parse().with_context(|| format!("--{flag}={name}"))
+}
+
 /// Manifests use an empty value where no file is wanted.
 pub(crate) fn path(text: &str) -> Option<PathBuf> {
     Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
@@ -270,7 +291,7 @@ pub(crate) fn content(
         (Some(text), None) => Ok(Some(text.clone())),
         (None, Some(file)) => {
             let read = std::fs::read_to_string(&file);
-            read.map(Some).with_context(|| format!("--{name}-file: read {}", file.display()))
+            read.map(Some).with_context(|| format!("--{name}-file: read {}", shown_path(&file)))
         }
         (None, None) => Ok(None),
     }

@@ -92,7 +92,9 @@ fn configurations_are_not_shown() {
 #[test]
 fn help_has_headings_and_hides_what_has_no_effect() {
     let help = parse_words("query --help").unwrap_err().to_string();
-    for part in ["Endpoints:", "--endpoint <ENDPOINT>", "TLS towards endpoints:", "[default: 2m]"] {
+    for part in
+        ["Endpoints:", "--endpoint <ENDPOINT>", "Connections to endpoints:", "[default: 2m]"]
+    {
         assert!(help.contains(part), "{part} is not in\n{help}");
     }
     assert!(!help.contains("--tracing.config"));
@@ -121,6 +123,26 @@ fn the_operators_sidecar_arguments_parse() {
     let operator = "sidecar --objstore.config=type:x --tracing.config=y \
         --prometheus.http-client={\"a\":1} --grpc-address=127.0.0.1:10901";
     assert_eq!(parse_words(operator).unwrap().flags["objstore.config"], "<hidden>");
+}
+
+#[test]
+fn secrets_in_the_wrong_flag_are_not_shown() {
+    let pasted = [
+        ("sidecar", "--prometheus.url=http://alice:hush@p:9090/x"),
+        ("sidecar", "--reloader.config-file=http://alice:hush@p/"),
+        ("query", "--endpoint=alice:hush@a:10901"),
+        ("query", "--endpoint-strict=https://alice:hush@a:10901"),
+        ("query", "--endpoint=dns+alice:hush@b:1"),
+        ("query", "--grpc-server-tls-key=-----BEGIN PRIVATE KEY----- hush"),
+        ("query", "--grpc-client-tls-key=hush\nhush"),
+    ];
+    for (subcommand, flag) in pasted {
+        let parsed = parse(["drumlin", subcommand, flag].map(OsString::from)).unwrap();
+        let shown = format!("{:?}", parsed.flags);
+        assert!(!shown.contains("hush"), "{flag}: {shown}");
+    }
+    let parsed = parse_words("sidecar --prometheus.url=http://a:hush@p:9090/x").unwrap();
+    assert_eq!(parsed.flags["prometheus.url"], "http://<hidden>@p:9090/x");
 }
 
 /// Every flag of the four components that Thanos documents is accepted, each with a value that fits

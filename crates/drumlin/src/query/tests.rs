@@ -1,4 +1,5 @@
 use clap::Parser;
+use query::GrpcCompression;
 
 use super::*;
 
@@ -75,7 +76,23 @@ fn tls_towards_endpoints_is_off_unless_asked_for() {
         .endpoints
         .tls
         .unwrap();
-    assert_eq!(tls.ca, Some("/ca.pem".into()));
+    assert_eq!((tls.ca, tls.min_version), (Some("/ca.pem".into()), serve::TlsVersion::V1_3));
+    let of = |version: &str| {
+        settings(&format!("--grpc-client-tls-secure --grpc-client-tls-min-version={version}"))
+    };
+    for (version, expected) in [("1.2", serve::TlsVersion::V1_2), ("1.0", serve::TlsVersion::V1_2)]
+    {
+        assert_eq!(of(version).unwrap().endpoints.tls.unwrap().min_version, expected);
+    }
+    assert!(of("2").unwrap_err().to_string().contains("--grpc-client-tls-min-version=2"));
+}
+
+#[test]
+fn messages_are_compressed_when_asked_for() {
+    let of = |words: &str| settings(words).map(|s| s.endpoints.compression);
+    assert_eq!(of("").unwrap(), GrpcCompression::None);
+    assert_eq!(of("--grpc-compression=snappy").unwrap(), GrpcCompression::Snappy);
+    assert!(of("--grpc-compression=gzip").is_err());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::endpoints::{Peer, ResolvedEndpoint, Timeouts};
+use crate::settings::GrpcCompression;
 
 pub(super) fn answer(value: Value) -> Answer {
     Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: QueryStats::default() }
@@ -83,6 +84,7 @@ impl Fixture {
             servers: vec!["a:1".to_owned()],
             strict: false,
             tls: None,
+            compression: GrpcCompression::None,
         }]);
         endpoints.poll().await;
         router(ApiState {

@@ -5,7 +5,7 @@ use serde_yaml_ng::Value;
 use storeapi::client::TlsSettings;
 use upstream::{Section, TlsConfig};
 
-use crate::settings::EndpointSpec;
+use crate::settings::{EndpointSpec, GrpcCompression};
 use crate::{Error, Kind, Result};
 
 use super::discovery::validate;
@@ -39,22 +39,33 @@ const TLS_KEYS: [&str; 6] =
 #[derive(Clone, Debug, Default)]
 struct Client {
     tls: Option<TlsSettings>,
-    compresses: bool,
+    compression: Option<GrpcCompression>,
 }
 
 impl Client {
     fn parse(value: &Value) -> upstream::Result<Client> {
         let section = Section::new("client_config", Some(value), &CLIENT_KEYS)?;
-        let tls = TlsConfig::of(&section.section("tls_config", &TLS_KEYS)?)?;
+        let tls_section = section.section("tls_config", &TLS_KEYS)?;
+        let tls = TlsConfig::of(&tls_section)?;
+        let min_version = tls_section.text("min_version")?;
+        let min_version = min_version.as_deref().map(str::parse).transpose();
+        let min_version = min_version
+            .map_err(|e| upstream::Error::caused(upstream::Kind::Invalid, "min_version", e))?
+            .unwrap_or_default();
+        let compression = section.text("compression")?;
+        let compression = compression.as_deref().map(str::parse).transpose();
+        let compression = compression
+            .map_err(|e| upstream::Error::caused(upstream::Kind::Invalid, "compression", e))?;
         let server_name = section.text("server_name")?.unwrap_or_default();
         Ok(Client {
-            compresses: section.text("compression")?.is_some_and(|name| name != "none"),
+            compression,
             tls: tls.is_wanted().then_some(TlsSettings {
                 ca: tls.ca_file,
                 cert: tls.cert_file,
                 key: tls.key_file,
                 server_name,
                 skip_verify: tls.insecure_skip_verify.unwrap_or_default(),
+                min_version,
             }),
         })
     }
@@ -78,15 +89,13 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
             tracing::debug!(endpoint = entry.address, "service_config has no effect");
         }
         let client = client_of(entry.client_config.as_ref())?.unwrap_or_else(|| default.clone());
-        if client.compresses {
-            tracing::warn!(endpoint = entry.address, "compression of requests has no effect");
-        }
         validate(&entry.address)?;
         specs.push(EndpointSpec {
             address: entry.address,
             strict: entry.strict,
             group: entry.group,
             tls: client.tls,
+            compression: client.compression,
         });
     }
     Ok(specs)
@@ -95,6 +104,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
 #[cfg(test)]
 mod tests {
     use model::error::in_one_line;
+    use serve::TlsVersion;
 
     use super::*;
 
@@ -114,7 +124,18 @@ endpoints:
         let specs = parse(text, "test").unwrap();
         let tls = specs[0].tls.clone().unwrap();
         assert_eq!((tls.ca, tls.server_name), (Some("/ca.pem".into()), "thanos".to_owned()));
+        assert_eq!(tls.min_version, TlsVersion::V1_3);
         assert!(specs[0].strict && specs[1].tls.is_none() && specs[2].group);
+    }
+
+    #[test]
+    fn versions_and_compression_are_read() {
+        let text = "endpoints: [{address: a:1, client_config: {compression: snappy, \
+                    tls_config: {ca_file: x, min_version: '1.2'}}}, {address: b:1}]";
+        let specs = parse(text, "x").unwrap();
+        assert_eq!(specs[0].tls.clone().unwrap().min_version, TlsVersion::V1_2);
+        assert_eq!(specs[0].compression, Some(GrpcCompression::Snappy));
+        assert_eq!(specs[1].compression, None);
     }
 
     fn refusal(text: &str, origin: &str) -> String {
@@ -127,6 +148,15 @@ endpoints:
         assert!(refusal("endpoints: [{address: a}]", "x.yml").contains("host:port"));
         let unknown = "endpoints: [{address: a:1, client_config: {tls_config: {ca: x}}}]";
         assert!(refusal(unknown, "x").contains(r#"unknown key "ca" in tls_config"#));
+        let compressed = "endpoints: [{address: a:1, client_config: {compression: zstd}}]";
+        assert!(refusal(compressed, "x").contains("none or snappy"));
+        let old = "endpoints: [{address: a:1, client_config: {tls_config: {min_version: '9'}}}]";
+        assert!(refusal(old, "x").contains("use 1.2 or 1.3"));
         assert!(parse("", "x").unwrap().is_empty());
+        for rest in ["", ", strict: true"] {
+            let secret = format!("endpoints: [{{address: 'dns+u:hush@a:1'{rest}}}]");
+            let shown = refusal(&secret, "x");
+            assert!(shown.contains("<hidden>@a:1") && !shown.contains("hush"), "{shown}");
+        }
     }
 }

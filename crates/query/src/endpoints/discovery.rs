@@ -68,11 +68,13 @@ impl Discovery {
         for spec in specs {
             let servers = self.resolver.resolve(&spec.address).await;
             let tls = spec.tls.clone().or_else(|| self.settings.tls.clone());
+            let compression = spec.compression.unwrap_or(self.settings.compression);
             let target = |address: String, servers: Vec<String>| ResolvedEndpoint {
                 address,
                 servers,
                 strict: spec.strict,
                 tls: tls.clone(),
+                compression,
             };
             let found = match spec.group || servers.is_empty() {
                 true => vec![target(spec.address.clone(), servers)],
@@ -123,8 +125,8 @@ impl Discovery {
 
 /// Checks the address of an endpoint without looking anything up.
 pub(super) fn validate(address: &str) -> Result<()> {
-    let invalid =
-        |reason: &str| Error::new(Kind::Invalid, format!("endpoint {address:?}: {reason}"));
+    let shown = model::secret::shown_url(address);
+    let invalid = |reason: &str| Error::new(Kind::Invalid, format!("endpoint {shown:?}: {reason}"));
     dns::validate(address).map_err(invalid)
 }
 
@@ -136,9 +138,15 @@ fn read_files(settings: &EndpointSettings) -> Result<Vec<EndpointSpec>> {
             Error::caused(Kind::Unavailable, format!("read {}", file.display()), e)
         };
         let targets = files::targets(&file).map_err(failed)?;
-        specs.extend(
-            targets.into_iter().map(|address| EndpointSpec { address, ..EndpointSpec::default() }),
-        );
+        for address in targets {
+            match validate(&address) {
+                Ok(()) => specs.push(EndpointSpec { address, ..EndpointSpec::default() }),
+                Err(error) => {
+                    let (error, file) = (in_one_line(&error), file.display());
+                    tracing::warn!(%error, %file, "left out an endpoint of a file");
+                }
+            }
+        }
     }
     Ok(specs)
 }

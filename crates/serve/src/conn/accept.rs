@@ -14,7 +14,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Activity, Conn, ConnInfo, Stream, Wish, next_wish};
 use crate::Patience;
-use crate::tls::TlsReloader;
 
 /// A peer that does not finish its TLS handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,10 +27,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long the connection with the last file descriptor may take.
 const SPARE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Asked for each connection, because certificates change.
+pub(crate) type CurrentTls = Box<dyn Fn() -> Option<Arc<rustls::ServerConfig>> + Send + Sync>;
+
 /// What accepts connections, and how they are treated.
 pub(crate) struct Accepting {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Option<Arc<TlsReloader>>,
+    /// How a new connection is to speak TLS, if it is.
+    pub(crate) tls: CurrentTls,
     pub(crate) patience: Patience,
     pub(crate) wishes: watch::Sender<Wish>,
     /// Kept back for when there is no other file descriptor, where probes are answered.
@@ -143,7 +146,7 @@ impl Accepting {
         NewConn {
             stream,
             peer,
-            tls: self.tls.as_ref().map(|tls| tls.current()),
+            tls: (self.tls)(),
             patience: self.patience,
             wishes: self.wishes.subscribe(),
             ended: None,

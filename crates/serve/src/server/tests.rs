@@ -1,6 +1,5 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 
 use axum::routing::get;
 use model::SystemClock;
@@ -11,13 +10,14 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
-use crate::TlsVersion;
+use crate::{ClientAuth, Pem};
+use testkit::Authority;
 
 fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))))
 }
 
-fn settings(tls: Option<TlsFiles>) -> Settings {
+fn settings(tls: Option<ServerTls>) -> Settings {
     let (grace, patience) = (Duration::from_secs(5), Patience::default());
     Settings {
         http: HttpSettings { address: "127.0.0.1:0".to_owned(), grace, config: None, patience },
@@ -31,7 +31,12 @@ fn settings(tls: Option<TlsFiles>) -> Settings {
     }
 }
 
-async fn start(routes: Router, tls: Option<TlsFiles>) -> (Server, watch::Sender<bool>) {
+async fn start(routes: Router, tls: Option<ServerTls>) -> (Server, watch::Sender<bool>) {
+    let (server, ready) = try_start(routes, settings(tls)).await;
+    (server.unwrap(), ready)
+}
+
+async fn try_start(routes: Router, settings: Settings) -> (Result<Server>, watch::Sender<bool>) {
     let build = crate::BuildInfo { version: "1.2.3".to_owned(), revision: "abc".to_owned() };
     let (ready_sender, ready) = watch::channel(false);
     let services = Services {
@@ -45,7 +50,7 @@ async fn start(routes: Router, tls: Option<TlsFiles>) -> (Server, watch::Sender<
         budget: model::Budget::unlimited(),
         ready,
     };
-    (Server::start(settings(tls), served, clock()).await.unwrap(), ready_sender)
+    (Server::start(settings, served, clock()).await, ready_sender)
 }
 
 /// Status code and body of a GET, on a connection of its own.
@@ -138,30 +143,54 @@ async fn grpc_health_follows_readiness_and_is_counted() {
 }
 
 #[tokio::test]
-async fn mutual_tls_lets_in_only_those_with_a_certificate() {
-    let data = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
-    let read = |name: &str| std::fs::read(data(name)).unwrap();
-    let files = TlsFiles {
-        cert: data("server.pem"),
-        key: data("server-key.pem"),
-        client_ca: Some(data("ca.pem")),
-        min_version: TlsVersion::V1_3,
+async fn mutual_tls_lets_in_only_those_with_a_certificate_and_follows_rotation() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let rotate = |ca: &Authority| {
+        let server = ca.issue(&["localhost"]);
+        for (name, text) in [("ca", ca.pem()), ("cert", server.cert), ("key", server.key)] {
+            std::fs::write(file(name), text).unwrap();
+            // the time of change must not be what tells
+            let changed = std::time::UNIX_EPOCH + Duration::from_secs(1000);
+            let written = std::fs::File::options().write(true).open(file(name)).unwrap();
+            written.set_modified(changed).unwrap();
+        }
     };
-    let (server, _ready) = start(Router::new(), Some(files)).await;
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    rotate(&old);
+    let tls = ServerTls {
+        cert: Pem::File(file("cert")),
+        key: Pem::File(file("key")),
+        client_ca: Some(Pem::File(file("ca"))),
+        client_auth: ClientAuth::RequireAndVerify,
+        ..ServerTls::default()
+    };
+    let (server, _ready) = start(Router::new(), Some(tls)).await;
     let address = format!("https://localhost:{}", server.grpc_addr().unwrap().port());
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem")));
-    let check = async |tls: ClientTlsConfig| {
-        let channel = Channel::from_shared(address.clone())
-            .unwrap()
-            .tls_config(tls)
-            .unwrap()
-            .connect()
-            .await?;
-        let answer =
-            HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?;
-        Ok::<_, Box<dyn std::error::Error>>(answer.into_inner().status())
+    let connect = async |tls: ClientTlsConfig| {
+        let endpoint = Channel::from_shared(address.clone()).unwrap().tls_config(tls).unwrap();
+        endpoint.connect().await
     };
-    assert!(check(tls.clone()).await.is_err());
-    let identity = Identity::from_pem(read("client.pem"), read("client-key.pem"));
-    assert_eq!(check(tls.identity(identity)).await.unwrap(), ServingStatus::NotServing);
+    let check = async |channel: Channel| {
+        let request = HealthCheckRequest { service: String::new() };
+        Ok::<_, tonic::Status>(HealthClient::new(channel).check(request).await?.into_inner())
+    };
+    let trusting =
+        |ca: &Authority| ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca.pem()));
+    let client = |ca: &Authority| {
+        let pair = ca.issue(&["client"]);
+        trusting(ca).identity(Identity::from_pem(pair.cert, pair.key))
+    };
+    match connect(trusting(&old)).await {
+        Ok(channel) => assert!(check(channel).await.is_err()),
+        Err(error) => assert!(in_one_line(&error).to_string().contains("transport"), "{error}"),
+    }
+    let held = connect(client(&old)).await.unwrap();
+    check(held.clone()).await.unwrap();
+    rotate(&new);
+    check(held).await.unwrap();
+    assert!(connect(client(&old)).await.is_err());
+    check(connect(client(&new)).await.unwrap()).await.unwrap();
 }
+
+mod web;

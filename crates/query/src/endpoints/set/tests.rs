@@ -8,6 +8,7 @@ use storeapi::conformance::MemoryStore;
 
 use super::*;
 use crate::endpoints::testing::unconnected;
+use crate::settings::GrpcCompression;
 
 /// Time that tests move by hand; sleeping ends at once or never.
 #[derive(Debug, Default)]
@@ -114,8 +115,13 @@ fn fixture() -> Fixture {
 }
 
 fn target(address: &str, strict: bool) -> ResolvedEndpoint {
-    let servers = vec![address.to_owned()];
-    ResolvedEndpoint { address: address.to_owned(), servers, strict, tls: None }
+    ResolvedEndpoint {
+        address: address.to_owned(),
+        servers: vec![address.to_owned()],
+        strict,
+        tls: None,
+        compression: GrpcCompression::None,
+    }
 }
 
 fn request() -> LabelNamesRequest {
