@@ -47,8 +47,22 @@ fn ship(binaries: &Binaries, maker: Maker, folder: &Path) -> Shipped {
 /// The golden list through one querier over one endpoint.
 #[track_caller]
 fn golden_list(binaries: &Binaries, folder: &Path, querier: Maker, endpoint: &str, what: &str) {
+    golden_list_with(binaries, folder, querier, &[endpoint], what);
+}
+
+/// The same, where the endpoint may be followed by flags of the querier.
+#[track_caller]
+fn golden_list_with(
+    binaries: &Binaries,
+    folder: &Path,
+    querier: Maker,
+    endpoint_and_flags: &[&str],
+    what: &str,
+) {
     let replica_label = format!("--query.replica-label={SERVER_LABEL}");
-    let querier_process = query(binaries, querier, folder, &[endpoint], &[&replica_label]);
+    let (endpoint, flags) = endpoint_and_flags.split_at(1);
+    let flags = [flags, &[replica_label.as_str()]].concat();
+    let querier_process = query(binaries, querier, folder, endpoint, &flags);
     let mut recorded = golden::answers("prometheus_answers");
     match querier {
         Maker::Drumlin => {
@@ -128,6 +142,25 @@ fn our_querier_reads_a_thanos_sidecar_and_a_thanos_store() {
         &store.grpc,
         "drumlin store over what thanos sidecar shipped",
     );
+}
+
+/// Thanos' clients that compress get nothing from servers that cannot unpack; its servers answer
+/// compressed to whoever asks compressed.
+#[test]
+fn snappy_is_spoken_in_both_directions() {
+    const SNAPPY: &str = "--grpc-compression=snappy";
+    let Some(binaries) = binaries() else { return };
+    for (servers, querier) in [(Maker::Drumlin, Maker::Thanos), (Maker::Thanos, Maker::Drumlin)] {
+        let folder = scratch();
+        let shipped = ship(binaries, servers, folder.path());
+        let args = store_args(folder.path(), &shipped.bucket.config);
+        let store = Component::start(binaries, servers, folder.path(), "store", &args);
+        for endpoint in [&shipped.sidecar.grpc, &store.grpc] {
+            let what = format!("{querier:?} query with snappy over {servers:?} at {endpoint}");
+            let asked = [endpoint.as_str(), SNAPPY];
+            golden_list_with(binaries, folder.path(), querier, &asked, &what);
+        }
+    }
 }
 
 /// What one querier over one endpoint says about labels and series without times, and for selectors
