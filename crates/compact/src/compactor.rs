@@ -146,6 +146,7 @@ impl Compactor {
     pub fn into_component(self) -> Component {
         let (ready_sender, ready) = watch::channel(true);
         let served = Served {
+            name: "compact",
             routes: Router::new(),
             services: None,
             registry: self.registry.clone(),

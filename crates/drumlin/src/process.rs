@@ -10,6 +10,8 @@ use model::{Clock, SystemClock};
 use prometheus::Registry;
 use serve::{BuildInfo, Component, Server, Shutdown};
 
+use crate::allocator;
+
 /// The most threads for reading files and decoding. One for each concurrent request to a bucket in
 /// a folder would be hundreds, each with a stack.
 const BLOCKING_THREADS: usize = 32;
@@ -63,9 +65,12 @@ impl Start {
             .build()
             .context("start the async runtime")?;
         let ended = runtime.block_on(async {
+            let registry = serve::registry(&build_info())?;
+            let tasks = tokio::runtime::Handle::current().metrics();
+            serve::go_metrics(&registry, tasks, allocator::allocated)?;
             let context = ProcessContext {
                 clock: Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span)))),
-                registry: serve::registry(&build_info())?,
+                registry,
                 shutdown: Shutdown::on_signals()?,
                 flags: self.flags,
                 environment: self.environment,

@@ -13,6 +13,7 @@ use promql::kernels::histogram::ForcedMonotonicity;
 pub(crate) struct Annotations {
     warnings: BTreeMap<String, Span>,
     infos: BTreeMap<String, Span>,
+    coarse: BTreeMap<String, Span>,
     source_warnings: SourceTexts,
     source_infos: SourceTexts,
     forced: BTreeMap<String, Forced>,
@@ -34,6 +35,12 @@ impl Default for SourceTexts {
 impl SourceTexts {
     fn add(&mut self, text: &str) {
         self.texts.extend(self.notes.admit(text));
+    }
+
+    /// Leaves one text, and says nothing of the others.
+    fn keep_first(&mut self) {
+        let first = self.texts.pop_first();
+        *self = SourceTexts { texts: first.into_iter().collect(), ..SourceTexts::default() };
     }
 
     /// The texts; `kind` says what those are that are only counted.
@@ -104,6 +111,12 @@ impl Annotations {
         keep_last(&mut self.infos, message.as_ref(), span);
     }
 
+    /// An info that downsampled data answered where it could not be expected. User interfaces show
+    /// each as a notice, and all mean the same: only one is rendered.
+    pub(crate) fn coarse(&mut self, span: Span, message: impl AsRef<str>) {
+        keep_last(&mut self.coarse, message.as_ref(), span);
+    }
+
     pub(crate) fn source_warning(&mut self, message: String) {
         self.source_warnings.add(&message);
     }
@@ -140,6 +153,14 @@ impl Annotations {
 
     /// Sorted warnings and infos.
     pub(crate) fn render(mut self, text: &str) -> (Vec<String>, Vec<String>) {
+        // what is said of an expression says more than what a source says of its data
+        match std::mem::take(&mut self.coarse).into_iter().min_by_key(|(_, span)| span.start) {
+            Some((message, span)) => {
+                self.info(span, message);
+                self.source_infos = SourceTexts::default();
+            }
+            None => self.source_infos.keep_first(),
+        }
         for (name, f) in std::mem::take(&mut self.forced) {
             let docs = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
             let message = format!(

@@ -286,6 +286,7 @@ impl Lowering {
             totals_only: above.wants_totals_only(),
             fill_above_ms: if range_ms == 0 { self.fill_above_ms() } else { 0 },
             max_resolution_ms,
+            allowed_ms: self.max_resolution_ms,
             lookback_ms: self.lookback_ms,
             range_ms,
             buffered: None,

@@ -37,6 +37,8 @@ pub(crate) struct SelectorReading {
     pub(crate) fill_above_ms: i64,
     /// The coarsest resolution that was asked for.
     pub(crate) max_resolution_ms: i64,
+    /// The coarsest one that the user allows, of which less may have been asked for.
+    pub(crate) allowed_ms: i64,
     /// How long a sample is current, in milliseconds.
     pub(crate) lookback_ms: i64,
     /// How long windows over the samples are; those of instant selectors are the lookback.

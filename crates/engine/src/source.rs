@@ -37,6 +37,7 @@ pub enum SourceEvent {
     /// decoding.
     Series(Vec<Series>),
     Warning(String),
+    /// Downsampled data answered though it was not asked for; an answer has at most one.
     Info(String),
 }
 

@@ -122,9 +122,18 @@ fn what_was_scaled_or_widened_is_said_once() {
         infos(r#"g{k="saw"}"#),
         ["PromQL info: lookback of 5m widened to 1h where only data of 1h resolution exists (1:1)"]
     );
+    assert_eq!(
+        infos(r#"g{k="saw"} + increase(c_total{k="even"}[5m]) or max_over_time(g{k="saw"}[5m])"#),
+        ["PromQL info: lookback of 5m widened to 1h where only data of 1h resolution exists (1:1)"],
+        "one for the whole answer"
+    );
     let mut allowed = source.clone();
     allowed.allowed = OneHour;
-    assert!(ask(&allowed, r#"g{k="saw"}"#, grid()).infos.is_empty(), "it was asked for");
+    for text in [r#"g{k="saw"}"#, r#"max_over_time(g{k="saw"}[5m])"#, r#"increase(c_total[5m])"#] {
+        assert!(ask(&allowed, text, grid()).infos.is_empty(), "{text}: it was asked for");
+    }
+    allowed.allowed = FiveMinutes;
+    assert_eq!(ask(&allowed, r#"g{k="saw"}"#, grid()).infos.len(), 1, "not that of an hour");
 }
 
 #[test]

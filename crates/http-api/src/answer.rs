@@ -89,7 +89,7 @@ impl IntoResponse for ApiError {
         json.raw("}");
         let mut response = json_response(Body::from(json.0));
         *response.status_mut() = self.status;
-        response
+        without_store(response)
     }
 }
 
@@ -102,9 +102,9 @@ pub struct AnswerNotes {
 
 impl AnswerNotes {
     /// Whether something is missing that the next call may return. Notes of PromQL belong to the
-    /// query, and a limit to the request: with these, the same call has the same answer.
+    /// query: with these, the same call has the same answer.
     pub(crate) fn is_partial(&self) -> bool {
-        self.warnings.iter().any(|warning| !warning.starts_with("PromQL ") && warning != TRUNCATED)
+        self.warnings.iter().any(|warning| !warning.starts_with("PromQL "))
     }
 
     /// `,"warnings":[…],"infos":[…]`, each left out when empty.
@@ -129,10 +129,12 @@ pub fn success(notes: &AnswerNotes, write: impl FnOnce(&mut Json)) -> Response {
 }
 
 /// Keeps caches from storing an incomplete answer.
-pub fn with_notes(mut response: Response, notes: &AnswerNotes) -> Response {
-    if notes.is_partial() {
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
+pub fn with_notes(response: Response, notes: &AnswerNotes) -> Response {
+    if notes.is_partial() { without_store(response) } else { response }
+}
+
+fn without_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

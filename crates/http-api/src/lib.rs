@@ -5,6 +5,7 @@
 //! data makes routes from this. Times are milliseconds inside and seconds on the wire.
 
 mod answer;
+mod form;
 mod json;
 mod layers;
 mod list;

@@ -1,53 +1,97 @@
 //! Parameters of a request: from the URL, and from the form of a POST.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use axum::Form;
-use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Query, Request};
-use http::{Method, header};
-use model::{Matcher, RequestCost, TimestampMs, rfc3339};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Multipart, Request};
+use http::{HeaderMap, Method, header};
+use model::{LongQuery, Matcher, RequestCost, TimestampMs, rfc3339};
 use promql::{parse_duration, parse_selector, quote};
 
 use crate::ApiError;
-
-type Pairs = Vec<(String, String)>;
+use crate::form::{self, Pairs};
 
 /// All parameters in the order Go reads them: the form first, so that it wins where one value is
 /// wanted.
 #[derive(Debug, Default)]
 pub struct Params(Pairs);
 
+/// What the body of a request holds, by its `Content-Type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    UrlEncoded,
+    Multipart,
+    None,
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Form {
+        let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            Form::UrlEncoded
+        } else if essence.eq_ignore_ascii_case("multipart/form-data") {
+            Form::Multipart
+        } else {
+            Form::None
+        }
+    }
+}
+
+fn failed(reason: impl Display) -> ApiError {
+    ApiError::bad_data(format!("error parsing form values: {reason}"))
+}
+
+/// Reads `name=value&…` once its parameters are charged.
+fn decoded(text: &[u8], cost: &mut RequestCost) -> Result<Pairs, ApiError> {
+    cost.charge_parameters(count(text)).map_err(failed)?;
+    form::decode(text).map_err(failed)
+}
+
+async fn multipart<S: Send + Sync>(
+    request: Request,
+    state: &S,
+    cost: &mut RequestCost,
+) -> Result<Pairs, ApiError> {
+    let mut parts =
+        Multipart::from_request(request, state).await.map_err(|e| failed(e.body_text()))?;
+    let mut pairs = Pairs::new();
+    while let Some(part) = parts.next_field().await.map_err(|e| failed(e.body_text()))? {
+        cost.charge_parameters(1).map_err(failed)?;
+        // as in Go, a file is no parameter
+        let name = part.name().filter(|_| part.file_name().is_none()).map(str::to_owned);
+        let value = part.bytes().await.map_err(|e| failed(e.body_text()))?;
+        let Some(name) = name else { continue };
+        let value = String::from_utf8(value.into());
+        let value =
+            value.map_err(|_| failed(format!("{} is not UTF-8", quote(name.as_bytes()))))?;
+        pairs.push((name, value));
+    }
+    Ok(pairs)
+}
+
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Params, ApiError> {
-        let failed =
-            |reason: String| ApiError::bad_data(format!("error parsing form values: {reason}"));
         let mut cost = RequestCost::default();
-        let mut charge = |text: &[u8]| {
-            let charged = cost.charge_parameters(count(text));
-            charged.map_err(|e| failed(e.to_string()))
+        let long = request.extensions().get::<LongQuery>().cloned();
+        let query = match &long {
+            Some(long) => long.as_bytes(),
+            None => request.uri().query().unwrap_or_default().as_bytes(),
         };
-        charge(request.uri().query().unwrap_or_default().as_bytes())?;
-        let Query(url) =
-            Query::<Pairs>::try_from_uri(request.uri()).map_err(|e| failed(e.body_text()))?;
-        let content_type =
-            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_form =
-            content_type.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
-        let mut pairs = Vec::new();
-        if request.method() == Method::POST && is_form {
-            let (head, body) = request.into_parts();
-            let body = Request::from_parts(head.clone(), body);
-            let form = Bytes::from_request(body, state).await.map_err(|e| failed(e.body_text()))?;
-            charge(&form)?;
-            let request = Request::from_parts(head, Body::from(form));
-            let Form(form) = Form::<Pairs>::from_request(request, state)
-                .await
-                .map_err(|e| failed(e.body_text()))?;
-            pairs = form;
-        }
+        let url = decoded(query, &mut cost)?;
+        let form =
+            if request.method() == Method::POST { Form::of(request.headers()) } else { Form::None };
+        let mut pairs = match form {
+            Form::None => Pairs::new(),
+            Form::UrlEncoded => {
+                let form = Bytes::from_request(request, state).await;
+                decoded(&form.map_err(|e| failed(e.body_text()))?, &mut cost)?
+            }
+            Form::Multipart => multipart(request, state, &mut cost).await?,
+        };
         pairs.extend(url);
         Ok(Params(pairs))
     }
@@ -277,7 +321,7 @@ mod tests {
     async fn parsed(url: &str, form: String) -> Result<Params, ApiError> {
         let request = Request::post(url)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(form))
+            .body(axum::body::Body::from(form))
             .unwrap();
         Params::from_request(request, &()).await
     }
@@ -291,6 +335,54 @@ mod tests {
             "error parsing form values: the request has 20001 parameters, more than the limit of \
              20000 per request"
         ));
+    }
+
+    async fn posted(content_type: &str, body: &str) -> Result<Params, String> {
+        let request = Request::post("/?b=url").header(header::CONTENT_TYPE, content_type);
+        let request = request.body(axum::body::Body::from(body.to_owned())).unwrap();
+        Params::from_request(request, &()).await.map_err(|e| format!("{e:?}"))
+    }
+
+    #[tokio::test]
+    async fn forms_are_read_whatever_the_case_of_their_type() {
+        for kind in [
+            "application/x-www-form-urlencoded",
+            "Application/X-WWW-Form-URLEncoded; charset=UTF-8",
+            "application/x-www-form-urlencoded;",
+        ] {
+            let params = posted(kind, "a=1+2&b=form").await.unwrap();
+            assert_eq!((params.get("a"), params.get("b")), (Some("1 2"), Some("form")), "{kind}");
+        }
+        let params = posted("application/json", "a=1").await.unwrap();
+        assert_eq!((params.get("a"), params.get("b")), (None, Some("url")));
+    }
+
+    #[tokio::test]
+    async fn parts_of_multipart_forms_are_parameters_but_files_are_not() {
+        let part = |disposition: &str, value: &str| {
+            format!("--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{value}\r\n")
+        };
+        let mut body =
+            part("name=\"query\"", "a&b=%zz") + &part("name=\"f\"; filename=\"f\"", "no");
+        let kind = "Multipart/Form-Data; boundary=x";
+        let cut = posted(kind, &body).await.unwrap_err();
+        assert!(cut.contains("error parsing form values"), "{cut}");
+        body += "--x--\r\n";
+        let params = posted(kind, &body).await.unwrap();
+        assert_eq!((params.get("query"), params.get("f")), (Some("a&b=%zz"), None));
+        let many = part("name=\"a\"", "").repeat(20_000) + "--x--\r\n";
+        assert!(posted(kind, &many).await.unwrap_err().contains("more than the limit of 20000"));
+        assert!(posted("multipart/form-data", &body).await.is_err(), "without a boundary");
+    }
+
+    #[tokio::test]
+    async fn a_query_that_was_too_long_for_its_uri_is_read_instead_of_it() {
+        let mut request = Request::get("/?a=1").body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(LongQuery::new(b"a=2&b=%zz".as_slice()));
+        assert!(Params::from_request(request, &()).await.is_err());
+        let mut request = Request::get("/?a=1").body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(LongQuery::new(b"a=2".as_slice()));
+        assert_eq!(Params::from_request(request, &()).await.unwrap().get("a"), Some("2"));
     }
 
     #[test]

@@ -95,6 +95,9 @@ struct Turn {
 impl ApiState {
     /// Waits for a place behind the gate, for at most the time that the query has.
     async fn enter(&self, timeout: Duration) -> Result<Turn, ApiError> {
+        if timeout.is_zero() {
+            return Err(ApiError::timeout("the query has no time: its timeout is below 1 ms"));
+        }
         let came = self.clock.monotonic();
         let pass = tokio::select! {
             pass = self.gate.enter() => pass,

@@ -1,7 +1,7 @@
 //! The metrics of a querier, under the names that Thanos' dashboards and alerts use.
 
 use prometheus::{CounterVec, GaugeVec, Histogram, HistogramVec, Registry};
-use serve::{GateMetrics, Registrar, SECONDS};
+use serve::{GATE_SECONDS, GateMetrics, Registrar, SECONDS};
 use upstream::dns::DnsMetrics;
 
 use crate::Result;
@@ -35,21 +35,27 @@ impl Metrics {
                     "thanos_query_concurrent_gate_queries_total",
                     "Queries that passed the gate.",
                 )?,
-                seconds: new.histogram(
-                    "thanos_query_concurrent_gate_duration_seconds",
+                seconds: vec![new.histogram(
+                    "thanos_query_concurrent_gate_queries_duration_seconds",
                     "Seconds queries waited at the gate.",
-                    &[0.01, 0.05, 0.1, 0.25, 0.6, 1.0, 2.0, 3.5, 5.0, 10.0],
-                )?,
+                    &GATE_SECONDS,
+                )?],
             },
             dns: DnsMetrics {
-                lookups: new.counter(
-                    "thanos_query_store_apis_dns_lookups_total",
-                    "DNS lookups of endpoints.",
-                )?,
-                failures: new.counter(
-                    "thanos_query_store_apis_dns_failures_total",
-                    "DNS lookups of endpoints that failed.",
-                )?,
+                // alerts and dashboards know the older names
+                lookups: vec![
+                    new.counter("thanos_query_endpoints_dns_lookups_total", LOOKUPS)?,
+                    new.counter("thanos_query_store_apis_dns_lookups_total", LOOKUPS)?,
+                ],
+                failures: vec![
+                    new.counter("thanos_query_endpoints_dns_failures_total", FAILURES)?,
+                    new.counter("thanos_query_store_apis_dns_failures_total", FAILURES)?,
+                ],
+                results: Some(new.gauges(
+                    "thanos_query_endpoints_dns_provider_results",
+                    "Addresses that a name was last found to have.",
+                    &["addr"],
+                )?),
             },
             connections: new.gauges(
                 "thanos_store_nodes_grpc_connections",
@@ -84,3 +90,6 @@ impl Metrics {
 /// From a quarter of an hour to three months.
 const RANGE_SECONDS: [u32; 11] =
     [900, 1800, 3600, 7200, 21600, 43200, 86400, 172_800, 604_800, 2_592_000, 7_776_000];
+
+const LOOKUPS: &str = "DNS lookups of endpoints.";
+const FAILURES: &str = "DNS lookups of endpoints that failed.";

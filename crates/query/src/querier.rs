@@ -12,6 +12,7 @@ use serve::{Component, Gate, Served};
 use storeapi::client::{ClientSettings, DEFAULT_MAX_MESSAGE_BYTES, GrpcStore};
 use storeapi::fanout::{Fanout, FanoutSettings};
 use storeapi::info::Capabilities;
+use storeapi::server::ServerMetrics;
 use storeapi::{GatedLabels, Limited, Store};
 use tokio::sync::watch;
 use upstream::dns::{Lookup, SystemLookup};
@@ -28,6 +29,7 @@ pub struct Querier {
     routes: Router,
     /// Everything behind the endpoints as one store.
     store: Arc<dyn Store>,
+    server_metrics: ServerMetrics,
     registry: Registry,
     budget: Budget,
     ready: watch::Sender<bool>,
@@ -112,17 +114,37 @@ impl Querier {
             metrics,
             clock: Arc::clone(&clock),
         });
-        let (registry, ready) = (registry.clone(), watch::Sender::new(false));
-        Ok(Querier { routes, store, registry, budget, ready, endpoints, discovery, clock })
+        Ok(Querier {
+            routes,
+            store,
+            server_metrics: ServerMetrics::new(registry)?,
+            registry: registry.clone(),
+            budget,
+            ready: watch::Sender::new(false),
+            endpoints,
+            discovery,
+            clock,
+        })
     }
 
     /// The HTTP API, and StoreAPI for queriers above this one. It is ready once the first discovery
     /// is done and every endpoint was asked.
     pub fn into_component(self) -> Component {
-        let Querier { routes, store, registry, budget, ready, endpoints, discovery, clock } = self;
-        let served = Served {
+        let Querier {
             routes,
-            services: Some(storeapi::server::services(store, Capabilities::STORE)),
+            store,
+            registry,
+            budget,
+            ready,
+            endpoints,
+            discovery,
+            clock,
+            server_metrics,
+        } = self;
+        let served = Served {
+            name: "query",
+            routes,
+            services: Some(storeapi::server::services(store, Capabilities::STORE, server_metrics)),
             registry,
             budget,
             ready: ready.subscribe(),

@@ -10,7 +10,8 @@ use merge::Series;
 use model::error::in_one_line;
 use serve::Pass;
 use storeapi::{
-    AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, Shard, Store,
+    AggregateKind, Frame, FrameStream, Kind, PartialResponse, SeriesRequest, ServedCoarse, Shard,
+    Store,
 };
 
 /// How one query reads.
@@ -20,6 +21,9 @@ pub(crate) struct ReadOptions {
     pub(crate) replica_labels: Vec<String>,
     pub(crate) partial_response: PartialResponse,
     pub(crate) shard: Option<Shard>,
+    /// The longest windows of downsampled data that the user allows, in milliseconds; that such
+    /// data answers is no news.
+    pub(crate) allowed_resolution_ms: i64,
 }
 
 /// A store, read with the options of one query.
@@ -66,10 +70,11 @@ impl StoreSource {
 impl SeriesSource for StoreSource {
     fn select(&self, select: Select) -> SourceStream {
         let (store, request) = (Arc::clone(&self.store), self.request(select));
+        let allowed = self.reading.allowed_resolution_ms;
         let opened = async move { store.series(request).await.map_err(source_error) };
         stream::once(opened)
-            .map(|opened| match opened {
-                Ok(frames) => whole_series(frames),
+            .map(move |opened| match opened {
+                Ok(frames) => whole_series(without_expected(frames, allowed)),
                 Err(error) => stream::once(async { Err(error) }).boxed(),
             })
             .flatten()
@@ -79,6 +84,18 @@ impl SeriesSource for StoreSource {
     fn leave_out(&self, chunk: UnreadableChunk) -> Result<String, engine::Error> {
         unreadable(chunk, self.reading.partial_response)
     }
+}
+
+/// Leaves out the infos about data that the user allows.
+fn without_expected(frames: FrameStream, allowed_ms: i64) -> FrameStream {
+    let is_expected = move |info: &str| {
+        ServedCoarse::resolution_of(info).is_some_and(|served| served.millis() <= allowed_ms)
+    };
+    let is_news = move |frame: &Result<Frame, storeapi::Error>| match frame {
+        Ok(Frame::Info(text)) => !is_expected(text),
+        _ => true,
+    };
+    frames.filter(move |frame| std::future::ready(is_news(frame))).boxed()
 }
 
 /// As for an endpoint that fails: a warning that names it, or the end of the query where partial

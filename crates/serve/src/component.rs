@@ -29,6 +29,8 @@ impl fmt::Debug for Component {
 /// What a component wants served.
 #[derive(Debug)]
 pub struct Served {
+    /// What `thanos_status` calls it: the name of the subcommand.
+    pub name: &'static str,
     /// The HTTP API; health and metrics are added. Empty for a component that has none.
     pub routes: Router,
     /// `None` for a component without gRPC.

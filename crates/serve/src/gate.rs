@@ -22,8 +22,8 @@ pub struct GateMetrics {
     pub max: Gauge,
     /// How many passed.
     pub total: Counter,
-    /// How long each of them had waited, in seconds.
-    pub seconds: Histogram,
+    /// How long each of them had waited, in seconds; the same under each name that it has had.
+    pub seconds: Vec<Histogram>,
 }
 
 /// Bounds how many do something at once. Clones are the same gate.
@@ -54,7 +54,8 @@ impl Gate {
     pub async fn enter(&self) -> Pass {
         let came = self.clock.monotonic();
         let pass = self.place().await;
-        self.metrics.seconds.observe(self.clock.monotonic().saturating_sub(came).as_secs_f64());
+        let waited = self.clock.monotonic().saturating_sub(came).as_secs_f64();
+        self.metrics.seconds.iter().for_each(|seconds| seconds.observe(waited));
         self.metrics.total.inc();
         pass
     }
@@ -151,7 +152,7 @@ mod tests {
             in_flight: new.gauge("in_flight", "In.").unwrap(),
             max: new.gauge("max", "Most.").unwrap(),
             total: new.counter("total", "All.").unwrap(),
-            seconds: new.histogram("seconds", "Waited.", &[1.0]).unwrap(),
+            seconds: vec![new.histogram("seconds", "Waited.", &[1.0]).unwrap()],
         };
         let clock = Arc::new(SystemClock::new(|span| Box::pin(tokio::time::sleep(span))));
         (Gate::new(max, metrics.clone(), clock), metrics)
@@ -188,6 +189,6 @@ mod tests {
         let pass = waiting.await;
         assert_eq!((metrics.in_flight.get(), metrics.total.get()), (1.0, 2.0));
         drop(pass);
-        assert_eq!((metrics.in_flight.get(), metrics.seconds.get_sample_count()), (0.0, 2));
+        assert_eq!((metrics.in_flight.get(), metrics.seconds[0].get_sample_count()), (0.0, 2));
     }
 }

@@ -52,7 +52,8 @@ pub async fn not_found() -> Response {
 pub(crate) fn json_error(status: StatusCode, kind: &str, message: &str) -> Response {
     // both texts are our own and need no escaping
     let body = format!(r#"{{"status":"error","errorType":"{kind}","error":"{message}"}}"#);
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, body).into_response()
 }
 
 /// All routes of a process.

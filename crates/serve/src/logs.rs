@@ -1,10 +1,13 @@
 //! Logs on stderr, one line per event, as logfmt or JSON.
 
+mod lines;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::{Error, Kind, Result};
+use lines::Lines;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Format {
@@ -48,19 +51,12 @@ impl Default for Settings {
 pub fn init(settings: &Settings) -> Result<()> {
     let filter = filter(&settings.level)?;
     let registry = tracing_subscriber::registry().with(filter);
-    let installed = match settings.format {
-        Format::Logfmt | Format::Journald => {
-            registry.with(tracing_logfmt::builder().layer().with_writer(std::io::stderr)).try_init()
-        }
-        Format::Json => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_writer(std::io::stderr),
-            )
-            .try_init(),
+    let lines = match settings.format {
+        Format::Logfmt | Format::Journald => Lines::Logfmt,
+        Format::Json => Lines::Json,
     };
+    let layer = tracing_subscriber::fmt::layer().event_format(lines).with_writer(std::io::stderr);
+    let installed = registry.with(layer).try_init();
     installed.map_err(|e| Error::caused(Kind::Internal, "start logger", e))?;
     if settings.format == Format::Journald {
         tracing::warn!(

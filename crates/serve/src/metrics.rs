@@ -1,6 +1,11 @@
 //! The registry of a process and what every process reports about itself.
 
+mod go;
 mod process;
+mod status;
+
+pub use go::{Allocated, go_metrics};
+pub(crate) use status::Status;
 
 use prometheus::{CounterVec, GaugeVec, HistogramVec, Registry};
 
@@ -82,6 +87,8 @@ pub(crate) struct GrpcMetrics {
     pub(crate) started: CounterVec,
     pub(crate) handled: CounterVec,
     pub(crate) seconds: HistogramVec,
+    pub(crate) received: CounterVec,
+    pub(crate) sent: CounterVec,
 }
 
 impl GrpcMetrics {
@@ -103,6 +110,16 @@ impl GrpcMetrics {
                 "grpc_server_handling_seconds",
                 "Seconds until an RPC was completed.",
                 &REQUEST_SECONDS,
+                &method,
+            )?,
+            received: new.counters(
+                "grpc_server_msg_received_total",
+                "Messages of RPCs received on the server.",
+                &method,
+            )?,
+            sent: new.counters(
+                "grpc_server_msg_sent_total",
+                "Messages of RPCs sent by the server.",
                 &method,
             )?,
         })

@@ -79,6 +79,12 @@ impl<'a> Registrar<'a> {
 pub const SECONDS: [f64; 14] =
     [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
 
+/// The same for waiting at a gate, which may take longer.
+pub const GATE_SECONDS: [f64; 17] = [
+    0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0,
+    720.0,
+];
+
 /// `count` bounds of buckets: `first`, and each next one `factor` times as large.
 pub fn exponential(first: f64, factor: f64, count: usize) -> Vec<f64> {
     std::iter::successors(Some(first), |bound| Some(bound * factor)).take(count).collect()

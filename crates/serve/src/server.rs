@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::conn::{self, Accepting, ConnInfo, Spare, Wish};
 use crate::http::{Accepted, Dispatch, HttpMetricsLayer, ProcessPages, Receiving};
-use crate::metrics::{GrpcMetrics, HttpMetrics};
+use crate::metrics::{GrpcMetrics, HttpMetrics, Status};
 use crate::peer::PeerLayer;
 use crate::received::Bodies;
 use crate::reload::Reloader;
@@ -105,6 +105,7 @@ impl Server {
             _ => None,
         };
         let metrics = HttpMetrics::register(&served.registry)?;
+        Status::register(&served.registry, served.name, served.ready.clone())?;
         // a component without an API of its own answers in JSON too
         let routes = served.routes;
         let routes = if routes.has_routes() { routes } else { routes.fallback(http::not_found) };
@@ -256,6 +257,7 @@ fn start_grpc(
         clock: parts.clock,
         methods: Arc::new(methods),
     };
+    metrics.show();
     let mut builder = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)));

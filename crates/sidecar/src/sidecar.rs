@@ -14,6 +14,7 @@ use model::{Budget, Clock};
 use prometheus::Registry;
 use serve::{Component, Served};
 use storeapi::info::Capabilities;
+use storeapi::server::ServerMetrics;
 use storeapi::{Limited, Store};
 use tokio::sync::watch;
 use upstream::{HttpClient, PrometheusClient};
@@ -40,6 +41,7 @@ pub struct SidecarParts {
 /// A sidecar before it runs.
 pub struct Sidecar {
     store: Arc<dyn Store>,
+    server_metrics: ServerMetrics,
     registry: Registry,
     budget: Budget,
     ready: watch::Receiver<bool>,
@@ -81,7 +83,8 @@ impl Sidecar {
         let work =
             Arc::new(SidecarWork { settings, client, state, shipper, metrics, clock: parts.clock });
         let registry = parts.registry;
-        Ok(Sidecar { store, registry, budget: parts.budget, ready, work, reloader })
+        let (budget, server_metrics) = (parts.budget, ServerMetrics::new(&registry)?);
+        Ok(Sidecar { store, server_metrics, registry, budget, ready, work, reloader })
     }
 
     /// The data of Prometheus, once the [component](Sidecar::into_component) has met it.
@@ -92,9 +95,11 @@ impl Sidecar {
     /// StoreAPI over Prometheus. It is ready while the external labels are known and Prometheus
     /// answers; the work ends only with an error.
     pub fn into_component(self) -> Component {
-        let Sidecar { store, registry, budget, ready, work, reloader } = self;
-        let services = Some(storeapi::server::services(store, Capabilities::STORE));
-        let served = Served { routes: Router::new(), services, registry, budget, ready };
+        let Sidecar { store, server_metrics, registry, budget, ready, work, reloader } = self;
+        let services = storeapi::server::services(store, Capabilities::STORE, server_metrics);
+        let services = Some(services);
+        let (name, routes) = ("sidecar", Router::new());
+        let served = Served { name, routes, services, registry, budget, ready };
         Component { served, run: run(work, reloader).err_into().boxed() }
     }
 }

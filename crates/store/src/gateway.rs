@@ -18,6 +18,7 @@ use parquet_block::FooterCache;
 use prometheus::Registry;
 use serve::{Component, Gate, Served};
 use storeapi::info::Capabilities;
+use storeapi::server::ServerMetrics;
 use storeapi::{Limited, SeriesLimits, Store};
 use tokio::sync::{Semaphore, watch};
 
@@ -43,6 +44,7 @@ pub struct Gateway {
     shared: Arc<GatewayShared>,
     current: Arc<Current>,
     store: Arc<dyn Store>,
+    server_metrics: ServerMetrics,
     fetcher: MetaFetcher,
     settings: Settings,
     registry: Registry,
@@ -108,6 +110,7 @@ impl Gateway {
             store,
             fetcher,
             settings,
+            server_metrics: ServerMetrics::new(registry)?,
             registry: registry.clone(),
             ready: watch::Sender::new(false),
             broken: Mutex::default(),
@@ -122,8 +125,13 @@ impl Gateway {
     /// StoreAPI over the blocks. It is ready once the first sync is done.
     pub fn into_component(self) -> Component {
         let served = Served {
+            name: "store",
             routes: Router::new(),
-            services: Some(storeapi::server::services(self.store(), Capabilities::STORE)),
+            services: Some(storeapi::server::services(
+                self.store(),
+                Capabilities::STORE,
+                self.server_metrics.clone(),
+            )),
             registry: self.registry.clone(),
             budget: self.settings.budget.clone(),
             ready: self.ready(),

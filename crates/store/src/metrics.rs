@@ -1,9 +1,11 @@
 //! The metrics of a gateway, under the names that Thanos' dashboards and alerts use.
 
 use prometheus::{Counter, CounterVec, Gauge, Histogram, HistogramVec, Registry};
-use serve::{GateMetrics, Registrar, SECONDS, exponential};
+use serve::{GATE_SECONDS, GateMetrics, Registrar, SECONDS, exponential};
 
 use crate::Result;
+
+const WAITED: &str = "Seconds requests waited at the gate.";
 
 /// What the index cache holds: the value of the label `item_type`.
 const HEADER: &str = "IndexHeader";
@@ -121,11 +123,19 @@ impl Metrics {
                 &["reason"],
             )?,
             gate: GateMetrics {
-                seconds: r.histogram(
-                    "thanos_bucket_store_series_gate_duration_seconds",
-                    "Seconds requests waited at the gate.",
-                    &[0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0],
-                )?,
+                // the name that it has, and the one that dashboards still ask for
+                seconds: vec![
+                    r.histogram(
+                        "thanos_bucket_store_series_gate_queries_duration_seconds",
+                        WAITED,
+                        &GATE_SECONDS,
+                    )?,
+                    r.histogram(
+                        "thanos_bucket_store_series_gate_duration_seconds",
+                        WAITED,
+                        &GATE_SECONDS,
+                    )?,
+                ],
                 total: r.counter(
                     "thanos_bucket_store_series_gate_queries_total",
                     "Requests that passed the gate.",

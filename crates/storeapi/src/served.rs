@@ -31,6 +31,13 @@ impl ServedCoarse {
         }
     }
 
+    /// The resolution that one of [`ServedCoarse::infos`] is about.
+    pub fn resolution_of(info: &str) -> Option<Resolution> {
+        COARSE
+            .into_iter()
+            .find(|resolution| info.starts_with(&format!("served {resolution} data ")))
+    }
+
     /// One for each resolution.
     pub fn infos(&self) -> Vec<Frame> {
         let info = |(resolution, span): (Resolution, Option<TimeRange>)| {

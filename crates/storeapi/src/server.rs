@@ -1,5 +1,9 @@
 //! A [`Store`] as the gRPC service `thanos.Store`.
 
+mod metrics;
+
+pub use metrics::ServerMetrics;
+
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,16 +21,22 @@ use crate::client::DEFAULT_MAX_MESSAGE_BYTES;
 use crate::convert;
 use crate::info::{Capabilities, InfoService};
 use crate::{Error, Frame, FrameStream, Kind, Store};
+use metrics::Returned;
 
 /// A batch ends at this many bytes of chunks, however few series it has, so that messages stay
 /// small for both ends.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// StoreAPI and Info over one store, as a process serves them.
-pub fn services(store: Arc<dyn Store>, capabilities: Capabilities) -> serve::Services {
+pub fn services(
+    store: Arc<dyn Store>,
+    capabilities: Capabilities,
+    metrics: ServerMetrics,
+) -> serve::Services {
     let info = InfoService::serve(Arc::clone(&store), capabilities);
+    let service = StoreService { store, metrics: Some(metrics) };
     serve::Services {
-        routes: Routes::new(StoreService::serve(store)).add_service(info),
+        routes: Routes::new(service.into_server()).add_service(info),
         descriptors: vec![wire::FILE_DESCRIPTOR_SET],
     }
 }
@@ -35,12 +45,17 @@ pub fn services(store: Arc<dyn Store>, capabilities: Capabilities) -> serve::Ser
 #[derive(Clone)]
 pub struct StoreService {
     store: Arc<dyn Store>,
+    metrics: Option<ServerMetrics>,
 }
 
 impl StoreService {
     /// The service, with answers as long as Go peers expect.
     pub fn serve(store: Arc<dyn Store>) -> StoreServer<StoreService> {
-        StoreServer::new(StoreService { store })
+        StoreService { store, metrics: None }.into_server()
+    }
+
+    fn into_server(self) -> StoreServer<StoreService> {
+        StoreServer::new(self)
             .max_decoding_message_size(serve::MAX_REQUEST_BYTES)
             .max_encoding_message_size(DEFAULT_MAX_MESSAGE_BYTES)
     }
@@ -57,12 +72,14 @@ impl pb::store_server::Store for StoreService {
         let message = request.into_inner();
         let infos = message.accepts_infos;
         let request = convert::series_request_from_wire(message)?;
+        let returned = self.metrics.as_ref().map(ServerMetrics::begin);
         let batch_size = usize::try_from(request.batch_size).unwrap_or(usize::MAX).max(1);
         let frames = match AssertUnwindSafe(self.store.series(request)).catch_unwind().await {
             Ok(frames) => frames?,
             Err(panic) => stream::iter([Ok(panic_warning(&*panic))]).boxed(),
         };
-        let batcher = Batcher { frames: recover(frames), batch_size, infos, ..Batcher::default() };
+        let frames = recover(frames);
+        let batcher = Batcher { frames, batch_size, infos, returned, ..Batcher::default() };
         Ok(Response::new(stream::unfold(batcher, Batcher::next).boxed()))
     }
 
@@ -135,6 +152,7 @@ struct Batcher {
     /// What must follow the batch that was just sent.
     after: Option<Result<Part, Status>>,
     done: bool,
+    returned: Option<Returned>,
 }
 
 impl Default for Batcher {
@@ -148,6 +166,7 @@ impl Default for Batcher {
             batch_bytes: 0,
             after: None,
             done: false,
+            returned: None,
         }
     }
 }
@@ -167,6 +186,9 @@ impl Batcher {
                 return Some(after);
             }
             while let Some(series) = self.incoming.next() {
+                if let Some(returned) = &mut self.returned {
+                    returned.add(&series);
+                }
                 self.batch_bytes +=
                     series.chunks.iter().map(merge::SeriesChunk::size).sum::<usize>();
                 self.batch.push(convert::series_to_wire(series));

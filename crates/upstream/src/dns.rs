@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use model::error::in_one_line;
-use prometheus::Counter;
+use prometheus::{Counter, GaugeVec};
 
 /// The questions asked of DNS. A name that does not exist has no answers; an error means that it is
 /// not known.
@@ -71,11 +71,14 @@ fn split_port(name: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok().filter(|_| !host.is_empty())?))
 }
 
-/// The metrics of look-ups. Each component makes them under its own names.
+/// The metrics of look-ups. Each component makes them under its own names; what has had several is
+/// counted under each.
 #[derive(Clone, Debug)]
 pub struct DnsMetrics {
-    pub lookups: Counter,
-    pub failures: Counter,
+    pub lookups: Vec<Counter>,
+    pub failures: Vec<Counter>,
+    /// How many addresses each name has.
+    pub results: Option<GaugeVec>,
 }
 
 /// Resolves addresses, and remembers the last answer for when DNS gives none.
@@ -94,7 +97,7 @@ impl Resolver {
     /// The addresses `host:port` that `address` stands for.
     pub async fn resolve(&mut self, address: &str) -> Vec<String> {
         let Some((scheme, name)) = scheme(address) else { return vec![address.to_owned()] };
-        self.metrics.lookups.inc();
+        self.metrics.lookups.iter().for_each(Counter::inc);
         match self.ask(scheme, name).await {
             Ok(mut addresses) => {
                 addresses.sort();
@@ -102,11 +105,14 @@ impl Resolver {
                 if addresses.is_empty() {
                     tracing::warn!(endpoint = address, "dns knows no address of this name");
                 }
+                if let Some(results) = &self.metrics.results {
+                    results.with_label_values(&[address]).set(addresses.len() as f64);
+                }
                 self.known.insert(address.to_owned(), addresses.clone());
                 addresses
             }
             Err(error) => {
-                self.metrics.failures.inc();
+                self.metrics.failures.iter().for_each(Counter::inc);
                 tracing::warn!(
                     endpoint = address,
                     error,
@@ -270,7 +276,12 @@ mod tests {
     async fn each_scheme_resolves_and_failures_keep_the_last_answer() {
         let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let counter = |name: &str| Counter::new(name, "Counted.").unwrap();
-        let metrics = DnsMetrics { lookups: counter("lookups"), failures: counter("failures") };
+        let results = GaugeVec::new(prometheus::Opts::new("results", "Found."), &["addr"]).unwrap();
+        let metrics = DnsMetrics {
+            lookups: vec![counter("lookups"), counter("older_lookups")],
+            failures: vec![counter("failures")],
+            results: Some(results.clone()),
+        };
         let mut resolver =
             Resolver::new(Box::new(Zone { broken: broken.clone() }), metrics.clone());
         for (address, expected) in [
@@ -287,7 +298,11 @@ mod tests {
         }
         broken.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(resolver.resolve("dns+six:1").await, ["[fd00::1]:1"]);
-        assert_eq!(metrics.failures.get(), 1.0);
+        assert_eq!(metrics.failures[0].get(), 1.0);
+        assert_eq!(metrics.lookups[0].get(), 8.0);
+        assert_eq!(metrics.lookups[1].get(), 8.0);
+        let found = |address| results.with_label_values(&[address]).get();
+        assert_eq!((found("dns+both:1"), found("dns+gone:1")), (2.0, 0.0));
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl Lowering {
                 totals_only: false,
                 fill_above_ms: self.fill_above_ms(),
                 max_resolution_ms: self.max_resolution_ms,
+                allowed_ms: self.max_resolution_ms,
                 lookback_ms: self.lookback_ms,
                 range_ms: 0,
                 buffered: None,

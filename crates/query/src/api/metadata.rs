@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -208,9 +209,10 @@ pub(super) async fn labels(
 
 pub(super) async fn label_values(
     State(api): State<Arc<ApiState>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> Result<Response, ApiError> {
+    let Path(name) = name.map_err(|e| ApiError::bad_data(e.body_text()))?;
     let label = unescape_name(&name)
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
     let call = MetadataCall::of_labels(&api, &params)?;

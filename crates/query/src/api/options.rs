@@ -50,11 +50,12 @@ impl QueryOptions {
         let replica_labels = replica_labels(params, settings, &mut cost)?;
         let max_resolution_ms = max_resolution(params, settings, auto_resolution_ms)?;
         let lookback_ms = match params.duration("lookback_delta")? {
-            Some(ms) if ms <= 0 => {
-                return Err(ApiError::parameter("lookback_delta", "must be a positive duration"));
+            Some(ms) if ms < 0 => {
+                return Err(ApiError::parameter("lookback_delta", "must not be negative"));
             }
-            Some(ms) => ms,
-            None => i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX),
+            Some(ms) if ms > 0 => ms,
+            // 0 is the default
+            _ => i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX),
         };
         Ok(QueryOptions {
             dedup: (!replica_labels.is_empty()).then_some(settings.dedup),
@@ -63,6 +64,7 @@ impl QueryOptions {
                 replica_labels,
                 partial_response: partial_response(params, settings)?,
                 shard: params.shard()?.map(shard),
+                allowed_resolution_ms: max_resolution_ms,
             },
             store_matches: params.selectors("storeMatch[]", &mut cost)?,
             timeout: params.timeout(settings.timeout)?,

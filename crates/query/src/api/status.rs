@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{Html, Response};
 use http_api::{AnswerNotes, ApiError, Json, Params, success};
 use model::rfc3339;
+use promql::quote;
 
 use super::ApiState;
 use crate::endpoints::EndpointStatus;
@@ -111,16 +112,31 @@ fn unfilled(what: &str, data: &'static str) -> Response {
     success(&AnswerNotes { warnings: vec![warning], infos: Vec::new() }, |json| json.raw(data))
 }
 
-pub(super) async fn rules() -> Response {
-    unfilled("rules", r#"{"groups":[]}"#)
+/// Refuses a value that a parameter cannot have.
+fn one_of(params: &Params, name: &str, known: &[&str]) -> Result<(), ApiError> {
+    match params.get(name) {
+        Some(value) if !known.iter().any(|one| one.eq_ignore_ascii_case(value)) => {
+            let value = quote(value.as_bytes());
+            let reason = format!("not supported value {value}; use one of {}", known.join(", "));
+            Err(ApiError::parameter(name, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn rules(params: Params) -> Result<Response, ApiError> {
+    one_of(&params, "type", &["alert", "record"])?;
+    Ok(unfilled("rules", r#"{"groups":[]}"#))
 }
 
 pub(super) async fn alerts() -> Response {
     unfilled("alerts", r#"{"alerts":[]}"#)
 }
 
-pub(super) async fn targets() -> Response {
-    unfilled("targets", r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#)
+pub(super) async fn targets(params: Params) -> Result<Response, ApiError> {
+    one_of(&params, "state", &["active", "dropped", "any"])?;
+    let empty = r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#;
+    Ok(unfilled("targets", empty))
 }
 
 pub(super) async fn metric_metadata(params: Params) -> Result<Response, ApiError> {

@@ -326,6 +326,36 @@ async fn partial_answers_are_not_cached_and_notes_are_apart() {
 }
 
 #[tokio::test]
+async fn requests_that_cannot_be_meant_are_errors_that_no_cache_keeps() {
+    let f = fixture().await;
+    for (path, status, kind, reason) in [
+        ("/api/v1/query?query=up%zz", 400, "bad_data", r#"invalid URL escape \"%zz\""#),
+        ("/api/v1/labels?x=%", 400, "bad_data", "invalid URL escape"),
+        ("/api/v1/query?query=up&timeout=0", 503, "timeout", "timeout is below 1 ms"),
+        ("/api/v1/query_range?query=up&start=0&end=9&timeout=1e-9", 503, "timeout", "below 1 ms"),
+        ("/api/v1/query?query=up&lookback_delta=-1", 400, "bad_data", "must not be negative"),
+        ("/api/v1/rules?type=x", 400, "bad_data", r#"use one of alert, record"#),
+        ("/api/v1/targets?state=x", 400, "bad_data", "use one of active, dropped, any"),
+        ("/api/v1/label/%ff/values", 400, "bad_data", "UTF-8"),
+        ("/api/v1/nothing", 404, "not_found", "404 page not found"),
+    ] {
+        let response = f.send(Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
+        assert_eq!(response.headers()["content-type"], "application/json", "{path}");
+        let (code, body) = text(response).await;
+        assert_eq!(code, status, "{path}: {body}");
+        let begin = format!(r#"{{"status":"error","errorType":"{kind}","error":""#);
+        assert!(body.starts_with(&begin) && body.contains(reason), "{path}: {body}");
+    }
+    for fine in ["/api/v1/rules?type=Alert", "/api/v1/targets?state=any", "/api/v1/rules?type="] {
+        let response = f.send(Request::get(fine).body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{fine}");
+    }
+    f.get("/api/v1/query?query=up&lookback_delta=0").await;
+    assert_eq!(f.last_query().lookback_ms, 300_000, "0 is the default");
+}
+
+#[tokio::test]
 async fn limits_cut_and_say_so() {
     let series = |name| ResultSeries {
         labels: Labels::from_pairs([("a", name)]),

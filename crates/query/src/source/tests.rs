@@ -44,6 +44,23 @@ async fn a_series_over_several_frames_becomes_whole_and_sorted() {
 }
 
 #[tokio::test]
+async fn only_data_that_the_user_does_not_allow_is_news() {
+    let infos = ["served 5m data for a to b", "served 1h data for a to b", "other"];
+    for (allowed_ms, left) in [(0, &infos[..]), (300_000, &infos[1..]), (3_600_000, &infos[2..])] {
+        let frames = infos.map(|info| Ok(Frame::Info(info.to_owned())));
+        let frames = without_expected(stream::iter(frames).boxed(), allowed_ms);
+        let texts: Vec<String> = frames
+            .map(|frame| match frame.unwrap() {
+                Frame::Info(text) => text,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+            .await;
+        assert_eq!(texts, left, "{allowed_ms}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_ends_the_stream_and_keeps_its_kind() {
     let error = storeapi::Error::new(Kind::Limit, "too much");
     let events = collect(vec![
@@ -65,6 +82,7 @@ fn requests_carry_what_the_query_said() {
         replica_labels: vec!["replica".to_owned()],
         partial_response: PartialResponse::Abort,
         shard: None,
+        allowed_resolution_ms: 0,
     };
     let select = Select {
         matchers: Vec::new(),

@@ -1,4 +1,6 @@
-//! `grpc_server_started_total`, `grpc_server_handled_total` and `grpc_server_handling_seconds`.
+//! `grpc_server_started_total` and its siblings: calls by method and outcome, and their messages.
+
+mod messages;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,11 +13,13 @@ use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use model::Clock;
+use prometheus::{Counter, CounterVec};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::metrics::GrpcMetrics;
+use messages::{CountedMessages, Messages};
 
 #[derive(Clone, Debug)]
 pub(crate) struct GrpcMetricsLayer {
@@ -24,6 +28,35 @@ pub(crate) struct GrpcMetricsLayer {
     /// Known methods by path, and whether they stream their answer. Unknown ones share one label:
     /// paths come from outside and would make series without end.
     pub(crate) methods: Arc<HashMap<String, bool>>,
+}
+
+impl GrpcMetricsLayer {
+    /// Shows every series of the known methods from the start, so that rates and alerts have a zero
+    /// to begin with.
+    pub(crate) fn show(&self) {
+        for (path, streams) in self.methods.iter() {
+            let MethodLabels(kind, service, method) = MethodLabels::of(path, *streams);
+            let labels = [kind, service, method];
+            self.metrics.seconds.with_label_values(&labels);
+            for counters in [&self.metrics.started, &self.metrics.received, &self.metrics.sent] {
+                counters.with_label_values(&labels);
+            }
+            for code in CODES {
+                let labels = [kind, service, method, code_name(code)];
+                self.metrics.handled.with_label_values(&labels);
+            }
+        }
+    }
+}
+
+/// The values of `grpc_type`, `grpc_service` and `grpc_method`.
+struct MethodLabels<'a>(&'static str, &'a str, &'a str);
+
+impl<'a> MethodLabels<'a> {
+    fn of(path: &'a str, streams: bool) -> MethodLabels<'a> {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        MethodLabels(if streams { "server_stream" } else { "unary" }, service, method)
+    }
 }
 
 impl<S> Layer<S> for GrpcMetricsLayer {
@@ -55,7 +88,10 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let call = GrpcCall::start(&self.layer, request.uri().path());
-        let answer = self.inner.call(request);
+        let received = call.messages(&self.layer.metrics.received);
+        let answer = self.inner.call(request.map(|body| {
+            Body::new(CountedMessages { body, messages: Messages::default(), counter: received })
+        }));
         async move {
             let response = answer.await?;
             // an answer that fails before its first message has its status in the head
@@ -64,7 +100,11 @@ where
                 call.finish(code.unwrap_or(Code::Unknown));
                 return Ok(response);
             }
-            Ok(response.map(|body| Body::new(Counted { body, call })))
+            let counter = call.messages(&call.metrics.sent);
+            let messages = Messages::default();
+            Ok(response.map(|body| {
+                Body::new(CountedMessages { body: Counted { body, call }, messages, counter })
+            }))
         }
         .boxed()
     }
@@ -84,11 +124,9 @@ struct GrpcCall {
 
 impl GrpcCall {
     fn start(layer: &GrpcMetricsLayer, path: &str) -> GrpcCall {
-        let known = layer.methods.get(path);
-        let kind = if known == Some(&true) { "server_stream" } else { "unary" };
-        let (service, method) = match known {
-            Some(_) => path.trim_start_matches('/').split_once('/').unwrap_or((path, "")),
-            None => ("unknown", "unknown"),
+        let MethodLabels(kind, service, method) = match layer.methods.get(path) {
+            Some(streams) => MethodLabels::of(path, *streams),
+            None => MethodLabels("unary", "unknown", "unknown"),
         };
         let call = GrpcCall {
             metrics: layer.metrics.clone(),
@@ -101,6 +139,10 @@ impl GrpcCall {
         };
         call.metrics.started.with_label_values(&[kind, service, method]).inc();
         call
+    }
+
+    fn messages(&self, counters: &CounterVec) -> Counter {
+        counters.with_label_values(&[self.kind, &self.service, &self.method])
     }
 
     fn finish(mut self, code: Code) {
@@ -168,6 +210,27 @@ impl http_body::Body for Counted {
 fn trailer_code(trailers: &HeaderMap) -> Code {
     Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code())
 }
+
+/// All of gRPC's.
+const CODES: [Code; 17] = [
+    Code::Ok,
+    Code::Cancelled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::Aborted,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
 
 /// A code as Go's gRPC spells it, which dashboards select on.
 fn code_name(code: Code) -> &'static str {

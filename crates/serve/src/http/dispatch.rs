@@ -14,7 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use futures::FutureExt;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
@@ -42,7 +42,10 @@ impl Service<Request<Body>> for Dispatch {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(uri) = normal_uri(request.uri()) {
+            *request.uri_mut() = uri;
+        }
         let (head_sender, head) = oneshot::channel();
         let (frame_sender, frames) = mpsc::channel(FRAMES);
         let routes = self.routes.clone();
@@ -76,6 +79,27 @@ impl Service<Request<Body>> for Dispatch {
         }
         .boxed()
     }
+}
+
+/// The URI of an API call whose path has empty segments or ends with a slash, without those. Peers
+/// redirect such calls; clients whose base URL ends with a slash make them, and not all of them
+/// send a form again, or know their way back through a proxy that strips a prefix.
+fn normal_uri(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    if !path.contains("//") && !path.ends_with('/') {
+        return None;
+    }
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    // every other path is a page, of which some end with a slash
+    segments.windows(2).find(|pair| *pair == ["api", "v1"])?;
+    let mut normal = format!("/{}", segments.join("/"));
+    if let Some(query) = uri.query() {
+        normal.push('?');
+        normal.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(normal.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// What comes from the main runtime. Without its end a body is broken off, and must not look
@@ -115,5 +139,26 @@ impl http_body::Body for Relayed {
 
     fn size_hint(&self) -> SizeHint {
         self.hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_api_calls_lose_empty_segments() {
+        for (given, normal) in [
+            ("//api/v1/query?query=a//b/", "/api/v1/query?query=a//b/"),
+            ("/api/v1/query/", "/api/v1/query"),
+            ("/a//api//v1///labels//?x", "/a/api/v1/labels?x"),
+            ("http://host//api/v1/query", "http://host/api/v1/query"),
+        ] {
+            let uri = normal_uri(&given.parse().unwrap()).unwrap();
+            assert_eq!(uri.to_string(), normal);
+        }
+        for other in ["/", "/prefix/", "/api/v1/query", "//", "/api/", "//evil.example/x"] {
+            assert_eq!(normal_uri(&other.parse().unwrap()), None, "{other}");
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Collector for ProcessMetrics {
     }
 }
 
-fn status_field(status: &str, name: &str) -> f64 {
+pub(super) fn status_field(status: &str, name: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next())
         .and_then(|n| n.parse().ok())

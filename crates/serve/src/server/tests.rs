@@ -44,6 +44,7 @@ async fn try_start(routes: Router, settings: Settings) -> (Result<Server>, watch
         descriptors: vec![tonic_health::pb::FILE_DESCRIPTOR_SET],
     };
     let served = Served {
+        name: "query",
         routes,
         services: Some(services),
         registry: crate::registry(&build).unwrap(),

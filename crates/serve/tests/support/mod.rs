@@ -82,6 +82,7 @@ pub(crate) async fn start(patience: Patience, budget: Budget, held: &Held) -> Se
         async move { ([("content-type", "application/grpc")], body).into_response() }
     };
     let served = Served {
+        name: "query",
         routes: Router::new()
             .route(TEST_SERVER.endless, get(move || std::future::ready(endless(one.one_more()))))
             .route(TEST_SERVER.form, post(async |form: Bytes| form.len().to_string()))

@@ -100,7 +100,7 @@ impl Evaluator {
                  the answer is of its windows"
             );
             query.annotate().warn(spec.span, text);
-        } else if filled {
+        } else if filled && resolution_ms > reading.allowed_ms {
             let (asked, resolution_length) =
                 (format_duration(spec.range), format_duration(resolution_ms));
             let what = match reading.treatment.short {
@@ -116,7 +116,7 @@ impl Evaluator {
                 _ => format!("range of {asked} widened to {resolution_length}"),
             };
             let text = format!("{what} where only data of {resolution} resolution exists");
-            query.annotate().info(spec.span, text);
+            query.annotate().coarse(spec.span, text);
         }
     }
 
