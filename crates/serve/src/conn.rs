@@ -3,6 +3,8 @@
 
 mod accept;
 mod activity;
+mod aside;
+mod heads;
 mod stream;
 
 use std::fmt;
@@ -19,8 +21,10 @@ use tonic::transport::server::Connected;
 
 pub(crate) use accept::{Accepting, Spare, accept};
 pub(crate) use activity::{Activity, Busy};
+pub(crate) use aside::{Asides, Refusal, SetAside};
 
 use crate::Patience;
+use heads::Heads;
 use stream::Stream;
 
 /// How long connections without a request stay when room is needed: enough for a request that is
@@ -29,6 +33,13 @@ const ROOM: Duration = Duration::from_secs(1);
 
 /// The same when the process stops: enough for telling peers that it does.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// How long what a refused client still sends is thrown away: a connection that is closed before may
+/// lose its answer.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What is read of a peer at a time.
+const PIECE: usize = 16 << 10;
 
 /// What connections are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +57,7 @@ pub(crate) struct ConnInfo {
     pub(crate) activity: Activity,
     /// Whether it uses the file descriptor that is kept for probes.
     pub(crate) is_spare: bool,
+    pub(crate) asides: Asides,
 }
 
 type NextWish = Pin<Box<dyn Future<Output = (Wish, watch::Receiver<Wish>)> + Send>>;
@@ -61,6 +73,9 @@ pub(crate) struct Conn {
     told: Option<(Wish, Instant)>,
     silence: Option<Pin<Box<Sleep>>>,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Where requests of HTTP/1 are served.
+    heads: Option<Heads>,
+    draining: Option<Pin<Box<Sleep>>>,
     /// Its end is noticed by whoever has the other half.
     _ended: Option<oneshot::Sender<()>>,
 }
@@ -133,6 +148,69 @@ impl Conn {
     }
 }
 
+impl Conn {
+    /// Reads of the peer, and returns how many bytes have come; 0 at its end.
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.info.activity.heard(&buf.filled()[before..]);
+        Poll::Ready(Ok(buf.filled().len() - before))
+    }
+
+    /// Hands on what may be read, after the heads of requests were looked at.
+    fn poll_heads(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(heads) = &mut self.heads {
+                let ready = heads.ready();
+                let taken = ready.len().min(buf.remaining());
+                if taken > 0 {
+                    buf.put_slice(&ready[..taken]);
+                    heads.consume(taken);
+                    return Poll::Ready(Ok(taken));
+                }
+            }
+            let mut piece = [0; PIECE];
+            let mut read = ReadBuf::new(&mut piece);
+            let count = ready!(self.poll_stream(cx, &mut read))?;
+            let Some(heads) = &mut self.heads else { return Poll::Ready(Ok(0)) };
+            heads.receive(read.filled());
+            if count == 0 {
+                heads.end();
+                if heads.ready().is_empty() {
+                    return Poll::Ready(Ok(0));
+                }
+            }
+        }
+    }
+
+    /// Throws away what a refused client still sends, for a while.
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.heads.as_ref().is_some_and(Heads::is_refused) {
+            return Poll::Ready(());
+        }
+        let drain = || Box::pin(tokio::time::sleep(DRAIN));
+        if self.draining.get_or_insert_with(drain).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut piece = [0; PIECE];
+            let mut read = ReadBuf::new(&mut piece);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
 impl Connected for Conn {
     type ConnectInfo = ConnInfo;
 
@@ -148,13 +226,12 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buf.filled().len();
-        match Pin::new(&mut this.stream).poll_read(cx, buf) {
-            Poll::Ready(Ok(())) => {
-                this.info.activity.heard(&buf.filled()[before..]);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        let read = match this.heads {
+            Some(_) => this.poll_heads(cx, buf),
+            None => this.poll_stream(cx, buf),
+        };
+        match read {
+            Poll::Ready(read) => Poll::Ready(read.map(|_| ())),
             Poll::Pending => this.poll_given_up(cx).map(Ok),
         }
     }
@@ -194,6 +271,7 @@ impl AsyncWrite for Conn {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.written(cx, shut)
+        ready!(this.written(cx, shut))?;
+        this.poll_drained(cx).map(Ok)
     }
 }

@@ -29,7 +29,7 @@ use prometheus::{Registry, TextEncoder};
 use tokio::sync::{mpsc, watch};
 
 use crate::Patience;
-use crate::conn::{Conn, ConnInfo};
+use crate::conn::{Conn, ConnInfo, Refusal, SetAside};
 use crate::peer::connection;
 use crate::received::Bodies;
 
@@ -65,6 +65,22 @@ pub(crate) fn router(own: ProcessPages, api: Dispatch) -> Router {
         .with_state(Arc::new(own))
         .fallback_service(api)
         .layer(axum::middleware::from_fn(only_probes_on_the_last_descriptor))
+        .layer(axum::middleware::from_fn(with_set_aside))
+}
+
+/// Gives a request back what its head could not carry, or answers why it was not let through.
+async fn with_set_aside(mut request: Request, next: Next) -> Response {
+    let asides = connection(request.extensions()).map(|info| info.asides.clone());
+    match asides.and_then(|asides| asides.take(&mut request)) {
+        None => next.run(request).await,
+        Some(SetAside::Query(query, held)) => {
+            request.extensions_mut().insert(query);
+            let response = next.run(request).await;
+            drop(held);
+            response
+        }
+        Some(SetAside::Refused(Refusal { status, kind, text })) => json_error(status, kind, &text),
+    }
 }
 
 async fn only_probes_on_the_last_descriptor(request: Request, next: Next) -> Response {

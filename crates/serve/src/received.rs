@@ -93,6 +93,18 @@ impl Bodies {
         }
     }
 
+    /// Memory of a head that is received.
+    pub(crate) fn hold(&self) -> Arc<HeldBody> {
+        Arc::new(HeldBody {
+            failure: OnceLock::new(),
+            reservation: std::sync::Mutex::new(self.0.room.reserve("the head of a request")),
+        })
+    }
+
+    pub(crate) fn grow(&self, held: &HeldBody, bytes: u64) -> std::result::Result<(), NotReceived> {
+        held.grow(bytes, &self.0.room)
+    }
+
     async fn giving_up(self, patience: Duration) -> NotReceived {
         let mut wishes = self.0.wishes.subscribe();
         let stopping = async {

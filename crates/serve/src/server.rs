@@ -109,6 +109,7 @@ impl Server {
         // a component without an API of its own answers in JSON too
         let routes = served.routes;
         let routes = if routes.has_routes() { routes } else { routes.fallback(http::not_found) };
+        let heads = bodies.clone();
         let receiving = Receiving { bodies, patience: settings.http.patience };
         let routes = routes
             .layer(axum::middleware::from_fn_with_state(receiving, http::receive))
@@ -116,7 +117,8 @@ impl Server {
         let own = ProcessPages { registry: served.registry, ready: served.ready };
         let grace = settings.http.grace;
         let app = http::router(own, Dispatch { routes, main: Handle::current() });
-        let (http_addr, http) = start_http(settings.http, app, stopping.clone())?;
+        let (http_addr, http) =
+            start_http(settings.http, HttpParts { app, heads }, stopping.clone())?;
         let (grpc_addr, grpc) = grpc.unzip();
         tracing::info!(http = %http_addr, grpc = grpc_addr.map(|a| a.to_string()), "listening");
         Ok(Server { http_addr, grpc_addr, stopping, http: Some(http), grpc, grace })
@@ -186,9 +188,15 @@ fn warn_of_open_door(server: &'static str, address: SocketAddr, has_tls: bool) {
     }
 }
 
+struct HttpParts {
+    app: Router,
+    /// What long heads of requests are charged to.
+    heads: Bodies,
+}
+
 fn start_http(
     settings: HttpSettings,
-    app: Router,
+    parts: HttpParts,
     stopping: Stopping,
 ) -> Result<(SocketAddr, JoinHandle<()>)> {
     let door = http::Door::new(settings.config.as_deref())?;
@@ -201,6 +209,7 @@ fn start_http(
     // now, before anything else takes the last one
     let spare = Some(Spare::open());
     warn_of_open_door("http", local, door.has_tls());
+    let HttpParts { app, heads } = parts;
     let app = app
         .layer(axum::middleware::from_fn_with_state(door.clone(), http::guard))
         .layer(PeerLayer { patience: patience.write });
@@ -213,7 +222,8 @@ fn start_http(
         };
         let Stopping { shutdown, wishes } = stopping;
         let tls = Box::new(move || door.tls());
-        let accepting = Accepting { listener, tls, patience, wishes, spare };
+        let heads = Some(heads);
+        let accepting = Accepting { listener, tls, patience, wishes, spare, heads };
         let accepted = Accepted { connections: conn::accept(accepting), local };
         let stop = shutdown.clone();
         let served = axum::serve(accepted, app.into_make_service_with_connect_info::<ConnInfo>())
@@ -269,7 +279,7 @@ fn start_grpc(
     let GrpcSettings { patience, grace, .. } = settings;
     warn_of_open_door("grpc", local, tls.is_some());
     let tls = Box::new(move || tls.as_ref().map(Reloader::current));
-    let accepting = Accepting { listener, tls, patience, wishes, spare: None };
+    let accepting = Accepting { listener, tls, patience, wishes, spare: None, heads: None };
     let incoming = ReceiverStream::new(conn::accept(accepting))
         .map(|(connection, _)| Ok::<_, std::io::Error>(connection));
     let stop = shutdown.clone();

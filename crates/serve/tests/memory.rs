@@ -8,6 +8,7 @@ mod support;
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use testkit::hostile::TEST_SERVER;
 
 #[global_allocator]
 static ALLOCATIONS: Allocations = Allocations::new();
+
+/// Held by whoever counts.
+static COUNTING: Mutex<()> = Mutex::new(());
 
 const MIB: usize = 1 << 20;
 const FORMS: usize = 150;
@@ -56,6 +60,7 @@ fn forms_that_are_being_received_take_a_share_of_the_budget_and_leave_room_for_s
     let http = server.http_addr();
     let connect = move || TcpStream::connect(http).unwrap();
 
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let before = ALLOCATIONS.begin();
     let stalled: Vec<_> = (0..FORMS).map(|_| thread::spawn(move || stall(connect()))).collect();
     let stalled: Vec<TcpStream> = stalled.into_iter().map(|one| one.join().unwrap()).collect();
@@ -82,5 +87,40 @@ fn a_form_that_is_late_is_told_so() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     let told = r#""errorType":"timeout","error":"the body of the request did not come to its end"#;
     assert!(answer.contains(told), "{answer}");
+    runtime.block_on(server.stop());
+}
+
+/// Sends most of a head whose URL is as long as one may be, unless it is refused before.
+fn stall_in_head(mut stream: TcpStream) -> TcpStream {
+    let begun = format!("GET {}?{}", TEST_SERVER.form, "a".repeat(1_000_000));
+    stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+    let _ = stream.write_all(begun.as_bytes());
+    stream
+}
+
+#[test]
+fn heads_that_are_never_sent_whole_take_a_share_of_the_budget() {
+    const HEADS: usize = 300;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let patience = Patience { head: Duration::from_secs(60), ..short_patience() };
+    let server = runtime.block_on(start(patience, Budget::new(512 << 20), &Held::default()));
+    let http = server.http_addr();
+    let connect = move || TcpStream::connect(http).unwrap();
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = ALLOCATIONS.begin();
+    let stalled: Vec<_> =
+        (0..HEADS).map(|_| thread::spawn(move || stall_in_head(connect()))).collect();
+    let stalled: Vec<TcpStream> = stalled.into_iter().map(|one| one.join().unwrap()).collect();
+    let answer = ask(connect(), &(head(5) + "query")).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('5'), "{answer}");
+    let refused = ask(stall_in_head(connect()), "").unwrap_or_default();
+    assert!(refused.contains("503 Service Unavailable"), "{refused}");
+    assert!(refused.contains(r#""errorType":"unavailable""#), "{refused}");
+    let peak = (ALLOCATIONS.peak() - before) / MIB;
+    println!("{peak} MiB for {HEADS} heads of 1 MiB");
+    // what the threads of this test hold to send is in it
+    assert!(peak <= 32 + 64, "{peak} MiB");
+    drop(stalled);
     runtime.block_on(server.stop());
 }

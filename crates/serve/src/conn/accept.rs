@@ -12,8 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Activity, Conn, ConnInfo, Stream, Wish, next_wish};
+use super::{Activity, Asides, Conn, ConnInfo, Heads, Stream, Wish, next_wish};
 use crate::Patience;
+use crate::received::Bodies;
 
 /// A peer that does not finish its TLS handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ pub(crate) struct Accepting {
     pub(crate) wishes: watch::Sender<Wish>,
     /// Kept back for when there is no other file descriptor, where probes are answered.
     pub(crate) spare: Option<Spare>,
+    /// Set where HTTP/1 is served: what long heads are charged to.
+    pub(crate) heads: Option<Bodies>,
 }
 
 /// A file descriptor that can be given up for a connection.
@@ -149,6 +152,7 @@ impl Accepting {
             tls: (self.tls)(),
             patience: self.patience,
             wishes: self.wishes.subscribe(),
+            heads: self.heads.clone(),
             ended: None,
         }
     }
@@ -161,14 +165,17 @@ struct NewConn {
     tls: Option<Arc<rustls::ServerConfig>>,
     patience: Patience,
     wishes: watch::Receiver<Wish>,
+    heads: Option<Bodies>,
     /// Set for the one with the descriptor that was kept back.
     ended: Option<oneshot::Sender<()>>,
 }
 
 impl NewConn {
     async fn hand_over(self, sender: &mpsc::Sender<Accepted>) -> Result<(), Ended> {
-        let NewConn { stream, peer, tls, patience, wishes, ended } = self;
-        let info = ConnInfo { activity: Activity::new(), is_spare: ended.is_some() };
+        let NewConn { stream, peer, tls, patience, wishes, heads, ended } = self;
+        let asides = Asides::default();
+        let heads = heads.map(|bodies| Heads::new(bodies, asides.clone()));
+        let info = ConnInfo { activity: Activity::new(), is_spare: ended.is_some(), asides };
         let sender = sender.clone();
         let finish = async move |stream| {
             let conn = Conn {
@@ -179,6 +186,8 @@ impl NewConn {
                 told: None,
                 silence: None,
                 stalled: None,
+                heads,
+                draining: None,
                 _ended: ended,
             };
             sender.send((conn, peer)).await.map_err(|_| Ended)

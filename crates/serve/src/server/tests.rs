@@ -108,6 +108,41 @@ async fn a_failing_handler_answers_in_json() {
     assert_eq!((code, body.contains("page not found")), (404, true), "{body}");
 }
 
+/// What a route sees of a request whose URL may be long.
+async fn seen(request: axum::extract::Request) -> String {
+    let long = request.extensions().get::<model::LongQuery>();
+    let path = request.uri().to_string();
+    format!("{path} {} {}", long.map_or(0, |q| q.as_bytes().len()), request.headers().len())
+}
+
+#[tokio::test]
+async fn long_urls_are_answered_on_connections_that_go_on() {
+    let (server, _ready) = start(Router::new().route("/api/v1/seen", get(seen)), None).await;
+    let http = server.http_addr();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let long = "a".repeat(1_000_000);
+        let own = "drumlin-aside: 1\r\n";
+        for target in [&format!("//api/v1/seen?{long}"), "/api/v1/seen?q=\"x\""] {
+            write!(stream, "GET {target} HTTP/1.1\r\nhost: x\r\n{own}\r\n").unwrap();
+        }
+        // far too long; the connection ends with its answer
+        let _ = write!(stream, "GET /?{long}{long} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answers = asked.await.unwrap();
+    let answers: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).collect();
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    assert!(answers[0].ends_with("\r\n\r\n/api/v1/seen 1000000 1"), "{}", answers[0]);
+    assert!(answers[1].ends_with("\r\n\r\n/api/v1/seen?q=%22x%22 0 1"), "{}", answers[1]);
+    assert!(answers[2].starts_with("414 ") && answers[2].contains("no-store"), "{}", answers[2]);
+    assert!(answers[2].contains(r#"{"status":"error","errorType":"bad_data","error":"the URL"#));
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn probes_are_answered_while_the_main_runtime_is_stuck() {
     let (server, _ready) = start(Router::new(), None).await;
