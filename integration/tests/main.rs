@@ -13,6 +13,8 @@ mod bad_input;
 #[cfg(feature = "peers")]
 mod compactors;
 #[cfg(feature = "peers")]
+mod dashboards;
+#[cfg(feature = "peers")]
 mod elsewhere;
 #[cfg(feature = "peers")]
 mod end_to_end;
@@ -24,6 +26,8 @@ mod golden;
 mod harness;
 #[cfg(feature = "peers")]
 mod http_api;
+#[cfg(feature = "peers")]
+mod http_table;
 #[cfg(feature = "peers")]
 mod kills;
 #[cfg(feature = "peers")]
