@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use promql::ast::ExprKind;
 use serde_json::Value;
 
 use crate::harness::root;
@@ -75,8 +76,14 @@ pub(super) fn alerts() -> Mixin {
 pub(super) fn selectors(text: &str) -> Vec<String> {
     let expr = promql::parse_expr(text).unwrap_or_else(|e| panic!("{text}: {e}"));
     let mut found = Vec::new();
-    promql::walk::visit_selectors(&expr, &mut |visit| {
-        found.push(text[visit.span.start..visit.span.end].trim().to_owned());
+    expr.walk(&mut |node| {
+        let span = match &node.kind {
+            ExprKind::Vector(_) => node.span,
+            ExprKind::Matrix(matrix) => matrix.selector_span,
+            _ => return true,
+        };
+        found.push(text[span.start..span.end].trim().to_owned());
+        false
     });
     found
 }
