@@ -11,6 +11,8 @@ mod resolutions;
 #[cfg(feature = "peers")]
 mod bad_input;
 #[cfg(feature = "peers")]
+mod command_lines;
+#[cfg(feature = "peers")]
 mod compactors;
 #[cfg(feature = "peers")]
 mod dashboards;

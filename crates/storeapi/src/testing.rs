@@ -147,10 +147,13 @@ pub(crate) async fn process(
         serve::HttpSettings { address: "127.0.0.1:0".to_owned(), grace, config: None, patience };
     let address = format!("127.0.0.1:{port}");
     let grpc = serve::GrpcSettings { address, grace, tls, max_connection_age: None, patience };
+    let registry = prometheus::Registry::new();
+    let metrics = crate::server::ServerMetrics::new(&registry).expect("new metrics");
     let served = serve::Served {
+        name: "test",
         routes: axum::Router::new(),
-        services: Some(crate::server::services(store, Capabilities::STORE)),
-        registry: prometheus::Registry::new(),
+        services: Some(crate::server::services(store, Capabilities::STORE, metrics)),
+        registry,
         budget: Budget::unlimited(),
         ready: tokio::sync::watch::channel(true).1,
     };
