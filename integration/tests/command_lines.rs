@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -216,35 +218,53 @@ fn prometheus(binaries: &Binaries, folder: &Path) -> Prometheus {
     Prometheus::start(binaries, folder, &settings)
 }
 
+/// Runs a record by everyone who has the subcommand; what did not hold.
+fn run_by_all(binaries: &Binaries, record: &Record, place: impl Fn(Maker) -> Place) -> Vec<String> {
+    let makers = match record.expected {
+        Expected::Missing(_) => &[Maker::Drumlin][..],
+        _ => &[Maker::Drumlin, Maker::Thanos],
+    };
+    let mut failed = Vec::new();
+    for maker in makers {
+        let place = place(*maker);
+        std::fs::create_dir_all(&place.folder).expect("a folder of its own");
+        write_certificates(&place);
+        if let Some(why) = run_one(binaries, *maker, record, &place) {
+            failed.push(format!("{maker:?}: {}: {why}", record.source));
+        }
+    }
+    failed
+}
+
 #[test]
 fn public_command_lines_run_as_they_stand() {
+    const AT_A_TIME: usize = 4;
     let Some(binaries) = binaries() else { return };
     let folder = scratch();
     let prometheus = prometheus(binaries, &folder.path().join("prometheus"));
     let records = records();
     assert_eq!(records.len(), 42);
-    let mut failed = Vec::new();
-    let mut counts = [0; 2];
-    for (number, record) in records.iter().enumerate() {
-        let makers = match record.expected {
-            Expected::Missing(_) => &[Maker::Drumlin][..],
-            _ => &[Maker::Drumlin, Maker::Thanos],
-        };
-        for maker in makers {
-            let place = Place {
-                folder: folder.path().join(format!("{number}-{maker:?}")),
-                prometheus_url: prometheus.url.clone(),
-                prometheus_data: prometheus.data.clone(),
-            };
-            std::fs::create_dir_all(&place.folder).expect("a folder of its own");
-            write_certificates(&place);
-            if let Some(why) = run_one(binaries, *maker, record, &place) {
-                failed.push(format!("{maker:?}: {}: {why}", record.source));
-            }
+    let place = |number: usize, maker: Maker| Place {
+        folder: folder.path().join(format!("{number}-{maker:?}")),
+        prometheus_url: prometheus.url.clone(),
+        prometheus_data: prometheus.data.clone(),
+    };
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(record) = records.get(number) else { return };
+            let found = run_by_all(binaries, record, |maker| place(number, maker));
+            failed.lock().expect("no worker panicked").extend(found);
         }
-        let is_there = !matches!(record.expected, Expected::Missing(_));
-        counts[usize::from(is_there)] += 1;
-    }
-    println!("{} command lines run, {} subcommands are not there", counts[1], counts[0]);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(work);
+        }
+    });
+    let missing = records.iter().filter(|r| matches!(r.expected, Expected::Missing(_))).count();
+    println!("{} command lines run, {missing} subcommands are not there", records.len() - missing);
+    let failed = failed.into_inner().expect("no worker panicked");
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
