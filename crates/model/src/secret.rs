@@ -26,6 +26,17 @@ pub fn shown_path(path: &Path) -> String {
     "<hidden: there is no such file or folder, and it may be the secret itself>".to_owned()
 }
 
+/// The message of a reader of YAML or JSON without the value that it quotes: `invalid type: string
+/// "…", expected a map`. Names of fields are in backquotes and stay.
+pub fn unquoted(message: &str) -> String {
+    match (message.split_once('"'), message.rsplit_once('"')) {
+        (Some((before, _)), Some((all, after))) if all.len() > before.len() => {
+            format!("{before}<hidden>{after}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +55,22 @@ mod tests {
         ];
         for (text, shown) in table {
             assert_eq!(shown_url(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_is_hidden() {
+        let table = [
+            (
+                "invalid type: string \"hu\\\"sh\", expected a map",
+                "invalid type: string <hidden>, \
+              expected a map",
+            ),
+            ("unknown field `x`", "unknown field `x`"),
+            ("one \" alone", "one \" alone"),
+        ];
+        for (message, shown) in table {
+            assert_eq!(unquoted(message), shown);
         }
     }
 

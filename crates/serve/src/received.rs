@@ -154,9 +154,9 @@ pub(crate) struct Charge {
 impl Charge {
     /// What is refused once is the failure of the body.
     pub(crate) fn take(&self, bytes: u64) -> std::result::Result<(), NotReceived> {
-        self.held.grow(bytes, &self.bodies.0.room).map_err(|why| {
+        self.held.grow(bytes, &self.bodies.0.room).inspect_err(|why| {
+            // what failed first is what is told
             let _ = self.held.failure.set(why.clone());
-            why
         })
     }
 }

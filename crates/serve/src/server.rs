@@ -91,6 +91,7 @@ impl Server {
         let stopping =
             Stopping { shutdown: Shutdown::new(), wishes: watch::Sender::new(Wish::Serve) };
         let bodies = Bodies::new(&served.budget, stopping.wishes.clone())?;
+        let grpc_has_tls = settings.grpc.as_ref().is_some_and(|grpc| grpc.tls.is_some());
         let grpc = match (settings.grpc, served.services) {
             (Some(grpc_settings), Some(services)) => {
                 let parts = GrpcParts {
@@ -117,10 +118,17 @@ impl Server {
         let own = ProcessPages { registry: served.registry, ready: served.ready };
         let grace = settings.http.grace;
         let app = http::router(own, Dispatch { routes, main: Handle::current() });
-        let (http_addr, http) =
-            start_http(settings.http, HttpParts { app, heads }, stopping.clone())?;
+        let door = http::Door::new(settings.http.config.as_deref())?;
+        let http_has_tls = door.has_tls();
+        let parts = HttpParts { door, app, heads };
+        let (http_addr, http) = start_http(settings.http, parts, stopping.clone())?;
         let (grpc_addr, grpc) = grpc.unzip();
         tracing::info!(http = %http_addr, grpc = grpc_addr.map(|a| a.to_string()), "listening");
+        let listening = |server, address, has_tls| Listening { server, address, has_tls };
+        warn_of_open(&[
+            Some(listening("http", http_addr, http_has_tls)),
+            grpc_addr.map(|address| listening("grpc", address, grpc_has_tls)),
+        ]);
         Ok(Server { http_addr, grpc_addr, stopping, http: Some(http), grpc, grace })
     }
 
@@ -177,18 +185,34 @@ async fn within_grace(
     }
 }
 
-/// Says at the start that whoever reaches this address can read what is sent.
-fn warn_of_open_door(server: &'static str, address: SocketAddr, has_tls: bool) {
-    if !has_tls && !address.ip().to_canonical().is_loopback() {
-        let cure = match server {
-            "grpc" => "--grpc-server-tls-cert and --grpc-server-tls-key",
-            _ => "tls_server_config in the file of --http.config",
-        };
-        tracing::warn!(server, %address, cure, "open to the network without tls");
+/// A listener, and whether what is sent to it can be read on the way.
+struct Listening {
+    server: &'static str,
+    address: SocketAddr,
+    has_tls: bool,
+}
+
+impl Listening {
+    fn is_open(&self) -> bool {
+        !self.has_tls && !self.address.ip().to_canonical().is_loopback()
+    }
+}
+
+/// Says at the start that whoever is on the network can read what is sent.
+fn warn_of_open(listening: &[Option<Listening>]) {
+    let open: Vec<&Listening> = listening.iter().flatten().filter(|one| one.is_open()).collect();
+    if !open.is_empty() {
+        let servers: Vec<&str> = open.iter().map(|one| one.server).collect();
+        tracing::warn!(
+            servers = servers.join(","),
+            "open to the network without tls; see tls_server_config of --http.config, and \
+             --grpc-server-tls-cert"
+        );
     }
 }
 
 struct HttpParts {
+    door: http::Door,
     app: Router,
     /// What long heads of requests are charged to.
     heads: Bodies,
@@ -199,7 +223,6 @@ fn start_http(
     parts: HttpParts,
     stopping: Stopping,
 ) -> Result<(SocketAddr, JoinHandle<()>)> {
-    let door = http::Door::new(settings.config.as_deref())?;
     let listener = address::bind(&settings.address)?;
     let failed = |e: std::io::Error| Error::caused(Kind::Internal, "start http server", e);
     let local = listener.local_addr().map_err(failed)?;
@@ -208,8 +231,7 @@ fn start_http(
     let HttpSettings { grace, patience, .. } = settings;
     // now, before anything else takes the last one
     let spare = Some(Spare::open());
-    warn_of_open_door("http", local, door.has_tls());
-    let HttpParts { app, heads } = parts;
+    let HttpParts { door, app, heads } = parts;
     let app = app
         .layer(axum::middleware::from_fn_with_state(door.clone(), http::guard))
         .layer(PeerLayer { patience: patience.write });
@@ -277,7 +299,6 @@ fn start_grpc(
     }
     let Stopping { shutdown, wishes } = stopping;
     let GrpcSettings { patience, grace, .. } = settings;
-    warn_of_open_door("grpc", local, tls.is_some());
     let tls = Box::new(move || tls.as_ref().map(Reloader::current));
     let accepting = Accepting { listener, tls, patience, wishes, spare: None, heads: None };
     let incoming = ReceiverStream::new(conn::accept(accepting))

@@ -114,7 +114,9 @@ fn heads_that_are_never_sent_whole_take_a_share_of_the_budget() {
     let stalled: Vec<TcpStream> = stalled.into_iter().map(|one| one.join().unwrap()).collect();
     let answer = ask(connect(), &(head(5) + "query")).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('5'), "{answer}");
-    let refused = ask(stall_in_head(connect()), "").unwrap_or_default();
+    // a connection that is closed while it still sends may lose its answer
+    let answers = || ask(stall_in_head(connect()), "").ok().filter(|answer| !answer.is_empty());
+    let refused = (0..20).find_map(|_| answers()).unwrap_or_default();
     assert!(refused.contains("503 Service Unavailable"), "{refused}");
     assert!(refused.contains(r#""errorType":"unavailable""#), "{refused}");
     let peak = (ALLOCATIONS.peak() - before) / MIB;

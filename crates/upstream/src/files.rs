@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use model::secret::unquoted;
 use serde::Deserialize;
 
 use crate::{Error, Kind, Result};
@@ -18,8 +19,8 @@ struct TargetGroup {
 pub fn targets(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::passed(Kind::Unavailable, e))?;
     // JSON is YAML too
-    let groups: Vec<TargetGroup> =
-        serde_yaml_ng::from_str(&text).map_err(|e| Error::passed(Kind::Unavailable, e))?;
+    let groups: Vec<TargetGroup> = serde_yaml_ng::from_str(&text)
+        .map_err(|e| Error::new(Kind::Unavailable, unquoted(&e.to_string())))?;
     Ok(groups.into_iter().flat_map(|group| group.targets).collect())
 }
 

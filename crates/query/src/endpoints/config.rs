@@ -77,8 +77,10 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let file: EndpointsFile =
-        serde_yaml_ng::from_str(text).map_err(|e| Error::caused(Kind::Invalid, named(), e))?;
+    let file: EndpointsFile = serde_yaml_ng::from_str(text).map_err(|e| {
+        let reason = model::secret::unquoted(&e.to_string());
+        Error::new(Kind::Invalid, format!("{}: {reason}", named()))
+    })?;
     let client_of = |value: Option<&Value>| {
         value.map(Client::parse).transpose().map_err(|e| Error::caused(Kind::Invalid, named(), e))
     };
@@ -153,6 +155,7 @@ endpoints:
         let old = "endpoints: [{address: a:1, client_config: {tls_config: {min_version: '9'}}}]";
         assert!(refusal(old, "x").contains("use 1.2 or 1.3"));
         assert!(parse("", "x").unwrap().is_empty());
+        assert!(!refusal("endpoints: 'http://u:hush@a'", "x").contains("hush"));
         for rest in ["", ", strict: true"] {
             let secret = format!("endpoints: [{{address: 'dns+u:hush@a:1'{rest}}}]");
             let shown = refusal(&secret, "x");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use model::secret::unquoted;
 use serde::Deserialize;
 
 use super::limit::Rate;
@@ -87,11 +88,13 @@ fn invalid<T>(text: String) -> Result<T> {
 /// ignored, because the file is there to keep people out. `path` is that of the file, beside which
 /// the files that it names are.
 pub(super) fn parse(text: &str, path: &Path) -> Result<WebConfig> {
-    if text.trim().is_empty() {
+    if is_empty(text) {
         return Ok(WebConfig::default());
     }
-    let file: Option<WebConfigFile> = serde_yaml_ng::from_str(text)
-        .map_err(|e| Error::caused(Kind::Invalid, "read its YAML", Unquoted::of(&e)))?;
+    let file: Option<WebConfigFile> = serde_yaml_ng::from_str(text).map_err(|e| {
+        let cause = Unquoted(unquoted(&e.to_string()));
+        Error::caused(Kind::Invalid, "read its YAML", cause)
+    })?;
     let file = file.unwrap_or_default();
     let http = file.http_server_config.unwrap_or_default();
     let users = file.basic_auth_users.unwrap_or_default();
@@ -115,18 +118,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<WebConfig> {
 #[error("{0}")]
 struct Unquoted(String);
 
-impl Unquoted {
-    fn of(error: &serde_yaml_ng::Error) -> Unquoted {
-        let text = error.to_string();
-        // "invalid type: string \"secret\", expected a map at line 1": what is quoted was a value;
-        // names of fields are in backquotes
-        let mut parts = text.split('"');
-        let first = parts.next().unwrap_or_default();
-        match text.rsplit_once('"') {
-            Some((_, last)) if parts.next().is_some() => Unquoted(format!("{first}<hidden>{last}")),
-            _ => Unquoted(text),
-        }
-    }
+/// Whether a file asks for nothing because nothing is in it: it may be about to be written.
+pub(super) fn is_empty(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
 }
 
 fn headers(given: BTreeMap<String, String>) -> Result<HeaderMap> {

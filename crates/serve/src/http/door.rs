@@ -68,6 +68,11 @@ impl Door {
             let text = file.content("http config")?;
             let text = std::str::from_utf8(text)
                 .map_err(|e| named(Error::caused(Kind::Invalid, "read its text", e)))?;
+            // users must not lose their passwords because a file is about to be written
+            if speaks_tls.get().is_some() && config::is_empty(text) {
+                let text = "it is empty; one that asks for nothing holds {}";
+                return Err(named(Error::new(Kind::Invalid, text)));
+            }
             let web = Web::new(text, file.path()).map_err(named)?;
             if *speaks_tls.get_or_init(|| web.tls.is_some()) != web.tls.is_some() {
                 let text = "tls_server_config came or went; restart the process for that";

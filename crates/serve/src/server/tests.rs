@@ -229,4 +229,22 @@ async fn mutual_tls_lets_in_only_those_with_a_certificate_and_follows_rotation()
     check(connect(client(&new)).await.unwrap()).await.unwrap();
 }
 
+#[test]
+fn what_is_open_to_the_network() {
+    let table = [
+        ("0.0.0.0:1", false, true),
+        ("[::]:1", false, true),
+        ("10.1.2.3:1", false, true),
+        ("10.1.2.3:1", true, false),
+        ("127.0.0.1:1", false, false),
+        ("[::1]:1", false, false),
+        ("[::ffff:127.0.0.1]:1", false, false),
+    ];
+    for (address, has_tls, expected) in table {
+        let address = address.parse().unwrap();
+        let listening = Listening { server: "http", address, has_tls };
+        assert_eq!(listening.is_open(), expected, "{address}");
+    }
+}
+
 mod web;

@@ -84,7 +84,7 @@ async fn everything_asks_for_a_password_and_the_file_is_read_again() {
     assert_eq!(web.status("/api/v1/ping", Some("alice:one")).await, 401);
     assert_eq!(web.status("/api/v1/ping", Some("alice:two")).await, 200);
     // half written, broken, gone, and with a section that cannot come later
-    for broken in ["basic_auth_", "x: y", "tls_server_config: {cert: a, key: b}"] {
+    for broken in ["", "# x", "basic_auth_", "x: y", "tls_server_config: {cert: a, key: b}"] {
         web.rewrite(broken);
         assert_eq!(web.status("/api/v1/ping", None).await, 401, "{broken}");
         assert_eq!(web.status("/api/v1/ping", Some("alice:two")).await, 200, "{broken}");
