@@ -9,7 +9,18 @@ use crate::harness::golden_server::{golden_prometheus, wait_for_upload};
 use crate::harness::{http, scratch};
 
 /// Metrics of every component.
-const PROCESS: &[&str] = &["process_resident_memory_bytes", "process_cpu_seconds_total"];
+const PROCESS: &[&str] = &[
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+    "thanos_status",
+    "go_goroutines",
+    "go_gc_duration_seconds",
+    "go_memstats_alloc_bytes",
+    "go_memstats_alloc_bytes_total",
+    "go_memstats_heap_alloc_bytes",
+    "go_memstats_heap_inuse_bytes",
+    "go_memstats_stack_inuse_bytes",
+];
 
 /// Metrics of components that serve more than health and metrics over HTTP.
 const HTTP: &[&str] = &[
@@ -28,6 +39,11 @@ const GRPC_SERVER: &[&str] = &[
     "grpc_server_started_total",
     "grpc_server_handling_seconds_bucket",
     "grpc_server_handling_seconds_count",
+    "grpc_server_msg_received_total",
+    "grpc_server_msg_sent_total",
+    "thanos_store_server_series_requested_bucket",
+    "thanos_store_server_chunks_requested_bucket",
+    "thanos_store_server_pending_series_requests",
 ];
 
 /// Metrics of every component that has a bucket.
@@ -70,6 +86,7 @@ const STORE: &[&str] = &[
     "thanos_bucket_store_series_blocks_queried",
     "thanos_bucket_store_series_result_series",
     "thanos_bucket_store_series_gate_duration_seconds",
+    "thanos_bucket_store_series_gate_queries_duration_seconds",
     "thanos_bucket_store_series_get_all_duration_seconds",
     "thanos_bucket_store_series_merge_duration_seconds",
     "thanos_bucket_store_sent_chunk_size_bytes",
@@ -109,6 +126,9 @@ const QUERY: &[&str] = &[
     "thanos_query_store_apis_dns_failures_total",
     "thanos_query_concurrent_gate_queries_in_flight",
     "thanos_query_concurrent_gate_queries_max",
+    "thanos_query_concurrent_gate_queries_duration_seconds",
+    "thanos_query_endpoints_dns_lookups_total",
+    "thanos_query_endpoints_dns_failures_total",
     "grpc_client_handled_total",
     "grpc_client_started_total",
     "grpc_client_handling_seconds_bucket",

@@ -49,6 +49,10 @@ pub async fn not_found() -> Response {
     json_error(StatusCode::NOT_FOUND, "not_found", "404 page not found")
 }
 
+async fn method_not_allowed() -> Response {
+    json_error(StatusCode::METHOD_NOT_ALLOWED, "bad_data", "method not allowed")
+}
+
 pub(crate) fn json_error(status: StatusCode, kind: &str, message: &str) -> Response {
     // both texts are our own and need no escaping
     let body = format!(r#"{{"status":"error","errorType":"{kind}","error":"{message}"}}"#);
@@ -62,6 +66,7 @@ pub(crate) fn router(own: ProcessPages, api: Dispatch) -> Router {
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
         .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(own))
         .fallback_service(api)
         .layer(axum::middleware::from_fn(only_probes_on_the_last_descriptor))

@@ -98,7 +98,11 @@ pub(super) async fn runtime_info(State(api): State<Arc<ApiState>>) -> Response {
         json.string(folder.as_bytes());
         json.raw(r#","reloadConfigSuccess":true,"lastConfigTime":"#);
         json.string(started.as_bytes());
-        json.raw(r#","corruptionCount":0,"goroutineCount":0,"GOMAXPROCS":"#);
+        json.raw(r#","corruptionCount":0,"goroutineCount":"#);
+        // the tasks that have not ended, as in `go_goroutines`
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        json.integer(i64::try_from(tasks).unwrap_or(i64::MAX));
+        json.raw(r#","GOMAXPROCS":"#);
         json.integer(i64::try_from(api.settings.engine_threads).unwrap_or(i64::MAX));
         json.raw(r#","GOMEMLIMIT":"#);
         json.integer(i64::try_from(api.settings.budget.limit()).unwrap_or(i64::MAX));

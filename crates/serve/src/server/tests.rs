@@ -84,6 +84,8 @@ async fn health_readiness_and_metrics_are_served() {
         r#"http_requests_total{code="200",handler="ping",method="get"} 1"#,
         r#"thanos_build_info{branch="",goversion="rust",revision="abc",version="1.2.3"} 1"#,
         "process_resident_memory_bytes ",
+        r#"thanos_status{check="healthy",component="query"} 1"#,
+        r#"thanos_status{check="ready",component="query"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
@@ -106,6 +108,25 @@ async fn a_failing_handler_answers_in_json() {
     );
     let (code, body) = fetch(server.http_addr(), "/nope").await;
     assert_eq!((code, body.contains("page not found")), (404, true), "{body}");
+}
+
+#[tokio::test]
+async fn what_probes_do_not_allow_is_an_error_in_json() {
+    let (server, _ready) = start(Router::new(), None).await;
+    let http = server.http_addr();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(http).unwrap();
+        stream.write_all(b"PUT /metrics HTTP/1.1\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = asked.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("cache-control: no-store"));
+    assert!(
+        answer.ends_with(r#""errorType":"bad_data","error":"method not allowed"}"#),
+        "{answer}"
+    );
 }
 
 /// What a route sees of a request whose URL may be long.
@@ -174,6 +195,16 @@ async fn grpc_health_follows_readiness_and_is_counted() {
     let (_, metrics) = fetch(server.http_addr(), "/metrics").await;
     let handled = r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Check",grpc_service="grpc.health.v1.Health",grpc_type="unary"} 1"#;
     assert!(metrics.contains(handled), "{metrics}");
+    let check = r#"grpc_method="Check",grpc_service="grpc.health.v1.Health",grpc_type="unary"}"#;
+    for line in [
+        format!("grpc_server_msg_received_total{{{check} 1"),
+        format!("grpc_server_msg_sent_total{{{check} 1"),
+        // an alert's rate needs a zero to begin with
+        format!(r#"grpc_server_handled_total{{grpc_code="Unavailable",{check} 0"#),
+        format!(r#"grpc_server_handled_total{{grpc_code="DataLoss",{check} 0"#),
+    ] {
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
     let started = r#"grpc_server_started_total{grpc_method="Watch",grpc_service="grpc.health.v1.Health",grpc_type="server_stream"} 1"#;
     assert!(metrics.contains(started), "{metrics}");
 }

@@ -64,3 +64,28 @@ impl Drop for Returned {
         self.metrics.chunks.observe(self.chunks as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use merge::{ChunkBytes, ChunkContent, SeriesChunk};
+    use model::Labels;
+    use tsdb::chunk::Encoding;
+
+    use super::*;
+
+    #[test]
+    fn what_a_request_returned_is_recorded_at_its_end() {
+        let metrics = ServerMetrics::new(&Registry::new()).unwrap();
+        let mut returned = metrics.begin();
+        let data = bytes::Bytes::new();
+        let content = ChunkContent::Raw(ChunkBytes { encoding: Encoding::Xor, data });
+        let chunks = vec![SeriesChunk::new(0, 1, content); 3];
+        for _ in 0..2 {
+            returned.add(&Series { labels: Labels::empty(), chunks: chunks.clone() });
+        }
+        assert_eq!((metrics.pending.get(), metrics.series.get_sample_count()), (1.0, 0));
+        drop(returned);
+        assert_eq!((metrics.pending.get(), metrics.series.get_sample_count()), (0.0, 1));
+        assert_eq!((metrics.series.get_sample_sum(), metrics.chunks.get_sample_sum()), (2.0, 6.0));
+    }
+}
