@@ -33,8 +33,12 @@ fn panels_and_alerts_of_thanos_have_data_over_our_metrics() {
         "skipped, as of components that are not here: {} panels, {} alerts",
         panels.skipped, alerts.skipped
     );
-    let theirs = Observed::start(binaries, Maker::Thanos, &folder.path().join("thanos"));
-    let ours = Observed::start(binaries, Maker::Drumlin, &folder.path().join("drumlin"));
+    let start = |maker, name| Observed::start(binaries, maker, &folder.path().join(name));
+    let (theirs, ours) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| start(Maker::Thanos, "thanos"));
+        let ours = start(Maker::Drumlin, "drumlin");
+        (theirs.join().expect("the fleet of Thanos starts"), ours)
+    });
     fleet::load(&[&theirs, &ours]);
 
     let listed = listed();

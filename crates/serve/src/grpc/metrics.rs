@@ -35,7 +35,7 @@ impl GrpcMetricsLayer {
     /// to begin with.
     pub(crate) fn show(&self) {
         for (path, streams) in self.methods.iter() {
-            let MethodLabels(kind, service, method) = MethodLabels::of(path, *streams);
+            let MethodLabels { kind, service, method } = MethodLabels::of(path, *streams);
             let labels = [kind, service, method];
             self.metrics.seconds.with_label_values(&labels);
             for counters in [&self.metrics.started, &self.metrics.received, &self.metrics.sent] {
@@ -50,12 +50,16 @@ impl GrpcMetricsLayer {
 }
 
 /// The values of `grpc_type`, `grpc_service` and `grpc_method`.
-struct MethodLabels<'a>(&'static str, &'a str, &'a str);
+struct MethodLabels<'a> {
+    kind: &'static str,
+    service: &'a str,
+    method: &'a str,
+}
 
 impl<'a> MethodLabels<'a> {
     fn of(path: &'a str, streams: bool) -> MethodLabels<'a> {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        MethodLabels(if streams { "server_stream" } else { "unary" }, service, method)
+        MethodLabels { kind: if streams { "server_stream" } else { "unary" }, service, method }
     }
 }
 
@@ -124,9 +128,9 @@ struct GrpcCall {
 
 impl GrpcCall {
     fn start(layer: &GrpcMetricsLayer, path: &str) -> GrpcCall {
-        let MethodLabels(kind, service, method) = match layer.methods.get(path) {
+        let MethodLabels { kind, service, method } = match layer.methods.get(path) {
             Some(streams) => MethodLabels::of(path, *streams),
-            None => MethodLabels("unary", "unknown", "unknown"),
+            None => MethodLabels { kind: "unary", service: "unknown", method: "unknown" },
         };
         let call = GrpcCall {
             metrics: layer.metrics.clone(),

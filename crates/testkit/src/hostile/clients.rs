@@ -104,6 +104,8 @@ impl HostileClient {
     }
 }
 
+const CHUNKED: &str = "transfer-encoding: chunked";
+
 /// All of them, before a server that takes these requests.
 pub fn clients(server: &AskedServer<'_>) -> Vec<HostileClient> {
     let http = |name, sends: &str| HostileClient::new(name, Port::Http, sends);
@@ -120,6 +122,11 @@ pub fn clients(server: &AskedServer<'_>) -> Vec<HostileClient> {
         http("http: half of a request line", "GET /-/hea"),
         http("http: half of a head", "GET /-/healthy HTTP/1.1\r\nhost: x\r\n"),
         http("http: a head without end", "GET /-/healthy HTTP/1.1\r\nx: ").dripping(b'a'),
+        http("http: half of a long URL", &format!("GET /?{}", "a".repeat(900_000))),
+        http("http: a URL that goes on", &format!("GET /?{}", "a".repeat(1_200_000)))
+            .dripping(b'a'),
+        http("http: a chunk that drips", &form.replace("content-length: 1000000", CHUNKED))
+            .dripping(b'0'),
         http("http: half of a body", &format!("{form}query=")),
         http("http: a body that drips", &format!("{form}query=")).dripping(b'a'),
         http("http: stays after its answer", "GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n"),
