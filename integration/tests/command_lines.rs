@@ -147,7 +147,8 @@ impl Place {
         }
         for flag in ["http-address", "grpc-address"] {
             let is_given = words.iter().any(|word| word.starts_with(&format!("--{flag}")));
-            if !is_given && !(flag == "grpc-address" && words[0] == "compact") {
+            let has_no_grpc = flag == "grpc-address" && words[0] == "compact";
+            if !(is_given || has_no_grpc) {
                 let address = self.value(flag, "");
                 if flag == "http-address" {
                     http.clone_from(&address);
