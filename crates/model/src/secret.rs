@@ -26,9 +26,26 @@ pub fn shown_path(path: &Path) -> String {
     "<hidden: there is no such file or folder, and it may be the secret itself>".to_owned()
 }
 
-/// The message of a reader of YAML or JSON without the value that it quotes: `invalid type: string
+/// An error of a reader of YAML or JSON without the value that it quotes: `invalid type: string
 /// "…", expected a map`. Names of fields are in backquotes and stay.
-pub fn unquoted(message: &str) -> String {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unquoted(String);
+
+impl Unquoted {
+    pub fn of(error: &impl std::error::Error) -> Unquoted {
+        Unquoted(unquoted(&error.to_string()))
+    }
+}
+
+impl std::fmt::Display for Unquoted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unquoted {}
+
+fn unquoted(message: &str) -> String {
     match (message.split_once('"'), message.rsplit_once('"')) {
         (Some((before, _)), Some((all, after))) if all.len() > before.len() => {
             format!("{before}<hidden>{after}")

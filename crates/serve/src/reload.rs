@@ -18,7 +18,7 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct ReadFile {
     path: PathBuf,
-    content: io::Result<Vec<u8>>,
+    content: std::result::Result<Vec<u8>, Arc<io::Error>>,
 }
 
 impl ReadFile {
@@ -32,7 +32,7 @@ impl ReadFile {
             }
             Ok(content)
         };
-        ReadFile { path: path.to_owned(), content: read() }
+        ReadFile { path: path.to_owned(), content: read().map_err(Arc::new) }
     }
 
     pub fn path(&self) -> &Path {
@@ -44,7 +44,7 @@ impl ReadFile {
     pub fn content(&self, what: &str) -> Result<&[u8]> {
         self.content.as_deref().map_err(|error| {
             let attempt = format!("read {what} {}", shown_path(&self.path));
-            Error::caused(Kind::Invalid, attempt, io::Error::new(error.kind(), error.to_string()))
+            Error::caused(Kind::Invalid, attempt, Arc::clone(error))
         })
     }
 

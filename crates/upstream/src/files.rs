@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::secret::unquoted;
+use model::secret::Unquoted;
 use serde::Deserialize;
 
 use crate::{Error, Kind, Result};
@@ -20,7 +20,7 @@ pub fn targets(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::passed(Kind::Unavailable, e))?;
     // JSON is YAML too
     let groups: Vec<TargetGroup> = serde_yaml_ng::from_str(&text)
-        .map_err(|e| Error::new(Kind::Unavailable, unquoted(&e.to_string())))?;
+        .map_err(|e| Error::passed(Kind::Unavailable, Unquoted::of(&e)))?;
     Ok(groups.into_iter().flat_map(|group| group.targets).collect())
 }
 

@@ -1,5 +1,6 @@
 //! Endpoints from the YAML of `--endpoint.sd-config`.
 
+use model::secret::Unquoted;
 use serde::Deserialize;
 use serde_yaml_ng::Value;
 use storeapi::client::TlsSettings;
@@ -77,10 +78,8 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<EndpointSpec>> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let file: EndpointsFile = serde_yaml_ng::from_str(text).map_err(|e| {
-        let reason = model::secret::unquoted(&e.to_string());
-        Error::new(Kind::Invalid, format!("{}: {reason}", named()))
-    })?;
+    let file: EndpointsFile = serde_yaml_ng::from_str(text)
+        .map_err(|e| Error::caused(Kind::Invalid, named(), Unquoted::of(&e)))?;
     let client_of = |value: Option<&Value>| {
         value.map(Client::parse).transpose().map_err(|e| Error::caused(Kind::Invalid, named(), e))
     };

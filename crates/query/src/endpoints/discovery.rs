@@ -142,8 +142,8 @@ fn read_files(settings: &EndpointSettings) -> Result<Vec<EndpointSpec>> {
             match validate(&address) {
                 Ok(()) => specs.push(EndpointSpec { address, ..EndpointSpec::default() }),
                 Err(error) => {
-                    let (error, file) = (in_one_line(&error), file.display());
-                    tracing::warn!(%error, %file, "left out an endpoint of a file");
+                    let file = file.display();
+                    tracing::warn!(error = %in_one_line(&error), %file, "left out an endpoint");
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use model::secret::unquoted;
+use model::secret::Unquoted;
 use serde::Deserialize;
 
 use super::limit::Rate;
@@ -91,10 +91,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<WebConfig> {
     if is_empty(text) {
         return Ok(WebConfig::default());
     }
-    let file: Option<WebConfigFile> = serde_yaml_ng::from_str(text).map_err(|e| {
-        let cause = Unquoted(unquoted(&e.to_string()));
-        Error::caused(Kind::Invalid, "read its YAML", cause)
-    })?;
+    let file: Option<WebConfigFile> = serde_yaml_ng::from_str(text)
+        .map_err(|e| Error::caused(Kind::Invalid, "read its YAML", Unquoted::of(&e)))?;
     let file = file.unwrap_or_default();
     let http = file.http_server_config.unwrap_or_default();
     let users = file.basic_auth_users.unwrap_or_default();
@@ -112,11 +110,6 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<WebConfig> {
         rate: file.rate_limit.map(rate).transpose()?.flatten(),
     })
 }
-
-/// An error of the YAML reader without the values it quotes, which may be secrets.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Unquoted(String);
 
 /// Whether a file asks for nothing because nothing is in it: it may be about to be written.
 pub(super) fn is_empty(text: &str) -> bool {
