@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
+use model::{Clock as _, Resolution, SystemClock};
 use serde_json::Value;
+use tsdb::meta::BlockMeta;
 
 use crate::harness::answers::{Asked, Source, Tally, same_data};
 use crate::harness::binaries::{Binaries, binaries};
@@ -346,6 +348,55 @@ fn thanos_reads_verifies_and_compacts_what_our_compactor_wrote() {
     assert_eq!(bucket.live_blocks(), written, "thanos compact changed our blocks");
     compact_once(binaries, Maker::Drumlin, &folder.path().join("third"), &bucket, &both);
     assert_eq!(bucket.live_blocks(), written, "a second run changed our blocks");
+}
+
+/// As if a sidecar of Thanos had uploaded the blocks just now.
+fn upload_as_thanos(bucket: &Bucket, blocks: &Blocks) {
+    bucket.fill(&blocks.folders);
+    for id in bucket.complete_blocks() {
+        let path = bucket.path().join(id).join("meta.json");
+        let text = std::fs::read(&path).expect("a meta.json");
+        let mut meta = BlockMeta::from_json(&text).expect("a block's");
+        let thanos = meta.thanos.as_mut().expect("a section of Thanos");
+        thanos.extensions = None;
+        thanos.set_upload_time(SystemClock::new(|_| Box::pin(std::future::ready(()))).now());
+        std::fs::write(&path, meta.to_json()).expect("write it back");
+    }
+}
+
+/// Who swaps only the compactor keeps stores that do not know Parquet. They miss nothing, until
+/// somebody says that there are none.
+#[test]
+fn a_compactor_of_ours_hides_nothing_from_stores_of_thanos() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let blocks = Blocks::write(&folder.path().join("made"), 17, 30, &["a"]);
+    let bucket = Bucket::folder(folder.path());
+    upload_as_thanos(&bucket, &blocks);
+    let moved_on = Bucket::folder(&folder.path().join("moved-on"));
+    upload_as_thanos(&moved_on, &blocks);
+    let downsampled = |bucket: &Bucket| {
+        let metas = bucket.live_blocks().into_iter().map(|id| {
+            let path = bucket.path().join(id).join("meta.json");
+            BlockMeta::from_json(&std::fs::read(path).expect("a meta.json")).expect("a block's")
+        });
+        metas.filter(|meta| meta.resolution() != Resolution::Raw).count()
+    };
+
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("first"), &bucket, &[]);
+    assert!(downsampled(&bucket) > 0, "blocks in Thanos' format");
+    assert!(bucket.keys().iter().any(|key| key.starts_with("parquet/")), "and Parquet");
+    {
+        let (_store, thanos) = reader(binaries, Maker::Thanos, folder.path(), &bucket);
+        let (_store, drumlin) = reader(binaries, Maker::Drumlin, folder.path(), &bucket);
+        let theirs = ask(&thanos, &blocks, "5m");
+        assert_same_answers("at 5m", &theirs, &ask(&drumlin, &blocks, "5m"));
+    }
+
+    let parquet = ["--downsample.format=parquet"];
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("second"), &moved_on, &parquet);
+    compact_once(binaries, Maker::Drumlin, &folder.path().join("third"), &moved_on, &[]);
+    assert_eq!(downsampled(&moved_on), 0, "the bucket remembers");
 }
 
 /// The statistics in our blocks are in nobody's way: Thanos' compactor downloads such blocks whole to

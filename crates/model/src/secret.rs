@@ -15,15 +15,23 @@ pub fn shown_url(text: &str) -> String {
     }
 }
 
-/// The path of a file, unless nothing says that it is one: there is no such file, and no such
-/// folder either. Then it may be what the file was to hold. Looks at the file system.
+/// The path of a file, unless nothing says that it is one: there is no such file, no such folder
+/// either, and it is not written like the path of a file. Then it may be what the file was to hold.
+/// Looks at the file system.
 pub fn shown_path(path: &Path) -> String {
     // a key in base64 may begin with a slash
     let parent = path.parent().filter(|parent| parent.components().count() > 1);
-    if path.exists() || parent.is_some_and(Path::is_dir) {
+    if path.exists() || parent.is_some_and(Path::is_dir) || is_written_as_file(path) {
         return path.display().to_string();
     }
     "<hidden: there is no such file or folder, and it may be the secret itself>".to_owned()
+}
+
+/// `/etc/objstore.yml` and `./ca.pem`, but no key in base64, which has no dots.
+fn is_written_as_file(path: &Path) -> bool {
+    let starts = ["/", "./", "../"].into_iter().any(|start| path.starts_with(start));
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    starts && extension.is_some_and(|e| e.len() <= 5 && e.bytes().all(|b| b.is_ascii_lowercase()))
 }
 
 /// An error of a reader of YAML or JSON without the value that it quotes: `invalid type: string
@@ -96,6 +104,9 @@ mod tests {
         let here = env!("CARGO_MANIFEST_DIR");
         for path in [here.to_owned(), format!("{here}/Cargo.toml"), format!("{here}/absent")] {
             assert_eq!(shown_path(Path::new(&path)), path);
+        }
+        for path in ["/nowhere/objstore.yml", "./nowhere/ca.pem"] {
+            assert_eq!(shown_path(Path::new(path)), path);
         }
         for text in ["hunter2", "/hunter2", "MDEyMzQ1/Njc4OWFiY2RlZg==", "/MDEy/MzQ1==", ""] {
             assert!(shown_path(Path::new(text)).starts_with("<hidden"), "{text}");

@@ -16,5 +16,6 @@ pub use error::{Error, Kind, Result};
 pub use promql::ParserOptions;
 pub use querier::Querier;
 pub use settings::{
-    About, ConfigSource, EndpointSettings, EndpointSpec, GrpcCompression, Settings, WebSettings,
+    About, ConfigSource, EndpointSettings, EndpointSpec, EndpointTls, GrpcCompression, Settings,
+    WebSettings,
 };

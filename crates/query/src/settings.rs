@@ -43,6 +43,16 @@ impl std::str::FromStr for GrpcCompression {
     }
 }
 
+/// Whether an endpoint is reached over TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EndpointTls {
+    /// As the settings for all endpoints say.
+    #[default]
+    AsForAll,
+    Off,
+    On(TlsSettings),
+}
+
 /// One endpoint as configured: an address, or a `dns+…` name that stands for several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSpec {
@@ -52,7 +62,7 @@ pub struct EndpointSpec {
     pub strict: bool,
     /// One address in front of several equal servers.
     pub group: bool,
-    pub tls: Option<TlsSettings>,
+    pub tls: EndpointTls,
     /// `None`: as for all.
     pub compression: Option<GrpcCompression>,
 }

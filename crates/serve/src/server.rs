@@ -318,11 +318,12 @@ fn start_grpc(
         }
     });
     let task = tokio::spawn(async move {
-        let done = async {
+        // it holds every layer and service
+        let done = Box::pin(async {
             if let Err(error) = served.await {
                 tracing::error!(error = %in_one_line(&error), "serve grpc");
             }
-        };
+        });
         within_grace(done, shutdown, grace, "grpc").await;
         drop(ended_sender);
     });

@@ -70,7 +70,8 @@ impl Bucket {
         let config = format!(
             "type: S3\nconfig:\n  bucket: blocks\n  endpoint: {address}\n  insecure: true\n  \
              region: us-east-1\n  \
-             bucket_lookup_type: path\n  access_key: drumlin\n  secret_key: drumlin-secret\n"
+             bucket_lookup_type: path\n  access_key: drumlin\n  secret_key: drumlin-secret\n  \
+             put_user_metadata: {{X-Amz-Acl: bucket-owner-full-control, team: metrics}}\n"
         );
         let store = AmazonS3Builder::new()
             .with_endpoint(format!("http://{address}"))

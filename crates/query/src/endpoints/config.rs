@@ -6,7 +6,7 @@ use serde_yaml_ng::Value;
 use storeapi::client::TlsSettings;
 use upstream::{Section, TlsConfig};
 
-use crate::settings::{EndpointSpec, GrpcCompression};
+use crate::settings::{EndpointSpec, EndpointTls, GrpcCompression};
 use crate::{Error, Kind, Result};
 
 use super::discovery::validate;
@@ -39,7 +39,7 @@ const TLS_KEYS: [&str; 6] =
 /// What a `client_config` says.
 #[derive(Clone, Debug, Default)]
 struct Client {
-    tls: Option<TlsSettings>,
+    tls: EndpointTls,
     compression: Option<GrpcCompression>,
 }
 
@@ -58,9 +58,8 @@ impl Client {
         let compression = compression
             .map_err(|e| upstream::Error::caused(upstream::Kind::Invalid, "compression", e))?;
         let server_name = section.text("server_name")?.unwrap_or_default();
-        Ok(Client {
-            compression,
-            tls: tls.is_wanted().then_some(TlsSettings {
+        let tls = match (tls.is_wanted(), tls.enabled) {
+            (true, _) => EndpointTls::On(TlsSettings {
                 ca: tls.ca_file,
                 cert: tls.cert_file,
                 key: tls.key_file,
@@ -68,7 +67,10 @@ impl Client {
                 skip_verify: tls.insecure_skip_verify.unwrap_or_default(),
                 min_version,
             }),
-        })
+            (false, Some(false)) => EndpointTls::Off,
+            (false, _) => EndpointTls::AsForAll,
+        };
+        Ok(Client { compression, tls })
     }
 }
 
@@ -123,10 +125,10 @@ endpoints:
     strict: true
 ";
         let specs = parse(text, "test").unwrap();
-        let tls = specs[0].tls.clone().unwrap();
-        assert_eq!((tls.ca, tls.server_name), (Some("/ca.pem".into()), "thanos".to_owned()));
+        let EndpointTls::On(tls) = &specs[0].tls else { panic!("{:?}", specs[0]) };
+        assert_eq!((&tls.ca, tls.server_name.as_str()), (&Some("/ca.pem".into()), "thanos"));
         assert_eq!(tls.min_version, TlsVersion::V1_3);
-        assert!(specs[0].strict && specs[1].tls.is_none() && specs[2].group);
+        assert!(specs[0].strict && specs[1].tls == EndpointTls::Off && specs[2].group);
     }
 
     #[test]
@@ -134,7 +136,9 @@ endpoints:
         let text = "endpoints: [{address: a:1, client_config: {compression: snappy, \
                     tls_config: {ca_file: x, min_version: '1.2'}}}, {address: b:1}]";
         let specs = parse(text, "x").unwrap();
-        assert_eq!(specs[0].tls.clone().unwrap().min_version, TlsVersion::V1_2);
+        let EndpointTls::On(tls) = &specs[0].tls else { panic!("{:?}", specs[0]) };
+        assert_eq!(tls.min_version, TlsVersion::V1_2);
+        assert_eq!(specs[1].tls, EndpointTls::AsForAll);
         assert_eq!(specs[0].compression, Some(GrpcCompression::Snappy));
         assert_eq!(specs[1].compression, None);
     }

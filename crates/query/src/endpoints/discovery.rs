@@ -10,7 +10,7 @@ use upstream::files;
 
 use super::{ResolvedEndpoint, config};
 use crate::metrics::Metrics;
-use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec};
+use crate::settings::{ConfigSource, EndpointSettings, EndpointSpec, EndpointTls};
 use crate::{Error, Kind, Result};
 
 /// Knows all sources of endpoints and the last result of each: a file that became unreadable
@@ -67,7 +67,11 @@ impl Discovery {
         let mut targets: Vec<ResolvedEndpoint> = Vec::new();
         for spec in specs {
             let servers = self.resolver.resolve(&spec.address).await;
-            let tls = spec.tls.clone().or_else(|| self.settings.tls.clone());
+            let tls = match &spec.tls {
+                EndpointTls::AsForAll => self.settings.tls.clone(),
+                EndpointTls::Off => None,
+                EndpointTls::On(tls) => Some(tls.clone()),
+            };
             let compression = spec.compression.unwrap_or(self.settings.compression);
             let target = |address: String, servers: Vec<String>| ResolvedEndpoint {
                 address,

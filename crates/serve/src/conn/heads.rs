@@ -63,6 +63,10 @@ struct Received {
     bytes: Vec<u8>,
     /// Up to where it was searched for its end.
     searched: usize,
+    /// Whether anything but empty lines has come.
+    is_begun: bool,
+    /// Where the first line ends.
+    first_line: Option<usize>,
     held: Option<Arc<HeldBody>>,
 }
 
@@ -135,8 +139,12 @@ impl Heads {
                 && bytes.len() >= HTTP2.len()
             {
                 self.end();
-            } else if let Err(refusal) = kept.and_then(|()| parse::check_length(bytes)) {
-                self.refuse(refusal);
+            } else {
+                let first_line = received.first_line;
+                let checked = kept.and_then(|()| parse::check_length(bytes.len(), first_line));
+                if let Err(refusal) = checked {
+                    self.refuse(refusal);
+                }
             }
             return &[];
         };
@@ -203,13 +211,14 @@ impl Received {
         let byte = |at: usize| {
             if at < before { self.bytes[at] } else { next[at - before] }
         };
-        // an empty line, however it is ended; those before the request line do not count
-        let is_blank = |at: usize| byte(at) == b'\r' || byte(at) == b'\n';
         for at in self.searched..before + next.len() {
+            self.is_begun |= !matches!(byte(at), b'\r' | b'\n');
             let line_ends = byte(at) == b'\n';
+            self.first_line = self.first_line.or(line_ends.then_some(at));
             let after_line = (at > 0 && byte(at - 1) == b'\n')
                 || (at > 1 && byte(at - 1) == b'\r' && byte(at - 2) == b'\n');
-            if line_ends && after_line && (0..at).any(|earlier| !is_blank(earlier)) {
+            // an empty line, however it is ended; those before the request line do not count
+            if line_ends && after_line && self.is_begun {
                 return Some(at + 1 - before);
             }
         }

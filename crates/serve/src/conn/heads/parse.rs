@@ -50,13 +50,13 @@ fn too_many_fields() -> Refusal {
     }
 }
 
-/// Refuses what is too long already while its end has not come.
-pub(super) fn check_length(begun: &[u8]) -> Result<(), Refusal> {
+/// Refuses what is too long already while its end has not come. `first_line`: where that ends.
+pub(super) fn check_length(len: usize, first_line: Option<usize>) -> Result<(), Refusal> {
     // the longest method and version, and what stands between them
     const AROUND: usize = 64;
-    match begun.iter().position(|byte| *byte == b'\n') {
-        None if begun.len() > MAX_TARGET + AROUND => Err(too_long()),
-        Some(line) if begun.len() - line > MAX_FIELDS => Err(too_many_fields()),
+    match first_line {
+        None if len > MAX_TARGET + AROUND => Err(too_long()),
+        Some(line) if len - line > MAX_FIELDS => Err(too_many_fields()),
         _ => Ok(()),
     }
 }

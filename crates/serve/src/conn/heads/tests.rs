@@ -165,3 +165,20 @@ fn what_ends_early_is_left_to_the_server() {
     heads.end();
     assert_eq!(heads.ready(), b"GET / HT");
 }
+
+/// Neither empty lines nor tiny pieces make what comes be looked at again and again.
+#[test]
+fn a_head_is_searched_once() {
+    let (mut heads, _) = heads_within(1 << 30);
+    for byte in "\n".repeat(MAX_FIELDS).bytes() {
+        heads.receive(&[byte]);
+    }
+    assert!(!heads.is_refused());
+    heads.receive(b"\n\n");
+    assert!(heads.is_refused(), "more empty lines than fields may take");
+    let (mut heads, _) = heads_within(1 << 30);
+    for byte in format!("GET /{} ", "a".repeat(MAX_TARGET)).bytes() {
+        heads.receive(&[byte]);
+    }
+    assert!(!heads.is_refused(), "its end may come");
+}
