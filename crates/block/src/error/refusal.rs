@@ -111,8 +111,10 @@ impl Refusal {
     }
 
     fn of_silence(text: &str) -> Option<Refusal> {
-        let (_, reason) = text.split_once("client error (Connect)")?;
-        let url = between(text, "Error performing ", " in ")?.split(' ').nth(1)?;
+        let (before, reason) = text.split_once("client error (Connect)")?;
+        // a listing says first that it is one
+        let (_, request) = before.rsplit_once("Error performing ")?;
+        let url = request.split(' ').nth(1)?;
         // what comes after may hold a signature
         let place = url.split(['?', '#']).next().unwrap_or_default();
         let reason = reason.trim_start_matches([':', ' ']);
@@ -161,5 +163,11 @@ mod tests {
         let start = "https://a.blob.core.windows.net/b/x: tcp connect error: Connection refused";
         assert!(shown.starts_with(start) && !shown.contains("hush"), "{shown}");
         assert!(shown.ends_with("(insecure)"), "{shown}");
+        let listing = text.replace(
+            "Error performing",
+            "Error performing list request: Error \
+            performing",
+        );
+        assert_eq!(Refusal::of(&generic(&listing)).unwrap().to_string(), shown);
     }
 }
