@@ -43,7 +43,7 @@ impl BlockError {
                     Kind::Unavailable
                 }
                 block::Kind::Internal => Kind::Internal,
-                // What the catalog lists exists and is readable, unless it is broken.
+                // What is served exists and is readable, unless it is broken.
                 _ => Kind::Corrupt,
             },
             BlockError::Parquet(error) => match error.kind() {

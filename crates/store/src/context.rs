@@ -12,7 +12,7 @@ use model::{Budget, Resolution};
 use storeapi::{Error, Frame, Kind, PartialResponse, Result, ServedCoarse};
 
 use crate::block_error::BlockError;
-use crate::catalog::ServedBlock;
+use crate::served::ServedBlock;
 use crate::shared::GatewayShared;
 
 /// How long a request waits for memory: as long as a query may take by default.

@@ -16,8 +16,8 @@ use storeapi::{Error, Kind, Result};
 use tsdb::chunk::{Aggregate, transcode};
 
 use crate::block_error::BlockError;
-use crate::catalog::{PickedBlock, ServedBlock};
 use crate::context::RequestContext;
+use crate::served::{PickedBlock, ServedBlock};
 use crate::source::{SourcePlan, WindowEntry};
 
 /// How many blocks chunks are fetched from at a time.

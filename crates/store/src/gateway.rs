@@ -1,4 +1,4 @@
-//! The parts of a gateway, put together, and the loop that keeps its catalog.
+//! The parts of a gateway, put together, and the loop that keeps looking which blocks there are.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,8 +22,8 @@ use storeapi::server::ServerMetrics;
 use storeapi::{Limited, SeriesLimits, Store};
 use tokio::sync::{Semaphore, watch};
 
-use crate::catalog::Catalog;
 use crate::metrics::Metrics;
+use crate::served::ServedBlocks;
 use crate::shared::GatewayShared;
 use crate::store::{BucketStore, Current};
 use crate::{Error, Kind, Result, Settings};
@@ -162,19 +162,19 @@ impl Gateway {
             [&UnreadMarks, &time, &relabel, &consistency, &deletion, &HideCovered];
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
-        let catalog = Catalog::new(&synced.blocks, settings.range(now))
+        let found = ServedBlocks::new(&synced.blocks, settings.range(now))
             .with_unseen(&synced.unseen)
             .with_foreign(&synced.foreign);
-        let served = catalog.blocks().count();
+        let served = found.blocks().count();
         let metrics = &self.shared.metrics;
         metrics.loaded.set(served as f64);
         metrics.last_loaded.set(now.0 as f64 / 1000.0);
-        let old = self.current.replace(catalog);
+        let old = self.current.replace(found);
         let new = self.current.get();
         let (old, new) = (old.as_deref(), new.as_deref());
         let (before, after) = (
-            old.map(Catalog::folders).unwrap_or_default(),
-            new.map(Catalog::folders).unwrap_or_default(),
+            old.map(ServedBlocks::folders).unwrap_or_default(),
+            new.map(ServedBlocks::folders).unwrap_or_default(),
         );
         metrics.loads.inc_by(after.difference(&before).count() as f64);
         metrics.drops.inc_by(before.difference(&after).count() as f64);
@@ -196,7 +196,7 @@ impl Gateway {
         loop {
             let synced = self.sync().await;
             let soon = match &synced {
-                Ok(()) => self.current.get().is_some_and(|catalog| catalog.has_unseen()),
+                Ok(()) => self.current.get().is_some_and(|served| served.has_unseen()),
                 Err(e) => {
                     tracing::warn!(error = %in_one_line(e), "syncing the blocks of the bucket \
                         failed");

@@ -1,7 +1,7 @@
 //! The store gateway: StoreAPI over the blocks of a bucket, raw and downsampled, TSDB and Parquet
 //! alike.
 //!
-//! A loop maintains a catalog of the blocks. A request picks for each set of external labels the
+//! A loop keeps looking which blocks there are. A request picks for each set of external labels the
 //! blocks that answer its span of time at the resolution it allows, merges their series by labels,
 //! and only then fetches chunks, a bounded batch at a time. If something is wrong with a block,
 //! that is a warning; the others are served.
@@ -11,7 +11,6 @@
 //! grow with the number of blocks. Times are milliseconds, ranges half-open.
 
 mod block_error;
-mod catalog;
 mod choice;
 mod context;
 mod error;
@@ -20,6 +19,7 @@ mod gateway;
 mod metadata;
 mod metrics;
 mod series;
+mod served;
 mod settings;
 mod shared;
 mod source;

@@ -11,9 +11,9 @@ use storeapi::{
 };
 
 use crate::block_error::BlockError;
-use crate::catalog::{Catalog, PickedBlock};
 use crate::choice::WantedData;
 use crate::context::RequestContext;
+use crate::served::{PickedBlock, ServedBlocks};
 use crate::source::{open_parquet, open_tsdb, tsdb_reader};
 use crate::warnings::Warnings;
 
@@ -50,11 +50,11 @@ pub(crate) fn everything(range: TimeRange) -> WantedData {
 
 /// The names of labels, external ones too, of matching series.
 pub(crate) async fn label_names(
-    catalog: &Catalog,
+    served: &ServedBlocks,
     request: LabelNamesRequest,
     context: &RequestContext,
 ) -> Result<Metadata> {
-    let picks = catalog.pick(&request.matchers, &everything(request.range));
+    let picks = served.pick(&request.matchers, &everything(request.range));
     let removed = &request.without_replica_labels;
     let one = |pick: PickedBlock| async move {
         let mut names = names_of(&pick, context).await.map_err(|e| (e, pick.clone()))?;
@@ -74,7 +74,7 @@ pub(crate) async fn label_names(
 
 /// The values of a label of matching series.
 pub(crate) async fn label_values(
-    catalog: &Catalog,
+    served: &ServedBlocks,
     request: LabelValuesRequest,
     context: &RequestContext,
 ) -> Result<Metadata> {
@@ -83,7 +83,7 @@ pub(crate) async fn label_values(
     }
     let mut groups: BTreeMap<Labels, Vec<PickedBlock>> = BTreeMap::new();
     let mut inside = Vec::new();
-    for pick in catalog.pick(&request.matchers, &everything(request.range)) {
+    for pick in served.pick(&request.matchers, &everything(request.range)) {
         // an external label hides what blocks hold under its name
         if pick.block.labels.get(&request.label).is_some() {
             groups.entry(pick.block.labels.clone()).or_default().push(pick);

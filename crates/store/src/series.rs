@@ -11,11 +11,11 @@ use model::{Budget, Labels};
 use serve::Task;
 use storeapi::{Error, Frame, FrameStream, Kind, Result};
 
-use crate::catalog::PickedBlock;
 use crate::context::RequestContext;
 use crate::fetch::{
     FetchedSeries, Fetcher, Stored, StoredWindows, UnfetchedBatch, UnfetchedSeries,
 };
+use crate::served::PickedBlock;
 use crate::source::{BlockSource, Content, SourcePlan, SourceSeries};
 use crate::warnings::Warnings;
 

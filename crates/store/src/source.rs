@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tsdb::chunk::Aggregate;
 
 use crate::block_error::BlockError;
-use crate::catalog::{PickedBlock, ServedBlock};
 use crate::context::RequestContext;
+use crate::served::{PickedBlock, ServedBlock};
 use crate::shared::GatewayShared;
 use crate::warnings::Warnings;
 

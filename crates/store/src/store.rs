@@ -11,27 +11,27 @@ use storeapi::{
     PartialResponse, Result, SeriesRequest, Store, StoreInfo,
 };
 
-use crate::catalog::Catalog;
 use crate::choice::WantedData;
 use crate::context::RequestContext;
 use crate::metadata;
 use crate::series::{answer, batch_series};
+use crate::served::ServedBlocks;
 use crate::shared::GatewayShared;
 use crate::source::SourcePlan;
 use crate::warnings::Warnings;
 
 /// What the last sync found; `None` before the first.
 #[derive(Debug, Default)]
-pub(crate) struct Current(RwLock<Option<Arc<Catalog>>>);
+pub(crate) struct Current(RwLock<Option<Arc<ServedBlocks>>>);
 
 impl Current {
-    pub(crate) fn get(&self) -> Option<Arc<Catalog>> {
+    pub(crate) fn get(&self) -> Option<Arc<ServedBlocks>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts a new catalog in place; returns the old one.
-    pub(crate) fn replace(&self, catalog: Catalog) -> Option<Arc<Catalog>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).replace(Arc::new(catalog))
+    /// Puts what a new sync found in place; returns the old one.
+    pub(crate) fn replace(&self, served: ServedBlocks) -> Option<Arc<ServedBlocks>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).replace(Arc::new(served))
     }
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct BucketStore {
 }
 
 impl BucketStore {
-    fn catalog(&self) -> Result<Arc<Catalog>> {
+    fn served(&self) -> Result<Arc<ServedBlocks>> {
         let not_ready =
             || Error::new(Kind::Unavailable, "Not ready: the first sync of the bucket is not done");
         self.current.get().ok_or_else(not_ready)
@@ -51,13 +51,13 @@ impl BucketStore {
 
     /// Warnings about blocks that are not served; under `Abort` they end the request.
     fn unserved(
-        catalog: &Catalog,
+        served: &ServedBlocks,
         matchers: &[Matcher],
         wanted: &WantedData,
         strategy: PartialResponse,
     ) -> Result<Vec<Frame>> {
         let mut notes = Warnings::new(strategy);
-        for warning in catalog.unserved_warnings(matchers, wanted) {
+        for warning in served.unserved_warnings(matchers, wanted) {
             notes.warn(warning.to_owned())?;
         }
         Ok(notes.take().into_iter().chain(notes.take_rest()).collect())
@@ -71,20 +71,20 @@ impl BucketStore {
 #[async_trait]
 impl Store for BucketStore {
     async fn info(&self) -> Result<StoreInfo> {
-        Ok(self.catalog()?.info())
+        Ok(self.served()?.info())
     }
 
     async fn series(&self, request: SeriesRequest) -> Result<FrameStream> {
-        let catalog = self.catalog()?;
+        let served = self.served()?;
         let wanted = WantedData {
             range: request.range,
             coarsest: Resolution::coarsest_within(request.max_resolution_ms),
             fallback: request.fallback(),
         };
         let warnings =
-            Self::unserved(&catalog, &request.matchers, &wanted, request.partial_response)?;
+            Self::unserved(&served, &request.matchers, &wanted, request.partial_response)?;
         let warnings = stream::iter(warnings.into_iter().map(Ok));
-        let picks = catalog.pick(&request.matchers, &wanted);
+        let picks = served.pick(&request.matchers, &wanted);
         if picks.is_empty() {
             return Ok(warnings.boxed());
         }
@@ -100,11 +100,11 @@ impl Store for BucketStore {
 
     async fn label_names(&self, request: LabelNamesRequest) -> Result<Metadata> {
         let _pass = self.gate.enter().await;
-        let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
+        let (served, context) = (self.served()?, self.context(request.partial_response));
         let wanted = metadata::everything(request.range);
         let warnings =
-            Self::unserved(&catalog, &request.matchers, &wanted, request.partial_response)?;
-        Ok(with_warnings(warnings, metadata::label_names(&catalog, request, &context).await?))
+            Self::unserved(&served, &request.matchers, &wanted, request.partial_response)?;
+        Ok(with_warnings(warnings, metadata::label_names(&served, request, &context).await?))
     }
 
     async fn label_values(&self, request: LabelValuesRequest) -> Result<Metadata> {
@@ -112,11 +112,11 @@ impl Store for BucketStore {
             return Err(Error::new(Kind::Invalid, "label name parameter cannot be empty"));
         }
         let _pass = self.gate.enter().await;
-        let (catalog, context) = (self.catalog()?, self.context(request.partial_response));
+        let (served, context) = (self.served()?, self.context(request.partial_response));
         let wanted = metadata::everything(request.range);
         let warnings =
-            Self::unserved(&catalog, &request.matchers, &wanted, request.partial_response)?;
-        Ok(with_warnings(warnings, metadata::label_values(&catalog, request, &context).await?))
+            Self::unserved(&served, &request.matchers, &wanted, request.partial_response)?;
+        Ok(with_warnings(warnings, metadata::label_values(&served, request, &context).await?))
     }
 }
 

@@ -51,11 +51,11 @@ fn kept_with_marks(
         block
     };
     let all: Vec<SyncedBlock> = blocks.iter().map(one).collect();
-    let catalog = Catalog::new(&all, TimeRange::ALL);
+    let served = ServedBlocks::new(&all, TimeRange::ALL);
     let number = |b: &Arc<ServedBlock>| {
         blocks.iter().find(|(n, ..)| BlockId::from_parts(0, *n) == b.id()).unwrap().0
     };
-    let mut numbers: Vec<u128> = catalog.blocks().map(number).collect();
+    let mut numbers: Vec<u128> = served.blocks().map(number).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -95,25 +95,27 @@ fn a_marked_copy_hides_no_unmarked_one() {
 fn a_copy_that_spans_less_hides_nothing() {
     let (copy, other) =
         (spanning(1, Resolution::OneHour, 0..10), synced(2, Resolution::OneHour, false, &[1]));
-    assert_eq!(Catalog::new(&[copy, other.clone()], TimeRange::ALL).blocks().count(), 1);
+    assert_eq!(ServedBlocks::new(&[copy, other.clone()], TimeRange::ALL).blocks().count(), 1);
     let shorter = spanning(1, Resolution::OneHour, 0..9);
-    assert_eq!(Catalog::new(&[shorter, other], TimeRange::ALL).blocks().count(), 2);
+    assert_eq!(ServedBlocks::new(&[shorter, other], TimeRange::ALL).blocks().count(), 2);
 }
 
 #[test]
 fn other_labels_are_other_groups() {
     let mut other = synced(2, Resolution::FiveMinutes, true, &[1]);
     other.labels = Labels::from_pairs([("a", "c")]);
-    let catalog =
-        Catalog::new(&[synced(1, Resolution::FiveMinutes, false, &[1]), other], TimeRange::ALL);
-    assert_eq!(catalog.blocks().count(), 2);
+    let served = ServedBlocks::new(
+        &[synced(1, Resolution::FiveMinutes, false, &[1]), other],
+        TimeRange::ALL,
+    );
+    assert_eq!(served.blocks().count(), 2);
     let wanted = WantedData {
         range: TimeRange::ALL,
         coarsest: Resolution::OneHour,
         fallback: Spans::default(),
     };
     let matchers = [Matcher::equal("a", "c"), Matcher::equal("x", "y")];
-    let picks = catalog.pick(&matchers, &wanted);
+    let picks = served.pick(&matchers, &wanted);
     let [pick] = &picks[..] else { panic!("{picks:?}") };
     assert_eq!(
         (pick.block.labels.to_string(), &pick.matchers[..]),
@@ -139,7 +141,7 @@ fn what_is_said_of_resolutions_has_the_gaps_they_have() {
         spanning(4, FiveMinutes, 0..50),
         spanning(5, OneHour, 60..80),
     ];
-    let info = Catalog::new(&blocks, TimeRange::new(5, 70)).info();
+    let info = ServedBlocks::new(&blocks, TimeRange::new(5, 70)).info();
     let spans = |spans: &[(i64, i64)]| {
         spans.iter().map(|(start, end)| TimeRange::new(*start, *end)).collect::<Spans>()
     };

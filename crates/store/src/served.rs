@@ -79,15 +79,15 @@ pub(crate) struct Unserved {
 }
 
 #[derive(Debug)]
-pub(crate) struct Catalog {
+pub(crate) struct ServedBlocks {
     groups: Vec<BlockGroup>,
     unserved: Vec<Unserved>,
     /// The time that is served, even if blocks hold more.
     limit: TimeRange,
 }
 
-impl Catalog {
-    pub(crate) fn new(blocks: &[SyncedBlock], limit: TimeRange) -> Catalog {
+impl ServedBlocks {
+    pub(crate) fn new(blocks: &[SyncedBlock], limit: TimeRange) -> ServedBlocks {
         let mut by_labels: BTreeMap<Labels, Vec<&SyncedBlock>> = BTreeMap::new();
         for block in blocks {
             by_labels.entry(block.labels.clone()).or_default().push(block);
@@ -112,11 +112,15 @@ impl Catalog {
                 labels,
             }
         };
-        Catalog { groups: by_labels.into_iter().map(group).collect(), unserved: Vec::new(), limit }
+        ServedBlocks {
+            groups: by_labels.into_iter().map(group).collect(),
+            unserved: Vec::new(),
+            limit,
+        }
     }
 
     /// Adds blocks that exist but could not be looked at.
-    pub(crate) fn with_unseen(mut self, unseen: &[UnseenBlock]) -> Catalog {
+    pub(crate) fn with_unseen(mut self, unseen: &[UnseenBlock]) -> ServedBlocks {
         let one = |block: &UnseenBlock| {
             let (location, error) =
                 (&block.location, short(&in_one_line(&block.error).to_string()));
@@ -138,7 +142,7 @@ impl Catalog {
     }
 
     /// Adds blocks of formats that are not read here, except those whose sources are all served.
-    pub(crate) fn with_foreign(mut self, foreign: &[SyncedBlock]) -> Catalog {
+    pub(crate) fn with_foreign(mut self, foreign: &[SyncedBlock]) -> ServedBlocks {
         let one = |block: &SyncedBlock| Unserved {
             labels: Some(block.labels.clone()),
             range: block.range(),
