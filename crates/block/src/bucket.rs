@@ -7,7 +7,9 @@ mod hints;
 pub(crate) mod http;
 mod list_page;
 mod multipart;
+mod pace;
 pub(crate) mod prefixed;
+mod range_cache;
 mod timely;
 pub(crate) mod upload_headers;
 
@@ -24,13 +26,16 @@ use futures::{StreamExt, TryStreamExt};
 use model::error::in_one_line;
 use model::{Budget, Clock, Reservation};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::metrics::BucketMetrics;
 use crate::{Error, Kind, Result};
 
+use coalesce::{FetchPlan, Piece};
 pub use hints::Hints;
 pub use multipart::MultipartWriter;
+use pace::{Answered, Pace};
+pub use range_cache::RangeCache;
 use timely::Timely;
 
 /// The object with which a store's abilities are tested; not a ULID, so that nothing takes it for a
@@ -42,7 +47,8 @@ const PROBE: &str = "drumlin-probe/create-only";
 pub struct BucketSettings {
     /// The value of the label `bucket` of metrics.
     pub name: String,
-    /// Ranges closer together than this many bytes are fetched as one.
+    /// Ranges further apart than this many bytes are never fetched as one; nearer ones are if the
+    /// bucket's latency and throughput say that it takes less time.
     pub coalesce_gap: u64,
     /// No coalesced range is longer than this many bytes (a single range may be).
     pub coalesce_max: u64,
@@ -70,7 +76,7 @@ impl Default for BucketSettings {
             name: "bucket".into(),
             coalesce_gap: 512 << 10,
             coalesce_max: 16 << 20,
-            parallel_ranges: 8,
+            parallel_ranges: 64,
             attempts: 4,
             backoff: Duration::from_millis(100),
             read_deadline: Duration::from_secs(60),
@@ -94,6 +100,7 @@ pub enum PutOutcome {
 #[derive(Clone)]
 pub struct Bucket {
     inner: Arc<Inner>,
+    cache: Option<RangeCache>,
 }
 
 struct Inner {
@@ -101,6 +108,7 @@ struct Inner {
     settings: BucketSettings,
     metrics: BucketMetrics,
     clock: Arc<dyn Clock>,
+    pace: Pace,
 }
 
 impl fmt::Debug for Bucket {
@@ -118,7 +126,15 @@ impl Bucket {
     ) -> Bucket {
         metrics.show(&settings.name);
         let store = Arc::new(Timely::new(store, settings.read_deadline));
-        Bucket { inner: Arc::new(Inner { store, settings, metrics, clock }) }
+        let inner = Inner { store, settings, metrics, clock, pace: Pace::default() };
+        Bucket { inner: Arc::new(inner), cache: None }
+    }
+
+    /// The same bucket for reading ranges of objects that never change once written, each of them
+    /// once.
+    #[must_use]
+    pub fn caching(self, cache: RangeCache) -> Bucket {
+        Bucket { cache: Some(cache), ..self }
     }
 
     /// In a bucket that is a folder, removes what broken uploads left longer ago than `age`;
@@ -211,10 +227,17 @@ impl Bucket {
 
     /// A part of an object; shorter where the object ends, empty where it ended before.
     pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
+        if self.cache.is_none() {
+            return self.fetch_range(path, range).await;
+        }
+        let parts = self.get_ranges(path, std::slice::from_ref(&range)).await?;
+        Ok(parts.into_iter().next().unwrap_or_default())
+    }
+
+    async fn fetch_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
         let fetched = self
             .counted("get_range", path, "fetching a range of", |store| {
-                let range = range.clone();
-                async move { store.get_range(path, range).await }
+                self.get_range_once(store, path, range.clone())
             })
             .await;
         // stores report a range beyond the end with errors of no particular kind
@@ -225,6 +248,26 @@ impl Bucket {
             return Ok(Bytes::new());
         }
         fetched
+    }
+
+    async fn get_range_once(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        path: &Path,
+        range: Range<u64>,
+    ) -> object_store::Result<Bytes> {
+        let Inner { clock, pace, .. } = &*self.inner;
+        let (request, start) = (pace.begin(), clock.monotonic());
+        let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+        let answer = store.get_opts(path, options).await?;
+        let first_byte = clock.monotonic();
+        let bytes = answer.bytes().await?;
+        request.ended(Answered {
+            latency: first_byte.saturating_sub(start),
+            body: clock.monotonic().saturating_sub(first_byte),
+            bytes: bytes.len(),
+        });
+        Ok(bytes)
     }
 
     /// Parts of an object, in the order asked for; neighbours are fetched together and several at a
@@ -241,15 +284,54 @@ impl Bucket {
         ranges: &[Range<u64>],
         gap: u64,
     ) -> Result<Vec<Bytes>> {
-        let settings = &self.inner.settings;
-        let plan =
-            coalesce::FetchPlan::new(ranges, gap.min(settings.coalesce_gap), settings.coalesce_max);
-        let fetched: Vec<Bytes> = futures::stream::iter(plan.fetches().to_vec())
-            .map(|range| self.get_range(path, range))
-            .buffered(settings.parallel_ranges.max(1))
+        let Some(cache) = &self.cache else {
+            let plan = self.plan(ranges, gap);
+            return Ok(plan.cut(&self.fetch_planned(path, &plan).await?));
+        };
+        let mut parts = cache.find(path, ranges).await;
+        let missing: Vec<usize> = (0..parts.len()).filter(|at| parts[*at].is_none()).collect();
+        if !missing.is_empty() {
+            let wanted: Vec<Range<u64>> = missing.iter().map(|at| ranges[*at].clone()).collect();
+            let plan = self.plan(&wanted, gap);
+            let pieces = self.fetch_planned(path, &plan).await?;
+            cache.settle().await;
+            for (at, bytes) in missing.into_iter().zip(plan.cut(&pieces)) {
+                parts[at] = Some(bytes);
+            }
+        }
+        Ok(parts.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Neighbours are fetched together where that takes less time, as the bucket was lately.
+    fn plan(&self, ranges: &[Range<u64>], gap: u64) -> FetchPlan {
+        /// As long as nothing is known of the bucket.
+        const FIRST_GAP: u64 = 128 << 10;
+        let BucketSettings { coalesce_gap, coalesce_max, parallel_ranges, .. } =
+            self.inner.settings;
+        let worth = self.inner.pace.gap(parallel_ranges).unwrap_or(FIRST_GAP);
+        FetchPlan::new(ranges, gap.min(coalesce_gap).min(worth), coalesce_max)
+    }
+
+    /// Fetches several parts at a time and has them cached; they come in order.
+    async fn fetch_planned(&self, path: &Path, plan: &FetchPlan) -> Result<Vec<Piece>> {
+        let fetch = |range: Range<u64>| async move {
+            let Some(cache) = &self.cache else {
+                let bytes = self.fetch_range(path, range.clone()).await?;
+                return Ok::<_, Error>(vec![Piece { range, bytes }]);
+            };
+            let (bucket, object, asked) = (self.clone(), path.clone(), range.clone());
+            let fetching = async move { bucket.fetch_range(&object, asked).await };
+            let bytes = cache.fetch(path, range.clone(), fetching).await?;
+            let kept = plan.kept(Piece { range, bytes });
+            cache.keep(path, &kept).await;
+            Ok(kept)
+        };
+        let pieces: Vec<Vec<Piece>> = futures::stream::iter(plan.fetches().to_vec())
+            .map(fetch)
+            .buffered(self.inner.settings.parallel_ranges.max(1))
             .try_collect()
             .await?;
-        Ok(plan.cut(&fetched))
+        Ok(pieces.into_iter().flatten().collect())
     }
 
     pub async fn head(&self, path: &Path) -> Result<ObjectMeta> {
@@ -466,7 +548,7 @@ impl Bucket {
         F: Fn(&'a Arc<dyn ObjectStore>) -> Fut,
         Fut: Future<Output = object_store::Result<T>>,
     {
-        let Inner { store, settings, metrics, clock } = &*self.inner;
+        let Inner { store, settings, metrics, clock, .. } = &*self.inner;
         let labels = [self.name(), operation];
         let mut pause = settings.backoff;
         let mut attempts = settings.attempts.max(1);

@@ -24,11 +24,11 @@ pub mod upload;
 #[cfg(test)]
 mod testing;
 
-pub use bucket::{Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome};
+pub use bucket::{Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome, RangeCache};
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
 pub use memory_turns::{MemoryTurn, MemoryTurns};
-pub use metrics::{BucketMetrics, ShipperMetrics, SyncMetrics};
+pub use metrics::{BucketMetrics, RangeCacheMetrics, ShipperMetrics, SyncMetrics};
 pub use reader::{
     BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery,
     StoredCounts,

@@ -1,8 +1,11 @@
 //! The metrics of this crate, under the names that Thanos' dashboards and alerts use.
 
+use bytes::Bytes;
+use object_store::path::Path;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, Registry};
 use serve::{Registrar, SECONDS, exponential};
 
+use crate::layout::INDEX_FILE;
 use crate::{Error, Kind, Result};
 
 fn registered<M>(
@@ -89,6 +92,99 @@ impl BucketMetrics {
             self.transferred_bytes.with_label_values(&[bucket, operation]);
         }
         self.last_upload.with_label_values(&[bucket]);
+    }
+}
+
+/// What is counted of the parts of objects that are kept in memory, under the names of Thanos'
+/// caching bucket.
+#[derive(Clone, Debug)]
+pub struct RangeCacheMetrics {
+    requests: CounterVec,
+    hits: CounterVec,
+    requested_bytes: CounterVec,
+    fetched_bytes: CounterVec,
+    items: Gauge,
+    bytes: Gauge,
+}
+
+/// The files that [`RangeCacheMetrics`] tells apart: the values of the label `config`.
+const CACHED_FILES: [&str; 3] = ["index", "chunks", "parquet"];
+
+impl RangeCacheMetrics {
+    /// # Errors
+    /// `Internal` when they are registered already.
+    pub fn new(registry: &Registry) -> Result<RangeCacheMetrics> {
+        registered(registry, RangeCacheMetrics::register)
+    }
+
+    fn register(new: Registrar<'_>) -> serve::Result<RangeCacheMetrics> {
+        let metrics = RangeCacheMetrics {
+            requests: new.counters(
+                "thanos_store_bucket_cache_operation_requests_total",
+                "Parts of objects that were looked up in the cache.",
+                &["operation", "config"],
+            )?,
+            hits: new.counters(
+                "thanos_store_bucket_cache_operation_hits_total",
+                "Parts of objects that were found in the cache.",
+                &["operation", "config"],
+            )?,
+            requested_bytes: new.counters(
+                "thanos_store_bucket_cache_getrange_requested_bytes_total",
+                "Bytes of parts of objects that were asked for.",
+                &["config"],
+            )?,
+            fetched_bytes: new.counters(
+                "thanos_store_bucket_cache_getrange_fetched_bytes_total",
+                "Bytes of parts of objects by where they came from.",
+                &["origin", "config"],
+            )?,
+            items: new
+                .gauge("drumlin_store_bucket_cache_items", "Parts of objects in the cache.")?,
+            bytes: new.gauge(
+                "drumlin_store_bucket_cache_bytes",
+                "Bytes that the parts of objects in the cache take.",
+            )?,
+        };
+        for file in CACHED_FILES {
+            metrics.requests.with_label_values(&["get_range", file]);
+            metrics.hits.with_label_values(&["get_range", file]);
+            metrics.requested_bytes.with_label_values(&[file]);
+            for origin in ["cache", "bucket"] {
+                metrics.fetched_bytes.with_label_values(&[origin, file]);
+            }
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn looked_up(&self, object: &Path, found: &[Option<Bytes>]) {
+        let file = cached_file(object);
+        let hits = found.iter().flatten().count();
+        let bytes: usize = found.iter().flatten().map(Bytes::len).sum();
+        let labels = ["get_range", file];
+        self.requests.with_label_values(&labels).inc_by(found.len() as f64);
+        self.hits.with_label_values(&labels).inc_by(hits as f64);
+        self.requested_bytes.with_label_values(&[file]).inc_by(bytes as f64);
+        self.fetched_bytes.with_label_values(&["cache", file]).inc_by(bytes as f64);
+    }
+
+    pub(crate) fn fetched(&self, object: &Path, bytes: usize) {
+        let file = cached_file(object);
+        self.fetched_bytes.with_label_values(&["bucket", file]).inc_by(bytes as f64);
+        self.requested_bytes.with_label_values(&[file]).inc_by(bytes as f64);
+    }
+
+    pub(crate) fn holds(&self, bytes: u64, items: u64) {
+        self.bytes.set(bytes as f64);
+        self.items.set(items as f64);
+    }
+}
+
+fn cached_file(object: &Path) -> &'static str {
+    match object.filename() {
+        Some(INDEX_FILE) => CACHED_FILES[0],
+        _ if object.extension() == Some("parquet") => CACHED_FILES[2],
+        _ => CACHED_FILES[1],
     }
 }
 

@@ -165,6 +165,26 @@ pub(crate) fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {
     Bucket::new(store, BucketSettings::default(), metrics, TestClock::new())
 }
 
+/// How often a bucket was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CountedReads(Arc<AtomicU32>);
+
+impl CountedReads {
+    pub(crate) fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn counted_bucket() -> (Bucket, CountedReads) {
+    let reads = CountedReads::default();
+    let counting = reads.clone();
+    let count = move |_: &Path| {
+        counting.0.fetch_add(1, Ordering::Relaxed);
+        None
+    };
+    (bucket_over(Arc::new(FailingReads::new(count))), reads)
+}
+
 pub(crate) fn memory_bucket() -> Bucket {
     bucket_over(Arc::new(InMemory::new()))
 }

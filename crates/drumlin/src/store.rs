@@ -26,7 +26,6 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("block-discovery-strategy"),
     Foreign::switch("store.enable-index-header-lazy-reader"),
     Foreign::value("store.index-header-lazy-reader-idle-timeout"),
-    Foreign::value("store.index-header-lazy-download-strategy"),
     Foreign::value("store.index-header-posting-offsets-in-mem-sampling"),
     Foreign::switch("store.enable-lazy-expanded-postings"),
     Foreign::value("store.posting-group-max-key-series-ratio"),
@@ -90,6 +89,15 @@ struct BlockArgs {
         value_name = "N"
     )]
     open_concurrency: usize,
+    /// When index headers are read: eager, as soon as a block is found, newest first, until the
+    /// cache is half full; lazy, when a request needs them.
+    #[arg(
+        id = "store.index-header-lazy-download-strategy",
+        long = "store.index-header-lazy-download-strategy",
+        default_value = "eager",
+        value_name = "STRATEGY"
+    )]
+    open_strategy: OpenStrategy,
     /// Number of meta.json files fetched at a time.
     #[arg(
         id = "block-meta-fetch-concurrency",
@@ -131,6 +139,15 @@ struct LimitArgs {
         value_name = "SIZE"
     )]
     index_cache_size: ByteSize,
+    /// Memory for what was read of blocks lately: postings, series, chunks and Parquet pages; at
+    /// most an eighth of --memory-budget.
+    #[arg(
+        id = "bucket-cache-size",
+        long = "bucket-cache-size",
+        default_value = "1GB",
+        value_name = "SIZE"
+    )]
+    bucket_cache_size: ByteSize,
     /// Maximum number of requests answered at a time; others wait.
     #[arg(
         id = "store.grpc.series-max-concurrency",
@@ -149,6 +166,13 @@ struct LimitArgs {
         value_name = "SIZE"
     )]
     downloaded_bytes: ByteSize,
+}
+
+/// When blocks are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum OpenStrategy {
+    Eager,
+    Lazy,
 }
 
 fn bound(time: TimeOrOffset) -> TimeBound {
@@ -170,12 +194,14 @@ impl Args {
             sync_interval: blocks.sync_interval,
             meta_concurrency: blocks.meta_concurrency,
             open_concurrency: blocks.open_concurrency,
+            open_ahead: blocks.open_strategy == OpenStrategy::Eager,
             min_time: bound(blocks.time.min),
             max_time: bound(blocks.time.max),
             relabel: self.selector.relabel_configs()?,
             consistency_delay: blocks.consistency_delay,
             ignore_deletion_marks_delay: blocks.ignore_deletion_marks_delay,
             index_cache_bytes: limits.index_cache_size.0,
+            bucket_cache_bytes: limits.bucket_cache_size.0,
             limits: limits.request.settings(),
             downloaded_bytes_limit: limits.downloaded_bytes.0,
             series_max_concurrency: limits.series_max_concurrency,

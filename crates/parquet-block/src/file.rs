@@ -56,6 +56,12 @@ impl FooterCache {
         FooterCache(moka::future::Cache::builder().weigher(weigh).max_capacity(max_bytes).build())
     }
 
+    /// Whether half of what it may take is in use.
+    pub fn is_half_full(&self) -> bool {
+        let capacity = self.0.policy().max_capacity();
+        capacity.is_some_and(|capacity| self.0.weighted_size() >= capacity / 2)
+    }
+
     async fn footer(&self, key: &str) -> Option<ArrowReaderMetadata> {
         match self.0.get(key).await? {
             CachedPart::Footer(footer) => Some(footer),

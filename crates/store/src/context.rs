@@ -138,8 +138,18 @@ impl RequestContext {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has the next request read a block anew: whoever owns it may restore its files in place.
+    pub(crate) fn found_damage(&self, block: &ServedBlock) {
+        let (shared, location) = (Arc::clone(&self.shared), block.location.clone());
+        // nobody waits for it, and it waits for nobody
+        tokio::spawn(async move { shared.read_anew(&location).await });
+    }
+
     /// Records that a block cannot be read, or no further.
     pub(crate) fn block_failed(&self, block: &ServedBlock, error: &BlockError) -> Error {
+        if error.kind() == Kind::Corrupt {
+            self.found_damage(block);
+        }
         self.shared.metrics.load_failures.inc();
         let (id, text) = (block.id(), in_one_line(error).to_string());
         tracing::warn!(block = %id, error = %text, "block is left out of an answer");

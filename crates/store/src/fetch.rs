@@ -243,6 +243,9 @@ impl Fetcher {
             }
             Err(error) => return Ok(self.failed(at, &BlockError::Tsdb(error))),
         };
+        if !read.errors.is_empty() {
+            self.context.found_damage(block);
+        }
         let transcodes = !self.newer_encodings
             && read.series.iter().any(|s| s.chunks.iter().any(|c| c.encoding.needs_transcoding()));
         let convert = Convert {

@@ -10,19 +10,22 @@ use block::sync::{
     ConsistencyDelay, FetcherSettings, Filter, HideCovered, IgnoreDeletionMark, MetaFetcher,
     RelabelFilter, Synced, TimePartition, UnreadMarks,
 };
-use block::{Bucket, HeaderCache, Path, SyncMetrics, TombstoneCache};
+use block::{
+    Bucket, HeaderCache, Path, RangeCache, RangeCacheMetrics, SyncMetrics, TombstoneCache,
+};
 use futures::FutureExt;
 use model::Clock;
 use model::error::in_one_line;
 use parquet_block::FooterCache;
 use prometheus::Registry;
-use serve::{Component, Gate, Served};
+use serve::{Component, Gate, Served, Task};
 use storeapi::info::Capabilities;
 use storeapi::server::ServerMetrics;
 use storeapi::{Limited, SeriesLimits, Store};
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
+use crate::open_ahead::open_ahead;
 use crate::served::ServedBlocks;
 use crate::shared::GatewayShared;
 use crate::store::{BucketStore, Current};
@@ -36,8 +39,8 @@ const META_FOLDER: &str = "meta-syncer";
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// Caches take at most one part in this many of the memory budget.
-const CACHE_SHARE: u64 = 4;
+/// Each of the two caches takes at most one part in this many of the memory budget.
+const CACHE_SHARE: u64 = 8;
 
 /// A store gateway before it runs.
 pub struct Gateway {
@@ -72,12 +75,18 @@ impl Gateway {
     ) -> Result<Gateway> {
         settings.validate(clock.now())?;
         let metrics = Metrics::register(registry)?;
-        let cache_bytes = settings.index_cache_bytes.min(settings.budget.limit() / CACHE_SHARE);
+        let most_for_cache = settings.budget.limit() / CACHE_SHARE;
+        let cache_bytes = settings.index_cache_bytes.min(most_for_cache);
         let set_aside = settings.budget.set_aside("the index cache", cache_bytes);
         set_aside.map_err(|e| Error::passed(Kind::Invalid, e))?;
+        let range_bytes = settings.bucket_cache_bytes.min(most_for_cache);
+        let set_aside = settings.budget.set_aside("the cache of the bucket", range_bytes);
+        set_aside.map_err(|e| Error::passed(Kind::Invalid, e))?;
+        let ranges = RangeCache::new(range_bytes, RangeCacheMetrics::new(registry)?);
         let (footer_bytes, tombstone_bytes) = (cache_bytes / 4, cache_bytes / 16);
         let shared = Arc::new(GatewayShared {
-            bucket: bucket.clone(),
+            bucket: bucket.clone().caching(ranges.clone()),
+            ranges,
             headers: HeaderCache::new(cache_bytes - footer_bytes - tombstone_bytes),
             footers: FooterCache::new(footer_bytes),
             tombstones: TombstoneCache::new(tombstone_bytes),
@@ -181,7 +190,7 @@ impl Gateway {
         for block in
             old.iter().flat_map(|c| c.blocks()).filter(|b| !after.contains(b.location.dir()))
         {
-            self.shared.forget(block.id()).await;
+            self.shared.forget(&block.location).await;
         }
         let (broken, unseen) = (synced.broken.len(), synced.unseen.len());
         tracing::info!(blocks = served, broken, unseen, "synced the blocks of the bucket");
@@ -193,8 +202,13 @@ impl Gateway {
     pub(crate) async fn run(self) {
         let interval = self.settings.sync_interval;
         let mut retry = FIRST_RETRY;
+        // ends with the loop, and before the next one begins
+        let mut _opening = None;
         loop {
             let synced = self.sync().await;
+            if let Some(served) = self.current.get().filter(|_| self.settings.open_ahead) {
+                _opening = Some(Task::spawn(open_ahead(Arc::clone(&self.shared), served)));
+            }
             let soon = match &synced {
                 Ok(()) => self.current.get().is_some_and(|served| served.has_unseen()),
                 Err(e) => {

@@ -18,6 +18,7 @@ mod fetch;
 mod gateway;
 mod metadata;
 mod metrics;
+mod open_ahead;
 mod series;
 mod served;
 mod settings;

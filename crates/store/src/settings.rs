@@ -45,8 +45,13 @@ pub struct Settings {
     pub consistency_delay: Duration,
     /// How long blocks marked for deletion are still served.
     pub ignore_deletion_marks_delay: Duration,
-    /// Bytes of index headers and Parquet footers kept in memory.
+    /// Whether blocks are opened, the newest first, before a request needs them.
+    pub open_ahead: bool,
+    /// Bytes of index headers and Parquet footers kept in memory; at most an eighth of the budget.
     pub index_cache_bytes: u64,
+    /// Bytes of parts of blocks' files kept in memory: postings, series entries, chunks, pages of
+    /// Parquet; at most an eighth of the budget.
+    pub bucket_cache_bytes: u64,
     /// The most series and samples one request may return; 0 = no limit.
     pub limits: SeriesLimits,
     /// Bytes that one request may fetch from the bucket; 0 = no limit.
@@ -69,7 +74,9 @@ impl Default for Settings {
             relabel: Vec::new(),
             consistency_delay: Duration::ZERO,
             ignore_deletion_marks_delay: Duration::from_secs(24 * 3600),
+            open_ahead: true,
             index_cache_bytes: 250 << 20,
+            bucket_cache_bytes: 1 << 30,
             limits: SeriesLimits::default(),
             downloaded_bytes_limit: 0,
             series_max_concurrency: 20,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use block::{Bucket, HeaderCache, TombstoneCache};
+use block::{BlockLocation, Bucket, HeaderCache, RangeCache, TombstoneCache};
 use model::{BlockId, Budget, Clock};
 use parquet_block::FooterCache;
 use tokio::sync::Semaphore;
@@ -13,7 +13,9 @@ use crate::metrics::Metrics;
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct GatewayShared {
+    /// Through the cache of parts of objects.
     pub(crate) bucket: Bucket,
+    pub(crate) ranges: RangeCache,
     pub(crate) headers: HeaderCache,
     pub(crate) footers: FooterCache,
     pub(crate) tombstones: TombstoneCache,
@@ -49,9 +51,17 @@ impl GatewayShared {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
     }
 
+    /// Has a block read from the bucket again, and not from caches.
+    pub(crate) async fn read_anew(&self, location: &BlockLocation) {
+        self.headers.read_anew(location.id()).await;
+        self.ranges.forget_below(location.dir()).await;
+    }
+
     /// Forgets a block that is no longer served.
-    pub(crate) async fn forget(&self, block: BlockId) {
+    pub(crate) async fn forget(&self, location: &BlockLocation) {
+        let block = location.id();
         self.headers.remove(block).await;
+        self.ranges.forget_below(location.dir()).await;
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).remove(&block);
     }
 }

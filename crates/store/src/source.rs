@@ -281,6 +281,9 @@ impl BlockTask {
             for entry in batch.entries {
                 sorter.push(&entry.labels.clone(), Content::Stored(entry, None))?;
             }
+            if !batch.errors.is_empty() {
+                self.context.found_damage(&self.pick.block);
+            }
             let broken = batch
                 .errors
                 .iter()

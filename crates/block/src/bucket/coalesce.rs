@@ -7,6 +7,8 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(super) struct FetchPlan {
     wanted: Vec<Range<u64>>,
+    /// Those of them that are not empty.
+    sorted: Vec<Range<u64>>,
     /// Sorted, apart from each other.
     fetches: Vec<Range<u64>>,
 }
@@ -18,7 +20,7 @@ impl FetchPlan {
             wanted.iter().filter(|r| r.start < r.end).cloned().collect();
         sorted.sort_unstable_by_key(|r| (r.start, r.end));
         let mut fetches: Vec<Range<u64>> = Vec::new();
-        for range in sorted {
+        for range in sorted.iter().cloned() {
             match fetches.last_mut() {
                 // what overlaps must be one, however long: each range wanted is cut from one fetch
                 Some(last)
@@ -31,29 +33,73 @@ impl FetchPlan {
                 _ => fetches.push(range),
             }
         }
-        FetchPlan { wanted: wanted.to_vec(), fetches }
+        FetchPlan { wanted: wanted.to_vec(), sorted, fetches }
     }
 
     pub(super) fn fetches(&self) -> &[Range<u64>] {
         &self.fetches
     }
 
-    /// The ranges wanted out of what was fetched; shorter where the object ended.
-    pub(super) fn cut(&self, fetched: &[Bytes]) -> Vec<Bytes> {
-        let cut = |range: &Range<u64>| {
-            let at = self.fetches.partition_point(|f| f.end < range.end);
-            let Some((fetch, bytes)) = self.fetches.get(at).zip(fetched.get(at)) else {
-                return Bytes::new();
-            };
-            if range.start < fetch.start {
-                return Bytes::new();
+    /// What is kept of a fetch: all of it, or, where more than a quarter of it only lay between,
+    /// copies of the rest, so that nothing else stays in memory. A short one is copied too, because
+    /// it may be a part of a larger buffer of the connection.
+    pub(super) fn kept(&self, fetched: Piece) -> Vec<Piece> {
+        const SHORT: usize = 512 << 10;
+        let runs = self.runs(&fetched.range);
+        let wanted: u64 = runs.iter().map(|run| run.end - run.start).sum();
+        if wanted >= fetched.bytes.len() as u64 / 4 * 3 {
+            let is_short = fetched.bytes.len() < SHORT;
+            let copy = || Bytes::copy_from_slice(&fetched.bytes);
+            let bytes = if is_short { copy() } else { fetched.bytes.clone() };
+            return vec![Piece { bytes, range: fetched.range }];
+        }
+        let copy = |run| Piece { bytes: Bytes::copy_from_slice(&fetched.cut(&run)), range: run };
+        runs.into_iter().map(copy).collect()
+    }
+
+    /// The wanted parts of a fetch, those close together as one.
+    fn runs(&self, fetch: &Range<u64>) -> Vec<Range<u64>> {
+        /// What it costs to keep one more piece.
+        const CLOSE: u64 = 512;
+        let from = self.sorted.partition_point(|range| range.start < fetch.start);
+        let inside = self.sorted[from..].iter().take_while(|range| range.start < fetch.end);
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for range in inside {
+            match runs.last_mut().filter(|last| range.start <= last.end + CLOSE) {
+                Some(last) => last.end = last.end.max(range.end),
+                None => runs.push(range.clone()),
             }
-            let clamp =
-                |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-            let (from, to) = (clamp(range.start - fetch.start), clamp(range.end - fetch.start));
-            bytes.slice(from..to.max(from))
+        }
+        runs
+    }
+
+    /// The ranges wanted out of pieces that hold them, in order and apart from each other; shorter
+    /// where the object ended.
+    pub(super) fn cut(&self, pieces: &[Piece]) -> Vec<Bytes> {
+        let cut = |range: &Range<u64>| {
+            let at = pieces.partition_point(|piece| piece.range.end < range.end);
+            let piece = pieces.get(at).filter(|piece| piece.range.start <= range.start);
+            piece.map(|piece| piece.cut(range)).unwrap_or_default()
         };
         self.wanted.iter().map(cut).collect()
+    }
+}
+
+/// A part of an object; its bytes are fewer than its range where the object ended.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) range: Range<u64>,
+    pub(super) bytes: Bytes,
+}
+
+impl Piece {
+    /// A range that begins in this piece, as far as there are bytes.
+    pub(super) fn cut(&self, range: &Range<u64>) -> Bytes {
+        let place = |at: u64| {
+            let offset = usize::try_from(at - self.range.start).unwrap_or(usize::MAX);
+            offset.min(self.bytes.len())
+        };
+        self.bytes.slice(place(range.start)..place(range.end.max(range.start)))
     }
 }
 
@@ -62,6 +108,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_only_lay_between_is_not_kept() {
+        let plan = FetchPlan::new(&[0..1000, 1100..2000, 90_000..91_000], 1 << 20, 1 << 20);
+        let fetched = Piece { range: 0..91_000, bytes: vec![7; 91_000].into() };
+        let kept: Vec<_> = plan.kept(fetched).into_iter().map(|piece| piece.range).collect();
+        assert_eq!(kept, [0..2000, 90_000..91_000]);
+        let whole = Piece { range: 0..2000, bytes: vec![7; 2000].into() };
+        let plan = FetchPlan::new(&[0..1000, 1100..2000], 1 << 20, 1 << 20);
+        assert_eq!(plan.kept(whole).len(), 1);
+    }
 
     #[test]
     fn neighbours_join_and_far_ones_do_not() {
@@ -82,8 +139,11 @@ mod tests {
             let plan = FetchPlan::new(&wanted, gap, max);
             prop_assert!(plan.fetches().windows(2).all(|w| w[0].end <= w[1].start));
             let part = |r: &Range<u64>| object[(r.start as usize).min(250)..(r.end as usize).min(250)].to_vec();
-            let fetched: Vec<Bytes> = plan.fetches().iter().map(|r| part(r).into()).collect();
-            for (range, bytes) in wanted.iter().zip(plan.cut(&fetched)) {
+            let fetched = plan.fetches().iter();
+            let fetched = fetched.map(|r| Piece { range: r.clone(), bytes: part(r).into() });
+            let pieces: Vec<Piece> = fetched.flat_map(|piece| plan.kept(piece)).collect();
+            prop_assert!(pieces.windows(2).all(|w| w[0].range.end <= w[1].range.start));
+            for (range, bytes) in wanted.iter().zip(plan.cut(&pieces)) {
                 prop_assert_eq!(bytes, part(range));
             }
         }

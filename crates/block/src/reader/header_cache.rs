@@ -37,6 +37,11 @@ impl HeaderCache {
         self.headers.try_get_with(block, load).await.map_err(|e: Arc<Error>| (*e).clone())
     }
 
+    /// Has the header of a block read again; what is known of the order of its series stays.
+    pub async fn read_anew(&self, block: BlockId) {
+        self.headers.invalidate(&block).await;
+    }
+
     /// Forgets a block, such as one that was deleted.
     pub async fn remove(&self, block: BlockId) {
         self.headers.invalidate(&block).await;
@@ -59,6 +64,12 @@ impl HeaderCache {
     /// Bytes in use, approximately.
     pub fn bytes(&self) -> u64 {
         self.headers.weighted_size()
+    }
+
+    /// Whether half of what it may take is in use.
+    pub fn is_half_full(&self) -> bool {
+        let capacity = self.headers.policy().max_capacity();
+        capacity.is_some_and(|capacity| self.bytes() >= capacity / 2)
     }
 
     /// Blocks in the cache, approximately.

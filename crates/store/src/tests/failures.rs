@@ -196,7 +196,12 @@ async fn what_does_not_fit_into_the_budget_is_refused_and_given_back() {
     let bucket = TestBucket::new();
     two_blocks(&bucket).await;
     let budget = Budget::new(4096);
-    let settings = Settings { budget: budget.clone(), index_cache_bytes: 0, ..Settings::default() };
+    let settings = Settings {
+        budget: budget.clone(),
+        index_cache_bytes: 0,
+        bucket_cache_bytes: 0,
+        ..Settings::default()
+    };
     let store = bucket.served_with(settings).await;
     let error = try_ask(&store, everything(hours(0, 2))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Memory);
@@ -219,7 +224,14 @@ async fn requests_that_do_not_fit_together_take_turns() {
     let served = |budget: Budget| async {
         let bucket = TestBucket::new();
         two_blocks(&bucket).await;
-        bucket.served_with(Settings { budget, index_cache_bytes: 0, ..Settings::default() }).await
+        bucket
+            .served_with(Settings {
+                budget,
+                index_cache_bytes: 0,
+                bucket_cache_bytes: 0,
+                ..Settings::default()
+            })
+            .await
     };
     let alone = Budget::unlimited();
     let expected = ask(&served(alone.clone()).await, everything(hours(0, 2))).await;
@@ -241,7 +253,12 @@ async fn labels_that_do_not_fit_into_the_budget_are_no_partial_answer() {
     let bucket = TestBucket::new();
     two_blocks(&bucket).await;
     let budget = Budget::new(1500);
-    let settings = Settings { budget: budget.clone(), index_cache_bytes: 0, ..Settings::default() };
+    let settings = Settings {
+        budget: budget.clone(),
+        index_cache_bytes: 0,
+        bucket_cache_bytes: 0,
+        ..Settings::default()
+    };
     let store = bucket.served_with(settings).await;
     let error = store.label_values(values_of("pod", hours(0, 2))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Memory);
