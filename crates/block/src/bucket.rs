@@ -35,7 +35,7 @@ use coalesce::{FetchPlan, Piece};
 pub use hints::Hints;
 pub use multipart::MultipartWriter;
 use pace::{Answered, Pace};
-pub use range_cache::RangeCache;
+pub use range_cache::{RangeCache, RangeCacheBytes};
 use timely::Timely;
 
 /// The object with which a store's abilities are tested; not a ULID, so that nothing takes it for a
@@ -135,6 +135,11 @@ impl Bucket {
     #[must_use]
     pub fn caching(self, cache: RangeCache) -> Bucket {
         Bucket { cache: Some(cache), ..self }
+    }
+
+    /// Whether what is read once is here when it is read again.
+    pub fn is_caching(&self) -> bool {
+        self.cache.is_some()
     }
 
     /// In a bucket that is a folder, removes what broken uploads left longer ago than `age`;

@@ -24,7 +24,9 @@ pub mod upload;
 #[cfg(test)]
 mod testing;
 
-pub use bucket::{Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome, RangeCache};
+pub use bucket::{
+    Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome, RangeCache, RangeCacheBytes,
+};
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
 pub use memory_turns::{MemoryTurn, MemoryTurns};

@@ -131,7 +131,8 @@ struct BlockArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// Memory for index headers and Parquet footers of blocks.
+    /// Memory for index headers, postings, series entries and Parquet footers; at most an eighth of
+    /// --memory-budget.
     #[arg(
         id = "index-cache-size",
         long = "index-cache-size",
@@ -139,8 +140,8 @@ struct LimitArgs {
         value_name = "SIZE"
     )]
     index_cache_size: ByteSize,
-    /// Memory for what was read of blocks lately: postings, series, chunks and Parquet pages; at
-    /// most an eighth of --memory-budget.
+    /// Memory for chunks and Parquet pages that were read lately; at most an eighth of
+    /// --memory-budget.
     #[arg(
         id = "bucket-cache-size",
         long = "bucket-cache-size",

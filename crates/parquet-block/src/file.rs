@@ -117,6 +117,15 @@ pub(crate) struct ListedFile {
     pub(crate) version: FormatVersion,
     /// Those of all files of the block; format 1 has none.
     pub(crate) checksums: Option<Arc<Checksums>>,
+    /// What was fetched of it before the checksums were known.
+    pub(crate) ahead: Option<Ahead>,
+}
+
+/// A part of a file that was fetched before it is needed.
+#[derive(Clone)]
+pub(crate) struct Ahead {
+    start: u64,
+    bytes: Bytes,
 }
 
 impl ListedFile {
@@ -129,7 +138,19 @@ impl ListedFile {
     }
 
     fn source(self) -> RangedReader {
-        RangedReader { bucket: self.bucket, path: self.path, checksums: self.checksums }
+        let ListedFile { bucket, path, checksums, ahead, .. } = self;
+        RangedReader { bucket, path, checksums, ahead }
+    }
+
+    /// The end of the file, where its footer probably is; `None` where the footer is known, or the
+    /// bucket does not answer, which shows again when it is needed.
+    pub(crate) async fn end_ahead(&self, cache: &FooterCache) -> Option<Ahead> {
+        if cache.footer(self.path.as_ref()).await.is_some() {
+            return None;
+        }
+        let start = self.size.saturating_sub(likely_footer(self.size));
+        let bytes = self.bucket.get_range(&self.path, start..self.size).await.ok()?;
+        Some(Ahead { start, bytes })
     }
 }
 
@@ -171,7 +192,7 @@ pub(crate) type RowRanges = Vec<Range<usize>>;
 impl BlockFile {
     /// Reads the footer, usually with one request.
     pub(crate) async fn open(file: ListedFile, cache: &FooterCache) -> Result<BlockFile, Error> {
-        let (size, version, source) = (file.size, file.version, file.source());
+        let (size, version, mut source) = (file.size, file.version, file.source());
         let path = &source.path;
         let listed = source.file_checksums().map_err(|reason| Error::corrupt(path, reason))?;
         if let Some(listed) = listed.filter(|listed| listed.size() != size) {
@@ -194,11 +215,23 @@ impl BlockFile {
             let found = format.unwrap_or_default().to_owned();
             return Err(Error(Case::Unsupported { file: path.to_string(), found }));
         }
+        source.ahead = None;
         Ok(BlockFile { source, size, footer })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.source.path
+    }
+
+    /// Has a short file in the bucket's cache, so that none of its reads waits for another.
+    pub(crate) async fn fetch_ahead(&self) {
+        /// Takes less time than a second request.
+        const SHORT: u64 = 2 << 20;
+        let RangedReader { bucket, path, .. } = &self.source;
+        if self.size <= SHORT && bucket.is_caching() {
+            // what fails is read again, and fails again, when it is needed
+            let _ = bucket.get_range(path, 0..self.size).await;
+        }
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -424,15 +457,18 @@ fn check_rows(metadata: &ParquetMetaData, size: u64) -> Result<(), String> {
         .map_err(|rows| format!("the footer claims {rows} rows in {size} bytes"))
 }
 
+/// How long footer and page index probably are. They grow with the file, and fetching too much costs
+/// less than a second request.
+fn likely_footer(size: u64) -> u64 {
+    (size / 64).clamp(32 << 10, 1 << 20).min(size)
+}
+
 async fn read_footer(
     source: &RangedReader,
     size: u64,
     footer_start: Option<u64>,
 ) -> Result<ArrowReaderMetadata, Error> {
-    // Footer and page index grow with the file; where it is not known how long they are, fetching
-    // too much costs less than a second request.
-    let likely = (size / 64).clamp(32 << 10, 1 << 20);
-    let hint = footer_start.map_or(likely, |start| size.saturating_sub(start));
+    let hint = footer_start.map_or(likely_footer(size), |start| size.saturating_sub(start));
     let hint = usize::try_from(hint).unwrap_or(usize::MAX);
     let options = ArrowReaderOptions::new()
         .with_column_index_policy(PageIndexPolicy::Skip)
@@ -458,6 +494,15 @@ struct RangedReader {
     bucket: Bucket,
     path: Path,
     checksums: Option<Arc<Checksums>>,
+    ahead: Option<Ahead>,
+}
+
+impl Ahead {
+    fn part(&self, range: &Range<u64>) -> Option<Bytes> {
+        let place = |at: u64| usize::try_from(at.checked_sub(self.start)?).ok();
+        let (from, to) = (place(range.start)?, place(range.end)?);
+        (from <= to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
 }
 
 impl RangedReader {
@@ -495,6 +540,11 @@ impl RangedReader {
     }
 
     async fn get(&self, ranges: &[Range<u64>]) -> ParquetResult<Vec<Bytes>> {
+        if let Some(ahead) = &self.ahead
+            && let Some(parts) = ranges.iter().map(|range| ahead.part(range)).collect()
+        {
+            return Ok(parts);
+        }
         let fetched = self.bucket.get_ranges(&self.path, ranges).await.map_err(external)?;
         // A file shorter than its footer says would make the decoder panic.
         let short = ranges

@@ -6,10 +6,10 @@
 mod shard;
 mod windows;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use block::{BlockLocation, Bucket, MemoryTurns, StoredCounts};
+use block::{BlockLocation, Bucket, MemoryTurns, Path, StoredCounts};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use merge::{DownsampledSeries, Series};
 use model::{BlockId, Labels, Matcher, TimeRange};
@@ -18,7 +18,7 @@ use tsdb::meta::{BlockMeta, File};
 
 use crate::checksums::CHECKSUMS_FILE;
 use crate::error::{Case, Error};
-use crate::file::{BlockFile, FooterCache, ListedChecksums, ListedFile, RowRanges};
+use crate::file::{Ahead, BlockFile, FooterCache, ListedChecksums, ListedFile, RowRanges};
 use crate::labels::{SeriesRow, StringColumn, each_rest_label};
 use crate::schema::{self, FormatVersion};
 use crate::statistics::{STATISTICS_FILE, Statistics};
@@ -99,21 +99,28 @@ impl ParquetBlock {
             Error(Case::Unsupported { file: location.meta().to_string(), found })
         })?;
         let files: Vec<&File> = meta.thanos.iter().flat_map(|thanos| &thanos.files).collect();
-        let checksums = match version {
-            FormatVersion::V1 => None,
+        let unchecked = |file: &File| ListedFile {
+            bucket: bucket.clone(),
+            path: location.file(&file.rel_path),
+            size: file.size_bytes,
+            version,
+            checksums: None,
+            ahead: None,
+        };
+        let (checksums, ends) = match version {
+            FormatVersion::V1 => (None, BTreeMap::new()),
             FormatVersion::V2 => {
-                Some(listed_checksums(location, &files)?.read(bucket, cache).await?)
+                let listed = listed_checksums(location, &files)?;
+                let with_footer = files.iter().filter(|file| has_footer(&file.rel_path));
+                let ends = ends_ahead(with_footer.map(|file| unchecked(file)), cache);
+                let (checksums, ends) = futures::join!(listed.read(bucket, cache), ends);
+                (Some(checksums?), ends)
             }
         };
         let listed = |name: &str| {
-            let file = files.iter().find(|file| file.rel_path == name)?;
-            Some(ListedFile {
-                bucket: bucket.clone(),
-                path: location.file(name),
-                size: file.size_bytes,
-                version,
-                checksums: checksums.clone(),
-            })
+            let file = unchecked(files.iter().find(|file| file.rel_path == name)?);
+            let ahead = ends.get(&file.path).cloned();
+            Some(ListedFile { checksums: checksums.clone(), ahead, ..file })
         };
         let open = |kind: &str, shard: usize| {
             let file = listed(&format!("{shard}.{kind}.parquet"));
@@ -194,6 +201,7 @@ impl ParquetBlock {
         let of_shard = move |shard: usize| {
             let (block, matchers) = (block.clone(), Arc::clone(&matchers));
             async move {
+                block.shards[shard].series.fetch_ahead().await;
                 let rows = block.shards[shard].matching(&matchers, &block.memory).await?;
                 let read = move |rows: RowRanges| {
                     let block = block.clone();
@@ -315,6 +323,26 @@ impl ParquetBlock {
         }
         Ok(values.into_iter().collect())
     }
+}
+
+/// The ends of files with a footer, fetched all at once.
+async fn ends_ahead(
+    files: impl Iterator<Item = ListedFile>,
+    cache: &FooterCache,
+) -> BTreeMap<Path, Ahead> {
+    /// More are read when they are needed.
+    const MOST: usize = 8;
+    let end = |file: ListedFile| async move {
+        let ahead = file.end_ahead(cache).await?;
+        Some((file.path, ahead))
+    };
+    let ends = futures::future::join_all(files.take(MOST).map(end)).await;
+    ends.into_iter().flatten().collect()
+}
+
+/// Whether a file of a block is one of its shards'.
+fn has_footer(name: &str) -> bool {
+    name.ends_with(".parquet") && name != STATISTICS_FILE
 }
 
 fn listed_checksums(location: &BlockLocation, files: &[&File]) -> Result<ListedChecksums, Error> {

@@ -11,7 +11,8 @@ use block::sync::{
     RelabelFilter, Synced, TimePartition, UnreadMarks,
 };
 use block::{
-    Bucket, HeaderCache, Path, RangeCache, RangeCacheMetrics, SyncMetrics, TombstoneCache,
+    Bucket, HeaderCache, Path, RangeCache, RangeCacheBytes, RangeCacheMetrics, SyncMetrics,
+    TombstoneCache,
 };
 use futures::FutureExt;
 use model::Clock;
@@ -79,15 +80,17 @@ impl Gateway {
         let cache_bytes = settings.index_cache_bytes.min(most_for_cache);
         let set_aside = settings.budget.set_aside("the index cache", cache_bytes);
         set_aside.map_err(|e| Error::passed(Kind::Invalid, e))?;
-        let range_bytes = settings.bucket_cache_bytes.min(most_for_cache);
-        let set_aside = settings.budget.set_aside("the cache of the bucket", range_bytes);
+        let data_bytes = settings.bucket_cache_bytes.min(most_for_cache);
+        let set_aside = settings.budget.set_aside("the cache of the bucket", data_bytes);
         set_aside.map_err(|e| Error::passed(Kind::Invalid, e))?;
-        let ranges = RangeCache::new(range_bytes, RangeCacheMetrics::new(registry)?);
         let (footer_bytes, tombstone_bytes) = (cache_bytes / 4, cache_bytes / 16);
+        let range_bytes = RangeCacheBytes { index: cache_bytes / 4, data: data_bytes };
+        let ranges = RangeCache::new(range_bytes, RangeCacheMetrics::new(registry)?);
+        let header_bytes = cache_bytes - footer_bytes - tombstone_bytes - range_bytes.index;
         let shared = Arc::new(GatewayShared {
             bucket: bucket.clone().caching(ranges.clone()),
             ranges,
-            headers: HeaderCache::new(cache_bytes - footer_bytes - tombstone_bytes),
+            headers: HeaderCache::new(header_bytes),
             footers: FooterCache::new(footer_bytes),
             tombstones: TombstoneCache::new(tombstone_bytes),
             loaded: Mutex::default(),
@@ -198,6 +201,12 @@ impl Gateway {
         Ok(())
     }
 
+    /// Opens the blocks that were found, before requests need them, if the settings say so.
+    pub(crate) fn opening_ahead(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let served = self.current.get().filter(|_| self.settings.open_ahead)?;
+        Some(open_ahead(Arc::clone(&self.shared), served))
+    }
+
     /// Keeps looking which blocks there are; never ends by itself.
     pub(crate) async fn run(self) {
         let interval = self.settings.sync_interval;
@@ -206,9 +215,7 @@ impl Gateway {
         let mut _opening = None;
         loop {
             let synced = self.sync().await;
-            if let Some(served) = self.current.get().filter(|_| self.settings.open_ahead) {
-                _opening = Some(Task::spawn(open_ahead(Arc::clone(&self.shared), served)));
-            }
+            _opening = self.opening_ahead().map(Task::spawn);
             let soon = match &synced {
                 Ok(()) => self.current.get().is_some_and(|served| served.has_unseen()),
                 Err(e) => {

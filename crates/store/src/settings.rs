@@ -47,10 +47,10 @@ pub struct Settings {
     pub ignore_deletion_marks_delay: Duration,
     /// Whether blocks are opened, the newest first, before a request needs them.
     pub open_ahead: bool,
-    /// Bytes of index headers and Parquet footers kept in memory; at most an eighth of the budget.
+    /// Bytes of index headers, postings, series entries and Parquet footers kept in memory; at most
+    /// an eighth of the budget.
     pub index_cache_bytes: u64,
-    /// Bytes of parts of blocks' files kept in memory: postings, series entries, chunks, pages of
-    /// Parquet; at most an eighth of the budget.
+    /// Bytes of chunks and pages of Parquet kept in memory; at most an eighth of the budget.
     pub bucket_cache_bytes: u64,
     /// The most series and samples one request may return; 0 = no limit.
     pub limits: SeriesLimits,

@@ -4,6 +4,7 @@ mod answers;
 mod failures;
 mod model_check;
 mod odd;
+mod reading;
 mod resolutions;
 mod service;
 mod support;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,6 +38,7 @@ struct ObjectCounters {
     ops: [AtomicU64; Op::ALL.len()],
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    read_ms: AtomicU64,
 }
 
 impl ObjectCounters {
@@ -74,6 +76,20 @@ impl CountingObjects {
             copies: op(Op::Copy),
             bytes_read: self.counters.bytes_read.load(Ordering::Relaxed),
             bytes_written: self.counters.bytes_written.load(Ordering::Relaxed),
+        }
+    }
+
+    /// From now on every read takes so long. Where the runtime's time stands still unless nothing
+    /// else is to be done, what a question took tells how many reads depended on another.
+    pub fn read_takes(&self, latency: Duration) {
+        let ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        self.counters.read_ms.store(ms, Ordering::Relaxed);
+    }
+
+    async fn wait(&self) {
+        let ms = self.counters.read_ms.load(Ordering::Relaxed);
+        if ms > 0 {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
         }
     }
 
@@ -118,6 +134,7 @@ impl ObjectStore for CountingObjects {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let head = options.head;
         self.counters.count(if head { Op::Head } else { Op::Get }, 1);
+        self.wait().await;
         let result = self.inner.get_opts(location, options).await?;
         if !head {
             self.counters
@@ -129,6 +146,7 @@ impl ObjectStore for CountingObjects {
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.counters.count(Op::Get, ranges.len() as u64);
+        self.wait().await;
         let bytes = ranges.iter().map(|r| r.end.saturating_sub(r.start)).sum();
         self.counters.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         self.inner.get_ranges(location, ranges).await

@@ -23,6 +23,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
+use axum::serve::ListenerExt;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -143,6 +144,8 @@ impl ObjectServer {
     ) -> Result<ObjectServer, ServerError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
+        // as real servers: an answer does not wait until the client acknowledged its head
+        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
         let shared = Arc::new(ServerShared {
             store,
             odd: InMemory::new(),

@@ -36,7 +36,7 @@ mod writer;
 
 pub use header::{HeaderLoader, IndexHeader};
 pub use plan::PostingsPlan;
-pub use series::{ChunkMeta, SeriesEntry, SeriesParser};
+pub use series::{ChunkMeta, SeriesEntry, SeriesParser, TouchingEntry};
 pub use symbol_table::SymbolTable;
 pub use symbol_union::SymbolUnion;
 pub use symbols::Symbols;

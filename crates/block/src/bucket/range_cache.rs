@@ -21,10 +21,14 @@ use object_store::path::Path;
 
 use super::coalesce::Piece;
 use crate::Result;
+use crate::layout::INDEX_FILE;
 use crate::metrics::RangeCacheMetrics;
 
 /// What an entry takes besides its bytes: its key twice, and what the cache keeps of it.
 const ENTRY_BYTES: usize = 384;
+
+/// The file of labels and places of a Parquet block.
+const SERIES_FILE_END: &str = ".series.parquet";
 
 /// How many of the entries that begin before a range are looked at; only where they overlap, the
 /// first may be too short.
@@ -34,7 +38,10 @@ const CANDIDATES: usize = 4;
 /// shares it.
 #[derive(Clone)]
 pub struct RangeCache {
-    parts: Cache<PartKey, Bytes>,
+    /// Parts of indices, apart from the rest: they are needed first and are small, and one long
+    /// read of chunks would push them out.
+    index: Cache<PartKey, Bytes>,
+    data: Cache<PartKey, Bytes>,
     known: Arc<Mutex<KnownParts>>,
     /// Requests under way.
     flights: Arc<Mutex<HashMap<PartKey, Flight>>>,
@@ -103,27 +110,38 @@ impl KnownParts {
     }
 }
 
+/// The bytes that each kind of parts may take.
+#[derive(Clone, Copy, Debug)]
+pub struct RangeCacheBytes {
+    /// Parts of indices: postings and series entries, labels of Parquet blocks.
+    pub index: u64,
+    /// Parts of other files: chunks and pages of Parquet.
+    pub data: u64,
+}
+
 impl RangeCache {
     /// With no bytes, nothing is kept; but requests for the same part at the same time are still
     /// one.
-    pub fn new(capacity_bytes: u64, metrics: RangeCacheMetrics) -> RangeCache {
+    pub fn new(most: RangeCacheBytes, metrics: RangeCacheMetrics) -> RangeCache {
         let known: Arc<Mutex<KnownParts>> = Arc::default();
-        let weigh = |part: &PartKey, bytes: &Bytes| {
-            let weight = bytes.len() + ENTRY_BYTES + 2 * part.object.as_ref().len();
-            u32::try_from(weight).unwrap_or(u32::MAX)
-        };
-        let evicted = {
+        let [index, data] = [most.index, most.data].map(|bytes| {
             let known = Arc::clone(&known);
-            move |part: Arc<PartKey>, _: Bytes, _| lock(&known).remove(&part)
-        };
-        let parts = Cache::builder()
-            .max_capacity(capacity_bytes)
-            .weigher(weigh)
-            // what was read last is what a dashboard asks for again, however much it is
-            .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(evicted)
-            .build();
-        RangeCache { parts, known, flights: Arc::default(), metrics }
+            Cache::builder()
+                .max_capacity(bytes)
+                .weigher(weight)
+                // what was read last is what a dashboard asks for again, however much it is
+                .eviction_policy(EvictionPolicy::lru())
+                .eviction_listener(move |part: Arc<PartKey>, _, _| lock(&known).remove(&part))
+                .build()
+        });
+        RangeCache { index, data, known, flights: Arc::default(), metrics }
+    }
+
+    fn parts(&self, object: &Path) -> &Cache<PartKey, Bytes> {
+        let is_index = object
+            .filename()
+            .is_some_and(|name| name == INDEX_FILE || name.ends_with(SERIES_FILE_END));
+        if is_index { &self.index } else { &self.data }
     }
 
     /// The ranges of an object that are here, in the order asked for.
@@ -142,7 +160,7 @@ impl RangeCache {
                 continue;
             };
             if last.as_ref().is_none_or(|(known, _)| *known != part) {
-                let bytes = self.parts.get(&part).await;
+                let bytes = self.parts(object).get(&part).await;
                 if bytes.is_none() {
                     lock(&self.known).remove(&part);
                 }
@@ -191,29 +209,42 @@ impl RangeCache {
     pub(super) async fn keep(&self, object: &Path, pieces: &[Piece]) {
         for Piece { range, bytes } in pieces {
             let part = PartKey { object: object.clone(), start: range.start, end: range.end };
-            self.parts.insert(part.clone(), bytes.clone()).await;
+            self.parts(object).insert(part.clone(), bytes.clone()).await;
             lock(&self.known).add(&part);
         }
     }
 
     /// Lets what is beyond the capacity go; the cache does so by itself only now and then.
     pub(super) async fn settle(&self) {
-        self.parts.run_pending_tasks().await;
-        self.metrics.holds(self.bytes(), self.parts.entry_count());
+        self.index.run_pending_tasks().await;
+        self.data.run_pending_tasks().await;
+        let items = self.index.entry_count() + self.data.entry_count();
+        self.metrics.holds(self.bytes(), items);
     }
 
     /// Forgets all parts of objects below a folder: a block that is gone, or that may be repaired.
     pub async fn forget_below(&self, folder: &Path) {
         let below = lock(&self.known).take_below(folder);
         for part in below {
-            self.parts.invalidate(&part).await;
+            self.parts(&part.object).invalidate(&part).await;
         }
+    }
+
+    /// Whether half of what parts of indices may take is in use.
+    pub fn is_index_half_full(&self) -> bool {
+        let capacity = self.index.policy().max_capacity();
+        capacity.is_some_and(|capacity| self.index.weighted_size() >= capacity / 2)
     }
 
     /// Bytes in use.
     pub fn bytes(&self) -> u64 {
-        self.parts.weighted_size()
+        self.index.weighted_size() + self.data.weighted_size()
     }
+}
+
+fn weight(part: &PartKey, bytes: &Bytes) -> u32 {
+    let weight = bytes.len() + ENTRY_BYTES + 2 * part.object.as_ref().len();
+    u32::try_from(weight).unwrap_or(u32::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -10,7 +10,7 @@ use model::{Matcher, Reservation, TimeRange, ValueTooLong};
 use object_store::path::Path;
 use tsdb::index::{
     ChunkMeta, HeaderLoader, IndexHeader, PostingsPieces, PostingsPlan, SeriesEntry, SeriesParser,
-    parse_postings,
+    TouchingEntry, parse_postings,
 };
 use tsdb::tombstones::Interval;
 
@@ -270,6 +270,16 @@ impl BlockReader {
         parsed.await?.map_err(|e| self.index_error(e))
     }
 
+    /// Has all postings in the bucket's cache, if they take at most so many bytes: a query then
+    /// begins with its series.
+    pub async fn fetch_postings_ahead(&self, most: u64) -> Result<()> {
+        let section = self.header().await?.postings_section();
+        if section.end.saturating_sub(section.start) <= most {
+            self.fetch(&self.inner.location.index(), &[section]).await?;
+        }
+        Ok(())
+    }
+
     async fn fetch_entries(
         &self,
         header: &Arc<IndexHeader>,
@@ -366,22 +376,25 @@ impl BlockReader {
     ) -> EntryBatch {
         let mut batch = EntryBatch::default();
         let mut sound: Vec<(u32, SeriesEntry)> = Vec::with_capacity(fetched.len());
+        let mut references: Vec<u64> = Vec::with_capacity(fetched.len());
         let mut parser = SeriesParser::new(header);
         for FetchedEntry { id, bytes, .. } in fetched {
             if let Some(error) = self.too_long(parser.header(), *id, bytes) {
                 batch.errors.push(error);
                 continue;
             }
-            match parser.parse(*id, bytes) {
-                Ok(entry) if repeats_a_chunk(&entry.chunks) => {
+            match parser.parse_touching(*id, bytes, filter.range) {
+                Ok(TouchingEntry { repeats: true, .. }) => {
                     batch.errors.push(self.repeated_chunk(parser.header(), *id));
                 }
-                Ok(entry) => sound.push((*id, entry)),
+                Ok(TouchingEntry { entry, neighbours, .. }) => {
+                    references.extend(entry.chunks.iter().map(|chunk| chunk.reference));
+                    references.extend(neighbours);
+                    sound.push((*id, entry));
+                }
                 Err(e) => batch.errors.push(self.index_error(e)),
             }
         }
-        let mut references: Vec<u64> =
-            sound.iter().flat_map(|(_, e)| e.chunks.iter().map(|c| c.reference)).collect();
         references.sort_unstable();
         let guess = self.chunk_guess();
         let span = |chunk: &ChunkMeta| {
@@ -398,8 +411,8 @@ impl BlockReader {
                 room,
             }
         };
-        for (id, entry) in &sound {
-            match filter.matches(entry) {
+        for (id, entry) in sound {
+            match filter.matches(&entry) {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(e) => {
@@ -407,17 +420,10 @@ impl BlockReader {
                     continue;
                 }
             }
-            let touching = entry
-                .chunks
-                .iter()
-                .filter(|c| filter.range.overlaps_closed(c.min_time, c.max_time));
-            let chunks: Vec<ChunkSpan> = touching.map(span).collect();
-            if !chunks.is_empty() {
-                batch.entries.push(BlockEntry {
-                    labels: entry.labels.clone(),
-                    chunks,
-                    deleted: self.deleted(*id),
-                });
+            if !entry.chunks.is_empty() {
+                let chunks: Vec<ChunkSpan> = entry.chunks.iter().map(span).collect();
+                let deleted = self.deleted(id);
+                batch.entries.push(BlockEntry { labels: entry.labels, chunks, deleted });
             }
         }
         batch
@@ -469,16 +475,6 @@ impl BlockReader {
         }
         (bytes / meta.stats.num_chunks * 4).clamp(512, 16 << 10) as u32
     }
-}
-
-fn repeats_a_chunk(chunks: &[ChunkMeta]) -> bool {
-    // written in order, as they mostly are
-    if chunks.windows(2).all(|pair| pair[0].reference < pair[1].reference) {
-        return false;
-    }
-    let mut references: Vec<u64> = chunks.iter().map(|chunk| chunk.reference).collect();
-    references.sort_unstable();
-    references.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Which series and chunks of a batch are wanted.

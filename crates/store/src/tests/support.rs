@@ -195,6 +195,15 @@ impl TestBucket {
         gateway.store()
     }
 
+    /// Another gateway that has seen the blocks, with nothing in its caches.
+    pub(super) async fn anew(&self, settings: Settings) -> Arc<dyn Store> {
+        let registry = Registry::new();
+        let bucket = self.bucket(&registry);
+        let gateway = Gateway::new(settings, bucket, &registry, Arc::clone(&self.clock)).unwrap();
+        gateway.sync().await.unwrap();
+        gateway.store()
+    }
+
     pub(super) async fn put(&self, path: &Path, bytes: Vec<u8>) {
         self.store.put(path, bytes.into()).await.unwrap();
     }

@@ -58,6 +58,11 @@ impl IndexHeader {
         self.toc.section(self.toc.series, self.size)
     }
 
+    /// The section of postings lists.
+    pub fn postings_section(&self) -> Range<u64> {
+        self.toc.section(self.toc.postings, self.size)
+    }
+
     /// How many series there are, by the length of the list of all.
     pub fn series_count(&self) -> u64 {
         self.table.find(b"", b"").map_or(0, |r| (r.end - r.start).saturating_sub(12) / 4)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Labels, LabelsPacker};
+use model::{Labels, LabelsPacker, TimeRange};
 
 use super::cursor::{self, Cursor};
 use super::{IndexHeader, Symbols};
@@ -28,6 +28,18 @@ pub struct SeriesEntry {
     /// A name occurs twice in the index. The first of its values counts, but the postings of each
     /// hold the series.
     pub has_doubles: bool,
+}
+
+/// What a span of time needs of a series.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TouchingEntry {
+    /// The series, with those of its chunks that touch the span.
+    pub entry: SeriesEntry,
+    /// Where other chunks of the series lie, as far as they say how long a chunk that touches it,
+    /// or one of another series, may be.
+    pub neighbours: Vec<u64>,
+    /// The entry names a chunk more than once.
+    pub repeats: bool,
 }
 
 /// The length in bytes of the entry at the front of `bytes`, which must be enough of them to tell.
@@ -60,6 +72,47 @@ impl SeriesParser {
     /// # Errors
     /// Truncated bytes, a wrong checksum, labels that have no symbol, chunks out of range.
     pub fn parse(&mut self, id: u32, bytes: &[u8]) -> Result<SeriesEntry, Error> {
+        let mut content = self.content(id, bytes)?;
+        let (labels, has_doubles) = self.parse_labels(&mut content)?;
+        let mut chunks = Vec::new();
+        for_each_chunk(&mut content, |chunk| chunks.push(chunk))?;
+        let span = |chunk: &ChunkMeta| (chunk.min_time, chunk.max_time);
+        if !chunks.is_sorted_by_key(span) {
+            chunks.sort_by_key(span);
+        }
+        Ok(SeriesEntry { labels, chunks, has_doubles })
+    }
+
+    /// As [`parse`](SeriesParser::parse), but only the chunks that touch a span of time: an entry
+    /// of weeks has hundreds, of which an hour needs one.
+    ///
+    /// # Errors
+    /// As [`parse`](SeriesParser::parse).
+    pub fn parse_touching(
+        &mut self,
+        id: u32,
+        bytes: &[u8],
+        range: TimeRange,
+    ) -> Result<TouchingEntry, Error> {
+        let mut content = self.content(id, bytes)?;
+        let (labels, has_doubles) = self.parse_labels(&mut content)?;
+        let mut touching = Touching::new(range);
+        for_each_chunk(&mut content, |chunk| touching.add(chunk))?;
+        if touching.in_order {
+            let Touching { chunks, neighbours, .. } = touching;
+            let entry = SeriesEntry { labels, chunks, has_doubles };
+            return Ok(TouchingEntry { entry, neighbours, repeats: false });
+        }
+        let mut entry = self.parse(id, bytes)?;
+        let mut neighbours: Vec<u64> = entry.chunks.iter().map(|c| c.reference).collect();
+        neighbours.sort_unstable();
+        let repeats = neighbours.windows(2).any(|pair| pair[0] == pair[1]);
+        entry.chunks.retain(|chunk| range.overlaps_closed(chunk.min_time, chunk.max_time));
+        Ok(TouchingEntry { entry, neighbours, repeats })
+    }
+
+    /// The content of an entry, whose checksum is right.
+    fn content<'a>(&self, id: u32, bytes: &'a [u8]) -> Result<Cursor<'a>, Error> {
         let offset = self.header.series_offset(id);
         let mut cursor = Cursor::new(WHAT, bytes, offset);
         let len = cursor.uvarint()?;
@@ -67,10 +120,7 @@ impl SeriesParser {
         let content = cursor.take(len)?;
         let stored = cursor.u32()?;
         cursor::check(WHAT, offset, content, stored)?;
-        let mut content = Cursor::new(WHAT, content, content_at);
-        let (labels, has_doubles) = self.parse_labels(&mut content)?;
-        let chunks = parse_chunks(&mut content)?;
-        Ok(SeriesEntry { labels, chunks, has_doubles })
+        Ok(Cursor::new(WHAT, content, content_at))
     }
 
     /// The labels, and whether a name occurs twice.
@@ -109,14 +159,49 @@ fn sort_labels(
     Ok((Labels::from_sorted(pairs), has_doubles))
 }
 
-fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
+/// Collects the chunks of an entry that touch a span of time.
+struct Touching {
+    range: TimeRange,
+    chunks: Vec<ChunkMeta>,
+    neighbours: Vec<u64>,
+    last: Option<ChunkMeta>,
+    /// Times and references ascend, as writers leave them.
+    in_order: bool,
+}
+
+impl Touching {
+    fn new(range: TimeRange) -> Touching {
+        Touching { range, chunks: Vec::new(), neighbours: Vec::new(), last: None, in_order: true }
+    }
+
+    fn add(&mut self, chunk: ChunkMeta) {
+        let ChunkMeta { reference, min_time, max_time } = chunk;
+        let touches = self.range.overlaps_closed(min_time, max_time);
+        // the first says where the series before it ends
+        let is_neighbour = match self.last {
+            None => true,
+            Some(last) => {
+                self.in_order &= last.reference < reference
+                    && (last.min_time, last.max_time) <= (min_time, max_time);
+                self.range.overlaps_closed(last.min_time, last.max_time)
+            }
+        };
+        if touches {
+            self.chunks.push(chunk);
+        } else if is_neighbour {
+            self.neighbours.push(reference);
+        }
+        self.last = Some(chunk);
+    }
+}
+
+/// Gives the chunks of an entry in its order.
+fn for_each_chunk(content: &mut Cursor<'_>, mut each: impl FnMut(ChunkMeta)) -> Result<(), Error> {
     let count = content.uvarint()?;
-    // at least three bytes per chunk
-    let mut chunks: Vec<ChunkMeta> =
-        Vec::with_capacity((count as usize).min(content.rest().len() / 3));
+    let mut last: Option<ChunkMeta> = None;
     for i in 0..count {
         let (min_time, span, reference);
-        match chunks.last() {
+        match last {
             None => {
                 min_time = content.varint()?;
                 span = content.uvarint()?;
@@ -133,11 +218,9 @@ fn parse_chunks(content: &mut Cursor<'_>) -> Result<Vec<ChunkMeta>, Error> {
         else {
             return Err(content.corrupt(format!("chunk {i}: time or reference out of range")));
         };
-        chunks.push(ChunkMeta { reference, min_time, max_time });
+        let chunk = ChunkMeta { reference, min_time, max_time };
+        each(chunk);
+        last = Some(chunk);
     }
-    let span = |chunk: &ChunkMeta| (chunk.min_time, chunk.max_time);
-    if !chunks.is_sorted_by_key(span) {
-        chunks.sort_by_key(span);
-    }
-    Ok(chunks)
+    Ok(())
 }

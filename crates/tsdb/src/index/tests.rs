@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{MatchOp, Matcher};
+use model::{MatchOp, Matcher, TimeRange};
 use proptest::prelude::*;
 
 use super::*;
@@ -429,6 +429,43 @@ proptest! {
             chunks.sort_by_key(|c| (c.min_time, c.max_time));
             prop_assert_eq!(entry.chunks, chunks);
         }
+    }
+
+    #[test]
+    fn a_span_of_time_gets_its_chunks_and_what_lies_behind_them(
+        mut chunks in proptest::collection::vec((0i64..50, 0i64..30, 0u64..200), 0..8),
+        ascend in any::<bool>(),
+        span in (0i64..60, 0i64..30),
+    ) {
+        if ascend {
+            chunks.sort_unstable();
+            (0..).zip(&mut chunks).for_each(|(at, chunk)| chunk.2 += at * 200);
+        }
+        let chunks: Vec<ChunkMeta> = chunks
+            .into_iter()
+            .map(|(min_time, len, reference)| ChunkMeta { reference, min_time, max_time: min_time + len })
+            .collect();
+        let bytes = odd_entry(&[(1, 2)], &chunks);
+        let mut parser = SeriesParser::new(Arc::new(open(SMALL).header().clone()));
+        let whole = parser.parse(1, &bytes).unwrap();
+        let range = TimeRange::new(span.0, span.0 + span.1);
+        let TouchingEntry { entry, neighbours, repeats } =
+            parser.parse_touching(1, &bytes, range).unwrap();
+        let mut references: Vec<u64> = whole.chunks.iter().map(|c| c.reference).collect();
+        references.sort_unstable();
+        prop_assert_eq!(repeats, references.windows(2).any(|w| w[0] == w[1]));
+        let touches = |c: &&ChunkMeta| range.overlaps_closed(c.min_time, c.max_time);
+        prop_assert_eq!(&entry.chunks, &whole.chunks.iter().filter(touches).copied().collect::<Vec<_>>());
+        prop_assert_eq!((&entry.labels, entry.has_doubles), (&whole.labels, whole.has_doubles));
+        // what follows each of them is known
+        let known: Vec<u64> =
+            entry.chunks.iter().map(|c| c.reference).chain(neighbours.iter().copied()).collect();
+        for chunk in &entry.chunks {
+            let next = |among: &[u64]| among.iter().copied().filter(|r| *r > chunk.reference).min();
+            prop_assert_eq!(next(&known), next(&references));
+        }
+        // and where the series begins, which is where the one before it ends
+        prop_assert_eq!(known.iter().min(), references.first());
     }
 
     #[test]

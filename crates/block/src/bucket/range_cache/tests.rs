@@ -8,7 +8,8 @@ use crate::{Bucket, Kind};
 const OBJECT: &str = "block/index";
 
 fn cache(capacity: u64) -> RangeCache {
-    RangeCache::new(capacity, RangeCacheMetrics::new(&Registry::new()).unwrap())
+    let most = RangeCacheBytes { index: capacity, data: capacity };
+    RangeCache::new(most, RangeCacheMetrics::new(&Registry::new()).unwrap())
 }
 
 fn contents(len: usize) -> Vec<u8> {
