@@ -30,5 +30,6 @@ fn main() -> io::Result<()> {
     tonic_prost_build::configure()
         .bytes(".")
         .codec_path("crate::BoundedCodec")
+        .extern_path(".thanos.AggrChunk", "crate::AggrChunk")
         .compile_fds_with_config(descriptors, messages)
 }

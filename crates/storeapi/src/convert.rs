@@ -5,7 +5,7 @@ use bytes::Bytes;
 use merge::{ChunkBytes, ChunkContent, Series, SeriesChunk};
 use model::{Matcher, RequestCost, Resolution, TimeRange, TimestampMs};
 use tsdb::chunk::Aggregate;
-use wire::thanos as pb;
+use wire::{AggrChunk, WindowChunks, thanos as pb};
 
 use crate::{
     AggregateKind, Error, Kind, LabelNamesRequest, LabelValuesRequest, Metadata, PartialResponse,
@@ -186,7 +186,7 @@ pub(crate) fn series_from_wire(message: pb::Series) -> Result<Series> {
     Ok(Series { labels, chunks })
 }
 
-fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
+fn chunk_to_wire(chunk: SeriesChunk) -> AggrChunk {
     let part = |c: ChunkBytes| pb::Chunk {
         r#type: wire::thanos_encoding(c.encoding),
         data: c.data,
@@ -195,46 +195,39 @@ fn chunk_to_wire(chunk: SeriesChunk) -> pb::AggrChunk {
     let resolution_ms = chunk.resolution.map_or(0, Resolution::millis);
     let (min_time, max_time) = (chunk.min_time, chunk.max_time);
     let replica = chunk.replica.unwrap_or(0);
-    let mut message =
-        pb::AggrChunk { min_time, max_time, resolution_ms, replica, ..pb::AggrChunk::default() };
-    match chunk.content {
-        ChunkContent::Raw(raw) => message.raw = Some(part(raw)),
+    let (raw, windows) = match chunk.content {
+        ChunkContent::Raw(raw) => (Some(part(raw)), None),
         ChunkContent::Aggregates(parts) => {
-            let [count, sum, min, max, counter] = *parts;
-            message.count = count.map(part);
-            message.sum = sum.map(part);
-            message.min = min.map(part);
-            message.max = max.map(part);
-            message.counter = counter.map(part);
-            message.times = chunk.times.map(|times| *times).unwrap_or_default();
+            let aggregates = parts.map(|c| c.map(part));
+            let times = chunk.times.map(|times| *times).unwrap_or_default();
+            (None, Some(Box::new(WindowChunks { aggregates, resolution_ms, times })))
         }
-    }
-    message
+    };
+    AggrChunk { min_time, max_time, raw, windows, replica }
 }
 
 /// `None` for a chunk that holds nothing at all.
-fn chunk_from_wire(message: pb::AggrChunk) -> wire::Result<Option<SeriesChunk>> {
+fn chunk_from_wire(message: AggrChunk) -> wire::Result<Option<SeriesChunk>> {
     let part = |c: Option<pb::Chunk>| -> wire::Result<Option<ChunkBytes>> {
         c.map(|c| {
             Ok(ChunkBytes { encoding: wire::thanos_encoding_from_wire(c.r#type)?, data: c.data })
         })
         .transpose()
     };
+    let windows = message.windows.map(|windows| *windows).unwrap_or_default();
     let content = if message.raw.is_some() {
         part(message.raw)?.map(ChunkContent::Raw)
     } else {
         let mut parts = Box::<[Option<ChunkBytes>; 5]>::default();
-        parts[Aggregate::Count as usize] = part(message.count)?;
-        parts[Aggregate::Sum as usize] = part(message.sum)?;
-        parts[Aggregate::Min as usize] = part(message.min)?;
-        parts[Aggregate::Max as usize] = part(message.max)?;
-        parts[Aggregate::Counter as usize] = part(message.counter)?;
+        for (place, aggregate) in parts.iter_mut().zip(windows.aggregates) {
+            *place = part(aggregate)?;
+        }
         parts.iter().any(Option::is_some).then_some(ChunkContent::Aggregates(parts))
     };
-    let times = Some(message.times).filter(|times| !times.is_empty());
+    let times = Some(windows.times).filter(|times| !times.is_empty());
     // 0 in either means that the peer does not say it
     let resolution =
-        Resolution::from_millis(message.resolution_ms).filter(|r| *r != Resolution::Raw);
+        Resolution::from_millis(windows.resolution_ms).filter(|r| *r != Resolution::Raw);
     Ok(content.map(|content| {
         let replica = Some(message.replica).filter(|replica| *replica != 0);
         let chunk = SeriesChunk::new(message.min_time, message.max_time, content)
@@ -389,7 +382,7 @@ mod tests {
         let raw = Some(pb::Chunk { r#type: 254, data: Bytes::new(), hash: 0 });
         let message = pb::Series {
             labels: wire::labels_to_wire(&Labels::from_pairs([("a", "1")])),
-            chunks: vec![pb::AggrChunk { raw, ..pb::AggrChunk::default() }],
+            chunks: vec![AggrChunk { raw, ..AggrChunk::default() }],
         };
         let error = series_from_wire(message).unwrap_err();
         let text = model::error::in_one_line(&error).to_string();

@@ -6,6 +6,7 @@
 //! names and values are bytes, not UTF-8. Times are milliseconds since the epoch, ranges on the
 //! wire are closed.
 
+mod aggr_chunk;
 mod chunk;
 mod codec;
 mod error;
@@ -16,6 +17,7 @@ mod matcher;
 mod private_fields;
 pub mod remote_read;
 
+pub use aggr_chunk::{AggrChunk, WindowChunks};
 pub use chunk::{
     prometheus_encoding, prometheus_encoding_from_wire, thanos_encoding, thanos_encoding_from_wire,
 };

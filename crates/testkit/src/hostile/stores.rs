@@ -14,9 +14,10 @@ use wire::thanos::info::{InfoRequest, InfoResponse, StoreInfo};
 use wire::thanos::series_response::Result as Part;
 use wire::thanos::store_server::{Store, StoreServer};
 use wire::thanos::{
-    AggrChunk, Chunk, Label, LabelNamesRequest, LabelNamesResponse, LabelSet, LabelValuesRequest,
+    Chunk, Label, LabelNamesRequest, LabelNamesResponse, LabelSet, LabelValuesRequest,
     LabelValuesResponse, Series, SeriesBatch, SeriesRequest, SeriesResponse,
 };
+use wire::{AggrChunk, WindowChunks};
 
 /// A server that behaves in one way whatever it is asked.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +115,11 @@ pub const STORES: &[HostileStore] = &[
         does: "sends a downsampled chunk without the aggregates that are needed",
         must_hold: MustHold::OthersEvaluated { said: r#"region="hostile"}"# },
         parts: || {
-            let [min, raw] = [raw_chunk(&[0, 0]), AggrChunk::default()].map(|c| c.raw);
-            stream::iter([one_chunk(AggrChunk { min, raw, ..raw_chunk(&[]) })]).boxed()
+            let chunk = raw_chunk(&[0, 0]);
+            let mut windows = WindowChunks::default();
+            windows.aggregates[3] = chunk.raw;
+            let windows = Some(Box::new(windows));
+            stream::iter([one_chunk(AggrChunk { raw: None, windows, ..chunk })]).boxed()
         },
         ..HOSTILE
     },
