@@ -184,8 +184,10 @@ impl Fetcher {
             (!chunks.is_empty()).then_some(Series { labels, chunks })
         });
         let series: Vec<Series> = series.collect();
-        let sizes = &self.context.shared.metrics.chunk_size;
+        // counted apart: others count too, and there are very many chunks
+        let sizes = self.context.shared.metrics.chunk_size.local();
         series.iter().flat_map(|s| &s.chunks).for_each(|c| sizes.observe(c.size() as f64));
+        sizes.flush();
         Ok(FetchedSeries { series, failures, memory })
     }
 
