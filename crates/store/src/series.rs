@@ -31,18 +31,18 @@ const MAX_BATCH_SERIES: usize = 2048;
 
 /// Bytes of chunks fetched at a time: at least this many, and more where they come from many
 /// blocks, to avoid many small requests.
-const MIN_FETCH_BYTES: u64 = 8 << 20;
+const MIN_FETCH_BYTES: u64 = 16 << 20;
 const MAX_FETCH_BYTES: u64 = 64 << 20;
 const FETCH_BYTES_PER_BLOCK: u64 = 256 << 10;
 /// Pages of Parquet hold windows of many series, and reading few of them takes as long.
 const MIN_WINDOW_BYTES: u64 = 32 << 20;
-/// One part in this many of the memory budget is for the chunks of a batch: one is sent, one done
-/// and one being fetched.
-const FETCH_SHARE: u64 = 16;
+/// One part in this many of the memory budget is for the chunks of a batch: one is sent, the others
+/// are done or being fetched.
+const FETCH_SHARE: u64 = 32;
 /// Series fetched at a time.
 const MAX_FETCH_SERIES: usize = 4096;
 /// Fetches under way or done while the caller works on another one.
-const FETCH_AHEAD: usize = 2;
+const FETCH_AHEAD: usize = 3;
 
 /// Memory that a request waits for before anything is known of it.
 const FIRST_SHARE: u64 = 4 << 20;
@@ -57,6 +57,13 @@ pub(crate) fn batch_series(blocks: usize, limit: u64, budget: &Budget) -> usize 
         Ok(limit) if limit > 0 => fair.min(limit.saturating_add(1)),
         _ => fair,
     }
+}
+
+/// How many batches of series of each of `blocks` blocks are read at a time: where they are many,
+/// the blocks are.
+pub(crate) fn prefetch(blocks: usize) -> usize {
+    const AT_A_TIME: usize = 8;
+    (AT_A_TIME / blocks.max(1)).clamp(1, 3)
 }
 
 /// Streams the series of these blocks.

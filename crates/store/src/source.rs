@@ -137,6 +137,8 @@ pub(crate) struct SourcePlan {
     pub(crate) request: SeriesRequest,
     /// Series of an index read at a time.
     pub(crate) batch_series: usize,
+    /// Batches of them that are read at a time, of each block.
+    pub(crate) prefetch: usize,
 }
 
 impl SourcePlan {
@@ -174,7 +176,7 @@ impl SourcePlan {
     pub(crate) fn reader(&self, block: &ServedBlock, context: &RequestContext) -> BlockReader {
         let settings = ReaderSettings {
             batch_series: self.batch_series,
-            prefetch: 1,
+            prefetch: self.prefetch,
             ..ReaderSettings::default()
         };
         tsdb_reader(block, context, settings)

@@ -14,7 +14,7 @@ use storeapi::{
 use crate::choice::WantedData;
 use crate::context::RequestContext;
 use crate::metadata;
-use crate::series::{answer, batch_series};
+use crate::series::{answer, batch_series, prefetch};
 use crate::served::ServedBlocks;
 use crate::shared::GatewayShared;
 use crate::source::SourcePlan;
@@ -93,7 +93,8 @@ impl Store for BucketStore {
         // A shard leaves out series, so a limit says little about how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };
         let batch_series = batch_series(picks.len(), limit, &self.shared.budget);
-        let plan = SourcePlan { batch_series, request };
+        let prefetch = prefetch(picks.len());
+        let plan = SourcePlan { batch_series, prefetch, request };
         let series = self.gate.clone().hold(pass, answer(picks, plan, context));
         Ok(warnings.chain(series).boxed())
     }
