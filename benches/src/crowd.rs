@@ -43,6 +43,7 @@ async fn measure(args: &Args) -> Result<()> {
         gateway: drumlin()?,
         objstore,
         data: folder.path().join("data"),
+        max_source_resolution: "0s".into(),
         args: vec![format!("--memory-budget={}MiB", args.budget_mib)],
     };
     for line in read_queries(&args.queries)? {

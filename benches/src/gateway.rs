@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Lines `start end step query`, times in seconds
     #[arg(long)]
     queries: PathBuf,
+    /// The coarsest resolution that may answer, such as 5m
+    #[arg(long, default_value = "0s")]
+    max_source_resolution: String,
     /// A binary whose `store` subcommand is measured instead of ours
     #[arg(long)]
     peer: Option<PathBuf>,
@@ -51,10 +54,12 @@ async fn measure(args: &Args) -> Result<()> {
         gateway: gateway.clone(),
         objstore,
         data: folder.path().join("data"),
+        max_source_resolution: args.max_source_resolution.clone(),
         args: Vec::new(),
     };
     let pair = Pair::start(&settings).await?;
     let memory = MemoryWatch::of_pid(pair.gateway.pid());
+    settled(&server).await;
 
     for line in read_queries(&args.queries)? {
         for temperature in ["cold", "warm"] {
@@ -72,4 +77,18 @@ async fn measure(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until the gateway opened its blocks, or at most ten seconds: a peer does so before it
+/// answers.
+async fn settled(server: &ObjectServer) {
+    let mut before = server.counts().requests;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = server.counts().requests;
+        if now == before {
+            return;
+        }
+        before = now;
+    }
 }

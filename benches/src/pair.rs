@@ -14,6 +14,8 @@ pub(crate) struct PairSettings {
     pub(crate) objstore: PathBuf,
     /// Where the gateway keeps its files.
     pub(crate) data: PathBuf,
+    /// The coarsest resolution that may answer.
+    pub(crate) max_source_resolution: String,
     /// Further arguments of both.
     pub(crate) args: Vec<String>,
 }
@@ -23,6 +25,8 @@ pub(crate) struct Pair {
     pub(crate) querier: ChildProcess,
     client: reqwest::Client,
     url: String,
+    /// The coarsest resolution that may answer.
+    max_source_resolution: String,
 }
 
 impl Pair {
@@ -51,7 +55,8 @@ impl Pair {
         let mut querier = ChildProcess::start(&drumlin()?, &query_args)?;
         let url = format!("http://127.0.0.1:{query_http}");
         querier.wait_ready(&client, &format!("{url}/-/ready")).await?;
-        Ok(Pair { gateway, querier, client, url })
+        let max_source_resolution = settings.max_source_resolution.clone();
+        Ok(Pair { gateway, querier, client, url, max_source_resolution })
     }
 
     /// The answer, which must be a success and not empty.
@@ -63,7 +68,10 @@ impl Pair {
             false => ("query", vec![("time", end)]),
         };
         let mut request = reqwest::Url::parse(&format!("{}/api/v1/{path}", self.url))?;
-        request.query_pairs_mut().append_pair("query", &line.text).extend_pairs(times);
+        let most = [("max_source_resolution", &self.max_source_resolution)];
+        let mut pairs = request.query_pairs_mut();
+        pairs.append_pair("query", &line.text).extend_pairs(times).extend_pairs(most);
+        drop(pairs);
         let response = self.client.get(request).send().await?;
         let status = response.status();
         let body = response.bytes().await?;
