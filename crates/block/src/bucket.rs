@@ -31,7 +31,7 @@ use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
 use crate::metrics::BucketMetrics;
 use crate::{Error, Kind, Result};
 
-use coalesce::{FetchPlan, Piece};
+use coalesce::{FetchPlan, Joining, Piece};
 pub use hints::Hints;
 pub use multipart::MultipartWriter;
 use pace::{Answered, Pace};
@@ -314,7 +314,8 @@ impl Bucket {
         let BucketSettings { coalesce_gap, coalesce_max, parallel_ranges, .. } =
             self.inner.settings;
         let worth = self.inner.pace.gap(parallel_ranges).unwrap_or(FIRST_GAP);
-        FetchPlan::new(ranges, gap.min(coalesce_gap).min(worth), coalesce_max)
+        let gap = gap.min(coalesce_gap).min(worth);
+        FetchPlan::new(ranges, Joining { gap, max: coalesce_max })
     }
 
     /// Fetches several parts at a time and has them cached; they come in order.

@@ -57,7 +57,7 @@ impl UnfetchedSeries {
     }
 
     /// Bytes of those that TSDB blocks hold.
-    fn stored_bytes(&self) -> u64 {
+    pub(crate) fn stored_bytes(&self) -> u64 {
         self.stored.iter().map(|stored| stored.entry.bytes()).sum()
     }
 }

@@ -287,7 +287,7 @@ impl BlockMerge {
     async fn take_memory(&mut self, batch: &mut Vec<UnfetchedSeries>) -> Result<MemoryTurn> {
         let answers = self.context.memory().answers;
         loop {
-            let bytes = batch.iter().map(|series| self.bytes_of(series)).sum();
+            let bytes = self.memory_of(batch);
             match answers.take("chunks of an answer", bytes).await {
                 Err(_) if batch.len() > 1 => {
                     let rest = batch.split_off(batch.len() / 2);
@@ -300,6 +300,16 @@ impl BlockMerge {
 
     fn bytes_of(&self, series: &UnfetchedSeries) -> u64 {
         if self.skip_chunks { series.labels.as_packed().len() as u64 } else { series.bytes() }
+    }
+
+    /// The memory for a batch: while it is fetched, what lies between its chunks may take as much
+    /// as they do.
+    fn memory_of(&self, batch: &[UnfetchedSeries]) -> u64 {
+        let between = |series: &UnfetchedSeries| match self.skip_chunks {
+            true => 0,
+            false => series.stored_bytes(),
+        };
+        batch.iter().map(|series| self.bytes_of(series) + between(series)).sum()
     }
 
     /// Waits for the first series of every source, all at once.

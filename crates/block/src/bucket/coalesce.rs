@@ -13,12 +13,24 @@ pub(super) struct FetchPlan {
     fetches: Vec<Range<u64>>,
 }
 
+/// Which ranges are joined.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joining {
+    /// Those that lie no further apart.
+    pub(super) gap: u64,
+    /// As long as the result is no longer.
+    pub(super) max: u64,
+}
+
 impl FetchPlan {
-    /// Ranges closer than `gap` are joined as long as the result is no longer than `max`.
-    pub(super) fn new(wanted: &[Range<u64>], gap: u64, max: u64) -> FetchPlan {
+    /// What lies between joined ranges is in memory for a while too; so all of it together is no
+    /// more than what is wanted, or than a little, and the shortest gaps are closed first.
+    pub(super) fn new(wanted: &[Range<u64>], joining: Joining) -> FetchPlan {
         let mut sorted: Vec<Range<u64>> =
             wanted.iter().filter(|r| r.start < r.end).cloned().collect();
         sorted.sort_unstable_by_key(|r| (r.start, r.end));
+        let Joining { gap, max } = joining;
+        let gap = affordable_gap(&sorted, gap);
         let mut fetches: Vec<Range<u64>> = Vec::new();
         for range in sorted.iter().cloned() {
             match fetches.last_mut() {
@@ -85,6 +97,36 @@ impl FetchPlan {
     }
 }
 
+/// The longest gap, up to `most`, up to which all gaps together are affordable.
+fn affordable_gap(sorted: &[Range<u64>], most: u64) -> u64 {
+    const LITTLE: u64 = 1 << 20;
+    let (mut gaps, mut wanted, mut end) = (Vec::new(), 0u64, None::<u64>);
+    for range in sorted {
+        wanted = wanted.saturating_add(range.end - range.start);
+        let gap = end.map_or(0, |end| range.start.saturating_sub(end));
+        if gap > 0 && gap <= most {
+            gaps.push(gap);
+        }
+        end = Some(end.unwrap_or(0).max(range.end));
+    }
+    let affordable = wanted.max(LITTLE);
+    if gaps.iter().sum::<u64>() <= affordable {
+        return most;
+    }
+    gaps.sort_unstable();
+    let mut sum = 0;
+    let closed = gaps.iter().take_while(|gap| {
+        sum += **gap;
+        sum <= affordable
+    });
+    match closed.count() {
+        0 => 0,
+        // of gaps of one length, all or none
+        count if gaps[count - 1] == gaps[count] => gaps[count] - 1,
+        count => gaps[count - 1],
+    }
+}
+
 /// A part of an object; its bytes are fewer than its range where the object ended.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
@@ -111,20 +153,37 @@ mod tests {
 
     #[test]
     fn what_only_lay_between_is_not_kept() {
-        let plan = FetchPlan::new(&[0..1000, 1100..2000, 90_000..91_000], 1 << 20, 1 << 20);
+        let joining = Joining { gap: 1 << 20, max: 1 << 20 };
+        let plan = FetchPlan::new(&[0..1000, 1100..2000, 90_000..91_000], joining);
         let fetched = Piece { range: 0..91_000, bytes: vec![7; 91_000].into() };
         let kept: Vec<_> = plan.kept(fetched).into_iter().map(|piece| piece.range).collect();
         assert_eq!(kept, [0..2000, 90_000..91_000]);
         let whole = Piece { range: 0..2000, bytes: vec![7; 2000].into() };
-        let plan = FetchPlan::new(&[0..1000, 1100..2000], 1 << 20, 1 << 20);
+        let plan = FetchPlan::new(&[0..1000, 1100..2000], joining);
         assert_eq!(plan.kept(whole).len(), 1);
     }
 
     #[test]
+    fn what_lies_between_is_no_more_than_what_is_wanted() {
+        let mib = |from: u64, to: u64| from << 20..to << 20;
+        let joining = Joining { gap: 64 << 20, max: 1 << 30 };
+        // gaps of 1, 2 and 4 MiB between 4 MiB
+        let wanted = [mib(0, 1), mib(2, 3), mib(5, 6), mib(10, 11)];
+        assert_eq!(FetchPlan::new(&wanted, joining).fetches(), [mib(0, 6), mib(10, 11)]);
+        // of equal gaps all or none
+        let wanted = [mib(0, 1), mib(3, 4), mib(6, 7), mib(9, 10)];
+        assert_eq!(FetchPlan::new(&wanted, joining).fetches(), wanted);
+        // a little is always affordable
+        let wanted = [0..10, 500_000..500_010, 1_000_000..1_000_010];
+        assert_eq!(FetchPlan::new(&wanted, joining).fetches(), [0..1_000_010]);
+    }
+
+    #[test]
     fn neighbours_join_and_far_ones_do_not() {
-        let plan = FetchPlan::new(&[100..110, 0..10, 15..20], 5, 1000);
+        let plan = FetchPlan::new(&[100..110, 0..10, 15..20], Joining { gap: 5, max: 1000 });
         assert_eq!(plan.fetches(), [0..20, 100..110]);
-        assert_eq!(FetchPlan::new(&[0..10, 10..20, 20..30], 5, 20).fetches(), [0..20, 20..30]);
+        let joining = Joining { gap: 5, max: 20 };
+        assert_eq!(FetchPlan::new(&[0..10, 10..20, 20..30], joining).fetches(), [0..20, 20..30]);
     }
 
     proptest! {
@@ -136,7 +195,7 @@ mod tests {
         ) {
             let object: Vec<u8> = (0..250).collect();
             let wanted: Vec<Range<u64>> = wanted.into_iter().map(|(start, len)| start..start + len).collect();
-            let plan = FetchPlan::new(&wanted, gap, max);
+            let plan = FetchPlan::new(&wanted, Joining { gap, max });
             prop_assert!(plan.fetches().windows(2).all(|w| w[0].end <= w[1].start));
             let part = |r: &Range<u64>| object[(r.start as usize).min(250)..(r.end as usize).min(250)].to_vec();
             let fetched = plan.fetches().iter();
