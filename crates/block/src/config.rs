@@ -21,6 +21,8 @@ use crate::bucket::{Hints, filesystem};
 use crate::{Bucket, BucketMetrics, BucketSettings, Error, Kind, Result};
 use model::Clock;
 
+pub use env::substitute;
+
 /// A snapshot of environment variables.
 pub type Environment = BTreeMap<String, String>;
 

@@ -8,13 +8,13 @@ mod downsampling;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use block::Bucket;
 use block::SyncMetrics;
 use block::sync::{
     ConsistencyDelay, Deduplicate, FetcherSettings, MetaFetcher, RelabelFilter,
     RemoveReplicaLabels, Synced, TimePartition,
 };
+use blocks_api::BlocksApi;
 use futures::FutureExt;
 use model::error::in_one_line;
 use model::{Budget, Clock};
@@ -33,6 +33,9 @@ use crate::remake::Remakes;
 use crate::settings::Settings;
 use crate::view::Unmarked;
 use crate::{Error, Result};
+
+/// Of what requests send, this much is received at a time. They are forms with an id and a reason.
+const RECEIVED_BYTES: u64 = 64 << 20;
 
 /// Something that a compactor finished, for those who show progress.
 #[derive(Clone, Debug)]
@@ -56,6 +59,7 @@ pub struct Compactor {
     remakes: Remakes,
     changes: Changes,
     registry: Registry,
+    blocks_api: BlocksApi,
     on_event: Arc<dyn Fn(&Event) + Send + Sync>,
 }
 
@@ -90,6 +94,7 @@ impl Compactor {
             formats: FormatChoice::new(settings.downsampling.then_some(settings.downsample_format)),
             proofs: CoverProofs::default(),
             remakes: Remakes::default(),
+            blocks_api: BlocksApi::new(bucket.clone(), settings.blocks_api.clone()),
             bucket,
             settings,
             clock,
@@ -141,17 +146,16 @@ impl Compactor {
         Ok(())
     }
 
-    /// The work as the settings say: once, or again and again. It is always ready and has no API of
-    /// its own.
+    /// The work as the settings say: once, or again and again. It is always ready; its API is
+    /// that of blocks.
     pub fn into_component(self) -> Component {
         let (ready_sender, ready) = watch::channel(true);
         let served = Served {
             name: "compact",
-            routes: Router::new(),
+            routes: self.blocks_api.router(),
             services: None,
             registry: self.registry.clone(),
-            // it has no API whose requests have bodies
-            budget: Budget::unlimited(),
+            budget: Budget::new(RECEIVED_BYTES),
             ready,
         };
         let run = async move {
@@ -188,10 +192,22 @@ impl Compactor {
         };
         let fresh = ConsistencyDelay { delay: settings.consistency_delay };
         let replicas = RemoveReplicaLabels { labels: settings.replica_labels.clone() };
+        let watch = self.blocks_api.watch();
         let synced = self
             .fetcher
-            .fetch(&[&self.formats, &time, &selector, &fresh, &Unmarked, &replicas, &Deduplicate])
-            .await?;
+            .fetch(&[
+                &watch,
+                &self.formats,
+                &time,
+                &selector,
+                &fresh,
+                &Unmarked,
+                &replicas,
+                &Deduplicate,
+            ])
+            .await
+            .inspect_err(|e| self.blocks_api.failed(&in_one_line(e).to_string()))?;
+        self.blocks_api.set_loaded(synced.blocks.clone());
         self.changes.settle();
         Ok(synced)
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use block::sync::RelabelConfig;
+use blocks_api::BlocksApiSettings;
 use merge::Dedup;
 use model::{Resolution, TimeRange};
 use parquet_block::FormatVersion;
@@ -102,6 +103,7 @@ pub struct Settings {
     /// The pause between iterations; `None`: one iteration, and the work is done.
     pub wait: Option<Duration>,
     pub release: Release,
+    pub blocks_api: BlocksApiSettings,
 }
 
 impl Default for Settings {
@@ -128,6 +130,7 @@ impl Default for Settings {
             max_index_size: 64 << 30,
             wait: None,
             release: Release::default(),
+            blocks_api: BlocksApiSettings::default(),
         }
     }
 }

@@ -119,7 +119,7 @@ async fn gateway(
         &registry,
         Arc::clone(clock),
     )?;
-    start(listeners(ANY_PORT), gateway.into_component(), clock).await
+    start(listeners(ANY_PORT), gateway.into_component()?, clock).await
 }
 
 /// The sidecar of the user's Prometheus; it ships nothing, because the bucket is not the user's.

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use block::config::ObjectStoreConfig;
 use block::sync::{RelabelConfig, parse_relabel_configs};
 use block::{Bucket, BucketMetrics};
+use blocks_api::BlocksApiSettings;
 
 use crate::cli::common::content;
 use crate::process::ProcessContext;
@@ -33,7 +34,11 @@ impl BucketArgs {
         self.open_for(BucketUse::Write, context)
     }
 
-    fn open_for(&self, used: BucketUse, context: &ProcessContext) -> Result<Option<Bucket>> {
+    pub(crate) fn open_for(
+        &self,
+        used: BucketUse,
+        context: &ProcessContext,
+    ) -> Result<Option<Bucket>> {
         let Some(yaml) = content("objstore.config", &self.config, &self.config_file)? else {
             return Ok(None);
         };
@@ -84,9 +89,46 @@ pub(crate) struct SelectorArgs {
 
 impl SelectorArgs {
     pub(crate) fn relabel_configs(&self) -> Result<Vec<RelabelConfig>> {
-        match content("selector.relabel-config", &self.relabel, &self.relabel_file)? {
-            Some(yaml) => parse_relabel_configs(&yaml).context("--selector.relabel-config"),
-            None => Ok(Vec::new()),
+        relabel_configs("selector.relabel-config", &self.relabel, &self.relabel_file)
+    }
+}
+
+/// The rules of a pair of flags, for content and for a file; as [`content`] reads them.
+pub(crate) fn relabel_configs(
+    flag: &str,
+    text: &Option<String>,
+    file: &Option<String>,
+) -> Result<Vec<RelabelConfig>> {
+    match content(flag, text, file)? {
+        Some(yaml) => parse_relabel_configs(&yaml).with_context(|| format!("--{flag}")),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The HTTP API of blocks. The gateway inside the querier has it without marks.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "HTTP server")]
+pub(crate) struct BlocksApiArgs {
+    /// Refuse to mark blocks over HTTP (POST /api/v1/blocks/mark), for deletion or against
+    /// compaction.
+    #[arg(id = "disable-admin-operations", long = "disable-admin-operations")]
+    disable_admin_operations: bool,
+    /// External label by which viewers of /api/v1/blocks group blocks.
+    #[arg(
+        id = "bucket-web-label",
+        long = "bucket-web-label",
+        default_value = "",
+        value_name = "LABEL",
+        hide_default_value = true
+    )]
+    label: String,
+}
+
+impl BlocksApiArgs {
+    pub(crate) fn settings(&self) -> BlocksApiSettings {
+        BlocksApiSettings {
+            label: self.label.clone(),
+            admin_operations: !self.disable_admin_operations,
         }
     }
 }

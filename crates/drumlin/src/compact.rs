@@ -11,7 +11,7 @@ use compact::{
 };
 use model::{TimeRange, TimestampMs};
 
-use crate::bucket::{BucketArgs, BucketUse, SelectorArgs};
+use crate::bucket::{BlocksApiArgs, BucketArgs, BucketUse, SelectorArgs};
 use crate::cli::common::{HttpArgs, ProcessArgs, TimeArgs, path};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{ByteSize, duration, split_commas};
@@ -37,8 +37,6 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("web.external-prefix"),
     Foreign::value("web.prefix-header"),
     Foreign::switch("web.disable-cors"),
-    Foreign::value("bucket-web-label"),
-    Foreign::switch("disable-admin-operations"),
 ];
 
 /// Merges, downsamples and cleans up the blocks of a bucket, once or continuously.
@@ -59,6 +57,8 @@ pub(crate) struct Args {
     time: TimeArgs,
     #[command(flatten)]
     selector: SelectorArgs,
+    #[command(flatten)]
+    blocks_api: BlocksApiArgs,
     #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
@@ -285,6 +285,7 @@ impl Args {
             max_index_size: self.work.max_index_size.0,
             wait: self.work.wait.then_some(self.work.wait_interval),
             release: Release::default(),
+            blocks_api: self.blocks_api.settings(),
         })
     }
 }

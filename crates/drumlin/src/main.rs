@@ -5,9 +5,11 @@
 
 mod allocator;
 mod bucket;
+mod cache_config;
 mod cli;
 mod compact;
 mod demo;
+mod gateway;
 mod memory;
 mod process;
 mod query;

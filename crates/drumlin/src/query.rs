@@ -1,19 +1,27 @@
 //! `drumlin query`: flags to settings.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use block::config::Environment;
 use engine::Dedup;
+use model::Budget;
 use query::{
-    About, ConfigSource, EndpointSettings, EndpointSpec, ParserOptions, Querier, Settings,
-    WebSettings,
+    About, ConfigSource, EndpointSettings, EndpointSpec, LocalStore, ParserOptions, Querier,
+    Settings, WebSettings,
 };
+use store::{Gateway, GatewayParts};
 use storeapi::client::TlsSettings;
 
-use crate::cli::common::{GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, path, tls_version};
+use crate::bucket::{BucketArgs, BucketUse, relabel_configs};
+use crate::cli::common::{
+    GrpcArgs, HttpArgs, ProcessArgs, RequestLimitArgs, TimeArgs, path, tls_version,
+};
 use crate::cli::kingpin::Foreign;
 use crate::cli::values::{duration, label, labels, split_commas};
+use crate::gateway::{GatewayArgs, GatewayContext};
 use crate::process::{self, ProcessContext};
 
 /// Flags of `thanos query` that are not implemented here.
@@ -55,6 +63,9 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     Foreign::value("selector.relabel-config-file").refused(),
 ];
 
+/// Thanos' querier has a flag without `objstore.`, which is about endpoints, too.
+const RELABEL: &str = "objstore.selector.relabel-config";
+
 const EXPERIMENTAL_FUNCTIONS: &str = "promql-experimental-functions";
 const EXTENDED_RANGE_SELECTORS: &str = "promql-extended-range-selectors";
 const FILL_MODIFIERS: &str = "promql-binop-fill-modifiers";
@@ -75,6 +86,8 @@ pub(crate) struct Args {
     defaults: DefaultArgs,
     #[command(flatten)]
     client: ClientArgs,
+    #[command(flatten)]
+    bucket: InsideArgs,
     #[command(flatten)]
     web: WebArgs,
     #[command(flatten)]
@@ -405,12 +418,73 @@ struct WebArgs {
     disable_cors: bool,
 }
 
+/// The gateway inside the querier. Without a bucket, none of these flags has an effect.
+#[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("objstore.config", |arg| arg.help("A bucket to query without a store gateway, as \
+        YAML: `{type: S3|GCS|AZURE|FILESYSTEM, config: {…}, prefix: …}`; $(NAME) is replaced by an \
+        environment variable")),
+    mut_arg("min-time", |arg| arg.long("objstore.min-time").help("Query no older data of the \
+        bucket than this: a time, or an offset from now such as -6w")),
+    mut_arg("max-time", |arg| arg.long("objstore.max-time").help("Query no newer data of the \
+        bucket than this"))
+)]
+struct InsideArgs {
+    #[command(flatten)]
+    bucket: BucketArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
+    selector: InsideSelectorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Which blocks")]
+struct InsideSelectorArgs {
+    /// Use only blocks whose external labels these relabelings keep, as YAML; `__block_id` can be
+    /// used too.
+    #[arg(id = RELABEL, long = RELABEL, value_name = "CONTENT")]
+    relabel: Option<String>,
+    /// A file with that YAML.
+    #[arg(
+        id = "objstore.selector.relabel-config-file",
+        long = "objstore.selector.relabel-config-file",
+        value_name = "FILE"
+    )]
+    relabel_file: Option<String>,
+}
+
+/// What the bucket is called where endpoints are listed.
+const LOCAL_BUCKET: &str = "local bucket";
+
+impl InsideArgs {
+    fn settings(&self, budget: Budget, environment: &Environment) -> Result<store::Settings> {
+        let context = GatewayContext { time: &self.time, budget, environment };
+        let InsideSelectorArgs { relabel, relabel_file } = &self.selector;
+        Ok(store::Settings {
+            relabel: relabel_configs(RELABEL, relabel, relabel_file)?,
+            ..self.gateway.settings(context)?
+        })
+    }
+
+    /// The bucket as a store in this process, if one is given.
+    fn open(&self, budget: Budget, context: &ProcessContext) -> Result<Option<LocalStore>> {
+        let Some(bucket) = self.bucket.open_for(BucketUse::Read, context)? else { return Ok(None) };
+        let settings = self.settings(budget, &context.environment)?;
+        let gateway = Gateway::new(settings, bucket, &context.registry, context.clock.clone())?;
+        let GatewayParts { store, ready, run, routes } = gateway.into_parts();
+        Ok(Some(LocalStore { name: LOCAL_BUCKET.to_owned(), store, ready, run, routes }))
+    }
+}
+
 impl Args {
     pub(crate) fn process(&self) -> &ProcessArgs {
         &self.process
     }
 
-    fn settings(&self, flags: std::collections::BTreeMap<String, String>) -> Result<Settings> {
+    fn settings(&self, flags: BTreeMap<String, String>, budget: Budget) -> Result<Settings> {
         let (evaluation, defaults) = (&self.evaluation, &self.defaults);
         let build = process::build_info();
         let features = self.features();
@@ -443,7 +517,7 @@ impl Args {
                 extended_rate_functions: evaluation.extended_rate_functions,
             },
             delayed_name_removal: enabled(DELAYED_NAME_REMOVAL),
-            budget: self.process.budget(),
+            budget,
             web: self.web_settings(),
             about: About { version: build.version, revision: build.revision, flags },
             ..Settings::default()
@@ -531,8 +605,14 @@ impl Args {
 }
 
 pub(crate) async fn run(args: Args, context: ProcessContext) -> Result<()> {
-    let settings = args.settings(context.flags.clone())?;
-    let querier = Querier::new(settings, &context.registry, context.clock.clone())?;
+    let budget = args.process.budget();
+    // takes the place for caches out of the budget, which the querier then divides
+    let local = args.bucket.open(budget.clone(), &context)?;
+    let settings = args.settings(context.flags.clone(), budget)?;
+    let mut querier = Querier::new(settings, &context.registry, context.clock.clone())?;
+    if let Some(local) = local {
+        querier = querier.beside(local);
+    }
     let listeners =
         serve::Settings { http: args.http.settings(), grpc: Some(args.grpc.settings()?) };
     context.serve(listeners, querier.into_component()).await?;

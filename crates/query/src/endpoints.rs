@@ -29,8 +29,8 @@ use crate::settings::GrpcCompression;
 pub(crate) trait Peer: Store {
     async fn endpoint_info(&self) -> storeapi::Result<EndpointInfo>;
 
-    /// The connection, for clients of its other services.
-    fn channel(&self) -> Channel;
+    /// The connection, for clients of its other services; or why there is none.
+    fn channel(&self) -> storeapi::Result<Channel>;
 }
 
 #[async_trait]
@@ -39,8 +39,8 @@ impl Peer for GrpcStore {
         GrpcStore::endpoint_info(self).await
     }
 
-    fn channel(&self) -> Channel {
-        GrpcStore::channel(self)
+    fn channel(&self) -> storeapi::Result<Channel> {
+        Ok(GrpcStore::channel(self))
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::Router;
 use engine::{Engine, EngineSettings};
 use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use http_api::normal_prefix;
 use model::{Budget, Clock};
 use prometheus::Registry;
 use serve::{Component, Gate, Served};
@@ -21,6 +23,7 @@ use crate::api::{self, ApiState, Evaluation};
 use crate::endpoints::{
     Connect, Discovery, EndpointGroup, EndpointSet, MeasuredStore, Peer, Timeouts,
 };
+use crate::local::{LocalPeer, LocalStore};
 use crate::metrics::Metrics;
 use crate::{Result, Settings};
 
@@ -36,6 +39,14 @@ pub struct Querier {
     endpoints: Arc<EndpointSet>,
     discovery: Discovery,
     clock: Arc<dyn Clock>,
+    locals: Vec<LocalWork>,
+    route_prefix: String,
+}
+
+/// What goes on behind a local store.
+struct LocalWork {
+    ready: watch::Receiver<bool>,
+    run: BoxFuture<'static, ()>,
 }
 
 impl fmt::Debug for Querier {
@@ -104,6 +115,7 @@ impl Querier {
         let limited = Arc::new(Limited::new(Arc::new(fanout.clone()), settings.limits));
         let store = Arc::new(GatedLabels::new(limited, gate.clone()));
         let budget = settings.budget.clone();
+        let route_prefix = normal_prefix(&settings.web.route_prefix);
         let routes = api::router(ApiState {
             started: clock.now(),
             settings,
@@ -124,11 +136,26 @@ impl Querier {
             endpoints,
             discovery,
             clock,
+            locals: Vec::new(),
+            route_prefix,
         })
     }
 
+    /// Queries a store in this process, too.
+    #[must_use]
+    pub fn beside(mut self, local: LocalStore) -> Querier {
+        let LocalStore { name, store, ready, run, routes } = local;
+        self.endpoints.add_local(&name, Arc::new(LocalPeer(store)));
+        self.locals.push(LocalWork { ready, run });
+        self.routes = match self.route_prefix.as_str() {
+            "" => self.routes.merge(routes),
+            prefix => self.routes.nest(prefix, routes),
+        };
+        self
+    }
+
     /// The HTTP API, and StoreAPI for queriers above this one. It is ready once the first discovery
-    /// is done and every endpoint was asked.
+    /// is done, every endpoint was asked and every local store is ready.
     pub fn into_component(self) -> Component {
         let Querier {
             routes,
@@ -140,6 +167,8 @@ impl Querier {
             discovery,
             clock,
             server_metrics,
+            locals,
+            route_prefix: _,
         } = self;
         let served = Served {
             name: "query",
@@ -149,43 +178,69 @@ impl Querier {
             budget,
             ready: ready.subscribe(),
         };
-        let work = EndpointWork { ready, endpoints, discovery, clock };
+        let work = EndpointWork { ready, endpoints, discovery, clock, locals };
         Component { served, run: work.run().map(Ok).boxed() }
     }
 }
 
-/// Keeps finding and asking endpoints.
+/// Keeps finding and asking endpoints, and local stores at work.
 struct EndpointWork {
     ready: watch::Sender<bool>,
     endpoints: Arc<EndpointSet>,
     discovery: Discovery,
     clock: Arc<dyn Clock>,
+    locals: Vec<LocalWork>,
 }
 
 impl EndpointWork {
     /// Never ends by itself.
     async fn run(self) {
-        let EndpointWork { ready, endpoints, mut discovery, clock } = self;
-        endpoints.update(discovery.targets().await);
-        endpoints.poll().await;
-        ready.send_replace(true);
-        let polling = async {
-            loop {
-                clock.sleep(endpoints.poll_interval()).await;
-                endpoints.poll().await;
-            }
-        };
-        let discovering = async {
-            loop {
-                clock.sleep(discovery.interval()).await;
-                if endpoints.update(discovery.targets().await) {
-                    // new endpoints are asked at once, not in the next round
+        let EndpointWork { ready, endpoints, mut discovery, clock, locals } = self;
+        let (waiting, running): (Vec<_>, Vec<_>) =
+            locals.into_iter().map(|local| (local.ready, local.run)).unzip();
+        let asking = async {
+            endpoints.update(discovery.targets().await);
+            endpoints.poll().await;
+            let polling = async {
+                loop {
+                    clock.sleep(endpoints.poll_interval()).await;
                     endpoints.poll().await;
                 }
-            }
+            };
+            let discovering = async {
+                loop {
+                    clock.sleep(discovery.interval()).await;
+                    if endpoints.update(discovery.targets().await) {
+                        // new endpoints are asked at once, not in the next round
+                        endpoints.poll().await;
+                    }
+                }
+            };
+            futures::join!(polling, discovering, become_ready(&endpoints, waiting, ready));
         };
-        futures::future::join(polling, discovering).await;
+        futures::join!(asking, join_all(running));
     }
+}
+
+/// Says that all is ready once the local stores are, which describe themselves first.
+async fn become_ready(
+    endpoints: &EndpointSet,
+    locals: Vec<watch::Receiver<bool>>,
+    ready: watch::Sender<bool>,
+) {
+    let has_locals = !locals.is_empty();
+    for mut local in locals {
+        if local.wait_for(|ready| *ready).await.is_err() {
+            tracing::error!("a store in this process ended before it was ready");
+            return;
+        }
+    }
+    if has_locals {
+        endpoints.poll().await;
+    }
+    ready.send_replace(true);
+    // the component is as ready as that from now on
+    std::future::pending::<()>().await;
 }
 
 /// The parts that tests replace.

@@ -28,6 +28,8 @@ pub(crate) struct RequestContext {
     /// A block turned out to have its series in disorder.
     disorder: AtomicBool,
     memory: Mutex<RequestMemory>,
+    /// The share of a caller in this process, which is charged in place of one of our own.
+    given: Option<Budget>,
     start: Duration,
 }
 
@@ -61,6 +63,7 @@ impl RequestContext {
         let memory = Mutex::new(RequestMemory::new(shared.budget.clone()));
         RequestContext {
             memory,
+            given: None,
             shared,
             stats: Arc::default(),
             strategy,
@@ -70,6 +73,14 @@ impl RequestContext {
         }
     }
 
+    /// Charges the share that the caller has already. Waiting for another one while the caller
+    /// holds its own could be waiting for oneself.
+    #[must_use]
+    pub(crate) fn charging(mut self, given: Option<Budget>) -> RequestContext {
+        self.given = given;
+        self
+    }
+
     /// What the request may use of the memory budget.
     pub(crate) fn memory(&self) -> RequestMemory {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -77,6 +88,11 @@ impl RequestContext {
 
     /// Waits for a share of the memory budget, which takes the place of an earlier one.
     pub(crate) async fn wait_for_memory(&self, least: u64) -> Result<()> {
+        if let Some(given) = &self.given {
+            given.ensure("an answer", least.min(given.limit()))?;
+            self.set_memory(given.clone());
+            return Ok(());
+        }
         let budget = &self.shared.budget;
         // who waits must not hold what others wait for
         self.set_memory(budget.clone());

@@ -14,7 +14,9 @@ use block::{
     Bucket, HeaderCache, Path, RangeCache, RangeCacheBytes, RangeCacheMetrics, SyncMetrics,
     TombstoneCache,
 };
+use blocks_api::BlocksApi;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use model::Clock;
 use model::error::in_one_line;
 use parquet_block::FooterCache;
@@ -48,13 +50,31 @@ pub struct Gateway {
     shared: Arc<GatewayShared>,
     current: Arc<Current>,
     store: Arc<dyn Store>,
-    server_metrics: ServerMetrics,
     fetcher: MetaFetcher,
     settings: Settings,
     registry: Registry,
+    blocks_api: BlocksApi,
     ready: watch::Sender<bool>,
     /// Folders whose `meta.json` was not usable at the last sync.
     broken: Mutex<HashSet<Path>>,
+}
+
+/// A gateway without a server of its own.
+pub struct GatewayParts {
+    /// `Unavailable` until it is ready.
+    pub store: Arc<dyn Store>,
+    /// True once the first sync is done.
+    pub ready: watch::Receiver<bool>,
+    /// Keeps looking which blocks there are; never ends by itself.
+    pub run: BoxFuture<'static, ()>,
+    /// The API of blocks, to be put beside other routes.
+    pub routes: Router,
+}
+
+impl fmt::Debug for GatewayParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayParts").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Gateway {
@@ -115,6 +135,7 @@ impl Gateway {
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join(META_FOLDER)),
             formats: Some(parquet_block::FORMATS),
         };
+        let blocks_api = BlocksApi::new(bucket.clone(), settings.blocks_api.clone());
         let fetcher = MetaFetcher::new(bucket, fetcher_settings, SyncMetrics::new(registry)?);
         Ok(Gateway {
             shared,
@@ -122,8 +143,8 @@ impl Gateway {
             store,
             fetcher,
             settings,
-            server_metrics: ServerMetrics::new(registry)?,
             registry: registry.clone(),
+            blocks_api,
             ready: watch::Sender::new(false),
             broken: Mutex::default(),
         })
@@ -134,21 +155,30 @@ impl Gateway {
         Arc::clone(&self.store)
     }
 
-    /// StoreAPI over the blocks. It is ready once the first sync is done.
-    pub fn into_component(self) -> Component {
+    /// For a process that asks the store itself: what would be served, and the work behind it.
+    pub fn into_parts(self) -> GatewayParts {
+        let (store, ready, routes) = (self.store(), self.ready(), self.blocks_api.routes());
+        GatewayParts { store, ready, routes, run: self.run().boxed() }
+    }
+
+    /// StoreAPI over the blocks, and the API of blocks. It is ready once the first sync is done.
+    ///
+    /// # Errors
+    /// `Internal` when another server's metrics are registered already.
+    pub fn into_component(self) -> Result<Component> {
         let served = Served {
             name: "store",
-            routes: Router::new(),
+            routes: self.blocks_api.router(),
             services: Some(storeapi::server::services(
                 self.store(),
                 Capabilities::STORE,
-                self.server_metrics.clone(),
+                ServerMetrics::new(&self.registry)?,
             )),
             registry: self.registry.clone(),
             budget: self.settings.budget.clone(),
             ready: self.ready(),
         };
-        Component { served, run: self.run().map(Ok).boxed() }
+        Ok(Component { served, run: self.run().map(Ok).boxed() })
     }
 
     /// True once the first sync is done.
@@ -170,10 +200,12 @@ impl Gateway {
         let consistency = ConsistencyDelay { delay: settings.consistency_delay };
         let deletion = IgnoreDeletionMark { delay: settings.ignore_deletion_marks_delay };
         // Thanos' order: what is about to be deleted must not hide what it was made from.
-        let filters: [&dyn Filter; 6] =
-            [&UnreadMarks, &time, &relabel, &consistency, &deletion, &HideCovered];
+        let watch = self.blocks_api.watch();
+        let filters: [&dyn Filter; 7] =
+            [&watch, &UnreadMarks, &time, &relabel, &consistency, &deletion, &HideCovered];
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
+        self.blocks_api.set_loaded(synced.blocks.clone());
         let found = ServedBlocks::new(&synced.blocks, settings.range(now))
             .with_unseen(&synced.unseen)
             .with_foreign(&synced.foreign);
@@ -219,6 +251,7 @@ impl Gateway {
             let soon = match &synced {
                 Ok(()) => self.current.get().is_some_and(|served| served.has_unseen()),
                 Err(e) => {
+                    self.blocks_api.failed(&in_one_line(e).to_string());
                     tracing::warn!(error = %in_one_line(e), "syncing the blocks of the bucket \
                         failed");
                     !*self.ready.borrow()

@@ -28,7 +28,7 @@ mod store;
 mod warnings;
 
 pub use error::{Error, Kind, Result};
-pub use gateway::Gateway;
+pub use gateway::{Gateway, GatewayParts};
 pub use settings::{Settings, TimeBound};
 
 #[cfg(test)]

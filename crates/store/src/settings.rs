@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use block::sync::RelabelConfig;
+use blocks_api::BlocksApiSettings;
 use model::{Budget, TimeRange, TimestampMs};
 use storeapi::SeriesLimits;
 
@@ -58,6 +59,7 @@ pub struct Settings {
     pub downloaded_bytes_limit: u64,
     /// Requests for series and for labels that are answered at once; more wait.
     pub series_max_concurrency: usize,
+    pub blocks_api: BlocksApiSettings,
     /// Requests charge what they hold to it.
     pub budget: Budget,
 }
@@ -80,6 +82,7 @@ impl Default for Settings {
             limits: SeriesLimits::default(),
             downloaded_bytes_limit: 0,
             series_max_concurrency: 20,
+            blocks_api: BlocksApiSettings::default(),
             budget: Budget::unlimited(),
         }
     }

@@ -89,7 +89,8 @@ impl Store for BucketStore {
             return Ok(warnings.boxed());
         }
         let pass = self.gate.enter().await;
-        let context = Arc::new(self.context(request.partial_response));
+        let context = self.context(request.partial_response).charging(request.memory.clone());
+        let context = Arc::new(context);
         // A shard leaves out series, so a limit says little about how many must be read.
         let limit = if request.shard.is_some() { 0 } else { request.limit };
         let batch_series = batch_series(picks.len(), limit, &self.shared.budget);

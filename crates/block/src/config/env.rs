@@ -3,8 +3,11 @@
 use super::Environment;
 use crate::{Error, Kind, Result};
 
-/// Replaces every `$(NAME)`; a name that is not set is an error.
-pub(super) fn substitute(text: &str, environment: &Environment) -> Result<String> {
+/// Replaces every `$(NAME)`.
+///
+/// # Errors
+/// `Invalid` for a name that is not set.
+pub fn substitute(text: &str, environment: &Environment) -> Result<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("$(") {
@@ -22,8 +25,7 @@ pub(super) fn substitute(text: &str, environment: &Environment) -> Result<String
         let name = &name_and_rest[..end];
         let Some(value) = environment.get(name) else {
             let text = format!(
-                "object store configuration refers to the environment variable {name}, which is \
-                 not set"
+                "the configuration refers to the environment variable {name}, which is not set"
             );
             return Err(Error::new(Kind::Invalid, text));
         };

@@ -11,7 +11,7 @@ struct Line {
 
 fn settings(words: &str) -> Result<Settings> {
     let line = Line::try_parse_from(std::iter::once("query").chain(words.split_whitespace()))?;
-    line.args.settings(Default::default())
+    line.args.settings(Default::default(), Budget::unlimited())
 }
 
 #[test]
@@ -111,4 +111,26 @@ fn features_are_known_by_the_names_of_prometheus() {
         of(&format!("{two} --enable-feature=promql-delayed-name-removal")),
         [true, false, true, true]
     );
+}
+
+#[test]
+fn flags_about_the_bucket_inside_reach_the_gateway() {
+    let words = "query --data-dir=/var/d --index-cache-size=64MB --objstore.min-time=-6w \
+        --objstore.max-time=2026-01-01T00:00:00Z --sync-block-duration=3m \
+        --store.grpc.downloaded-bytes-limit=1GB";
+    let mut words: Vec<&str> = words.split_whitespace().collect();
+    words.push("--objstore.selector.relabel-config=[{action: drop, source_labels: [a], regex: b}]");
+    let line = Line::try_parse_from(words).unwrap();
+    let budget = Budget::new(1 << 30);
+    let settings = line.args.bucket.settings(budget.clone(), &Environment::new()).unwrap();
+    assert_eq!(settings.data_dir, Some("/var/d".into()));
+    assert_eq!(settings.index_cache_bytes, 64 << 20);
+    assert_eq!(settings.min_time, store::TimeBound::FromNow(-6 * 7 * 86_400_000));
+    assert!(matches!(settings.max_time, store::TimeBound::At(_)));
+    assert_eq!(settings.sync_interval, Duration::from_secs(180));
+    assert_eq!(settings.downloaded_bytes_limit, 1 << 30);
+    assert_eq!(settings.relabel.len(), 1);
+    let mut held = settings.budget.reserve("a test");
+    held.grow(77).unwrap();
+    assert_eq!(budget.used(), 77, "one budget for the querier and the gateway");
 }

@@ -89,7 +89,7 @@ impl Peer for EndpointGroup {
         self.any(|server| async move { server.endpoint_info().await }).await
     }
 
-    fn channel(&self) -> Channel {
+    fn channel(&self) -> Result<Channel> {
         self.servers[self.next()].channel()
     }
 }
@@ -137,8 +137,8 @@ mod tests {
             Err(self.error())
         }
 
-        fn channel(&self) -> Channel {
-            unconnected()
+        fn channel(&self) -> Result<Channel> {
+            Ok(unconnected())
         }
     }
 

@@ -102,7 +102,7 @@ impl Peer for MeasuredStore {
         call.end(self.inner.endpoint_info().await)
     }
 
-    fn channel(&self) -> Channel {
+    fn channel(&self) -> Result<Channel> {
         self.inner.channel()
     }
 }

@@ -18,6 +18,7 @@ use storeapi::{
 
 use super::{Peer, ResolvedEndpoint};
 use crate::metrics::Metrics;
+use crate::settings::GrpcCompression;
 
 /// The metric of connections has this much of an endpoint's label sets; Thanos cuts it there too.
 const METRIC_LABELS_BYTES: usize = 1000;
@@ -30,7 +31,7 @@ pub(crate) type Connect =
 const NO_ADDRESS: &str = "its name stands for no address, so its data is missing";
 
 const NO_ENDPOINTS: &str = "no endpoints are known, so there is no data: give --endpoint, \
-    --endpoint.sd-config-file or --store.sd-files";
+    --endpoint.sd-config-file, --store.sd-files or --objstore.config-file";
 
 #[derive(Clone, Debug, Default)]
 struct Health {
@@ -47,6 +48,8 @@ struct Member {
     peer: Option<Arc<dyn Peer>>,
     added: Duration,
     health: Mutex<Health>,
+    /// A store in this process, which discovery knows nothing of.
+    is_local: bool,
 }
 
 impl Member {
@@ -129,7 +132,7 @@ impl EndpointSet {
     pub(crate) fn update(&self, targets: Vec<ResolvedEndpoint>) -> bool {
         let mut any_new = false;
         let mut known = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = BTreeMap::new();
+        let mut next: BTreeMap<_, _> = known.extract_if(.., |_, member| member.is_local).collect();
         for target in targets {
             let before = known.remove(&target.address);
             if let Some(endpoint) = before.as_ref().filter(|e| e.target == target) {
@@ -142,7 +145,8 @@ impl EndpointSet {
                     tracing::info!(endpoint = target.address, servers, "adding endpoint");
                     any_new = true;
                     let (added, address) = (self.clock.monotonic(), target.address.clone());
-                    let member = Member { target, peer, added, health: Mutex::default() };
+                    let health = Mutex::default();
+                    let member = Member { target, peer, added, health, is_local: false };
                     let member = match before {
                         Some(before) => member.succeeding(&before),
                         None => member,
@@ -163,6 +167,21 @@ impl EndpointSet {
         }
         *known = next;
         any_new
+    }
+
+    /// Adds a store in this process. It stays, and is asked even when it does not answer.
+    pub(crate) fn add_local(&self, name: &str, peer: Arc<dyn Peer>) {
+        let target = ResolvedEndpoint {
+            address: name.to_owned(),
+            servers: Vec::new(),
+            strict: true,
+            tls: None,
+            compression: GrpcCompression::None,
+        };
+        let (added, health) = (self.clock.monotonic(), Mutex::default());
+        let member = Member { target, peer: Some(peer), added, health, is_local: true };
+        let mut known = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name.to_owned(), Arc::new(member));
     }
 
     /// Asks every endpoint to describe itself, all at once, each within the timeout.
@@ -299,7 +318,7 @@ impl Endpoints for EndpointSet {
             let address = address.clone();
             let endpoint = match &member.peer {
                 Some(peer) if strict || health.error.is_none() => {
-                    let (store, channel) = (Arc::clone(peer) as _, Ok(peer.channel()));
+                    let (store, channel) = (Arc::clone(peer) as _, peer.channel());
                     Endpoint { address, store, info, capabilities, channel }
                 }
                 // others answer in its place, as far as they can

@@ -19,7 +19,7 @@ impl Peer for MemoryStore {
         Ok(EndpointInfo { store: Store::info(self).await?, capabilities: Capabilities::STORE })
     }
 
-    fn channel(&self) -> Channel {
-        unconnected()
+    fn channel(&self) -> storeapi::Result<Channel> {
+        Ok(unconnected())
     }
 }

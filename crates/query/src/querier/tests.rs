@@ -141,3 +141,142 @@ async fn a_missing_endpoint_is_named_or_fails_the_query() {
     assert_eq!(refused["status"], "error");
     assert!(refused["error"].as_str().unwrap().contains(&gone.to_string()), "{refused}");
 }
+
+/// What is needed of the process behind a local store.
+struct LocalEnd {
+    ready: watch::Sender<bool>,
+    store: Arc<dyn Store>,
+}
+
+impl LocalEnd {
+    fn holding(replica: &str) -> LocalEnd {
+        let store = MemoryStore::new(&Dataset {
+            external: Labels::from_pairs([("cluster", "a"), ("replica", replica)]),
+            series: vec![(
+                Labels::from_pairs([("__name__", "requests_total"), ("job", "web")]),
+                (0..=20).map(|i| (i * 15_000, i as f64)).collect(),
+            )],
+        });
+        LocalEnd { ready: watch::Sender::new(false), store: Arc::new(store) }
+    }
+
+    fn local(&self) -> LocalStore {
+        let ready = self.ready.subscribe();
+        let routes = Router::new().route("/api/v1/blocks", axum::routing::get(async || "blocks"));
+        LocalStore {
+            name: "local bucket".to_owned(),
+            store: Arc::clone(&self.store),
+            ready,
+            run: std::future::pending().boxed(),
+            routes,
+        }
+    }
+
+    fn querier(&self, settings: Settings) -> Component {
+        let settings =
+            Settings { replica_labels: vec!["replica".to_owned()], engine_threads: 1, ..settings };
+        let querier = Querier::new(settings, &Registry::new(), clock()).unwrap();
+        querier.beside(self.local()).into_component()
+    }
+}
+
+#[tokio::test]
+async fn a_store_in_the_process_is_queried_beside_the_endpoints() {
+    let end = LocalEnd::holding("1");
+    let there = serve_replica("0").await;
+    let spec = EndpointSpec { address: there.to_string(), ..EndpointSpec::default() };
+    let endpoints = EndpointSettings { specs: vec![spec], ..EndpointSettings::default() };
+    let component = end.querier(Settings { endpoints, ..Settings::default() });
+    let Component { served: Served { routes, services, mut ready, .. }, run } = component;
+    tokio::spawn(run);
+    end.ready.send_replace(true);
+    ready.wait_for(|ready| *ready).await.unwrap();
+
+    let body = get(&routes, "/api/v1/query?query=sum(requests_total)&time=300").await;
+    assert_eq!(body["data"]["result"][0]["value"][1], "20", "replicas count once: {body}");
+    let body = get(&routes, "/api/v1/query?query=count(requests_total)&time=300&dedup=false").await;
+    assert_eq!(body["data"]["result"][0]["value"][1], "2", "{body}");
+    assert!(body["warnings"].is_null(), "{body}");
+    let stores = get(&routes, "/api/v1/stores").await;
+    let listed = stores["data"]["sidecar"].as_array().unwrap();
+    let names: Vec<_> = listed.iter().map(|store| store["name"].as_str().unwrap()).collect();
+    assert_eq!(names, [there.to_string().as_str(), "local bucket"], "{stores}");
+    assert!(listed.iter().all(|store| store["lastError"].is_null()), "{stores}");
+
+    // a querier above sees both
+    let (upper, _) = querier(&[serve(services.unwrap().routes).await]).await;
+    let stores = get(&upper, "/api/v1/stores").await;
+    let labels = stores["data"]["query"][0]["labelSets"].as_array().unwrap().len();
+    assert_eq!(labels, 2, "{stores}");
+}
+
+/// Stands in for a gateway that has not synced yet.
+struct NotYet;
+
+#[async_trait::async_trait]
+impl Store for NotYet {
+    async fn info(&self) -> storeapi::Result<storeapi::StoreInfo> {
+        Err(storeapi::Error::new(storeapi::Kind::Unavailable, "the first sync is not done"))
+    }
+
+    async fn series(&self, _: storeapi::SeriesRequest) -> storeapi::Result<storeapi::FrameStream> {
+        Err(storeapi::Error::new(storeapi::Kind::Unavailable, "the first sync is not done"))
+    }
+
+    async fn label_names(
+        &self,
+        _: storeapi::LabelNamesRequest,
+    ) -> storeapi::Result<storeapi::Metadata> {
+        Err(storeapi::Error::new(storeapi::Kind::Unavailable, "the first sync is not done"))
+    }
+
+    async fn label_values(
+        &self,
+        _: storeapi::LabelValuesRequest,
+    ) -> storeapi::Result<storeapi::Metadata> {
+        Err(storeapi::Error::new(storeapi::Kind::Unavailable, "the first sync is not done"))
+    }
+}
+
+#[tokio::test]
+async fn until_the_store_in_the_process_is_ready_answers_say_that_it_is_missing() {
+    let end = LocalEnd { store: Arc::new(NotYet), ..LocalEnd::holding("1") };
+    let there = serve_replica("0").await;
+    let spec = EndpointSpec { address: there.to_string(), ..EndpointSpec::default() };
+    let endpoints = EndpointSettings { specs: vec![spec], ..EndpointSettings::default() };
+    let component = end.querier(Settings { endpoints, ..Settings::default() });
+    let Component { served: Served { routes, mut ready, .. }, run } = component;
+    tokio::spawn(run);
+    let missing = async {
+        loop {
+            let body = get(&routes, "/api/v1/query?query=requests_total&time=300").await;
+            if body["data"]["result"][0]["value"][1] == "20" {
+                break body;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let body = tokio::time::timeout(Duration::from_secs(20), missing).await.unwrap();
+    let warning = body["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("local bucket") && warning.contains("first sync"), "{body}");
+    let refused =
+        get(&routes, "/api/v1/query?query=requests_total&time=300&partial_response=false").await;
+    assert_eq!(refused["status"], "error", "{refused}");
+    assert!(!*ready.borrow(), "it waits for the store");
+    end.ready.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_a_store_serves_is_below_the_prefix() {
+    for (prefix, path) in [("", "/api/v1/blocks"), ("/thanos/", "/thanos/api/v1/blocks")] {
+        let web = crate::WebSettings { route_prefix: prefix.to_owned(), ..Default::default() };
+        let component = LocalEnd::holding("1").querier(Settings { web, ..Settings::default() });
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = component.served.routes.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+    }
+}

@@ -49,8 +49,8 @@ impl Peer for Flaky {
         Ok(EndpointInfo { store: self.info().await?, capabilities: self.offered.clone() })
     }
 
-    fn channel(&self) -> Channel {
-        unconnected()
+    fn channel(&self) -> storeapi::Result<Channel> {
+        Ok(unconnected())
     }
 }
 
@@ -245,4 +245,26 @@ async fn a_group_keeps_its_health_when_its_servers_change() {
     f.set.poll().await;
     assert!(f.set.update(vec![group(&["10.0.0.2:1"])]), "its servers are others");
     assert_eq!(f.set.endpoints().len(), 1, "it is asked before the next poll");
+}
+
+#[tokio::test]
+async fn a_local_store_stays_and_is_asked_even_when_it_fails() {
+    let Fixture { set, clock, up, hangs, .. } = fixture();
+    let inner = MemoryStore::from_series(Labels::from_pairs([("cluster", "b")]), Vec::new());
+    let offered = Capabilities::STORE;
+    set.add_local("local", Arc::new(Flaky { inner, offered, up: Arc::clone(&up), hangs }));
+    set.update(Vec::new());
+    set.poll().await;
+    let listed = set.statuses();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].address.as_str(), &listed[0].error), ("local", &None));
+    assert_eq!(set.missing(), Vec::<String>::new());
+
+    up.store(false, Ordering::Relaxed);
+    clock.seconds.fetch_add(100_000, Ordering::Relaxed);
+    set.poll().await;
+    assert!(set.statuses()[0].error.is_some());
+    let asked = set.endpoints();
+    assert_eq!(asked.len(), 1, "its data would be missing in silence");
+    assert_eq!(asked[0].address, "local");
 }
