@@ -6,6 +6,7 @@
 mod dependencies;
 mod edges;
 mod errors;
+mod inside;
 mod resolutions;
 
 #[cfg(feature = "peers")]

@@ -3,8 +3,10 @@
 mod answers;
 mod coalesce;
 pub(crate) mod filesystem;
+pub(crate) mod hedged;
 mod hints;
 pub(crate) mod http;
+mod in_flight;
 mod list_page;
 mod multipart;
 mod pace;
@@ -32,7 +34,10 @@ use crate::metrics::BucketMetrics;
 use crate::{Error, Kind, Result};
 
 use coalesce::{FetchPlan, Joining, Piece};
+pub use hedged::HedgingSettings;
+use hedged::{HedgeParts, Hedged};
 pub use hints::Hints;
+use in_flight::{InFlight, Places};
 pub use multipart::MultipartWriter;
 use pace::{Answered, Pace};
 pub use range_cache::{RangeCache, RangeCacheBytes};
@@ -62,6 +67,10 @@ pub struct BucketSettings {
     /// How long a read may hear nothing; then it fails and is not tried again. Less than a query
     /// may take, so that a query ends with the data of other objects.
     pub read_deadline: Duration,
+    /// Requests under way at once; more wait.
+    pub max_in_flight: usize,
+    /// Whether and how reads that take long are sent again.
+    pub hedging: Option<HedgingSettings>,
     /// Bytes per part of multipart uploads.
     pub part_size: usize,
     /// The folder, where the bucket is one.
@@ -80,6 +89,8 @@ impl Default for BucketSettings {
             attempts: 4,
             backoff: Duration::from_millis(100),
             read_deadline: Duration::from_secs(60),
+            max_in_flight: 256,
+            hedging: None,
             part_size: 8 << 20,
             folder: None,
             hints: Hints::default(),
@@ -125,7 +136,17 @@ impl Bucket {
         clock: Arc<dyn Clock>,
     ) -> Bucket {
         metrics.show(&settings.name);
+        let places = Places::new(settings.max_in_flight);
+        let store = match settings.hedging {
+            Some(hedging) => {
+                let (counts, clock) = (metrics.hedges(&settings.name), Arc::clone(&clock));
+                let parts = HedgeParts { settings: hedging, counts, places: places.clone(), clock };
+                Arc::new(Hedged::new(store, parts))
+            }
+            None => store,
+        };
         let store = Arc::new(Timely::new(store, settings.read_deadline));
+        let store = Arc::new(InFlight::new(store, places));
         let inner = Inner { store, settings, metrics, clock, pace: Pace::default() };
         Bucket { inner: Arc::new(inner), cache: None }
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::bucket::prefixed::{self, Prefixed};
 use crate::bucket::{Hints, filesystem};
-use crate::{Bucket, BucketMetrics, BucketSettings, Error, Kind, Result};
+use crate::{Bucket, BucketMetrics, BucketSettings, Error, HedgingSettings, Kind, Result};
 use model::Clock;
 
 pub use env::substitute;
@@ -76,6 +76,7 @@ pub struct ObjectStoreConfig {
     values: parse::ConfigValues,
     warnings: Vec<String>,
     environment: Environment,
+    max_in_flight: usize,
 }
 
 impl fmt::Debug for ObjectStoreConfig {
@@ -108,16 +109,51 @@ impl ObjectStoreConfig {
             values,
             warnings,
             environment: environment.clone(),
+            max_in_flight: BucketSettings::default().max_in_flight,
         };
         if provider != Provider::Filesystem {
             prefixed::check(&config.prefix)?;
         }
         providers::validate(&config)?;
+        config.hedging()?;
         Ok(config)
     }
 
     pub fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// The same bucket with no more than so many requests under way at once.
+    #[must_use]
+    pub fn with_max_in_flight(mut self, requests: usize) -> ObjectStoreConfig {
+        self.max_in_flight = requests;
+        self
+    }
+
+    /// How reads are hedged, if they are. A folder's are not: each is a read by this machine.
+    fn hedging(&self) -> Result<Option<HedgingSettings>> {
+        let invalid = |key: &str, expected: &str| {
+            let text = format!(
+                "object store configuration: hedging_config.{key} must be {expected}, and reads \
+                 are hedged only with hedging_config.enabled: true"
+            );
+            Err(Error::new(Kind::Invalid, text))
+        };
+        let defaults = HedgingSettings::default();
+        let up_to = match self.values.number("hedging_config.up_to")? {
+            Some(up_to @ 1..=16) => up_to as usize,
+            Some(_) => return invalid("up_to", "a number from 1 to 16"),
+            None => defaults.up_to,
+        };
+        let quantile = match self.values.get("hedging_config.quantile").map(str::parse) {
+            Some(Ok(quantile)) if quantile > 0.0 && quantile < 1.0 => quantile,
+            Some(_) => return invalid("quantile", "a number between 0 and 1"),
+            None => defaults.quantile,
+        };
+        let is_on = self.values.is_on("hedging_config.enabled")
+            && self.provider != Provider::Filesystem
+            && up_to > 1;
+        Ok(is_on.then_some(HedgingSettings { up_to, quantile }))
     }
 
     /// Everything that is set but has no effect here, one line each.
@@ -181,6 +217,8 @@ impl ObjectStoreConfig {
         let mut settings = BucketSettings {
             name: self.bucket_name().to_owned(),
             folder: self.directory(),
+            max_in_flight: self.max_in_flight,
+            hedging: self.hedging()?,
             ..BucketSettings::default()
         };
         let part_size = self

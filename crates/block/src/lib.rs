@@ -25,7 +25,8 @@ pub mod upload;
 mod testing;
 
 pub use bucket::{
-    Bucket, BucketSettings, Hints, MultipartWriter, PutOutcome, RangeCache, RangeCacheBytes,
+    Bucket, BucketSettings, HedgingSettings, Hints, MultipartWriter, PutOutcome, RangeCache,
+    RangeCacheBytes,
 };
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;

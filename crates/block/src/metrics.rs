@@ -5,6 +5,7 @@ use object_store::path::Path;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, Registry};
 use serve::{Registrar, SECONDS, exponential};
 
+use crate::bucket::hedged::HedgeCounts;
 use crate::layout::INDEX_FILE;
 use crate::{Error, Kind, Result};
 
@@ -24,6 +25,8 @@ pub struct BucketMetrics {
     pub(crate) fetched_bytes: CounterVec,
     pub(crate) transferred_bytes: HistogramVec,
     pub(crate) last_upload: GaugeVec,
+    hedges_sent: CounterVec,
+    hedges_won: CounterVec,
 }
 
 impl BucketMetrics {
@@ -67,6 +70,16 @@ impl BucketMetrics {
                 "Unix time in seconds of the last successful upload to the bucket.",
                 &["bucket"],
             )?,
+            hedges_sent: new.counters(
+                "drumlin_objstore_bucket_hedged_requests_total",
+                "Reads that were sent again because the first answer took longer than most.",
+                &["bucket"],
+            )?,
+            hedges_won: new.counters(
+                "drumlin_objstore_bucket_hedged_requests_won_total",
+                "Reads sent again that were answered before the first one.",
+                &["bucket"],
+            )?,
         })
     }
 }
@@ -76,6 +89,13 @@ const OPERATIONS: [&str; 7] =
     ["iter", "get", "get_range", "exists", "upload", "delete", "attributes"];
 
 impl BucketMetrics {
+    pub(crate) fn hedges(&self, bucket: &str) -> HedgeCounts {
+        HedgeCounts {
+            sent: self.hedges_sent.with_label_values(&[bucket]),
+            won: self.hedges_won.with_label_values(&[bucket]),
+        }
+    }
+
     /// Shows every series of the bucket from the start, so that rates and alerts have a zero to
     /// begin with.
     pub(crate) fn show(&self, bucket: &str) {

@@ -19,6 +19,19 @@ pub(crate) struct BucketArgs {
     /// A file with that YAML.
     #[arg(id = "objstore.config-file", long = "objstore.config-file", value_name = "FILE")]
     config_file: Option<String>,
+    /// Maximum number of requests to the bucket at a time; others wait.
+    #[arg(
+        id = "bucket.max-inflight",
+        long = "bucket.max-inflight",
+        default_value_t = 256,
+        value_name = "N",
+        value_parser = at_least_one
+    )]
+    max_in_flight: usize,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number from 1 on".to_owned())
 }
 
 /// What a component does with a bucket.
@@ -42,7 +55,8 @@ impl BucketArgs {
         let Some(yaml) = content("objstore.config", &self.config, &self.config_file)? else {
             return Ok(None);
         };
-        let config = ObjectStoreConfig::parse(&yaml, &context.environment)?;
+        let config = ObjectStoreConfig::parse(&yaml, &context.environment)?
+            .with_max_in_flight(self.max_in_flight);
         if used == BucketUse::Read {
             config.must_exist()?;
         }

@@ -1,6 +1,8 @@
 //! Between the clients of S3, GCS and Azure and the network: bounds what they read whole, makes
 //! pages of listings acceptable to them, and records what their errors have no kind for.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::ClientOptions;
@@ -11,6 +13,9 @@ use object_store::client::{
 
 use super::hints::{Hints, is_clean};
 use super::{answers, list_page};
+
+/// The longest pause that a store can ask for. Reads are given up after a minute.
+const MOST_PAUSE: Duration = Duration::from_secs(20);
 
 /// A status after which clients do not try again.
 const METHOD_NOT_ALLOWED: u16 = 405;
@@ -89,6 +94,10 @@ impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let asked = Asked::of(&request);
         let response = self.inner.execute(request).await?;
+        if let Some(pause) = asked_pause(&response) {
+            // the client waits another moment, of random length, and then tries again
+            tokio::time::sleep(pause).await;
+        }
         let well = response.status().is_success();
         if well && asked == Asked::Object {
             return Ok(response);
@@ -140,6 +149,18 @@ impl Service {
         parts.status = METHOD_NOT_ALLOWED.try_into().unwrap_or(parts.status);
         Ok(HttpResponse::from_parts(parts, body))
     }
+}
+
+/// How long a store that is busy asks to be left alone: `Retry-After` in seconds, as stores send
+/// it.
+fn asked_pause(response: &HttpResponse) -> Option<Duration> {
+    const BUSY: [u16; 2] = [429, 503];
+    let asked = response.headers().get("retry-after").filter(|_| {
+        let status = response.status().as_u16();
+        BUSY.contains(&status)
+    })?;
+    let seconds = asked.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MOST_PAUSE))
 }
 
 /// Whether a 400 is about the condition. Others report wrong credentials, times and bodies.

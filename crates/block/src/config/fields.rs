@@ -50,7 +50,6 @@ pub(super) fn top(provider: Provider) -> Vec<ConfigField> {
         Provider::Azure => azure(),
         Provider::Filesystem => vec![field("directory", Text, Used)],
     };
-    let hedging = "requests are not hedged";
     vec![
         field("type", Text, Used),
         section("config", config),
@@ -58,8 +57,7 @@ pub(super) fn top(provider: Provider) -> Vec<ConfigField> {
         section(
             "hedging_config",
             vec![
-                ignored("enabled", Switch, hedging),
-                // these two matter only where `enabled` is set, which has its own warning
+                field("enabled", Switch, Used),
                 field("up_to", Number, Used),
                 field("quantile", Number, Used),
             ],

@@ -251,3 +251,43 @@ fn credentials_of_a_person_are_read_for_gcs() {
     let yaml = format!("type: GCS\nconfig: {{bucket: b, service_account: '{person}'}}");
     parse(&yaml).unwrap().build_store().unwrap();
 }
+
+#[test]
+fn reads_are_hedged_as_the_file_says() {
+    let hedging = |text: &str| {
+        let yaml = format!("type: S3\nconfig: {{bucket: b, endpoint: e, region: r}}\n{text}");
+        parse(&yaml).map(|config| {
+            assert_eq!(config.warnings(), Vec::<String>::new());
+            let metrics = BucketMetrics::new(&prometheus::Registry::new()).unwrap();
+            config.build(metrics, TestClock::new()).unwrap().settings().hedging
+        })
+    };
+    assert_eq!(hedging("").unwrap(), None);
+    assert_eq!(hedging("hedging_config: {up_to: 3, quantile: 0.9}").unwrap(), None);
+    let on = |text: &str| hedging(&format!("hedging_config: {{enabled: true{text}}}"));
+    assert_eq!(on("").unwrap(), Some(HedgingSettings::default()));
+    let given = HedgingSettings { up_to: 2, quantile: 0.99 };
+    assert_eq!(on(", up_to: 2, quantile: 0.99").unwrap(), Some(given));
+    assert_eq!(on(", up_to: 1").unwrap(), None, "the first request is one");
+    for wrong in [", up_to: 1000", ", quantile: 1", ", quantile: -0.5", ", quantile: 7"] {
+        let error = on(wrong).unwrap_err().to_string();
+        assert!(error.contains("hedging_config."), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "{{type: FILESYSTEM, config: {{directory: '{}'}}, hedging_config: {{enabled: true}}}}",
+        folder.path().display()
+    );
+    assert_eq!(parse(&yaml).unwrap().hedging().unwrap(), None);
+}
+
+#[test]
+fn the_number_of_requests_at_once_is_set() {
+    let yaml = "type: S3\nconfig: {bucket: b, endpoint: e, region: r}";
+    let metrics = || BucketMetrics::new(&prometheus::Registry::new()).unwrap();
+    let config = parse(yaml).unwrap();
+    let bucket = config.clone().build(metrics(), TestClock::new()).unwrap();
+    assert_eq!(bucket.settings().max_in_flight, 256);
+    let bucket = config.with_max_in_flight(7).build(metrics(), TestClock::new()).unwrap();
+    assert_eq!(bucket.settings().max_in_flight, 7);
+}

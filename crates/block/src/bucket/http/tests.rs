@@ -21,6 +21,8 @@ use crate::{Bucket, BucketMetrics, BucketSettings, Kind, PutOutcome};
 struct Wire {
     asked: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+    /// The header of all answers.
+    retry_after: Arc<Mutex<Option<String>>>,
 }
 
 impl Wire {
@@ -58,6 +60,9 @@ impl HttpService for Wire {
         ];
         for (name, value) in headers {
             response.headers_mut().insert(name, value.parse().unwrap());
+        }
+        if let Some(asked) = &*self.retry_after.lock().unwrap() {
+            response.headers_mut().insert("retry-after", asked.parse().unwrap());
         }
         Ok(response)
     }
@@ -272,4 +277,37 @@ async fn a_marker_that_may_not_be_deleted_is_an_error() {
     wire.will_answer(200, "<DeleteResult><Deleted><Key>x/</Key></Deleted></DeleteResult>");
     bucket.delete_markers(&Path::from("x")).await.unwrap();
     assert_eq!(wire.asked(), ["POST /b?delete"]);
+}
+
+#[tokio::test]
+async fn a_busy_store_is_left_alone_for_as_long_as_it_asks() {
+    for status in [429, 503] {
+        let wire = Wire::default();
+        let store = s3(connector(&wire, ""));
+        let path = Path::from("a");
+        wire.will_answer(status, "<Error><Code>SlowDown</Code></Error>");
+        wire.will_answer(200, "body");
+        *wire.retry_after.lock().unwrap() = Some("1".to_owned());
+        let start = tokio::time::Instant::now();
+        let fetched = store.get(&path).await.unwrap().bytes().await.unwrap();
+        assert_eq!((fetched, wire.asked().len()), ("body".into(), 2));
+        assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn only_busy_stores_can_ask_for_a_pause_and_not_for_a_long_one() {
+    let pause = |status: u16, asked: &str| {
+        let mut response = HttpResponse::new(String::new().into());
+        *response.status_mut() = status.try_into().unwrap();
+        response.headers_mut().insert("retry-after", asked.parse().unwrap());
+        asked_pause(&response)
+    };
+    assert_eq!(pause(503, "3"), Some(Duration::from_secs(3)));
+    assert_eq!(pause(429, " 0 "), Some(Duration::ZERO));
+    assert_eq!(pause(503, "86400"), Some(MOST_PAUSE));
+    assert_eq!(pause(503, "18446744073709551616"), None);
+    assert_eq!(pause(503, "Wed, 21 Oct 2026 07:28:00 GMT"), None);
+    assert_eq!(pause(503, "-1"), None);
+    assert_eq!(pause(404, "3"), None);
 }
