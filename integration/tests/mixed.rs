@@ -14,7 +14,7 @@ use crate::harness::binaries::{Binaries, binaries};
 use crate::harness::bucket::Bucket;
 use crate::harness::fleet::{
     Component, Maker, Prometheus, PrometheusSettings, compact_args, external_labels, query,
-    sidecar_args, store_args,
+    sidecar_args, store_args, wait_for_endpoints,
 };
 use crate::harness::golden::Recorded;
 use crate::harness::golden_server::{SERVER_LABEL, golden_prometheus, wait_for_upload};
@@ -148,6 +148,22 @@ fn our_querier_reads_a_thanos_sidecar_and_a_thanos_store() {
 
 /// Thanos' clients that compress get nothing from servers that cannot unpack; its servers answer
 /// compressed to whoever asks compressed.
+/// What a store of Thanos would read, read by the querier's process itself.
+#[test]
+fn our_querier_reads_what_thanos_shipped_without_a_store() {
+    let Some(binaries) = binaries() else { return };
+    let folder = scratch();
+    let shipped = ship(binaries, Maker::Thanos, folder.path());
+    let mut args = store_args(folder.path(), &shipped.bucket.config);
+    args.push(format!("--query.replica-label={SERVER_LABEL}"));
+    args.push("--enable-feature=promql-experimental-functions".to_owned());
+    let querier = Component::start(binaries, Maker::Drumlin, folder.path(), "query", &args);
+    wait_for_endpoints(&querier.http, 1);
+    let recorded = golden::answers("prometheus_answers");
+    let tally = Tally::of(&querier.http, &recorded, Source::Prometheus, Asked::Drumlin);
+    tally.assert_all_equal("drumlin query with the bucket inside");
+}
+
 #[test]
 fn snappy_is_spoken_in_both_directions() {
     const SNAPPY: &str = "--grpc-compression=snappy";

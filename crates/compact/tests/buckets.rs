@@ -14,10 +14,12 @@ use block::object_store::{ObjectStore, ObjectStoreExt};
 use block::{BlockLocation, Bucket, BucketMetrics};
 use compact::{Compactor, Retention, Settings};
 use futures::TryStreamExt;
+use http_body_util::BodyExt;
 use model::{BlockId, Clock, Resolution, TimeRange, TimestampMs};
 use prometheus::Registry;
 use synthetic::Fleet;
 use testkit::{CreateOnly, ObjectServer, ServerSettings};
+use tower::ServiceExt;
 use tsdb::meta::BlockMeta;
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -215,4 +217,32 @@ async fn a_block_of_a_newer_format_covers_nothing_and_is_left_alone() {
         assert_eq!(objects.remove(&path), Some(bytes), "{path}");
     }
     assert!(objects == without.objects().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_shown_as_worked_with_and_as_the_bucket_holds_them() {
+    let served = Served::new(&blocks(), CreateOnly::Honoured).await;
+    let settings = Settings { consistency_delay: Duration::ZERO, ..Settings::default() };
+    let clock = Arc::new(StillClock);
+    let compactor =
+        Compactor::new(served.bucket.clone(), settings, clock, &Registry::new()).unwrap();
+    compactor.run_once().await.unwrap();
+    let routes = compactor.into_component().served.routes;
+    let mut found = BTreeMap::new();
+    for view in ["loaded", "global"] {
+        let request = http::Request::get(format!("/api/v1/blocks?view={view}"));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let response = routes.clone().oneshot(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let details = body["data"]["details"].as_array().unwrap();
+        let marked = details.iter().filter(|block| block["marks"] != serde_json::json!([]));
+        found.insert(view, (details.len(), marked.count()));
+    }
+    let ((loaded, unexpected), (global, marked)) = (found["loaded"], found["global"]);
+    assert!(marked > 0, "what was merged is marked: {found:?}");
+    assert_eq!((loaded, unexpected), (global - marked, 0), "{found:?}");
+    let request = http::Request::post("/api/v1/blocks/mark").body(axum::body::Body::empty());
+    let response = routes.oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 400, "marks are off unless allowed");
 }

@@ -100,6 +100,23 @@ fn help_has_headings_and_hides_what_has_no_effect() {
     assert!(!help.contains("--tracing.config"));
 }
 
+#[test]
+fn help_of_a_querier_says_what_is_about_its_bucket() {
+    let help = parse_words("query --help").unwrap_err().to_string();
+    for part in [
+        "A bucket to query without a store gateway",
+        "--objstore.min-time <TIME>",
+        "--objstore.selector.relabel-config <CONTENT>",
+        "--index-cache-size <SIZE>",
+        "--bucket.max-inflight <N>",
+    ] {
+        assert!(help.contains(part), "{part} is not in\n{help}");
+    }
+    assert!(!help.contains(" --min-time"), "it would be taken for all of its data");
+    let store = parse_words("store --help").unwrap_err().to_string();
+    assert!(store.contains(" --min-time <TIME>") && store.contains("--disable-admin-operations"));
+}
+
 /// What the Prometheus Operator puts on a sidecar's command line, and what its users add.
 #[test]
 fn the_operators_sidecar_arguments_parse() {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Resolution, TimeRange, TimestampMs};
-use storeapi::{ComponentType, Kind};
-use testkit::MockClock;
+use http_body_util::BodyExt;
+use model::{Budget, Resolution, TimeRange, TimestampMs};
+use storeapi::{ComponentType, Kind, SeriesRequest};
+use testkit::{Fault, FaultPlan, MockClock, Op};
+use tower::ServiceExt;
 
 use super::support::*;
 use crate::{Settings, TimeBound};
@@ -189,4 +191,79 @@ async fn the_metrics_of_dashboards_are_there_from_the_start() {
     for name in ["series_get_all_duration_seconds", "series_merge_duration_seconds"] {
         assert_eq!(bucket.metric(&format!("thanos_bucket_store_{name}")), Some(1.0), "{name}");
     }
+}
+
+async fn blocks(routes: &axum::Router, view: &str) -> serde_json::Value {
+    let request = http::Request::get(format!("/api/v1/blocks?view={view}"));
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let response = routes.clone().oneshot(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[tokio::test]
+async fn blocks_are_shown_as_loaded_and_as_the_bucket_holds_them() {
+    let bucket = TestBucket::new();
+    bucket.tsdb(&one(1, 0, 2)).await;
+    bucket.tsdb(&one(2, 2, 4)).await;
+    let until = TimestampMs(hours(0, 1).end);
+    let settings = Settings { max_time: TimeBound::At(until), ..Settings::default() };
+    let gateway = bucket.gateway(settings);
+    gateway.sync().await.unwrap();
+    let routes = gateway.into_component().unwrap().served.routes;
+    for (view, expected) in [("loaded", 1), ("global", 2)] {
+        let body = blocks(&routes, view).await;
+        let found = body["data"]["blocks"].as_array().unwrap();
+        assert_eq!(found.len(), expected, "{view}: {body}");
+        assert_eq!(found[0]["thanos"]["labels"]["cluster"], "eu", "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_shown_beside_what_was_known() {
+    let bucket = TestBucket::new();
+    bucket.tsdb(&one(1, 0, 2)).await;
+    let plan = FaultPlan::new(|call| (call.op == Op::List).then_some(Fault::Denied));
+    let gateway = bucket.failing_gateway(Settings::default(), plan);
+    let parts = gateway.into_parts();
+    let working = tokio::spawn(parts.run);
+    let failed = async {
+        loop {
+            let body = blocks(&parts.routes, "loaded").await;
+            if !body["data"]["err"].is_null() {
+                break body;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let body = tokio::time::timeout(Duration::from_secs(20), failed).await.unwrap();
+    assert!(body["data"]["err"].as_str().unwrap().contains("listing"), "{body}");
+    assert_eq!(body["data"]["blocks"], serde_json::json!([]));
+    assert!(!*parts.ready.borrow());
+    working.abort();
+}
+
+/// A caller in this process has a share already; waiting for another one could be for ever.
+#[tokio::test]
+async fn a_caller_with_a_share_of_the_budget_is_charged_and_does_not_wait() {
+    let bucket = TestBucket::new();
+    bucket.tsdb(&one(1, 0, 2)).await;
+    let budget = Budget::new(64 << 20);
+    let settings =
+        Settings { index_cache_bytes: 1 << 20, budget: budget.clone(), ..Settings::default() };
+    let store = bucket.served_with(settings).await;
+    let share = budget.share("the query", budget.limit()).await.unwrap();
+    let request = SeriesRequest { memory: Some(share.clone()), ..everything(hours(0, 2)) };
+    let answer = tokio::time::timeout(Duration::from_secs(20), try_ask(&store, request)).await;
+    assert_eq!(answer.expect("it does not wait").unwrap().series.len(), 1);
+    assert!(share.peak() > 0, "what was read was charged to the share");
+    assert_eq!(share.used(), 0, "and given back");
+
+    let nearly_all = budget.limit();
+    let mut held = share.reserve("a test");
+    held.grow(nearly_all).unwrap();
+    let request = SeriesRequest { memory: Some(share.clone()), ..everything(hours(0, 2)) };
+    let error = try_ask(&store, request).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Memory, "{error}");
+    assert!(share.refused().is_some(), "the query knows how much it needs");
 }
