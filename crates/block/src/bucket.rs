@@ -17,6 +17,7 @@ pub(crate) mod upload_headers;
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -607,7 +608,7 @@ impl Bucket {
                         error = %in_one_line(&error),
                         "operation failed, trying again"
                     );
-                    clock.sleep(pause).await;
+                    clock.sleep(spread(pause, path, clock.monotonic())).await;
                     pause *= 2;
                 }
             }
@@ -661,6 +662,16 @@ impl Transferred for object_store::ListResult {
     fn fetched(&self) -> Option<usize> {
         None
     }
+}
+
+/// Between half of the pause and all of it, so that requests that failed at once do not come again
+/// at once.
+fn spread(pause: Duration, path: &Path, now: Duration) -> Duration {
+    const PARTS: u32 = 1024;
+    let mut hasher = DefaultHasher::new();
+    (path.as_ref(), now).hash(&mut hasher);
+    let part = (hasher.finish() % u64::from(PARTS)) as u32;
+    pause / 2 + pause / 2 * part / PARTS
 }
 
 /// # Errors

@@ -103,7 +103,7 @@ impl Iterator for Pieces {
 
 /// The contents of a file that is JSON.
 fn file(json: &mut Json, bytes: &[u8]) {
-    json.raw(&String::from_utf8_lossy(bytes));
+    json.raw(String::from_utf8_lossy(bytes).trim_end());
 }
 
 fn write_details(json: &mut Json, block: &SyncedBlock) {

@@ -434,7 +434,7 @@ struct InsideArgs {
     bucket: BucketArgs,
     #[command(flatten)]
     gateway: GatewayArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Which blocks")]
     time: TimeArgs,
     #[command(flatten)]
     selector: InsideSelectorArgs,

@@ -129,3 +129,14 @@ async fn a_local_file_goes_up_in_parts() {
     assert_eq!(missing.kind(), Kind::NotFound);
     assert_eq!(testing::memory_bucket().name(), "bucket");
 }
+
+#[test]
+fn pauses_between_attempts_are_spread() {
+    let pause = Duration::from_millis(100);
+    let spread: std::collections::BTreeSet<Duration> = (0..200)
+        .map(|n| super::spread(pause, &Path::from(format!("object-{n}")), Duration::from_secs(7)))
+        .collect();
+    assert!(spread.len() > 150, "{} different pauses", spread.len());
+    assert!(spread.iter().all(|one| (pause / 2..pause).contains(one)), "{spread:?}");
+    assert!(spread.last().unwrap().saturating_sub(*spread.first().unwrap()) > pause / 3);
+}

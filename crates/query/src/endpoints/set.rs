@@ -219,7 +219,9 @@ impl EndpointSet {
             }
             Err(error) => {
                 let text = explained(&error);
-                if health.error.is_none() {
+                if endpoint.is_local && health.answered.is_none() {
+                    tracing::debug!(endpoint = address, error = text, "not ready yet");
+                } else if health.error.is_none() {
                     tracing::warn!(endpoint = address, error = text, "endpoint is down");
                 }
                 health.error = Some(text);
