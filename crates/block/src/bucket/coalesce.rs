@@ -175,7 +175,8 @@ mod tests {
         assert_eq!(FetchPlan::new(&wanted, joining).fetches(), wanted);
         // a little is always affordable
         let wanted = [0..10, 500_000..500_010, 1_000_000..1_000_010];
-        assert_eq!(FetchPlan::new(&wanted, joining).fetches(), [0..1_000_010]);
+        let whole = std::slice::from_ref(&(0..1_000_010));
+        assert_eq!(FetchPlan::new(&wanted, joining).fetches(), whole);
     }
 
     #[test]
