@@ -52,7 +52,7 @@ const LEAST_DELAY: Duration = Duration::from_millis(5);
 
 /// How long reads took, and what that allows.
 #[derive(Debug, Default)]
-struct Pace {
+struct ReadTimes {
     recent: Vec<Duration>,
     next: usize,
     since_count: usize,
@@ -60,7 +60,7 @@ struct Pace {
     credit: u32,
 }
 
-impl Pace {
+impl ReadTimes {
     fn took(&mut self, span: Duration, quantile: f64) {
         if self.recent.len() < RECENT {
             self.recent.push(span);
@@ -114,7 +114,7 @@ pub(super) struct HedgeParts {
 pub(super) struct Hedged {
     store: Arc<dyn ObjectStore>,
     parts: HedgeParts,
-    pace: Mutex<Pace>,
+    times: Mutex<ReadTimes>,
 }
 
 struct Answer {
@@ -127,11 +127,11 @@ type Attempt = BoxFuture<'static, Answer>;
 
 impl Hedged {
     pub(super) fn new(store: Arc<dyn ObjectStore>, parts: HedgeParts) -> Hedged {
-        Hedged { store, parts, pace: Mutex::default() }
+        Hedged { store, parts, times: Mutex::default() }
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn times(&self) -> MutexGuard<'_, ReadTimes> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn attempt(&self, path: &Path, options: &GetOptions, held: impl Send + 'static) -> Attempt {
@@ -149,7 +149,7 @@ impl Hedged {
     /// Another request, if that is allowed now.
     fn hedge(&self, path: &Path, options: &GetOptions) -> Option<Attempt> {
         let place = self.parts.places.free()?;
-        if !self.pace().spend() {
+        if !self.times().spend() {
             return None;
         }
         self.parts.counts.sent.inc();
@@ -171,7 +171,7 @@ impl Hedged {
     }
 
     async fn read(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let mut delay = self.pace().begin();
+        let mut delay = self.times().begin();
         let mut attempts = FuturesUnordered::from_iter([self.attempt(path, &options, ())]);
         loop {
             let Some(answer) = self.next(&mut attempts, delay).await else {
@@ -185,7 +185,7 @@ impl Hedged {
             };
             match answer.result {
                 Ok(result) => {
-                    self.pace().took(answer.took, self.parts.settings.quantile);
+                    self.times().took(answer.took, self.parts.settings.quantile);
                     if answer.is_hedge {
                         self.parts.counts.won.inc();
                     }
@@ -272,30 +272,30 @@ mod tests {
 
     #[test]
     fn the_delay_is_a_quantile_of_the_recent_reads() {
-        let mut pace = Pace::default();
+        let mut times = ReadTimes::default();
         for n in 1..LEAST as u64 {
-            pace.took(millis(n), 0.9);
-            assert_eq!(pace.begin(), None, "{n} reads say too little");
+            times.took(millis(n), 0.9);
+            assert_eq!(times.begin(), None, "{n} reads say too little");
         }
-        (LEAST as u64..=100).for_each(|n| pace.took(millis(n), 0.9));
-        let delay = pace.begin().unwrap();
+        (LEAST as u64..=100).for_each(|n| times.took(millis(n), 0.9));
+        let delay = times.begin().unwrap();
         assert!((millis(56)..=millis(90)).contains(&delay), "{delay:?}");
-        (0..RECENT as u64 + RECOUNT as u64).for_each(|_| pace.took(millis(200), 0.9));
-        assert_eq!(pace.begin(), Some(millis(200)), "earlier reads are forgotten");
-        (0..RECENT + RECOUNT).for_each(|_| pace.took(Duration::ZERO, 0.9));
-        assert_eq!(pace.begin(), Some(LEAST_DELAY));
-        assert_eq!(pace.recent.len(), RECENT);
+        (0..RECENT as u64 + RECOUNT as u64).for_each(|_| times.took(millis(200), 0.9));
+        assert_eq!(times.begin(), Some(millis(200)), "earlier reads are forgotten");
+        (0..RECENT + RECOUNT).for_each(|_| times.took(Duration::ZERO, 0.9));
+        assert_eq!(times.begin(), Some(LEAST_DELAY));
+        assert_eq!(times.recent.len(), RECENT);
     }
 
     #[test]
     fn no_more_than_a_tenth_is_spent() {
-        let mut pace = Pace::default();
+        let mut times = ReadTimes::default();
         let spent = (0..1000).filter(|_| {
-            pace.begin();
-            pace.spend()
+            times.begin();
+            times.spend()
         });
         assert_eq!(spent.count(), 100);
-        (0..100_000).for_each(|_| assert_eq!(pace.begin(), None));
-        assert_eq!((0..1000).filter(|_| pace.spend()).count(), 10, "little is saved up");
+        (0..100_000).for_each(|_| assert_eq!(times.begin(), None));
+        assert_eq!((0..1000).filter(|_| times.spend()).count(), 10, "little is saved up");
     }
 }

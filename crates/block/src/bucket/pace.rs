@@ -35,16 +35,16 @@ struct Known {
 }
 
 /// A request that is under way.
-pub(super) struct InFlight<'a> {
+pub(super) struct UnderWay<'a> {
     pace: &'a Pace,
     requests: u32,
 }
 
 impl Pace {
     /// Counts a request until what is returned is dropped.
-    pub(super) fn begin(&self) -> InFlight<'_> {
+    pub(super) fn begin(&self) -> UnderWay<'_> {
         let requests = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        InFlight { pace: self, requests }
+        UnderWay { pace: self, requests }
     }
 
     /// The longest gap between two ranges that is worth reading, where so many requests are made
@@ -59,7 +59,7 @@ impl Pace {
     }
 }
 
-impl InFlight<'_> {
+impl UnderWay<'_> {
     /// The first byte came after `latency`, and the rest of `bytes` in `body`.
     pub(super) fn ended(&self, answer: Answered) {
         let Answered { latency, body, bytes } = answer;
@@ -79,7 +79,7 @@ pub(super) struct Answered {
     pub(super) bytes: usize,
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.pace.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
