@@ -7,6 +7,7 @@
 //! components. Sizes are bytes, times milliseconds.
 
 pub mod bucket;
+pub mod catalog;
 pub mod claims;
 pub mod config;
 mod error;
@@ -31,7 +32,7 @@ pub use bucket::{
 pub use error::{Error, Kind, Result};
 pub use layout::BlockLocation;
 pub use memory_turns::{MemoryTurn, MemoryTurns};
-pub use metrics::{BucketMetrics, RangeCacheMetrics, ShipperMetrics, SyncMetrics};
+pub use metrics::{BucketMetrics, CatalogMetrics, RangeCacheMetrics, ShipperMetrics, SyncMetrics};
 pub use reader::{
     BlockChunk, BlockReader, BlockSeries, HeaderCache, ReaderSettings, SeriesBatch, SeriesQuery,
     StoredCounts,

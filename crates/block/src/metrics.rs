@@ -7,6 +7,7 @@ use serve::{Registrar, SECONDS, exponential};
 
 use crate::bucket::hedged::HedgeCounts;
 use crate::layout::INDEX_FILE;
+use crate::sync::FULL_LOOK_REASONS;
 use crate::{Error, Kind, Result};
 
 fn registered<M>(
@@ -216,11 +217,59 @@ pub struct SyncMetrics {
     pub(crate) duration: Histogram,
     pub(crate) synced: GaugeVec,
     pub(crate) modified: GaugeVec,
+    pub(crate) catalog: CatalogMetrics,
+}
+
+/// The metrics of the catalog of a bucket.
+#[derive(Clone, Debug)]
+pub struct CatalogMetrics {
+    pub(crate) age: Gauge,
+    pub(crate) rebuilds: Counter,
+    pub(crate) full_looks: CounterVec,
+    pub(crate) writes: Counter,
+    pub(crate) write_failures: Counter,
+}
+
+impl CatalogMetrics {
+    fn register(new: Registrar<'_>) -> serve::Result<CatalogMetrics> {
+        let age = new.gauge(
+            "drumlin_catalog_age_seconds",
+            "How long ago the listing began that the catalog in use was made from; NaN without a \
+             catalog, and in processes that read none.",
+        )?;
+        age.set(f64::NAN);
+        let full_looks = new.counters(
+            "drumlin_catalog_full_listings_total",
+            "Listings of the whole bucket by processes that read the catalog, by reason.",
+            &["reason"],
+        )?;
+        for reason in FULL_LOOK_REASONS {
+            full_looks.with_label_values(&[reason]);
+        }
+        Ok(CatalogMetrics {
+            age,
+            full_looks,
+            rebuilds: new.counter(
+                "drumlin_catalog_rebuilds_total",
+                "Catalogs that could not be used, so that the bucket was listed instead.",
+            )?,
+            writes: new.counter("drumlin_catalog_writes_total", "Catalogs written.")?,
+            write_failures: new.counter(
+                "drumlin_catalog_write_failures_total",
+                "Catalogs that could not be written.",
+            )?,
+        })
+    }
 }
 
 impl SyncMetrics {
     pub fn new(registry: &Registry) -> Result<SyncMetrics> {
         registered(registry, SyncMetrics::register)
+    }
+
+    /// Those of the catalog, which who syncs may also write.
+    pub fn catalog(&self) -> CatalogMetrics {
+        self.catalog.clone()
     }
 
     fn register(new: Registrar<'_>) -> serve::Result<SyncMetrics> {
@@ -248,6 +297,7 @@ impl SyncMetrics {
                 "Number of blocks whose metadata was changed in memory.",
                 &["modified"],
             )?,
+            catalog: CatalogMetrics::register(new)?,
         })
     }
 }

@@ -4,15 +4,25 @@
 //! A block's `meta.json` never changes once written, so it is fetched once (and kept in a local
 //! folder, if there is one, over restarts). Markers come and go: they are seen in the listing and
 //! fetched again when they change.
+//!
+//! A process that reads the catalog of the bucket does without most of these requests: what the
+//! catalog says takes the place of a listing for a while, and of metas and marks for as long as the
+//! bucket has the versions that the catalog names.
 
+mod cataloged;
 mod fetch;
 mod filter;
+mod listed;
+mod looks;
 mod relabel;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{BlockId, Labels, Resolution, TimeRange, TimestampMs};
+use object_store::ObjectMeta;
+use serde::{Deserialize, Serialize};
 use tsdb::meta::BlockMeta;
 
 use crate::Error;
@@ -24,14 +34,37 @@ pub use filter::{
     ConsistencyDelay, Deduplicate, Filter, HideCovered, IgnoreDeletionMark, RelabelFilter,
     RemoveReplicaLabels, TimePartition, UnreadMarks,
 };
+pub use looks::CatalogReading;
 pub use relabel::{RelabelConfig, parse_relabel_configs};
+pub(crate) use view::FULL_LOOK_REASONS;
 
 /// Which version of an object the listing saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectVersion {
     pub size: u64,
     pub modified_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e_tag: Option<String>,
+}
+
+impl ObjectVersion {
+    pub(crate) fn of(object: &ObjectMeta) -> ObjectVersion {
+        ObjectVersion {
+            size: object.size,
+            modified_ms: object.last_modified.timestamp_millis(),
+            e_tag: object.e_tag.clone(),
+        }
+    }
+
+    /// Whether both may be of one object, one listed and one looked up: some stores tell the time
+    /// in whole seconds when they are asked for one object.
+    pub(crate) fn may_be(&self, other: &ObjectVersion) -> bool {
+        let of_one_time = match (&self.e_tag, &other.e_tag) {
+            (Some(own), Some(others)) => own == others,
+            _ => self.modified_ms.div_euclid(1000) == other.modified_ms.div_euclid(1000),
+        };
+        self.size == other.size && of_one_time
+    }
 }
 
 /// A block that has a usable `meta.json`.

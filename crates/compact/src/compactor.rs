@@ -8,12 +8,12 @@ mod downsampling;
 use std::sync::Arc;
 use std::time::Duration;
 
-use block::Bucket;
-use block::SyncMetrics;
+use block::catalog::CatalogWriter;
 use block::sync::{
     ConsistencyDelay, Deduplicate, FetcherSettings, MetaFetcher, RelabelFilter,
     RemoveReplicaLabels, Synced, TimePartition,
 };
+use block::{Bucket, SyncMetrics};
 use blocks_api::BlocksApi;
 use futures::FutureExt;
 use model::error::in_one_line;
@@ -58,6 +58,7 @@ pub struct Compactor {
     proofs: CoverProofs,
     remakes: Remakes,
     changes: Changes,
+    catalog: CatalogWriter,
     registry: Registry,
     blocks_api: BlocksApi,
     on_event: Arc<dyn Fn(&Event) + Send + Sync>,
@@ -77,14 +78,14 @@ impl Compactor {
             concurrency: settings.meta_fetch_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join("meta-syncer")),
             formats: Some(settings.release.formats),
+            // nothing is marked or deleted because of what a catalog says
+            catalog: None,
         };
+        let sync_metrics = SyncMetrics::new(registry)?;
         let (metrics, changes) = (Metrics::new(registry)?, Changes::default());
         Ok(Compactor {
-            fetcher: MetaFetcher::new(
-                bucket.clone(),
-                fetcher_settings,
-                SyncMetrics::new(registry)?,
-            ),
+            catalog: CatalogWriter::new(bucket.clone(), sync_metrics.catalog()),
+            fetcher: MetaFetcher::new(bucket.clone(), fetcher_settings, sync_metrics),
             marks: MarkWriter::new(
                 bucket.clone(),
                 Arc::clone(&clock),
@@ -136,6 +137,9 @@ impl Compactor {
             self.sync_after_changes(&mut synced).await?;
         }
         self.clean(&synced).await;
+        // the catalog shall not name what was just removed
+        self.sync_after_changes(&mut synced).await?;
+        self.write_catalog().await;
         self.tell_kept_for_readers(&synced);
         self.tell_unproven(&unproven);
         compacted.and(downsampled).and(all_were_seen(&synced))?;
@@ -209,7 +213,18 @@ impl Compactor {
             .inspect_err(|e| self.blocks_api.failed(&in_one_line(e).to_string()))?;
         self.blocks_api.set_loaded(synced.blocks.clone());
         self.changes.settle();
+        let listed_ms = self.fetcher.listed_ms().await;
+        if listed_ms.is_some_and(|listed_ms| self.catalog.is_due(listed_ms)) {
+            self.write_catalog().await;
+        }
         Ok(synced)
+    }
+
+    /// Tells gateways which blocks there are, as of the last listing.
+    async fn write_catalog(&self) {
+        if let Some(catalog) = self.fetcher.catalog("compact").await {
+            self.catalog.write(catalog).await;
+        }
     }
 
     /// Updates to the blocks as they are now; keeps what is known where nothing was written since.

@@ -28,7 +28,7 @@ struct BlockArgs {
     /// Where meta.json files are cached across restarts.
     #[arg(id = "data-dir", long = "data-dir", default_value = "./data", value_name = "FOLDER")]
     data_dir: String,
-    /// How often the bucket is listed.
+    /// How often to look which blocks there are.
     #[arg(
         id = "sync-block-duration",
         long = "sync-block-duration",
@@ -37,6 +37,22 @@ struct BlockArgs {
         value_parser = duration
     )]
     sync_interval: Duration,
+    /// How often the whole bucket is listed, unless the catalog that drumlin compact writes is
+    /// younger than this; syncs in between look for new folders only. Until then, blocks with old
+    /// ULIDs that were copied into a folder that was there, and marks that others wrote, may not be
+    /// seen. 0s lists the whole bucket at every sync and reads no catalog.
+    #[arg(
+        id = "sync.full-interval",
+        long = "sync.full-interval",
+        default_value = "15m",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    full_interval: Duration,
+    /// Write the catalog of the bucket after each listing of it, so that other stores start with a
+    /// few requests. For buckets that no drumlin compact works on; needs the right to write.
+    #[arg(id = "catalog.write", long = "catalog.write")]
+    writes_catalog: bool,
     /// Number of blocks opened at a time.
     #[arg(
         id = "block-sync-concurrency",
@@ -132,6 +148,8 @@ impl GatewayArgs {
         Ok(Settings {
             data_dir: path(&blocks.data_dir),
             sync_interval: blocks.sync_interval,
+            full_interval: blocks.full_interval,
+            writes_catalog: blocks.writes_catalog,
             meta_concurrency: blocks.meta_concurrency,
             open_concurrency: blocks.open_concurrency,
             open_ahead: blocks.open_strategy == OpenStrategy::Eager,

@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn values_reach_the_settings() {
         let words = "store --data-dir=/var/d --index-cache-size=1GB --min-time=-6w \
-            --store.limits.request-series=7 --sync-block-duration=3m";
+            --store.limits.request-series=7 --sync-block-duration=3m \
+            --sync.full-interval=1h --catalog.write";
         let line = Line::try_parse_from(words.split_whitespace()).unwrap();
         let settings = line.args.settings(&Environment::new()).unwrap();
         assert_eq!(settings.data_dir, Some("/var/d".into()));
@@ -130,6 +131,8 @@ mod tests {
         assert_eq!(settings.min_time, TimeBound::FromNow(-6 * 7 * 86_400_000));
         assert_eq!((settings.limits.series, settings.limits.samples), (7, 0));
         assert_eq!(settings.sync_interval, Duration::from_secs(180));
+        assert_eq!(settings.full_interval, Duration::from_secs(3600));
+        assert!(settings.writes_catalog);
     }
 
     #[test]

@@ -167,11 +167,14 @@ impl RequestContext {
             self.found_damage(block);
         }
         self.shared.metrics.load_failures.inc();
+        if error.is_missing_file() {
+            self.shared.doubts.add(&block.location);
+        }
         let (id, text) = (block.id(), in_one_line(error).to_string());
         tracing::warn!(block = %id, error = %text, "block is left out of an answer");
         let advice = match error.kind() {
             Kind::Corrupt if error.is_missing_file() => {
-                "; if it was deleted, the next sync forgets it, else restore its files"
+                "; it is looked at again at once: if it was deleted it is forgotten, else restore its files"
             }
             Kind::Corrupt => "; if that stays so, restore its files",
             _ => "",

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use block::catalog::CatalogWriter;
 use block::sync::{
     ConsistencyDelay, FetcherSettings, Filter, HideCovered, IgnoreDeletionMark, MetaFetcher,
     RelabelFilter, Synced, TimePartition, UnreadMarks,
@@ -16,7 +18,7 @@ use block::{
 };
 use blocks_api::BlocksApi;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use model::Clock;
 use model::error::in_one_line;
 use parquet_block::FooterCache;
@@ -27,6 +29,7 @@ use storeapi::server::ServerMetrics;
 use storeapi::{Limited, SeriesLimits, Store};
 use tokio::sync::{Semaphore, watch};
 
+use crate::doubts::Doubts;
 use crate::metrics::Metrics;
 use crate::open_ahead::open_ahead;
 use crate::served::ServedBlocks;
@@ -51,6 +54,7 @@ pub struct Gateway {
     current: Arc<Current>,
     store: Arc<dyn Store>,
     fetcher: MetaFetcher,
+    catalog: Option<CatalogWriter>,
     settings: Settings,
     registry: Registry,
     blocks_api: BlocksApi,
@@ -113,6 +117,7 @@ impl Gateway {
             headers: HeaderCache::new(header_bytes),
             footers: FooterCache::new(footer_bytes),
             tombstones: TombstoneCache::new(tombstone_bytes),
+            doubts: Doubts::default(),
             loaded: Mutex::default(),
             opening: Semaphore::new(settings.open_concurrency.max(1)),
             budget: settings.budget.clone(),
@@ -134,14 +139,20 @@ impl Gateway {
             concurrency: settings.meta_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join(META_FOLDER)),
             formats: Some(parquet_block::FORMATS),
+            catalog: settings.catalog_reading(),
         };
         let blocks_api = BlocksApi::new(bucket.clone(), settings.blocks_api.clone());
-        let fetcher = MetaFetcher::new(bucket, fetcher_settings, SyncMetrics::new(registry)?);
+        let sync_metrics = SyncMetrics::new(registry)?;
+        let catalog = settings
+            .writes_catalog
+            .then(|| CatalogWriter::new(bucket.clone(), sync_metrics.catalog()));
+        let fetcher = MetaFetcher::new(bucket, fetcher_settings, sync_metrics);
         Ok(Gateway {
             shared,
             current,
             store,
             fetcher,
+            catalog,
             settings,
             registry: registry.clone(),
             blocks_api,
@@ -203,6 +214,7 @@ impl Gateway {
         let watch = self.blocks_api.watch();
         let filters: [&dyn Filter; 7] =
             [&watch, &UnreadMarks, &time, &relabel, &consistency, &deletion, &HideCovered];
+        self.shared.doubts.take().iter().for_each(|block| self.fetcher.doubt(block));
         let synced = self.fetcher.fetch(&filters).await?;
         self.count_broken(&synced);
         self.blocks_api.set_loaded(synced.blocks.clone());
@@ -230,6 +242,7 @@ impl Gateway {
         let (broken, unseen) = (synced.broken.len(), synced.unseen.len());
         tracing::info!(blocks = served, broken, unseen, "synced the blocks of the bucket");
         self.ready.send_replace(true);
+        self.write_catalog().await;
         Ok(())
     }
 
@@ -237,6 +250,17 @@ impl Gateway {
     pub(crate) fn opening_ahead(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
         let served = self.current.get().filter(|_| self.settings.open_ahead)?;
         Some(open_ahead(Arc::clone(&self.shared), served))
+    }
+
+    /// Writes what was found as the catalog of the bucket, if that is asked for.
+    async fn write_catalog(&self) {
+        let Some(writer) = &self.catalog else { return };
+        let listed_ms = self.fetcher.listed_ms().await;
+        if listed_ms.is_some_and(|listed_ms| writer.is_due(listed_ms))
+            && let Some(catalog) = self.fetcher.catalog("store").await
+        {
+            writer.write(catalog).await;
+        }
     }
 
     /// Keeps looking which blocks there are; never ends by itself.
@@ -262,7 +286,17 @@ impl Gateway {
                 (Ok(()), false) => FIRST_RETRY,
                 _ => (retry * 2).min(LAST_RETRY),
             };
-            self.shared.clock.sleep(pause).await;
+            self.rest(pause).await;
+        }
+    }
+
+    /// Waits for the next sync, which comes soon where a request missed a file of a block.
+    async fn rest(&self, pause: Duration) {
+        let clock = &self.shared.clock;
+        match select(clock.sleep(pause), pin!(self.shared.doubts.added())).await {
+            Either::Left(_) => self.shared.doubts.forget(),
+            // others may miss files too
+            Either::Right(_) => clock.sleep(FIRST_RETRY.min(pause)).await,
         }
     }
 

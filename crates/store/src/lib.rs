@@ -13,6 +13,7 @@
 mod block_error;
 mod choice;
 mod context;
+mod doubts;
 mod error;
 mod fetch;
 mod gateway;

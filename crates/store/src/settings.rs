@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use block::sync::RelabelConfig;
+use block::sync::{CatalogReading, RelabelConfig};
 use blocks_api::BlocksApiSettings;
 use model::{Budget, TimeRange, TimestampMs};
 use storeapi::SeriesLimits;
@@ -31,8 +31,13 @@ impl TimeBound {
 pub struct Settings {
     /// Where metas of blocks are kept over restarts; without it they are fetched again.
     pub data_dir: Option<PathBuf>,
-    /// How often the bucket is listed.
+    /// How often it is looked which blocks there are.
     pub sync_interval: Duration,
+    /// How often the whole bucket is listed, be it by the writer of its catalog; zero lists it at
+    /// every sync and reads no catalog.
+    pub full_interval: Duration,
+    /// Whether to write the catalog of the bucket, for buckets without a compactor of ours.
+    pub writes_catalog: bool,
     /// Metas fetched at a time.
     pub meta_concurrency: usize,
     /// Blocks whose index header or footers are read at a time.
@@ -69,6 +74,8 @@ impl Default for Settings {
         Settings {
             data_dir: None,
             sync_interval: Duration::from_secs(15 * 60),
+            full_interval: Duration::ZERO,
+            writes_catalog: false,
             meta_concurrency: 32,
             open_concurrency: 20,
             min_time: TimeBound::At(TimestampMs::MIN),
@@ -91,6 +98,17 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn range(&self, now: TimestampMs) -> TimeRange {
         TimeRange::from_closed(self.min_time.at(now), self.max_time.at(now))
+    }
+
+    /// How the catalog of the bucket is read. Marks that others write must be seen in a quarter of
+    /// the time for which marked blocks are served.
+    pub(crate) fn catalog_reading(&self) -> Option<CatalogReading> {
+        let full_interval = self.full_interval.min(self.ignore_deletion_marks_delay / 4);
+        (!full_interval.is_zero()).then_some(CatalogReading {
+            sync_interval: self.sync_interval,
+            full_interval,
+            whole_metas: self.writes_catalog,
+        })
     }
 
     pub(crate) fn validate(&self, now: TimestampMs) -> Result<()> {

@@ -8,6 +8,7 @@ use model::{BlockId, Budget, Clock};
 use parquet_block::FooterCache;
 use tokio::sync::Semaphore;
 
+use crate::doubts::Doubts;
 use crate::metrics::Metrics;
 
 /// What all requests share.
@@ -19,6 +20,8 @@ pub(crate) struct GatewayShared {
     pub(crate) headers: HeaderCache,
     pub(crate) footers: FooterCache,
     pub(crate) tombstones: TombstoneCache,
+    /// Blocks of which a request missed a file.
+    pub(crate) doubts: Doubts,
     /// Blocks whose header was loaded once: loading it again means that the cache had no room.
     pub(crate) loaded: Mutex<HashSet<BlockId>>,
     /// Limits how many blocks are opened at a time.

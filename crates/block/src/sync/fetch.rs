@@ -1,27 +1,25 @@
-//! Listing the bucket and fetching metas and marks.
+//! Fetching the metas and marks of the blocks that are there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use model::error::in_one_line;
 use model::{BlockId, TimestampMs};
-use object_store::ObjectMeta;
 use tsdb::meta::{BlockMeta, META_FILE};
 
+use super::listed::{BlockMarks, KnownMeta, Listed, ReadMark};
+use super::looks::CatalogReading;
+use super::view::View;
 use super::{
     BrokenBlock, Filter, ObjectVersion, PartialBlock, Synced, SyncedBlock, UnseenBlock, state,
 };
-use crate::layout::{BlockLocation, MAX_META_BYTES, TOMBSTONES_FILE};
-use crate::marker::{DeletionMark, MAX_MARK_BYTES, Marker, NoCompactMark, NoDownsampleMark};
+use crate::layout::{BlockLocation, MAX_META_BYTES};
+use crate::marker::{MAX_MARK_BYTES, Marker};
 use crate::metrics::SyncMetrics;
 use crate::{Bucket, Error, Kind, Result, invariants};
-
-/// A file of tombstones that names none is magic number, version and checksum; Prometheus leaves it
-/// in every block.
-const EMPTY_TOMBSTONES: u64 = 9;
 
 /// How metas are fetched.
 #[derive(Clone, Debug)]
@@ -34,6 +32,9 @@ pub struct FetcherSettings {
     /// What `format` may say in a `meta.json` beside nothing, which is a TSDB block; blocks of
     /// other formats are apart in the result. `None` tells no formats apart.
     pub formats: Option<&'static [&'static str]>,
+    /// Whether the catalog of the bucket is read; `None` lists the whole bucket at every sync, as
+    /// those must who delete.
+    pub catalog: Option<CatalogReading>,
 }
 
 impl FetcherSettings {
@@ -47,49 +48,26 @@ impl FetcherSettings {
 
 impl Default for FetcherSettings {
     fn default() -> FetcherSettings {
-        FetcherSettings { concurrency: 32, cache_dir: None, formats: None }
+        FetcherSettings { concurrency: 32, cache_dir: None, formats: None, catalog: None }
     }
 }
 
 /// Finds the blocks of a bucket, repeatedly.
 #[derive(Debug)]
 pub struct MetaFetcher {
-    bucket: Bucket,
-    settings: FetcherSettings,
-    metrics: SyncMetrics,
-    metas: Mutex<HashMap<BlockLocation, Arc<BlockMeta>>>,
-    marks: Mutex<HashMap<BlockLocation, BlockMarks>>,
+    pub(super) bucket: Bucket,
+    pub(super) settings: FetcherSettings,
+    pub(super) metrics: SyncMetrics,
+    pub(super) metas: Mutex<HashMap<BlockLocation, KnownMeta>>,
+    pub(super) marks: Mutex<HashMap<BlockLocation, BlockMarks>>,
+    /// What is there, as it was last looked at.
+    pub(super) view: tokio::sync::Mutex<View>,
+    /// Blocks of which a reader missed something.
+    pub(super) doubts: Mutex<BTreeSet<BlockLocation>>,
     /// Blocks left out by the last sync and their state, so that each change is logged once.
     left_out: Mutex<HashMap<BlockLocation, &'static str>>,
     /// Whether it was logged that metas cannot be kept locally.
     cache_failed: AtomicBool,
-}
-
-/// What the listing shows of one block.
-#[derive(Clone, Debug, Default)]
-struct Listed {
-    has_meta: bool,
-    deletion: Option<ObjectVersion>,
-    no_compact: Option<ObjectVersion>,
-    no_downsample: Option<ObjectVersion>,
-    tombstones: Option<ObjectVersion>,
-    newest: i64,
-    bytes: u64,
-}
-
-/// The marks of a block as they were last read.
-#[derive(Clone, Debug, Default)]
-struct BlockMarks {
-    deletion: Option<ReadMark<DeletionMark>>,
-    no_compact: Option<ReadMark<NoCompactMark>>,
-    no_downsample: Option<ReadMark<NoDownsampleMark>>,
-}
-
-/// A mark and the version of it that was read; one that is not usable counts as none, as in Thanos.
-#[derive(Clone, Debug)]
-struct ReadMark<M> {
-    version: ObjectVersion,
-    mark: Option<M>,
 }
 
 /// What became of one block of the listing.
@@ -102,7 +80,7 @@ enum LoadedBlock {
 }
 
 /// Why there is no meta.
-enum NoMeta {
+pub(super) enum NoMeta {
     Gone,
     Unseen(Error),
     Broken(Error),
@@ -113,13 +91,21 @@ impl MetaFetcher {
         for state in state::ALL {
             metrics.synced.with_label_values(&[state]);
         }
-        let (metas, marks, left_out) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let cache_failed = AtomicBool::new(false);
-        MetaFetcher { bucket, settings, metrics, metas, marks, left_out, cache_failed }
+        MetaFetcher {
+            bucket,
+            settings,
+            metrics,
+            metas: Mutex::default(),
+            marks: Mutex::default(),
+            view: tokio::sync::Mutex::default(),
+            doubts: Mutex::default(),
+            left_out: Mutex::default(),
+            cache_failed: AtomicBool::new(false),
+        }
     }
 
-    /// Lists the bucket and puts its blocks through the filters, in their order. Fails only if
-    /// listing does; what is wrong with a block is in the result.
+    /// Looks which blocks there are and puts them through the filters, in their order. Fails only
+    /// if listing does; what is wrong with a block is in the result.
     pub async fn fetch(&self, filters: &[&dyn Filter]) -> Result<Synced> {
         let clock = self.bucket.clock();
         let start = clock.monotonic();
@@ -161,27 +147,32 @@ impl MetaFetcher {
     }
 
     async fn fetch_unfiltered(&self) -> Result<Synced> {
-        let listed = self.list().await?;
+        let mut view = self.view.lock().await;
+        self.look(&mut view).await?;
+        let listed = &view.blocks;
         lock(&self.metas).retain(|location, _| listed.contains_key(location));
         lock(&self.marks).retain(|location, _| listed.contains_key(location));
         if let Some(folder) = self.settings.cache_dir.clone() {
-            let known: BTreeSet<BlockId> = listed.keys().map(BlockLocation::id).collect();
+            let known: BTreeSet<BlockId> = view.blocks.keys().map(BlockLocation::id).collect();
             // what cannot be removed now is tried again at the next sync
             let _ = tokio::task::spawn_blocking(move || forget_others(&folder, &known)).await;
         }
         let mut synced = Synced::default();
         let mut complete = Vec::new();
         for (location, block) in listed {
-            if block.has_meta {
-                complete.push((location, block));
+            if block.meta.is_some() {
+                complete.push((location.clone(), block));
                 continue;
             }
             *synced.states.entry(state::NO_META).or_default() += 1;
-            let (newest, has_deletion_mark) = (TimestampMs(block.newest), block.deletion.is_some());
-            synced.partial.push(PartialBlock { location, newest, has_deletion_mark });
+            synced.partial.push(PartialBlock {
+                location: location.clone(),
+                newest: TimestampMs(block.newest),
+                has_deletion_mark: block.deletion.is_some(),
+            });
         }
         let mut fetched = futures::stream::iter(complete)
-            .map(|(location, block)| async move { self.load(location, &block).await })
+            .map(|(location, block)| self.load(location, block))
             .buffer_unordered(self.settings.concurrency.max(1));
         while let Some(loaded) = fetched.next().await {
             match loaded {
@@ -194,6 +185,8 @@ impl MetaFetcher {
                 LoadedBlock::Gone => {}
             }
         }
+        drop(fetched);
+        self.complete_sources(&mut synced).await;
         synced.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.location.clone()));
         synced.foreign.sort_by(|a, b| a.location.cmp(&b.location));
         synced.broken.sort_by(|a, b| a.location.cmp(&b.location));
@@ -238,35 +231,8 @@ impl MetaFetcher {
         *known = now;
     }
 
-    /// Lists the bucket; a listing that breaks off is started again.
-    async fn list(&self) -> Result<BTreeMap<BlockLocation, Listed>> {
-        let mut pause = self.bucket.settings().backoff;
-        for _ in 1..self.bucket.settings().attempts {
-            match self.list_once().await {
-                Err(e) if e.kind() == Kind::Unavailable => {
-                    self.bucket.clock().sleep(pause).await;
-                    pause *= 2;
-                }
-                other => return other,
-            }
-        }
-        self.list_once().await
-    }
-
-    async fn list_once(&self) -> Result<BTreeMap<BlockLocation, Listed>> {
-        let mut blocks: BTreeMap<BlockLocation, Listed> = BTreeMap::new();
-        let mut objects = self.bucket.list(None);
-        while let Some(object) = objects.try_next().await? {
-            let Some((location, file)) = BlockLocation::of_object(&object.location) else {
-                continue;
-            };
-            blocks.entry(location).or_default().add(&file, &object);
-        }
-        Ok(blocks)
-    }
-
     async fn load(&self, location: BlockLocation, listed: &Listed) -> LoadedBlock {
-        let meta = match self.load_meta(&location).await {
+        let meta = match self.load_meta(&location, listed).await {
             Ok(meta) => meta,
             Err(NoMeta::Gone) => return LoadedBlock::Gone,
             Err(NoMeta::Unseen(error)) => {
@@ -284,7 +250,7 @@ impl MetaFetcher {
             deletion_mark: marks.deletion.and_then(|m| m.mark),
             no_compact_mark: marks.no_compact.and_then(|m| m.mark),
             no_downsample_mark: marks.no_downsample.and_then(|m| m.mark),
-            tombstones: listed.tombstones.clone(),
+            tombstones: listed.tombstones.as_deref().cloned(),
             bytes: listed.bytes,
         };
         match failure {
@@ -294,13 +260,14 @@ impl MetaFetcher {
     }
 
     /// Returns a block's meta. One that is known is used whatever the bucket says, because it never
-    /// changes.
+    /// changes; one that a catalog states, while the bucket has the version that the catalog names.
     async fn load_meta(
         &self,
         location: &BlockLocation,
+        listed: &Listed,
     ) -> std::result::Result<Arc<BlockMeta>, NoMeta> {
-        if let Some(meta) = lock(&self.metas).get(location) {
-            return Ok(Arc::clone(meta));
+        if let Some(known) = lock(&self.metas).get(location).filter(|known| known.fits(listed)) {
+            return Ok(Arc::clone(&known.meta));
         }
         let cached = self.cached_path(location);
         let local = match &cached {
@@ -314,11 +281,14 @@ impl MetaFetcher {
             None => self.fetch_meta(location).await?,
         };
         let meta = Arc::new(meta);
-        lock(&self.metas).insert(location.clone(), Arc::clone(&meta));
+        lock(&self.metas).insert(location.clone(), KnownMeta::read(Arc::clone(&meta)));
         Ok(meta)
     }
 
-    async fn fetch_meta(&self, location: &BlockLocation) -> std::result::Result<BlockMeta, NoMeta> {
+    pub(super) async fn fetch_meta(
+        &self,
+        location: &BlockLocation,
+    ) -> std::result::Result<BlockMeta, NoMeta> {
         let fetched = self.bucket.get_up_to(&location.meta(), MAX_META_BYTES).await;
         let bytes = fetched.map_err(|e| match e.kind() {
             Kind::NotFound => NoMeta::Gone,
@@ -388,11 +358,11 @@ impl MetaFetcher {
     async fn load_mark<M: Marker>(
         &self,
         location: &BlockLocation,
-        listed: &Option<ObjectVersion>,
+        listed: &Option<Box<ObjectVersion>>,
         known: Option<ReadMark<M>>,
         failure: &mut Option<Error>,
     ) -> Option<ReadMark<M>> {
-        let version = listed.clone()?;
+        let version = ObjectVersion::clone(listed.as_ref()?);
         if known.as_ref().is_some_and(|known| known.version == version) {
             return known;
         }
@@ -416,25 +386,7 @@ impl MetaFetcher {
     }
 }
 
-impl Listed {
-    fn add(&mut self, file: &str, object: &ObjectMeta) {
-        let modified_ms = object.last_modified.timestamp_millis();
-        self.newest = self.newest.max(modified_ms);
-        self.bytes += object.size;
-        let version =
-            || Some(ObjectVersion { size: object.size, modified_ms, e_tag: object.e_tag.clone() });
-        match file {
-            META_FILE => self.has_meta = true,
-            DeletionMark::FILE => self.deletion = version(),
-            NoCompactMark::FILE => self.no_compact = version(),
-            NoDownsampleMark::FILE => self.no_downsample = version(),
-            TOMBSTONES_FILE if object.size > EMPTY_TOMBSTONES => self.tombstones = version(),
-            _ => {}
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
