@@ -16,6 +16,7 @@ mod pair;
 mod peers;
 mod process;
 mod soak;
+mod start;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -56,6 +57,8 @@ enum Bench {
     Probe(soak::ProbeArgs),
     /// Times one run of the compactor over a copy of a bucket
     Compact(compact::Args),
+    /// Times the start of a gateway over a bucket of many blocks, with and without a catalog
+    Start(start::Args),
 }
 
 fn main() -> Result<()> {
@@ -69,5 +72,6 @@ fn main() -> Result<()> {
         Bench::Soak(args) => soak::run(&args),
         Bench::Probe(args) => soak::probe(&args),
         Bench::Compact(args) => compact::run(&args),
+        Bench::Start(args) => start::run(&args),
     }
 }

@@ -13,7 +13,7 @@ mod store;
 mod writer;
 
 pub use entry::{CatalogEntry, CatalogMark, CatalogMarks};
-pub use format::{Catalog, CatalogHeader, Unknown};
+pub use format::{Catalog, CatalogHeader, EncodedCatalog, Unknown};
 pub use sources::LeftOutSources;
 pub use store::{CatalogStore, Generation};
 pub use writer::{CatalogWriter, WriteOutcome};

@@ -2,6 +2,7 @@
 //! kill at any instant and a second compactor may not change.
 
 mod cases;
+mod catalog;
 mod choice;
 mod covers;
 mod formats;

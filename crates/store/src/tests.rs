@@ -1,6 +1,7 @@
 //! Gateways over buckets in memory, filled with blocks of every kind.
 
 mod answers;
+mod catalog;
 mod failures;
 mod model_check;
 mod odd;

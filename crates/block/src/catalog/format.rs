@@ -97,10 +97,10 @@ struct OfVersion {
 
 /// A catalog as it is stored.
 #[derive(Clone, Debug)]
-pub(super) struct EncodedCatalog {
-    pub(super) bytes: Vec<u8>,
+pub struct EncodedCatalog {
+    pub bytes: Vec<u8>,
     /// 16 digits of the SHA-256 of the text.
-    pub(super) hash: String,
+    pub hash: String,
 }
 
 impl Catalog {
@@ -125,7 +125,7 @@ impl Catalog {
 
     /// # Errors
     /// `Limit` when it is larger than what is read.
-    pub(super) fn encode(&self) -> Result<EncodedCatalog> {
+    pub fn encode(&self) -> Result<EncodedCatalog> {
         let (blocks, minor) = (self.entries.len() as u64, self.header.minor);
         let header = HeaderLine {
             drumlin_catalog: Version { major: MAJOR, minor },

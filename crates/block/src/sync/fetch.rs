@@ -161,7 +161,7 @@ impl MetaFetcher {
         let mut complete = Vec::new();
         for (location, block) in listed {
             if block.meta.is_some() {
-                complete.push((location.clone(), block));
+                complete.push((location.clone(), block.clone()));
                 continue;
             }
             *synced.states.entry(state::NO_META).or_default() += 1;
@@ -172,7 +172,7 @@ impl MetaFetcher {
             });
         }
         let mut fetched = futures::stream::iter(complete)
-            .map(|(location, block)| self.load(location, block))
+            .map(|(location, block)| async move { self.load(location, &block).await })
             .buffer_unordered(self.settings.concurrency.max(1));
         while let Some(loaded) = fetched.next().await {
             match loaded {

@@ -53,7 +53,10 @@ impl MetaFetcher {
     }
 
     async fn list_all_because(&self, view: &mut View, reason: FullReason) -> Result<()> {
-        tracing::debug!(reason = reason.as_str(), "listing the whole bucket");
+        match reason {
+            FullReason::Interval => tracing::debug!("listing the whole bucket again"),
+            _ => tracing::info!(reason = reason.as_str(), "listing the whole bucket"),
+        }
         self.metrics.catalog.full_looks.with_label_values(&[reason.as_str()]).inc();
         self.list_all(view).await
     }

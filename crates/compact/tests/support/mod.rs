@@ -369,6 +369,11 @@ impl World {
         paths
     }
 
+    pub(crate) async fn paths_below(&self, folder: &str) -> Vec<String> {
+        let paths = self.paths().await.into_iter().map(|path| path.to_string());
+        paths.filter(|path| path.starts_with(&format!("{folder}/"))).collect()
+    }
+
     /// Every block that is not marked for deletion, by the path of its folder.
     pub(crate) async fn live(&self) -> BTreeMap<String, BlockMeta> {
         let paths = self.paths().await;
