@@ -113,7 +113,7 @@ impl Catalog {
 
     /// Takes over what a newer minor version says of the same blocks, and its number.
     pub(super) fn keep_unknown_of(&mut self, newer: &Catalog) {
-        self.header.minor = newer.header.minor.max(MINOR);
+        self.header.minor = self.header.minor.max(newer.header.minor);
         self.header.unknown = newer.header.unknown.clone();
         for entry in &mut self.entries {
             let same = newer.entries.binary_search_by(|e| e.location.cmp(&entry.location));
