@@ -180,5 +180,8 @@ async fn put_block(store: &dyn ObjectStore, n: u64) -> Result<()> {
 fn ulid(n: u64) -> BlockId {
     // as random as those of real blocks
     let random = u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 16;
-    BlockId::from_parts(NEWEST_MS - n * 1000 % (400 * 24 * HOUR_MS), random | u128::from(n & 0xffff))
+    BlockId::from_parts(
+        NEWEST_MS - n * 1000 % (400 * 24 * HOUR_MS),
+        random | u128::from(n & 0xffff),
+    )
 }
