@@ -138,8 +138,10 @@ async fn put_block(store: &dyn ObjectStore, n: u64) -> Result<()> {
     ];
     let labels: BTreeMap<String, String> =
         labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let parent =
+        |id: BlockId| json!({"ulid": id.to_string(), "minTime": start, "maxTime": start + 1});
     let parents: Vec<serde_json::Value> = match is_long {
-        true => ids(n * 100 + 30, 6).map(|ulid| json!({"ulid": ulid.to_string()})).collect(),
+        true => ids(n * 100 + 30, 6).map(parent).collect(),
         false => Vec::new(),
     };
     let compaction = json!({

@@ -56,14 +56,12 @@ impl ObjectVersion {
         }
     }
 
-    /// Whether both may be of one object, one listed and one looked up: some stores tell the time
-    /// in whole seconds when they are asked for one object.
+    /// Whether both may be of one object, one listed and one looked up: folders have different tags
+    /// in both, and some stores tell the time in whole seconds when they are asked for one object.
     pub(crate) fn may_be(&self, other: &ObjectVersion) -> bool {
-        let of_one_time = match (&self.e_tag, &other.e_tag) {
-            (Some(own), Some(others)) => own == others,
-            _ => self.modified_ms.div_euclid(1000) == other.modified_ms.div_euclid(1000),
-        };
-        self.size == other.size && of_one_time
+        let of_one_tag = self.e_tag.is_some() && self.e_tag == other.e_tag;
+        let seconds = |version: &ObjectVersion| version.modified_ms.div_euclid(1000);
+        self.size == other.size && (of_one_tag || seconds(self) == seconds(other))
     }
 }
 

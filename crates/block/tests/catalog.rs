@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use block::catalog::{CATALOG_ROOT, CatalogStore, CatalogWriter, WriteOutcome};
+use block::config::{Environment, ObjectStoreConfig};
 use block::marker::{DeletionMark, Marker};
 use block::object_store::ObjectStore;
 use block::object_store::memory::InMemory;
@@ -60,9 +61,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        // objects in memory are written by the clock of the machine
+        World::over(Arc::new(InMemory::new()))
+    }
+
+    fn over(store: Arc<dyn ObjectStore>) -> World {
+        // objects are written by the clock of the machine
         let clock = MockClock::new(TimestampMs(machine_now()));
-        World { objects: CountingObjects::new(Arc::new(InMemory::new())), clock }
+        World { objects: CountingObjects::new(store), clock }
     }
 
     fn bucket(&self, store: Arc<dyn ObjectStore>) -> Bucket {
@@ -338,6 +343,25 @@ async fn damaged_catalogs_are_replaced_by_a_listing() {
         assert_eq!(world.asked().gets, 1, "{what}");
         assert_eq!(reader.metric("drumlin_catalog_rebuilds_total"), 1.0, "{what}");
     }
+}
+
+/// Where listings and look-ups tell different versions of an object.
+#[tokio::test]
+async fn a_folder_is_a_bucket_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = format!("type: FILESYSTEM\nconfig: {{directory: {}}}\n", folder.path().display());
+    let config = ObjectStoreConfig::parse(&yaml, &Environment::new()).unwrap();
+    let world = World::over(config.build_store().unwrap());
+    for n in 1..=20 {
+        world.put(&meta(n, &[n])).await;
+    }
+    world.write_catalog().await;
+    world.asked();
+    let reader = world.reader();
+    assert_eq!(reader.fetch().await.ids().len(), 20);
+    let counts = world.asked();
+    assert!(requests(counts) <= 5, "{counts:?}");
+    assert_eq!(reader.metric("drumlin_catalog_rebuilds_total"), 0.0);
 }
 
 /// A catalog that was copied from another bucket names blocks that are not here, and other blocks.
