@@ -78,7 +78,6 @@ impl Compactor {
             concurrency: settings.meta_fetch_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join("meta-syncer")),
             formats: Some(settings.release.formats),
-            lean_metas: false,
             // nothing is marked or deleted because of what a catalog says
             catalog: None,
         };

@@ -139,7 +139,6 @@ impl Gateway {
             concurrency: settings.meta_concurrency,
             cache_dir: settings.data_dir.as_ref().map(|dir| dir.join(META_FOLDER)),
             formats: Some(parquet_block::FORMATS),
-            lean_metas: !settings.writes_catalog,
             catalog: settings.catalog_reading(),
         };
         let blocks_api = BlocksApi::new(bucket.clone(), settings.blocks_api.clone());

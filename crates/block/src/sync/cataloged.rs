@@ -129,26 +129,24 @@ impl MetaFetcher {
         }
         view.cataloged_ms = listed_ms;
         let (mut metas, mut marks) = (lock(&self.metas), lock(&self.marks));
-        for (location, mut entry) in entries {
+        for (location, entry) in entries {
             let listed = Listed::of(&entry);
             let is_read = metas.get(&location).is_some_and(|known| known.stated.is_none());
-            if let Some(known) = self.meta_of(&mut entry).filter(|_| !is_read) {
+            if let Some(known) = self.meta_of(&entry).filter(|_| !is_read) {
                 metas.insert(location.clone(), known);
             }
-            if entry.marks != CatalogMarks::default() {
-                marks.entry(location.clone()).or_default().take_over(entry.marks);
-            }
+            marks.entry(location.clone()).or_default().take_over(entry.marks);
             view.blocks.insert(location, listed);
         }
     }
 
-    fn meta_of(&self, entry: &mut CatalogEntry) -> Option<KnownMeta> {
+    fn meta_of(&self, entry: &CatalogEntry) -> Option<KnownMeta> {
         let is_usable = entry.left_out.is_none()
             || self.settings.catalog.is_some_and(|reading| !reading.whole_metas);
-        let (meta, version) = (entry.meta.take()?, entry.meta_version.clone()?);
+        let (meta, version) = (entry.meta.clone()?, entry.meta_version.clone()?);
         let left_out = entry.left_out.clone();
         let stated = Some(Box::new(StatedMeta { version, left_out }));
-        is_usable.then(|| self.known(meta, stated))
+        is_usable.then_some(KnownMeta { meta, stated })
     }
 
     /// Fetches the metas that lack sources, where a block that the catalog does not know may share
@@ -184,18 +182,14 @@ impl MetaFetcher {
             .await;
         // one that could not be fetched counts as its own source, which hides nothing
         for (at, meta) in fetched {
-            let (block, known) = (&mut synced.blocks[at], self.known(meta, None));
-            block.meta = Arc::clone(&known.meta);
-            lock(&self.metas).insert(block.location.clone(), known);
+            let block = &mut synced.blocks[at];
+            block.meta = Arc::clone(&meta);
+            lock(&self.metas).insert(block.location.clone(), KnownMeta::read(meta));
         }
     }
 
-    /// What is known, as a catalog of the last full listing; `None` before the first one, and where
-    /// metas are not kept whole.
+    /// What is known, as a catalog of the last full listing; `None` before the first one.
     pub async fn catalog(&self, writer: &str) -> Option<Catalog> {
-        if self.settings.lean_metas {
-            return None;
-        }
         let view = self.view.lock().await;
         let header = CatalogHeader {
             writer: writer.to_owned(),

@@ -1,16 +1,16 @@
 //! Fetching the metas and marks of the blocks that are there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use model::error::in_one_line;
-use model::{BlockId, Labels, TimestampMs};
-use tsdb::meta::{BlockMeta, Compaction, META_FILE, Thanos};
+use model::{BlockId, TimestampMs};
+use tsdb::meta::{BlockMeta, META_FILE};
 
-use super::listed::{BlockMarks, KnownMeta, Listed, ReadMark, StatedMeta};
+use super::listed::{BlockMarks, KnownMeta, Listed, ReadMark};
 use super::looks::CatalogReading;
 use super::view::View;
 use super::{
@@ -32,10 +32,6 @@ pub struct FetcherSettings {
     /// What `format` may say in a `meta.json` beside nothing, which is a TSDB block; blocks of
     /// other formats are apart in the result. `None` tells no formats apart.
     pub formats: Option<&'static [&'static str]>,
-    /// Whether metas are kept without what only those need who compact or write: external labels,
-    /// which [`SyncedBlock::labels`] has, and fields that no reader knows. They are most of a meta's
-    /// memory.
-    pub lean_metas: bool,
     /// Whether the catalog of the bucket is read; `None` lists the whole bucket at every sync, as
     /// those must who delete.
     pub catalog: Option<CatalogReading>,
@@ -52,13 +48,7 @@ impl FetcherSettings {
 
 impl Default for FetcherSettings {
     fn default() -> FetcherSettings {
-        FetcherSettings {
-            concurrency: 32,
-            cache_dir: None,
-            formats: None,
-            lean_metas: false,
-            catalog: None,
-        }
+        FetcherSettings { concurrency: 32, cache_dir: None, formats: None, catalog: None }
     }
 }
 
@@ -72,8 +62,6 @@ pub struct MetaFetcher {
     pub(super) marks: Mutex<HashMap<BlockLocation, BlockMarks>>,
     /// What is there, as it was last looked at.
     pub(super) view: tokio::sync::Mutex<View>,
-    /// Those of all blocks, each once.
-    pub(super) labels: Mutex<HashSet<Labels>>,
     /// Blocks of which a reader missed something.
     pub(super) doubts: Mutex<BTreeSet<BlockLocation>>,
     /// Blocks left out by the last sync and their state, so that each change is logged once.
@@ -110,7 +98,6 @@ impl MetaFetcher {
             metas: Mutex::default(),
             marks: Mutex::default(),
             view: tokio::sync::Mutex::default(),
-            labels: Mutex::default(),
             doubts: Mutex::default(),
             left_out: Mutex::default(),
             cache_failed: AtomicBool::new(false),
@@ -200,13 +187,6 @@ impl MetaFetcher {
         }
         drop(fetched);
         self.complete_sources(&mut synced).await;
-        // those of blocks that are gone
-        let blocks = lock(&self.metas).len();
-        let mut labels = lock(&self.labels);
-        if labels.len() > blocks {
-            labels.clear();
-        }
-        drop(labels);
         synced.blocks.sort_by_key(|b| (b.meta.min_time, b.meta.max_time, b.location.clone()));
         synced.foreign.sort_by(|a, b| a.location.cmp(&b.location));
         synced.broken.sort_by(|a, b| a.location.cmp(&b.location));
@@ -252,8 +232,8 @@ impl MetaFetcher {
     }
 
     async fn load(&self, location: BlockLocation, listed: &Listed) -> LoadedBlock {
-        let (meta, labels) = match self.load_meta(&location, listed).await {
-            Ok(found) => found,
+        let meta = match self.load_meta(&location, listed).await {
+            Ok(meta) => meta,
             Err(NoMeta::Gone) => return LoadedBlock::Gone,
             Err(NoMeta::Unseen(error)) => {
                 return LoadedBlock::Unseen(UnseenBlock { location, error, known: None });
@@ -265,7 +245,7 @@ impl MetaFetcher {
         let (marks, failure) = self.load_marks(&location, listed).await;
         let block = SyncedBlock {
             location: location.clone(),
-            labels,
+            labels: meta.external_labels(),
             meta,
             deletion_mark: marks.deletion.and_then(|m| m.mark),
             no_compact_mark: marks.no_compact.and_then(|m| m.mark),
@@ -285,9 +265,9 @@ impl MetaFetcher {
         &self,
         location: &BlockLocation,
         listed: &Listed,
-    ) -> std::result::Result<(Arc<BlockMeta>, Labels), NoMeta> {
+    ) -> std::result::Result<Arc<BlockMeta>, NoMeta> {
         if let Some(known) = lock(&self.metas).get(location).filter(|known| known.fits(listed)) {
-            return Ok((Arc::clone(&known.meta), known.labels.clone()));
+            return Ok(Arc::clone(&known.meta));
         }
         let cached = self.cached_path(location);
         let local = match &cached {
@@ -300,23 +280,9 @@ impl MetaFetcher {
             Some(meta) => meta,
             None => self.fetch_meta(location).await?,
         };
-        let known = self.known(Arc::new(meta), None);
-        let found = (Arc::clone(&known.meta), known.labels.clone());
-        lock(&self.metas).insert(location.clone(), known);
-        Ok(found)
-    }
-
-    /// A meta as it is kept.
-    pub(super) fn known(&self, meta: Arc<BlockMeta>, stated: Option<Box<StatedMeta>>) -> KnownMeta {
-        let labels = meta.external_labels();
-        let mut all = lock(&self.labels);
-        let labels = all.get(&labels).cloned().unwrap_or_else(|| {
-            all.insert(labels.clone());
-            labels
-        });
-        drop(all);
-        let meta = if self.settings.lean_metas { lean(meta) } else { meta };
-        KnownMeta { meta, labels, stated }
+        let meta = Arc::new(meta);
+        lock(&self.metas).insert(location.clone(), KnownMeta::read(Arc::clone(&meta)));
+        Ok(meta)
     }
 
     pub(super) async fn fetch_meta(
@@ -383,12 +349,7 @@ impl MetaFetcher {
                 .load_mark(location, &listed.no_downsample, known.no_downsample, &mut failure)
                 .await,
         };
-        let mut all = lock(&self.marks);
-        match marks.are_none() {
-            true => drop(all.remove(location)),
-            false => drop(all.insert(location.clone(), marks.clone())),
-        }
-        drop(all);
+        lock(&self.marks).insert(location.clone(), marks.clone());
         (marks, failure)
     }
 
@@ -423,34 +384,6 @@ impl MetaFetcher {
         });
         Some(ReadMark { version, mark })
     }
-}
-
-/// A meta without what reading a block does not need.
-fn lean(meta: Arc<BlockMeta>) -> Arc<BlockMeta> {
-    let mut meta = Arc::unwrap_or_clone(meta);
-    meta.unknown.clear();
-    meta.compaction = Compaction {
-        level: meta.compaction.level,
-        sources: meta.compaction.sources.into_boxed_slice().into_vec(),
-        // both decide which of equal blocks stands for all
-        parents: meta.compaction.parents.into_boxed_slice().into_vec(),
-        ..Compaction::default()
-    };
-    if let Some(thanos) = meta.thanos.take() {
-        let mut files = thanos.files;
-        files.retain(|file| file.rel_path != META_FILE);
-        files.shrink_to_fit();
-        meta.thanos = Some(Thanos {
-            version: thanos.version,
-            downsample: thanos.downsample,
-            source: thanos.source,
-            upload_time: thanos.upload_time,
-            rewrites: thanos.rewrites,
-            files,
-            ..Thanos::default()
-        });
-    }
-    Arc::new(meta)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

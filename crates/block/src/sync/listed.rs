@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use model::Labels;
 use object_store::ObjectMeta;
 use tsdb::meta::{BlockMeta, META_FILE};
 
@@ -52,12 +51,6 @@ pub(super) struct BlockMarks {
     pub(super) no_downsample: Option<ReadMark<NoDownsampleMark>>,
 }
 
-impl BlockMarks {
-    pub(super) fn are_none(&self) -> bool {
-        self.deletion.is_none() && self.no_compact.is_none() && self.no_downsample.is_none()
-    }
-}
-
 /// A mark and the version of it that was read; one that is not usable counts as none, as in Thanos.
 #[derive(Clone, Debug)]
 pub(super) struct ReadMark<M> {
@@ -69,8 +62,6 @@ pub(super) struct ReadMark<M> {
 #[derive(Clone, Debug)]
 pub(super) struct KnownMeta {
     pub(super) meta: Arc<BlockMeta>,
-    /// The external labels, which many blocks share.
-    pub(super) labels: Labels,
     /// How a catalog states it; `None` for one that was read.
     pub(super) stated: Option<Box<StatedMeta>>,
 }
@@ -83,6 +74,10 @@ pub(super) struct StatedMeta {
 }
 
 impl KnownMeta {
+    pub(super) fn read(meta: Arc<BlockMeta>) -> KnownMeta {
+        KnownMeta { meta, stated: None }
+    }
+
     /// Whether it is that of the block that is listed.
     pub(super) fn fits(&self, listed: &Listed) -> bool {
         let stated = self.stated.as_deref();
