@@ -487,8 +487,8 @@ fn what_reads_no_series_is_answered_at_once() {
     assert_eq!(at_once("1 + 1", true, 0), Some(true));
     assert_eq!(at_once("absent(c_total)", true, 0), Some(true));
     assert_eq!(at_once("1 +", true, 0), Some(false));
-    // series are left to the pool, and so is anything that takes long to plan or evaluate; where this
-    // thread has to wait for a processor, the pool may have done it by then
+    // series are left to the pool, and so is anything that takes long to plan or evaluate; where
+    // this thread has to wait for a processor, the pool may have done it by then
     let is_left = |text: &str, instant: bool, series| {
         (0..100).any(|_| at_once(text, instant, series).is_none())
     };
