@@ -139,7 +139,7 @@ impl Compactor {
         self.clean(&synced).await;
         // the catalog shall not name what was just removed
         self.sync_after_changes(&mut synced).await?;
-        self.write_catalog().await;
+        self.write_catalog(&synced).await;
         self.tell_kept_for_readers(&synced);
         self.tell_unproven(&unproven);
         compacted.and(downsampled).and(all_were_seen(&synced))?;
@@ -215,13 +215,17 @@ impl Compactor {
         self.changes.settle();
         let listed_ms = self.fetcher.listed_ms().await;
         if listed_ms.is_some_and(|listed_ms| self.catalog.is_due(listed_ms)) {
-            self.write_catalog().await;
+            self.write_catalog(&synced).await;
         }
         Ok(synced)
     }
 
-    /// Tells gateways which blocks there are, as of the last listing.
-    async fn write_catalog(&self) {
+    /// Tells gateways which blocks there are, as of the last listing; not while some of them cannot
+    /// be looked at.
+    async fn write_catalog(&self, synced: &Synced) {
+        if !synced.unseen.is_empty() {
+            return;
+        }
         if let Some(catalog) = self.fetcher.catalog("compact").await {
             self.catalog.write(catalog).await;
         }
